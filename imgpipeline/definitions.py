@@ -1,4 +1,4 @@
-"""The whole graph at a glance.
+"""The Dagster definitions of this project, and the graph at a glance.
 
     sources ──► stored_images                                                                       (sources)
                       │
@@ -17,34 +17,43 @@
 
     frames ──► redetections (a model, a day) ──► model_comparison ◄── detections                      (redetections)
 
-What each of them is and does stands in its own module below `defs`; this one only names them.
+The modules in `defs` describe each asset, job, sensor and schedule; this module lists them.
 """
+
+import logging
+import multiprocessing
 
 import dagster as dg
 
-from imgpipeline.defs.assets.alerts import alerts, alerts_are_delivered
+from imgpipeline.defs.alerts import alerts, alerts_are_delivered, events_sensor, watch_events
 from imgpipeline.defs.assets.day_tables import day_tables
 from imgpipeline.defs.assets.events import events
 from imgpipeline.defs.assets.frame_metadata import frame_metadata
 from imgpipeline.defs.assets.redetections import model_comparison, redetect_days, redetections
 from imgpipeline.defs.assets.reports import reports
-from imgpipeline.defs.assets.sources import sources, stored_images
+from imgpipeline.defs.assets.sources import no_source_is_silent, source_silence, sources, stored_images
 from imgpipeline.defs.assets.summaries import summaries
 from imgpipeline.defs.assets.tracks import tracks
 from imgpipeline.defs.automation import keep_tables_current
-from imgpipeline.defs.bundling import bundle_segments, hourly_bundles, segment_bundles
+from imgpipeline.defs.day_schedules import nightly_rebuild, rebuild_days, weekly_redetect
 from imgpipeline.defs.detection_job import detect_frames
 from imgpipeline.defs.frames_sensor import frames_sensor
 from imgpipeline.defs.ingest_jobs import ingest_folder, ingest_video
-from imgpipeline.defs.rebuilding import nightly_rebuild, rebuild_days
-from imgpipeline.defs.redetecting import weekly_redetect
+from imgpipeline.defs.maintenance import (
+    bundle_segments,
+    deleted_images,
+    hourly_bundles,
+    hourly_retention,
+    retain_images_job,
+    segment_bundles,
+)
 from imgpipeline.defs.resources import Pipeline
-from imgpipeline.defs.retention import deleted_images, hourly_retention, retain_images_job
-from imgpipeline.defs.silence import no_source_is_silent, source_silence
-from imgpipeline.defs.unknown_settings import warn_of_unknown_settings
-from imgpipeline.defs.watching import events_sensor, watch_events
+from imgpipeline.settings.loading import unknown_settings
 
-warn_of_unknown_settings()
+if multiprocessing.parent_process() is None:  # only in the code server, not in its runs, which load this module again
+    for unknown in unknown_settings():
+        logging.getLogger(__name__).warning("Warning: %s", unknown)
+
 defs = dg.Definitions(
     assets=[
         sources,

@@ -9,11 +9,11 @@ import warnings
 
 import dagster as dg
 
-# Each run is a process that begins by importing Dagster. What was imported stays; without this, garbage collections go
-# through all of it again: while the definitions are made, in the run, and when the process ends.
+# Each run is a process that first imports Dagster. Without this, every garbage collection of the process would traverse
+# all imported objects.
 gc.freeze()
 
-# Each command of Dagster would print them. What is used in beta is pinned by the version of dagster, and tested.
+# Every Dagster command would print these warnings. The beta features in use are tested with the pinned version.
 warnings.filterwarnings("ignore", r"Parameter `(backfill_policy|owners|use_user_code_server)`", category=dg.BetaWarning)
 warnings.filterwarnings("ignore", r"Class `MultiToSingleDimensionPartitionMapping`", category=dg.BetaWarning)
 warnings.filterwarnings("ignore", r"Specifying a partitions_def on an AssetCheckSpec", category=dg.PreviewWarning)

@@ -10,16 +10,14 @@ knows an event also reads its segments.
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import date
 from typing import Any
 
 import dagster as dg
 
 from imgpipeline.defs.idle_ticks import RestingAutomation, note_waiting
-from imgpipeline.defs.processes import describe_table
+from imgpipeline.defs.lost_runs import describe_table
 from imgpipeline.defs.retries import FailedRecently
 from imgpipeline.defs.run_tags import PROCESS_TABLE_TAG, WORK_TAG
-from imgpipeline.defs.versions import SeenEvents
 
 UPSTREAM_EVENT = "upstream_event"
 """Metadata of a build: storage id of the newest materialization of each upstream asset when the build started."""
@@ -175,17 +173,6 @@ def last_builds(instance: dg.DagsterInstance, asset: dg.AssetKey, days: Iterable
                 events = _events(said.metadata.get(UPSTREAM_EVENT))
                 builds[said.partition] = Build(events, record.timestamp, _number(said.metadata.get(BUILD_SECONDS)))
     return builds
-
-
-def seen_events(
-    context: dg.AssetExecutionContext, upstream: Iterable[dg.AssetKey], days: Iterable[date]
-) -> dict[date, SeenEvents]:
-    """Returns the newest upstream events of each day; call it before the build reads any input."""
-    by_key = {day.isoformat(): day for day in days}
-    found = {asset: newest_events(context.instance, asset, days=by_key) for asset in upstream}
-    return {
-        day: SeenEvents({asset: events.get(key, 0) for asset, events in found.items()}) for key, day in by_key.items()
-    }
 
 
 def build_when(outdated: dg.AutomationCondition[Any]) -> dg.AutomationCondition[Any]:

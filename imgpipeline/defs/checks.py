@@ -1,12 +1,11 @@
 """The asset checks of the daily tables.
 
-Rules for rows are checked inside a build, before anything is put. A build that breaks one fails, and its check is
-blocking, so that automation does not continue with a day whose newest rows were rejected. The other checks only warn.
-The rules are in `lake.build.day_rules` and `lake.quality.day_warnings`; this module turns their results into Dagster's
-evaluations.
+A build checks the rules for rows before it writes anything, and fails if a rule is broken. These checks are blocking,
+so automation builds nothing from a day whose newest rows were rejected. The other checks only warn. The rules are in
+`lake.build.day_rules` and `lake.quality.day_warnings`; this module turns their results into Dagster evaluations.
 
 A run of one day evaluates each check for its partition. A run of a range evaluates it once, naming the failed days, and
-once more for each of those days.
+again for each of those days.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -15,6 +14,7 @@ from datetime import date
 import dagster as dg
 
 from imgpipeline.contracts.text import counted
+from imgpipeline.defs.building import listed
 from imgpipeline.defs.dagster_internals import AssetCheckEvaluation, AssetCheckEvaluationTargetMaterializationData
 from imgpipeline.defs.partitions import DAYS
 from imgpipeline.errors import ImgpipelineError, TransientError
@@ -22,8 +22,7 @@ from imgpipeline.lake.build.day_rules import RULES, SCHEMA, UNIQUE, UnsoundRowsE
 from imgpipeline.lake.quality.day_warnings import Verdict
 from imgpipeline.lake.schema import DAY_TABLES
 
-_SHOWN_DAYS = 10
-_SOUND = Verdict(True, "Checked before the table was put.")
+_SOUND = Verdict(True, "Checked before the table was written.")
 
 
 def _check(asset: str, name: str, description: str, *, blocking: bool = False) -> dg.AssetCheckSpec:
@@ -39,35 +38,47 @@ BLOCKING_CHECKS = (
     ),
     *(_check(rule.table, rule.name, rule.meaning, blocking=True) for rule in (UNIQUE, *RULES)),
 )
-"""What is looked at before a day's tables are put."""
+"""The checks of rules that a build applies before it writes the tables of a day."""
 AGREES = _check(
     "frames",
     "agrees_with_ledger",
-    "The tables hold every row that the build has read from the ledger, by the hash in their manifests; tables that "
-    "were extended during the day equal the nightly full build. Compared when a finished day is read as a whole: by "
-    "its first build, at night, and by a forced build. The command imgpipeline audit reads the ledger again.",
+    "The tables have every row that the build read from the ledger, according to the hashes in their manifests, and "
+    "tables that were extended during the day equal the nightly full build. Evaluated when a build reads a whole past "
+    "day: the first build, the nightly build, or a forced build. The command imgpipeline audit reads the ledger again.",
 )
 DEAD_LETTERS = _check(
-    "dead_letters", "few_dead_letters", "No more of the day's records are dead letters than "
+    "dead_letters", "few_dead_letters", "The share of dead letters among the day's records is at most "
     "IMGPIPELINE_WARN_DEAD_LETTER_SHARE.",
 )  # fmt: skip
 DARKNESS = _check(
-    "frame_stats", "few_dark_frames", "No more of the day's frames are darker than IMGPIPELINE_DARK_BRIGHTNESS than "
-    "IMGPIPELINE_WARN_DARK_SHARE.",
+    "frame_stats", "few_dark_frames", "The share of the day's frames that are darker than IMGPIPELINE_DARK_BRIGHTNESS "
+    "is at most IMGPIPELINE_WARN_DARK_SHARE.",
 )  # fmt: skip
 LABEL_DROP = _check(
-    "label_totals", "usual_labels", "No label that is usually there was counted less often than "
-    "IMGPIPELINE_WARN_LABEL_SHARE of its mean over the seven stored days before.",
+    "label_totals", "usual_labels", "The count of each usual label is at least IMGPIPELINE_WARN_LABEL_SHARE of its "
+    "mean over the previous seven stored days.",
 )  # fmt: skip
 DAY_TABLE_CHECKS = (*BLOCKING_CHECKS, AGREES, DEAD_LETTERS)
 """The checks of the step that builds the day tables."""
 
 
+def as_evaluation(asset: dg.AssetKey, check: str, result: dg.AssetCheckResult) -> AssetCheckEvaluation:
+    """Returns the result of a check as an event that sensors and ops may report without evaluating the check."""
+    return AssetCheckEvaluation(
+        asset_key=asset,
+        check_name=check,
+        passed=result.passed,
+        metadata=result.metadata,
+        severity=result.severity,
+        description=result.description,
+    )
+
+
 def judge(days: Iterable[date], judge_day: Callable[[date], Verdict]) -> dict[date, Verdict]:
-    """Returns a verdict for each day; one that cannot be given is a warning of its own, and fails no build.
+    """Returns a verdict for each day; a day that cannot be judged gets a warning and does not fail the build.
 
     Raises:
-        TransientError: Store or machine are in trouble; the run is tried again.
+        TransientError: The store does not answer, or the machine lacks resources; the run is retried.
     """
     verdicts = {}
     for day in days:
@@ -76,19 +87,19 @@ def judge(days: Iterable[date], judge_day: Callable[[date], Verdict]) -> dict[da
         except TransientError:
             raise
         except ImgpipelineError as error:
-            verdicts[day] = Verdict(False, f"This could not be checked: {error}")
+            verdicts[day] = Verdict(False, f"The check could not be evaluated: {error}")
     return verdicts
 
 
 def evaluate(
     context: dg.AssetExecutionContext, spec: dg.AssetCheckSpec, verdicts: Mapping[date, Verdict]
 ) -> Iterator[dg.AssetCheckResult]:
-    """Yields the evaluation of one check, if it was asked for.
+    """Yields the evaluation of one check, if the run selected it.
 
     Args:
         context: The run.
         spec: The check.
-        verdicts: What is said of each day that was judged; none: there is no evaluation.
+        verdicts: The verdict on each judged day; none: no evaluation.
     """
     if spec.key not in context.selected_asset_check_keys or not verdicts:
         return
@@ -97,10 +108,9 @@ def evaluate(
         ((_, only),) = verdicts.items()
         said, figures = only.said, only.figures
     else:
-        names = ", ".join(f"{day}: {verdict.said}" for day, verdict in list(failing.items())[:_SHOWN_DAYS])
-        more = f" and {len(failing) - _SHOWN_DAYS} more" if len(failing) > _SHOWN_DAYS else ""
+        names = listed([f"{day}: {verdict.said}" for day, verdict in failing.items()])
         said = (
-            f"{len(failing)} of {counted(len(verdicts), 'day')} fail. {names}{more}"
+            f"{len(failing)} of {counted(len(verdicts), 'day')} fail. {names}"
             if failing
             else f"{len(verdicts)} days pass."
         )
@@ -118,20 +128,20 @@ def evaluate(
 
 
 def evaluate_rules(context: dg.AssetExecutionContext, days: Iterable[date]) -> Iterator[dg.AssetCheckResult]:
-    """Yields that all rules hold: the days that they were built for could be built."""
+    """Yields passed evaluations of all rules for days that were built."""
     verdicts = dict.fromkeys(days, _SOUND)
     for spec in BLOCKING_CHECKS:
         yield from evaluate(context, spec, verdicts)
 
 
 def store_broken_rules(context: dg.AssetExecutionContext, failed: Mapping[date, Exception]) -> None:
-    """Stores the evaluations of the rules that days break, because Dagster stores none for a step that fails."""
+    """Stores the evaluations of broken rules, because Dagster stores none for a step that fails."""
     specs = {(spec.asset_key.to_user_string(), spec.name): spec for spec in BLOCKING_CHECKS}
     for day, error in failed.items():
         if isinstance(error, UnsoundRowsError):
             for found in error.violations:
                 figures = {"rows": float(found.rows)}
-                said = f"{found.rows} break this rule, such as {found.example}. Nothing was put; the old table stays."
+                said = f"{found.rows} break this rule, such as {found.example}. Nothing was written; the table stays."
                 _store(context, specs[found.table, found.rule], day, Verdict(False, said, figures))
 
 

@@ -1,8 +1,8 @@
 """The job `detect_frames`: one run follows one lane.
 
-Configures the run, turns its progress into Dagster events, and stops it when Dagster asks. It is an op job because one
-run touches many days, and it runs in one process, so that a killed run leaves no child behind. `detect` follows the
-lane.
+This module configures the run, turns its progress into Dagster events, and stops it when Dagster asks for it; `detect`
+follows the lane. It is an op job because a run has frames of many days, and it runs in one process so that a killed run
+leaves no child process.
 """
 
 import contextlib
@@ -18,9 +18,8 @@ import dagster as dg
 from imgpipeline.contracts.text import counted
 from imgpipeline.defs.assets.frame_metadata import day_materializations, run_metadata, stages_table
 from imgpipeline.defs.assets.sources import image_materializations
-from imgpipeline.defs.failures import known_failures
 from imgpipeline.defs.lost_runs import note_process
-from imgpipeline.defs.resources import Pipeline
+from imgpipeline.defs.resources import Pipeline, known_failures
 from imgpipeline.defs.run_tags import ENDING_TAG, LANE_TAG, WORK_TAG, noted
 from imgpipeline.detect import LaneReport
 from imgpipeline.errors import TransientError
@@ -35,31 +34,31 @@ _POLL_S = 0.5
 
 
 class LaneConfig(dg.Config):
-    """Which lane to follow. Without any configuration: all partitions, as one lane."""
+    """The lane to follow. Default: all partitions as one lane."""
 
     lane: int = 0
     """Number of the lane, from 0."""
     lanes: int = 1
-    """How many lanes there are."""
+    """Number of lanes."""
     linger_s: float | None = None
     """Stop after this many idle seconds; default: `IMGPIPELINE_LINGER_S`."""
     max_run_s: float | None = None
     """Stop after this many seconds; default: `IMGPIPELINE_MAX_RUN_S`."""
     careful: bool = False
-    """Works record by record in a process apart, to find the one by which earlier runs died; slow, and ends then."""
+    """Process each record in a separate process to find the one that killed earlier runs, then stop; slow."""
 
     limit: int | None = None
-    """Ends after this many records; without it, when the lane is quiet."""
+    """Stop after this many records; default: when the lane is idle."""
 
     def limited(self, settings: Settings) -> Settings:
-        """Returns the settings with this run's own limits."""
+        """Returns the settings with the limits of this run."""
         own = {"linger_s": self.linger_s, "max_run_s": self.max_run_s}
         return settings.model_copy(update={name: value for name, value in own.items() if value is not None})
 
 
-@dg.op(name=OP_NAME, description="Follows a lane of the topic from the ledger's end until it is idle.")
+@dg.op(name=OP_NAME, description="Follows a lane from the end of the ledger until it is idle.")
 def follow_lane_op(context: dg.OpExecutionContext, config: LaneConfig, pipeline: Pipeline) -> None:
-    """Follows a lane and reports the days it touches while it runs."""
+    """Follows a lane, and reports the days of its frames while it runs."""
     with known_failures(), _noting_failure(context):
         lane = Lane(config.lane, config.lanes)
         settings = config.limited(pipeline.settings())
@@ -85,8 +84,8 @@ def follow_lane_op(context: dg.OpExecutionContext, config: LaneConfig, pipeline:
     name=JOB_NAME,
     executor_def=dg.in_process_executor,
     tags={WORK_TAG: "detection"},
-    description="Detects objects in the frames announced on the Kafka topic. Started by frames_sensor; by hand: "
-    "dagster job launch -j detect_frames, without configuration for all partitions.",
+    description="Detects objects in the frames announced on the Kafka topic. Started by frames_sensor; to start "
+    "it by hand for all partitions: dagster job launch -j detect_frames.",
 )
 def detect_frames() -> None:
     """Follows one lane."""
@@ -98,7 +97,7 @@ _NOTHING = LaneReport({}, 0, 0, 0, 0, 0.0, None, None)
 
 @dataclass(slots=True)
 class _Handover:
-    """A report on its way to Dagster's event log, or the end of the work."""
+    """A report for Dagster's event log, or the end of the work."""
 
     report: LaneReport
     is_end: bool = False
@@ -107,18 +106,18 @@ class _Handover:
 
 
 class LaneThread:
-    """Follows a lane in a thread of its own, and hands its reports to the thread that may talk to Dagster.
+    """Follows a lane in a thread, and stores its reports in the main thread, which may call Dagster.
 
-    Dagster stops a run by a signal, and would raise in its main thread wherever that is, in the middle of storing an
-    event too. Here the signal only asks the work to end: it commits and reports what is finished. A report counts as
-    made once its events are stored, since the group's offset, by which a later run knows what was reported, is moved
-    after it.
+    Dagster stops a run with a signal and would raise an exception at any point of the main thread, even while it stores
+    an event. Here the signal only asks the thread to stop; it commits and reports finished work first. A report is done
+    once its events are stored. Only then the thread moves the offset of the consumer group, which tells later runs what
+    was reported.
     """
 
     def __init__(
         self, settings: Settings, lane: Lane, run_id: str, *, careful: bool = False, limit: int | None = None
     ) -> None:
-        """Prepares; `follow` starts."""
+        """Stores the arguments; `follow` starts the thread."""
         self._settings = settings
         self._lane = lane
         self._run_id = run_id
@@ -135,9 +134,9 @@ class LaneThread:
             The last report.
 
         Raises:
-            ImgpipelineError: What `follow_lane` raises.
-            DagsterExecutionInterruptedError: Dagster told the run to stop; what was finished is committed and
-                reported. Told by the machine alone (a container that is shut down), the run ends in order.
+            ImgpipelineError: As raised by `follow_lane`.
+            DagsterExecutionInterruptedError: Dagster stopped the run; finished work is committed and reported. If only
+                the machine stops it (a container that is shut down), the run succeeds.
         """
         thread = threading.Thread(target=self._work, name="follow-lane", daemon=True)
         try:
@@ -148,7 +147,7 @@ class LaneThread:
             self._closed.set()
         run = context.instance.get_run_by_id(self._run_id)
         if self._stop.is_set() and run is not None and run.status is not dg.DagsterRunStatus.STARTED:
-            raise dg.DagsterExecutionInterruptedError("Told to stop; what was finished is committed.")
+            raise dg.DagsterExecutionInterruptedError("The run was stopped; finished work is committed.")
         return last
 
     def _take_reports(self, context: dg.OpExecutionContext) -> LaneReport:
@@ -169,8 +168,8 @@ class LaneThread:
             reach("report stored done", self._run_id)
             handover.taken.set()
         raise TransientError(
-            f"The lane did not end within {_STOP_LIMIT_S:.0f} s of being told to; its last frames are not committed.",
-            next_step="nothing; the next run continues at the ledger's end",
+            f"The lane did not stop within {_STOP_LIMIT_S:.0f} s; its last frames are not committed.",
+            next_step="nothing; the next run continues at the end of the ledger",
         )
 
     def _work(self) -> None:
@@ -201,11 +200,11 @@ class LaneThread:
 
 @contextlib.contextmanager
 def _noting_failure(context: dg.OpExecutionContext) -> Iterator[None]:
-    """Notes that a run ends by an error, which tells it from one whose process died."""
+    """Records that a run ends with an error, which distinguishes it from a run whose process died."""
     try:
         yield
     except BaseException:
-        with contextlib.suppress(Exception):  # the error that is on its way says more
+        with contextlib.suppress(Exception):  # the original error is more important
             ending = noted(context.run_id, ENDING_TAG, Ending.FAILED.value)
             context.instance.add_run_tags(context.run_id, ending)
         raise
@@ -213,7 +212,7 @@ def _noting_failure(context: dg.OpExecutionContext) -> Iterator[None]:
 
 @contextlib.contextmanager
 def _on_stop_signal(stop: Callable[[], None]) -> Iterator[None]:
-    """Calls `stop` for the signals by which a run is ended, in place of Dagster's own answer to them."""
+    """Calls `stop` for the signals that end a run, instead of Dagster's handlers."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
@@ -226,7 +225,7 @@ def _on_stop_signal(stop: Callable[[], None]) -> Iterator[None]:
 
 
 def lane_of(run_config: Any) -> Lane:
-    """Returns the lane that a run of this job follows, by its configuration."""
+    """Returns the lane in the configuration of a run."""
     try:
         config = run_config["ops"][OP_NAME]["config"]
         return Lane(int(config.get("lane", 0)), int(config.get("lanes", 1)))
@@ -235,6 +234,6 @@ def lane_of(run_config: Any) -> Lane:
 
 
 def run_config_of(lane: Lane, *, careful: bool = False) -> dict[str, Any]:
-    """Returns the configuration by which a run follows a lane; `lane_of` reads it."""
+    """Returns the run configuration for a lane; `lane_of` reads it."""
     config = {"lane": lane.number, "lanes": lane.lanes, **({"careful": True} if careful else {})}
     return {"ops": {OP_NAME: {"config": config}}}

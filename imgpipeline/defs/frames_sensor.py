@@ -16,10 +16,9 @@ from imgpipeline.contracts.keys import ChainId
 from imgpipeline.contracts.records import LogRange
 from imgpipeline.contracts.text import counted
 from imgpipeline.contracts.times import utc_now
+from imgpipeline.defs.dagster_internals import kept_instance
 from imgpipeline.defs.detection_job import JOB_NAME, detect_frames, run_config_of
-from imgpipeline.defs.instances import kept_instance
-from imgpipeline.defs.lost_runs import mark_lost_builds
-from imgpipeline.defs.processes import describe_table
+from imgpipeline.defs.lost_runs import describe_table, mark_lost_builds
 from imgpipeline.defs.resources import Pipeline
 from imgpipeline.defs.run_records import (
     failed_runs,

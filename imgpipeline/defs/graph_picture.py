@@ -1,4 +1,4 @@
-"""Draws the asset graph from the definitions: a column per step, a box per group, a line per direct dependency.
+"""Draws the asset graph: a column for each step, a frame for each group, a line for each direct dependency.
 
 `python -m imgpipeline.defs.graph_picture imgpipeline.definitions > docs/lineage.svg` draws the picture in the README.
 The same graph gives the same bytes.
@@ -48,14 +48,14 @@ class Node:
     kinds: tuple[str, ...]
     """Kinds, sorted."""
     checks: int
-    """How many asset checks it has."""
+    """Number of its asset checks."""
     is_external: bool
-    """Whether it is written by something other than a materialization."""
+    """Whether it is external, so no run materializes it."""
 
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Where a box is, in pixels from the upper left corner."""
+    """Position of a box, in pixels from the upper left corner."""
 
     x: float
     """Left edge."""
@@ -90,7 +90,7 @@ def read_nodes(definitions: dg.Definitions) -> dict[str, Node]:
 
 
 def drawn_lines(nodes: Mapping[str, Node]) -> list[tuple[str, str]]:
-    """Returns the dependencies that are not implied by longer paths, as (made of, made)."""
+    """Returns the dependencies that longer paths do not imply, as (parent, child)."""
     above: dict[str, set[str]] = {}
     for name, node in nodes.items():
         above[name] = set(node.parents).union(*(above[parent] for parent in node.parents))
@@ -165,7 +165,7 @@ def _around(places: Iterable[Place]) -> Place:
 
 
 def draw_graph(definitions: dg.Definitions) -> str:
-    """Returns the picture of a graph as an SVG file."""
+    """Returns the picture of the graph as SVG."""
     nodes = read_nodes(definitions)
     places, groups = place_nodes(nodes)
     width = max(place.x + place.width for place in groups.values()) + _MARGIN_PX
@@ -200,7 +200,7 @@ def _group(name: str, place: Place) -> str:
 
 
 def _line(parent: Place, child: Place, places: Iterable[Place]) -> str:
-    """Draws a line to a box in a later column, through a gap between the boxes of the columns in between."""
+    """Draws a line to a box in a later column, through a gap between the boxes in between."""
     between = [place for place in places if parent.x < place.x < child.x]
     x1, y1 = parent.x + parent.width, parent.middle
     x2, y2 = child.x, child.middle

@@ -9,8 +9,7 @@ from dataclasses import dataclass
 
 import dagster as dg
 
-from imgpipeline.defs.dagster_internals import SensorExecutionData, lend_instance
-from imgpipeline.defs.instances import kept_instance
+from imgpipeline.defs.dagster_internals import SensorExecutionData, kept_instance, lend_instance
 
 LONGEST_REST_S = 60.0
 """Everything is compared after this time in any case: a new UTC day may have begun, or an event id appeared late."""

@@ -1,4 +1,4 @@
-"""The jobs `ingest_folder` and `ingest_video`: finite sources, configured in the launchpad."""
+"""The jobs `ingest_folder` and `ingest_video`: finite sources that are configured in the launchpad."""
 
 from datetime import datetime
 from pathlib import Path
@@ -7,31 +7,32 @@ import dagster as dg
 from pydantic import Field
 
 from imgpipeline.contracts.times import find_timezone, parse_time
-from imgpipeline.defs.failures import known_failures
-from imgpipeline.defs.resources import Pipeline
+from imgpipeline.defs.resources import Pipeline, known_failures
 from imgpipeline.errors import ConfigurationError
 from imgpipeline.settings import Settings
 
 
 class IngestFolderConfig(dg.Config):
-    """Which folder is ingested."""
+    """The folder to ingest."""
 
     path: str = Field(description="Folder of images, on the machine that runs this job.")
-    source: str = Field(description="Name of the camera or the folder.")
+    source: str = Field(description="Name of the camera or folder.")
 
 
 class IngestVideoConfig(dg.Config):
-    """Which video is ingested, and which of its frames."""
+    """The video to ingest, and the choice of its frames."""
 
     path: str = Field(description="Video file, on the machine that runs this job.")
     source: str = Field("", description="Name of the camera. Default: the file's name.")
-    start: str = Field("", description="Time of the first frame, RFC 3339. Default: the video's, otherwise the file's.")
+    start: str = Field(
+        "", description="Time of the first frame, RFC 3339. Default: from the video's metadata, else the file's time."
+    )
     fps: float = Field(0.0, ge=0, description="Maximum number of frames per second of video; 0 takes all.")
 
 
 @dg.op(name="publish_folder", tags={"imgpipeline/work": "ingest"})
 def folder_op(context: dg.OpExecutionContext, config: IngestFolderConfig, pipeline: Pipeline) -> None:
-    """Stores and announces the images of a folder; repeating it counts nothing twice."""
+    """Stores and announces the images of a folder; a repeated run counts nothing twice."""
     from imgpipeline.sources.folder import ingest_folder as publish_folder  # noqa: PLC0415 - loads OpenCV
 
     with known_failures():
@@ -47,7 +48,7 @@ def folder_op(context: dg.OpExecutionContext, config: IngestFolderConfig, pipeli
 
 @dg.op(name="publish_video", tags={"imgpipeline/work": "ingest"})
 def video_op(context: dg.OpExecutionContext, config: IngestVideoConfig, pipeline: Pipeline) -> None:
-    """Stores and announces frames of a video; repeating it counts nothing twice."""
+    """Stores and announces frames of a video; a repeated run counts nothing twice."""
     from imgpipeline.sources.video import VideoSource  # noqa: PLC0415 - loads OpenCV and kafka-python
     from imgpipeline.sources.video import ingest_video as publish_video  # noqa: PLC0415 - as above
     from imgpipeline.sources.video_frames import FrameChoice  # noqa: PLC0415 - as above
@@ -69,7 +70,7 @@ def _start(text: str, settings: Settings) -> datetime | None:
     try:
         return parse_time(text, find_timezone(settings.timezone)) if text else None
     except ValueError as error:
-        raise ConfigurationError(f"start is {text!r}: {error}.", next_step="give an RFC 3339 time") from None
+        raise ConfigurationError(f"start is {text!r}: {error}.", next_step="enter an RFC 3339 time") from None
 
 
 @dg.job(executor_def=dg.in_process_executor, description="Stores the images of a folder and announces them in Kafka.")
@@ -78,7 +79,7 @@ def ingest_folder() -> None:
     folder_op()
 
 
-@dg.job(executor_def=dg.in_process_executor, description="Takes frames out of a video and announces them in Kafka.")
+@dg.job(executor_def=dg.in_process_executor, description="Extracts frames from a video and announces them in Kafka.")
 def ingest_video() -> None:
     """Ingests a video."""
     video_op()

@@ -1,7 +1,6 @@
-"""What the Dagster UI shows of a day: a small table, and one image with its detections.
+"""Previews of a day in the Dagster UI: small tables, and images with boxes.
 
-Both are small, since metadata is stored in Dagster's event log. An image that can no longer be read does not fail a
-build.
+They are small because metadata is stored in Dagster's event log. An image that cannot be read does not fail a build.
 """
 
 import base64
@@ -12,24 +11,29 @@ from typing import Any
 import dagster as dg
 
 from imgpipeline.contracts.detection import Detection
+from imgpipeline.contracts.keys import summary_key
 from imgpipeline.defs.dagster_internals import DATA_VERSION_TAG
-from imgpipeline.errors import ImageDeletedError, ImgpipelineError
+from imgpipeline.errors import BadInputError, ImageDeletedError, ImgpipelineError
 from imgpipeline.lake.build.summary_inputs import open_tables
 from imgpipeline.lake.schema import Column, Table
-from imgpipeline.lake.storage.engine import Engine, identifier
-from imgpipeline.objectstore import ImageReader, ObjectStore
+from imgpipeline.lake.schema.redetections import MODEL_COMPARISON
+from imgpipeline.lake.storage.engine import Engine, disk_errors, identifier, open_engine
+from imgpipeline.lake.storage.pieces import fetch_table
+from imgpipeline.objectstore import ImageReader, ObjectMissingError, ObjectStore
 from imgpipeline.settings import Settings
 
 _LONGEST_SIDE = 360
 _MOST_BYTES = 15_000
-"""Of the JPEG; as base64 it is a third larger."""
+"""Maximum size of the JPEG; base64 makes it a third larger."""
 _MOST_BOXES = 50
 _MOST_ROWS = 12
-
+_EXAMPLE_SIDE = 320
+_EXAMPLE_BYTES = 12_000
+_MOST_EXAMPLES = 3
 _LABELS = f"""
 SELECT label, count(*), count(DISTINCT frame_id), avg(confidence)
 FROM detections GROUP BY label ORDER BY count(*) DESC, label LIMIT {_MOST_ROWS}
-"""  # noqa: S608 - a number of our own
+"""  # noqa: S608 - own number
 _SAMPLE = f"""
 SELECT source_image_path, label, class_id, confidence, x, y, width, height
 FROM detections
@@ -38,15 +42,18 @@ WHERE frame_id = (
     ORDER BY count(DISTINCT label) DESC, count(*) DESC, frame_id LIMIT 1
 )
 ORDER BY detection_number LIMIT {_MOST_BOXES}
-"""  # noqa: S608 - a number of our own
-
+"""  # noqa: S608 - own number
+_MODEL_LABELS = f"""
+SELECT model_a, model_b, label, count_a, count_b, matched, only_a, only_b, agreement
+FROM read_parquet(?, hive_partitioning = false)
+ORDER BY only_a + only_b DESC, count_a + count_b DESC, model_a, model_b, label LIMIT {_MOST_ROWS}
+"""  # noqa: S608 - own number
 _LETTERS = f"""
 SELECT code, count(*), left(min(message), 120)
 FROM dead_letters GROUP BY code ORDER BY count(*) DESC, code LIMIT {_MOST_ROWS}
-"""  # noqa: S608 - a number of our own
-
+"""  # noqa: S608 - own number
 Preview = dict[str, dg.MetadataValue[Any]]
-"""What is shown of a day, by the name of the metadata."""
+"""Metadata of a day, by name."""
 PREVIEWS = ("labels", "sample", "reasons", "rows")
 """Names of the metadata that are previews."""
 
@@ -60,15 +67,15 @@ def preview_once(
     *,
     skipped: bool,
 ) -> Preview:
-    """Returns the preview of a day; that of its last event where nothing was built and the content is the same.
+    """Returns the preview of a day; reuses the one of its last event if nothing was built and the content is the same.
 
     Args:
         instance: Dagster's storage.
         asset: The table.
-        day: Its day.
-        version: Data version of what is stored.
-        make: Reads the table and makes the preview.
-        skipped: Whether there was nothing to build.
+        day: The day.
+        version: Data version of the stored table.
+        make: Reads the table and returns the preview.
+        skipped: Whether nothing was built.
     """
     if not skipped:
         return make()
@@ -87,7 +94,7 @@ def _previews_of(metadata: Mapping[str, dg.MetadataValue[Any]]) -> Preview:
 
 
 def preview_detections(settings: Settings, store: ObjectStore, day: date) -> Preview:
-    """Returns what is shown of a day's detections: the labels, and the picture with the most different ones.
+    """Returns the preview of a day's detections: counts by label, and the image with the most labels.
 
     Raises:
         PermanentError: The day has no table.
@@ -103,7 +110,7 @@ def preview_detections(settings: Settings, store: ObjectStore, day: date) -> Pre
 
 
 def preview_dead_letters(settings: Settings, store: ObjectStore, day: date) -> Preview:
-    """Returns what is shown of a day's dead letters: how many for which reason; nothing if there are none.
+    """Returns the preview of a day's dead letters: counts by reason; nothing if there are none.
 
     Raises:
         PermanentError: The day has no table.
@@ -115,7 +122,7 @@ def preview_dead_letters(settings: Settings, store: ObjectStore, day: date) -> P
 
 
 def preview_summary(settings: Settings, store: ObjectStore, table: Table, day: date) -> Preview:
-    """Returns what is shown of a summary: its first rows, or those with the highest counts; lists and maps left out.
+    """Returns the preview of a summary: its first rows or those with the highest counts, without lists and maps.
 
     Raises:
         PermanentError: The day has no such summary.
@@ -158,9 +165,9 @@ def show_table(header: Sequence[str], rows: Iterable[Sequence[object]]) -> dg.Me
 def show_picture(
     settings: Settings, store: ObjectStore, path: str, detections: Sequence[Detection]
 ) -> dg.MetadataValue[str] | None:
-    """Returns a picture with boxes for the UI, at most 20 kB; None if the image can no longer be read.
+    """Returns an image with boxes for the UI, at most 20 kB; None if the image cannot be read.
 
-    Of an image that image retention has deleted it returns when.
+    For an image that image retention has deleted, it returns a text with the time of the deletion.
     """
     from imgpipeline.vision.previews import draw_preview, read_pixels  # noqa: PLC0415 - loads OpenCV
 
@@ -176,6 +183,54 @@ def show_picture(
 
 
 def _cell(value: object) -> str:
-    """Returns a value so that it cannot end its cell, or become markup."""
+    """Returns a value as text that cannot end its table cell or become markup."""
     text = f"{value:.3f}" if isinstance(value, float) else str(value)
     return "".join(c if c.isprintable() and c not in "|[]<>`\\*_" else " " for c in text)
+
+
+def show_model_labels(settings: Settings, store: ObjectStore, day: date) -> dict[str, dg.MetadataValue[Any]]:
+    """Returns a table of the labels on which models differ most; nothing if the day has no comparison.
+
+    Raises:
+        TransientError: The store does not answer.
+    """
+    header = ("a", "b", "label", "in a", "in b", "both", "only a", "only b", "agreement")
+    with open_engine(memory=settings.duckdb_memory) as engine:
+        path = engine.folder / "comparison.parquet"
+        try:
+            with disk_errors(engine.folder):
+                fetch_table(store, summary_key(MODEL_COMPARISON.name, day), path)
+        except ObjectMissingError:
+            return {}
+        return {"labels": show_table(header, engine.run(_MODEL_LABELS, [str(path)]))}
+
+
+def show_examples(store: ObjectStore, keys: Sequence[str]) -> dict[str, dg.MetadataValue[Any]]:
+    """Returns a few small example images with the boxes of both models; nothing if there are none.
+
+    Raises:
+        TransientError: The store does not answer.
+    """
+    from imgpipeline.vision.decode import ImageLimits, decode_image  # noqa: PLC0415 - loads OpenCV
+    from imgpipeline.vision.previews import encode_preview  # noqa: PLC0415 - loads OpenCV
+
+    # The stored examples have at most 1280 pixels a side, and a legend.
+    limits = ImageLimits(max_pixels=4_000_000, max_bytes=2**24)
+    shown = []
+    for key in _spread(keys):
+        try:
+            pixels = decode_image(store.get(key), limits).pixels
+        except (ObjectMissingError, BadInputError):  # replaced by another build, or damaged
+            continue
+        small = encode_preview(pixels, _EXAMPLE_SIDE, _EXAMPLE_BYTES)
+        shown.append(f"![example](data:image/jpeg;base64,{base64.b64encode(small).decode()})")
+    return {"pictures": dg.MetadataValue.md("\n\n".join(shown))} if shown else {}
+
+
+def _spread(keys: Sequence[str]) -> list[str]:
+    """Returns a few keys, at first one for each pair of models."""
+    firsts: dict[str, str] = {}
+    for key in keys:
+        firsts.setdefault(key.rpartition("/")[0], key)
+    chosen = list(firsts.values())
+    return (chosen + [key for key in keys if key not in chosen])[:_MOST_EXAMPLES]

@@ -1,40 +1,41 @@
 """Decides when automation retries a failed build.
 
-The answer comes from the stored runs, not from a moment such as a cron tick: a moment that passes while the build is
-still shown as running would be lost.
+The decision depends on the stored runs, not on a moment such as a cron tick, which would be lost if the build is still
+shown as running at that moment.
 """
 
 import json
 from collections.abc import Sequence
-from datetime import UTC
 
 import dagster as dg
 
-PAUSES_S = (60, 120, 240, 240, 240, 240, 480, 960, 1920, 3600)
-"""Pause after the first, second, … build in a row that failed, in seconds; the last one applies to all further ones.
+from imgpipeline.defs.lost_runs import ended_at
 
-The first six are shorter than five minutes, so that a day whose build was killed is soon there. After that, a day that
-can never be built costs a run an hour."""
+PAUSES_S = (60, 120, 240, 240, 240, 240, 480, 960, 1920, 3600)
+"""Pause after the first, second, … consecutive failed build, in seconds; the last one applies to all further failures.
+
+The first six are shorter than five minutes, so a day whose build was killed is built soon. In the long run, a day that
+can never be built costs one run per hour."""
 
 
 class FailedRecently(dg.AutomationCondition[dg.AssetKey]):
-    """True for the days whose last builds failed, until the pause after the last of them is over.
+    """True for days whose last build failed, until the pause after it is over.
 
-    Its memory between ticks only saves work: without it, the failed builds of each day are read again.
+    The cursor only saves work: without it, the condition reads the failed builds of each day again.
     """
 
     @property
     def description(self) -> str:
-        """What the UI says of this condition."""
-        return f"the last build failed, {PAUSES_S[0]} s to {PAUSES_S[-1]} s ago: longer the more builds failed in a row"
+        """Description in the UI."""
+        return f"the last build failed (pause: {PAUSES_S[0]} to {PAUSES_S[-1]} s, longer after consecutive failures)"
 
     @property
     def name(self) -> str:
-        """What the UI calls this condition."""
+        """Name in the UI."""
         return "failed_recently"
 
     def evaluate(self, context: dg.AutomationContext[dg.AssetKey]) -> dg.AutomationResult[dg.AssetKey]:
-        """Reads the failed builds of those candidates that have a new one."""
+        """Reads the failed builds of candidates with a new build."""
         instance = context.asset_graph_view.instance
         days = set(context.candidate_subset.expensively_compute_partition_keys())
         planned = dg.DagsterEventType.ASSET_MATERIALIZATION_PLANNED
@@ -54,15 +55,15 @@ class FailedRecently(dg.AutomationCondition[dg.AssetKey]):
 
 
 def retry_at_s(instance: dg.DagsterInstance, asset: dg.AssetKey, day: str) -> float:
-    """Returns when a day may be built again after the builds that failed since its last good one.
+    """Returns when a day may be built again after the builds that failed since its last successful one.
 
     Args:
         instance: Dagster's storage.
-        asset: What is built.
-        day: The partition.
+        asset: The asset.
+        day: Its partition.
 
     Returns:
-        Unix time in seconds; 0 where the last build did not fail.
+        Unix time in seconds; 0 if the last build did not fail.
     """
     good = instance.get_latest_storage_id_by_partition(asset, dg.DagsterEventType.ASSET_MATERIALIZATION, {day})
     attempts = dg.AssetRecordsFilter(asset, asset_partitions=[day], after_storage_id=good.get(day))
@@ -72,7 +73,7 @@ def retry_at_s(instance: dg.DagsterInstance, asset: dg.AssetKey, day: str) -> fl
 
 
 def _failures_in_a_row(instance: dg.DagsterInstance, run_ids: Sequence[str]) -> list[float]:
-    """Returns when each of the newest runs ended, up to the first that did not fail."""
+    """Returns the end of each of the newest runs, up to the first one that did not fail."""
     wanted = dg.RunsFilter(run_ids=list(run_ids), statuses=[dg.DagsterRunStatus.FAILURE])
     failed = {record.dagster_run.run_id: record for record in instance.get_run_records(wanted)} if run_ids else {}
     ended_at_s = []
@@ -80,7 +81,7 @@ def _failures_in_a_row(instance: dg.DagsterInstance, run_ids: Sequence[str]) -> 
         if run_id not in failed:
             break
         record = failed[run_id]
-        ended_at_s.append(record.end_time or record.update_timestamp.replace(tzinfo=UTC).timestamp())
+        ended_at_s.append(ended_at(record).timestamp())
     return ended_at_s
 
 

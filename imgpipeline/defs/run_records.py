@@ -1,7 +1,7 @@
-"""Reads live and failed detection runs into the values that `stream.lanes` decides by, and marks runs as failed.
+"""Reads detection runs from Dagster as the input of `stream.lanes`, and marks runs as failed.
 
-The tag `ENDS_TAG` of a requested run says where the ledger ended in each partition with lag: runs that fail at the same
-ends are what the back-off counts.
+The tag `ENDS_TAG` of a run has the end of the ledger in each partition with lag; the back-off counts the runs that fail
+at the same ends.
 """
 
 import re
@@ -11,24 +11,21 @@ from datetime import UTC, datetime, timedelta
 import dagster as dg
 
 from imgpipeline.defs.detection_job import JOB_NAME, lane_of
-from imgpipeline.defs.lost_runs import LAUNCHED, is_lost
-from imgpipeline.defs.processes import end_process, is_gone
+from imgpipeline.defs.lost_runs import LAUNCHED, as_utc, end_process, ended_at, is_gone, is_lost, is_orphan
 from imgpipeline.defs.run_tags import ENDING_TAG, LANE_TAG, PROCESS_TAG, noted, read_ends, read_noted
 from imgpipeline.errors import ConfigurationError
 from imgpipeline.stream.lanes import Ending, FailedRun, Lane, LiveRun, Place
 from imgpipeline.stream.lanes_to_report import GoodRun
 
 _MOST_ENDS = 64
-"""A tag names the ends of at most this many partitions: databases index tags, and refuse long ones."""
+"""Maximum number of partitions in a tag, because databases index tags and reject long ones."""
 FAILURES_READ = 100
 _FAILURES_SINCE = timedelta(hours=6)
-_SUBMITTED_WITHIN = timedelta(minutes=2)
-"""A daemon that lives submits a run within a second of creating it."""
 _WAITING = [dg.DagsterRunStatus.QUEUED, dg.DagsterRunStatus.NOT_STARTED]
 
 
 def live_runs(instance: dg.DagsterInstance, now: datetime, serving_since: datetime) -> list[LiveRun]:
-    """Returns the detection runs that have not ended, as far as Dagster knows.
+    """Returns the detection runs that have not ended according to Dagster.
 
     Args:
         instance: Dagster's storage.
@@ -40,7 +37,7 @@ def live_runs(instance: dg.DagsterInstance, now: datetime, serving_since: dateti
 
 
 def failed_runs(instance: dg.DagsterInstance, now: datetime) -> list[FailedRun]:
-    """Returns the detection runs that failed lately, newest first."""
+    """Returns the detection runs that failed recently, newest first."""
     records = instance.get_run_records(
         dg.RunsFilter(job_name=JOB_NAME, statuses=[dg.DagsterRunStatus.FAILURE], updated_after=now - _FAILURES_SINCE),
         limit=FAILURES_READ,
@@ -49,26 +46,24 @@ def failed_runs(instance: dg.DagsterInstance, now: datetime) -> list[FailedRun]:
     for record in records:
         lane = _lane(record.dagster_run)
         if lane is not None:
-            ended_at = (
-                datetime.fromtimestamp(record.end_time, UTC) if record.end_time else _utc(record.update_timestamp)
-            )
-            ends = parse_ends(read_ends(record.dagster_run))
-            failures.append(FailedRun(record.dagster_run.run_id, lane, ended_at, ends, _ending(record.dagster_run)))
+            run = record.dagster_run
+            ends = parse_ends(read_ends(run))
+            failures.append(FailedRun(run.run_id, lane, ended_at(record), ends, _ending(run)))
     return failures
 
 
 def good_runs(instance: dg.DagsterInstance, failures: Sequence[FailedRun]) -> list[GoodRun]:
-    """Returns the detection runs that ended in order since the first of these failures, newest first."""
+    """Returns the detection runs that succeeded since the first of these failures, newest first."""
     if not failures:
         return []
-    # By lane, so that the runs of busy lanes do not push out the one that a quiet lane had; and the newest of all,
-    # which finds those that ran while there was another number of lanes.
+    # One run for each lane, because busy lanes would push out the run of a quiet lane; and the newest runs of all
+    # lanes, which include runs from before a change of the number of lanes.
     last: dict[Lane, datetime] = {}
     for failure in failures:
         last[failure.lane] = max(last.get(failure.lane, failure.ended_at), failure.ended_at)
     records = _succeeded_since(instance, min(last.values()), {}, FAILURES_READ)
-    for failed_lane, ended_at in last.items():
-        records += _succeeded_since(instance, ended_at, {LANE_TAG: str(failed_lane)}, 1)
+    for failed_lane, failed_at in last.items():
+        records += _succeeded_since(instance, failed_at, {LANE_TAG: str(failed_lane)}, 1)
     lanes = [(record, _lane(record.dagster_run)) for record in records if record.start_time]
     return [GoodRun(lane, datetime.fromtimestamp(record.start_time or 0, UTC)) for record, lane in lanes if lane]
 
@@ -81,9 +76,9 @@ def _succeeded_since(
 
 
 def mark_failed(instance: dg.DagsterInstance, run_id: str, reason: str) -> None:
-    """Ends a run that another one takes over: killed where that is possible, and shown as failed.
+    """Marks a run that another run takes over as failed, and kills its process if possible.
 
-    Should its process live on elsewhere, it can do no harm: the ledger takes nothing from it that is there already.
+    If the process survives on another machine, it does no harm: the ledger does not accept an offset twice.
     """
     run = instance.get_run_by_id(run_id)
     if run is None or run.is_finished:
@@ -96,16 +91,16 @@ def mark_failed(instance: dg.DagsterInstance, run_id: str, reason: str) -> None:
 
 
 def format_ends(ends: Mapping[Place, int]) -> str:
-    """Returns ledger ends as a tag: `0:120 3:99`, of the first 64 partitions in the given order.
+    """Returns ledger ends as a tag: `0:120 3:99`, for the first 64 partitions in the given order.
 
-    A partition of another topic than the first has the place of its topic before it: `1/0:7`.
+    For partitions of other topics than the first, the index of the topic comes first: `1/0:7`.
     """
     shown = ((f"{at.topic}/{at.partition}" if at.topic else f"{at.partition}", end) for at, end in ends.items())
     return " ".join(f"{partition}:{end}" for partition, end in list(shown)[:_MOST_ENDS])
 
 
 def parse_ends(tag: str) -> dict[Place, int]:
-    """Reads what `format_ends` wrote; what is something else is left out."""
+    """Reads what `format_ends` wrote; ignores anything else."""
     found = (re.fullmatch(r"(?:(\d{1,9})/)?(\d{1,9}):(\d{1,18})", part, re.ASCII) for part in tag.split())
     return {Place(int(match[1] or 0), int(match[2])): int(match[3]) for match in found if match}
 
@@ -124,28 +119,20 @@ def _live_run(
         _began_at(instance, record),
         is_queued=not is_launched,
         ends=parse_ends(read_ends(run)) if read_noted(run, PROCESS_TAG) else {},
-        is_gone=is_lost(instance, run, now=now, serving_since=serving_since)
-        if is_launched
-        else _is_orphan(record, now),
+        is_gone=is_lost(instance, run, now=now, serving_since=serving_since) if is_launched else is_orphan(record, now),
     )
 
 
 def _began_at(instance: dg.DagsterInstance, record: dg.RunRecord) -> datetime:
-    """Returns when a run started; before that when it was launched, and before that when it was requested."""
+    """Returns when a run started, or if it has not, when it was launched, or requested."""
     began_s = record.start_time
     if began_s is None and record.dagster_run.status not in _WAITING:
         began_s = instance.get_run_stats(record.dagster_run.run_id).launch_time
-    return datetime.fromtimestamp(began_s, UTC) if began_s else _utc(record.create_timestamp)
-
-
-def _is_orphan(record: dg.RunRecord, now: datetime) -> bool:
-    """Tells whether a run was created and never submitted, since its daemon died in between."""
-    is_new = record.dagster_run.status is dg.DagsterRunStatus.NOT_STARTED
-    return is_new and now - _utc(record.create_timestamp) > _SUBMITTED_WITHIN
+    return datetime.fromtimestamp(began_s, UTC) if began_s else as_utc(record.create_timestamp)
 
 
 def _ending(run: dg.DagsterRun) -> Ending:
-    """Returns how a failed run has ended: by what was noted, else by whether it had begun to work."""
+    """Returns how a failed run ended: as recorded, else by whether it had started to work."""
     try:
         return Ending(read_noted(run, ENDING_TAG))
     except ValueError:
@@ -153,12 +140,8 @@ def _ending(run: dg.DagsterRun) -> Ending:
 
 
 def _lane(run: dg.DagsterRun) -> Lane | None:
-    """Returns a run's lane, or None if its configuration names none that exists (such a run fails)."""
+    """Returns the lane of a run; None if its configuration is invalid (such a run fails)."""
     try:
         return lane_of(run.run_config)
     except (ConfigurationError, ValueError):
         return None
-
-
-def _utc(time: datetime) -> datetime:
-    return time.replace(tzinfo=UTC) if time.tzinfo is None else time.astimezone(UTC)

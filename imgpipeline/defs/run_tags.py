@@ -1,30 +1,30 @@
-"""Tags of runs: those that people read in the UI, and hidden ones that only this code reads.
+"""Tags of runs: visible ones for people, and hidden ones that only this code reads.
 
-Dagster hides tags that begin with `.dagster/`. Runs of earlier releases have them under visible names.
+Dagster hides tags that start with `.dagster/`. Runs of earlier releases have them under visible names.
 """
 
 import dagster as dg
 
 WORK_TAG = "imgpipeline/work"
-"""What a run is for; dagster.yaml gives each kind of work slots of its own."""
+"""Kind of work of a run; dagster.yaml limits the concurrent runs of each kind."""
 REASON_TAG = "imgpipeline/reason"
 """Why a run was requested."""
 LANE_TAG = "imgpipeline/lane"
-"""Which lane a detection run follows, such as `0/4`."""
+"""The lane of a detection run, such as `0/4`."""
 CAREFUL_TAG = "imgpipeline/careful"
-"""Set where a detection run looks for the record that ends its process."""
+"""Set on a detection run that searches for the record that kills its process."""
 ENDS_TAG = ".dagster/imgpipeline_ledger_ends"
-"""Where the ledger ended in each partition with lag when the run was requested: `0:120 3:99`."""
+"""End of the ledger in each partition with lag when the run was requested: `0:120 3:99`."""
 PROCESS_TABLE_TAG = ".dagster/imgpipeline_process_table"
-"""Process table of the code server that requested the run, which is the one that launches it."""
+"""Process table of the code server that requested the run and launches it."""
 PROCESS_TAG = ".dagster/imgpipeline_process"
-"""Which process executes the run."""
+"""The process that executes the run."""
 ENDING_TAG = ".dagster/imgpipeline_ended"
-"""How a run that failed has ended, as a value of `Ending`; a run whose process died cannot set it."""
+"""How a run failed, as a value of `Ending`; a run whose process died cannot set it."""
 SEEN_EVENTS_TAG = ".dagster/imgpipeline_seen_events"
-"""Which events of Dagster's storage a run that watched for events has seen, by asset: `{"frame_metadata": 120}`."""
+"""Newest event in Dagster's storage that a `watch_events` run has seen, by asset: `{"frame_metadata": 120}`."""
 DELIVER_AT_TAG = ".dagster/imgpipeline_deliver_at"
-"""When the next delivery of alerts is due after such a run, RFC 3339."""
+"""When the next delivery of alerts is due after a `watch_events` run, RFC 3339."""
 _EARLIER = {
     ENDS_TAG: "imgpipeline/ledger_ends",
     PROCESS_TAG: "imgpipeline/process",
@@ -33,15 +33,15 @@ _EARLIER = {
 
 
 def noted(run_id: str, tag: str, value: str) -> dict[str, str]:
-    """Returns what a run notes of itself: `read_noted` reads it, but not from a copy of the run.
+    """Returns the tag with which a run records something about itself.
 
-    A run that is executed again has all tags of the first one, its process among them.
+    A re-executed run has copies of all tags of the first run; the run id lets `read_noted` ignore them.
     """
     return {tag: f"{run_id} {value}"}
 
 
 def read_noted(run: dg.DagsterRun, tag: str) -> str | None:
-    """Returns what a run has noted of itself, or None."""
+    """Returns what a run has recorded about itself, or None."""
     of, _, value = run.tags.get(tag, "").partition(" ")
     if of == run.run_id:
         return value

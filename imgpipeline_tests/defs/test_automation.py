@@ -9,7 +9,9 @@ from dagster._core.test_utils import freeze_time
 
 from imgpipeline.defs.automation import (
     BUILD_SECONDS,
+    SHORTEST_PAUSE_S,
     UPSTREAM_EVENT,
+    Build,
     NotLookedAt,
     Outdated,
     build_when,
@@ -127,7 +129,7 @@ def test_a_late_frame_of_an_old_day_builds_that_day_only(graph: Graph) -> None:
     assert graph.tick(after_s=100) == both(OLD_DAY)
 
 
-def test_a_day_is_not_built_again_before_a_minute_has_passed_and_then_by_itself(graph: Graph) -> None:
+def test_a_day_is_built_again_after_a_minute_and_not_before(graph: Graph) -> None:
     graph.announce(TODAY)
     graph.build(TODAY)
     graph.announce(TODAY)
@@ -142,7 +144,7 @@ def test_a_slow_build_makes_the_pause_longer(graph: Graph) -> None:
     assert graph.tick(after_s=20) == both(TODAY)
 
 
-def test_frames_that_came_while_a_build_ran_are_not_forgotten(graph: Graph) -> None:
+def test_frames_that_arrive_during_a_build_are_not_missed(graph: Graph) -> None:
     """The build has finished, but began before the last event: Dagster's own conditions would take it as handled."""
     graph.announce(TODAY)
     assert graph.tick() == both(TODAY)
@@ -155,7 +157,7 @@ def test_frames_that_came_while_a_build_ran_are_not_forgotten(graph: Graph) -> N
     assert graph.tick(after_s=600) == both()
 
 
-def test_nothing_is_forgotten_when_the_evaluators_memory_is_lost(graph: Graph) -> None:
+def test_no_day_is_missed_after_a_loss_of_the_cursor(graph: Graph) -> None:
     graph.announce(TODAY, OLD_DAY)
     graph.build(TODAY)
     graph.announce(TODAY)
@@ -164,7 +166,7 @@ def test_nothing_is_forgotten_when_the_evaluators_memory_is_lost(graph: Graph) -
     assert graph.tick(after_s=60)[TABLE] == {TODAY, OLD_DAY}
 
 
-def test_a_summary_whose_table_was_built_by_hand_follows(graph: Graph) -> None:
+def test_a_summary_follows_a_table_that_was_built_by_hand(graph: Graph) -> None:
     graph.announce(TODAY)
     graph.build(TODAY)
     graph.instance.report_runless_asset_event(
@@ -188,7 +190,7 @@ def retries(graph: Graph, *, ticks: int, every_s: float) -> list[float]:
 
 
 @pytest.mark.slow
-def test_a_build_that_failed_is_tried_again_within_five_minutes_and_seldom_when_it_never_works(graph: Graph) -> None:
+def test_a_failed_build_is_retried_within_five_minutes_and_rarely_if_it_keeps_failing(graph: Graph) -> None:
     graph.announce(TODAY)
     assert graph.tick()[TABLE] == {TODAY}
     graph.fail_build(TODAY)
@@ -199,7 +201,7 @@ def test_a_build_that_failed_is_tried_again_within_five_minutes_and_seldom_when_
 
 
 @pytest.mark.medium
-def test_a_build_that_works_ends_the_pauses_of_those_that_failed(graph: Graph) -> None:
+def test_a_successful_build_resets_the_pauses(graph: Graph) -> None:
     graph.announce(TODAY)
     for _ in range(3):
         graph.fail_build(TODAY)
@@ -211,7 +213,7 @@ def test_a_build_that_works_ends_the_pauses_of_those_that_failed(graph: Graph) -
     assert graph.tick(after_s=70)[TABLE] == {TODAY}
 
 
-def test_one_broken_day_does_not_make_another_wait(graph: Graph) -> None:
+def test_a_broken_day_does_not_delay_others(graph: Graph) -> None:
     graph.announce(TODAY, OLD_DAY)
     graph.fail_build(OLD_DAY)
     assert graph.tick()[TABLE] == {TODAY}
@@ -258,7 +260,7 @@ def test_a_build_that_ends_during_a_tick_is_not_requested_again() -> None:
 
 
 @pytest.mark.medium
-def test_four_hundred_days_at_once(graph: Graph) -> None:
+def test_four_hundred_days_are_requested_at_once(graph: Graph) -> None:
     days = [(datetime(2024, 1, 1, tzinfo=UTC) + timedelta(days=n)).date().isoformat() for n in range(400)]
     graph.announce(*days)
     assert graph.tick() == both(*days)
@@ -279,18 +281,18 @@ def test_a_frame_ahead_of_the_clock_is_built_as_soon_as_its_day_starts(graph: Gr
     assert graph.tick(after_s=30) == both(tomorrow)
 
 
-def test_a_day_outside_the_definition_is_left_alone(graph: Graph) -> None:
+def test_a_day_outside_the_partitions_is_ignored(graph: Graph) -> None:
     graph.announce("1999-12-31", TODAY)
     assert graph.tick() == both(TODAY)
 
 
-def test_a_build_that_noted_nothing_counts_as_outdated(graph: Graph) -> None:
+def test_a_build_that_recorded_nothing_counts_as_outdated(graph: Graph) -> None:
     graph.announce(TODAY)
     graph.instance.report_runless_asset_event(dg.AssetMaterialization(TABLE, partition=TODAY))
     assert graph.tick(after_s=61)[TABLE] == {TODAY}
 
 
-def test_where_no_frame_comes_the_last_built_day_is_looked_at_twice_a_day(graph: Graph) -> None:
+def test_without_frames_the_last_built_day_is_checked_twice_a_day(graph: Graph) -> None:
     """So that the freshness policy does not fire because the cameras are off."""
     graph.announce(OLD_DAY, TODAY)
     graph.build(OLD_DAY)
@@ -300,5 +302,23 @@ def test_where_no_frame_comes_the_last_built_day_is_looked_at_twice_a_day(graph:
     assert not graph.tick(after_s=10 * HALF_A_DAY_S)[TABLE] - {TODAY}
 
 
-def test_where_nothing_was_ever_built_nothing_is_looked_at(graph: Graph) -> None:
+def test_without_any_build_no_day_is_checked(graph: Graph) -> None:
     assert graph.tick(after_s=10 * HALF_A_DAY_S) == both()
+
+
+ENDED_AT_S = 1_000_000.0
+
+
+@pytest.mark.fault(45)
+@pytest.mark.parametrize(
+    ("build_s", "pause_s"),
+    [(1, 60), (12, 120), (60, 180), (600, 1800)],
+    ids=["short", "longer", "overloaded", "huge day"],
+)
+def test_fault_45_the_pause_grows_with_the_last_build_and_does_not_keep_a_day_stale(
+    build_s: float, pause_s: float
+) -> None:
+    build = Build({}, ENDED_AT_S, build_s)
+    assert not build.is_due(ENDED_AT_S + pause_s - 1, SHORTEST_PAUSE_S)
+    assert build.is_due(ENDED_AT_S + pause_s, SHORTEST_PAUSE_S)
+    assert build.is_due(ENDED_AT_S, shortest_pause_s=0.0)

@@ -12,7 +12,7 @@ import pytest
 from imgpipeline.contracts.keys import ChainId, day_table_key, segment_key
 from imgpipeline.contracts.outcomes import Frame, make_frame_id
 from imgpipeline.defs.automation import BUILD_SECONDS, UPSTREAM_EVENT, newest_events
-from imgpipeline.defs.processes import describe_process
+from imgpipeline.defs.lost_runs import describe_process
 from imgpipeline.defs.run_tags import PROCESS_TAG, read_noted
 from imgpipeline.ledger import ChainEnd, ChainWriter, DayIndex, Provenance
 from imgpipeline.objectstore import ObjectStore, open_store

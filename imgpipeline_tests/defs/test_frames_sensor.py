@@ -11,7 +11,7 @@ import pytest
 from imgpipeline.definitions import defs
 from imgpipeline.defs.detection_job import JOB_NAME, lane_of, run_config_of
 from imgpipeline.defs.frames_sensor import frames_sensor
-from imgpipeline.defs.processes import describe_process
+from imgpipeline.defs.lost_runs import describe_process
 from imgpipeline.defs.run_records import (
     failed_runs,
     format_ends,

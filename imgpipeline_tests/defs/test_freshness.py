@@ -1,4 +1,4 @@
-"""The freshness of `label_counts`, by Dagster's own evaluator: of a pipeline that stands still, not of cameras."""
+"""The freshness of `label_counts`, by Dagster's evaluator: it fails if the pipeline stops, not if cameras are off."""
 
 import asyncio
 from collections.abc import Iterator
@@ -12,7 +12,8 @@ from dagster._core.loader import LoadingContextForTest
 from dagster._time import get_current_timestamp
 
 from imgpipeline.definitions import defs
-from imgpipeline.defs.freshness import FRESH_WITHIN, LOOK_AGAIN_S
+from imgpipeline.defs.assets.day_tables import LOOK_AGAIN_S
+from imgpipeline.defs.assets.summaries import FRESH_WITHIN
 
 DAY = "2026-03-01"
 COUNTS = dg.AssetKey("label_counts")

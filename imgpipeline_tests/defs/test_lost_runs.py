@@ -2,19 +2,22 @@
 
 import json
 import os
+import signal
 import subprocess
+import sys
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 
 import dagster as dg
 import pytest
 from dagster._core.events import EngineEventData
+from hypothesis import given
+from hypothesis import strategies as st
 
 from imgpipeline.definitions import defs
 from imgpipeline.defs.automation import keep_tables_current
 from imgpipeline.defs.detection_job import JOB_NAME
-from imgpipeline.defs.lost_runs import mark_lost_builds
-from imgpipeline.defs.processes import describe_process, describe_table
+from imgpipeline.defs.lost_runs import describe_process, describe_table, end_process, is_gone, mark_lost_builds
 from imgpipeline.defs.run_tags import PROCESS_TABLE_TAG, PROCESS_TAG, noted
 
 HERE = {PROCESS_TABLE_TAG: describe_table()}
@@ -66,7 +69,7 @@ def ended_pid() -> int:
 
 @pytest.mark.fault(41)
 @pytest.mark.parametrize(("note", "is_lost"), [(GONE, True), (describe_process(), False)], ids=["gone", "here"])
-def test_a_build_that_noted_its_process_is_marked_when_that_is_gone(builds: Builds, note: str, is_lost: bool) -> None:
+def test_a_build_whose_recorded_process_is_gone_is_marked(builds: Builds, note: str, is_lost: bool) -> None:
     run_id = builds.launch()
     builds.instance.add_run_tags(run_id, noted(run_id, PROCESS_TAG, note))
     assert builds.lost() == [run_id] * is_lost
@@ -80,15 +83,13 @@ def test_fault_44_a_build_whose_process_died_before_its_first_step_is_marked(bui
     assert builds.status(run_id) is dg.DagsterRunStatus.FAILURE
 
 
-def test_a_build_whose_process_lives_is_left_alone(builds: Builds) -> None:
+def test_a_build_whose_process_is_alive_is_not_marked(builds: Builds) -> None:
     builds.launch(pid=os.getpid(), **HERE)
     assert builds.lost() == []
 
 
 @pytest.mark.parametrize("tags", [ELSEWHERE, {}], ids=["another machine", "unknown"])
-def test_a_process_id_of_another_process_table_tells_nothing(
-    builds: Builds, ended_pid: int, tags: dict[str, str]
-) -> None:
+def test_a_process_id_of_another_process_table_is_ignored(builds: Builds, ended_pid: int, tags: dict[str, str]) -> None:
     builds.launch(pid=ended_pid, **tags)
     assert builds.lost() == []
 
@@ -108,7 +109,7 @@ def test_a_build_that_was_just_launched_may_still_report_after_its_code_server_w
     assert builds.lost(serving_since=builds.now) == []
 
 
-def test_a_build_that_is_executed_again_is_not_taken_for_the_process_of_the_first(builds: Builds) -> None:
+def test_a_re_executed_build_is_not_mistaken_for_the_first_one(builds: Builds) -> None:
     """Dagster copies all tags of a run that is executed again."""
     first = builds.launch()
     builds.instance.add_run_tags(first, noted(first, PROCESS_TAG, GONE))
@@ -119,10 +120,66 @@ def test_a_build_that_is_executed_again_is_not_taken_for_the_process_of_the_firs
     assert builds.lost() == []
 
 
-def test_runs_of_an_earlier_release_are_understood(builds: Builds) -> None:
+def test_tags_of_an_earlier_release_are_understood(builds: Builds) -> None:
     run_id = builds.launch(**{"imgpipeline/process": GONE})
     assert builds.lost() == [run_id]
 
 
-def test_the_builds_that_automation_requests_name_their_process_table() -> None:
+def test_builds_that_automation_requests_record_their_process_table() -> None:
     assert keep_tables_current.run_tags[PROCESS_TABLE_TAG] == describe_table()
+
+
+def test_this_process_is_not_gone() -> None:
+    assert not is_gone(describe_process())
+
+
+def test_a_process_that_was_killed_is_gone_even_before_its_parent_collects_it() -> None:
+    child = subprocess.Popen([sys.executable, "-c", "import sys; print(1, flush=True); sys.stdin.read()"],
+                             stdin=subprocess.PIPE, stdout=subprocess.PIPE)  # fmt: skip
+    assert child.stdout is not None
+    child.stdout.readline()
+    note = describe_process(child.pid)
+    assert not is_gone(note)
+    child.kill()
+    os.waitid(os.P_PID, child.pid, os.WEXITED | os.WNOWAIT)
+    assert is_gone(note)
+    child.wait()
+    assert is_gone(note)
+    child.stdout.close()
+    assert child.stdin is not None
+    child.stdin.close()
+
+
+def test_a_reused_process_id_is_another_process() -> None:
+    *table, pid, _ = json.loads(describe_process())
+    assert is_gone(json.dumps([*table, pid, "1"]))
+
+
+@pytest.mark.parametrize("place", [0, 1, 2], ids=["another machine", "another boot", "another container"])
+def test_a_process_on_another_machine_is_not_gone(place: int) -> None:
+    note = json.loads(describe_process())
+    note[place], note[-1] = "other", "1"
+    assert not is_gone(json.dumps(note))
+
+
+@given(st.one_of(st.none(), st.text(), st.lists(st.one_of(st.integers(), st.text())).map(json.dumps)))
+def test_an_invalid_note_is_not_gone(note: str | None) -> None:
+    assert not is_gone(note)
+
+
+def test_a_recorded_process_is_killed_even_if_it_is_stopped_and_no_other_one() -> None:
+    child = subprocess.Popen(["sleep", "600"])
+    try:
+        note = describe_process(child.pid)
+        *rest, started_at = json.loads(note)
+        assert not end_process(json.dumps([*rest, str(int(started_at) + 1)]))
+        assert not end_process(json.dumps(["elsewhere", *json.loads(note)[1:]]))
+        assert not end_process(None)
+        assert child.poll() is None
+        child.send_signal(signal.SIGSTOP)
+        assert end_process(note)
+        assert child.wait(60) == -signal.SIGKILL
+        assert not end_process(note)
+    finally:
+        child.kill()
+        child.wait()

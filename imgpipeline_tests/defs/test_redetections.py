@@ -12,14 +12,8 @@ from dagster._core.test_utils import freeze_time
 
 from imgpipeline.contracts.keys import comparison_examples_prefix, summary_key
 from imgpipeline.definitions import defs
-from imgpipeline.defs.assets.redetections import (
-    COMPARISON,
-    MODELS,
-    REDETECTIONS,
-    model_day_key,
-    redetection_tags,
-)
-from imgpipeline.defs.partitions import DAYS
+from imgpipeline.defs.assets.redetections import COMPARISON, REDETECTIONS
+from imgpipeline.defs.partitions import DAYS, MODELS, model_day_key, redetection_tags
 from imgpipeline.lake.storage.manifest import read_object
 from imgpipeline.objectstore import ObjectStore, open_store
 from imgpipeline.settings import load_settings
@@ -114,7 +108,7 @@ def test_a_run_that_was_asked_for_nothing_fails(
     tags: dict[str, str], store: ObjectStore, instance: dg.DagsterInstance
 ) -> None:
     assert "2026-" in failure(redetect(instance, tags))
-    assert "No model and day was asked for" in failure(redetect(instance, tags))
+    assert "No model and day was requested" in failure(redetect(instance, tags))
 
 
 @pytest.mark.medium

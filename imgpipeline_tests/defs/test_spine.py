@@ -184,5 +184,5 @@ def test_a_range_without_days_is_refused_instead_of_succeeding(site: Site, first
     job = ("dagster", "job", "execute", "-m", MODULE, "-j", "__ASSET_JOB", "--tags", json.dumps(tags))
     done = site.run(*job, check=False)
     assert done.returncode != 0
-    assert "No day was asked for" in done.stdout + done.stderr
+    assert "No day was requested" in done.stdout + done.stderr
     assert materializations(site, "frames") == []

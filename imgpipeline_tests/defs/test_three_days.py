@@ -15,7 +15,7 @@ import pytest
 
 from imgpipeline.contracts.keys import redetection_key, summary_key
 from imgpipeline.contracts.messages import FrameMessage
-from imgpipeline.defs.assets.redetections import redetection_tags
+from imgpipeline.defs.partitions import redetection_tags
 from imgpipeline.lake.build.stale_days import days_behind
 from imgpipeline.lake.build.summaries import SUMMARIES
 from imgpipeline.ledger import fix_ends

@@ -117,7 +117,7 @@ def test_a_range_that_is_the_wrong_way_round_fails_and_says_so(worked: Site) -> 
     assert newest.dagster_run.status is dg.DagsterRunStatus.FAILURE
     with worked.instance() as instance:
         said = [str(e.dagster_event) for e in instance.all_logs(newest.dagster_run.run_id) if e.dagster_event]
-    assert any("No day was asked for" in text for text in said)
+    assert any("No day was requested" in text for text in said)
 
 
 def test_a_backfill_of_days_is_launched_by_command(worked: Site) -> None:

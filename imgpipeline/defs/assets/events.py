@@ -1,23 +1,18 @@
-"""The events' layer: `frame_changes`, `events` and the counts at zones and lines, a Parquet file a day each.
+"""The assets of rules: `frame_changes`, `events`, and the counts at zones and lines; one Parquet file per day each.
 
-Without the setting `rules_file`, the assets are shown and nothing builds them.
+Without the setting `rules_file`, the UI shows the assets but automation does not build them.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable
 from datetime import date
-from typing import TYPE_CHECKING
 
 import dagster as dg
 
 from imgpipeline.contracts.times import utc_now
 from imgpipeline.defs.automation import follow
-from imgpipeline.defs.building import RETRIES, BuildConfig, DayBuilds, build_days
-from imgpipeline.defs.failures import known_failures
-from imgpipeline.defs.partitions import DAYS, days_of
-from imgpipeline.defs.resources import Pipeline
+from imgpipeline.defs.building import Built, DayRun, day_asset
 from imgpipeline.defs.run_tags import WORK_TAG
-from imgpipeline.defs.schemas import table_metadata
-from imgpipeline.defs.versions import Built
+from imgpipeline.defs.specs import table_spec
 from imgpipeline.events.recipe import events_recipe
 from imgpipeline.events.values import TRACKED
 from imgpipeline.lake.build.summary_inputs import stored_key
@@ -33,105 +28,80 @@ from imgpipeline.lake.schema import (
     Table,
 )
 from imgpipeline.lake.storage.manifest import read_stored
-from imgpipeline.objectstore import ObjectStore
 from imgpipeline.settings import Settings, load_settings
 
-if TYPE_CHECKING:
-    from imgpipeline.events.configuration import Rules
-
+_OBJECTS = (FRAMES.name, DETECTIONS.name, *TRACKED)
 _UPSTREAM = {
-    FRAME_CHANGES.name: [dg.AssetKey(FRAMES.name)],
-    EVENTS.name: [dg.AssetKey(name) for name in (FRAMES.name, DETECTIONS.name, *TRACKED, FRAME_CHANGES.name)],
-    ZONE_OCCUPANCY.name: [dg.AssetKey(name) for name in (FRAMES.name, DETECTIONS.name, *TRACKED)],
-    LINE_CROSSINGS.name: [dg.AssetKey(name) for name in (FRAMES.name, DETECTIONS.name, *TRACKED)],
+    FRAME_CHANGES.name: (FRAMES.name,),
+    EVENTS.name: (*_OBJECTS, FRAME_CHANGES.name),
+    ZONE_OCCUPANCY.name: _OBJECTS,
+    LINE_CROSSINGS.name: _OBJECTS,
 }
 _QUESTIONS = {
-    FRAME_CHANGES.name: "By how much does each image differ from the one before of the same source? Only sources that "
-    "a rule of kind image_change looks at. Each pair is compared once.",
-    EVENTS.name: "What did the rules of rules.toml find? One row an event, with the frames and images that show it. "
-    "A day that is over keeps the rules that it was built with, until it is materialized again.",
-    ZONE_OCCUPANCY.name: "What stood in each zone of rules.toml, by hour and label: how many at once, how many "
-    "different objects, and for how long?",
+    FRAME_CHANGES.name: "How much does each image differ from the previous one of its source? Covers the sources of "
+    "rules of kind image_change. Each pair is compared once.",
+    EVENTS.name: "Which events did the rules in rules.toml find? One row per event, with the frames and images that "
+    "show it. Past days keep the rules that they were built with until they are materialized again.",
+    ZONE_OCCUPANCY.name: "Which objects were in each zone of rules.toml, by hour and label: how many at once, how many "
+    "unique objects, and for how long?",
     LINE_CROSSINGS.name: "How often was each line of rules.toml crossed, by hour, label and direction?",
 }
 
 
 def event_assets(settings: Settings) -> list[dg.AssetsDefinition]:
-    """Returns the assets of this layer.
+    """Returns the assets of rules.
 
     Args:
-        settings: Say whether there are rules: without them, automation does not build the assets.
+        settings: Have the path of the rules. Without rules, automation does not build the assets.
     """
     return [_asset(table, settings) for table in (*EVENT_TABLES, *PLACE_TABLES)]
 
 
 def _asset(table: Table, settings: Settings) -> dg.AssetsDefinition:
-    upstream = _UPSTREAM[table.name]
-
-    @dg.multi_asset(
-        name=table.name,
-        specs=[_spec(table, settings)],
-        partitions_def=DAYS,
-        backfill_policy=dg.BackfillPolicy.single_run(),
-        retry_policy=RETRIES,
+    upstream = [dg.AssetKey(name) for name in _UPSTREAM[table.name]]
+    spec = table_spec(
+        table,
+        f"{_QUESTIONS[table.name]} One Parquet file per day.",
+        deps=upstream,
+        group="events",
+        kinds={"parquet", "s3"},
+        code_version=events_recipe(table.name, settings),
+        automation=follow(upstream) if settings.rules_file else None,
     )
-    def build(
-        context: dg.AssetExecutionContext, config: BuildConfig, pipeline: Pipeline
-    ) -> Iterator[dg.MaterializeResult[None]]:
-        from imgpipeline.events.configuration import read_rules  # noqa: PLC0415 - only if events are built
+    return day_asset(spec, upstream, lambda run: _prepare(table, run))
 
-        days = days_of(context)
-        # Automatic builds keep the rules of days that are over; a build that a person requests uses the new ones.
-        is_automatic = context.run.tags.get(WORK_TAG) == "tables"
-        with known_failures():
-            now_settings, store = pipeline.settings(), pipeline.store()
-            rules = read_rules(now_settings, store)
 
-            def build_day(day: date) -> DayBuilds:
-                return {dg.AssetKey(table.name): _build(
-                    table, store, day, rules, now_settings, force=config.force, keeps_rules=is_automatic
-                )}  # fmt: skip
+def _prepare(table: Table, run: DayRun) -> Callable[[date], Built]:
+    from imgpipeline.events.configuration import read_rules  # noqa: PLC0415 - only if events are built
+    from imgpipeline.events.rule_tables import build_table  # noqa: PLC0415 - loads pyarrow
 
-            step = build_days(context, days, upstream, build_day)
-        yield from step.results()
+    # Builds by automation keep the rules of past days; a build that a person requests uses the current rules.
+    is_automatic = run.context.run.tags.get(WORK_TAG) == "tables"
+    rules = read_rules(run.settings, run.store)
+
+    def build(day: date) -> Built:
+        done = build_table(
+            run.store,
+            day,
+            table,
+            rules=rules,
+            settings=run.settings,
+            force=run.config.force,
+            keeps_rules=is_automatic,
+            now=utc_now(),
+        )
+        key = stored_key(table.name, day)
+        stored = read_stored(run.store, key)
+        metadata = {
+            "path": f"{run.store.url}/{key}",
+            "dagster/row_count": done.manifest.rows,
+            "size_bytes": done.size_bytes,
+            "skipped": done.skipped,
+            "built_at": dg.MetadataValue.timestamp(done.manifest.built_at),
+        }
+        return Built(metadata, stored.manifest.content if stored else "")
 
     return build
-
-
-def _spec(table: Table, settings: Settings) -> dg.AssetSpec:
-    upstream = _UPSTREAM[table.name]
-    return dg.AssetSpec(
-        table.name,
-        deps=upstream,
-        group_name="events",
-        kinds={"parquet", "s3"},
-        owners=["team:imgpipeline"],
-        description=f"{_QUESTIONS[table.name]} One Parquet file a day.",
-        metadata=table_metadata(table),
-        code_version=events_recipe(table.name, settings),
-        automation_condition=follow(upstream) if settings.rules_file else None,
-    )
-
-
-def _build(
-    table: Table, store: ObjectStore, day: date, rules: "Rules", settings: Settings, *, force: bool, keeps_rules: bool
-) -> Built:
-    """Builds a table of a day; returns its version and what the UI shows of it."""
-    from imgpipeline.events.rule_tables import build_table  # noqa: PLC0415 - as above
-
-    done = build_table(
-        store, day, table, rules=rules, settings=settings, force=force, keeps_rules=keeps_rules, now=utc_now()
-    )
-    key = stored_key(table.name, day)
-    stored = read_stored(store, key)
-    metadata = {
-        "path": f"{store.url}/{key}",
-        "dagster/row_count": done.manifest.rows,
-        "size_bytes": done.size_bytes,
-        "skipped": done.skipped,
-        "built_at": dg.MetadataValue.timestamp(done.manifest.built_at),
-    }
-    return Built(metadata, stored.manifest.content if stored else "")
 
 
 events = event_assets(load_settings())

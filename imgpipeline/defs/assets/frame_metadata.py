@@ -1,7 +1,7 @@
-"""The asset `frame_metadata`: the outcome of every announced frame, as the ledger holds it.
+"""The asset `frame_metadata`: the outcome of every announced frame in the ledger.
 
-The asset is external: a detection run writes it segment by segment and touches many days, so no run ever materializes
-one partition of it. This module turns the report of a run into materializations.
+The asset is external: a detection run writes segments with frames of many days, so no run materializes a single
+partition. This module turns the report of a run into materializations.
 """
 
 from collections.abc import Iterator
@@ -10,6 +10,7 @@ import dagster as dg
 
 from imgpipeline.defs.assets.sources import STORED_IMAGES
 from imgpipeline.defs.partitions import DAYS
+from imgpipeline.defs.specs import OWNERS
 from imgpipeline.detect import LaneReport
 
 FRAME_METADATA = dg.AssetKey("frame_metadata")
@@ -20,16 +21,16 @@ frame_metadata = dg.AssetSpec(
     partitions_def=DAYS,
     group_name="ledger",
     kinds={"kafka", "s3"},
-    owners=["team:imgpipeline"],
-    description="What became of every announced frame? One outcome for every Kafka offset: its metadata with "
-    "detections, a dead letter, or a recorded gap, in immutable segments below metadata/. Written by "
-    "detect_frames within about a second of a frame's arrival; a day gets a materialization every few seconds "
-    "while frames of it are processed.",
+    owners=OWNERS,
+    description="What is the outcome of every announced frame? One outcome per Kafka offset: metadata with "
+    "detections, a dead letter, a notice, or a gap, in immutable segments below metadata/. Written by detect_frames "
+    "within about a second of a frame's arrival; a day gets a materialization every few seconds while its frames are "
+    "processed.",
 )
 
 
 def day_materializations(report: LaneReport) -> Iterator[dg.AssetMaterialization]:
-    """Yields one materialization for each day that is new in a report.
+    """Yields one materialization for each day in a report.
 
     The data version is derived from the ends of the day's chains: it changes whenever the day has new segments.
     """
@@ -50,7 +51,7 @@ def day_materializations(report: LaneReport) -> Iterator[dg.AssetMaterialization
 
 
 def run_metadata(report: LaneReport) -> dict[str, dg.MetadataValue]:
-    """Returns what a report says of its whole run; what is not known yet is left out."""
+    """Returns the metadata of the whole run; leaves out unknown numbers."""
     numbers = {
         "frames_per_s": report.frames_per_s,
         "latency_p50_s": report.latency_p50_s,
@@ -63,7 +64,7 @@ def run_metadata(report: LaneReport) -> dict[str, dg.MetadataValue]:
 
 
 def stages_table(report: LaneReport) -> dg.TableMetadataValue:
-    """Returns where the run's time went: the stage with most at work, and a queue before it, is what bounds the run."""
+    """Returns where the run spends its time; the busiest stage with a queue before it limits the run."""
     return dg.MetadataValue.table(
         [
             dg.TableRecord(

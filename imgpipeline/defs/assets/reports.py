@@ -1,7 +1,7 @@
-"""The asset `daily_report`: one HTML page per day, and what the UI shows of it. `reports` writes the page."""
+"""The asset `daily_report`: one HTML page per day, which `reports` writes."""
 
 import base64
-from collections.abc import Iterator
+from collections.abc import Callable
 from dataclasses import replace
 from datetime import date
 from hashlib import sha256
@@ -11,11 +11,8 @@ import dagster as dg
 
 from imgpipeline.contracts.times import utc_now
 from imgpipeline.defs.automation import follow
-from imgpipeline.defs.building import RETRIES, BuildConfig, DayBuilds, build_days
-from imgpipeline.defs.failures import known_failures
-from imgpipeline.defs.partitions import DAYS, days_of
-from imgpipeline.defs.resources import Pipeline
-from imgpipeline.defs.versions import Built
+from imgpipeline.defs.building import Built, DayRun, day_asset
+from imgpipeline.defs.specs import OWNERS
 from imgpipeline.lake.build.summaries import SUMMARIES
 from imgpipeline.lake.schema import DAY_TABLES, LABEL_TIMESTAMPS, TRACK_TABLES
 from imgpipeline.lake.schema.tracks import UNIQUE_OBJECTS
@@ -27,65 +24,49 @@ if TYPE_CHECKING:
 
 DAILY_REPORT = dg.AssetKey("daily_report")
 _MOST_PICTURES = 10
-"""Of a long range only the last days show their picture."""
+"""In a long range, only the last days show their picture."""
 _SHOWN_TABLES = (*(table.name for table in DAY_TABLES), *(n for n in SUMMARIES if n != LABEL_TIMESTAMPS.name))
 _UPSTREAM = [dg.AssetKey(name) for name in _SHOWN_TABLES]
 _BUILT_WITH_OTHERS = {table.name for table in TRACK_TABLES if table is not UNIQUE_OBJECTS}
 _FOLLOWED = [*_UPSTREAM, *(dg.AssetKey(table.name) for table in FOUND_TABLES if table.name not in _BUILT_WITH_OTHERS)]
-"""A new version of tracks or events makes a report outdated. They are no dependencies, because a step that fails keeps
-those that depend on it from running: a day whose tracks cannot be built still gets its report. All tables of tracks
-come from one step, so it is enough to look at one of them."""
+"""A new version of tracks or events makes a report outdated. They are not dependencies, because a failed step stops its
+downstream assets, and a day whose tracks cannot be built still needs its report. One step builds all tables of tracks,
+so following one of them is enough."""
 
 
 def report_assets(settings: Settings) -> list[dg.AssetsDefinition]:
-    """Returns the assets of this layer.
+    """Returns the asset of reports.
 
     Args:
-        settings: Their code versions depend on the settings that their queries read.
+        settings: Its code version depends on the settings that the queries read.
     """
-
-    @dg.multi_asset(
-        name="daily_report",
-        specs=[
-            dg.AssetSpec(
-                DAILY_REPORT,
-                deps=_UPSTREAM,
-                group_name="reports",
-                kinds={"html", "s3"},
-                owners=["team:imgpipeline"],
-                description="What happened on that day? One self-contained HTML page: detections by label and "
-                "hour, different objects, zones and lines, events, frames by hour and size, images with their "
-                "detections and tracks, dead letters, and whether tables and ledger agree. The command "
-                "imgpipeline report --day D --out F fetches it.",
-                code_version=report_recipe(settings),
-                automation_condition=follow(_FOLLOWED),
-            )
-        ],
-        partitions_def=DAYS,
-        backfill_policy=dg.BackfillPolicy.single_run(),
-        retry_policy=RETRIES,
+    spec = dg.AssetSpec(
+        DAILY_REPORT,
+        deps=_UPSTREAM,
+        group_name="reports",
+        kinds={"html", "s3"},
+        owners=OWNERS,
+        description="What happened on that day? One self-contained HTML page: detections by label and hour, unique "
+        "objects, zones and lines, events, frames by hour and size, images with their detections and tracks, dead "
+        "letters, and whether tables and ledger agree. The command imgpipeline report --day D --out F downloads it.",
+        code_version=report_recipe(settings),
+        automation_condition=follow(_FOLLOWED),
     )
-    def build(
-        context: dg.AssetExecutionContext, config: BuildConfig, pipeline: Pipeline
-    ) -> Iterator[dg.MaterializeResult[None]]:
-        from imgpipeline.reports.build import build_report  # noqa: PLC0415 - only if a report is built
+    return [day_asset(spec, _FOLLOWED, _prepare)]
 
-        days = days_of(context)
-        with known_failures():
-            now_settings, store = pipeline.settings(), pipeline.store()
 
-            def build_day(day: date) -> DayBuilds:
-                made = build_report(store, now_settings, day, force=config.force, now=utc_now())
-                return {DAILY_REPORT: _built(made, store.url, with_picture=day in days[-_MOST_PICTURES:])}
+def _prepare(run: DayRun) -> Callable[[date], Built]:
+    from imgpipeline.reports.build import build_report  # noqa: PLC0415 - only if a report is built
 
-            step = build_days(context, days, _FOLLOWED, build_day)
-        yield from step.results()
+    def build(day: date) -> Built:
+        made = build_report(run.store, run.settings, day, force=run.config.force, now=utc_now())
+        return _built(made, run.store.url, with_picture=day in run.days[-_MOST_PICTURES:])
 
-    return [build]
+    return build
 
 
 def _built(made: "ReportBuild", url: str, *, with_picture: bool) -> Built:
-    """Returns what is stored of a report, and shown of it."""
+    """Returns data version and metadata of a stored report."""
     picture = base64.b64encode(made.picture_svg).decode()
     metadata = {
         "path": f"{url}/{made.key}",
@@ -109,7 +90,7 @@ def _built(made: "ReportBuild", url: str, *, with_picture: bool) -> Built:
             else {}
         ),
     }
-    # Not of the page's bytes: it names the versions of the tables, which change whenever one is built again.
+    # Not a hash of the page: it names the versions of the tables, which change with every build.
     content = repr((made.recipe, replace(made.headline, inputs="")))
     return Built(metadata, sha256(content.encode()).hexdigest()[:16])
 

@@ -1,22 +1,19 @@
-"""The assets of the summaries: one for each summary registered in `lake.build.summaries`."""
+"""The assets of summaries: one for each summary in `lake.build.summaries`."""
 
 from collections.abc import Callable, Iterator
-from datetime import date
+from datetime import date, timedelta
 
 import dagster as dg
 
 from imgpipeline.contracts.keys import summary_key
 from imgpipeline.contracts.times import utc_now
 from imgpipeline.defs.automation import follow
-from imgpipeline.defs.building import RETRIES, BuildConfig, DayBuilds, build_days
+from imgpipeline.defs.building import BuildConfig, Built, DayBuilds, build_days, by_day
 from imgpipeline.defs.checks import DARKNESS, LABEL_DROP, evaluate, judge
-from imgpipeline.defs.failures import known_failures
-from imgpipeline.defs.freshness import FRESH_WITHIN
-from imgpipeline.defs.partitions import DAYS, days_of
+from imgpipeline.defs.partitions import days_of
 from imgpipeline.defs.previews import Preview, preview_once, preview_summary
-from imgpipeline.defs.resources import Pipeline
-from imgpipeline.defs.schemas import table_metadata
-from imgpipeline.defs.versions import Built
+from imgpipeline.defs.resources import Pipeline, known_failures
+from imgpipeline.defs.specs import table_spec
 from imgpipeline.lake.build.day_tables import list_days
 from imgpipeline.lake.build.summaries import SUMMARIES, Summary, SummaryBuild, build_summary, recipe
 from imgpipeline.lake.quality.day_warnings import LabelHistory, Verdict, judge_darkness
@@ -25,7 +22,14 @@ from imgpipeline.objectstore import ObjectStore
 from imgpipeline.settings import Settings, load_settings
 
 _MOST_PREVIEWS = 10
-"""Of a long range only the last days get a preview."""
+"""In a long range, only the last days get a preview."""
+FRESH_WITHIN = dg.FreshnessPolicy.time_window(fail_window=timedelta(hours=26), warn_window=timedelta(hours=14))
+"""The freshness policy of `label_counts`: fails if nothing keeps it up to date, but not if the cameras are off.
+
+Dagster only knows when an asset was last materialized. Therefore automation requests the last day again after
+`day_tables.LOOK_AGAIN_S` without a build, even if no frames arrive: the build finds it current, materializes it as
+skipped, and its downstream assets follow. If there is no materialization for the time of this policy, the daemon is
+down, builds fail, or the ledger cannot be read."""
 _FRESHNESS = {"label_counts": FRESH_WITHIN}
 _CHECKS = {check.asset_key.to_user_string(): check for check in (DARKNESS, LABEL_DROP)}
 
@@ -42,14 +46,11 @@ def summary_assets(settings: Settings) -> list[dg.AssetsDefinition]:
 def _summary_asset(summary: Summary, settings: Settings) -> dg.AssetsDefinition:
     check = _CHECKS.get(summary.name)
 
-    @dg.multi_asset(
+    @by_day(
         name=summary.name,
         specs=[_spec(summary, settings)],
         check_specs=[check] if check else [],
-        partitions_def=DAYS,
-        backfill_policy=dg.BackfillPolicy.single_run(),
-        retry_policy=RETRIES,
-        # Automation names the checks of assets that cannot be subset, and a run that names checks executes no others.
+        # Automation requests the checks of other assets by name, and a run that names checks executes no other checks.
         can_subset=True,
     )
     def build(
@@ -78,25 +79,23 @@ def _upstream(summary: Summary) -> list[dg.AssetKey]:
 
 
 def _spec(summary: Summary, settings: Settings) -> dg.AssetSpec:
-    return dg.AssetSpec(
-        summary.name,
+    return table_spec(
+        summary.table,
+        f"{summary.question} One row: {summary.table.row}. One Parquet file per day; several days are the sum of their "
+        "files.",
         deps=_upstream(summary),
-        group_name="summaries",
+        group="summaries",
         kinds={"duckdb", "sql", "parquet"},
-        owners=["team:imgpipeline"],
-        description=f"{summary.question} One row: {summary.table.row}. One Parquet file per day; several days are the "
-        "sum of their files.",
-        metadata=table_metadata(summary.table),
         code_version=recipe(summary.name, settings),
-        automation_condition=follow(_upstream(summary)),
-        freshness_policy=_FRESHNESS.get(summary.name),
+        automation=follow(_upstream(summary)),
+        freshness=_FRESHNESS.get(summary.name),
     )
 
 
 def _built(
     context: dg.AssetExecutionContext, settings: Settings, store: ObjectStore, done: SummaryBuild, *, with_preview: bool
 ) -> Built:
-    """Returns what is stored of a summary now, and shown of it."""
+    """Returns data version and metadata of a stored summary."""
     key = summary_key(done.name, done.day)
     stored = read_stored(store, key)
     version = stored.manifest.content if stored else ""
@@ -123,7 +122,7 @@ def _built(
 
 
 def _judge_of(store: ObjectStore, settings: Settings, name: str) -> Callable[[date], Verdict]:
-    """Returns what gives the verdict of a summary's check on one day."""
+    """Returns the function that judges one day for the check of a summary."""
     if name == DARKNESS.asset_key.to_user_string():
         return lambda day: judge_darkness(store, day, settings)
     history, now = LabelHistory(store, list_days(store, f"summaries/{name}")), utc_now()

@@ -1,7 +1,7 @@
-"""The tracks' layer: `tracks`, `track_points` and the counts of unique objects, a Parquet file a day each.
+"""The assets of tracks: `tracks`, `track_points` and the counts of unique objects; one Parquet file per day each.
 
-All come from one step. It also brings the day before up to date if that has tracks: its last slice reaches into the
-first minute of this day.
+One step builds all of them. It also updates the previous day if that day has tracks, because its last slice overlaps
+the first minute of this day.
 """
 
 from collections.abc import Iterator
@@ -13,13 +13,11 @@ import dagster as dg
 from imgpipeline.contracts.text import counted
 from imgpipeline.contracts.times import utc_now
 from imgpipeline.defs.automation import build_when
-from imgpipeline.defs.building import RETRIES, BuildConfig, DayBuilds, build_days
-from imgpipeline.defs.failures import known_failures
-from imgpipeline.defs.partitions import DAYS, days_of
+from imgpipeline.defs.building import BuildConfig, Built, DayBuilds, build_days, by_day
+from imgpipeline.defs.partitions import days_of
 from imgpipeline.defs.previews import show_table
-from imgpipeline.defs.resources import Pipeline
-from imgpipeline.defs.schemas import table_metadata
-from imgpipeline.defs.versions import Built
+from imgpipeline.defs.resources import Pipeline, known_failures
+from imgpipeline.defs.specs import table_spec
 from imgpipeline.lake.build.summary_inputs import stored_key
 from imgpipeline.lake.schema import TRACK_TABLES, Table
 from imgpipeline.lake.schema.tracks import TRACKS
@@ -31,48 +29,43 @@ if TYPE_CHECKING:
     from imgpipeline.tracking.day_tracks import TracksBuild
 
 _UPSTREAM = [dg.AssetKey(name) for name in ("frames", "detections", "notices")]
-_NEWS = dg.AutomationCondition.any_deps_updated()
-"""Only what comes from now on: the tracks of all earlier days are a backfill that people launch."""
+_UPDATED = dg.AutomationCondition.any_deps_updated()
+"""Only updates from now on; people launch a backfill for the tracks of earlier days."""
 _FOLLOWED = build_when(
-    # Not only `newly_updated`: what comes while it is being built would be forgotten. One time too many is skipped.
-    _NEWS.since(dg.AutomationCondition.newly_requested())
-    | (dg.AutomationCondition.execution_failed() & _NEWS.since(dg.AutomationCondition.newly_updated()))
+    # `newly_updated` alone would miss updates during a build. A superfluous request is skipped.
+    _UPDATED.since(dg.AutomationCondition.newly_requested())
+    | (dg.AutomationCondition.execution_failed() & _UPDATED.since(dg.AutomationCondition.newly_updated()))
 )
 _QUESTIONS = {
-    "tracks": "Which objects were followed, from when to when? One row a track of a slice of ten minutes; object_id "
-    "joins slices, unique_id also short times without detections.",
-    "track_points": "Where was each track in each frame? One row a detection of a track.",
-    "unique_objects": "How many different objects of which label did each source see by hour, and for how long?",
-    "unique_totals": "How many different objects of which label has each source seen since the day began?",
+    "tracks": "Which objects were followed, from when to when? One row per track of a slice of ten minutes. object_id "
+    "joins tracks across slices, unique_id also across short times without detections.",
+    "track_points": "Where was each track in each frame? One row per detection of a track.",
+    "unique_objects": "How many unique objects of each label did each source see by hour, and for how long?",
+    "unique_totals": "How many unique objects of each label has each source seen since the start of the day?",
 }
 
 
 def _spec(table: Table, settings: Settings) -> dg.AssetSpec:
-    return dg.AssetSpec(
-        table.name,
+    return table_spec(
+        table,
+        f"{_QUESTIONS[table.name]} One Parquet file per day.",
         deps=_UPSTREAM,
-        group_name="tracks",
+        group="tracks",
         kinds={"python", "duckdb", "parquet"},
-        owners=["team:imgpipeline"],
-        automation_condition=_FOLLOWED,
         code_version=tracks_recipe(settings),
-        metadata=table_metadata(table),
-        description=f"{_QUESTIONS[table.name]} One Parquet file a day.",
+        automation=_FOLLOWED,
     )
 
 
-@dg.multi_asset(
+@by_day(
     name="tracks",
     specs=[_spec(table, load_settings()) for table in TRACK_TABLES],
-    partitions_def=DAYS,
-    backfill_policy=dg.BackfillPolicy.single_run(),
-    retry_policy=RETRIES,
-    can_subset=True,  # so that one can be asked for alone; they are built together all the same
+    can_subset=True,  # each table can be requested alone, but all are built together
 )
 def tracks(
     context: dg.AssetExecutionContext, config: BuildConfig, pipeline: Pipeline
 ) -> Iterator[dg.MaterializeResult[None]]:
-    """Follows the objects of the days that have news."""
+    """Follows the objects of days with changes."""
     from imgpipeline.tracking.day_tracks import build_tracks  # noqa: PLC0415 - loads numpy and pyarrow
 
     days = days_of(context)
@@ -82,7 +75,7 @@ def tracks(
         def build(day: date) -> DayBuilds:
             done = build_tracks(store, day, settings=settings, force=config.force, now=utc_now())
             context.log.info(
-                f"{day}: {'nothing new' if done.skipped else 'built'}, {counted(done.tracks, 'track')}, "
+                f"{day}: {'current' if done.skipped else 'built'}, {counted(done.tracks, 'track')}, "
                 f"{counted(done.slices_followed, 'slice')} followed, {done.slices_kept} kept."
             )
             before = day - timedelta(days=1)

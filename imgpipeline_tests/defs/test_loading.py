@@ -1,4 +1,4 @@
-"""What a process of Dagster loads before it has anything to do: every run pays for it."""
+"""What a process of Dagster loads before it has anything to do, since every run pays for it; and its one warning."""
 
 import json
 import subprocess
@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from imgpipeline.objectstore import open_store
+from imgpipeline_tests.cli.command import environment
 from imgpipeline_tests.defs.site import REPOSITORY, make_site
 from imgpipeline_tests.defs.stored_days import add_frames
 from imgpipeline_tests.detect.conftest import jpeg
@@ -54,3 +55,29 @@ def test_a_build_with_nothing_to_do_shows_what_the_last_one_did_and_loads_nothin
     assert second[2] == first[2]
     assert "sample" in second[2]
     assert [name for name in HEAVY if name in second[0]] == []
+
+
+LOAD = "import imgpipeline.definitions"
+LOAD_TWICE = """
+import importlib, multiprocessing
+if __name__ == "__main__":
+    importlib.import_module("imgpipeline.definitions")
+    start = multiprocessing.get_context("spawn").Process
+    run = start(target=importlib.import_module, args=("imgpipeline.definitions",))
+    run.start()
+    run.join()
+"""
+
+
+@pytest.mark.medium
+@pytest.mark.parametrize("script", [LOAD, LOAD_TWICE], ids=["code server", "with a run"])
+def test_a_misspelt_setting_is_logged_once(script: str, tmp_path: Path):
+    file = tmp_path / "load.py"
+    file.write_text(script)
+    env = environment({"IMGPIPELINE_STOR_URL": "canary-1"})
+    done = subprocess.run(
+        [sys.executable, str(file)], env=env, cwd=tmp_path, capture_output=True, text=True, check=True
+    )
+    assert done.stderr.count("IMGPIPELINE_STOR_URL") == 1
+    assert "Did you mean IMGPIPELINE_STORE_URL?" in done.stderr
+    assert "canary" not in done.stdout + done.stderr

@@ -1,4 +1,4 @@
-"""The schedule that looks at a week of pictures again."""
+"""The schedule that re-processes the images of a week."""
 
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
@@ -7,7 +7,7 @@ import dagster as dg
 import pytest
 
 from imgpipeline.definitions import defs
-from imgpipeline.defs.redetecting import weekly_redetect
+from imgpipeline.defs.day_schedules import weekly_redetect
 from imgpipeline.defs.resources import Pipeline
 from imgpipeline.objectstore import ObjectStore, open_store
 from imgpipeline.settings import load_settings
@@ -37,11 +37,11 @@ def tick(at: datetime = MONDAY) -> list[dg.RunRequest] | str:
     return list(data.run_requests or []) or str(data.skip_message)
 
 
-def test_it_is_off_until_somebody_switches_it_on() -> None:
+def test_it_is_off_by_default() -> None:
     assert weekly_redetect.default_status is dg.DefaultScheduleStatus.STOPPED
 
 
-def test_each_model_gets_one_run_with_the_week_s_days_and_a_gap_makes_two(store: ObjectStore) -> None:
+def test_each_model_gets_one_run_per_stretch_of_days(store: ObjectStore) -> None:
     write_chain(store, *[[seen(n, day=DAY - timedelta(days=days))] for n, days in enumerate((8, 3, 1, 0))])
     requests = tick()
     assert not isinstance(requests, str), requests
@@ -54,13 +54,13 @@ def test_each_model_gets_one_run_with_the_week_s_days_and_a_gap_makes_two(store:
     assert len({request.run_key for request in requests}) == len(requests)
 
 
-def test_a_week_without_frames_says_so(store: ObjectStore) -> None:
+def test_a_week_without_frames_requests_nothing(store: ObjectStore) -> None:
     write_chain(store, [seen(0)])
-    assert "Nothing was announced for the 7 days before 2026-02-02" in str(tick(MONDAY + timedelta(weeks=3)))
+    assert "No frame was announced for the 7 days before 2026-02-02" in str(tick(MONDAY + timedelta(weeks=3)))
 
 
 def test_days_outside_of_the_deployment_are_left_out(store: ObjectStore) -> None:
-    """An import may have brought them; a range that begins before the first day would fail as a whole."""
+    """An import may have added them; a range that starts before the first day would fail as a whole."""
     first = date(2000, 1, 1)
     write_chain(store, *[[seen(n, day=first + timedelta(days=days))] for n, days in enumerate((-1, 0))])
     requests = tick(datetime(2000, 1, 3, 3, tzinfo=UTC))
@@ -70,7 +70,7 @@ def test_days_outside_of_the_deployment_are_left_out(store: ObjectStore) -> None
     }
 
 
-def test_models_whose_files_are_not_here_are_left_out_and_named(
+def test_models_without_a_local_file_are_left_out_and_named(
     store: ObjectStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     write_chain(store, [seen(0)])
@@ -85,9 +85,9 @@ def test_models_whose_files_are_not_here_are_left_out_and_named(
 def test_without_a_chosen_model_nothing_is_requested(store: ObjectStore, monkeypatch: pytest.MonkeyPatch) -> None:
     write_chain(store, [seen(0)])
     monkeypatch.delenv("IMGPIPELINE_REDETECT_MODELS")
-    assert "name some in IMGPIPELINE_REDETECT_MODELS" in str(tick())
+    assert "add models to IMGPIPELINE_REDETECT_MODELS" in str(tick())
 
 
-def test_a_model_that_does_not_exist_is_said(store: ObjectStore, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_unknown_model_is_named(store: ObjectStore, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("IMGPIPELINE_REDETECT_MODELS", "nobody")
     assert "'nobody'" in str(tick())

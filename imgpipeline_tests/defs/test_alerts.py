@@ -8,10 +8,9 @@ import dagster as dg
 import pytest
 
 from imgpipeline.contracts.times import utc_now
-from imgpipeline.defs.assets.alerts import ALERTS, CHECK
+from imgpipeline.defs.alerts import ALERTS, CHECK, events_sensor, watch_events
 from imgpipeline.defs.assets.frame_metadata import FRAME_METADATA
 from imgpipeline.defs.resources import Pipeline
-from imgpipeline.defs.watching import events_sensor, watch_events
 from imgpipeline.events.alerts.chain import read_alerts
 from imgpipeline.objectstore import ObjectStore, open_store
 from imgpipeline.settings import load_settings
@@ -66,7 +65,7 @@ def later(monkeypatch: pytest.MonkeyPatch, by: timedelta) -> None:
     def told() -> datetime:
         return now
 
-    monkeypatch.setattr("imgpipeline.defs.watching.utc_now", told)
+    monkeypatch.setattr("imgpipeline.defs.alerts.utc_now", told)
 
 
 def test_a_run_raises_alerts_and_shows_them_by_day(store: ObjectStore, instance: dg.DagsterInstance):
@@ -93,7 +92,7 @@ def test_the_sensor_starts_a_run_when_frames_were_reported_that_no_run_has_seen(
     assert tick(instance) == "run"
 
 
-def test_while_a_run_is_live_no_other_is_started(store: ObjectStore, instance: dg.DagsterInstance):
+def test_no_run_is_started_while_another_is_live(store: ObjectStore, instance: dg.DagsterInstance):
     report_frames(instance)
     instance.create_run_for_job(watch_events, status=dg.DagsterRunStatus.STARTED)
     assert tick(instance) == "A run is watching."
@@ -110,7 +109,7 @@ def test_without_rules_nothing_is_started(
     assert events_sensor.default_status is dg.DefaultSensorStatus.STOPPED
 
 
-def test_after_a_failed_run_the_next_one_waits_a_moment(
+def test_after_a_failed_run_the_next_one_waits(
     store: ObjectStore, instance: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch
 ):
     run(instance)

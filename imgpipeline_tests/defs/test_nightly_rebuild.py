@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 
 from imgpipeline.contracts.keys import summary_key
 from imgpipeline.definitions import defs
-from imgpipeline.defs.rebuilding import nightly_cron, nightly_rebuild, requests_for, stretches
+from imgpipeline.defs.day_schedules import nightly_cron, nightly_rebuild, requests_for
+from imgpipeline.defs.partitions import stretches
 from imgpipeline.defs.resources import Pipeline
 from imgpipeline.lake.build.day_tables import rebuild_day
 from imgpipeline.lake.build.stale_days import days_behind
@@ -57,11 +58,11 @@ def build_all(store: ObjectStore, *several: date) -> None:
 
 
 def test_a_night_without_frames_says_why_it_builds_nothing(store: ObjectStore) -> None:
-    assert "Nothing to build: nothing was announced for 2026-01-10" in str(tick())
+    assert "Nothing to build: no frame was announced for 2026-01-10" in str(tick())
 
 
 @pytest.mark.medium
-def test_yesterday_gets_its_last_build_also_when_nothing_is_behind(store: ObjectStore) -> None:
+def test_yesterday_gets_its_last_build_even_if_no_day_is_behind(store: ObjectStore) -> None:
     write_chain(store, [seen(0), seen(1)], [seen(2, day=NEXT)])
     build_all(store, DAY, NEXT)
     (request,) = tick(datetime.combine(NEXT + timedelta(days=1), NIGHT.timetz()))
@@ -70,7 +71,7 @@ def test_yesterday_gets_its_last_build_also_when_nothing_is_behind(store: Object
 
 
 @pytest.mark.medium
-def test_every_day_that_is_behind_is_asked_for_by_stretches(store: ObjectStore) -> None:
+def test_days_that_are_behind_are_requested_by_stretches(store: ObjectStore) -> None:
     far = DAY + timedelta(days=5)
     chain = write_chain(store, [seen(0), seen(1, day=NEXT), seen(2, day=far)])
     build_all(store, DAY, NEXT, far)
@@ -83,7 +84,7 @@ def test_every_day_that_is_behind_is_asked_for_by_stretches(store: ObjectStore) 
 
 
 @pytest.mark.medium
-def test_a_day_that_is_over_is_read_once_as_a_whole_where_segments_were_added_to_its_tables(store: ObjectStore) -> None:
+def test_a_past_day_with_extended_tables_is_read_once_as_a_whole(store: ObjectStore) -> None:
     chain = write_chain(store, [seen(0)], [seen(1, day=NEXT)])
     build_all(store, DAY, NEXT)
     append(chain, [seen(2)])
@@ -114,7 +115,7 @@ def test_a_day_whose_summary_is_missing_or_older_than_its_tables_is_behind(store
 
 
 @pytest.mark.medium
-def test_a_day_that_cannot_be_read_keeps_no_other_from_being_asked_for(store: ObjectStore) -> None:
+def test_a_day_that_cannot_be_read_does_not_stop_requests_for_others(store: ObjectStore) -> None:
     """A damaged segment of an old day, and a damaged summary of another; the run of each names what is wrong."""
     later = NEXT + timedelta(days=1)
     write_chain(store, [seen(0)], [seen(1, day=NEXT)], [seen(2, day=later)])
@@ -126,14 +127,14 @@ def test_a_day_that_cannot_be_read_keeps_no_other_from_being_asked_for(store: Ob
 
 
 @pytest.mark.medium
-def test_another_setting_asks_for_no_day(store: ObjectStore, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_changed_setting_requests_no_day(store: ObjectStore, monkeypatch: pytest.MonkeyPatch) -> None:
     write_chain(store, [seen(0)])
     build_all(store, DAY)
     monkeypatch.setenv("IMGPIPELINE_SUMMARY_THRESHOLD", "0.6")
     assert days_behind(store) == {}
 
 
-def test_a_night_that_is_evaluated_twice_asks_once_and_the_next_night_asks_again(store: ObjectStore) -> None:
+def test_a_night_that_is_evaluated_twice_requests_once_and_the_next_night_again(store: ObjectStore) -> None:
     write_chain(store, [seen(0)])
     keys = [[request.run_key for request in tick(at)] for at in (NIGHT, NIGHT, NIGHT + timedelta(days=1))]
     assert keys[0] == keys[1]
@@ -141,7 +142,7 @@ def test_a_night_that_is_evaluated_twice_asks_once_and_the_next_night_asks_again
 
 
 @given(days)
-def test_stretches_hold_each_day_once_and_are_as_few_as_possible(several: list[date]) -> None:
+def test_stretches_have_each_day_once_and_are_as_few_as_possible(several: list[date]) -> None:
     found = stretches(several)
     assert [day for stretch in found for day in stretch] == sorted(several)
     for stretch in found:
@@ -162,11 +163,11 @@ def test_requests_name_all_days_and_why(several: list[date]) -> None:
     assert len({request.run_key for request in requests}) == len(requests)
 
 
-def test_the_night_begins_when_the_setting_says(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_setting_determines_the_time_of_the_nightly_build(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("IMGPIPELINE_NIGHTLY_AT", "04:05")
     assert nightly_cron(load_settings()) == "5 4 * * *"
 
 
-def test_the_schedule_runs_without_being_switched_on() -> None:
+def test_the_schedule_is_on_by_default() -> None:
     assert nightly_rebuild.default_status is dg.DefaultScheduleStatus.RUNNING
     assert nightly_rebuild.execution_timezone == "UTC"

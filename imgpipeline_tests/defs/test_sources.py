@@ -9,9 +9,14 @@ import pytest
 from dagster import AssetCheckEvaluation
 
 from imgpipeline.contracts.notices import NoticeKind
-from imgpipeline.defs.assets.sources import STORED_IMAGES, image_materializations
+from imgpipeline.defs.assets.sources import (
+    CHECK,
+    STORED_IMAGES,
+    image_materializations,
+    no_source_is_silent,
+    source_silence,
+)
 from imgpipeline.defs.resources import Pipeline
-from imgpipeline.defs.silence import CHECK, no_source_is_silent, source_silence
 from imgpipeline.detect.report import LaneTally
 from imgpipeline.lake.build.day_tables import rebuild_day
 from imgpipeline.lake.build.summaries import build_summary
@@ -42,7 +47,7 @@ def build(store: ObjectStore, at: datetime) -> None:
 
 
 def tick(cursor: str | None, at: datetime, monkeypatch: pytest.MonkeyPatch) -> dg.SensorResult | dg.SkipReason:
-    monkeypatch.setattr("imgpipeline.defs.silence.utc_now", lambda: at)
+    monkeypatch.setattr("imgpipeline.defs.assets.sources.utc_now", lambda: at)
     with dg.build_sensor_context(cursor=cursor) as context:
         answer = source_silence(context)
     assert isinstance(answer, dg.SensorResult | dg.SkipReason)
@@ -79,15 +84,15 @@ def test_the_check_is_evaluated_when_a_source_falls_silent_and_when_it_is_back(
     assert [record.status.value for record in records] == ["SUCCEEDED", "FAILED"]
 
 
-def test_a_store_without_sources_says_nothing(store: ObjectStore, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_store_without_sources_reports_nothing(store: ObjectStore, monkeypatch: pytest.MonkeyPatch) -> None:
     assert store.url
     assert isinstance(tick(None, NOON, monkeypatch), dg.SkipReason)
 
 
-def test_the_check_can_be_asked_for_by_hand(store: ObjectStore, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_check_can_be_run_by_hand(store: ObjectStore, monkeypatch: pytest.MonkeyPatch) -> None:
     write_chain(store, [said(0, NoticeKind.STARTED), account(1, 0)])
     build(store, minute_of(1))
-    monkeypatch.setattr("imgpipeline.defs.silence.utc_now", lambda: minute_of(30))
+    monkeypatch.setattr("imgpipeline.defs.assets.sources.utc_now", lambda: minute_of(30))
     defs = dg.Definitions(
         assets=[dg.AssetSpec(STORED_IMAGES)], asset_checks=[no_source_is_silent], resources={"pipeline": Pipeline()}
     )

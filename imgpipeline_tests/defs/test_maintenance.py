@@ -1,4 +1,4 @@
-"""The hourly pass makes the missing bundles and shows what it saves."""
+"""The hourly passes write missing bundles and delete old images, and show what they did."""
 
 from pathlib import Path
 
@@ -6,17 +6,18 @@ import dagster as dg
 import pytest
 
 from imgpipeline.definitions import defs
-from imgpipeline.defs.bundling import hourly_bundles, segment_bundles
+from imgpipeline.defs.maintenance import deleted_images, hourly_bundles, hourly_retention, segment_bundles
 from imgpipeline.defs.resources import Pipeline
 from imgpipeline.objectstore import open_store
 from imgpipeline.settings import load_settings
 from imgpipeline_tests.ledger.bundles.samples import DAYS, bundle_keys, sparse
-from imgpipeline_tests.ledger.samples import NOON, write_chain
+from imgpipeline_tests.ledger.samples import NOON, frame, write_chain
 
 
 @pytest.fixture(autouse=True)
 def store_url(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("IMGPIPELINE_STORE_URL", (tmp_path / "store").as_uri())
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
 
 
 def materialize() -> dict[str, object]:
@@ -25,7 +26,7 @@ def materialize() -> dict[str, object]:
     return {name: value.value for name, value in event.metadata.items()}
 
 
-def test_a_pass_shows_segments_bundles_bytes_and_requests_saved() -> None:
+def test_a_pass_shows_segments_bundles_bytes_and_saved_requests() -> None:
     store = open_store(load_settings())
     write_chain(store, *(sparse(start, 250, DAYS[0]) for start in range(0, 20_250, 250)))
     shown = materialize()
@@ -41,7 +42,7 @@ def test_a_pass_shows_segments_bundles_bytes_and_requests_saved() -> None:
     assert materialize()["bundles"] == 0
 
 
-def test_a_range_that_cannot_be_bundled_is_counted_and_fails_no_run() -> None:
+def test_a_range_that_cannot_be_bundled_is_counted_and_does_not_fail_the_run() -> None:
     store = open_store(load_settings())
     write_chain(store, *(sparse(start, 250, DAYS[0]) for start in range(0, 20_250, 250)))
     [key] = [info.key for info in store.list_objects("metadata") if info.key.endswith("00000500.jsonl.zst")]
@@ -50,27 +51,52 @@ def test_a_range_that_cannot_be_bundled_is_counted_and_fails_no_run() -> None:
     assert (shown["bundles"], shown["not_bundled"]) == (1, 1)
 
 
-def tick() -> dg.RunRequest | str:
+def tick(schedule: dg.ScheduleDefinition) -> dg.RunRequest | str:
+    """Return the request of a schedule, or why it requests nothing."""
     resources = {"pipeline": Pipeline()}
     with dg.build_schedule_context(scheduled_execution_time=NOON, resources=resources) as context:
-        data = hourly_bundles.evaluate_tick(context)
+        data = schedule.evaluate_tick(context)
     assert bool(data.run_requests) != bool(data.skip_message)
     return data.run_requests[0] if data.run_requests else str(data.skip_message)
 
 
 @pytest.mark.medium
-def test_the_schedule_asks_for_a_pass_once_there_is_something_to_bundle() -> None:
+def test_the_schedule_requests_a_pass_once_there_is_something_to_bundle() -> None:
     store = open_store(load_settings())
-    assert "Nothing to bundle" in str(tick())
+    assert "Nothing to bundle" in str(tick(hourly_bundles))
     write_chain(store, *(sparse(start, 250, DAYS[0]) for start in range(0, 10_000, 250)))
-    assert "Nothing to bundle" in str(tick())
+    assert "Nothing to bundle" in str(tick(hourly_bundles))
     write_chain(store, sparse(10_000, 1, DAYS[0]))
-    assert isinstance(tick(), dg.RunRequest)
+    assert isinstance(tick(hourly_bundles), dg.RunRequest)
     materialize()
-    assert "Nothing to bundle" in str(tick())
+    assert "Nothing to bundle" in str(tick(hourly_bundles))
 
 
-def test_the_schedule_is_on_from_the_start() -> None:
+def test_the_schedule_is_on_by_default() -> None:
     schedule = defs.resolve_schedule_def("hourly_bundles")
     assert schedule.default_status is dg.DefaultScheduleStatus.RUNNING
     assert (schedule.job_name, schedule.cron_schedule) == ("bundle_segments", "23 * * * *")
+
+
+@pytest.mark.medium
+def test_no_deletion_is_requested_without_a_limit(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert "Images are kept" in str(tick(hourly_retention))
+    monkeypatch.setenv("IMGPIPELINE_KEEP_IMAGES_BYTES", "1000")
+    assert isinstance(tick(hourly_retention), dg.RunRequest)
+
+
+@pytest.mark.medium
+def test_a_pass_shows_the_number_of_deleted_images(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("IMGPIPELINE_KEEP_IMAGES_BYTES", "1")
+    store = open_store(load_settings())
+    store.put("images/cam-1/2026-01-09/orphan.jpg", b"12345")
+    store.put("images/cam-1/0.jpg", b"no image of ours: it has no day")
+    write_chain(store, [frame(0)])
+    result = dg.materialize([deleted_images], resources={"pipeline": Pipeline()})
+    [event] = result.asset_materializations_for_node("deleted_images")
+    shown = {name: value.value for name, value in event.metadata.items()}
+    assert shown == {"images": 0, "bytes": 0, "left": 1, "complete": True}
+    assert [info.key for info in store.list_objects("images")] == [
+        "images/cam-1/0.jpg",
+        "images/cam-1/2026-01-09/orphan.jpg",
+    ]

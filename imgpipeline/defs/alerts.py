@@ -1,15 +1,15 @@
-"""The job `watch_events`, which raises and delivers alerts while frames arrive, and the sensor that keeps it running.
+"""Alerts: the asset, the check that targets have them, the job `watch_events` that raises them, and its sensor.
 
-A run ends when nothing has happened for a while. The sensor starts the next one when detection has reported frames that
-no run has looked at, when a delivery is due, or when a run failed. Alerts are stored in such a way that a run can be
-killed at any step, and that two runs at once do no harm.
+A run ends when it is idle. The sensor starts the next run when detection has reported new frames, when a delivery is
+due, or after a failure. A run can be killed at any step, and two runs at the same time do no harm. The asset is
+external: a run writes alerts one by one, and reports the days that they belong to.
 """
 
 import json
 import threading
 import time
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, date, datetime, timedelta
 from itertools import takewhile
 
@@ -17,42 +17,44 @@ import dagster as dg
 
 from imgpipeline.contracts.text import counted
 from imgpipeline.contracts.times import format_time, parse_time, utc_now
-from imgpipeline.defs.assets.alerts import alerts_materialization, delivery_evaluation
 from imgpipeline.defs.assets.frame_metadata import FRAME_METADATA
-from imgpipeline.defs.failures import known_failures
-from imgpipeline.defs.instances import kept_instance
-from imgpipeline.defs.lost_runs import note_process
-from imgpipeline.defs.processes import describe_table
-from imgpipeline.defs.resources import Pipeline
+from imgpipeline.defs.checks import as_evaluation
+from imgpipeline.defs.dagster_internals import kept_instance
+from imgpipeline.defs.lost_runs import describe_table, ended_at, is_orphan, note_process
+from imgpipeline.defs.partitions import DAYS
+from imgpipeline.defs.previews import show_picture, show_table
+from imgpipeline.defs.resources import Pipeline, known_failures
 from imgpipeline.defs.run_tags import DELIVER_AT_TAG, PROCESS_TABLE_TAG, SEEN_EVENTS_TAG, WORK_TAG
+from imgpipeline.defs.specs import OWNERS
 from imgpipeline.errors import ImgpipelineError
 from imgpipeline.events.alerts.chain import Alert
-from imgpipeline.events.alerts.delivery import find_undelivered
+from imgpipeline.events.alerts.delivery import Undelivered, find_undelivered
 from imgpipeline.lake.schema import EVENTS
 from imgpipeline.objectstore import ObjectStore
 from imgpipeline.settings import Settings, load_settings
 
-JOB_NAME = "watch_events"
+ALERTS = dg.AssetKey("alerts")
+_JOB_NAME = "watch_events"
+CHECK = "alerts_are_delivered"
 _SHOWN_EVERY_S = 10.0
-"""During many alerts, at most one materialization is reported in this many seconds."""
+"""Minimum time between two materializations of a run, in seconds."""
 _RUNS_READ = 12
 _LONGEST_PAUSE_S = 600.0
 _LONGEST_END_S = 300.0
-_SUBMITTED_WITHIN = timedelta(minutes=2)
-"""A daemon that lives submits a run within a second of creating it."""
+_MOST_ROWS = 10
 
 
 class WatchConfig(dg.Config):
-    """When a run ends."""
+    """Limits of a run."""
 
     idle_s: float | None = None
-    """Stop after this many seconds without news; default: `IMGPIPELINE_LINGER_S`."""
+    """Stop after this many idle seconds; default: `IMGPIPELINE_LINGER_S`."""
     max_run_s: float | None = None
     """Stop after this many seconds; default: `IMGPIPELINE_MAX_RUN_S`."""
 
 
 class _Shown:
-    """Tells Dagster about new alerts, and about the delivery of alerts when that changes."""
+    """Reports new alerts to Dagster, and the check of their delivery when its answer changes."""
 
     def __init__(self, context: dg.OpExecutionContext, settings: Settings, store: ObjectStore) -> None:
         self._context, self._settings, self._store = context, settings, store
@@ -76,13 +78,13 @@ class _Shown:
     def _show_delivery(self) -> None:
         found = find_undelivered(self._store, self._settings, now=utc_now())
         if found.said != self._said:
-            self._context.instance.report_runless_asset_event(delivery_evaluation(found))
+            self._context.instance.report_runless_asset_event(as_evaluation(ALERTS, CHECK, delivery_result(found)))
             self._said = found.said
 
 
 @dg.op(name="watch_ledger", description="Follows the ledger, raises an alert for each event, and delivers the alerts.")
 def watch_ledger_op(context: dg.OpExecutionContext, config: WatchConfig, pipeline: Pipeline) -> None:
-    """Watches until nothing has happened for a while."""
+    """Watches until the run is idle."""
     from imgpipeline.events.alerts.delivery import delivering  # noqa: PLC0415 - as the next one
     from imgpipeline.events.alerts.targets import check_names, read_targets  # noqa: PLC0415 - as the next one
     from imgpipeline.events.alerts.watching import Watch  # noqa: PLC0415 - loads OpenCV
@@ -101,7 +103,7 @@ def watch_ledger_op(context: dg.OpExecutionContext, config: WatchConfig, pipelin
             for alerts in watch.run(threading.Event(), seconds=seconds, idle_s=idle_s):
                 shown.note(alerts, watch.chain.by_day)
             seen = newest_events(context.instance, is_tracked=bool(watch.tracked_rules))
-            last = watch.look()  # sees all that was reported before
+            last = watch.look()  # includes everything that was reported before
         shown.note(last, watch.chain.by_day, is_last=True)
         found = find_undelivered(store, settings, now=utc_now())
         tags = {SEEN_EVENTS_TAG: json.dumps(seen)}
@@ -113,15 +115,27 @@ def watch_ledger_op(context: dg.OpExecutionContext, config: WatchConfig, pipelin
 
 
 @dg.job(
-    name=JOB_NAME,
+    name=_JOB_NAME,
     executor_def=dg.in_process_executor,
     tags={WORK_TAG: "alerts"},
-    description="Raises an alert for each event that the rules find in new frames, and delivers the alerts. Started by "
-    "events_sensor.",
+    description="Raises an alert for each event that the rules find in new frames, and delivers the alerts. Started "
+    "by events_sensor.",
 )
 def watch_events() -> None:
     """Watches for events."""
     watch_ledger_op()
+
+
+alerts = dg.AssetSpec(
+    ALERTS,
+    deps=[FRAME_METADATA, dg.AssetKey(EVENTS.name)],
+    partitions_def=DAYS,
+    group_name="events",
+    kinds={"s3"},
+    owners=OWNERS,
+    description="Which alerts were raised? One numbered object below alerts/ for each event in frames that arrived "
+    "while a run was watching. Written by watch_events; a day gets a materialization when it has new alerts.",
+)
 
 
 @dg.sensor(
@@ -129,11 +143,11 @@ def watch_events() -> None:
     target=watch_events,
     minimum_interval_seconds=5,
     default_status=dg.DefaultSensorStatus.RUNNING if load_settings().rules_file else dg.DefaultSensorStatus.STOPPED,
-    description="Keeps a watch_events run going while frames arrive, and starts one when a delivery of alerts is due. "
-    "On by default if IMGPIPELINE_RULES_FILE is set. Turn it off to pause alerts.",
+    description="Starts watch_events runs while frames arrive, and when a delivery of alerts is due. On by default if "
+    "IMGPIPELINE_RULES_FILE is set. Turn it off to pause alerts.",
 )
 def events_sensor(context: dg.SensorEvaluationContext) -> dg.SensorResult | dg.SkipReason:
-    """Starts a run if there is something to look at or to deliver."""
+    """Starts a run if there are new frames, or a delivery is due."""
     from imgpipeline.events.configuration import read_rules  # noqa: PLC0415 - only if events are found
 
     instance, now, pipeline = kept_instance(context), utc_now(), Pipeline()
@@ -141,8 +155,8 @@ def events_sensor(context: dg.SensorEvaluationContext) -> dg.SensorResult | dg.S
         settings = pipeline.settings()
         if settings.rules_file is None:
             return dg.SkipReason("IMGPIPELINE_RULES_FILE is not set.")
-        records = instance.get_run_records(dg.RunsFilter(job_name=JOB_NAME), limit=_RUNS_READ)
-        if any(_is_live(record, now) for record in records):
+        records = instance.get_run_records(dg.RunsFilter(job_name=_JOB_NAME), limit=_RUNS_READ)
+        if any(not record.dagster_run.is_finished and not is_orphan(record, now) for record in records):
             return dg.SkipReason("A run is watching.")
         rules = read_rules(settings, pipeline.store())
         is_tracked = any(rule.reads == "track_points" for rule in rules.rule)
@@ -162,7 +176,7 @@ def newest_events(instance: dg.DagsterInstance, *, is_tracked: bool) -> dict[str
 
     Args:
         instance: Dagster's storage.
-        is_tracked: Whether a rule follows tracks, so that its events are those of the table.
+        is_tracked: Whether a rule is about tracked objects, so its events come from the table `events`.
     """
     assets = (FRAME_METADATA, *([dg.AssetKey(EVENTS.name)] if is_tracked else []))
     found = {asset.to_user_string(): instance.fetch_materializations(asset, limit=1).records for asset in assets}
@@ -172,13 +186,14 @@ def newest_events(instance: dg.DagsterInstance, *, is_tracked: bool) -> dict[str
 def _reason_to_wait(
     records: Sequence[dg.RunRecord], newest: Mapping[str, int], now: datetime, retry_pause_s: float
 ) -> str | None:
-    """Returns why no run is needed now; None if one is."""
+    """Returns why no run is needed; None if one is needed."""
     failed = list(takewhile(lambda record: record.dagster_run.status is dg.DagsterRunStatus.FAILURE, records))
     if failed:
         pause_s = min(_LONGEST_PAUSE_S, retry_pause_s * 2.0 ** (len(failed) - 1))
-        again_at = _ended_at(failed[0]) + timedelta(seconds=pause_s)
+        again_at = ended_at(failed[0]) + timedelta(seconds=pause_s)
         return None if now >= again_at else f"The last run failed; the next one starts at {format_time(again_at)}."
-    good = next(_succeeded(records), None)
+    runs = (record.dagster_run for record in records)
+    good = next((run for run in runs if run.status is dg.DagsterRunStatus.SUCCESS), None)
     seen = json.loads(good.tags.get(SEEN_EVENTS_TAG, "{}")) if good else {}
     if any(event > seen.get(name, 0) for name, event in newest.items()):
         return None
@@ -190,20 +205,57 @@ def _reason_to_wait(
     return f"The next delivery is due at {deliver_at}."
 
 
-def _succeeded(records: Sequence[dg.RunRecord]) -> Iterator[dg.DagsterRun]:
-    for record in records:
-        if record.dagster_run.status is dg.DagsterRunStatus.SUCCESS:
-            yield record.dagster_run
+def alerts_materialization(
+    settings: Settings, store: ObjectStore, day: date, latest: Sequence[Alert], in_all: int
+) -> dg.AssetMaterialization:
+    """Returns the materialization of a day with new alerts.
+
+    Args:
+        settings: Limits of images.
+        store: The object store.
+        day: UTC day.
+        latest: Its new alerts, in order; not empty.
+        in_all: Number of alerts of the day.
+    """
+    last = latest[-1]
+    rows = [
+        (alert.number, format_time(alert.event.timestamp), alert.event.rule, alert.event.source, alert.event.reason)
+        for alert in latest[: -_MOST_ROWS - 1 : -1]
+    ]
+    picture = show_picture(settings, store, last.images[-1][1], ()) if last.images else None
+    return dg.AssetMaterialization(
+        ALERTS,
+        partition=day.isoformat(),
+        metadata={
+            "alerts": dg.MetadataValue.int(in_all),
+            "last_number": dg.MetadataValue.int(last.number),
+            "latest": show_table(("number", "time", "rule", "source", "reason"), rows),
+            **({"sample": picture} if picture else {}),
+        },
+        tags={"dagster/data_version": str(last.number)},
+    )
 
 
-def _is_live(record: dg.RunRecord, now: datetime) -> bool:
-    if record.dagster_run.is_finished:
-        return False
-    is_new = now - record.create_timestamp.replace(tzinfo=record.create_timestamp.tzinfo or UTC) < _SUBMITTED_WITHIN
-    return is_new or record.dagster_run.status is not dg.DagsterRunStatus.NOT_STARTED
+@dg.asset_check(
+    asset=ALERTS,
+    name=CHECK,
+    description="Every target in IMGPIPELINE_ALERT_TARGETS has its alerts. Evaluated by watch_events when the answer "
+    "changes.",
+)
+def alerts_are_delivered(pipeline: Pipeline) -> dg.AssetCheckResult:
+    """Evaluates the check."""
+    with known_failures():
+        return delivery_result(find_undelivered(pipeline.store(), pipeline.settings(), now=utc_now()))
 
 
-def _ended_at(record: dg.RunRecord) -> datetime:
-    if record.end_time:
-        return datetime.fromtimestamp(record.end_time, UTC)
-    return record.update_timestamp.replace(tzinfo=record.update_timestamp.tzinfo or UTC)
+def delivery_result(found: Undelivered) -> dg.AssetCheckResult:
+    """Returns the result of the check."""
+    return dg.AssetCheckResult(
+        passed=not found.late,
+        severity=dg.AssetCheckSeverity.WARN,
+        description=found.said,
+        metadata={
+            "undelivered": dg.MetadataValue.int(len(found.numbers)),
+            **({"late_alerts": dg.MetadataValue.json(list(found.late))} if found.late else {}),
+        },
+    )

@@ -1,0 +1,143 @@
+"""Hourly maintenance: bundles segments and deletes old images. Each is an asset, a job and a schedule."""
+
+import time
+from collections.abc import Callable
+
+import dagster as dg
+
+from imgpipeline.contracts.times import utc_now
+from imgpipeline.defs.assets.frame_metadata import FRAME_METADATA
+from imgpipeline.defs.assets.sources import STORED_IMAGES
+from imgpipeline.defs.resources import Pipeline, known_failures
+from imgpipeline.defs.run_tags import WORK_TAG
+from imgpipeline.defs.specs import OWNERS
+from imgpipeline.errors import ImgpipelineError
+from imgpipeline.ledger.bundles.bundling import bundle_ledger, has_ranges
+
+LONGEST_BUNDLING_S = 2400.0
+"""A pass stops before the next one starts, which continues its work."""
+LONGEST_RETENTION_S = 1800.0
+"""As above."""
+LONGEST_LOOK_S = 20.0
+"""A tick that has found nothing after this time requests a pass, which looks at all partitions."""
+
+
+def _stopwatch(limit_s: float) -> Callable[[], bool]:
+    """Returns a function that tells whether more than a time has passed since this call."""
+    until_s = time.monotonic() + limit_s
+    return lambda: time.monotonic() > until_s
+
+
+@dg.asset(
+    group_name="maintenance",
+    deps=[FRAME_METADATA],
+    kinds={"s3"},
+    owners=OWNERS,
+    description="How many requests does reading a day save? Each bundle copies the small segments of 10,000 Kafka "
+    "offsets into one object, so tables, queries and audits read a day with far fewer requests. Segments stay "
+    "unchanged; metadata_bundles/ can be deleted at any time. Runs every hour.",
+)
+def segment_bundles(context: dg.AssetExecutionContext, pipeline: Pipeline) -> dg.MaterializeResult[None]:
+    """Writes the missing bundles."""
+    with known_failures():
+        report = bundle_ledger(pipeline.store(), is_over=_stopwatch(LONGEST_BUNDLING_S))
+    for problem in report.problems:
+        context.log.warning(f"Not bundled: {problem}")
+    return dg.MaterializeResult(
+        metadata={
+            "segments": dg.MetadataValue.int(report.segments),
+            "bundles": dg.MetadataValue.int(report.bundles),
+            "bytes": dg.MetadataValue.int(report.size_bytes),
+            "requests_saved": dg.MetadataValue.int(report.requests_saved),
+            "not_bundled": dg.MetadataValue.int(len(report.problems)),
+            "complete": dg.MetadataValue.bool(report.is_complete),
+        }
+    )
+
+
+bundle_segments = dg.define_asset_job(
+    "bundle_segments",
+    selection=[segment_bundles],
+    executor_def=dg.in_process_executor,
+    tags={WORK_TAG: "bundles"},
+    description="Copies the small segments of each complete range of 10,000 offsets into one object.",
+)
+
+
+@dg.schedule(
+    name="hourly_bundles",
+    job=bundle_segments,
+    cron_schedule="23 * * * *",
+    execution_timezone="UTC",
+    default_status=dg.DefaultScheduleStatus.RUNNING,
+    description="Bundles the segments of each complete range of 10,000 offsets, every hour. On by default: it only "
+    "adds copies of small segments, and without them, reading a day costs one request per second of data.",
+)
+def hourly_bundles(context: dg.ScheduleEvaluationContext, pipeline: Pipeline) -> dg.RunRequest | dg.SkipReason:
+    """Requests a pass if there is something to bundle."""
+    try:
+        is_needed = has_ranges(pipeline.store(), is_over=_stopwatch(LONGEST_LOOK_S))
+    except ImgpipelineError as error:
+        return dg.SkipReason(str(error))
+    if not is_needed:
+        return dg.SkipReason("Nothing to bundle: every complete range with many segments has its bundle.")
+    return dg.RunRequest(run_key=context.scheduled_execution_time.isoformat())
+
+
+@dg.asset(
+    group_name="maintenance",
+    deps=[STORED_IMAGES, FRAME_METADATA],
+    kinds={"s3"},
+    owners=OWNERS,
+    description="Which images were deleted? Deletes the oldest images below images/ that exceed "
+    "IMGPIPELINE_KEEP_IMAGES_DAYS or IMGPIPELINE_KEEP_IMAGES_BYTES, once the ledger has an outcome for their frames. "
+    "Frames and numbers stay; deleted_images/ records what was deleted and when.",
+)
+def deleted_images(context: dg.AssetExecutionContext, pipeline: Pipeline) -> dg.MaterializeResult[None]:
+    """Deletes the images that exceed the limits."""
+    from imgpipeline.lake.query.image_retention import retain_images  # noqa: PLC0415 - loads DuckDB
+
+    with known_failures():
+        report = retain_images(
+            pipeline.store(), pipeline.settings(), now=utc_now(), is_over=_stopwatch(LONGEST_RETENTION_S)
+        )
+    context.log.info(f"Deleted {report.images} images, {report.size_bytes} bytes.")
+    return dg.MaterializeResult(
+        metadata={
+            "images": dg.MetadataValue.int(report.images),
+            "bytes": dg.MetadataValue.int(report.size_bytes),
+            "left": dg.MetadataValue.int(report.left),
+            "complete": dg.MetadataValue.bool(report.is_complete),
+        }
+    )
+
+
+retain_images_job = dg.define_asset_job(
+    "retain_images",
+    selection=[deleted_images],
+    executor_def=dg.in_process_executor,
+    tags={WORK_TAG: "retention"},
+    description="Deletes the oldest images that exceed the limits in the settings.",
+)
+
+
+@dg.schedule(
+    name="hourly_retention",
+    job=retain_images_job,
+    cron_schedule="41 * * * *",
+    execution_timezone="UTC",
+    default_status=dg.DefaultScheduleStatus.RUNNING,
+    description="Deletes the oldest images that exceed IMGPIPELINE_KEEP_IMAGES_DAYS or IMGPIPELINE_KEEP_IMAGES_BYTES, "
+    "every hour. Does nothing while neither is set.",
+)
+def hourly_retention(context: dg.ScheduleEvaluationContext, pipeline: Pipeline) -> dg.RunRequest | dg.SkipReason:
+    """Requests a pass if a limit is set."""
+    from imgpipeline.lake.query.image_retention import is_retained  # noqa: PLC0415 - loads DuckDB
+
+    try:
+        is_wanted = is_retained(pipeline.settings())
+    except ImgpipelineError as error:
+        return dg.SkipReason(str(error))
+    if not is_wanted:
+        return dg.SkipReason("Images are kept: neither IMGPIPELINE_KEEP_IMAGES_DAYS nor _BYTES is set.")
+    return dg.RunRequest(run_key=context.scheduled_execution_time.isoformat())
