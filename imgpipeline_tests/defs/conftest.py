@@ -1,4 +1,4 @@
-"""Fixtures of the Dagster side: a site over the real servers."""
+"""Fixtures for Dagster tests: a site with real servers."""
 
 from collections.abc import Iterator
 from pathlib import Path

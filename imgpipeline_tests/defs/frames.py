@@ -1,4 +1,4 @@
-"""Frames for a site: small simulated pictures, announced on its topic."""
+"""Frames for a site: small simulated images, announced on its topic."""
 
 from datetime import UTC, datetime, timedelta
 

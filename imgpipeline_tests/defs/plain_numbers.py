@@ -1,4 +1,4 @@
-"""Every number of the day tables and summaries, computed by plain pandas from the ledger's lines.
+"""Computes every number of the day tables and summaries from the ledger's lines with plain pandas.
 
 Shares neither reader nor SQL with what it is compared with: segments are opened by zstandard and json alone, the stored
 Parquet by pandas. Numbers are compared exactly, means up to the last digits of a double.
@@ -48,7 +48,7 @@ class Ledger:
         return sorted({*self.frames["at"].dt.date, *(date.fromisoformat(d) for d in self.letters["day"].dropna())})
 
     def frames_of(self, day: date) -> pd.DataFrame:
-        """Return the frames of a day, each name once: processed before gated, then the first announcement."""
+        """Return the frames of a day, one per id: processed before gated, then the first announcement."""
         found = self.frames[self.frames["at"].dt.date == day].copy()
         found["is_gated"] = found["status"] != "processed"
         order = ["is_gated", "source_kafka_topic", "source_kafka_partition", "source_kafka_offset", "topic_id"]
@@ -142,7 +142,7 @@ def _of_frames(rows: pd.DataFrame) -> dict[str, Any]:
 
 
 def source_activity(ledger: Ledger, day: date) -> Rows:
-    """Say of each source when it was there."""
+    """Return when each source was active."""
     frames, letters = ledger.frames_of(day), ledger.letters_of(day)
     dead = Counter(source or None for source in letters["source"])
     found = dict(iter(frames.groupby("source")))
@@ -193,7 +193,7 @@ def read_rows(data: bytes) -> Rows:
 
 
 def by(rows: Iterable[dict[str, Any]], *names: str) -> dict[tuple[Any, ...], dict[str, Any]]:
-    """Return rows by their key; no key may be there twice."""
+    """Return rows by key; each key must be unique."""
     found: dict[tuple[Any, ...], dict[str, Any]] = {}
     for row in rows:
         key = tuple(row[name] for name in names)

@@ -1,4 +1,4 @@
-"""The Kafka sensor as a test asks it: evaluated in this process, with Dagster's storage in memory."""
+"""Evaluates the Kafka sensor in the test process, with Dagster's storage in memory."""
 
 from collections.abc import Mapping
 from typing import Any

@@ -1,4 +1,4 @@
-"""A place where the whole pipeline runs: DAGSTER_HOME, a topic, a bucket, and the commands of Dagster as processes.
+"""A site that runs the whole pipeline: DAGSTER_HOME, a topic, a bucket, and Dagster's commands as processes.
 
 Promises that nothing of the developer's own environment reaches those processes. What is tested belongs to the tests.
 """
@@ -39,7 +39,7 @@ class Site:
     home: Path
     """DAGSTER_HOME, with a dagster.yaml in it."""
     variables: dict[str, str]
-    """What the pipeline is told by its environment."""
+    """Environment variables of the pipeline."""
     settings: Settings
     """The same as settings."""
     daemons: list[ServerProcess] = field(default_factory=list)
@@ -48,7 +48,7 @@ class Site:
 
     @property
     def programs(self) -> Path:
-        """Where the commands are: in the checkout's own environment, else in the one of this process."""
+        """Path of the commands: in the checkout's own environment, else in the one of this process."""
         own = self.checkout / ".venv" / "bin"
         return own if own.exists() else PROGRAMS
 
@@ -72,7 +72,7 @@ class Site:
             yield instance
 
     def run(self, *command: str, limit_s: float = 120, check: bool = True) -> subprocess.CompletedProcess[str]:
-        """Run one command to its end."""
+        """Run one command and wait for its end."""
         done = subprocess.run(
             [self.programs / command[0], *command[1:]],
             env=self.environment,
@@ -88,7 +88,7 @@ class Site:
     def start_daemon(
         self, *program: str | Path, variables: Mapping[str, str] | None = None, limit_s: float = 90
     ) -> ServerProcess:
-        """Start a daemon with its code server; it runs its sensors when this returns.
+        """Start a daemon with its code server; returns once it runs its sensors.
 
         Args:
             program: What is run in place of `dagster-daemon run`.

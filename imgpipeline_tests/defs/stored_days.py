@@ -1,4 +1,4 @@
-"""Days made by hand in a folder store, built through the real definitions with Dagster's storage in memory."""
+"""Days in a folder store, built through the real definitions with Dagster's storage in memory."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -20,14 +20,14 @@ STEPS = ("day_tables", *SUMMARIES, "daily_report")
 
 
 def chain_of(day: date, number: int = 0) -> ChainId:
-    """Return a chain of a day's own."""
+    """Return a separate chain for a day."""
     return ChainId("frames", f"of-{day}-{number}", 0)
 
 
 def add_frames(
     store: ObjectStore, day: date, *confidences: float, number: int = 0, camera: int = 0, **changes: Any
 ) -> None:
-    """Put a segment with one frame for each confidence, of one car each, at noon of a day, in a chain of its own."""
+    """Write a segment with one frame and one car for each confidence, at noon of a day, to a separate chain."""
     noon = datetime(day.year, day.month, day.day, 12, tzinfo=UTC)
     outcomes: list[Outcome] = []
     for offset, confidence in enumerate(confidences):

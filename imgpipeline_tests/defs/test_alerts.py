@@ -1,4 +1,4 @@
-"""Dagster watches for events while frames arrive, shows the alerts, and does nothing where there is nothing to do."""
+"""Dagster watches for events while frames arrive, shows the alerts, and is idle otherwise."""
 
 from collections.abc import Iterator
 from datetime import datetime, timedelta

@@ -1,4 +1,4 @@
-"""When a day is built again: evaluated with Dagster's own evaluator and storage, on a graph like the real one."""
+"""When automation builds a day again, by Dagster's own evaluator and storage, on a graph like the real one."""
 
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -83,7 +83,7 @@ class Graph:
             dg.materialize([broken_table], partition_key=day, instance=self.instance, raise_on_error=False)
 
     def start_build(self, day: str) -> str:
-        """A build of the table that goes on; returns its run."""
+        """A build of the table that is in progress; returns its run."""
         job = self._definitions.resolve_implicit_global_asset_job_def()
         run = self.instance.create_run_for_job(
             job, status=dg.DagsterRunStatus.STARTED, tags={"dagster/partition": day}, asset_selection={TABLE}
@@ -145,7 +145,7 @@ def test_a_slow_build_makes_the_pause_longer(graph: Graph) -> None:
 
 
 def test_frames_that_arrive_during_a_build_are_not_missed(graph: Graph) -> None:
-    """The build has finished, but began before the last event: Dagster's own conditions would take it as handled."""
+    """The build ended after the last event but started before it: Dagster's own conditions would miss that event."""
     graph.announce(TODAY)
     assert graph.tick() == both(TODAY)
     seen = graph.seen(LEDGER, TODAY)
@@ -246,7 +246,7 @@ class OutdatedUntilNow(dg.AutomationCondition[dg.AssetKey]):
 
 
 def test_a_build_that_ends_during_a_tick_is_not_requested_again() -> None:
-    """A tick takes seconds on a busy machine; one build too many makes all that follows it be built as well."""
+    """A tick takes seconds on a busy machine; a superfluous build would also rebuild everything downstream."""
 
     @dg.asset(partitions_def=DAYS, automation_condition=build_when(OutdatedUntilNow()))
     def slow() -> None: ...
@@ -293,7 +293,7 @@ def test_a_build_that_recorded_nothing_counts_as_outdated(graph: Graph) -> None:
 
 
 def test_without_frames_the_last_built_day_is_checked_twice_a_day(graph: Graph) -> None:
-    """So that the freshness policy does not fire because the cameras are off."""
+    """Otherwise the freshness policy would fail when the cameras are off."""
     graph.announce(OLD_DAY, TODAY)
     graph.build(OLD_DAY)
     graph.build(TODAY)

@@ -1,4 +1,4 @@
-"""Builds of days: over a folder store, with Dagster's storage in memory."""
+"""Builds of days in a folder store, with Dagster's storage in memory."""
 
 from collections.abc import Mapping
 from datetime import UTC, date, datetime, timedelta
@@ -39,7 +39,7 @@ def chain_of(day: date) -> ChainId:
 
 
 def add_frame(store: ObjectStore, day: date) -> None:
-    """Put a segment with one frame of a day, in a chain of its own."""
+    """Write a segment with one frame of a day to a separate chain."""
     time = datetime(day.year, day.month, day.day, 12, tzinfo=UTC)
     chain = chain_of(day)
     frame = Frame(
@@ -55,9 +55,7 @@ def add_frame(store: ObjectStore, day: date) -> None:
 
 
 @pytest.mark.medium
-def test_a_build_notes_its_process_so_that_it_can_be_told_when_that_is_gone(
-    store: ObjectStore, instance: dg.DagsterInstance
-) -> None:
+def test_a_build_records_its_process(store: ObjectStore, instance: dg.DagsterInstance) -> None:
     add_frame(store, DAY)
     run = instance.get_run_by_id(build(instance, DAY).run_id)
     assert run is not None
@@ -72,7 +70,7 @@ def said_of(instance: dg.DagsterInstance, asset: dg.AssetKey, day: date) -> Mapp
 
 
 @pytest.mark.medium
-def test_a_build_notes_what_it_had_seen_and_how_long_it_took(store: ObjectStore, instance: dg.DagsterInstance) -> None:
+def test_a_build_records_its_upstream_events_and_duration(store: ObjectStore, instance: dg.DagsterInstance) -> None:
     add_frame(store, DAY)
     for _ in range(2):
         instance.report_runless_asset_event(dg.AssetMaterialization(FRAME_METADATA, partition=DAY.isoformat()))
@@ -98,7 +96,7 @@ def test_a_second_build_skips_and_a_forced_one_does_not(store: ObjectStore, inst
 
 
 @pytest.mark.medium
-def test_a_preview_whose_image_is_gone_fails_nothing(store: ObjectStore, instance: dg.DagsterInstance) -> None:
+def test_a_missing_image_of_a_preview_does_not_fail_the_build(store: ObjectStore, instance: dg.DagsterInstance) -> None:
     add_frame(store, DAY)
     assert build(instance, DAY).success
     said = said_of(instance, dg.AssetKey("detections"), DAY)
@@ -107,7 +105,7 @@ def test_a_preview_whose_image_is_gone_fails_nothing(store: ObjectStore, instanc
 
 
 @pytest.mark.medium
-def test_a_day_that_cannot_be_built_is_named_and_keeps_no_other_from_it(
+def test_a_day_that_cannot_be_built_is_named_and_does_not_stop_the_others(
     store: ObjectStore, instance: dg.DagsterInstance
 ) -> None:
     days = [DAY + timedelta(days=n) for n in range(3)]
@@ -124,9 +122,7 @@ def test_a_day_that_cannot_be_built_is_named_and_keeps_no_other_from_it(
     assert [said_of(instance, FRAMES, day) is not None for day in days] == [True, False, True]
 
 
-def test_a_damaged_segment_is_the_failure_and_its_key_is_named(
-    store: ObjectStore, instance: dg.DagsterInstance
-) -> None:
+def test_the_failure_names_the_key_of_a_damaged_segment(store: ObjectStore, instance: dg.DagsterInstance) -> None:
     add_frame(store, DAY)
     key = segment_key(chain_of(DAY), 0)
     store.put(key, b"rotten")
@@ -147,7 +143,7 @@ def test_an_empty_day_is_built_too(store: ObjectStore, instance: dg.DagsterInsta
 
 @pytest.mark.medium
 @pytest.mark.parametrize("count", [1, 2])
-def test_a_table_that_is_asked_for_alone_is_built_and_told_of_with_the_others(
+def test_a_table_that_is_requested_alone_is_built_and_reported_with_the_others(
     store: ObjectStore, instance: dg.DagsterInstance, count: int
 ) -> None:
     days = [DAY + timedelta(days=n) for n in range(count)]

@@ -1,4 +1,4 @@
-"""What the UI shows of the asset checks, and what automation does behind a day whose rows were refused."""
+"""What the UI shows of asset checks, and what automation does after a day whose rows were rejected."""
 
 from collections.abc import Iterator
 from datetime import UTC, date, datetime, timedelta
@@ -69,7 +69,7 @@ def announce(instance: dg.DagsterInstance, *days: date) -> None:
 
 
 def automate(instance: dg.DagsterInstance, *, after_s: float = 0) -> dg.ExecuteInProcessResult:
-    """Evaluate the automation sensor and execute the one run it requests, with the assets and checks it names."""
+    """Evaluate the automation sensor, and execute the run that it requests with its assets and checks."""
     with freeze_time(datetime.now(UTC) + timedelta(seconds=after_s)):
         tick = keep_tables_current.evaluate_tick(dg.build_sensor_context(instance, definitions=defs))
     (request,) = tick.run_requests or []
@@ -82,21 +82,21 @@ def automate(instance: dg.DagsterInstance, *, after_s: float = 0) -> dg.ExecuteI
 
 
 def remove_frames(store: ObjectStore, day: date, *, number: int = 0) -> None:
-    """Remove the segment that `add_frames` has put."""
+    """Remove the segment that `add_frames` wrote."""
     store.delete(
         next(info.key for info in store.list_objects("metadata") if chain_of(day, number).topic_id in info.key)
     )
 
 
 def every_check() -> set[tuple[str, str]]:
-    """Return the checks of all tables: those of external assets belong to no build."""
+    """Return the checks of all tables; no build evaluates the checks of external assets."""
     graph = defs.resolve_asset_graph()
     keys = [key for key in graph.asset_check_keys if graph.get(key.asset_key).is_materializable]
     return {(key.asset_key.to_user_string(), key.name) for key in keys}
 
 
 def passes(instance: dg.DagsterInstance, check: dg.AssetCheckKey) -> bool:
-    """Tell what the UI shows of a check: its newest evaluation."""
+    """Return what the UI shows of a check: its newest evaluation."""
     record = instance.get_latest_asset_check_evaluation_record(check)
     assert record is not None, "Not evaluated"
     assert record.event is not None
@@ -168,10 +168,10 @@ def test_a_warning_of_a_range_is_one_evaluation_that_names_the_days_and_one_for_
 
 
 @pytest.mark.medium
-def test_automation_stops_after_a_day_that_was_refused_but_not_after_others(
+def test_automation_stops_after_a_rejected_day_but_not_after_others(
     store: ObjectStore, instance: dg.DagsterInstance
 ) -> None:
-    """The day has news that its summaries have not seen yet, when a further row of it is refused."""
+    """A row is rejected while the summaries of the day are still outdated."""
     for day in DAYS[:2]:
         add_frames(store, day, 0.6)
     announce(instance, *DAYS[:2])
@@ -207,7 +207,7 @@ def test_a_run_that_automation_launches_records_every_check(store: ObjectStore, 
 
 
 @pytest.mark.medium
-def test_a_blocking_check_that_failed_passes_again_when_automation_builds_the_repaired_day(
+def test_a_failed_blocking_check_passes_once_automation_has_built_the_repaired_day(
     store: ObjectStore, instance: dg.DagsterInstance
 ) -> None:
     add_frames(store, DAY, IMPOSSIBLE)

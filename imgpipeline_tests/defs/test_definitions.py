@@ -1,4 +1,4 @@
-"""The graph as a user sees it."""
+"""The asset graph in the UI."""
 
 from datetime import UTC, datetime
 
@@ -80,7 +80,7 @@ def test_each_table_shows_its_columns_with_type_unit_and_meaning(name: str) -> N
 
 @pytest.mark.parametrize("name", TABLES)
 def test_each_column_names_the_columns_it_is_made_of_and_they_exist(name: str) -> None:
-    """Of a summary every column but the day of its path is made of some; of a day table none: the ledger has none."""
+    """Every column of a summary except `day` has upstream columns; those of day tables have none."""
     lineage = node(name).metadata["dagster/column_lineage"].deps_by_column
     assert set(lineage) == set(TABLES[name].names)
     _, parents = LAYERS[name]
@@ -139,7 +139,7 @@ def test_the_days_reach_from_the_setting_to_today() -> None:
 
 
 def test_descriptions_are_plain_text() -> None:
-    """The catalog and the pages of sensors and schedules show Markdown as it is written; other pages render it."""
+    """The catalog and the pages of sensors and schedules show Markdown source; other pages render it."""
     graph = defs.resolve_asset_graph()
     described = [
         *(graph.get(key) for key in (*graph.get_all_asset_keys(), *graph.asset_check_keys)),

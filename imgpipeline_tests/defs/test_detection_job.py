@@ -1,4 +1,4 @@
-"""The detection job as it is really started: by Dagster's commands, in processes of their own."""
+"""The detection job, started by Dagster's commands in separate processes."""
 
 import signal
 import subprocess
@@ -62,7 +62,7 @@ def test_new_segments_of_a_day_give_it_another_data_version(site: Site) -> None:
     assert versions[0] != versions[-1]
 
 
-def test_a_known_error_is_the_description_of_the_failure_without_its_inside(site: Site) -> None:
+def test_a_failure_shows_the_message_of_a_known_error_without_a_traceback(site: Site) -> None:
     site.variables["IMGPIPELINE_KAFKA_TOPIC"] = "no-such-topic"
     done = site.run(*EXECUTE, check=False)
     assert done.returncode != 0
@@ -82,7 +82,7 @@ def test_a_known_error_is_the_description_of_the_failure_without_its_inside(site
 
 
 def check_that_the_rest_is_left(site: Site) -> None:
-    """Assert that a run that was told to stop committed what it had in hand, and that the next one does the rest."""
+    """Assert that a stopped run has committed its finished work, and that the next run does the rest."""
     held = check(site.settings, drained=False)
     assert 0 < len(held.frames) < BACKLOG
     with site.instance() as instance:
@@ -93,7 +93,7 @@ def check_that_the_rest_is_left(site: Site) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_told_to_stop_it_commits_what_is_finished_and_leaves_the_rest(site: Site, number: signal.Signals) -> None:
+def test_a_stopped_run_commits_finished_work(site: Site, number: signal.Signals) -> None:
     site.variables |= SMALL_STEPS
     announce_frames(site.settings, BACKLOG)
     with (site.home / "execute.log").open("w") as log:
@@ -113,8 +113,8 @@ def test_told_to_stop_it_commits_what_is_finished_and_leaves_the_rest(site: Site
 
 
 @pytest.mark.slow
-def test_terminated_in_the_ui_it_commits_what_is_finished_and_leaves_the_rest(site: Site) -> None:
-    """By the call behind the UI's button, which asks the code server to end the run's process."""
+def test_a_run_that_is_terminated_in_the_ui_commits_finished_work(site: Site) -> None:
+    """Uses the call behind the UI's button, which asks the code server to end the process of the run."""
     site.variables |= SMALL_STEPS
     announce_frames(site.settings, BACKLOG)
     site.start_daemon()

@@ -1,4 +1,4 @@
-"""Events as Dagster builds them: after the day tables, with the rules of the setting, without OpenCV while loading."""
+"""The event assets: built after the day tables with the rules of the setting, and loaded without OpenCV."""
 
 import subprocess
 import sys
@@ -75,9 +75,7 @@ def test_the_rotate_pattern_becomes_two_events(store: ObjectStore):
 
 
 @pytest.mark.medium
-def test_automation_keeps_the_rules_of_a_day_that_is_over_and_a_backfill_takes_the_new_ones(
-    store: ObjectStore, rules_file: Path
-):
+def test_automation_keeps_the_rules_of_past_days_and_a_backfill_uses_the_new_ones(store: ObjectStore, rules_file: Path):
     with dg.DagsterInstance.ephemeral() as instance:
         materialize(instance)
         rules_file.write_text(CHANGE.replace("changed", "other"))
@@ -107,7 +105,7 @@ def newest(instance: dg.DagsterInstance, asset: str) -> dg.AssetMaterialization:
 
 
 @pytest.mark.medium
-def test_zones_lines_and_events_are_materialized_from_the_days_tracks(road: ObjectStore):
+def test_zones_lines_and_events_are_materialized_from_tracks(road: ObjectStore):
     with dg.DagsterInstance.ephemeral() as instance:
         materialize(instance)
         said = {name: newest(instance, name) for name in ("zone_occupancy", "line_crossings", "events")}
@@ -121,7 +119,7 @@ def test_zones_lines_and_events_are_materialized_from_the_days_tracks(road: Obje
 
 
 @pytest.mark.medium
-def test_each_materialization_names_the_code_and_the_content_that_it_stored(road: ObjectStore, rules_file: Path):
+def test_each_materialization_has_code_version_and_data_version(road: ObjectStore, rules_file: Path):
     with dg.DagsterInstance.ephemeral() as instance:
         materialize(instance)
         before = {name: newest(instance, name).tags or {} for name in ("zone_occupancy", "line_crossings")}
@@ -135,7 +133,7 @@ def test_each_materialization_names_the_code_and_the_content_that_it_stored(road
     assert before["line_crossings"][DATA_VERSION_TAG] == after["line_crossings"][DATA_VERSION_TAG]
 
 
-def test_the_time_zone_is_part_of_the_code_version_of_events_alone():
+def test_the_time_zone_is_part_of_the_code_version_of_events_only():
     here, there = (
         {name: events_recipe(name, load_settings(timezone=zone)) for name in TABLES}
         for zone in ("UTC", "Europe/Berlin")
@@ -144,7 +142,7 @@ def test_the_time_zone_is_part_of_the_code_version_of_events_alone():
     assert {name for name in TABLES if here[name] != there[name]} == {"events"}
 
 
-def test_without_the_setting_nothing_is_built_by_itself():
+def test_without_the_setting_automation_builds_nothing():
     assert [asset.automation_conditions_by_key for asset in event_assets(load_settings())] == [{}] * 4
 
 

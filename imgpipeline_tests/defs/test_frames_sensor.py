@@ -1,4 +1,4 @@
-"""The Kafka sensor over real Kafka and S3, with Dagster's storage in memory."""
+"""The Kafka sensor with real Kafka and S3, and Dagster's storage in memory."""
 
 import json
 import signal
@@ -85,7 +85,7 @@ def test_a_run_whose_process_is_gone_is_marked_failed_and_replaced_at_once(senso
 
 @pytest.mark.fault(41)
 def test_a_build_whose_process_is_gone_is_marked_although_kafka_does_not_answer(sensor: Sensor) -> None:
-    """After a power cut Dagster goes on showing it as started; automation would wait for it for an hour."""
+    """After a power failure, Dagster still shows the run as started; automation would wait an hour for it."""
     sensor.set(IMGPIPELINE_KAFKA_BOOTSTRAP_SERVERS=f"127.0.0.1:{free_port()}")
     run_id = sensor.instance.create_run_for_job(
         defs.resolve_implicit_global_asset_job_def(), status=dg.DagsterRunStatus.STARTED
@@ -139,7 +139,7 @@ def test_fault_42_a_failed_run_of_a_lane_without_lag_is_followed_by_one_that_rep
 def test_the_good_run_of_a_quiet_lane_is_found_behind_those_of_busy_ones(
     sensor: Sensor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Else that lane would get one run after the other to report again."""
+    """Otherwise that lane would get run after run to report again."""
     monkeypatch.setattr("imgpipeline.defs.run_records.FAILURES_READ", 2)
     failure = FailedRun("failed", Lane(7, 8), datetime.now(UTC) - timedelta(minutes=5), {})
     for number in (7, 1, 2, 3):

@@ -26,7 +26,7 @@ def instance() -> Iterator[dg.DagsterInstance]:
 
 
 def state_after(instance: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch, hours: float) -> FreshnessState:
-    """Return the state so many hours from now."""
+    """Return the state a number of hours from now."""
     later = get_current_timestamp() + hours * 3600
     monkeypatch.setattr("dagster._core.definitions.freshness_evaluator.get_current_timestamp", lambda: later)
     node = defs.resolve_asset_graph().get(COUNTS)
@@ -35,7 +35,7 @@ def state_after(instance: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch, h
 
 
 def requested_after(instance: dg.DagsterInstance, hours: float) -> dict[str, set[str]]:
-    """Return what automation asks for so many hours from now, without a frame since."""
+    """Return what automation requests a number of hours from now, if no frame arrives until then."""
     at = datetime.now(UTC) + timedelta(hours=hours)
     result = dg.evaluate_automation_conditions(defs, instance, evaluation_time=at)
     return {

@@ -1,4 +1,4 @@
-"""The picture in the README is the one of the definitions, shows every asset and dependency."""
+"""The picture in the README matches the definitions, and shows every asset and dependency."""
 
 from xml.etree import ElementTree as ET
 

@@ -1,4 +1,4 @@
-"""Ticks of automation that cannot find anything cost next to nothing, and none that could find something is skipped."""
+"""Ticks of automation that cannot find anything are skipped, and no others."""
 
 import time
 from collections.abc import Iterator

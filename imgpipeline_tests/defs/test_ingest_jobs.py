@@ -40,7 +40,7 @@ def test_a_video_is_ingested(tmp_path: Path):
     assert frames[0].timestamp == datetime(2026, 1, 9, 12, tzinfo=UTC)
 
 
-def test_what_is_missing_is_named_and_not_tried_again(tmp_path: Path):
+def test_a_missing_file_is_named_and_not_retried(tmp_path: Path):
     result = run("ingest_folder", "publish_folder", path=str(tmp_path / "absent"), source="gate")
     assert not result.success
     [failed] = [event for event in result.all_events if event.is_step_failure]

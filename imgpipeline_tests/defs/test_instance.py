@@ -1,4 +1,4 @@
-"""What a user types first: `dagster dev`, `dagster definitions validate`, `dg check defs`, in the folder as it is."""
+"""The first commands of a user in a fresh checkout: `dagster dev`, `dagster definitions validate`, `dg check defs`."""
 
 import contextlib
 import json
@@ -60,7 +60,7 @@ def test_dg_finds_the_same(folder: Site) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("program", ["dagster", "dg"])
 def test_dev_starts_as_it_is_with_its_sensors_running(folder: Site, program: str) -> None:
-    """DAGSTER_HOME is not set; without Kafka the sensor says so instead of failing."""
+    """DAGSTER_HOME is not set; without Kafka, the sensor skips with a message instead of failing."""
     port = free_port()
     environment = {name: value for name, value in folder.environment.items() if name != "DAGSTER_HOME"}
     environment |= {"PWD": str(folder.home), "VIRTUAL_ENV": str(PROGRAMS.parent)}

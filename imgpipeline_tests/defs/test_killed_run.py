@@ -1,4 +1,4 @@
-"""Runs and daemons that are killed: the pipeline goes on by itself, and nothing is doubled or lost."""
+"""After runs and daemons are killed, the pipeline recovers by itself without losing or duplicating anything."""
 
 import json
 import os
@@ -28,7 +28,7 @@ def ledger_end(site: Site) -> int:
 
 
 def process_of(site: Site) -> int | None:
-    """Return the process of the live detection run, when it has noted it."""
+    """Return the process of the live detection run, once it is recorded."""
     for record in site.runs(job="detect_frames", live=True):
         note = read_noted(record.dagster_run, PROCESS_TAG)
         if note and record.dagster_run.status is dg.DagsterRunStatus.STARTED:
@@ -48,14 +48,14 @@ def wait_for_build(site: Site, status: dg.DagsterRunStatus) -> list[dg.RunRecord
 
 
 def check_that_each_frame_is_there_once(site: Site) -> None:
-    """Wait for the last run, and hold the whole site against the promise."""
+    """Wait for the last run, and check the whole site."""
     wait_until(lambda: not site.runs(job="detect_frames", live=True), limit_s=120, what="detection", interval_s=0.5)
     held = check(site.settings)
     assert [frame["source_kafka_offset"] for frame in held.frames] == list(range(FRAMES))
 
 
 def meet(site: Site, fault: str) -> None:
-    """Have a daemon's run meet a fault after its first segments."""
+    """Inject a fault into a daemon's run after its first segments."""
     site.variables |= {"IMGPIPELINE_SEGMENT_MAX_RECORDS": "5", "IMGPIPELINE_PREFETCH_IMAGES": "2"}
     announce_frames(site.settings, FRAMES)
     site.start_daemon(variables=variables_of(fault, site.home))
@@ -74,7 +74,7 @@ def test_after_kill_9_of_a_detection_run_the_next_does_its_work(site: Site) -> N
 
 @pytest.mark.fault(7)
 def test_after_kill_9_of_daemon_code_server_and_run_the_next_daemon_recovers(site: Site) -> None:
-    """Dagster goes on showing that run as started; the sensor finds its process gone, so that nothing waits."""
+    """Dagster still shows that run as started; the sensor finds that its process is gone, so nothing waits."""
     meet(site, "segment put done:3=stop")
     pid = process_of(site)
     assert pid is not None
@@ -88,7 +88,7 @@ def test_after_kill_9_of_daemon_code_server_and_run_the_next_daemon_recovers(sit
 
 @pytest.mark.fault(44)
 def test_fault_44_a_build_killed_while_it_starts_is_marked_and_its_day_built_again(site: Site) -> None:
-    """With it the daemon and its code server: nobody is left to tell Dagster of it."""
+    """The daemon and its code server are killed too, so no process can tell Dagster."""
     announce_frames(site.settings, 3)
     site.start_daemon()
     (killed,) = wait_for_build(site, dg.DagsterRunStatus.STARTING)

@@ -1,4 +1,4 @@
-"""Builds whose process is gone: found by what they, or Dagster, have noted."""
+"""Builds whose process is gone are found by the process that they or Dagster recorded."""
 
 import json
 import os
@@ -27,7 +27,7 @@ LONG_AGO = datetime(2026, 1, 1, tzinfo=UTC)
 
 
 class Builds:
-    """Runs of the real asset job in Dagster's storage, as far as this test takes them."""
+    """Runs of the real asset job in Dagster's storage, in the states that the tests need."""
 
     def __init__(self, instance: dg.DagsterInstance) -> None:
         self.instance = instance
@@ -110,7 +110,7 @@ def test_a_build_that_was_just_launched_may_still_report_after_its_code_server_w
 
 
 def test_a_re_executed_build_is_not_mistaken_for_the_first_one(builds: Builds) -> None:
-    """Dagster copies all tags of a run that is executed again."""
+    """Dagster copies all tags of a run that is re-executed."""
     first = builds.launch()
     builds.instance.add_run_tags(first, noted(first, PROCESS_TAG, GONE))
     assert builds.lost() == [first]

@@ -1,4 +1,4 @@
-"""A folder that spans 400 days becomes one backfill of a few range runs: the real graph, evaluated as by the daemon."""
+"""A folder of 400 days becomes one backfill of a few range runs, on the real graph with the daemon's evaluator."""
 
 import logging
 import time
@@ -80,7 +80,7 @@ def test_four_hundred_days_are_one_backfill_of_one_run(instance: dg.DagsterInsta
 
 
 @pytest.mark.medium
-def test_days_with_holes_are_one_run_for_each_stretch(instance: dg.DagsterInstance) -> None:
+def test_days_with_gaps_are_one_run_per_stretch(instance: dg.DagsterInstance) -> None:
     days = [FIRST + timedelta(days=n) for n in range(400) if n % 100 != 99]
     announce(instance, days)
     (request,) = tick(instance)
@@ -96,5 +96,5 @@ def test_one_day_is_one_run_without_a_backfill(instance: dg.DagsterInstance) -> 
     assert {key.to_user_string() for key in request.asset_selection or ()} == DAILY
 
 
-def test_without_news_nothing_is_asked_for(instance: dg.DagsterInstance) -> None:
+def test_without_new_events_nothing_is_requested(instance: dg.DagsterInstance) -> None:
     assert tick(instance) == []

@@ -1,4 +1,4 @@
-"""The job and the schedule that build days on purpose."""
+"""The job `rebuild_days`, and the schedule that requests it every night."""
 
 import itertools
 from datetime import UTC, date, datetime, timedelta
@@ -116,7 +116,7 @@ def test_a_day_whose_summary_is_missing_or_older_than_its_tables_is_behind(store
 
 @pytest.mark.medium
 def test_a_day_that_cannot_be_read_does_not_stop_requests_for_others(store: ObjectStore) -> None:
-    """A damaged segment of an old day, and a damaged summary of another; the run of each names what is wrong."""
+    """One old day has a damaged segment, another a damaged summary; the run of each names the damage."""
     later = NEXT + timedelta(days=1)
     write_chain(store, [seen(0)], [seen(1, day=NEXT)], [seen(2, day=later)])
     build_all(store, NEXT)

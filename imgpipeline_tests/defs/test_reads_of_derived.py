@@ -1,4 +1,4 @@
-"""Summaries, checks, report and previews of a day read tables and manifests: a proxy before S3 sees all requests."""
+"""Summaries, checks, reports and previews of a day read only tables and manifests, as a proxy before S3 records."""
 
 from collections import Counter
 from collections.abc import Iterator
@@ -52,7 +52,7 @@ def built(bucket: S3Bucket) -> ObjectStore:
 def proxy(
     s3: S3Server, bucket: S3Bucket, built: ObjectStore, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> Iterator[AnswerLosingProxy]:
-    """What the environment calls the store: every request is noted."""
+    """The store of the environment, through a proxy that records every request."""
     with AnswerLosingProxy(s3.port) as made:
         variables = bucket.environment() | {
             "IMGPIPELINE_STORE_URL": built.url,

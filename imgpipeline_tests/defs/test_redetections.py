@@ -1,4 +1,4 @@
-"""Redetections as Dagster runs them: partitions of model and day, ranges, what is shown, and what follows."""
+"""The redetection assets: partitions of model and day, ranges, metadata, and the comparison that follows."""
 
 import json
 from collections.abc import Mapping
@@ -132,7 +132,7 @@ def test_a_comparison_shows_labels_and_small_pictures(store: ObjectStore, instan
 def test_a_comparison_follows_each_redetection_and_nothing_else(
     store: ObjectStore, instance: dg.DagsterInstance
 ) -> None:
-    """Not the stream: a day whose detections have news is compared again when a model has looked at it again."""
+    """New frames alone do not request a comparison; a day is compared again after a model has re-processed it."""
     ticked = dg.evaluate_automation_conditions(defs, instance, asset_selection=dg.AssetSelection.assets(COMPARISON))
     assert ticked.total_requested == 0
     instance.report_runless_asset_event(dg.AssetMaterialization("detections", partition="2026-03-02"))

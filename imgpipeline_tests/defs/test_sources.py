@@ -1,4 +1,4 @@
-"""Dagster is told when a source falls silent and when it is back; accounts become events of `stored_images`."""
+"""The check of silent sources changes with its answer; accounts of sources become events of `stored_images`."""
 
 from collections.abc import Iterator
 from datetime import datetime

@@ -1,4 +1,4 @@
-"""From an announced picture to a number, by itself: real Kafka, real S3, the real daemon, nobody clicking.
+"""From an announced image to a number without any manual step: real Kafka, real S3, and the real daemon.
 
 The answers are asked for as any other program would: the Parquet is downloaded, and DuckDB reads it.
 """
@@ -25,7 +25,7 @@ DAYS_AT_ONCE = 20
 
 
 def download(bucket: S3Bucket, key: str, to: Path) -> Path | None:
-    """Fetch one object of the bucket with plain boto3, or None where there is none."""
+    """Fetch one object of the bucket with plain boto3; None if there is none."""
     boto3 = pytest.importorskip("boto3")
     client = boto3.client(
         "s3",
@@ -47,7 +47,7 @@ def summary_key(day: date) -> str:
 
 
 def label_counts(bucket: S3Bucket, day: date, to: Path) -> dict[str, int]:
-    """Ask the day's summary for the count of each label; empty where it is not there yet."""
+    """Return the count of each label in the day's summary; empty if there is no summary yet."""
     path = download(bucket, summary_key(day), to)
     if path is None:
         return {}
@@ -79,7 +79,7 @@ def materializations(site: Site, asset: str, partition: str | None = None) -> li
 def test_a_picture_announced_in_kafka_becomes_a_number_in_duckdb(
     site: Site, bucket: S3Bucket, shared_data: Path, tmp_path: Path
 ) -> None:
-    """And the last frames of a day do so too, by themselves, but not before a minute has passed."""
+    """The last frames of a day follow too, but not before a minute has passed."""
     model = shared_data / "models" / "yolox_nano.onnx"
     site.variables |= {"IMGPIPELINE_MODEL": str(model), "IMGPIPELINE_MODEL_DECODER": "yolox"}
     site.start_daemon()
@@ -136,7 +136,7 @@ def test_a_folder_of_many_days_is_built_by_a_handful_of_runs(site: Site, bucket:
 
 
 @pytest.mark.slow
-def test_the_commands_of_dagster_do_the_same_by_hand(site: Site, bucket: S3Bucket, tmp_path: Path) -> None:
+def test_dagsters_commands_give_the_same_result(site: Site, bucket: S3Bucket, tmp_path: Path) -> None:
     announce_frames(site.settings, 2)
     site.run("dagster", "job", "execute", "-m", MODULE, "-j", "detect_frames")
     selected = ("--select", "+label_counts", "--partition", str(DAY))
@@ -146,7 +146,7 @@ def test_the_commands_of_dagster_do_the_same_by_hand(site: Site, bucket: S3Bucke
 
 
 @pytest.mark.slow
-def test_a_launched_job_without_configuration_is_worked_off_by_the_daemon(site: Site, tmp_path: Path) -> None:
+def test_the_daemon_executes_a_job_that_was_launched_without_configuration(site: Site, tmp_path: Path) -> None:
     with site.instance() as instance:
         assert instance.run_coordinator is not None
     site.run("dagster", "job", "launch", "-m", MODULE, "-j", "detect_frames")

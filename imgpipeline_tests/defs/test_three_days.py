@@ -47,7 +47,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 
 @pytest.fixture(scope="module")
 def three_days(tmp_path_factory: pytest.TempPathFactory, kafka: KafkaBroker, s3: S3Server) -> Iterator[Site]:
-    """A site whose daemon has built three days by itself, the first of them twice: a frame came late."""
+    """A site whose daemon has built three days, the first of them twice because a frame was late."""
     topic, bucket = "three-days", s3.create_bucket("three-days")
     kafka.create_topic(topic, partitions=2)
     site = make_site(
@@ -91,7 +91,7 @@ def _announce_late_frame(site: Site) -> None:
 
 
 def _wait_until_current(site: Site, store: ObjectStore) -> None:
-    """Wait until nothing is left to do: every offset has its outcome, every day its tables, summaries and report."""
+    """Wait until every offset has its outcome, and every day its tables, summaries and report."""
 
     def is_current() -> bool:
         logs = read_log(site.settings)
@@ -132,7 +132,7 @@ def test_a_forced_backfill_of_all_days_changes_no_number(three_days: Site) -> No
 
 
 def test_a_redetection_and_its_comparison_have_every_number_right(three_days: Site) -> None:
-    """Launched as a range by tags; the comparison follows by itself, and the live tables stay as they are."""
+    """It is launched as a range by tags; automation builds the comparison, and the live tables stay unchanged."""
     store = open_store(three_days.settings)
     before = {day: table_content(store, day) for day in DAYS}
     tags = json.dumps(redetection_tags(STRICTER, DAYS[0], DAYS[-1]))
@@ -170,7 +170,7 @@ def table_content(store: ObjectStore, day: date) -> str:
 
 
 def check_every_number(store: ObjectStore) -> None:
-    """Hold every table of every day against pandas."""
+    """Compare every table of every day with pandas."""
     ledger = plain.Ledger(store)
     assert ledger.days() == DAYS
     for day in DAYS:

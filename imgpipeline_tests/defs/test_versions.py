@@ -1,4 +1,4 @@
-"""What Dagster calls stale: code and data versions by content, through the real definitions and its own resolver."""
+"""What Dagster shows as stale, by code and data versions, with the real definitions and Dagster's own resolver."""
 
 from collections.abc import Iterator
 from datetime import date, timedelta
@@ -42,7 +42,7 @@ def instance() -> Iterator[dg.DagsterInstance]:
 
 
 def definitions_now() -> dg.Definitions:
-    """Return the definitions as a code server has them that starts now, with the settings and queries of now."""
+    """Return the definitions of a code server that starts now, with the current settings and queries."""
     settings = load_settings()
     return dg.Definitions(
         assets=[frame_metadata, day_tables, *summary_assets(settings), *report_assets(settings)],
@@ -52,7 +52,7 @@ def definitions_now() -> dg.Definitions:
 
 
 def stale(instance: dg.DagsterInstance, definitions: dg.Definitions, day: date = DAY) -> set[str]:
-    """Return the assets whose day Dagster calls stale, by the resolver behind the UI's `staleStatus`."""
+    """Return the assets whose day Dagster shows as stale, by the resolver behind the UI's `staleStatus`."""
     resolver = CachingStaleStatusResolver(
         instance, definitions.resolve_asset_graph(), loading_context=LoadingContextForTest(instance)
     )
@@ -89,16 +89,14 @@ def built(store: ObjectStore, instance: dg.DagsterInstance) -> ObjectStore:
 
 
 @pytest.mark.medium
-def test_what_was_just_built_is_not_stale_and_not_requested(built: ObjectStore, instance: dg.DagsterInstance) -> None:
+def test_a_new_build_is_neither_stale_nor_requested(built: ObjectStore, instance: dg.DagsterInstance) -> None:
     assert stale(instance, defs) == set()
     assert requested(instance, defs) == {}
 
 
 @pytest.mark.slow
-def test_the_same_content_has_the_same_version_however_often_it_is_built(
-    built: ObjectStore, instance: dg.DagsterInstance
-) -> None:
-    """Forced or skipped, alone or in a range; and also after the chains of other days have grown."""
+def test_the_same_content_always_has_the_same_version(built: ObjectStore, instance: dg.DagsterInstance) -> None:
+    """Whether forced or skipped, alone or in a range, and after the chains of other days have grown."""
     before = versions(instance)
     assert build(instance, DAY, force=True).success
     said = newest(instance, "frames", DAY)
@@ -114,7 +112,7 @@ def test_the_same_content_has_the_same_version_however_often_it_is_built(
 
 
 @pytest.mark.slow
-def test_another_threshold_of_the_summaries_makes_stale_what_counts_labels_and_requests_nothing(
+def test_a_new_threshold_makes_summaries_of_labels_stale_and_requests_nothing(
     built: ObjectStore, instance: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     before = versions(instance)
@@ -133,7 +131,7 @@ def test_another_threshold_of_the_summaries_makes_stale_what_counts_labels_and_r
 
 
 @pytest.mark.medium
-def test_other_sql_of_one_summary_makes_it_stale_and_what_is_made_of_it(
+def test_new_sql_of_a_summary_makes_it_and_its_downstream_stale(
     built: ObjectStore, instance: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     read = summaries.read_sql
@@ -145,10 +143,8 @@ def test_other_sql_of_one_summary_makes_it_stale_and_what_is_made_of_it(
 
 
 @pytest.mark.medium
-def test_rows_that_a_day_has_more_make_stale_what_is_made_of_them(
-    store: ObjectStore, instance: dg.DagsterInstance
-) -> None:
-    """Also where the day was built in a range, and no other day of it."""
+def test_new_rows_of_a_day_make_its_downstream_stale(store: ObjectStore, instance: dg.DagsterInstance) -> None:
+    """Also if the day was built in a range; the other days of the range stay fresh."""
     for day in DAYS:
         add_frames(store, day, 0.6)
     report(instance, *DAYS)
@@ -162,7 +158,7 @@ def test_rows_that_a_day_has_more_make_stale_what_is_made_of_them(
 
 
 @pytest.mark.medium
-def test_news_without_content_leave_what_is_behind_them_fresh(built: ObjectStore, instance: dg.DagsterInstance) -> None:
+def test_events_without_new_content_leave_downstream_fresh(built: ObjectStore, instance: dg.DagsterInstance) -> None:
     """A second announcement of a frame changes the ledger and the manifests, but no row."""
     before = versions(instance)
     add_frames(built, DAY, 0.6, 0.9, number=1)

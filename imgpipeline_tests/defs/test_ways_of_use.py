@@ -1,4 +1,4 @@
-"""The ways in which people have days built: commands, the UI's own request, and the nightly schedule.
+"""The ways to build days: commands, the UI's own request, and the nightly schedule.
 
 All through one real daemon over real Kafka and S3. Automation is off here, so that nothing is built but what was asked
 for; a way has worked when exactly its days have new tables.
@@ -31,7 +31,7 @@ pytestmark = pytest.mark.slow
 
 @pytest.fixture(scope="module")
 def worked(tmp_path_factory: pytest.TempPathFactory, kafka: KafkaBroker, s3: S3Server) -> Iterator[Site]:
-    """A site with two frames on each of four days in its ledger, and a daemon that builds nothing by itself."""
+    """A site with two frames on each of four days in its ledger, and a daemon without automation."""
     topic, bucket = "ways-of-use", s3.create_bucket("ways-of-use")
     kafka.create_topic(topic)
     site = make_site(
@@ -69,7 +69,7 @@ def versions(store: ObjectStore) -> dict[date, tuple[str, ...]]:
 
 
 def forget(site: Site, days: list[date]) -> ObjectStore:
-    """Remove the tables and summaries of days, and no others, so that a build of them can be seen."""
+    """Remove the tables and summaries of some days, so that a build of them is visible."""
     store = open_store(site.settings)
     for day in days:
         for prefix in (*TABLES, "dead_letters", "summaries", "reports"):
@@ -80,7 +80,7 @@ def forget(site: Site, days: list[date]) -> ObjectStore:
 
 
 def wait_for_exactly(site: Site, store: ObjectStore, days: list[date], before: dict[date, tuple[str, ...]]) -> None:
-    """Wait until days are built and no run is live; no other day may have been touched."""
+    """Wait until days are built and no run is live; no other day may have changed."""
     wait_until(lambda: set(days) <= versions(store).keys(), limit_s=200, what=f"the tables of {days}", interval_s=0.5)
     site.wait_for_runs_to_end()
     after = versions(store)
@@ -110,7 +110,7 @@ def test_a_job_is_launched_for_a_range_by_tags_as_one_run(worked: Site) -> None:
     assert len(worked.runs()) == runs + 1
 
 
-def test_a_range_that_is_the_wrong_way_round_fails_and_says_so(worked: Site) -> None:
+def test_a_reversed_range_fails_with_a_message(worked: Site) -> None:
     worked.run("dagster", "job", "launch", "-j", "rebuild_days", "-m", MODULE, "--tags", range_tags(DAYS[2], DAYS[1]))
     worked.wait_for_runs_to_end()
     (newest, *_) = worked.runs()
@@ -165,7 +165,7 @@ query Status($id: String!) {
 
 
 def test_a_backfill_of_all_assets_is_launched_by_the_ui_s_own_request_and_redetects_nothing(worked: Site) -> None:
-    """As one run: the whole range at once."""
+    """One run builds the whole range."""
     store = forget(worked, DAYS)
     address = worked.start_webserver()
     runs = len(worked.runs())
@@ -184,8 +184,8 @@ def test_a_backfill_of_all_assets_is_launched_by_the_ui_s_own_request_and_redete
     assert len(worked.runs()) == runs + 1
 
 
-def test_the_night_builds_what_is_behind_and_nothing_else(worked: Site) -> None:
-    """Of four days of which two that do not touch lost their tables, two are built, by a run each."""
+def test_the_nightly_schedule_builds_only_days_that_are_behind(worked: Site) -> None:
+    """Two of four days, which are not consecutive, lost their tables; each is built by one run."""
     missing = [DAYS[0], DAYS[3]]
     store = forget(worked, missing)
     before = versions(store)

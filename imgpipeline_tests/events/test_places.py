@@ -1,4 +1,4 @@
-"""Zones and lines are counted by hour, and only those that changed are counted again."""
+"""Zones and lines are counted by hour, and only changed ones are counted again."""
 
 from datetime import UTC, datetime, timedelta
 

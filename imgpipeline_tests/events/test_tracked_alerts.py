@@ -1,4 +1,4 @@
-"""Rules that follow tracks alert when the day's events are built, once for each event, while the day grows."""
+"""Rules about tracked objects raise one alert per event after each build of the day's events."""
 
 from datetime import datetime
 from itertools import pairwise

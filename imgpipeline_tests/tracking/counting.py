@@ -1,4 +1,4 @@
-"""Counting objects in the tracks of a scene, and how sure a mean over scenes is."""
+"""Counts objects in the tracks of a scene, and the confidence interval of a mean over scenes."""
 
 import random
 from collections.abc import Sequence

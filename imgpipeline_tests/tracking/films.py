@@ -1,4 +1,4 @@
-"""Films in the ledger: frames of cars that drive slowly to the right, as outcomes."""
+"""Outcomes of frames that show cars driving slowly to the right."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace

@@ -1,4 +1,4 @@
-"""Simulated scenes with exact truth: objects that move, hide behind pillars, and are sometimes missed."""
+"""Simulated scenes with exact ground truth: objects move, hide behind pillars, and are sometimes missed."""
 
 import random
 from collections.abc import Iterable, Sequence

@@ -1,4 +1,4 @@
-"""The files of classic trackers, each named after its row of the list of classic systems."""
+"""The files of classic trackers; test names refer to rows of the list of classic systems."""
 
 from datetime import UTC, datetime, timedelta
 

@@ -1,4 +1,4 @@
-"""Stored tracks follow the detections: joined over slices and midnight, and only what changed is followed again."""
+"""Stored tracks follow the detections across slices and midnight, and only changed slices are followed again."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager

@@ -1,4 +1,4 @@
-"""Tracks are compared with a known truth by the metrics of MOT Challenge."""
+"""Tracks are compared with ground truth by the metrics of MOT Challenge."""
 
 from pathlib import Path
 

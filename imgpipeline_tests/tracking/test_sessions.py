@@ -1,4 +1,4 @@
-"""Query sessions and notebooks read tracks; a store without them reads as empty, and other counts stay as they are."""
+"""Query sessions and notebooks read tracks; without tracks the tables are empty, and other counts stay the same."""
 
 from datetime import UTC, datetime, timedelta
 
