@@ -15,9 +15,9 @@ from imgpipeline.errors import ImgpipelineError
 from imgpipeline.ledger.bundles.bundling import bundle_ledger, has_ranges
 
 LONGEST_BUNDLING_S = 2400.0
-"""A pass stops before the next one starts, which continues its work."""
+"""Time limit of a pass that bundles segments; the next pass continues its work."""
 LONGEST_RETENTION_S = 1800.0
-"""As above."""
+"""Time limit of a pass that deletes images; the next pass continues its work."""
 LONGEST_LOOK_S = 20.0
 """A tick that has found nothing after this time requests a pass, which looks at all partitions."""
 
@@ -26,6 +26,33 @@ def _stopwatch(limit_s: float) -> Callable[[], bool]:
     """Returns a function that tells whether more than a time has passed since this call."""
     until_s = time.monotonic() + limit_s
     return lambda: time.monotonic() > until_s
+
+
+def _hourly(
+    name: str,
+    job_name: str,
+    minute: int,
+    why_skip: Callable[[Pipeline], str | None],
+    description: str,
+) -> dg.ScheduleDefinition:
+    """Returns a schedule that requests a run every hour, unless there is a reason to skip it."""
+
+    @dg.schedule(
+        name=name,
+        job_name=job_name,
+        cron_schedule=f"{minute} * * * *",
+        execution_timezone="UTC",
+        default_status=dg.DefaultScheduleStatus.RUNNING,
+        description=description,
+    )
+    def request_pass(context: dg.ScheduleEvaluationContext, pipeline: Pipeline) -> dg.RunRequest | dg.SkipReason:
+        try:
+            reason = why_skip(pipeline)
+        except ImgpipelineError as error:
+            reason = str(error)
+        return dg.SkipReason(reason) if reason else dg.RunRequest(run_key=context.scheduled_execution_time.isoformat())
+
+    return request_pass
 
 
 @dg.asset(
@@ -64,24 +91,20 @@ bundle_segments = dg.define_asset_job(
 )
 
 
-@dg.schedule(
-    name="hourly_bundles",
-    job=bundle_segments,
-    cron_schedule="23 * * * *",
-    execution_timezone="UTC",
-    default_status=dg.DefaultScheduleStatus.RUNNING,
-    description="Bundles the segments of each complete range of 10,000 offsets, every hour. On by default: it only "
-    "adds copies of small segments, and without them, reading a day costs one request per second of data.",
+def _why_no_bundles(pipeline: Pipeline) -> str | None:
+    if has_ranges(pipeline.store(), is_over=_stopwatch(LONGEST_LOOK_S)):
+        return None
+    return "Nothing to bundle: every complete range with many segments has its bundle."
+
+
+hourly_bundles = _hourly(
+    "hourly_bundles",
+    "bundle_segments",
+    23,
+    _why_no_bundles,
+    "Bundles the segments of each complete range of 10,000 offsets, every hour. On by default: it only adds copies of "
+    "small segments, and without them, reading a day costs one request per second of data.",
 )
-def hourly_bundles(context: dg.ScheduleEvaluationContext, pipeline: Pipeline) -> dg.RunRequest | dg.SkipReason:
-    """Requests a pass if there is something to bundle."""
-    try:
-        is_needed = has_ranges(pipeline.store(), is_over=_stopwatch(LONGEST_LOOK_S))
-    except ImgpipelineError as error:
-        return dg.SkipReason(str(error))
-    if not is_needed:
-        return dg.SkipReason("Nothing to bundle: every complete range with many segments has its bundle.")
-    return dg.RunRequest(run_key=context.scheduled_execution_time.isoformat())
 
 
 @dg.asset(
@@ -121,23 +144,19 @@ retain_images_job = dg.define_asset_job(
 )
 
 
-@dg.schedule(
-    name="hourly_retention",
-    job=retain_images_job,
-    cron_schedule="41 * * * *",
-    execution_timezone="UTC",
-    default_status=dg.DefaultScheduleStatus.RUNNING,
-    description="Deletes the oldest images that exceed IMGPIPELINE_KEEP_IMAGES_DAYS or IMGPIPELINE_KEEP_IMAGES_BYTES, "
-    "every hour. Does nothing while neither is set.",
-)
-def hourly_retention(context: dg.ScheduleEvaluationContext, pipeline: Pipeline) -> dg.RunRequest | dg.SkipReason:
-    """Requests a pass if a limit is set."""
+def _why_no_retention(pipeline: Pipeline) -> str | None:
     from imgpipeline.lake.query.image_retention import is_retained  # noqa: PLC0415 - loads DuckDB
 
-    try:
-        is_wanted = is_retained(pipeline.settings())
-    except ImgpipelineError as error:
-        return dg.SkipReason(str(error))
-    if not is_wanted:
-        return dg.SkipReason("Images are kept: neither IMGPIPELINE_KEEP_IMAGES_DAYS nor _BYTES is set.")
-    return dg.RunRequest(run_key=context.scheduled_execution_time.isoformat())
+    if is_retained(pipeline.settings()):
+        return None
+    return "Images are kept: neither IMGPIPELINE_KEEP_IMAGES_DAYS nor _BYTES is set."
+
+
+hourly_retention = _hourly(
+    "hourly_retention",
+    "retain_images",
+    41,
+    _why_no_retention,
+    "Deletes the oldest images that exceed IMGPIPELINE_KEEP_IMAGES_DAYS or IMGPIPELINE_KEEP_IMAGES_BYTES, every hour. "
+    "Does nothing while neither is set.",
+)
