@@ -1,4 +1,4 @@
-"""`imgpipeline alerts`: numbered events that someone is notified about."""
+"""`imgpipeline alerts`: raise, deliver, show and acknowledge alerts."""
 
 import getpass
 from itertools import chain
@@ -7,19 +7,16 @@ from typing import Annotated
 
 import typer
 
-from imgpipeline.cli.output import JsonOption, LatestOption, note, show_json, show_table
+from imgpipeline.cli.options import JsonOption, LatestOption
+from imgpipeline.cli.output import note, show_json, show_records, show_table
+from imgpipeline.cli.stopping import stopped_by_signals
 from imgpipeline.contracts.text import counted
 from imgpipeline.contracts.times import format_time, utc_now
 from imgpipeline.errors import BadInputError, PermanentError, UsageError
 from imgpipeline.settings import load_settings
 
-app = typer.Typer(help="Numbered events that someone is notified about.")
+app = typer.Typer(help="Raise, deliver, show and acknowledge alerts: events that someone is notified about.")
 NumberArgument = Annotated[int, typer.Argument(min=1, help="Number of the alert.", metavar="N")]
-
-
-@app.callback()
-def _group() -> None:
-    """Numbered events that someone is notified about."""
 
 
 @app.command("list")
@@ -28,7 +25,7 @@ def list_them(
     limit: LatestOption = 100,
     as_json: JsonOption = False,
 ) -> None:
-    """List alerts, the latest first."""
+    """List alerts, latest first."""
     from imgpipeline.events.alerts.listing import list_alerts  # noqa: PLC0415 - loads obstore
     from imgpipeline.objectstore import open_store  # noqa: PLC0415 - loads obstore
 
@@ -37,8 +34,7 @@ def list_them(
         show_json([each.to_json() for each in listed])
     elif listed:
         names = ("number", "timestamp", "rule", "source", "reason", "delivered", "acknowledged")
-        rows = [{**each.to_json(), "timestamp": each.alert.event.timestamp} for each in listed]
-        show_table(names, [[row[name] for name in names] for row in rows])
+        show_records([{**each.to_json(), "timestamp": each.alert.event.timestamp} for each in listed], names)
     else:
         note("There are no alerts. `imgpipeline alerts watch` raises them.")
     if in_all > len(listed):
@@ -54,7 +50,7 @@ def show(
     ] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Show an alert: its event, images, attempts to deliver it, and acknowledgements."""
+    """Show an alert: its event, images, delivery attempts and acknowledgements."""
     from imgpipeline.events.alerts.listing import ListedAlert, write_image  # noqa: PLC0415 - loads obstore
     from imgpipeline.objectstore import ImageReader, open_store  # noqa: PLC0415 - loads obstore
 
@@ -87,9 +83,9 @@ def acknowledge_it(
     number: NumberArgument,
     *,
     text: Annotated[str, typer.Option("--note", help="What the alert was about.")] = "",
-    by: Annotated[str | None, typer.Option("--by", help="Who acknowledges it. Default: the user's name.")] = None,
+    by: Annotated[str | None, typer.Option("--by", help="Who acknowledges it. Default: your user name.")] = None,
 ) -> None:
-    """Record who has seen an alert, and when. Earlier acknowledgements stay."""
+    """Record who has seen an alert, and when. Earlier acknowledgements are kept."""
     from imgpipeline.events.alerts.listing import Acknowledgement, acknowledge  # noqa: PLC0415 - loads obstore
     from imgpipeline.objectstore import open_store  # noqa: PLC0415 - loads obstore
 
@@ -102,14 +98,13 @@ def acknowledge_it(
 def watch_them(
     *,
     seconds: Annotated[
-        float | None, typer.Option(min=1, help="Stop after this long. Default: run until stopped.")
+        float | None, typer.Option(min=1, help="Stop after this many seconds. Default: run until stopped.")
     ] = None,
 ) -> None:
     """Follow the ledger, raise an alert for each event, and deliver the alerts.
 
-    Several can run at once: an event gets one alert. Stop it with Ctrl-C or SIGTERM.
+    Several watches can run at once: an event gets one alert. Ctrl-C or SIGTERM stops.
     """
-    from imgpipeline.cli.stopping import stopped_by_signals  # noqa: PLC0415 - as the others
     from imgpipeline.events.alerts.delivery import delivering  # noqa: PLC0415 - loads obstore
     from imgpipeline.events.alerts.targets import check_names, read_targets  # noqa: PLC0415 - as above
     from imgpipeline.events.alerts.watching import Watch  # noqa: PLC0415 - loads OpenCV
@@ -135,18 +130,20 @@ def watch_them(
 @app.command("deliver")
 def deliver_them(
     *,
-    retry: Annotated[bool, typer.Option("--retry", help="Also try now what waits for its next attempt.")] = False,
+    retry: Annotated[
+        bool, typer.Option("--retry", help="Also send alerts now that wait for their next attempt.")
+    ] = False,
 ) -> None:
-    """Send the alerts that are due to the targets that lack them.
+    """Send the due alerts to the targets that do not have them yet.
 
-    Exits with status 1 if a target did not accept an alert; it is tried again later.
+    Exits with status 1 if a target did not accept an alert; the alert is sent again later.
     """
     from imgpipeline.events.alerts.delivery import deliver  # noqa: PLC0415 - loads obstore
     from imgpipeline.objectstore import open_store  # noqa: PLC0415 - loads obstore
 
     settings = load_settings()
     if settings.alert_targets is None:
-        raise UsageError("No targets are set.", next_step="set IMGPIPELINE_ALERT_TARGETS; docs/events.md shows how")
+        raise _no_targets()
     done = deliver(open_store(settings), settings, now=utc_now(), is_retry=retry)
     note(f"Delivered {counted(done.delivered, 'alert')}; {done.failed} failed, {done.waiting} waiting.")
     if done.failed:
@@ -159,11 +156,11 @@ def test() -> None:
 
     Exits with status 1 if a target does not accept it.
     """
-    from imgpipeline.events.alerts.targets import read_targets, send  # noqa: PLC0415 - as above
+    from imgpipeline.events.alerts.targets import read_targets, send  # noqa: PLC0415 - loads obstore
 
     targets = read_targets(load_settings())
     if not targets:
-        raise UsageError("No targets are set.", next_step="set IMGPIPELINE_ALERT_TARGETS; docs/events.md shows how")
+        raise _no_targets()
     sent = [send(target, "imgpipeline: test", "This is a test of the alerts.") for target in targets]
     show_table(
         ("target", "names", "accepted"),
@@ -174,3 +171,7 @@ def test() -> None:
     )
     if not all(sent):
         raise typer.Exit(1)
+
+
+def _no_targets() -> UsageError:
+    return UsageError("No targets are set.", next_step="set IMGPIPELINE_ALERT_TARGETS; docs/events.md shows how")

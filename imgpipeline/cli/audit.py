@@ -1,11 +1,12 @@
-"""`imgpipeline audit`: has every offset exactly one outcome, and do tables and summaries agree with it?"""
+"""`imgpipeline audit`: check that every offset has exactly one outcome, and that tables and summaries agree with it."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from imgpipeline.cli.output import JsonOption, note, progress_bar, show_json, show_table
+from imgpipeline.cli.options import JsonOption
+from imgpipeline.cli.output import note, progress_bar, reasons, show_json, show_records
 from imgpipeline.contracts.text import counted
 from imgpipeline.contracts.times import utc_now
 from imgpipeline.errors import ImgpipelineError
@@ -17,24 +18,22 @@ if TYPE_CHECKING:
     from imgpipeline.lake.quality.audit_report import AuditReport
 
 _WAITING = {"not built": "whose tables are not built yet", "partly built": "some of whose tables are not built yet"}
-"""What the states of days that were not compared mean."""
+"""Why days in these states were not compared."""
 _BUILD = "The schedule `nightly_rebuild` or the job `rebuild_days` builds them."
 
 
 def audit(
-    full: Annotated[bool, typer.Option("--full", help="Read everything again, not only what is new.")] = False,
-    allow_gaps: Annotated[
-        bool, typer.Option("--allow-gaps", help="Do not fail because of offsets that expired unread.")
-    ] = False,
+    full: Annotated[bool, typer.Option("--full", help="Read everything again, not only new data.")] = False,
+    allow_gaps: Annotated[bool, typer.Option("--allow-gaps", help="Do not fail if offsets expired unread.")] = False,
     as_json: JsonOption = False,
 ) -> None:
     """Check that every offset has exactly one outcome and that day tables and summaries agree with the ledger.
 
-    Also compares alerts with the events of their days. Late frames and new rules may change events after an alert, so
-    a difference is listed with the next step, and is not a failure.
+    Also compares alerts with the events of their days. Late frames and new rules can change events after an alert, so a
+    difference is listed with the next step, but is not a failure.
 
     Exits with status 1 if anything is missing, overlaps or disagrees. Lag does not count as missing. Days that wait for
-    their first build are listed as not compared. A store that holds only imports needs no Kafka.
+    their first build are listed as not compared. A store with only imports does not need Kafka.
     """
     from imgpipeline.events.alerts.audit import audit_alerts  # noqa: PLC0415 - loads DuckDB
     from imgpipeline.lake.quality.audit import audit as audit_ledger  # noqa: PLC0415 - loads DuckDB
@@ -67,7 +66,7 @@ def audit(
 
 
 def _read_logs(settings: Settings, unreadable: list[ImgpipelineError]) -> "Sequence[LogRange]":
-    """Returns the logs, and notes why topics cannot be read."""
+    """Returns the readable logs; adds the reasons why others cannot be read."""
     from imgpipeline.stream.log import read_logs  # noqa: PLC0415 - loads kafka-python
 
     logs = read_logs(settings)
@@ -76,7 +75,7 @@ def _read_logs(settings: Settings, unreadable: list[ImgpipelineError]) -> "Seque
 
 
 def _findings(report: "AuditReport", alerts: "AlertAudit") -> Iterator[str]:
-    """Yields one line for everything that is wrong, differs, or is ignored."""
+    """Yields one line for each problem, difference and ignored object."""
     for problem in (*report.problems, *alerts.problems):
         yield f"WRONG: {problem}"
     for difference in alerts.differences:
@@ -92,7 +91,7 @@ def _findings(report: "AuditReport", alerts: "AlertAudit") -> Iterator[str]:
 
 
 def _not_compared(report: "AuditReport", unreadable: Sequence[ImgpipelineError]) -> Iterator[str]:
-    """Yields one line for everything the ledger was not compared with."""
+    """Yields one line for each log and table that was not compared with the ledger."""
     for unread in unreadable:
         yield f"Log not compared: {unread}"
     for why, chains in report.without_log.items():
@@ -117,12 +116,11 @@ def _verdict(report: "AuditReport", *, is_ok: bool) -> str:
 def _show(report: Mapping[str, Any]) -> None:
     columns = ("topic", "partition", "ledger_end", "log_end", "frames", "gated", "dead_letters", "notices", "gaps",
                "missing", "overlapping")  # fmt: skip
-    partitions = report["partitions"]
-    show_table([name.replace("_", " ") for name in columns], [[_cell(p, name) for name in columns] for p in partitions])
+    show_records([{name: _cell(partition, name) for name in columns} for partition in report["partitions"]], columns)
     days = ("day", "state", "frames_in_ledger", "frames_in_parquet", "detections_in_ledger", "detections_in_parquet",
             "dead_letters_in_ledger", "dead_letters_in_parquet", "duplicates", "stale")  # fmt: skip
     if report["days"]:
-        show_table([name.replace("_", " ") for name in days], [[day[name] for name in days] for day in report["days"]])
+        show_records(report["days"], days)
 
 
 def _cell(partition: dict[str, Any], name: str) -> Any:
@@ -130,5 +128,5 @@ def _cell(partition: dict[str, Any], name: str) -> Any:
     if name == "log_end" and not partition["log_compared"]:
         return "not compared"
     if name == "gaps":
-        return ", ".join(f"{reason} {offsets:,}" for reason, offsets in value.items())
+        return reasons(value)
     return str(value) if name == "partition" else value

@@ -1,7 +1,4 @@
-"""The checks of `imgpipeline doctor`: does everything that the settings name exist and work?
-
-All checks run in parallel, each with a time limit, and a failure says what is wrong and what to do next.
-"""
+"""The checks of `imgpipeline doctor`. They run in parallel with a time limit; a failure says what to do next."""
 
 import queue
 import threading
@@ -18,9 +15,9 @@ if TYPE_CHECKING:
     from imgpipeline.contracts.records import LogRange
 
 LIMIT_S = 25.0
-"""How long a check may take."""
+"""Time limit of the checks."""
 STORE_PATIENCE_S = 5.0
-"""How long a diagnostic command, for which a user waits, repeats a request to the object store."""
+"""How long an interactive diagnostic command retries a request to the object store."""
 _ADDRESSES = {
     "Kafka": "IMGPIPELINE_KAFKA_BOOTSTRAP_SERVERS",
     "object store": "IMGPIPELINE_STORE_URL and IMGPIPELINE_S3_ENDPOINT",
@@ -33,9 +30,9 @@ class CheckResult:
     """What one check found."""
 
     name: str
-    """What was checked, a few words."""
+    """What was checked, in a few words."""
     status: Literal["ok", "warning", "failed", "not checked"]
-    """`warning`: it works, but something has no effect. `not checked`: an earlier check failed."""
+    """`warning`: works, but some setting has no effect. `not checked`: an earlier check failed."""
     message: str
     """What was found, or what is wrong."""
     next_step: str | None
@@ -45,15 +42,15 @@ class CheckResult:
 
 
 Check = Callable[[Settings], Iterator[tuple[str, str]]]
-"""Yields the name of each thing that it checks with what it found; raises if something is wrong."""
+"""Yields the name of each checked thing with a description; raises if something is wrong."""
 
 
 def run_checks(settings: Settings, checks: Mapping[tuple[str, ...], Check]) -> list[CheckResult]:
-    """Runs checks side by side.
+    """Runs checks in parallel.
 
     Args:
-        settings: What is checked.
-        checks: Each under the names of what it checks, in its order.
+        settings: The settings to check.
+        checks: Each check under the names that it yields, in order.
 
     Returns:
         The result of each name, in the order given.
@@ -64,7 +61,7 @@ def run_checks(settings: Settings, checks: Mapping[tuple[str, ...], Check]) -> l
         answers.put((names, _run_one(settings, names, check)))
 
     for names, check in checks.items():
-        # As daemons: a check that hangs does not keep the command from ending.
+        # Daemon threads, so a check that hangs does not keep the command from ending.
         threading.Thread(target=run, args=(names, check), daemon=True).start()
     until = time.monotonic() + LIMIT_S
     found: dict[tuple[str, ...], list[CheckResult]] = {}
@@ -93,7 +90,7 @@ def _run_one(settings: Settings, names: tuple[str, ...], check: Check) -> list[C
 
     try:
         for name, message in check(settings):
-            assert name == names[len(results)]  # noqa: S101 - a check keeps to its own names
+            assert name == names[len(results)]  # noqa: S101 - a check yields only its own names
             add("ok", message)
     except ImgpipelineError as error:
         add("failed", error.message, error.next_step)
@@ -105,7 +102,7 @@ def _run_one(settings: Settings, names: tuple[str, ...], check: Check) -> list[C
 
 
 def check_kafka(settings: Settings) -> Iterator[tuple[str, str]]:
-    """Checks that the broker lets us in, and that the topics are there."""
+    """Checks that the broker accepts the login, and that the topics exist."""
     from imgpipeline.stream.connection import open_admin  # noqa: PLC0415 - loads kafka-python
     from imgpipeline.stream.log import ask_logs  # noqa: PLC0415 - as above
 
@@ -125,7 +122,7 @@ def _describe_topic(topic: str, logs: "Sequence[LogRange]") -> str:
 
 
 def check_object_store(settings: Settings) -> Iterator[tuple[str, str]]:
-    """Checks that the store can be written and read, and that create-only put lets one of several writers win."""
+    """Checks that the store can be written and read, and that one of several create-only writers wins."""
     from imgpipeline.objectstore import open_store  # noqa: PLC0415 - loads obstore
     from imgpipeline.objectstore.probe import check_store  # noqa: PLC0415 - as above
 
@@ -134,19 +131,19 @@ def check_object_store(settings: Settings) -> Iterator[tuple[str, str]]:
 
 
 def check_model(settings: Settings) -> Iterator[tuple[str, str]]:
-    """Checks that the model's file is there and whole, and that it sees."""
+    """Checks that the model's file exists and is complete, and that the network runs on a known image."""
     from imgpipeline.vision.configured import load_configured_detector  # noqa: PLC0415 - loads OpenCV and a backend
     from imgpipeline.vision.detector import self_test  # noqa: PLC0415 - as above
     from imgpipeline.vision.precision_choices import describe_use  # noqa: PLC0415 - as above
 
     detector = load_configured_detector(settings)
     self_test(detector)
-    said = (f"{one.model_name} ({one.model_sha256[:12]}) {describe_use(one)}" for one in detector.members)
-    yield "model", "\n".join(said)
+    members = (f"{one.model_name} ({one.model_sha256[:12]}) {describe_use(one)}" for one in detector.members)
+    yield "model", "\n".join(members)
 
 
 def check_duckdb(settings: Settings) -> Iterator[tuple[str, str]]:  # noqa: ARG001 - every check takes the settings
-    """Checks that DuckDB computes and hands over times."""
+    """Checks that DuckDB computes and returns times."""
     import duckdb  # noqa: PLC0415 - `--help` does not wait for it
 
     with duckdb.connect() as connection:
@@ -173,4 +170,4 @@ CHECKS: Mapping[tuple[str, ...], Check] = {
     ("model",): check_model,
     ("DuckDB",): check_duckdb,
 }
-"""All checks, in the order in which they are shown."""
+"""All checks, in display order."""

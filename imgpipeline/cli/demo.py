@@ -1,4 +1,4 @@
-"""`imgpipeline demo`: the whole pipeline with built-in defaults, compared with the truth."""
+"""`imgpipeline demo`: run the whole pipeline with built-in defaults, and compare its counts with the truth."""
 
 from pathlib import Path
 from typing import Annotated
@@ -18,21 +18,21 @@ def demo(
     ] = 0,
     model: Annotated[str, typer.Option(help="Registered model, or path of an ONNX file.")] = "demo",
     folder: Annotated[
-        Path | None, typer.Option(help="Working folder; re-created at each start. Default: .imgpipeline/demo")
+        Path | None, typer.Option(help="Working folder, re-created at each start. Default: .imgpipeline/demo")
     ] = None,
     keep: Annotated[
         bool | None,
-        typer.Option("--keep/--no-keep", help="Keep viewer and UI running until Ctrl-C. Default: at a terminal."),
+        typer.Option("--keep/--no-keep", help="Keep viewer and UI running until Ctrl-C. Default: only in a terminal."),
     ] = None,
     viewer_port: Annotated[
         int | None, typer.Option(min=1, max=65_535, help="Port of the viewer. Default: a free one.")
     ] = None,
 ) -> None:
-    """Run the whole pipeline with a broker in memory, a folder as store, Dagster and the viewer; then prove the counts.
+    """Run the whole pipeline with an in-memory broker, a folder as store, Dagster and the viewer; then check counts.
 
-    Simulated cameras announce frames whose exact content is known. The table at the end compares the counts with the
-    truth. With --cameras, live cameras drop frames and have an outage on purpose, and their accounts must close.
-    The exit status is 0 only if the counts are correct and the audit passes.
+    Simulated cameras announce frames whose exact content is known. The table at the end compares the counts with this
+    ground truth. With --cameras, live cameras drop frames and have an outage on purpose; their accounts must close.
+    The exit status is 0 only if all counts are correct and the audit passes.
     """
     from imgpipeline.demo.run import DemoOptions, default_folder, is_watched, run_demo  # noqa: PLC0415 - loads it all
 

@@ -1,4 +1,4 @@
-"""`imgpipeline detect`: what a model finds in images, without Kafka."""
+"""`imgpipeline detect`: show what a model finds in images, without Kafka."""
 
 from collections import Counter
 from pathlib import Path
@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from imgpipeline.cli.output import JsonOption, note, progress_bar, show_json, show_table
+from imgpipeline.cli.options import JsonOption
+from imgpipeline.cli.output import note, progress_bar, show_json, show_table
 from imgpipeline.contracts.text import counted
 from imgpipeline.settings import load_settings
 
@@ -29,8 +30,9 @@ def detect(
 ) -> None:
     """Detect objects in images, without Kafka. Nothing is stored.
 
-    Shows how often each label was found, and of up to three images each detection; with --json, the detections of all
-    images. The model and its thresholds are those of the settings. Exits with status 1 if an image cannot be read.
+    Shows how often each label was found, and each detection if there are at most three images; --json lists the
+    detections of all images. Model and thresholds come from the settings. Exits with status 1 if an image cannot be
+    read.
     """
     from imgpipeline.detect.files import detect_files, find_images  # noqa: PLC0415 - loads OpenCV and a backend
 

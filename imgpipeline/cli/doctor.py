@@ -1,35 +1,40 @@
-"""`imgpipeline doctor`: does everything that the settings point to work, and if not, what to do?"""
+"""`imgpipeline doctor` and `health`: do Kafka, the store, the model and the cameras work, and if not, what to do?"""
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 from typing import Annotated
+from urllib.error import HTTPError, URLError
+from urllib.request import urlopen
 
 import typer
 
 from imgpipeline import __version__
-from imgpipeline.cli.checks import CHECKS, Check, CheckResult, check_camera, run_checks
-from imgpipeline.cli.ingest_rtsp import CredentialsEnvOption, CredentialsFileOption
-from imgpipeline.cli.output import JsonOption, show_json, shown, stdout_console
+from imgpipeline.cli.checks import CHECKS, Check, CheckResult, check_camera, check_kafka, check_object_store, run_checks
+from imgpipeline.cli.ingest_live import CredentialsEnvOption, CredentialsFileOption
+from imgpipeline.cli.options import JsonOption
+from imgpipeline.cli.output import note, show_json, shown, stdout_console
 from imgpipeline.errors import ConfigurationError
 from imgpipeline.settings import load_settings
 from imgpipeline.settings.loading import unknown_settings
 
 _COLOURS = {"ok": "green", "warning": "yellow", "failed": "bold red", "not checked": "yellow"}
+_SUPERVISOR_TIMEOUT_S = 5.0
 
 
 def doctor(
     as_json: JsonOption = False,
-    rtsp: Annotated[list[str] | None, typer.Option("--rtsp", metavar="URL", help="Also try this camera.")] = None,
+    rtsp: Annotated[list[str] | None, typer.Option("--rtsp", metavar="URL", help="Also check this camera.")] = None,
     credentials_env: CredentialsEnvOption = None,
     credentials_file: CredentialsFileOption = None,
 ) -> None:
     """Check settings, Kafka, the topic, the object store, the model and DuckDB, and say how to fix each failure.
 
-    With --rtsp also a camera: whether it answers, its frames per second, codec, size and clock.
+    With --rtsp, also checks whether a camera answers, and shows its frames per second, codec, size and clock.
     """
-    results = _examine(_cameras(rtsp or [], credentials_env, credentials_file))
+    results = _examine(_camera_checks(rtsp or [], credentials_env, credentials_file))
     well = all(result.status in ("ok", "warning") for result in results)
     if as_json:
         show_json({"ok": well, "version": __version__, "checks": [asdict(result) for result in results]})
@@ -39,7 +44,7 @@ def doctor(
         raise typer.Exit(1)
 
 
-def _cameras(urls: Sequence[str], variable: str | None, file: Path | None) -> dict[tuple[str, ...], Check]:
+def _camera_checks(urls: Sequence[str], variable: str | None, file: Path | None) -> dict[tuple[str, ...], Check]:
     from imgpipeline.sources.rtsp import read_address, read_credentials  # noqa: PLC0415 - `--help` is quick
 
     login = read_credentials(variable, file)
@@ -57,7 +62,7 @@ def _examine(cameras: Mapping[tuple[str, ...], Check]) -> list[CheckResult]:
 def _check_names() -> CheckResult:
     unknown = unknown_settings()
     if not unknown:
-        return CheckResult("settings", "ok", "every name is known, every value is allowed", None, 0.0)
+        return CheckResult("settings", "ok", "all names are known, all values are valid", None, 0.0)
     step = "correct or remove them in the environment or in .env; `imgpipeline settings` lists all settings"
     return CheckResult("settings", "warning", " ".join(map(str, unknown)), step, 0.0)
 
@@ -71,9 +76,47 @@ def _show(results: Sequence[CheckResult]) -> None:
         table.add_row(result.name, Text(result.status, style=_COLOURS[result.status]), Text(shown(result.message)))
     console = stdout_console()
     console.print(table)
-    to_do = [result for result in results if result.next_step]
-    for result in to_do:
-        # Outside the table, so that a command can be copied in one piece.
-        console.print(Text(f"{result.name}: {shown(result.next_step)}"), soft_wrap=True)
+    for result in results:
+        if result.next_step:  # outside the table, so a command can be copied in one piece
+            console.print(Text(f"{result.name}: {shown(result.next_step)}"), soft_wrap=True)
     if all(result.status == "ok" for result in results):
         console.print("Everything works.")
+
+
+def health(
+    supervisor: Annotated[
+        int | None,
+        typer.Option("--supervisor", help="Also ask the supervisor of `sources run --metrics-port` on this port."),
+    ] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Probe Kafka, the topic and the object store within seconds, for service managers. Exits with status 1 on failure.
+
+    With --supervisor, also fails if a source of the supervisor on this machine is offline, failed or taken over. Unlike
+    `doctor`, it loads no model and gives no advice.
+    """
+    checks = {("Kafka", "topic"): check_kafka, ("object store",): check_object_store}
+    results = run_checks(load_settings(), checks)
+    problems = {result.name: result.message for result in results if result.status != "ok"}
+    if supervisor is not None:
+        problems |= _supervisor_problems(supervisor)
+    if as_json:
+        show_json({"healthy": not problems, "problems": problems})
+    else:
+        for name, problem in problems.items():
+            note(f"{name}: {problem}")
+        if not problems:
+            note("healthy")
+    if problems:
+        raise typer.Exit(1)
+
+
+def _supervisor_problems(port: int) -> dict[str, str]:
+    try:
+        with urlopen(f"http://127.0.0.1:{port}/health", timeout=_SUPERVISOR_TIMEOUT_S) as answer:
+            found = json.load(answer)
+    except HTTPError as error:
+        found = json.load(error)
+    except (URLError, OSError) as error:
+        return {"supervisor": f"no answer on port {port}: {getattr(error, 'reason', error)}"}
+    return {f"source {name}": str(problem) for name, problem in found["problems"].items()}

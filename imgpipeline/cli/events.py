@@ -1,82 +1,102 @@
-"""`imgpipeline events`: what the rules found, and what is counted at zones and lines."""
+"""`imgpipeline events`: build and show what the rules find, and what is counted at zones and lines."""
 
 from dataclasses import fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from imgpipeline.cli.answers import LabelOption, SourceOption, show_answer
-from imgpipeline.cli.day_options import FromOption, OnlyDayOption, ToOption
-from imgpipeline.cli.events_build import build
-from imgpipeline.cli.output import (
-    CsvOption,
+from imgpipeline.cli.options import (
     JsonOption,
     LatestOption,
-    note,
-    refuse_two_formats,
-    show_csv,
-    show_json,
-    show_table,
-    shown,
+    Period,
+    RowFormat,
+    Selection,
+    SourceOption,
+    days_with_frames,
+    expand_options,
+    show_answer,
 )
+from imgpipeline.cli.output import note, show_json, show_records, show_table, shown
 from imgpipeline.contracts.text import counted
-from imgpipeline.lake.query.days import Span, read_span
+from imgpipeline.contracts.times import utc_now
+from imgpipeline.errors import UsageError
+from imgpipeline.lake.query.days import Span
 from imgpipeline.settings import load_settings
 
 if TYPE_CHECKING:
     from imgpipeline.objectstore import ObjectStore
     from imgpipeline.settings import Settings
 
-app = typer.Typer(help="What the rules found, and what is counted at zones and lines.")
+app = typer.Typer(help="Show what the rules found, and what is counted at zones and lines.")
 _SHOWN = ("timestamp", "rule", "source", "place", "label", "reason", "event_id")
-_NO_COUNTS = "Nothing was counted in these days; docs/events.md describes how zones and lines are set up."
+_NO_COUNTS = "Nothing was counted in these days; docs/events.md describes how to set up zones and lines."
 
 
-@app.callback()
-def _group() -> None:
-    """What the rules found, and what is counted at zones and lines."""
+@app.command("build")
+@expand_options
+def build(
+    period: Period,
+    force: Annotated[bool, typer.Option("--force", help="Evaluate everything again, even if nothing changed.")] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Build frame_changes, events, zone_occupancy and line_crossings of days that have tables, by the current rules.
 
+    In Dagster, the assets of these names do this for every day with new data. If a rule or line follows objects, build
+    the tracks first: `imgpipeline tracks build`.
+    """
+    from imgpipeline.events.configuration import read_rules  # noqa: PLC0415 - loads pydantic models
+    from imgpipeline.events.rule_tables import build_table  # noqa: PLC0415 - loads DuckDB
+    from imgpipeline.lake.schema import EVENT_TABLES, PLACE_TABLES  # noqa: PLC0415 - loads the package `lake`
+    from imgpipeline.objectstore import open_store  # noqa: PLC0415 - loads obstore
 
-app.command("build")(build)
+    span, settings = period.span(), load_settings()
+    if settings.rules_file is None:
+        raise UsageError("No rules are given.", next_step="set IMGPIPELINE_RULES_FILE; docs/events.md shows how")
+    store = open_store(settings)
+    rules = read_rules(settings, store)
+    rows: list[dict[str, Any]] = []
+    for day in days_with_frames(store, span):
+        for table in (*EVENT_TABLES, *PLACE_TABLES):
+            done = build_table(store, day, table, rules=rules, settings=settings, force=force, now=utc_now())
+            rows.append({"day": day, "table": table.name, "rows": done.manifest.rows, "skipped": done.skipped})
+    if as_json:
+        show_json(rows)
+    else:
+        show_records(rows)
 
 
 @app.command("list")
-def list_them(  # noqa: PLR0913 - one parameter an option
-    *,
-    day: OnlyDayOption = None,
-    first: FromOption = None,
-    last: ToOption = None,
+@expand_options
+def list_them(
+    period: Period,
     rule: Annotated[str | None, typer.Option(help="Only events of this rule.")] = None,
     kind: Annotated[str | None, typer.Option(help="Only events of rules of this kind, such as image_change.")] = None,
-    source: Annotated[str | None, typer.Option(help="Only events of this source.")] = None,
+    source: SourceOption = None,
     limit: LatestOption = 100,
-    as_json: JsonOption = False,
-    as_csv: CsvOption = False,
+    *,
+    rows: RowFormat,
 ) -> None:
-    """List events, the latest first. --json and --csv show all columns: frames, images, times.
+    """List events, latest first. --json and --csv show all columns: frames, images, times.
 
-    Without --day, --from and --to, lists the events of all days (UTC). Events are found when a day's tables are built,
-    so those of the last minutes may be missing.
+    Without --day, --from and --to, lists the events of all UTC days. Events are found when the tables of a day are
+    built, so those of the last minutes may be missing.
     """
     from imgpipeline.lake.query.events import WantedEvents, find_events  # noqa: PLC0415 - loads DuckDB
     from imgpipeline.objectstore import open_store  # noqa: PLC0415 - loads obstore
 
-    refuse_two_formats(as_json=as_json, as_csv=as_csv)
-    span, settings = read_span(day, first, last), load_settings()
+    span, settings = period.span(), load_settings()
     store = open_store(settings)
     found, matching = find_events(store, settings, span, WantedEvents(rule, source, kind), limit)
-    rows = found.to_pylist()
-    if as_json:
-        show_json(rows)
-    elif as_csv:
-        show_csv(found.column_names, [list(row.values()) for row in rows])
-    elif rows:
-        show_table(_SHOWN, [[row[name] for name in _SHOWN] for row in rows])
-    else:
-        note(f"No events match ({span}){_why_none(store, settings, span)}.")
-    if matching > len(rows):
-        note(f"Showing the latest {len(rows):,} of {matching:,} events ({span}); --limit shows more.")
+    events = found.to_pylist()
+    rows.show(
+        found.column_names,
+        [list(event.values()) for event in events],
+        table=lambda: show_table(_SHOWN, [[event[name] for name in _SHOWN] for event in events]),
+        empty=None if events else f"No events match ({span}){_why_none(store, settings, span)}.",
+    )
+    if matching > len(events):
+        note(f"Showing the latest {len(events):,} of {matching:,} events ({span}); --limit shows more.")
 
 
 def _why_none(store: "ObjectStore", settings: "Settings", span: Span) -> str:
@@ -85,25 +105,25 @@ def _why_none(store: "ObjectStore", settings: "Settings", span: Span) -> str:
     if settings.rules_file is None:
         return "; IMGPIPELINE_RULES_FILE is not set, so no events are built"
     if not any(day in span for day in list_versions(store, "events")):
-        return "; none of these days has events yet: Dagster builds them, or imgpipeline events build --day 2026-01-09"
+        return "; no events are built for these days: Dagster builds them, or imgpipeline events build --day 2026-01-09"
     return ""
 
 
 @app.command("clip")
 def clip(
-    event_id: Annotated[str, typer.Argument(help="The event, as `events list` names it.", metavar="EVENT_ID")],
+    event_id: Annotated[str, typer.Argument(help="The event, as shown by `events list`.", metavar="EVENT_ID")],
     *,
     out: Annotated[Path, typer.Option("--out", help="The file to write, .mp4 or .gif.", metavar="FILE")],
     before_s: Annotated[float, typer.Option("--before", min=0, help="Seconds before the event.")] = 5.0,
-    after_s: Annotated[float, typer.Option("--after", min=0, help="Seconds after it.")] = 5.0,
-    speed: Annotated[float, typer.Option("--speed", min=0.01, help="How many times faster than it happened.")] = 1.0,
-    limit: Annotated[int, typer.Option("--limit", min=1, help="Frames; a longer clip ends early.")] = 600,
+    after_s: Annotated[float, typer.Option("--after", min=0, help="Seconds after the event.")] = 5.0,
+    speed: Annotated[float, typer.Option("--speed", min=0.01, help="Playback speed; 2 is twice as fast.")] = 1.0,
+    limit: Annotated[int, typer.Option("--limit", min=1, help="Maximum number of frames; a longer clip is cut.")] = 600,
     as_json: JsonOption = False,
 ) -> None:
     """Write the frames before, during and after an event as a video or an animated GIF.
 
-    Each frame is shown with its boxes until the time of the next one. An image that is missing, for example because
-    image retention has deleted it, is a grey frame that says so.
+    Each frame is shown with its boxes until the time of the next frame. A grey frame with a note replaces a missing
+    image, for example one that image retention has deleted.
     """
     from imgpipeline.events.clips import ClipWish, write_event_clip  # noqa: PLC0415 - loads OpenCV
     from imgpipeline.events.reading import read_event  # noqa: PLC0415 - loads DuckDB
@@ -123,46 +143,20 @@ def clip(
 
 
 @app.command("zones")
-def zones(
-    day: OnlyDayOption = None,
-    first: FromOption = None,
-    last: ToOption = None,
-    source: SourceOption = None,
-    label: LabelOption = None,
-    as_json: JsonOption = False,
-    as_csv: CsvOption = False,
-) -> None:
-    """Show what stood in each zone by hour (UTC) and label.
+@expand_options
+def zones(wanted: Selection, rows: RowFormat) -> None:
+    """Show what was in each zone, by UTC hour and label.
 
-    Hours in which a zone was empty have no row. Zones are those of rules.toml.
+    Hours in which a zone was empty have no row. rules.toml defines the zones.
     """
-    read_span(day, first, last)
-    show_answer(
-        lambda lake: lake.zone_occupancy(day, from_day=first, to_day=last, source=source, label=label),
-        empty=_NO_COUNTS,
-        as_json=as_json,
-        as_csv=as_csv,
-    )
+    show_answer(lambda lake: lake.zone_occupancy, wanted, rows, empty=_NO_COUNTS)
 
 
 @app.command("lines")
-def lines(
-    day: OnlyDayOption = None,
-    first: FromOption = None,
-    last: ToOption = None,
-    source: SourceOption = None,
-    label: LabelOption = None,
-    as_json: JsonOption = False,
-    as_csv: CsvOption = False,
-) -> None:
-    """Show how often each line was crossed by hour (UTC), label and direction.
+@expand_options
+def lines(wanted: Selection, rows: RowFormat) -> None:
+    """Show how often each line was crossed, by UTC hour, label and direction.
 
-    Only tracked objects cross lines, so the day needs tracks. Lines are those of rules.toml.
+    Only tracked objects cross lines, so the day needs tracks. rules.toml defines the lines.
     """
-    read_span(day, first, last)
-    show_answer(
-        lambda lake: lake.line_crossings(day, from_day=first, to_day=last, source=source, label=label),
-        empty=_NO_COUNTS,
-        as_json=as_json,
-        as_csv=as_csv,
-    )
+    show_answer(lambda lake: lake.line_crossings, wanted, rows, empty=_NO_COUNTS)

@@ -1,33 +1,30 @@
-"""`imgpipeline explain`: traces a number to its detections, frames, images, offsets, segments and runs."""
+"""`imgpipeline explain`: trace a number to its detections, frames, images, offsets, segments and runs."""
 
+from collections.abc import Mapping, Sequence
 from datetime import date
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from imgpipeline.cli.day_options import OneDayOption
-from imgpipeline.cli.output import JsonOption, progress_bar, show_json
+from imgpipeline.cli.options import JsonOption, OneDayOption, SourceOption
+from imgpipeline.cli.output import note, progress_bar, show_json, show_table, shown, write_text
+from imgpipeline.contracts.text import counted
 from imgpipeline.lake.query.days import parse_day
 from imgpipeline.settings import load_settings
 
-app = typer.Typer(help="Trace a number to the frames and segments behind it.")
+if TYPE_CHECKING:
+    from imgpipeline.lake.lineage.explanation import CountedDetection, Explanation, SegmentBehind, StoredNumber
+
+app = typer.Typer(help="Trace a number to the frames and segments it was counted from.")
 
 LabelOption = Annotated[str, typer.Option("--label", help="The label, as in the summary.")]
-SourceOption = Annotated[
-    str | None, typer.Option("--source", help="Only detections of this source. Default: all sources.")
-]
 LimitOption = Annotated[int, typer.Option("--limit", min=1, help="Show at most this many detections and segments.")]
-
-
-@app.callback()
-def _group() -> None:
-    """Trace a number to the frames and segments behind it."""
 
 
 @app.command("label-counts")
 def label_counts(
     day: OneDayOption,
-    hour: Annotated[int, typer.Option("--hour", min=0, max=23, help="The hour of the day (UTC), 0 to 23.")],
+    hour: Annotated[int, typer.Option("--hour", min=0, max=23, help="Hour of the UTC day, 0 to 23.")],
     label: LabelOption,
     source: SourceOption = None,
     limit: LimitOption = 20,
@@ -58,8 +55,7 @@ def label_totals(
 
 
 def _explain(day: date, hour: int | None, label: str, source: str | None, limit: int, *, as_json: bool) -> None:
-    from imgpipeline.cli.explanation_page import show_page  # noqa: PLC0415 - loads DuckDB
-    from imgpipeline.lake.query.arrow_lake import open_arrow_lake  # noqa: PLC0415 - as above
+    from imgpipeline.lake.query.arrow_lake import open_arrow_lake  # noqa: PLC0415 - loads DuckDB
 
     lake = open_arrow_lake(load_settings())
     with progress_bar("Reading segments", unit="detections") as progress:
@@ -67,4 +63,101 @@ def _explain(day: date, hour: int | None, label: str, source: str | None, limit:
     if as_json:
         show_json(explanation.to_json())
     else:
-        show_page(explanation, limit)
+        _show_page(explanation, limit)
+
+
+def _show_page(explanation: "Explanation", limit: int) -> None:
+    """Writes the explanation to stdout, with at most `limit` detections and segments."""
+    write_text("\n".join([*_headline(explanation), ""]) + "\n")
+    places = {segment.key: place for place, segment in enumerate(explanation.segments, 1)}
+    show_table(
+        ["time", "source", "image", "confidence", "box x, y, w, h", "record", "segment"],
+        [_row(found, places) for found in explanation.detections[:limit]],
+    )
+    # Not a table: keys are long, and users copy them.
+    segments = (_segment(place, each) for place, each in enumerate(explanation.segments[:limit], 1))
+    write_text("\nSegments:\n" + "".join(segments))
+    for deleted in explanation.deleted_images:
+        images = counted(deleted.images, "image")
+        on = deleted.deleted_at.date()
+        note(f"Image retention deleted {images} of {deleted.source} of {deleted.day} on {on}.")
+    _note_left_out("detections", explanation.detections, limit)
+    _note_left_out("segments", explanation.segments, limit)
+
+
+def _headline(explanation: "Explanation") -> list[str]:
+    count, number = explanation.count, explanation.number
+    found = counted(len(explanation.detections), "detection")
+    segments = counted(len(explanation.segments), "segment")
+    lines = [
+        f"{count:,} {shown(str(number))}",
+        "",
+        f"Adds up:   {found} in {counted(explanation.frames, 'frame')}, each found again in its segment ({segments})",
+        f"Sources:   {_parts(explanation.sources)}",
+    ]
+    for (name, sha256, threshold), made in explanation.models.items():
+        above = "unknown" if threshold is None else threshold
+        model = f"{shown(name or 'unknown')}, sha256 {sha256[:16] or 'unknown'}, confidence above {above}"
+        lines.append(f"Model:     {model}: {counted(made, 'detection')}")
+    if explanation.least_confidence > 0:
+        lines.append(
+            f"Counted:   from a confidence of {explanation.least_confidence} on (IMGPIPELINE_SUMMARY_THRESHOLD); "
+            f"{explanation.not_counted:,} weaker left out"
+        )
+    return lines + _stored(explanation)
+
+
+def _stored(explanation: "Explanation") -> list[str]:
+    stored = explanation.stored
+    if stored is None:
+        return ["Stored:    not yet; the number comes from the ledger's segments and the day tables"]
+    manifest = stored.manifest
+    ends = ", ".join(f"{chain.topic}/{chain.partition} up to {end:,}" for chain, end in sorted(manifest.ends.items()))
+    return [
+        f"Stored:    {stored.count:,} in {stored.key}{_why_different(stored, explanation.count)}",
+        f"           built {shown(manifest.built_at)} by recipe {manifest.made_by} from {ends}",
+    ]
+
+
+def _why_different(stored: "StoredNumber", count: int) -> str:
+    if not stored.is_by_present_recipe:
+        return " (by another recipe: SQL or settings have changed since)"
+    return "" if stored.count == count else " (the number above includes newer frames)"
+
+
+def _row(found: "CountedDetection", places: Mapping[str, int]) -> tuple[Any, ...]:
+    box = "-" if found.box_xywh is None else ", ".join(f"{edge:g}" for edge in found.box_xywh)
+    where = f"{found.chain.topic}/{found.chain.partition}/{found.offset}"
+    replayed = f" (replay of {found.replay_of})" if found.replay_of else ""
+    return (
+        found.timestamp,
+        found.source,
+        found.source_image_path,
+        found.confidence,
+        box,
+        where + replayed,
+        f"#{places[found.segment]}",
+    )
+
+
+def _segment(place: int, segment: "SegmentBehind") -> str:
+    offsets = (
+        f"offset {segment.start:,}"
+        if segment.end == segment.start + 1
+        else f"offsets {segment.start:,} to {segment.end - 1:,}"
+    )
+    return (
+        f"#{place}  {shown(segment.key)}\n"
+        f"    {offsets}, with {segment.detections:,} of the detections; written {shown(segment.created_at)}\n"
+        f"    by run {shown(segment.run_id)}, writer {shown(segment.writer_id)}\n"
+    )
+
+
+def _note_left_out(what: str, rows: Sequence[Any], limit: int) -> None:
+    if len(rows) > limit:
+        note(f"Showing the first {limit:,} of {len(rows):,} {what}; --limit shows more, --json all.")
+
+
+def _parts(counts: Mapping[str, int], most: int = 10) -> str:
+    named = ", ".join(f"{shown(name)} {count:,}" for name, count in list(counts.items())[:most])
+    return named + (f" and {len(counts) - most:,} more" if len(counts) > most else "")

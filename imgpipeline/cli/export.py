@@ -1,54 +1,48 @@
-"""`imgpipeline export`: the lake's tables as a file for other tools, and frames for training."""
+"""`imgpipeline export`: all tables as one DuckDB file, or frames with their boxes as a training set."""
 
+from dataclasses import dataclass
+from datetime import date
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from imgpipeline.cli.day_options import FromOption, OnlyDayOption, ToOption
-from imgpipeline.cli.export_frames import coco, yolo
-from imgpipeline.cli.output import JsonOption, note, progress_bar, show_json, show_table
+from imgpipeline.cli.options import JsonOption, Period, SourceOption, expand_options
+from imgpipeline.cli.output import note, note_some, progress_bar, show_json, show_table
 from imgpipeline.contracts.text import counted
 from imgpipeline.contracts.times import utc_now
 from imgpipeline.errors import ConfigurationError
-from imgpipeline.lake.query.days import Span, days_of, read_span
+from imgpipeline.lake.query.days import Span, days_of, unknown_day
 from imgpipeline.settings import load_settings
 
 if TYPE_CHECKING:
-    from datetime import date
-
+    from imgpipeline.export.formats import Exported, TrainingFormat
     from imgpipeline.objectstore import ObjectStore
 
-app = typer.Typer(help="Export all tables as a file, or frames with their boxes for training.")
-app.command("coco")(coco)
-app.command("yolo")(yolo)
-
-
-@app.callback()
-def _group() -> None:
-    """Export all tables as a file, or frames with their boxes for training."""
+app = typer.Typer(help="Export all tables as a file, or frames with their boxes as a training set.")
+_MOST_NAMED = 10
+FolderArgument = Annotated[Path, typer.Argument(help="A new folder, such as training.")]
 
 
 @app.command("duckdb")
+@expand_options
 def duckdb_file(
     file: Annotated[Path, typer.Argument(help="The file to write, such as lake.duckdb.")],
-    day: OnlyDayOption = None,
-    first: FromOption = None,
-    last: ToOption = None,
+    period: Period,
     force: Annotated[bool, typer.Option("--force", help="Replace the file if it exists.")] = False,
     as_json: JsonOption = False,
 ) -> None:
     """Write all tables of `imgpipeline query` into one DuckDB file.
 
-    The tables show one moment, including frames whose day is not built yet. Reading the file needs neither this project
-    nor the object store. The file is never incomplete; an existing file is replaced only with --force.
+    The tables show the lake at one moment, including frames whose day is not built yet. Reading the file needs neither
+    this project nor the object store. The file appears only when complete; --force replaces an existing file.
     """
     from imgpipeline.lake.query.export import export_duckdb  # noqa: PLC0415 - loads DuckDB and pyarrow
     from imgpipeline.objectstore import open_store  # noqa: PLC0415 - loads obstore
 
-    span, settings = read_span(day, first, last), load_settings()
+    span, settings = period.span(), load_settings()
     store = open_store(settings)
-    days = None if span.is_all else _days(store, span)
+    days = None if span.is_all else _known_days(store, span)
     with progress_bar(file.name, unit="queries") as progress:
         done = export_duckdb(store, settings, file, now=utc_now(), days=days, force=force, progress=progress)
     if as_json:
@@ -60,7 +54,7 @@ def duckdb_file(
         note(f"{file}: {counted(len(done.days), 'day')}, {done.size_bytes / 1e6:,.1f} MB.")
 
 
-def _days(store: "ObjectStore", span: Span) -> "list[date]":
+def _known_days(store: "ObjectStore", span: Span) -> list[date]:
     from imgpipeline.lake.sessions.nearest_days import name_nearest_days  # noqa: PLC0415 - loads the package `lake`
     from imgpipeline.ledger import known_days  # noqa: PLC0415 - loads obstore
 
@@ -69,6 +63,79 @@ def _days(store: "ObjectStore", span: Span) -> "list[date]":
     if not days and near is not None:
         named = name_nearest_days(known_days(store), near)
         raise ConfigurationError(
-            f"There is nothing of {span} to export.", next_step=f"name days that the ledger knows: {named}"
+            f"There is nothing of {span} to export.", next_step=f"name days in the ledger: {named}"
         )
     return days
+
+
+@dataclass(frozen=True, slots=True)
+class TrainingOptions(Period):
+    """The options that select frames for training."""
+
+    source: SourceOption = None
+    label: Annotated[str | None, typer.Option(help="Only frames in which this label was found.")] = None
+    min_confidence: Annotated[
+        float, typer.Option(min=0, max=1, help="Only frames with a detection of at least this confidence.")
+    ] = 0.0
+    marked: Annotated[
+        bool, typer.Option("--marked", help="Only frames in which somebody marked a detection as wrong or missing.")
+    ] = False
+    images: Annotated[bool, typer.Option("--images/--no-images", help="Write the images too.")] = True
+
+
+@app.command("coco")
+@expand_options
+def coco(folder: FolderArgument, wanted: TrainingOptions, as_json: JsonOption = False) -> None:
+    """Write frames with all of their boxes as a COCO data set: annotations.json and images.
+
+    Without a day, exports the latest day. Annotations made in the viewer correct the boxes: wrong ones are omitted,
+    missing ones added.
+    """
+    from imgpipeline.export.formats import TrainingFormat  # noqa: PLC0415 - loads DuckDB
+
+    _report_training_set(_write_training_set(TrainingFormat.COCO, folder, wanted), as_json=as_json)
+
+
+@app.command("yolo")
+@expand_options
+def yolo(folder: FolderArgument, wanted: TrainingOptions, as_json: JsonOption = False) -> None:
+    """Write frames with all of their boxes as a YOLO data set: data.yaml, labels and images. Otherwise like coco."""
+    from imgpipeline.export.formats import TrainingFormat  # noqa: PLC0415 - loads DuckDB
+
+    _report_training_set(_write_training_set(TrainingFormat.YOLO, folder, wanted), as_json=as_json)
+
+
+def _write_training_set(kind: "TrainingFormat", folder: Path, wanted: TrainingOptions) -> "Exported":
+    from imgpipeline.export.formats import write_training_set  # noqa: PLC0415 - loads DuckDB
+    from imgpipeline.export.training_frames import open_training_set  # noqa: PLC0415 - as above
+    from imgpipeline.lake.query.wanted_frames import WantedFrames  # noqa: PLC0415 - as above
+    from imgpipeline.lake.sessions.session import open_lake  # noqa: PLC0415 - as above
+    from imgpipeline.ledger import known_days  # noqa: PLC0415 - loads obstore
+    from imgpipeline.objectstore import ImageReader, open_store  # noqa: PLC0415 - as above
+
+    span, settings = wanted.span(), load_settings()
+    store = open_store(settings)
+    known = known_days(store)
+    days = known[-1:] if span.is_all else [day for day in known if day in span]
+    if not days:
+        raise unknown_day(span.first or span.last or date.min, known)
+    frames = WantedFrames(wanted.source, wanted.label, min_confidence=wanted.min_confidence)
+    images = ImageReader(store, settings) if wanted.images else None
+    with open_lake(store, settings=settings, days=days) as lake, progress_bar("Images", unit="frames") as progress:
+        training = open_training_set(lake, store, frames, days, is_marked=wanted.marked)
+        return write_training_set(training, folder, kind, images, progress=progress)
+
+
+def _report_training_set(done: "Exported", *, as_json: bool) -> None:
+    if as_json:
+        show_json({"folder": str(done.folder), "frames": done.frames, "boxes": done.boxes, "labels": done.labels,
+                   "missing_images": done.missing})  # fmt: skip
+        return
+    note(f"{done.folder}: {counted(done.frames, 'frame')} with {counted(done.boxes, 'box', 'boxes')}.")
+    note_some(
+        [
+            f"The image {path or '(imported without one)'} cannot be read; its frame has only boxes."
+            for path in done.missing
+        ],
+        _MOST_NAMED,
+    )

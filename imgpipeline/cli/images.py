@@ -1,21 +1,17 @@
-"""`imgpipeline images`: the images that this project stored."""
+"""`imgpipeline images`: delete old stored images."""
 
 import time
 from typing import Annotated
 
 import typer
 
-from imgpipeline.cli.output import JsonOption, note, progress_bar, show_json, show_table
+from imgpipeline.cli.options import JsonOption
+from imgpipeline.cli.output import note, progress_bar, show_json, show_table
 from imgpipeline.contracts.text import counted
 from imgpipeline.contracts.times import utc_now
 from imgpipeline.settings import load_settings
 
-app = typer.Typer(help="The images that this project stored.")
-
-
-@app.callback()
-def _group() -> None:
-    """The images that this project stored."""
+app = typer.Typer(help="Manage the images that imgpipeline stored.")
 
 
 @app.command("retain")
@@ -28,8 +24,8 @@ def retain(
 ) -> None:
     """Delete the oldest images by IMGPIPELINE_KEEP_IMAGES_DAYS and IMGPIPELINE_KEEP_IMAGES_BYTES.
 
-    Only images below images/ whose frames have an outcome in the ledger are deleted, at most 100,000 in one run.
-    Frames, detections and all numbers stay. Dagster does this every hour if a limit is set (retain_images).
+    Deletes only images below images/ whose frames have an outcome in the ledger, at most 100,000 per run. Frames,
+    detections and all numbers stay. Dagster does this every hour if a limit is set (retain_images).
     """
     from imgpipeline.lake.query.image_retention import retain_images  # noqa: PLC0415 - loads DuckDB
     from imgpipeline.objectstore import open_store  # noqa: PLC0415 - loads obstore
@@ -56,6 +52,6 @@ def retain(
     images, size = counted(report.images, "image"), f"{report.size_bytes / 1e6:,.1f} MB"
     note(f"Would delete {images}, {size}. Nothing was changed." if dry_run else f"Deleted {images}, {size}.")
     if report.left:
-        note(f"Kept although due: {counted(report.left, 'image')} whose frames have no outcome in the ledger.")
+        note(f"Due but kept: {counted(report.left, 'image')} whose frames have no outcome in the ledger.")
     if not report.is_complete:
         note("More images are due; the next run continues.")

@@ -1,4 +1,4 @@
-"""`imgpipeline import`: brings detections and metadata of other programs into the ledger."""
+"""`imgpipeline import`: import detections and metadata of other programs into the ledger."""
 
 import re
 from collections.abc import Sequence
@@ -8,9 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from imgpipeline.cli.output import JsonOption, note, progress_bar, show_json
-from imgpipeline.cli.timezones import TimezoneOption, timezone_settings
-from imgpipeline.cli.usage import from_arguments
+from imgpipeline.cli.options import JsonOption, TimezoneOption, from_arguments, timezone_settings
+from imgpipeline.cli.output import note, progress_bar, show_json
 from imgpipeline.contracts.text import counted
 from imgpipeline.contracts.times import utc_now
 from imgpipeline.contracts.urls import as_s3_url
@@ -26,13 +25,12 @@ if TYPE_CHECKING:
     from imgpipeline.objectstore import ObjectStore
 
 app = typer.Typer(help="Import detections and metadata of other programs into the ledger.")
-_MOST_NAMED = 10
 _HELP = "`imgpipeline import --help` shows the commands and what they take"
 _ENDINGS = re.compile(r"(\.(csv|tsv|txt|json|jsonl|ndjson))?(\.gz)?$", re.IGNORECASE)
 
 NameOption = Annotated[
     str | None,
-    typer.Option("--name", help="Name of the import. Default: name of the file or folder, no extension."),
+    typer.Option("--name", help="Name of the import. Default: the name of the file or folder without extension."),
 ]
 SourceOption = Annotated[
     str | None, typer.Option("--source", help="Source of rows without one. Default: the import's name.")
@@ -42,24 +40,19 @@ BuildOption = Annotated[
 ]
 
 
-@app.callback()
-def _group() -> None:
-    """Import detections and metadata of other programs into the ledger."""
-
-
 @dataclass(frozen=True, slots=True)
 class _Built:
-    """The days that were brought up to the ledger."""
+    """How many days of an import were built."""
 
     built: int
-    """How many were built."""
+    """Days that were built."""
     current: int
-    """How many had nothing new."""
+    """Days that were up to date."""
 
 
 @app.command("detections")
 def detections(  # noqa: PLR0913, PLR0917 - each is an option of the command
-    file: Annotated[str, typer.Argument(metavar="FILE.csv", help="A CSV file, also .gz, or s3://bucket/key.")],
+    file: Annotated[str, typer.Argument(metavar="FILE.csv", help="A CSV file, optionally .gz, or s3://bucket/key.")],
     name: NameOption = None,
     timestamp_column: Annotated[str, typer.Option(help="Column with the time.")] = "timestamp",
     label_column: Annotated[str, typer.Option(help="Column with the label.")] = "detected_label",
@@ -77,8 +70,8 @@ def detections(  # noqa: PLR0913, PLR0917 - each is an option of the command
 ) -> None:
     """Import the rows of a CSV file, each as a frame with one detection.
 
-    Importing the same file again adds nothing; of a longer file, only the new rows are added. An invalid row becomes a
-    dead letter that names its line. Times without an offset from UTC are local times of --timezone.
+    Importing the same file again adds nothing; importing a longer version adds only the new rows. An invalid row
+    becomes a dead letter that names its line. Times without an offset from UTC are local times of --timezone.
     """
     from imgpipeline.compat.imports.csv_rows import CsvRows  # noqa: PLC0415 - loads obstore
     from imgpipeline.compat.imports.detection_rows import ColumnNames, DetectionRows  # noqa: PLC0415 - as above
@@ -94,7 +87,7 @@ def detections(  # noqa: PLR0913, PLR0917 - each is an option of the command
         chain = import_chain(own_name, "detections")
     found = find_files(settings, [file], [".csv"])
     if len(found) != 1:
-        raise ConfigurationError(f"{file} holds {counted(len(found), 'file')}.", next_step="import them one by one")
+        raise ConfigurationError(f"{file} matches {counted(len(found), 'file')}.", next_step="import them one by one")
     rows = CsvRows(found[0], separator)
     with from_arguments(_HELP):
         meaning = DetectionRows(rows.columns, names, chain, source or own_name, settings.timezone)
@@ -109,7 +102,7 @@ def metadata(
     name: NameOption = None,
     source: SourceOption = None,
     labels: Annotated[
-        Path | None, typer.Option(help="Text file with one label per line, for detections that only have a class_id.")
+        Path | None, typer.Option(help="Text file with one label per line, for detections with only a class_id.")
     ] = None,
     timezone: TimezoneOption = None,
     build: BuildOption = False,
@@ -117,9 +110,9 @@ def metadata(
 ) -> None:
     """Import JSON documents of another consumer, each as a frame.
 
-    One document per file (`.json`) or per line (`.jsonl`, `.ndjson`), also with `.gz`, in the order of the file names.
-    Importing the same documents again adds nothing; new documents after them are added. Times without an
-    offset from UTC are local times of --timezone.
+    Reads one document per file (`.json`) or per line (`.jsonl`, `.ndjson`), optionally `.gz`, in the order of the file
+    names. Importing the same documents again adds nothing; new documents after them are added. Times without an offset
+    from UTC are local times of --timezone.
     """
     from imgpipeline.compat.imports.documents import ENDINGS, Documents  # noqa: PLC0415 - loads obstore
     from imgpipeline.compat.imports.files import find_files  # noqa: PLC0415 - as above
@@ -140,7 +133,7 @@ def metadata(
 
 
 def _name_of(path: str) -> str:
-    """Returns the name that an import has by default: of a pattern or bucket alone there is none."""
+    """Returns the default name of an import; raises a UsageError for a pattern or a bucket alone."""
     path = as_s3_url(path)
     last = path.removeprefix("s3://").rstrip("/").rpartition("/")[2] if path.startswith("s3://") else ""
     last = last or Path(path).absolute().name
@@ -222,19 +215,19 @@ def _report(result: "ImportResult", built: _Built | None) -> None:
     note(f"{counted(result.rows, 'row')} read: {result.already_there:,} already in {result.chain.topic}, {new:,} new.")
     if new:
         codes = ", ".join(f"{code} {count:,}" for code, count in result.codes.items()) or "none"
-        note(f"New frames: {result.frames:,}, of {_spanned(result.days)}. New dead letters: {codes}.")
+        note(f"New frames: {result.frames:,}, of {_day_range(result.days)}. New dead letters: {codes}.")
     if result.dead_letters:
         note("Next: `imgpipeline dead-letters list` names their lines.")
     if built:
         note(f"Days built: {built.built}; {built.current} were already up to date.")
     elif new:
         note(
-            "Next: a query shows them now. Tables and summaries of their days are built by the schedule "
-            "`nightly_rebuild`, by the job `rebuild_days`, or by this command with --build."
+            "Queries show the new rows now. The schedule `nightly_rebuild`, the job `rebuild_days`, or this command "
+            "with --build builds the tables and summaries of their days."
         )
 
 
-def _spanned(days: "tuple[date, ...]") -> str:
+def _day_range(days: "tuple[date, ...]") -> str:
     if not days:
         return "no day"
     return f"{days[0]}" if len(days) == 1 else f"{len(days)} days ({days[0]} to {days[-1]})"

@@ -1,4 +1,4 @@
-"""The live table of running sources: state, frame rates, queue, drops, last frame, clock offset, errors."""
+"""The live table of running sources: state, frame rates, queue, drops, last frame, clock offset and errors."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -23,8 +23,7 @@ _COLOURS = {
 }
 
 
-def table_of(statuses: list[RunningSource], now: datetime) -> Table:
-    """Returns the table of these sources."""
+def _table_of(statuses: list[RunningSource], now: datetime) -> Table:
     table = Table(box=None, pad_edge=False, header_style="bold")
     table.add_column("source", overflow="fold")
     table.add_column("state")
@@ -51,16 +50,16 @@ def table_of(statuses: list[RunningSource], now: datetime) -> Table:
 def live_table(
     board: Board, console: Console, clock: Clock = utc_now, *, log_interval_s: float = 60.0
 ) -> Iterator[None]:
-    """Shows the board's sources while the context lasts: in a terminal twice a second, in a log at the interval."""
+    """Shows the sources of a board while the context lasts: twice a second in a terminal, in a log at the interval."""
     if console.is_terminal:
-        with Live(get_renderable=lambda: table_of(board.statuses(), clock()), console=console, refresh_per_second=2):
+        with Live(get_renderable=lambda: _table_of(board.statuses(), clock()), console=console, refresh_per_second=2):
             yield
         return
     stop = Event()
 
     def show() -> None:
         while not stop.wait(log_interval_s):
-            console.print(table_of(board.statuses(), clock()))
+            console.print(_table_of(board.statuses(), clock()))
 
     thread = Thread(target=show, name="live table", daemon=True)
     thread.start()
@@ -69,7 +68,7 @@ def live_table(
     finally:
         stop.set()
         thread.join()
-        console.print(table_of(board.statuses(), clock()))
+        console.print(_table_of(board.statuses(), clock()))
 
 
 def _age(time: datetime | None, now: datetime) -> str:

@@ -1,15 +1,13 @@
-"""`imgpipeline mapreduce`: what the classic Hadoop Streaming jobs print, without Hadoop."""
+"""`imgpipeline mapreduce`: print the output of classic Hadoop Streaming jobs, without Hadoop."""
 
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
-from imgpipeline.cli.output import JsonOption, note, show_json, show_table, size_bar
+from imgpipeline.cli.options import JsonOption
+from imgpipeline.cli.output import note, show_json, show_table, size_bar
 from imgpipeline.contracts.text import counted
 from imgpipeline.settings import load_settings
-
-if TYPE_CHECKING:
-    from imgpipeline.compat.mapreduce.label_hour import LabelHour
 
 app = typer.Typer(help="Print the output of classic Hadoop Streaming jobs, without Hadoop.")
 
@@ -17,12 +15,7 @@ InputOption = Annotated[
     str,
     typer.Option("--input", help="A file, a folder, a glob or s3://bucket/prefix; .gz, .bz2, .zst are decompressed."),
 ]
-OutputOption = Annotated[str, typer.Option("--output", help="File, written as a whole at the end, or - for stdout.")]
-
-
-@app.callback()
-def _group() -> None:
-    """Print the output of classic Hadoop Streaming jobs, without Hadoop."""
+OutputOption = Annotated[str, typer.Option("--output", help="The file to write, complete or not at all; - for stdout.")]
 
 
 @app.command("label-hour")
@@ -39,14 +32,10 @@ def label_hour(location: InputOption, output: OutputOption) -> None:
         f"{counted(done.detections, 'detection')} of {counted(done.documents, 'document')} "
         f"in {counted(done.files, 'file')}: {counted(done.keys, 'line')}."
     )
-    _tell_skipped(done)
-
-
-def _tell_skipped(done: "LabelHour") -> None:
     if done.malformed:
-        note(f"Skipped because they are not documents of frames: {counted(done.malformed, 'line')}.")
+        note(f"Skipped because they are not frame documents: {counted(done.malformed, 'line')}.")
     if done.unlabelled:
-        note(f"Skipped for lack of a printable label: {counted(done.unlabelled, 'detection')}.")
+        note(f"Skipped without a printable label: {counted(done.unlabelled, 'detection')}.")
 
 
 @app.command("label-total")
@@ -66,9 +55,9 @@ def label_total(location: InputOption, output: OutputOption) -> None:
 
 @app.command("identity")
 def identity(location: InputOption, output: OutputOption) -> None:
-    """Copy all lines, and prove that the copy is equal.
+    """Copy all lines, and verify the copy.
 
-    Counts and hashes the lines while reading, and again while reading the copy back.
+    Counts and hashes the lines while copying, and again while reading the copy back.
     """
     from imgpipeline.compat.mapreduce.identity import copy_lines  # noqa: PLC0415 - loads the store's client
 
@@ -82,7 +71,7 @@ def identity(location: InputOption, output: OutputOption) -> None:
 
 @app.command("show")
 def show(
-    location: Annotated[str, typer.Argument(metavar="FILE", help="The output of a job, as `--input` of the jobs.")],
+    location: Annotated[str, typer.Argument(metavar="FILE", help="The output of a job; same forms as `--input`.")],
     top: Annotated[int, typer.Option("--top", min=1, max=10_000, help="Show this many keys.")] = 10,
     as_json: JsonOption = False,
 ) -> None:
@@ -99,6 +88,6 @@ def show(
     elif found.top:
         most = found.top[0][1]
         show_table(["key", "count", ""], [[key, count, size_bar(count, most)] for key, count in found.top])
-    note(f"{len(found.top):,} of {counted(found.lines, 'line')} with {found.total:,} in all.")
+    note(f"{len(found.top):,} of {counted(found.lines, 'line')}; all counts add up to {found.total:,}.")
     if found.malformed:
         note(f"Skipped because they are not a key and a count, separated by a tab: {counted(found.malformed, 'line')}.")

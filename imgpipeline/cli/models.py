@@ -1,4 +1,4 @@
-"""`imgpipeline models`: which models there are, getting them, converting Darknet's, and how fast they run."""
+"""`imgpipeline models`: list and download the registered models, and measure how fast they run."""
 
 from dataclasses import asdict
 from pathlib import Path
@@ -6,13 +6,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from imgpipeline.cli.models_add import add
-from imgpipeline.cli.models_check import check
-from imgpipeline.cli.models_compare import compare
-from imgpipeline.cli.models_quantize import quantize
-from imgpipeline.cli.models_tune import tune
-from imgpipeline.cli.output import JsonOption, note, progress_bar, show_json, show_table
+from imgpipeline.cli.options import JsonOption
+from imgpipeline.cli.output import note, progress_bar, show_json, show_records
 from imgpipeline.contracts.text import counted
+from imgpipeline.contracts.times import utc_now
 from imgpipeline.errors import ConfigurationError, UsageError
 from imgpipeline.settings import Settings, load_settings
 from imgpipeline.settings.model import parse_detectors
@@ -20,18 +17,13 @@ from imgpipeline.settings.model import parse_detectors
 if TYPE_CHECKING:
     from imgpipeline.vision.decode import Pixels
     from imgpipeline.vision.model import ModelSpec
+    from imgpipeline.vision.tuning import TunedRow
 
-app = typer.Typer(help="Detection models: list, download, convert, quantize, measure, compare.")
-app.command("add")(add)
-app.command("check")(check)
-app.command("compare")(compare)
-app.command("quantize")(quantize)
-app.command("tune")(tune)
+ModelOption = Annotated[str | None, typer.Option(help="Name or path. Default: IMGPIPELINE_MODEL.")]
 
 
-@app.command("list")
 def list_all(as_json: JsonOption = False) -> None:
-    """List the registered models and your own (the path in IMGPIPELINE_MODEL), and whether their files are here."""
+    """List the registered models and your own (the path in IMGPIPELINE_MODEL), and whether their files are present."""
     from imgpipeline.vision.registry import list_models, refused_entries  # noqa: PLC0415 - keeps `--help` fast
 
     settings = load_settings()
@@ -46,7 +38,7 @@ def list_all(as_json: JsonOption = False) -> None:
         show_json(models)
         return
     columns = ("name", "present", "in_use", "input", "decoder", "labels", "download_bytes", "licence", "summary")
-    show_table([name.replace("_", " ") for name in columns], [[model[name] for name in columns] for model in models])
+    show_records(models, columns)
 
 
 def _row(spec: "ModelSpec", *, in_use: bool) -> dict[str, Any]:
@@ -69,12 +61,12 @@ def _row(spec: "ModelSpec", *, in_use: bool) -> dict[str, Any]:
 
 def _refused_row(name: str, problem: str, *, in_use: bool) -> dict[str, Any]:
     fields = ("input", "decoder", "decoder_from", "labels", "labels_file", "download_bytes", "licence", "path")
-    said = {"present": False, "in_use": in_use, "summary": problem, "problem": problem}
-    return {"name": name, **dict.fromkeys(fields), **said}
+    known = {"present": False, "in_use": in_use, "summary": problem, "problem": problem}
+    return {"name": name, **dict.fromkeys(fields), **known}
 
 
 def _own_row(settings: Settings) -> dict[str, Any]:
-    """Returns the row of the model that the settings name and that is not registered: a path, or a misspelt name."""
+    """Returns the row of a model in the settings that is not registered: a path, or a misspelt name."""
     from imgpipeline.vision.registry import find_model  # noqa: PLC0415 - `--help` does not wait for it
 
     path, labels = Path(settings.model).expanduser(), settings.model_labels
@@ -92,17 +84,16 @@ def _own_row(settings: Settings) -> dict[str, Any]:
         spec = find_model(settings.model, settings.model_decoder, labels, model_dir=settings.model_dir)
     except ConfigurationError as error:
         return {**row, "problem": str(error), "summary": str(error)}
-    said = f"your own file; {spec.decoder}, from {spec.decoder_reason}; labels from {labels or 'the file, or COCO'}"
+    summary = f"your own file; {spec.decoder}, from {spec.decoder_reason}; labels from {labels or 'the file, or COCO'}"
     return {**_row(spec, in_use=True), **row, "input": f"{spec.input_width}x{spec.input_height}",
             "decoder": spec.decoder, "decoder_from": spec.decoder_reason, "labels": len(spec.labels),
-            "licence": spec.licence, "summary": said}  # fmt: skip
+            "licence": spec.licence, "summary": summary}  # fmt: skip
 
 
-@app.command("pull")
 def pull(
     name: Annotated[str, typer.Argument(help="A name from `imgpipeline models list`.")], as_json: JsonOption = False
 ) -> None:
-    """Download a registered model. Keeps complete files, and continues an interrupted download."""
+    """Download a registered model. Keeps complete files and resumes an interrupted download."""
     from imgpipeline.vision.pull import pull_model  # noqa: PLC0415 - loads onnx
 
     settings = load_settings()
@@ -119,29 +110,10 @@ def pull(
     note(f"{spec.name} is at {spec.path}. To use it: IMGPIPELINE_MODEL={spec.name}")
 
 
-@app.command("convert")
-def convert(
-    cfg: Annotated[Path, typer.Argument(help="Darknet's description of the network (.cfg).")],
-    weights: Annotated[Path, typer.Argument(help="Darknet's weights (.weights).")],
-    out: Annotated[Path, typer.Argument(help="The ONNX file to write.")],
-    as_json: JsonOption = False,
-) -> None:
-    """Convert a Darknet network of the yolov3-tiny or yolov4-tiny family to ONNX."""
-    from imgpipeline.vision.darknet import convert_darknet  # noqa: PLC0415 - loads onnx
-
-    sha256 = convert_darknet(cfg, weights, out)
-    if as_json:
-        show_json({"path": str(out), "sha256": sha256})
-        return
-    note(f"{out} was written (sha256 {sha256}).")
-    note(f"To use it: IMGPIPELINE_MODEL={out} IMGPIPELINE_MODEL_DECODER=yolov4")
-
-
-@app.command("bench")
 def bench(
-    model: Annotated[str | None, typer.Option(help="Name or path. Default: IMGPIPELINE_MODEL.")] = None,
+    model: ModelOption = None,
     image: Annotated[Path | None, typer.Option(help="The image to use. Default: a grey one, 640x480.")] = None,
-    rounds: Annotated[int, typer.Option(min=1, max=10_000, help="Number of images measured in each row.")] = 50,
+    rounds: Annotated[int, typer.Option(min=1, max=10_000, help="Number of images measured per row.")] = 50,
     as_json: JsonOption = False,
 ) -> None:
     """Measure a model in every installed backend, with one thread and with all cores."""
@@ -155,7 +127,7 @@ def bench(
     own = chosen == settings.model
     for row in bench_model(
         chosen,
-        _picture(image, settings),
+        _read_image(image, settings),
         rounds=rounds,
         decoder=settings.model_decoder if own else None,
         labels=settings.model_labels if own else None,
@@ -166,19 +138,59 @@ def bench(
     if as_json:
         show_json({"model": chosen, "rounds": rounds, "rows": rows})
         return
-    show_table([name.replace("_", " ") for name in rows[0]], [list(row.values()) for row in rows], title=f"{chosen}")
+    show_records(rows, title=chosen)
+
+
+def tune(
+    model: ModelOption = None,
+    seconds: Annotated[float, typer.Option(min=0.01, max=600, help="Seconds to measure each row.")] = 3.0,
+    as_json: JsonOption = False,
+) -> None:
+    """Measure a model in every backend, precision and arrangement of threads, and save the result for this machine.
+
+    IMGPIPELINE_PRECISION=auto then uses the fastest row whose number of workers is that of the settings. Run it while
+    the machine is idle.
+    """
+    from imgpipeline.vision.backends.base import usable_cores  # noqa: PLC0415 - keeps `--help` fast
+    from imgpipeline.vision.configured import detect_workers  # noqa: PLC0415 - loads OpenCV
+    from imgpipeline.vision.detector import read_verified  # noqa: PLC0415 - as above
+    from imgpipeline.vision.registry import model_folder  # noqa: PLC0415 - as above
+    from imgpipeline.vision.tuning import one_at_a_time, tune_model, write_tuning  # noqa: PLC0415 - as above
+
+    settings = load_settings()
+    if model is not None:
+        refuse_unknown_model(model, settings.model_dir, or_file=True)
+    spec = chosen_model(model or settings.model, settings)
+    folder, cores, workers = model_folder(settings.model_dir), usable_cores(), detect_workers(settings)
+    arrangements = tuple(dict.fromkeys([(workers, max(1, cores // workers)), (1, cores)]))
+    with one_at_a_time(folder):
+        content = read_verified(spec)[0]
+        tuning = tune_model(spec, content, arrangements=arrangements, seconds=seconds, now=utc_now(), told=_note_row)
+        path = write_tuning(folder, tuning)
+    best = tuning.best(workers)
+    if as_json:
+        show_json({**asdict(tuning), "path": str(path), "best": asdict(best) if best else None})
+        return
+    show_records([asdict(row) for row in tuning.rows], title=spec.name)
+    if best:
+        note(f"IMGPIPELINE_PRECISION=auto uses {best.backend} in {best.precision} with {counted(workers, 'worker')}.")
+
+
+def _note_row(row: "TunedRow") -> None:
+    arrangement = f"{counted(row.workers, 'worker')} x {counted(row.threads, 'thread')}"
+    note(f"{row.backend} in {row.precision}, {arrangement}: {row.images_per_s:.1f} images/s")
 
 
 def refuse_unknown_model(name: str, model_dir: Path | None, *, or_file: bool = False) -> None:
     """Refuses the name of a model that is not registered.
 
     Args:
-        name: As it was given.
-        model_dir: Folder of downloaded models; None: the default one.
-        or_file: Whether the path of an ONNX file will do.
+        name: The given name.
+        model_dir: Folder of downloaded models; None: the default folder.
+        or_file: Whether the path of an ONNX file is allowed too.
 
     Raises:
-        UsageError: It is not one.
+        UsageError: There is no such model.
     """
     from imgpipeline.vision.registry import list_models  # noqa: PLC0415 - `--help` does not wait for it
 
@@ -192,7 +204,16 @@ def refuse_unknown_model(name: str, model_dir: Path | None, *, or_file: bool = F
     )
 
 
-def _picture(path: Path | None, settings: Settings) -> "Pixels":
+def chosen_model(name: str, settings: Settings) -> "ModelSpec":
+    """Returns a model; decoder and labels of the settings apply only to the model of the settings."""
+    from imgpipeline.vision.registry import find_model  # noqa: PLC0415 - `--help` does not wait for it
+
+    is_configured = name == settings.model
+    decoder, labels = (settings.model_decoder, settings.model_labels) if is_configured else (None, None)
+    return find_model(name, decoder, labels, model_dir=settings.model_dir)
+
+
+def _read_image(path: Path | None, settings: Settings) -> "Pixels":
     import numpy as np  # noqa: PLC0415 - `--help` does not wait for it
 
     from imgpipeline.vision.decode import ImageLimits, decode_image  # noqa: PLC0415 - as above
@@ -203,6 +224,6 @@ def _picture(path: Path | None, settings: Settings) -> "Pixels":
         data = path.read_bytes()
     except OSError as error:
         raise ConfigurationError(
-            f"{path} cannot be read: {error.strerror}.", next_step="name a picture with --image"
+            f"{path} cannot be read: {error.strerror}.", next_step="name an image with --image"
         ) from error
     return decode_image(data, ImageLimits(settings.max_image_pixels, settings.max_image_bytes)).pixels

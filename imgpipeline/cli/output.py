@@ -1,33 +1,29 @@
-"""How commands show things: one JSON document, CSV, a table, progress, an error.
+"""What commands print: one JSON document, CSV, a table, notes, progress, an error, a question.
 
 Text from outside (camera names, messages, paths) is never interpreted as markup, terminal control or a spreadsheet
-formula. JSON is strict: no NaN, and times are RFC 3339.
+formula. JSON is strict: it contains no NaN, and times are RFC 3339.
 """
 
 import contextlib
 import json
 import sys
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
 from decimal import Decimal
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Any
 
 import typer
 
 from imgpipeline.contracts.text import csv_text, plain
 from imgpipeline.contracts.times import format_time
-from imgpipeline.errors import UsageError
+from imgpipeline.errors import ConfigurationError
 
 if TYPE_CHECKING:
     from rich.console import Console
 
-JsonOption = Annotated[bool, typer.Option("--json", help="One JSON document on stdout instead of a table.")]
-"""The option of every command that prints data."""
-LatestOption = Annotated[int, typer.Option("--limit", min=1, help="Show at most this many, the latest ones.")]
-CsvOption = Annotated[bool, typer.Option("--csv", help="CSV on stdout instead of a table.")]
-"""The option of commands whose data are rows."""
-
-_WIDTH_OF_A_FILE = 200
+MOST_ROWS = 1_000
+"""Most rows of a query or summary that a terminal shows."""
+_FILE_WIDTH = 200
 _BAR_CELLS = 30
 _EIGHTHS = ("", "▏", "▎", "▍", "▌", "▋", "▊", "▉")
 
@@ -44,27 +40,31 @@ def show_json(document: Any) -> None:
     write_text(json.dumps(plain(document), ensure_ascii=False, indent=2, allow_nan=False) + "\n")
 
 
-def refuse_two_formats(*, as_json: bool, as_csv: bool) -> None:
-    """Raises a UsageError if both were asked for: stdout holds one of them."""
-    if as_json and as_csv:
-        raise UsageError("--json and --csv are both given.", next_step="give one of them")
-
-
 def show_csv(columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
-    """Writes a header and rows to stdout as RFC 4180 has it: commas, CRLF, quotes where they are needed.
+    """Writes a header and rows to stdout as RFC 4180 CSV: commas, CRLF, quotes where needed.
 
     NULL is an empty cell, times are RFC 3339, lists and maps are JSON. Text that a spreadsheet would take for a formula
-    gets an apostrophe before it.
+    starts with an apostrophe.
     """
     write_text(csv_text(columns, rows))
 
 
-def show_table(columns: Sequence[str], rows: Iterable[Sequence[Any]], *, title: str | None = None) -> None:
-    """Writes a table to stdout; numbers are aligned to the right."""
+def show_table(
+    columns: Sequence[str], rows: Iterable[Sequence[Any]], *, title: str | None = None, most: int | None = None
+) -> None:
+    """Writes a table to stdout, with numbers aligned to the right.
+
+    Args:
+        columns: The header.
+        rows: The rows.
+        title: Shown above the table.
+        most: Show at most this many rows, and note how many there are; None: all.
+    """
     from rich.table import Table  # noqa: PLC0415 - `--version` does not wait for it
     from rich.text import Text  # noqa: PLC0415 - as above
 
-    filled = [list(row) for row in rows]
+    given = [list(row) for row in rows]
+    filled = given[:most]
     table = Table(title=Text(title) if title else None, title_justify="left")
     for index, name in enumerate(columns):
         numeric = any(
@@ -74,10 +74,32 @@ def show_table(columns: Sequence[str], rows: Iterable[Sequence[Any]], *, title: 
     for row in filled:
         table.add_row(*(Text(shown(value)) for value in row))
     stdout_console().print(table)
+    if len(filled) < len(given):
+        note(f"Showing {len(filled):,} of {len(given):,} rows; --json and --csv show all.")
+
+
+def show_records(
+    records: Sequence[Mapping[str, Any]],
+    columns: Sequence[str] | None = None,
+    *,
+    title: str | None = None,
+    most: int | None = None,
+) -> None:
+    """Writes records to stdout as a table whose header is their keys, with spaces for underscores.
+
+    Args:
+        records: At least one, unless columns are given.
+        columns: The keys to show; None: all.
+        title: As for `show_table`.
+        most: As for `show_table`.
+    """
+    keys = list(records[0]) if columns is None else columns
+    header = [key.replace("_", " ") for key in keys]
+    show_table(header, [[record[key] for key in keys] for record in records], title=title, most=most)
 
 
 def shown(value: Any) -> str:
-    """Returns a value as a cell of a table shows it, without anything that controls a terminal."""
+    """Returns a value as the text of a table cell, without characters that control a terminal."""
     if value is None:
         return "-"
     if isinstance(value, float | Decimal):
@@ -94,17 +116,20 @@ def shown(value: Any) -> str:
 
 
 def size_bar(value: int, most: int) -> str:
-    """Returns a bar of blocks, the longest of `_BAR_CELLS`; what is there has at least an eighth of a cell."""
+    """Returns a bar of blocks; `most` has 30 cells, and any value above 0 has at least an eighth of a cell."""
     eighths = -(-value * _BAR_CELLS * 8 // most) if most else 0
     whole, part = divmod(eighths, 8)
     return "█" * whole + _EIGHTHS[part]
 
 
 def observed(seconds: float | None) -> str:
-    """Returns observed time as a table shows it; a source that was not observed is not one that saw nothing."""
-    if seconds is None:
-        return "not observed"
-    return f"{seconds:,.0f} s"
+    """Returns observed time as a table cell; "not observed" differs from 0 s."""
+    return "not observed" if seconds is None else f"{seconds:,.0f} s"
+
+
+def reasons(counts: Mapping[str, int]) -> str:
+    """Returns counts by reason as a table cell, such as `late 3, queue full 1,200`."""
+    return ", ".join(f"{reason} {count:,}" for reason, count in counts.items())
 
 
 def show_error(message: str, next_step: str | None) -> None:
@@ -114,15 +139,35 @@ def show_error(message: str, next_step: str | None) -> None:
 
 
 def note(text: str) -> None:
-    """Writes one line to stderr, beside the data."""
+    """Writes one line to stderr, apart from the data on stdout."""
     sys.stderr.write(shown(text) + "\n")
 
 
+def note_some(lines: Sequence[str], most: int) -> None:
+    """Notes the first lines, and how many are left out."""
+    for line in lines[:most]:
+        note(line)
+    if len(lines) > most:
+        note(f"And {len(lines) - most:,} more; --json lists all.")
+
+
+def confirm(question: str) -> None:
+    """Asks the user a yes-or-no question.
+
+    Raises:
+        ConfigurationError: stdin is not a terminal.
+        typer.Abort: The answer is not yes.
+    """
+    if not sys.stdin.isatty():
+        raise ConfigurationError("Nothing was changed: confirmation needs a terminal.", next_step="give --yes")
+    typer.confirm(question, abort=True, err=True)
+
+
 def stdout_console() -> "Console":
-    """Returns rich's console for stdout; a file or pipe is taken as wide."""
+    """Returns rich's console for stdout; a file or pipe counts as wide."""
     from rich.console import Console  # noqa: PLC0415 - `--version` does not wait for it
 
-    return Console(width=None if sys.stdout.isatty() else _WIDTH_OF_A_FILE, highlight=False)
+    return Console(width=None if sys.stdout.isatty() else _FILE_WIDTH, highlight=False)
 
 
 def stderr_console() -> "Console":
@@ -137,11 +182,11 @@ def progress_bar(what: str, *, unit: str = "") -> Iterator[Callable[[int, int], 
     """Shows progress, rate and time left on stderr while the context lasts; nothing if stderr is not a terminal.
 
     Args:
-        what: What is being done.
-        unit: Of the numbers, such as `pictures`.
+        what: What is being done, such as `Ingesting`.
+        unit: What is counted, such as `images`.
 
     Yields:
-        To be called with how much is done and how much there is in all (0 if that is not known yet).
+        A function to call with the number done and the total (0 while it is not known).
     """
     from rich import progress as parts  # noqa: PLC0415 - `--version` does not wait for it
     from rich.text import Text  # noqa: PLC0415 - as above

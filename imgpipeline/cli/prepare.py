@@ -1,4 +1,4 @@
-"""`imgpipeline prepare`: resized and renamed copies of images."""
+"""`imgpipeline prepare`: write resized and renamed copies of images."""
 
 from dataclasses import asdict
 from pathlib import Path
@@ -6,8 +6,9 @@ from typing import Annotated
 
 import typer
 
-from imgpipeline.cli.ingest_video import CountOption, EveryOption, FpsOption, frame_choice
-from imgpipeline.cli.output import JsonOption, note, progress_bar, show_json
+from imgpipeline.cli.ingest_files import CountOption, EveryOption, FpsOption, frame_choice
+from imgpipeline.cli.options import JsonOption
+from imgpipeline.cli.output import note, progress_bar, show_json
 from imgpipeline.cli.stopping import stopped_by_signals
 from imgpipeline.contracts.text import counted
 from imgpipeline.errors import UsageError
@@ -17,8 +18,8 @@ _MOST_NAMED = 5
 
 
 def prepare(  # noqa: PLR0913, PLR0917 - one parameter for each option
-    path: Annotated[Path, typer.Argument(help="A folder including its subfolders, one image, or a video.")],
-    out: Annotated[Path, typer.Option("--out", help="Folder of the copies; made if it is missing.")],
+    path: Annotated[Path, typer.Argument(help="A folder (with its subfolders), an image or a video.")],
+    out: Annotated[Path, typer.Option("--out", help="Folder for the copies; created if missing.")],
     size: Annotated[str | None, typer.Option("--size", help="Stretch the images to this size: 640x360.")] = None,
     every: EveryOption = 1,
     fps: FpsOption = None,
@@ -31,8 +32,8 @@ def prepare(  # noqa: PLR0913, PLR0917 - one parameter for each option
 ) -> None:
     """Write copies of images as frame_000000.jpg and so on, continuing after the highest number in the folder.
 
-    Nothing is overwritten. A copy keeps the time of its image as its modification time. --every, --fps and --count
-    choose the frames of a video.
+    Nothing is overwritten. The modification time of a copy is the time of its image. --every, --fps and --count select
+    the frames of a video.
     """
     from imgpipeline.sources import prepare as preparing  # noqa: PLC0415 - loads OpenCV and FFmpeg
     from imgpipeline.sources.options import parse_size  # noqa: PLC0415 - loads OpenCV
@@ -54,5 +55,5 @@ def prepare(  # noqa: PLR0913, PLR0917 - one parameter for each option
     done = "would be written" if dry_run else "written"
     note(f"{counted(len(result.prepared), 'image')} {done} to {out}; the next number is {result.next_number}.")
     if result.skipped:
-        note(f"Left out: {counted(len(result.skipped), 'file')}, such as {result.skipped[0].path}: "
+        note(f"Skipped: {counted(len(result.skipped), 'file')}, such as {result.skipped[0].path}: "
              f"{result.skipped[0].reason}.")  # fmt: skip

@@ -1,13 +1,13 @@
-"""`imgpipeline report`: the daily report as a file."""
+"""`imgpipeline report`: write the daily report to a file."""
 
-from datetime import date, timedelta
+from datetime import timedelta
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from imgpipeline.cli.options import TimezoneOption, timezone_settings
 from imgpipeline.cli.output import note, write_text
-from imgpipeline.cli.timezones import TimezoneOption, timezone_settings
 from imgpipeline.contracts.times import find_timezone, utc_now
 from imgpipeline.lake.query.days import optional_day
 from imgpipeline.settings import load_settings
@@ -19,17 +19,15 @@ def report(
     day: Annotated[str | None, typer.Option("--day", help="The day, such as 2026-01-09. Default: yesterday.")] = None,
     out: Annotated[
         str | None,
-        typer.Option(
-            "--out", help="File to write, - for stdout. Default: report-2026-01-09.html, with the day, in this folder."
-        ),
+        typer.Option("--out", help="File to write; - for stdout. Default: report-DAY.html in the current folder."),
     ] = None,
     timezone: TimezoneOption = None,
 ) -> None:
     """Write the report of a day: one HTML page with charts, images, dead letters and the audit of the day.
 
-    The page needs no other file and no network, and includes everything up to this moment. If the stored report is
-    current, it is used; otherwise, and for a time zone other than UTC, the page is made for this call. Writes nothing
-    to the store; that is the job of the asset daily_report.
+    The page needs no other file and no network, and includes everything up to this moment. Uses the stored report if it
+    is current and the time zone is UTC; otherwise makes the page for this call. Writes nothing to the store; the asset
+    daily_report does that.
     """
     from imgpipeline.objectstore import open_store  # noqa: PLC0415 - loads obstore
     from imgpipeline.objectstore.outputs import open_output, write  # noqa: PLC0415 - as above
@@ -41,11 +39,7 @@ def report(
     if out == _STDOUT:
         write_text(page.decode())
         return
-    path = Path(out) if out else _default_file(wanted)
-    with open_output(str(path), option="--out") as stream:  # a mail job must not send half a page
+    path = Path(out) if out else Path(f"report-{wanted.isoformat()}.html")
+    with open_output(str(path), option="--out") as stream:  # so a mail job never sends half a page
         write(stream, page)
     note(f"The report of {wanted}: {path} ({len(page) / 1024:,.0f} kB).")
-
-
-def _default_file(day: date) -> Path:
-    return Path(f"report-{day.isoformat()}.html")

@@ -1,4 +1,4 @@
-"""`imgpipeline rules`: the rules that make events."""
+"""`imgpipeline rules`: check, store and draw the rules for events."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -14,23 +14,18 @@ from imgpipeline.settings import Settings, load_settings
 if TYPE_CHECKING:
     from imgpipeline.events.configuration import Rules
 
-app = typer.Typer(help="The rules that make events.")
+app = typer.Typer(help="Check, store and draw the rules for events.")
 
 FileArgument = Annotated[
-    Path | None, typer.Argument(help="The rules. Default: those that IMGPIPELINE_RULES_FILE names.", metavar="[FILE]")
+    Path | None, typer.Argument(help="The rules. Default: IMGPIPELINE_RULES_FILE.", metavar="[FILE]")
 ]
-
-
-@app.callback()
-def _group() -> None:
-    """The rules that make events."""
 
 
 @app.command("check")
 def check(file: FileArgument = None) -> None:
-    """Check rules, and list them with the zones and lines that they read.
+    """Check rules, and list them with the zones and lines that they use.
 
-    Exits with status 1 if something is wrong; the message names line and field.
+    Exits with status 1 if a rule is invalid; the message names line and field.
     """
     rules = _read(file, load_settings())
     show_table(
@@ -46,16 +41,16 @@ def check(file: FileArgument = None) -> None:
             for rule in rules.rule
         ],
     )
-    said = (counted(len(rules.zone), "zone"), counted(len(rules.line), "line"), counted(len(rules.rule), "rule"))
-    note(f"The rules are valid: {', '.join(said)}.")
+    counts = (counted(len(rules.zone), "zone"), counted(len(rules.line), "line"), counted(len(rules.rule), "rule"))
+    note(f"The rules are valid: {', '.join(counts)}.")
 
 
 @app.command("put")
 def put(file: Annotated[Path, typer.Argument(help="The rules.", metavar="FILE")]) -> None:
     """Check rules and store them in the object store, for IMGPIPELINE_RULES_FILE=store.
 
-    From then on, builds use them for the current day. Days that are over keep the rules that they were built with until
-    they are built again.
+    Builds then use them for the current day. Past days keep the rules that they were built with until they are built
+    again.
     """
     from imgpipeline.events.configuration import STORED, load_rules  # noqa: PLC0415 - loads pydantic models
     from imgpipeline.objectstore import open_store  # noqa: PLC0415 - loads obstore
@@ -72,7 +67,7 @@ def put(file: Annotated[Path, typer.Argument(help="The rules.", metavar="FILE")]
 def draw(
     frame: Annotated[str, typer.Argument(help="An image: a file, s3://bucket/key, or a key of the store.")],
     rules_file: Annotated[
-        Path | None, typer.Option("--rules", help="The rules. Default: those that IMGPIPELINE_RULES_FILE names.")
+        Path | None, typer.Option("--rules", help="The rules. Default: IMGPIPELINE_RULES_FILE.")
     ] = None,
     source: Annotated[str | None, typer.Option("--source", help="Draw the zones and lines of this source.")] = None,
     out: Annotated[Path, typer.Option("--out", help="The JPEG file to write.")] = Path("rules.jpg"),

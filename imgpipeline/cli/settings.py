@@ -1,4 +1,4 @@
-"""`imgpipeline settings`: the values in force, and the table of all settings for the docs. No secret is shown."""
+"""`imgpipeline settings`: show the current values without secrets, and print the table of all settings for the docs."""
 
 from collections.abc import Iterator
 from typing import Any, Literal, Union, get_args, get_origin
@@ -8,17 +8,18 @@ from pydantic import SecretStr
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
-from imgpipeline.cli.output import JsonOption, show_json, show_table, shown, write_text
+from imgpipeline.cli.options import JsonOption
+from imgpipeline.cli.output import show_json, show_table, shown, write_text
 from imgpipeline.settings import Settings, load_settings
 from imgpipeline.settings.loading import unknown_settings
 from imgpipeline.settings.variables import variables
 
-app = typer.Typer(invoke_without_command=True, help="Show the current settings (secrets: only whether they are set).")
+app = typer.Typer(invoke_without_command=True, help="Show the current settings; of secrets, only whether they are set.")
 
 
 @app.callback()
 def show(context: typer.Context, as_json: JsonOption = False) -> None:
-    """Show the current settings (secrets: only whether they are set)."""
+    """Show the current settings; of secrets, only whether they are set."""
     if context.invoked_subcommand is not None:
         return
     settings = load_settings()
@@ -26,8 +27,8 @@ def show(context: typer.Context, as_json: JsonOption = False) -> None:
     if as_json:
         show_json({names[0]: _masked(value) for names, value, _ in rows})
         return
-    untouched = settings.model_fields_set
-    lines = [(names[0], shown(_masked(value)), "" if name in untouched else "default") for names, value, name in rows]
+    given = settings.model_fields_set
+    lines = [(names[0], shown(_masked(value)), "" if name in given else "default") for names, value, name in rows]
     lines += [(one.name, "", f"unknown; {one.nearest}?" if one.nearest else "unknown") for one in unknown_settings()]
     show_table(("setting", "value", ""), lines)
 
@@ -39,7 +40,7 @@ def table() -> None:
 
 
 def settings_table() -> str:
-    """Returns the table of all settings in Markdown, made from the code."""
+    """Returns the table of all settings in Markdown."""
     head = "| setting | default | what it is |\n|---|---|---|\n"
     return head + "".join(_row(name, field) for name, field in Settings.model_fields.items())
 

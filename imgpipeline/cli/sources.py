@@ -1,32 +1,26 @@
-"""`imgpipeline sources`: the books of the sources, and how they are."""
+"""`imgpipeline sources`: run the sources of a file, and show the accounting and the state of all sources."""
 
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+import logging
+from contextlib import ExitStack
+from dataclasses import fields
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from imgpipeline.cli.answers import SourceOption
-from imgpipeline.cli.day_options import FromOption, OnlyDayOption, ToOption
-from imgpipeline.cli.output import (
-    CsvOption,
-    JsonOption,
-    note,
-    observed,
-    refuse_two_formats,
-    show_csv,
-    show_json,
-    show_table,
-)
+from imgpipeline.cli.options import JsonOption, Period, RowFormat, SourceOption, expand_options
+from imgpipeline.cli.output import note, observed, reasons, show_json, show_table, stdout_console
+from imgpipeline.cli.stopping import stopped_by_signals
 from imgpipeline.contracts.text import counted
 from imgpipeline.contracts.times import utc_now
-from imgpipeline.lake.query.days import days_of, read_span
+from imgpipeline.lake.query.days import days_of
 from imgpipeline.settings import load_settings
 
 if TYPE_CHECKING:
     from imgpipeline.lake.query.books import BookEntry
     from imgpipeline.lake.query.source_status import SourceStatus
 
-app = typer.Typer(help="The sources: their accounting, and how they are.")
+app = typer.Typer(help="Run sources, and show their accounting and state.")
 
 _BOOKS = ("day", "source", "session", "state", "received", "announced", "in ledger", "duplicates", "gated", "dropped",
           "failed", "open", "difference", "observed s")  # fmt: skip
@@ -34,43 +28,28 @@ _STATUS = ("source", "state", "last frame", "last notice", "frames/s", "frames t
            "observed today", "reason")  # fmt: skip
 
 
-@app.callback()
-def _group() -> None:
-    """The sources: their accounting, and how they are."""
-
-
 @app.command("books")
-def books(
-    day: OnlyDayOption = None,
-    first: FromOption = None,
-    last: ToOption = None,
-    source: SourceOption = None,
-    as_json: JsonOption = False,
-    as_csv: CsvOption = False,
-) -> None:
-    """Show what each session of each source received on each day (UTC), and what became of it.
+@expand_options
+def books(period: Period, source: SourceOption = None, *, rows: RowFormat) -> None:
+    """Show what each session of each source received per UTC day, and what became of it.
 
-    A session that has ended balances if received = announced + gated + dropped + failed, and if the ledger holds the
-    frames that it announced. Records after the last account of a session that has not ended are `open`. Exits with
-    status 1 if something does not balance.
+    An ended session balances if received = announced + gated + dropped + failed, and if the ledger has the frames that
+    it announced. `open` counts the records after the last account of a session that has not ended. Exits with status 1
+    if something does not balance.
     """
-    from imgpipeline.lake.query.books import read_books  # noqa: PLC0415 - loads DuckDB
+    from imgpipeline.lake.query.books import BookEntry, read_books  # noqa: PLC0415 - loads DuckDB
     from imgpipeline.objectstore import open_store  # noqa: PLC0415 - loads obstore
 
-    refuse_two_formats(as_json=as_json, as_csv=as_csv)
-    span, settings = read_span(day, first, last), load_settings()
+    span, settings = period.span(), load_settings()
     store = open_store(settings)
     entries = read_books(store, settings, None if span.is_all else days_of(store, span), source)
-    documents = [{name: getattr(entry, name) for name in entry.__dataclass_fields__} for entry in entries]
-    if as_json:
-        show_json(documents)
-    elif as_csv:
-        columns = tuple(entries[0].__dataclass_fields__) if entries else ("day", "source", "session")
-        show_csv(columns, [list(document.values()) for document in documents])
-    elif entries:
-        show_table(_BOOKS, [_book_cells(entry) for entry in entries])
-    else:
-        note(f"There is no data ({span}).")
+    names = [field.name for field in fields(BookEntry)]
+    rows.show(
+        names if entries else names[:3],
+        [[getattr(entry, name) for name in names] for entry in entries],
+        table=lambda: show_table(_BOOKS, [_book_cells(entry) for entry in entries]),
+        empty=f"There is no data ({span}).",
+    )
     wrong = [entry for entry in entries if not entry.balances]
     for entry in wrong:
         note(f"WRONG: {_imbalance(entry)}")
@@ -80,7 +59,7 @@ def books(
 
 def _book_cells(entry: "BookEntry") -> list[Any]:
     return [entry.day, entry.source, entry.session, entry.state, entry.received, entry.announced, entry.in_ledger,
-            entry.duplicates, entry.gated, _dropped(entry.dropped),
+            entry.duplicates, entry.gated, reasons(entry.dropped) or 0,
             entry.failed, entry.open, entry.difference, entry.observed_s]  # fmt: skip
 
 
@@ -88,16 +67,17 @@ def _imbalance(entry: "BookEntry") -> str:
     named = f"{entry.source}, session {entry.session}, {entry.day}"
     if entry.unaccounted:
         return f"{named}: {counted(entry.unaccounted, 'received frame')} without an account of what became of them."
-    said = counted(entry.announced or 0, "announced frame")
-    return f"{named}: {said}, but {counted(entry.in_ledger, 'record')} in the ledger ({entry.topic}/{entry.partition})."
+    announced = counted(entry.announced or 0, "announced frame")
+    in_ledger = counted(entry.in_ledger, "record")
+    return f"{named}: {announced}, but {in_ledger} in the ledger ({entry.topic}/{entry.partition})."
 
 
 @app.command("status")
 def status(as_json: JsonOption = False) -> None:
-    """Show how the sources of the last 30 days are, by their notices and frames in the ledger.
+    """Show the state of the sources of the last 30 days, from their notices and frames in the ledger.
 
-    A source is `online`, `offline` or `ended` if its last notice says so, and `silent` if nothing came from it for
-    longer than IMGPIPELINE_SOURCE_SILENT_S. Counts are those of the UTC day so far. Needs no Kafka.
+    A source is `online`, `offline` or `ended` by its last notice, and `silent` if nothing came from it for longer than
+    IMGPIPELINE_SOURCE_SILENT_S. Counts cover the current UTC day. Does not need Kafka.
     """
     from imgpipeline.lake.query.source_status import read_source_status  # noqa: PLC0415 - loads DuckDB
     from imgpipeline.objectstore import open_store  # noqa: PLC0415 - loads obstore
@@ -105,7 +85,7 @@ def status(as_json: JsonOption = False) -> None:
     settings = load_settings()
     found = read_source_status(open_store(settings), settings, now=utc_now())
     if as_json:
-        show_json([{name: getattr(each, name) for name in each.__dataclass_fields__} for each in found])
+        show_json([{field.name: getattr(each, field.name) for field in fields(each)} for each in found])
     elif found:
         show_table(_STATUS, [_status_cells(each) for each in found])
     else:
@@ -114,9 +94,42 @@ def status(as_json: JsonOption = False) -> None:
 
 def _status_cells(each: "SourceStatus") -> list[Any]:
     return [each.source, each.state, each.last_frame, each.last_notice, each.frames_per_s, each.frames_today,
-            each.dead_letters_today, _dropped(each.dropped_today), observed(each.observed_today_s),
+            each.dead_letters_today, reasons(each.dropped_today) or 0, observed(each.observed_today_s),
             each.reason]  # fmt: skip
 
 
-def _dropped(reasons: Mapping[str, int]) -> Any:
-    return ", ".join(f"{reason} {count:,}" for reason, count in reasons.items()) or 0
+@app.command("run")
+def run(
+    path: Annotated[Path, typer.Argument(help="The file that lists the sources.", metavar="SOURCES.TOML")],
+    metrics_port: Annotated[
+        int | None, typer.Option("--metrics-port", help="Serve /metrics (Prometheus) and /health on this port.")
+    ] = None,
+    metrics_address: Annotated[str, typer.Option("--metrics-address", help="Address of that port.")] = "127.0.0.1",
+    check: Annotated[bool, typer.Option("--check", help="Only check the file.")] = False,
+) -> None:
+    """Run all sources of a file: restart failed ones, follow changes of the file, stop cleanly on SIGTERM.
+
+    A change of the file restarts only the sources that it concerns. An invalid change is rejected, and all sources
+    continue unchanged.
+    """
+    from imgpipeline.cli.live_table import live_table  # noqa: PLC0415 - loads OpenCV, like the others
+    from imgpipeline.sources.board import Board  # noqa: PLC0415 - as above
+    from imgpipeline.sources.configuration import load_sources  # noqa: PLC0415 - as above
+    from imgpipeline.sources.metrics import serve_metrics  # noqa: PLC0415 - as above
+    from imgpipeline.sources.supervisor import Supervisor, builder  # noqa: PLC0415 - as above
+    from imgpipeline.web.ingest.app import serve_configured  # noqa: PLC0415 - as above
+
+    if check:
+        note(f"{path} is valid: {counted(len(load_sources(path)), 'source')}.")
+        return
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
+    logging.getLogger("kafka").setLevel(logging.CRITICAL)
+    board = Board()
+    supervisor = Supervisor(path, builder(load_settings(), serve_configured), board)
+    with ExitStack() as context:
+        stopping = context.enter_context(stopped_by_signals())
+        if metrics_port is not None:
+            context.enter_context(serve_metrics(board, metrics_port, metrics_address))
+        context.enter_context(live_table(board, stdout_console()))
+        supervisor.run(stopping.event)
+    raise typer.Exit(stopping.exit_status)

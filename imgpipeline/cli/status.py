@@ -1,26 +1,25 @@
-"""`imgpipeline status`: how far the ledger lags behind the log, one row for each topic partition."""
+"""`imgpipeline status`: how far the ledger lags behind the Kafka log, one row per topic partition."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import datetime
 from itertools import islice
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from imgpipeline.cli.checks import STORE_PATIENCE_S
-from imgpipeline.cli.output import JsonOption, note, show_json, show_table
-from imgpipeline.cli.recent import latest_segments
+from imgpipeline.cli.options import JsonOption
+from imgpipeline.cli.output import note, show_json, show_table
+from imgpipeline.contracts.keys import FAN_OUT_OFFSETS
 from imgpipeline.contracts.text import counted
 from imgpipeline.settings import load_settings
 
 if TYPE_CHECKING:
     from imgpipeline.contracts.keys import ChainId
     from imgpipeline.contracts.records import LogRange
-    from imgpipeline.ledger import ChainEnd
+    from imgpipeline.ledger import ChainEnd, Segment
     from imgpipeline.objectstore import ObjectStore
-
-_SEGMENTS = 1_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,26 +35,26 @@ class PartitionStatus:
     current: bool
     """Whether the broker still has this incarnation of the topic."""
     log_start: int | None
-    """First offset that Kafka still has; None if it is not current."""
+    """First offset that Kafka still has; None if not current."""
     log_end: int | None
-    """Last stable offset of Kafka; None if it is not current."""
+    """Last stable offset of Kafka; None if not current."""
     ledger_end: int
     """First offset without an outcome."""
     lag: int | None
-    """Offsets that wait for their outcome; None if it is not current."""
+    """Offsets that wait for their outcome; None if not current."""
     last_commit: datetime | None
-    """When the last segment was made, UTC; None without one."""
+    """When the last segment was written, UTC; None without a segment."""
     dead_letters: int
     """Dead letters from `counted_from` to the ledger's end."""
     counted_from: int
-    """From which offset on dead letters were counted; 0: all."""
+    """First offset of the count of dead letters; 0: all are counted."""
 
 
 def status(
     segments: Annotated[
         int,
-        typer.Option("--segments", min=1, help="Count dead letters in this many latest segments of a partition."),
-    ] = _SEGMENTS,
+        typer.Option("--segments", min=1, help="Count dead letters in this many latest segments of each partition."),
+    ] = 1_000,
     as_json: JsonOption = False,
 ) -> None:
     """Show log end, ledger end, lag, last commit and dead letters of each topic partition."""
@@ -64,13 +63,13 @@ def status(
 
     settings = load_settings()
     store = open_store(settings, patience_s=STORE_PATIENCE_S)
-    # The ledger's ends are read first, so that none can be beyond the log's end read afterwards.
+    # Read the ledger's ends first, so that none is beyond the end of its log.
     ends = _ledger_ends(store, settings.kafka_topics)
     logs = read_logs(settings)
     rows = list(_rows(store, ends, logs.ranges, segments))
     if as_json:
         unreadable = {topic: why.message for topic, why in logs.unreadable.items()}
-        partitions = [_as_json(row) for row in rows]
+        partitions = [asdict(row) for row in rows]
         show_json({"topic": ",".join(settings.kafka_topics), "partitions": partitions, "unreadable": unreadable})
         return
     columns = ("topic", "partition", "log end", "ledger end", "lag", "last commit", "dead letters")
@@ -85,7 +84,7 @@ def status(
     for why in logs.unreadable.values():
         note(str(why))
     if any(row.counted_from for row in rows):
-        note(f"Dead letters: of the last {counted(segments, 'segment')} of a partition; --segments counts more.")
+        note(f"Dead letters are counted in the last {counted(segments, 'segment')} of a partition; see --segments.")
 
 
 def _ledger_ends(store: "ObjectStore", topics: Sequence[str]) -> "dict[ChainId, ChainEnd]":
@@ -105,7 +104,7 @@ def _rows(
     for chain in [*by_chain, *gone]:
         log, end = by_chain.get(chain), ends.get(chain)
         offset = end.offset if end else 0
-        dead_letters, counted_from = _count_dead_letters(store, chain, offset, segments)
+        headers = [segment.header for segment in islice(_latest_segments(store, chain, offset), segments)]
         yield PartitionStatus(
             topic=chain.topic,
             topic_id=chain.topic_id,
@@ -116,15 +115,16 @@ def _rows(
             ledger_end=offset,
             lag=max(0, log.log_end - offset) if log else None,
             last_commit=end.header.created_at if end and end.header else None,
-            dead_letters=dead_letters,
-            counted_from=counted_from,
+            dead_letters=sum(header.dead_letters for header in headers),
+            counted_from=headers[-1].start if headers else 0,
         )
 
 
-def _count_dead_letters(store: "ObjectStore", chain: "ChainId", end: int, segments: int) -> tuple[int, int]:
-    headers = [segment.header for segment in islice(latest_segments(store, chain, end), segments)]
-    return sum(header.dead_letters for header in headers), headers[-1].start if headers else 0
+def _latest_segments(store: "ObjectStore", chain: "ChainId", end: int) -> "Iterator[Segment]":
+    """Yields the segments of a chain from its end backwards. Lists and reads only what the caller takes."""
+    from imgpipeline.ledger import list_segments, read_segments  # noqa: PLC0415 - loads obstore
 
-
-def _as_json(row: PartitionStatus) -> dict[str, Any]:
-    return {name: getattr(row, name) for name in row.__dataclass_fields__}
+    while end > 0:
+        first = (end - 1) // FAN_OUT_OFFSETS * FAN_OUT_OFFSETS
+        yield from read_segments(store, chain, reversed(list_segments(store, chain, first, end)))
+        end = first

@@ -1,26 +1,32 @@
-"""`imgpipeline topics`: the topics of the announced frames."""
+"""`imgpipeline topics`: create the Kafka topics of the frames, and show their records."""
 
-from typing import Annotated, Any
+import json
+from datetime import datetime
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from imgpipeline.cli.output import JsonOption, note, show_json
-from imgpipeline.cli.peek import peek
+from imgpipeline.cli.options import JsonOption, followed_topic
+from imgpipeline.cli.output import note, show_json, shown, write_text
+from imgpipeline.contracts.messages import holds_image
 from imgpipeline.contracts.text import counted
+from imgpipeline.contracts.times import format_time, parse_time
+from imgpipeline.errors import BadInputError, UsageError
 from imgpipeline.settings import load_settings
 
-app = typer.Typer(help="The Kafka topics of the frames.")
-app.command("peek")(peek)
+if TYPE_CHECKING:
+    from imgpipeline.contracts.records import KafkaRecord
+    from imgpipeline.stream.peek import Start
 
-
-@app.callback()
-def _group() -> None:
-    """The Kafka topics of the frames."""
+app = typer.Typer(help="Create the Kafka topics of the frames, and show their records.")
+_SHOWN_TEXT = 120
 
 
 @app.command("create")
 def create(
-    partitions: Annotated[int, typer.Option(min=1, max=10_000, help="Frames of one source share a partition.")] = 3,
+    partitions: Annotated[
+        int, typer.Option(min=1, max=10_000, help="Number of partitions. Frames of one source share a partition.")
+    ] = 3,
     replication_factor: Annotated[
         int | None, typer.Option(min=1, max=32, help="Copies of each partition. Default: the broker's setting.")
     ] = None,
@@ -43,3 +49,116 @@ def create(
         how = "was created" if one["created"] else "already exists, unchanged,"
         there = counted(one["partitions"], "partition")
         note(f"The topic {one['topic']} {how} with {there} at {settings.kafka_bootstrap_servers}.")
+
+
+@app.command("peek")
+def peek(
+    limit: Annotated[int, typer.Option(min=1, max=10_000, help="Show at most this many records.")] = 10,
+    start: Annotated[
+        str,
+        typer.Option("--from", help="beginning, end (the last records), an offset, or a time: 2026-01-09T12:00:00Z."),
+    ] = "end",
+    follow: Annotated[bool, typer.Option("--follow", "-f", help="Then show new records as they arrive.")] = False,
+    idle_s: Annotated[float, typer.Option(min=0.1, help="Stop after this many seconds without a record.")] = 10.0,
+    topic: Annotated[str | None, typer.Option(help="Only this topic of IMGPIPELINE_KAFKA_TOPIC.")] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Show records in order of time: topic, partition, offset, time, key and value.
+
+    Commits nothing and leaves no consumer group behind. With --json and --follow, each record is one line.
+    """
+    from imgpipeline.stream import peek as peeking  # noqa: PLC0415 - loads kafka-python
+    from imgpipeline.stream.log import read_log  # noqa: PLC0415 - as above
+
+    begin, settings = _read_start(start), followed_topic(load_settings(), topic)
+    logs = read_log(settings)
+    records = peeking.peek(settings, logs, begin, limit=limit, idle_s=idle_s)
+    if as_json and not follow:
+        show_json([_as_json(record) for record in records])
+    else:
+        for record in records:
+            _write(record, as_json=as_json)
+    if not follow:
+        waiting = sum(log.log_end - log.log_start for log in logs)
+        note(f"{counted(len(records), 'record')} shown; Kafka has {counted(waiting, 'offset')}.")
+        return
+    for record in peeking.follow(settings, logs, idle_s=idle_s):
+        _write(record, as_json=as_json)
+    note(f"No record for {idle_s:g} s.")
+
+
+def _read_start(text: str) -> "Start":
+    from imgpipeline.stream.peek import Edge  # noqa: PLC0415 - loads kafka-python
+
+    try:
+        if text in set(Edge):
+            return Edge(text)
+        return int(text) if text.isdecimal() and len(text) < 19 else parse_time(text)
+    except ValueError:
+        raise UsageError(
+            f"--from {text!r} is not a start.",
+            next_step="give beginning, end, an offset, or a time such as 2026-01-09T12:00:00Z",
+        ) from None
+
+
+def _write(record: "KafkaRecord", *, as_json: bool) -> None:
+    if as_json:
+        line = json.dumps(_as_json(record), ensure_ascii=False, allow_nan=False, default=_time_text)
+    else:
+        time = format_time(record.time)[:23] + "Z" if record.time else "-"
+        where = (record.topic, str(record.partition), str(record.offset))
+        line = shown("  ".join((*where, time, _key(record) or "-", _value(record)))).replace("\n", "\\n")
+    write_text(f"{line}\n")
+
+
+def _time_text(value: object) -> str:
+    return format_time(value) if isinstance(value, datetime) else str(value)
+
+
+def _as_json(record: "KafkaRecord") -> dict[str, Any]:
+    text = None if holds_image(record) else _text(record.value)
+    return {
+        "topic": record.topic,
+        "partition": record.partition,
+        "offset": record.offset,
+        "timestamp": record.time,
+        "key": _key(record),
+        "headers": {name: _text(value) or value.hex() for name, value in record.headers},
+        "size_bytes": len(record.value or b""),
+        "value": text,
+        "shown_as": _value(record),
+    }
+
+
+def _key(record: "KafkaRecord") -> str | None:
+    return None if record.key is None else _text(record.key) or record.key.hex()
+
+
+def _value(record: "KafkaRecord") -> str:
+    """Returns a value as one line: the format and size of an image, or shortened text."""
+    if record.value is None:
+        return "null"
+    size = counted(len(record.value), "byte")
+    if holds_image(record):
+        return f"{_image_format(record.value)}, {size}"
+    text = _text(record.value)
+    if text is None:
+        return f"binary, {size}"
+    line = " ".join(text.split())
+    return line if len(line) <= _SHOWN_TEXT else f"{line[: _SHOWN_TEXT - 1]}…"
+
+
+def _image_format(data: bytes) -> str:
+    from imgpipeline.vision.header import read_header  # noqa: PLC0415 - needed only for images
+
+    try:
+        return {"webp": "WebP"}.get(name := read_header(data).format, name.upper())
+    except BadInputError:
+        return "image"
+
+
+def _text(data: bytes | None) -> str | None:
+    try:
+        return None if data is None else data.decode("utf-8")
+    except UnicodeDecodeError:
+        return None

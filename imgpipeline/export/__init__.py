@@ -1,1 +1,1 @@
-"""Frames with their boxes for the training of models, corrected by what people said of them."""
+"""Frames with their boxes for the training of models, corrected by annotations."""

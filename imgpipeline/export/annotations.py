@@ -1,7 +1,7 @@
-"""What people say of detections: one is wrong, or an object is missing. Stored for training; no count reads it.
+"""What people say about detections: one is wrong, or an object is missing. Used for training; no count reads it.
 
-An annotation is an object of its own, put create-only, and another one withdraws it. So nothing that was said is lost,
-and both name who said it.
+An annotation is a create-only object, and a second create-only object withdraws it. So no annotation is ever lost, and
+both objects name their author.
 """
 
 import json
@@ -24,14 +24,14 @@ class Mistake(StrEnum):
     """What a detector did wrong."""
 
     WRONG = "wrong"
-    """It found something that is not there, or under another label."""
+    """It found an object that is not there, or gave it the wrong label."""
     MISSING = "missing"
-    """It found nothing where there is an object."""
+    """It missed an object."""
 
 
 @dataclass(frozen=True, slots=True)
 class Annotation:
-    """What somebody says of one object in one frame."""
+    """What a person says about one object in one frame."""
 
     annotation_id: str
     """32 hexadecimal digits."""
@@ -46,23 +46,23 @@ class Annotation:
     box: tuple[float, float, float, float] | None
     """x, y, width and height in pixels of the original image; None for a detection without a box."""
     detection_number: int | None
-    """Number of the wrong detection within its frame when this was said."""
+    """Number of the wrong detection within its frame at that time; None for a missing object."""
     note: str
-    """In their own words; may be empty."""
+    """Free text; may be empty."""
     by: str
-    """Who says so."""
+    """Who made the annotation."""
     at: datetime
-    """When, UTC."""
+    """When it was made, UTC."""
     withdrawn_by: str | None = None
-    """Who took it back; None if it stands."""
+    """Who withdrew it; None if it is valid."""
 
     def to_json(self) -> dict[str, Any]:
-        """Returns the document, as it is stored and as the API shows it."""
+        """Returns the document that is stored and that the API shows."""
         return {**asdict(self), "day": str(self.day), "mistake": self.mistake.value, "at": format_time(self.at)}
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> "Annotation":
-        """Reads what `to_json` wrote."""
+        """Parses what `to_json` wrote."""
         box, number = data["box"], data["detection_number"]
         return cls(
             annotation_id=str(data["annotation_id"]),
@@ -87,13 +87,13 @@ def keep(store: ObjectStore, given: Annotation) -> None:
     """Stores a new annotation.
 
     Raises:
-        TransientError: The store does not answer; whether it is stored shows the frame's page.
+        TransientError: The store does not answer; the frame's page shows whether the annotation is stored.
     """
     store.create(_key(given.day, given.frame_id, given.annotation_id), json.dumps(given.to_json()).encode())
 
 
 def withdraw(store: ObjectStore, day: date, frame_id: str, annotation_id: str, *, by: str, at: datetime) -> Annotation:
-    """Takes an annotation back; of several calls, the first one counts.
+    """Withdraws an annotation; of several calls, the first one counts.
 
     Raises:
         ConfigurationError: There is no such annotation.

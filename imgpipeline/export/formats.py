@@ -1,4 +1,4 @@
-"""Training frames as files: COCO (cocodataset.org, format of object detection) and YOLO (a text file an image)."""
+"""Writes training frames as files: COCO (cocodataset.org, object detection) and YOLO (one text file per image)."""
 
 import json
 import shutil
@@ -20,12 +20,12 @@ _READERS, _AHEAD = 8, 16
 
 
 class TrainingFormat(StrEnum):
-    """How the frames are written."""
+    """Format of a training set."""
 
     COCO = "coco"
     """`annotations.json`, and `images/`."""
     YOLO = "yolo"
-    """`data.yaml`, `labels/` with a text file for each image, and `images/`."""
+    """`data.yaml`, `labels/` with one text file per image, and `images/`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,15 +33,15 @@ class Exported:
     """What was written."""
 
     folder: Path
-    """Where."""
+    """The folder."""
     frames: int
-    """Frames."""
+    """Number of frames."""
     boxes: int
-    """Boxes in them."""
+    """Number of boxes."""
     labels: tuple[str, ...]
     """The classes."""
     missing: tuple[str, ...]
-    """Announced paths of images that cannot be read; their frames have boxes but no image."""
+    """Announced paths of unreadable images; their frames have boxes but no image."""
 
 
 def coco_document(training: TrainingSet, write: IO[str], names: dict[str, str]) -> tuple[int, int]:
@@ -49,8 +49,8 @@ def coco_document(training: TrainingSet, write: IO[str], names: dict[str, str]) 
 
     Args:
         training: The frames.
-        write: Where to; memory does not grow with the number of frames.
-        names: Gets the name of each image, with its announced path.
+        write: Receives the document, in constant memory.
+        names: Receives the announced path of each image, by file name.
     """
     classes = {label: number for number, label in enumerate(training.labels, 1)}
     frames = boxes = 0
@@ -92,7 +92,7 @@ def yolo_files(training: TrainingSet) -> Iterator[tuple[str, str, TrainingFrame]
 
 
 def _normalized(box_xywh: tuple[float, float, float, float], frame: TrainingFrame) -> str:
-    """Returns centre and size of a box, cut to the image, as fractions of the image; empty if nothing is left."""
+    """Returns centre and size of a box as fractions of the image, clipped to the image; empty if outside."""
     x, y, width, height = box_xywh
     wide, high = frame.row["image_width"], frame.row["image_height"]
     left, top = max(0.0, x), max(0.0, y)
@@ -104,7 +104,7 @@ def _normalized(box_xywh: tuple[float, float, float, float], frame: TrainingFram
 
 
 def yolo_data(labels: Iterable[str]) -> str:
-    """Returns `data.yaml`; JSON texts are YAML texts too."""
+    """Returns `data.yaml`. Names are written as JSON strings, which are valid YAML."""
     names = "".join(f"  {number}: {_json(label)}\n" for number, label in enumerate(labels))
     return f"path: .\ntrain: images\nval: images\nnames:\n{names}"
 
@@ -117,21 +117,21 @@ def write_training_set(
     *,
     progress: Callable[[int, int], None] | None = None,
 ) -> Exported:
-    """Writes the frames into a new folder. The folder appears whole or not at all.
+    """Writes the frames into a new folder, which appears complete or not at all.
 
     Args:
         training: The frames.
-        folder: A folder that is not there, or empty.
-        kind: How.
-        images: Reads the images; None: none are written.
-        progress: Called with how many images were read, of how many.
+        folder: A new or empty folder.
+        kind: The format.
+        images: Reads the images; None: no images are written.
+        progress: Called with the number of images read and the total.
 
     Raises:
         ConfigurationError: The folder is not empty, or cannot be written.
         TransientError: The store does not answer.
     """
     with _whole(folder) as part:
-        names: dict[str, str] = {}  # the announced path of each image
+        names: dict[str, str] = {}  # announced path by file name
         if kind is TrainingFormat.COCO:
             with (part / "annotations.json").open("w", encoding="utf-8") as write:
                 frames, boxes = coco_document(training, write, names)
@@ -179,7 +179,7 @@ def _whole(folder: Path) -> Iterator[Path]:
         raise ConfigurationError(f"{folder} is not an empty folder.", next_step="name a new folder")
     part = folder.with_name(f"{folder.name}.partial")
     try:
-        shutil.rmtree(part, ignore_errors=True)  # of an export that was interrupted
+        shutil.rmtree(part, ignore_errors=True)  # left by an interrupted export
         part.mkdir(parents=True)
         yield part
         part.replace(folder)

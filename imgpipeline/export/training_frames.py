@@ -1,4 +1,4 @@
-"""Frames with their boxes as training needs them: what people said of a frame corrects its boxes."""
+"""Frames with their boxes for training; annotations correct the boxes."""
 
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
@@ -26,7 +26,7 @@ class TrainingBox:
     box_xywh: tuple[float, float, float, float]
     """x, y, width and height in pixels of the original image."""
     confidence: float | None
-    """As the detector gave it, 0 to 1; None for a box that a person has drawn."""
+    """Confidence of the detection, 0 to 1; None for a box drawn by a person."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +36,7 @@ class TrainingFrame:
     row: dict[str, Any]
     """Its row of `frames`."""
     boxes: tuple[TrainingBox, ...]
-    """All objects that are known in it: detections with a box, without wrong ones, and what was missing."""
+    """The known objects: detections with a box, without those marked as wrong, plus annotated missing objects."""
 
     @property
     def image_path(self) -> str:
@@ -45,28 +45,28 @@ class TrainingFrame:
 
     @property
     def file_name(self) -> str:
-        """A name for its image: day and `frame_id`, with the suffix of the stored image."""
+        """File name for its image: day and `frame_id`, with the suffix of the stored image."""
         suffix = PurePosixPath(self.image_path).suffix.lower()
         return f"{self.row['day']}_{self.row['frame_id']}{suffix or '.jpg'}"
 
 
 @dataclass(frozen=True, slots=True)
 class TrainingSet:
-    """Frames that were chosen for training. Made by `open_training_set`; read it while its session is open."""
+    """Frames selected for training by `open_training_set`; readable while the session is open."""
 
     lake: LakeSession
     """The session."""
     wanted: WantedFrames
     """Which frames."""
     is_marked: bool
-    """Whether only frames are wanted of which somebody said something that stands."""
+    """Whether to select only frames with a valid annotation."""
     corrections: _Corrections
-    """What people said of each frame and did not take back."""
+    """The valid annotations of each frame."""
     labels: tuple[str, ...]
     """All labels of the days, sorted: the classes."""
 
     def frames(self) -> Iterator[TrainingFrame]:
-        """Yields the frames, the latest first. One without a size, imported without its image, is left out."""
+        """Yields the frames, latest first. Frames of unknown size, which were imported without image, are skipped."""
         place = None
         while True:
             rows = list_frames(self.lake, self.wanted, _AT_ONCE, after=place).table.to_pylist(maps_as_pydicts="strict")
@@ -87,7 +87,7 @@ class TrainingSet:
         wrong = [(one.label, one.box) for one in said if one.mistake is Mistake.WRONG]
         for box in found:
             xywh = (box["x"], box["y"], box["width"], box["height"])
-            # By label and place: a detection's number may be another one since the day was detected again.
+            # Compared by label and box, because processing a day again can change the numbers of detections.
             if box["x"] is not None and (box["label"], xywh) not in wrong:
                 yield TrainingBox(box["label"], xywh, box["confidence"])
         for one in said:
@@ -98,14 +98,14 @@ class TrainingSet:
 def open_training_set(
     lake: LakeSession, store: ObjectStore, wanted: WantedFrames, days: Sequence[date], *, is_marked: bool
 ) -> TrainingSet:
-    """Chooses frames.
+    """Selects frames for training.
 
     Args:
         lake: The session.
-        store: Holds what people said.
-        wanted: Which frames, by the filters of the viewer.
-        days: The UTC days of its span.
-        is_marked: Only those of which somebody said something.
+        store: The store with the annotations.
+        wanted: The filters of the viewer.
+        days: The UTC days to search.
+        is_marked: Whether to select only frames with a valid annotation.
 
     Raises:
         PermanentError: A stored object is damaged.

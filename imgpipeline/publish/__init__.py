@@ -1,1 +1,1 @@
-"""Publishes results to Kafka: each exactly once for readers with `read_committed`, whatever dies at any moment."""
+"""Publishes results to Kafka, exactly once for `read_committed` consumers even if a process is killed."""

@@ -1,63 +1,123 @@
 """Publishes what was found in each frame, by following the ledger.
 
-Each batch of the ledger is one Kafka transaction with the checkpoint after it. A frame is published when the ledger has
-its outcome for the first time; what a repair writes about an offset that is published already is not published.
+Each batch of the ledger is one Kafka transaction with the checkpoint after it. A frame is published when the ledger
+gets its first outcome; outcomes that a repair writes for published offsets are not published.
 """
 
-from collections.abc import Callable, Iterator
+from collections import OrderedDict
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from datetime import date
+from typing import Any
 
-from imgpipeline.contracts.outcomes import Frame
+from imgpipeline.contracts.keys import ChainId
+from imgpipeline.contracts.outcomes import Frame, Outcome, offsets_of
 from imgpipeline.ledger import Batch as LedgerBatch
-from imgpipeline.ledger import follow
+from imgpipeline.ledger import Checkpoint, follow, read_day
 from imgpipeline.objectstore import ObjectStore
-from imgpipeline.publish.checkpoints import Published
 from imgpipeline.publish.forms import detections_record
-from imgpipeline.publish.frames_seen import FramesSeen
-from imgpipeline.publish.options import Wanted
+from imgpipeline.publish.run import Run, Wanted
 from imgpipeline.publish.transactions import Batch, Publisher
-from imgpipeline.settings import Settings
 from imgpipeline.stream.batches import Record
 
 _BATCH_SEGMENTS = 64
+_CACHED_DAYS = 4
 
 
-def publish_detections(
-    store: ObjectStore,
-    settings: Settings,
-    wanted: Wanted,
-    *,
-    goes_on: Callable[[], bool] = lambda: False,
-    progress: Callable[[int], object] = lambda _: None,
-) -> int:
+def publish_detections(run: Run, wanted: Wanted) -> int:
     """Publishes what the ledger has after the last checkpoint, and returns the number of records.
 
-    Args:
-        store: The object store.
-        settings: Name the broker.
-        wanted: What is published where.
-        goes_on: Called when everything is published; whether to look for more.
-        progress: Called with the number of records of each committed transaction.
-
     Raises:
-        FencedError: Another process publishes the same there now.
-        ConfigurationError: The topic is missing, or a setting keeps the broker from taking records.
-        LostCheckpointError: The ledger is another one than that of the checkpoint.
+        FencedError: Another process publishes the same results on the topic.
+        ConfigurationError: The topic is missing, or a setting keeps the broker from accepting records.
+        LostCheckpointError: The checkpoint belongs to another ledger.
         LedgerError: A segment cannot be read; everything before it is published.
         TransientError: Broker or store do not answer. A new call continues after the last committed transaction.
     """
-    publisher = Publisher(wanted.topic, wanted.name_of("detections"), Published.from_json, Published)
-    seen = FramesSeen(store)
+    publisher = Publisher(wanted.topic, wanted.name_of("detections"), _Published.from_json, _Published)
+    seen = _SeenFrames(run.store)
 
-    def batches(published: Published) -> Iterator[Batch]:
-        for read in follow(store, published.checkpoint, batch_segments=_BATCH_SEGMENTS):
+    def batches(published: _Published) -> Iterator[Batch]:
+        for read in follow(run.store, published.checkpoint, batch_segments=_BATCH_SEGMENTS):
             records = _records_of(read, published, seen, wanted)
             published.checkpoint = read.checkpoint
             yield Batch(records, published.to_json())
 
-    return publisher.run(settings, batches, goes_on=goes_on, progress=progress)
+    return publisher.run(run, batches)
 
 
-def _records_of(read: LedgerBatch, published: Published, seen: FramesSeen, wanted: Wanted) -> list[Record]:
+@dataclass(slots=True)
+class _Published:
+    """How far the ledger is published."""
+
+    checkpoint: Checkpoint = field(default_factory=Checkpoint)
+    """How far the publisher has followed the ledger."""
+    ends: dict[ChainId, int] = field(default_factory=dict)
+    """By chain: all earlier offsets are published. A repair may move the checkpoint back, but never this."""
+
+    def has(self, chain: ChainId, outcome: Outcome) -> bool:
+        """Whether the outcome's offset is published."""
+        return offsets_of(outcome)[0] < self.ends.get(chain, 0)
+
+    def add(self, chain: ChainId, outcome: Outcome) -> None:
+        """Marks everything up to an outcome as published."""
+        self.ends[chain] = offsets_of(outcome)[1]
+
+    def to_json(self) -> dict[str, Any]:
+        """Returns the state as a JSON object."""
+        ends = [[chain.topic, chain.topic_id, chain.partition, end] for chain, end in sorted(self.ends.items())]
+        return {"checkpoint": self.checkpoint.to_json(), "published": ends}
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> "_Published":
+        """Parses what `to_json` wrote; raises KeyError, TypeError or ValueError for other data."""
+        ends = {ChainId(topic, topic_id, number): int(end) for topic, topic_id, number, end in data["published"]}
+        return cls(Checkpoint.from_json(data["checkpoint"]), ends)
+
+
+@dataclass(slots=True)
+class _SeenFrames:
+    """The published frames of the latest days, so a frame that was announced twice is published once."""
+
+    store: ObjectStore
+    """The object store, for days that are not cached."""
+    _days: OrderedDict[date, set[bytes]] = field(default_factory=OrderedDict)
+
+    def add(self, frame: Frame, ends: Mapping[ChainId, int]) -> bool:
+        """Adds a frame; returns False if it is published already.
+
+        Args:
+            frame: The frame.
+            ends: By chain: the offset before which everything was published before this frame.
+
+        Raises:
+            LedgerError: A segment of the frame's day cannot be read.
+            TransientError: The store does not answer.
+        """
+        day = frame.day
+        if day not in self._days:
+            self._days[day] = self._read(day, ends)
+            if len(self._days) > _CACHED_DAYS:
+                self._days.popitem(last=False)
+        self._days.move_to_end(day)
+        seen = self._days[day]
+        name = frame.frame_id.encode()
+        if name in seen:
+            return False
+        seen.add(name)
+        return True
+
+    def _read(self, day: date, ends: Mapping[ChainId, int]) -> set[bytes]:
+        seen = set()
+        for segment in read_day(self.store, day, ends):
+            end = ends.get(segment.header.chain, 0)
+            for outcome in segment.outcomes():
+                if isinstance(outcome, Frame) and outcome.day == day and offsets_of(outcome)[1] <= end:
+                    seen.add(outcome.frame_id.encode())
+        return seen
+
+
+def _records_of(read: LedgerBatch, published: _Published, seen: _SeenFrames, wanted: Wanted) -> list[Record]:
     records = []
     for chain, outcome in read.outcomes():
         if published.has(chain, outcome):

@@ -1,4 +1,4 @@
-"""The records that results are published as: our own documents, or the messages of classic detectors and trackers."""
+"""The published records: the project's own documents, or the messages of classic detectors and trackers."""
 
 import json
 from collections.abc import Mapping
@@ -8,7 +8,7 @@ from typing import Any
 
 from imgpipeline.contracts.detection import Kind
 from imgpipeline.contracts.outcomes import Frame, FrameStatus
-from imgpipeline.publish.options import Form
+from imgpipeline.publish.run import Form
 from imgpipeline.stream.batches import Record
 
 
@@ -16,15 +16,15 @@ def detections_record(topic: str, frame: Frame, form: Form, kind: Kind | None) -
     """Returns the record of a frame; None if the form has none for it.
 
     Args:
-        topic: Where it is published.
-        frame: What was found in a frame.
-        form: How it is written.
-        kind: Which labels are kept; None for all. A frame in which none was found has a record too.
+        topic: Where the record is published.
+        frame: The frame with its detections.
+        form: Format of the record.
+        kind: Which labels are kept; None for all. A frame without such labels has a record too.
     """
     if form is Form.CLASSIC:
         if frame.status is not FrameStatus.PROCESSED:
-            return None  # no detector has looked at it, and the form cannot say so
-        return record_of(topic, frame.source, frame.day.isoformat(), frame.frame_id, _classic(frame, kind))
+            return None  # not processed by a detector, which this form cannot express
+        return record_of(topic, frame.source, frame.day.isoformat(), frame.frame_id, _classic_detections(frame, kind))
     document = replace(frame, weak_detections=()).to_json()
     if kind is not None:
         document["detections"] = [found for found in document["detections"] if found["label"] in kind.labels]
@@ -32,14 +32,14 @@ def detections_record(topic: str, frame: Frame, form: Form, kind: Kind | None) -
 
 
 def record_of(topic: str, source: str, day: str, name: str, document: Mapping[str, Any]) -> Record:
-    """Returns a record with the source as its key, and headers that identify it together."""
+    """Returns a record with the source as its key, and the headers `day` and `id`, which together identify it."""
     value = json.dumps(document, ensure_ascii=False, separators=(",", ":")).encode("utf-8", "surrogatepass")
     headers = (("day", day.encode()), ("id", name.encode()))
     return Record(topic, source.encode("utf-8", "surrogatepass"), value, headers)
 
 
 def classic_frame(frame_id: str, number: int | None, source: str, timestamp: datetime) -> dict[str, Any]:
-    """Returns the fields by which classic messages name a frame."""
+    """Returns the fields that identify a frame in classic messages."""
     return {
         "frame_id": frame_id if number is None else f"frame_{number:05d}",
         "video_id": source,
@@ -47,7 +47,7 @@ def classic_frame(frame_id: str, number: int | None, source: str, timestamp: dat
     }
 
 
-def _classic(frame: Frame, kind: Kind | None) -> dict[str, Any]:
+def _classic_detections(frame: Frame, kind: Kind | None) -> dict[str, Any]:
     detections = []
     for found in frame.detections:
         if found.box_xywh is None or (kind is not None and found.label not in kind.labels):

@@ -1,13 +1,13 @@
 """Publishes alerts by MQTT as events of Home Assistant, which finds them by MQTT discovery.
 
-Each source is a device, and each rule that has raised an alert there is an `event` entity of it
-(https://www.home-assistant.io/integrations/event.mqtt). An alert is published at least once, by its number; its
-`event_id` tells a repeated message.
+Each source is a device, and each rule that has raised an alert there is an `event` entity of that device
+(https://www.home-assistant.io/integrations/event.mqtt). Alerts are published at least once, by number; the `event_id`
+identifies a repeated message.
 """
 
 import json
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -23,11 +23,12 @@ from imgpipeline.events.alerts.chain import Alert, read_alerts
 from imgpipeline.faultpoints import reach
 from imgpipeline.objectstore import ObjectMissingError, ObjectStore
 from imgpipeline.publish.mqtt_sender import OFFLINE, ONLINE, Message, MqttSender
+from imgpipeline.publish.run import Run
 from imgpipeline.settings import Settings
 
 _BATCH_ALERTS = 100
 _SETTLE_S = 2.0
-"""Home Assistant subscribes to an entity's topic a moment after it has read the entity's discovery message."""
+"""Home Assistant subscribes to the topic of an entity only after it has read the discovery message."""
 _SHOWN = (
     "event_id", "number", "rule", "source", "timestamp", "started_at", "place", "label", "direction", "value", "reason",
     "image_paths", "raised_at",
@@ -36,7 +37,7 @@ _SHOWN = (
 
 @dataclass(frozen=True, slots=True, order=True)
 class Entity:
-    """A rule at a source, as Home Assistant knows it."""
+    """A rule at a source, an entity of Home Assistant."""
 
     source: str
     """The source, a device of Home Assistant."""
@@ -53,38 +54,26 @@ class Entity:
 
 @dataclass(frozen=True, slots=True)
 class _Progress:
-    """What is published at a broker; stored after each batch."""
+    """What is published to a broker; stored after each batch."""
 
     last: int
     """Number of the last published alert."""
     entities: frozenset[Entity] = frozenset()
-    """All entities that were announced."""
+    """The announced entities."""
 
     def to_json(self) -> bytes:
-        """Returns it as the stored object."""
+        """Returns the content of the stored object."""
         entities = [[each.source, each.rule, each.kind] for each in sorted(self.entities)]
         return json.dumps({"last": self.last, "entities": entities}, ensure_ascii=False).encode()
 
 
-def publish_to_home_assistant(
-    store: ObjectStore,
-    settings: Settings,
-    *,
-    clock: Callable[[], datetime],
-    goes_on: Callable[[], bool] = lambda: False,
-    progress: Callable[[int], object] = lambda _: None,
-    settle_s: float = _SETTLE_S,
-) -> int:
-    """Publishes the alerts that the broker has not got yet, and returns their number.
+def publish_to_home_assistant(run: Run, *, settle_s: float = _SETTLE_S) -> int:
+    """Publishes the alerts that the broker does not have yet, and returns their number.
 
-    The first call for a broker leaves out alerts that are older than the setting `alert_max_age_s`.
+    The first call for a broker skips alerts that are older than the setting `alert_max_age_s`.
 
     Args:
-        store: The object store.
-        settings: Name the broker, the login and the topics.
-        clock: Tells the time, UTC.
-        goes_on: Called when everything is published; whether to look for more.
-        progress: Called with the number of alerts of each acknowledged batch.
+        run: Names the broker, the login and the topics; says whether to look for more.
         settle_s: Pause between the discovery messages of new entities and their first events.
 
     Raises:
@@ -92,14 +81,15 @@ def publish_to_home_assistant(
         PermanentError: A stored object is damaged.
         TransientError: Broker or store do not answer. A new call continues after the last acknowledged batch.
     """
-    topics, key, count = Topics(settings), _key(settings), 0
+    store, settings, count = run.store, run.settings, 0
+    topics, key = Topics(settings), _key(settings)
     with closing(MqttSender(settings, status_topic=topics.status)) as sender:
         sender.open()
         done = _read(store, key)
         if done is None:
-            done = _start(store, oldest=clock() - timedelta(seconds=settings.alert_max_age_s))
+            done = _start(store, oldest=run.clock() - timedelta(seconds=settings.alert_max_age_s))
             store.put(key, done.to_json())
-        # The broker may have lost what it had retained.
+        # The broker may have lost its retained messages.
         sender.send([topics.discovery(entity) for entity in sorted(done.entities)])
         while True:
             alerts = read_alerts(store, after=done.last)
@@ -113,14 +103,14 @@ def publish_to_home_assistant(
                 done = _Progress(several[-1].number, done.entities | new)
                 store.put(key, done.to_json())
                 count += len(several)
-                progress(len(several))
-            if not goes_on():
+                run.progress(len(several))
+            if not run.goes_on():
                 return count
             sender.check()
 
 
 def _start(store: ObjectStore, *, oldest: datetime) -> _Progress:
-    """Returns where a broker that has got nothing yet begins: after the last alert that is too old for it."""
+    """Returns where a new broker starts: after the last alert that is too old."""
     last = 0
     for alert in read_alerts(store):
         if alert.raised_at >= oldest:
@@ -134,11 +124,11 @@ class Topics:
     """The topics and messages of one pipeline."""
 
     settings: Settings
-    """Where the topics begin."""
+    """Prefixes of the topics."""
 
     @property
     def status(self) -> str:
-        """Topic that tells whether the publisher is there."""
+        """Topic that says whether the publisher is online."""
         return f"{self.settings.mqtt_events_topic}/status"
 
     def state(self, entity: Entity) -> str:
@@ -177,7 +167,7 @@ class Topics:
 
 
 def _level(name: str) -> str:
-    """Returns a name as one level of a topic; names that differ stay different."""
+    """Returns a name as one level of a topic; different names stay different."""
     plain = re.sub(r"[^A-Za-z0-9_-]+", "_", name)
     return name if plain == name else f"{plain}_{_hash((name,))[:6]}"
 
@@ -202,6 +192,6 @@ def _read(store: ObjectStore, key: str) -> _Progress | None:
         return None
     except (ValueError, KeyError, TypeError):
         raise PermanentError(
-            f"{store.url}/{key} is damaged; expected what was published by MQTT.",
-            next_step="delete it: then alerts of the last hour are published again",
+            f"{store.url}/{key} is damaged; expected the progress of publishing by MQTT.",
+            next_step="delete it; then the latest alerts are published again",
         ) from None

@@ -1,4 +1,4 @@
-"""Sends messages to an MQTT broker with QoS 1, and tells by a retained message whether the sender is there."""
+"""Sends messages to an MQTT broker with QoS 1; a retained message says whether the sender is online."""
 
 import contextlib
 import ssl
@@ -31,20 +31,20 @@ class Message:
     topic: str
     """MQTT topic."""
     payload: bytes
-    """What it holds."""
+    """Content of the message."""
     is_retained: bool = False
-    """Whether the broker keeps it for those who subscribe later."""
+    """Whether the broker keeps the message for later subscribers."""
 
 
 class MqttSender:
-    """One connection; used by one thread. After an error it is closed, and another one has to be made."""
+    """One connection, for use by one thread. After an error, close it and create another one."""
 
     def __init__(self, settings: Settings, *, status_topic: str) -> None:
         """Prepares a sender; `open` connects.
 
         Args:
             settings: Name the broker and the login.
-            status_topic: Has `online` while the sender is connected, and `offline` afterwards, also if it is killed.
+            status_topic: Gets `online` while the sender is connected, then `offline`, even if the sender is killed.
 
         Raises:
             ConfigurationError: A file of the settings cannot be read.
@@ -57,7 +57,7 @@ class MqttSender:
         self._refusal: PermanentError | None = None
         self._client = Client(
             CallbackAPIVersion.VERSION2,
-            # A name of its own: the one of the settings belongs to `ingest mqtt`.
+            # The client id of the settings itself belongs to `ingest mqtt`.
             client_id=f"{settings.mqtt_client_id}-events",
             protocol=MQTTv5 if settings.mqtt_protocol == "5" else MQTTv311,
             reconnect_on_failure=False,
@@ -90,10 +90,10 @@ class MqttSender:
         self.send([Message(self._status_topic, ONLINE, is_retained=True)])
 
     def send(self, messages: Sequence[Message]) -> None:
-        """Sends messages in order; returns when the broker has acknowledged all of them.
+        """Sends messages in order, and returns when the broker has acknowledged all of them.
 
         Raises:
-            TransientError: The connection is lost, or the broker does not answer. Some of the messages may be there.
+            TransientError: The connection is lost, or the broker does not answer. Some messages may have been sent.
         """
         sent = [self._client.publish(each.topic, each.payload, qos=1, retain=each.is_retained) for each in messages]
         until = monotonic() + _ANSWER_S
@@ -113,9 +113,9 @@ class MqttSender:
             raise self._away("disconnected")
 
     def close(self) -> None:
-        """Tells that the sender is gone, and disconnects."""
+        """Announces that the sender is offline, and disconnects."""
         if self._client.is_connected():
-            with contextlib.suppress(RuntimeError, ValueError):  # lost just now: the broker publishes the will instead
+            with contextlib.suppress(RuntimeError, ValueError):  # just lost: the broker publishes the will
                 self._client.publish(self._status_topic, OFFLINE, qos=1, retain=True).wait_for_publish(_CLOSE_S)
         self._client.disconnect()
         self._client.loop_stop()

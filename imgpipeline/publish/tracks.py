@@ -1,15 +1,12 @@
-"""Publishes the tracks of closed slices: one record for each processed frame, also for those without a track."""
+"""Publishes the tracks of closed slices: one record per processed frame, also for frames without a track."""
 
 from collections import defaultdict
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator
 from datetime import date, datetime
-from functools import partial
 from typing import Any
 
 from imgpipeline.contracts.keys import day_table_key
 from imgpipeline.contracts.times import format_time
-from imgpipeline.lake.build.summary_inputs import open_tables
 from imgpipeline.lake.schema import FRAMES
 from imgpipeline.lake.schema.tracks import STORED_TRACK_TABLES, TRACK_SLICES
 from imgpipeline.lake.storage.engine import Engine
@@ -17,9 +14,8 @@ from imgpipeline.lake.storage.manifest import read_stored
 from imgpipeline.objectstore import ObjectStore
 from imgpipeline.publish.closed_slices import ClosedSlices, Ends, ends_to_json, parse_ends
 from imgpipeline.publish.forms import classic_frame, record_of
-from imgpipeline.publish.options import Form, Wanted
+from imgpipeline.publish.run import Form, Run, Wanted
 from imgpipeline.publish.transactions import Batch, Publisher
-from imgpipeline.settings import Settings
 from imgpipeline.stream.batches import Record
 from imgpipeline.tracking.manifest import read_tracks
 from imgpipeline.tracking.values import SLICE
@@ -46,54 +42,29 @@ WHERE p.source = ? AND p."timestamp" >= ? AND p."timestamp" < ? ORDER BY "number
 """
 
 
-def publish_tracks(
-    store: ObjectStore,
-    settings: Settings,
-    wanted: Wanted,
-    *,
-    clock: Callable[[], datetime],
-    goes_on: Callable[[], bool] = lambda: False,
-    progress: Callable[[int], object] = lambda _: None,
-    held: Callable[[date], object] = lambda _: None,
-) -> int:
+def publish_tracks(run: Run, wanted: Wanted) -> int:
     """Publishes the slices that are closed and not published yet, and returns the number of records.
 
-    Args:
-        store: The object store.
-        settings: Name the broker, and limit DuckDB.
-        wanted: Which tracks are published where.
-        clock: Tells the time, UTC.
-        goes_on: Called when everything is published; whether to look for more.
-        progress: Called with the number of records of each committed transaction.
-        held: Called with a day whose tables are older than its frames; it and later days are not published yet.
-
     Raises:
-        FencedError: Another process publishes the same there now.
+        FencedError: Another process publishes the same results on the topic.
         PermanentError: The topic or a stored table cannot be used.
         TransientError: Broker or store do not answer. A new call continues after the last committed transaction.
     """
     publisher: Publisher[Ends] = Publisher(wanted.topic, wanted.name_of("tracks"), parse_ends, dict)
-    closed = ClosedSlices(store, TRACK_SLICES.name, partial(_opened, store, settings), _NEWEST, held)
+    tables = (FRAMES.name, *(table.name for table in STORED_TRACK_TABLES))
+    closed = ClosedSlices(run, TRACK_SLICES.name, tables, _versions, _NEWEST)
 
     def batches(until: Ends) -> Iterator[Batch]:
-        for time in closed.times(until, clock()):
+        for time in closed.times(until):
             for (start,) in list(time.engine.run(_SLICES, [time.source, time.begin, time.end])):
                 until[time.source] = start + SLICE
                 yield Batch(_records(time.engine, wanted, time.source, start), ends_to_json(until))
 
-    return publisher.run(settings, batches, goes_on=goes_on, progress=progress)
-
-
-@contextmanager
-def _opened(store: ObjectStore, settings: Settings, day: date) -> Iterator[Engine | None]:
-    """Opens a day's frames and tracks; None if the tracks were not made of these frames."""
-    tables = [FRAMES.name, *(table.name for table in STORED_TRACK_TABLES)]
-    before = _versions(store, day)
-    with open_tables(store, tables, day, memory=settings.duckdb_memory) as engine:
-        yield engine if before is not None and before == _versions(store, day) else None
+    return publisher.run(run, batches)
 
 
 def _versions(store: ObjectStore, day: date) -> tuple[str, ...] | None:
+    """Returns the versions of a day's frames and tracks; None if the tracks were made from other frames."""
     frames = read_stored(store, day_table_key(FRAMES.name, day))
     stored = list(read_tracks(store, day).values())
     if frames is None or any(each is None or each.manifest.made_of.get(FRAMES.name) != frames.e_tag for each in stored):

@@ -1,20 +1,32 @@
-"""Publishes batches of records, each in one Kafka transaction with the checkpoint after it."""
+"""Publishes batches of records, each in one Kafka transaction with the checkpoint after it.
 
+The checkpoint is a record of a compacted topic. A publisher reads it after it has opened its fence: by then, Kafka has
+committed or rolled back the last transaction of the previous process, so the newest committed checkpoint says exactly
+what readers see.
+"""
+
+import json
+import time
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import closing
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
-from imgpipeline.faultpoints import reach
-from imgpipeline.publish.checkpoints import (
-    checkpoint_record,
-    checkpoint_topic,
-    create_checkpoint_topic,
-    read_checkpoint,
-)
-from imgpipeline.settings import Settings
-from imgpipeline.stream.batches import BatchSender, Record
+from kafka import TopicPartition
 
+from imgpipeline.errors import ConfigurationError, TransientError
+from imgpipeline.faultpoints import reach
+from imgpipeline.publish.run import Run
+from imgpipeline.settings import Settings
+from imgpipeline.stream.announce import create_topic
+from imgpipeline.stream.batches import BatchSender, Record
+from imgpipeline.stream.connection import open_consumer
+from imgpipeline.stream.fetch import FETCH_OPTIONS
+from imgpipeline.stream.log import read_log
+
+CHECKPOINT_TOPIC_SUFFIX = "-checkpoints"
+_COMPACTED = {"cleanup.policy": "compact", "segment.ms": "3600000"}
+_READ_LIMIT_S = 120.0
 _State = TypeVar("_State")
 
 
@@ -30,51 +42,92 @@ class Batch:
 
 @dataclass(frozen=True, slots=True)
 class Publisher(Generic[_State]):
-    """Something that publishes on a topic from where it ended."""
+    """Publishes one kind of result on a topic, from where the last run ended."""
 
     topic: str
     """Kafka topic."""
     name: str
-    """What it publishes: of those with one name on one topic, only the latest can publish."""
+    """The kind of result. Of several publishers with one name on one topic, only the latest can publish."""
     parse: Callable[[Any], _State]
-    """Reads a checkpoint; may raise KeyError, TypeError or ValueError."""
+    """Parses a checkpoint; may raise KeyError, TypeError or ValueError."""
     start: Callable[[], _State]
-    """Makes the state of a publisher that has no checkpoint."""
+    """Returns the state before the first checkpoint."""
 
-    def run(
-        self,
-        settings: Settings,
-        batches: Callable[[_State], Iterable[Batch]],
-        *,
-        goes_on: Callable[[], bool],
-        progress: Callable[[int], object],
-    ) -> int:
+    def run(self, run: Run, batches: Callable[[_State], Iterable[Batch]]) -> int:
         """Publishes, and returns the number of records.
 
         Args:
-            settings: Name the broker.
-            batches: Yields what comes after a state, and moves that state on.
-            goes_on: Called when everything is published; whether to look for more.
-            progress: Called with the number of records of each committed transaction.
+            run: Names the broker; says whether to look for more.
+            batches: Yields what follows a state, and advances that state.
 
         Raises:
-            FencedError: Another process publishes the same there now.
+            FencedError: Another process publishes the same results on the topic.
             PermanentError: The topic or the checkpoint cannot be used, or `batches` raised it.
             TransientError: Broker or store do not answer. A new call continues after the last committed transaction.
         """
-        create_checkpoint_topic(settings, self.topic)
-        topics = (self.topic, checkpoint_topic(self.topic))
+        self._create_checkpoint_topic(run.settings)
+        topics = (self.topic, self._checkpoint_topic)
         fence, count = f"publish-{self.name}", 0
-        with closing(BatchSender(settings, fence=fence, topics=topics, owner="topic and kind of result")) as sender:
-            sender.open()  # before the checkpoint is read: an unfinished transaction has ended then
+        with closing(BatchSender(run.settings, fence=fence, topics=topics, owner="topic and kind of result")) as sender:
+            sender.open()  # before the checkpoint is read, because it ends an unfinished transaction
             reach("publish opened", self.topic)
-            found = read_checkpoint(settings, self.topic, self.name, self.parse)
+            found = self._read_checkpoint(run.settings)
             state = self.start() if found is None else found
             while True:
                 for batch in batches(state):
                     reach("publish batch", self.topic)
-                    sender.send([*batch.records, checkpoint_record(self.topic, self.name, batch.state)])
+                    sender.send([*batch.records, self._checkpoint_record(batch.state)])
                     count += len(batch.records)
-                    progress(len(batch.records))
-                if not goes_on():
+                    run.progress(len(batch.records))
+                if not run.goes_on():
                     return count
+
+    @property
+    def _checkpoint_topic(self) -> str:
+        return f"{self.topic}{CHECKPOINT_TOPIC_SUFFIX}"
+
+    def _create_checkpoint_topic(self, settings: Settings) -> None:
+        if self.topic in settings.kafka_topics:
+            raise ConfigurationError(
+                f"Frames are announced on the topic {self.topic}: results on it would be read as frames.",
+                next_step="publish to another topic",
+            )
+        read_log(settings.model_copy(update={"kafka_topic": self.topic}))  # raises if the topic is missing
+        own = settings.model_copy(update={"kafka_topic": self._checkpoint_topic})
+        create_topic(own, partitions=1, config=_COMPACTED)
+
+    def _checkpoint_record(self, state: Mapping[str, Any]) -> Record:
+        value = json.dumps(state, separators=(",", ":")).encode()
+        return Record(self._checkpoint_topic, self.name.encode(), value)
+
+    def _read_checkpoint(self, settings: Settings) -> _State | None:
+        """Returns the newest committed checkpoint; None if there is none."""
+        own = settings.model_copy(update={"kafka_topic": self._checkpoint_topic})
+        (log,) = read_log(own)
+        at = TopicPartition(log.topic, log.partition)
+        found = _last_value(own, at, log.log_start, log.log_end, self.name.encode())
+        if found is None:
+            return None
+        try:
+            return self.parse(json.loads(found))
+        except (ValueError, KeyError, TypeError) as error:
+            raise ConfigurationError(
+                f"The newest record of {self.name!r} on the topic {log.topic} is not a checkpoint of a publisher.",
+                next_step="publish to a new topic",
+            ) from error
+
+
+def _last_value(settings: Settings, at: TopicPartition, start: int, end: int, key: bytes) -> bytes | None:
+    last: bytes | None = None
+    deadline = time.monotonic() + _READ_LIMIT_S
+    with open_consumer(settings, **FETCH_OPTIONS) as consumer:
+        consumer.assign([at])
+        consumer.seek(at, start)
+        while consumer.position(at) < end:
+            if time.monotonic() > deadline:
+                # Continuing without the newest checkpoint would publish twice.
+                raise TransientError(f"The checkpoints on {at.topic} could not be read within {_READ_LIMIT_S:.0f} s.")
+            for records in consumer.poll(timeout_ms=200).values():
+                for record in records:
+                    last = record.value if record.key == key else last
+    return last

@@ -1,4 +1,4 @@
-"""Running the command as users do: a process of its own, with an environment of its own and no `.env`."""
+"""Runs the command as users do: in a separate process, with its own environment and no `.env`."""
 
 import io
 import json
@@ -30,7 +30,7 @@ class Ended:
     stdout: str
     """The data."""
     stderr: str
-    """All else."""
+    """Notes, progress and errors."""
     took_s: float
     """From start to end."""
 
@@ -40,7 +40,7 @@ class Ended:
 
 
 def _refuse(constant: str) -> None:
-    raise ValueError(f"{constant} is no JSON")
+    raise ValueError(f"{constant} is not JSON")
 
 
 def environment(given: Mapping[str, str] | None = None) -> dict[str, str]:
@@ -50,7 +50,7 @@ def environment(given: Mapping[str, str] | None = None) -> dict[str, str]:
 
 
 def run(*arguments: str | Path, env: Mapping[str, str] | None = None, cwd: Path) -> Ended:
-    """Run `imgpipeline` with these arguments, in a fork of a process that has loaded its modules where that will do."""
+    """Run `imgpipeline` with these arguments, in a fork of a process with loaded modules if possible."""
     began = time.monotonic()
     if can_run(env or {}):
         with tempfile.TemporaryFile() as stdout, tempfile.TemporaryFile() as stderr:

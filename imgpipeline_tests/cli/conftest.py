@@ -1,4 +1,4 @@
-"""An environment of real servers for commands, and the settings that say the same."""
+"""The environment of a site with real servers, for commands."""
 
 from collections.abc import Callable
 from pathlib import Path

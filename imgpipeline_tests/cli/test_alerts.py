@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from imgpipeline import Lake
+from imgpipeline.lake.query.lake import Lake
 from imgpipeline.objectstore import open_store
 from imgpipeline.settings import Settings
 from imgpipeline_tests.cli.command import run
@@ -16,7 +16,7 @@ from imgpipeline_tests.ledger.samples import write_chain
 
 @pytest.fixture
 def site(folder_site: dict[str, str], tmp_path: Path) -> dict[str, str]:
-    """A store with ten images of which two differ from the one before, and the rule that finds them."""
+    """A store with ten images, two of which differ from their predecessor, and the rule that finds them."""
     store = open_store(Settings(_env_file=None, store_url=folder_site["IMGPIPELINE_STORE_URL"]))  # type: ignore[call-arg]  # pydantic-settings' own argument
     write_chain(store, stored_frames(store, rotated()))
     path = tmp_path / "rules.toml"

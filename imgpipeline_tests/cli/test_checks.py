@@ -1,4 +1,4 @@
-"""Checks run side by side; none keeps another from being told."""
+"""Checks run in parallel; none keeps another from being reported."""
 
 import threading
 from collections.abc import Iterator
@@ -33,7 +33,7 @@ def silent(_: Settings) -> Iterator[tuple[str, str]]:
 
 
 @pytest.mark.medium
-def test_every_check_is_told_in_its_order_whatever_the_others_do(monkeypatch: pytest.MonkeyPatch):
+def test_every_check_is_reported_in_order_whatever_the_others_do(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(checks, "LIMIT_S", 0.5)
     chosen = {
         ("object store", "behind it"): silent,

@@ -46,7 +46,7 @@ def filled(folder_site: dict[str, str], store_of: Callable[[dict[str, str]], Obj
         (["--code", "TOO_LARGE"], []),
     ],
 )
-def test_they_are_found_by_code_day_and_source(
+def test_dead_letters_are_filtered_by_code_day_and_source(
     filled: dict[str, str], tmp_path: Path, options: list[str], offsets: list[int]
 ):
     ended = run("dead-letters", "list", *options, "--json", env=filled, cwd=tmp_path)
@@ -55,13 +55,13 @@ def test_they_are_found_by_code_day_and_source(
     assert ("--limit" in ended.stderr) == ("--limit" in options)
 
 
-def test_each_says_where_it_came_from_and_what_was_in_it(filled: dict[str, str], tmp_path: Path):
+def test_each_dead_letter_names_its_origin_and_content(filled: dict[str, str], tmp_path: Path):
     found = run("dead-letters", "list", "--code", "EMPTY_OBJECT", "--json", env=filled, cwd=tmp_path).json()[0]
     assert (found["topic"], found["partition"], found["offset"]) == ("frames", 0, 2)
     assert found["raw_base64"] == "AAEC"
 
 
-def test_in_a_table_they_cannot_control_the_terminal(filled: dict[str, str], tmp_path: Path):
+def test_a_dead_letter_cannot_control_the_terminal(filled: dict[str, str], tmp_path: Path):
     ended = run("dead-letters", "list", env=filled, cwd=tmp_path)
     assert "DECODE_FAILED" in ended.stdout
     assert "\x1b" not in ended.stdout
@@ -74,7 +74,7 @@ def test_a_day_that_is_none_is_refused(filled: dict[str, str], tmp_path: Path):
     assert "--day" in ended.stderr
 
 
-def test_one_is_shown_whole_with_what_to_do_next(filled: dict[str, str], tmp_path: Path):
+def test_a_dead_letter_is_shown_in_full_with_its_next_step(filled: dict[str, str], tmp_path: Path):
     ended = run("dead-letters", "show", "frames/0/5", "--raw", "value.bin", env=filled, cwd=tmp_path)
     for said in ("DECODE_FAILED", "bad \\x1b[31m name", "metadata/frames/", "run-1", "demo abab", "open", "replay`"):
         assert said in ended.stdout
@@ -84,7 +84,7 @@ def test_one_is_shown_whole_with_what_to_do_next(filled: dict[str, str], tmp_pat
     assert (again.status, "new file" in again.stderr) == (1, True)
 
 
-def test_one_is_shown_as_json(filled: dict[str, str], tmp_path: Path):
+def test_a_dead_letter_is_shown_as_json(filled: dict[str, str], tmp_path: Path):
     page = run("dead-letters", "show", "frames/0/2", "--json", env=filled, cwd=tmp_path).json()
     assert (page["code"], page["state"], page["raw_base64"], page["run_id"]) == (
         "EMPTY_OBJECT",
@@ -96,13 +96,13 @@ def test_one_is_shown_as_json(filled: dict[str, str], tmp_path: Path):
     assert page["next_step"]
 
 
-def test_what_is_none_is_not_shown(filled: dict[str, str], tmp_path: Path):
+def test_a_record_that_is_not_a_dead_letter_is_refused(filled: dict[str, str], tmp_path: Path):
     ended = run("dead-letters", "show", "frames/0/1", env=filled, cwd=tmp_path)
     assert (ended.status, "is not a dead letter" in ended.stderr) == (1, True)
 
 
 @pytest.mark.medium
-def test_what_became_of_each_is_listed_on_request(
+def test_replayed_dead_letters_are_listed_on_request(
     folder_site: dict[str, str], store_of: Callable[[dict[str, str]], ObjectStore], tmp_path: Path
 ):
     good = replace(frame(1), replay_of="frames/0/0")

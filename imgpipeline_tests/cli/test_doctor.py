@@ -1,9 +1,13 @@
-"""The doctor checks everything at once, and names for each failure the setting to change."""
+"""`doctor` checks everything at once and names the setting behind each failure; `health` is a quick probe."""
 
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 
+from imgpipeline.sources.board import Board
+from imgpipeline.sources.metrics import serve_metrics
+from imgpipeline.sources.protocol import SourceKind, StatusChange
 from imgpipeline_tests.cli.command import Ended, run
 from imgpipeline_tests.servers.kafka_broker import KafkaBroker
 from imgpipeline_tests.servers.ports import free_port
@@ -11,6 +15,7 @@ from imgpipeline_tests.servers.programs import MissingProgramError
 
 CANARY = "canary-5f2c"
 NAMES = ["settings", "Kafka", "topic", "object store", "model", "DuckDB"]
+NOON = datetime(2026, 1, 9, 12, tzinfo=UTC)
 
 
 def statuses(ended: Ended) -> dict[str, str]:
@@ -22,14 +27,14 @@ def said(ended: Ended, name: str) -> str:
     return f"{check['message']} {check['next_step']}"
 
 
-def test_where_everything_works_it_says_so(site: dict[str, str], tmp_path: Path):
+def test_the_doctor_says_when_everything_works(site: dict[str, str], tmp_path: Path):
     ended = run("doctor", "--json", env=site, cwd=tmp_path)
     assert statuses(ended) == dict.fromkeys(NAMES, "ok"), ended.stdout
     assert (ended.status, ended.json()["ok"]) == (0, True)
     assert "1 partition," in said(ended, "topic")
 
 
-def test_for_people_it_is_a_table(site: dict[str, str], tmp_path: Path):
+def test_the_doctor_prints_a_table(site: dict[str, str], tmp_path: Path):
     ended = run("doctor", env=site, cwd=tmp_path)
     assert ended.status == 0
     assert all(name in ended.stdout for name in NAMES)
@@ -130,3 +135,30 @@ def test_a_misspelt_setting_is_a_warning_that_names_the_nearest_one(site: dict[s
     table = run("doctor", env={**site, "IMGPIPELINE_KAFKA_TOPC": CANARY}, cwd=tmp_path)
     assert "settings: correct or remove them" in table.stdout
     assert "Everything works." not in table.stdout
+
+
+def test_a_site_whose_servers_answer_is_healthy(site: dict[str, str], tmp_path: Path):
+    ended = run("health", "--json", env=site, cwd=tmp_path)
+    assert (ended.status, ended.json()) == (0, {"healthy": True, "problems": {}})
+
+
+def test_a_server_that_does_not_answer_is_named(site: dict[str, str], tmp_path: Path):
+    away = {**site, "IMGPIPELINE_KAFKA_BOOTSTRAP_SERVERS": f"127.0.0.1:{free_port()}"}
+    ended = run("health", "--json", env=away, cwd=tmp_path)
+    assert ended.status == 1
+    assert "Kafka" in ended.json()["problems"]
+
+
+def test_a_source_of_the_supervisor_that_is_offline_is_named(site: dict[str, str], tmp_path: Path):
+    board = Board()
+    board.watch("gate", SourceKind.LIVE).captured(StatusChange(online=False, reason="timed out", at=NOON))
+    with serve_metrics(board, 0) as port:
+        ended = run("health", "--supervisor", str(port), "--json", env=site, cwd=tmp_path)
+    assert (ended.status, ended.json()["problems"]) == (1, {"source gate": "timed out"})
+
+
+def test_a_supervisor_that_does_not_answer_is_a_problem(site: dict[str, str], tmp_path: Path):
+    port = free_port()
+    ended = run("health", "--supervisor", str(port), env=site, cwd=tmp_path)
+    assert ended.status == 1
+    assert f"no answer on port {port}" in ended.stderr

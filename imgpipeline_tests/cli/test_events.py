@@ -8,10 +8,10 @@ import cv2
 import numpy as np
 import pytest
 
-from imgpipeline import Lake
 from imgpipeline.events.configuration import parse_rules
 from imgpipeline.events.rule_tables import build_table
 from imgpipeline.lake.build.day_tables import rebuild_day
+from imgpipeline.lake.query.lake import Lake
 from imgpipeline.lake.schema import LINE_CROSSINGS, ZONE_OCCUPANCY
 from imgpipeline.objectstore import open_store
 from imgpipeline.settings import load_settings
@@ -30,7 +30,7 @@ def rules_file(tmp_path: Path) -> Path:
     return path
 
 
-def test_the_example_of_every_kind_of_rule_is_well(tmp_path: Path):
+def test_the_example_of_every_kind_of_rule_is_valid(tmp_path: Path):
     ended = run("rules", "check", REPOSITORY / "deploy" / "rules.toml", cwd=tmp_path)
     assert (ended.status, "The rules are valid" in ended.stderr) == (0, True), ended.stderr
 

@@ -1,4 +1,4 @@
-"""A number is followed back on one page or as one JSON document; what there is instead is named."""
+"""A number is traced on one page or as one JSON document; unknown days and labels name the known ones."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -22,7 +22,7 @@ HOUR = ("--day", "2026-01-09", "--hour", "12")
 def filled(
     folder_site: dict[str, str], store_of: Callable[[dict[str, str]], ObjectStore], tmp_path: Path
 ) -> dict[str, str]:
-    """Three cars in the stored summary, one came since; one of them is weaker than 0.8."""
+    """Three cars in the stored summary and a newer one; one of them is weaker than 0.8."""
     store = store_of(folder_site)
     weak = replace(CAR, confidence=0.75)
     made = write_chain(store, [seen(0, CAR, DOG, weak), seen(1, CAR, source="ya\x1brd")], [seen(2, day=NEXT_DAY)])
@@ -33,7 +33,7 @@ def filled(
 
 
 @pytest.mark.medium
-def test_a_page_says_how_the_number_is_made_up(filled: dict[str, str], tmp_path: Path):
+def test_the_page_explains_the_number(filled: dict[str, str], tmp_path: Path):
     ended = run("explain", "label-counts", *HOUR, "--label", "car", env=filled, cwd=tmp_path)
     assert ended.status == 0
     assert ended.stdout.split("\n┏")[0].splitlines() == [
@@ -42,7 +42,7 @@ def test_a_page_says_how_the_number_is_made_up(filled: dict[str, str], tmp_path:
         "Adds up:   4 detections in 3 frames, each found again in its segment (2 segments)",
         "Sources:   cam-1 3, ya\\x1brd 1",
         f"Model:     demo, sha256 {'ab' * 8}, confidence above 0.5: 4 detections",
-        f"Stored:    3 in {summary_key('label_counts', DAY)} (what came since is in the number above)",
+        f"Stored:    3 in {summary_key('label_counts', DAY)} (the number above includes newer frames)",
         *(line for line in ended.stdout.splitlines() if "built 2026-01-09T12:00:00Z by recipe" in line),
     ]
     assert "frames/0 up to 3" in ended.stdout
@@ -52,8 +52,8 @@ def test_a_page_says_how_the_number_is_made_up(filled: dict[str, str], tmp_path:
 
 
 @pytest.mark.medium
-def test_the_number_of_one_source_is_followed_back(filled: dict[str, str], tmp_path: Path):
-    """Its part of the stored number too."""
+def test_the_number_of_one_source_is_explained(filled: dict[str, str], tmp_path: Path):
+    """The same goes for its part of the stored number."""
     only = ("--label", "car", "--source", "cam-1")
     ended = run("explain", "label-counts", *HOUR, *only, env=filled, cwd=tmp_path)
     assert ended.stdout.startswith("3 car of cam-1 on 2026-01-09 from 12:00 to 13:00 UTC\n")
@@ -62,7 +62,7 @@ def test_the_number_of_one_source_is_followed_back(filled: dict[str, str], tmp_p
 
 
 @pytest.mark.medium
-def test_what_the_limit_leaves_out_is_said(filled: dict[str, str], tmp_path: Path):
+def test_hidden_rows_are_counted_in_a_note(filled: dict[str, str], tmp_path: Path):
     ended = run("explain", "label-counts", *HOUR, "--label", "car", "--limit", "1", env=filled, cwd=tmp_path)
     assert ended.stdout.count("frames/0/") == 1
     assert ended.stderr.splitlines() == [
@@ -118,7 +118,7 @@ def test_the_threshold_of_summaries_is_taken_into_account(filled: dict[str, str]
         ([*HOUR], 2, "--label"),
     ],
 )
-def test_what_there_is_instead_is_named(
+def test_an_unknown_day_or_label_names_the_known_ones(
     filled: dict[str, str], tmp_path: Path, options: list[str], status: int, said: str
 ):
     ended = run("explain", "label-counts", *options, env=filled, cwd=tmp_path)

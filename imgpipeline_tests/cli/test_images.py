@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from imgpipeline import Lake
 from imgpipeline.errors import PermanentError
+from imgpipeline.lake.query.lake import Lake
 from imgpipeline.objectstore import ObjectStore
 from imgpipeline_tests.cli.command import run
 from imgpipeline_tests.cli.samples import CAR, seen

@@ -1,4 +1,4 @@
-"""Imports by command, beside a real Kafka and on a real S3: what other commands make of them, and a kill."""
+"""Imports by command with real Kafka and S3: other commands treat them like any chain, and a kill loses nothing."""
 
 import json
 from collections.abc import Callable

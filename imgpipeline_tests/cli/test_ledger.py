@@ -1,14 +1,18 @@
-"""The chains and their ends, from any store, without asking Kafka."""
+"""`imgpipeline ledger`: chains are listed, bundled and repaired, without Kafka where possible."""
 
 from collections.abc import Callable
 from pathlib import Path
 
+import pytest
+
 from imgpipeline.contracts.keys import ChainId, segment_key
 from imgpipeline.objectstore import ObjectStore
 from imgpipeline_tests.cli.command import run
-from imgpipeline_tests.ledger.samples import CHAIN, dead_letter, frames, write_chain
+from imgpipeline_tests.ledger.bundles.samples import DAYS, bundle_keys, sparse
+from imgpipeline_tests.ledger.samples import CHAIN, check_ledger, dead_letter, frames, write_chain
 
 EARLIER = ChainId("frames", "an-earlier-topic", 3)
+StoreOf = Callable[[dict[str, str]], ObjectStore]
 
 
 def test_ends_lists_every_chain_with_its_last_segment(
@@ -52,3 +56,66 @@ def test_a_ledger_without_chains_says_so(folder_site: dict[str, str], tmp_path: 
     ended = run("ledger", "ends", env=folder_site, cwd=tmp_path)
     assert (ended.status, ended.stdout) == (0, "")
     assert "no chain" in ended.stderr
+
+
+def fill(store: ObjectStore) -> None:
+    write_chain(store, *(sparse(start, 250, DAYS[0]) for start in range(0, 20_250, 250)))
+
+
+def test_a_dry_run_says_what_would_be_made_and_makes_nothing(
+    folder_site: dict[str, str], tmp_path: Path, store_of: StoreOf
+):
+    store = store_of(folder_site)
+    fill(store)
+    ended = run("ledger", "bundle", "--dry-run", env=folder_site, cwd=tmp_path)
+    assert ended.status == 0
+    assert "Would make 2 bundles of 80 segments" in ended.stderr
+    assert "76 fewer requests. Nothing was changed." in ended.stderr
+    assert bundle_keys(store) == []
+
+
+def test_bundles_are_made_once(folder_site: dict[str, str], tmp_path: Path, store_of: StoreOf):
+    store = store_of(folder_site)
+    fill(store)
+    made = run("ledger", "bundle", "--json", env=folder_site, cwd=tmp_path).json()
+    assert made["size_bytes"] == sum(len(store.get(key)) for key in bundle_keys(store))
+    assert (made["bundles"], made["segments"], made["requests_saved"], made["problems"]) == (2, 80, 76, [])
+    ended = run("ledger", "bundle", env=folder_site, cwd=tmp_path)
+    assert (ended.status, "Nothing to bundle" in ended.stderr) == (0, True)
+
+
+def test_a_range_with_damage_is_named_and_the_others_are_bundled(
+    folder_site: dict[str, str], tmp_path: Path, store_of: StoreOf
+):
+    store = store_of(folder_site)
+    fill(store)
+    store.put(segment_key(CHAIN, 500), b"")
+    ended = run("ledger", "bundle", env=folder_site, cwd=tmp_path)
+    assert ended.status == 1
+    assert "Made 1 bundles of 40 segments" in ended.stderr
+    assert f"NOT bundled: The segment {segment_key(CHAIN, 500)} is damaged" in ended.stderr
+
+
+@pytest.mark.medium
+@pytest.mark.fault(40)
+def test_fault_40_the_command_shows_and_repairs_the_damage(
+    folder_site: dict[str, str], tmp_path: Path, store_of: Callable[[dict[str, str]], ObjectStore]
+):
+    store, key = store_of(folder_site), segment_key(CHAIN, 2)
+    write_chain(store, frames(0, 2), frames(2, 5), frames(5, 6))
+    store.put(key, b"[bold]not a segment")
+
+    planned = run("ledger", "repair", "--dry-run", "--without-kafka", "--json", env=folder_site, cwd=tmp_path)
+    [step] = planned.json()["steps"]
+    assert (step["key"], step["start"], step["end"], step["source"], step["kept"]) == (key, 2, 5, "gap", None)
+    assert store.get(key) == b"[bold]not a segment"
+
+    refused = run("ledger", "repair", "--without-kafka", env=folder_site, cwd=tmp_path)
+    assert (refused.status, "give --key" in refused.stderr) == (2, True)
+    done = run("ledger", "repair", "--without-kafka", f"--key={key}", env=folder_site, cwd=tmp_path)
+    assert (done.status, "[2, 5)" in done.stdout) == (0, True)
+    assert "Repaired." in done.stderr
+    assert check_ledger(store) == 6
+    assert [store.get(info.key) for info in store.list_objects("metadata_damaged")] == [b"[bold]not a segment"]
+    again = run("ledger", "repair", "--without-kafka", f"--key={key}", env=folder_site, cwd=tmp_path)
+    assert (again.status, "Nothing to repair" in again.stderr) == (0, True)

@@ -1,4 +1,4 @@
-"""The commands that take the place of the Hadoop jobs print lines on stdout, and on stderr what became of the input."""
+"""The replacements of the Hadoop jobs print lines on stdout, and a report on the input on stderr."""
 
 import json
 from pathlib import Path
@@ -27,8 +27,8 @@ def test_label_hour_to_stdout_and_to_a_file(documents: Path, tmp_path: Path):
     ended = run("mapreduce", "label-hour", "--input", documents, "--output", "-", cwd=tmp_path)
     assert (ended.status, ended.stdout) == (0, f"car@2026-01-09 12:00\t3\t[{', '.join(['2026-01-09T12:34:56'] * 3)}]\n")
     assert "3 detections of 3 documents in 4 files: 1 line." in ended.stderr
-    assert "Skipped because they are not documents of frames: 1 line." in ended.stderr
-    assert "Skipped for lack of a printable label: 3 detections." in ended.stderr
+    assert "Skipped because they are not frame documents: 1 line." in ended.stderr
+    assert "Skipped without a printable label: 3 detections." in ended.stderr
     again = run("mapreduce", "label-hour", "--input", f"{documents}/*.json", "--output", "out", cwd=tmp_path)
     assert (again.status, again.stdout, (tmp_path / "out").read_text()) == (0, "", ended.stdout)
     assert [path.name for path in tmp_path.iterdir() if path.name.startswith(".")] == []
@@ -44,7 +44,7 @@ def test_label_total_of_a_prefix_of_a_bucket(bucket: S3Bucket, tmp_path: Path):
     assert "Skipped: 1 malformed line." in ended.stderr
 
 
-def test_identity_says_what_it_has_proven(documents: Path, tmp_path: Path):
+def test_identity_reports_the_verified_hash(documents: Path, tmp_path: Path):
     ended = run("mapreduce", "identity", "--input", documents, "--output", "out", cwd=tmp_path)
     assert (ended.status, (tmp_path / "out").read_text()) == (0, f"{DOCUMENT}\n" * 3 + "{\n")
     said = [line.split("SHA-256 ")[1][:64] for line in ended.stderr.splitlines()]
@@ -67,19 +67,19 @@ def test_row_1_9_the_ten_largest_counts_of_a_job_are_shown_with_bars(tmp_path: P
     lengths = [bar.count("█") for _, _, bar in rows]
     assert lengths == sorted(lengths, reverse=True)
     assert lengths[0] == 30
-    assert "10 of 12 lines with 78 in all." in ended.stderr
+    assert "10 of 12 lines; all counts add up to 78." in ended.stderr
     as_json = json.loads(run("mapreduce", "show", "output.txt", "--top", "1", "--json", cwd=tmp_path).stdout)
     assert as_json == {"lines": 12, "total": 78, "malformed": 0, "top": [{"key": "LABEL11", "count": 12}]}
 
 
-def test_show_says_which_lines_it_has_skipped(tmp_path: Path):
+def test_show_counts_skipped_lines(tmp_path: Path):
     (tmp_path / "output.txt").write_text("no count\n")
     ended = run("mapreduce", "show", "output.txt", cwd=tmp_path)
     assert (ended.status, ended.stdout) == (0, "")
     assert "Skipped because they are not a key and a count, separated by a tab: 1 line." in ended.stderr
 
 
-def test_input_that_is_not_there_is_named(tmp_path: Path):
+def test_missing_input_is_named(tmp_path: Path):
     ended = run("mapreduce", "identity", "--input", "nowhere", "--output", "-", cwd=tmp_path)
     assert ended.status == 1
     assert "There is nothing to read at nowhere." in ended.stderr

@@ -1,4 +1,4 @@
-"""`imgpipeline publish` says what it has published, and with --follow goes on until it is stopped."""
+"""`imgpipeline publish` reports what it has published, and with --follow runs until stopped."""
 
 from collections.abc import Mapping
 from pathlib import Path

@@ -63,19 +63,19 @@ def test_json_is_strict_and_loses_no_column(filled: dict[str, str], tmp_path: Pa
 
 
 @pytest.mark.medium
-def test_many_rows_are_cut_in_the_table_only(filled: dict[str, str], tmp_path: Path):
+def test_only_the_table_cuts_many_rows(filled: dict[str, str], tmp_path: Path):
     ended = run("query", "SELECT * FROM range(1500)", env=filled, cwd=tmp_path)
     assert "1,000 of 1,500 rows" in ended.stderr
     assert len(run("query", "SELECT * FROM range(1500)", "--json", env=filled, cwd=tmp_path).json()) == 1500
 
 
-def test_rows_come_as_csv_too(filled: dict[str, str], tmp_path: Path):
+def test_rows_are_printed_as_csv(filled: dict[str, str], tmp_path: Path):
     sql = "SELECT 1 AS n, NULL AS n, '=1+1' AS f, TIMESTAMPTZ '2026-01-09 12:00Z' AS w, [1] AS l"
     ended = run("query", sql, "--csv", env=filled, cwd=tmp_path)
     assert ended.stdout == "n,n_1,f,w,l\n1,,'=1+1,2026-01-09T12:00:00.000000Z,[1]\n"
 
 
-def test_csv_is_as_rfc_4180_has_it_and_holds_no_formula(capsysbinary: pytest.CaptureFixture[bytes]):
+def test_csv_follows_rfc_4180_and_has_no_formulas(capsysbinary: pytest.CaptureFixture[bytes]):
     show_csv(["n", 'a "b", c'], [[-1.5, "-1"], [None, "two\r\nlines"], [True, float("nan")], [{"k": 1}, "\uff1d1"]])
     assert capsysbinary.readouterr().out == (
         b'n,"a ""b"", c"\r\n-1.5,\'-1\r\n,"two\r\nlines"\r\ntrue,\r\n"{""k"": 1}",\'\xef\xbc\x9d1\r\n'
@@ -92,20 +92,20 @@ def test_csv_is_as_rfc_4180_has_it_and_holds_no_formula(capsysbinary: pytest.Cap
         (["--to", "2020-01-01"], []),
     ],
 )
-def test_a_query_may_be_kept_to_some_days(options: list[str], days: list[str], filled: dict[str, str], tmp_path: Path):
+def test_a_query_can_be_limited_to_days(options: list[str], days: list[str], filled: dict[str, str], tmp_path: Path):
     asked = run("query", "SELECT DISTINCT day FROM frames ORDER BY day", *options, "--json", env=filled, cwd=tmp_path)
     assert [row["day"] for row in asked.json()] == days
 
 
 @pytest.mark.medium
 @pytest.mark.parametrize("sql", ["SELEKT", "SELECT nothing FROM frames", "DROP VIEW frames", "SELECT 1; SELECT 2"])
-def test_what_duckdb_refuses_is_one_message(sql: str, filled: dict[str, str], tmp_path: Path):
+def test_an_error_of_duckdb_is_one_message(sql: str, filled: dict[str, str], tmp_path: Path):
     ended = run("query", sql, "--json", env=filled, cwd=tmp_path)
     assert (ended.status, ended.stdout) == (1, "")
     assert ended.stderr.startswith("Error: ")
     assert "Traceback" not in ended.stderr
 
 
-def test_an_empty_lake_answers_with_nothing(folder_site: dict[str, str], tmp_path: Path):
+def test_an_empty_lake_has_no_rows(folder_site: dict[str, str], tmp_path: Path):
     ended = run("summary", "label-counts", "--json", env=folder_site, cwd=tmp_path)
     assert (ended.status, ended.json()) == (0, [])

@@ -49,7 +49,7 @@ def document(*arguments: str) -> Any:
 
 
 @pytest.mark.medium
-def test_a_day_is_looked_at_again_and_compared(folder_site: dict[str, str], store: ObjectStore, tmp_path: Path) -> None:
+def test_a_day_is_reprocessed_and_compared(folder_site: dict[str, str], store: ObjectStore, tmp_path: Path) -> None:
     done = run("redetect", "--model", "demo", "--threshold", "0.05", "--day", str(FIRST), env=folder_site, cwd=tmp_path)
     assert (done.status, done.stderr) == (0, "")
     assert "demo@0.05" in done.stdout
@@ -61,7 +61,7 @@ def test_a_day_is_looked_at_again_and_compared(folder_site: dict[str, str], stor
 
 
 @pytest.mark.medium
-def test_a_span_of_days_is_looked_at_and_skipped_the_second_time(store: ObjectStore) -> None:
+def test_days_are_reprocessed_once_and_then_skipped(store: ObjectStore) -> None:
     arguments = ("redetect", "--model", "demo", "--from", "2026-01-01", "--to", "2026-12-31", "--shared")
     rows = document(*arguments)
     assert [(row["day"], row["frames"], row["looked_at"], row["skipped"]) for row in rows] == [
@@ -73,7 +73,7 @@ def test_a_span_of_days_is_looked_at_and_skipped_the_second_time(store: ObjectSt
 
 
 @pytest.mark.medium
-def test_the_comparison_is_given_as_json_and_csv(store: ObjectStore) -> None:
+def test_the_comparison_is_printed_as_json_and_csv(store: ObjectStore) -> None:
     document("redetect", "--model", "demo@0.05", "--day", str(FIRST))
     expected = compare_models(store, FIRST, "live", "demo@0.05").labels
     arguments = ("compare-models", "--day", str(FIRST), "--a", "live", "--b", "demo@0.050")
@@ -135,7 +135,7 @@ def test_days_must_be_named(store: ObjectStore) -> None:
 
 
 @pytest.mark.medium
-def test_one_day_that_cannot_be_read_keeps_no_other_from_it(store: ObjectStore) -> None:
+def test_an_unreadable_day_does_not_stop_the_others(store: ObjectStore) -> None:
     key = f"redetections/model=demo/day={FIRST}/frames.parquet"
     store.put(key, b"this is not a Parquet file of anybody")
     with pytest.raises(PermanentError, match=r"1 of 2 days .*2026-03-01"):

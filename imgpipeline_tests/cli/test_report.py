@@ -54,14 +54,14 @@ def test_a_report_of_a_day_of_another_time_zone(filled: dict[str, str], tmp_path
 
 
 @pytest.mark.medium
-def test_without_a_day_it_is_yesterdays_in_the_working_folder(filled: dict[str, str], tmp_path: Path):
+def test_the_default_is_the_report_of_yesterday_in_the_working_folder(filled: dict[str, str], tmp_path: Path):
     yesterday = utc_now().date() - timedelta(days=1)
     ended = run("report", env=filled, cwd=tmp_path)
     assert ended.status == 0, ended.stderr
     assert ReadPage((tmp_path / f"report-{yesterday}.html").read_bytes()).numbers["frames"] == "1"
 
 
-def test_a_day_without_anything_names_the_days_that_there_are(filled: dict[str, str], tmp_path: Path):
+def test_a_day_without_data_names_the_known_days(filled: dict[str, str], tmp_path: Path):
     ended = run("report", "--day", "2020-05-05", "--out", str(tmp_path / "day.html"), env=filled, cwd=tmp_path)
     assert ended.status == 1
     assert "There is nothing for 2020-05-05." in ended.stderr

@@ -34,7 +34,7 @@ def test_every_setting_is_described_with_its_own_name_first():
 
 
 @pytest.mark.parametrize("name", STABLE)
-def test_the_stable_names_stay(name: str):
+def test_stable_names_are_kept(name: str):
     assert f"| `IMGPIPELINE_{name}`" in settings_table()
 
 
@@ -46,7 +46,7 @@ def test_other_names_defaults_and_limits_are_in_the_table(part: str):
     assert part in settings_table()
 
 
-def test_values_in_force_are_shown_and_secrets_only_as_set(tmp_path: Path):
+def test_current_values_are_shown_and_secrets_only_as_set(tmp_path: Path):
     (tmp_path / ".env").write_text("IMGPIPELINE_KAFKA_TOPIC=from-file\nKAFKA_PASSWORD=canary-1\n")
     env = {"AWS_SECRET_ACCESS_KEY": "canary-2", "IMGPIPELINE_LANES": "3"}
     ended = run("settings", "--json", env=env, cwd=tmp_path)
@@ -60,7 +60,7 @@ def test_values_in_force_are_shown_and_secrets_only_as_set(tmp_path: Path):
     assert "canary" not in ended.stdout + ended.stderr + table.stdout + table.stderr
 
 
-def test_a_misspelt_setting_stands_below_the_others_without_its_value(tmp_path: Path):
+def test_a_misspelt_setting_is_listed_last_without_its_value(tmp_path: Path):
     ended = run("settings", env={"IMGPIPELINE_STOR_URL": "canary-3"}, cwd=tmp_path)
     assert ended.status == 0
     assert re.search(r"IMGPIPELINE_STOR_URL +│ +│ unknown; IMGPIPELINE_STORE_URL\?", ended.stdout)
@@ -80,6 +80,6 @@ def test_every_command_warns_once_of_a_misspelt_setting(command: list[str], tmp_
     assert "canary" not in ended.stdout
 
 
-def test_without_a_misspelt_setting_nothing_is_said(tmp_path: Path):
+def test_without_a_misspelt_setting_there_is_no_warning(tmp_path: Path):
     ended = run("models", "list", env={"IMGPIPELINE_LANES": "2", "IMGPIPELINE_TRACEBACK": "0"}, cwd=tmp_path)
     assert (ended.status, ended.stderr) == (0, "")

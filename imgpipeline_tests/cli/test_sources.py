@@ -1,24 +1,40 @@
-"""`imgpipeline sources` shows the accounting of the sources without Kafka, from the store alone."""
+"""`sources run` runs all kinds of sources from one file until SIGTERM; `books` and `status` need only the store."""
 
 import csv
 import io
+import signal
+import subprocess
+import sys
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
+from urllib.request import urlopen
 
+import cv2
+import httpx
+import numpy as np
 import pytest
 
 from imgpipeline.contracts.notices import NoticeKind
 from imgpipeline.contracts.times import utc_now
 from imgpipeline.objectstore import ObjectStore
-from imgpipeline_tests.cli.command import run
+from imgpipeline.settings import Settings
+from imgpipeline_tests.cli.command import environment, run
+from imgpipeline_tests.detect.conftest import jpeg
 from imgpipeline_tests.ledger.samples import dead_letter, write_chain
 from imgpipeline_tests.ledger.sessions import account, said, shot
+from imgpipeline_tests.servers.mosquitto import Mosquitto
+from imgpipeline_tests.servers.ports import free_port
+from imgpipeline_tests.servers.waiting import wait_until
+from imgpipeline_tests.sources.mqtt.broker import send
+from imgpipeline_tests.sources.published import accounts_in, frames_in, read_published
 
 pytestmark = pytest.mark.medium
-
 OpenStore = Callable[[dict[str, str]], ObjectStore]
 STARTED, ENDED = NoticeKind.STARTED, NoticeKind.ENDED
+IMAGE = {"content-type": "image/jpeg"}
+EXAMPLE = Path(__file__).resolve().parents[2] / "deploy" / "sources.toml"
 
 
 def test_books_that_balance(folder_site: dict[str, str], store_of: OpenStore, tmp_path: Path):
@@ -56,7 +72,7 @@ def test_status_from_the_store_alone(folder_site: dict[str, str], store_of: Open
     assert "no route" in run("sources", "status", env=folder_site, cwd=tmp_path).stdout
 
 
-def test_hours_tell_an_hour_without_frames_from_one_that_was_not_observed(
+def test_an_hour_without_frames_differs_from_an_unobserved_hour(
     folder_site: dict[str, str], store_of: OpenStore, tmp_path: Path
 ):
     letter = dead_letter(2)
@@ -68,3 +84,94 @@ def test_hours_tell_an_hour_without_frames_from_one_that_was_not_observed(
     lines = run("summary", "hours", env=folder_site, cwd=tmp_path).stdout.splitlines()
     assert ["60 s" in line for line in lines if "12:00" in line] == [True]
     assert ["not observed" in line for line in lines if "15:00" in line] == [True]
+
+
+@pytest.mark.medium
+def test_the_example_of_every_kind_of_source_is_valid(tmp_path: Path):
+    ended = run("sources", "run", EXAMPLE, "--check", cwd=tmp_path)
+    assert (ended.status, "7 sources" in ended.stderr) == (0, True), ended.stderr
+
+
+def test_a_wrong_file_is_refused_before_anything_runs(site: dict[str, str], tmp_path: Path):
+    (tmp_path / "sources.toml").write_text('[[source]]\nname = "a"\nkind = "webcam"\n')
+    ended = run("sources", "run", "sources.toml", env=site, cwd=tmp_path)
+    assert ended.status == 1
+    assert 'source "a": kind' in ended.stderr
+
+
+def metrics(port: int) -> str:
+    try:
+        return urlopen(f"http://127.0.0.1:{port}/metrics").read().decode()
+    except OSError:
+        return ""
+
+
+def is_announced(port: int, source: str, frames: int = 1) -> bool:
+    labels = f'outcome="announced",reason="",source="{source}"'
+    return f"imgpipeline_source_frames_total{{{labels}}} {frames}.0" in metrics(port)
+
+
+def file_of_sources(incoming: Path, ports: dict[str, int], store_url: str) -> str:
+    return f"""
+        [[source]]
+        name = "box"
+        kind = "folder"
+        path = "{incoming}"
+        rescan_s = 0.2
+        [[source]]
+        name = "sensors"
+        kind = "mqtt"
+        host = "127.0.0.1"
+        port = {ports["mqtt"]}
+        topic = "images/+/raw"
+        [[source]]
+        name = "uploads"
+        kind = "http"
+        port = {ports["http"]}
+        masks = [[[0, 0], [1, 0], [1, 1], [0, 1]]]
+        [[source]]
+        name = "archive"
+        kind = "s3"
+        url = "{store_url}/archive"
+        """
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(180)
+def test_row_4_3_a_folder_is_picked_up_at_the_start_and_when_files_come_beside_other_sources(
+    site: dict[str, str], tmp_path: Path, store_of: Callable[[dict[str, str]], ObjectStore]
+):
+    incoming, port, http_port = tmp_path / "incoming", free_port(), free_port()
+    incoming.mkdir()
+    (incoming / "a.jpg").write_bytes(jpeg(1))
+    store = store_of(site)
+    store.create("archive/a.jpg", jpeg(4))
+    with Mosquitto(tmp_path / "mosquitto") as broker:
+        ports = {"mqtt": broker.port, "http": http_port}
+        (tmp_path / "sources.toml").write_text(file_of_sources(incoming, ports, site["IMGPIPELINE_STORE_URL"]))
+        arguments = ["sources", "run", "sources.toml", "--metrics-port", str(port)]
+        env = environment({**site, "XDG_STATE_HOME": str(tmp_path)})
+        service = subprocess.Popen(
+            [sys.executable, "-m", "imgpipeline.cli", *arguments], env=env, cwd=tmp_path, stdout=subprocess.DEVNULL
+        )
+
+        try:
+            wait_until(partial(is_announced, port, "box"), limit_s=60, what="the image that was there")
+            (incoming / "b.jpg").write_bytes(jpeg(6))
+            wait_until(lambda: broker.has_subscriber("imgpipeline-sensors"), limit_s=60, what="the subscription")
+            send(broker, [("images/gate/raw", jpeg(2)), ("images/yard/raw", jpeg(3))])
+            answer = httpx.post(f"http://127.0.0.1:{http_port}/frames/door", content=jpeg(5), headers=IMAGE, timeout=60)
+            assert (answer.status_code, answer.json()["status"]) == (201, "announced")
+            for source, count in {"box": 2, "gate": 1, "yard": 1, "door": 1, "archive": 1}.items():
+                wait_until(partial(is_announced, port, source, count), limit_s=60, what=f"the frames of {source}")
+        finally:
+            service.send_signal(signal.SIGTERM)
+            assert service.wait(60) == 0
+    settings = Settings(_env_file=None, **{name.removeprefix("IMGPIPELINE_").lower(): v for name, v in site.items()})
+    found = read_published(settings)
+    frames = {message.source: message for message in frames_in(found)}
+    assert sorted(frames) == ["archive", "box", "door", "gate", "yard"]
+    assert {account.source for account in accounts_in(found)} == {*frames}
+    masked = cv2.imdecode(np.frombuffer(store.get(str(frames["door"].image_path)), np.uint8), cv2.IMREAD_COLOR)
+    assert masked.max() == 0
+    assert str(frames["archive"].image_path).endswith("archive/a.jpg")

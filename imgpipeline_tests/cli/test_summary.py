@@ -1,4 +1,4 @@
-"""Summaries of days and spans of days come out as table, JSON and CSV, and are the sum of their days."""
+"""Summaries of days and spans of days are printed as table, JSON and CSV, and are the sum of their days."""
 
 import csv
 import io
@@ -56,7 +56,7 @@ FRAMES = BUILT + SINCE
 
 @pytest.fixture(scope="module")
 def stored(tmp_path_factory: pytest.TempPathFactory) -> str:
-    """The URL of a store of two days that are built, and of frames since; for reading only."""
+    """The URL of a read-only store with two built days and newer frames."""
     return fill(folder_settings(tmp_path_factory.mktemp("summaries")))
 
 
@@ -141,7 +141,7 @@ def test_the_table_of_counts_has_the_asked_columns(filled: dict[str, str], ask: 
 
 
 @pytest.mark.medium
-def test_a_label_that_was_not_seen_is_told_from_an_hour_without_a_camera(ask: Callable[..., Result], tmp_path: Path):
+def test_an_unseen_label_differs_from_an_unobserved_hour(ask: Callable[..., Result], tmp_path: Path):
     settings = folder_settings(tmp_path)
     one_o_clock, account = NOON + timedelta(hours=1), Account(received=0, announced=0, observed_s=3600.0)
     watched = Notice(2, NoticeKind.ACCOUNT, "yard", "s", one_o_clock, NOON + timedelta(hours=2), account=account)
@@ -210,7 +210,7 @@ def test_sizes_are_drawn_as_bars(filled: dict[str, str], tmp_path: Path):
 
 
 @pytest.mark.medium
-def test_sources_from_when_to_when(filled: dict[str, str], tmp_path: Path):
+def test_sources_have_their_first_and_last_time(filled: dict[str, str], tmp_path: Path):
     rows = run("summary", "sources", "--json", env=filled, cwd=tmp_path).json()
     expected = Counter(frame.source for frame in FRAMES)
     assert {row["source"]: row["frames"] for row in rows} == expected
@@ -233,7 +233,7 @@ def ask(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Result]:
 
 
 @pytest.mark.medium
-def test_each_is_a_table(filled: dict[str, str], ask: Callable[..., Result]):
+def test_each_summary_is_a_table(filled: dict[str, str], ask: Callable[..., Result]):
     for name in NAMES:
         ended = ask(filled, "summary", name, "--day", "2026-01-09")
         assert (ended.exit_code, ended.stderr) == (0, "")
@@ -241,7 +241,7 @@ def test_each_is_a_table(filled: dict[str, str], ask: Callable[..., Result]):
 
 
 @pytest.mark.medium
-def test_an_empty_lake_has_nothing_to_sum_up(folder_site: dict[str, str], ask: Callable[..., Result]):
+def test_an_empty_lake_has_no_summaries(folder_site: dict[str, str], ask: Callable[..., Result]):
     for name in NAMES:
         ended = ask(folder_site, "summary", name)
         assert (ended.exit_code, ended.stdout, ended.stderr) == (0, "", "There is no data (all days).\n")
@@ -254,14 +254,8 @@ def test_a_day_without_frames_says_so(filled: dict[str, str], tmp_path: Path):
     assert (ended.status, ended.stdout, ended.stderr) == (0, "", "There is no data (2025-01-09).\n")
 
 
-def test_two_formats_at_once_are_refused(folder_site: dict[str, str], tmp_path: Path):
-    ended = run("summary", "hours", "--csv", "--json", env=folder_site, cwd=tmp_path)
-    assert (ended.status, ended.stdout) == (2, "")
-    assert "--json and --csv are both given" in ended.stderr
-
-
 @pytest.mark.parametrize(("value", "bar"), [(0, ""), (1, "▏"), (500, "█" * 15), (1000, "█" * 30)])
-def test_what_is_there_has_a_bar(value: int, bar: str):
+def test_any_value_above_zero_has_a_bar(value: int, bar: str):
     assert size_bar(value, 1000) == bar
 
 

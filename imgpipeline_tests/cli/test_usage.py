@@ -1,4 +1,4 @@
-"""A wrong call of any command ends alike: status 2, one message on stderr, and what to do next."""
+"""A wrong call of any command ends the same way: status 2, and one message with a next step on stderr."""
 
 import os
 import shlex
@@ -125,6 +125,7 @@ WRONG_CALLS = [
     ("compare-models --day 2026-01-01 --a nonsense --b demo", "There is no model 'nonsense'"),
     ("dead-letters list --code NONSENSE", "'NONSENSE' is not one of"),
     ("frames list --status nonsense", "'nonsense' is not one of"),
+    ("frames list --to soon", "--to is 'soon'."),
     ("import detections rows.csv --label-column nonsense", "The column 'nonsense' is missing"),
     ("import detections rows.csv --box-columns a,b", "--box-columns names 2 columns."),
     ("import detections rows.csv --box-columns a", "--box-columns names 1 column."),
@@ -191,7 +192,7 @@ def site_without_settings(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> No
 
 
 def call(arguments: list[str], monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> str:
-    """Call the command's entry point, and return what it says where the call is refused as it should be."""
+    """Call the entry point, check that the call is refused, and return the message."""
     monkeypatch.setattr(sys, "argv", ["imgpipeline", *arguments])
     with pytest.raises(SystemExit) as ended:
         cli_app.main()
@@ -223,7 +224,7 @@ def test_every_command_refuses_an_unknown_option_and_names_its_help(
 
 
 @pytest.mark.medium
-def test_every_command_with_arguments_stands_in_the_table_of_wrong_calls():
+def test_the_table_of_wrong_calls_covers_every_command_with_arguments():
     in_table = [wrong_call for wrong_call, _ in WRONG_CALLS]
     for words in leaf_commands(cli_app.app):
         command = get_command(cli_app.app)

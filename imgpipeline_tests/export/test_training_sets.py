@@ -1,4 +1,4 @@
-"""Frames become COCO and YOLO data sets: all boxes of the frames, corrected by what people said."""
+"""Frames become COCO and YOLO data sets: all boxes of the frames, corrected by annotations."""
 
 import io
 import json
@@ -112,7 +112,7 @@ def test_feedback_corrects_the_boxes_and_marks_the_frames(site: Site, store: Obj
 
 
 @pytest.mark.medium
-def test_images_that_are_gone_are_named_and_their_boxes_stay(site: Site, store: ObjectStore, tmp_path: Path):
+def test_missing_images_are_named_and_their_boxes_kept(site: Site, store: ObjectStore, tmp_path: Path):
     gone = frames_of(site)[0]
     store.delete(gone.source_image_path)
     done = run("export", "coco", "set", "--day", str(DAY), "--json", env=site.environment, cwd=tmp_path).json()
@@ -121,7 +121,7 @@ def test_images_that_are_gone_are_named_and_their_boxes_stay(site: Site, store: 
 
 
 @pytest.mark.medium
-def test_a_folder_that_is_not_empty_stays_as_it_is(site: Site, tmp_path: Path):
+def test_a_folder_that_is_not_empty_is_not_changed(site: Site, tmp_path: Path):
     (tmp_path / "set").mkdir()
     (tmp_path / "set" / "mine").touch()
     (tmp_path / "set.partial").mkdir()  # of an export that was interrupted
@@ -174,7 +174,7 @@ def test_a_day_without_frames_names_the_days_that_have_some(site: Site, tmp_path
 
 
 @pytest.mark.medium
-def test_only_the_frames_that_are_asked_for_count_for_the_limit(filmed: FilmedSite, monkeypatch: pytest.MonkeyPatch):
+def test_only_selected_frames_count_for_the_limit(filmed: FilmedSite, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(api, "MOST_EXPORTED", 1)
     refused = filmed.viewer.get("/api/v1/export", day=DAY)
     assert (refused.status_code, "imgpipeline export coco" in refused.json()["next"]) == (400, True)

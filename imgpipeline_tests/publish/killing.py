@@ -1,4 +1,4 @@
-"""Publishes in a process of its own that kills itself at a step."""
+"""Publishes in a separate process that kills itself at a step."""
 
 import signal
 import subprocess

@@ -1,4 +1,4 @@
-"""Events of closed slices and alerts are published exactly once, wherever a publisher dies."""
+"""Events of closed slices and alerts are published exactly once, wherever a publisher is killed."""
 
 import json
 from datetime import date, timedelta
@@ -14,8 +14,8 @@ from imgpipeline.lake.query.days import Span
 from imgpipeline.lake.query.events import find_events
 from imgpipeline.lake.schema import EVENT_TABLES, EVENTS
 from imgpipeline.objectstore import ObjectStore, open_store
-from imgpipeline.publish.alerts import publish_alerts
-from imgpipeline.publish.events import publish_events
+from imgpipeline.publish.events import publish_alerts, publish_events
+from imgpipeline.publish.run import Run
 from imgpipeline.settings import Settings, load_settings
 from imgpipeline.tracking.day_tracks import build_tracks
 from imgpipeline_tests.events.samples import CHANGE, rotated, rules, stored_frames
@@ -56,18 +56,18 @@ def test_events_are_published_when_their_ten_minutes_are_over(store: ObjectStore
     cars = two_cars_at(2, 9, 12)
     chain = write_chain(store, film(at(0), at(10, 30), cars))
     build(store)
-    assert publish_events(store, settings, topic, clock=lambda: NOON) == 0, "frames of the overlap are still to come"
+    assert publish_events(Run(store, settings, clock=lambda: NOON), topic) == 0, "the overlap has no frames yet"
     append(chain, film(at(10, 30), at(13), cars, offset=126))
-    held: list[date] = []
-    assert publish_events(store, settings, topic, clock=lambda: LATER, held=held.append) == 0
-    assert held == [], "slices of the table are open until it has all frames of the ledger"
+    waiting: list[date] = []
+    assert publish_events(Run(store, settings, clock=lambda: LATER, waits=waiting.append), topic) == 0
+    assert waiting == [], "slices of the table are open until it has all frames of the ledger"
     rebuild_day(store, DAY, now=NOON)
-    assert publish_events(store, settings, topic, clock=lambda: LATER, held=held.append) == 0
-    assert held == [DAY], "no events of these frames yet"
+    assert publish_events(Run(store, settings, clock=lambda: LATER, waits=waiting.append), topic) == 0
+    assert waiting == [DAY], "no events of these frames yet"
     build(store)
-    assert publish_events(store, settings, topic, clock=lambda: NOON) == 2
-    assert publish_events(store, settings, topic, clock=lambda: LATER) == 1, "nothing came for a while"
-    assert publish_events(store, settings, topic, clock=lambda: LATER) == 0
+    assert publish_events(Run(store, settings, clock=lambda: NOON), topic) == 2
+    assert publish_events(Run(store, settings, clock=lambda: LATER), topic) == 1, "nothing came for a while"
+    assert publish_events(Run(store, settings, clock=lambda: LATER), topic) == 0
     rows = find_events(store, settings, Span(DAY, DAY))[0].to_pylist()[::-1]
     records = records_of(settings, topic)
     found = [json.loads(record.value) for record in records]
@@ -88,12 +88,12 @@ def test_events_of_tracked_objects_wait_for_the_tracks_of_the_same_frames(
     build_tracks(store, DAY, settings=Settings(), now=NOON)
     append(chain, film(at(20), at(25), [Car(at(5), at(25))], offset=180))
     build(store, given)
-    held: list[date] = []
-    assert publish_events(store, settings, topic, clock=lambda: LATER, held=held.append) == 0
-    assert held == [DAY], "the tracks are older than the frames"
+    waiting: list[date] = []
+    assert publish_events(Run(store, settings, clock=lambda: LATER, waits=waiting.append), topic) == 0
+    assert waiting == [DAY], "the tracks are older than the frames"
     build_tracks(store, DAY, settings=Settings(), now=NOON)
     build(store, given)
-    assert publish_events(store, settings, topic, clock=lambda: LATER) == 2
+    assert publish_events(Run(store, settings, clock=lambda: LATER), topic) == 2
     assert [document["rule"] for document in documents_of(settings, topic)] == ["loiters", "crosses"]
 
 
@@ -105,7 +105,7 @@ def test_a_publisher_of_events_that_is_killed_leaves_no_duplicate_and_no_hole(
     write_chain(store, film(at(0), at(35), two_cars_at(2, 12, 13, 22, 32)))
     build(store)
     publish_and_die(settings, "events", topic, step if step == "publish opened" else f"{step}:2")
-    publish_events(store, settings, topic, clock=lambda: LATER)
+    publish_events(Run(store, settings, clock=lambda: LATER), topic)
     expected = [f"2026-01-09T12:{minute:02d}:30.000000Z" for minute in (2, 12, 13, 22, 32)]
     assert [document["timestamp"] for document in documents_of(settings, topic)] == expected
 
@@ -118,13 +118,13 @@ def test_row_3_7_an_alert_is_published_with_its_number_and_the_path_of_its_recor
     rebuild_day(store, DAY, now=NOON)
     for table in EVENT_TABLES:
         build_table(store, DAY, table, rules=rules(CHANGE), settings=settings, now=NOON)
-    assert publish_alerts(store, settings, topic) == 0
+    assert publish_alerts(Run(store, settings), topic) == 0
     chain = AlertChain(store)
     for number in (1, 2, 3):
         chain.append(event(number), difference_image=None, now=NOW)
-    assert publish_alerts(store, settings, topic) == 3
+    assert publish_alerts(Run(store, settings), topic) == 3
     chain.append(event(4), difference_image=None, now=NOW)
-    assert publish_alerts(store, settings, topic) == 1
+    assert publish_alerts(Run(store, settings), topic) == 1
     found = documents_of(settings, topic)
     assert found[0] == {"image_event_num": 1, "image_event_db_path": f"{store.url}/alerts/0000000001.json"}
     assert [document["image_event_num"] for document in found] == [1, 2, 3, 4]
@@ -141,5 +141,5 @@ def test_row_3_7_a_publisher_of_alerts_that_is_killed_leaves_no_duplicate_and_no
     chain.append(event(1), difference_image=None, now=NOW)
     publish_and_die(settings, "events", topic, step, "--format", "classic")
     chain.append(event(2), difference_image=None, now=NOW)
-    publish_alerts(store, settings, topic)
+    publish_alerts(Run(store, settings), topic)
     assert [document["image_event_num"] for document in documents_of(settings, topic)] == [1, 2]

@@ -1,4 +1,4 @@
-"""Alerts reach Home Assistant by MQTT: it finds them by discovery, and none is lost, whatever dies."""
+"""Alerts reach Home Assistant by MQTT discovery, and none is lost if a process is killed."""
 
 import json
 import signal
@@ -19,6 +19,7 @@ from imgpipeline.events.alerts.chain import AlertChain
 from imgpipeline.faultpoints import PLAN_VARIABLE
 from imgpipeline.objectstore import ObjectStore, open_store
 from imgpipeline.publish.home_assistant import publish_to_home_assistant
+from imgpipeline.publish.run import Run
 from imgpipeline.settings import Settings, load_settings
 from imgpipeline_tests.cli.command import run
 from imgpipeline_tests.events.test_alert_chain import NOW, event
@@ -97,7 +98,7 @@ def raise_alerts(store: ObjectStore, *numbers: int) -> None:
 
 
 def publish(store: ObjectStore, settings: Settings, **more: Any) -> int:
-    return publish_to_home_assistant(store, settings, clock=lambda: NOW, settle_s=0, **more)
+    return publish_to_home_assistant(Run(store, settings, clock=lambda: NOW, **more), settle_s=0)
 
 
 @pytest.mark.parametrize("protocol", ["5", "3.1.1"])
@@ -200,7 +201,7 @@ def test_fault_58_a_publisher_by_mqtt_killed_before_it_notes_what_was_sent_sends
     assert ids[:2] == ids[2:] == [event(2).event_id, event(3).event_id]
 
 
-def test_the_first_call_leaves_out_alerts_that_are_old(store: ObjectStore, settings: Settings, broker: Mosquitto):
+def test_the_first_call_skips_old_alerts(store: ObjectStore, settings: Settings, broker: Mosquitto):
     chain = AlertChain(store)
     for number, age in ((1, timedelta(hours=2)), (2, timedelta(minutes=5))):
         chain.append(event(number), difference_image=None, now=NOW - age)

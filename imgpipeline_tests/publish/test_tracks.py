@@ -1,4 +1,4 @@
-"""Tracks of closed slices are published exactly once, in our own form and in that of classic trackers."""
+"""Tracks of closed slices are published exactly once, in native and classic form."""
 
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -8,7 +8,7 @@ import pytest
 from imgpipeline.contracts.detection import Kind
 from imgpipeline.lake.build.day_tables import rebuild_day
 from imgpipeline.objectstore import ObjectStore, open_store
-from imgpipeline.publish.options import Form, Wanted
+from imgpipeline.publish.run import Form, Run, Wanted
 from imgpipeline.publish.tracks import publish_tracks
 from imgpipeline.settings import Settings, load_settings
 from imgpipeline.tracking.day_tracks import build_tracks
@@ -47,9 +47,9 @@ def test_row_2_12_and_row_2_13_classic_tracks_have_true_corners_and_every_frame(
     write_chain(store, film(at(0), at(5), [Car(at(1), at(4)), Car(at(0), at(5), "person", y=300)], rate=1))
     build(store, settings)
     wanted = Wanted(topic, Form.CLASSIC, Kind.CARS)
-    assert publish_tracks(store, settings, wanted, clock=lambda: NOON) == 0, "the slice is still open"
-    assert publish_tracks(store, settings, wanted, clock=lambda: NOON + timedelta(hours=1)) == 5
-    assert publish_tracks(store, settings, wanted, clock=lambda: NOON + timedelta(hours=1)) == 0
+    assert publish_tracks(Run(store, settings, clock=lambda: NOON), wanted) == 0, "the slice is still open"
+    assert publish_tracks(Run(store, settings, clock=lambda: NOON + timedelta(hours=1)), wanted) == 5
+    assert publish_tracks(Run(store, settings, clock=lambda: NOON + timedelta(hours=1)), wanted) == 0
     found = documents_of(settings, topic)
     assert [len(document["tracks"]) for document in found] == [0, 1, 1, 1, 0]
     assert found[1] == {
@@ -68,13 +68,13 @@ def test_a_slice_is_published_when_there_are_frames_after_its_overlap(
     chain = write_chain(store, film(at(0), at(640), [car]))
     build(store, settings)
     wanted = Wanted(topic)
-    assert publish_tracks(store, settings, wanted, clock=lambda: NOON) == 0
+    assert publish_tracks(Run(store, settings, clock=lambda: NOON), wanted) == 0
     append(chain, film(at(640), at(1250), [car], offset=128))
     later = NOON + timedelta(hours=1)
-    assert publish_tracks(store, settings, wanted, clock=lambda: later) == 0, "no tracks of these frames yet"
+    assert publish_tracks(Run(store, settings, clock=lambda: later), wanted) == 0, "no tracks of these frames yet"
     build(store, settings)
-    assert publish_tracks(store, settings, wanted, clock=lambda: NOON) == 120
-    assert publish_tracks(store, settings, wanted, clock=lambda: later) == 130
+    assert publish_tracks(Run(store, settings, clock=lambda: NOON), wanted) == 120
+    assert publish_tracks(Run(store, settings, clock=lambda: later), wanted) == 130
     found = documents_of(settings, topic)
     assert [document["frame_number"] for document in found] == list(range(250))
     assert len({track["object_id"] for document in found for track in document["tracks"]}) == 1
@@ -88,5 +88,5 @@ def test_row_2_13_a_publisher_of_tracks_that_is_killed_leaves_no_duplicate_and_n
     write_chain(store, film(at(0), at(1250), [Car(at(0), at(1300))]))
     build(store, settings)
     publish_and_die(settings, "tracks", topic, step if step == "publish opened" else f"{step}:2")
-    publish_tracks(store, settings, Wanted(topic), clock=lambda: NOON + timedelta(hours=1))
+    publish_tracks(Run(store, settings, clock=lambda: NOON + timedelta(hours=1)), Wanted(topic))
     assert [document["frame_number"] for document in documents_of(settings, topic)] == list(range(250))

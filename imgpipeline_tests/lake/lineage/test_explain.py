@@ -224,7 +224,7 @@ def test_weaker_detections_are_told_apart_and_another_threshold_is_another_recip
         (number(day=DAY + timedelta(days=2)), r"no frame of 2026-01-11.* the ledger knows: 2026-01-09, 2026-01-10"),
     ],
 )  # fmt: skip
-def test_what_there_is_instead_is_named(memory: ObjectStore, lake, wanted: NumberId, message: str):
+def test_an_unknown_day_or_label_names_the_known_ones(memory: ObjectStore, lake, wanted: NumberId, message: str):
     nothing = seen(2, [], day=DAY + timedelta(days=1))
     write_chain(memory, [seen(0, ["car", "dog"]), seen(1, ["car"]), nothing, dead_letter(3)])
     with lake(memory) as session, pytest.raises(ConfigurationError, match=message):

@@ -16,9 +16,9 @@ import pytest
 
 from imgpipeline.contracts.capture import ClockSource
 from imgpipeline.objectstore import open_store
-from imgpipeline.settings import Settings
 from imgpipeline.sources.simulator.clip import read_number
 from imgpipeline_tests.cli.command import environment, run
+from imgpipeline_tests.cli.samples import settings_of
 from imgpipeline_tests.servers.ports import free_port
 from imgpipeline_tests.servers.programs import MissingProgramError
 from imgpipeline_tests.servers.rtsp_server import RtspServer, make_camera
@@ -37,12 +37,6 @@ def serving(*cameras) -> Iterator[RtspServer]:
         pytest.skip(str(missing))
     with server:
         yield server
-
-
-def settings_of(site: dict[str, str]) -> Settings:
-    names = {name.removeprefix("IMGPIPELINE_").lower(): value for name, value in site.items() if "IMGPIPELINE_" in name}
-    keys = {f"s3_{name.removeprefix('AWS_').lower()}": value for name, value in site.items() if "AWS_" in name}
-    return Settings(_env_file=None, **names, **keys)
 
 
 @pytest.mark.slow

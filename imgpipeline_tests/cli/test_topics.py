@@ -1,4 +1,4 @@
-"""`imgpipeline topics peek`: what is in the topics, without leaving anything behind."""
+"""`imgpipeline topics peek` shows records without leaving a trace."""
 
 import json
 import subprocess
@@ -50,7 +50,7 @@ def test_row_0_17_it_shows_the_last_records_with_partition_offset_time_key_and_v
     [("beginning", [0, 1]), ("end", [4, 5]), ("3", [3, 4]), ("2026-01-09T12:00:02Z", [2, 3]), ("2030-01-01", [])],
     ids=["beginning", "end", "offset", "time", "a time after the last record"],
 )
-def test_row_0_17_it_begins_where_it_is_told_to(
+def test_row_0_17_it_starts_at_the_given_place(
     site: dict[str, str], topic: str, producer: KafkaProducer, tmp_path: Path, start: str, offsets: list[int]
 ):
     send(producer, topic, *[b"%d" % n for n in range(6)])
@@ -70,7 +70,7 @@ def test_row_0_17_it_leaves_no_group_and_no_commit_behind(
     admin.close()
 
 
-def test_row_0_17_it_follows_until_nothing_comes(
+def test_row_0_17_it_follows_until_no_record_arrives(
     site: dict[str, str], topic: str, producer: KafkaProducer, tmp_path: Path
 ):
     send(producer, topic, b"0")
@@ -103,9 +103,9 @@ def test_row_0_17_records_of_several_topics_come_in_the_order_of_their_times(
 
 @pytest.mark.parametrize(
     ("arguments", "named"),
-    [(("--from", "yesterday"), "--from 'yesterday'"), (("--topic", "other"), "other is not one of the topics")],
+    [(("--from", "yesterday"), "--from 'yesterday'"), (("--topic", "other"), "The topic other is not followed.")],
 )
-def test_a_start_or_topic_that_is_none_is_refused(arguments: tuple[str, ...], named: str, tmp_path: Path):
+def test_an_invalid_start_or_topic_is_refused(arguments: tuple[str, ...], named: str, tmp_path: Path):
     ended = run("topics", "peek", *arguments, cwd=tmp_path)
     assert ended.status == 2
     assert named in ended.stderr

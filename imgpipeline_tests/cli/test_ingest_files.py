@@ -1,35 +1,28 @@
-"""`imgpipeline ingest`: buckets, videos and sequences, on real servers."""
+"""`ingest folder`, `sequence` and `video`, on real servers."""
 
 from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import cv2
 import numpy as np
+import pytest
 
 from imgpipeline.objectstore import ObjectStore
-from imgpipeline.settings import Settings
+from imgpipeline.settings import load_settings
+from imgpipeline.stream.log import read_log
 from imgpipeline_tests.cli.command import interrupt, run
+from imgpipeline_tests.cli.samples import settings_of
 from imgpipeline_tests.servers.s3_server import S3Bucket
 from imgpipeline_tests.servers.waiting import wait_until
-from imgpipeline_tests.sources.published import accounts_in, frames_in, read_published
+from imgpipeline_tests.sources.published import frames_in, read_published
 from imgpipeline_tests.sources.test_folder import write_picture
 from imgpipeline_tests.sources.videos import write_video
 
 OpenStore = Callable[[dict[str, str]], ObjectStore]
-
-
-def settings_of(site: dict[str, str]) -> Settings:
-    return Settings(
-        _env_file=None,
-        kafka_bootstrap_servers=site["IMGPIPELINE_KAFKA_BOOTSTRAP_SERVERS"],
-        kafka_topic=site["IMGPIPELINE_KAFKA_TOPIC"],
-    )
-
-
-def fill(bucket: S3Bucket, tmp_path: Path, *keys: str) -> None:
-    store = bucket.store()
-    for number, key in enumerate(keys):
-        store.put(key, write_picture(tmp_path / "made" / f"{number}.png", shade=number))
+NOW = datetime.now(UTC).replace(microsecond=0) - timedelta(hours=1)
+MANY = 10_000
+"""Files of a folder that is interrupted: more than are announced before the interrupt, even if that comes late."""
 
 
 def test_row_0_1_a_folder_becomes_flat_objects_and_classic_messages_and_a_second_run_stores_nothing(
@@ -59,56 +52,6 @@ def test_row_0_1_an_empty_folder_is_nothing_to_do_and_a_missing_one_an_error(sit
     )
     assert (empty.status, "nothing to do" in empty.stderr) == (0, True), empty.stderr
     assert (missing.status, "missing cannot be read" in missing.stderr) == (1, True), missing.stderr
-
-
-def test_row_0_4_existing_objects_are_announced_where_they_are(site: dict[str, str], bucket: S3Bucket, tmp_path: Path):
-    names = [f"site/images/frame_{number:06d}.jpg" for number in range(25)]
-    fill(bucket, tmp_path, *names)
-    bucket.store().put("site/images/empty.jpg", b"")
-    bucket.store().put("site/images/notes.txt", b"no image")
-    for _ in range(2):
-        ended = run("ingest", "s3", f"{bucket.url}/site/images/", "--json", env=site, cwd=tmp_path)
-        assert ended.status == 0, ended.stderr
-        result = ended.json()
-        assert (result["source"], result["announced"], result["skipped"], result["failures"]) == ("images", 25, 2, [])
-
-    published = read_published(settings_of(site))
-    frames = frames_in(published)
-    assert [frame.image_path for frame in frames] == [f"{bucket.url}/{name}" for name in names] * 2
-    assert len({(frame.timestamp, frame.image_path) for frame in frames}) == 25
-    assert all(frame.size_bytes for frame in frames)
-    assert {notice.account.announced for notice in accounts_in(published) if notice.account} == {25}
-
-
-def test_row_0_4_an_object_that_cannot_be_announced_is_listed_and_the_status_is_1(
-    site: dict[str, str], bucket: S3Bucket, tmp_path: Path
-):
-    fill(bucket, tmp_path, "site/in/a.png", "site/in/b%2e.png")
-    ended = run("ingest", "s3", f"{bucket.url}/site/in", "--json", env=site, cwd=tmp_path)
-    assert ended.status == 1
-    result = ended.json()
-    assert result["announced"] == 1
-    [failure] = result["failures"]
-    assert failure["path"] == f"{bucket.url}/site/in/b%2e.png"
-    assert "escaped or control character" in failure["error"]
-
-
-def test_row_1_1_a_bucket_is_a_source_and_suffixes_choose_its_objects(
-    site: dict[str, str], bucket: S3Bucket, tmp_path: Path
-):
-    fill(bucket, tmp_path, "a.png", "b/c.jpeg", "d.PNG", "e.jpg")
-    env = {**site, "IMGPIPELINE_ALLOWED_IMAGE_LOCATIONS": bucket.url}
-    chosen = ["--suffix", ".png", "--suffix", ".jpeg", "--json"]
-    ended = run("ingest", "s3", bucket.url, *chosen, env=env, cwd=tmp_path)
-    assert ended.json()["source"] == bucket.url.removeprefix("s3://")
-    paths = {frame.image_path for frame in frames_in(read_published(settings_of(site)))}
-    assert paths == {f"{bucket.url}/a.png", f"{bucket.url}/b/c.jpeg"}
-
-
-def test_row_1_1_a_bucket_that_the_pipeline_may_not_read_is_refused(site: dict[str, str], tmp_path: Path):
-    ended = run("ingest", "s3", "s3://elsewhere/images", env=site, cwd=tmp_path)
-    assert ended.status == 1
-    assert "Next: add it to IMGPIPELINE_ALLOWED_IMAGE_LOCATIONS=s3://elsewhere/images" in ended.stderr
 
 
 def test_row_0_6_a_video_is_ingested_by_count(site: dict[str, str], tmp_path: Path):
@@ -158,7 +101,7 @@ def test_several_videos_of_one_source_follow_each_other(site: dict[str, str], tm
     assert [f"{frame.timestamp:%S.%f}" for frame in frames] == ["00.000000", "01.000000", "02.000000", "03.000000"]
 
 
-def test_choices_that_contradict_each_other_are_refused(tmp_path: Path):
+def test_contradicting_frame_choices_are_refused(tmp_path: Path):
     ended = run("ingest", "video", "clip.mp4", "--every", "2", "--fps", "3", cwd=tmp_path)
     assert ended.status == 2
     assert "More than one of --every, --fps and --count" in ended.stderr
@@ -176,3 +119,78 @@ def test_row_0_2_ctrl_c_ends_a_watch_after_what_was_found_is_announced(site: dic
     assert ended.status == 130, ended.stderr
     assert "1 frame of gate announced" in ended.stderr
     assert [frame.source for frame in frames_in(read_published(settings_of(site)))] == ["gate"]
+
+
+def test_ingest_with_a_pace_gives_times_by_order(site: dict[str, str], tmp_path: Path):
+    for number in range(3):
+        write_picture(tmp_path / "pictures" / f"{number}.jpg")
+    pace = ["--start", "2026-01-09T12:00:00+01:00", "--interval-s", "0.5"]
+    ended = run("ingest", "folder", tmp_path / "pictures", "--source", "x", *pace, "--json", env=site, cwd=tmp_path)
+    assert ended.json()["first_time"] == "2026-01-09T11:00:00.000000Z"
+    assert ended.json()["last_time"] == "2026-01-09T11:00:01.000000Z"
+
+
+@pytest.mark.parametrize(
+    ("pace", "named"),
+    [
+        (["--start", "noon"], "--start 'noon'"),
+        (["--start", "2026-01-09", "--interval-s", "0"], "--interval-s is 0.0"),
+        (["--start", "2026-01-09", "--interval-s", "nan"], "--interval-s nan"),
+    ],
+)
+def test_an_invalid_pace_is_refused(pace: list[str], named: str, tmp_path: Path):
+    ended = run("ingest", "folder", tmp_path, "--source", "x", *pace, cwd=tmp_path)
+    assert (ended.status, ended.stdout) == (2, "")
+    assert named in ended.stderr
+
+
+def test_a_video_is_refused_before_anything_is_announced(site: dict[str, str], tmp_path: Path):
+    clip = tmp_path / "clip.mp4"
+    clip.write_bytes(b"\0\0\0\x20ftypisom" + bytes(1000))
+    ended = run("ingest", "folder", clip, "--source", "gate", env=site, cwd=tmp_path)
+    assert (ended.status, ended.stdout) == (1, "")
+    assert "clip.mp4 is not an image: it is a video (MP4 or QuickTime)." in ended.stderr
+    assert f"Next: `imgpipeline ingest video {clip}`" in ended.stderr
+    assert run("status", "--json", env=site, cwd=tmp_path).json()["partitions"][0]["log_end"] == 0
+
+
+def test_skipped_files_are_counted_and_some_are_named(site: dict[str, str], tmp_path: Path):
+    write_picture(tmp_path / "in" / "a.jpg")
+    for name in ("._a.jpg", ".DS_Store", "Thumbs.db", *(f"{number}.txt" for number in range(7))):
+        (tmp_path / "in" / name).write_text("no image")
+    ended = run("ingest", "folder", tmp_path / "in", "--source", "gate", env=site, cwd=tmp_path)
+    assert ended.status == 0
+    assert ended.stderr.startswith("1 frame of gate announced")
+    assert "Skipped: 7 other files." in ended.stderr
+    assert "0.txt: not one of .jpg" in ended.stderr
+    assert "And 2 more; --json lists all." in ended.stderr
+    assert "Skipped as hidden: 3 files or folders." in ended.stderr
+
+
+def test_ctrl_c_says_how_many_frames_were_announced_and_that_a_second_run_is_safe(
+    site: dict[str, str], tmp_path: Path, store_of: Callable[[dict[str, str]], ObjectStore]
+):
+    first = tmp_path / "in" / "00000.jpg"
+    write_picture(first)
+    for number in range(1, MANY):
+        first.with_name(f"{number:05d}.jpg").hardlink_to(first)
+    store_of(site)
+    settings = load_settings()
+
+    def some_are_announced() -> None:
+        wait_until(lambda: read_log(settings)[0].log_end > 50, limit_s=60, what="50 frames are in Kafka")
+
+    command = ["ingest", "folder", tmp_path / "in", "--source", "gate"]
+    ended = interrupt(*command, env=site, cwd=tmp_path, when=some_are_announced)
+    in_kafka = len(frames_in(read_published(settings)))
+    assert ended.status == 130
+    assert f"Interrupted after {in_kafka:,} of {MANY:,} frames" in ended.stderr
+    assert "safe to run the same command again" in ended.stderr
+    assert "Traceback" not in ended.stderr
+    assert 50 < in_kafka < MANY
+
+
+def test_a_missing_folder_is_named(site: dict[str, str], tmp_path: Path):
+    ended = run("ingest", "folder", tmp_path / "nowhere", "--source", "x", env=site, cwd=tmp_path)
+    assert ended.status == 1
+    assert "nowhere" in ended.stderr

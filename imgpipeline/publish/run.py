@@ -1,0 +1,57 @@
+"""What a publisher is asked for: what it publishes where, from which store, and for how long."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import date
+from enum import StrEnum
+from typing import TYPE_CHECKING
+
+from imgpipeline.contracts.detection import Kind
+from imgpipeline.contracts.times import Clock, utc_now
+from imgpipeline.settings import Settings
+
+if TYPE_CHECKING:
+    from imgpipeline.objectstore import ObjectStore
+
+
+class Form(StrEnum):
+    """The format of the published records."""
+
+    NATIVE = "native"
+    """The project's own documents."""
+    CLASSIC = "classic"
+    """The messages of classic detectors and trackers."""
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """What is published where."""
+
+    topic: str
+    """Kafka topic."""
+    form: Form = Form.NATIVE
+    """Format of the records."""
+    kind: Kind | None = None
+    """Which labels; None for all."""
+
+    def name_of(self, result: str) -> str:
+        """Returns the publisher's name. Of several with one name on one topic, only the latest can publish."""
+        return f"{result}-{self.kind}" if self.kind else result
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """One run of a publisher."""
+
+    store: "ObjectStore"
+    """The object store."""
+    settings: Settings
+    """Brokers, and DuckDB's limits."""
+    clock: Clock = utc_now
+    """Returns the time, UTC."""
+    goes_on: Callable[[], bool] = lambda: False
+    """Called when everything is published; returns whether to look for more."""
+    progress: Callable[[int], object] = lambda _: None
+    """Called with the number of records of each committed transaction or acknowledged batch."""
+    waits: Callable[[date], object] = lambda _: None
+    """Called with a day whose tables are older than its frames; this and later days are not published yet."""
