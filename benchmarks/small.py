@@ -14,7 +14,7 @@ from benchmarks.place import Place, say
 from imgpipeline.errors import BadInputError
 from imgpipeline.vision.decode import ImageLimits, decode_image
 from imgpipeline.vision.decoder_messages import decoder_messages_held
-from imgpipeline.vision.quality import measure_quality
+from imgpipeline.vision.gate import measure_quality
 from imgpipeline_tests.vision.pictures import hollow_png
 
 _LIMITS = ImageLimits(100_000_000, 64 * 2**20)

@@ -132,9 +132,8 @@ def check_object_store(settings: Settings) -> Iterator[tuple[str, str]]:
 
 def check_model(settings: Settings) -> Iterator[tuple[str, str]]:
     """Checks that the model's file exists and is complete, and that the network runs on a known image."""
-    from imgpipeline.vision.configured import load_configured_detector  # noqa: PLC0415 - loads OpenCV and a backend
+    from imgpipeline.vision.configured import describe_use, load_configured_detector  # noqa: PLC0415 - loads OpenCV
     from imgpipeline.vision.detector import self_test  # noqa: PLC0415 - as above
-    from imgpipeline.vision.precision_choices import describe_use  # noqa: PLC0415 - as above
 
     detector = load_configured_detector(settings)
     self_test(detector)

@@ -17,7 +17,7 @@ from imgpipeline.settings.model import parse_detectors
 if TYPE_CHECKING:
     from imgpipeline.vision.decode import Pixels
     from imgpipeline.vision.model import ModelSpec
-    from imgpipeline.vision.tuning import TunedRow
+    from imgpipeline.vision.speed import TunedRow
 
 ModelOption = Annotated[str | None, typer.Option(help="Name or path. Default: IMGPIPELINE_MODEL.")]
 
@@ -117,7 +117,7 @@ def bench(
     as_json: JsonOption = False,
 ) -> None:
     """Measure a model in every installed backend, with one thread and with all cores."""
-    from imgpipeline.vision.bench import bench_model  # noqa: PLC0415 - loads OpenCV and the backends
+    from imgpipeline.vision.speed import bench_model  # noqa: PLC0415 - loads OpenCV and the backends
 
     settings = load_settings()
     if model is not None:
@@ -151,11 +151,11 @@ def tune(
     IMGPIPELINE_PRECISION=auto then uses the fastest row whose number of workers is that of the settings. Run it while
     the machine is idle.
     """
-    from imgpipeline.vision.backends.base import usable_cores  # noqa: PLC0415 - keeps `--help` fast
+    from imgpipeline.vision.backends import usable_cores  # noqa: PLC0415 - keeps `--help` fast
     from imgpipeline.vision.configured import detect_workers  # noqa: PLC0415 - loads OpenCV
-    from imgpipeline.vision.detector import read_verified  # noqa: PLC0415 - as above
+    from imgpipeline.vision.model_files import read_verified  # noqa: PLC0415 - as above
     from imgpipeline.vision.registry import model_folder  # noqa: PLC0415 - as above
-    from imgpipeline.vision.tuning import one_at_a_time, tune_model, write_tuning  # noqa: PLC0415 - as above
+    from imgpipeline.vision.speed import exclusive_tuning, tune_model, write_tuning  # noqa: PLC0415 - as above
 
     settings = load_settings()
     if model is not None:
@@ -163,7 +163,7 @@ def tune(
     spec = chosen_model(model or settings.model, settings)
     folder, cores, workers = model_folder(settings.model_dir), usable_cores(), detect_workers(settings)
     arrangements = tuple(dict.fromkeys([(workers, max(1, cores // workers)), (1, cores)]))
-    with one_at_a_time(folder):
+    with exclusive_tuning(folder):
         content = read_verified(spec)[0]
         tuning = tune_model(spec, content, arrangements=arrangements, seconds=seconds, now=utc_now(), told=_note_row)
         path = write_tuning(folder, tuning)

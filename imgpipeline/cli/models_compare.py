@@ -21,8 +21,7 @@ if TYPE_CHECKING:
     from imgpipeline.vision.agreement import Agreement, Score
     from imgpipeline.vision.decode import DecodedImage
     from imgpipeline.vision.model import ModelSpec
-    from imgpipeline.vision.quantization.measure import Progress
-    from imgpipeline.vision.quantization.search import QuantizedModel
+    from imgpipeline.vision.quantization.search import Progress, QuantizedModel
 
 ImagesOption = Annotated[
     list[str],
@@ -185,18 +184,15 @@ def _decode(files: "Sequence[InputFile]", spec: "ModelSpec", settings: Settings)
 
 
 def _read_floats(spec: "ModelSpec") -> tuple[bytes, str]:
-    from imgpipeline.vision.detector import read_verified  # noqa: PLC0415 - loads OpenCV
+    from imgpipeline.vision.model_files import read_verified, runnable  # noqa: PLC0415 - keeps `--help` fast
     from imgpipeline.vision.precision import choose_precision  # noqa: PLC0415 - as above
-    from imgpipeline.vision.signature import bind_picture_size  # noqa: PLC0415 - loads onnx
 
     content, sha256 = read_verified(spec)
     if choose_precision("fp32", content, spec.name) != "fp32":
         raise ConfigurationError(
             f"The model {spec.name!r} is already quantized.", next_step="name the model that it was made from"
         )
-    if spec.decoder == "detr":
-        content = bind_picture_size(content, spec.input_width, spec.input_height)
-    return content, sha256
+    return runnable(spec, content), sha256
 
 
 def _loader(spec: "ModelSpec", settings: Settings) -> Any:

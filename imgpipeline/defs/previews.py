@@ -169,7 +169,7 @@ def show_picture(
 
     For an image that image retention has deleted, it returns a text with the time of the deletion.
     """
-    from imgpipeline.vision.previews import draw_preview, read_pixels  # noqa: PLC0415 - loads OpenCV
+    from imgpipeline.vision.annotate import draw_preview, read_pixels  # noqa: PLC0415 - loads OpenCV
 
     try:
         pixels = read_pixels(ImageReader(store, settings), path)
@@ -211,8 +211,8 @@ def show_examples(store: ObjectStore, keys: Sequence[str]) -> dict[str, dg.Metad
     Raises:
         TransientError: The store does not answer.
     """
+    from imgpipeline.vision.annotate import encode_preview  # noqa: PLC0415 - loads OpenCV
     from imgpipeline.vision.decode import ImageLimits, decode_image  # noqa: PLC0415 - loads OpenCV
-    from imgpipeline.vision.previews import encode_preview  # noqa: PLC0415 - loads OpenCV
 
     # The stored examples have at most 1280 pixels a side, and a legend.
     limits = ImageLimits(max_pixels=4_000_000, max_bytes=2**24)

@@ -19,10 +19,9 @@ from imgpipeline.lake.sessions.session import LakeSession, open_lake
 from imgpipeline.lake.storage.engine import quoted
 from imgpipeline.objectstore import ImageReader, ObjectStore
 from imgpipeline.settings import Settings
-from imgpipeline.vision.annotate import draw_detections, write_text
+from imgpipeline.vision.annotate import draw_detections, read_pixels, scaled, write_text
 from imgpipeline.vision.clip_file import SUFFIXES, ClipImage, write_clip_file
 from imgpipeline.vision.decode import Pixels
-from imgpipeline.vision.previews import read_pixels, scaled
 
 _MOST_SIDE = {".mp4": 1280, ".gif": 480}
 _UNKNOWN_SIZE = (640, 360)

@@ -11,9 +11,8 @@ from imgpipeline.errors import BadInputError
 from imgpipeline.events.values import FrameChange
 from imgpipeline.objectstore import ImageReader
 from imgpipeline.objectstore.ahead import map_ahead
-from imgpipeline.vision.annotate import encode_jpeg
+from imgpipeline.vision.annotate import encode_jpeg, read_pixels
 from imgpipeline.vision.decode import Pixels
-from imgpipeline.vision.previews import read_pixels
 
 _WORKERS = 4
 _AHEAD = 8

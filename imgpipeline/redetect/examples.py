@@ -8,9 +8,8 @@ import numpy as np
 from imgpipeline.contracts.detection import Detection
 from imgpipeline.errors import BadInputError
 from imgpipeline.objectstore import ImageReader
-from imgpipeline.vision.annotate import encode_jpeg, shrink, write_text
+from imgpipeline.vision.annotate import encode_jpeg, read_pixels, scaled, shrink, write_text
 from imgpipeline.vision.decode import Pixels
-from imgpipeline.vision.previews import read_pixels, scaled
 
 COLOUR_A, COLOUR_B = (0, 140, 255), (255, 120, 0)
 """Orange and blue, as blue, green, red: told apart by nearly everybody."""

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from importlib import resources
 
 from imgpipeline.lake.storage.engine import Engine, engine_errors
-from imgpipeline.vision.matching import Overlap, choose_pairs
+from imgpipeline.vision.agreement import Overlap, choose_pairs
 
 ROWS_AT_ONCE = 10_000
 

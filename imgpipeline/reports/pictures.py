@@ -14,8 +14,7 @@ from imgpipeline.objectstore import ImageReader
 from imgpipeline.reports.charts import Colour
 from imgpipeline.reports.figures import DayHours
 from imgpipeline.reports.stored_day import DayQueries
-from imgpipeline.vision.paths import DrawnPath, draw_paths
-from imgpipeline.vision.previews import draw_preview, read_pixels
+from imgpipeline.vision.annotate import DrawnPath, draw_paths, draw_preview, read_pixels
 
 _LARGE = (720, 60_000)
 """Longest side in pixels, and size limit of the JPEG file in bytes."""

@@ -16,10 +16,9 @@ from imgpipeline.sources.options import EDGES, GRAY, Preparation
 from imgpipeline.sources.protocol import CapturedFrame
 from imgpipeline.vision.annotate import encode_jpeg
 from imgpipeline.vision.decode import DecodedImage, ImageLimits, Pixels, decode_image
-from imgpipeline.vision.gate import GateKeeper
+from imgpipeline.vision.gate import GateKeeper, measure_quality
 from imgpipeline.vision.header import read_header
-from imgpipeline.vision.quality import measure_quality
-from imgpipeline.vision.reduction import NetworkInput
+from imgpipeline.vision.model import NetworkInput
 
 _MEASURED = NetworkInput(640, 640, "letterbox")
 """A large JPEG is decoded at about this size if only its brightness, sharpness or change is measured."""

@@ -1,6 +1,6 @@
 """Adds a user's own ONNX file to the registry: copies it into the folder of models and writes its entry.
 
-The file is run once before, so a model that does not work gets no entry.
+The model is run once before that, so a model that does not work gets no entry.
 """
 
 import hashlib
@@ -15,31 +15,30 @@ from imgpipeline.contracts.detection import DecoderName
 from imgpipeline.errors import ConfigurationError
 from imgpipeline.settings import REDETECTION_MODEL
 from imgpipeline.vision.backends import open_backend
-from imgpipeline.vision.darknet.convert import write_whole
 from imgpipeline.vision.detector import Detector, self_test
-from imgpipeline.vision.model import ModelFile, ModelSpec, Preprocessing
+from imgpipeline.vision.model import ModelFile, ModelSpec
+from imgpipeline.vision.model_files import runnable, write_whole
 from imgpipeline.vision.own_model import USUAL_PREPROCESSING, describe_own_model
 from imgpipeline.vision.registry import label_sets, model_folder, shipped_models
-from imgpipeline.vision.signature import bind_picture_size
 
 _RESERVED: Final = frozenset({"live"})
-"""Stands in comparisons for what detection runs found."""
+"""Name of the results of detection runs in comparisons."""
 
 
 @dataclass(frozen=True, slots=True)
 class Wishes:
-    """What a user says about a model; None: as its file says, or as is usual for its layout."""
+    """What a user says about a model. None: as in its file, or the default of its layout."""
 
     decoder: DecoderName | None = None
     """The output's layout."""
     labels: Sequence[str] | Path | None = None
-    """Class names, or a text file with one a line."""
+    """Class names, or a text file with one per line."""
     licence: str | None = None
-    """SPDX identifier or plain words."""
+    """SPDX identifier or free text."""
     summary: str = ""
-    """What it is good for, a few words."""
+    """What it is good for, in a few words."""
     preprocessing: Mapping[str, Any] | None = None
-    """Fields of `Preprocessing` that differ from the usual ones."""
+    """Fields of `Preprocessing` that differ from the default of the layout."""
 
 
 def add_model(file: Path, name: str, wishes: Wishes, *, model_dir: Path | None = None, replace_it: bool) -> ModelSpec:
@@ -47,16 +46,16 @@ def add_model(file: Path, name: str, wishes: Wishes, *, model_dir: Path | None =
 
     Args:
         file: The ONNX file.
-        name: What it is called from now on.
+        name: Its new name.
         wishes: What the file does not say.
-        model_dir: Folder of models; None: as `registry.model_folder` says.
-        replace_it: Whether an entry of this name may be replaced.
+        model_dir: Folder of models; None: `registry.model_folder()`.
+        replace_it: Whether an existing entry with this name may be replaced.
 
     Returns:
         The registered model.
 
     Raises:
-        ConfigurationError: The name is not possible or taken, or the file is not a model of a known kind.
+        ConfigurationError: The name is invalid or taken, or the file is not a model of a known kind.
         PermanentError: The network cannot be run, or the folder cannot be written.
     """
     folder = model_folder(model_dir)
@@ -72,9 +71,9 @@ def register(
     Args:
         spec: How its images are prepared and its output is read.
         content: The ONNX file.
-        name: What it is called from now on, as `check_name` allows it.
+        name: Its new name, which `check_name` has accepted.
         folder: The folder of models.
-        made_of: What a model that was made here was made of, by field; None: it was not made here.
+        made_of: For a model that was made here: what it was made of, by field.
 
     Returns:
         The registered model.
@@ -85,7 +84,7 @@ def register(
     onnx = ModelFile("onnx", f"{name}.onnx", None, len(content), hashlib.sha256(content).hexdigest())
     spec = replace(spec, name=name, path=folder / onnx.name, files=(onnx,), sha256=onnx.sha256)
     write_whole(spec.path, content)
-    write_whole(folder / f"{name}.toml", entry_text(spec, made_of or {}).encode())
+    write_whole(folder / f"{name}.toml", entry_text(spec, made_of).encode())
     return spec
 
 
@@ -103,42 +102,42 @@ def _describe(file: Path, wishes: Wishes) -> tuple[ModelSpec, bytes]:
         content = file.read_bytes()
     except OSError as error:
         raise ConfigurationError(
-            f"{file} cannot be read: {error.strerror}.", next_step="give an ONNX file that you may read"
+            f"{file} cannot be read: {error.strerror}.", next_step="give an ONNX file that you are allowed to read"
         ) from error
-    bound = bind_picture_size(content, spec.input_width, spec.input_height) if spec.decoder == "detr" else content
-    self_test(Detector(spec, hashlib.sha256(content).hexdigest(), open_backend("onnxruntime", bound)))
+    backend = open_backend("onnxruntime", runnable(spec, content))
+    self_test(Detector(spec, hashlib.sha256(content).hexdigest(), backend))
     return spec, content
 
 
 def check_name(name: str, folder: Path, *, replace_it: bool) -> None:
-    """Checks that a model of the user may be called so.
+    """Checks the name of a user's model.
 
     Args:
         name: The wanted name.
         folder: The folder of models.
-        replace_it: Whether an entry of this name may be replaced.
+        replace_it: Whether an existing entry with this name may be replaced.
 
     Raises:
-        ConfigurationError: The name is not possible or taken.
+        ConfigurationError: The name is invalid or taken.
     """
     match = REDETECTION_MODEL.fullmatch(name)
     if match is None or match["name"] != name or name in _RESERVED:
         raise ConfigurationError(
-            f"A model cannot be called {name!r}.",
-            next_step="use up to 100 letters, digits, `.`, `_` and `-`, the first one a letter or digit",
+            f"{name!r} is not a valid name for a model.",
+            next_step="use up to 100 letters, digits, `.`, `_` and `-`, starting with a letter or digit",
         )
     if name in {spec.name for spec in shipped_models()}:
-        raise ConfigurationError(f"A model of the project is called {name!r}.", next_step="give another --name")
+        raise ConfigurationError(f"The project itself has a model {name!r}.", next_step="give another --name")
     if (folder / f"{name}.toml").exists() and not replace_it:
         raise ConfigurationError(
-            f"A model of your own is called {name!r}: {folder / f'{name}.toml'}.",
+            f"You already have a model called {name!r}: {folder / f'{name}.toml'}.",
             next_step="give another --name, or --replace",
         )
 
 
 def entry_text(spec: ModelSpec, made_of: Mapping[str, object] | None = None) -> str:
-    """Writes an entry as TOML; `entries.own_spec` reads it, without what it was made of."""
-    rules: Preprocessing = spec.preprocessing
+    """Returns an entry as TOML. `registry.own_spec` reads it, except for `made_of`."""
+    rules = spec.preprocessing
     fields = {
         "summary": spec.summary,
         "licence": spec.licence,
@@ -172,6 +171,6 @@ def _toml(value: object) -> str:
     if isinstance(value, list):
         return f"[{', '.join(_toml(one) for one in value)}]"
     if isinstance(value, float) and not math.isfinite(value):
-        raise ConfigurationError(f"{value} is not possible in an entry.", next_step="give a finite number")
-    # JSON's strings, numbers and booleans are TOML's too, except for one control character.
+        raise ConfigurationError(f"{value} is not a valid value in an entry.", next_step="give a finite number")
+    # JSON strings, numbers and booleans are valid in TOML, except for one control character.
     return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")

@@ -1,15 +1,66 @@
-"""How far two detectors agree on the same images: a report of one against the other as reference."""
+"""Matches the boxes of two detectors on the same images, and reports how far they agree.
+
+Boxes are matched one to one, greedily: of all pairs with the same label in one image and enough overlap, the pair with
+the greatest IoU comes first, then the next pair whose boxes are both free. After suppression boxes are sparse, so this
+nearly always equals an optimal assignment.
+"""
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from statistics import fmean
+from typing import Final
 
 from imgpipeline.contracts.detection import Detection
-from imgpipeline.vision.matching import match_boxes
 
+Overlap = tuple[str, str, int, int, float]
+"""Frame, label, number of the box of A, of B, and their IoU."""
 Found = tuple[Sequence[Detection], Sequence[Detection]]
-"""What the reference and the other detector found in one image."""
+"""Detections of the reference and of the other detector in one image."""
+_LEAST_IOU: Final = 0.5
+"""Two boxes match only if their IoU is at least this."""
+
+
+def choose_pairs(overlaps: Iterable[Overlap]) -> Iterator[Overlap]:
+    """Yields the pairs that match.
+
+    Args:
+        overlaps: Sorted by frame, then by descending IoU. Of pairs with the same IoU, the first one wins.
+    """
+    frame_id = None
+    taken_a: set[int] = set()
+    taken_b: set[int] = set()
+    for overlap in overlaps:
+        if overlap[0] != frame_id:
+            frame_id = overlap[0]
+            taken_a, taken_b = set(), set()
+        _, _, a, b, _ = overlap
+        if a not in taken_a and b not in taken_b:
+            taken_a.add(a)
+            taken_b.add(b)
+            yield overlap
+
+
+def match_boxes(found_a: Sequence[Detection], found_b: Sequence[Detection]) -> list[Overlap]:
+    """Returns the matching pairs of one image; detections without a box match nothing."""
+    overlaps = [
+        ("", one.label, a, b, iou)
+        for a, one in enumerate(found_a)
+        for b, other in enumerate(found_b)
+        if one.label == other.label and (iou := _iou(one, other)) >= _LEAST_IOU
+    ]
+    overlaps.sort(key=lambda overlap: (-overlap[4], overlap[2], overlap[3]))
+    return list(choose_pairs(overlaps))
+
+
+def _iou(one: Detection, other: Detection) -> float:
+    if one.box_xywh is None or other.box_xywh is None:
+        return 0.0
+    (ax, ay, aw, ah), (bx, by, bw, bh) = one.box_xywh, other.box_xywh
+    wide = max(0.0, min(ax + aw, bx + bw) - max(ax, bx))
+    high = max(0.0, min(ay + ah, by + bh) - max(ay, by))
+    union = aw * ah + bw * bh - wide * high
+    return wide * high / union if union else 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,16 +72,16 @@ class Score:
     found: int
     """Boxes of the other detector."""
     matched: int
-    """Pairs with one label and an IoU of 0.5 or more, one to one."""
+    """Pairs with the same label and an IoU of at least 0.5, one to one."""
 
     @property
     def precision(self) -> float:
-        """Part of the other detector's boxes that the reference has too; 1 if it found nothing."""
+        """Share of the other detector's boxes that the reference also has; 1 if it found nothing."""
         return self.matched / self.found if self.found else 1.0
 
     @property
     def recall(self) -> float:
-        """Part of the reference's boxes that were found; 1 if it has none."""
+        """Share of the reference's boxes that were found; 1 if it has none."""
         return self.matched / self.reference if self.reference else 1.0
 
     @property
@@ -42,27 +93,27 @@ class Score:
 
 @dataclass(frozen=True, slots=True)
 class Agreement:
-    """A report over images."""
+    """How far two detectors agree over a set of images."""
 
     images: int
-    """How many were compared."""
+    """Images compared."""
     total: Score
     """Over all labels."""
     labels: tuple[tuple[str, Score], ...]
-    """Each label that either has found, the most frequent of the reference first."""
+    """Each label that either found, the reference's most frequent first."""
     mean_score_difference: float | None
-    """Mean difference of the confidences of matched boxes, without sign; None if no box is matched."""
+    """Mean absolute difference of the confidences of matched boxes; None if no box is matched."""
     largest_score_difference: float | None
-    """Greatest such difference."""
+    """Largest such difference."""
     mean_iou: float | None
     """Mean overlap of matched boxes, 0.5 to 1."""
 
 
 def measure_agreement(images: Iterable[Found]) -> Agreement:
-    """Compares what two detectors found.
+    """Compares the detections of two detectors.
 
     Args:
-        images: What the reference and the other one found in each image.
+        images: The detections of the reference and of the other detector in each image.
     """
     reference, found, matched = Counter[str](), Counter[str](), Counter[str]()
     differences: list[float] = []

@@ -1,20 +1,25 @@
-"""Draws boxes and text on images, shrinks them and encodes them as JPEG."""
+"""Draws boxes, text and paths on images, shrinks them, and encodes them as JPEG or as previews of a limited size."""
 
 import colorsys
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 
 import cv2
 import numpy as np
 
 from imgpipeline.contracts.detection import Detection
 from imgpipeline.errors import PermanentError
-from imgpipeline.vision.decode import Pixels
+from imgpipeline.objectstore import ImageReader
+from imgpipeline.vision.decode import ImageLimits, Pixels, decode_image
 
 JPEG_QUALITY = 90
-"""Of frames that a source delivers as pixels, and of images that are kept as files."""
+"""Quality of frames that a source delivers as pixels, and of images that are saved as files."""
 _FONT = cv2.FONT_HERSHEY_SIMPLEX
 _GOLDEN_ANGLE_TURNS = 0.381966
-"""Neighbouring class ids get hues that lie far apart."""
+"""Difference between the hues of consecutive class ids, which keeps their colours far apart."""
+_PATH_OUTLINE = (20, 20, 20)
+_SUBPIXEL_BITS = 4
+_PREVIEW_QUALITIES = (80, 65, 50, 35, 20, 15)
 
 
 def draw_detections(
@@ -26,8 +31,8 @@ def draw_detections(
 
     Args:
         pixels: uint8 [height, width, 3], BGR; not changed.
-        detections: What was found in it; one without a box cannot be drawn.
-        colour_of: Blue, green and red of a detection; default: one colour a class.
+        detections: The detections; those without a box are not drawn.
+        colour_of: Returns blue, green and red of a detection. Default: one colour per class.
 
     Returns:
         A new image of the same size.
@@ -48,27 +53,20 @@ def draw_detections(
 
 
 def class_colour(class_id: int) -> tuple[int, int, int]:
-    """Returns the colour of a class.
-
-    Args:
-        class_id: From 0.
-
-    Returns:
-        Blue, green, red, each 0 to 255; the same for the same class, always.
-    """
+    """Returns the fixed colour of a class: blue, green, red, each 0 to 255."""
     red, green, blue = colorsys.hsv_to_rgb((class_id * _GOLDEN_ANGLE_TURNS) % 1, 0.85, 1.0)
     return round(255 * blue), round(255 * green), round(255 * red)
 
 
 def shrink(pixels: Pixels, max_side: int) -> Pixels:
-    """Shrinks a large image; boxes that are drawn afterwards keep the width of their lines.
+    """Shrinks a large image. Boxes that are drawn afterwards keep their line width.
 
     Args:
         pixels: uint8 [height, width, 3], BGR; not changed.
-        max_side: Most pixels of the longer side, > 0.
+        max_side: Maximum length of the longer side in pixels, > 0.
 
     Returns:
-        A smaller image of the same proportions, or the same one if it is small enough.
+        A smaller image with the same proportions, or the same image if it is small enough.
     """
     height, width = pixels.shape[:2]
     ratio = max_side / max(height, width)
@@ -83,14 +81,14 @@ def encode_jpeg(pixels: Pixels, max_side: int | None = None, quality: int = JPEG
 
     Args:
         pixels: uint8 [height, width, 3], BGR.
-        max_side: Most pixels of the longer side, > 0; smaller images keep their size. Default: all keep it.
+        max_side: Maximum length of the longer side in pixels, > 0; larger images are shrunk. Default: no limit.
         quality: JPEG quality, 1 to 100.
 
     Returns:
         The JPEG file.
 
     Raises:
-        PermanentError: OpenCV cannot encode them, such as an image of more than 65,500 pixels on a side.
+        PermanentError: OpenCV cannot encode the image, for example because a side has more than 65,500 pixels.
     """
     shown = pixels if max_side is None else shrink(pixels, max_side)
     written, encoded = cv2.imencode(".jpg", shown, [cv2.IMWRITE_JPEG_QUALITY, quality])
@@ -108,15 +106,15 @@ def write_text(
     ground: tuple[int, int, int],
     scale: float = 0.5,
 ) -> None:
-    """Writes one line of text on a filled bar; line breaks become blanks.
+    """Writes one line of text on a filled bar; line breaks become spaces.
 
     Args:
-        canvas: uint8 [height, width, 3], BGR; drawn on.
+        canvas: uint8 [height, width, 3], BGR; changed.
         text: The text.
-        corner: Left end of the text's baseline, pixels.
+        corner: Left end of the text's baseline in pixels.
         ink: Blue, green and red of the text.
         ground: Blue, green and red of the bar.
-        scale: Size of the font; 1 is about 22 pixels high.
+        scale: Font size; 1 is about 22 pixels high.
     """
     text = " ".join(text.split())
     width, height, below = _text_size(text, scale)
@@ -133,9 +131,117 @@ def _text_size(text: str, scale: float) -> tuple[int, int, int]:
 def _draw_caption(
     canvas: Pixels, text: str, corner: tuple[int, int], colour: tuple[int, int, int], thickness: int
 ) -> None:
-    """Writes above the box, or inside of it if there is no room above."""
+    """Writes above the box, or inside it if there is no room above."""
     scale = 0.4 + 0.1 * thickness
     width, height, below = _text_size(" ".join(text.split()), scale)
     left = max(0, min(corner[0], canvas.shape[1] - width))
     bottom = corner[1] if corner[1] > height + below else corner[1] + height + below
     write_text(canvas, text, (left, bottom - below), ink=(0, 0, 0), ground=colour, scale=scale)
+
+
+@dataclass(frozen=True, slots=True)
+class DrawnPath:
+    """The path of one object."""
+
+    points: Sequence[tuple[float, float]]
+    """x and y in pixels of the image, in order of time."""
+    colour: tuple[int, int, int]
+    """Blue, green, red, each 0 to 255."""
+
+
+def draw_paths(pixels: Pixels, paths: Sequence[DrawnPath]) -> Pixels:
+    """Draws paths as lines with a dark outline; a dot marks the end of each.
+
+    Args:
+        pixels: uint8 [height, width, 3], BGR; not changed.
+        paths: The paths, the topmost first; those without points are skipped.
+
+    Returns:
+        A new image of the same size.
+    """
+    canvas = pixels.copy()
+    thickness = max(1, round(max(canvas.shape[:2]) / 300))
+    for path in reversed(paths):
+        if not path.points:
+            continue
+        fixed = np.round(np.array(path.points) * 2**_SUBPIXEL_BITS).astype(np.int32)
+        for colour, width in ((_PATH_OUTLINE, thickness + 2), (path.colour, thickness)):
+            cv2.polylines(canvas, [fixed], False, colour, width, cv2.LINE_AA, _SUBPIXEL_BITS)
+            radius = (thickness + width) << _SUBPIXEL_BITS
+            end = (int(fixed[-1][0]), int(fixed[-1][1]))
+            cv2.circle(canvas, end, radius, colour, cv2.FILLED, cv2.LINE_AA, _SUBPIXEL_BITS)
+    return canvas
+
+
+def read_pixels(images: ImageReader, path: str) -> Pixels:
+    """Reads and decodes a stored image at its full size.
+
+    Args:
+        images: The reader; its settings limit the image's size.
+        path: Where the image is stored.
+
+    Returns:
+        uint8 [height, width, 3], BGR, upright.
+
+    Raises:
+        BadInputError: The image is missing, not allowed, too large or damaged.
+        TransientError: The store does not answer.
+        ForbiddenError: The store refuses everything.
+    """
+    limits = ImageLimits(images.settings.max_image_pixels, images.settings.max_image_bytes)
+    return decode_image(images.read(path).data, limits).pixels
+
+
+def draw_preview(
+    pixels: Pixels,
+    detections: Sequence[Detection],
+    *,
+    max_side: int,
+    most_bytes: int,
+    colour_of: Callable[[Detection], tuple[int, int, int]] | None = None,
+) -> bytes:
+    """Shrinks an image, draws detections on it, and encodes it. Captions have the same size on every image.
+
+    Args:
+        pixels: uint8 [height, width, 3], BGR; not changed.
+        detections: Boxes in pixels of the image.
+        max_side: Maximum length of the preview's longer side in pixels.
+        most_bytes: See `encode_preview`.
+        colour_of: Returns blue, green and red of a detection. Default: one colour per class.
+
+    Returns:
+        A JPEG file.
+    """
+    small = shrink(pixels, max_side)
+    return encode_preview(draw_detections(small, scaled(detections, pixels, small), colour_of), max_side, most_bytes)
+
+
+def scaled(detections: Sequence[Detection], pixels: Pixels, small: Pixels) -> list[Detection]:
+    """Returns the detections that have a box, with their boxes in pixels of the shrunk image."""
+    x_ratio, y_ratio = small.shape[1] / pixels.shape[1], small.shape[0] / pixels.shape[0]
+    return [
+        replace(found, box_xywh=(x * x_ratio, y * y_ratio, width * x_ratio, height * y_ratio))
+        for found in detections
+        if found.box_xywh is not None
+        for x, y, width, height in [found.box_xywh]
+    ]
+
+
+def encode_preview(pixels: Pixels, max_side: int, most_bytes: int) -> bytes:
+    """Encodes an image with the best JPEG quality that fits.
+
+    Args:
+        pixels: uint8 [height, width, 3], BGR.
+        max_side: Maximum length of the longer side in pixels.
+        most_bytes: Maximum size of the JPEG file, exceeded only if the lowest quality does not fit either.
+
+    Returns:
+        The JPEG file.
+    """
+    small = shrink(pixels, max_side)
+    encoded = b""
+    for quality in _PREVIEW_QUALITIES:
+        encoded = encode_jpeg(small, max_side, quality)
+        if len(encoded) <= most_bytes:
+            break
+    return encoded

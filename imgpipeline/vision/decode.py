@@ -1,17 +1,18 @@
-"""Decodes image files into BGR pixels with the EXIF orientation applied; a damaged or truncated image is refused.
+"""Decodes image files into BGR pixels with the EXIF orientation applied; refuses damaged and truncated images.
 
-Size limits are checked before memory is allocated. Safe to call from many threads; `cv2.setNumThreads` is left alone.
+Size limits are checked before memory is allocated. Safe to call from many threads; does not change
+`cv2.setNumThreads`.
 
-Truncated JPEGs: decoders silently fill missing data with grey. So the markers are checked first (see `jpeg`). Then, if
-the last pixel is the filling grey (or that cannot be told), the file is decoded once more with extra bytes at its end:
-a complete image stays the same, a truncated one takes the bytes for image data. (`decoder_messages` keeps libjpeg's
-complaints off stderr.) Not detected: a JPEG with an end marker whose last one or two blocks (of 16x16 pixels) or last
-refinement bits are missing, and flipped bits inside image data of formats without a checksum (all but PNG).
+Truncated JPEGs: decoders silently fill missing data with grey. So the markers are checked first (see `jpeg`). If the
+last pixel is that grey, or the check is not conclusive, the file is decoded again with extra bytes at its end: a
+complete image stays the same, whereas a truncated one takes the bytes as image data. Two faults go undetected: a JPEG
+with an end marker whose last one or two blocks (of 16x16 pixels) or last refinement bits are missing, and flipped bits
+in the image data of formats without a checksum (all but PNG).
 
 Reduced decoding: a JPEG much larger than the network's input is decoded without its high frequencies
-(IMREAD_REDUCED_COLOR_2, _4, _8), in half the time; `reduction` chooses the scale. Confidences differ by 0.01 in the
-median, so boxes near the threshold appear or vanish; docs/performance.md measures how many.
-`IMGPIPELINE_REDUCED_DECODING=false` switches it off.
+(IMREAD_REDUCED_COLOR_2, _4, _8), in half the time. The reduced image is never smaller than the network's input or the
+size at which quality is measured. Confidences differ by 0.01 in the median, so boxes near the threshold appear or
+vanish; docs/performance.md measures how many. `IMGPIPELINE_REDUCED_DECODING=false` turns it off.
 """
 
 import math
@@ -26,8 +27,8 @@ from imgpipeline.errors import BadInputError, DeadLetterCode, TransientError
 from imgpipeline.vision.decoder_messages import decoder_messages_held
 from imgpipeline.vision.header import ImageHeader, read_header
 from imgpipeline.vision.jpeg import JpegStructure, check_complete, walk_jpeg
+from imgpipeline.vision.model import NetworkInput
 from imgpipeline.vision.png import check_png
-from imgpipeline.vision.reduction import NetworkInput, choose_reduction
 from imgpipeline.vision.tiff import without_orientation
 
 __all__ = ["DecodedImage", "ImageHeader", "ImageLimits", "decode_image", "read_header"]
@@ -40,6 +41,10 @@ _PROBE: Final = b"\x5a\x35\xc6\x2b" * 16
 """Inserted before the end marker; no 0xff, and varied enough to change any block that reads it."""
 _OUT_OF_MEMORY: Final = -4
 """cv::Error::StsNoMem."""
+_REDUCTIONS: Final = (8, 4, 2)
+"""The reductions that cost a JPEG decoder almost nothing, the largest first."""
+_MEASURED_SIDE_PX: Final = 640
+"""Longest side of the picture on which quality is measured."""
 _FLAGS: Final = {
     1: cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION,
     2: cv2.IMREAD_REDUCED_COLOR_2 | cv2.IMREAD_IGNORE_ORIENTATION,
@@ -65,17 +70,17 @@ class DecodedImage:
     pixels: Pixels
     """uint8 [rows, columns, 3], BGR, upright; rows = height / reduction and columns = width / reduction, rounded up."""
     width: int
-    """Pixels of the original, after the orientation was applied."""
+    """Width of the upright original in pixels."""
     height: int
-    """Pixels of the original, after the orientation was applied."""
+    """Height of the upright original in pixels."""
     orientation: int
     """The EXIF orientation that was applied, 1 (none) to 8."""
     reduction: int = 1
-    """How many pixels of the original a pixel is wide and high: 1, 2, 4 or 8."""
+    """Width and height of a pixel in pixels of the original: 1, 2, 4 or 8."""
 
     @classmethod
     def of(cls, picture: "Pixels | DecodedImage") -> "DecodedImage":
-        """Returns a decoded image as it is, and bare pixels as an upright image of their own size."""
+        """Returns a decoded image unchanged, and an array of pixels as an upright image of its size."""
         if isinstance(picture, DecodedImage):
             return picture
         return cls(picture, picture.shape[1], picture.shape[0], 1)
@@ -88,22 +93,22 @@ def decode_image(
     header: ImageHeader | None = None,
     reduced_for: NetworkInput | None = None,
 ) -> DecodedImage:
-    """Decodes an image file; of an animation, the first frame.
+    """Decodes an image file, or the first frame of an animation.
 
     Args:
         data: The file: JPEG, PNG, WebP, GIF, BMP or TIFF.
         limits: Larger images are refused before they are decoded.
-        header: The file's header, if it was read before.
+        header: The file's header, if it was already read.
         reduced_for: The input of the network that gets the image (`ModelSpec.network_input`): a JPEG at least twice as
-            large is decoded at half, a quarter or an eighth of its size. None: at its full size.
+            large is decoded at a half, a quarter or an eighth of its size. None: full size.
 
     Returns:
-        The upright image. `Detector.detect` and `measure_quality` take its reduction into account; boxes are in pixels
-        of the original.
+        The upright image. `Detector.detect` and `measure_quality` handle its reduction; boxes are in pixels of the
+        original.
 
     Raises:
         BadInputError: `EMPTY_OBJECT`, `TOO_LARGE`, `IMAGE_TOO_LARGE` or `DECODE_FAILED`.
-        TransientError: There was not enough memory.
+        TransientError: There is not enough memory.
     """
     if not data:
         raise BadInputError(DeadLetterCode.EMPTY_OBJECT, "The image has no bytes.")
@@ -113,7 +118,7 @@ def decode_image(
     header = header or read_header(data)
     if header.width * header.height > limits.max_pixels:
         claim = f"{header.width}x{header.height} pixels"
-        message = f"The header claims {claim}; at most {limits.max_pixels} pixels are allowed. It was not decoded."
+        message = f"The header claims {claim}; at most {limits.max_pixels} pixels are allowed. It is not decoded."
         raise BadInputError(DeadLetterCode.IMAGE_TOO_LARGE, message)
     width, height = header.upright_size
     reduction = choose_reduction(width, height, reduced_for) if reduced_for and header.format == "jpeg" else 1
@@ -124,12 +129,39 @@ def decode_image(
     return DecodedImage(_apply_orientation(pixels, header.orientation), width, height, header.orientation, reduction)
 
 
+def measured_reduction(width: int, height: int) -> int:
+    """Returns the power of two by which a picture is reduced, to at most 640 pixels a side, to measure its quality."""
+    reduction = 1
+    while max(width, height) > _MEASURED_SIDE_PX * reduction:
+        reduction *= 2
+    return reduction
+
+
+def choose_reduction(width: int, height: int, wanted: NetworkInput) -> int:
+    """Returns the largest reduction that neither the network nor the measuring of quality has to undo.
+
+    Args:
+        width: Width of the upright picture in pixels.
+        height: Height of the upright picture in pixels.
+        wanted: The input of the network that gets the picture.
+
+    Returns:
+        1, 2, 4 or 8.
+    """
+    needed_width, needed_height = wanted.placed_size(width, height)
+    most = measured_reduction(width, height)
+    for reduction in _REDUCTIONS:
+        if reduction <= most and width >= reduction * needed_width and height >= reduction * needed_height:
+            return reduction
+    return 1
+
+
 def _decode_as(name: str, data: bytes, reduction: int) -> Pixels:
     if name == "jpeg":
         return _decode_jpeg(data, reduction)
     if name == "png":
         check_png(data)
-    # OpenCV always rotates TIFFs upright; like all others, they must be rotated only once.
+    # OpenCV always rotates TIFFs upright, and `decode_image` would rotate them again.
     return _decode(without_orientation(data) if name == "tiff" else data, name)
 
 
@@ -144,7 +176,7 @@ def _decode(data: bytes, name: str, reduction: int = 1) -> Pixels:
         raise _failed(f"The {name.upper()} cannot be decoded: {error.err or error}.") from error
     if pixels is None:
         raise _failed(
-            f"The {name.upper()} of {len(data)} bytes cannot be decoded: it is cut, damaged, or of a rare kind."
+            f"The {name.upper()} of {len(data)} bytes cannot be decoded: it is truncated, damaged or not supported."
         )
     return np.asarray(pixels, np.uint8)
 
@@ -154,18 +186,18 @@ def _decode_jpeg(data: bytes, reduction: int) -> Pixels:
     check_complete(structure)
     pixels = _decode(data, "jpeg", reduction)
     if _could_be_filled(pixels, structure) and not _ignores_more_data(pixels, data, structure, reduction):
-        raise _failed("The JPEG ends before its picture does: the file was cut.")
+        raise _failed("The JPEG ends before its picture does: the file is truncated.")
     return pixels
 
 
 def _could_be_filled(pixels: Pixels, structure: JpegStructure) -> bool:
     if structure.progressive and not structure.last_scan_refines:
-        return True  # what is missing is detail and not colour
+        return True  # detail would be missing, not colour
     return len(structure.sampling) > 3 or bool((pixels[-1, -1] == _FILL_GREY).all())
 
 
 def _ignores_more_data(pixels: Pixels, data: bytes, structure: JpegStructure, reduction: int) -> bool:
-    # A cut between 0xff and its stuffed 0x00 would turn the probe's first byte into a marker.
+    # If the file ends between 0xff and its stuffed 0x00, the probe's first byte would become a marker.
     longer = data[: structure.end].rstrip(b"\xff") + _PROBE + b"\xff\xd9"
     return bool(np.array_equal(pixels, _decode(longer, "jpeg", reduction)))
 

@@ -1,11 +1,10 @@
 """A loaded model that finds objects in images: preprocessing, inference, decoding of its output, suppression.
 
-The same image gives the same detections, every box lies inside the image, and a damaged model file is refused before it
-is used.
+The same image always gives the same detections, every box is inside the image, and a damaged model file is refused
+before it is used.
 """
 
 import base64
-import hashlib
 import threading
 from collections.abc import Sequence
 from dataclasses import replace
@@ -16,17 +15,14 @@ import numpy as np
 
 from imgpipeline.contracts.detection import DecoderName, Detection, DetectorUse
 from imgpipeline.errors import BadInputError, PermanentError
-from imgpipeline.vision.backends import open_backend
-from imgpipeline.vision.backends.base import InferenceBackend
+from imgpipeline.vision.backends import InferenceBackend, open_backend
 from imgpipeline.vision.decode import DecodedImage, ImageLimits, Pixels, decode_image
-from imgpipeline.vision.decoders import Candidates, Floats, Ints, decode_outputs, select_boxes
-from imgpipeline.vision.decoders.final import detr_order
-from imgpipeline.vision.model import ModelSpec
+from imgpipeline.vision.decoders import Candidates, Floats, Ints, decode_outputs, detr_order, select_boxes
+from imgpipeline.vision.model import ModelSpec, NetworkInput
+from imgpipeline.vision.model_files import read_verified, runnable
 from imgpipeline.vision.precision import Precision, PrecisionSetting, choose_precision
 from imgpipeline.vision.preprocess import Placement, make_blob
-from imgpipeline.vision.reduction import NetworkInput
 from imgpipeline.vision.registry import find_model
-from imgpipeline.vision.signature import bind_picture_size
 
 _KNOWN_JPEG: Final = base64.b64decode(
     "/9j/4AAQSkZJRgABAQAAAQABAAD/2wBDAAoHBwgHBgoICAgLCgoLDhgQDg0NDh0VFhEYIx8lJCIfIiEmKzcvJik0KSEiMEEx"
@@ -43,18 +39,18 @@ class Detector:
     """One model in one backend.
 
     Guarantees:
-        `detect` may be called from several threads at once; each keeps an input of the network for its next picture.
+        `detect` may be called from several threads at once. Each thread keeps the network's input for its next picture.
 
     Attributes:
         spec: The model.
-        model_name: Its registered name, or its file's name without the ending.
+        model_name: Its registered name, or the file name without its extension.
         model_sha256: Hash of the ONNX file that was loaded, 64 lower-case hex digits.
         backend: The loaded network.
         confidence_threshold: Detections score strictly above it.
-        nms_threshold: Of two boxes with a greater IoU the weaker is dropped.
-        nms_per_class: Whether only boxes of one label compete.
+        nms_threshold: Of two boxes with a greater IoU, the weaker is dropped.
+        nms_per_class: Whether only boxes with the same label compete.
         precision: What the network computes in.
-        integer_boxes: Whether boxes are cut to whole pixels before suppression, as in the classic OpenCV recipe.
+        integer_boxes: Whether boxes are truncated to whole pixels before suppression, as in the classic OpenCV recipe.
         chosen_because: Why backend and precision were chosen, for `doctor`; empty if the settings name them.
     """
 
@@ -84,28 +80,28 @@ class Detector:
 
     @property
     def use(self) -> DetectorUse:
-        """What frames record of it; 32-bit floats, which a file of them implies, are not named."""
+        """What frames record about it; the precision is left out for 32-bit floats."""
         precision = None if self.precision == "fp32" else self.precision
         return DetectorUse(self.model_name, self.model_sha256, precision, self.confidence_threshold, self.nms_threshold)
 
     @property
     def uses(self) -> tuple[DetectorUse, ...]:
-        """All detectors that frames have to name beside their `model_used`."""
+        """The detectors that frames name in addition to their `model_used`."""
         return () if self.use.precision is None else (self.use,)
 
     @property
     def members(self) -> tuple["Detector", ...]:
-        """The detectors that it consists of: itself."""
+        """The detectors that it consists of: only itself."""
         return (self,)
 
     @property
     def network_input(self) -> NetworkInput:
-        """What `decode_image` needs to know of it."""
+        """The input that `decode_image` reduces images for."""
         return self.spec.network_input
 
     @property
     def backend_name(self) -> str:
-        """Name of the backend that was chosen, never `auto`."""
+        """Name of the chosen backend, never `auto`."""
         return self.backend.name
 
     def detect(self, picture: Pixels | DecodedImage) -> list[Detection]:
@@ -115,26 +111,26 @@ class Detector:
             picture: uint8 [height, width, 3], BGR, upright; or a decoded image, which may be reduced.
 
         Returns:
-            The detections, the most confident first; boxes in pixels of the picture, of a reduced one in pixels of
-            the original.
+            The detections, the most confident first. Boxes are in pixels of the picture; for a reduced one, in pixels
+            of the original.
 
         Raises:
-            PermanentError: The network cannot be run, or its output is not finite or not of the declared layout.
+            PermanentError: The network cannot be run, or its output is not finite or does not have the declared layout.
         """
         return self.detect_with_weak(picture, self.confidence_threshold)[0]
 
     def detect_with_weak(
         self, picture: Pixels | DecodedImage, weak_above: float
     ) -> tuple[list[Detection], list[Detection]]:
-        """Finds the objects in a picture, also those at or below the confidence threshold.
+        """Finds the objects in a picture, including those at or below the confidence threshold.
 
         Args:
             picture: As for `detect`.
             weak_above: Weak detections score strictly above it.
 
         Returns:
-            What `detect` returns, and the weak detections, the most confident first. A weak box never suppresses a
-            stronger one, so the first list does not depend on `weak_above`.
+            The detections of `detect`, and the weak detections, the most confident first. A weak box never suppresses
+            a stronger one, so the first list does not depend on `weak_above`.
 
         Raises:
             PermanentError: As for `detect`.
@@ -153,17 +149,17 @@ class Detector:
         )
 
     def decode(self, outputs: list[Floats], threshold: float) -> Candidates:
-        """Reads what the backend returned.
+        """Reads the outputs of the backend.
 
         Args:
-            outputs: Of `backend.infer`.
+            outputs: From `backend.infer`.
             threshold: Scores must be strictly greater.
 
         Returns:
             The boxes above the threshold, before suppression.
 
         Raises:
-            PermanentError: The outputs are not finite or not of the declared layout.
+            PermanentError: The outputs are not finite, or do not have the declared layout.
         """
         if self.spec.decoder == "detr":
             outputs = [outputs[index] for index in detr_order(self.backend.output_names)]
@@ -203,23 +199,20 @@ def load_detector(  # noqa: PLR0913 - one argument a setting, all by name
     labels: Sequence[str] | Path | None = None,
     model_dir: Path | None = None,
 ) -> Detector:
-    """Loads a model, verified, into a backend.
+    """Verifies a model and loads it into a backend.
 
     Args:
         model: A registered name, or the path of an ONNX file.
         backend: `auto`, `opencv`, `onnxruntime` or `openvino`.
         confidence_threshold: In [0, 1); None: as registered.
         nms_threshold: In (0, 1]; None: as registered.
-        nms_per_class: Whether only boxes of one label compete; None: as registered.
-        threads: Threads a picture; None: the backend's own choice.
-        precision: What it computes in; `fp32` leaves a quantized model as it is.
-        integer_boxes: Whether boxes are cut to whole pixels before suppression.
+        nms_per_class: Whether only boxes with the same label compete; None: as registered.
+        threads: Threads per picture; None: the backend's default.
+        precision: What it computes in; `fp32` leaves a quantized model unchanged.
+        integer_boxes: Whether boxes are truncated to whole pixels before suppression.
         decoder: The output's layout, for a path.
         labels: Class names or their file, for a path.
-        model_dir: Folder of downloaded models; None: as `registry.model_folder` says.
-
-    Returns:
-        The detector.
+        model_dir: Folder of downloaded and own models; None: `registry.model_folder()`.
 
     Raises:
         ConfigurationError: There is no such model, file or backend, or it cannot compute in `precision`.
@@ -227,8 +220,7 @@ def load_detector(  # noqa: PLR0913 - one argument a setting, all by name
     """
     spec = find_model(model, decoder, labels, model_dir=model_dir)
     content, sha256 = read_verified(spec)
-    if spec.decoder == "detr":
-        content = bind_picture_size(content, spec.input_width, spec.input_height)
+    content = runnable(spec, content)
     computes_in = choose_precision(precision, content, spec.name)
     return Detector(
         spec,
@@ -242,50 +234,21 @@ def load_detector(  # noqa: PLR0913 - one argument a setting, all by name
     )
 
 
-def read_verified(spec: ModelSpec) -> tuple[bytes, str]:
-    """Reads a model's ONNX file once, so that what was verified is what is loaded.
-
-    Args:
-        spec: The model; its file exists.
-
-    Returns:
-        The bytes and their sha256.
-
-    Raises:
-        PermanentError: The file cannot be read, or is not the registered one.
-    """
-    try:
-        content = spec.path.read_bytes()
-        expected = _expected_sha256(spec)
-    except OSError as error:
-        raise PermanentError(f"The model file cannot be read: {error}.", next_step=_mend(spec)) from error
-    actual = hashlib.sha256(content).hexdigest()
-    if expected is not None and actual != expected:
-        raise PermanentError(
-            f"The model file {spec.path} is damaged: its sha256 is {actual}, expected is {expected}.",
-            next_step=_mend(spec),
-        )
-    return content, actual
-
-
 def self_test(detector: Detector) -> None:
-    """Checks that the environment still sees: called before frames are blamed for what may be its own fault.
+    """Checks that decoder and detector still work, before good frames are recorded as bad.
 
-    Decodes a picture that is known, runs the network on it, and reads the model's file again.
-
-    Args:
-        detector: The detector in use.
+    Decodes a known picture, runs the network on it, and reads the model's file again.
 
     Raises:
-        PermanentError: Something of this does not work, or the model's file is no longer the loaded one.
+        PermanentError: One of these steps fails, or the model's file has changed since it was loaded.
     """
     try:
         pixels = decode_image(_KNOWN_JPEG, ImageLimits(max_pixels=1000, max_bytes=10_000)).pixels
     except BadInputError as error:
-        raise _not_seeing(f"a good JPEG cannot be decoded: {error.message}") from error
+        raise _test_failed(f"a good JPEG cannot be decoded: {error.message}") from error
     seen = pixels[8, [4, 20]].astype(int)
     if np.abs(seen - np.array(_KNOWN_BGR)).max() > 20:
-        raise _not_seeing(f"a known JPEG decodes to {seen.tolist()}, expected is about {_KNOWN_BGR}")
+        raise _test_failed(f"a known JPEG decodes to {seen.tolist()}, expected is about {_KNOWN_BGR}")
     for member in detector.members:
         _test_network(member, pixels)
 
@@ -293,32 +256,13 @@ def self_test(detector: Detector) -> None:
 def _test_network(detector: Detector, pixels: Pixels) -> None:
     _, sha256 = read_verified(detector.spec)
     if sha256 != detector.model_sha256:
-        raise _not_seeing(f"{detector.spec.path} was changed since it was loaded (sha256 {sha256})")
+        raise _test_failed(f"{detector.spec.path} was changed since it was loaded (sha256 {sha256})")
     blob, _ = make_blob(np.tile(pixels, (20, 20, 1)), detector.spec)
     outputs = detector.backend.infer(blob)
     detector.decode(outputs, detector.confidence_threshold)
     if not any(np.ptp(output) > 0 for output in outputs):
-        raise _not_seeing("the network answers the same number everywhere")
+        raise _test_failed("the network returns the same number everywhere")
 
 
-def _not_seeing(what: str) -> PermanentError:
+def _test_failed(what: str) -> PermanentError:
     return PermanentError(f"The self-test of the detector failed: {what}.", next_step="imgpipeline doctor")
-
-
-def checksum_path(onnx: Path) -> Path:
-    """Tells where the sha256 of an ONNX file that was converted here is written down."""
-    return onnx.with_name(onnx.name + ".sha256")
-
-
-def _expected_sha256(spec: ModelSpec) -> str | None:
-    if spec.converted:
-        return checksum_path(spec.path).read_text(encoding="utf-8").strip()
-    return spec.sha256
-
-
-def _mend(spec: ModelSpec) -> str:
-    if spec.shipped:
-        return "install imgpipeline again"
-    if spec.is_local:
-        return f"imgpipeline models add FILE --name {spec.name} --replace"
-    return f"imgpipeline models pull {spec.name}" if spec.files else "check IMGPIPELINE_MODEL"

@@ -7,7 +7,7 @@ from imgpipeline.contracts.detection import Detection, DetectorUse
 from imgpipeline.errors import ConfigurationError
 from imgpipeline.vision.decode import DecodedImage, Pixels
 from imgpipeline.vision.detector import Detector
-from imgpipeline.vision.reduction import NetworkInput
+from imgpipeline.vision.model import NetworkInput
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,8 +12,8 @@ from imgpipeline.settings import Settings
 from imgpipeline.vision.configured import detect_workers
 from imgpipeline.vision.decode import DecodedImage, ImageLimits, decode_image
 from imgpipeline.vision.detector import Detector
+from imgpipeline.vision.gate import Quality, measure_quality
 from imgpipeline.vision.header import ImageHeader, read_header
-from imgpipeline.vision.quality import Quality, measure_quality
 
 COMMON_PIXELS = 3840 * 2160
 """Images up to this size, which cameras commonly make, are decoded by all workers at once."""

@@ -1,15 +1,57 @@
-"""What is known of a model: its files, its input, and the layout of its output."""
+"""What is known about a model: its files, its input, and the layout of its output."""
 
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
 from imgpipeline.contracts.detection import DecoderName
-from imgpipeline.vision.reduction import NetworkInput, Resize
 
 NO_MEAN = (0.0, 0.0, 0.0)
 NO_STD = (1.0, 1.0, 1.0)
 Role = Literal["onnx", "weights", "cfg", "labels"]
+Resize = Literal["stretch", "letterbox", "letterbox-centred"]
+"""How a picture is put into a network's input: stretched to its size, or scaled to fit into its top left corner or its
+centre."""
+
+
+@dataclass(frozen=True, slots=True)
+class NetworkInput:
+    """The size of a network's input, and how a picture is put into it."""
+
+    width: int
+    """Pixels."""
+    height: int
+    """Pixels."""
+    resize: Resize
+    """How a picture is put into it."""
+
+    def placed_size(self, width: int, height: int) -> tuple[int, int]:
+        """Returns the size at which the network sees a picture: width and height in pixels, each at least 1.
+
+        Args:
+            width: Width of the upright picture in pixels.
+            height: Height of the upright picture in pixels.
+        """
+        if self.resize == "stretch":
+            return self.width, self.height
+        ratio = min(self.width / width, self.height / height)
+        if self.resize == "letterbox":
+            return max(1, int(width * ratio)), max(1, int(height * ratio))
+        return max(1, round(width * ratio)), max(1, round(height * ratio))
+
+    def placed_at(self, width: int, height: int) -> tuple[int, int]:
+        """Returns the position of a picture's top left corner in the input: columns from the left, rows from the top.
+
+        If the padding cannot be split evenly, the right and the bottom get the larger part, as in Ultralytics'
+        letterbox.
+
+        Args:
+            width: Placed width in pixels, from `placed_size`.
+            height: Placed height in pixels, from `placed_size`.
+        """
+        if self.resize != "letterbox-centred":
+            return 0, 0
+        return (self.width - width) // 2, (self.height - height) // 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,7 +63,7 @@ class ModelFile:
     name: str
     """File name in the folder of models."""
     url: str | None
-    """Where it is downloaded from; None: it comes with the project."""
+    """Where it is downloaded from; None if it comes with the project."""
     size_bytes: int
     """Exact size, > 0."""
     sha256: str
@@ -32,19 +74,19 @@ class ModelFile:
 class Preprocessing:
     """How a picture becomes the network's input."""
 
-    # Recipes of redetections hash the representation of the first four fields.
+    # Recipes of redetections hash the `repr` of the first four fields.
     resize: Resize
-    """Stretched to the input's size, or scaled to fit into its top left corner or its centre."""
+    """How a picture is put into the input."""
     channels: Literal["BGR", "RGB"]
-    """Order of the colours in the input."""
+    """Order of the colour channels in the input."""
     scale: float
-    """Factor on the values 0 to 255."""
+    """Factor for the values 0 to 255."""
     pad_value: int
-    """What fills the rest of a letterbox, 0 to 255, before `scale`."""
+    """Value of the padding in a letterbox, 0 to 255, before `scale`."""
     mean: tuple[float, float, float] = field(default=NO_MEAN, repr=False)
-    """What is subtracted after `scale`, for each channel in the order of `channels`."""
+    """Subtracted after `scale`, for each channel in the order of `channels`."""
     std: tuple[float, float, float] = field(default=NO_STD, repr=False)
-    """By what each channel is divided last, > 0."""
+    """Divisor of each channel, applied last; > 0."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,17 +94,17 @@ class ModelSpec:
     """One model, ready to be loaded or pulled."""
 
     name: str
-    """Registered name, or the file's name without its ending."""
+    """Registered name, or the file name without its extension."""
     summary: str
-    """What it is good for, a few words."""
+    """What it is good for, in a few words."""
     path: Path
-    """The ONNX file; it may not be there yet (see `registry.find_model`)."""
+    """The ONNX file; it may not exist yet (see `registry.find_model`)."""
     files: tuple[ModelFile, ...]
-    """What is downloaded or shipped; empty for a user's own file."""
+    """Files to download, or that are shipped; empty for a user's own file."""
     sha256: str | None
-    """Registered sha256 of the ONNX file; None: not registered (a user's own, or converted here)."""
+    """Registered sha256 of the ONNX file; None if it has none (a user's own file, or converted here)."""
     licence: str
-    """SPDX identifier or plain words; `unknown` for a user's own file."""
+    """SPDX identifier or free text; `unknown` for a user's own file."""
     input_width: int
     """Pixels."""
     input_height: int
@@ -80,13 +122,13 @@ class ModelSpec:
     nms_threshold: float
     """Default; of two boxes with a greater IoU the lower-scored one is dropped."""
     is_own: bool = False
-    """Whether it is a file of the user's own, registered or given by its path."""
+    """Whether it is a user's own file, registered or given by its path."""
     decoder_reason: str = "registered"
-    """How the layout was found: from what in the file, or by which setting."""
+    """How the layout was determined: from which part of the file, or by which setting."""
 
     @property
     def network_input(self) -> NetworkInput:
-        """The input's size, and how pictures are put into it: what `decode_image` needs to know of a model."""
+        """The input's size, and how pictures are put into it."""
         return NetworkInput(self.input_width, self.input_height, self.preprocessing.resize)
 
     @property
@@ -96,10 +138,10 @@ class ModelSpec:
 
     @property
     def is_local(self) -> bool:
-        """Whether a user registered a file that is downloaded from nowhere."""
+        """Whether a user registered a local file, which cannot be downloaded."""
         return self.is_own and bool(self.files) and not any(f.url for f in self.files)
 
     @property
     def converted(self) -> bool:
-        """Whether the ONNX file is made here from Darknet's files."""
+        """Whether the ONNX file is converted here from Darknet's files."""
         return any(f.role == "weights" for f in self.files)

@@ -1,8 +1,8 @@
 """Runs a user's network on one image in every plausible way, and recommends one.
 
 The same outputs can often be read in several ways, and no file says how images were put into the network during
-training. A wrong way shows: boxes are tiny or cover the whole image, score low, or do not follow when the image is
-mirrored.
+training. A wrong interpretation shows: boxes are tiny, cover the whole image, score low, or do not move with the object
+when the image is mirrored.
 """
 
 import itertools
@@ -15,26 +15,25 @@ import numpy as np
 
 from imgpipeline.contracts.detection import Detection
 from imgpipeline.errors import PermanentError
+from imgpipeline.vision.agreement import match_boxes
 from imgpipeline.vision.backends import open_backend
 from imgpipeline.vision.decode import Pixels
-from imgpipeline.vision.detector import Detector, read_verified
-from imgpipeline.vision.layout import Layout, choose_layout, plausible_layouts
-from imgpipeline.vision.matching import match_boxes
-from imgpipeline.vision.model import NO_MEAN, NO_STD, ModelSpec, Preprocessing
-from imgpipeline.vision.own_model import describe_own_model
-from imgpipeline.vision.reduction import Resize
+from imgpipeline.vision.detector import Detector
+from imgpipeline.vision.model import NO_MEAN, NO_STD, ModelSpec, Preprocessing, Resize
+from imgpipeline.vision.model_files import read_verified, runnable
+from imgpipeline.vision.own_model import Layout, choose_layout, describe_own_model, plausible_layouts
 from imgpipeline.vision.registry import label_sets
-from imgpipeline.vision.signature import bind_picture_size, read_signature
+from imgpipeline.vision.signature import read_signature
 
 _IMAGENET: Final = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
-"""Mean and deviation of ImageNet, which many networks are trained with."""
+"""Mean and standard deviation of ImageNet, which many networks are trained with."""
 _VALUES: Final = ((1.0, NO_MEAN, NO_STD), (1 / 255, NO_MEAN, NO_STD), (1 / 255, *_IMAGENET))
 _LEAST_SIDE_PX: Final = 4
 _MOST_COVERED: Final = 0.95
-"""Sizes that were read in a wrong way often cover the whole image."""
+"""Boxes that were read in a wrong way often cover the whole image."""
 _CLEARLY_BETTER: Final = 1.5
-"""Another way than the usual one needs this much more evidence. With one image, 20 % more from another order of colours
-or another placement is chance; a wrong layout or a wrong range of values costs most of the evidence."""
+"""How much more evidence than the usual way another one needs. With one image, a different colour order or placement
+gains 20 % by chance; a wrong layout or a wrong range of values loses most of the evidence."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,12 +45,12 @@ class Interpretation:
     preprocessing: Preprocessing
     """How the image is put into it."""
     is_usual: bool
-    """Whether networks of this layout are commonly fed so."""
+    """Whether networks of this layout usually get their images in this way."""
     detections: tuple[Detection, ...]
     """The most confident first; boxes in pixels of the image."""
     evidence: float
-    """Sum of the confidences of boxes that the network also finds in the mirrored image, at the mirrored place (label
-    equal, IoU at least 0.5, the lower confidence counts); without tiny ones and those as large as the image."""
+    """Sum of the confidences of boxes that the network also finds at the mirrored place in the mirrored image: same
+    label, IoU at least 0.5, the lower confidence counts. Tiny boxes and those as large as the image do not count."""
 
 
 def interpret(
@@ -66,7 +65,7 @@ def interpret(
         threshold: Detections score strictly above it.
 
     Returns:
-        The recommended way first, then the others by their evidence; ways that find nothing come last.
+        The recommended way first, then the others by descending evidence.
 
     Raises:
         ConfigurationError: The file is not a model of a known kind, or the labels do not fit it.
@@ -88,9 +87,7 @@ def interpret(
 
 def _run(layout: Layout, spec: ModelSpec, pixels: Pixels, threshold: float) -> Iterator[Interpretation]:
     content, sha256 = read_verified(spec)
-    if layout.decoder == "detr":
-        content = bind_picture_size(content, spec.input_width, spec.input_height)
-    backend = open_backend("onnxruntime", content)
+    backend = open_backend("onnxruntime", runnable(spec, content))
     usual = spec.preprocessing
     for rules in dict.fromkeys((usual, *_ways(usual))):
         detector = Detector(replace(spec, preprocessing=rules), sha256, backend, confidence_threshold=threshold)
@@ -107,9 +104,9 @@ def _ways(usual: Preprocessing) -> Iterator[Preprocessing]:
 
 def _detect(detector: Detector, pixels: Pixels) -> tuple[Detection, ...]:
     try:
-        with np.errstate(all="ignore"):  # read in a wrong way, sizes overflow
+        with np.errstate(all="ignore"):  # sizes overflow if they are read in a wrong way
             return tuple(detector.detect(pixels))
-    except PermanentError:  # no numbers, or classes that do not exist: this way is wrong
+    except PermanentError:  # NaN, or classes that do not exist: this way is wrong
         return ()
 
 

@@ -1,19 +1,27 @@
-"""A user's own ONNX file as a model, without an entry in a registry.
+"""Describes a user's own ONNX file as a model: finds its input size, output layout and labels in the file.
 
-Input size, output layout and labels are read from the file where it states them. A model that cannot work is refused
-before the first frame, with the setting to change.
+The layout follows from the names and shapes of inputs and outputs, the metadata and the operators. If several layouts
+fit, all of them are listed, the most likely first; `imgpipeline models check` shows what each one finds. A model that
+cannot work is refused before the first frame, with the setting to change.
 """
 
-from collections.abc import Mapping, Sequence
+import ast
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Final, get_args
 
 from imgpipeline.contracts.detection import DecoderName
 from imgpipeline.errors import ConfigurationError
-from imgpipeline.vision.layout import Layout, choose_layout, class_count, labels_in_metadata
 from imgpipeline.vision.model import ModelSpec, Preprocessing
-from imgpipeline.vision.signature import Signature, read_signature
+from imgpipeline.vision.signature import DETR_OUTPUTS, SIZES_INPUT, Signature, read_signature
 
+_STRIDES: Final = ((8, 16, 32), (8, 16, 32, 64), (4, 8, 16, 32), (16, 32))
+"""Strides of the feature maps: the usual ones, P6 and P2 variants, and tiny networks."""
+_ANCHORS_PER_CELL: Final = 3
+_CONVERTED: Final = "darknet"
+"""Name of the networks that `imgpipeline models convert` writes."""
+_MOST_FINAL_BOXES: Final = 1000
 _ULTRALYTICS: Final = Preprocessing("letterbox-centred", "RGB", 1 / 255, 114)
 USUAL_PREPROCESSING: Final[dict[DecoderName, Preprocessing]] = {
     "yolox": Preprocessing("letterbox", "BGR", 1.0, 114),
@@ -38,8 +46,8 @@ def describe_own_model(
     Args:
         path: An existing ONNX file that takes one image [1, 3, height, width] of fixed size.
         decoder: The output's layout; None: the most likely one.
-        labels: Class names, a text file with one a line, or None for those in the file's metadata, else COCO's 80.
-        label_sets: The registry's named lists.
+        labels: Class names, or a text file with one per line; None: those in the file's metadata, else COCO's 80.
+        label_sets: The registry's lists of class names.
 
     Returns:
         The model, with the layout's usual preprocessing and thresholds.
@@ -89,13 +97,13 @@ def _read_labels(
     if classes is not None and len(names) != classes:
         raise ConfigurationError(
             f"The model {signature.path} has {classes} classes, but there are {len(names)} labels: {origin}.",
-            next_step="set IMGPIPELINE_MODEL_LABELS to a text file with one label a line, in the model's order",
+            next_step="set IMGPIPELINE_MODEL_LABELS to a text file with one label per line, in the model's order",
         )
     return names
 
 
 def read_label_file(path: Path) -> tuple[str, ...]:
-    """Reads a text file with one label a line; empty lines are skipped.
+    """Reads a text file with one label per line; empty lines are skipped.
 
     Raises:
         ConfigurationError: It cannot be read.
@@ -105,6 +113,117 @@ def read_label_file(path: Path) -> tuple[str, ...]:
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigurationError(
             f"The file of labels {path} (IMGPIPELINE_MODEL_LABELS) cannot be read: {error}.",
-            next_step="give a UTF-8 text file with one label a line",
+            next_step="give a UTF-8 text file with one label per line",
         ) from error
     return tuple(line.strip() for line in lines if line.strip())
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """A layout that a network may have."""
+
+    decoder: DecoderName
+    """The decoder that reads it."""
+    reason: str
+    """Why, in a few words for the user."""
+
+
+def plausible_layouts(signature: Signature) -> tuple[Layout, ...]:
+    """Returns the layouts that fit a network, the most likely first.
+
+    Raises:
+        ConfigurationError: The network does not take one image of fixed size.
+    """
+    size = signature.input_size()
+    shapes = [port.shape for port in signature.outputs]
+    if {port.name for port in signature.outputs} >= set(DETR_OUTPUTS):
+        named = SIZES_INPUT in {port.name for port in signature.inputs}
+        with_input = f"the input {SIZES_INPUT} and " if named else ""
+        return (Layout("detr", f"{with_input}the outputs labels, boxes, scores"),)
+    if len(shapes) == 2 and len(shapes[0]) == 4 and shapes[0][-1] == 4:
+        return (Layout("yolov4", f"a pair of outputs {_written(shapes)}: corners and class scores"),)
+    if len(shapes) > 1 and all(len(shape) in (2, 3) and shape[-1] > 5 for shape in shapes):
+        return (Layout("yolov4", f"{len(shapes)} outputs {_written(shapes)}: one for each feature map"),)
+    if len(shapes) == 1 and len(shapes[0]) == 3 and shapes[0][0] <= 1:
+        return tuple(_of_one_output(signature, size, shapes[0]))
+    return ()
+
+
+def _of_one_output(signature: Signature, size: tuple[int, int], shape: tuple[int, ...]) -> Iterator[Layout]:
+    _, first, last = shape
+    cells = [sum((size[0] // s) * (size[1] // s) for s in strides) for strides in _STRIDES]
+    anchors = [_ANCHORS_PER_CELL * count for count in cells]
+    written, names = f"one output [1, {first}, {last}]", labels_in_metadata(signature)
+    if signature.graph == _CONVERTED and last > 5:
+        yield Layout("yolov4", f"{written}, written by `imgpipeline models convert`")
+        return
+    is_final = signature.metadata.get("end2end") == "True" or first not in (*cells, *anchors)
+    if last == 6 and 0 < first <= _MOST_FINAL_BOXES and is_final:
+        yield Layout("end-to-end", f"{written}: corners, score and class of at most {first} boxes")
+        return
+    if last in cells and first > 4 and (first not in cells or (names and len(names) == first - 4)):
+        said = ", and its metadata names them" if names and len(names) == first - 4 else ""
+        yield Layout("yolov8", f"{written}: {last} anchors, 4 + {first - 4} classes{said}")
+    if last <= 5:
+        return
+    if first == cells[0]:
+        raw = Layout("yolox", f"{written}: {first} anchors, 5 + {last - 5} classes, and no exponential in the network")
+        decoded = Layout("yolox-decoded", f"{written}: {first} anchors, 5 + {last - 5} classes, decoded by `Exp`")
+        yield from (decoded, raw) if "Exp" in signature.operators else (raw, decoded)
+    if first in anchors:
+        said = f"{written}: 3 x {first // 3} anchors, 5 + {last - 5} classes"
+        yield Layout("yolov5", said)
+        yield Layout("yolov4", f"{said}, if they are fractions of the input")
+
+
+def choose_layout(signature: Signature) -> Layout:
+    """Returns the most likely layout of a network.
+
+    Raises:
+        ConfigurationError: No layout fits, or the network is not for detection.
+    """
+    task = signature.metadata.get("task", "detect")
+    layouts = plausible_layouts(signature)
+    if task != "detect" or not layouts:
+        shapes, known = _written([port.shape for port in signature.outputs]), ", ".join(get_args(DecoderName))
+        what = f"made for the task {task!r}" if task != "detect" else f"of no known layout: its outputs are {shapes}"
+        raise ConfigurationError(
+            f"The model {signature.path} is {what}.",
+            next_step=f"export a detection model; or set IMGPIPELINE_MODEL_DECODER to one of {known}",
+        )
+    return layouts[0]
+
+
+def class_count(decoder: DecoderName, signature: Signature) -> int | None:
+    """Returns the number of classes in the shapes of the outputs; None if they do not show it."""
+    shapes = [port.shape for port in signature.outputs]
+    if decoder in ("end-to-end", "detr") or not shapes or not shapes[0]:
+        return None
+    if decoder == "yolov8":
+        return shapes[0][1] - 4 if len(shapes[0]) == 3 and shapes[0][1] > 4 else None
+    if len(shapes) == 2 and len(shapes[0]) == 4 and shapes[0][-1] == 4:
+        return shapes[1][-1] or None
+    return shapes[0][-1] - 5 if shapes[0][-1] > 5 else None
+
+
+def labels_in_metadata(signature: Signature) -> tuple[str, ...] | None:
+    """Returns the class names that Ultralytics writes into its exports: `{0: 'person', 1: 'bicycle'}`, or a list.
+
+    Returns:
+        The names in the order of the classes; None if there are none, or in another form.
+    """
+    try:
+        names = ast.literal_eval(signature.metadata.get("names", ""))
+    except (ValueError, SyntaxError, MemoryError, RecursionError):
+        return None
+    if isinstance(names, dict):
+        if sorted(names, key=str) != sorted(range(len(names)), key=str):
+            return None
+        names = [names[number] for number in range(len(names))]
+    if not isinstance(names, list) or not names:
+        return None
+    return tuple(str(name) for name in names)
+
+
+def _written(shapes: list[tuple[int, ...]]) -> str:
+    return ", ".join(str(list(shape)) for shape in shapes)

@@ -1,26 +1,24 @@
-"""Downloads registered models: fetches, resumes and verifies their files, and converts Darknet's files.
+"""Downloads registered models: fetches, resumes and verifies their files, and converts those of Darknet.
 
-A file appears under its name only if its size and sha256 are the registered ones, so an interrupted or tampered
-download is never loaded.
+A file gets its name only if its size and sha256 are the registered ones, so an interrupted or tampered download is
+never loaded.
 """
 
-import fcntl
 import hashlib
 import http.client
 import time
 import urllib.error
 import urllib.parse
 import urllib.request
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Self
 
 from imgpipeline.errors import PermanentError, TransientError
-from imgpipeline.vision.darknet.convert import convert_darknet, write_whole
-from imgpipeline.vision.detector import checksum_path
+from imgpipeline.vision.darknet import convert_darknet
 from imgpipeline.vision.model import ModelFile, ModelSpec
+from imgpipeline.vision.model_files import checksum_path, one_at_a_time, unwritable, write_whole
 from imgpipeline.vision.registry import missing_file, registered_model
 
 _CHUNK_SIZE_BYTES: Final = 1 << 18
@@ -36,7 +34,7 @@ class Progress:
     file: str
     """Its name."""
     done_bytes: int
-    """Bytes that are on disk, those of earlier attempts included."""
+    """Bytes on disk, including those of earlier attempts."""
     total_bytes: int
     """Registered size."""
 
@@ -56,18 +54,18 @@ def pull_model(
 
     Args:
         name: Its registered name.
-        model_dir: Folder of downloaded models; None: as `registry.model_folder` says.
-        on_progress: Called for every chunk that was written, and once for a file that was there already.
+        model_dir: Folder of downloaded and own models; None: `registry.model_folder()`.
+        on_progress: Called for each written chunk, and once for a file that exists already.
         timeout_s: For connecting, and for each wait for data.
-        retry_wait_s: Pause before another attempt, longer after each that brought nothing.
+        retry_wait_s: Pause before the next attempt; it grows after each attempt without progress.
 
     Returns:
         The model; its ONNX file exists.
 
     Raises:
-        ConfigurationError: No model has that name, or the file of a model that is not downloaded is missing.
-        TransientError: The network or the server failed; what was fetched is kept, and the next call continues.
-        PermanentError: The server has another file than the registered one, or the disk cannot be written.
+        ConfigurationError: No model has that name, or the file of a shipped or own model is missing.
+        TransientError: The network or the server failed. Fetched data is kept, and the next call continues.
+        PermanentError: The server's file is not the registered one, or the disk cannot be written.
     """
     spec = registered_model(name, model_dir)
     if spec.shipped or spec.is_local:
@@ -75,7 +73,7 @@ def pull_model(
             raise missing_file(spec)
         return spec
     folder = spec.path.parent
-    with _one_at_a_time(folder):
+    with one_at_a_time(folder / ".pull.lock"):  # two pulls must not write to the same `.part`
         for file in spec.files:
             pull_file(file, folder, on_progress=on_progress, timeout_s=timeout_s, retry_wait_s=retry_wait_s)
         if spec.converted:
@@ -94,17 +92,17 @@ def pull_file(
     """Downloads one file into `NAME.part`, verifies it, and gives it its name.
 
     Args:
-        file: What to fetch; it has a URL.
-        folder: Where to; it exists.
-        on_progress: Called for every chunk that was written.
+        file: The file to fetch; it has a URL.
+        folder: The folder to write to; it exists.
+        on_progress: Called for each written chunk.
         timeout_s: For connecting, and for each wait for data.
-        retry_wait_s: Pause before another attempt, longer after each that brought nothing.
+        retry_wait_s: Pause before the next attempt; it grows after each attempt without progress.
 
     Returns:
         The file's path.
 
     Raises:
-        TransientError: The network or the server failed; the `.part` is kept, and the next call continues.
+        TransientError: The network or the server failed. The `.part` is kept, and the next call continues.
         PermanentError: The file's size or hash is wrong, or the disk cannot be written.
     """
     path = folder / file.name
@@ -119,7 +117,7 @@ def pull_file(
 
 
 def _fetch_whole(file: ModelFile, part: Path, on_progress: OnProgress, timeout_s: float, retry_wait_s: float) -> None:
-    """Fetches until the registered size is there; an attempt that brought something is not a failed one."""
+    """Fetches until the file has its registered size; only attempts without progress count as failures."""
     failures = 0
     while (have := _size(part)) < file.size_bytes:
         try:
@@ -144,12 +142,12 @@ def _fetch(file: ModelFile, part: Path, have: int, on_progress: OnProgress, time
         request.add_header("Range", f"bytes={have}-")
     with urllib.request.urlopen(request, timeout=timeout_s) as response:  # noqa: S310 - registry's own URL
         if not (response.headers.get("Content-Range") or "").startswith(f"bytes {have}-"):
-            have = 0  # a server that knows no ranges sends all of it again
+            have = 0  # a server without support for ranges sends the whole file again
         total = have + int(response.headers.get("Content-Length") or file.size_bytes - have)
         if total != file.size_bytes:
             raise _wrong_file(file, f"{total} bytes", f"{file.size_bytes}")
         with _Part(part, have) as out:
-            # Never more than the registered size: a wrong server must not fill the disk.
+            # Never read more than the registered size, so a wrong server cannot fill the disk.
             while have < file.size_bytes:
                 chunk = response.read(min(_CHUNK_SIZE_BYTES, file.size_bytes - have))
                 if not chunk:
@@ -160,7 +158,7 @@ def _fetch(file: ModelFile, part: Path, have: int, on_progress: OnProgress, time
 
 
 class _Part:
-    """The file that grows. Its errors are the disk's and not the network's, though both are OSErrors."""
+    """The growing file. Tells errors of the disk from those of the network: both are OSErrors."""
 
     def __init__(self, path: Path, keep_bytes: int) -> None:
         self._path = path
@@ -168,7 +166,7 @@ class _Part:
             self._file = path.open("r+b" if keep_bytes else "wb", buffering=0)
             self._file.seek(keep_bytes)
         except OSError as error:
-            raise _unwritable(path, error) from error
+            raise unwritable(path, error) from error
 
     def __enter__(self) -> Self:
         return self
@@ -181,7 +179,7 @@ class _Part:
             if self._file.write(chunk) != len(chunk):
                 raise OSError("the disk is full")
         except OSError as error:
-            raise _unwritable(self._path, error) from error
+            raise unwritable(self._path, error) from error
 
 
 def _verify(file: ModelFile, part: Path) -> None:
@@ -190,19 +188,6 @@ def _verify(file: ModelFile, part: Path) -> None:
         return
     part.unlink(missing_ok=True)
     raise _wrong_file(file, f"{size_bytes} bytes and sha256 {sha256}", f"{file.size_bytes} bytes and {file.sha256}")
-
-
-@contextmanager
-def _one_at_a_time(folder: Path) -> Iterator[None]:
-    """Lets a second pull wait for the first, so that they do not write into one `.part`."""
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        lock = (folder / ".pull.lock").open("wb")
-    except OSError as error:
-        raise _unwritable(folder, error) from error
-    with lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        yield
 
 
 def _convert(spec: ModelSpec) -> None:
@@ -227,28 +212,21 @@ def _unreachable(file: ModelFile, folder: Path, reason: BaseException) -> Transi
     host = urllib.parse.urlsplit(file.url or "").hostname
     why = getattr(reason, "reason", None) or reason
     return TransientError(
-        f"{file.name} cannot be downloaded: no connection to {host} ({why}). Is there a network, or a proxy to set "
-        f"(HTTPS_PROXY)? What was fetched so far is kept.",
-        next_step=f"run the command again, or put the file from {file.url} into {folder} by hand and run it then",
+        f"{file.name} cannot be downloaded: no connection to {host} ({why}). Check the network, and "
+        f"whether a proxy has to be set (HTTPS_PROXY). The data fetched so far is kept.",
+        next_step=f"run the command again, or put the file from {file.url} into {folder} by hand first",
     )
 
 
 def _wrong_file(file: ModelFile, actual: str, expected: str) -> PermanentError:
     return PermanentError(
-        f"{file.url} is not the registered file: it has {actual}, expected {expected}. It was not kept.",
-        next_step="run the command again; if it fails again, the file was replaced or a proxy changes it",
+        f"{file.url} is not the registered file: it has {actual}, expected {expected}. It is not kept.",
+        next_step="run the command again; if it fails again, the file was replaced, or a proxy changes it",
     )
 
 
 def _refused(file: ModelFile, status: int) -> PermanentError:
     return PermanentError(
         f"{file.name} cannot be downloaded: {file.url} answers {status}, expected was 200.",
-        next_step="check whether the file was moved; a file put into the folder of models by hand will do as well",
-    )
-
-
-def _unwritable(path: Path, error: OSError) -> PermanentError:
-    return PermanentError(
-        f"{path} cannot be written: {error}.",
-        next_step="free space, correct the permissions, or set IMGPIPELINE_MODEL_DIR to another folder",
+        next_step="check whether the file was moved; you can also put the file into the folder of models by hand",
     )

@@ -1,30 +1,32 @@
 """Which models exist, and where their files are.
 
-It reads `models/registry.toml` and the user's own entries (`entries`), and turns a setting into a model: a registered
-name, or the path of an ONNX file. `pull` downloads models, `detector` loads them.
+The project's models are in one file, `models/registry.toml`. Each model of a user has its own file, `NAME.toml` in the
+folder of models, with the same fields. An entry without exact sizes and hashes is refused. `find_model` turns a setting
+into a model: a registered name, or the path of an ONNX file. `pull` downloads models, `detector` loads them.
 """
 
 import os
+import re
 import tomllib
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, get_args
 
 from imgpipeline.contracts.detection import DecoderName
 from imgpipeline.errors import ConfigurationError, PermanentError
-from imgpipeline.vision.entries import own_names, own_spec, spec_of
-from imgpipeline.vision.model import ModelSpec
+from imgpipeline.vision.model import NO_MEAN, NO_STD, ModelFile, ModelSpec, Preprocessing, Resize, Role
 from imgpipeline.vision.own_model import describe_own_model
 
 _PACKAGE: Final = Path(__file__).parents[1]
+_SHA256: Final = re.compile(r"[0-9a-f]{64}")
 
 
 def registry_path() -> Path:
-    """Finds `registry.toml`: in an installed wheel inside the package, in a checkout in the top-level `models/`.
+    """Returns the path of `registry.toml`; shipped model files are next to it.
 
-    Returns:
-        Its path; shipped model files are next to it.
+    In an installed wheel it is inside the package, in a checkout in the top-level `models/`.
 
     Raises:
         PermanentError: It is in neither place.
@@ -40,13 +42,10 @@ def registry_path() -> Path:
 
 
 def model_folder(override: Path | None = None) -> Path:
-    """Tells where downloaded models are kept.
+    """Returns the folder of downloaded and own models; it may not exist yet.
 
     Args:
         override: The setting `model_dir`; None: `IMGPIPELINE_MODEL_DIR`, else the user's cache folder.
-
-    Returns:
-        The folder; it may not exist yet.
     """
     if override is not None:
         return override.expanduser()
@@ -57,10 +56,10 @@ def model_folder(override: Path | None = None) -> Path:
 
 
 def list_models(model_dir: Path | None = None) -> tuple[ModelSpec, ...]:
-    """Lists the registered models, whether or not their files are there.
+    """Lists the registered models, whether or not their files exist.
 
     Args:
-        model_dir: Folder of downloaded and own models; None: as `model_folder` says.
+        model_dir: Folder of downloaded and own models; None: `model_folder()`.
 
     Returns:
         The project's models in the registry's order, then the user's own by name; without `refused_entries`.
@@ -97,7 +96,7 @@ def refused_entries(model_dir: Path | None = None) -> dict[str, ConfigurationErr
 def _read_own(model_dir: Path | None) -> tuple[list[ModelSpec], dict[str, ConfigurationError]]:
     folder, labels = model_folder(model_dir), label_sets()
     specs, refused = [], {}
-    for name in own_names(folder):
+    for name in sorted(path.stem for path in folder.glob("*.toml")):
         try:
             specs.append(own_spec(name, labels, folder))
         except ConfigurationError as error:
@@ -106,14 +105,11 @@ def _read_own(model_dir: Path | None) -> tuple[list[ModelSpec], dict[str, Config
 
 
 def registered_model(name: str, model_dir: Path | None = None) -> ModelSpec:
-    """Finds a registered model, whether or not its files are there.
+    """Returns a registered model, whether or not its files exist.
 
     Args:
         name: Its registered name.
-        model_dir: Folder of downloaded models; None: as `model_folder` says.
-
-    Returns:
-        The model.
+        model_dir: Folder of downloaded and own models; None: `model_folder()`.
 
     Raises:
         ConfigurationError: No model has that name, or its entry is refused.
@@ -138,19 +134,16 @@ def find_model(
     *,
     model_dir: Path | None = None,
 ) -> ModelSpec:
-    """Finds the model that a setting means, with its file in place.
+    """Returns the model that a setting names, and makes sure that its ONNX file exists.
 
     Args:
         name_or_path: A registered name, or the path of an ONNX file.
-        decoder: The output's layout; needed for a path, not allowed to differ for a registered name.
-        labels: For a path: class names, or a text file with one a line; None: COCO's 80.
-        model_dir: Folder of downloaded models; None: as `model_folder` says.
-
-    Returns:
-        The model; its ONNX file exists.
+        decoder: The output's layout, for a path; for a registered name, it must be the registered one.
+        labels: For a path: class names, or a text file with one per line; None: those in the file, else COCO's.
+        model_dir: Folder of downloaded and own models; None: `model_folder()`.
 
     Raises:
-        ConfigurationError: There is no such model or file, it was not pulled yet, or a setting does not fit it.
+        ConfigurationError: There is no such model or file, it has not been pulled yet, or a setting does not fit it.
         PermanentError: The registry is missing or damaged.
     """
     path = Path(name_or_path).expanduser()
@@ -166,18 +159,106 @@ def find_model(
     if decoder is not None and decoder != spec.decoder:
         raise ConfigurationError(
             f"IMGPIPELINE_MODEL_DECODER is {decoder!r}, but the registered model {spec.name!r} needs {spec.decoder!r}.",
-            next_step="unset IMGPIPELINE_MODEL_DECODER; it is meant for a model given by its path",
+            next_step="unset IMGPIPELINE_MODEL_DECODER; it is only for a model given by its path",
         )
     if not spec.path.is_file():
         raise missing_file(spec)
     return spec
 
 
-def label_sets() -> Mapping[str, tuple[str, ...]]:
-    """Reads the named lists of labels of the registry.
+def spec_of(name: str, entry: Mapping[str, Any], labels: Mapping[str, tuple[str, ...]], folder: Path) -> ModelSpec:
+    """Returns the model that an entry describes.
 
-    Returns:
-        Class names by the list's name, such as `coco`.
+    Args:
+        name: Its registered name.
+        entry: The entry as read from TOML.
+        labels: The registry's lists of class names.
+        folder: The folder of its files.
+
+    Raises:
+        KeyError: A field is missing; size and sha256 of each file are required.
+        TypeError: A field has the wrong type.
+        ValueError: A field has an invalid value.
+    """
+    files = tuple(_file_of(file) for file in entry["files"])
+    onnx = next((file for file in files if file.role == "onnx"), None)
+    names = entry["labels"]
+    spec = ModelSpec(
+        name=name,
+        summary=str(entry.get("summary", "")),
+        path=folder / (onnx.name if onnx else f"{name}.onnx"),
+        files=files,
+        sha256=onnx.sha256 if onnx else None,
+        licence=str(entry["licence"]),
+        input_width=int(entry["input_width"]),
+        input_height=int(entry["input_height"]),
+        preprocessing=_preprocessing_of(entry),
+        decoder=_one_of("decoder", entry["decoder"], DecoderName),
+        labels=tuple(labels[names] if isinstance(names, str) else map(str, names)),
+        nms_per_class=bool(entry["nms_per_class"]),
+        confidence_threshold=float(entry["confidence_threshold"]),
+        nms_threshold=float(entry["nms_threshold"]),
+        decoder_reason=str(entry.get("decoder_reason", "registered")),
+    )
+    if not files or min(spec.input_width, spec.input_height) < 1 or not spec.labels:
+        raise ValueError("files, labels, input_width and input_height are needed")
+    return spec
+
+
+def _file_of(file: Mapping[str, Any]) -> ModelFile:
+    size_bytes, sha256, name = int(file["size_bytes"]), str(file["sha256"]), str(file["name"])
+    if size_bytes < 1 or not _SHA256.fullmatch(sha256):
+        raise ValueError(f"the file {name} needs its exact size_bytes and its sha256 in 64 lower-case hex digits")
+    if Path(name).name != name:
+        raise ValueError(f"the file {name} has to be in the same folder as the entry")
+    return ModelFile(_one_of("role", file["role"], Role), name, file.get("url"), size_bytes, sha256)
+
+
+def _preprocessing_of(entry: Mapping[str, Any]) -> Preprocessing:
+    mean, std = (tuple(map(float, entry.get(key, usual))) for key, usual in (("mean", NO_MEAN), ("std", NO_STD)))
+    if len(mean) != 3 or len(std) != 3 or min(std) <= 0:
+        raise ValueError("mean and std need three numbers each, and those of std must be above 0")
+    return Preprocessing(
+        resize=_one_of("resize", entry["resize"], Resize),
+        channels=_one_of("channels", entry["channels"], ("BGR", "RGB")),
+        scale=float(entry["scale"]),
+        pad_value=int(entry["pad_value"]),
+        mean=mean,
+        std=std,
+    )
+
+
+def _one_of(field: str, value: object, allowed: Any) -> Any:
+    choices = allowed if isinstance(allowed, tuple) else get_args(allowed)
+    if value not in choices:
+        raise ValueError(f"{field} is {value!r}, expected one of {', '.join(choices)}")
+    return value
+
+
+def own_spec(name: str, labels: Mapping[str, tuple[str, ...]], folder: Path) -> ModelSpec:
+    """Reads the entry of a user's own model.
+
+    Args:
+        name: The name of its file, without the extension.
+        labels: The registry's lists of class names.
+        folder: The folder of models.
+
+    Raises:
+        ConfigurationError: The entry cannot be read, or a field is missing or invalid.
+    """
+    path = folder / f"{name}.toml"
+    try:
+        return replace(spec_of(name, tomllib.loads(path.read_text(encoding="utf-8")), labels, folder), is_own=True)
+    except (KeyError, TypeError, ValueError, OSError, AttributeError) as error:
+        what = f"{error.args[0]} is missing" if isinstance(error, KeyError) else str(error)
+        raise ConfigurationError(
+            f"The entry {path} of the model {name!r} is refused: {what}.",
+            next_step=f"correct it, or replace it: imgpipeline models add FILE --name {name} --replace",
+        ) from error
+
+
+def label_sets() -> Mapping[str, tuple[str, ...]]:
+    """Returns the registry's lists of class names, by the list's name, such as `coco`.
 
     Raises:
         PermanentError: The registry is missing or damaged.
@@ -186,10 +267,10 @@ def label_sets() -> Mapping[str, tuple[str, ...]]:
 
 
 def missing_file(spec: ModelSpec) -> ConfigurationError:
-    """Makes the error for a registered model whose ONNX file is not there; it names the command that brings it."""
+    """Returns the error for a registered model whose ONNX file is missing, with the command that restores it."""
     if spec.shipped:
         return ConfigurationError(
-            f"IMGPIPELINE_MODEL is {spec.name!r}, whose file {spec.path} is missing though it is shipped.",
+            f"IMGPIPELINE_MODEL is {spec.name!r}, whose file {spec.path} is missing, although it is shipped.",
             next_step="install imgpipeline again, or set IMGPIPELINE_MODEL to another model",
         )
     if spec.is_local:
@@ -198,7 +279,7 @@ def missing_file(spec: ModelSpec) -> ConfigurationError:
             next_step=f"imgpipeline models add FILE --name {spec.name} --replace",
         )
     return ConfigurationError(
-        f"IMGPIPELINE_MODEL is {spec.name!r}, but it was not downloaded yet: {spec.path} is missing.",
+        f"IMGPIPELINE_MODEL is {spec.name!r}, but it has not been downloaded yet: {spec.path} is missing.",
         next_step=f"imgpipeline models pull {spec.name}",
     )
 

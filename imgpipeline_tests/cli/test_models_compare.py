@@ -94,4 +94,4 @@ def test_a_quantized_model_is_registered_listed_used_and_compared(many_streets: 
 def test_the_name_of_a_model_of_the_project_is_refused(streets: Path, tmp_path: Path):
     ended = run("models", "quantize", "demo", "--images", streets, "--name", "yolox-nano", cwd=tmp_path)
     assert ended.status == 1
-    assert "A model of the project is called 'yolox-nano'" in ended.stderr
+    assert "The project itself has a model 'yolox-nano'" in ended.stderr

@@ -23,7 +23,7 @@ from imgpipeline.objectstore import ImageReader, open_store
 from imgpipeline.settings import Settings, load_settings
 from imgpipeline.vision.decode import ImageLimits, decode_image
 from imgpipeline.vision.detector import Detector
-from imgpipeline.vision.reduction import NetworkInput
+from imgpipeline.vision.model import NetworkInput
 from imgpipeline.vision.registry import registered_model
 from imgpipeline_tests.fuzz.cases import FRAME, HostileImage, HostileRecord, Tally
 from imgpipeline_tests.fuzz.images import MOST_PIXELS

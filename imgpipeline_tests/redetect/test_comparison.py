@@ -22,8 +22,8 @@ from imgpipeline.redetect.examples import COLOUR_A, COLOUR_B
 from imgpipeline.redetect.pairs import compare_models
 from imgpipeline.redetect.run import redetect_day
 from imgpipeline.settings import Settings
+from imgpipeline.vision.agreement import choose_pairs
 from imgpipeline.vision.detector import Detector
-from imgpipeline.vision.matching import choose_pairs
 from imgpipeline_tests.redetect.days import (
     DAY,
     LOW,

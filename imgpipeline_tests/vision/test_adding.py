@@ -15,9 +15,8 @@ from imgpipeline.settings import load_settings
 from imgpipeline.vision.adding import Wishes, add_model, entry_text
 from imgpipeline.vision.configured import load_configured_detector
 from imgpipeline.vision.detector import load_detector
-from imgpipeline.vision.entries import own_spec, spec_of
 from imgpipeline.vision.pull import pull_model
-from imgpipeline.vision.registry import find_model, list_models, refused_entries, registered_model
+from imgpipeline.vision.registry import find_model, list_models, own_spec, refused_entries, registered_model, spec_of
 from imgpipeline_tests.examples import examples
 from imgpipeline_tests.vision.pictures import detailed_picture
 from imgpipeline_tests.vision.tiny_networks import write_network

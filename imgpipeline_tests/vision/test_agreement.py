@@ -7,8 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from imgpipeline.contracts.detection import Detection
-from imgpipeline.vision.agreement import Score, measure_agreement
-from imgpipeline.vision.matching import match_boxes
+from imgpipeline.vision.agreement import Score, match_boxes, measure_agreement
 
 CAR = Detection("car", 2, 0.9, (10.0, 10.0, 100.0, 50.0))
 DOG = Detection("dog", 16, 0.8, (200.0, 10.0, 40.0, 40.0))

@@ -12,9 +12,9 @@ from imgpipeline.settings import Settings
 from imgpipeline.vision import image_detector
 from imgpipeline.vision.decode import DecodedImage, ImageLimits, Pixels, decode_image
 from imgpipeline.vision.detector import Detector, load_detector
+from imgpipeline.vision.gate import measure_quality
 from imgpipeline.vision.header import read_header
 from imgpipeline.vision.image_detector import ImageDetector
-from imgpipeline.vision.quality import measure_quality
 from imgpipeline_tests.detect.conftest import jpeg
 
 DATA = jpeg()

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from imgpipeline.errors import ConfigurationError
 from imgpipeline.vision.decoders import decode_outputs
 from imgpipeline.vision.detector import load_detector, self_test
-from imgpipeline.vision.layout import labels_in_metadata, plausible_layouts
+from imgpipeline.vision.own_model import labels_in_metadata, plausible_layouts
 from imgpipeline.vision.preprocess import make_blob
 from imgpipeline.vision.registry import find_model
 from imgpipeline.vision.signature import read_signature

@@ -13,10 +13,10 @@ from imgpipeline.errors import ConfigurationError
 from imgpipeline.settings import load_settings
 from imgpipeline.sources.simulator.scene import Scene
 from imgpipeline.vision.backends import installed_backends, open_backend
-from imgpipeline.vision.configured import load_configured_detector
-from imgpipeline.vision.detector import Detector, load_detector, read_verified
+from imgpipeline.vision.configured import describe_use, load_configured_detector
+from imgpipeline.vision.detector import Detector, load_detector
+from imgpipeline.vision.model_files import read_verified
 from imgpipeline.vision.precision import bf16_problem, choose_precision, cpu_flags
-from imgpipeline.vision.precision_choices import describe_use
 from imgpipeline.vision.registry import find_model
 
 

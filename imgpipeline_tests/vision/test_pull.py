@@ -79,7 +79,7 @@ def test_a_cut_connection_is_resumed_where_it_was_cut(server, tmp_path):
 
 def test_a_later_call_continues_where_an_earlier_one_ended(server, tmp_path):
     server.cut_after = [400_000, 0, 0, 0, 0]
-    with pytest.raises(TransientError, match="What was fetched so far is kept"):
+    with pytest.raises(TransientError, match="The data fetched so far is kept"):
         pull(registered(server), tmp_path)
     assert names(tmp_path) == ["model.bin.part"]
     server.asked.clear()

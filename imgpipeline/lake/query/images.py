@@ -12,9 +12,8 @@ from imgpipeline.lake.storage.engine import quoted
 from imgpipeline.ledger import known_days
 from imgpipeline.objectstore import ImageReader, ObjectStore
 from imgpipeline.settings import Settings
-from imgpipeline.vision.annotate import draw_detections
+from imgpipeline.vision.annotate import draw_detections, read_pixels
 from imgpipeline.vision.decode import Pixels
-from imgpipeline.vision.previews import read_pixels
 
 _NEXT_STEPS = {
     DeadLetterCode.OBJECT_NOT_FOUND: "restore the object; its detections and numbers do not need it",

@@ -3,7 +3,7 @@
 import numpy as np
 import onnxruntime
 
-from imgpipeline.vision.backends.base import failed, unreadable
+from imgpipeline.vision.backends import failed, unreadable
 from imgpipeline.vision.decoders import Floats
 
 _state = onnxruntime.capi.onnxruntime_pybind11_state
@@ -19,15 +19,15 @@ _ERRORS = (
     _state.NotImplemented,
     _state.RuntimeException,
 )
-"""ONNX Runtime's errors have no base class of their own."""
+"""ONNX Runtime's errors have no common base class."""
 
 
 class OnnxRuntimeBackend:
     """A network in ONNX Runtime.
 
     Guarantees:
-        Calls from several threads run at once. Waiting worker threads sleep instead of spinning, so that the
-        decoder threads beside them keep their cores.
+        Calls from several threads run at once. Waiting worker threads sleep instead of spinning, so decoder threads
+        keep their cores.
     """
 
     name = "onnxruntime"
@@ -56,7 +56,7 @@ def open_model(model: bytes, *, threads: int | None) -> OnnxRuntimeBackend:
 
     Args:
         model: The bytes of an ONNX file.
-        threads: Threads a picture; None: as many as there are cores.
+        threads: Threads per picture; None: as many as there are cores.
 
     Returns:
         The backend.

@@ -5,7 +5,7 @@ from collections import deque
 import cv2
 import numpy as np
 
-from imgpipeline.vision.backends.base import failed, unreadable
+from imgpipeline.vision.backends import failed, unreadable
 from imgpipeline.vision.decoders import Floats
 
 
@@ -13,9 +13,9 @@ class OpenCVBackend:
     """A network in cv2.dnn.
 
     Guarantees:
-        Calls from several threads run at once: a `Net` holds its input, so each call takes one that is idle, or
-        loads another. `threads` is a setting of the whole process in OpenCV (`cv2.setNumThreads`); None leaves it
-        alone. OpenCV gives its threads to one caller at a time, so several calls at once want `threads=1`.
+        Calls from several threads run at once: a `Net` keeps its input, so each call takes an idle one or loads
+        another. In OpenCV, `threads` applies to the whole process (`cv2.setNumThreads`); None leaves it unchanged.
+        OpenCV gives its threads to one caller at a time, so use `threads=1` for concurrent calls.
     """
 
     name = "opencv"
@@ -37,7 +37,7 @@ class OpenCVBackend:
             net.setInput(blob)
             outputs = [np.array(output, np.float32) for output in net.forward(self.output_names)]
         except cv2.error as error:
-            raise failed(self.name, error) from error  # that Net is not used again
+            raise failed(self.name, error) from error  # this Net is not used again
         self._idle.append(net)
         return outputs
 

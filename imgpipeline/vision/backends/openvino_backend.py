@@ -6,7 +6,7 @@ import numpy as np
 import openvino
 
 from imgpipeline.errors import ConfigurationError
-from imgpipeline.vision.backends.base import failed, unreadable, usable_cores
+from imgpipeline.vision.backends import failed, unreadable, usable_cores
 from imgpipeline.vision.decoders import Floats
 from imgpipeline.vision.precision import bf16_problem, cpu_flags
 
@@ -15,8 +15,8 @@ class OpenVINOBackend:
     """A network compiled by OpenVINO, in 32-bit floats or in bf16.
 
     Guarantees:
-        Calls from several threads run at once: each thread has an inference request of its own, and with `threads`
-        given, the network is compiled for as many requests at a time as the cores allow (OpenVINO's streams).
+        Calls from several threads run at once. Each thread has its own inference request, and if `threads` is given,
+        the network is compiled for as many concurrent requests as the cores allow (OpenVINO's streams).
     """
 
     name = "openvino"
@@ -29,7 +29,7 @@ class OpenVINOBackend:
             options["PERFORMANCE_HINT"] = "LATENCY"
         else:
             streams = max(1, usable_cores() // threads)
-            # Pinned threads of two runs would wait for one core while another is idle.
+            # With pinning, threads of two runs could wait for the same core while another one is idle.
             options |= {
                 "NUM_STREAMS": streams,
                 "INFERENCE_NUM_THREADS": streams * threads,
@@ -37,7 +37,7 @@ class OpenVINOBackend:
             }
         self._network = core.compile_model(core.read_model(model, None), "CPU", options)
         self.output_names = tuple(output.get_any_name() for output in self._network.outputs)
-        # If several threads begin, the first reads of a tensor's data may wait for each other and for the GIL for ever.
+        # If several threads read a tensor's data for the first time at once, they can deadlock with the GIL.
         self._network.create_infer_request().get_input_tensor().data.fill(0)
         self._local = threading.local()
 
@@ -58,8 +58,8 @@ def open_model(model: bytes, *, threads: int | None, bf16: bool = False) -> Open
 
     Args:
         model: The bytes of an ONNX file.
-        threads: Threads a picture; None: OpenVINO's choice.
-        bf16: Whether it computes in bf16.
+        threads: Threads per picture; None: OpenVINO's choice.
+        bf16: Whether to compute in bf16.
 
     Returns:
         The backend.
@@ -79,5 +79,5 @@ def open_model(model: bytes, *, threads: int | None, bf16: bool = False) -> Open
 
 
 def missing_bf16() -> str | None:
-    """Tells why this machine does not compute in bf16, or None."""
+    """Returns why this machine does not compute in bf16; None if it does."""
     return bf16_problem(cpu_flags(), openvino.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES"))

@@ -18,33 +18,19 @@ class Section:
     """Option values as written, by name."""
 
     def whole(self, name: str, default: int) -> int:
-        """Reads an option as a whole number.
-
-        Args:
-            name: The option.
-            default: Its value if it is not given.
-
-        Returns:
-            The number.
-
-        Raises:
-            PermanentError: It is not a whole number.
-        """
+        """Returns an option that is a whole number, or the default; raises PermanentError if it is something else."""
         return self.wholes(name, str(default), count=1)[0]
 
     def wholes(self, name: str, default: str = "", *, count: int | None = None) -> tuple[int, ...]:
-        """Reads an option as whole numbers with commas between them.
+        """Returns an option that is a comma-separated list of whole numbers.
 
         Args:
             name: The option.
-            default: Its text if it is not given.
-            count: How many there have to be; None: any number.
-
-        Returns:
-            The numbers.
+            default: Its text if it is not set.
+            count: The required number of values; None: any.
 
         Raises:
-            PermanentError: They are not whole numbers, or not as many as expected.
+            PermanentError: They are not whole numbers, or not as many as required.
         """
         text = self.options.get(name, default)
         try:
@@ -56,18 +42,7 @@ class Section:
         return numbers
 
     def real(self, name: str, default: float) -> float:
-        """Reads an option as a number.
-
-        Args:
-            name: The option.
-            default: Its value if it is not given.
-
-        Returns:
-            The number.
-
-        Raises:
-            PermanentError: It is not a finite number.
-        """
+        """Returns an option that is a finite number, or the default; raises PermanentError if it is something else."""
         text = self.options.get(name)
         try:
             number = default if text is None else float(text)
@@ -78,14 +53,11 @@ class Section:
         return number
 
     def error(self, actual: str, expected: str) -> PermanentError:
-        """Makes the error for something that is wrong with this section.
+        """Returns the error for this section, with its layer number.
 
         Args:
-            actual: What it has.
-            expected: What it should have.
-
-        Returns:
-            The error, naming the layer; to be raised by the caller.
+            actual: What was found.
+            expected: What was expected.
         """
         where = f"layer {self.number} [{self.kind}]" if self.number >= 0 else f"section [{self.kind}]"
         return PermanentError(
@@ -95,16 +67,10 @@ class Section:
 
 
 def parse_cfg(text: str) -> list[Section]:
-    """Splits a cfg file into its sections.
-
-    Args:
-        text: The file's text.
-
-    Returns:
-        The sections in order; the first is `[net]`.
+    """Splits the text of a cfg file into its sections; the first is `[net]`.
 
     Raises:
-        PermanentError: A line is neither section, option nor comment, or the file does not begin with `[net]`.
+        PermanentError: A line is not a section, option or comment, or the file does not begin with `[net]`.
     """
     sections: list[Section] = []
     for number, raw in enumerate(text.splitlines(), 1):

@@ -9,14 +9,19 @@ from dataclasses import dataclass
 from typing import Final, Literal, cast
 
 from imgpipeline.vision.darknet.cfg import Section
-from imgpipeline.vision.darknet.limits import (
-    LARGEST_ANCHOR,
-    MOST_BOXES,
-    MOST_LAYERS,
-    check_channels,
-    check_side,
-    check_window,
-)
+
+# The largest network that is converted: larger than every published one, and small enough to be planned at once. A cfg
+# with `width=100000000` would otherwise ask for a grid that fills the memory.
+MOST_LAYERS: Final = 1_000
+LARGEST_SIDE: Final = 8_192
+"""Pixels; of the input and of each layer's result."""
+LARGEST_WINDOW: Final = 64
+"""Pixels; of a kernel, a stride, a padding, and how often a pixel is repeated."""
+MOST_CHANNELS: Final = 65_536
+MOST_BOXES: Final = 1_000_000
+"""Over all [yolo] layers; YOLOv4 at 608x608 has 22,743."""
+LARGEST_ANCHOR: Final = 65_536
+"""Pixels."""
 
 Activation = Literal["linear", "leaky", "mish"]
 Shape = tuple[int, int, int]
@@ -156,7 +161,7 @@ def plan_network(sections: list[Section]) -> Network:
     width, height = net.whole("width", 416), net.whole("height", 416)
     if net.whole("channels", 3) != 3:
         raise net.error(f"input of {net.whole('channels', 3)} channels", "3 channels")
-    check_side(net, width, height)
+    _check_side(net, width, height)
     if len(sections) - 1 > MOST_LAYERS:
         raise net.error(f"{len(sections) - 1} layers", f"at most {MOST_LAYERS}")
     layers: list[Layer] = []
@@ -186,8 +191,8 @@ def _plan_convolution(section: Section, network: Network) -> Layer:
     filters, groups = section.whole("filters", 1), max(1, section.whole("groups", 1))
     if min(size, stride, filters) < 1 or padding < 0:
         raise section.error(f"size {size}, stride {stride}, filters {filters}, padding {padding}", "values above 0")
-    check_window(section, size=size, stride=stride, padding=padding)
-    check_channels(section, filters)
+    _check_window(section, size=size, stride=stride, padding=padding)
+    _check_channels(section, filters)
     if channels % groups or filters % groups:
         raise section.error(f"{channels} channels to {filters} filters in {groups} groups", "whole groups")
     shape = (filters, (height + 2 * padding - size) // stride + 1, (width + 2 * padding - size) // stride + 1)
@@ -204,7 +209,7 @@ def _plan_maxpool(section: Section, network: Network) -> Layer:
     padding = section.whole("padding", size - 1)
     if min(size, stride) < 1 or padding < 0:
         raise section.error(f"size {size}, stride {stride}, padding {padding}", "values above 0")
-    check_window(section, size=size, stride=stride, padding=padding)
+    _check_window(section, size=size, stride=stride, padding=padding)
     shape = (channels, (height + padding - size) // stride + 1, (width + padding - size) // stride + 1)
     before = padding // 2
     return Layer(section, MaxPool(size, stride, before, padding - before), (source,), shape)
@@ -235,7 +240,7 @@ def _plan_upsample(section: Section, network: Network) -> Layer:
     source, factor = section.number - 1, section.whole("stride", 2)
     if factor < 1:
         raise section.error(f"stride {factor}", "1 or more")
-    check_window(section, stride=factor)
+    _check_window(section, stride=factor)
     channels, height, width = network.shape_of(source)
     return Layer(section, Upsample(factor), (source,), (channels, height * factor, width * factor))
 
@@ -270,6 +275,25 @@ _PLANNERS: Final[dict[str, Callable[[Section, Network], Layer]]] = {
 }
 
 
+def _check_side(section: Section, width: int, height: int) -> None:
+    """Raises PermanentError for an input or a result that is empty or too large."""
+    if not (1 <= width <= LARGEST_SIDE and 1 <= height <= LARGEST_SIDE):
+        raise section.error(f"{width}x{height} pixels", f"1 to {LARGEST_SIDE} pixels on each side")
+
+
+def _check_window(section: Section, **pixels: int) -> None:
+    """Raises PermanentError for a kernel, stride or padding that is too large."""
+    for name, value in pixels.items():
+        if value > LARGEST_WINDOW:
+            raise section.error(f"{name} {value}", f"at most {LARGEST_WINDOW}")
+
+
+def _check_channels(section: Section, channels: int) -> None:
+    """Raises PermanentError for a result without channels, or with too many."""
+    if not 1 <= channels <= MOST_CHANNELS:
+        raise section.error(f"{channels} channels", f"1 to {MOST_CHANNELS}")
+
+
 def _activation(section: Section, default: str) -> Activation:
     name = section.options.get("activation", default)
     if name not in ("linear", "leaky", "mish"):
@@ -292,6 +316,6 @@ def _checked(layer: Layer, network: Network) -> Layer:
     channels, height, width = layer.shape
     if min(height, width) < 1:
         raise layer.section.error(f"its result would be {layer.shape}", "a size above 0; the input is too small")
-    check_side(layer.section, width, height)
-    check_channels(layer.section, channels)
+    _check_side(layer.section, width, height)
+    _check_channels(layer.section, channels)
     return layer

@@ -1,43 +1,67 @@
-"""Finds how much of a model can be quantized while it still finds what it finds in 32-bit floats."""
+"""Finds how much of a model can be quantized while its detections still agree with those in 32-bit floats.
+
+The inputs of the layers are measured for their ranges, the layers are ranked by sensitivity, and the most sensitive
+ones stay in 32-bit floats until the agreement reaches the goal.
+"""
 
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
+import numpy as np
+import onnx
+
 from imgpipeline.errors import PermanentError
 from imgpipeline.vision.agreement import Agreement, measure_agreement
+from imgpipeline.vision.backends import open_backend
 from imgpipeline.vision.decode import DecodedImage
+from imgpipeline.vision.decoders import Floats
 from imgpipeline.vision.detector import Detector
 from imgpipeline.vision.preprocess import make_blob
-from imgpipeline.vision.quantization.graph import find_convolutions, quantize, read_graph
-from imgpipeline.vision.quantization.measure import Progress, measure_ranges, rank_by_sensitivity
+from imgpipeline.vision.quantization.graph import (
+    Range,
+    find_convolutions,
+    inputs_of,
+    quantize,
+    read_graph,
+    with_outputs,
+)
 
 FEWEST_IMAGES: Final = 8
-"""With fewer, no part of them would say anything."""
+"""With fewer images, no part of them would be meaningful."""
 _RANKED_ON: Final = 4
-"""Images that each layer's sensitivity is measured on."""
+"""Number of images on which the sensitivity of each layer is measured."""
 _FLOAT_SHARES: Final = (0.0, 1 / 8, 1 / 4, 3 / 8, 1 / 2, 5 / 8, 3 / 4, 7 / 8)
-"""Parts of the layers that are tried in 32-bit floats, the most sensitive first."""
+"""Shares of the layers that stay in 32-bit floats, in the order in which they are tried."""
+_LEAST_SCORE: Final = 0.01
+_SAMPLES: Final = 2000
+"""Approximate number of values that are kept per tensor and image."""
+_SHARES: Final = (1.0, 0.9, 0.8, 0.7, 0.6, 0.5, 0.4, 0.3)
+"""Shares of the full range that are tried."""
+_SCORES: Final = 100
+"""Number of an image's highest scores that are compared."""
 
+Progress = Callable[[int, int], None]
+"""Called with the number of finished steps and of all steps."""
 Stage = Callable[[str], Progress]
-"""Returns what is told of the progress of a stage."""
+"""Called when a stage begins, with its name; returns the callback for its progress."""
 
 
 @dataclass(frozen=True, slots=True)
 class QuantizedModel:
-    """A model in 8-bit integers, and what it was measured by."""
+    """A model in 8-bit integers, and its agreement with the original."""
 
     content: bytes
     """The ONNX file."""
     convolutions: int
-    """How many the model has."""
+    """Number of convolutions in the model."""
     kept_float: int
-    """How many of them stayed in 32-bit floats."""
+    """Number of them that stayed in 32-bit floats."""
     calibrated_on: int
-    """Images that the ranges are from."""
+    """Number of images from which the ranges were measured."""
     held_out: Agreement
-    """The report against 32-bit floats, on images that had no part in making it."""
+    """Agreement with 32-bit floats, on images that were not used to make the model."""
 
 
 def quantize_model(
@@ -50,15 +74,15 @@ def quantize_model(
 ) -> QuantizedModel:
     """Quantizes a model.
 
-    Half of the images calibrate. On these and on a quarter more, layers are chosen: the most sensitive ones stay in
-    32-bit floats until F1 reaches the goal. The last quarter is held out for the report.
+    Half of the images calibrate the ranges. These and another quarter decide which layers stay in 32-bit floats. The
+    last quarter is used only for the report.
 
     Args:
         content: The ONNX file, in 32-bit floats.
-        images: In their order; neighbours are taken to be alike.
-        load: Makes a detector out of an ONNX file.
-        goal_f1: F1 against 32-bit floats that must be reached, in [0, 1].
-        stage: Told which stage begins.
+        images: In order of time, because neighbours are assumed to be similar.
+        load: Returns a detector for an ONNX file.
+        goal_f1: Required F1 against 32-bit floats, in [0, 1].
+        stage: Called with the name of each stage.
 
     Raises:
         PermanentError: There are too few images, the model has no layers to quantize, or the goal is out of reach.
@@ -102,7 +126,7 @@ def _choose(
     goal_f1: float,
     stage: Stage,
 ) -> int:
-    """Returns how many of the layers have to stay in 32-bit floats; `load` makes a detector with so many."""
+    """Returns how many layers have to stay in 32-bit floats; `load` returns a detector with that number of them."""
     progress = stage("Choosing layers")
     expected = [exact.detect(image) for image in images]
     best = 0.0
@@ -114,7 +138,82 @@ def _choose(
             return kept
         best = max(best, agreement.total.f1)
     raise PermanentError(
-        f"With up to {_FLOAT_SHARES[-1]:.0%} of the layers in 32-bit floats, F1 against them is {best:.4f} at best; "
-        f"the goal is {goal_f1}.",
-        next_step="give more images of your own cameras, or accept less with --goal",
+        f"With up to {_FLOAT_SHARES[-1]:.0%} of the layers in 32-bit floats, F1 against the original is {best:.4f} at "
+        f"best; the goal is {goal_f1}.",
+        next_step="give more images of your own cameras, or lower the goal with --goal",
     )
+
+
+def measure_ranges(
+    model: onnx.ModelProto, convolutions: Sequence[str], blobs: Sequence[Floats], progress: Progress
+) -> dict[str, Range]:
+    """Finds the ranges that round the inputs of convolutions with the least error.
+
+    A rare extreme value would make all steps wider, so a range may exclude it.
+
+    Args:
+        model: The model in 32-bit floats.
+        convolutions: Names of the outputs of the convolutions.
+        blobs: The network's input for each image.
+        progress: Called after each image.
+
+    Returns:
+        The range of each tensor that the convolutions read, by its name.
+
+    Raises:
+        PermanentError: The model cannot be run.
+    """
+    names = inputs_of(model, convolutions)
+    inputs = {value.name for value in model.graph.input}
+    inner = [name for name in names if name not in inputs]
+    backend = open_backend("onnxruntime", with_outputs(model, inner), threads=None)
+    full, samples = dict.fromkeys(names, Range(0.0, 0.0)), {name: list[Floats]() for name in names}
+    for done, blob in enumerate(blobs, 1):
+        outputs = dict(zip(backend.output_names, backend.infer(blob), strict=True))
+        for name in names:
+            values = outputs.get(name, blob).ravel()
+            full[name] = Range(min(full[name].low, float(values.min())), max(full[name].high, float(values.max())))
+            samples[name].append(values[:: max(1, values.size // _SAMPLES)].copy())
+        progress(done, len(blobs))
+    return {name: narrow(full[name], np.concatenate(samples[name])) for name in names}
+
+
+def narrow(full: Range, values: Floats) -> Range:
+    """Returns the part of a range that rounds the given values with the least mean squared error."""
+    candidates = [Range(full.low * low, full.high * high) for high in _SHARES for low in {1.0, high}]
+    return min(candidates, key=lambda one: float(np.square(one.round(values) - values).mean()))
+
+
+def rank_by_sensitivity(
+    load: Callable[[Sequence[str]], Detector],
+    convolutions: Sequence[str],
+    images: Sequence[DecodedImage],
+    progress: Progress,
+) -> list[str]:
+    """Sorts convolutions by how much the scores change if only that one is quantized, the most sensitive first.
+
+    Args:
+        load: Returns a detector in which the given convolutions are quantized.
+        convolutions: All convolutions.
+        images: A few images.
+        progress: Called after each convolution.
+
+    Raises:
+        PermanentError: The model cannot be run.
+    """
+    exact = _highest_scores(load([]), images)
+    errors: dict[str, float] = {}
+    for name in convolutions:
+        errors[name] = float(np.abs(_highest_scores(load([name]), images) - exact).mean())
+        progress(len(errors), len(convolutions))
+    return sorted(convolutions, key=lambda name: -errors[name])
+
+
+def _highest_scores(detector: Detector, images: Sequence[DecodedImage]) -> Floats:
+    """Returns the highest scores of each image, sorted, so the order of the boxes does not matter."""
+    found = np.zeros((len(images), _SCORES), np.float32)
+    for row, image in zip(found, images, strict=True):
+        strong, weak = detector.detect_with_weak(image, _LEAST_SCORE)
+        scores = sorted((one.confidence for one in (*strong, *weak)), reverse=True)[:_SCORES]
+        row[: len(scores)] = scores
+    return found

@@ -15,8 +15,7 @@ from imgpipeline.lake.storage.cache import default_cache_dir
 from imgpipeline.lake.storage.engine import disk_errors
 from imgpipeline.objectstore import ImageReader, ObjectStore
 from imgpipeline.settings import Settings
-from imgpipeline.vision.annotate import encode_jpeg
-from imgpipeline.vision.previews import read_pixels
+from imgpipeline.vision.annotate import encode_jpeg, read_pixels
 
 THUMBNAIL_SIDE = 360
 """Longer side of a thumbnail in pixels."""

@@ -9,10 +9,18 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from imgpipeline.errors import PermanentError
-from imgpipeline.vision.darknet import convert_darknet
+from imgpipeline.vision.darknet import LARGEST_CFG_BYTES, convert_darknet
 from imgpipeline.vision.darknet.cfg import parse_cfg
-from imgpipeline.vision.darknet.limits import LARGEST_CFG_BYTES, LARGEST_SIDE, MOST_BOXES, MOST_CHANNELS, MOST_LAYERS
-from imgpipeline.vision.darknet.network import Convolution, Network, Yolo, plan_network
+from imgpipeline.vision.darknet.network import (
+    LARGEST_SIDE,
+    MOST_BOXES,
+    MOST_CHANNELS,
+    MOST_LAYERS,
+    Convolution,
+    Network,
+    Yolo,
+    plan_network,
+)
 from imgpipeline_tests.examples import examples
 from imgpipeline_tests.vision.darknet.random_weights import random_weights
 

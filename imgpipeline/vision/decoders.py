@@ -1,0 +1,326 @@
+"""Reads a network's outputs as boxes: one decoder for each output layout, and non-maximum suppression.
+
+Decoders are pure functions on arrays, vectorized over all anchors. The score of a box is that of its best class, and
+the threshold is strict, as in the classic OpenCV recipe. `own_model` finds out which layout a network has.
+
+Sources: YOLOX (Megvii, `demo_postprocess` and `YOLOXHead.decode_outputs`); YOLOv4 (Darknet's yolo layer); YOLOv5 and
+YOLOv8 (`non_max_suppression` in Ultralytics' documentation of its exports); YOLOv10 and Ultralytics' exports with
+`nms=True` or `end2end` ([1, 300, 6]); the deployed RT-DETR, D-FINE and DEIM models (`labels`, `boxes`, `scores`).
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Final, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from imgpipeline.contracts.detection import DecoderName
+from imgpipeline.errors import PermanentError
+from imgpipeline.vision.signature import DETR_OUTPUTS
+
+Floats = npt.NDArray[np.float32]
+Ints = npt.NDArray[np.int64]
+
+_YOLOX_STRIDES: Final = (8, 16, 32)
+_FINAL: Final = frozenset({"end-to-end", "detr"})
+"""Layouts of networks that return each object once."""
+_NMS_BLOCK: Final = 128
+"""Boxes that are compared with each other at a time: one by one is slow, all at once takes too much memory."""
+
+
+@dataclass(frozen=True, slots=True)
+class Candidates:
+    """Boxes above the threshold, before suppression."""
+
+    boxes_xyxy: Floats
+    """float32 [n, 4]: left, top, right, bottom in pixels of the network's input; may extend beyond it."""
+    scores: Floats
+    """float32 [n], in (threshold, 1]."""
+    class_ids: Ints
+    """int64 [n], from 0."""
+
+
+class Decoder(Protocol):
+    """Reads the outputs of one layout. Changes no array; the same arrays always give the same boxes."""
+
+    def __call__(self, outputs: Sequence[Floats], input_size: tuple[int, int], threshold: float, /) -> Candidates:
+        """Returns the boxes that score strictly above a threshold.
+
+        Args:
+            outputs: The network's outputs, finite.
+            input_size: Width and height of the network's input in pixels.
+            threshold: In [0, 1).
+
+        Returns:
+            The boxes in the network's order.
+
+        Raises:
+            PermanentError: An output's shape does not match the layout.
+        """
+
+
+def decode_outputs(
+    decoder: DecoderName, outputs: Sequence[Floats], input_size: tuple[int, int], confidence_threshold: float
+) -> Candidates:
+    """Reads a network's outputs.
+
+    Args:
+        decoder: The layout.
+        outputs: Float32 arrays, as the decoder's function describes them.
+        input_size: Width and height of the network's input in pixels.
+        confidence_threshold: Scores must be strictly greater.
+
+    Returns:
+        The boxes above the threshold, in the network's order.
+
+    Raises:
+        PermanentError: An output contains NaN or infinity, or its shape does not match the layout.
+    """
+    for output in outputs:
+        if not np.isfinite(output).all():
+            raise PermanentError(
+                "The model's output contains NaN or infinity; its file or its backend is broken.",
+                next_step="imgpipeline models bench, to see which backend is at fault",
+            )
+    return DECODERS[decoder](outputs, input_size, confidence_threshold)
+
+
+def decode_yolox(outputs: Sequence[Floats], input_size: tuple[int, int], threshold: float, /) -> Candidates:
+    """Reads YOLOX's raw output: one array [1, n, 5 + classes] in units of grid cells (strides 8, 16, 32)."""
+    rows, grid = _yolox_rows("yolox", outputs, input_size)
+    keep, scores, class_ids = _best_classes(rows[:, 4], rows[:, 5:], threshold)
+    rows, grid = rows[keep], grid[keep]
+    centre = (rows[:, :2] + grid[:, :2]) * grid[:, 2:]
+    return Candidates(_corners(centre, np.exp(rows[:, 2:4]) * grid[:, 2:]), scores, class_ids)
+
+
+def decode_yolox_decoded(outputs: Sequence[Floats], input_size: tuple[int, int], threshold: float, /) -> Candidates:
+    """Reads YOLOX's decoded output (`--decode_in_inference`): one array [1, n, 5 + classes] in pixels of the input."""
+    rows, _ = _yolox_rows("yolox-decoded", outputs, input_size)
+    return _pixel_rows(rows, threshold)
+
+
+def _yolox_rows(decoder: str, outputs: Sequence[Floats], input_size: tuple[int, int]) -> tuple[Floats, Floats]:
+    grid = yolox_grid(*input_size)
+    rows = outputs[0].reshape(-1, outputs[0].shape[-1])
+    if len(outputs) != 1 or rows.shape[0] != grid.shape[0] or rows.shape[1] < 6:
+        raise _wrong_shape(decoder, outputs, f"[1, {grid.shape[0]}, 5 + classes]")
+    return rows, grid
+
+
+@lru_cache(maxsize=8)
+def yolox_grid(width: int, height: int) -> Floats:
+    """Returns the anchor points of YOLOX.
+
+    Args:
+        width: Pixels of the network's input.
+        height: Pixels of the network's input.
+
+    Returns:
+        float32 [n, 3]: column, row and stride of each output row; read-only, because it is shared.
+    """
+    parts = []
+    for stride in _YOLOX_STRIDES:
+        rows, columns = np.mgrid[: height // stride, : width // stride]
+        parts.append(np.stack([columns.ravel(), rows.ravel(), np.full(rows.size, stride)], axis=1))
+    grid = np.concatenate(parts).astype(np.float32)
+    grid.setflags(write=False)
+    return grid
+
+
+def decode_yolov4(outputs: Sequence[Floats], input_size: tuple[int, int], threshold: float, /) -> Candidates:
+    """Reads the outputs of YOLOv3 and YOLOv4 in fractions of the input.
+
+    Either arrays [1, n, 5 + classes] or [n, 5 + classes] of centre, size, objectness and class scores; or the pair
+    [1, n, 1, 4] (corners), [1, n, classes] (final scores).
+    """
+    if len(outputs) == 2 and outputs[0].ndim == 4 and outputs[0].shape[-1] == 4:
+        return _decode_corner_pair(outputs, input_size, threshold)
+    widths = {output.shape[-1] for output in outputs}
+    if len(widths) != 1 or min(widths) < 6 or any(o.ndim not in (2, 3) for o in outputs):
+        raise _wrong_shape("yolov4", outputs, "[1, n, 5 + classes] each, or [1, n, 1, 4] and [1, n, classes]")
+    rows = np.concatenate([output.reshape(-1, output.shape[-1]) for output in outputs])
+    keep, scores, class_ids = _best_classes(rows[:, 4], rows[:, 5:], threshold)
+    scale = np.array(input_size, np.float32)
+    return Candidates(_corners(rows[keep, :2] * scale, rows[keep, 2:4] * scale), scores, class_ids)
+
+
+def _decode_corner_pair(outputs: Sequence[Floats], input_size: tuple[int, int], threshold: float) -> Candidates:
+    boxes, class_scores = outputs[0].reshape(-1, 4), outputs[1].reshape(-1, outputs[1].shape[-1])
+    if len(boxes) != len(class_scores):
+        raise _wrong_shape("yolov4", outputs, "[1, n, 1, 4] and [1, n, classes]")
+    keep, scores, class_ids = _best_classes(np.ones(len(boxes), np.float32), class_scores, threshold)
+    return Candidates(boxes[keep] * np.array(input_size * 2, np.float32), scores, class_ids)
+
+
+def decode_yolov5(outputs: Sequence[Floats], _: tuple[int, int], threshold: float, /) -> Candidates:
+    """Reads YOLOv5's output: one array [1, n, 5 + classes] of centre and size in pixels, objectness, class scores."""
+    array = _only_array("yolov5", outputs, "[1, n, 5 + classes]")
+    if array.shape[1] < 6:
+        raise _wrong_shape("yolov5", outputs, "[1, n, 5 + classes]")
+    return _pixel_rows(array, threshold)
+
+
+def _pixel_rows(rows: Floats, threshold: float) -> Candidates:
+    keep, scores, class_ids = _best_classes(rows[:, 4], rows[:, 5:], threshold)
+    return Candidates(_corners(rows[keep, :2], rows[keep, 2:4]), scores, class_ids)
+
+
+def decode_yolov8(outputs: Sequence[Floats], _: tuple[int, int], threshold: float, /) -> Candidates:
+    """Reads the output of YOLOv8, v9, v11 and v12: one array [1, 4 + classes, n] without objectness.
+
+    Each column holds centre and size in pixels and the final class scores.
+    """
+    columns = _only_array("yolov8", outputs, "[1, 4 + classes, n]")
+    if len(columns) < 5:
+        raise _wrong_shape("yolov8", outputs, "[1, 4 + classes, n]")
+    # Most columns are dropped, and a maximum over whole rows is several times faster than an argmax along columns.
+    keep = np.flatnonzero(columns[4:].max(axis=0) > threshold)
+    kept = columns[:, keep]
+    class_ids = kept[4:].argmax(axis=0)
+    scores = kept[4:][class_ids, np.arange(keep.size)]
+    return Candidates(_corners(kept[:2].T, kept[2:4].T), scores, class_ids)
+
+
+def decode_end_to_end(outputs: Sequence[Floats], _: tuple[int, int], threshold: float, /) -> Candidates:
+    """Reads one array [1, n, 6]: left, top, right, bottom in pixels, score, class. Unused rows have the score 0."""
+    rows = _only_array("end-to-end", outputs, "[1, n, 6]")
+    if rows.shape[1] != 6:
+        raise _wrong_shape("end-to-end", outputs, "[1, n, 6]")
+    rows = rows[rows[:, 4] > threshold]
+    return Candidates(rows[:, :4], rows[:, 4], np.rint(rows[:, 5]).astype(np.int64))
+
+
+def decode_detr(outputs: Sequence[Floats], _: tuple[int, int], threshold: float, /) -> Candidates:
+    """Reads `labels` [1, n], `boxes` [1, n, 4] (corners in pixels) and `scores` [1, n], in this order."""
+    shapes = [output.shape for output in outputs]
+    count = shapes[0][-1] if shapes and shapes[0] else 0
+    if shapes != [(1, count), (1, count, 4), (1, count)]:
+        raise _wrong_shape("detr", outputs, "labels [1, n], boxes [1, n, 4] and scores [1, n]")
+    labels, boxes, scores = (output[0] for output in outputs)
+    keep = np.flatnonzero(scores > threshold)
+    return Candidates(boxes[keep], scores[keep], np.rint(labels[keep]).astype(np.int64))
+
+
+def detr_order(output_names: Sequence[str]) -> tuple[int, ...]:
+    """Returns the indices of `labels`, `boxes` and `scores` among a network's outputs.
+
+    Args:
+        output_names: Names of the outputs in the order in which a backend returns them.
+
+    Returns:
+        Indices of the three outputs; those of all outputs in their own order if one of the three is missing.
+    """
+    if not set(DETR_OUTPUTS) <= set(output_names):
+        return tuple(range(len(output_names)))
+    return tuple(output_names.index(name) for name in DETR_OUTPUTS)
+
+
+DECODERS: Final[dict[DecoderName, Decoder]] = {
+    "yolox": decode_yolox,
+    "yolox-decoded": decode_yolox_decoded,
+    "yolov4": decode_yolov4,
+    "yolov5": decode_yolov5,
+    "yolov8": decode_yolov8,
+    "end-to-end": decode_end_to_end,
+    "detr": decode_detr,
+}
+"""All decoders, by the name in settings and registries."""
+
+
+def _only_array(decoder: str, outputs: Sequence[Floats], expected: str) -> Floats:
+    if len(outputs) != 1 or outputs[0].ndim != 3 or outputs[0].shape[0] != 1:
+        raise _wrong_shape(decoder, outputs, expected)
+    return np.asarray(outputs[0][0])
+
+
+def _best_classes(objectness: Floats, class_scores: Floats, threshold: float) -> tuple[Ints, Floats, Ints]:
+    """Returns indices, scores and classes of the rows above the threshold. Score = objectness x best class score."""
+    # No class score is above 1, so objectness alone rules out most rows before the larger product is computed.
+    likely = np.flatnonzero(objectness > threshold)
+    class_scores = class_scores[likely]
+    class_ids = class_scores.argmax(axis=1)
+    scores = objectness[likely] * np.take_along_axis(class_scores, class_ids[:, None], axis=1)[:, 0]
+    above = scores > threshold
+    return likely[above], scores[above], class_ids[above]
+
+
+def _corners(centre: Floats, size: Floats) -> Floats:
+    """Returns float32 [n, 4] left, top, right, bottom of boxes given by centre and size, each [n, 2]."""
+    return np.concatenate([centre - size / 2, centre + size / 2], axis=1)
+
+
+def _wrong_shape(decoder: str, outputs: Sequence[Floats], expected: str) -> PermanentError:
+    got = ", ".join(str(list(output.shape)) for output in outputs)
+    return PermanentError(
+        f"The model's output is {got}; the decoder {decoder!r} expects {expected}.",
+        next_step="set IMGPIPELINE_MODEL_DECODER (or the decoder in the model's entry) to the model's layout; "
+        "`imgpipeline models check FILE IMAGE` shows what each layout finds",
+    )
+
+
+def select_boxes(decoder: DecoderName, found: Candidates, nms_threshold: float, *, per_class: bool) -> Ints:
+    """Chooses one box for each object.
+
+    Args:
+        decoder: The layout. Nothing is dropped for `end-to-end` and `detr`, whose networks return each object once.
+        found: Boxes of one picture.
+        nms_threshold: As for `suppress`.
+        per_class: As for `suppress`.
+
+    Returns:
+        int64 indices of the chosen boxes, the best first.
+    """
+    return _rank(found) if decoder in _FINAL else suppress(found, nms_threshold, per_class=per_class)
+
+
+def suppress(candidates: Candidates, nms_threshold: float, *, per_class: bool) -> Ints:
+    """Drops boxes that overlap a better one: greedy non-maximum suppression, as OpenCV's `NMSBoxes` does it.
+
+    Args:
+        candidates: Boxes of one picture.
+        nms_threshold: A box is dropped if its IoU with a kept one is greater.
+        per_class: Whether only boxes of one class compete; otherwise all do.
+
+    Returns:
+        int64 indices of the kept boxes, the best first; of equal scores, the earlier one first.
+    """
+    order = _rank(candidates)
+    kept: list[int] = []
+    while order.size:
+        block, rest = order[:_NMS_BLOCK], order[_NMS_BLOCK:]
+        drops = _overlaps(candidates, block, block, nms_threshold, per_class=per_class)
+        alive = np.ones(block.size, bool)
+        for index in range(block.size):
+            if alive[index]:
+                alive &= ~drops[index]
+                alive[index] = True
+        best = block[alive]
+        kept += best.tolist()
+        order = rest[~_overlaps(candidates, best, rest, nms_threshold, per_class=per_class).any(axis=0)]
+    return np.array(kept, np.int64)
+
+
+def _rank(candidates: Candidates) -> Ints:
+    return np.argsort(-candidates.scores, kind="stable")
+
+
+def _overlaps(
+    candidates: Candidates, ones: Ints, others: Ints, nms_threshold: float, *, per_class: bool
+) -> npt.NDArray[np.bool_]:
+    """Returns for each of `ones` (rows) and `others` (columns) whether they compete and overlap too much."""
+    first, second = candidates.boxes_xyxy[ones].T[:, :, None], candidates.boxes_xyxy[others].T[:, None, :]
+    size = np.maximum(np.minimum(first[2:], second[2:]) - np.maximum(first[:2], second[:2]), 0)
+    common = size[0] * size[1]
+    union = _area(first) + _area(second) - common
+    drop = common > nms_threshold * np.maximum(union, np.finfo(np.float32).tiny)
+    if per_class:
+        drop &= candidates.class_ids[ones][:, None] == candidates.class_ids[others][None, :]
+    return np.asarray(drop, np.bool_)
+
+
+def _area(boxes: Floats) -> Floats:
+    size = np.maximum(boxes[2:] - boxes[:2], 0)
+    return np.asarray(size[0] * size[1])

@@ -1,0 +1,116 @@
+"""Reads and writes the files of models: what is read is verified, and what is written appears whole or not at all."""
+
+import fcntl
+import hashlib
+import os
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from imgpipeline.errors import PermanentError
+from imgpipeline.vision.model import ModelSpec
+from imgpipeline.vision.signature import bind_picture_size
+
+
+def read_verified(spec: ModelSpec) -> tuple[bytes, str]:
+    """Reads a model's ONNX file once, so the bytes that are verified are the ones that are loaded.
+
+    Args:
+        spec: The model; its file exists.
+
+    Returns:
+        The bytes and their sha256.
+
+    Raises:
+        PermanentError: The file cannot be read, or does not have the registered hash.
+    """
+    try:
+        content = spec.path.read_bytes()
+        expected = spec.sha256
+        if spec.converted:
+            expected = checksum_path(spec.path).read_text(encoding="utf-8").strip()
+    except OSError as error:
+        raise PermanentError(f"The model file cannot be read: {error}.", next_step=_restore(spec)) from error
+    actual = hashlib.sha256(content).hexdigest()
+    if expected is not None and actual != expected:
+        raise PermanentError(
+            f"The model file {spec.path} is damaged: its sha256 is {actual}, expected is {expected}.",
+            next_step=_restore(spec),
+        )
+    return content, actual
+
+
+def _restore(spec: ModelSpec) -> str:
+    if spec.shipped:
+        return "install imgpipeline again"
+    if spec.is_local:
+        return f"imgpipeline models add FILE --name {spec.name} --replace"
+    return f"imgpipeline models pull {spec.name}" if spec.files else "check IMGPIPELINE_MODEL"
+
+
+def checksum_path(onnx: Path) -> Path:
+    """Returns the path of the file with the sha256 of an ONNX file that was converted here."""
+    return onnx.with_name(onnx.name + ".sha256")
+
+
+def runnable(spec: ModelSpec, content: bytes) -> bytes:
+    """Returns a model's ONNX file as backends run it: whatever its layout, with the image as its only input."""
+    return bind_picture_size(content, spec.input_width, spec.input_height) if spec.decoder == "detr" else content
+
+
+def write_whole(path: Path, content: bytes) -> None:
+    """Writes a file so that readers see either all of it or nothing.
+
+    Args:
+        path: The file; its folder is created if it is missing.
+        content: Its bytes.
+
+    Raises:
+        PermanentError: The file cannot be written.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=path.name, suffix=".tmp")
+        try:
+            os.fchmod(handle, 0o644)  # a folder of models may be shared; mkstemp's files are private
+            with os.fdopen(handle, "wb") as file:
+                file.write(content)
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(temporary, path)  # noqa: PTH105 - the temporary name is a string already
+        except BaseException:
+            Path(temporary).unlink(missing_ok=True)
+            raise
+    except OSError as error:
+        raise PermanentError(
+            f"{path} cannot be written: {error}.", next_step="free space, or correct the permissions"
+        ) from error
+
+
+@contextmanager
+def one_at_a_time(lock: Path) -> Iterator[None]:
+    """Makes other processes that use the same lock file wait.
+
+    Args:
+        lock: The lock file, inside the folder of models.
+
+    Raises:
+        PermanentError: The file cannot be written.
+    """
+    try:
+        lock.parent.mkdir(parents=True, exist_ok=True)
+        file = lock.open("wb")
+    except OSError as error:
+        raise unwritable(lock, error) from error
+    with file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
+def unwritable(path: Path, error: OSError) -> PermanentError:
+    """Returns the error for a path in the folder of models that cannot be written."""
+    return PermanentError(
+        f"{path} cannot be written: {error}.",
+        next_step="free space, correct the permissions, or set IMGPIPELINE_MODEL_DIR to another folder",
+    )
