@@ -73,9 +73,8 @@ def detections(  # noqa: PLR0913, PLR0917 - each is an option of the command
     Importing the same file again adds nothing; importing a longer version adds only the new rows. An invalid row
     becomes a dead letter that names its line. Times without an offset from UTC are local times of --timezone.
     """
-    from imgpipeline.compat.imports.csv_rows import CsvRows  # noqa: PLC0415 - loads obstore
-    from imgpipeline.compat.imports.detection_rows import ColumnNames, DetectionRows  # noqa: PLC0415 - as above
-    from imgpipeline.compat.imports.files import find_files  # noqa: PLC0415 - as above
+    from imgpipeline.compat.imports.detection_rows import ColumnNames, DetectionRows  # noqa: PLC0415 - loads obstore
+    from imgpipeline.compat.imports.files import CsvRows, find_files  # noqa: PLC0415 - as above
     from imgpipeline.contracts.keys import import_chain  # noqa: PLC0415 - `--help` does not wait for it
 
     settings = load_settings(**timezone_settings(timezone))
@@ -114,8 +113,7 @@ def metadata(
     names. Importing the same documents again adds nothing; new documents after them are added. Times without an offset
     from UTC are local times of --timezone.
     """
-    from imgpipeline.compat.imports.documents import ENDINGS, Documents  # noqa: PLC0415 - loads obstore
-    from imgpipeline.compat.imports.files import find_files  # noqa: PLC0415 - as above
+    from imgpipeline.compat.imports.files import ENDINGS, Documents, find_files  # noqa: PLC0415 - loads obstore
     from imgpipeline.compat.imports.metadata_documents import MetadataDocuments  # noqa: PLC0415 - as above
     from imgpipeline.contracts.keys import import_chain  # noqa: PLC0415 - `--help` does not wait for it
 
@@ -186,7 +184,7 @@ def _import(
 
 
 def _build(settings: Settings, store: "ObjectStore", chain: "ChainId") -> _Built:
-    from imgpipeline.compat.imports.building import build_days  # noqa: PLC0415 - loads DuckDB
+    from imgpipeline.compat.imports.chain import build_days  # noqa: PLC0415 - loads DuckDB
     from imgpipeline.ledger import days_of_chain  # noqa: PLC0415 - as above
 
     days = days_of_chain(store, chain)

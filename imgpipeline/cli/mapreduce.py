@@ -45,7 +45,7 @@ def label_total(location: InputOption, output: OutputOption) -> None:
     Prints the label, trimmed and upper-cased, and its count, separated by a tab, in the byte order of the labels. Skips
     lines with fewer or more fields, and reports how many on stderr.
     """
-    from imgpipeline.compat.mapreduce.label_total import total_labels  # noqa: PLC0415 - loads DuckDB
+    from imgpipeline.compat.mapreduce.line_jobs import total_labels  # noqa: PLC0415 - loads DuckDB
 
     done = total_labels(location, output, load_settings())
     note(f"{counted(done.detections, 'detection')} in {counted(done.files, 'file')}: {counted(done.labels, 'label')}.")
@@ -59,7 +59,7 @@ def identity(location: InputOption, output: OutputOption) -> None:
 
     Counts and hashes the lines while copying, and again while reading the copy back.
     """
-    from imgpipeline.compat.mapreduce.identity import copy_lines  # noqa: PLC0415 - loads the store's client
+    from imgpipeline.compat.mapreduce.line_jobs import copy_lines  # noqa: PLC0415 - loads the store's client
 
     done = copy_lines(location, output, load_settings())
     note(f"In:  {counted(done.lines, 'line')} of {counted(done.files, 'file')}, SHA-256 {done.sha256}.")
@@ -79,7 +79,7 @@ def show(
 
     Reads lines of key and count, separated by a tab, as label-hour, label-total and Hadoop's own jobs write them.
     """
-    from imgpipeline.compat.mapreduce.result import read_result  # noqa: PLC0415 - loads the store's client
+    from imgpipeline.compat.mapreduce.line_jobs import read_result  # noqa: PLC0415 - loads the store's client
 
     found = read_result(location, top, load_settings())
     if as_json:

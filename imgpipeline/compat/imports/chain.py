@@ -1,9 +1,9 @@
-"""From rows to segments: an import continues at the end of its chain, after checking the rows before it.
+"""Writes the rows of an import to its chain, and builds the tables of its days.
 
-The fingerprint of each segment is the SHA-256 of all rows up to its end. Rows that are in the ledger already are read
-again, hashed, and compared with the fingerprint at the chain's end. Therefore:
+An import continues at the end of its chain. The fingerprint of each segment is the SHA-256 of all rows up to its end.
+Rows that are already in the ledger are read again, hashed, and compared with the fingerprint at the chain's end. So:
 
-* A row has one outcome, no matter how often or by how many processes it is imported, or where one dies.
+* A row has one outcome, no matter how often or by how many processes it is imported, or where one of them dies.
 * Rows that differ from those in the ledger are an error, before anything is written.
 * Only the rows of one segment are in memory.
 """
@@ -11,24 +11,36 @@ again, hashed, and compared with the fingerprint at the chain's end. Therefore:
 import gc
 import uuid
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import date
 from hashlib import sha256
 
 from imgpipeline.compat.imports.disagreement import Disagreement, describe_disagreement
-from imgpipeline.compat.imports.rolling import RollingHash
-from imgpipeline.compat.imports.rows import Limits, Meaning, Progress, Row, Rows, latest_accepted, not_shown, outcome_of
+from imgpipeline.compat.imports.rows import (
+    Limits,
+    Meaning,
+    Progress,
+    RollingHash,
+    Row,
+    Rows,
+    latest_accepted,
+    not_shown,
+    outcome_of,
+)
 from imgpipeline.contracts.keys import ChainId
 from imgpipeline.contracts.outcomes import DeadLetter, Outcome
 from imgpipeline.contracts.times import Clock
+from imgpipeline.lake.build.day_tables import rebuild_day
+from imgpipeline.lake.build.summaries import SUMMARIES, build_summary
+from imgpipeline.lake.storage.engine import BuildLimits
 from imgpipeline.ledger import ChainWriter, DayIndex, Fingerprint, Provenance, find_end
 from imgpipeline.objectstore import ObjectStore
 from imgpipeline.settings import Settings
 
 SEGMENT_ROWS = 10_000
-"""Segments end at multiples of this, so that concurrent imports of the same rows meet at the same ends."""
+"""Segments end at multiples of this, so concurrent imports of the same rows write the same segments."""
 SEGMENT_BYTES = 32 * 2**20
 """A segment ends earlier at this many bytes of rows."""
 
@@ -42,7 +54,7 @@ class ImportResult:
     rows: int
     """Rows read."""
     already_there: int
-    """Rows that were in the ledger already, from an earlier or a concurrent import."""
+    """Rows that were already in the ledger, from an earlier or concurrent import."""
     frames: int
     """New rows that became frames."""
     dead_letters: int
@@ -56,7 +68,7 @@ class ImportResult:
 
 
 class _BehindError(Exception):
-    """A concurrent import wrote shorter segments than this one: the rows have to be read again."""
+    """A concurrent import wrote shorter segments than this one, so the rows have to be read again."""
 
 
 def import_rows(
@@ -69,23 +81,20 @@ def import_rows(
     clock: Clock,
     progress: Progress = not_shown,
 ) -> ImportResult:
-    """Writes rows to the ledger, after those that it has already.
+    """Writes rows to the ledger, after those that are already there.
 
     Args:
-        settings: Which days are accepted, and how much of a bad row a dead letter keeps.
+        settings: The accepted days, and the largest row that a dead letter keeps.
         store: The object store.
         chain: The import's chain (`import_chain`).
         rows: The rows to import.
         meaning: Turns rows into frames.
-        clock: Tells the time.
-        progress: Called with the bytes read and the bytes in all.
-
-    Returns:
-        What was imported.
+        clock: Returns the current time.
+        progress: Called with the number of bytes read and of all bytes.
 
     Raises:
-        LedgerError: The ledger has other rows under this name, or a segment cannot be read.
-        TransientError: The store does not answer; calling again continues where this call ended.
+        LedgerError: The ledger has different rows under this name, or a segment cannot be read.
+        TransientError: The store does not answer; the next call continues where this one stopped.
         ConfigurationError: A file cannot be read.
         PermanentError: A file is damaged; the rows before the damage are in the ledger.
     """
@@ -113,7 +122,7 @@ def import_rows(
 
 @dataclass(slots=True)
 class _Done:
-    """What all attempts of one call have written."""
+    """What all attempts of one call wrote."""
 
     frames: int = 0
     codes: Counter[str] = field(default_factory=Counter)
@@ -173,7 +182,7 @@ class _Import:
     def _check_recipe(self) -> None:
         header = self._writer.end.header
         made_by = header.provenance.settings_hash if header else self._made_by.settings_hash
-        # A segment written by `ledger repair` names another recipe; its rows are compared all the same.
+        # A segment written by `ledger repair` has a different recipe; its rows are compared nevertheless.
         if header and header.frames + header.dead_letters and made_by != self._made_by.settings_hash:
             raise Disagreement(recipe=made_by)
 
@@ -218,7 +227,7 @@ class _Import:
 
 @contextmanager
 def _collector_paused() -> Iterator[None]:
-    """Pauses the cycle collector, an eighth of the time, while a segment's frames are made: they have no cycles."""
+    """Pauses the cycle collector while frames are made: they have no cycles, and it would take 1/8 of the time."""
     was_on = gc.isenabled()
     gc.disable()
     try:
@@ -229,5 +238,33 @@ def _collector_paused() -> Iterator[None]:
 
 
 def recipe_hash(meaning: Meaning) -> str:
-    """Returns the hash that a segment's header stores for the meaning of its rows."""
+    """Returns the hash that a segment's header stores as the recipe of its rows."""
     return sha256(meaning.recipe.encode()).hexdigest()[:16]
+
+
+def build_days(
+    settings: Settings, store: ObjectStore, days: Sequence[date], *, now: Clock, progress: Callable[[int, int], None]
+) -> int:
+    """Builds the tables and summaries of some days from the ledger.
+
+    Args:
+        settings: The settings that summaries read.
+        store: The object store.
+        days: UTC days.
+        now: Returns the current time.
+        progress: Called with the number of finished days and of all days.
+
+    Returns:
+        The number of days that had something new.
+
+    Raises:
+        LedgerError: A segment cannot be read.
+        TransientError: The store does not answer, or a build lost the write race repeatedly.
+    """
+    built = 0
+    for done, day in enumerate(days, 1):
+        skipped = [rebuild_day(store, day, now=now(), limits=BuildLimits.of(settings)).skipped]
+        skipped += [build_summary(store, name, day, settings=settings, now=now()).skipped for name in SUMMARIES]
+        built += not all(skipped)
+        progress(done, len(days))
+    return built

@@ -1,6 +1,6 @@
 """Turns CSV rows into frames with one detection each.
 
-A row has no identity except its number, so the `frame_id` is derived from source, time, the import's name and the
+Only its number identifies a row, so the `frame_id` is derived from the source, the time, the import's name and the
 number.
 """
 
@@ -31,7 +31,7 @@ _UNKNOWN: Mapping[str, Any] = {
     "nms_threshold": None,
     "orientation": None,
 }
-"""Fields of a frame that a row of detections does not have."""
+"""Fields of a frame that are not in a row of detections."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,13 +62,13 @@ class DetectionRows:
 
         Args:
             columns: Names of the columns as the header has them.
-            names: Which column holds what.
+            names: The columns and their contents.
             chain: The import's chain.
-            source: Source of the rows if no column names it.
+            source: Source of the rows without a source column.
             timezone: IANA name of the time zone of times without an offset.
 
         Raises:
-            ConfigurationError: A column is missing, or exists twice.
+            ConfigurationError: A column is missing or exists twice.
         """
         self._chain = chain
         self._source = text_of("--source", source)
@@ -84,7 +84,7 @@ class DetectionRows:
         self.recipe = json.dumps(["detections", _VERSION, columns, asdict(names), self._source, *zone_recipe(timezone)])
 
     def frame_of(self, row: Row, offset: int, known: Known) -> Frame:
-        """Returns the frame of a row, with its one detection; raises BadInputError if the row is bad."""
+        """Returns the frame of a row, with its one detection; raises BadInputError if the row is invalid."""
         fields: list[str] = row.fields
         source = self._source
         if self._source_column is not None:

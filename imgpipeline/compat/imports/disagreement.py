@@ -1,14 +1,13 @@
 """The error for an import whose earlier rows have changed.
 
-It names the first row that would have another outcome now; if only the bytes differ, the range of rows to look at.
+It names the first row whose outcome would now be different; if only bytes differ, the range of rows to look at.
 """
 
 from collections.abc import Iterator, Sequence
 from datetime import UTC, date, datetime
 from typing import Any
 
-from imgpipeline.compat.imports.rolling import RollingHash
-from imgpipeline.compat.imports.rows import Limits, Meaning, Row, Rows, not_shown, outcome_of
+from imgpipeline.compat.imports.rows import Limits, Meaning, RollingHash, Row, Rows, not_shown, outcome_of
 from imgpipeline.contracts.keys import ChainId
 from imgpipeline.contracts.outcomes import DeadLetter, Frame
 from imgpipeline.errors import LedgerError
@@ -16,14 +15,14 @@ from imgpipeline.ledger import Segment, read_chain
 from imgpipeline.objectstore import ObjectStore
 
 _ANY_DAY = Limits(date.min, datetime.max.replace(tzinfo=UTC), 2**40)
-_OTHER_NAME = "import it under another --name; what is in the ledger stays as it is"
+_OTHER_NAME = "import it under another --name, which leaves the ledger's rows unchanged"
 
 
 class Disagreement(Exception):  # noqa: N818 - it is caught by its own package and becomes an error there
     """The rows of an import differ from those in the ledger."""
 
     def __init__(self, *, end: int = 0, rows: int | None = None, recipe: str | None = None) -> None:
-        """Notes how they differ.
+        """Records how they differ.
 
         Args:
             end: The number of rows in the ledger.
@@ -39,7 +38,7 @@ class Disagreement(Exception):  # noqa: N818 - it is caught by its own package a
 def describe_disagreement(
     store: ObjectStore, chain: ChainId, rows: Rows, meaning: Meaning, found: Disagreement
 ) -> LedgerError:
-    """Returns the error that says what is wrong and what to do.
+    """Returns the error for changed rows.
 
     Args:
         store: The object store.
@@ -53,17 +52,17 @@ def describe_disagreement(
     """
     if found.recipe is not None:
         return LedgerError(
-            f"{chain.topic} was read with other columns, source, labels or time zone than now, or by another release.",
+            f"{chain.topic} was imported with different columns, source, labels or time zone, or by another release.",
             next_step=f"give the options of the first import, or {_OTHER_NAME}",
         )
     if found.rows is not None:
         return LedgerError(
-            f"{chain.topic} has {found.end} rows in the ledger, but there are {found.rows} now: an import only grows.",
-            next_step=f"give it all its rows again, or {_OTHER_NAME}",
+            f"{chain.topic} has {found.end} rows in the ledger, but the input has {found.rows}; an import only grows.",
+            next_step=f"give all its rows again, or {_OTHER_NAME}",
         )
     difference = _first_difference(store, chain, rows, meaning, found.end)
     return LedgerError(
-        f"{chain.topic} has other rows in the ledger than there are now: {difference}.",
+        f"{chain.topic} has different rows in the ledger than in the input: {difference}.",
         next_step=_OTHER_NAME,
     )
 
@@ -79,7 +78,7 @@ def _first_difference(store: ObjectStore, chain: ChainId, rows: Rows, meaning: M
             return _compare(segment, some, first, meaning)
         if digest.rows < header.end:
             return f"they end at row {digest.rows}"
-    return "the difference is gone already"
+    return "the input matches again, so it changed in the meantime"
 
 
 def _take(reading: Iterator[Row], digest: RollingHash, end: int) -> list[Row]:
@@ -98,11 +97,11 @@ def _compare(segment: Segment, some: Sequence[Row], first: int, meaning: Meaning
         if before is not None and not _is_same(before, now, row):
             return f"row {offset} ({row.place}) is the first that differs; the ledger has {_shown(before)}"
     header = segment.header
-    return f"the first that differs is one of the rows {header.start} to {header.end - 1} ({some[0].place} and behind)"
+    return f"the first that differs is one of the rows {header.start} to {header.end - 1} ({some[0].place} and later)"
 
 
 def _apart_from_its_place(frame: Frame) -> dict[str, Any]:
-    """Returns a frame's document without the name of its file, since a file may be renamed."""
+    """Returns a frame's document without the name of its file, because a file may be renamed."""
     document = frame.to_json()
     return document | {"attributes": document["attributes"] | {"imported_from": ""}}
 

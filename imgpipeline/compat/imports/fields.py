@@ -1,4 +1,4 @@
-"""Checks and converts single fields of imported rows; errors name the field, what was found and what was expected."""
+"""Checks and converts fields of imported rows; errors name the field, what was found and what was expected."""
 
 import math
 from collections.abc import Mapping
@@ -18,7 +18,7 @@ _SIZES = (("x", "y", "width", "height"), ("x", "y", "w", "h"), ("left", "top", "
 
 
 def text_of(name: str, value: object) -> str:
-    """Returns storable text of 1 to `MAX_TEXT` characters, stripped of blanks.
+    """Returns storable text of 1 to `MAX_TEXT` characters, without surrounding spaces.
 
     Raises:
         BadInputError: It is something else.
@@ -51,7 +51,7 @@ def time_of(name: str, value: object, zone: tzinfo = UTC) -> datetime:
 
 
 def zone_recipe(timezone: str) -> tuple[str, ...]:
-    """Returns what a time zone adds to the recipe of an import: nothing for UTC, as in older releases."""
+    """Returns the part of an import's recipe for a time zone: nothing for UTC, as in older releases."""
     return () if timezone == "UTC" else (timezone,)
 
 
@@ -64,7 +64,7 @@ def confidence_of(name: str, value: object) -> float:
 
 
 def number_of(name: str, value: object) -> float:
-    """Returns a number between -1e9 and 1e9, which summaries can sort into bins.
+    """Returns a number between -1e9 and 1e9, so summaries can put it into bins.
 
     Raises:
         BadInputError: It is something else.
@@ -86,7 +86,7 @@ def large_count_of(name: str, value: object) -> int:
 
 
 def size_of(name: str, value: object) -> int:
-    """Returns a size in bytes below one tebibyte, so that the sizes of millions of frames can be summed.
+    """Returns a size in bytes below one tebibyte, so the sizes of millions of frames can be added up.
 
     Raises:
         BadInputError: It is something else.
@@ -94,13 +94,13 @@ def size_of(name: str, value: object) -> int:
     return _whole(name, value, 2**40)
 
 
-def _whole(name: str, value: object, behind: int) -> int:
-    if type(value) is int and 0 <= value < behind:
+def _whole(name: str, value: object, limit: int) -> int:
+    if type(value) is int and 0 <= value < limit:
         return value
     if isinstance(value, str) and value.strip().isdecimal() and len(value) < 20:
         value = int(value)
-    if isinstance(value, bool) or not isinstance(value, int | float) or value != value // 1 or not 0 <= value < behind:
-        raise bad_row(name, value, f"a whole number from 0 below {behind}")
+    if isinstance(value, bool) or not isinstance(value, int | float) or value != value // 1 or not 0 <= value < limit:
+        raise bad_row(name, value, f"a whole number from 0 below {limit}")
     return int(value)
 
 
@@ -154,10 +154,10 @@ def _box(name: str, value: object, parts: list[Any]) -> Box:
 
 
 def check_attributes(attributes: Mapping[str, Any]) -> None:
-    """Rejects what later readers cannot handle: deep nesting, null characters, NaN.
+    """Rejects values that later readers cannot handle: deep nesting, null characters, NaN.
 
     Raises:
-        BadInputError: The attributes hold such a value.
+        BadInputError: The attributes contain such a value.
     """
     if all(map(_is_harmless, attributes)) and all(map(_is_harmless, attributes.values())):
         return
@@ -174,5 +174,5 @@ def check_attributes(attributes: Mapping[str, Any]) -> None:
 
 
 def _is_harmless(value: object) -> bool:
-    """Returns quickly whether a value is a common one that can be stored unchanged."""
+    """Returns quickly whether a value is of a common kind that can be stored unchanged."""
     return type(value) is int or (type(value) is str and value.isascii() and "\x00" not in value)

@@ -1,7 +1,7 @@
-"""Turns JSON documents, as classic consumers wrote them, into frames.
+"""Turns JSON documents of classic consumers into frames.
 
-A field may have several names. What a document does not say stays unknown; fields that are not part of the metadata
-contract are kept in the frame's attributes.
+A field may have several names. Missing fields stay unknown. Fields that are not part of the metadata contract are kept
+in the frame's attributes.
 """
 
 import json
@@ -54,7 +54,7 @@ _KEPT = ("source_kafka_topic", "source_kafka_partition", "source_kafka_offset", 
 
 
 def _first(data: dict[str, Any], names: Sequence[str]) -> tuple[str, Any]:
-    """Returns name and value of the first field that is not empty; the first name and None if all are."""
+    """Returns name and value of the first field that is not empty, or the first name and None if all are empty."""
     for name in names:
         value = data.get(name)
         if value is not None and value != "":
@@ -66,12 +66,12 @@ class MetadataDocuments:
     """Turns the documents of one import into frames."""
 
     def __init__(self, chain: ChainId, source: str, labels: Sequence[str] = (), timezone: str = "UTC") -> None:
-        """Takes what the documents do not say.
+        """Takes what is not in the documents.
 
         Args:
             chain: The import's chain.
             source: Source of documents that do not name one.
-            labels: Labels by class number, for detections that have only a `class_id`.
+            labels: Labels by class number, for detections with only a `class_id`.
             timezone: IANA name of the time zone of times without an offset.
         """
         self._chain = chain
@@ -81,7 +81,7 @@ class MetadataDocuments:
         self.recipe = json.dumps(["metadata", _VERSION, self._source, list(labels), *zone_recipe(timezone)])
 
     def frame_of(self, row: Row, offset: int, known: Known) -> Frame:
-        """Returns the frame of a document; raises BadInputError if the document is bad."""
+        """Returns the frame of a document; raises BadInputError if the document is invalid."""
         data: dict[str, Any] = row.fields
         path = _path_in(data)
         known.image_path = path or None
@@ -162,11 +162,8 @@ class MetadataDocuments:
 
 
 def _optional(read: Any, data: dict[str, Any], names: Sequence[str]) -> Any:
-    for name in names:
-        value = data.get(name)
-        if value is not None and value != "":
-            return read(name, value)
-    return None
+    name, value = _first(data, names)
+    return None if value is None else read(name, value)
 
 
 def _path_in(data: dict[str, Any]) -> str:
@@ -184,14 +181,14 @@ def _number_in(data: dict[str, Any]) -> int | None:
     name, value = _first(data, ("frame_number",))
     if value is not None:
         return large_count_of(name, value)
-    other = data.get("frame_id")  # in many consumers the number of the frame in its video
+    other = data.get("frame_id")  # the number of the frame in its video, in many consumers
     if isinstance(other, int) and not isinstance(other, bool):
         return large_count_of("frame_id", other)
     return int(other) if isinstance(other, str) and re.fullmatch(r"[0-9]{1,18}", other, re.ASCII) else None
 
 
 def _status_in(data: dict[str, Any]) -> tuple[FrameStatus, str | None]:
-    """Reads whether the frame was gated, as in documents of this project; other values of `status` are ignored."""
+    """Returns whether the frame was gated, as in documents of this project; other values of `status` are ignored."""
     if data.get("status") != FrameStatus.GATED.value:
         return FrameStatus.PROCESSED, None
     return FrameStatus.GATED, _optional(text_of, data, ("gate_reason",)) or "unknown"

@@ -1,9 +1,10 @@
-"""The rows of an import, and how a row becomes a frame or a dead letter."""
+"""The rows of an import: how they become frames or dead letters, and the hash that recognizes them later."""
 
 import base64
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
+from hashlib import sha256
 from typing import Any, Protocol
 
 from imgpipeline.contracts.outcomes import DeadLetter, Frame
@@ -11,10 +12,10 @@ from imgpipeline.contracts.times import day_of
 from imgpipeline.errors import BadInputError, DeadLetterCode
 
 MOST_ROW_BYTES = 4 * 2**20
-"""A larger row or document becomes a dead letter and is not loaded as a whole."""
+"""A larger row or document becomes a dead letter, and is never loaded as a whole."""
 
 Progress = Callable[[int, int], None]
-"""Called with the bytes read and the bytes in all."""
+"""Called with the number of bytes read and of all bytes."""
 
 
 def not_shown(done: int, total: int) -> None:
@@ -26,9 +27,9 @@ class Row:
     """One row of a CSV file, or one JSON document."""
 
     place: str
-    """Where it is, for messages: `counts.csv:17`, or the document's file."""
+    """Its location for messages: `counts.csv:17`, or the document's file."""
     raw: bytes
-    """Its bytes without the separator; for a row over the limit only a hash."""
+    """Its bytes without the separator; only a hash for a row over the limit."""
     fields: Any
     """Its content: the texts of a CSV row, or a JSON object; None if it could not be read."""
     problem: str = ""
@@ -54,7 +55,7 @@ class Meaning(Protocol):
 
     @property
     def recipe(self) -> str:
-        """What the outcome of a row depends on besides the row, such as columns and names; fixed for an import."""
+        """Everything except the row that its outcome depends on, such as columns and names; fixed for an import."""
 
     def frame_of(self, row: Row, offset: int, known: "Known") -> Frame:
         """Returns the frame of a row.
@@ -62,16 +63,16 @@ class Meaning(Protocol):
         Args:
             row: A row that could be read.
             offset: Its number, from 0.
-            known: Filled while the row is read, for the dead letter that it may become.
+            known: Filled in while the row is read, in case it becomes a dead letter.
 
         Raises:
-            BadInputError: The row is bad; the message names the field, what was found and what was expected.
+            BadInputError: The row is invalid; the message names the field, what was found and what was expected.
         """
 
 
 @dataclass(slots=True)
 class Known:
-    """What is known so far of a row that may become a dead letter."""
+    """What is known so far about a row that may become a dead letter."""
 
     timestamp: datetime | None = None
     """Its time."""
@@ -90,15 +91,15 @@ class Limits:
     latest: datetime
     """Rows with a later time are dead letters."""
     raw_bytes: int
-    """Largest row that a dead letter keeps."""
+    """Size of the largest row that a dead letter keeps."""
 
     def is_accepted(self, time: datetime) -> bool:
-        """Returns whether a frame may have this time."""
+        """Returns whether a frame with this time is accepted."""
         return self.first_day <= day_of(time) and time <= self.latest
 
 
 def outcome_of(row: Row, offset: int, meaning: Meaning, limits: Limits) -> Frame | DeadLetter:
-    """Returns the frame of a row; for a bad row, a dead letter with its place and bytes."""
+    """Returns the frame of a row, or a dead letter with the place and bytes of an invalid row."""
     known = Known()
     try:
         if row.problem:
@@ -137,7 +138,30 @@ def latest_accepted(now: datetime, max_future_s: float) -> datetime:
 
 
 def bad_row(name: str, found: object, expected: str) -> BadInputError:
-    """Returns the error for a field that does not hold what was expected."""
+    """Returns the error for a field with an unexpected value."""
     shown = repr(found) if isinstance(found, str | int | float | type(None)) else f"a JSON {type(found).__name__}"
     shown = shown if len(shown) <= 120 else shown[:117] + "..."
     return BadInputError(DeadLetterCode.BAD_ROW, f"{name}: got {shown}, expected {expected}.")
+
+
+class RollingHash:
+    """SHA-256 of all rows so far.
+
+    It covers the length and the bytes of each row, so two different sequences of rows never have the same input.
+    """
+
+    def __init__(self) -> None:
+        """Starts before the first row."""
+        self._hash = sha256()
+        self.rows = 0
+        """Rows added."""
+
+    def add(self, raw: bytes) -> None:
+        """Adds the next row."""
+        self._hash.update(b"%d:" % len(raw))
+        self._hash.update(raw)
+        self.rows += 1
+
+    def value(self) -> str:
+        """Returns the hash of all rows so far, 64 hexadecimal digits."""
+        return self._hash.hexdigest()

@@ -1,8 +1,8 @@
-"""Turns input files into files of JSON lines that DuckDB can read; those that are JSON lines are read in place.
+"""Prepares input files for DuckDB as files of JSON lines; large files that already are JSON lines are read in place.
 
-A file holds either JSON lines (the first line that is not blank is a document), or one document over several lines, as
-pretty-printed JSON has it. Any other file is read as lines, of which some may be documents. Documents keep the order of
-the files and of their positions in them.
+A file contains either JSON lines (the first line that is not blank is a document), or one pretty-printed document over
+several lines. Any other file is read as lines, some of which may be documents. Documents keep the order of the files
+and of their positions in them.
 """
 
 import io
@@ -15,12 +15,12 @@ from imgpipeline.lake.storage.engine import disk_errors
 from imgpipeline.objectstore.inputs import InputFile
 
 LONGEST_BYTES = 2**24
-"""Longest line, and longest document over several lines: DuckDB's limit."""
+"""Maximum length of a line and of a document over several lines: DuckDB's limit."""
 _LARGE_BYTES = 2**20
 """Files of at least this size are read in place if possible."""
 _COPY_BYTES = 4 * 2**20
 _ON_ONE_LINE = bytes.maketrans(b"\r\n", b"  ")
-"""In JSON, line ends only occur between tokens, where a blank means the same."""
+"""In JSON, line ends only occur between tokens, where a space means the same."""
 
 
 def line_files(inputs: Sequence[InputFile], folder: Path) -> list[Path]:
@@ -28,7 +28,7 @@ def line_files(inputs: Sequence[InputFile], folder: Path) -> list[Path]:
 
     Args:
         inputs: The files, in order.
-        folder: For copies of files that cannot be read in place.
+        folder: The folder for copies of files that cannot be read in place.
 
     Raises:
         PermanentError: A file cannot be read, or the local disk is full.
@@ -47,7 +47,7 @@ def line_files(inputs: Sequence[InputFile], folder: Path) -> list[Path]:
 
 
 def _readable_in_place(file: InputFile) -> bool:
-    # DuckDB takes `*`, `?` and `[` in a path for a glob.
+    # DuckDB interprets `*`, `?` and `[` in a path as a glob.
     if file.path is None or file.size_bytes < _LARGE_BYTES or file.where.endswith(COMPRESSED):
         return False
     if set("*?[") & set(str(file.path)):

@@ -1,8 +1,8 @@
-"""Input files of a job, as Hadoop chooses them.
+"""Input files of a job and their lines, as Hadoop reads them.
 
-Files and folders whose names begin with `_` or `.` are skipped, as Hadoop skips them (`_SUCCESS`,
-`.part-00000.crc`), unless they are named themselves. An empty folder is empty input. `.gz`, `.bz2` and `.zst` are
-decompressed, and a byte order mark at the start of a file is dropped.
+Files and folders whose names begin with `_` or `.` are skipped (`_SUCCESS`, `.part-00000.crc`), unless they are named
+explicitly. An empty folder is empty input. `.gz`, `.bz2` and `.zst` are decompressed, and a byte order mark at the
+start of a file is dropped. Lines end with LF, CRLF or CR.
 """
 
 import io
@@ -18,6 +18,8 @@ from imgpipeline.objectstore.inputs import InputFile, Selection, find_inputs, op
 from imgpipeline.settings import Settings
 
 BYTE_ORDER_MARK = b"\xef\xbb\xbf"
+BLOCK_BYTES = 4 * 2**20
+"""Approximate size of each read; a block is at least as long as its longest line."""
 COMPRESSED = (".gz", ".bz2", ".zst")
 """Endings of files that are decompressed."""
 _HADOOP = Selection(hidden=("_", "."), globs_take_folders=True)
@@ -27,7 +29,7 @@ _UNREADABLE = (OSError, EOFError, zlib.error, zstandard.ZstdError)
 
 
 def find_job_inputs(location: str, settings: Settings) -> list[InputFile]:
-    """Lists the files that a job reads, in their order; arguments and errors as `find_inputs`."""
+    """Returns the files that a job reads, in order; arguments and errors as `find_inputs`."""
     return find_inputs(location, settings, _HADOOP)
 
 
@@ -37,7 +39,8 @@ def open_each(inputs: Sequence[InputFile]) -> Iterator[tuple[InputFile, io.Buffe
     Objects of a bucket are fetched ahead. Each file is closed when the next one is requested.
 
     Raises:
-        PermanentError: A file cannot be read, or is not compressed as its name says; so do reads within `reading`.
+        PermanentError: A file cannot be read, or is not compressed as its name says. The same goes for reads from the
+            stream inside `reading`.
         TransientError: The store does not answer.
     """
     remote = any(file.path is None for file in inputs)
@@ -57,7 +60,7 @@ def _open(file: InputFile) -> io.BufferedReader:
 
 @contextmanager
 def reading(file: InputFile) -> Iterator[None]:
-    """Turns an error while a file is read into one that names the file.
+    """Turns errors while a file is read into one that names the file.
 
     Raises:
         PermanentError: The file cannot be read.
@@ -69,3 +72,37 @@ def reading(file: InputFile) -> Iterator[None]:
         raise PermanentError(
             f"{file.where} cannot be read: {reason}.", next_step="repair or remove that file, and run the job again"
         ) from error
+
+
+def read_blocks(inputs: Sequence[InputFile]) -> Iterator[bytes]:
+    """Yields the lines of all files in blocks, in which every line ends with LF.
+
+    Raises:
+        PermanentError: A file cannot be read.
+        TransientError: The store does not answer.
+    """
+    for file, stream in open_each(inputs):
+        yield from _blocks(file, stream)
+
+
+def _blocks(file: InputFile, stream: io.BufferedReader) -> Iterator[bytes]:
+    parts: list[bytes] = []
+    held = b""  # a CR at the end of the data, because an LF may follow
+    while True:
+        with reading(file):
+            data = stream.read(BLOCK_BYTES)
+        text = held + data
+        held = b"\r" if data and text.endswith(b"\r") else b""
+        text = text[: len(text) - len(held)]
+        if b"\r" in text:
+            text = text.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
+        whole, newline, rest = text.rpartition(b"\n")
+        if newline:
+            yield b"".join([*parts, whole, newline])
+            parts = []
+        if rest:
+            parts.append(rest)
+        if not data:
+            break
+    if parts:
+        yield b"".join([*parts, b"\n"])

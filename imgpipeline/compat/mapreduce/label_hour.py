@@ -3,12 +3,12 @@
 The rules are those of the classic mapper and reducer:
 
 * A document (`documents`) is a JSON object with a list `detections` and a string `processing_timestamp` that starts
-  with a date and a time, `YYYY-MM-DDTHH:MM:SS` (or a blank instead of the `T`). Fractions of a second and a time zone
+  with a date and a time, `YYYY-MM-DDTHH:MM:SS` (or a space instead of the `T`). Fractions of a second and a time zone
   are ignored: the hour is that of the time as written.
-* A detection is an object with a string `label`, used as written. Each detection counts, also several in one frame.
+* A detection is an object with a string `label`, used as written. Every detection counts, even several in one frame.
 * Lines that are not such documents are skipped and counted: invalid JSON or UTF-8, half a surrogate pair, an impossible
   time, no `detections`. So are detections whose label is missing, not a string, empty, or contains a tab or line end,
-  which the output cannot hold; the rest of the document counts.
+  which the output cannot represent; the rest of the document counts.
 * The frames of the ledger's segments (`{"frame": …}` lines) are documents too; other lines of segments are ignored.
 * The output is `label@YYYY-MM-DD HH:00<TAB>count<TAB>[t1, t2, …]` in the byte order of the keys. Times are
   `YYYY-MM-DDTHH:MM:SS`, in the order of the files' names and of the positions in them (Hadoop leaves it open).
@@ -48,9 +48,9 @@ FROM (SELECT try_cast(text AS TIMESTAMP) AS time, *
             FROM read_json($files, format = 'newline_delimited', compression = 'uncompressed',
                            hive_partitioning = false, ignore_errors = true, maximum_object_size = {LONGEST_BYTES},
                            columns = {_COLUMNS})))
-"""  # noqa: S608 - made of this module's own names
-"""A time counts only if it is spelled as DuckDB spells it. `labels` are JSON texts in DuckDB's spelling, so
-equal labels have equal texts."""
+"""  # noqa: S608 - only names of this module
+"""A time counts only if DuckDB would print it in the same way. `labels` are JSON texts as DuckDB prints them, so equal
+labels have equal texts."""
 
 _SEEN = """
 CREATE TABLE seen AS
@@ -60,7 +60,7 @@ SELECT date_trunc('hour', time) AS hour,
 FROM documents
 WHERE time IS NOT NULL AND labels IS NOT NULL
 """
-"""Rows keep the order of the documents: `rowid` is the order of the times."""
+"""Rows keep the order of the documents, so `rowid` is the order of the times."""
 
 _KEYS = r"""
 CREATE TABLE keys AS
@@ -76,7 +76,7 @@ SELECT keys.id, seen.second FROM seen JOIN keys USING (label, hour) ORDER BY key
 """
 BATCH_ROWS = 200_000
 FEW_ROWS = 20_000
-"""Up to this many times are written without importing NumPy and Arrow."""
+"""Maximum number of times that are written without importing NumPy and Arrow."""
 _SECONDS_AN_HOUR = 3600
 _SEPARATOR = b", "
 _TIME_BYTES = len(", 2026-01-09T12:34:56")
@@ -101,7 +101,7 @@ class LabelHour:
 
 
 def count_label_hours(location: str, output: str, settings: Settings) -> LabelHour:
-    """Counts labels per hour and prints them with their times.
+    """Counts the detections of each label and hour, and writes the counts with the times.
 
     Args:
         location: What to read, as for `find_job_inputs`.
@@ -147,8 +147,8 @@ def _printed_plainly(engine: Engine) -> Iterator[bytes]:
 
 
 def _printed(engine: Engine) -> Iterator[bytes]:
-    """Yields the output in pieces of at most a batch of times, however long a line is."""
-    import numpy as np  # noqa: PLC0415 - `--version` does not wait for it
+    """Yields the output in pieces of at most one batch of times, however long a line is."""
+    import numpy as np  # noqa: PLC0415 - slow to load, and small jobs do not need it
 
     with engine_errors():
         keys = engine.connection.cursor().execute("SELECT key, CAST(hour AS VARCHAR), count FROM keys ORDER BY id")
@@ -157,14 +157,14 @@ def _printed(engine: Engine) -> Iterator[bytes]:
         for batch in engine.connection.sql(_TIMES).to_arrow_reader(BATCH_ROWS):
             ids, seconds = (batch.column(number).to_numpy(zero_copy_only=False) for number in (0, 1))
             bounds = [0, *(np.flatnonzero(np.diff(ids)) + 1).tolist(), len(ids)]
-            for first, behind in pairwise(bounds):
+            for first, end in pairwise(bounds):
                 is_new = ids[first] != begun
                 if is_new or table is None:
                     begun = ids[first]
                     key, hour, count = keys.fetchone() or ("", "", 0)
                     table = _times_of(hour)
                     yield b"%s%s\t%d\t[" % (b"]\n" if begun > 1 else b"", key.encode(), count)
-                text = table[seconds[first:behind]].tobytes()
+                text = table[seconds[first:end]].tobytes()
                 yield text[len(_SEPARATOR) :] if is_new else text
         if begun:
             yield b"]\n"
@@ -175,7 +175,7 @@ def _before_minutes(hour: str) -> str:
 
 
 def _times_of(hour: str) -> "npt.NDArray[np.uint8]":
-    """Returns each second of an hour (`2026-01-09 12:00:00`) as printed after another time: uint8, 3600 rows."""
+    """Returns the text of each second of an hour (`2026-01-09 12:00:00`) after a separator: uint8, 3600 rows."""
     import numpy as np  # noqa: PLC0415 - as above
 
     before = f", {_before_minutes(hour)}"

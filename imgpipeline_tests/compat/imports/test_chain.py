@@ -73,7 +73,7 @@ def test_a_change_that_changes_no_frame_is_refused_too(folder_settings: Settings
     lines = csv_lines(150)
     import_csv(folder_settings, write_csv(tmp_path / "counts.csv", lines))
     lines[3] += "0"
-    with pytest.raises(LedgerError, match=r"one of the rows 0 to 99 \(counts\.csv:2 and behind\)"):
+    with pytest.raises(LedgerError, match=r"one of the rows 0 to 99 \(counts\.csv:2 and later\)"):
         import_csv(folder_settings, write_csv(tmp_path / "counts.csv", lines))
 
 

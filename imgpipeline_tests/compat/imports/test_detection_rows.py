@@ -7,7 +7,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from imgpipeline.compat.imports.building import build_days
+from imgpipeline.compat.imports.chain import build_days
 from imgpipeline.compat.imports.detection_rows import ColumnNames
 from imgpipeline.compat.imports.rows import not_shown
 from imgpipeline.errors import ConfigurationError, LedgerError

@@ -7,9 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from imgpipeline.compat.mapreduce.identity import copy_lines
 from imgpipeline.compat.mapreduce.label_hour import count_label_hours
-from imgpipeline.compat.mapreduce.label_total import total_labels
+from imgpipeline.compat.mapreduce.line_jobs import copy_lines, total_labels
 from imgpipeline.settings import load_settings
 from imgpipeline_tests.compat.mapreduce import classic
 from imgpipeline_tests.servers.hadoop import HadoopStreaming
