@@ -1,6 +1,7 @@
-"""One attempt at a day: from one version of its frames to what a model finds in them.
+"""One attempt to re-process a day, for one version of its frames.
 
-It reuses results that are already stored, divides the rest into parts, and writes both objects when no frame is left.
+It reuses stored results, divides the remaining frames into parts, and writes both objects when every frame has an
+outcome.
 """
 
 import random
@@ -20,7 +21,7 @@ from imgpipeline.lake.storage.parquet_objects import write_rows
 from imgpipeline.lake.storage.pieces import read_table
 from imgpipeline.objectstore import Fetched, ImageReader, ObjectMissingError, ObjectStore
 from imgpipeline.redetect.day_frames import DayFrames
-from imgpipeline.redetect.look import FrameToProcess, LookOutcome, PictureLooker, SeenFrame
+from imgpipeline.redetect.frames import FrameOutcome, FrameProcessor, FrameResult, FrameToProcess
 from imgpipeline.redetect.manifest import DETECTIONS, FRAMES, RedetectionManifest, Stored, read_redetection, whole
 from imgpipeline.redetect.parts import begin_part, encode_part, fetch_parts, list_parts, part_key, put_part
 from imgpipeline.settings import Settings
@@ -29,47 +30,47 @@ from imgpipeline.vision.detector import Detector, self_test
 _ATTEMPTS = 8
 
 Progress = Callable[[int, int], None]
-"""Told how many frames have an outcome, and how many there are."""
+"""Called with the number of frames that have an outcome, and of all frames."""
 
 
 @dataclass(frozen=True, slots=True)
 class Redetector:
-    """What is needed to look at days again with one model."""
+    """Everything needed to re-process days with one model."""
 
     settings: Settings
     """Limits, and how much is done at a time."""
     store: ObjectStore
     """The object store."""
     model: str
-    """The choice, as written in keys."""
+    """The choice, as in keys."""
     detector: Detector
     """The loaded model."""
     clock: Clock
-    """Tells what manifests say as the time of building."""
+    """Returns the build time for manifests."""
     worker: str
-    """Names this process: another order of parts for each."""
+    """Identifies this process, so each process takes the parts in a different order."""
 
 
 @dataclass(slots=True)
 class DayAttempt:
-    """One go at a day, from one version of its frames to both objects."""
+    """One attempt to re-process a day."""
 
     owner: Redetector
-    """Who looks."""
+    """The model, the store, the settings."""
     engine: Engine
     """DuckDB with a folder."""
     day: date
     """UTC day."""
     recipe: str
-    """Hash of what changes what is found."""
+    """Hash of everything that affects detections."""
     before: Stored
-    """What was stored before the frames were read."""
+    """The objects that were stored before the frames were read."""
     source: Fetched
     """The day's table `frames`."""
     reuses: bool
-    """Whether outcomes are taken over from what was stored."""
+    """Whether stored outcomes are reused."""
     looked_at: int = 0
-    """Pictures that were looked at."""
+    """Number of processed images."""
     _own: dict[str, Path] = field(default_factory=dict)
 
     def run(self, progress: Progress) -> dict[str, Made[RedetectionManifest]] | None:
@@ -84,9 +85,9 @@ class DayAttempt:
             parts = frames.find_missing(files, self.owner.settings.redetect_part_frames)
             if not parts and frames.join(files):
                 return self._write(frames)
-            if not self._look_at_parts(frames, parts, progress):
+            if not self._make_parts(frames, parts, progress):
                 return None
-        raise TransientError(f"The parts of {self.day} by {self.owner.model} vanish while they are made.")
+        raise TransientError(f"Parts of {self.day} by {self.owner.model} disappear while the day is processed.")
 
     def _reused(self, frames: DayFrames) -> list[Path]:
         before = whole(self.before)
@@ -97,33 +98,33 @@ class DayAttempt:
             path = self.engine.folder / f"{name}-before.parquet"
             try:
                 data = read_table(self.owner.store, redetection_key(self.owner.model, self.day, name)).data
-            except ObjectMissingError:  # it was removed meanwhile: then everything is processed
+            except ObjectMissingError:  # it was removed in the meantime: process everything
                 return []
             with disk_errors(self.engine.folder):
                 path.write_bytes(data)
             paths.append(path)
-        # Behind the names of parts: where both have a frame, the part is newer.
+        # This name sorts after those of parts: if both have a frame, the part is newer and wins.
         target = self.engine.folder / "reused.parquet"
         frames.reuse(paths[0], paths[1], target)
         return [target]
 
     def _parts(self) -> list[Path]:
-        """Returns the files of all parts, also of those that this call made and that were removed meanwhile."""
+        """Returns the files of all parts, including those that this call made and another process removed."""
         keys = list_parts(self.owner.store, self.owner.model, self.day, self.recipe)
         fetched = fetch_parts(self.owner.store, keys, self.engine.folder)
         return sorted({*fetched, *self._own.values()})
 
-    def _look_at_parts(self, frames: DayFrames, parts: int, progress: Progress) -> bool:
-        """Makes the missing parts; returns whether no other process has put a result meanwhile."""
+    def _make_parts(self, frames: DayFrames, parts: int, progress: Progress) -> bool:
+        """Makes the missing parts; returns False if another process stored a result in the meantime."""
         done, begun = frames.frames - frames.missing(), deque[tuple[str, list[FrameToProcess]]]()
         order = list(range(parts))
-        random.Random(self.owner.worker).shuffle(order)  # noqa: S311 - it spreads work, it hides nothing
+        random.Random(self.owner.worker).shuffle(order)  # noqa: S311 - spreads work, not used for security
         ahead = _PartsToMake(self, frames, order, begun)
         settings, store = self.owner.settings, self.owner.store
-        looker = PictureLooker(settings, ImageReader(store, settings), self.owner.detector)
+        processor = FrameProcessor(settings, ImageReader(store, settings), self.owner.detector)
         progress(done, frames.frames)
-        seen: list[SeenFrame] = []
-        for each in looker.look_at_all(ahead.frames()):
+        seen: list[FrameResult] = []
+        for each in processor.process_all(ahead.frames()):
             seen.append(each)
             done += 1
             progress(done + ahead.left_out, frames.frames)
@@ -134,12 +135,12 @@ class DayAttempt:
                 seen = []
         return not ahead.overtaken
 
-    def _keep(self, key: str, seen: Sequence[SeenFrame]) -> None:
+    def _keep(self, key: str, seen: Sequence[FrameResult]) -> None:
         outcomes = {each.outcome for each in seen}
-        if outcomes == {LookOutcome.FAILED}:  # before all pictures are blamed, see whether it is the detector
+        if outcomes == {FrameOutcome.FAILED}:  # the detector may be at fault, not the images
             self_test(self.owner.detector)
         self._own[key] = put_part(self.owner.store, key, encode_part(seen), self.engine.folder)
-        self.looked_at += sum(each.outcome is LookOutcome.PROCESSED for each in seen)
+        self.looked_at += sum(each.outcome is FrameOutcome.PROCESSED for each in seen)
 
     def _write(self, frames: DayFrames) -> dict[str, Made[RedetectionManifest]]:
         owner, manifest = self.owner, self._manifest(frames)
@@ -166,8 +167,8 @@ class DayAttempt:
             confidence_threshold=owner.detector.confidence_threshold,
             nms_threshold=owner.detector.nms_threshold,
             frames=frames.frames,
-            processed=outcomes.get(LookOutcome.PROCESSED.value, 0),
-            gated=outcomes.get(LookOutcome.GATED.value, 0),
+            processed=outcomes.get(FrameOutcome.PROCESSED.value, 0),
+            gated=outcomes.get(FrameOutcome.GATED.value, 0),
             failed=failed,
             detections=found,
             built_at=owner.clock(),
@@ -177,7 +178,7 @@ class DayAttempt:
 
 @dataclass(slots=True)
 class _PartsToMake:
-    """Takes parts in order, as soon as there is room for their frames."""
+    """Takes parts in order, when there is room for their frames."""
 
     attempt: DayAttempt
     day_frames: DayFrames
@@ -187,9 +188,9 @@ class _PartsToMake:
     overtaken: bool = False
 
     def frames(self) -> Iterator[FrameToProcess]:
-        """Yields the frames of all missing parts, and ends once a result was put.
+        """Yields the frames of all missing parts, and stops once another process stored a result.
 
-        Parts started by other processes come last: by then, these have finished them or died.
+        Parts that other processes started come last: by then, these have finished them or died.
         """
         attempt = self.attempt
         owner = attempt.owner

@@ -1,7 +1,7 @@
-"""Which model re-processes a day: parses names such as `demo@0.3` and `yolox-nano@bf16`, and loads the model.
+"""Chooses the model that re-processes a day: parses names such as `demo@0.3` or `yolox-nano@bf16`, and loads models.
 
-The name appears in partitions, keys and commands. Except for the precision, everything that it does not state comes
-from the settings of live detection, so `demo` finds what a detection run with `IMGPIPELINE_MODEL=demo` finds.
+The name appears in partitions, keys and commands. Everything that it does not state, except for the precision, comes
+from the settings of live detection, so `demo` gives the same detections as a run with `IMGPIPELINE_MODEL=demo`.
 """
 
 from dataclasses import dataclass
@@ -16,20 +16,20 @@ if TYPE_CHECKING:
     from imgpipeline.vision.detector import Detector
 
 LIVE = "live"
-"""Stands in comparisons for what detection runs found; no model can have this name."""
+"""Name of the results of detection runs in comparisons; no model can have this name."""
 _FORM = "NAME, NAME@THRESHOLD or NAME@bf16, such as `yolox-nano` or `demo@0.3`"
 
 
 @dataclass(frozen=True, slots=True)
 class ModelChoice:
-    """A model to look again with."""
+    """A model for re-processing."""
 
     name: str
-    """Its registered name; or the file's name without its ending, where `IMGPIPELINE_MODEL` is a path."""
+    """Its registered name, or the file name without its extension if `IMGPIPELINE_MODEL` is a path."""
     threshold: float | None = None
     """Confidence threshold, in [0, 1) with at most 6 decimals; None: `IMGPIPELINE_CONFIDENCE_THRESHOLD`."""
     precision: Literal["bf16"] | None = None
-    """What it computes in; None: that of its file, so that a name always means the same numbers."""
+    """What it computes in; None: that of its file, so a name always gives the same numbers."""
 
     def __str__(self) -> str:
         computed = f"{self.name}@{self.precision}" if self.precision else self.name
@@ -39,17 +39,14 @@ class ModelChoice:
 
 
 def parse_choice(text: str, settings: Settings) -> ModelChoice:
-    """Reads the name of a model to look again with.
+    """Parses the name of a model for re-processing; its file may not exist yet.
 
     Args:
         text: `NAME`, `NAME@THRESHOLD`, `NAME@bf16` or `NAME@bf16@THRESHOLD`.
-        settings: Name a model of the user's own, and the folder of models.
-
-    Returns:
-        The choice; its file may not be there yet.
+        settings: The user's own model and the folder of models.
 
     Raises:
-        ConfigurationError: It has another form, or there is no such model.
+        ConfigurationError: The form is invalid, or there is no such model.
         PermanentError: The registry is damaged.
     """
     match = REDETECTION_MODEL.fullmatch(text)
@@ -57,16 +54,16 @@ def parse_choice(text: str, settings: Settings) -> ModelChoice:
     if match is None or match["name"] not in known:
         raise ConfigurationError(
             f"There is no model {text!r} for re-processing: expected {_FORM}. Models are {', '.join(known)}.",
-            next_step="take one of `imgpipeline models list`; IMGPIPELINE_REDETECT_MODELS lists those with partitions",
+            next_step="use one of `imgpipeline models list`; IMGPIPELINE_REDETECT_MODELS lists those with partitions",
         )
     threshold = float(match["threshold"]) if match["threshold"] else None
     return ModelChoice(match["name"], threshold, "bf16" if match["precision"] else None)
 
 
 def chosen_models(settings: Settings) -> tuple[ModelChoice, ...]:
-    """Returns the models that have partitions: those of the setting.
+    """Returns the models that have partitions: those of the setting `redetect_models`.
 
-    None by default, because materializing all assets of a day in the UI would otherwise start every model on it.
+    It is empty by default; otherwise, materializing all assets of a day in the UI would run every model on it.
 
     Raises:
         ConfigurationError: The setting names a model that does not exist.
@@ -76,17 +73,17 @@ def chosen_models(settings: Settings) -> tuple[ModelChoice, ...]:
 
 
 def is_here(choice: ModelChoice, settings: Settings) -> bool:
-    """Tells whether a model's file is on this machine."""
+    """Returns whether a model's file exists on this machine."""
     if choice.name == _own_name(settings):
         return True
     return registered_model(choice.name, settings.model_dir).path.is_file()
 
 
 def load_chosen(choice: ModelChoice, settings: Settings) -> "Detector":
-    """Loads a model with the threshold and precision of a choice, all else as the settings say.
+    """Loads a model with the threshold and precision of a choice, and otherwise as the settings say.
 
     Raises:
-        ConfigurationError: Its file was not pulled yet.
+        ConfigurationError: Its file has not been pulled yet.
         PermanentError: The file is damaged, or the backend cannot read it.
     """
     changes: dict[str, object] = {"precision": choice.precision or "fp32", "detectors": None}
@@ -96,7 +93,7 @@ def load_chosen(choice: ModelChoice, settings: Settings) -> "Detector":
         spec = registered_model(choice.name, settings.model_dir)
         if not spec.path.is_file():
             raise ConfigurationError(
-                f"The model {choice.name!r} is not here: {spec.path} is missing.",
+                f"The model {choice.name!r} is not on this machine: {spec.path} is missing.",
                 next_step=f"imgpipeline models pull {choice.name}",
             )
         changes |= {"model": choice.name, "model_decoder": None, "model_labels": None}
@@ -111,7 +108,7 @@ def _known_names(settings: Settings) -> tuple[str, ...]:
 
 
 def _own_name(settings: Settings) -> str | None:
-    """Returns the name of the user's own model, where the setting is the path of one and it can stand in a key."""
+    """Returns the name of the user's own model, if the setting is its path and the name is valid in keys."""
     registered = {spec.name for spec in list_models(settings.model_dir)}
     path = Path(settings.model).expanduser()
     if settings.model in registered or not path.is_file() or path.stem in {*registered, LIVE}:

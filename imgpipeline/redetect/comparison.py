@@ -1,7 +1,6 @@
-"""The summary `model_comparison`: what models find, compared by day, label and pair of models.
+"""The summary `model_comparison`: compares the results of models by day, label and pair of models.
 
-One object per day has all pairs of that day: `live` with each other model, and those with each other. `pairs` compares
-one pair.
+One object per day contains every pair of that day's results, including `live`. `pairs` compares one pair.
 """
 
 import itertools
@@ -22,15 +21,14 @@ from imgpipeline.lake.storage.engine import Engine, identifier, open_engine
 from imgpipeline.lake.storage.manifest import StoredObject, read_object
 from imgpipeline.lake.storage.parquet_objects import write_rows
 from imgpipeline.objectstore import ImageReader, ObjectStore
-from imgpipeline.redetect.matching import read_sql
-from imgpipeline.redetect.pairs import COMPARED, PairComparison, compare_pair
+from imgpipeline.redetect.pairs import COMPARED, PairComparison, compare_pair, read_sql
 from imgpipeline.redetect.sides import open_side, sides_of, versions_of
 from imgpipeline.settings import Settings
 
 Document = Mapping[str, Any]
-"""What the stored table says of itself."""
+"""The document in the footer of the stored table."""
 MOST_EXAMPLES = 10
-"""Pictures of one pair of models and day."""
+"""Maximum number of pictures per pair of models and day."""
 _QUERIES = ("overlapping", "model_comparison", "example_frames")
 
 
@@ -41,9 +39,9 @@ class ComparisonBuild:
     day: date
     """UTC day."""
     skipped: bool
-    """Whether it was there already."""
+    """Whether it was already up to date."""
     models: tuple[str, ...]
-    """What was compared, each with each."""
+    """The compared results, each with each."""
     rows: int
     """Rows of the table."""
     examples: tuple[str, ...]
@@ -63,8 +61,8 @@ def build_comparison(
         settings: Limits of pictures.
         store: The object store.
         day: UTC day.
-        force: Compare again even if nothing is new.
-        now: What the footer says as the time of building.
+        force: Compare again even if no input changed.
+        now: Build time for the footer.
 
     Raises:
         PermanentError: The day has no table `detections`, or a stored object does not belong to this project.
@@ -88,7 +86,7 @@ def build_comparison(
 
 @dataclass(frozen=True, slots=True)
 class DayComparison(Derived[Document]):
-    """A day's comparison of models, as an entry of the contract. Its inputs are the results of the models."""
+    """A day's comparison of models as a derived object. Its inputs are the results of the models."""
 
     settings: Settings
     """Limits of pictures."""
@@ -97,11 +95,11 @@ class DayComparison(Derived[Document]):
     day: date
     """UTC day."""
     now: datetime
-    """What the footer says as the time of building."""
+    """Build time for the footer."""
 
     @property
     def name(self) -> str:
-        """What messages call it."""
+        """Its name in messages."""
         return f"{MODEL_COMPARISON.name} of {self.day}"
 
     def read(self) -> dict[str, StoredObject[Document] | None]:
@@ -110,16 +108,16 @@ class DayComparison(Derived[Document]):
         return {key: read_object(self.store, key, _read_document)}
 
     def origin(self, manifest: Document, /) -> Origin:
-        """Returns what its document names: the versions of both objects of each side."""
+        """Returns the versions of both objects of each side, and the recipe, as its document names them."""
         return Origin(_versions(manifest["made_of"]), manifest["made_by"])
 
     def wanted(self, _stored: Mapping[str, StoredObject[Document] | None], /) -> Origin:
-        """Returns the sides that there are now, in their versions."""
+        """Returns the versions of the sides that exist now, and the current recipe."""
         names = sides_of(self.store, self.day)
         return Origin(_versions(versions_of(self.store, self.day, names)), comparison_recipe())
 
     def make(self, _start: Start[Document], /) -> dict[str, Made[Document]]:
-        """Compares each with each, and puts the pictures, which the table names."""
+        """Compares each side with each other, and stores the pictures that the table names."""
         with open_engine(memory=self.settings.duckdb_memory) as engine:
             names = sides_of(self.store, self.day)
             sides = [open_side(self.store, engine, name, self.day, f"side{n}") for n, name in enumerate(names)]

@@ -1,4 +1,4 @@
-"""The frames of one day in DuckDB: which have an outcome, which lack one, and the result tables.
+"""The frames of one day in DuckDB: finds those without an outcome, and makes the result tables.
 
 Every frame of the day's table `frames` is in the result exactly once, or there is no result.
 """
@@ -11,7 +11,7 @@ from typing import Any
 from imgpipeline.lake.schema.columns import Table
 from imgpipeline.lake.schema.redetections import REDETECTED_FRAMES, REDETECTIONS
 from imgpipeline.lake.storage.engine import Engine, all_rows, identifier, quoted
-from imgpipeline.redetect.look import FrameToProcess
+from imgpipeline.redetect.frames import FrameToProcess
 
 _TO_SEE = """
 CREATE OR REPLACE TABLE to_see AS
@@ -53,7 +53,7 @@ _OF_DETECTION = {
 
 
 class DayFrames:
-    """The frames of one day, and their outcomes. Not safe to use from several threads."""
+    """The frames of one day and their outcomes. Not thread-safe."""
 
     def __init__(self, engine: Engine, frames: Path, day: date) -> None:
         """Opens a day.
@@ -68,12 +68,12 @@ class DayFrames:
         self.frames: int = engine.value("SELECT count(*) FROM day_frames")
 
     def reuse(self, frames: Path, detections: Path, target: Path) -> None:
-        """Writes the outcomes of an earlier redetection as a part; failed ones are left out, to be tried again."""
+        """Writes the outcomes of an earlier redetection as a part, without failed ones, which are tried again."""
         places = {"frames": frames, "detections": detections, "target": target}
         self._engine.run(_REUSED.format(**{name: quoted(str(path)) for name, path in places.items()}))
 
     def find_missing(self, files: Sequence[Path], part_frames: int) -> int:
-        """Finds the frames that no file has an outcome of; returns into how many parts they are divided."""
+        """Finds the frames without an outcome in any file, and returns into how many parts they are divided."""
         self._engine.run("CREATE OR REPLACE TABLE covered (frame_id VARCHAR, source_image_path VARCHAR, gated BOOLEAN)")
         if files:
             self._engine.run(
@@ -85,12 +85,12 @@ class DayFrames:
         return parts
 
     def missing(self) -> int:
-        """Returns how many frames `find_missing` has found."""
+        """Returns the number of frames that `find_missing` found."""
         count: int = self._engine.value("SELECT count(*) FROM to_see")
         return count
 
     def part(self, number: int) -> list[FrameToProcess]:
-        """Returns the frames of one part, in the order of their times."""
+        """Returns the frames of one part, in order of time."""
         rows = self._engine.run(
             "SELECT frame_id, path, coalesce(size_bytes, 0), status, gate_reason FROM to_see WHERE part = ? "
             "ORDER BY rowid",
@@ -99,14 +99,14 @@ class DayFrames:
         return [FrameToProcess(*row) for row in rows]
 
     def join(self, files: Sequence[Path]) -> bool:
-        """Takes the outcomes of the day's frames out of the files; tells whether every frame has one."""
+        """Reads the outcomes of the day's frames from the files; returns whether every frame has one."""
         if not files:
             return self.frames == 0 and self._create_empty()
         self._engine.run(_OUTCOMES.format(files=_list(files)))
         return bool(self._engine.value("SELECT count(*) FROM outcomes") == self.frames)
 
     def counts(self) -> tuple[dict[str, int], dict[str, int], int]:
-        """Returns how many frames have which outcome, how many failed by which code, and how many were found."""
+        """Returns the frames by outcome, the failed frames by code, and the number of detections."""
         outcomes = self._engine.run("SELECT outcome, count(*) FROM outcomes GROUP BY outcome")
         failed = self._engine.run(
             "SELECT code, count(*) FROM outcomes WHERE outcome = 'failed' GROUP BY code ORDER BY code"
@@ -141,7 +141,7 @@ class DayFrames:
 
 
 def _selected(table: Table, model: Mapping[str, Any], own: Mapping[str, str]) -> str:
-    """Returns the selected columns of a table: those of the model, its own, and all others as the frame has them."""
+    """Returns the SELECT list of a table: columns of the model, columns in `own`, and all others from the frame."""
     selected = []
     for column in table.columns:
         name = identifier(column.name)

@@ -1,4 +1,4 @@
-"""Where two models disagree on a day: its frames with the boxes of both, the largest disagreement first."""
+"""Finds the frames of a day on which two models disagree, with the boxes of both, the largest disagreement first."""
 
 from dataclasses import dataclass
 from datetime import date
@@ -9,21 +9,20 @@ import pyarrow as pa
 
 from imgpipeline.lake.storage.engine import Engine, engine_errors, open_engine
 from imgpipeline.objectstore import ObjectStore
-from imgpipeline.redetect.pairs import LabelComparison, compare_labels, match_sides
-from imgpipeline.redetect.sides import open_side
+from imgpipeline.redetect.pairs import LabelComparison, compare_labels, match_sides, open_pair
 
 
 class Counted(StrEnum):
-    """Which boxes a frame is shown for: a column of `model_comparison`, or all that differ."""
+    """The boxes that a shown frame must have: a column of `model_comparison`, or all that differ."""
 
     DIFFERING = "differing"
-    """Boxes that only one of both models found."""
+    """Boxes that only one model found."""
     MATCHED = "matched"
-    """Boxes of A with one of B."""
+    """Boxes of A that match one of B."""
     ONLY_A = "only_a"
-    """Boxes of A without one of B."""
+    """Boxes of A that match none of B."""
     ONLY_B = "only_b"
-    """Boxes of B without one of A."""
+    """Boxes of B that match none of A."""
     COUNT_A = "count_a"
     """All boxes of A."""
     COUNT_B = "count_b"
@@ -53,61 +52,48 @@ GROUP BY frame_id HAVING counted > 0
 
 @dataclass(frozen=True, slots=True)
 class ComparedDay:
-    """Two models on one day. Made by `compare_day`."""
+    """The comparison of two models on one day, from `compare_day`."""
 
     model_a: str
-    """One model, or `live`."""
+    """Model A, or `live`."""
     model_b: str
-    """The other one."""
+    """Model B, or `live`."""
     labels: tuple[LabelComparison, ...]
-    """One for each label that either has found."""
+    """One for each label that either found."""
     boxes: pa.Table
     """All boxes of both, with the columns `side` (`a`, `b`), `frame_id`, `detection_number`, `label`, `confidence`,
-    `x`, `y`, `width`, `height` in pixels, and `iou` with the other model's box that it belongs to, or NULL."""
+    `x`, `y`, `width`, `height` in pixels, and `iou` with the matching box of the other model, or NULL."""
 
 
 @dataclass(frozen=True, slots=True)
 class ComparedFrame:
-    """One frame that both models have looked at."""
+    """One frame that both models processed."""
 
     frame_id: str
     """The frame."""
     differing: int
-    """Boxes that only one of both models found."""
+    """Boxes that only one model found."""
     lowest_iou: float | None
-    """The lowest IoU of boxes that belong together, 0.5 to 1; None without any."""
+    """The lowest IoU of matching boxes, 0.5 to 1; None without matching boxes."""
     boxes: tuple[dict[str, Any], ...]
     """The boxes of both: rows of `ComparedDay.boxes`."""
 
 
 @dataclass(frozen=True, slots=True)
 class ComparedFrames:
-    """Some frames of a compared day."""
+    """A page of frames of a compared day."""
 
     frames: tuple[ComparedFrame, ...]
     """The largest disagreement first: most differing boxes, then lowest IoU."""
     matching: int
     """Frames of all pages."""
     boxes: int
-    """Boxes that were asked for, in all of these frames."""
+    """Requested boxes in the frames of all pages."""
 
 
 def compare_day(store: ObjectStore, day: date, model_a: str, model_b: str, *, memory: str | None) -> ComparedDay:
-    """Compares two models on a day; nothing is stored.
-
-    Args:
-        store: The object store.
-        day: UTC day.
-        model_a: `live`, or a choice such as `demo@0.3`.
-        model_b: The other one.
-        memory: What DuckDB may take (the setting `duckdb_memory`).
-
-    Raises:
-        PermanentError: One of them has nothing on that day.
-        TransientError: The store does not answer, or a build of the day takes long.
-    """
-    with open_engine(memory=memory) as engine:
-        a, b = (open_side(store, engine, name, day, f"side{n}") for n, name in enumerate((model_a, model_b)))
+    """Compares two models on a day without storing anything; arguments and errors as `open_pair`."""
+    with open_pair(store, day, model_a, model_b, memory=memory) as (engine, a, b):
         match_sides(engine, a, b)
         boxes = _arrow(engine, f"{_BOXES.format(side='a')} UNION ALL {_BOXES.format(side='b')}")
         return ComparedDay(model_a, model_b, compare_labels(engine, a, b), boxes)
@@ -116,15 +102,15 @@ def compare_day(store: ObjectStore, day: date, model_a: str, model_b: str, *, me
 def find_disagreements(
     compared: ComparedDay, *, label: str | None, counted: Counted, after: int, limit: int, memory: str | None
 ) -> ComparedFrames:
-    """Returns frames with such boxes, the largest disagreement first.
+    """Returns frames with certain boxes, the largest disagreement first.
 
     Args:
         compared: The day.
-        label: Only boxes of this label decide about order and number; each frame has all of its boxes.
-        counted: Which boxes a frame needs.
-        after: Frames to leave out.
-        limit: At most this many frames.
-        memory: What DuckDB may take.
+        label: Choose and sort frames only by boxes with this label; each frame still has all of its boxes.
+        counted: The boxes that a frame must have.
+        after: Number of frames to skip.
+        limit: Maximum number of frames.
+        memory: Memory limit of DuckDB.
     """
     chosen = _FRAMES.format(counted=_CONDITIONS[counted])
     given = {"label": label}

@@ -1,4 +1,4 @@
-"""Previews with the boxes of two models: A in one colour, B in another, with a legend below."""
+"""Draws the boxes of two models on an image: A in one colour, B in another, with a legend below."""
 
 from collections.abc import Sequence
 
@@ -12,7 +12,7 @@ from imgpipeline.vision.annotate import encode_jpeg, read_pixels, scaled, shrink
 from imgpipeline.vision.decode import Pixels
 
 COLOUR_A, COLOUR_B = (0, 140, 255), (255, 120, 0)
-"""Orange and blue, as blue, green, red: told apart by nearly everybody."""
+"""Orange and blue, as blue, green, red: nearly everybody can distinguish them."""
 _GROUND = (24, 24, 24)
 _LONGEST_SIDE = 1280
 _QUALITY = 80
@@ -31,8 +31,8 @@ def draw_example(
     Args:
         images: Reads the image.
         path: Where it is stored.
-        a: Name of A, and what it found.
-        b: Name of B, and what it found.
+        a: Name and detections of A.
+        b: Name and detections of B.
 
     Returns:
         The JPEG; None if the image is no longer available.
@@ -45,7 +45,7 @@ def draw_example(
     except BadInputError:
         return None
     canvas = shrink(pixels, _LONGEST_SIDE).copy()
-    # B's boxes are drawn thin over A's thick ones: where both agree, both are seen.
+    # B's thin boxes are drawn over A's thick ones, so both are visible where they agree.
     _draw(canvas, scaled(a[1], pixels, canvas), COLOUR_A, thickness=4, above=True)
     _draw(canvas, scaled(b[1], pixels, canvas), COLOUR_B, thickness=2, above=False)
     drawn: Pixels = np.vstack([canvas, _legend(canvas.shape[1], a, b)]).astype(np.uint8, copy=False)

@@ -1,7 +1,4 @@
-"""What a redetection records about itself: its frames, model and thresholds, and the outcomes.
-
-Both of its objects hold the same document in their footers.
-"""
+"""The manifest of a redetection: its frames, model, thresholds and outcomes. Both objects have it in their footers."""
 
 import json
 from collections.abc import Mapping
@@ -19,14 +16,14 @@ from imgpipeline.vision.detector import Detector
 from imgpipeline.vision.model import NO_MEAN, NO_STD
 
 FORMAT = 1
-"""Raised when the meaning of an outcome changes, so that no older one is taken over."""
+"""Increased when the meaning of an outcome changes, so older outcomes are not reused."""
 FRAMES, DETECTIONS = "frames", "detections"
 """Names of the two objects of a redetection."""
 
 
 @dataclass(frozen=True, slots=True)
 class RedetectionManifest:
-    """The inputs of one redetection. Both of its objects hold the same manifest."""
+    """The inputs and outcomes of one redetection."""
 
     model: str
     """The choice, such as `demo@0.3`."""
@@ -45,19 +42,19 @@ class RedetectionManifest:
     confidence_threshold: float
     """Detections have a confidence above this."""
     nms_threshold: float
-    """Overlap above which the weaker of two boxes was dropped."""
+    """IoU above which the weaker of two boxes was dropped."""
     frames: int
     """Frames of the day: as many as there are outcomes."""
     processed: int
-    """Frames that the model has looked at."""
+    """Frames that the model processed."""
     gated: int
-    """Frames that were left out, as live."""
+    """Frames that were left out, as in live detection."""
     failed: Mapping[str, int]
-    """Frames whose picture cannot be had any more, by code."""
+    """Frames whose image is no longer available, by code."""
     detections: int
-    """Objects that were found."""
+    """Number of detections."""
     built_at: datetime
-    """When it was made, UTC."""
+    """Build time, UTC."""
     precision: str | None = None
     """What the model computed in, such as `bf16`; None for 32-bit floats."""
 
@@ -68,7 +65,7 @@ class RedetectionManifest:
 
     @classmethod
     def from_json(cls, text: str | bytes) -> "RedetectionManifest":
-        """Reads what `to_json` wrote; raises KeyError, TypeError or ValueError if it is something else."""
+        """Reads a document of `to_json`; raises KeyError, TypeError or ValueError for anything else."""
         data: dict[str, Any] = json.loads(text)
         names = cls.__dataclass_fields__.keys() & data.keys()
         changed = {"day": date.fromisoformat(data["day"]), "built_at": parse_time(data["built_at"])}
@@ -76,25 +73,25 @@ class RedetectionManifest:
 
 
 Stored = Mapping[str, StoredObject[RedetectionManifest] | None]
-"""What is stored of both objects, by key: `frames` first."""
+"""The stored objects by key, `frames` first; None if one is missing."""
 
 
 def read_redetection(store: ObjectStore, model: str, day: date) -> Stored:
-    """Returns what both objects of a redetection say of themselves; raises DamagedObjectError."""
+    """Returns both objects of a redetection; raises DamagedObjectError."""
     keys = [redetection_key(model, day, name) for name in (FRAMES, DETECTIONS)]
     return {key: read_object(store, key, RedetectionManifest.from_json) for key in keys}
 
 
 def whole(stored: Stored) -> RedetectionManifest | None:
-    """Returns what both objects say, or None if one is missing or of another making."""
+    """Returns the common manifest of both objects; None if one is missing or they are from different builds."""
     frames, detections = (each.manifest if each else None for each in stored.values())
     return frames if frames is not None and frames == detections else None
 
 
 def recipe_of(detector: Detector, settings: Settings) -> str:
-    """Returns a hash of all that changes what is found in a picture, 16 hexadecimal digits."""
+    """Returns a hash of everything that affects the detections in an image, 16 hexadecimal digits."""
     spec = detector.spec
-    scale = () if settings.reduced_decoding else ("full size",)  # the default's hash stays that of earlier versions
+    scale = () if settings.reduced_decoding else ("full size",)  # the default keeps the hash of earlier releases
     computed = () if detector.precision == "fp32" else (detector.precision,)
     rules = spec.preprocessing
     normalized = () if (rules.mean, rules.std) == (NO_MEAN, NO_STD) else (rules.mean, rules.std)

@@ -1,9 +1,9 @@
-"""Parts: what was found in some frames of a day, stored until the whole day is done.
+"""Parts: the results of some frames of a day, stored until the whole day is done.
 
-A part is named after its inputs, the recipe and its frames, and is put create-only: any process that works on the same
-frames with the same model makes the same part, so parts are never duplicated and existing ones are reused. A note says
-that a process has started a part; it is only a hint that spreads the work. All lie below their redetection and are
-removed once it is complete.
+The key of a part derives from the recipe and its frames, and it is created only if it does not exist. Any process that
+works on the same frames with the same model makes the same part, so parts are never duplicated, and existing ones are
+reused. A note records that a process started a part; it is only a hint that spreads the work. Parts and notes are
+stored under their redetection and removed once it is complete.
 """
 
 from collections.abc import Iterator, Sequence
@@ -19,7 +19,7 @@ from imgpipeline.errors import PermanentError
 from imgpipeline.faultpoints import reach
 from imgpipeline.lake.storage.engine import disk_errors
 from imgpipeline.objectstore import ObjectMissingError, ObjectStore
-from imgpipeline.redetect.look import FrameToProcess, SeenFrame
+from imgpipeline.redetect.frames import FrameResult, FrameToProcess
 from imgpipeline.redetect.manifest import FORMAT
 
 _BOX = pa.struct(
@@ -44,7 +44,7 @@ _SCHEMA = pa.schema(
 
 
 def part_key(model: str, day: date, recipe: str, frames: Sequence[FrameToProcess]) -> str:
-    """Returns the key of the part that these frames become."""
+    """Returns the key of the part with these frames."""
     digest = sha256()
     for frame in frames:
         for text in (frame.frame_id, frame.path, str(frame.size_bytes), frame.status):
@@ -53,8 +53,8 @@ def part_key(model: str, day: date, recipe: str, frames: Sequence[FrameToProcess
     return redetection_part_key(model, day, recipe, digest.hexdigest()[:32])
 
 
-def encode_part(seen: Sequence[SeenFrame]) -> bytes:
-    """Returns outcomes as a Parquet file; numbers are rounded as the ledger's documents have them."""
+def encode_part(seen: Sequence[FrameResult]) -> bytes:
+    """Returns results as a Parquet file; numbers are rounded as in the documents of the ledger."""
     rows = [
         {
             "frame_id": each.frame.frame_id,
@@ -77,9 +77,9 @@ def _box(found: dict[str, object]) -> dict[str, object]:
 
 
 def put_part(store: ObjectStore, key: str, data: bytes, folder: Path) -> Path:
-    """Stores a part, and writes it to the local folder from which parts are joined; returns its file there.
+    """Stores a part, writes it to the local folder from which parts are joined, and returns its local path.
 
-    One that is there already was made of the same frames; the one that was made here is then the same.
+    If the part already exists in the store, it was made from the same frames and has the same content.
     """
     reach("redetection part", key)
     store.create(key, data)
@@ -91,28 +91,28 @@ def put_part(store: ObjectStore, key: str, data: bytes, folder: Path) -> Path:
 
 
 def begin_part(store: ObjectStore, key: str, worker: str) -> bool:
-    """Notes that a process starts with a part; False if another one, which may have died, has noted that before."""
+    """Records that a process starts a part; returns False if another one, which may have died, already did."""
     return store.create(begun_note_key(key), worker.encode())
 
 
 def list_parts(store: ObjectStore, model: str, day: date, recipe: str) -> list[str]:
-    """Returns the keys of a redetection's parts that were made by a recipe, sorted."""
+    """Returns the keys of a redetection's parts with this recipe, sorted."""
     prefix = redetection_parts_prefix(model, day)
     keys = (info.key for info in store.list_objects(prefix))
     return sorted(key for key in keys if key.startswith(f"{prefix}/{recipe}-") and key.endswith(".parquet"))
 
 
 def remove_parts(store: ObjectStore, model: str, day: date) -> None:
-    """Removes all parts of a redetection that is whole, whatever made them, and the notes about them."""
+    """Removes all parts and notes of a complete redetection, whatever their recipe."""
     for info in list(store.list_objects(redetection_parts_prefix(model, day))):
         store.delete(info.key)
 
 
 def fetch_parts(store: ObjectStore, keys: Sequence[str], folder: Path) -> Iterator[Path]:
-    """Yields the file of each part, fetched where it is not there yet; one that was removed meanwhile is left out.
+    """Yields the local file of each part, fetched if necessary; parts that were removed meanwhile are skipped.
 
     Raises:
-        PermanentError: A part is none, or the local disk is full.
+        PermanentError: An object is not a part, or the local disk is full.
     """
     for key in keys:
         path = local_path(folder, key)
@@ -128,7 +128,7 @@ def fetch_parts(store: ObjectStore, keys: Sequence[str], folder: Path) -> Iterat
 
 
 def local_path(folder: Path, key: str) -> Path:
-    """Returns where a part is kept locally."""
+    """Returns the local path of a part."""
     return folder / f"part-{key.rpartition('/')[2]}"
 
 

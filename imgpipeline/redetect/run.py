@@ -1,12 +1,12 @@
 """Re-processes a whole day with another model, if there is anything to do.
 
-* The result has one outcome for each row of the day's stored table `frames`, in one version of it; both objects name
-  that version. A day that is current is skipped. Of a day with late frames, only those and the failed frames are
-  processed; the other results are kept.
-* Killed at any moment, it continues where it stopped: results are stored in parts (`parts`), and both objects are put
-  once all parts exist, each as a whole. `detections` comes last: the two belong together if their manifests are equal.
-* Any number of processes may work on one day and share the parts: each takes them in its own order, skips existing
-  ones, and does last those that another process has started. If two make the same part, both are equal, and one is
+* The result has one outcome for each row of one version of the day's stored table `frames`; both objects name that
+  version. A current day is skipped. If a day got late frames, only these and the failed frames are processed.
+* If the process is killed, the next one continues where it stopped: results are stored in parts (`parts`), and both
+  objects are written once all parts exist. `detections` comes last; the two belong together if their manifests are
+  equal.
+* Any number of processes may work on one day and share the parts. Each takes them in a different order, skips existing
+  ones, and leaves those that another process started for last. If two make the same part, both are equal, and one is
   kept.
 """
 
@@ -40,11 +40,11 @@ class Redetection:
     """How a day was re-processed, or that there was nothing to do."""
 
     manifest: RedetectionManifest
-    """What is stored now."""
+    """The manifest of the stored result."""
     skipped: bool
-    """Whether it was there already."""
+    """Whether the result was already current."""
     looked_at: int
-    """Pictures that this call has looked at."""
+    """Number of images that this call processed."""
     size_bytes: int
     """Size of both objects."""
     duration_s: float
@@ -52,12 +52,12 @@ class Redetection:
 
     @property
     def frames_per_s(self) -> float:
-        """Pictures a second of this call."""
+        """Images per second of this call."""
         return self.looked_at / self.duration_s if self.duration_s else 0.0
 
 
 def open_redetector(settings: Settings, store: ObjectStore, choice: ModelChoice, clock: Clock) -> Redetector:
-    """Loads a model to look at days again with; errors as `load_chosen`."""
+    """Loads a model for re-processing days; errors as `load_chosen`."""
     worker = f"{socket.gethostname()}:{os.getpid()}"
     return Redetector(settings, store, str(choice), load_chosen(choice, settings), clock, worker)
 
@@ -68,13 +68,10 @@ def redetect_day(
     """Updates the redetection of a day to its frames.
 
     Args:
-        redetector: The model, the store.
+        redetector: The model and the store.
         day: UTC day.
-        force: Process every image again, whatever is stored; parts of a killed run are still used.
-        progress: Called with the progress, in the calling thread.
-
-    Returns:
-        What is stored now.
+        force: Process every image again, even if there are results; parts of a killed run are still used.
+        progress: Called in the calling thread.
 
     Raises:
         PermanentError: The day has no table `frames`, a stored object does not belong to this project, the detector
@@ -93,17 +90,17 @@ def redetect_day(
 
 
 class DayRedetection(Derived[RedetectionManifest]):
-    """A day re-processed with one model, as an entry of the contract. Its input is the day's table `frames`."""
+    """The redetection of a day with one model as a derived object. Its input is the day's table `frames`."""
 
     insists = False
 
     def __init__(self, redetector: Redetector, day: date, progress: Progress) -> None:
-        """Prepares; nothing is read yet.
+        """Prepares the redetection; nothing is read yet.
 
         Args:
-            redetector: The model, the store.
+            redetector: The model and the store.
             day: UTC day.
-            progress: Told how far it is.
+            progress: Called with the progress.
         """
         self.store = redetector.store
         self.looked_at = 0
@@ -114,11 +111,11 @@ class DayRedetection(Derived[RedetectionManifest]):
 
     @property
     def name(self) -> str:
-        """What messages call it."""
+        """Its name in messages."""
         return f"the redetection of {self._day} by {self._redetector.model}"
 
     def read(self) -> Stored:
-        """Returns what is stored of both objects."""
+        """Returns the stored objects."""
         return read_redetection(self.store, self._redetector.model, self._day)
 
     def origin(self, manifest: RedetectionManifest, /) -> Origin:
@@ -134,11 +131,11 @@ class DayRedetection(Derived[RedetectionManifest]):
         return Origin({FRAMES.name: source.e_tag}, self._recipe)
 
     def belong_together(self, manifests: list[RedetectionManifest], /) -> bool:
-        """Tells whether both objects were put by one build."""
+        """Returns whether both objects were written by one build."""
         return all(manifest == manifests[0] for manifest in manifests)
 
     def make(self, start: Start[RedetectionManifest], /) -> dict[str, Made[RedetectionManifest]] | None:
-        """Looks at the frames that have no outcome yet."""
+        """Processes the frames that have no outcome yet."""
         with open_engine(memory=self._redetector.settings.duckdb_memory) as engine:
             frames = self._fetch_frames()
             attempt = DayAttempt(

@@ -1,4 +1,4 @@
-"""The two sides of a comparison: the results of the detection runs and of redetections on a day.
+"""The sides of a comparison: the results of detection runs and of redetections on a day.
 
 Finds them and opens them in DuckDB, each in one version.
 """
@@ -28,20 +28,20 @@ class Side:
     name: str
     """`live`, or the choice, such as `demo@0.3`."""
     view: str
-    """First part of the views' names."""
+    """Prefix of the names of the views."""
     versions: tuple[str, ...]
     """Versions (e-tags) of its two objects."""
 
 
 def sides_of(store: ObjectStore, day: date) -> list[str]:
-    """Returns the names of what can be compared on a day: `live` first, then the models that looked again, sorted."""
+    """Returns the names of the sides that can be compared on a day: `live`, then the models with results, sorted."""
     folders = store.list_folders(REDETECTIONS)
     models = sorted(model for model in map(parse_model_folder, folders) if model)
     return [LIVE, *(model for model in models if store.head(redetection_key(model, day, "detections")))]
 
 
 def versions_of(store: ObjectStore, day: date, names: Sequence[str]) -> dict[str, list[str]]:
-    """Returns the versions of both objects of each side; one that is not there has an empty version."""
+    """Returns the versions of both objects of each side; the version of a missing object is empty."""
     found: dict[str, list[str]] = {}
     for name in names:
         heads = [store.head(_key(name, day, table)) for table in _TABLES]
@@ -57,15 +57,15 @@ def open_side(store: ObjectStore, engine: Engine, name: str, day: date, view: st
         engine: DuckDB with a folder.
         name: `live`, or a choice.
         day: UTC day.
-        view: First part of the views' names: `{view}_frames` has the frames that were looked at, `{view}_found` what
-            was found in them.
+        view: Prefix of the names of the views: `{view}_frames` has the processed frames, `{view}_found` their
+            detections.
 
     Returns:
-        The side, with the versions that were opened.
+        The side with the opened versions.
 
     Raises:
-        PermanentError: It is not there, or no Parquet file of this project.
-        TransientError: Its two objects stay of different makings for longer than a build takes.
+        PermanentError: It does not exist, or is not a Parquet file of this project.
+        TransientError: Its two objects are from different builds for longer than a build takes.
     """
     patience = Patience()
     while True:
@@ -77,19 +77,19 @@ def open_side(store: ObjectStore, engine: Engine, name: str, day: date, view: st
             patience.wait(name, day)
         except TransientError:
             raise TransientError(
-                f"{name} of {day} cannot be compared yet: its frames and detections are of different builds: one is "
+                f"{name} of {day} cannot be compared yet: its frames and detections are from different builds; one is "
                 "in progress or was killed.",
                 next_step=_command(name, day),
             ) from None
-    looked_at = "status = 'processed'" if name == LIVE else "outcome = 'processed'"
+    processed = "status = 'processed'" if name == LIVE else "outcome = 'processed'"
     frames = f"SELECT *, {_precision_of(name, paths['frames'])} AS computed_in FROM ({all_rows(paths['frames'])})"  # noqa: S608 - own names
-    engine.run(f"CREATE VIEW {view}_frames AS {frames} WHERE {looked_at}")
+    engine.run(f"CREATE VIEW {view}_frames AS {frames} WHERE {processed}")
     engine.run(f"CREATE VIEW {view}_found AS {all_rows(paths['detections'])}")
     return Side(name, view, versions)
 
 
 def _precision_of(name: str, frames: Path) -> str:
-    """Returns the SQL of what a frame's model computed in, NULL for 32-bit floats."""
+    """Returns the SQL for the precision of a frame's model, NULL for 32-bit floats."""
     if name == LIVE:
         return 'detectors[1]."precision"'
     document = _document(frames)
@@ -126,7 +126,7 @@ def _belong_together(name: str, day: date, paths: Mapping[str, Path]) -> bool:
 
 
 def _document(path: Path) -> bytes | None:
-    """Returns what a redetection's object says of itself."""
+    """Returns the manifest in the footer of a redetection's object."""
     import pyarrow.parquet as pq  # noqa: PLC0415 - loads slowly; a detection run does not need it
 
     found: bytes | None = (pq.read_metadata(path).metadata or {}).get(FOOTER_KEY.encode())

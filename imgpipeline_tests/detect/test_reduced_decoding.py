@@ -14,7 +14,7 @@ from imgpipeline.contracts.detection import Detection
 from imgpipeline.ledger import fix_ends, list_segments, read_segments
 from imgpipeline.objectstore import ImageReader
 from imgpipeline.objectstore.client import open_memory_store
-from imgpipeline.redetect.look import FrameToProcess, PictureLooker
+from imgpipeline.redetect.frames import FrameProcessor, FrameToProcess
 from imgpipeline.redetect.manifest import recipe_of
 from imgpipeline.settings import Settings, load_settings
 from imgpipeline.sources.simulator import Scene
@@ -76,7 +76,7 @@ def test_a_run_decodes_as_the_setting_says_and_its_segments_tell(lane: LaneUnder
 def test_a_redetection_decodes_as_the_setting_says(large: bytes, detector: Detector, is_reduced: bool):
     settings, store = load_settings(reduced_decoding=is_reduced), open_memory_store()
     store.put("large.jpg", large)
-    looker = PictureLooker(settings, ImageReader(store, settings), detector)
+    looker = FrameProcessor(settings, ImageReader(store, settings), detector)
     seen = looker.look(looker.read(FrameToProcess("a" * 32, "large.jpg", 0, "processed", None)))
     assert list(seen.detections) == expected(large, detector, is_reduced=is_reduced)
 

@@ -14,7 +14,7 @@ from imgpipeline.lake.schema.redetections import MODEL_COMPARISON, REDETECTED_FR
 from imgpipeline.lake.storage.engine import all_rows, open_engine
 from imgpipeline.objectstore import ImageReader, ObjectStore
 from imgpipeline.redetect.comparison import build_comparison
-from imgpipeline.redetect.look import FrameToProcess, PictureLooker
+from imgpipeline.redetect.frames import FrameProcessor, FrameToProcess
 from imgpipeline.redetect.manifest import read_redetection, whole
 from imgpipeline.redetect.run import redetect_day
 from imgpipeline.settings import Settings
@@ -54,7 +54,7 @@ def test_another_threshold_finds_what_the_detector_finds_in_each_picture(
 ) -> None:
     frames = build_live(settings, store, range(9))
     done = redetect_day(redetector(settings, store), DAY)
-    looker = PictureLooker(settings, ImageReader(store, settings), detector(LOW))
+    looker = FrameProcessor(settings, ImageReader(store, settings), detector(LOW))
     expected = []
     for frame in frames:
         to_see = FrameToProcess(frame.frame_id, frame.source_image_path, 0, frame.status.value, None)

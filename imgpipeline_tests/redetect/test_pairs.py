@@ -1,4 +1,4 @@
-"""Which box is which, where several lie over each other: SQL and the choice together, against plain Python."""
+"""Boxes that overlap several others are matched as in plain Python, by SQL and the choice together."""
 
 import itertools
 import random
@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from imgpipeline.lake.storage.engine import Engine, open_engine
-from imgpipeline.redetect import matching
-from imgpipeline.redetect.matching import match_found
+from imgpipeline.redetect import pairs
+from imgpipeline.redetect.pairs import match_found
 from imgpipeline_tests.redetect.test_comparison import Box, matched_of
 
 COLUMNS = "frame_id VARCHAR, detection_number INTEGER, label VARCHAR, x DOUBLE, y DOUBLE, width DOUBLE, height DOUBLE"
@@ -35,7 +35,7 @@ def fill(engine: Engine, name: str, boxes: list[Box]) -> None:
 
 @pytest.mark.parametrize("seed", range(12))
 def test_crowded_boxes_are_matched_as_in_plain_python(seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(matching, "ROWS_AT_ONCE", 3)
+    monkeypatch.setattr(pairs, "ROWS_AT_ONCE", 3)
     dice = random.Random(seed)  # noqa: S311 - the same boxes each time
     of_a, of_b = crowded(dice), crowded(dice)
     expected: set[tuple[Any, ...]] = set()

@@ -1,4 +1,4 @@
-"""Detects in stored images again: from a frame of a day to what another model finds in its image."""
+"""Runs another model on the stored images of frames."""
 
 import time
 from collections import deque
@@ -20,13 +20,13 @@ from imgpipeline.vision.image_detector import ImageDetector
 from imgpipeline.vision.image_pool import ImagePool, ReadImage
 
 
-class LookOutcome(StrEnum):
-    """What became of one frame."""
+class FrameOutcome(StrEnum):
+    """The outcome of one frame."""
 
     PROCESSED = "processed"
-    """The model has looked at its image."""
+    """The model processed its image."""
     GATED = "gated"
-    """It was gated before live detection, and is here too."""
+    """It was gated before live detection, so it is not processed here either."""
     FAILED = "failed"
     """Its image is no longer available."""
 
@@ -38,44 +38,44 @@ class FrameToProcess:
     frame_id: str
     """Identifies it within its day."""
     path: str
-    """Where its image is stored; empty if that is unknown."""
+    """Where its image is stored; empty if unknown."""
     size_bytes: int
-    """Size of the image when it was detected live; 0 if that is unknown."""
+    """Size of the image at live detection; 0 if unknown."""
     status: str
-    """`processed` or `gated`, as live."""
+    """`processed` or `gated`, as in live detection."""
     gate_reason: str | None
     """Why it was gated."""
 
 
 @dataclass(frozen=True, slots=True)
-class SeenFrame:
-    """One frame with its outcome."""
+class FrameResult:
+    """The result of one frame."""
 
     frame: FrameToProcess
     """The frame."""
-    outcome: LookOutcome
-    """What became of it."""
+    outcome: FrameOutcome
+    """Its outcome."""
     code: str | None = None
     """Why it failed (a code of dead letters) or was gated."""
     message: str | None = None
-    """What was wrong, for a person."""
+    """Why it failed, in words."""
     detections: tuple[Detection, ...] = ()
-    """What was found, the most confident first."""
+    """The detections, the most confident first."""
 
 
 @dataclass(frozen=True, slots=True)
-class ReadPicture(ReadImage):
-    """A frame whose image was read."""
+class ReadFrame(ReadImage):
+    """A frame with its image."""
 
     frame: FrameToProcess
     """The frame."""
 
 
 @dataclass(frozen=True, slots=True)
-class PictureLooker:
-    """Turns frames into outcomes: an `ImageWork`, for many threads.
+class FrameProcessor:
+    """Turns frames into results; an `ImageWork` for many threads.
 
-    Every frame has an outcome, whatever its image is; only errors of the environment are raised.
+    Every frame gets a result, whatever its image is. Only errors of the environment are raised.
     """
 
     settings: Settings
@@ -89,19 +89,19 @@ class PictureLooker:
     def __post_init__(self) -> None:
         object.__setattr__(self, "_image_detector", ImageDetector(self.settings, self.detector))
 
-    def look_at_all(self, frames: Iterable[FrameToProcess]) -> Iterator[SeenFrame]:
-        """Yields the outcome of each frame, in the order of the frames.
+    def process_all(self, frames: Iterable[FrameToProcess]) -> Iterator[FrameResult]:
+        """Yields the result of each frame, in the order of the frames.
 
         Args:
-            frames: Taken as there is room for them.
+            frames: The frames; taken only when there is room for them.
 
         Raises:
-            TransientError: The store is in trouble, or memory is short.
-            ForbiddenError: The store refuses the pipeline's own prefix.
+            TransientError: The store does not answer, or there is not enough memory.
+            ForbiddenError: The store denies access to the pipeline's own prefix.
             PermanentError: The detector does not work.
         """
         ahead = self.settings.prefetch_images + 2 * detect_workers(self.settings)
-        pending: deque[Future[SeenFrame]] = deque()
+        pending: deque[Future[FrameResult]] = deque()
         with closing(ImagePool.of(self.settings, self)) as pool:
             for frame in frames:
                 pending.append(pool.submit(frame))
@@ -112,23 +112,23 @@ class PictureLooker:
 
     def read(
         self, item: FrameToProcess, _since_s: float | None = None, /, *, admit: Callable[[int], None] | None = None
-    ) -> ReadPicture | SeenFrame:
-        """Reads a frame's image; arguments as `ImageWork.read`, errors as `look_at_all`."""
+    ) -> ReadFrame | FrameResult:
+        """Reads a frame's image; arguments as `ImageWork.read`, errors as `process_all`."""
         if item.status != FrameStatus.PROCESSED.value:
-            return SeenFrame(item, LookOutcome.GATED, item.gate_reason)
+            return FrameResult(item, FrameOutcome.GATED, item.gate_reason)
         try:
-            return ReadPicture(self._fetch(item, admit), time.perf_counter(), item)
+            return ReadFrame(self._fetch(item, admit), time.perf_counter(), item)
         except BadInputError as error:
             return _failed(item, error)
 
-    def look(self, read: ReadPicture) -> SeenFrame:
-        """Decodes an image and finds the objects in it; errors as `look_at_all`."""
+    def look(self, read: ReadFrame) -> FrameResult:
+        """Decodes an image and finds the objects in it; errors as `process_all`."""
         reach("look again", read.frame.path)
         try:
             found = self._image_detector.detect(read.data)
         except BadInputError as error:
             return _failed(read.frame, error)
-        return SeenFrame(read.frame, LookOutcome.PROCESSED, detections=found.detections)
+        return FrameResult(read.frame, FrameOutcome.PROCESSED, detections=found.detections)
 
     def _fetch(self, frame: FrameToProcess, admit: Callable[[int], None] | None) -> bytes:
         if not frame.path:
@@ -137,10 +137,10 @@ class PictureLooker:
         if frame.size_bytes not in (0, len(data)):
             raise BadInputError(
                 DeadLetterCode.HASH_MISMATCH,
-                f"The image has {len(data)} bytes; it had {frame.size_bytes} when the frame was detected live.",
+                f"The image has {len(data)} bytes; it had {frame.size_bytes} at live detection.",
             )
         return data
 
 
-def _failed(frame: FrameToProcess, error: BadInputError) -> SeenFrame:
-    return SeenFrame(frame, LookOutcome.FAILED, error.code.value, error.message)
+def _failed(frame: FrameToProcess, error: BadInputError) -> FrameResult:
+    return FrameResult(frame, FrameOutcome.FAILED, error.code.value, error.message)
