@@ -1,4 +1,4 @@
-"""From the bytes of an image to detections: decoding, quality, models, backends, detectors and drawing.
+"""Turns the bytes of images into detections: decoding, quality, models, backends, detectors and drawing.
 
-Nothing here knows Kafka, the ledger or Dagster.
+It does not depend on Kafka, the ledger or Dagster.
 """

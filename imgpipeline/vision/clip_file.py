@@ -1,4 +1,4 @@
-"""Writes images with their times as MP4 (H.264) or animated GIF; each image is shown until the time of the next."""
+"""Writes images with times as MP4 (H.264) or animated GIF; each image is shown until the time of the next one."""
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -17,12 +17,12 @@ from imgpipeline.vision.decode import Pixels
 
 _Packet: TypeAlias = "Packet[VideoStream]"
 SUFFIXES = (".mp4", ".gif")
-"""Suffixes of the files that can be written."""
+"""Supported file suffixes."""
 _LAST_S = 1.0
 """How long the last image is shown."""
 _TICKS_PER_S = {".mp4": 1000, ".gif": 100}
 _H264 = {"crf": "23", "preset": "veryfast", "bf": "0"}
-"""Without frames that refer to later ones, each image keeps its own time and duration."""
+"""Without B-frames, each image keeps its time and duration."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,20 +30,17 @@ class ClipImage:
     """One image of a clip."""
 
     at_s: float
-    """When it is shown, seconds after the first one; never less than that of the image before."""
+    """Time at which it is shown, in seconds after the first image; never before the previous image."""
     pixels: Pixels
-    """uint8 [height, width, 3], BGR; all of a clip have one size, with even sides."""
+    """uint8 [height, width, 3], BGR; all images of a clip have the same size, with even sides."""
 
 
 def write_clip_file(images: Iterable[ClipImage], path: Path) -> int:
-    """Writes a clip; an existing file is replaced.
+    """Writes a clip, replacing an existing file, and returns the number of images.
 
     Args:
-        images: In the order of their times; at least one. Held one at a time.
-        path: Ends in one of `SUFFIXES`. Times are kept to 1 ms (MP4) or 10 ms (GIF).
-
-    Returns:
-        How many images were written.
+        images: In order of time, at least one; only one is in memory at a time.
+        path: Ends in one of `SUFFIXES`. Times are rounded to 1 ms (MP4) or 10 ms (GIF).
 
     Raises:
         OSError: The file cannot be written.
@@ -68,7 +65,7 @@ def write_clip_file(images: Iterable[ClipImage], path: Path) -> int:
 
 
 def _frames(images: Iterable[ClipImage], ticks_per_s: int) -> Iterator[av.VideoFrame]:
-    """Yields frames whose times grow by at least a tick, as the formats want it."""
+    """Yields frames whose times increase by at least one tick, as the formats require."""
     last = -1
     for image in images:
         last = max(last + 1, round(image.at_s * ticks_per_s))
@@ -84,7 +81,7 @@ def _encoded(stream: VideoStream, frames: Iterable[av.VideoFrame]) -> Iterator[_
 
 
 def _with_durations(packets: Iterable[_Packet], last: int) -> Iterator[_Packet]:
-    """Sets the durations, of which the encoder knows nothing: a player would show the last image for no time."""
+    """Sets the durations, which the encoder does not know; otherwise players would not show the last image."""
     before: _Packet | None = None
     for packet in packets:
         if before is not None:
@@ -97,7 +94,7 @@ def _with_durations(packets: Iterable[_Packet], last: int) -> Iterator[_Packet]:
 
 
 def _with_palettes(frames: Iterable[av.VideoFrame], width: int, height: int) -> Iterator[av.VideoFrame]:
-    """Yields frames with at most 256 colours, each with those that suit it best."""
+    """Yields frames with at most 256 colours, each with its own best palette."""
     graph = Graph()
     time_base = Fraction(1, _TICKS_PER_S[".gif"])
     source = graph.add_buffer(width=width, height=height, format=VideoFormat("bgr24"), time_base=time_base)

@@ -1,10 +1,9 @@
 """Keeps the warnings of image and video decoders off stderr: libjpeg, libpng and FFmpeg print them from C.
 
-The result of the decoding reports a damaged file; "Corrupt JPEG data" on stderr names no file and hides useful
-messages. While a decoder works, libc's variable `stderr` points to a pipe. Only code that prints by C's stdio goes
-there: Python, faulthandler and Rust write to file descriptor 2 as ever. Lines of decoders become debug messages of this
-module's logger, all others go to file descriptor 2. Lost is what C code prints when it ends the process during a
-decoding.
+Decoding itself reports a damaged file; "Corrupt JPEG data" on stderr names no file and hides useful messages. While a
+decoder works, libc's variable `stderr` points to a pipe, which affects only code that prints with C's stdio: Python,
+faulthandler and Rust still write to file descriptor 2. Lines of decoders become debug messages of this module's logger,
+and all others go to file descriptor 2. If C code ends the process while an image is decoded, its last output is lost.
 """
 
 import contextlib
@@ -28,7 +27,7 @@ _READ_BYTES = 65_536
 
 
 class _StdioSwitch:
-    """Points libc's `stderr` to a pipe while at least one decoder works, in whatever thread."""
+    """Points libc's `stderr` to a pipe while at least one decoder works, in any thread."""
 
     def __init__(self) -> None:
         libc = ctypes.CDLL(None)
@@ -36,10 +35,10 @@ class _StdioSwitch:
         self._real = self._pointer.value
         self._read_end, write_end = os.pipe()
         for end in (self._read_end, write_end):
-            os.set_blocking(end, False)  # a full pipe loses a message; it never holds up a decoder
+            os.set_blocking(end, False)  # a full pipe loses messages and never blocks a decoder
         libc.fdopen.restype = ctypes.c_void_p
         self._sink = libc.fdopen(write_end, b"w")
-        libc.setvbuf(ctypes.c_void_p(self._sink), None, 2, 0)  # _IONBF: nothing stays in the stream
+        libc.setvbuf(ctypes.c_void_p(self._sink), None, 2, 0)  # _IONBF: the stream is unbuffered
         self._at_work = 0
         self._lock = threading.Lock()
 
@@ -76,14 +75,14 @@ def _pass_on(said: bytes) -> None:
                 os.write(2, line)
 
 
-# Only glibc keeps `stderr` in a variable that may be set; elsewhere decoders print what they print.
+# Only glibc has `stderr` in a variable that can be set; on other systems, decoders print to stderr.
 _SWITCH = _StdioSwitch() if platform.libc_ver()[0] == "glibc" else None
 
 if "OPENCV_LOG_LEVEL" not in os.environ:
-    # OpenCV logs what it raises or answers anyway, and a damaged TIFF or WebP line by line.
+    # OpenCV also logs the errors that it raises or returns, and for a damaged TIFF or WebP many lines.
     cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
 
 
 def decoder_messages_held() -> contextlib.AbstractContextManager[None]:
-    """Returns a context in which decoders print nothing to stderr. Any number of threads may be in it at a time."""
+    """Returns a context in which decoders print nothing to stderr; any number of threads may use it at once."""
     return _SWITCH.held() if _SWITCH else contextlib.nullcontext()

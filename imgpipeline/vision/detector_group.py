@@ -1,4 +1,4 @@
-"""Several detectors that look at each image, each for its labels: cars by one model, people by another."""
+"""Runs several detectors on each image, each for its own labels: one model for cars, another for people."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
@@ -17,24 +17,24 @@ class Member:
     detector: Detector
     """The loaded model."""
     labels: frozenset[str]
-    """What it detects; everything else that it finds is dropped."""
+    """Labels that it detects; its other detections are dropped."""
 
 
 class DetectorGroup(Detector):
-    """Detectors that are used as one.
+    """Several detectors that are used like one.
 
-    Each suppresses its own boxes only, and each detection says by its number who found it. What a `Detector` says of
-    itself, such as its name, is said of the first one; `uses` names all.
+    Each detector suppresses only its own boxes, and each detection has the number of the detector that found it.
+    Attributes such as `model_name` describe the first detector; `uses` names all of them.
 
     Guarantees:
         `detect` may be called from several threads at once.
     """
 
     def __init__(self, group: Sequence[Member]) -> None:
-        """Takes the detectors in their order.
+        """Takes the detectors in order.
 
         Raises:
-            ConfigurationError: A model has no such label, or two detectors have one label.
+            ConfigurationError: A model does not have one of its labels, or two detectors share a label.
         """
         _check_labels(group)
         first = group[0].detector
@@ -57,19 +57,19 @@ class DetectorGroup(Detector):
 
     @property
     def uses(self) -> tuple[DetectorUse, ...]:
-        """What frames record of all of them."""
+        """What frames record about all of them."""
         return tuple(detector.use for detector in self.members)
 
     @property
     def network_input(self) -> NetworkInput:
-        """The least size at which no network sees an enlarged image."""
+        """The smallest size at which no network gets an enlarged image."""
         inputs = [detector.network_input for detector in self.members]
         return NetworkInput(max(one.width for one in inputs), max(one.height for one in inputs), "stretch")
 
     def detect_with_weak(
         self, picture: Pixels | DecodedImage, weak_above: float
     ) -> tuple[list[Detection], list[Detection]]:
-        """Finds what each detector finds of its labels; as `Detector.detect_with_weak`."""
+        """Finds the objects with the labels of each detector; otherwise as `Detector.detect_with_weak`."""
         strong: list[Detection] = []
         weak: list[Detection] = []
         for number, member in enumerate(self._group):
@@ -96,7 +96,7 @@ def _check_labels(group: Sequence[Member]) -> None:
                 )
             if label in owner:
                 raise ConfigurationError(
-                    f"Both {owner[label]!r} and {name!r} detect {label!r}, so each would count twice.",
+                    f"Both {owner[label]!r} and {name!r} detect {label!r}, so each object would count twice.",
                     next_step="name the labels of each detector in IMGPIPELINE_DETECTORS",
                 )
             owner[label] = name

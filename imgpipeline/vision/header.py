@@ -1,7 +1,7 @@
 """Reads the headers of JPEG, PNG, WebP, GIF, BMP and TIFF files before anything is decoded.
 
-Memory and time are constant whatever the header claims, so that an image that would fill the memory is refused before
-it is decoded. `decode` checks whether the claim is true.
+Memory and time are constant, whatever the header claims, so an image that would fill the memory is refused before it is
+decoded. `decode` checks whether the claim is true.
 
 Sources: ITU-T T.81, PNG 1.2, RFC 9649 (WebP), GIF89a, BITMAPINFOHEADER, TIFF 6.0.
 """
@@ -15,7 +15,7 @@ from imgpipeline.vision.png import read_png_header
 from imgpipeline.vision.tiff import HEIGHT_TAG, ORIENTATION_TAG, WIDTH_TAG, read_first_directory, read_orientation
 
 _MOST_WEBP_CHUNKS = 100_000
-"""More than an animation has; walking through millions of them would take seconds."""
+"""More than any animation has; walking through millions of them would take seconds."""
 _STARTS = {
     "jpeg": (b"\xff\xd8\xff",),
     "png": (b"\x89PNG\r\n\x1a\n",),
@@ -46,13 +46,7 @@ class ImageHeader:
 
 
 def read_header(data: bytes) -> ImageHeader:
-    """Reads the header of an image file.
-
-    Args:
-        data: The file, or enough of its start.
-
-    Returns:
-        Format, claimed size and orientation.
+    """Reads the header of an image file, given the whole file or enough of its start.
 
     Raises:
         BadInputError: `DECODE_FAILED`: the bytes are not in a known image format, or the header is truncated.
@@ -64,21 +58,14 @@ def read_header(data: bytes) -> ImageHeader:
     try:
         width, height, orientation = _READERS[name](data)
     except (struct.error, IndexError) as error:
-        raise _failed(f"The {name.upper()} header is cut: the file has only {len(data)} bytes.") from error
+        raise _failed(f"The {name.upper()} header is truncated: the file has only {len(data)} bytes.") from error
     if width <= 0 or height <= 0:
         raise _failed(f"The {name.upper()} header claims {width}x{height} pixels; both must be above 0.")
     return ImageHeader(name, width, height, orientation)
 
 
 def image_format(data: bytes) -> str | None:
-    """Recognizes the format of an image file by its first 12 bytes.
-
-    Args:
-        data: The file, or enough of its start.
-
-    Returns:
-        The format as in `ImageHeader.format`; None if it is unknown.
-    """
+    """Returns the format of an image file (as in `ImageHeader.format`) by its first 12 bytes; None if it is unknown."""
     if data[:4] == b"RIFF":
         return "webp" if data[8:12] == b"WEBP" else None
     return next((name for name, starts in _STARTS.items() if data.startswith(starts)), None)
@@ -90,7 +77,7 @@ def _read_jpeg(data: bytes) -> tuple[int, int, int]:
 
 
 def _read_webp(data: bytes) -> tuple[int, int, int]:
-    """The largest of the canvas and the frames: both are allocated."""
+    """Returns the larger of canvas and frames, because both are allocated."""
     width = height = 0
     orientation = 1
     for kind, body in _webp_chunks(data):
@@ -148,7 +135,7 @@ def _read_bmp(data: bytes) -> tuple[int, int, int]:
 def _read_tiff(data: bytes) -> tuple[int, int, int]:
     tags = read_first_directory(data)
     if WIDTH_TAG not in tags or HEIGHT_TAG not in tags:
-        raise _failed("The TIFF's first directory has no picture size; the file is cut or damaged.")
+        raise _failed("The TIFF's first directory has no picture size; the file is truncated or damaged.")
     orientation = tags.get(ORIENTATION_TAG, 1)
     return tags[WIDTH_TAG], tags[HEIGHT_TAG], orientation if 1 <= orientation <= 8 else 1
 

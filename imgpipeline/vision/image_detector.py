@@ -1,4 +1,4 @@
-"""From the bytes of an encoded image to what a model finds in it, as the settings say."""
+"""Decodes an encoded image and detects objects in it, with the limits of the settings."""
 
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
@@ -16,17 +16,17 @@ from imgpipeline.vision.gate import Quality, measure_quality
 from imgpipeline.vision.header import ImageHeader, read_header
 
 COMMON_PIXELS = 3840 * 2160
-"""Images up to this size, which cameras commonly make, are decoded by all workers at once."""
+"""Images up to this size, which is common for cameras, are decoded by all workers at once."""
 
 Decide = Callable[[DecodedImage, Quality], Gated | None]
-"""Tells why a decoded image is left out, or None."""
+"""Returns why a decoded image is left out; None if it is not."""
 Step = Callable[[Literal["decode", "infer"]], AbstractContextManager[object]]
-"""Encloses a step, to time it."""
+"""Returns a context around a step, to time it."""
 
 
 @dataclass(frozen=True, slots=True)
 class DetectedImage:
-    """What was found in one image."""
+    """The detections in one image, and its measurements."""
 
     width: int
     """Pixels of the upright image."""
@@ -39,16 +39,16 @@ class DetectedImage:
     detections: tuple[Detection, ...]
     """The most confident first; boxes in pixels of the upright image."""
     gated: Gated | None = None
-    """Why no detector looked at it; None if one did."""
+    """Why it was not detected; None if it was."""
     weak_detections: tuple[Detection, ...] = ()
-    """Those at or below the detector's confidence threshold, strongest first; empty unless they were asked for."""
+    """Those at or below the detector's confidence threshold, the strongest first; empty unless requested."""
 
 
 class ImageDetector:
     """Decodes images and finds objects in them. May be called from many threads.
 
-    The pixels that are decoded at a time are limited: to one image of the common size per worker, or to one image of
-    the largest size that is accepted.
+    The number of pixels that are decoded at a time is limited to one image of the common size per worker, or to one
+    image of the largest accepted size.
     """
 
     def __init__(self, settings: Settings, detector: Detector, *, weak_above: float | None = None) -> None:
@@ -71,16 +71,13 @@ class ImageDetector:
 
         Args:
             data: The encoded image.
-            header: Its header, if it was read before.
-            step: Encloses decoding and inference.
-            decide: Whether the image is left out after decoding; None: it is not.
-
-        Returns:
-            What was found.
+            header: Its header, if it was already read.
+            step: Returns a context around decoding and around inference.
+            decide: Decides after decoding whether the image is left out. Default: it is not.
 
         Raises:
             BadInputError: `EMPTY_OBJECT`, `TOO_LARGE`, `IMAGE_TOO_LARGE` or `DECODE_FAILED`.
-            TransientError: There was not enough memory.
+            TransientError: There is not enough memory.
             PermanentError: The detector does not work.
         """
         header = header or read_header(data)

@@ -1,4 +1,4 @@
-"""The threads that turn images into outcomes: some wait for the object store, as many as there are cores compute."""
+"""A pool of threads that turns images into outcomes: some wait for the object store, and one per core computes."""
 
 import contextlib
 import queue
@@ -14,10 +14,10 @@ from imgpipeline.settings import Settings
 from imgpipeline.vision.configured import detect_workers
 
 COMMON_BYTES = 8 * 2**20
-"""Image files up to this size, which cameras commonly make, are read ahead without waiting for each other."""
+"""Image files up to this size, which is common for cameras, are read ahead without waiting for each other."""
 _MOST_READERS = 16
 _HUNGRY_S = 0.05
-"""How long a looker waits for an image before it starts one more reader."""
+"""How long a looker waits for an image before it starts another reader."""
 
 Item = TypeVar("Item")
 Outcome = TypeVar("Outcome")
@@ -27,16 +27,16 @@ Outcome_co = TypeVar("Outcome_co", covariant=True)
 
 @dataclass(frozen=True, slots=True)
 class ReadImage:
-    """An image that was read and has yet to be looked at; each kind of work adds what it needs."""
+    """An image that was read but not yet processed; each kind of work adds its own fields."""
 
     data: bytes
     """The encoded image."""
     ready_at_s: float
-    """When it was read, by `time.perf_counter`."""
+    """Time at which it was read, by `time.perf_counter`."""
 
 
 class ImageWork(Protocol[Item_contra, Outcome_co]):
-    """Turns an item into its outcome in two steps that want different threads. Called from many threads."""
+    """Turns an item into its outcome in two steps, which run in different threads. Called from many threads."""
 
     def read(
         self, item: Item_contra, since_s: float | None = None, /, *, admit: Callable[[int], None] | None = None
@@ -44,35 +44,35 @@ class ImageWork(Protocol[Item_contra, Outcome_co]):
         """Reads the item's image.
 
         Args:
-            item: What was submitted.
-            since_s: When it was submitted, by `time.perf_counter`.
-            admit: To be called with the image's size in bytes before it is loaded.
+            item: The submitted item.
+            since_s: Time at which it was submitted, by `time.perf_counter`.
+            admit: Has to be called with the image's size in bytes before the image is loaded.
 
         Returns:
-            The image; or the outcome, if there is nothing to look at.
+            The image; or the outcome, if there is no image to process.
         """
 
     def look(self, read: Any, /) -> Outcome_co:
-        """Decodes what `read` returned and finds the objects in it."""
+        """Decodes the image from `read` and finds the objects in it."""
 
 
 @dataclass(slots=True)
 class ImagePool(Generic[Item, Outcome]):
-    """A pool of threads in this process. Each outcome, or the error instead of it, arrives in its future.
+    """A pool of threads in this process. Each outcome or error arrives in its future.
 
-    It starts with one reader, and starts another one each time that a looker finds no image, or still waits for
-    one, while there are items to read: as many as the store's latency requires, and no more, since every thread that
-    wakes takes the core of one that computes.
+    It starts with one reader. Whenever a looker waits for an image while there are items to read, another reader
+    starts. So there are as many readers as the store's latency requires, and no more: every thread that wakes up takes
+    a core from one that computes.
     """
 
     work: ImageWork[Item, Outcome]
-    """What is done with an item."""
+    """The work for each item."""
     most_readers: int
-    """How many images may be read at a time."""
+    """Maximum number of images that are read at a time."""
     lookers: int
-    """How many images are decoded and detected at a time."""
+    """Number of images that are decoded and detected at a time."""
     most_bytes: int
-    """Sum of the sizes of the image files that are being read, wait to be looked at, or are looked at."""
+    """Maximum total size of the image files that are being read, are waiting, or are being processed."""
     _to_read: "queue.SimpleQueue[tuple[Item, Future[Outcome], float] | None]" = field(default_factory=queue.SimpleQueue)
     _to_look: "queue.SimpleQueue[tuple[ReadImage, Future[Outcome], Share] | None]" = field(
         default_factory=queue.SimpleQueue
@@ -89,13 +89,13 @@ class ImagePool(Generic[Item, Outcome]):
             self._readers = 1
             for number in range(self.lookers):
                 threading.Thread(target=self._look_on, name=f"look-{number}").start()
-        except BaseException:  # threads that did start would keep the process alive
+        except BaseException:  # the threads that started would keep the process alive
             self.close()
             raise
 
     @classmethod
     def of(cls, settings: Settings, work: ImageWork[Item, Outcome]) -> "ImagePool[Item, Outcome]":
-        """Returns a pool of the size that the settings name."""
+        """Returns a pool of the size in the settings."""
         ahead = settings.prefetch_images
         return cls(
             work,
@@ -105,15 +105,15 @@ class ImagePool(Generic[Item, Outcome]):
         )
 
     def submit(self, item: Item) -> "Future[Outcome]":
-        """Starts to work on an item; returns at once."""
+        """Queues an item and returns immediately."""
         outcome: Future[Outcome] = Future()
         self._to_read.put((item, outcome, time.perf_counter()))
         return outcome
 
     def close(self) -> None:
-        """Ends without waiting: reads of a store in trouble may take a minute, and the process lives as long as they.
+        """Stops without waiting and drops work that has not started.
 
-        Work that was not started is dropped.
+        Reads from a failing store may take a minute, and they keep the process alive until then.
         """
         self._closed.set()
         self._bytes.close()
@@ -147,7 +147,7 @@ class ImagePool(Generic[Item, Outcome]):
             else:
                 share.release()
                 outcome.set_result(read)
-        self._to_read.put(None)  # for the next one
+        self._to_read.put(None)  # for the next thread
 
     def _look_on(self) -> None:
         while (unseen := self._next_to_look()) is not None and not self._closed.is_set():
@@ -157,14 +157,14 @@ class ImagePool(Generic[Item, Outcome]):
             except BaseException as error:  # noqa: BLE001 - reaches the caller through the future
                 outcome.set_exception(error)
             finally:
-                del unseen, read  # the image is let go before its share
+                del unseen, read  # free the image before its share
                 share.release()
-        self._to_look.put(None)  # for the next one
+        self._to_look.put(None)  # for the next thread
 
     def _next_to_look(self) -> "tuple[ReadImage, Future[Outcome], Share] | None":
         with contextlib.suppress(queue.Empty):
             return self._to_look.get_nowait()
-        while True:  # what is read may never come here (a missing image), or not soon (a store that hangs)
+        while True:  # an item may never arrive (its image is missing), or only late (the store hangs)
             if not self._to_read.empty():
                 self._add_reader()
             with contextlib.suppress(queue.Empty):

@@ -1,8 +1,7 @@
-"""Walks the markers of a JPEG file and checks that all announced data are present.
+"""Walks the markers of a JPEG file and checks that all announced data is present.
 
-It detects a file that ends early although a decoder would fill the missing rest with grey: it counts the end marker,
-the restart markers and the progressive scans. Entropy-coded data are not decoded, so flipped bits in them are not
-detected.
+It detects truncated files that a decoder would fill with grey, by checking the end marker, the restart markers and the
+progressive scans. Entropy-coded data is not decoded, so flipped bits in it are not detected.
 
 Source: ITU-T T.81 (JPEG), annexes B (markers), A.2 (how many blocks a scan has) and G (progressive scans).
 """
@@ -17,10 +16,10 @@ from imgpipeline.errors import BadInputError, DeadLetterCode
 from imgpipeline.vision.tiff import read_orientation
 
 MOST_SCANS: Final = 200
-"""More scans than any encoder writes; each costs a pass over all coefficients, so small files could cost minutes."""
+"""More scans than any encoder writes. Each costs a pass over all coefficients, so a small file could take minutes."""
 
 MOST_MARKERS: Final = 10_000
-"""More marker segments than any file has; walking through millions of them would take seconds."""
+"""More marker segments than any file has. Walking through millions of them would take seconds."""
 
 _FRAME_MARKERS: Final = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
 _PROGRESSIVE: Final = frozenset({0xC2, 0xCA})
@@ -31,42 +30,39 @@ _RESTARTS: Final = tuple(bytes((0xFF, code)) for code in range(0xD0, 0xD8))
 
 @dataclass(slots=True)
 class JpegStructure:
-    """What the markers of one JPEG say; filled while the markers are walked."""
+    """The contents of the markers of a JPEG; filled in while the markers are walked."""
 
     width: int = 0
-    """Pixels, 0 until a frame header was met."""
+    """Pixels; 0 before the frame header."""
     height: int = 0
-    """Pixels, 0 until a frame header was met."""
+    """Pixels; 0 before the frame header."""
     orientation: int = 1
     """EXIF orientation, 1 to 8."""
     progressive: bool = False
-    """Whether coefficients come in several scans, coarse to fine."""
+    """Whether coefficients are spread over several scans, coarse to fine."""
     sampling: dict[int, tuple[int, int]] = field(default_factory=dict)
     """Horizontal and vertical sampling factors of each component id."""
     restart_interval: int = 0
     """Blocks (MCUs) between restart markers; 0: none."""
     scans: int = 0
-    """Scans met so far."""
+    """Scans read so far."""
     open_bits: dict[tuple[int, int], int] = field(default_factory=dict)
-    """For each (component id, coefficient) that was met: how many low bits are still to come (progressive)."""
+    """For each (component id, coefficient) read so far: number of low bits that are still missing (progressive)."""
     last_scan_refines: bool = False
-    """Whether the last scan met only adds low bits to coefficients that were there (progressive)."""
+    """Whether the last scan only adds low bits to known coefficients (progressive)."""
     end: int | None = None
-    """Offset of the end marker, None if it was not met."""
+    """Offset of the end marker; None if it was not found."""
 
 
 def walk_jpeg(data: bytes, *, header_only: bool = False) -> JpegStructure:
     """Walks the markers of a JPEG.
 
     Args:
-        data: The file; bytes behind its end marker are ignored.
-        header_only: Stop at the first scan, so that only size and orientation are known.
-
-    Returns:
-        What the markers say.
+        data: The file; bytes after its end marker are ignored.
+        header_only: Stop at the first scan; then only size and orientation are complete.
 
     Raises:
-        BadInputError: `DECODE_FAILED`, if a marker is missing, cut, or contradicts another.
+        BadInputError: `DECODE_FAILED`: a marker is missing or truncated, or contradicts another.
     """
     structure = JpegStructure()
     at = 2
@@ -89,35 +85,32 @@ def walk_jpeg(data: bytes, *, header_only: bool = False) -> JpegStructure:
 
 
 def check_complete(structure: JpegStructure) -> None:
-    """Checks that no announced data are missing.
-
-    Args:
-        structure: A whole walk's result.
+    """Checks that no announced data is missing, after a complete walk.
 
     Raises:
-        BadInputError: `DECODE_FAILED`, naming what is missing.
+        BadInputError: `DECODE_FAILED`, with the missing data.
     """
     if structure.scans == 0:
         raise _broken("it has no picture data")
     if structure.progressive:
         missing = [i for i in structure.sampling if any(structure.open_bits.get((i, k), 1) for k in range(64))]
         if missing:
-            raise _broken(f"progressive scans of component {missing[0]} are missing: the file was cut")
+            raise _broken(f"progressive scans of component {missing[0]} are missing: the file is truncated")
 
 
 def _next_marker(data: bytes, at: int) -> tuple[int, int]:
     found = _MARKER.search(data, at)
     if found is not None:
         return data[found.end() - 1], found.end()
-    raise _broken(f"it ends at byte {len(data)} without an end marker: the file was cut")
+    raise _broken(f"it ends at byte {len(data)} without an end marker: the file is truncated")
 
 
 def _segment(data: bytes, at: int, marker: int) -> tuple[bytes, int]:
     if at + 2 > len(data):
-        raise _broken("it ends inside a marker segment: the file was cut")
+        raise _broken("it ends inside a marker segment: the file is truncated")
     size_bytes = struct.unpack_from(">H", data, at)[0]
     if size_bytes < 2 or at + size_bytes > len(data):
-        raise _broken(f"marker {marker:#04x} announces {size_bytes} bytes, {len(data) - at} are there")
+        raise _broken(f"marker {marker:#04x} announces {size_bytes} bytes, but only {len(data) - at} follow")
     return data[at + 2 : at + size_bytes], at + size_bytes
 
 
@@ -146,7 +139,7 @@ def _read_frame_header(structure: JpegStructure, marker: int, body: bytes) -> No
 
 
 def _read_scan(structure: JpegStructure, header: bytes, data: bytes, at: int) -> int:
-    """Notes one scan and returns where its entropy-coded data end."""
+    """Records one scan and returns the offset at which its entropy-coded data ends."""
     structure.scans += 1
     if structure.scans > MOST_SCANS:
         raise _broken(f"it has more than {MOST_SCANS} scans")
@@ -162,7 +155,7 @@ def _read_scan(structure: JpegStructure, header: bytes, data: bytes, at: int) ->
         structure.open_bits.update({(component, k): bits & 15 for k in range(first, min(last, 63) + 1)})
     found = _DATA_END.search(data, at)
     if found is None:
-        raise _broken(f"it ends at byte {len(data)} inside its picture data: the file was cut")
+        raise _broken(f"it ends at byte {len(data)} inside its picture data: the file is truncated")
     _check_restarts(structure, components, data, at, found.start())
     return found.start()
 
@@ -177,7 +170,7 @@ def _check_restarts(structure: JpegStructure, components: list[int], data: bytes
 
 
 def _blocks(structure: JpegStructure, components: list[int]) -> int:
-    """How many MCUs a scan has (T.81, A.2)."""
+    """Returns the number of MCUs of a scan (T.81, A.2)."""
     most_h = max(h for h, _ in structure.sampling.values())
     most_v = max(v for _, v in structure.sampling.values())
     if len(components) > 1:

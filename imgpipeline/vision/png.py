@@ -1,7 +1,7 @@
 """Checks the chunks of a PNG file before a decoder trusts their lengths.
 
-Only a file whose chunks are complete, undamaged and in order passes: OpenCV allocates whatever length a chunk claims,
-up to 2 GB for a file of 100 bytes.
+OpenCV allocates any length that a chunk claims, up to 2 GB for a file of 100 bytes. So only files whose chunks are
+complete, undamaged and in order pass.
 
 Source: PNG 1.2, sections 3 and 5; the APNG extension for frames (`fcTL`).
 """
@@ -17,7 +17,7 @@ from imgpipeline.vision.tiff import read_orientation
 _SIGNATURE_SIZE_BYTES = 8
 _FRAME_SIZE_BYTES = 12
 MOST_CHUNKS = 100_000
-"""More chunks than any encoder writes; walking through millions of them would take seconds."""
+"""More chunks than any encoder writes. Walking through millions of them would take seconds."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,25 +25,19 @@ class _Chunk:
     """One chunk."""
 
     kind: bytes
-    """Its four letters."""
+    """Its four-letter type."""
     at: int
-    """Offset of its first byte of content."""
+    """Offset of its content."""
     size_bytes: int
     """Length of its content, as claimed."""
 
 
 def read_png_header(data: bytes) -> tuple[int, int, int]:
-    """Reads what a PNG claims.
-
-    Args:
-        data: The file, or its beginning.
-
-    Returns:
-        Width, height, EXIF orientation.
+    """Returns width, height and EXIF orientation from a PNG, given the whole file or its start.
 
     Raises:
-        BadInputError: `DECODE_FAILED`, if it does not begin with its header chunk.
-        struct.error: The header is cut.
+        BadInputError: `DECODE_FAILED`: it does not begin with its header chunk.
+        struct.error: The header is truncated.
     """
     if data[12:16] != b"IHDR":
         raise _broken("it does not begin with its header chunk IHDR")
@@ -55,20 +49,19 @@ def read_png_header(data: bytes) -> tuple[int, int, int]:
 
 
 def check_png(data: bytes) -> None:
-    """Checks every chunk of a PNG.
-
-    Args:
-        data: The whole file; bytes behind its last chunk are ignored.
+    """Checks every chunk of a PNG, given the whole file; bytes after its last chunk are ignored.
 
     Raises:
-        BadInputError: `DECODE_FAILED`, if a chunk is cut, damaged, or announces more than the header does.
+        BadInputError: `DECODE_FAILED`: a chunk is truncated or damaged, or a frame is larger than the picture.
     """
     width, height = struct.unpack_from(">II", data, 16)
     for chunk in _chunks(data):
         end = chunk.at + chunk.size_bytes
         if end + 4 > len(data):
-            announced = f"chunk {chunk.kind!r} announces {chunk.size_bytes} bytes, {len(data) - chunk.at} are there"
-            raise _broken(f"{announced}: the file was cut")
+            announced = (
+                f"chunk {chunk.kind!r} announces {chunk.size_bytes} bytes, but only {len(data) - chunk.at} follow"
+            )
+            raise _broken(f"{announced}: the file is truncated")
         expected = struct.unpack_from(">I", data, end)[0]
         if zlib.crc32(memoryview(data)[chunk.at - 4 : end]) != expected:
             raise _broken(f"chunk {chunk.kind!r} at byte {chunk.at - 8} does not match its checksum")
@@ -78,7 +71,7 @@ def check_png(data: bytes) -> None:
                 raise _broken(f"a frame of {frame_width}x{frame_height} pixels in a picture of {width}x{height}")
         if chunk.kind == b"IEND":
             return
-    raise _broken("it ends without its end chunk IEND: the file was cut")
+    raise _broken("it ends without its end chunk IEND: the file is truncated")
 
 
 def _chunks(data: bytes) -> Iterator[_Chunk]:

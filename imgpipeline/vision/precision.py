@@ -1,7 +1,7 @@
 """The number formats that models compute in, and where each is supported.
 
-32-bit floats are the default and always work. bfloat16 halves the width of every number and needs a processor that
-computes in it; 8-bit integers need a model that was quantized.
+32-bit floats are the default and always work. bfloat16 halves the width of every number and needs a CPU that supports
+it. 8-bit integers need a quantized model.
 """
 
 import re
@@ -14,10 +14,10 @@ from imgpipeline.errors import ConfigurationError
 Precision = Literal["fp32", "bf16", "int8"]
 """What a loaded model computes in."""
 PrecisionSetting = Literal["fp32", "bf16", "int8", "fp16"]
-"""What can be asked for."""
+"""Values of the setting."""
 
 _QUANTIZED: Final = re.compile(rb"[Qq]uantizeLinear|QLinearConv|QLinearMatMul|ConvInteger|MatMulInteger")
-"""Operators that only quantized ONNX files have; their names stand in the file as they are."""
+"""Operators that only quantized ONNX files have; the file contains their names as plain text."""
 _BF16_FLAGS: Final = frozenset({"avx512_bf16", "amx_bf16", "avx_ne_convert", "bf16"})
 """Flags of /proc/cpuinfo: x86-64, and `bf16` of 64-bit ARM."""
 
@@ -26,9 +26,9 @@ def choose_precision(asked: PrecisionSetting, model: bytes, name: str) -> Precis
     """Returns what a model computes in.
 
     Args:
-        asked: The setting; `fp32` leaves a quantized model as it is.
+        asked: The setting; `fp32` leaves a quantized model unchanged.
         model: The bytes of its ONNX file.
-        name: What messages call it.
+        name: Its name for messages.
 
     Raises:
         ConfigurationError: The model cannot compute in it.
@@ -47,7 +47,7 @@ def choose_precision(asked: PrecisionSetting, model: bytes, name: str) -> Precis
     if asked == "bf16" and is_quantized:
         raise ConfigurationError(
             f"IMGPIPELINE_PRECISION is bf16, but the model {name!r} is quantized: it computes in int8.",
-            next_step="unset IMGPIPELINE_PRECISION, or set IMGPIPELINE_MODEL to the model that it was made of",
+            next_step="unset IMGPIPELINE_PRECISION, or set IMGPIPELINE_MODEL to the model that it was made from",
         )
     if is_quantized:
         return "int8"
@@ -55,12 +55,13 @@ def choose_precision(asked: PrecisionSetting, model: bytes, name: str) -> Precis
 
 
 def bf16_problem(flags: Iterable[str], capabilities: Iterable[str]) -> str | None:
-    """Tells why a processor does not compute in bfloat16, or None.
+    """Returns why a CPU does not compute in bfloat16; None if it does.
 
-    OpenVINO also lists BF16 for processors that only emulate it, slower than 32-bit floats, so both have to have it.
+    OpenVINO also lists BF16 for CPUs that only emulate it, slower than 32-bit floats. So flags and capabilities must
+    both contain it.
 
     Args:
-        flags: As `cpu_flags` returns them; none: unknown, so OpenVINO decides.
+        flags: From `cpu_flags`; if they are empty (unknown), OpenVINO decides.
         capabilities: OpenVINO's `OPTIMIZATION_CAPABILITIES`.
     """
     known = set(flags)
@@ -72,7 +73,7 @@ def bf16_problem(flags: Iterable[str], capabilities: Iterable[str]) -> str | Non
 
 
 def cpu_flags(path: Path = Path("/proc/cpuinfo")) -> frozenset[str]:
-    """Returns the features that the kernel says the processor has; none where it does not say."""
+    """Returns the CPU features that the kernel reports; empty where it reports none."""
     try:
         text = path.read_text(encoding="utf-8", errors="replace")
     except OSError:  # not Linux

@@ -1,6 +1,7 @@
-"""From an image to a network's input, and from boxes in the input back to the image.
+"""Turns an image into a network's input, and maps boxes in the input back to the image.
 
-Boxes always lie inside the image. The input is bit for bit that of OpenCV's `blobFromImage`, in a fraction of its time.
+Mapped boxes are always inside the image. The input is identical to that of OpenCV's `blobFromImage`, in a fraction of
+the time.
 """
 
 from dataclasses import dataclass
@@ -15,23 +16,23 @@ from imgpipeline.vision.model import NO_MEAN, NO_STD, ModelSpec
 
 @dataclass(frozen=True, slots=True)
 class Placement:
-    """Where a picture lies in a network's input."""
+    """The position of a picture in a network's input."""
 
     scale_xy: tuple[float, float]
-    """Input pixels a pixel of the original picture, along x and y."""
+    """Input pixels per pixel of the original picture, along x and y."""
     picture_size: tuple[int, int]
     """Width and height of the original picture in pixels."""
     left_top: tuple[int, int] = (0, 0)
-    """Input pixels left of the picture and above it."""
+    """Input pixels to the left of the picture and above it."""
 
     def to_picture(self, boxes_xyxy: Floats) -> Floats:
-        """Maps boxes to the picture and cuts them at its border.
+        """Maps boxes to the picture and clips them at its border.
 
         Args:
             boxes_xyxy: float32 [n, 4] in pixels of the input.
 
         Returns:
-            float32 [n, 4] in pixels of the original picture, inside of it; those that lay outside have no area.
+            float32 [n, 4] in pixels of the original picture, inside it; boxes outside the picture have no area.
         """
         placed = boxes_xyxy - np.array(self.left_top * 2, np.float32) if any(self.left_top) else boxes_xyxy
         boxes = placed / np.array(self.scale_xy * 2, np.float32)
@@ -40,13 +41,13 @@ class Placement:
     def to_whole_pixels(self, boxes_xyxy: Floats) -> Floats:
         """Maps boxes to the picture as the classic OpenCV recipe does.
 
-        Centre, width and height are cut to whole pixels, then the corner that follows from them.
+        Centre, width and height are truncated to whole pixels, and then the corner that follows from them.
 
         Args:
             boxes_xyxy: float32 [n, 4] in pixels of the input.
 
         Returns:
-            float32 [n, 4] whole pixels of the original picture; may reach outside of it.
+            float32 [n, 4] whole pixels of the original picture; may extend beyond it.
         """
         placed = boxes_xyxy.astype(np.float64) - np.array(self.left_top * 2)
         scale = np.array(self.scale_xy)
@@ -57,16 +58,16 @@ class Placement:
 
 
 def make_blob(picture: Pixels | DecodedImage, spec: ModelSpec, into: Floats | None = None) -> tuple[Floats, Placement]:
-    """Makes a network's input of a picture.
+    """Turns a picture into a network's input.
 
     Args:
-        picture: uint8 [height, width, 3], BGR; or a decoded image, which may be reduced: it lies in the input where
-            the original would.
+        picture: uint8 [height, width, 3], BGR; or a decoded image. A reduced image gets the same position in the input
+            as the original.
         spec: The model's input size and preprocessing.
-        into: An earlier result that is written over; None: a new array. New memory of 2 MB costs more than filling it.
+        into: An earlier result to overwrite; None: a new array. Allocating its 2 MB takes longer than filling them.
 
     Returns:
-        float32 [1, 3, input height, input width], and where the picture lies in it.
+        float32 [1, 3, input height, input width], and the position of the picture in it.
     """
     image = DecodedImage.of(picture)
     pixels, rules = image.pixels, spec.preprocessing
@@ -86,6 +87,6 @@ def make_blob(picture: Pixels | DecodedImage, spec: ModelSpec, into: Floats | No
     if rules.mean != NO_MEAN or rules.std != NO_STD:
         blob -= np.array(rules.mean, np.float32)[:, None, None]
         blob /= np.array(rules.std, np.float32)[:, None, None]
-    # A reduced picture ends where its last pixel does, up to `reduction - 1` pixels behind the original's border.
+    # The last pixels of a reduced picture extend up to `reduction - 1` pixels beyond the original's border.
     covered = (pixels.shape[1] * image.reduction, pixels.shape[0] * image.reduction)
     return blob, Placement((width / covered[0], height / covered[1]), (image.width, image.height), (left, top))

@@ -1,4 +1,4 @@
-"""What an ONNX file says about its network: inputs, outputs, metadata and operators. The weights are not looked at."""
+"""Reads what an ONNX file says about its network: inputs, outputs, metadata and operators, but not the weights."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,9 +10,9 @@ if TYPE_CHECKING:
     import onnx
 
 SIZES_INPUT = "orig_target_sizes"
-"""The input of deployed RT-DETR, D-FINE and DEIM models that holds width and height of the picture."""
+"""The input for the width and height of the picture in deployed RT-DETR, D-FINE and DEIM models."""
 DETR_OUTPUTS = ("labels", "boxes", "scores")
-"""Names of the outputs of the layout `detr`, in the order in which its decoder takes them."""
+"""Names of the outputs of the layout `detr`, in the order that its decoder expects."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,7 +22,7 @@ class Port:
     name: str
     """Its name."""
     shape: tuple[int, ...]
-    """Its declared dimensions; 0 where one is left open."""
+    """Its declared dimensions; 0 for an open dimension."""
     is_float32: bool
     """Whether its values are 32-bit floats."""
 
@@ -32,11 +32,11 @@ class Signature:
     """A network without its weights."""
 
     path: Path
-    """The file it was read from, for messages."""
+    """Its file, for messages."""
     inputs: tuple[Port, ...]
-    """The inputs that a caller has to feed."""
+    """The inputs that a caller has to provide."""
     outputs: tuple[Port, ...]
-    """The outputs, in the order that the file declares."""
+    """The outputs, in the declared order."""
     metadata: dict[str, str]
     """The file's properties, such as `names` and `license` in Ultralytics' exports."""
     operators: frozenset[str]
@@ -68,13 +68,7 @@ class Signature:
 
 
 def read_signature(path: Path) -> Signature:
-    """Reads an ONNX file's signature.
-
-    Args:
-        path: The file.
-
-    Returns:
-        The signature.
+    """Reads the signature of an ONNX file.
 
     Raises:
         ConfigurationError: The file cannot be read, or is not an ONNX model.
@@ -106,17 +100,17 @@ def _port(value: "onnx.ValueInfoProto") -> Port:
 
 
 def bind_picture_size(content: bytes, width: int, height: int) -> bytes:
-    """Turns the input `orig_target_sizes` into a constant, so that boxes come in pixels of the network's input.
+    """Turns the input `orig_target_sizes` into a constant, so boxes are in pixels of the network's input.
 
-    Backends then see a network with one input, whatever its layout.
+    Then backends get a network with a single input.
 
     Args:
         content: The bytes of an ONNX file.
-        width: Of the network's input, pixels.
-        height: Of the network's input, pixels.
+        width: Width of the network's input in pixels.
+        height: Height of the network's input in pixels.
 
     Returns:
-        The bytes of the changed network; the same bytes if there is no such input.
+        The bytes of the changed network; the same bytes if it has no such input.
     """
     import numpy as np  # noqa: PLC0415 - keeps `--help` fast
     import onnx  # noqa: PLC0415 - costs 100 ms, and only this layout needs it

@@ -1,7 +1,7 @@
 """Reads the size and orientation from the first directory (IFD) of a TIFF file, before anything is decoded.
 
-EXIF has the same format inside JPEG, PNG and WebP. Reads stay within the given bytes, and damaged input raises nothing:
-what cannot be read is missing.
+EXIF has the same format inside JPEG, PNG and WebP. Reads stay within the given bytes. Damaged input raises no error:
+unreadable tags are missing.
 
 Source: TIFF 6.0 specification, section 2; BigTIFF design (libtiff).
 """
@@ -21,13 +21,10 @@ _MOST_ENTRIES: Final = 4096
 
 
 def read_first_directory(data: bytes) -> dict[int, int]:
-    """Reads the whole-number tags of the first directory of a TIFF structure.
+    """Returns the integer tags (BYTE, SHORT, LONG, LONG8) of the first directory; empty if `data` is not a TIFF.
 
     Args:
         data: A TIFF file, or the TIFF structure of an EXIF block.
-
-    Returns:
-        The first value of each tag with a BYTE, SHORT, LONG or LONG8 type; empty if `data` is not a TIFF.
     """
     tags: dict[int, int] = {}
     for entry in _entries(data):
@@ -36,27 +33,17 @@ def read_first_directory(data: bytes) -> dict[int, int]:
 
 
 def read_orientation(data: bytes) -> int:
-    """Reads the EXIF orientation of a TIFF structure.
+    """Returns the EXIF orientation, 1 to 8; 1 (upright) if it is missing or invalid.
 
     Args:
         data: A TIFF structure (an EXIF block without its `Exif` prefix).
-
-    Returns:
-        1 to 8; 1 (upright) if there is none or it makes no sense.
     """
     orientation = read_first_directory(data).get(ORIENTATION_TAG, 1)
     return orientation if 1 <= orientation <= 8 else 1
 
 
 def without_orientation(data: bytes) -> bytes:
-    """Makes a TIFF file say that it is upright.
-
-    Args:
-        data: The file.
-
-    Returns:
-        The file with every orientation of its first directory set to 1; `data` itself if nothing changes.
-    """
+    """Returns a TIFF file with every orientation in its first directory set to 1; `data` itself if nothing changes."""
     wrong = [entry for entry in _entries(data) if entry.tag == ORIENTATION_TAG and entry.value != 1]
     if not wrong:
         return data
@@ -68,16 +55,16 @@ def without_orientation(data: bytes) -> bytes:
 
 @dataclass(frozen=True, slots=True)
 class _Entry:
-    """One whole number of a directory."""
+    """One integer tag of a directory."""
 
     tag: int
-    """What it says."""
+    """Its number."""
     value: int
-    """The number."""
+    """Its value."""
     value_at: int
-    """Offset of the number in the file."""
+    """Offset of the value in the file."""
     format: str
-    """How it is packed."""
+    """Format of the value for `struct`."""
 
 
 def _entries(data: bytes) -> Iterator[_Entry]:
@@ -91,7 +78,7 @@ def _entries(data: bytes) -> Iterator[_Entry]:
         elif version == 43:
             yield from _read_entries(data, order, struct.unpack_from(order + "Q", data, 8)[0], big=True)
     except struct.error:
-        return  # cut: what came before is all there is
+        return  # truncated: keep the tags before this point
 
 
 def _read_entries(data: bytes, order: str, start: int, *, big: bool) -> Iterator[_Entry]:

@@ -1,10 +1,10 @@
 """Writes a Darknet network as an ONNX graph.
 
-It uses operators that every backend has (opset 13) and declares the shape of every output; the same network gives the
-same bytes.
+It only uses operators that every backend supports (opset 13) and declares the shape of every output. The same network
+always gives the same bytes.
 
-The one output `output` [1, boxes, 5 + classes] holds, for the [yolo] layers in order and in each by row, column
-and anchor: centre x, centre y, width, height (fractions of the input), objectness, class scores (not multiplied).
+The only output, `output` [1, boxes, 5 + classes], contains the [yolo] layers in order, each by row, column and anchor:
+centre x, centre y, width, height (fractions of the input), objectness, class scores (not multiplied).
 """
 
 from collections.abc import Mapping
@@ -35,20 +35,17 @@ _LEAKY_SLOPE = 0.1
 
 
 def emit_graph(network: Network, weights: Mapping[int, ConvolutionWeights]) -> onnx.ModelProto:
-    """Writes a network as ONNX.
+    """Returns a network as a checked ONNX model, with the input `images`: float32 [1, 3, height, width], RGB, 0 to 1.
 
     Args:
         network: The network.
-        weights: Of each convolution, by layer number.
-
-    Returns:
-        The checked model: input `images` float32 [1, 3, height, width], RGB in 0 to 1.
+        weights: The weights of each convolution, by layer number.
     """
     return _Emitter(network, weights).emit()
 
 
 class _Emitter:
-    """Collects nodes and constants; a layer's method returns the name of its result."""
+    """Collects nodes and constants; the method for a layer returns the name of its result."""
 
     def __init__(self, network: Network, weights: Mapping[int, ConvolutionWeights]) -> None:
         self._network = network
@@ -156,7 +153,7 @@ class _Emitter:
         return self._node("Resize", [source, "", scales], name, **rules)
 
     def _yolo(self, name: str, source: str, yolo: Yolo, shape: Shape) -> str:
-        """Darknet's `get_yolo_box`: centres by sigmoid within a cell, sizes by exp times an anchor."""
+        """Implements Darknet's `get_yolo_box`: sigmoid for centres within a cell, exp times an anchor for sizes."""
         _, height, width = shape
         anchors, columns = len(yolo.anchors), 5 + yolo.classes
         split = self._constant(f"{name}.split", np.array([1, anchors, columns, height * width], np.int64))

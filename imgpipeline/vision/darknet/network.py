@@ -1,7 +1,7 @@
-"""What a Darknet network computes: its layers, their inputs, and the shape of each result.
+"""Plans a Darknet network: its layers, their inputs, and the shape of each result.
 
-The conversion is exact: an unknown layer, option or activation that would change the result is an error with its layer
-number.
+The conversion is exact: an unknown layer, option or activation that would change the result is an error that names the
+layer.
 """
 
 from collections.abc import Callable
@@ -41,7 +41,7 @@ class Convolution:
     padding: int
     """Pixels at each border."""
     groups: int
-    """Groups of channels that do not see each other."""
+    """Number of independent groups of channels."""
     normalized: bool
     """Whether the weights hold batch normalization."""
     activation: Activation
@@ -64,12 +64,12 @@ class MaxPool:
 
 @dataclass(frozen=True, slots=True)
 class Route:
-    """Channels of earlier layers, one behind the other."""
+    """The concatenated channels of earlier layers."""
 
     groups: int
-    """Into how many parts the channels of each source are cut."""
+    """Number of parts that the channels of each source are split into."""
     group_id: int
-    """Which of the parts is taken, from 0."""
+    """The part that is used, from 0."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,7 +129,7 @@ class Network:
     """In order; every layer reads only earlier ones."""
 
     def shape_of(self, number: int) -> Shape:
-        """Gives the shape of a layer's result, or of the input for -1."""
+        """Returns the shape of a layer's result, or of the input for -1."""
         return (3, self.height, self.width) if number < 0 else self.layers[number].shape
 
 
@@ -146,16 +146,13 @@ _HARMLESS: Final = {"dilation": "1", "scale": "1", "weights_normalization": "non
 
 
 def plan_network(sections: list[Section]) -> Network:
-    """Works out what a cfg file computes.
+    """Returns the network of a cfg file, with the shape of every layer.
 
     Args:
         sections: The whole file, `[net]` first.
 
-    Returns:
-        The network with every layer's shape.
-
     Raises:
-        PermanentError: A layer or option is unknown or contradicts another; the message has its number.
+        PermanentError: A layer or option is unknown or contradicts another; the message names the layer.
     """
     net = sections[0]
     width, height = net.whole("width", 416), net.whole("height", 416)

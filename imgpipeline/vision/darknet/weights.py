@@ -1,9 +1,9 @@
 """Reads Darknet's weights files, and folds batch normalization into the convolutions.
 
-Every byte of the file is accounted for: one float too few or too many is an error.
+One float too few or too many is an error.
 
-Layout (`load_weights_upto` in Darknet's parser.c): int32 major, minor, revision; images seen, as int64 from
-version 0.2 on, else int32; then little-endian float32 for each convolution: biases, with batch normalization
+Layout (`load_weights_upto` in Darknet's parser.c): int32 major, minor, revision; number of training images, as int64
+from version 0.2 on, otherwise int32; then little-endian float32 for each convolution: biases, with batch normalization
 also scales, means and variances, and the kernel [filters, channels / groups, size, size].
 """
 
@@ -17,12 +17,12 @@ from imgpipeline.vision.darknet.network import Convolution, Layer, Network
 from imgpipeline.vision.decoders import Floats
 
 _EPSILON = 1e-6
-"""Darknet itself divides by sqrt(variance) + 1e-6; OpenCV's importer by sqrt(variance + 1e-6), and so do we."""
+"""Darknet divides by sqrt(variance) + 1e-6, OpenCV's importer and this module by sqrt(variance + 1e-6)."""
 
 
 @dataclass(frozen=True, slots=True)
 class ConvolutionWeights:
-    """What one convolution multiplies and adds, batch normalization folded in."""
+    """The weights of one convolution, with batch normalization folded in."""
 
     kernel: Floats
     """float32 [filters, channels / groups, size, size]."""
@@ -31,20 +31,17 @@ class ConvolutionWeights:
 
 
 def read_weights(data: bytes, network: Network) -> dict[int, ConvolutionWeights]:
-    """Reads a weights file.
+    """Returns the weights of each convolution, by layer number.
 
     Args:
-        data: The whole file.
-        network: The network it belongs to.
-
-    Returns:
-        The weights of each convolution, by layer number.
+        data: The whole weights file.
+        network: Its network.
 
     Raises:
-        PermanentError: The file is too short or too long for the network; the message has the layer and both
+        PermanentError: The file is too short or too long for the network; the message names the layer and both
             numbers of floats.
     """
-    values = _floats_behind_header(data)
+    values = _floats_after_header(data)
     weights: dict[int, ConvolutionWeights] = {}
     at = 0
     for layer in network.layers:
@@ -66,7 +63,7 @@ def read_weights(data: bytes, network: Network) -> dict[int, ConvolutionWeights]
     return weights
 
 
-def _floats_behind_header(data: bytes) -> Floats:
+def _floats_after_header(data: bytes) -> Floats:
     try:
         major, minor, _ = struct.unpack_from("<iii", data)
     except struct.error as error:
@@ -87,14 +84,14 @@ def _float_count(operation: Convolution, channels: int) -> int:
 
 def _fold(layer: Layer, network: Network, values: Floats) -> ConvolutionWeights:
     operation = layer.operation
-    assert isinstance(operation, Convolution)  # noqa: S101 - tells the type checker what the caller made sure of
+    assert isinstance(operation, Convolution)  # noqa: S101 - for the type checker; the caller has checked it
     channels = network.shape_of(layer.sources[0])[0] // operation.groups
     n = operation.filters
     if not np.isfinite(values).all():
         raise _mismatch(
             f"layer {layer.section.number} [convolutional] needs finite weights", "some are NaN or infinite"
         )
-    # Folded in 64 bits, so that rounding happens once.
+    # Folded in 64 bits, so values are rounded only once.
     bias = values[:n].astype(np.float64)
     kernel = values[-n * channels * operation.size**2 :].astype(np.float64)
     kernel = kernel.reshape(n, channels, operation.size, operation.size)

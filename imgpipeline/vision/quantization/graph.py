@@ -1,7 +1,7 @@
 """Rewrites an ONNX graph so that chosen convolutions compute in 8-bit integers (the QDQ form).
 
-Each gets its input through a pair QuantizeLinear, DequantizeLinear (uint8, one scale) and its weights as int8 with one
-scale per output channel. Outputs stay floats: activation functions behind a convolution are computed exactly, and
+The input of each passes through QuantizeLinear and DequantizeLinear (uint8, one scale), and its weights are int8 with
+one scale per output channel. Outputs stay floats, so the activation functions after a convolution are exact, and
 backends fuse them.
 
 Source: ONNX operators QuantizeLinear and DequantizeLinear, opset 13.
@@ -19,18 +19,18 @@ from imgpipeline.errors import PermanentError
 from imgpipeline.vision.decoders import Floats
 
 _OPSET: Final = 13
-"""The first in which weights may have one scale per channel."""
+"""The first opset in which weights can have one scale per channel."""
 _LEVELS: Final = 255
 
 
 @dataclass(frozen=True, slots=True)
 class Range:
-    """What the values of a tensor lie between; 0 is always included."""
+    """The range of the values of a tensor; it always includes 0."""
 
     low: float
-    """Least value, <= 0."""
+    """Lowest value, <= 0."""
     high: float
-    """Greatest value, >= 0."""
+    """Highest value, >= 0."""
 
     @property
     def scale(self) -> float:
@@ -39,20 +39,20 @@ class Range:
 
     @property
     def zero_point(self) -> int:
-        """The step that stands for 0."""
+        """The step that represents 0."""
         return int(np.clip(round(-self.low / self.scale), 0, _LEVELS))
 
     def round(self, values: Floats) -> Floats:
-        """Returns values as uint8 holds them."""
+        """Returns values as rounded by uint8."""
         steps = np.clip(np.round(values / self.scale) + self.zero_point, 0, _LEVELS)
         return np.asarray((steps - self.zero_point) * self.scale, np.float32)
 
 
 def read_graph(content: bytes) -> onnx.ModelProto:
-    """Reads a model, in an opset that can be quantized per channel.
+    """Reads a model, converted to an opset that can be quantized per channel.
 
     Raises:
-        PermanentError: The model is of an older opset and cannot be converted.
+        PermanentError: The model has an older opset and cannot be converted.
     """
     model = onnx.load_from_string(content)
     opset = next((o.version for o in model.opset_import if o.domain in ("", "ai.onnx")), 0)
@@ -68,7 +68,7 @@ def read_graph(content: bytes) -> onnx.ModelProto:
 
 
 def find_convolutions(model: onnx.ModelProto) -> list[str]:
-    """Returns the convolutions with constant float weights, each by the name of its output."""
+    """Returns the convolutions with constant float weights, by the names of their outputs."""
     weights = {tensor.name for tensor in model.graph.initializer if tensor.data_type == onnx.TensorProto.FLOAT}
     return [node.output[0] for node in model.graph.node if node.op_type == "Conv" and node.input[1] in weights]
 
@@ -80,7 +80,7 @@ def inputs_of(model: onnx.ModelProto, convolutions: Collection[str]) -> list[str
 
 
 def with_outputs(model: onnx.ModelProto, names: Collection[str]) -> bytes:
-    """Returns the model with inner tensors as further outputs, behind its own."""
+    """Returns the model with inner tensors as additional outputs, after its own."""
     copy = onnx.ModelProto()
     copy.CopyFrom(model)
     copy.graph.output.extend(helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, None) for name in names)
@@ -93,8 +93,8 @@ def quantize(model: onnx.ModelProto, convolutions: Collection[str], ranges: Mapp
 
     Args:
         model: As `read_graph` returns it; not changed.
-        convolutions: Which, by the names of their outputs.
-        ranges: Of each tensor that they read.
+        convolutions: Names of the outputs of these convolutions.
+        ranges: The range of each tensor that they read.
     """
     copy = onnx.ModelProto()
     copy.CopyFrom(model)
@@ -112,7 +112,7 @@ def quantize(model: onnx.ModelProto, convolutions: Collection[str], ranges: Mapp
 
 
 class _Rewriter:
-    """Makes the nodes in front of quantized convolutions, for each tensor once."""
+    """Makes the nodes before quantized convolutions, once per tensor."""
 
     def __init__(self, weights: Mapping[str, np.ndarray], ranges: Mapping[str, Range]) -> None:
         self.constants: list[onnx.TensorProto] = []
@@ -121,7 +121,7 @@ class _Rewriter:
         self._made: set[str] = set()
 
     def rewrite(self, node: onnx.NodeProto, convolutions: Collection[str]) -> Iterator[onnx.NodeProto]:
-        """Yields a node, and before it what it needs."""
+        """Yields the nodes that a node needs, then the node itself."""
         made = onnx.NodeProto()
         made.CopyFrom(node)
         if node.op_type == "Conv" and node.output[0] in convolutions:
