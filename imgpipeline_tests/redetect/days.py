@@ -1,4 +1,4 @@
-"""Days as live detection leaves them: drawn streets in a store, detected by the very code of a detection run."""
+"""Days with results of live detection: drawn streets in a store, detected by the code of a detection run."""
 
 import json
 from collections.abc import Iterable, Sequence
@@ -25,7 +25,7 @@ from imgpipeline_tests.ledger.samples import append, writer
 DAY = date(2026, 3, 1)
 NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
 LOW = "demo@0.05"
-"""The demo's model with a threshold at which it sees more than live."""
+"""The demo model with a lower threshold, so it finds more than live detection."""
 
 
 @cache

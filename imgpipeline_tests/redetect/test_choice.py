@@ -1,4 +1,4 @@
-"""Which models there are to look again with, and what is said of those that are none."""
+"""Names of models for re-processing are parsed, and invalid ones are refused."""
 
 from pathlib import Path
 
@@ -30,7 +30,7 @@ def test_a_choice_is_read_and_written(text: str, choice: ModelChoice, written: s
 @pytest.mark.parametrize(
     "text", ["", "nobody", "demo@", "demo@1", "demo@1.5", "demo@-0.1", "demo@x", "demo|x", "live", "demo@0.3@bf16"]
 )
-def test_what_is_no_choice_is_refused_with_the_models_there_are(text: str) -> None:
+def test_an_invalid_choice_is_refused_with_the_names_of_the_models(text: str) -> None:
     with pytest.raises(ConfigurationError, match=r"demo, yolox-nano") as caught:
         parse_choice(text, load_settings())
     assert "imgpipeline models list" in str(caught.value)

@@ -1,4 +1,4 @@
-"""What two models have in common: compared with plain Python, and drawn."""
+"""Comparisons of two models equal those of plain Python, and their pictures show both."""
 
 import itertools
 import json
@@ -227,7 +227,7 @@ def test_choosing_pairs_is_greedy_one_to_one(of_a: list[Box], of_b: list[Box]) -
 
 
 @pytest.mark.medium
-def test_the_footer_is_json_that_any_reader_understands(settings: Settings, compared: ObjectStore) -> None:
+def test_the_footer_is_plain_json(settings: Settings, compared: ObjectStore) -> None:
     build_comparison(settings, compared, DAY, now=NOON)
     footer = read_object(compared, TABLE, json.loads)
     assert footer is not None

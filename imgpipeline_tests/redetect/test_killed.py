@@ -1,4 +1,4 @@
-"""Redetections that are killed, stopped and run at the same time, as real processes on a real S3 server."""
+"""Redetections are killed, stopped and run concurrently, as real processes on a real S3 server."""
 
 import io
 import json

@@ -1,4 +1,4 @@
-"""Other models than the live one: a real one on photographs, and a network of the user's own."""
+"""Redetection with other models: a real one on photographs, and a user's own network."""
 
 from pathlib import Path
 
@@ -20,7 +20,7 @@ from imgpipeline_tests.vision.darknet.small_networks import EVERY_LAYER
 
 
 @pytest.mark.medium
-def test_yolox_nano_finds_what_is_in_photographs_that_the_demo_model_cannot_read(
+def test_yolox_nano_finds_objects_in_photographs_that_the_demo_model_misses(
     settings: Settings, store: ObjectStore, shared_data: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     photographs = [(shared_data / "images" / name).read_bytes() for name in ("dog.jpg", "person.jpg")]

@@ -52,7 +52,7 @@ def test_crowded_boxes_are_matched_as_in_plain_python(seed: int, monkeypatch: py
     assert expected
 
 
-def test_boxes_without_an_area_belong_to_none() -> None:
+def test_boxes_without_an_area_match_nothing() -> None:
     """Boxes of imports may have none; nothing divided by nothing is no overlap."""
     flat: Box = {"frame_id": "f1", "detection_number": 0, "label": "car", "x": 5, "y": 5, "width": 0, "height": 4}
     with open_engine(memory=None) as engine:

@@ -1,4 +1,4 @@
-"""Looking at a day again: the same model finds the same, nothing is missing, nothing is done twice."""
+"""Re-processing a day: the same model gives the same results, nothing is missing, and nothing is done twice."""
 
 from dataclasses import replace
 from datetime import timedelta
@@ -126,7 +126,7 @@ def test_a_day_with_nothing_new_is_skipped_and_a_forced_one_gives_the_same(
 
 
 @pytest.mark.medium
-def test_of_a_day_with_late_frames_only_those_are_looked_at(settings: Settings, store: ObjectStore) -> None:
+def test_only_the_late_frames_of_a_day_are_processed(settings: Settings, store: ObjectStore) -> None:
     build_live(settings, store, range(10))
     redetect_day(redetector(settings, store), DAY)
     build_live(settings, store, [50, 20, 21])

@@ -1,4 +1,4 @@
-"""The files that the tests of decoding take apart, and what became of one."""
+"""The files that the tests of decoding damage, and a check of the outcome."""
 
 import cv2
 import numpy as np

@@ -1,4 +1,4 @@
-"""Pictures and image files that are made here."""
+"""Generated pictures and image files."""
 
 import base64
 import struct

@@ -1,4 +1,4 @@
-"""A user's own models: added with size and hash, found by name, refused when their entry says too little."""
+"""A user's own models are added with size and hash, found by name, and refused if their entry is incomplete."""
 
 import dataclasses
 import hashlib

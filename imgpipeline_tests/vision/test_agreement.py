@@ -1,4 +1,4 @@
-"""Two detectors on the same images: what they have in common is what plain counting says."""
+"""The agreement of two detectors is what plain counting says."""
 
 from dataclasses import replace
 
@@ -37,7 +37,7 @@ def test_missing_additional_and_moved_boxes_are_counted_by_label():
     assert found.mean_iou == pytest.approx(0.8)
 
 
-def test_another_label_or_too_little_overlap_is_no_match():
+def test_a_different_label_or_too_little_overlap_does_not_match():
     assert match_boxes([CAR], [replace(CAR, label="truck")]) == []
     assert match_boxes([CAR], [moved(CAR, 34)]) == []
     assert match_boxes([replace(CAR, box_xywh=None)], [replace(CAR, box_xywh=None)]) == []

@@ -1,4 +1,4 @@
-"""Boxes are drawn into a copy, whatever the labels and however small the picture."""
+"""Boxes and paths are drawn on a copy, for any label and size; previews are as good as their size allows."""
 
 import itertools
 
@@ -79,7 +79,7 @@ def test_a_path_goes_through_its_points_and_ends_in_a_dot():
     assert not changed[:, 120:].any()
 
 
-def test_the_first_path_lies_on_top():
+def test_the_first_path_is_on_top():
     canvas = draw_paths(
         np.zeros((50, 50, 3), np.uint8),
         [DrawnPath([(10, 25), (40, 25)], RED), DrawnPath([(25, 10), (25, 40)], (255, 0, 0))],

@@ -1,4 +1,4 @@
-"""The recipe of the classic OpenCV consumer, written out here as it was, next to a detector with integer boxes."""
+"""A detector with integer boxes gives the results of the classic OpenCV consumer."""
 
 import cv2
 import numpy as np

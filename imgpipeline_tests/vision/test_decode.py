@@ -1,4 +1,4 @@
-"""A picture is whole and upright, or it is refused with the code that says why."""
+"""A picture is complete and upright, or refused with the right code."""
 
 import resource
 import struct
@@ -167,14 +167,14 @@ def test_a_jpeg_that_lost_restart_intervals_in_its_middle_is_refused(lost):
     assert refused(data[: markers[3]] + data[markers[3 + lost] :]) is DeadLetterCode.DECODE_FAILED
 
 
-def test_bytes_behind_the_end_of_a_jpeg_do_not_matter():
+def test_bytes_after_the_end_of_a_jpeg_are_ignored():
     whole = decode_image(FILES["jpeg"], LIMITS)
     for tail in (b"\0", b"trailing text", b"\xff\xd9", FILES["jpeg"]):
         np.testing.assert_array_equal(decode_image(FILES["jpeg"] + tail, LIMITS).pixels, whole.pixels)
 
 
 @pytest.mark.parametrize("options", [(), (cv2.IMWRITE_JPEG_PROGRESSIVE, 1), (cv2.IMWRITE_JPEG_RST_INTERVAL, 5)])
-def test_a_whole_picture_that_is_grey_is_no_cut_one(options):
+def test_a_complete_grey_picture_is_not_taken_for_a_truncated_one(options):
     grey = np.full((90, 120, 3), 128, np.uint8)
     cv2.circle(grey, (40, 40), 20, (0, 0, 255), -1)
     for pixels in (grey, np.full((90, 120, 3), 128, np.uint8), np.zeros((90, 120, 3), np.uint8)):

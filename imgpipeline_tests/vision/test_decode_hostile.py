@@ -1,4 +1,4 @@
-"""Files that were made to harm, or damaged: each ends as a picture or a refusal, soon and in little memory."""
+"""Hostile and damaged files become a picture or a refusal, quickly and in little memory."""
 
 import resource
 import struct
@@ -93,7 +93,7 @@ def test_a_png_with_a_flipped_bit_in_its_orientation_is_refused():
     assert refused(bytes(data)) is DeadLetterCode.DECODE_FAILED
 
 
-def test_any_bytes_behind_a_header_are_decoded_or_refused():
+def test_any_bytes_after_a_header_are_decoded_or_refused():
     rng = np.random.default_rng(3)
     outcomes = set()
     for data in FILES.values():

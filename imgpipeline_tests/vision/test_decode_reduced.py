@@ -1,4 +1,4 @@
-"""A JPEG that is decoded smaller is still the same picture: whole, upright, and with the same things in it."""
+"""A JPEG decoded at a reduced size is complete and upright, with the same objects, and never enlarged."""
 
 import dataclasses
 import math
@@ -96,7 +96,7 @@ def test_a_progressive_jpeg_without_its_last_scans_is_refused():
 
 
 @pytest.mark.parametrize("options", KINDS.values(), ids=KINDS)
-def test_a_whole_picture_that_is_grey_is_no_cut_one(options):
+def test_a_complete_grey_picture_is_not_taken_for_a_truncated_one(options):
     grey = np.full((900, 1500, 3), 128, np.uint8)
     cv2.circle(grey, (300, 300), 90, (0, 0, 255), -1)
     assert reduced(encode(".jpg", grey, *options)).reduction == 4

@@ -1,4 +1,4 @@
-"""Decoders say nothing on stderr; whatever else is said there arrives."""
+"""Decoders print nothing to stderr, and all other output still gets there."""
 
 import logging
 import subprocess
@@ -80,7 +80,7 @@ def test_what_a_decoder_says_is_a_debug_message(caplog: pytest.LogCaptureFixture
     assert any("Corrupt JPEG data" in message for message in caplog.messages)
 
 
-def test_a_crash_report_of_python_is_not_held():
+def test_a_crash_report_of_python_still_reaches_stderr():
     program = """
 import faulthandler, os
 from imgpipeline.vision.decoder_messages import decoder_messages_held

@@ -1,4 +1,4 @@
-"""A detector finds what is there, the same on every backend, and refuses to work with what is damaged."""
+"""A detector finds the same objects on every backend, and refuses damaged files."""
 
 import shutil
 import threading
@@ -38,7 +38,7 @@ def load_yolox(shared_data):
 
 
 @pytest.mark.medium
-def test_a_real_model_finds_what_is_in_real_pictures(backend, load_yolox, pictures):
+def test_a_real_model_finds_the_objects_in_real_pictures(backend, load_yolox, pictures):
     detector = load_yolox(backend=backend)
     dog = {d.label: d for d in detector.detect(pictures["dog"])}
     assert {"dog", "bicycle"} < set(dog)
@@ -131,7 +131,7 @@ def test_an_unknown_backend_names_the_setting():
         load_detector("demo", backend="tensorrt")
 
 
-def test_what_is_no_model_is_refused_by_every_backend(backend):
+def test_every_backend_refuses_a_file_that_is_not_a_model(backend):
     for content in (b"", b"no model", b"\x08\x08" * 50):
         with pytest.raises(PermanentError, match=f"The backend {backend} cannot read the model"):
             open_backend(backend, content)
@@ -179,7 +179,7 @@ def test_the_self_test_passes_for_a_good_model_on_every_backend(backend, load_sm
     assert self_test(load_detector("demo", backend=backend)) is None
 
 
-def test_the_self_test_sees_a_model_file_that_was_damaged_after_the_start(copied_demo):
+def test_the_self_test_detects_a_model_file_that_was_damaged_after_loading(copied_demo):
     detector = load_detector("demo")
     self_test(detector)
     copied_demo.write_bytes(copied_demo.read_bytes()[:-1])
@@ -190,7 +190,7 @@ def test_the_self_test_sees_a_model_file_that_was_damaged_after_the_start(copied
         self_test(detector)
 
 
-def test_the_self_test_sees_a_file_of_ones_own_that_was_replaced(small_onnx, tmp_path):
+def test_the_self_test_detects_a_replaced_model_file_of_the_user(small_onnx, tmp_path):
     path = shutil.copy(small_onnx, tmp_path / "mine.onnx")
     detector = load_detector(str(path), decoder="yolov4", labels=["a", "b", "c"])
     with path.open("ab") as file:
@@ -200,7 +200,7 @@ def test_the_self_test_sees_a_file_of_ones_own_that_was_replaced(small_onnx, tmp
 
 
 @pytest.mark.parametrize("output", [np.full((1, 10, 8), np.nan), np.zeros((1, 10, 8)), np.zeros((1, 10, 4))])
-def test_the_self_test_sees_a_network_that_answers_nonsense(load_small, output):
+def test_the_self_test_detects_a_network_that_returns_nonsense(load_small, output):
     class Broken:
         name, output_names = "broken", ("output",)
 
@@ -273,7 +273,7 @@ def test_keeping_weak_detections_changes_no_strong_one(spec, seed, count, thresh
     assert all(overlap(one, other) <= nms + 1e-3 for one, other in rivals)
 
 
-def test_a_weak_box_beside_a_strong_one_is_found_and_one_over_it_is_not(spec):
+def test_a_weak_box_next_to_a_strong_one_is_found_and_one_that_overlaps_it_is_not(spec):
     boxes = np.array([[0, 0, 0.3, 0.3], [0, 0, 0.3, 0.28], [0.5, 0.5, 0.9, 0.9], [0.1, 0.6, 0.3, 0.9]], np.float32)
     scores = np.zeros((4, len(spec.labels)), np.float32)
     scores[:, 0] = 0.9, 0.4, 0.3, 0.1

@@ -1,4 +1,4 @@
-"""Several detectors, each for its labels: every object once, and each detection says whose it is."""
+"""Several detectors, each for its labels: every object counts once, and each detection names its detector."""
 
 from pathlib import Path
 
@@ -111,7 +111,7 @@ _NAMES = st.text("abcdefgh-0123456789 ", min_size=1, max_size=8).map(str.strip).
 
 
 @given(st.lists(st.tuples(_NAMES, st.lists(_NAMES, max_size=3)), min_size=1, max_size=4))
-def test_what_is_written_as_a_setting_is_read_back(chosen):
+def test_a_choice_written_as_a_setting_is_read_back(chosen):
     labels = [label for _, names in chosen for label in names]
     models = [model for model, _ in chosen]
     text = " ; ".join(f"{model}: {' , '.join(names)}" if names else model for model, names in chosen)

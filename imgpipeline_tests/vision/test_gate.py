@@ -1,4 +1,4 @@
-"""A gate leaves frames out for one stated reason, with the figures that decided it."""
+"""A gate leaves frames out for one stated reason, with its measurements; quality is measured cheaply."""
 
 from datetime import UTC, datetime
 from zoneinfo import ZoneInfo

@@ -1,4 +1,4 @@
-"""What a file claims is read from its header, in constant time, and never outside of the file."""
+"""Headers are read in constant time, and never beyond the end of the file."""
 
 import struct
 
@@ -81,7 +81,7 @@ def test_a_large_claim_is_read_from_a_small_file():
 @pytest.mark.parametrize(
     "data", [b"hello world, I am text", b"\xff\xd8", b"%PDF-1.7", b"\0" * 64, b"RIFF\0\0\0\0WAVE", b"G"]
 )
-def test_what_is_no_image_is_refused(data):
+def test_files_that_are_not_images_are_refused(data):
     with pytest.raises(BadInputError, match="Not an image of a known format") as caught:
         read_header(data)
     assert caught.value.code is DeadLetterCode.DECODE_FAILED
@@ -95,7 +95,7 @@ def test_every_cut_header_is_read_or_refused(ending):
 
 
 @given(st.sampled_from(sorted(FORMATS)), st.binary(max_size=300))
-def test_any_bytes_behind_a_magic_number_are_read_or_refused(ending, tail):
+def test_any_bytes_after_a_magic_number_are_read_or_refused(ending, tail):
     magic = 12 if ending == ".webp" else 8
     found = outcome(FILES[ending][:magic] + tail)
     assert found == "refused" or isinstance(found, tuple)

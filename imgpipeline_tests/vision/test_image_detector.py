@@ -1,4 +1,4 @@
-"""The routine that turns bytes into detections: what decoding and the detector find, within a limit of pixels."""
+"""`ImageDetector` returns the results of decoding and of the detector, within a limit of pixels."""
 
 import threading
 from concurrent.futures import ThreadPoolExecutor

@@ -1,4 +1,4 @@
-"""The threads that read and look at images: how much is in flight, and how they end."""
+"""The threads that read and process images: how many images are in memory, and how the threads stop."""
 
 import threading
 from collections.abc import Callable

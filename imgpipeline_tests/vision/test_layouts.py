@@ -1,4 +1,4 @@
-"""Networks of every layout: the layout is detected, and the boxes are those of a plain reading of the numbers."""
+"""The layout of every kind of network is detected, and the boxes equal those of plain Python."""
 
 import dataclasses
 

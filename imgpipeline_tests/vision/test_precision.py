@@ -1,4 +1,4 @@
-"""A detector computes in the precision of the settings, says in which, and refuses what this machine cannot do."""
+"""A detector computes in the precision of the settings, reports it, and refuses unsupported ones."""
 
 from collections.abc import Callable
 from pathlib import Path

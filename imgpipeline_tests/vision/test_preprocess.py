@@ -1,4 +1,4 @@
-"""Pictures go into a network as its authors feed it, and boxes come back to where they were."""
+"""Pictures are put into a network as its authors do it, and boxes are mapped back exactly."""
 
 import dataclasses
 

@@ -1,4 +1,4 @@
-"""Downloads: from a real HTTP server that cuts, lies and vanishes."""
+"""Downloads from a real HTTP server that cuts connections, sends wrong files, and disappears."""
 
 import hashlib
 import socket
@@ -133,7 +133,7 @@ def test_no_network_is_said_plainly(tmp_path):
     assert names(tmp_path) == []
 
 
-def test_a_name_that_cannot_be_resolved_is_no_network(tmp_path):
+def test_an_unresolvable_host_name_is_a_network_error(tmp_path):
     file = ModelFile("onnx", "model.bin", "http://no-such-host.invalid/model.bin", 10, "0" * 64)
     with pytest.raises(TransientError, match=r"no connection to no-such-host\.invalid"):
         pull(file, tmp_path)

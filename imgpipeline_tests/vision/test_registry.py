@@ -123,7 +123,7 @@ def test_a_path_that_leads_nowhere_is_named(tmp_path):
         find_model(str(tmp_path / "nowhere.onnx"), "yolox")
 
 
-def test_a_file_that_is_no_onnx_is_refused(tmp_path):
+def test_a_file_that_is_not_onnx_is_refused(tmp_path):
     path = tmp_path / "model.onnx"
     path.write_bytes(b"this is not a model at all" * 9)
     with pytest.raises(ConfigurationError, match="IMGPIPELINE_MODEL"):

@@ -1,4 +1,4 @@
-"""What is fastest is measured once for each machine and model; `auto` uses it and says why."""
+"""Each machine and model is measured once, and `auto` uses the fastest result; the bench measures every backend."""
 
 import itertools
 from datetime import UTC, datetime

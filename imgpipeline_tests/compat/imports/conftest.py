@@ -1,4 +1,4 @@
-"""Stores for imports, and imports as the command makes them."""
+"""Stores for imports, and functions that import like the command."""
 
 from datetime import UTC, datetime
 from pathlib import Path

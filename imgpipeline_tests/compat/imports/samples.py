@@ -1,4 +1,4 @@
-"""CSV files of detections, and what a chain holds of them."""
+"""CSV files of detections, and readers of the chain for comparison."""
 
 import random
 from collections.abc import Iterable

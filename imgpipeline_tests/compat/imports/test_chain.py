@@ -1,4 +1,4 @@
-"""An import is idempotent, goes on where it ended, and is refused where its earlier rows have changed."""
+"""An import is idempotent, continues where it stopped, and is refused if its earlier rows have changed."""
 
 import threading
 from pathlib import Path
@@ -80,14 +80,14 @@ def test_a_change_that_changes_no_frame_is_refused_too(folder_settings: Settings
 def test_a_shorter_file_is_refused(folder_settings: Settings, tmp_path: Path):
     lines = csv_lines(150)
     import_csv(folder_settings, write_csv(tmp_path / "counts.csv", lines))
-    with pytest.raises(LedgerError, match="150 rows in the ledger, but there are 100 now"):
+    with pytest.raises(LedgerError, match="150 rows in the ledger, but the input has 100"):
         import_csv(folder_settings, write_csv(tmp_path / "counts.csv", lines[:101]))
 
 
 def test_other_columns_are_another_import(folder_settings: Settings, tmp_path: Path):
     path = write_csv(tmp_path / "counts.csv", csv_lines(10))
     import_csv(folder_settings, path)
-    with pytest.raises(LedgerError, match="other columns"):
+    with pytest.raises(LedgerError, match="different columns"):
         import_csv(folder_settings, path, ColumnNames(source="detected_label"))
 
 
@@ -107,7 +107,7 @@ def test_two_imports_at_once_share_the_work_and_duplicate_nothing(
     assert len(frames_of(held(store, DETECTIONS))) == 3_000
 
 
-def test_an_import_that_meets_shorter_segments_begins_again_behind_them(
+def test_an_import_that_finds_shorter_segments_starts_again_after_them(
     folder_settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     """Another release, or one with larger rows, may end its segments elsewhere."""

@@ -1,4 +1,4 @@
-"""What CSV rows mean: frames with one detection, or dead letters that name their lines."""
+"""CSV rows become frames with one detection, or dead letters that name their lines."""
 
 import base64
 from datetime import UTC, date, datetime

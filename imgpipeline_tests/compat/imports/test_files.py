@@ -108,13 +108,15 @@ def test_other_characters_may_stand_between_columns(folder_settings: Settings, t
     ],
     ids=["utf-16", "zip", "parquet", "gzipped parquet", "empty"],
 )
-def test_what_is_no_text_is_refused_by_name(folder_settings: Settings, tmp_path: Path, data: bytes, text: str):
+def test_files_that_are_not_text_are_refused_by_their_format(
+    folder_settings: Settings, tmp_path: Path, data: bytes, text: str
+):
     with pytest.raises(ConfigurationError, match=text) as caught:
         read(folder_settings, tmp_path / "counts.csv", data)
     assert caught.value.next_step
 
 
-def test_a_gzip_file_that_is_cut_short_is_an_error_behind_its_good_rows(folder_settings: Settings, tmp_path: Path):
+def test_a_truncated_gzip_file_is_an_error_after_its_complete_rows(folder_settings: Settings, tmp_path: Path):
     packed = gzip.compress(b"a,b\n" + b"".join(b"%d,x\n" % n for n in range(100_000)))
     path = tmp_path / "counts.csv.gz"
     path.write_bytes(packed[: len(packed) // 2])
@@ -278,7 +280,7 @@ def test_a_latency_that_a_document_does_not_tell_is_left_out(folder_settings: Se
         (b'{"a":' + b"[" * 100_000 + b"]" * 100_000 + b"}", "BAD_ROW one.json: it is not valid JSON"),
     ],
 )
-def test_what_is_no_document_is_a_dead_letter(folder_settings: Settings, tmp_path: Path, data: bytes, message: str):
+def test_an_invalid_document_is_a_dead_letter(folder_settings: Settings, tmp_path: Path, data: bytes, message: str):
     assert message in refused(folder_settings, tmp_path, data)
 
 
@@ -305,7 +307,9 @@ def write_documents(folder: Path, numbers: range) -> None:
         (folder / f"{number:04d}.json").write_text(json.dumps(document, indent=1))
 
 
-def test_documents_come_in_the_order_of_their_names_and_new_ones_behind(folder_settings: Settings, tmp_path: Path):
+def test_documents_are_read_in_the_order_of_their_names_and_new_ones_after_them(
+    folder_settings: Settings, tmp_path: Path
+):
     write_documents(tmp_path / "b", range(5))
     first = import_documents(folder_settings, tmp_path)
     write_documents(tmp_path / "c", range(3))
@@ -321,7 +325,7 @@ def test_documents_come_in_the_order_of_their_names_and_new_ones_behind(folder_s
         import_documents(folder_settings, tmp_path)
 
 
-def test_file_names_that_are_no_text_are_named_all_the_same(folder_settings: Settings, tmp_path: Path):
+def test_file_names_that_are_not_valid_text_are_still_named(folder_settings: Settings, tmp_path: Path):
     for name in (b"\xff.json", b"\xfe.json"):
         Path(os.fsdecode(os.fsencode(tmp_path) + b"/" + name)).write_text(json.dumps(CLASSIC))
     import_documents(folder_settings, tmp_path)

@@ -1,4 +1,4 @@
-"""The three commands print what the real Hadoop Streaming prints with the classic scripts."""
+"""The three commands write the output of the real Hadoop Streaming with the classic scripts."""
 
 import json
 import random

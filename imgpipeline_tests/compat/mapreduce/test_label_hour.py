@@ -1,4 +1,4 @@
-"""`label-hour` prints what the classic mapper and reducer print, and in an order that they leave open."""
+"""`label-hour` writes what the classic mapper and reducer write, in a fixed order."""
 
 import bz2
 import gzip
@@ -77,7 +77,7 @@ def test_times_are_in_the_order_of_files_and_of_places_in_them(
     "time",
     ["2026-01-09 12:34:56", T + ".123456", T + "Z", T + "+09:00", T + " whatever"],
 )
-def test_the_time_counts_as_it_is_written_to_the_second(tmp_path: Path, time: str):
+def test_times_are_used_as_written_and_cut_to_the_second(tmp_path: Path, time: str):
     assert run(tmp_path, [document(time, "car")])[0] == b"car@2026-01-09 12:00\t1\t[2026-01-09T12:34:56]\n"
 
 
@@ -95,7 +95,7 @@ def test_the_time_counts_as_it_is_written_to_the_second(tmp_path: Path, time: st
         document(T, "car").replace(b'[{"label": "car"}]', b"null"),
     ],
 )
-def test_a_line_that_is_no_document_is_skipped_and_counted(tmp_path: Path, line: bytes):
+def test_a_line_that_is_not_a_document_is_skipped_and_counted(tmp_path: Path, line: bytes):
     good = document(T, "dog")
     output, done = run(tmp_path, [b"\n".join([good, line, good])])
     assert output == b"dog@2026-01-09 12:00\t2\t[2026-01-09T12:34:56, 2026-01-09T12:34:56]\n"
@@ -112,7 +112,7 @@ def test_a_detection_without_a_label_that_can_be_printed_is_skipped_alone(tmp_pa
     assert classic.label_hour([line]) == output
 
 
-def test_detections_that_are_no_objects_are_skipped_alone(tmp_path: Path):
+def test_only_the_detections_that_are_not_objects_are_skipped(tmp_path: Path):
     line = document(T, "dog").replace(b'[{"label"', b'[1, "car", null, [], {}, {"label"')
     output, done = run(tmp_path, [line])
     assert output == b"dog@2026-01-09 12:00\t1\t[2026-01-09T12:34:56]\n" == classic.label_hour([line])
@@ -122,7 +122,7 @@ def test_detections_that_are_no_objects_are_skipped_alone(tmp_path: Path):
 @pytest.mark.parametrize(
     "label", ["\\", '"', "\\t", "a/b", "\x00", "\x7f", "\u2028", "é", "e\u0301", " car ", "日本", "[1, 2]"]
 )
-def test_a_label_is_printed_as_it_is(tmp_path: Path, label: str):
+def test_a_label_is_written_unchanged(tmp_path: Path, label: str):
     for line in (document(T, label), json.dumps(json.loads(document(T, label)), ensure_ascii=False).encode()):
         output, _ = run(tmp_path, [line])
         assert output == f"{label}@2026-01-09 12:00\t1\t[2026-01-09T12:34:56]\n".encode() == classic.label_hour([line])

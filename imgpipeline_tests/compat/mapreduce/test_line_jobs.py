@@ -50,7 +50,7 @@ def test_a_malformed_line_is_skipped_and_counted(tmp_path: Path, line: bytes):
     assert done.malformed == 1
 
 
-def test_headers_and_blank_lines_are_passed_over_in_every_file(tmp_path: Path):
+def test_headers_and_blank_lines_are_ignored_in_every_file(tmp_path: Path):
     files = [
         HEADER + b"1,car,1",
         b"",
@@ -69,7 +69,7 @@ def test_a_line_ends_as_hadoop_has_it(tmp_path: Path, newline: bytes):
     assert done.malformed == 0
 
 
-def test_more_labels_than_memory_takes_are_counted_all_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_more_labels_than_fit_into_memory_are_counted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(line_jobs, "MOST_IN_MEMORY", 100)
     monkeypatch.setattr(inputs, "BLOCK_BYTES", 2_000)
     data = b"".join(b"1,label %d,1\n" % (number % 700) for number in range(3_000))
@@ -118,7 +118,7 @@ def test_any_bytes_are_lines_as_hadoop_cuts_them(files: list[bytes], block_bytes
     assert done.lines == len(expected)
 
 
-def test_an_output_that_lost_a_byte_is_no_proof(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_an_output_that_lost_a_byte_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     location = classic.write_files(tmp_path / "in", [b"a\nb\n"])
     monkeypatch.setattr(line_jobs, "write", lambda stream, data: stream.write(data[:-2]))
     with pytest.raises(PermanentError, match=r"holds 1 lines .* expected 2 lines"):

@@ -1,4 +1,4 @@
-"""OpenCV 4 in an environment of its own: the last version that reads Darknet's files itself."""
+"""OpenCV 4 in a separate environment: the last version that reads Darknet's files itself."""
 
 import subprocess
 import sys

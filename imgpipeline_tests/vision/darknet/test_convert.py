@@ -1,4 +1,4 @@
-"""Darknet's files become ONNX, or an error that names the layer, what it has and what is expected."""
+"""Darknet's files become ONNX, or an error that names the layer, what was found and what was expected."""
 
 import hashlib
 import struct
@@ -42,7 +42,7 @@ def test_a_conversion_gives_the_same_bytes_twice(tmp_path):
     assert convert(tmp_path, EVERY_LAYER, weights).read_bytes() == convert(tmp_path, EVERY_LAYER, weights).read_bytes()
 
 
-def test_nothing_is_left_behind_beside_the_model(tmp_path):
+def test_no_other_files_are_left_next_to_the_model(tmp_path):
     out = convert(tmp_path, ONE_CONVOLUTION, random_weights(ONE_CONVOLUTION, 0))
     assert [p.name for p in out.parent.iterdir()] == ["model.onnx"]
 
@@ -82,7 +82,7 @@ def test_a_cfg_without_a_yolo_layer_is_refused():
 
 
 @pytest.mark.parametrize("text", ["", "hello", "[convolutional]\n[yolo]", "[net]\nwidth", "a=1\n[net]"])
-def test_what_is_no_cfg_is_refused(text):
+def test_an_invalid_cfg_is_refused(text):
     with pytest.raises(PermanentError, match="Darknet cfg"):
         parse_cfg(text)
 
@@ -120,7 +120,7 @@ def test_over_long_weights_name_both_numbers():
 
 
 @pytest.mark.parametrize("data", [b"", b"abc", struct.pack("<iii", 0, 2, 5), random_weights(ONE_CONVOLUTION, 1) + b"x"])
-def test_what_is_no_weights_file_is_refused(data):
+def test_an_invalid_weights_file_is_refused(data):
     with pytest.raises(PermanentError, match="Darknet weights"):
         read_weights(data, plan_network(parse_cfg(ONE_CONVOLUTION)))
 

@@ -1,4 +1,4 @@
-"""Absurd cfg files are refused at once, whatever they hold, and without filling the memory."""
+"""Absurd cfg files are refused immediately, without filling the memory."""
 
 import struct
 import tracemalloc

@@ -1,4 +1,4 @@
-"""Converted networks give what OpenCV 4's own Darknet importer gives, on random weights of the real layout."""
+"""Converted networks give the results of OpenCV 4's own Darknet importer, on random weights of the real layout."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""A quantized convolution computes what plain integer arithmetic says; everything else stays as it was."""
+"""A quantized convolution computes the result of plain integer arithmetic; everything else is unchanged."""
 
 import numpy as np
 import onnx

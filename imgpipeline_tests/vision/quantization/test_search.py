@@ -1,4 +1,4 @@
-"""A quantized model finds what its model in 32-bit floats finds, or is refused."""
+"""A quantized model agrees with its original in 32-bit floats, or is refused."""
 
 from collections.abc import Callable
 
