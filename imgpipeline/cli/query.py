@@ -29,8 +29,8 @@ def query(
     With --day, or --from and --to, the tables contain only those days, and less is read. This matters most for
     segments, dead_letters and explain_label_counts, which read the ledger. Tracks and unique objects appear as stored.
     """
-    from imgpipeline.lake.query.arrow_lake import open_arrow_lake  # noqa: PLC0415 - loads DuckDB and pyarrow
-    from imgpipeline.lake.query.results import distinct_names  # noqa: PLC0415 - as above
+    from imgpipeline.lake.query.lake import open_arrow_lake  # noqa: PLC0415 - loads DuckDB and pyarrow
+    from imgpipeline.lake.query.lake_values import distinct_names  # noqa: PLC0415 - as above
 
     span = period.span()
     with open_arrow_lake(load_settings()).session(from_day=span.first, to_day=span.last) as session:

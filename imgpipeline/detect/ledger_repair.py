@@ -14,7 +14,7 @@ from imgpipeline.contracts.times import Clock
 from imgpipeline.detect.repair_source import RepairSource, open_source
 from imgpipeline.detect.work import FrameWork
 from imgpipeline.errors import ConfigurationError, LedgerError, TransientError, UsageError
-from imgpipeline.lake.build.repaired_days import build_noted_days
+from imgpipeline.lake.build.stale_days import build_noted_days
 from imgpipeline.ledger import DayIndex, Provenance, days_of_chain, list_chains
 from imgpipeline.ledger.repair.damage import BrokenStretch, ChainDamage, find_damage
 from imgpipeline.ledger.repair.days_to_build import DaysToBuild

@@ -13,7 +13,7 @@ from imgpipeline.contracts.records import LogRange, Partition
 from imgpipeline.detect.resume import has_record
 from imgpipeline.detect.work import FrameWork
 from imgpipeline.errors import ConfigurationError, LedgerError, TransientError
-from imgpipeline.lake.build.repaired_days import named_end
+from imgpipeline.lake.build.stale_days import named_end
 from imgpipeline.ledger import Fingerprint, list_chains
 from imgpipeline.ledger.repair.damage import BrokenStretch
 from imgpipeline.ledger.repair.mending import Made, Piece, is_lid, pieces_of

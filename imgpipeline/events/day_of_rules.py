@@ -11,12 +11,11 @@ from pydantic import ValidationError
 
 from imgpipeline.events.configuration import Rules
 from imgpipeline.lake.build.derived import Derived, Made, Origin, Start
-from imgpipeline.lake.build.summary_inputs import Inputs, Patience, agree, find_inputs, open_inputs, stored_key
+from imgpipeline.lake.build.summary_inputs import Inputs, Patience, find_inputs, open_inputs, stored_key
 from imgpipeline.lake.schema import SCHEMA_VERSION, TRACK_TABLES, Table
 from imgpipeline.lake.storage.cache import open_cache
 from imgpipeline.lake.storage.engine import Engine, all_rows, identifier
-from imgpipeline.lake.storage.manifest import Manifest, Stored, read_stored
-from imgpipeline.lake.storage.parquet_objects import write_parquet
+from imgpipeline.lake.storage.manifest import Manifest, Stored, have_equal_ends, read_stored, write_parquet
 from imgpipeline.objectstore import ObjectStore
 from imgpipeline.settings import Settings
 
@@ -86,7 +85,7 @@ class DayOfRules(Derived[Manifest]):
         """Makes the table; None if its inputs changed while they were read."""
         rules = self.rules_of(start.stored)
         found = self._find(rules)
-        while not agree(each.manifest for each in found.values()):
+        while not have_equal_ends(each.manifest for each in found.values()):
             self.patience.wait(self.table.name, self.day)
             found = self._find(rules)
         memory = self.settings.duckdb_memory

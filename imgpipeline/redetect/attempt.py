@@ -17,7 +17,7 @@ from imgpipeline.errors import TransientError
 from imgpipeline.lake.build.derived import Made
 from imgpipeline.lake.schema.redetections import REDETECTION_SCHEMA_VERSION
 from imgpipeline.lake.storage.engine import Engine, disk_errors
-from imgpipeline.lake.storage.parquet_objects import write_rows
+from imgpipeline.lake.storage.manifest import write_rows
 from imgpipeline.lake.storage.pieces import read_table
 from imgpipeline.objectstore import Fetched, ImageReader, ObjectMissingError, ObjectStore
 from imgpipeline.redetect.day_frames import DayFrames

@@ -18,8 +18,7 @@ from imgpipeline.contracts.times import format_time
 from imgpipeline.lake.build.derived import Derived, Made, Origin, Start, build
 from imgpipeline.lake.schema.redetections import MODEL_COMPARISON, REDETECTION_SCHEMA_VERSION
 from imgpipeline.lake.storage.engine import Engine, identifier, open_engine
-from imgpipeline.lake.storage.manifest import StoredObject, read_object
-from imgpipeline.lake.storage.parquet_objects import write_rows
+from imgpipeline.lake.storage.manifest import StoredObject, read_object, write_rows
 from imgpipeline.objectstore import ImageReader, ObjectStore
 from imgpipeline.redetect.pairs import COMPARED, PairComparison, compare_pair, read_sql
 from imgpipeline.redetect.sides import open_side, sides_of, versions_of

@@ -21,9 +21,9 @@ from imgpipeline.contracts.times import Clock
 from imgpipeline.errors import PermanentError
 from imgpipeline.lake.build.day_tables import list_days
 from imgpipeline.lake.build.derived import Derived, Made, Origin, Start, build
+from imgpipeline.lake.query.days import name_nearest_days, nearest_day
 from imgpipeline.lake.schema import FRAMES
 from imgpipeline.lake.schema.redetections import REDETECTION_SCHEMA_VERSION
-from imgpipeline.lake.sessions.nearest_days import name_nearest_days, nearest_day
 from imgpipeline.lake.storage.engine import open_engine
 from imgpipeline.lake.storage.pieces import read_table
 from imgpipeline.ledger import known_days

@@ -12,14 +12,13 @@ from importlib import resources
 from imgpipeline.contracts.keys import ChainId, audit_verdict_key, day_table_key, summary_key
 from imgpipeline.contracts.times import find_timezone
 from imgpipeline.errors import PermanentError
-from imgpipeline.lake.build.day_ends import covered_ends, join_ends, reach_differently
 from imgpipeline.lake.build.day_tables import list_days
 from imgpipeline.lake.build.summaries import SUMMARIES, recipe
-from imgpipeline.lake.build.summary_inputs import Patience, agree, stored_key
-from imgpipeline.lake.quality.day_verdicts import StoredVerdict, read_verdict
+from imgpipeline.lake.build.summary_inputs import Patience, stored_key
+from imgpipeline.lake.quality.audit_state import StoredVerdict, read_verdict
+from imgpipeline.lake.query.days import name_nearest_days, nearest_day
 from imgpipeline.lake.schema import DAY_TABLES, EVENTS, PLACE_TABLES, SCHEMA_VERSION, TRACK_TABLES
-from imgpipeline.lake.sessions.nearest_days import name_nearest_days, nearest_day
-from imgpipeline.lake.storage.manifest import Manifest, Stored, read_stored
+from imgpipeline.lake.storage.manifest import Manifest, Stored, covered_ends, have_equal_ends, join_ends, read_stored
 from imgpipeline.ledger import fix_ends, has_segment, index_buckets, known_days
 from imgpipeline.objectstore import ObjectStore
 from imgpipeline.reports.figures import day_hours
@@ -94,7 +93,7 @@ def read_inputs(store: ObjectStore, settings: Settings, day: date, *, now: datet
         stored = _stored_tables(store, day)
         if len(stored) < len(DAY_TABLES):
             raise _not_built(store, day)
-        if agree(found.manifest for found in stored.values()):
+        if have_equal_ends(found.manifest for found in stored.values()):
             return _inputs(store, settings, day, stored, {}, now)
         patience.wait("the report", day)
 
@@ -121,7 +120,7 @@ def read_live_inputs(store: ObjectStore, settings: Settings, day: date, *, now: 
     buckets = [bucket for bucket in index_buckets(store, day) if bucket.chain in ends]
     if not stored and not buckets:
         raise _nothing_for(store, day)
-    is_behind = reach_differently(*manifests) or has_segment(
+    is_behind = not have_equal_ends(manifests) or has_segment(
         store, day, ends, since=covered_ends(*manifests), buckets=buckets
     )
     behind = {bucket.chain: ends[bucket.chain] for bucket in buckets} if is_behind else {}

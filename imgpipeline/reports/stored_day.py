@@ -10,17 +10,15 @@ from imgpipeline.contracts.keys import ChainId, day_table_key
 from imgpipeline.contracts.records import RecordReference
 from imgpipeline.contracts.times import find_timezone
 from imgpipeline.errors import TransientError
-from imgpipeline.lake.build.overlay import WORKING
-from imgpipeline.lake.build.summary_inputs import agree
+from imgpipeline.lake.build.day_rows import WORKING
 from imgpipeline.lake.schema import DAY_TABLES, DEAD_LETTERS, STORED_DEAD_LETTERS
-from imgpipeline.lake.sessions.derived_tables import create_derived_tables, fill_derived_tables_of_day
-from imgpipeline.lake.sessions.ledger_tables import say_what_became_of_them
 from imgpipeline.lake.sessions.local_time import LocalDay
 from imgpipeline.lake.sessions.session import Answer, create_summary_views, open_lake, query_errors
 from imgpipeline.lake.sessions.snapshot import SHOWN_LETTERS
+from imgpipeline.lake.sessions.tables import create_derived_tables, fill_derived_tables_of_day, say_what_became_of_them
 from imgpipeline.lake.storage.cache import open_cache
 from imgpipeline.lake.storage.engine import Engine, all_rows, lock, open_engine
-from imgpipeline.lake.storage.manifest import parse_footer
+from imgpipeline.lake.storage.manifest import have_equal_ends, parse_footer
 from imgpipeline.ledger.dead_letters import ReplayTrail
 from imgpipeline.objectstore import ObjectStore
 from imgpipeline.reports.inputs import FOUND_TABLES, ReportInputs
@@ -82,8 +80,8 @@ def open_day(
         with _open_stored_day(store, settings, inputs, cache_dir) as day:
             yield day
         return
-    only = {"local_day": LocalDay(inputs.day, find_timezone(inputs.timezone))} if inputs.parts else {}
-    with open_lake(store, settings=settings, cache_dir=cache_dir, days=[inputs.day], **only) as session:
+    local_day = LocalDay(inputs.day, find_timezone(inputs.timezone)) if inputs.parts else None
+    with open_lake(store, settings=settings, cache_dir=cache_dir, days=[inputs.day], local_day=local_day) as session:
         yield session
 
 
@@ -103,7 +101,7 @@ def _open_stored_day(
             manifests.append(parse_footer(path, key))
             name = SHOWN_LETTERS if table is STORED_DEAD_LETTERS else table.name
             engine.run(f"CREATE VIEW {name} AS {all_rows(path, day=inputs.day)}")
-        if not agree(manifests):
+        if not have_equal_ends(manifests):
             raise _under_way(inputs)
         create_derived_tables(engine)
         fill_derived_tables_of_day(engine, cache, inputs.day, inputs.versions, tables=FOUND_TABLES)

@@ -7,11 +7,11 @@ from datetime import UTC, date, datetime, time, timedelta
 
 from imgpipeline.contracts.keys import day_table_key
 from imgpipeline.errors import PermanentError
-from imgpipeline.lake.build.summary_inputs import Patience, agree, find_inputs
+from imgpipeline.lake.build.summary_inputs import Patience, find_inputs
 from imgpipeline.lake.schema import DETECTIONS, FRAMES, NOTICES, WEAK_DETECTIONS
 from imgpipeline.lake.storage.cache import LakeCache, open_cache
 from imgpipeline.lake.storage.engine import Engine, all_rows, open_engine
-from imgpipeline.lake.storage.manifest import DamagedObjectError, parse_footer, read_stored
+from imgpipeline.lake.storage.manifest import DamagedObjectError, have_equal_ends, parse_footer, read_stored
 from imgpipeline.objectstore import ObjectStore
 from imgpipeline.tracking.values import OVERLAP, SLICE, ClassGroups
 
@@ -134,7 +134,7 @@ def _fetch(store: ObjectStore, engine: Engine, cache: LakeCache, day: date, *, i
         if weak:
             paths[_WEAK] = engine.folder / day_table_key(_WEAK, day)
             versions[_WEAK] = cache.link(day_table_key(_WEAK, day), weak.e_tag, paths[_WEAK])
-        if all(versions.values()) and agree(parse_footer(path, str(path)) for path in paths.values()):
+        if all(versions.values()) and have_equal_ends(parse_footer(path, str(path)) for path in paths.values()):
             return {table: version or "" for table, version in versions.items()}
         for path in paths.values():
             path.unlink(missing_ok=True)

@@ -9,7 +9,7 @@ from imgpipeline.lake.build.derived import Derived, Made, Origin, Start, build
 from imgpipeline.lake.build.summary_inputs import stored_key
 from imgpipeline.lake.schema.tracks import DAY_TRACK_TABLES, STORED_TRACK_TABLES, TRACK_SLICES, TRACKS
 from imgpipeline.lake.storage.engine import Engine, all_rows
-from imgpipeline.lake.storage.parquet_objects import hash_rows, write_rows
+from imgpipeline.lake.storage.manifest import hash_rows, write_rows
 from imgpipeline.objectstore import ObjectStore
 from imgpipeline.settings import Settings
 from imgpipeline.settings.events import TrackingSettings

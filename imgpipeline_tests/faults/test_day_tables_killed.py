@@ -6,11 +6,10 @@ from datetime import date
 import pytest
 
 from imgpipeline.contracts.times import utc_now
-from imgpipeline.lake.build.day_ends import covered_ends
 from imgpipeline.lake.build.day_tables import rebuild_day
 from imgpipeline.lake.build.summaries import build_summary
 from imgpipeline.lake.schema import DAY_TABLES
-from imgpipeline.lake.storage.manifest import read_manifest, read_stored
+from imgpipeline.lake.storage.manifest import covered_ends, read_manifest, read_stored
 from imgpipeline.settings import Settings
 from imgpipeline.stream.log import read_log
 from imgpipeline_tests.detect.conftest import START, LaneUnderTest

@@ -5,8 +5,7 @@ from datetime import date
 from imgpipeline.contracts.keys import summary_key
 from imgpipeline.lake.build.summary_inputs import find_inputs, open_inputs
 from imgpipeline.lake.schema import SCHEMA_VERSION
-from imgpipeline.lake.storage.manifest import Manifest
-from imgpipeline.lake.storage.parquet_objects import write_parquet
+from imgpipeline.lake.storage.manifest import Manifest, write_parquet
 from imgpipeline.objectstore import ObjectStore
 from imgpipeline_tests.ledger.samples import NOON
 

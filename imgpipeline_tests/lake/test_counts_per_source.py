@@ -8,9 +8,9 @@ import pytest
 
 from imgpipeline.lake.build.day_tables import list_days, rebuild_day
 from imgpipeline.lake.build.summaries import build_summary
-from imgpipeline.lake.lineage.explain import explain
-from imgpipeline.lake.lineage.explanation import NumberId
 from imgpipeline.lake.quality.day_warnings import LabelHistory
+from imgpipeline.lake.query.explain import explain
+from imgpipeline.lake.query.explanation import NumberId
 from imgpipeline.lake.query.stored_summaries import open_summaries
 from imgpipeline.lake.query.summaries import LabelChoice, ask
 from imgpipeline.lake.sessions.session import open_lake

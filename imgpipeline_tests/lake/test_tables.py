@@ -23,11 +23,11 @@ from imgpipeline.lake.schema import (
     STORED_DEAD_LETTERS,
     SUMMARY_TABLES,
     Table,
-    tables_page,
 )
-from imgpipeline.lake.schema.exports import EXPORT_TABLES
+from imgpipeline.lake.schema.__main__ import tables_page
 from imgpipeline.lake.schema.redetections import REDETECTION_TABLES
-from imgpipeline.lake.sessions.histogram_views import histogram_sql
+from imgpipeline.lake.schema.views import EXPORT_TABLES
+from imgpipeline.lake.sessions.tables import histogram_sql
 from imgpipeline.lake.storage.engine import Engine, all_rows, open_engine
 from imgpipeline.objectstore import ObjectStore
 from imgpipeline.settings import Settings

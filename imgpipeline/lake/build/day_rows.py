@@ -1,7 +1,11 @@
-"""The rows of one day's tables: read from the ledger as a whole, or added to what is stored.
+"""The rows of day tables: read whole from the ledger, or stored rows with newer outcomes laid over them.
 
-Both ways give the same rows in the same order. Adding costs requests for the new segments alone, and as much time as
-writing the tables again.
+Frames with the same `frame_id` on one day compete by the same rule in both cases, so both give the same rows. The
+overlay costs requests for the new segments only. Query sessions use it too, also for tables of an older schema version:
+
+* Version 2 has no table `notices`, and no release that wrote it could read a notice, so such a day has none up to its
+  tables' ends.
+* Its other tables lack the columns that version 3 added, which read as NULL, and call `kafka_offset` `offset`.
 """
 
 from collections.abc import Mapping, Sequence
@@ -12,21 +16,147 @@ from pathlib import Path
 
 from imgpipeline.contracts.keys import Bucket, ChainId, day_table_key
 from imgpipeline.lake.build.ledger_rows import ROWS, keep_unique, load_outcomes, sort_by_time
-from imgpipeline.lake.build.overlay import WORKING, Overlay, create_stored, lay_over
 from imgpipeline.lake.schema import (
     DAY_TABLES,
+    DEAD_LETTERS,
     DETECTIONS,
     FRAMES,
     NOTICES,
+    READABLE_VERSIONS,
     SCHEMA_VERSION,
     STORED_DEAD_LETTERS,
     WEAK_DETECTIONS,
+    Table,
 )
-from imgpipeline.lake.storage.engine import Engine, disk_errors
-from imgpipeline.lake.storage.manifest import Stored
+from imgpipeline.lake.storage.engine import Engine, disk_errors, identifier, rows_with_days
+from imgpipeline.lake.storage.manifest import Manifest, Stored
 from imgpipeline.lake.storage.pieces import fetch_table
 from imgpipeline.ledger import read_day
 from imgpipeline.objectstore import ObjectMissingError, ObjectStore
+
+_RENAMED = {(DEAD_LETTERS.name, "kafka_offset"): "offset"}
+_ADDED = {
+    FRAMES.name: {"gate_measurements", "clock_source", "region_of_interest", "detectors"},
+    DETECTIONS.name: {"precision"},
+}
+
+
+def columns_of(table: Table, version: int, row: str) -> str:
+    """Returns the columns of a day table as a query selects them from rows of a readable version.
+
+    Args:
+        table: The day table as it is now.
+        version: Of the rows.
+        row: Alias of the rows.
+    """
+    return ", ".join(
+        f"{_value(table.name, column.name, column.duckdb_type, version, row)} AS {identifier(column.name)}"
+        for column in table.columns
+    )
+
+
+def _value(table: str, name: str, duckdb_type: str, version: int, row: str) -> str:
+    if version < SCHEMA_VERSION and name in _ADDED.get(table, ()):
+        return f"NULL::{duckdb_type}"
+    stored = _RENAMED.get((table, name), name) if version < SCHEMA_VERSION else name
+    return f"{row}.{identifier(stored)}"
+
+
+def is_complete(manifests: Mapping[str, Manifest], tables: tuple[str, ...]) -> bool:
+    """Tells whether stored tables of a day hold all that there is of it up to their ends.
+
+    Args:
+        manifests: Of the tables that are stored, by name.
+        tables: Names of all day tables.
+    """
+    versions = {manifest.schema_version for manifest in manifests.values()}
+    missing = set(tables) - manifests.keys()
+    if not versions <= set(READABLE_VERSIONS):
+        return False
+    return not missing or (missing == {NOTICES.name} and versions == {READABLE_VERSIONS[0]})
+
+
+WORKING = "working"
+"""Schema of the tables that users do not see in SHOW TABLES."""
+_SAME_FRAME = "stored.day = behind.day AND stored.frame_id = behind.frame_id"
+_SAME_OUTCOME = " AND ".join(
+    f"stored.{name} = found.{name}"
+    for name in ("day", "frame_id", *(name for name in FRAMES.names if name.startswith("source_kafka_")))
+)
+_OFFSET = ("topic", "topic_id", "partition", "kafka_offset")
+_SAME_OFFSET = " AND ".join(f'stored."{name}" = behind."{name}"' for name in _OFFSET)
+_BY_OFFSET = (STORED_DEAD_LETTERS, NOTICES)
+"""Tables in which each offset is one row."""
+
+
+def create_stored(engine: Engine, table: Table, versions: Mapping[Path, int]) -> None:
+    """Creates the view `stored_{table}` over files below `day=…` folders; without files, an empty table.
+
+    Args:
+        engine: DuckDB.
+        table: The day table.
+        versions: Version of the columns of each file; those of `READABLE_VERSIONS`.
+    """
+    parts = []
+    for version in sorted(set(versions.values())):
+        rows = rows_with_days([path for path, of in versions.items() if of == version])
+        parts.append(f"SELECT {columns_of(table, version, 'file')} FROM {rows} AS file")  # noqa: S608 - own names
+    if parts:
+        engine.run(f"CREATE VIEW stored_{table.name} AS {' UNION ALL '.join(parts)}")
+    else:
+        engine.run(f"CREATE TABLE stored_{table.name} ({table.typed_columns})")
+
+
+@dataclass(frozen=True, slots=True)
+class Overlay:
+    """What newer segments bring to stored tables."""
+
+    frames: int
+    """Different frames that the newer segments name."""
+    met: int
+    """How many of those are stored already, so that the two compete."""
+
+    def rows(self, table: Table) -> str:
+        """Returns the query for a day table as it is with the newer outcomes."""
+        newer = f"UNION ALL SELECT * FROM {WORKING}.{table.name}_behind"  # noqa: S608 - own names
+        stored = f"SELECT {_columns(table)} FROM {WORKING}.stored_{table.name} AS stored"  # noqa: S608 - own names
+        if table in _BY_OFFSET:
+            return f"{stored} ANTI JOIN {WORKING}.{table.name}_behind AS behind ON {_SAME_OFFSET} {newer}"
+        # A build puts `weak_detections` first, so it may reach further than the frames.
+        if self.met or (self.frames and table is WEAK_DETECTIONS):
+            return f"{stored} ANTI JOIN {WORKING}.behind AS behind ON {_SAME_FRAME} {newer}"
+        return f"{stored} {newer}" if self.frames else stored
+
+
+def lay_over(engine: Engine) -> Overlay:
+    """Decides between newer outcomes and stored rows of the same frames.
+
+    Reads `found`, `buried`, `noticed` and `weakened` (filled by `load_outcomes`) and the views `stored_…`. Creates
+    `behind` (the frames that newer segments name) and, for each day table, `{table}_behind` with the rows that replace
+    or extend the stored ones.
+    """
+    engine.run("CREATE TABLE behind AS SELECT DISTINCT day, frame_id FROM found")
+    frames, newer = engine.value("SELECT count(*) FROM behind"), engine.value("SELECT count(*) FROM found")
+    met = 0
+    if frames:
+        engine.run(
+            f"INSERT INTO found SELECT {_columns(FRAMES)}, NULL FROM stored_frames AS stored SEMI JOIN behind "  # noqa: S608 - own names
+            f"ON {_SAME_FRAME} WHERE stored.day IN (SELECT day FROM behind)"
+        )
+        met = engine.value("SELECT count(*) FROM found") - newer
+        keep_unique(engine)
+    for table in (*DAY_TABLES, WEAK_DETECTIONS):
+        engine.run(f"CREATE TABLE {table.name}_behind AS {ROWS[table.name]}")
+    for table in (DETECTIONS, WEAK_DETECTIONS) if met else ():
+        kept = f"SELECT {_columns(table)} FROM stored_{table.name} AS stored"  # noqa: S608 - own names
+        chosen = "SEMI JOIN (SELECT * FROM found WHERE detections IS NULL) AS found"
+        engine.run(f"INSERT INTO {table.name}_behind {kept} {chosen} ON {_SAME_OUTCOME}")
+    return Overlay(frames, met)
+
+
+def _columns(table: Table) -> str:
+    return ", ".join(f"stored.{identifier(name)}" for name in table.names)
+
 
 _ORDER = {
     FRAMES.name: '"timestamp", frame_id',

@@ -24,19 +24,25 @@ from functools import partial
 from imgpipeline.contracts.keys import Bucket, ChainId, day_table_key
 from imgpipeline.contracts.times import utc_now
 from imgpipeline.errors import PermanentError
-from imgpipeline.lake.build.day_catalog import DayCatalog, join_versions, open_catalog
-from imgpipeline.lake.build.day_ends import covered_ends, join_ends, reach_differently
+from imgpipeline.lake.build.day_catalog import DayCatalog, KnownDays, join_versions, open_catalog
 from imgpipeline.lake.build.day_rows import add_newer, read_whole
 from imgpipeline.lake.build.day_rules import refuse_unsound
 from imgpipeline.lake.build.derived import Built, Derived, Made, Origin, Start, State, build, state_of
-from imgpipeline.lake.build.known_days import KnownDays
 from imgpipeline.lake.build.ledger_rows import RECIPE
 from imgpipeline.lake.build.ledger_rows import stored as stored_columns
 from imgpipeline.lake.build.summary_inputs import list_versions
 from imgpipeline.lake.schema import DAY_TABLES, DETECTIONS, FRAMES, SCHEMA_VERSION, STORED_DEAD_LETTERS, WEAK_DETECTIONS
 from imgpipeline.lake.storage.engine import NO_LIMITS, BuildLimits, Engine, open_engine
-from imgpipeline.lake.storage.manifest import Manifest, Stored, parse_footer, read_stored
-from imgpipeline.lake.storage.parquet_objects import write_parquet
+from imgpipeline.lake.storage.manifest import (
+    Manifest,
+    Stored,
+    covered_ends,
+    have_equal_ends,
+    join_ends,
+    parse_footer,
+    read_stored,
+    write_parquet,
+)
 from imgpipeline.ledger import fix_ends, has_segment, index_buckets
 from imgpipeline.ledger.repair.days_to_build import noted_days
 from imgpipeline.objectstore import ForbiddenError, ObjectStore
@@ -172,15 +178,15 @@ class DayTables(Derived[Manifest]):
             self.fixed = {chain: end.offset for chain, end in fix_ends(self.store, named).items()}
         self.ends = join_ends(self.fixed, self.ends, named)
         reached = covered_ends(*manifests)
-        if self.news and not reach_differently(*manifests) and self.news.has_news(self.day, reached) is False:
+        if self.news and have_equal_ends(manifests) and self.news.has_news(self.day, reached) is False:
             self._has_outcomes = bool(reached)
             return Origin(_named(reached), RECIPE)
         self._listed = [bucket for bucket in index_buckets(self.store, self.day) if bucket.chain in self.ends]
-        if not reach_differently(*manifests) and None in manifests:
+        if have_equal_ends(manifests) and None in manifests:
             # Missing, whatever the ledger holds: a build reads it anyway, so only `has_outcomes` looks for a segment.
             self._has_outcomes = None
             return Origin(_named(self._covered()), RECIPE)
-        if reach_differently(*manifests) or self._has_segment(reached):
+        if not have_equal_ends(manifests) or self._has_segment(reached):
             reached = self._covered()
         self._has_outcomes = bool(reached)
         return Origin(_named(reached), RECIPE)
@@ -239,9 +245,9 @@ class DayTables(Derived[Manifest]):
         found = {name: start.stored.get(day_table_key(name, self.day)) for name in (*_NAMES, WEAK_DETECTIONS.name)}
         tables = {name: table for name, table in found.items() if table is not None}
         manifests = [table.manifest for table in tables.values()]
-        if start.state is State.MISSING or not all(map(_is_of_this_recipe, manifests)) or reach_differently(*manifests):
+        if start.state is State.MISSING or self.is_under_repair:
             return None
-        return None if self.is_under_repair else tables
+        return tables if all(map(_is_of_this_recipe, manifests)) and have_equal_ends(manifests) else None
 
 
 def _named(ends: Mapping[ChainId, int]) -> dict[str, str]:

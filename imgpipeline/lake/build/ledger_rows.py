@@ -188,12 +188,6 @@ RECIPE = sha256(
 It does not name the SQL of `weak_detections`, so that days without them stay as they are."""
 
 
-def create_found(engine: Engine) -> None:
-    """Creates the empty table `found`: the columns of `frames`, and each frame's list of detections."""
-    columns = [f"{identifier(column.name)} {column.duckdb_type}" for column in FRAMES.columns]
-    engine.run(f"CREATE OR REPLACE TABLE found ({', '.join(columns)}, detections {_DETECTION_TYPE})")
-
-
 def keep_unique(engine: Engine) -> int:
     """Keeps of the frames with one `frame_id`, in the table `found`, the one that counts; the others' order stays.
 
@@ -235,10 +229,9 @@ def load_outcomes(engine: Engine, segments: Iterable[Segment], since: Mapping[da
         LedgerError: A segment cannot be read (raised by the iterable).
         PermanentError: A line cannot be parsed, or the disk is full.
     """
-    create_found(engine)
+    engine.run(f"CREATE OR REPLACE TABLE found ({FRAMES.typed_columns}, detections {_DETECTION_TYPE})")
     for name, table in (("buried", STORED_DEAD_LETTERS), ("noticed", NOTICES)):
-        columns = [f"{identifier(column.name)} {column.duckdb_type}" for column in table.columns]
-        engine.run(f"CREATE OR REPLACE TABLE {name} ({', '.join(columns)})")
+        engine.run(f"CREATE OR REPLACE TABLE {name} ({table.typed_columns})")
     typed = ", ".join(f"{c.name} {c.duckdb_type}" for c in FRAMES.columns if c.name in _WEAK_KEY)
     engine.run(f"CREATE OR REPLACE TABLE weakened ({typed}, detections {_DETECTION_TYPE})")
     with _spooled(engine, segments, since) as spool:

@@ -1,21 +1,24 @@
-"""Finds the days whose tables or summaries are older than their inputs, and says why.
+"""Finds the days whose tables or summaries are out of date, with the reason, and rebuilds the days of a ledger repair.
 
-Compares all days by the day index, listings and manifests, without reading tables. Tables of another release or made
-with other settings do not count: whether to rebuild history is the user's decision.
+Compares all days by day index, listings and manifests, without reading tables. Tables made by another release or with
+other settings do not count: whether to rebuild history is the user's decision.
 """
 
 from concurrent.futures import ThreadPoolExecutor
 from datetime import date, datetime
 
-from imgpipeline.contracts.keys import parse_day
+from imgpipeline.contracts.keys import ChainId, audit_state_key, parse_day, summary_key
 from imgpipeline.lake.build.day_catalog import join_versions, open_catalog
-from imgpipeline.lake.build.day_tables import stale_days
+from imgpipeline.lake.build.day_tables import list_days, rebuild_day, stale_days
 from imgpipeline.lake.build.derived import Origin, State, judge
-from imgpipeline.lake.build.summaries import SUMMARIES, Summary, summary_origin
+from imgpipeline.lake.build.summaries import SUMMARIES, Summary, build_summary, summary_origin
 from imgpipeline.lake.build.summary_inputs import list_versions, stored_key
 from imgpipeline.lake.schema import DAY_TABLES
+from imgpipeline.lake.storage.engine import BuildLimits
 from imgpipeline.lake.storage.manifest import DamagedObjectError, read_manifest, read_stored
+from imgpipeline.ledger.repair.days_to_build import read_notes
 from imgpipeline.objectstore import ObjectStore
+from imgpipeline.settings import Settings
 
 _READERS = 16
 _FRAMES = DAY_TABLES[0].name
@@ -89,3 +92,51 @@ def _why(store: ObjectStore, summary: Summary, day: date, versions: _Versions) -
     except DamagedObjectError:
         state = State.DAMAGED
     return f"{summary.name} {_BEHIND[state]}" if state.is_behind else None
+
+
+_TABLES = tuple(table.name for table in DAY_TABLES)
+
+
+def build_noted_days(store: ObjectStore, *, settings: Settings, now: datetime) -> list[date]:
+    """Rebuilds the tables and summaries of all noted days, also of repairs that died.
+
+    Days without tables are left out: their first build reads the repaired ledger.
+
+    Args:
+        store: The object store.
+        settings: Those that summaries read.
+        now: What the manifests say as the time of building.
+
+    Returns:
+        The days that were built.
+
+    Raises:
+        LedgerError: A segment cannot be read: mend that first.
+        PermanentError: A stored table is not a Parquet file of this project, or the local disk is full.
+        TransientError: The store does not answer, or the build lost the write race repeatedly.
+    """
+    notes = read_notes(store)
+    days = sorted({day for noted in notes.values() for day in noted})
+    built = [day for day in days if any(read_manifest(store, table, day) for table in _TABLES)]
+    for day in built:
+        rebuild_day(store, day, force=True, now=now, limits=BuildLimits.of(settings))
+        for name in SUMMARIES:
+            if store.head(summary_key(name, day)):
+                build_summary(store, name, day, settings=settings, now=now)
+    if notes:
+        # What the last audit has counted may no longer be so: the next one reads everything.
+        store.delete(audit_state_key())
+    for key in notes:
+        store.delete(key)
+    return built
+
+
+def named_end(store: ObjectStore, chain: ChainId) -> int:
+    """Returns the greatest end of a chain that a day table names: the chain did reach that far; 0 where none does."""
+    named = [
+        manifest.ends.get(chain, 0)
+        for table in _TABLES
+        for day in list_days(store, table)
+        if (manifest := read_manifest(store, table, day)) is not None
+    ]
+    return max(named, default=0)

@@ -16,7 +16,7 @@ from typing import TypeVar
 from imgpipeline.contracts.keys import ChainId, summary_key
 from imgpipeline.errors import ConfigurationError
 from imgpipeline.lake.build.derived import Derived, Made, Origin, Start, build
-from imgpipeline.lake.build.summary_inputs import Inputs, Patience, agree, find_inputs, open_inputs
+from imgpipeline.lake.build.summary_inputs import Inputs, Patience, find_inputs, open_inputs
 from imgpipeline.lake.schema import (
     DETECTIONS,
     FRAME_STATS,
@@ -31,8 +31,7 @@ from imgpipeline.lake.schema import (
     Table,
 )
 from imgpipeline.lake.storage.engine import Engine, identifier
-from imgpipeline.lake.storage.manifest import Manifest, Stored, read_stored
-from imgpipeline.lake.storage.parquet_objects import write_parquet
+from imgpipeline.lake.storage.manifest import Manifest, Stored, have_equal_ends, read_stored, write_parquet
 from imgpipeline.objectstore import ObjectStore
 from imgpipeline.settings import Settings
 
@@ -257,7 +256,7 @@ class DaySummary(Derived[Manifest]):
     def make(self, _start: Start[Manifest], /) -> dict[str, Made[Manifest]] | None:
         """Makes it; None if a build of its inputs was between its puts."""
         found = self._find()
-        while not agree(each.manifest for each in found.values()):
+        while not have_equal_ends(each.manifest for each in found.values()):
             self.patience.wait(self.summary.name, self.day)
             found = self._find()
         memory = self.settings.duckdb_memory

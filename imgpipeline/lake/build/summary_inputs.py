@@ -14,7 +14,7 @@ from imgpipeline.lake.schema.events import EVENT_TABLES
 from imgpipeline.lake.schema.tracks import DAY_TRACK_TABLES
 from imgpipeline.lake.storage.cache import open_cache
 from imgpipeline.lake.storage.engine import Engine, all_rows, identifier, open_engine
-from imgpipeline.lake.storage.manifest import Manifest, Stored, parse_footer, read_stored
+from imgpipeline.lake.storage.manifest import Manifest, Stored, have_equal_ends, parse_footer, read_stored
 from imgpipeline.objectstore import ObjectStore
 
 _DAY_TABLES = tuple(table.name for table in DAY_TABLES)
@@ -99,7 +99,7 @@ def open_inputs(
         manifests = {table: parse_footer(_path(engine, table), stored_key(table, day)) for table in found}
         for manifest in manifests.values():
             _check_version(wanted_by, manifest)
-        yield Inputs(engine, manifests, versions) if agree(manifests.values()) else None
+        yield None if not have_equal_ends(manifests.values()) else Inputs(engine, manifests, versions)
 
 
 @contextmanager
@@ -143,12 +143,6 @@ def _opened(
 
 def _path(engine: Engine, table: str) -> Path:
     return engine.folder / f"{table}-read.parquet"
-
-
-def agree(manifests: Iterable[Manifest]) -> bool:
-    """Tells whether tables were made up to the same ends of all chains."""
-    first, *others = manifests
-    return all(other.ends == first.ends for other in others)
 
 
 class Patience:

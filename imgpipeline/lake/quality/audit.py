@@ -16,18 +16,14 @@ from hashlib import sha256
 from imgpipeline.contracts.keys import Bucket, ChainId, day_table_key, is_import, next_chain
 from imgpipeline.contracts.records import LogRange
 from imgpipeline.errors import LedgerError, PermanentError
-from imgpipeline.lake.build.day_catalog import join_versions
-from imgpipeline.lake.build.day_ends import covered_ends, reach_differently
-from imgpipeline.lake.build.known_days import KnownDays
+from imgpipeline.lake.build.day_catalog import KnownDays, join_versions
 from imgpipeline.lake.build.summaries import SUMMARIES
 from imgpipeline.lake.build.summary_inputs import list_versions
 from imgpipeline.lake.quality.audit_report import AuditReport, DayAudit, PartitionAudit, SummaryAudit
-from imgpipeline.lake.quality.audit_state import AuditState, read_state, write_state
-from imgpipeline.lake.quality.day_audit import DayReader, compare_day, count_unbuilt
-from imgpipeline.lake.quality.day_verdicts import write_verdicts
-from imgpipeline.lake.quality.summary_audit import compare_summary
+from imgpipeline.lake.quality.audit_state import AuditState, read_state, write_state, write_verdicts
+from imgpipeline.lake.quality.table_audit import DayReader, compare_day, compare_summary, count_unbuilt
 from imgpipeline.lake.schema import DAY_TABLES, SCHEMA_VERSION
-from imgpipeline.lake.storage.manifest import read_stored
+from imgpipeline.lake.storage.manifest import covered_ends, have_equal_ends, read_stored
 from imgpipeline.ledger import current_chain, for_each_chain, has_segment, index_buckets, known_days, list_chains
 from imgpipeline.ledger.audit import ChainAudit, FixedEnd, audit_chain, fix_end, stray_keys
 from imgpipeline.ledger.bundles.reading import list_reading
@@ -289,7 +285,7 @@ class _Audit:
         manifests = [stored.manifest if stored else None for stored in found]
         if any(manifest is None or manifest.schema_version != SCHEMA_VERSION for manifest in manifests):
             return True
-        if reach_differently(*manifests):
+        if not have_equal_ends(manifests):
             return True
         covered = covered_ends(*manifests)
         is_stale = self.news.has_news(day, covered)

@@ -14,8 +14,7 @@ from imgpipeline.contracts.keys import day_table_key, summary_key
 from imgpipeline.contracts.text import counted
 from imgpipeline.lake.schema import DAY_TABLES, DETECTIONS, FRAMES
 from imgpipeline.lake.storage.engine import all_rows, disk_errors, open_engine
-from imgpipeline.lake.storage.manifest import parse_footer, unreadable
-from imgpipeline.lake.storage.parquet_objects import hash_rows
+from imgpipeline.lake.storage.manifest import hash_rows, parse_footer, unreadable
 from imgpipeline.lake.storage.pieces import fetch_table, read_table
 from imgpipeline.objectstore import ObjectStore
 from imgpipeline.settings.tables import WarningLimits

@@ -1,5 +1,5 @@
-"""Questions about the lake: one implementation each, for `imgpipeline.Lake` and for the commands.
+"""Questions about the lake: one implementation each, for `imgpipeline.Lake`, the commands and the viewer.
 
-`lake` has the class for notebooks; `frames`, `summaries` and `images` answer the questions; `days` reads which days
-they are about. Importing this package loads neither DuckDB nor pyarrow; its modules do.
+`lake` has the class for notebooks; `days` reads which days a question is about; the other modules answer the questions.
+Importing this package loads neither DuckDB nor pyarrow; its modules do.
 """

@@ -183,13 +183,13 @@ def _found(rows: Sequence[dict[str, Any]], is_ended: bool) -> _Found:
 
 def books_table(entries: Iterable[BookEntry]) -> pa.Table:
     """Returns books as an Arrow table, one row an entry."""
-    schema = pa.schema([pa.field(name, kind) for name, kind in _SCHEMA.items()])
     rows = [{field.name: getattr(entry, field.name) for field in fields(entry)} for entry in entries]
-    return pa.Table.from_pylist([{**row, "dropped": list(row["dropped"].items())} for row in rows], schema=schema)
+    rows = [{**row, "dropped": list(row["dropped"].items())} for row in rows]
+    return pa.Table.from_pylist(rows, schema=pa.schema(_SCHEMA))
 
 
 _TEXT, _COUNT = pa.string(), pa.int64()
-_SCHEMA = {
+_SCHEMA: Mapping[str, pa.DataType] = {
     "day": pa.date32(), "source": _TEXT, "session": _TEXT, "topic": _TEXT, "topic_id": _TEXT, "partition": pa.int32(),
     "state": _TEXT, "received": _COUNT, "announced": _COUNT, "in_ledger": _COUNT, "duplicates": _COUNT,
     "dead_letters": _COUNT, "open": _COUNT, "waiting": _COUNT, "gated": _COUNT, "dropped": pa.map_(_TEXT, _COUNT),

@@ -1,4 +1,4 @@
-"""Which days a question is about: one day, or a span whose ends are included."""
+"""Which days a question is about: one day, or a span with both ends included."""
 
 from collections.abc import Collection
 from dataclasses import dataclass
@@ -6,10 +6,24 @@ from datetime import date, datetime, time, timedelta
 from typing import TYPE_CHECKING
 
 from imgpipeline.errors import ConfigurationError, UsageError
-from imgpipeline.lake.sessions.nearest_days import name_nearest_days
 
 if TYPE_CHECKING:
     from imgpipeline.objectstore import ObjectStore
+
+_MOST = 8
+
+
+def nearest_day(days: Collection[date], wanted: date) -> date:
+    """Returns the day closest to the wanted one, the earlier of two; there must be at least one."""
+    return min(days, key=lambda day: (abs(day - wanted), day))
+
+
+def name_nearest_days(days: Collection[date], wanted: date) -> str:
+    """Returns the closest days in order, such as `2026-01-09, 2026-01-11 (the nearest of 90)`; `none` without any."""
+    nearest = sorted(sorted(days, key=lambda day: (abs(day - wanted), day))[:_MOST])
+    more = f" (the nearest of {len(days)})" if len(days) > len(nearest) else ""
+    return (", ".join(day.isoformat() for day in nearest) or "none") + more
+
 
 Day = date | str
 """A day as callers give it: a `date`, or text such as `2026-01-09`."""

@@ -27,12 +27,11 @@ from imgpipeline.lake.schema import (
     WEAK_DETECTIONS,
     Table,
 )
-from imgpipeline.lake.schema.exports import ABOUT, ABOUT_CHAINS
-from imgpipeline.lake.sessions.histogram_views import histogram_sql
-from imgpipeline.lake.sessions.session import LakeSession, open_unlocked_lake
+from imgpipeline.lake.schema.views import ABOUT, ABOUT_CHAINS
+from imgpipeline.lake.sessions.session import LakeSession, open_lake
 from imgpipeline.lake.sessions.snapshot import SHOWN_LETTERS
-from imgpipeline.lake.storage.engine import engine_errors, identifier, quoted
-from imgpipeline.lake.storage.scratch import scratch_folder
+from imgpipeline.lake.sessions.tables import histogram_sql
+from imgpipeline.lake.storage.engine import engine_errors, identifier, quoted, scratch_folder
 from imgpipeline.objectstore import ObjectStore
 from imgpipeline.settings import Settings
 
@@ -98,7 +97,10 @@ def export_duckdb(
     _check_place(path, force=force)
     with _folder_beside(path) as folder:
         written = folder / path.name
-        with open_unlocked_lake(store, settings=settings, days=days, cache_dir=cache_dir) as lake, engine_errors():
+        with (
+            open_lake(store, settings=settings, days=days, cache_dir=cache_dir, is_locked=False) as lake,
+            engine_errors(),
+        ):
             shown = lake.snapshot
             rows = _write(lake, written, progress)
             about = {
@@ -190,8 +192,7 @@ def _over(inputs: Mapping[str, str], query: str) -> str:
 
 
 def _create(connection: duckdb.DuckDBPyConnection, table: Table) -> None:
-    typed = ", ".join(f"{identifier(column.name)} {column.duckdb_type}" for column in table.columns)
-    connection.execute(f"CREATE TABLE {_FILE}.{table.name} ({typed})")
+    connection.execute(f"CREATE TABLE {_FILE}.{table.name} ({table.typed_columns})")
     connection.execute(f"COMMENT ON TABLE {_FILE}.{table.name} IS {quoted(f'One row: {table.row}.')}")
     for column in table.columns:
         place, unit = f"{_FILE}.{table.name}.{identifier(column.name)}", f" [{column.unit}]" if column.unit else ""

@@ -26,18 +26,6 @@ _EARLIEST_FIRST = '"timestamp", day, frame_id DESC'
 
 
 @dataclass(frozen=True, slots=True)
-class WantedDetections:
-    """Which detections are wanted."""
-
-    source: str | None = None
-    """Only those of this source."""
-    label: str | None = None
-    """Only those of this label."""
-    min_confidence: float = 0.0
-    """Only those with at least this confidence, 0 to 1."""
-
-
-@dataclass(frozen=True, slots=True)
 class FoundRows:
     """The latest frames or detections of those that were asked for."""
 
@@ -72,14 +60,11 @@ def find_frames(
 
 
 def find_detections(
-    store: ObjectStore, settings: Settings, span: Span, wanted: WantedDetections, limit: int | None = None
+    store: ObjectStore, settings: Settings, span: Span, wanted: WantedFrames, limit: int | None = None
 ) -> FoundRows:
-    """Finds detections: all columns of the table `detections`; otherwise like `find_frames`."""
+    """Finds the matching detections in the wanted frames: all columns of `detections`; otherwise like `find_frames`."""
     span = _latest_if_all(store, settings, span, WantedFrames(source=wanted.source))
-    parts = [f"confidence >= {float(wanted.min_confidence)!r}"]
-    parts += [f"source = {quoted(wanted.source)}"] if wanted.source is not None else []
-    parts += [f"label = {quoted(wanted.label)}"] if wanted.label is not None else []
-    condition = " AND ".join(parts)
+    condition = detection_condition(wanted)
     with open_lake(store, settings=settings, days=[] if span.is_all else days_of(store, span)) as lake:
         table = lake.arrow(
             f"SELECT {_columns(DETECTIONS.names)} FROM detections WHERE {condition} "  # noqa: S608 - own names, quoted

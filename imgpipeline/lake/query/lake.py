@@ -8,40 +8,32 @@ cars = lake.detections(day="2026-01-09", label="car")  # a pandas DataFrame
 
 import os
 import warnings
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from datetime import date
+from collections.abc import Callable
 from pathlib import Path
-from types import TracebackType
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING
 
 import pyarrow as pa
-from typing_extensions import TypeVar
 
-from imgpipeline.errors import ConfigurationError
-from imgpipeline.lake.lineage.explain import explain
-from imgpipeline.lake.lineage.explanation import Explanation, NumberId
-from imgpipeline.lake.query.alerts import find_alerts
-from imgpipeline.lake.query.arguments import (
+from imgpipeline.lake.query.days import ARGUMENTS, Day, parse_day
+from imgpipeline.lake.query.explain import explain
+from imgpipeline.lake.query.explanation import Explanation, NumberId
+from imgpipeline.lake.query.frames import find_detections, find_frames
+from imgpipeline.lake.query.lake_tables import LakeTables, TableT
+from imgpipeline.lake.query.lake_values import (
     Names,
     check_folder,
+    in_timezone,
     read_hour,
     read_limit,
     read_names,
     read_status,
     read_timezone,
+    to_pandas,
 )
-from imgpipeline.lake.query.books import books_table, read_books
-from imgpipeline.lake.query.days import ARGUMENTS, Day, Span, days_of, optional_day, parse_day, read_span, unknown_day
-from imgpipeline.lake.query.events import find_events
-from imgpipeline.lake.query.frames import WantedDetections, find_detections, find_frames
-from imgpipeline.lake.query.results import in_timezone, tidy, to_pandas
 from imgpipeline.lake.query.summaries import LabelChoice, summarise
-from imgpipeline.lake.query.track_questions import TrackQuestions
 from imgpipeline.lake.query.wanted_frames import WantedFrames
-from imgpipeline.lake.sessions.session import LakeSession, open_lake
-from imgpipeline.ledger import known_days
-from imgpipeline.objectstore import ObjectStore, open_store
+from imgpipeline.lake.sessions.session import open_lake
+from imgpipeline.objectstore import open_store
 from imgpipeline.settings import Settings, load_settings
 
 if TYPE_CHECKING:
@@ -49,10 +41,8 @@ if TYPE_CHECKING:
     import numpy.typing as npt
     import pandas as pd
 
-TableT = TypeVar("TableT", default="pd.DataFrame")
 
-
-class Lake(TrackQuestions[TableT]):
+class Lake(LakeTables[TableT]):
     """The tables, numbers and images of one store, for reading.
 
     Each call reads the store as it is at that moment: the stored tables and the ledger's segments that are newer.
@@ -65,19 +55,6 @@ class Lake(TrackQuestions[TableT]):
     segment cannot be read, `PermanentError` if a stored table cannot be read or memory or disk do not suffice, and
     `TransientError` if the store does not answer.
     """
-
-    def __init__(self, store: ObjectStore, settings: Settings, convert: Callable[[pa.Table], TableT]) -> None:
-        """Wraps an opened store; use `open`.
-
-        Args:
-            store: The object store.
-            settings: Those that summaries and images read.
-            convert: Turns an Arrow table into what the methods return.
-        """
-        self._store = store
-        self._settings = settings
-        self._convert = convert
-        self._is_closed = False
 
     @classmethod
     def open(cls, store: "Settings | str | os.PathLike[str] | None" = None) -> "Lake[pd.DataFrame]":
@@ -104,26 +81,6 @@ class Lake(TrackQuestions[TableT]):
     def arrow(self) -> "Lake[pa.Table]":
         """The same lake with Arrow tables in place of DataFrames."""
         return Lake(self._open(), self._settings, lambda table: table)
-
-    def close(self) -> None:
-        """Closes the lake; later calls raise `ConfigurationError`."""
-        self._is_closed = True
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        self.close()
-
-    def __repr__(self) -> str:
-        closed = ", closed" if self._is_closed else ""
-        return f"<Lake {self._store.url}, time zone {self._settings.timezone}{closed}>"
-
-    def days(self) -> list[date]:
-        """Returns the UTC days that the ledger knows, sorted."""
-        return known_days(self._open())
 
     def frames(
         self,
@@ -177,7 +134,7 @@ class Lake(TrackQuestions[TableT]):
             min_confidence: Only detections with at least this confidence, 0 to 1.
             limit: At most this many, the latest ones.
         """
-        wanted = WantedDetections(source, label, min_confidence)
+        wanted = WantedFrames(source, label, min_confidence=min_confidence)
         span = self._span(day, from_day, to_day)
         found = find_detections(self._open(), self._settings, span, wanted, read_limit(limit))
         return self._convert(found.table)
@@ -256,56 +213,6 @@ class Lake(TrackQuestions[TableT]):
         """Returns what came from each source, from when to when; arguments as `label_counts`."""
         return self._summary("sources", (day, from_day, to_day), timezone)
 
-    def books(
-        self,
-        day: Day | None = None,
-        *,
-        from_day: Day | None = None,
-        to_day: Day | None = None,
-        source: str | None = None,
-    ) -> TableT:
-        """Returns the accounting of each source, session and UTC day; without any day, of all days."""
-        store, span = self._open(), self._span(day, from_day, to_day)
-        entries = read_books(store, self._settings, None if span.is_all else days_of(store, span), source)
-        return self._convert(books_table(entries))
-
-    def events(self, day: Day | None = None, *, from_day: Day | None = None, to_day: Day | None = None) -> TableT:
-        """Returns the stored events of some UTC days, the latest first: the columns of the table `events`."""
-        return self._convert(find_events(self._open(), self._settings, self._span(day, from_day, to_day))[0])
-
-    def alerts(self, limit: int | None = None) -> TableT:
-        """Returns the alerts, the latest first: number, event, images, whether each is delivered and acknowledged."""
-        return self._convert(find_alerts(self._open(), read_limit(limit)))
-
-    def sql(
-        self, query: str, *, day: Day | None = None, from_day: Day | None = None, to_day: Day | None = None
-    ) -> TableT:
-        """Runs one query that reads, over all tables of docs/tables.md, as `imgpipeline query` does.
-
-        Args:
-            query: One SELECT, WITH, DESCRIBE, SHOW, SUMMARIZE or EXPLAIN in DuckDB's SQL. It can neither change
-                anything nor open files.
-            day: The tables hold this UTC day only: less is read. Without any day: all days.
-            from_day: The first UTC day.
-            to_day: The last UTC day.
-        """
-        with self.session(day=day, from_day=from_day, to_day=to_day) as session:
-            return self._convert(tidy(session.arrow(query)))
-
-    @contextmanager
-    def session(
-        self, *, day: Day | None = None, from_day: Day | None = None, to_day: Day | None = None
-    ) -> Iterator[LakeSession]:
-        """Opens all tables at one moment, for several queries; arguments as `sql`.
-
-        Yields:
-            The session: `query` returns Python rows, `arrow` an Arrow table, and `connection` is DuckDB's own.
-        """
-        span, store = self._span(day, from_day, to_day), self._open()
-        days = None if span.is_all else days_of(store, span)
-        with open_lake(store, settings=self._settings, days=days) as session:
-            yield session
-
     def image(self, day: Day, frame_id: str) -> "npt.NDArray[np.uint8]":
         """Returns the image of a frame as an RGB array: uint8 of shape (height, width, 3), upright.
 
@@ -339,6 +246,17 @@ class Lake(TrackQuestions[TableT]):
         drawn = draw_preview(self._open(), self._settings, wanted_day, frame_id, min_confidence=min_confidence)
         return as_rgb(drawn)
 
+    def track_preview(self, track_id: str) -> "npt.NDArray[np.uint8]":
+        """Returns a track's best image, the largest and sharpest, with the object drawn on it, as an RGB array.
+
+        Raises:
+            ConfigurationError: There is no such track.
+            PermanentError: The image is gone, may not be read, or cannot be decoded.
+        """
+        from imgpipeline.lake.query.images import as_rgb, draw_track  # noqa: PLC0415 - loads OpenCV
+
+        return as_rgb(draw_track(self._open(), self._settings, track_id))
+
     def explain(
         self,
         day: Day,
@@ -367,18 +285,6 @@ class Lake(TrackQuestions[TableT]):
         with open_lake(store, settings=self._settings, days=[number.day]) as lake:
             return explain(lake, store, number, self._settings, progress=progress)
 
-    def _open(self) -> ObjectStore:
-        if self._is_closed:
-            raise ConfigurationError(f"The lake of {self._store.url} is closed.", next_step="open it with Lake.open()")
-        return self._store
-
-    def _span(self, day: Day | None, first: Day | None, last: Day | None, *, is_local: bool = False) -> Span:
-        """Reads the days of a call; raises ConfigurationError for a day that the ledger does not know."""
-        span, only = read_span(day, first, last, ARGUMENTS), optional_day(day, ARGUMENTS.day)
-        if only is not None and not days_of(self._open(), span, with_neighbours=is_local):
-            raise unknown_day(only, self.days())
-        return span
-
     def _summary(
         self,
         name: str,
@@ -395,3 +301,8 @@ class Lake(TrackQuestions[TableT]):
             said = f"On {day} more than one model or threshold was in use: {', '.join(models)}."
             warnings.warn(said, UserWarning, stacklevel=3)
         return self._convert(in_timezone(found.table, settings.timezone))
+
+
+def open_arrow_lake(settings: Settings) -> Lake[pa.Table]:
+    """Opens a store with Arrow tables, for commands; a folder is made if it is missing."""
+    return Lake(open_store(settings), settings, lambda table: table)

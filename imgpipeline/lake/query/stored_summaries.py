@@ -13,17 +13,16 @@ from pathlib import Path
 
 import pyarrow as pa
 
-from imgpipeline.contracts.keys import parse_day
 from imgpipeline.lake.build.day_catalog import DayCatalog, open_catalog
 from imgpipeline.lake.build.derived import Origin, State, judge
 from imgpipeline.lake.build.summaries import SUMMARIES, find_summary, recipe, summary_origin
-from imgpipeline.lake.build.summary_inputs import stored_key
+from imgpipeline.lake.build.summary_inputs import list_versions, stored_key
 from imgpipeline.lake.schema import FRAME_STATS, LABEL_COUNTS, Table
 from imgpipeline.lake.sessions.local_time import create_time_macros, local_days, show_local_days, utc_days
 from imgpipeline.lake.sessions.session import Answer, create_summary_views, query_errors
 from imgpipeline.lake.sessions.snapshot import SHOWN_LETTERS, take_snapshot
-from imgpipeline.lake.storage.cache import LakeCache, default_cache_dir, session_folder
-from imgpipeline.lake.storage.engine import Engine, identifier, lock, open_engine, quoted
+from imgpipeline.lake.storage.cache import LakeCache, open_cache
+from imgpipeline.lake.storage.engine import Engine, identifier, lock, open_engine, rows_with_days
 from imgpipeline.lake.storage.manifest import Manifest, parse_footer
 from imgpipeline.objectstore import ObjectStore
 from imgpipeline.settings import Settings
@@ -57,8 +56,7 @@ class SummarySpan:
             PermanentError: Memory or disk of this machine do not do for it.
         """
         with query_errors():
-            answer = self.engine.connection.execute(sql, parameters)
-            return Answer(tuple(column[0] for column in answer.description or ()), answer.fetchall())
+            return Answer.of(self.engine.connection.execute(sql, parameters))
 
     def arrow(self, sql: str, parameters: Sequence[object] | Mapping[str, object] = ()) -> pa.Table:
         """Runs one query like `query`, and returns an Arrow table: its types do not depend on the rows."""
@@ -100,9 +98,10 @@ def open_summaries(
         TransientError: The store does not answer.
     """
     wanted = {name: find_summary(name).table for name in names}
-    cache_dir = cache_dir or default_cache_dir()
-    with session_folder(cache_dir) as folder, open_engine(folder, memory=settings.duckdb_memory) as engine:
-        cache = LakeCache(store, cache_dir if store.url != "memory://" else folder / "cache")
+    with (
+        open_cache(store, cache_dir) as (folder, cache),
+        open_engine(folder, memory=settings.duckdb_memory) as engine,
+    ):
         read = days if zone is UTC or days is None else sorted(utc_days(days))
         found = _Finding(store, settings, cache, folder / "summaries", read)
         shown = sorted(set(found.known) | {day for name in wanted for day in found.versions(name)})
@@ -133,12 +132,9 @@ def _create(
     engine: Engine, table: Table, paths: list[Path], counted_now: Sequence[date], *, all_days: bool = False
 ) -> None:
     columns = ", ".join(identifier(name) for name in table.names)
-    typed = ", ".join(f"{identifier(column.name)} {column.duckdb_type}" for column in table.columns)
-    engine.run(f"CREATE TABLE {_SPAN}.{table.name} ({typed})")
+    engine.run(f"CREATE TABLE {_SPAN}.{table.name} ({table.typed_columns})")
     if paths:
-        files = ", ".join(quoted(str(path)) for path in paths)
-        rows = f"read_parquet([{files}], hive_partitioning = true, hive_types = {{day: DATE}})"
-        engine.run(f"INSERT INTO {_SPAN}.{table.name} SELECT {columns} FROM {rows}")  # noqa: S608 - own names
+        engine.run(f"INSERT INTO {_SPAN}.{table.name} SELECT {columns} FROM {rows_with_days(paths)}")  # noqa: S608 - own names
     if counted_now:
         only = f"SELECT {columns} FROM main.{table.name} WHERE ? OR list_contains(?, day)"  # noqa: S608 - own names
         engine.run(f"INSERT INTO {_SPAN}.{table.name} {only}", [all_days, list(counted_now)])
@@ -187,12 +183,9 @@ class _Finding:
     def versions(self, table: str) -> dict[date, str]:
         """Returns the version of each stored day of a table, by one listing."""
         if table not in self._versions:
-            prefix = f"summaries/{table}" if table in SUMMARIES else table
-            found = ((parse_day(info.key), info) for info in self.store.list_objects(prefix))
+            listed = list_versions(self.store, table)
             self._versions[table] = {
-                day: info.e_tag
-                for day, info in found
-                if day and info.key == stored_key(table, day) and (self.days is None or day in self.days)
+                day: version for day, version in listed.items() if self.days is None or day in self.days
             }
         return self._versions[table]
 

@@ -141,6 +141,11 @@ def _found(wanted: WantedFrames) -> str:
     return " AND ".join(parts)
 
 
+def equal_to(**wanted: str | None) -> str:
+    """Returns the condition that columns have these values; None stands for any value."""
+    return " AND ".join(part for name, value in wanted.items() for part in _equal(name, value)) or "true"
+
+
 def holds_text(columns: Sequence[str], word: str) -> str:
     """Returns the condition that one of some text columns holds a text, in any case."""
     return " OR ".join(f"contains(lower({column}), lower({quoted(word)}))" for column in columns)

@@ -20,9 +20,6 @@ from imgpipeline.lake.schema.events import (
     PLACE_TABLES,
     ZONE_OCCUPANCY,
 )
-from imgpipeline.lake.schema.histogram_views import HISTOGRAM_VIEWS
-from imgpipeline.lake.schema.ledger_tables import DEAD_LETTERS, SEGMENTS
-from imgpipeline.lake.schema.page import tables_page
 from imgpipeline.lake.schema.summaries import (
     FRAME_STATS,
     LABEL_COUNTS,
@@ -32,6 +29,7 @@ from imgpipeline.lake.schema.summaries import (
     SUMMARY_TABLES,
 )
 from imgpipeline.lake.schema.tracks import TRACK_TABLES
+from imgpipeline.lake.schema.views import DEAD_LETTERS, HISTOGRAM_VIEWS, SEGMENTS
 
 __all__ = [
     "ALL",
@@ -61,7 +59,6 @@ __all__ = [
     "ZONE_OCCUPANCY",
     "Column",
     "Table",
-    "tables_page",
 ]
 
 ALL = (

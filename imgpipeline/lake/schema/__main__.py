@@ -1,7 +1,114 @@
-"""`python -m imgpipeline.lake.schema > docs/tables.md`."""
+"""Prints docs/tables.md, made from the columns: `python -m imgpipeline.lake.schema > docs/tables.md`."""
 
 import sys
+from collections.abc import Sequence
 
-from imgpipeline.lake.schema.page import tables_page
+from imgpipeline.lake.schema.columns import Column, Table
+from imgpipeline.lake.schema.day_tables import DETECTIONS, FRAMES, NOTICES, STORED_DEAD_LETTERS, WEAK_DETECTIONS
+from imgpipeline.lake.schema.events import EVENT_TABLES, PLACE_TABLES
+from imgpipeline.lake.schema.redetections import MODEL_COMPARISON, REDETECTED_FRAMES, REDETECTIONS
+from imgpipeline.lake.schema.summaries import SUMMARY_TABLES
+from imgpipeline.lake.schema.tracks import TRACK_OVERLAPS, TRACK_SLICES, TRACK_TABLES
+from imgpipeline.lake.schema.views import DEAD_LETTERS, EXPORT_TABLES, HISTOGRAM_VIEWS, SEGMENTS
 
-sys.stdout.write(tables_page())
+_INTRODUCTION = """# Tables
+
+What `imgpipeline query` offers, and what lies in the object store as Parquet. This page is made from the code:
+`python -m imgpipeline.lake.schema > docs/tables.md`.
+
+| layer | tables | where |
+|---|---|---|
+| day tables | `frames`, `detections`, `dead_letters`, `notices` | `frames/day=2026-01-09/frames.parquet` |
+| | `weak_detections` ([tracking.md](tracking.md#how-objects-are-followed)) | the same, for days that have some |
+| summaries | {summaries} | `summaries/label_counts/day=2026-01-09/label_counts.parquet` |
+| histogram views of `frame_stats` | {histogram_views} | in a query session and in exported files |
+| events | `frame_changes`, `events` | `events/day=2026-01-09/events.parquet` |
+| | `zone_occupancy`, `line_crossings` | `summaries/zone_occupancy/day=2026-01-09/zone_occupancy.parquet` |
+| re-processed | `redetections` | `redetections/model=demo~0.3/day=2026-01-09/detections.parquet` |
+| | `redetected_frames` | `redetections/model=demo~0.3/day=2026-01-09/frames.parquet` |
+| compared | `model_comparison` | `summaries/model_comparison/day=2026-01-09/model_comparison.parquet` |
+| tracks ([tracking.md](tracking.md)) | `tracks`, `track_points` | `tracks/day=2026-01-09/tracks.parquet` |
+| | `unique_objects`, `unique_totals` | `summaries/unique_objects/day=2026-01-09/unique_objects.parquet` |
+| | `track_slices`, `track_overlaps` | only as files: what the next build starts from |
+| the ledger, shown | `dead_letters` (with what became of each), `segments` | only in a query session |
+
+`frames` and `detections` are sorted by time, dead letters by offset, summaries by hour and name. Any engine reads them:
+
+```sql
+SELECT label, count(*) FROM read_parquet('s3://bucket/prefix/detections/day=*/detections.parquet') GROUP BY label;
+```
+
+The column `day` is not in the files but in their paths, as Hive has it; engines add it by themselves.
+
+Rows of an import ([imports.md](imports.md)) may not say everything of their frame: size, dimensions, brightness,
+sharpness, thresholds, `processing_timestamp`, `class_id` and box are NULL then, and texts such as model and image path
+are empty.
+
+Each file's footer holds its manifest under the key `imgpipeline`: schema version, a hash of what made it, the covered
+end of each chain, when it was built, and how many rows it has. `frames` is put first, then `detections`, `dead_letters`
+and `notices`; while a day is being rebuilt they may have different ends, and each is right for its own. A summary of
+several of them waits for the last one, so that it is of one moment; in a query session all tables show one moment.
+
+A table larger than `IMGPIPELINE_TABLE_OBJECT_BYTES` (default 500 MB) lies in several objects of one version: the
+beginning of the Parquet file in pieces below `table_pieces/`, its end in the object above, whose footer names the
+pieces under the key `imgpipeline_pieces`. All commands read the whole table. Other engines report that object as
+damaged, instead of some of its rows: read such a day through `imgpipeline query` or a file of `imgpipeline export`.
+
+A summary's manifest also names the version of each input table, its query (`imgpipeline/lake/build/sql`)
+and the settings that the query reads: `imgpipeline audit` makes it again from that. Those of labels leave out
+detections with a confidence below `IMGPIPELINE_SUMMARY_THRESHOLD` (default 0: all count). Summaries of several days are
+sums of the days': counts, sizes and the maps of bins can be added, a mean weighs by its count. Summaries of labels have
+a row for each source: add up `count` and `distinct_frames` for all sources, and count distinct `source` for how many
+saw it. No sum over labels gives frames: one frame may show several.
+
+The histogram views hold the maps of `frame_stats` as rows, one for each bin that has frames, for tools that cannot read
+maps: `SELECT from_bytes, sum(frames) FROM frame_sizes GROUP BY 1`. A frame is in one bin at most, so counts add up over
+hours, days and sources. `imgpipeline export duckdb FILE` writes them and all other tables of a query session into one
+file ([bi.md](bi.md)).
+
+`frame_changes`, `events`, `zone_occupancy` and `line_crossings` ([events.md](events.md)) are made by `rules.toml`. In a
+query session they are shown as they are stored: newer frames are added by the next build.
+
+What other models found ([redetection.md](redetection.md)) is not part of query sessions: read its files. The column
+`model` is in their paths, as `day` is, with a tilde in place of the at sign of partitions.
+
+"Made of" names the columns of the stored tables that a column comes from.
+"""
+
+
+def tables_page() -> str:
+    """Returns docs/tables.md."""
+    summaries = ", ".join(f"`{table.name}`" for table in SUMMARY_TABLES)
+    long_views = ", ".join(f"`{table.name}`" for table in HISTOGRAM_VIEWS)
+    parts = [_INTRODUCTION.format(summaries=summaries, histogram_views=long_views)]
+    parts += [_section(table, table.name) for table in (FRAMES, DETECTIONS, WEAK_DETECTIONS, NOTICES)]
+    parts.append(_section(STORED_DEAD_LETTERS, "dead_letters, as stored"))
+    parts += [_section(table, table.name) for table in SUMMARY_TABLES]
+    parts += [_section(table, f"{table.name}, a histogram view") for table in HISTOGRAM_VIEWS]
+    parts += [_section(table, table.name) for table in (*TRACK_TABLES, TRACK_SLICES, TRACK_OVERLAPS)]
+    parts += [_section(table, table.name) for table in (*EVENT_TABLES, *PLACE_TABLES)]
+    parts += [_section(table, table.name) for table in (REDETECTIONS, REDETECTED_FRAMES, MODEL_COMPARISON)]
+    parts.append(_section(DEAD_LETTERS, "dead_letters, in a query session"))
+    parts.append(_section(SEGMENTS, SEGMENTS.name))
+    parts += [_section(table, f"{table.name}, in an exported file") for table in EXPORT_TABLES]
+    return "\n".join(parts)
+
+
+def _section(table: Table, title: str) -> str:
+    made = any(column.made_of for column in table.columns)
+    header = ["column", "type", "unit", "meaning", *(["derived from"] if made else [])]
+    lines = [f"## {title}", "", f"One row: {table.row}.", "", _line(header), "|" + "---|" * len(header)]
+    return "\n".join([*lines, *(_line(_cells(column, made=made)) for column in table.columns), ""])
+
+
+def _cells(column: Column, *, made: bool) -> list[str]:
+    cells = [f"`{column.name}`", column.duckdb_type, column.unit, column.meaning]
+    return [*cells, ", ".join(f"`{name}`" for name in column.made_of)] if made else cells
+
+
+def _line(cells: Sequence[str]) -> str:
+    return "| " + " | ".join(cells) + " |"
+
+
+if __name__ == "__main__":
+    sys.stdout.write(tables_page())

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 SCHEMA_VERSION = 3
 """Written into every manifest; raised when a column is added, removed or changes its meaning."""
 READABLE_VERSIONS = (2, 3)
-"""The versions of day tables that queries read (`lake.storage.older_versions`). A build replaces all but the last."""
+"""The versions of day tables that queries read (`lake.build.day_rows`). A build replaces all but the last."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,3 +40,8 @@ class Table:
     def names(self) -> tuple[str, ...]:
         """Names of the columns, in order."""
         return tuple(column.name for column in self.columns)
+
+    @property
+    def typed_columns(self) -> str:
+        """The columns as `CREATE TABLE` takes them: quoted names with types."""
+        return ", ".join(f'"{column.name}" {column.duckdb_type}' for column in self.columns)

@@ -6,7 +6,7 @@ The columns of `frames` have the names of the metadata contract.
 from dataclasses import replace
 
 from imgpipeline.lake.schema.columns import Column, Table
-from imgpipeline.lake.schema.ledger_tables import DEAD_LETTERS
+from imgpipeline.lake.schema.views import DEAD_LETTERS
 
 _DAY = Column("day", "DATE", "UTC", "Day of the frame's own time; in Parquet it is part of the path.")
 _ORIGIN = (

@@ -20,9 +20,6 @@ from imgpipeline.contracts.text import counted
 from imgpipeline.errors import ConfigurationError, PermanentError
 from imgpipeline.lake.build.summaries import SUMMARIES, parameters_of, set_parameters
 from imgpipeline.lake.schema import ALL, DEAD_LETTERS, DETECTIONS, FRAMES, SEGMENTS
-from imgpipeline.lake.sessions.derived_tables import asks_for_derived, create_derived_tables, fill_derived_tables
-from imgpipeline.lake.sessions.histogram_views import create_histogram_views
-from imgpipeline.lake.sessions.ledger_tables import create_ledger_tables, fill_ledger_tables
 from imgpipeline.lake.sessions.local_time import (
     DAY_OF_LETTER,
     DAY_OF_NOTICE,
@@ -35,9 +32,18 @@ from imgpipeline.lake.sessions.local_time import (
     show_local_days,
     utc_days,
 )
-from imgpipeline.lake.sessions.macros import LEDGER_MACROS, create_macros
 from imgpipeline.lake.sessions.snapshot import SHOWN_LETTERS, Snapshot, take_snapshot
-from imgpipeline.lake.storage.cache import LakeCache, default_cache_dir, session_folder
+from imgpipeline.lake.sessions.tables import (
+    LEDGER_MACROS,
+    asks_for_derived,
+    create_derived_tables,
+    create_histogram_views,
+    create_ledger_tables,
+    create_macros,
+    fill_derived_tables,
+    fill_ledger_tables,
+)
+from imgpipeline.lake.storage.cache import LakeCache, open_cache
 from imgpipeline.lake.storage.engine import Engine, lock, open_engine
 from imgpipeline.objectstore import ObjectStore
 from imgpipeline.settings import Settings
@@ -53,6 +59,11 @@ class Answer:
     """Names of the columns, in order."""
     rows: list[tuple[Any, ...]]
     """Rows as Python values; times are aware UTC."""
+
+    @classmethod
+    def of(cls, cursor: duckdb.DuckDBPyConnection) -> "Answer":
+        """Fetches all rows of a query that was run."""
+        return cls(tuple(column[0] for column in cursor.description or ()), cursor.fetchall())
 
 
 @dataclass(slots=True)
@@ -178,8 +189,7 @@ class LakeSession:
             LedgerError: The query asks for `segments` or `dead_letters`, and a segment cannot be read.
         """
         with query_errors():
-            answer = self.execute(sql, parameters)
-            return Answer(tuple(column[0] for column in answer.description or ()), answer.fetchall())
+            return Answer.of(self.execute(sql, parameters))
 
     def execute(self, sql: str, parameters: Sequence[object] | Mapping[str, object] = ()) -> duckdb.DuckDBPyConnection:
         """Runs one query and returns DuckDB's cursor, for `description`, `fetchmany`, `to_arrow_table`.
@@ -281,6 +291,7 @@ def open_lake(
     cache_dir: Path | None = None,
     days: Sequence[date] | None = None,
     local_day: LocalDay | None = None,
+    is_locked: bool = True,
 ) -> Iterator[LakeSession]:
     """Opens the lake as it is now.
 
@@ -291,6 +302,7 @@ def open_lake(
         days: Only these days (UTC); fewer days are fetched then. Default: all.
         local_day: Only this day of a time zone, instead of `days`: `day` and `hour` of all tables but those of the
             ledger are local then.
+        is_locked: False for SQL of this project only: queries can then read and write any file.
 
     Yields:
         The session; its files are removed when the context ends, the cache stays.
@@ -300,28 +312,9 @@ def open_lake(
         PermanentError: A stored table is not a Parquet file of this project, or the local disk cannot be used.
         TransientError: The store does not answer.
     """
-    with open_unlocked_lake(store, settings=settings, cache_dir=cache_dir, days=days, local_day=local_day) as lake:
-        lake.lock()
-        yield lake
-
-
-@contextlib.contextmanager
-def open_unlocked_lake(
-    store: ObjectStore,
-    *,
-    settings: Settings | None = None,
-    cache_dir: Path | None = None,
-    days: Sequence[date] | None = None,
-    local_day: LocalDay | None = None,
-) -> Iterator[LakeSession]:
-    """Opens the lake as `open_lake` does, for SQL of this project only: it can write files anywhere."""
-    cache_dir = cache_dir or default_cache_dir()
     memory = settings.duckdb_memory if settings else None
-    with session_folder(cache_dir) as folder, open_engine(folder, memory=memory) as engine:
-        # Versions of a store in memory are numbers that mean nothing to the next process.
-        kept = cache_dir if store.url != "memory://" else folder / "cache"
+    with open_cache(store, cache_dir) as (folder, cache), open_engine(folder, memory=memory) as engine:
         days = sorted(utc_days([local_day.day])) if local_day else days
-        cache = LakeCache(store, kept)
         snapshot = take_snapshot(store, engine, cache, days)
         if local_day:
             create_time_macros(engine, local_days(local_day.zone, local_day.day, local_day.day))
@@ -331,6 +324,8 @@ def open_unlocked_lake(
         create_ledger_tables(engine)
         create_derived_tables(engine)
         create_macros(engine)
+        if is_locked:
+            lock(engine)
         yield LakeSession(_Shared(store, cache, days, _parameters(settings)), engine, snapshot)
 
 

@@ -19,11 +19,11 @@ from dataclasses import dataclass, field
 from datetime import date
 from pathlib import Path
 
-from imgpipeline.contracts.keys import Bucket, ChainId, day_table_key, parse_day
+from imgpipeline.contracts.keys import Bucket, ChainId, day_table_key
 from imgpipeline.lake.build.day_catalog import DayCatalog, join_versions, open_catalog
-from imgpipeline.lake.build.day_ends import common_ends, join_ends, reach_differently
+from imgpipeline.lake.build.day_rows import WORKING, create_stored, is_complete, lay_over
 from imgpipeline.lake.build.ledger_rows import load_outcomes
-from imgpipeline.lake.build.overlay import WORKING, create_stored, lay_over
+from imgpipeline.lake.build.summary_inputs import list_versions
 from imgpipeline.lake.schema import (
     DAY_TABLES,
     DETECTIONS,
@@ -35,8 +35,7 @@ from imgpipeline.lake.schema import (
 )
 from imgpipeline.lake.storage.cache import LakeCache
 from imgpipeline.lake.storage.engine import Engine
-from imgpipeline.lake.storage.manifest import Manifest, parse_footer
-from imgpipeline.lake.storage.older_versions import is_complete
+from imgpipeline.lake.storage.manifest import Manifest, common_ends, have_equal_ends, join_ends, parse_footer
 from imgpipeline.ledger import Segment, days_since, index_buckets, read_days
 from imgpipeline.objectstore import ObjectStore
 from imgpipeline.objectstore.ahead import map_ahead
@@ -122,7 +121,7 @@ class _DayFiles:
     @property
     def version_noted(self) -> str:
         """What stands for them in the catalogue; empty if they are not made up to the same ends."""
-        return "" if reach_differently(*self.manifests) else self.version
+        return "" if not have_equal_ends(self.manifests) else self.version
 
 
 _Files = dict[date, _DayFiles]
@@ -205,12 +204,12 @@ def _take_files(store: ObjectStore, folder: Path, cache: LakeCache, days: Sequen
 def _take_tables(
     store: ObjectStore, folder: Path, cache: LakeCache, days: Sequence[date] | None, tables: Sequence[str]
 ) -> list[_Taken]:
-    wanted: list[tuple[date, str, str]] = []
-    for table in tables:
-        for info in store.list_objects(table):
-            day = parse_day(info.key)
-            if day is not None and info.key == day_table_key(table, day) and (days is None or day in days):
-                wanted.append((day, info.key, info.e_tag))
+    wanted = [
+        (day, day_table_key(table, day), e_tag)
+        for table in tables
+        for day, e_tag in list_versions(store, table).items()
+        if days is None or day in days
+    ]
 
     def take(item: tuple[date, str, str]) -> _Taken | None:
         day, key, e_tag = item

@@ -13,9 +13,8 @@ from collections.abc import Iterator
 from hashlib import sha256
 from pathlib import Path
 
-from imgpipeline.lake.storage.engine import disk_errors
+from imgpipeline.lake.storage.engine import disk_errors, scratch_folder
 from imgpipeline.lake.storage.pieces import fetch_table
-from imgpipeline.lake.storage.scratch import scratch_folder
 from imgpipeline.objectstore import ObjectMissingError, ObjectStore
 
 MOST_BYTES = 4 * 2**30

@@ -1,17 +1,18 @@
-"""Opens DuckDB: times in UTC, no extensions from the network, and limited memory, beyond which it spills to disk."""
+"""Opens DuckDB: times in UTC, no extensions from the network, limited memory, and a temporary folder to spill to."""
 
 import contextlib
+import fcntl
 import functools
 import os
+import shutil
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from imgpipeline.errors import ImgpipelineError, PermanentError
-from imgpipeline.lake.storage.scratch import scratch_folder
 from imgpipeline.settings.tables import TableSettings
 
 if TYPE_CHECKING:
@@ -176,7 +177,65 @@ def identifier(name: str) -> str:
     return '"' + name.replace('"', '""') + '"'
 
 
+def rows_with_days(paths: Iterable[Path]) -> str:
+    """Returns the rows of Parquet files below `day=…` folders, with the column `day`, for a FROM clause."""
+    files = ", ".join(quoted(str(path)) for path in paths)
+    return f"read_parquet([{files}], hive_partitioning = true, hive_types = {{day: DATE}})"
+
+
 def all_rows(path: Path, *, day: date | None = None) -> str:
     """Returns a query for all of one Parquet file, whatever its path looks like; with a day as a column `day`."""
     first = f"{quoted(day.isoformat())}::DATE AS day, " if day else ""
     return f"SELECT {first}* FROM read_parquet({quoted(str(path))}, hive_partitioning = false)"  # noqa: S608 - quoted
+
+
+@contextlib.contextmanager
+def scratch_folder(parent: Path, prefix: str) -> Iterator[Path]:
+    """Makes a folder, and removes it at the end.
+
+    Folders of the same parent and prefix that no process holds any more are removed first.
+
+    Args:
+        parent: Where to make it; must be there.
+        prefix: How its name begins.
+
+    Yields:
+        An empty folder.
+
+    Raises:
+        OSError: The local disk cannot be used.
+    """
+    _sweep(parent, prefix)
+    folder, lock = _locked_folder(parent, prefix)
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+        os.close(lock)
+
+
+def _locked_folder(parent: Path, prefix: str) -> tuple[Path, int]:
+    while True:
+        folder = Path(tempfile.mkdtemp(dir=parent, prefix=prefix))
+        with contextlib.suppress(FileNotFoundError):
+            lock = os.open(folder, os.O_RDONLY)
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            if folder.is_dir():
+                return folder, lock
+            os.close(lock)  # another process swept it away before it was locked
+
+
+def _sweep(parent: Path, prefix: str) -> None:
+    """Removes the folders of processes that ended without doing so, recognised by their free lock.
+
+    Links are not followed: the parent may be a folder that others write to.
+    """
+    names = [entry.path for entry in os.scandir(parent) if entry.name.startswith(prefix)]
+    for name in names:
+        with contextlib.suppress(OSError):
+            lock = os.open(name, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                shutil.rmtree(name, ignore_errors=True)
+            finally:
+                os.close(lock)

@@ -15,7 +15,7 @@ from imgpipeline.contracts.text import plain
 from imgpipeline.errors import DeadLetterCode
 from imgpipeline.lake.query.books import books_of_session
 from imgpipeline.lake.query.days import Span
-from imgpipeline.lake.query.seen_objects import seen_objects
+from imgpipeline.lake.query.tracks import seen_objects
 from imgpipeline.lake.query.wanted_frames import rows_of_days
 from imgpipeline.lake.sessions.session import LakeSession
 from imgpipeline.ledger.dead_letter_list import find_dead_letters

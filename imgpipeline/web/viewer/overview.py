@@ -12,7 +12,7 @@ from imgpipeline.contracts.keys import REPORTS, parse_day, report_key
 from imgpipeline.errors import ConfigurationError, TransientError
 from imgpipeline.events.alerts.listing import ListedAlert, list_alerts
 from imgpipeline.lake.build.stale_days import days_behind
-from imgpipeline.lake.quality.day_verdicts import StoredVerdict, read_verdict
+from imgpipeline.lake.quality.audit_state import StoredVerdict, read_verdict
 from imgpipeline.lake.query.source_status import SourceStatus
 from imgpipeline.lake.query.summaries import ask_session
 from imgpipeline.lake.sessions.session import LakeSession

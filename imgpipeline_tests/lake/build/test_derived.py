@@ -10,8 +10,7 @@ from imgpipeline.errors import PermanentError, TransientError
 from imgpipeline.lake.build.derived import Derived, Made, Origin, Start, State, build, judge, publish, state_of
 from imgpipeline.lake.schema import SCHEMA_VERSION
 from imgpipeline.lake.storage.engine import open_engine
-from imgpipeline.lake.storage.manifest import DamagedObjectError, Manifest, Stored, read_stored
-from imgpipeline.lake.storage.parquet_objects import write_parquet
+from imgpipeline.lake.storage.manifest import DamagedObjectError, Manifest, Stored, read_stored, write_parquet
 from imgpipeline.objectstore import ObjectStore, open_store
 from imgpipeline.objectstore.client import open_memory_store
 from imgpipeline_tests.objectstore.stores import s3_settings

@@ -18,7 +18,7 @@ from imgpipeline.contracts.keys import (
 from imgpipeline.contracts.outcomes import Gap, GapReason
 from imgpipeline.contracts.records import LogRange
 from imgpipeline.errors import TransientError
-from imgpipeline.lake.quality import day_audit, summary_audit
+from imgpipeline.lake.quality import table_audit
 from imgpipeline.lake.quality.audit import audit
 from imgpipeline.lake.quality.audit_state import read_state
 from imgpipeline.lake.storage.pieces import fetch_table
@@ -203,8 +203,7 @@ class CountingStore(ObjectStore):
 @pytest.mark.medium
 def test_the_next_audit_reads_only_what_is_new(memory: ObjectStore, monkeypatch: pytest.MonkeyPatch):
     counting = CountingStore(memory.clients, memory.url)
-    for module in (day_audit, summary_audit):
-        monkeypatch.setattr(module, "fetch_table", counting.fetch_table)
+    monkeypatch.setattr(table_audit, "fetch_table", counting.fetch_table)
     made = build_all(counting)
     steps: list[tuple[int, int]] = []
     run_audit(counting, progress=lambda done, total: steps.append((done, total)))

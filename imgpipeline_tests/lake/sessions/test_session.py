@@ -7,6 +7,7 @@ from datetime import UTC, datetime, time, timedelta
 from pathlib import Path
 
 import duckdb
+import pandas as pd
 import pytest
 
 from imgpipeline.contracts.keys import ChainId, day_table_key, segment_key, summary_key
@@ -332,3 +333,41 @@ def test_cursors_answer_side_by_side(memory: ObjectStore, tmp_path):
 
         with ThreadPoolExecutor(4) as pool:
             assert list(pool.map(count, range(4))) == [[(1, 0)]] * 4
+
+
+REFUSED = {
+    "a file": "SELECT * FROM read_text('/etc/hostname')",
+    "a folder": "SELECT * FROM glob('/etc/*')",
+    "the internet": "SELECT * FROM read_parquet('https://127.0.0.1:1/x.parquet')",
+    "writing": "COPY (SELECT 1) TO '/tmp/written.csv'",
+    "explained writing": "EXPLAIN ANALYZE COPY (SELECT 1) TO '/tmp/written.csv'",
+    "attaching": "ATTACH '/tmp/other.db'",
+    "a setting": "SET enable_external_access = true",
+    "an extension": "INSTALL httpfs",
+    "dropping": "DROP VIEW frames",
+    "two at once": "SELECT 1; SELECT 2",
+    "nothing": "",
+    "a Python variable": "SELECT * FROM secret_rows",
+    "no SQL": "SELEC 1",
+    "no such column": "SELECT colour FROM frames",
+}
+
+
+@pytest.mark.parametrize("sql", REFUSED.values(), ids=REFUSED.keys())
+def test_a_query_can_neither_write_nor_read_what_is_not_the_lake_s(memory: ObjectStore, lake, sql: str):
+    secret_rows = pd.DataFrame({"secret": [1]})
+    with lake(memory) as session:
+        with pytest.raises(ConfigurationError) as refusal:
+            session.query(sql)
+        assert refusal.value.next_step
+        assert session.query("SELECT 1").rows == [(1,)]
+    assert len(secret_rows) == 1
+
+
+@pytest.mark.parametrize(
+    "sql", ["DESCRIBE frames", "SUMMARIZE frames", "EXPLAIN SELECT 1", "FROM frames", "WITH a AS (FROM frames) FROM a",
+            "VALUES (1)", "PIVOT detections ON label IN ('car') USING count(*)"],
+)  # fmt: skip
+def test_whatever_only_reads_is_answered(memory: ObjectStore, lake, sql: str):
+    with lake(memory) as session:
+        assert session.query(sql).columns

@@ -20,8 +20,7 @@ from imgpipeline.lake.quality.audit import audit
 from imgpipeline.lake.schema import DAY_TABLES
 from imgpipeline.lake.storage import pieces
 from imgpipeline.lake.storage.engine import NO_LIMITS, BuildLimits, open_engine
-from imgpipeline.lake.storage.manifest import Stored, read_object, read_stored
-from imgpipeline.lake.storage.parquet_objects import write_rows
+from imgpipeline.lake.storage.manifest import Stored, read_object, read_stored, write_rows
 from imgpipeline.lake.storage.pieces import fetch_table, pieces_of, plan_pieces, read_table
 from imgpipeline.objectstore import ObjectStore, open_store
 from imgpipeline.settings import Settings

@@ -1,16 +1,22 @@
-"""The histogram views have the numbers of an independent count of the frames, with one row a bin."""
+"""The histogram views and macros of a query session."""
 
 import math
 from collections import Counter
 from collections.abc import Callable, Hashable
 from dataclasses import replace
 from datetime import timedelta
+from importlib import resources
 
+import duckdb
 import pytest
 
 from imgpipeline.contracts.outcomes import Frame
 from imgpipeline.lake.build.day_tables import rebuild_day
+from imgpipeline.lake.sessions import session as sessions
+from imgpipeline.lake.sessions.tables import MACROS, macro_sql
 from imgpipeline.objectstore import ObjectStore
+from imgpipeline_tests.faults.invariant import unpack
+from imgpipeline_tests.lake.busy_day import BusyDay
 from imgpipeline_tests.lake.samples import chosen_frames, gated, seen
 from imgpipeline_tests.ledger.samples import DAY, NOON, append, dead_letter, frame, write_chain
 
@@ -107,3 +113,60 @@ def test_hours_have_the_numbers_of_frame_stats_and_nothing_that_a_tool_cannot_re
         kinds = {row[1] for row in session.query("DESCRIBE frame_hours").rows}
     assert kinds == {"DATE", "TIMESTAMP WITH TIME ZONE", "VARCHAR", "BIGINT", "DOUBLE"}
     assert sum(row[hours.columns.index("frames")] for row in hours.rows) == 60
+
+
+@pytest.mark.medium
+def test_every_number_of_frames_is_followed_back(memory: ObjectStore, lake):
+    """With segments behind the tables; the frame is looked for in the segment that is named."""
+    day = BusyDay(memory)
+    day.write(segments=2)
+    rebuild_day(memory, DAY, now=NOON)
+    day.write(segments=1)
+    numbers = (
+        "SELECT hour(hour), source, frames, processed, gated, size_bytes FROM frame_stats WHERE frames > 0 AND day = "
+    )
+    columns = "frame_id, status, size_bytes, source_kafka_offset, segment, writer_id"
+    with lake(memory) as session:
+        asked = session.query(f"{numbers} DATE '{DAY}'").rows
+        for hour, source, *expected in asked:
+            sql = f"SELECT {columns} FROM explain_frame_stats(DATE '{DAY}', {hour}, '{source}')"  # noqa: S608 - own names
+            rows = session.query(sql).rows
+            statuses = [row[1] for row in rows]
+            counts = [len(rows), statuses.count("processed"), statuses.count("gated"), sum(row[2] for row in rows)]
+            assert counts == expected
+            for frame_id, _, _, offset, segment, writer_id in rows:
+                header, *lines = unpack(memory.get(segment))
+                documents = [line["frame"] for line in lines if "frame" in line]
+                assert header["writer_id"] == writer_id
+                assert frame_id in {d["frame_id"] for d in documents if d["source_kafka_offset"] == offset}
+        of_day = session.query(f"SELECT count(*) FROM explain_frame_stats(DATE '{DAY}', NULL, NULL)").rows  # noqa: S608 - a day
+    assert of_day == [(sum(row[2] for row in asked),)]
+
+
+def test_the_ledger_is_read_for_a_macro_and_for_nothing_else(
+    memory: ObjectStore, lake, monkeypatch: pytest.MonkeyPatch
+):
+    write_chain(memory, [seen(0)])
+    rebuild_day(memory, DAY, now=NOON)
+    filled: list[str] = []
+    fill = sessions.fill_ledger_tables
+
+    def noticed(*arguments: object) -> None:
+        filled.append("")
+        fill(*arguments)  # type: ignore[arg-type]  # as they came
+
+    monkeypatch.setattr(sessions, "fill_ledger_tables", noticed)
+    with lake(memory) as session:
+        session.query("SELECT * FROM frames")
+        session.query("EXPLAIN SELECT * FROM label_counts")
+        assert filled == []
+        assert len(session.query(f"SELECT * FROM Explain_Label_Totals(DATE '{DAY}', 'car')").rows) == 1  # noqa: S608 - a day
+        assert filled == [""]
+
+
+def test_every_macro_is_one_file_that_stands_alone():
+    files = {item.name for item in resources.files("imgpipeline.lake.sessions").joinpath("macros_sql").iterdir()}
+    assert {f"{name}.sql" for name in MACROS} == {name for name in files if name.endswith(".sql")}
+    for name in MACROS:
+        assert macro_sql(name).startswith("--")
+        assert len(duckdb.extract_statements(macro_sql(name))) == 1

@@ -1,4 +1,4 @@
-"""Folders of builds and queries go away with their process, also where it was killed."""
+"""Temporary folders are removed with their process, or by the next one."""
 
 import subprocess
 import sys
@@ -7,8 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from imgpipeline.lake.storage.engine import open_engine
-from imgpipeline.lake.storage.scratch import scratch_folder
+from imgpipeline.lake.storage.engine import open_engine, scratch_folder
 
 _HOLDER = """
 import sys

@@ -1,1 +1,0 @@
-"""From a stored number back to the frames, offsets and segments behind it."""

@@ -1,0 +1,182 @@
+"""The columns of tables that are not stored in the lake.
+
+`dead_letters` and `segments` show the ledger in a query session. The histogram views show `frame_stats` with one row
+per bin, for tools that cannot read maps and lists. `about` and `about_chains` describe an exported file.
+"""
+
+from imgpipeline.lake.schema.columns import Column, Table
+from imgpipeline.lake.schema.summaries import FRAME_STATS
+
+_CHAIN = (
+    Column("topic", "VARCHAR", "", "Kafka topic."),
+    Column("topic_id", "VARCHAR", "", "Which incarnation of the topic."),
+    Column("partition", "INTEGER", "from 0", "Kafka partition."),
+)
+
+DEAD_LETTERS = Table(
+    "dead_letters",
+    "one offset whose record or image is wrong",
+    (
+        *_CHAIN,
+        Column("kafka_offset", "BIGINT", "from 0", "Kafka offset of the record."),
+        Column("code", "VARCHAR", "", "Why it could not become a frame."),
+        Column("message", "VARCHAR", "", "What was wrong with it."),
+        Column("timestamp", "TIMESTAMPTZ", "UTC", "The Kafka record's own time, or NULL."),
+        Column("day", "DATE", "UTC", "The day it is listed under; NULL if its time is outside the accepted window."),
+        Column("source", "VARCHAR", "", "The source; NULL if the record could not be read that far."),
+        Column("image_path", "VARCHAR", "", "The announced path; NULL if the record could not be read that far."),
+        Column("raw_size_bytes", "BIGINT", "bytes", "Size of the record's value."),
+        Column("raw_base64", "VARCHAR", "base64", "The record's value; NULL if it was null or larger than is kept."),
+        Column("key_base64", "VARCHAR", "base64", "The record's key, or NULL."),
+        Column(
+            "replay_of", "VARCHAR", "topic/partition/offset", "The dead letter that it is another attempt at, or NULL."
+        ),
+        Column("headers", "VARCHAR[][]", "name, base64", "The record's headers, or NULL."),
+        Column(
+            "state",
+            "VARCHAR",
+            "`open`, `replayed`, `resolved`",
+            "What became of it: nothing, a later dead letter "
+            "that stands for it, or a frame. In a session of some days only: as the ledger has it for those days.",
+        ),
+        Column(
+            "became", "VARCHAR", "topic/partition/offset", "That later dead letter or frame; NULL while it is open."
+        ),
+    ),
+)
+"""View over the ledger; not stored."""
+
+SEGMENTS = Table(
+    "segments",
+    "one segment of the ledger: the outcomes of the offsets from `start` up to, not including, `end_offset`",
+    (
+        *_CHAIN,
+        Column("start", "BIGINT", "from 0", "First offset it covers."),
+        Column("end_offset", "BIGINT", "from 1", "First offset behind it."),
+        Column("frames", "BIGINT", "offsets", "Processed frames."),
+        Column("gated", "BIGINT", "offsets", "Gated frames."),
+        Column("dead_letters", "BIGINT", "offsets", "Dead letters."),
+        Column("notices", "BIGINT", "offsets", "Notices."),
+        Column("format_version", "INTEGER", "1, 2", "Version of the segment's format."),
+        Column("gaps", "MAP(VARCHAR, BIGINT)", "offsets", "Offsets in gaps, by reason."),
+        Column("days", "DATE[]", "UTC", "Days of its frames, dead letters and notices."),
+        Column("model_used", "VARCHAR", "", "Name of the model; empty for imports."),
+        Column("model_sha256", "VARCHAR", "hexadecimal", "SHA-256 of the model file; empty for imports."),
+        Column("settings_hash", "VARCHAR", "", "Hash of the settings that change results."),
+        Column("run_id", "VARCHAR", "", "The run that wrote it."),
+        Column("writer_id", "VARCHAR", "", "Unique for one attempt to write one segment."),
+        Column("created_at", "TIMESTAMPTZ", "UTC", "When it was made."),
+        Column("key", "VARCHAR", "", "The segment's object."),
+    ),
+)
+"""View over the ledger; not stored."""
+
+
+_FRAMES = "How many frames of this hour and source are in the bin."
+_SCALARS = (
+    "day",
+    "hour",
+    "source",
+    "frames",
+    "processed",
+    "gated",
+    "dead_letters",
+    "size_bytes",
+    "observed_s",
+    "observed_by",
+)
+
+
+def _taken_over(name: str) -> Column:
+    column = next(column for column in FRAME_STATS.columns if column.name == name)
+    meaning = "The day." if name == "day" else column.meaning
+    return Column(name, column.duckdb_type, column.unit, meaning, (f"{FRAME_STATS.name}.{name}",))
+
+
+def _binned(name: str, of_map: str, row: str, *bins: tuple[str, str, str, str]) -> Table:
+    made_of = (f"{FRAME_STATS.name}.{of_map}",)
+    return Table(
+        name,
+        f"{row} in one hour of one source",
+        (
+            *map(_taken_over, _SCALARS[:3]),
+            *(Column(*column, made_of) for column in bins),
+            Column("frames", "BIGINT", "frames", _FRAMES, made_of),
+        ),
+    )
+
+
+HISTOGRAM_VIEWS = (
+    Table(
+        "frame_hours",
+        "one source in one hour; `frame_stats` without its maps and lists",
+        tuple(map(_taken_over, _SCALARS)),
+    ),
+    _binned(
+        "frame_sizes",
+        "sizes",
+        "one power of two in bytes",
+        ("from_bytes", "BIGINT", "bytes", "The images have at least this size; 0 for empty ones."),
+        ("below_bytes", "BIGINT", "bytes", "They are smaller than this: twice `from_bytes`."),
+    ),
+    _binned(
+        "frame_dimensions",
+        "dimensions",
+        "one width and height",
+        ("image_width", "INTEGER", "pixels", "Width of the images, upright."),
+        ("image_height", "INTEGER", "pixels", "Height of the images, upright."),
+    ),
+    _binned(
+        "frame_brightness",
+        "brightness",
+        "one step of 16 in brightness",
+        ("from_brightness", "INTEGER", "0 to 240", "The images have at least this brightness: a multiple of 16."),
+        ("below_brightness", "INTEGER", "16 to 256", "They are darker than this: `from_brightness` and 16."),
+    ),
+    _binned(
+        "frame_sharpness",
+        "sharpness",
+        "one power of two in sharpness",
+        ("from_sharpness", "BIGINT", "from 0", "The images have at least this sharpness; 0 for those below 1."),
+        ("below_sharpness", "BIGINT", "from 1", "They are less sharp than this: twice `from_sharpness`."),
+    ),
+    _binned(
+        "frame_latency",
+        "latency",
+        "one power of two in seconds",
+        ("from_s", "DOUBLE", "seconds", "The outcome came at least this long after the frame; 0 for no time."),
+        ("below_s", "DOUBLE", "seconds", "It came sooner than this: twice `from_s`; one microsecond if that is 0."),
+    ),
+)  # fmt: skip
+"""Views of query sessions over `frame_stats`, and tables of exported files; not stored."""
+
+
+ABOUT = Table(
+    "about",
+    "the exported file",
+    (
+        Column("store_url", "VARCHAR", "", "The object store and prefix that was exported; it never has credentials."),
+        Column("exported_at", "TIMESTAMPTZ", "UTC", "When the export began; outcomes after this may be missing."),
+        Column("imgpipeline_version", "VARCHAR", "", "Version of imgpipeline that wrote the file."),
+        Column("summary_threshold", "DOUBLE", "0 to 1", "Summaries of labels count confidences from here on."),
+        Column("all_days", "BOOLEAN", "", "Whether the file holds all days that there were."),
+        Column("first_day", "DATE", "UTC", "The first day in the file; NULL if it holds none."),
+        Column("last_day", "DATE", "UTC", "The last day in the file; NULL if it holds none."),
+    ),
+)
+"""One row."""
+
+ABOUT_CHAINS = Table(
+    "about_chains",
+    "one chain of segments",
+    (
+        Column("topic", "VARCHAR", "", "Kafka topic."),
+        Column("topic_id", "VARCHAR", "", "Which incarnation of the topic."),
+        Column("partition", "INTEGER", "from 0", "Kafka partition."),
+        Column("end_offset", "BIGINT", "from 0", "The file holds the outcomes of all offsets below this."),
+    ),
+)
+"""The moment that all tables of the file show."""
+
+EXPORT_TABLES = (ABOUT, ABOUT_CHAINS)
+"""Tables that only exported files have."""

@@ -1,0 +1,259 @@
+"""The tables, views and macros of a query session that its snapshot does not create.
+
+* `segments` and `dead_letters` show the ledger. Filling them reads every segment of the days in question.
+* Tracks, events, and counts at zones and lines are shown as they are stored; newer segments are not in them.
+* Histogram views show `frame_stats` with one row per bin (`histograms_sql/*.sql`).
+* Macros follow a number back to its frames (`macros_sql/*.sql`).
+
+The first two kinds are created empty and filled when a query uses them.
+"""
+
+import json
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from datetime import date
+from importlib import resources
+
+from imgpipeline.contracts.keys import ChainId, segment_key
+from imgpipeline.lake.build.summary_inputs import list_versions, stored_key
+from imgpipeline.lake.schema import (
+    DEAD_LETTERS,
+    EVENT_TABLES,
+    FRAME_STATS,
+    HISTOGRAM_VIEWS,
+    PLACE_TABLES,
+    SEGMENTS,
+    TRACK_TABLES,
+    Table,
+)
+from imgpipeline.lake.storage.cache import LakeCache
+from imgpipeline.lake.storage.engine import Engine, all_rows, disk_errors, identifier
+from imgpipeline.ledger import Segment, index_buckets, read_chain, read_days
+from imgpipeline.ledger.dead_letters import LetterState, ReplayTrail
+from imgpipeline.objectstore import ObjectStore
+
+_LONGEST_LINE_BYTES = 2**26
+"""A dead letter's raw record has a limit in the settings; this is far above its default."""
+
+_SETTLE = """
+UPDATE dead_letters SET state = found.state, became = found.became
+FROM (SELECT unnest(?) AS topic, unnest(?) AS topic_id, unnest(?) AS partition, unnest(?) AS kafka_offset,
+             unnest(?) AS state, unnest(?) AS became) AS found
+WHERE dead_letters.topic = found.topic AND dead_letters.topic_id = found.topic_id
+  AND dead_letters.partition = found.partition AND dead_letters.kafka_offset = found.kafka_offset
+"""
+
+
+def create_ledger_tables(engine: Engine) -> None:
+    """Creates both tables, empty."""
+    for table in (SEGMENTS, DEAD_LETTERS):
+        engine.run(f"CREATE TABLE {table.name} ({table.typed_columns})")
+
+
+def fill_ledger_tables(
+    engine: Engine, store: ObjectStore, ends: Mapping[ChainId, int], days: Sequence[date] | None
+) -> None:
+    """Fills both tables.
+
+    Args:
+        engine: DuckDB with the empty tables.
+        store: The object store.
+        ends: Ends of the chains, fixed before.
+        days: Only segments that touch one of these, and dead letters listed under them; None: all.
+
+    Raises:
+        LedgerError: A segment cannot be read.
+        PermanentError: The local disk is full.
+    """
+    segments = _all(store, ends) if days is None else _of_days(store, ends, days)
+    trail = ReplayTrail()
+    headers, letters = engine.folder / "headers.jsonl", engine.folder / "letters.jsonl"
+    with disk_errors(engine.folder):
+        with headers.open("wb") as header_file, letters.open("wb") as letter_file:
+            for segment in segments:
+                header_file.write(_header_line(segment))
+                letter_file.writelines(_letter_lines(segment))
+                trail.add(segment)
+        for table, path in ((SEGMENTS, headers), (DEAD_LETTERS, letters)):
+            engine.run(_load(table), {"file": str(path), "longest": _LONGEST_LINE_BYTES})
+            path.unlink()
+    say_what_became_of_them(engine, trail)
+    if days is not None:
+        engine.run("DELETE FROM dead_letters WHERE day IS NULL OR NOT list_contains(?, day)", [list(days)])
+
+
+def say_what_became_of_them(engine: Engine, trail: ReplayTrail) -> None:
+    """Fills in state and replay of the rows of `dead_letters`."""
+    trail.settle()
+    engine.run("UPDATE dead_letters SET state = ?", [LetterState.OPEN.value])
+    rows = [
+        (at.chain.topic, at.chain.topic_id, at.chain.partition, at.offset, state.value, str(became) if became else None)
+        for at in trail.members()
+        for state, became in [trail.state_of(at)]
+    ]
+    if rows:
+        engine.run(_SETTLE, [*map(list, zip(*rows, strict=True))])
+
+
+def _all(store: ObjectStore, ends: Mapping[ChainId, int]) -> Iterator[Segment]:
+    for chain, end in sorted(ends.items()):
+        yield from read_chain(store, chain, 0, end)
+
+
+def _of_days(store: ObjectStore, ends: Mapping[ChainId, int], days: Iterable[date]) -> Iterator[Segment]:
+    wanted = sorted(set(days))
+    buckets = [bucket for day in wanted for bucket in index_buckets(store, day)]
+    return read_days(store, {day: {} for day in wanted}, ends, buckets=buckets)
+
+
+def _header_line(segment: Segment) -> bytes:
+    header, made = segment.header, segment.header.provenance
+    data = header.to_json()
+    row = {name: data[name] for name in SEGMENTS.names if name in data} | {
+        "notices": 0,
+        **data["counts"],
+        "end_offset": header.end,
+        "model_used": made.model_name,
+        "model_sha256": made.model_sha256,
+        "key": segment_key(header.chain, header.start),
+    }
+    return json.dumps({"row": row}, ensure_ascii=False).encode() + b"\n"
+
+
+def _letter_lines(segment: Segment) -> Iterator[bytes]:
+    if not segment.header.dead_letters:
+        return
+    chain = segment.header.chain
+    origin = {"topic": chain.topic, "topic_id": chain.topic_id, "partition": chain.partition}
+    for line in segment.body.splitlines():
+        # Nearly all lines are frames; parsing them would take longer than all else here.
+        letter = json.loads(line).get("dead_letter") if b'"dead_letter"' in line else None
+        if letter is not None:
+            yield (
+                json.dumps({"row": origin | {"kafka_offset": letter["offset"]} | letter}, ensure_ascii=False).encode()
+                + b"\n"
+            )
+
+
+def _load(table: Table) -> str:
+    selected = ", ".join(f"row.{identifier(name)}" for name in table.names)
+    return (
+        f"INSERT INTO {table.name} SELECT {selected} FROM read_json($file, format = 'newline_delimited', "  # noqa: S608 - own names
+        f"maximum_object_size = $longest, columns = {{row: 'STRUCT({table.typed_columns})'}}) AS read"
+    )
+
+
+_TABLES = (*TRACK_TABLES, *EVENT_TABLES, *PLACE_TABLES)
+
+
+def create_derived_tables(engine: Engine) -> None:
+    """Creates the tables, empty."""
+    for table in _TABLES:
+        engine.run(f"CREATE TABLE {table.name} ({table.typed_columns})")
+
+
+def asks_for_derived(sql: str) -> bool:
+    """Tells whether a query may use one of the tables."""
+    lowered = sql.lower()
+    return any(table.name in lowered for table in _TABLES)
+
+
+def fill_derived_tables(
+    engine: Engine,
+    store: ObjectStore,
+    cache: LakeCache,
+    is_wanted: Callable[[date], bool],
+    *,
+    tables: Iterable[Table] = _TABLES,
+) -> None:
+    """Replaces the empty tables by views of what is stored.
+
+    Args:
+        engine: DuckDB with the empty tables.
+        store: The object store.
+        cache: Where fetched files are kept.
+        is_wanted: Tells of a UTC day whether it is read.
+        tables: Only these.
+
+    Raises:
+        PermanentError: The local disk cannot be used.
+        TransientError: The store does not answer.
+    """
+    for table in tables:
+        queries = []
+        for day, e_tag in sorted(list_versions(store, table.name).items()):
+            path = engine.folder / stored_key(table.name, day)
+            if is_wanted(day) and cache.link(stored_key(table.name, day), e_tag, path):
+                queries.append(all_rows(path, day=day))
+        _show(engine, table, queries)
+    cache.trim()
+
+
+def fill_derived_tables_of_day(
+    engine: Engine, cache: LakeCache, day: date, versions: Mapping[str, str], *, tables: Iterable[Table] = _TABLES
+) -> None:
+    """Replaces the empty tables by views of what is stored of one day.
+
+    Args:
+        engine: DuckDB with the empty tables.
+        cache: Where fetched files are kept.
+        day: UTC day.
+        versions: The version of each stored table, by its key; a table without one stays empty.
+        tables: Only these.
+
+    Raises:
+        PermanentError: The local disk cannot be used.
+        TransientError: The store does not answer.
+    """
+    for table in tables:
+        key = stored_key(table.name, day)
+        if key in versions and cache.link(key, versions[key], engine.folder / key):
+            _show(engine, table, [all_rows(engine.folder / key, day=day)])
+    cache.trim()
+
+
+def _show(engine: Engine, table: Table, queries: Sequence[str]) -> None:
+    if queries:
+        engine.run(f"DROP TABLE {table.name}")
+        engine.run(f"CREATE VIEW {table.name} AS {' UNION ALL BY NAME '.join(queries)}")
+
+
+def create_histogram_views(engine: Engine) -> None:
+    """Creates all histogram views; call it before the view `frame_stats` is created.
+
+    DuckDB plans a view when it is created and again when it is read. Over an empty table with the columns of
+    `frame_stats` the first plan is cheap; over the view itself the plans are a quarter of the cost of a session.
+    """
+    engine.run(f"CREATE TABLE {FRAME_STATS.name} ({FRAME_STATS.typed_columns})")
+    for table in HISTOGRAM_VIEWS:
+        engine.run(f"CREATE VIEW {table.name} AS {histogram_sql(table.name)}")
+    engine.run(f"DROP TABLE {FRAME_STATS.name}")
+
+
+def histogram_sql(name: str) -> str:
+    """Returns the query of a histogram view."""
+    return (
+        resources.files("imgpipeline.lake.sessions")
+        .joinpath("histograms_sql", f"{name}.sql")
+        .read_text(encoding="utf-8")
+    )
+
+
+COUNTED_DETECTIONS = "working.counted_detections"
+"""The detections behind a number, without their segments: what needs no reading of the ledger."""
+MACROS = ("counted_detections", "explain_label_counts", "explain_label_totals", "explain_frame_stats")
+"""All of them, each after those that it uses."""
+LEDGER_MACROS = tuple(name for name in MACROS if name.startswith("explain_"))
+"""Those for users: they read `segments`, which is filled when a query asks for it."""
+
+
+def create_macros(engine: Engine) -> None:
+    """Creates all macros over the views of a session."""
+    for name in MACROS:
+        engine.run(macro_sql(name))
+
+
+def macro_sql(name: str) -> str:
+    """Returns the statement that makes a macro."""
+    return (
+        resources.files("imgpipeline.lake.sessions").joinpath("macros_sql", f"{name}.sql").read_text(encoding="utf-8")
+    )
