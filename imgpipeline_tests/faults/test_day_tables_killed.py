@@ -28,7 +28,8 @@ from datetime import date
 from imgpipeline.lake.build.day_tables import rebuild_day
 from imgpipeline.lake.build.summaries import build_summary
 from imgpipeline.objectstore import open_store
-from imgpipeline.settings import load_settings, utc_now
+from imgpipeline.settings import load_settings
+from imgpipeline.contracts.times import utc_now
 
 store, day = open_store(load_settings()), date({DAY.year}, {DAY.month}, {DAY.day})
 rebuild_day(store, day, now=utc_now())

@@ -24,7 +24,8 @@ pytestmark = pytest.mark.fault(40)
 REPAIR = """
 from imgpipeline.detect.ledger_repair import repair_ledger
 from imgpipeline.objectstore import open_store
-from imgpipeline.settings import load_settings, utc_now
+from imgpipeline.settings import load_settings
+from imgpipeline.contracts.times import utc_now
 
 settings = load_settings()
 repair_ledger(settings, open_store(settings), clock=utc_now)

@@ -44,7 +44,8 @@ from imgpipeline.lake.storage.engine import BuildLimits
 from imgpipeline.lake.sessions.session import open_lake
 from imgpipeline.lake.build.summaries import build_summary
 from imgpipeline.objectstore import open_store
-from imgpipeline.settings import load_settings, utc_now
+from imgpipeline.settings import load_settings
+from imgpipeline.contracts.times import utc_now
 from benchmarks.synthetic_days import DAY
 
 def peak_mib():

@@ -33,7 +33,8 @@ REPOSITORY = Path(__file__).resolve().parents[3]
 _BUILDER = """
 from imgpipeline.lake.build.day_tables import rebuild_day
 from imgpipeline.objectstore import open_store
-from imgpipeline.settings import load_settings, utc_now
+from imgpipeline.settings import load_settings
+from imgpipeline.contracts.times import utc_now
 from imgpipeline_tests.ledger.samples import DAY
 store = open_store(load_settings())
 while True:
