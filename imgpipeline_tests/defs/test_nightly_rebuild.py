@@ -80,7 +80,7 @@ def test_days_that_are_behind_are_requested_by_stretches(store: ObjectStore) -> 
     append(chain, [seen(3), seen(4, day=NEXT), seen(5, day=far)])
     requests = tick(late)
     assert ranges(requests) == [(str(DAY), str(NEXT)), (str(far), str(far))]
-    assert all("the ledger has more" in request.tags["imgpipeline/reason"] for request in requests)
+    assert all("the ledger has newer segments" in request.tags["imgpipeline/reason"] for request in requests)
 
 
 @pytest.mark.medium
@@ -109,7 +109,7 @@ def test_a_day_whose_summary_is_missing_or_older_than_its_tables_is_behind(store
     rebuild_day(store, NEXT, force=True, now=late)
     assert days_behind(store) == {
         DAY: "label_totals is missing",
-        NEXT: "label_counts is older than what it is made of",
+        NEXT: "label_counts is older than its inputs",
     }
     assert ranges(tick(late)) == [(str(DAY), str(NEXT))]
 

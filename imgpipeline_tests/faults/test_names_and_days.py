@@ -215,7 +215,7 @@ def building(lane: LaneUnderTest, day: date) -> Iterator[list[int]]:
             try:
                 built.append(rebuild_day(lane.store, day, force=True, now=utc_now()).frames)
             except TransientError as error:
-                if "were overtaken by others" not in str(error):
+                if "lost the race against other builds" not in str(error):
                     failures.append(error)
                     return
             except BaseException as error:  # noqa: BLE001 - the test fails by it

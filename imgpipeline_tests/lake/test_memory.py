@@ -97,7 +97,7 @@ STEPS: dict[str, Callable[[ObjectStore], object]] = {
 @pytest.mark.parametrize("step", STEPS)
 def test_every_step_gives_duckdb_the_limit_of_the_settings(step: str, memory: ObjectStore):
     build_all(memory)
-    with pytest.raises(PermanentError, match="not enough memory"):
+    with pytest.raises(PermanentError, match="ran out of memory"):
         STEPS[step](memory)
 
 

@@ -30,30 +30,30 @@ from imgpipeline.ledger.repair.repair_list import last_handled, list_repairs
 from imgpipeline.objectstore import ObjectStore
 
 _WHOLE_DAYS = 8
-"""Of this many complete days the newest starts are kept; of older ones only that they are complete."""
+"""The newest starts are stored for this many complete days; for older ones only that they are complete."""
 
 
 @dataclass(slots=True)
 class KnownDay:
-    """What is known of one day, up to where its owner has followed the ledger."""
+    """What is known of one day up to the checkpoint of its owner."""
 
     complete: dict[str, str] = field(default_factory=dict)
-    """By name, the version that is complete."""
+    """The version that is complete, by name."""
     newest: dict[ChainId, int] = field(default_factory=dict)
-    """For chains in which a segment touches the day, the start of the last one."""
+    """The start of the newest segment of the day, by chain."""
     is_whole: bool = True
     """Whether `newest` names every chain with a segment of the day."""
 
 
 @dataclass(slots=True)
 class KnownDays:
-    """What is known of all days. Not safe to change from several threads."""
+    """What is known of all days, without a request per day. Not safe to change from several threads."""
 
     days: dict[date, KnownDay] = field(default_factory=dict)
-    """By day; a day that is not named has no segment."""
+    """By day; a missing day has no segment."""
 
     def begin(self, days: Iterable[date]) -> None:
-        """Notes days of which nothing else is known."""
+        """Notes that these days exist; nothing else is known of them."""
         for day in days:
             self.days.setdefault(day, KnownDay(is_whole=False))
 
@@ -65,27 +65,27 @@ class KnownDays:
             known.newest[chain] = max(start, known.newest.get(chain, 0))
 
     def doubt(self, day: date) -> None:
-        """Notes that a day may have segments that were not noted."""
+        """Notes that a day may have unknown segments."""
         self.days[day] = KnownDay(is_whole=False)
 
     def forget(self, offsets: OffsetRange) -> None:
-        """Notes that segments that start in a range are no longer what they were."""
+        """Notes that the segments that start in a range have changed."""
         for day, known in self.days.items():
             if any(offsets.covers(chain, start) for chain, start in known.newest.items()):
                 self.days[day] = KnownDay(is_whole=False)
 
     def is_complete(self, day: date, name: str, version: str) -> bool:
-        """Tells whether a version is known to have all of its day."""
+        """Tells whether a version is known to be complete."""
         known = self.days.get(day)
         return known is not None and bool(version) and known.complete.get(name) == version
 
     def note_complete(self, day: date, name: str, version: str) -> None:
-        """Notes that a version has all of its day."""
+        """Notes that a version is complete."""
         if version and day in self.days:
             self.days[day].complete[name] = version
 
     def has_news(self, day: date, covered: Mapping[ChainId, int]) -> bool | None:
-        """Tells whether a segment of a day lies after some ends; None if that is not known."""
+        """Tells whether the day has a segment after some ends; None if that is unknown."""
         known = self.days.get(day)
         if known is None:
             return False
@@ -94,7 +94,7 @@ class KnownDays:
         return False if known.is_whole else None
 
     def to_json(self) -> list[Any]:
-        """Returns it as JSON values, without the starts of days that have long been complete."""
+        """Returns JSON values, without the starts of days that have long been complete."""
         complete = sorted(day for day, known in self.days.items() if known.complete and known.newest)
         short = set(complete[:-_WHOLE_DAYS])
         return [_day_json(day, known, is_short=day in short) for day, known in sorted(self.days.items())]
@@ -111,7 +111,7 @@ def _day_json(day: date, known: KnownDay, *, is_short: bool) -> list[Any]:
         for chain, start in sorted(known.newest.items())
         if not is_short
     ]
-    # The key of complete versions is older than the word; catalogues of earlier releases stay readable.
+    # The key `settled` keeps catalogues of earlier releases readable.
     return [day.isoformat(), {"settled": known.complete, "newest": newest, "whole": known.is_whole and not is_short}]
 
 
@@ -127,7 +127,7 @@ def _known_day(data: Mapping[str, Any]) -> KnownDay:
 _VERSION = 1
 _MOST_BYTES = 2**28
 _MOST_READ = 1_000
-"""Segments that are read to catch up; what is further behind is taken from the day index, as a whole."""
+"""Number of segments that are read to catch up. The days of further segments come from the day index."""
 _NAME = "days"
 
 
@@ -140,15 +140,15 @@ class DayCatalog:
     stored: FollowerObject
     """Where the catalogue is kept."""
     news: KnownDays = field(default_factory=KnownDays)
-    """What is known of the days."""
+    """The known days."""
     checkpoint: Checkpoint = field(default_factory=Checkpoint)
-    """Up to where the ledger was followed."""
+    """How far the ledger was followed."""
     fixed: Mapping[ChainId, ChainEnd] = field(default_factory=dict)
-    """The ends of all chains, as this call fixed them."""
+    """The ends of all chains, fixed when the catalogue was opened."""
 
     @property
     def ends(self) -> dict[ChainId, int]:
-        """The ends of all chains, as this call fixed them."""
+        """The offsets of the fixed ends."""
         return {chain: end.offset for chain, end in self.fixed.items()}
 
     @property
@@ -157,13 +157,13 @@ class DayCatalog:
         return sorted(self.news.days)
 
     def has_news(self, day: date, name: str, version: str, covered: Mapping[ChainId, int]) -> bool:
-        """Tells whether a segment of a day is newer than a version of something; a version without one is complete.
+        """Tells whether a day has a segment that is newer than a version of a table; if not, notes it as complete.
 
         Args:
             day: UTC day.
-            name: What it is, such as `tables`.
-            version: Which version of it; empty to remember nothing.
-            covered: Up to where that version reaches in each chain.
+            name: The kind of object, such as `tables`.
+            version: Its version; empty to note nothing.
+            covered: The end that this version covers in each chain.
 
         Raises:
             LedgerError: A segment after it cannot be read.
@@ -178,7 +178,7 @@ class DayCatalog:
         return found
 
     def read_from(self, day: date, name: str, version: str, covered: Mapping[ChainId, int]) -> dict[ChainId, int]:
-        """Returns from where on a day has to be read, where the catalogue was opened without following the ledger.
+        """Returns the offset in each chain from which a day must be read if the ledger was not followed.
 
         Args:
             day: UTC day.
@@ -193,19 +193,19 @@ class DayCatalog:
         return found
 
     def save(self) -> bool:
-        """Keeps the catalogue; False if another one was saved meanwhile, or this account may not write."""
+        """Stores the catalogue; False if another process stored one meanwhile, or this account may not write."""
         return not self.checkpoint.chains or self.stored.save(_encode(self.news, self.checkpoint))
 
 
 def open_catalog(store: ObjectStore, *, is_followed: bool = True) -> DayCatalog:
-    """Reads the catalogue and brings it up to the ledger; makes it if there is none.
+    """Reads the catalogue and follows the ledger up to its ends; makes a catalogue if there is none.
 
     Args:
         store: The object store.
-        is_followed: False to take it as it is, for a call that names its days: then it may lack news.
+        is_followed: False to skip the newer segments, for a call that names its days.
 
     Returns:
-        The catalogue; `save` keeps what it has learnt.
+        The catalogue; `save` stores it.
 
     Raises:
         LedgerError: The end of a chain cannot be read.
@@ -236,9 +236,9 @@ def _encode(news: KnownDays, checkpoint: Checkpoint) -> bytes:
 
 
 def _advance(catalog: DayCatalog) -> None:
-    """Notes what the ledger has after the checkpoint, up to the ends that were fixed."""
+    """Notes the segments after the checkpoint, up to the fixed ends."""
     if not catalog.checkpoint.chains:
-        # The ends come before the index: a segment before an end has its entry.
+        # The index is listed after the ends were fixed, so it has an entry for each segment before them.
         repairs = last_handled(list_repairs(catalog.store), after=0)
         catalog.news, catalog.checkpoint = KnownDays(), Checkpoint({}, repairs)
         catalog.news.begin(known_days(catalog.store))
@@ -249,7 +249,7 @@ def _advance(catalog: DayCatalog) -> None:
             catalog.checkpoint, catalog.news = Checkpoint(), KnownDays()
             return _advance(catalog)
         except LedgerError:
-            pass  # who reads that day says what is wrong with it
+            pass  # the build or query that reads the day reports it
         _doubt_what_is_left(catalog)
     chains = {chain: end.last for chain, end in catalog.fixed.items() if end.last}
     catalog.checkpoint = Checkpoint(chains, catalog.checkpoint.repairs)
@@ -272,7 +272,7 @@ def _note_headers(catalog: DayCatalog) -> None:
 
 
 def _doubt_what_is_left(catalog: DayCatalog) -> None:
-    """Takes the days of segments that were not read from the day index."""
+    """Doubts the days of segments that were not read, as listed in the day index."""
     positions, ends = catalog.checkpoint.ends, catalog.ends
     if all(positions.get(chain, 0) >= end for chain, end in ends.items()):
         return
@@ -283,6 +283,6 @@ def _doubt_what_is_left(catalog: DayCatalog) -> None:
 
 
 def join_versions(versions: Iterable[str | None]) -> str:
-    """Returns what stands for the versions of several objects; empty if one of them is missing."""
+    """Returns one version for several objects; empty if one of them is missing."""
     named = list(versions)
     return " ".join(version for version in named if version) if all(named) else ""

@@ -42,11 +42,11 @@ _ADDED = {
 
 
 def columns_of(table: Table, version: int, row: str) -> str:
-    """Returns the columns of a day table as a query selects them from rows of a readable version.
+    """Returns the current columns of a day table, selected from rows of a readable version.
 
     Args:
-        table: The day table as it is now.
-        version: Of the rows.
+        table: The day table.
+        version: Schema version of the rows.
         row: Alias of the rows.
     """
     return ", ".join(
@@ -63,10 +63,10 @@ def _value(table: str, name: str, duckdb_type: str, version: int, row: str) -> s
 
 
 def is_complete(manifests: Mapping[str, Manifest], tables: tuple[str, ...]) -> bool:
-    """Tells whether stored tables of a day hold all that there is of it up to their ends.
+    """Tells whether the stored tables of a day hold everything up to their ends.
 
     Args:
-        manifests: Of the tables that are stored, by name.
+        manifests: The manifests of the stored tables, by name.
         tables: Names of all day tables.
     """
     versions = {manifest.schema_version for manifest in manifests.values()}
@@ -77,7 +77,7 @@ def is_complete(manifests: Mapping[str, Manifest], tables: tuple[str, ...]) -> b
 
 
 WORKING = "working"
-"""Schema of the tables that users do not see in SHOW TABLES."""
+"""DuckDB schema of internal tables, so that SHOW TABLES does not list them."""
 _SAME_FRAME = "stored.day = behind.day AND stored.frame_id = behind.frame_id"
 _SAME_OUTCOME = " AND ".join(
     f"stored.{name} = found.{name}"
@@ -86,7 +86,7 @@ _SAME_OUTCOME = " AND ".join(
 _OFFSET = ("topic", "topic_id", "partition", "kafka_offset")
 _SAME_OFFSET = " AND ".join(f'stored."{name}" = behind."{name}"' for name in _OFFSET)
 _BY_OFFSET = (STORED_DEAD_LETTERS, NOTICES)
-"""Tables in which each offset is one row."""
+"""Tables with one row per offset."""
 
 
 def create_stored(engine: Engine, table: Table, versions: Mapping[Path, int]) -> None:
@@ -95,7 +95,7 @@ def create_stored(engine: Engine, table: Table, versions: Mapping[Path, int]) ->
     Args:
         engine: DuckDB.
         table: The day table.
-        versions: Version of the columns of each file; those of `READABLE_VERSIONS`.
+        versions: Schema version of each file, one of `READABLE_VERSIONS`.
     """
     parts = []
     for version in sorted(set(versions.values())):
@@ -109,31 +109,31 @@ def create_stored(engine: Engine, table: Table, versions: Mapping[Path, int]) ->
 
 @dataclass(frozen=True, slots=True)
 class Overlay:
-    """What newer segments bring to stored tables."""
+    """The rows of stored tables and newer segments together."""
 
     frames: int
-    """Different frames that the newer segments name."""
+    """Number of different frames in the newer segments."""
     met: int
-    """How many of those are stored already, so that the two compete."""
+    """How many of them are also stored, so that two outcomes compete."""
 
     def rows(self, table: Table) -> str:
-        """Returns the query for a day table as it is with the newer outcomes."""
+        """Returns the query for a day table including the newer outcomes."""
         newer = f"UNION ALL SELECT * FROM {WORKING}.{table.name}_behind"  # noqa: S608 - own names
         stored = f"SELECT {_columns(table)} FROM {WORKING}.stored_{table.name} AS stored"  # noqa: S608 - own names
         if table in _BY_OFFSET:
             return f"{stored} ANTI JOIN {WORKING}.{table.name}_behind AS behind ON {_SAME_OFFSET} {newer}"
-        # A build puts `weak_detections` first, so it may reach further than the frames.
+        # A build stores `weak_detections` first, so it may cover more than `frames`.
         if self.met or (self.frames and table is WEAK_DETECTIONS):
             return f"{stored} ANTI JOIN {WORKING}.behind AS behind ON {_SAME_FRAME} {newer}"
         return f"{stored} {newer}" if self.frames else stored
 
 
 def lay_over(engine: Engine) -> Overlay:
-    """Decides between newer outcomes and stored rows of the same frames.
+    """Chooses between newer outcomes and stored rows of the same frames.
 
     Reads `found`, `buried`, `noticed` and `weakened` (filled by `load_outcomes`) and the views `stored_…`. Creates
-    `behind` (the frames that newer segments name) and, for each day table, `{table}_behind` with the rows that replace
-    or extend the stored ones.
+    `behind` (the frames in newer segments) and, for each day table, `{table}_behind` with the rows that replace or
+    extend the stored ones.
     """
     engine.run("CREATE TABLE behind AS SELECT DISTINCT day, frame_id FROM found")
     frames, newer = engine.value("SELECT count(*) FROM behind"), engine.value("SELECT count(*) FROM found")
@@ -165,17 +165,17 @@ _ORDER = {
     STORED_DEAD_LETTERS.name: "topic, topic_id, partition, kafka_offset",
     NOTICES.name: "topic, topic_id, partition, kafka_offset",
 }
-"""The order of each table's rows, as `ROWS` gives them after `sort_by_time`."""
+"""The order of each table's rows, as in `ROWS` after `sort_by_time`."""
 
 
 @dataclass(frozen=True, slots=True)
 class DayRows:
-    """What a build writes. The engine holds the tables that the queries read."""
+    """The rows that a build writes."""
 
     queries: Mapping[str, str]
-    """The rows of each day table in their order, by the table's name."""
+    """An ordered query for each day table, by name, over tables of the engine."""
     duplicates: int
-    """Further outcomes of frames that are there already; they are left out."""
+    """Number of further outcomes of the same frames, which are left out."""
 
 
 def read_whole(
@@ -214,12 +214,12 @@ def add_newer(
         engine: DuckDB; gets the newer outcomes as `found` and `buried`, each frame once.
         store: The object store.
         day: UTC day.
-        before: Manifest and version of each stored day table; all of one schema, one recipe and the same ends.
+        before: Manifest and version of each stored day table, all with one schema version, recipe and set of ends.
         ends: Up to which end each chain is read.
         buckets: The day's entries of the index.
 
     Returns:
-        The rows of both together; None if a stored table was replaced meanwhile.
+        The rows of both; None if a stored table was replaced meanwhile.
 
     Raises:
         LedgerError: A segment cannot be read, or a chain has a hole.
@@ -243,7 +243,7 @@ def add_newer(
 
 
 def _fetch(engine: Engine, store: ObjectStore, day: date, before: Mapping[str, Stored]) -> dict[str, Path] | None:
-    """Fetches the stored tables below a `day=…` folder each; None if one has another version by now."""
+    """Fetches the stored tables, each below a `day=…` folder; None if one was replaced."""
 
     def fetch(table: str) -> str | None:
         key = day_table_key(table, day)
@@ -272,7 +272,7 @@ def _queries(engine: Engine, overlay: Overlay) -> dict[str, str]:
 
 
 def _continues(engine: Engine, overlay: Overlay) -> bool:
-    """Tells whether every newer frame comes after every stored one, so that appending keeps the order."""
+    """Tells whether every newer frame is later than every stored one, so that appending keeps the order."""
     first, last = engine.run(
         'SELECT (SELECT min("timestamp") FROM found), (SELECT max("timestamp") FROM stored_frames)'
     )[0]

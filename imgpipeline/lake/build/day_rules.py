@@ -1,8 +1,8 @@
 """Rules that every row of a day must satisfy before its tables are stored.
 
 If a row breaks a rule, the build stores nothing, and the error names the rule, a frame and its offset. Since the ledger
-is immutable, a broken rule means that the code that wrote or reads it is wrong. Rows of imports are checked only for
-what counting needs: other programs may draw boxes that exceed the image.
+is immutable, a broken rule is a bug in the code that wrote or reads it. Rows of imports are checked only as far as
+counting needs it, since boxes of other programs may exceed the image.
 """
 
 from collections.abc import Mapping, Sequence
@@ -16,23 +16,23 @@ from imgpipeline.lake.schema import DAY_TABLES, DETECTIONS, FRAMES, Table
 from imgpipeline.lake.storage.engine import Engine, identifier
 
 BOX_TOLERANCE_PX = 0.05
-"""Coordinates are stored with two decimals, so a box that ends at the edge may end a hundredth behind it."""
+"""Coordinates are stored with two decimals, so a box that ends at the edge may exceed it by a hundredth."""
 CONFIDENCE_TOLERANCE = 1e-6
-"""Confidences are stored with six decimals, so one just above the threshold may be equal to it, or a bit below."""
+"""Confidences are stored with six decimals, so one just above the threshold may equal it or be slightly lower."""
 
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """What must hold of every row of a table."""
+    """A condition for every row of a table."""
 
     table: str
     """The table."""
     name: str
-    """Its name, as checks in the UI have it."""
+    """Name, also of the check in the UI."""
     meaning: str
-    """What must hold, for a person."""
+    """The condition in words."""
     holds: str
-    """The same in SQL, over one row; NULL counts as broken. `$day` is the day that is built."""
+    """The condition in SQL, over one row; NULL counts as broken. `$day` is the day of the build."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,26 +44,26 @@ class Violation:
     rule: str
     """The rule's name."""
     rows: int
-    """How many rows break it; for columns that are wrong, how many columns."""
+    """Number of rows that break it; for wrong columns, number of columns."""
     example: str
-    """One of them: the frame and where it was announced, or the columns that are wrong."""
+    """A frame and the offset of its record, or the wrong columns."""
 
 
 class UnsoundRowsError(PermanentError):
-    """The rows of a build break a rule; nothing was put."""
+    """The rows of a build break a rule; nothing was stored."""
 
     def __init__(self, day: date, violations: Sequence[Violation]) -> None:
         found = "; ".join(f"{v.table}.{v.rule}: {v.rows} ({v.example})" for v in violations)
         super().__init__(
-            f"The rows of {day} break what must hold of them, so no table was put and the old ones stay. {found}.",
-            next_step='the ledger is immutable: find out what wrote that offset (`imgpipeline query "SELECT * FROM '
-            'segments"` names run and model), and build the day again with a release that writes or reads it right',
+            f"Rows of {day} break rules, so no table was stored and the old ones stay. {found}.",
+            next_step="find out what wrote that offset (`imgpipeline query 'SELECT * FROM segments'` names run and "
+            "model), and rebuild the day with a release that writes and reads it correctly",
         )
         self.violations = tuple(violations)
 
 
 SCHEMA = "schema"
-"""The rule that columns and types are those of `tables`; checked of the query, not of rows."""
+"""The rule that columns and types are those of the schema; it checks the query, not rows."""
 _ON_DAY = '"timestamp" >= $day::DATE AND "timestamp" < $day::DATE + INTERVAL 1 DAY'
 _IMPORTED = f"starts_with(source_kafka_topic, '{IMPORT_TOPICS}')"
 _INSIDE = f"""
@@ -73,40 +73,40 @@ _INSIDE = f"""
 """
 
 RULES = (
-    Rule(FRAMES.name, "timestamps_in_day", "Each frame's own time lies in the day.", _ON_DAY),
-    Rule(DETECTIONS.name, "timestamps_in_day", "The time of each detection's frame lies in the day.", _ON_DAY),
+    Rule(FRAMES.name, "timestamps_in_day", "Each frame's own time is on the day.", _ON_DAY),
+    Rule(DETECTIONS.name, "timestamps_in_day", "The time of each detection's frame is on the day.", _ON_DAY),
     Rule(
         DETECTIONS.name,
         "boxes_in_image",
-        "Each box that was detected here lies inside its image; those of imports are as others wrote them.",
+        "Each box lies inside its image; boxes of imports are not checked.",
         _INSIDE,
     ),
     Rule(
         DETECTIONS.name,
         "confidence_in_range",
-        "Each confidence lies between its frame's threshold and 1; of imports between 0 and 1.",
+        "Each confidence is between its frame's threshold and 1; for imports, between 0 and 1.",
         f"confidence BETWEEN 0 AND 1 AND ({_IMPORTED} OR "
         f"confidence >= coalesce(confidence_threshold, 0) - {CONFIDENCE_TOLERANCE})",
     ),
 )
-"""The rules of single rows."""
-UNIQUE = Rule(FRAMES.name, "frame_id_unique", "No frame_id is there twice.", "")
-"""The rule of all rows together."""
+"""The rules for single rows."""
+UNIQUE = Rule(FRAMES.name, "frame_id_unique", "Each frame_id has one row.", "")
+"""The rule for all rows together."""
 _BY_TABLE = {table.name: tuple(rule for rule in RULES if rule.table == table.name) for table in DAY_TABLES}
 
 
 def check_rows(engine: Engine, day: date) -> list[Violation]:
-    """Looks at the rows of a build.
+    """Checks the rows of a build.
 
     Args:
         engine: With the tables `found` and `buried`, as `ledger_rows` loads them, each frame once.
-        day: UTC day that is built.
+        day: UTC day of the build.
 
     Returns:
-        The broken rules; empty if all is well.
+        The broken rules.
 
     Raises:
-        PermanentError: DuckDB refuses.
+        PermanentError: DuckDB reports an error.
     """
     wrong = [violation for table in DAY_TABLES for violation in _check_columns(engine, table)]
     if wrong:
@@ -116,10 +116,10 @@ def check_rows(engine: Engine, day: date) -> list[Violation]:
 
 
 def refuse_unsound(engine: Engine, day: date) -> None:
-    """Ends a build whose rows break a rule; to be called before anything is put.
+    """Ends a build whose rows break a rule. Call it before anything is stored.
 
     Raises:
-        UnsoundRowsError: They do.
+        UnsoundRowsError: A rule is broken.
     """
     violations = check_rows(engine, day)
     if violations:

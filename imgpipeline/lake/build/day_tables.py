@@ -1,17 +1,15 @@
-"""The day tables `frames`, `detections` and `dead_letters`: one Parquet object a day and table.
+"""Builds the day tables `frames`, `detections`, `dead_letters` and `notices`: one Parquet object per day and table.
 
 * All tables of a build come from one reading of the ledger, up to one set of ends, which the manifests name.
-* A manifest never goes backwards: if another build was faster, everything is done again from the greater ends.
-* Several objects cannot be put at once. `frames` comes first, then `detections`, then `dead_letters`; between the
-  puts, and after a crash there, each table is right up to the ends of its own manifest, and the day is stale until all
-  three have the same ends and the ledger has nothing behind them. A reader that joins them compares the manifests'
-  ends, or asks a query session (`session`), which brings frames and detections to one state. The dead letters come last
-  because neither of the others is joined with them: a dead letter stays one whatever becomes of its replay, so that a
-  reader in between only sees fewer of them.
-* `weak_detections` is put before all others, and only if the day has some: a missing one is empty up to the ends of
-  `frames`.
-* A table whose columns are of another version (or that is not there, since an older release has built the day) counts
-  as missing: its day is stale.
+* A manifest never goes backwards: if another build was faster, this build starts again from the greater ends.
+* Several objects cannot be stored at once. `frames` comes first, then `detections`, `dead_letters` and `notices`.
+  Between these writes, and after a crash there, each table is correct up to the ends of its own manifest, and the day
+  is stale until all have the same ends and the ledger has no later segment. A reader that joins tables compares the
+  ends of their manifests, or uses a query session. Nothing is joined with the last two, so a reader in between only
+  sees fewer of their rows.
+* `weak_detections` is stored before all others, and only if the day has any. If it is missing, the day has none up to
+  the ends of `frames`.
+* A table of another schema version counts as missing, so its day is stale.
 """
 
 import time
@@ -56,12 +54,12 @@ _Found = Mapping[str, Stored | None]
 
 @dataclass(frozen=True, slots=True)
 class DayBuild:
-    """How a day was built, or that there was nothing to do."""
+    """The result of building a day."""
 
     day: date
     """UTC day."""
     skipped: bool
-    """Whether the stored tables had everything already."""
+    """Whether the stored tables were already current."""
     frames: int
     """Rows of `frames`."""
     detections: int
@@ -69,19 +67,19 @@ class DayBuild:
     dead_letters: int
     """Rows of `dead_letters`."""
     duplicates: int
-    """Further outcomes of frames that are there already; they are left out."""
+    """Number of further outcomes of the same frames, which are left out."""
     size_bytes: int
-    """Size of all three objects."""
+    """Size of all tables."""
     ends: Mapping[ChainId, int]
-    """Up to which end each chain is covered; chains without anything of this day are left out."""
+    """The end up to which each chain is covered; chains without anything of this day are left out."""
     built_at: datetime
-    """When the stored tables were made, UTC."""
+    """When the stored tables were built, UTC."""
     duration_s: float
-    """How long this call took, in seconds."""
+    """Duration of this call in seconds."""
     is_extended: bool = False
-    """Whether the stored tables were made by adding newer segments to older tables."""
+    """Whether the stored tables are older tables with newer segments added."""
     corrected: tuple[str, ...] = ()
-    """Extended tables whose rows were not those of the ledger, so that this build has replaced them."""
+    """Tables whose stored rows differed from the ledger, so this build replaced them."""
 
 
 def rebuild_day(
@@ -94,16 +92,16 @@ def rebuild_day(
     ends: Mapping[ChainId, int] | None = None,
     limits: BuildLimits = NO_LIMITS,
 ) -> DayBuild:
-    """Brings all tables of a day up to the ledger.
+    """Builds the tables of a day unless they are current.
 
     Args:
         store: The object store.
         day: UTC day.
         force: Read the whole day from the ledger, even if nothing is new.
-        seal: Where newer segments were added to the stored tables, read the whole day once and compare.
-        now: What the manifests say as the time of building.
-        ends: Ends of all chains, where they were fixed already; default: they are read.
-        limits: What the build may take.
+        seal: If the stored tables were extended by newer segments, read the whole day once and compare.
+        now: Time of the build, for the manifests.
+        ends: Ends of all chains, if they were fixed before; default: they are read.
+        limits: Limits of the build.
 
     Returns:
         What is stored now.
@@ -123,40 +121,40 @@ def rebuild_day(
 
 @dataclass(slots=True)
 class DayTables(Derived[Manifest]):
-    """The tables of one day, as an entry of the contract. Their input is the ledger, up to an end of each chain."""
+    """The tables of one day as a derived object. Their input is the ledger up to an end of each chain."""
 
     store: ObjectStore
     """The object store."""
     day: date
     """UTC day."""
     fixed: Mapping[ChainId, int] | None
-    """Ends of all chains; None: they are found after the stored tables were read, near the ends that those name."""
+    """Ends of all chains; None: they are read after the stored tables, starting from the ends in their manifests."""
     now: datetime
-    """What the manifests say as the time of building."""
+    """Time of the build, for the manifests."""
     limits: BuildLimits = NO_LIMITS
-    """What the build may take."""
+    """Limits of the build."""
     news: KnownDays | None = None
-    """What is known of the days up to the ends, if something is: the index is not listed for a day without news."""
+    """What is known of the days up to the ends, if anything; avoids listing the index of unchanged days."""
     is_under_repair: bool = False
-    """Whether an open repair has changed outcomes of the day; known once the tables were made."""
+    """Whether an unfinished repair changed outcomes of the day; set by `make`."""
     version: str = ""
-    """Versions of the stored tables; empty if one is missing. Known once the state is."""
+    """Versions of the stored tables; empty if one is missing. Set by `wanted`."""
     ends: Mapping[ChainId, int] = field(default_factory=dict)
-    """Ends of all chains; those that stored tables name are joined to them."""
+    """Ends of all chains, joined with those in the manifests of stored tables."""
     _listed: list[Bucket] = field(default_factory=list)
     _has_outcomes: bool | None = None
     _puts_weak: bool = False
 
     @property
     def name(self) -> str:
-        """What messages call it."""
+        """Name in messages."""
         return str(self.day)
 
     def read(self) -> dict[str, Stored | None]:
-        """Returns what is stored of each table; of `weak_detections` only if there is one.
+        """Returns the stored version of each table; of `weak_detections` only if there is one.
 
-        Where no table is stored, there is none either, unless a build has died after putting it: then the first attempt
-        to put it fails, and the second one finds it here.
+        Without any other table there is none, unless a build died right after storing it. Then the first attempt to
+        store it fails, and the second one finds it here.
         """
         stored = {key: read_stored(self.store, key) for key in (day_table_key(table, self.day) for table in _NAMES)}
         weak = day_table_key(WEAK_DETECTIONS.name, self.day)
@@ -164,12 +162,12 @@ class DayTables(Derived[Manifest]):
         return ({weak: found} if found else {}) | stored
 
     def origin(self, manifest: Manifest, /) -> Origin:
-        """Returns the ends that a table was made up to; columns of another version reach nowhere."""
+        """Returns the ends of a table; one of another schema version covers nothing."""
         ends = manifest.ends if manifest.schema_version == SCHEMA_VERSION else {}
         return Origin(_named(ends), manifest.made_by)
 
     def wanted(self, stored: _Found, /) -> Origin:
-        """Returns the stored ends where the ledger has no more of the day, else those to build up to."""
+        """Returns the stored ends if the ledger has no later segment of the day, otherwise the ends to build up to."""
         manifests = [found.manifest if found else None for found in stored.values()]
         listed = [stored[day_table_key(table, self.day)] for table in _NAMES]
         self.version = join_versions(found.e_tag if found else None for found in listed)
@@ -183,7 +181,7 @@ class DayTables(Derived[Manifest]):
             return Origin(_named(reached), RECIPE)
         self._listed = [bucket for bucket in index_buckets(self.store, self.day) if bucket.chain in self.ends]
         if have_equal_ends(manifests) and None in manifests:
-            # Missing, whatever the ledger holds: a build reads it anyway, so only `has_outcomes` looks for a segment.
+            # A table is missing, so a build reads the ledger anyway, and only `has_outcomes` looks for a segment.
             self._has_outcomes = None
             return Origin(_named(self._covered()), RECIPE)
         if not have_equal_ends(manifests) or self._has_segment(reached):
@@ -192,7 +190,7 @@ class DayTables(Derived[Manifest]):
         return Origin(_named(reached), RECIPE)
 
     def has_outcomes(self) -> bool:
-        """Tells whether there is anything of the day, in tables or in the ledger. Read the state first.
+        """Tells whether tables or ledger have anything of the day. Read the state first.
 
         Raises:
             LedgerError: A segment cannot be read, or a chain has a hole.
@@ -208,7 +206,7 @@ class DayTables(Derived[Manifest]):
         return {chain: self.ends[chain] for chain in sorted({bucket.chain for bucket in self._listed})}
 
     def make(self, start: Start[Manifest], /) -> dict[str, Made[Manifest]] | None:
-        """Adds newer segments to the stored tables where that does, else reads the whole day from the ledger."""
+        """Adds newer segments to the stored tables if possible; otherwise reads the whole day from the ledger."""
         self.is_under_repair = self.day in noted_days(self.store)
         extended = None if start.force else self._extensible(start)
         with open_engine(memory=self.limits.memory) as engine:
@@ -222,7 +220,7 @@ class DayTables(Derived[Manifest]):
             refuse_unsound(engine, self.day)
             made = Manifest("", self.day, SCHEMA_VERSION, RECIPE, self._covered(), 0, built_at=self.now,
                             duplicates=rows.duplicates, is_extended=extended is not None)  # fmt: skip
-            # All are written before the first is put: readers see tables of different ends as briefly as possible.
+            # All are written before the first is stored, so readers see tables with different ends only briefly.
             weak = day_table_key(WEAK_DETECTIONS.name, self.day)
             names = _NAMES
             if weak in start.stored or engine.run(f"{rows.queries[WEAK_DETECTIONS.name]} LIMIT 1"):
@@ -238,9 +236,9 @@ class DayTables(Derived[Manifest]):
         return Made(data, parse_footer(data, name))
 
     def _extensible(self, start: Start[Manifest]) -> dict[str, Stored] | None:
-        """Returns the stored tables if newer segments can be added to them; None to read the day as a whole.
+        """Returns the stored tables if newer segments can be added to them; None if the whole day must be read.
 
-        A repair changes outcomes before the tables' ends, so a day of an open repair is read as a whole.
+        An unfinished repair changes outcomes before the tables' ends, so its days are read whole.
         """
         found = {name: start.stored.get(day_table_key(name, self.day)) for name in (*_NAMES, WEAK_DETECTIONS.name)}
         tables = {name: table for name, table in found.items() if table is not None}
@@ -255,14 +253,14 @@ def _named(ends: Mapping[ChainId, int]) -> dict[str, str]:
 
 
 def stale_days(store: ObjectStore, catalog: DayCatalog | None = None) -> list[date]:
-    """Returns the days whose tables are missing, damaged, of another version, or behind the ledger, sorted.
+    """Returns the days whose tables are missing, damaged, of another schema version, or older than the ledger, sorted.
 
-    A day with a segment that cannot be read is one of them: its build says what is wrong, and no other day has to wait.
-    Days that were found current before, and that nothing has touched since, cost nothing.
+    Includes days with a segment that cannot be read: their build reports it, and no other day has to wait. Days that
+    were current before and have no newer segment cost no request.
 
     Args:
         store: The object store.
-        catalog: The day catalogue, where it was opened already; who has opened it saves it.
+        catalog: The open day catalogue, which the caller saves; None: this function opens and saves it.
 
     Raises:
         LedgerError: The end of a chain cannot be read.
@@ -289,7 +287,7 @@ def stale_days(store: ObjectStore, catalog: DayCatalog | None = None) -> list[da
 def _is_stale(store: ObjectStore, ends: Mapping[ChainId, int], news: KnownDays, day: date) -> bool:
     entry = DayTables(store, day, ends, utc_now(), news=news)
     try:
-        # An entry of the index may stand for a segment that was never put: then there is nothing to build.
+        # An index entry may belong to a segment that was never stored; then there is nothing to build.
         state = state_of(entry)
         is_stale = state is State.DAMAGED or (state.is_behind and entry.has_outcomes())
     except ForbiddenError:
@@ -303,7 +301,7 @@ def _is_stale(store: ObjectStore, ends: Mapping[ChainId, int], news: KnownDays, 
 
 def _report(entry: DayTables, done: Built[Manifest]) -> DayBuild:
     stored = {found.manifest.table: found.manifest.content for found in done.before.values() if found}
-    # What was current, and was not repaired, has to have the rows that the ledger gives.
+    # Tables that were current and not under repair must have the rows of the ledger.
     compared = stored if done.state is State.CURRENT and not entry.is_under_repair else {}
     manifests = {manifest.table: manifest for manifest in done.manifests.values()}
     return DayBuild(

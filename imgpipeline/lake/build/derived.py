@@ -1,14 +1,15 @@
 """The contract of derived objects: day tables, summaries, tracks, reports, redetections and comparisons.
 
-A derived object is one or several stored objects that name the versions of their inputs and the recipe that made them.
-An entry is a subclass of `Derived`: it reads what is stored, says what would be made now, and makes it. This module
-decides whether anything is to be done (`State`), and publishes: an object is put only over the version that was read
+A derived object consists of one or several stored objects that name the versions of their inputs and the recipe that
+made them. A subclass of `Derived` reads what is stored, says what a build would make now, and makes it. This module
+decides whether a build is needed (`State`) and publishes the result. An object only replaces the version that was read
 before the inputs, so a slow build never replaces a newer one.
 
     class Heights(Derived[Manifest]): ...
     build(Heights(store, day))
 
-Whether `OTHER_RECIPE` is a reason to build is up to the caller: a build makes it again, the nightly job leaves it.
+The caller decides whether `OTHER_RECIPE` is a reason to build: `build` makes the object again; the nightly job skips
+it.
 """
 
 from abc import ABC, abstractmethod
@@ -24,19 +25,19 @@ from imgpipeline.lake.storage.pieces import pieces_of, put_pieces, remove_pieces
 from imgpipeline.objectstore import ObjectMissingError, ObjectStore
 
 Said = TypeVar("Said")
-"""What a stored object says of itself."""
+"""The manifest of a stored object."""
 _ATTEMPTS = 8
 
 
 class State(StrEnum):
-    """What a derived object is, next to what would be made of its inputs now."""
+    """How a stored object compares with what a build would make now."""
 
     CURRENT = "current"
-    """Made of the inputs as they are, by the present recipe."""
+    """Made from the current inputs by the current recipe."""
     STALE = "stale"
-    """An input has another version by now, or the stored objects were not made together."""
+    """An input has a newer version, or the stored objects were not made together."""
     OTHER_RECIPE = "other recipe"
-    """Made of the inputs as they are, by another release or with other settings."""
+    """Made from the current inputs by another release or with other settings."""
     MISSING = "missing"
     """At least one of its objects is not stored."""
     DAMAGED = "damaged"
@@ -44,7 +45,7 @@ class State(StrEnum):
 
     @property
     def is_behind(self) -> bool:
-        """Whether a build brings it forward, whichever release made it."""
+        """Whether a build would update it, whichever release made it."""
         return self in (State.STALE, State.MISSING, State.DAMAGED)
 
 
@@ -55,15 +56,15 @@ class Origin:
     inputs: Mapping[str, str]
     """Version of each input, by name."""
     recipe: str
-    """Hash of all else that changes the content: code, queries, settings."""
+    """Hash of everything else that determines the content: code, queries, settings."""
 
 
 def judge(stored: Iterable[Origin | None], wanted: Origin) -> State:
-    """Compares what stored objects were made of with what would be made now.
+    """Compares the origin of stored objects with that of a build now.
 
     Args:
         stored: The origin of each object of one derived object; None if it is not stored.
-        wanted: What a build would make now.
+        wanted: The origin of a build now.
     """
     origins = list(stored)
     found = [origin for origin in origins if origin is not None]
@@ -76,60 +77,60 @@ def judge(stored: Iterable[Origin | None], wanted: Origin) -> State:
 
 @dataclass(frozen=True, slots=True)
 class Made(Generic[Said]):
-    """One new object of a derived one."""
+    """One new stored object."""
 
     data: bytes | memoryview
     """Its content."""
     manifest: Said
-    """What it says of itself."""
+    """Its manifest."""
 
 
 @dataclass(frozen=True, slots=True)
 class Built(Generic[Said]):
-    """What is stored of a derived object after a build."""
+    """A derived object after a build."""
 
     state: State
-    """What it was before."""
+    """Its state before the build."""
     skipped: bool
-    """Whether nothing was put."""
+    """Whether nothing was stored."""
     manifests: Mapping[str, Said]
-    """What each object says of itself, by key."""
+    """The manifest of each object, by key."""
     size_bytes: int
     """Size of all objects."""
     before: Mapping[str, StoredObject[Said] | None]
-    """What was stored before, by key."""
+    """The objects before the build, by key."""
 
 
 @dataclass(frozen=True, slots=True)
 class Start(Generic[Said]):
-    """What a build starts from."""
+    """The starting point of a build."""
 
     stored: Mapping[str, StoredObject[Said] | None]
-    """What is stored of each object, by key; read before the inputs."""
+    """The stored version of each object, by key; read before the inputs."""
     state: State
-    """What that is."""
+    """Their state."""
     force: bool
-    """Whether it is made although it may be current."""
+    """Whether to build even if the object is current."""
 
 
 class Derived(ABC, Generic[Said]):
-    """One derived object. A subclass is an entry of the contract."""
+    """One derived object."""
 
     store: ObjectStore
-    """Where it is."""
+    """The object store."""
     insists = True
-    """Whether a forced build that was overtaken is forced again; else the winner's result will do."""
+    """Whether a forced build that lost a race is forced again; otherwise it accepts the winner's result."""
 
     @property
     @abstractmethod
     def name(self) -> str:
-        """What messages call it, such as `label_counts of 2026-01-09`."""
+        """Name in messages, such as `label_counts of 2026-01-09`."""
 
     @abstractmethod
     def read(self) -> Mapping[str, StoredObject[Said] | None]:
-        """Returns what is stored of each of its objects, by key, in the order in which they are put.
+        """Returns the stored version of each of its objects, by key, in the order in which they are stored.
 
-        An object that only some have may be left out while it is not stored; then nothing is missing.
+        An optional object may be left out while it is not stored, so that it does not count as missing.
 
         Raises:
             DamagedObjectError: One of them cannot be read.
@@ -141,10 +142,10 @@ class Derived(ABC, Generic[Said]):
 
     @abstractmethod
     def wanted(self, stored: Mapping[str, StoredObject[Said] | None], /) -> Origin:
-        """Returns what a build would make now.
+        """Returns the origin of a build now.
 
         Args:
-            stored: What is stored, read before the inputs.
+            stored: The stored objects, read before the inputs.
 
         Raises:
             PermanentError: An input is missing or cannot be read.
@@ -152,22 +153,22 @@ class Derived(ABC, Generic[Said]):
 
     @abstractmethod
     def make(self, start: Start[Said], /) -> Mapping[str, Made[Said]] | None:
-        """Makes all of its objects; nothing is put.
+        """Makes all of its objects without storing them.
 
         Args:
-            start: What is stored, and why it is made.
+            start: The stored objects and the reason for the build.
 
         Returns:
-            The objects by key, in the order in which they are put; None if an input changed meanwhile.
+            The objects by key, in the order in which to store them; None if an input changed meanwhile.
         """
 
     def belong_together(self, _manifests: list[Said], /) -> bool:
-        """Tells whether stored objects of one origin were also put by one build, if that matters."""
+        """Tells whether stored objects of one origin were stored by one build, if that matters."""
         return True
 
 
 def compare(entry: Derived[Said], before: Mapping[str, StoredObject[Said] | None]) -> State:
-    """Returns the state of what was read of a derived object."""
+    """Returns the state of a derived object whose stored objects were read before."""
     wanted = entry.wanted(before)
     state = judge([entry.origin(each.manifest) if each else None for each in before.values()], wanted)
     together = entry.belong_together([each.manifest for each in before.values() if each])
@@ -175,7 +176,7 @@ def compare(entry: Derived[Said], before: Mapping[str, StoredObject[Said] | None
 
 
 def state_of(entry: Derived[Said]) -> State:
-    """Returns the state of a derived object; raises what its inputs raise."""
+    """Returns the state of a derived object; raises the errors of its inputs."""
     try:
         before = entry.read()
     except DamagedObjectError:
@@ -184,22 +185,22 @@ def state_of(entry: Derived[Said]) -> State:
 
 
 def build(entry: Derived[Said], *, force: bool = False) -> Built[Said]:
-    """Brings a derived object up to its inputs.
+    """Builds a derived object unless it is current.
 
     Args:
-        entry: What to build.
-        force: Make it again even if it is current.
+        entry: The derived object.
+        force: Build it even if it is current.
 
     Returns:
-        What is stored now.
+        The object as it is stored now.
 
     Raises:
         DamagedObjectError: A stored object cannot be read; it is not replaced.
         PermanentError: An input is missing or cannot be read.
-        TransientError: The store does not answer, or others were faster eight times.
+        TransientError: The store does not answer, or the build lost the race against others eight times.
     """
     for _ in range(_ATTEMPTS):
-        # The stored object is read first, so the inputs read after it are never older than those it was built from.
+        # The stored object is read first, so the inputs are never older than those it was built from.
         before = entry.read()
         state = compare(entry, before)
         if state is State.CURRENT and not force:
@@ -211,26 +212,28 @@ def build(entry: Derived[Said], *, force: bool = False) -> Built[Said]:
             size_bytes = sum(len(each.data) for each in made.values())
             return Built(state, False, {key: each.manifest for key, each in made.items()}, size_bytes, before)
         force = force and entry.insists
-    raise TransientError(f"{_ATTEMPTS} builds of {entry.name} were overtaken by others; what is stored is theirs.")
+    raise TransientError(
+        f"{_ATTEMPTS} builds of {entry.name} lost the race against other builds, whose result is stored."
+    )
 
 
 def publish_all(
     store: ObjectStore, made: Mapping[str, Made[Said]], before: Mapping[str, StoredObject[Said] | None]
 ) -> bool:
-    """Puts objects in order, each over the version that was read; False once a competing build has won."""
+    """Stores objects in order, each over the version that was read; False once a competing build has won."""
     return all(publish(store, key, each.data, before.get(key)) for key, each in made.items())
 
 
 def publish(store: ObjectStore, key: str, data: bytes | memoryview, before: StoredObject[Said] | None) -> bool:
-    """Puts an object, after its pieces, over the version that was read; tells whether it is stored now.
+    """Stores an object, after its pieces, over the version that was read; tells whether it is stored now.
 
-    A refusal may answer the client's own repeated request, so the stored content decides.
+    A refusal may answer a repetition of the client's own request, so the stored content decides.
 
     Args:
         store: The object store.
         key: The object's key.
         data: Its content.
-        before: What was read before its inputs; None if nothing was stored.
+        before: The version that was read before its inputs; None if nothing was stored.
     """
     pieces, replaced = pieces_of(data), before.pieces if before else None
     if pieces:

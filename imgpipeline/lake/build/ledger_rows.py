@@ -1,4 +1,4 @@
-"""Turns segments into rows: the frames, dead letters and notices of whole days as DuckDB tables.
+"""Loads segments into DuckDB tables of frames, dead letters and notices.
 
 Also decides which of several frames with the same `frame_id` counts.
 """
@@ -29,9 +29,9 @@ from imgpipeline.ledger import Segment
 _NOT_IN_DOCUMENT = ("day", "source_kafka_topic_id")
 _DETECTION_TYPE = "STRUCT(label VARCHAR, class_id INTEGER, confidence DOUBLE, box DOUBLE[], detector INTEGER)[]"
 _BUFFER_BYTES = 2**20
-"""Of a file that lines are written into: each real write waits for the threads that read ahead."""
+"""Write buffer of a spooled file; large, because each real write waits for the threads that read ahead."""
 _LEAST_LINE_BYTES = 2**24
-"""DuckDB's own limit for one line; it is raised only where a segment could hold a longer one (a buffer is twice it)."""
+"""DuckDB's default limit for one line. It is raised only for longer lines, because a buffer has twice that size."""
 
 
 def _document_type() -> str:
@@ -73,11 +73,11 @@ WHERE CAST(frame."timestamp" AS DATE) = spooled.day AND frame.source_kafka_offse
 """  # noqa: S608 - made of this module's own names
 _OF_CHAIN = ("topic", "topic_id", "partition")
 _IN_DOCUMENT = {"kafka_offset": "offset", "interval_start": "from", "interval_end": "to"}
-"""Columns that have another name in the documents of dead letters and notices."""
+"""Columns with another name in the documents of dead letters and notices."""
 
 
 def _load_single(kind: str, table: Table, into: str, day: str) -> str:
-    """Returns the statement that loads outcomes of which each is one row, in the order of their offsets."""
+    """Returns the statement that loads outcomes with one row each, in the order of their offsets."""
     read = [c for c in table.columns if c.name not in _OF_CHAIN and (c.name != "day" or day == f"{kind}.day")]
     fields = ", ".join(f"{identifier(_IN_DOCUMENT.get(c.name, c.name))} {_read_as(c)}" for c in read)
     selected = {c.name: f"{kind}.{identifier(_IN_DOCUMENT.get(c.name, c.name))}::{c.duckdb_type}" for c in read}
@@ -96,11 +96,11 @@ ORDER BY spooled.topic, spooled.topic_id, spooled.partition, {kind}."offset"
 _LOAD_LETTERS = _load_single("dead_letter", STORED_DEAD_LETTERS, "buried", "dead_letter.day")
 _LOAD_NOTICES = _load_single("notice", NOTICES, "noticed", 'CAST(notice."from" AS DATE)')
 _NEW_FRAMES = "AND frame.source_kafka_offset >= spooled.since\n"
-"""Not part of the recipe: a build of a day reads from offset 0."""
+"""Not part of the recipe, since a build of a whole day reads from offset 0."""
 _MARKS = {"buried": b'{"dead_letter"', "noticed": b'{"notice"'}
-"""How the lines of dead letters and notices begin."""
+"""Prefixes of the lines of dead letters and notices."""
 _WEAK_MARK = b'"weak_detections":['
-"""What a line of a frame with weak detections holds; a line with it may also be of a producer's attributes."""
+"""Part of each frame line with weak detections. A producer's attributes may contain it too."""
 _KEEP_UNIQUE = """
 DELETE FROM found WHERE rowid IN (
     SELECT rowid FROM (
@@ -112,8 +112,8 @@ DELETE FROM found WHERE rowid IN (
     WHERE place > 1)
 """
 """Of several frames of one day with one `frame_id`: processed before gated, then the lowest topic, partition, offset.
-The incarnation of the topic only decides between two of one name; that a row without its list of detections comes last
-only matters in a snapshot, where one outcome can be there twice: as it was stored, and as the ledger has it."""
+The topic id decides only between topics of the same name. Rows without their list of detections come last, which only
+matters in a snapshot, where the same outcome may come from a stored table and from the ledger."""
 
 _DETECTOR = "found.detectors[found.detection.detector + 1]"
 _OF_DETECTION = {
@@ -173,7 +173,7 @@ ROWS = {
 
 
 def stored(table: Table) -> str:
-    """Returns the columns of a table that its Parquet file has: all but `day`, which readers take from the path."""
+    """Returns the columns in a table's Parquet file: all but `day`, which readers take from the path."""
     return ", ".join(identifier(name) for name in table.names if name != "day")
 
 
@@ -183,18 +183,18 @@ RECIPE = sha256(
         DEAD_LETTER_ROWS, NOTICE_ROWS,
     )).encode()
 ).hexdigest()[:16]  # fmt: skip
-"""Hash of the SQL that makes the day tables: another one means that they are to be built again.
+"""Hash of the SQL that makes the day tables. If it changes, they have another recipe.
 
-It does not name the SQL of `weak_detections`, so that days without them stay as they are."""
+It leaves out the SQL of `weak_detections`, so that days without them keep their recipe."""
 
 
 def keep_unique(engine: Engine) -> int:
-    """Keeps of the frames with one `frame_id`, in the table `found`, the one that counts; the others' order stays.
+    """Keeps one row of each `frame_id` in the table `found`, without changing the order.
 
     Returns:
-        How many were left out.
+        The number of deleted rows.
     """
-    # Nearly always there are none. Equal hashes of two names would only cost the second look.
+    # Nearly always 0. Two names with equal hashes only cost an unneeded second query.
     rows, names = engine.run("SELECT count(*), count(DISTINCT hash(day, frame_id)) FROM found")[0]
     if rows == names:
         return 0
@@ -203,10 +203,10 @@ def keep_unique(engine: Engine) -> int:
 
 
 def sort_by_time(engine: Engine) -> None:
-    """Sorts the table `found` by time and `frame_id`; what is selected from it comes in that order too.
+    """Sorts the table `found` by time and `frame_id`, so that queries over it return this order.
 
-    A step of its own: the frames are sorted once for both of their tables, and while documents are read, which takes
-    most of a small memory, nothing else has to be held.
+    This is a separate step so that frames are sorted once for two tables, and so that reading documents, which needs
+    most of a small memory, does not also hold a sort.
     """
     if engine.value(_STEPS_BACK):
         engine.run('CREATE TABLE in_order AS FROM found ORDER BY "timestamp", frame_id')
@@ -217,13 +217,12 @@ def sort_by_time(engine: Engine) -> None:
 def load_outcomes(engine: Engine, segments: Iterable[Segment], since: Mapping[date, Mapping[ChainId, int]]) -> None:
     """Fills the tables `found` (frames, duplicates included), `buried` (dead letters), `noticed` and `weakened`.
 
-    `weakened` has the weak detections of a frame as a list.
+    `weakened` holds the weak detections of each frame as a list.
 
     Args:
         engine: DuckDB with a folder for the spooled lines.
         segments: Segments that touch these days, each once, those of a chain in order (`read_days`).
-        since: The days whose outcomes are taken, each with the offset from which a chain is taken; a chain that is not
-            named is taken from offset 0.
+        since: The days to load, each with the first offset to load of each chain; default: 0.
 
     Raises:
         LedgerError: A segment cannot be read (raised by the iterable).
@@ -245,7 +244,7 @@ def load_outcomes(engine: Engine, segments: Iterable[Segment], since: Mapping[da
 
 @dataclass(slots=True)
 class _SpooledFile:
-    """The lines of one chain: the file of each kind of which there are some, by the table that they are loaded into."""
+    """The spooled lines of one chain: a file per kind of outcome, by the table that it is loaded into."""
 
     chain: ChainId
     paths: dict[str, str] = field(default_factory=dict)
@@ -254,7 +253,7 @@ class _SpooledFile:
 
 @dataclass(slots=True)
 class _Spool:
-    """Lines of segments in files, for DuckDB to read."""
+    """The spooled lines of all segments, for DuckDB to read."""
 
     files: list[_SpooledFile] = field(default_factory=list)
     longest_bytes: int = _LEAST_LINE_BYTES
@@ -264,7 +263,7 @@ class _Spool:
 def _spooled(
     engine: Engine, segments: Iterable[Segment], since: Mapping[date, Mapping[ChainId, int]]
 ) -> Iterator[_Spool]:
-    """Writes the lines into files, and the table `spooled` that says which days to take from each; removes both."""
+    """Writes the lines into files, and the table `spooled` with the days to load from each; removes both at the end."""
     with disk_errors(engine.folder):
         folder = engine.folder / "spooled"
         folder.mkdir(exist_ok=True)
@@ -302,7 +301,7 @@ def _is_weak(line: bytes) -> bool:
 
 
 def _spool(path: Path, spool: _Spool, segments: Iterable[Segment]) -> None:
-    """Writes the lines of one chain: frames into one file; dead letters, notices and weak detections into one each."""
+    """Writes the lines of one chain: one file each for frames, dead letters, notices and weak detections."""
     found = spool.files[-1]
     with ExitStack() as files:
         opened: dict[str, BinaryIO] = {}

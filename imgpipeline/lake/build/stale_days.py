@@ -26,13 +26,13 @@ _NOTED_AS = "summaries"
 _Versions = dict[str, dict[date, str]]
 _BEHIND = {
     State.MISSING: "is missing",
-    State.STALE: "is older than what it is made of",
+    State.STALE: "is older than its inputs",
     State.DAMAGED: "cannot be read",
 }
 
 
 def days_behind(store: ObjectStore) -> dict[date, str]:
-    """Returns the days that a build would bring forward, each with the reason.
+    """Returns the days that a build would update, each with the reason.
 
     Args:
         store: The object store.
@@ -43,7 +43,7 @@ def days_behind(store: ObjectStore) -> dict[date, str]:
         TransientError: The store does not answer.
     """
     catalog = open_catalog(store)
-    reasons = dict.fromkeys(stale_days(store, catalog), "the ledger has more, or cannot be read")
+    reasons = dict.fromkeys(stale_days(store, catalog), "the ledger has newer segments, or cannot be read")
     versions = {table: list_versions(store, table) for table in (*(t.name for t in DAY_TABLES), *SUMMARIES)}
     stored = {day: join_versions(listed.get(day) for listed in versions.values()) for day in versions[_FRAMES]}
     unsure = sorted(
@@ -59,12 +59,12 @@ def days_behind(store: ObjectStore) -> dict[date, str]:
 
 
 def days_to_seal(store: ObjectStore, *, before: date, since: datetime) -> list[date]:
-    """Returns the days whose tables were made by adding newer segments, so that a build should read them as a whole.
+    """Returns the days whose tables were extended by newer segments, so a build should read them whole from the ledger.
 
     Args:
         store: The object store.
-        before: Only earlier days (UTC): those that are over.
-        since: Only tables that were put at or after this time.
+        before: Only days before this one (UTC), which are over.
+        since: Only tables that were stored at or after this time.
 
     Raises:
         PermanentError: A table is not a Parquet file of this project.
@@ -88,7 +88,7 @@ def _why(store: ObjectStore, summary: Summary, day: date, versions: _Versions) -
         stored = read_stored(store, stored_key(summary.name, day)) if day in versions[summary.name] else None
         state = judge([summary_origin(stored.manifest) if stored else None], wanted)
         if stored and stored.e_tag != versions[summary.name][day]:
-            state = State.STALE  # it was built since it was listed: who asks again sees that
+            state = State.STALE  # it was built after it was listed; the next call sees it
     except DamagedObjectError:
         state = State.DAMAGED
     return f"{summary.name} {_BEHIND[state]}" if state.is_behind else None
@@ -98,20 +98,21 @@ _TABLES = tuple(table.name for table in DAY_TABLES)
 
 
 def build_noted_days(store: ObjectStore, *, settings: Settings, now: datetime) -> list[date]:
-    """Rebuilds the tables and summaries of all noted days, also of repairs that died.
+    """Rebuilds the tables and summaries of all days that ledger repairs noted, including killed repairs.
 
-    Days without tables are left out: their first build reads the repaired ledger.
+    A repaired segment covers the same offsets with other outcomes. No end has moved, so without this the tables of its
+    days would count as current. Days without tables are left out: their first build reads the repaired ledger.
 
     Args:
         store: The object store.
-        settings: Those that summaries read.
-        now: What the manifests say as the time of building.
+        settings: Settings of summaries and builds.
+        now: Time of the build, for the manifests.
 
     Returns:
-        The days that were built.
+        The rebuilt days.
 
     Raises:
-        LedgerError: A segment cannot be read: mend that first.
+        LedgerError: A segment cannot be read; repair it first.
         PermanentError: A stored table is not a Parquet file of this project, or the local disk is full.
         TransientError: The store does not answer, or the build lost the write race repeatedly.
     """
@@ -124,7 +125,7 @@ def build_noted_days(store: ObjectStore, *, settings: Settings, now: datetime) -
             if store.head(summary_key(name, day)):
                 build_summary(store, name, day, settings=settings, now=now)
     if notes:
-        # What the last audit has counted may no longer be so: the next one reads everything.
+        # The figures of the last audit may be outdated, so the next one reads everything.
         store.delete(audit_state_key())
     for key in notes:
         store.delete(key)
@@ -132,7 +133,7 @@ def build_noted_days(store: ObjectStore, *, settings: Settings, now: datetime) -
 
 
 def named_end(store: ObjectStore, chain: ChainId) -> int:
-    """Returns the greatest end of a chain that a day table names: the chain did reach that far; 0 where none does."""
+    """Returns the greatest end of a chain in the manifests of day tables, which the chain once reached; 0 if none."""
     named = [
         manifest.ends.get(chain, 0)
         for table in _TABLES

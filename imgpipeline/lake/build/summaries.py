@@ -1,7 +1,7 @@
-"""Daily summaries: one `.sql` file each, over one day's tables and other summaries.
+"""Daily summaries: one `.sql` file each, over the day's tables and other summaries.
 
-A summary names the versions of its input tables and its exact query, so that `audit` can build it again. A new summary
-is one file in `sql/` and one entry in `SUMMARIES`; its columns belong into `tables`.
+The manifest of a summary names the versions of its inputs and its exact query, so that `audit` can build it again. A
+new summary needs a file in `sql/`, an entry in `SUMMARIES`, and its columns in `lake.schema.summaries`.
 """
 
 import time
@@ -45,17 +45,17 @@ class Summary:
     """One registered summary."""
 
     table: Table
-    """Its columns; its name is the summary's and, with `.sql`, the file's."""
+    """Its columns; the table's name is also the name of the `.sql` file."""
     inputs: tuple[str, ...]
-    """Names of the stored tables that it reads: day tables, or summaries that stand before it in the registry."""
+    """Names of the stored tables that it reads: day tables, or earlier summaries of the registry."""
     question: str
-    """What it answers, as one Markdown sentence."""
+    """The question that it answers, in Markdown."""
     parameters: tuple[str, ...] = ()
     """Names of the settings that its query reads as variables of DuckDB."""
 
     @property
     def name(self) -> str:
-        """Its name in keys, commands and SQL."""
+        """Name in keys, commands and SQL."""
         return self.table.name
 
     @property
@@ -65,14 +65,14 @@ class Summary:
 
     @property
     def local_sql(self) -> str:
-        """The query by hours and days of a time zone: for a session with the macros of `local_time`; never stored."""
+        """The query by local hours and days, for a session with the macros of `local_time`; never stored."""
         by_hour = self.sql.replace('time_bucket(INTERVAL 1 hour, "timestamp")', 'local_hour("timestamp")')
         return by_hour.replace('CAST("timestamp" AS DATE)', 'local_day("timestamp")')
 
 
 @cache
 def read_sql(name: str) -> str:
-    """Returns the query of a summary, as its `.sql` file holds it."""
+    """Returns the query of a summary from its `.sql` file."""
     return resources.files("imgpipeline.lake.build").joinpath("sql", f"{name}.sql").read_text(encoding="utf-8").strip()
 
 
@@ -103,19 +103,19 @@ SUMMARIES: Mapping[str, Summary] = {
         ),
     )
 }
-"""All summaries by name, each behind the summaries that it reads."""
+"""All summaries by name, each after the summaries that it reads."""
 
 
 @dataclass(frozen=True, slots=True)
 class SummaryBuild:
-    """How a summary was built, or that there was nothing to do."""
+    """The result of building a summary."""
 
     name: str
     """The summary."""
     day: date
     """UTC day."""
     skipped: bool
-    """Whether the stored summary already has these inputs, this query and these settings."""
+    """Whether the stored summary was already current."""
     rows: int
     """Its rows."""
     size_bytes: int
@@ -123,13 +123,13 @@ class SummaryBuild:
     made_of: Mapping[str, str]
     """Version (e-tag) of each input."""
     made_by: str
-    """Hash of what made it; that of `recipe` where the summaries among its inputs are current too."""
+    """Its recipe; equals `recipe` if the summaries among its inputs are current."""
     ends: Mapping[ChainId, int]
-    """Up to which end each chain is covered: those of the inputs."""
+    """The end up to which each chain is covered, as in the inputs."""
     built_at: datetime
-    """When the stored summary was made, UTC."""
+    """When the stored summary was built, UTC."""
     duration_s: float
-    """How long this call took, in seconds."""
+    """Duration of this call in seconds."""
 
 
 def find_summary(name: str) -> Summary:
@@ -143,9 +143,9 @@ def find_summary(name: str) -> Summary:
 
 
 def recipe(name: str, settings: Settings) -> str:
-    """Returns the hash of all that makes a summary but its day tables, 16 hexadecimal digits.
+    """Returns the hash of everything but the day tables that determines a summary, 16 hexadecimal digits.
 
-    That is the version of the columns, its query, the settings it reads, and the same of each summary among its inputs.
+    It covers the schema version, the query, the settings that the query reads, and the recipes of its input summaries.
 
     Args:
         name: A key of `SUMMARIES`.
@@ -170,7 +170,7 @@ def parameters_of(summary: Summary, settings: Settings) -> dict[str, float]:
 
 
 def set_parameters(engine: Engine, parameters: Mapping[str, float]) -> None:
-    """Makes settings readable for queries, as variables of DuckDB."""
+    """Sets DuckDB variables to settings, for queries to read."""
     for name, value in parameters.items():
         engine.run(f"SET VARIABLE {identifier(name)} = {float(value)!r}::DOUBLE")
 
@@ -178,18 +178,18 @@ def set_parameters(engine: Engine, parameters: Mapping[str, float]) -> None:
 def build_summary(
     store: ObjectStore, name: str, day: date, *, settings: Settings, force: bool = False, now: datetime
 ) -> SummaryBuild:
-    """Brings a day's summary up to its inputs.
+    """Builds a day's summary unless it is current.
 
     Args:
         store: The object store.
         name: A key of `SUMMARIES`.
         day: UTC day.
-        settings: Those that queries read.
-        force: Build again even if nothing is new.
-        now: What the manifest says as the time of building.
+        settings: Settings that queries and builds read.
+        force: Build it even if it is current.
+        now: Time of the build, for the manifest.
 
     Returns:
-        What is stored now.
+        The summary as it is stored now.
 
     Raises:
         ConfigurationError: There is no such summary.
@@ -217,44 +217,44 @@ def build_summary(
 
 @dataclass(slots=True)
 class DaySummary(Derived[Manifest]):
-    """A day's summary, as an entry of the contract. Its inputs are stored tables of the day."""
+    """A day's summary as a derived object. Its inputs are stored tables of the day."""
 
     store: ObjectStore
     """The object store."""
     summary: Summary
-    """Which one."""
+    """The summary."""
     day: date
     """UTC day."""
     settings: Settings
-    """Those that queries read."""
+    """Settings that queries and builds read."""
     now: datetime
-    """What the manifest says as the time of building."""
+    """Time of the build, for the manifest."""
     patience: Patience = field(default_factory=Patience)
-    """How long a build of the inputs that is between its puts is waited for."""
+    """Waits while a build of the inputs is storing its tables."""
 
     @property
     def name(self) -> str:
-        """What messages call it."""
+        """Name in messages."""
         return f"{self.summary.name} of {self.day}"
 
     def read(self) -> dict[str, Stored | None]:
-        """Returns what is stored."""
+        """Returns the stored summary."""
         key = summary_key(self.summary.name, self.day)
         return {key: read_stored(self.store, key)}
 
     def origin(self, manifest: Manifest, /) -> Origin:
-        """Returns what its manifest names."""
+        """Returns the origin in its manifest."""
         return summary_origin(manifest)
 
     def wanted(self, _stored: Mapping[str, Stored | None], /) -> Origin:
-        """Returns the versions of its inputs, and its recipe over the summaries among them as they are stored."""
+        """Returns the versions of its inputs, and the recipe over its input summaries as stored."""
         found = self._find()
         below = {name: stored.manifest.made_by for name, stored in found.items() if name in SUMMARIES}
         versions = {name: stored.e_tag for name, stored in found.items()}
         return Origin(versions, _recipe(self.summary, self.settings, below))
 
     def make(self, _start: Start[Manifest], /) -> dict[str, Made[Manifest]] | None:
-        """Makes it; None if a build of its inputs was between its puts."""
+        """Makes the summary; None if a build was storing its inputs."""
         found = self._find()
         while not have_equal_ends(each.manifest for each in found.values()):
             self.patience.wait(self.summary.name, self.day)
@@ -278,14 +278,14 @@ def summary_origin(manifest: Manifest) -> Origin:
 def make_summary(
     summary: Summary, inputs: Inputs, day: date, *, settings: Settings, now: datetime
 ) -> tuple[Manifest, memoryview]:
-    """Makes a summary out of one version of each of its inputs; nothing is put.
+    """Makes a summary from one version of each of its inputs, without storing it.
 
     Args:
-        summary: What to make.
-        inputs: Its inputs, opened.
+        summary: The summary.
+        inputs: Its open inputs.
         day: UTC day.
-        settings: Those that queries read.
-        now: What the manifest says as the time of building.
+        settings: Settings that queries and builds read.
+        now: Time of the build, for the manifest.
 
     Returns:
         The manifest, and the Parquet file.

@@ -1,4 +1,4 @@
-"""The inputs of a summary: stored tables of one day, each in one version, all from one reading of the ledger."""
+"""The inputs of a summary: stored tables of one day, each in one version, all up to the same ends."""
 
 import time
 from collections.abc import Iterable, Iterator, Mapping
@@ -24,36 +24,36 @@ _KEYS_OF_DAY_TABLES = {
     *(table.name for table in (*DAY_TRACK_TABLES, *EVENT_TABLES)),
 }
 SETTLE_S = 20.0
-"""A build puts the tables of a day in sequence; a summary waits this long for the last one."""
+"""A build stores the tables of a day in sequence; a summary waits this long for the last one."""
 _LOOK_AGAIN_S = 0.5
 
 
 @dataclass(frozen=True, slots=True)
 class Inputs:
-    """Stored tables of one day, opened."""
+    """Open tables of one day."""
 
     engine: Engine
     """DuckDB, with each table under its name."""
     manifests: Mapping[str, Manifest]
-    """What each of them says of itself."""
+    """The manifest of each table."""
     versions: Mapping[str, str]
-    """The version (e-tag) that each was read in."""
+    """The version (e-tag) of each table."""
 
 
 def stored_key(table: str, day: date) -> str:
-    """Returns the key of a stored table of a day: a day table's, one of tracks or events, or a summary's."""
+    """Returns the key of a day table, a table of tracks or events, or a summary."""
     return day_table_key(table, day) if table in _KEYS_OF_DAY_TABLES else summary_key(table, day)
 
 
 def list_versions(store: ObjectStore, table: str) -> dict[date, str]:
-    """Returns the version of each stored day of a table, by one listing."""
+    """Returns the version of each stored day of a table, with one listing."""
     below = stored_key(table, date.min).split("/day=", 1)[0]
     listed = ((parse_day(info.key), info) for info in store.list_objects(below))
     return {day: info.e_tag for day, info in listed if day and info.key == stored_key(table, day)}
 
 
 def find_inputs(store: ObjectStore, tables: Iterable[str], day: date, *, wanted_by: str) -> dict[str, Stored]:
-    """Returns manifest and version of each of a summary's inputs.
+    """Returns the manifest and version of each input of a summary.
 
     Args:
         store: The object store.
@@ -62,7 +62,7 @@ def find_inputs(store: ObjectStore, tables: Iterable[str], day: date, *, wanted_
         wanted_by: The summary, for messages.
 
     Raises:
-        PermanentError: One is not there, is of another schema version, or is not a Parquet file of this project.
+        PermanentError: A table is missing, has another schema version, or is not a Parquet file of this project.
     """
     found: dict[str, Stored] = {}
     for table in tables:
@@ -78,20 +78,20 @@ def find_inputs(store: ObjectStore, tables: Iterable[str], day: date, *, wanted_
 def open_inputs(
     store: ObjectStore, found: Mapping[str, Stored], day: date, *, wanted_by: str, memory: str | None
 ) -> Iterator[Inputs | None]:
-    """Opens stored tables of a day in DuckDB. Each version is fetched once for all who open it on this machine.
+    """Opens stored tables of a day in DuckDB. A version is fetched once per machine (`storage.cache`).
 
     Args:
         store: The object store.
-        found: What `find_inputs` has found; a newer version is taken where there is one by now.
+        found: The result of `find_inputs`; if a table was replaced since, the newer version is opened.
         day: UTC day.
         wanted_by: The summary, for messages.
-        memory: What DuckDB may take; None: as for `open_engine`.
+        memory: As for `open_engine`.
 
     Yields:
-        The tables; None if they were made up to different ends: a build is between its puts.
+        The tables; None if they have different ends, because a build is storing them.
 
     Raises:
-        PermanentError: One is not there, is of another schema version or is not a Parquet file of this project, or the
+        PermanentError: A table is missing, has another schema version or is not a Parquet file of this project, or the
             local disk cannot be used.
     """
     listed = {table: stored.e_tag for table, stored in found.items()}
@@ -104,19 +104,19 @@ def open_inputs(
 
 @contextmanager
 def open_tables(store: ObjectStore, tables: Iterable[str], day: date, *, memory: str | None) -> Iterator[Engine]:
-    """Opens stored tables of a day in DuckDB, each as it is: for looking, not for counting.
+    """Opens stored tables of a day in DuckDB for display, whatever their ends.
 
     Args:
         store: The object store.
         tables: Their names.
         day: UTC day.
-        memory: What DuckDB may take (the setting `duckdb_memory`).
+        memory: As for `open_engine`.
 
     Yields:
-        DuckDB, with each table under its name, with the column `day`.
+        DuckDB with each table under its name, including the column `day`.
 
     Raises:
-        PermanentError: One is not there, or the local disk cannot be used.
+        PermanentError: A table is missing, or the local disk cannot be used.
     """
     infos = {table: store.head(stored_key(table, day)) for table in tables}
     versions = {table: info.e_tag if info else "" for table, info in infos.items()}
@@ -128,7 +128,7 @@ def open_tables(store: ObjectStore, tables: Iterable[str], day: date, *, memory:
 def _opened(
     store: ObjectStore, versions: Mapping[str, str], day: date, wanted_by: str, memory: str | None
 ) -> Iterator[tuple[Engine, dict[str, str]]]:
-    """Opens DuckDB with tables of a day, and answers in which version each was read."""
+    """Opens DuckDB with tables of a day, and yields the version of each."""
     with open_cache(store) as (folder, cache), open_engine(folder, memory=memory) as engine:
         read: dict[str, str] = {}
         for table, version in versions.items():
@@ -146,26 +146,26 @@ def _path(engine: Engine, table: str) -> Path:
 
 
 class Patience:
-    """Waits for a build that is between its puts."""
+    """Waits while a build is storing the tables of a day."""
 
     def __init__(self, settle_s: float | None = None) -> None:
-        """Begins at the first `wait`."""
+        """The time starts at the first `wait`."""
         self._settle_s = SETTLE_S if settle_s is None else settle_s
         self._until_s: float | None = None
 
     def wait(self, name: str, day: date) -> None:
-        """Pauses a moment.
+        """Pauses for half a second.
 
         Raises:
-            TransientError: It has taken too long.
+            TransientError: The build took too long.
         """
         now_s = time.monotonic()
         if self._until_s is None:
             self._until_s = now_s + self._settle_s
         if now_s >= self._until_s:
             raise TransientError(
-                f"{name} of {day} cannot be made yet: its tables were made up to different offsets, so that a build of "
-                "the day is under way or was killed.",
+                f"{name} of {day} cannot be made yet: its tables cover different offsets, because a build of the day "
+                "is running or was killed.",
                 next_step=_build_again(day),
             )
         time.sleep(_LOOK_AGAIN_S)

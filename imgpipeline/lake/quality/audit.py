@@ -1,9 +1,9 @@
 """The audit: has every offset exactly one outcome, and do tables and summaries agree with the ledger?
 
-The ends of the chains are fixed first, then Kafka is asked for the logs, so that a ledger that ends beyond its log is a
-contradiction and never a race. A ledger of imports alone has no logs. An audit continues where the last one ended;
-`full` reads everything again. It names everything that is wrong, and remembers only what was in order. A day that waits
-for its first build is counted and reported as not compared.
+The ends of the chains are fixed before Kafka is asked for its logs, so a ledger that ends after its log is a
+contradiction and never a race. A ledger with imports only has no logs. An audit continues where the last one ended;
+`full` reads everything again. It reports every fault, and skips only what it found correct before. A day that waits for
+its first build is counted and reported as not compared.
 """
 
 import contextlib
@@ -36,7 +36,7 @@ _NAMES = tuple(table.name for table in DAY_TABLES)
 _NOTED_AS = f"tables {SCHEMA_VERSION}"
 
 Progress = Callable[[int, int], None]
-"""Called with the segments that were read, and how many there are to read (as far as is known)."""
+"""Called with the number of segments read, and of segments to read as far as known."""
 
 
 def audit(
@@ -53,17 +53,17 @@ def audit(
 
     Args:
         store: The object store.
-        read_logs: Asks Kafka for the logs; called once, after the ends of the chains were fixed. Not called where all
-            chains are imports.
-        full: Read every segment again and compare the bundles with them. Otherwise only what came since the last audit
-            is read, through bundles where there are some.
-        allow_gaps: Offsets that expired unread are accepted.
-        progress: Told how far it is.
-        now: Noted in the state that is kept.
-        memory: What DuckDB may take (the setting `duckdb_memory`).
+        read_logs: Asks Kafka for the logs. Called once, after the ends of the chains were fixed, unless all chains are
+            imports.
+        full: Read every segment again and compare the bundles with them. Otherwise read only segments since the last
+            audit, through bundles if there are any.
+        allow_gaps: Accept offsets that expired unread.
+        progress: Called after each segment.
+        now: Time of the audit, for its state and verdicts.
+        memory: Memory limit of DuckDB (the setting `duckdb_memory`).
 
     Returns:
-        The report; `problems` names what is not ok.
+        The report; `problems` lists all faults.
 
     Raises:
         TransientError: The store does not answer.
@@ -78,7 +78,7 @@ def audit(
     logs = {current_chain(log.chain, closed): log for log in read_logs()} if has_logs else {}
     fixed = {end.chain: end.offset for end in ends}
     if any(walked.position > fixed.get(chain, 0) for chain, walked in before.chains.items()):
-        before = AuditState()  # a chain is shorter than it was: what was settled over several chains is open again
+        before = AuditState()  # a chain became shorter, so sessions over several chains may no longer be settled
     after = AuditState(news=_news_before(store, before, fixed))
     work = _Audit(store, before, after, fixed, progress or _silent, full, memory)
     partitions = work.audit_partitions(ends, logs)
@@ -91,7 +91,7 @@ def audit(
 
 
 def _news_before(store: ObjectStore, before: AuditState, ends: Mapping[ChainId, int]) -> KnownDays:
-    """Returns what earlier walks have noted of the days; where they have not, all days that there are."""
+    """Returns what earlier audits noted of the days; otherwise all days, without further knowledge."""
     is_continued = all(walked.position <= ends.get(chain, 0) for chain, walked in before.chains.items())
     if not before.chains:
         return KnownDays()
@@ -103,7 +103,7 @@ def _news_before(store: ObjectStore, before: AuditState, ends: Mapping[ChainId, 
 
 
 def _with_lost_closings(ends: list[FixedEnd]) -> list[FixedEnd]:
-    """Adds the problem that a chain continues in a next one, but its own closing segment is missing."""
+    """Adds a problem to each chain that continues in a next one although its closing segment is missing."""
     known = {end.chain for end in ends}
     return [
         end
@@ -117,12 +117,12 @@ def _with_lost_closings(ends: list[FixedEnd]) -> list[FixedEnd]:
 
 
 def _silent(done: int, total: int) -> None:
-    """Shows nothing."""
+    """Ignores progress."""
 
 
 @dataclass(slots=True)
 class _Index:
-    """The day index, listed day by day as it is asked for, after the ends were fixed."""
+    """The day index after the ends were fixed, listed per day on demand."""
 
     store: ObjectStore
     listed: dict[date, frozenset[Bucket]] = field(default_factory=dict)
@@ -138,7 +138,7 @@ class _Index:
 
 @dataclass(slots=True)
 class _Audit:
-    """One audit under way."""
+    """One running audit."""
 
     store: ObjectStore
     before: AuditState
@@ -198,17 +198,17 @@ class _Audit:
         return tuple(PartitionAudit(found[chain], logs.get(chain), problems_of[chain]) for chain in sorted(found))
 
     def _join_books(self, found: Mapping[ChainId, ChainAudit]) -> Mapping[ChainId, tuple[str, ...]]:
-        """Returns what does not add up in sessions, by a chain of each, and forgets those that are settled."""
+        """Returns the problems of sessions by one chain of each, and drops settled sessions from the state."""
         books = {chain: walked.books for chain, walked in found.items()}
         problems: dict[ChainId, tuple[str, ...]] = defaultdict(tuple)
         settled = set()
         ends = {chain: walked.position for chain, walked in found.items()}
         for key, joined in join_books(books, ends).items():
             session = joined
-            with contextlib.suppress(LedgerError, ObjectMissingError):  # the walk has named that segment
+            with contextlib.suppress(LedgerError, ObjectMissingError):  # the walk reported that segment
                 session = find_repeats(self.store, joined)
             problems[min(session.parts)] += tuple(session.problems())
-            # A chain that is walked again from the start next time brings its part of the session again.
+            # A chain that the next audit walks from its start contributes its part of the session again.
             if session.is_settled and session.parts.keys() <= self.after.chains.keys():
                 settled.add(key)
         for chain, walked in self.after.chains.items():
@@ -220,7 +220,7 @@ class _Audit:
         return before if before and before.position <= end.offset else ChainAudit(end.chain)
 
     def _doubt_days(self) -> None:
-        """Forgets what was noted: some segments of a chain could not be read, and their days are in the index alone."""
+        """Forgets all notes, because the days of unreadable segments are only in the index."""
         self.after.news = None
         for day in {*self.news.days, *known_days(self.store)}:
             self.news.doubt(day)
@@ -237,7 +237,7 @@ class _Audit:
         return tuple(sorted((*built, *unbuilt), key=lambda found: found.day))
 
     def _audit_unbuilt(self, buckets: Mapping[date, Sequence[Bucket]]) -> Iterable[DayAudit]:
-        """Counts days without tables, unless the last audit has counted them up to the same ends."""
+        """Counts days without tables, unless the last audit counted them up to the same ends."""
         marks = {day: self._ends_mark(several) for day, several in buckets.items()}
         known = {day: self.before.days[day][1] for day, mark in marks.items() if self._is_known(day, mark)}
         counted = count_unbuilt(
@@ -247,7 +247,7 @@ class _Audit:
             figures, problems = (known[day], ()) if day in known else (counted[day].figures, counted[day].problems)
             if not problems:
                 self.after.days[day] = (mark, figures)
-            # An entry of the index may stand for a segment that was never put.
+            # An index entry may belong to a segment that was never stored.
             if not figures.has_nothing:
                 yield DayAudit(day, figures, stale=True, problems=problems, missing=_NAMES)
 
@@ -255,7 +255,7 @@ class _Audit:
         return day in self.before.days and self.before.days[day][0] == versions
 
     def _ends_mark(self, buckets: Iterable[Bucket]) -> str:
-        """Returns what stands for the versions of a day without tables: the ends of its chains."""
+        """Returns a version for a day without tables, from the ends of its chains."""
         chains = sorted({bucket.chain for bucket in buckets} & self.ends.keys())
         return f"not built {sha256(repr([(str(chain), self.ends[chain]) for chain in chains]).encode()).hexdigest()}"
 

@@ -1,4 +1,4 @@
-"""The result of an audit: its figures, whether all is well, and its JSON (`imgpipeline audit --json`)."""
+"""The result of an audit: figures, verdict, and JSON (`imgpipeline audit --json`)."""
 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
@@ -18,37 +18,37 @@ _NAMES = tuple(table.name for table in DAY_TABLES)
 
 
 class DayState(StrEnum):
-    """What the ledger was compared with."""
+    """Which tables of a day were compared with the ledger."""
 
     COMPARED = "compared"
     """All tables of the day."""
     PARTLY_BUILT = "partly built"
-    """Some of them: the others are not stored yet, since a build was killed or an older release has made the day."""
+    """Some of them. The others are not stored, because a build was killed or an older release built the day."""
     NOT_BUILT = "not built"
-    """Nothing: the day waits for its first build."""
+    """None. The day waits for its first build."""
 
 
 @dataclass(frozen=True, slots=True)
 class PartitionAudit:
-    """One topic partition: its chain, and its log if it still has one."""
+    """One topic partition: its chain and, if it still exists, its log."""
 
     found: ChainAudit
-    """What the walk over the chain has found."""
+    """The result of the walk over the chain."""
     log: LogRange | None
     """The log; None if the broker no longer has it, or the chain is an import."""
     session_problems: tuple[str, ...] = ()
-    """What does not add up in the accounts of sessions; one over several chains is named at one of them."""
+    """Problems in the accounts of sessions; a session over several chains is reported at one of them."""
 
     @property
     def why_not_compared(self) -> str | None:
-        """Why the chain was not compared with a log, for a person; None if it was."""
+        """Why the chain was not compared with a log; None if it was."""
         if self.log:
             return None
-        return "an import has no log" if is_import(self.found.chain) else "the broker does not have its log any more"
+        return "an import has no log" if is_import(self.found.chain) else "the broker no longer has its log"
 
     @property
     def lost(self) -> str | None:
-        """What was lost to retention, for a person; None if nothing was."""
+        """What was lost to retention; None if nothing was."""
         chain, end = self.found.chain, self.found.position
         expired = self.found.gaps.get(GapReason.EXPIRED.value, 0)
         if expired:
@@ -62,13 +62,13 @@ class PartitionAudit:
         """How ledger and log contradict each other; None if they do not."""
         if self.log and self.found.position > self.log.log_end:
             return (
-                f"{self.found.chain}: the ledger ends at {self.found.position}, behind the log's end "
-                f"{self.log.log_end}: the log was truncated, or it is another one (`imgpipeline ledger new-chain`)."
+                f"{self.found.chain}: the ledger ends at {self.found.position}, after the end of the log at "
+                f"{self.log.log_end}. The log was truncated or replaced (`imgpipeline ledger new-chain`)."
             )
         return None
 
     def is_ok(self, *, allow_gaps: bool) -> bool:
-        """Whether every offset has exactly one outcome, none was lost unless that is allowed, and accounts add up."""
+        """Whether every offset has exactly one outcome, accounts add up, and no offset was lost, unless allowed."""
         is_whole = self.found.ok and self.contradiction is None and not self.session_problems
         return is_whole and (allow_gaps or self.lost is None)
 
@@ -97,7 +97,7 @@ class PartitionAudit:
 
 @dataclass(frozen=True, slots=True)
 class DayFigures:
-    """One day up to the ends of its tables' manifests, or of the chains without tables; None if it is unreadable."""
+    """Counts of one day up to the ends of its tables, or of the chains if it has none; None if unreadable."""
 
     frames_in_ledger: int | None = 0
     """Distinct `frame_id` in the ledger."""
@@ -116,10 +116,10 @@ class DayFigures:
     notices_in_parquet: int | None = 0
     """Distinct offsets in the table `notices`."""
     duplicates: int | None = 0
-    """Rows of the tables beyond the distinct ones."""
+    """Rows of the tables in excess of the distinct ones."""
 
     def agree_on(self, tables: Iterable[str] = _NAMES) -> bool:
-        """Tells whether some tables have as many as the ledger, each once."""
+        """Tells whether some tables have as many rows as the ledger, without duplicates."""
         return self.duplicates == 0 and all(
             getattr(self, f"{table}_in_ledger") is not None
             and getattr(self, f"{table}_in_ledger") == getattr(self, f"{table}_in_parquet")
@@ -139,19 +139,19 @@ class DayAudit:
     day: date
     """UTC day."""
     figures: DayFigures
-    """What was counted."""
+    """The counts."""
     stale: bool
-    """Whether a table is missing or of another version, or the ledger has more of this day (which is not wrong)."""
+    """Whether a table is missing or has another schema version, or the ledger has newer segments; not a fault."""
     problems: tuple[str, ...] = ()
-    """What is wrong beyond the figures: rows that differ, objects that cannot be read."""
+    """Faults beyond the figures: rows that differ, objects that cannot be read."""
     missing: tuple[str, ...] = ()
-    """The tables that are not stored: nothing was compared with them, which is not wrong."""
+    """Tables that are not stored and so were not compared; not a fault."""
     versions: str = ""
     """Versions (e-tags) of the tables, in their order; empty if one is missing."""
 
     @property
     def state(self) -> DayState:
-        """What the ledger was compared with."""
+        """Which tables were compared."""
         if not self.missing:
             return DayState.COMPARED
         return DayState.NOT_BUILT if len(self.missing) == len(_NAMES) else DayState.PARTLY_BUILT
@@ -181,9 +181,9 @@ class SummaryAudit:
     day: date
     """UTC day."""
     ok: bool
-    """Whether making it again gives the same rows."""
+    """Whether building it again gives the same rows."""
     stale: bool
-    """Whether there is a newer version of its inputs (which is not an error)."""
+    """Whether its inputs have newer versions; not a fault."""
     problem: str | None = None
     """Why it is not ok."""
 
@@ -194,7 +194,7 @@ class SummaryAudit:
 
 @dataclass(frozen=True, slots=True)
 class AuditReport:
-    """What an audit has found."""
+    """The result of an audit."""
 
     partitions: tuple[PartitionAudit, ...]
     """All chains and all logs, sorted."""
@@ -205,7 +205,7 @@ class AuditReport:
     allow_gaps: bool
     """Whether offsets that expired unread are accepted."""
     stray_keys: tuple[str, ...] = ()
-    """Keys below `metadata/` that are not segments (looked for in a full audit only); they are ignored."""
+    """Keys below `metadata/` that are not segments. They are ignored, and only a full audit looks for them."""
 
     @property
     def ok(self) -> bool:
@@ -215,19 +215,19 @@ class AuditReport:
 
     @property
     def current(self) -> bool:
-        """Whether all tables and summaries have everything that the ledger has."""
+        """Whether all tables and summaries are up to date with the ledger."""
         built = {(summary.name, summary.day) for summary in self.summaries if not summary.stale}
         names = {summary.name for summary in self.summaries} or {""}
         return not any(day.stale for day in self.days) and all((n, d.day) in built for n in names for d in self.days)
 
     @property
     def not_compared(self) -> tuple[DayAudit, ...]:
-        """The days of which a table is not stored."""
+        """The days with a table that is not stored."""
         return tuple(day for day in self.days if day.missing)
 
     @property
     def without_log(self) -> Mapping[str, tuple[ChainId, ...]]:
-        """The chains that were not compared with a log, by the reason."""
+        """The chains that were not compared with a log, by reason."""
         chains: dict[str, list[ChainId]] = defaultdict(list)
         for partition in self.partitions:
             if partition.why_not_compared:
@@ -236,7 +236,7 @@ class AuditReport:
 
     @property
     def problems(self) -> tuple[str, ...]:
-        """Everything that is not ok, for a person: each names the key, chain, day or summary."""
+        """All faults as text, each with its key, chain, day or summary."""
         found: list[str] = []
         for partition in self.partitions:
             lost = None if self.allow_gaps else partition.lost
@@ -245,7 +245,7 @@ class AuditReport:
         for day in self.days:
             found += day.problems
             if not day.agrees and not day.problems:
-                found.append(f"{day.day}: the tables have other figures than the ledger.")
+                found.append(f"{day.day}: the figures of the tables differ from the ledger.")
         found += [summary.problem for summary in self.summaries if summary.problem]
         return tuple(dict.fromkeys(found))
 

@@ -25,22 +25,22 @@ _COUNTS = ("position", "segments", "frames", "gated", "dead_letters", "notices")
 
 @dataclass(slots=True)
 class AuditState:
-    """What was found in order before."""
+    """What earlier audits found correct."""
 
     chains: dict[ChainId, ChainAudit] = field(default_factory=dict)
-    """How far each chain was walked."""
+    """The walk over each chain so far."""
     days: dict[date, tuple[str, DayFigures]] = field(default_factory=dict)
-    """For each day the versions of its tables, and its figures."""
+    """The versions and figures of each day's tables."""
     summaries: dict[tuple[str, date], tuple[str, bool]] = field(default_factory=dict)
-    """For each summary the versions of it and of its inputs, and whether it was stale."""
+    """The versions of each summary and of its inputs, and whether it was stale."""
     news: KnownDays | None = None
-    """What the walks have seen of each day; None if they did not note it, or not all of it."""
+    """What the walks noted of the days; None if the notes are missing or incomplete."""
     verdicts: dict[date, str] = field(default_factory=dict)
-    """A hash of the stored verdict on each day, whatever it says."""
+    """The hash of the stored verdict on each day."""
 
 
 def read_state(store: ObjectStore) -> AuditState:
-    """Returns what the last audit has left; an empty state where there is none that can be read."""
+    """Returns the state of the last audit; an empty state if it is missing or cannot be read."""
     try:
         data = json.loads(store.get(audit_state_key()))
         if data["version"] != _VERSION:
@@ -67,7 +67,7 @@ def read_state(store: ObjectStore) -> AuditState:
 
 
 def write_state(store: ObjectStore, state: AuditState, *, now: datetime) -> bool:
-    """Keeps a state; False if this reader may not write, which only makes the next audit longer."""
+    """Stores a state; False if this account may not write, which only makes the next audit slower."""
     data = {
         "version": _VERSION,
         "audited_at": format_time(now),
@@ -120,24 +120,24 @@ _MOST_PROBLEMS = 20
 
 @dataclass(frozen=True, slots=True)
 class StoredVerdict:
-    """What the last audit has said of a day."""
+    """The last audit's verdict on a day."""
 
     audited_at: datetime
-    """When that audit began, UTC."""
+    """When that audit started, UTC."""
     tables: str
-    """Versions (e-tags) of the day tables that it read, in their order; empty if one was missing."""
+    """Versions (e-tags) of the audited day tables, in their order; empty if one was missing."""
     ok: bool
-    """Whether tables and summaries held what the ledger has."""
+    """Whether tables and summaries agreed with the ledger."""
     is_stale: bool
-    """Whether the ledger had more of the day than the tables."""
+    """Whether the ledger had newer segments of the day."""
     figures: DayFigures
-    """What was counted in the ledger and in Parquet."""
+    """The counts in ledger and tables."""
     summaries: Mapping[str, str]
-    """Each stored summary: `ok`, `behind` or `wrong`."""
+    """The state of each stored summary: `ok`, `behind` or `wrong`."""
     problems: tuple[str, ...]
-    """What was wrong, at most 20 sentences."""
+    """The faults, at most 20."""
     e_tag: str = ""
-    """Version of the object it was read from."""
+    """Version of the verdict's object."""
 
 
 def read_verdict(store: ObjectStore, day: date) -> StoredVerdict | None:
@@ -164,17 +164,17 @@ def read_verdict(store: ObjectStore, day: date) -> StoredVerdict | None:
 def write_verdicts(
     store: ObjectStore, report: AuditReport, known: Mapping[date, str], *, full: bool, now: datetime
 ) -> dict[date, str]:
-    """Stores the verdict of each day that was compared, or whose outcome is new.
+    """Stores the verdict on each day whose verdict changed, or on all days after a full audit.
 
     Args:
         store: The object store.
-        report: What the audit has found.
-        known: A hash of each day's verdict as it was stored before.
-        full: Store all: everything was compared again.
-        now: When the audit began.
+        report: The result of the audit.
+        known: The hash of each day's stored verdict.
+        full: Store all verdicts, because everything was compared again.
+        now: When the audit started.
 
     Returns:
-        The hash of each day's stored verdict; that of days that could not be stored is missing.
+        The hash of each day's stored verdict, without days that could not be stored.
     """
     by_day: dict[date, list[SummaryAudit]] = {}
     for summary in report.summaries:
@@ -187,7 +187,7 @@ def write_verdicts(
             document = {"version": _VERDICT_VERSION, "audited_at": format_time(now), **data}
             try:
                 store.put(audit_verdict_key(day.day), json.dumps(document).encode())
-            except ForbiddenError:  # this reader may not write
+            except ForbiddenError:  # this account may not write
                 return written
         written[day.day] = digest
     return written

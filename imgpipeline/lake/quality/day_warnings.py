@@ -22,34 +22,34 @@ from imgpipeline.settings.tables import WarningLimits
 TRAILING_DAYS = 7
 """A label's count is compared with its mean over this many earlier stored days."""
 _LEAST_DAYS = 3
-"""Fewer days before say nothing of what is usual."""
+"""Fewer earlier days do not show what is usual."""
 _LEAST_MEAN = 20.0
-"""Rarer labels come and go by chance."""
+"""The counts of rarer labels vary too much by chance."""
 _SHOWN = 5
 
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """What is said of one day."""
+    """The result of one check of a day."""
 
     ok: bool
-    """Whether nothing has to be looked at."""
+    """Whether there is nothing to warn about."""
     said: str
-    """The verdict for a person, with its figures."""
+    """The result as text, with its figures."""
     figures: Mapping[str, float] = field(default_factory=dict)
     """The figures by name."""
 
 
 def judge_stored_rows(store: ObjectStore, day: date, *, now: datetime, memory: str | None = None) -> Verdict:
-    """Reads a day's tables back: do they hold the rows that the build has read from the ledger?
+    """Checks whether a day's tables still have the rows that their build read from the ledger.
 
-    The manifests name the hash of those rows. The ledger is not read again; that is what `imgpipeline audit` does.
+    Compares them with the hash in the manifests. `imgpipeline audit` compares them with the ledger itself.
 
     Args:
         store: The object store.
         day: The day.
-        now: The clock: today is built repeatedly, and checked when it is over.
-        memory: What DuckDB may take (the setting `duckdb_memory`).
+        now: The current time; today is built repeatedly and only checked when it is over.
+        memory: Memory limit of DuckDB (the setting `duckdb_memory`).
 
     Raises:
         ObjectMissingError: The day has no tables.
@@ -68,7 +68,7 @@ def judge_stored_rows(store: ObjectStore, day: date, *, now: datetime, memory: s
             manifest = parse_footer(path, key)
             rows[table.name] = manifest.rows
             if manifest.content not in ("", hash_rows(engine, all_rows(path))):
-                different.append(f"{key} has other rows than its build has read from the ledger.")
+                different.append(f"The rows of {key} differ from those that its build read from the ledger.")
     measured = {name: float(rows[name]) for name in (FRAMES.name, DETECTIONS.name)}
     if different:
         return Verdict(False, f"{' '.join(different)} Check the store, and force a rebuild of the day.", measured)
@@ -77,7 +77,7 @@ def judge_stored_rows(store: ObjectStore, day: date, *, now: datetime, memory: s
 
 
 def judge_dead_letters(frames: int, dead_letters: int, limits: WarningLimits) -> Verdict:
-    """Says whether the share of a day's records that became dead letters is as small as it should be."""
+    """Checks the share of a day's records that became dead letters."""
     records = frames + dead_letters
     share = dead_letters / records if records else 0.0
     limit = f"limit {limits.warn_dead_letter_share:.1%}"
@@ -88,7 +88,7 @@ def judge_dead_letters(frames: int, dead_letters: int, limits: WarningLimits) ->
 
 
 def judge_darkness(store: ObjectStore, day: date, limits: WarningLimits) -> Verdict:
-    """Says whether the share of dark frames is as small as it should be, by the day's `frame_stats`.
+    """Checks the share of dark frames in the day's `frame_stats`.
 
     Raises:
         ObjectMissingError: The day has no `frame_stats`.
@@ -111,7 +111,7 @@ class LabelHistory:
     """The counts of labels of stored days; each day is read once."""
 
     def __init__(self, store: ObjectStore, days: Iterable[date]) -> None:
-        """Prepares.
+        """Reads nothing yet.
 
         Args:
             store: The object store.
@@ -122,12 +122,12 @@ class LabelHistory:
         self._counts: dict[date, Counter[str]] = {}
 
     def judge(self, day: date, limits: WarningLimits, *, now: datetime) -> Verdict:
-        """Says whether every usual label was counted about as often as in the stored days before.
+        """Checks whether every usual label was counted about as often as on earlier stored days.
 
         Args:
             day: The day.
-            limits: What is too rare.
-            now: The clock: a day that is not over cannot be compared with whole ones.
+            limits: The limit of what is too rare.
+            now: The current time; a day that is not over cannot be compared with whole days.
 
         Raises:
             ObjectMissingError: The day has no `label_totals`.

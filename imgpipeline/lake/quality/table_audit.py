@@ -40,12 +40,12 @@ from imgpipeline.objectstore import ObjectMissingError, ObjectStore
 _OFFSET = "(topic, topic_id, partition, kafka_offset)"
 _UNIQUE = {FRAMES.name: "frame_id", DETECTIONS.name: "(frame_id, detection_number)", STORED_DEAD_LETTERS.name: _OFFSET,
            NOTICES.name: _OFFSET}  # fmt: skip
-"""What no two rows of a table have in common."""
+"""The unique key of each table."""
 _FRAME = "'frame ' || frame_id"
 _SHOWN_OFFSET = "concat_ws('/', 'offset ' || topic, partition, kafka_offset)"
 _SHOWN = {FRAMES.name: _FRAME, DETECTIONS.name: _FRAME, STORED_DEAD_LETTERS.name: _SHOWN_OFFSET,
           NOTICES.name: _SHOWN_OFFSET}  # fmt: skip
-"""How a row is named for a person."""
+"""How messages name a row."""
 _COUNTS = f"""
 WITH chosen AS (
     SELECT day, first(detections ORDER BY status <> 'processed', source_kafka_topic, source_kafka_partition,
@@ -61,10 +61,10 @@ FROM frame_counts FULL JOIN letter_counts USING (day) FULL JOIN notice_counts US
 
 @dataclass(frozen=True, slots=True)
 class DayComparison:
-    """How a day's tables and the ledger compare."""
+    """The comparison of a day's tables with the ledger."""
 
     figures: DayFigures
-    """What was counted."""
+    """The counts."""
     versions: str
     """Versions of the tables, in their order; empty if one of them is missing."""
     problems: tuple[str, ...]
@@ -74,7 +74,7 @@ class DayComparison:
 
     @property
     def ok(self) -> bool:
-        """Whether the stored tables hold what the ledger has up to their ends."""
+        """Whether the stored tables agree with the ledger up to their ends."""
         return not self.problems and self.figures.agree_on([t.name for t in DAY_TABLES if t.name not in self.missing])
 
 
@@ -89,12 +89,12 @@ class DayReader:
     step: Callable[[], None]
     """Called for each segment."""
     memory: str | None = None
-    """What DuckDB may take."""
+    """Memory limit of DuckDB."""
 
     def load(self, engine: Engine, ends: Mapping[ChainId, int]) -> None:
         """Loads the day up to some ends: frames, with duplicates, into the table `found`, dead letters into `buried`.
 
-        The day's index is listed now: after the ends, which are those of a manifest that may just have been put.
+        Lists the day's index now, after the ends, which come from a manifest that may be new.
         """
         load_outcomes(engine, _stepped(read_day(self.store, self.day, ends), self.step), {self.day: {}})
 
@@ -147,17 +147,17 @@ def count_unbuilt(
     step: Callable[[], None],
     memory: str | None = None,
 ) -> dict[date, DayComparison]:
-    """Counts what the ledger has of days without tables, in one pass over their segments.
+    """Counts the ledger's outcomes of days without tables, in one pass over their segments.
 
     Args:
         store: The object store.
         buckets: The days, each with its entries of the index.
         ends: Ends of the chains, fixed before the index was listed.
         step: Called for each segment.
-        memory: What DuckDB may take.
+        memory: Memory limit of DuckDB.
 
     Returns:
-        What was counted, by day. Of a day with a segment that cannot be read, the counts are None.
+        The counts by day; None for a day with a segment that cannot be read.
 
     Raises:
         TransientError: The store does not answer.
@@ -191,7 +191,7 @@ def _stepped(segments: Iterable[Segment], step: Callable[[], None]) -> Iterator[
 
 
 def _count_stored(engine: Engine, table: Table, path: Path, version: int) -> dict[str, int | None]:
-    # Into a table: a damaged page is found here, and not in the middle of a comparison.
+    # Loading into a table finds a damaged page here rather than in the middle of a comparison.
     engine.run(f"CREATE OR REPLACE TABLE audited_{table.name} AS {_readable(table, path, version)}")
     with disk_errors(engine.folder):
         path.unlink()
@@ -205,12 +205,12 @@ def _readable(table: Table, path: Path, version: int) -> str:
     rows = all_rows(path)
     if version == SCHEMA_VERSION or version not in READABLE_VERSIONS:
         return rows
-    of_day = all_rows(path, day=date.min)  # the column is in the path alone, and no other table needs it here
+    of_day = all_rows(path, day=date.min)  # the day is only in the path, and nothing here needs its value
     return f"SELECT * EXCLUDE (day) FROM (SELECT {columns_of(table, version, 'file')} FROM ({of_day}) AS file)"  # noqa: S608 - own names
 
 
 def _count_found(engine: Engine) -> dict[date, dict[str, int]]:
-    """Counts each day without the rule that the tables are built by."""
+    """Counts the outcomes of each day without the SQL that builds the tables."""
     return {day: dict(zip(_UNIQUE, counts, strict=True)) for day, *counts in engine.run(_COUNTS)}
 
 
@@ -219,7 +219,7 @@ def _compare_rows(engine: Engine, table: Table, manifest: Manifest, key: str) ->
         return
     expected = f"SELECT {stored(table)} FROM ({ROWS[table.name]})"  # noqa: S608 - own names
     actual = f"SELECT {stored(table)} FROM audited_{table.name}"  # noqa: S608 - own names
-    # Hashes first: they take a tenth of the time of the comparison that names the rows.
+    # Comparing hashes takes a tenth of the time of the comparison that finds the rows.
     if hash_rows(engine, expected) == hash_rows(engine, actual):
         return
     for one, other, what in ((expected, actual, "lacks"), (actual, expected, "has")):
@@ -240,7 +240,7 @@ def compare_summary(reader: DayReader, name: str) -> SummaryAudit:
     """Makes a stored summary again and compares every column of every row.
 
     Args:
-        reader: The ledger of its day.
+        reader: The reader of its day.
         name: The summary.
 
     Raises:
@@ -269,7 +269,7 @@ def compare_summary(reader: DayReader, name: str) -> SummaryAudit:
 
 
 def _checked(manifest: Manifest) -> Manifest:
-    """Refuses names that no release has written: they become parts of keys, paths and statements."""
+    """Rejects names that no release has written, because they become parts of keys, paths and SQL."""
     for names, what in (({*manifest.made_of, *manifest.queries}, "table"), (manifest.parameters, "setting")):
         if not all(_NAME.fullmatch(name) for name in names):
             raise PermanentError(f"its manifest names no {what}.")
@@ -277,13 +277,13 @@ def _checked(manifest: Manifest) -> Manifest:
 
 
 def current_versions(store: ObjectStore, manifest: Manifest) -> dict[str, str]:
-    """Returns the version that each of a summary's inputs has now; empty if it is gone."""
+    """Returns the current version of each input of a summary; empty if it is gone."""
     infos = {table: store.head(stored_key(table, manifest.day)) for table in manifest.made_of}
     return {table: info.e_tag if info else "" for table, info in infos.items()}
 
 
 def _open_stored(engine: Engine, store: ObjectStore, manifest: Manifest) -> bool:
-    """Creates the inputs from the stored tables; False if one of them is another version by now."""
+    """Creates the inputs from the stored tables; False if one of them has another version now."""
     if not manifest.made_of or current_versions(store, manifest) != manifest.made_of:
         return False
     for table, version in manifest.made_of.items():
@@ -302,7 +302,7 @@ def _open_stored(engine: Engine, store: ObjectStore, manifest: Manifest) -> bool
 
 
 def _load_ledger(engine: Engine, reader: DayReader, manifest: Manifest) -> None:
-    """Creates the day tables as they were made up to the summary's ends."""
+    """Creates the day tables up to the summary's ends from the ledger."""
     reader.load(engine, manifest.ends)
     keep_unique(engine)
     for table, rows in ROWS.items():
@@ -310,7 +310,7 @@ def _load_ledger(engine: Engine, reader: DayReader, manifest: Manifest) -> None:
 
 
 def _remake(engine: Engine, queries: Mapping[str, str], parameters: Mapping[str, float]) -> int:
-    """Answers how many rows differ. The queries come from the store: they can do no more than read these tables."""
+    """Returns the number of rows that differ. Queries from the store can only read these tables."""
     set_parameters(engine, parameters)
     lock(engine)
     for name, sql in queries.items():

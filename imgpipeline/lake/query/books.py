@@ -1,7 +1,7 @@
 """The books of the sources: what each session received and its outcome, compared with the ledger.
 
-Accounts and records come from the tables `notices`, `frames` and `dead_letters`. `frames` has a frame once that was
-announced several times, so where a session's figures differ, the records of that day are counted in the ledger.
+Accounts and records come from the tables `notices`, `frames` and `dead_letters`. `frames` has one row for a frame that
+was announced several times, so if a session's figures differ, the records of that day are counted in the ledger.
 """
 
 import json
@@ -26,12 +26,12 @@ from imgpipeline.settings import Settings
 
 
 class SessionState(StrEnum):
-    """What is known of a session."""
+    """Whether a session has ended."""
 
     CLOSED = "closed"
-    """It has said that it ended: its books must balance."""
+    """It reported its end, so its books must balance."""
     OPEN = "open"
-    """It has not said so: it runs, or was killed. Records after its last account are its open interval."""
+    """It runs or was killed. Records after its last account are its open interval."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,27 +45,27 @@ class BookEntry:
     session: str | None
     """The session; None for records that belong to none."""
     topic: str
-    """Kafka topic; of several, that with most of its records."""
+    """Kafka topic; of several, the one with most of its records."""
     topic_id: str
-    """Which incarnation of the topic."""
+    """Id of the topic."""
     partition: int
     """Kafka partition."""
     state: SessionState | None
-    """Whether the session has ended, as far as the days that were asked for say; None without a session."""
+    """Whether the session has ended, judging by the requested days; None without a session."""
     received: int | None
     """Frames that the source received, by its accounts; None without any."""
     announced: int | None
-    """Of these, announced."""
+    """How many of them it announced."""
     in_ledger: int
     """Records of the session in the ledger: frames, duplicates and dead letters."""
     duplicates: int
-    """Of these, frames that were announced before; counted if the figures differ."""
+    """How many of them are frames that were announced before; counted only if the figures differ."""
     dead_letters: int
-    """Of these, dead letters."""
+    """How many of them are dead letters."""
     open: int
-    """Of these, records that no account counts yet."""
+    """How many of them no account counts yet."""
     gated: int | None
-    """Frames left out on purpose and not announced."""
+    """Frames that were skipped on purpose and not announced."""
     dropped: Mapping[str, int]
     """Frames lost, by reason."""
     failed: int | None
@@ -75,13 +75,13 @@ class BookEntry:
     waiting: int
     """Announced frames that detection has not reached, where notices have a topic of their own."""
     difference: int
-    """Announced frames that the ledger should hold and does not; negative for records beyond those announced."""
+    """Announced frames that are missing from the ledger; negative if it has more records than announced."""
     observed_s: float | None
-    """Seconds during which the source was delivering frames."""
+    """Seconds during which the source delivered frames."""
 
     @property
     def balances(self) -> bool:
-        """Whether the accounts add up and the ledger holds what was announced."""
+        """Whether the accounts add up and the ledger has every announced frame."""
         return not self.unaccounted and not self.difference
 
 
@@ -93,8 +93,8 @@ def read_books(
     Args:
         store: The object store.
         settings: As for a query session.
-        days: Only these (UTC); None: all that there are.
-        source: Only this one.
+        days: Only these UTC days; None: all.
+        source: Only this source.
 
     Raises:
         LedgerError: A segment cannot be read.
@@ -109,26 +109,26 @@ def read_books(
 def books_of_session(
     store: ObjectStore, lake: LakeSession, day: date, source: str | None = None
 ) -> tuple[BookEntry, ...]:
-    """Returns the books of one day (UTC) of a query session; errors as `read_books`."""
+    """Returns the books of one UTC day of a query session; raises what `read_books` raises."""
     found = [one for one in _read(_DayOfSession(lake, day)) if source is None or one.entry.source == source]
     return tuple(_recount(store, lake.snapshot.ends, found))
 
 
 class Queries(Protocol):
-    """Answers queries over the day tables: a query session, or the stored tables of a day."""
+    """Runs queries over the day tables of a query session, or over the stored tables of a day."""
 
     def query(self, sql: str) -> Answer:
         """Runs one query of this project."""
 
 
 def read_entries(tables: Queries) -> list[BookEntry]:
-    """Returns the books as the tables alone tell them: a difference may be frames that were announced before."""
+    """Returns the books from the tables only. A difference may come from frames that were announced before."""
     return [found.entry for found in _read(tables)]
 
 
 @dataclass(frozen=True, slots=True)
 class _DayOfSession:
-    """The tables that books are read from, with the records of one day; notices of other days say whose they are."""
+    """The tables of a session, limited to the records of one day; notices of all days tell their sessions."""
 
     lake: LakeSession
     day: date
@@ -145,14 +145,14 @@ class _DayOfSession:
 
 @dataclass(frozen=True, slots=True)
 class _Found:
-    """What the tables say of a session on a day."""
+    """The books of a session on a day, from the tables."""
 
     entry: BookEntry
     """Its books."""
     chains: frozenset[ChainId]
-    """Where its records and notices are."""
+    """The chains of its records and notices."""
     reaches: Mapping[str, int]
-    """By `topic/partition`: the offset before which its announced frames lie, if its accounts say so."""
+    """The offset before which its announced frames are, by `topic/partition`, if its accounts tell."""
 
 
 def _read(tables: Queries) -> list[_Found]:
@@ -182,7 +182,7 @@ def _found(rows: Sequence[dict[str, Any]], is_ended: bool) -> _Found:
 
 
 def books_table(entries: Iterable[BookEntry]) -> pa.Table:
-    """Returns books as an Arrow table, one row an entry."""
+    """Returns books as an Arrow table with one row per entry."""
     rows = [{field.name: getattr(entry, field.name) for field in fields(entry)} for entry in entries]
     rows = [{**row, "dropped": list(row["dropped"].items())} for row in rows]
     return pa.Table.from_pylist(rows, schema=pa.schema(_SCHEMA))
@@ -224,7 +224,7 @@ def _entry(row: Mapping[str, Any]) -> BookEntry:
 
 
 def _balanced(entry: BookEntry) -> BookEntry:
-    """Returns an entry with its open interval and difference. A duplicate may be one that Kafka has stored twice."""
+    """Returns an entry with its open interval and difference. Kafka may have stored a duplicate twice."""
     if entry.session is None:
         return entry
     beyond = entry.in_ledger - (entry.announced or 0)
@@ -234,7 +234,7 @@ def _balanced(entry: BookEntry) -> BookEntry:
 
 
 def _recount(store: ObjectStore, ends: Mapping[ChainId, int], found: Sequence[_Found]) -> Iterable[BookEntry]:
-    """Counts the records of entries with a difference in the ledger, and those that it has not reached."""
+    """Counts the records of entries with a difference in the ledger, and the offsets that it has not reached."""
     wanted: dict[date, set[ChainId]] = defaultdict(set)
     for one in found:
         if one.entry.difference:
@@ -259,7 +259,7 @@ def _recount(store: ObjectStore, ends: Mapping[ChainId, int], found: Sequence[_F
 
 
 def _nameless(found: _Found, books: Mapping[ChainId, ChainBooks], counted: Collection[ChainId]) -> Iterable[BookEntry]:
-    """Yields what belongs to no session: the tables do not know that a dead letter names one, the ledger does."""
+    """Yields the records of no session. Only the ledger knows which session a dead letter names."""
     (chain,), entry = found.chains, found.entry
     if entry.source is None or chain not in counted or chain not in books:
         yield entry

@@ -1,7 +1,7 @@
-"""When each source was observed on a day, by hour, and its outages: when it was offline or silent.
+"""The hours in which each source was observed on a day, and its outages, when it was offline or silent.
 
 Outages follow the rules of `source_status`: the last notice that is not an account decides whether a source is offline
-or has ended, and only sources that send notices, or that the setting names, can be silent.
+or has ended. Only sources that send notices, or that the setting names, can be silent.
 """
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
@@ -49,12 +49,12 @@ ORDER BY 1, 2 NULLS FIRST, 3
 
 
 class OutageKind(StrEnum):
-    """Why nothing came from a source."""
+    """Why a source delivered nothing."""
 
     OFFLINE = "offline"
-    """It said that it delivers no frames."""
+    """It reported that it delivers no frames."""
     SILENT = "silent"
-    """Nothing came from it for longer than `IMGPIPELINE_SOURCE_SILENT_S`, and it has not said why."""
+    """Nothing came from it for longer than `IMGPIPELINE_SOURCE_SILENT_S`, without a reason."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,17 +62,17 @@ class Outage:
     """A part of a day during which a source delivered nothing."""
 
     kind: OutageKind
-    """Whether it said so."""
+    """The kind of outage."""
     start: datetime
-    """UTC; the day's first moment if it began before."""
+    """UTC; the start of the day if the outage started before."""
     end: datetime
-    """UTC; the next day's first moment, or now, if it went on."""
+    """UTC; the end of the day, or now, if the outage continued."""
     reason: str | None
-    """Why, if the source said so."""
+    """Reason, if the source gave one."""
 
     @property
     def duration_s(self) -> float:
-        """Seconds of the day."""
+        """Duration on this day in seconds."""
         return (self.end - self.start).total_seconds()
 
 
@@ -83,11 +83,11 @@ class ObservedHour:
     hour: int
     """Hour of the day, UTC, 0 to 23."""
     observed_s: float
-    """Seconds during which frames were arriving, 0 to 3600."""
+    """Seconds during which frames arrived, 0 to 3600."""
     observed_by: str | None
-    """`accounts` or `gaps`: how that is known; None if nothing says so."""
+    """Basis of `observed_s`, `accounts` or `gaps`; None if unknown."""
     frames: int
-    """Frames of the ledger."""
+    """Frames in the ledger."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,13 +97,13 @@ class SourceCoverage:
     source: str
     """The source."""
     hours: tuple[ObservedHour, ...]
-    """By hour; those without frame, dead letter or notice are missing."""
+    """Hours with a frame, dead letter or notice, in order."""
     outages: tuple[Outage, ...]
-    """By time; an outage over midnight is cut there, and a silence is measured on each side by itself."""
+    """Outages by time. An outage over midnight is cut there, and each part of a silence is measured separately."""
 
     @property
     def observed_s(self) -> float:
-        """Seconds of the day during which frames were arriving."""
+        """Seconds of the day during which frames arrived."""
         return sum(hour.observed_s for hour in self.hours)
 
     @property
@@ -113,20 +113,19 @@ class SourceCoverage:
 
 
 _Period = tuple[datetime, datetime, str, str | None]
-"""Start, end, kind of the notice that began it, and its reason."""
+"""Start, end, kind and reason of the notice that started the period."""
 
 
 def read_coverage(lake: LakeSession, settings: Settings, day: date, *, now: datetime) -> tuple[SourceCoverage, ...]:
     """Returns when the sources were observed on a day, by name.
 
-    Sources that sent nothing on the day are listed if they should have: they did in the 30 days before, and never said
-    that they have ended.
+    A source that sent nothing on the day is listed if it sent something in the 30 days before and has not ended.
 
     Args:
         lake: The session.
-        settings: From when on a source is silent.
+        settings: After how long a source is silent.
         day: UTC day.
-        now: The clock; of a day that is not over, nothing later is an outage.
+        now: The current time, at which outages of today end.
 
     Raises:
         PermanentError: Memory or disk of this machine do not suffice.
@@ -140,18 +139,18 @@ def read_coverage(lake: LakeSession, settings: Settings, day: date, *, now: date
 
 @dataclass(frozen=True, slots=True)
 class _Rows:
-    """What a query session says of each source."""
+    """The rows of each source in a query session."""
 
     was_before: Mapping[str, bool]
-    """Whether it sent anything in the days before; all sources, by name."""
+    """Whether each source sent anything in the days before, by name."""
     hours: Mapping[str, Sequence[tuple[Any, ...]]]
     """Fields of `ObservedHour`."""
     changes: Mapping[str, Sequence[tuple[Any, ...]]]
-    """Time, kind and reason of notices that are no accounts."""
+    """Time, kind and reason of notices other than accounts."""
     notifying: Collection[str]
     """Sources that send notices."""
     gaps: Mapping[str, Sequence[tuple[Any, ...]]]
-    """Times without frame or notice; None before the first sign of the day and after the last."""
+    """Intervals without frame or notice; None before the first one of the day and after the last."""
 
     @classmethod
     def of(cls, lake: LakeSession, settings: Settings, day: date) -> Self:
@@ -187,7 +186,7 @@ def _by_source(answer: Answer) -> dict[str, list[tuple[Any, ...]]]:
 
 
 def _periods(changes: Sequence[tuple[Any, ...]], since: datetime, end: datetime) -> Sequence[_Period]:
-    """Returns what the notices said, from one to the next; before the first one, that frames are to be expected."""
+    """Returns the periods between notices. Before the first notice, the source counts as online."""
     first = (since, SourceState.ONLINE.value, None)
     last = (end, "", None)
     both = pairwise([first, *changes, last])
@@ -206,7 +205,7 @@ def _silences(
     bounds: tuple[datetime, datetime],
     limit_s: float | None,
 ) -> Iterator[Outage]:
-    """Yields the gaps, as far as the source was neither offline nor had ended."""
+    """Yields the parts of gaps in which the source was neither offline nor had ended."""
     for before, after in gaps if limit_s is not None else ():
         for at, until, kind, _ in periods:
             if kind in (SourceState.OFFLINE.value, SourceState.ENDED.value):

@@ -26,7 +26,7 @@ def name_nearest_days(days: Collection[date], wanted: date) -> str:
 
 
 Day = date | str
-"""A day as callers give it: a `date`, or text such as `2026-01-09`."""
+"""A day as an argument: a `date`, or text such as `2026-01-09`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +40,7 @@ class Span:
 
     @property
     def is_all(self) -> bool:
-        """Whether it leaves no day out."""
+        """Whether it includes all days."""
         return self.first is None and self.last is None
 
     def __contains__(self, day: date) -> bool:
@@ -54,10 +54,10 @@ class Span:
 
 @dataclass(frozen=True, slots=True)
 class DayNames:
-    """What a caller calls the three arguments, for error messages."""
+    """Names of the three arguments in error messages."""
 
     day: str = "day"
-    """One day alone."""
+    """A single day."""
     first: str = "from_day"
     """The first day."""
     last: str = "to_day"
@@ -75,7 +75,7 @@ def parse_day(given: Day, name: str = OPTIONS.day) -> date:
 
     Args:
         given: A date, a datetime or pandas Timestamp at midnight without a time zone, or text such as `2026-01-09`.
-        name: What the caller calls the argument.
+        name: Name of the argument in error messages.
 
     Raises:
         UsageError: It is not a day.
@@ -95,7 +95,7 @@ def parse_day(given: Day, name: str = OPTIONS.day) -> date:
 
 
 def optional_day(given: Day | None, name: str = OPTIONS.day) -> date | None:
-    """Reads a day that may be missing; otherwise like `parse_day`."""
+    """Like `parse_day`, but accepts None."""
     return None if given is None else parse_day(given, name)
 
 
@@ -120,12 +120,12 @@ def read_span(day: Day | None, first: Day | None, last: Day | None, names: DayNa
 
 
 def days_of(store: "ObjectStore", span: Span, *, with_neighbours: bool = False) -> list[date]:
-    """Returns the days of a span that the ledger knows, sorted: one listing, however long the span is.
+    """Returns the days of a span that the ledger knows, sorted. Costs one listing, whatever the span.
 
     Args:
         store: The object store.
-        span: The days that are asked for.
-        with_neighbours: Also the days next to them: local days hold parts of the UTC days around them.
+        span: The days.
+        with_neighbours: Include days next to known days, which overlap them in other time zones.
     """
     from imgpipeline.ledger import known_days  # noqa: PLC0415 - loads obstore
 
@@ -135,7 +135,7 @@ def days_of(store: "ObjectStore", span: Span, *, with_neighbours: bool = False) 
 
 
 def unknown_day(day: date, days: Collection[date]) -> ConfigurationError:
-    """Returns the error for a day that the ledger does not know; it names the closest of `days`."""
+    """Returns the error for a day that the ledger does not know. It names the closest of `days`."""
     return ConfigurationError(
         f"The ledger has nothing of {day}.", next_step=f"take one of its days: {name_nearest_days(days, day)}"
     )

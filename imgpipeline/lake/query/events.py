@@ -23,16 +23,16 @@ from imgpipeline.settings import Settings
 
 @dataclass(frozen=True, slots=True)
 class WantedEvents:
-    """Which events are wanted."""
+    """A filter of events."""
 
     rule: str | None = None
     """Only those of this rule."""
     source: str | None = None
     """Only those of this source."""
     kind: str | None = None
-    """Only those of rules of this kind."""
+    """Only those of this kind of rule."""
     event_id: str | None = None
-    """Only the one of this name."""
+    """Only this one."""
 
 
 _ALL = WantedEvents()
@@ -41,17 +41,17 @@ _ALL = WantedEvents()
 def find_events(
     store: ObjectStore, settings: Settings, span: Span, wanted: WantedEvents = _ALL, limit: int | None = None
 ) -> tuple[pa.Table, int]:
-    """Finds events: all columns of the table `events`.
+    """Finds events, with all columns of the table `events`.
 
     Args:
         store: The object store.
         settings: Limits of DuckDB.
         span: UTC days.
-        wanted: Which events.
+        wanted: The filter.
         limit: At most this many, from 1; None: all.
 
     Returns:
-        The events, the latest first, and how many there are in all.
+        The events, the latest first, and the number of all matching events.
 
     Raises:
         PermanentError: A stored table is not a Parquet file, or memory or disk do not suffice.
@@ -84,7 +84,7 @@ _SCHEMA: Mapping[str, pa.DataType] = {
 
 
 def find_alerts(store: ObjectStore, limit: int | None = None) -> pa.Table:
-    """Returns the latest alerts, the latest first, one row an alert.
+    """Returns the latest alerts, the latest first, with one row per alert.
 
     Args:
         store: The object store.
@@ -107,7 +107,7 @@ def _numbers(store: ObjectStore, prefix: str) -> set[int]:
 
 
 def _row(store: ObjectStore, number: int) -> dict[str, Any]:
-    """Returns an alert by the names of the columns."""
+    """Returns an alert as a mapping of columns."""
     acknowledged = sorted(info.key for info in store.list_objects(acknowledgements_prefix(number)))
     try:
         alert = json.loads(store.get(alert_key(number)))

@@ -51,20 +51,20 @@ def explain(
     *,
     progress: Progress | None = None,
 ) -> Explanation:
-    """Follows one number back.
+    """Traces one number.
 
     Args:
-        lake: A session that shows the number's day, opened with the same settings.
-        store: The store that the session was opened on.
-        number: Which number.
-        settings: Say which detections are counted.
-        progress: Told how many detections were found in their segments, and of how many.
+        lake: A session with the number's day, opened with the same settings.
+        store: The store of the session.
+        number: The number.
+        settings: Settings of the summaries.
+        progress: Called with the number of detections found in their segments, and of all detections.
 
     Returns:
-        The number with all that it is made of.
+        The number with its detections, frames and segments.
 
     Raises:
-        ConfigurationError: There is no such number; the message names those that there are.
+        ConfigurationError: There is no such number; the message names existing ones.
         LedgerError: Number, detections and segments disagree, or a segment cannot be read.
     """
     least = settings.summary_threshold
@@ -85,9 +85,9 @@ def explain(
 
 
 def _own_keys(found: Iterable[CountedDetection], settings: Settings) -> Iterator[str]:
-    """Yields the keys of images in the store itself."""
+    """Yields the keys of images in the same store."""
     for path in {each.source_image_path for each in found}:
-        with contextlib.suppress(BadInputError):  # in another bucket, or no path at all
+        with contextlib.suppress(BadInputError):  # in another bucket, or not a path
             yield resolve_image_path(path, settings.store_url, ()).key
 
 
@@ -159,7 +159,7 @@ def _detection(row: tuple[Any, ...]) -> CountedDetection:
 def _segments(
     store: ObjectStore, found: Iterable[CountedDetection], progress: Progress
 ) -> tuple[tuple[SegmentBehind, ...], dict[tuple[ChainId, int], str]]:
-    """Reads the segments that hold the detections and finds each of them there; answers them, and the key of each."""
+    """Finds each detection in its segment. Returns the segments, and the key of the segment of each offset."""
     by_place: dict[ChainId, dict[int, list[CountedDetection]]] = defaultdict(lambda: defaultdict(list))
     for each in found:
         by_place[each.chain][each.offset].append(each)
@@ -179,7 +179,7 @@ def _segments(
 
 
 def _check_segment(segment: Segment, expected: Iterable[CountedDetection]) -> None:
-    """Raises LedgerError if a detection is not in the segment as the tables have it."""
+    """Raises LedgerError if the segment does not hold a detection as in the tables."""
     expected = list(expected)
     documents = _documents(segment, {each.offset for each in expected}, expected[0].label)
     for each in expected:
@@ -200,7 +200,7 @@ def _check_segment(segment: Segment, expected: Iterable[CountedDetection]) -> No
 
 
 def _documents(segment: Segment, offsets: set[int], label: str) -> dict[int, Mapping[str, Any]]:
-    """Returns the metadata documents of some offsets; only lines with the label in them are parsed."""
+    """Returns the metadata documents of some offsets. Parses only lines that contain the label."""
     needle = json.dumps(label, ensure_ascii=False).encode()
     lines = (json.loads(line) for line in segment.body.splitlines() if needle in line)
     frames = (line["frame"] for line in lines if "frame" in line)
@@ -228,7 +228,7 @@ def _stored(store: ObjectStore, number: NumberId, settings: Settings) -> StoredN
 
 
 def _check_stored(lake: LakeSession, explanation: Explanation) -> None:
-    """Raises LedgerError if the stored number should be this one and is not."""
+    """Raises LedgerError if the stored number should be equal and is not."""
     stored, number = explanation.stored, explanation.number
     if stored is None or not stored.is_by_present_recipe or stored.count == explanation.count:
         return
@@ -240,7 +240,7 @@ def _check_stored(lake: LakeSession, explanation: Explanation) -> None:
 
 
 def _differs_in_time(lake: LakeSession, day: date, ends: Mapping[ChainId, int]) -> bool:
-    """Whether the session shows a frame of a day after some ends, or these ends are after the session's."""
+    """Whether the session has a frame of the day after some ends, or these ends are after the session's."""
     rows = lake.query(
         "SELECT source_kafka_topic, source_kafka_topic_id, source_kafka_partition, max(source_kafka_offset) "  # noqa: S608 - a day
         f"FROM frames WHERE day = DATE '{day}' GROUP BY ALL"
@@ -250,12 +250,12 @@ def _differs_in_time(lake: LakeSession, day: date, ends: Mapping[ChainId, int]) 
 
 
 def _no_number(lake: LakeSession, number: NumberId, store: ObjectStore, least: float) -> PermanentError:
-    """Returns the error that says what there is instead."""
+    """Returns the error for a number that does not exist; it names existing ones."""
     below = _below(lake, number, least)
     if below:
         return ConfigurationError(
-            f"None is counted: {counted(below, 'detection')} of {number}, all with a confidence below {least}.",
-            next_step="lower IMGPIPELINE_SUMMARY_THRESHOLD, if they are to be counted",
+            f"Nothing is counted: {counted(below, 'detection')} of {number}, all with a confidence below {least}.",
+            next_step="lower IMGPIPELINE_SUMMARY_THRESHOLD to count them",
         )
     labels = _occurring(lake, "label", _in_time(number))
     if labels:
@@ -275,7 +275,7 @@ def _no_number(lake: LakeSession, number: NumberId, store: ObjectStore, least: f
     if frames:
         return ConfigurationError(f"Nothing was found on {number.day}, in {counted(frames, 'frame')}.")
     return ConfigurationError(
-        f"There is no frame of {number.day}: neither in tables nor in the ledger.",
+        f"Neither tables nor ledger have a frame of {number.day}.",
         next_step=f"take one of the days that the ledger knows: {name_nearest_days(known_days(store), number.day)}",
     )
 
@@ -295,7 +295,7 @@ GROUP BY ALL ORDER BY label
 
 @dataclass(frozen=True, slots=True)
 class CountingNumber:
-    """A number of `label_counts` that counts detections of a frame."""
+    """A number of `label_counts` that includes detections of a frame."""
 
     label: str
     """Class name."""
@@ -304,21 +304,21 @@ class CountingNumber:
     source: str
     """The camera, video or folder."""
     of_frame: int
-    """How many of its detections are in the frame."""
+    """Number of its detections in the frame."""
     count: int
     """The number itself."""
 
 
 @dataclass(frozen=True, slots=True)
 class FrameLineage:
-    """Where a frame comes from, and what counts it."""
+    """The origin of a frame."""
 
     chain: ChainId
-    """The chain that has it."""
+    """Its chain."""
     offset: int
     """Kafka offset of its record."""
     segment: SegmentBehind
-    """The segment that holds it; it was read, and the frame was found in it."""
+    """The segment in which the frame was found."""
 
 
 def trace_frame(store: ObjectStore, frame: Mapping[str, Any], detections: int) -> FrameLineage:
@@ -327,10 +327,10 @@ def trace_frame(store: ObjectStore, frame: Mapping[str, Any], detections: int) -
     Args:
         store: The object store.
         frame: The frame's row of the table `frames`.
-        detections: How many detections the tables have of it.
+        detections: Number of its detections in the tables.
 
     Raises:
-        LedgerError: No segment holds the frame as the tables show it.
+        LedgerError: No segment holds the frame as in the tables.
         TransientError: The store does not answer.
     """
     names = ("source_kafka_topic", "source_kafka_topic_id", "source_kafka_partition")
@@ -351,7 +351,7 @@ def numbers_of_day(lake: LakeSession, day: date) -> Mapping[tuple[str, str | Non
     """Returns the numbers of `label_counts` of a UTC day, by label, source and UTC hour.
 
     Raises:
-        PermanentError: Memory or disk of this machine do not suffice.
+        PermanentError: This machine has too little memory or disk.
     """
     rows = lake.query(f"SELECT label, source, hour, count FROM label_counts WHERE day = DATE '{day}'").rows  # noqa: S608 - a date
     return {(label, source, at.hour): count for label, source, at, count in rows if isinstance(at, datetime)}
@@ -360,16 +360,16 @@ def numbers_of_day(lake: LakeSession, day: date) -> Mapping[tuple[str, str | Non
 def numbers_counting(
     lake: LakeSession, day: date, frame_id: str, numbers: Mapping[tuple[str, str | None, int], int]
 ) -> tuple[CountingNumber, ...]:
-    """Returns the numbers of `label_counts` that count detections of a frame, by label.
+    """Returns the numbers of `label_counts` that include detections of a frame, by label.
 
     Args:
         lake: The session.
         day: The frame's UTC day.
         frame_id: The frame.
-        numbers: Those of its day, as `numbers_of_day` returns them.
+        numbers: The numbers of its day, from `numbers_of_day`.
 
     Raises:
-        PermanentError: Memory or disk of this machine do not suffice.
+        PermanentError: This machine has too little memory or disk.
     """
     rows = lake.query(_NUMBERS.format(day=day, frame=quoted(frame_id))).rows
     return tuple(

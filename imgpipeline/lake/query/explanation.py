@@ -14,7 +14,7 @@ from imgpipeline.objectstore.deleted_images import DeletedImages
 
 @dataclass(frozen=True, slots=True)
 class NumberId:
-    """Which number of which summary."""
+    """Identifies a number of a label summary."""
 
     day: date
     """UTC day."""
@@ -27,7 +27,7 @@ class NumberId:
 
     @property
     def summary(self) -> str:
-        """Name of the summary that has it."""
+        """Name of the summary."""
         return "label_totals" if self.hour is None else "label_counts"
 
     def __str__(self) -> str:
@@ -35,13 +35,13 @@ class NumberId:
 
     @property
     def time(self) -> str:
-        """The time that it is about, such as `2026-01-09 from 14:00 to 15:00 UTC`."""
+        """Its time, such as `2026-01-09 from 14:00 to 15:00 UTC`."""
         return f"{self.day}" + ("" if self.hour is None else f" from {self.hour:02d}:00 to {self.hour + 1:02d}:00 UTC")
 
 
 @dataclass(frozen=True, slots=True)
 class CountedDetection:
-    """One detection that a number counts, with where it comes from."""
+    """One detection that a number counts, with its origin."""
 
     timestamp: datetime
     """The frame's own time, UTC."""
@@ -50,35 +50,35 @@ class CountedDetection:
     frame_id: str
     """The frame it was found in."""
     frame_number: int | None
-    """The frame's number within the source, if it was announced."""
+    """The frame's number within the source; None if it was not announced."""
     detection_number: int
-    """Its place within the frame, from 0."""
+    """Number within the frame, from 0."""
     label: str
     """Class name."""
     confidence: float
     """Score, 0 to 1."""
     box_xywh: tuple[float, float, float, float] | None
-    """Left, top, width, height in pixels of the original image; None if an import does not know it."""
+    """Left, top, width, height in pixels of the original image; None if an import lacks it."""
     source_image_path: str
-    """The stored picture: `s3://bucket/key`, or a key below the store's prefix."""
+    """The image: `s3://bucket/key`, or a key below the store's prefix."""
     chain: ChainId
-    """The chain that has the frame: topic, topic id, partition."""
+    """The frame's chain: topic, topic id, partition."""
     offset: int
     """Kafka offset of the frame's announcement."""
     processing_timestamp: datetime | None
     """When the frame's outcome was ready, UTC."""
     model_used: str
-    """Name of the model in the registry; empty if an import does not know it."""
+    """Name of the model in the registry; empty if an import lacks it."""
     model_sha256: str
-    """SHA-256 of the model file; empty if an import does not know it."""
+    """SHA-256 of the model file; empty if an import lacks it."""
     confidence_threshold: float | None
-    """The threshold that the frame was detected with."""
+    """The confidence threshold of the detector."""
     nms_threshold: float | None
     """Overlap (IoU) above which the weaker of two boxes was dropped."""
     replay_of: str | None
-    """The dead letter that the frame was announced again for."""
+    """The dead letter that the frame replays."""
     segment: str
-    """Key of the segment that holds the frame; it was read, and the detection was found in it."""
+    """Key of the segment in which the detection was found."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,9 +92,9 @@ class SegmentBehind:
     start: int
     """First offset it covers."""
     end: int
-    """First offset behind it."""
+    """First offset after it."""
     detections: int
-    """How many of the detections it holds."""
+    """Number of the detections in it."""
     model_used: str
     """Name of the model; empty for imports."""
     model_sha256: str
@@ -104,13 +104,13 @@ class SegmentBehind:
     run_id: str
     """The run that wrote it."""
     writer_id: str
-    """The attempt of that run which wrote it."""
+    """The attempt of the run that wrote it."""
     created_at: datetime
     """When it was made, UTC."""
 
     @classmethod
     def of(cls, segment: Segment, detections: int) -> "SegmentBehind":
-        """Describes a segment that holds this many of the detections."""
+        """Describes a segment that holds some of the detections."""
         header, made = segment.header, segment.header.provenance
         return cls(
             key=segment_key(header.chain, header.start),
@@ -129,16 +129,16 @@ class SegmentBehind:
 
 @dataclass(frozen=True, slots=True)
 class StoredNumber:
-    """The number in the stored summary, and what made that."""
+    """The number in the stored summary, and the origin of the summary."""
 
     key: str
     """The summary's object."""
     count: int
-    """What it says; 0 if it has no such row."""
+    """The stored number; 0 if there is no such row."""
     manifest: Manifest
-    """What the object says of itself: ends, recipe, time of building, versions of its inputs."""
+    """Its manifest: ends, recipe, time of the build, versions of its inputs."""
     is_by_present_recipe: bool
-    """Whether today's code, SQL and settings would make it in the same way."""
+    """Whether its recipe is the current one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,35 +146,35 @@ class Explanation:
     """One number with its detections, frames and segments."""
 
     number: NumberId
-    """Which number."""
+    """The number's identity."""
     count: int
-    """The number as it is now: stored tables and the segments behind them. It was compared with `detections`."""
+    """The number now, from stored tables and newer segments; equals the number of `detections`."""
     least_confidence: float
     """Detections below this confidence are not counted (`IMGPIPELINE_SUMMARY_THRESHOLD`)."""
     not_counted: int
-    """How many detections of this label and time are below that."""
+    """Number of detections of this label and time below it."""
     detections: tuple[CountedDetection, ...]
-    """Every detection that is counted, by time."""
+    """All counted detections, by time."""
     segments: tuple[SegmentBehind, ...]
-    """The segments that hold them, by chain and offset."""
+    """The segments of the detections, by chain and offset."""
     stored: StoredNumber | None
     """The stored summary; None if the day has none yet."""
     deleted_images: tuple[DeletedImages, ...] = ()
-    """The sources and days of the detections of which image retention has deleted images."""
+    """Sources and days of the detections whose images were deleted by image retention."""
 
     @property
     def frames(self) -> int:
-        """In how many frames they are."""
+        """Number of frames with the detections."""
         return len({found.frame_id for found in self.detections})
 
     @property
     def sources(self) -> Mapping[str, int]:
-        """How many come from which source, the most first."""
+        """Number of detections by source, the most first."""
         return dict(Counter(found.source for found in self.detections).most_common())
 
     @property
     def models(self) -> Mapping[tuple[str, str, float | None], int]:
-        """How many were made by which model (name, sha256) above which threshold, the most first."""
+        """Number of detections by model (name, sha256, threshold), the most first."""
         made = ((found.model_used, found.model_sha256, found.confidence_threshold) for found in self.detections)
         return dict(Counter(made).most_common())
 
@@ -221,7 +221,7 @@ def _stored_json(stored: StoredNumber) -> dict[str, Any]:
 
 
 def _flat(value: CountedDetection | SegmentBehind) -> dict[str, Any]:
-    """Returns the fields with the chain's own in its place."""
+    """Returns the fields, with those of the chain in its place."""
     flat: dict[str, Any] = {}
     for name in value.__dataclass_fields__:
         field = getattr(value, name)

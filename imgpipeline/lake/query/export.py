@@ -1,7 +1,7 @@
-"""All tables of a query session in one DuckDB file, for tools that do not know this project.
+"""Exports all tables of a query session into one DuckDB file, for other tools.
 
-The tables show one moment, that of the session. They are filled day by day, so that no more than a day is grouped or
-sorted at once, whatever the length of the history.
+All tables show the moment of the session. They are filled day by day, so that at most one day is grouped or sorted at
+once, however long the history is.
 """
 
 import contextlib
@@ -36,13 +36,13 @@ from imgpipeline.objectstore import ObjectStore
 from imgpipeline.settings import Settings
 
 _STORAGE = "v1.0.0"
-"""Format of the file. DuckDB 1, which the drivers of many tools contain, cannot open that of DuckDB 2."""
+"""Storage format that DuckDB 1, which many tools contain, can open; the format of DuckDB 2 it cannot."""
 _FILE = "exported"
-"""The file's name as an attached database."""
+"""Name of the file as an attached database."""
 _NEXT_STEP = "name another file, or replace this one with --force"
 
 Progress = Callable[[int, int], None]
-"""Told how many queries are done, and how many there are."""
+"""Called with the number of finished queries and of all queries."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,15 +50,15 @@ class Export:
     """An exported file."""
 
     path: Path
-    """Where it is."""
+    """The file."""
     size_bytes: int
     """Its size."""
     rows: Mapping[str, int]
     """Rows of each table."""
     days: tuple[date, ...]
-    """UTC days that it holds, sorted."""
+    """UTC days of the file, sorted."""
     ends: Mapping[ChainId, int]
-    """Up to which offset it shows each chain."""
+    """The end up to which it shows each chain."""
 
 
 def export_duckdb(
@@ -72,20 +72,20 @@ def export_duckdb(
     progress: Progress = lambda _done, _all: None,
     cache_dir: Path | None = None,
 ) -> Export:
-    """Writes all tables into one DuckDB file, as a whole or not at all.
+    """Writes all tables into one DuckDB file, completely or not at all.
 
     Args:
         store: The object store.
-        settings: Those that summaries read.
-        path: The file; it is written beside its final place and moved there at the end.
-        now: What the file says as the time of its export.
-        days: Only these (UTC); default: all.
-        force: Replace a file that exists.
-        progress: Told how far it is.
-        cache_dir: Where fetched day tables are kept; default: as for a query session.
+        settings: As for a query session.
+        path: The file. It is written to a folder next to it and moved at the end.
+        now: Time of the export, for the table `about`.
+        days: Only these UTC days; default: all.
+        force: Replace an existing file.
+        progress: Called after each query.
+        cache_dir: As for a query session.
 
     Returns:
-        What was written.
+        The written file.
 
     Raises:
         ConfigurationError: The file exists, is in use, or cannot be written there.
@@ -93,7 +93,7 @@ def export_duckdb(
         PermanentError: A stored table is not a Parquet file of this project, or memory or disk do not suffice.
         TransientError: The store does not answer.
     """
-    path = path.resolve()  # a link stays one
+    path = path.resolve()  # a link stays a link
     _check_place(path, force=force)
     with _folder_beside(path) as folder:
         written = folder / path.name
@@ -125,16 +125,16 @@ def _check_place(path: Path, *, force: bool) -> None:
     if path.exists() and not force:
         raise ConfigurationError(f"{path} exists.", next_step=_NEXT_STEP)
     if path.with_name(f"{path.name}.wal").exists():
-        # DuckDB would apply what was written to the old file to the new one.
+        # DuckDB would apply the old file's log to the new one.
         raise ConfigurationError(
-            f"{path.name}.wal lies beside {path}: a program has the file open for writing, or was killed meanwhile.",
+            f"{path.name}.wal exists next to {path}: a program has the file open for writing, or was killed.",
             next_step="close that program and open the file once with DuckDB, or name another file",
         )
 
 
 @contextlib.contextmanager
 def _folder_beside(path: Path) -> Iterator[Path]:
-    """Makes a folder on the disk of the final place: only there a file can be moved into place at once."""
+    """Makes a folder on the same disk as the file, so that the file can be moved into place atomically."""
     with contextlib.ExitStack() as stack:
         try:
             folder = stack.enter_context(scratch_folder(path.parent, f".{path.name}.export-"))
@@ -146,7 +146,7 @@ def _folder_beside(path: Path) -> Iterator[Path]:
 
 
 def _write(lake: LakeSession, file: Path, progress: Progress) -> dict[str, int]:
-    """Creates and fills all tables; answers how many rows each has."""
+    """Creates and fills all tables; returns the number of rows of each."""
     connection = lake.connection  # reads the ledger for `dead_letters` and `segments`
     connection.execute(f"ATTACH {quoted(str(file))} AS {_FILE} (STORAGE_VERSION '{_STORAGE}')")
     queries = {table: list(_queries(table, lake.snapshot.days)) for table in ALL}
@@ -165,7 +165,7 @@ def _write(lake: LakeSession, file: Path, progress: Progress) -> dict[str, int]:
 
 
 def _queries(table: Table, days: Sequence[date]) -> Iterator[str]:
-    """Yields the queries that have a table's rows together, each after the tables that it reads."""
+    """Yields the queries that together return a table's rows, after the tables that it reads were filled."""
     if table.name in SUMMARIES:
         summary = SUMMARIES[table.name]
         for day in days:
@@ -180,13 +180,13 @@ def _queries(table: Table, days: Sequence[date]) -> Iterator[str]:
 
 
 def _input(name: str, day: date) -> str:
-    # `dead_letters` of a session says more than the day table that summaries read, and is not of one day.
+    # The table `dead_letters` of a session has other columns than the day table that summaries read.
     rows = SHOWN_LETTERS if name == STORED_DEAD_LETTERS.name else f"{_FILE}.{name}"
     return f"SELECT * FROM {rows} WHERE day = DATE '{day}'"  # noqa: S608 - own names, a day
 
 
 def _over(inputs: Mapping[str, str], query: str) -> str:
-    """Returns a query that reads these rows instead of the tables of those names."""
+    """Returns a query that reads these rows instead of the tables with these names."""
     shadows = ", ".join(f"{name} AS ({rows})" for name, rows in inputs.items())
     return f"WITH {shadows} SELECT * FROM ({query}\n)"  # noqa: S608 - own SQL
 
@@ -200,7 +200,7 @@ def _create(connection: duckdb.DuckDBPyConnection, table: Table) -> None:
 
 
 def _describe(connection: duckdb.DuckDBPyConnection, about: Mapping[str, object], ends: Mapping[ChainId, int]) -> None:
-    """Adds the tables that say what the file is."""
+    """Adds the tables that describe the file."""
     chains = [(chain.topic, chain.topic_id, chain.partition, end) for chain, end in sorted(ends.items())]
     for table, rows in ((ABOUT, [tuple(about[name] for name in ABOUT.names)]), (ABOUT_CHAINS, chains)):
         _create(connection, table)

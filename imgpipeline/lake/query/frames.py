@@ -27,12 +27,12 @@ _EARLIEST_FIRST = '"timestamp", day, frame_id DESC'
 
 @dataclass(frozen=True, slots=True)
 class FoundRows:
-    """The latest frames or detections of those that were asked for."""
+    """The latest matching frames or detections."""
 
     table: pa.Table
     """The latest first."""
     matching: int
-    """How many there are in all, including those that the limit leaves out."""
+    """Number of all matches, including those beyond the limit."""
     span: Span
     """The days that were read."""
 
@@ -40,13 +40,13 @@ class FoundRows:
 def find_frames(
     store: ObjectStore, settings: Settings, span: Span, wanted: WantedFrames, limit: int | None = None
 ) -> FoundRows:
-    """Finds frames: all columns of the table `frames`, the name of the image's file, and what was found.
+    """Finds frames, with all columns of the table `frames`, the name of the image file, and the counts of labels.
 
     Args:
         store: The object store.
-        settings: Those that summaries read.
-        span: UTC days; all days stand for the latest day that has frames of the wanted source and status.
-        wanted: Which frames.
+        settings: As for a query session.
+        span: UTC days. All days stand for the latest day that has frames of the wanted source and status.
+        wanted: The filter.
         limit: At most this many, from 1; None: all.
 
     Raises:
@@ -62,7 +62,7 @@ def find_frames(
 def find_detections(
     store: ObjectStore, settings: Settings, span: Span, wanted: WantedFrames, limit: int | None = None
 ) -> FoundRows:
-    """Finds the matching detections in the wanted frames: all columns of `detections`; otherwise like `find_frames`."""
+    """Finds the matching detections in the wanted frames, with all columns of `detections`; else like `find_frames`."""
     span = _latest_if_all(store, settings, span, WantedFrames(source=wanted.source))
     condition = detection_condition(wanted)
     with open_lake(store, settings=settings, days=[] if span.is_all else days_of(store, span)) as lake:
@@ -75,7 +75,7 @@ def find_detections(
 
 @dataclass(frozen=True, slots=True)
 class FramePlace:
-    """The place of a frame in the order in which frames are listed, the latest first."""
+    """The position of a frame in the order of lists, the latest first."""
 
     timestamp: datetime
     """The frame's own time, UTC."""
@@ -97,15 +97,15 @@ def list_frames(
 
     Args:
         lake: The session.
-        wanted: Which frames.
+        wanted: The filter.
         limit: At most this many, from 1; None: all.
-        after: Only frames listed after this place, so older ones; the first of them.
-        before: Only frames listed before this place, so newer ones; the last of them.
+        after: Only frames after this position, which are older; the limit keeps the first of them.
+        before: Only frames before this position, which are newer; the limit keeps the last of them.
 
     Returns:
-        The frames, the latest first. `matching` counts the wanted frames at any place.
+        The frames, the latest first. `matching` counts the wanted frames at any position.
     """
-    # A detection has its frame's time. Joined by it too, DuckDB skips the row groups of all other times.
+    # A detection has its frame's time. The join uses it, so that DuckDB skips the row groups of all other times.
     chosen = f"FROM frames WHERE {frame_condition(wanted)}"
     listed = f"{chosen}{_beyond(after, is_after=True)}{_beyond(before, is_after=False)}"
     order = _EARLIEST_FIRST if before else _LATEST_FIRST
@@ -130,13 +130,13 @@ def list_frames(
 
 
 def nearest_frame(lake: LakeSession, wanted: WantedFrames, place: FramePlace, *, is_newer: bool) -> FramePlace | None:
-    """Returns the place of the wanted frame next to a place, on one side of it; None at the end.
+    """Returns the position of the next wanted frame on one side of a position; None at the end.
 
     Args:
         lake: The session.
-        wanted: Which frames.
-        place: Where to look from.
-        is_newer: Whether to look for a newer frame; else for an older one.
+        wanted: The filter.
+        place: The position to start from.
+        is_newer: Whether to look for a newer frame, otherwise for an older one.
     """
     order = _EARLIEST_FIRST if is_newer else _LATEST_FIRST
     condition = f"{frame_condition(wanted)}{_beyond(place, is_after=not is_newer)}"
@@ -147,11 +147,11 @@ def nearest_frame(lake: LakeSession, wanted: WantedFrames, place: FramePlace, *,
 
 
 def list_newest(lake: LakeSession, last_frames: Mapping[str, datetime]) -> list[dict[str, Any]]:
-    """Returns the newest frame of each source: all columns of the table `frames`.
+    """Returns the newest frame of each source, with all columns of the table `frames`.
 
     Args:
         lake: The session.
-        last_frames: Time of the last frame (UTC) of each source, as `source_status` has it.
+        last_frames: UTC time of the last frame of each source, from `source_status`.
     """
     if not last_frames:
         return []
@@ -167,7 +167,7 @@ def list_newest(lake: LakeSession, last_frames: Mapping[str, datetime]) -> list[
 
 
 def find_frame(lake: LakeSession, day: date, frame_id: str) -> dict[str, Any] | None:
-    """Returns a frame of a session: all columns of the table `frames`, and `file`; None if there is none."""
+    """Returns a frame of a session, with all columns of the table `frames` and `file`; None if there is none."""
     found = lake.arrow(
         f"SELECT {_columns(FRAMES.names)}, {_FILE} AS file FROM frames "  # noqa: S608 - own names, quoted
         f"WHERE day = DATE '{day}' AND frame_id = {quoted(frame_id)}"
@@ -177,17 +177,17 @@ def find_frame(lake: LakeSession, day: date, frame_id: str) -> dict[str, Any] | 
 
 
 def find_named_frame(store: ObjectStore, settings: Settings, day: date | None, name: str) -> dict[str, Any]:
-    """Returns the frame of a file name or `frame_id`, the latest one, with all of its `detections`.
+    """Returns the latest frame with a file name or `frame_id`, with all of its `detections`.
 
     Args:
         store: The object store.
-        settings: Those that summaries read.
+        settings: As for a query session.
         day: UTC day; None: the latest day.
-        name: Name of the image's file as its producer gave it, or `frame_id`.
+        name: Name of the image file as its producer gave it, or `frame_id`.
 
     Raises:
         ConfigurationError: There is no such frame, or the ledger does not know the day.
-        LedgerError: As for `find_frames`, and so on.
+        LedgerError: A segment newer than the day's tables cannot be read.
     """
     days = days_of(store, Span(day, day))
     if not days:
@@ -208,13 +208,13 @@ def find_named_frame(store: ObjectStore, settings: Settings, day: date | None, n
 def detections_in(
     lake: LakeSession, frames: Iterable[tuple[date, str]], *, times: tuple[datetime, datetime] | None = None
 ) -> dict[tuple[date, str], list[dict[str, Any]]]:
-    """Returns all detections of some frames of a session, each frame's in the order of their numbers.
+    """Returns all detections of some frames of a session, sorted by number.
 
     Args:
         lake: The session.
         frames: Day and `frame_id` of each.
-        times: The earliest and the latest `timestamp` of these frames (UTC), so that only this part of their days is
-            read; None: not known.
+        times: The earliest and the latest `timestamp` of these frames (UTC), to read only this part of their days;
+            None: unknown.
     """
     found: dict[tuple[date, str], list[dict[str, Any]]] = {key: [] for key in frames}
     if found:
@@ -230,12 +230,12 @@ def detections_in(
 
 
 def count_detections(lake: LakeSession, wanted: WantedFrames) -> int:
-    """Counts the detections that match, in the wanted frames of a session."""
+    """Counts the matching detections in the wanted frames of a session."""
     return _count(lake, f"FROM detections WHERE {detection_condition(wanted)}")
 
 
 def _latest_if_all(store: ObjectStore, settings: Settings, span: Span, wanted: WantedFrames) -> Span:
-    """Returns the latest day that has such frames in place of all days; all days if no day has any."""
+    """Replaces all days by the latest day that has such frames; all days if no day has any."""
     if not span.is_all:
         return span
     days = days_of(store, span)
@@ -270,20 +270,20 @@ def latest_day(
     *,
     cache_dir: Path | None = None,
 ) -> date | None:
-    """Finds the latest day that has frames of a source and status.
+    """Returns the latest day that has frames of a source and status.
 
-    Days are looked at from the latest backwards, 1, 2, 4 and so on at a time, by their summary `source_activity`: a
-    source seen today costs one day, and one that never was costs one small file for each day.
+    Searches the summary `source_activity` from the latest day backwards, 1, 2, 4 and so on days at a time. A source
+    that was seen today costs one day; one that was never seen costs one small file per day.
 
     Args:
         store: The object store.
-        settings: Those that summaries read.
-        wanted: Its label does not count: it may have been found on another day than the source's latest.
+        settings: As for a query session.
+        wanted: The filter, of which only source and status count.
         days: Days to search, sorted.
-        cache_dir: Where fetched files are kept; default: as for a query session.
+        cache_dir: As for a query session.
 
     Returns:
-        The day; None if none of them has such frames.
+        The day; None if no day has such frames.
 
     Raises:
         LedgerError: A segment newer than a day's tables cannot be read.

@@ -16,27 +16,29 @@ from imgpipeline.settings import Settings
 
 @dataclass(frozen=True, slots=True)
 class SizeBin:
-    """How many images have a size within a bin."""
+    """The number of images with a size in one bin."""
 
     from_bytes: float
-    """Lower end."""
+    """Lower bound."""
     to_bytes: float
-    """Upper end; only the last bin includes it."""
+    """Upper bound; only the last bin includes it."""
     frames: int
-    """Frames whose image is that large."""
+    """Number of frames."""
 
 
 def bin_sizes(store: ObjectStore, settings: Settings, span: Span, bins: int) -> list[SizeBin]:
-    """Counts the frames by the size of their images, in bins as `numpy.histogram` makes them.
+    """Counts the frames by image size, in equal bins between the smallest and the largest image (`numpy.histogram`).
+
+    The bins depend on all sizes, so this reads the frames and not their stored summary.
 
     Args:
         store: The object store.
-        settings: Those of the query session.
+        settings: As for a query session.
         span: UTC days.
-        bins: How many bins, from 1.
+        bins: Number of bins, from 1.
 
     Returns:
-        The bins in order: one if all images are equally large, none without a frame whose size is known.
+        The bins in order: one if all images have the same size, none if no size is known.
 
     Raises:
         LedgerError: A segment newer than a day's tables cannot be read.
@@ -64,14 +66,14 @@ COLUMNS, ROWS = 48, 27
 
 @dataclass(frozen=True, slots=True)
 class FootPoints:
-    """Foot points of the detections that were asked for."""
+    """Foot points of the wanted detections, counted in a grid."""
 
     cells: tuple[tuple[int, int, int], ...]
     """Column from 0 (left), row from 0 (top) and count of each cell that has any."""
     detections: int
-    """All detections that match."""
+    """Number of matching detections."""
     without: int
-    """Detections without a foot point: imported without a box or size, or outside of the image."""
+    """Detections without a foot point: imported without box or size, or outside the image."""
 
     @property
     def most(self) -> int:
@@ -80,11 +82,11 @@ class FootPoints:
 
 
 def count_foot_points(lake: LakeSession, wanted: WantedFrames) -> FootPoints:
-    """Counts foot points: the middle of the lower edge of the part of a box that lies in the image.
+    """Counts foot points. A foot point is the middle of the lower edge of the visible part of a box.
 
     Args:
         lake: The session.
-        wanted: Which detections, in which frames. Images of different sizes share the grid.
+        wanted: The filter. Images of different sizes share the grid.
     """
     rows = lake.query(
         f"""

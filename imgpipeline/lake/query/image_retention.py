@@ -1,7 +1,7 @@
 """Image retention: deletes the oldest images that this project stored, by age or until they fit into a size limit.
 
-Only images below `images/` whose frame has an outcome in the ledger are deleted, so a frame that waits for detection
-keeps its image. A run deletes a bounded number; the next one continues.
+Deletes only images below `images/` whose frame has an outcome in the ledger, so a frame that waits for detection keeps
+its image. A run deletes a limited number of images; the next one continues.
 """
 
 import heapq
@@ -23,10 +23,10 @@ from imgpipeline.objectstore.locations import resolve_image_path
 from imgpipeline.settings import Settings
 
 MOST_IMAGES = 100_000
-"""A run deletes no more."""
+"""The most images that a run deletes."""
 _BATCH = 1_000
 _LOOK_AGAIN = timedelta(days=1)
-"""A day that had to keep images is looked at again after this time."""
+"""A day that had to keep images is checked again after this time."""
 _OUTCOMES = f"""
 SELECT DISTINCT source_image_path FROM frames WHERE source_image_path <> ''
 UNION
@@ -36,28 +36,28 @@ SELECT DISTINCT image_path FROM {SHOWN_LETTERS} WHERE image_path <> ''
 
 @dataclass(frozen=True, slots=True)
 class RetentionReport:
-    """What a run has deleted, or would delete."""
+    """The images that a run deleted or, in a dry run, would delete."""
 
     deleted: tuple[DeletedImages, ...]
-    """By source and day: what this run has deleted."""
+    """The deleted images, by source and day."""
     left: int
-    """Images that are due, but whose frames have no outcome in the ledger."""
+    """Number of images that are due, but whose frames have no outcome in the ledger."""
     is_complete: bool
-    """Whether everything that is due was looked at; False if the next run has to continue."""
+    """Whether everything that is due was checked; False if the next run must continue."""
 
     @property
     def images(self) -> int:
-        """How many images were deleted."""
+        """Number of deleted images."""
         return sum(each.images for each in self.deleted)
 
     @property
     def size_bytes(self) -> int:
-        """Their size."""
+        """Size of the deleted images."""
         return sum(each.size_bytes for each in self.deleted)
 
 
 def is_retained(settings: Settings) -> bool:
-    """Whether a limit is set, so that images are deleted at all."""
+    """Returns whether a limit is set, so that images are deleted at all."""
     return settings.image_age_limits.has_any or settings.image_size_limits.has_any
 
 
@@ -71,16 +71,16 @@ def retain_images(
     is_over: Callable[[], bool] = lambda: False,
     progress: Callable[[int], None] = lambda _: None,
 ) -> RetentionReport:
-    """Deletes images that are older than the settings allow, and the oldest ones above the size limit.
+    """Deletes images that exceed the age limit, then the oldest ones until the rest fits the size limit.
 
     Args:
         store: The object store.
         settings: The limits.
-        now: The clock.
+        now: The current time.
         dry_run: Delete nothing; report what would be deleted.
-        most_images: Delete no more than this.
-        is_over: Asked before each batch; True ends the run.
-        progress: Told how many images were deleted so far.
+        most_images: The most images to delete.
+        is_over: Called before each batch; True ends the run.
+        progress: Called with the number of images deleted so far.
 
     Raises:
         UsageError: No limit is set.
@@ -134,7 +134,7 @@ class _Work:
                     self._delete_oldest(day, shared[day])
 
     def _sharing_a_limit(self, sources: set[str]) -> Iterator[tuple[float, set[str]]]:
-        """Yields each limit of size with the sources that share it: named ones have their own."""
+        """Yields each size limit with the sources that share it. Sources that the setting names have their own."""
         limits = self.settings.image_size_limits
         named = {safe_name(name): limit for name, limit in limits.by_source.items()}
         shares = [(limit, {name}) for name, limit in named.items()] + [(limits.default, sources - named.keys())]
@@ -152,7 +152,7 @@ class _Work:
         return sum(info.size_bytes for info in listed if info.key not in self._simulated) - limit_bytes
 
     def _delete_aged(self, day: date, sources: list[str]) -> None:
-        """Deletes the images of a day that is over for long enough, and that were stored as long ago."""
+        """Deletes the images of a day that is old enough, if they were also stored long enough ago."""
         limits = self.settings.image_age_limits
         keep_days = {safe_name(name): days for name, days in limits.by_source.items()}
         due: dict[str, datetime] = {}
@@ -169,7 +169,7 @@ class _Work:
         return (info for info in self._list(day, [source]) if info.last_modified < before)
 
     def _count_due(self, day: date, source: str, before: datetime) -> int:
-        """Counts the images that are due; 0 if an earlier run of the last day had to leave as many."""
+        """Counts the images that are due; 0 if an earlier run within a day had to keep the same number."""
         count = sum(1 for _ in self._stored_before(day, source, before))
         known = read_deleted(self.store, source, day)
         if known and known.left == count and self.now - known.looked_at < _LOOK_AGAIN:
@@ -178,7 +178,7 @@ class _Work:
         return count
 
     def _delete_oldest(self, day: date, sources: list[str]) -> None:
-        """Deletes the images of a day that were stored first, until the others fit."""
+        """Deletes the oldest images of a day until the rest fits the limit."""
         room = self.most_images - self.deleted + 1
         listed = (info for info in self._list(day, sources) if info.key not in self._simulated)
         oldest = heapq.nsmallest(room, listed, key=lambda info: (info.last_modified, info.key))
@@ -235,14 +235,14 @@ class _Work:
             write_deleted(self.store, _joined(read_deleted(self.store, source, day), new))
 
     def _outcomes(self, day: date) -> set[str]:
-        """Returns the keys of the images whose frames of a day have an outcome in the ledger."""
+        """Returns the keys of the images of a day whose frames have an outcome in the ledger."""
         with open_lake(self.store, settings=self.settings, days=[day]) as lake:
             paths = [str(path) for (path,) in lake.query(_OUTCOMES).rows]
         keys = set()
         for path in paths:
             try:
                 location = resolve_image_path(path, self.settings.store_url, ())
-            except BadInputError:  # in another bucket, or no path at all
+            except BadInputError:  # in another bucket, or not a path
                 continue
             keys.add(location.key)
         return keys

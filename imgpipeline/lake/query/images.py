@@ -1,4 +1,4 @@
-"""The image of one frame, the same image with what was found drawn on it, and the best image of a track."""
+"""Reads the image of a frame, also with its detections drawn on it, and the best image of a track."""
 
 from datetime import date, datetime
 
@@ -16,8 +16,8 @@ from imgpipeline.vision.annotate import draw_detections, read_pixels
 from imgpipeline.vision.decode import Pixels
 
 _NEXT_STEPS = {
-    DeadLetterCode.OBJECT_NOT_FOUND: "restore the object; its detections and numbers do not need it",
-    DeadLetterCode.OBJECT_FORBIDDEN: "give this access key the right to read it",
+    DeadLetterCode.OBJECT_NOT_FOUND: "restore the object; detections and counts do not need it",
+    DeadLetterCode.OBJECT_FORBIDDEN: "allow this access key to read it",
     DeadLetterCode.PATH_NOT_ALLOWED: "name its bucket, prefix or folder in IMGPIPELINE_ALLOWED_IMAGE_LOCATIONS",
 }
 
@@ -49,7 +49,7 @@ def draw_preview(
     """Reads the image of a frame and draws its detections: boxes with label and confidence.
 
     Args:
-        store: As for `read_image`, and so on.
+        store: As for `read_image`.
         settings: As for `read_image`.
         day: As for `read_image`.
         frame_id: As for `read_image`.
@@ -90,7 +90,7 @@ def draw_track(store: ObjectStore, settings: Settings, track_id: str) -> Pixels:
         TransientError: The store does not answer.
     """
     try:
-        # source/group/slice/number; source and group may have slashes, a slice begins on the track's day.
+        # source/group/slice/number. Source and group may contain slashes; the slice starts on the track's day.
         day = datetime.strptime(track_id.rsplit("/", 2)[-2], "%Y%m%dT%H%M").date()  # noqa: DTZ007 - only the day
     except (IndexError, ValueError):
         raise _unknown_track(track_id) from None
@@ -147,10 +147,10 @@ def _read(store: ObjectStore, settings: Settings, path: str, frame_id: str) -> P
 
 
 def image_error(of: str, error: BadInputError) -> PermanentError:
-    """Returns the error for an image that cannot be shown; it says what to do.
+    """Returns the error for an image that cannot be shown, with what to do about it.
 
     Args:
-        of: What it is an image of, such as `the frame abc`.
+        of: Subject of the image, such as `the frame abc`.
         error: Why it cannot be read.
     """
     step = _NEXT_STEPS.get(error.code)

@@ -43,17 +43,18 @@ if TYPE_CHECKING:
 
 
 class Lake(LakeTables[TableT]):
-    """The tables, numbers and images of one store, for reading.
+    """Read access to the tables, numbers and images of one store.
 
-    Each call reads the store as it is at that moment: the stored tables and the ledger's segments that are newer.
-    `session` answers several queries about one moment. Safe to use from several threads.
-    All tables have the same columns and types whether or not they have rows; times are aware. Days are dates or text
-    such as `2026-01-09`. `day` names one day, and a day that the ledger does not know is an error; `from_day` and
-    `to_day` name a span with both ends included, which may be empty.
+    Each call reads the store at that moment: the stored tables and newer segments of the ledger. Use `session` for
+    several queries about one moment. Safe to use from several threads.
+
+    Tables have the same columns and types whether or not they have rows; times are timezone-aware. Days are dates or
+    text such as `2026-01-09`. `day` is one day, and an unknown day is an error. `from_day` and `to_day` are the ends of
+    a span, both included, which may have no days.
 
     Every method raises `ConfigurationError` for wrong arguments, unknown days and a closed lake, `LedgerError` if a
-    segment cannot be read, `PermanentError` if a stored table cannot be read or memory or disk do not suffice, and
-    `TransientError` if the store does not answer.
+    segment cannot be read, `PermanentError` if a stored table cannot be read or this machine has too little memory or
+    disk, and `TransientError` if the store does not answer.
     """
 
     @classmethod
@@ -62,8 +63,8 @@ class Lake(LakeTables[TableT]):
 
         Args:
             store: Settings; or the URL of a store, `s3://bucket/prefix` or `file:///folder`; or the path of a folder.
-                Default: the store that the environment and `.env` name. A URL or path replaces
-                `IMGPIPELINE_STORE_URL` alone: endpoint, credentials and all else come from the environment and `.env`.
+                Default: the store in the environment and `.env`. A URL or path only replaces `IMGPIPELINE_STORE_URL`;
+                endpoint, credentials and all other settings come from the environment and `.env`.
 
         Raises:
             ConfigurationError: A setting is wrong, or the folder does not exist.
@@ -79,7 +80,7 @@ class Lake(LakeTables[TableT]):
 
     @property
     def arrow(self) -> "Lake[pa.Table]":
-        """The same lake with Arrow tables in place of DataFrames."""
+        """The same lake, with Arrow tables instead of DataFrames."""
         return Lake(self._open(), self._settings, lambda table: table)
 
     def frames(
@@ -93,10 +94,10 @@ class Lake(LakeTables[TableT]):
         status: str | None = None,
         limit: int | None = None,
     ) -> TableT:
-        """Returns frames, the latest first: the columns of the table `frames`, `file` and `detections`.
+        """Returns frames, the latest first, with the columns of the table `frames`, `file` and `detections`.
 
-        `file` is the name of the image's file as its producer gave it; `detections` counts the labels found in the
-        frame, such as `{"car": 2}`. A frame that was announced several times is there once.
+        `file` is the name of the image file as its producer gave it. `detections` counts the labels found in the frame,
+        such as `{"car": 2}`. A frame that was announced several times has one row.
 
         Args:
             day: One UTC day. Without any day: the latest day that has frames of this source and status.
@@ -123,7 +124,7 @@ class Lake(LakeTables[TableT]):
         min_confidence: float = 0.0,
         limit: int | None = None,
     ) -> TableT:
-        """Returns detections, the latest first: the columns of the table `detections`.
+        """Returns detections, the latest first, with the columns of the table `detections`.
 
         Args:
             day: One UTC day. Without any day: the latest day that has frames of this source.
@@ -150,17 +151,17 @@ class Lake(LakeTables[TableT]):
         by: Names | None = None,
         timezone: str | None = None,
     ) -> TableT:
-        """Returns how many of which label were seen in which hour, as `imgpipeline summary label-counts` does.
+        """Returns the counts of labels by hour, like `imgpipeline summary label-counts`.
 
         Args:
             day: One day of the time zone. Without any day: all days.
             from_day: The first day.
             to_day: The last day.
             source: Count only this source, or these.
-            label: Count only this label, or these; a group that was observed without it has a row with the count 0.
-            by: One row for each of these in place of `day`, `hour` and `label`: some of `day`, `hour`, `source`,
-                `label`. The column `distinct_frames` is there only with `label`, or one label.
-            timezone: IANA name of the time zone whose days and hours are meant. Default: `IMGPIPELINE_TIMEZONE`.
+            label: Count only this label, or these. A group that was observed without it has a row with count 0.
+            by: Group by these instead of `day`, `hour` and `label`: some of `day`, `hour`, `source`, `label`. The
+                column `distinct_frames` exists only when grouping by `label`, or for one label.
+            timezone: IANA name of the time zone of days and hours. Default: `IMGPIPELINE_TIMEZONE`.
         """
         choice = LabelChoice(read_names(source), read_names(label), read_names(by))
         return self._summary("label_counts", (day, from_day, to_day), timezone, choice)
@@ -176,7 +177,7 @@ class Lake(LakeTables[TableT]):
         by: Names | None = None,
         timezone: str | None = None,
     ) -> TableT:
-        """Returns how many of which label were seen in all, the most frequent first; arguments as `label_counts`."""
+        """Returns the total counts of labels, the most frequent first; arguments as `label_counts`."""
         choice = LabelChoice(read_names(source), read_names(label), read_names(by))
         return self._summary("label_totals", (day, from_day, to_day), timezone, choice)
 
@@ -188,7 +189,7 @@ class Lake(LakeTables[TableT]):
         to_day: Day | None = None,
         timezone: str | None = None,
     ) -> TableT:
-        """Returns frames and detections for each hour of the day, 0 to 23; arguments as `label_counts`."""
+        """Returns frames and detections by hour of the day, 0 to 23; arguments as `label_counts`."""
         return self._summary("hours", (day, from_day, to_day), timezone)
 
     def sizes(
@@ -199,7 +200,7 @@ class Lake(LakeTables[TableT]):
         to_day: Day | None = None,
         timezone: str | None = None,
     ) -> TableT:
-        """Returns how large the images are, as a histogram by powers of two; arguments as `label_counts`."""
+        """Returns a histogram of image sizes by powers of two; arguments as `label_counts`."""
         return self._summary("sizes", (day, from_day, to_day), timezone)
 
     def sources(
@@ -210,7 +211,7 @@ class Lake(LakeTables[TableT]):
         to_day: Day | None = None,
         timezone: str | None = None,
     ) -> TableT:
-        """Returns what came from each source, from when to when; arguments as `label_counts`."""
+        """Returns the activity of each source; arguments as `label_counts`."""
         return self._summary("sources", (day, from_day, to_day), timezone)
 
     def image(self, day: Day, frame_id: str) -> "npt.NDArray[np.uint8]":
@@ -229,7 +230,7 @@ class Lake(LakeTables[TableT]):
         return as_rgb(read_image(self._open(), self._settings, parse_day(day, ARGUMENTS.day), frame_id))
 
     def preview(self, day: Day, frame_id: str, *, min_confidence: float = 0.0) -> "npt.NDArray[np.uint8]":
-        """Returns the image of a frame with its detections drawn on it, as an RGB array like `image`.
+        """Returns the image of a frame with its detections drawn on it, in the format of `image`.
 
         Args:
             day: The frame's UTC day.
@@ -266,7 +267,7 @@ class Lake(LakeTables[TableT]):
         source: str | None = None,
         progress: Callable[[int, int], None] | None = None,
     ) -> Explanation:
-        """Follows a count back to its detections, frames and segments, as `imgpipeline explain` does.
+        """Traces a count to its detections, frames and segments, like `imgpipeline explain`.
 
         Args:
             day: The UTC day.
@@ -274,10 +275,10 @@ class Lake(LakeTables[TableT]):
             hour: The hour of the day (UTC), 0 to 23: a number of `label_counts`. Default: the whole day, a number of
                 `label_totals`.
             source: Only detections of this source.
-            progress: Called with how many detections were found in their segments, and of how many.
+            progress: Called with the number of detections found in their segments, and of all detections.
 
         Raises:
-            ConfigurationError: There is no such number; the message names those that there are.
+            ConfigurationError: There is no such number; the message names existing ones.
             LedgerError: Number, detections and segments disagree.
         """
         number = NumberId(parse_day(day, ARGUMENTS.day), read_hour(hour), label, source)
@@ -304,5 +305,5 @@ class Lake(LakeTables[TableT]):
 
 
 def open_arrow_lake(settings: Settings) -> Lake[pa.Table]:
-    """Opens a store with Arrow tables, for commands; a folder is made if it is missing."""
+    """Opens a store with Arrow tables, for commands. Creates a missing folder."""
     return Lake(open_store(settings), settings, lambda table: table)

@@ -30,12 +30,12 @@ class LakeTables(Generic[TableT]):
     """Life cycle, SQL and stored tables of a `Lake`."""
 
     def __init__(self, store: ObjectStore, settings: Settings, convert: Callable[[pa.Table], TableT]) -> None:
-        """Wraps an opened store; use `open`.
+        """Wraps an open store; use `Lake.open`.
 
         Args:
             store: The object store.
-            settings: Those that summaries and images read.
-            convert: Turns an Arrow table into what the methods return.
+            settings: Settings of summaries and images.
+            convert: Converts Arrow tables into the results of the methods.
         """
         self._store = store
         self._settings = settings
@@ -70,28 +70,28 @@ class LakeTables(Generic[TableT]):
         to_day: Day | None = None,
         source: str | None = None,
     ) -> TableT:
-        """Returns the accounting of each source, session and UTC day; without any day, of all days."""
+        """Returns the accounts of each source, session and UTC day; without any day, of all days."""
         store, span = self._open(), self._span(day, from_day, to_day)
         entries = read_books(store, self._settings, None if span.is_all else days_of(store, span), source)
         return self._convert(books_table(entries))
 
     def events(self, day: Day | None = None, *, from_day: Day | None = None, to_day: Day | None = None) -> TableT:
-        """Returns the stored events of some UTC days, the latest first: the columns of the table `events`."""
+        """Returns the stored events of some UTC days, the latest first, with the columns of the table `events`."""
         return self._convert(find_events(self._open(), self._settings, self._span(day, from_day, to_day))[0])
 
     def alerts(self, limit: int | None = None) -> TableT:
-        """Returns the alerts, the latest first: number, event, images, whether each is delivered and acknowledged."""
+        """Returns the alerts, the latest first, with number, event, images, delivery and acknowledgements."""
         return self._convert(find_alerts(self._open(), read_limit(limit)))
 
     def sql(
         self, query: str, *, day: Day | None = None, from_day: Day | None = None, to_day: Day | None = None
     ) -> TableT:
-        """Runs one query that reads, over all tables of docs/tables.md, as `imgpipeline query` does.
+        """Runs one query over all tables of docs/tables.md, like `imgpipeline query`.
 
         Args:
             query: One SELECT, WITH, DESCRIBE, SHOW, SUMMARIZE or EXPLAIN in DuckDB's SQL. It can neither change
                 anything nor open files.
-            day: The tables hold this UTC day only: less is read. Without any day: all days.
+            day: Limit the tables to this UTC day, so that less is read. Without any day: all days.
             from_day: The first UTC day.
             to_day: The last UTC day.
         """
@@ -102,10 +102,10 @@ class LakeTables(Generic[TableT]):
     def session(
         self, *, day: Day | None = None, from_day: Day | None = None, to_day: Day | None = None
     ) -> Iterator[LakeSession]:
-        """Opens all tables at one moment, for several queries; arguments as `sql`.
+        """Opens all tables at one moment for several queries; arguments as `sql`.
 
         Yields:
-            The session: `query` returns Python rows, `arrow` an Arrow table, and `connection` is DuckDB's own.
+            The session: `query` returns Python rows, `arrow` an Arrow table, and `connection` is the DuckDB connection.
         """
         span, store = self._span(day, from_day, to_day), self._open()
         days = None if span.is_all else days_of(store, span)
@@ -121,7 +121,9 @@ class LakeTables(Generic[TableT]):
         source: str | None = None,
         label: str | None = None,
     ) -> TableT:
-        """Returns tracks by time: the columns of the table `tracks`, and `stay_s`.
+        """Returns tracks by time, with the columns of the table `tracks` and `stay_s`.
+
+        Frames that are newer than a day's build of tracks are not included.
 
         Args:
             day: One UTC day. Without any day: all days.
@@ -142,10 +144,10 @@ class LakeTables(Generic[TableT]):
         source: str | None = None,
         label: str | None = None,
     ) -> TableT:
-        """Returns how many different objects were seen by hour, source and label; arguments as `tracks`.
+        """Returns the number of different objects by hour, source and label; arguments as `tracks`.
 
-        An object that is seen in two hours counts in both, so hours must not be added up: use the table
-        `unique_totals` for the day.
+        An object that is seen in two hours counts in both, so do not add up hours. Use the table `unique_totals` for
+        whole days.
         """
         return self._rows("SELECT * FROM unique_objects", "hour, source, label", (day, from_day, to_day), source, label)
 
@@ -158,7 +160,7 @@ class LakeTables(Generic[TableT]):
         source: str | None = None,
         label: str | None = None,
     ) -> TableT:
-        """Returns what stood in each zone by hour and label; arguments as `tracks`."""
+        """Returns the occupancy of each zone by hour and label; arguments as `tracks`."""
         return self._rows(
             "SELECT * FROM zone_occupancy", "hour, source, zone, label", (day, from_day, to_day), source, label
         )
@@ -172,7 +174,7 @@ class LakeTables(Generic[TableT]):
         source: str | None = None,
         label: str | None = None,
     ) -> TableT:
-        """Returns how often each line was crossed by hour, label and direction; arguments as `tracks`."""
+        """Returns the crossings of each line by hour, label and direction; arguments as `tracks`."""
         order = "hour, source, line, label, direction"
         return self._rows("SELECT * FROM line_crossings", order, (day, from_day, to_day), source, label)
 

@@ -20,7 +20,7 @@ Names = str | Sequence[str]
 
 
 def read_names(given: Names | None) -> tuple[str, ...]:
-    """Returns one name or several as a tuple; None is not a name."""
+    """Returns one name or several as a tuple; empty for None."""
     return () if given is None else (given,) if isinstance(given, str) else tuple(given)
 
 
@@ -32,7 +32,7 @@ def read_status(given: str | None) -> FrameStatus | None:
 
 
 def read_limit(given: int | None) -> int | None:
-    """Returns how many rows are wanted; None: all."""
+    """Returns the most rows to return; None: all."""
     if given is not None and given < 1:
         raise UsageError(f"limit is {given}.", next_step="give a number from 1, or None for all")
     return given
@@ -54,7 +54,7 @@ def read_timezone(given: str) -> str:
 
 
 def check_folder(store_url: str) -> None:
-    """Refuses a folder that does not exist: a mistyped name is not an empty store."""
+    """Raises ConfigurationError if a folder does not exist, since a mistyped name is not an empty store."""
     parts = urlsplit(store_url)
     if parts.scheme == "file" and not Path(unquote(parts.path)).is_dir():
         raise ConfigurationError(
@@ -67,7 +67,7 @@ _HUGE = pa.decimal128(38, 0)
 
 
 def distinct_names(columns: Sequence[str]) -> list[str]:
-    """Returns column names of which none is lost as a key: `n, n` becomes `n, n_1`."""
+    """Returns column names that are unique as keys: `n, n` becomes `n, n_1`."""
     names: list[str] = []
     for column in columns:
         candidates = (column if number == 0 else f"{column}_{number}" for number in count())
@@ -76,9 +76,9 @@ def distinct_names(columns: Sequence[str]) -> list[str]:
 
 
 def tidy(table: pa.Table) -> pa.Table:
-    """Gives each column its own name, and whole numbers the type int64.
+    """Makes column names unique and whole numbers int64.
 
-    DuckDB's `sum` of whole numbers is a HUGEINT, which Arrow shows as a decimal; what does not fit stays one.
+    DuckDB's `sum` of whole numbers is a HUGEINT, which Arrow shows as a decimal. Columns that do not fit int64 stay so.
     """
     table = table.rename_columns(distinct_names(table.column_names))
     for place, field in enumerate(table.schema):
@@ -103,7 +103,7 @@ def in_timezone(table: pa.Table, name: str) -> pa.Table:
 def to_pandas(table: pa.Table) -> "pd.DataFrame":
     """Returns a DataFrame whose types do not depend on the rows.
 
-    Whole numbers are nullable (`Int64`), days are `datetime64` without a time zone, instants have one, maps are dicts.
+    Whole numbers are nullable (`Int64`), days are `datetime64` without a time zone, times have one, and maps are dicts.
     """
     import pandas as pd  # noqa: PLC0415 - loads slowly, and commands do not need it
 

@@ -32,9 +32,9 @@ from imgpipeline.settings import Settings
 from imgpipeline.settings.variables import SourceLimits
 
 LISTED_DAYS = 30
-"""A source without a frame or notice for this many days is not listed."""
+"""Sources without a frame or notice for this many days are not listed."""
 RATE_S = 300.0
-"""The frame rate is that of the last five minutes."""
+"""The frame rate is measured over the last five minutes."""
 
 _LAST_DAYS = """
 SELECT source, max(day) FROM frame_stats WHERE source IS NOT NULL AND day >= DATE '{first}' GROUP BY source
@@ -44,7 +44,7 @@ SELECT source, day FROM frames
 UNION ALL SELECT source, day FROM {SHOWN_LETTERS}
 UNION ALL SELECT source, CAST(greatest(interval_start, interval_end - INTERVAL 1 microsecond) AS DATE) FROM notices
 """  # noqa: S608 - own names
-"""Sources with the last days on which `frame_stats` has them, from a session: without what else that counts."""
+"""The days of each source in `frame_stats`, from the tables of a session, which is cheaper than the summary."""
 _FRAMES = """
 SELECT source, max("timestamp"), max(coalesce(processing_timestamp, "timestamp")),
        count(*) FILTER (WHERE "timestamp" > TIMESTAMPTZ '{since}' AND "timestamp" <= TIMESTAMPTZ '{now}'),
@@ -69,65 +69,65 @@ SELECT source, max(told_at) AS last_notice,
        max((told_at, kafka_offset, kind, coalesce(reason, ''))) FILTER (WHERE kind <> 'account') AS last_change
 FROM told GROUP BY source
 """
-"""An account has its time of frame time, which may be years ago; when it was sent is the receiver's."""
+"""The interval of an account is frame time, which may be years ago; `received_to` tells when it was sent."""
 
 
 class SourceState(StrEnum):
-    """How a source is."""
+    """The state of a source."""
 
     ONLINE = "online"
-    """It has sent a frame or notice lately."""
+    """It sent a frame or notice recently."""
     OFFLINE = "offline"
-    """It has said that it delivers no frames."""
+    """It reported that it delivers no frames."""
     ENDED = "ended"
     """Its last session has ended, or it was imported."""
     SILENT = "silent"
-    """Nothing came from it for longer than `IMGPIPELINE_SOURCE_SILENT_S`, and it has not said why."""
+    """Nothing came from it for longer than `IMGPIPELINE_SOURCE_SILENT_S`, without a reason."""
 
 
 @dataclass(frozen=True, slots=True)
 class SourceStatus:
-    """One source."""
+    """The status of one source."""
 
     source: str
     """The source."""
     state: SourceState
-    """How it is."""
+    """Its state."""
     reason: str | None
-    """Why it is offline or has ended, if it said so."""
+    """Why it is offline or has ended, if known."""
     last_frame: datetime | None
-    """Time of its last frame, UTC; None without one on the days that were read."""
+    """Time of its last frame, UTC; None if the listed days have none."""
     last_notice: datetime | None
     """When it sent its last notice, UTC; None for a source that sends none."""
     silent_s: float
     """Seconds since its last frame was processed or its last notice was sent."""
     lag_s: float | None
-    """Seconds from the time of its last frame to that frame's outcome, at least 0; None without one, or if imported."""
+    """Seconds from the time of its last frame to its outcome, at least 0; None without a frame, or if imported."""
     frames_per_s: float
     """Frames of the last five minutes, per second."""
     frames_today: int
-    """Frames of the day so far, in the session's time zone; so are all that are called `today`."""
+    """Frames of the current day. This and the other fields of today use the session's time zone."""
     received_today: int | None
-    """Frames it received, by its accounts; None if it sent none."""
+    """Received frames, by its accounts; None if it sent none."""
     gated_today: int
-    """Frames left out on purpose, announced or not."""
+    """Frames skipped on purpose, announced or not."""
     dropped_today: Mapping[str, int]
-    """Frames it lost, by reason."""
+    """Lost frames, by reason."""
     failed_today: int
-    """Frames it could not decode or store."""
+    """Frames that it could not decode or store."""
     dead_letters_today: int
-    """Records that could not become frames."""
+    """Dead letters."""
     observed_today_s: float | None
-    """Seconds during which it was delivering frames; None if nothing says so."""
+    """Seconds during which it delivered frames; None if unknown."""
 
 
 def read_source_status(store: ObjectStore, settings: Settings, *, now: datetime) -> tuple[SourceStatus, ...]:
-    """Returns how the sources of the last 30 days are, by name.
+    """Returns the status of the sources of the last 30 days, by name.
 
     Args:
         store: The object store.
-        settings: From when on a source is silent; otherwise as for a query session.
-        now: The clock.
+        settings: As for a query session, and after how long a source is silent.
+        now: The current time.
 
     Raises:
         LedgerError: A segment newer than the tables cannot be read.
@@ -145,7 +145,7 @@ def read_source_status(store: ObjectStore, settings: Settings, *, now: datetime)
 
 
 def source_status_of(lake: LakeSession, settings: Settings, *, now: datetime) -> tuple[SourceStatus, ...]:
-    """Returns how the sources are, as `read_source_status` does, from a session of all days."""
+    """Returns the same as `read_source_status`, from a session of all days."""
     first = day_of(now) - timedelta(days=LISTED_DAYS)
     last_days = _LAST_DAYS.replace("FROM frame_stats", f"FROM ({SOURCE_DAYS})").format(first=first)
     return _statuses(lake, settings, now, dict(lake.query(last_days).rows))
@@ -165,7 +165,7 @@ def _statuses(
 
 @dataclass(frozen=True, slots=True)
 class _Rows:
-    """What a query session says of each source."""
+    """The rows of each source in a query session."""
 
     frames: Mapping[str, tuple[Any, ...]]
     today: Mapping[str, Mapping[str, Any]]
@@ -233,16 +233,16 @@ _SHOWN = 5
 
 @dataclass(frozen=True, slots=True)
 class Silence:
-    """Which sources are silent for too long."""
+    """The sources that are silent or offline for too long."""
 
     sources: int
-    """How many sources were looked at."""
+    """Number of sources that were checked."""
     found: Mapping[str, str]
-    """What is said of each source that is silent, or offline, for too long."""
+    """A sentence for each source that is silent or offline for too long."""
 
     @property
     def said(self) -> str:
-        """The verdict for a person."""
+        """The verdict as text."""
         if not self.found:
             return f"None of {counted(self.sources, 'source')} is silent for too long."
         shown = "; ".join(list(self.found.values())[:_SHOWN])
@@ -253,7 +253,7 @@ class Silence:
 
 @dataclass(frozen=True, slots=True)
 class _Sign:
-    """The last that came from one source."""
+    """The last frame or notice of one source."""
 
     at: datetime
     kind: str | None
@@ -262,12 +262,15 @@ class _Sign:
 
 
 def judge_silence(store: ObjectStore, settings: Settings, *, now: datetime) -> Silence:
-    """Says whether a source is silent, or offline, for longer than `IMGPIPELINE_SOURCE_SILENT_S`.
+    """Finds the sources that are silent or offline for longer than `IMGPIPELINE_SOURCE_SILENT_S`.
+
+    A source that sends notices is not checked once its last session has ended. A source without notices is checked only
+    if the setting names it.
 
     Args:
         store: The object store.
         settings: The limits.
-        now: The clock.
+        now: The current time.
 
     Raises:
         LedgerError: The end of a chain cannot be read.
@@ -283,7 +286,7 @@ def judge_silence(store: ObjectStore, settings: Settings, *, now: datetime) -> S
 
 
 def _judge(source: str, sign: _Sign, limits: SourceLimits, as_of: datetime) -> str | None:
-    """Returns what is wrong with a source; None if nothing is."""
+    """Returns what is wrong with a source; None if it is fine."""
     limit_s = limits.of(source)
     if limit_s is None or sign.kind == SourceState.ENDED.value:
         return None
@@ -314,7 +317,7 @@ def _read_signs(engine: Engine) -> dict[str, _Sign]:
 
 @contextmanager
 def _open_last_days(store: ObjectStore, settings: Settings, now: datetime) -> Iterator[tuple[Engine, datetime | None]]:
-    """Opens the stored tables of the last days, with the time they were built if the ledger has newer segments."""
+    """Opens the stored tables of the last days; with the time of their build if the ledger has newer segments."""
     first = day_of(now) - timedelta(days=LISTED_DAYS)
     catalog = open_catalog(store)
     with open_cache(store) as (folder, cache), open_engine(folder, memory=settings.duckdb_memory) as engine:

@@ -1,7 +1,7 @@
-"""Summaries over several days, put together from the stored summaries of each day.
+"""Summaries over several days, combined from the stored summaries of each day.
 
-A current summary is read from the store. Stale ones are counted from the day tables and the ledger, as a build would.
-So a year costs a few listings and one small file per day. docs/tables.md names the columns that can be added up.
+Current summaries are read from the store. Stale ones are computed from day tables and ledger, as a build would. So a
+year costs a few listings and one small file per day. docs/tables.md names the columns that can be added up.
 """
 
 import contextlib
@@ -30,19 +30,19 @@ from imgpipeline.settings import Settings
 _READERS = 16
 _SPAN = "span"
 _BY_HOUR = {FRAME_STATS.name, LABEL_COUNTS.name}
-"""Summaries whose rows are of one hour and can be added up for any day that is made of hours."""
+"""Summaries by hour, which can be added up for any day that consists of whole UTC hours."""
 
 
 @dataclass(frozen=True, slots=True)
 class SummarySpan:
-    """Summaries of some days, opened. Made by `open_summaries`."""
+    """Open summaries of some days. Opened by `open_summaries`."""
 
     engine: Engine
     """DuckDB with a table for each summary, under its name."""
     days: tuple[date, ...]
-    """The UTC days that were read, sorted: those that are shown, for another time zone their neighbours too."""
+    """The UTC days that were read, sorted; for another time zone, including neighbouring days."""
     counted_now: Mapping[str, tuple[date, ...]]
-    """For each summary the UTC days that were not read from the stored summary, sorted."""
+    """The UTC days that were not read from the stored summary, sorted, by summary."""
 
     def query(self, sql: str, parameters: Sequence[object] | Mapping[str, object] = ()) -> Answer:
         """Runs one query of this project over the summaries.
@@ -52,14 +52,14 @@ class SummarySpan:
             parameters: Values for its placeholders, by place or by name.
 
         Raises:
-            ConfigurationError: DuckDB refuses it.
-            PermanentError: Memory or disk of this machine do not do for it.
+            ConfigurationError: DuckDB rejects it.
+            PermanentError: This machine has too little memory or disk for it.
         """
         with query_errors():
             return Answer.of(self.engine.connection.execute(sql, parameters))
 
     def arrow(self, sql: str, parameters: Sequence[object] | Mapping[str, object] = ()) -> pa.Table:
-        """Runs one query like `query`, and returns an Arrow table: its types do not depend on the rows."""
+        """Runs one query and returns an Arrow table, whose types do not depend on the rows."""
         with query_errors():
             table: pa.Table = self.engine.connection.sql(sql, params=parameters).to_arrow_table()
             return table
@@ -77,23 +77,23 @@ def open_summaries(
 ) -> Iterator[SummarySpan]:
     """Opens summaries of some days as tables, each with the column `day`.
 
-    In another time zone `day` and `hour` are local (`local_time`). Stored summaries by hour serve zones whose hours are
-    hours of UTC; whatever else is asked for is counted from the day tables.
+    In another time zone `day` and `hour` are local (`local_time`). Stored summaries by hour are used for zones whose
+    hours start at full hours of UTC; everything else is computed from the day tables.
 
     Args:
         store: The object store.
-        settings: Those that the summaries' queries read.
-        names: Which summaries; keys of `SUMMARIES`.
-        days: Only these, of the time zone; default: all that there are.
-        zone: Whose days and hours.
-        cache_dir: Where fetched files are kept; default: as for a query session.
+        settings: Settings of summaries.
+        names: Keys of `SUMMARIES`.
+        days: Only these days of the time zone; default: all.
+        zone: The time zone of days and hours.
+        cache_dir: As for a query session.
 
     Yields:
-        The summaries. Each day is shown as of this call or a moment later.
+        The summaries. Each day is shown at the moment of this call or slightly later.
 
     Raises:
         ConfigurationError: There is no such summary.
-        LedgerError: A segment behind a day's tables cannot be read.
+        LedgerError: A segment newer than a day's tables cannot be read.
         PermanentError: A stored table is not a Parquet file of this project, or the local disk cannot be used.
         TransientError: The store does not answer.
     """
@@ -141,7 +141,7 @@ def _create(
 
 
 def _move_days(engine: Engine, table: Table, days: Sequence[date] | None) -> None:
-    """Names rows by their local days, and drops those of days that are not wanted."""
+    """Sets the local day of each row, and deletes rows of other days."""
     if "hour" in table.names:
         engine.run(f"UPDATE {_SPAN}.{table.name} SET day = local_day(hour) WHERE hour IS NOT NULL")  # noqa: S608 - own names
     if days is not None:
@@ -167,7 +167,7 @@ class _Finding:
         self.known = [day for day in self.catalog.days if self.days is None or day in self.days]
 
     def stored(self, name: str) -> dict[date, tuple[Manifest, str, Path]]:
-        """Returns a summary's stored days: manifest, version, and the local file."""
+        """Returns the manifest, version and local file of each stored day of a summary."""
         if name not in self._files:
 
             def take(day: date, e_tag: str) -> tuple[date, tuple[Manifest, str, Path]] | None:
@@ -181,7 +181,7 @@ class _Finding:
         return self._files[name]
 
     def versions(self, table: str) -> dict[date, str]:
-        """Returns the version of each stored day of a table, by one listing."""
+        """Returns the version of each stored day of a table, with one listing."""
         if table not in self._versions:
             listed = list_versions(self.store, table)
             self._versions[table] = {
@@ -190,7 +190,7 @@ class _Finding:
         return self._versions[table]
 
     def current(self, name: str) -> dict[date, Path]:
-        """Returns the files of the days whose stored summary is what a build would make."""
+        """Returns the files of the days whose stored summary is current."""
         self._look_up(name)
         days = sorted(self.stored(name))
         with ThreadPoolExecutor(_READERS) as pool:
@@ -198,7 +198,7 @@ class _Finding:
             return {day: self._files[name][day][2] for day, yes in zip(days, is_current, strict=True) if yes}
 
     def _look_up(self, name: str) -> None:
-        """Reads what the threads of `current` share."""
+        """Reads everything that the threads of `current` share."""
         self.stored(name)
         for table in SUMMARIES[name].inputs:
             self.versions(table)

@@ -1,7 +1,7 @@
-"""What was seen over some days: the questions behind `imgpipeline summary` and `Lake.label_counts`.
+"""Counts over some days: the questions of `imgpipeline summary`, `Lake.label_counts` and others.
 
-Each question is one file in `sql/views` and reads stored summaries only, whatever the number of days; days whose
-summaries are out of date are counted from the day tables and the ledger (`stored_summaries`).
+Each question is one file in `sql/` that only reads summaries, whatever the number of days. Stale summaries are computed
+from day tables and ledger (`stored_summaries`).
 """
 
 from collections.abc import Mapping, Sequence
@@ -29,26 +29,26 @@ VIEWS: Mapping[str, tuple[str, ...]] = {
     "sizes": (FRAME_STATS.name,),
     "sources": (SOURCE_ACTIVITY.name, FRAME_STATS.name),
 }
-"""All questions by name, each with the summaries that it reads; the first of them says which models were in use."""
+"""All questions by name, each with the summaries that it reads. The first one tells which models were in use."""
 
 
 GROUPS = ("day", "hour", "source", "label")
-"""What counts of labels can be grouped by, in the order of their columns."""
+"""Columns by which label counts can be grouped, in their order."""
 _USUAL_GROUPS = {"label_counts": ("day", "hour", "label"), "label_totals": ("label",)}
 
 
 @dataclass(frozen=True, slots=True)
 class LabelChoice:
-    """Which counts of labels are asked for."""
+    """A choice of label counts."""
 
     sources: tuple[str, ...] = ()
     """Only these; empty: all."""
     labels: tuple[str, ...] = ()
     """Only these; empty: all."""
     by: tuple[str, ...] = ()
-    """Columns that make a group, of `GROUPS`; empty: those of the question, over all sources."""
+    """Columns of `GROUPS` to group by; empty: the usual ones of the question, over all sources."""
     by_name: str = "by"
-    """What the caller calls `by`, for error messages."""
+    """Name of `by` in error messages."""
 
     def __post_init__(self) -> None:
         """Raises UsageError if `by` names an unknown column."""
@@ -58,26 +58,26 @@ class LabelChoice:
 
     @property
     def knows_frames(self) -> bool:
-        """Whether frames can be counted: a frame that shows two labels is in the rows of both."""
+        """Whether frames can be counted; a sum over labels would count a frame with two labels twice."""
         return not self.by or "label" in self.by or len(set(self.labels)) == 1
 
 
 @dataclass(frozen=True, slots=True)
 class SummaryAnswer:
-    """The answer to a question about some days."""
+    """The answer to a question."""
 
     table: pa.Table
     """Columns and rows; times are UTC."""
     zone: tzinfo
-    """Whose days and hours it has."""
+    """The time zone of days and hours."""
     frames: int | None
-    """How many frames there are in all; None if the question is about labels."""
+    """Number of all frames; None if the question is about labels."""
     mixed_models: Mapping[date, tuple[str, ...]]
-    """Days on which more than one model or threshold was in use, with `name sha256 >threshold` of each."""
+    """Days with more than one model or threshold, with `name sha256 >threshold` of each."""
 
     @property
     def answer(self) -> Answer:
-        """Columns and rows as Python values; times are those of a clock of the zone, with their offset from UTC."""
+        """Columns and rows as Python values; times are local, with their offset from UTC."""
         columns = [self.table.column(name).to_pylist() for name in self.table.column_names]
         answer = Answer(tuple(self.table.column_names), list(zip(*columns, strict=True)))
         return _in_zone(answer, self.zone)
@@ -104,14 +104,14 @@ def ask(
 
     Args:
         store: The object store.
-        settings: Those that summaries read.
+        settings: Settings of summaries.
         name: A key of `VIEWS`.
-        days: Only these, of the time zone; None: all that there are.
-        choice: For questions about labels: which counts, and their groups.
-        zone: Whose days and hours.
+        days: Only these days of the time zone; None: all.
+        choice: For questions about labels: the counts and their groups.
+        zone: The time zone of days and hours.
 
     Raises:
-        LedgerError: A segment behind a day's summaries cannot be read.
+        LedgerError: A segment newer than a day's summaries cannot be read.
         PermanentError: A stored table is not a Parquet file of this project, or the local disk cannot be used.
         TransientError: The store does not answer.
     """
@@ -120,16 +120,16 @@ def ask(
 
 
 def ask_session(lake: LakeSession, name: str, days: Sequence[date], choice: LabelChoice | None = None) -> SummaryAnswer:
-    """Answers one question about days of a query session, of its time zone, in agreement with its other tables.
+    """Answers one question about days of a query session, in its time zone and at its moment.
 
     Args:
-        lake: The session, opened with the settings that summaries read.
+        lake: The session, opened with the settings of summaries.
         name: A key of `VIEWS`.
         days: Only these.
         choice: As for `ask`.
 
     Raises:
-        PermanentError: Memory or disk of this machine do not suffice.
+        PermanentError: This machine has too little memory or disk.
     """
     zone = lake.local.zone if lake.local else UTC
     return _answer(_DaysOfSession(lake, tuple(days)), name, choice, zone)
@@ -137,10 +137,10 @@ def ask_session(lake: LakeSession, name: str, days: Sequence[date], choice: Labe
 
 @dataclass(frozen=True, slots=True)
 class HourlyCount:
-    """One row of the summary `label_counts`, as far as numbers are made of it."""
+    """One row of the summary `label_counts`: its key and count."""
 
     hour: datetime
-    """Start of the hour, as a clock of the session's zone shows it."""
+    """Start of the hour in the session's time zone."""
     source: str | None
     """The source."""
     label: str
@@ -152,14 +152,14 @@ class HourlyCount:
 def hourly_counts(lake: LakeSession, days: Sequence[date]) -> list[HourlyCount]:
     """Returns the rows of the summary `label_counts` of some days, without times, models and observed time.
 
-    Those take most of the time that `ask_session` needs.
+    This is much faster than `ask_session`, which spends most of its time on those.
 
     Args:
-        lake: The session, opened with the settings that summaries read.
-        days: Only these, of the session's zone.
+        lake: The session, opened with the settings of summaries.
+        days: Only these days of the session's zone.
 
     Raises:
-        PermanentError: Memory or disk of this machine do not suffice.
+        PermanentError: This machine has too little memory or disk.
     """
     rows = _DaysOfSession(lake, tuple(days)).query("SELECT hour, source, label, count FROM label_counts").rows
     zone = lake.local.zone if lake.local else UTC
@@ -167,7 +167,7 @@ def hourly_counts(lake: LakeSession, days: Sequence[date]) -> list[HourlyCount]:
 
 
 class _Tables(Protocol):
-    """Where the summaries of some days are tables under their names."""
+    """Tables with the summaries of some days, under their names."""
 
     def query(self, sql: str, parameters: Sequence[object] | Mapping[str, object] = ()) -> Answer: ...
 
@@ -176,7 +176,7 @@ class _Tables(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class _DaysOfSession:
-    """The summaries of a session, with some of its days only."""
+    """The summaries of some days of a session."""
 
     lake: LakeSession
     days: tuple[date, ...]
@@ -212,7 +212,7 @@ def _count_labels(span: _Tables, name: str, choice: LabelChoice) -> pa.Table:
 
 
 def _beside_observed(counts: str, name: str, groups: list[str], choice: LabelChoice) -> str:
-    """Returns the query of counts with observed time, and with zeros for labels that are named and were not seen."""
+    """Returns the query of counts with observed time, and with zeros for chosen labels that were not seen."""
     watched = [group for group in groups if group != "label"]
     beside, keys = "LEFT JOIN observed", watched
     if choice.labels:
@@ -238,7 +238,7 @@ def _beside_observed(counts: str, name: str, groups: list[str], choice: LabelCho
 
 
 def _in_zone(answer: Answer, zone: tzinfo) -> Answer:
-    """Shows times as a clock of the zone does; an hour by its begin, also where the clock was changed in it."""
+    """Converts times to local time; an hour becomes the full hour, even if the clock changed within it."""
     if zone is UTC:
         return answer
 

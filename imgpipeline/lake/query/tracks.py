@@ -10,7 +10,7 @@ import pyarrow as pa
 from imgpipeline.lake.sessions.session import LakeSession
 
 MOST_POINTS = 400
-"""A longer way is drawn with every second, third or later point."""
+"""A longer path keeps only every second, third or later point."""
 _TRACKS = """
 WITH here AS (SELECT track_id, detection_number FROM track_points WHERE day = $day AND frame_id = $frame_id)
 SELECT track.track_id, track.object_id, track.label, here.detection_number, track.first_seen, track.last_seen,
@@ -24,12 +24,12 @@ GROUP BY ALL ORDER BY here.detection_number
 
 @dataclass(frozen=True, slots=True)
 class FrameTrack:
-    """One track, and which detection of the frame belongs to it."""
+    """One track through a frame, with the frame's detection."""
 
     track_id: str
     """The track."""
     object_id: str
-    """The object: its first track of the day, joined over slices."""
+    """First track of the same object on the day, joined over slices."""
     label: str
     """The label with the most confidence over the track."""
     detection_number: int
@@ -39,13 +39,13 @@ class FrameTrack:
     last_seen: datetime
     """Time of its last point, UTC."""
     points: int
-    """Detections that it joins."""
+    """Number of its detections."""
     way: tuple[tuple[float, float], ...]
     """Foot points in time order, x and y in pixels of the original image; at most `MOST_POINTS`."""
 
 
 def tracks_of_frame(lake: LakeSession, day: date, frame_id: str) -> tuple[FrameTrack, ...]:
-    """Returns the tracks of a frame by the number of their detection; empty while the day has no tracks.
+    """Returns the tracks through a frame by detection number; empty while the day has no tracks.
 
     Args:
         lake: The session.
@@ -88,18 +88,20 @@ ORDER BY first_seen, unique_id
 def seen_objects(
     lake: LakeSession, day: date, *, source: str | None = None, label: str | None = None, least_s: float
 ) -> pa.Table:
-    """Returns the objects of a day in the order in which they were first seen; none while the day has no tracks.
+    """Returns the different objects of a day, which `unique_totals` counts, by the time when they were first seen.
+
+    There are none while the day has no tracks.
 
     Args:
         lake: The session.
         day: UTC day.
         source: Only objects of this source.
-        label: Only objects of this label: the one that most of an object's detections have.
-        least_s: Only objects that were seen for at least this time, in seconds (the setting `unique_min_s`).
+        label: Only objects with this label for most of their detections.
+        least_s: Only objects that were seen for at least this many seconds (the setting `unique_min_s`).
 
     Returns:
-        `unique_id`, `source`, `label`, `first_seen`, `last_seen`, `stay_s`, `tracks` (how many), `points`
-        (detections), `object_ids` (what it was before it was stitched over short times), `best_frame_id`.
+        The columns `unique_id`, `source`, `label`, `first_seen`, `last_seen`, `stay_s`, `tracks` (number), `points`
+        (detections), `object_ids` (before stitching over short gaps), `best_frame_id`.
 
     Raises:
         PermanentError: A stored table is damaged.

@@ -1,6 +1,6 @@
-"""Which frames are wanted: filters of frames and of their detections, and the SQL conditions that they become.
+"""Filters of frames and detections, and their SQL conditions.
 
-A filter chooses frames, never some of a frame's detections: a frame that is chosen keeps all of its boxes.
+A filter of frames selects whole frames: a frame that matches keeps all of its boxes.
 """
 
 from collections.abc import Sequence
@@ -21,7 +21,7 @@ _SECOND = "(epoch_us({time}) % 86400000000 + 86400000000) % 86400000000 / 100000
 
 @dataclass(frozen=True, slots=True)
 class TimeOfDay:
-    """A part of every day. One that ends before it starts reaches over midnight."""
+    """A part of every day. If it ends before it starts, it spans midnight."""
 
     start_s: int
     """The first second, 0 to 86,400."""
@@ -41,14 +41,14 @@ class Area:
 
 @dataclass(frozen=True, slots=True)
 class WantedFrames:
-    """Which frames are wanted."""
+    """A filter of frames."""
 
     source: str | None = None
     """Only those of this source."""
     label: str | None = None
-    """Only those in which this label was found."""
+    """Only those with a detection of this label."""
     status: FrameStatus | None = None
-    """Only those that were taken this far."""
+    """Only those with this status."""
     span: Span = _ALL_DAYS
     """Only those of these days."""
     hour: int | None = None
@@ -58,23 +58,23 @@ class WantedFrames:
     min_confidence: float = 0.0
     """Only those with a detection of at least this confidence, 0 to 1."""
     area: Area | None = None
-    """Only those of its source with a detection whose foot point lies in the polygon, or on its edge."""
+    """Only those of the area's source with a detection whose foot point is in the polygon or on its edge."""
     track: str | None = None
-    """Only those with a detection of the track of this `track_id`."""
+    """Only those with a detection of this track (`track_id`)."""
     tracked_object: str | None = None
-    """Only those with a detection of the object of this `object_id`."""
+    """Only those with a detection of this object (`object_id`)."""
     event: str | None = None
-    """Only those that show the event of this `event_id`."""
+    """Only those that show this event (`event_id`)."""
     model: str | None = None
-    """Only those that this model looked at; a detection counts as wanted if this model found it."""
+    """Only those that this model processed; only its detections match."""
     words: tuple[str, ...] = ()
-    """Only those that hold each of these texts, in any case, in a name, label, attribute or reason."""
+    """Only those with each of these texts, ignoring case, in a name, label, attribute or reason."""
     local: LocalDays | None = None
-    """Whose days and times of day these are: the session's own zone. None: UTC."""
+    """Time zone of days and times of day, which must be the session's; None: UTC."""
 
     @property
     def needs_detection(self) -> bool:
-        """Whether a frame is wanted only for one of its detections, which has to meet all conditions at once."""
+        """Whether a frame matches only if one detection meets all conditions at once."""
         return self.min_confidence > 0 or any(
             wanted is not None for wanted in (self.label, self.area, self.track, self.tracked_object)
         )
@@ -90,9 +90,9 @@ def frame_condition(wanted: WantedFrames) -> str:
 
 
 def detection_condition(wanted: WantedFrames) -> str:
-    """Returns the condition on rows of `detections`: those that match, in the wanted frames.
+    """Returns the condition on rows of `detections`: the matching detections in the wanted frames.
 
-    It asks `frames` only for what `detections` does not hold. A detection has its frame's day, source and time.
+    A detection has its frame's day, source and time, so `frames` is read only for other conditions.
     """
     alone = _of_frames_alone(wanted)
     if not alone:
@@ -142,17 +142,17 @@ def _found(wanted: WantedFrames) -> str:
 
 
 def equal_to(**wanted: str | None) -> str:
-    """Returns the condition that columns have these values; None stands for any value."""
+    """Returns the condition that columns equal these values; None accepts any value."""
     return " AND ".join(part for name, value in wanted.items() for part in _equal(name, value)) or "true"
 
 
 def holds_text(columns: Sequence[str], word: str) -> str:
-    """Returns the condition that one of some text columns holds a text, in any case."""
+    """Returns the condition that one of some text columns contains a text, ignoring case."""
     return " OR ".join(f"contains(lower({column}), lower({quoted(word)}))" for column in columns)
 
 
 def span_condition(span: Span, day: str = "day") -> str:
-    """Returns the condition that a day, by default the column `day`, lies in a span."""
+    """Returns the condition that a day, by default the column `day`, is in a span."""
     if span.first is not None and span.first == span.last:
         return f"{day} = DATE '{span.first}'"
     ends: tuple[tuple[str, date | None], ...] = ((">=", span.first), ("<=", span.last))
@@ -160,11 +160,11 @@ def span_condition(span: Span, day: str = "day") -> str:
 
 
 def rows_of_days(span: Span, local: LocalDays | None, day: str = DAY_OF_ROW) -> str:
-    """Returns the condition that rows lie in a span of days.
+    """Returns the condition that rows are in a span of days.
 
     Args:
-        span: The days; both ends are given where `local` is.
-        local: Whose days, in a session of that zone; None: UTC.
+        span: The days; with both ends if `local` is given.
+        local: The session's time zone; None: UTC.
         day: SQL for the local day of a row.
     """
     if local is None or span.first is None or span.last is None:
@@ -198,10 +198,10 @@ def _points_of(condition: str) -> str:
 
 
 def _standing_in(area: Area, of_days: str) -> str:
-    """Returns a query for the detections of some days whose foot point lies in a polygon.
+    """Returns a query for the detections of some days whose foot point is in a polygon.
 
-    Decides as `imgpipeline.events.geometry` does, with the same operations on the same numbers: the middle of the lower
-    edge of the part of a box that lies in the image, the even-odd rule, and edges belong to the polygon.
+    Uses the same operations on the same numbers as `imgpipeline.events.geometry`: the middle of the lower edge of the
+    visible part of a box, the even-odd rule, and edges belong to the polygon.
     """
     corners = area.corners
     edges = ", ".join(

@@ -1,6 +1,6 @@
 """The columns of every table in the lake: names, types, units, meanings.
 
-Schemas, queries and docs/tables.md (`python -m imgpipeline.lake.schema`) are made from this list.
+Parquet schemas, queries and docs/tables.md (`python -m imgpipeline.lake.schema`) are generated from them.
 """
 
 from imgpipeline.lake.schema.columns import READABLE_VERSIONS, SCHEMA_VERSION, Column, Table

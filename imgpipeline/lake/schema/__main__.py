@@ -13,13 +13,13 @@ from imgpipeline.lake.schema.views import DEAD_LETTERS, EXPORT_TABLES, HISTOGRAM
 
 _INTRODUCTION = """# Tables
 
-What `imgpipeline query` offers, and what lies in the object store as Parquet. This page is made from the code:
+The tables that `imgpipeline query` offers, and the Parquet files in the object store. This page is generated:
 `python -m imgpipeline.lake.schema > docs/tables.md`.
 
 | layer | tables | where |
 |---|---|---|
 | day tables | `frames`, `detections`, `dead_letters`, `notices` | `frames/day=2026-01-09/frames.parquet` |
-| | `weak_detections` ([tracking.md](tracking.md#how-objects-are-followed)) | the same, for days that have some |
+| | `weak_detections` ([tracking.md](tracking.md#how-objects-are-followed)) | the same, for days that have any |
 | summaries | {summaries} | `summaries/label_counts/day=2026-01-09/label_counts.parquet` |
 | histogram views of `frame_stats` | {histogram_views} | in a query session and in exported files |
 | events | `frame_changes`, `events` | `events/day=2026-01-09/events.parquet` |
@@ -29,8 +29,8 @@ What `imgpipeline query` offers, and what lies in the object store as Parquet. T
 | compared | `model_comparison` | `summaries/model_comparison/day=2026-01-09/model_comparison.parquet` |
 | tracks ([tracking.md](tracking.md)) | `tracks`, `track_points` | `tracks/day=2026-01-09/tracks.parquet` |
 | | `unique_objects`, `unique_totals` | `summaries/unique_objects/day=2026-01-09/unique_objects.parquet` |
-| | `track_slices`, `track_overlaps` | only as files: what the next build starts from |
-| the ledger, shown | `dead_letters` (with what became of each), `segments` | only in a query session |
+| | `track_slices`, `track_overlaps` | only as files, for the next build to start from |
+| views of the ledger | `dead_letters` (with what became of each), `segments` | only in a query session |
 
 `frames` and `detections` are sorted by time, dead letters by offset, summaries by hour and name. Any engine reads them:
 
@@ -38,41 +38,40 @@ What `imgpipeline query` offers, and what lies in the object store as Parquet. T
 SELECT label, count(*) FROM read_parquet('s3://bucket/prefix/detections/day=*/detections.parquet') GROUP BY label;
 ```
 
-The column `day` is not in the files but in their paths, as Hive has it; engines add it by themselves.
+The column `day` is part of the path (Hive partitioning), not of the file; engines add it automatically.
 
-Rows of an import ([imports.md](imports.md)) may not say everything of their frame: size, dimensions, brightness,
-sharpness, thresholds, `processing_timestamp`, `class_id` and box are NULL then, and texts such as model and image path
-are empty.
+Rows of an import ([imports.md](imports.md)) may lack details of their frame. Size, dimensions, brightness, sharpness,
+thresholds, `processing_timestamp`, `class_id` and box are then NULL, and texts such as model and image path are empty.
 
-Each file's footer holds its manifest under the key `imgpipeline`: schema version, a hash of what made it, the covered
-end of each chain, when it was built, and how many rows it has. `frames` is put first, then `detections`, `dead_letters`
-and `notices`; while a day is being rebuilt they may have different ends, and each is right for its own. A summary of
-several of them waits for the last one, so that it is of one moment; in a query session all tables show one moment.
+Each file's footer holds its manifest under the key `imgpipeline`: schema version, recipe hash, the covered end of each
+chain, the time of the build, and the number of rows. `frames` is stored first, then `detections`, `dead_letters` and
+`notices`. While a day is being rebuilt they may have different ends, and each is correct up to its own. A summary of
+several tables waits until all have the same ends; in a query session all tables show the same moment.
 
-A table larger than `IMGPIPELINE_TABLE_OBJECT_BYTES` (default 500 MB) lies in several objects of one version: the
+A table larger than `IMGPIPELINE_TABLE_OBJECT_BYTES` (default 500 MB) is stored in several objects of one version: the
 beginning of the Parquet file in pieces below `table_pieces/`, its end in the object above, whose footer names the
 pieces under the key `imgpipeline_pieces`. All commands read the whole table. Other engines report that object as
-damaged, instead of some of its rows: read such a day through `imgpipeline query` or a file of `imgpipeline export`.
+damaged instead of reading part of the rows; for such a day, use `imgpipeline query` or a file of `imgpipeline export`.
 
-A summary's manifest also names the version of each input table, its query (`imgpipeline/lake/build/sql`)
-and the settings that the query reads: `imgpipeline audit` makes it again from that. Those of labels leave out
-detections with a confidence below `IMGPIPELINE_SUMMARY_THRESHOLD` (default 0: all count). Summaries of several days are
-sums of the days': counts, sizes and the maps of bins can be added, a mean weighs by its count. Summaries of labels have
-a row for each source: add up `count` and `distinct_frames` for all sources, and count distinct `source` for how many
-saw it. No sum over labels gives frames: one frame may show several.
+A summary's manifest also names the version of each input table, the query (`imgpipeline/lake/build/sql`) and the
+settings that the query reads, so `imgpipeline audit` can make the summary again. Label summaries leave out detections
+with a confidence below `IMGPIPELINE_SUMMARY_THRESHOLD` (default 0: all count). To combine several days, add up counts,
+sizes and the maps of bins, and weight a mean by its count. Label summaries have one row per source: add up `count` and
+`distinct_frames` over sources, and count distinct `source` to see how many saw the label. Do not add up
+`distinct_frames` over labels: one frame may show several.
 
-The histogram views hold the maps of `frame_stats` as rows, one for each bin that has frames, for tools that cannot read
-maps: `SELECT from_bytes, sum(frames) FROM frame_sizes GROUP BY 1`. A frame is in one bin at most, so counts add up over
+The histogram views show the maps of `frame_stats` as rows, one per bin that has frames, for tools that cannot read
+maps: `SELECT from_bytes, sum(frames) FROM frame_sizes GROUP BY 1`. A frame is in at most one bin, so counts add up over
 hours, days and sources. `imgpipeline export duckdb FILE` writes them and all other tables of a query session into one
 file ([bi.md](bi.md)).
 
-`frame_changes`, `events`, `zone_occupancy` and `line_crossings` ([events.md](events.md)) are made by `rules.toml`. In a
-query session they are shown as they are stored: newer frames are added by the next build.
+`frame_changes`, `events`, `zone_occupancy` and `line_crossings` ([events.md](events.md)) depend on `rules.toml`. A
+query session shows them as stored; the next build adds newer frames.
 
-What other models found ([redetection.md](redetection.md)) is not part of query sessions: read its files. The column
-`model` is in their paths, as `day` is, with a tilde in place of the at sign of partitions.
+Results of other models ([redetection.md](redetection.md)) are not part of query sessions: read their files. The column
+`model` is part of their paths, like `day`, with a tilde in place of the at sign.
 
-"Made of" names the columns of the stored tables that a column comes from.
+"Derived from" names the columns of the stored tables that a column comes from.
 """
 
 

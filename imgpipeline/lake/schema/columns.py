@@ -1,11 +1,11 @@
-"""What a column and a table are, and the version of all columns."""
+"""Columns and tables as values, and the version of all columns."""
 
 from dataclasses import dataclass
 
 SCHEMA_VERSION = 3
-"""Written into every manifest; raised when a column is added, removed or changes its meaning."""
+"""Stored in every manifest. Raise it when a column is added, removed or changes its meaning."""
 READABLE_VERSIONS = (2, 3)
-"""The versions of day tables that queries read (`lake.build.day_rows`). A build replaces all but the last."""
+"""The versions of day tables that queries can read (`lake.build.day_rows`). A build replaces all but the last."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -13,16 +13,16 @@ class Column:
     """One column of a table."""
 
     name: str
-    """Its name in Parquet and SQL."""
+    """Name in Parquet and SQL."""
     duckdb_type: str
     """DuckDB's type; times are `TIMESTAMPTZ` in UTC."""
     unit: str
-    """Unit or range of its values; empty if it has none."""
+    """Unit or range of the values; empty if there is none."""
     meaning: str
-    """What it says, for a person."""
+    """Description for readers. A column that can be NULL says so here."""
     made_of: tuple[str, ...] = ()
-    """The columns of stored tables that its values come from, such as `detections.timestamp`; empty if they come
-    from the ledger."""
+    """Columns of stored tables that the values come from, such as `detections.timestamp`; empty if they come from
+    the ledger."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,11 +30,11 @@ class Table:
     """One table or view of the lake."""
 
     name: str
-    """Its name in SQL, and in keys if it is stored."""
+    """Name in SQL, and in keys if the table is stored."""
     row: str
     """What one row is."""
     columns: tuple[Column, ...]
-    """Its columns, in order."""
+    """All columns, in order."""
 
     @property
     def names(self) -> tuple[str, ...]:

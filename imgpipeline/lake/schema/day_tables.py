@@ -11,7 +11,7 @@ from imgpipeline.lake.schema.views import DEAD_LETTERS
 _DAY = Column("day", "DATE", "UTC", "Day of the frame's own time; in Parquet it is part of the path.")
 _ORIGIN = (
     Column("source_kafka_topic", "VARCHAR", "", "Kafka topic of the announcement."),
-    Column("source_kafka_topic_id", "VARCHAR", "", "Which incarnation of the topic: names the chain of segments."),
+    Column("source_kafka_topic_id", "VARCHAR", "", "Id of the topic; a re-created topic has another one."),
     Column("source_kafka_partition", "INTEGER", "from 0", "Kafka partition of the announcement."),
     Column("source_kafka_offset", "BIGINT", "from 0", "Kafka offset of the announcement."),
 )
@@ -22,15 +22,15 @@ _MODEL = (
 
 FRAMES = Table(
     "frames",
-    "one frame; a frame that was announced several times in a day is there once",
+    "one frame; a frame that was announced several times in a day has one row",
     (
         _DAY,
         Column(
             "frame_id",
             "VARCHAR",
             "32 hexadecimal digits",
-            "Names the frame within its day; the key is (`day`, `frame_id`). An image announced without a time has the "
-            "same `frame_id` on each day that it is announced.",
+            "Identifies the frame within its day; the key is (`day`, `frame_id`). An image announced without a time "
+            "has the same `frame_id` on each day that it is announced.",
         ),
         Column("source", "VARCHAR", "", "The camera, video or folder it came from."),
         Column("timestamp", "TIMESTAMPTZ", "UTC", "The frame's own time; Kafka's if none was announced."),
@@ -47,35 +47,35 @@ FRAMES = Table(
         Column("confidence_threshold", "DOUBLE", "0 to 1", "Detections have a confidence above this."),
         Column("nms_threshold", "DOUBLE", "0 to 1", "Overlap (IoU) above which the weaker of two boxes was dropped."),
         Column("orientation", "INTEGER", "1 to 8", "EXIF orientation that was applied; 1 is upright."),
-        Column("status", "VARCHAR", "`processed`, `gated`", "Whether a detector looked at it."),
-        Column("gate_reason", "VARCHAR", "", "Why it was left out before detection; NULL for a processed frame."),
+        Column("status", "VARCHAR", "`processed`, `gated`", "Whether a detector processed it."),
+        Column("gate_reason", "VARCHAR", "", "Why it was skipped before detection; NULL for a processed frame."),
         Column(
             "gate_measurements",
             "MAP(VARCHAR, DOUBLE)",
             "",
-            "What `gate_reason` was decided by, such as `brightness`; NULL if nothing was measured.",
+            "The measurements behind `gate_reason`, such as `brightness`; NULL if nothing was measured.",
         ),
         Column(
             "clock_source",
             "VARCHAR",
             "`exif`, `container`, `rtcp`, `receiver`, `producer`",
-            "Where `timestamp` is from; NULL if the producer did not say.",
+            "Origin of `timestamp`; NULL if the producer did not say.",
         ),
         Column(
             "region_of_interest",
             "DOUBLE[][][]",
             "pixels",
-            "The part of the original image that counts, as polygons of points [x, y]; NULL for all of it.",
+            "The part of the original image that counts, as polygons of points [x, y]; NULL for the whole image.",
         ),
         Column(
             "detectors",
             'STRUCT(model VARCHAR, sha256 VARCHAR, "precision" VARCHAR, confidence_threshold DOUBLE, '
             "nms_threshold DOUBLE)[]",
             "",
-            "Every detector that looked at it, `model_used` first; NULL if that was the only one.",
+            "Every detector that processed it, `model_used` first; NULL if that was the only one.",
         ),
         Column("replay_of", "VARCHAR", "topic/partition/offset", "The dead letter that it replays, or NULL."),
-        Column("attributes", "VARCHAR", "JSON", "Fields of the producer beyond the contract: a JSON object as text."),
+        Column("attributes", "VARCHAR", "JSON", "The producer's fields outside the contract: a JSON object as text."),
     ),
 )
 """Day table: `frames/day=…/frames.parquet`."""
@@ -88,7 +88,7 @@ DETECTIONS = Table(
         Column(
             "frame_id", "VARCHAR", "32 hexadecimal digits", "The frame it was found in; join on (`day`, `frame_id`)."
         ),
-        Column("detection_number", "INTEGER", "from 0", "Its place within the frame, strongest first."),
+        Column("detection_number", "INTEGER", "from 0", "Number within the frame, strongest first."),
         Column("source", "VARCHAR", "", "The camera, video or folder."),
         Column("timestamp", "TIMESTAMPTZ", "UTC", "The frame's own time."),
         Column("frame_number", "BIGINT", "from 0", "The frame's number within the source, or NULL."),
@@ -106,9 +106,9 @@ DETECTIONS = Table(
         Column("model_used", "VARCHAR", "", "Name of the model that found it."),
         Column("model_sha256", "VARCHAR", "hexadecimal", "SHA-256 of the file of that model."),
         Column(
-            "precision", "VARCHAR", "", "What the model computed in, such as `bf16` or `int8`; NULL for 32-bit floats."
+            "precision", "VARCHAR", "", "Number format of the model, such as `bf16` or `int8`; NULL for 32-bit floats."
         ),
-        Column("confidence_threshold", "DOUBLE", "0 to 1", "The threshold that the model was used with."),
+        Column("confidence_threshold", "DOUBLE", "0 to 1", "The confidence threshold of that model."),
         Column("status", "VARCHAR", "`processed`", "The frame's status."),
     ),
 )
@@ -122,7 +122,7 @@ STORED_DEAD_LETTERS = Table(
     DEAD_LETTERS.row,
     tuple(column for name in _KEPT_OF_LETTERS for column in DEAD_LETTERS.columns if column.name == name),
 )
-"""Day table: `dead_letters/day=…/dead_letters.parquet`; what became of a dead letter only the view can say."""
+"""Day table: `dead_letters/day=…/dead_letters.parquet`. The view in query sessions adds what became of each."""
 
 NOTICES = Table(
     "notices",
@@ -134,12 +134,12 @@ NOTICES = Table(
         Column("source", "VARCHAR", "", "The source that it reports on."),
         Column("session", "VARCHAR", "", "The source's session: one connection, or one run over a folder."),
         Column("kind", "VARCHAR", "`account`, `started`, `ended`, `offline`, `online`", "What it reports."),
-        Column("interval_start", "TIMESTAMPTZ", "UTC", "Start of the reported stretch of frame time."),
-        Column("interval_end", "TIMESTAMPTZ", "UTC", "End of the stretch; equal to its start unless it is an account."),
+        Column("interval_start", "TIMESTAMPTZ", "UTC", "Start of the reported interval of frame time."),
+        Column("interval_end", "TIMESTAMPTZ", "UTC", "End of the interval; equals its start except for accounts."),
         Column("reason", "VARCHAR", "", "Why, or NULL."),
         Column("received", "BIGINT", "frames", "Frames that the source received; NULL unless it is an account."),
         Column("announced", "BIGINT", "frames", "Frames that it announced; NULL unless it is an account."),
-        Column("gated", "BIGINT", "frames", "Frames that it left out on purpose; NULL unless it is an account."),
+        Column("gated", "BIGINT", "frames", "Frames that it skipped on purpose; NULL unless it is an account."),
         Column("dropped", "MAP(VARCHAR, BIGINT)", "frames", "Frames that it lost, by reason; NULL unless an account."),
         Column("failed", "BIGINT", "frames", "Frames that it could not decode or store; NULL unless an account."),
         Column("observed_s", "DOUBLE", "seconds", "How long frames were arriving; NULL unless it is an account."),
@@ -148,13 +148,13 @@ NOTICES = Table(
         ),
         Column("received_to", "TIMESTAMPTZ", "UTC", "When the last frame arrived, by the receiver's clock, or NULL."),
         Column("replay_of", "VARCHAR", "topic/partition/offset", "The dead letter that it replays, or NULL."),
-        Column("attributes", "VARCHAR", "JSON", "What else the source said: a JSON object as text."),
+        Column("attributes", "VARCHAR", "JSON", "Other fields of the notice: a JSON object as text."),
     ),
 )
 """Day table: `notices/day=…/notices.parquet`."""
 
 DAY_TABLES = (FRAMES, DETECTIONS, STORED_DEAD_LETTERS, NOTICES)
-"""What a day's reading of the ledger becomes, in the order in which it is put."""
+"""The tables that a build makes of a day's ledger, in the order in which they are stored."""
 
 WEAK_DETECTIONS = Table(
     "weak_detections",
@@ -166,5 +166,5 @@ WEAK_DETECTIONS = Table(
         for column in DETECTIONS.columns
     ),
 )
-"""Day table: `weak_detections/day=…/weak_detections.parquet`. Only days with weak detections have one, and it is put
-before the others: a day whose `frames` reach an end without it has none up to there."""
+"""Day table: `weak_detections/day=…/weak_detections.parquet`. Only days with weak detections have it. It is stored
+before the others, so if it is missing, the day has no weak detections up to the ends of `frames`."""

@@ -1,9 +1,9 @@
-"""The columns of what rules find: `frame_changes` and `events`, and of what is counted at zones and lines."""
+"""The columns of `frame_changes` and `events`, which rules find, and of the counts at zones and lines."""
 
 from imgpipeline.lake.schema.columns import Column, Table
 
 EVENT_SCHEMA_VERSION = 1
-"""Version of these columns. Raising it makes both tables another recipe."""
+"""Version of these columns. Raising it changes the recipe of both tables."""
 _DAY = Column("day", "DATE", "UTC", "Day of `timestamp`; in Parquet it is part of the path.")
 
 
@@ -13,16 +13,16 @@ def _of_frames(name: str, duckdb_type: str, unit: str, meaning: str, *made_of: s
 
 FRAME_CHANGES = Table(
     "frame_changes",
-    "one frame compared with the frame before of the same source and day; the first frame of a day has no row",
+    "one frame compared with the previous frame of its source and day; the first frame of a day has no row",
     (
         _DAY,
         _of_frames("frame_id", "VARCHAR", "32 hexadecimal digits", "The frame.", "frame_id"),
-        _of_frames("previous_frame_id", "VARCHAR", "32 hexadecimal digits", "The frame before.", "frame_id"),
+        _of_frames("previous_frame_id", "VARCHAR", "32 hexadecimal digits", "The previous frame.", "frame_id"),
         _of_frames("source", "VARCHAR", "", "The camera, video or folder.", "source"),
         _of_frames("timestamp", "TIMESTAMPTZ", "UTC", "The frame's own time.", "timestamp"),
-        _of_frames("previous_timestamp", "TIMESTAMPTZ", "UTC", "Time of the frame before.", "timestamp"),
+        _of_frames("previous_timestamp", "TIMESTAMPTZ", "UTC", "Time of the previous frame.", "timestamp"),
         _of_frames("source_image_path", "VARCHAR", "", "The frame's image.", "source_image_path"),
-        _of_frames("previous_image_path", "VARCHAR", "", "The image before.", "source_image_path"),
+        _of_frames("previous_image_path", "VARCHAR", "", "The previous frame's image.", "source_image_path"),
         Column("outcome", "VARCHAR", "`compared`, `sizes_differ`, `unreadable`", "Whether they could be compared."),
         Column(
             "norm", "DOUBLE", "from 0",
@@ -39,7 +39,7 @@ EVENTS = Table(
     "one event: something that a rule found",
     (
         _DAY,
-        Column("event_id", "VARCHAR", "32 hexadecimal digits", "Names the event by its rule and evidence."),
+        Column("event_id", "VARCHAR", "32 hexadecimal digits", "Hash of the event's rule and evidence."),
         Column("rule", "VARCHAR", "", "Name of the rule."),
         Column(
             "kind", "VARCHAR",
@@ -48,24 +48,24 @@ EVENTS = Table(
         ),
         Column("source", "VARCHAR", "", "The camera, video or folder.", ("frames.source",)),
         Column("timestamp", "TIMESTAMPTZ", "UTC", "Time of the frame that met the rule.", ("frames.timestamp",)),
-        Column("started_at", "TIMESTAMPTZ", "UTC", "When what met the rule began.", ("frames.timestamp",)),
-        Column("ended_at", "TIMESTAMPTZ", "UTC", "The last frame of the day for which it held.", ("frames.timestamp",)),
+        Column("started_at", "TIMESTAMPTZ", "UTC", "When the condition of the rule began.", ("frames.timestamp",)),
+        Column("ended_at", "TIMESTAMPTZ", "UTC", "Last frame of the day that met it.", ("frames.timestamp",)),
         Column("place", "VARCHAR", "", "The zone or line, or NULL."),
         Column("label", "VARCHAR", "", "Label of all objects that met the rule; NULL for several or none.",
                ("detections.label",)),
-        Column("direction", "VARCHAR", "", "In which direction a line was crossed, or NULL."),
+        Column("direction", "VARCHAR", "", "Direction in which a line was crossed, or NULL."),
         Column(
             "value", "DOUBLE", "objects, seconds or norm",
             "What was measured, by kind: objects at once, seconds of absence or in the zone, norm of the change; "
             "NULL if nothing could be.",
         ),
         Column("reason", "VARCHAR", "", "What happened, for a person."),
-        Column("frame_ids", "VARCHAR[]", "", "The frames that show it, by time; the last one met the rule.",
+        Column("frame_ids", "VARCHAR[]", "", "Frames that show it, by time; the last one met the rule.",
                ("frames.frame_id",)),
         Column("image_paths", "VARCHAR[]", "", "Their images, in the same order.", ("frames.source_image_path",)),
         Column("track_ids", "VARCHAR[]", "", "The tracked objects that took part, by their `object_id`.",
                ("tracks.object_id",)),
-        Column("difference_image", "VARCHAR", "", "Key of the image of the difference (image changes), or NULL."),
+        Column("difference_image", "VARCHAR", "", "Key of the difference image (image changes), or NULL."),
     ),
 )  # fmt: skip
 """`events/day=…/events.parquet`."""
@@ -87,7 +87,7 @@ _TRACKED = ("tracks.object_id",)
 
 ZONE_OCCUPANCY = Table(
     "zone_occupancy",
-    "one label in one zone in one hour in which such an object stood there",
+    "one label in one zone in one hour in which such an object was in the zone",
     (
         *_by_hour("zone"),
         Column("frames", "BIGINT", "frames", "Processed frames of the source in the hour.", ("frames.frame_id",)),
@@ -116,6 +116,6 @@ LINE_CROSSINGS = Table(
 """`summaries/line_crossings/day=…/line_crossings.parquet`."""
 
 PLACE_TABLES = (ZONE_OCCUPANCY, LINE_CROSSINGS)
-"""What is counted at zones and lines."""
+"""The counts at zones and lines."""
 EVENT_TABLES = (FRAME_CHANGES, EVENTS)
-"""What rules make, in the order in which it is built."""
+"""The tables that rules make, in the order in which they are built."""

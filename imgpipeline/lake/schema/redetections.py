@@ -6,14 +6,14 @@ from imgpipeline.lake.schema.columns import Column, Table
 from imgpipeline.lake.schema.day_tables import DETECTIONS, FRAMES
 
 REDETECTION_SCHEMA_VERSION = 2
-"""Version of these columns. Raising it makes every redetection look at its pictures again."""
+"""Version of these columns. Raising it makes every redetection process its images again."""
 _DAY = Column("day", "DATE", "UTC", "Day of the frame's own time; in Parquet it is part of the path.")
 _MODEL = Column(
-    "model", "VARCHAR", "`demo`, `demo@0.3`, `demo@bf16`", "Which model looked again; in Parquet part of the path."
+    "model", "VARCHAR", "`demo`, `demo@0.3`, `demo@bf16`", "The model of this redetection; in Parquet part of the path."
 )
 _FOUND = {"detection_number", "label", "class_id", "confidence", "x", "y", "width", "height", "model_used",
           "model_sha256", "confidence_threshold", "nms_threshold"}  # fmt: skip
-"""Columns that the model's answer fills; the others are those of the frame."""
+"""Columns that the model fills; the others are copied from the frame."""
 
 
 def _taken_over(column: Column) -> Column:
@@ -36,11 +36,11 @@ REDETECTED_FRAMES = Table(
             "outcome",
             "VARCHAR",
             "`processed`, `gated`, `failed`",
-            "Whether the model looked at it: `gated` as live, `failed` if the picture is no longer available.",
+            "Whether the model processed it: `gated` as live, `failed` if the image is no longer available.",
         ),
         Column("code", "VARCHAR", "", "Why it failed (a code of dead letters) or was gated; NULL if it was processed."),
         Column("message", "VARCHAR", "", "What was wrong, or NULL."),
-        Column("detections", "INTEGER", "detections", "How many objects were found."),
+        Column("detections", "INTEGER", "detections", "Number of objects found."),
         *map(_of_frame, ("model_used", "model_sha256", "confidence_threshold", "nms_threshold")),
     ),
 )
@@ -65,23 +65,23 @@ _VERSION = ("model_used", "model_sha256", "confidence_threshold")
 
 MODEL_COMPARISON = Table(
     "model_comparison",
-    "one label and one pair of models, over the frames that both have looked at",
+    "one label and one pair of models, over the frames that both processed",
     (
         Column("day", "DATE", "UTC", "The day; in Parquet it is part of the path."),
-        Column("model_a", "VARCHAR", "`live`, `demo@0.3`", "One model; `live` is what detection runs found."),
-        Column("model_b", "VARCHAR", "`demo@0.3`", "The other one."),
+        Column("model_a", "VARCHAR", "`live`, `demo@0.3`", "One model; `live` stands for the detection runs."),
+        Column("model_b", "VARCHAR", "`demo@0.3`", "The other model."),
         _compared("label", "VARCHAR", "", "Class name.", "label"),
-        Column("frames", "BIGINT", "frames", "Frames of the day that both models have looked at."),
-        _compared("count_a", "BIGINT", "detections", "How many A found in them.", "label"),
-        _compared("count_b", "BIGINT", "detections", "How many B found in them.", "label"),
+        Column("frames", "BIGINT", "frames", "Frames of the day that both models processed."),
+        _compared("count_a", "BIGINT", "detections", "Detections of A in these frames.", "label"),
+        _compared("count_b", "BIGINT", "detections", "Detections of B in these frames.", "label"),
         _compared("matched", "BIGINT", "pairs", "Detections of A and B with an IoU of 0.5 or more, one to one.", *_BOX),
         _compared("only_a", "BIGINT", "detections", "Detections of A without one of B.", *_BOX),
         _compared("only_b", "BIGINT", "detections", "Detections of B without one of A.", *_BOX),
         _compared("agreement", "DOUBLE", "0 to 1", "`matched / (matched + only_a + only_b)`.", *_BOX),
         _compared("mean_iou", "DOUBLE", "0.5 to 1", "Mean IoU of the matched pairs; NULL if there is none.", *_BOX),
-        _compared("models_a", "VARCHAR[]", "", "What A was, as `name hash precision >threshold`, sorted.", *_VERSION),
-        _compared("models_b", "VARCHAR[]", "", "What B was, as `name hash precision >threshold`, sorted.", *_VERSION),
-        Column("examples", "VARCHAR[]", "", "Keys of pictures of the pair in which only one model found this label."),
+        _compared("models_a", "VARCHAR[]", "", "A in detail, as `name hash precision >threshold`, sorted.", *_VERSION),
+        _compared("models_b", "VARCHAR[]", "", "B in detail, as `name hash precision >threshold`, sorted.", *_VERSION),
+        Column("examples", "VARCHAR[]", "", "Keys of example images in which only one model found this label."),
     ),
 )
 """Summary: `summaries/model_comparison/day=…/model_comparison.parquet`."""

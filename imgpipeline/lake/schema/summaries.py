@@ -1,14 +1,11 @@
-"""The columns of the summaries.
-
-Their queries are in `lake/build/sql`, their registry is `lake/build/summaries.py`.
-"""
+"""The columns of the summaries. Their queries are in `lake/build/sql`, their registry in `lake/build/summaries.py`."""
 
 from dataclasses import replace
 
 from imgpipeline.lake.schema.columns import Column, Table
 
 _DAY = Column("day", "DATE", "UTC", "The day; in Parquet it is part of the path.")
-_MODELS_MEANING = "Models that looked, as `name hash >threshold`, sorted; several: one of them changed meanwhile."
+_MODELS_MEANING = "Models in use, as `name hash >threshold`, sorted; several if the model or threshold changed."
 
 
 def _models(table: str) -> Column:
@@ -85,18 +82,18 @@ _SOURCE = Column(
     "source",
     "VARCHAR",
     "",
-    "The camera, video or folder; NULL for dead letters that could not be read that far.",
+    "The camera, video or folder; NULL for dead letters whose record does not tell.",
     ("frames.source", "dead_letters.source"),
 )
 _OUTCOMES = (
     _of_frames("frames", "BIGINT", "frames", "How many; each `frame_id` counts once.", "frame_id"),
-    _of_frames("processed", "BIGINT", "frames", "How many of them a detector has looked at.", "status"),
-    _of_frames("gated", "BIGINT", "frames", "How many of them were left out before detection.", "status"),
+    _of_frames("processed", "BIGINT", "frames", "How many of them a detector processed.", "status"),
+    _of_frames("gated", "BIGINT", "frames", "How many of them were skipped before detection.", "status"),
     Column(
         "dead_letters",
         "BIGINT",
         "offsets",
-        "Offsets whose record or image is wrong, whatever became of them later.",
+        "Offsets whose record or image is invalid, whatever became of them later.",
         ("dead_letters.kafka_offset",),
     ),
 )
@@ -121,7 +118,7 @@ FRAME_STATS = Table(
         _SIZE_BYTES,
         _of_frames(
             "sizes", "MAP(BIGINT, BIGINT)", "bytes → frames",
-            "Frames by the greatest power of two that is not above their size; 0 for empty ones.", "size_bytes",
+            "Frames by the largest power of two up to their size; 0 for empty images.", "size_bytes",
         ),
         _of_frames(
             "dimensions", "MAP(VARCHAR, BIGINT)", "pixels → frames", "Frames by width and height, such as `640x360`.",
@@ -129,27 +126,27 @@ FRAME_STATS = Table(
         ),
         _of_frames(
             "brightness", "MAP(INTEGER, BIGINT)", "0 to 240 → frames",
-            "Frames by the greatest multiple of 16 that is not above their brightness.", "brightness",
+            "Frames by the largest multiple of 16 up to their brightness.", "brightness",
         ),
         _of_frames(
             "sharpness", "MAP(BIGINT, BIGINT)", "from 0 → frames",
-            "Frames by the greatest power of two that is not above their sharpness; 0 for those below 1.", "sharpness",
+            "Frames by the largest power of two up to their sharpness; 0 for those below 1.", "sharpness",
         ),
         _of_frames(
             "latency", "MAP(DOUBLE, BIGINT)", "seconds → frames",
-            "Frames by the greatest power of two (also 0.5, 0.25 …) that is not above the time from the frame to its "
-            "outcome; 0 if it took none. Documents of imports that have one time alone are left out.",
+            "Frames by the largest power of two (also 0.5, 0.25 …) up to the time from the frame to its outcome; 0 if "
+            "it took none. Imported documents with only one time are left out.",
             "processing_timestamp", "timestamp", "source_kafka_topic",
         ),
         _models("frames"),
         Column(
             "observed_s", "DOUBLE", "seconds, 0 to 3600",
-            "For how long the source was delivering frames; NULL if it has only dead letters.",
+            "How long the source delivered frames; NULL if it has only dead letters.",
             _OBSERVED,
         ),
         Column(
             "observed_by", "VARCHAR", "`accounts`, `gaps`",
-            "How that is known: from the source's accounts, or from the gaps between frames, each up to "
+            "The basis of `observed_s`: the source's accounts, or the gaps between frames, each up to "
             "`IMGPIPELINE_OBSERVED_GAP_S`.",
             _OBSERVED,
         ),
@@ -166,7 +163,7 @@ SOURCE_ACTIVITY = Table(
         *_OUTCOMES,
         _of_frames("first_seen", "TIMESTAMPTZ", "UTC", "Time of its first frame; NULL without frames.", "timestamp"),
         _of_frames("last_seen", "TIMESTAMPTZ", "UTC", "Time of its last frame; NULL without frames.", "timestamp"),
-        _of_frames("active_hours", "BIGINT", "hours, 0 to 24", "In how many hours it had frames.", "timestamp"),
+        _of_frames("active_hours", "BIGINT", "hours, 0 to 24", "Number of hours in which it had frames.", "timestamp"),
         _of_frames(
             "longest_pause_s", "DOUBLE", "seconds",
             "Longest time from one frame to the next within the day; NULL with fewer than two frames.", "timestamp",

@@ -13,14 +13,14 @@ _GROUP = Column(
     "class_group",
     "VARCHAR",
     "",
-    "First label of the group that is followed together (`car` for vans).",
+    "First label of the group that is tracked together (`car` for vans).",
     ("detections.label",),
 )
 _BOXES = tuple(f"detections.{name}" for name in ("timestamp", "label", "confidence", "x", "y", "width", "height"))
 _TRACK_ID = Column(
     "track_id", "VARCHAR", "source/group/slice/number", "The track, such as `gate/car/20260109T1210/3`.", _BOXES
 )
-_SLICE = Column("slice_start", "TIMESTAMPTZ", "UTC", "Start of the ten minutes that were followed on their own.")
+_SLICE = Column("slice_start", "TIMESTAMPTZ", "UTC", "Start of the ten minutes that were tracked independently.")
 
 
 def _of_detections(*names: str) -> tuple[Column, ...]:
@@ -31,12 +31,12 @@ def _of_detections(*names: str) -> tuple[Column, ...]:
 
 TRACKS = Table(
     "tracks",
-    "one object followed within one slice of ten minutes",
+    "one object tracked within one slice of ten minutes",
     (
         _DAY,
         _TRACK_ID,
-        Column("object_id", "VARCHAR", "", "First track of the day of the same object, joined over slices."),
-        Column("unique_id", "VARCHAR", "", "As `object_id`, also stitched over short times without detections."),
+        Column("object_id", "VARCHAR", "", "First track of the same object on the day, joined over slices."),
+        Column("unique_id", "VARCHAR", "", "Like `object_id`, but also stitched over short gaps without detections."),
         Column(
             "continues_track_id", "VARCHAR", "", "Track of the day before that the object had at midnight, or NULL."
         ),
@@ -48,14 +48,14 @@ TRACKS = Table(
         Column("last_seen", "TIMESTAMPTZ", "UTC", "Time of its last point.", ("detections.timestamp",)),
         Column("points", "BIGINT", "detections", "Its rows in `track_points`."),
         Column("mean_confidence", "DOUBLE", "0 to 1", "Mean confidence of its points.", ("detections.confidence",)),
-        Column("frame_rate", "DOUBLE", "frames/s", "Observed frame rate while it was followed.", ("frames.timestamp",)),
+        Column("frame_rate", "DOUBLE", "frames/s", "Observed frame rate during the track.", ("frames.timestamp",)),
         Column(
             "ended_by",
             "VARCHAR",
             "`lost`, `gap`, `outage`, `frame_rate`, `slice`",
             "Why it ends; `slice`: it was still there when the slice or the frames ended.",
         ),
-        Column("stitched_after", "VARCHAR", "", "Track that was lost shortly before and is the same object, or NULL."),
+        Column("stitched_after", "VARCHAR", "", "Track of the same object that was lost shortly before, or NULL."),
         Column("best_frame_id", "VARCHAR", "", "Frame with its largest and sharpest image.", ("frames.frame_id",)),
         Column("best_detection_number", "INTEGER", "from 0", "The detection there; the track's preview shows it."),
     ),
@@ -78,12 +78,12 @@ TRACK_POINTS = Table(
 
 TRACK_SLICES = Table(
     "track_slices",
-    "one slice of one source that was followed",
+    "one slice of one source that was tracked",
     (
         _DAY,
         _SOURCE,
         _SLICE,
-        Column("digest", "VARCHAR", "", "Hash of the frames, detections and notices that it was followed in."),
+        Column("digest", "VARCHAR", "", "Hash of the frames, detections and notices of the slice."),
         Column("frames", "BIGINT", "frames", "Processed frames of the slice and its overlap."),
         Column("frame_rate", "DOUBLE", "frames/s", "Observed frame rate, by the median time between frames."),
         Column("tracks", "BIGINT", "tracks", "Tracks in all class groups."),
@@ -93,7 +93,7 @@ TRACK_SLICES = Table(
 
 TRACK_OVERLAPS = Table(
     "track_overlaps",
-    "one detection of a track in the minute after its slice: by these, tracks of two slices are joined",
+    "one detection of a track in the minute after its slice, by which the tracks of two slices are joined",
     (
         _DAY,
         _TRACK_ID,
@@ -120,16 +120,16 @@ UNIQUE_OBJECTS = Table(
     "one label of one source in one hour in which such an object was seen",
     (
         *_BY_HOUR,
-        Column("objects", "BIGINT", "objects", "Different objects seen in the hour, for `IMGPIPELINE_UNIQUE_MIN_S` or "
-               "longer in all; an object that is seen in two hours is in both rows.", _BOXES),
+        Column("objects", "BIGINT", "objects", "Different objects seen in the hour and, in all, for at least "
+               "`IMGPIPELINE_UNIQUE_MIN_S`; an object seen in two hours counts in both rows.", _BOXES),
         Column("not_stitched", "BIGINT", "objects", "The same without stitching.", _BOXES),
-        Column("tracks", "BIGINT", "tracks", "Tracks in the hour, also the shortest.", _BOXES),
-        Column("mean_stay_s", "DOUBLE", "seconds", "Mean time from first to last sight of these objects in the day.",
+        Column("tracks", "BIGINT", "tracks", "Tracks in the hour, including the shortest.", _BOXES),
+        Column("mean_stay_s", "DOUBLE", "seconds", "Mean time from first to last sight of these objects on the day.",
                ("detections.timestamp",)),
         Column("longest_stay_s", "DOUBLE", "seconds", "The longest of these times.",
                ("detections.timestamp",)),
         Column("frame_rate", "DOUBLE", "frames/s", "Mean observed frame rate of the tracks.", ("frames.timestamp",)),
-        Column("observed_s", "DOUBLE", "seconds, 0 to 3600", "For how long the source delivered frames in the hour.",
+        Column("observed_s", "DOUBLE", "seconds, 0 to 3600", "How long the source delivered frames in the hour.",
                ("frames.timestamp", "notices.observed_s")),
     ),
 )  # fmt: skip
@@ -147,8 +147,8 @@ UNIQUE_TOTALS = Table(
 """`summaries/unique_totals/day=…/unique_totals.parquet`."""
 
 TRACK_TABLES = (TRACKS, TRACK_POINTS, UNIQUE_OBJECTS, UNIQUE_TOTALS)
-"""What query sessions offer of tracks."""
+"""The tables that query sessions offer."""
 DAY_TRACK_TABLES = (TRACK_SLICES, TRACK_OVERLAPS, TRACK_POINTS, TRACKS)
 """Those that are not summaries."""
 STORED_TRACK_TABLES = (*DAY_TRACK_TABLES, UNIQUE_OBJECTS, UNIQUE_TOTALS)
-"""All objects of one build, in the order in which they are put."""
+"""All objects of one build, in the order in which they are stored."""

@@ -9,39 +9,35 @@ from imgpipeline.lake.schema.summaries import FRAME_STATS
 
 _CHAIN = (
     Column("topic", "VARCHAR", "", "Kafka topic."),
-    Column("topic_id", "VARCHAR", "", "Which incarnation of the topic."),
+    Column("topic_id", "VARCHAR", "", "Id of the topic; a re-created topic has another one."),
     Column("partition", "INTEGER", "from 0", "Kafka partition."),
 )
 
 DEAD_LETTERS = Table(
     "dead_letters",
-    "one offset whose record or image is wrong",
+    "one offset whose record or image is invalid",
     (
         *_CHAIN,
         Column("kafka_offset", "BIGINT", "from 0", "Kafka offset of the record."),
         Column("code", "VARCHAR", "", "Why it could not become a frame."),
         Column("message", "VARCHAR", "", "What was wrong with it."),
-        Column("timestamp", "TIMESTAMPTZ", "UTC", "The Kafka record's own time, or NULL."),
+        Column("timestamp", "TIMESTAMPTZ", "UTC", "Time of the Kafka record, or NULL."),
         Column("day", "DATE", "UTC", "The day it is listed under; NULL if its time is outside the accepted window."),
-        Column("source", "VARCHAR", "", "The source; NULL if the record could not be read that far."),
-        Column("image_path", "VARCHAR", "", "The announced path; NULL if the record could not be read that far."),
+        Column("source", "VARCHAR", "", "The source; NULL if the record does not tell."),
+        Column("image_path", "VARCHAR", "", "The announced path; NULL if the record does not tell."),
         Column("raw_size_bytes", "BIGINT", "bytes", "Size of the record's value."),
-        Column("raw_base64", "VARCHAR", "base64", "The record's value; NULL if it was null or larger than is kept."),
+        Column("raw_base64", "VARCHAR", "base64", "The record's value; NULL if it was null or too large to keep."),
         Column("key_base64", "VARCHAR", "base64", "The record's key, or NULL."),
-        Column(
-            "replay_of", "VARCHAR", "topic/partition/offset", "The dead letter that it is another attempt at, or NULL."
-        ),
+        Column("replay_of", "VARCHAR", "topic/partition/offset", "The dead letter that it replays, or NULL."),
         Column("headers", "VARCHAR[][]", "name, base64", "The record's headers, or NULL."),
         Column(
             "state",
             "VARCHAR",
             "`open`, `replayed`, `resolved`",
-            "What became of it: nothing, a later dead letter "
-            "that stands for it, or a frame. In a session of some days only: as the ledger has it for those days.",
+            "What became of it: nothing yet, another dead letter when it was replayed, or a frame. A session of some "
+            "days knows only the replays on those days.",
         ),
-        Column(
-            "became", "VARCHAR", "topic/partition/offset", "That later dead letter or frame; NULL while it is open."
-        ),
+        Column("became", "VARCHAR", "topic/partition/offset", "The later dead letter or frame; NULL while it is open."),
     ),
 )
 """View over the ledger; not stored."""
@@ -52,7 +48,7 @@ SEGMENTS = Table(
     (
         *_CHAIN,
         Column("start", "BIGINT", "from 0", "First offset it covers."),
-        Column("end_offset", "BIGINT", "from 1", "First offset behind it."),
+        Column("end_offset", "BIGINT", "from 1", "First offset after it."),
         Column("frames", "BIGINT", "offsets", "Processed frames."),
         Column("gated", "BIGINT", "offsets", "Gated frames."),
         Column("dead_letters", "BIGINT", "offsets", "Dead letters."),
@@ -64,7 +60,7 @@ SEGMENTS = Table(
         Column("model_sha256", "VARCHAR", "hexadecimal", "SHA-256 of the model file; empty for imports."),
         Column("settings_hash", "VARCHAR", "", "Hash of the settings that change results."),
         Column("run_id", "VARCHAR", "", "The run that wrote it."),
-        Column("writer_id", "VARCHAR", "", "Unique for one attempt to write one segment."),
+        Column("writer_id", "VARCHAR", "", "Unique to one attempt to write one segment."),
         Column("created_at", "TIMESTAMPTZ", "UTC", "When it was made."),
         Column("key", "VARCHAR", "", "The segment's object."),
     ),
@@ -117,7 +113,7 @@ HISTOGRAM_VIEWS = (
         "sizes",
         "one power of two in bytes",
         ("from_bytes", "BIGINT", "bytes", "The images have at least this size; 0 for empty ones."),
-        ("below_bytes", "BIGINT", "bytes", "They are smaller than this: twice `from_bytes`."),
+        ("below_bytes", "BIGINT", "bytes", "The images are smaller than this: twice `from_bytes`."),
     ),
     _binned(
         "frame_dimensions",
@@ -131,21 +127,21 @@ HISTOGRAM_VIEWS = (
         "brightness",
         "one step of 16 in brightness",
         ("from_brightness", "INTEGER", "0 to 240", "The images have at least this brightness: a multiple of 16."),
-        ("below_brightness", "INTEGER", "16 to 256", "They are darker than this: `from_brightness` and 16."),
+        ("below_brightness", "INTEGER", "16 to 256", "The images are darker than this: `from_brightness` plus 16."),
     ),
     _binned(
         "frame_sharpness",
         "sharpness",
         "one power of two in sharpness",
         ("from_sharpness", "BIGINT", "from 0", "The images have at least this sharpness; 0 for those below 1."),
-        ("below_sharpness", "BIGINT", "from 1", "They are less sharp than this: twice `from_sharpness`."),
+        ("below_sharpness", "BIGINT", "from 1", "The images are less sharp than this: twice `from_sharpness`."),
     ),
     _binned(
         "frame_latency",
         "latency",
         "one power of two in seconds",
         ("from_s", "DOUBLE", "seconds", "The outcome came at least this long after the frame; 0 for no time."),
-        ("below_s", "DOUBLE", "seconds", "It came sooner than this: twice `from_s`; one microsecond if that is 0."),
+        ("below_s", "DOUBLE", "seconds", "It came sooner than this: twice `from_s`, or one microsecond if that is 0."),
     ),
 )  # fmt: skip
 """Views of query sessions over `frame_stats`, and tables of exported files; not stored."""
@@ -155,11 +151,11 @@ ABOUT = Table(
     "about",
     "the exported file",
     (
-        Column("store_url", "VARCHAR", "", "The object store and prefix that was exported; it never has credentials."),
-        Column("exported_at", "TIMESTAMPTZ", "UTC", "When the export began; outcomes after this may be missing."),
+        Column("store_url", "VARCHAR", "", "The exported object store and prefix, without credentials."),
+        Column("exported_at", "TIMESTAMPTZ", "UTC", "When the export started; later outcomes may be missing."),
         Column("imgpipeline_version", "VARCHAR", "", "Version of imgpipeline that wrote the file."),
-        Column("summary_threshold", "DOUBLE", "0 to 1", "Summaries of labels count confidences from here on."),
-        Column("all_days", "BOOLEAN", "", "Whether the file holds all days that there were."),
+        Column("summary_threshold", "DOUBLE", "0 to 1", "Label summaries count confidences from this on."),
+        Column("all_days", "BOOLEAN", "", "Whether the file holds all days of the store."),
         Column("first_day", "DATE", "UTC", "The first day in the file; NULL if it holds none."),
         Column("last_day", "DATE", "UTC", "The last day in the file; NULL if it holds none."),
     ),
@@ -171,12 +167,12 @@ ABOUT_CHAINS = Table(
     "one chain of segments",
     (
         Column("topic", "VARCHAR", "", "Kafka topic."),
-        Column("topic_id", "VARCHAR", "", "Which incarnation of the topic."),
+        Column("topic_id", "VARCHAR", "", "Id of the topic; a re-created topic has another one."),
         Column("partition", "INTEGER", "from 0", "Kafka partition."),
         Column("end_offset", "BIGINT", "from 0", "The file holds the outcomes of all offsets below this."),
     ),
 )
-"""The moment that all tables of the file show."""
+"""Up to which offsets all tables of the file are complete."""
 
 EXPORT_TABLES = (ABOUT, ABOUT_CHAINS)
 """Tables that only exported files have."""

@@ -1,8 +1,8 @@
 """Days and hours of a time zone in DuckDB, exact for every zone that `zoneinfo` knows.
 
-The offsets come from `zoneinfo` and not from DuckDB's own database, so that days are the same in SQL and in Python. A
-local hour is named by the instant at which it starts: an hour that is repeated when daylight saving time ends has two
-starts, and one in which the clock is changed starts at the change.
+The offsets come from `zoneinfo` and not from DuckDB's database, so days are the same in SQL and in Python. A local hour
+is identified by the instant at which it starts. An hour that is repeated at the end of daylight saving time has two
+starts, and an hour in which the clock changes starts at the change.
 """
 
 from collections.abc import Iterator, Sequence
@@ -12,14 +12,14 @@ from datetime import UTC, date, datetime, time, timedelta, timezone, tzinfo
 from imgpipeline.lake.storage.engine import Engine
 
 DAY_OF_ROW = 'local_day("timestamp")'
-"""SQL for the local day of a frame or detection; this and the others need the macros of `create_time_macros`."""
+"""SQL for the local day of a frame or detection. Like the next two, it needs the macros of `create_time_macros`."""
 DAY_OF_NOTICE = "local_day(interval_start)"
 """SQL for the local day of a notice."""
 DAY_OF_LETTER = 'CASE WHEN CAST("timestamp" AS DATE) = day THEN local_day("timestamp") ELSE day END'
-"""SQL for the local day of a dead letter, which is listed under the day of its frame. Where its record was written on
-another UTC day, the local day of the frame is not known, and the UTC day stays."""
+"""SQL for the local day of a dead letter, which is listed under the UTC day of its frame. If the record was written on
+another UTC day, the local day of the frame is unknown, so the UTC day stays."""
 _STEP = timedelta(hours=6)
-"""No zone has changed its offset and changed it back within six hours."""
+"""No zone has ever changed its offset and changed it back within six hours."""
 _HOUR = timedelta(hours=1)
 _MICROSECOND = timedelta(microseconds=1)
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -27,7 +27,7 @@ _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 @dataclass(frozen=True, slots=True)
 class Period:
-    """A time without a change of the clock."""
+    """A period with one offset from UTC."""
 
     start: datetime
     """Its first instant, UTC."""
@@ -40,7 +40,7 @@ class LocalHour:
     """One hour that a clock shows on a day."""
 
     start: datetime
-    """Its first instant, UTC; inside of the hour where the clock was changed in it."""
+    """Its first instant, UTC; later than the full hour if the clock changes within it."""
     hour: int
     """What the clock shows, 0 to 23."""
     offset: timedelta
@@ -61,15 +61,15 @@ class LocalDay:
 
 @dataclass(frozen=True, slots=True)
 class LocalDays:
-    """A time zone over some days."""
+    """A time zone and its offsets over some days."""
 
     zone: tzinfo
     """The time zone."""
     periods: tuple[Period, ...]
-    """All periods that touch the days, in order; the first has begun before them."""
+    """All periods that touch the days, in order; the first one starts before them."""
 
     def utc_days(self, first: date, last: date) -> tuple[date, date]:
-        """Returns the first and the last UTC day that hold something of some local days.
+        """Returns the first and the last UTC day that overlap some local days.
 
         Args:
             first: The first local day.
@@ -80,7 +80,7 @@ class LocalDays:
         return begin.date(), (end - _MICROSECOND).date()
 
     def instant(self, day: date, second: int) -> datetime:
-        """Returns when a clock of the zone shows a time, UTC: the first time, if it does so twice.
+        """Returns the UTC instant at which a clock of the zone shows a time, the first one if there are two.
 
         Args:
             day: Local day.
@@ -91,13 +91,13 @@ class LocalDays:
 
     @property
     def has_whole_hours(self) -> bool:
-        """Whether local hours are hours of UTC."""
+        """Whether local hours start at full hours of UTC."""
         changes = [period.start - _EPOCH for period in self.periods[1:]]
         return not any(span % _HOUR for span in (*changes, *(period.offset for period in self.periods)))
 
 
 def local_days(zone: tzinfo, first: date, last: date) -> LocalDays:
-    """Finds the offsets of a time zone.
+    """Returns the offsets of a time zone over some days.
 
     Args:
         zone: The time zone.
@@ -116,12 +116,12 @@ def local_days(zone: tzinfo, first: date, last: date) -> LocalDays:
 
 
 def utc_days(days: Sequence[date]) -> set[date]:
-    """Returns the UTC days whose partitions may hold something of some local days: those and their neighbours."""
+    """Returns the UTC days that may overlap some local days: the same dates and their neighbours."""
     return {day + timedelta(days=n) for day in days for n in (-1, 0, 1)}
 
 
 def hours_of(local: LocalDays, day: date) -> tuple[LocalHour, ...]:
-    """Returns the hours that a clock shows on a day, in order: 24, or one more or less where it is changed."""
+    """Returns the hours that a clock shows on a day, in order: 24, or more or fewer if the clock changes."""
     hours = [hour for at, period in enumerate(local.periods) for hour in _hours_in(local, at, period, day)]
     shown = [hour.hour for hour in hours]
     return tuple(LocalHour(h.start, h.hour, h.offset, shown.count(h.hour) > 1) for h in hours)
@@ -137,12 +137,12 @@ def _hours_in(local: LocalDays, at: int, period: Period, day: date) -> Iterator[
 
 
 def create_time_macros(engine: Engine, local: LocalDays | None, *, of_connection: bool = False) -> None:
-    """Creates `local_time(t)` (a TIMESTAMP), `local_day(t)` and `local_hour(t)`, the instant at which that hour starts.
+    """Creates the macros `local_time(t)` (a TIMESTAMP), `local_day(t)` and `local_hour(t)` (the start of the hour).
 
     Args:
         engine: DuckDB.
-        local: The time zone over all days that are asked for; None: UTC.
-        of_connection: Whether only this connection has them, so that others can have those of other zones.
+        local: The time zone over all days of the queries; None: UTC.
+        of_connection: Whether to create them for this connection only, so that others can use other zones.
     """
     periods = local.periods if local else (Period(_EPOCH, timedelta()),)
     offset = _case([period.offset // _MICROSECOND for period in periods], periods)
@@ -160,7 +160,7 @@ def create_time_macros(engine: Engine, local: LocalDays | None, *, of_connection
 
 
 def show_local_days(engine: Engine, letters: str, days: Sequence[date] | None = None) -> None:
-    """Puts local days in place of UTC days into the tables of a snapshot.
+    """Replaces UTC days with local days in the tables of a snapshot.
 
     Args:
         engine: DuckDB with the macros of `create_time_macros` and the views of a snapshot.
@@ -177,12 +177,12 @@ def show_local_days(engine: Engine, letters: str, days: Sequence[date] | None = 
 
 
 def in_zone(instant: datetime, zone: tzinfo) -> datetime:
-    """Returns an instant as a clock shows it, with the offset from UTC that it has then."""
+    """Returns an instant in local time, with the zone's offset at that instant."""
     return instant.astimezone(timezone(_offset(zone, instant)))
 
 
 def _case(values: Sequence[int], periods: Sequence[Period]) -> str:
-    """Returns SQL for the value of the period that holds the instant `t`."""
+    """Returns SQL for the value of the period that contains the instant `t`."""
     if len(values) == 1:
         return f"CAST({values[0]} AS BIGINT)"
     branches = (

@@ -1,7 +1,7 @@
 """A query session: SQL over the lake's tables at one moment.
 
-All tables show the same moment (`snapshot`), summaries are counted by the queries that make the stored ones, and a
-user's query can neither write a file nor read one outside the session.
+All tables show the same moment (`snapshot`). Summaries are computed by the queries that also make the stored ones. A
+user's query can neither write files nor read files outside the session.
 """
 
 import contextlib
@@ -53,22 +53,22 @@ _READING = {duckdb.StatementType.SELECT, duckdb.StatementType.EXPLAIN}
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What a query answered."""
+    """The result of a query."""
 
     columns: tuple[str, ...]
-    """Names of the columns, in order."""
+    """Column names, in order."""
     rows: list[tuple[Any, ...]]
     """Rows as Python values; times are aware UTC."""
 
     @classmethod
     def of(cls, cursor: duckdb.DuckDBPyConnection) -> "Answer":
-        """Fetches all rows of a query that was run."""
+        """Fetches all rows of an executed query."""
         return cls(tuple(column[0] for column in cursor.description or ()), cursor.fetchall())
 
 
 @dataclass(slots=True)
 class _Shared:
-    """What a session and its cursors share."""
+    """The state that a session and its cursors share."""
 
     store: ObjectStore
     cache: LakeCache
@@ -81,25 +81,25 @@ class _Shared:
 
 
 class LakeSession:
-    """The lake at one moment. Made by `open_lake`; each thread uses a `cursor` of its own."""
+    """The lake at one moment. Opened by `open_lake`; each thread uses its own `cursor`."""
 
     def __init__(self, shared: _Shared, engine: Engine, snapshot: Snapshot, local: LocalDays | None = None) -> None:
-        """Takes over an engine with the views of a snapshot, and for a time zone the macros of `local_time`."""
+        """Wraps an engine with the views of a snapshot and, for a time zone, the macros of `local_time`."""
         self._shared = shared
         self._engine = engine
         self.snapshot = snapshot
         self.local = local
-        """Whose days `days`, `summaries_of` and filters of frames are; None: UTC. The tables have UTC days always."""
+        """The time zone of `days`, `summaries_of` and filters of frames; None: UTC. The tables always have UTC days."""
 
     @contextlib.contextmanager
     def cursor(self, zone: tzinfo = UTC) -> Iterator["LakeSession"]:
-        """Opens the same tables for another thread, in a few milliseconds.
+        """Opens the same tables for another thread, within a few milliseconds.
 
         Args:
-            zone: Whose days and hours it asks for.
+            zone: The time zone of days and hours.
 
         Yields:
-            A session to use in one thread; `interrupt` may be called from any.
+            A session for one thread; any thread may call `interrupt`.
         """
         with contextlib.closing(self._engine.connection.cursor()) as connection:
             engine = Engine(connection, self._engine.folder)
@@ -112,7 +112,7 @@ class LakeSession:
 
     @property
     def days(self) -> tuple[date, ...]:
-        """The days of the session's zone that hold a frame, dead letter or notice, sorted."""
+        """The days in the session's zone with a frame, dead letter or notice, sorted."""
         if self.local is None:
             return self.snapshot.days
         known = self._shared.days_by_zone
@@ -125,19 +125,19 @@ class LakeSession:
         return days
 
     def day_of(self, instant: datetime) -> date:
-        """Returns the day of the session's zone that holds an instant."""
+        """Returns the day of an instant in the session's zone."""
         return in_zone(instant, self.local.zone if self.local else UTC).date()
 
     def summaries_of(self, days: Collection[date]) -> str:
-        """Returns the beginning of a query, `WITH …`, in which the summaries are those of some days of its zone.
+        """Returns the beginning of a query, `WITH …`, that limits the summaries to some days.
 
-        The views count all days before a day is chosen from them; these count only what is asked for.
+        The views of summaries compute all days before a condition selects one; these compute only the given days.
 
         Args:
-            days: The days.
+            days: Days in the session's zone.
         """
         chosen = "day IN ({})".format(", ".join(f"DATE '{day}'" for day in sorted(days))) if days else "false"
-        # A notice counts on each day that it touches, so notices are not chosen by their own day.
+        # A notice counts on each day that it touches, so notices are not filtered by day.
         tables = [f"{name} AS (SELECT * FROM ({rows}) WHERE {chosen})" for name, rows in self._inputs(days).items()]  # noqa: S608 - own names
         for each in SUMMARIES.values():
             sql = each.local_sql if self.local else each.sql
@@ -145,7 +145,7 @@ class LakeSession:
         return f"WITH {', '.join(tables)}"
 
     def _inputs(self, days: Collection[date]) -> Mapping[str, str]:
-        """Returns queries for what summaries read, by name, with days of the session's zone."""
+        """Returns queries for the inputs of summaries, by name, with days in the session's zone."""
         stored = {FRAMES.name: f"main.{FRAMES.name}", DETECTIONS.name: f"main.{DETECTIONS.name}",
                   DEAD_LETTERS.name: SHOWN_LETTERS}  # fmt: skip
         if self.local is None or not days:
@@ -160,18 +160,14 @@ class LakeSession:
 
     @property
     def connection(self) -> duckdb.DuckDBPyConnection:
-        """DuckDB's own connection with all tables, for Arrow, pandas and relations."""
+        """The DuckDB connection with all tables, for Arrow, pandas and relations."""
         self._fill_ledger_tables()
         self._fill_derived_tables()
         return self._engine.connection
 
     def interrupt(self) -> None:
-        """Ends the query that runs in another thread, with an error there."""
+        """Interrupts the query that runs in another thread, which gets an error."""
         self._engine.connection.interrupt()
-
-    def lock(self) -> None:
-        """Keeps queries from opening other files and changing settings from here on."""
-        lock(self._engine)
 
     def query(self, sql: str, parameters: Sequence[object] | Mapping[str, object] = ()) -> Answer:
         """Runs one query.
@@ -184,9 +180,9 @@ class LakeSession:
             All rows.
 
         Raises:
-            ConfigurationError: DuckDB refuses it, or it is not one statement that only reads.
-            PermanentError: Memory or disk of this machine do not do for it.
-            LedgerError: The query asks for `segments` or `dead_letters`, and a segment cannot be read.
+            ConfigurationError: DuckDB rejects the query, or it is not one statement that only reads.
+            PermanentError: This machine has too little memory or disk for it.
+            LedgerError: The query uses `segments` or `dead_letters`, and a segment cannot be read.
         """
         with query_errors():
             return Answer.of(self.execute(sql, parameters))
@@ -199,14 +195,14 @@ class LakeSession:
             parameters: As for `query`.
 
         Raises:
-            ConfigurationError: As for `query`; while rows are fetched, DuckDB's own errors can come.
+            ConfigurationError: As for `query`. Fetching rows may raise DuckDB's own errors.
             LedgerError: As for `query`.
         """
         with query_errors():
             return self._engine.connection.execute(self._checked(sql), parameters)
 
     def arrow(self, sql: str, parameters: Sequence[object] | Mapping[str, object] = ()) -> pa.Table:
-        """Runs one query and returns an Arrow table: its types do not depend on the rows.
+        """Runs one query and returns an Arrow table, whose types do not depend on the rows.
 
         Args:
             sql: As for `query`.
@@ -224,7 +220,7 @@ class LakeSession:
             return table
 
     def _checked(self, sql: str) -> duckdb.Statement:
-        """Returns the one reading statement of a query; fills the tables of the ledger where it reads them."""
+        """Returns the statement of a query, which must only read; first fills the tables that it uses."""
         statements = self._engine.connection.extract_statements(sql)
         if len(statements) != 1 or statements[0].type not in _READING:
             raise ConfigurationError(
@@ -243,7 +239,7 @@ class LakeSession:
             return True
         if not any(name in lowered for name in names):
             return False
-        # A column or a text may have that name too. EXPLAIN cannot be parsed, nor what is named by a text.
+        # A column or text may also contain the name. EXPLAIN and table names in texts cannot be parsed.
         text = str(self._engine.value("SELECT json_serialize_sql(?)", [sql]))
         parsed, by_text = json.loads(text), '"function_name":"query'  # `query` and `query_table`
         return bool(parsed["error"]) or by_text in text or not names.isdisjoint(_tables_in(parsed))
@@ -267,15 +263,15 @@ def _tables_in(parsed: object, named: frozenset[str] = frozenset()) -> Iterator[
     """Yields the names of the tables that a parsed query reads, in lower case.
 
     Args:
-        parsed: A part of what `json_serialize_sql` returns.
-        named: What `WITH` names around it: no tables of the session.
+        parsed: A part of the result of `json_serialize_sql`.
+        named: Names that a surrounding `WITH` defines, so they are not tables of the session.
     """
     if isinstance(parsed, dict):
         name = str(parsed.get("table_name", "")).lower()
         if parsed.get("type") == "BASE_TABLE" and (parsed.get("schema_name") or name not in named):
             yield name
         for each in parsed.get("cte_map", {}).get("map", ()):
-            yield from _tables_in(each["value"], named)  # it sees those before it, and not itself
+            yield from _tables_in(each["value"], named)  # it can use the ones before it, but not itself
             named |= {str(each["key"]).lower()}
         parsed = [part for key, part in parsed.items() if key != "cte_map"]
     if isinstance(parsed, list):
@@ -297,18 +293,18 @@ def open_lake(
 
     Args:
         store: The object store.
-        settings: Those that summaries read; default: their defaults, so that everything is counted.
-        cache_dir: Where fetched day tables are kept; default: `${XDG_CACHE_HOME:-~/.cache}/imgpipeline/lake`.
-        days: Only these days (UTC); fewer days are fetched then. Default: all.
-        local_day: Only this day of a time zone, instead of `days`: `day` and `hour` of all tables but those of the
-            ledger are local then.
+        settings: Settings of summaries; default: the default settings, which count everything.
+        cache_dir: Folder of the cache; default: `${XDG_CACHE_HOME:-~/.cache}/imgpipeline/lake`.
+        days: Only these UTC days, so that fewer tables are fetched; default: all.
+        local_day: Only this day of a time zone, instead of `days`. `day` and `hour` are then local in all tables except
+            `segments` and `dead_letters`.
         is_locked: False for SQL of this project only: queries can then read and write any file.
 
     Yields:
         The session; its files are removed when the context ends, the cache stays.
 
     Raises:
-        LedgerError: A segment behind the day tables cannot be read.
+        LedgerError: A segment newer than the day tables cannot be read.
         PermanentError: A stored table is not a Parquet file of this project, or the local disk cannot be used.
         TransientError: The store does not answer.
     """
@@ -330,10 +326,10 @@ def open_lake(
 
 
 def create_summary_views(engine: Engine, settings: Settings | None, *, local: bool = False) -> None:
-    """Creates a view for each summary, over the tables of a snapshot; by local hours after `show_local_days`."""
+    """Creates a view for each summary over the tables of a snapshot; with `local`, call `show_local_days` first."""
     set_parameters(engine, _parameters(settings))
     for summary in SUMMARIES.values():
-        # The name `dead_letters` belongs to the table that users see, which costs a reading of the ledger.
+        # The table `dead_letters` that users see would read the ledger.
         letters = f"WITH {DEAD_LETTERS.name} AS (SELECT * FROM {SHOWN_LETTERS})"  # noqa: S608 - own names
         sql = summary.local_sql if local else summary.sql
         engine.run(f"CREATE VIEW {summary.name} AS {letters} SELECT * FROM ({sql}\n)")  # noqa: S608 - a registered query
@@ -348,17 +344,17 @@ def _parameters(settings: Settings | None) -> dict[str, float]:
 
 @contextlib.contextmanager
 def query_errors() -> Iterator[None]:
-    """Turns what DuckDB refuses of a user's query into errors that say what to do."""
+    """Turns DuckDB's errors in a user's query into errors that say what to do."""
     try:
         yield
     except (duckdb.IOException, duckdb.OutOfMemoryException) as error:
         raise PermanentError(
-            f"The query cannot be answered here: {error}",
+            f"This machine cannot run the query: {error}",
             next_step="free memory or disk space, or ask for fewer days or columns",
         ) from None
     except duckdb.Error as error:
         tables = ", ".join(table.name for table in ALL)
         raise ConfigurationError(
-            f"DuckDB refuses the query: {error}",
-            next_step=f'ask for the columns: imgpipeline query "DESCRIBE frames"; the tables are {tables}',
+            f"DuckDB rejects the query: {error}",
+            next_step=f'list the columns: imgpipeline query "DESCRIBE frames"; the tables are {tables}',
         ) from None

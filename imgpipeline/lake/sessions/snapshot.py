@@ -1,15 +1,15 @@
 """A snapshot of the lake: the stored day tables plus the newer segments of the ledger.
 
-Makes the tables `frames`, `detections` and `notices` of a query session, and the dead letters that its summaries count.
+Creates the tables `frames`, `detections` and `notices` of a query session, and the dead letters that summaries count.
 They show everything up to one set of ends exactly once, whatever builds run meanwhile:
 
-* Each day's files are taken first, each in one version. Then the ends are fixed, so no file reaches beyond them.
-* Behind a day is what came after the smallest of its tables' ends. Where such a frame has the `frame_id` of a stored
-  one, the rule of the day tables decides between them, and the detections are those of the frame that was chosen.
-  Dead letters and notices are named by their offsets.
-* The segments behind all days are read in a single pass, each once, however their days are mixed. The day catalogue
-  says which days have some: a session of all days costs nothing for those that are over.
-* A day with a file whose columns are of a version that this release does not read is read from the ledger.
+* Each day's files are fetched first, each in one version. Then the ends are fixed, so no file goes beyond them.
+* Segments after the smallest end of a day's tables are added. If such a frame has the `frame_id` of a stored one, the
+  rule of the day tables decides between them, and the detections are those of the chosen frame. Dead letters and
+  notices are identified by their offsets.
+* The newer segments of all days are read in a single pass, each once, even if one touches several days. The day
+  catalogue knows which days have any, so a session of all days costs no request for days that are over.
+* A day with a file of a schema version that this release cannot read is read from the ledger.
 """
 
 from collections import defaultdict
@@ -42,21 +42,21 @@ from imgpipeline.objectstore.ahead import map_ahead
 
 _READERS = 16
 SHOWN_LETTERS = f"{WORKING}.shown_letters"
-"""The dead letters of the session's days, as its summaries count them. The table `dead_letters` that users see says
-more of each, and costs a reading of the ledger."""
+"""The dead letters of the session's days, as summaries count them. The table `dead_letters` that users see has more
+columns, and filling it reads the ledger."""
 _TABLES = tuple(table.name for table in DAY_TABLES)
 
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """What a session shows."""
+    """The content of a session."""
 
     ends: Mapping[ChainId, int]
-    """Up to which end each chain is shown."""
+    """The end up to which each chain is shown."""
     days: tuple[date, ...]
-    """The days that are shown, sorted."""
+    """The days, sorted."""
     behind: int
-    """How many frames came from segments behind the stored tables."""
+    """Number of frames from segments newer than the stored tables."""
 
 
 def take_snapshot(store: ObjectStore, engine: Engine, cache: LakeCache, days: Sequence[date] | None) -> Snapshot:
@@ -65,14 +65,14 @@ def take_snapshot(store: ObjectStore, engine: Engine, cache: LakeCache, days: Se
     Args:
         store: The object store.
         engine: DuckDB with the session's folder.
-        cache: Where fetched files are kept.
-        days: Only these; None: all that there are.
+        cache: The cache of fetched files.
+        days: Only these; None: all.
 
     Returns:
-        What is shown.
+        The content.
 
     Raises:
-        LedgerError: A segment behind the tables cannot be read.
+        LedgerError: A segment newer than the tables cannot be read.
         PermanentError: A stored table is not a Parquet file of this project, or the local disk is full.
     """
     files = _take_files(store, engine.folder, cache, days)
@@ -101,26 +101,26 @@ def take_snapshot(store: ObjectStore, engine: Engine, cache: LakeCache, days: Se
 
 @dataclass(frozen=True, slots=True)
 class _DayFiles:
-    """The files of one day: all of its tables, as far as their version knows them."""
+    """The files of all tables of one day that its schema version has."""
 
     manifests: tuple[Manifest, ...]
     paths: Mapping[str, Path]
     version: str
 
     def of(self, table: Table) -> Iterator[tuple[Path, int]]:
-        """Yields the file of a table with the version of its columns; nothing if the day has none."""
+        """Yields the file of a table with its schema version; nothing if the day has none."""
         for manifest in self.manifests:
             if manifest.table == table.name:
                 yield self.paths[table.name], manifest.schema_version
 
     @property
     def noted_as(self) -> str:
-        """The name under which the catalogue notes that they are complete."""
+        """Name of these tables in the day catalogue."""
         return f"tables {min(manifest.schema_version for manifest in self.manifests)}"
 
     @property
     def version_noted(self) -> str:
-        """What stands for them in the catalogue; empty if they are not made up to the same ends."""
+        """Version of these tables in the day catalogue; empty if their ends differ."""
         return "" if not have_equal_ends(self.manifests) else self.version
 
 
@@ -129,7 +129,7 @@ _Files = dict[date, _DayFiles]
 
 @dataclass(slots=True)
 class _Behind:
-    """Reads what the ledger has behind the files."""
+    """Reads the segments that are newer than the files."""
 
     store: ObjectStore
     catalog: DayCatalog
@@ -137,10 +137,10 @@ class _Behind:
     files: _Files
     is_followed: bool
     since: dict[date, Mapping[ChainId, int]] = field(default_factory=dict)
-    """For each day that has to be looked at, the offset from which each chain is read."""
+    """For each day to check, the offset from which each chain is read."""
 
     def look_for(self, days: Sequence[date]) -> None:
-        """Chooses the days to look at: all but those whose files are complete by the catalogue."""
+        """Chooses the days to check: all but those whose files are complete according to the catalogue."""
         for day in days:
             files = self.files.get(day)
             name, version = (files.noted_as, files.version_noted) if files else ("", "")
@@ -152,7 +152,7 @@ class _Behind:
             self.since[day] = self.catalog.read_from(day, name, version, covered)
 
     def read(self) -> Iterator[Segment]:
-        """Yields each segment behind any of the days once, and notes the days that have none."""
+        """Yields each newer segment of any day once, and notes the days that have none."""
         quiet = set(self.since)
         unread = [day for day, since in self.since.items() if self._is_open(since)]
         buckets = [
@@ -173,7 +173,7 @@ class _Behind:
 
 @dataclass(frozen=True, slots=True)
 class _Taken:
-    """One file that was linked into the session's folder."""
+    """A file that was linked into the session's folder."""
 
     day: date
     e_tag: str
@@ -182,9 +182,9 @@ class _Taken:
 
 
 def _take_files(store: ObjectStore, folder: Path, cache: LakeCache, days: Sequence[date] | None) -> _Files:
-    """Links the files of all days, all tables of a day or none: where one is missing, the ledger tells the day."""
+    """Links the files of all days. If a table of a day is missing, the whole day is read from the ledger."""
     taken = _take_tables(store, folder, cache, days, _TABLES)
-    # A build puts the weak detections first: those of the frames that were taken are listed by now, if there are any.
+    # A build stores weak detections first, so those of the fetched frames are listed by now, if there are any.
     weak = _take_tables(store, folder, cache, days, (WEAK_DETECTIONS.name,))
     cache.trim()
     files: dict[date, dict[str, _Taken]] = defaultdict(dict)

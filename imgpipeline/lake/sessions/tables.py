@@ -1,7 +1,8 @@
 """The tables, views and macros of a query session that its snapshot does not create.
 
 * `segments` and `dead_letters` show the ledger. Filling them reads every segment of the days in question.
-* Tracks, events, and counts at zones and lines are shown as they are stored; newer segments are not in them.
+* Tracks, events, and counts at zones and lines are shown as stored, without newer segments. A day without them has no
+  rows.
 * Histogram views show `frame_stats` with one row per bin (`histograms_sql/*.sql`).
 * Macros follow a number back to its frames (`macros_sql/*.sql`).
 
@@ -32,7 +33,7 @@ from imgpipeline.ledger.dead_letters import LetterState, ReplayTrail
 from imgpipeline.objectstore import ObjectStore
 
 _LONGEST_LINE_BYTES = 2**26
-"""A dead letter's raw record has a limit in the settings; this is far above its default."""
+"""Far above the default limit for the raw record of a dead letter."""
 
 _SETTLE = """
 UPDATE dead_letters SET state = found.state, became = found.became
@@ -44,7 +45,7 @@ WHERE dead_letters.topic = found.topic AND dead_letters.topic_id = found.topic_i
 
 
 def create_ledger_tables(engine: Engine) -> None:
-    """Creates both tables, empty."""
+    """Creates `segments` and `dead_letters` without rows."""
     for table in (SEGMENTS, DEAD_LETTERS):
         engine.run(f"CREATE TABLE {table.name} ({table.typed_columns})")
 
@@ -52,13 +53,13 @@ def create_ledger_tables(engine: Engine) -> None:
 def fill_ledger_tables(
     engine: Engine, store: ObjectStore, ends: Mapping[ChainId, int], days: Sequence[date] | None
 ) -> None:
-    """Fills both tables.
+    """Fills `segments` and `dead_letters`.
 
     Args:
         engine: DuckDB with the empty tables.
         store: The object store.
-        ends: Ends of the chains, fixed before.
-        days: Only segments that touch one of these, and dead letters listed under them; None: all.
+        ends: The fixed ends of the chains.
+        days: Only segments that touch one of these days, and the dead letters of these days; None: all.
 
     Raises:
         LedgerError: A segment cannot be read.
@@ -82,7 +83,7 @@ def fill_ledger_tables(
 
 
 def say_what_became_of_them(engine: Engine, trail: ReplayTrail) -> None:
-    """Fills in state and replay of the rows of `dead_letters`."""
+    """Sets the columns `state` and `became` of `dead_letters`."""
     trail.settle()
     engine.run("UPDATE dead_letters SET state = ?", [LetterState.OPEN.value])
     rows = [
@@ -125,7 +126,7 @@ def _letter_lines(segment: Segment) -> Iterator[bytes]:
     chain = segment.header.chain
     origin = {"topic": chain.topic, "topic_id": chain.topic_id, "partition": chain.partition}
     for line in segment.body.splitlines():
-        # Nearly all lines are frames; parsing them would take longer than all else here.
+        # Nearly all lines are frames; parsing them would take most of the time.
         letter = json.loads(line).get("dead_letter") if b'"dead_letter"' in line else None
         if letter is not None:
             yield (
@@ -146,13 +147,13 @@ _TABLES = (*TRACK_TABLES, *EVENT_TABLES, *PLACE_TABLES)
 
 
 def create_derived_tables(engine: Engine) -> None:
-    """Creates the tables, empty."""
+    """Creates the tables of tracks, events, zones and lines without rows."""
     for table in _TABLES:
         engine.run(f"CREATE TABLE {table.name} ({table.typed_columns})")
 
 
 def asks_for_derived(sql: str) -> bool:
-    """Tells whether a query may use one of the tables."""
+    """Tells whether a query may use a table of tracks, events, zones or lines."""
     lowered = sql.lower()
     return any(table.name in lowered for table in _TABLES)
 
@@ -165,13 +166,13 @@ def fill_derived_tables(
     *,
     tables: Iterable[Table] = _TABLES,
 ) -> None:
-    """Replaces the empty tables by views of what is stored.
+    """Replaces the empty tables with views of the stored ones.
 
     Args:
         engine: DuckDB with the empty tables.
         store: The object store.
-        cache: Where fetched files are kept.
-        is_wanted: Tells of a UTC day whether it is read.
+        cache: The cache of fetched files.
+        is_wanted: Tells whether a UTC day is read.
         tables: Only these.
 
     Raises:
@@ -191,11 +192,11 @@ def fill_derived_tables(
 def fill_derived_tables_of_day(
     engine: Engine, cache: LakeCache, day: date, versions: Mapping[str, str], *, tables: Iterable[Table] = _TABLES
 ) -> None:
-    """Replaces the empty tables by views of what is stored of one day.
+    """Replaces the empty tables with views of the stored ones of one day.
 
     Args:
         engine: DuckDB with the empty tables.
-        cache: Where fetched files are kept.
+        cache: The cache of fetched files.
         day: UTC day.
         versions: The version of each stored table, by its key; a table without one stays empty.
         tables: Only these.
@@ -218,10 +219,10 @@ def _show(engine: Engine, table: Table, queries: Sequence[str]) -> None:
 
 
 def create_histogram_views(engine: Engine) -> None:
-    """Creates all histogram views; call it before the view `frame_stats` is created.
+    """Creates all histogram views. Call it before the view `frame_stats` is created.
 
     DuckDB plans a view when it is created and again when it is read. Over an empty table with the columns of
-    `frame_stats` the first plan is cheap; over the view itself the plans are a quarter of the cost of a session.
+    `frame_stats` the first plan is cheap. Over the view itself, these plans are a quarter of the cost of a session.
     """
     engine.run(f"CREATE TABLE {FRAME_STATS.name} ({FRAME_STATS.typed_columns})")
     for table in HISTOGRAM_VIEWS:
@@ -239,21 +240,21 @@ def histogram_sql(name: str) -> str:
 
 
 COUNTED_DETECTIONS = "working.counted_detections"
-"""The detections behind a number, without their segments: what needs no reading of the ledger."""
+"""The detections that a number counts, without their segments, so it does not read the ledger."""
 MACROS = ("counted_detections", "explain_label_counts", "explain_label_totals", "explain_frame_stats")
-"""All of them, each after those that it uses."""
+"""All macros, each after those that it uses."""
 LEDGER_MACROS = tuple(name for name in MACROS if name.startswith("explain_"))
-"""Those for users: they read `segments`, which is filled when a query asks for it."""
+"""The macros for users. They read `segments`, which is filled when a query uses it."""
 
 
 def create_macros(engine: Engine) -> None:
-    """Creates all macros over the views of a session."""
+    """Creates all macros."""
     for name in MACROS:
         engine.run(macro_sql(name))
 
 
 def macro_sql(name: str) -> str:
-    """Returns the statement that makes a macro."""
+    """Returns the statement that creates a macro."""
     return (
         resources.files("imgpipeline.lake.sessions").joinpath("macros_sql", f"{name}.sql").read_text(encoding="utf-8")
     )

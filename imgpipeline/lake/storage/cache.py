@@ -1,8 +1,8 @@
 """The local cache of day tables below `~/.cache/imgpipeline/lake`, and the folder of one query session.
 
 A cached file is complete or absent, and its name identifies one version of one object (store, key, e-tag). A session
-keeps the files that it started with through links of its own, so trimming the cache takes nothing from it. Folders of
-sessions that died are removed by the next one. The cache may be deleted at any time.
+has its own links to the files that it started with, so trimming the cache does not affect it. The next session removes
+the folders of killed ones. The cache may be deleted at any time.
 """
 
 import contextlib
@@ -18,9 +18,9 @@ from imgpipeline.lake.storage.pieces import fetch_table
 from imgpipeline.objectstore import ObjectMissingError, ObjectStore
 
 MOST_BYTES = 4 * 2**30
-"""The cache is cut back to this size, the files longest unused first."""
+"""The cache is trimmed to this size, least recently used files first."""
 MOST_FILES = 4000
-"""And to this many files: looking at more would take longer than fetching them again."""
+"""The cache is trimmed to this many files: listing more would take longer than fetching them again."""
 
 
 def default_cache_dir() -> Path:
@@ -30,19 +30,19 @@ def default_cache_dir() -> Path:
 
 
 class LakeCache:
-    """Fetched objects of one store.
+    """Cached objects of one store.
 
     Guarantees:
-        Safe to use from several threads and processes. What is linked is what the store holds under that version.
+        Safe to use from several threads and processes. A linked file is the object that the store had in that version.
     """
 
     def __init__(self, store: ObjectStore, folder: Path, *, most_bytes: int = MOST_BYTES) -> None:
-        """Begins; nothing is fetched yet.
+        """Opens the cache; nothing is fetched yet.
 
         Args:
-            store: Where the objects are.
-            folder: Where the files are kept; created if it is missing.
-            most_bytes: Size that the cache is cut back to by `trim`.
+            store: The object store.
+            folder: The cache's folder; created if it is missing.
+            most_bytes: Size to which `trim` reduces the cache.
         """
         self._store = store
         self.folder = folder
@@ -53,15 +53,15 @@ class LakeCache:
             self._folder.mkdir(parents=True, exist_ok=True)
 
     def link(self, key: str, e_tag: str, target: Path) -> str | None:
-        """Puts an object under a path, from the cache or from the store.
+        """Links an object to a path, from the cache or from the store.
 
         Args:
             key: The object's key.
-            e_tag: Version that was listed; where it was replaced since, the newer one is taken.
-            target: Where it shall be; its folder is made.
+            e_tag: The listed version; if the object was replaced since, the newer version is linked.
+            target: The path; its folder is created.
 
         Returns:
-            The version that is there now; None if the object is gone.
+            The linked version; None if the object is gone.
 
         Raises:
             PermanentError: The local disk cannot be used.
@@ -88,7 +88,7 @@ class LakeCache:
             return found
 
     def trim(self) -> None:
-        """Removes the files longest unused until the rest is within the limits, if anything was fetched."""
+        """Removes the least recently used files until the cache is within its limits, if anything was fetched."""
         if not self._has_grown:
             return
         found: list[tuple[float, int, str]] = []
@@ -111,7 +111,7 @@ class LakeCache:
         return self._folder / f"{name}.parquet"
 
     def _link_cached(self, path: Path, target: Path) -> bool:
-        """Links, or copies where the disk knows no links; False if there is no such file."""
+        """Links a file, or copies it if the disk does not support links; False if there is no such file."""
         try:
             os.utime(path)
             try:
@@ -127,7 +127,7 @@ class LakeCache:
 
 @contextlib.contextmanager
 def open_cache(store: ObjectStore, cache_dir: Path | None = None) -> Iterator[tuple[Path, LakeCache]]:
-    """Opens the cache of a store, and an empty folder beside it whose files can be links to those of the cache.
+    """Opens the cache of a store, and an empty folder on the same disk, for links to the cached files.
 
     Args:
         store: The object store.
@@ -141,7 +141,7 @@ def open_cache(store: ObjectStore, cache_dir: Path | None = None) -> Iterator[tu
     """
     cache_dir = cache_dir or default_cache_dir()
     with session_folder(cache_dir) as folder:
-        # Versions of a store in memory are numbers that mean nothing to the next process.
+        # The versions of a store in memory mean nothing to the next process.
         yield folder, LakeCache(store, cache_dir if store.url != "memory://" else folder / "cache")
 
 

@@ -1,4 +1,8 @@
-"""Opens DuckDB: times in UTC, no extensions from the network, limited memory, and a temporary folder to spill to."""
+"""Opens DuckDB with times in UTC, limited memory, a temporary folder to spill to, and no extensions from the network.
+
+A process holds a lock on its temporary folder. The system releases the lock however the process ends, so the next
+process can remove abandoned folders, and never one that is in use.
+"""
 
 import contextlib
 import fcntl
@@ -20,29 +24,28 @@ if TYPE_CHECKING:
 
 _PREFIX = "imgpipeline-lake-"
 _SHARE = 4
-"""An engine takes a quarter of the machine's memory. DuckDB's own default is four fifths for each, which two builds at
-a time, or one beside a detection run, do not have."""
+"""An engine may use a quarter of the machine's memory. DuckDB's default of four fifths is too much for two builds at a
+time, or for a build next to a detection run."""
 _THREAD_BYTES = 2**28
-"""Each thread has buffers of its own, three of 32 MB where it reads documents; with less memory than this for each,
-there are fewer threads."""
+"""Least memory per thread: each has its own buffers, three of 32 MB when it reads documents."""
 CGROUP_LIMITS = (Path("/sys/fs/cgroup/memory.max"), Path("/sys/fs/cgroup/memory/memory.limit_in_bytes"))
-"""What a container may take, by version 2 and 1 of control groups."""
+"""Files with the memory limit of a container, for versions 2 and 1 of control groups."""
 
 
 @dataclass(frozen=True, slots=True)
 class Engine:
-    """An opened DuckDB with a folder of its own."""
+    """An open DuckDB with its own folder."""
 
     connection: "duckdb.DuckDBPyConnection"
     """In memory; times are UTC."""
     folder: Path
-    """For spooled and written files; removed when the engine is closed."""
+    """For temporary files; removed when the engine is closed."""
 
     def run(self, sql: str, parameters: Sequence[object] | Mapping[str, object] = ()) -> list[tuple[Any, ...]]:
         """Runs one statement of this project and returns all rows.
 
         Raises:
-            PermanentError: DuckDB refuses; the message has its own words.
+            PermanentError: DuckDB reports an error; the message quotes it.
         """
         with engine_errors():
             return self.connection.execute(sql, parameters).fetchall()
@@ -54,7 +57,7 @@ class Engine:
 
 @dataclass(frozen=True, slots=True)
 class BuildLimits:
-    """What a build may take."""
+    """Limits of a build."""
 
     memory: str | None = None
     """Memory of DuckDB, such as `2GB`; None: a quarter of the machine's."""
@@ -63,12 +66,12 @@ class BuildLimits:
 
     @classmethod
     def of(cls, settings: TableSettings) -> "BuildLimits":
-        """Returns the limits that the settings name."""
+        """Returns the limits of the settings."""
         return cls(settings.duckdb_memory, settings.table_object_bytes)
 
 
 NO_LIMITS = BuildLimits()
-"""The limits if no settings are given: the defaults of the settings."""
+"""The defaults of the settings."""
 
 
 @contextlib.contextmanager
@@ -76,9 +79,9 @@ def open_engine(folder: Path | None = None, *, memory: str | None) -> Iterator[E
     """Opens DuckDB in memory.
 
     Args:
-        folder: Where it may spill and files are spooled to; default: a temporary one that is removed at the end, and
-            by the next engine where this process is killed.
-        memory: What it may take, such as `2GB` (the setting `duckdb_memory`); None: a quarter of the machine's.
+        folder: For temporary files. Default: a temporary folder that is removed at the end, or by the next engine if
+            this process is killed.
+        memory: Limit such as `2GB` (the setting `duckdb_memory`); None: a quarter of the machine's memory.
 
     Yields:
         The engine.
@@ -103,8 +106,8 @@ def open_engine(folder: Path | None = None, *, memory: str | None) -> Iterator[E
         with engine_errors():
             connection = duckdb.connect(":memory:", config=config)
             stack.callback(connection.close)
-            connection.execute("SET GLOBAL TimeZone = 'UTC'")  # cursors have it too
-            connection.execute("SET enable_progress_bar = false")  # it is drawn on stdout, into what commands print
+            connection.execute("SET GLOBAL TimeZone = 'UTC'")  # GLOBAL: for cursors too
+            connection.execute("SET enable_progress_bar = false")  # DuckDB draws it on stdout
             _bound_threads(connection)
         yield Engine(connection, folder)
 
@@ -119,16 +122,16 @@ def _bound_threads(connection: "duckdb.DuckDBPyConnection") -> None:
 
 @functools.cache
 def machine_memory_bytes() -> int:
-    """Returns the memory of this machine, or of the container if that is less."""
+    """Returns the memory of this machine, or the limit of the container if that is lower."""
     found = [os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")]
     for path in CGROUP_LIMITS:
-        with contextlib.suppress(OSError, ValueError):  # not there, or `max`
+        with contextlib.suppress(OSError, ValueError):  # missing, or `max`
             found.append(int(path.read_text(encoding="ascii")))
     return min(found)
 
 
 def lock(engine: Engine) -> None:
-    """From here on only files of the engine's folder can be opened, and no setting can be changed."""
+    """Restricts an engine to files in its own folder, and forbids changing settings."""
     engine.run("SET GLOBAL python_enable_replacements = false")
     engine.run(f"SET allowed_directories = [{quoted(str(engine.folder))}]")
     engine.run("SET enable_external_access = false")
@@ -137,25 +140,25 @@ def lock(engine: Engine) -> None:
 
 @contextlib.contextmanager
 def engine_errors() -> Iterator[None]:
-    """Turns DuckDB's errors into this project's."""
+    """Turns DuckDB's errors into errors of this project."""
     import duckdb  # noqa: PLC0415 - as above
 
     try:
         yield
     except duckdb.OutOfMemoryException as error:
         raise PermanentError(
-            f"DuckDB has not enough memory: {error}",
+            f"DuckDB ran out of memory: {error}",
             next_step="raise IMGPIPELINE_DUCKDB_MEMORY (a build needs 200MB), or ask for fewer days at once",
         ) from None
     except duckdb.IOException as error:
         raise PermanentError(f"DuckDB cannot read or write a file: {error}", next_step="free disk space") from None
     except duckdb.Error as error:
-        raise PermanentError(f"DuckDB refuses: {error}") from None
+        raise PermanentError(f"DuckDB reports an error: {error}") from None
 
 
 @contextlib.contextmanager
 def disk_errors(folder: Path) -> Iterator[None]:
-    """Turns failures of the local disk into an error that names the folder."""
+    """Turns errors of the local disk into an error that names the folder."""
     try:
         yield
     except ImgpipelineError:
@@ -168,12 +171,12 @@ def disk_errors(folder: Path) -> Iterator[None]:
 
 
 def quoted(text: str) -> str:
-    """Returns text as an SQL string, for the few places that take no parameters."""
+    """Returns text as an SQL string, for places that take no parameters."""
     return "'" + text.replace("'", "''") + "'"
 
 
 def identifier(name: str) -> str:
-    """Returns a column's name as SQL writes it."""
+    """Returns a name quoted for SQL."""
     return '"' + name.replace('"', '""') + '"'
 
 
@@ -184,20 +187,18 @@ def rows_with_days(paths: Iterable[Path]) -> str:
 
 
 def all_rows(path: Path, *, day: date | None = None) -> str:
-    """Returns a query for all of one Parquet file, whatever its path looks like; with a day as a column `day`."""
+    """Returns a query for all rows of one Parquet file; with a day, they get it as the column `day`."""
     first = f"{quoted(day.isoformat())}::DATE AS day, " if day else ""
     return f"SELECT {first}* FROM read_parquet({quoted(str(path))}, hive_partitioning = false)"  # noqa: S608 - quoted
 
 
 @contextlib.contextmanager
 def scratch_folder(parent: Path, prefix: str) -> Iterator[Path]:
-    """Makes a folder, and removes it at the end.
-
-    Folders of the same parent and prefix that no process holds any more are removed first.
+    """Makes a folder and removes it at the end. Removes abandoned folders of the same parent and prefix first.
 
     Args:
-        parent: Where to make it; must be there.
-        prefix: How its name begins.
+        parent: An existing folder.
+        prefix: Prefix of the new folder's name.
 
     Yields:
         An empty folder.
@@ -222,14 +223,11 @@ def _locked_folder(parent: Path, prefix: str) -> tuple[Path, int]:
             fcntl.flock(lock, fcntl.LOCK_EX)
             if folder.is_dir():
                 return folder, lock
-            os.close(lock)  # another process swept it away before it was locked
+            os.close(lock)  # another process removed it before it was locked
 
 
 def _sweep(parent: Path, prefix: str) -> None:
-    """Removes the folders of processes that ended without doing so, recognised by their free lock.
-
-    Links are not followed: the parent may be a folder that others write to.
-    """
+    """Removes the folders that no process has locked. Does not follow links: others may write to the parent."""
     names = [entry.path for entry in os.scandir(parent) if entry.name.startswith(prefix)]
     for name in names:
         with contextlib.suppress(OSError):

@@ -24,11 +24,11 @@ from imgpipeline.objectstore import ObjectMissingError, ObjectStore
 from imgpipeline.objectstore.reading import Tail, fetch_tail
 
 Said = TypeVar("Said")
-"""What an object says of itself."""
+"""The content of an object's footer."""
 FOOTER_KEY = "imgpipeline"
-"""Under which key of the Parquet footer the manifest is."""
+"""Key of the manifest in the Parquet footer."""
 _TAIL_BYTES = 128 * 1024
-"""Enough for the footers of nearly all tables; longer ones cost a second request."""
+"""Enough for the footers of nearly all tables; a longer one costs a second request."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,15 +42,15 @@ class Manifest:
     schema_version: int
     """Version of the columns."""
     made_by: str
-    """Hash of the code and SQL that made it, 16 hexadecimal digits."""
+    """Hash of the code and SQL that made the table, 16 hexadecimal digits."""
     ends: Mapping[ChainId, int]
-    """Up to which end each chain was read; a chain that is not named had nothing of this day."""
+    """The end up to which each chain was read; a chain that is not named had nothing of this day."""
     rows: int
-    """Rows of this table."""
+    """Number of rows."""
     built_at: datetime
-    """When it was made, UTC."""
+    """Time of the build, UTC."""
     duplicates: int = 0
-    """Frames that were left out because their `frame_id` was there already (day tables)."""
+    """Frames that were left out because another frame has their `frame_id` (day tables)."""
     made_of: Mapping[str, str] = field(default_factory=dict)
     """Version (e-tag) of each input table of a summary, by name; empty for day tables."""
     sql: str = ""
@@ -58,13 +58,13 @@ class Manifest:
     parameters: Mapping[str, float] = field(default_factory=dict)
     """The settings read by a summary's query, or by the query of a summary among its inputs."""
     queries: Mapping[str, str] = field(default_factory=dict)
-    """The queries of the summaries that a summary is made of, by name, each behind those that it reads."""
+    """The queries of the summaries among the inputs, by name, each after those that it reads."""
     is_extended: bool = False
     """Whether newer segments were added to an older version of the table (day tables)."""
     made_with: Mapping[str, str] = field(default_factory=dict)
-    """What else made it, by name: of events the rules as JSON, and of each rule a hash; else empty."""
+    """Other inputs by name: for events the rules as JSON, and a hash of each rule; otherwise empty."""
     content: str = ""
-    """Hash of the rows: two builds with the same rows have the same; empty in tables of older releases."""
+    """Hash of the rows, whatever build made them; empty in tables of older releases."""
 
     def to_json(self) -> str:
         """Returns the manifest as the footer holds it."""
@@ -91,7 +91,7 @@ class Manifest:
 
     @classmethod
     def from_json(cls, text: str | bytes) -> "Manifest":
-        """Reads what `to_json` wrote; raises KeyError, TypeError or ValueError if it is something else."""
+        """Reads what `to_json` wrote; raises KeyError, TypeError or ValueError for anything else."""
         data = json.loads(text)
         return cls(
             table=data["table"],
@@ -113,27 +113,27 @@ class Manifest:
 
 
 def _made_of(value: Mapping[str, str] | str) -> dict[str, str]:
-    """Summaries of older releases name the version of the detections alone."""
+    """Summaries of older releases name only the version of the detections."""
     named = {"detections": value} if isinstance(value, str) else value
     return {table: str(version) for table, version in named.items()}
 
 
 class DamagedObjectError(PermanentError):
-    """A stored object that does not belong to this project, or cannot be read."""
+    """A stored object cannot be read, or is not of this project."""
 
 
 @dataclass(frozen=True, slots=True)
 class StoredObject(Generic[Said]):
-    """What an object says of itself, with the version of the object it was read from."""
+    """The manifest of an object, with the version of the object that it was read from."""
 
     manifest: Said
-    """What it says of itself."""
+    """Its manifest."""
     e_tag: str
     """Version of the object."""
     size_bytes: int
-    """Size of the object, with its pieces."""
+    """Size of the object including its pieces."""
     pieces: Pieces | None = None
-    """Where the beginning of a large table is; None for a table of one object."""
+    """The pieces with the beginning of a large table; None for a table of one object."""
 
 
 Stored = StoredObject[Manifest]
@@ -156,12 +156,12 @@ def read_stored(store: ObjectStore, key: str) -> Stored | None:
 
 
 def read_object(store: ObjectStore, key: str, parse: Callable[[bytes], Said]) -> StoredObject[Said] | None:
-    """Returns what an object says of itself with its version, or None if there is no such object.
+    """Returns the manifest of an object with its version, or None if there is no such object.
 
     Args:
         store: The object store.
         key: The object's key.
-        parse: Reads the JSON of its footer; raises KeyError, TypeError or ValueError if it is something else.
+        parse: Reads the JSON of the footer; raises KeyError, TypeError or ValueError for anything else.
 
     Raises:
         DamagedObjectError: The object is not a Parquet file of this project.
@@ -175,7 +175,7 @@ def read_object(store: ObjectStore, key: str, parse: Callable[[bytes], Said]) ->
 
 
 def fetch_footer(store: ObjectStore, key: str) -> Tail | None:
-    """Returns the end of a Parquet file, with its whole footer in it; None if there is no such object."""
+    """Returns the end of a Parquet file including the whole footer; None if there is no such object."""
     wanted = _TAIL_BYTES
     try:
         while True:
@@ -189,14 +189,14 @@ def fetch_footer(store: ObjectStore, key: str) -> Tail | None:
 
 
 def parse_footer(source: bytes | memoryview | Path, key: str) -> Manifest:
-    """Reads the manifest out of a Parquet file, or out of the end of one.
+    """Reads the manifest from a Parquet file or from the end of one.
 
     Args:
         source: The file, or bytes with at least its footer.
         key: The object's key, for messages.
 
     Raises:
-        DamagedObjectError: It is not a Parquet file, or one without a manifest.
+        DamagedObjectError: It is not a Parquet file, or has no manifest.
     """
     return _parse(source, key, Manifest.from_json)
 
@@ -222,7 +222,7 @@ def unreadable(key: str, error: Any) -> DamagedObjectError:
 
 
 def join_ends(*several: Mapping[ChainId, int]) -> dict[ChainId, int]:
-    """Returns the greatest end of each chain: each was read from a header, so the chain reaches that far."""
+    """Returns the greatest end of each chain. Each end was read from a header, so the chain reaches that far."""
     joined: dict[ChainId, int] = {}
     for ends in several:
         for chain, end in ends.items():
@@ -231,16 +231,16 @@ def join_ends(*several: Mapping[ChainId, int]) -> dict[ChainId, int]:
 
 
 def covered_ends(*manifests: Manifest | None) -> dict[ChainId, int]:
-    """Returns up to where all of some tables reach: what is behind that is news to one of them.
+    """Returns the offset in each chain that all tables cover. Segments after it are missing from at least one table.
 
-    A table that is missing, or whose columns are of another version, reaches nowhere.
+    A table that is missing or of another schema version covers nothing.
     """
     found = [manifest for manifest in manifests if manifest and manifest.schema_version == SCHEMA_VERSION]
     return common_ends(found) if len(found) == len(manifests) else {}
 
 
 def common_ends(manifests: Collection[Manifest]) -> dict[ChainId, int]:
-    """Returns up to where all of some tables reach, whatever the version of their columns; without any, nowhere."""
+    """Returns the offset in each chain that all tables cover, whatever their schema version; empty without tables."""
     several = [manifest.ends for manifest in manifests]
     return {chain: min(ends.get(chain, 0) for ends in several) for chain in several[0]} if several else {}
 
@@ -256,22 +256,22 @@ def have_equal_ends(manifests: Iterable[Manifest | None]) -> bool:
 
 
 def hash_rows(engine: Engine, query: str) -> str:
-    """Returns a hash of the rows of a query, in whatever order: the same rows have the same one, whenever made."""
+    """Returns a hash of the rows of a query that does not depend on their order."""
     counted = f"SELECT count(*), coalesce(sum(hash(whole_row)::HUGEINT), 0) FROM ({query}) AS whole_row"  # noqa: S608 - own SQL
     return sha256(repr(engine.run(counted)[0]).encode()).hexdigest()[:16]
 
 
 def write_parquet(engine: Engine, query: str, manifest: Manifest, *, object_bytes: int) -> memoryview:
-    """Writes the rows of a query, in its order, with a manifest and the rows' hash in the footer.
+    """Writes the rows of a query, in its order, with a manifest and the hash of the rows in the footer.
 
     Args:
         engine: DuckDB.
         query: A query of this project.
-        manifest: What the file says of itself.
+        manifest: The manifest, without the hash.
         object_bytes: As for `write_rows`.
 
     Returns:
-        The file's bytes, mapped.
+        As for `write_rows`.
 
     Raises:
         PermanentError: The local disk is full.
@@ -281,19 +281,19 @@ def write_parquet(engine: Engine, query: str, manifest: Manifest, *, object_byte
 
 
 def write_rows(engine: Engine, name: str, query: str, footer: str, *, object_bytes: int) -> memoryview:
-    """Writes the rows of a query, in its order, with a document in the footer.
+    """Writes the rows of a query as Parquet (zstd), in its order, with a document in the footer.
 
-    A file that is too large for one object is written once more, with a footer that names its pieces (`pieces`).
+    A file that is too large for one object is written a second time, with a footer that names its pieces (`pieces`).
 
     Args:
         engine: DuckDB.
-        name: What the local file is called.
+        name: Name of the local file.
         query: A query of this project.
-        footer: JSON of what the file says of itself.
+        footer: JSON for the footer.
         object_bytes: The largest object (the setting `table_object_bytes`).
 
     Returns:
-        The file's bytes: mapped, not read, and released with the last reference.
+        The file, memory-mapped, so a table of any size can be stored without loading it into memory.
 
     Raises:
         PermanentError: The local disk is full.
@@ -311,7 +311,7 @@ def write_rows(engine: Engine, name: str, query: str, footer: str, *, object_byt
 
 def _copy(engine: Engine, query: str, path: Path, footers: Mapping[str, str]) -> None:
     named = ", ".join(f"{key}: {quoted(text)}" for key, text in footers.items())
-    # Level 1 takes a fifth of the time less than zstd's default, and the files are no larger.
+    # Level 1 is a fifth faster than zstd's default, and the files are no larger.
     engine.run(
         f"COPY ({query}) TO {quoted(str(path))} (FORMAT parquet, COMPRESSION zstd, COMPRESSION_LEVEL 1, "
         f"KV_METADATA {{{named}}})"

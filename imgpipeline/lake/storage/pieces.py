@@ -1,11 +1,12 @@
-"""Tables that are larger than one object may be.
+"""Stores tables that are too large for one object.
 
-S3 has no conditional put in several requests, and one request for gigabytes is a bad bet. So the Parquet file is cut:
-its beginning lies in pieces under `table_pieces/`, and its end, with the footer, is the table's own object. The pieces
-are put first, under a name that no other build uses; the object is put last, over the version that was read. Its footer
-names the pieces. So a version is there as a whole or not at all, and nothing but the footer decides what belongs to it.
+S3 has no conditional multipart upload, and a single request for gigabytes often fails. So the Parquet file is cut: its
+beginning is stored in pieces below `table_pieces/`, and its end, with the footer, is the table's own object. The pieces
+are stored first, under a name that is unique to the build. The object is stored last, replacing the version that was
+read, and its footer names the pieces. So a version is either complete or absent, and only the footer decides which
+pieces belong to it.
 
-A reader of the object alone gets no valid Parquet file, instead of some of the rows.
+A reader that knows only the object gets an invalid Parquet file rather than part of the rows.
 """
 
 import json
@@ -23,35 +24,35 @@ from imgpipeline.objectstore import Fetched, ObjectMissingError, ObjectStore
 from imgpipeline.objectstore.reading import fetch_tail, fetch_to_file
 
 PIECES_KEY = "imgpipeline_pieces"
-"""Under which key of the Parquet footer the pieces are named; not there in a table of one object."""
+"""Key of the Parquet footer that names the pieces; absent in a table of one object."""
 ABANDONED = timedelta(days=1)
-"""Pieces of no version are removed after this time. A build that is still to put its object is younger: a run that
-builds tables is ended after an hour."""
+"""Pieces that belong to no version are removed after this time. No running build is that old: Dagster ends a run that
+builds tables after an hour."""
 _ATTEMPTS = 8
 _TAIL_BYTES = 2**20
-"""Enough for the footer of a table in pieces; where it is not, its pieces stay until the next build."""
+"""Enough for the footer of a table in pieces; pieces of a table with a longer one stay until the next build."""
 _SPARE_BYTES, _SPARE_SHARE = 1000, 16
-"""The object has at least the footer, this, and a sixteenth of the table; so it may be larger than a piece by that."""
+"""The object holds the footer, this many bytes and a sixteenth of the table, so it may be larger than a piece."""
 
 
 @dataclass(frozen=True, slots=True)
 class Pieces:
-    """The beginning of a Parquet file, in pieces of the same size."""
+    """The beginning of a Parquet file, in pieces of equal size."""
 
     id: str
-    """Names the build; no other has it."""
+    """Unique to the build."""
     count: int
-    """How many there are, numbered from 0."""
+    """Number of pieces; they are numbered from 0."""
     size_bytes: int
-    """Size of each."""
+    """Size of each piece."""
 
     @property
     def all_bytes(self) -> int:
-        """Size of all of them together."""
+        """Total size of the pieces."""
         return self.count * self.size_bytes
 
     def to_json(self) -> str:
-        """Returns what the Parquet footer holds."""
+        """Returns the text for the Parquet footer."""
         return json.dumps(asdict(self))
 
 
@@ -60,7 +61,7 @@ def plan_pieces(path: Path, most_bytes: int) -> Pieces | None:
 
     Args:
         path: The file.
-        most_bytes: Size of a piece. The object behind them holds the rest, at least the footer.
+        most_bytes: Size of a piece. The table's own object holds the rest, at least the footer.
     """
     size_bytes = path.stat().st_size
     if size_bytes <= most_bytes:
@@ -68,7 +69,7 @@ def plan_pieces(path: Path, most_bytes: int) -> Pieces | None:
     with path.open("rb") as file:
         file.seek(-8, 2)
         footer_bytes = int.from_bytes(file.read(4), "little")
-    # The file that names its pieces is written after this one, and may have another size by a little.
+    # The file is written again to name its pieces, which may change its size slightly.
     count = (size_bytes - footer_bytes - _SPARE_BYTES - size_bytes // _SPARE_SHARE) // most_bytes
     return Pieces(uuid4().hex, count, most_bytes) if count > 0 else None
 
@@ -80,7 +81,7 @@ def pieces_of(source: bytes | memoryview | Path) -> Pieces | None:
         source: The file, or bytes with at least its footer.
 
     Returns:
-        The pieces; None if it names none, or is not a Parquet file (which its readers find out).
+        The pieces; None if it names none, or is not a Parquet file (which readers of the table report).
     """
     import pyarrow as pa  # noqa: PLC0415 - loads slowly; a detection run and the code location do not need it
     import pyarrow.parquet as pq  # noqa: PLC0415 - as above
@@ -94,13 +95,13 @@ def pieces_of(source: bytes | memoryview | Path) -> Pieces | None:
 
 
 def put_pieces(store: ObjectStore, key: str, data: memoryview, pieces: Pieces) -> None:
-    """Puts the beginning of a table.
+    """Stores the pieces of a table.
 
     Args:
         store: The object store.
         key: The table's own key.
         data: The whole table.
-        pieces: Those that its footer names.
+        pieces: The pieces that its footer names.
 
     Raises:
         TransientError: The store does not answer.
@@ -112,13 +113,13 @@ def put_pieces(store: ObjectStore, key: str, data: memoryview, pieces: Pieces) -
 
 
 def remove_pieces(store: ObjectStore, key: str, unused: Pieces | None) -> None:
-    """Removes pieces that belong to no version any more, and those that killed builds have left long ago.
+    """Removes pieces that no longer belong to a version, and old pieces of killed builds.
 
-    A store that does not answer, or forbids it, is not an error: they take room, and the next build tries again.
+    If the store does not answer or forbids it, the pieces only take space, and the next build tries again.
 
     Args:
         store: The object store.
-        key: The table's own key, which was just put or lost to another build.
+        key: The table's own key; this or another build has just stored it.
         unused: Pieces of the version that was replaced, or of the build that lost.
     """
     try:
@@ -134,7 +135,7 @@ def remove_pieces(store: ObjectStore, key: str, unused: Pieces | None) -> None:
 
 
 def fetch_table(store: ObjectStore, key: str, path: Path) -> str:
-    """Fetches a stored table into a local file, from as many objects as it has.
+    """Fetches a stored table and its pieces into a local file.
 
     Args:
         store: The object store.
@@ -146,7 +147,7 @@ def fetch_table(store: ObjectStore, key: str, path: Path) -> str:
 
     Raises:
         ObjectMissingError: There is no such table.
-        PermanentError: A piece of it is missing, or has another size.
+        PermanentError: A piece is missing or has the wrong size.
         TransientError: The store does not answer, or the table was replaced eight times while it was read.
     """
     for _ in range(_ATTEMPTS):
@@ -159,7 +160,7 @@ def fetch_table(store: ObjectStore, key: str, path: Path) -> str:
 
 
 def read_table(store: ObjectStore, key: str) -> Fetched:
-    """Returns a stored table with its version, from as many objects as it has; raises what `fetch_table` raises."""
+    """Returns a stored table, including its pieces, with its version; raises what `fetch_table` raises."""
     for _ in range(_ATTEMPTS):
         end = store.fetch(key)
         pieces = pieces_of(end.data)
@@ -175,7 +176,7 @@ def read_table(store: ObjectStore, key: str) -> Fetched:
 
 
 def _put_in_front(store: ObjectStore, key: str, path: Path, pieces: Pieces) -> bool:
-    """Completes a file that holds the end of a table; False if a piece is gone."""
+    """Puts the pieces in front of a file that holds the end of a table; False if a piece is gone."""
     whole, piece = path.with_name(f"{path.name}.whole"), path.with_name(f"{path.name}.piece")
     try:
         with whole.open("wb") as file:
@@ -211,7 +212,7 @@ def _keys(key: str, pieces: Pieces) -> list[str]:
 
 
 def _check_replaced(store: ObjectStore, key: str, e_tag: str) -> None:
-    """Raises PermanentError if a piece is missing although the table is still in the version that names it."""
+    """Raises PermanentError if a piece is missing although its table was not replaced."""
     found = store.head(key)
     if found is not None and found.e_tag == e_tag:
         raise PermanentError(

@@ -168,7 +168,7 @@ def test_a_builder_that_always_loses_gives_up(store: ObjectStore, entry: LineCou
             self.store.put(TEXT, b"even more\n")
             return made
 
-    with pytest.raises(TransientError, match=r"builds of line_counts of 2026-03-01 were overtaken"):
+    with pytest.raises(TransientError, match=r"builds of line_counts of 2026-03-01 lost the race"):
         build(AlwaysOvertaken(store))
 
 

@@ -281,8 +281,8 @@ def test_an_audit_reads_a_summary_again_only_where_it_or_an_input_is_new(memory:
     [
         ({"sql": "COPY (SELECT 1) TO 'x'"}, "names no query"),
         ({"sql": "SELECT 1; SELECT 2"}, "names no query"),
-        ({"sql": "SELEC"}, "DuckDB refuses"),
-        ({"sql": "SELECT DATE '2026-01-09' AS day, * FROM read_text('/etc/hostname')"}, "DuckDB refuses"),
+        ({"sql": "SELEC"}, "DuckDB reports an error"),
+        ({"sql": "SELECT DATE '2026-01-09' AS day, * FROM read_text('/etc/hostname')"}, "DuckDB reports an error"),
         ({"made_of": {"../../frames": "x"}}, "names no table"),
         ({"made_of": {}, "queries": {'x" AS SELECT 1; --': "SELECT 1"}}, "names no table"),
         ({"parameters": {"x\" = 1; --": 1.0}}, "names no setting"),

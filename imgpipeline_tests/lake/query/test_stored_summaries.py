@@ -124,7 +124,7 @@ def test_nothing_there_is_no_rows_and_an_unknown_name_is_refused(memory: ObjectS
     with open_summaries(memory, Settings(), SUMMARIES, cache_dir=tmp_path / "cache") as span:
         assert span.days == ()
         assert [span.query(f"SELECT * FROM {name}").rows for name in SUMMARIES] == [[]] * len(SUMMARIES)  # noqa: S608 - own names
-        with pytest.raises(ConfigurationError, match="DuckDB refuses the query"):
+        with pytest.raises(ConfigurationError, match="DuckDB rejects the query"):
             span.query("SELECT * FROM colour_counts")
     with pytest.raises(ConfigurationError, match="take one of"), open_summaries(memory, Settings(), ["colour_counts"]):
         pass
