@@ -84,7 +84,7 @@ class KnownDays:
         if version and day in self.days:
             self.days[day].complete[name] = version
 
-    def has_news(self, day: date, covered: Mapping[ChainId, int]) -> bool | None:
+    def has_newer_segments(self, day: date, covered: Mapping[ChainId, int]) -> bool | None:
         """Tells whether the day has a segment after some ends; None if that is unknown."""
         known = self.days.get(day)
         if known is None:
@@ -139,7 +139,7 @@ class DayCatalog:
     """The object store."""
     stored: FollowerObject
     """Where the catalogue is kept."""
-    news: KnownDays = field(default_factory=KnownDays)
+    known: KnownDays = field(default_factory=KnownDays)
     """The known days."""
     checkpoint: Checkpoint = field(default_factory=Checkpoint)
     """How far the ledger was followed."""
@@ -154,9 +154,9 @@ class DayCatalog:
     @property
     def days(self) -> list[date]:
         """The days with segments, sorted; complete after `open_catalog` has followed the ledger."""
-        return sorted(self.news.days)
+        return sorted(self.known.days)
 
-    def has_news(self, day: date, name: str, version: str, covered: Mapping[ChainId, int]) -> bool:
+    def has_newer_segments(self, day: date, name: str, version: str, covered: Mapping[ChainId, int]) -> bool:
         """Tells whether a day has a segment that is newer than a version of a table; if not, notes it as complete.
 
         Args:
@@ -168,13 +168,13 @@ class DayCatalog:
         Raises:
             LedgerError: A segment after it cannot be read.
         """
-        if self.news.is_complete(day, name, version):
+        if self.known.is_complete(day, name, version):
             return False
-        found = self.news.has_news(day, covered)
+        found = self.known.has_newer_segments(day, covered)
         if found is None:
             found = has_segment(self.store, day, self.ends, since=covered)
         if not found:
-            self.news.note_complete(day, name, version)
+            self.known.note_complete(day, name, version)
         return found
 
     def read_from(self, day: date, name: str, version: str, covered: Mapping[ChainId, int]) -> dict[ChainId, int]:
@@ -182,19 +182,19 @@ class DayCatalog:
 
         Args:
             day: UTC day.
-            name: As for `has_news`.
-            version: As for `has_news`.
-            covered: As for `has_news`.
+            name: As for `has_newer_segments`.
+            version: As for `has_newer_segments`.
+            covered: As for `has_newer_segments`.
         """
         found = dict(covered)
-        if self.news.is_complete(day, name, version):
+        if self.known.is_complete(day, name, version):
             for chain, end in self.checkpoint.ends.items():
                 found[chain] = max(end, found.get(chain, 0))
         return found
 
     def save(self) -> bool:
         """Stores the catalogue; False if another process stored one meanwhile, or this account may not write."""
-        return not self.checkpoint.chains or self.stored.save(_encode(self.news, self.checkpoint))
+        return not self.checkpoint.chains or self.stored.save(_encode(self.known, self.checkpoint))
 
 
 def open_catalog(store: ObjectStore, *, is_followed: bool = True) -> DayCatalog:
@@ -230,8 +230,8 @@ def _decode(text: bytes) -> tuple[KnownDays, Checkpoint]:
     return KnownDays.from_json(data["days"]), Checkpoint.from_json(data["checkpoint"])
 
 
-def _encode(news: KnownDays, checkpoint: Checkpoint) -> bytes:
-    data = {"version": _VERSION, "checkpoint": checkpoint.to_json(), "days": news.to_json()}
+def _encode(known: KnownDays, checkpoint: Checkpoint) -> bytes:
+    data = {"version": _VERSION, "checkpoint": checkpoint.to_json(), "days": known.to_json()}
     return json.dumps(data, separators=(",", ":")).encode()
 
 
@@ -240,13 +240,13 @@ def _advance(catalog: DayCatalog) -> None:
     if not catalog.checkpoint.chains:
         # The index is listed after the ends were fixed, so it has an entry for each segment before them.
         repairs = last_handled(list_repairs(catalog.store), after=0)
-        catalog.news, catalog.checkpoint = KnownDays(), Checkpoint({}, repairs)
-        catalog.news.begin(known_days(catalog.store))
+        catalog.known, catalog.checkpoint = KnownDays(), Checkpoint({}, repairs)
+        catalog.known.begin(known_days(catalog.store))
     else:
         try:
             _note_headers(catalog)
         except LostCheckpointError:
-            catalog.checkpoint, catalog.news = Checkpoint(), KnownDays()
+            catalog.checkpoint, catalog.known = Checkpoint(), KnownDays()
             return _advance(catalog)
         except LedgerError:
             pass  # the build or query that reads the day reports it
@@ -260,11 +260,11 @@ def _note_headers(catalog: DayCatalog) -> None:
     read = 0
     for batch in follow(catalog.store, catalog.checkpoint, ends=catalog.fixed, headers_only=True):
         for day in batch.days:
-            catalog.news.doubt(day)
+            catalog.known.doubt(day)
         for forgotten in batch.forgotten:
-            catalog.news.forget(forgotten)
+            catalog.known.forget(forgotten)
         for segment in batch.segments:
-            catalog.news.note(segment.chain, segment.start, segment.days)
+            catalog.known.note(segment.chain, segment.start, segment.days)
             read += bool(segment.mark)
         catalog.checkpoint = batch.checkpoint
         if read >= _MOST_READ:
@@ -279,7 +279,7 @@ def _doubt_what_is_left(catalog: DayCatalog) -> None:
     for bucket in index_buckets(catalog.store):
         first, behind = bucket.number * BUCKET_OFFSETS, (bucket.number + 1) * BUCKET_OFFSETS
         if first < ends.get(bucket.chain, 0) and positions.get(bucket.chain, 0) < behind:
-            catalog.news.doubt(bucket.day)
+            catalog.known.doubt(bucket.day)
 
 
 def join_versions(versions: Iterable[str | None]) -> str:

@@ -133,7 +133,7 @@ class DayTables(Derived[Manifest]):
     """Time of the build, for the manifests."""
     limits: BuildLimits = NO_LIMITS
     """Limits of the build."""
-    news: KnownDays | None = None
+    known: KnownDays | None = None
     """What is known of the days up to the ends, if anything; avoids listing the index of unchanged days."""
     is_under_repair: bool = False
     """Whether an unfinished repair changed outcomes of the day; set by `make`."""
@@ -176,7 +176,7 @@ class DayTables(Derived[Manifest]):
             self.fixed = {chain: end.offset for chain, end in fix_ends(self.store, named).items()}
         self.ends = join_ends(self.fixed, self.ends, named)
         reached = covered_ends(*manifests)
-        if self.news and have_equal_ends(manifests) and self.news.has_news(self.day, reached) is False:
+        if self.known and have_equal_ends(manifests) and self.known.has_newer_segments(self.day, reached) is False:
             self._has_outcomes = bool(reached)
             return Origin(_named(reached), RECIPE)
         self._listed = [bucket for bucket in index_buckets(self.store, self.day) if bucket.chain in self.ends]
@@ -272,20 +272,20 @@ def stale_days(store: ObjectStore, catalog: DayCatalog | None = None) -> list[da
         stale = stale_days(store, catalog)
         catalog.save()
         return stale
-    news, ends = catalog.news, catalog.ends
+    known, ends = catalog.known, catalog.ends
     versions = [list_versions(store, table) for table in _NAMES]
     stored = {day: join_versions(listed.get(day) for listed in versions) for day in catalog.days}
-    unsure = [day for day, version in stored.items() if not news.is_complete(day, _NOTED_AS, version)]
+    unsure = [day for day, version in stored.items() if not known.is_complete(day, _NOTED_AS, version)]
     with ThreadPoolExecutor(_READERS) as pool:
         return [
             day
-            for day, stale in zip(unsure, pool.map(partial(_is_stale, store, ends, news), unsure), strict=True)
+            for day, stale in zip(unsure, pool.map(partial(_is_stale, store, ends, known), unsure), strict=True)
             if stale
         ]
 
 
-def _is_stale(store: ObjectStore, ends: Mapping[ChainId, int], news: KnownDays, day: date) -> bool:
-    entry = DayTables(store, day, ends, utc_now(), news=news)
+def _is_stale(store: ObjectStore, ends: Mapping[ChainId, int], known: KnownDays, day: date) -> bool:
+    entry = DayTables(store, day, ends, utc_now(), known=known)
     try:
         # An index entry may belong to a segment that was never stored; then there is nothing to build.
         state = state_of(entry)
@@ -295,7 +295,7 @@ def _is_stale(store: ObjectStore, ends: Mapping[ChainId, int], news: KnownDays, 
     except PermanentError:
         return True
     if not is_stale:
-        news.note_complete(day, _NOTED_AS, entry.version)
+        known.note_complete(day, _NOTED_AS, entry.version)
     return is_stale
 
 

@@ -47,13 +47,13 @@ def days_behind(store: ObjectStore) -> dict[date, str]:
     versions = {table: list_versions(store, table) for table in (*(t.name for t in DAY_TABLES), *SUMMARIES)}
     stored = {day: join_versions(listed.get(day) for listed in versions.values()) for day in versions[_FRAMES]}
     unsure = sorted(
-        day for day in stored.keys() - reasons.keys() if not catalog.news.is_complete(day, _NOTED_AS, stored[day])
+        day for day in stored.keys() - reasons.keys() if not catalog.known.is_complete(day, _NOTED_AS, stored[day])
     )
     with ThreadPoolExecutor(_READERS) as pool:
         found = dict(zip(unsure, pool.map(lambda day: _behind(store, day, versions), unsure), strict=True))
     for day, why in found.items():
         if why is None:
-            catalog.news.note_complete(day, _NOTED_AS, stored[day])
+            catalog.known.note_complete(day, _NOTED_AS, stored[day])
     catalog.save()
     return reasons | {day: why for day, why in found.items() if why}
 

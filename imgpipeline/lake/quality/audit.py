@@ -79,7 +79,7 @@ def audit(
     fixed = {end.chain: end.offset for end in ends}
     if any(walked.position > fixed.get(chain, 0) for chain, walked in before.chains.items()):
         before = AuditState()  # a chain became shorter, so sessions over several chains may no longer be settled
-    after = AuditState(news=_news_before(store, before, fixed))
+    after = AuditState(known=_known_before(store, before, fixed))
     work = _Audit(store, before, after, fixed, progress or _silent, full, memory)
     partitions = work.audit_partitions(ends, logs)
     days, summaries = work.audit_days(), work.audit_summaries()
@@ -90,16 +90,16 @@ def audit(
     return report
 
 
-def _news_before(store: ObjectStore, before: AuditState, ends: Mapping[ChainId, int]) -> KnownDays:
+def _known_before(store: ObjectStore, before: AuditState, ends: Mapping[ChainId, int]) -> KnownDays:
     """Returns what earlier audits noted of the days; otherwise all days, without further knowledge."""
     is_continued = all(walked.position <= ends.get(chain, 0) for chain, walked in before.chains.items())
     if not before.chains:
         return KnownDays()
-    if before.news is not None and is_continued:
-        return before.news
-    news = KnownDays()
-    news.begin(known_days(store))
-    return news
+    if before.known is not None and is_continued:
+        return before.known
+    known = KnownDays()
+    known.begin(known_days(store))
+    return known
 
 
 def _with_lost_closings(ends: list[FixedEnd]) -> list[FixedEnd]:
@@ -149,12 +149,12 @@ class _Audit:
     memory: str | None
     done: int = 0
     total: int = 0
-    news: KnownDays = field(init=False)
+    known: KnownDays = field(init=False)
     indexed: _Index = field(init=False)
     versions: dict[str, dict[date, str]] = field(init=False)
 
     def __post_init__(self) -> None:
-        self.news = self.after.news or KnownDays()
+        self.known = self.after.known or KnownDays()
         self.indexed = _Index(self.store)
         self.versions = {table: list_versions(self.store, table) for table in (*_NAMES, *SUMMARIES)}
 
@@ -185,7 +185,7 @@ class _Audit:
                 listed=to_read[end.chain],
                 indexed=self.indexed,
                 compare_bundles=self.full,
-                seen=lambda header: self.news.note(header.chain, header.start, header.days),
+                seen=lambda header: self.known.note(header.chain, header.start, header.days),
                 progress=self.step,
             )
             problems = tuple(dict.fromkeys((*walked.problems, *end.problems)))
@@ -221,9 +221,9 @@ class _Audit:
 
     def _doubt_days(self) -> None:
         """Forgets all notes, because the days of unreadable segments are only in the index."""
-        self.after.news = None
-        for day in {*self.news.days, *known_days(self.store)}:
-            self.news.doubt(day)
+        self.after.known = None
+        for day in {*self.known.days, *known_days(self.store)}:
+            self.known.doubt(day)
 
     def audit_days(self) -> tuple[DayAudit, ...]:
         stored: dict[date, dict[str, str]] = defaultdict(dict)
@@ -232,7 +232,7 @@ class _Audit:
                 stored[day][table] = version
         built = [self._audit_day(day, stored[day]) for day in sorted(stored)]
         unbuilt = self._audit_unbuilt(
-            {day: sorted(self.indexed.of(day)) for day in sorted(self.news.days.keys() - stored.keys())}
+            {day: sorted(self.indexed.of(day)) for day in sorted(self.known.days.keys() - stored.keys())}
         )
         return tuple(sorted((*built, *unbuilt), key=lambda found: found.day))
 
@@ -279,7 +279,7 @@ class _Audit:
         return DayAudit(day, figures, stale, tuple(dict.fromkeys(problems)), missing, "" if missing else versions)
 
     def _is_stale(self, day: date, version: str) -> bool:
-        if self.news.is_complete(day, _NOTED_AS, version):
+        if self.known.is_complete(day, _NOTED_AS, version):
             return False
         found = [read_stored(self.store, day_table_key(table, day)) for table in _NAMES]
         manifests = [stored.manifest if stored else None for stored in found]
@@ -288,11 +288,12 @@ class _Audit:
         if not have_equal_ends(manifests):
             return True
         covered = covered_ends(*manifests)
-        is_stale = self.news.has_news(day, covered)
+        is_stale = self.known.has_newer_segments(day, covered)
         if is_stale is None:
             is_stale = has_segment(self.store, day, self.ends, since=covered, buckets=self.indexed.of(day))
         if not is_stale:
-            self.news.note_complete(day, _NOTED_AS, join_versions(stored.e_tag if stored else None for stored in found))
+            version = join_versions(stored.e_tag if stored else None for stored in found)
+            self.known.note_complete(day, _NOTED_AS, version)
         return is_stale
 
     def audit_summaries(self) -> tuple[SummaryAudit, ...]:

@@ -33,7 +33,7 @@ class AuditState:
     """The versions and figures of each day's tables."""
     summaries: dict[tuple[str, date], tuple[str, bool]] = field(default_factory=dict)
     """The versions of each summary and of its inputs, and whether it was stale."""
-    news: KnownDays | None = None
+    known: KnownDays | None = None
     """What the walks noted of the days; None if the notes are missing or incomplete."""
     verdicts: dict[date, str] = field(default_factory=dict)
     """The hash of the stored verdict on each day."""
@@ -59,7 +59,7 @@ def read_state(store: ObjectStore) -> AuditState:
                 for s in data["summaries"]
             },
         )
-        state.news = KnownDays.from_json(data["news"]) if data.get("news") is not None else None
+        state.known = KnownDays.from_json(data["news"]) if data.get("news") is not None else None
         state.verdicts = {date.fromisoformat(day): str(digest) for day, digest in data.get("verdicts", {}).items()}
     except (ObjectMissingError, ValueError, KeyError, TypeError, AttributeError):
         return AuditState()
@@ -80,7 +80,7 @@ def write_state(store: ObjectStore, state: AuditState, *, now: datetime) -> bool
             {"name": name, "day": day.isoformat(), "versions": versions, "stale": stale}
             for (name, day), (versions, stale) in sorted(state.summaries.items())
         ],
-        "news": None if state.news is None else state.news.to_json(),
+        "news": None if state.known is None else state.known.to_json(),
         "verdicts": {day.isoformat(): digest for day, digest in sorted(state.verdicts.items())},
     }
     try:

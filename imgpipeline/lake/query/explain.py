@@ -245,8 +245,8 @@ def _differs_in_time(lake: LakeSession, day: date, ends: Mapping[ChainId, int]) 
         "SELECT source_kafka_topic, source_kafka_topic_id, source_kafka_partition, max(source_kafka_offset) "  # noqa: S608 - a day
         f"FROM frames WHERE day = DATE '{day}' GROUP BY ALL"
     ).rows
-    has_news = any(last >= ends.get(ChainId(*chain), 0) for *chain, last in rows)
-    return has_news or any(end > lake.snapshot.ends.get(chain, 0) for chain, end in ends.items())
+    has_newer_segments = any(last >= ends.get(ChainId(*chain), 0) for *chain, last in rows)
+    return has_newer_segments or any(end > lake.snapshot.ends.get(chain, 0) for chain, end in ends.items())
 
 
 def _no_number(lake: LakeSession, number: NumberId, store: ObjectStore, least: float) -> PermanentError:

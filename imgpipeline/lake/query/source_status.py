@@ -332,7 +332,7 @@ def _open_last_days(store: ObjectStore, settings: Settings, now: datetime) -> It
                 parts.append(all_rows(path, day=day))
                 manifest = parse_footer(path, stored_key(table.name, day))
                 built[day] = min(manifest.built_at, built.get(day, now))
-                if catalog.has_news(day, f"silence {table.name}", join_versions([e_tag]), manifest.ends):
+                if catalog.has_newer_segments(day, f"silence {table.name}", join_versions([e_tag]), manifest.ends):
                     behind.add(day)
             engine.run(f"CREATE TABLE {table.name} ({table.typed_columns})")
             for rows in parts:

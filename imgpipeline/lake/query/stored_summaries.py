@@ -211,8 +211,8 @@ class _Finding:
         if judge([summary_origin(manifest)], Origin(made_of, recipe(name, self.settings))) is not State.CURRENT:
             return False
         below = (table for table in made_of if table in SUMMARIES)
-        return all(self._is_current(table, day) for table in below) and not self._has_news(name, day)
+        return all(self._is_current(table, day) for table in below) and not self._has_newer_segments(name, day)
 
-    def _has_news(self, name: str, day: date) -> bool:
+    def _has_newer_segments(self, name: str, day: date) -> bool:
         manifest, version, _ = self.stored(name)[day]
-        return self.catalog.has_news(day, name, version, manifest.ends)
+        return self.catalog.has_newer_segments(day, name, version, manifest.ends)

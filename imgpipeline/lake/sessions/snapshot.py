@@ -146,8 +146,8 @@ class _Behind:
             name, version = (files.noted_as, files.version_noted) if files else ("", "")
             covered = common_ends(files.manifests) if files else {}
             if self.is_followed:
-                is_complete = self.catalog.news.is_complete(day, name, version)
-                if is_complete or self.catalog.news.has_news(day, covered) is False:
+                is_complete = self.catalog.known.is_complete(day, name, version)
+                if is_complete or self.catalog.known.has_newer_segments(day, covered) is False:
                     continue
             self.since[day] = self.catalog.read_from(day, name, version, covered)
 
@@ -162,7 +162,7 @@ class _Behind:
             quiet.difference_update(days_since(segment.header, self.since))
             yield segment
         for day in quiet & self.files.keys():
-            self.catalog.news.note_complete(day, self.files[day].noted_as, self.files[day].version_noted)
+            self.catalog.known.note_complete(day, self.files[day].noted_as, self.files[day].version_noted)
 
     def _is_open(self, since: Mapping[ChainId, int]) -> bool:
         return any(since.get(chain, 0) < end for chain, end in self.ends.items())

@@ -43,62 +43,62 @@ NEXT = DAY + timedelta(days=1)
 
 
 def test_a_day_whose_segments_were_all_noted_is_known_exactly():
-    news = KnownDays()
-    news.note(CHAIN, 5, [DAY, NEXT])
-    assert news.has_news(DAY, {}) is True
-    assert news.has_news(DAY, {CHAIN: 5}) is True
-    assert news.has_news(DAY, {CHAIN: 6}) is False
-    assert news.has_news(DAY + timedelta(days=9), {}) is False
+    known = KnownDays()
+    known.note(CHAIN, 5, [DAY, NEXT])
+    assert known.has_newer_segments(DAY, {}) is True
+    assert known.has_newer_segments(DAY, {CHAIN: 5}) is True
+    assert known.has_newer_segments(DAY, {CHAIN: 6}) is False
+    assert known.has_newer_segments(DAY + timedelta(days=9), {}) is False
 
 
 def test_of_other_days_only_what_was_noted_is_known():
-    news = KnownDays()
-    news.begin([DAY])
-    assert news.has_news(DAY, {}) is None
-    news.note(CHAIN, 5, [DAY])
-    assert news.has_news(DAY, {CHAIN: 5}) is True
-    assert news.has_news(DAY, {CHAIN: 6}) is None
+    known = KnownDays()
+    known.begin([DAY])
+    assert known.has_newer_segments(DAY, {}) is None
+    known.note(CHAIN, 5, [DAY])
+    assert known.has_newer_segments(DAY, {CHAIN: 5}) is True
+    assert known.has_newer_segments(DAY, {CHAIN: 6}) is None
 
 
 def test_a_version_is_complete_until_a_segment_of_its_day_comes():
-    news = KnownDays()
-    news.note(CHAIN, 5, [DAY])
-    news.note_complete(DAY, "tables", "v1")
-    assert news.is_complete(DAY, "tables", "v1")
-    assert not news.is_complete(DAY, "tables", "v2")
-    assert not news.is_complete(DAY, "summaries", "v1")
-    assert not news.is_complete(NEXT, "tables", "v1")
-    news.note(CHAIN, 9, [DAY])
-    assert not news.is_complete(DAY, "tables", "v1")
+    known = KnownDays()
+    known.note(CHAIN, 5, [DAY])
+    known.note_complete(DAY, "tables", "v1")
+    assert known.is_complete(DAY, "tables", "v1")
+    assert not known.is_complete(DAY, "tables", "v2")
+    assert not known.is_complete(DAY, "summaries", "v1")
+    assert not known.is_complete(NEXT, "tables", "v1")
+    known.note(CHAIN, 9, [DAY])
+    assert not known.is_complete(DAY, "tables", "v1")
 
 
 def test_nothing_is_complete_without_a_version():
-    news = KnownDays()
-    news.note(CHAIN, 5, [DAY])
-    news.note_complete(DAY, "tables", "")
-    assert not news.is_complete(DAY, "tables", "")
+    known = KnownDays()
+    known.note(CHAIN, 5, [DAY])
+    known.note_complete(DAY, "tables", "")
+    assert not known.is_complete(DAY, "tables", "")
 
 
 def test_a_repair_makes_its_days_doubtful():
-    news = KnownDays()
-    news.note(CHAIN, 5, [DAY])
-    news.note(CHAIN, 8, [NEXT])
-    news.note_complete(NEXT, "tables", "v1")
-    news.forget(OffsetRange(CHAIN, 5, 8))
-    assert news.has_news(DAY, {CHAIN: 100}) is None
-    assert news.is_complete(NEXT, "tables", "v1")
+    known = KnownDays()
+    known.note(CHAIN, 5, [DAY])
+    known.note(CHAIN, 8, [NEXT])
+    known.note_complete(NEXT, "tables", "v1")
+    known.forget(OffsetRange(CHAIN, 5, 8))
+    assert known.has_newer_segments(DAY, {CHAIN: 100}) is None
+    assert known.is_complete(NEXT, "tables", "v1")
 
 
 def test_it_keeps_starts_of_recent_days_and_of_those_that_are_not_complete():
-    news = KnownDays()
+    known = KnownDays()
     days = [DAY + timedelta(days=n) for n in range(12)]
     for number, day in enumerate(days):
-        news.note(CHAIN, number, [day])
+        known.note(CHAIN, number, [day])
         if number:
-            news.note_complete(day, "tables", f"v{number}")
-    kept = KnownDays.from_json(news.to_json())
+            known.note_complete(day, "tables", f"v{number}")
+    kept = KnownDays.from_json(known.to_json())
     assert [day for day in days if kept.days[day].newest] == [days[0], *days[4:]]
-    assert [day for day in days if kept.has_news(day, {CHAIN: 100}) is None] == days[1:4]
+    assert [day for day in days if kept.has_newer_segments(day, {CHAIN: 100}) is None] == days[1:4]
     assert all(kept.is_complete(day, "tables", f"v{number}") for number, day in enumerate(days) if number)
 
 
@@ -214,7 +214,7 @@ def test_of_two_calls_at_a_time_the_later_saving_loses(memory: ObjectStore):
     made = write_chain(memory, frames(0, 3))
     stale_days(memory)
     sleeper = open_catalog(memory)
-    sleeper.news.note_complete(DAY, "whatever", "1")
+    sleeper.known.note_complete(DAY, "whatever", "1")
     append(made, frames(3, 5, NEXT))
     stale_days(memory)
     saved = memory.get(CATALOG)
