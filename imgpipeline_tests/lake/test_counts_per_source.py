@@ -106,7 +106,7 @@ def test_summaries_of_an_older_release_are_not_current_and_their_days_are_counte
 
 
 @pytest.mark.medium
-def test_a_number_of_an_older_store_is_followed_back(older: ObjectStore):
+def test_a_number_of_an_older_store_is_traced(older: ObjectStore):
     with open_lake(older, settings=SETTINGS, days=[DAY]) as lake:
         of_all = explain(lake, older, NumberId(DAY, None, "car"), SETTINGS)
         of_one = explain(lake, older, NumberId(DAY, None, "car", "import"), SETTINGS)
@@ -116,7 +116,7 @@ def test_a_number_of_an_older_store_is_followed_back(older: ObjectStore):
 
 
 @pytest.mark.medium
-def test_usual_counts_are_sums_over_sources_in_both_forms(memory: ObjectStore):
+def test_default_counts_are_sums_over_sources_in_both_forms(memory: ObjectStore):
     """Three days of 30 cars from two cameras, one of them stored by an older release; then a day of 6."""
     days = [DAY + timedelta(days=n) for n in range(4)]
     frames = [

@@ -91,7 +91,7 @@ def site(s3: S3Server, bucket: S3Bucket, tmp_path: Path) -> Iterator[Site]:
 
 @pytest.mark.slow
 @pytest.mark.servers
-def test_calls_that_name_no_day_cost_nothing_for_days_that_are_over(site: Site) -> None:
+def test_calls_that_name_no_day_cost_no_requests_for_days_that_are_over(site: Site) -> None:
     site.live(FEW)
     few = site.costs()
     site.live(MORE)

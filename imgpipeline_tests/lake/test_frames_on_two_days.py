@@ -71,7 +71,7 @@ def test_detections_belong_to_the_frame_of_their_day(lake_of_two_days: ObjectSto
 
 @pytest.mark.medium
 @pytest.mark.parametrize(("day", "offset", "cars"), [(DAY, 0, 1), (NEXT, 1, 2)], ids=["first day", "second day"])
-def test_a_number_is_followed_back_to_the_frame_of_its_day(
+def test_a_number_is_traced_to_the_frame_of_its_day(
     lake_of_two_days: ObjectStore, lake: OpenLake, day: date, offset: int, cars: int
 ):
     with lake(lake_of_two_days) as session:

@@ -71,12 +71,12 @@ def limit_mib(memory: str | None) -> float:
         return int(opened.value("SELECT parse_formatted_bytes(current_setting('memory_limit'))")) / MIB
 
 
-def test_an_engine_keeps_to_the_limit_that_it_is_given(monkeypatch: pytest.MonkeyPatch):
+def test_an_engine_stays_within_its_memory_limit(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setenv("IMGPIPELINE_DUCKDB_MEMORY", "300MiB")
     assert limit_mib("512MiB") == pytest.approx(512, rel=0.01)
 
 
-def test_an_engine_reads_no_settings_by_itself(monkeypatch: pytest.MonkeyPatch):
+def test_an_engine_does_not_read_settings(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setenv("IMGPIPELINE_DUCKDB_MEMORY", "300MiB")
     monkeypatch.setenv("IMGPIPELINE_LANES", "many")
     assert limit_mib(None) == pytest.approx(machine_memory_bytes() / MIB / 4, rel=0.05)
@@ -95,13 +95,13 @@ STEPS: dict[str, Callable[[ObjectStore], object]] = {
 
 
 @pytest.mark.parametrize("step", STEPS)
-def test_every_step_gives_duckdb_the_limit_of_the_settings(step: str, memory: ObjectStore):
+def test_every_step_passes_the_limit_of_the_settings_to_duckdb(step: str, memory: ObjectStore):
     build_all(memory)
     with pytest.raises(PermanentError, match="ran out of memory"):
         STEPS[step](memory)
 
 
-def test_settings_that_are_given_win_over_those_of_the_environment(
+def test_explicit_settings_override_the_environment(
     monkeypatch: pytest.MonkeyPatch, memory: ObjectStore, tmp_path: Path
 ):
     monkeypatch.setenv("IMGPIPELINE_DUCKDB_MEMORY", "512MiB")
@@ -113,7 +113,7 @@ def test_settings_that_are_given_win_over_those_of_the_environment(
         assert span.query(asked).rows == [("300.0 MiB",)]
 
 
-def test_of_a_container_its_own_limit_counts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_the_memory_limit_of_a_container_applies(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     limits = [tmp_path / "memory.max", tmp_path / "none"]
     limits[0].write_text("268435456\n")
     monkeypatch.setattr(engine, "CGROUP_LIMITS", limits)
@@ -122,7 +122,7 @@ def test_of_a_container_its_own_limit_counts(tmp_path: Path, monkeypatch: pytest
     assert machine_memory_bytes.__wrapped__() > 256 * MIB
 
 
-def test_with_little_memory_there_are_few_threads():
+def test_little_memory_means_few_threads():
     with open_engine(memory="150MB") as opened:
         assert opened.value("SELECT current_setting('threads')") == 1
 

@@ -73,7 +73,7 @@ def test_no_column_needs_quotes_in_sql():
                 connection.execute(f"{grouped} GROUP BY {name} ORDER BY {name}")
 
 
-def test_columns_that_tables_share_mean_and_hold_the_same():
+def test_columns_that_tables_share_mean_the_same():
     types = {c.name: c.duckdb_type for c in FRAMES.columns}
     shared = [c for c in DETECTIONS.columns if c.name in types]
     assert len(shared) > 10
@@ -89,7 +89,7 @@ def test_every_column_has_a_type_that_duckdb_knows_and_a_meaning():
                 assert column.meaning.endswith(".")
 
 
-def test_every_summary_answers_the_columns_that_are_documented():
+def test_every_summary_returns_the_documented_columns():
     with open_engine(memory=None) as engine:
         for table in DAY_TABLES:
             typed = ", ".join(f'"{c.name}" {c.duckdb_type}' for c in table.columns)
@@ -99,7 +99,7 @@ def test_every_summary_answers_the_columns_that_are_documented():
             assert described(engine, summary.sql) == documented(summary.table)
 
 
-def test_every_long_view_answers_the_columns_that_are_documented():
+def test_every_histogram_view_returns_the_documented_columns():
     with open_engine(memory=None) as engine:
         typed = ", ".join(f'"{c.name}" {c.duckdb_type}' for c in FRAME_STATS.columns)
         engine.run(f"CREATE TABLE frame_stats ({typed})")
@@ -131,7 +131,7 @@ def test_every_stored_object_has_the_documented_columns(store: ObjectStore):
             assert described(engine, all_rows(path)) == expected, table.name
 
 
-def test_the_columns_that_a_column_is_made_of_are_those_of_its_inputs():
+def test_a_column_is_derived_from_existing_columns_of_its_inputs():
     stored = {table.name: set(table.names) for table in (*DAY_TABLES, *SUMMARY_TABLES)}
     for summary in SUMMARIES.values():
         for column in summary.table.columns:

@@ -51,7 +51,7 @@ def test_a_day_whose_segments_were_all_noted_is_known_exactly():
     assert known.has_newer_segments(DAY + timedelta(days=9), {}) is False
 
 
-def test_of_other_days_only_what_was_noted_is_known():
+def test_only_what_was_noted_is_known_of_other_days():
     known = KnownDays()
     known.begin([DAY])
     assert known.has_newer_segments(DAY, {}) is None
@@ -60,7 +60,7 @@ def test_of_other_days_only_what_was_noted_is_known():
     assert known.has_newer_segments(DAY, {CHAIN: 6}) is None
 
 
-def test_a_version_is_complete_until_a_segment_of_its_day_comes():
+def test_a_version_is_complete_until_its_day_gets_a_segment():
     known = KnownDays()
     known.note(CHAIN, 5, [DAY])
     known.note_complete(DAY, "tables", "v1")
@@ -79,7 +79,7 @@ def test_nothing_is_complete_without_a_version():
     assert not known.is_complete(DAY, "tables", "")
 
 
-def test_a_repair_makes_its_days_doubtful():
+def test_a_repair_makes_its_days_uncertain():
     known = KnownDays()
     known.note(CHAIN, 5, [DAY])
     known.note(CHAIN, 8, [NEXT])
@@ -89,7 +89,7 @@ def test_a_repair_makes_its_days_doubtful():
     assert known.is_complete(NEXT, "tables", "v1")
 
 
-def test_it_keeps_starts_of_recent_days_and_of_those_that_are_not_complete():
+def test_starts_are_kept_for_recent_and_incomplete_days():
     known = KnownDays()
     days = [DAY + timedelta(days=n) for n in range(12)]
     for number, day in enumerate(days):
@@ -127,7 +127,7 @@ def one_day_and_most_of_a_bucket_behind_it(store: ObjectStore):
 
 
 @pytest.mark.medium
-def test_the_rest_of_a_day_s_last_bucket_is_read_by_the_first_session_only(counting: CountingStore, lake):
+def test_only_the_first_session_reads_the_rest_of_the_last_bucket_of_a_day(counting: CountingStore, lake):
     made = one_day_and_most_of_a_bucket_behind_it(counting)
     shown, read = count_frames(lake, counting)
     assert (shown, read >= 40) == (43, True)
@@ -147,7 +147,7 @@ def test_an_audit_reads_it_once_too(counting: CountingStore):
 
 
 @pytest.mark.medium
-def test_a_late_frame_behind_a_quiet_stretch_is_shown(counting: CountingStore, lake):
+def test_a_late_frame_after_a_quiet_period_is_shown(counting: CountingStore, lake):
     made = one_day_and_most_of_a_bucket_behind_it(counting)
     count_frames(lake, counting)
     append(made, [seen(43, ["dog"])])
@@ -179,7 +179,7 @@ def test_removed_tables_are_replaced_from_the_beginning(counting: CountingStore,
 
 @pytest.mark.medium
 @pytest.mark.parametrize("content", [b"", b"{}", b"{", None], ids=["empty", "no zstd", "cut", "of a newer release"])
-def test_a_catalogue_that_cannot_be_read_is_made_again(counting: CountingStore, lake, content: bytes | None):
+def test_an_unreadable_catalogue_is_rebuilt(counting: CountingStore, lake, content: bytes | None):
     one_day_and_most_of_a_bucket_behind_it(counting)
     count_frames(lake, counting)
     newer = zstandard.compress(json.dumps({"version": 99}).encode())
@@ -189,7 +189,7 @@ def test_a_catalogue_that_cannot_be_read_is_made_again(counting: CountingStore, 
     assert open_catalog(counting).days == [DAY, NEXT]
 
 
-def test_a_store_of_an_older_release_gets_its_catalogue_by_the_first_call(counting: CountingStore):
+def test_the_first_call_makes_the_catalogue_of_an_older_store(counting: CountingStore):
     one_day_and_most_of_a_bucket_behind_it(counting)
     assert counting.head(CATALOG) is None
     assert stale_days(counting) == []
@@ -210,7 +210,7 @@ def test_a_catalogue_of_an_older_release_is_read_and_learns_the_versions_of_the_
     assert reads == [1, 0]
 
 
-def test_of_two_calls_at_a_time_the_later_saving_loses(memory: ObjectStore):
+def test_the_later_of_two_concurrent_saves_loses(memory: ObjectStore):
     made = write_chain(memory, frames(0, 3))
     stale_days(memory)
     sleeper = open_catalog(memory)
@@ -223,7 +223,7 @@ def test_of_two_calls_at_a_time_the_later_saving_loses(memory: ObjectStore):
     assert open_catalog(memory, is_followed=False).checkpoint.ends == {CHAIN: 5}
 
 
-def test_an_account_that_may_not_write_reads_all_the_same(memory: ObjectStore):
+def test_an_account_without_write_access_can_read(memory: ObjectStore):
     write_chain(memory, frames(0, 3))
 
     def refuse(*_: object) -> bool:
@@ -235,7 +235,7 @@ def test_an_account_that_may_not_write_reads_all_the_same(memory: ObjectStore):
 
 
 @pytest.mark.medium
-def test_far_behind_the_day_index_is_read_instead_of_the_segments(counting: CountingStore):
+def test_a_catalogue_that_is_far_behind_reads_the_day_index_instead_of_segments(counting: CountingStore):
     one_day_and_most_of_a_bucket_behind_it(counting)
     stale_days(counting)
     made = writer(counting)
@@ -246,7 +246,7 @@ def test_far_behind_the_day_index_is_read_instead_of_the_segments(counting: Coun
     assert len(counting.read) < 1_400
 
 
-def test_a_damaged_segment_makes_its_own_days_stale_and_no_others(memory: ObjectStore):
+def test_a_damaged_segment_makes_only_its_own_days_stale(memory: ObjectStore):
     write_chain(memory, frames(0, 3), [gap(3, 1_000)], frames(1_000, 1_003, NEXT))
     for day in (DAY, NEXT):
         rebuild_day(memory, day, now=NOON)

@@ -80,7 +80,7 @@ def full_build(store: ObjectStore, day: date) -> dict[str, tuple[int, int, str]]
 
 
 @pytest.mark.fault(50)
-def test_a_build_after_one_more_segment_reads_that_segment_alone():
+def test_a_build_after_one_more_segment_reads_only_that_segment():
     store = CountingStore()
     chain = write_chain(store, *([seen(2 * n), seen(2 * n + 1)] for n in range(30)))
     assert not rebuild_day(store, DAY, now=NOON).is_extended
@@ -142,7 +142,7 @@ def test_a_forced_build_reads_the_whole_day_again():
 
 
 @pytest.mark.fault(50)
-def test_a_day_with_an_open_repair_is_read_as_a_whole(memory: ObjectStore):
+def test_a_day_with_an_unfinished_repair_is_read_whole(memory: ObjectStore):
     chain = write_chain(memory, [seen(0)])
     rebuild_day(memory, DAY, now=NOON)
     DaysToBuild(memory).cover([DAY])
@@ -164,7 +164,7 @@ def test_damage_before_the_tables_ends_stops_a_build_of_the_whole_day(memory: Ob
 
 
 @pytest.mark.medium
-def test_sealing_reads_extended_tables_as_a_whole_once(memory: ObjectStore):
+def test_sealing_reads_the_day_of_extended_tables_whole_once(memory: ObjectStore):
     chain = write_chain(memory, [seen(0)])
     rebuild_day(memory, DAY, now=NOON)
     append(chain, [seen(1)])
@@ -180,7 +180,7 @@ def test_sealing_reads_extended_tables_as_a_whole_once(memory: ObjectStore):
 
 @pytest.mark.medium
 @pytest.mark.fault(50)
-def test_sealing_names_and_replaces_extended_tables_with_wrong_rows(memory: ObjectStore):
+def test_sealing_reports_and_replaces_extended_tables_with_wrong_rows(memory: ObjectStore):
     other = open_memory_store()
     for store, labels in ((memory, ["car"]), (other, ["dog"])):
         chain = write_chain(store, [seen(0, labels)])

@@ -59,7 +59,7 @@ RIGHT = {
 
 
 @pytest.mark.parametrize("name", WRONG)
-def test_a_wrong_row_is_refused_before_anything_is_put(memory: ObjectStore, name: str):
+def test_a_wrong_row_stops_the_build_before_anything_is_stored(memory: ObjectStore, name: str):
     rule, frame = WRONG[name]
     chain = write_chain(memory, day_outcomes(0, 3))
     rebuild_day(memory, DAY, now=NOON)
@@ -76,7 +76,7 @@ def test_a_wrong_row_is_refused_before_anything_is_put(memory: ObjectStore, name
 
 
 @pytest.mark.parametrize("name", RIGHT)
-def test_a_right_row_is_not_refused(memory: ObjectStore, name: str):
+def test_a_correct_row_is_accepted(memory: ObjectStore, name: str):
     write_chain(memory, [*day_outcomes(0, 3), RIGHT[name]])
     assert rebuild_day(memory, DAY, now=NOON).frames == 4
 
@@ -96,11 +96,11 @@ def broken(engine: Engine) -> list[tuple[str, str, int]]:
     return [(found.table, found.rule, found.rows) for found in check_rows(engine, DAY)]
 
 
-def test_rows_as_they_are_loaded_break_no_rule(loaded: Engine):
+def test_loaded_rows_break_no_rule(loaded: Engine):
     assert broken(loaded) == []
 
 
-def test_a_frame_that_is_there_twice_is_found(loaded: Engine):
+def test_a_duplicate_frame_is_found(loaded: Engine):
     loaded.run("INSERT INTO found SELECT * FROM found WHERE source_kafka_offset < 2")
     assert broken(loaded) == [("frames", "frame_id_unique", 2)]
 
@@ -131,7 +131,7 @@ def test_the_days_first_and_last_moments_are_inside(loaded: Engine):
     ],
     ids=["missing", "more", "other type", "other order"],
 )
-def test_columns_that_are_not_those_of_the_documents_are_found(
+def test_columns_that_differ_from_the_documents_are_found(
     loaded: Engine, monkeypatch: pytest.MonkeyPatch, rows: str, what: str
 ):
     monkeypatch.setitem(outcomes.ROWS, "dead_letters", rows)

@@ -31,7 +31,7 @@ def ends_of(store: ObjectStore) -> dict[ChainId, int]:
     return {chain: end.offset for chain, end in fix_ends(store).items()}
 
 
-def test_a_day_becomes_one_object_a_table_that_says_up_to_where_it_reaches(store: ObjectStore):
+def test_a_day_becomes_one_object_per_table_that_names_its_ends(store: ObjectStore):
     write_chain(store, day_outcomes(0, 5), [frame(5, NEXT), dead_letter(6), gap(7, 9)], [gated(9)])
     built = rebuild_day(store, DAY, now=NOON)
     assert built.dead_letters == 1
@@ -76,7 +76,7 @@ def test_rows_are_sorted_by_time_and_compressed(folder: ObjectStore, tmp_path):
 
 
 @pytest.mark.fault(19)
-def test_a_frame_announced_twice_is_there_once_processed_before_gated_then_the_lowest_offset(memory, tmp_path):
+def test_a_frame_announced_twice_has_one_row_processed_before_gated_then_the_lowest_offset(memory, tmp_path):
     write_chain(
         memory,
         [seen(0, ["car"]), gated(1), again(2, of=0, labels=["dog", "dog"]), again(3, of=1, labels=["person"])],
@@ -93,7 +93,7 @@ def test_a_frame_announced_twice_is_there_once_processed_before_gated_then_the_l
     assert len(chosen_frames(memory)) == 3
 
 
-def test_nothing_is_done_where_nothing_is_new(store: ObjectStore):
+def test_a_build_without_newer_segments_does_nothing(store: ObjectStore):
     made = write_chain(store, day_outcomes(0, 5))
     first = rebuild_day(store, DAY, now=NOON)
     append(made, frames(5, 8, NEXT))
@@ -105,7 +105,7 @@ def test_nothing_is_done_where_nothing_is_new(store: ObjectStore):
 
 
 @pytest.mark.fault(29)
-def test_a_late_frame_opens_its_day_again_and_no_other(store: ObjectStore):
+def test_a_late_frame_makes_only_its_own_day_stale(store: ObjectStore):
     made = write_chain(store, frames(0, 3), frames(3, 5, NEXT))
     for day in (DAY, NEXT):
         rebuild_day(store, day, now=NOON)
@@ -129,7 +129,7 @@ def test_days_without_tables_or_without_one_of_them_are_stale(memory: ObjectStor
     assert list(list_days(memory, "frames")) == [DAY]
 
 
-def test_tables_of_an_older_version_are_stale_and_are_built_again(memory: ObjectStore, monkeypatch):
+def test_tables_of_an_older_version_are_stale_and_rebuilt(memory: ObjectStore, monkeypatch):
     write_chain(memory, day_outcomes(0, 3))
     with monkeypatch.context() as older:
         older.setattr(day_tables, "SCHEMA_VERSION", 1)
@@ -140,7 +140,7 @@ def test_tables_of_an_older_version_are_stale_and_are_built_again(memory: Object
     assert stale_days(memory) == []
 
 
-def test_dead_letters_are_listed_under_their_day_each_offset_once(store: ObjectStore, tmp_path):
+def test_dead_letters_are_listed_once_under_their_day(store: ObjectStore, tmp_path):
     replayed = replace(dead_letter(7), replay_of="frames/0/1", message="é \U0001f697 \n \"'")
     timeless = replace(dead_letter(8), timestamp=None, source="yard", image_path="a.jpg")
     write_chain(store, [seen(0), dead_letter(1)], [dead_letter(2, NEXT), dead_letter(3, None)], [seen(4), seen(5)])
@@ -162,7 +162,7 @@ def test_a_day_of_dead_letters_or_of_nothing_has_empty_tables(memory: ObjectStor
 
 
 @pytest.mark.fault(32)
-def test_a_build_with_older_ends_that_comes_last_does_not_take_anything_back(store: ObjectStore):
+def test_a_late_build_with_older_ends_does_not_go_backwards(store: ObjectStore):
     made = write_chain(store, day_outcomes(0, 5))
     old = ends_of(store)
     append(made, day_outcomes(5, 9))
@@ -172,7 +172,7 @@ def test_a_build_with_older_ends_that_comes_last_does_not_take_anything_back(sto
 
 
 @pytest.mark.fault(32)
-def test_a_build_that_is_overtaken_while_it_works_begins_again_from_the_greater_ends(store: ObjectStore, monkeypatch):
+def test_a_build_that_loses_a_race_starts_again_from_the_greater_ends(store: ObjectStore, monkeypatch):
     """The older build has read its ends and the ledger; then the newer one is done; then the older one puts."""
     made = write_chain(store, day_outcomes(0, 5))
     put, calls = derived.publish, []
@@ -194,7 +194,7 @@ def test_a_build_that_is_overtaken_while_it_works_begins_again_from_the_greater_
 
 
 @pytest.mark.medium
-def test_a_build_that_is_always_overtaken_gives_up_and_says_so(memory: ObjectStore, monkeypatch):
+def test_a_build_that_always_loses_gives_up_with_an_error(memory: ObjectStore, monkeypatch):
     write_chain(memory, day_outcomes(0, 2))
     monkeypatch.setattr(derived, "publish", lambda *_: False)
     with pytest.raises(TransientError, match="overtaken"):
@@ -202,7 +202,7 @@ def test_a_build_that_is_always_overtaken_gives_up_and_says_so(memory: ObjectSto
 
 
 @pytest.mark.fault(35)
-def test_a_put_whose_answer_was_lost_is_recognised(memory: ObjectStore):
+def test_a_write_whose_response_was_lost_is_recognised(memory: ObjectStore):
     """The client repeated its request and lost against itself: the object is there, byte by byte."""
 
     class LosesAnswers(ObjectStore):
@@ -254,7 +254,7 @@ def test_a_build_killed_before_or_between_its_puts_leaves_whole_tables_and_a_rer
 @pytest.mark.medium
 @pytest.mark.fault(40)
 @pytest.mark.fault(32)
-def test_tables_of_different_ends_are_made_equal_though_the_ledger_has_nothing_new_of_the_day(memory: ObjectStore):
+def test_tables_with_different_ends_are_rebuilt_without_newer_segments(memory: ObjectStore):
     """A forced build that was killed between its puts, or two at once: summaries over both tables could not be made."""
     made = write_chain(memory, day_outcomes(0, 5))
     rebuild_day(memory, DAY, now=NOON)
@@ -288,7 +288,7 @@ def test_a_hole_or_damage_in_the_ledger_stops_the_build_and_leaves_the_tables(me
 
 
 @pytest.mark.parametrize("content", [b"", b"PAR1", b"no parquet at all, but longer than a footer's length" * 10])
-def test_an_object_of_somebody_else_is_named_and_not_overwritten(memory: ObjectStore, content: bytes):
+def test_a_foreign_object_is_reported_and_not_overwritten(memory: ObjectStore, content: bytes):
     write_chain(memory, day_outcomes(0, 2))
     memory.put(day_table_key("detections", DAY), content)
     with pytest.raises(PermanentError, match=day_table_key("detections", DAY)):

@@ -76,7 +76,7 @@ def lines(store: ObjectStore) -> int:
 
 
 @pytest.mark.servers
-def test_a_table_is_built_once_and_again_when_its_input_is_new(store: ObjectStore, entry: LineCounts) -> None:
+def test_a_table_is_rebuilt_only_if_its_input_is_new(store: ObjectStore, entry: LineCounts) -> None:
     assert state_of(entry) is State.MISSING
     first = build(entry)
     assert (first.state, first.skipped, lines(store)) == (State.MISSING, False, 1)
@@ -90,7 +90,7 @@ def test_a_table_is_built_once_and_again_when_its_input_is_new(store: ObjectStor
 
 
 @pytest.mark.servers
-def test_another_recipe_is_not_behind_but_a_build_makes_it_again(store: ObjectStore, entry: LineCounts) -> None:
+def test_another_recipe_is_not_stale_but_is_rebuilt(store: ObjectStore, entry: LineCounts) -> None:
     build(entry)
     newer = LineCounts(store, recipe="count twice")
     assert state_of(newer) is State.OTHER_RECIPE
@@ -100,16 +100,14 @@ def test_another_recipe_is_not_behind_but_a_build_makes_it_again(store: ObjectSt
 
 
 @pytest.mark.servers
-def test_a_current_table_is_made_again_on_request(store: ObjectStore, entry: LineCounts) -> None:
+def test_a_current_table_is_rebuilt_on_request(store: ObjectStore, entry: LineCounts) -> None:
     build(entry)
     forced = build(entry, force=True)
     assert (forced.state, forced.skipped, len(entry.made)) == (State.CURRENT, False, 2)
 
 
 @pytest.mark.servers
-def test_a_damaged_table_is_named_and_not_replaced_until_it_is_moved_aside(
-    store: ObjectStore, entry: LineCounts
-) -> None:
+def test_a_damaged_table_is_reported_and_not_replaced_until_it_is_moved(store: ObjectStore, entry: LineCounts) -> None:
     build(entry)
     store.put(COUNTS, b"not a table")
     assert state_of(entry) is State.DAMAGED
@@ -124,7 +122,7 @@ def test_a_damaged_table_is_named_and_not_replaced_until_it_is_moved_aside(
 
 
 @pytest.mark.servers
-def test_a_missing_input_is_the_entry_s_own_error(store: ObjectStore) -> None:
+def test_a_missing_input_raises_the_error_of_the_derived_object(store: ObjectStore) -> None:
     with pytest.raises(PermanentError, match="There is no text"):
         build(LineCounts(store))
 
@@ -192,7 +190,7 @@ def test_an_object_that_was_removed_after_a_refusal_is_not_stored() -> None:
     assert not publish(refusing(), COUNTS, b"new", None)
 
 
-def test_a_put_whose_answer_was_lost_is_recognised_by_its_content() -> None:
+def test_a_write_whose_response_was_lost_is_recognised_by_its_content() -> None:
     store = refusing()
     store.stores = True
     assert publish(store, COUNTS, b"new", None)

@@ -58,7 +58,7 @@ def test_a_line_longer_than_duckdb_s_own_limit_is_read(memory: ObjectStore, tmp_
 @pytest.mark.medium
 @settings(max_examples=examples(25))
 @given(st.lists(any_frame, min_size=1, max_size=4))
-def test_whatever_a_frame_may_hold_comes_out_as_python_wrote_it(tmp_path_factory, made: list[Frame]):
+def test_any_frame_reads_back_as_python_wrote_it(tmp_path_factory, made: list[Frame]):
     store = open_memory_store()
     day = day_of(made[0].timestamp)
     same_day = [

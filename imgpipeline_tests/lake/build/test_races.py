@@ -107,7 +107,7 @@ def test_ends_only_grow_while_builds_race_with_a_writer(store: ObjectStore, lake
 
 @pytest.mark.medium
 @pytest.mark.fault(5)
-def test_a_builder_killed_at_any_moment_leaves_tables_that_are_right(settings: Settings, lake):
+def test_a_build_killed_at_any_moment_leaves_correct_tables(settings: Settings, lake):
     store = open_store(settings)
     made = write_chain(store, day_outcomes(0, 5))
     for delay_s in (0.0, 0.03, 0.07):

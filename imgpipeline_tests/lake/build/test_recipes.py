@@ -53,7 +53,7 @@ def other_sql(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
     return change
 
 
-def test_the_registry_is_in_the_order_in_which_summaries_can_be_built():
+def test_the_registry_is_in_build_order():
     assert tuple(SUMMARIES) == tuple(table.name for table in SUMMARY_TABLES)
     for place, summary in enumerate(SUMMARIES.values()):
         inputs = set(summary.inputs)
@@ -82,7 +82,7 @@ def test_an_unknown_summary_has_no_recipe():
 
 @pytest.mark.medium
 @pytest.mark.parametrize("name", SUMMARIES)
-def test_a_built_summary_has_its_recipe_and_is_not_built_again(memory: ObjectStore, name: str):
+def test_a_built_summary_has_its_recipe_and_is_not_rebuilt(memory: ObjectStore, name: str):
     write_chain(memory, day_outcomes(0, 6), [dead_letter(6)])
     build_day(memory)
     assert stored(memory, name).manifest.made_by == recipe(name, Settings())
@@ -101,7 +101,7 @@ def test_another_query_is_a_reason_to_build(memory: ObjectStore, name: str, othe
 
 
 @pytest.mark.medium
-def test_a_summary_made_with_another_threshold_is_built_again(memory: ObjectStore, tmp_path):
+def test_a_summary_made_with_another_threshold_is_rebuilt(memory: ObjectStore, tmp_path):
     write_chain(memory, [seen(0, ["car", "car", "dog"])])  # 0.51, 0.52, 0.53
     build_day(memory)
     assert stored_rows(memory, "label_totals", tmp_path) == [("cam-1", "car", 2), ("cam-1", "dog", 1)]
@@ -111,7 +111,7 @@ def test_a_summary_made_with_another_threshold_is_built_again(memory: ObjectStor
     assert {name for name in SUMMARIES if build(memory, name)} == OF_LABELS
 
 
-def test_a_summary_of_a_summary_that_is_behind_says_so_and_follows_it(memory: ObjectStore):
+def test_a_summary_made_of_a_stale_summary_is_rebuilt_after_it(memory: ObjectStore):
     """Between the two builds the totals are right for the counts that there are, and no recipe of now is claimed."""
     write_chain(memory, [seen(0, ["car", "car", "dog"])])
     build_day(memory)
@@ -156,7 +156,7 @@ def test_a_forced_build_gives_the_same_rows(memory: ObjectStore, tmp_path, name:
 @pytest.mark.medium
 @pytest.mark.fault(32)
 @pytest.mark.parametrize("die", [die_after_frames, die_after_detections])
-def test_a_summary_of_several_tables_waits_until_they_are_of_one_reading(memory: ObjectStore, monkeypatch, die):
+def test_a_summary_of_several_tables_waits_for_equal_ends(memory: ObjectStore, monkeypatch, die):
     made = write_chain(memory, day_outcomes(0, 6), [dead_letter(6)])
     build_day(memory)
     append(made, [seen(7), dead_letter(8)])
@@ -182,7 +182,7 @@ def test_a_summary_of_several_tables_waits_until_they_are_of_one_reading(memory:
 @pytest.mark.fault(32)
 @pytest.mark.parametrize("is_put", [False, True], ids=["before the put", "after the put"])
 @pytest.mark.parametrize("name", SUMMARIES)
-def test_a_build_that_dies_leaves_a_whole_summary_and_the_next_one_converges(
+def test_a_killed_build_leaves_a_whole_summary_and_the_next_one_converges(
     memory: ObjectStore, monkeypatch, name: str, *, is_put: bool
 ):
     made = write_chain(memory, day_outcomes(0, 6), [dead_letter(6)])
@@ -207,7 +207,7 @@ def test_a_build_that_dies_leaves_a_whole_summary_and_the_next_one_converges(
     assert stored(memory, name).manifest.ends == {CHAIN: 9}
 
 
-def test_a_missing_input_is_named_with_the_command_that_makes_it(memory: ObjectStore):
+def test_a_missing_input_is_named_with_the_command_that_builds_it(memory: ObjectStore):
     write_chain(memory, day_outcomes(0, 6))
     rebuild_day(memory, DAY, now=NOON)
     with pytest.raises(
@@ -221,7 +221,7 @@ def test_a_missing_input_is_named_with_the_command_that_makes_it(memory: ObjectS
         build(memory, "source_activity")
 
 
-def test_a_table_with_columns_of_another_version_is_no_input(memory: ObjectStore, monkeypatch):
+def test_a_table_of_another_schema_version_is_not_an_input(memory: ObjectStore, monkeypatch):
     write_chain(memory, day_outcomes(0, 6))
     rebuild_day(memory, DAY, now=NOON)
     monkeypatch.setattr(summary_inputs, "SCHEMA_VERSION", 99)

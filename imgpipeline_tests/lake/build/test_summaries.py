@@ -59,7 +59,7 @@ def test_first_and_last_seen_are_times_of_frames(folder: ObjectStore, tmp_path):
         assert connection.execute(asked, [f"{tmp_path}/store/{KEY}"]).fetchall() == [(first, last, DAY)]
 
 
-def test_a_summary_is_built_again_only_for_other_detections(store: ObjectStore):
+def test_a_summary_is_rebuilt_only_for_other_detections(store: ObjectStore):
     made = write_chain(store, day_outcomes(0, 6))
     rebuild_day(store, DAY, now=NOON)
     first = build_summary(store, "label_counts", DAY, settings=Settings(), now=NOON)
@@ -87,7 +87,7 @@ def test_a_summary_names_its_detections_and_its_query(memory: ObjectStore):
 
 @pytest.mark.medium
 @pytest.mark.fault(32)
-def test_a_summary_that_is_overtaken_while_it_is_made_begins_again(memory: ObjectStore, monkeypatch):
+def test_a_summary_that_loses_a_race_is_made_again(memory: ObjectStore, monkeypatch):
     made = write_chain(memory, day_outcomes(0, 6))
     rebuild_day(memory, DAY, now=NOON)
     put, calls = derived.publish, []
@@ -108,14 +108,14 @@ def test_a_summary_that_is_overtaken_while_it_is_made_begins_again(memory: Objec
         build_summary(memory, "label_counts", DAY, settings=Settings(), now=LATER, force=True)
 
 
-def test_a_summary_without_its_detections_or_of_an_unknown_name_says_what_to_do(memory: ObjectStore):
+def test_a_summary_without_detections_or_with_an_unknown_name_says_what_to_do(memory: ObjectStore):
     with pytest.raises(PermanentError, match="dagster asset materialize"):
         build_summary(memory, "label_counts", DAY, settings=Settings(), now=NOON)
     with pytest.raises(ConfigurationError, match="take one of: frame_stats, label_counts"):
         build_summary(memory, "colour_counts", DAY, settings=Settings(), now=NOON)
 
 
-def test_every_registered_summary_is_one_sql_file_that_stands_alone():
+def test_every_summary_is_one_self_contained_sql_file():
     files = {item.name for item in resources.files("imgpipeline.lake.build").joinpath("sql").iterdir()}
     assert {f"{name}.sql" for name in SUMMARIES} == {name for name in files if name.endswith(".sql")}
     for summary in SUMMARIES.values():

@@ -117,7 +117,7 @@ def test_a_day_with_dead_letters_only_still_has_its_rows(memory: ObjectStore, tm
 
 
 @pytest.mark.medium
-def test_an_hour_without_frames_has_a_row_where_the_source_says_why(memory: ObjectStore, tmp_path: Path):
+def test_an_hour_without_frames_has_a_row_if_the_source_reports_why(memory: ObjectStore, tmp_path: Path):
     at = BEGIN + timedelta(hours=9, minutes=55)
     first = Account(600, 0, gated=600, observed_s=480.0)
     write_chain(
@@ -149,7 +149,7 @@ def test_an_hour_without_frames_has_a_row_where_the_source_says_why(memory: Obje
 
 
 @pytest.mark.medium
-def test_dead_letters_behind_the_stored_table_are_counted_once(memory: ObjectStore, tmp_path: Path):
+def test_dead_letters_newer_than_the_stored_table_are_counted_once(memory: ObjectStore, tmp_path: Path):
     write_chain(memory, [dead_letter(0), seen(1)])
     build_day(memory)
     write_chain(memory, [dead_letter(2), gated(3)])

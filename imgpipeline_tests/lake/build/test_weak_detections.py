@@ -57,7 +57,7 @@ def full_build(store: ObjectStore) -> dict[str, tuple[int, str]]:
 
 
 @pytest.mark.medium
-def test_no_other_table_no_summary_and_nothing_published_changes(memory: ObjectStore):
+def test_weak_detections_change_no_other_table_or_summary_or_published_result(memory: ObjectStore):
     plain = open_memory_store()
     for store, with_weak in ((plain, False), (memory, True)):
         write_chain(store, *day_of_outcomes(with_weak=with_weak))
@@ -114,7 +114,7 @@ def test_segments_newer_than_the_tables_give_the_rows_of_a_full_build(
 
 
 @pytest.mark.medium
-def test_a_build_killed_between_its_puts_is_finished_by_the_next(lake):
+def test_the_next_build_finishes_a_killed_one(lake):
     store = FaultyStore()
     chain = write_chain(store, [seen(0)])
     rebuild_day(store, DAY, now=NOON)
@@ -134,7 +134,7 @@ def test_a_build_killed_between_its_puts_is_finished_by_the_next(lake):
 
 
 @pytest.mark.medium
-def test_a_first_build_killed_after_its_first_put_is_finished_by_the_next(lake):
+def test_the_next_build_finishes_a_first_build_killed_after_its_first_write(lake):
     store = FaultyStore()
     chain = write_chain(store, [dim(seen(0), 0.2)])
     store.faults["table"] = ["crash after"]
@@ -148,7 +148,7 @@ def test_a_first_build_killed_after_its_first_put_is_finished_by_the_next(lake):
     assert contents(store) == full_build(store)
 
 
-def test_a_day_without_the_table_stays_as_it_is(memory: ObjectStore, lake):
+def test_a_day_without_weak_detections_does_not_change(memory: ObjectStore, lake):
     write_chain(memory, *day_of_outcomes(with_weak=False))
     rebuild_day(memory, DAY, now=NOON)
     assert stale_days(memory) == []

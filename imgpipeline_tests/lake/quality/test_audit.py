@@ -83,7 +83,7 @@ def test_an_empty_store_is_ok_and_lag_is_not_missing(memory: ObjectStore):
     ]
 
 
-def test_a_ledger_of_imports_alone_is_audited_without_kafka(memory: ObjectStore):
+def test_a_ledger_with_imports_only_is_audited_without_kafka(memory: ObjectStore):
     def fail() -> list[LogRange]:
         raise TransientError("no broker")
 
@@ -109,7 +109,7 @@ def test_chains_whose_topic_is_gone_are_audited_without_a_log(memory: ObjectStor
     assert report["ok"]
 
 
-def test_the_ledger_s_ends_are_read_before_the_log_s(memory: ObjectStore):
+def test_the_ends_of_the_ledger_are_read_before_those_of_the_log(memory: ObjectStore):
     """What is committed while the log is asked must not look as if the ledger were ahead of it."""
     made = build_all(memory)
 
@@ -122,7 +122,7 @@ def test_the_ledger_s_ends_are_read_before_the_log_s(memory: ObjectStore):
     assert report.ok
 
 
-def test_a_ledger_that_ends_behind_its_log_is_a_contradiction(memory: ObjectStore):
+def test_a_ledger_that_ends_after_its_log_is_a_contradiction(memory: ObjectStore):
     build_all(memory)
     report = run_audit(memory, log_range(11))
     assert not report.ok
@@ -130,7 +130,7 @@ def test_a_ledger_that_ends_behind_its_log_is_a_contradiction(memory: ObjectStor
 
 
 @pytest.mark.parametrize("reason", GapReason)
-def test_only_expired_offsets_need_to_be_allowed(memory: ObjectStore, reason: GapReason):
+def test_only_expired_offsets_must_be_allowed(memory: ObjectStore, reason: GapReason):
     write_chain(memory, [Gap(0, 5, reason)])
     for report in (run_audit(memory), run_audit(memory)):
         assert report.ok == (reason is not GapReason.EXPIRED)
@@ -138,7 +138,7 @@ def test_only_expired_offsets_need_to_be_allowed(memory: ObjectStore, reason: Ga
     assert run_audit(memory, allow_gaps=True).ok
 
 
-def test_offsets_that_expired_before_they_were_read_are_named_before_they_are_a_gap(memory: ObjectStore):
+def test_offsets_that_expired_unread_are_reported_before_they_become_a_gap(memory: ObjectStore):
     write_chain(memory, frames(0, 3))
     report = run_audit(memory, log_range(20, start=10))
     assert not report.ok
@@ -226,7 +226,7 @@ def test_the_next_audit_reads_only_what_is_new(memory: ObjectStore, monkeypatch:
 
 
 @pytest.mark.medium
-def test_what_is_wrong_is_found_again_each_time(memory: ObjectStore):
+def test_each_audit_reports_a_fault_again(memory: ObjectStore):
     build_all(memory)
     run_audit(memory)
     made = write_chain(memory)
@@ -242,7 +242,7 @@ def test_what_is_wrong_is_found_again_each_time(memory: ObjectStore):
     "content",
     [b"", b"[]", b"{}", b'{"version": 1}', b'{"version": 99, "chains": []}', b'{"version": 1, "chains": [1]}'],
 )
-def test_a_state_that_cannot_be_read_only_costs_a_longer_audit(memory: ObjectStore, content: bytes):
+def test_an_unreadable_state_only_makes_the_audit_slower(memory: ObjectStore, content: bytes):
     build_all(memory)
     expected = run_audit(memory).to_json()
     memory.put(audit_state_key(), content)
@@ -250,7 +250,7 @@ def test_a_state_that_cannot_be_read_only_costs_a_longer_audit(memory: ObjectSto
 
 
 @pytest.mark.medium
-def test_a_store_that_starts_over_is_audited_from_its_beginning(memory: ObjectStore):
+def test_a_store_that_starts_over_is_audited_from_the_start(memory: ObjectStore):
     build_all(memory)
     run_audit(memory)
     for info in list(memory.list_objects("metadata")):
@@ -260,7 +260,7 @@ def test_a_store_that_starts_over_is_audited_from_its_beginning(memory: ObjectSt
 
 
 @pytest.mark.medium
-def test_an_auditor_who_may_not_write_gets_the_same_answer(memory: ObjectStore):
+def test_an_account_without_write_access_gets_the_same_audit(memory: ObjectStore):
     class ReadOnly(ObjectStore):
         def put(self, key: str, data: bytes) -> None:
             raise ForbiddenError(f"{key}: {len(data)} bytes refused")
@@ -269,7 +269,7 @@ def test_an_auditor_who_may_not_write_gets_the_same_answer(memory: ObjectStore):
     assert run_audit(ReadOnly(memory.clients, memory.url)).ok
 
 
-def test_a_broker_that_does_not_answer_ends_the_audit(memory: ObjectStore):
+def test_an_unreachable_broker_ends_the_audit(memory: ObjectStore):
     def fail() -> list[LogRange]:
         raise TransientError("no broker")
 
@@ -277,14 +277,14 @@ def test_a_broker_that_does_not_answer_ends_the_audit(memory: ObjectStore):
         audit(memory, fail, now=NOON)
 
 
-def test_stray_keys_are_listed_by_a_full_audit_and_do_no_harm(memory: ObjectStore):
+def test_a_full_audit_lists_and_ignores_stray_keys(memory: ObjectStore):
     build_all(memory)
     memory.put("metadata/readme.txt", b"")
     report = run_audit(memory, full=True)
     assert (report.ok, report.stray_keys) == (True, ("metadata/readme.txt",))
 
 
-def test_a_closing_segment_that_was_removed_is_missed_since_the_next_chain_is_there(store: ObjectStore):
+def test_a_removed_closing_segment_is_found_by_the_next_chain(store: ObjectStore):
     write_chain(store, frames(0, 3))
     assert close_chain(store, find_current_end(store, CHAIN), run_id="closing", created_at=NOON)
     write_chain(store, frames(0, 2), chain=next_chain(CHAIN))

@@ -23,7 +23,7 @@ def test_accounts_that_add_up_are_ok(memory: ObjectStore):
 
 
 @pytest.mark.parametrize("full", [False, True], ids=["incremental", "full"])
-def test_a_difference_is_a_finding_of_this_and_every_later_audit(memory: ObjectStore, full: bool):
+def test_this_and_every_later_audit_reports_a_difference(memory: ObjectStore, full: bool):
     made = write_chain(memory, [said(0, STARTED), shot(1), account(2, 3)])
     assert not run_audit(memory, log_range(3)).ok
     append(made, [said(3, ENDED)])
@@ -36,7 +36,7 @@ def test_a_difference_is_a_finding_of_this_and_every_later_audit(memory: ObjectS
     assert report.to_json()["partitions"][0]["session_problems"] == [problem]
 
 
-def test_what_was_found_is_not_read_again(memory: ObjectStore):
+def test_settled_sessions_are_not_read_again(memory: ObjectStore):
     made = write_chain(memory, [said(0, STARTED), shot(1), account(2, 3)], [said(3, ENDED)])
     (before,) = run_audit(memory, log_range(4)).partitions
     memory.delete(segment_key(CHAIN, 0))
@@ -66,7 +66,7 @@ def audit_both(store: ObjectStore, frames: int, notices: int, chain: ChainId = A
     return run_audit(store, log_range(frames), log_range(notices, chain=chain))
 
 
-def test_notices_in_a_topic_of_their_own_are_compared_with_the_frames_of_the_other(memory: ObjectStore):
+def test_notices_in_their_own_topic_are_compared_with_the_frames_of_the_other_topic(memory: ObjectStore):
     write_chain(memory, [shot(0), shot(1)])
     notices = write_chain(memory, [said(0, STARTED), before(2, account(1, 2)), said(2, ENDED)], chain=APART)
     for _ in range(2):
@@ -76,7 +76,7 @@ def test_notices_in_a_topic_of_their_own_are_compared_with_the_frames_of_the_oth
     assert problem.startswith(f"cam-1, session two ({APART}, offsets 3 to 4): its accounts announce 1 frame")
 
 
-def test_frames_that_are_not_read_yet_are_not_missing(memory: ObjectStore):
+def test_unread_frames_are_not_missing(memory: ObjectStore):
     frames = write_chain(memory, [shot(0)])
     write_chain(memory, [said(0, STARTED), before(3, account(1, 3)), said(2, ENDED)], chain=APART)
     assert audit_both(memory, 3, 3).ok
@@ -87,7 +87,7 @@ def test_frames_that_are_not_read_yet_are_not_missing(memory: ObjectStore):
     assert "announce 3 frames, the ledger holds 2" in problem
 
 
-def test_frames_that_expired_unread_are_no_second_problem_in_another_topic(memory: ObjectStore):
+def test_frames_that_expired_unread_are_not_reported_twice(memory: ObjectStore):
     write_chain(memory, [shot(0), Gap(1, 3, GapReason.EXPIRED)])
     write_chain(memory, [said(0, STARTED), before(3, account(1, 3)), said(2, ENDED)], chain=APART)
     assert [partition.session_problems for partition in audit_both(memory, 3, 3).partitions] == [(), ()]

@@ -18,7 +18,7 @@ LATER = DAY + timedelta(days=2)
 
 
 @pytest.mark.medium
-def test_days_that_wait_for_their_first_build_are_counted_and_named_as_not_compared(store: ObjectStore):
+def test_days_without_tables_are_counted_and_reported_as_not_compared(store: ObjectStore):
     made = build_all(store)
     append(made, [seen(12, ["car", "dog"], NEXT), replace(seen(13, ["dog"], NEXT), frame_id="twice")])
     append(made, [replace(seen(14, ["car"] * 3, NEXT), frame_id="twice"), dead_letter(15, NEXT), seen(16, [], LATER)])
@@ -40,7 +40,7 @@ def test_days_that_wait_for_their_first_build_are_counted_and_named_as_not_compa
         assert day.to_json()["stale"] == (day.day != DAY)
 
 
-def test_days_without_tables_are_counted_again_only_where_their_chains_have_grown(memory: ObjectStore):
+def test_days_without_tables_are_counted_again_only_if_their_chains_grew(memory: ObjectStore):
     made = write_chain(memory, day_outcomes(0, 4), frames(4, 6, NEXT))
     counting = CountingStore(memory.clients, memory.url)
     first = run_audit(counting).to_json()["days"]
@@ -51,7 +51,7 @@ def test_days_without_tables_are_counted_again_only_where_their_chains_have_grow
     assert [day["frames_in_ledger"] for day in run_audit(counting).to_json()["days"]] == [4, 5]
 
 
-def test_of_a_day_whose_first_build_was_killed_the_stored_tables_are_compared(memory: ObjectStore):
+def test_the_stored_tables_of_a_killed_first_build_are_compared(memory: ObjectStore):
     write_chain(memory, day_outcomes(0, 6), [dead_letter(6)])
     die_after_frames(memory)
     (day,) = run_audit(memory).days
@@ -70,7 +70,7 @@ def test_a_damaged_segment_leaves_the_other_days_without_tables_counted(memory: 
     assert not report.ok
 
 
-def test_an_index_entry_whose_segment_was_never_put_is_no_day(memory: ObjectStore):
+def test_an_index_entry_without_a_segment_is_not_a_day(memory: ObjectStore):
     write_chain(memory, frames(0, 3))
     memory.put(bucket_key(Bucket(NEXT, CHAIN, 0)), b"")
     assert [day.day for day in run_audit(memory).days] == [DAY]

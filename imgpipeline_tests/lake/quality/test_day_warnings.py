@@ -50,7 +50,7 @@ def test_a_day_without_frames_is_not_dark(memory: ObjectStore):
     assert judge_darkness(memory, DAY, LIMITS).ok
 
 
-def test_tables_that_hold_what_their_build_has_read_are_well_and_others_are_named(memory: ObjectStore):
+def test_tables_with_other_rows_than_their_build_read_are_reported(memory: ObjectStore):
     write_chain(memory, day_outcomes(0, 6), [dead_letter(6)])
     rebuild_day(memory, DAY, now=NOON)
     verdict = judge_stored_rows(memory, DAY, now=TOMORROW)
@@ -109,7 +109,7 @@ def test_a_label_that_fell_below_a_quarter_of_its_mean_is_a_warning(
     assert "dog" not in verdict.said
 
 
-def test_a_day_that_is_not_over_is_not_compared_with_whole_ones(memory: ObjectStore):
+def test_a_day_that_is_not_over_is_not_compared_with_whole_days(memory: ObjectStore):
     for n in range(4):
         put_totals(memory, DAY - timedelta(days=n + 1), car=1000)
     put_totals(memory, DAY, car=1)
@@ -118,7 +118,7 @@ def test_a_day_that_is_not_over_is_not_compared_with_whole_ones(memory: ObjectSt
     assert not history.judge(DAY, LIMITS, now=TOMORROW).ok
 
 
-def test_a_summary_that_is_no_parquet_file_is_named(memory: ObjectStore):
+def test_a_summary_that_is_not_a_parquet_file_is_reported(memory: ObjectStore):
     memory.put(summary_key("frame_stats", DAY), b"rotten")
     with pytest.raises(PermanentError, match="summaries/frame_stats"):
         judge_darkness(memory, DAY, LIMITS)

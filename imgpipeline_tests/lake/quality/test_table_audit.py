@@ -133,7 +133,7 @@ def test_a_summary_of_older_detections_is_compared_with_the_ledger_of_that_time(
 
 @pytest.mark.medium
 @pytest.mark.parametrize(("puts", "figures"), [(1, (8, 8, 1)), (2, (8, 10, 1))])
-def test_between_the_puts_of_a_build_all_tables_are_right_for_their_own_ends(
+def test_while_a_build_stores_tables_each_is_right_up_to_its_own_ends(
     memory: ObjectStore, monkeypatch, puts: int, figures: tuple[int, ...]
 ):
     made = build_all(memory)
@@ -197,9 +197,7 @@ def audited(store: ObjectStore, **options) -> dict[str, tuple[bool, bool]]:
 
 @pytest.mark.medium
 @pytest.mark.parametrize(("store", "threshold"), [("s3", 0.0), ("folder", 0.515)], indirect=["store"])
-def test_all_summaries_of_an_eventful_day_are_in_order_and_stay_so_when_they_are_behind(
-    store: ObjectStore, threshold: float
-):
+def test_all_summaries_of_an_eventful_day_are_ok_and_stay_ok_when_stale(store: ObjectStore, threshold: float):
     """Behind they are rebuilt from the ledger, up to where they reached."""
     chosen = Settings(summary_threshold=threshold)
     made = write_chain(store, eventful())
@@ -218,9 +216,7 @@ def test_all_summaries_of_an_eventful_day_are_in_order_and_stay_so_when_they_are
 
 
 @pytest.mark.medium
-def test_a_summary_of_a_summary_that_was_built_otherwise_since_is_made_again_as_it_was(
-    memory: ObjectStore, monkeypatch
-):
+def test_a_summary_is_remade_from_its_own_version_of_another_summary(memory: ObjectStore, monkeypatch):
     """Its manifest holds the threshold and the query of the counts that it was made of."""
     write_chain(memory, eventful())
     build_day(memory, chosen=STRICT)
@@ -257,7 +253,7 @@ def test_a_changed_row_is_found_in_every_summary(memory: ObjectStore, tmp_path, 
 
 
 @pytest.mark.medium
-def test_an_audit_reads_a_summary_again_only_where_it_or_an_input_is_new(memory: ObjectStore, monkeypatch):
+def test_an_audit_reads_a_summary_again_only_if_it_or_an_input_is_new(memory: ObjectStore, monkeypatch):
     write_chain(memory, eventful())
     build_day(memory)
     run_audit(memory)
@@ -288,7 +284,7 @@ def test_an_audit_reads_a_summary_again_only_where_it_or_an_input_is_new(memory:
         ({"parameters": {"x\" = 1; --": 1.0}}, "names no setting"),
     ],
 )  # fmt: skip
-def test_a_manifest_that_was_tampered_with_can_do_no_more_than_read_its_tables(
+def test_a_tampered_manifest_can_only_read_its_tables(
     memory: ObjectStore, tmp_path, changes: dict[str, object], says: str
 ):
     write_chain(memory, eventful())
@@ -312,7 +308,7 @@ def test_repaired_days_rebuild_all_their_summaries_in_order(memory: ObjectStore)
 
 
 @pytest.mark.medium
-def test_a_summary_of_an_older_release_is_made_again_by_its_own_query(memory: ObjectStore, tmp_path):
+def test_a_summary_of_an_older_release_is_remade_by_its_own_query(memory: ObjectStore, tmp_path):
     """It named the version of the detections alone, and knew no settings."""
     write_chain(memory, eventful())
     build_day(memory)

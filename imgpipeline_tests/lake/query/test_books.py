@@ -120,7 +120,7 @@ def test_one_day_of_a_query_session_has_the_books_of_that_day(memory: ObjectStor
     assert [one.source for one in of_source] == [one.source for one in entries if one.source == "yard"]
 
 
-def test_records_without_a_session_have_an_entry_of_their_own(memory: ObjectStore, is_built: bool):
+def test_records_without_a_session_have_their_own_entry(memory: ObjectStore, is_built: bool):
     found = books_of(memory, shot(0, session=None), buried(1, "nothing", source="cam-2"), is_built=is_built)
     assert [(e.source, e.session, e.state, e.received, e.in_ledger, e.difference) for e in found] == [
         ("cam-1", None, None, None, 1, 0),
@@ -159,7 +159,7 @@ def test_a_session_over_two_chains_has_one_balance(memory: ObjectStore, is_built
     assert entry.state is SessionState.CLOSED
 
 
-def test_frames_that_detection_has_not_reached_wait(memory: ObjectStore, is_built: bool):
+def test_frames_that_detection_has_not_reached_count_as_waiting(memory: ObjectStore, is_built: bool):
     notices = replace(CHAIN, topic=f"{CHAIN.topic}-notices")
     told = replace(account(1, 3), attributes={ANNOUNCED_BEFORE: {f"{CHAIN.topic}/{CHAIN.partition}": 3}})
     write_chain(memory, [said(0, STARTED), told, said(2, ENDED)], chain=notices)

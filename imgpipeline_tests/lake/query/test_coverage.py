@@ -84,7 +84,7 @@ def test_observed_time_is_that_of_the_summary_by_hour(memory: ObjectStore):
         ),
     ],
 )
-def test_a_source_is_out_while_nothing_comes_though_it_has_not_ended(
+def test_a_source_has_an_outage_while_nothing_comes_and_it_has_not_ended(
     memory: ObjectStore, notices: list[Notice], outages: list[tuple[str, float, float]]
 ):
     (found,) = coverage_of(memory, said(0, STARTED), account(1, 0), *notices)
@@ -104,7 +104,7 @@ def test_an_outage_keeps_its_reason(memory: ObjectStore):
         pytest.param([said(2, ENDED, day=YESTERDAY, minute=2)], None, id="ended"),
     ],
 )
-def test_a_source_that_should_have_sent_something_is_out_for_the_whole_day(
+def test_a_source_that_should_have_sent_something_has_an_outage_of_the_whole_day(
     memory: ObjectStore, last: list[Notice], outages: list[tuple[str, float, float]] | None
 ):
     before = [said(0, STARTED, day=YESTERDAY), account(1, 0, day=YESTERDAY), *last]

@@ -123,7 +123,7 @@ def check_numbers(store: ObjectStore, session: LakeSession, settings: Settings, 
 
 
 @pytest.mark.medium
-def test_follows_a_number_back(memory: ObjectStore, tmp_path: Path):
+def test_traces_a_number(memory: ObjectStore, tmp_path: Path):
     """Each number of both summaries of labels with segments newer than the tables, and a share once all is built."""
     day = BusyDay(memory)
     day.write(segments=4)
@@ -139,7 +139,7 @@ def test_follows_a_number_back(memory: ObjectStore, tmp_path: Path):
 
 
 @pytest.mark.medium
-def test_follows_a_number_back_that_leaves_weak_detections_out(memory: ObjectStore, tmp_path: Path):
+def test_traces_a_number_that_leaves_out_weak_detections(memory: ObjectStore, tmp_path: Path):
     day = BusyDay(memory, seed=7)
     day.write(segments=3)
     build(memory, STRICT)
@@ -149,7 +149,7 @@ def test_follows_a_number_back_that_leaves_weak_detections_out(memory: ObjectSto
 
 
 @pytest.mark.medium
-def test_follows_a_number_back_on_every_store(store: ObjectStore, lake):
+def test_traces_a_number_on_every_store(store: ObjectStore, lake):
     day = BusyDay(store, seed=6)
     day.write(segments=1)
     build(store)
@@ -181,7 +181,7 @@ def number(hour: int | None = 12, label: str = "car", day: date = DAY, source: s
 
 
 @pytest.mark.medium
-def test_what_made_the_stored_summary_is_told_and_whether_it_would_be_made_so_today(memory: ObjectStore, lake):
+def test_the_recipe_of_the_stored_summary_is_shown_and_whether_it_is_current(memory: ObjectStore, lake):
     made = write_chain(memory, [seen(0, ["car", "dog"]), seen(1, ["car"])])
     with lake(memory) as session:
         assert explain(session, memory, number(), SETTINGS).stored is None
@@ -224,14 +224,14 @@ def test_weaker_detections_are_told_apart_and_another_threshold_is_another_recip
         (number(day=DAY + timedelta(days=2)), r"no frame of 2026-01-11.* the ledger knows: 2026-01-09, 2026-01-10"),
     ],
 )  # fmt: skip
-def test_an_unknown_day_or_label_names_the_known_ones(memory: ObjectStore, lake, wanted: NumberId, message: str):
+def test_an_unknown_number_names_existing_ones(memory: ObjectStore, lake, wanted: NumberId, message: str):
     nothing = seen(2, [], day=DAY + timedelta(days=1))
     write_chain(memory, [seen(0, ["car", "dog"]), seen(1, ["car"]), nothing, dead_letter(3)])
     with lake(memory) as session, pytest.raises(ConfigurationError, match=message):
         explain(session, memory, wanted, SETTINGS)
 
 
-def test_what_an_import_does_not_know_stays_unknown(memory: ObjectStore, lake):
+def test_missing_details_of_an_import_stay_unknown(memory: ObjectStore, lake):
     unknown = replace(seen(0, ["car"]).detections[0], class_id=None, box_xywh=None)
     imported = replace(seen(0), detections=(unknown,), model_used="", model_sha256="", source_image_path="",
                        size_bytes=None, confidence_threshold=None, nms_threshold=None,
@@ -247,7 +247,7 @@ def test_what_an_import_does_not_know_stays_unknown(memory: ObjectStore, lake):
 
 
 @pytest.mark.medium
-def test_a_segment_that_says_something_else_than_the_tables_is_named(memory: ObjectStore, lake):
+def test_a_segment_that_differs_from_the_tables_is_named(memory: ObjectStore, lake):
     """As after a repair whose day was not built again, or where somebody changed an object."""
     write_chain(memory, [seen(0, ["dog"])], [seen(1, ["car"]), seen(2, ["car"])])
     build(memory)
@@ -265,7 +265,7 @@ def test_a_segment_that_says_something_else_than_the_tables_is_named(memory: Obj
 
 
 @pytest.mark.medium
-def test_a_stored_number_that_is_not_what_its_ends_give_is_an_error(memory: ObjectStore, lake):
+def test_a_stored_number_that_differs_at_the_same_ends_is_an_error(memory: ObjectStore, lake):
     write_chain(memory, [seen(0, ["car"])])
     build(memory)
     key = summary_key("label_counts", DAY)

@@ -95,7 +95,7 @@ def as_shown(store: ObjectStore, cache: Path, days: list | None = None) -> dict[
 
 
 @pytest.mark.medium
-def test_every_number_is_that_of_a_query_session_also_of_days_that_were_not_built(store: ObjectStore, tmp_path: Path):
+def test_every_number_equals_that_of_a_query_session_also_for_unbuilt_days(store: ObjectStore, tmp_path: Path):
     filled = fill(store)
     done = export(filled, tmp_path / "lake.duckdb")
     found = as_others_see_it(tmp_path / "lake.duckdb", tmp_path)
@@ -110,7 +110,7 @@ def test_every_number_is_that_of_a_query_session_also_of_days_that_were_not_buil
 
 
 @pytest.mark.medium
-def test_the_file_says_what_it_is(filled: ObjectStore, tmp_path: Path):
+def test_the_file_describes_itself(filled: ObjectStore, tmp_path: Path):
     export(filled, tmp_path / "lake.duckdb")
     with duckdb.connect(tmp_path / "lake.duckdb", read_only=True) as connection:
         about = connection.execute("SELECT * FROM about").fetchall()
@@ -124,7 +124,7 @@ def test_the_file_says_what_it_is(filled: ObjectStore, tmp_path: Path):
 
 
 @pytest.mark.medium
-def test_only_the_days_that_are_asked_for(filled: ObjectStore, tmp_path: Path):
+def test_only_the_requested_days_are_exported(filled: ObjectStore, tmp_path: Path):
     done = export(filled, tmp_path / "day.duckdb", days=[NEXT])
     found = as_others_see_it(tmp_path / "day.duckdb", tmp_path)
     expected = as_shown(filled, tmp_path / "cache", [NEXT])
@@ -153,7 +153,7 @@ def test_the_file_has_the_format_of_duckdb_1(memory: ObjectStore, tmp_path: Path
 
 
 @pytest.mark.medium
-def test_progress_ends_with_all_that_there_is(memory: ObjectStore, tmp_path: Path):
+def test_progress_ends_at_the_total(memory: ObjectStore, tmp_path: Path):
     write_chain(memory, day_outcomes(0, 5))
     told: list[tuple[int, int]] = []
     export(memory, tmp_path / "lake.duckdb", progress=lambda done, total: told.append((done, total)))
@@ -162,7 +162,7 @@ def test_progress_ends_with_all_that_there_is(memory: ObjectStore, tmp_path: Pat
 
 
 @pytest.mark.medium
-def test_a_file_is_replaced_as_a_whole_and_only_by_force(memory: ObjectStore, tmp_path: Path):
+def test_a_file_is_replaced_atomically_and_only_with_force(memory: ObjectStore, tmp_path: Path):
     made = write_chain(memory, day_outcomes(0, 5))
     path = tmp_path / "lake.duckdb"
     export(memory, path)
@@ -217,14 +217,14 @@ def test_a_file_that_is_open_for_writing_is_not_replaced(memory: ObjectStore, tm
         pytest.param("absent/lake.duckdb", "cannot be written", id="place"),
     ],
 )
-def test_a_place_that_cannot_be_written_is_named(memory: ObjectStore, tmp_path: Path, name: str, said: str):
+def test_an_unwritable_place_is_named(memory: ObjectStore, tmp_path: Path, name: str, said: str):
     (tmp_path / "folder").mkdir()
     with pytest.raises(ConfigurationError, match=said):
         export(memory, tmp_path / name, force=True)
 
 
 @pytest.mark.medium
-def test_the_views_of_the_docs_read_what_is_stored_without_an_export(folder: ObjectStore, tmp_path: Path):
+def test_the_views_in_the_docs_read_the_store_without_an_export(folder: ObjectStore, tmp_path: Path):
     write_chain(folder, [varied(n) for n in range(30)])
     for day in (DAY, NEXT):
         build_day(folder, day)

@@ -88,14 +88,14 @@ def test_an_image_without_an_outcome_is_kept_until_it_has_one(store: ObjectStore
     assert images(store) == {foreign}
 
 
-def test_an_old_photo_that_was_stored_lately_is_kept(store: ObjectStore, settings: Settings):
+def test_an_old_photo_that_was_stored_recently_is_kept(store: ObjectStore, settings: Settings):
     (key,) = put(store, DAY, "a.jpg")
     write_chain(store, [seen(0, key)])
     assert retain_images(store, limited(settings, keep_images_days=7), now=later(6)).images == 0
     assert images(store) == {key}
 
 
-def test_the_oldest_images_are_deleted_until_the_others_fit(store: ObjectStore, settings: Settings):
+def test_the_oldest_images_are_deleted_until_the_rest_fits(store: ObjectStore, settings: Settings):
     first, second, third = *put(store, DAY, "a.jpg", "b.jpg"), *put(store, NEXT, "c.jpg")
     write_chain(store, [seen(0, first), seen(1, second), seen(2, third, NEXT)])
     limits = limited(settings, keep_images_bytes=20)
@@ -144,7 +144,7 @@ def test_named_sources_have_their_own_size_limit_and_the_others_share_one(store:
     assert (len(left & {*gate}), len(left & {*others})) == (1, 2)
 
 
-def test_a_run_is_bounded_and_the_next_one_continues(store: ObjectStore, settings: Settings):
+def test_a_run_is_limited_and_the_next_one_continues(store: ObjectStore, settings: Settings):
     keys = put(store, DAY, *(f"{n}.jpg" for n in range(5)))
     write_chain(store, [seen(n, key) for n, key in enumerate(keys)])
     limits, at = limited(settings, keep_images_days=7), later(8)

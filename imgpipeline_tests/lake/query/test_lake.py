@@ -42,7 +42,7 @@ Command = Callable[..., str]
         pytest.param({**IN_DAY, "source": "nobody's"}, lambda f: f["source"] == "nobody's", id="no-source"),
     ],
 )
-def test_frames_and_detections_are_those_that_were_stored(site: Site, asked: dict[str, Any], chosen: Rows):
+def test_frames_and_detections_are_the_stored_ones(site: Site, asked: dict[str, Any], chosen: Rows):
     lake, frames, found = Lake.open(), site.frame_table(), site.detection_table()
     table = lake.frames(**asked)
     assert list(table["frame_id"]) == list(frames[chosen(frames)]["frame_id"])
@@ -55,7 +55,7 @@ def test_frames_and_detections_are_those_that_were_stored(site: Site, asked: dic
 
 
 @pytest.mark.medium
-def test_frames_with_a_label_of_a_status_and_the_latest_ones(folder_site: Site):
+def test_frames_by_label_status_and_limit(folder_site: Site):
     lake, frames = Lake.open(), folder_site.frame_table()
     with_dog = frames[frames["labels"].map(lambda labels: "dog" in labels)]
     assert list(lake.frames(**SPAN, label="dog")["frame_id"]) == list(with_dog["frame_id"])
@@ -66,7 +66,7 @@ def test_frames_with_a_label_of_a_status_and_the_latest_ones(folder_site: Site):
 
 
 @pytest.mark.medium
-def test_detections_of_a_label_from_a_confidence_on_and_the_latest_ones(folder_site: Site):
+def test_detections_by_label_confidence_and_limit(folder_site: Site):
     lake, found = Lake.open(), folder_site.detection_table()
     sure = found[found["confidence"] >= 0.64]
     assert list(lake.detections(**SPAN, min_confidence=0.64)["label"]) == list(sure["label"])
@@ -132,7 +132,7 @@ def test_sql_is_that_of_the_command(site: Site, command: Command):
     assert list(Lake.open().sql("SELECT code FROM dead_letters")["code"]) == ["DECODE_FAILED"]
 
 
-def test_columns_of_sql_have_names_of_their_own_and_plain_numbers(folder_site: Site):
+def test_sql_columns_have_unique_names_and_plain_numbers(folder_site: Site):
     table = Lake.open().sql("SELECT sum(size_bytes) AS n, count(*) AS n, max(frame_number) AS last FROM frames")
     assert list(table.columns) == ["n", "n_1", "last"]
     assert [str(kind) for kind in table.dtypes] == ["Int64"] * 3
@@ -240,7 +240,7 @@ WRONG_CALLS: dict[str, tuple[Callable[[Lake], object], str]] = {
 
 
 @pytest.mark.parametrize("name", WRONG_CALLS)
-def test_errors_name_what_was_wrong_and_the_next_step(folder_site: Site, name: str):
+def test_errors_name_the_problem_and_the_next_step(folder_site: Site, name: str):
     ask, said = WRONG_CALLS[name]
     with pytest.raises(ConfigurationError, match=said):
         ask(Lake.open())

@@ -61,7 +61,7 @@ def status_of(store: ObjectStore, *outcomes: Outcome, now: datetime, **settings:
         pytest.param([said(3, ENDED, minute=2)], SourceState.ENDED, None, id="ended"),
     ],
 )
-def test_the_last_notice_says_how_a_source_is(
+def test_the_last_notice_decides_the_state_of_a_source(
     memory: ObjectStore, notices: list[Notice], state: SourceState, reason: str | None
 ):
     (found,) = status_of(memory, said(0, STARTED), seen_at(1, 1), account(2, 1), *notices, now=minute_of(4))
@@ -99,14 +99,14 @@ def test_a_source_without_frames_has_no_lag(memory: ObjectStore):
     assert found.lag_s is None
 
 
-def test_a_limit_that_is_no_number_is_refused(monkeypatch: pytest.MonkeyPatch):
+def test_a_limit_that_is_not_a_number_is_rejected(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setenv("IMGPIPELINE_SOURCE_SILENT_S", "900,gate")
     with pytest.raises(ConfigurationError, match="900,gate=60,uploads=off"):
         load_settings()
 
 
 @pytest.mark.medium
-def test_counts_are_those_of_the_day_so_far(memory: ObjectStore):
+def test_counts_cover_the_current_day(memory: ObjectStore):
     lost = account(6, 3, gated=5, dropped={"queue": 2}, failed=1, observed_s=60)
     one, two = status_of(
         memory,
@@ -201,7 +201,7 @@ def test_a_source_stays_silent_over_days(memory: ObjectStore):
     assert judge_silence(memory, Settings(), now=minute_of(1, DAY + timedelta(days=60))).sources == 0
 
 
-def test_tables_that_are_behind_the_ledger_are_judged_as_of_their_build(memory: ObjectStore):
+def test_stale_tables_are_judged_as_of_their_build(memory: ObjectStore):
     made = write_chain(memory, [said(0, STARTED), replace(shot(1), timestamp=minute_of(1))])
     build(memory)
     now = minute_of(60)

@@ -68,7 +68,7 @@ def check(store: ObjectStore, tmp_path, settings: Settings, days: list[date], co
 
 
 @pytest.mark.slow
-def test_days_that_are_current_are_read_and_the_others_counted(store: ObjectStore, tmp_path):
+def test_current_days_are_read_and_the_others_computed(store: ObjectStore, tmp_path):
     made = several_days(store)
     check(store, tmp_path, Settings(), DAYS, [DAYS[3]])
     append(made, [seen(40, ["person"], DAYS[1]), dead_letter(41, DAYS[0])])
@@ -80,7 +80,7 @@ def test_days_that_are_current_are_read_and_the_others_counted(store: ObjectStor
 
 
 @pytest.mark.medium
-def test_current_days_cost_no_reading_of_the_ledger(counting: CountingStore, tmp_path):
+def test_current_days_do_not_read_the_ledger(counting: CountingStore, tmp_path):
     several_days(counting)
     with open_summaries(counting, Settings(), SUMMARIES, days=DAYS[:3], cache_dir=tmp_path / "cache"):
         pass  # what is known of the chain's end is noted
@@ -100,7 +100,7 @@ def test_all_days_are_those_of_the_ledger_and_of_the_summaries(memory: ObjectSto
 
 
 @pytest.mark.medium
-def test_another_threshold_recounts_what_depends_on_it(memory: ObjectStore, tmp_path):
+def test_another_threshold_recomputes_what_depends_on_it(memory: ObjectStore, tmp_path):
     several_days(memory)
     of_labels = ["label_counts", "label_timestamps", "label_totals"]
     check(memory, tmp_path, STRICT, DAYS[:3], DAYS[:3], of_labels)
@@ -108,7 +108,7 @@ def test_another_threshold_recounts_what_depends_on_it(memory: ObjectStore, tmp_
 
 
 @pytest.mark.medium
-def test_a_summary_whose_inputs_were_built_since_is_behind(memory: ObjectStore, tmp_path):
+def test_a_summary_whose_inputs_were_rebuilt_is_stale(memory: ObjectStore, tmp_path):
     """Also where only the summary that it is made of is behind, or gone."""
     several_days(memory)
     build_summary(memory, "label_counts", DAYS[1], settings=Settings(), force=True, now=NOON)
@@ -120,7 +120,7 @@ def test_a_summary_whose_inputs_were_built_since_is_behind(memory: ObjectStore, 
     check(memory, tmp_path, Settings(), DAYS[:3], DAYS[:3], ["label_totals"])
 
 
-def test_nothing_there_is_no_rows_and_an_unknown_name_is_refused(memory: ObjectStore, tmp_path):
+def test_an_empty_store_gives_no_rows_and_an_unknown_name_is_rejected(memory: ObjectStore, tmp_path):
     with open_summaries(memory, Settings(), SUMMARIES, cache_dir=tmp_path / "cache") as span:
         assert span.days == ()
         assert [span.query(f"SELECT * FROM {name}").rows for name in SUMMARIES] == [[]] * len(SUMMARIES)  # noqa: S608 - own names

@@ -99,7 +99,7 @@ def test_time_of_day(lake: LakeSession, start: timedelta, end: timedelta):
 
 
 @pytest.mark.parametrize(("model", "looked"), [("small", 6), ("demo", 30), ("'", 0)], ids=["second", "first", "none"])
-def test_a_model_is_that_of_the_frame_and_of_the_counted_detections(lake: LakeSession, model: str, looked: int):
+def test_a_model_filters_frames_and_their_counted_detections(lake: LakeSession, model: str, looked: int):
     wanted = WantedFrames(model=model)
     assert len(found_by(lake, wanted)) == looked
     assert count_detections(lake, wanted) == {"small": 6, "demo": 54}.get(model, 0)
@@ -140,9 +140,7 @@ def test_an_area_holds_the_objects_that_rules_find_in_the_zone(
         words=st.sampled_from([(), ("dog",), ("frame", "cam"), ("nowhere",)]),
     )
 )
-def test_the_detections_of_any_filters_are_those_that_match_in_the_frames_that_are_listed(
-    lake: LakeSession, wanted: WantedFrames
-):
+def test_matching_detections_are_in_the_listed_frames_for_any_filters(lake: LakeSession, wanted: WantedFrames):
     listed = found_by(lake, wanted)
     matching = [
         found
@@ -154,9 +152,9 @@ def test_the_detections_of_any_filters_are_those_that_match_in_the_frames_that_a
     assert count_detections(lake, wanted) == len(matching)
 
 
-def test_an_area_is_of_its_source(lake: LakeSession):
+def test_an_area_applies_to_its_source(lake: LakeSession):
     assert found_by(lake, WantedFrames(area=Area("cam-2", ((0, 0), (1, 0), (1, 1))))) == set()
 
 
-def test_all_conditions_have_to_be_met_by_one_detection(lake: LakeSession):
+def test_one_detection_must_meet_all_conditions(lake: LakeSession):
     assert found_by(lake, WantedFrames(label="dog", min_confidence=0.7)) == set()

@@ -64,7 +64,7 @@ def test_a_frame_is_shown_before_its_day_was_ever_built_and_after(store: ObjectS
         assert session.snapshot.behind == 3
 
 
-def test_of_a_frame_in_parquet_and_behind_it_the_rule_of_the_day_tables_decides(store: ObjectStore, lake):
+def test_the_rule_of_day_tables_decides_between_a_stored_frame_and_a_newer_one(store: ObjectStore, lake):
     made = write_chain(store, [seen(0, ["car"]), gated(1), seen(2, []), seen(3, ["dog", "car"])])
     rebuild_day(store, DAY, now=NOON)
     append(made, [
@@ -78,7 +78,7 @@ def test_of_a_frame_in_parquet_and_behind_it_the_rule_of_the_day_tables_decides(
 
 
 @pytest.mark.medium
-def test_both_tables_show_one_moment_also_between_the_two_puts_of_a_build(memory: ObjectStore, lake):
+def test_both_tables_show_one_moment_while_a_build_stores_them(memory: ObjectStore, lake):
     """A build died after `frames`; among what came behind is a second announcement of a stored frame."""
     made = write_chain(memory, [gated(0), seen(1, []), seen(2, ["car"])])
     rebuild_day(memory, DAY, now=NOON)
@@ -100,7 +100,7 @@ def test_a_missing_table_is_replaced_by_the_ledger(memory: ObjectStore, lake):
 
 
 @pytest.mark.medium
-def test_label_counts_are_those_of_the_stored_summary_when_nothing_is_behind(folder: ObjectStore, lake, tmp_path):
+def test_label_counts_equal_the_stored_summary_without_newer_segments(folder: ObjectStore, lake, tmp_path):
     write_chain(folder, day_outcomes(0, 30), [seen(30, ["dog"], NEXT)])
     for day in (DAY, NEXT):
         rebuild_day(folder, day, now=NOON)
@@ -139,7 +139,7 @@ def test_a_session_shows_the_same_while_others_write_and_build(store: ObjectStor
 
 
 @pytest.mark.parametrize("overtaken", ["before", "after"])
-def test_a_build_between_fetching_the_tables_and_reading_what_is_behind_changes_nothing(
+def test_a_build_between_fetching_tables_and_reading_segments_changes_nothing(
     memory: ObjectStore, lake, monkeypatch, overtaken: str
 ):
     made = write_chain(memory, day_outcomes(0, 5))
@@ -166,7 +166,7 @@ def test_a_build_between_fetching_the_tables_and_reading_what_is_behind_changes_
         assert days == ([(DAY,), (NEXT,)] if overtaken == "before" else [(DAY,)])
 
 
-def test_only_the_days_that_are_asked_for_are_fetched_and_shown(store: ObjectStore, lake, tmp_path):
+def test_only_the_requested_days_are_fetched_and_shown(store: ObjectStore, lake, tmp_path):
     write_chain(store, day_outcomes(0, 5), [seen(5, ["dog"], NEXT), dead_letter(6, NEXT), dead_letter(7, None)])
     for day in (DAY, NEXT):
         rebuild_day(store, day, now=NOON)
@@ -224,7 +224,7 @@ def test_the_connection_has_all_tables_for_arrow_and_pandas(memory: ObjectStore,
 
 
 @pytest.mark.fault(40)
-def test_a_damaged_segment_behind_the_tables_is_named(memory: ObjectStore, lake):
+def test_a_damaged_segment_newer_than_the_tables_is_named(memory: ObjectStore, lake):
     made = write_chain(memory, day_outcomes(0, 5))
     append(made, day_outcomes(5, 6))
     memory.put(segment_key(CHAIN, 0), b"")
@@ -297,7 +297,7 @@ def test_summaries_of_days_of_a_zone_are_those_of_a_session_of_that_day(
             assert cursor.query(f"{cursor.summaries_of([day])} {asked}").rows == expected
 
 
-def test_a_threshold_of_the_settings_is_that_of_the_views(memory: ObjectStore, tmp_path):
+def test_the_views_use_the_threshold_of_the_settings(memory: ObjectStore, tmp_path):
     write_chain(memory, [seen(0, ["car", "car", "dog"])])  # 0.51, 0.52, 0.53
     with open_lake(memory, settings=Settings(summary_threshold=0.52), cache_dir=tmp_path / "cache") as session:
         assert session.query("SELECT label, count FROM label_totals ORDER BY label").rows == [("car", 1), ("dog", 1)]
@@ -321,7 +321,7 @@ def test_a_cursor_shows_the_same_moment_in_utc_with_the_same_threshold(memory: O
         assert session.query("SELECT count(*) FROM tracks").rows == [(0,)]
 
 
-def test_cursors_answer_side_by_side(memory: ObjectStore, tmp_path):
+def test_cursors_run_in_parallel(memory: ObjectStore, tmp_path):
     write_chain(memory, day_outcomes(0, 40), [dead_letter(40)])
     together = threading.Barrier(4)
     with open_lake(memory, cache_dir=tmp_path / "cache") as session:
@@ -354,7 +354,7 @@ REFUSED = {
 
 
 @pytest.mark.parametrize("sql", REFUSED.values(), ids=REFUSED.keys())
-def test_a_query_can_neither_write_nor_read_what_is_not_the_lake_s(memory: ObjectStore, lake, sql: str):
+def test_a_query_can_neither_write_nor_read_other_files(memory: ObjectStore, lake, sql: str):
     secret_rows = pd.DataFrame({"secret": [1]})
     with lake(memory) as session:
         with pytest.raises(ConfigurationError) as refusal:
@@ -368,6 +368,6 @@ def test_a_query_can_neither_write_nor_read_what_is_not_the_lake_s(memory: Objec
     "sql", ["DESCRIBE frames", "SUMMARIZE frames", "EXPLAIN SELECT 1", "FROM frames", "WITH a AS (FROM frames) FROM a",
             "VALUES (1)", "PIVOT detections ON label IN ('car') USING count(*)"],
 )  # fmt: skip
-def test_whatever_only_reads_is_answered(memory: ObjectStore, lake, sql: str):
+def test_every_statement_that_only_reads_is_allowed(memory: ObjectStore, lake, sql: str):
     with lake(memory) as session:
         assert session.query(sql).columns

@@ -49,7 +49,7 @@ steps = st.lists(
 @pytest.mark.slow
 @settings(max_examples=examples(20), suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(steps, st.data())
-def test_whatever_came_in_and_was_built_each_frame_is_shown_once(tmp_path, taken: list[str], data: st.DataObject):
+def test_each_frame_is_shown_once_whatever_arrived_and_was_built(tmp_path, taken: list[str], data: st.DataObject):
     store = open_memory_store()
     made = write_chain(store, [gap(0, 1)])
     for step in taken:

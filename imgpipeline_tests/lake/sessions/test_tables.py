@@ -105,7 +105,7 @@ def test_each_frame_is_counted_once_in_its_bin(
 
 
 @pytest.mark.medium
-def test_hours_have_the_numbers_of_frame_stats_and_nothing_that_a_tool_cannot_read(filled: ObjectStore, lake):
+def test_hours_have_the_numbers_of_frame_stats_without_maps_and_lists(filled: ObjectStore, lake):
     with lake(filled) as session:
         hours = session.query("SELECT * FROM frame_hours ORDER BY ALL NULLS LAST")
         columns = ", ".join(hours.columns)
@@ -116,7 +116,7 @@ def test_hours_have_the_numbers_of_frame_stats_and_nothing_that_a_tool_cannot_re
 
 
 @pytest.mark.medium
-def test_every_number_of_frames_is_followed_back(memory: ObjectStore, lake):
+def test_every_number_of_frames_is_traced(memory: ObjectStore, lake):
     """With segments behind the tables; the frame is looked for in the segment that is named."""
     day = BusyDay(memory)
     day.write(segments=2)
@@ -143,9 +143,7 @@ def test_every_number_of_frames_is_followed_back(memory: ObjectStore, lake):
     assert of_day == [(sum(row[2] for row in asked),)]
 
 
-def test_the_ledger_is_read_for_a_macro_and_for_nothing_else(
-    memory: ObjectStore, lake, monkeypatch: pytest.MonkeyPatch
-):
+def test_only_a_macro_reads_the_ledger(memory: ObjectStore, lake, monkeypatch: pytest.MonkeyPatch):
     write_chain(memory, [seen(0)])
     rebuild_day(memory, DAY, now=NOON)
     filled: list[str] = []
@@ -164,7 +162,7 @@ def test_the_ledger_is_read_for_a_macro_and_for_nothing_else(
         assert filled == [""]
 
 
-def test_every_macro_is_one_file_that_stands_alone():
+def test_every_macro_is_one_self_contained_file():
     files = {item.name for item in resources.files("imgpipeline.lake.sessions").joinpath("macros_sql").iterdir()}
     assert {f"{name}.sql" for name in MACROS} == {name for name in files if name.endswith(".sql")}
     for name in MACROS:

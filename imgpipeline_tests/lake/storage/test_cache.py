@@ -39,7 +39,7 @@ def version(store: ObjectStore, key: str) -> str:
     return info.e_tag
 
 
-def test_a_version_is_fetched_once_and_another_one_again(counting: CountingStore, tmp_path: Path):
+def test_each_version_is_fetched_once(counting: CountingStore, tmp_path: Path):
     kept = LakeCache(counting, tmp_path / "cache")
     counting.put("a/b.parquet", b"one")
     for n in range(3):
@@ -67,7 +67,7 @@ def test_an_object_that_is_gone_is_no_error(counting: CountingStore, tmp_path: P
     assert not LakeCache(counting, tmp_path).link("gone", "e-tag", tmp_path / "target")
 
 
-def test_the_longest_unused_files_go_first_and_sessions_keep_theirs(counting: CountingStore, tmp_path: Path):
+def test_least_recently_used_files_are_removed_first_and_sessions_keep_theirs(counting: CountingStore, tmp_path: Path):
     kept = LakeCache(counting, tmp_path / "cache", most_bytes=250)
     for n, name in enumerate("abc"):
         counting.put(name, name.encode() * 100)
@@ -86,7 +86,7 @@ def test_the_longest_unused_files_go_first_and_sessions_keep_theirs(counting: Co
     assert counting.fetches == 4
 
 
-def test_a_session_s_folder_is_removed_at_its_end_and_those_of_others_are_left_alone(tmp_path: Path):
+def test_only_the_session_s_own_folder_is_removed_at_its_end(tmp_path: Path):
     with session_folder(tmp_path) as one:
         (one / "file").write_text("x")
         with session_folder(tmp_path) as other:

@@ -29,7 +29,7 @@ def temporary(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @pytest.mark.medium
-def test_the_next_engine_sweeps_what_a_killed_process_left_and_nothing_that_is_in_use(temporary: Path):
+def test_the_next_engine_removes_folders_of_killed_processes_and_none_in_use(temporary: Path):
     others = [temporary / "imgpipeline-other", temporary / "results"]
     for other in others:
         other.mkdir()

@@ -70,7 +70,7 @@ def test_it_is_read_from_the_store_with_version_and_size_however_many_chains_it_
     assert (stored.e_tag, stored.size_bytes) == (info.e_tag, size_bytes)
 
 
-def test_a_parquet_file_of_somebody_else_is_named_with_what_to_do(memory: ObjectStore):
+def test_a_foreign_parquet_file_is_reported_with_what_to_do(memory: ObjectStore):
     with open_engine(memory=None) as engine:
         path = engine.folder / "other.parquet"
         engine.run(f"COPY (SELECT 1) TO '{path}'")
@@ -83,7 +83,7 @@ def test_a_parquet_file_of_somebody_else_is_named_with_what_to_do(memory: Object
 
 
 @given(all_ends, all_ends)
-def test_joined_ends_are_the_greater_and_covered_ends_the_smaller(one: dict[ChainId, int], other: dict[ChainId, int]):
+def test_joined_ends_are_maxima_and_covered_ends_minima(one: dict[ChainId, int], other: dict[ChainId, int]):
     joined = join_ends(one, other)
     made = [Manifest("frames", DAY, SCHEMA_VERSION, "", ends, 0, NOON) for ends in (one, other)]
     covered = covered_ends(*made)
@@ -125,7 +125,7 @@ def hash_of(kind: str, *values: str) -> str:
 
 
 @pytest.mark.parametrize("kind", STORED, ids=[kind.partition("(model")[0] for kind in STORED])
-def test_the_hash_of_stored_rows_stays_what_it_was(kind: str) -> None:
+def test_the_hash_of_stored_rows_does_not_change(kind: str) -> None:
     value, expected = STORED[kind]
     assert hash_of(kind, value, "NULL") == expected
 
@@ -135,7 +135,7 @@ def test_every_type_of_a_stored_column_is_among_them() -> None:
     assert {column.duckdb_type for table in tables for column in table.columns} == STORED.keys()
 
 
-def test_rows_in_another_order_have_the_same_hash_and_other_rows_another() -> None:
+def test_the_hash_depends_on_rows_and_not_on_their_order() -> None:
     hashes = [hash_of("INTEGER", *values) for values in (("1", "2"), ("2", "1"), ("1", "3"), ("1", "2", "2"))]
     assert hashes[0] == hashes[1]
     assert len(set(hashes)) == 3

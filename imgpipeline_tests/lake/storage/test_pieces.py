@@ -91,7 +91,9 @@ def test_a_table_in_pieces_has_the_rows_of_the_same_table_in_one_object(store: O
 
 
 @pytest.mark.medium
-def test_segments_are_added_to_a_table_in_pieces_and_the_old_pieces_go(store: ObjectStore, lake: OpenLake) -> None:
+def test_segments_are_added_to_a_table_in_pieces_and_the_old_pieces_are_removed(
+    store: ObjectStore, lake: OpenLake
+) -> None:
     made = write_chain(store, day_outcomes(0, 60))
     build_all(store)
     before = named(store)
@@ -107,7 +109,7 @@ def test_segments_are_added_to_a_table_in_pieces_and_the_old_pieces_go(store: Ob
         check(session, store)
 
 
-def test_what_is_shown_of_a_table_counts_all_its_bytes(store: ObjectStore) -> None:
+def test_the_size_of_a_table_includes_its_pieces(store: ObjectStore) -> None:
     write_chain(store, day_outcomes(0, 60))
     built = rebuild_day(store, DAY, limits=SMALL, now=NOON)
     assert built.size_bytes == sum(len(read_table(store, day_table_key(name, DAY)).data) for name in TABLES)
@@ -151,7 +153,7 @@ def _die(patched: pytest.MonkeyPatch, step: str) -> None:
 
 
 @pytest.mark.medium
-def test_of_two_builds_one_wins_and_the_pieces_of_the_other_go(
+def test_one_of_two_builds_wins_and_the_pieces_of_the_other_are_removed(
     store: ObjectStore, lake: OpenLake, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The slower one has put all its pieces when the faster one puts its object."""
@@ -213,7 +215,7 @@ def _overtake_once(monkeypatch: pytest.MonkeyPatch, act: Callable[[], object]) -
     return turns
 
 
-def test_a_program_that_reads_the_object_alone_is_refused_instead_of_given_some_rows(
+def test_a_program_that_reads_only_the_object_gets_an_error_and_not_some_rows(
     store: ObjectStore, tmp_path: Path
 ) -> None:
     write_chain(store, day_outcomes(0, 60))
@@ -272,7 +274,7 @@ def test_builds_and_readers_race(store: ObjectStore, lake: OpenLake) -> None:
         check(session, store)
 
 
-def test_the_object_holds_the_footer_whatever_the_limit(tmp_path: Path) -> None:
+def test_the_object_contains_the_footer_whatever_the_limit(tmp_path: Path) -> None:
     with open_engine(tmp_path, memory=None) as engine:
         for rows in (10, 1_000, 100_000):
             data = write_rows(engine, "numbers", f"SELECT random() AS x FROM range({rows})", "{}", object_bytes=1_000)  # noqa: S608 - a number
@@ -307,7 +309,7 @@ def _store_and_fetch(store: ObjectStore, rows: int, tmp_path: Path, limits: Buil
     return found.pieces.count if found.pieces else 0
 
 
-def test_a_large_table_is_stored_through_a_slow_line(
+def test_a_large_table_is_stored_over_a_slow_connection(
     s3: S3Server, bucket: S3Bucket, toxiproxy: ToxiproxyServer, tmp_path: Path
 ) -> None:
     """8 MB at 4 MB/s with a time-out of 1 s, in pieces of 1 MB."""
@@ -321,7 +323,7 @@ def test_a_large_table_is_stored_through_a_slow_line(
 
 
 @pytest.mark.slow
-def test_a_table_of_more_than_500_mb_is_stored_through_a_slow_line(
+def test_a_table_of_more_than_500_mb_is_stored_over_a_slow_connection(
     s3: S3Server, bucket: S3Bucket, toxiproxy: ToxiproxyServer, tmp_path: Path
 ) -> None:
     """600 MB at 40 MB/s, with the limits that users have."""
