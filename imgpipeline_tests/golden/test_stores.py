@@ -84,7 +84,7 @@ def test_queries_answer_as_before_after_every_day_was_built_again(
 
 def test_a_query_reads_only_what_is_newer_than_the_tables(store: ObjectStore, tmp_path: Path):
     with open_lake(store, cache_dir=tmp_path / "cache") as lake:
-        assert lake.snapshot.behind == 1
+        assert lake.snapshot.newer_frames == 1
         assert lake.query("SELECT count(*) FROM notices").rows == [(0,)]
         assert lake.query("SELECT count(kafka_offset), count(DISTINCT day) FROM dead_letters").rows == [(3, 2)]
 

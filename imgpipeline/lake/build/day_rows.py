@@ -78,13 +78,13 @@ def is_complete(manifests: Mapping[str, Manifest], tables: tuple[str, ...]) -> b
 
 WORKING = "working"
 """DuckDB schema of internal tables, so that SHOW TABLES does not list them."""
-_SAME_FRAME = "stored.day = behind.day AND stored.frame_id = behind.frame_id"
+_SAME_FRAME = "stored.day = newer.day AND stored.frame_id = newer.frame_id"
 _SAME_OUTCOME = " AND ".join(
     f"stored.{name} = found.{name}"
     for name in ("day", "frame_id", *(name for name in FRAMES.names if name.startswith("source_kafka_")))
 )
 _OFFSET = ("topic", "topic_id", "partition", "kafka_offset")
-_SAME_OFFSET = " AND ".join(f'stored."{name}" = behind."{name}"' for name in _OFFSET)
+_SAME_OFFSET = " AND ".join(f'stored."{name}" = newer."{name}"' for name in _OFFSET)
 _BY_OFFSET = (STORED_DEAD_LETTERS, NOTICES)
 """Tables with one row per offset."""
 
@@ -118,13 +118,13 @@ class Overlay:
 
     def rows(self, table: Table) -> str:
         """Returns the query for a day table including the newer outcomes."""
-        newer = f"UNION ALL SELECT * FROM {WORKING}.{table.name}_behind"  # noqa: S608 - own names
+        newer = f"UNION ALL SELECT * FROM {WORKING}.newer_{table.name}"  # noqa: S608 - own names
         stored = f"SELECT {_columns(table)} FROM {WORKING}.stored_{table.name} AS stored"  # noqa: S608 - own names
         if table in _BY_OFFSET:
-            return f"{stored} ANTI JOIN {WORKING}.{table.name}_behind AS behind ON {_SAME_OFFSET} {newer}"
+            return f"{stored} ANTI JOIN {WORKING}.newer_{table.name} AS newer ON {_SAME_OFFSET} {newer}"
         # A build stores `weak_detections` first, so it may cover more than `frames`.
         if self.met or (self.frames and table is WEAK_DETECTIONS):
-            return f"{stored} ANTI JOIN {WORKING}.behind AS behind ON {_SAME_FRAME} {newer}"
+            return f"{stored} ANTI JOIN {WORKING}.newer_frame_ids AS newer ON {_SAME_FRAME} {newer}"
         return f"{stored} {newer}" if self.frames else stored
 
 
@@ -132,25 +132,25 @@ def lay_over(engine: Engine) -> Overlay:
     """Chooses between newer outcomes and stored rows of the same frames.
 
     Reads `found`, `buried`, `noticed` and `weakened` (filled by `load_outcomes`) and the views `stored_…`. Creates
-    `behind` (the frames in newer segments) and, for each day table, `{table}_behind` with the rows that replace or
-    extend the stored ones.
+    `newer_frame_ids` (the frames in newer segments) and, for each day table, `newer_{table}` with the rows that replace
+    or extend the stored ones.
     """
-    engine.run("CREATE TABLE behind AS SELECT DISTINCT day, frame_id FROM found")
-    frames, newer = engine.value("SELECT count(*) FROM behind"), engine.value("SELECT count(*) FROM found")
+    engine.run("CREATE TABLE newer_frame_ids AS SELECT DISTINCT day, frame_id FROM found")
+    frames, newer = engine.value("SELECT count(*) FROM newer_frame_ids"), engine.value("SELECT count(*) FROM found")
     met = 0
     if frames:
         engine.run(
-            f"INSERT INTO found SELECT {_columns(FRAMES)}, NULL FROM stored_frames AS stored SEMI JOIN behind "  # noqa: S608 - own names
-            f"ON {_SAME_FRAME} WHERE stored.day IN (SELECT day FROM behind)"
+            f"INSERT INTO found SELECT {_columns(FRAMES)}, NULL FROM stored_frames AS stored "  # noqa: S608 - own names
+            f"SEMI JOIN newer_frame_ids AS newer ON {_SAME_FRAME} WHERE stored.day IN (SELECT day FROM newer_frame_ids)"
         )
         met = engine.value("SELECT count(*) FROM found") - newer
         keep_unique(engine)
     for table in (*DAY_TABLES, WEAK_DETECTIONS):
-        engine.run(f"CREATE TABLE {table.name}_behind AS {ROWS[table.name]}")
+        engine.run(f"CREATE TABLE newer_{table.name} AS {ROWS[table.name]}")
     for table in (DETECTIONS, WEAK_DETECTIONS) if met else ():
         kept = f"SELECT {_columns(table)} FROM stored_{table.name} AS stored"  # noqa: S608 - own names
         chosen = "SEMI JOIN (SELECT * FROM found WHERE detections IS NULL) AS found"
-        engine.run(f"INSERT INTO {table.name}_behind {kept} {chosen} ON {_SAME_OUTCOME}")
+        engine.run(f"INSERT INTO newer_{table.name} {kept} {chosen} ON {_SAME_OUTCOME}")
     return Overlay(frames, met)
 
 

@@ -55,7 +55,7 @@ class Snapshot:
     """The end up to which each chain is shown."""
     days: tuple[date, ...]
     """The days, sorted."""
-    behind: int
+    newer_frames: int
     """Number of frames from segments newer than the stored tables."""
 
 
@@ -78,20 +78,18 @@ def take_snapshot(store: ObjectStore, engine: Engine, cache: LakeCache, days: Se
     files = _take_files(store, engine.folder, cache, days)
     catalog = open_catalog(store, is_followed=days is None)
     ends = join_ends(catalog.ends, *(manifest.ends for day in files.values() for manifest in day.manifests))
-    behind = _Behind(store, catalog, ends, files, is_followed=days is None)
+    newer = _NewerSegments(store, catalog, ends, files, is_followed=days is None)
     shown = sorted({*files, *catalog.days}) if days is None else sorted(set(days))
     engine.run(f"CREATE SCHEMA {WORKING}")
     engine.run(f"SET search_path = '{WORKING},main'")
-    behind.look_for(shown)
-    load_outcomes(engine, behind.read(), behind.since)
+    newer.look_for(shown)
+    load_outcomes(engine, newer.read(), newer.since)
     catalog.save()
     for table in (*DAY_TABLES, WEAK_DETECTIONS):
         create_stored(engine, table, {path: version for day in files.values() for path, version in day.of(table)})
     overlay = lay_over(engine)
-    engine.run("DROP TABLE found")
-    engine.run("DROP TABLE buried")
-    engine.run("DROP TABLE noticed")
-    engine.run("DROP TABLE weakened")
+    for loaded in ("found", "buried", "noticed", "weakened"):
+        engine.run(f"DROP TABLE {loaded}")
     engine.run("SET search_path = 'main'")
     for table in (FRAMES, DETECTIONS, WEAK_DETECTIONS, NOTICES):
         engine.run(f"CREATE VIEW {table.name} AS {overlay.rows(table)}")
@@ -128,7 +126,7 @@ _Files = dict[date, _DayFiles]
 
 
 @dataclass(slots=True)
-class _Behind:
+class _NewerSegments:
     """Reads the segments that are newer than the files."""
 
     store: ObjectStore

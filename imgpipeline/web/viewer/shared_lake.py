@@ -185,7 +185,7 @@ class SharedLake:
             old, self._opened = self._opened, replacing
             # Based on the time, so that a page that stayed open across a restart notices that it is outdated.
             revision = max(self._state.revision + 1, int(now.timestamp() * 1000))
-            self._state = LakeState(now, revision, labels, lake.snapshot.behind, None, None)
+            self._state = LakeState(now, revision, labels, lake.snapshot.newer_frames, None, None)
             if old:
                 self._replace(old)
         self._is_due, self._opened_s = False, monotonic()

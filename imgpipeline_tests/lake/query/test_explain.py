@@ -130,11 +130,11 @@ def test_traces_a_number(memory: ObjectStore, tmp_path: Path):
     build(memory)
     day.write(segments=3)
     with open_lake(memory, cache_dir=tmp_path) as session:
-        assert session.snapshot.behind > 0
+        assert session.snapshot.newer_frames > 0
         check_numbers(memory, session, SETTINGS)
     build(memory)
     with open_lake(memory, cache_dir=tmp_path, days=[DAY]) as session:
-        assert session.snapshot.behind == 0
+        assert session.snapshot.newer_frames == 0
         check_numbers(memory, session, SETTINGS, every=5)
 
 

@@ -53,15 +53,15 @@ def test_a_frame_is_shown_before_its_day_was_ever_built_and_after(store: ObjectS
     made = write_chain(store, day_outcomes(0, 5), [dead_letter(5), gap(6, 9)])
     with lake(store) as session:
         check(session, store)
-        assert session.snapshot.behind == 5
+        assert session.snapshot.newer_frames == 5
     rebuild_day(store, DAY, now=NOON)
     with lake(store) as session:
         check(session, store)
-        assert session.snapshot.behind == 0
+        assert session.snapshot.newer_frames == 0
     append(made, day_outcomes(9, 12))
     with lake(store) as session:
         check(session, store)
-        assert session.snapshot.behind == 3
+        assert session.snapshot.newer_frames == 3
 
 
 def test_the_rule_of_day_tables_decides_between_a_stored_frame_and_a_newer_one(store: ObjectStore, lake):
