@@ -29,11 +29,11 @@ class BusyDay:
     """Writes the outcomes of a day in portions, so that tables can be built between them."""
 
     store: ObjectStore
-    """Where to."""
+    """The store."""
     seed: int = 5
-    """Of everything that is drawn."""
+    """The source of randomness."""
     frames: list[Frame] = field(default_factory=list)
-    """What was written so far."""
+    """The outcomes written so far."""
 
     def __post_init__(self) -> None:
         """Begins with nothing written."""

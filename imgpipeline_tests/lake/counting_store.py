@@ -1,4 +1,4 @@
-"""A store in a folder that notes which segments are read."""
+"""A store in a folder that records which segments are read."""
 
 from imgpipeline.contracts.keys import METADATA
 from imgpipeline.objectstore import ObjectStore

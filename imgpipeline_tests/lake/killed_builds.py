@@ -13,12 +13,12 @@ class DiedError(Exception):
 
 
 def die_after_frames(store: ObjectStore, *_: object) -> None:
-    """Build the day and die between the put of `frames` and that of `detections`."""
+    """Build the day and die after storing `frames`, before `detections`."""
     _die_after(1, store)
 
 
 def die_after_detections(store: ObjectStore, *_: object) -> None:
-    """Build the day and die between the put of `detections` and that of `dead_letters`."""
+    """Build the day and die after storing `detections`, before `dead_letters`."""
     _die_after(2, store)
 
 

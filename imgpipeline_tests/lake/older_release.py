@@ -1,4 +1,4 @@
-"""Summaries of labels as releases before counts per source stored them: one row for all sources."""
+"""Label summaries of releases without counts per source: one row for all sources."""
 
 from datetime import date
 
@@ -58,7 +58,7 @@ _MADE = {
     "label_timestamps": ("detections", LABEL_TIMESTAMPS, "93f9e17c1b8ad042"),
     "label_totals": ("label_counts", LABEL_TOTALS, "c09f21d4e65b7a38"),
 }
-"""What each reads, its query, and the hash of what made it."""
+"""Inputs, query and recipe of each."""
 
 
 def put_older_summaries(store: ObjectStore, day: date) -> None:

@@ -1,4 +1,4 @@
-"""What a session shows, and what plain Python finds in the segments."""
+"""The rows of a session, and the rows that plain Python finds in the segments."""
 
 from datetime import date
 from pathlib import Path

@@ -32,7 +32,7 @@ def again(offset: int, of: int, labels: Iterable[str] = (), **changes: Any) -> F
 
 
 def gated(offset: int, **changes: Any) -> Frame:
-    """Return a frame that no detector has looked at."""
+    """Return a frame that was gated."""
     return replace(frame(offset), status=FrameStatus.GATED, gate_reason="dark", **changes)
 
 

@@ -1,4 +1,4 @@
-"""Every summary counted in plain Python, over the ledger's own lines: an oracle that knows no SQL."""
+"""An oracle that computes every summary in plain Python from the lines of the ledger."""
 
 from collections import Counter, defaultdict
 from collections.abc import Callable, Hashable, Iterable
@@ -90,7 +90,7 @@ def _frame_stats(frames: list[Frame], letters: list[DeadLetter], notices: list[N
 
 
 def _observed(frames: list[Frame], notices: list[Notice]) -> dict[tuple[datetime, str], tuple[float, str]]:
-    """Return the observed seconds of each hour and source, and how they are known."""
+    """Return the observed seconds of each hour and source, and their basis."""
     gaps: Counter[tuple[datetime, str]] = Counter()
     for source, own in _grouped(frames, lambda frame: frame.source).items():
         times = sorted(frame.timestamp for frame in own)
@@ -203,7 +203,7 @@ def _power_of_two(number: int | None) -> int | None:
 
 
 def _latency(frame: Frame) -> float | None:
-    """Return the greatest power of two that is not above the seconds, by exact comparisons."""
+    """Return the largest power of two up to the seconds, by exact comparisons."""
     if frame.processing_timestamp is None:
         return None
     seconds = Fraction((frame.processing_timestamp - frame.timestamp) // timedelta(microseconds=1), 10**6)

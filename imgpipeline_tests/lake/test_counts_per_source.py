@@ -43,7 +43,7 @@ def older(memory: ObjectStore) -> ObjectStore:
 
 @pytest.mark.medium
 def test_totals_over_all_sources_are_the_rows_of_the_older_query(memory: ObjectStore):
-    """To the last digit of the mean: `label-counts` answers what it has always answered."""
+    """`label-counts` returns the same as before, to the last digit of the mean."""
     write_chain(memory, eventful(), [seen(16 + n, ["car"] * (n % 4), source=f"cam-{n % 5}") for n in range(40)])
     build_day(memory)
     with open_lake(memory, settings=SETTINGS) as session:

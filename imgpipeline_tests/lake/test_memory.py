@@ -1,4 +1,4 @@
-"""What DuckDB takes is bounded by a setting, whatever the size of a day."""
+"""A setting limits the memory of DuckDB, whatever the size of a day."""
 
 import json
 import os
@@ -135,7 +135,7 @@ def test_a_wrong_limit_is_named(text: str):
 
 @pytest.mark.slow
 def test_a_day_larger_than_the_limit_is_built_summarised_queried_and_exported_within_it(tmp_path: Path):
-    """What a process needs beside DuckDB (Python, Parquet's footers, segments being read) is allowed for once."""
+    """Adds one allowance for what a process needs besides DuckDB: Python, Parquet footers, segments being read."""
     settings = load_settings(store_url=(tmp_path / "store").as_uri())
     lines_mb = make_day(open_store(settings), SyntheticDay(FRAMES)) / 1e6
     assert lines_mb > 1.5 * LIMIT_MB

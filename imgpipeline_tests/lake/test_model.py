@@ -56,7 +56,7 @@ class Run:
 
 
 def outcome(offset: int, content: int) -> Outcome:
-    """Returns what becomes of a record; few names, so that frames are announced twice, also in other topics."""
+    """Returns the outcome of a record, with few names, so that frames are announced twice, also in other topics."""
     day = DAYS[content % 2]
     if content % 7 == 0:
         return dead_letter(offset, day if content % 3 else None)

@@ -1,4 +1,4 @@
-"""The columns of the tables are those of the contracts, and their page in the docs is current."""
+"""The tables have the columns of the contracts, and docs/tables.md is current."""
 
 from dataclasses import fields
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""How many requests the build of a day sends: through bundles, the number does not depend on the number of segments."""
+"""The build of a bundled day needs the same number of requests for any number of segments."""
 
 from collections import Counter
 

@@ -263,7 +263,7 @@ DAYS = [DAY + timedelta(days=n) for n in range(3)]
 
 
 class CatalogMachine(RuleBasedStateMachine):
-    """Whatever is written, built, lost or saved late: the days behind are those that a look at everything finds."""
+    """Whatever is written, built, lost or saved late, the stale days are those that a full search finds."""
 
     def __init__(self) -> None:
         super().__init__()

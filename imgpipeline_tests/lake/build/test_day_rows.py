@@ -1,4 +1,4 @@
-"""A build that adds new segments to stored tables gives what one full build gives, and reads nothing but the new."""
+"""A build that adds segments to stored tables gives the rows of a full build, and reads only these segments."""
 
 from collections.abc import Sequence
 from dataclasses import replace

@@ -1,4 +1,4 @@
-"""A build whose rows break a rule puts nothing, and says which rule, which frame and where it was announced."""
+"""A build whose rows break a rule stores nothing, and names the rule, a frame and its offset."""
 
 from collections.abc import Iterator
 from dataclasses import replace

@@ -1,4 +1,4 @@
-"""A day becomes two Parquet objects that hold each frame once and say up to where; they never go backwards."""
+"""The day tables have each frame once, name the ends that they cover, and never go backwards."""
 
 from dataclasses import replace
 from datetime import timedelta
@@ -255,7 +255,7 @@ def test_a_build_killed_before_or_between_its_puts_leaves_whole_tables_and_a_rer
 @pytest.mark.fault(40)
 @pytest.mark.fault(32)
 def test_tables_with_different_ends_are_rebuilt_without_newer_segments(memory: ObjectStore):
-    """A forced build that was killed between its puts, or two at once: summaries over both tables could not be made."""
+    """After a forced build was killed, or two builds raced, summaries of several tables could not be made."""
     made = write_chain(memory, day_outcomes(0, 5))
     rebuild_day(memory, DAY, now=NOON)
     older = {table: memory.get(day_table_key(table, DAY)) for table in ("detections", "dead_letters")}

@@ -1,4 +1,4 @@
-"""Metadata documents come out of the day tables as Python wrote them."""
+"""The day tables return metadata documents as Python wrote them."""
 
 import json
 from dataclasses import replace

@@ -1,4 +1,4 @@
-"""What a summary depends on: its query, the settings it reads, and the versions of its inputs; and nothing else."""
+"""A summary depends only on its query, the settings that it reads, and the versions of its inputs."""
 
 from collections.abc import Callable
 from datetime import timedelta
@@ -24,7 +24,7 @@ LATER = NOON + timedelta(hours=1)
 OF_LABELS = {"label_counts", "label_timestamps", "label_totals"}
 STRICT = Settings(summary_threshold=0.52)
 READERS = {"label_counts": {"label_counts", "label_totals"}}
-"""The summaries that change with the SQL of one, where that is more than itself."""
+"""The summaries that change with the SQL of one, if not only itself."""
 
 
 def recipes(settings: Settings) -> dict[str, str]:
@@ -112,7 +112,7 @@ def test_a_summary_made_with_another_threshold_is_rebuilt(memory: ObjectStore, t
 
 
 def test_a_summary_made_of_a_stale_summary_is_rebuilt_after_it(memory: ObjectStore):
-    """Between the two builds the totals are right for the counts that there are, and no recipe of now is claimed."""
+    """Between the two builds the totals match the stored counts, and do not claim the current recipe."""
     write_chain(memory, [seen(0, ["car", "car", "dog"])])
     build_day(memory)
     assert not build(memory, "label_totals", STRICT)

@@ -1,4 +1,4 @@
-"""A summary counts each detection of a unique frame once, names what it was made of, and never goes backwards."""
+"""A summary counts each detection of a unique frame once, names its inputs, and never goes backwards."""
 
 from datetime import UTC, datetime, timedelta
 from importlib import resources

@@ -1,4 +1,4 @@
-"""Every number of every summary is the one that plain Python counts, stored and live, whatever happened."""
+"""Every number of every summary, stored and live, equals a count in plain Python, whatever happened."""
 
 from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
@@ -246,7 +246,7 @@ def test_many_days_stored_and_live(tmp_path_factory: pytest.TempPathFactory, out
 
 
 def check_day(tmp_path_factory: pytest.TempPathFactory, outcomes: list[Outcome], cut: int) -> None:
-    """Assert all numbers of a day; the live ones are asked for with a part of it built and the rest behind."""
+    """Assert all numbers of a day; the live ones come from a partly built day with newer segments."""
     folder, store = tmp_path_factory.mktemp("day"), open_memory_store()
     chosen = Settings(summary_threshold=THRESHOLD)
     if outcomes[:cut]:

@@ -1,4 +1,4 @@
-"""An audit is ok where every offset has one outcome and tables agree; each test breaks one thing on purpose."""
+"""An audit is ok if every offset has one outcome and the tables agree; each test breaks one thing."""
 
 from dataclasses import replace
 from datetime import timedelta
@@ -110,7 +110,7 @@ def test_chains_whose_topic_is_gone_are_audited_without_a_log(memory: ObjectStor
 
 
 def test_the_ends_of_the_ledger_are_read_before_those_of_the_log(memory: ObjectStore):
-    """What is committed while the log is asked must not look as if the ledger were ahead of it."""
+    """Segments that are written while the log is read must not make the ledger look longer than the log."""
     made = build_all(memory)
 
     def read_logs() -> list[LogRange]:

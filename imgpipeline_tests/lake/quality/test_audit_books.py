@@ -1,4 +1,4 @@
-"""The audit verifies the accounts of sessions; an incremental one repeats what was found without reading it again."""
+"""The audit checks the accounts of sessions, and an incremental audit repeats its findings without reading again."""
 
 from dataclasses import replace
 

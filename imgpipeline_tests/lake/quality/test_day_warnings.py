@@ -1,4 +1,4 @@
-"""What a person is told of a day whose tables are right; each judgement against numbers made by hand."""
+"""Warnings about days with correct tables, compared with numbers made by hand."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -33,7 +33,7 @@ def test_more_dead_letters_than_one_in_twenty_are_a_warning(frames: int, letters
 
 @pytest.mark.parametrize(("dark", "ok"), [(0, True), (8, True), (9, False), (10, False)])
 def test_more_dark_frames_than_four_in_five_are_a_warning(memory: ObjectStore, dark: int, ok: bool):
-    """Frames of imports, whose brightness nobody knows, count neither way."""
+    """Imported frames without a brightness do not count."""
     measured = [replace(seen(n), brightness=15.9 if n < dark else 16.0, source=f"cam-{n % 3}") for n in range(10)]
     write_chain(memory, [*measured, replace(seen(10), brightness=None)])
     rebuild_day(memory, DAY, now=NOON)

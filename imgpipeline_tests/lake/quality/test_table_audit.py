@@ -198,7 +198,7 @@ def audited(store: ObjectStore, **options) -> dict[str, tuple[bool, bool]]:
 @pytest.mark.medium
 @pytest.mark.parametrize(("store", "threshold"), [("s3", 0.0), ("folder", 0.515)], indirect=["store"])
 def test_all_summaries_of_an_eventful_day_are_ok_and_stay_ok_when_stale(store: ObjectStore, threshold: float):
-    """Behind they are rebuilt from the ledger, up to where they reached."""
+    """Stale summaries are rebuilt from the ledger up to their ends."""
     chosen = Settings(summary_threshold=threshold)
     made = write_chain(store, eventful())
     build_day(store, chosen=chosen)
@@ -217,7 +217,7 @@ def test_all_summaries_of_an_eventful_day_are_ok_and_stay_ok_when_stale(store: O
 
 @pytest.mark.medium
 def test_a_summary_is_remade_from_its_own_version_of_another_summary(memory: ObjectStore, monkeypatch):
-    """Its manifest holds the threshold and the query of the counts that it was made of."""
+    """Its manifest holds the threshold and query of the counts among its inputs."""
     write_chain(memory, eventful())
     build_day(memory, chosen=STRICT)
     monkeypatch.setattr(
@@ -297,7 +297,7 @@ def test_a_tampered_manifest_can_only_read_its_tables(
 
 @pytest.mark.medium
 def test_repaired_days_rebuild_all_their_summaries_in_order(memory: ObjectStore):
-    """After a repair no end has moved: all are built, and those made of others after them."""
+    """A repair moves no end, so all are built, each after its inputs."""
     write_chain(memory, day_outcomes(0, 6), [dead_letter(6)])
     build_day(memory)
     DaysToBuild(memory).cover([DAY])
@@ -309,7 +309,7 @@ def test_repaired_days_rebuild_all_their_summaries_in_order(memory: ObjectStore)
 
 @pytest.mark.medium
 def test_a_summary_of_an_older_release_is_remade_by_its_own_query(memory: ObjectStore, tmp_path):
-    """It named the version of the detections alone, and knew no settings."""
+    """Its manifest names only the version of the detections, and no settings."""
     write_chain(memory, eventful())
     build_day(memory)
     older = "SELECT day, label, count(*) AS count FROM detections GROUP BY day, label"

@@ -1,4 +1,4 @@
-"""A small store with images: two days, two sources, tables that are current, behind and missing."""
+"""A small store with images: two days, two sources, and current, stale and missing tables."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -18,7 +18,7 @@ from imgpipeline_tests.ledger.samples import NOON, append, dead_letter, frame, w
 
 DAY, NEXT_DAY, UNKNOWN_DAY = date(2026, 1, 9), date(2026, 1, 10), date(2026, 1, 12)
 ORANGE_RGB = (240, 120, 30)
-"""Every image is of this colour."""
+"""The colour of every image."""
 _FOUND = (("car", 0.91), ("person", 0.64), ("dog", 0.55))
 
 

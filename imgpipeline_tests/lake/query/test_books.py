@@ -1,4 +1,4 @@
-"""The books of the sources close over what the ledger holds, whatever was announced twice, lost or killed."""
+"""The books of the sources balance with the ledger, whatever was announced twice, lost or killed."""
 
 from dataclasses import replace
 from datetime import timedelta
@@ -25,7 +25,7 @@ NEXT = DAY + timedelta(days=1)
 
 @pytest.fixture(params=["built", "unbuilt"])
 def is_built(request: pytest.FixtureRequest) -> bool:
-    """Whether the tables are stored, or the ledger alone tells."""
+    """Whether the tables are stored, or only the ledger has the records."""
     return bool(request.param == "built")
 
 

@@ -1,4 +1,4 @@
-"""A real source over a real broker: what it received closes over what the ledger holds, also when it was killed."""
+"""A real source and broker: the books balance with the ledger, even if the publisher was killed."""
 
 import threading
 from collections.abc import Iterator

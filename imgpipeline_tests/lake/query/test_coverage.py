@@ -1,4 +1,4 @@
-"""When each source was observed on a day, and its outages."""
+"""The observed hours of each source on a day, and its outages."""
 
 from dataclasses import replace
 from datetime import datetime, timedelta

@@ -1,4 +1,4 @@
-"""A number is followed back to the segments, and what is found there adds up to it."""
+"""A number is traced to the segments, and the detections there add up to it."""
 
 from collections import Counter, defaultdict
 from collections.abc import Mapping
@@ -248,7 +248,7 @@ def test_missing_details_of_an_import_stay_unknown(memory: ObjectStore, lake):
 
 @pytest.mark.medium
 def test_a_segment_that_differs_from_the_tables_is_named(memory: ObjectStore, lake):
-    """As after a repair whose day was not built again, or where somebody changed an object."""
+    """As after a repair whose day was not rebuilt, or after somebody changed an object."""
     write_chain(memory, [seen(0, ["dog"])], [seen(1, ["car"]), seen(2, ["car"])])
     build(memory)
     segment = stored_segments(memory)[1]

@@ -1,4 +1,4 @@
-"""An exported file holds what a query session shows at one moment, and opens without this project."""
+"""An exported file has the rows of a query session at one moment, and opens without this project."""
 
 import json
 import re

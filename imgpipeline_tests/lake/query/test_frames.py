@@ -1,4 +1,4 @@
-"""The latest day of a source is found from the end backwards, without reading all history."""
+"""The latest day of a source is found backwards from the end, without reading all history."""
 
 from datetime import date, timedelta
 from pathlib import Path

@@ -201,7 +201,7 @@ def test_an_image_that_is_gone_says_what_to_do(own_site: Site):
 
 @pytest.mark.slow
 def test_types_do_not_depend_on_the_rows(folder_site: Site):
-    """Of an empty table, of one where a column is NULL everywhere, and of a full one."""
+    """For an empty table, a table with a column that is always NULL, and a full one."""
     lake = Lake.open()
     empty = {"from_day": UNKNOWN_DAY}
     for table in ("frames", "detections", "label_counts", "label_totals", "hours", "sizes", "sources"):

@@ -1,4 +1,4 @@
-"""docs/notebooks.md: its Python runs as it stands, and prints what the page shows."""
+"""The Python code of docs/notebooks.md runs and prints what the page shows."""
 
 import ast
 import contextlib

@@ -1,4 +1,4 @@
-"""How each source is, by its notices and frames, and whether one is silent for too long."""
+"""The state of each source, from its notices and frames, and whether one is silent for too long."""
 
 from dataclasses import replace
 from datetime import datetime, timedelta
@@ -38,7 +38,7 @@ def seen_at(offset: int, minute: float, **options: object) -> Frame:
 
 
 def status_of(store: ObjectStore, *outcomes: Outcome, now: datetime, **settings: object) -> tuple[SourceStatus, ...]:
-    """Return how the sources are, by stored summaries and by a session, which agree."""
+    """Return the status of the sources from stored summaries, which equals that from a session."""
     write_chain(store, outcomes)
     given = Settings(**settings)
     found = read_source_status(store, given, now=now)

@@ -1,4 +1,4 @@
-"""A span of days is read from its stored summaries; only days with newer segments are counted again."""
+"""A span of days is read from stored summaries; only days with newer segments are computed again."""
 
 from datetime import date, timedelta
 
@@ -109,7 +109,7 @@ def test_another_threshold_recomputes_what_depends_on_it(memory: ObjectStore, tm
 
 @pytest.mark.medium
 def test_a_summary_whose_inputs_were_rebuilt_is_stale(memory: ObjectStore, tmp_path):
-    """Also where only the summary that it is made of is behind, or gone."""
+    """Also if only the summary among its inputs is stale or missing."""
     several_days(memory)
     build_summary(memory, "label_counts", DAYS[1], settings=Settings(), force=True, now=NOON)
     check(memory, tmp_path, Settings(), DAYS[:3], [DAYS[1]], ["label_totals"])

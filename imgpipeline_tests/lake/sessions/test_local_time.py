@@ -32,7 +32,7 @@ CHANGES = {
     "no midnight": ("America/Sao_Paulo", date(2018, 11, 4)),
     "quarter hour, summer time": ("Pacific/Chatham", date(2026, 9, 27)),
 }
-"""Days on which local time is difficult, by why."""
+"""Days with difficult local times, by reason."""
 cases = pytest.mark.parametrize(("zone", "day"), CHANGES.values(), ids=list(CHANGES))
 stored_cases = pytest.mark.parametrize(
     ("zone", "day"),

@@ -1,4 +1,4 @@
-"""A query session shows one moment: each frame once, whatever was built, killed or written meanwhile."""
+"""A query session shows one moment and each frame once, whatever was built, killed or written meanwhile."""
 
 import threading
 from concurrent.futures import ThreadPoolExecutor
@@ -79,7 +79,7 @@ def test_the_rule_of_day_tables_decides_between_a_stored_frame_and_a_newer_one(s
 
 @pytest.mark.medium
 def test_both_tables_show_one_moment_while_a_build_stores_them(memory: ObjectStore, lake):
-    """A build died after `frames`; among what came behind is a second announcement of a stored frame."""
+    """A build died after `frames`. The newer segments include a second announcement of a stored frame."""
     made = write_chain(memory, [gated(0), seen(1, []), seen(2, ["car"])])
     rebuild_day(memory, DAY, now=NOON)
     append(made, [again(3, of=0, labels=["dog"]), again(4, of=1, labels=["dog"]), seen(5, ["car", "dog"])])
@@ -263,7 +263,7 @@ def test_the_ledger_is_read_only_for_its_own_tables(memory: ObjectStore, lake, m
 @pytest.mark.medium
 @pytest.mark.parametrize("name", list(SUMMARIES))
 def test_summaries_of_some_days_are_those_of_the_views(memory: ObjectStore, lake, name: str):
-    """Also where an account reaches over midnight, and where a dead letter is all that there is."""
+    """Also if an account spans midnight, or a day has only a dead letter."""
     late = account(3, 0, minute=12 * 60 - 1, observed_s=120)
     over = replace(late, interval_end=late.interval_start + timedelta(minutes=3))
     write_chain(memory, [seen(0, ["car", "dog"]), shot(1), shot(2), over, dead_letter(4), seen(5, ["car"], day=NEXT)])

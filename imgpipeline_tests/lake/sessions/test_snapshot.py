@@ -1,4 +1,4 @@
-"""Whatever came in, was built, or died on the way: a session shows what plain Python finds in the segments."""
+"""A session shows what plain Python finds in the segments, whatever arrived, was built, or was killed."""
 
 from collections import Counter
 from collections.abc import Callable

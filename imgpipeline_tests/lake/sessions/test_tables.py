@@ -117,7 +117,7 @@ def test_hours_have_the_numbers_of_frame_stats_without_maps_and_lists(filled: Ob
 
 @pytest.mark.medium
 def test_every_number_of_frames_is_traced(memory: ObjectStore, lake):
-    """With segments behind the tables; the frame is looked for in the segment that is named."""
+    """With segments newer than the tables; each frame must be in the named segment."""
     day = BusyDay(memory)
     day.write(segments=2)
     rebuild_day(memory, DAY, now=NOON)

@@ -1,4 +1,4 @@
-"""The cache holds whole files of one version, stays within its limit, and takes nothing from a session."""
+"""The cache has complete files of one version, stays within its limits, and does not affect open sessions."""
 
 import os
 import signal

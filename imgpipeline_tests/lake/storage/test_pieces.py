@@ -1,4 +1,4 @@
-"""A table that is larger than one object: several objects that become one version, or are nothing at all."""
+"""A table that is too large for one object: several objects that are either one version or nothing."""
 
 import contextlib
 import threading
