@@ -31,6 +31,11 @@ from imgpipeline.objectstore import ObjectStore
 
 _WHOLE_DAYS = 8
 """The newest starts are stored for this many complete days; for older ones only that they are complete."""
+_VERSION = 1
+_MOST_BYTES = 2**28
+_MOST_READ = 1_000
+"""Number of segments that are read to catch up. The days of further segments come from the day index."""
+_NAME = "days"
 
 
 @dataclass(slots=True)
@@ -122,13 +127,6 @@ def _known_day(data: Mapping[str, Any]) -> KnownDay:
     }
     complete = {str(name): str(version) for name, version in data["settled"].items()}
     return KnownDay(complete, newest, bool(data["whole"]))
-
-
-_VERSION = 1
-_MOST_BYTES = 2**28
-_MOST_READ = 1_000
-"""Number of segments that are read to catch up. The days of further segments come from the day index."""
-_NAME = "days"
 
 
 @dataclass(slots=True)

@@ -39,6 +39,25 @@ _ADDED = {
     FRAMES.name: {"gate_measurements", "clock_source", "region_of_interest", "detectors"},
     DETECTIONS.name: {"precision"},
 }
+WORKING = "working"
+"""DuckDB schema of internal tables, so that SHOW TABLES does not list them."""
+_SAME_FRAME = "stored.day = newer.day AND stored.frame_id = newer.frame_id"
+_SAME_OUTCOME = " AND ".join(
+    f"stored.{name} = found.{name}"
+    for name in ("day", "frame_id", *(name for name in FRAMES.names if name.startswith("source_kafka_")))
+)
+_OFFSET = ("topic", "topic_id", "partition", "kafka_offset")
+_SAME_OFFSET = " AND ".join(f'stored."{name}" = newer."{name}"' for name in _OFFSET)
+_BY_OFFSET = (STORED_DEAD_LETTERS, NOTICES)
+"""Tables with one row per offset."""
+_ORDER = {
+    FRAMES.name: '"timestamp", frame_id',
+    DETECTIONS.name: '"timestamp", frame_id, detection_number',
+    WEAK_DETECTIONS.name: '"timestamp", frame_id, detection_number',
+    STORED_DEAD_LETTERS.name: "topic, topic_id, partition, kafka_offset",
+    NOTICES.name: "topic, topic_id, partition, kafka_offset",
+}
+"""The order of each table's rows, as in `ROWS` after `sort_by_time`."""
 
 
 def columns_of(table: Table, version: int, row: str) -> str:
@@ -74,19 +93,6 @@ def is_complete(manifests: Mapping[str, Manifest], tables: tuple[str, ...]) -> b
     if not versions <= set(READABLE_VERSIONS):
         return False
     return not missing or (missing == {NOTICES.name} and versions == {READABLE_VERSIONS[0]})
-
-
-WORKING = "working"
-"""DuckDB schema of internal tables, so that SHOW TABLES does not list them."""
-_SAME_FRAME = "stored.day = newer.day AND stored.frame_id = newer.frame_id"
-_SAME_OUTCOME = " AND ".join(
-    f"stored.{name} = found.{name}"
-    for name in ("day", "frame_id", *(name for name in FRAMES.names if name.startswith("source_kafka_")))
-)
-_OFFSET = ("topic", "topic_id", "partition", "kafka_offset")
-_SAME_OFFSET = " AND ".join(f'stored."{name}" = newer."{name}"' for name in _OFFSET)
-_BY_OFFSET = (STORED_DEAD_LETTERS, NOTICES)
-"""Tables with one row per offset."""
 
 
 def create_stored(engine: Engine, table: Table, versions: Mapping[Path, int]) -> None:
@@ -156,16 +162,6 @@ def lay_over(engine: Engine) -> Overlay:
 
 def _columns(table: Table) -> str:
     return ", ".join(f"stored.{identifier(name)}" for name in table.names)
-
-
-_ORDER = {
-    FRAMES.name: '"timestamp", frame_id',
-    DETECTIONS.name: '"timestamp", frame_id, detection_number',
-    WEAK_DETECTIONS.name: '"timestamp", frame_id, detection_number',
-    STORED_DEAD_LETTERS.name: "topic, topic_id, partition, kafka_offset",
-    NOTICES.name: "topic, topic_id, partition, kafka_offset",
-}
-"""The order of each table's rows, as in `ROWS` after `sort_by_time`."""
 
 
 @dataclass(frozen=True, slots=True)

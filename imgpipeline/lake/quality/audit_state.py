@@ -19,8 +19,10 @@ from imgpipeline.ledger.audit import ChainAudit
 from imgpipeline.ledger.session_books import ChainBooks
 from imgpipeline.objectstore import ForbiddenError, ObjectMissingError, ObjectStore
 
-_VERSION = 1
+_STATE_VERSION = 1
 _COUNTS = ("position", "segments", "frames", "gated", "dead_letters", "notices")
+_VERDICT_VERSION = 1
+_MOST_PROBLEMS = 20
 
 
 @dataclass(slots=True)
@@ -43,7 +45,7 @@ def read_state(store: ObjectStore) -> AuditState:
     """Returns the state of the last audit; an empty state if it is missing or cannot be read."""
     try:
         data = json.loads(store.get(audit_state_key()))
-        if data["version"] != _VERSION:
+        if data["version"] != _STATE_VERSION:
             return AuditState()
         state = AuditState(
             {found.chain: found for found in map(_read_chain, data["chains"])},
@@ -69,7 +71,7 @@ def read_state(store: ObjectStore) -> AuditState:
 def write_state(store: ObjectStore, state: AuditState, *, now: datetime) -> bool:
     """Stores a state; False if this account may not write, which only makes the next audit slower."""
     data = {
-        "version": _VERSION,
+        "version": _STATE_VERSION,
         "audited_at": format_time(now),
         "chains": [_chain_json(found) for found in state.chains.values() if found.ok],
         "days": [
@@ -112,10 +114,6 @@ def _read_chain(data: dict[str, Any]) -> ChainAudit:
     counts: dict[str, Any] = {name: int(data[name]) for name in _COUNTS}
     books = ChainBooks.from_json(data["books"]) if "books" in data else ChainBooks()
     return ChainAudit(chain, **counts, gaps=gaps, books=books)
-
-
-_VERDICT_VERSION = 1
-_MOST_PROBLEMS = 20
 
 
 @dataclass(frozen=True, slots=True)

@@ -57,6 +57,7 @@ notice_counts AS (SELECT day, count(DISTINCT {_OFFSET}) AS notices FROM noticed 
 SELECT day, coalesce(frames, 0), coalesce(detections, 0)::BIGINT, coalesce(letters, 0), coalesce(notices, 0)
 FROM frame_counts FULL JOIN letter_counts USING (day) FULL JOIN notice_counts USING (day)
 """  # noqa: S608 - own names
+_NAME = re.compile(r"[a-z][a-z_]{0,99}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -231,9 +232,6 @@ def _compare_rows(engine: Engine, table: Table, manifest: Manifest, key: str) ->
 def _than(what: str, rows: int) -> str:
     verb = "is" if rows == 1 else "are"
     return f"that {verb} in" if what == "lacks" else f"that {verb} not in"
-
-
-_NAME = re.compile(r"[a-z][a-z_]{0,99}")
 
 
 def compare_summary(reader: DayReader, name: str) -> SummaryAudit:

@@ -10,21 +10,8 @@ from imgpipeline.errors import ConfigurationError, UsageError
 if TYPE_CHECKING:
     from imgpipeline.objectstore import ObjectStore
 
-_MOST = 8
-
-
-def nearest_day(days: Collection[date], wanted: date) -> date:
-    """Returns the day closest to the wanted one, the earlier of two; there must be at least one."""
-    return min(days, key=lambda day: (abs(day - wanted), day))
-
-
-def name_nearest_days(days: Collection[date], wanted: date) -> str:
-    """Returns the closest days in order, such as `2026-01-09, 2026-01-11 (the nearest of 90)`; `none` without any."""
-    nearest = sorted(sorted(days, key=lambda day: (abs(day - wanted), day))[:_MOST])
-    more = f" (the nearest of {len(days)})" if len(days) > len(nearest) else ""
-    return (", ".join(day.isoformat() for day in nearest) or "none") + more
-
-
+_MOST_NAMED = 8
+"""The most days that an error message names."""
 Day = date | str
 """A day as an argument: a `date`, or text such as `2026-01-09`."""
 
@@ -139,3 +126,15 @@ def unknown_day(day: date, days: Collection[date]) -> ConfigurationError:
     return ConfigurationError(
         f"The ledger has nothing of {day}.", next_step=f"take one of its days: {name_nearest_days(days, day)}"
     )
+
+
+def nearest_day(days: Collection[date], wanted: date) -> date:
+    """Returns the day closest to the wanted one, the earlier of two; there must be at least one."""
+    return min(days, key=lambda day: (abs(day - wanted), day))
+
+
+def name_nearest_days(days: Collection[date], wanted: date) -> str:
+    """Returns the closest days in order, such as `2026-01-09, 2026-01-11 (the nearest of 90)`; `none` without any."""
+    nearest = sorted(sorted(days, key=lambda day: (abs(day - wanted), day))[:_MOST_NAMED])
+    more = f" (the nearest of {len(days)})" if len(days) > len(nearest) else ""
+    return (", ".join(day.isoformat() for day in nearest) or "none") + more

@@ -41,6 +41,12 @@ _COLUMNS = (
     "processing_timestamp, model_used, model_sha256, confidence_threshold, nms_threshold, replay_of"
 )
 _AUDIT = "run `imgpipeline audit --full`: it names every day, table and segment that disagrees"
+_NUMBERS_OF_FRAME = """
+SELECT label, hour("timestamp") AS hour, source, count(*)
+FROM detections
+WHERE day = DATE '{day}' AND frame_id = {frame} AND confidence >= coalesce(getvariable('summary_threshold'), 0)
+GROUP BY ALL ORDER BY label
+"""
 
 
 def explain(
@@ -285,14 +291,6 @@ def _occurring(lake: LakeSession, what: str, where: str) -> Mapping[Any, int]:
     return Counter(dict(rows))
 
 
-_NUMBERS = """
-SELECT label, hour("timestamp") AS hour, source, count(*)
-FROM detections
-WHERE day = DATE '{day}' AND frame_id = {frame} AND confidence >= coalesce(getvariable('summary_threshold'), 0)
-GROUP BY ALL ORDER BY label
-"""
-
-
 @dataclass(frozen=True, slots=True)
 class CountingNumber:
     """A number of `label_counts` that includes detections of a frame."""
@@ -371,7 +369,7 @@ def numbers_counting(
     Raises:
         PermanentError: This machine has too little memory or disk.
     """
-    rows = lake.query(_NUMBERS.format(day=day, frame=quoted(frame_id))).rows
+    rows = lake.query(_NUMBERS_OF_FRAME.format(day=day, frame=quoted(frame_id))).rows
     return tuple(
         CountingNumber(label, hour, source, of_frame, numbers[label, source, hour])
         for label, hour, source, of_frame in rows

@@ -70,6 +70,8 @@ SELECT source, max(told_at) AS last_notice,
 FROM told GROUP BY source
 """
 """The interval of an account is frame time, which may be years ago; `received_to` tells when it was sent."""
+_SILENCE_TABLES = (NOTICES, SOURCE_ACTIVITY)
+_MOST_SHOWN = 5
 
 
 class SourceState(StrEnum):
@@ -227,10 +229,6 @@ def _state(kind: str | None, silent_s: float, limit_s: float | None) -> SourceSt
     return SourceState.SILENT if limit_s is not None and silent_s > limit_s else SourceState.ONLINE
 
 
-_TABLES = (NOTICES, SOURCE_ACTIVITY)
-_SHOWN = 5
-
-
 @dataclass(frozen=True, slots=True)
 class Silence:
     """The sources that are silent or offline for too long."""
@@ -245,8 +243,8 @@ class Silence:
         """The verdict as text."""
         if not self.found:
             return f"None of {counted(self.sources, 'source')} is silent for too long."
-        shown = "; ".join(list(self.found.values())[:_SHOWN])
-        more = f"; and {len(self.found) - _SHOWN} more" if len(self.found) > _SHOWN else ""
+        shown = "; ".join(list(self.found.values())[:_MOST_SHOWN])
+        more = f"; and {len(self.found) - _MOST_SHOWN} more" if len(self.found) > _MOST_SHOWN else ""
         count = f"{len(self.found)} of {counted(self.sources, 'source')}"
         return f"{count}: {shown}{more}. The command imgpipeline sources status shows all."
 
@@ -323,7 +321,7 @@ def _open_last_days(store: ObjectStore, settings: Settings, now: datetime) -> It
     with open_cache(store) as (folder, cache), open_engine(folder, memory=settings.duckdb_memory) as engine:
         built: dict[date, datetime] = {}
         behind: set[date] = set()
-        for table in _TABLES:
+        for table in _SILENCE_TABLES:
             parts = []
             for day, e_tag in list_versions(store, table.name).items():
                 path = folder / f"{table.name}-{day}.parquet"

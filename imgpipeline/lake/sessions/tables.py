@@ -42,6 +42,13 @@ FROM (SELECT unnest(?) AS topic, unnest(?) AS topic_id, unnest(?) AS partition, 
 WHERE dead_letters.topic = found.topic AND dead_letters.topic_id = found.topic_id
   AND dead_letters.partition = found.partition AND dead_letters.kafka_offset = found.kafka_offset
 """
+_DERIVED_TABLES = (*TRACK_TABLES, *EVENT_TABLES, *PLACE_TABLES)
+COUNTED_DETECTIONS = "working.counted_detections"
+"""The detections that a number counts, without their segments, so it does not read the ledger."""
+MACROS = ("counted_detections", "explain_label_counts", "explain_label_totals", "explain_frame_stats")
+"""All macros, each after those that it uses."""
+LEDGER_MACROS = tuple(name for name in MACROS if name.startswith("explain_"))
+"""The macros for users. They read `segments`, which is filled when a query uses it."""
 
 
 def create_ledger_tables(engine: Engine) -> None:
@@ -143,19 +150,16 @@ def _load(table: Table) -> str:
     )
 
 
-_TABLES = (*TRACK_TABLES, *EVENT_TABLES, *PLACE_TABLES)
-
-
 def create_derived_tables(engine: Engine) -> None:
     """Creates the tables of tracks, events, zones and lines without rows."""
-    for table in _TABLES:
+    for table in _DERIVED_TABLES:
         engine.run(f"CREATE TABLE {table.name} ({table.typed_columns})")
 
 
 def asks_for_derived(sql: str) -> bool:
     """Tells whether a query may use a table of tracks, events, zones or lines."""
     lowered = sql.lower()
-    return any(table.name in lowered for table in _TABLES)
+    return any(table.name in lowered for table in _DERIVED_TABLES)
 
 
 def fill_derived_tables(
@@ -164,7 +168,7 @@ def fill_derived_tables(
     cache: LakeCache,
     is_wanted: Callable[[date], bool],
     *,
-    tables: Iterable[Table] = _TABLES,
+    tables: Iterable[Table] = _DERIVED_TABLES,
 ) -> None:
     """Replaces the empty tables with views of the stored ones.
 
@@ -190,7 +194,12 @@ def fill_derived_tables(
 
 
 def fill_derived_tables_of_day(
-    engine: Engine, cache: LakeCache, day: date, versions: Mapping[str, str], *, tables: Iterable[Table] = _TABLES
+    engine: Engine,
+    cache: LakeCache,
+    day: date,
+    versions: Mapping[str, str],
+    *,
+    tables: Iterable[Table] = _DERIVED_TABLES,
 ) -> None:
     """Replaces the empty tables with views of the stored ones of one day.
 
@@ -237,14 +246,6 @@ def histogram_sql(name: str) -> str:
         .joinpath("histograms_sql", f"{name}.sql")
         .read_text(encoding="utf-8")
     )
-
-
-COUNTED_DETECTIONS = "working.counted_detections"
-"""The detections that a number counts, without their segments, so it does not read the ledger."""
-MACROS = ("counted_detections", "explain_label_counts", "explain_label_totals", "explain_frame_stats")
-"""All macros, each after those that it uses."""
-LEDGER_MACROS = tuple(name for name in MACROS if name.startswith("explain_"))
-"""The macros for users. They read `segments`, which is filled when a query uses it."""
 
 
 def create_macros(engine: Engine) -> None:
