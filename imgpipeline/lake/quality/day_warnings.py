@@ -68,7 +68,7 @@ def judge_stored_rows(store: ObjectStore, day: date, *, now: datetime, memory: s
             manifest = parse_footer(path, key)
             rows[table.name] = manifest.rows
             if manifest.content not in ("", hash_rows(engine, all_rows(path))):
-                different.append(f"The rows of {key} differ from those that its build read from the ledger.")
+                different.append(f"{key} has other rows than its build read from the ledger.")
     measured = {name: float(rows[name]) for name in (FRAMES.name, DETECTIONS.name)}
     if different:
         return Verdict(False, f"{' '.join(different)} Check the store, and force a rebuild of the day.", measured)
