@@ -316,7 +316,7 @@ def test_a_cursor_shows_the_same_moment_in_utc_with_the_same_threshold(memory: O
             assert cursor.query("SELECT label, count FROM label_totals").rows == [("dog", 1)]
             assert cursor.query("SELECT count(*) FROM tracks").rows == [(0,)]
             assert cursor.query("SELECT state FROM dead_letters").rows == []
-            with pytest.raises(ConfigurationError, match="refuses"):
+            with pytest.raises(ConfigurationError, match="rejects"):
                 cursor.query("SELECT * FROM read_text('pyproject.toml')")
         assert session.query("SELECT count(*) FROM tracks").rows == [(0,)]
 
