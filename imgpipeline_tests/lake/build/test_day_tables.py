@@ -197,7 +197,7 @@ def test_a_build_that_loses_a_race_starts_again_from_the_greater_ends(store: Obj
 def test_a_build_that_always_loses_gives_up_with_an_error(memory: ObjectStore, monkeypatch):
     write_chain(memory, day_outcomes(0, 2))
     monkeypatch.setattr(derived, "publish", lambda *_: False)
-    with pytest.raises(TransientError, match="overtaken"):
+    with pytest.raises(TransientError, match="lost the race"):
         rebuild_day(memory, DAY, now=NOON)
 
 

@@ -104,7 +104,7 @@ def test_a_summary_that_loses_a_race_is_made_again(memory: ObjectStore, monkeypa
     late = build_summary(memory, "label_counts", DAY, settings=Settings(), now=LATER)
     assert (late.skipped, late.ends) == (True, {CHAIN: 9})
     monkeypatch.setattr(derived, "publish", lambda *_: False)
-    with pytest.raises(TransientError, match="overtaken"):
+    with pytest.raises(TransientError, match="lost the race"):
         build_summary(memory, "label_counts", DAY, settings=Settings(), now=LATER, force=True)
 
 
