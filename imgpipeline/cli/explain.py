@@ -13,7 +13,7 @@ from imgpipeline.lake.query.days import parse_day
 from imgpipeline.settings import load_settings
 
 if TYPE_CHECKING:
-    from imgpipeline.lake.lineage.explanation import CountedDetection, Explanation, SegmentBehind, StoredNumber
+    from imgpipeline.lake.query.explanation import CountedDetection, Explanation, SegmentBehind, StoredNumber
 
 app = typer.Typer(help="Trace a number to the frames and segments it was counted from.")
 
@@ -55,7 +55,7 @@ def label_totals(
 
 
 def _explain(day: date, hour: int | None, label: str, source: str | None, limit: int, *, as_json: bool) -> None:
-    from imgpipeline.lake.query.arrow_lake import open_arrow_lake  # noqa: PLC0415 - loads DuckDB
+    from imgpipeline.lake.query.lake import open_arrow_lake  # noqa: PLC0415 - loads DuckDB
 
     lake = open_arrow_lake(load_settings())
     with progress_bar("Reading segments", unit="detections") as progress:

@@ -55,7 +55,7 @@ def duckdb_file(
 
 
 def _known_days(store: "ObjectStore", span: Span) -> list[date]:
-    from imgpipeline.lake.sessions.nearest_days import name_nearest_days  # noqa: PLC0415 - loads the package `lake`
+    from imgpipeline.lake.query.days import name_nearest_days  # noqa: PLC0415 - loads the package `lake`
     from imgpipeline.ledger import known_days  # noqa: PLC0415 - loads obstore
 
     days = days_of(store, span)

@@ -189,8 +189,8 @@ def days_with_frames(store: "ObjectStore", span: Span) -> list[date]:
         TransientError: The store does not answer.
     """
     from imgpipeline.lake.build.day_tables import list_days  # noqa: PLC0415 - loads DuckDB
+    from imgpipeline.lake.query.days import name_nearest_days  # noqa: PLC0415 - as above
     from imgpipeline.lake.schema import FRAMES  # noqa: PLC0415 - as above
-    from imgpipeline.lake.sessions.nearest_days import name_nearest_days  # noqa: PLC0415 - as above
 
     if span.is_all:
         raise UsageError("No days are given.", next_step="give --day 2026-01-09, or --from and --to")
@@ -225,7 +225,7 @@ def show_answer(
         empty: Noted instead of an empty table.
     """
     wanted.span()  # refuses wrong days before DuckDB is loaded
-    from imgpipeline.lake.query.arrow_lake import open_arrow_lake  # noqa: PLC0415 - loads DuckDB
+    from imgpipeline.lake.query.lake import open_arrow_lake  # noqa: PLC0415 - loads DuckDB
 
     with open_arrow_lake(load_settings()) as lake:
         found = question(lake)(

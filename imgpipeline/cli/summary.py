@@ -152,7 +152,7 @@ def sizes(
 
 
 def _show_size_bins(bins: int, wanted: SummaryOptions, rows: RowFormat) -> None:
-    from imgpipeline.lake.query.size_bins import bin_sizes  # noqa: PLC0415 - loads DuckDB and pyarrow
+    from imgpipeline.lake.query.histograms import bin_sizes  # noqa: PLC0415 - loads DuckDB and pyarrow
     from imgpipeline.objectstore import open_store  # noqa: PLC0415 - loads obstore
 
     span, settings = wanted.span(), wanted.settings()

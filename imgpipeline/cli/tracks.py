@@ -135,7 +135,7 @@ def stats(
 
     With --csv, these are the files of classic trackers: stats.csv, car_tracks.csv and car_detections.csv.
     """
-    from imgpipeline.lake.query.arrow_lake import open_arrow_lake  # noqa: PLC0415 - loads DuckDB
+    from imgpipeline.lake.query.lake import open_arrow_lake  # noqa: PLC0415 - loads DuckDB
     from imgpipeline.tracking import classic_csv  # noqa: PLC0415 - as above
 
     wanted = parse_day(day)

@@ -19,7 +19,7 @@ from imgpipeline.detect import LaneReport
 from imgpipeline.errors import ImgpipelineError
 
 if TYPE_CHECKING:
-    from imgpipeline.lake.query.source_silence import Silence
+    from imgpipeline.lake.query.source_status import Silence
 
 
 SOURCES = dg.AssetKey("sources")
@@ -72,7 +72,7 @@ def image_materializations(report: LaneReport) -> Iterator[dg.AssetMaterializati
 )
 def no_source_is_silent(pipeline: Pipeline) -> dg.AssetCheckResult:
     """Evaluates the check."""
-    from imgpipeline.lake.query.source_silence import judge_silence  # noqa: PLC0415 - loads DuckDB
+    from imgpipeline.lake.query.source_status import judge_silence  # noqa: PLC0415 - loads DuckDB
 
     with known_failures():
         return _result(judge_silence(pipeline.store(), pipeline.settings(), now=utc_now()))
@@ -87,7 +87,7 @@ def no_source_is_silent(pipeline: Pipeline) -> dg.AssetCheckResult:
 )
 def source_silence(context: dg.SensorEvaluationContext) -> dg.SensorResult | dg.SkipReason:
     """Evaluates the check when its answer changes."""
-    from imgpipeline.lake.query.source_silence import judge_silence  # noqa: PLC0415 - loads DuckDB
+    from imgpipeline.lake.query.source_status import judge_silence  # noqa: PLC0415 - loads DuckDB
 
     pipeline = Pipeline()
     try:

@@ -12,10 +12,9 @@ import pyarrow as pa
 
 from imgpipeline.errors import ConfigurationError, UsageError
 from imgpipeline.events.configuration import Rules, read_rules
-from imgpipeline.lake.lineage.explain import explain
-from imgpipeline.lake.lineage.explanation import Explanation, NumberId
-from imgpipeline.lake.lineage.frame_lineage import CountingNumber, numbers_counting, numbers_of_day
 from imgpipeline.lake.query.days import Span, unknown_day
+from imgpipeline.lake.query.explain import CountingNumber, explain, numbers_counting, numbers_of_day
+from imgpipeline.lake.query.explanation import Explanation, NumberId
 from imgpipeline.lake.query.frames import (
     FramePlace,
     count_detections,

@@ -21,7 +21,7 @@ from imgpipeline.contracts.text import plain
 from imgpipeline.errors import UsageError
 from imgpipeline.export.formats import TrainingFormat, coco_document, yolo_data, yolo_files
 from imgpipeline.export.training_frames import TrainingSet, open_training_set
-from imgpipeline.lake.lineage.frame_lineage import trace_frame
+from imgpipeline.lake.query.explain import trace_frame
 from imgpipeline.lake.query.frames import list_frames
 from imgpipeline.lake.query.summaries import LabelChoice, ask_session
 from imgpipeline.web.viewer.answers import (

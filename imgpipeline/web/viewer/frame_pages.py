@@ -13,10 +13,10 @@ from fastapi.responses import HTMLResponse, Response
 from imgpipeline.errors import ImgpipelineError
 from imgpipeline.events.configuration import Line, Zone
 from imgpipeline.export.annotations import annotations_of
-from imgpipeline.lake.lineage.frame_lineage import trace_frame
 from imgpipeline.lake.query.days import Span
-from imgpipeline.lake.query.frame_tracks import tracks_of_frame
+from imgpipeline.lake.query.explain import trace_frame
 from imgpipeline.lake.query.summaries import ask_session
+from imgpipeline.lake.query.tracks import tracks_of_frame
 from imgpipeline.lake.query.wanted_frames import (
     DAY_S,
     WantedFrames,

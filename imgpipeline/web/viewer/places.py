@@ -12,8 +12,8 @@ from pydantic import Field, model_validator
 from imgpipeline.errors import ConfigurationError
 from imgpipeline.events.configuration import Line, Rules, Zone
 from imgpipeline.events.places import Evidence, PlaceCount, PlaceNumber, find_evidence, stored_count
-from imgpipeline.lake.query.foot_points import COLUMNS, ROWS, FootPoints, count_foot_points
 from imgpipeline.lake.query.frames import list_frames
+from imgpipeline.lake.query.histograms import COLUMNS, ROWS, FootPoints, count_foot_points
 from imgpipeline.lake.query.summaries import ask_session
 from imgpipeline.lake.query.wanted_frames import WantedFrames
 from imgpipeline.lake.sessions.session import LakeSession
