@@ -1,6 +1,6 @@
-"""The same hundred frames through every kind of source: the same detections in DuckDB, and accounting that closes.
+"""Every kind of source gives the same detections for the same hundred frames, and its accounts balance.
 
-Each frame carries its number in a corner, so that it is recognised after any transport.
+Each frame shows its number in a corner, so the test recognises it after any transport.
 """
 
 import json
@@ -97,7 +97,7 @@ def write_files(folder: Path) -> Path:
 
 
 class UntilAll:
-    """A source that ends once every number was announced: a camera would go on for ever."""
+    """A source that ends once every number is announced, because a camera would never end."""
 
     def __init__(self, source: Source) -> None:
         self.name, self.kind, self._source = source.name, source.kind, source
@@ -139,7 +139,7 @@ def feed_sequence(site: Site) -> None:
 
 
 def feed_video(site: Site) -> None:
-    """The clip is lossless, so that the frames that are decoded and stored as JPEG are the very frames."""
+    """The clip is lossless, so the frames that are decoded and stored as JPEG equal the original ones."""
     clip = site.folder / "clip.mov"
     with av.open(str(clip), "w") as container:
         stream = container.add_stream("png", rate=10)

@@ -45,7 +45,7 @@ class Site:
     def ingest(
         self, folder: Path, *, settings: dict[str, Any] | None = None, **options: Any
     ) -> tuple[FolderIngest, list[FrameMessage], ObjectStore]:
-        """Returns what became of the folder, the frames announced now, and the store."""
+        """Returns the result of the ingest, the frames that it announced, and the store."""
         before = len(self._announced())
         chosen = self.settings.model_copy(update=settings or {})
         result = ingest_folder(chosen, folder, "gate", store=self.store, **options)

@@ -14,7 +14,7 @@ from imgpipeline.sources.image_files import read_taken_time
 
 
 def tiff_block(order: str, **texts: str) -> bytes:
-    """A TIFF structure whose EXIF directory has the given tags, laid out as EXIF 2.32 describes."""
+    """Returns a TIFF structure whose EXIF directory has the given tags, in the layout of EXIF 2.32."""
     numbers = {"taken": 36867, "offset": 36881, "subseconds": 37521}
     entries = sorted((numbers[name], text.encode() + b"\0") for name, text in texts.items())
     start, inner = 8, 8 + 2 + 12 + 4

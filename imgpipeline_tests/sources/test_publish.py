@@ -20,7 +20,7 @@ OPTIONS = PublishOptions(commit_s=0.0, drain_s=2.0)
 
 
 class Failing(Listed):
-    """Yields what it is given, then fails."""
+    """Yields the given items, then fails."""
 
     def __init__(self, items: list[Captured], name: str, error: Exception) -> None:
         super().__init__(items, name)

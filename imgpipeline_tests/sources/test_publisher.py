@@ -53,7 +53,7 @@ def frame(number: int, *, start: datetime = NOON, step_s: float = 0.2, **fields:
 
 
 class Listed:
-    """A finite source that yields what it is given."""
+    """A finite source that yields the given items."""
 
     kind = SourceKind.FINITE
 

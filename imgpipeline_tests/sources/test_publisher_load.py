@@ -34,7 +34,7 @@ OVERLOAD_S = 20.0
 
 
 class SlowStore:
-    """A store that takes half a second for each image and keeps none of them."""
+    """A store that takes half a second for each image, and stores none."""
 
     def create(self, _key: str, _data: bytes) -> bool:
         time.sleep(0.5)  # so slow that a camera on a busy machine is still much faster
@@ -106,7 +106,7 @@ def fast_and_calm(folder: Path) -> RtspServer:
 
 
 def watch_memory(seconds: float) -> list[float]:
-    """Return the resident size of this process in MB, twice a second, after the first five seconds."""
+    """Returns the resident size of this process in MB, measured twice per second after the first five seconds."""
     sizes, began = [], time.monotonic()
     while (passed := time.monotonic() - began) < seconds:
         time.sleep(0.5)
@@ -118,7 +118,7 @@ def watch_memory(seconds: float) -> list[float]:
 @pytest.mark.medium
 @pytest.mark.parametrize("kind", list(SourceKind))
 def test_a_publisher_with_nothing_to_send_waits_and_does_not_spin(kafka: KafkaBroker, topic: str, kind: SourceKind):
-    """Counted in calls of functions, which a thread that waits does not make however busy the machine is."""
+    """The test counts function calls, because a waiting thread makes none, however busy the machine is."""
     settings = Settings(_env_file=None, kafka_bootstrap_servers=kafka.bootstrap_servers, kafka_topic=topic)
     calls = Counter[str]()
 

@@ -117,7 +117,7 @@ def test_failed_replays_are_resolved_by_the_one_that_succeeds(lane: LaneUnderTes
 
 
 def test_key_headers_and_time_of_the_record_are_kept(lane: LaneUnderTest, tmp_path: Path) -> None:
-    """A frame without a time of its own has the day and the name that it would have had."""
+    """A frame without its own time keeps the day and the identity that the first record gave it."""
     time = datetime(2026, 2, 3, 4, 5, 6, 789_000, UTC)
     values: list[tuple[bytes, list[tuple[str, bytes]]]] = [
         (json.dumps({"image_path": PATH}).encode(), [("trace", b"\xff\x00")]),

@@ -59,7 +59,7 @@ def serve() -> Iterator[Callable[..., RtspServer]]:
 
 
 class Watched:
-    """A camera that is captured in a thread, and what it has yielded."""
+    """Captures a camera in a thread, and collects the yielded items."""
 
     def __init__(self, url: str, name: str = "gate", **options) -> None:
         self.camera = RtspSource(name, url, **{"timing": PATIENT, "stall_s": 30.0, **options})
@@ -276,7 +276,7 @@ def test_fault_53_a_camera_that_sends_garbage_is_an_outage_with_its_failed_frame
 
 
 def write_h264_garbage(path: Path) -> None:
-    """Write a clip whose slices name a parameter set that does not exist, which no decoder can make a frame of."""
+    """Writes a clip that no decoder can decode: its slices name a parameter set that does not exist."""
     write_clip(numbered_pictures(10), path, codec="h264", fps=10)
     data, at = bytearray(path.read_bytes()), 0
     while at < len(data):

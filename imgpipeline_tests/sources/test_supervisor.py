@@ -28,7 +28,7 @@ def sources_file(tmp_path: Path, text: str) -> Path:
 
 
 class Sources:
-    """Stands in for the sources themselves: each run is recorded, and ends when it is stopped."""
+    """Replaces real sources: records each run, which ends when it is stopped."""
 
     def __init__(self, run: Callable[[str, threading.Event], None] | None = None) -> None:
         self.started: list[str] = []

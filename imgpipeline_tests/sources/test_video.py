@@ -89,7 +89,7 @@ def test_row_0_6_a_number_of_frames_is_spread_evenly_over_the_video(
     ("rotation", "corner"), [(90, "lower left"), (180, "lower right"), (270, "upper right")], ids=["90", "180", "270"]
 )
 def test_frames_are_upright(tmp_path: Path, rotation: int, corner: str) -> None:
-    """A display matrix that turns counterclockwise moves the bright upper left corner."""
+    """A display matrix that rotates counterclockwise moves the bright upper left corner."""
     pixels = frames_of(write_video(tmp_path / "clip.mp4", rotation=rotation))[0].pixels
 
     assert pixels.shape == ((48, 64, 3) if rotation == 180 else (64, 48, 3))
@@ -102,7 +102,7 @@ def test_frames_are_upright(tmp_path: Path, rotation: int, corner: str) -> None:
 @pytest.mark.slow
 @pytest.mark.data
 def test_the_times_of_real_videos_equal_those_of_opencv(shared_data: Path) -> None:
-    """Earlier releases read videos with OpenCV: the same times name the same frames."""
+    """Earlier releases read videos with OpenCV; with the same times, frames keep their identity."""
     for path in sorted((shared_data / "video").iterdir()):
         capture, frames = cv2.VideoCapture(str(path)), frames_of(path)
         for frame in frames:

@@ -57,7 +57,7 @@ class Watching:
         wait_until(lambda: sorted(self.files()) == sorted(names), limit_s=60, what=f"{names} are announced")
 
     def status_changes(self) -> list[Notice]:
-        """Returns the notices that the folder went away or came back."""
+        """Returns the notices that the folder disappeared or came back."""
         found = (record for record in read_published(self.settings) if isinstance(record, Notice))
         return [notice for notice in found if notice.kind in {NoticeKind.OFFLINE, NoticeKind.ONLINE}]
 
@@ -159,7 +159,7 @@ def test_a_folder_that_disappears_and_comes_back_announces_nothing_again(watchin
 def test_a_mount_that_disappears_announces_neither_the_folder_below_it_nor_anything_again(
     watching: Watching, tmp_path: Path
 ):
-    """Also over a restart without the mount, and if the share comes back as another device."""
+    """The same holds for a restart without the mount, and for a share that comes back as another device."""
     write_picture(watching.folder / "below.jpg", shade=9)
     names = [f"{number}.jpg" for number in range(3)]
     with mounted_disk(tmp_path / "share", 500) as share, mounted_disk(tmp_path / "moved", 500) as moved:

@@ -17,7 +17,7 @@ def write_video(
     size: tuple[int, int] = (64, 48),
     options: dict[str, str] | None = None,
 ) -> Path:
-    """Writes a video whose frames are shown at these times; without times two seconds at 10 frames a second."""
+    """Writes a video whose frames have these times; without times, two seconds at 10 frames per second."""
     times_ms = range(0, 2000, 100) if times_ms is None else times_ms
     with av.open(str(path), "w", options=options or {}) as container:
         if created:

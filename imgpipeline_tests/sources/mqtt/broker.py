@@ -30,7 +30,7 @@ def send(broker: Mosquitto, messages: Iterable[tuple[str, bytes]], *, qos: int =
 
 
 class RunningIngest:
-    """An ingest in a thread of its own."""
+    """An ingest that runs in its own thread."""
 
     def __init__(self, run: Callable[..., list[tuple[str, Totals]]]) -> None:
         """Start it.

@@ -42,13 +42,13 @@ def until_subscribed(broker: Mosquitto, settings: Settings) -> None:
 
 
 def pictures(count: int, *, first: int = 0) -> list[bytes]:
-    """Return images of different content, which decode to the same picture."""
+    """Returns images of different content that decode to the same picture."""
     picture = jpeg(5, 3)
     return [picture + f"number {number}".encode() for number in range(first, first + count)]
 
 
 class GatedStore:
-    """A store that takes only the first so many of `pictures`, and again what it has; others wait, then fail."""
+    """A store that accepts the first `allow`ed pictures and those that it has; others wait, then fail."""
 
     def __init__(self, inner: ObjectStore) -> None:
         self.inner = inner

@@ -74,7 +74,7 @@ def test_truth_boxes_are_inside_the_picture_and_visible_is_a_share(seed: int):
 
 @pytest.mark.parametrize("label", LABELS)
 def test_the_truth_box_encloses_the_pixels_that_the_object_changed(label: str):
-    """The oracle is the picture itself: without objects it differs just there (a thin tail may hardly differ)."""
+    """The oracle is the picture without objects, which differs only inside the boxes (a thin tail may not)."""
     seed = next(s for s in range(200) if [t.label for t in Scene(s, objects=1).jpeg(25)[1]] == [label])
     [truth] = Scene(seed, objects=1).jpeg(25)[1]
     with_object, without = (Scene(seed, objects=n, hour=12).frame(25)[0] for n in (1, 0))
@@ -206,7 +206,7 @@ def _centre_x(truth: Truth) -> float:
 
 
 def _touch(a: Truth, b: Truth) -> bool:
-    """Whether the boxes touch, or nearly so: a hidden part lies beside the visible box, under the other one."""
+    """Returns whether the boxes touch or nearly touch: a hidden part is next to the visible box."""
     return (
         max(a.box_xyxy[0], b.box_xyxy[0]) <= min(a.box_xyxy[2], b.box_xyxy[2]) + 2
         and max(a.box_xyxy[1], b.box_xyxy[1]) <= min(a.box_xyxy[3], b.box_xyxy[3]) + 2

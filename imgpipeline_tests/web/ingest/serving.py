@@ -18,7 +18,7 @@ from imgpipeline_tests.servers.waiting import wait_until
 def serving(
     settings: Settings, *, options: PublishOptions | None = None, board: Board | None = None
 ) -> Iterator[httpx.Client]:
-    """Serve until the context ends; the client knows the address."""
+    """Serves until the context ends; yields a client with the address."""
     port, stop = free_port(), threading.Event()
     thread = threading.Thread(
         target=serve, args=(settings, LOOPBACK, port, stop), kwargs={"options": options, "board": board}
@@ -34,7 +34,7 @@ def serving(
 
 
 def answers(client: httpx.Client) -> bool:
-    """Whether the server answers."""
+    """Returns whether the server answers."""
     try:
         return client.get("/health").status_code == 200
     except httpx.TransportError:
