@@ -10,7 +10,7 @@ from imgpipeline.contracts.messages import FrameMessage
 from imgpipeline.contracts.times import day_of
 from imgpipeline.objectstore import ObjectStore, open_store
 from imgpipeline.settings import Settings
-from imgpipeline.sources.preparing import size_of
+from imgpipeline.sources.frame_preparation import size_of
 from imgpipeline.sources.protocol import Captured, CapturedFrame
 from imgpipeline.stream.batches import Record
 from imgpipeline.stream.connection import open_producer

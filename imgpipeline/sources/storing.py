@@ -20,8 +20,8 @@ from imgpipeline.contracts.times import day_of, find_timezone
 from imgpipeline.faultpoints import reach
 from imgpipeline.objectstore.listing import ObjectInfo
 from imgpipeline.settings import Settings
+from imgpipeline.sources.frame_preparation import EncodedImage, PreparedFrame, Preparer, derive
 from imgpipeline.sources.options import Preparation
-from imgpipeline.sources.preparing import EncodedImage, PreparedFrame, Preparer, derive
 from imgpipeline.sources.protocol import CapturedFrame, StoredImage
 from imgpipeline.stream.batches import Record
 from imgpipeline.vision.decode import ImageLimits

@@ -246,7 +246,11 @@ def serve(
         ConfigurationError: The address cannot be opened, or a setting is wrong.
         PermanentError: The server ended unexpectedly; its log says why.
     """
-    _check_host(host, settings)
+    if not is_loopback(host) and not KeyFile(settings.api_keys_file).keys(Scope.INGEST):
+        raise UsageError(
+            f"There is no API key, so everyone who can reach {host} could send images.",
+            next_step="imgpipeline serve-ingest keys add --source NAME",
+        )
     app = create_app(open_server(settings, options=options, board=board))
     run_until(app, host, port, stop, grace_s=_GRACE_S)
 
@@ -256,11 +260,3 @@ def serve_configured(
 ) -> None:
     """Serves as a source of `sources.toml`; errors as `serve`."""
     serve(config.settings(settings), config.host, config.port, stop, options=options, board=board)
-
-
-def _check_host(host: str, settings: Settings) -> None:
-    if not is_loopback(host) and not KeyFile(settings.api_keys_file).keys(Scope.INGEST):
-        raise UsageError(
-            f"There is no API key, so everyone who can reach {host} could send images.",
-            next_step="imgpipeline serve-ingest keys add --source NAME",
-        )
