@@ -204,7 +204,7 @@ class RtspSource:
 
         A frame whose clock is off by more than the limit has the attribute `clock_offset_s`.
         """
-        failures, told = 0, ""
+        failures, reported = 0, ""
         while not stop.is_set():
             began, reason = monotonic(), ""
             self.now.attempts += 1
@@ -220,8 +220,8 @@ class RtspSource:
             was_online = self.now.online
             failures = 1 if was_online and monotonic() - began > self.stall_s else failures + 1
             self.now.online, self.now.reason, self.now.pid = False, reason, None
-            if was_online or told != reason:
-                told = reason
+            if was_online or reported != reason:
+                reported = reason
                 LOG.warning("%s is offline: %s", self.name, reason)
                 yield StatusChange(online=False, reason=reason, at=self._clock())
             stop.wait(pause_s(failures, self.timing, self._rng))

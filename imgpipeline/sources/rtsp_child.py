@@ -27,7 +27,7 @@ from imgpipeline.sources.rtsp_pipe import write_message
 JPEG_QUALITY = 90
 _PR_SET_PDEATHSIG = 1
 _FLUSH_S = 2.0
-_TELL_LOST_S = 0.5
+_REPORT_LOST_S = 0.5
 _CAUSES: dict[type[BaseException], str] = {
     av.error.ConnectionRefusedError: "connection refused",
     av.error.ConnectionResetError: "the camera closed the connection",
@@ -78,16 +78,16 @@ class Outbox:
         self._thread.join(_FLUSH_S)
 
     def _run(self) -> None:
-        told = monotonic()
+        reported = monotonic()
         while True:
             with self._changed:
-                self._changed.wait_for(lambda: self._waiting or self._closing, timeout=_TELL_LOST_S)
+                self._changed.wait_for(lambda: self._waiting or self._closing, timeout=_REPORT_LOST_S)
                 batch, closing = list(self._waiting)[:1], self._closing
                 if batch:
                     self._waiting.popleft()
                 lost: Counter[tuple[str, str]] = Counter()
-                if monotonic() - told > _TELL_LOST_S or (closing and not batch):
-                    lost, self._lost, told = self._lost, lost, monotonic()
+                if monotonic() - reported > _REPORT_LOST_S or (closing and not batch):
+                    lost, self._lost, reported = self._lost, lost, monotonic()
             for (reason, how), count in lost.items():
                 write_message(self._descriptor, {"kind": "lost", "reason": reason, "how": how, "count": count})
             for header, payload in batch:

@@ -41,7 +41,7 @@ class Chosen:
     """The choice for one video, which counts the frames taken so far."""
 
     def __init__(self, choice: FrameChoice, frames: int | None, every: int) -> None:
-        """Starts at the beginning of a video."""
+        """Starts with the first frame of a video."""
         self._choice = choice
         self._frames = frames
         self._every = every

@@ -1,1 +1,1 @@
-"""Images that arrive as MQTT messages: each topic names a source, and a message is acknowledged when it is safe."""
+"""Images as MQTT messages: topics name sources, and a message is acknowledged when its frame is safe."""

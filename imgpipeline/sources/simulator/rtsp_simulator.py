@@ -1,7 +1,7 @@
 """Simulated cameras over RTSP: runs the server program (`rtsp_program`), counts readers, and serves a status API.
 
-The status API has the form of version 1 of MediaMTX's, for which it stands in: `/v1/config` and `/v1/paths` (also
-`/v1/config/get` and `/v1/paths/list`) answer JSON, `/metrics` Prometheus text. It changes nothing.
+The status API imitates version 1 of MediaMTX's API: `/v1/config` and `/v1/paths` (also `/v1/config/get` and
+`/v1/paths/list`) answer JSON, `/metrics` answers Prometheus text. It is read-only.
 """
 
 import contextlib

@@ -186,7 +186,7 @@ class FrameDesk:
         *,
         changes_images: bool = False,
     ) -> None:
-        """Takes what publishes frames, where their images go, how their keys are made, and if others are stored."""
+        """Takes the publishers, the store, the template of its keys, and whether masks or sizes change the images."""
         self._changes_images = changes_images
         self._template = template
         self._publishers = publishers
