@@ -37,8 +37,8 @@ def s3(
     skipped. The location must be in the store, or one of IMGPIPELINE_ALLOWED_IMAGE_LOCATIONS. Exits with status 1 if an
     object could not be announced. It is safe to repeat the command: the same frames count once.
     """
-    from imgpipeline.sources.bucket import OPTIONS, BucketSource  # noqa: PLC0415 - loads obstore
     from imgpipeline.sources.publish import publish  # noqa: PLC0415 - loads kafka-python
+    from imgpipeline.sources.stored_images import OPTIONS, BucketSource  # noqa: PLC0415 - loads obstore
 
     settings = load_settings(**topic_settings(topic))
     bucket = BucketSource(settings, location, source, suffixes=tuple(suffix or ()))
@@ -70,9 +70,8 @@ def replay(
     Frames keep their source, time and number, so announcing them on a topic of the same site counts nothing twice.
     """
     from imgpipeline.objectstore import open_store  # noqa: PLC0415 - loads obstore
-    from imgpipeline.sources.bucket import OPTIONS  # noqa: PLC0415 - as above
     from imgpipeline.sources.publish import publish  # noqa: PLC0415 - loads kafka-python
-    from imgpipeline.sources.stored_frames import find_stored_frames  # noqa: PLC0415 - loads obstore
+    from imgpipeline.sources.stored_images import OPTIONS, find_stored_frames  # noqa: PLC0415 - loads obstore
 
     wanted = parse_day(day)
     settings = load_settings(**topic_settings(topic))

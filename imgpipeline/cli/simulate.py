@@ -124,7 +124,7 @@ def folder(
     The folders are OUT/cam1, cam2 and so on. No image is visible before it is complete. OUT/cam1.truth.jsonl has
     the ground truth.
     """
-    from imgpipeline.sources.simulator import folder_camera  # noqa: PLC0415 - loads OpenCV
+    from imgpipeline.sources.simulator import writer  # noqa: PLC0415 - loads OpenCV
 
     if pattern not in _PATTERNS or (pattern == "rotate") != (image is not None):
         raise UsageError(f"--pattern is {pattern}.", next_step="give scene, or rotate with --image FILE")
@@ -138,12 +138,12 @@ def folder(
         def run(number: int) -> int:
             at = out / f"cam{number}"
             pictures = (
-                folder_camera.rotated_pictures(original, count)
+                writer.rotated_pictures(original, count)
                 if image
-                else folder_camera.scene_pictures(first_seed + number - 1, count)
+                else writer.scene_pictures(first_seed + number - 1, count)
             )
-            truth = folder_camera.truth_of(at)
-            return folder_camera.write_pictures(at, pictures, name=name, fps=fps, stop=stopping.event, truth_file=truth)
+            truth = writer.truth_of(at)
+            return writer.write_pictures(at, pictures, name=name, fps=fps, stop=stopping.event, truth_file=truth)
 
         written = sum(pool.map(run, range(1, cameras + 1)))
     note(f"{counted(written, 'image')} of {counted(cameras, 'camera')} written to {out}.")

@@ -23,7 +23,6 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstra
 from imgpipeline.contracts.times import HOURS_PATTERN, Hours, find_timezone
 from imgpipeline.settings import Settings
 from imgpipeline.settings.toml_file import read_toml
-from imgpipeline.sources.bucket import BucketSource
 from imgpipeline.sources.mqtt.messages import Payload, Subscription
 from imgpipeline.sources.options import (
     Polygon,
@@ -36,6 +35,7 @@ from imgpipeline.sources.options import (
 from imgpipeline.sources.protocol import Source, SourceKind
 from imgpipeline.sources.rtsp import RtspSource, read_credentials
 from imgpipeline.sources.sequence import SequenceSource
+from imgpipeline.sources.stored_images import BucketSource
 from imgpipeline.sources.video import VideoSource
 from imgpipeline.sources.video_frames import FrameChoice
 from imgpipeline.sources.watched_folder import After, WatchedFolder, WatchOptions

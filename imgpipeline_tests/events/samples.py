@@ -12,7 +12,7 @@ from imgpipeline.contracts.outcomes import Frame
 from imgpipeline.events.configuration import Rules, parse_rules
 from imgpipeline.events.values import SeenFrame, SeenObject
 from imgpipeline.objectstore import ObjectStore
-from imgpipeline.sources.simulator.folder_camera import rotated_pictures
+from imgpipeline.sources.simulator.writer import rotated_pictures
 from imgpipeline_tests.ledger.samples import frame
 
 NOON = datetime(2026, 1, 9, 12, tzinfo=UTC)

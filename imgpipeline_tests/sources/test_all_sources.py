@@ -23,7 +23,6 @@ from imgpipeline import Lake
 from imgpipeline.contracts.capture import ClockSource
 from imgpipeline.objectstore import ImageReader, open_store
 from imgpipeline.settings import Settings, load_settings
-from imgpipeline.sources.bucket import BucketSource
 from imgpipeline.sources.folder import ingest_folder
 from imgpipeline.sources.mqtt.messages import Subscription
 from imgpipeline.sources.protocol import CapturedFrame, Settled, Source, SourceKind
@@ -33,6 +32,7 @@ from imgpipeline.sources.sequence import SequenceSource
 from imgpipeline.sources.simulator.clip import numbered_frames, read_number, write_clip
 from imgpipeline.sources.simulator.rtsp_simulator import SimulatedCamera
 from imgpipeline.sources.simulator.scene import Scene
+from imgpipeline.sources.stored_images import BucketSource
 from imgpipeline.sources.video import VideoSource, ingest_video
 from imgpipeline.sources.watched_folder import WatchedFolder, WatchOptions
 from imgpipeline.vision.configured import load_configured_detector

@@ -1,15 +1,20 @@
 """A simulated scene is written as files: frames with names and times, and their truth."""
 
 import json
+import threading
 from datetime import UTC, datetime, timedelta, timezone
 from pathlib import Path
 
+import cv2
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from imgpipeline.errors import ConfigurationError, PermanentError
 from imgpipeline.sources.simulator import FrameTruth, Scene, read_truth, write_scene
+from imgpipeline.sources.simulator.writer import rotated_pictures, scene_pictures, truth_of, write_pictures
+from imgpipeline_tests.cli.command import run
 from imgpipeline_tests.examples import examples
 
 START = datetime(2026, 3, 4, 12, 0, tzinfo=UTC)
@@ -107,3 +112,53 @@ def test_any_truth_file_gives_values_or_an_error_that_names_the_line(
     except PermanentError:
         return
     assert all(isinstance(frame, FrameTruth) for frame in frames)
+
+
+def picture() -> bytes:
+    pixels = np.zeros((30, 60, 3), np.uint8)
+    pixels[:10] = 255
+    return cv2.imencode(".jpg", pixels)[1].tobytes()
+
+
+def test_row_3_1_the_third_and_the_seventh_of_ten_pictures_are_rotated(tmp_path: Path):
+    folder = tmp_path / "image_receiving"
+    written = write_pictures(
+        folder, rotated_pictures(picture()), name="{n:05d}.jpg", fps=0, stop=threading.Event(),
+        truth_file=truth_of(folder),
+    )  # fmt: skip
+    files = sorted(folder.iterdir())
+    assert written == 10
+    assert [file.name for file in files] == [f"{number:05d}.jpg" for number in range(1, 11)]  # row 3.2
+    contents = [file.read_bytes() for file in files]
+    assert contents[0] == picture()
+    assert [n for n in range(2, 11) if contents[n - 1] != contents[n - 2]] == [3, 7]
+    sizes = [cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR).shape[:2] for data in contents]
+    assert [sizes[n] for n in (0, 2, 6)] == [(30, 60), (60, 30), (30, 60)]
+    truths = [json.loads(line) for line in truth_of(folder).read_text().splitlines()]
+    assert [truth["file"] for truth in truths if truth["differs_from_previous"]] == ["00003.jpg", "00007.jpg"]
+
+
+def test_a_scene_comes_with_its_truth(tmp_path: Path):
+    folder, stop = tmp_path / "cam1", threading.Event()
+    write_pictures(folder, scene_pictures(7, 5), name="{n}.jpg", fps=0, stop=stop, truth_file=truth_of(folder))
+    truths = [json.loads(line) for line in truth_of(folder).read_text().splitlines()]
+    assert [truth["file"] for truth in truths] == ["1.jpg", "2.jpg", "3.jpg", "4.jpg", "5.jpg"]
+    assert any(truth["objects"] for truth in truths)
+
+
+def test_an_image_is_never_overwritten_and_an_invalid_template_is_refused(tmp_path: Path):
+    stop = threading.Event()
+    with pytest.raises(ConfigurationError, match="exists already"):
+        write_pictures(tmp_path, rotated_pictures(picture()), name="a.jpg", fps=0, stop=stop, truth_file=tmp_path / "t")
+    with pytest.raises(ConfigurationError, match="--name"):
+        write_pictures(tmp_path, scene_pictures(1, 1), name="{x}", fps=0, stop=stop, truth_file=tmp_path / "t")
+
+
+@pytest.mark.medium
+def test_the_command_fills_a_folder_for_each_camera(tmp_path: Path):
+    (tmp_path / "original_image.jpg").write_bytes(picture())
+    given = ["--cameras", "2", "--fps", "0", "--pattern", "rotate", "--image", "original_image.jpg"]
+    ended = run("simulate", "folder", *given, cwd=tmp_path)
+    assert (ended.status, ended.stderr) == (0, "20 images of 2 cameras written to simulated.\n")
+    assert len(list((tmp_path / "simulated" / "cam2").iterdir())) == 10
+    assert run("simulate", "folder", "--pattern", "rotate", cwd=tmp_path).status == 2

@@ -9,7 +9,7 @@ from imgpipeline.contracts.messages import FrameMessage
 from imgpipeline.sources.folder import ingest_folder
 from imgpipeline.sources.publish import publish
 from imgpipeline.sources.sequence import SequenceSource
-from imgpipeline.sources.stored_frames import find_stored_frames
+from imgpipeline.sources.stored_images import find_stored_frames
 from imgpipeline_tests.cli.command import run
 from imgpipeline_tests.detect.conftest import START, LaneUnderTest, lane  # noqa: F401 - a fixture
 from imgpipeline_tests.servers.s3_server import S3Bucket
