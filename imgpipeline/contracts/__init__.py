@@ -1,4 +1,4 @@
-"""The values that parts exchange: messages, frame metadata, outcomes, and the keys of the object store.
+"""Values that several parts share: messages, outcomes, times, templates, and the keys of the object store.
 
-Nothing here does I/O, and nothing here imports another part of the project except `errors`.
+These modules do no I/O and import no other part of the project except `errors`.
 """

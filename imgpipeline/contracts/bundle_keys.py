@@ -1,8 +1,8 @@
-"""The keys of bundles and of repair marks; all other keys are in `keys`.
+"""Builds and parses the keys of bundles and repair marks.
 
-A bundle's key names its range and its *revision*: a hash of the repair marks that overlap the range. A repair puts its
-mark before it changes a segment, so a bundle of the previous content never has the key that readers look for
-afterwards, whenever it is written.
+A bundle's key contains its range and its *revision*: a hash of the repair marks that overlap the range. A repair writes
+its mark before it changes a segment, so after the repair, readers look for another key than that of any bundle with the
+previous content, whenever that bundle is written.
 """
 
 import re
@@ -13,11 +13,11 @@ from hashlib import sha256
 from imgpipeline.contracts.keys import ChainId
 
 BUNDLES = "metadata_bundles"
-"""Prefix of the bundles. They may be deleted at any time: readers then take the segments."""
+"""Prefix of the bundles. They may be deleted at any time: readers then use the segments."""
 REPAIR_MARKS = "metadata_repairs"
 """Prefix of the repair marks, empty objects that are never deleted."""
 BUNDLE_OFFSETS = 10_000
-"""Offsets of the range that one bundle stands for."""
+"""Offsets per bundle."""
 
 _NO_REPAIR = "0" * 16
 _BUNDLE = re.compile(r"(?P<number>\d{15,})\.(?P<revision>[0-9a-f]{16})\.bundle", re.ASCII)
@@ -26,14 +26,14 @@ _MARK = re.compile(r"(?P<first>\d{20})-(?P<behind>\d{20})\.(?P<name>[0-9a-f]{32}
 
 @dataclass(frozen=True, slots=True, order=True)
 class BundleId:
-    """Which segments a bundle holds."""
+    """Identifies a bundle: a range of a chain and its revision."""
 
     chain: ChainId
     """The chain."""
     number: int
     """Its segments start in `[number * 10000, (number + 1) * 10000)`."""
     revision: str
-    """Which repairs of the range it has seen: 16 hexadecimal digits, all 0 for none."""
+    """Hash of the repairs that it includes: 16 hexadecimal digits, all 0 for none."""
 
     @property
     def first(self) -> int:
@@ -48,7 +48,7 @@ class BundleId:
 
 @dataclass(frozen=True, slots=True, order=True)
 class RepairMark:
-    """A note that segments starting in a range may have changed."""
+    """Records that segments starting in a range may have changed."""
 
     first: int
     """First offset of the range."""
@@ -69,12 +69,12 @@ def bundle_key(bundle: BundleId) -> str:
 
 
 def bundle_range_key(chain: ChainId, number: int) -> str:
-    """Returns what the keys of a range's bundles begin with; it sorts after those of all ranges before it."""
+    """Returns the prefix of the keys of a range's bundles. Prefixes sort in the order of their ranges."""
     return f"{bundle_prefix(chain)}/{number:015d}"
 
 
 def parse_bundle_key(chain: ChainId, key: str) -> BundleId | None:
-    """Returns which bundle of a chain a key stands for, or None if it stands for none."""
+    """Returns the bundle of a chain for its key, or None for any other key."""
     match = _BUNDLE.fullmatch(key.rpartition("/")[2])
     bundle = BundleId(chain, int(match["number"]), match["revision"]) if match else None
     return bundle if bundle and bundle_key(bundle) == key else None
@@ -91,14 +91,14 @@ def repair_mark_key(chain: ChainId, mark: RepairMark) -> str:
 
 
 def parse_repair_mark_key(chain: ChainId, key: str) -> RepairMark | None:
-    """Returns the repair mark that a key stands for, or None if it stands for none."""
+    """Returns the repair mark for its key, or None for any other key."""
     match = _MARK.fullmatch(key.rpartition("/")[2])
     mark = RepairMark(int(match["first"]), int(match["behind"]), match["name"]) if match else None
     return mark if mark and repair_mark_key(chain, mark) == key else None
 
 
 def revision_of(number: int, marks: Iterable[RepairMark]) -> str:
-    """Returns the revision of a range once these repairs of its chain are known."""
+    """Returns the revision of a range, given the repair marks of its chain."""
     first, behind = number * BUNDLE_OFFSETS, (number + 1) * BUNDLE_OFFSETS
     names = sorted(mark.name for mark in marks if mark.first < behind and first < mark.behind)
     return sha256(" ".join(names).encode()).hexdigest()[:16] if names else _NO_REPAIR

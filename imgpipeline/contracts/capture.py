@@ -1,4 +1,4 @@
-"""How a frame was captured: the clock of its time, the region that counts, and whether it was gated."""
+"""How a frame was captured: the clock of its time, its region of interest, and whether it was gated."""
 
 import math
 from collections.abc import Mapping
@@ -7,40 +7,40 @@ from enum import StrEnum
 from typing import Any
 
 Region = tuple[tuple[tuple[float, float], ...], ...]
-"""Polygons of three or more points (x, y) in pixels of the upright original image; only what lies in one counts."""
+"""Polygons of three or more points (x, y) in pixels of the upright original image; only objects in one count."""
 
 
 class ClockSource(StrEnum):
-    """Where a frame's time is from."""
+    """Origin of a frame's time."""
 
     EXIF = "exif"
     """The camera's clock, in the image's EXIF data."""
     CONTAINER = "container"
     """Timestamps of a video file."""
     RTCP = "rtcp"
-    """The sender's clock, by RTCP sender reports (RFC 3550, 6.4.1)."""
+    """The sender's clock, from RTCP sender reports (RFC 3550, 6.4.1)."""
     RECEIVER = "receiver"
     """The clock of the machine that received the frame."""
     PRODUCER = "producer"
-    """The producer's message, without saying more."""
+    """The producer's message, which does not name the clock."""
 
 
 @dataclass(frozen=True, slots=True)
 class Gated:
-    """Why a frame was left out before detection."""
+    """Why a frame was skipped before detection."""
 
     reason: str
     """One word, such as `dark`."""
     measurements: Mapping[str, float] = field(default_factory=dict)
-    """What decided it, such as `brightness`."""
+    """The measurements behind it, such as `brightness`."""
 
     def to_json(self) -> dict[str, Any]:
-        """Returns it as one JSON object."""
+        """Returns the reason and measurements as one JSON object."""
         return {"reason": self.reason, "measurements": dict(self.measurements)}
 
 
 def read_gated(data: Mapping[str, Any]) -> Gated | None:
-    """Returns why the producer left the frame out; None if it did not, or if that is not in the contract."""
+    """Returns why the producer gated the frame; None if it did not, or if the field is invalid."""
     value = data.get("gated")
     if not isinstance(value, dict) or not isinstance(value.get("reason"), str) or not 0 < len(value["reason"]) <= 100:
         return None
@@ -55,13 +55,13 @@ def read_gated(data: Mapping[str, Any]) -> Gated | None:
 
 
 def read_clock_source(data: Mapping[str, Any]) -> ClockSource | None:
-    """Returns the announced clock; None if there is none, or one that this contract does not know."""
+    """Returns the announced clock; None if the field is missing or unknown."""
     value = data.get("clock_source")
     return ClockSource(value) if isinstance(value, str) and value in set(ClockSource) else None
 
 
 def read_region(data: Mapping[str, Any]) -> Region:
-    """Returns the announced region of interest; empty if there is none, or if it is not a list of polygons."""
+    """Returns the announced region of interest; empty if the field is missing or not a list of polygons."""
     value = data.get("region_of_interest")
     if not isinstance(value, list) or not all(isinstance(polygon, list) and len(polygon) > 2 for polygon in value):
         return ()
@@ -71,7 +71,7 @@ def read_region(data: Mapping[str, Any]) -> Region:
 
 
 def region_from_json(value: Any) -> Region:
-    """Reads what `region_to_json` wrote."""
+    """Reads the output of `region_to_json`."""
     return tuple(tuple((float(x), float(y)) for x, y in polygon) for polygon in value)
 
 

@@ -1,4 +1,4 @@
-"""Reads the fields of a JSON message; what cannot be stored and read back is refused by the name of its field."""
+"""Reads and validates the fields of JSON messages. Errors name the field."""
 
 import base64
 import json
@@ -17,10 +17,10 @@ _MAX_DEPTH = 32
 
 
 def load_object(value: bytes) -> dict[str, Any]:
-    """Reads a record's value as a JSON object.
+    """Parses a record's value as a JSON object.
 
     Raises:
-        BadInputError: It is not one that could be written back.
+        BadInputError: It is not a JSON object, or contains NaN or infinity, which could not be written back.
     """
 
     def refuse(constant: str) -> NoReturn:
@@ -42,10 +42,10 @@ def load_object(value: bytes) -> dict[str, Any]:
 
 
 def read_attributes(data: Mapping[str, Any], known: Container[str]) -> dict[str, Any]:
-    """Returns the `attributes` of a message, and its fields that are not known.
+    """Returns the `attributes` of a message, including its unknown fields.
 
     Raises:
-        BadInputError: They are not an object, or cannot be stored.
+        BadInputError: `attributes` is not an object, or a value cannot be stored.
     """
     given = data.get("attributes")
     if given is not None and not isinstance(given, dict):
@@ -57,17 +57,17 @@ def read_attributes(data: Mapping[str, Any], known: Container[str]) -> dict[str,
 
 
 def invalid_field(name: str, found: object, expected: str) -> BadInputError:
-    """Returns the error for a field that does not hold what was expected."""
+    """Returns the error for an invalid field."""
     shown = str(found)
     shown = shown if len(shown) <= 120 else shown[:117] + "..."
     return BadInputError(DeadLetterCode.INVALID_MESSAGE, f"{name}: got {shown}, expected {expected}.")
 
 
 def checked_text(name: str, value: object) -> str:
-    """Returns the value if it is storable text of 1 to `MAX_TEXT` characters.
+    """Returns a value unchanged if it is storable text of 1 to `MAX_TEXT` characters.
 
     Raises:
-        BadInputError: It is not; the message names the field.
+        BadInputError: The value is something else; the message names the field.
     """
     if not isinstance(value, str) or not value or len(value) > MAX_TEXT:
         raise invalid_field(name, _shown(value), f"text of 1 to {MAX_TEXT} characters")
@@ -86,12 +86,12 @@ def is_storable(text: str) -> bool:
 
 
 def _shown(value: object) -> str:
-    """The value as an error shows it; of nested values only the type, since their text may be huge."""
+    """Returns a value for an error message. For nested values only the type, because their text may be huge."""
     return f"a JSON {type(value).__name__}" if isinstance(value, dict | list) else repr(value)
 
 
 def as_text(value: object) -> object:
-    """Returns a whole number as text, since a number may name a video, frame or camera; other values unchanged."""
+    """Returns a whole number as text, because a number may name a video, frame or camera; other values unchanged."""
     return str(value) if isinstance(value, int) and not isinstance(value, bool) else value
 
 
@@ -99,7 +99,7 @@ def read_count(data: Mapping[str, Any], name: str) -> int | None:
     """Returns a whole number from 0 to 2**63 - 1, or None if the field is missing.
 
     Raises:
-        BadInputError: It is something else; the message names the field.
+        BadInputError: The value is something else; the message names the field.
     """
     value = data.get(name)
     if value is None:
@@ -130,7 +130,7 @@ def read_sha256(data: Mapping[str, Any]) -> str | None:
     """Returns 64 lower-case hexadecimal digits, or None if the field is missing.
 
     Raises:
-        BadInputError: It is something else.
+        BadInputError: The value is something else.
     """
     value = data.get("sha256")
     if value is None:
@@ -144,15 +144,15 @@ def read_sha256(data: Mapping[str, Any]) -> str | None:
 def read_timestamp(
     data: Mapping[str, Any], names: Sequence[str] = ("timestamp",), zone: tzinfo = UTC
 ) -> datetime | None:
-    """Returns the announced time, or None if there is none.
+    """Returns the announced time, or None if the message has none.
 
     Args:
         data: The message.
-        names: The fields that may hold it; the first that does counts.
+        names: The fields that may hold the time; the first one present counts.
         zone: Time zone of text without an offset.
 
     Raises:
-        BadInputError: It is not a time.
+        BadInputError: The value is not a time.
     """
     name = next((name for name in names if data.get(name) not in (None, "")), None)
     if name is None:
@@ -167,7 +167,7 @@ def read_timestamp(
 
 
 def check_storable(attributes: Mapping[str, Any]) -> None:
-    """Rejects what later readers cannot handle: deep nesting (they recurse), null characters, lone surrogates.
+    """Rejects values that later readers cannot handle: deep nesting, null characters, lone surrogates.
 
     Raises:
         BadInputError: `INVALID_MESSAGE`, naming the attributes.

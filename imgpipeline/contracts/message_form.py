@@ -1,6 +1,6 @@
-"""The form of other producers' messages: the fields that hold the time, and how path and source are built from others.
+"""The form of other producers' messages: which fields hold the time, and how path and source are built from fields.
 
-One form applies to all followed topics. The default reads the messages of docs/producers.md.
+One form applies to all followed topics. The default reads the messages in docs/producers.md.
 """
 
 import re
@@ -14,9 +14,9 @@ from imgpipeline.contracts.templates import FieldTemplate
 from imgpipeline.contracts.urls import as_s3_url
 
 TIMESTAMP_FIELDS = ("timestamp",)
-"""Fields that hold the time of a frame, if nothing else is set."""
+"""Default fields for the time of a frame."""
 IMAGE_PATH_TEMPLATE = "{video_id}/{frame_id}.jpg"
-"""Where the image of a message without a path lies, if nothing else is set."""
+"""Default path of the image if the message has no path."""
 _TAKEN = frozenset({"source", "image_path", "image_key", "bucket", "bucket_name", "attributes", "sha256", "kind"})
 """Fields that cannot hold a time."""
 
@@ -26,21 +26,21 @@ class MessageForm:
     """How the messages of the followed topics are read."""
 
     timestamp_fields: tuple[str, ...] = TIMESTAMP_FIELDS
-    """Fields that may hold the time of a frame; the first that does counts."""
+    """Fields that may hold the time of a frame; the first one present counts."""
     zone: tzinfo = UTC
     """Time zone of times without an offset."""
     image_path: FieldTemplate = field(default_factory=lambda: FieldTemplate(IMAGE_PATH_TEMPLATE))
-    """Path of the image of a message that names neither a path nor bucket and key."""
+    """Path of the image if the message has neither a path nor bucket and key."""
     source: FieldTemplate | None = None
-    """Source of a message that names none; None: record key, else folder or bucket, else topic."""
+    """Source if the message has none. None for the default: record key, else folder or bucket, else topic."""
     topics: tuple[str, ...] = ()
-    """The followed topics: a frame that is in several of them is named as in the first."""
+    """The followed topics. A frame without another source is named after the first, so it has one id in all of them."""
 
     def time_of(self, data: Mapping[str, Any]) -> datetime | None:
         """Returns the frame's own time, UTC; None if the message has none.
 
         Raises:
-            BadInputError: It is not a time.
+            BadInputError: The value is not a time.
         """
         return read_timestamp(data, self.timestamp_fields, self.zone)
 
@@ -93,7 +93,7 @@ class MessageForm:
         return checked_text("source", group or folder or (self.topics[0] if topic in self.topics else topic))
 
     def _made_source(self, values: Mapping[str, Any]) -> str | None:
-        """Returns what the template makes; None without one, or if a field of it is missing."""
+        """Returns the source from the template; None without a template, or if one of its fields is missing."""
         if self.source is None or any(values.get(name) in (None, "") for name in self.source.fields):
             return None
         texts = {name: checked_text(name, _field_text(values[name])) for name in self.source.fields}
@@ -110,10 +110,10 @@ class MessageForm:
 
 
 def check_timestamp_fields(names: Sequence[str]) -> None:
-    """Refuses what cannot be the fields of a time.
+    """Checks the fields that may hold the time.
 
     Raises:
-        ValueError: None is named, or one is not a field name or has another meaning.
+        ValueError: There are none, or one is not a field name or has another meaning.
     """
     if not names:
         raise ValueError("expected at least one field, such as timestamp")
@@ -125,14 +125,14 @@ def check_timestamp_fields(names: Sequence[str]) -> None:
 
 
 def check_image_path_template(text: str) -> str:
-    """Returns a template for the paths of images as it is.
+    """Returns a template for image paths unchanged.
 
     Raises:
-        ValueError: It is not a template, has no field, or its paths would lie outside.
+        ValueError: It is malformed or has no field, or its paths could leave the store.
     """
     template = FieldTemplate(text)
     if not template.fields:
-        raise ValueError("expected a field of the message, such as {image_num:05d}: else all frames had the same path")
+        raise ValueError("expected a field of the message, such as {image_num:05d}: else all paths are the same")
     scheme, has_scheme, rest = text.partition("://")
     expected = "expected a path below the store's prefix, s3://bucket/… or /folder/…"
     if ".." in template.literals or "\\" in text or text.startswith(("/{", "//", "file:///{")):
@@ -143,10 +143,10 @@ def check_image_path_template(text: str) -> str:
 
 
 def check_source_template(text: str) -> str:
-    """Returns a template for sources as it is.
+    """Returns a template for sources unchanged.
 
     Raises:
-        ValueError: It is not a template, or has no field.
+        ValueError: It is malformed or has no field.
     """
     if not FieldTemplate(text).fields:
         raise ValueError("expected a field, such as {bucket}, {folder}, {key} or a field of the message")
@@ -166,7 +166,7 @@ def _folder_and_bucket(path: str) -> tuple[str, str]:
 
 
 def _names_image(key: str | None, path: str | None) -> bool:
-    """Whether a record's key is the path of its image, or the end of it: then each image would be a source."""
+    """Returns whether a record's key names its image: as a source, it would make each image a separate source."""
     if not key or not path:
         return False
     named = as_s3_url(key).lstrip("/")

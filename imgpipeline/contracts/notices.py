@@ -1,10 +1,10 @@
-"""Notices: what a source reports about itself, in records of the frames topic that announce no frame.
+"""Notices: records in the frames topic in which a source reports on itself instead of announcing a frame.
 
     {"source": "cam-1", "session": "b3f0", "kind": "account", "from": "…T12:00:00Z", "to": "…T12:01:00Z",
      "received": 1500, "announced": 60, "gated": 1430, "dropped": {"queue": 10}, "failed": 0, "observed_s": 59.9}
 
-An account says what became of the frames that a source received in a stretch of frame time. The other kinds say that a
-session started or ended, or that the source went offline or online, and carry a `reason`.
+An account says what became of the frames that a source received in an interval of frame time. The other kinds report
+that a session started or ended, or that the source went offline or online, with a `reason`.
 """
 
 import json
@@ -27,10 +27,10 @@ from imgpipeline.contracts.records import KafkaRecord
 from imgpipeline.contracts.times import day_of, format_time, parse_time
 
 ANNOUNCED_BEFORE = "announced_before"
-"""Attribute of an account that has another topic than its frames: by `topic/partition`, the offset before which all
-frames lie that it counts as announced."""
+"""Attribute of an account in another topic than its frames. It maps each `topic/partition` to an offset; the announced
+frames are before that offset."""
 _MARKS = (b'"kind"', b'"session"')
-"""What the bytes of a notice contain: all other records are parsed once."""
+"""Bytes that every notice contains. Checking them first avoids parsing all other records twice."""
 _KNOWN = frozenset({
     "source", "session", "kind", "from", "to", "timestamp", "reason", "received_from", "received_to", "received",
     "announced", "gated", "dropped", "failed", "observed_s", "attributes",
@@ -41,7 +41,7 @@ class NoticeKind(StrEnum):
     """What a notice reports."""
 
     ACCOUNT = "account"
-    """What became of the frames received in a stretch of time."""
+    """What became of the frames received in an interval."""
     STARTED = "started"
     """A session has started."""
     ENDED = "ended"
@@ -61,13 +61,13 @@ class Account:
     announced: int
     """Frames that it announced."""
     gated: int = 0
-    """Frames that it left out on purpose, such as unchanged ones."""
+    """Frames that it skipped deliberately, such as unchanged ones."""
     dropped: Mapping[str, int] = field(default_factory=dict)
     """Frames that it lost, by reason."""
     failed: int = 0
     """Frames that it could not decode or store."""
     observed_s: float = 0.0
-    """Seconds of the stretch during which it was actually delivering frames."""
+    """Seconds of the interval in which it was delivering frames."""
     received_from: datetime | None = None
     """When the first frame arrived, by the receiver's clock, UTC; None if it is not known."""
     received_to: datetime | None = None
@@ -87,17 +87,17 @@ class Notice:
     session: str
     """The source's session: one connection, or one run over a folder."""
     interval_start: datetime
-    """Start of the reported stretch of frame time, UTC; it decides the day."""
+    """Start of the reported interval of frame time, UTC; it determines the day."""
     interval_end: datetime
-    """End of the stretch, UTC, at most the next midnight; equal to the start unless it is an account."""
+    """End of the interval, UTC, at most the next midnight; equal to the start unless it is an account."""
     reason: str | None = None
-    """Why, for a person; None if it was not said."""
+    """The reason, as text for people; None if none was given."""
     account: Account | None = None
     """The figures of an account; None for all other kinds."""
     replay_of: str | None = None
-    """`topic/partition/offset` of the dead letter that this notice was sent again for."""
+    """`topic/partition/offset` of the dead letter that this notice replays."""
     attributes: Mapping[str, Any] = field(default_factory=dict)
-    """What else the source said, as JSON values."""
+    """Other fields from the source, as JSON values."""
 
     @property
     def day(self) -> date:
@@ -105,7 +105,7 @@ class Notice:
         return day_of(self.interval_start)
 
     def to_json(self) -> dict[str, Any]:
-        """Returns the notice as one JSON object; optional fields only if they say something."""
+        """Returns the notice as one JSON object, without empty optional fields."""
         optional = {"reason": self.reason, "replay_of": self.replay_of, "attributes": dict(self.attributes)}
         return {
             "offset": self.offset,
@@ -119,7 +119,7 @@ class Notice:
         }
 
     def to_value(self) -> bytes:
-        """Returns the record value that sends this notice; `parse_record` reads it."""
+        """Returns the record value of this notice; `parse_record` reads it."""
         data = self.to_json()
         del data["offset"]
         if self.account is None:
@@ -129,7 +129,7 @@ class Notice:
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> "Notice":
-        """Reads what `to_json` wrote."""
+        """Reads the output of `to_json`."""
         return cls(
             offset=data["offset"],
             kind=NoticeKind(data["kind"]),
@@ -171,14 +171,14 @@ def _account_from_json(data: Mapping[str, Any]) -> Account:
 
 
 def parse_record(record: KafkaRecord, form: MessageForm | None = None) -> FrameMessage | Notice:
-    """Reads a Kafka record as a notice or as the announcement of a frame. One with an image field is never a notice.
+    """Parses a Kafka record as a notice or as a frame's announcement. A record with an image field is never a notice.
 
     Args:
-        record: The record as fetched.
+        record: The fetched record.
         form: As for `parse_message`.
 
     Raises:
-        BadInputError: As `parse_message`; also for a notice with a field that is missing or wrong.
+        BadInputError: As for `parse_message`; also for a notice with a missing or invalid field.
     """
     value = record.value or b""
     if all(mark in value for mark in _MARKS) and not holds_image(record):

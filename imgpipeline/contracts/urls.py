@@ -1,21 +1,21 @@
-"""The URLs of stores, images and S3 servers: which forms are accepted.
+"""Validates the URLs of stores, image locations and S3 servers.
 
-Hadoop and Spark write `s3a://` for `s3://`; both mean the same everywhere, and `s3://` is stored.
+Hadoop and Spark write `s3a://` for `s3://`. Both are accepted everywhere, and `s3://` is stored.
 """
 
 from urllib.parse import unquote, urlsplit
 
 
 def as_s3_url(text: str) -> str:
-    """Returns a URL that begins with `s3a://` as one that begins with `s3://`, and any other text as it is."""
+    """Replaces `s3a://` at the start by `s3://`; returns any other text unchanged."""
     return f"s3://{text.removeprefix('s3a://')}" if text.startswith("s3a://") else text
 
 
 def check_store_url(text: str) -> str:
-    """Returns the URL of a store as it is kept.
+    """Returns the URL of a store in its stored form.
 
     Raises:
-        ValueError: It is neither `s3://bucket/prefix` nor `file:///folder`, or holds more than that.
+        ValueError: It is neither `s3://bucket/prefix` nor `file:///folder`, or has credentials, `?` or `#`.
     """
     url = as_s3_url(text)
     parts = urlsplit(url)
@@ -26,7 +26,7 @@ def check_store_url(text: str) -> str:
 
 
 def check_image_location(text: str) -> str:
-    """Returns a bucket, prefix or folder with images as it is kept.
+    """Returns a bucket, prefix or folder with images in its stored form.
 
     Raises:
         ValueError: It is neither `s3://bucket/prefix` nor `file:///folder`.
@@ -38,12 +38,12 @@ def check_image_location(text: str) -> str:
 
 
 def folder_of(url: str) -> str | None:
-    """Returns the folder that a `file:///` URL names, without a slash at its end; None for another URL."""
+    """Returns the folder of a `file:///` URL, without a slash at the end; None for any other URL."""
     return unquote(url.removeprefix("file://")).rstrip("/") if url.startswith("file:///") else None
 
 
 def check_endpoint(text: str) -> str:
-    """Returns the URL of an S3 server as it is.
+    """Returns the URL of an S3 server unchanged.
 
     Raises:
         ValueError: It is not `http://host:port` or `https://host`.
@@ -54,5 +54,5 @@ def check_endpoint(text: str) -> str:
 
 
 def _is_plain(url: str, *schemes: str) -> bool:
-    """Whether a URL has one of the schemes and nothing that is dropped or shown by accident: login, query, fragment."""
+    """Returns whether a URL has one of the schemes, and neither login nor query nor fragment."""
     return url.startswith(tuple(f"{scheme}://" for scheme in schemes)) and not set("@?#") & set(url)

@@ -13,7 +13,9 @@ from imgpipeline.settings.variables import PREFIX, either
 class DetectionSettings(BaseSettings):
     """Detection runs."""
 
-    lanes: int = Field(1, ge=1, le=1000, description="Detection runs at a time; topic partitions are spread over them.")
+    lanes: int = Field(
+        1, ge=1, le=1000, description="Number of parallel detection runs; topic partitions are spread over them."
+    )
     linger_s: float = Field(20.0, ge=0, description="A detection run ends when its lane has been idle for this long.")
     max_run_s: float = Field(900.0, gt=0, description="A detection run ends after this long; the next one continues.")
     takeover_s: float = Field(180.0, gt=0, description="A run without progress for this long is replaced by a new one.")
@@ -78,7 +80,7 @@ class GateSettings(BaseSettings):
         None,
         ge=0,
         le=255,
-        description="Frames whose luma differs by less than this, on average, from the last frame kept of the same "
+        description="Frames whose luma differs by less than this, on average, from the last kept frame of the same "
         "source are `gated`.",
     )
     gate_hours: str | None = Field(

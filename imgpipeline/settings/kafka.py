@@ -25,7 +25,9 @@ class KafkaSettings(BaseSettings):
         "same detectors process all of them; our own sources announce on the first. "
         "If `TOPIC-notices` is in the list, their notices go there, and TOPIC holds frames only.",
     )
-    kafka_group: str = Field("imgpipeline", description="Consumer group that shows the progress to other tools.")
+    kafka_group: str = Field(
+        "imgpipeline", description="Consumer group whose offsets show the progress to other tools."
+    )
     kafka_security_protocol: Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"] = Field(
         "PLAINTEXT", description="Protocol of the connections to the brokers."
     )

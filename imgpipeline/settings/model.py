@@ -84,9 +84,9 @@ class ModelSettings(BaseSettings):
     )
     precision: Literal["fp32", "bf16", "int8", "fp16", "auto"] = Field(
         "fp32",
-        description="What the model computes in (docs/models.md): `fp32` (a quantized model: `int8`), `bf16` on "
-        "processors with bf16 instructions and OpenVINO, `int8` to accept quantized models only, `auto` for the "
-        "fastest one that `imgpipeline models tune` measured on this machine; `fp16` is reserved for GPUs.",
+        description="Number format that the model computes in (docs/models.md): `fp32` (a quantized model: `int8`), "
+        "`bf16` on processors with bf16 instructions and OpenVINO, `int8` to accept quantized models only, `auto` for "
+        "the fastest that `imgpipeline models tune` measured on this machine; `fp16` is reserved for GPUs.",
     )
     model_threads: int | None = Field(
         None, ge=1, le=256, description="Threads per inference. Default: the cores are divided among the workers."

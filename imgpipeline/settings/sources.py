@@ -28,8 +28,8 @@ class SourceSettings(BaseSettings):
         60.0,
         gt=0,
         le=3600,
-        description="Of a longer gap between two frames, only this much counts as observed time, if the source sends "
-        "no accounts.",
+        description="Longest gap between two frames that counts as observed time, if the source sends no accounts. Of "
+        "a longer gap, only this much counts.",
     )
 
 
@@ -53,8 +53,8 @@ class MessageSettings(BaseSettings):
     image_path_template: Annotated[str, AfterValidator(check_image_path_template)] = Field(
         IMAGE_PATH_TEMPLATE,
         validation_alias=either("IMAGE_PATH_TEMPLATE", f"{PREFIX}VIDEO_FRAME_PATH"),
-        description="Where the image of a message without a path is, below the store's prefix, or as `s3://…` or "
-        "`/folder/…` in `IMGPIPELINE_ALLOWED_IMAGE_LOCATIONS`: `{field}` is a field of the message, `{field:05d}` a "
+        description="Path of the image if the message has no path: below the store's prefix, or `s3://…` or "
+        "`/folder/…` in `IMGPIPELINE_ALLOWED_IMAGE_LOCATIONS`. `{field}` is a field of the message, `{field:05d}` a "
         "whole number with at least 5 digits.",
     )
     source_template: Annotated[str, AfterValidator(check_source_template)] | None = Field(
@@ -66,7 +66,7 @@ class MessageSettings(BaseSettings):
     image_key_template: Annotated[str, AfterValidator(_check_key_template)] = Field(
         ImageKeyTemplate().text,
         description="Where our own sources store images: `{source}`, `{day}`, `{time}`, `{digest}`, `{name}`, "
-        "`{number}`. `images/{name}` is what other programs expect.",
+        "`{number}`. Some other programs expect `images/{name}`.",
     )
 
     @field_validator("timestamp_fields", mode="before")
@@ -127,8 +127,8 @@ class MqttSettings(BaseSettings):
     mqtt_protocol: Literal["5", "3.1.1"] = Field("5", description="Version of MQTT.")
     mqtt_client_id: Annotated[str, StringConstraints(pattern=r"^[0-9A-Za-z_.-]{1,100}$")] = Field(
         "imgpipeline",
-        description="Name of the session at the MQTT broker, which keeps messages for it. Two processes with the same "
-        "name disconnect each other.",
+        description="Client id of the MQTT session, for which the broker keeps messages. Two processes with the same "
+        "id disconnect each other.",
     )
     mqtt_session_expiry_s: int = Field(
         7 * 86_400,
@@ -140,10 +140,10 @@ class MqttSettings(BaseSettings):
         64, ge=1, le=65_535, description="Maximum number of messages that are received but not yet acknowledged."
     )
     mqtt_events_topic: Annotated[str, StringConstraints(pattern=_TOPIC)] = Field(
-        "imgpipeline", description="Start of the MQTT topics on which `publish events --mqtt` publishes."
+        "imgpipeline", description="Prefix of the MQTT topics on which `publish events --mqtt` publishes."
     )
     mqtt_discovery_topic: Annotated[str, StringConstraints(pattern=_TOPIC)] = Field(
-        "homeassistant", description="Start of the MQTT topics on which Home Assistant looks for devices."
+        "homeassistant", description="Prefix of the MQTT topics on which Home Assistant discovers devices."
     )
 
     @model_validator(mode="after")

@@ -85,13 +85,13 @@ class StoreSettings(BaseSettings):
     )
     keep_images_days: Annotated[str | None, BeforeValidator(_as_text), AfterValidator(_check_days)] = Field(
         None,
-        description="Delete images that this project has stored this many days after they were taken and stored, once "
+        description="Delete images stored by this project this many days after they were taken and stored, once "
         "their frames have an outcome. For some sources: `30,gate=7,archive=off`. Unset: never.",
     )
     keep_images_bytes: Annotated[str | None, BeforeValidator(_as_text), AfterValidator(_check_bytes)] = Field(
         None,
-        description="Delete the oldest images that this project has stored until the others have at most this size in "
-        "bytes. Named sources each have their own limit, and the others share the number without a name: "
+        description="Delete the oldest images stored by this project until the rest is at most this size in bytes. "
+        "Each named source has its own limit, and all others share the number without a name: "
         "`2e12,gate=5e11,archive=off`. Unset: no limit.",
     )
 

@@ -17,7 +17,7 @@ class TableSettings(BaseSettings):
     nightly_at: str = Field(
         "01:30",
         pattern=r"^([01]\d|2[0-3]):[0-5]\d$",
-        description="When yesterday gets its last build and outdated days are built (`nightly_rebuild`, UTC).",
+        description="Time of `nightly_rebuild` (UTC), which builds yesterday for the last time and all outdated days.",
     )
     duckdb_memory: str | None = Field(None, pattern=r"(?i)^\d+(\.\d+)? ?[kmgt]i?b$", description="Memory limit of a "
     "build or query, at least `200MB`; beyond it, data spills to disk. Default: a quarter of the "

@@ -17,13 +17,13 @@ class HttpSettings(BaseSettings):
     )
     trusted_proxies: str = Field(
         "",
-        description="Addresses or networks of proxies that log people in, such as `10.0.3.7,fd00::/8`. `serve` "
-        "believes their `IMGPIPELINE_IDENTITY_HEADER`.",
+        description="Addresses or networks of proxies that authenticate users, such as `10.0.3.7,fd00::/8`. `serve` "
+        "trusts their `IMGPIPELINE_IDENTITY_HEADER`.",
     )
     identity_header: str = Field(
         "X-Forwarded-User",
         pattern=r"^[A-Za-z0-9-]{1,100}$",
-        description="Header in which a trusted proxy names the person.",
+        description="Header in which a trusted proxy names the user.",
     )
     dagster_url: str = Field(
         "",
@@ -37,7 +37,7 @@ class HttpSettings(BaseSettings):
     )
     jobs_dir: Path = Field(
         Path(".imgpipeline") / "jobs",
-        description="Folder in which `serve-ingest` records how far it has played videos.",
+        description="Folder in which `serve-ingest` records its progress in playing videos.",
     )
     start_waits: bool = Field(
         False,

@@ -1,4 +1,4 @@
-"""Keys of bundles and repair marks are read back as they were made; a mark changes the revision of its ranges alone."""
+"""Keys of bundles and repair marks round-trip; a mark changes only the revisions of the ranges it overlaps."""
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -14,7 +14,7 @@ revisions = st.from_regex(r"\A[0-9a-f]{16}\Z")
 marks = st.builds(RepairMark, numbers, numbers, st.from_regex(r"\A[0-9a-f]{32}\Z"))
 
 
-def test_the_layout_is_the_documented_one():
+def test_keys_have_the_documented_layout():
     bundle = BundleId(CHAIN, 123, "00000000000000aa")
     assert keys.bundle_key(bundle) == "metadata_bundles/frames/tXy-_1/00003/000000000000123.00000000000000aa.bundle"
     assert (bundle.first, bundle.behind) == (1_230_000, 1_240_000)
@@ -38,13 +38,13 @@ def test_a_repair_mark_is_read_back(chain: ChainId, mark: RepairMark):
 
 
 @given(st.text() | st.from_regex(r"metadata_bundles/frames/tXy-_1/00003/\d{15}\.[0-9a-f]{16}\.bundle.?"))
-def test_a_foreign_key_is_no_bundle_or_exactly_the_one_we_make(key: str):
+def test_any_other_key_is_not_a_bundle_key(key: str):
     bundle = keys.parse_bundle_key(CHAIN, key)
     assert bundle is None or keys.bundle_key(bundle) == key
 
 
 @given(st.integers(0, 10**12), st.integers(0, 10**12), revisions)
-def test_a_listing_that_begins_at_a_range_has_its_bundles_and_those_behind_it(one: int, other: int, revision: str):
+def test_a_listing_from_a_range_has_its_bundles_and_all_later_ones(one: int, other: int, revision: str):
     key = keys.bundle_key(BundleId(CHAIN, one, revision))
     assert (key > keys.bundle_range_key(CHAIN, other)) == (one >= other)
 

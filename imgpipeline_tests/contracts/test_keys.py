@@ -1,4 +1,4 @@
-"""Keys are read back as they were made, sort as their numbers do, and never leave their prefix."""
+"""Keys round-trip, sort in the order of their numbers, and never leave their prefix."""
 
 import re
 from datetime import date
@@ -16,7 +16,7 @@ DAY = date(2026, 1, 9)
 CHAIN = ChainId("frames", "tXy-_1", 3)
 
 
-def test_the_layout_is_the_documented_one():
+def test_keys_have_the_documented_layout():
     assert keys.segment_key(CHAIN, 1_234_567) == (
         "metadata/frames/tXy-_1/00003/000000000000012/00000000000001234567.jsonl.zst"
     )
@@ -47,7 +47,7 @@ def test_keys_sort_as_their_offsets(chain: ChainId, one: int, other: int):
 
 
 @given(st.text() | st.from_regex(r"metadata(_days)?/[^/]+/[^/]+/[^/]+/\d{5}/\d{15}(/\d{20}\.jsonl\.zst)?"))
-def test_a_foreign_key_is_no_key_of_ours_or_exactly_the_one_we_make(key: str):
+def test_only_keys_that_are_built_here_are_parsed(key: str):
     segment, bucket = keys.parse_segment_key(key), keys.parse_bucket_key(key)
     assert segment is None or keys.segment_key(*segment) == key
     assert bucket is None or keys.bucket_key(bucket) == key
@@ -64,7 +64,7 @@ def test_a_foreign_key_is_no_key_of_ours_or_exactly_the_one_we_make(key: str):
         "metadata/frames/id/0000\u0663/000000000000000/00000000000000000005.jsonl.zst",
     ],
 )
-def test_a_stray_object_beside_the_segments_is_not_taken_for_one(key: str):
+def test_a_stray_object_is_not_parsed_as_a_segment(key: str):
     assert keys.parse_segment_key(key) is None
 
 
@@ -79,7 +79,7 @@ def test_a_day_that_does_not_exist_is_ignored(day: str):
     ("topic", "topic_id", "partition"),
     [("a/b", "id", 0), ("..", "id", 0), ("", "id", 0), ("frames", ".", 0), ("frames", "a\n", 0), ("frames", "id", -1)],
 )
-def test_a_chain_that_would_leave_its_folder_cannot_be_named(topic: str, topic_id: str, partition: int):
+def test_a_chain_id_cannot_leave_its_folder(topic: str, topic_id: str, partition: int):
     with pytest.raises(ConfigurationError, match="name no topic partition"):
         ChainId(topic, topic_id, partition)
 
@@ -88,7 +88,7 @@ hostile = st.text() | st.text("./\\-~ \n\x00aé😀", max_size=200)
 
 
 @given(hostile, hostile)
-def test_an_image_key_is_three_plain_parts_whatever_the_names_are(source: str, name: str):
+def test_an_image_key_has_three_safe_parts_for_any_names(source: str, name: str):
     prefix, source_part, day, name_part = keys.image_key(source, DAY, name).split("/")
     assert (prefix, day) == ("images", "2026-01-09")
     for part in (source_part, name_part):
@@ -102,7 +102,7 @@ def test_two_names_never_share_a_part(one: str, other: str):
 
 
 @given(hostile)
-def test_a_part_that_was_made_safe_stays_apart_from_names_that_were_safe(name: str):
+def test_a_name_made_safe_never_equals_a_safe_name(name: str):
     made = keys.safe_name(name)
     assert made == name or "~" in made
 

@@ -1,4 +1,4 @@
-"""Messages of other producers: where their time, path and source come from, by the settings of a site."""
+"""Messages of other producers: settings say where time, path and source come from."""
 
 import json
 from datetime import UTC, datetime
@@ -30,47 +30,47 @@ def read(form: MessageForm = USUAL, *, key: bytes | None = None, topic: str = "f
 
 
 @pytest.mark.parametrize("name", ["upload_timestamp", "backfill_timestamp"])
-def test_row_0_3_the_time_is_read_from_the_fields_that_are_set(name: str):
+def test_row_0_3_the_time_is_read_from_the_configured_fields(name: str):
     found = read(CLASSIC, image_path="s3://group/images/frame_000000.jpg", **{name: "2025-04-10T18:30:00.123456"})
     assert found.timestamp == datetime(2025, 4, 10, 18, 30, 0, 123_456, UTC)
     assert found.has_own_timestamp
     assert found.attributes == {}
 
 
-def test_the_first_field_that_holds_a_time_counts():
+def test_the_first_field_with_a_time_counts():
     assert read(CLASSIC, image_path="a/b.jpg", upload_timestamp=1767960000, timestamp="").timestamp == NOON
 
 
-def test_without_the_setting_such_a_field_stays_an_attribute_and_the_time_is_that_of_the_record():
+def test_without_the_setting_the_field_is_an_attribute_and_the_record_gives_the_time():
     found = read(image_path="a/b.jpg", upload_timestamp="2025-04-10T18:30:00")
     assert (found.timestamp, found.has_own_timestamp) == (NOON, False)
     assert found.attributes == {"upload_timestamp": "2025-04-10T18:30:00"}
 
 
-def test_a_wrong_time_is_refused_by_the_name_of_its_field():
+def test_the_error_for_an_invalid_time_names_its_field():
     with pytest.raises(BadInputError, match="upload_timestamp: got 'yesterday'"):
         read(CLASSIC, image_path="a/b.jpg", upload_timestamp="yesterday")
 
 
-def test_row_0_3_a_time_without_an_offset_is_one_of_the_time_zone_that_is_set():
+def test_row_0_3_a_time_without_an_offset_is_in_the_configured_time_zone():
     berlin = MessageForm(zone=ZoneInfo("Europe/Berlin"))
     assert read(berlin, image_path="a/b.jpg", timestamp="2026-01-09T13:00:00").timestamp == NOON
     assert read(berlin, image_path="a/b.jpg", timestamp="2026-01-09T12:00:00Z").timestamp == NOON
 
 
-def test_row_3_3_a_path_is_made_of_a_number():
+def test_row_3_3_a_path_is_built_from_a_number():
     found = read(MessageForm(image_path=FieldTemplate("image_database/{image_num:05d}.jpg")), image_num=7)
     assert (found.image_path, found.frame_number, found.source) == ("image_database/00007.jpg", 7, "image_database")
     assert found.attributes == {"image_num": 7}
 
 
 @pytest.mark.parametrize("value", ["seven", -1, 7.5, True, [7], ""])
-def test_row_3_3_what_is_no_number_is_refused_by_the_name_of_its_field(value: object):
+def test_row_3_3_the_error_for_an_invalid_number_names_its_field(value: object):
     with pytest.raises(BadInputError, match="image_num"):
         read(MessageForm(image_path=FieldTemplate("image_database/{image_num:05d}.jpg")), image_num=value)
 
 
-def test_a_message_that_lacks_a_field_of_the_path_says_which_are_expected():
+def test_the_error_for_a_missing_path_lists_the_expected_fields():
     with pytest.raises(BadInputError, match="or image_num"):
         read(MessageForm(image_path=FieldTemplate("a/{image_num}.jpg")), video_id=1, frame_id=2)
 
@@ -79,24 +79,24 @@ def test_a_message_that_lacks_a_field_of_the_path_says_which_are_expected():
     "key",
     [b"2026/gate/0007.jpg", b"0007.jpg", b"s3://captchas/2026/gate/0007.jpg", b"s3a://captchas/2026/gate/0007.jpg"],
 )
-def test_row_1_2_a_key_that_names_the_image_is_no_source(key: bytes):
+def test_row_1_2_a_key_that_names_the_image_is_not_the_source(key: bytes):
     assert read(key=key, bucket_name="captchas", image_key="2026/gate/0007.jpg").source == "gate"
     assert read(key=b"0007.jpg", bucket_name="captchas", image_key="0007.jpg").source == "captchas"
 
 
-def test_a_key_that_names_no_image_is_the_source_as_before():
+def test_any_other_key_is_the_source():
     assert read(key=b"yard", image_path="images/gate/0007.jpg").source == "yard"
     assert read(key=b"gate", image_path="images/gate/0007.jpg").source == "gate"
 
 
-def test_row_1_2_a_template_names_the_source():
+def test_row_1_2_a_template_gives_the_source():
     form = MessageForm(source=FieldTemplate("{bucket}-{folder}"))
     assert read(form, key=b"k", bucket="captchas", image_key="2026/gate/0007.jpg").source == "captchas-gate"
     assert read(form, bucket="captchas", image_key="2026/gate/0007.jpg", source="explicit").source == "explicit"
     assert read(MessageForm(source=FieldTemplate("{key}")), key=b"a/7.jpg", image_path="b/a/7.jpg").source == "a/7.jpg"
 
 
-def test_where_a_field_of_the_template_is_missing_the_usual_source_is_taken():
+def test_without_a_field_of_the_template_the_default_source_is_used():
     assert read(MessageForm(source=FieldTemplate("{camera}")), key=b"yard", image_path="a/b.jpg").source == "yard"
 
 
@@ -128,7 +128,7 @@ def test_row_2_6_a_frame_in_several_topics_has_one_source():
     ],
     ids=str,
 )
-def test_a_path_template_that_could_do_harm_is_refused(template: str):
+def test_an_unsafe_path_template_is_rejected(template: str):
     with pytest.raises(ValueError, match=r"expected"):
         check_image_path_template(template)
 
@@ -138,7 +138,7 @@ def test_a_path_template_may_name_a_bucket_or_a_folder(place: str):
     assert check_image_path_template(f"{place}/{{n:06d}}.jpg") == f"{place}/{{n:06d}}.jpg"
 
 
-def test_a_source_template_needs_a_field_and_a_time_needs_fields_of_its_own():
+def test_a_source_template_needs_a_field_and_time_fields_must_be_valid():
     with pytest.raises(ValueError, match="expected a field"):
         check_source_template("gate")
     for names in ((), ("image_path",), ("a b",), ("",)):
@@ -146,7 +146,7 @@ def test_a_source_template_needs_a_field_and_a_time_needs_fields_of_its_own():
             check_timestamp_fields(names)
 
 
-def test_row_0_3_the_classic_form_is_what_the_classic_producer_sends():
+def test_row_0_3_the_classic_form_equals_the_classic_producer():
     message = FrameMessage("gate", "images/frame_000000.jpg", datetime(2025, 4, 10, 16, 30, tzinfo=UTC))
     value = classic_value(message, store_url="s3://2025-group19", zone=ZoneInfo("Europe/Berlin"))
     assert json.loads(value) == {
@@ -165,7 +165,7 @@ def test_row_0_3_the_classic_form_keeps_a_path_that_is_not_below_the_store(path:
 
 @given(st.datetimes(timezones=st.just(UTC)), st.text(min_size=1, max_size=50))
 @example(datetime(2025, 4, 10, 16, 30, tzinfo=UTC), "a://b")
-def test_row_0_3_what_is_written_in_the_classic_form_is_read_back(time: datetime, name: str):
+def test_row_0_3_the_classic_form_is_read_back(time: datetime, name: str):
     message = FrameMessage("gate", f"images/{name.encode('utf-8', 'replace').decode()}", time)
     if "\0" in name:
         return

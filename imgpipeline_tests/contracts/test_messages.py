@@ -1,4 +1,4 @@
-"""Whatever the bytes of a record are, the answer is a frame or a dead letter's code that names the field."""
+"""Any record is either a frame or an error that names the invalid field."""
 
 import json
 from datetime import UTC, datetime
@@ -225,7 +225,7 @@ values = (
 @given(values, st.none() | st.binary(), st.integers(-1, 2**63 - 1), st.lists(st.tuples(st.text(), st.binary())))
 @example(b'{"image_path": ' + b"[" * 900 + b"]" * 900 + b"}", None, 0, [])
 @example(b'{"a":' * 900 + b"1" + b"}" * 900, None, 0, [])
-def test_arbitrary_records_are_frames_or_bad_input_and_what_is_a_frame_can_be_announced_again(
+def test_arbitrary_records_are_bad_input_or_frames_that_can_be_announced_again(
     value: bytes, key: bytes | None, timestamp_ms: int, headers: list[tuple[str, bytes]]
 ):
     try:

@@ -1,4 +1,4 @@
-"""A record that reports on a source is a notice; whatever announces a frame is not, and whatever is wrong is named."""
+"""Records that report on a source are notices, records that announce frames are not, and errors name the field."""
 
 import json
 import re
@@ -41,7 +41,7 @@ def parsed(data: dict[str, Any], *headers: tuple[str, bytes]) -> Notice:
     return found
 
 
-def test_an_account_says_what_became_of_the_frames_of_a_stretch():
+def test_an_account_counts_the_frames_of_an_interval():
     found = parsed(ACCOUNT)
     noon = datetime(2026, 1, 9, 12, tzinfo=UTC)
     assert (found.offset, found.kind, found.source, found.session) == (7, NoticeKind.ACCOUNT, "cam-1", "b3f0")
@@ -59,7 +59,7 @@ def test_other_kinds_have_a_time_and_a_reason(kind: str):
     assert found.interval_start == found.interval_end == datetime(2026, 1, 9, 12, tzinfo=UTC)
 
 
-def test_what_is_not_counted_is_zero_and_further_fields_are_kept():
+def test_missing_counts_are_zero_and_other_fields_are_kept():
     short = {name: ACCOUNT[name] for name in ("source", "session", "kind", "from", "to")}
     found = parsed(short | {"received": 1, "announced": 1, "observed_s": 0, "version": "2.1", "attributes": {"a": 1}})
     assert found.account == Account(1, 1)
@@ -81,7 +81,7 @@ def test_a_message_with_an_image_field_is_never_a_notice(image: dict[str, Any]):
     assert found.attributes["kind"] == "account"
 
 
-def test_a_message_with_an_empty_image_field_is_no_notice_either():
+def test_a_message_with_an_empty_image_field_is_not_a_notice():
     with pytest.raises(BadInputError, match="image_path"):
         parse_record(record(ACCOUNT | {"image_path": None}))
 
@@ -121,7 +121,7 @@ def test_an_unknown_kind_announces_a_frame_without_an_image(changes: dict[str, A
     ],
     ids=lambda value: value if isinstance(value, str) else json.dumps(value)[:40],
 )
-def test_a_wrong_field_is_named(changes: dict[str, Any], named: str):
+def test_the_error_names_the_invalid_field(changes: dict[str, Any], named: str):
     with pytest.raises(BadInputError, match=f"^{named}") as refused:
         parse_record(record(ACCOUNT | changes))
     assert refused.value.code is DeadLetterCode.INVALID_MESSAGE

@@ -1,4 +1,4 @@
-"""An outcome is the same after a journey through JSON, and a frame's name never changes between releases."""
+"""Outcomes round-trip through JSON, and frame ids never change between releases."""
 
 import json
 from datetime import UTC, date, datetime, timedelta, timezone
@@ -40,7 +40,7 @@ def test_a_dead_letter_covers_one_offset_and_a_gap_its_range(dead_letter, gap):
     assert offsets_of(gap) == (gap.start, gap.end)
 
 
-def test_the_day_is_the_utc_day_also_for_a_time_of_another_zone():
+def test_the_day_is_the_utc_day_of_a_time_in_another_zone():
     east = timezone(timedelta(hours=9))
     document = outcome_to_json(EXAMPLE) | {}
     document["frame"]["timestamp"] = datetime(2026, 1, 10, 3, tzinfo=east).isoformat()
@@ -70,12 +70,12 @@ def test_a_frame_id_does_not_depend_on_the_time_zone_of_the_announcement():
 
 
 @given(st.lists(st.tuples(st.text(), st.text()), min_size=2, max_size=2, unique=True))
-def test_parts_of_a_frame_id_cannot_flow_into_each_other(pairs):
+def test_different_parts_give_different_frame_ids(pairs):
     (source, path), (other_source, other_path) = pairs
     assert make_frame_id(source, NOON, path) != make_frame_id(other_source, NOON, other_path)
 
 
-def test_an_object_that_is_no_outcome_is_refused():
+def test_an_object_that_is_not_an_outcome_is_rejected():
     with pytest.raises(KeyError):
         outcome_from_json({"something": {}})
     with pytest.raises(ValueError, match="LUNCH"):

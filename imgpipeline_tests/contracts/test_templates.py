@@ -1,4 +1,4 @@
-"""Key templates: the default, that of other systems, and what is refused when the settings are loaded."""
+"""Key templates: the default, those of other systems, and unsafe ones, which are rejected."""
 
 from datetime import UTC, datetime, timedelta, timezone
 
@@ -28,7 +28,7 @@ def test_the_day_and_time_are_utc():
     assert ImageKeyTemplate("images/{day}/{time}").key("gate", local, DIGEST) == "images/2026-01-09/120000250000"
 
 
-def test_other_content_under_a_name_that_is_taken_gets_its_digest_before_the_suffix():
+def test_other_content_with_the_same_name_gets_its_digest_before_the_suffix():
     key = ImageKeyTemplate().key("gate", NOON, DIGEST, name="0007.jpg", beside_other=True)
     assert key == image_key("gate", NOON.date(), "0007@0123456789abcdef.jpg")
     assert key.startswith("images/gate/2026-01-09/0007-0123456789abcdef")
@@ -43,7 +43,7 @@ def test_row_0_3_a_flat_folder_keeps_the_names_of_the_files():
     assert beside.endswith(".jpg")
 
 
-def test_row_3_2_a_running_number_has_its_least_digits():
+def test_row_3_2_a_number_has_its_minimum_digits():
     numbered = ImageKeyTemplate("image_database/{number:05d}.jpg")
     assert numbered.key("gate", NOON, DIGEST, number=7) == "image_database/00007.jpg"
     assert numbered.key("gate", NOON, DIGEST, number=7, beside_other=True) != "image_database/00007.jpg"
@@ -71,7 +71,7 @@ def test_row_3_2_a_running_number_has_its_least_digits():
     ],
     ids=str,
 )
-def test_a_template_that_could_do_harm_is_refused(template: str, problem: str):
+def test_an_unsafe_key_template_is_rejected(template: str, problem: str):
     with pytest.raises(ValueError, match=problem):
         ImageKeyTemplate(template)
 

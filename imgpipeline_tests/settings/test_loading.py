@@ -1,24 +1,269 @@
-"""Variables that look like a setting but are not are reported, with the most similar setting."""
+"""Settings come from the environment and `.env`. Errors name wrong and unknown variables and never show a secret."""
 
+import copy
+import json
 import os
+import pickle
 import re
+import traceback
+from datetime import date
 from pathlib import Path
 
 import pytest
+from pydantic import SecretStr
 
-from imgpipeline.settings import Settings
+from imgpipeline.errors import ConfigurationError
+from imgpipeline.settings import Settings, load_settings
 from imgpipeline.settings.loading import unknown_settings
 from imgpipeline.settings.variables import variables
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 
+CANARY = "canary-4711"
+
 
 @pytest.fixture(autouse=True)
-def bare_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def bare_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
+    """An empty folder without `.env`, and no variables of settings."""
     for name in list(os.environ):
-        if name.upper().startswith("IMGPIPELINE_"):
+        if name.upper().startswith(("IMGPIPELINE_", "AWS_", "KAFKA_")):
             monkeypatch.delenv(name)
     monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def test_defaults(tmp_path: Path):
+    settings = load_settings()
+    assert settings.store_url == (tmp_path / ".imgpipeline" / "store").as_uri()
+    assert (settings.kafka_topic, settings.model) == ("frames", "demo")
+    assert (settings.confidence_threshold, settings.nms_threshold) == (0.5, 0.4)
+
+
+STABLE_NAMES = {
+    "STORE_URL": "s3://bucket/prefix", "S3_ENDPOINT": "http://127.0.0.1:7070",
+    "KAFKA_BOOTSTRAP_SERVERS": "a:1,b:2", "KAFKA_TOPIC": "yard", "KAFKA_SECURITY_PROTOCOL": "SASL_SSL",
+    "KAFKA_SASL_MECHANISM": "SCRAM-SHA-512", "KAFKA_USERNAME": "alice", "KAFKA_PASSWORD": "secret",
+    "KAFKA_CA_FILE": "ca.pem", "MODEL": "yolox-nano", "MODEL_BACKEND": "opencv", "CONFIDENCE_THRESHOLD": "0.25",
+    "NMS_THRESHOLD": "0.5", "LANES": "4", "LINGER_S": "3.5", "MAX_RUN_S": "60.0",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", STABLE_NAMES)
+def test_every_stable_name_is_read_with_the_prefix(name: str, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv(f"IMGPIPELINE_{name}", STABLE_NAMES[name])
+    value = getattr(load_settings(), name.lower())
+    assert str(value.get_secret_value() if isinstance(value, SecretStr) else value) == STABLE_NAMES[name]
+
+
+def test_the_dotenv_file_is_read_and_the_environment_takes_precedence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    (tmp_path / ".env").write_text(
+        "IMGPIPELINE_LANES=3\nIMGPIPELINE_MODEL=from-file\nAWS_ACCESS_KEY_ID=key-in-file\nUNKNOWN=1\n"
+    )
+    monkeypatch.setenv("IMGPIPELINE_MODEL", "from-environment")
+    settings = load_settings()
+    assert (settings.lanes, settings.model) == (3, "from-environment")
+    assert settings.s3_access_key_id is not None
+    assert settings.s3_access_key_id.get_secret_value() == "key-in-file"
+    assert load_settings(lanes=5).lanes == 5
+
+
+@pytest.mark.parametrize(
+    ("variable", "field"),
+    [
+        ("AWS_ACCESS_KEY_ID", "s3_access_key_id"),
+        ("AWS_SECRET_ACCESS_KEY", "s3_secret_access_key"),
+        ("AWS_SESSION_TOKEN", "s3_session_token"),
+        ("AWS_REGION", "s3_region"),
+        ("AWS_DEFAULT_REGION", "s3_region"),
+        ("KAFKA_USERNAME", "kafka_username"),
+        ("KAFKA_PASSWORD", "kafka_password"),
+    ],
+)
+def test_variables_of_other_tools_are_read_after_ours(variable: str, field: str, monkeypatch: pytest.MonkeyPatch):
+    def read() -> object:
+        value = getattr(load_settings(), field)
+        return value.get_secret_value() if isinstance(value, SecretStr) else value
+
+    monkeypatch.setenv(variable, "theirs")
+    assert read() == "theirs"
+    monkeypatch.setenv(f"IMGPIPELINE_{field.upper()}", "ours")
+    assert read() == "ours"
+    monkeypatch.setenv(f"IMGPIPELINE_{field.upper()}", "")
+    assert read() == "theirs"
+
+
+def test_an_empty_variable_counts_as_unset(monkeypatch: pytest.MonkeyPatch):
+    for name in ("MODEL_THREADS", "S3_ENDPOINT", "LANES", "KAFKA_CA_FILE"):
+        monkeypatch.setenv(f"IMGPIPELINE_{name}", "")
+    settings = load_settings()
+    assert (settings.model_threads, settings.s3_endpoint, settings.lanes) == (None, None, 1)
+
+
+def test_row_0_10_the_classic_names_of_keys_and_passwords_are_read(monkeypatch: pytest.MonkeyPatch):
+    for name in ("HETZNER_S3_ACCESS_KEY", "HETZNER_S3_SECRET_KEY", "KAFKA_USER_PASSWORD"):
+        monkeypatch.setenv(name, f"value of {name}")
+    settings = load_settings()
+    secrets = (settings.s3_access_key_id, settings.s3_secret_access_key, settings.kafka_password)
+    assert [secret and secret.get_secret_value() for secret in secrets] == [
+        "value of HETZNER_S3_ACCESS_KEY",
+        "value of HETZNER_S3_SECRET_KEY",
+        "value of KAFKA_USER_PASSWORD",
+    ]
+    assert settings.kafka_username == "admin"
+
+
+@pytest.mark.parametrize(
+    ("variables", "user", "password"),
+    [
+        ({"KAFKA_USER_PASSWORD": "a", "KAFKA_USERNAME": "bob"}, "bob", "a"),
+        ({"KAFKA_USER_PASSWORD": "a", "KAFKA_PASSWORD": "b"}, None, "b"),
+        ({"KAFKA_PASSWORD": "b"}, None, "b"),
+    ],
+    ids=["the user is named", "the password is given twice", "no classic password"],
+)
+def test_row_0_10_the_user_is_admin_only_with_the_classic_password(
+    variables: dict[str, str], user: str | None, password: str, monkeypatch: pytest.MonkeyPatch
+):
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    settings = load_settings()
+    assert settings.kafka_password is not None
+    assert (settings.kafka_username, settings.kafka_password.get_secret_value()) == (user, password)
+
+
+def test_the_former_name_of_the_path_template_is_read(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("IMGPIPELINE_VIDEO_FRAME_PATH", "videos/{video_id}/{frame_id}.png")
+    assert load_settings().image_path_template == "videos/{video_id}/{frame_id}.png"
+
+
+def test_image_locations_are_separated_by_commas(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("IMGPIPELINE_ALLOWED_IMAGE_LOCATIONS", " s3://a/2026 ,s3://b,, ")
+    assert load_settings().allowed_image_locations == ("s3://a/2026", "s3://b")
+
+
+def test_s3a_urls_are_kept_as_s3_urls(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("IMGPIPELINE_STORE_URL", "s3a://lake/site/")
+    monkeypatch.setenv("IMGPIPELINE_ALLOWED_IMAGE_LOCATIONS", "s3a://a/2026,s3://b")
+    settings = load_settings()
+    assert (settings.store_url, settings.allowed_image_locations) == ("s3://lake/site", ("s3://a/2026", "s3://b"))
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("LANES", "0"), ("LANES", "many"), ("LINGER_S", "nan"), ("LINGER_S", "-1"), ("MAX_RUN_S", "inf"),
+        ("CONFIDENCE_THRESHOLD", "1"), ("CONFIDENCE_THRESHOLD", "nan"), ("NMS_THRESHOLD", "0"),
+        ("KAFKA_SECURITY_PROTOCOL", "TLS"), ("KAFKA_SASL_MECHANISM", "GSSAPI"), ("KAFKA_TOPIC", "a b"),
+        ("KAFKA_TOPIC", ".."), ("KAFKA_TOPIC", "a/b"), ("KAFKA_TOPIC", "import.a"),
+        ("MODEL_BACKEND", "torch"), ("FIRST_DAY", "2026-02-30"),
+        ("SEGMENT_MAX_RECORDS", "0"), ("MAX_FUTURE_S", "1e9"), ("ALLOW_GAPS", "perhaps"),
+        ("STORE_URL", "bucket/prefix"), ("STORE_URL", "s3://"), ("STORE_URL", "s3:///prefix"),
+        ("STORE_URL", "file:////"), ("STORE_URL", "file://host/folder"), ("STORE_URL", "file:///a#b"),
+        ("STORE_URL", "s3://bucket/p?x"), ("STORE_URL", "s3a://"), ("S3_ENDPOINT", "127.0.0.1:7070"), ("S3_ENDPOINT", "http://"),
+        ("ALLOWED_IMAGE_LOCATIONS", "file:///"), ("ALLOWED_IMAGE_LOCATIONS", "/mnt"), ("ALLOWED_IMAGE_LOCATIONS", "s3://"),
+        ("ALLOWED_IMAGE_LOCATIONS", "s3://a,b"), ("TIMESTAMP_FIELDS", "image_path"), ("TIMESTAMP_FIELDS", ","),
+        ("MESSAGE_TIMEZONE", "Mars"), ("IMAGE_PATH_TEMPLATE", "../{n}"), ("SOURCE_TEMPLATE", "gate"),
+        ("IMAGE_KEY_TEMPLATE", "metadata/{name}"),
+    ],
+)  # fmt: skip
+def test_the_error_for_a_wrong_value_names_its_variable(name: str, value: str, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv(f"IMGPIPELINE_{name}", value)
+    with pytest.raises(ConfigurationError, match=f"IMGPIPELINE_{name}: ") as caught:
+        load_settings()
+    assert "docs/operations.md" in str(caught.value)
+
+
+def test_errors_for_arguments_and_dotenv_values_name_the_same_variable(tmp_path: Path):
+    with pytest.raises(ConfigurationError, match="IMGPIPELINE_LANES: "):
+        load_settings(lanes=0)
+    (tmp_path / ".env").write_text("imgpipeline_lanes=0\n")
+    with pytest.raises(ConfigurationError, match="IMGPIPELINE_LANES: "):
+        load_settings()
+
+
+def test_the_error_for_an_unreadable_dotenv_file_names_it(tmp_path: Path):
+    (tmp_path / ".env").write_bytes(b"IMGPIPELINE_MODEL=\xff\xfe\n")
+    with pytest.raises(ConfigurationError, match=r"\.env"):
+        load_settings()
+
+
+SECRETS = ("s3_access_key_id", "s3_secret_access_key", "s3_session_token", "kafka_password")
+
+
+def test_no_representation_of_the_settings_shows_a_secret(monkeypatch: pytest.MonkeyPatch):
+    for name in SECRETS:
+        monkeypatch.setenv(f"IMGPIPELINE_{name.upper()}", f"{CANARY}-{name}")
+    settings = load_settings()
+    texts = [
+        repr(settings), str(settings), f"{settings}", settings.model_dump_json(),
+        json.dumps(settings.model_dump(), default=str),
+        repr(settings.model_dump()), repr(copy.deepcopy(settings)), repr(list(settings)), settings.results_hash(),
+    ]  # fmt: skip
+    assert not [text for text in texts if CANARY in text]
+    restored = pickle.loads(pickle.dumps(settings))  # noqa: S301 - our own bytes
+    assert restored.kafka_password.get_secret_value() == f"{CANARY}-kafka_password"
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("STORE_URL", f"s3://key:{CANARY}@bucket/prefix"),
+        ("STORE_URL", f"s3://bucket/prefix?secret={CANARY}"),
+        ("S3_ENDPOINT", f"http://user:{CANARY}@127.0.0.1:7070"),
+        ("ALLOWED_IMAGE_LOCATIONS", f"s3://key:{CANARY}@bucket"),
+        ("LANES", CANARY),
+    ],
+)
+def test_an_error_never_shows_the_value(name: str, value: str, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv(f"IMGPIPELINE_{name}", value)
+    monkeypatch.setenv("KAFKA_PASSWORD", CANARY)
+    with pytest.raises(ConfigurationError) as caught:
+        load_settings()
+    assert CANARY not in "".join(traceback.format_exception(caught.value))
+
+
+def test_settings_are_immutable():
+    with pytest.raises(ValueError, match="frozen"):
+        load_settings().lanes = 2
+
+
+def test_the_results_hash_depends_only_on_settings_that_change_results(tmp_path: Path):
+    before = load_settings().results_hash()
+    assert before == load_settings(lanes=7, linger_s=1, kafka_topic="other").results_hash()
+    changes: list[dict[str, object]] = [
+        {"model": "other"}, {"confidence_threshold": 0.6}, {"nms_threshold": 0.6}, {"nms_per_class": True},
+        {"max_image_bytes": 2000}, {"max_image_pixels": 5}, {"max_message_bytes": 2000},
+        {"first_day": date(2020, 1, 1)}, {"model_decoder": "yolox"}, {"reduced_decoding": False},
+        {"model_labels": tmp_path / "missing.txt"}, {"timestamp_fields": "time"}, {"message_timezone": "Asia/Tokyo"},
+        {"image_path_template": "{n}.jpg"}, {"source_template": "{key}"}, {"precision": "bf16"},
+        {"integer_boxes": True}, {"detectors": "demo: car"},
+    ]  # fmt: skip
+    hashes = {load_settings(**change).results_hash() for change in changes}
+    assert len(hashes | {before}) == len(changes) + 1
+
+
+def test_the_results_hash_depends_on_the_content_of_the_labels_file(tmp_path: Path):
+    labels, same = tmp_path / "labels.txt", tmp_path / "same.txt"
+    labels.write_text("car\ndog\n")
+    same.write_text("car\ndog\n")
+    first = load_settings(model_labels=labels).results_hash()
+    assert load_settings(model_labels=same).results_hash() == first
+    labels.write_text("car\ncat\n")
+    assert load_settings(model_labels=labels).results_hash() != first
+
+
+def test_every_setting_has_a_description_and_no_secret_is_plain_text():
+    for name, field in Settings.model_fields.items():
+        assert field.description, name
+        is_path = name.endswith("_file")  # says where a secret is, and is none
+        if not is_path and any(word in name for word in ("password", "secret", "token", "access_key")):
+            assert "SecretStr" in str(field.annotation), name
+
+
+@pytest.mark.parametrize("name", ["IMGPIPELINE_MAX_DETECT_S", "IMGPIPELINE_MAX_LOOK_S"], ids=["new", "old"])
+def test_the_time_limit_per_frame_is_read_from_its_new_and_its_old_name(monkeypatch: pytest.MonkeyPatch, name: str):
+    monkeypatch.setenv(name, "7.5")
+    assert load_settings().max_detect_s == 7.5
 
 
 @pytest.mark.parametrize(
@@ -45,7 +290,7 @@ def test_a_misspelt_name_is_found_with_the_nearest_setting(
 
 
 @pytest.mark.parametrize("name", ["PIPELINE_LANES", "MYPIPELINE_STORE_URL", "AWS_REGION", "IMGPIPLINE_X"])
-def test_variables_of_other_programs_are_left_alone(name: str, monkeypatch: pytest.MonkeyPatch):
+def test_variables_of_other_programs_are_not_reported(name: str, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setenv(name, "value")
     assert unknown_settings() == []
 
@@ -69,12 +314,12 @@ def test_every_variable_that_the_projects_code_reads_is_known(monkeypatch: pytes
     assert unknown_settings() == []
 
 
-def test_a_value_is_never_shown(monkeypatch: pytest.MonkeyPatch):
+def test_an_unknown_setting_never_shows_its_value(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setenv("IMGPIPELINE_KAFKA_PASSWRD", "canary-1")
     (unknown,) = unknown_settings()
     assert "canary" not in str(unknown) + repr(unknown)
 
 
-def test_a_dotenv_file_that_cannot_be_read_is_left_to_load_settings(tmp_path: Path):
+def test_an_unreadable_dotenv_file_has_no_unknown_settings(tmp_path: Path):
     (tmp_path / ".env").write_bytes(b"\xff\xfe\x00")
     assert unknown_settings() == []

@@ -32,6 +32,6 @@ def test_an_invalid_limit_is_rejected_and_its_variable_named(text: str):
         SourceLimits.parse(text, most=36_500)
 
 
-def test_numbers_of_earlier_releases_are_still_limits():
+def test_plain_numbers_are_accepted_as_limits():
     settings = Settings(_env_file=None, keep_images_days=7, keep_images_bytes=10**12)
     assert (settings.image_age_limits.of("gate"), settings.image_size_limits.default) == (7, 10**12)
