@@ -27,7 +27,7 @@ ARCHIVE = "camera-archive"
 RECORD_MS = int(datetime(2026, 1, 9, 12, tzinfo=UTC).timestamp() * 1000)
 OF_IMPORTS = {DeadLetterCode.BAD_ROW}
 _EXAMPLE = re.compile(
-    r"(?P<lead>[^\n]*)\n\n?```(?P<language>json|python)\n(?P<code>(?:(?!```).)*)```\n\n"
+    r"(?P<lead>(?:[^\n]+\n)+)\n?```(?P<language>json|python)\n(?P<code>(?:(?!```).)*)```\n\n"
     r"(?P<becomes>(?:Frame|Dead letter).*?)\n\n",
     re.DOTALL,
 )
@@ -38,7 +38,7 @@ class Example:
     """One example of the page."""
 
     name: str
-    """The heading or line above it."""
+    """The paragraph above it, with its heading."""
     language: str
     """`json`: the record's value; `python`: code that sends the record."""
     code: str
@@ -48,14 +48,21 @@ class Example:
 
     @property
     def settings(self) -> dict[str, str]:
-        """The settings that the line above it names, by field."""
+        """The settings that the paragraph above it names, by field."""
         return {name.lower(): value for name, value in re.findall(r"`IMGPIPELINE_(\w+)=([^`]+)`", self.name)}
 
 
 def examples() -> list[Example]:
-    found = [Example(m["lead"].strip("# :"), m["language"], m["code"], m["becomes"]) for m in _EXAMPLE.finditer(page())]
+    found = [
+        Example(unwrapped(m["lead"]).strip("# :"), m["language"], m["code"], unwrapped(m["becomes"]))
+        for m in _EXAMPLE.finditer(page())
+    ]
     assert len(found) == 15
     return found
+
+
+def unwrapped(paragraph: str) -> str:
+    return " ".join(paragraph.split())
 
 
 def page() -> str:
