@@ -79,14 +79,16 @@ class ModelSettings(BaseSettings):
     model_dir: Path | None = Field(
         None, description="Folder of pulled and added models. Default: `imgpipeline/models` in the user's cache folder."
     )
-    model_backend: Literal["auto", "opencv", "onnxruntime", "openvino"] = Field(
-        "auto", description="Inference library; `auto` selects the fastest installed one."
+    model_backend: Literal["auto", "cuda", "opencv", "onnxruntime", "openvino"] = Field(
+        "auto",
+        description="Inference library; `auto` selects the fastest installed one; `cuda` is ONNX Runtime on a GPU "
+        "(docs/models.md).",
     )
     precision: Literal["fp32", "bf16", "int8", "fp16", "auto"] = Field(
         "fp32",
         description="Number format that the model computes in (docs/models.md): `fp32` (a quantized model: `int8`), "
         "`bf16` on processors with bf16 instructions and OpenVINO, `int8` to accept quantized models only, `auto` for "
-        "the fastest that `imgpipeline models tune` measured on this machine; `fp16` is reserved for GPUs.",
+        "the fastest that `imgpipeline models tune` measured on this machine; `fp16` on a GPU.",
     )
     model_threads: int | None = Field(
         None, ge=1, le=256, description="Threads per inference. Default: the cores are divided among the workers."

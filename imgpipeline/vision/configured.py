@@ -7,12 +7,12 @@ from dataclasses import dataclass
 from imgpipeline.contracts.times import Hours, find_timezone, utc_now
 from imgpipeline.settings import Settings
 from imgpipeline.settings.model import parse_detectors
-from imgpipeline.vision.backends import NARROW_BACKEND, usable_cores
+from imgpipeline.vision.backends import GPU_BACKEND, NARROW_BACKEND, missing_gpu, usable_cores
 from imgpipeline.vision.detector import Detector, load_detector
 from imgpipeline.vision.detector_group import DetectorGroup, Member
 from imgpipeline.vision.gate import Gate
 from imgpipeline.vision.model_files import read_verified
-from imgpipeline.vision.precision import PrecisionSetting
+from imgpipeline.vision.precision import Precision
 from imgpipeline.vision.registry import find_model, model_folder
 from imgpipeline.vision.speed import Tuning, exclusive_tuning, read_tuning, tune_model, write_tuning
 
@@ -76,7 +76,7 @@ class Chosen:
 
     backend: str
     """Name of the backend; `auto`: the one that is generally the fastest."""
-    precision: PrecisionSetting
+    precision: Precision
     """What it computes in."""
     reason: str
     """Why, in a few words; empty if the settings name them."""
@@ -121,11 +121,17 @@ def _reason(tuning: Tuning, workers: int) -> str:
 
 
 def describe_use(detector: Detector) -> str:
-    """Returns the device, backend and precision of a detector, and why it does not use another precision."""
-    others = {"bf16": _bf16(detector), "int8": _int8(detector), "fp16": "needs a GPU, and models run on the CPU"}
+    """Returns the device, backend and precision of a detector, and why it does not use others."""
+    no_gpu = missing_gpu()
+    is_on_gpu = detector.backend_name == GPU_BACKEND
+    fp16 = f"needs a GPU: {no_gpu}" if no_gpu else "possible with IMGPIPELINE_PRECISION=fp16"
+    others = {"bf16": _bf16(detector), "int8": _int8(detector), "fp16": fp16}
     unused = [f"{name}: {why}" for name, why in others.items() if name != detector.precision]
+    if not is_on_gpu:
+        unused.append(f"GPU: {no_gpu or f'possible with IMGPIPELINE_MODEL_BACKEND={GPU_BACKEND}'}")
     why = f", chosen by IMGPIPELINE_PRECISION=auto ({detector.chosen_because})" if detector.chosen_because else ""
-    return f"runs in {detector.backend_name} on the CPU, in {detector.precision}{why}. " + "; ".join(unused)
+    device = "GPU" if is_on_gpu else "CPU"
+    return f"runs in {detector.backend_name} on the {device}, in {detector.precision}{why}. " + "; ".join(unused)
 
 
 def _bf16(detector: Detector) -> str:

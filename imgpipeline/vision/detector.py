@@ -20,7 +20,7 @@ from imgpipeline.vision.decode import DecodedImage, ImageLimits, Pixels, decode_
 from imgpipeline.vision.decoders import Candidates, Floats, Ints, decode_outputs, detr_order, select_boxes
 from imgpipeline.vision.model import ModelSpec, NetworkInput
 from imgpipeline.vision.model_files import read_verified, runnable
-from imgpipeline.vision.precision import Precision, PrecisionSetting, choose_precision
+from imgpipeline.vision.precision import Precision, choose_precision
 from imgpipeline.vision.preprocess import Placement, make_blob
 from imgpipeline.vision.registry import find_model
 
@@ -193,7 +193,7 @@ def load_detector(  # noqa: PLR0913 - one argument a setting, all by name
     nms_threshold: float | None = None,
     nms_per_class: bool | None = None,
     threads: int | None = None,
-    precision: PrecisionSetting = "fp32",
+    precision: Precision = "fp32",
     integer_boxes: bool = False,
     decoder: DecoderName | None = None,
     labels: Sequence[str] | Path | None = None,

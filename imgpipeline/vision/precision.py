@@ -1,7 +1,7 @@
 """The number formats that models compute in, and where each is supported.
 
 32-bit floats are the default and always work. bfloat16 halves the width of every number and needs a CPU that supports
-it. 8-bit integers need a quantized model.
+it. 16-bit floats (fp16) need a GPU. 8-bit integers need a quantized model.
 """
 
 import re
@@ -11,10 +11,8 @@ from typing import Final, Literal
 
 from imgpipeline.errors import ConfigurationError
 
-Precision = Literal["fp32", "bf16", "int8"]
-"""What a loaded model computes in."""
-PrecisionSetting = Literal["fp32", "bf16", "int8", "fp16"]
-"""Values of the setting."""
+Precision = Literal["fp32", "bf16", "int8", "fp16"]
+"""What a model computes in."""
 
 _QUANTIZED: Final = re.compile(rb"[Qq]uantizeLinear|QLinearConv|QLinearMatMul|ConvInteger|MatMulInteger")
 """Operators that only quantized ONNX files have; the file contains their names as plain text."""
@@ -22,7 +20,7 @@ _BF16_FLAGS: Final = frozenset({"avx512_bf16", "amx_bf16", "avx_ne_convert", "bf
 """Flags of /proc/cpuinfo: x86-64, and `bf16` of 64-bit ARM."""
 
 
-def choose_precision(asked: PrecisionSetting, model: bytes, name: str) -> Precision:
+def choose_precision(asked: Precision, model: bytes, name: str) -> Precision:
     """Returns what a model computes in.
 
     Args:
@@ -34,24 +32,17 @@ def choose_precision(asked: PrecisionSetting, model: bytes, name: str) -> Precis
         ConfigurationError: The model cannot compute in it.
     """
     is_quantized = _QUANTIZED.search(model) is not None
-    if asked == "fp16":
-        raise ConfigurationError(
-            "IMGPIPELINE_PRECISION is fp16, which needs a GPU; models run on the CPU.",
-            next_step="set IMGPIPELINE_PRECISION to bf16 or fp32",
-        )
     if asked == "int8" and not is_quantized:
         raise ConfigurationError(
             f"IMGPIPELINE_PRECISION is int8, but the model {name!r} is not quantized.",
             next_step=f"imgpipeline models quantize {name} --images DIR, then set IMGPIPELINE_MODEL to the new model",
         )
-    if asked == "bf16" and is_quantized:
+    if asked in ("bf16", "fp16") and is_quantized:
         raise ConfigurationError(
-            f"IMGPIPELINE_PRECISION is bf16, but the model {name!r} is quantized: it computes in int8.",
+            f"IMGPIPELINE_PRECISION is {asked}, but the model {name!r} is quantized: it computes in int8.",
             next_step="unset IMGPIPELINE_PRECISION, or set IMGPIPELINE_MODEL to the model that it was made from",
         )
-    if is_quantized:
-        return "int8"
-    return "bf16" if asked == "bf16" else "fp32"
+    return "int8" if is_quantized else asked
 
 
 def bf16_problem(flags: Iterable[str], capabilities: Iterable[str]) -> str | None:

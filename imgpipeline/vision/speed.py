@@ -26,7 +26,7 @@ import numpy as np
 from imgpipeline.contracts.detection import DecoderName
 from imgpipeline.contracts.times import format_time
 from imgpipeline.errors import ConfigurationError
-from imgpipeline.vision.backends import NARROW_BACKEND, installed_backends, open_backend, usable_cores
+from imgpipeline.vision.backends import GPU_BACKEND, NARROW_BACKEND, installed_backends, open_backend, usable_cores
 from imgpipeline.vision.decode import Pixels
 from imgpipeline.vision.detector import Detector, load_detector
 from imgpipeline.vision.model import ModelSpec
@@ -34,7 +34,7 @@ from imgpipeline.vision.model_files import one_at_a_time, runnable, write_whole
 from imgpipeline.vision.precision import Precision, choose_precision, cpu_flags
 from imgpipeline.vision.preprocess import make_blob
 
-_PACKAGES: Final = ("onnxruntime", "openvino", "opencv-python", "numpy")
+_PACKAGES: Final = ("onnxruntime", "onnxruntime-gpu", "openvino", "opencv-python", "numpy")
 _WARM_UP: Final = 3
 
 
@@ -161,7 +161,7 @@ class Tuning:
     model_sha256: str
     """SHA-256 of its file."""
     machine: str
-    """Identifies the CPU, the usable cores and the versions of the backends (`machine_id`)."""
+    """Identifies the CPU, the usable cores, the GPUs and the versions of the backends (`machine_id`)."""
     measured_at: str
     """Time of the measurement, UTC."""
     rows: tuple[TunedRow, ...]
@@ -174,14 +174,18 @@ class Tuning:
 
 
 def machine_id() -> str:
-    """Returns a hash of the CPU, the usable cores and the versions of the backends, 16 hexadecimal digits."""
+    """Returns a hash of the CPU, usable cores, GPUs and versions of the backends, 16 hexadecimal digits."""
     versions = {}
     for package in _PACKAGES:
         try:
             versions[package] = metadata.version(package)
         except metadata.PackageNotFoundError:
             versions[package] = ""
-    parts = (platform.machine(), sorted(cpu_flags()), usable_cores(), versions)
+    gpus = sorted(
+        path.read_text(errors="replace").split("IRQ")[0]
+        for path in Path("/proc/driver/nvidia/gpus").glob("*/information")
+    )
+    parts = (platform.machine(), sorted(cpu_flags()), usable_cores(), versions, gpus)
     return hashlib.sha256(repr(parts).encode()).hexdigest()[:16]
 
 
@@ -271,8 +275,10 @@ def _candidates(spec: ModelSpec, content: bytes, backend: str) -> Iterator[tuple
     names = installed_backends() if backend == "auto" else (backend,)
     precision = choose_precision("fp32", content, spec.name)
     yield from ((name, precision) for name in names)
-    if precision == "fp32" and NARROW_BACKEND in names:
-        yield NARROW_BACKEND, "bf16"
+    if precision == "fp32":
+        yield from (
+            (name, narrow) for name, narrow in ((NARROW_BACKEND, "bf16"), (GPU_BACKEND, "fp16")) if name in names
+        )
 
 
 def _rate(detector: Detector, workers: int, seconds: float, clock: Callable[[], float]) -> float:

@@ -68,7 +68,7 @@ def test_a_quantized_model_computes_in_int8(asked: str, quantized: bytes):
     ("asked", "reason", "next_step"),
     [
         ("int8", "'demo' is not quantized", "imgpipeline models quantize demo"),
-        ("fp16", "needs a GPU", "IMGPIPELINE_PRECISION to bf16 or fp32"),
+        ("fp16", "fp16, but the package onnxruntime-gpu is not installed", "IMGPIPELINE_PRECISION to fp32"),
     ],
 )
 def test_a_float_model_refuses_other_formats_with_a_reason(asked: str, reason: str, next_step: str):
@@ -77,9 +77,10 @@ def test_a_float_model_refuses_other_formats_with_a_reason(asked: str, reason: s
     assert next_step in (caught.value.next_step or "")
 
 
-def test_a_quantized_model_refuses_bf16(quantized: bytes):
+@pytest.mark.parametrize("asked", ["bf16", "fp16"])
+def test_a_quantized_model_refuses_16_bit_floats(asked: str, quantized: bytes):
     with pytest.raises(ConfigurationError, match="it computes in int8"):
-        choose_precision("bf16", quantized, "yard")
+        choose_precision(asked, quantized, "yard")
 
 
 @pytest.mark.parametrize("name", ["onnxruntime", "opencv"])

@@ -2,21 +2,30 @@
 
 import importlib.util
 import os
+from collections.abc import Mapping
+from importlib import metadata
+from pathlib import Path
 from typing import Final, Protocol
 
 from imgpipeline.errors import ConfigurationError, PermanentError
 from imgpipeline.vision.decoders import Floats
 from imgpipeline.vision.precision import Precision
 
-BACKENDS: Final = ("onnxruntime", "openvino", "opencv")
-"""All backends, the fastest first. Measured with `models bench` on an x86-64 server, in exact 32-bit floats, with one
-thread and with two: yolox-nano 14 to 17, 15 to 20 and 18 to 23 ms per picture, the demo model 4, 5 and 8 ms. The order
-is fixed, so a machine never changes its results because of a measurement. If another backend is faster, `imgpipeline
-models bench` shows it, and IMGPIPELINE_MODEL_BACKEND chooses it."""
+BACKENDS: Final = ("cuda", "onnxruntime", "openvino", "opencv")
+"""All backends, the fastest first. Measured on an x86-64 server with `models bench`, in exact 32-bit floats, with one
+thread and with two: yolox-nano takes 14 to 17 ms per picture in ONNX Runtime, 15 to 20 in OpenVINO, and 18 to 23 in
+OpenCV; the demo model 4, 5 and 8 ms. `cuda` was not measured. The order is fixed, so a machine never changes its
+results because of a measurement. If another backend is faster, `imgpipeline models bench` shows it, and
+IMGPIPELINE_MODEL_BACKEND chooses it."""
 
 NARROW_BACKEND: Final = "openvino"
-"""The backend that is fast in bf16 and int8 on a CPU, and the only one that computes in bf16."""
+"""The backend that is fast in bf16 and int8 on a CPU."""
+GPU_BACKEND: Final = "cuda"
+"""The backend that runs on a GPU."""
+_ONLY_BACKEND: Final[Mapping[Precision, str]] = {"bf16": NARROW_BACKEND, "fp16": GPU_BACKEND}
+"""Precisions that a single backend computes in."""
 _MODULES: Final = {"openvino": "openvino", "onnxruntime": "onnxruntime", "opencv": "cv2"}
+_HOW_TO_INSTALL: Final = {GPU_BACKEND: "see docs/models.md#gpu", NARROW_BACKEND: "pip install 'imgpipeline[openvino]'"}
 
 
 class InferenceBackend(Protocol):
@@ -49,8 +58,25 @@ class InferenceBackend(Protocol):
 
 
 def installed_backends() -> tuple[str, ...]:
-    """Returns the backends whose packages are installed, the fastest first, without importing them."""
-    return tuple(name for name in BACKENDS if importlib.util.find_spec(_MODULES[name]) is not None)
+    """Returns the backends that this machine can run, the fastest first, without importing them."""
+    return tuple(name for name in BACKENDS if _missing(name) is None)
+
+
+def missing_gpu() -> str | None:
+    """Returns what this machine lacks to run models on a GPU; None if it has the package, a GPU and its driver."""
+    try:
+        metadata.version("onnxruntime-gpu")
+    except metadata.PackageNotFoundError:
+        return "the package onnxruntime-gpu is not installed"
+    has_gpu = any(Path("/dev").glob("nvidia[0-9]*")) or Path("/dev/dxg").exists()  # the second one: WSL
+    return None if has_gpu else "there is no NVIDIA GPU, or its driver is not loaded (/dev/nvidia0)"
+
+
+def _missing(name: str) -> str | None:
+    if name == GPU_BACKEND:
+        return missing_gpu()
+    has_package = importlib.util.find_spec(_MODULES[name]) is not None
+    return None if has_package else f"the package {_MODULES[name]} is not installed"
 
 
 def open_backend(
@@ -59,53 +85,55 @@ def open_backend(
     """Loads a network into a backend.
 
     Args:
-        name: `opencv`, `onnxruntime`, `openvino`, or `auto` for the fastest installed one in `precision`.
+        name: One of `BACKENDS`, or `auto` for the fastest installed one in `precision`.
         model: The bytes of an ONNX file.
-        threads: Threads per picture; None: the backend's default.
-        precision: For `bf16`, floating-point layers compute in bf16, otherwise in 32-bit floats.
+        threads: CPU threads per picture; None: the backend's default.
+        precision: For `bf16` and `fp16`, floating-point layers compute in it, otherwise in 32-bit floats.
 
     Raises:
-        ConfigurationError: The name is unknown, the backend's package is not installed, or it does not compute in
-            `precision` on this machine.
+        ConfigurationError: The name is unknown, the backend cannot run on this machine, or it does not compute in
+            `precision`.
         PermanentError: The backend cannot read the model.
     """
-    installed = installed_backends()
     if name == "auto":
-        name = _fastest(precision, installed)
+        name = _fastest(precision)
     if name not in BACKENDS:
         known = ", ".join(("auto", *BACKENDS))
         raise ConfigurationError(
             f"There is no inference backend {name!r}; known are {known}.", next_step="set IMGPIPELINE_MODEL_BACKEND"
         )
-    if precision == "bf16" and name != NARROW_BACKEND:
+    only = _ONLY_BACKEND.get(precision, name)
+    if name != only:
         raise ConfigurationError(
-            f"IMGPIPELINE_PRECISION is bf16, which the backend {name} does not compute in; {NARROW_BACKEND} does.",
-            next_step=f"set IMGPIPELINE_MODEL_BACKEND to auto or {NARROW_BACKEND}, or IMGPIPELINE_PRECISION to fp32",
+            f"IMGPIPELINE_PRECISION is {precision}, which the backend {name} does not compute in; {only} does.",
+            next_step=f"set IMGPIPELINE_MODEL_BACKEND to auto or {only}, or IMGPIPELINE_PRECISION to fp32",
         )
-    if name not in installed:
-        if precision == "bf16":
-            raise ConfigurationError(
-                f"IMGPIPELINE_PRECISION is bf16, but the package {_MODULES[name]} is not installed.",
-                next_step="pip install 'imgpipeline[openvino]', or set IMGPIPELINE_PRECISION to fp32",
-            )
+    if missing := _missing(name):
+        asked = (
+            f"IMGPIPELINE_PRECISION is {precision}"
+            if precision in _ONLY_BACKEND
+            else (f"IMGPIPELINE_MODEL_BACKEND is {name!r}")
+        )
+        otherwise = "IMGPIPELINE_PRECISION to fp32" if precision in _ONLY_BACKEND else "IMGPIPELINE_MODEL_BACKEND=auto"
         raise ConfigurationError(
-            f"IMGPIPELINE_MODEL_BACKEND is {name!r}, but the package {_MODULES[name]} is not installed.",
-            next_step="pip install 'imgpipeline[openvino]', or set IMGPIPELINE_MODEL_BACKEND=auto",
+            f"{asked}, but {missing}.", next_step=f"{_HOW_TO_INSTALL.get(name, 'install it')}, or set {otherwise}"
         )
     module = importlib.import_module(f"imgpipeline.vision.backends.{name}_backend")
-    more = {"bf16": True} if precision == "bf16" else {}
+    more = {"precision": precision} if name in _ONLY_BACKEND.values() else {}
     backend: InferenceBackend = module.open_model(model, threads=threads, **more)
     return backend
 
 
-def _fastest(precision: Precision, installed: tuple[str, ...]) -> str:
-    """Returns the fastest backend; for bf16, the only one that supports it, even if it is not installed.
+def _fastest(precision: Precision) -> str:
+    """Returns the fastest backend; for bf16 and fp16, the only one that supports it, even if it is not installed.
 
-    ONNX Runtime computes a convolution in int8 only if its output is quantized as well, which costs accuracy.
+    A quantized model runs on the CPU: CUDA has no kernels for most int8 operators. ONNX Runtime computes a convolution
+    in int8 only if its output is quantized as well, which costs accuracy, so OpenVINO goes first.
     """
-    if precision == "bf16" or (precision == "int8" and NARROW_BACKEND in installed):
-        return NARROW_BACKEND
-    return installed[0]
+    installed = installed_backends()
+    if precision == "int8":
+        return NARROW_BACKEND if NARROW_BACKEND in installed else next(n for n in installed if n != GPU_BACKEND)
+    return _ONLY_BACKEND.get(precision, installed[0])
 
 
 def unreadable(name: str, reason: object) -> PermanentError:

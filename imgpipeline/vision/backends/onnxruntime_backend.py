@@ -7,7 +7,7 @@ from imgpipeline.vision.backends import failed, unreadable
 from imgpipeline.vision.decoders import Floats
 
 _state = onnxruntime.capi.onnxruntime_pybind11_state
-_ERRORS = (
+ERRORS = (
     RuntimeError,
     ValueError,
     _state.EPFail,
@@ -32,13 +32,15 @@ class OnnxRuntimeBackend:
 
     name = "onnxruntime"
 
-    def __init__(self, model: bytes, threads: int | None) -> None:
+    def __init__(
+        self, model: bytes, threads: int | None, provider: str | tuple[str, dict[str, str]] = "CPUExecutionProvider"
+    ) -> None:
         options = onnxruntime.SessionOptions()
         options.log_severity_level = 3
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         if threads is not None:
             options.intra_op_num_threads = threads
-        self._session = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+        self._session = onnxruntime.InferenceSession(model, options, providers=[provider])
         self._input = self._session.get_inputs()[0].name
         self.output_names = tuple(output.name for output in self._session.get_outputs())
 
@@ -46,7 +48,7 @@ class OnnxRuntimeBackend:
         """Runs the network; see `InferenceBackend.infer`."""
         try:
             outputs = self._session.run(None, {self._input: blob})
-        except _ERRORS as error:
+        except ERRORS as error:
             raise failed(self.name, error) from error
         return [np.asarray(output, np.float32) for output in outputs]
 
@@ -66,5 +68,5 @@ def open_model(model: bytes, *, threads: int | None) -> OnnxRuntimeBackend:
     """
     try:
         return OnnxRuntimeBackend(model, threads)
-    except _ERRORS as error:
+    except ERRORS as error:
         raise unreadable("onnxruntime", error) from error

@@ -8,7 +8,7 @@ import openvino
 from imgpipeline.errors import ConfigurationError
 from imgpipeline.vision.backends import failed, unreadable, usable_cores
 from imgpipeline.vision.decoders import Floats
-from imgpipeline.vision.precision import bf16_problem, cpu_flags
+from imgpipeline.vision.precision import Precision, bf16_problem, cpu_flags
 
 
 class OpenVINOBackend:
@@ -53,13 +53,13 @@ class OpenVINOBackend:
             raise failed(self.name, error) from error
 
 
-def open_model(model: bytes, *, threads: int | None, bf16: bool = False) -> OpenVINOBackend:
+def open_model(model: bytes, *, threads: int | None, precision: Precision = "fp32") -> OpenVINOBackend:
     """Loads a network.
 
     Args:
         model: The bytes of an ONNX file.
         threads: Threads per picture; None: OpenVINO's choice.
-        bf16: Whether to compute in bf16.
+        precision: What floating-point layers compute in: bf16, otherwise 32-bit floats.
 
     Returns:
         The backend.
@@ -68,6 +68,7 @@ def open_model(model: bytes, *, threads: int | None, bf16: bool = False) -> Open
         ConfigurationError: This processor does not compute in bf16.
         PermanentError: The model cannot be read.
     """
+    bf16 = precision == "bf16"
     if bf16 and (problem := missing_bf16()):
         raise ConfigurationError(
             f"IMGPIPELINE_PRECISION is bf16, but {problem}.", next_step="set IMGPIPELINE_PRECISION to fp32"
