@@ -22,8 +22,9 @@ HEADER = """\
 """
 TOOLS = ("setuptools",)
 """Needed by Dagster's commands; a new virtual environment of Python 3.11 would answer for it with an old one."""
-HEADLESS = ("opencv-python", "opencv-python-headless")
-"""On a bare machine the second takes the place of the first, in the same version (see setup_venv.py)."""
+REPLACEMENTS = {"opencv-python": "opencv-python-headless", "onnxruntime": "onnxruntime-gpu"}
+"""Packages that take the place of another one, in the same version: on a machine without libGL (see setup_venv.py), and
+on a machine with a GPU."""
 
 
 def main() -> int:
@@ -68,9 +69,7 @@ def pinned(frozen: str) -> dict[str, str]:
         if match is None:
             raise ValueError(f"not a plain version: {line!r}")
         pins[re.sub(r"[-_.]+", "-", match[1]).lower()] = match[2]
-    if HEADLESS[0] in pins:
-        pins[HEADLESS[1]] = pins[HEADLESS[0]]
-    return pins
+    return pins | {other: pins[name] for name, other in REPLACEMENTS.items() if name in pins}
 
 
 if __name__ == "__main__":
