@@ -6,10 +6,11 @@ from the settings of live detection, so `demo` gives the same detections as a ru
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, cast
 
 from imgpipeline.errors import ConfigurationError
 from imgpipeline.settings import REDETECTION_MODEL, Settings
+from imgpipeline.vision.precision import Precision
 from imgpipeline.vision.registry import list_models, registered_model
 
 if TYPE_CHECKING:
@@ -28,7 +29,7 @@ class ModelChoice:
     """Its registered name, or the file name without its extension if `IMGPIPELINE_MODEL` is a path."""
     threshold: float | None = None
     """Confidence threshold, in [0, 1) with at most 6 decimals; None: `IMGPIPELINE_CONFIDENCE_THRESHOLD`."""
-    precision: Literal["bf16"] | None = None
+    precision: Precision | None = None
     """What it computes in; None: that of its file, so a name always gives the same numbers."""
 
     def __str__(self) -> str:
@@ -42,7 +43,7 @@ def parse_choice(text: str, settings: Settings) -> ModelChoice:
     """Parses the name of a model for re-processing; its file may not exist yet.
 
     Args:
-        text: `NAME`, `NAME@THRESHOLD`, `NAME@bf16` or `NAME@bf16@THRESHOLD`.
+        text: `NAME`, `NAME@THRESHOLD`, `NAME@bf16` or `NAME@bf16@THRESHOLD`; or `fp16`.
         settings: The user's own model and the folder of models.
 
     Raises:
@@ -57,7 +58,8 @@ def parse_choice(text: str, settings: Settings) -> ModelChoice:
             next_step="use one of `imgpipeline models list`; IMGPIPELINE_REDETECT_MODELS lists those with partitions",
         )
     threshold = float(match["threshold"]) if match["threshold"] else None
-    return ModelChoice(match["name"], threshold, "bf16" if match["precision"] else None)
+    precision = cast("Precision | None", match["precision"])
+    return ModelChoice(match["name"], threshold, precision)
 
 
 def chosen_models(settings: Settings) -> tuple[ModelChoice, ...]:

@@ -52,7 +52,7 @@ def parse_detectors(text: str) -> tuple[ChosenDetector, ...]:
 
 
 REDETECTION_MODEL = re.compile(
-    r"(?P<name>[A-Za-z0-9][\w.-]{0,99})(?:@(?P<precision>bf16))?(?:@(?P<threshold>0(?:\.\d{1,6})?))?", re.ASCII
+    r"(?P<name>[A-Za-z0-9][\w.-]{0,99})(?:@(?P<precision>bf16|fp16))?(?:@(?P<threshold>0(?:\.\d{1,6})?))?", re.ASCII
 )
 """A model, optionally with a precision other than its file's and a threshold other than
 `IMGPIPELINE_CONFIDENCE_THRESHOLD`: `NAME@bf16@0.3`."""

@@ -275,10 +275,10 @@ def _candidates(spec: ModelSpec, content: bytes, backend: str) -> Iterator[tuple
     names = installed_backends() if backend == "auto" else (backend,)
     precision = choose_precision("fp32", content, spec.name)
     yield from ((name, precision) for name in names)
-    if precision == "fp32":
-        yield from (
-            (name, narrow) for name, narrow in ((NARROW_BACKEND, "bf16"), (GPU_BACKEND, "fp16")) if name in names
-        )
+    if precision == "fp32" and NARROW_BACKEND in names:
+        yield NARROW_BACKEND, "bf16"
+    if precision == "fp32" and GPU_BACKEND in names:
+        yield GPU_BACKEND, "fp16"
 
 
 def _rate(detector: Detector, workers: int, seconds: float, clock: Callable[[], float]) -> float:

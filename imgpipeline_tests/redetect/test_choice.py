@@ -19,6 +19,7 @@ from imgpipeline.vision.registry import list_models
         ("yolox-nano@0", ModelChoice("yolox-nano", 0.0), "yolox-nano@0"),
         ("demo@bf16", ModelChoice("demo", precision="bf16"), "demo@bf16"),
         ("demo@bf16@0.30", ModelChoice("demo", 0.3, "bf16"), "demo@bf16@0.3"),
+        ("demo@fp16", ModelChoice("demo", precision="fp16"), "demo@fp16"),
     ],
 )
 def test_a_choice_is_read_and_written(text: str, choice: ModelChoice, written: str) -> None:
