@@ -199,7 +199,7 @@ def _image_message(record: KafkaRecord, value: bytes, form: MessageForm) -> Fram
         image_path=None,
         timestamp=timestamp or _record_time(record),
         has_own_timestamp=timestamp is not None,
-        attributes={"session": checked_text("header session", named)} if (named := record.header("session")) else {},
+        attributes=_session_of(record),
         image=value,
         replay_of=read_replay_of(record),
     )

@@ -15,7 +15,10 @@ from imgpipeline.errors import UsageError
 _PART = re.compile(r"\{(?P<name>[A-Za-z_]\w{0,99})(?::0?(?P<digits>[1-9]\d?)d)?\}|(?P<literal>[^{}]+)", re.ASCII)
 _MAX_LENGTH = 1_000
 _RESERVED_PREFIX = re.compile(
-    r"metadata\w*|frames|detections|dead_letters|notices|table_pieces|summaries|reports|redetections|audit", re.ASCII
+    r"metadata\w*|deleted_images|frames|(weak_)?detections|dead_letters|notices|table_pieces|tracks|track_\w+|unique_\w+|"
+    r"summaries|frame_changes|events|event_images|zone_occupancy|line_crossings|alerts\w*|annotations|reviewed|reports|"
+    r"redetections|audit",
+    re.ASCII,
 )
 """First part of keys that do not belong to images."""
 _KEY_FIELDS = ("source", "day", "time", "digest", "name", "number")

@@ -10,13 +10,13 @@ import threading
 import time
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from datetime import UTC, date, datetime, timedelta
+from datetime import date, datetime, timedelta
 from itertools import takewhile
 
 import dagster as dg
 
 from imgpipeline.contracts.text import counted
-from imgpipeline.contracts.times import format_time, parse_time, utc_now
+from imgpipeline.contracts.times import day_of, format_time, parse_time, utc_now
 from imgpipeline.defs.assets.frame_metadata import FRAME_METADATA
 from imgpipeline.defs.checks import as_evaluation
 from imgpipeline.defs.dagster_internals import kept_instance
@@ -24,7 +24,7 @@ from imgpipeline.defs.lost_runs import describe_table, ended_at, is_orphan, note
 from imgpipeline.defs.partitions import DAYS
 from imgpipeline.defs.previews import show_picture, show_table
 from imgpipeline.defs.resources import Pipeline, known_failures
-from imgpipeline.defs.run_tags import DELIVER_AT_TAG, PROCESS_TABLE_TAG, SEEN_EVENTS_TAG, WORK_TAG
+from imgpipeline.defs.run_tags import DELIVER_AT_TAG, MAX_RUNTIME_TAG, PROCESS_TABLE_TAG, SEEN_EVENTS_TAG, WORK_TAG
 from imgpipeline.defs.specs import OWNERS
 from imgpipeline.errors import ImgpipelineError
 from imgpipeline.events.alerts.chain import Alert
@@ -65,7 +65,7 @@ class _Shown:
 
     def note(self, alerts: Sequence[Alert], by_day: Mapping[date, int], *, is_last: bool = False) -> None:
         for alert in alerts:
-            self._new[alert.event.timestamp.astimezone(UTC).date()].append(alert)
+            self._new[day_of(alert.event.timestamp)].append(alert)
         self.raised += len(alerts)
         if not is_last and time.monotonic() - self._shown_at_s < _SHOWN_EVERY_S:
             return
@@ -167,7 +167,7 @@ def events_sensor(context: dg.SensorEvaluationContext) -> dg.SensorResult | dg.S
     if wait is not None:
         return dg.SkipReason(wait)
     longest_s = int(settings.max_run_s + _LONGEST_END_S)
-    tags = {PROCESS_TABLE_TAG: describe_table(), "dagster/max_runtime": str(longest_s)}
+    tags = {PROCESS_TABLE_TAG: describe_table(), MAX_RUNTIME_TAG: str(longest_s)}
     return dg.SensorResult(run_requests=[dg.RunRequest(tags=tags)])
 
 

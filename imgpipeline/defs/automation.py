@@ -17,7 +17,7 @@ import dagster as dg
 from imgpipeline.defs.idle_ticks import RestingAutomation, note_waiting
 from imgpipeline.defs.lost_runs import describe_table
 from imgpipeline.defs.retries import FailedRecently
-from imgpipeline.defs.run_tags import PROCESS_TABLE_TAG, WORK_TAG
+from imgpipeline.defs.run_tags import MAX_RUNTIME_TAG, PROCESS_TABLE_TAG, WORK_TAG
 
 UPSTREAM_EVENT = "upstream_event"
 """Metadata of a build: storage id of the newest materialization of each upstream asset when the build started."""
@@ -197,6 +197,19 @@ def follow(upstream: Sequence[dg.AssetKey]) -> dg.AutomationCondition[Any]:
     return build_when(outdated) & ~dg.AutomationCondition.any_deps_match(_UNSOUND)
 
 
+def build_on_update(updated: dg.AutomationCondition[Any]) -> dg.AutomationCondition[Any]:
+    """Returns the full condition of an asset that is built after an update, but not for updates before its creation.
+
+    Args:
+        updated: True in the tick of an update.
+    """
+    # `newly_updated` alone would miss updates during a build. A superfluous request is skipped.
+    return build_when(
+        updated.since(dg.AutomationCondition.newly_requested())
+        | (dg.AutomationCondition.execution_failed() & updated.since(dg.AutomationCondition.newly_updated()))
+    )
+
+
 def _read_memory(cursor: str | None) -> tuple[int, dict[str, int]]:
     try:
         data = json.loads(cursor or "")
@@ -222,7 +235,7 @@ keep_tables_current = RestingAutomation(
     target=dg.AssetSelection.groups("day_tables", "summaries", "tracks", "events", "reports", "redetections"),
     default_status=dg.DefaultSensorStatus.RUNNING,
     minimum_interval_seconds=10,
-    run_tags={WORK_TAG: "tables", "dagster/max_runtime": _LONGEST_RUN_S, PROCESS_TABLE_TAG: describe_table()},
+    run_tags={WORK_TAG: "tables", MAX_RUNTIME_TAG: _LONGEST_RUN_S, PROCESS_TABLE_TAG: describe_table()},
     emit_backfills=True,
     use_user_code_server=True,
     description="Rebuilds the tables of each day that has new frames, including past days. Pauses between two builds "

@@ -10,6 +10,7 @@ from datetime import date, datetime, timedelta
 
 import dagster as dg
 
+from imgpipeline.contracts.text import counted
 from imgpipeline.defs.assets.redetections import redetect_days
 from imgpipeline.defs.lost_runs import describe_table
 from imgpipeline.defs.partitions import DAYS, has_day, range_tags, redetection_tags, stretches
@@ -104,8 +105,8 @@ def _has_frames(store: ObjectStore, day: date) -> bool:
 def _explain_skip(yesterday: date, unknown: set[date]) -> str:
     said = f"Nothing to build: no frame was announced for {yesterday}, and no table is older than the ledger."
     if unknown:
-        shown = ", ".join(str(day) for day in sorted(unknown)[:_SHOWN_DAYS])
-        said += f" {len(unknown)} days are outside the days of this deployment (IMGPIPELINE_FIRST_DAY): {shown}."
+        days, shown = counted(len(unknown), "day"), ", ".join(str(day) for day in sorted(unknown)[:_SHOWN_DAYS])
+        said += f" Outside the days of this deployment (IMGPIPELINE_FIRST_DAY): {days}, such as {shown}."
     return said
 
 

@@ -27,7 +27,7 @@ from imgpipeline.defs.run_records import (
     live_runs,
     mark_failed,
 )
-from imgpipeline.defs.run_tags import CAREFUL_TAG, ENDS_TAG, LANE_TAG, PROCESS_TABLE_TAG, REASON_TAG
+from imgpipeline.defs.run_tags import CAREFUL_TAG, ENDS_TAG, LANE_TAG, MAX_RUNTIME_TAG, PROCESS_TABLE_TAG, REASON_TAG
 from imgpipeline.errors import ImgpipelineError
 from imgpipeline.faultpoints import reach
 from imgpipeline.ledger import find_current_end
@@ -41,7 +41,6 @@ _STORE_READERS = 16
 _STORE_PATIENCE_S = 5.0
 """The next tick asks again."""
 _SHOWN_REASONS = 5
-_MAX_RUNTIME_TAG = "dagster/max_runtime"
 _STARTING_S = 300.0
 _SERVING_SINCE = utc_now()
 """Time at which this code server loaded the definitions."""
@@ -152,7 +151,7 @@ def request_run(start: Start, settings: Settings) -> dg.RunRequest:
             **({CAREFUL_TAG: "true"} if start.is_careful else {}),
             PROCESS_TABLE_TAG: describe_table(),
             ENDS_TAG: format_ends(start.ends),
-            _MAX_RUNTIME_TAG: str(int(settings.max_run_s + settings.takeover_s + _STARTING_S)),
+            MAX_RUNTIME_TAG: str(int(settings.max_run_s + settings.takeover_s + _STARTING_S)),
         },
     )
 

@@ -8,6 +8,7 @@ from pydantic import Field
 
 from imgpipeline.contracts.times import find_timezone, parse_time
 from imgpipeline.defs.resources import Pipeline, known_failures
+from imgpipeline.defs.run_tags import WORK_TAG
 from imgpipeline.errors import ConfigurationError
 from imgpipeline.settings import Settings
 
@@ -30,7 +31,7 @@ class IngestVideoConfig(dg.Config):
     fps: float = Field(0.0, ge=0, description="Maximum number of frames per second of video; 0 takes all.")
 
 
-@dg.op(name="publish_folder", tags={"imgpipeline/work": "ingest"})
+@dg.op(name="publish_folder")
 def folder_op(context: dg.OpExecutionContext, config: IngestFolderConfig, pipeline: Pipeline) -> None:
     """Stores and announces the images of a folder; a repeated run counts nothing twice."""
     from imgpipeline.sources.folder import ingest_folder as publish_folder  # noqa: PLC0415 - loads OpenCV
@@ -46,7 +47,7 @@ def folder_op(context: dg.OpExecutionContext, config: IngestFolderConfig, pipeli
     })  # fmt: skip
 
 
-@dg.op(name="publish_video", tags={"imgpipeline/work": "ingest"})
+@dg.op(name="publish_video")
 def video_op(context: dg.OpExecutionContext, config: IngestVideoConfig, pipeline: Pipeline) -> None:
     """Stores and announces frames of a video; a repeated run counts nothing twice."""
     from imgpipeline.sources.video import VideoSource  # noqa: PLC0415 - loads OpenCV and kafka-python
@@ -73,13 +74,21 @@ def _start(text: str, settings: Settings) -> datetime | None:
         raise ConfigurationError(f"start is {text!r}: {error}.", next_step="enter an RFC 3339 time") from None
 
 
-@dg.job(executor_def=dg.in_process_executor, description="Stores the images of a folder and announces them in Kafka.")
+@dg.job(
+    executor_def=dg.in_process_executor,
+    tags={WORK_TAG: "ingest"},
+    description="Stores the images of a folder and announces them in Kafka.",
+)
 def ingest_folder() -> None:
     """Ingests a folder."""
     folder_op()
 
 
-@dg.job(executor_def=dg.in_process_executor, description="Extracts frames from a video and announces them in Kafka.")
+@dg.job(
+    executor_def=dg.in_process_executor,
+    tags={WORK_TAG: "ingest"},
+    description="Extracts frames from a video and announces them in Kafka.",
+)
 def ingest_video() -> None:
     """Ingests a video."""
     video_op()

@@ -4,7 +4,7 @@ import textwrap
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 from uuid import uuid4
 
@@ -12,7 +12,7 @@ import cv2
 import numpy as np
 
 from imgpipeline.contracts.detection import Detection
-from imgpipeline.contracts.times import format_time
+from imgpipeline.contracts.times import day_of, format_time
 from imgpipeline.errors import BadInputError, PermanentError, UsageError
 from imgpipeline.events.values import Event
 from imgpipeline.lake.sessions.session import LakeSession, open_lake
@@ -96,7 +96,8 @@ def write_event_clip(store: ObjectStore, settings: Settings, event: Event, path:
         )
     begin = event.started_at - timedelta(seconds=wish.before_s)
     end = event.ended_at + timedelta(seconds=wish.after_s)
-    days = [begin.astimezone(UTC).date() + timedelta(days=n) for n in range((end.date() - begin.date()).days + 1)]
+    first, last = day_of(begin), day_of(end)
+    days = [first + timedelta(days=n) for n in range((last - first).days + 1)]
     with open_lake(store, settings=settings, days=days) as lake:
         frames = _frames(lake, event.source, begin, end, limit=wish.most_frames + 1)
         boxes = _boxes(lake, event.source, begin, end)

@@ -110,7 +110,7 @@ class _DayPlaces(DayOfRules):
 
     def inputs(self, _rules: Rules, /) -> tuple[str, ...]:
         """Returns the names of the stored tables that it reads."""
-        return FRAMES.name, DETECTIONS.name
+        return _OBJECT_TABLES
 
     def track_inputs(self, rules: Rules, /) -> tuple[str, ...]:
         """Returns the tables of tracks, unless there is nothing to count."""

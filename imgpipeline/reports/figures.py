@@ -21,11 +21,6 @@ class DayHours:
     end: datetime
     """End of the last hour, UTC."""
 
-    @property
-    def places(self) -> Mapping[datetime, int]:
-        """Position of each hour in the day, by its start."""
-        return {start: place for place, start in enumerate(self.starts)}
-
     def place(self, at: datetime) -> int:
         """Returns the position of the hour that contains an instant of the day."""
         return max(0, bisect_right(self.starts, at) - 1)

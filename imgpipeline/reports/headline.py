@@ -10,7 +10,7 @@ from typing import Any
 
 META_NAME = "imgpipeline-report"
 """Name of the page's `<meta>` element with these figures."""
-_META = re.compile(rb'<meta name="imgpipeline-report" content="([^"]*)">')
+_META = re.compile(rf'<meta name="{META_NAME}" content="([^"]*)">'.encode())
 HOUR_NAMES = tuple(f"{hour:02d}" for hour in range(24))
 """Hours of a day without a clock change."""
 TOP_LABELS = 7

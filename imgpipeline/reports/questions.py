@@ -110,7 +110,7 @@ def _books_of(source: str, entries: Sequence[BookEntry]) -> SourceBooks:
 
 def _placed(row: Sequence[Any], clock: DayHours) -> Sequence[Any]:
     """Returns a row with the position of its hour instead of the start."""
-    return (row[0], None if row[1] is None else clock.places[row[1]], *row[2:])
+    return (row[0], None if row[1] is None else clock.place(row[1]), *row[2:])
 
 
 def _labels(rows: Iterable[Sequence[Any]], hours: int) -> tuple[LabelFigures, ...]:

@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import Field, SecretStr, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode
 
+from imgpipeline.contracts.keys import IMPORT_TOPICS
 from imgpipeline.settings.variables import PREFIX, either, split_list
 
 NOTICES_APART = "-notices"
@@ -99,7 +100,7 @@ class KafkaSettings(BaseSettings):
         for topic in value:
             if not re.fullmatch(r"[a-zA-Z0-9._-]{1,249}", topic):
                 raise ValueError(f"{topic[:60]!r} is not a valid topic name; expected letters, digits and . _ -")
-            if topic in (".", "..") or topic.startswith("import."):
+            if topic in (".", "..") or topic.startswith(IMPORT_TOPICS):
                 raise ValueError("`.`, `..` and names that begin with `import.` (imports) are not valid topic names")
         if not value or len(set(value)) < len(value):
             raise ValueError("expected at least one topic, and no duplicates")

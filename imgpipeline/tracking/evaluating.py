@@ -6,6 +6,7 @@ et al. 2016) and CLEAR MOT (Bernardin and Stiefelhagen 2008).
 
 import configparser
 import csv
+import math
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -64,12 +65,10 @@ def read_sequence(folder: Path) -> MotSequence:
         folder: The sequence's folder.
 
     Raises:
-        ConfigurationError: A file is missing, or a line is not in MOT Challenge format.
+        ConfigurationError: A file is missing, a line is not in MOT Challenge format, or the frame rate is not valid.
     """
     detected, true = _read_boxes(_find(folder, "det")), _read_boxes(_find(folder, "gt"))
-    info = configparser.ConfigParser()
-    info.read(folder / "seqinfo.ini")
-    rate = info.getfloat("Sequence", "frameRate", fallback=DEFAULT_FRAME_RATE)
+    rate = _read_frame_rate(folder / "seqinfo.ini")
     frames, truth = [], []
     for number in range(1, max([*detected, *true], default=0) + 1):
         rows = detected.get(number, np.empty((0, 6)))
@@ -93,6 +92,21 @@ def _find(folder: Path, name: str) -> Path:
     return found
 
 
+def _read_frame_rate(path: Path) -> float:
+    info = configparser.ConfigParser()
+    try:
+        info.read(path, encoding="utf-8")
+        rate = info.getfloat("Sequence", "frameRate", fallback=DEFAULT_FRAME_RATE)
+        if not (math.isfinite(rate) and rate > 0):
+            raise ValueError(rate)
+    except (configparser.Error, ValueError):
+        raise ConfigurationError(
+            f"{path} has no valid frame rate; expected frameRate in the section [Sequence], such as 25.",
+            next_step=f"correct it, or remove it: the default is {DEFAULT_FRAME_RATE:g} frames per second",
+        ) from None
+    return rate
+
+
 def _read_boxes(path: Path) -> Mapping[int, _Boxes]:
     """Returns the rows (id, left, top, right, bottom, confidence) of each frame number."""
     rows: dict[int, list[tuple[float, ...]]] = defaultdict(list)
@@ -100,13 +114,14 @@ def _read_boxes(path: Path) -> Mapping[int, _Boxes]:
         for line, cells in enumerate(csv.reader(file), 1):
             try:
                 frame, name, x, y, width, height, confidence = (float(cell) for cell in cells[:7])
-            except ValueError:
+                number = int(frame)
+            except (ValueError, OverflowError):
                 raise ConfigurationError(
                     f"{path}, line {line}: expected numbers for frame, id, left, top, width, height, confidence.",
                     next_step="provide a file in MOT Challenge format",
                 ) from None
-            rows[int(frame)].append((name, x, y, x + width, y + height, confidence))
-    return {frame: np.array(found) for frame, found in rows.items()}
+            rows[number].append((name, x, y, x + width, y + height, confidence))
+    return {number: np.array(found) for number, found in rows.items()}
 
 
 def evaluate(sequence: MotSequence, parameters: TrackingParameters, *, least_s: float) -> dict[str, Quality]:

@@ -158,7 +158,7 @@ def _read(path: Path) -> tuple[ApiKey, ...]:
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
         return tuple(_parse(key) for key in found)
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise ConfigurationError(
             f"{path} is not a valid file of API keys: {type(error).__name__}.",
             next_step="delete it and create the keys again: imgpipeline keys create",

@@ -83,3 +83,17 @@ def test_no_source_and_no_name_leaves_the_folder(source: str, name: str, beside_
     assert first == "images"
     assert len(parts) == 2
     assert not {"", ".", ".."} & set(parts)
+
+
+@pytest.mark.parametrize(
+    "folder",
+    [
+        "metadata_bundles", "deleted_images", "frames", "detections", "weak_detections", "dead_letters", "notices",
+        "table_pieces", "tracks", "track_points", "track_slices", "track_overlaps", "unique_objects", "unique_totals",
+        "summaries", "frame_changes", "events", "zone_occupancy", "line_crossings", "event_images", "alerts",
+        "alerts_attempts", "alerts_watched", "annotations", "reviewed", "reports", "redetections", "audit",
+    ],
+)  # fmt: skip
+def test_images_cannot_be_stored_among_other_objects(folder: str):
+    with pytest.raises(ValueError, match="a separate folder"):
+        ImageKeyTemplate(f"{folder}/{{name}}")

@@ -162,6 +162,11 @@ def test_a_build_that_a_restarted_container_left_behind_holds_its_day_for_an_hou
     assert 0 < float(keep_tables_current.run_tags["dagster/max_runtime"]) <= 3600
 
 
+@pytest.mark.parametrize("name", ["ingest_folder", "ingest_video"])
+def test_runs_that_ingest_are_marked_as_such(name: str) -> None:
+    assert defs.resolve_job_def(name).tags["imgpipeline/work"] == "ingest"
+
+
 def test_the_detection_job_runs_in_one_process_and_counts_as_detection() -> None:
     job = defs.resolve_job_def("detect_frames")
     assert job.executor_def is dg.in_process_executor

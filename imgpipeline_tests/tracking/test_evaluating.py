@@ -56,3 +56,17 @@ def test_a_line_in_another_format_is_named(tmp_path: Path):
     (sequence(tmp_path) / "det.txt").write_text("1,-1,5,5,10,10,0.9\nframe,box\n")
     with pytest.raises(ConfigurationError, match=r"det\.txt, line 2"):
         read_sequence(tmp_path)
+
+
+@pytest.mark.parametrize("line", ["nan,-1,5,5,10,10,0.9", "inf,-1,5,5,10,10,0.9"])
+def test_a_frame_that_is_not_a_number_is_named(tmp_path: Path, line: str):
+    (sequence(tmp_path) / "det.txt").write_text(f"{line}\n")
+    with pytest.raises(ConfigurationError, match=r"det\.txt, line 1"):
+        read_sequence(tmp_path)
+
+
+@pytest.mark.parametrize("text", ["frameRate=10", "[Sequence]\nframeRate=fast", "[Sequence]\nframeRate=0"])
+def test_a_wrong_frame_rate_is_refused(tmp_path: Path, text: str):
+    (sequence(tmp_path) / "seqinfo.ini").write_text(text)
+    with pytest.raises(ConfigurationError, match=r"seqinfo\.ini"):
+        read_sequence(tmp_path)

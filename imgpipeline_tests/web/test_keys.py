@@ -41,8 +41,9 @@ def test_a_removed_key_is_refused_by_the_next_request(tmp_path: Path):
         keys.remove(found.id)
 
 
-def test_a_damaged_file_is_an_error_and_not_a_server_without_keys(tmp_path: Path):
-    (tmp_path / "keys.json").write_text("{")
+@pytest.mark.parametrize("text", ["{", '{"id": "1"}', "[1]", "5"])
+def test_a_damaged_file_is_an_error_and_not_a_server_without_keys(tmp_path: Path, text: str):
+    (tmp_path / "keys.json").write_text(text)
     with pytest.raises(ConfigurationError, match="not a valid file of API keys"):
         KeyFile(tmp_path / "keys.json").keys()
 

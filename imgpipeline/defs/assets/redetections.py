@@ -15,7 +15,7 @@ import dagster as dg
 from imgpipeline.contracts.keys import redetection_folder, summary_key
 from imgpipeline.contracts.text import counted
 from imgpipeline.contracts.times import utc_now
-from imgpipeline.defs.automation import build_when
+from imgpipeline.defs.automation import build_on_update
 from imgpipeline.defs.building import RETRIES, BuildConfig, keep_going, listed
 from imgpipeline.defs.lost_runs import note_process
 from imgpipeline.defs.partitions import DAYS, MODEL_DAYS, days_of, model_day_key, model_days_of
@@ -91,11 +91,7 @@ def redetections(context: dg.AssetExecutionContext, config: BuildConfig, pipelin
     partitions_def=DAYS,
     backfill_policy=dg.BackfillPolicy.single_run(),
     retry_policy=RETRIES,
-    automation_condition=build_when(
-        # `newly_updated` alone would miss updates during a build. A superfluous request is skipped.
-        _REDETECTED.since(dg.AutomationCondition.newly_requested())
-        | (dg.AutomationCondition.execution_failed() & _REDETECTED.since(dg.AutomationCondition.newly_updated()))
-    ),
+    automation_condition=build_on_update(_REDETECTED),
     group_name="redetections",
     kinds={"duckdb", "sql", "parquet"},
     owners=OWNERS,

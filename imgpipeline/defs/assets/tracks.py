@@ -12,7 +12,7 @@ import dagster as dg
 
 from imgpipeline.contracts.text import counted
 from imgpipeline.contracts.times import utc_now
-from imgpipeline.defs.automation import build_when
+from imgpipeline.defs.automation import build_on_update
 from imgpipeline.defs.building import BuildConfig, Built, DayBuilds, build_days, by_day
 from imgpipeline.defs.partitions import days_of
 from imgpipeline.defs.previews import show_table
@@ -31,11 +31,6 @@ if TYPE_CHECKING:
 _UPSTREAM = [dg.AssetKey(name) for name in ("frames", "detections", "notices")]
 _UPDATED = dg.AutomationCondition.any_deps_updated()
 """Only updates from now on; people launch a backfill for the tracks of earlier days."""
-_FOLLOWED = build_when(
-    # `newly_updated` alone would miss updates during a build. A superfluous request is skipped.
-    _UPDATED.since(dg.AutomationCondition.newly_requested())
-    | (dg.AutomationCondition.execution_failed() & _UPDATED.since(dg.AutomationCondition.newly_updated()))
-)
 _QUESTIONS = {
     "tracks": "Which objects were followed, from when to when? One row per track of a slice of ten minutes. object_id "
     "joins tracks across slices, unique_id also across short times without detections.",
@@ -53,7 +48,7 @@ def _spec(table: Table, settings: Settings) -> dg.AssetSpec:
         group="tracks",
         kinds={"python", "duckdb", "parquet"},
         code_version=tracks_recipe(settings),
-        automation=_FOLLOWED,
+        automation=build_on_update(_UPDATED),
     )
 
 

@@ -7,12 +7,12 @@ an error; it is listed with its cause and the next step. Damaged alerts and two 
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, date, datetime, timedelta
+from datetime import date, datetime, timedelta
 from typing import Any
 
 from pydantic import ValidationError
 
-from imgpipeline.contracts.times import format_time
+from imgpipeline.contracts.times import day_of, format_time
 from imgpipeline.errors import ConfigurationError, PermanentError
 from imgpipeline.events.alerts.chain import Alert, read_alerts
 from imgpipeline.events.alerts.watched import WatchedRules, is_watched, read_watched, recipes_of, watched_at
@@ -99,8 +99,8 @@ def audit_alerts(store: ObjectStore, settings: Settings, *, now: datetime) -> Al
     report.problems += _repeated(alerts)
     by_day: dict[date, list[Alert]] = defaultdict(list)
     for alert in alerts:
-        by_day[_day_of(alert.event.timestamp)].append(alert)
-    first = _day_of(known[0].since - timedelta(seconds=known[0].max_age_s)) if known else None
+        by_day[day_of(alert.event.timestamp)].append(alert)
+    first = day_of(known[0].since - timedelta(seconds=known[0].max_age_s)) if known else None
     built = {day for day in list_versions(store, EVENTS.name) if first is not None and day >= first}
     for day in sorted(by_day.keys() | built):
         entry = DayEvents(store, settings, rules, day, now, keeps_rules=True)
@@ -222,7 +222,3 @@ def _without_event(alert: Alert, near: Event | None) -> Difference:
 
 def _shown(event: Event) -> str:
     return f"{event.rule} at {event.source}, {format_time(event.timestamp)}"
-
-
-def _day_of(at: datetime) -> date:
-    return at.astimezone(UTC).date()

@@ -14,7 +14,7 @@ from imgpipeline.contracts.keys import ChainId
 from imgpipeline.contracts.outcomes import Frame, FrameStatus
 from imgpipeline.contracts.times import find_timezone
 from imgpipeline.events.comparing import StoredFrame, compare_pairs
-from imgpipeline.events.configuration import ImageChangeRule, ObjectRule, Rule, Rules, Zone
+from imgpipeline.events.configuration import ImageChangeRule, Rule, Rules, Zone
 from imgpipeline.events.evaluate import Choice, StretchEvents, StretchRule, change_event
 from imgpipeline.events.values import Event, FrameChange, SeenFrame, SeenObject, in_order
 from imgpipeline.objectstore import ImageReader
@@ -39,7 +39,7 @@ class _LiveRule:
         if isinstance(self._rule, ImageChangeRule):
             found += [change_event(self._rule, change) for change in changes]
         elif isinstance(self._rule, StretchRule) and self._stretches:
-            found += [self._stretches.take(frame) for frame in in_order(_seen(self._rule, frames))]
+            found += [self._stretches.take(frame) for frame in in_order(_seen(frames))]
             found.append(self._stretches.current)
         return [event for event in found if event and self._choice.takes(event)]
 
@@ -149,8 +149,8 @@ def _in_order(frame: Frame) -> tuple[datetime, bool, int, str, int, int, str]:
     return (frame.timestamp, number is None, number or 0, *where, frame.frame_id)
 
 
-def _seen(rule: ObjectRule, frames: Iterable[Frame]) -> list[SeenFrame]:
-    """Returns the processed frames with the objects that a rule is about."""
+def _seen(frames: Iterable[Frame]) -> list[SeenFrame]:
+    """Returns the processed frames with their objects."""
     return [
         SeenFrame(
             frame.frame_id,
@@ -158,11 +158,7 @@ def _seen(rule: ObjectRule, frames: Iterable[Frame]) -> list[SeenFrame]:
             frame.timestamp,
             frame.source_image_path,
             (frame.image_width or 0, frame.image_height or 0),
-            tuple(
-                SeenObject(found.label, found.confidence, found.box_xywh)
-                for found in frame.detections
-                if (not rule.labels or found.label in rule.labels) and found.confidence >= rule.min_confidence
-            ),
+            tuple(SeenObject(found.label, found.confidence, found.box_xywh) for found in frame.detections),
         )
         for frame in frames
         if frame.status is FrameStatus.PROCESSED

@@ -9,11 +9,11 @@ import logging
 import threading
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from datetime import UTC, date, datetime, timedelta
+from datetime import date, datetime, timedelta
 
 from imgpipeline.contracts.keys import day_table_key
 from imgpipeline.contracts.outcomes import Frame
-from imgpipeline.contracts.times import Clock
+from imgpipeline.contracts.times import Clock, day_of
 from imgpipeline.errors import TransientError
 from imgpipeline.events.alerts.chain import Alert, AlertChain
 from imgpipeline.events.alerts.live_day import LiveDay
@@ -46,7 +46,7 @@ class Watch:
     """The clock, UTC."""
     chain: AlertChain = field(init=False)
     """The alerts so far."""
-    news_at: datetime = field(init=False)
+    changed_at: datetime = field(init=False)
     """When the ledger or the stored events last changed, UTC."""
     _days: dict[date, LiveDay] = field(default_factory=dict)
     _checkpoint: Checkpoint | None = None
@@ -55,7 +55,7 @@ class Watch:
 
     def __post_init__(self) -> None:
         """Opens the alert chain."""
-        self.chain, self.news_at = AlertChain(self.store), self.clock()
+        self.chain, self.changed_at = AlertChain(self.store), self.clock()
 
     @property
     def tracked_rules(self) -> frozenset[str]:
@@ -72,7 +72,7 @@ class Watch:
         """
         now = self.clock()
         oldest = now - timedelta(seconds=self.settings.alert_max_age_s)
-        first = oldest.astimezone(UTC).date()
+        first = day_of(oldest)
         if self._checkpoint is None:
             self._start(first)
         else:
@@ -107,7 +107,7 @@ class Watch:
             except TransientError as error:
                 _LOG.warning("%s", error)
             now = self.clock()
-            is_idle = idle_s is not None and now - self.news_at >= timedelta(seconds=idle_s)
+            is_idle = idle_s is not None and now - self.changed_at >= timedelta(seconds=idle_s)
             if is_idle or (until is not None and now >= until):
                 return
             stop.wait(_POLL_S)
@@ -135,7 +135,7 @@ class Watch:
             for chain, outcome in batch.outcomes():
                 if isinstance(outcome, Frame) and outcome.day >= first:  # imports of old days raise no alerts
                     self._live(outcome.day).add(chain, outcome)
-            self._checkpoint, self.news_at = batch.checkpoint, self.clock()
+            self._checkpoint, self.changed_at = batch.checkpoint, self.clock()
 
     def _live(self, day: date) -> LiveDay:
         if day not in self._days:
@@ -152,7 +152,7 @@ class Watch:
             info = self.store.head(day_table_key(EVENTS.name, day))
             if info is not None and self._tables.get(day) != info.e_tag:
                 yield from (event for event in read_events(self.store, self.settings, day) if event.rule in tracked)
-                self._tables[day], self.news_at = info.e_tag, self.clock()
+                self._tables[day], self.changed_at = info.e_tag, self.clock()
 
     def _raise_pending(self, now: datetime) -> Iterator[Alert]:
         """Yields the alerts of pending events; an event stays pending until it has one, even if the store fails."""

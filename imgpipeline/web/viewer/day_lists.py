@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, date
+from datetime import date
 from functools import partial
 from typing import Annotated, Any
 
@@ -12,6 +12,7 @@ from fastapi.responses import HTMLResponse, Response
 from pydantic import Field
 
 from imgpipeline.contracts.text import plain
+from imgpipeline.contracts.times import day_of
 from imgpipeline.errors import DeadLetterCode
 from imgpipeline.lake.query.books import books_of_session
 from imgpipeline.lake.query.days import Span
@@ -22,7 +23,7 @@ from imgpipeline.ledger.dead_letter_list import find_dead_letters
 from imgpipeline.ledger.dead_letters import BuriedRecord, Wanted
 from imgpipeline.web.viewer.answers import days_with_counts, known_day, utc_days_of
 from imgpipeline.web.viewer.queries import ListQuery, Name, Zoned, next_after, read_query
-from imgpipeline.web.viewer.responses import TABLES, Renderer, answer_arrow, answer_csv, answer_json
+from imgpipeline.web.viewer.responses import TABLES, Renderer, answer_arrow, answer_csv, answer_json, fields_of
 from imgpipeline.web.viewer.site import ViewedSite
 
 _Row = Mapping[str, Any]
@@ -72,7 +73,7 @@ class DayList:
     read: Callable[[ViewedSite, LakeSession, Any, date], Sequence[_Row]]
     """Returns all matching rows of a day, sorted."""
     columns: Callable[[LakeSession], pa.Schema]
-    """Returns the columns of its Arrow stream, the same on every day."""
+    """Returns its columns as CSV and Arrow, the same on every day."""
     about: str
     """Its API description."""
 
@@ -100,14 +101,14 @@ def _add(router: APIRouter, site: ViewedSite, renderer: Renderer, one: DayList) 
             day = known_day(lake, query.day)  # type: ignore[attr-defined]  # a ListQuery
             found = rows_of(lake, query, day)
             page = _Page.of(found, query)
-            if query.format == "arrow":  # type: ignore[attr-defined]  # a ListQuery
-                table = pa.Table.from_pylist(list(page.rows), schema=one.columns(lake))
-                return answer_arrow(request, f"{one.name}-{day}", table)
+            columns = one.columns(lake)
+        if query.format == "arrow":  # type: ignore[attr-defined]  # a ListQuery
+            return answer_arrow(request, f"{one.name}-{day}", pa.Table.from_pylist(list(page.rows), schema=columns))
         if query.format == "csv":  # type: ignore[attr-defined]  # a ListQuery
-            names = list(found[0]) if found else ["day"]
-            return answer_csv(request, f"{one.name}-{day}", names, [list(row.values()) for row in page.rows])
-        rows = [plain(row) for row in page.rows]
-        return answer_json(request, {"day": day, "matching": page.matching, "next": page.next, one.name: rows})
+            rows = ([row[name] for name in columns.names] for row in page.rows)
+            return answer_csv(request, f"{one.name}-{day}", columns.names, rows)
+        shown = [plain(row) for row in page.rows]
+        return answer_json(request, {"day": day, "matching": page.matching, "next": page.next, one.name: shown})
 
     @router.get(f"/{one.name}", include_in_schema=False, response_class=HTMLResponse)
     def page(request: Request) -> Response:
@@ -172,7 +173,7 @@ def _letters(site: ViewedSite, lake: LakeSession, query: LettersQuery, day: date
     ]
     return [
         {
-            "record": f"{at.chain.topic}/{at.chain.partition}/{at.offset}",
+            "record": str(one.reference),
             "timestamp": one.letter.timestamp,
             "code": one.letter.code.value,
             "source": one.letter.source,
@@ -182,22 +183,18 @@ def _letters(site: ViewedSite, lake: LakeSession, query: LettersQuery, day: date
             "became": str(one.became) if one.became else None,
         }
         for one in found
-        for at in (one.reference,)
     ]
 
 
 def _day_of_letter(lake: LakeSession, one: BuriedRecord, listed: date) -> date:
     """Returns the day under which a dead letter is listed in the session's time zone, as `DAY_OF_LETTER` does."""
     time = one.letter.timestamp
-    return lake.day_of(time) if time is not None and time.astimezone(UTC).date() == listed else listed
+    return lake.day_of(time) if time is not None and day_of(time) == listed else listed
 
 
 def _accounts(site: ViewedSite, lake: LakeSession, query: AccountsQuery, day: date) -> list[_Row]:
     entries = books_of_session(site.store, lake, day, query.source)
-    return [
-        {**{name: getattr(entry, name) for name in entry.__dataclass_fields__}, "balances": entry.balances}
-        for entry in entries
-    ]
+    return [{**fields_of(entry), "balances": entry.balances} for entry in entries]
 
 
 _LISTS = (

@@ -199,7 +199,7 @@ def _names(site: ViewedSite, lake: LakeSession, days: Sequence[date]) -> dict[st
         "source": [(row["source"], row["frames"]) for row in sources if row["source"] is not None],
         "label": sorted(labels.items(), key=lambda label: (-label[1], label[0])),
         "zone": [(zone.name, None) for zone in zones],
-        "model": [(model, frames) for model, frames in models],
+        "model": list(models),
     }
 
 
@@ -242,8 +242,7 @@ def _places(site: ViewedSite, lake: LakeSession, source: str | None) -> list[Zon
         rules = rules_of(site, lake)
     except ImgpipelineError:
         return []  # the pages of zones and lines report the error
-    places: list[Zone | Line] = [*rules.zone, *rules.line]
-    return [place for place in places if place.source == source]
+    return [place for place in rules.places if place.source == source]
 
 
 def _if_readable(read: Callable[[], AnswerT]) -> AnswerT | ImgpipelineError:

@@ -3,7 +3,8 @@
 import os
 import tempfile
 import threading
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from hashlib import sha256
 from pathlib import Path
@@ -78,14 +79,12 @@ class Pictures:
             of: Owner of the image, for error messages.
         """
         reader = ImageReader(self.store, self.settings)
-        try:
+        with _image_errors(of):
             data = reader.read(path).data
             for first, media_type in _SHOWN.items():
                 if data.startswith(first):
                     return Picture(bytes(data), media_type)
             return Picture(encode_jpeg(read_pixels(reader, path)), "image/jpeg")
-        except BadInputError as error:
-            raise image_error(of, error) from None
 
     def thumbnail(self, frame: Mapping[str, Any]) -> Picture:
         """Returns a small JPEG of the image that is currently stored, made once; errors as `image`."""
@@ -101,22 +100,18 @@ class Pictures:
                 data = self._make(frame)
                 if self._version(frame) == version:  # otherwise it may show an image that replaced this one
                     _write(kept, data)
-        if self.made % _TRIM_EVERY == 0:
-            self._trim()
+                if self.made == 1 or self.made % _TRIM_EVERY == 0:
+                    self._trim()
         return Picture(data, "image/jpeg")
 
     def _version(self, frame: Mapping[str, Any]) -> str:
         """Returns the version of the stored image, which changes if another image replaces it."""
-        try:
+        with _image_errors(f"the frame {frame['frame_id']}"):
             return ImageReader(self.store, self.settings).version(self._path(frame))
-        except BadInputError as error:
-            raise image_error(f"the frame {frame['frame_id']}", error) from None
 
     def _make(self, frame: Mapping[str, Any]) -> bytes:
-        try:
+        with _image_errors(f"the frame {frame['frame_id']}"):
             pixels = read_pixels(ImageReader(self.store, self.settings), self._path(frame))
-        except BadInputError as error:
-            raise image_error(f"the frame {frame['frame_id']}", error) from None
         self.made += 1
         return encode_jpeg(pixels, THUMBNAIL_SIDE, _QUALITY)
 
@@ -140,6 +135,15 @@ class Pictures:
                 return
             entry.unlink(missing_ok=True)
             excess -= size
+
+
+@contextmanager
+def _image_errors(of: str) -> Iterator[None]:
+    """Turns the error of an image that cannot be shown into one that names its owner."""
+    try:
+        yield
+    except BadInputError as error:
+        raise image_error(of, error) from None
 
 
 def _write(kept: Path, data: bytes) -> None:

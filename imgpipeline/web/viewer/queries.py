@@ -216,14 +216,14 @@ class FrameQuery(Zoned, DayQuery):
 class PageQuery(FrameQuery):
     """A page of frames."""
 
+    after: str | None = Field(None, max_length=300, description="Cursor: only older frames.")
+    before: str | None = Field(None, max_length=300, description="Cursor: only newer frames.")
+    at: TimeText | None = Field(None, description="Start at this time of the last day, followed by older frames.")
+
     @property
     def at_s(self) -> int | None:
         """Time of day at which the page starts, in seconds; None without one."""
         return None if self.at is None else _seconds(self.at)
-
-    after: str | None = Field(None, max_length=300, description="Cursor: only older frames.")
-    before: str | None = Field(None, max_length=300, description="Cursor: only newer frames.")
-    at: TimeText | None = Field(None, description="Start at this time of the last day, followed by older frames.")
 
     @property
     def filters(self) -> FrameQuery:

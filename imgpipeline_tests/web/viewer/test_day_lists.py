@@ -125,6 +125,15 @@ def test_a_wrong_parameter_is_named(viewer: Viewer, path: str, wrong: dict[str, 
 
 
 @pytest.mark.parametrize("path", PATHS)
+def test_a_csv_without_rows_has_the_same_header(viewer: Viewer, path: str):
+    header, empty = (
+        viewer.get(f"/api/v1{path}", day=DAY, format="csv", **chosen).text.splitlines()[0]
+        for chosen in ({}, {"source": "nowhere"})
+    )
+    assert empty == header
+
+
+@pytest.mark.parametrize("path", PATHS)
 def test_a_day_without_rows_says_so(viewed: ViewedStore, path: str):
     shown = viewed.viewer.get(path).text
     assert "matches" in shown or "Nothing was received" in shown or "<table>" in shown

@@ -129,6 +129,24 @@ def test_an_open_overview_shows_new_frames_automatically(browser: Browser, folde
 
 
 @pytest.mark.medium
+def test_a_mark_that_is_refused_is_explained_in_the_grid(browser: Browser, folder: Settings):
+    settings = folder.model_copy(update={"api_keys_file": Path(folder.store_url[7:]).parent / "keys.json"})
+    key = KeyFile(settings.api_keys_file).add((), NOON, scopes=(Scope.READ,), name="anna")
+    write_chain(open_store(settings), [seen(0, ["car"])])
+    with viewing(settings) as viewer:
+        address = str(viewer.http.base_url)
+        login = {"username": "anna", "password": key}
+        with browser.new_context(base_url=address, http_credentials=login) as context:  # type: ignore[arg-type]  # a dict
+            page = context.new_page()
+            page.goto("/review")
+            page.locator(".card").focus()
+            page.keyboard.press("r")
+            expect(page.locator("#mark-problem")).to_have_text(
+                "POST /api/v1/reviewed: this needs an API key with the scope acknowledge."
+            )
+
+
+@pytest.mark.medium
 def test_an_alert_is_acknowledged_with_a_key_as_password_and_a_note_that_stays_text(browser: Browser, folder: Settings):
     settings = folder.model_copy(update={"api_keys_file": Path(folder.store_url[7:]).parent / "keys.json"})
     keys = KeyFile(settings.api_keys_file)

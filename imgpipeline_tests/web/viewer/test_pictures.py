@@ -96,6 +96,14 @@ def test_a_browser_asks_each_time_whether_a_thumbnail_is_new(viewed: ViewedStore
     assert again.status_code == 304
 
 
+def test_a_cached_thumbnail_is_sent_without_searching_the_folder_for_old_ones(pictures: Pictures):
+    pictures.store.put("a.png", encoded(".png"))
+    pictures.thumbnail(row("a.png"))
+    restarted = Pictures(pictures.store, pictures.settings, pictures.folder, most_bytes=0)
+    restarted.thumbnail(row("a.png"))
+    assert list(pictures.folder.glob("*/*.jpg"))
+
+
 @pytest.mark.medium
 def test_the_folder_of_thumbnails_is_bounded(pictures: Pictures):
     pictures.store.put("a.png", encoded(".png"))

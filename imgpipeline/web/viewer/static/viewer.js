@@ -12,6 +12,10 @@ function isTyping(event) {
   return event.ctrlKey || event.metaKey || event.altKey || event.target.closest("input, select, textarea, .scroll");
 }
 
+function withNext(problem, next) {
+  return next ? `${problem} Next: ${next}.` : problem;
+}
+
 // In a grid, arrow keys move the focus between cards.
 function moveInGrid(key) {
   const cards = [...document.querySelectorAll("[data-grid] .card")];
@@ -43,7 +47,7 @@ async function toggleReviewed(card) {
       }),
     });
     const said = await answer.json();
-    problem.textContent = answer.ok ? "" : `${said.error} Next: ${said.next}.`;
+    problem.textContent = answer.ok ? "" : withNext(said.error, said.next);
     if (!answer.ok) return;
     card.classList.toggle("reviewed", reviewed);
     const count = document.getElementById("reviewed-count");
@@ -190,7 +194,7 @@ async function refresh() {
 }
 
 async function show(status) {
-  showProblem(status.problem && revision ? `${status.problem}${status.next ? ` Next: ${status.next}.` : ""}` : "");
+  showProblem(status.problem && revision ? withNext(status.problem, status.next) : "");
   if (status.revision === revision || status.revision === 0) return;
   revision = status.revision;
   if (document.querySelector("[data-follows]")) await refresh();
