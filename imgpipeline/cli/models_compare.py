@@ -16,7 +16,7 @@ from imgpipeline.settings import Settings, load_settings
 
 if TYPE_CHECKING:
     from imgpipeline.contracts.detection import DetectorUse
-    from imgpipeline.objectstore.inputs import InputFile
+    from imgpipeline.objectstore.files import InputFile
     from imgpipeline.redetect.on_files import FileComparison
     from imgpipeline.vision.agreement import Agreement, Score
     from imgpipeline.vision.decode import DecodedImage

@@ -30,7 +30,7 @@ def report(
     daily_report does that.
     """
     from imgpipeline.objectstore import open_store  # noqa: PLC0415 - loads obstore
-    from imgpipeline.objectstore.outputs import open_output, write  # noqa: PLC0415 - as above
+    from imgpipeline.objectstore.files import open_output, write  # noqa: PLC0415 - as above
     from imgpipeline.reports.build import current_page  # noqa: PLC0415 - loads DuckDB and Jinja2
 
     settings, now = load_settings(**timezone_settings(timezone)), utc_now()

@@ -8,8 +8,8 @@ from pathlib import Path, PurePosixPath
 
 from imgpipeline.contracts.detection import Detection
 from imgpipeline.errors import BadInputError, ConfigurationError, DeadLetterCode
-from imgpipeline.objectstore.ahead import map_ahead
-from imgpipeline.objectstore.inputs import InputFile, Selection, find_inputs
+from imgpipeline.objectstore.files import InputFile, Selection, find_inputs
+from imgpipeline.objectstore.parallel import map_ahead
 from imgpipeline.settings import Settings
 from imgpipeline.sources.walk import IMAGE_ENDINGS
 from imgpipeline.vision.annotate import draw_detections, encode_jpeg

@@ -10,7 +10,7 @@ import numpy as np
 from imgpipeline.errors import BadInputError
 from imgpipeline.events.values import FrameChange
 from imgpipeline.objectstore import ImageReader
-from imgpipeline.objectstore.ahead import map_ahead
+from imgpipeline.objectstore.parallel import map_ahead
 from imgpipeline.vision.annotate import encode_jpeg, read_pixels
 from imgpipeline.vision.decode import Pixels
 

@@ -14,7 +14,7 @@ from imgpipeline.contracts.times import format_time
 from imgpipeline.errors import BadInputError, ConfigurationError
 from imgpipeline.export.training_frames import TrainingFrame, TrainingSet
 from imgpipeline.objectstore import ImageReader
-from imgpipeline.objectstore.ahead import map_ahead
+from imgpipeline.objectstore.parallel import map_ahead
 
 _READERS, _AHEAD = 8, 16
 

@@ -30,7 +30,7 @@ from imgpipeline.ledger.bundles.reading import Covered, Wanted, find_covering, j
 from imgpipeline.ledger.reading import list_segments, read_segment
 from imgpipeline.ledger.segment import Segment, SegmentHeader
 from imgpipeline.objectstore import ObjectStore
-from imgpipeline.objectstore.ahead import map_ahead
+from imgpipeline.objectstore.parallel import map_ahead
 
 _READERS = 16
 _AHEAD = 32

@@ -37,7 +37,7 @@ from imgpipeline.ledger.reading import (
 from imgpipeline.ledger.repair.repair_list import Repair, last_handled, list_repairs
 from imgpipeline.ledger.segment import Segment, SegmentHeader
 from imgpipeline.objectstore import ObjectMissingError, ObjectStore
-from imgpipeline.objectstore.ahead import map_ahead
+from imgpipeline.objectstore.parallel import map_ahead
 
 _TURN_SEGMENTS = 256
 """Segments of one turn of a chain, at most; of a chain that is read through bundles, those of one bundle."""

@@ -22,7 +22,7 @@ from imgpipeline.ledger.checkpoint import Position
 from imgpipeline.ledger.search import find_last
 from imgpipeline.ledger.segment import Segment, SegmentHeader, decode_segment
 from imgpipeline.objectstore import ObjectStore
-from imgpipeline.objectstore.ahead import map_ahead
+from imgpipeline.objectstore.parallel import map_ahead
 
 _READERS = 16
 _AHEAD = 32

@@ -1,12 +1,11 @@
-"""The object store: S3, a local folder or memory behind one small client, and the reader of input files.
+"""The object store: one client for S3, a local folder or memory, and the input and output files of commands.
 
 `contracts.keys` defines the keys.
 """
 
-from imgpipeline.objectstore.client import Fetched, ObjectStore, open_store
+from imgpipeline.objectstore.client import Fetched, ObjectInfo, ObjectStore, open_store
 from imgpipeline.objectstore.failures import ForbiddenError, ObjectMissingError
-from imgpipeline.objectstore.listing import ObjectInfo
-from imgpipeline.objectstore.locations import ImageLocation, ImageReader
+from imgpipeline.objectstore.images import ImageLocation, ImageReader
 
 __all__ = [
     "Fetched",

@@ -1,7 +1,7 @@
 """One client for S3, local folders and memory.
 
-Calls are retried for a while (`patience`), then fail with an error of this project (`failures`). The operations mean
-the same on every store:
+Calls are retried for a while, then fail with an error of this project (`failures`). The operations behave in the same
+way on every store:
 
 * `create` writes an object only if none exists; of several writers one wins.
 * `replace` writes an object only over the version that was read (S3, memory: `If-Match`; folder: a file lock).
@@ -12,9 +12,10 @@ import contextlib
 import fcntl
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from hashlib import sha256
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Self, TypeVar
 from urllib.parse import unquote, urlsplit
 
 import obstore
@@ -23,16 +24,60 @@ from obstore.store import LocalStore, MemoryStore
 
 from imgpipeline.contracts.urls import folder_of
 from imgpipeline.errors import ConfigurationError, PermanentError
-from imgpipeline.objectstore.failures import ObjectMissingError, ObjectTooLargeError, client_errors, translate
-from imgpipeline.objectstore.listing import ObjectInfo, Pages, describe
-from imgpipeline.objectstore.patience import persist
+from imgpipeline.objectstore.failures import ObjectMissingError, ObjectTooLargeError, client_errors, persist, translate
 from imgpipeline.objectstore.s3 import S3Clients
 from imgpipeline.settings import Settings
 
 Result = TypeVar("Result")
 
+_PAGE_KEYS = 1000
 _LOCKS = ".locks/"
 """Lock files of `replace` in a folder store, inside it because its parent may not be writable. Never listed."""
+
+
+@dataclass(frozen=True, slots=True)
+class ObjectInfo:
+    """One object in a listing."""
+
+    key: str
+    """Key relative to the store's prefix."""
+    size_bytes: int
+    """Size of the object."""
+    e_tag: str
+    """Version of the content, as given by the store."""
+    last_modified: datetime
+    """When the object was written, UTC, by the store's clock."""
+
+    @classmethod
+    def of(cls, entry: Any) -> Self:
+        """Returns the description that the client gives of an object."""
+        return cls(entry["path"], entry["size"], entry["e_tag"] or "", entry["last_modified"])
+
+
+@dataclass(slots=True)
+class _Pages:
+    """A listing that continues after the last received key if the request for a page fails and is repeated.
+
+    This needs a store that lists in order, as S3 does.
+    """
+
+    prefix: str | None
+    """Prefix of the keys, whole path parts; None for all."""
+    after: str | None
+    """Only greater keys."""
+    stream: Iterator[Sequence[Any]] | None = None
+    """The current request; None before the first one and after a failure."""
+
+    def fetch_next(self, client: Any) -> Sequence[Any] | None:
+        """Returns the next entries; nothing at the end."""
+        stream, self.stream = self.stream, None
+        if stream is None:
+            stream = iter(obstore.list(client, self.prefix, offset=self.after, chunk_size=_PAGE_KEYS))
+        page = next(stream, None)
+        self.stream = stream
+        if page:
+            self.after = page[-1]["path"]
+        return page
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,16 +87,16 @@ class Fetched:
     data: bytes
     """The whole content."""
     e_tag: str
-    """Version of the content, as the store names it."""
+    """Version of the content, as given by the store."""
 
 
 class ObjectStore:
     """A store below one prefix. Safe to use from several threads.
 
     Guarantees:
-        Every method raises `TransientError` if the store still fails at the end of the retries, `ForbiddenError` if it
-        refuses, `ConfigurationError` if bucket, region or key id are wrong, and `PermanentError` if the disk is full or
-        the folder is gone. Only transient failures are retried; a retried request may have taken effect before.
+        Every method raises `TransientError` if the store still fails after the retries, `ForbiddenError` if it refuses,
+        `ConfigurationError` if bucket, region or key id are wrong, and `PermanentError` if the disk is full or the
+        folder is gone. Only transient failures are retried; the first request may have taken effect.
     """
 
     def __init__(
@@ -65,8 +110,8 @@ class ObjectStore:
         """Wraps an opened client; use `open_store`.
 
         Args:
-            clients: The client, already below its prefix.
-            url: Its name in messages, without a secret.
+            clients: The client, which adds the store's prefix to all keys.
+            url: The store's name in messages, without a secret.
             folder: The folder of a folder store, which needs lock files for conditional writes.
             patience_s: How long a call is retried after its first failure.
         """
@@ -89,14 +134,14 @@ class ObjectStore:
         """Returns the content of an object with its version, in one request.
 
         Args:
-            key: Its key.
+            key: The object's key.
             max_bytes: Refuse a larger object before its body is loaded.
-            admit: Called with the object's size in bytes before its body is loaded; may wait until there is room for
-                it. Called again if the request is repeated.
+            admit: Called with the object's size in bytes before its body is loaded; may wait until there is room in
+                memory. Called again if the request is repeated.
 
         Raises:
             ObjectMissingError: There is no such object.
-            ObjectTooLargeError: It is larger than `max_bytes`.
+            ObjectTooLargeError: The object is larger than `max_bytes`.
         """
 
         def fetch(client: Any) -> Fetched:
@@ -113,7 +158,7 @@ class ObjectStore:
     def head(self, key: str) -> ObjectInfo | None:
         """Returns the description of an object without reading it, or None if there is none."""
         try:
-            return describe(self.request("read", key, lambda client: obstore.head(client, key)))
+            return ObjectInfo.of(self.request("read", key, lambda client: obstore.head(client, key)))
         except ObjectMissingError:
             return None
 
@@ -125,8 +170,8 @@ class ObjectStore:
         """Writes an object if none exists.
 
         Returns:
-            True if this call wrote it, False if the store says that an object exists. A request whose answer was lost
-            is retried, so False may mean that this very call wrote it: only the content can tell.
+            True if this call wrote the object, False if the store says that one exists. A request whose answer was lost
+            is retried, so False may also mean that this call wrote it; only the content can tell.
         """
 
         def create(client: Any) -> bool:
@@ -142,13 +187,13 @@ class ObjectStore:
         """Writes an object over the version that was read.
 
         Args:
-            key: Its key.
+            key: The object's key.
             data: The new content.
-            e_tag: Version that was read, None if there was no object.
+            e_tag: The version that was read; None if there was no object.
 
         Returns:
-            Whether it was written; False if there is another version. As with `create`, False may mean that this call
-            wrote it and the answer was lost: read again and compare.
+            True if this call wrote the object, False if the store has another version. As with `create`, False may also
+            mean that this call wrote it and the answer was lost: read again and compare.
         """
         if e_tag is None:
             return self.create(key, data)
@@ -166,7 +211,7 @@ class ObjectStore:
             try:
                 obstore.put(client, key, data, mode={"e_tag": e_tag}, use_multipart=False)
             except (PreconditionError, FileNotFoundError) as error:
-                # A missing bucket and an unknown key id are answered like a version that is gone.
+                # A missing bucket and an unknown key id give the same status as a missing version.
                 if isinstance(translate(error, "read", key), ConfigurationError):
                     raise
                 return False
@@ -195,24 +240,24 @@ class ObjectStore:
             after: Only keys greater than this one.
         """
         self.check_folder()
-        pages = Pages(prefix or None, after)
+        pages = _Pages(prefix or None, after)
         while page := self.request("list", prefix, pages.fetch_next):
             for entry in page:
                 if not entry["path"].startswith(_LOCKS):
-                    yield describe(entry)
+                    yield ObjectInfo.of(entry)
 
     def list_folders(self, prefix: str) -> list[str]:
-        """Returns the names of the folders right below a prefix, sorted."""
+        """Returns the sorted names of the folders directly below a prefix."""
         self.check_folder()
         found = self.request("list", prefix, lambda client: obstore.list_with_delimiter(client, prefix))
         names = (name.rstrip("/").rpartition("/")[2] for name in found["common_prefixes"])
         return sorted(name for name in names if f"{name}/" != _LOCKS)
 
     def check_folder(self) -> None:
-        """Fails if the folder is gone (a share that is not mounted), so that it does not pass for an empty store.
+        """Checks that the folder exists, so that a share that is not mounted does not look like an empty store.
 
         Raises:
-            PermanentError: It is gone.
+            PermanentError: The folder is gone.
         """
         if self.folder is not None and not self.folder.is_dir():
             raise _gone(self.folder)
@@ -225,12 +270,12 @@ class ObjectStore:
         """Makes a request for which this class has no method, with its retries and errors (see `reading`).
 
         Args:
-            action: What an error says was tried: `read`, `write`, `list` or `delete`.
-            key: What an error names.
-            attempt: Makes the request with the obstore client that it is given. It may be called several times.
+            action: The action for error messages: `read`, `write`, `list` or `delete`.
+            key: The key for error messages.
+            attempt: Makes the request with the given obstore client. May be called several times.
 
         Returns:
-            What the attempt returns.
+            The result of the attempt.
         """
 
         def translated() -> Result:
@@ -244,12 +289,12 @@ class ObjectStore:
         try:
             yield
         except client_errors() as error:
-            # Not `from error`: the client's text has the whole answer in it, and with it the access key id.
+            # Not `from error`: the client's text contains the whole answer with the access key id.
             raise translate(error, action, f"{self.url}/{key}") from None
 
     @contextlib.contextmanager
     def _locked(self, folder: Path, key: str) -> Iterator[None]:
-        """Holds a lock on a key among the processes of this machine (a folder store is on one machine)."""
+        """Holds a lock on a key for all processes of this machine (a folder store is on one machine)."""
         with self._errors("lock", key):
             (folder / _LOCKS).mkdir(parents=True, exist_ok=True)
             file = (folder / _LOCKS / sha256(key.encode()).hexdigest()[:32]).open("w")
@@ -259,14 +304,14 @@ class ObjectStore:
 
 
 def open_store(settings: Settings, *, patience_s: float | None = None) -> ObjectStore:
-    """Opens the store that the settings name.
+    """Opens the configured store.
 
     Args:
-        settings: Where it is, and how long calls are retried.
-        patience_s: Retry no longer than this, whatever the settings say.
+        settings: Name the store, and how long calls are retried.
+        patience_s: Upper limit of the retries, even if the settings allow more.
 
     Raises:
-        ConfigurationError: The folder cannot be made, or an S3 server is named without credentials.
+        ConfigurationError: The folder cannot be created, or an S3 server is set without credentials.
     """
     parts = urlsplit(settings.store_url)
     if parts.scheme == "file":
@@ -282,10 +327,10 @@ def open_bucket(settings: Settings, bucket: str) -> ObjectStore:
 
 
 def open_image_location(settings: Settings, url: str) -> ObjectStore:
-    """Opens another bucket (`s3://bucket`) with the same credentials, or a folder that others fill (`file:///folder`).
+    """Opens another bucket (`s3://bucket`) with the same credentials, or another folder (`file:///folder`).
 
     Raises:
-        PermanentError: The folder is not there: a share that is not mounted must not pass for an empty folder.
+        PermanentError: The folder is missing. A share that is not mounted must not look like an empty folder.
     """
     path = folder_of(url)
     if path is None:
@@ -304,7 +349,7 @@ def open_memory_store() -> ObjectStore:
 def _gone(folder: Path) -> PermanentError:
     return PermanentError(
         f"The folder {folder} is gone.",
-        next_step="bring it back (is its disk mounted?), or name another one in IMGPIPELINE_STORE_URL or "
+        next_step="restore it (is its disk mounted?), or set another one in IMGPIPELINE_STORE_URL or "
         "IMGPIPELINE_ALLOWED_IMAGE_LOCATIONS",
     )
 
@@ -314,7 +359,7 @@ def _open_folder(folder: Path, url: str) -> ObjectStore:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise ConfigurationError(
-            f"The store's folder {folder} cannot be made: {error.strerror}.",
+            f"The store's folder {folder} cannot be created: {error.strerror}.",
             next_step="set IMGPIPELINE_STORE_URL to a folder that this user may write",
         ) from error
     return ObjectStore(LocalStore(prefix=folder), url, folder=folder)

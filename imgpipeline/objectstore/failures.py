@@ -1,20 +1,31 @@
-"""Translates errors of the object store's client into errors of this project.
+"""Translates errors of the object store's client into errors of this project, and retries transient ones.
 
 A message names key, cause and setting, and contains no credential: of the client's text it uses only the first line
 (method, URL, status) and the code and message of an S3 answer. The rest (headers, the string that was signed) is
-dropped, also from the traceback. `unreachable` explains why a server does not answer at all.
+dropped, also from the traceback.
 """
 
+import logging
 import re
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TypeVar
+from urllib.parse import urlsplit
 
 from obstore.exceptions import BaseError, PermissionDeniedError, UnauthenticatedError
+from tenacity import Retrying, retry_if_exception_type, stop_after_delay, wait_exponential_jitter
 
 from imgpipeline.errors import ConfigurationError, ImgpipelineError, PermanentError, TransientError
-from imgpipeline.objectstore.unreachable import explain_unreachable
+
+Result = TypeVar("Result")
+_log = logging.getLogger(__name__)
+_FIRST_PAUSE_S = 0.1
+_LONGEST_PAUSE_S = 2.0
 
 
 class ObjectMissingError(PermanentError):
-    """There is no object with this key, or there cannot be one: the key is too long, or a part of it is an object."""
+    """No object has this key, or none can have it: the key is too long, or a part of it is an object."""
 
 
 class ObjectTooLargeError(PermanentError):
@@ -66,7 +77,7 @@ def translate(error: Exception, action: str, where: str) -> ImgpipelineError:
     Returns:
         `ConfigurationError` for a missing bucket, an unknown key id, a wrong region or protocol, `ForbiddenError` for a
         refusal, `ObjectMissingError` for a missing object, `PermanentError` for a full disk, a key that cannot be
-        written or an answer that means nothing here, else `TransientError`.
+        written or an unexpected answer, else `TransientError`.
     """
     text = str(error)
     answer = re.search(r"<Code>(\w+)</Code>", text)
@@ -93,8 +104,8 @@ def _of_the_object(error: Exception, action: str, what: str) -> PermanentError |
     text = str(error)
     if _IMPOSSIBLE_KEY.search(text):
         if action in ("read", "delete"):
-            return ObjectMissingError(f"{what}: there can be no such object.")
-        return PermanentError(f"{what}: the store cannot hold an object of that name.")
+            return ObjectMissingError(f"{what}: no object can have this name.")
+        return PermanentError(f"{what}: no object can have this name.")
     if isinstance(error, FileNotFoundError) and re.search(r"<Code>(?!NoSuchKey|NotFound)", text) is None:
         return ObjectMissingError(f"{what}: there is no such object.")
     return None
@@ -104,7 +115,7 @@ def _of_the_disk(text: str, what: str) -> PermanentError | None:
     if _FULL.search(text):
         return PermanentError(
             f"{what}: the disk is full.",
-            next_step="free space there (IMGPIPELINE_STORE_URL names it); nothing was lost",
+            next_step="free space on the disk of IMGPIPELINE_STORE_URL; nothing was lost",
         )
     if "Permission denied" in text or "Read-only file system" in text:
         step = "let this user write there, or change IMGPIPELINE_STORE_URL"
@@ -113,18 +124,18 @@ def _of_the_disk(text: str, what: str) -> PermanentError | None:
 
 
 def _of_the_store(text: str, code: str, what: str) -> ImgpipelineError:
-    # What a client did wrong stays wrong (except 408 and 429); the rest may pass.
+    # A retry cannot help against a client error (4xx except 408, 409 and 429).
     if re.search(r"status code: 4(?!08|29|09)\d\d\b", text) and code != "RequestTimeout":
         return PermanentError(f"{what}: {_cause(text)}", next_step=_BUCKET_STEP)
     return TransientError(
         f"{what}: {_cause(text)}",
-        next_step="check that IMGPIPELINE_STORE_URL and IMGPIPELINE_S3_ENDPOINT name a store that runs, "
+        next_step="check that IMGPIPELINE_STORE_URL and IMGPIPELINE_S3_ENDPOINT name a running store, "
         "then run `imgpipeline doctor`",
     )
 
 
 def client_errors() -> tuple[type[Exception], ...]:
-    """Returns what the client raises when the store, not the caller, is at fault."""
+    """Returns the exceptions that the client raises when the store, not the caller, is at fault."""
     return (BaseError, OSError)
 
 
@@ -133,3 +144,108 @@ def _cause(text: str) -> str:
     answer = re.search(r"<Code>(\w+)</Code>\s*<Message>([^<]*)</Message>", text)
     line = f"{line} ({answer[1]}: {answer[2]})" if answer else line
     return line if len(line) <= 400 else line[:397] + "..."
+
+
+_SETTING = "IMGPIPELINE_S3_ENDPOINT"
+_START = f"start the S3 server, or set {_SETTING} to the address where it listens"
+_ADDRESS = f"set {_SETTING} to an address that this machine can reach"
+_HTTP = f"set {_SETTING} to http:// instead of https://, or to the server's TLS port"
+_HTTPS = f"check the server's log; if it expects TLS, set {_SETTING} to https://"
+_DOCTOR = ", then run `imgpipeline doctor`"
+_INSTANCE_METADATA = "169.254.169.254"
+"""Where the client requests the credentials of a role when none are set, on EC2 and similar machines."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Cause:
+    pattern: str
+    """Regular expression for the client's text; its group is inserted into the reason."""
+    reason: str
+    """What the text means."""
+    step: str
+    """What to do next."""
+    may_pass: bool = True
+    """Whether a retry can help without a changed setting."""
+
+
+_CAUSES = (
+    _Cause(r"ConnectionRefused", "the port is closed: nothing listens there", _START),
+    _Cause(r"dns error", "the host name cannot be resolved", f"set {_SETTING} to a name that this machine resolves"),
+    _Cause(
+        r"InvalidCertificate\(\s*(\w+)",
+        "its TLS certificate is not accepted ({0})",
+        "set SSL_CERT_FILE to the PEM file of the authority that signed it, or have the certificate replaced",
+        may_pass=False,
+    ),
+    _Cause(r"InvalidContentType|InvalidMessage", "it does not speak TLS on this port", _HTTP, may_pass=False),
+    _Cause(r"tls handshake eof", "it closed the connection during the TLS handshake", _HTTP),
+    _Cause(r"Parse\(", "what listens there does not speak HTTP", _START, may_pass=False),
+    _Cause(r"(?:Network|Host)Unreachable", "there is no route to it", _ADDRESS),
+    _Cause(r"kind: Timeout|TimedOut", "no answer in time (a firewall, a wrong address, or a hanging server)", _START),
+    _Cause(r"ConnectionReset|IncompleteMessage|BrokenPipe", "it closed the connection without an answer", _HTTPS),
+)
+
+
+def explain_unreachable(text: str, what: str) -> ImgpipelineError | None:
+    """Finds out why a request got no answer.
+
+    The client says "error sending request" in all of these cases. The cause is in a later part of its text.
+
+    Args:
+        text: The whole text of the client's error.
+        what: Start of the message: `Could not read s3://bucket/key`.
+
+    Returns:
+        `ConfigurationError` if only a changed setting helps, `TransientError` if the server may come back, None if the
+        server did answer.
+    """
+    if "error sending request" not in text:
+        return None
+    url = re.search(r"Error performing [A-Z]+ (\S+) in [\d.]+\w+", text)
+    cause = next((cause for cause in _CAUSES if re.search(cause.pattern, text)), None)
+    if url is None or cause is None:
+        return None
+    server = urlsplit(url[1])
+    if server.hostname == _INSTANCE_METADATA:
+        return ConfigurationError(
+            f"{what}: no credentials are set, and this machine has no role that gives some.",
+            next_step=f"set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY{_DOCTOR}",
+        )
+    found = re.search(cause.pattern, text)
+    reason = cause.reason.format(*(found.groups() if found else ()))
+    port = server.port or (443 if server.scheme == "https" else 80)
+    message = f"{what}: the S3 server at {server.scheme}://{server.hostname}:{port} cannot be reached: {reason}."
+    kind = TransientError if cause.may_pass else ConfigurationError
+    return kind(message, next_step=cause.step + _DOCTOR)
+
+
+def persist(attempt: Callable[[], Result], *, patience_s: float) -> Result:
+    """Repeats a call that fails transiently; the only place where calls to the store are retried.
+
+    The client's own retries are off. They cover neither the body of an answer, nor a deletion or conditional put whose
+    connection was reset.
+
+    Args:
+        attempt: The call. A failed call may have taken effect.
+        patience_s: Time after the first failure in which new attempts may start; 0: no retry.
+
+    Returns:
+        The result of the call.
+
+    Raises:
+        TransientError: The last attempt failed transiently too.
+    """
+    try:
+        return attempt()
+    except TransientError as error:
+        if patience_s <= 0:
+            raise
+        _log.warning("%s Trying again for up to %g s.", error.message, patience_s)
+    time.sleep(_FIRST_PAUSE_S)
+    repeated = Retrying(
+        retry=retry_if_exception_type(TransientError),
+        stop=stop_after_delay(patience_s),
+        wait=wait_exponential_jitter(_FIRST_PAUSE_S, _LONGEST_PAUSE_S, jitter=_FIRST_PAUSE_S),
+        reraise=True,
+    )
+    return repeated(attempt)

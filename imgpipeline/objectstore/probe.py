@@ -1,6 +1,6 @@
-"""Checks before the first segment that a store answers, and that create-only writes let exactly one writer win.
+"""Checks that a store answers, and that of several create-only writes exactly one succeeds.
 
-It writes one small object below `probes/`, and deletes it if its rights allow that.
+Writes one small object below `probes/` and deletes it if permitted.
 """
 
 import contextlib
@@ -15,17 +15,17 @@ _CONTENDERS = 8
 
 
 def check_store(store: ObjectStore) -> None:
-    """Checks that a store can carry a ledger.
+    """Checks that a store can hold a ledger.
 
     Args:
         store: The opened store.
 
     Raises:
-        ConfigurationError: The bucket does not exist, the key id is unknown, or create-only put does not hold.
+        ConfigurationError: The bucket does not exist, the key id is unknown, or create-only puts do not work.
         ForbiddenError: The credentials are refused.
         TransientError: The store does not answer.
     """
-    # A listing is the one request that tells a missing bucket from a missing object.
+    # Only a listing distinguishes a missing bucket from a missing object.
     next(iter(store.list_objects("metadata")), None)
     key = f"probes/create-only-{uuid4().hex}"
     contents = [f"contender {i}".encode() for i in range(_CONTENDERS)]
@@ -38,13 +38,13 @@ def check_store(store: ObjectStore) -> None:
             ]
         stored = _read(store, key)
     finally:
-        # Rights without deletion are enough for a ledger; the small object then stays.
+        # A ledger needs no permission to delete; without it, the small object stays.
         with contextlib.suppress(ForbiddenError):
             store.delete(key)
-    # A contender whose answer was lost may count itself a loser; two winners, or another's content, may not be.
+    # A lost answer may leave no winner, but there must not be two winners, or the content of a loser.
     if len(won) > 1 or (won and won != [stored]) or stored not in contents:
         raise ConfigurationError(
-            f"{store.url} lets {len(won)} of {_CONTENDERS} writers create one object; create-only put must let one.",
+            f"{store.url} let {len(won)} of {_CONTENDERS} writers create the same object; exactly one must succeed.",
             next_step="use a store that honours If-None-Match: * on PUT (AWS S3, MinIO, versitygw, a local folder)",
         )
 

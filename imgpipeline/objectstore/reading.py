@@ -1,4 +1,4 @@
-"""Reading objects that need not fit into memory: a range, the end, forwards as a file, or into a local file."""
+"""Reads objects that may not fit into memory: a range, the end, as a stream, or into a local file."""
 
 import io
 from collections.abc import Iterator
@@ -10,11 +10,10 @@ import obstore
 from obstore.exceptions import PreconditionError
 
 from imgpipeline.errors import TransientError
-from imgpipeline.objectstore.client import ObjectStore
-from imgpipeline.objectstore.listing import ObjectInfo
+from imgpipeline.objectstore.client import ObjectInfo, ObjectStore
 
 PIECE_BYTES = 8 * 2**20
-"""Bytes of one request, and the most that is held in memory."""
+"""Bytes of one request, and the maximum in memory."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,18 +23,18 @@ class Tail:
     data: bytes
     """The last bytes; the whole object if it is shorter than requested."""
     e_tag: str
-    """Version of the content, as the store names it."""
+    """Version of the content, as given by the store."""
     size_bytes: int
     """Size of the whole object."""
 
 
 def fetch_tail(store: ObjectStore, key: str, size_bytes: int) -> Tail:
-    """Returns the end of an object, where Parquet files and bundles describe themselves, in one request.
+    """Returns the end of an object, which holds the footer of a Parquet file or bundle, in one request.
 
     Args:
         store: The object store.
         key: The object's key.
-        size_bytes: How many bytes of its end.
+        size_bytes: Number of bytes.
 
     Raises:
         ObjectMissingError: There is no such object.
@@ -77,13 +76,13 @@ def fetch_range(store: ObjectStore, key: str, first: int, behind: int, *, e_tag:
 
 
 class ObjectStream(io.RawIOBase):
-    """One version of an object as a binary stream, read forwards one piece at a time.
+    """One version of an object as a binary stream, fetched in pieces.
 
-    Reads raise what `fetch_range` raises, so an object that is replaced meanwhile is an error, not a mixture.
+    Reads raise the errors of `fetch_range`, so an object that is replaced meanwhile is an error, not a mixture.
     """
 
     def __init__(self, store: ObjectStore, info: ObjectInfo) -> None:
-        """Starts at the first byte of the object that a listing described."""
+        """Starts at the first byte of a listed object."""
         self._store = store
         self._info = info
         self._fetched_bytes = 0
@@ -94,7 +93,7 @@ class ObjectStream(io.RawIOBase):
         return True
 
     def tell(self) -> int:
-        """Returns how many bytes were read."""
+        """Returns the number of bytes read."""
         return self._fetched_bytes - len(self._piece)
 
     def readinto(self, buffer: memoryview) -> int:  # type: ignore[override]  # RawIOBase hands over a memoryview
@@ -118,10 +117,10 @@ def open_object(store: ObjectStore, info: ObjectInfo) -> io.BufferedReader:
 
     Args:
         store: The object store.
-        info: The object as it was listed.
+        info: The listed object.
 
     Returns:
-        A binary file. An object of at most one piece is fetched now, in its present version.
+        A binary file. An object of at most one piece is fetched now, in its current version.
 
     Raises:
         ObjectMissingError: There is no such object.
@@ -133,7 +132,7 @@ def open_object(store: ObjectStore, info: ObjectInfo) -> io.BufferedReader:
 
 @dataclass(slots=True)
 class _Download:
-    """The download of one object. After a failure it requests the missing bytes, or the whole of a newer version."""
+    """The download of one object. After a failure, requests the missing bytes, or all bytes of a newer version."""
 
     key: str
     e_tag: str = ""
@@ -171,10 +170,10 @@ def fetch_to_file(store: ObjectStore, key: str, path: Path) -> str:
     Args:
         store: The object store.
         key: The object's key.
-        path: The file; its content is replaced. After an error it may hold a part of the object.
+        path: The file, whose content is replaced. After an error it may contain a part of the object.
 
     Returns:
-        The version (e-tag) that was downloaded.
+        The downloaded version (e-tag).
 
     Raises:
         ObjectMissingError: There is no such object.

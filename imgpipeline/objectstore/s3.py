@@ -1,4 +1,4 @@
-"""Clients of one S3 bucket, with time-outs that fit what they send."""
+"""Clients of one S3 bucket, with time-outs that depend on the size of the body."""
 
 import threading
 from datetime import timedelta
@@ -10,20 +10,20 @@ from imgpipeline.errors import ConfigurationError
 from imgpipeline.settings import Settings
 
 SMALL_BODY_BYTES = 4 * 2**20
-"""Bodies up to this size are sent within the time-out of any request."""
+"""Bodies up to this size get the time-out of any other request."""
 SLOWEST_BYTES_PER_S = 500_000
-"""A larger body is given the time that this rate takes, 4 Mbit/s."""
+"""A larger body gets the time that it takes at this rate, 4 Mbit/s."""
 
 _CONNECT_TIMEOUT_S = 5.0
 _NO_LIMIT = {"timeout": timedelta(days=1)}
-"""The limit of a whole request, which cannot be switched off. `read_timeout` is what ends one: it starts again with
-whatever arrives, so an answer may take as long as it needs. A body that is being sent does not start it again."""
+"""The limit of a whole request cannot be switched off, so it is long. `read_timeout` ends a hanging request: it
+restarts whenever bytes arrive, so an answer may take as long as it needs. Sending a body does not restart it."""
 _NO_RETRIES: Any = {"max_retries": 0, "retry_timeout": timedelta(seconds=1)}
-"""`patience` repeats."""
+"""`failures.persist` retries."""
 
 
 class S3Clients:
-    """Clients of one bucket and prefix, one for each step of body sizes, made when first needed. Thread-safe."""
+    """Clients of one bucket and prefix, one for each size class of bodies, opened on first use. Thread-safe."""
 
     def __init__(self, settings: Settings, bucket: str, prefix: str | None) -> None:
         """Opens the client for small bodies.
@@ -31,7 +31,7 @@ class S3Clients:
         Args:
             settings: Endpoint, region, credentials and time limits.
             bucket: Name of the bucket.
-            prefix: Prefix of all keys, without slashes at its ends; None for the whole bucket.
+            prefix: Prefix of all keys, without leading and trailing slashes; None for the whole bucket.
 
         Raises:
             ConfigurationError: Credentials are missing or incomplete.
@@ -45,7 +45,7 @@ class S3Clients:
         self._large: dict[int, S3Store] = {}
 
     def for_body(self, size_bytes: int) -> S3Store:
-        """Returns a client whose time-out allows for sending a body of this size."""
+        """Returns a client whose time-out is long enough to send a body of this size."""
         if size_bytes <= SMALL_BODY_BYTES:
             return self.small
         most_bytes = 1 << (size_bytes - 1).bit_length()
@@ -66,11 +66,11 @@ def _config(settings: Settings) -> Any:
     key_id, secret = settings.s3_access_key_id, settings.s3_secret_access_key
     if bool(key_id) != bool(secret):
         raise ConfigurationError(
-            "Of AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY only one is set.", next_step="set both, or neither"
+            "Only one of AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY is set.", next_step="set both, or neither"
         )
     if settings.s3_endpoint and not (key_id and secret):
         raise ConfigurationError(
-            f"IMGPIPELINE_S3_ENDPOINT is {settings.s3_endpoint}, but there are no credentials for it.",
+            f"IMGPIPELINE_S3_ENDPOINT is {settings.s3_endpoint}, but no credentials are set.",
             next_step="set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY",
         )
     config: dict[str, Any] = {

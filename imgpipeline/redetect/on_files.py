@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from imgpipeline.contracts.detection import DetectorUse
 from imgpipeline.detect.files import detect_files
 from imgpipeline.errors import BadInputError
-from imgpipeline.objectstore.inputs import InputFile
+from imgpipeline.objectstore.files import InputFile
 from imgpipeline.settings import Settings
 from imgpipeline.vision.agreement import Agreement, Found, measure_agreement
 from imgpipeline.vision.detector import Detector

@@ -15,7 +15,7 @@ from typing import Final
 
 from imgpipeline.contracts.capture import ClockSource
 from imgpipeline.contracts.times import as_utc
-from imgpipeline.objectstore.ahead import map_ahead
+from imgpipeline.objectstore.parallel import map_ahead
 from imgpipeline.sources.protocol import Captured, CapturedFrame, Lost, Settled
 from imgpipeline.sources.walk import HEAD_BYTES, Skipped, describe_other
 

@@ -14,9 +14,8 @@ from imgpipeline.contracts.outcomes import Frame, make_frame_id
 from imgpipeline.contracts.urls import as_s3_url
 from imgpipeline.errors import BadInputError, ConfigurationError, UsageError
 from imgpipeline.ledger import fix_ends, read_day
-from imgpipeline.objectstore.client import ObjectStore, open_bucket
-from imgpipeline.objectstore.listing import ObjectInfo
-from imgpipeline.objectstore.locations import resolve_image_path
+from imgpipeline.objectstore.client import ObjectInfo, ObjectStore, open_bucket
+from imgpipeline.objectstore.images import resolve_image_path
 from imgpipeline.settings import Settings
 from imgpipeline.sources.options import PublishOptions
 from imgpipeline.sources.protocol import Captured, CapturedFrame, Lost, Settled, SourceKind, StoredImage, checked_source

@@ -18,7 +18,7 @@ from imgpipeline.contracts.notices import Notice
 from imgpipeline.contracts.templates import ImageKeyTemplate
 from imgpipeline.contracts.times import day_of, find_timezone
 from imgpipeline.faultpoints import reach
-from imgpipeline.objectstore.listing import ObjectInfo
+from imgpipeline.objectstore.client import ObjectInfo
 from imgpipeline.settings import Settings
 from imgpipeline.sources.frame_preparation import EncodedImage, PreparedFrame, Preparer, derive
 from imgpipeline.sources.options import Preparation

@@ -7,7 +7,7 @@ from typing import Literal
 
 from imgpipeline.contracts.capture import Gated
 from imgpipeline.contracts.detection import Detection
-from imgpipeline.objectstore.weighted_limit import WeightedLimit
+from imgpipeline.objectstore.parallel import WeightedLimit
 from imgpipeline.settings import Settings
 from imgpipeline.vision.configured import detect_workers
 from imgpipeline.vision.decode import DecodedImage, ImageLimits, decode_image

@@ -9,7 +9,7 @@ from concurrent.futures import Future
 from dataclasses import dataclass, field
 from typing import Any, Generic, Protocol, TypeVar
 
-from imgpipeline.objectstore.weighted_limit import Share, WeightedLimit
+from imgpipeline.objectstore.parallel import Share, WeightedLimit
 from imgpipeline.settings import Settings
 from imgpipeline.vision.configured import detect_workers
 

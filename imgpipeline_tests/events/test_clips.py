@@ -17,7 +17,7 @@ from imgpipeline.events.values import Event
 from imgpipeline.lake.build.day_tables import rebuild_day
 from imgpipeline.lake.schema import EVENTS
 from imgpipeline.objectstore import ObjectStore, open_store
-from imgpipeline.objectstore.deleted_images import DeletedImages, write_deleted
+from imgpipeline.objectstore.images import DeletedImages, write_deleted
 from imgpipeline_tests.events.samples import NOON, png, rules
 from imgpipeline_tests.ledger.samples import DAY, append, frame, write_chain, writer
 from imgpipeline_tests.objectstore.stores import folder_settings

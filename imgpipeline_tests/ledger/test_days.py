@@ -22,8 +22,7 @@ from imgpipeline.ledger import (
     read_days,
 )
 from imgpipeline.objectstore import ObjectStore
-from imgpipeline.objectstore.client import Fetched, open_memory_store
-from imgpipeline.objectstore.listing import ObjectInfo
+from imgpipeline.objectstore.client import Fetched, ObjectInfo, open_memory_store
 from imgpipeline_tests.ledger.bundles.samples import bundle_all
 from imgpipeline_tests.ledger.samples import (
     CHAIN,

@@ -13,7 +13,7 @@ import pytest
 from imgpipeline.contracts.outcomes import DeadLetter
 from imgpipeline.errors import DeadLetterCode
 from imgpipeline.objectstore import ObjectStore
-from imgpipeline.objectstore.deleted_images import DeletedImages, write_deleted
+from imgpipeline.objectstore.images import DeletedImages, write_deleted
 from imgpipeline.settings import Settings
 from imgpipeline_tests.ledger.samples import DAY, dead_letter, frame, write_chain
 from imgpipeline_tests.reports.conftest import MakeReport, build_tables, picture

@@ -22,8 +22,8 @@ from typing import IO, Any
 
 from imgpipeline.compat.imports.rows import MOST_ROW_BYTES, Progress, Row
 from imgpipeline.errors import ConfigurationError, PermanentError
-from imgpipeline.objectstore.ahead import map_ahead
-from imgpipeline.objectstore.inputs import InputFile, Selection, find_inputs, open_decompressed
+from imgpipeline.objectstore.files import InputFile, Selection, find_inputs, open_decompressed
+from imgpipeline.objectstore.parallel import map_ahead
 from imgpipeline.settings import Settings
 
 ENDINGS = (".json", ".jsonl", ".ndjson")

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from imgpipeline.compat.mapreduce.inputs import BYTE_ORDER_MARK, COMPRESSED, open_each, reading
 from imgpipeline.lake.storage.engine import disk_errors
-from imgpipeline.objectstore.inputs import InputFile
+from imgpipeline.objectstore.files import InputFile
 
 LONGEST_BYTES = 2**24
 """Maximum length of a line and of a document over several lines: DuckDB's limit."""

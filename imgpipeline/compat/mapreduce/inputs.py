@@ -13,8 +13,8 @@ from contextlib import contextmanager
 import zstandard
 
 from imgpipeline.errors import PermanentError
-from imgpipeline.objectstore.ahead import map_ahead
-from imgpipeline.objectstore.inputs import InputFile, Selection, find_inputs, open_decompressed
+from imgpipeline.objectstore.files import InputFile, Selection, find_inputs, open_decompressed
+from imgpipeline.objectstore.parallel import map_ahead
 from imgpipeline.settings import Settings
 
 BYTE_ORDER_MARK = b"\xef\xbb\xbf"

@@ -26,7 +26,7 @@ from typing import TYPE_CHECKING
 from imgpipeline.compat.mapreduce.documents import LONGEST_BYTES, line_files
 from imgpipeline.compat.mapreduce.inputs import find_job_inputs
 from imgpipeline.lake.storage.engine import Engine, engine_errors, open_engine
-from imgpipeline.objectstore.outputs import open_output, write
+from imgpipeline.objectstore.files import open_output, write
 from imgpipeline.settings import Settings
 
 if TYPE_CHECKING:

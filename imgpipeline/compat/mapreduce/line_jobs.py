@@ -26,7 +26,7 @@ from hashlib import sha256
 from imgpipeline.compat.mapreduce.inputs import BLOCK_BYTES, find_job_inputs, read_blocks
 from imgpipeline.errors import PermanentError
 from imgpipeline.lake.storage.engine import Engine, open_engine
-from imgpipeline.objectstore.outputs import STDOUT, open_output, write
+from imgpipeline.objectstore.files import STDOUT, open_output, write
 from imgpipeline.settings import Settings
 
 _HEADER = b"timestamp"

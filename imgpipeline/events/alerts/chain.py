@@ -18,7 +18,7 @@ from imgpipeline.events.alerts.numbered import create_object, read_object
 from imgpipeline.events.values import Event
 from imgpipeline.faultpoints import reach
 from imgpipeline.objectstore import ObjectMissingError, ObjectStore
-from imgpipeline.objectstore.ahead import map_ahead
+from imgpipeline.objectstore.parallel import map_ahead
 
 _READERS = 16
 _AHEAD = 64

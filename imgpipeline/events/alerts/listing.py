@@ -12,7 +12,7 @@ from imgpipeline.events.alerts.chain import Alert, alert_numbers, read_alert
 from imgpipeline.events.alerts.delivery import Attempt, read_attempts
 from imgpipeline.events.alerts.numbered import append_entry, read_entries
 from imgpipeline.objectstore import ImageReader, ObjectStore
-from imgpipeline.objectstore.ahead import map_ahead
+from imgpipeline.objectstore.parallel import map_ahead
 
 _READERS = 16
 _AHEAD = 32

@@ -17,7 +17,7 @@ from imgpipeline.lake.sessions.tables import create_derived_tables, fill_derived
 from imgpipeline.lake.storage.cache import open_cache
 from imgpipeline.lake.storage.engine import identifier, open_engine
 from imgpipeline.objectstore import ObjectStore
-from imgpipeline.objectstore.ahead import map_ahead
+from imgpipeline.objectstore.parallel import map_ahead
 from imgpipeline.settings import Settings
 
 

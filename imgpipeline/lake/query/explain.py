@@ -30,8 +30,7 @@ from imgpipeline.lake.storage.pieces import read_table
 from imgpipeline.ledger import Segment, known_days
 from imgpipeline.ledger.locating import segments_holding
 from imgpipeline.objectstore import ObjectMissingError, ObjectStore
-from imgpipeline.objectstore.deleted_images import deleted_of
-from imgpipeline.objectstore.locations import resolve_image_path
+from imgpipeline.objectstore.images import deleted_of, resolve_image_path
 from imgpipeline.settings import Settings
 
 Progress = Callable[[int, int], None]

@@ -9,7 +9,7 @@ from typing import Any
 from imgpipeline.contracts.keys import ChainId, segment_key
 from imgpipeline.lake.storage.manifest import Manifest
 from imgpipeline.ledger import Segment
-from imgpipeline.objectstore.deleted_images import DeletedImages
+from imgpipeline.objectstore.images import DeletedImages
 
 
 @dataclass(frozen=True, slots=True)

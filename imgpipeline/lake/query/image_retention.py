@@ -18,8 +18,7 @@ from imgpipeline.faultpoints import reach
 from imgpipeline.lake.sessions.session import open_lake
 from imgpipeline.lake.sessions.snapshot import SHOWN_LETTERS
 from imgpipeline.objectstore import ObjectInfo, ObjectStore
-from imgpipeline.objectstore.deleted_images import DeletedImages, image_place, read_deleted, write_deleted
-from imgpipeline.objectstore.locations import resolve_image_path
+from imgpipeline.objectstore.images import DeletedImages, image_place, read_deleted, resolve_image_path, write_deleted
 from imgpipeline.settings import Settings
 
 MOST_IMAGES = 100_000

@@ -38,7 +38,7 @@ from imgpipeline.lake.storage.engine import Engine
 from imgpipeline.lake.storage.manifest import Manifest, common_ends, have_equal_ends, join_ends, parse_footer
 from imgpipeline.ledger import Segment, days_since, index_buckets, read_days
 from imgpipeline.objectstore import ObjectStore
-from imgpipeline.objectstore.ahead import map_ahead
+from imgpipeline.objectstore.parallel import map_ahead
 
 _READERS = 16
 SHOWN_LETTERS = f"{WORKING}.shown_letters"

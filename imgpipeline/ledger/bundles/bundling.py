@@ -8,7 +8,7 @@ from imgpipeline.errors import LedgerError
 from imgpipeline.ledger.bundles.making import Bundling, RangeToBundle, find_ranges, make_bundle
 from imgpipeline.ledger.reading import list_chains
 from imgpipeline.objectstore import ObjectStore
-from imgpipeline.objectstore.ahead import map_ahead
+from imgpipeline.objectstore.parallel import map_ahead
 
 _LOOKERS = 8
 

@@ -20,7 +20,7 @@ from imgpipeline.ledger.bundles.opening import PIECE_BYTES, discard
 from imgpipeline.ledger.reading import find_end, last_segment_before, list_sizes, open_segment
 from imgpipeline.ledger.segment import SegmentHeader
 from imgpipeline.objectstore import ObjectMissingError, ObjectStore
-from imgpipeline.objectstore.ahead import map_ahead
+from imgpipeline.objectstore.parallel import map_ahead
 
 FEWEST_SEGMENTS = 20
 """A range of fewer, longer segments is read in as few requests without a bundle."""

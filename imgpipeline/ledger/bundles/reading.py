@@ -14,7 +14,7 @@ from imgpipeline.ledger.bundles.opening import OpenBundle, discard, neighbours, 
 from imgpipeline.ledger.reading import last_segment_before, list_segments, read_segment, read_segments
 from imgpipeline.ledger.segment import Segment
 from imgpipeline.objectstore import ObjectMissingError, ObjectStore
-from imgpipeline.objectstore.ahead import map_ahead
+from imgpipeline.objectstore.parallel import map_ahead
 
 _READERS = 4
 _AHEAD = 4

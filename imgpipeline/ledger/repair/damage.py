@@ -13,7 +13,7 @@ from imgpipeline.ledger.bundles.checking import BundleCheck, WrongBundle
 from imgpipeline.ledger.reading import list_segments
 from imgpipeline.ledger.segment import DamagedSegmentError, SegmentHeader, decode_segment
 from imgpipeline.objectstore import ObjectMissingError, ObjectStore
-from imgpipeline.objectstore.ahead import map_ahead
+from imgpipeline.objectstore.parallel import map_ahead
 
 _READERS = 16
 _AHEAD = 32

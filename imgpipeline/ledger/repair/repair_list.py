@@ -15,7 +15,7 @@ from imgpipeline.contracts.keys import REPAIR_LIST, ChainId, repair_entry_key
 from imgpipeline.errors import LedgerError
 from imgpipeline.faultpoints import reach
 from imgpipeline.objectstore import ObjectStore
-from imgpipeline.objectstore.ahead import map_ahead
+from imgpipeline.objectstore.parallel import map_ahead
 
 _READERS = 16
 _AHEAD = 32

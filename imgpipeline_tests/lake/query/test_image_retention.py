@@ -11,7 +11,7 @@ from imgpipeline.errors import ImageDeletedError, UsageError
 from imgpipeline.lake.build.day_tables import rebuild_day
 from imgpipeline.lake.query.image_retention import retain_images
 from imgpipeline.objectstore import ImageReader, ObjectStore, open_store
-from imgpipeline.objectstore.deleted_images import read_deleted
+from imgpipeline.objectstore.images import read_deleted
 from imgpipeline.settings import Settings
 from imgpipeline_tests.ledger.samples import DAY, NOON, append, dead_letter, frame, write_chain
 from imgpipeline_tests.objectstore.stores import SHARED_KINDS, store_settings

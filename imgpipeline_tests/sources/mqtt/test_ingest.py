@@ -15,8 +15,7 @@ from imgpipeline.contracts.notices import Notice, NoticeKind
 from imgpipeline.contracts.templates import ImageKeyTemplate
 from imgpipeline.errors import ConfigurationError, DeadLetterCode, TransientError
 from imgpipeline.objectstore import ObjectStore
-from imgpipeline.objectstore.client import open_memory_store
-from imgpipeline.objectstore.listing import ObjectInfo
+from imgpipeline.objectstore.client import ObjectInfo, open_memory_store
 from imgpipeline.settings import Settings
 from imgpipeline.sources.mqtt.messages import Subscription
 from imgpipeline.sources.options import PublishOptions

@@ -6,7 +6,7 @@ import pytest
 
 from imgpipeline.errors import ConfigurationError
 from imgpipeline.objectstore import open_store
-from imgpipeline.objectstore.inputs import InputFile, Selection, find_inputs
+from imgpipeline.objectstore.files import InputFile, Selection, find_inputs
 from imgpipeline.settings import Settings, load_settings
 from imgpipeline_tests.objectstore.stores import s3_settings
 from imgpipeline_tests.servers.s3_server import S3Bucket

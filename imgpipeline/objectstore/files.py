@@ -1,47 +1,54 @@
-"""Input files of users: a file, a folder, a glob, or a prefix or glob in an S3 bucket, as one ordered list.
+"""The input and output files of commands.
 
-A location means the same files on disk and in a bucket: `*`, `?` and `[…]` match within one part of a path, `**`
-matches any number of parts. Files are listed in the byte order of their full names.
+An input is a file, a folder, a glob, or a prefix or glob in an S3 bucket. A location means the same files on disk and
+in a bucket: `*`, `?` and `[…]` match within one part of a path, `**` matches any number of parts. Files are listed in
+the byte order of their full names. An output file appears complete or not at all, so a failure keeps the old file.
 """
 
 import bz2
+import contextlib
 import glob
 import gzip
 import io
 import os
 import re
-from collections.abc import Callable
+import sys
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from pathlib import Path
+from typing import BinaryIO
 
 import zstandard
 
 from imgpipeline.contracts.urls import as_s3_url
-from imgpipeline.errors import ConfigurationError
-from imgpipeline.objectstore.client import ObjectStore, open_bucket
-from imgpipeline.objectstore.listing import ObjectInfo
+from imgpipeline.errors import ConfigurationError, PermanentError, UsageError
+from imgpipeline.objectstore.client import ObjectInfo, ObjectStore, open_bucket
 from imgpipeline.objectstore.reading import open_object
 from imgpipeline.settings import Settings
+
+STDOUT = "-"
+_SURE_MODE = 0o666
 
 
 @dataclass(frozen=True, slots=True)
 class Selection:
-    """Which files a location stands for."""
+    """Selects the files of a location."""
 
     endings: tuple[str, ...] = ()
-    """A folder or prefix stands for files with one of these endings; empty: for all of its files."""
+    """Endings of the files to take from a folder or prefix; empty: take all files."""
     hidden: tuple[str, ...] = ()
     """Files and folders whose names begin with one of these are skipped, unless the location names them."""
     globs_take_folders: bool = False
-    """Whether a folder that a glob matches stands for its files."""
+    """Whether to take the files in a folder that a glob matches."""
 
     def is_hidden(self, name: str) -> bool:
         """Returns whether a file or folder of this name is skipped."""
         return bool(self.hidden) and name.startswith(self.hidden)
 
     def takes(self, name: str) -> bool:
-        """Returns whether a folder or prefix stands for this file."""
+        """Returns whether this file of a folder or prefix is taken."""
         return not self.endings or name.endswith(self.endings)
 
 
@@ -50,30 +57,30 @@ class InputFile:
     """One file to read."""
 
     name: str
-    """Its path below the location; its own name if the location is the file. Bytes that are not UTF-8 are escaped."""
+    """Path below the location; the file's name if the location is the file. Bytes that are not UTF-8 are escaped."""
     where: str
-    """Its full path or URL, for messages; escaped likewise."""
+    """Full path or URL, for messages; escaped in the same way."""
     size_bytes: int
-    """Its stored size."""
+    """Stored size."""
     path: Path | None
-    """Its path on this machine; None for an object in a bucket."""
+    """Path on this machine; None for an object in a bucket."""
     open_raw: Callable[[], io.BufferedReader]
-    """Opens its stored bytes. May be called repeatedly; an object that is not large is fetched as a whole then."""
+    """Opens the stored bytes. May be called repeatedly; each call fetches an object that is not large as a whole."""
 
 
 def find_inputs(location: str, settings: Settings, selection: Selection) -> list[InputFile]:
-    """Lists the files that a location stands for.
+    """Lists the files of a location.
 
     Args:
         location: A file, a folder, a glob, or `s3://bucket/prefix` (or `s3a://`), which may be a glob too.
         settings: Name the S3 server and its credentials.
-        selection: Which files of a folder, prefix or glob are taken.
+        selection: Selects the files of a folder, prefix or glob.
 
     Returns:
         The files in the byte order of their full names; none for a folder or prefix without a selected file.
 
     Raises:
-        ConfigurationError: There is no such file, folder, prefix or bucket, or it may not be read.
+        ConfigurationError: The file, folder, prefix or bucket does not exist or cannot be read.
         TransientError: The store does not answer.
     """
     location = as_s3_url(location)
@@ -90,7 +97,7 @@ def find_inputs(location: str, settings: Settings, selection: Selection) -> list
         return [_local(path, path.parent)]
     if not glob.has_magic(location):
         raise _missing(location)
-    # Hidden files are matched here where a selection has a rule of its own for them.
+    # If the selection hides files, match all of them here, so that its rule decides and not that of `glob`.
     found = glob.glob(location, recursive=True, include_hidden=bool(selection.hidden))  # noqa: PTH207 - takes `**` and whole paths
     if not found:
         raise _missing(location)
@@ -100,11 +107,11 @@ def find_inputs(location: str, settings: Settings, selection: Selection) -> list
 
 
 def open_decompressed(raw: io.BufferedReader, ending: str) -> io.BufferedReader:
-    """Decompresses a file while it is read.
+    """Returns a stream of the decompressed file.
 
     Args:
         raw: The stored bytes.
-        ending: A name that ends in `.gz`, `.bz2` or `.zst`; with any other ending the bytes are returned unchanged.
+        ending: A name that ends in `.gz`, `.bz2` or `.zst`; with any other ending, `raw` is returned.
     """
     if ending.endswith(".gz"):
         return io.BufferedReader(gzip.GzipFile(fileobj=raw))
@@ -147,7 +154,7 @@ def _local(path: Path, folder: Path) -> InputFile:
 
 def _unreadable(path: Path | str, error: OSError) -> ConfigurationError:
     return ConfigurationError(
-        f"{path} cannot be read: {error.strerror}.", next_step="make it readable for this user, or leave it out"
+        f"{path} cannot be read: {error.strerror}.", next_step="make it readable for this user, or exclude it"
     )
 
 
@@ -188,12 +195,12 @@ def _missing(location: str) -> ConfigurationError:
 
 
 def _fixed_part(pattern: str) -> str:
-    """Returns the folders of a glob above its first wildcard; a location that is not a glob as it is."""
+    """Returns the folder above the first wildcard of a glob; any other location unchanged."""
     return re.split(r"[*?[]", pattern)[0].rpartition("/")[0] if glob.has_magic(pattern) else pattern
 
 
 def _hidden_beside(pattern: str, selection: Selection) -> Callable[[str], bool]:
-    """Returns whether a path below the location is hidden: a part of it is, and the location names no such part."""
+    """Returns a function that tells whether a path is hidden: a part of it is, and the location does not name it."""
     named = [part for part in pattern.split("/") if selection.is_hidden(part)]
     return lambda path: any(
         selection.is_hidden(part) and not any(fnmatchcase(part, name) for name in named) for part in path.split("/")
@@ -201,7 +208,7 @@ def _hidden_beside(pattern: str, selection: Selection) -> Callable[[str], bool]:
 
 
 def _compile(pattern: str, selection: Selection) -> Callable[[str], object]:
-    """Returns what tells whether a key matches a glob, or lies below a prefix or (if selected) a match of the glob."""
+    """Returns a function that tells whether a key matches a glob, or is below a prefix or a matched folder."""
     tokens = re.findall(r"\*\*/?|\*|\?|\[!?\]?[^\]]*\]|[^*?[]+|\[", pattern)
     known = {"**/": "(?:.*/)?", "**": ".*", "*": "[^/]*", "?": "[^/]"}
 
@@ -216,3 +223,87 @@ def _compile(pattern: str, selection: Selection) -> Callable[[str], object]:
     takes_below = selection.globs_take_folders or not glob.has_magic(pattern)
     below = ("(?:/.*)?" if pattern else ".*") if takes_below else ""
     return re.compile("".join(map(translated, tokens)) + below, re.DOTALL).fullmatch
+
+
+@contextlib.contextmanager
+def open_output(output: str, inputs: Sequence[InputFile] = (), *, option: str = "--output") -> Iterator[BinaryIO]:
+    """Opens the output of a command.
+
+    Args:
+        output: A file's path, or `-` for stdout.
+        inputs: The command's input files; the output must not be one of them.
+        option: The option that names the output, for messages.
+
+    Yields:
+        A binary stream; a file can also be read through it.
+
+    Raises:
+        ConfigurationError: The folder is missing or not writable, or the output is a folder, a pipe or a device, which
+            must not be replaced by a file.
+        UsageError: The file is one of the inputs.
+        PermanentError: The disk is full.
+    """
+    if output == STDOUT:
+        sys.stdout.flush()
+        yield sys.stdout.buffer
+        sys.stdout.buffer.flush()
+        return
+    path = Path(output)
+    if any(file.path and path.exists() and path.samefile(file.path) for file in inputs):
+        raise UsageError(
+            f"The output {output} is one of the files to read.", next_step=f"name another file with {option}"
+        )
+    if path.is_dir():
+        raise ConfigurationError(
+            f"The output {output} is a folder, not a file.", next_step=f"name a file with {option}"
+        )
+    if path.exists() and not path.is_file():
+        raise ConfigurationError(
+            f"The output {output} is a pipe or a device, not a file.",
+            next_step=f"write to stdout: `{option} - > {output}`",
+        )
+    path = path.resolve()  # a link stays a link
+    try:
+        descriptor, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+    except OSError as error:
+        raise ConfigurationError(
+            f"The output {output} cannot be written: {error.strerror}.",
+            next_step=f"name a file with {option}, in a folder that this user may write",
+        ) from error
+    try:
+        with os.fdopen(descriptor, "w+b") as file:
+            yield file
+            with _disk_errors(output):
+                file.flush()
+                os.fchmod(descriptor, _SURE_MODE & ~_umask())
+        Path(name).replace(path)
+    finally:
+        Path(name).unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def _disk_errors(output: str) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise PermanentError(
+            f"{output} cannot be written: {error.strerror}.", next_step="free space on that disk"
+        ) from error
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
+
+
+def write(stream: BinaryIO, data: bytes) -> None:
+    """Writes data; raises PermanentError if the disk is full, BrokenPipeError if the reader of the pipe is gone."""
+    try:
+        stream.write(data)
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        raise PermanentError(
+            f"The output cannot be written: {error.strerror}.", next_step="free space on its disk"
+        ) from error

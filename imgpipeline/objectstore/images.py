@@ -1,18 +1,22 @@
-"""Reads announced images, from the store itself and from the allowed buckets, prefixes and folders only.
+"""Reads announced images, only from the store itself and from allowed buckets, prefixes and folders.
 
-A path that is not allowed causes no network or file access.
+A path that is not allowed causes no network or file access. Image retention records per source and day how many images
+it deletes, before it deletes the first one, so a reader can say why an image is missing.
 """
 
+import json
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
+from datetime import date, datetime
 from typing import TypeVar
 from urllib.parse import urlsplit
 
+from imgpipeline.contracts.keys import IMAGES, deleted_images_key
+from imgpipeline.contracts.times import format_time, parse_time
 from imgpipeline.contracts.urls import as_s3_url, folder_of
 from imgpipeline.errors import BadInputError, DeadLetterCode, ImageDeletedError, TransientError
 from imgpipeline.objectstore.client import Fetched, ObjectStore, open_image_location
-from imgpipeline.objectstore.deleted_images import deleted_of
 from imgpipeline.objectstore.failures import ForbiddenError, ObjectMissingError, ObjectTooLargeError
 from imgpipeline.settings import Settings
 
@@ -22,20 +26,20 @@ _SUSPICIOUS = re.compile(r"%2e|%2f|%5c|%00|\\|[\x00-\x1f\x7f]", re.IGNORECASE)
 
 @dataclass(frozen=True, slots=True)
 class ImageLocation:
-    """A path that was allowed."""
+    """An allowed path."""
 
     store: str | None
     """Another bucket (`s3://bucket`) or folder (`file:///folder`); None: the pipeline's own store."""
     key: str
-    """Key in that bucket, below that folder, or below the own store's prefix."""
+    """Key in that bucket, below that folder, or below the prefix of the pipeline's own store."""
 
 
 def _refuse(path: str, why: str) -> BadInputError:
     shown = path if len(path) <= 200 else path[:197] + "..."
     return BadInputError(
         DeadLetterCode.PATH_NOT_ALLOWED,
-        f"image_path {shown!r}: {why}. Allowed are keys below the store's prefix and what "
-        "IMGPIPELINE_ALLOWED_IMAGE_LOCATIONS names.",
+        f"image_path {shown!r}: {why}. Allowed are keys below the store's prefix and the locations in "
+        "IMGPIPELINE_ALLOWED_IMAGE_LOCATIONS.",
     )
 
 
@@ -44,8 +48,8 @@ def resolve_image_path(path: str, store_url: str, allowed: tuple[str, ...]) -> I
 
     Args:
         path: `s3://bucket/key` (or `s3a://`), `/folder/file` (or `file:///`), or a key below the store's prefix.
-        store_url: URL of the own store.
-        allowed: Further locations: `s3://bucket/prefix` or `file:///folder`.
+        store_url: URL of the pipeline's own store.
+        allowed: More locations: `s3://bucket/prefix` or `file:///folder`.
 
     Returns:
         Where to read it.
@@ -56,7 +60,7 @@ def resolve_image_path(path: str, store_url: str, allowed: tuple[str, ...]) -> I
     path = as_s3_url(path)
     folder_path = path if path.startswith("/") else folder_of(path)
     if _SUSPICIOUS.search(path) or _SUSPICIOUS.search(folder_path or ""):
-        raise _refuse(path, "it holds an escaped or control character")
+        raise _refuse(path, "it contains an escaped or control character")
     if folder_path is not None:
         key = folder_path[1:]
     elif path.startswith("s3://"):
@@ -107,56 +111,56 @@ class ImageReader:
     store: ObjectStore
     """The pipeline's own store."""
     settings: Settings
-    """For the allow-list, the size limit and the credentials of further buckets."""
+    """The allow-list, the size limit, and the credentials of other buckets."""
     retry_missing: Callable[[Callable[[], Fetched]], Fetched] = field(default=lambda read: read())
-    """Repeats a read for a while if the object is missing (a producer may announce slightly too early)."""
+    """Repeats a read for a while if the object is missing, since a producer may announce it slightly too early."""
     _others: dict[str, ObjectStore] = field(default_factory=dict)
 
     def read(self, path: str, *, admit: Callable[[int], None] | None = None) -> Fetched:
         """Returns the announced image.
 
         Args:
-            path: As announced.
+            path: The announced path.
             admit: Called with the image's size in bytes before it is loaded, as by `ObjectStore.fetch`.
 
         Returns:
-            Its bytes and their version; at least one byte, at most as many as the settings allow.
+            The bytes and their version; at least one byte, at most as many as the settings allow.
 
         Raises:
             BadInputError: `PATH_NOT_ALLOWED`, `OBJECT_NOT_FOUND`, `OBJECT_FORBIDDEN`, `EMPTY_OBJECT`, `TOO_LARGE`.
-            TransientError: The store is in trouble.
-            ForbiddenError: The store refuses the pipeline's own prefix too.
+            TransientError: The store does not answer.
+            ForbiddenError: The store refuses access to the pipeline's own prefix too.
             PermanentError: A folder is gone.
         """
 
         def fetched(store: ObjectStore, key: str) -> Fetched:
             return self.retry_missing(lambda: self._read_bounded(store, key, path, admit))
 
-        return self._asked(path, fetched)
+        return self._ask(path, fetched)
 
     def version(self, path: str) -> str:
-        """Returns the version of the announced image's content as the store names it, without reading the image.
+        """Returns the version (e-tag) of an announced image without reading the image.
 
         Args:
-            path: As announced.
+            path: The announced path.
 
         Raises:
             BadInputError: `PATH_NOT_ALLOWED`, `OBJECT_NOT_FOUND`, `OBJECT_FORBIDDEN`.
-            TransientError: The store is in trouble.
-            ForbiddenError: The store refuses the pipeline's own prefix too.
+            TransientError: The store does not answer.
+            ForbiddenError: The store refuses access to the pipeline's own prefix too.
             PermanentError: A folder is gone.
         """
 
-        def described(store: ObjectStore, key: str) -> str:
+        def e_tag(store: ObjectStore, key: str) -> str:
             found = store.head(key)
             if found is None:
                 raise ObjectMissingError(f"There is no object {key}.")
             return found.e_tag
 
-        return self._asked(path, described)
+        return self._ask(path, e_tag)
 
-    def _asked(self, path: str, ask: Callable[[ObjectStore, str], Result]) -> Result:
-        """Asks the store of an announced image about its key; errors as `read`."""
+    def _ask(self, path: str, ask: Callable[[ObjectStore, str], Result]) -> Result:
+        """Calls `ask` with the store and key of an announced image; raises the same errors as `read`."""
         location = resolve_image_path(path, self.settings.store_url, self.settings.allowed_image_locations)
         store = self._store_of(location, path)
         try:
@@ -170,7 +174,7 @@ class ImageReader:
             raise BadInputError(DeadLetterCode.OBJECT_FORBIDDEN, f"The store refuses access to {path}.") from None
 
     def _missing(self, location: ImageLocation, path: str) -> BadInputError:
-        """Returns why an image is not there: image retention, if it has deleted images of the source and day."""
+        """Returns why an image is missing: image retention, if it has deleted images of the source and day."""
         deleted = deleted_of(self.store, [location.key]) if location.store is None else ()
         if not deleted:
             return BadInputError(DeadLetterCode.OBJECT_NOT_FOUND, f"There is no image at {path}.")
@@ -178,9 +182,9 @@ class ImageReader:
         return ImageDeletedError(f"Image deleted on {on} by image retention: {path}.")
 
     def _prove_store_works(self) -> None:
-        """Raises if the pipeline's own store cannot be read either: then the object is not to blame.
+        """Raises if the pipeline's own store cannot be read either, so the object is not to blame.
 
-        Listing and reading are separate rights; so an object that is known is looked at too, where there is one.
+        Listing and reading are separate permissions, so this also reads the head of a listed object.
         """
         try:
             known = next(iter(self.store.list_objects("metadata")), None)
@@ -196,7 +200,7 @@ class ImageReader:
             self._others[location.store] = open_image_location(self.settings, location.store)
         store = self._others[location.store]
         if store.folder and not (store.folder / location.key).resolve().is_relative_to(store.folder.resolve()):
-            raise _refuse(path, "it is a link out of its folder")
+            raise _refuse(path, "it is a link to a file outside its folder")
         return store
 
     def _read_bounded(self, store: ObjectStore, key: str, path: str, admit: Callable[[int], None] | None) -> Fetched:
@@ -207,3 +211,73 @@ class ImageReader:
         if not fetched.data:
             raise BadInputError(DeadLetterCode.EMPTY_OBJECT, f"{path} has no bytes.")
         return fetched
+
+
+@dataclass(frozen=True, slots=True)
+class DeletedImages:
+    """The deleted images of one source and day."""
+
+    source: str
+    """The source, as in object keys."""
+    day: date
+    """UTC day below which the images were stored."""
+    deleted_at: datetime
+    """When the last of the images was deleted, UTC."""
+    images: int
+    """Number of images; up to 1,000 too many if a run was killed."""
+    size_bytes: int
+    """Total size of the images."""
+    left: int
+    """Images that were kept because the ledger has no outcome for them."""
+    looked_at: datetime
+    """When the day was last checked, UTC."""
+
+
+def image_place(key: str) -> tuple[str, date] | None:
+    """Returns source and day of the key of an image that this project stored; None for any other key."""
+    parts = key.split("/")
+    if len(parts) < 4 or parts[0] != IMAGES:
+        return None
+    try:
+        return parts[1], date.fromisoformat(parts[2])
+    except ValueError:
+        return None
+
+
+def read_deleted(store: ObjectStore, source: str, day: date) -> DeletedImages | None:
+    """Returns the record of a source and day; None if there is none or it cannot be read."""
+    try:
+        data = json.loads(store.get(deleted_images_key(source, day)))
+        return DeletedImages(
+            source=source,
+            day=day,
+            deleted_at=parse_time(data["deleted_at"]),
+            images=int(data["images"]),
+            size_bytes=int(data["size_bytes"]),
+            left=int(data["left"]),
+            looked_at=parse_time(data["looked_at"]),
+        )
+    except (ObjectMissingError, ForbiddenError, ValueError, KeyError, TypeError):
+        return None
+
+
+def write_deleted(store: ObjectStore, deleted: DeletedImages) -> None:
+    """Replaces the record of a source and day."""
+    data = {
+        "version": 1,
+        "source": deleted.source,
+        "day": deleted.day.isoformat(),
+        "deleted_at": format_time(deleted.deleted_at),
+        "images": deleted.images,
+        "size_bytes": deleted.size_bytes,
+        "left": deleted.left,
+        "looked_at": format_time(deleted.looked_at),
+    }
+    store.put(deleted_images_key(deleted.source, deleted.day), json.dumps(data).encode())
+
+
+def deleted_of(store: ObjectStore, keys: Iterable[str]) -> tuple[DeletedImages, ...]:
+    """Returns the records of the sources and days of some images, by source and day."""
+    places = sorted({place for place in map(image_place, keys) if place})
+    found = (read_deleted(store, source, day) for source, day in places)
+    return tuple(deleted for deleted in found if deleted and deleted.images)

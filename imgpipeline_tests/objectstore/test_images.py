@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from imgpipeline.errors import BadInputError, ConfigurationError, DeadLetterCode, PermanentError, TransientError
 from imgpipeline.objectstore import Fetched, ForbiddenError, ImageReader, ObjectStore, open_store
 from imgpipeline.objectstore.client import open_memory_store
-from imgpipeline.objectstore.locations import ImageLocation, resolve_image_path
+from imgpipeline.objectstore.images import ImageLocation, resolve_image_path
 from imgpipeline.settings import Settings
 from imgpipeline_tests.objectstore.answer_losing_proxy import AnswerLosingProxy, Fate
 from imgpipeline_tests.objectstore.stores import s3_settings
