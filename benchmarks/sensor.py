@@ -27,8 +27,7 @@ from imgpipeline.defs.frames_sensor import frames_sensor
 from imgpipeline.ledger import find_end
 from imgpipeline.objectstore import open_store
 from imgpipeline.settings import Settings, load_settings
-from imgpipeline.stream.group import open_group
-from imgpipeline.stream.log import read_log
+from imgpipeline.stream.log import open_group, read_log
 from imgpipeline_tests.objectstore.answer_losing_proxy import AnswerLosingProxy
 from imgpipeline_tests.servers.kafka_broker import KafkaBroker
 from imgpipeline_tests.servers.s3_server import S3Bucket, S3Server

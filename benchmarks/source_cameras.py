@@ -32,7 +32,7 @@ from imgpipeline.sources.rtsp import RtspSource
 from imgpipeline.sources.simulator.clip import write_clip, write_scene_clip
 from imgpipeline.sources.simulator.rtsp_simulator import SimulatedCamera
 from imgpipeline.sources.simulator.scene import Scene
-from imgpipeline.stream.batches import BatchSender, Record
+from imgpipeline.stream.send import BatchSender, Record
 from imgpipeline_tests.servers.rtsp_server import RtspServer
 from imgpipeline_tests.sources.published import frames_in, read_published
 

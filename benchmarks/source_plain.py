@@ -12,8 +12,8 @@ from imgpipeline.objectstore import ObjectStore, open_store
 from imgpipeline.settings import Settings
 from imgpipeline.sources.frame_preparation import size_of
 from imgpipeline.sources.protocol import Captured, CapturedFrame
-from imgpipeline.stream.batches import Record
 from imgpipeline.stream.connection import open_producer
+from imgpipeline.stream.send import Record
 from imgpipeline.vision.annotate import encode_jpeg
 
 _ANSWER_S = 60.0

@@ -33,8 +33,8 @@ def create(
     as_json: JsonOption = False,
 ) -> None:
     """Create the topics that IMGPIPELINE_KAFKA_TOPIC names. An existing topic is not changed."""
-    from imgpipeline.stream.announce import create_topic  # noqa: PLC0415 - loads kafka-python
     from imgpipeline.stream.log import read_log  # noqa: PLC0415 - as above
+    from imgpipeline.stream.send import create_topic  # noqa: PLC0415 - loads kafka-python
 
     settings = load_settings()
     done: list[dict[str, Any]] = []

@@ -33,8 +33,7 @@ from imgpipeline.faultpoints import reach
 from imgpipeline.ledger import find_current_end
 from imgpipeline.objectstore import ObjectStore
 from imgpipeline.settings import Settings
-from imgpipeline.stream.lanes import Decision, PartitionView, Start, decide
-from imgpipeline.stream.lanes_to_report import report_again
+from imgpipeline.stream.lanes import Decision, PartitionView, Start, decide, report_again
 from imgpipeline.stream.sensor_memory import FoundEnd, SensorMemory
 
 _STORE_READERS = 16
@@ -121,7 +120,7 @@ def _hints(settings: Settings, memory: SensorMemory, logs: Sequence[LogRange]) -
     """Returns where to search for each chain's end first: the remembered end, the group's offset or the log's end."""
     if all(log.chain in memory.seen for log in logs):
         return {log.chain: memory.seen[log.chain].end.hint for log in logs}
-    from imgpipeline.stream.group import ask_group  # noqa: PLC0415 - as above
+    from imgpipeline.stream.log import ask_group  # noqa: PLC0415 - as above
 
     told = ask_group(settings, [log.at for log in logs if log.chain not in memory.seen])
     return {

@@ -14,8 +14,7 @@ from imgpipeline.defs.detection_job import JOB_NAME, lane_of
 from imgpipeline.defs.lost_runs import LAUNCHED, as_utc, end_process, ended_at, is_gone, is_lost, is_orphan
 from imgpipeline.defs.run_tags import ENDING_TAG, LANE_TAG, PROCESS_TAG, noted, read_ends, read_noted
 from imgpipeline.errors import ConfigurationError
-from imgpipeline.stream.lanes import Ending, FailedRun, Lane, LiveRun, Place
-from imgpipeline.stream.lanes_to_report import GoodRun
+from imgpipeline.stream.lanes import Ending, FailedRun, GoodRun, Lane, LiveRun, Place
 
 _MOST_ENDS = 64
 """Maximum number of partitions in a tag, because databases index tags and reject long ones."""

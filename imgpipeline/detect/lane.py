@@ -23,9 +23,8 @@ from imgpipeline.objectstore.probe import check_store
 from imgpipeline.settings import Settings
 from imgpipeline.stream.connection import kafka_errors, open_admin
 from imgpipeline.stream.diagnosis import UnreachableBrokerError
-from imgpipeline.stream.group import open_group
 from imgpipeline.stream.lanes import Lane, partitions_of
-from imgpipeline.stream.log import ask_logs
+from imgpipeline.stream.log import ask_logs, open_group
 from imgpipeline.vision.configured import load_configured_detector
 
 _log = logging.getLogger(__name__)

@@ -20,8 +20,7 @@ from imgpipeline.ledger.repair.mending import Made, Piece, is_lid, pieces_of
 from imgpipeline.objectstore import ObjectStore
 from imgpipeline.settings import Settings
 from imgpipeline.stream.connection import open_admin, open_consumer
-from imgpipeline.stream.fetch import FETCH_OPTIONS, Hole, LaneFetcher
-from imgpipeline.stream.gap_reasons import HoleExplainer
+from imgpipeline.stream.fetch import FETCH_OPTIONS, Hole, HoleExplainer, LaneFetcher
 from imgpipeline.stream.log import ask_logs, ask_topic
 
 _POLL_S = 0.2

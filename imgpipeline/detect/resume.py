@@ -17,8 +17,7 @@ from imgpipeline.ledger import ChainEnd, Fingerprint, close_chain, find_current_
 from imgpipeline.objectstore import ObjectStore
 from imgpipeline.settings import Settings
 from imgpipeline.stream.fetch import read_record
-from imgpipeline.stream.group import open_group
-from imgpipeline.stream.log import read_log
+from imgpipeline.stream.log import open_group, read_log
 
 _CLOSED_BY = "imgpipeline ledger new-chain"
 

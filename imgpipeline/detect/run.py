@@ -39,10 +39,9 @@ from imgpipeline.errors import ConfigurationError, TransientError
 from imgpipeline.ledger import ChainWriter, DayIndex, Provenance, SegmentHeader, list_segments, read_segments
 from imgpipeline.objectstore import ObjectStore
 from imgpipeline.settings import Settings
-from imgpipeline.stream.gap_reasons import HoleExplainer
-from imgpipeline.stream.group import Group
+from imgpipeline.stream.fetch import HoleExplainer
 from imgpipeline.stream.lanes import Lane, partitions_of
-from imgpipeline.stream.log import ask_logs, ask_topics, read_log
+from imgpipeline.stream.log import Group, ask_logs, ask_topics, read_log
 from imgpipeline.vision.detector import Detector
 from imgpipeline.vision.image_pool import ImagePool
 

@@ -22,8 +22,7 @@ from imgpipeline.detect.report import Stage, StageClock
 from imgpipeline.ledger import Fingerprint
 from imgpipeline.settings import Settings
 from imgpipeline.stream.connection import open_consumer
-from imgpipeline.stream.fetch import FETCH_OPTIONS, Hole, LaneFetcher
-from imgpipeline.stream.gap_reasons import HoleExplainer
+from imgpipeline.stream.fetch import FETCH_OPTIONS, Hole, HoleExplainer, LaneFetcher
 from imgpipeline.vision.detector import Detector, self_test
 
 _MAX_BYTES = 4 * 2**20

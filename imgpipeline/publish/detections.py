@@ -18,7 +18,7 @@ from imgpipeline.objectstore import ObjectStore
 from imgpipeline.publish.forms import detections_record
 from imgpipeline.publish.run import Run, Wanted
 from imgpipeline.publish.transactions import Batch, Publisher
-from imgpipeline.stream.batches import Record
+from imgpipeline.stream.send import Record
 
 _BATCH_SEGMENTS = 64
 _CACHED_DAYS = 4

@@ -18,7 +18,7 @@ from imgpipeline.publish.closed_slices import ClosedSlices, ClosedTime, Ends, en
 from imgpipeline.publish.forms import record_of
 from imgpipeline.publish.run import Run
 from imgpipeline.publish.transactions import Batch, Publisher
-from imgpipeline.stream.batches import Record
+from imgpipeline.stream.send import Record
 from imgpipeline.tracking.manifest import read_tracks
 from imgpipeline.tracking.values import SLICE, slice_start
 

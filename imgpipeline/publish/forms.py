@@ -9,7 +9,7 @@ from typing import Any
 from imgpipeline.contracts.detection import Kind
 from imgpipeline.contracts.outcomes import Frame, FrameStatus
 from imgpipeline.publish.run import Form
-from imgpipeline.stream.batches import Record
+from imgpipeline.stream.send import Record
 
 
 def detections_record(topic: str, frame: Frame, form: Form, kind: Kind | None) -> Record | None:

@@ -16,7 +16,7 @@ from imgpipeline.publish.closed_slices import ClosedSlices, Ends, ends_to_json, 
 from imgpipeline.publish.forms import classic_frame, record_of
 from imgpipeline.publish.run import Form, Run, Wanted
 from imgpipeline.publish.transactions import Batch, Publisher
-from imgpipeline.stream.batches import Record
+from imgpipeline.stream.send import Record
 from imgpipeline.tracking.manifest import read_tracks
 from imgpipeline.tracking.values import SLICE
 

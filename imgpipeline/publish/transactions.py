@@ -18,11 +18,10 @@ from imgpipeline.errors import ConfigurationError, TransientError
 from imgpipeline.faultpoints import reach
 from imgpipeline.publish.run import Run
 from imgpipeline.settings import Settings
-from imgpipeline.stream.announce import create_topic
-from imgpipeline.stream.batches import BatchSender, Record
 from imgpipeline.stream.connection import open_consumer
 from imgpipeline.stream.fetch import FETCH_OPTIONS
 from imgpipeline.stream.log import read_log
+from imgpipeline.stream.send import BatchSender, Record, create_topic
 
 CHECKPOINT_TOPIC_SUFFIX = "-checkpoints"
 _COMPACTED = {"cleanup.policy": "compact", "segment.ms": "3600000"}

@@ -17,7 +17,7 @@ from imgpipeline.sources.options import PublishOptions, default_options
 from imgpipeline.sources.protocol import Captured, Source, SourceKind
 from imgpipeline.sources.publisher import Publisher
 from imgpipeline.sources.storing import ImageStore
-from imgpipeline.stream.batches import FencedError
+from imgpipeline.stream.send import FencedError
 
 LOG = logging.getLogger(__name__)
 MOST_PUBLISHERS = 64

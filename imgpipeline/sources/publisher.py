@@ -30,8 +30,8 @@ from imgpipeline.sources.frame_queue import FrameQueue, QueuedFrame
 from imgpipeline.sources.options import PublishOptions
 from imgpipeline.sources.protocol import Captured, CapturedFrame, Lost, Settled, SourceKind, StatusChange
 from imgpipeline.sources.storing import FrameStorer, ImageStore, record_of
-from imgpipeline.stream.batches import BatchSender, FencedError
 from imgpipeline.stream.diagnosis import UnreachableBrokerError
+from imgpipeline.stream.send import BatchSender, FencedError
 
 LOG = logging.getLogger(__name__)
 _BATCH = 500

@@ -25,10 +25,10 @@ from imgpipeline.ledger.dead_letter_list import find_dead_letters, fix_ends_by_l
 from imgpipeline.ledger.dead_letters import BuriedRecord, LetterState, Progress, Wanted, read_letters
 from imgpipeline.objectstore import ObjectStore
 from imgpipeline.settings import Settings
-from imgpipeline.stream.announce import Announcer
 from imgpipeline.stream.connection import open_consumer
 from imgpipeline.stream.fetch import FETCH_OPTIONS, LaneFetcher, read_record
 from imgpipeline.stream.log import read_log
+from imgpipeline.stream.send import Announcer
 
 _POLL_S = 0.5
 _IDLE_POLLS = 60

@@ -23,7 +23,7 @@ from imgpipeline.settings import Settings
 from imgpipeline.sources.frame_preparation import EncodedImage, PreparedFrame, Preparer, derive
 from imgpipeline.sources.options import Preparation
 from imgpipeline.sources.protocol import CapturedFrame, StoredImage
-from imgpipeline.stream.batches import Record
+from imgpipeline.stream.send import Record
 from imgpipeline.vision.decode import ImageLimits
 
 NOT_STORED = "image_stored"

@@ -21,7 +21,7 @@ from imgpipeline.sources.mqtt.ingest import ingest_mqtt
 from imgpipeline.sources.options import PublishOptions
 from imgpipeline.sources.protocol import SourceKind
 from imgpipeline.sources.publish import publish
-from imgpipeline.stream.batches import FencedError
+from imgpipeline.stream.send import FencedError
 
 LOG = logging.getLogger(__name__)
 _FIRST_PAUSE_S = 1.0

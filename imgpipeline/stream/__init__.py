@@ -1,4 +1,4 @@
-"""Kafka: connections, the log, fetching records, announcing frames, and which lanes get a detection run.
+"""Kafka: connections, logs, fetching and sending records, and the decision which lanes get a detection run.
 
-It knows neither Dagster nor the ledger's format; `contracts.messages` interprets records.
+The format of records is defined in `contracts.messages`.
 """

@@ -1,7 +1,7 @@
 """Finds out why Kafka does not answer, and names the setting to change.
 
-kafka-python reports a closed port, a wrong certificate authority, a disabled mechanism and a wrong password alike
-("unable to bootstrap"). So the ports are checked again in the order in which a connection is built: name, TCP, TLS,
+kafka-python reports a closed port, a wrong certificate authority, a disabled mechanism and a wrong password in the same
+way ("unable to bootstrap"). So this module checks the ports in the order in which a connection is made: name, TCP, TLS,
 login, and the addresses that the brokers advertise. This takes at most about 4 s; no message contains a password.
 """
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 _LOGIN_TIMEOUT_S = 3.0
 ANSWER_TIMEOUT_S = 0.25
-# librdkafka names a broker that another one told it of host:port/number, and one of the settings host:port/bootstrap.
+# librdkafka names an advertised broker host:port/number, and a configured one host:port/bootstrap.
 _LEARNED_BROKER = re.compile(r"(?:^|\s|://)(?P<host>[^\s/]+):(?P<port>\d+)/\d+: ")
 _DENIED = (
     kafka_python.TopicAuthorizationFailedError,
@@ -39,15 +39,15 @@ _AUTHORITY = "IMGPIPELINE_KAFKA_CA_FILE"
 
 
 class UnreachableBrokerError(ConfigurationError):
-    """No broker answers under the addresses of the settings."""
+    """No broker answers at the configured addresses."""
 
 
 def explain_kafka_failure(settings: Settings, error: BaseException) -> ImgpipelineError:
     """Finds out why Kafka could not be used.
 
     Args:
-        settings: By which it was tried.
-        error: What the client raised.
+        settings: The settings of the client.
+        error: The error that the client raised.
 
     Returns:
         `ConfigurationError` naming the setting to change, `PermanentError` if the user lacks a right, else
@@ -58,15 +58,15 @@ def explain_kafka_failure(settings: Settings, error: BaseException) -> Imgpipeli
     where = f"Kafka at {settings.kafka_bootstrap_servers}"
     if isinstance(error, _DENIED):
         return PermanentError(
-            f"{where} denies {_user(settings)} the right to do this: {type(error).__name__}.",
-            next_step=f"have that right granted to the user, or set {_LOGIN} to one that has it",
+            f"{where} does not permit this for {_user(settings)}: {type(error).__name__}.",
+            next_step=f"grant the user the permission, or set {_LOGIN} to a user who has it",
         )
     if isinstance(error, kafka_python.UnknownTopicOrPartitionError):
         return missing_topic(settings, ", ".join(settings.kafka_topics))
     if isinstance(error, kafka_python.IncompatibleBrokerVersion):
         return PermanentError(
-            f"{where} cannot do this: {_one_line(error)}.",
-            next_step="use a newer broker (the demo's has the topics that it was started with, and makes no others)",
+            f"{where} does not support this: {_one_line(error)}.",
+            next_step="use a newer broker (the demo's broker cannot create topics after its start)",
         )
     try:
         servers = parse_servers(settings.kafka_bootstrap_servers)
@@ -75,19 +75,19 @@ def explain_kafka_failure(settings: Settings, error: BaseException) -> Imgpipeli
             f"{_SERVERS} is {settings.kafka_bootstrap_servers!r}: {wrong}.",
             next_step=f"set {_SERVERS} to host:port, several separated by commas",
         )
-    step = "try again; if it lasts, look into the broker's log"
+    step = "try again; if the error remains, check the broker's log"
     if "bootstrap" in str(error) and not settings.kafka_api_version:
-        step += ", or set IMGPIPELINE_KAFKA_API_VERSION for a broker that cannot tell it (the demo's: 2.3)"
+        step += ", or set IMGPIPELINE_KAFKA_API_VERSION for a broker that does not report it (the demo's: 2.3)"
     return _diagnose(settings, servers) or TransientError(
-        f"{where} can be reached, but did not do what was asked: {_one_line(error)}.", next_step=step
+        f"{where} can be reached, but the request failed: {_one_line(error)}.", next_step=step
     )
 
 
 def missing_topic(settings: Settings, topic: str) -> ConfigurationError:
-    """Returns the error that says that a topic does not exist."""
+    """Returns the error for a topic that does not exist."""
     return ConfigurationError(
         f"There is no topic {topic!r} at {settings.kafka_bootstrap_servers}.",
-        next_step=f"run `imgpipeline topics create` with IMGPIPELINE_KAFKA_TOPIC={topic}, or name one that exists",
+        next_step=f"run `imgpipeline topics create` with IMGPIPELINE_KAFKA_TOPIC={topic}, or set an existing topic",
     )
 
 
@@ -98,7 +98,7 @@ def _diagnose(settings: Settings, servers: list[Server]) -> ImgpipelineError | N
     if not reachable:
         return UnreachableBrokerError(
             "Kafka cannot be reached: " + "; ".join(f"{server}: {why}" for server, why in reasons.items()) + ".",
-            next_step=f"start the broker, or set {_SERVERS} to where it listens",
+            next_step=f"start the broker, or set {_SERVERS} to the address where it listens",
         )
     server = reachable[0]
     return (
@@ -130,13 +130,13 @@ def _refused_certificate(settings: Settings, server: Server, error: ssl.SSLCertV
     why = error.verify_message
     if error.verify_code in (62, 64):  # OpenSSL's X509_V_ERR_HOSTNAME_MISMATCH and X509_V_ERR_IP_ADDRESS_MISMATCH
         return ConfigurationError(
-            f"The certificate of {server} is not for that name: {why}.",
-            next_step=f"set {_SERVERS} to the name that is in the broker's certificate",
+            f"The certificate of {server} is for another name: {why}.",
+            next_step=f"set {_SERVERS} to the name in the broker's certificate",
         )
     if error.verify_code in (9, 10):  # not yet valid, or expired
         return ConfigurationError(
             f"The certificate of {server} is not valid now: {why}.",
-            next_step="have the broker's certificate renewed, or set this machine's clock right",
+            next_step="renew the broker's certificate, or correct this machine's clock",
         )
     trusted = str(settings.kafka_ca_file) if settings.kafka_ca_file else "the system's authorities"
     return ConfigurationError(
@@ -165,11 +165,11 @@ def _diagnose_login(settings: Settings, server: Server) -> ImgpipelineError | No
     if answer.kind == "other_mechanism" and wants_login:
         enabled = ", ".join(answer.mechanisms) or "none"
         return ConfigurationError(
-            f"{_MECHANISM} is {mechanism}, which {server} does not take; it takes {enabled}.",
+            f"{_MECHANISM} is {mechanism}, which {server} does not support; it supports {enabled}.",
             next_step=f"set {_MECHANISM} to one of them",
         )
     if answer.kind == "silent":
-        return _no_broker(server, "it takes a request and says nothing")
+        return _no_broker(server, "it accepts a request but does not answer")
     return _wrong_protocol(protocol, server, answer)
 
 
@@ -178,9 +178,9 @@ def _wrong_protocol(protocol: str, server: Server, answer: LoginAnswer) -> Confi
     end = "SSL" if tls else "PLAINTEXT"
     what, better = {
         ("tls", False): ("speaks TLS", "SASL_SSL" if wants_login else "SSL or SASL_SSL"),
-        ("no_login", True): ("takes no login", end),
-        ("taken", False): ("wants a login", f"SASL_{end}, and {_LOGIN}"),
-        ("other_mechanism", False): ("wants a login", f"SASL_{end}, and {_LOGIN}"),
+        ("no_login", True): ("accepts no login", end),
+        ("taken", False): ("requires a login", f"SASL_{end}, and {_LOGIN}"),
+        ("other_mechanism", False): ("requires a login", f"SASL_{end}, and {_LOGIN}"),
     }.get((answer.kind, tls if answer.kind == "tls" else wants_login), (None, None))
     if what:
         return ConfigurationError(
@@ -188,13 +188,13 @@ def _wrong_protocol(protocol: str, server: Server, answer: LoginAnswer) -> Confi
         )
     if answer.kind == "not_kafka":
         return ConfigurationError(
-            f"{server} answers, but not as Kafka.", next_step=f"set {_SERVERS} to the broker's port"
+            f"{server} answers, but does not speak Kafka.", next_step=f"set {_SERVERS} to the broker's port"
         )
     return None
 
 
 def _ask_librdkafka(settings: Settings, server: Server) -> ImgpipelineError | None:
-    """Logs in by another client, which names causes, and looks at the addresses that the brokers advertise."""
+    """Logs in with librdkafka, which names causes, and checks the addresses that the brokers advertise."""
     # Imported here, because librdkafka is needed only after a failure.
     from confluent_kafka import KafkaError, KafkaException  # noqa: PLC0415 - see above
     from confluent_kafka.admin import AdminClient  # noqa: PLC0415 - see above
@@ -213,22 +213,22 @@ def _ask_librdkafka(settings: Settings, server: Server) -> ImgpipelineError | No
             return ConfigurationError(
                 f"Kafka at {server} refuses the login of {_user(settings)} by {settings.kafka_sasl_mechanism}: "
                 "the user name or the password is wrong.",
-                next_step=f"set {_LOGIN} right",
+                next_step=f"correct {_LOGIN}",
             )
         if time.monotonic() >= until:
-            # An answer that came too late for the question sent the client to the advertised addresses all the same.
+            # The answer may have come after the time-out and still have sent the client to the advertised addresses.
             learned = [match for problem in problems if (match := _LEARNED_BROKER.search(problem.str()))]
             unreachable = _unreachable_advertised(server, [Server(m["host"], int(m["port"])) for m in learned])
             if unreachable:
                 return unreachable
-            said = "; ".join(dict.fromkeys(problem.str() for problem in problems)) or "nothing more is known"
+            said = "; ".join(dict.fromkeys(problem.str() for problem in problems)) or "the cause is unknown"
             return _no_broker(server, said)
 
 
 def _no_broker(server: Server, why: str) -> TransientError:
     return TransientError(
         f"{server} accepts connections, but does not answer as a broker: {why}.",
-        next_step=f"look into the broker's log; check {_SERVERS} and {_PROTOCOL}",
+        next_step=f"check the broker's log, {_SERVERS} and {_PROTOCOL}",
     )
 
 
@@ -256,8 +256,8 @@ def _unreachable_advertised(server: Server, advertised: Iterable[Server]) -> Con
         why = why_unreachable(broker)
         if why:
             return ConfigurationError(
-                f"{server} can be reached, but says that its clients should use {broker}, which cannot be: {why}.",
-                next_step="make that name known here, or correct advertised.listeners in the broker's settings",
+                f"{server} can be reached, but advertises {broker}, which cannot be reached: {why}.",
+                next_step="make that name resolvable here, or correct advertised.listeners in the broker's settings",
             )
     return None
 

@@ -1,13 +1,13 @@
 """The demo's broker: librdkafka's mock cluster, in memory, on a free loopback port.
 
-It runs in this process (`EmbeddedBroker`) or in one of its own (`broker_process`, or `python -m
-imgpipeline.stream.embedded --port-file FILE`), which a daemon, a webserver and commands can share. It has the
-requested topics, and a mark that identifies each start, since this broker gives its topics no ids and its cluster's
-id is an address in memory.
+It runs in this process (`EmbeddedBroker`) or in a separate one (`broker_process`, or `python -m
+imgpipeline.stream.embedded --port-file FILE`), which a daemon, a webserver and commands can share. It has the requested
+topics and one more topic whose name identifies each start, because this broker has no topic ids and its cluster id is
+an address in memory.
 
-It cannot tell the version of its protocol (`IMGPIPELINE_KAFKA_API_VERSION` has to be 2.3), create topics for
-kafka-python, or give them another number of partitions than four. It forgets everything at its end, and a partition
-keeps only its last 5 MB or 100,000 batches (about 12,000 announcements). It is not for production.
+It does not report its protocol version (`IMGPIPELINE_KAFKA_API_VERSION` must be 2.3), cannot create topics for
+kafka-python, and gives every topic four partitions. All data is lost when it ends, and a partition keeps only its last
+5 MB or 100,000 batches (about 12,000 announcements). Do not use it in production.
 """
 
 import argparse
@@ -29,7 +29,7 @@ from confluent_kafka import Producer
 from imgpipeline.errors import PermanentError
 
 API_VERSION = "2.3"
-"""Protocol version that kafka-python has to use with it."""
+"""Protocol version that kafka-python must use with this broker."""
 _START_MARK = "imgpipeline-start-"
 _READY_TIMEOUT_S = 20.0
 _ANSWER_TIMEOUT_S = 10.0
@@ -40,7 +40,7 @@ class EmbeddedBroker:
     """One broker in memory; a context manager.
 
     Guarantees:
-        Inside the context the topics exist and records can be written and read. Afterwards nothing is left of it.
+        Inside the context, the topics exist and records can be written and read. Afterwards nothing is left.
     """
 
     def __init__(self, topics: Sequence[str] = ("frames",)) -> None:
@@ -53,7 +53,7 @@ class EmbeddedBroker:
         self._cluster = Producer({"test.mock.num.brokers": 1, "log_level": 0})
         broker = next(iter(self._cluster.list_topics(timeout=_ANSWER_TIMEOUT_S).brokers.values()))
         self.bootstrap_servers = f"{broker.host}:{broker.port}"
-        # Asking for a topic makes it. The mark's name is how every client learns which start of the broker this is.
+        # A request for a topic creates it. Every client learns from the mark's name which start of the broker this is.
         for topic in (*self._topics, f"{_START_MARK}{uuid4().hex}"):
             self._cluster.list_topics(topic, timeout=_ANSWER_TIMEOUT_S)
         return self
@@ -64,12 +64,12 @@ class EmbeddedBroker:
         self._cluster = None
 
     def environment(self) -> dict[str, str]:
-        """Returns the settings by which other processes of this machine find the broker."""
+        """Returns the settings with which other processes of this machine find the broker."""
         return _environment(self.bootstrap_servers)
 
 
 def start_id(topics: Iterable[str]) -> str | None:
-    """Returns the id of this start of an embedded broker, or None if the broker is not an embedded one.
+    """Returns the id of this start of an embedded broker; None for any other broker.
 
     Args:
         topics: All topics of the broker.
@@ -80,17 +80,17 @@ def start_id(topics: Iterable[str]) -> str | None:
 
 @contextlib.contextmanager
 def broker_process(folder: Path, topics: Sequence[str] = ("frames",)) -> Iterator[dict[str, str]]:
-    """Runs a broker in a process of its own, which also ends when this process dies.
+    """Runs a broker in a separate process, which also ends when this process dies.
 
     Args:
-        folder: For its log and the file that names its port; created if it is missing.
-        topics: Topics that exist from its start.
+        folder: For the log and the file with the port; created if missing.
+        topics: The topics to create.
 
     Yields:
-        The settings by which other processes of this machine find the broker.
+        The settings with which other processes of this machine find the broker.
 
     Raises:
-        PermanentError: It did not start; the message names its log.
+        PermanentError: The broker did not start; the message names its log.
     """
     folder.mkdir(parents=True, exist_ok=True)
     port_file, log_file = folder / "broker.port", folder / "broker.log"
@@ -98,8 +98,8 @@ def broker_process(folder: Path, topics: Sequence[str] = ("frames",)) -> Iterato
     command = [sys.executable, "-m", "imgpipeline.stream.embedded", "--port-file", str(port_file)]
     command += ["--parent-pid", str(os.getpid()), *(f"--topic={topic}" for topic in topics)]
     with log_file.open("ab") as log:
-        # A session of its own: Ctrl-C in the terminal ends the clients first, then this context ends the broker.
-        process = subprocess.Popen(  # noqa: S603 - our own interpreter and module
+        # A separate session, so that Ctrl-C in the terminal ends the clients first; then this context ends the broker.
+        process = subprocess.Popen(  # noqa: S603 - this interpreter and this module
             command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True
         )
     try:
@@ -133,7 +133,7 @@ def _await_address(process: subprocess.Popen[bytes], port_file: Path, log_file: 
     raise PermanentError(
         "The embedded broker did not start "
         + (f"(exit status {ended})." if ended is not None else f"within {_READY_TIMEOUT_S:g} s."),
-        next_step=f"look into {log_file}",
+        next_step=f"check {log_file}",
     )
 
 
@@ -141,7 +141,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Runs a broker until SIGTERM, Ctrl-C or the end of the parent process.
 
     Args:
-        arguments: Of the command line; None: this process's own.
+        arguments: Command-line arguments; None: those of this process.
 
     Returns:
         The exit status.
@@ -149,15 +149,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         "python -m imgpipeline.stream.embedded", description=(__doc__ or "").split("\n")[0]
     )
-    parser.add_argument("--port-file", type=Path, required=True, help="gets host:port when the broker is ready")
-    parser.add_argument("--topic", action="append", help="a topic to begin with, several times; default: frames")
-    parser.add_argument("--parent-pid", type=int, default=os.getppid(), help="ends with this process, its parent")
+    parser.add_argument("--port-file", type=Path, required=True, help="receives host:port when the broker is ready")
+    parser.add_argument("--topic", action="append", help="a topic to create; may be repeated; default: frames")
+    parser.add_argument("--parent-pid", type=int, default=os.getppid(), help="end when this parent process ends")
     options = parser.parse_args(arguments)
     stopped = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stopped.set())
     with EmbeddedBroker(options.topic or ("frames",)) as broker:
-        # Written aside and renamed, so that a waiting process never reads half an address.
+        # Written to another file and renamed, so that a waiting process never reads half an address.
         draft = options.port_file.with_name(options.port_file.name + ".new")
         draft.write_text(broker.bootstrap_servers, encoding="utf-8")
         draft.replace(options.port_file)

@@ -1,21 +1,25 @@
 """Fetches the records of a lane and accounts for every offset.
 
-The steps of a partition cover its offsets without gap or overlap: offsets for which Kafka has no record (transaction
-markers, aborted or compacted records) are a `Hole`, which `gap_reasons` explains. The consumer's position, not the last
-record, says how far was read, so a range may end in offsets without records.
+The steps of a partition cover its offsets without gap or overlap. Offsets for which Kafka has no record (transaction
+markers, aborted or compacted records) are a `Hole`, which `HoleExplainer` explains. The consumer's position, not the
+last record, determines the end, so a range may end in offsets without records.
 """
 
-from collections.abc import Iterator, Mapping
+import contextlib
+import threading
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Self
 
-from kafka import KafkaConsumer, TopicPartition
+from kafka import KafkaAdminClient, KafkaConsumer, TopicPartition
+from kafka.admin import ConfigResource, ConfigResourceType
 from kafka.errors import LogTruncationError, OffsetOutOfRangeError, UnsupportedCodecError
 
+from imgpipeline.contracts.outcomes import Gap, GapReason
 from imgpipeline.contracts.records import KafkaRecord, Partition
 from imgpipeline.errors import ConfigurationError, TransientError
 from imgpipeline.settings import Settings
-from imgpipeline.stream.connection import kafka_errors, open_consumer
+from imgpipeline.stream.connection import kafka_errors, open_admin, open_consumer
 
 _POLL_RECORDS = 200
 _PARTITION_BYTES = 128 * 2**10
@@ -29,9 +33,10 @@ FETCH_OPTIONS: dict[str, Any] = {
     "fetch_max_wait_ms": 200,
     "check_crcs": True,
 }
-"""Bounded, so that memory stays flat however long the backlog is; a larger record is still fetched, alone.
-The records of one partition are handed out before those of the next: some 500 announcements, which is seconds of
-detection. More would let one camera's backlog starve the others."""
+"""The limits keep memory flat for any backlog; a larger record is still fetched, alone. The consumer returns all
+fetched records of one partition before those of the next: about 500 announcements, which is seconds of detection. With
+higher limits, the backlog of one camera would starve the others."""
+_IDLE_POLLS = 10
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +44,7 @@ class Hole:
     """A half-open range of offsets for which Kafka has no readable record."""
 
     at: Partition
-    """Where it is."""
+    """The topic and partition."""
     start: int
     """First offset of the hole."""
     end: int
@@ -47,7 +52,7 @@ class Hole:
 
 
 class LaneFetcher:
-    """Reads some partitions from given positions on. Used by one thread at a time."""
+    """Reads partitions from given offsets on. Used by one thread at a time."""
 
     def __init__(self, consumer: KafkaConsumer, settings: Settings, positions: Mapping[Partition, int]) -> None:
         """Starts to fetch.
@@ -74,12 +79,11 @@ class LaneFetcher:
                 self._consumer.seek(kept, self._next[other])
 
     def poll(self, timeout_s: float) -> list[KafkaRecord | Hole]:
-        """Returns the next steps, in the order of offsets within a partition; none after the time-out.
+        """Returns the next records and holes, in the order of offsets within a partition; none after the time-out.
 
         Raises:
             ConfigurationError: Records are compressed by a codec whose library is not installed.
-            TransientError: The log was truncated while it was read, or the broker does not answer. The next run
-                checks again.
+            TransientError: The log was truncated while it was read, or the broker does not answer.
         """
         if not self._partitions:
             return []
@@ -90,9 +94,9 @@ class LaneFetcher:
                 raise TransientError(f"The log of {self._named()} moved while it was read.") from error
             except UnsupportedCodecError as error:
                 raise ConfigurationError(
-                    f"The records of {self._named()} are compressed in a way that cannot be read here: "
+                    f"The compression of records in {self._named()} is not supported here: "
                     f"{error.args[0] if error.args else error}.",
-                    next_step="install that library (`pip install lz4`, `pip install python-snappy`)",
+                    next_step="install its library (`pip install lz4`, `pip install python-snappy`)",
                 ) from error
             steps: list[KafkaRecord | Hole] = []
             for partition, assigned in self._partitions.items():
@@ -123,7 +127,7 @@ def to_record(record: Any) -> KafkaRecord:
 
 
 def read_record(settings: Settings, partition: Partition, offset: int) -> KafkaRecord | None:
-    """Returns the record at one offset, or None if it is gone.
+    """Returns the record at an offset; None if it was deleted.
 
     Raises:
         TransientError: The broker did not answer.
@@ -141,3 +145,103 @@ def read_record(settings: Settings, partition: Partition, offset: int) -> KafkaR
     if not records:
         raise TransientError(f"The broker did not send {partition}/{offset} in time.")
     return to_record(records[0]) if records[0].offset == offset else None
+
+
+class HoleExplainer:
+    """Finds out why Kafka has no record for the offsets of a hole. Thread-safe; threads take turns.
+
+    Reads the hole again without `read_committed`: a record that appears was aborted. Any other offset was compacted if
+    the topic is compacted, else it is a transaction marker. (In a compacted topic the two look the same; both count as
+    compacted.) The client stays open, since opening one takes a hundred times as long as a request, and if every record
+    is a transaction, every second offset is a hole.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        """Prepares an explainer; the first hole connects."""
+        self._settings = settings
+        self._lock = threading.Lock()
+        self._clients = contextlib.ExitStack()
+        self._consumer: KafkaConsumer | None = None
+        self._absent: dict[str, GapReason] = {}
+
+    def __enter__(self) -> Self:
+        """Returns the explainer."""
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Closes the client when the current request has finished (a few seconds at most)."""
+        with self._lock:
+            self._clients.close()
+
+    def explain(self, hole: Hole) -> list[Gap]:
+        """Returns the gaps that cover a hole exactly, with their reasons.
+
+        Raises:
+            TransientError: The broker does not answer, or not for the whole hole.
+        """
+        with self._lock, kafka_errors(self._settings):
+            topic = hole.at.topic
+            if topic not in self._absent:
+                with open_admin(self._settings) as admin:
+                    compacted = _is_compacted(admin, topic)
+                self._absent[topic] = GapReason.COMPACTED if compacted else GapReason.MARKER
+            if self._consumer is None:
+                options = {**FETCH_OPTIONS, "isolation_level": "read_uncommitted"}
+                self._consumer = self._clients.enter_context(open_consumer(self._settings, **options))
+            return cover_hole(hole, _offsets_there(self._consumer, TopicPartition(*hole.at), hole), self._absent[topic])
+
+
+def cover_hole(hole: Hole, there: Iterable[int], absent: GapReason) -> list[Gap]:
+    """Returns the gaps that cover a hole, without visiting each offset, since a compacted hole may have billions.
+
+    Args:
+        hole: The hole to cover.
+        there: Offsets in the hole that have a record, ascending.
+        absent: The reason for the other offsets.
+    """
+    gaps: list[Gap] = []
+    position = hole.start
+    for offset in there:
+        if offset > position:
+            gaps.append(Gap(position, offset, absent))
+        if gaps and gaps[-1].reason is GapReason.ABORTED and gaps[-1].end == offset:
+            gaps[-1] = Gap(gaps[-1].start, offset + 1, GapReason.ABORTED)
+        else:
+            gaps.append(Gap(offset, offset + 1, GapReason.ABORTED))
+        position = offset + 1
+    if position < hole.end:
+        gaps.append(Gap(position, hole.end, absent))
+    return gaps
+
+
+def _is_compacted(admin: KafkaAdminClient, topic: str) -> bool:
+    described = admin.describe_configs([ConfigResource(ConfigResourceType.TOPIC, topic)])
+    return "compact" in str(_find_value(described, "cleanup.policy"))
+
+
+def _find_value(described: object, name: str) -> object:
+    """Finds a setting in the nested dicts and lists that kafka-python returns per resource."""
+    if isinstance(described, dict):
+        if name in described:
+            entry = described[name]
+            return entry.get("value", entry) if isinstance(entry, dict) else entry
+        if described.get("name") == name:
+            return described.get("value")
+        described = list(described.values())
+    if isinstance(described, list | tuple):
+        found = (_find_value(part, name) for part in described)
+        return next((value for value in found if value is not None), None)
+    return None
+
+
+def _offsets_there(consumer: KafkaConsumer, where: TopicPartition, hole: Hole) -> Iterator[int]:
+    consumer.assign([where])
+    consumer.seek(where, hole.start)
+    idle = 0
+    while consumer.position(where) < hole.end:
+        records = consumer.poll(timeout_ms=200).get(where, [])
+        yield from (r.offset for r in records if hole.start <= r.offset < hole.end)
+        idle = 0 if records else idle + 1
+        if idle > _IDLE_POLLS and consumer.position(where) < hole.end:
+            # The read ended early, so offsets that were not seen may have records.
+            raise TransientError(f"The broker did not send {where.topic}/{where.partition} up to {hole.end}.")

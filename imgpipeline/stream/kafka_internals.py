@@ -1,8 +1,8 @@
-"""The parts of kafka-python without a public name that this project depends on; no other module uses any.
+"""The private names of kafka-python that this project depends on; no other module uses any.
 
 Kafka accepts any bytes as the name of a header. kafka-python decodes the name and raises inside `poll`, every time, so
-one such record would block its partition forever. `accept_any_header_name` lets one consumer read such a name with
-U+FFFD in place of the invalid bytes. Records with valid names are read by kafka-python's own code, as fast as before.
+one such record would block its partition forever. `accept_any_header_name` lets a consumer read such a name with U+FFFD
+in place of the invalid bytes. kafka-python's own code still reads records with valid names, as fast as before.
 """
 
 from typing import Any, Final
@@ -14,9 +14,9 @@ from kafka.record.default_records import DefaultRecordBatch
 from imgpipeline.errors import PermanentError
 
 TESTED_VERSIONS: Final = ("3.0.12",)
-"""Releases of kafka-python with which the tests of this module have passed."""
+"""Releases of kafka-python that the tests of this module have passed with."""
 READ_COMMITTED: Final = IsolationLevel.READ_COMMITTED
-"""Asks for the end of a log up to which transactions are finished."""
+"""Requests the last stable offset: the end of the finished transactions."""
 
 
 class _TolerantName(bytes):
@@ -35,7 +35,7 @@ class _TolerantBuffer(bytes):
 
 
 class _TolerantBatch(DefaultRecordBatch):  # type: ignore[misc]  # kafka-python has no types
-    """A batch that reads a record a second time where the name of a header is not UTF-8."""
+    """A batch that reads a record again if the name of a header is not UTF-8."""
 
     __slots__ = ()  # the layout of its base class, so that a batch can become one
     _buffer: Any
@@ -44,8 +44,8 @@ class _TolerantBatch(DefaultRecordBatch):  # type: ignore[misc]  # kafka-python 
         try:
             return super()._read_msg(**options)
         except UnicodeDecodeError:
-            # The position has not moved: it moves after a whole record. The rest of the batch is copied here, so it is
-            # read like this too.
+            # The position moves only after a whole record, so this reads the same record again. The copy is also used
+            # for the rest of the batch.
             self._buffer = _TolerantBuffer(self._buffer)
             return super()._read_msg(**options)
 
@@ -64,16 +64,16 @@ class _TolerantRecords:
 
 
 def accept_any_header_name(consumer: KafkaConsumer) -> None:
-    """Lets one consumer read records whose headers have names that are not UTF-8; other consumers are left as they are.
+    """Lets a consumer read records with header names that are not UTF-8, without changing other consumers.
 
     Raises:
-        PermanentError: The installed kafka-python has other internals.
+        PermanentError: The internals of the installed kafka-python are different.
     """
     fetcher = getattr(consumer, "_fetcher", None)
     unpacked_by = getattr(fetcher, "PartitionRecords", None)
     if fetcher is None or not hasattr(unpacked_by, "_unpack_records"):
         raise PermanentError(
-            f"kafka-python has other internals than {', '.join(TESTED_VERSIONS)}, with which imgpipeline was tested.",
+            f"The internals of kafka-python differ from the tested release ({', '.join(TESTED_VERSIONS)}).",
             next_step=f"pip install kafka-python=={TESTED_VERSIONS[-1]}",
         )
 

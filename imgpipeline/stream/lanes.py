@@ -1,16 +1,17 @@
-"""Lanes, and the decision which of them get a detection run.
+"""Lanes, and the decision which lanes get a detection run.
 
 A lane is a share of the topics' partitions; one detection run follows one lane. The sensor's decision is a pure
 function of the lag of each partition, live runs, failed runs, and the clock:
 
 * A lane with lag and no run gets one, at the latest when its back-off is over.
 * A lane gets no run while a run that makes progress follows all its partitions with lag.
-* A run is overtaken only if it made no progress for `takeover_s` although its lane had lag all that time (twice as
-  long after each run that failed at the same ledger end, so that a slow start gets enough time eventually).
-* After three runs whose process died or hung at one ledger end, the next run is careful: it looks for the record that
-  causes it. Runs that failed with an error know the reason, and do not count.
+* A run is overtaken only if it made no progress for `takeover_s` although its lane had lag all that time. The time
+  doubles with each run that failed at the same ledger end, so that a slow start eventually gets enough time.
+* After three runs whose process died or hung at one ledger end, the next run is careful: it searches for the record
+  that causes this. Runs that failed with an error have named their reason and do not count.
 
-A wrong decision costs work, never a frame: the ledger takes every offset once.
+A wrong decision costs work, never a frame, because the ledger takes every offset once. `report_again` adds runs for
+lanes without lag in which a failed run may not have reported all days.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -24,50 +25,50 @@ from imgpipeline.contracts.text import counted
 from imgpipeline.errors import ConfigurationError
 
 LONGEST_BACK_OFF_S = 600.0
-"""Longest pause: a fault that lasts an hour makes about ten failed runs."""
+"""Longest pause. A fault that lasts an hour causes about ten failed runs."""
 DEATHS_TO_CARE = 3
-"""Runs that died or hung at one ledger end, before one is careful there."""
+"""Number of runs that died or hung at one ledger end before a careful run."""
 _LONGEST_PATIENCE_S = 3600.0
 
 
 class Place(NamedTuple):
-    """A partition by the place of its topic in the settings, which tags and tests can name shortly."""
+    """A partition with its topic given by position in the settings, which keeps tags short."""
 
     topic: int
-    """Place of its topic in the list of topics, from 0."""
+    """Position of the topic in the list of topics, from 0."""
     partition: int
     """Kafka partition, from 0."""
 
 
 @dataclass(frozen=True, slots=True, order=True)
 class Lane:
-    """The partitions that one detection run follows: those whose number leaves `number` when divided by `lanes`.
+    """The partitions that one detection run follows: those whose number modulo `lanes` is `number`.
 
-    Of several topics, the partitions of each begin with another lane, so that topics of few partitions share all lanes.
+    With several topics, each topic starts with a different lane, so that topics with few partitions use all lanes.
     """
 
     number: int
     """From 0 to `lanes` - 1."""
     lanes: int
-    """How many lanes there are, at least 1."""
+    """Number of lanes, at least 1."""
 
     def __post_init__(self) -> None:
         if not 0 <= self.number < self.lanes:
             raise ConfigurationError(
                 f"There is no lane {self.number} of {self.lanes}; lanes count from 0.",
-                next_step="give a `lane` from 0 to `lanes` - 1, or neither for all partitions",
+                next_step="give a `lane` from 0 to `lanes` - 1, or omit both for all partitions",
             )
 
     def __str__(self) -> str:
         return f"{self.number}/{self.lanes}"
 
     def covers(self, place: Place, topics: int = 1) -> bool:
-        """Tells whether a partition belongs to this lane; `topics` is how many topics are followed."""
+        """Returns whether a partition belongs to this lane; `topics` is the number of topics."""
         return (place.partition + place.topic * self.lanes // topics) % self.lanes == self.number
 
 
 def partitions_of(lane: Lane, partitions: Iterable[Partition], topics: Sequence[str]) -> list[Partition]:
-    """Returns those of the partitions that belong to a lane, sorted.
+    """Returns the sorted partitions of a lane.
 
     Args:
         lane: The lane.
@@ -80,7 +81,7 @@ def partitions_of(lane: Lane, partitions: Iterable[Partition], topics: Sequence[
 
 @dataclass(frozen=True, slots=True)
 class PartitionView:
-    """How far one partition was taken, as the sensor sees it."""
+    """The progress of one partition, as the sensor sees it."""
 
     partition: int
     """Kafka partition, from 0."""
@@ -89,59 +90,59 @@ class PartitionView:
     ledger_end: int
     """First offset without an outcome. Greater than `log_end` only if ledger and log contradict each other."""
     moved_at: datetime
-    """When the ledger's end was last seen to move (or was seen first), UTC."""
+    """When the ledger's end was last seen to move, or was first seen, UTC."""
     behind_since: datetime | None
-    """Since when it has had lag without a pause, UTC; None without lag."""
+    """When the current, uninterrupted lag began, UTC; None without lag."""
     topic: int = 0
-    """Place of its topic in the list of topics, from 0."""
+    """Position of the topic in the list of topics, from 0."""
     topics: int = 1
-    """How many topics are followed."""
+    """Number of topics."""
 
     @property
     def place(self) -> Place:
-        """Which partition of which topic it is."""
+        """The partition and the position of its topic."""
         return Place(self.topic, self.partition)
 
     def is_in(self, lane: Lane) -> bool:
-        """Tells whether it belongs to a lane."""
+        """Returns whether the partition belongs to a lane."""
         return lane.covers(self.place, self.topics)
 
     @property
     def lag(self) -> int:
-        """Offsets without an outcome; negative if the ledger is beyond the log (a run then says so loudly)."""
+        """Offsets without an outcome; negative if the ledger is ahead of the log (a run then fails and says why)."""
         return self.log_end - self.ledger_end
 
 
 class Ending(Enum):
-    """How a run that failed has ended."""
+    """How a failed run ended."""
 
     FAILED = "failed"
-    """With an error that it could say itself."""
+    """The run reported an error."""
     DIED = "died"
-    """Its process was gone before it could say anything: a crash, a lack of memory, a kill."""
+    """The process ended without an error: a crash, a lack of memory, a kill."""
     HUNG = "hung"
-    """It made no progress and was taken over. Of a process in another container that is all that is seen of a death."""
+    """The run made no progress and was overtaken. The death of a process in another container looks like this."""
 
 
 @dataclass(frozen=True, slots=True)
 class LiveRun:
-    """A detection run that has not ended, as far as Dagster knows."""
+    """A detection run that has not ended according to Dagster."""
 
     run_id: str
     """Dagster's id."""
     lane: Lane
-    """What it follows."""
+    """The lane that the run follows."""
     began_at: datetime
-    """When it started; before that when it was launched, and before that when it was requested, UTC."""
+    """When the run started; until then when it was launched, and until then when it was requested, UTC."""
     is_queued: bool = False
-    """Whether it waits for a slot; such a run is not overtaken, since another one would wait too."""
+    """Whether the run waits for a slot. Such a run is not overtaken, since another run would wait too."""
     is_gone: bool = False
-    """Whether its process is known to be gone."""
+    """Whether the process is known to have ended."""
     ends: Mapping[Place, int] = field(default_factory=dict)
-    """Ledger end of each partition that had lag when the run was requested; none if it has not begun to work."""
+    """Ledger end of each partition that had lag when the run was requested; empty if it has not started to work."""
 
     def ended(self, ending: Ending, now: datetime) -> "FailedRun":
-        """Returns this run as one that ended just now: it counts in the tick that finds it, not only in the next."""
+        """Returns the run as failed just now, so that it counts in the same tick."""
         return FailedRun(self.run_id, self.lane, now, self.ends, ending)
 
 
@@ -152,41 +153,41 @@ class FailedRun:
     run_id: str
     """Dagster's id."""
     lane: Lane
-    """What it followed."""
+    """The lane that the run followed."""
     ended_at: datetime
-    """When it failed, UTC."""
+    """When the run failed, UTC."""
     ends: Mapping[Place, int]
     """Ledger end of each partition that had lag when the run was requested."""
     ending: Ending = Ending.FAILED
-    """How it has ended."""
+    """How the run ended."""
 
 
 @dataclass(frozen=True, slots=True)
 class Start:
-    """A run to be requested."""
+    """A run to request."""
 
     lane: Lane
-    """What it follows."""
+    """The lane to follow."""
     lag: int
     """Offsets without an outcome in the lane."""
     ends: Mapping[Place, int]
     """Ledger end of each partition with lag."""
     reason: str
-    """Why now, for a person."""
+    """Why the run starts now, as text."""
     is_careful: bool = False
-    """Whether it is to look for a record by which runs die."""
+    """Whether the run should search for a record that kills its process."""
 
 
 @dataclass(frozen=True, slots=True)
 class Decision:
-    """What the sensor does in one tick."""
+    """The sensor's actions in one tick."""
 
     starts: tuple[Start, ...] = ()
-    """Runs to request, at most one a lane."""
+    """Runs to request, at most one per lane."""
     overtaken: Mapping[str, str] = field(default_factory=dict)
     """Runs to mark as failed, with the reason."""
     waiting: tuple[str, ...] = ()
-    """For each lane with lag that gets no run: why, for a person."""
+    """The reason for each lane with lag that gets no run, as text."""
 
 
 def decide(
@@ -204,11 +205,11 @@ def decide(
     Args:
         partitions: All partitions of the topics.
         runs: The detection runs that have not ended.
-        failures: The runs that failed lately, in any order.
-        lanes: How many lanes there are.
+        failures: The runs that failed recently, in any order.
+        lanes: Number of lanes.
         takeover_s: How long a run may make no progress while its lane has lag, in seconds.
         retry_pause_s: Pause after the first run that failed at one ledger end, in seconds.
-        now: The clock, UTC.
+        now: The current time, UTC.
 
     Returns:
         Runs to start, runs to mark as failed, and why other lanes wait.
@@ -240,7 +241,7 @@ def decide(
 
 
 def back_off_s(failures: int, first_s: float) -> float:
-    """Returns the pause after so many failures at one ledger end, in seconds; `first_s` is the one after the first."""
+    """Returns the pause after a number of failures at one ledger end; `first_s` is the pause after the first one."""
     return min(LONGEST_BACK_OFF_S, first_s * 2.0 ** min(failures - 1, 30)) if failures else 0.0
 
 
@@ -268,12 +269,12 @@ def _why_wait(
         return None
     return (
         f"{counted(len(failed), 'run')} failed at this ledger end, the last was {failed[-1].run_id[:8]}; "
-        f"tried again at {again_at:%H:%M:%S} UTC."
+        f"next try at {again_at:%H:%M:%S} UTC."
     )
 
 
 def _failures_at(behind: Sequence[PartitionView], failures: Sequence[FailedRun]) -> list[FailedRun]:
-    """Returns the runs that failed at the present ledger end of the partition with the most failures, oldest first."""
+    """Returns the runs that failed at the current ledger end of the partition with the most failures, oldest first."""
     most: list[FailedRun] = []
     for view in behind:
         at, end = view.place, view.ledger_end
@@ -282,7 +283,7 @@ def _failures_at(behind: Sequence[PartitionView], failures: Sequence[FailedRun])
 
 
 def _idle_s(run: LiveRun, partitions: Sequence[PartitionView], now: datetime) -> float:
-    """Returns for how long a run could have made progress and made none."""
+    """Returns how long a run has made no progress although it could have."""
     if run.is_queued:
         return 0.0
     own = [view for view in partitions if view.is_in(run.lane)]
@@ -302,12 +303,74 @@ def _start(lane: Lane, behind: Sequence[PartitionView], failures: Sequence[Faile
     deaths = len(_failures_at(behind, [failure for failure in failures if failure.ending is not Ending.FAILED]))
     is_careful = deaths >= DEATHS_TO_CARE
     if is_careful:
-        reason += f" {deaths} runs died or hung at this ledger end: it is processed record by record, in a separate "
-        "process."
-    # A tag may not hold all ends. Those that have not moved for the longest time come first: runs that die stop there.
+        reason += f" {deaths} runs died or hung at this ledger end, so this run processes record by record, in a "
+        "separate process."
+    # A tag may not have room for all ends. The ends that have not moved for the longest time come first, because a
+    # record that kills runs is at such an end.
     ends = {v.place: v.ledger_end for v in sorted(behind, key=lambda view: (view.moved_at, view.place))}
     return Start(lane, _lag(behind), ends, reason, is_careful)
 
 
 def _lag(behind: Sequence[PartitionView]) -> int:
     return sum(view.lag for view in behind)
+
+
+@dataclass(frozen=True, slots=True)
+class GoodRun:
+    """A detection run that ended normally, and so has reported all days, also those of earlier failed runs."""
+
+    lane: Lane
+    """The lane that the run followed."""
+    began_at: datetime
+    """When the process started, UTC."""
+
+
+def report_again(
+    partitions: Sequence[PartitionView],
+    runs: Sequence[LiveRun],
+    failures: Sequence[FailedRun],
+    good_runs: Sequence[GoodRun],
+    *,
+    lanes: int,
+    retry_pause_s: float,
+    now: datetime,
+) -> list[Start]:
+    """Decides which lanes without lag get a run that reports the days that a failed run may not have reported.
+
+    If a run dies between writing a segment and Dagster's event, Dagster does not know the day, so its tables are not
+    built. The next run reports such days again, but without new frames there is no lag that starts one. A cancelled run
+    has reported its days. The days of a dead process that was cancelled by force wait for the next frame.
+
+    Args:
+        partitions: All partitions of the topics.
+        runs: The detection runs that have not ended.
+        failures: The runs that failed recently, in any order.
+        good_runs: The runs that ended normally since the first of these failures.
+        lanes: Number of lanes.
+        retry_pause_s: Pause after the first failed run, in seconds; doubles with each further failure.
+        now: The current time, UTC.
+
+    Returns:
+        One run for each lane in which a run failed, none has ended normally since, and none is live.
+    """
+    starts = []
+    for lane in (Lane(number, lanes) for number in range(lanes)):
+        own = [view for view in partitions if view.is_in(lane)]
+        if any(view.lag for view in own) or any(_share(run.lane, own) for run in runs):
+            continue
+        silent = [failed for failed in failures if _share(failed.lane, own) and not _is_settled(failed, own, good_runs)]
+        if not silent:
+            continue
+        last = max(silent, key=lambda failed: failed.ended_at)
+        if now >= last.ended_at + timedelta(seconds=back_off_s(len(silent), retry_pause_s)):
+            reason = f"Lane {lane} has no lag, but run {last.run_id[:8]} failed and may not have reported all its days."
+            starts.append(Start(lane, 0, {}, reason))
+    return starts
+
+
+def _is_settled(failed: FailedRun, own: Sequence[PartitionView], good_runs: Sequence[GoodRun]) -> bool:
+    return any(good.began_at >= failed.ended_at and _share(good.lane, own) for good in good_runs)
+
+
+def _share(lane: Lane, partitions: Sequence[PartitionView]) -> bool:
+    return any(view.is_in(lane) for view in partitions)

@@ -1,4 +1,4 @@
-"""Reads records of the topics to look at them. Without a consumer group, nothing is committed or left behind."""
+"""Reads records of the topics for display. Uses no consumer group, so it commits nothing."""
 
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -25,7 +25,7 @@ class Edge(StrEnum):
 
 
 Start = Edge | int | datetime
-"""Where to begin in each partition: at an edge, at an offset, or at the first record of a time."""
+"""Where to start in each partition: at an edge, at an offset, or at the first record since a time."""
 
 
 def peek(settings: Settings, logs: Sequence[LogRange], start: Start, *, limit: int, idle_s: float) -> list[KafkaRecord]:
@@ -33,13 +33,13 @@ def peek(settings: Settings, logs: Sequence[LogRange], start: Start, *, limit: i
 
     Args:
         settings: Name the broker.
-        logs: The partitions to look at.
-        start: Where to begin; `Edge.END` gives the last records.
-        limit: Most records to return.
+        logs: The partitions to read.
+        start: Where to start; `Edge.END` returns the last records.
+        limit: Maximum number of records.
         idle_s: Stop waiting after this many seconds without a record.
 
     Raises:
-        ConfigurationError: A setting keeps the broker from answering.
+        ConfigurationError: A setting is wrong.
         TransientError: The broker does not answer.
     """
     found: dict[Partition, list[KafkaRecord]] = {log.at: [] for log in logs}
@@ -54,7 +54,7 @@ def peek(settings: Settings, logs: Sequence[LogRange], start: Start, *, limit: i
 
 
 def follow(settings: Settings, logs: Sequence[LogRange], *, idle_s: float) -> Iterator[KafkaRecord]:
-    """Yields the records after the ends of the logs as they come; errors as `peek`.
+    """Yields new records after the ends of the logs; errors as `peek`.
 
     Args:
         settings: Name the broker.
@@ -80,7 +80,7 @@ def _begins(consumer: KafkaConsumer, logs: Sequence[LogRange], start: Start, lim
 def _read(
     consumer: KafkaConsumer, begins: Mapping[Partition, int], idle_s: float, ends: Mapping[Partition, int]
 ) -> Iterator[KafkaRecord]:
-    """Yields records until all ends are reached, where there are some, or none has come for a while."""
+    """Yields records until all ends are reached, if there are any, or until no record arrives for `idle_s`."""
     consumer.assign([TopicPartition(*at) for at in begins])
     for at, offset in begins.items():
         consumer.seek(TopicPartition(*at), offset)

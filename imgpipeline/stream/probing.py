@@ -1,7 +1,6 @@
-"""Checks a broker's port below the level of any Kafka client.
+"""Checks a broker's port without a Kafka client: name, TCP, TLS with a trusted certificate, and the required login.
 
-Does the name resolve, does the port answer, does it speak TLS with a trusted certificate, and which login does it want?
-Each check takes seconds at most; `diagnosis` concludes which setting is wrong.
+Each check takes a few seconds at most. `diagnosis` concludes which setting is wrong.
 """
 
 import contextlib
@@ -41,17 +40,18 @@ class Server:
 
 @dataclass(frozen=True, slots=True)
 class LoginAnswer:
-    """What a port said to the question for a login mechanism."""
+    """The answer of a port to a request for a login mechanism."""
 
     kind: Literal["taken", "other_mechanism", "no_login", "tls", "closed", "silent", "not_kafka"]
     """`taken`: the mechanism may be used; `other_mechanism`: it is not enabled; `no_login`: Kafka without SASL;
-    `tls`: it answered in TLS; `closed`: it hung up; `silent`: no answer in time; `not_kafka`: another protocol."""
+    `tls`: the answer was TLS; `closed`: the connection was closed; `silent`: no answer in time; `not_kafka`: another
+    protocol."""
     mechanisms: tuple[str, ...] = ()
-    """Mechanisms that are enabled, if the broker listed them."""
+    """Enabled mechanisms, if the broker listed them."""
 
 
 def parse_servers(text: str) -> list[Server]:
-    """Reads a list of bootstrap servers.
+    """Parses a list of bootstrap servers.
 
     Args:
         text: `host:port`, separated by commas; `[::1]:9092` for an IPv6 address.
@@ -72,7 +72,7 @@ def parse_servers(text: str) -> list[Server]:
 
 
 def why_unreachable(server: Server) -> str | None:
-    """Says why no TCP connection to a server can be opened, or None if one can."""
+    """Returns why no TCP connection to a server can be opened; None if one can."""
     unresolved = _why_unresolved(server.host)
     if unresolved:
         return unresolved
@@ -88,7 +88,7 @@ def why_unreachable(server: Server) -> str | None:
 
 
 def _why_unresolved(host: str) -> str | None:
-    # The resolver has no time-out of its own: it is asked in a thread that may be left behind.
+    # The resolver has no time-out, so it runs in a thread that may outlive this call.
     answers: queue.Queue[str | None] = queue.Queue()
 
     def resolve() -> None:
@@ -106,10 +106,10 @@ def _why_unresolved(host: str) -> str | None:
 
 
 def check_tls(server: Server, ca_file: Path | None) -> None:
-    """Opens a TLS connection as a client would, and closes it.
+    """Opens and closes a TLS connection as a client would.
 
     Raises:
-        OSError: The file of the authority cannot be read, or the connection failed.
+        OSError: The authority's file cannot be read, or the connection failed.
         ssl.SSLError: The port does not speak TLS, or the certificate is not accepted (`SSLCertVerificationError`).
     """
     with _connect(server, _tls_context(ca_file)):
@@ -117,16 +117,13 @@ def check_tls(server: Server, ca_file: Path | None) -> None:
 
 
 def ask_for_login(server: Server, mechanism: str, *, tls: bool, ca_file: Path | None) -> LoginAnswer:
-    """Asks a port whether it wants a login, and whether by this mechanism. No name and no password are sent.
+    """Asks a port whether it requires a login and supports a mechanism, without sending a user name or password.
 
     Args:
-        server: Whom to ask.
-        mechanism: Such as `PLAIN`.
-        tls: Whether to ask through TLS.
-        ca_file: The authority, for TLS.
-
-    Returns:
-        What it said.
+        server: The server to ask.
+        mechanism: For example `PLAIN`.
+        tls: Whether to use TLS.
+        ca_file: File of the authority, for TLS.
     """
     body = _text(mechanism)
     head = struct.pack(">hhi", _SASL_HANDSHAKE, 1, 1) + _text("imgpipeline")

@@ -1,9 +1,9 @@
-"""What the sensor remembers from tick to tick, and which partitions it looks up in the store.
+"""The sensor's memory from tick to tick, and the choice of the partitions whose ledger ends it reads from the store.
 
-The memory is stored as the sensor's cursor and becomes the views that `lanes.decide` takes. It is only a hint: if it is
-cleared, rewound or garbage, that costs a few requests and delays a takeover. It cannot hide a frame for long, because
-every tick looks up some partitions in turn, and it cannot affect the ledger. The functions are pure; the sensor does
-the requests.
+The memory is stored as the sensor's cursor and becomes the input of `lanes.decide`. It is only a hint: clearing,
+rewinding or corrupting it costs a few requests and delays a takeover. It cannot hide a frame for long, because every
+tick reads the ends of some partitions in turn, and it cannot affect the ledger. The functions are pure; the sensor
+makes the requests.
 """
 
 import json
@@ -18,19 +18,19 @@ from imgpipeline.stream.lanes import PartitionView
 
 _FORMAT_VERSION = 1
 MOST_ASKED = 64
-"""Most partitions that seem to lag and are looked up in one tick; if there are more, they take turns."""
+"""Maximum number of partitions with apparent lag whose ends are read in one tick; more than these take turns."""
 OTHERS_ASKED = 4
-"""Further partitions that are looked up in one tick, in turn."""
+"""Number of other partitions whose ends are read in one tick, in turn."""
 
 
 @dataclass(frozen=True, slots=True)
 class FoundEnd:
-    """Where a chain ended at the last look-up."""
+    """The end of a chain when it was last read."""
 
     offset: int
     """First offset without an outcome."""
     hint: int | None
-    """Start of its last segment, where the next search may start; None for an empty chain."""
+    """Start of the last segment, where the next search may start; None for an empty chain."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,11 +38,11 @@ class Seen:
     """The memory of one chain."""
 
     end: FoundEnd
-    """Its end at the last look-up."""
+    """The end when it was last read."""
     moved_at: datetime
-    """When that end was first seen, UTC."""
+    """When this end was first seen, UTC."""
     behind_since: datetime | None
-    """Since when the chain has had lag without interruption, UTC; None without lag."""
+    """When the current, uninterrupted lag began, UTC; None without lag."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +52,7 @@ class SensorMemory:
     seen: Mapping[ChainId, Seen] = field(default_factory=dict)
     """The memory of each chain."""
     turn: int = 0
-    """Number of ticks so far; decides whose turn it is."""
+    """Number of ticks so far; determines which partitions have their turn."""
 
     def to_cursor(self) -> str:
         """Returns the memory as text."""
@@ -64,14 +64,11 @@ class SensorMemory:
 
     @classmethod
     def from_cursor(cls, text: str | None, *, now: datetime) -> "SensorMemory":
-        """Reads what `to_cursor` wrote; anything else is an empty memory.
+        """Returns the memory that `to_cursor` wrote; an empty memory for any other text.
 
         Args:
             text: The cursor, or None.
-            now: The clock; later times count as now, so that no cursor can postpone a takeover forever.
-
-        Returns:
-            The memory.
+            now: The current time; later times count as now, so that no cursor can postpone a takeover forever.
         """
         try:
             data = json.loads(text or "{}")
@@ -82,13 +79,13 @@ class SensorMemory:
             return cls()
 
     def choose(self, logs: Sequence[LogRange]) -> list[LogRange]:
-        """Returns the partitions to look up in this tick.
+        """Returns the partitions whose ledger ends to read in this tick.
 
         Args:
             logs: All partitions of the topics.
 
         Returns:
-            Those that seem to lag (or are unknown), up to `MOST_ASKED` in turn, and `OTHERS_ASKED` others in turn.
+            Up to `MOST_ASKED` partitions that are unknown or seem to lag, and `OTHERS_ASKED` others; both take turns.
         """
         behind = [log for log in logs if log.chain not in self.seen or self.seen[log.chain].end.offset != log.log_end]
         chosen = {log.chain for log in behind}
@@ -103,13 +100,13 @@ class SensorMemory:
         now: datetime,
         topics: Sequence[str] = (),
     ) -> tuple[list[PartitionView], "SensorMemory"]:
-        """Combines what was seen in this tick with the memory.
+        """Combines the ends read in this tick with the memory.
 
         Args:
             logs: All partitions of the topics, read before the ends.
-            ends: The ends of the partitions that were looked up.
-            now: The clock, UTC.
-            topics: The topics in the order of the settings; none named: there is one.
+            ends: The ledger ends that were read.
+            now: The current time, UTC.
+            topics: The topics in the order of the settings; empty if there is only one.
 
         Returns:
             The view of every known partition, and the memory for the next tick.
@@ -133,8 +130,8 @@ class SensorMemory:
 def _settled_end(log: LogRange, before: Seen | None, end: FoundEnd) -> int:
     """Returns the log's end to compare with the ledger's.
 
-    The ledger is read after the log, so it may be ahead. It contradicts the log only if it was ahead in the previous
-    tick already, since everything in the ledger then was in this log.
+    The ledger is read after the log, so it may be ahead. It contradicts the log only if it was already ahead in the
+    previous tick, because this log was read after that.
     """
     contradicts = before is not None and before.end.offset > log.log_end
     return log.log_end if contradicts else max(log.log_end, end.offset)

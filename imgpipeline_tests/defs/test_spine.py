@@ -14,7 +14,7 @@ import pytest
 
 from imgpipeline.contracts.messages import FrameMessage
 from imgpipeline.objectstore import open_store
-from imgpipeline.stream.announce import Announcer
+from imgpipeline.stream.send import Announcer
 from imgpipeline_tests.defs.frames import START, announce_frames
 from imgpipeline_tests.defs.site import MODULE, Site
 from imgpipeline_tests.servers.s3_server import S3Bucket

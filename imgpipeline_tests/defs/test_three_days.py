@@ -20,8 +20,8 @@ from imgpipeline.lake.build.stale_days import days_behind
 from imgpipeline.lake.build.summaries import SUMMARIES
 from imgpipeline.ledger import fix_ends
 from imgpipeline.objectstore import ObjectStore, open_store
-from imgpipeline.stream.announce import Announcer
 from imgpipeline.stream.log import read_log
+from imgpipeline.stream.send import Announcer
 from imgpipeline_tests.defs import plain_numbers as plain
 from imgpipeline_tests.defs.frames import START, announce_frames
 from imgpipeline_tests.defs.site import MODULE, Site, make_site

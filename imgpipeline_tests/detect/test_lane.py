@@ -11,8 +11,8 @@ import pytest
 from imgpipeline.contracts.notices import Account, Notice
 from imgpipeline.contracts.outcomes import DeadLetter, Frame
 from imgpipeline.errors import DeadLetterCode, PermanentError
-from imgpipeline.stream.group import open_group
 from imgpipeline.stream.lanes import Lane
+from imgpipeline.stream.log import open_group
 from imgpipeline.vision.detector import load_detector
 from imgpipeline_tests.detect.conftest import START, LaneUnderTest, encode, jpeg, message, running
 from imgpipeline_tests.servers.waiting import wait_until

@@ -12,9 +12,8 @@ from imgpipeline.errors import (
     TransientError,
 )
 from imgpipeline.objectstore import ForbiddenError
-from imgpipeline.stream.group import open_group
 from imgpipeline.stream.lanes import Lane
-from imgpipeline.stream.log import read_log
+from imgpipeline.stream.log import open_group, read_log
 from imgpipeline_tests.detect.conftest import (
     LaneUnderTest,
     has_each_offset_once,

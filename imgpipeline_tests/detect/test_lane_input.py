@@ -23,8 +23,7 @@ from imgpipeline.ledger import Provenance
 from imgpipeline.ledger.segment import describe
 from imgpipeline.settings import Settings
 from imgpipeline.stream.connection import open_consumer, open_producer
-from imgpipeline.stream.fetch import FETCH_OPTIONS, Hole, LaneFetcher
-from imgpipeline.stream.gap_reasons import HoleExplainer, cover_hole
+from imgpipeline.stream.fetch import FETCH_OPTIONS, Hole, HoleExplainer, LaneFetcher, cover_hole
 from imgpipeline.stream.lanes import Lane
 from imgpipeline_tests.detect.conftest import START, LaneUnderTest, encode, has_each_offset_once, message, segments
 from imgpipeline_tests.objectstore.answer_losing_proxy import AnswerLosingProxy
@@ -151,7 +150,7 @@ def test_a_transaction_a_record_is_explained_through_one_client(
         opened.append(settings)
         return open_consumer(settings, **options)
 
-    monkeypatch.setattr("imgpipeline.stream.gap_reasons.open_consumer", count)
+    monkeypatch.setattr("imgpipeline.stream.fetch.open_consumer", count)
     with open_producer(lane.settings, transactional_id=f"of-{lane.settings.kafka_topic}") as producer:
         producer.init_transactions()
         for _ in range(20):

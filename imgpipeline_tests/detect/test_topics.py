@@ -13,9 +13,8 @@ from imgpipeline.errors import ConfigurationError
 from imgpipeline.lake.quality.audit import audit
 from imgpipeline.settings import load_settings
 from imgpipeline.sources.folder import ingest_folder
-from imgpipeline.stream.group import ask_group
 from imgpipeline.stream.lanes import Lane
-from imgpipeline.stream.log import read_log
+from imgpipeline.stream.log import ask_group, read_log
 from imgpipeline_tests.cli.command import run
 from imgpipeline_tests.detect.conftest import LaneUnderTest, jpeg
 

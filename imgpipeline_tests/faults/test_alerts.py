@@ -24,7 +24,7 @@ from imgpipeline.lake.build.day_tables import rebuild_day
 from imgpipeline.lake.schema import EVENT_TABLES
 from imgpipeline.objectstore import open_store
 from imgpipeline.settings import Settings
-from imgpipeline.stream.announce import Announcer
+from imgpipeline.stream.send import Announcer
 from imgpipeline_tests.defs.site import Site
 from imgpipeline_tests.detect.conftest import START, LaneUnderTest, jpeg
 from imgpipeline_tests.events.samples import CHANGE

@@ -12,7 +12,7 @@ import pytest
 
 from imgpipeline.contracts.keys import DAY_INDEX
 from imgpipeline.faultpoints import note_of
-from imgpipeline.stream.group import open_group
+from imgpipeline.stream.log import open_group
 from imgpipeline_tests.detect.conftest import LaneUnderTest, message
 from imgpipeline_tests.detect.test_lane_faults import ledger_objects
 from imgpipeline_tests.faults.child_runs import (

@@ -8,8 +8,8 @@ import pytest
 
 from imgpipeline.contracts.messages import FrameMessage
 from imgpipeline.errors import ConfigurationError
-from imgpipeline.stream.announce import Announcer
 from imgpipeline.stream.log import read_log, read_logs
+from imgpipeline.stream.send import Announcer
 from imgpipeline_tests.cli.command import run
 from imgpipeline_tests.detect.conftest import START, LaneUnderTest, running
 from imgpipeline_tests.faults.child_runs import environment_of

@@ -21,8 +21,8 @@ from imgpipeline.lake.build.summaries import build_summary
 from imgpipeline.lake.sessions.session import open_lake
 from imgpipeline.ledger import fix_ends
 from imgpipeline.settings import Settings
-from imgpipeline.stream.announce import Announcer
 from imgpipeline.stream.connection import open_producer
+from imgpipeline.stream.send import Announcer
 from imgpipeline_tests.detect.conftest import START, LaneUnderTest, jpeg, message, running
 from imgpipeline_tests.faults.invariant import check
 from imgpipeline_tests.servers.waiting import wait_until

@@ -10,7 +10,7 @@ import pytest
 from imgpipeline.errors import DeadLetterCode, TransientError
 from imgpipeline.ledger import fix_ends
 from imgpipeline.objectstore import ForbiddenError, open_store
-from imgpipeline.stream.group import open_group
+from imgpipeline.stream.log import open_group
 from imgpipeline_tests.detect.conftest import LaneUnderTest, message, running, segments
 from imgpipeline_tests.detect.test_lane_faults import error_of, ledger_objects, through
 from imgpipeline_tests.faults.invariant import check

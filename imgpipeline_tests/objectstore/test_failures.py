@@ -223,7 +223,7 @@ def test_a_closed_port():
     assert isinstance(error, TransientError)
     assert f"the S3 server at {endpoint} cannot be reached: the port is closed: nothing listens there" in error.message
     assert error.next_step is not None
-    assert error.next_step.startswith("start the S3 server, or set IMGPIPELINE_S3_ENDPOINT to where it listens")
+    assert error.next_step.startswith("start the S3 server, or set IMGPIPELINE_S3_ENDPOINT to the address")
     assert "imgpipeline doctor" in error.next_step
 
 

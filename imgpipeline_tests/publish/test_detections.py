@@ -18,7 +18,7 @@ from imgpipeline.objectstore.client import open_memory_store
 from imgpipeline.publish.detections import publish_detections
 from imgpipeline.publish.run import Form, Run, Wanted
 from imgpipeline.settings import Settings, load_settings
-from imgpipeline.stream.batches import FencedError
+from imgpipeline.stream.send import FencedError
 from imgpipeline_tests.ledger.samples import CHAIN, append, dead_letter, frame, frames, gap, write_chain, writer
 from imgpipeline_tests.ledger.test_follow import fill, repair_chain
 from imgpipeline_tests.publish.killing import STEPS, publish_and_die

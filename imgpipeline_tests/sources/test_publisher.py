@@ -25,9 +25,9 @@ from imgpipeline.sources.options import Preparation, PublishOptions
 from imgpipeline.sources.protocol import Captured, CapturedFrame, Lost, Settled, SourceKind, StatusChange
 from imgpipeline.sources.publish import publish
 from imgpipeline.sources.publisher import Publisher
-from imgpipeline.stream.batches import FencedError
 from imgpipeline.stream.connection import open_consumer
 from imgpipeline.stream.fetch import to_record
+from imgpipeline.stream.send import FencedError
 from imgpipeline.vision.gate import Gate
 from imgpipeline_tests.servers.kafka_broker import KafkaBroker
 from imgpipeline_tests.servers.waiting import wait_until

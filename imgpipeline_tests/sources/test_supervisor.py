@@ -13,7 +13,7 @@ from imgpipeline.sources.board import Board, SourceState
 from imgpipeline.sources.configuration import AnyConfig, load_sources
 from imgpipeline.sources.protocol import SourceKind
 from imgpipeline.sources.supervisor import Run, Supervisor
-from imgpipeline.stream.batches import FencedError
+from imgpipeline.stream.send import FencedError
 from imgpipeline_tests.servers.waiting import wait_until
 
 

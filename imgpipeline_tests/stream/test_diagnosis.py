@@ -108,7 +108,7 @@ def test_a_port_of_another_protocol():
     with socket.create_server(("127.0.0.1", 0)) as server:
         threading.Thread(target=answer_as_web_server, args=(server,), daemon=True).start()
         error = explained(settings(f"127.0.0.1:{server.getsockname()[1]}"))
-    assert_names(error, "not as Kafka", "set IMGPIPELINE_KAFKA_BOOTSTRAP_SERVERS")
+    assert_names(error, "does not speak Kafka", "set IMGPIPELINE_KAFKA_BOOTSTRAP_SERVERS")
 
 
 def answer_as_web_server(server: socket.socket) -> None:
@@ -128,13 +128,13 @@ def answer_as_web_server(server: socket.socket) -> None:
 def test_a_wrong_password(secured: KafkaBroker, mechanism: str):
     wrong = login(**WRONG, kafka_sasl_mechanism=mechanism)
     error = explained(settings(secured.address("SASL_PLAINTEXT"), **wrong))
-    assert_names(error, "'alice'", "set IMGPIPELINE_KAFKA_USERNAME and IMGPIPELINE_KAFKA_PASSWORD right")
+    assert_names(error, "'alice'", "correct IMGPIPELINE_KAFKA_USERNAME and IMGPIPELINE_KAFKA_PASSWORD")
 
 
 def test_a_wrong_password_through_tls(secured: KafkaBroker):
     chosen = login("SASL_SSL", **WRONG, kafka_sasl_mechanism="SCRAM-SHA-512")
     error = explained(settings(secured.address("SASL_SSL"), kafka_ca_file=authority(secured), **chosen))
-    assert_names(error, "set IMGPIPELINE_KAFKA_USERNAME and IMGPIPELINE_KAFKA_PASSWORD right")
+    assert_names(error, "correct IMGPIPELINE_KAFKA_USERNAME and IMGPIPELINE_KAFKA_PASSWORD")
 
 
 def test_a_password_that_is_not_set(secured: KafkaBroker):
@@ -147,7 +147,7 @@ def test_a_password_that_is_not_set(secured: KafkaBroker):
 def test_a_mechanism_that_is_not_enabled(secured: KafkaBroker):
     chosen = login("SASL_SSL", kafka_sasl_mechanism="PLAIN", kafka_ca_file=authority(secured))
     error = explained(settings(secured.address("SASL_SSL"), **chosen))
-    assert_names(error, "it takes SCRAM-SHA-512", "set IMGPIPELINE_KAFKA_SASL_MECHANISM")
+    assert_names(error, "it supports SCRAM-SHA-512", "set IMGPIPELINE_KAFKA_SASL_MECHANISM")
 
 
 @pytest.mark.fault(33)

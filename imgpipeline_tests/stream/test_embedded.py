@@ -17,10 +17,10 @@ from imgpipeline.objectstore.client import open_memory_store
 from imgpipeline.settings import Settings
 from imgpipeline.sources.protocol import CapturedFrame, SourceKind
 from imgpipeline.sources.publisher import Publisher
-from imgpipeline.stream.announce import create_topic
 from imgpipeline.stream.embedded import EmbeddedBroker, broker_process, start_id
 from imgpipeline.stream.fetch import read_record
 from imgpipeline.stream.log import read_log
+from imgpipeline.stream.send import create_topic
 from imgpipeline_tests.servers.waiting import wait_until
 from imgpipeline_tests.sources.published import frames_in, read_published
 
@@ -129,7 +129,7 @@ def test_it_ends_in_order_when_it_is_asked_to(tmp_path: Path, how: signal.Signal
 
 OWNER = """
 import pathlib, sys, time
-from imgpipeline.stream.announce import create_topic
+from imgpipeline.stream.send import create_topic
 from imgpipeline.stream.embedded import broker_process
 with broker_process(pathlib.Path(sys.argv[1])):
     print("ready", flush=True)
@@ -152,7 +152,7 @@ def test_a_broker_that_does_not_start_is_reported_with_its_log(tmp_path: Path, m
     (tmp_path / "broken").chmod(0o700)
     monkeypatch.setattr(sys, "executable", str(tmp_path / "broken"))
     with (
-        pytest.raises(PermanentError, match=r"exit status 3\)\. Next: look into .*broker\.log"),
+        pytest.raises(PermanentError, match=r"exit status 3\)\. Next: check .*broker\.log"),
         broker_process(tmp_path),
     ):
         pass

@@ -11,9 +11,8 @@ from imgpipeline.contracts.records import KafkaRecord, Partition
 from imgpipeline.errors import TransientError
 from imgpipeline.settings import Settings
 from imgpipeline.stream.connection import open_admin, open_consumer, open_producer
-from imgpipeline.stream.fetch import FETCH_OPTIONS, Hole, LaneFetcher, read_record
-from imgpipeline.stream.gap_reasons import HoleExplainer
-from imgpipeline.stream.group import open_group
+from imgpipeline.stream.fetch import FETCH_OPTIONS, Hole, HoleExplainer, LaneFetcher, read_record
+from imgpipeline.stream.log import open_group
 
 Step = KafkaRecord | Hole
 

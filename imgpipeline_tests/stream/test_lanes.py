@@ -1,4 +1,4 @@
-"""The sensor's decision: who gets a run, who waits, who is overtaken."""
+"""The sensor's decision: which lanes get a run or wait, and which runs are overtaken."""
 
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -144,7 +144,7 @@ def test_a_fault_of_an_hour_makes_about_ten_runs() -> None:
 
 def test_the_reason_names_the_failed_run_and_the_time_of_the_next() -> None:
     made = decision([partition()], failures=failed(3, last_s=15))
-    assert "3 runs failed at this ledger end, the last was failed-0; tried again at 12:00:25 UTC" in made.waiting[0]
+    assert "3 runs failed at this ledger end, the last was failed-0; next try at 12:00:25 UTC" in made.waiting[0]
 
 
 def test_failures_at_another_ledger_end_do_not_count() -> None:

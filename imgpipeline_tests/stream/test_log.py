@@ -1,18 +1,20 @@
-"""What the log of a topic holds, as a real broker tells it."""
+"""The ends of the logs and the offsets of the consumer group, read from a real broker."""
 
 import pytest
 from kafka import TopicPartition
 
+from imgpipeline.contracts.records import Partition
 from imgpipeline.errors import ConfigurationError
 from imgpipeline.settings import Settings
 from imgpipeline.stream.connection import open_admin, open_producer
 from imgpipeline.stream.embedded import API_VERSION, EmbeddedBroker
-from imgpipeline.stream.log import read_log
+from imgpipeline.stream.log import ask_group, open_group, read_log
 from imgpipeline_tests.servers.waiting import wait_until
+from imgpipeline_tests.stream.test_embedded import settings_of
 
 
 @pytest.mark.parametrize("topic", [3], indirect=True)
-def test_each_partition_reaches_from_its_first_to_behind_its_last_record(settings: Settings) -> None:
+def test_a_log_reaches_from_the_first_record_to_the_offset_after_the_last(settings: Settings) -> None:
     with open_producer(settings) as producer:
         for _ in range(5):
             producer.send(settings.kafka_topic, b"x", partition=1)
@@ -26,7 +28,7 @@ def test_each_partition_reaches_from_its_first_to_behind_its_last_record(setting
     assert len({part.topic_id for part in log}) == 1
 
 
-def test_records_of_an_open_transaction_are_behind_the_end(settings: Settings) -> None:
+def test_records_of_an_open_transaction_are_after_the_end(settings: Settings) -> None:
     with open_producer(settings, transactional_id=f"of-{settings.kafka_topic}") as producer:
         producer.init_transactions()
         producer.begin_transaction()
@@ -52,3 +54,31 @@ def test_each_start_of_an_embedded_broker_is_another_log() -> None:
             ids.add(read_log(Settings(**chosen))[0].topic_id)  # type: ignore[arg-type]  # fields by name
 
     assert len(ids) == 3
+
+
+def partitions(settings: Settings, *numbers: int) -> list[Partition]:
+    return [Partition(settings.kafka_topic, number) for number in numbers]
+
+
+def test_a_group_without_commits_has_no_offsets(settings: Settings) -> None:
+    assert ask_group(settings, partitions(settings, 0)) == {}
+
+
+@pytest.mark.parametrize("topic", [3], indirect=True)
+def test_the_offsets_of_all_partitions_are_read_in_one_request(settings: Settings) -> None:
+    with open_group(settings) as group:
+        first, second, third = partitions(settings, 0, 1, 2)
+        assert group.write({first: 7, third: 0})
+        assert group.read([first, second, third]) == {first: 7, third: 0}
+    assert ask_group(settings, [first, second, third]) == {first: 7, third: 0}
+
+
+def test_a_broker_of_an_old_protocol_is_asked_too() -> None:
+    """The demo's: what it answers to a request for all partitions there are cannot be read."""
+    with EmbeddedBroker() as broker:
+        settings = settings_of(broker.environment())
+        first, second = partitions(settings, 0, 1)
+        assert ask_group(settings, [first, second]) == {}
+        with open_group(settings) as group:
+            assert group.write({second: 5})
+        assert ask_group(settings, [first, second]) == {second: 5}

@@ -1,11 +1,10 @@
-"""Which lanes without lag get a run that reports what a dead run may have kept to itself."""
+"""Which lanes without lag get a run that reports the days that a failed run may not have reported."""
 
 from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from imgpipeline.stream.lanes import FailedRun, Lane, LiveRun, PartitionView, Start
-from imgpipeline.stream.lanes_to_report import GoodRun, report_again
+from imgpipeline.stream.lanes import FailedRun, GoodRun, Lane, LiveRun, PartitionView, Start, report_again
 
 NOW = datetime(2026, 1, 9, 12, tzinfo=UTC)
 EVERYTHING = Lane(0, 1)
