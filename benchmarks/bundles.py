@@ -18,7 +18,7 @@ from imgpipeline.lake.quality.audit import audit
 from imgpipeline.lake.schema import DAY_TABLES
 from imgpipeline.lake.sessions.session import open_lake
 from imgpipeline.ledger import ChainWriter, DayIndex, Provenance, fix_ends, read_day
-from imgpipeline.ledger.bundles.bundling import bundle_ledger
+from imgpipeline.ledger.bundles.making import bundle_ledger
 from imgpipeline.objectstore import ObjectStore, open_store
 from imgpipeline.settings import Settings
 from imgpipeline_tests.faults.counting_relay import CountingRelay

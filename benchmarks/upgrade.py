@@ -16,7 +16,7 @@ from benchmarks.synthetic_days import DAY, SyntheticDay, make_day
 from imgpipeline.contracts.times import utc_now
 from imgpipeline.lake.build.day_tables import rebuild_day
 from imgpipeline.lake.build.summaries import SUMMARIES, build_summary
-from imgpipeline.ledger.bundles.bundling import bundle_ledger
+from imgpipeline.ledger.bundles.making import bundle_ledger
 from imgpipeline.objectstore import open_store
 from imgpipeline_tests.faults.counting_relay import CountingRelay
 from imgpipeline_tests.servers.s3_server import S3Server

@@ -16,8 +16,8 @@ from imgpipeline.settings import load_settings
 if TYPE_CHECKING:
     from imgpipeline.contracts.keys import ChainId
     from imgpipeline.detect.resume import Contradiction
-    from imgpipeline.ledger.bundles.bundling import BundlingReport
-    from imgpipeline.ledger.repair.steps import RepairReport, RepairStep
+    from imgpipeline.ledger.bundles.making import BundlingReport
+    from imgpipeline.ledger.repair.damage import RepairReport, RepairStep
     from imgpipeline.objectstore import ObjectStore
 
 app = typer.Typer(help="List, bundle and repair the ledger's chains of segments.")
@@ -252,7 +252,7 @@ def bundle(
     The segments stay in place; a bundle is a copy that readers prefer. Dagster does this every hour (bundle_segments).
     Skips ranges that still grow, are damaged, have holes, or consist of only a few long segments.
     """
-    from imgpipeline.ledger.bundles.bundling import bundle_ledger  # noqa: PLC0415 - `--help` does not wait for it
+    from imgpipeline.ledger.bundles.making import bundle_ledger  # noqa: PLC0415 - `--help` does not wait for it
     from imgpipeline.objectstore import open_store  # noqa: PLC0415 - loads obstore
 
     store = open_store(load_settings())

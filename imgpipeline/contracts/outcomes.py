@@ -39,7 +39,7 @@ class GapReason(StrEnum):
     """Removed before the topic was read for the first time."""
     CLOSED = "closed"
     """One offset that permanently ends a chain whose log is gone. Later records of the topic partition are in the next
-    chain (`ledger.repair.closing`)."""
+    chain (`ledger.chain`)."""
     DAMAGED = "damaged"
     """Its outcome was lost with a damaged segment, and Kafka no longer had the record (`ledger repair`)."""
 

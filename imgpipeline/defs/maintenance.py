@@ -12,7 +12,7 @@ from imgpipeline.defs.resources import Pipeline, known_failures
 from imgpipeline.defs.run_tags import WORK_TAG
 from imgpipeline.defs.specs import OWNERS
 from imgpipeline.errors import ImgpipelineError
-from imgpipeline.ledger.bundles.bundling import bundle_ledger, has_ranges
+from imgpipeline.ledger.bundles.making import bundle_ledger, has_ranges
 
 LONGEST_BUNDLING_S = 2400.0
 """Time limit of a pass that bundles segments; the next pass continues its work."""

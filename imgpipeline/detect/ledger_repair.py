@@ -16,12 +16,17 @@ from imgpipeline.detect.work import FrameWork
 from imgpipeline.errors import ConfigurationError, LedgerError, TransientError, UsageError
 from imgpipeline.lake.build.stale_days import build_noted_days
 from imgpipeline.ledger import DayIndex, Provenance, days_of_chain, list_chains
-from imgpipeline.ledger.repair.damage import BrokenStretch, ChainDamage, find_damage
-from imgpipeline.ledger.repair.days_to_build import DaysToBuild
+from imgpipeline.ledger.repair.damage import (
+    BrokenStretch,
+    ChainDamage,
+    RepairReport,
+    RepairStep,
+    find_damage,
+    first_step,
+)
 from imgpipeline.ledger.repair.mending import ChainChangedError, Mender
-from imgpipeline.ledger.repair.repair_list import close_repair, list_repairs, still_open
+from imgpipeline.ledger.repair.repair_list import DaysToBuild, close_repair, list_repairs, still_open
 from imgpipeline.ledger.repair.restoring import Restoring
-from imgpipeline.ledger.repair.steps import RepairReport, RepairStep, first_step
 from imgpipeline.objectstore import ImageReader, ObjectStore
 from imgpipeline.settings import Settings
 from imgpipeline.vision.configured import load_configured_detector

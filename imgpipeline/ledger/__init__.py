@@ -1,18 +1,16 @@
-"""The ledger: for every topic partition a chain of immutable segments that holds the outcome of every offset.
+"""The ledger: for every topic partition, a chain of immutable segments with the outcome of every offset.
 
-An offset has exactly one outcome, whichever process writes or dies at any moment:
+An offset has exactly one outcome, whichever processes write or die at any moment:
 
-* A segment is created only if nothing exists under its key, at the end of the chain that its writer has read. Of two
-  writers one wins; the other one drops its work.
-* A chain begins at offset 0 and has no holes. If its log is gone, the chain is closed, and the log gets the next one.
-* The day index names every segment of a day (it may name more).
-* `follow` yields each outcome after a checkpoint once, and again where a repair has changed it.
-
-This package knows neither Dagster nor Kafka.
+* A segment is created only at the end of the chain that its writer has read, and only if its key does not exist. Of two
+  writers, one wins and the other one discards its work.
+* A chain starts at offset 0 and has no holes. If its log is gone, the chain is closed and the log gets the next one.
+* The day index covers every segment of a day (it may cover more).
+* `follow` yields each outcome after a checkpoint once, and again if a repair changes it.
 """
 
 from imgpipeline.ledger.bundles.reading import read_chain
-from imgpipeline.ledger.chain import ChainWriter
+from imgpipeline.ledger.chain import ChainWriter, close_chain, current_chain, find_current_end
 from imgpipeline.ledger.checkpoint import Checkpoint
 from imgpipeline.ledger.days import (
     DayIndex,
@@ -36,7 +34,6 @@ from imgpipeline.ledger.reading import (
     read_segment,
     read_segments,
 )
-from imgpipeline.ledger.repair.closing import close_chain, current_chain, find_current_end
 from imgpipeline.ledger.segment import (
     Fingerprint,
     Provenance,

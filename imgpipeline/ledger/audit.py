@@ -1,7 +1,6 @@
-"""Walks a chain: does every offset have exactly one outcome?
+"""Walks a chain to check that every offset has exactly one outcome.
 
-Reads every segment whole, compares each header with its body, and continues after a fault, so that one walk finds all
-of them.
+Reads all segments, compares each header with its body, and continues after a fault, so that one walk finds all faults.
 """
 
 import contextlib
@@ -24,8 +23,8 @@ from imgpipeline.contracts.keys import (
     segment_key,
 )
 from imgpipeline.errors import LedgerError
-from imgpipeline.ledger.bundles.checking import BundleCheck
 from imgpipeline.ledger.bundles.reading import Listed, list_reading, read_bundles
+from imgpipeline.ledger.bundles.stored import BundleCheck
 from imgpipeline.ledger.reading import ChainEnd, find_end, list_segments, read_segments
 from imgpipeline.ledger.segment import Segment, SegmentHeader
 from imgpipeline.ledger.session_books import ChainBooks, count_repeats
@@ -36,14 +35,14 @@ _COUNTS = ("segments", "frames", "gated", "dead_letters", "notices", "missing", 
 
 @dataclass(frozen=True, slots=True)
 class ChainAudit:
-    """What a walk over a chain has found, from offset 0 up to a position."""
+    """The result of a walk over a chain, from offset 0 up to a position."""
 
     chain: ChainId
     """The chain."""
     position: int = 0
-    """First offset that was not looked at."""
+    """First offset that was not checked."""
     segments: int = 0
-    """Segments that were read."""
+    """Number of segments read."""
     frames: int = 0
     """Offsets that became processed frames."""
     gated: int = 0
@@ -57,11 +56,11 @@ class ChainAudit:
     overlapping: int = 0
     """Offsets with more than one outcome."""
     problems: tuple[str, ...] = ()
-    """What is wrong, each naming its key; holes and overlaps are among them."""
+    """All faults, including holes and overlaps, each with its key."""
     notices: int = 0
     """Offsets that became notices."""
     books: ChainBooks = field(default_factory=ChainBooks, compare=False)
-    """What the sessions of its sources account for."""
+    """The accounts and records of the sessions in the chain."""
 
     @property
     def ok(self) -> bool:
@@ -71,28 +70,28 @@ class ChainAudit:
 
 @dataclass(frozen=True, slots=True)
 class FixedEnd:
-    """How far a chain is to be walked."""
+    """The end of a walk over a chain."""
 
     chain: ChainId
     """The chain."""
     offset: int
-    """Where it ends."""
+    """The end."""
     problems: tuple[str, ...] = ()
-    """Why that is not certain: segments at the end that cannot be read."""
+    """Why the end is uncertain: segments there that cannot be read."""
     is_closed: bool = False
-    """Whether it is closed for good (`closing`)."""
+    """Whether the chain is closed (`chain.close_chain`)."""
 
 
 def fix_end(store: ObjectStore, chain: ChainId, *, hint: int | None = None) -> FixedEnd:
-    """Finds the end of a chain, also where its last segments are damaged.
+    """Finds the end of a chain, even if its last segment is damaged.
 
     Args:
         store: The object store.
-        chain: Which chain.
-        hint: An offset near which it is believed to end.
+        chain: The chain.
+        hint: Expected end of the chain.
 
     Returns:
-        The end; behind damaged segments it is one offset behind the start of the last: it has at least that one.
+        The end; if the last segment is damaged, the offset after its start, since it covers at least that offset.
     """
     try:
         end: ChainEnd = find_end(store, chain, hint=hint)
@@ -113,21 +112,21 @@ def audit_chain(
     seen: Callable[[SegmentHeader], None] = lambda _: None,
     progress: Callable[[], None] = lambda: None,
 ) -> ChainAudit:
-    """Walks a chain up to an end that was fixed before.
+    """Walks a chain up to a fixed end.
 
     Args:
         store: The object store.
-        end: How far.
-        since: The result of an earlier walk, which this one continues. Default: from offset 0.
-        listed: How to read it from there up to the end (`list_reading`). Default: every segment is listed and read.
-        indexed: The day index, listed after the end was fixed: each day of each segment must be in it, since days are
-            read through it. Default: that is not looked at.
-        compare_bundles: Compare bundles with the segments; then these must not be read through bundles.
-        seen: Called with the header of each segment that could be read.
+        end: The end of the walk.
+        since: The result of an earlier walk to continue. Default: start at offset 0.
+        listed: How to read the chain from there to the end (`list_reading`). Default: list and read every segment.
+        indexed: The day index, listed after the end was fixed. It must have each day of each segment. Default: do not
+            check this.
+        compare_bundles: Compare bundles with the segments, which must then not be read through bundles.
+        seen: Called with the header of each readable segment.
         progress: Called after each segment.
 
     Returns:
-        What was found from offset 0 on, the earlier walk's findings included.
+        The result from offset 0 on, including the earlier walk.
 
     Raises:
         TransientError: The store does not answer.
@@ -152,14 +151,14 @@ def audit_chain(
 
 
 def stray_keys(store: ObjectStore) -> list[str]:
-    """Returns the keys below `metadata/` that are not segments: ignored, but not written by this project."""
+    """Returns the keys below `metadata/` that are not those of segments. Readers ignore these objects."""
     return sorted(info.key for info in store.list_objects(METADATA) if parse_segment_key(info.key) is None)
 
 
 def _read_listed(
     store: ObjectStore, chain: ChainId, listed: Sequence[Listed], end: int
 ) -> Iterator[tuple[int, Segment | str]]:
-    """Yields each segment, or why it cannot be read, and continues after it."""
+    """Yields each segment, or why it cannot be read."""
     for part in listed:
         at, stretch = part.stretch.first, part.stretch
         if not stretch.bundles:
@@ -171,7 +170,7 @@ def _read_listed(
                     yield found.header.start, found
                     at = found.header.end
             continue
-        # Neither the bundle nor the segments could be read: the segments say where and why.
+        # Neither the bundle nor the segments could be read, so read each segment to find out where and why.
         yield from _read_all(store, chain, list_segments(store, chain, at, stretch.behind))
 
 
@@ -190,7 +189,7 @@ def _read_all(store: ObjectStore, chain: ChainId, starts: Sequence[int]) -> Iter
 
 @dataclass(slots=True)
 class _Walk:
-    """A walk under way: the counts of `ChainAudit`, growing."""
+    """A walk in progress, with the counts of `ChainAudit` so far."""
 
     chain: ChainId
     position: int
@@ -211,7 +210,7 @@ class _Walk:
         return ChainAudit(self.chain, self.position, **counts, gaps=gaps, problems=problems, books=self.books)
 
     def close_books(self, store: ObjectStore) -> None:
-        """Looks for repeated records where a session that has ended has more records than it announced."""
+        """Counts repeated records for sessions that have ended with more records than they announced."""
         for found in self.books.sessions.values():
             if found.is_ended and found.missing < 0:
                 with contextlib.suppress(LedgerError, ObjectMissingError):  # the walk has named that segment
@@ -230,7 +229,7 @@ class _Walk:
             self.problems.append(f"{self.chain}: offsets [{start}, {start + doubled}) have more than one outcome.")
         counts, gaps, problem = _count(segment, self.books)
         if problem:
-            self.problems.append(f"{segment_key(self.chain, start)} is not what its header says: {problem}.")
+            self.problems.append(f"{segment_key(self.chain, start)} contradicts its header: {problem}.")
         self.counts.update({"segments": 1, **counts})
         self.gaps.update(gaps)
         self.position = max(self.position, header.end)
@@ -254,7 +253,7 @@ class _Walk:
 
 
 def _count(segment: Segment, books: ChainBooks) -> tuple[Counter[str], Counter[str], str]:
-    """Counts the outcomes of a segment; answers also what contradicts its header, empty if nothing does."""
+    """Counts the outcomes of a segment; returns also how they contradict the header, or an empty string."""
     header = segment.header
     counts: Counter[str] = Counter()
     gaps: Counter[str] = Counter()
@@ -269,7 +268,7 @@ def _count(segment: Segment, books: ChainBooks) -> tuple[Counter[str], Counter[s
                 hole = f"the outcome of {first} is where {position} was expected"
             position = behind
     except (ValueError, KeyError, TypeError) as error:
-        return counts, gaps, f"behind offset {position} is a line that is not an outcome ({error})"
+        return counts, gaps, f"after offset {position}, a line is not an outcome ({error})"
     if hole:
         return counts, gaps, hole
     if position != header.end:
@@ -283,7 +282,7 @@ def _count(segment: Segment, books: ChainBooks) -> tuple[Counter[str], Counter[s
 
 
 def _take_line(line: Mapping[str, Any], counts: Counter[str], gaps: Counter[str], days: set[str]) -> tuple[int, int]:
-    """Counts one outcome and answers the offsets it covers."""
+    """Counts one outcome and returns the offsets that it covers."""
     if "frame" in line:
         frame = line["frame"]
         counts["frames" if frame["status"] == "processed" else "gated"] += 1

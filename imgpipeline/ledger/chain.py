@@ -1,39 +1,64 @@
-"""Adds a segment to the end of a chain.
+"""Adds segments to the end of a chain, closes a chain whose log is gone, and finds the current chain of a log.
 
-This is the rule that makes the ledger exactly-once: a writer writes only at an end that it has read from a header (or
-at 0 if there is no segment), and only if nothing exists there. No locks, no fencing, nothing to clean up.
+One rule makes the ledger exactly-once: a writer writes only at an end that it has read from a header (or at 0 if there
+is no segment), and only if nothing exists there. No locks, no fencing, nothing to clean up.
+
+A log may be truncated below the ledger's end under the same topic id (an unclean election, a restored disk), or a topic
+may be re-created on a broker without topic ids. The name then belongs to another log. Its offsets must not enter the
+old chain, which already has outcomes for them, so it gets a new chain: `{topic id}~2`, then `~3`, and so on.
+
+The chains themselves say which chain a log has. A chain is *closed* by a segment at its end with a single gap of one
+offset and the reason `closed`. A log's chain is the first of `id`, `id~2`, `id~3`, … that is not closed. This is stored
+nowhere else, so nothing can contradict it, and the search for the end of a chain finds it without another request.
+
+Closing is safe while other processes write, because the closing segment is put create-only at the chain's end like any
+other segment:
+
+* If a run and a closing write to the same end, one of them wins. If the run wins, the chain has grown, and the closing
+  must be decided again. If the closing wins, the run discards its work, as after losing to another run.
+* A run that has not seen the closing cannot write after it: it writes only at an end that it has read, and that end now
+  has a segment. A run that has read the closing continues in the next chain. `ChainWriter` refuses to write to a closed
+  chain.
+* Of two closings, one wins. The next chain is empty for both, and an empty chain contradicts no log, so two closings
+  never close two chains.
+* A release that does not know closed chains finds the end after the gap. The fingerprint in the closing segment does
+  not match the log, so it stops as before.
+
+The old chain keeps every object, and is audited and shown like the chains of deleted topics.
 """
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
+from dataclasses import replace
 from datetime import datetime
+from uuid import uuid4
 
-from imgpipeline.contracts.keys import segment_key
-from imgpipeline.contracts.outcomes import Outcome
+from imgpipeline.contracts.keys import ChainId, next_chain, segment_key
+from imgpipeline.contracts.outcomes import Gap, GapReason, Outcome
 from imgpipeline.errors import LedgerError, TransientError
 from imgpipeline.faultpoints import reach
 from imgpipeline.ledger.days import DayIndex
-from imgpipeline.ledger.reading import ChainEnd, read_segment
+from imgpipeline.ledger.reading import ChainEnd, find_end, read_segment
 from imgpipeline.ledger.segment import Fingerprint, Provenance, SegmentHeader, describe, encode_segment
 from imgpipeline.objectstore import ObjectMissingError, ObjectStore
 
 _PUT_ATTEMPTS = 4
-"""The store repeats a request that fails; these are for one that conflicts with another request."""
+"""Attempts after conflicts with other requests. The store itself retries failed requests."""
 
 
 class ChainWriter:
     """Adds segments to the end of one chain.
 
     Guarantees:
-        After `append` returned True, the segment is in the chain, once. After False, another writer has taken the
-        chain on; this writer must look for the new end, and drops what it had.
+        If `append` returns True, the segment is in the chain exactly once. If it returns False, another writer was
+        faster: discard the outcomes and find the new end.
     """
 
     def __init__(self, store: ObjectStore, end: ChainEnd, index: DayIndex) -> None:
-        """Begins at an end that was found by `find_end`.
+        """Starts at an end from `find_end`.
 
         Args:
             store: The object store.
-            end: Where the chain ended when it was read.
+            end: The end of the chain when it was read.
             index: The day index of this run.
         """
         self._store = store
@@ -52,20 +77,20 @@ class ChainWriter:
         """Puts a segment at the end of the chain: day index first, then the segment, create-only.
 
         Args:
-            outcomes: They begin at the chain's end and have neither hole nor overlap.
-            provenance: By what they were made.
+            outcomes: The outcomes from the chain's end on, without hole or overlap.
+            provenance: What made the outcomes.
             writer_id: Globally unique; never reused for other outcomes.
-            fingerprint: Of the last record among them; None if there is none.
-            created_at: Now.
+            fingerprint: Fingerprint of the last record; None if there is none.
+            created_at: The current time.
 
         Returns:
             True if the chain now ends with this segment, False if another writer was first.
 
         Raises:
-            LedgerError: The outcomes do not continue the chain, or it is closed (`closing`).
-            TransientError: The store did not answer in time; whether the segment is there is unknown, and does not
-                matter to the next search for the end.
-            PermanentError: The store is full, refuses, or holds a damaged segment there.
+            LedgerError: The outcomes do not continue the chain, or it is closed.
+            TransientError: The store did not answer in time. It is unknown whether the segment was put; the next search
+                for the end finds out.
+            PermanentError: The store is full, refuses, or has a damaged segment there.
         """
         header = describe(
             self.end.chain,
@@ -78,7 +103,7 @@ class ChainWriter:
         if self.end.is_closed:
             raise LedgerError(f"{header.chain} is closed at {self.end.offset}; its log continues in the next chain.")
         if header.start != self.end.offset:
-            raise LedgerError(f"{header.chain} ends at {self.end.offset}, a segment cannot start at {header.start}.")
+            raise LedgerError(f"{header.chain} ends at {self.end.offset}; a segment cannot start at {header.start}.")
         self._index.cover(header)
         key = segment_key(header.chain, header.start)
         reach("segment put", key)
@@ -96,11 +121,70 @@ class ChainWriter:
                     return True
             except TransientError as error:
                 failure = error
-            # Refused, or no answer: the client may have lost against its own first request. Only the object tells.
-            # The whole header is compared, so that an end is never believed that was not read.
+            # Refused, or no answer: the client may have lost against its own first request, so read the object.
+            # Compare the whole header, so that the new end is one that was read.
             try:
                 return read_segment(self._store, key).header == header
             except ObjectMissingError:
                 if failure is not None:
                     raise failure from None
-        raise TransientError(f"{key} could not be put: the store says that it is there, and has no such object.")
+        raise TransientError(f"Could not put {key}: the store reports that it exists, but has no such object.")
+
+
+def find_current_end(store: ObjectStore, chain: ChainId, *, hint: int | None = None) -> ChainEnd:
+    """Finds the end of the current chain of a log.
+
+    Args:
+        store: The object store.
+        chain: The log's first chain (`LogRange.chain`).
+        hint: Expected start of a segment of the current chain. A wrong hint costs a request.
+
+    Returns:
+        The end. Its `chain` is the one to write to; it is empty right after the previous one was closed.
+
+    Raises:
+        LedgerError: A last segment cannot be read.
+    """
+    end = find_end(store, chain, hint=hint)
+    while end.is_closed:
+        end = find_end(store, next_chain(end.chain), hint=hint)
+    return end
+
+
+def current_chain(chain: ChainId, closed: Collection[ChainId]) -> ChainId:
+    """Returns the current chain of a log, given the closed chains.
+
+    Args:
+        chain: The log's first chain (`LogRange.chain`).
+        closed: All chains that are closed.
+    """
+    while chain in closed:
+        chain = next_chain(chain)
+    return chain
+
+
+def close_chain(store: ObjectStore, end: ChainEnd, *, run_id: str, created_at: datetime) -> bool:
+    """Closes a chain at the end that was read. The caller must know that the log is gone.
+
+    Args:
+        store: The object store.
+        end: The end of the chain when it was read.
+        run_id: Shown as the run that wrote the closing segment.
+        created_at: The current time.
+
+    Returns:
+        True if the chain is now closed; False if another writer was first, so its end must be read again.
+
+    Raises:
+        LedgerError: The chain is empty, so no log contradicts it, or it is already closed.
+        TransientError: The store did not answer. Read the end to find out whether the chain is closed.
+    """
+    if end.header is None:
+        raise LedgerError(f"{end.chain} has no segment; an empty chain needs no closing.")
+    return ChainWriter(store, end, DayIndex(store)).append(
+        [Gap(end.offset, end.offset + 1, GapReason.CLOSED)],
+        provenance=replace(end.header.provenance, run_id=run_id),
+        writer_id=uuid4().hex,
+        fingerprint=None,
+        created_at=created_at,
+    )

@@ -1,12 +1,18 @@
-"""How far a follower has read the ledger."""
+"""How far a follower has read the ledger, and the object in which it stores its state with the checkpoint."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from hashlib import sha256
-from typing import Any
+from typing import Any, TypeVar
 
-from imgpipeline.contracts.keys import ChainId
-from imgpipeline.ledger.segment import SegmentHeader
+import zstandard
+
+from imgpipeline.contracts.keys import ChainId, follower_key
+from imgpipeline.errors import PermanentError
+from imgpipeline.ledger.segment import SegmentHeader, decompress
+from imgpipeline.objectstore import ObjectMissingError, ObjectStore
+
+_State = TypeVar("_State")
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,9 +24,9 @@ class Position:
     start: int
     """Start of the last segment that was read."""
     mark: str = ""
-    """Hash of that segment's writer id, 16 hexadecimal digits, to notice another one in its place; empty: unknown."""
+    """Hash of that segment's writer id (16 hexadecimal digits), to notice if it is replaced; empty: unknown."""
     e_tag: str = ""
-    """Version of that segment's content; while a listing shows it, the segment need not be read. Empty: unknown."""
+    """Version of that segment's content. If a listing shows the same one, no read is needed. Empty: unknown."""
 
     @classmethod
     def after(cls, header: SegmentHeader, e_tag: str = "") -> "Position":
@@ -28,7 +34,7 @@ class Position:
         return cls(header.end, header.start, mark_of(header), e_tag)
 
     def is_at(self, other: "Position") -> bool:
-        """Whether it is the same position, as far as both know the segment before it."""
+        """Returns whether two positions are the same; an unknown mark matches any other."""
         marks = {self.mark, other.mark} - {""}
         return (self.end, self.start) == (other.end, other.start) and len(marks) < 2
 
@@ -38,9 +44,9 @@ class Checkpoint:
     """How far a follower has read: the end of each chain, and the number of the last repair it has seen."""
 
     chains: Mapping[ChainId, Position] = field(default_factory=dict)
-    """The position in each chain; a chain that is not named is read from its start."""
+    """The position in each chain; a chain without one is read from its start."""
     repairs: int = 0
-    """All entries of the repair list up to this number are in what was read."""
+    """Number of the last entry in the repair list that the follower has handled."""
 
     @property
     def ends(self) -> dict[ChainId, int]:
@@ -49,11 +55,11 @@ class Checkpoint:
 
     @property
     def hints(self) -> dict[ChainId, int]:
-        """Where the search for each chain's end may begin."""
+        """Where the search for the end of each chain may start."""
         return {chain: position.start for chain, position in self.chains.items()}
 
     def to_json(self) -> dict[str, Any]:
-        """Returns it as a JSON object."""
+        """Returns the checkpoint as a JSON object."""
         chains = [
             [chain.topic, chain.topic_id, chain.partition, at.end, at.start, at.mark, at.e_tag]
             for chain, at in sorted(self.chains.items())
@@ -62,7 +68,7 @@ class Checkpoint:
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> "Checkpoint":
-        """Reads what `to_json` wrote; raises KeyError, TypeError or ValueError if it is something else."""
+        """Parses the result of `to_json`; raises KeyError, TypeError or ValueError for anything else."""
         chains = {
             ChainId(str(topic), str(topic_id), int(partition)): Position(int(end), int(start), *map(str, mark))
             for topic, topic_id, partition, end, start, *mark in data["chains"]
@@ -71,5 +77,77 @@ class Checkpoint:
 
 
 def mark_of(header: SegmentHeader) -> str:
-    """Returns what tells a segment from another one in its place."""
+    """Returns the mark that distinguishes a segment from a replacement."""
     return sha256(header.writer_id.encode()).hexdigest()[:16]
+
+
+@dataclass(slots=True)
+class FollowerObject:
+    """The stored state of a follower, in one compressed object. Used by one thread at a time.
+
+    The object is replaced only in the version that was last loaded or saved, so a slower process never overwrites the
+    state of a faster one. It is a cache: if it is missing or damaged, the follower rebuilds it from the ledger.
+    """
+
+    store: ObjectStore
+    """The object store."""
+    name: str
+    """The follower's name, as in the object's key."""
+    max_bytes: int
+    """A larger content counts as damaged."""
+    _e_tag: str | None = None
+    _text: bytes = b""
+    _put: bytes | None = None
+    _is_lost: bool = False
+
+    def load(self, parse: Callable[[bytes], _State]) -> _State | None:
+        """Returns the stored state; None if there is none or it cannot be read.
+
+        Args:
+            parse: Parses the text; may raise ValueError, KeyError, IndexError, TypeError or AttributeError.
+
+        Raises:
+            TransientError: The store does not answer.
+        """
+        try:
+            fetched = self.store.fetch(follower_key(self.name))
+        except ObjectMissingError:
+            return None
+        self._e_tag = fetched.e_tag
+        try:
+            text = decompress(fetched.data, self.max_bytes)
+            state = parse(text)
+        except (zstandard.ZstdError, ValueError, KeyError, IndexError, TypeError, AttributeError):
+            return None
+        self._text = text
+        return state
+
+    def save(self, text: bytes) -> bool:
+        """Stores a text; returns False if another process has saved meanwhile, or without permission to write.
+
+        After False, nothing more is saved; the next follower catches up.
+
+        Raises:
+            TransientError: The store does not answer.
+        """
+        if text == self._text:
+            return True
+        try:
+            self._is_lost = self._is_lost or not self._replace(zstandard.compress(text))
+        except PermanentError:
+            self._is_lost = True
+        if not self._is_lost:
+            self._text = text
+        return not self._is_lost
+
+    def _replace(self, data: bytes) -> bool:
+        key = follower_key(self.name)
+        if self._put is not None:  # a put returns no e-tag, so compare the content
+            fetched = self.store.fetch(key)
+            if fetched.data != self._put:
+                return False
+            self._e_tag = fetched.e_tag
+        if not self.store.replace(key, data, self._e_tag):
+            return False
+        self._put = data
+        return True

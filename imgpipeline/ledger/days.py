@@ -1,7 +1,8 @@
 """The day index: which segments touch a day.
 
-An entry is written before the segments that it stands for. So an entry may stand for segments without anything of that
-day, but no segment of a day lacks an entry. Reading a day fails if an offset that an entry covers lies in no segment.
+An entry covers a range of offsets of a chain and is written before the segments in it. So every segment of a day has an
+entry, but an entry may cover segments without outcomes of that day. Reading a day fails if an offset that an entry
+covers is in no segment.
 """
 
 import contextlib
@@ -22,12 +23,11 @@ from imgpipeline.contracts.keys import (
     parse_bucket_key,
     segment_key,
 )
-from imgpipeline.errors import LedgerError
 from imgpipeline.faultpoints import reach
-from imgpipeline.ledger.bundles.catalog import StoredBundle, find_bundles
 from imgpipeline.ledger.bundles.format import BundledSegment
 from imgpipeline.ledger.bundles.reading import Covered, Wanted, find_covering, join_stretches, read_stretches
-from imgpipeline.ledger.reading import list_segments, read_segment
+from imgpipeline.ledger.bundles.stored import StoredBundle, find_bundles
+from imgpipeline.ledger.reading import hole_in_chain, list_segments, read_segment
 from imgpipeline.ledger.segment import Segment, SegmentHeader
 from imgpipeline.objectstore import ObjectStore
 from imgpipeline.objectstore.parallel import map_ahead
@@ -37,19 +37,19 @@ _AHEAD = 32
 
 
 class DayIndex:
-    """Puts the entries of the day index, each once a run."""
+    """Puts entries of the day index, each at most once per run."""
 
     def __init__(self, store: ObjectStore) -> None:
-        """Begins with nothing put."""
+        """Starts without any entries put."""
         self._store = store
         self._put: set[Bucket] = set()
 
     def cover(self, header: SegmentHeader) -> None:
-        """Makes sure that every day a segment touches has its entry, before the segment is put."""
+        """Puts the entries of all days that a segment touches; call it before the segment is put."""
         for day in header.days:
             bucket = bucket_of(day, header.chain, header.start)
             if bucket not in self._put:
-                # Not `create`: its False could mean that another's put was under way, and then failed.
+                # Not `create`: its False could come from another put that then failed.
                 key = bucket_key(bucket)
                 reach("index put", key)
                 self._store.put(key, b"")
@@ -58,32 +58,29 @@ class DayIndex:
 
 
 def index_buckets(store: ObjectStore, day: date | None = None) -> list[Bucket]:
-    """Returns the entries of the day index, of one day or of all, sorted."""
+    """Returns the sorted entries of the day index, of one day or of all days."""
     prefix = f"{DAY_INDEX}/{day.isoformat()}" if day else DAY_INDEX
     found = (parse_bucket_key(info.key) for info in store.list_objects(prefix))
     return sorted(bucket for bucket in found if bucket is not None)
 
 
 def known_days(store: ObjectStore) -> list[date]:
-    """Returns the days that the index names, sorted: one listing, however many there are."""
+    """Returns the sorted days of the index, with a single listing."""
     days: list[date] = []
     for name in store.list_folders(DAY_INDEX):
-        with contextlib.suppress(ValueError):  # no folder of ours
+        with contextlib.suppress(ValueError):  # not a folder of the index
             days.append(date.fromisoformat(name))
     return sorted(days)
 
 
 def days_of_chain(store: ObjectStore, chain: ChainId, first: int = 0, behind: int | None = None) -> list[date]:
-    """Returns the days that segments of a chain may touch: one short listing per day, several at a time.
+    """Returns the sorted days that segments of a chain may touch, with one short listing per day.
 
     Args:
         store: The object store.
-        chain: Which chain.
+        chain: The chain.
         first: First offset of the segments.
-        behind: First offset after them; None for the whole chain.
-
-    Returns:
-        The days, sorted.
+        behind: First offset after the segments; None for the whole chain.
     """
 
     def has_entry(day: date) -> bool:
@@ -110,20 +107,14 @@ def read_day(
     since: Mapping[ChainId, int] | None = None,
     buckets: Iterable[Bucket] | None = None,
 ) -> Iterator[Segment]:
-    """Yields the segments that touch a day, in the order of chain and offset: `read_days` for a single day.
+    """Yields the segments that touch a day, like `read_days` for a single day.
 
     Args:
         store: The object store.
         day: UTC day.
         ends: As for `read_days`.
-        since: For each chain the end up to which it was read before; its segments are left out.
+        since: End of each chain up to which the day was read before; earlier segments are left out.
         buckets: As for `read_days`.
-
-    Yields:
-        As `read_days`.
-
-    Raises:
-        LedgerError: As `read_days`.
     """
     yield from read_days(
         store, {day: since or {}}, ends, buckets=index_buckets(store, day) if buckets is None else buckets
@@ -139,18 +130,18 @@ def read_days(
 ) -> Iterator[Segment]:
     """Yields the segments that touch any of several days, each once, in the order of chain and offset.
 
-    The ends must be fixed before the index is listed. The result is then one state of the ledger, whatever is written
-    meanwhile. This needs a store with strongly consistent listings, as S3 and folders have.
+    Fix the ends before the index is listed. Then the result is one state of the ledger, even if others write meanwhile.
+    This needs strongly consistent listings, which S3 and folders have.
 
     Args:
         store: The object store.
-        since: The days, each with the end up to which a chain was read before. A segment is left out if all the days
-            that it touches were read beyond its start; a chain that is not named is read from its start.
-        ends: For each chain the end that was fixed (`fix_ends`); chains that are not named are not read.
-        buckets: Entries of the index, if they were listed already; those of other days are ignored.
+        since: The days, each with the end of each chain up to which it was read before. A segment is left out if all
+            its days were read beyond its start; a chain without an end is read from its start.
+        ends: The fixed ends (`fix_ends`); chains without one are not read.
+        buckets: Entries of the index, if already listed; those of other days are ignored.
 
     Yields:
-        Whole segments, including outcomes of other days (`days_since` names those to take).
+        Whole segments, including outcomes of other days (`days_since` returns the days to use).
 
     Raises:
         LedgerError: A segment cannot be read, or a chain has a hole.
@@ -171,7 +162,7 @@ def has_segment(
     since: Mapping[ChainId, int],
     buckets: Iterable[Bucket] | None = None,
 ) -> bool:
-    """Tells whether `read_day` would yield a segment. What a bundle's footer answers is not read from its segments.
+    """Returns whether `read_day` would yield a segment, from the footers of bundles where possible.
 
     Raises:
         LedgerError: As `read_days`.
@@ -187,7 +178,7 @@ def has_segment(
 def _unread_parts(
     store: ObjectStore, plan: "_Plan", since: Mapping[date, Mapping[ChainId, int]]
 ) -> Iterator[Segment | BundledSegment]:
-    """Yields what a chain with bundles has of some days, without reading the segments that are in bundles."""
+    """Yields the segments of a chain that touch given days, without reading those in bundles."""
     named: list[BundledSegment] = []
 
     def note(segment: BundledSegment) -> bool:
@@ -210,7 +201,7 @@ def _plans(
     *,
     ahead: int = _AHEAD,
 ) -> Iterator["_Plan"]:
-    """Yields how each chain with entries of some days is read, planning a few ahead."""
+    """Yields how to read each chain with entries of the given days, planning a few ahead."""
     ranges: dict[ChainId, list[tuple[int, int]]] = defaultdict(list)
     for bucket in index_buckets(store) if buckets is None else buckets:
         if bucket.day in since:
@@ -227,7 +218,7 @@ def _plans(
 
 
 def days_since(header: SegmentHeader, since: Mapping[date, Mapping[ChainId, int]]) -> list[date]:
-    """Returns the days that a segment touches and that were not read up to its start before (`read_days`)."""
+    """Returns the days of a segment that were not read beyond its start before (`read_days`)."""
     return _unread_days(header.chain, header, since)
 
 
@@ -253,7 +244,7 @@ def _merged(ranges: Iterable[tuple[int, int]]) -> Iterator[tuple[int, int]]:
 
 @dataclass(frozen=True, slots=True)
 class _Range:
-    """Offsets of a chain that are read. What was listed of them counts only if the chain has no bundles there."""
+    """Offsets of a chain to read. `covered` and `starts` are used only if the chain has no bundles."""
 
     first: int
     behind: int
@@ -263,7 +254,7 @@ class _Range:
 
 @dataclass(frozen=True, slots=True)
 class _Plan:
-    """What is read of a chain."""
+    """How to read a chain."""
 
     chain: ChainId
     end: int
@@ -285,8 +276,8 @@ def _plan(store: ObjectStore, chain: ChainId, ranges: Sequence[tuple[int, int]],
 def _read_plain(
     store: ObjectStore, plans: Iterable[_Plan], since: Mapping[date, Mapping[ChainId, int]]
 ) -> Iterator[Segment]:
-    """Reads chains without bundles: the segments of all of them one behind the other, a few ahead."""
-    # A range without segments has a step too, or the hole would go unnoticed.
+    """Reads chains without bundles: all their segments one after the other, a few ahead."""
+    # A range without segments needs a step too, so that the hole is noticed.
     steps = (
         (plan.chain, part, start) for plan in plans for part in plan.ranges for start in (part.covered, *part.starts)
     )
@@ -320,24 +311,17 @@ def _wanted(parts: Iterator[Segment | Covered], since: Mapping[date, Mapping[Cha
 def _checked(
     chain: ChainId, first: int, behind: int, parts: Iterator[Segment | Covered]
 ) -> Iterator[Segment | Covered]:
-    """Yields what was read of a range, and fails if it does not cover the range."""
+    """Yields the parts of a range and fails if they do not cover it."""
     position = 0
     for number, part in enumerate(parts):
         start, next_start = _offsets(part)
         if start != position and not (number == 0 and start <= first):
-            raise _hole(chain, position, start)
+            raise hole_in_chain(chain, position, start)
         position = next_start
         yield part
     if position < behind:
-        raise _hole(chain, position, behind)
+        raise hole_in_chain(chain, position, behind)
 
 
 def _offsets(part: Segment | Covered) -> tuple[int, int]:
     return (part.header.start, part.header.end) if isinstance(part, Segment) else (part.start, part.end)
-
-
-def _hole(chain: ChainId, position: int, found: int) -> LedgerError:
-    return LedgerError(
-        f"The chain {chain} has a hole: no segment starts at {position}, where one ended; the next is at {found}.",
-        next_step="run `imgpipeline ledger repair --dry-run`; a segment was removed from the store",
-    )

@@ -1,8 +1,7 @@
-"""The list of all dead letters and replays: a stored object that follows the ledger.
+"""The list of all dead letters and replays: a stored object that follows the ledger (`checkpoint.FollowerObject`).
 
-So listing them costs what came since the last time, and no day that is over. The object is saved as a whole, with its
-checkpoint in it, over the version that was read, so a slower process does not overwrite a faster one. A lost or
-damaged list is rebuilt from the start of the ledger.
+So listing dead letters only reads the segments since the last time. A lost or damaged list is rebuilt from the start of
+the ledger.
 """
 
 import json
@@ -14,11 +13,10 @@ from imgpipeline.contracts.keys import ChainId
 from imgpipeline.contracts.outcomes import DeadLetter
 from imgpipeline.contracts.records import RecordReference
 from imgpipeline.contracts.times import format_time, parse_time
-from imgpipeline.ledger.checkpoint import Checkpoint
+from imgpipeline.ledger.checkpoint import Checkpoint, FollowerObject
 from imgpipeline.ledger.days import read_day
 from imgpipeline.ledger.dead_letters import BuriedRecord, LetterState, Progress, ReplayTrail, Wanted, may_have_moved
 from imgpipeline.ledger.follow import Batch, LostCheckpointError, OffsetRange, follow
-from imgpipeline.ledger.follower_object import FollowerObject
 from imgpipeline.ledger.reading import ChainEnd, fix_ends
 from imgpipeline.ledger.segment import Segment
 from imgpipeline.objectstore import ObjectStore
@@ -26,7 +24,7 @@ from imgpipeline.objectstore import ObjectStore
 _VERSION = 1
 _MOST_BYTES = 2**30
 _SAVED_EVERY = 40
-"""The list is saved after this many batches, so that a call that is interrupted loses little work."""
+"""Number of batches after which the list is saved, so that an interrupted call loses little work."""
 _NAME = "dead_letters"
 
 
@@ -35,14 +33,14 @@ class DeadLetterList:
     """All dead letters up to a checkpoint."""
 
     letters: dict[RecordReference, BuriedRecord] = field(default_factory=dict)
-    """The dead letters, without value and headers, as open."""
+    """The dead letters without value and headers, in the state open."""
     trail: ReplayTrail = field(default_factory=ReplayTrail)
     """The replays."""
     checkpoint: Checkpoint = field(default_factory=Checkpoint)
-    """Up to where the ledger was followed."""
+    """How far the ledger was followed."""
 
     def take(self, batch: Batch) -> None:
-        """Takes a batch of the ledger."""
+        """Adds a batch of the ledger."""
         for forgotten in batch.forgotten:
             self._forget(forgotten)
         for followed in batch.segments:
@@ -51,7 +49,7 @@ class DeadLetterList:
         self.checkpoint = batch.checkpoint
 
     def add(self, segment: Segment) -> None:
-        """Takes the dead letters and replays of a segment."""
+        """Adds the dead letters and replays of a segment."""
         for letter in self.trail.add(segment):
             reference = RecordReference(segment.header.chain, letter.offset)
             light = replace(letter, raw_base64=None, headers=())
@@ -65,7 +63,7 @@ class DeadLetterList:
             self.trail.frames.discard(replay)
 
     def find(self, wanted: Wanted) -> list[BuriedRecord]:
-        """Returns those that match, with their states; the latest first."""
+        """Returns the matching dead letters with their states, the latest first."""
         self.trail.settle()
         return sorted(map(self._settled, filter(wanted.matches_record, self.letters.values())), key=_age, reverse=True)
 
@@ -74,7 +72,7 @@ class DeadLetterList:
         return replace(buried, state=state, became=became)
 
     def to_json(self) -> bytes:
-        """Returns the list as it is stored."""
+        """Returns the stored form of the list."""
         chains = sorted({record.chain for record in (*self.letters, *self.trail.members())})
         number = {chain: at for at, chain in enumerate(chains)}
         letters = [
@@ -92,7 +90,7 @@ class DeadLetterList:
 
     @classmethod
     def from_json(cls, text: bytes) -> "DeadLetterList":
-        """Reads what `to_json` wrote; raises KeyError, TypeError or ValueError if it is something else."""
+        """Parses the result of `to_json`; raises KeyError, TypeError or ValueError for anything else."""
         data: dict[str, Any] = json.loads(text)
         if data["version"] != _VERSION:
             raise ValueError("another version")
@@ -112,7 +110,7 @@ class DeadLetterList:
 
 
 def fix_ends_by_list(store: ObjectStore) -> dict[ChainId, ChainEnd]:
-    """Fixes the ends of all chains; the search begins where the stored list ends.
+    """Fixes the ends of all chains; the search starts where the stored list ends.
 
     Raises:
         LedgerError: The last segment of a chain cannot be read.
@@ -129,19 +127,19 @@ def find_dead_letters(
     ends: Mapping[ChainId, ChainEnd] | None = None,
     progress: Progress | None = None,
 ) -> tuple[list[BuriedRecord], ReplayTrail]:
-    """Finds the dead letters that match, whatever became of them.
+    """Finds matching dead letters in any state.
 
-    Brings the stored list up to the ledger. Where there is none yet, and a day is wanted, only that day is read, unless
-    a replay may have moved a record to another day.
+    Updates the stored list. If there is no list yet and a day is given, reads only that day, unless a replay may have
+    moved a record to another day.
 
     Args:
         store: The object store.
-        wanted: Which ones.
-        ends: Ends of all chains that were fixed before (`fix_ends_by_list`). Default: they are found now.
-        progress: Told how far it is.
+        wanted: Selects the dead letters.
+        ends: Fixed ends of all chains (`fix_ends_by_list`). Default: read them now.
+        progress: Called with the progress.
 
     Returns:
-        The dead letters, the latest first (by their records' times), and the replays that were found.
+        The dead letters, the latest first (by the times of their records), and the replays.
 
     Raises:
         LedgerError: A segment cannot be read.

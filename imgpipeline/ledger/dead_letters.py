@@ -1,6 +1,6 @@
-"""Dead letters and their replays.
+"""Dead letters, their replays, and the state that follows from both.
 
-A record whose header `replay_of` names a dead letter is another attempt at it, also through several attempts.
+A record whose header `replay_of` names a dead letter is another attempt; there may be several in a row.
 `dead_letter_list` lists dead letters; `sources.replay` announces them again.
 """
 
@@ -24,39 +24,40 @@ _DAY_MAY_CHANGE = {
     DeadLetterCode.TOO_LARGE,
     DeadLetterCode.PROCESS_CRASHED,
 }
-"""Their day is that of the Kafka record; once the record can be read, the frame may belong to another one."""
+"""The day of these dead letters comes from the Kafka record. When the record can be read, its frame may have another
+day."""
 _REPLAY_MARK = b'"replay_of":"'
 
 Progress = Callable[[int, int], None]
-"""Called with the offsets whose outcomes were read, and how many there are in all (0 if that is not known)."""
+"""Called with the number of offsets read so far and the total number (0 if unknown)."""
 
 
 class LetterState(StrEnum):
-    """What became of a dead letter."""
+    """The state of a dead letter."""
 
     OPEN = "open"
-    """Nobody has announced it again, as far as the ledger has got."""
+    """The ledger has no replay of it."""
     REPLAYED = "replayed"
-    """It was announced again and is a dead letter again: that one stands for it."""
+    """Its replay is a dead letter again, which replaces this one."""
     RESOLVED = "resolved"
-    """It was announced again and became a frame."""
+    """Its replay became a frame."""
 
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """Which dead letters are looked for."""
+    """Selects dead letters; None in a field matches all."""
 
     code: DeadLetterCode | None = None
-    """Only those of this code."""
+    """The code."""
     day: date | None = None
-    """Only those listed under this UTC day."""
+    """The UTC day under which the dead letter is listed."""
     source: str | None = None
-    """Only those of this source."""
+    """The source."""
     record: RecordReference | None = None
-    """Only the one of this record."""
+    """The record."""
 
     def matches_record(self, buried: "BuriedRecord") -> bool:
-        """Whether it is one of them."""
+        """Returns whether a dead letter matches."""
         letter = buried.letter
         return (
             (self.code is None or letter.code is self.code)
@@ -71,23 +72,23 @@ class BuriedRecord:
     """One dead letter and its state."""
 
     reference: RecordReference
-    """Topic, partition and offset of its record."""
+    """Topic, partition and offset of the record."""
     letter: DeadLetter
-    """The dead letter, without value and headers: there may be many (`read_letter` has them)."""
+    """The dead letter without value and headers, since there may be many (`read_letters` reads both)."""
     segment_start: int
-    """Start of the segment that holds it."""
+    """Start of the segment with the dead letter."""
     state: LetterState = LetterState.OPEN
-    """What became of it."""
+    """The state."""
     became: RecordReference | None = None
-    """The frame, or the later dead letter that stands for it."""
+    """The frame or later dead letter that the replay became."""
 
 
 @dataclass(slots=True)
 class ReplayTrail:
-    """Which record announces which other one again, and what came of it."""
+    """All replays and their outcomes."""
 
     parents: dict[RecordReference, RecordReference] = field(default_factory=dict)
-    """For each replay what it replays."""
+    """The record that each replay announces again."""
     frames: set[RecordReference] = field(default_factory=set)
     """The replays that became frames."""
     ages: dict[RecordReference, datetime] = field(default_factory=dict)
@@ -96,7 +97,7 @@ class ReplayTrail:
     _last: dict[RecordReference, RecordReference] = field(default_factory=dict)
 
     def add(self, segment: Segment) -> list[DeadLetter]:
-        """Takes the replays of a segment; returns its dead letters."""
+        """Adds the replays of a segment; returns the segment's dead letters."""
         header, letters = segment.header, list[DeadLetter]()
         if not header.dead_letters and _REPLAY_MARK not in segment.body:
             return letters
@@ -115,12 +116,12 @@ class ReplayTrail:
         return letters
 
     def note(self, replay: RecordReference, replay_of: str | None, is_letter: bool, at: datetime) -> None:
-        """Adds one outcome, if it is a replay.
+        """Adds one outcome if it is a replay.
 
         Args:
-            replay: Where its record lies.
-            replay_of: What its record announces again, if it does.
-            is_letter: Whether it became a dead letter again.
+            replay: Topic, partition and offset of the record.
+            replay_of: The record's header `replay_of`.
+            is_letter: Whether the outcome is a dead letter.
             at: When the outcome was stored.
         """
         meant = resolve_reference(replay_of, replay.chain) if replay_of else None
@@ -132,7 +133,7 @@ class ReplayTrail:
             self.frames.add(replay)
 
     def settle(self) -> None:
-        """Determines the state of each first record; call it after everything was added."""
+        """Determines the state of each first record; call it after all outcomes are added."""
         self._good.clear()
         self._last.clear()
         for replay in sorted(self.parents, key=lambda found: (self.ages[found], found)):
@@ -142,7 +143,7 @@ class ReplayTrail:
                 self._last[self.root(replay)] = replay
 
     def root(self, record: RecordReference) -> RecordReference:
-        """Returns the first record that a replay, of a replay perhaps, goes back to; itself, where it is none."""
+        """Returns the first record in a row of replays; the record itself if it is not a replay."""
         seen: set[RecordReference] = set()
         while record in self.parents and record not in seen:
             seen.add(record)
@@ -158,17 +159,17 @@ class ReplayTrail:
         return (LetterState.OPEN, None) if last == letter else (LetterState.REPLAYED, last)
 
     def members(self) -> list[RecordReference]:
-        """Returns all records that have something to do with a replay, sorted."""
+        """Returns all replays and the records that they replay, sorted."""
         return sorted({*self.parents, *self.parents.values()})
 
 
 def may_have_moved(buried: BuriedRecord) -> bool:
-    """Tells whether the frame of a dead letter, once its record can be read, may belong to another day."""
+    """Returns whether the frame of a dead letter may belong to another day when its record can be read."""
     return buried.letter.code in _DAY_MAY_CHANGE
 
 
 def read_letters(store: ObjectStore, wanted: Sequence[BuriedRecord]) -> Iterator[tuple[BuriedRecord, DeadLetter]]:
-    """Yields dead letters with value and headers, in the order asked for; neighbours share one reading.
+    """Yields dead letters with value and headers, in the given order; adjacent ones of one segment share one read.
 
     Raises:
         LedgerError: A segment cannot be read.
@@ -186,17 +187,17 @@ def _letters_of(segment: Segment) -> dict[int, DeadLetter]:
 
 
 def locate_dead_letter(store: ObjectStore, topic: str, topic_id: str | None, partition: int, offset: int) -> Segment:
-    """Returns the segment that holds a dead letter.
+    """Returns the segment with a dead letter.
 
     Args:
         store: The object store.
         topic: Kafka topic.
-        topic_id: Which incarnation of it; None: the only one that has a dead letter there.
+        topic_id: The incarnation of the topic; None: the only one that has a dead letter there.
         partition: Kafka partition.
         offset: Kafka offset.
 
     Raises:
-        ConfigurationError: There is no dead letter, or several incarnations of the topic have one.
+        ConfigurationError: There is no such dead letter, or several incarnations of the topic have one.
         LedgerError: A segment cannot be read.
     """
     chains = [c for c in list_chains(store, topic) if c.partition == partition and topic_id in (None, c.topic_id)]
@@ -218,7 +219,7 @@ def locate_dead_letter(store: ObjectStore, topic: str, topic_id: str | None, par
         )
     if not found:
         raise ConfigurationError(
-            f"{name} is not a dead letter in the ledger so far.",
+            f"{name} is not a dead letter in the ledger.",
             next_step="`imgpipeline dead-letters list --all` lists all of them",
         )
     return found[0]

@@ -6,9 +6,9 @@
             add(batch.segments)
             save(batch.checkpoint)
 
-Chains take turns, so none starves another. A follower that saves each checkpoint together with what it has made of the
-batch, and dies anywhere, gets at most one batch twice. A repair changes outcomes that were read already: its range is
-read again, and the first batch of it says which offsets to forget.
+Chains take turns, so none starves another. A follower that saves each checkpoint together with its result gets at most
+one batch twice, wherever it dies. A repair changes outcomes that a follower has already read, so its range is read
+again, and its first batch says which offsets to forget.
 """
 
 from collections.abc import Iterator, Mapping
@@ -20,14 +20,14 @@ from imgpipeline.contracts.bundle_keys import BUNDLE_OFFSETS
 from imgpipeline.contracts.keys import OFFSET_LIMIT, ChainId, segment_key
 from imgpipeline.contracts.outcomes import Outcome
 from imgpipeline.errors import LedgerError
-from imgpipeline.ledger.bundles.catalog import StoredBundle, find_bundles
-from imgpipeline.ledger.bundles.opening import try_open
 from imgpipeline.ledger.bundles.reading import Stretch, read_stretches
+from imgpipeline.ledger.bundles.stored import StoredBundle, find_bundles, try_open
 from imgpipeline.ledger.checkpoint import Checkpoint, Position, mark_of
 from imgpipeline.ledger.reading import (
     ChainEnd,
     find_end,
     for_each_chain,
+    hole_in_chain,
     last_segment_before,
     list_chains,
     list_sizes,
@@ -40,15 +40,15 @@ from imgpipeline.objectstore import ObjectMissingError, ObjectStore
 from imgpipeline.objectstore.parallel import map_ahead
 
 _TURN_SEGMENTS = 256
-"""Segments of one turn of a chain, at most; of a chain that is read through bundles, those of one bundle."""
+"""Maximum number of segments in one turn of a chain; a turn through a bundle has all segments of the bundle."""
 _TURN_BYTES = 2**20
-"""Size of the segments of one turn, compressed: several turns are held in memory."""
+"""Compressed size of the segments in one turn, small because several turns are in memory."""
 _TURNS_AHEAD = 8
 _BATCH_BYTES = 32 * 2**20
 
 
 class LostCheckpointError(LedgerError):
-    """A checkpoint is not of this ledger: what was made with it has to be rebuilt from the start."""
+    """A checkpoint does not match this ledger, so its follower must start again from an empty checkpoint."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,13 +56,13 @@ class FollowedSegment:
     """A segment after the checkpoint."""
 
     chain: ChainId
-    """Its chain."""
+    """The chain of the segment."""
     start: int
-    """First offset it covers."""
+    """First offset of the segment."""
     end: int
-    """First offset after it."""
+    """First offset after the segment."""
     days: tuple[date, ...]
-    """UTC days of its frames and dead letters, sorted."""
+    """UTC days of the frames, dead letters and notices, sorted."""
     segment: Segment | None
     """The whole segment; None if only headers are followed."""
     mark: str = ""
@@ -78,28 +78,28 @@ class OffsetRange:
     first: int
     """First offset."""
     behind: int | None
-    """First offset after it; None for everything from `first` on."""
+    """First offset after the range; None for all offsets from `first` on."""
 
     def covers(self, chain: ChainId, offset: int) -> bool:
-        """Whether an offset of a chain lies in it."""
+        """Returns whether the range contains an offset of a chain."""
         return chain == self.chain and self.first <= offset and (self.behind is None or offset < self.behind)
 
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """What a follower takes in one step."""
+    """One step of a follower."""
 
     segments: tuple[FollowedSegment, ...]
     """Segments of any chains; those of one chain in order."""
     forgotten: tuple[OffsetRange, ...]
-    """Offsets whose earlier outcomes no longer hold: to be forgotten before the segments are added."""
+    """Offsets whose earlier outcomes are no longer valid. Forget them before adding the segments."""
     days: tuple[date, ...]
     """UTC days that the repairs of `forgotten` have touched, sorted."""
     checkpoint: Checkpoint
-    """To be saved together with what was made of this batch."""
+    """Save it together with the result of this batch."""
 
     def outcomes(self) -> Iterator[tuple[ChainId, Outcome]]:
-        """Yields the outcomes of the segments that were read whole, in order."""
+        """Yields the outcomes of all whole segments, in order."""
         for followed in self.segments:
             if followed.segment is not None:
                 for outcome in followed.segment.outcomes():
@@ -114,23 +114,23 @@ def follow(
     headers_only: bool = False,
     batch_segments: int = 256,
 ) -> Iterator[Batch]:
-    """Yields what the ledger has after a checkpoint, up to where its chains end now.
+    """Yields the segments after a checkpoint, up to the current ends of the chains.
 
-    Bundles are read where there are some. A chain with a segment that cannot be read is followed up to it; the error
-    is raised when all others were followed to their ends.
+    Reads through bundles where possible. If a segment cannot be read, its chain is followed up to that segment, and the
+    error is raised after all other chains have been followed to their ends.
 
     Args:
         store: The object store.
-        checkpoint: How far this follower has read; an empty one for the start of the ledger.
-        ends: Ends of all chains, fixed after the checkpoint was made. Default: they are found now.
-        headers_only: Do not fetch segments whose bundle says which days they touch.
-        batch_segments: How many segments a batch has, at most.
+        checkpoint: How far this follower has read; an empty one to start at the beginning of the ledger.
+        ends: Ends of all chains, fixed after the checkpoint was made. Default: read them now.
+        headers_only: Do not fetch segments whose days are known from a bundle's footer.
+        batch_segments: Maximum number of segments in a batch.
 
     Yields:
-        Batches; no batch where nothing is new.
+        Batches; none if nothing is new.
 
     Raises:
-        LostCheckpointError: The checkpoint is not of this ledger.
+        LostCheckpointError: The checkpoint does not match this ledger.
         LedgerError: A segment or an entry of the repair list cannot be read, or a chain has a hole.
         TransientError: The store does not answer.
     """
@@ -158,7 +158,7 @@ class _Following:
     _held_bytes: int = 0
 
     def fix_ends(self, ends: Mapping[ChainId, ChainEnd] | None) -> None:
-        """Fixes where this call ends, and checks that the chains are those of the checkpoint."""
+        """Fixes the ends for this call and checks that every chain of the checkpoint still exists."""
         self.ends = dict(ends) if ends is not None else self._find_ends()
         gone = sorted(self.positions.keys() - self.ends.keys() - self.problems.keys())
         if gone:
@@ -180,7 +180,7 @@ class _Following:
         return {chain: end for chain, end in found.items() if isinstance(end, ChainEnd)}
 
     def read_again(self) -> Iterator[Batch]:
-        """Yields what was repaired before the positions."""
+        """Yields the ranges before the positions that were repaired."""
         entries = list_repairs(self.store, after=self.repairs)
         self._check_chains(entries)
         number = last_handled(entries, after=self.repairs)
@@ -195,7 +195,7 @@ class _Following:
                 except LedgerError as error:
                     self.problems[repaired.chain] = error
         if self.problems.keys() & {repaired.chain for repaired in days}:
-            return  # this follower looks at these repairs again
+            return  # keep the old number, so that the next call reads these repairs again
         if number != self.repairs:
             self.repairs = number
             yield Batch((), (), (), self._checkpoint())
@@ -213,12 +213,12 @@ class _Following:
                 yield from self._hold(last)
             at = last.end if last else stop
         if last is not None and (repaired.behind is None or repaired.behind >= position.end):
-            # A repair may have joined segments across the position, or have ended the chain before it.
+            # A repair may have joined segments across the position, or ended the chain before it.
             self.positions[chain] = self._position_after(last)
         yield from self._flush()
 
     def _check_chains(self, repairs: list[Repair]) -> None:
-        """Fails where the last segment before a position is another one by now, and no repair says why."""
+        """Fails if the last segment before a position was replaced and no repair explains it."""
         moved = [chain for chain, position in self.positions.items() if chain in self.ends]
         same = for_each_chain(moved, self._is_same)
         wrong = [chain for chain, is_same in zip(moved, same, strict=True) if not is_same]
@@ -228,7 +228,7 @@ class _Following:
             position = self.positions[chain]
             ranges = (OffsetRange(repair.chain, repair.first, repair.behind) for repair in repairs)
             if not any(r.covers(chain, position.start) or r.covers(chain, position.end - 1) for r in ranges):
-                raise _lost(f"the segment of {chain} at {position.start} is another one")
+                raise _lost(f"the segment of {chain} at {position.start} was replaced")
 
     def _is_same(self, chain: ChainId) -> bool:
         position, end = self.positions[chain], self.ends[chain]
@@ -243,16 +243,16 @@ class _Following:
         except ObjectMissingError:
             return False
         except LedgerError:
-            return True  # damaged since it was read: that is not for this follower to say
+            return True  # damaged since it was read; not this follower's business
 
     def read_on(self) -> Iterator[Batch]:
-        """Yields what comes after the positions, chain by chain in turn."""
+        """Yields the segments after the positions; the chains take turns."""
         behind = [chain for chain in sorted(self.ends) if self._lag(chain) and chain not in self.problems]
         self.bundles = dict(zip(behind, for_each_chain(behind, self._find_bundles), strict=True))
         while behind:
             short = {chain for chain in behind if not self._has_bundle(chain)}
             for turn in map_ahead(self._take_turn, sorted(short), workers=_TURNS_AHEAD, ahead=_TURNS_AHEAD):
-                yield from self._go_on(turn)
+                yield from self._advance(turn)
             for chain in (chain for chain in behind if chain not in short):
                 yield from self._stream_bundle(chain)
             behind = [chain for chain in behind if self._lag(chain) and chain not in self.problems]
@@ -261,11 +261,11 @@ class _Following:
     def _stream_bundle(self, chain: ChainId) -> Iterator[Batch]:
         try:
             for found in self._read_turn(chain, self._position(chain), self.ends[chain].offset):
-                yield from self._go_on([found])
+                yield from self._advance([found])
         except LedgerError as error:
             self.problems[chain] = error
 
-    def _go_on(self, turn: list[FollowedSegment]) -> Iterator[Batch]:
+    def _advance(self, turn: list[FollowedSegment]) -> Iterator[Batch]:
         for found in turn:
             self.positions[found.chain] = self._position_after(found)
             yield from self._hold(found)
@@ -275,7 +275,7 @@ class _Following:
         return last if last and last.is_at(position) else position
 
     def _take_turn(self, chain: ChainId) -> list[FollowedSegment]:
-        """Returns what one turn reads; what was read before a segment that cannot be read counts."""
+        """Returns the segments of one turn, up to the first one that cannot be read."""
         found: list[FollowedSegment] = []
         try:
             found.extend(self._read_turn(chain, self._position(chain), self.ends[chain].offset))
@@ -284,7 +284,7 @@ class _Following:
         return found
 
     def _read_turn(self, chain: ChainId, first: int, stop: int) -> Iterator[FollowedSegment]:
-        """Yields the segments of one turn, at least one; they continue each other from `first` on."""
+        """Yields the segments of one turn, at least one, without holes from `first` on."""
         last = self.ends[chain].header
         bundle = self.bundles.get(chain, {}).get(first // BUNDLE_OFFSETS)
         behind = min((first // BUNDLE_OFFSETS + 1) * BUNDLE_OFFSETS, stop)
@@ -297,14 +297,14 @@ class _Following:
         position = first
         for segment in found:
             if segment.start != position:
-                raise _hole(chain, position, segment.start)
+                raise hole_in_chain(chain, position, segment.start)
             position = segment.end
             yield segment
         if position == first:
-            raise _hole(chain, first, None)
+            raise hole_in_chain(chain, first, None)
 
     def _read_last(self, last: SegmentHeader) -> Iterator[FollowedSegment]:
-        """Yields the last segment of a chain: its start is known, and in the search for the end its header was read."""
+        """Yields the last segment of a chain, whose header was read in the search for the end."""
         if self.headers_only:
             yield _of_header(last)
         else:
@@ -361,7 +361,7 @@ class _Following:
 
 
 def _cut(listed: list[tuple[int, int]]) -> list[int]:
-    """Returns the starts of one turn out of starts and sizes."""
+    """Returns the starts of the segments in one turn, given starts and sizes."""
     sizes = accumulate(size for _, size in listed)
     fitting = sum(1 for size in sizes if size <= _TURN_BYTES)
     return [start for start, _ in listed[: max(1, min(fitting, _TURN_SEGMENTS))]]
@@ -378,14 +378,6 @@ def _of_header(header: SegmentHeader) -> FollowedSegment:
 
 def _lost(why: str) -> LostCheckpointError:
     return LostCheckpointError(
-        f"The checkpoint is not of this ledger: {why}.",
+        f"The checkpoint does not match this ledger: {why}.",
         next_step="start again from an empty checkpoint",
-    )
-
-
-def _hole(chain: ChainId, position: int, found: int | None) -> LedgerError:
-    next_start = "none comes after it" if found is None else f"the next is at {found}"
-    return LedgerError(
-        f"The chain {chain} has a hole: no segment starts at {position}, where one ended; {next_start}.",
-        next_step="run `imgpipeline ledger repair --dry-run`; a segment was removed from the store",
     )

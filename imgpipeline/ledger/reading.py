@@ -1,10 +1,15 @@
-"""Reads chains: which ones exist, where they end, and their segments.
+"""Reads chains: which chains exist, where they end, and their segments.
 
-An end is always read from a header. Many segments are read in parallel, with a few at a time in memory.
+The search for the last segment only lists keys. One listing returns 1,000 keys, so a folder of 100,000 segments is
+searched in growing steps and by halving. A wrong hint costs requests, but does not change the result. The end itself is
+read from the header of that segment. Many segments are read in parallel, with a few at a time in memory.
 """
 
+from bisect import bisect_right
+from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from itertools import islice
 from typing import TypeVar
 
 from imgpipeline.contracts.keys import (
@@ -19,37 +24,44 @@ from imgpipeline.contracts.keys import (
 from imgpipeline.contracts.outcomes import GapReason
 from imgpipeline.errors import LedgerError
 from imgpipeline.ledger.checkpoint import Position
-from imgpipeline.ledger.search import find_last
 from imgpipeline.ledger.segment import Segment, SegmentHeader, decode_segment
-from imgpipeline.objectstore import ObjectStore
+from imgpipeline.objectstore import ObjectInfo, ObjectStore
 from imgpipeline.objectstore.parallel import map_ahead
 
 _READERS = 16
 _AHEAD = 32
 Result = TypeVar("Result")
+PAGE_KEYS = 1_000
+"""Number of keys that S3 returns per request."""
+_LOOK_BACK = (64, PAGE_KEYS, 4 * PAGE_KEYS, 16 * PAGE_KEYS)
+"""Distances before a hint at which the search starts. The last segment usually starts shortly before a hint, even if
+the hint is the chain's end: the segments of a steady stream are short, those of a backlog are about 1,000 offsets long.
+A listing without keys costs little."""
+_BEHIND_ALL = 10**20
+"""Greater than any offset."""
 
 
 @dataclass(frozen=True, slots=True)
 class ChainEnd:
-    """How far a chain reaches, as it was read."""
+    """The end of a chain when it was read."""
 
     chain: ChainId
     """The chain."""
     offset: int
-    """First offset without an outcome: where the next segment starts."""
+    """First offset without an outcome, where the next segment starts."""
     header: SegmentHeader | None
-    """Header of the last segment; None for a chain without one, and where it was not read (`find_end`)."""
+    """Header of the last segment; None if the chain is empty or the header was not read (`find_end`)."""
     last: Position | None = field(default=None, compare=False)
-    """The last segment as a position; None for a chain without one, and where the writer of the chain has moved it."""
+    """The last segment as a position; None if the chain is empty or its writer has added a segment."""
 
     @property
     def hint(self) -> int | None:
-        """Start of the last segment, where a later search may begin."""
+        """Start of the last segment, where a later search may start."""
         return self.header.start if self.header else None
 
     @property
     def is_closed(self) -> bool:
-        """Whether the chain is closed for good (`closing`)."""
+        """Whether the chain is closed (`chain.close_chain`)."""
         return self.header is not None and GapReason.CLOSED.value in self.header.gaps
 
 
@@ -57,17 +69,17 @@ def read_segment(store: ObjectStore, key: str) -> Segment:
     """Reads one segment.
 
     Raises:
-        ObjectMissingError: There is none under this key.
-        LedgerError: It is damaged, of an unknown version, or its header belongs to another key.
+        ObjectMissingError: There is no object with this key.
+        LedgerError: The segment is damaged, has an unknown version, or belongs to another key.
     """
     return open_segment(store.get(key), key)
 
 
 def open_segment(data: bytes, key: str, *, is_verified: bool = False) -> Segment:
-    """Reads the bytes of a segment and checks that they belong to a key; arguments as of `decode_segment`.
+    """Decodes a segment and checks that its header matches the key; arguments as for `decode_segment`.
 
     Raises:
-        LedgerError: They are damaged, of an unknown version, or their header belongs to another key.
+        LedgerError: The segment is damaged, has an unknown version, or belongs to another key.
     """
     segment = decode_segment(data, key, is_verified=is_verified)
     header = segment.header
@@ -77,18 +89,18 @@ def open_segment(data: bytes, key: str, *, is_verified: bool = False) -> Segment
 
 
 def find_end(store: ObjectStore, chain: ChainId, *, hint: int | None = None, known: Position | None = None) -> ChainEnd:
-    """Finds the end of a chain by its last segment.
+    """Finds the end of a chain from its last segment.
 
     Args:
         store: The object store.
-        chain: Which chain.
-        hint: An offset near which the chain is believed to end, at best the start of its last segment; the search
-            begins there. A wrong one costs a few requests.
-        known: A position that was read before, in place of a hint: while the chain still ends there with the same
-            segment, that segment is not read again.
+        chain: The chain.
+        hint: Where the search starts: the expected end of the chain, at best the start of its last segment. A wrong
+            hint costs a few requests.
+        known: A position from an earlier read, instead of a hint. If the chain still ends there with the same segment,
+            the segment is not read again.
 
     Returns:
-        The end, with the header it was read from, or the position that is known.
+        The end with its header, or with the known position.
 
     Raises:
         LedgerError: The last segment cannot be read.
@@ -108,7 +120,7 @@ def last_segment_before(store: ObjectStore, chain: ChainId, offset: int) -> Segm
     Raises:
         LedgerError: That segment cannot be read.
     """
-    # Segments are mostly short: look close by first, then at the folder's rest, then at whole folders before it.
+    # Segments are mostly short, so look nearby first, then in the rest of the folder, then in the folders before it.
     for reach in (1_000, 10_000, FAN_OUT_OFFSETS):
         starts = list_segments(store, chain, max(offset - reach, 0), offset)
         if starts:
@@ -141,12 +153,12 @@ def fix_ends(
     *,
     known: Mapping[ChainId, Position] | None = None,
 ) -> dict[ChainId, ChainEnd]:
-    """Reads the ends of all chains, several at a time: one state of the ledger that later reads can keep to.
+    """Reads the ends of all chains, several at a time. They define one state of the ledger for later reads.
 
     Args:
         store: The object store.
-        hints: For some chains an offset near which they are believed to end (`find_end`).
-        known: For some chains a position that was read before (`find_end`): they cost one request each, not two.
+        hints: Hints for some chains (`find_end`).
+        known: Known positions in some chains (`find_end`); each saves a request.
 
     Raises:
         LedgerError: The last segment of a chain cannot be read.
@@ -161,14 +173,14 @@ def find_ends(
     *,
     known: Mapping[ChainId, Position] | None = None,
 ) -> dict[ChainId, ChainEnd]:
-    """Finds the ends of some chains as `find_end` does, several at a time."""
+    """Finds the ends of chains like `find_end`, several at a time."""
     hints, known = hints or {}, known or {}
     found = for_each_chain(chains, lambda c: find_end(store, c, hint=hints.get(c), known=known.get(c)))
     return {end.chain: end for end in found}
 
 
 def for_each_chain(chains: Collection[ChainId], read: Callable[[ChainId], Result]) -> Iterator[Result]:
-    """Yields what a function reads of each chain, in their order, reading a few ahead."""
+    """Yields the result of a function for each chain, in order, a few ahead."""
     return map_ahead(read, chains, workers=_READERS, ahead=_AHEAD)
 
 
@@ -182,7 +194,7 @@ def list_sizes(store: ObjectStore, chain: ChainId, first: int, behind: int) -> l
     found: list[tuple[int, int]] = []
     for folder in _folders(store, chain, first, behind):
         after = segment_key(chain, first - 1) if first else None
-        # Keys of later folders are all greater than `after`; so it can be given for each of them.
+        # All keys in later folders are greater than `after`, so it is valid for each folder.
         for info in store.list_objects(f"{chain_prefix(chain)}/{folder}", after=after):
             parsed = parse_segment_key(info.key)
             if parsed and first <= parsed[1] < behind:
@@ -200,13 +212,160 @@ def _folders(store: ObjectStore, chain: ChainId, first: int, behind: int) -> lis
 
 
 def read_segments(store: ObjectStore, chain: ChainId, starts: Iterable[int]) -> Iterator[Segment]:
-    """Yields segments in the order asked for, reading a few ahead.
+    """Yields segments in the order of `starts`, reading a few ahead.
 
-    Closing the generator early ends the reading ahead, after the few reads that are under way.
+    Closing the generator early ends the reading ahead when the reads in progress are finished.
 
     Raises:
-        LedgerError: One of them cannot be read.
-        ObjectMissingError: One of them is not there.
+        LedgerError: A segment cannot be read.
+        ObjectMissingError: A segment is missing.
     """
     keys = (segment_key(chain, start) for start in starts)
     return map_ahead(lambda key: read_segment(store, key), keys, workers=_READERS, ahead=_AHEAD)
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class ListedSegment:
+    """A segment in a listing."""
+
+    start: int
+    """First offset."""
+    e_tag: str
+    """Version of the content, as given by the store; may be empty."""
+
+
+def find_last(store: ObjectStore, chain: ChainId, *, hint: int | None = None) -> ListedSegment | None:
+    """Returns the last segment of a chain; None for an empty chain.
+
+    Args:
+        store: The object store.
+        chain: The chain.
+        hint: Expected end of the chain. A wrong hint costs a few requests.
+    """
+    behind = _BEHIND_ALL
+    if hint is not None and hint >= 0 and store.lists_in_order:
+        for back in _LOOK_BACK:
+            first = max(hint - back, 0)
+            found = _search(store, chain, chain_prefix(chain), first, behind, is_bounded=behind < _BEHIND_ALL)
+            if found is not None:
+                return found
+            behind = first
+    for folder in reversed(_folders_before(store, chain, behind)):
+        prefix, first = f"{chain_prefix(chain)}/{folder}", int(folder) * FAN_OUT_OFFSETS
+        if store.lists_in_order:
+            found = _search(store, chain, prefix, first, min(behind, first + FAN_OUT_OFFSETS))
+        else:
+            found = _list_all(store, chain, prefix, hint or 0)
+        if found is not None:
+            return found
+    return None
+
+
+def _folders_before(store: ObjectStore, chain: ChainId, behind: int) -> list[str]:
+    names = store.list_folders(chain_prefix(chain))
+    return [name for name in names if name.isdecimal() and int(name) * FAN_OUT_OFFSETS < behind]
+
+
+def _search(
+    store: ObjectStore, chain: ChainId, prefix: str, low: int, behind: int, *, is_bounded: bool = False
+) -> ListedSegment | None:
+    """Returns the last segment below a prefix in `[low, behind)`, or None; there is none from `behind` on.
+
+    Goes up in doubling steps while listings are full, then halves the rest. With `is_bounded`, `behind` comes from a
+    listing instead of being an upper limit, so the search halves from the start.
+    """
+    last, at, step = None, low, 0
+    while low < behind:
+        found, is_full = _list_page(store, chain, prefix, at)
+        if is_full and not found:
+            return _list_all(store, chain, prefix, 0)  # there are 1,000 objects that are not segments
+        if not found:
+            behind, is_bounded = at, True
+        else:
+            last, low = found[-1], found[-1].start + 1
+            if not is_full:
+                break
+        if is_bounded:
+            at = low if behind - low <= PAGE_KEYS else (low + behind) // 2
+        else:
+            at = min(low + step, behind - 1)
+            step = 2 * step or PAGE_KEYS
+    return last
+
+
+def _list_page(store: ObjectStore, chain: ChainId, prefix: str, first: int) -> tuple[list[ListedSegment], bool]:
+    """Returns the sorted segments of one listing from an offset on, and whether there may be more."""
+    page = list(islice(store.list_objects(prefix, after=_just_before(chain, first)), PAGE_KEYS))
+    return sorted(_segments(page)), len(page) == PAGE_KEYS
+
+
+def _list_all(store: ObjectStore, chain: ChainId, prefix: str, first: int) -> ListedSegment | None:
+    """Returns the last segment in a folder by listing all of it, for stores that do not list in order.
+
+    Leaves out keys before `first`, unless there are no others.
+    """
+    last = max(_segments(store.list_objects(prefix, after=_just_before(chain, first))), default=None)
+    return _list_all(store, chain, prefix, 0) if last is None and first else last
+
+
+def _segments(infos: Iterable[ObjectInfo]) -> list[ListedSegment]:
+    return [ListedSegment(parsed[1], info.e_tag) for info in infos if (parsed := parse_segment_key(info.key))]
+
+
+def _just_before(chain: ChainId, offset: int) -> str | None:
+    return segment_key(chain, offset - 1) if offset else None
+
+
+def segments_holding(
+    store: ObjectStore, chain: ChainId, offsets: Collection[int]
+) -> Iterator[tuple[Segment, tuple[int, ...]]]:
+    """Yields the segments that contain given offsets of a chain, each with its offsets, in order.
+
+    Args:
+        store: The object store.
+        chain: The chain.
+        offsets: Offsets of the chain that have an outcome.
+
+    Raises:
+        LedgerError: No segment contains an offset, or a segment cannot be read.
+    """
+    if not offsets:
+        return
+    first, last = min(offsets), max(offsets)
+    starts = list_segments(store, chain, first, last + 1)
+    if first not in starts[:1]:
+        before = last_segment_before(store, chain, first)
+        starts = [*([before.start] if before else ()), *starts]
+    held: dict[int, list[int]] = defaultdict(list)
+    for offset in sorted(offsets):
+        place = bisect_right(starts, offset) - 1
+        if place < 0:
+            raise _nowhere(chain, offset)
+        held[starts[place]].append(offset)
+    for segment, wanted in zip(read_segments(store, chain, held), held.values(), strict=True):
+        outside = [offset for offset in wanted if offset >= segment.header.end]
+        if outside:
+            raise _nowhere(chain, outside[0])
+        yield segment, tuple(wanted)
+
+
+def _nowhere(chain: ChainId, offset: int) -> LedgerError:
+    return LedgerError(
+        f"No segment of {chain} holds the offset {offset}.",
+        next_step="run `imgpipeline audit --full`, because a segment is missing",
+    )
+
+
+def hole_in_chain(chain: ChainId, position: int, found: int | None) -> LedgerError:
+    """Returns the error for a chain with a hole.
+
+    Args:
+        chain: The chain.
+        position: Where the hole starts.
+        found: Start of the next segment; None if there is none.
+    """
+    next_start = "there is no later one" if found is None else f"the next one starts at {found}"
+    return LedgerError(
+        f"The chain {chain} has a hole: no segment starts at {position}, where the previous one ends; {next_start}.",
+        next_step="run `imgpipeline ledger repair --dry-run`; a segment was removed from the store",
+    )

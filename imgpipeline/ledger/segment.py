@@ -1,12 +1,13 @@
 """The format of a segment, versions 1 and 2.
 
-A segment is a zstd-compressed JSON Lines file. Its first line is the header; every further line is the outcome of
-one offset, or one gap, in the order of offsets: together they cover `[start, end)` exactly once. The header's
-`checksum` is the SHA-256 of the header without it (as it is written) and all further lines. Version 2 adds notices, and
-fields of frames that version 1 lacks; a segment that needs neither is written as version 1.
+A segment is a zstd-compressed JSON Lines file. The first line is the header. Every other line is the outcome of one
+offset, or a gap, in the order of offsets; together they cover `[start, end)` exactly once. The header's `checksum` is
+the SHA-256 of the header line without the checksum, followed by all other lines. Version 2 adds notices, and fields of
+frames that version 1 lacks; a segment that needs neither is written as version 1.
 """
 
 import json
+import threading
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -32,27 +33,26 @@ from imgpipeline.contracts.outcomes import (
 from imgpipeline.contracts.records import KafkaRecord
 from imgpipeline.contracts.times import format_time, parse_time
 from imgpipeline.errors import ConfigurationError, LedgerError
-from imgpipeline.ledger.decompression import decompress
 
 FORMAT_VERSIONS = (1, 2)
-"""The versions that this release reads. Each header names its own; a reader refuses others."""
+"""The versions that this release reads; it refuses segments with any other version in the header."""
 _ENCODER = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), allow_nan=False)
 MAX_SEGMENT_BYTES = 2**31
-"""Bound for a segment's decompressed size: one that claims more is damaged."""
+"""Maximum decompressed size of a segment. A segment that claims more is damaged."""
 
 
 class DamagedSegmentError(LedgerError):
-    """These bytes are not a complete segment of a known version. `imgpipeline ledger repair` repairs it."""
+    """The bytes are not a complete segment of a known version. `imgpipeline ledger repair` repairs it."""
 
 
 @dataclass(frozen=True, slots=True)
 class Fingerprint:
-    """The last record of a segment, to find out later whether the log is still the same."""
+    """Identifies the last record of a segment, to find out later whether the log is still the same."""
 
     offset: int
-    """Its Kafka offset."""
+    """Kafka offset of the record."""
     timestamp_ms: int
-    """Its Kafka timestamp in Unix milliseconds; -1 if it has none."""
+    """Kafka timestamp in Unix milliseconds; -1 if the record has none."""
     sha256: str
     """SHA-256 over key and value, 64 hexadecimal digits."""
 
@@ -65,7 +65,7 @@ class Fingerprint:
 
 @dataclass(frozen=True, slots=True)
 class Provenance:
-    """By what the outcomes of a segment were made."""
+    """What made the outcomes of a segment: model, settings and run."""
 
     model_name: str
     """Name of the model in the registry; empty for imports."""
@@ -74,9 +74,9 @@ class Provenance:
     settings_hash: str
     """Hash of the settings that change results."""
     run_id: str
-    """The run that wrote it."""
+    """The run that wrote the segment."""
     precision: str | None = None
-    """What the model computed in, such as `bf16`; None for 32-bit floats and for imports."""
+    """Number format of the model, such as `bf16`; None for 32-bit floats and for imports."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,36 +84,36 @@ class SegmentHeader:
     """The first line of a segment."""
 
     chain: ChainId
-    """The chain it belongs to."""
+    """The chain of the segment."""
     start: int
-    """First offset it covers."""
+    """First offset that the segment covers."""
     end: int
-    """First offset behind it: where the next segment starts."""
+    """First offset after the segment, where the next one starts."""
     frames: int
-    """How many outcomes are processed frames."""
+    """Number of processed frames."""
     gated: int
-    """How many outcomes are gated frames."""
+    """Number of gated frames."""
     dead_letters: int
-    """How many outcomes are dead letters."""
+    """Number of dead letters."""
     gaps: Mapping[str, int]
     """Offsets in gaps, by reason."""
     days: tuple[date, ...]
-    """UTC days of its frames, dead letters and notices, sorted."""
+    """UTC days of the frames, dead letters and notices, sorted."""
     provenance: Provenance
-    """By what it was made."""
+    """What made the outcomes."""
     writer_id: str
     """Unique for one attempt to write one segment."""
     fingerprint: Fingerprint | None
-    """Its last record, or the one before if it holds only gaps; None if the chain has held none."""
+    """The last record of the segment or, if it has only gaps, of the chain before it; None if there is none."""
     created_at: datetime
-    """When it was made, UTC."""
+    """When the segment was made, UTC."""
     notices: int = 0
-    """How many outcomes are notices."""
+    """Number of notices."""
     format_version: int = 1
-    """Version of the format: the lowest that can hold its outcomes."""
+    """Version of the format: the lowest that supports the outcomes."""
 
     def to_json(self) -> dict[str, Any]:
-        """Returns the header as it is written, without its checksum."""
+        """Returns the stored form of the header, without the checksum."""
         made = self.provenance
         mark = self.fingerprint
         counts = {"frames": self.frames, "gated": self.gated, "dead_letters": self.dead_letters}
@@ -139,7 +139,7 @@ class SegmentHeader:
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> "SegmentHeader":
-        """Reads what `to_json` wrote; raises KeyError, TypeError or ValueError if it is something else."""
+        """Parses the result of `to_json`; raises KeyError, TypeError or ValueError for anything else."""
         model, mark, counts = data["model"], data["fingerprint"], data["counts"]
         return cls(
             chain=ChainId(data["topic"], data["topic_id"], data["partition"]),
@@ -163,12 +163,12 @@ class SegmentHeader:
 
 @dataclass(frozen=True, slots=True)
 class Segment:
-    """One segment that was read and found whole."""
+    """An intact segment."""
 
     header: SegmentHeader
-    """Its first line."""
+    """The first line."""
     body: bytes
-    """Its further lines, JSON Lines in UTF-8, each ending in a newline."""
+    """The other lines, JSON Lines in UTF-8, each with a final newline."""
 
     def outcomes(self) -> list[Outcome]:
         """Returns the outcomes in the order of their offsets."""
@@ -184,21 +184,18 @@ def describe(
     fingerprint: Fingerprint | None,
     created_at: datetime,
 ) -> SegmentHeader:
-    """Makes the header for a run of outcomes.
+    """Returns the header of a segment with given outcomes.
 
     Args:
-        chain: The chain they belong to.
+        chain: The chain of the segment.
         outcomes: At least one, in the order of offsets, without hole or overlap.
-        provenance: By what they were made.
-        writer_id: Unique for this attempt.
-        fingerprint: Of the last record among them; None if there is none.
-        created_at: Now.
-
-    Returns:
-        The header that covers exactly these outcomes.
+        provenance: What made the outcomes.
+        writer_id: Unique for this attempt to write.
+        fingerprint: Fingerprint of the last record; None if there is none.
+        created_at: The current time.
 
     Raises:
-        LedgerError: There are none, or they leave a hole or overlap.
+        LedgerError: There are no outcomes, or they have a hole or an overlap.
     """
     start, end = _covered(outcomes, str(chain))
     gaps: Counter[str] = Counter()
@@ -235,24 +232,22 @@ def _covered(outcomes: Sequence[Outcome], where: str) -> tuple[int, int]:
     for outcome in outcomes:
         first, behind = offsets_of(outcome)
         if first != position or behind <= first:
-            raise LedgerError(
-                f"{where}: got the outcome of [{first}, {behind}), expected the one of offset {position}."
-            )
+            raise LedgerError(f"{where}: got the outcome of [{first}, {behind}), expected that of offset {position}.")
         position = behind
     return start, position
 
 
 def encode_segment(header: SegmentHeader, outcomes: Sequence[Outcome]) -> bytes:
-    """Returns the bytes of a segment (`describe` made its header).
+    """Returns the bytes of a segment; `describe` makes the header.
 
     Raises:
-        LedgerError: It would be larger than `decode_segment` reads: the writer has to close segments sooner.
+        LedgerError: The segment would be larger than `decode_segment` can read.
     """
     return seal_segment(header, b"".join(encode_line(outcome_to_json(outcome)) for outcome in outcomes))
 
 
 def seal_segment(header: SegmentHeader, body: bytes) -> bytes:
-    """Returns the bytes of a segment whose further lines are written already; raises as `encode_segment` does."""
+    """Returns the bytes of a segment from the header and the encoded other lines; errors as `encode_segment`."""
     data = header.to_json()
     head = encode_line({**data, "checksum": checksum_of(data, body)})
     if len(head) + len(body) > MAX_SEGMENT_BYTES:
@@ -264,18 +259,16 @@ def seal_segment(header: SegmentHeader, body: bytes) -> bytes:
 
 
 def decode_segment(data: bytes, key: str, *, is_verified: bool = False) -> Segment:
-    """Reads the bytes of a segment.
+    """Decodes the bytes of a segment and verifies the checksum.
 
     Args:
         data: The whole object.
-        key: Its key, for messages.
-        is_verified: These very bytes were found whole before; their checksum is not computed again.
-
-    Returns:
-        The segment; its checksum was right.
+        key: The object's key, for messages.
+        is_verified: Skip the checksum, because it was verified for the same bytes before.
 
     Raises:
-        LedgerError: The bytes are damaged, or of a format version that this release does not know.
+        DamagedSegmentError: The bytes are damaged.
+        LedgerError: This release does not know the format version.
     """
     try:
         head, newline, body = decompress(data, MAX_SEGMENT_BYTES).partition(b"\n")
@@ -286,7 +279,7 @@ def decode_segment(data: bytes, key: str, *, is_verified: bool = False) -> Segme
     if version not in FORMAT_VERSIONS:
         raise LedgerError(
             f"{key} has format version {version!r}; this release reads {' and '.join(map(str, FORMAT_VERSIONS))}.",
-            next_step="use the release of imgpipeline that wrote it, or a newer one",
+            next_step="use the release of imgpipeline that wrote the segment, or a newer one",
         )
     try:
         expected = header.pop("checksum", None)
@@ -294,7 +287,7 @@ def decode_segment(data: bytes, key: str, *, is_verified: bool = False) -> Segme
             raise _damaged(key, "its checksum does not match")
         return Segment(SegmentHeader.from_json(header), body)
     except (KeyError, TypeError, ValueError, AttributeError, ConfigurationError) as error:
-        raise _damaged(key, f"its header lacks or misstates {error}") from None
+        raise _damaged(key, f"a field of its header is missing or invalid: {error}") from None
 
 
 def _damaged(key: str, why: str) -> DamagedSegmentError:
@@ -305,7 +298,7 @@ def _damaged(key: str, why: str) -> DamagedSegmentError:
 
 
 def checksum_of(header: Mapping[str, Any], body: bytes) -> str:
-    """Returns the sha256 of a segment's header line (without its checksum) and body, in hex."""
+    """Returns the SHA-256 of a segment's header line (without the checksum) and body, in hexadecimal."""
     digest = sha256(encode_line(header))
     digest.update(body)
     return digest.hexdigest()
@@ -314,3 +307,29 @@ def checksum_of(header: Mapping[str, Any], body: bytes) -> str:
 def encode_line(data: Mapping[str, Any]) -> bytes:
     """Returns one line of a segment: compact JSON and a line feed."""
     return _ENCODER.encode(data).encode() + b"\n"
+
+
+class _OfThread(threading.local):
+    """One decompressor per thread: making one takes longer than decompressing a small segment."""
+
+    def __init__(self) -> None:
+        self.decompressor = zstandard.ZstdDecompressor()
+
+
+_of_this_thread = _OfThread()
+
+
+def decompress(data: bytes, most_bytes: int) -> bytes:
+    """Returns the content of a Zstandard frame.
+
+    Args:
+        data: Exactly one frame, with the size of its content in the frame header.
+        most_bytes: Maximum size of the content, checked before any memory is allocated.
+
+    Raises:
+        zstandard.ZstdError: The bytes are not such a frame, or are damaged.
+        ValueError: The content is larger than `most_bytes`.
+    """
+    if zstandard.frame_content_size(data) > most_bytes:
+        raise ValueError(f"it claims more than {most_bytes} bytes")
+    return bytes(_of_this_thread.decompressor.decompress(data, max_output_size=most_bytes, allow_extra_data=False))

@@ -1,14 +1,15 @@
-"""The books of a chain: what the sessions of its sources account for, and how many of their records the ledger holds.
+"""Compares the accounts of sessions with their records in the ledger, per chain (`ChainBooks`) and over all chains.
 
-A record belongs to the session that it names: in the attribute `session`, a dead letter in the header or value that it
-keeps. A record that names none belongs to the session of its source's last notice before it. Replays, and dead letters
-of notices, announce no frame of a session.
+A record belongs to the session that it names in the attribute `session`, or for a dead letter in its header or value. A
+record that names none belongs to the session of its source's last notice before it. Replays and dead letters of notices
+belong to no session. A session has several chains if its notices have a separate topic, or if its source moved to
+another partition or topic.
 """
 
 import base64
 import json
 from collections import Counter
-from collections.abc import Container, Mapping
+from collections.abc import Container, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -16,6 +17,7 @@ from imgpipeline.contracts.keys import ChainId
 from imgpipeline.contracts.messages import IMAGE_FIELDS
 from imgpipeline.contracts.notices import ANNOUNCED_BEFORE, NoticeKind
 from imgpipeline.contracts.outcomes import GapReason
+from imgpipeline.contracts.text import counted
 from imgpipeline.ledger.bundles.reading import read_chain
 from imgpipeline.ledger.reading import last_segment_before
 from imgpipeline.objectstore import ObjectStore
@@ -36,20 +38,20 @@ class SessionBooks:
     session: str
     """The session."""
     first: int
-    """Offset of its first notice or record."""
+    """Offset of the first notice or record."""
     last: int
-    """Offset of its last notice or record."""
+    """Offset of the last notice or record."""
     is_started: bool = False
-    """Whether its notice `started` was seen: only then are all of its records known."""
+    """Whether the notice `started` was seen. Only then are all records of the session known."""
     is_ended: bool = False
-    """Whether its notice `ended` was seen: only then are all of its accounts known."""
+    """Whether the notice `ended` was seen. Only then are all accounts of the session known."""
     counts: Counter[str] = field(default_factory=Counter)
-    """Sums of its accounts (`dropped` over all reasons), and its records: `frames` and `dead_letters`. `expired` counts
-    offsets of the chain that expired unread while it was open, `repeats` frames that the log holds twice."""
+    """Sums of the accounts (`dropped` over all reasons) and numbers of records (`frames` and `dead_letters`). `expired`
+    counts offsets of the chain that expired unread during the session, `repeats` frames that the log has twice."""
     days: dict[str, Counter[str]] = field(default_factory=dict)
-    """Its records by UTC day."""
+    """Numbers of records by UTC day."""
     reaches: dict[str, int] = field(default_factory=dict)
-    """By `topic/partition`: the offset before which its announced frames lie, if its accounts have another topic."""
+    """The offset before which all announced frames are, by `topic/partition`, if the accounts have another topic."""
     wrong_accounts: list[int] = field(default_factory=list)
     """Offsets of accounts that do not add up: `received` is not `announced + gated + dropped + failed`."""
 
@@ -60,7 +62,7 @@ class SessionBooks:
 
     @property
     def missing(self) -> int:
-        """Announced frames without a record, those that may have expired left out; negative for too many records."""
+        """Announced frames without a record, except those that may have expired; negative for too many records."""
         if not self.is_started:
             return 0
         missing = self.counts["announced"] - self.records
@@ -71,19 +73,19 @@ class SessionBooks:
 
 @dataclass(slots=True)
 class ChainBooks:
-    """The books of a chain, as far as it was read. Outcomes are taken in the order of their offsets."""
+    """The sessions in the part of a chain that was read. Outcomes are added in the order of their offsets."""
 
     sessions: dict[SessionKey, SessionBooks] = field(default_factory=dict)
-    """By source and session."""
+    """The sessions by source and name."""
     current: dict[str, str] = field(default_factory=dict)
     """The session of each source's last notice, unless it has ended."""
     expired: int = 0
     """Offsets of the chain that expired unread."""
     nameless: dict[str, dict[tuple[str, str], list[int]]] = field(default_factory=dict)
-    """By source, day and kind: first offset and number of the records without a session while none is current."""
+    """First offset and number of the records that belong to no session yet, by source, day and kind."""
 
     def take(self, line: Mapping[str, Any]) -> None:
-        """Takes one line of a segment."""
+        """Adds one line of a segment."""
         if "frame" in line:
             self._take_frame(line["frame"])
         elif "notice" in line:
@@ -153,7 +155,7 @@ class ChainBooks:
         return replace(self, sessions=kept)
 
     def to_json(self) -> dict[str, Any]:
-        """Returns the sessions and their sums; days and records without a session are left out."""
+        """Returns the sessions and their sums, without days and without records that belong to no session."""
         return {
             "current": self.current,
             "expired": self.expired,
@@ -168,7 +170,7 @@ class ChainBooks:
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> "ChainBooks":
-        """Reads what `to_json` wrote; raises KeyError, TypeError or ValueError if it is something else."""
+        """Parses the result of `to_json`; raises KeyError, TypeError or ValueError for anything else."""
         current = {str(source): str(session) for source, session in data["current"].items()}
         books = cls(current=current, expired=int(data.get("expired", 0)))
         for each in data["sessions"]:
@@ -189,7 +191,7 @@ def _add_account(found: SessionBooks, notice: Mapping[str, Any]) -> None:
 
 
 def _read_letter(letter: Mapping[str, Any]) -> tuple[str | None, object] | None:
-    """Returns source and session of a dead letter's record, each None if it names none; None if it is a notice."""
+    """Returns source and session that a dead letter's record names, each may be None; None for a notice."""
     headers = {name.lower(): _text(value) for name, value in letter.get("headers", ())}
     said = _read_object(letter["raw_base64"])
     if said.get("kind") in set(NoticeKind) and IMAGE_FIELDS.isdisjoint(said):
@@ -213,9 +215,9 @@ def _text(value_base64: str) -> str:
 
 
 def count_repeats(store: ObjectStore, chain: ChainId, found: SessionBooks) -> int:
-    """Reads a session's offsets and counts the frames of which it has more than one record.
+    """Reads the offsets of a session and counts the repeated records of the same frame.
 
-    A producer that is not idempotent writes a record again if the broker's answer was lost.
+    A producer that is not idempotent writes a record again if the broker's answer is lost.
 
     Raises:
         LedgerError: A segment cannot be read.
@@ -232,3 +234,97 @@ def count_repeats(store: ObjectStore, chain: ChainId, found: SessionBooks) -> in
                 repeats += frame["frame_id"] in seen
                 seen.add(frame["frame_id"])
     return repeats
+
+
+@dataclass(frozen=True, slots=True)
+class JoinedSession:
+    """One session of a source over all chains."""
+
+    parts: Mapping[ChainId, SessionBooks]
+    """The part of the session in each chain."""
+    whole: SessionBooks
+    """The whole session. `expired` includes offsets that expired unread in the chains that the accounts name."""
+    unread: int
+    """Number of offsets that may have announced frames and that the ledger has not reached yet."""
+
+    @property
+    def missing(self) -> int:
+        """Announced frames without a record, except expired and unread ones; negative for too many records."""
+        missing = self.whole.missing
+        return max(0, missing - self.unread) if missing > 0 else missing
+
+    @property
+    def is_settled(self) -> bool:
+        """Whether the session has ended and adds up."""
+        return self.whole.is_ended and not (self.whole.missing or self.whole.wrong_accounts)
+
+    def problems(self) -> Iterator[str]:
+        """Yields the discrepancies as text, with source, session and offsets."""
+        at = "; ".join(f"{chain}, offsets {part.first} to {part.last}" for chain, part in sorted(self.parts.items()))
+        named = f"{self.whole.source}, session {self.whole.session} ({at})"
+        for part in self.parts.values():
+            for offset in part.wrong_accounts:
+                yield (
+                    f"{named}: the account at offset {offset} does not add up: received is not announced + gated + "
+                    "dropped + failed."
+                )
+        if self.missing:
+            announced = counted(self.whole.counts["announced"], "frame")
+            yield f"{named}: its accounts announce {announced}, the ledger holds {self.whole.records} of its records."
+
+
+def join_books(books: Mapping[ChainId, ChainBooks], ends: Mapping[ChainId, int]) -> dict[SessionKey, JoinedSession]:
+    """Joins the books of all chains.
+
+    Args:
+        books: The books of each chain.
+        ends: How far each chain was read.
+    """
+    keys = {key for found in books.values() for key in found.sessions}
+    return {key: _join(key, books, ends) for key in sorted(keys)}
+
+
+def find_repeats(store: ObjectStore, session: JoinedSession) -> JoinedSession:
+    """Counts the repeated records of a session that has ended with more records than it announced.
+
+    Raises:
+        LedgerError: A segment cannot be read.
+    """
+    if len(session.parts) == 1 or not session.whole.is_ended or session.missing >= 0:
+        return session  # for a single chain, the walk has counted them
+    repeats = sum(count_repeats(store, chain, part) for chain, part in session.parts.items())
+    counts = session.whole.counts | Counter(repeats=repeats)
+    return replace(session, whole=replace(session.whole, counts=counts))
+
+
+def unread_offsets(reaches: Mapping[str, int], ends: Mapping[ChainId, int]) -> int:
+    """Returns the number of offsets before given positions, by `topic/partition`, that the ledger has not reached."""
+    return sum(max(0, offset - min(_ends_at(at, ends), default=0)) for at, offset in reaches.items())
+
+
+def _ends_at(at: str, ends: Mapping[ChainId, int]) -> Iterator[int]:
+    return (end for chain, end in ends.items() if f"{chain.topic}/{chain.partition}" == at)
+
+
+def _join(key: SessionKey, books: Mapping[ChainId, ChainBooks], ends: Mapping[ChainId, int]) -> JoinedSession:
+    parts = {chain: found.sessions[key] for chain, found in books.items() if key in found.sessions}
+    counts: Counter[str] = Counter()
+    reaches: dict[str, int] = {}
+    for part in parts.values():
+        counts.update(part.counts)
+        reaches |= part.reaches
+    counts["expired"] += sum(
+        found.expired for chain, found in books.items() if f"{chain.topic}/{chain.partition}" in reaches
+    )
+    several = list(parts.values())
+    whole = SessionBooks(
+        *key,
+        first=several[0].first,
+        last=several[-1].last,
+        is_started=any(part.is_started for part in several),
+        is_ended=any(part.is_ended for part in several),
+        counts=counts,
+        wrong_accounts=[offset for part in several for offset in part.wrong_accounts],
+        reaches=reaches,
+    )
+    return JoinedSession(parts, whole, unread_offsets(reaches, ends))

@@ -8,8 +8,8 @@ from kafka import TopicPartition
 from imgpipeline.contracts.keys import DAMAGED, METADATA
 from imgpipeline.contracts.times import utc_now
 from imgpipeline.detect.ledger_repair import repair_ledger
+from imgpipeline.ledger.repair.damage import RepairReport
 from imgpipeline.ledger.repair.repair_list import list_repairs, still_open
-from imgpipeline.ledger.repair.steps import RepairReport
 from imgpipeline.stream.connection import open_admin
 from imgpipeline_tests.detect.conftest import LaneUnderTest
 from imgpipeline_tests.faults.invariant import check

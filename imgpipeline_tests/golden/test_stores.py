@@ -15,7 +15,7 @@ from imgpipeline.lake.build.derived import Derived, State, state_of
 from imgpipeline.lake.build.summaries import SUMMARIES, DaySummary, build_summary
 from imgpipeline.lake.sessions.session import open_lake
 from imgpipeline.ledger import fix_ends
-from imgpipeline.ledger.bundles.bundling import bundle_ledger
+from imgpipeline.ledger.bundles.making import bundle_ledger
 from imgpipeline.objectstore import ObjectStore, open_store
 from imgpipeline.redetect.attempt import Redetector
 from imgpipeline.redetect.choice import load_chosen, parse_choice

@@ -22,7 +22,7 @@ from imgpipeline.detect.work import FrameWork
 from imgpipeline.lake.build.day_tables import rebuild_day
 from imgpipeline.lake.build.summaries import SUMMARIES, build_summary
 from imgpipeline.ledger import ChainWriter, DayIndex, Fingerprint, Provenance, find_end
-from imgpipeline.ledger.bundles.bundling import bundle_ledger
+from imgpipeline.ledger.bundles.making import bundle_ledger
 from imgpipeline.objectstore import ImageReader, ObjectStore, open_store
 from imgpipeline.redetect.attempt import Redetector
 from imgpipeline.redetect.choice import load_chosen, parse_choice

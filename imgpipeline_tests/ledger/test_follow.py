@@ -223,7 +223,7 @@ def test_a_ledger_that_was_emptied_and_filled_again_is_not_taken_for_the_old_one
     with pytest.raises(LostCheckpointError, match="is gone"):
         batches_of(memory, last.checkpoint)
     fill(memory, CHAIN, segments)
-    with pytest.raises(LostCheckpointError, match="is another one"):
+    with pytest.raises(LostCheckpointError, match="was replaced"):
         batches_of(memory, last.checkpoint)
 
 

@@ -13,7 +13,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 from imgpipeline.contracts.keys import METADATA, ChainId, segment_key
 from imgpipeline.errors import LedgerError
 from imgpipeline.ledger import LostCheckpointError, close_chain, find_current_end, follow
-from imgpipeline.ledger.bundles.catalog import put_mark
+from imgpipeline.ledger.bundles.stored import put_mark
 from imgpipeline.ledger.chain import ChainWriter
 from imgpipeline.ledger.days import DayIndex
 from imgpipeline.ledger.reading import list_chains, read_segment

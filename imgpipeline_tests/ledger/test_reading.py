@@ -1,11 +1,16 @@
-"""The end of a chain is found on every store, whatever was hinted, and segments come in the order of their offsets."""
+"""The end of a chain is found with few requests and any hint, and segments are read in the order of their offsets."""
 
 import threading
+from collections.abc import Iterable
 from dataclasses import replace
+from unittest.mock import patch
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from obstore.store import MemoryStore
 
-from imgpipeline.contracts.keys import ChainId, parse_segment_key, segment_key
+from imgpipeline.contracts.keys import ChainId, chain_prefix, parse_segment_key, segment_key
 from imgpipeline.contracts.outcomes import Outcome
 from imgpipeline.errors import LedgerError
 from imgpipeline.ledger import (
@@ -15,13 +20,21 @@ from imgpipeline.ledger import (
     list_segments,
     read_segment,
     read_segments,
+    reading,
 )
-from imgpipeline.ledger.reading import last_segment_before
-from imgpipeline.objectstore import Fetched, ObjectMissingError, ObjectStore
+from imgpipeline.ledger.reading import find_last, last_segment_before, segments_holding
+from imgpipeline.objectstore import Fetched, ObjectMissingError, ObjectStore, open_store
+from imgpipeline.objectstore.client import open_memory_store
+from imgpipeline_tests.examples import examples
 from imgpipeline_tests.ledger.samples import CHAIN, append, frame, frames, gap, write_chain, writer
+from imgpipeline_tests.objectstore.answer_losing_proxy import AnswerLosingProxy
+from imgpipeline_tests.objectstore.stores import s3_settings
+from imgpipeline_tests.servers.s3_server import S3Bucket, S3Server
 from imgpipeline_tests.servers.waiting import wait_until
 
 STARTS = [0, 99_990, 99_995, 100_000, 100_003, 250_000, 250_001]
+SEGMENTS = 2_500
+LATER = ChainId(CHAIN.topic, CHAIN.topic_id, CHAIN.partition + 1)
 
 
 def across_borders() -> list[list[Outcome]]:
@@ -214,3 +227,114 @@ def test_a_missing_or_damaged_segment_ends_the_reading_where_it_is(memory: Objec
         next(reading)
     with pytest.raises(ObjectMissingError):
         read_segment(memory, segment_key(CHAIN, 99))
+
+
+class OrderedStore(ObjectStore):
+    """A store in memory whose listings are in order, as they are: so that every size can be tried quickly."""
+
+    lists_in_order = True
+
+
+def store_of(starts: Iterable[int], strays: Iterable[str] = ()) -> ObjectStore:
+    made = OrderedStore(MemoryStore(), "memory://")
+    for start in starts:
+        made.put(segment_key(CHAIN, start), b"")
+    for stray in strays:
+        made.put(f"{chain_prefix(CHAIN)}/{stray}", b"")
+    made.put(segment_key(LATER, 7), b"")
+    return made
+
+
+_starts = st.one_of(
+    st.sets(st.integers(0, 60)),
+    st.sets(st.integers(99_980, 100_020)),
+    st.sets(st.integers(0, 10**7)),
+    st.builds(lambda first, count: set(range(first, first + count)), st.integers(0, 200_000), st.integers(0, 80)),
+)
+_hints = st.none() | st.integers(-5, 120) | st.integers(99_900, 100_100) | st.integers(0, 2**63 - 1)
+_strays = st.sets(
+    st.sampled_from(["notes/readme", "000000000000000/readme", "000000000000009/x", "000000000000001/zzz.txt"])
+    | st.integers(0, 40).map(lambda n: f"000000000000000/{n:020d}.tmp")
+)
+
+
+@settings(max_examples=examples(300))
+@given(_starts, _hints, _strays)
+def test_whatever_is_there_and_whatever_is_hinted_the_greatest_start_is_found(
+    starts: set[int], hint: int | None, strays: set[str]
+) -> None:
+    with patch.object(reading, "PAGE_KEYS", 4):
+        found = find_last(store_of(starts, strays), CHAIN, hint=hint)
+        assert (found.start if found else None) == max(starts, default=None)
+
+
+@pytest.fixture
+def long_chain(s3: S3Server, bucket: S3Bucket) -> int:
+    """A chain of many segments of one offset each, put as links into the server's folder; returns the last start."""
+    store = open_store(s3_settings(bucket))
+    store.put(segment_key(CHAIN, 0), b"any")
+    first = s3.data_dir / bucket.name / "lake" / segment_key(CHAIN, 0)
+    for start in range(1, SEGMENTS):
+        (first.parent / segment_key(CHAIN, start).rpartition("/")[2]).hardlink_to(first)
+    return SEGMENTS - 1
+
+
+@pytest.mark.parametrize(
+    ("hint", "most_requests"),
+    [
+        (SEGMENTS - 1, 1),
+        (SEGMENTS - 40, 1),
+        (SEGMENTS, 1),
+        (SEGMENTS + 500, 3),
+        (SEGMENTS + 100_000, 10),
+        (10, 6),
+        (None, 6),
+    ],
+    ids=["its start", "an older one", "the end", "close behind it", "far behind it", "far before it", "none"],
+)
+def test_few_requests_find_the_last_of_thousands(
+    s3: S3Server, bucket: S3Bucket, long_chain: int, hint: int | None, most_requests: int
+) -> None:
+    with AnswerLosingProxy(s3.port) as proxy:
+        store = open_store(s3_settings(bucket, s3_endpoint=proxy.endpoint))
+        found = find_last(store, CHAIN, hint=hint)
+        assert found is not None
+        assert found.start == long_chain
+        assert len(proxy.seen) <= most_requests, proxy.seen
+
+
+@pytest.fixture
+def filled() -> ObjectStore:
+    """A chain of the segments [0, 3), [3, 5), [5, 200005) and [200005, 200007)."""
+    store = open_memory_store()
+    write_chain(store, frames(0, 3), frames(3, 5), [*frames(5, 6), gap(6, 200_005)], frames(200_005, 200_007))
+    return store
+
+
+@pytest.mark.parametrize(
+    ("offsets", "found"),
+    [
+        ([], []),
+        ([4], [(3, (4,))]),
+        ([2, 0, 3], [(0, (0, 2)), (3, (3,))]),
+        ([5], [(5, (5,))]),
+        ([200_004], [(5, (200_004,))]),
+        ([200_006, 1], [(0, (1,)), (200_005, (200_006,))]),
+    ],
+)
+def test_each_offset_is_found_in_its_segment(
+    filled: ObjectStore, offsets: list[int], found: list[tuple[int, tuple[int, ...]]]
+):
+    assert [(s.header.start, held) for s, held in segments_holding(filled, CHAIN, offsets)] == found
+
+
+def test_segments_without_such_offsets_are_not_read(filled: ObjectStore):
+    filled.put(segment_key(CHAIN, 3), b"damaged")
+    assert [s.header.start for s, _ in segments_holding(filled, CHAIN, [0, 200_005])] == [0, 200_005]
+
+
+@pytest.mark.parametrize(("removed", "offset"), [(0, 1), (3, 4), (200_005, 200_006)])
+def test_an_offset_that_no_segment_holds_is_an_error(filled: ObjectStore, removed: int, offset: int):
+    filled.delete(segment_key(CHAIN, removed))
+    with pytest.raises(LedgerError, match=f"holds the offset {offset}"):
+        list(segments_holding(filled, CHAIN, [offset]))

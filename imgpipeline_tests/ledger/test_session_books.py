@@ -7,8 +7,7 @@ import pytest
 from imgpipeline.contracts.notices import NoticeKind
 from imgpipeline.contracts.outcomes import Gap, GapReason, Outcome
 from imgpipeline.ledger.audit import ChainAudit, audit_chain, fix_end
-from imgpipeline.ledger.joined_books import join_books
-from imgpipeline.ledger.session_books import ChainBooks
+from imgpipeline.ledger.session_books import ChainBooks, join_books
 from imgpipeline.objectstore import ObjectStore
 from imgpipeline_tests.ledger.samples import CHAIN, append, write_chain
 from imgpipeline_tests.ledger.sessions import SESSION, account, buried, said, shot

@@ -24,8 +24,8 @@ from imgpipeline.ledger import (
     index_buckets,
     known_days,
 )
+from imgpipeline.ledger.checkpoint import FollowerObject
 from imgpipeline.ledger.follow import OffsetRange
-from imgpipeline.ledger.follower_object import FollowerObject
 from imgpipeline.ledger.repair.repair_list import last_handled, list_repairs
 from imgpipeline.objectstore import ObjectStore
 

@@ -42,7 +42,7 @@ from imgpipeline.lake.storage.manifest import (
     write_parquet,
 )
 from imgpipeline.ledger import fix_ends, has_segment, index_buckets
-from imgpipeline.ledger.repair.days_to_build import noted_days
+from imgpipeline.ledger.repair.repair_list import noted_days
 from imgpipeline.objectstore import ForbiddenError, ObjectStore
 
 _NAMES = tuple(table.name for table in DAY_TABLES)

@@ -16,7 +16,7 @@ from imgpipeline.lake.build.summary_inputs import list_versions, stored_key
 from imgpipeline.lake.schema import DAY_TABLES
 from imgpipeline.lake.storage.engine import BuildLimits
 from imgpipeline.lake.storage.manifest import DamagedObjectError, read_manifest, read_stored
-from imgpipeline.ledger.repair.days_to_build import read_notes
+from imgpipeline.ledger.repair.repair_list import read_notes
 from imgpipeline.objectstore import ObjectStore
 from imgpipeline.settings import Settings
 

@@ -27,7 +27,7 @@ from imgpipeline.lake.storage.manifest import covered_ends, have_equal_ends, rea
 from imgpipeline.ledger import current_chain, for_each_chain, has_segment, index_buckets, known_days, list_chains
 from imgpipeline.ledger.audit import ChainAudit, FixedEnd, audit_chain, fix_end, stray_keys
 from imgpipeline.ledger.bundles.reading import list_reading
-from imgpipeline.ledger.joined_books import find_repeats, join_books
+from imgpipeline.ledger.session_books import find_repeats, join_books
 from imgpipeline.objectstore import ObjectMissingError, ObjectStore
 
 __all__ = ["AuditReport", "Progress", "audit"]

@@ -28,7 +28,7 @@ from imgpipeline.lake.storage.engine import quoted
 from imgpipeline.lake.storage.manifest import parse_footer
 from imgpipeline.lake.storage.pieces import read_table
 from imgpipeline.ledger import Segment, known_days
-from imgpipeline.ledger.locating import segments_holding
+from imgpipeline.ledger.reading import segments_holding
 from imgpipeline.objectstore import ObjectMissingError, ObjectStore
 from imgpipeline.objectstore.images import deleted_of, resolve_image_path
 from imgpipeline.settings import Settings

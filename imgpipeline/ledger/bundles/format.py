@@ -2,8 +2,8 @@
 
     bytes of segment 1 │ bytes of segment 2 │ … │ footer │ trailer
 
-The footer is zstd-compressed JSON that says of each segment where it lies and what it holds. The trailer has 48 bytes:
-the footer's length (8, big-endian), its SHA-256 (32), and `imgbndl1`. The same segments make the same bytes.
+The footer is zstd-compressed JSON with the position and a summary of each segment. The trailer has 48 bytes: the
+footer's length (8, big-endian), its SHA-256 (32), and `imgbndl1`. The same segments always give the same bytes.
 """
 
 import json
@@ -18,11 +18,10 @@ import zstandard
 
 from imgpipeline.contracts.bundle_keys import BundleId, bundle_key
 from imgpipeline.errors import LedgerError
-from imgpipeline.ledger.decompression import decompress
-from imgpipeline.ledger.segment import SegmentHeader
+from imgpipeline.ledger.segment import SegmentHeader, decompress
 
 FORMAT_VERSION = 1
-"""Written into every footer; a reader takes the segments where it does not know it."""
+"""Written into every footer. A reader that does not know the version reads the segments instead."""
 TRAILER_BYTES = 48
 _MAGIC = b"imgbndl1"
 _MOST_FOOTER_BYTES = 2**26
@@ -30,38 +29,38 @@ _ENCODER = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), allow_nan
 
 
 class DamagedBundleError(LedgerError):
-    """The bytes under a bundle's key are not a whole bundle. Nothing is lost: the segments have everything."""
+    """An object with the key of a bundle is not an intact bundle. Nothing is lost, since the segments still exist."""
 
 
 @dataclass(frozen=True, slots=True)
 class BundledSegment:
-    """Where a segment lies in its bundle, and what it holds."""
+    """Position and summary of a segment in a bundle."""
 
     start: int
-    """First offset it covers."""
+    """First offset that the segment covers."""
     end: int
-    """First offset behind it."""
+    """First offset after the segment."""
     position: int
-    """Where its bytes begin in the bundle."""
+    """Position of the segment's first byte in the bundle."""
     size_bytes: int
-    """How many bytes it has, compressed as they are."""
+    """Size of the compressed segment."""
     days: tuple[date, ...]
-    """UTC days of its frames, dead letters and notices, sorted."""
+    """UTC days of the frames, dead letters and notices, sorted."""
     frames: int
-    """How many outcomes are processed frames."""
+    """Number of processed frames."""
     gated: int
-    """How many outcomes are gated frames."""
+    """Number of gated frames."""
     dead_letters: int
-    """How many outcomes are dead letters."""
+    """Number of dead letters."""
     gaps: Mapping[str, int]
     """Offsets in gaps, by reason."""
     sha256: str
-    """SHA-256 of its bytes, 64 hexadecimal digits."""
+    """SHA-256 of the segment's bytes, 64 hexadecimal digits."""
     notices: int = 0
-    """How many outcomes are notices."""
+    """Number of notices."""
 
     def to_json(self) -> dict[str, Any]:
-        """Returns it as the footer has it."""
+        """Returns the entry of the footer."""
         counts = {"frames": self.frames, "gated": self.gated, "dead_letters": self.dead_letters}
         return {
             "start": self.start,
@@ -76,7 +75,7 @@ class BundledSegment:
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> "BundledSegment":
-        """Reads what `to_json` wrote; raises KeyError, TypeError or ValueError if it is something else."""
+        """Parses the result of `to_json`; raises KeyError, TypeError or ValueError for anything else."""
         counts = data["counts"]
         return cls(
             start=data["start"],
@@ -97,7 +96,7 @@ def encode_bundle(bundle: BundleId, segments: Iterable[tuple[SegmentHeader, byte
     """Returns the bytes of a bundle.
 
     Args:
-        bundle: Which one.
+        bundle: Identifies the bundle.
         segments: The header and the whole object of each segment, in the order of offsets.
     """
     parts: list[bytes] = []
@@ -142,35 +141,35 @@ def _identity(bundle: BundleId) -> dict[str, Any]:
 
 
 def footer_size(bundle: BundleId, tail: bytes) -> int:
-    """Returns how many bytes footer and trailer have together.
+    """Returns the total size of footer and trailer.
 
     Args:
-        bundle: Which one.
-        tail: At least the last 48 bytes of the object; fewer only where the object has no more.
+        bundle: Identifies the bundle.
+        tail: At least the last 48 bytes of the object, or the whole object if it is shorter.
 
     Raises:
-        DamagedBundleError: It does not end as a bundle does.
+        DamagedBundleError: The object does not end like a bundle.
     """
     trailer = tail[-TRAILER_BYTES:]
     length = int.from_bytes(trailer[:8], "big")
     if len(trailer) < TRAILER_BYTES or trailer[-len(_MAGIC) :] != _MAGIC or length > _MOST_FOOTER_BYTES:
-        raise _damaged(bundle, f"{len(tail)} bytes that do not end as a bundle does")
+        raise _damaged(bundle, f"its last {len(tail)} bytes are not the end of a bundle")
     return length + TRAILER_BYTES
 
 
 def decode_footer(bundle: BundleId, data: bytes) -> tuple[BundledSegment, ...]:
-    """Reads a footer.
+    """Decodes a footer.
 
     Args:
-        bundle: Which one is expected.
-        data: Footer and trailer (`footer_size`), without anything before them.
+        bundle: Identifies the expected bundle.
+        data: Exactly footer and trailer (`footer_size`).
 
     Returns:
         The segments of the bundle, in the order of offsets, without hole or overlap.
 
     Raises:
-        DamagedBundleError: The bytes are not those of this bundle's footer.
-        LedgerError: It has a format version that this release does not know.
+        DamagedBundleError: The bytes are not the footer of this bundle.
+        LedgerError: This release does not know the format version.
     """
     footer, trailer = data[:-TRAILER_BYTES], data[-TRAILER_BYTES:]
     if sha256(footer).digest() != trailer[8:40]:
@@ -181,7 +180,7 @@ def decode_footer(bundle: BundleId, data: bytes) -> tuple[BundledSegment, ...]:
             raise LedgerError(f"{bundle_key(bundle)} has format version {head['format_version']!r}.")
         described = head.pop("segments")
         if head != _identity(bundle):
-            raise _damaged(bundle, f"it says it is {head}")
+            raise _damaged(bundle, f"its footer identifies it as {head}")
         segments = tuple(BundledSegment.from_json(segment) for segment in described)
     except (zstandard.ZstdError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise _damaged(bundle, f"its footer cannot be read ({error})") from None

@@ -1,78 +1,78 @@
-"""Making bundles of the ranges that a chain has moved past.
+"""Makes bundles of the ranges that a chain has moved past.
 
-The repair marks are listed before the segments are read. A repair that changes one of them later puts its mark first,
-so a bundle of the old bytes has a revision that no reader looks for. A bundler may therefore pause at any step, and any
-number of them may work at once.
+The repair marks are listed before the segments are read. A repair that changes a segment later puts its mark first, so
+a bundle of the old bytes has a revision that no reader looks for. So a bundler may pause at any step, and several may
+work at the same time.
 """
 
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
 from math import ceil
 
 from imgpipeline.contracts.bundle_keys import BUNDLE_OFFSETS, BundleId, bundle_key, revision_of
 from imgpipeline.contracts.keys import FAN_OUT_OFFSETS, OFFSET_LIMIT, ChainId, chain_prefix, segment_key
 from imgpipeline.errors import LedgerError
 from imgpipeline.faultpoints import reach
-from imgpipeline.ledger.bundles.catalog import StoredBundle, list_bundles, list_marks, readable
 from imgpipeline.ledger.bundles.format import encode_bundle
-from imgpipeline.ledger.bundles.opening import PIECE_BYTES, discard
-from imgpipeline.ledger.reading import find_end, last_segment_before, list_sizes, open_segment
+from imgpipeline.ledger.bundles.stored import PIECE_BYTES, StoredBundle, discard, list_bundles, list_marks, readable
+from imgpipeline.ledger.reading import find_end, last_segment_before, list_chains, list_sizes, open_segment
 from imgpipeline.ledger.segment import SegmentHeader
 from imgpipeline.objectstore import ObjectMissingError, ObjectStore
 from imgpipeline.objectstore.parallel import map_ahead
 
 FEWEST_SEGMENTS = 20
-"""A range of fewer, longer segments is read in as few requests without a bundle."""
+"""Minimum number of segments. A range with fewer, longer segments needs few requests even without a bundle."""
 MOST_BYTES = 2**27
-"""Size of the largest bundle: it is made in memory, and put by one request."""
+"""Maximum size of a bundle, which is made in memory and put with one request."""
 _READERS = 16
 _AHEAD = 64
+_LOOKERS = 8
 
 
 @dataclass(frozen=True, slots=True)
 class RangeToBundle:
-    """A range that has enough segments and no bundle that may be read."""
+    """A range that has enough segments and no readable bundle."""
 
     bundle: BundleId
-    """What is to be made."""
+    """The bundle to make."""
     starts: tuple[int, ...]
     """Starts of the range's segments, sorted."""
     size_bytes: int
-    """Size of these segments together."""
+    """Total size of these segments."""
     outdated: tuple[StoredBundle, ...]
-    """Bundles of the range that may not be read any more."""
+    """Bundles of the range that must no longer be read."""
 
     @property
     def requests_saved(self) -> int:
-        """How many fewer requests one reading of the whole range needs with the bundle."""
+        """Number of requests that the bundle saves when the whole range is read."""
         return len(self.starts) - ceil(self.size_bytes / PIECE_BYTES) - 1
 
 
 @dataclass(frozen=True, slots=True)
 class Bundling:
-    """What became of a range."""
+    """The result for one range."""
 
     range: RangeToBundle
     """The range."""
     size_bytes: int
-    """Size of the bundle; 0 where none was made."""
+    """Size of the bundle; 0 if none was made."""
     problem: str | None
-    """Why none was made; None if there is one now."""
+    """Why no bundle was made; None if there is one now."""
 
 
 def find_ranges(store: ObjectStore, chain: ChainId, *, fewest: int = FEWEST_SEGMENTS) -> Iterator[RangeToBundle]:
-    """Yields the ranges of a chain that a bundle is to be made of, the newest first.
+    """Yields the ranges of a chain that need a bundle, the newest first.
 
     Args:
         store: The object store.
-        chain: Which chain.
-        fewest: Ranges with fewer segments are left out.
+        chain: The chain.
+        fewest: Minimum number of segments in a range.
 
     Raises:
         LedgerError: The chain's last segment cannot be read.
     """
-    marks = list_marks(store, chain)  # before anything is read: see above
+    marks = list_marks(store, chain)  # before any segment is read, as explained above
     bundles = list_bundles(store, chain, 0, OFFSET_LIMIT // BUNDLE_OFFSETS)
     known = readable(bundles, marks)
     outdated: dict[int, list[StoredBundle]] = defaultdict(list)
@@ -80,7 +80,7 @@ def find_ranges(store: ObjectStore, chain: ChainId, *, fewest: int = FEWEST_SEGM
         if known.get(stored.bundle.number) != stored:
             outdated[stored.bundle.number].append(stored)
     end = find_end(store, chain, hint=max((n + 1 for n in known), default=0) * BUNDLE_OFFSETS or None)
-    # The chain has moved past a range once a segment starts behind it.
+    # The chain has moved past a range when a segment starts after it.
     complete = end.header.start // BUNDLE_OFFSETS if end.header else 0
     if all(number in known for number in range(complete)):
         return
@@ -101,10 +101,10 @@ def make_bundle(store: ObjectStore, wanted: RangeToBundle) -> Bundling:
 
     Args:
         store: The object store.
-        wanted: The range, as `find_ranges` has found it.
+        wanted: A range from `find_ranges`.
 
     Returns:
-        What became of it; another bundler may have been faster, with the same bytes.
+        The result. Another bundler may have been faster and made the same bytes.
 
     Raises:
         TransientError: The store does not answer.
@@ -139,11 +139,11 @@ def _segments_of(store: ObjectStore, chain: ChainId, first: int, behind: int) ->
 
 
 def _read_whole(store: ObjectStore, bundle: BundleId, starts: Sequence[int]) -> Iterator[tuple[SegmentHeader, bytes]]:
-    """Yields the segments of a range; with the one before them they have to cover it.
+    """Yields the segments of a range, which must cover it together with the segment before.
 
     Raises:
-        LedgerError: They do not, or one of them cannot be read.
-        ObjectMissingError: One of them was removed meanwhile.
+        LedgerError: The range is not covered, or a segment cannot be read.
+        ObjectMissingError: A segment was removed meanwhile.
     """
     chain = bundle.chain
     before = last_segment_before(store, chain, starts[0]) if starts[0] else None
@@ -157,3 +157,98 @@ def _read_whole(store: ObjectStore, bundle: BundleId, starts: Sequence[int]) -> 
         yield header, data
     if position < bundle.behind:
         raise LedgerError(f"The chain {chain} has a hole at offset {position}.")
+
+
+@dataclass(slots=True)
+class BundlingReport:
+    """The result of a pass over the ledger, or of its dry run."""
+
+    bundles: int = 0
+    """Number of new bundles."""
+    segments: int = 0
+    """Number of segments in the new bundles."""
+    size_bytes: int = 0
+    """Total size of the new bundles; in a dry run, of their segments."""
+    requests_saved: int = 0
+    """Number of requests that the new bundles save when all of them are read."""
+    problems: list[str] = field(default_factory=list)
+    """Why a chain or range has no bundle, including damage."""
+    is_complete: bool = True
+    """Whether the pass covered every chain."""
+
+    def add(self, done: Bundling) -> None:
+        """Adds the result for one range."""
+        if done.problem is not None:
+            self.problems.append(done.problem)
+            return
+        self.bundles += 1
+        self.segments += len(done.range.starts)
+        self.size_bytes += done.size_bytes
+        self.requests_saved += done.range.requests_saved
+
+
+def bundle_ledger(
+    store: ObjectStore,
+    *,
+    dry_run: bool = False,
+    is_over: Callable[[], bool] = lambda: False,
+    progress: Callable[[BundlingReport], None] = lambda _: None,
+) -> BundlingReport:
+    """Makes all missing bundles, the newest of each chain first.
+
+    A chain whose end cannot be read, or a range with damage, does not prevent the bundles of others.
+
+    Args:
+        store: The object store.
+        dry_run: Only report what would be made.
+        is_over: Called before each bundle; True ends the pass, and the next pass continues.
+        progress: Called after each bundle.
+
+    Raises:
+        TransientError: The store does not answer.
+    """
+    report = BundlingReport()
+    looked = map_ahead(lambda c: _begin(store, c), list_chains(store), workers=_LOOKERS, ahead=_LOOKERS)
+    for found in looked:
+        if isinstance(found, str):
+            report.problems.append(found)
+            continue
+        for wanted in found:
+            if is_over():
+                report.is_complete = False
+                return report
+            report.add(Bundling(wanted, wanted.size_bytes, None) if dry_run else make_bundle(store, wanted))
+            progress(report)
+    return report
+
+
+def has_ranges(store: ObjectStore, *, is_over: Callable[[], bool] = lambda: False) -> bool:
+    """Returns whether a range needs a bundle.
+
+    Args:
+        store: The object store.
+        is_over: Called after each chain; True ends the search with the result True.
+
+    Raises:
+        TransientError: The store does not answer.
+    """
+    for found in map_ahead(lambda c: _begin(store, c), list_chains(store), workers=_LOOKERS, ahead=_LOOKERS):
+        if is_over() or (not isinstance(found, str) and next(found, None) is not None):
+            return True
+    return False
+
+
+def _begin(store: ObjectStore, chain: ChainId) -> Iterator[RangeToBundle] | str:
+    """Searches for the first range of a chain now, so that chains without work are checked in parallel."""
+    ranges = find_ranges(store, chain)
+    try:
+        first = next(ranges, None)
+    except LedgerError as error:
+        return error.message
+    return _all_of(first, ranges)
+
+
+def _all_of(first: RangeToBundle | None, others: Iterator[RangeToBundle]) -> Iterator[RangeToBundle]:
+    if first is not None:
+        yield first
+        yield from others

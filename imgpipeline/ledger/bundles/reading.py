@@ -1,6 +1,6 @@
-"""Reading a stretch of a chain in few requests: through bundles where there are some, from the segments elsewhere.
+"""Reads ranges of a chain with few requests: through bundles where possible, otherwise from the segments.
 
-What is read is the same either way.
+The result is the same either way.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -8,9 +8,17 @@ from dataclasses import dataclass
 from itertools import groupby
 
 from imgpipeline.contracts.keys import ChainId, segment_key
-from imgpipeline.ledger.bundles.catalog import StoredBundle, find_bundles, ranges_of
 from imgpipeline.ledger.bundles.format import BundledSegment, DamagedBundleError
-from imgpipeline.ledger.bundles.opening import OpenBundle, discard, neighbours, open_bundled, try_open
+from imgpipeline.ledger.bundles.stored import (
+    OpenBundle,
+    StoredBundle,
+    discard,
+    find_bundles,
+    neighbours,
+    open_bundled,
+    ranges_of,
+    try_open,
+)
 from imgpipeline.ledger.reading import last_segment_before, list_segments, read_segment, read_segments
 from imgpipeline.ledger.segment import Segment
 from imgpipeline.objectstore import ObjectMissingError, ObjectStore
@@ -23,46 +31,46 @@ _OPENED_AHEAD = 4
 
 @dataclass(frozen=True, slots=True)
 class Covered:
-    """Offsets that belong to a segment which was not read."""
+    """Offsets of a segment that was not read."""
 
     start: int
     """First offset."""
     end: int
-    """First offset behind it."""
+    """First offset after the segment."""
 
 
 @dataclass(frozen=True, slots=True)
 class Stretch:
-    """Offsets of a chain that are read in one way."""
+    """Offsets of a chain that are read in the same way: the segments that start in `[first, behind)`."""
 
     first: int
-    """Segments that start here or behind it."""
+    """First offset."""
     behind: int
-    """Segments that start before it."""
+    """First offset after the stretch."""
     bundles: tuple[StoredBundle, ...] = ()
-    """The bundles of its ranges, one for each; none: the segments are listed and read."""
+    """The bundle of each range; empty if the segments are listed and read."""
 
 
 Wanted = Callable[[BundledSegment], bool]
-"""Tells by a bundle's footer whether a segment is wanted; what is not is not fetched."""
+"""Returns whether a segment in a bundle is to be fetched."""
 
 
 def plan_reading(store: ObjectStore, chain: ChainId, first: int, behind: int, *, end: int) -> list[Stretch]:
-    """Returns how the segments that start in `[first, behind)` are read best.
+    """Returns the best way to read the segments that start in `[first, behind)`.
 
     Args:
         store: The object store.
-        chain: Which chain.
+        chain: The chain.
         first: First offset.
         behind: First offset after the last.
-        end: The end of the chain that was fixed.
+        end: The fixed end of the chain.
     """
     bundles = find_bundles(store, chain, first, behind, end)
     return join_stretches(bundles, first, behind)
 
 
 def join_stretches(bundles: Mapping[int, StoredBundle], first: int, behind: int) -> list[Stretch]:
-    """Joins neighbouring ranges that have a bundle, and neighbouring ones that have none."""
+    """Joins adjacent ranges with bundles, and adjacent ranges without."""
     if not bundles:
         return [Stretch(first, behind)] if first < behind else []
     stretches: list[Stretch] = []
@@ -78,16 +86,16 @@ def join_stretches(bundles: Mapping[int, StoredBundle], first: int, behind: int)
 def read_stretches(
     store: ObjectStore, chain: ChainId, stretches: Sequence[Stretch], *, end: int, wanted: Wanted
 ) -> Iterator[Segment | Covered]:
-    """Yields the segments of neighbouring stretches, in order; in place of one that is not read, its offsets.
+    """Yields the segments of adjacent stretches in order, or the offsets of segments that are not read.
 
-    Where no segment starts at the first offset, the offsets of the one that covers it come before.
+    If no segment starts at the first offset, the offsets of the segment that covers it come first.
 
     Args:
         store: The object store.
-        chain: Which chain.
-        stretches: How they are read (`plan_reading`).
-        end: The end of the chain that was fixed; nothing behind it is read through a bundle.
-        wanted: Which segments of a bundle are read; those outside of bundles are read all.
+        chain: The chain.
+        stretches: How to read (`plan_reading`).
+        end: The fixed end of the chain; nothing after it is read through a bundle.
+        wanted: Selects the segments to read in bundles; all segments outside of bundles are read.
 
     Raises:
         LedgerError: A segment cannot be read.
@@ -101,7 +109,7 @@ def read_stretches(
 
 
 def read_chain(store: ObjectStore, chain: ChainId, first: int, end: int) -> Iterator[Segment]:
-    """Yields all segments of a chain that start in `[first, end)`, in order. The end has to be fixed before.
+    """Yields all segments of a chain that start in `[first, end)`, in order; `end` is the fixed end of the chain.
 
     Raises:
         LedgerError: A segment cannot be read.
@@ -117,27 +125,27 @@ def read_chain(store: ObjectStore, chain: ChainId, first: int, end: int) -> Iter
 
 @dataclass(frozen=True, slots=True)
 class Listed:
-    """A stretch, and what is known of it before its segments are read."""
+    """A stretch and its segments, before they are read."""
 
     stretch: Stretch
     """The stretch."""
     starts: tuple[int, ...]
-    """Where its segments start, sorted; not listed where it has bundles."""
+    """Starts of the segments, sorted; empty if the stretch has bundles."""
     count: int
-    """How many segments it has, as far as is known."""
+    """Known number of segments."""
 
 
 def list_reading(
     store: ObjectStore, chain: ChainId, first: int, end: int, *, through_bundles: bool
 ) -> tuple[Listed, ...]:
-    """Returns how the segments that start in `[first, end)` are read, and how many there are.
+    """Returns how to read the segments that start in `[first, end)`, and how many there are.
 
     Args:
         store: The object store.
-        chain: Which chain.
+        chain: The chain.
         first: First offset.
-        end: The end of the chain that was fixed.
-        through_bundles: Whether bundles are read where there are some; otherwise every segment is listed.
+        end: The fixed end of the chain.
+        through_bundles: Whether to read bundles where possible; otherwise every segment is listed.
     """
     bundles = find_bundles(store, chain, first, end, end) if through_bundles else {}
     return tuple(_listed(store, chain, stretch) for stretch in join_stretches(bundles, first, end))
@@ -154,9 +162,9 @@ def _listed(store: ObjectStore, chain: ChainId, stretch: Stretch) -> Listed:
 def read_bundles(
     store: ObjectStore, chain: ChainId, stretch: Stretch, *, end: int, wanted: Wanted, leads: bool = True
 ) -> Iterator[Segment | Covered]:
-    """Yields the segments of a stretch that has bundles, as `read_stretches` does.
+    """Yields the segments of a stretch that has bundles, like `read_stretches`.
 
-    Without `leads`, offsets that a segment before the stretch covers are left out.
+    Without `leads`, the offsets of a segment that starts before the stretch are left out.
     """
     pieces = _pieces(store, stretch, end, wanted, leads=leads)
     for found in map_ahead(lambda piece: piece.read(store, chain), pieces, workers=_READERS, ahead=_AHEAD):
@@ -168,7 +176,7 @@ def read_bundles(
 
 @dataclass(frozen=True, slots=True)
 class _Piece:
-    """A part of a stretch that is read by one request, or needs none."""
+    """A part of a stretch that needs one request or none."""
 
     bundle: OpenBundle
     segments: tuple[BundledSegment, ...]
@@ -189,7 +197,7 @@ class _Piece:
 
 @dataclass(frozen=True, slots=True)
 class _WithoutBundle:
-    """A range whose bundle cannot be used."""
+    """A range with an unusable bundle."""
 
     stretch: Stretch
 
@@ -213,9 +221,9 @@ def _pieces(
 
 
 def _cut(bundle: OpenBundle, first: int, behind: int, wanted: Wanted, *, leads: bool) -> Iterator[_Piece]:
-    """Yields what is read of one bundle."""
+    """Yields the pieces of one bundle to read."""
     if leads and first < bundle.segments[0].start:
-        # The bundler has seen that the segment before reaches up to here.
+        # The bundler has checked that the segment before reaches up to here.
         yield _Piece(bundle, (), Covered(first, bundle.segments[0].start))
     overlapping = (segment for segment in bundle.segments if segment.end > first and segment.start < behind)
     for is_read, group in groupby(overlapping, key=lambda segment: segment.start >= first and wanted(segment)):
@@ -235,13 +243,13 @@ def _read_plain(store: ObjectStore, chain: ChainId, stretch: Stretch, *, leads: 
 
 
 def find_covering(store: ObjectStore, chain: ChainId, first: int, starts: Sequence[int]) -> Covered | None:
-    """Returns the offsets of the segment that starts before an offset, where none of those listed starts there.
+    """Returns the offsets of the segment that starts before an offset and covers it; None if one starts there.
 
     Args:
         store: The object store.
-        chain: Which chain.
+        chain: The chain.
         first: The offset.
-        starts: Where the segments from this offset on start, sorted.
+        starts: Starts of the segments from this offset on, sorted.
 
     Raises:
         LedgerError: That segment cannot be read.

@@ -1,4 +1,4 @@
-"""Damaged and closed chains: finding what is broken, putting segments in its place, and telling followers.
+"""Repairs of damaged chains: finds the damage, puts segments in its place, and tells followers.
 
-docs/repair.md explains how the modules work together. Reading Kafka and detecting again is in `detect.repair`.
+docs/repair.md explains how the modules work together. `detect.ledger_repair` reads Kafka and detects again.
 """

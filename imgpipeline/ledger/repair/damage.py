@@ -1,15 +1,18 @@
-"""Finds what is broken in a chain: objects that are no longer segments, and offsets that no segment covers.
+"""Finds damage in a chain: objects that are no longer segments, and offsets that no segment covers.
 
-A segment of a newer format, or two segments for one offset, are errors rather than damage: repairing those would need
-knowledge that the ledger does not hold.
+A segment of a newer format, or two segments for one offset, are errors rather than damage, because the ledger does not
+say how to repair them. `RepairStep` is what `ledger repair` reports for each damaged range.
 """
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
+from datetime import date
 
 from imgpipeline.contracts.keys import OFFSET_LIMIT, ChainId, segment_key
+from imgpipeline.contracts.notices import Notice
+from imgpipeline.contracts.outcomes import DeadLetter, Frame, Gap, Outcome
 from imgpipeline.errors import LedgerError
-from imgpipeline.ledger.bundles.checking import BundleCheck, WrongBundle
+from imgpipeline.ledger.bundles.stored import BundleCheck, WrongBundle
 from imgpipeline.ledger.reading import list_segments
 from imgpipeline.ledger.segment import DamagedSegmentError, SegmentHeader, decode_segment
 from imgpipeline.objectstore import ObjectMissingError, ObjectStore
@@ -17,68 +20,70 @@ from imgpipeline.objectstore.parallel import map_ahead
 
 _READERS = 16
 _AHEAD = 32
+NO_SEGMENT = "no segment is there"
+"""`RepairStep.found` for a removed segment."""
 
 
 @dataclass(frozen=True, slots=True)
 class DamagedObject:
-    """An object below `metadata/` that should be a segment and is none."""
+    """An object below `metadata/` that has the key of a segment but is not one."""
 
     key: str
-    """Its key."""
+    """The object's key."""
     start: int
-    """Where the segment started, by its key."""
+    """Start of the segment according to the key."""
     data: bytes
-    """The bad bytes."""
+    """The damaged bytes."""
     e_tag: str
-    """Version of the object in which they were read."""
+    """Version of the object that was read."""
     why: str
-    """What is wrong with them, for a person."""
+    """The damage, as text."""
 
 
 @dataclass(frozen=True, slots=True)
 class BrokenStretch:
-    """Offsets of a chain without a readable outcome, between two whole segments."""
+    """Offsets of a chain without a readable outcome, between two intact segments."""
 
     chain: ChainId
     """The chain."""
     start: int
-    """Where the whole segment before it ends; 0 if there is none."""
+    """End of the intact segment before the stretch; 0 if there is none."""
     end: int | None
-    """Start of the next intact segment; None if there is none: then the end is unknown."""
+    """Start of the next intact segment; None if there is none, so the end is unknown."""
     objects: tuple[DamagedObject, ...]
     """The damaged objects, by start; empty if the segments were removed."""
     before: SegmentHeader | None
-    """Header of the whole segment before it."""
+    """Header of the intact segment before the stretch."""
     behind: SegmentHeader | None
-    """Header of the next whole segment."""
+    """Header of the intact segment after the stretch."""
 
 
 @dataclass(frozen=True, slots=True)
 class ChainDamage:
-    """What is broken in one chain."""
+    """The damage of one chain."""
 
     stretches: tuple[BrokenStretch, ...]
     """Offsets that need an outcome, in order."""
     covered: tuple[DamagedObject, ...]
-    """Damaged objects at offsets that a whole segment covers: nothing is lost with them, but they stop readers."""
+    """Damaged objects at offsets that an intact segment covers. Nothing is lost with them, but they stop readers."""
     bundles: tuple[WrongBundle, ...] = ()
-    """Bundles that readers use, but that hold something else than the segments."""
+    """Bundles that readers use but that differ from the segments."""
 
     @property
     def is_none(self) -> bool:
-        """Whether nothing is broken."""
+        """Whether the chain is intact."""
         return not (self.stretches or self.covered or self.bundles)
 
 
 def find_damage(store: ObjectStore, chain: ChainId) -> ChainDamage:
-    """Reads every segment of a chain and finds what is broken.
+    """Reads every segment of a chain and finds the damage.
 
-    A removed segment at the very end leaves no trace in a chain: then it ends where the one before ended, and the next
-    run continues there.
+    A removed last segment leaves no trace: the chain then ends where the previous segment ends, and the next run
+    continues there.
 
     Args:
         store: The object store.
-        chain: Which chain.
+        chain: The chain.
 
     Raises:
         LedgerError: A segment has an unknown format version, or two segments cover one offset.
@@ -95,8 +100,8 @@ def find_damage(store: ObjectStore, chain: ChainId) -> ChainDamage:
             continue
         if found.start < position:
             raise LedgerError(
-                f"{segment_key(chain, found.start)} covers offsets that a segment before it covers too, up to "
-                f"{position}. Which of the two is right cannot be told from the ledger.",
+                f"{segment_key(chain, found.start)} covers offsets up to {position} that an earlier segment covers "
+                "too. The ledger does not say which of the two is right.",
                 next_step="run `imgpipeline audit --full`, which names all of them",
             )
         check.take(found)
@@ -116,7 +121,7 @@ def _look_at_all(store: ObjectStore, chain: ChainId) -> Iterator[SegmentHeader |
 
 
 def _look(store: ObjectStore, chain: ChainId, start: int) -> SegmentHeader | DamagedObject | None:
-    """Returns the object under a segment's key; None if it was removed since it was listed."""
+    """Returns the header or the damage of an object; None if it was removed after it was listed."""
     key = segment_key(chain, start)
     try:
         fetched = store.fetch(key)
@@ -130,3 +135,75 @@ def _look(store: ObjectStore, chain: ChainId, start: int) -> SegmentHeader | Dam
         why = f"The segment {key} says it is {header.chain} [{header.start}, {header.end})."
         return DamagedObject(key, start, fetched.data, fetched.e_tag, why)
     return header
+
+
+@dataclass(frozen=True, slots=True)
+class RepairStep:
+    """One range of offsets, and how it is repaired."""
+
+    chain: ChainId
+    """The chain."""
+    key: str
+    """Key of the first segment in the range."""
+    start: int
+    """First offset."""
+    end: int
+    """First offset after the range; equal to `start` if only an object was removed."""
+    found: str
+    """The damage, as text."""
+    source: str
+    """Source of the outcomes: `bundle` (unchanged), `kafka`, `gap` or `kafka and gap`; `removed` if only an object was
+    removed."""
+    frames: int = 0
+    """Offsets that are frames after the repair."""
+    dead_letters: int = 0
+    """Offsets that are dead letters after the repair."""
+    gaps: int = 0
+    """Offsets that are in gaps after the repair."""
+    kept: str | None = None
+    """Key of the copy of the damaged bytes; None if there were none, or nothing was done."""
+    notices: int = 0
+    """Offsets that are notices after the repair."""
+
+    def with_outcomes(self, outcomes: Iterable[Outcome]) -> "RepairStep":
+        """Returns the step with the outcomes of one more segment that was made from Kafka or recorded as gaps."""
+        frames, letters, gaps, notices = self.frames, self.dead_letters, self.gaps, self.notices
+        for outcome in outcomes:
+            frames += isinstance(outcome, Frame)
+            letters += isinstance(outcome, DeadLetter)
+            notices += isinstance(outcome, Notice)
+            gaps += outcome.end - outcome.start if isinstance(outcome, Gap) else 0
+        made_of = "kafka" if not gaps else "kafka and gap" if frames or letters or notices else "gap"
+        return replace(self, frames=frames, dead_letters=letters, notices=notices, gaps=gaps, source=made_of)
+
+    def with_segment(self, header: SegmentHeader) -> "RepairStep":
+        """Returns the step extended by one more segment that was restored from a bundle."""
+        return replace(
+            self,
+            end=header.end,
+            frames=self.frames + header.frames + header.gated,
+            dead_letters=self.dead_letters + header.dead_letters,
+            notices=self.notices + header.notices,
+            gaps=self.gaps + sum(header.gaps.values()),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class RepairReport:
+    """The result of a repair or of its dry run."""
+
+    steps: tuple[RepairStep, ...]
+    """The repaired ranges, in order."""
+    days: tuple[date, ...]
+    """Days whose tables were rebuilt."""
+    waiting: str | None = None
+    """Why noted days cannot be built yet, because of other damage; None if none waits."""
+    blocked: tuple[str, ...] = ()
+    """Chains that could not be repaired, each with the reason."""
+
+
+def first_step(
+    chain: ChainId, start: int, end: int, bad: DamagedObject | None, kept: str | None, source: str = "kafka"
+) -> RepairStep:
+    """Returns the step of a range before any outcomes are counted."""
+    return RepairStep(chain, segment_key(chain, start), start, end, bad.why if bad else NO_SEGMENT, source, kept=kept)

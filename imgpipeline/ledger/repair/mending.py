@@ -1,14 +1,14 @@
 """Puts outcomes into the broken range of a chain without giving any offset a second one.
 
-Before its first put it keeps the damaged bytes, puts a repair mark, so that nobody reads these offsets through an older
-bundle, and adds an entry to the repair list, so that followers read them again. A damaged object is replaced only in
-the version that was read; a removed one is put create-only. A repair that dies can be continued by the next one.
+Before the first put, the repair copies the damaged bytes, puts a repair mark, so that nobody reads these offsets
+through an older bundle, and adds an entry to the repair list, so that followers read them again. It replaces a damaged
+object only in the version that it read, and puts a removed one create-only. The next repair continues one that died.
 
-Between two intact segments the range is known. After the last intact one it is not: only the damaged object said where
-it ended, and a paused writer may still know that and continue there. So each offset gets a segment of its own: wherever
-that writer continues, it meets a segment and loses, or its segment is met and the rest is left to it. Meanwhile a
-*lid*, an object that is not a segment, lies under the last of these offsets, so that no run finds an end in the middle.
-The lid is replaced last. docs/repair.md has the whole picture.
+Between two intact segments, the range is known. After the last intact one it is not: only the damaged object contained
+the end, and a paused writer may still know the end and continue there. So each offset gets its own segment. Wherever
+that writer continues, either it finds a segment and loses, or the repair finds its segment and leaves the rest to it.
+Until this is done, a *lid*, an object that is not a segment, has the key of the last of these offsets, so that no run
+finds an end in the middle. The lid is replaced last. docs/repair.md explains the whole process.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -22,7 +22,7 @@ from imgpipeline.contracts.keys import ChainId, damaged_copy_key, segment_key
 from imgpipeline.contracts.outcomes import Gap, Outcome, offsets_of
 from imgpipeline.errors import TransientError
 from imgpipeline.faultpoints import reach
-from imgpipeline.ledger.bundles.catalog import put_mark
+from imgpipeline.ledger.bundles.stored import put_mark
 from imgpipeline.ledger.days import DayIndex
 from imgpipeline.ledger.reading import read_segment
 from imgpipeline.ledger.repair.damage import BrokenStretch, DamagedObject
@@ -38,31 +38,30 @@ from imgpipeline.ledger.segment import (
 from imgpipeline.objectstore import ObjectMissingError, ObjectStore
 
 LID = b"imgpipeline ledger repair: until this offset has its outcome, nobody goes on behind it.\n"
-"""What lies under the last offset of a tail that is being mended."""
-
+"""Content of the object at the last offset of a tail under repair. Stored, so do not change it."""
 
 _MOST_RECORDS = 1000
 _LONGEST_SINGLY = 10_000
-"""A longer stretch without records is kept in one piece: it would be millions of segments in a compacted topic."""
+"""A longer gap stays in one segment, because in a compacted topic it could become millions of segments."""
 
 Made = tuple[Outcome, Fingerprint | None]
 """An outcome, and the fingerprint of its record; None for a gap."""
 
 
 class ChainChangedError(TransientError):
-    """Another writer has written to the range under repair: search for the damage again."""
+    """Another writer has written to the range under repair, so the damage must be searched again."""
 
 
 @dataclass(frozen=True, slots=True)
 class Piece:
-    """Offsets that are repaired together; at most the first of them has a damaged object."""
+    """Offsets that are repaired together; only the first one may have a damaged object."""
 
     start: int
     """First offset."""
     end: int
-    """First offset behind it."""
+    """First offset after the piece."""
     is_tail: bool = False
-    """Whether each offset needs a segment of its own."""
+    """Whether each offset needs its own segment."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,17 +69,17 @@ class Mended:
     """A segment that was put."""
 
     piece: Piece
-    """What it belongs to."""
+    """The piece that contains the segment."""
     bad: DamagedObject | None
-    """What lay under the first offset of the piece; None if nothing did."""
+    """The damaged object at the first offset of the piece; None if there was none."""
     kept: str | None
-    """Where the bad bytes are kept."""
+    """Key of the copy of the damaged bytes."""
     outcomes: list[Outcome]
-    """What the segment holds."""
+    """The outcomes in the segment."""
 
 
 def is_lid(damaged: DamagedObject) -> bool:
-    """Returns whether an object is the lid of a tail under repair, or of an interrupted repair."""
+    """Returns whether an object is the lid of a repair in progress or of an interrupted one."""
     return damaged.data == LID
 
 
@@ -89,32 +88,32 @@ def pieces_of(stretch: BrokenStretch, tail_end: int) -> list[Piece]:
 
     Args:
         stretch: Offsets without outcomes.
-        tail_end: Where it ends if no intact segment follows.
+        tail_end: End of the range if no intact segment follows.
     """
     starts = sorted({stretch.start, *(found.start for found in stretch.objects)})
     if stretch.end is not None:
         return [Piece(a, b) for a, b in pairwise([*starts, stretch.end])]
-    # Under a lid, it is unknown which of the offsets before it the damaged object had: all of them are tail.
+    # With a lid, it is unknown which offsets the damaged object covered, so all offsets up to the lid are tail.
     under_lid = is_lid(stretch.objects[-1])
     return [*(Piece(a, b, under_lid) for a, b in pairwise(starts)), Piece(starts[-1], tail_end, True)]
 
 
 @dataclass(slots=True)
 class Mender:
-    """Puts segments into the broken places of one chain."""
+    """Puts segments into the broken ranges of one chain."""
 
     store: ObjectStore
     """The object store."""
     chain: ChainId
-    """Which chain."""
+    """The chain."""
     made_by: Provenance
-    """By what the outcomes are made."""
+    """What makes the outcomes."""
     clock: Callable[[], datetime]
     """Tells the time."""
     index: DayIndex
     """The day index of this repair."""
     fingerprint: Fingerprint | None
-    """Of the last record before what is put next."""
+    """Fingerprint of the last record before the next segment."""
 
     def mend(
         self,
@@ -128,17 +127,17 @@ class Mender:
         """Puts outcomes for a broken range.
 
         Args:
-            stretch: What is broken.
-            pieces: What is to be put for it (`pieces_of`).
+            stretch: The broken range.
+            pieces: The pieces to put (`pieces_of`).
             make: Makes the outcomes of a piece, in order.
             before_put: Called with the outcomes of each segment before it is put.
-            days: The days that the stretch touched before, as far as is known: followers read them in the repair list.
+            days: The known days that the stretch touched before, for the repair list.
 
         Yields:
             Each segment, after it was put.
 
         Raises:
-            ChainChangedError: Somebody else has written there.
+            ChainChangedError: Another writer has written to the range.
             TransientError: The store does not answer.
         """
         over = {found.start: found for found in stretch.objects}
@@ -161,20 +160,20 @@ class Mender:
         close_repair(self.store, opened, touched)
 
     def remove_covered(self, damaged: DamagedObject) -> str | None:
-        """Removes a damaged object whose offset is covered by an intact segment before it: no writer can use that key.
+        """Removes a damaged object whose offset an intact segment covers, so that no writer can use its key.
 
         Returns:
-            Where its bytes are kept; None for a lid.
+            The key of the copy of its bytes; None for a lid.
         """
         kept = None if is_lid(damaged) else keep_bytes(self.store, self.chain, damaged)
         self.store.delete(damaged.key)
         return kept
 
     def _close_tail(self, end: int) -> DamagedObject:
-        """Puts the lid under the last offset before `end`, where nothing may lie yet; returns it.
+        """Puts the lid at the last offset before `end`, where no object may exist yet, and returns it.
 
         Raises:
-            ChainChangedError: A segment is there.
+            ChainChangedError: A segment exists there.
         """
         key = segment_key(self.chain, end - 1)
         reach("lid put", key)
@@ -188,12 +187,12 @@ class Mender:
         """Puts one segment.
 
         Args:
-            outcomes: What it holds, without hole or overlap.
-            fingerprint: Of the last record among them; None if there is none.
-            over: What it replaces; None if nothing is there.
+            outcomes: The outcomes, without hole or overlap.
+            fingerprint: Fingerprint of the last record; None if there is none.
+            over: The object to replace; None if there is none.
 
         Raises:
-            ChainChangedError: Somebody else's segment is there.
+            ChainChangedError: Another writer's segment exists there.
             TransientError: The store does not answer.
         """
         self.fingerprint = fingerprint or self.fingerprint
@@ -214,7 +213,7 @@ class Mender:
             raise ChainChangedError(f"{key} was put by another writer while the chain was being repaired.")
 
     def _is_there(self, key: str, header: SegmentHeader) -> bool:
-        """Whether this very segment is there: a client repeats a request whose answer was lost."""
+        """Returns whether exactly this segment exists, since a request is repeated if its answer was lost."""
         try:
             return read_segment(self.store, key).header == header
         except (DamagedSegmentError, ObjectMissingError):
@@ -222,18 +221,18 @@ class Mender:
 
 
 def keep_bytes(store: ObjectStore, chain: ChainId, damaged: DamagedObject) -> str:
-    """Keeps the bytes of a damaged object aside and returns their key; keeping them again changes nothing."""
+    """Copies the bytes of a damaged object and returns the copy's key; a repeated call has no effect."""
     key = damaged_copy_key(chain, damaged.start, sha256(damaged.data).hexdigest()[:16])
     store.put(key, damaged.data)
     return key
 
 
 def chunks(made: Iterator[Made], most: int) -> Iterator[tuple[list[Outcome], Fingerprint | None]]:
-    """Yields outcomes as segments hold them, each with the fingerprint of its last record.
+    """Yields the outcomes of each segment with the fingerprint of its last record.
 
     Args:
-        made: In order.
-        most: How many a segment holds at most.
+        made: The outcomes, in order.
+        most: Maximum number of outcomes in a segment.
     """
     held: list[Outcome] = []
     last: Fingerprint | None = None
@@ -248,7 +247,7 @@ def chunks(made: Iterator[Made], most: int) -> Iterator[tuple[list[Outcome], Fin
 
 
 def singly(made: Iterator[Made]) -> Iterator[Made]:
-    """Yields gaps offset by offset, except very long ones; the rest as it is."""
+    """Yields gaps offset by offset, except very long ones; other outcomes unchanged."""
     for outcome, fingerprint in made:
         if isinstance(outcome, Gap) and outcome.end - outcome.start <= _LONGEST_SINGLY:
             yield from ((Gap(n, n + 1, outcome.reason), None) for n in range(outcome.start, outcome.end))

@@ -1,20 +1,24 @@
-"""The repair list: which offsets got other outcomes, for followers that have read them before.
+"""Records of repairs: which outcomes have changed, for followers, and which days must be rebuilt.
 
-An entry is put before the first segment of a range changes, and another one that closes it after the last one. A repair
-that dies in between leaves an open entry, which the next repair closes once the chain is whole again. Entries are
-numbered without a gap and put create-only, so no entry ever appears before one that a follower has seen.
+An entry of the repair list is put before the first segment of a range changes, and another one that closes it after the
+last change. If a repair dies in between, the next repair closes the entry once the chain is intact. Entries are
+numbered without gaps and put create-only, so no entry ever appears before one that a follower has seen.
+
+A repair changes outcomes before the ends in the manifests of tables, so these do not show that a day is stale. A day is
+therefore noted before the ledger changes, until its tables are rebuilt, whichever process dies in between.
 """
 
+import contextlib
 import json
 from collections.abc import Collection, Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import date
 from uuid import uuid4
 
-from imgpipeline.contracts.keys import REPAIR_LIST, ChainId, repair_entry_key
+from imgpipeline.contracts.keys import REPAIR_LIST, ChainId, repair_entry_key, repair_notes_prefix
 from imgpipeline.errors import LedgerError
 from imgpipeline.faultpoints import reach
-from imgpipeline.objectstore import ObjectStore
+from imgpipeline.objectstore import ObjectMissingError, ObjectStore
 from imgpipeline.objectstore.parallel import map_ahead
 
 _READERS = 16
@@ -32,9 +36,9 @@ class Repair:
     first: int
     """First offset whose outcome may have changed."""
     behind: int | None
-    """First offset after the range; None for everything from `first` on."""
+    """First offset after the range; None for all offsets from `first` on."""
     days: tuple[date, ...]
-    """UTC days that the range touched before or touches now, as far as is known; sorted."""
+    """Known UTC days that the range touched before or touches now, sorted."""
     closes: int | None = None
     """Number of the entry that opened this repair; None for an opening entry."""
 
@@ -42,14 +46,14 @@ class Repair:
 def open_repair(store: ObjectStore, chain: ChainId, first: int, behind: int | None, days: Iterable[date]) -> Repair:
     """Announces that outcomes in a range are about to change.
 
-    Has to be called before the first segment that starts in the range is replaced, removed or put by a repair.
+    Call it before a repair replaces, removes or puts the first segment that starts in the range.
 
     Args:
         store: The object store.
-        chain: Which chain.
+        chain: The chain.
         first: First offset.
-        behind: First offset after the range; None for everything from `first` on.
-        days: The days that the range is known to touch.
+        behind: First offset after the range; None for all offsets from `first` on.
+        days: The known days that the range touches.
 
     Raises:
         TransientError: The store does not answer.
@@ -73,14 +77,14 @@ def close_repair(store: ObjectStore, opened: Repair, days: Iterable[date] = ()) 
 
 
 def list_repairs(store: ObjectStore, *, after: int = 0) -> list[Repair]:
-    """Returns the entries with a greater number, in order: one listing, and a request for each of them.
+    """Returns the entries after a number, in order; costs one listing, and a request per entry.
 
     Raises:
         LedgerError: An entry cannot be read.
         TransientError: The store does not answer.
     """
     numbers = _numbers(store, after)
-    # A folder is not listed in one moment: an entry counts once all before it are seen.
+    # The listing of a folder is not atomic, so an entry counts only if all entries before it were seen.
     known = [number for number, expected in zip(numbers, range(after + 1, after + 1 + len(numbers)), strict=True)
              if number == expected]  # fmt: skip
     return list(map_ahead(lambda number: _read(store, number), known, workers=_READERS, ahead=_AHEAD))
@@ -93,7 +97,7 @@ def still_open(repairs: Collection[Repair]) -> list[Repair]:
 
 
 def last_handled(repairs: Collection[Repair], *, after: int) -> int:
-    """Returns the number up to which repairs are over: that of the last entry before the first one that is open.
+    """Returns the number of the last entry before the first open one.
 
     Args:
         repairs: The entries after a number (`list_repairs`).
@@ -113,7 +117,7 @@ def _append(store: ObjectStore, repair: Repair) -> Repair:
     while True:
         key, data = repair_entry_key(number), _to_json(repair, name)
         reach("repair entry put", key)
-        # The client may have lost against its own first request: the name tells.
+        # The client may have lost against its own first request, so compare the content with its unique name.
         if store.create(key, data) or store.get(key) == data:
             return replace(repair, number=number)
         number += 1
@@ -152,3 +156,39 @@ def _read(store: ObjectStore, number: int) -> Repair:
             f"{key} is not an entry of the repair list ({type(error).__name__}: {error}).",
             next_step="put a copy of the previous entry there, and delete metadata_followers/, which is rebuilt",
         ) from None
+
+
+@dataclass(slots=True)
+class DaysToBuild:
+    """The days that one repair changes and that must be rebuilt."""
+
+    store: ObjectStore
+    """The object store."""
+    _key: str = field(default_factory=lambda: f"{repair_notes_prefix()}/{uuid4().hex}.json")
+    _noted: set[date] = field(default_factory=set)
+
+    def cover(self, days: Iterable[date]) -> None:
+        """Notes days; call it before the ledger is changed."""
+        missing = set(days) - self._noted
+        if missing:
+            self._noted |= missing
+            self.renew()
+
+    def renew(self) -> None:
+        """Notes all days again, because another repair builds and removes every note that it finds."""
+        if self._noted:
+            self.store.put(self._key, json.dumps(sorted(day.isoformat() for day in self._noted)).encode())
+
+
+def read_notes(store: ObjectStore) -> dict[str, list[date]]:
+    """Returns the days of each open note, by the note's key."""
+    notes = {}
+    for info in list(store.list_objects(repair_notes_prefix())):
+        with contextlib.suppress(ObjectMissingError):  # the days have just been built
+            notes[info.key] = [date.fromisoformat(day) for day in json.loads(store.get(info.key))]
+    return notes
+
+
+def noted_days(store: ObjectStore) -> set[date]:
+    """Returns the days of all open repairs."""
+    return {day for days in read_notes(store).values() for day in days}

@@ -1,7 +1,7 @@
-"""Putting damaged and removed segments back from their bundles, byte for byte.
+"""Restores damaged and removed segments from their bundles, byte for byte.
 
-No outcome changes, so the bundles stay valid and no repair mark is needed. The conditions are those of every repair:
-an object is replaced only in the version that was found damaged, and put only where nothing is.
+No outcome changes, so the bundles stay valid and no repair mark is needed. As in every repair, an object is replaced
+only in the version that was found damaged, and put only if none exists.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -11,55 +11,66 @@ from imgpipeline.contracts.keys import OFFSET_LIMIT, ChainId, segment_key
 from imgpipeline.errors import LedgerError
 from imgpipeline.faultpoints import reach
 from imgpipeline.ledger import DayIndex
-from imgpipeline.ledger.bundles.catalog import find_bundles, put_mark
-from imgpipeline.ledger.bundles.checking import WrongBundle
 from imgpipeline.ledger.bundles.format import BundledSegment
-from imgpipeline.ledger.bundles.opening import OpenBundle, discard, open_bundled, try_open
-from imgpipeline.ledger.repair.damage import BrokenStretch, ChainDamage, DamagedObject
-from imgpipeline.ledger.repair.days_to_build import DaysToBuild
+from imgpipeline.ledger.bundles.stored import (
+    OpenBundle,
+    WrongBundle,
+    discard,
+    find_bundles,
+    open_bundled,
+    put_mark,
+    try_open,
+)
+from imgpipeline.ledger.repair.damage import (
+    NO_SEGMENT,
+    BrokenStretch,
+    ChainDamage,
+    DamagedObject,
+    RepairStep,
+    first_step,
+)
 from imgpipeline.ledger.repair.mending import keep_bytes
-from imgpipeline.ledger.repair.repair_list import close_repair, open_repair
-from imgpipeline.ledger.repair.steps import NO_SEGMENT, RepairStep, first_step
+from imgpipeline.ledger.repair.repair_list import DaysToBuild, close_repair, open_repair
 from imgpipeline.ledger.segment import SegmentHeader
 from imgpipeline.objectstore import ObjectMissingError, ObjectStore
 
 
 @dataclass(frozen=True, slots=True)
 class LostSegment:
-    """A segment that is damaged or gone, as a bundle still has it."""
+    """A damaged or removed segment that a bundle still has."""
 
     header: SegmentHeader
-    """Its header."""
+    """The segment's header."""
     data: bytes
-    """Its whole object."""
+    """The whole object."""
     over: DamagedObject | None
     """The damaged object in its place; None if there is none."""
 
     @property
     def key(self) -> str:
-        """Where it belongs."""
+        """The segment's key."""
         return segment_key(self.header.chain, self.header.start)
 
 
 @dataclass(slots=True)
 class Restoring:
-    """Puts back what bundles have of one chain."""
+    """Restores the segments of one chain from bundles."""
 
     store: ObjectStore
     """The object store."""
     chain: ChainId
-    """Which chain."""
+    """The chain."""
     notes: DaysToBuild
-    """The days of what is put back are noted here before."""
+    """Notes the days of a segment before it is restored."""
     progress: Callable[[int], None]
-    """Called with the outcomes that were put back."""
+    """Called with the number of restored outcomes."""
     dry_run: bool
-    """Only say what would be put back."""
+    """Only report what would be restored."""
     steps: list[RepairStep] = field(default_factory=list)
-    """What was put back, or would be: neighbouring segments in one step."""
+    """The restored segments, or those that would be; adjacent ones in one step."""
 
     def restore(self, damage: ChainDamage) -> ChainDamage:
-        """Removes wrong bundles, and restores segments from the others; returns what is left to repair.
+        """Removes wrong bundles, restores segments from the others, and returns the remaining damage.
 
         Raises:
             TransientError: The store does not answer.
@@ -70,10 +81,10 @@ class Restoring:
         return replace(damage, stretches=tuple(left), bundles=())
 
     def _withdraw(self, wrong: WrongBundle) -> None:
-        """Removes a bundle that differs from its segments; the mark keeps readers from it, wherever this ends."""
+        """Removes a bundle that differs from its segments; the mark stops readers even if this process dies."""
         bundle = wrong.stored.bundle
         if not self.dry_run:
-            # Followers may have read what the bundle had in place of the segments.
+            # Followers may have read the outcomes in the bundle instead of those in the segments.
             opened = open_repair(self.store, self.chain, bundle.first, bundle.behind, ())
             put_mark(self.store, self.chain, bundle.first, bundle.behind)
             reach("bundle marked", wrong.stored.key)
@@ -88,13 +99,13 @@ class Restoring:
             if not self.dry_run:
                 kept = keep_bytes(self.store, self.chain, lost.over) if lost.over else None
                 if not self._put(lost):
-                    return [stretch]  # another writer was faster: the repair notices that and searches again
+                    return [stretch]  # another writer was faster; the repair notices it and searches again
             self._tell(lost, kept, is_next=bool(back) and back[-1].end == lost.header.start)
             back.append(lost.header)
         return without(stretch, back)
 
     def _put(self, lost: LostSegment) -> bool:
-        """Puts one segment back; returns whether it is there."""
+        """Restores one segment; returns whether it exists now."""
         self.notes.cover(lost.header.days)
         DayIndex(self.store).cover(lost.header)
         reach("restore put", lost.key)
@@ -113,7 +124,7 @@ class Restoring:
             return False
 
     def _tell(self, lost: LostSegment, kept: str | None, *, is_next: bool) -> None:
-        """Adds a segment to the steps: to the last one where both were removed and are neighbours."""
+        """Adds a segment to the steps; a removed segment right after another one extends its step."""
         if not (is_next and lost.over is None and self.steps[-1].found == NO_SEGMENT):
             start = lost.header.start
             self.steps.append(first_step(self.chain, start, start, lost.over, kept, source="bundle"))
@@ -121,7 +132,7 @@ class Restoring:
 
 
 def find_lost(store: ObjectStore, stretch: BrokenStretch) -> Iterator[LostSegment]:
-    """Yields the segments of a broken stretch that bundles have, in order.
+    """Yields the segments of a broken range that are in bundles, in order.
 
     Args:
         store: The object store.
@@ -134,7 +145,7 @@ def find_lost(store: ObjectStore, stretch: BrokenStretch) -> Iterator[LostSegmen
     if behind is None:
         behind = stretch.objects[-1].start + 1 if stretch.objects else stretch.start
     over = {found.start: found for found in stretch.objects}
-    # Segments cannot be listed where they were removed, so ranges up to the end of the stretch are looked for.
+    # Removed segments cannot be listed, so look for the bundles of all ranges up to the end of the stretch.
     for stored in find_bundles(store, chain, stretch.start, behind, OFFSET_LIMIT).values():
         bundle = try_open(store, stored)
         for segment in bundle.segments if bundle else ():
@@ -144,11 +155,11 @@ def find_lost(store: ObjectStore, stretch: BrokenStretch) -> Iterator[LostSegmen
 
 
 def without(stretch: BrokenStretch, lost: Sequence[SegmentHeader]) -> list[BrokenStretch]:
-    """Returns what is left of a broken range once some of its segments are restored.
+    """Returns the rest of a broken range after some of its segments are restored.
 
     Args:
         stretch: Offsets without a readable outcome.
-        lost: Headers of segments that lie in it, in order.
+        lost: Headers of the restored segments, in order.
     """
     left: list[BrokenStretch] = []
     start, before = stretch.start, stretch.before
@@ -158,7 +169,7 @@ def without(stretch: BrokenStretch, lost: Sequence[SegmentHeader]) -> list[Broke
         start, before = header.end, header
     if stretch.end is None or start < stretch.end:
         rest = _part(stretch, start, stretch.end, before, stretch.behind)
-        # Behind the last segment, only an object that is there says that something was.
+        # After the last segment, only an existing object proves that there was a segment.
         if stretch.end is not None or rest.objects:
             left.append(rest)
     return left
@@ -178,5 +189,5 @@ def _read(
         data = bundle.cut(store, segment, segment)
         header = open_bundled(bundle.stored, segment, data, segment).header
     except (LedgerError, ObjectMissingError):
-        return  # then it is repaired as if there were no bundle
+        return  # repair it as if there were no bundle
     yield LostSegment(header, data, over)

@@ -7,7 +7,7 @@ import pytest
 from imgpipeline.contracts.bundle_keys import BUNDLE_OFFSETS
 from imgpipeline.contracts.keys import ChainId
 from imgpipeline.lake.build.day_tables import rebuild_day
-from imgpipeline.ledger.bundles.bundling import bundle_ledger
+from imgpipeline.ledger.bundles.making import bundle_ledger
 from imgpipeline.objectstore import ObjectStore, open_store
 from imgpipeline_tests.faults.counting_relay import CountingRelay
 from imgpipeline_tests.ledger.samples import DAY, NOON, append, frame, gap, writer

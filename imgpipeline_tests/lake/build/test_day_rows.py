@@ -17,7 +17,7 @@ from imgpipeline.lake.build.stale_days import build_noted_days
 from imgpipeline.lake.schema import DAY_TABLES
 from imgpipeline.lake.storage.manifest import Manifest, read_manifest
 from imgpipeline.ledger import Segment, list_segments, read_segments
-from imgpipeline.ledger.repair.days_to_build import DaysToBuild, noted_days
+from imgpipeline.ledger.repair.repair_list import DaysToBuild, noted_days
 from imgpipeline.ledger.segment import describe, encode_segment
 from imgpipeline.objectstore import ObjectStore
 from imgpipeline.objectstore.client import open_memory_store

@@ -17,7 +17,7 @@ from imgpipeline.lake.build.stale_days import build_noted_days
 from imgpipeline.lake.build.summaries import SUMMARIES, build_summary
 from imgpipeline.lake.quality.audit import AuditReport, audit
 from imgpipeline.lake.storage.manifest import FOOTER_KEY, Manifest
-from imgpipeline.ledger.repair.days_to_build import DaysToBuild
+from imgpipeline.ledger.repair.repair_list import DaysToBuild
 from imgpipeline.objectstore import ObjectStore
 from imgpipeline.objectstore.client import open_memory_store
 from imgpipeline.settings import Settings

@@ -7,7 +7,6 @@ import pytest
 from imgpipeline.contracts.bundle_keys import BundleId, bundle_key
 from imgpipeline.errors import LedgerError
 from imgpipeline.ledger import read_segment
-from imgpipeline.ledger.bundles.catalog import StoredBundle
 from imgpipeline.ledger.bundles.format import (
     TRAILER_BYTES,
     DamagedBundleError,
@@ -15,7 +14,7 @@ from imgpipeline.ledger.bundles.format import (
     encode_bundle,
     footer_size,
 )
-from imgpipeline.ledger.bundles.opening import open_bundle, open_bundled
+from imgpipeline.ledger.bundles.stored import StoredBundle, open_bundle, open_bundled
 from imgpipeline.objectstore.client import open_memory_store
 from imgpipeline_tests.ledger.bundles.samples import DAYS, sparse
 from imgpipeline_tests.ledger.samples import CHAIN, append, dead_letter, frames, gap, writer
@@ -93,7 +92,7 @@ def test_a_flipped_byte_anywhere_is_noticed():
 )
 def test_a_bundle_under_another_key_is_no_bundle(other: BundleId):
     data = small_bundle()
-    with pytest.raises(DamagedBundleError, match="it says it is"):
+    with pytest.raises(DamagedBundleError, match="its footer identifies it as"):
         decode_footer(other, data[-footer_size(other, data) :])
 
 

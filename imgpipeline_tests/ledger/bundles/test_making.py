@@ -7,9 +7,9 @@ import pytest
 from imgpipeline.contracts.bundle_keys import BundleId, bundle_key
 from imgpipeline.contracts.keys import segment_key
 from imgpipeline.ledger import DayIndex, find_end
-from imgpipeline.ledger.bundles.catalog import put_mark
 from imgpipeline.ledger.bundles.making import find_ranges, make_bundle
-from imgpipeline.ledger.repair.closing import close_chain
+from imgpipeline.ledger.bundles.stored import put_mark
+from imgpipeline.ledger.chain import close_chain
 from imgpipeline.ledger.repair.damage import find_damage
 from imgpipeline.ledger.repair.mending import Made, Mender, Piece, pieces_of
 from imgpipeline.objectstore import ObjectStore

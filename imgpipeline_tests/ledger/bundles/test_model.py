@@ -18,8 +18,8 @@ from imgpipeline.errors import LedgerError
 from imgpipeline.ledger import ChainWriter, DayIndex, find_end, read_segment
 from imgpipeline.ledger.bundles.making import RangeToBundle, find_ranges, make_bundle
 from imgpipeline.ledger.repair.damage import find_damage
-from imgpipeline.ledger.repair.days_to_build import DaysToBuild
 from imgpipeline.ledger.repair.mending import Made, Mender, Piece, pieces_of
+from imgpipeline.ledger.repair.repair_list import DaysToBuild
 from imgpipeline.ledger.repair.restoring import Restoring
 from imgpipeline.objectstore import ObjectStore
 from imgpipeline.objectstore.client import open_memory_store

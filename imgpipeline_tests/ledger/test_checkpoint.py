@@ -3,7 +3,7 @@
 import pytest
 
 from imgpipeline.contracts.keys import follower_key
-from imgpipeline.ledger.follower_object import FollowerObject
+from imgpipeline.ledger.checkpoint import FollowerObject
 from imgpipeline.objectstore import ObjectStore
 
 KEY = follower_key("counts")

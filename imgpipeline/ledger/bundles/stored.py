@@ -1,0 +1,281 @@
+"""Stored bundles: which ones a chain has, which are readable, their segments, and the comparison with the chain.
+
+A bundle is readable if its revision is the one that the chain's repair marks currently give its range. A missing or
+damaged bundle only costs its readers requests. The first reader of a damaged one removes it, so that the next bundling
+rebuilds it.
+"""
+
+import contextlib
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import dataclass, field
+from hashlib import sha256
+from uuid import uuid4
+
+from imgpipeline.contracts.bundle_keys import (
+    BUNDLE_OFFSETS,
+    BundleId,
+    RepairMark,
+    bundle_key,
+    bundle_prefix,
+    bundle_range_key,
+    parse_bundle_key,
+    parse_repair_mark_key,
+    repair_mark_key,
+    repair_mark_prefix,
+    revision_of,
+)
+from imgpipeline.contracts.keys import OFFSET_LIMIT, ChainId, segment_key
+from imgpipeline.errors import LedgerError
+from imgpipeline.ledger.bundles.format import (
+    TRAILER_BYTES,
+    BundledSegment,
+    DamagedBundleError,
+    decode_footer,
+    footer_size,
+)
+from imgpipeline.ledger.reading import open_segment
+from imgpipeline.ledger.segment import Segment, SegmentHeader
+from imgpipeline.objectstore import ForbiddenError, ObjectMissingError, ObjectStore
+from imgpipeline.objectstore.reading import fetch_range, fetch_tail
+
+PIECE_BYTES = 2**21
+"""Adjacent segments are read together up to this size; a few pieces are in memory."""
+_SMALLEST_TAIL_BYTES = 2**16
+
+
+@dataclass(frozen=True, slots=True)
+class StoredBundle:
+    """A listed bundle."""
+
+    bundle: BundleId
+    """Identifies the bundle."""
+    size_bytes: int
+    """Size of the object."""
+
+    @property
+    def key(self) -> str:
+        """The bundle's key."""
+        return bundle_key(self.bundle)
+
+
+def list_bundles(store: ObjectStore, chain: ChainId, first: int, behind: int) -> list[StoredBundle]:
+    """Returns the sorted bundles of the ranges `first` to `behind - 1`, readable or not."""
+    found: list[StoredBundle] = []
+    after = bundle_range_key(chain, first) if first else None
+    for info in store.list_objects(bundle_prefix(chain), after=after):
+        bundle = parse_bundle_key(chain, info.key)
+        if bundle is None:
+            continue
+        if first <= bundle.number < behind:
+            found.append(StoredBundle(bundle, info.size_bytes))
+        elif bundle.number >= behind and store.lists_in_order:
+            break
+    return sorted(found, key=lambda stored: stored.bundle)
+
+
+def list_marks(store: ObjectStore, chain: ChainId) -> list[RepairMark]:
+    """Returns all repair marks of a chain."""
+    found = (parse_repair_mark_key(chain, info.key) for info in store.list_objects(repair_mark_prefix(chain)))
+    return [mark for mark in found if mark is not None]
+
+
+def put_mark(store: ObjectStore, chain: ChainId, first: int, behind: int) -> None:
+    """Puts a repair mark, which makes all bundles of the current segments in a range unreadable.
+
+    Put it before a repair replaces, removes or puts the first segment that starts in `[first, behind)`.
+    """
+    store.put(repair_mark_key(chain, RepairMark(first, behind, uuid4().hex)), b"")
+
+
+def readable(bundles: Collection[StoredBundle], marks: Collection[RepairMark]) -> dict[int, StoredBundle]:
+    """Returns the readable bundles by the number of their range.
+
+    Args:
+        bundles: The listed bundles.
+        marks: The chain's repair marks, listed after the bundles.
+    """
+    return {b.bundle.number: b for b in bundles if b.bundle.revision == revision_of(b.bundle.number, marks)}
+
+
+def find_bundles(store: ObjectStore, chain: ChainId, first: int, behind: int, end: int) -> dict[int, StoredBundle]:
+    """Returns the readable bundles for a range of offsets, by the number of their bundle range.
+
+    Costs one listing if the chain has moved past a bundle range there, and another one if there are bundles.
+
+    Args:
+        store: The object store.
+        chain: The chain.
+        first: First offset.
+        behind: First offset after the range.
+        end: The fixed end of the chain; only bundle ranges that are completely before it count.
+    """
+    numbers = range(first // BUNDLE_OFFSETS, min(-(-behind // BUNDLE_OFFSETS), end // BUNDLE_OFFSETS))
+    bundles = list_bundles(store, chain, numbers.start, numbers.stop) if numbers else []
+    return readable(bundles, list_marks(store, chain)) if bundles else {}
+
+
+def ranges_of(first: int, behind: int) -> Iterator[tuple[int, int, int]]:
+    """Splits offsets at the borders of bundle ranges: yields number, first offset, and first offset after the part."""
+    while first < behind:
+        number = first // BUNDLE_OFFSETS
+        border = min((number + 1) * BUNDLE_OFFSETS, behind)
+        yield number, first, border
+        first = border
+
+
+@dataclass(frozen=True, slots=True)
+class OpenBundle:
+    """A bundle whose footer was read."""
+
+    stored: StoredBundle
+    """The object."""
+    segments: tuple[BundledSegment, ...]
+    """The segments in the bundle."""
+    tail: bytes
+    """The last bytes of the object, read together with the footer."""
+
+    def cut(self, store: ObjectStore, first: BundledSegment, last: BundledSegment) -> bytes:
+        """Returns the bytes from the start of one segment to the end of another."""
+        begin, behind = first.position, last.position + last.size_bytes
+        known_from = self.stored.size_bytes - len(self.tail)
+        if begin >= known_from:
+            return self.tail[begin - known_from : behind - known_from]
+        return fetch_range(store, self.stored.key, begin, behind)
+
+
+def try_open(store: ObjectStore, stored: StoredBundle) -> OpenBundle | None:
+    """Opens a bundle; returns None if it is missing, damaged (and now removed) or of an unknown version."""
+    with contextlib.suppress(ObjectMissingError, LedgerError):
+        try:
+            return open_bundle(store, stored)
+        except DamagedBundleError:
+            discard(store, stored)
+    return None
+
+
+def open_bundle(store: ObjectStore, stored: StoredBundle) -> OpenBundle:
+    """Reads the footer of a bundle with one request, or two if it is long. A small bundle is read as a whole.
+
+    Raises:
+        DamagedBundleError: The bundle is damaged.
+        LedgerError: This release does not know the format version.
+        ObjectMissingError: The bundle is missing.
+    """
+    size = stored.size_bytes
+    if size < TRAILER_BYTES:  # S3 servers differ in how they answer a request for the end of an empty object
+        raise DamagedBundleError(f"The bundle {stored.key} is damaged: it has {size} bytes.")
+    asked = size if size <= PIECE_BYTES else max(size // 16, _SMALLEST_TAIL_BYTES)
+    tail = fetch_tail(store, stored.key, asked).data
+    length = footer_size(stored.bundle, tail)
+    if length > len(tail) < size:
+        tail = fetch_tail(store, stored.key, length).data
+    return OpenBundle(stored, decode_footer(stored.bundle, tail[-length:]), tail)
+
+
+def open_bundled(stored: StoredBundle, segment: BundledSegment, data: bytes, first: BundledSegment) -> Segment:
+    """Decodes one segment of a bundle.
+
+    Args:
+        stored: The bundle.
+        segment: The segment.
+        data: Bytes of the bundle that contain the segment.
+        first: The segment at the start of these bytes.
+
+    Raises:
+        DamagedBundleError: The bytes have changed since the segment was bundled.
+    """
+    own = bundled_bytes(segment, data, first)
+    if sha256(own).hexdigest() != segment.sha256:
+        raise DamagedBundleError(f"The bundle {stored.key} is damaged at offset {segment.start}.")
+    # The bundler verified the segment's checksum before it hashed these bytes.
+    return open_segment(own, segment_key(stored.bundle.chain, segment.start), is_verified=True)
+
+
+def bundled_bytes(segment: BundledSegment, data: bytes, first: BundledSegment) -> bytes:
+    """Returns the bytes of one segment out of bytes that start with segment `first`."""
+    begin = segment.position - first.position
+    return data[begin : begin + segment.size_bytes]
+
+
+def neighbours(segments: Sequence[BundledSegment]) -> Iterator[tuple[BundledSegment, ...]]:
+    """Yields groups of adjacent segments that are read with one request."""
+    held: list[BundledSegment] = []
+    for segment in segments:
+        if held and segment.position + segment.size_bytes - held[0].position > PIECE_BYTES:
+            yield tuple(held)
+            held = []
+        held.append(segment)
+    yield tuple(held)
+
+
+def discard(store: ObjectStore, stored: StoredBundle) -> None:
+    """Removes an unusable bundle; without permission to delete it stays, and readers use the segments."""
+    with contextlib.suppress(ForbiddenError):
+        store.delete(stored.key)
+
+
+@dataclass(frozen=True, slots=True)
+class WrongBundle:
+    """An intact bundle that differs from the segments in the chain."""
+
+    stored: StoredBundle
+    """The bundle."""
+    offset: int
+    """Start of the first segment that differs."""
+
+    @property
+    def why(self) -> str:
+        """The difference, as text."""
+        return f"The bundle {self.stored.key} differs from the segment at offset {self.offset}."
+
+
+@dataclass(slots=True)
+class BundleCheck:
+    """Compares the segments of one chain, in order, with those in its bundles.
+
+    Compares only the headers: each has the id of the attempt that wrote it, so equal headers mean equal segments. A
+    damaged bundle is removed and skipped.
+    """
+
+    store: ObjectStore
+    """The object store."""
+    chain: ChainId
+    """The chain."""
+    wrong: list[WrongBundle] = field(default_factory=list)
+    """The wrong bundles so far."""
+    _bundles: dict[int, StoredBundle] = field(init=False)
+    _number: int = -1
+    _held: dict[int, SegmentHeader] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        """Lists the readable bundles."""
+        self._bundles = find_bundles(self.store, self.chain, 0, OFFSET_LIMIT, OFFSET_LIMIT)
+
+    def take(self, header: SegmentHeader) -> WrongBundle | None:
+        """Compares one segment; returns its bundle if this is the first segment in it that differs."""
+        number = header.start // BUNDLE_OFFSETS
+        if number != self._number:
+            self._number = number
+            self._held = self._read(self._bundles[number]) if number in self._bundles else {}
+        if not self._held or self._held.get(header.start) == header:
+            return None
+        self._held = {}
+        self.wrong.append(WrongBundle(self._bundles[number], header.start))
+        return self.wrong[-1]
+
+    def _read(self, stored: StoredBundle) -> dict[int, SegmentHeader]:
+        """Returns the header of each segment in a bundle, by start; empty if the bundle cannot be read."""
+        bundle = try_open(self.store, stored)
+        if bundle is None:
+            return {}
+        held: dict[int, SegmentHeader] = {}
+        try:
+            for piece in neighbours(bundle.segments):
+                data = bundle.cut(self.store, piece[0], piece[-1])
+                held |= {s.start: open_bundled(stored, s, data, piece[0]).header for s in piece}
+        except DamagedBundleError:
+            discard(self.store, stored)
+            return {}
+        except ObjectMissingError:
+            return {}
+        return held
