@@ -32,9 +32,6 @@ from imgpipeline.ledger.segment import Segment, SegmentHeader
 from imgpipeline.objectstore import ObjectStore
 from imgpipeline.objectstore.parallel import map_ahead
 
-_READERS = 16
-_AHEAD = 32
-
 
 class DayIndex:
     """Puts entries of the day index, each at most once per run."""
@@ -95,7 +92,7 @@ def days_of_chain(store: ObjectStore, chain: ChainId, first: int = 0, behind: in
         return False
 
     days = known_days(store)
-    found = map_ahead(has_entry, days, workers=_READERS, ahead=_AHEAD)
+    found = map_ahead(has_entry, days)
     return [day for day, is_there in zip(days, found, strict=True) if is_there]
 
 
@@ -199,7 +196,7 @@ def _plans(
     ends: Mapping[ChainId, int],
     buckets: Iterable[Bucket] | None,
     *,
-    ahead: int = _AHEAD,
+    ahead: int = 32,
 ) -> Iterator["_Plan"]:
     """Yields how to read each chain with entries of the given days, planning a few ahead."""
     ranges: dict[ChainId, list[tuple[int, int]]] = defaultdict(list)
@@ -212,7 +209,6 @@ def _plans(
     return map_ahead(
         lambda chain: _plan(store, chain, list(_merged(ranges[chain])), ends[chain]),
         sorted(ranges),
-        workers=_READERS,
         ahead=ahead,
     )
 
@@ -286,7 +282,7 @@ def _read_plain(
         chain, part, start = step
         return chain, part, read_segment(store, segment_key(chain, start)) if isinstance(start, int) else start
 
-    found = map_ahead(read, steps, workers=_READERS, ahead=_AHEAD)
+    found = map_ahead(read, steps)
     for (chain, first, behind), group in groupby(found, key=lambda read: (read[0], read[1].first, read[1].behind)):
         parts = (part for _, _, part in group if part is not None)
         yield from _wanted(_checked(chain, first, behind, parts), since)

@@ -24,12 +24,10 @@ from imgpipeline.contracts.keys import (
 from imgpipeline.contracts.outcomes import GapReason
 from imgpipeline.errors import LedgerError
 from imgpipeline.ledger.checkpoint import Position
-from imgpipeline.ledger.segment import Segment, SegmentHeader, decode_segment
+from imgpipeline.ledger.segment import DamagedSegmentError, Segment, SegmentHeader, decode_segment
 from imgpipeline.objectstore import ObjectInfo, ObjectStore
 from imgpipeline.objectstore.parallel import map_ahead
 
-_READERS = 16
-_AHEAD = 32
 Result = TypeVar("Result")
 PAGE_KEYS = 1_000
 """Number of keys that S3 returns per request."""
@@ -84,7 +82,7 @@ def open_segment(data: bytes, key: str, *, is_verified: bool = False) -> Segment
     segment = decode_segment(data, key, is_verified=is_verified)
     header = segment.header
     if header.end <= header.start or segment_key(header.chain, header.start) != key:
-        raise LedgerError(f"The segment {key} says it is {header.chain} [{header.start}, {header.end}).")
+        raise DamagedSegmentError(f"The segment {key} says it is {header.chain} [{header.start}, {header.end}).")
     return segment
 
 
@@ -140,7 +138,7 @@ def list_chains(store: ObjectStore, topic: str | None = None) -> list[ChainId]:
 
     def below(names: Iterable[str]) -> Iterator[str]:
         listed = list(names)
-        found = map_ahead(lambda name: store.list_folders(f"{METADATA}/{name}"), listed, workers=_READERS, ahead=_AHEAD)
+        found = map_ahead(lambda name: store.list_folders(f"{METADATA}/{name}"), listed)
         return (f"{name}/{folder}" for name, folders in zip(listed, found, strict=True) for folder in folders)
 
     paths = (path.split("/") for path in below(below([topic] if topic else store.list_folders(METADATA))))
@@ -181,7 +179,7 @@ def find_ends(
 
 def for_each_chain(chains: Collection[ChainId], read: Callable[[ChainId], Result]) -> Iterator[Result]:
     """Yields the result of a function for each chain, in order, a few ahead."""
-    return map_ahead(read, chains, workers=_READERS, ahead=_AHEAD)
+    return map_ahead(read, chains)
 
 
 def list_segments(store: ObjectStore, chain: ChainId, first: int, behind: int) -> list[int]:
@@ -221,7 +219,7 @@ def read_segments(store: ObjectStore, chain: ChainId, starts: Iterable[int]) -> 
         ObjectMissingError: A segment is missing.
     """
     keys = (segment_key(chain, start) for start in starts)
-    return map_ahead(lambda key: read_segment(store, key), keys, workers=_READERS, ahead=_AHEAD)
+    return map_ahead(lambda key: read_segment(store, key), keys)
 
 
 @dataclass(frozen=True, slots=True, order=True)

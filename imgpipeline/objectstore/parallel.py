@@ -11,7 +11,9 @@ Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 
-def map_ahead(work: Callable[[Item], Result], items: Iterable[Item], *, workers: int, ahead: int) -> Iterator[Result]:
+def map_ahead(
+    work: Callable[[Item], Result], items: Iterable[Item], *, workers: int = 16, ahead: int = 32
+) -> Iterator[Result]:
     """Yields the result of each item, in the order of the items.
 
     A caller may stop early: items that have not started are cancelled, items in progress are finished.
@@ -19,7 +21,7 @@ def map_ahead(work: Callable[[Item], Result], items: Iterable[Item], *, workers:
     Args:
         work: Called in threads; an error is raised in place of the result.
         items: Taken one by one as results are consumed.
-        workers: Number of threads.
+        workers: Number of threads; the default is for reading small objects.
         ahead: Maximum number of items in progress or waiting to be consumed.
     """
     pending: deque[Future[Result]] = deque()

@@ -26,7 +26,7 @@ FORBIDDEN = (
 )
 
 
-def test_announced_frames_end_as_documents_with_what_the_model_saw(lane: LaneUnderTest) -> None:
+def test_announced_frames_become_outcomes_with_their_detections(lane: LaneUnderTest) -> None:
     path = lane.put_image("images/camera/street.jpg")
     lane.send(message(image_path=path, frame_number=7, attributes={"exposure_ms": 4}, shift="night"))
 
@@ -68,7 +68,7 @@ def test_two_lanes_share_the_partitions_and_nothing_else(lane: LaneUnderTest) ->
     assert len(lane.frames()) == 30
 
 
-def test_bad_input_becomes_dead_letters_and_its_neighbours_frames(lane: LaneUnderTest) -> None:
+def test_bad_input_becomes_dead_letters_and_the_other_records_frames(lane: LaneUnderTest) -> None:
     """Faults 20 to 26 and 28."""
     good = lane.put_image("images/camera/good.jpg")
     cut = lane.put_image("images/camera/cut.jpg", jpeg()[:4000])
@@ -120,7 +120,7 @@ def test_an_image_larger_than_the_limit_in_bytes_is_refused(lane: LaneUnderTest)
     assert "2048" in letter.message
 
 
-def test_a_large_picture_is_worked_in_its_turn(lane: LaneUnderTest) -> None:
+def test_a_large_image_is_processed_in_order(lane: LaneUnderTest) -> None:
     pixels = np.zeros((3000, 4000, 3), np.uint8)
     large = lane.put_image("images/camera/large.jpg", encode(pixels, ".jpg"))
     lane.send(message(image_path=large, frame_number=0), message(image_path=large, frame_number=1))
@@ -152,7 +152,7 @@ def test_a_second_run_continues_where_the_first_ended(lane: LaneUnderTest) -> No
     assert [f.frame_number for f in lane.frames()] == list(range(15))
 
 
-def test_a_run_reports_each_day_it_touched_and_then_tells_the_group(lane: LaneUnderTest) -> None:
+def test_a_run_reports_each_day_it_touched_and_then_commits_the_group_offset(lane: LaneUnderTest) -> None:
     path = lane.put_image("images/camera/one.jpg")
     lane.send(*[message(image_path=path, timestamp=f"2026-03-0{d}T00:00:00Z") for d in (1, 2, 9)])
 
@@ -184,7 +184,7 @@ class _Refusing:
         self.append = append
 
 
-def test_data_versions_of_a_day_differ_whenever_it_has_news(lane: LaneUnderTest) -> None:
+def test_the_data_version_of_a_day_changes_with_every_new_segment(lane: LaneUnderTest) -> None:
     for first in (0, 5):
         lane.announce(5, first=first)
         lane.follow()
@@ -257,7 +257,7 @@ def test_a_damaged_model_after_the_start_fails_the_run_before_frames_are_blamed(
     assert lane.dead_letters() == []
 
 
-def test_a_notice_among_frames_is_an_outcome_of_its_own(lane: LaneUnderTest) -> None:
+def test_a_notice_among_frames_is_a_separate_outcome(lane: LaneUnderTest) -> None:
     path = lane.put_image("images/camera/street.jpg")
     account = {
         "source": "camera", "session": "s1", "kind": "account", "from": START.isoformat(), "to": START.isoformat(),

@@ -35,7 +35,7 @@ def test_aborted_records_and_markers_are_gaps_with_their_reason(lane: LaneUnderT
 
 
 @pytest.mark.fault(12)
-def test_what_was_gone_before_the_first_look_is_a_gap(lane: LaneUnderTest) -> None:
+def test_records_deleted_before_the_first_run_are_a_gap(lane: LaneUnderTest) -> None:
     lane.announce(10)
     _expire(lane, 4)
 
@@ -68,7 +68,7 @@ def test_records_lost_to_retention_fail_the_run_unless_gaps_are_allowed(lane: La
 
 @pytest.mark.slow
 @pytest.mark.fault(11)
-def test_a_recreated_topic_has_a_chain_of_its_own(lane: LaneUnderTest) -> None:
+def test_a_recreated_topic_has_a_new_chain(lane: LaneUnderTest) -> None:
     lane.announce(5)
     lane.follow()
     before = check(lane.settings)

@@ -69,7 +69,7 @@ def test_a_superseded_run_does_not_report_the_work_of_its_winner_as_lag(lane: La
     assert has_each_offset_once(lane.outcomes(), 60)
 
 
-def test_an_end_that_another_run_has_just_moved_is_no_contradiction(lane: LaneUnderTest) -> None:
+def test_an_end_that_another_run_has_just_moved_is_not_a_contradiction(lane: LaneUnderTest) -> None:
     [log] = read_log(lane.settings)
     lane.announce(5)
     lane.follow()
@@ -78,7 +78,7 @@ def test_an_end_that_another_run_has_just_moved_is_no_contradiction(lane: LaneUn
 
 
 @pytest.mark.fault(4)
-def test_the_group_is_told_only_what_was_reported(lane: LaneUnderTest) -> None:
+def test_only_reported_offsets_are_committed_to_the_group(lane: LaneUnderTest) -> None:
     lane.announce(60)
     told: list[int] = []
     reported = [0]

@@ -69,7 +69,7 @@ def test_a_key_beyond_the_limit_is_not_kept(lane: LaneUnderTest) -> None:
     assert letter.key_base64 is None
 
 
-def test_a_compression_that_cannot_be_read_is_named(lane: LaneUnderTest, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_unsupported_compression_is_named(lane: LaneUnderTest, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("kafka.record.default_records.codecs.has_lz4", lambda: False)
     producer = Producer({"bootstrap.servers": lane.settings.kafka_bootstrap_servers, "compression.type": "lz4"})
     producer.produce(lane.settings.kafka_topic, b"{" * 1000)
@@ -141,7 +141,7 @@ def test_gaps_do_not_count_as_speed() -> None:
     assert tally.report(0).frames_per_s == pytest.approx(0.1)
 
 
-def test_a_transaction_a_record_is_explained_through_one_client(
+def test_one_transaction_per_record_is_explained_with_one_client(
     lane: LaneUnderTest, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     opened: list[Settings] = []

@@ -52,11 +52,11 @@ def numbers(of: Detection) -> tuple[float, ...]:
     return (of.confidence, *(of.box_xywh or ()))
 
 
-def test_the_two_ways_differ_in_this_picture(large: bytes, detector: Detector):
+def test_full_and_reduced_decoding_differ_for_this_image(large: bytes, detector: Detector):
     assert not agree(*(expected(large, detector, is_reduced=is_reduced) for is_reduced in (True, False)))
 
 
-def test_a_run_decodes_as_the_setting_says_and_its_segments_tell(lane: LaneUnderTest, large: bytes, detector: Detector):
+def test_a_run_decodes_as_configured_and_its_segments_record_it(lane: LaneUnderTest, large: bytes, detector: Detector):
     path = lane.put_image("images/camera/large.jpg", large)
     ways = {is_reduced: lane.with_settings(reduced_decoding=is_reduced) for is_reduced in (True, False)}
     for number, way in enumerate(ways.values()):
@@ -73,7 +73,7 @@ def test_a_run_decodes_as_the_setting_says_and_its_segments_tell(lane: LaneUnder
 
 
 @pytest.mark.parametrize("is_reduced", [True, False], ids=["reduced", "full size"])
-def test_a_redetection_decodes_as_the_setting_says(large: bytes, detector: Detector, is_reduced: bool):
+def test_a_redetection_decodes_as_configured(large: bytes, detector: Detector, is_reduced: bool):
     settings, store = load_settings(reduced_decoding=is_reduced), open_memory_store()
     store.put("large.jpg", large)
     looker = FrameProcessor(settings, ImageReader(store, settings), detector)
@@ -81,7 +81,7 @@ def test_a_redetection_decodes_as_the_setting_says(large: bytes, detector: Detec
     assert list(seen.detections) == expected(large, detector, is_reduced=is_reduced)
 
 
-def test_results_of_the_two_ways_are_not_mixed(detector: Detector):
+def test_results_of_full_and_reduced_decoding_are_not_mixed(detector: Detector):
     def recipe(**changes: object) -> str:
         return recipe_of(detector, load_settings(**changes))
 

@@ -50,7 +50,7 @@ def outcomes_of(of: FrameWork, *records: KafkaRecord) -> list[RecordOutcome]:
         pool.close()
 
 
-def test_each_record_gets_its_own_outcome_whichever_thread_worked_on_it(store: ObjectStore):
+def test_each_record_gets_its_own_outcome_from_any_thread(store: ObjectStore):
     records = [record(n, image_path="images/one.jpg" if n % 3 else "images/none.jpg") for n in range(30)]
     found = outcomes_of(frame_work(store), *records)
     assert [outcome.offset for outcome in found] == list(range(30))
@@ -90,7 +90,7 @@ def test_an_image_over_the_limit_is_a_dead_letter_however_small_the_limit(store:
     assert found.code is DeadLetterCode.TOO_LARGE
 
 
-def test_images_that_are_not_there_are_asked_for_several_at_a_time(store: ObjectStore):
+def test_missing_images_are_read_in_parallel(store: ObjectStore):
     """No looker ever gets one of them, so it has to be seen that they wait all the same."""
     of, meet = frame_work(store), threading.Barrier(4)
 
@@ -103,7 +103,7 @@ def test_images_that_are_not_there_are_asked_for_several_at_a_time(store: Object
     assert {outcome.code for outcome in found if isinstance(outcome, DeadLetter)} == {DeadLetterCode.OBJECT_NOT_FOUND}
 
 
-def test_without_further_threads_the_existing_ones_continue(store: ObjectStore, monkeypatch: pytest.MonkeyPatch):
+def test_the_pool_continues_if_no_more_threads_can_start(store: ObjectStore, monkeypatch: pytest.MonkeyPatch):
     start = threading.Thread.start
 
     def refuse_more_readers(thread: threading.Thread) -> None:
@@ -150,7 +150,7 @@ def test_a_frame_outside_the_hours_is_gated_unread(store: ObjectStore):
     assert (found.status, found.gate_reason) == (FrameStatus.GATED, "time_of_day")
 
 
-def test_a_repetition_is_gated_if_a_least_change_is_set(store: ObjectStore):
+def test_a_repetition_is_gated_if_a_minimum_change_is_set(store: ObjectStore):
     of = frame_work(store, gate_min_change=2)
     first, second = (of.work(record(n, image_path="images/one.jpg")) for n in range(2))
     assert isinstance(first, Frame)
@@ -167,7 +167,7 @@ def test_a_frame_that_its_source_has_gated_is_recorded_as_gated_and_not_read(sto
     assert found.gate_measurements == gated["measurements"]
 
 
-def test_what_is_no_gate_of_the_contract_stays_an_attribute(store: ObjectStore):
+def test_an_unknown_gate_stays_an_attribute(store: ObjectStore):
     found = frame_work(store).work(record(0, image_path="images/one.jpg", gated="yes"))
     assert isinstance(found, Frame)
     assert found.status is FrameStatus.PROCESSED

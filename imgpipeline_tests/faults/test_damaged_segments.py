@@ -138,7 +138,7 @@ def test_fault_40_a_repair_takes_nothing_from_a_log_other_than_the_one_that_was_
     other = replace(segment.header, fingerprint=replace(mark, sha256="0" * 64))
     store.put(key, encode_segment(other, outcomes))
     hurt(followed, 1)
-    with pytest.raises(LedgerError, match=r"not the one that its chain was made of.*--without-kafka"):
+    with pytest.raises(LedgerError, match=r"not the one that its chain was built from.*--without-kafka"):
         repair(followed)
     assert repair(followed, without_kafka=True).steps[0].source == "gap"
     assert check(followed.settings).gap_reasons == {"damaged": 3}

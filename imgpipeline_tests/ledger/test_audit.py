@@ -109,7 +109,7 @@ def test_a_duplicated_range_is_an_overlap(memory: ObjectStore, start: int, end: 
     assert "more than one outcome" in found.problems[0]
 
 
-def test_a_damaged_segment_is_named_and_what_is_behind_it_is_still_read(store: ObjectStore):
+def test_a_damaged_segment_is_named_and_the_walk_continues_after_it(store: ObjectStore):
     write_chain(store, frames(0, 3), frames(3, 5), frames(5, 9))
     store.put(segment_key(CHAIN, 3), b"bit rot")
     found = walk(store)
@@ -140,7 +140,7 @@ CHANGES = {
 
 
 @pytest.mark.parametrize(("change", "message"), CHANGES.values(), ids=CHANGES.keys())
-def test_a_body_that_is_not_what_its_header_says_is_named_whatever_its_checksum_says(
+def test_a_body_that_contradicts_its_header_is_named_even_with_a_valid_checksum(
     memory: ObjectStore, change, message: str
 ):
     write_chain(memory, [frame(0), frame(1), dead_letter(2), frame(3)], frames(4, 6))
@@ -152,7 +152,7 @@ def test_a_body_that_is_not_what_its_header_says_is_named_whatever_its_checksum_
     assert message in found.problems[0]
 
 
-def test_keys_that_are_no_segments_are_listed(memory: ObjectStore):
+def test_keys_that_are_not_segments_are_listed(memory: ObjectStore):
     write_chain(memory, frames(0, 3))
     strays = [segment_key(CHAIN, 3) + ".tmp", "metadata/notes.txt"]
     for key in strays:
@@ -162,7 +162,7 @@ def test_keys_that_are_no_segments_are_listed(memory: ObjectStore):
 
 
 @given(st.lists(st.integers(1, 40), min_size=1, max_size=8), st.data())
-def test_whatever_segments_are_removed_missing_is_exactly_their_offsets(lengths: list[int], data: st.DataObject):
+def test_missing_offsets_are_exactly_those_of_the_removed_segments(lengths: list[int], data: st.DataObject):
     store, starts = open_memory_store(), [sum(lengths[:n]) for n in range(len(lengths))]
     write_chain(store, *([gap(s, s + n)] for s, n in zip(starts, lengths, strict=True)))
     end = find_end(store, CHAIN).offset

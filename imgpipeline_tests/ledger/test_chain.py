@@ -56,13 +56,13 @@ def test_a_segment_of_gaps_keeps_the_fingerprint_of_the_last_record(memory: Obje
 @pytest.mark.parametrize("start", [0, 2, 4])
 def test_a_segment_that_does_not_start_at_the_end_is_not_put(memory: ObjectStore, start: int):
     made = write_chain(memory, frames(0, 3))
-    with pytest.raises(LedgerError, match=f"ends at 3, a segment cannot start at {start}"):
+    with pytest.raises(LedgerError, match=f"ends at 3; a segment cannot start at {start}"):
         append(made, frames(start, 5))
     assert len(stored_segments(memory)) == 1
 
 
 @pytest.mark.fault(6)
-def test_a_zombie_that_comes_late_loses_and_changes_nothing(store: ObjectStore):
+def test_a_late_zombie_loses_and_changes_nothing(store: ObjectStore):
     zombie, living = writer(store), writer(store)
     assert append(living, frames(0, 2))
     assert append(living, frames(2, 4))
@@ -73,7 +73,7 @@ def test_a_zombie_that_comes_late_loses_and_changes_nothing(store: ObjectStore):
     assert check_ledger(store) == 4
 
 
-def test_a_writer_id_used_twice_for_other_outcomes_is_no_win(store: ObjectStore):
+def test_a_reused_writer_id_with_other_outcomes_loses(store: ObjectStore):
     """A writer whose put failed half-way must not take its earlier segment for the one it puts now."""
     assert append(writer(store), frames(0, 3), "same")
     late = ChainWriter(store, ChainEnd(CHAIN, 0, None), DayIndex(store))

@@ -21,7 +21,7 @@ def test_what_was_saved_is_loaded(store: ObjectStore) -> None:
     assert opened(store).load(int) == 1
 
 
-def test_a_process_saves_its_own_object_again_and_again(store: ObjectStore) -> None:
+def test_a_process_saves_its_object_repeatedly(store: ObjectStore) -> None:
     ours = opened(store)
     assert [ours.save(text) for text in (b"1", b"2", b"2", b"3")] == [True] * 4
     assert opened(store).load(int) == 3

@@ -30,7 +30,7 @@ def close(store: ObjectStore) -> bool:
     return close_chain(store, find_current_end(store, CHAIN), run_id="closing", created_at=NOON)
 
 
-def test_the_next_chain_of_a_chain_is_counted_and_has_keys_of_its_own():
+def test_the_next_chain_is_numbered_and_has_separate_keys():
     assert (SECOND.topic_id, next_chain(SECOND).topic_id) == (f"{CHAIN.topic_id}~2", f"{CHAIN.topic_id}~3")
     assert next_chain(ChainId("t", "i~9", 4)) == ChainId("t", "i~10", 4)
     assert parse_segment_key(segment_key(SECOND, 7)) == (SECOND, 7)
@@ -39,7 +39,7 @@ def test_the_next_chain_of_a_chain_is_counted_and_has_keys_of_its_own():
             ChainId("t", wrong, 0)
 
 
-def test_a_closed_chain_keeps_its_outcomes_and_its_log_begins_the_next_one_at_0(store: ObjectStore):
+def test_a_closed_chain_keeps_its_outcomes_and_its_log_starts_the_next_one_at_0(store: ObjectStore):
     write_chain(store, frames(0, 3), frames(3, 5))
     before = {info.key: info.e_tag for info in store.list_objects()}
 
@@ -67,7 +67,7 @@ def test_a_run_that_has_not_seen_the_closing_drops_its_work(store: ObjectStore):
     assert check_ledger(store) == 6
 
 
-def test_a_chain_that_went_on_is_not_closed_at_the_end_that_was_seen(store: ObjectStore):
+def test_a_chain_that_has_grown_is_not_closed_at_its_old_end(store: ObjectStore):
     run = write_chain(store, frames(0, 5))
     seen = find_end(store, CHAIN)
     assert append(run, frames(5, 7))
@@ -75,7 +75,7 @@ def test_a_chain_that_went_on_is_not_closed_at_the_end_that_was_seen(store: Obje
     assert (find_current_end(store, CHAIN).chain, check_ledger(store)) == (CHAIN, 7)
 
 
-def test_nothing_is_written_behind_the_end_of_a_closed_chain(store: ObjectStore):
+def test_nothing_is_written_after_the_end_of_a_closed_chain(store: ObjectStore):
     write_chain(store, frames(0, 5))
     assert close(store)
     with pytest.raises(LedgerError, match="is closed at 6"):
@@ -130,7 +130,7 @@ def _race(store: ObjectStore, chain: ChainId, of_each: int) -> Iterator[bool]:
     yield from won
 
 
-def test_the_present_chain_is_the_first_that_is_not_closed():
+def test_the_current_chain_is_the_first_that_is_not_closed():
     assert current_chain(CHAIN, ()) == CHAIN
     assert current_chain(CHAIN, {CHAIN}) == SECOND
     assert current_chain(CHAIN, {SECOND}) == CHAIN

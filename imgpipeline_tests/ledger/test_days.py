@@ -50,7 +50,7 @@ def starts(store: ObjectStore, day: date = DAY, ends: dict[ChainId, int] | None 
     return [segment.header.start for segment in found]
 
 
-def test_a_day_is_every_segment_that_touches_it_in_order(store: ObjectStore):
+def test_reading_a_day_yields_every_segment_that_touches_it_in_order(store: ObjectStore):
     write_chain(
         store,
         frames(0, 3),
@@ -65,7 +65,7 @@ def test_a_day_is_every_segment_that_touches_it_in_order(store: ObjectStore):
     assert starts(store, NEXT + timedelta(days=1)) == []
 
 
-def test_chains_come_one_after_the_other_and_only_those_that_were_fixed(store: ObjectStore):
+def test_only_chains_with_fixed_ends_are_read_one_after_the_other(store: ObjectStore):
     write_chain(store, frames(0, 1))
     write_chain(store, frames(0, 2), frames(2, 3), chain=OTHER)
     assert starts(store) == [0, 2, 0]
@@ -73,7 +73,7 @@ def test_chains_come_one_after_the_other_and_only_those_that_were_fixed(store: O
     assert starts(store, ends={}) == []
 
 
-def test_what_is_appended_after_the_ends_were_fixed_is_not_seen(store: ObjectStore):
+def test_segments_after_the_fixed_ends_are_not_read(store: ObjectStore):
     made = write_chain(store, frames(0, 2))
     ends = ends_of(store)
     reading = read_day(store, DAY, ends)
@@ -83,7 +83,7 @@ def test_what_is_appended_after_the_ends_were_fixed_is_not_seen(store: ObjectSto
     assert starts(store, ends=ends) == [0]
 
 
-def test_since_leaves_out_what_was_read_before(store: ObjectStore):
+def test_since_skips_segments_that_were_read_before(store: ObjectStore):
     write_chain(store, frames(0, 999), frames(999, 1003), frames(1003, 1005), frames(1005, 1006, NEXT))
     for since, expected in [(0, [0, 999, 1003]), (999, [999, 1003]), (1003, [1003]), (1005, []), (1006, [])]:
         assert starts(store, since={CHAIN: since}) == expected
@@ -155,7 +155,7 @@ LENGTHS = {
 
 
 @pytest.mark.parametrize("lengths", LENGTHS.values(), ids=LENGTHS.keys())
-def test_a_segment_removed_anywhere_is_an_error_and_no_short_answer(lengths: list[int]):
+def test_a_removed_segment_is_an_error_instead_of_a_short_result(lengths: list[int]):
     positions = [sum(lengths[:i]) for i in range(len(lengths))]
     for removed in positions:
         store = open_memory_store()
@@ -214,7 +214,7 @@ def test_reading_every_day_gives_exactly_the_frames_below_the_ends(parts: list[t
     assert sorted(read) == expected
 
 
-def test_the_index_is_put_once_a_bucket_and_run():
+def test_each_index_entry_is_put_once_per_run():
     class CountingStore(ObjectStore):
         puts = 0
 
@@ -286,7 +286,7 @@ def test_chains_with_and_without_bundles_come_in_order(store: ObjectStore):
     ]
 
 
-def test_whether_a_day_has_a_segment_is_told_by_the_footer_of_a_bundle():
+def test_the_footer_of_a_bundle_tells_whether_a_day_has_a_segment():
     store = MemoryStore()
     made = write_chain(store, frames(0, 2), [gap(2, 9_000)], frames(9_000, 9_001, NEXT), [gap(9_001, 10_002)])
     append(made, frames(10_002, 10_003, NEXT))
@@ -302,7 +302,7 @@ def test_whether_a_day_has_a_segment_is_told_by_the_footer_of_a_bundle():
     assert store.fetched == [segment_key(CHAIN, 10_002)]
 
 
-def test_the_days_of_a_chain_are_those_that_its_index_entries_name(store: ObjectStore):
+def test_the_days_of_a_chain_come_from_its_index_entries(store: ObjectStore):
     write_chain(store, frames(0, 900), frames(900, 1500, NEXT), [gap(1500, 3000)], frames(3000, 3001, DAY))
     write_chain(store, frames(0, 1, NEXT + timedelta(days=1)), chain=OTHER)
     assert days_of_chain(store, CHAIN) == [DAY, NEXT]

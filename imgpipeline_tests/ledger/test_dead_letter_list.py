@@ -32,7 +32,7 @@ def offsets(store: ObjectStore) -> list[int]:
     return sorted(buried.letter.offset for buried in listed(store))
 
 
-def test_a_second_listing_reads_what_came_since() -> None:
+def test_a_second_listing_reads_only_new_segments() -> None:
     store = NotingStore()
     made = write_chain(store, *([letter(n)] for n in range(20)))
     assert offsets(store) == list(range(20))
@@ -59,7 +59,7 @@ def test_ends_that_were_fixed_before_are_not_searched_for_again() -> None:
     assert fix_ends_by_list(store)[CHAIN].offset == 21
 
 
-def test_what_a_repair_has_made_of_a_dead_letter_replaces_it(memory: ObjectStore) -> None:
+def test_the_outcome_of_a_repair_replaces_a_dead_letter(memory: ObjectStore) -> None:
     write_chain(memory, [letter(0)], [letter(1)], [good(2, "frames/0/0")], [letter(3)])
     assert offsets(memory) == [0, 1, 3]
     for start in (1, 2):
@@ -72,7 +72,7 @@ def test_what_a_repair_has_made_of_a_dead_letter_replaces_it(memory: ObjectStore
 @pytest.mark.parametrize(
     "content", [None, b"", b"{}", zstandard.compress(b'{"version": 99}')], ids=["lost", "empty", "no zstd", "newer"]
 )
-def test_a_list_that_cannot_be_read_is_made_again(memory: ObjectStore, content: bytes | None) -> None:
+def test_an_unreadable_list_is_rebuilt(memory: ObjectStore, content: bytes | None) -> None:
     write_chain(memory, [letter(0)], [letter(1)])
     listed(memory)
     if content is None:
@@ -83,7 +83,7 @@ def test_a_list_that_cannot_be_read_is_made_again(memory: ObjectStore, content: 
     assert memory.head(LIST) is not None
 
 
-def test_a_ledger_that_was_begun_again_has_none_of_the_old_ones(memory: ObjectStore) -> None:
+def test_a_new_ledger_has_no_dead_letters_of_the_old_one(memory: ObjectStore) -> None:
     write_chain(memory, [letter(0)], [letter(1)])
     listed(memory)
     for info in list(memory.list_objects("metadata")):
@@ -105,7 +105,7 @@ def test_what_was_read_before_a_damaged_segment_is_kept() -> None:
     assert offsets(store) == [0, 1, 2, 4]
 
 
-def test_two_listings_at_a_time_both_answer_and_none_moves_the_list_back(store: ObjectStore) -> None:
+def test_concurrent_listings_both_succeed_and_never_move_the_list_back(store: ObjectStore) -> None:
     write_chain(store, *([letter(n)] for n in range(5)))
     answers: list[list[int]] = []
     together = Barrier(4)
@@ -131,7 +131,7 @@ steps = st.lists(
 
 @settings(max_examples=examples(50))
 @given(steps=steps)
-def test_followed_step_by_step_it_is_what_one_reading_gives(steps: list[tuple[ChainId, str, int, bool]]) -> None:
+def test_following_in_steps_gives_the_same_list_as_one_pass(steps: list[tuple[ChainId, str, int, bool]]) -> None:
     store, whole = open_memory_store(), open_memory_store()
     for chain, kind, of, is_listed in steps:
         start = writer(store, chain).end.offset

@@ -80,7 +80,7 @@ A, B, C = "frames/0/0", "frames/0/1", "frames/0/2"
         ([letter(0, B), letter(1, A)], {A: f"replayed {B}", B: "open"}),
     ],
 )
-def test_what_became_of_each_is_told_alike_by_the_list_and_by_sql(
+def test_the_list_and_sql_give_the_same_states(
     memory: ObjectStore, tmp_path, outcomes: list[Outcome], expected: dict[str, str]
 ):
     write_chain(memory, *[[outcome] for outcome in outcomes])
@@ -120,7 +120,7 @@ def test_of_one_day_only_its_segments_are_read(memory: ObjectStore, monkeypatch:
     assert said(found(memory, Wanted(day=DAY))) == {A: f"resolved {B}"}
 
 
-def test_they_are_found_by_code_day_and_source_the_latest_first(memory: ObjectStore):
+def test_dead_letters_are_found_by_code_day_and_source_the_latest_first(memory: ObjectStore):
     moved = letter(2, source="yard", day=NEXT_DAY)
     write_chain(memory, [letter(0), letter(1, code=DeadLetterCode.EMPTY_OBJECT), moved])
     offsets = {
@@ -130,14 +130,14 @@ def test_they_are_found_by_code_day_and_source_the_latest_first(memory: ObjectSt
     assert list(offsets.values()) == [[2, 1, 0], [1], [2], [1, 0]]
 
 
-def test_values_are_read_when_they_are_asked_for(memory: ObjectStore):
+def test_values_are_read_on_request(memory: ObjectStore):
     write_chain(memory, [letter(0), letter(1)], [letter(2)])
     listed = found(memory)
     assert {b.letter.raw_base64 for b in listed} == {None}
     assert [read for _, read in read_letters(memory, listed)] == [letter(2), letter(1), letter(0)]
 
 
-def test_one_is_located_by_its_name(memory: ObjectStore):
+def test_a_dead_letter_is_located_by_its_name(memory: ObjectStore):
     write_chain(memory, [frame(0), letter(1)], [letter(2)])
     assert locate_dead_letter(memory, "frames", None, 0, 1).header.start == 0
     assert locate_dead_letter(memory, "frames", CHAIN.topic_id, 0, 2).header.start == 2
@@ -154,7 +154,7 @@ GOLDEN = Path(__file__).parent / "golden" / "version_1_replay.jsonl.zst"
 REPLAYED = letter(0, "frames/2/41@an-earlier-topic", headers=(("content-type", "aW1hZ2UvanBlZw=="), ("trace", "/w==")))
 
 
-def test_a_golden_segment_with_a_replay_is_read_for_ever():
+def test_a_golden_segment_with_a_replay_can_be_read():
     """What a dead letter says of replays came after version 1, as fields that older readers do not look at."""
     read = decode_segment(GOLDEN.read_bytes(), "golden")
     assert read.outcomes() == [REPLAYED, good(1, "frames/0/0")]

@@ -213,9 +213,7 @@ def test_a_repair_that_died_is_read_again_until_the_next_one_closes_it(memory: O
 
 
 @pytest.mark.parametrize("segments", [2, 3, 5], ids=["shorter", "as long", "longer"])
-def test_a_ledger_that_was_emptied_and_filled_again_is_not_taken_for_the_old_one(
-    memory: ObjectStore, segments: int
-) -> None:
+def test_a_checkpoint_of_a_ledger_that_was_emptied_and_refilled_is_lost(memory: ObjectStore, segments: int) -> None:
     fill(memory, CHAIN, 3)
     *_, last = batches_of(memory, Checkpoint())
     for info in list(memory.list_objects()):
@@ -240,7 +238,7 @@ class NotingStore(ObjectStore):
         return super().fetch(key, max_bytes=max_bytes)
 
 
-def test_headers_tell_the_days_without_the_segments() -> None:
+def test_headers_give_the_days_without_the_segments() -> None:
     store = NotingStore()
     made = writer(store)
     for number in range(31):

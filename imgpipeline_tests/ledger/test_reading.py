@@ -56,7 +56,7 @@ def test_a_chain_without_a_segment_ends_at_0(store: ObjectStore):
     assert find_end(store, CHAIN, hint=500).offset == 0
 
 
-def test_the_end_is_the_one_of_the_last_header_across_folders(store: ObjectStore):
+def test_the_last_header_gives_the_end_across_folders(store: ObjectStore):
     made = writer(store)
     for outcomes in across_borders():
         assert append(made, outcomes)
@@ -67,7 +67,7 @@ def test_the_end_is_the_one_of_the_last_header_across_folders(store: ObjectStore
 
 
 @pytest.mark.parametrize("hint", [None, *STARTS, 1, 99_991, 100_001, 250_004, 10**12, -5])
-def test_any_hint_right_wrong_or_beyond_leads_to_the_same_end(hint: int | None):
+def test_any_hint_gives_the_same_end(hint: int | None):
     assert find_end(hinted_store(), CHAIN, hint=hint).offset == 250_004
 
 
@@ -92,7 +92,7 @@ def test_a_hint_whose_segment_was_removed_is_a_wrong_hint(store: ObjectStore):
     assert find_end(store, CHAIN, hint=2).offset == 5
 
 
-def test_the_segment_at_a_known_end_is_read_again_only_where_it_is_another_one(store: ObjectStore):
+def test_the_segment_at_a_known_end_is_read_again_only_if_it_was_replaced(store: ObjectStore):
     made = write_chain(store, frames(0, 2), frames(2, 4))
     known = find_end(store, CHAIN).last
     again = find_end(store, CHAIN, known=known)
@@ -119,7 +119,7 @@ def test_a_last_segment_that_was_damaged_at_a_known_end_is_named(store: ObjectSt
         find_end(store, CHAIN, known=known)
 
 
-def test_stray_objects_beside_the_segments_are_ignored(store: ObjectStore):
+def test_stray_objects_among_the_segments_are_ignored(store: ObjectStore):
     write_chain(store, frames(0, 2))
     folder = segment_key(CHAIN, 0).rpartition("/")[0]
     for stray in ("zzz.txt", f"{5:020d}.jsonl.zst.tmp", f"{5:020d}", f"{10**6:020d}.jsonl.zst"):
@@ -138,7 +138,7 @@ def test_a_damaged_last_segment_stops_the_search_and_is_named(store: ObjectStore
         find_end(store, CHAIN)
 
 
-def test_a_segment_under_another_s_key_is_not_believed(memory: ObjectStore):
+def test_a_segment_with_the_key_of_another_one_is_an_error(memory: ObjectStore):
     write_chain(memory, frames(0, 2))
     memory.put(segment_key(CHAIN, 2), memory.get(segment_key(CHAIN, 0)))
     with pytest.raises(LedgerError, match=r"says it is frames/.* \[0, 2\)"):
@@ -209,7 +209,7 @@ def test_many_segments_are_read_in_order_and_in_full(store: ObjectStore):
     assert [segment.header.start for segment in read_segments(store, CHAIN, starts)] == list(range(60))
 
 
-def test_a_reader_that_is_given_up_leaves_no_thread_behind(memory: ObjectStore):
+def test_an_abandoned_reader_leaves_no_thread(memory: ObjectStore):
     write_chain(memory, *([frame(offset)] for offset in range(60)))
     before = threading.active_count()
     reading = read_segments(memory, CHAIN, range(60))
@@ -260,7 +260,7 @@ _strays = st.sets(
 
 @settings(max_examples=examples(300))
 @given(_starts, _hints, _strays)
-def test_whatever_is_there_and_whatever_is_hinted_the_greatest_start_is_found(
+def test_the_greatest_start_is_found_with_any_hint_and_any_strays(
     starts: set[int], hint: int | None, strays: set[str]
 ) -> None:
     with patch.object(reading, "PAGE_KEYS", 4):

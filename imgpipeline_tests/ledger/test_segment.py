@@ -82,7 +82,7 @@ def in_a_row(start: int, items: Sequence[Outcome]) -> list[Outcome]:
     return placed
 
 
-def test_the_header_counts_what_the_segment_holds():
+def test_the_header_counts_the_outcomes():
     header = described(small())
     assert (header.start, header.end) == (0, 13)
     assert (header.frames, header.gated, header.dead_letters) == (2, 0, 1)
@@ -95,7 +95,7 @@ def test_the_header_counts_what_the_segment_holds():
 @given(
     chains, st.integers(0, 2**40), st.lists(outcomes, min_size=1, max_size=4), texts, times, st.none() | st.just(MARK)
 )
-def test_a_segment_is_read_as_it_was_written(chain, start, items, writer_id, time, mark):
+def test_decoding_returns_the_encoded_segment(chain, start, items, writer_id, time, mark):
     placed = in_a_row(start, items)
     header = describe(chain, placed, provenance=PROVENANCE, writer_id=writer_id, fingerprint=mark, created_at=time)
     read = decode_segment(encode_segment(header, placed), KEY)
@@ -118,7 +118,7 @@ def test_attributes_with_line_breaks_of_all_kinds_stay_in_their_line(extra):
     ids=["nothing", "a hole", "an overlap", "backwards", "into a gap", "an empty gap"],
 )
 def test_outcomes_that_do_not_cover_a_range_make_no_segment(items: list[Outcome]):
-    with pytest.raises(LedgerError, match=r"covers nothing|expected the one of offset"):
+    with pytest.raises(LedgerError, match=r"covers nothing|expected that of offset"):
         described(items)
 
 
@@ -150,12 +150,12 @@ def test_a_segment_cut_at_any_length_is_noticed():
     assert [length for length in range(len(data)) if read_or_none(data[:length]) is not None] == []
 
 
-def test_a_segment_with_anything_behind_it_is_noticed():
+def test_trailing_bytes_after_a_segment_are_noticed():
     assert read_or_none(small_bytes() + b"\x00") is None
     assert read_or_none(small_bytes() * 2) is None
 
 
-def test_a_line_taken_away_or_put_in_another_order_is_noticed():
+def test_a_removed_or_moved_line_is_noticed():
     lines = zstandard.decompress(small_bytes()).splitlines(keepends=True)
     for changed in (
         lines[:-1],
@@ -194,11 +194,11 @@ def test_foreign_bytes_are_damaged_segments(data: bytes):
         "text",
     ],
 )
-def test_a_header_that_says_too_little_is_damaged(head: object):
+def test_a_header_with_missing_fields_is_damaged(head: object):
     assert read_or_none(packed(head)) is None
 
 
-def test_a_header_with_a_right_checksum_but_impossible_fields_is_damaged():
+def test_a_header_with_a_valid_checksum_but_invalid_fields_is_damaged():
     good = json.loads(zstandard.decompress(small_bytes()).splitlines()[0])
     good.pop("checksum")
     for field, value in [
@@ -222,13 +222,13 @@ def test_a_claimed_size_beyond_the_limit_is_refused_before_it_is_allocated():
         decode_segment(header, KEY)
 
 
-def test_a_segment_that_could_not_be_read_again_is_not_written(monkeypatch: pytest.MonkeyPatch):
+def test_a_segment_that_is_too_large_to_read_is_not_written(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(segment, "MAX_SEGMENT_BYTES", 100)
     with pytest.raises(LedgerError, match="IMGPIPELINE_SEGMENT_MAX_RECORDS"):
         small_bytes()
 
 
-def test_a_golden_segment_of_version_1_is_read_for_ever():
+def test_a_golden_segment_of_version_1_can_be_read():
     read = decode_segment((GOLDEN / "version_1.jsonl.zst").read_bytes(), KEY)
     assert read.header == described(small())
     assert read.outcomes() == small()
@@ -282,7 +282,7 @@ def of_version_2() -> list[Outcome]:
     return [*kinds, full, dark, again, dead_letter(start + 3), frame(start + 4), gap(start + 5, start + 7)]
 
 
-def test_a_golden_segment_of_version_2_is_read_for_ever():
+def test_a_golden_segment_of_version_2_can_be_read():
     read = decode_segment((GOLDEN / "version_2.jsonl.zst").read_bytes(), KEY)
     assert read.header == described(of_version_2())
     assert read.outcomes() == of_version_2()
@@ -296,7 +296,7 @@ def test_today_s_segments_have_the_lines_of_the_golden_one_of_version_2():
 
 
 @pytest.mark.parametrize("position", range(len(of_version_2())))
-def test_only_what_version_1_cannot_hold_makes_a_segment_of_version_2(position: int):
+def test_a_segment_has_version_2_only_if_version_1_is_not_enough(position: int):
     [alone] = in_a_row(0, [of_version_2()[position]])
     expected = 2 if isinstance(alone, Notice) or (isinstance(alone, Frame) and position < 8) else 1
     header = described([alone])

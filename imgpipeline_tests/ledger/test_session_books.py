@@ -65,16 +65,16 @@ def test_records_after_the_last_account_are_open_until_the_session_ends(memory: 
         pytest.param(shot(2, source="cam-2"), id="other-source"),
     ],
 )
-def test_what_is_no_record_of_a_session_is_not_counted(memory: ObjectStore, foreign: Outcome):
+def test_records_that_belong_to_no_session_are_not_counted(memory: ObjectStore, foreign: Outcome):
     assert not problems_of(memory, said(0, STARTED), shot(1), foreign, account(3, 1), said(4, ENDED))
 
 
-def test_a_record_that_kafka_stored_twice_is_no_difference(memory: ObjectStore):
+def test_a_record_that_kafka_stored_twice_is_not_a_problem(memory: ObjectStore):
     twice = replace(shot(2), frame_id=shot(1).frame_id)
     assert not problems_of(memory, said(0, STARTED), shot(1), twice, shot(3), account(4, 2), said(5, ENDED))
 
 
-def test_records_that_expired_unread_are_no_second_problem(memory: ObjectStore):
+def test_records_that_expired_unread_are_not_a_second_problem(memory: ObjectStore):
     lost = Gap(2, 5, GapReason.EXPIRED)
     assert not problems_of(memory, said(0, STARTED), shot(1), lost, account(5, 4), said(6, ENDED))
     other = replace(CHAIN, partition=1)
@@ -101,7 +101,7 @@ def test_records_without_a_name_belong_to_the_current_session(memory: ObjectStor
     assert found.startswith("cam-1, session two")
 
 
-def test_books_that_are_continued_say_what_whole_ones_say(memory: ObjectStore):
+def test_continued_books_equal_those_of_a_whole_walk(memory: ObjectStore):
     made = write_chain(memory, [said(0, STARTED), shot(1), account(2, 1), shot(3)])
     first = walk(memory)
     kept = replace(first, books=ChainBooks.from_json(first.books.to_json()))

@@ -42,7 +42,7 @@ def test_a_missing_object_is_none_an_error_or_nothing_to_delete(store: ObjectSto
     store.delete("a/b")
 
 
-def test_create_puts_only_where_nothing_is(store: ObjectStore):
+def test_create_puts_only_if_no_object_exists(store: ObjectStore):
     assert store.create("a/b", b"one")
     assert not store.create("a/b", b"two")
     assert store.get("a/b") == b"one"
@@ -80,7 +80,7 @@ def test_of_many_contenders_one_creates_and_one_replaces(store: ObjectStore):
 
 
 @pytest.mark.parametrize("kind", SHARED_KINDS)
-def test_no_counted_step_is_lost_between_two_clients_that_replace(kind: str, request: pytest.FixtureRequest):
+def test_two_clients_that_replace_lose_no_update(kind: str, request: pytest.FixtureRequest):
     settings = store_settings(kind, request)
     open_store(settings).put("count", b"0")
 
@@ -108,7 +108,7 @@ def test_listing_is_by_whole_path_parts_and_after_a_key(store: ObjectStore):
     assert store.list_folders("nothing") == []
 
 
-def test_more_than_one_page_is_listed_whole_and_in_order_where_that_is_promised(store: ObjectStore):
+def test_several_pages_are_listed_completely_and_in_order_if_promised(store: ObjectStore):
     with ThreadPoolExecutor(8) as pool:
         list(pool.map(lambda number: store.put(f"many/{number:05d}", b""), range(1100)))
     listed = [info.key for info in store.list_objects("many")]
@@ -125,7 +125,7 @@ def test_a_listing_may_be_given_up_in_the_middle(store: ObjectStore):
     assert len(keys(store, "a")) == 5
 
 
-def test_a_larger_object_than_allowed_is_refused(store: ObjectStore):
+def test_an_object_over_the_limit_is_refused(store: ObjectStore):
     store.put("a/large", b"x" * 1001)
     with pytest.raises(ObjectTooLargeError, match="1001 bytes, the limit is 1000"):
         store.fetch("a/large", max_bytes=1000)
@@ -143,7 +143,7 @@ def test_an_object_is_admitted_by_its_size_before_it_is_loaded_unless_it_is_too_
 
 
 @pytest.mark.parametrize("name", ["😀.jpg", "quote'\"", "a b", "q?x=1", "a#b", "100%", "a+b&c", "\u2028", "...", "<b>"])
-def test_strange_names_are_kept_as_they_are(store: ObjectStore, name: str):
+def test_unusual_names_are_unchanged(store: ObjectStore, name: str):
     assert store.create(f"images/{name}", b"x")
     assert keys(store, "images") == [f"images/{name}"]
     assert store.get(f"images/{name}") == b"x"
@@ -165,7 +165,7 @@ def test_lock_files_of_a_folder_are_inside_it_and_never_listed(tmp_path: Path):
     assert store.list_folders("") == []
 
 
-def test_a_folder_with_spaces_and_umlauts_is_the_folder_that_is_meant(tmp_path: Path):
+def test_a_folder_name_may_have_spaces_and_umlauts(tmp_path: Path):
     folder = tmp_path / "ein Ordner %41 für Bilder"
     open_store(Settings(_env_file=None, store_url=folder.as_uri())).put("a", b"1")  # type: ignore[call-arg]  # pydantic-settings' own
     assert (folder / "a").read_bytes() == b"1"

@@ -54,7 +54,7 @@ def test_a_missing_bucket_names_the_store_s_setting(bucket: S3Bucket, act):
 
 
 @each_operation
-def test_an_unknown_key_id_is_never_taken_for_a_missing_object(bucket: S3Bucket, act):
+def test_an_unknown_key_id_is_never_reported_as_a_missing_object(bucket: S3Bucket, act):
     text = failure(s3_settings(bucket, s3_access_key_id=CANARY), act, ConfigurationError)
     assert "AWS_ACCESS_KEY_ID" in text
 
@@ -79,7 +79,7 @@ def test_a_wrong_region_names_its_setting(bucket: S3Bucket, act):
 
 
 @pytest.mark.parametrize("missing", ["s3_access_key_id", "s3_secret_access_key"])
-def test_half_a_login_is_refused_before_anything_is_sent(missing: str):
+def test_incomplete_credentials_are_refused_before_any_request(missing: str):
     values = {"s3_access_key_id": "a", "s3_secret_access_key": "b"} | {missing: None}
     settings = Settings(_env_file=None, store_url="s3://bucket", s3_endpoint="http://127.0.0.1:9", **values)  # type: ignore[call-arg, arg-type]  # pydantic-settings' own
     with pytest.raises(ConfigurationError, match=r"AWS_ACCESS_KEY_ID.*AWS_SECRET_ACCESS_KEY"):
@@ -98,7 +98,7 @@ def test_an_endpoint_where_nothing_listens_is_named_within_seconds(act):
 
 
 @pytest.mark.medium
-def test_a_host_without_a_name_is_named_within_seconds():
+def test_an_unresolvable_host_is_named_within_seconds():
     there = S3Bucket("bucket-1", "http://no-such-host.invalid:80", "key", "secret")
     assert "IMGPIPELINE_S3_ENDPOINT" in failure(
         s3_settings(there, store_patience_s=1.0), OPERATIONS["get"], ImgpipelineError
@@ -127,7 +127,7 @@ def test_a_refusal_is_not_repeated(s3: S3Server, bucket: S3Bucket):
     assert "rights in the bucket" in text
 
 
-def test_a_folder_that_is_gone_is_no_empty_store(tmp_path: Path):
+def test_a_missing_folder_is_not_an_empty_store(tmp_path: Path):
     store = open_store(Settings(_env_file=None, store_url=(tmp_path / "store").as_uri()))  # type: ignore[call-arg]  # pydantic-settings' own
     store.put("metadata/a", b"1")
     shutil.rmtree(tmp_path / "store")
@@ -151,7 +151,7 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
 
 @pytest.mark.fault(18)
 @pytest.mark.parametrize("name", ["put", "create"])
-def test_a_full_disk_is_named_leaves_nothing_visible_and_is_over_when_there_is_room(small_disk: Path, name: str):
+def test_a_full_disk_is_named_and_leaves_nothing_visible_until_space_is_free(small_disk: Path, name: str):
     """Fault 18."""
     store = open_store(Settings(_env_file=None, store_url=(small_disk / "store").as_uri()))  # type: ignore[call-arg]  # pydantic-settings' own
     store.put("filler", b"x" * 200_000)

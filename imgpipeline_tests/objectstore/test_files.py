@@ -67,7 +67,7 @@ def test_hidden_files_are_skipped_unless_they_are_named(place: tuple[str, Settin
     assert names(place, "/_*/*", hidden) == ["_c/d.json"]
 
 
-def test_a_file_is_read_as_often_as_it_is_opened(place: tuple[str, Settings]):
+def test_a_file_can_be_opened_repeatedly(place: tuple[str, Settings]):
     [file] = find_inputs(f"{place[0]}/a/2.json", place[1], JSON)
     assert isinstance(file, InputFile)
     assert (file.name, file.size_bytes, file.where) == ("2.json", 8, f"{place[0]}/a/2.json")
@@ -76,12 +76,12 @@ def test_a_file_is_read_as_often_as_it_is_opened(place: tuple[str, Settings]):
             assert opened.read() == b"a/2.json"
 
 
-def test_what_is_not_there_is_named(place: tuple[str, Settings]):
+def test_a_missing_input_is_named(place: tuple[str, Settings]):
     for missing in ("/absent", "/*.csv"):
         with pytest.raises(ConfigurationError, match="There is nothing to read at"):
             find_inputs(place[0] + missing, place[1], JSON)
 
 
-def test_a_path_that_cannot_be_looked_at_is_named_with_the_reason(tmp_path: Path):
+def test_an_unreadable_path_is_named_with_the_reason(tmp_path: Path):
     with pytest.raises(ConfigurationError, match="cannot be read: File name too long"):
         find_inputs(f"{tmp_path}/{'x' * 300}", load_settings(), JSON)

@@ -109,7 +109,7 @@ def test_every_allowed_path_is_below_an_allowed_prefix(path: str):
 
 
 @pytest.mark.parametrize("store_url", ["file:///srv/store", "s3://lake"])
-def test_other_shapes_of_the_own_store(store_url: str):
+def test_other_forms_of_the_store_url(store_url: str):
     assert resolve_image_path("a/b.jpg", store_url, ()) == ImageLocation(None, "a/b.jpg")
     if store_url.startswith("s3"):
         assert resolve_image_path("s3://lake/a.jpg", store_url, ()) == ImageLocation(None, "a.jpg")

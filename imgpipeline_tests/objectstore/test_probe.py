@@ -54,10 +54,10 @@ def test_a_good_store_passes_and_keeps_nothing(store: ObjectStore):
 @pytest.mark.parametrize("kind", [OverwritingStore, WinnerLiesStore, ForgettingStore])
 def test_a_store_without_create_only_put_is_refused(kind: type[FaultyStore]):
     store = kind()
-    with pytest.raises(ConfigurationError, match=r"create-only put.*If-None-Match"):
+    with pytest.raises(ConfigurationError, match=r"exactly one must succeed.*If-None-Match"):
         check_store(store)
     assert list(store.list_objects()) == []
 
 
-def test_rights_to_delete_are_not_needed():
+def test_permission_to_delete_is_not_needed():
     check_store(KeepingStore())

@@ -61,7 +61,7 @@ def test_a_missing_object_has_no_end(store: ObjectStore):
 
 
 @pytest.mark.parametrize("size_bytes", [0, 10, 999, 1000, 1001, 2500])
-def test_an_object_is_read_forwards_whatever_the_size_of_its_pieces(
+def test_an_object_is_streamed_in_pieces_of_any_size(
     store: ObjectStore, monkeypatch: pytest.MonkeyPatch, size_bytes: int
 ):
     monkeypatch.setattr(reading, "PIECE_BYTES", 1_000)

@@ -163,13 +163,13 @@ def test_no_authority(secured: KafkaBroker):
     assert_names(error, "the system's authorities", "set IMGPIPELINE_KAFKA_CA_FILE")
 
 
-def test_an_authority_without_its_file(secured: KafkaBroker, tmp_path: Path):
+def test_a_missing_authority_file(secured: KafkaBroker, tmp_path: Path):
     chosen = login("SASL_SSL", kafka_ca_file=tmp_path / "ca.pem")
     error = explained(settings(secured.address("SASL_SSL"), **chosen))
     assert_names(error, "No such file", "set IMGPIPELINE_KAFKA_CA_FILE")
 
 
-def test_an_authority_whose_file_is_none(secured: KafkaBroker, tmp_path: Path):
+def test_an_authority_file_that_is_not_a_certificate(secured: KafkaBroker, tmp_path: Path):
     (tmp_path / "ca.pem").write_text("not a certificate")
     chosen = login("SASL_SSL", kafka_ca_file=tmp_path / "ca.pem")
     error = explained(settings(secured.address("SASL_SSL"), **chosen))
@@ -225,7 +225,7 @@ def test_an_unreachable_advertised_address_is_found_although_the_broker_answers_
     assert_names(error, f"127.0.0.1:{nowhere}", "advertised.listeners")
 
 
-def test_a_failure_at_a_healthy_broker_may_pass(secured: KafkaBroker):
+def test_a_failure_at_a_healthy_broker_is_transient(secured: KafkaBroker):
     error = explained(settings(secured.address("PLAINTEXT")))
     assert isinstance(error, TransientError)
     assert "Unable to bootstrap from somewhere" in str(error)
@@ -242,7 +242,7 @@ def test_a_missing_topic_names_the_command_that_makes_it():
     assert_names(error, "'frames'", "imgpipeline topics create", "IMGPIPELINE_KAFKA_TOPIC")
 
 
-def test_an_error_that_is_explained_already_stays_as_it_is():
+def test_an_explained_error_is_returned_unchanged():
     explained_before = ConfigurationError("so it is")
     assert explain_kafka_failure(settings("127.0.0.1:9092"), explained_before) is explained_before
 

@@ -71,7 +71,7 @@ def test_a_record_goes_through_it_and_the_log_counts_it():
         assert (record.key, record.value) == (b"gate", b"frame")
 
 
-def test_every_start_has_an_id_of_its_own_that_all_clients_see():
+def test_every_start_has_a_unique_id_that_all_clients_see():
     ids = []
     for _ in range(2):
         with EmbeddedBroker() as broker:
@@ -81,7 +81,7 @@ def test_every_start_has_an_id_of_its_own_that_all_clients_see():
     assert None not in ids
 
 
-def test_every_start_begins_chains_of_its_own():
+def test_every_start_has_new_chains():
     chains = set()
     for _ in range(3):
         with EmbeddedBroker() as broker:
@@ -97,10 +97,10 @@ def test_the_error_for_an_unknown_version_names_the_setting():
             read_log(settings)
 
 
-def test_it_refuses_to_make_a_topic_in_words():
+def test_the_error_for_creating_a_topic_says_what_the_broker_cannot_do():
     with EmbeddedBroker() as broker:
         settings = settings_of({**broker.environment(), "IMGPIPELINE_KAFKA_TOPIC": "other"})
-        with pytest.raises(PermanentError, match="has the topics that it was started with"):
+        with pytest.raises(PermanentError, match="cannot create topics after its start"):
             create_topic(settings, partitions=3)
 
 
@@ -108,7 +108,7 @@ def test_another_broker_has_no_start_id():
     assert start_id(["frames", "imgpipeline"]) is None
 
 
-def test_in_a_process_of_its_own_it_has_the_topics_and_ends_with_its_context(tmp_path: Path):
+def test_in_a_separate_process_it_has_the_topics_and_ends_with_its_context(tmp_path: Path):
     with broker_process(tmp_path, topics=("frames", "other")) as environment:
         settings = settings_of(environment)
         assert {"frames", "other"} <= set(topics_of(settings))
@@ -118,7 +118,7 @@ def test_in_a_process_of_its_own_it_has_the_topics_and_ends_with_its_context(tmp
 
 
 @pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGINT])
-def test_it_ends_in_order_when_it_is_asked_to(tmp_path: Path, how: signal.Signals):
+def test_it_ends_cleanly_on_request(tmp_path: Path, how: signal.Signals):
     port_file = tmp_path / "port"
     command = [sys.executable, "-m", "imgpipeline.stream.embedded", "--port-file", port_file]
     with subprocess.Popen(command) as process:

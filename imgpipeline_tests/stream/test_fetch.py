@@ -121,7 +121,7 @@ def test_a_hole_in_a_compacted_topic_is_compacted(settings: Settings) -> None:
 
 
 @pytest.mark.fault(12)
-def test_a_log_that_moved_under_the_reader_is_an_error_not_a_jump(settings: Settings) -> None:
+def test_a_log_that_moved_during_a_read_is_an_error_instead_of_a_jump(settings: Settings) -> None:
     send(settings, 10)
     with open_admin(settings) as admin:
         admin.delete_records({TopicPartition(settings.kafka_topic, 0): 6})
@@ -155,7 +155,7 @@ def test_a_dropped_partition_is_not_read_any_more(settings: Settings, make_topic
     assert {s.at.number for s in steps} == {1}
 
 
-def test_the_group_keeps_what_it_was_told(settings: Settings) -> None:
+def test_committed_group_offsets_are_read_back(settings: Settings) -> None:
     with open_group(settings) as group:
         assert group.read([at(settings, 0)]) == {}
         assert group.write({at(settings, 0): 3})

@@ -205,7 +205,7 @@ def test_fault_38_a_run_that_hung_is_all_that_is_seen_of_one_that_died_in_anothe
     assert decision([partition()], failures=failures).starts[0].is_careful
 
 
-def test_the_partition_that_stood_still_longest_is_named_first_since_a_tag_may_not_hold_all() -> None:
+def test_the_partition_that_was_idle_longest_comes_first() -> None:
     views = [replace(partition(n), moved_at=seconds_ago(n)) for n in range(5)]
     assert [place.partition for place in decision(views).starts[0].ends] == [4, 3, 2, 1, 0]
 
@@ -305,7 +305,7 @@ def test_every_lane_with_lag_gets_exactly_one_of_a_run_and_a_reason(
 
 
 @given(_views, _runs, _failures, st.integers(1, 4))
-def test_who_is_overtaken_is_gone_or_was_idle_long_enough(
+def test_an_overtaken_run_is_gone_or_was_idle_long_enough(
     views: list[PartitionView], runs: list[LiveRun], failures: list[FailedRun], lanes: int
 ) -> None:
     made = decide(views, runs, failures, lanes=lanes, takeover_s=TAKEOVER_S, retry_pause_s=PAUSE_S, now=NOW)

@@ -46,7 +46,7 @@ def test_a_missing_topic_names_the_setting_and_the_command(settings: Settings) -
         read_log(settings.model_copy(update={"kafka_topic": "absent"}))
 
 
-def test_each_start_of_an_embedded_broker_is_another_log() -> None:
+def test_each_start_of_an_embedded_broker_has_a_new_log() -> None:
     ids = set()
     for _ in range(3):
         with EmbeddedBroker() as broker:
@@ -73,7 +73,7 @@ def test_the_offsets_of_all_partitions_are_read_in_one_request(settings: Setting
     assert ask_group(settings, [first, second, third]) == {first: 7, third: 0}
 
 
-def test_a_broker_of_an_old_protocol_is_asked_too() -> None:
+def test_a_broker_with_an_old_protocol_works_too() -> None:
     """The demo's: what it answers to a request for all partitions there are cannot be read."""
     with EmbeddedBroker() as broker:
         settings = settings_of(broker.environment())

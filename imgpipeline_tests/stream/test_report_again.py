@@ -51,7 +51,7 @@ def test_after_a_failed_run_a_lane_without_lag_gets_one_that_reports_again() -> 
     ],
     ids=["no failure", "lag", "settled", "followed", "too early", "twice, too early", "no partition"],
 )
-def test_else_it_gets_none(
+def test_other_lanes_without_lag_get_no_run(
     views: list[PartitionView], failures: list[FailedRun], good: list[GoodRun], live: tuple[LiveRun, ...]
 ) -> None:
     assert decision(views, failures, good, live) == []

@@ -49,23 +49,23 @@ def test_the_memory_survives_its_cursor(partitions: list[tuple[int, int]]) -> No
         )
     ],
 )
-def test_a_cursor_that_is_none_is_an_empty_memory(cursor: str | None) -> None:
+def test_an_invalid_cursor_is_an_empty_memory(cursor: str | None) -> None:
     assert SensorMemory.from_cursor(cursor, now=NOW) == SensorMemory()
 
 
 @given(st.text())
-def test_no_cursor_is_an_error(cursor: str) -> None:
+def test_any_cursor_is_accepted(cursor: str) -> None:
     watch = SensorMemory.from_cursor(cursor, now=NOW)
     assert SensorMemory.from_cursor(watch.to_cursor(), now=NOW) == watch
 
 
-def test_a_cursor_from_the_future_cannot_put_a_takeover_off() -> None:
+def test_a_cursor_from_the_future_cannot_postpone_a_takeover() -> None:
     _, watch = SensorMemory().look([log()], ends_at(10), now=after(1e6))
     (seen,) = SensorMemory.from_cursor(watch.to_cursor(), now=NOW).seen.values()
     assert (seen.moved_at, seen.behind_since) == (NOW, NOW)
 
 
-def test_an_unknown_partition_and_one_that_looks_behind_are_asked_for() -> None:
+def test_unknown_partitions_and_those_with_apparent_lag_are_chosen() -> None:
     _, watch = SensorMemory().look([log(0), log(1)], ends_at(100, 90), now=NOW)
     chosen = watch.choose([log(n) for n in range(3)])
     assert [c.partition for c in chosen[:2]] == [1, 2]
@@ -76,7 +76,7 @@ def test_a_cursor_that_claims_too_much_is_found_out() -> None:
     assert watch.choose([log()]) == [log()]
 
 
-def test_what_looks_caught_up_is_asked_for_in_turn() -> None:
+def test_partitions_without_apparent_lag_take_turns() -> None:
     logs = [log(n) for n in range(30)]
     _, watch = SensorMemory().look(logs, ends_at(*[100] * 30), now=NOW)
     asked = set()
@@ -88,7 +88,7 @@ def test_what_looks_caught_up_is_asked_for_in_turn() -> None:
     assert asked == set(range(30))
 
 
-def test_of_very_many_lagging_partitions_each_has_its_turn() -> None:
+def test_very_many_lagging_partitions_take_turns() -> None:
     logs = [log(n) for n in range(200)]
     watch, asked = SensorMemory(), set()
     for _ in range(4):
@@ -112,13 +112,13 @@ def test_the_time_of_a_move_is_the_first_tick_that_sees_it() -> None:
     assert (views[0].moved_at, views[0].behind_since) == (after(15), after(500))
 
 
-def test_a_partition_that_is_not_asked_for_keeps_its_end() -> None:
+def test_a_partition_that_is_not_chosen_keeps_its_end() -> None:
     _, watch = SensorMemory().look([log()], ends_at(100), now=NOW)
     views, _ = watch.look([log(end=130)], {}, now=after(5))
     assert (views[0].ledger_end, views[0].lag) == (100, 30)
 
 
-def test_a_ledger_that_moved_after_the_log_was_read_is_no_contradiction() -> None:
+def test_a_ledger_that_moved_after_the_log_was_read_is_not_a_contradiction() -> None:
     _, watch = SensorMemory().look([log()], ends_at(90), now=NOW)
     views, watch = watch.look([log()], ends_at(110), now=after(5))
     assert views[0].lag == 0

@@ -13,13 +13,11 @@ from imgpipeline.contracts.notices import Notice
 from imgpipeline.contracts.outcomes import DeadLetter, Frame, Gap, Outcome
 from imgpipeline.errors import LedgerError
 from imgpipeline.ledger.bundles.stored import BundleCheck, WrongBundle
-from imgpipeline.ledger.reading import list_segments
-from imgpipeline.ledger.segment import DamagedSegmentError, SegmentHeader, decode_segment
+from imgpipeline.ledger.reading import list_segments, open_segment
+from imgpipeline.ledger.segment import DamagedSegmentError, SegmentHeader
 from imgpipeline.objectstore import ObjectMissingError, ObjectStore
 from imgpipeline.objectstore.parallel import map_ahead
 
-_READERS = 16
-_AHEAD = 32
 NO_SEGMENT = "no segment is there"
 """`RepairStep.found` for a removed segment."""
 
@@ -116,7 +114,7 @@ def find_damage(store: ObjectStore, chain: ChainId) -> ChainDamage:
 
 def _look_at_all(store: ObjectStore, chain: ChainId) -> Iterator[SegmentHeader | DamagedObject]:
     starts = list_segments(store, chain, 0, OFFSET_LIMIT)
-    looked = map_ahead(lambda start: _look(store, chain, start), starts, workers=_READERS, ahead=_AHEAD)
+    looked = map_ahead(lambda start: _look(store, chain, start), starts)
     yield from (found for found in looked if found is not None)
 
 
@@ -128,13 +126,9 @@ def _look(store: ObjectStore, chain: ChainId, start: int) -> SegmentHeader | Dam
     except ObjectMissingError:
         return None
     try:
-        header = decode_segment(fetched.data, key).header
+        return open_segment(fetched.data, key).header
     except DamagedSegmentError as error:
         return DamagedObject(key, start, fetched.data, fetched.e_tag, error.message)
-    if header.end <= header.start or (header.chain, header.start) != (chain, start):
-        why = f"The segment {key} says it is {header.chain} [{header.start}, {header.end})."
-        return DamagedObject(key, start, fetched.data, fetched.e_tag, why)
-    return header
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,9 +21,6 @@ from imgpipeline.faultpoints import reach
 from imgpipeline.objectstore import ObjectMissingError, ObjectStore
 from imgpipeline.objectstore.parallel import map_ahead
 
-_READERS = 16
-_AHEAD = 32
-
 
 @dataclass(frozen=True, slots=True)
 class Repair:
@@ -87,7 +84,7 @@ def list_repairs(store: ObjectStore, *, after: int = 0) -> list[Repair]:
     # The listing of a folder is not atomic, so an entry counts only if all entries before it were seen.
     known = [number for number, expected in zip(numbers, range(after + 1, after + 1 + len(numbers)), strict=True)
              if number == expected]  # fmt: skip
-    return list(map_ahead(lambda number: _read(store, number), known, workers=_READERS, ahead=_AHEAD))
+    return list(map_ahead(lambda number: _read(store, number), known))
 
 
 def still_open(repairs: Collection[Repair]) -> list[Repair]:

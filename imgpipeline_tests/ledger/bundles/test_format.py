@@ -43,7 +43,7 @@ def read_all(data: bytes):
     return [open_bundled(StoredBundle(BUNDLE, len(data)), segment, data, segments[0]) for segment in segments]
 
 
-def test_the_footer_says_where_each_segment_is_and_what_it_holds():
+def test_the_footer_has_the_position_and_summary_of_each_segment():
     segments = footer_of(small_bundle())
     assert [(s.start, s.end) for s in segments] == [(0, 4), (4, 5_004), (5_004, 10_001)]
     assert [(s.frames, s.dead_letters, dict(s.gaps)) for s in segments] == [
@@ -58,7 +58,7 @@ def test_the_same_segments_make_the_same_bytes():
     assert small_bundle() == small_bundle()
 
 
-def test_a_golden_bundle_of_version_1_is_read_for_ever():
+def test_a_golden_bundle_of_version_1_can_be_read():
     read = read_all(GOLDEN.read_bytes())
     assert [(s.header.start, s.header.end, s.header.writer_id) for s in read] == [
         (0, 4, "writer-0"),
@@ -90,13 +90,13 @@ def test_a_flipped_byte_anywhere_is_noticed():
     [BundleId(CHAIN, 1, "0" * 16), BundleId(CHAIN, 0, "1" * 16)],
     ids=["another range", "another revision"],
 )
-def test_a_bundle_under_another_key_is_no_bundle(other: BundleId):
+def test_a_bundle_with_another_key_is_damaged(other: BundleId):
     data = small_bundle()
     with pytest.raises(DamagedBundleError, match="its footer identifies it as"):
         decode_footer(other, data[-footer_size(other, data) :])
 
 
-def test_an_unknown_version_is_no_damage(monkeypatch: pytest.MonkeyPatch):
+def test_an_unknown_version_is_not_damage(monkeypatch: pytest.MonkeyPatch):
     with monkeypatch.context() as patched:
         patched.setattr("imgpipeline.ledger.bundles.format.FORMAT_VERSION", 2)
         data = small_bundle()

@@ -25,7 +25,7 @@ def numbers(store: ObjectStore, *, fewest: int = 1) -> list[int]:
     return [found.bundle.number for found in find_ranges(store, CHAIN, fewest=fewest)]
 
 
-def test_a_range_is_bundled_once_a_segment_starts_behind_it(store: ObjectStore):
+def test_a_range_is_bundled_when_a_segment_starts_after_it(store: ObjectStore):
     made = write_chain(store, sparse(0, 9_999, DAYS[0]))
     assert numbers(store) == []
     write_chain(store, sparse(9_999, 5_000, DAYS[0]))
@@ -47,7 +47,7 @@ def test_the_newest_ranges_come_first_over_several_folders(store: ObjectStore):
     assert numbers(store) == [13, 4]
 
 
-def test_ranges_without_segments_of_their_own_have_no_bundle(store: ObjectStore):
+def test_ranges_in_which_no_segment_starts_have_no_bundle(store: ObjectStore):
     write_chain(store, frames(0, 2), [gap(2, 525_000)], frames(525_000, 525_003), sparse(525_003, 40_000, DAYS[1]))
     write_chain(store, frames(565_003, 565_005))
     assert numbers(store) == [52, 0]
@@ -121,7 +121,7 @@ def gap_for(piece: Piece) -> Iterator[Made]:
     yield gap(piece.start, piece.end), None
 
 
-def test_what_was_read_before_a_repair_is_never_read_as_a_bundle_after_it(store: ObjectStore):
+def test_bytes_from_before_a_repair_are_never_read_as_a_bundle_after_it(store: ObjectStore):
     """The bundler sleeps between reading the segments and putting the bundle; meanwhile one of them is replaced."""
     write_chain(store, *(sparse(at, 1_000, DAYS[0]) for at in range(0, 11_000, 1_000)))
     [found] = find_ranges(store, CHAIN, fewest=1)
@@ -139,7 +139,7 @@ def test_what_was_read_before_a_repair_is_never_read_as_a_bundle_after_it(store:
     assert key_of(0) not in bundle_keys(store)
 
 
-def test_a_mark_concerns_the_ranges_it_overlaps_and_no_others(store: ObjectStore):
+def test_a_mark_affects_only_the_ranges_that_it_overlaps(store: ObjectStore):
     write_chain(store, *(sparse(at, 1_000, DAYS[0]) for at in range(0, 51_000, 1_000)))
     bundle_all(store)
     put_mark(store, CHAIN, 19_999, 30_000)

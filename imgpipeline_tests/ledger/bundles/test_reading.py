@@ -39,7 +39,7 @@ def ends_of(store: ObjectStore) -> dict[ChainId, int]:
 
 @pytest.mark.slow
 @given(layouts, layouts, st.data())
-def test_any_layout_day_end_and_since_is_read_as_without_bundles(one, other, data: st.DataObject):
+def test_reading_with_bundles_gives_the_same_segments_as_without(one, other, data: st.DataObject):
     store = open_memory_store()
     write_chain(store, *lay(one))
     write_chain(store, *lay(other), chain=OTHER)
@@ -107,7 +107,7 @@ def test_no_segment_of_a_bundled_range_is_listed_or_fetched(store: ObjectStore):
     assert counting.listed == {"metadata_days": 4, "metadata_bundles": 3, "metadata_repairs": 3, METADATA: 1}
 
 
-def test_a_small_store_costs_no_request_more(store: ObjectStore):
+def test_a_small_store_costs_no_extra_requests(store: ObjectStore):
     write_chain(store, frames(0, 3), frames(3, 9))
     counting = CountingStore(store)
     read_days(counting, {CHAIN: 9})
@@ -115,7 +115,7 @@ def test_a_small_store_costs_no_request_more(store: ObjectStore):
 
 
 @pytest.mark.medium
-def test_a_damaged_bundle_is_removed_by_its_reader_and_rebuilt_as_it_was(store: ObjectStore):
+def test_a_damaged_bundle_is_removed_by_its_reader_and_rebuilt_with_the_same_bytes(store: ObjectStore):
     three_ranges(store)
     bundle_all(store)
     keys, whole = bundle_keys(store), [store.get(key) for key in bundle_keys(store)]
@@ -165,7 +165,7 @@ def test_segments_that_reach_over_the_border_of_a_missing_bundle_are_read_once(m
 
 
 @pytest.mark.medium
-def test_an_end_that_was_fixed_inside_of_a_range_is_kept_to(store: ObjectStore):
+def test_nothing_after_a_fixed_end_inside_a_range_is_read(store: ObjectStore):
     three_ranges(store)
     expected = read_days(store, {CHAIN: 15_100})
     bundle_all(store)

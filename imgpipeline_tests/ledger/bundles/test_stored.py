@@ -30,7 +30,7 @@ def test_both_audits_find_the_same(ledger: ObjectStore, since: int):
     assert walk(ledger, full=True).ok
 
 
-def test_how_many_segments_there_are_is_known_from_footers(ledger: ObjectStore):
+def test_footers_give_the_number_of_segments(ledger: ObjectStore):
     def count(since: int, *, through_bundles: bool) -> int:
         return sum(part.count for part in list_reading(ledger, CHAIN, since, 30_004, through_bundles=through_bundles))
 
@@ -39,7 +39,7 @@ def test_how_many_segments_there_are_is_known_from_footers(ledger: ObjectStore):
 
 
 @pytest.mark.parametrize("bad", [b"", None], ids=["damaged", "removed"])
-def test_damage_under_a_bundle_is_found_by_the_full_audit_alone(ledger: ObjectStore, bad: bytes | None):
+def test_only_the_full_audit_finds_damage_of_bundled_segments(ledger: ObjectStore, bad: bytes | None):
     key = segment_key(CHAIN, 12_000)
     if bad is None:
         ledger.delete(key)
