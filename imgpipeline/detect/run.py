@@ -62,23 +62,39 @@ class LaneRun:
     """One run over a lane: puts the workers' drafts as segments, in the calling thread."""
 
     settings: Settings
+    """Name broker, store and model, and the limits."""
     store: ObjectStore
+    """Holds the ledger."""
     admin: KafkaAdminClient
+    """Reads topics and logs."""
     group: Group
+    """The consumer group whose offsets show the progress."""
     made_by: Provenance
+    """Model, settings and run, for the segments."""
     report: Report
+    """Receives the reports."""
     clock: Clock
+    """Tells the time."""
     flow: Flow
+    """Shared with the workers."""
     lane: Lane
+    """The lane to follow."""
     logs: dict[Partition, LogRange]
+    """The logs of the lane's partitions when the run started."""
     is_careful: bool = False
+    """Whether to process record by record in a child process."""
     limit: int | None = None
+    """Maximum number of records; None: no limit."""
     tally: LaneTally = field(default_factory=LaneTally)
+    """Counts for the reports."""
     stages: StageClock = field(default_factory=StageClock)
+    """Measures the stages."""
     writers: dict[Partition, ChainWriter] = field(default_factory=dict)
+    """The writer of each chain."""
     committed: dict[Partition, int] = field(default_factory=dict)
     """Offsets of the consumer group."""
     reported_at_s: float = -math.inf
+    """When the last report was made, by a monotonic clock."""
     asked_at_s: float = -math.inf
     """When the ids of the topics were last compared, by a monotonic clock."""
     looked_at_s: float = -math.inf

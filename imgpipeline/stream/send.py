@@ -272,7 +272,7 @@ class BatchSender:
 
 
 def _is_fenced(error: BaseException | None) -> bool:
-    """Tells whether a newer sender is why this one failed: kafka-python raises that as it is, or within another."""
+    """Returns whether an error of kafka-python is caused by a newer sender, directly or inside another error."""
     return isinstance(error, ProducerFencedError | InvalidProducerEpochError) or (
         isinstance(error, KafkaError) and any(isinstance(one, BaseException) and _is_fenced(one) for one in error.args)
     )
