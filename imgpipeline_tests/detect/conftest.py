@@ -57,7 +57,7 @@ class LaneUnderTest:
             producer.flush()
 
     def announce(self, count: int, *, source: str = "camera", first: int = 0) -> list[FrameMessage]:
-        """Announces frames of one picture each, one a second."""
+        """Announces one frame per second, each with an image."""
         path = self.put_image(f"images/{source}/one.jpg")
         messages = [
             FrameMessage(source, path, START + timedelta(seconds=n), frame_number=n)
@@ -70,7 +70,7 @@ class LaneUnderTest:
         return follow_lane(self.settings, lane, run_id="test-run", report=self.reports.append, stop=stop)
 
     def outcomes(self) -> list[Outcome]:
-        """Returns what the ledger holds, in the order of chain and offset."""
+        """Returns the outcomes in the ledger, in the order of chain and offset."""
         found: list[Outcome] = []
         for chain, end in fix_ends(self.store).items():
             starts = list_segments(self.store, chain, 0, end.offset)
@@ -134,7 +134,7 @@ def lane(kafka: KafkaBroker, topic: str, bucket: S3Bucket) -> LaneUnderTest:
 
 @contextmanager
 def running(work: Callable[[], Any]) -> Iterator[list[Any]]:
-    """Runs work in a thread beside the test, joins it at the end, and gives what it returned."""
+    """Runs work in a thread during the test, joins the thread at the end, and returns the result."""
     results: list[Any] = []
     thread = threading.Thread(target=lambda: results.append(work()))
     thread.start()

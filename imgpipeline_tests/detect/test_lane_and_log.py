@@ -1,4 +1,4 @@
-"""What a run does when the log has holes, moved, or is another one."""
+"""How a run handles a log that has holes, was truncated, or was replaced."""
 
 import pytest
 from kafka import TopicPartition

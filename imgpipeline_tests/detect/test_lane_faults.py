@@ -1,4 +1,4 @@
-"""What goes wrong while a lane is followed: every offset still has one outcome, and the run ends with a clear error."""
+"""After a fault while a lane is followed, every offset still has one outcome, and the run ends with a clear error."""
 
 import threading
 from pathlib import Path
@@ -38,7 +38,7 @@ def small_steps(lane: LaneUnderTest) -> LaneUnderTest:
 
 
 def error_of(lane: LaneUnderTest) -> ImgpipelineError | None:
-    """Follows a lane and returns how that failed."""
+    """Follows a lane and returns the error."""
     try:
         lane.follow()
     except ImgpipelineError as error:

@@ -1,4 +1,4 @@
-"""Reduced decoding of large JPEGs can be switched off, and the ledger tells by which way a frame was detected."""
+"""Reduced decoding of large JPEGs can be switched off, and the ledger records how a frame was decoded."""
 
 import json
 from collections.abc import Iterable
@@ -89,7 +89,7 @@ def test_results_of_full_and_reduced_decoding_are_not_mixed(detector: Detector):
 
 
 def test_a_redetection_of_an_earlier_version_keeps_its_recipe():
-    """What was added to preprocessing and boxes counts only where it is used."""
+    """Later additions to preprocessing and boxes change a hash only if they are used."""
     demo = load_detector("demo")
     settings = load_settings()
     assert recipe_of(demo, settings) == "adf1769659229f99"

@@ -1,4 +1,4 @@
-"""A lane over several topics: one ledger, the same detectors, and a frame that is in several of them counts once."""
+"""A lane over several topics has one ledger and the same detectors, and counts a frame in several topics once."""
 
 import json
 import os

@@ -1,4 +1,4 @@
-"""Records in a pool of threads: every outcome, and every error, arrives in its future."""
+"""In a pool of threads, every outcome and every error of a record arrives in its future."""
 
 import json
 import threading
@@ -91,7 +91,7 @@ def test_an_image_over_the_limit_is_a_dead_letter_however_small_the_limit(store:
 
 
 def test_missing_images_are_read_in_parallel(store: ObjectStore):
-    """No looker ever gets one of them, so it has to be seen that they wait all the same."""
+    """No looker ever gets one of these images, so the pool must notice that items are waiting."""
     of, meet = frame_work(store), threading.Barrier(4)
 
     def wait_for_the_others(read: "object") -> Fetched:
@@ -194,7 +194,7 @@ def test_without_the_setting_a_segment_says_nothing_of_weak_detections(store: Ob
 
 
 def test_only_a_model_that_does_not_compute_in_32_bit_floats_is_listed_with_its_precision(store: ObjectStore):
-    """So that segments of the default keep their bytes, and older releases read them."""
+    """Segments with the default settings keep their bytes, so older releases can read them."""
     of = frame_work(store)
     plain = of.work(record(0, image_path="images/one.jpg"))
     detector = of.detector

@@ -1,4 +1,4 @@
-"""A store whose puts go wrong as they are told: what the models of ledger and day tables play their faults on."""
+"""A store whose puts fail on demand, for the stateful tests of ledger and day tables."""
 
 from collections.abc import Callable
 

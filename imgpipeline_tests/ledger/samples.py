@@ -66,7 +66,7 @@ def notice(offset: int, day: date = DAY, kind: NoticeKind = NoticeKind.ACCOUNT, 
 
 
 def gap(start: int, end: int) -> Gap:
-    """Return a gap that nobody is to blame for."""
+    """Return a gap of records that were deleted before the first run."""
     return Gap(start, end, GapReason.BEFORE_FIRST_LOOK)
 
 
@@ -76,14 +76,14 @@ def frames(start: int, end: int, day: date = DAY) -> list[Outcome]:
 
 
 def writer(store: ObjectStore, chain: ChainId = CHAIN) -> ChainWriter:
-    """Return a writer that has seen the chain's end."""
+    """Return a writer at the chain's end."""
     return ChainWriter(store, find_end(store, chain), DayIndex(store))
 
 
 def append(
     to: ChainWriter, outcomes: Sequence[Outcome], writer_id: str | None = None, provenance: Provenance = PROVENANCE
 ) -> bool:
-    """Append outcomes as one segment, with a writer id of its own."""
+    """Append outcomes as one segment with a unique writer id."""
     last = offsets_of(outcomes[-1])[1] - 1
     return to.append(
         outcomes,
@@ -105,7 +105,7 @@ def write_chain(
 
 
 def stored_segments(store: ObjectStore, chain: ChainId = CHAIN) -> list[Segment]:
-    """Return all segments of a chain by reading every object there is: an oracle that knows no search and no index."""
+    """Return all segments of a chain by reading every object: an oracle without search and index."""
     keys = [info.key for info in store.list_objects() if (parse_segment_key(info.key) or (None,))[0] == chain]
     return [decode_segment(store.get(key), key) for key in sorted(keys)]
 

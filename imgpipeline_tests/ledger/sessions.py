@@ -1,4 +1,4 @@
-"""What a source writes into the topic during a session: notices, and records that name the session."""
+"""Outcomes of a source's session: notices, and records that name the session."""
 
 import base64
 import json

@@ -1,4 +1,4 @@
-"""A walk over a chain names everything that is wrong with it, each thing broken here on purpose."""
+"""A walk over a chain names every fault in it; each test breaks the chain in one way."""
 
 import json
 from dataclasses import replace
@@ -36,13 +36,13 @@ def walk(store: ObjectStore, since: ChainAudit | None = None) -> ChainAudit:
 
 
 def smuggle(store: ObjectStore, outcomes: list[Outcome]) -> None:
-    """Put a segment where no writer would."""
+    """Put a segment at an offset where no writer would put it."""
     header = describe(CHAIN, outcomes, provenance=PROVENANCE, writer_id="smuggler", fingerprint=None, created_at=NOON)
     store.put(segment_key(CHAIN, header.start), encode_segment(header, outcomes))
 
 
 def rewrite(store: ObjectStore, start: int, change) -> None:
-    """Change a segment's header and lines, and make its checksum right again."""
+    """Change a segment's header and lines, and correct its checksum."""
     key = segment_key(CHAIN, start)
     segment = decode_segment(store.get(key), key)
     header, lines = change(segment.header.to_json(), segment.body.splitlines(keepends=True))

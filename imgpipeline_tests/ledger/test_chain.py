@@ -1,4 +1,4 @@
-"""Of several writers at one end exactly one wins, and a writer knows for certain which it is."""
+"""Of several writers at one end exactly one wins, and each writer knows whether it has won."""
 
 import multiprocessing
 import threading
@@ -74,7 +74,7 @@ def test_a_late_zombie_loses_and_changes_nothing(store: ObjectStore):
 
 
 def test_a_reused_writer_id_with_other_outcomes_loses(store: ObjectStore):
-    """A writer whose put failed half-way must not take its earlier segment for the one it puts now."""
+    """A writer whose put failed half-way must not mistake its earlier segment for the new one."""
     assert append(writer(store), frames(0, 3), "same")
     late = ChainWriter(store, ChainEnd(CHAIN, 0, None), DayIndex(store))
     assert not append(late, frames(0, 5), "same")

@@ -1,4 +1,4 @@
-"""A follower's object is loaded, saved over the version that was seen, and never over that of another process."""
+"""A follower's object is saved only over the version that was loaded or saved before, never over another process's."""
 
 import pytest
 

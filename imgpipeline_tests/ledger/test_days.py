@@ -1,4 +1,4 @@
-"""A day is read whole and as of fixed ends, or not at all."""
+"""A day is read completely up to fixed ends, or not at all."""
 
 from collections.abc import Iterator, Sequence
 from datetime import date, timedelta
@@ -114,7 +114,7 @@ def mixed(start: int, end: int) -> list[Outcome]:
 
 
 def test_an_index_entry_without_a_segment_of_the_day_is_harmless(store: ObjectStore):
-    """A run died between index and segment; another one went on with frames of another day."""
+    """A run died between index and segment, and another run continued with frames of another day."""
     made = write_chain(store, frames(0, 2))
     DayIndex(store).cover(append_header(made, frames(2, 4, NEXT)))
     assert starts(store, NEXT) == []
@@ -167,7 +167,7 @@ def test_a_removed_segment_is_an_error_instead_of_a_short_result(lengths: list[i
 
 
 def sparse(start: int, end: int) -> list[Outcome]:
-    """A frame at each end of a range and a gap between them: long segments that are quickly made."""
+    """A frame at each end of a range and a gap in between, for long segments that are made quickly."""
     if end - start < 3:
         return frames(start, end)
     return [frame(start), gap(start + 1, end - 1), frame(end - 1)]
@@ -231,7 +231,7 @@ def test_each_index_entry_is_put_once_per_run():
 
 
 class MemoryStore(ObjectStore):
-    """A store in memory that notes what is listed and fetched, and lets reads of segments wait for each other."""
+    """A store in memory that records listings and fetches, and makes reads of segments wait for each other."""
 
     def __init__(self) -> None:
         memory = open_memory_store()

@@ -1,4 +1,4 @@
-"""The stored list of dead letters is what a reading of the whole ledger gives, and costs what is new."""
+"""The stored list of dead letters equals a read of the whole ledger, and an update reads only new segments."""
 
 from datetime import timedelta
 from threading import Barrier, Thread

@@ -1,4 +1,4 @@
-"""A dead letter is open until one of its replays became a frame, however many of them failed before."""
+"""A dead letter is resolved when one of its replays becomes a frame, however many replays failed before."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -155,7 +155,7 @@ REPLAYED = letter(0, "frames/2/41@an-earlier-topic", headers=(("content-type", "
 
 
 def test_a_golden_segment_with_a_replay_can_be_read():
-    """What a dead letter says of replays came after version 1, as fields that older readers do not look at."""
+    """The fields for replays were added to version 1; older readers ignore them."""
     read = decode_segment(GOLDEN.read_bytes(), "golden")
     assert read.outcomes() == [REPLAYED, good(1, "frames/0/0")]
 

@@ -36,7 +36,7 @@ LOGS = [CHAIN, ChainId("frames", "dGVzdA_topic-id", 1), ChainId("import.yard", "
 
 
 class Follower:
-    """Keeps which segment gave each offset its outcome, and saves it together with the checkpoint."""
+    """Records which segment gave each offset its outcome, and saves this together with the checkpoint."""
 
     def __init__(self) -> None:
         self.checkpoint = Checkpoint()
@@ -135,7 +135,7 @@ def test_a_follower_that_dies_before_it_saves_gets_that_batch_again_and_no_other
 
 
 def test_no_chain_starves_another(memory: ObjectStore) -> None:
-    """A chain with a long backlog gets a turn, then the others, although the backlog is not done."""
+    """A chain with a long backlog gets one turn, then the other chains, before the backlog is finished."""
     fill(memory, LOGS[0], 600)
     fill(memory, LOGS[1], 1)
     order = [s.chain for batch in batches_of(memory, Checkpoint()) for s in batch.segments]
@@ -187,7 +187,7 @@ def test_a_repaired_segment_may_reach_over_the_checkpoint(memory: ObjectStore) -
 
 
 def test_a_repaired_chain_may_end_before_the_checkpoint(memory: ObjectStore) -> None:
-    """Nobody knows where a damaged last segment ended; without Kafka its first offset alone gets a gap."""
+    """The end of a damaged last segment is unknown, so without Kafka only its first offset becomes a gap."""
     fill(memory, CHAIN, 2, length=3)
     follower = Follower()
     follower.follow(memory)
@@ -226,7 +226,7 @@ def test_a_checkpoint_of_a_ledger_that_was_emptied_and_refilled_is_lost(memory: 
 
 
 class NotingStore(ObjectStore):
-    """A store in memory that notes which keys are read."""
+    """A store in memory that records which keys are read."""
 
     def __init__(self) -> None:
         memory = open_memory_store()

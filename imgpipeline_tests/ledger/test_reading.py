@@ -230,7 +230,7 @@ def test_a_missing_or_damaged_segment_ends_the_reading_where_it_is(memory: Objec
 
 
 class OrderedStore(ObjectStore):
-    """A store in memory whose listings are in order, as they are: so that every size can be tried quickly."""
+    """A store in memory that declares its listings ordered (they are), so that many sizes can be tested quickly."""
 
     lists_in_order = True
 
@@ -270,7 +270,7 @@ def test_the_greatest_start_is_found_with_any_hint_and_any_strays(
 
 @pytest.fixture
 def long_chain(s3: S3Server, bucket: S3Bucket) -> int:
-    """A chain of many segments of one offset each, put as links into the server's folder; returns the last start."""
+    """A chain of many one-offset segments, put as links into the server's folder; returns the last start."""
     store = open_store(s3_settings(bucket))
     store.put(segment_key(CHAIN, 0), b"any")
     first = s3.data_dir / bucket.name / "lake" / segment_key(CHAIN, 0)

@@ -1,4 +1,4 @@
-"""A segment is read exactly as it was written, or not at all; every version that was ever written stays readable."""
+"""A segment is read exactly as it was written, or not at all; every stored version stays readable."""
 
 import json
 from collections.abc import Sequence
@@ -37,7 +37,7 @@ def described(items: Sequence[Outcome], chain: ChainId = CHAIN) -> SegmentHeader
 
 
 def imported() -> list[Outcome]:
-    """A row of an import: what it does not say of its frame is null."""
+    """A row of an import, with null for unknown fields of the frame."""
     unknown = dict.fromkeys(
         ("processing_timestamp", "image_width", "image_height", "size_bytes", "brightness", "sharpness",
          "confidence_threshold", "nms_threshold", "orientation", "frame_number")
@@ -123,7 +123,7 @@ def test_outcomes_that_do_not_cover_a_range_make_no_segment(items: list[Outcome]
 
 
 def test_a_flipped_bit_anywhere_is_noticed_or_changes_nothing_that_is_read():
-    """A few bits of a Zstandard file mean nothing to a reader (RFC 8878, 3.1.1.1.2 and padding)."""
+    """Readers ignore a few bits of a Zstandard file (RFC 8878, 3.1.1.1.2 and padding)."""
     data, whole = small_bytes(), decode_segment(small_bytes(), KEY)
     unnoticed = 0
     for position in range(len(data)):
@@ -259,7 +259,7 @@ def test_a_header_names_the_precision_only_if_it_is_not_32_bit_floats():
 
 
 def of_version_2() -> list[Outcome]:
-    """What version 1 cannot hold: notices of each kind, and a frame with every later field."""
+    """Outcomes that version 1 does not support: notices of each kind, and a frame with every later field."""
     kinds = [notice(offset, kind=kind, minute=offset) for offset, kind in enumerate(NoticeKind)]
     start = len(kinds)
     full = replace(

@@ -1,4 +1,4 @@
-"""What a session announces by its accounts is what the ledger holds of its records, or the books name it."""
+"""The books name every session whose accounts differ from its records in the ledger."""
 
 from dataclasses import replace
 

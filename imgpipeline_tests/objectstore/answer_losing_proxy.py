@@ -17,7 +17,7 @@ from imgpipeline_tests.servers.ports import LOOPBACK
 
 
 class Fate(Enum):
-    """What becomes of one request."""
+    """How one request ends."""
 
     FORWARD = "the server answers"
     LOSE_ANSWER = "the server does it, the connection breaks before the answer"
@@ -37,13 +37,13 @@ class AnswerLosingProxy:
     target_port: int
     """Port of the server."""
     fate: Callable[[str, str, int], Fate] = lambda _method, _path, _number: Fate.FORWARD
-    """Decides by method, path and how many requests of that method and path came before."""
+    """Decides by method, path, and the number of earlier requests with the same method and path."""
     seen: list[tuple[str, str, Fate]] = field(default_factory=list)
-    """All requests, in order, and what became of them."""
+    """All requests in order, each with its fate."""
     whole: list[str] = field(default_factory=list)
     """Paths of all GET requests for whole objects."""
     over: threading.Event = field(default_factory=threading.Event)
-    """Set at the end: requests without an answer are let go."""
+    """Set at the end, to release requests that wait for an answer."""
 
     def __enter__(self) -> Self:
         self._lock = threading.Lock()
@@ -65,7 +65,7 @@ class AnswerLosingProxy:
         return f"http://{LOOPBACK}:{self._server.server_port}"
 
     def decide(self, method: str, path: str) -> Fate:
-        """Decide about one request and note it."""
+        """Decide the fate of one request and record it."""
         with self._lock:
             before = sum(1 for seen_method, seen_path, _ in self.seen if (seen_method, seen_path) == (method, path))
             fate = self.fate(method, path, before)
@@ -73,7 +73,7 @@ class AnswerLosingProxy:
             return fate
 
     def fates(self, method: str, part: str = "") -> list[Fate]:
-        """Return what became of the requests of a method whose path holds a part."""
+        """Return the fates of the requests with a method and a part of the path."""
         return [fate for seen_method, path, fate in self.seen if seen_method == method and part in path]
 
 
@@ -136,4 +136,4 @@ class _Handler(BaseHTTPRequestHandler):
     do_GET = do_PUT = do_POST = do_HEAD = do_DELETE = handle_any  # noqa: N815 - names of the base class
 
     def log_message(self, *_: object) -> None:
-        """Say nothing: a test reads `seen`."""
+        """Log nothing; tests read `seen`."""

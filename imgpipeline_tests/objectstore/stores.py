@@ -1,4 +1,4 @@
-"""Opening the three kinds of store for a test: a folder, memory, and a prefix of the real S3 server's bucket."""
+"""Opens the three kinds of store for tests: a folder, memory, and a prefix in a bucket of the real S3 server."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""Create, replace, put, fetch and list mean the same on a folder, in memory and on S3."""
+"""Create, replace, put, fetch and list behave in the same way in a folder, in memory and on S3."""
 
 import threading
 from concurrent.futures import ThreadPoolExecutor

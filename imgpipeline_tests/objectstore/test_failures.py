@@ -177,7 +177,7 @@ def test_a_server_that_takes_the_connection_and_never_answers_is_a_transient_err
 @pytest.mark.fault(46)
 @each_operation
 def test_errors_that_waiting_cannot_fix_are_not_retried(s3: S3Server, act):
-    """A bucket that is missing fails as fast with the patience of users as without."""
+    """A missing bucket fails just as fast with the default patience."""
     with AnswerLosingProxy(s3.port) as proxy:
         there = S3Bucket("not-there", proxy.endpoint, s3.access_key_id, s3.secret_access_key)
         failure(s3_settings(there), act, ConfigurationError)
@@ -186,7 +186,7 @@ def test_errors_that_waiting_cannot_fix_are_not_retried(s3: S3Server, act):
 
 @contextmanager
 def listening(answer: Answer) -> Iterator[int]:
-    """Listen on a port of loopback, and treat each connection by a function."""
+    """Listen on a loopback port and handle each connection with a function."""
     with socket.create_server((LOOPBACK, 0)) as server:
 
         def serve() -> None:
@@ -240,7 +240,7 @@ def speak_ssh(connection: socket.socket) -> None:
 
 
 def read_then_close(connection: socket.socket) -> None:
-    """Close as servers do: closing with unread data would reset the connection, at any point of the handshake."""
+    """Read before closing, since closing with unread data could reset the connection during the handshake."""
     connection.recv(65_536)
     connection.close()
 
@@ -280,7 +280,7 @@ def test_a_certificate_of_an_unknown_authority(tmp_path: Path):
 
 
 def said(url: str, kind: str) -> str:
-    """Return the client's text of a failure that loopback cannot cause."""
+    """Return the client's text for a failure that cannot be caused on loopback."""
     return f"Error performing GET {url} in 5.1s - HTTP error: error sending request\n\n{kind}"
 
 

@@ -1,4 +1,4 @@
-"""Only what is on the list is opened; what is missing is the input's fault only while the store works."""
+"""Only allowed locations are read, and a missing image counts as bad input only if the store works."""
 
 from pathlib import Path, PurePosixPath
 

@@ -79,7 +79,7 @@ def test_an_abandoned_generator_does_not_wait_for_its_threads():
 
 
 def claimed(share: Share, weight: int) -> threading.Event:
-    """Claim in a thread, and return what is set once it is admitted."""
+    """Claim in a thread; return the event that is set when the claim is admitted."""
     admitted = threading.Event()
     threading.Thread(target=lambda: (share.claim(weight), admitted.set()), daemon=True).start()
     return admitted

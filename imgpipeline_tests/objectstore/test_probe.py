@@ -1,4 +1,4 @@
-"""A store that cannot carry a ledger is refused before the first segment."""
+"""A store that cannot hold a ledger is refused before the first segment."""
 
 import pytest
 
@@ -25,7 +25,7 @@ class OverwritingStore(FaultyStore):
 
 
 class WinnerLiesStore(FaultyStore):
-    """Tells one writer that it won, and keeps what another one put."""
+    """Tells one writer that it has won, but keeps the object of another one."""
 
     def create(self, key: str, data: bytes) -> bool:
         self.put(key, b"contender 7")
@@ -33,14 +33,14 @@ class WinnerLiesStore(FaultyStore):
 
 
 class ForgettingStore(FaultyStore):
-    """Says that it has stored what it has not."""
+    """Reports success without storing the object."""
 
     def create(self, key: str, data: bytes) -> bool:
         return bool(key and data)
 
 
 class KeepingStore(FaultyStore):
-    """Lets nobody delete."""
+    """Refuses all deletions."""
 
     def delete(self, key: str) -> None:
         raise ForbiddenError(f"Could not delete {key}.")

@@ -1,4 +1,4 @@
-"""Objects are read by range, from the end, forwards and into files, always in one version."""
+"""Objects are read by range, from the end, as a stream and into files, always in one version."""
 
 from pathlib import Path
 

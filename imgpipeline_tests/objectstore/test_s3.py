@@ -1,4 +1,4 @@
-"""Time-outs fit what is sent: a slow line carries a large object, however small the time-out of a request is."""
+"""A large object can be transferred over a slow line even with a short time-out."""
 
 from pathlib import Path
 
@@ -27,7 +27,7 @@ def put_large(store: ObjectStore, e_tag: str, kind: str) -> None:
 def test_a_large_body_gets_the_time_that_a_slow_line_needs(
     s3: S3Server, bucket: S3Bucket, toxiproxy: ToxiproxyServer, kind: str
 ) -> None:
-    """8 MiB at 3 MB/s take longer than the time-out of 1 s; they are sent in one request."""
+    """8 MiB at 3 MB/s take longer than the time-out of 1 s, in one request."""
     direct = open_store(s3_settings(bucket))
     direct.put("a/old", b"old")
     proxy = toxiproxy.create_proxy(s3.port)
@@ -59,7 +59,7 @@ def test_a_large_answer_may_take_as_long_as_bytes_arrive(
 def test_a_table_that_takes_longer_than_the_time_out_is_stored_through_a_slow_line(
     s3: S3Server, bucket: S3Bucket, toxiproxy: ToxiproxyServer
 ) -> None:
-    """64 MiB at 3 MB/s, with the limits that users have."""
+    """64 MiB at 3 MB/s, with the default limits."""
     proxy = toxiproxy.create_proxy(s3.port)
     store = open_store(s3_settings(bucket, s3_endpoint=f"http://{proxy.address}"))
     with proxy.fault("bandwidth", "upstream", rate=3_000):

@@ -1,4 +1,4 @@
-"""A Kafka that cannot be used names the one setting to change, soon, and never the password."""
+"""The error for an unusable Kafka comes soon and names the one setting to change, and never the password."""
 
 import contextlib
 import socket

@@ -1,4 +1,4 @@
-"""The demo's broker carries records for kafka-python, tells its starts apart, and never outlives who started it."""
+"""The demo's broker works with kafka-python, identifies each start, and never outlives its parent process."""
 
 import os
 import signal

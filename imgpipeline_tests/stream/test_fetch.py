@@ -1,4 +1,4 @@
-"""Fetching without a hole that nobody accounts for, from a real broker."""
+"""Fetching from a real broker accounts for every offset."""
 
 import time
 from collections.abc import Mapping
@@ -22,7 +22,7 @@ def at(settings: Settings, number: int) -> Partition:
 
 
 def fetch(settings: Settings, positions: Mapping[int, int], until: int) -> list[Step]:
-    """Fetches until every partition has come to an offset."""
+    """Fetches until every partition has reached a given offset."""
     steps: list[Step] = []
     starts = {at(settings, number): offset for number, offset in positions.items()}
     reached = dict(starts)

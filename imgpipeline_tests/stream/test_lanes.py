@@ -229,7 +229,7 @@ def test_lanes_share_all_partitions_without_overlap(lanes: int, partitions: set[
 
 
 def shares(lanes: int, *counts: int) -> list[int]:
-    """Return how many partitions each lane has, where the topics have so many."""
+    """Return the number of partitions in each lane, given the number of partitions in each topic."""
     topics = TOPICS[: len(counts)]
     all_of_them = [Partition(topic, n) for topic, count in zip(topics, counts, strict=True) for n in range(count)]
     return [len(partitions_of(Lane(number, lanes), all_of_them, topics)) for number in range(lanes)]
@@ -320,7 +320,7 @@ def test_an_overtaken_run_is_gone_or_was_idle_long_enough(
 def test_no_lane_with_lag_waits_for_ever(
     views: list[PartitionView], runs: list[LiveRun], failures: list[FailedRun], lanes: int
 ) -> None:
-    """With nothing moving, every lane with lag gets a run in the end, unless a run waits for a slot."""
+    """If nothing moves, every lane with lag eventually gets a run, unless a run waits for a slot."""
     later = NOW + timedelta(seconds=LONGEST_BACK_OFF_S + 20_000)
     started_runs = [run for run in runs if not run.is_queued]
     made = decide(views, started_runs, failures, lanes=lanes, takeover_s=TAKEOVER_S, retry_pause_s=PAUSE_S, now=later)

@@ -74,7 +74,7 @@ def test_the_offsets_of_all_partitions_are_read_in_one_request(settings: Setting
 
 
 def test_a_broker_with_an_old_protocol_works_too() -> None:
-    """The demo's: what it answers to a request for all partitions there are cannot be read."""
+    """The demo's broker gives an unreadable answer to a request for all partitions."""
     with EmbeddedBroker() as broker:
         settings = settings_of(broker.environment())
         first, second = partitions(settings, 0, 1)

@@ -58,7 +58,7 @@ def test_other_lanes_without_lag_get_no_run(
 
 
 def test_a_good_run_that_began_before_the_failure_settles_nothing() -> None:
-    """It looked for unreported days when it began."""
+    """A run looks for unreported days only when it starts."""
     assert decision([view()], [failed(100)], [GoodRun(EVERYTHING, ago(101))])
 
 

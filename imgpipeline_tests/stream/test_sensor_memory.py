@@ -1,4 +1,4 @@
-"""The sensor's memory: a hint that may be lost, old or garbage."""
+"""The sensor's memory is a hint that may be lost, old or corrupt."""
 
 import json
 from datetime import UTC, datetime, timedelta

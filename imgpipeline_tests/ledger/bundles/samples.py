@@ -1,4 +1,4 @@
-"""Chains that fill ranges quickly, bundling all of a store, and reading that compares bytes."""
+"""Chains that fill ranges quickly, and functions to bundle and read all of them."""
 
 from collections.abc import Iterator, Mapping
 from datetime import date, timedelta
@@ -17,7 +17,7 @@ Read = list[tuple[date, str, int, bytes]]
 
 
 def sparse(start: int, length: int, *days: date) -> list[Outcome]:
-    """Return outcomes of a long segment: a frame of each day, and a gap for the rest."""
+    """Return the outcomes of a long segment: a frame of each day, and a gap for the rest."""
     made: list[Outcome] = [frame(start + n, day) for n, day in enumerate(days[:length])]
     return [*made, *([gap(start + len(made), start + length)] if len(made) < length else [])]
 

@@ -1,4 +1,4 @@
-"""A bundle is read exactly as it was written, or not at all; every version that was ever written stays readable."""
+"""A bundle is read exactly as it was written, or not at all; every stored version stays readable."""
 
 from pathlib import Path
 
@@ -24,7 +24,7 @@ BUNDLE = BundleId(CHAIN, 0, "0" * 16)
 
 
 def small_bundle() -> bytes:
-    """Three segments whose bytes never change: the golden file was made by this."""
+    """Three segments whose bytes never change. The golden file was made from them."""
     store = open_memory_store()
     made = writer(store)
     segments = ([*frames(0, 3), dead_letter(3)], sparse(4, 5_000, DAYS[0], DAYS[1]), [gap(5_004, 10_001)])

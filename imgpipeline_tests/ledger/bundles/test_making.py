@@ -1,4 +1,4 @@
-"""Bundles are made of whole ranges that the chain has moved past, once, and of nothing else."""
+"""Each complete range that the chain has moved past gets exactly one bundle."""
 
 from collections.abc import Iterator
 
@@ -122,7 +122,7 @@ def gap_for(piece: Piece) -> Iterator[Made]:
 
 
 def test_bytes_from_before_a_repair_are_never_read_as_a_bundle_after_it(store: ObjectStore):
-    """The bundler sleeps between reading the segments and putting the bundle; meanwhile one of them is replaced."""
+    """A segment is replaced while the bundler sleeps between reading the segments and putting the bundle."""
     write_chain(store, *(sparse(at, 1_000, DAYS[0]) for at in range(0, 11_000, 1_000)))
     [found] = find_ranges(store, CHAIN, fewest=1)
     whole = store.get(segment_key(CHAIN, 3_000))

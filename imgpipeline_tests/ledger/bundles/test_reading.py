@@ -1,4 +1,4 @@
-"""What is read through bundles is what the segments hold, whatever bundles there are and whatever became of them."""
+"""Reading through bundles gives the outcomes of the segments, even if bundles are missing, damaged or outdated."""
 
 from collections import Counter
 from datetime import date
@@ -79,7 +79,7 @@ def three_ranges(store: ObjectStore) -> None:
 
 
 class CountingStore(ObjectStore):
-    """Counts the segments that are fetched, and the listings of them."""
+    """Counts fetched segments and listings of segments."""
 
     def __init__(self, store: ObjectStore) -> None:
         super().__init__(store.clients, store.url, folder=store.folder)
@@ -174,7 +174,7 @@ def test_nothing_after_a_fixed_end_inside_a_range_is_read(store: ObjectStore):
 
 
 def test_a_bundle_that_reaches_beyond_the_end_is_not_read(store: ObjectStore):
-    """The last segments were removed: the chain ends where it says it does, as without the bundle."""
+    """The last segments were removed, so the chain ends earlier, as it would without the bundle."""
     three_ranges(store)
     bundle_all(store)
     for info in list(store.list_objects(METADATA)):

@@ -1,4 +1,4 @@
-"""An audit through bundles counts what the segments hold; a full one compares both."""
+"""An audit through bundles gives the counts of the segments; a full audit compares both."""
 
 import pytest
 
@@ -58,7 +58,7 @@ def test_where_bundle_and_segment_are_damaged_both_audits_name_the_segment(ledge
 
 
 def test_a_bundle_that_differs_from_its_segments_is_named_with_what_to_do(ledger: ObjectStore):
-    """The end of the chain was removed, and written again by another writer."""
+    """The end of the chain was removed and written again by another writer."""
     for start in range(19_600, 30_400, 400):
         ledger.delete(segment_key(CHAIN, min(30000, start)))
     made = writer(ledger)
