@@ -4,7 +4,7 @@
                       │
                Kafka topic ──frames_sensor──► detect_frames ──► frame_metadata                     (ledger)
                                                                       │
-                                                      frames, detections, dead_letters             (day tables)
+                                                      frames, detections, dead_letters, notices    (day tables)
                                                                       │
                         label_counts ─► label_totals, label_timestamps, frame_stats, source_activity   (summaries)
                                          frame_changes ─► events                                     (events)
@@ -16,6 +16,8 @@
     frames, detections, notices ──► tracks, track_points, unique_objects, unique_totals               (tracks)
 
     frames ──► redetections (a model, a day) ──► model_comparison ◄── detections                      (redetections)
+
+    frame_metadata ──► segment_bundles; frame_metadata, stored_images ──► deleted_images              (maintenance)
 
 The modules in `defs` describe each asset, job, sensor and schedule; this module lists them.
 """

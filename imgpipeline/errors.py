@@ -14,7 +14,7 @@ from enum import StrEnum
 
 
 class DeadLetterCode(StrEnum):
-    """Why one offset could not become a frame. Only what the input itself causes has a code."""
+    """Why one offset could not become a frame. Only faults of the input itself have a code."""
 
     INVALID_MESSAGE = "INVALID_MESSAGE"
     """Not JSON, not UTF-8, a field missing or of the wrong type, an empty value."""
@@ -39,7 +39,7 @@ class DeadLetterCode(StrEnum):
     PROCESS_CRASHED = "PROCESS_CRASHED"
     """The frame crashed its process repeatedly, while no other frame was processed there."""
     BAD_ROW = "BAD_ROW"
-    """A row or document of an import that makes no frame: no CSV or JSON, a field missing or out of its range."""
+    """A row or document of an import that is not a frame: not CSV or JSON, a field missing or out of range."""
 
 
 class ImgpipelineError(Exception):
@@ -72,7 +72,7 @@ class ConfigurationError(PermanentError):
 
 
 class UsageError(ConfigurationError):
-    """A command or function was called with an argument it cannot take; a command ends with exit status 2."""
+    """A command or function was called with an invalid argument; a command ends with exit status 2."""
 
 
 class LedgerError(PermanentError):
@@ -83,7 +83,7 @@ class BadInputError(ImgpipelineError):
     """One record or its image is wrong; its offset becomes a dead letter.
 
     Attributes:
-        code: What is stored as the dead letter's code.
+        code: The dead letter's code.
     """
 
     def __init__(self, code: DeadLetterCode, message: str) -> None:

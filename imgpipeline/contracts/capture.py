@@ -32,7 +32,7 @@ class Gated:
     reason: str
     """One word, such as `dark`."""
     measurements: Mapping[str, float] = field(default_factory=dict)
-    """The measurements behind it, such as `brightness`."""
+    """The measurements that led to it, such as `brightness`."""
 
     def to_json(self) -> dict[str, Any]:
         """Returns the reason and measurements as one JSON object."""

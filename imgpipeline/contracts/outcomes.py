@@ -291,7 +291,7 @@ def make_dead_letter(
         error: Why it cannot become a frame.
         message: The parsed message, if the record could be parsed.
         day: The UTC day it is listed under.
-        most_bytes: Largest value, key and headers (each of them) that are kept.
+        most_bytes: Size limit for each of value, key and headers; larger ones are not kept.
 
     Returns:
         The dead letter. It keeps the value only if it keeps key and headers too, so that the record can be replayed

@@ -89,7 +89,7 @@ class Hours:
     start: time_of_day
     """First moment inside."""
     end: time_of_day
-    """First moment after the end."""
+    """First moment after these hours."""
     zone: tzinfo
     """Time zone of both."""
 

@@ -95,8 +95,8 @@ class Outdated(dg.AutomationCondition[dg.AssetKey]):
         """Compares the days with new events and those that the last tick left outdated."""
         instance = context.asset_graph_view.instance
         newest, waiting = _read_memory(context.cursor)
-        news = newest_events(instance, self._upstream, after=max(0, newest - _OVERLAP) or None)
-        candidates = {**waiting, **news}
+        fresh = newest_events(instance, self._upstream, after=max(0, newest - _OVERLAP) or None)
+        candidates = {**waiting, **fresh}
         builds = last_builds(instance, context.key, candidates)
         name = self._upstream.to_user_string()
         outdated = {
@@ -110,7 +110,7 @@ class Outdated(dg.AutomationCondition[dg.AssetKey]):
         return dg.AutomationResult(
             context,
             context.candidate_subset.compute_intersection_with_partition_keys(known),
-            cursor=json.dumps({"newest": max([newest, *news.values()]), "waiting": outdated}),
+            cursor=json.dumps({"newest": max([newest, *fresh.values()]), "waiting": outdated}),
         )
 
 

@@ -141,7 +141,7 @@ def store_broken_rules(context: dg.AssetExecutionContext, failed: Mapping[date, 
         if isinstance(error, UnsoundRowsError):
             for found in error.violations:
                 figures = {"rows": float(found.rows)}
-                said = f"{found.rows} break this rule, such as {found.example}. Nothing was written; the table stays."
+                said = f"{found.rows} break this rule, such as {found.example}. The stored table is unchanged."
                 _store(context, specs[found.table, found.rule], day, Verdict(False, said, figures))
 
 

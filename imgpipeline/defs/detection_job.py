@@ -110,8 +110,8 @@ class LaneThread:
 
     Dagster stops a run with a signal and would raise an exception at any point of the main thread, even while it stores
     an event. Here the signal only asks the thread to stop; it commits and reports finished work first. A report is done
-    once its events are stored. Only then the thread moves the offset of the consumer group, which tells later runs what
-    was reported.
+    once its events are stored. Only then does the thread move the offset of the consumer group, which tells later runs
+    what was reported.
     """
 
     def __init__(

@@ -170,7 +170,7 @@ def end_process(note: str | None) -> bool:
 
 
 def _process_table() -> list[str]:
-    """Returns what gives process ids their meaning: machine, boot, and container."""
+    """Returns the scope of process ids: machine, boot, and container."""
     try:
         namespace = str(_PID_NAMESPACE.readlink())
     except OSError:

@@ -19,11 +19,11 @@ LONGEST_BUNDLING_S = 2400.0
 LONGEST_RETENTION_S = 1800.0
 """Time limit of a pass that deletes images; the next pass continues its work."""
 LONGEST_LOOK_S = 20.0
-"""A tick that has found nothing after this time requests a pass, which looks at all partitions."""
+"""A tick that has found nothing after this time requests a pass, which checks all partitions."""
 
 
 def _stopwatch(limit_s: float) -> Callable[[], bool]:
-    """Returns a function that tells whether more than a time has passed since this call."""
+    """Returns a function that tells whether a time limit, counted from this call, has passed."""
     until_s = time.monotonic() + limit_s
     return lambda: time.monotonic() > until_s
 

@@ -228,7 +228,7 @@ def show_examples(store: ObjectStore, keys: Sequence[str]) -> dict[str, dg.Metad
 
 
 def _spread(keys: Sequence[str]) -> list[str]:
-    """Returns a few keys, at first one for each pair of models."""
+    """Returns a few keys, starting with one for each pair of models."""
     firsts: dict[str, str] = {}
     for key in keys:
         firsts.setdefault(key.rpartition("/")[0], key)

@@ -1,4 +1,4 @@
-"""What ops, assets and sensors need to run: settings and store, and this project's errors as Dagster shows them."""
+"""The settings and the store for ops, assets and sensors, and this project's errors as failures of Dagster."""
 
 import contextlib
 from collections.abc import Iterator

@@ -99,7 +99,7 @@ def format_ends(ends: Mapping[Place, int]) -> str:
 
 
 def parse_ends(tag: str) -> dict[Place, int]:
-    """Reads what `format_ends` wrote; ignores anything else."""
+    """Reads the output of `format_ends`; ignores anything else."""
     found = (re.fullmatch(r"(?:(\d{1,9})/)?(\d{1,9}):(\d{1,18})", part, re.ASCII) for part in tag.split())
     return {Place(int(match[1] or 0), int(match[2])): int(match[3]) for match in found if match}
 

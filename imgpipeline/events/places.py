@@ -1,4 +1,4 @@
-"""Counts objects in zones and crossings of lines by hour, and finds the frames behind each stored number."""
+"""Counts objects in zones and crossings of lines by hour, and finds the frames that each stored number counts."""
 
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Sequence
@@ -43,7 +43,7 @@ def count_in_zone(zone: Zone, frames: Sequence[SeenFrame]) -> list[dict[str, Any
         zone: The zone.
         frames: All processed frames of its source and day, in any order.
     """
-    inside = standing_in(zone, frames)
+    inside = objects_by_frame(zone, frames)
     all_frames = Counter(_hour(frame.timestamp) for frame, _ in inside)
     at_once: dict[_Key, list[int]] = defaultdict(list)
     tracked: dict[_Key, set[str]] = defaultdict(set)
@@ -96,7 +96,7 @@ def count_crossings(line: Line, frames: Sequence[SeenFrame]) -> list[dict[str, A
     ]
 
 
-def standing_in(zone: Zone, frames: Sequence[SeenFrame]) -> list[tuple[SeenFrame, tuple[SeenObject, ...]]]:
+def objects_by_frame(zone: Zone, frames: Sequence[SeenFrame]) -> list[tuple[SeenFrame, tuple[SeenObject, ...]]]:
     """Returns all frames by time, each with its objects in the zone; arguments as for `count_in_zone`."""
     return [(frame, objects_in(zone, frame.objects, frame.size)) for frame in in_order(frames)]
 
@@ -176,7 +176,7 @@ class PlaceCount:
 
 
 def find_evidence(lake: "LakeSession", number: PlaceNumber) -> tuple[Evidence, ...]:
-    """Returns the frames or crossings behind a number, by time.
+    """Returns the frames or crossings that a number counts, by time.
 
     They include frames that arrived after the counts were built, so they can be more than the stored number until the
     next build.
@@ -209,7 +209,7 @@ def stored_count(lake: "LakeSession", number: PlaceNumber) -> PlaceCount:
 
 
 def _in_zone(zone: Zone, frames: Sequence[SeenFrame]) -> Iterable[Evidence]:
-    for frame, inside in standing_in(zone, frames):
+    for frame, inside in objects_by_frame(zone, frames):
         if inside:
             yield Evidence(frame, None, tuple(each.track_id for each in inside if each.track_id), len(inside))
 

@@ -18,7 +18,7 @@ from imgpipeline.settings import Settings
 
 @dataclass(frozen=True, slots=True)
 class ReportBuild:
-    """Result of a build, also of one that had nothing to do."""
+    """The result of a build, or of a build with nothing to do."""
 
     day: date
     """UTC day."""
@@ -53,9 +53,9 @@ def build_report(
 
     Args:
         store: The object store.
-        settings: They tell which images may be read, and how summaries count.
+        settings: Limits of images, and the settings that summaries read.
         day: UTC day.
-        force: Rebuild even if nothing is new.
+        force: Rebuild even if the stored report is current.
         now: Current time; it decides whether the day is over. The page does not show it, so that the same inputs give
             the same bytes.
         cache_dir: Where fetched day tables are kept; default: as for every query session.
@@ -94,7 +94,7 @@ class DailyReport(Derived[Headline | None]):
     store: ObjectStore
     """The object store."""
     settings: Settings
-    """They tell which images may be read, and how summaries count."""
+    """Limits of images, and the settings that summaries read."""
     day: date
     """UTC day."""
     now: datetime

@@ -222,7 +222,7 @@ def read_findings(
     Args:
         easel: Draws on the images.
         session: The day, opened for queries.
-        inputs: They tell which tables are built.
+        inputs: The inputs, with the versions of the built tables.
         clock: The hours of the day.
         least: Detections with a lower confidence are not drawn.
 

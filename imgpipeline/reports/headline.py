@@ -81,7 +81,7 @@ class Headline:
     events: int | None = None
     """Events of all rules; None if the rules were not evaluated."""
     recipe: str = ""
-    """Hash of code, templates, queries and settings behind the page; empty in pages of older releases."""
+    """Hash of code, templates, queries and settings that determine the page; empty in pages of older releases."""
 
     def to_json(self) -> str:
         """Returns the JSON of the page."""

@@ -79,7 +79,7 @@ def read_inputs(store: ObjectStore, settings: Settings, day: date, *, now: datet
 
     Args:
         store: The object store.
-        settings: The settings that summaries read are part of the recipe.
+        settings: The settings; those that summaries read are part of the recipe.
         day: UTC day.
         now: Current time; it decides whether the day is over.
 

@@ -189,7 +189,7 @@ def make_page(store: ObjectStore, settings: Settings, inputs: ReportInputs, *, c
 
     Args:
         store: The object store.
-        settings: They tell which images may be read, and how summaries count.
+        settings: Limits of images, and the settings that summaries read.
         inputs: Its current inputs.
         cache_dir: Where fetched day tables are kept; default: as for every query session.
 

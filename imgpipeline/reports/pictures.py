@@ -107,7 +107,7 @@ FROM detections SEMI JOIN chosen USING (frame_id) WHERE confidence >= {{least}} 
 ORDER BY "timestamp", frame_id, detection_number
 """  # noqa: S608 - numbers and names of our own
 """The best frame of each source first, then the best frames of its other hours. The best frame has the most different
-labels, where light counts as one more, then the most boxes; more than twelve boxes make no better picture. Imported
+labels, where light counts as one more, then the most boxes; boxes beyond the twelfth do not count. Imported
 detections without boxes are left out."""
 
 

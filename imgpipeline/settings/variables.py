@@ -7,7 +7,7 @@ from pydantic import AliasChoices
 from pydantic.fields import FieldInfo
 
 PREFIX = "IMGPIPELINE_"
-"""Prefix of all variables of this project."""
+"""Prefix of all environment variables of this project."""
 
 
 def either(name: str, *others: str) -> AliasChoices:

@@ -22,7 +22,7 @@ _SEEN = """
 CREATE TABLE seen AS
 SELECT source, day, "timestamp", epoch_us("timestamp") AS time_us, frame_id, sharpness
 FROM all_frames
-WHERE status = 'processed' AND "timestamp" >= $first AND "timestamp" < $behind
+WHERE status = 'processed' AND "timestamp" >= $first AND "timestamp" < $until
 ORDER BY source, time_us, frame_id"""
 _BOXES = """
 CREATE TABLE boxes AS
@@ -30,13 +30,13 @@ SELECT source, day, epoch_us("timestamp") AS time_us, frame_id, detection_number
        height, is_weak
 FROM (SELECT *, false AS is_weak FROM all_detections UNION ALL BY NAME
       SELECT *, true AS is_weak FROM all_weak_detections)
-WHERE x IS NOT NULL AND width > 0 AND height > 0 AND "timestamp" >= $first AND "timestamp" < $behind
+WHERE x IS NOT NULL AND width > 0 AND height > 0 AND "timestamp" >= $first AND "timestamp" < $until
 ORDER BY source, time_us, frame_id, detection_number"""
 _CUTS = """
 CREATE TABLE cuts AS
 SELECT DISTINCT source, CAST(interval_start AS DATE) AS day, epoch_us(interval_start) AS time_us
 FROM all_notices
-WHERE kind <> 'account' AND interval_start >= $first AND interval_start < $behind"""
+WHERE kind <> 'account' AND interval_start >= $first AND interval_start < $until"""
 _HASHED = """
 CREATE VIEW hashed AS
 SELECT source, day, time_us, hash(frame_id, time_us, sharpness) AS part FROM seen
@@ -60,7 +60,7 @@ class DayInputs:
     cache: LakeCache
     """Fetches the stored tracks."""
     versions: Mapping[str, str]
-    """Versions of the day's tables, and hashes of the rows that are read of the neighbouring days."""
+    """Versions of the day's tables, and hashes of the rows that are read from the neighbouring days."""
 
 
 @contextmanager
@@ -77,7 +77,7 @@ def open_inputs(store: ObjectStore, day: date, *, memory: str | None) -> Iterato
         TransientError: The store does not answer, or another build takes too long to write all tables of the day.
     """
     midnight = datetime.combine(day, time(), UTC)
-    span = {"first": midnight - SLICE, "behind": midnight + timedelta(days=1) + OVERLAP}
+    span = {"first": midnight - SLICE, "until": midnight + timedelta(days=1) + OVERLAP}
     with open_cache(store) as (folder, cache), open_engine(folder, memory=memory) as engine:
         fetched = {
             each: _fetch(store, engine, cache, each, is_needed=each == day)
@@ -170,9 +170,9 @@ def find_slices(engine: Engine, day: date) -> None:
               UNION ALL
               SELECT source, part, (time_us // {slice_us} - 1) * {slice_us} FROM hashed
               WHERE time_us % {slice_us} < {overlap_us})
-        WHERE slice_start >= $first AND slice_start < $behind
+        WHERE slice_start >= $first AND slice_start < $until
         GROUP BY source, slice_us""",  # noqa: S608 - own numbers
-        {"first": first, "behind": first + SLICE + timedelta(days=1)},
+        {"first": first, "until": first + SLICE + timedelta(days=1)},
     )
     engine.run(
         f"""

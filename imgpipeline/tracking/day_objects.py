@@ -44,7 +44,7 @@ def read_query(name: str) -> str:
 
 
 def queries() -> tuple[str, ...]:
-    """Returns all queries behind the stored tables, for the recipe."""
+    """Returns all queries that make the stored tables, for the recipe."""
     return (*map(read_query, _QUERIES), *STORED_QUERIES.values(), _SHARED, read_sql(_FRAME_STATS))
 
 

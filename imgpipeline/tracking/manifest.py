@@ -32,7 +32,7 @@ class TracksManifest:
     made_by: str
     """Recipe: hash of columns, queries and all settings, 16 hexadecimal digits."""
     made_of: Mapping[str, str]
-    """Versions (e-tags) of the day's tables, and hashes of the rows that were read of the neighbouring days."""
+    """Versions (e-tags) of the day's tables, and hashes of the rows that were read from the neighbouring days."""
     followed_by: str
     """Hash of everything that the tracks of a slice depend on except its detections: parameters, groups and library."""
     library: str
@@ -40,7 +40,7 @@ class TracksManifest:
     parameters: Mapping[str, str | float]
     """Settings, by name."""
     frame_rates: Mapping[str, float]
-    """Median observed frame rate of each source, frames a second."""
+    """Median observed frame rate of each source, in frames per second."""
     rows: int
     """Rows of the table."""
     content: str
@@ -62,7 +62,7 @@ class TracksManifest:
 
     @classmethod
     def from_json(cls, text: str | bytes) -> "TracksManifest":
-        """Reads what `to_json` wrote; raises KeyError, TypeError or ValueError for any other text."""
+        """Reads the output of `to_json`; raises KeyError, TypeError or ValueError for any other text."""
         data = json.loads(text)
         return cls(
             table=data["table"], day=date.fromisoformat(data["day"]), made_by=data["made_by"], made_of=data["made_of"],

@@ -22,13 +22,13 @@ CREATE TABLE overlap_points (track_id VARCHAR, source VARCHAR, class_group VARCH
 CREATE TABLE slices (source VARCHAR, slice_start TIMESTAMPTZ, digest VARCHAR, frames BIGINT, frame_rate DOUBLE,
                      tracks BIGINT)"""
 _FRAMES = """
-SELECT frame_id, day, time_us FROM seen WHERE source = $source AND time_us >= $first AND time_us < $behind
+SELECT frame_id, day, time_us FROM seen WHERE source = $source AND time_us >= $first AND time_us < $until
 ORDER BY time_us, frame_id, day"""
 _BOXES = """
 SELECT class_group, day, frame_id, detection_number, label, confidence, x, y, x + width AS "right",
        y + height AS bottom, is_weak
 FROM boxes JOIN grouped USING (label)
-WHERE source = $source AND time_us >= $first AND time_us < $behind
+WHERE source = $source AND time_us >= $first AND time_us < $until
 ORDER BY class_group, time_us, frame_id, day, detection_number"""
 
 
@@ -61,9 +61,9 @@ def follow(engine: Engine, wanted: WantedSlice, parameters: TrackingParameters, 
     """
     first_us = int(wanted.start.timestamp() * 1e6)
     own_us = first_us + int(SLICE.total_seconds() * 1e6)
-    span = {"source": wanted.source, "first": first_us, "behind": own_us + int(OVERLAP.total_seconds() * 1e6)}
+    span = {"source": wanted.source, "first": first_us, "until": own_us + int(OVERLAP.total_seconds() * 1e6)}
     shown = engine.connection.execute(_FRAMES, span).fetchall()
-    cuts = engine.run("SELECT time_us FROM cuts WHERE source = $source AND time_us BETWEEN $first AND $behind", span)
+    cuts = engine.run("SELECT time_us FROM cuts WHERE source = $source AND time_us BETWEEN $first AND $until", span)
     count = 0
     days = [day for _, day, _ in shown]
     for group, frames in _groups(shown, engine.connection.execute(_BOXES, span).fetchnumpy()):

@@ -20,7 +20,7 @@ FORMAT = 1
 SLICE = timedelta(minutes=10)
 """Tracking works on slices of ten minutes; a track belongs to the slice of its points."""
 OVERLAP = timedelta(minutes=1)
-"""Each slice is followed this far into the next one; detections that tracks of both share join them."""
+"""Each slice is followed this far into the next one; tracks of both that share detections are joined."""
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 

@@ -85,7 +85,7 @@ def test_a_range_is_one_run_of_days_of_one_model(store: ObjectStore, instance: d
 def test_one_day_that_cannot_be_made_keeps_no_other_from_it(store: ObjectStore, instance: dg.DagsterInstance) -> None:
     result = redetect(instance, redetection_tags("demo", FIRST, date(2026, 3, 3)))
     assert not result.success
-    assert "1 of 3 partitions could not be made (2026-03-03|demo)" in failure(result)
+    assert "1 of 3 partitions could not be built (2026-03-03|demo)" in failure(result)
     assert said_of(instance, REDETECTIONS, model_day_key("demo", SECOND))["processed"] == 6
 
 

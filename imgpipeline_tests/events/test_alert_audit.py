@@ -92,7 +92,7 @@ def test_a_store_without_alerts_has_nothing_to_compare(store: ObjectStore, tmp_p
 
 @pytest.mark.parametrize(
     ("at", "step"),
-    [(LATER, "stays without an alert"), (NOON + timedelta(minutes=20), "it is still raised")],
+    [(LATER, "stays without an alert"), (NOON + timedelta(minutes=20), "it can still raise an alert")],
     ids=["too late", "in time"],
 )
 def test_an_event_that_no_watch_looked_at_is_reported_with_the_next_step(

@@ -209,7 +209,7 @@ def _tell(
         context.log_event(dg.AssetMaterialization(asset, partition=key, metadata=dict(metadata)))
     first = next(iter(failed.values()))
     raise dg.Failure(
-        description=f"{len(failed)} of {len(failed) + len(done)} partitions could not be made ({listed(failed)}). "
+        description=f"{len(failed)} of {len(failed) + len(done)} partitions could not be built ({listed(failed)}). "
         f"The first: {first}",
         allow_retries=False,
     )

@@ -184,10 +184,10 @@ class _Day:
         is_too_old = processed_at - event.timestamp > max_age
         if is_too_old or self.entry.now - processed_at < timedelta(seconds=_PENDING_S):
             return
-        what = f"Event {event.event_id} ({_shown(event)}) has no alert: no watch looked at it within {max_age}."
+        what = f"Event {event.event_id} ({_shown(event)}) has no alert: no watch evaluated it within {max_age}."
         watch = "`imgpipeline alerts watch`, or turn on the sensor events_sensor"
         is_open = self.entry.now - event.timestamp <= max_age
-        step = f"start {watch}{': it is still raised' if is_open else '; this event stays without an alert'}"
+        step = f"start {watch}{'; it can still raise an alert' if is_open else '; this event stays without an alert'}"
         self.report.differences.append(Difference(what, step))
 
     def _processed(self) -> dict[str, datetime | None]:

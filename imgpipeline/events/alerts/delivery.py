@@ -30,7 +30,8 @@ _LISTED_IN_SUMMARY = 10
 _POLL_S = 2.0
 _LOG = logging.getLogger(__name__)
 _READ = 50
-"""Maximum number of undelivered alerts whose attempts are read, oldest first; newer ones usually fail alike."""
+"""Maximum number of undelivered alerts whose attempts are read, oldest first; newer ones usually fail for the same
+reason."""
 _UNTRIED_LIMIT = timedelta(minutes=1)
 
 
@@ -49,7 +50,7 @@ class Attempt:
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> "Attempt":
-        """Reads what `to_json` wrote."""
+        """Reads the output of `to_json`."""
         return cls(parse_time(data["at"]), tuple(data["accepted"]), tuple(data["failed"]), int(data["alerts"]))
 
     def to_json(self) -> dict[str, Any]:

@@ -93,7 +93,7 @@ def allowed(request: Request, scope: Scope) -> Visitor:
 def is_forged(request: Request) -> bool:
     """Returns whether a page of another site made a browser send a request that changes something (CSRF).
 
-    Browsers tell it in headers that no page can set; other programs send neither of them.
+    Browsers report this in headers that no page can set; other programs send neither header.
     See Fetch Metadata Request Headers (W3C), and RFC 6454 for `Origin`.
     """
     if request.method in _READING:

@@ -30,8 +30,8 @@ REPORT_POLICY = (
     "sandbox; default-src 'none'; style-src 'unsafe-inline'; img-src data:; base-uri 'none'; form-action 'none'; "
     "frame-ancestors 'none'"
 )
-"""A report embeds its style and images. The sandbox forbids scripts and isolates its origin, so whoever can write to
-the store cannot act as the reader of a report."""
+"""A report embeds its style and images. The sandbox forbids scripts and isolates its origin, so people who can write
+to the store cannot act as the reader of a report."""
 
 
 @dataclass(frozen=True, slots=True)

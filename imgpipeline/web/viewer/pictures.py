@@ -50,7 +50,7 @@ class Pictures:
     store: ObjectStore
     """The object store."""
     settings: Settings
-    """They tell which images may be read, and how large they may be."""
+    """Limits on the locations and the size of images."""
     folder: Path = field(default_factory=lambda: default_cache_dir().parent / "thumbnails")
     """Cache of thumbnails; may be deleted at any time."""
     most_bytes: int = _MOST_BYTES

@@ -27,7 +27,7 @@ _COUNT = """
 WITH ends AS (
     SELECT unnest($days)::DATE AS day, unnest($starts)::TIMESTAMPTZ AS start, unnest($stops)::TIMESTAMPTZ AS stop,
            unnest($topics) AS topic, unnest($ids) AS topic_id, unnest($partitions)::INTEGER AS part,
-           unnest($ends)::BIGINT AS behind
+           unnest($ends)::BIGINT AS end_offset
 ), alone AS (
     SELECT unnest($frame_days)::DATE AS day, unnest($frames) AS frame_id
 )
@@ -36,7 +36,8 @@ WHERE day IN (SELECT day FROM ends UNION SELECT day FROM alone) AND (
     (day, frame_id) IN (SELECT day, frame_id FROM alone)
     OR EXISTS (SELECT 1 FROM ends WHERE ends.day = frames.day AND "timestamp" >= start AND "timestamp" < stop
                AND topic = source_kafka_topic
-               AND topic_id = source_kafka_topic_id AND part = source_kafka_partition AND source_kafka_offset < behind)
+               AND topic_id = source_kafka_topic_id AND part = source_kafka_partition
+               AND source_kafka_offset < end_offset)
 ) GROUP BY shown
 """
 
@@ -191,7 +192,7 @@ class Reviews:
                 )
             if self._store.replace(key, json.dumps(changed.to_json(by, now)).encode(), e_tag):
                 return changed
-        raise TransientError(f"{key} is changed by other requests all the time.", next_step="try again")
+        raise TransientError(f"Other requests keep changing {key}.", next_step="try again")
 
     def _read(self, key: str, day: date) -> tuple[ReviewedDay, str | None]:
         try:

@@ -170,7 +170,7 @@ class SharedLake:
 
     def _advance(self) -> None:
         """Opens a new session if the ledger has new segments or the current session is old."""
-        self._is_due = self._has_news() or self._is_due or monotonic() - self._opened_s > _MOST_AGE_S
+        self._is_due = self._has_new_segments() or self._is_due or monotonic() - self._opened_s > _MOST_AGE_S
         if not self._is_due:
             return
         now = self.clock()
@@ -190,7 +190,7 @@ class SharedLake:
                 self._replace(old)
         self._is_due, self._opened_s = False, monotonic()
 
-    def _has_news(self) -> bool:
+    def _has_new_segments(self) -> bool:
         if self._checkpoint is None:
             self._checkpoint = open_catalog(self.store).checkpoint
             return True

@@ -1,4 +1,4 @@
-"""What the viewer works with: the shared lake, the store, images, and marks of reviewed frames."""
+"""The objects that all routes of the viewer share: the lake, the store, images, and marks of reviewed frames."""
 
 import re
 import threading
@@ -19,7 +19,7 @@ _DAGSTER_RUN = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 
 @dataclass(frozen=True, slots=True)
 class ViewedSite:
-    """What the routes work with."""
+    """The objects that all routes share."""
 
     settings: Settings
     """The settings."""
