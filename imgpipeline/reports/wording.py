@@ -11,6 +11,8 @@ from datetime import UTC, date, datetime, tzinfo
 DASH = "\N{EN DASH}"
 """Separates the ends of a span, and stands for a missing value."""
 _BYTES = ((2**40, " TB"), (2**30, " GB"), (2**20, " MB"), (2**10, " kB"))
+_ROUNDS_UP = 0.9995
+"""Share of a unit from which the smaller unit would be shown with four digits."""
 _LARGE = ((10**9, "G"), (10**6, "M"), (10**3, "k"))
 
 
@@ -57,9 +59,9 @@ def size(size_bytes: float) -> str:
 
 
 def _in_units(value: float, units: Iterable[tuple[int, str]]) -> str | None:
-    """Returns a value in the largest unit that it reaches, with one decimal below 10; None if it reaches no unit."""
+    """Returns a value, after rounding, in the largest unit that it reaches, with one decimal below 10; None without."""
     for unit, name in units:
-        if value >= unit:
+        if value >= unit * _ROUNDS_UP:
             scaled = value / unit
             return (f"{scaled:.1f}".removesuffix(".0") if scaled < 10 else f"{scaled:,.0f}") + name
     return None

@@ -69,6 +69,11 @@ def test_numbers_have_their_units():
     assert [short_number(n) for n in (0, 999, 1000, 1250, 12_345, 2_000_000)] == ["0", "999", "1k", "1.2k", "12k", "2M"]
 
 
+def test_a_number_that_rounds_up_to_the_next_unit_is_shown_in_that_unit():
+    assert [short_number(n) for n in (999_499, 999_600, 9_960)] == ["999k", "1M", "10k"]
+    assert [size(n) for n in (1023 * 2**10, 2**20 - 1)] == ["1,023 kB", "1 MB"]
+
+
 def test_days_and_times_are_english_and_utc_on_every_machine():
     assert long_day(date(2026, 1, 9)) == "Friday, 9 January 2026"
     assert clock(datetime(2026, 1, 9, 7, 5, 9, tzinfo=UTC)) == "07:05:09"

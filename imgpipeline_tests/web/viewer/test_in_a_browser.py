@@ -129,6 +129,15 @@ def test_an_open_overview_shows_new_frames_automatically(browser: Browser, folde
 
 
 @pytest.mark.medium
+def test_the_key_that_marks_frames_does_nothing_in_other_grids(page: Page, viewed: ViewedStore):
+    page.goto(f"/search?q=day:{DAY}")
+    page.locator(".card").first.focus()
+    page.keyboard.press("r")
+    page.wait_for_timeout(100)
+    expect(page.locator(".card.reviewed")).to_have_count(0)
+
+
+@pytest.mark.medium
 def test_a_mark_that_is_refused_is_explained_in_the_grid(browser: Browser, folder: Settings):
     settings = folder.model_copy(update={"api_keys_file": Path(folder.store_url[7:]).parent / "keys.json"})
     key = KeyFile(settings.api_keys_file).add((), NOON, scopes=(Scope.READ,), name="anna")

@@ -99,7 +99,7 @@ document.addEventListener("keydown", (event) => {
     event.preventDefault();
     if (isFrame) togglePlaying();
     else playFromGrid();
-  } else if (inGrid && event.key === "r" && event.target.matches(".card")) toggleReviewed(event.target);
+  } else if (inGrid && event.key === "r" && event.target.matches("[data-timezone] .card")) toggleReviewed(event.target);
   else if (isFrame && event.key === "r") document.querySelector("#mark button")?.click();
   else if (inGrid && event.key === "n") follow("next");
   else if (inGrid && event.key === "p") follow("prev");
