@@ -187,7 +187,7 @@ def main() -> None:
         show_error(error.message, error.next_step)
         sys.exit(2 if isinstance(error, UsageError) else 1)
     except typer.Abort:
-        show_error("Cancelled: the question was not answered with yes.", None)
+        show_error("Cancelled: not confirmed.", None)
         sys.exit(1)
     except BrokenPipeError:
         # The reader of the output has closed it (`| head`). Python must not try to flush it once more.

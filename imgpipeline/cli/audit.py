@@ -1,4 +1,4 @@
-"""`imgpipeline audit`: check that every offset has exactly one outcome, and that tables and summaries agree with it."""
+"""`imgpipeline audit`: check that each offset has one outcome, and that tables and summaries match the ledger."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Annotated, Any
@@ -84,7 +84,7 @@ def _findings(report: "AuditReport", alerts: "AlertAudit") -> Iterator[str]:
         yield f"Alerts not compared: {day}, {why}."
     if alerts.changed_rules:
         left_out = counted(alerts.changed_rules, "event")
-        yield f"Alerts not compared: {left_out}, whose rules were not watched or changed."
+        yield f"Alerts not compared: {left_out}, whose rules were not watched or have changed since."
     if report.stray_keys:
         strays = counted(len(report.stray_keys), "other object")
         yield f"Ignored below metadata/: {strays}, such as {report.stray_keys[0]}."

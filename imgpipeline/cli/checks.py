@@ -18,7 +18,7 @@ LIMIT_S = 25.0
 """Time limit of the checks."""
 STORE_PATIENCE_S = 5.0
 """How long an interactive diagnostic command retries a request to the object store."""
-_ADDRESSES = {
+_SETTINGS_OF = {
     "Kafka": "IMGPIPELINE_KAFKA_BOOTSTRAP_SERVERS",
     "object store": "IMGPIPELINE_STORE_URL and IMGPIPELINE_S3_ENDPOINT",
     "model": "IMGPIPELINE_MODEL and IMGPIPELINE_MODEL_BACKEND",
@@ -42,7 +42,7 @@ class CheckResult:
 
 
 Check = Callable[[Settings], Iterator[tuple[str, str]]]
-"""Yields the name of each checked thing with a description; raises if something is wrong."""
+"""Yields the name of each check with a description of what was found; raises an error if something is wrong."""
 
 
 def run_checks(settings: Settings, checks: Mapping[tuple[str, ...], Check]) -> list[CheckResult]:
@@ -75,7 +75,7 @@ def run_checks(settings: Settings, checks: Mapping[tuple[str, ...], Check]) -> l
 
 
 def _silent(names: tuple[str, ...]) -> list[CheckResult]:
-    what, step = f"no answer within {LIMIT_S:g} s", f"check {_ADDRESSES.get(names[0], 'the settings')}"
+    what, step = f"no answer within {LIMIT_S:g} s", f"check {_SETTINGS_OF.get(names[0], 'the settings')}"
     first = CheckResult(names[0], "failed", what, step, LIMIT_S)
     return [first, *(CheckResult(name, "not checked", f"needs {names[0]}", None, 0.0) for name in names[1:])]
 

@@ -45,7 +45,7 @@ def list_them(
     """List the open dead letters, latest first.
 
     A dead letter is closed once its record was announced again and became a frame, or another dead letter that
-    replaces it. The first call reads the whole ledger, later calls only what is new.
+    replaces it. The first call reads the whole ledger, later calls read only what was added since.
     """
     from imgpipeline.ledger.dead_letter_list import find_dead_letters  # noqa: PLC0415 - loads obstore
     from imgpipeline.ledger.dead_letters import LetterState  # noqa: PLC0415 - as above
@@ -149,7 +149,7 @@ def _page(details: "LetterDetails") -> Iterator[str]:
         "next": details.next_step,
     }
     if details.original:
-        lines["key"] = details.original.key if details.original.key is None else _one_line(details.original.key)
+        lines["key"] = None if details.original.key is None else _one_line(details.original.key)
         lines |= {f"header {name}": _one_line(value) for name, value in details.original.headers}
     lines["value"] = counted(letter.raw_size_bytes, "byte") + (f": {details.missing}" if details.missing else "")
     width = max(map(len, lines))
@@ -241,7 +241,9 @@ def _report_replay(plan: "ReplayPlan", result: "ReplayResult", topic: str, *, dr
     if plan.resolved:
         note(f"Already frames: {plan.resolved}.")
     if plan.under_way:
-        note(f"Already announced again, waiting for a detection run: {plan.under_way}; --again repeats that.")
+        note(
+            f"Already announced again, waiting for a detection run: {plan.under_way}; --again announces them once more."
+        )
     if plan.crashed:
         note(f"Skipped because they crashed a process: {plan.crashed}; --code PROCESS_CRASHED announces them too.")
     if plan.imported:

@@ -11,10 +11,10 @@ from imgpipeline.cli.output import note, progress_bar, show_json, show_table
 from imgpipeline.contracts.text import counted
 from imgpipeline.settings import load_settings
 
-_MOST_LISTED_IMAGES = 3
-
 if TYPE_CHECKING:
     from imgpipeline.detect.files import DetectedFile
+
+_MOST_LISTED_IMAGES = 3
 
 
 def detect(

@@ -4,9 +4,10 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from functools import partial
+from http.client import HTTPException
 from pathlib import Path
 from typing import Annotated
-from urllib.error import HTTPError, URLError
+from urllib.error import HTTPError
 from urllib.request import urlopen
 
 import typer
@@ -73,7 +74,8 @@ def _show(results: Sequence[CheckResult]) -> None:
 
     table = Table("check", "result", "what was found", title=f"imgpipeline {__version__}", title_justify="left")
     for result in results:
-        table.add_row(result.name, Text(result.status, style=_COLOURS[result.status]), Text(shown(result.message)))
+        status = Text(result.status, style=_COLOURS[result.status])
+        table.add_row(Text(shown(result.name)), status, Text(shown(result.message)))
     console = stdout_console()
     console.print(table)
     for result in results:
@@ -113,10 +115,14 @@ def health(
 
 def _supervisor_problems(port: int) -> dict[str, str]:
     try:
-        with urlopen(f"http://127.0.0.1:{port}/health", timeout=_SUPERVISOR_TIMEOUT_S) as answer:
-            found = json.load(answer)
-    except HTTPError as error:
-        found = json.load(error)
-    except (URLError, OSError) as error:
+        try:
+            answer = urlopen(f"http://127.0.0.1:{port}/health", timeout=_SUPERVISOR_TIMEOUT_S)
+        except HTTPError as error:
+            answer = error
+        with answer:
+            problems = json.load(answer)["problems"]
+            return {f"source {name}": str(problem) for name, problem in problems.items()}
+    except OSError as error:
         return {"supervisor": f"no answer on port {port}: {getattr(error, 'reason', error)}"}
-    return {f"source {name}": str(problem) for name, problem in found["problems"].items()}
+    except (HTTPException, ValueError, LookupError, TypeError, AttributeError):
+        return {"supervisor": f"no supervisor answers on port {port}"}

@@ -92,7 +92,7 @@ def _headline(explanation: "Explanation") -> list[str]:
     lines = [
         f"{count:,} {shown(str(number))}",
         "",
-        f"Adds up:   {found} in {counted(explanation.frames, 'frame')}, each found again in its segment ({segments})",
+        f"Adds up:   {found} in {counted(explanation.frames, 'frame')}, each confirmed by its segment ({segments})",
         f"Sources:   {_parts(explanation.sources)}",
     ]
     for (name, sha256, threshold), made in explanation.models.items():
@@ -101,8 +101,8 @@ def _headline(explanation: "Explanation") -> list[str]:
         lines.append(f"Model:     {model}: {counted(made, 'detection')}")
     if explanation.least_confidence > 0:
         lines.append(
-            f"Counted:   from a confidence of {explanation.least_confidence} on (IMGPIPELINE_SUMMARY_THRESHOLD); "
-            f"{explanation.not_counted:,} weaker left out"
+            f"Counted:   confidence {explanation.least_confidence} or more (IMGPIPELINE_SUMMARY_THRESHOLD); "
+            f"{explanation.not_counted:,} below it not counted"
         )
     return lines + _stored(explanation)
 

@@ -62,9 +62,7 @@ def _known_days(store: "ObjectStore", span: Span) -> list[date]:
     near = span.last or span.first
     if not days and near is not None:
         named = name_nearest_days(known_days(store), near)
-        raise ConfigurationError(
-            f"There is nothing of {span} to export.", next_step=f"name days in the ledger: {named}"
-        )
+        raise ConfigurationError(f"There is no data to export ({span}).", next_step=f"name days in the ledger: {named}")
     return days
 
 
@@ -78,7 +76,10 @@ class TrainingOptions(Period):
         float, typer.Option(min=0, max=1, help="Only frames with a detection of at least this confidence.")
     ] = 0.0
     marked: Annotated[
-        bool, typer.Option("--marked", help="Only frames in which somebody marked a detection as wrong or missing.")
+        bool,
+        typer.Option(
+            "--marked", help="Only frames in which a person marked a detection as wrong or an object as missing."
+        ),
     ] = False
     images: Annotated[bool, typer.Option("--images/--no-images", help="Write the images too.")] = True
 

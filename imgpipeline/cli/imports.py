@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from imgpipeline.objectstore import ObjectStore
 
 app = typer.Typer(help="Import detections and metadata of other programs into the ledger.")
-_HELP = "`imgpipeline import --help` shows the commands and what they take"
+_HELP = "`imgpipeline import --help` shows the commands and their arguments"
 _ENDINGS = re.compile(r"(\.(csv|tsv|txt|json|jsonl|ndjson))?(\.gz)?$", re.IGNORECASE)
 
 NameOption = Annotated[
@@ -51,7 +51,7 @@ class _Built:
 
 
 @app.command("detections")
-def detections(  # noqa: PLR0913, PLR0917 - each is an option of the command
+def detections(  # noqa: PLR0913, PLR0917 - one parameter for each option
     file: Annotated[str, typer.Argument(metavar="FILE.csv", help="A CSV file, optionally .gz, or s3://bucket/key.")],
     name: NameOption = None,
     timestamp_column: Annotated[str, typer.Option(help="Column with the time.")] = "timestamp",
@@ -120,7 +120,8 @@ def metadata(
     settings = load_settings(**timezone_settings(timezone))
     if name is None and len(paths) > 1:
         raise UsageError(
-            f"{len(paths)} paths do not share a name.", next_step="name the import with --name, or give only the folder"
+            f"{len(paths)} paths are given, but no name.",
+            next_step="name the import with --name, or give only the folder",
         )
     own_name = name or _name_of(paths[0])
     with from_arguments(_HELP):

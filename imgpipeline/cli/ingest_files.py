@@ -205,9 +205,9 @@ def video(  # noqa: PLR0913 - one parameter for each option
     """Store frames of videos as JPEG and announce them with the times of the container.
 
     The time of the first frame is --start, otherwise the creation time in the container, otherwise the file's
-    modification time. With --source and --start, several files follow each other. The readable part of a truncated file
-    is announced, the rest is counted as failed, and the command exits with status 1. It is safe to repeat an ingest:
-    the same frames count once.
+    modification time. With --source and --start, each file starts where the previous one ends. The readable part of a
+    truncated file is announced, the rest is counted as failed, and the command exits with status 1. It is safe to
+    repeat an ingest: the same frames count once.
     """
     from imgpipeline.sources.protocol import SourceKind  # noqa: PLC0415 - loads NumPy
     from imgpipeline.sources.video import VideoSource, ingest_video  # noqa: PLC0415 - loads FFmpeg

@@ -32,7 +32,7 @@ CredentialsFileOption = Annotated[
     Path | None, typer.Option("--credentials-file", help="File whose first line is user:password.")
 ]
 DurationOption = Annotated[float | None, typer.Option("--duration", min=0.1, help="Stop after this many seconds.")]
-BrokerHostOption = Annotated[str | None, typer.Option("--host", help="MQTT broker. Default: MQTT_HOST.")]
+BrokerHostOption = Annotated[str | None, typer.Option("--host", help="Host of the MQTT broker. Default: MQTT_HOST.")]
 BrokerPortOption = Annotated[int | None, typer.Option("--port", help="Port of the MQTT broker. Default: MQTT_PORT.")]
 _COLUMNS = ("source", "received", "announced", "gated", "dropped", "failed", "observed s", "error")
 
@@ -62,7 +62,8 @@ def rtsp(  # noqa: PLR0913, PLR0917 - one parameter for each option
 
     Each camera has its own process, which reconnects automatically. Frames have the camera's own time if it sends RTCP
     sender reports, otherwise the time at which they were received. Give user and password by --credentials-env or
-    --credentials-file: other users can see the arguments of a command. Exits with status 1 if a camera failed for good.
+    --credentials-file: other users can see the arguments of a command. Exits with status 1 if a camera failed
+    permanently.
     """
     from imgpipeline.sources.options import default_options  # noqa: PLC0415 - loads OpenCV
     from imgpipeline.sources.protocol import SourceKind  # noqa: PLC0415 - as above

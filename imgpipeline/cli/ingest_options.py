@@ -46,7 +46,7 @@ StartOption = Annotated[
 
 @dataclass(frozen=True, slots=True)
 class Preparing:
-    """The options for what is done to frames before they are stored: gating, masks and resizing."""
+    """The options for gating, masking and resizing frames before they are stored."""
 
     resize: Annotated[str | None, typer.Option("--resize", help="Stretch stored images to this size: 640x360.")] = None
     mask: Annotated[
@@ -72,7 +72,7 @@ class Preparing:
     ] = True
 
     def preparation(self, settings: "Settings") -> "Preparation":
-        """Returns what is done to frames.
+        """Returns how frames are prepared.
 
         Raises:
             UsageError: The value of an option is invalid.
@@ -133,7 +133,7 @@ class Announcing(Preparing):
 
 
 def topic_settings(topic: str | None) -> dict[str, object]:
-    """Returns the setting that `--topic` overrides: the topic, and its topic of notices if that is followed."""
+    """Returns the setting that `--topic` overrides: the topic, and its topic for notices if it is followed."""
     if topic is None:
         return {}
     apart = f"{topic}{NOTICES_APART}"

@@ -214,15 +214,22 @@ def _repair_json(report: "RepairReport") -> dict[str, Any]:
 
 
 def _show_repair(report: "RepairReport", *, dry_run: bool) -> None:
-    columns = ["topic", "topic id", "partition", "offsets", "found", "would be made of" if dry_run else "made of"]
+    columns = [
+        "topic",
+        "topic id",
+        "partition",
+        "offsets",
+        "found",
+        "would be rebuilt from" if dry_run else "rebuilt from",
+    ]
     if not dry_run:
-        columns += ["frames", "dead letters", "notices", "gaps", "bad bytes kept as"]
+        columns += ["frames", "dead letters", "notices", "gaps", "damaged bytes kept as"]
     if report.steps:
         show_table(columns, [_step_cells(step, dry_run=dry_run) for step in report.steps])
     for day in report.days:
-        note(f"Tables and summaries of {day} were built again.")
+        note(f"Tables and summaries of {day} were rebuilt.")
     if report.waiting:
-        note(f"The tables of these days wait until the rest is repaired: {report.waiting}")
+        note(f"The tables of the repaired days are not rebuilt yet: {report.waiting}")
     if not report.steps:
         note("Nothing to repair: every segment can be read, and the chains have no holes.")
     elif dry_run:

@@ -8,7 +8,9 @@ from threading import Event, Thread
 from rich.console import Console
 from rich.live import Live
 from rich.table import Table
+from rich.text import Text
 
+from imgpipeline.cli.output import shown
 from imgpipeline.contracts.times import Clock, utc_now
 from imgpipeline.sources.board import Board, RunningSource, SourceState
 from imgpipeline.sources.protocol import Settled
@@ -33,15 +35,15 @@ def _table_of(statuses: list[RunningSource], now: datetime) -> Table:
     for status in statuses:
         settled, colour = status.settled, _COLOURS[status.state]
         table.add_row(
-            status.source,
-            f"[{colour}]{status.state.value}[/]",
+            Text(shown(status.source)),
+            Text(status.state.value, style=colour),
             f"{status.fps_in:.1f}",
             f"{status.fps_out:.1f}",
             str(status.queue),
             *(f"{settled.get(how, 0):,}" for how in Settled),
             _age(status.last_frame, now),
             "" if status.clock_offset_s is None else f"{status.clock_offset_s:+.1f} s",
-            status.error or (f"waits for {status.blocked}" if status.blocked else ""),
+            Text(shown(status.error or (f"waits for {status.blocked}" if status.blocked else ""))),
         )
     return table
 

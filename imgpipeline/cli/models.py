@@ -15,6 +15,7 @@ from imgpipeline.settings import Settings, load_settings
 from imgpipeline.settings.model import parse_detectors
 
 if TYPE_CHECKING:
+    from imgpipeline.contracts.detection import DecoderName
     from imgpipeline.vision.decode import Pixels
     from imgpipeline.vision.model import ModelSpec
     from imgpipeline.vision.speed import TunedRow
@@ -124,13 +125,13 @@ def bench(
         refuse_unknown_model(model, settings.model_dir, or_file=True)
     chosen = model or settings.model
     rows = []
-    own = chosen == settings.model
+    decoder, labels = _own_options(chosen, settings)
     for row in bench_model(
         chosen,
-        _read_image(image, settings),
+        read_image(image, settings) if image else _grey_image(),
         rounds=rounds,
-        decoder=settings.model_decoder if own else None,
-        labels=settings.model_labels if own else None,
+        decoder=decoder,
+        labels=labels,
         model_dir=settings.model_dir,
     ):
         note(f"{row.backend}, {counted(row.threads, 'thread')}: {row.median_ms:.1f} ms per image")
@@ -148,8 +149,8 @@ def tune(
 ) -> None:
     """Measure a model in every backend, precision and arrangement of threads, and save the result for this machine.
 
-    IMGPIPELINE_PRECISION=auto then uses the fastest row whose number of workers is that of the settings. Run it while
-    the machine is idle.
+    IMGPIPELINE_PRECISION=auto then uses the fastest row with the configured number of workers. Run it while the machine
+    is idle.
     """
     from imgpipeline.vision.backends import usable_cores  # noqa: PLC0415 - keeps `--help` fast
     from imgpipeline.vision.configured import detect_workers  # noqa: PLC0415 - loads OpenCV
@@ -208,22 +209,32 @@ def chosen_model(name: str, settings: Settings) -> "ModelSpec":
     """Returns a model; decoder and labels of the settings apply only to the model of the settings."""
     from imgpipeline.vision.registry import find_model  # noqa: PLC0415 - `--help` does not wait for it
 
-    is_configured = name == settings.model
-    decoder, labels = (settings.model_decoder, settings.model_labels) if is_configured else (None, None)
+    decoder, labels = _own_options(name, settings)
     return find_model(name, decoder, labels, model_dir=settings.model_dir)
 
 
-def _read_image(path: Path | None, settings: Settings) -> "Pixels":
+def _own_options(name: str, settings: Settings) -> "tuple[DecoderName | None, Path | None]":
+    """Returns decoder and labels of the settings; None and None for a model that the settings do not name."""
+    return (settings.model_decoder, settings.model_labels) if name == settings.model else (None, None)
+
+
+def _grey_image() -> "Pixels":
     import numpy as np  # noqa: PLC0415 - `--help` does not wait for it
 
-    from imgpipeline.vision.decode import ImageLimits, decode_image  # noqa: PLC0415 - as above
+    return np.full((480, 640, 3), 114, np.uint8)
 
-    if path is None:
-        return np.full((480, 640, 3), 114, np.uint8)
+
+def read_image(path: Path, settings: Settings) -> "Pixels":
+    """Reads an image file.
+
+    Raises:
+        ConfigurationError: The file cannot be read.
+        BadInputError: It is not an image, or is larger than the settings allow.
+    """
+    from imgpipeline.vision.decode import ImageLimits, decode_image  # noqa: PLC0415 - loads OpenCV
+
     try:
         data = path.read_bytes()
     except OSError as error:
-        raise ConfigurationError(
-            f"{path} cannot be read: {error.strerror}.", next_step="name an image with --image"
-        ) from error
+        raise ConfigurationError(f"{path} cannot be read: {error.strerror}.", next_step="name another image") from error
     return decode_image(data, ImageLimits(settings.max_image_pixels, settings.max_image_bytes)).pixels

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
+from imgpipeline.cli.models import read_image
 from imgpipeline.cli.options import JsonOption
 from imgpipeline.cli.output import note, show_json, show_table
 from imgpipeline.contracts.detection import DecoderName
@@ -27,7 +28,7 @@ DecoderOption = Annotated[
 ]
 
 
-def add(  # noqa: PLR0913 - one argument an option
+def add(  # noqa: PLR0913 - one parameter for each option
     file: Annotated[Path, typer.Argument(help="The ONNX file.")],
     *,
     name: Annotated[str, typer.Option(help="Name of the model, for IMGPIPELINE_MODEL.")],
@@ -58,7 +59,7 @@ def add(  # noqa: PLR0913 - one argument an option
 
     divisors = _three("--std", std)
     if divisors is not None and min(divisors) <= 0:
-        raise UsageError(f"--std is {std!r}; its numbers have to be above 0.", next_step="give --std A,B,C")
+        raise UsageError(f"--std is {std!r}, expected numbers above 0.", next_step="give --std A,B,C")
     given = {"resize": resize, "channels": channels, "scale": scale, "pad_value": pad_value,
              "mean": _three("--mean", mean), "std": divisors}  # fmt: skip
     wishes = Wishes(
@@ -102,7 +103,7 @@ def _three(option: str, text: str | None) -> tuple[float, float, float] | None:
         first, second, third = (float(part) for part in text.split(","))
     except ValueError as error:
         raise UsageError(
-            f"{option} is {text!r}; three numbers separated by commas are expected.", next_step=f"give {option} A,B,C"
+            f"{option} is {text!r}, expected three numbers separated by commas.", next_step=f"give {option} A,B,C"
         ) from error
     return first, second, third
 
@@ -128,7 +129,8 @@ def check(
     from imgpipeline.vision.model_check import interpret  # noqa: PLC0415 - loads OpenCV and a backend
 
     _check_exists(file)
-    pixels = _read_image(image)
+    _check_exists(image, "the path of an image")
+    pixels = read_image(image, load_settings())
     found = interpret(file, pixels, _named_labels(labels), threshold=threshold)
     shown = found[:top]
     folder = draw or Path(f"check_{file.stem}")
@@ -144,14 +146,6 @@ def check(
     if not found[0].evidence:
         note("No interpretation finds a plausible box in this image. Try another image, or a lower --threshold.")
     note(f"{counted(len(found), 'interpretation')} compared. To add the model:\n  {_command(file, found[0])}")
-
-
-def _read_image(image: Path) -> "Pixels":
-    from imgpipeline.vision.decode import ImageLimits, decode_image  # noqa: PLC0415 - loads OpenCV
-
-    settings = load_settings()
-    _check_exists(image, "the path of an image")
-    return decode_image(image.read_bytes(), ImageLimits(settings.max_image_pixels, settings.max_image_bytes)).pixels
 
 
 def _draw(one: "Interpretation", number: int, pixels: "Pixels", folder: Path) -> Path:

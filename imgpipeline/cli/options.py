@@ -181,7 +181,7 @@ def followed_topic(settings: Settings, topic: str | None) -> Settings:
 
 
 def days_with_frames(store: "ObjectStore", span: Span) -> list[date]:
-    """Returns the days that a build is asked for: a single named day, or those of the span with a table `frames`.
+    """Returns the days to build: a single named day, or those of the span that have a table `frames`.
 
     Raises:
         UsageError: The span is not limited.

@@ -196,7 +196,7 @@ def progress_bar(what: str, *, unit: str = "") -> Iterator[Callable[[int, int], 
             return Text(f"{task.speed:,.0f}/s" if task.speed else "")
 
     columns = (
-        parts.TextColumn("{task.description}"),
+        parts.TextColumn("{task.description}", markup=False),
         parts.BarColumn(),
         parts.MofNCompleteColumn(),
         parts.TextColumn(unit),
@@ -204,5 +204,5 @@ def progress_bar(what: str, *, unit: str = "") -> Iterator[Callable[[int, int], 
     )
     console = stderr_console()
     with parts.Progress(*columns, parts.TimeRemainingColumn(), console=console, disable=not console.is_terminal) as bar:
-        task = bar.add_task(what, total=None)
+        task = bar.add_task(shown(what), total=None)
         yield lambda done, total: bar.update(task, completed=done, total=total or None)

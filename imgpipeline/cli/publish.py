@@ -155,9 +155,9 @@ def _publish(publish: "Publish", target: Target, *, follow: bool, as_json: bool)
         nonlocal total
         total += count
 
-    run = Run(open_store(settings), settings, progress=add, waits=target.waiting_days.add)
+    run = Run(open_store(settings), settings, progress=add, on_waiting=target.waiting_days.add)
     with stopped_by_signals() as stopping:
-        following = replace(run, goes_on=lambda: follow and not stopping.event.wait(_POLL_S))
+        following = replace(run, should_continue=lambda: follow and not stopping.event.wait(_POLL_S))
         _publish_or_retry(publish, following, stopping.event if follow else None)
     if as_json:
         show_json({target.kind: target.name, "published": total})

@@ -42,4 +42,4 @@ def report(
     path = Path(out) if out else Path(f"report-{wanted.isoformat()}.html")
     with open_output(str(path), option="--out") as stream:  # so a mail job never sends half a page
         write(stream, page)
-    note(f"The report of {wanted}: {path} ({len(page) / 1024:,.0f} kB).")
+    note(f"Wrote the report of {wanted} to {path} ({len(page) / 1024:,.0f} kB).")

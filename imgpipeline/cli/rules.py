@@ -78,6 +78,7 @@ def draw(
     """
     from imgpipeline.events.draw import draw_places  # noqa: PLC0415 - loads OpenCV
     from imgpipeline.objectstore import ImageReader, open_store  # noqa: PLC0415 - loads obstore
+    from imgpipeline.objectstore.outputs import open_output, write  # noqa: PLC0415 - as above
     from imgpipeline.vision.annotate import encode_jpeg  # noqa: PLC0415 - loads OpenCV
     from imgpipeline.vision.decode import ImageLimits, decode_image  # noqa: PLC0415 - loads OpenCV
 
@@ -89,7 +90,8 @@ def draw(
     path = Path(frame)
     data = path.read_bytes() if path.is_file() else ImageReader(open_store(settings), settings).read(frame).data
     drawn = draw_places(decode_image(data, limits).pixels, places)
-    out.write_bytes(encode_jpeg(drawn))
+    with open_output(str(out), option="--out") as stream:
+        write(stream, encode_jpeg(drawn))
     note(f"Drew {', '.join(place.name for place in places)} on {out}.")
 
 
@@ -111,7 +113,7 @@ def _source_of(rules: "Rules", source: str | None) -> str:
     if source not in sources:
         names = ", ".join(sources) or "none"
         raise UsageError(
-            "--source is missing." if source is None else f"--source is {source!r}, which has no zone and no line.",
+            "--source is missing." if source is None else f"--source is {source!r}, which has no zones or lines.",
             next_step=f"name one of: {names}",
         )
     return source

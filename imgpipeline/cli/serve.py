@@ -31,14 +31,14 @@ def serve(
 
     Reads only the store, and shows new frames a few seconds after they were processed. Ctrl-C stops.
     """
+    from imgpipeline.web.http_server import page_url  # noqa: PLC0415 - `--help` does not wait for it
     from imgpipeline.web.viewer.access import Access  # noqa: PLC0415 - `--help` does not wait for it
     from imgpipeline.web.viewer.app import check_host, run_viewer  # noqa: PLC0415 - as above
 
     settings = load_settings()
     check_host(Access(settings), host, port)
     with stopped_by_signals() as stopping:
-        address = f"[{host}]" if ":" in host else host
-        note(f"Serving {settings.store_url} on http://{address}:{port}/. Ctrl-C stops.")
+        note(f"Serving {settings.store_url} on {page_url(host, port)}. Ctrl-C stops.")
         run_viewer(settings, host, port, stopping.event)
     raise typer.Exit(stopping.exit_status)
 
@@ -59,11 +59,13 @@ def serve_ingest(
     """
     if context.invoked_subcommand is not None:
         return
-    from imgpipeline.web.ingest.app import serve as serve_http  # noqa: PLC0415 - `--help` does not wait for it
+    from imgpipeline.web.http_server import page_url  # noqa: PLC0415 - `--help` does not wait for it
+    from imgpipeline.web.ingest.app import serve as serve_http  # noqa: PLC0415 - as above
 
     settings = load_settings(**({"dataset_root": dataset} if dataset else {}))
     with stopped_by_signals() as stopping:
-        note(f"Serving on http://{host}:{port}/; http://{host}:{port}/docs describes the API. Ctrl-C stops.")
+        url = page_url(host, port)
+        note(f"Serving on {url}; {url}docs describes the API. Ctrl-C stops.")
         serve_http(settings, host, port, stopping.event)
     raise typer.Exit(stopping.exit_status)
 

@@ -1,6 +1,7 @@
 """`imgpipeline settings`: show the current values without secrets, and print the table of all settings for the docs."""
 
 from collections.abc import Iterator
+from types import UnionType
 from typing import Any, Literal, Union, get_args, get_origin
 
 import typer
@@ -72,9 +73,7 @@ def _default(field: FieldInfo) -> str:
 
 
 def _limits(field: FieldInfo) -> Iterator[str]:
-    kinds = (
-        get_args(field.annotation) if get_origin(field.annotation) in (Union, type(int | None)) else (field.annotation,)
-    )
+    kinds = get_args(field.annotation) if get_origin(field.annotation) in (Union, UnionType) else (field.annotation,)
     for kind in kinds:
         if get_origin(kind) is Literal:
             yield ", ".join(f"`{choice}`" for choice in get_args(kind))

@@ -46,7 +46,7 @@ def rtsp(  # noqa: PLR0913, PLR0917 - one parameter for each option
     The cameras are rtsp://127.0.0.1:8554/cam1, cam2 and so on. Each frame shows its number in the upper left corner;
     OUT/cam1.truth.jsonl has the ground truth of each number. Needs GStreamer's RTSP server.
     """
-    from imgpipeline.sources.simulator.rtsp_simulator import (  # noqa: PLC0415 - as above
+    from imgpipeline.sources.simulator.rtsp_simulator import (  # noqa: PLC0415 - `--help` does not wait for it
         RtspSimulator,
         check_program,
         serve_api,
@@ -112,7 +112,7 @@ def folder(
     ] = 5.0,
     count: Annotated[int, typer.Option(min=1, help="Images of each camera.")] = 10,
     pattern: Annotated[
-        str, typer.Option(help="scene: a street. rotate: copies of --image, every fourth of them rotated.")
+        str, typer.Option(help="scene: a street. rotate: copies of --image, turned by 90° at every fourth.")
     ] = "scene",
     image: Annotated[Path | None, typer.Option(help="The image of --pattern rotate.")] = None,
     name: Annotated[str, typer.Option(help="Names of the images; {n} is the number, from 1 on.")] = "{n:05d}.jpg",

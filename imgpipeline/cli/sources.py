@@ -1,6 +1,5 @@
 """`imgpipeline sources`: run the sources of a file, and show the accounting and the state of all sources."""
 
-import logging
 from contextlib import ExitStack
 from dataclasses import fields
 from pathlib import Path
@@ -122,8 +121,6 @@ def run(
     if check:
         note(f"{path} is valid: {counted(len(load_sources(path)), 'source')}.")
         return
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
-    logging.getLogger("kafka").setLevel(logging.CRITICAL)
     board = Board()
     supervisor = Supervisor(path, builder(load_settings(), serve_configured), board)
     with ExitStack() as context:

@@ -34,7 +34,7 @@ class SummaryOptions(Period):
 
     def zone(self) -> str:
         """Returns the name of the time zone."""
-        return self.timezone or load_settings().timezone
+        return self.settings().timezone
 
 
 @dataclass(frozen=True, slots=True)
@@ -233,7 +233,7 @@ def _size(size_bytes: int) -> str:
 
 def _note_caveats(asked: "SummaryAnswer", rows: Sequence[_Row], *, sized: bool) -> None:
     if sized and asked.frames is not None and (unknown := asked.frames - sum(row["frames"] for row in rows)):
-        note(f"From imports that do not know their size: {counted(unknown, 'more frame')}.")
+        note(f"Not shown, because imports do not know their size: {counted(unknown, 'more frame')}.")
     mixed: list[tuple[date, tuple[str, ...]]] = list(asked.mixed_models.items())
     for day, models in mixed[:_MOST_DAYS_NAMED]:
         note(f"On {day} more than one model or threshold was in use: {', '.join(models)}.")

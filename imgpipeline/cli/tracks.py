@@ -113,11 +113,13 @@ def show(
     """Draw a track on its largest and sharpest image."""
     from imgpipeline.lake.query.images import draw_track  # noqa: PLC0415 - loads OpenCV
     from imgpipeline.objectstore import open_store  # noqa: PLC0415 - loads obstore
+    from imgpipeline.objectstore.outputs import open_output, write  # noqa: PLC0415 - as above
     from imgpipeline.vision.annotate import encode_jpeg  # noqa: PLC0415 - loads OpenCV
 
     settings = load_settings()
     drawn = draw_track(open_store(settings), settings, track_id)
-    out.write_bytes(encode_jpeg(drawn))
+    with open_output(str(out), option="--out") as stream:
+        write(stream, encode_jpeg(drawn))
     note(f"Drew {track_id} on {out}.")
 
 
@@ -131,7 +133,7 @@ def stats(
     *,
     rows: RowFormat,
 ) -> None:
-    """Show how many different cars and people were seen up to each frame, or the rows behind these numbers.
+    """Show how many different cars and people were seen up to each frame, or the rows that these numbers count.
 
     With --csv, these are the files of classic trackers: stats.csv, car_tracks.csv and car_detections.csv.
     """
@@ -160,7 +162,7 @@ def evaluate(
 ) -> None:
     """Track the detections of a sequence with the current settings, and compare the tracks with the ground truth.
 
-    The first row is plain ByteTrack, the second one has tracks stitched to objects.
+    The first row shows plain ByteTrack, the second one the tracks stitched into objects.
     """
     from imgpipeline.tracking.evaluating import evaluate as compare  # noqa: PLC0415 - loads numpy
     from imgpipeline.tracking.evaluating import read_sequence  # noqa: PLC0415 - as above

@@ -15,7 +15,7 @@ from imgpipeline.objectstore import ObjectStore
 from imgpipeline.settings import Settings
 from imgpipeline.sources.board import Board
 from imgpipeline.sources.options import PublishOptions, default_options
-from imgpipeline.sources.protocol import Captured, Source, SourceKind, StatusChange
+from imgpipeline.sources.protocol import Captured, Settled, Source, SourceKind, StatusChange
 from imgpipeline.sources.publish import publish_all
 from imgpipeline.sources.rtsp import RtspSource
 from imgpipeline.sources.simulator.clip import write_scene_clip
@@ -90,7 +90,7 @@ def run_cameras(
         stop.set()
         publishing.join()
         simulator.stop()
-    return sum(sum(count for how, count in status.settled.items() if how == "announced") for status in board.statuses())
+    return sum(status.settled.get(Settled.ANNOUNCED, 0) for status in board.statuses())
 
 
 def check_books(store: ObjectStore, settings: Settings) -> tuple[list[BookEntry], list[str]]:

@@ -12,6 +12,7 @@ from typing import Any
 
 import duckdb
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from imgpipeline.contracts.detection import Detection
@@ -31,8 +32,8 @@ twelve, and a clip in which objects hide each other."""
 MOST_OFF_SHARE = 0.10
 MOST_OFF_COUNT = 5
 """Largest error of an hourly count: the larger of the two. An hour has three scenes of few objects, and an object that
-is mistaken for another is so in many frames. Over two scenes, 95 % of the counts were within 8 % of the truth
-(models/README.md)."""
+is mistaken for another is usually mistaken in many frames. Over two scenes, 95 % of the counts were within 8 % of the
+truth (models/README.md)."""
 
 LabelHour = tuple[str, datetime]
 
@@ -226,7 +227,7 @@ def judge(
     """
     answer = report.to_json()
     days = [date.fromisoformat(row["day"]) for row in answer["days"]]
-    built = [day for day in days if store.head(f"summaries/label_counts/day={day}/label_counts.parquet")]
+    built = [day for day in days if store.head(summary_key("label_counts", day))]
     comparison = compare(folder, built, truths) if truths else None
     least_s = settings.unique_min_s
     unique = compare_unique(folder, built, truths, CLIP_CAMERA, least_s=least_s) if truths else None
@@ -266,7 +267,7 @@ def show_outcome(outcome: Outcome, console: Console) -> None:
         show_unique(outcome.unique, console)
     _show_audit(outcome.audit, console)
     for problem in outcome.problems:
-        console.print(f"[bold red]Problem:[/] {problem}")
+        console.print(f"[bold red]Problem:[/] {escape(problem)}")
     if outcome.ok:
         matched = "the counts match the truth" if outcome.comparison else "every announced frame has an outcome"
         console.print(f"[bold green]Success:[/] {matched}, and the audit passed.")

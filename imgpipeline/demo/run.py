@@ -10,6 +10,7 @@ from datetime import timedelta
 from pathlib import Path
 
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn
 from rich.progress import Progress as ProgressBar
 
@@ -91,7 +92,9 @@ def run_demo(options: DemoOptions, console: Console) -> bool:
         enter(environment)
         settings = load_settings()
         broker_address = settings.kafka_bootstrap_servers
-        console.print(f"[bold]1[/] Kafka broker in memory at {broker_address}, object store in {workspace.store}")
+        console.print(
+            f"[bold]1[/] Kafka broker in memory at {broker_address}, object store in {escape(str(workspace.store))}"
+        )
         with (
             dagster_server(environment, workspace.logs) as dagster,
             viewer_server(
@@ -101,7 +104,7 @@ def run_demo(options: DemoOptions, console: Console) -> bool:
             outcome = _work(options, settings, workspace, dagster, viewer, console)
             show_outcome(outcome, console)
             seconds = time.monotonic() - began_s
-            console.print(f"\nDone in {seconds:.0f} s. Logs and data: {workspace.folder}")
+            console.print(f"\nDone in {seconds:.0f} s. Logs and data: {escape(str(workspace.folder))}")
             if options.keep:
                 _keep_up(dagster, viewer, console)
     return outcome.ok
@@ -147,7 +150,7 @@ def _work(
     with _step(console, building, "day") as step:
         _await_tables(settings, step, dagster)
     for day in known_days(store):
-        console.print(f"  Report of {day}: {workspace.store / report_key(day)}", soft_wrap=True)
+        console.print(f"  Report of {day}: {escape(str(workspace.store / report_key(day)))}", soft_wrap=True)
     console.print("[bold]7[/] Auditing every offset, day and summary")
     report = audit(store, lambda: read_log(settings), full=True, now=utc_now(), memory=settings.duckdb_memory)
     for day in known_days(store):  # the report shows the last audit of its day
@@ -245,7 +248,7 @@ def _keep_up(dagster: DemoServer, viewer: DemoServer, console: Console) -> None:
         while all(server.process.poll() is None for server in (dagster, viewer)):
             time.sleep(0.5)
         ended = next(server for server in (dagster, viewer) if server.process.poll() is not None)
-        console.print(f"{ended.name} has ended unexpectedly; read {ended.log_file}")
+        console.print(f"{ended.name} has ended unexpectedly; read {escape(str(ended.log_file))}")
     except KeyboardInterrupt:
         console.print("Stopping.")
 

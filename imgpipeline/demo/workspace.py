@@ -73,12 +73,12 @@ def prepare_workspace(folder: Path) -> DemoWorkspace:
         The workspace, empty except for Dagster's settings.
 
     Raises:
-        ConfigurationError: The folder is not empty and is not that of a demo.
+        ConfigurationError: The folder is not empty and does not belong to a demo.
     """
     folder = folder.resolve()
     if folder.exists() and any(folder.iterdir()) and not (folder / _MARK).exists():
         raise ConfigurationError(
-            f"{folder} is not empty and was not made by the demo.", next_step="name another folder with --folder"
+            f"{folder} is not empty and does not belong to a demo.", next_step="name another folder with --folder"
         )
     shutil.rmtree(folder, ignore_errors=True)
     workspace = DemoWorkspace(folder)

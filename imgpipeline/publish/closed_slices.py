@@ -1,4 +1,4 @@
-"""Finds the closed slices of each source: the ten minutes that later frames no longer change.
+"""Finds the closed slices of each source: periods of ten minutes that later frames no longer change.
 
 A slice is closed when the source has frames after the slice and its overlap, or when no frame of the source was
 processed for a while and the tables have all of its frames. Results that are built later are not published.
@@ -64,7 +64,7 @@ class ClosedSlices:
         its frames, the search ends: later days wait, so slices are published in order.
 
         Args:
-            until: What is published.
+            until: How far each source is published.
 
         Raises:
             LedgerError: A segment cannot be read.
@@ -80,7 +80,7 @@ class ClosedSlices:
             before = self.versions(store, day)
             with open_tables(store, self.tables, day, memory=self.run.settings.duckdb_memory) as engine:
                 if frames is None or before is None or before != self.versions(store, day):
-                    self.run.waits(day)
+                    self.run.on_waiting(day)
                     return
                 sources = list(engine.run(self.newest))
                 quiet = {source for source, _, processed in sources if processed is None or now - processed > QUIET}
@@ -104,7 +104,7 @@ def _has_all_frames(store: ObjectStore, day: date, version: str) -> bool:
 
 
 def ends_to_json(until: Mapping[str, datetime]) -> dict[str, Any]:
-    """Returns what is published as a JSON object."""
+    """Returns how far each source is published, as a JSON object."""
     return {"until": {source: format_time(at) for source, at in sorted(until.items())}}
 
 

@@ -13,7 +13,7 @@ from imgpipeline.stream.send import Record
 
 
 def detections_record(topic: str, frame: Frame, form: Form, kind: Kind | None) -> Record | None:
-    """Returns the record of a frame; None if the form has none for it.
+    """Returns the record of a frame; None if the form cannot express it.
 
     Args:
         topic: Where the record is published.

@@ -54,7 +54,7 @@ class Entity:
 
 @dataclass(frozen=True, slots=True)
 class _Progress:
-    """What is published to a broker; stored after each batch."""
+    """How far alerts are published to a broker; stored after each batch."""
 
     last: int
     """Number of the last published alert."""
@@ -73,7 +73,7 @@ def publish_to_home_assistant(run: Run, *, settle_s: float = _SETTLE_S) -> int:
     The first call for a broker skips alerts that are older than the setting `alert_max_age_s`.
 
     Args:
-        run: Names the broker, the login and the topics; says whether to look for more.
+        run: The broker, the login and the topics, and whether to look for new alerts.
         settle_s: Pause between the discovery messages of new entities and their first events.
 
     Raises:
@@ -104,7 +104,7 @@ def publish_to_home_assistant(run: Run, *, settle_s: float = _SETTLE_S) -> int:
                 store.put(key, done.to_json())
                 count += len(several)
                 run.progress(len(several))
-            if not run.goes_on():
+            if not run.should_continue():
                 return count
             sender.check()
 

@@ -43,7 +43,7 @@ class MqttSender:
         """Prepares a sender; `open` connects.
 
         Args:
-            settings: Name the broker and the login.
+            settings: The broker and the login.
             status_topic: Gets `online` while the sender is connected, then `offline`, even if the sender is killed.
 
         Raises:

@@ -1,4 +1,4 @@
-"""What a publisher is asked for: what it publishes where, from which store, and for how long."""
+"""The request to a publisher: what to publish and where, from which store, and for how long."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -25,7 +25,7 @@ class Form(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """What is published where."""
+    """What to publish, and where."""
 
     topic: str
     """Kafka topic."""
@@ -49,9 +49,9 @@ class Run:
     """Brokers, and DuckDB's limits."""
     clock: Clock = utc_now
     """Returns the time, UTC."""
-    goes_on: Callable[[], bool] = lambda: False
-    """Called when everything is published; returns whether to look for more."""
+    should_continue: Callable[[], bool] = lambda: False
+    """Called when everything is published; returns whether to look for new results."""
     progress: Callable[[int], object] = lambda _: None
     """Called with the number of records of each committed transaction or acknowledged batch."""
-    waits: Callable[[date], object] = lambda _: None
+    on_waiting: Callable[[date], object] = lambda _: None
     """Called with a day whose tables are older than its frames; this and later days are not published yet."""

@@ -56,7 +56,7 @@ class Publisher(Generic[_State]):
         """Publishes, and returns the number of records.
 
         Args:
-            run: Names the broker; says whether to look for more.
+            run: The broker, and whether to look for new results.
             batches: Yields what follows a state, and advances that state.
 
         Raises:
@@ -78,7 +78,7 @@ class Publisher(Generic[_State]):
                     sender.send([*batch.records, self._checkpoint_record(batch.state)])
                     count += len(batch.records)
                     run.progress(len(batch.records))
-                if not run.goes_on():
+                if not run.should_continue():
                     return count
 
     @property

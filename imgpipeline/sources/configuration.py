@@ -29,6 +29,7 @@ from imgpipeline.sources.options import (
     Preparation,
     PublishOptions,
     check_derivation,
+    check_size,
     default_options,
     parse_size,
 )
@@ -65,7 +66,7 @@ class SourceConfig(_Strict):
     name: Name
     gate: GateConfig = Field(default_factory=lambda: GateConfig.model_validate({}))
     masks: tuple[Annotated[tuple[tuple[_Fraction, _Fraction], ...], Field(min_length=3)], ...] = ()
-    resize: str | None = Field(None, pattern=r"^\d{1,5}x\d{1,5}$")
+    resize: Annotated[str, AfterValidator(check_size)] | None = None
     derive: tuple[Annotated[str, AfterValidator(check_derivation)], ...] = ()
     queue_frames: int = Field(64, ge=1, le=100_000)
 
@@ -117,7 +118,7 @@ class RtspConfig(OpenableConfig):
 
 
 class MqttConfig(SourceConfig):
-    """Images from an MQTT broker. Missing options come from IMGPIPELINE_MQTT_…. A `+` in the topic names the source."""
+    """Images from an MQTT broker. Missing options come from IMGPIPELINE_MQTT_…. Wildcards name the source."""
 
     kind: Literal["mqtt"]
     host: str | None = None
@@ -131,7 +132,7 @@ class MqttConfig(SourceConfig):
 
     def subscription(self) -> Subscription:
         """Returns which messages are frames."""
-        return Subscription((self.topic,), None if "+" in self.topic else self.name, Payload(self.payload))
+        return Subscription((self.topic,), None if set("+#") & set(self.topic) else self.name, Payload(self.payload))
 
     def settings(self, settings: Settings) -> Settings:
         """Returns the settings with the broker and the login of this source."""

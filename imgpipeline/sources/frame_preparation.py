@@ -12,7 +12,7 @@ import numpy as np
 
 from imgpipeline.contracts.capture import Gated
 from imgpipeline.errors import BadInputError, DeadLetterCode, PermanentError
-from imgpipeline.sources.options import EDGES, GRAY, Preparation
+from imgpipeline.sources.options import EDGES, GRAY, Preparation, parse_size
 from imgpipeline.sources.protocol import CapturedFrame
 from imgpipeline.vision.annotate import encode_jpeg
 from imgpipeline.vision.decode import DecodedImage, ImageLimits, Pixels, decode_image
@@ -150,8 +150,7 @@ def stretch(pixels: np.ndarray, size: tuple[int, int]) -> np.ndarray:
 
 def _derived(pixels: Pixels, derivation: str) -> np.ndarray:
     if derivation not in (GRAY, EDGES):
-        width, height = (int(side) for side in derivation.split("x"))
-        return stretch(pixels, (width, height))
+        return stretch(pixels, parse_size(derivation))
     gray = cv2.cvtColor(pixels, cv2.COLOR_BGR2GRAY)
     return np.asarray(cv2.Canny(gray, *_EDGE_LIMITS) if derivation == EDGES else gray)
 

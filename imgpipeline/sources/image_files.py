@@ -141,7 +141,7 @@ def read_taken_time(data: bytes, zone: tzinfo = UTC) -> datetime | None:
 
     Args:
         data: The image file.
-        zone: The time zone of a time without an offset (`timezones.as_utc`); EXIF before 2.31 has no offset.
+        zone: The time zone of a time without an offset (`contracts.times.as_utc`); EXIF before 2.31 has no offset.
     """
     found = _BLOCK.search(data) if any(mark in data for mark in _MARKS) else None
     block = data if data[:4] in (b"II*\0", b"MM\0*") else data[found.end() :] if found else b""

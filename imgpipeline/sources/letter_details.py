@@ -19,28 +19,28 @@ _ROW_BYTES = 16
 _REPLAY = "`imgpipeline dead-letters replay`"
 NEXT_STEPS = {
     DeadLetterCode.INVALID_MESSAGE: "fix the producer and announce the frame again; the message above names the field",
-    DeadLetterCode.PATH_NOT_ALLOWED: "if the image may be read, add its place to IMGPIPELINE_ALLOWED_IMAGE_LOCATIONS, "
-    f"then {_REPLAY}",
+    DeadLetterCode.PATH_NOT_ALLOWED: "if the image may be read, add its location to "
+    f"IMGPIPELINE_ALLOWED_IMAGE_LOCATIONS, then {_REPLAY}",
     DeadLetterCode.TIMESTAMP_OUT_OF_RANGE: "fix the clock of the source; if the time is right, set "
     f"IMGPIPELINE_FIRST_DAY or IMGPIPELINE_MAX_FUTURE_S, then {_REPLAY}",
-    DeadLetterCode.TOO_LARGE: "raise IMGPIPELINE_MAX_IMAGE_BYTES or IMGPIPELINE_MAX_MESSAGE_BYTES if that is wanted, "
+    DeadLetterCode.TOO_LARGE: "raise IMGPIPELINE_MAX_IMAGE_BYTES or IMGPIPELINE_MAX_MESSAGE_BYTES to accept it, "
     f"then {_REPLAY}",
     DeadLetterCode.OBJECT_NOT_FOUND: f"upload the image to the path above, then {_REPLAY}",
     DeadLetterCode.OBJECT_FORBIDDEN: f"let the store's user read the image, then {_REPLAY}",
-    DeadLetterCode.EMPTY_OBJECT: f"upload the image again, whole, then {_REPLAY}",
-    DeadLetterCode.DECODE_FAILED: f"look at the image; upload it again, whole, then {_REPLAY}",
+    DeadLetterCode.EMPTY_OBJECT: f"upload the complete image again, then {_REPLAY}",
+    DeadLetterCode.DECODE_FAILED: f"check the image and upload a complete one, then {_REPLAY}",
     DeadLetterCode.IMAGE_TOO_LARGE: f"raise IMGPIPELINE_MAX_IMAGE_PIXELS if memory allows, then {_REPLAY}",
     DeadLetterCode.HASH_MISMATCH: f"upload the image that was announced, then {_REPLAY}",
     DeadLetterCode.PROCESS_CRASHED: "keep the image and report the fault; once a release can read it, run "
     "`imgpipeline dead-letters replay --code PROCESS_CRASHED`",
-    DeadLetterCode.BAD_ROW: "correct the row in a file of its own, and import it under another --name",
+    DeadLetterCode.BAD_ROW: "correct the row in a separate file, and import it under another --name",
 }
 """What a person can do about each code."""
 
 
 @dataclass(frozen=True, slots=True)
 class LetterDetails:
-    """Everything that is known about one dead letter."""
+    """All details of one dead letter."""
 
     buried: BuriedRecord
     """What became of it."""
@@ -92,10 +92,10 @@ def read_details(
     progress: Progress | None = None,
     present: Callable[[], Mapping[Partition, ChainId]] | None = None,
 ) -> LetterDetails:
-    """Reads everything that is known about one dead letter.
+    """Reads all details of one dead letter.
 
     Args:
-        settings: The broker, from which a value is read that was too large for the dead letter.
+        settings: The broker, which still has values that were too large for the dead letter.
         store: The object store.
         name: `topic/partition/offset`, optionally followed by `@topic id`.
         progress: Called with the amount done and the total.

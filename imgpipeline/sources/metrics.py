@@ -16,6 +16,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Histo
 from prometheus_client.exposition import CONTENT_TYPE_LATEST
 from prometheus_client.registry import Collector
 
+from imgpipeline.errors import ConfigurationError
 from imgpipeline.sources.board import LATENCY_BOUNDS_S, Board, RunningSource, SourceState
 from imgpipeline.sources.protocol import Settled
 
@@ -71,7 +72,7 @@ def serve_metrics(board: Board, port: int, address: str = "127.0.0.1") -> Abstra
         The context; yields the port.
 
     Raises:
-        OSError: The port cannot be opened.
+        ConfigurationError: The port cannot be opened.
     """
     registry = CollectorRegistry()
     registry.register(SourceCollector(board))
@@ -134,7 +135,7 @@ def serve_pages(page_of: Callable[[str], Page], port: int, address: str) -> Iter
         The port.
 
     Raises:
-        OSError: The port cannot be opened.
+        ConfigurationError: The port cannot be opened.
     """
 
     class Handler(BaseHTTPRequestHandler):
@@ -149,7 +150,13 @@ def serve_pages(page_of: Callable[[str], Page], port: int, address: str) -> Iter
         def log_message(self, *_: object) -> None:
             """Requests are not logged."""
 
-    with ThreadingHTTPServer((address, port), Handler) as server:
+    try:
+        opened = ThreadingHTTPServer((address, port), Handler)
+    except OSError as error:
+        raise ConfigurationError(
+            f"{address}:{port} cannot be opened: {error.strerror or error}.", next_step="choose another address or port"
+        ) from error
+    with opened as server:
         thread = threading.Thread(target=server.serve_forever, name="status pages", daemon=True)
         thread.start()
         try:

@@ -1,6 +1,6 @@
 """Options of publishing: how frames are prepared, queued, stored, announced and accounted for."""
 
-import re
+import contextlib
 from dataclasses import dataclass, field, replace
 
 from imgpipeline.contracts.messages import MessageFormat
@@ -11,7 +11,6 @@ Polygon = tuple[tuple[float, float], ...]
 """Three or more points (x, y) as fractions of width and height of the upright image, 0 to 1."""
 GRAY, EDGES = "gray", "edges"
 """The derived images that are named by a word; others are named by a size."""
-_SIZE = re.compile(r"[1-9]\d{0,4}x[1-9]\d{0,4}", re.ASCII)
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +62,7 @@ class PublishOptions:
 
 
 def default_options(kind: SourceKind) -> PublishOptions:
-    """Returns the defaults. A live source stores only two images at the same time, so that many can share a machine."""
+    """Returns the defaults. A live source stores only two images at the same time, so many can share a machine."""
     options = PublishOptions()
     return options if kind is SourceKind.FINITE else replace(options, writers=2)
 
@@ -78,6 +77,12 @@ def parse_size(text: str) -> tuple[int, int]:
     if not cross or not all(side.isdecimal() and 0 < int(side) < 65_536 for side in (width, height)):
         raise ValueError(f"got {text!r}, expected a size such as 640x360")
     return int(width), int(height)
+
+
+def check_size(text: str) -> str:
+    """Returns a size such as `640x360` unchanged; raises ValueError if the text is not a size."""
+    parse_size(text)
+    return text
 
 
 def parse_polygon(text: str) -> Polygon:
@@ -98,6 +103,7 @@ def check_derivation(text: str) -> str:
     Raises:
         ValueError: The text is none of these.
     """
-    if text in (GRAY, EDGES) or _SIZE.fullmatch(text):
-        return text
+    with contextlib.suppress(ValueError):
+        if text in (GRAY, EDGES) or text == "{}x{}".format(*parse_size(text)):
+            return text
     raise ValueError(f"got {text!r}, expected gray, edges or a size such as 640x360")

@@ -14,6 +14,7 @@ from threading import Event
 
 import numpy as np
 
+from imgpipeline.contracts.text import counted
 from imgpipeline.contracts.times import find_timezone
 from imgpipeline.errors import BadInputError, ConfigurationError
 from imgpipeline.settings import Settings
@@ -138,7 +139,7 @@ def _frames(path: Path, options: PrepareOptions, skipped: list[Skipped]) -> Iter
     start = read_info(path).created or datetime.fromtimestamp(path.stat().st_mtime, UTC)
     for frame in read_frames(path, options.choice):
         if isinstance(frame, Unreadable):
-            skipped.append(Skipped(path.name, f"{frame.count} frames cannot be read ({frame.reason})"))
+            skipped.append(Skipped(path.name, f"{counted(frame.count, 'frame')} cannot be read ({frame.reason})"))
         else:
             time = start + timedelta(seconds=frame.offset_s)
             yield _Original(f"{path.name}, frame {frame.number}", frame.pixels, time, None)
@@ -162,7 +163,7 @@ def _write(out: Path, number: int, original: _Original, options: PrepareOptions)
         out.mkdir(parents=True, exist_ok=True)
         unfinished.write_bytes(encode_jpeg(pixels))
         os.utime(unfinished, (original.time.timestamp(),) * 2)
-        while True:  # a link fails where a file is, a rename would replace it
+        while True:  # a hard link fails if the file exists; a rename would replace it
             try:
                 (out / name).hardlink_to(unfinished)
             except FileExistsError:

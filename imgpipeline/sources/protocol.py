@@ -7,7 +7,7 @@
             while not stop.is_set():
                 yield CapturedFrame(utc_now(), ClockSource.RECEIVER, data=read_jpeg())
 
-The publisher (`publisher`) stores, announces, accounts and applies back-pressure, in the same way for every source.
+The publisher (`publisher`) stores, announces and accounts for the frames of every source, and applies back-pressure.
 """
 
 from collections.abc import Callable, Iterator, Mapping

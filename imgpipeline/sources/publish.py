@@ -1,5 +1,6 @@
 """Publishes one source (`publish`), several at once (`publish_all`), or those of one input (`Publishers`)."""
 
+import contextlib
 import logging
 import threading
 from collections import OrderedDict
@@ -206,7 +207,7 @@ class Publishers:
             return [*self._ended, *((source, session.publisher.totals()) for source, session in self._open.items())]
 
     def close(self, reason: str, *, drain_s: float | None = None) -> None:
-        """Publishes what still waits, and ends all sessions.
+        """Publishes the waiting frames, and ends all sessions.
 
         Args:
             reason: Why, for the notices.
@@ -252,7 +253,7 @@ class Publishers:
         idle = (source for source, session in self._open.items() if not session.publisher.totals().in_flight)
         source = next(idle, None) or next(iter(self._open))
         try:
-            self._end(source, self._open.pop(source), "another source needs the place", None)
+            self._end(source, self._open.pop(source), "another source needs the session", None)
         except ImgpipelineError as error:
             LOG.warning("%s: %s", source, error)
 
@@ -265,8 +266,13 @@ class Publishers:
             self._ended = [*self._ended[-_MOST_REMEMBERED:], (source, session.publisher.totals())]
 
     def _forget(self, source: str, session: _Session) -> None:
+        """Closes a failed session, unless another thread has done it; its frames stay in the accounts."""
         session.ended = True
         with self._lock:
-            if self._open.get(source) is session:
-                del self._open[source]
+            if self._open.get(source) is not session:
+                return
+            del self._open[source]
+            self._ended = [*self._ended[-_MOST_REMEMBERED:], (source, session.publisher.totals())]
         session.publisher.abort()
+        with contextlib.suppress(ImgpipelineError):  # its own error, which is raised already
+            session.publisher.close("failed")

@@ -148,7 +148,7 @@ class Publisher:
             self._offer_frame(captured)
 
     def close(self, reason: str = "end of the source", *, drain_s: float | None = None) -> Totals:
-        """Publishes what still waits, sends the last accounts, ends the session and returns its accounting.
+        """Publishes the waiting frames, sends the last accounts, ends the session and returns its accounting.
 
         Args:
             reason: Why the session ends, for the notice.
@@ -209,7 +209,7 @@ class Publisher:
         self._note(NoticeKind.STARTED, at, None)
 
     def _submit_waiting(self) -> None:
-        """Hands waiting frames to the pool, up to the limits of the queue; called while others are announced, too."""
+        """Hands waiting frames to the pool, up to the limits of the queue."""
         while self._waiting and self._can_submit(self._waiting[0]):
             entry = self._waiting.pop()
             entry.before, self._last_prepared = self._last_prepared, entry.prepared

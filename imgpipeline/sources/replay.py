@@ -142,7 +142,10 @@ def _read_backlog(
             steps = fetcher.poll(_POLL_S)
             idle = 0 if steps else idle + 1
             if idle > _IDLE_POLLS:
-                raise TransientError("The broker does not deliver the records after the end of the ledger.")
+                raise TransientError(
+                    "The broker does not deliver the records after the end of the ledger.",
+                    next_step="check the broker, then run the command again",
+                )
             for step in steps:
                 positions[step.at] = step.offset + 1 if isinstance(step, KafkaRecord) else step.end
                 if isinstance(step, KafkaRecord) and step.replay_of:

@@ -277,7 +277,7 @@ class RtspSource:
 
 
 def pause_s(failures: int, timing: RtspTiming, rng: random.Random) -> float:
-    """Returns the pause after this many failures in a row: it doubles, and is a random part of its upper half."""
+    """Returns the pause after this many failures in a row: 50 to 100 % of a maximum, which doubles each time."""
     longest = min(timing.first_pause_s * 2.0 ** min(failures - 1, 30), timing.longest_pause_s)
     return longest * rng.uniform(0.5, 1.0)
 

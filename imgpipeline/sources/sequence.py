@@ -28,7 +28,7 @@ _INFO = "seqinfo.ini"
 
 @dataclass(frozen=True, slots=True)
 class SequenceInfo:
-    """What a folder says about its sequence."""
+    """Folder, name and frame rate of a sequence."""
 
     folder: Path
     """The folder with the images."""
@@ -41,7 +41,7 @@ class SequenceInfo:
 
 
 def read_sequence_info(path: Path) -> SequenceInfo:
-    """Reads what a folder says about its sequence.
+    """Finds the folder, name and frame rate of a sequence.
 
     Args:
         path: The folder of the images, or the one above `img1` that holds `seqinfo.ini`.
@@ -80,7 +80,9 @@ def _rate_of(info: Path, text: str | None) -> float | None:
     except ValueError:
         rate = 0.0
     if rate is not None and not 0 < rate <= 1000:
-        raise ConfigurationError(f"{info}: frameRate is {text}, expected more than 0.", next_step="give --fps")
+        raise ConfigurationError(
+            f"{info}: frameRate is {text}, expected more than 0 and at most 1,000.", next_step="give --fps"
+        )
     return rate
 
 

@@ -53,7 +53,7 @@ class FrameStorer:
     def __init__(
         self, settings: Settings, source: str, session: str, store: ImageStore, preparation: Preparation
     ) -> None:
-        """Takes whose frames they are, where they go, and what is done to them."""
+        """Takes the source and session of the frames, where their images go, and how they are prepared."""
         self._source = source
         self._session = session
         self._store = store
@@ -209,7 +209,7 @@ def record_of(settings: Settings, message: FrameMessage | Notice, form: MessageF
     """Returns the record that announces a frame or a notice.
 
     Args:
-        settings: Name the topic, and for the classic form the store and the time zone.
+        settings: The topic, and for the classic form the store and the time zone.
         message: What to announce; its source is the record's key.
         form: How frames are announced.
 
@@ -229,7 +229,7 @@ def record_of(settings: Settings, message: FrameMessage | Notice, form: MessageF
 
 
 class _Step(threading.local):
-    """How far `store_image` is with the image of this thread."""
+    """The last calls that `store_image` made in this thread."""
 
     refused: bytes | None = None
     differs = False

@@ -78,7 +78,7 @@ class VideoSource:
         return self._choice.of(self.info.frames).expected(self.info.rate)
 
     def capture(self, stop: Event) -> Iterator[Captured]:
-        """Yields the chosen frames. Unreadable frames are lost, and a file that is cut off goes offline at its end."""
+        """Yields the chosen frames. Unreadable frames count as failed; a truncated file ends offline."""
         began = datetime.now(UTC)
         for read in read_frames(self.path, self._choice):
             if stop.is_set():
@@ -87,7 +87,9 @@ class VideoSource:
                 self.lost.append(read)
                 yield Lost(read.reason, read.count, Settled.FAILED, at=self.end)
                 if read.reason == "truncated":
-                    yield StatusChange(online=False, reason=f"the file ends {read.count} frames early", at=self.end)
+                    yield StatusChange(
+                        online=False, reason=f"the file ends {counted(read.count, 'frame')} early", at=self.end
+                    )
                 continue
             self.end = self.start + timedelta(seconds=read.offset_s)
             if self._realtime:
@@ -140,7 +142,6 @@ def ingest_video(
         video: What to ingest.
         store: Where to put the images; None: the store of the settings.
         options: How to publish; None: the defaults.
-
         progress: Called with the number of announced frames and the total (0 if it is not known).
 
     Raises:

@@ -86,7 +86,7 @@ class VideoFrame:
     """One frame of a video."""
 
     number: int
-    """Number in the video, from 0; frames that were not taken count, too."""
+    """Number in the video, from 0; frames that were not taken count too."""
     offset_s: float
     """Seconds since the start of the video, by the container's timestamps."""
     pixels: np.ndarray
@@ -105,7 +105,7 @@ class Unreadable:
 
 @dataclass(frozen=True, slots=True)
 class VideoInfo:
-    """What the container says about the video."""
+    """Length, frame rate and creation time of a video, from its container."""
 
     frames: int | None
     """How many frames it should have; None if unknown."""
@@ -118,7 +118,7 @@ class VideoInfo:
 
 
 def read_info(path: Path) -> VideoInfo:
-    """Reads what the container says about the video.
+    """Reads length, frame rate and creation time of a video from its container.
 
     Raises:
         ConfigurationError: There is no such file, or it is not a video.

@@ -1,4 +1,4 @@
-"""Finds the images of a folder by file name, and tells what a file is by its first bytes.
+"""Finds the images of a folder by file name, and identifies a file by its first bytes.
 
 Sources of the signatures: ISO/IEC 14496-12 (`ftyp`), the Matroska specification, RFC 9649 (RIFF), ISO/IEC 13818-1.
 """

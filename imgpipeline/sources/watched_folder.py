@@ -128,7 +128,7 @@ class UnchangedFiles:
 
 
 class After(StrEnum):
-    """What becomes of a file whose frame is announced."""
+    """What to do with a file once its frame is announced."""
 
     KEEP = "keep"
     """It stays where it is."""
@@ -143,7 +143,7 @@ class WatchOptions:
     """How a folder is watched."""
 
     after: After = After.KEEP
-    """What becomes of a file once Kafka has acknowledged its frame."""
+    """What to do with a file once Kafka has acknowledged its frame."""
     move_to: Path | None = None
     """Where files are moved to; None: `.ingested` in the folder."""
     rescan_s: float = 2.0

@@ -115,6 +115,11 @@ class _ImpatientProtocol(H11Protocol):
             self.transport.close()
 
 
+def page_url(host: str, port: int) -> str:
+    """Returns the URL of the server's first page; an IPv6 address is in brackets."""
+    return f"http://{f'[{host}]' if ':' in host else host}:{port}/"
+
+
 def is_loopback(host: str) -> bool:
     """Returns whether only programs on this machine can reach an address."""
     try:

@@ -55,6 +55,8 @@ def test_draw_shows_zones_and_lines_on_an_image(rules_file: Path, tmp_path: Path
     upper, lower = drawn[5:20, 100:].astype(int), drawn[85:95, 100:].astype(int)
     assert np.abs(upper - 80).max() < 20
     assert np.abs(lower - 80).mean() > 10
+    ended = run("rules", "draw", "frame.png", "--rules", rules_file, "--out", "absent/drawn.jpg", cwd=tmp_path)
+    assert (ended.status, "The output absent/drawn.jpg cannot be written" in ended.stderr) == (1, True)
     ended = run("rules", "draw", "frame.png", "--rules", rules_file, "--source", "roof", cwd=tmp_path)
     assert (ended.status, "name one of: cam-1" in ended.stderr) == (2, True)
 

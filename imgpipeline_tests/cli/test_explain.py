@@ -39,7 +39,7 @@ def test_the_page_explains_the_number(filled: dict[str, str], tmp_path: Path):
     assert ended.stdout.split("\n┏")[0].splitlines() == [
         "4 car on 2026-01-09 from 12:00 to 13:00 UTC",
         "",
-        "Adds up:   4 detections in 3 frames, each found again in its segment (2 segments)",
+        "Adds up:   4 detections in 3 frames, each confirmed by its segment (2 segments)",
         "Sources:   cam-1 3, ya\\x1brd 1",
         f"Model:     demo, sha256 {'ab' * 8}, confidence above 0.5: 4 detections",
         f"Stored:    3 in {summary_key('label_counts', DAY)} (the number above includes newer frames)",
@@ -90,7 +90,7 @@ def test_the_threshold_of_summaries_is_taken_into_account(filled: dict[str, str]
     env = {**filled, "IMGPIPELINE_SUMMARY_THRESHOLD": "0.8"}
     ended = run("explain", "label-totals", "--day", "2026-01-09", "--label", "car", env=env, cwd=tmp_path)
     assert ended.stdout.startswith("3 car on 2026-01-09\n")
-    assert "Counted:   from a confidence of 0.8 on (IMGPIPELINE_SUMMARY_THRESHOLD); 1 weaker left out" in ended.stdout
+    assert "Counted:   confidence 0.8 or more (IMGPIPELINE_SUMMARY_THRESHOLD); 1 below it not counted" in ended.stdout
     assert "Stored:    not yet" in ended.stdout
     asked = "SELECT count(*) AS n FROM explain_label_counts(DATE '2026-01-09', 12, 'car') WHERE segment IS NOT NULL"
     assert run("query", asked, "--json", env=env, cwd=tmp_path).json() == [{"n": 3}]

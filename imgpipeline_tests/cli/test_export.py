@@ -66,6 +66,6 @@ def test_days_without_anything_are_refused(filled: dict[str, str], tmp_path: Pat
     ended = run("export", "duckdb", "lake.duckdb", "--day", "2025-05-05", env=filled, cwd=tmp_path)
     assert (ended.status, ended.stdout) == (1, "")
     assert ended.stderr == (
-        "Error: There is nothing of 2025-05-05 to export.\nNext: name days in the ledger: 2026-01-09, 2026-01-10\n"
+        "Error: There is no data to export (2025-05-05).\nNext: name days in the ledger: 2026-01-09, 2026-01-10\n"
     )
     assert not (tmp_path / "lake.duckdb").exists()

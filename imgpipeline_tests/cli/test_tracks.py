@@ -72,3 +72,5 @@ def test_the_best_image_is_shown_with_the_one_object(folder_site, tmp_path, monk
     assert (ended.status, ended.stderr) == (0, f"Drew {TRACK} on track.jpg.\n")
     assert (tmp_path / "track.jpg").read_bytes().startswith(b"\xff\xd8")
     assert run("tracks", "show", "gate", "--out", "x.jpg", env=folder_site, cwd=tmp_path).status == 1
+    ended = run("tracks", "show", TRACK, "--out", "absent/x.jpg", env=folder_site, cwd=tmp_path)
+    assert "The output absent/x.jpg cannot be written" in ended.stderr

@@ -152,7 +152,7 @@ WRONG_CALLS = [
     ("import detections rows.csv --delimiter ';;'", "--delimiter is ';;'."),
     ("import detections rows.csv --name a/b", "'a/b' is not a valid import name"),
     ("import metadata . --name a/b", "'a/b' is not a valid import name"),
-    ("import metadata rows.csv . ", "2 paths do not share a name."),
+    ("import metadata rows.csv . ", "2 paths are given, but no name."),
     ("import metadata '*.json'", "*.json does not give the import a name."),
     # what is missing, and what contradicts itself
     ("ingest folder .", "Missing option '--source'."),
@@ -170,7 +170,7 @@ WRONG_CALLS = [
     ("models convert a.cfg b.weights", "Missing argument"),
     ("models add rows.csv", "Missing option '--name'."),
     ("models add rows.csv --name yard --mean 1,2", "--mean is '1,2'; three numbers"),
-    ("models add rows.csv --name yard --std 1,1,0", "--std is '1,1,0'; its numbers have to be above 0."),
+    ("models add rows.csv --name yard --std 1,1,0", "--std is '1,1,0', expected numbers above 0."),
     ("models check rows.csv", "Missing argument"),
 ]
 

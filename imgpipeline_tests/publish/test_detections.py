@@ -129,7 +129,7 @@ def test_the_older_of_two_publishers_is_fenced_off(settings: Settings, store: Ob
         return True
 
     with pytest.raises(FencedError, match="taken over"):
-        publish_detections(Run(store, settings, goes_on=other_takes_over), Wanted(topic))
+        publish_detections(Run(store, settings, should_continue=other_takes_over), Wanted(topic))
     publish_detections(Run(store, settings), Wanted(topic))
     assert offsets_of(settings, topic) == list(range(6))
 

@@ -59,10 +59,10 @@ def test_events_are_published_when_their_ten_minutes_are_over(store: ObjectStore
     assert publish_events(Run(store, settings, clock=lambda: NOON), topic) == 0, "the overlap has no frames yet"
     append(chain, film(at(10, 30), at(13), cars, offset=126))
     waiting: list[date] = []
-    assert publish_events(Run(store, settings, clock=lambda: LATER, waits=waiting.append), topic) == 0
+    assert publish_events(Run(store, settings, clock=lambda: LATER, on_waiting=waiting.append), topic) == 0
     assert waiting == [], "slices of the table are open until it has all frames of the ledger"
     rebuild_day(store, DAY, now=NOON)
-    assert publish_events(Run(store, settings, clock=lambda: LATER, waits=waiting.append), topic) == 0
+    assert publish_events(Run(store, settings, clock=lambda: LATER, on_waiting=waiting.append), topic) == 0
     assert waiting == [DAY], "no events of these frames yet"
     build(store)
     assert publish_events(Run(store, settings, clock=lambda: NOON), topic) == 2
@@ -89,7 +89,7 @@ def test_events_of_tracked_objects_wait_for_the_tracks_of_the_same_frames(
     append(chain, film(at(20), at(25), [Car(at(5), at(25))], offset=180))
     build(store, given)
     waiting: list[date] = []
-    assert publish_events(Run(store, settings, clock=lambda: LATER, waits=waiting.append), topic) == 0
+    assert publish_events(Run(store, settings, clock=lambda: LATER, on_waiting=waiting.append), topic) == 0
     assert waiting == [DAY], "the tracks are older than the frames"
     build_tracks(store, DAY, settings=Settings(), now=NOON)
     build(store, given)

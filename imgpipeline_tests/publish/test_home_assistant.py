@@ -140,7 +140,7 @@ def test_an_alert_is_an_event_of_its_entity_and_the_publisher_is_online_meanwhil
             raise_alerts(store, 2)
             return len(home.numbers()) < 2
 
-        assert publish(store, settings, goes_on=second_look) == 2
+        assert publish(store, settings, should_continue=second_look) == 2
         home.wait_for(lambda: home.messages[-1].payload == b"offline")
     topics = [message.topic.split("/")[0:2] for message in home.messages]
     assert topics[:3] == [["imgpipeline", "status"], ["homeassistant", "event"], ["imgpipeline", "events"]]
@@ -167,7 +167,7 @@ def test_fault_59_an_mqtt_broker_that_is_killed_and_restarted_loses_no_event(
             return True
 
         with pytest.raises(TransientError, match="cannot be reached"):
-            publish(store, settings, goes_on=meanwhile)
+            publish(store, settings, should_continue=meanwhile)
         with pytest.raises(TransientError, match="cannot be reached"):
             publish(store, settings)
         raise_alerts(store, 4)

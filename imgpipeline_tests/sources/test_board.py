@@ -9,6 +9,7 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from imgpipeline.contracts.capture import ClockSource
+from imgpipeline.errors import ConfigurationError
 from imgpipeline.sources.board import Board, SourceState
 from imgpipeline.sources.metrics import problems_of, serve_metrics
 from imgpipeline.sources.protocol import CapturedFrame, Lost, Settled, SourceKind, StatusChange
@@ -89,6 +90,13 @@ def test_row_4_13_metrics_follow_the_naming_conventions_and_equal_the_board():
     assert found["imgpipeline_source_publish_seconds_bucket", "0.1", "gate"] == 0
     assert found["imgpipeline_source_publish_seconds_sum", "gate"] == pytest.approx(4.0)
     assert found["imgpipeline_source_up", "gate"] == 1
+
+
+def test_a_port_in_use_is_refused():
+    with serve_metrics(Board(), 0) as port:
+        refused = pytest.raises(ConfigurationError, match=f"127.0.0.1:{port} cannot be opened")
+        with refused, serve_metrics(Board(), port):
+            pytest.fail("two servers listen on one port")
 
 
 @pytest.mark.medium

@@ -11,8 +11,9 @@ from imgpipeline.settings import Settings
 from imgpipeline.sources.board import Board, SourceState
 from imgpipeline.sources.options import PublishOptions
 from imgpipeline.sources.protocol import Captured
-from imgpipeline.sources.publish import publish_all
+from imgpipeline.sources.publish import Publishers, publish_all
 from imgpipeline_tests.servers.kafka_broker import KafkaBroker
+from imgpipeline_tests.servers.waiting import wait_until
 from imgpipeline_tests.sources.published import accounts_in, frames_in, read_published
 from imgpipeline_tests.sources.test_publisher import Listed, frame
 
@@ -67,3 +68,31 @@ def test_a_source_that_cannot_start_has_no_accounting(settings: Settings):
     [one] = publish_all(absent, [(Listed([frame(0)]), OPTIONS)], threading.Event(), Board())
     assert one.totals is None
     assert "absent" in str(one.error)
+
+
+class Refusing:
+    """A store that refuses every image."""
+
+    def create(self, key: str, data: bytes) -> bool:
+        raise PermanentError(f"{key} ({len(data)} bytes) is refused.")
+
+    def get(self, key: str) -> bytes:
+        raise PermanentError(f"{key} is refused.")
+
+
+def test_a_failed_session_is_closed_and_stays_in_the_accounting(settings: Settings):
+    publishers = Publishers(settings, options=OPTIONS, store=Refusing())
+    publishers.offer("gate", frame(0))
+    wait_until(lambda: _has_failed(publishers), limit_s=60, what="the failure of the session")
+    with pytest.raises(PermanentError, match="is refused"):
+        publishers.offer("gate", frame(1))
+    assert [(source, totals.failed) for source, totals in publishers.totals()] == [("gate", 1)]
+    assert not [thread.name for thread in threading.enumerate() if thread.name.startswith("store gate")]
+
+
+def _has_failed(publishers: Publishers) -> bool:
+    try:
+        publishers.check()
+    except PermanentError:
+        return True
+    return False

@@ -10,7 +10,7 @@ import pytest
 from imgpipeline.errors import ConfigurationError, TransientError
 from imgpipeline.settings import Settings
 from imgpipeline.sources.board import Board, SourceState
-from imgpipeline.sources.configuration import AnyConfig, load_sources
+from imgpipeline.sources.configuration import AnyConfig, MqttConfig, load_sources
 from imgpipeline.sources.protocol import SourceKind
 from imgpipeline.sources.supervisor import Run, Supervisor
 from imgpipeline.stream.send import FencedError
@@ -131,18 +131,28 @@ def test_an_invalid_change_of_the_file_is_refused_as_a_whole(tmp_path: Path, cap
         (entry("a", "speed = 3"), 'source "a": speed: Extra inputs are not permitted'),
         (entry("a") + entry("a"), "two sources are named 'a'"),
         (entry("a", "masks = [[[0, 0], [1, 1]]]"), 'source "a": masks.0: '),
+        (entry("a", 'resize = "0x36"'), 'source "a": resize: '),
+        (entry("a", 'derive = ["99999x36"]'), 'source "a": derive.0: '),
         ("[[source]\n", "cannot be read"),
         (
             '[[source]]\nname = "a"\nkind = "s3"\nurl = "s3://b"\nresize = "64x36"',
             "images in a bucket are not read",
         ),
     ],
-    ids=["kind", "range", "unknown", "doubled", "mask", "syntax", "s3-resized"],
+    ids=["kind", "range", "unknown", "doubled", "mask", "size", "derived-size", "syntax", "s3-resized"],
 )
 def test_the_error_of_an_invalid_file_names_the_source_and_the_field(tmp_path: Path, text: str, said: str):
     with pytest.raises(ConfigurationError) as refused:
         load_sources(sources_file(tmp_path, text))
     assert said in str(refused.value)
+
+
+@pytest.mark.parametrize(("topic", "source"), [("images/raw", "a"), ("images/+/raw", "yard"), ("images/#", "yard/raw")])
+def test_wildcards_of_an_mqtt_topic_name_the_source(tmp_path: Path, topic: str, source: str):
+    text = f'[[source]]\nname = "a"\nkind = "mqtt"\ntopic = "{topic}"'
+    (config,) = load_sources(sources_file(tmp_path, text))
+    assert isinstance(config, MqttConfig)
+    assert config.subscription().source_of(topic.replace("+", "yard").replace("#", "yard/raw")) == source
 
 
 def test_a_missing_file_is_refused(tmp_path: Path):

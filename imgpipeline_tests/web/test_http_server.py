@@ -9,12 +9,17 @@ import httpx
 import pytest
 from fastapi import FastAPI, Request, Response
 
-from imgpipeline.web.http_server import run_until
+from imgpipeline.web.http_server import page_url, run_until
 from imgpipeline_tests.servers.ports import LOOPBACK, free_port
 from imgpipeline_tests.servers.waiting import wait_until
 
 MORE_THAN_THE_SERVER_TAKES = 300
 LARGE = 20_000_000
+
+
+@pytest.mark.parametrize(("host", "url"), [("127.0.0.1", "http://127.0.0.1:80/"), ("::1", "http://[::1]:80/")])
+def test_the_url_of_an_ipv6_address_has_brackets(host: str, url: str):
+    assert page_url(host, 80) == url
 
 
 @pytest.fixture

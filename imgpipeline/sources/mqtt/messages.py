@@ -57,7 +57,7 @@ class Subscription:
         if self.source is not None and any("+" in topic or "#" in topic for topic in self.topics):
             raise UsageError(
                 f"--source {self.source!r} would be the source of all topics that a wildcard matches.",
-                next_step="leave --source out: what + and # match is the source",
+                next_step="omit --source: the text that + and # match names the source",
             )
         object.__setattr__(self, "_patterns", tuple(_without_share(topic) for topic in self.topics))
 

@@ -22,7 +22,7 @@ from imgpipeline.vision.annotate import encode_jpeg
 
 Image = NDArray[np.uint8]
 CODES = 2**16
-"""Numbers start over after this many."""
+"""Numbers restart at 0 after this many."""
 _CELL_W, _CELL_H, _BITS = 12, 8, 20
 
 

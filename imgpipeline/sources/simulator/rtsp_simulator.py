@@ -1,7 +1,7 @@
 """Simulated cameras over RTSP: runs the server program (`rtsp_program`), counts readers, and serves a status API.
 
 The status API imitates version 1 of MediaMTX's API: `/v1/config` and `/v1/paths` (also `/v1/config/get` and
-`/v1/paths/list`) answer JSON, `/metrics` answers Prometheus text. It is read-only.
+`/v1/paths/list`) return JSON, `/metrics` returns Prometheus text. It is read-only.
 """
 
 import contextlib
@@ -160,7 +160,7 @@ def serve_api(simulator: RtspSimulator, port: int, host: str = "127.0.0.1") -> A
         The context; yields the port.
 
     Raises:
-        OSError: The port cannot be opened.
+        ConfigurationError: The port cannot be opened.
     """
     pages: dict[str, Callable[[], tuple[bytes, str]]] = {
         "/v1/config": lambda: _json(config_of(simulator)),

@@ -182,7 +182,11 @@ class Jobs:
             ended = replace(self._jobs[job.id], state=JobState.FAILED, error=f"{type(error).__name__}: {error}")
         with self._changed:
             del self._running[job.id]
-            self._save(ended)
+            try:
+                self._save(ended)
+            except ConfigurationError as error:  # requests that wait for the job must get an answer all the same
+                LOG.error("%s", error)  # noqa: TRY400 - a stack adds nothing
+                self._remember(ended)
 
     def _saver(self, job: Job) -> Callable[[Totals], None]:
         saved_s = monotonic()
@@ -208,6 +212,9 @@ class Jobs:
                 f"The job cannot be stored in {self._folder}: {error.strerror}.",
                 next_step="set IMGPIPELINE_JOBS_DIR to a folder that this user may write",
             ) from error
+        self._remember(job)
+
+    def _remember(self, job: Job) -> None:
         self._jobs[job.id] = job
         self._changed.notify_all()
 
@@ -309,7 +316,7 @@ def _describe_data(settings: Settings) -> dict[str, Any]:
     root = settings.dataset_root
     is_folder = root is not None and root.is_dir()
     contents = sorted(path.name for path in root.iterdir()) if root and is_folder else []
-    found = [name for name in _SUBFOLDERS if name in contents]
+    found = [name for name in _SUBFOLDERS if root and (root / name).is_dir()]
     sequences = sorted(p.name for p in (root / "sequences").iterdir()) if root and "sequences" in found else []
     return {
         "dataset_path": str(root),

@@ -137,7 +137,7 @@ def described(data: bytes, given: Mapping[str, str]) -> PostedFrame:
     except (ValueError, RecursionError, BadInputError) as error:
         raise HTTPException(422, f"attributes: {error}") from None
     number = given.get("number", "")
-    if number and not (number.isdecimal() and number.isascii() and int(number) < 2**63):
+    if number and not (number.isdecimal() and number.isascii() and len(number) < 20 and int(number) < 2**63):
         raise HTTPException(422, f"number: got {number[:30]!r}, expected a whole number from 0")
     try:
         timestamp = parse_time(given["timestamp"]) if given.get("timestamp") else None
@@ -280,16 +280,19 @@ async def read_lines(
         ClientDisconnect: The client disconnected; the complete lines are announced.
     """
     limit_bytes = 4 * image_limit_bytes // 3 + _OTHER_FIELDS_BYTES
-    rest = b""
+    rest = bytearray()
     async for chunk in chunks(request):
-        *lines, rest = (rest + chunk).split(b"\n")
-        for line in lines:
-            if line.strip():
-                yield await _publish(desk, source, line)
+        rest += chunk
+        if b"\n" in chunk:
+            *lines, last = bytes(rest).split(b"\n")
+            rest = bytearray(last)
+            for line in lines:
+                if line.strip():
+                    yield await _publish(desk, source, line)
         if len(rest) > limit_bytes:
             raise HTTPException(413, f"a line has more than {limit_bytes} bytes", {"Connection": "close"})
     if rest.strip():
-        yield await _publish(desk, source, rest)
+        yield await _publish(desk, source, bytes(rest))
 
 
 async def _publish(desk: FrameDesk, source: str, line: bytes) -> dict[str, Any]:

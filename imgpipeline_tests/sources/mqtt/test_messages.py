@@ -42,7 +42,7 @@ def test_the_filter_that_matches_names_the_source():
 
 def test_a_source_can_be_named_for_a_topic_without_wildcards():
     assert Subscription(("images/raw",), "gate").source_of("images/raw") == "gate"
-    with pytest.raises(UsageError, match="leave --source out"):
+    with pytest.raises(UsageError, match="omit --source"):
         Subscription(("images/+/raw",), "gate")
 
 

@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from itertools import pairwise
 from pathlib import Path
+from shutil import rmtree
 
 import cv2
 import httpx
@@ -108,6 +109,23 @@ def test_a_job_continues_after_a_restart_with_the_same_times(playing: LaneUnderT
     assert [frame.frame_number for frame in frames] == list(range(FRAMES))
     steps = {(after.timestamp - frame.timestamp).total_seconds() for frame, after in pairwise(frames)}
     assert steps == {0.3}
+
+
+def test_a_job_whose_progress_cannot_be_stored_ends(playing: LaneUnderTest):
+    with serving(playing.settings) as client:
+        location = client.post("/start/uav", params={"interval_s": 0.2}).headers["location"]
+        rmtree(playing.settings.jobs_dir)
+        playing.settings.jobs_dir.touch()
+        job = ended(client, location)
+    assert job["state"] == "failed"
+    assert "cannot be stored" in str(job["error"])
+
+
+def test_a_file_instead_of_the_folder_of_sequences_is_no_folder(playing: LaneUnderTest, tmp_path: Path):
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / "sequences").touch()
+    with serving(playing.with_settings(dataset_root=tmp_path / "other").settings) as client:
+        assert client.get("/data_status").json()["expected_subdirs_found"] == []
 
 
 def test_row_2_3_the_state_of_service_and_data_has_the_classic_form(

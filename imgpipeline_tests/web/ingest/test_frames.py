@@ -89,6 +89,7 @@ def test_idempotency_keys_distinguish_frames_of_the_same_content(client: httpx.C
         pytest.param(422, IMAGE, b"", "no bytes", id="empty"),
         pytest.param(422, IMAGE, b"no image", "cannot be read", id="no image"),
         pytest.param(422, IMAGE | {"x-frame-number": "-1"}, jpeg(), "number", id="number"),
+        pytest.param(422, IMAGE | {"x-frame-number": "9" * 5000}, jpeg(), "number", id="endless-number"),
         pytest.param(422, IMAGE | {"x-frame-timestamp": "noon"}, jpeg(), "RFC 3339", id="timestamp"),
         pytest.param(422, IMAGE | {"x-frame-attributes": "[]"}, jpeg(), "a JSON object", id="attributes"),
     ],
