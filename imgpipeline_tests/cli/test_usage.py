@@ -169,7 +169,7 @@ WRONG_CALLS = [
     ("summary sizes --bins 0", "Invalid value for '--bins': Input should be greater than or equal to 1."),
     ("models convert a.cfg b.weights", "Missing argument"),
     ("models add rows.csv", "Missing option '--name'."),
-    ("models add rows.csv --name yard --mean 1,2", "--mean is '1,2'; three numbers"),
+    ("models add rows.csv --name yard --mean 1,2", "--mean is '1,2', expected three numbers"),
     ("models add rows.csv --name yard --std 1,1,0", "--std is '1,1,0', expected numbers above 0."),
     ("models check rows.csv", "Missing argument"),
 ]
