@@ -78,7 +78,7 @@ def draw(
     """
     from imgpipeline.events.draw import draw_places  # noqa: PLC0415 - loads OpenCV
     from imgpipeline.objectstore import ImageReader, open_store  # noqa: PLC0415 - loads obstore
-    from imgpipeline.objectstore.outputs import open_output, write  # noqa: PLC0415 - as above
+    from imgpipeline.objectstore.files import open_output, write  # noqa: PLC0415 - as above
     from imgpipeline.vision.annotate import encode_jpeg  # noqa: PLC0415 - loads OpenCV
     from imgpipeline.vision.decode import ImageLimits, decode_image  # noqa: PLC0415 - loads OpenCV
 

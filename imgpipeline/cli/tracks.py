@@ -113,7 +113,7 @@ def show(
     """Draw a track on its largest and sharpest image."""
     from imgpipeline.lake.query.images import draw_track  # noqa: PLC0415 - loads OpenCV
     from imgpipeline.objectstore import open_store  # noqa: PLC0415 - loads obstore
-    from imgpipeline.objectstore.outputs import open_output, write  # noqa: PLC0415 - as above
+    from imgpipeline.objectstore.files import open_output, write  # noqa: PLC0415 - as above
     from imgpipeline.vision.annotate import encode_jpeg  # noqa: PLC0415 - loads OpenCV
 
     settings = load_settings()
