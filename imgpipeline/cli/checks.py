@@ -34,7 +34,7 @@ class CheckResult:
     status: Literal["ok", "warning", "failed", "not checked"]
     """`warning`: works, but some setting has no effect. `not checked`: an earlier check failed."""
     message: str
-    """What was found, or what is wrong."""
+    """The finding, or the problem."""
     next_step: str | None
     """What to do about it; None if nothing needs to be done."""
     took_s: float
@@ -42,7 +42,7 @@ class CheckResult:
 
 
 Check = Callable[[Settings], Iterator[tuple[str, str]]]
-"""Yields the name of each check with a description of what was found; raises an error if something is wrong."""
+"""Yields the name of each check with its finding; raises an error if something is wrong."""
 
 
 def run_checks(settings: Settings, checks: Mapping[tuple[str, ...], Check]) -> list[CheckResult]:

@@ -1,4 +1,4 @@
-"""`imgpipeline events`: build and show what the rules find, and what is counted at zones and lines."""
+"""`imgpipeline events`: build and show events, and counts at zones and lines."""
 
 from dataclasses import fields
 from pathlib import Path
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from imgpipeline.objectstore import ObjectStore
     from imgpipeline.settings import Settings
 
-app = typer.Typer(help="Show what the rules found, and what is counted at zones and lines.")
+app = typer.Typer(help="Build and show events, and counts at zones and lines.")
 _SHOWN = ("timestamp", "rule", "source", "place", "label", "reason", "event_id")
 _NO_COUNTS = "Nothing was counted in these days; docs/events.md describes how to set up zones and lines."
 
@@ -145,7 +145,7 @@ def clip(
 @app.command("zones")
 @expand_options
 def zones(wanted: Selection, rows: RowFormat) -> None:
-    """Show what was in each zone, by UTC hour and label.
+    """Show how many objects were in each zone, by UTC hour and label.
 
     Hours in which a zone was empty have no row. rules.toml defines the zones.
     """

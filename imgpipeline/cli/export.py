@@ -135,7 +135,9 @@ def _report_training_set(done: "Exported", *, as_json: bool) -> None:
     note(f"{done.folder}: {counted(done.frames, 'frame')} with {counted(done.boxes, 'box', 'boxes')}.")
     note_some(
         [
-            f"The image {path or '(imported without one)'} cannot be read; its frame has only boxes."
+            f"The image {path} cannot be read; its frame has only boxes."
+            if path
+            else "A frame was imported without an image; it has only boxes."
             for path in done.missing
         ],
         _MOST_NAMED,

@@ -27,7 +27,7 @@ def list_them(
     *,
     rows: RowFormat,
 ) -> None:
-    """List frames, latest first: file name, size in kB, time, and what was found.
+    """List frames, latest first: file name, size in kB, time and detections.
 
     Without --day, --from and --to, lists the frames of the latest day; with --source or --status, of the latest day
     that has such frames. A frame that was announced several times is listed once. Includes all processed frames, even

@@ -48,7 +48,7 @@ def folder(  # noqa: PLR0913, PLR0917 - one parameter for each option
     rescan_s: Annotated[float, typer.Option(min=0.1, help="Seconds between two scans, with --watch.")] = 2.0,
     state: Annotated[
         Path | None,
-        typer.Option(help="File that records what was announced, with --watch. Default: in ~/.local/state."),
+        typer.Option(help="File that records the announced files, with --watch. Default: in ~/.local/state."),
     ] = None,
     as_json: JsonOption = False,
     *,

@@ -43,7 +43,7 @@ def detections(
     follow: FollowOption = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Publish what was found in each frame, from where the last call ended.
+    """Publish the detections of each frame, continuing after the last call.
 
     Each frame is one record with its source as the key. Records and checkpoint are committed together: consumers with
     isolation.level=read_committed see each frame exactly once, even if this command is killed.
@@ -62,7 +62,7 @@ def tracks(
     follow: FollowOption = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Publish the tracks in each frame, slice by slice, from where the last call ended.
+    """Publish the tracks in each frame, slice by slice, continuing after the last call.
 
     Ten minutes of a source are published once the tracks of these ten minutes and of the minute after them are built,
     or once no frame of the source was processed for ten minutes. Otherwise like `publish detections`.
@@ -90,7 +90,7 @@ def events(
     follow: FollowOption = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Publish the events of each source to Kafka or MQTT, from where the last call ended.
+    """Publish the events of each source to Kafka or MQTT, continuing after the last call.
 
     native: each row of the table `events`, once its ten minutes are over and built. classic: each alert, as soon as it
     is raised. Otherwise like `publish detections`. --mqtt: each alert at least once, with its event_id.
@@ -141,7 +141,7 @@ class Target:
         )
 
     def report(self, count: int) -> str:
-        """Returns a sentence about what was published."""
+        """Returns a sentence with the number of published results."""
         where = "on the topic" if self.kind == "topic" else "to the MQTT broker"
         return f"{counted(count, self.noun)} published {where} {self.name}."
 

@@ -27,7 +27,7 @@ def serve(
     host: HostOption = "127.0.0.1",
     port: Annotated[int, typer.Option("--port", min=1, max=65_535, help="Port to listen on.")] = 8050,
 ) -> None:
-    """Serve the viewer and its API: frames, boxes, counts, and the frames behind each number.
+    """Serve the viewer and its API: frames, boxes, counts, and the frames that each number counts.
 
     Reads only the store, and shows new frames a few seconds after they were processed. Ctrl-C stops.
     """

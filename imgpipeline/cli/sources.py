@@ -30,7 +30,7 @@ _STATUS = ("source", "state", "last frame", "last notice", "frames/s", "frames t
 @app.command("books")
 @expand_options
 def books(period: Period, source: SourceOption = None, *, rows: RowFormat) -> None:
-    """Show what each session of each source received per UTC day, and what became of it.
+    """Show the accounting of each session of each source, by UTC day: received, announced, gated, dropped, failed.
 
     An ended session balances if received = announced + gated + dropped + failed, and if the ledger has the frames that
     it announced. `open` counts the records after the last account of a session that has not ended. Exits with status 1

@@ -1,4 +1,4 @@
-"""`imgpipeline summary`: what was seen, by label, hour, size and source."""
+"""`imgpipeline summary`: counts of detections and frames, by label, hour, size and source."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from imgpipeline.lake.query.summaries import LabelChoice, SummaryAnswer
     from imgpipeline.settings import Settings
 
-app = typer.Typer(help="Summarise what was seen, by label, hour, size and source.")
+app = typer.Typer(help="Count detections and frames, by label, hour, size and source.")
 _MOST_DAYS_NAMED = 5
 _Row = Mapping[str, Any]
 _GROUPS = ("day", "hour", "source", "label")

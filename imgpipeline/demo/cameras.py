@@ -94,7 +94,7 @@ def run_cameras(
 
 
 def check_books(store: ObjectStore, settings: Settings) -> tuple[list[BookEntry], list[str]]:
-    """Returns the accounts of all cameras, and what is wrong with them."""
+    """Returns the accounts of all cameras, and their problems."""
     entries = list(read_books(store, settings))
     problems = [f"the accounts of {entry.source} do not close" for entry in entries if not entry.balances]
     if not any(entry.dropped for entry in entries):

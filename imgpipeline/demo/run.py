@@ -168,7 +168,7 @@ def _await_servers(dagster: DemoServer, viewer: DemoServer, console: Console) ->
     dagster.await_answer()
     viewer.await_answer()
     console.print(f"  Dagster: [bold cyan]{dagster.url}[/]  (lineage: {dagster.url}/asset-groups)")
-    shows = "frames with boxes, counts, and the frames behind each number"
+    shows = "frames with boxes, counts, and the frames that each number counts"
     console.print(f"  Viewer: [bold cyan]{viewer.url}[/]  ({shows})")
 
 
@@ -223,7 +223,7 @@ def _await_tables(settings: Settings, step: Progress, dagster: DemoServer) -> No
 
 @contextlib.contextmanager
 def _step(console: Console, what: str, unit: str | None) -> Iterator[Progress]:
-    """Shows a step with its progress; if the output is not a terminal, one line at its end.
+    """Shows a step: its progress in a terminal, otherwise one line at its end.
 
     Args:
         console: Where to show it.

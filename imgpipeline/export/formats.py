@@ -175,6 +175,8 @@ def _write_images(
 
 @contextmanager
 def _whole(folder: Path) -> Iterator[Path]:
+    if not folder.name:
+        raise ConfigurationError(f"{folder} cannot be replaced by a new folder.", next_step="name a new folder")
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise ConfigurationError(f"{folder} is not an empty folder.", next_step="name a new folder")
     part = folder.with_name(f"{folder.name}.partial")

@@ -1,4 +1,4 @@
-"""Publishes what was found in each frame, by following the ledger.
+"""Publishes the detections of each frame, by following the ledger.
 
 Each batch of the ledger is one Kafka transaction with the checkpoint after it. A frame is published when the ledger
 gets its first outcome; outcomes that a repair writes for published offsets are not published.

@@ -1,4 +1,4 @@
-"""Counts the frames of one session and what became of them, and returns the counts as notices for the ledger.
+"""Counts the received and settled frames of one session, and returns the counts as notices for the ledger.
 
 Every frame is counted twice, independently: when it is received, and when it is settled. A frame in between is in
 flight. So `received - in flight = announced + gated + dropped + failed` is a check, not a definition.
@@ -17,7 +17,7 @@ from imgpipeline.sources.protocol import Settled
 
 @dataclass(frozen=True, slots=True)
 class Totals:
-    """What became of the frames of a session so far."""
+    """The accounting of a session so far."""
 
     received: int
     """Frames received."""
@@ -105,7 +105,7 @@ class Accounts:
             self._last_frame = None
 
     def settle(self, number: int, how: Settled, reason: str = "") -> None:
-        """Counts what became of a received frame.
+        """Counts a received frame as settled.
 
         Raises:
             KeyError: The frame was settled before, which is a defect of the caller.

@@ -45,7 +45,7 @@ class RunningSource:
     received: int
     """Frames received since the process started."""
     settled: dict[Settled, int]
-    """What became of them."""
+    """How they were settled."""
     dropped: dict[str, int]
     """Dropped frames by reason."""
     fps_in: float
@@ -118,7 +118,7 @@ class SourceWatch:
                 self._error = None if captured.online else captured.reason
 
     def settled(self, how: Settled, reason: str, latency_s: float) -> None:
-        """Counts what became of a captured frame."""
+        """Counts a captured frame as settled."""
         with self._lock:
             self._count(how, reason, 1)
             if how is Settled.ANNOUNCED:

@@ -21,14 +21,14 @@ from imgpipeline.settings import Settings
 from imgpipeline.sources.image_files import FileToRead, ImageFile, capture_images
 from imgpipeline.sources.options import PublishOptions
 from imgpipeline.sources.protocol import Captured, CapturedFrame, Settled, SourceKind, checked_source
-from imgpipeline.sources.publish import publish
+from imgpipeline.sources.publish import announced_of, publish
 from imgpipeline.sources.storing import StoreTally
 from imgpipeline.sources.walk import Skipped, find_pictures, path_below
 
 
 @dataclass(frozen=True, slots=True)
 class FolderIngest:
-    """What became of a folder."""
+    """The result of an ingest of a folder."""
 
     source: str
     """The source that the frames were announced under."""
@@ -79,7 +79,7 @@ class FolderSource:
             pace: Times instead of the images' own: EXIF's `DateTimeOriginal`, otherwise the modification time.
 
         Raises:
-            ConfigurationError: There is no such folder, or it holds files but no images.
+            ConfigurationError: There is no such folder, or it contains files but no images.
             UsageError: The name of the source is not valid.
         """
         self.name = checked_source(name)
@@ -138,20 +138,14 @@ def ingest_folder(
         progress: Called with the number of announced images and the total.
 
     Raises:
-        ConfigurationError: There is no such folder, it holds files but no images, or a setting is wrong.
+        ConfigurationError: There is no such folder, it contains files but no images, or a setting is wrong.
         UsageError: The name of the source is not valid.
         KeyboardInterrupt: Ctrl-C; `progress` was last called with the number of announced images.
         TransientError: The broker does not answer at the start.
     """
     folder, tally = FolderSource(settings, path, source, pace=pace), StoreTally(store or open_store(settings))
-    total = len(folder.files)
-    totals = publish(
-        settings,
-        folder,
-        store=tally,
-        options=options,
-        progress=(lambda totals: progress(totals.announced, total)) if progress else None,
-    )
+    step = announced_of(progress, len(folder.files))
+    totals = publish(settings, folder, store=tally, options=options, progress=step)
     first, last = folder.times or (None, None)
     return FolderIngest(
         source=source,

@@ -54,7 +54,7 @@ class Prepared:
 
 @dataclass(frozen=True, slots=True)
 class Preparing:
-    """What became of a folder or a video."""
+    """The result for a folder or a video."""
 
     prepared: tuple[Prepared, ...]
     """The written images, in order."""

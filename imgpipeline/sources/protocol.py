@@ -34,7 +34,7 @@ class SourceKind(StrEnum):
 
 
 class Settled(StrEnum):
-    """What became of a captured frame."""
+    """How a captured frame was settled."""
 
     ANNOUNCED = "announced"
     """Its image is stored, and all in-sync replicas of Kafka have its announcement."""
@@ -91,7 +91,7 @@ class CapturedFrame:
     has_own_timestamp: bool = True
     """False if its content identifies the frame instead of its time, as for MQTT messages that can be redelivered."""
     settle: Callable[[Settled], None] | None = None
-    """Called once, in a thread of the publisher, with what became of the frame."""
+    """Called once, in a thread of the publisher, when the frame is settled."""
 
 
 @dataclass(frozen=True, slots=True)

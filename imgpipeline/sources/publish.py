@@ -78,6 +78,11 @@ def publish(
     return totals
 
 
+def announced_of(progress: Callable[[int, int], None] | None, total: int) -> Callable[[Totals], None] | None:
+    """Returns a `progress` for `publish` that reports only the announced frames, and a fixed total."""
+    return (lambda totals: progress(totals.announced, total)) if progress else None
+
+
 @dataclass(frozen=True, slots=True)
 class EndedSource:
     """How one source ended."""

@@ -106,7 +106,7 @@ class CameraProcess:
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,  # FFmpeg's messages may hold the URL
             env={**os.environ, **single},
-            start_new_session=True,  # Ctrl-C ends the parent, which ends its children in order
+            start_new_session=True,  # Ctrl-C ends only the parent, which then ends its children
         )
         with contextlib.suppress(OSError):
             self._stdin().write(json.dumps(self._plan).encode() + b"\n")

@@ -18,7 +18,7 @@ from imgpipeline.settings import Settings
 from imgpipeline.sources.image_files import FileToRead, ImageFile, capture_images, read_image
 from imgpipeline.sources.options import PublishOptions
 from imgpipeline.sources.protocol import Captured, CapturedFrame, SourceKind, checked_source
-from imgpipeline.sources.publish import publish
+from imgpipeline.sources.publish import announced_of, publish
 from imgpipeline.sources.walk import HIDDEN, IMAGE_ENDINGS, Skipped, is_hidden
 
 USUAL_RATE = 25.0
@@ -44,7 +44,7 @@ def read_sequence_info(path: Path) -> SequenceInfo:
     """Finds the folder, name and frame rate of a sequence.
 
     Args:
-        path: The folder of the images, or the one above `img1` that holds `seqinfo.ini`.
+        path: The folder of the images, or the one above `img1` that contains `seqinfo.ini`.
 
     Raises:
         ConfigurationError: There is no such folder, or its `seqinfo.ini` cannot be read.
@@ -110,7 +110,7 @@ class SequenceSource:
             start: Time of the first image; None: its EXIF time, otherwise its modification time.
 
         Raises:
-            ConfigurationError: There is no such folder, or it holds no numbered image.
+            ConfigurationError: There is no such folder, or it contains no numbered image.
             UsageError: The name of the source is not valid.
         """
         self.info = read_sequence_info(path)
@@ -168,7 +168,7 @@ class SequenceSource:
                 found[number] = FileToRead(path, path.name, number)
         if not found:
             raise ConfigurationError(
-                f"{self.info.folder} holds no numbered images ({', '.join(IMAGE_ENDINGS)}).",
+                f"{self.info.folder} contains no numbered images ({', '.join(IMAGE_ENDINGS)}).",
                 next_step="name a folder with images such as 0000001.jpg; for others, `imgpipeline ingest folder`",
             )
         return [found[number] for number in sorted(found)]
@@ -176,7 +176,7 @@ class SequenceSource:
 
 @dataclass(frozen=True, slots=True)
 class SequenceIngest:
-    """What became of a sequence."""
+    """The result of an ingest of a sequence."""
 
     source: str
     """The source that its frames were announced under."""
@@ -204,8 +204,7 @@ def ingest_sequence(
     progress: Callable[[int, int], None] | None = None,
 ) -> SequenceIngest:
     """Stores and announces a sequence; arguments and errors as of `folder.ingest_folder`."""
-    total = len(sequence.files)
-    step = (lambda totals: progress(totals.announced, total)) if progress else None
+    step = announced_of(progress, len(sequence.files))
     totals = publish(settings, sequence, options=options, progress=step)
     return SequenceIngest(
         source=sequence.name,

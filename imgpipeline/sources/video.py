@@ -23,7 +23,7 @@ from imgpipeline.sources.protocol import (
     StatusChange,
     checked_source,
 )
-from imgpipeline.sources.publish import publish
+from imgpipeline.sources.publish import announced_of, publish
 from imgpipeline.sources.storing import ImageStore
 from imgpipeline.sources.video_frames import FrameChoice, Unreadable, VideoFrame, read_frames, read_info
 
@@ -109,7 +109,7 @@ class VideoSource:
 
 @dataclass(frozen=True, slots=True)
 class VideoIngest:
-    """What became of a video."""
+    """The result of an ingest of a video."""
 
     file: str
     """Path of the file."""
@@ -150,8 +150,7 @@ def ingest_video(
         TransientError: The broker does not answer at the start.
     """
     total = video.expected_frames or 0
-    step = (lambda totals: progress(totals.announced, total)) if progress else None
-    totals = publish(settings, video, store=store, options=options, progress=step)
+    totals = publish(settings, video, store=store, options=options, progress=announced_of(progress, total))
     damaged = sum(lost.count for lost in video.lost if lost.reason == "decode")
     notes = [f"{counted(damaged, 'frame')} could not be decoded"] if damaged else []
     notes += [f"the file ends {counted(lost.count, 'frame')} early" for lost in video.lost if lost.reason != "decode"]

@@ -163,7 +163,7 @@ def read_frames(path: Path, choice: FrameChoice = FrameChoice()) -> Iterator[Vid
 def _frames_promised(container: InputContainer, stream: VideoStream, read: int, end_s: float, widest_s: float) -> int:
     """Returns how many frames the container claims to have, or an estimate from its duration if it has no count.
 
-    The last frame may be shown for a long time, so the duration counts only if it is much longer than what was read.
+    The last frame may be shown for a long time, so the duration counts only if it is far longer than the frames read.
     """
     duration_s = _duration_s(container, stream)
     rate = float(stream.average_rate or USUAL_RATE)

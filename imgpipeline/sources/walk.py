@@ -99,7 +99,7 @@ def find_pictures(path: Path) -> tuple[list[Path], list[Skipped]]:
     Names decide which files are images. Contents are read only until the first image is found.
 
     Raises:
-        ConfigurationError: There is no such file or folder, it cannot be read, or it holds files but no image.
+        ConfigurationError: There is no such file or folder, it cannot be read, or it contains files but no image.
     """
     if path.is_file():
         if other := other_than_image(path):
@@ -133,7 +133,7 @@ def _no_image(path: Path, others: list[Path]) -> ConfigurationError:
     other = other_than_image(first)
     found = f"such as {path_below(path, first)}" + (f" ({other.what})" if other else "")
     return ConfigurationError(
-        f"{path} holds no images ({formats}), only {counted(len(others), 'other file')}, {found}.",
+        f"{path} contains no images ({formats}), only {counted(len(others), 'other file')}, {found}.",
         next_step=other.next_step if other else "name a folder with images",
     )
 

@@ -268,7 +268,7 @@ class WatchedFolder:
         )
 
     def _settled(self, listed: Listed, digest: str, how: Settled) -> None:
-        """Stores what became of a frame; the next scan announces a dropped one again."""
+        """Records an announced or failed frame; the next scan announces a dropped one again."""
         if how is not Settled.DROPPED:
             self._state.settle(listed.name, listed.version, digest if how is Settled.ANNOUNCED else "")
         if how is Settled.ANNOUNCED:

@@ -129,6 +129,8 @@ def test_a_folder_that_is_not_empty_is_not_changed(site: Site, tmp_path: Path):
     refused = run("export", "yolo", "set", "--day", str(DAY), env=site.environment, cwd=tmp_path)
     assert (refused.status, "is not an empty folder" in refused.stderr) == (1, True)
     assert [one.name for one in (tmp_path / "set").iterdir()] == ["mine"]
+    refused = run("export", "yolo", ".", env=site.environment, cwd=tmp_path)
+    assert ". cannot be replaced by a new folder" in refused.stderr
     assert run("export", "yolo", "other", env=site.environment, cwd=tmp_path).status == 0
     assert len(list((tmp_path / "other" / "labels").iterdir())) == sum(one.day == NEXT_DAY for one in site.frames)
 

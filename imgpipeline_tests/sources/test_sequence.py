@@ -85,7 +85,7 @@ def test_an_invalid_folder_or_seqinfo_is_refused(tmp_path: Path):
     with pytest.raises(ConfigurationError, match="There is no folder"):
         SequenceSource(PLAIN, tmp_path / "absent")
     write_picture(tmp_path / "plain" / "cover.jpg")
-    with pytest.raises(ConfigurationError, match="holds no numbered images"):
+    with pytest.raises(ConfigurationError, match="contains no numbered images"):
         SequenceSource(PLAIN, tmp_path / "plain")
     write_mot(tmp_path / "mot", rate="fast")
     with pytest.raises(ConfigurationError, match="frameRate is fast"):

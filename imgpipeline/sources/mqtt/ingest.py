@@ -112,7 +112,7 @@ class _Ingest:
                 self.take(item)
 
     def limit_draining(self, done: threading.Event, drain_s: float) -> None:
-        """Ends all waiting for store and Kafka `drain_s` seconds after `stop`."""
+        """Stops waiting for store and Kafka `drain_s` seconds after `stop` is set."""
         while not self._stop.wait(_PAUSE_S):
             if done.is_set():
                 return

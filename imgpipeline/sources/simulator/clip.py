@@ -12,15 +12,13 @@ from pathlib import Path
 
 import av
 import cv2
-import numpy as np
-from numpy.typing import NDArray
 
+from imgpipeline.sources.simulator.drawing import Image
 from imgpipeline.sources.simulator.scene import Scene
 from imgpipeline.sources.simulator.truth import Truth
 from imgpipeline.sources.simulator.writer import object_to_json
 from imgpipeline.vision.annotate import encode_jpeg
 
-Image = NDArray[np.uint8]
 CODES = 2**16
 """Numbers restart at 0 after this many."""
 _CELL_W, _CELL_H, _BITS = 12, 8, 20
