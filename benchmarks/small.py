@@ -13,7 +13,7 @@ from benchmarks.pictures import make_pictures
 from benchmarks.place import Place, say
 from imgpipeline.errors import BadInputError
 from imgpipeline.vision.decode import ImageLimits, decode_image
-from imgpipeline.vision.decoder_messages import decoder_messages_held
+from imgpipeline.vision.decoder_messages import decoder_messages_caught
 from imgpipeline.vision.gate import measure_quality
 from imgpipeline_tests.vision.pictures import hollow_png
 
@@ -57,7 +57,7 @@ def _fastest(work: Callable[[], object]) -> float:
 
 
 def _hold() -> None:
-    with decoder_messages_held():
+    with decoder_messages_caught():
         pass
 
 

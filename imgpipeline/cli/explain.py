@@ -13,7 +13,7 @@ from imgpipeline.lake.query.days import parse_day
 from imgpipeline.settings import load_settings
 
 if TYPE_CHECKING:
-    from imgpipeline.lake.query.explanation import CountedDetection, Explanation, SegmentBehind, StoredNumber
+    from imgpipeline.lake.query.explanation import CountedDetection, Explanation, StoredNumber, TracedSegment
 
 app = typer.Typer(help="Trace a number to the frames and segments it was counted from.")
 
@@ -140,7 +140,7 @@ def _row(found: "CountedDetection", places: Mapping[str, int]) -> tuple[Any, ...
     )
 
 
-def _segment(place: int, segment: "SegmentBehind") -> str:
+def _segment(place: int, segment: "TracedSegment") -> str:
     offsets = (
         f"offset {segment.start:,}"
         if segment.end == segment.start + 1

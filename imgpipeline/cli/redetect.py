@@ -20,7 +20,7 @@ from imgpipeline.cli.output import note, progress_bar, show_json, show_records, 
 from imgpipeline.contracts.times import utc_now
 from imgpipeline.errors import ConfigurationError, PermanentError
 from imgpipeline.lake.query.days import parse_day
-from imgpipeline.settings import load_settings
+from imgpipeline.settings import LIVE, load_settings
 
 if TYPE_CHECKING:
     from imgpipeline.redetect.attempt import Redetector
@@ -135,7 +135,7 @@ def compare_models(
     matches at most one other, the greatest IoU first.
     """
     from imgpipeline.objectstore import open_store  # noqa: PLC0415 - loads obstore
-    from imgpipeline.redetect.choice import LIVE, parse_choice  # noqa: PLC0415 - loads OpenCV
+    from imgpipeline.redetect.choice import parse_choice  # noqa: PLC0415 - loads OpenCV
     from imgpipeline.redetect.pairs import compare_models as compare  # noqa: PLC0415 - loads DuckDB
 
     wanted = parse_day(day)

@@ -19,7 +19,7 @@ from imgpipeline.contracts.detection import Detection
 from imgpipeline.contracts.keys import day_table_key, summary_key
 from imgpipeline.contracts.text import counted
 from imgpipeline.demo.material import CLIP_CAMERA
-from imgpipeline.lake.quality.audit import AuditReport
+from imgpipeline.lake.quality.audit_report import AuditReport
 from imgpipeline.objectstore import ObjectStore
 from imgpipeline.settings import Settings
 from imgpipeline.sources.simulator import FrameTruth, countable

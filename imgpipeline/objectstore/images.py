@@ -4,9 +4,10 @@ A path that is not allowed causes no network or file access. Image retention rec
 it deletes, before it deletes the first one, so a reader can say why an image is missing.
 """
 
+import contextlib
 import json
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from datetime import date, datetime
 from typing import TypeVar
@@ -74,6 +75,18 @@ def resolve_image_path(path: str, store_url: str, allowed: tuple[str, ...]) -> I
     if folder_path is not None:
         return _in_folder(path, folder_path, store_url, allowed)
     return _in_bucket(path, bucket, key, store_url, allowed) if path.startswith("s3://") else ImageLocation(None, key)
+
+
+def own_image_keys(paths: Iterable[str], store_url: str) -> Iterator[str]:
+    """Yields the keys of the images that are in the pipeline's own store; skips other paths.
+
+    Args:
+        paths: Announced paths, as for `resolve_image_path`.
+        store_url: URL of the own store.
+    """
+    for path in paths:
+        with contextlib.suppress(BadInputError):  # in another bucket, or not a path
+            yield resolve_image_path(path, store_url, ()).key
 
 
 def _in_bucket(path: str, bucket: str, key: str, store_url: str, allowed: tuple[str, ...]) -> ImageLocation:

@@ -9,15 +9,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
 from imgpipeline.errors import ConfigurationError
-from imgpipeline.settings import REDETECTION_MODEL, Settings
+from imgpipeline.settings import LIVE, REDETECTION_MODEL, Settings
 from imgpipeline.vision.precision import Precision
 from imgpipeline.vision.registry import list_models, registered_model
 
 if TYPE_CHECKING:
     from imgpipeline.vision.detector import Detector
 
-LIVE = "live"
-"""Name of the results of detection runs in comparisons; no model can have this name."""
 _FORM = "NAME, NAME@THRESHOLD or NAME@bf16, such as `yolox-nano` or `demo@0.3`"
 
 

@@ -102,7 +102,7 @@ class DayComparison(Derived[Document]):
         return f"{MODEL_COMPARISON.name} of {self.day}"
 
     def read(self) -> dict[str, StoredObject[Document] | None]:
-        """Returns what is stored."""
+        """Returns the stored comparison."""
         key = summary_key(MODEL_COMPARISON.name, self.day)
         return {key: read_object(self.store, key, _read_document)}
 

@@ -16,7 +16,7 @@ from imgpipeline.lake.storage.engine import Engine, all_rows, disk_errors, quote
 from imgpipeline.lake.storage.manifest import FOOTER_KEY, Manifest, have_equal_ends, parse_footer
 from imgpipeline.lake.storage.pieces import fetch_table
 from imgpipeline.objectstore import ObjectMissingError, ObjectStore
-from imgpipeline.redetect.choice import LIVE
+from imgpipeline.settings import LIVE
 
 _TABLES = ("frames", "detections")
 

@@ -51,6 +51,8 @@ def parse_detectors(text: str) -> tuple[ChosenDetector, ...]:
     return tuple(chosen)
 
 
+LIVE = "live"
+"""Name of the results of detection runs in comparisons of models; no model can have it."""
 REDETECTION_MODEL = re.compile(
     r"(?P<name>[A-Za-z0-9][\w.-]{0,99})(?:@(?P<precision>bf16|fp16))?(?:@(?P<threshold>0(?:\.\d{1,6})?))?", re.ASCII
 )

@@ -9,11 +9,11 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 from imgpipeline.contracts.detection import DecoderName
 from imgpipeline.errors import ConfigurationError
-from imgpipeline.settings import REDETECTION_MODEL
+from imgpipeline.settings import LIVE, REDETECTION_MODEL
 from imgpipeline.vision.backends import open_backend
 from imgpipeline.vision.detector import Detector, self_test
 from imgpipeline.vision.model import ModelFile, ModelSpec
@@ -21,13 +21,10 @@ from imgpipeline.vision.model_files import runnable, write_whole
 from imgpipeline.vision.own_model import USUAL_PREPROCESSING, describe_own_model
 from imgpipeline.vision.registry import label_sets, model_folder, shipped_models
 
-_RESERVED: Final = frozenset({"live"})
-"""Name of the results of detection runs in comparisons."""
-
 
 @dataclass(frozen=True, slots=True)
 class Wishes:
-    """What a user says about a model. None: as in its file, or the default of its layout."""
+    """A user's choices for a model. None: the value in its file, or the default of its layout."""
 
     decoder: DecoderName | None = None
     """The output's layout."""
@@ -47,7 +44,7 @@ def add_model(file: Path, name: str, wishes: Wishes, *, model_dir: Path | None =
     Args:
         file: The ONNX file.
         name: Its new name.
-        wishes: What the file does not say.
+        wishes: The user's choices.
         model_dir: Folder of models; None: `registry.model_folder()`.
         replace_it: Whether an existing entry with this name may be replaced.
 
@@ -73,7 +70,7 @@ def register(
         content: The ONNX file.
         name: Its new name, which `check_name` has accepted.
         folder: The folder of models.
-        made_of: For a model that was made here: what it was made of, by field.
+        made_of: For a model that was made here: its origin, by field.
 
     Returns:
         The registered model.
@@ -121,7 +118,7 @@ def check_name(name: str, folder: Path, *, replace_it: bool) -> None:
         ConfigurationError: The name is invalid or taken.
     """
     match = REDETECTION_MODEL.fullmatch(name)
-    if match is None or match["name"] != name or name in _RESERVED:
+    if match is None or match["name"] != name or name == LIVE:
         raise ConfigurationError(
             f"{name!r} is not a valid name for a model.",
             next_step="use up to 100 letters, digits, `.`, `_` and `-`, starting with a letter or digit",

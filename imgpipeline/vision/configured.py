@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from imgpipeline.contracts.times import Hours, find_timezone, utc_now
 from imgpipeline.settings import Settings
 from imgpipeline.settings.model import parse_detectors
-from imgpipeline.vision.backends import GPU_BACKEND, NARROW_BACKEND, missing_gpu, usable_cores
+from imgpipeline.vision.backends import GPU_BACKEND, NARROW_BACKEND, installed_backends, missing_gpu, usable_cores
 from imgpipeline.vision.detector import Detector, load_detector
 from imgpipeline.vision.detector_group import DetectorGroup, Member
 from imgpipeline.vision.gate import Gate
@@ -85,7 +85,7 @@ class Chosen:
 def choose_by_speed(settings: Settings, model: str, workers: int) -> Chosen:
     """Returns backend and precision as set; for `IMGPIPELINE_PRECISION=auto`, the fastest measured ones.
 
-    The first call measures.
+    The first call measures, and so does a call that allows backends that were not measured.
 
     Args:
         settings: The model's folder and layout, backend and precision.
@@ -103,7 +103,9 @@ def choose_by_speed(settings: Settings, model: str, workers: int) -> Chosen:
     folder, backend = model_folder(settings.model_dir), settings.model_backend
     with exclusive_tuning(folder):
         tuning = read_tuning(folder, sha256)
-        best = tuning.best(workers, backend) if tuning else None
+        # A run with a backend of its own has measured only that one.
+        backends = installed_backends() if backend == "auto" else (backend,)
+        best = tuning.best(workers, backend) if tuning and tuning.covers(workers, backends) else None
         if tuning is None or best is None:
             arrangements = ((workers, _threads(settings, workers)),)
             tuning = tune_model(spec, content, arrangements=arrangements, backend=backend, now=utc_now())

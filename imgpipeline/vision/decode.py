@@ -24,14 +24,12 @@ import numpy as np
 import numpy.typing as npt
 
 from imgpipeline.errors import BadInputError, DeadLetterCode, TransientError
-from imgpipeline.vision.decoder_messages import decoder_messages_held
+from imgpipeline.vision.decoder_messages import decoder_messages_caught
 from imgpipeline.vision.header import ImageHeader, read_header
 from imgpipeline.vision.jpeg import JpegStructure, check_complete, walk_jpeg
 from imgpipeline.vision.model import NetworkInput
 from imgpipeline.vision.png import check_png
 from imgpipeline.vision.tiff import without_orientation
-
-__all__ = ["DecodedImage", "ImageHeader", "ImageLimits", "decode_image", "read_header"]
 
 Pixels = npt.NDArray[np.uint8]
 """A picture: uint8 [height, width, 3], BGR."""
@@ -167,7 +165,7 @@ def _decode_as(name: str, data: bytes, reduction: int) -> Pixels:
 
 def _decode(data: bytes, name: str, reduction: int = 1) -> Pixels:
     try:
-        with decoder_messages_held():
+        with decoder_messages_caught():
             pixels = cv2.imdecode(np.frombuffer(data, np.uint8), _FLAGS[reduction])
     except cv2.error as error:
         if error.code == _OUT_OF_MEMORY:

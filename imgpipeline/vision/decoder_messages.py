@@ -43,7 +43,7 @@ class _StdioSwitch:
         self._lock = threading.Lock()
 
     @contextlib.contextmanager
-    def held(self) -> Iterator[None]:
+    def messages_caught(self) -> Iterator[None]:
         with self._lock:
             self._at_work += 1
             self._pointer.value = self._sink
@@ -83,6 +83,6 @@ if "OPENCV_LOG_LEVEL" not in os.environ:
     cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
 
 
-def decoder_messages_held() -> contextlib.AbstractContextManager[None]:
+def decoder_messages_caught() -> contextlib.AbstractContextManager[None]:
     """Returns a context in which decoders print nothing to stderr; any number of threads may use it at once."""
-    return _SWITCH.held() if _SWITCH else contextlib.nullcontext()
+    return _SWITCH.messages_caught() if _SWITCH else contextlib.nullcontext()

@@ -203,7 +203,7 @@ def load_detector(  # noqa: PLR0913 - one argument a setting, all by name
 
     Args:
         model: A registered name, or the path of an ONNX file.
-        backend: `auto`, `opencv`, `onnxruntime` or `openvino`.
+        backend: As for `open_backend`.
         confidence_threshold: In [0, 1); None: as registered.
         nms_threshold: In (0, 1]; None: as registered.
         nms_per_class: Whether only boxes with the same label compete; None: as registered.

@@ -22,7 +22,7 @@ _MOST_SOURCES = 10_000
 
 @dataclass(frozen=True, slots=True)
 class Quality:
-    """Two figures about one picture."""
+    """Brightness and sharpness of one picture."""
 
     brightness: float
     """Mean luma (ITU-R BT.601), 0 to 255."""

@@ -1,4 +1,4 @@
-"""What is known about a model: its files, its input, and the layout of its output."""
+"""Describes a model: its files, its input, and the layout of its output."""
 
 from dataclasses import dataclass, field
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Reads and writes the files of models: what is read is verified, and what is written appears whole or not at all."""
+"""Reads and writes the files of models. Reads are verified, and a written file appears whole or not at all."""
 
 import fcntl
 import hashlib

@@ -60,7 +60,7 @@ def describe_own_model(
     layout = Layout(decoder, "IMGPIPELINE_MODEL_DECODER") if decoder else choose_layout(signature)
     return ModelSpec(
         name=path.stem,
-        summary="a file of one's own",
+        summary="your own file",
         path=path,
         files=(),
         sha256=None,

@@ -29,7 +29,7 @@ _NETWORK_ERRORS: Final = (OSError, http.client.HTTPException)
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """How far one file's download is."""
+    """The progress of one file's download."""
 
     file: str
     """Its name."""
@@ -227,6 +227,6 @@ def _wrong_file(file: ModelFile, actual: str, expected: str) -> PermanentError:
 
 def _refused(file: ModelFile, status: int) -> PermanentError:
     return PermanentError(
-        f"{file.name} cannot be downloaded: {file.url} answers {status}, expected was 200.",
+        f"{file.name} cannot be downloaded: {file.url} answers {status}, expected 200.",
         next_step="check whether the file was moved; you can also put the file into the folder of models by hand",
     )

@@ -1,4 +1,4 @@
-"""Which models exist, and where their files are.
+"""Lists the models and finds their files.
 
 The project's models are in one file, `models/registry.toml`. Each model of a user has its own file, `NAME.toml` in the
 folder of models, with the same fields. An entry without exact sizes and hashes is refused. `find_model` turns a setting

@@ -12,7 +12,7 @@ import platform
 import statistics
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import asdict, dataclass
 from datetime import datetime
@@ -171,6 +171,10 @@ class Tuning:
         """Returns the fastest row with this number of workers, in one backend or any; None if there is none."""
         fitting = [row for row in self.rows if row.workers == workers and backend in ("auto", row.backend)]
         return max(fitting, key=lambda row: row.images_per_s, default=None)
+
+    def covers(self, workers: int, backends: Iterable[str]) -> bool:
+        """Returns whether all of these backends were measured with this number of workers."""
+        return {row.backend for row in self.rows if row.workers == workers}.issuperset(backends)
 
 
 def machine_id() -> str:

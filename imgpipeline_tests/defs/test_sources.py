@@ -70,7 +70,7 @@ def test_the_check_is_evaluated_when_a_source_falls_silent_and_when_it_is_back(
     assert evaluation_of(first).passed
     silent = tick(first.cursor, minute_of(30), monkeypatch)
     assert (evaluation_of(silent).passed, evaluation_of(silent).severity) == (False, dg.AssetCheckSeverity.WARN)
-    assert "cam-1 is silent since" in (evaluation_of(silent).description or "")
+    assert "cam-1 has been silent since" in (evaluation_of(silent).description or "")
     assert isinstance(tick(silent.cursor, minute_of(35), monkeypatch), dg.SkipReason)
     append(made, [account(2, 0, minute=35)])
     build(store, minute_of(36))

@@ -8,7 +8,8 @@ from typing import Any
 
 from imgpipeline.contracts.keys import ChainId
 from imgpipeline.contracts.records import LogRange
-from imgpipeline.lake.quality.audit import AuditReport, audit
+from imgpipeline.lake.quality.audit import audit
+from imgpipeline.lake.quality.audit_report import AuditReport
 from imgpipeline.lake.sessions.session import open_lake
 from imgpipeline.ledger import fix_ends
 from imgpipeline.objectstore import ObjectStore

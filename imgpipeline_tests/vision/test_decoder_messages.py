@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from imgpipeline.vision.decode import decode_image
-from imgpipeline.vision.decoder_messages import decoder_messages_held
+from imgpipeline.vision.decoder_messages import decoder_messages_caught
 from imgpipeline_tests.cli.command import REPOSITORY
 from imgpipeline_tests.vision.decode_cases import FILES, LIMITS, outcome
 from imgpipeline_tests.vision.pictures import encode
@@ -83,9 +83,9 @@ def test_what_a_decoder_says_is_a_debug_message(caplog: pytest.LogCaptureFixture
 def test_a_crash_report_of_python_still_reaches_stderr():
     program = """
 import faulthandler, os
-from imgpipeline.vision.decoder_messages import decoder_messages_held
+from imgpipeline.vision.decoder_messages import decoder_messages_caught
 faulthandler.enable()
-with decoder_messages_held():
+with decoder_messages_caught():
     faulthandler.dump_traceback()
     os.write(2, b"written\\n")
     os._exit(0)
@@ -109,5 +109,5 @@ with contextlib.suppress(ConfigurationError):
 
 
 def test_contexts_may_be_nested():
-    with decoder_messages_held(), decoder_messages_held():
+    with decoder_messages_caught(), decoder_messages_caught():
         assert outcome(DAMAGED["flipped"]) in ("decoded", "refused")

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from imgpipeline.errors import BadInputError, DeadLetterCode
-from imgpipeline.vision.decode import ImageHeader, read_header
+from imgpipeline.vision.header import ImageHeader, read_header
 from imgpipeline.vision.tiff import read_first_directory, read_orientation, without_orientation
 from imgpipeline_tests.vision.pictures import (
     detailed_picture,

@@ -67,12 +67,14 @@ def test_a_damaged_result_counts_as_none(text: str, tmp_path: Path):
 
 
 def test_auto_uses_the_fastest_kept_row_and_says_why(tmp_path: Path):
-    slow, fast = TunedRow("onnxruntime", "fp32", 2, 1, 40.0), TunedRow("opencv", "fp32", 2, 1, 50.0)
-    write_tuning(tmp_path, tuning_of_demo(slow, fast))
+    others = [name for name in installed_backends() if name != "opencv"]
+    slow = [TunedRow(name, "fp32", 2, 1, 40.0 - place) for place, name in enumerate(others)]
+    write_tuning(tmp_path, tuning_of_demo(*slow, TunedRow("opencv", "fp32", 2, 1, 50.0)))
     settings = load_settings(precision="auto", model_dir=tmp_path, detect_workers=2)
     detector = load_configured_detector(settings)
     assert (detector.backend_name, detector.precision) == ("opencv", "fp32")
-    said = "images/s with 2 workers, measured 2026-03-01T12:00:00Z: opencv fp32 50.0, onnxruntime fp32 40.0"
+    rates = ", ".join(["opencv fp32 50.0", *(f"{row.backend} fp32 {row.images_per_s:.1f}" for row in slow)])
+    said = f"images/s with 2 workers, measured 2026-03-01T12:00:00Z: {rates}"
     assert detector.chosen_because == said
     assert f"chosen by IMGPIPELINE_PRECISION=auto ({said})" in describe_use(detector)
 
@@ -81,6 +83,16 @@ def test_a_backend_that_is_set_is_kept_by_auto(tmp_path: Path):
     write_tuning(tmp_path, tuning_of_demo(*ROWS))
     settings = load_settings(precision="auto", model_dir=tmp_path, detect_workers=2, model_backend="opencv")
     assert choose_by_speed(settings, "demo", 2).backend == "opencv"
+
+
+@pytest.mark.medium
+def test_auto_measures_again_if_only_a_backend_that_was_set_has_been_measured(tmp_path: Path):
+    only_opencv = tuning_of_demo(TunedRow("opencv", "fp32", 2, 1, 1e6))
+    write_tuning(tmp_path, only_opencv)
+    choose_by_speed(load_settings(precision="auto", model_dir=tmp_path, detect_workers=2), "demo", 2)
+    kept = read_tuning(tmp_path, only_opencv.model_sha256)
+    assert kept is not None
+    assert {row.backend for row in kept.rows} == set(installed_backends())
 
 
 @pytest.mark.medium

@@ -122,7 +122,7 @@ def import_rows(
 
 @dataclass(slots=True)
 class _Done:
-    """What all attempts of one call wrote."""
+    """The totals written by all attempts of one call."""
 
     frames: int = 0
     codes: Counter[str] = field(default_factory=Counter)

@@ -7,6 +7,7 @@ in the frame's attributes.
 import json
 import re
 from collections.abc import Sequence
+from datetime import datetime
 from typing import Any
 
 from imgpipeline.compat.imports.fields import (
@@ -66,7 +67,7 @@ class MetadataDocuments:
     """Turns the documents of one import into frames."""
 
     def __init__(self, chain: ChainId, source: str, labels: Sequence[str] = (), timezone: str = "UTC") -> None:
-        """Takes what is not in the documents.
+        """Takes the values that documents do not contain.
 
         Args:
             chain: The import's chain.
@@ -92,7 +93,7 @@ class MetadataDocuments:
         number = _number_in(data)
         status, gate_reason = _status_in(data)
         return Frame(
-            frame_id=self._name(data, source, time, number, path, offset),
+            frame_id=self._frame_id(data, source, time, number, path, offset),
             source=source,
             source_image_path=path,
             frame_number=number,
@@ -125,7 +126,9 @@ class MetadataDocuments:
         # In `s3://bucket/image.jpg` the folder would be the bucket.
         return text_of("source", folder[2] if folder[2] and (folder[0] or "://" not in path) else self._source)
 
-    def _name(self, data: dict[str, Any], source: str, time: Any, number: int | None, path: str, offset: int) -> str:
+    def _frame_id(
+        self, data: dict[str, Any], source: str, time: datetime, number: int | None, path: str, offset: int
+    ) -> str:
         given = data.get("frame_id")
         if isinstance(given, str) and _FRAME_ID.fullmatch(given):
             return given

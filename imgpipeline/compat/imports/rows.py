@@ -72,7 +72,7 @@ class Meaning(Protocol):
 
 @dataclass(slots=True)
 class Known:
-    """What is known so far about a row that may become a dead letter."""
+    """The fields of a row that were read before it became a dead letter."""
 
     timestamp: datetime | None = None
     """Its time."""

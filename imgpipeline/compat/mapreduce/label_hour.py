@@ -1,4 +1,4 @@
-"""`label-hour`: how often each label was detected in each hour, and when, from documents of frames.
+"""Counts how often each label was detected in each hour, and lists the times: the job `label-hour`.
 
 The rules are those of the classic mapper and reducer:
 

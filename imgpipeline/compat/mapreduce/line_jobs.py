@@ -154,7 +154,7 @@ class Identity:
 
 
 def copy_lines(location: str, output: str, settings: Settings) -> Identity:
-    """Copies all lines and proves that the output holds the same lines.
+    """Copies all lines and proves that the output contains the same lines.
 
     Args:
         location: What to read, as for `find_job_inputs`.
@@ -162,7 +162,7 @@ def copy_lines(location: str, output: str, settings: Settings) -> Identity:
         settings: Name the S3 server, for `s3://`.
 
     Returns:
-        What was copied.
+        The number and hash of the copied lines.
 
     Raises:
         ConfigurationError: The input or the output folder does not exist.

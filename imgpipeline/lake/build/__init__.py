@@ -1,1 +1,1 @@
-"""Building day tables and summaries, and deciding which of them are stale."""
+"""Builds day tables and summaries, and decides which of them are stale."""

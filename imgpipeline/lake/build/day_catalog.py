@@ -40,7 +40,7 @@ _NAME = "days"
 
 @dataclass(slots=True)
 class KnownDay:
-    """What is known of one day up to the checkpoint of its owner."""
+    """The known facts about one day, up to the checkpoint of its owner."""
 
     complete: dict[str, str] = field(default_factory=dict)
     """The version that is complete, by name."""
@@ -52,13 +52,13 @@ class KnownDay:
 
 @dataclass(slots=True)
 class KnownDays:
-    """What is known of all days, without a request per day. Not safe to change from several threads."""
+    """The known facts about all days, available without a request per day. Not safe to change from several threads."""
 
     days: dict[date, KnownDay] = field(default_factory=dict)
     """By day; a missing day has no segment."""
 
     def begin(self, days: Iterable[date]) -> None:
-        """Notes that these days exist; nothing else is known of them."""
+        """Notes that these days exist; nothing else is known about them."""
         for day in days:
             self.days.setdefault(day, KnownDay(is_whole=False))
 
@@ -245,13 +245,13 @@ def _advance(catalog: DayCatalog) -> None:
             _note_headers(catalog)
         except LostCheckpointError:
             catalog.checkpoint, catalog.known = Checkpoint(), KnownDays()
-            return _advance(catalog)
+            _advance(catalog)
+            return
         except LedgerError:
             pass  # the build or query that reads the day reports it
         _doubt_what_is_left(catalog)
     chains = {chain: end.last for chain, end in catalog.fixed.items() if end.last}
     catalog.checkpoint = Checkpoint(chains, catalog.checkpoint.repairs)
-    return None
 
 
 def _note_headers(catalog: DayCatalog) -> None:
@@ -275,9 +275,14 @@ def _doubt_what_is_left(catalog: DayCatalog) -> None:
     if all(positions.get(chain, 0) >= end for chain, end in ends.items()):
         return
     for bucket in index_buckets(catalog.store):
-        first, behind = bucket.number * BUCKET_OFFSETS, (bucket.number + 1) * BUCKET_OFFSETS
-        if first < ends.get(bucket.chain, 0) and positions.get(bucket.chain, 0) < behind:
+        first, end = bucket.number * BUCKET_OFFSETS, (bucket.number + 1) * BUCKET_OFFSETS
+        if first < ends.get(bucket.chain, 0) and positions.get(bucket.chain, 0) < end:
             catalog.known.doubt(bucket.day)
+
+
+def name_of_tables(schema_version: int) -> str:
+    """Returns the name under which the catalogue notes the day tables of a schema version."""
+    return f"tables {schema_version}"
 
 
 def join_versions(versions: Iterable[str | None]) -> str:

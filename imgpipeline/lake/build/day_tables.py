@@ -22,14 +22,21 @@ from functools import partial
 from imgpipeline.contracts.keys import Bucket, ChainId, day_table_key
 from imgpipeline.contracts.times import utc_now
 from imgpipeline.errors import PermanentError
-from imgpipeline.lake.build.day_catalog import DayCatalog, KnownDays, join_versions, open_catalog
+from imgpipeline.lake.build.day_catalog import DayCatalog, KnownDays, join_versions, name_of_tables, open_catalog
 from imgpipeline.lake.build.day_rows import add_newer, read_whole
 from imgpipeline.lake.build.day_rules import refuse_unsound
 from imgpipeline.lake.build.derived import Built, Derived, Made, Origin, Start, State, build, state_of
-from imgpipeline.lake.build.ledger_rows import RECIPE
-from imgpipeline.lake.build.ledger_rows import stored as stored_columns
+from imgpipeline.lake.build.ledger_rows import RECIPE, stored_columns
 from imgpipeline.lake.build.summary_inputs import list_versions
-from imgpipeline.lake.schema import DAY_TABLES, DETECTIONS, FRAMES, SCHEMA_VERSION, STORED_DEAD_LETTERS, WEAK_DETECTIONS
+from imgpipeline.lake.schema import (
+    DAY_TABLE_NAMES,
+    DAY_TABLES,
+    DETECTIONS,
+    FRAMES,
+    SCHEMA_VERSION,
+    STORED_DEAD_LETTERS,
+    WEAK_DETECTIONS,
+)
 from imgpipeline.lake.storage.engine import NO_LIMITS, BuildLimits, Engine, open_engine
 from imgpipeline.lake.storage.manifest import (
     Manifest,
@@ -45,10 +52,9 @@ from imgpipeline.ledger import fix_ends, has_segment, index_buckets
 from imgpipeline.ledger.repair.repair_list import noted_days
 from imgpipeline.objectstore import ForbiddenError, ObjectStore
 
-_NAMES = tuple(table.name for table in DAY_TABLES)
 _STORED = {table.name: stored_columns(table) for table in (*DAY_TABLES, WEAK_DETECTIONS)}
 _READERS = 16
-_NOTED_AS = f"tables {SCHEMA_VERSION}"
+_NOTED_AS = name_of_tables(SCHEMA_VERSION)
 _Found = Mapping[str, Stored | None]
 
 
@@ -104,7 +110,7 @@ def rebuild_day(
         limits: Limits of the build.
 
     Returns:
-        What is stored now.
+        The stored tables after this call.
 
     Raises:
         LedgerError: A segment cannot be read, or a chain has a hole.
@@ -134,7 +140,7 @@ class DayTables(Derived[Manifest]):
     limits: BuildLimits = NO_LIMITS
     """Limits of the build."""
     known: KnownDays | None = None
-    """What is known of the days up to the ends, if anything; avoids listing the index of unchanged days."""
+    """Facts about the days up to the ends, if available; saves listing the index of unchanged days."""
     is_under_repair: bool = False
     """Whether an unfinished repair changed outcomes of the day; set by `make`."""
     version: str = ""
@@ -156,7 +162,9 @@ class DayTables(Derived[Manifest]):
         Without any other table there is none, unless a build died right after storing it. Then the first attempt to
         store it fails, and the second one finds it here.
         """
-        stored = {key: read_stored(self.store, key) for key in (day_table_key(table, self.day) for table in _NAMES)}
+        stored = {
+            key: read_stored(self.store, key) for key in (day_table_key(table, self.day) for table in DAY_TABLE_NAMES)
+        }
         weak = day_table_key(WEAK_DETECTIONS.name, self.day)
         found = read_stored(self.store, weak) if self._puts_weak or any(stored.values()) else None
         return ({weak: found} if found else {}) | stored
@@ -169,7 +177,7 @@ class DayTables(Derived[Manifest]):
     def wanted(self, stored: _Found, /) -> Origin:
         """Returns the stored ends if the ledger has no later segment of the day, otherwise the ends to build up to."""
         manifests = [found.manifest if found else None for found in stored.values()]
-        listed = [stored[day_table_key(table, self.day)] for table in _NAMES]
+        listed = [stored[day_table_key(table, self.day)] for table in DAY_TABLE_NAMES]
         self.version = join_versions(found.e_tag if found else None for found in listed)
         named = join_ends(*(manifest.ends for manifest in manifests if manifest))
         if self.fixed is None:
@@ -222,9 +230,9 @@ class DayTables(Derived[Manifest]):
                             duplicates=rows.duplicates, is_extended=extended is not None)  # fmt: skip
             # All are written before the first is stored, so readers see tables with different ends only briefly.
             weak = day_table_key(WEAK_DETECTIONS.name, self.day)
-            names = _NAMES
+            names = DAY_TABLE_NAMES
             if weak in start.stored or engine.run(f"{rows.queries[WEAK_DETECTIONS.name]} LIMIT 1"):
-                names, self._puts_weak = (WEAK_DETECTIONS.name, *_NAMES), True
+                names, self._puts_weak = (WEAK_DETECTIONS.name, *DAY_TABLE_NAMES), True
             return {
                 day_table_key(name, self.day): self._write(engine, name, rows.queries[name], made) for name in names
             }
@@ -240,7 +248,9 @@ class DayTables(Derived[Manifest]):
 
         An unfinished repair changes outcomes before the tables' ends, so its days are read whole.
         """
-        found = {name: start.stored.get(day_table_key(name, self.day)) for name in (*_NAMES, WEAK_DETECTIONS.name)}
+        found = {
+            name: start.stored.get(day_table_key(name, self.day)) for name in (*DAY_TABLE_NAMES, WEAK_DETECTIONS.name)
+        }
         tables = {name: table for name, table in found.items() if table is not None}
         manifests = [table.manifest for table in tables.values()]
         if start.state is State.MISSING or self.is_under_repair:
@@ -273,7 +283,7 @@ def stale_days(store: ObjectStore, catalog: DayCatalog | None = None) -> list[da
         catalog.save()
         return stale
     known, ends = catalog.known, catalog.ends
-    versions = [list_versions(store, table) for table in _NAMES]
+    versions = [list_versions(store, table) for table in DAY_TABLE_NAMES]
     stored = {day: join_versions(listed.get(day) for listed in versions) for day in catalog.days}
     unsure = [day for day, version in stored.items() if not known.is_complete(day, _NOTED_AS, version)]
     with ThreadPoolExecutor(_READERS) as pool:

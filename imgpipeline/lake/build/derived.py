@@ -1,9 +1,9 @@
 """The contract of derived objects: day tables, summaries, tracks, reports, redetections and comparisons.
 
 A derived object consists of one or several stored objects that name the versions of their inputs and the recipe that
-made them. A subclass of `Derived` reads what is stored, says what a build would make now, and makes it. This module
-decides whether a build is needed (`State`) and publishes the result. An object only replaces the version that was read
-before the inputs, so a slow build never replaces a newer one.
+made them. A subclass of `Derived` reads the stored objects, names the inputs and recipe of a build now, and makes the
+objects. This module decides whether a build is needed (`State`) and publishes the result. An object only replaces the
+version that was read before the inputs, so a slow build never replaces a newer one.
 
     class Heights(Derived[Manifest]): ...
     build(Heights(store, day))
@@ -16,16 +16,14 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Generic, TypeVar
+from typing import Generic
 
 from imgpipeline.errors import TransientError
 from imgpipeline.faultpoints import reach
-from imgpipeline.lake.storage.manifest import DamagedObjectError, StoredObject
+from imgpipeline.lake.storage.manifest import DamagedObjectError, ManifestT, StoredObject
 from imgpipeline.lake.storage.pieces import pieces_of, put_pieces, remove_pieces
 from imgpipeline.objectstore import ObjectMissingError, ObjectStore
 
-Said = TypeVar("Said")
-"""The manifest of a stored object."""
 _ATTEMPTS = 8
 
 
@@ -76,36 +74,36 @@ def judge(stored: Iterable[Origin | None], wanted: Origin) -> State:
 
 
 @dataclass(frozen=True, slots=True)
-class Made(Generic[Said]):
+class Made(Generic[ManifestT]):
     """One new stored object."""
 
     data: bytes | memoryview
     """Its content."""
-    manifest: Said
+    manifest: ManifestT
     """Its manifest."""
 
 
 @dataclass(frozen=True, slots=True)
-class Built(Generic[Said]):
+class Built(Generic[ManifestT]):
     """A derived object after a build."""
 
     state: State
     """Its state before the build."""
     skipped: bool
     """Whether nothing was stored."""
-    manifests: Mapping[str, Said]
+    manifests: Mapping[str, ManifestT]
     """The manifest of each object, by key."""
     size_bytes: int
     """Size of all objects."""
-    before: Mapping[str, StoredObject[Said] | None]
+    before: Mapping[str, StoredObject[ManifestT] | None]
     """The objects before the build, by key."""
 
 
 @dataclass(frozen=True, slots=True)
-class Start(Generic[Said]):
+class Start(Generic[ManifestT]):
     """The starting point of a build."""
 
-    stored: Mapping[str, StoredObject[Said] | None]
+    stored: Mapping[str, StoredObject[ManifestT] | None]
     """The stored version of each object, by key; read before the inputs."""
     state: State
     """Their state."""
@@ -113,7 +111,7 @@ class Start(Generic[Said]):
     """Whether to build even if the object is current."""
 
 
-class Derived(ABC, Generic[Said]):
+class Derived(ABC, Generic[ManifestT]):
     """One derived object."""
 
     store: ObjectStore
@@ -127,7 +125,7 @@ class Derived(ABC, Generic[Said]):
         """Name in messages, such as `label_counts of 2026-01-09`."""
 
     @abstractmethod
-    def read(self) -> Mapping[str, StoredObject[Said] | None]:
+    def read(self) -> Mapping[str, StoredObject[ManifestT] | None]:
         """Returns the stored version of each of its objects, by key, in the order in which they are stored.
 
         An optional object may be left out while it is not stored, so that it does not count as missing.
@@ -137,11 +135,11 @@ class Derived(ABC, Generic[Said]):
         """
 
     @abstractmethod
-    def origin(self, manifest: Said, /) -> Origin:
+    def origin(self, manifest: ManifestT, /) -> Origin:
         """Returns the inputs and recipe of a stored object."""
 
     @abstractmethod
-    def wanted(self, stored: Mapping[str, StoredObject[Said] | None], /) -> Origin:
+    def wanted(self, stored: Mapping[str, StoredObject[ManifestT] | None], /) -> Origin:
         """Returns the origin of a build now.
 
         Args:
@@ -152,7 +150,7 @@ class Derived(ABC, Generic[Said]):
         """
 
     @abstractmethod
-    def make(self, start: Start[Said], /) -> Mapping[str, Made[Said]] | None:
+    def make(self, start: Start[ManifestT], /) -> Mapping[str, Made[ManifestT]] | None:
         """Makes all of its objects without storing them.
 
         Args:
@@ -162,12 +160,12 @@ class Derived(ABC, Generic[Said]):
             The objects by key, in the order in which to store them; None if an input changed meanwhile.
         """
 
-    def belong_together(self, _manifests: list[Said], /) -> bool:
+    def belong_together(self, _manifests: list[ManifestT], /) -> bool:
         """Tells whether stored objects of one origin were stored by one build, if that matters."""
         return True
 
 
-def compare(entry: Derived[Said], before: Mapping[str, StoredObject[Said] | None]) -> State:
+def compare(entry: Derived[ManifestT], before: Mapping[str, StoredObject[ManifestT] | None]) -> State:
     """Returns the state of a derived object whose stored objects were read before."""
     wanted = entry.wanted(before)
     state = judge([entry.origin(each.manifest) if each else None for each in before.values()], wanted)
@@ -175,7 +173,7 @@ def compare(entry: Derived[Said], before: Mapping[str, StoredObject[Said] | None
     return state if state is State.MISSING or together else State.STALE
 
 
-def state_of(entry: Derived[Said]) -> State:
+def state_of(entry: Derived[ManifestT]) -> State:
     """Returns the state of a derived object; raises the errors of its inputs."""
     try:
         before = entry.read()
@@ -184,7 +182,7 @@ def state_of(entry: Derived[Said]) -> State:
     return compare(entry, before)
 
 
-def build(entry: Derived[Said], *, force: bool = False) -> Built[Said]:
+def build(entry: Derived[ManifestT], *, force: bool = False) -> Built[ManifestT]:
     """Builds a derived object unless it is current.
 
     Args:
@@ -192,7 +190,7 @@ def build(entry: Derived[Said], *, force: bool = False) -> Built[Said]:
         force: Build it even if it is current.
 
     Returns:
-        The object as it is stored now.
+        The stored object after this call.
 
     Raises:
         DamagedObjectError: A stored object cannot be read; it is not replaced.
@@ -218,13 +216,13 @@ def build(entry: Derived[Said], *, force: bool = False) -> Built[Said]:
 
 
 def publish_all(
-    store: ObjectStore, made: Mapping[str, Made[Said]], before: Mapping[str, StoredObject[Said] | None]
+    store: ObjectStore, made: Mapping[str, Made[ManifestT]], before: Mapping[str, StoredObject[ManifestT] | None]
 ) -> bool:
     """Stores objects in order, each over the version that was read; False once a competing build has won."""
     return all(publish(store, key, each.data, before.get(key)) for key, each in made.items())
 
 
-def publish(store: ObjectStore, key: str, data: bytes | memoryview, before: StoredObject[Said] | None) -> bool:
+def publish(store: ObjectStore, key: str, data: bytes | memoryview, before: StoredObject[ManifestT] | None) -> bool:
     """Stores an object, after its pieces, over the version that was read; tells whether it is stored now.
 
     A refusal may answer a repetition of the client's own request, so the stored content decides.

@@ -172,7 +172,7 @@ ROWS = {
 """The rows of each day table, by its name."""
 
 
-def stored(table: Table) -> str:
+def stored_columns(table: Table) -> str:
     """Returns the columns in a table's Parquet file: all but `day`, which readers take from the path."""
     return ", ".join(identifier(name) for name in table.names if name != "day")
 

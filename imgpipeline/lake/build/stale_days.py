@@ -13,7 +13,7 @@ from imgpipeline.lake.build.day_tables import list_days, rebuild_day, stale_days
 from imgpipeline.lake.build.derived import Origin, State, judge
 from imgpipeline.lake.build.summaries import SUMMARIES, Summary, build_summary, summary_origin
 from imgpipeline.lake.build.summary_inputs import list_versions, stored_key
-from imgpipeline.lake.schema import DAY_TABLES
+from imgpipeline.lake.schema import DAY_TABLE_NAMES, FRAMES
 from imgpipeline.lake.storage.engine import BuildLimits
 from imgpipeline.lake.storage.manifest import DamagedObjectError, read_manifest, read_stored
 from imgpipeline.ledger.repair.repair_list import read_notes
@@ -21,7 +21,6 @@ from imgpipeline.objectstore import ObjectStore
 from imgpipeline.settings import Settings
 
 _READERS = 16
-_FRAMES = DAY_TABLES[0].name
 _NOTED_AS = "summaries"
 _Versions = dict[str, dict[date, str]]
 _BEHIND = {
@@ -44,8 +43,8 @@ def days_behind(store: ObjectStore) -> dict[date, str]:
     """
     catalog = open_catalog(store)
     reasons = dict.fromkeys(stale_days(store, catalog), "the ledger has newer segments, or cannot be read")
-    versions = {table: list_versions(store, table) for table in (*(t.name for t in DAY_TABLES), *SUMMARIES)}
-    stored = {day: join_versions(listed.get(day) for listed in versions.values()) for day in versions[_FRAMES]}
+    versions = {table: list_versions(store, table) for table in (*DAY_TABLE_NAMES, *SUMMARIES)}
+    stored = {day: join_versions(listed.get(day) for listed in versions.values()) for day in versions[FRAMES.name]}
     unsure = sorted(
         day for day in stored.keys() - reasons.keys() if not catalog.known.is_complete(day, _NOTED_AS, stored[day])
     )
@@ -70,10 +69,10 @@ def days_to_seal(store: ObjectStore, *, before: date, since: datetime) -> list[d
         PermanentError: A table is not a Parquet file of this project.
         TransientError: The store does not answer.
     """
-    put_lately = [info.key for info in store.list_objects(_FRAMES) if info.last_modified >= since]
+    put_lately = [info.key for info in store.list_objects(FRAMES.name) if info.last_modified >= since]
     days = sorted(day for key in put_lately if (day := parse_day(key)) and day < before)
     with ThreadPoolExecutor(_READERS) as pool:
-        found = pool.map(lambda day: read_manifest(store, _FRAMES, day), days)
+        found = pool.map(lambda day: read_manifest(store, FRAMES.name, day), days)
         return [day for day, manifest in zip(days, found, strict=True) if manifest and manifest.is_extended]
 
 
@@ -92,9 +91,6 @@ def _why(store: ObjectStore, summary: Summary, day: date, versions: _Versions) -
     except DamagedObjectError:
         state = State.DAMAGED
     return f"{summary.name} {_BEHIND[state]}" if state.is_behind else None
-
-
-_TABLES = tuple(table.name for table in DAY_TABLES)
 
 
 def build_noted_days(store: ObjectStore, *, settings: Settings, now: datetime) -> list[date]:
@@ -118,7 +114,7 @@ def build_noted_days(store: ObjectStore, *, settings: Settings, now: datetime) -
     """
     notes = read_notes(store)
     days = sorted({day for noted in notes.values() for day in noted})
-    built = [day for day in days if any(read_manifest(store, table, day) for table in _TABLES)]
+    built = [day for day in days if any(read_manifest(store, table, day) for table in DAY_TABLE_NAMES)]
     for day in built:
         rebuild_day(store, day, force=True, now=now, limits=BuildLimits.of(settings))
         for name in SUMMARIES:
@@ -136,7 +132,7 @@ def named_end(store: ObjectStore, chain: ChainId) -> int:
     """Returns the greatest end of a chain in the manifests of day tables, which the chain once reached; 0 if none."""
     named = [
         manifest.ends.get(chain, 0)
-        for table in _TABLES
+        for table in DAY_TABLE_NAMES
         for day in list_days(store, table)
         if (manifest := read_manifest(store, table, day)) is not None
     ]

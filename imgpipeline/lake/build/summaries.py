@@ -93,7 +93,7 @@ SUMMARIES: Mapping[str, Summary] = {
             FRAME_STATS,
             (*_FRAMES_AND_LETTERS, NOTICES.name),
             "How many frames came from which source in which hour, how large, bright and sharp were they, and how "
-            "soon were they looked at? For how long was each source observed?",
+            "soon were they processed? For how long was each source observed?",
             (_OBSERVED_GAP,),
         ),
         Summary(
@@ -189,7 +189,7 @@ def build_summary(
         now: Time of the build, for the manifest.
 
     Returns:
-        The summary as it is stored now.
+        The stored summary after this call.
 
     Raises:
         ConfigurationError: There is no such summary.

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from imgpipeline.contracts.keys import day_table_key, parse_day, summary_key
 from imgpipeline.errors import PermanentError, TransientError
-from imgpipeline.lake.schema import DAY_TABLES, SCHEMA_VERSION, WEAK_DETECTIONS
+from imgpipeline.lake.schema import DAY_TABLE_NAMES, SCHEMA_VERSION, WEAK_DETECTIONS
 from imgpipeline.lake.schema.events import EVENT_TABLES
 from imgpipeline.lake.schema.tracks import DAY_TRACK_TABLES
 from imgpipeline.lake.storage.cache import open_cache
@@ -17,13 +17,12 @@ from imgpipeline.lake.storage.engine import Engine, all_rows, identifier, open_e
 from imgpipeline.lake.storage.manifest import Manifest, Stored, have_equal_ends, parse_footer, read_stored
 from imgpipeline.objectstore import ObjectStore
 
-_DAY_TABLES = tuple(table.name for table in DAY_TABLES)
 _KEYS_OF_DAY_TABLES = {
-    *_DAY_TABLES,
+    *DAY_TABLE_NAMES,
     WEAK_DETECTIONS.name,
     *(table.name for table in (*DAY_TRACK_TABLES, *EVENT_TABLES)),
 }
-SETTLE_S = 20.0
+_SETTLE_S = 20.0
 """A build stores the tables of a day in sequence; a summary waits this long for the last one."""
 _LOOK_AGAIN_S = 0.5
 
@@ -120,7 +119,7 @@ def open_tables(store: ObjectStore, tables: Iterable[str], day: date, *, memory:
     """
     infos = {table: store.head(stored_key(table, day)) for table in tables}
     versions = {table: info.e_tag if info else "" for table, info in infos.items()}
-    with _opened(store, versions, day, "a view of it", memory) as (engine, _):
+    with _opened(store, versions, day, "A preview", memory) as (engine, _):
         yield engine
 
 
@@ -148,9 +147,8 @@ def _path(engine: Engine, table: str) -> Path:
 class Patience:
     """Waits while a build is storing the tables of a day."""
 
-    def __init__(self, settle_s: float | None = None) -> None:
+    def __init__(self) -> None:
         """The time starts at the first `wait`."""
-        self._settle_s = SETTLE_S if settle_s is None else settle_s
         self._until_s: float | None = None
 
     def wait(self, name: str, day: date) -> None:
@@ -161,7 +159,7 @@ class Patience:
         """
         now_s = time.monotonic()
         if self._until_s is None:
-            self._until_s = now_s + self._settle_s
+            self._until_s = now_s + _SETTLE_S
         if now_s >= self._until_s:
             raise TransientError(
                 f"{name} of {day} cannot be made yet: its tables cover different offsets, because a build of the day "
@@ -188,11 +186,11 @@ def _missing(wanted_by: str, table: str, day: date) -> PermanentError:
 
 
 def _materialize_table(table: str, day: date) -> str:
-    return _build_again(day) if table in _DAY_TABLES else _materialize(table, day)
+    return _build_again(day) if table in DAY_TABLE_NAMES else _materialize(table, day)
 
 
 def _build_again(day: date) -> str:
-    return _materialize(",".join(_DAY_TABLES), day)
+    return _materialize(",".join(DAY_TABLE_NAMES), day)
 
 
 def _materialize(assets: str, day: date) -> str:

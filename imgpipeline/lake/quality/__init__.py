@@ -1,1 +1,1 @@
-"""Whether stored tables are right: the audit against the ledger, its verdicts, and warnings about a day's content."""
+"""Checks stored tables: the audit against the ledger, its verdicts, and warnings about a day's content."""

@@ -1,7 +1,7 @@
-"""The audit: has every offset exactly one outcome, and do tables and summaries agree with the ledger?
+"""Audits that every offset has exactly one outcome, and that tables and summaries agree with the ledger.
 
-The ends of the chains are fixed before Kafka is asked for its logs, so a ledger that ends after its log is a
-contradiction and never a race. A ledger with imports only has no logs. An audit continues where the last one ended;
+The ends of the chains are fixed before Kafka is asked for its logs. A ledger that ends after its log is therefore a
+contradiction, not a race. A ledger with imports only has no logs. An audit continues where the last one ended;
 `full` reads everything again. It reports every fault, and skips only what it found correct before. A day that waits for
 its first build is counted and reported as not compared.
 """
@@ -16,13 +16,13 @@ from hashlib import sha256
 from imgpipeline.contracts.keys import Bucket, ChainId, day_table_key, is_import, next_chain
 from imgpipeline.contracts.records import LogRange
 from imgpipeline.errors import LedgerError, PermanentError
-from imgpipeline.lake.build.day_catalog import KnownDays, join_versions
+from imgpipeline.lake.build.day_catalog import KnownDays, join_versions, name_of_tables
 from imgpipeline.lake.build.summaries import SUMMARIES
 from imgpipeline.lake.build.summary_inputs import list_versions
 from imgpipeline.lake.quality.audit_report import AuditReport, DayAudit, PartitionAudit, SummaryAudit
 from imgpipeline.lake.quality.audit_state import AuditState, read_state, write_state, write_verdicts
 from imgpipeline.lake.quality.table_audit import DayReader, compare_day, compare_summary, count_unbuilt
-from imgpipeline.lake.schema import DAY_TABLES, SCHEMA_VERSION
+from imgpipeline.lake.schema import DAY_TABLE_NAMES, SCHEMA_VERSION
 from imgpipeline.lake.storage.manifest import covered_ends, have_equal_ends, read_stored
 from imgpipeline.ledger import current_chain, for_each_chain, has_segment, index_buckets, known_days, list_chains
 from imgpipeline.ledger.audit import ChainAudit, FixedEnd, audit_chain, fix_end, stray_keys
@@ -30,10 +30,7 @@ from imgpipeline.ledger.bundles.reading import list_reading
 from imgpipeline.ledger.session_books import find_repeats, join_books
 from imgpipeline.objectstore import ObjectMissingError, ObjectStore
 
-__all__ = ["AuditReport", "Progress", "audit"]
-
-_NAMES = tuple(table.name for table in DAY_TABLES)
-_NOTED_AS = f"tables {SCHEMA_VERSION}"
+_NOTED_AS = name_of_tables(SCHEMA_VERSION)
 
 Progress = Callable[[int, int], None]
 """Called with the number of segments read, and of segments to read as far as known."""
@@ -79,7 +76,7 @@ def audit(
     fixed = {end.chain: end.offset for end in ends}
     if any(walked.position > fixed.get(chain, 0) for chain, walked in before.chains.items()):
         before = AuditState()  # a chain became shorter, so sessions over several chains may no longer be settled
-    after = AuditState(known=_known_before(store, before, fixed))
+    after = AuditState(known=_known_before(store, before))
     work = _Audit(store, before, after, fixed, progress or _silent, full, memory)
     partitions = work.audit_partitions(ends, logs)
     days, summaries = work.audit_days(), work.audit_summaries()
@@ -90,12 +87,11 @@ def audit(
     return report
 
 
-def _known_before(store: ObjectStore, before: AuditState, ends: Mapping[ChainId, int]) -> KnownDays:
-    """Returns what earlier audits noted of the days; otherwise all days, without further knowledge."""
-    is_continued = all(walked.position <= ends.get(chain, 0) for chain, walked in before.chains.items())
+def _known_before(store: ObjectStore, before: AuditState) -> KnownDays:
+    """Returns what earlier audits noted about the days; without notes, all days, with nothing else known."""
     if not before.chains:
         return KnownDays()
-    if before.known is not None and is_continued:
+    if before.known is not None:
         return before.known
     known = KnownDays()
     known.begin(known_days(store))
@@ -156,7 +152,7 @@ class _Audit:
     def __post_init__(self) -> None:
         self.known = self.after.known or KnownDays()
         self.indexed = _Index(self.store)
-        self.versions = {table: list_versions(self.store, table) for table in (*_NAMES, *SUMMARIES)}
+        self.versions = {table: list_versions(self.store, table) for table in (*DAY_TABLE_NAMES, *SUMMARIES)}
 
     def step(self) -> None:
         self.done += 1
@@ -227,7 +223,7 @@ class _Audit:
 
     def audit_days(self) -> tuple[DayAudit, ...]:
         stored: dict[date, dict[str, str]] = defaultdict(dict)
-        for table in _NAMES:
+        for table in DAY_TABLE_NAMES:
             for day, version in self.versions[table].items():
                 stored[day][table] = version
         built = [self._audit_day(day, stored[day]) for day in sorted(stored)]
@@ -249,7 +245,7 @@ class _Audit:
                 self.after.days[day] = (mark, figures)
             # An index entry may belong to a segment that was never stored.
             if not figures.has_nothing:
-                yield DayAudit(day, figures, stale=True, problems=problems, missing=_NAMES)
+                yield DayAudit(day, figures, stale=True, problems=problems, missing=DAY_TABLE_NAMES)
 
     def _is_known(self, day: date, versions: str) -> bool:
         return day in self.before.days and self.before.days[day][0] == versions
@@ -262,7 +258,7 @@ class _Audit:
     def _audit_day(self, day: date, stored: Mapping[str, str]) -> DayAudit:
         problems: list[str] = []
         missing: tuple[str, ...] = ()
-        versions = " ".join(stored.get(table, "") for table in _NAMES)
+        versions = " ".join(stored.get(table, "") for table in DAY_TABLE_NAMES)
         if self._is_known(day, versions):
             figures = self.before.days[day][1]
         else:
@@ -272,7 +268,7 @@ class _Audit:
         if versions and figures.agree_on() and not problems:
             self.after.days[day] = (versions, figures)
         try:
-            stale = self._is_stale(day, join_versions(stored.get(table) for table in _NAMES))
+            stale = self._is_stale(day, join_versions(stored.get(table) for table in DAY_TABLE_NAMES))
         except (LedgerError, PermanentError) as error:
             stale = True
             problems.append(f"{day}: {error.message}")
@@ -281,7 +277,7 @@ class _Audit:
     def _is_stale(self, day: date, version: str) -> bool:
         if self.known.is_complete(day, _NOTED_AS, version):
             return False
-        found = [read_stored(self.store, day_table_key(table, day)) for table in _NAMES]
+        found = [read_stored(self.store, day_table_key(table, day)) for table in DAY_TABLE_NAMES]
         manifests = [stored.manifest if stored else None for stored in found]
         if any(manifest is None or manifest.schema_version != SCHEMA_VERSION for manifest in manifests):
             return True

@@ -2,7 +2,7 @@
 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import date
 from enum import StrEnum
 from typing import Any
@@ -11,10 +11,8 @@ from imgpipeline.contracts.keys import ChainId, is_import
 from imgpipeline.contracts.outcomes import GapReason
 from imgpipeline.contracts.records import LogRange
 from imgpipeline.contracts.text import counted
-from imgpipeline.lake.schema import DAY_TABLES
+from imgpipeline.lake.schema import DAY_TABLE_NAMES
 from imgpipeline.ledger.audit import ChainAudit
-
-_NAMES = tuple(table.name for table in DAY_TABLES)
 
 
 class DayState(StrEnum):
@@ -118,7 +116,7 @@ class DayFigures:
     duplicates: int | None = 0
     """Rows of the tables in excess of the distinct ones."""
 
-    def agree_on(self, tables: Iterable[str] = _NAMES) -> bool:
+    def agree_on(self, tables: Iterable[str] = DAY_TABLE_NAMES) -> bool:
         """Tells whether some tables have as many rows as the ledger, without duplicates."""
         return self.duplicates == 0 and all(
             getattr(self, f"{table}_in_ledger") is not None
@@ -129,7 +127,7 @@ class DayFigures:
     @property
     def has_nothing(self) -> bool:
         """Whether neither the ledger nor a table has anything of the day."""
-        return not any(getattr(self, name) or getattr(self, name) is None for name in self.__slots__)
+        return all(value == 0 for value in asdict(self).values())
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,12 +152,12 @@ class DayAudit:
         """Which tables were compared."""
         if not self.missing:
             return DayState.COMPARED
-        return DayState.NOT_BUILT if len(self.missing) == len(_NAMES) else DayState.PARTLY_BUILT
+        return DayState.NOT_BUILT if len(self.missing) == len(DAY_TABLE_NAMES) else DayState.PARTLY_BUILT
 
     @property
     def agrees(self) -> bool:
         """Whether the stored tables have as many rows as the ledger up to their ends."""
-        return self.figures.agree_on([name for name in _NAMES if name not in self.missing])
+        return self.figures.agree_on([name for name in DAY_TABLE_NAMES if name not in self.missing])
 
     @property
     def ok(self) -> bool:
@@ -168,8 +166,7 @@ class DayAudit:
 
     def to_json(self) -> dict[str, Any]:
         """Returns one entry of `days`."""
-        counted = {name: getattr(self.figures, name) for name in DayFigures.__slots__}
-        return {"day": self.day.isoformat(), "state": self.state.value, **counted, "stale": self.stale}
+        return {"day": self.day.isoformat(), "state": self.state.value, **asdict(self.figures), "stale": self.stale}
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,4 +1,4 @@
-"""What an audit stores: its progress for the next audit, and its verdict on each day for reports and pages.
+"""Stores the progress of an audit for the next one, and its verdict on each day for reports and pages.
 
 Only what was found correct counts as done, so each audit reports every fault again. If `audit/state.json` cannot be
 read, the next audit takes longer.
@@ -6,7 +6,7 @@ read, the next audit takes longer.
 
 import json
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from datetime import date, datetime
 from hashlib import sha256
 from typing import Any
@@ -36,7 +36,7 @@ class AuditState:
     summaries: dict[tuple[str, date], tuple[str, bool]] = field(default_factory=dict)
     """The versions of each summary and of its inputs, and whether it was stale."""
     known: KnownDays | None = None
-    """What the walks noted of the days; None if the notes are missing or incomplete."""
+    """What the walks noted about the days; None if the notes are missing or incomplete."""
     verdicts: dict[date, str] = field(default_factory=dict)
     """The hash of the stored verdict on each day."""
 
@@ -52,7 +52,7 @@ def read_state(store: ObjectStore) -> AuditState:
             {
                 date.fromisoformat(d["day"]): (
                     str(d["versions"]),
-                    DayFigures(**{n: int(d.get(n, 0)) for n in _figures()}),
+                    DayFigures(**{name: int(d.get(name, 0)) for name in DayFigures.__slots__}),
                 )
                 for d in data["days"]
             },
@@ -75,7 +75,7 @@ def write_state(store: ObjectStore, state: AuditState, *, now: datetime) -> bool
         "audited_at": format_time(now),
         "chains": [_chain_json(found) for found in state.chains.values() if found.ok],
         "days": [
-            {"day": day.isoformat(), "versions": versions, **{name: getattr(figures, name) for name in _figures()}}
+            {"day": day.isoformat(), "versions": versions, **asdict(figures)}
             for day, (versions, figures) in sorted(state.days.items())
         ],
         "summaries": [
@@ -90,10 +90,6 @@ def write_state(store: ObjectStore, state: AuditState, *, now: datetime) -> bool
     except ForbiddenError:
         return False
     return True
-
-
-def _figures() -> Iterable[str]:
-    return DayFigures.__slots__
 
 
 def _chain_json(found: ChainAudit) -> dict[str, Any]:
@@ -198,7 +194,7 @@ def _verdict(day: DayAudit, summaries: Iterable[SummaryAudit]) -> dict[str, Any]
         "tables": day.versions,
         "ok": day.ok and all(summary.ok for summary in found),
         "is_stale": day.stale,
-        "figures": {name: getattr(day.figures, name) for name in DayFigures.__slots__},
+        "figures": asdict(day.figures),
         "summaries": {s.name: "wrong" if not s.ok else "behind" if s.stale else "ok" for s in found},
         "problems": problems[:_MOST_PROBLEMS],
     }

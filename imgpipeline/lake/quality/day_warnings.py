@@ -1,7 +1,7 @@
 """Warnings about a day's content: damaged rows, many dead letters, dark images, a label that nearly vanished.
 
-These judgements stop nothing, and read tables, manifests and summaries, never segments. The limits are those of
-`settings.tables`; what must hold of every row stands in `lake.build.day_rules`.
+A warning stops nothing. The checks read tables, manifests and summaries, never segments. Their limits are settings
+(`settings.tables`); the rules that every row must satisfy are in `lake.build.day_rules`.
 """
 
 from collections import Counter
@@ -22,7 +22,7 @@ from imgpipeline.settings.tables import WarningLimits
 TRAILING_DAYS = 7
 """A label's count is compared with its mean over this many earlier stored days."""
 _LEAST_DAYS = 3
-"""Fewer earlier days do not show what is usual."""
+"""With fewer earlier days, no count counts as usual."""
 _LEAST_MEAN = 20.0
 """The counts of rarer labels vary too much by chance."""
 _SHOWN = 5
@@ -122,11 +122,11 @@ class LabelHistory:
         self._counts: dict[date, Counter[str]] = {}
 
     def judge(self, day: date, limits: WarningLimits, *, now: datetime) -> Verdict:
-        """Checks whether every usual label was counted about as often as on earlier stored days.
+        """Checks whether each frequent label was counted about as often as on earlier stored days.
 
         Args:
             day: The day.
-            limits: The limit of what is too rare.
+            limits: The share of the usual count below which a label is reported.
             now: The current time; a day that is not over cannot be compared with whole days.
 
         Raises:

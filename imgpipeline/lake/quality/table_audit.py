@@ -17,7 +17,7 @@ from imgpipeline.contracts.keys import Bucket, ChainId, day_table_key, summary_k
 from imgpipeline.contracts.text import counted
 from imgpipeline.errors import LedgerError, PermanentError
 from imgpipeline.lake.build.day_rows import columns_of
-from imgpipeline.lake.build.ledger_rows import RECIPE, ROWS, keep_unique, load_outcomes, stored
+from imgpipeline.lake.build.ledger_rows import RECIPE, ROWS, keep_unique, load_outcomes, stored_columns
 from imgpipeline.lake.build.summaries import set_parameters
 from imgpipeline.lake.build.summary_inputs import stored_key
 from imgpipeline.lake.quality.audit_report import DayFigures, SummaryAudit
@@ -72,11 +72,6 @@ class DayComparison:
     """Rows that differ, objects that cannot be read."""
     missing: tuple[str, ...] = ()
     """The tables that are not stored."""
-
-    @property
-    def ok(self) -> bool:
-        """Whether the stored tables agree with the ledger up to their ends."""
-        return not self.problems and self.figures.agree_on([t.name for t in DAY_TABLES if t.name not in self.missing])
 
 
 @dataclass(frozen=True, slots=True)
@@ -218,8 +213,8 @@ def _count_found(engine: Engine) -> dict[date, dict[str, int]]:
 def _compare_rows(engine: Engine, table: Table, manifest: Manifest, key: str) -> Iterable[str]:
     if manifest.made_by != RECIPE:
         return
-    expected = f"SELECT {stored(table)} FROM ({ROWS[table.name]})"  # noqa: S608 - own names
-    actual = f"SELECT {stored(table)} FROM audited_{table.name}"  # noqa: S608 - own names
+    expected = f"SELECT {stored_columns(table)} FROM ({ROWS[table.name]})"  # noqa: S608 - own names
+    actual = f"SELECT {stored_columns(table)} FROM audited_{table.name}"  # noqa: S608 - own names
     # Comparing hashes takes a tenth of the time of the comparison that finds the rows.
     if hash_rows(engine, expected) == hash_rows(engine, actual):
         return
@@ -270,7 +265,7 @@ def _checked(manifest: Manifest) -> Manifest:
     """Rejects names that no release has written, because they become parts of keys, paths and SQL."""
     for names, what in (({*manifest.made_of, *manifest.queries}, "table"), (manifest.parameters, "setting")):
         if not all(_NAME.fullmatch(name) for name in names):
-            raise PermanentError(f"its manifest names no {what}.")
+            raise PermanentError(f"its manifest contains an invalid name of a {what}.")
     return manifest
 
 
@@ -315,7 +310,7 @@ def _remake(engine: Engine, queries: Mapping[str, str], parameters: Mapping[str,
         with engine_errors():
             statements = engine.connection.extract_statements(sql)
         if [found.type for found in statements] != [duckdb.StatementType.SELECT]:
-            raise PermanentError("its manifest names no query.")
+            raise PermanentError("its manifest contains a statement that is not a single SELECT.")
         engine.run(f"CREATE TABLE {identifier(name)} AS {sql}")
     engine.run("ALTER TABLE again DROP COLUMN day")
     differences = ("SELECT * FROM again EXCEPT ALL SELECT * FROM summary",

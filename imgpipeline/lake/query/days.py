@@ -1,4 +1,4 @@
-"""Which days a question is about: one day, or a span with both ends included."""
+"""Parses the days that a question is about: one day, or a span with both ends included."""
 
 from collections.abc import Collection
 from dataclasses import dataclass
@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from imgpipeline.objectstore import ObjectStore
 
 _MOST_NAMED = 8
-"""The most days that an error message names."""
+"""Maximum number of days that an error message names."""
 Day = date | str
 """A day as an argument: a `date`, or text such as `2026-01-09`."""
 

@@ -4,10 +4,9 @@ Also traces one frame. Raises an error if the detections do not add up to the nu
 the tables show.
 """
 
-import contextlib
 import json
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from datetime import date, datetime
 from typing import Any
@@ -18,10 +17,10 @@ import pyarrow.parquet as pq
 from imgpipeline.contracts.keys import ChainId, segment_key, summary_key
 from imgpipeline.contracts.outcomes import Frame
 from imgpipeline.contracts.text import counted
-from imgpipeline.errors import BadInputError, ConfigurationError, LedgerError, PermanentError
+from imgpipeline.errors import ConfigurationError, LedgerError, PermanentError
 from imgpipeline.lake.build.summaries import recipe
 from imgpipeline.lake.query.days import name_nearest_days
-from imgpipeline.lake.query.explanation import CountedDetection, Explanation, NumberId, SegmentBehind, StoredNumber
+from imgpipeline.lake.query.explanation import CountedDetection, Explanation, NumberId, StoredNumber, TracedSegment
 from imgpipeline.lake.sessions.session import LakeSession
 from imgpipeline.lake.sessions.tables import COUNTED_DETECTIONS
 from imgpipeline.lake.storage.engine import quoted
@@ -30,7 +29,7 @@ from imgpipeline.lake.storage.pieces import read_table
 from imgpipeline.ledger import Segment, known_days
 from imgpipeline.ledger.reading import segments_holding
 from imgpipeline.objectstore import ObjectMissingError, ObjectStore
-from imgpipeline.objectstore.images import deleted_of, resolve_image_path
+from imgpipeline.objectstore.images import deleted_of, own_image_keys
 from imgpipeline.settings import Settings
 
 Progress = Callable[[int, int], None]
@@ -83,17 +82,11 @@ def explain(
     segments, keys = _segments(store, found, progress or (lambda *_: None))
     traced = tuple(replace(each, segment=keys[each.chain, each.offset]) for each in found)
     stored = _stored(store, number, settings)
-    deleted = deleted_of(store, _own_keys(traced, settings))
+    paths = {each.source_image_path for each in traced}
+    deleted = deleted_of(store, own_image_keys(paths, settings.store_url))
     explanation = Explanation(number, count, least, _below(lake, number, least), traced, segments, stored, deleted)
     _check_stored(lake, explanation)
     return explanation
-
-
-def _own_keys(found: Iterable[CountedDetection], settings: Settings) -> Iterator[str]:
-    """Yields the keys of images in the same store."""
-    for path in {each.source_image_path for each in found}:
-        with contextlib.suppress(BadInputError):  # in another bucket, or not a path
-            yield resolve_image_path(path, settings.store_url, ()).key
 
 
 def _counted(number: NumberId) -> str:
@@ -163,20 +156,20 @@ def _detection(row: tuple[Any, ...]) -> CountedDetection:
 
 def _segments(
     store: ObjectStore, found: Iterable[CountedDetection], progress: Progress
-) -> tuple[tuple[SegmentBehind, ...], dict[tuple[ChainId, int], str]]:
+) -> tuple[tuple[TracedSegment, ...], dict[tuple[ChainId, int], str]]:
     """Finds each detection in its segment. Returns the segments, and the key of the segment of each offset."""
     by_place: dict[ChainId, dict[int, list[CountedDetection]]] = defaultdict(lambda: defaultdict(list))
     for each in found:
         by_place[each.chain][each.offset].append(each)
     total = sum(len(several) for offsets in by_place.values() for several in offsets.values())
-    segments: list[SegmentBehind] = []
+    segments: list[TracedSegment] = []
     keys: dict[tuple[ChainId, int], str] = {}
     done = 0
     for chain, offsets in sorted(by_place.items()):
         for segment, held in segments_holding(store, chain, offsets):
             expected = [each for offset in held for each in offsets[offset]]
             _check_segment(segment, expected)
-            segments.append(SegmentBehind.of(segment, len(expected)))
+            segments.append(TracedSegment.of(segment, len(expected)))
             keys |= {(chain, offset): segments[-1].key for offset in held}
             done += len(expected)
             progress(done, total)
@@ -314,7 +307,7 @@ class FrameLineage:
     """Its chain."""
     offset: int
     """Kafka offset of its record."""
-    segment: SegmentBehind
+    segment: TracedSegment
     """The segment in which the frame was found."""
 
 
@@ -333,15 +326,15 @@ def trace_frame(store: ObjectStore, frame: Mapping[str, Any], detections: int) -
     names = ("source_kafka_topic", "source_kafka_topic_id", "source_kafka_partition")
     chain, offset = ChainId(*(frame[name] for name in names)), int(frame["source_kafka_offset"])
     [(segment, _)] = segments_holding(store, chain, [offset])
-    behind = SegmentBehind.of(segment, detections)
+    traced = TracedSegment.of(segment, detections)
     frames = (one for one in segment.outcomes() if isinstance(one, Frame))
     held = next((one for one in frames if one.offset == offset), None)
     if held is None or held.frame_id != frame["frame_id"] or len(held.detections) != detections:
         raise LedgerError(
-            f"{behind.key} does not hold the frame {frame['frame_id']} at offset {offset} as the tables show it.",
+            f"{traced.key} does not hold the frame {frame['frame_id']} at offset {offset} as the tables show it.",
             next_step=_AUDIT,
         )
-    return FrameLineage(chain, offset, behind)
+    return FrameLineage(chain, offset, traced)
 
 
 def numbers_of_day(lake: LakeSession, day: date) -> Mapping[tuple[str, str | None, int], int]:

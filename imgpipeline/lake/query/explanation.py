@@ -1,4 +1,4 @@
-"""The answer of `explain`: a number with its detections, frames and segments, and its JSON."""
+"""The result of `explain`: a number with its detections, frames and segments, and its JSON."""
 
 from collections import Counter
 from collections.abc import Mapping
@@ -82,7 +82,7 @@ class CountedDetection:
 
 
 @dataclass(frozen=True, slots=True)
-class SegmentBehind:
+class TracedSegment:
     """One segment that holds some of the detections."""
 
     key: str
@@ -109,7 +109,7 @@ class SegmentBehind:
     """When it was made, UTC."""
 
     @classmethod
-    def of(cls, segment: Segment, detections: int) -> "SegmentBehind":
+    def of(cls, segment: Segment, detections: int) -> "TracedSegment":
         """Describes a segment that holds some of the detections."""
         header, made = segment.header, segment.header.provenance
         return cls(
@@ -155,7 +155,7 @@ class Explanation:
     """Number of detections of this label and time below it."""
     detections: tuple[CountedDetection, ...]
     """All counted detections, by time."""
-    segments: tuple[SegmentBehind, ...]
+    segments: tuple[TracedSegment, ...]
     """The segments of the detections, by chain and offset."""
     stored: StoredNumber | None
     """The stored summary; None if the day has none yet."""
@@ -220,7 +220,7 @@ def _stored_json(stored: StoredNumber) -> dict[str, Any]:
     }
 
 
-def _flat(value: CountedDetection | SegmentBehind) -> dict[str, Any]:
+def _flat(value: CountedDetection | TracedSegment) -> dict[str, Any]:
     """Returns the fields, with those of the chain in its place."""
     flat: dict[str, Any] = {}
     for name in value.__dataclass_fields__:

@@ -36,7 +36,7 @@ from imgpipeline.objectstore import ObjectStore
 from imgpipeline.settings import Settings
 
 _STORAGE = "v1.0.0"
-"""Storage format that DuckDB 1, which many tools contain, can open; the format of DuckDB 2 it cannot."""
+"""A storage format that DuckDB 1, which many tools embed, can open; it cannot open the format of DuckDB 2."""
 _FILE = "exported"
 """Name of the file as an attached database."""
 _NEXT_STEP = "name another file, or replace this one with --force"
@@ -95,7 +95,7 @@ def export_duckdb(
     """
     path = path.resolve()  # a link stays a link
     _check_place(path, force=force)
-    with _folder_beside(path) as folder:
+    with _folder_next_to(path) as folder:
         written = folder / path.name
         with (
             open_lake(store, settings=settings, days=days, cache_dir=cache_dir, is_locked=False) as lake,
@@ -133,7 +133,7 @@ def _check_place(path: Path, *, force: bool) -> None:
 
 
 @contextlib.contextmanager
-def _folder_beside(path: Path) -> Iterator[Path]:
+def _folder_next_to(path: Path) -> Iterator[Path]:
     """Makes a folder on the same disk as the file, so that the file can be moved into place atomically."""
     with contextlib.ExitStack() as stack:
         try:

@@ -45,7 +45,8 @@ def find_frames(
     Args:
         store: The object store.
         settings: As for a query session.
-        span: UTC days. All days stand for the latest day that has frames of the wanted source and status.
+        span: UTC days. If it includes all days, only the latest day that has frames of the wanted source and status is
+            searched.
         wanted: The filter.
         limit: At most this many, from 1; None: all.
 
@@ -62,7 +63,7 @@ def find_frames(
 def find_detections(
     store: ObjectStore, settings: Settings, span: Span, wanted: WantedFrames, limit: int | None = None
 ) -> FoundRows:
-    """Finds the matching detections in the wanted frames, with all columns of `detections`; else like `find_frames`."""
+    """Finds the matching detections in the wanted frames, with all columns of `detections`; like `find_frames`."""
     span = _latest_if_all(store, settings, span, WantedFrames(source=wanted.source))
     condition = detection_condition(wanted)
     with open_lake(store, settings=settings, days=[] if span.is_all else days_of(store, span)) as lake:
@@ -235,7 +236,7 @@ def count_detections(lake: LakeSession, wanted: WantedFrames) -> int:
 
 
 def _latest_if_all(store: ObjectStore, settings: Settings, span: Span, wanted: WantedFrames) -> Span:
-    """Replaces all days by the latest day that has such frames; all days if no day has any."""
+    """Narrows a span of all days to the latest day that has such frames; leaves it unchanged if no day has any."""
     if not span.is_all:
         return span
     days = days_of(store, span)

@@ -13,16 +13,16 @@ from datetime import date, datetime, timedelta
 
 from imgpipeline.contracts.keys import IMAGES, original_image_key, safe_name
 from imgpipeline.contracts.times import day_of
-from imgpipeline.errors import BadInputError, UsageError
+from imgpipeline.errors import UsageError
 from imgpipeline.faultpoints import reach
 from imgpipeline.lake.sessions.session import open_lake
 from imgpipeline.lake.sessions.snapshot import SHOWN_LETTERS
 from imgpipeline.objectstore import ObjectInfo, ObjectStore
-from imgpipeline.objectstore.images import DeletedImages, image_place, read_deleted, resolve_image_path, write_deleted
+from imgpipeline.objectstore.images import DeletedImages, image_place, own_image_keys, read_deleted, write_deleted
 from imgpipeline.settings import Settings
 
 MOST_IMAGES = 100_000
-"""The most images that a run deletes."""
+"""Maximum number of images that a run deletes."""
 _BATCH = 1_000
 _LOOK_AGAIN = timedelta(days=1)
 """A day that had to keep images is checked again after this time."""
@@ -77,7 +77,7 @@ def retain_images(
         settings: The limits.
         now: The current time.
         dry_run: Delete nothing; report what would be deleted.
-        most_images: The most images to delete.
+        most_images: Maximum number of images to delete.
         is_over: Called before each batch; True ends the run.
         progress: Called with the number of images deleted so far.
 
@@ -237,14 +237,7 @@ class _Work:
         """Returns the keys of the images of a day whose frames have an outcome in the ledger."""
         with open_lake(self.store, settings=self.settings, days=[day]) as lake:
             paths = [str(path) for (path,) in lake.query(_OUTCOMES).rows]
-        keys = set()
-        for path in paths:
-            try:
-                location = resolve_image_path(path, self.settings.store_url, ())
-            except BadInputError:  # in another bucket, or not a path
-                continue
-            keys.add(location.key)
-        return keys
+        return set(own_image_keys(paths, self.settings.store_url))
 
     def _list(self, day: date, sources: list[str]) -> Iterator[ObjectInfo]:
         for source in sources:

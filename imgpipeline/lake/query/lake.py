@@ -3,7 +3,7 @@
 from imgpipeline import Lake
 
 with Lake.open() as lake:
-cars = lake.detections(day="2026-01-09", label="car")  # a pandas DataFrame
+    cars = lake.detections(day="2026-01-09", label="car")  # a pandas DataFrame
 """
 
 import os

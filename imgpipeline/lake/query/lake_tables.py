@@ -1,4 +1,4 @@
-"""The stored tables of one store: SQL, sessions, and the methods of `Lake` that each return one stored table."""
+"""The base of `Lake`: SQL, sessions, and the methods that each return one stored table."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager

@@ -1,4 +1,4 @@
-"""What callers of `Lake` pass and get: checks of arguments, and Arrow tables with stable types or as DataFrames."""
+"""Checks the arguments of `Lake` and converts its results: stable column types, time zones, DataFrames."""
 
 from collections.abc import Sequence
 from itertools import count

@@ -242,11 +242,11 @@ class Silence:
     def said(self) -> str:
         """The verdict as text."""
         if not self.found:
-            return f"None of {counted(self.sources, 'source')} is silent for too long."
+            return f"None of {counted(self.sources, 'source')} has been silent for too long."
         shown = "; ".join(list(self.found.values())[:_MOST_SHOWN])
         more = f"; and {len(self.found) - _MOST_SHOWN} more" if len(self.found) > _MOST_SHOWN else ""
         count = f"{len(self.found)} of {counted(self.sources, 'source')}"
-        return f"{count}: {shown}{more}. The command imgpipeline sources status shows all."
+        return f"{count}: {shown}{more}. `imgpipeline sources status` shows all."
 
 
 @dataclass(frozen=True, slots=True)
@@ -284,7 +284,7 @@ def judge_silence(store: ObjectStore, settings: Settings, *, now: datetime) -> S
 
 
 def _judge(source: str, sign: _Sign, limits: SourceLimits, as_of: datetime) -> str | None:
-    """Returns what is wrong with a source; None if it is fine."""
+    """Returns the problem of a source as a sentence; None if there is none."""
     limit_s = limits.of(source)
     if limit_s is None or sign.kind == SourceState.ENDED.value:
         return None
@@ -295,7 +295,7 @@ def _judge(source: str, sign: _Sign, limits: SourceLimits, as_of: datetime) -> s
     if (as_of - since).total_seconds() <= limit_s:
         return None
     how = f"offline ({sign.reason})" if is_offline and sign.reason else "offline" if is_offline else "silent"
-    return f"{source} is {how} since {format_time(since)[:19]}Z, longer than {limit_s:,.0f} s"
+    return f"{source} has been {how} since {format_time(since)[:19]}Z, longer than {limit_s:,.0f} s"
 
 
 def _read_signs(engine: Engine) -> dict[str, _Sign]:

@@ -39,7 +39,7 @@ _USUAL_GROUPS = {"label_counts": ("day", "hour", "label"), "label_totals": ("lab
 
 @dataclass(frozen=True, slots=True)
 class LabelChoice:
-    """A choice of label counts."""
+    """A selection of label counts, and their groups."""
 
     sources: tuple[str, ...] = ()
     """Only these; empty: all."""
@@ -207,18 +207,18 @@ def _count_labels(span: _Tables, name: str, choice: LabelChoice) -> pa.Table:
     counts = view_sql(name).replace("{by}", ", ".join(groups))
     if name == "label_counts" and not choice.knows_frames:
         counts = f"SELECT * EXCLUDE (distinct_frames) FROM (\n{counts})\n"  # noqa: S608 - own query, own names
-    sql = _beside_observed(counts, name, groups, choice)
+    sql = _with_observed_time(counts, name, groups, choice)
     return span.arrow(sql, {"sources": list(choice.sources), "labels": list(choice.labels)})
 
 
-def _beside_observed(counts: str, name: str, groups: list[str], choice: LabelChoice) -> str:
+def _with_observed_time(counts: str, name: str, groups: list[str], choice: LabelChoice) -> str:
     """Returns the query of counts with observed time, and with zeros for chosen labels that were not seen."""
     watched = [group for group in groups if group != "label"]
-    beside, keys = "LEFT JOIN observed", watched
+    joined, keys = "LEFT JOIN observed", watched
     if choice.labels:
         is_by_label = "label" in groups
         every = "(SELECT * FROM observed, (SELECT unnest($labels) AS label)) AS observed" if is_by_label else "observed"
-        beside, keys = f"FULL JOIN {every}", groups
+        joined, keys = f"FULL JOIN {every}", groups
     frames = ["distinct_frames"] if choice.knows_frames else []
     named = ["count", "days"] if name == "label_totals" else ["count", *frames, "distinct_sources"]
     parts = {
@@ -227,7 +227,7 @@ def _beside_observed(counts: str, name: str, groups: list[str], choice: LabelCho
         "watched": "".join(f"{group}, " for group in watched),
         "zeros": ", ".join(f"coalesce({column}, 0) AS {column}" for column in named),
         "named": ", ".join(named),
-        "beside": beside,
+        "joined": joined,
         "keys": ", ".join(["one", *keys]),
         "order": ", ".join([*(["count DESC"] if name == "label_totals" else []), *groups]),
     }

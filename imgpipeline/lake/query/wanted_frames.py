@@ -132,7 +132,7 @@ def _found(wanted: WantedFrames) -> str:
         *_equal("model_used", wanted.model),
     ]
     if wanted.area is not None:
-        parts.append(f"{_DETECTION} IN ({_standing_in(wanted.area, rows_of_days(wanted.span, wanted.local))})")
+        parts.append(f"{_DETECTION} IN ({_with_foot_point_in(wanted.area, rows_of_days(wanted.span, wanted.local))})")
     if wanted.track is not None:
         parts.append(f"{_DETECTION} IN ({_points_of(f'track_id = {quoted(wanted.track)}')})")
     if wanted.tracked_object is not None:
@@ -197,7 +197,7 @@ def _points_of(condition: str) -> str:
     return f"SELECT day, frame_id, detection_number FROM track_points WHERE {condition}"  # noqa: S608 - quoted
 
 
-def _standing_in(area: Area, of_days: str) -> str:
+def _with_foot_point_in(area: Area, of_days: str) -> str:
     """Returns a query for the detections of some days whose foot point is in a polygon.
 
     Uses the same operations on the same numbers as `imgpipeline.events.geometry`: the middle of the lower edge of the

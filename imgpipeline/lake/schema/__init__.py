@@ -5,6 +5,7 @@ Parquet schemas, queries and docs/tables.md (`python -m imgpipeline.lake.schema`
 
 from imgpipeline.lake.schema.columns import READABLE_VERSIONS, SCHEMA_VERSION, Column, Table
 from imgpipeline.lake.schema.day_tables import (
+    DAY_TABLE_NAMES,
     DAY_TABLES,
     DETECTIONS,
     FRAMES,
@@ -34,6 +35,7 @@ from imgpipeline.lake.schema.views import DEAD_LETTERS, HISTOGRAM_VIEWS, SEGMENT
 __all__ = [
     "ALL",
     "DAY_TABLES",
+    "DAY_TABLE_NAMES",
     "DEAD_LETTERS",
     "DETECTIONS",
     "EVENTS",

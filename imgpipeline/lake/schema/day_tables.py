@@ -155,6 +155,8 @@ NOTICES = Table(
 
 DAY_TABLES = (FRAMES, DETECTIONS, STORED_DEAD_LETTERS, NOTICES)
 """The tables that a build makes of a day's ledger, in the order in which they are stored."""
+DAY_TABLE_NAMES = tuple(table.name for table in DAY_TABLES)
+"""Their names, in the same order."""
 
 WEAK_DETECTIONS = Table(
     "weak_detections",

@@ -223,8 +223,9 @@ class LakeSession:
         """Returns the statement of a query, which must only read; first fills the tables that it uses."""
         statements = self._engine.connection.extract_statements(sql)
         if len(statements) != 1 or statements[0].type not in _READING:
+            got = "one that changes something" if len(statements) == 1 else counted(len(statements), "statement")
             raise ConfigurationError(
-                f"Got {counted(len(statements), 'statement')}, or one that changes something; expected one that reads.",
+                f"Got {got}; expected one statement that only reads.",
                 next_step='begin it with SELECT, WITH, DESCRIBE or SHOW, such as "SELECT * FROM label_counts"',
             )
         if self._asks_for_the_ledger(sql):
@@ -289,7 +290,7 @@ def open_lake(
     local_day: LocalDay | None = None,
     is_locked: bool = True,
 ) -> Iterator[LakeSession]:
-    """Opens the lake as it is now.
+    """Opens the lake at the current moment.
 
     Args:
         store: The object store.

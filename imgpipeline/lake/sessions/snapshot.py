@@ -20,11 +20,12 @@ from datetime import date
 from pathlib import Path
 
 from imgpipeline.contracts.keys import Bucket, ChainId, day_table_key
-from imgpipeline.lake.build.day_catalog import DayCatalog, join_versions, open_catalog
+from imgpipeline.lake.build.day_catalog import DayCatalog, join_versions, name_of_tables, open_catalog
 from imgpipeline.lake.build.day_rows import WORKING, create_stored, is_complete, lay_over
 from imgpipeline.lake.build.ledger_rows import load_outcomes
 from imgpipeline.lake.build.summary_inputs import list_versions
 from imgpipeline.lake.schema import (
+    DAY_TABLE_NAMES,
     DAY_TABLES,
     DETECTIONS,
     FRAMES,
@@ -44,7 +45,6 @@ _READERS = 16
 SHOWN_LETTERS = f"{WORKING}.shown_letters"
 """The dead letters of the session's days, as summaries count them. The table `dead_letters` that users see has more
 columns, and filling it reads the ledger."""
-_TABLES = tuple(table.name for table in DAY_TABLES)
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,12 +114,12 @@ class _DayFiles:
     @property
     def noted_as(self) -> str:
         """Name of these tables in the day catalogue."""
-        return f"tables {min(manifest.schema_version for manifest in self.manifests)}"
+        return name_of_tables(min(manifest.schema_version for manifest in self.manifests))
 
     @property
     def version_noted(self) -> str:
         """Version of these tables in the day catalogue; empty if their ends differ."""
-        return "" if not have_equal_ends(self.manifests) else self.version
+        return self.version if have_equal_ends(self.manifests) else ""
 
 
 _Files = dict[date, _DayFiles]
@@ -181,7 +181,7 @@ class _Taken:
 
 def _take_files(store: ObjectStore, folder: Path, cache: LakeCache, days: Sequence[date] | None) -> _Files:
     """Links the files of all days. If a table of a day is missing, the whole day is read from the ledger."""
-    taken = _take_tables(store, folder, cache, days, _TABLES)
+    taken = _take_tables(store, folder, cache, days, DAY_TABLE_NAMES)
     # A build stores weak detections first, so those of the fetched frames are listed by now, if there are any.
     weak = _take_tables(store, folder, cache, days, (WEAK_DETECTIONS.name,))
     cache.trim()
@@ -192,10 +192,10 @@ def _take_files(store: ObjectStore, folder: Path, cache: LakeCache, days: Sequen
         day: _DayFiles(
             tuple(each.manifest for each in tables.values()),
             {table: each.path for table, each in tables.items()},
-            join_versions(tables[table].e_tag for table in _TABLES if table in tables),
+            join_versions(tables[table].e_tag for table in DAY_TABLE_NAMES if table in tables),
         )
         for day, tables in files.items()
-        if is_complete({name: each.manifest for name, each in tables.items()}, _TABLES)
+        if is_complete({name: each.manifest for name, each in tables.items()}, DAY_TABLE_NAMES)
     }
 
 

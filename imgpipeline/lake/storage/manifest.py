@@ -23,8 +23,8 @@ from imgpipeline.lake.storage.pieces import PIECES_KEY, Pieces, pieces_of, plan_
 from imgpipeline.objectstore import ObjectMissingError, ObjectStore
 from imgpipeline.objectstore.reading import Tail, fetch_tail
 
-Said = TypeVar("Said")
-"""The content of an object's footer."""
+ManifestT = TypeVar("ManifestT")
+"""The manifest in an object's footer."""
 FOOTER_KEY = "imgpipeline"
 """Key of the manifest in the Parquet footer."""
 _TAIL_BYTES = 128 * 1024
@@ -36,7 +36,7 @@ class Manifest:
     """The inputs, recipe and content hash of one stored table."""
 
     table: str
-    """`frames`, `detections`, `dead_letters`, or a summary's name."""
+    """Name of the table: a day table, a summary, or a table of tracks or events."""
     day: date
     """UTC day."""
     schema_version: int
@@ -67,7 +67,7 @@ class Manifest:
     """Hash of the rows, whatever build made them; empty in tables of older releases."""
 
     def to_json(self) -> str:
-        """Returns the manifest as the footer holds it."""
+        """Returns the JSON for the footer."""
         ends = [
             {"topic": chain.topic, "topic_id": chain.topic_id, "partition": chain.partition, "end": end}
             for chain, end in sorted(self.ends.items())
@@ -123,10 +123,10 @@ class DamagedObjectError(PermanentError):
 
 
 @dataclass(frozen=True, slots=True)
-class StoredObject(Generic[Said]):
+class StoredObject(Generic[ManifestT]):
     """The manifest of an object, with the version of the object that it was read from."""
 
-    manifest: Said
+    manifest: ManifestT
     """Its manifest."""
     e_tag: str
     """Version of the object."""
@@ -155,7 +155,7 @@ def read_stored(store: ObjectStore, key: str) -> Stored | None:
     return read_object(store, key, Manifest.from_json)
 
 
-def read_object(store: ObjectStore, key: str, parse: Callable[[bytes], Said]) -> StoredObject[Said] | None:
+def read_object(store: ObjectStore, key: str, parse: Callable[[bytes], ManifestT]) -> StoredObject[ManifestT] | None:
     """Returns the manifest of an object with its version, or None if there is no such object.
 
     Args:
@@ -201,7 +201,7 @@ def parse_footer(source: bytes | memoryview | Path, key: str) -> Manifest:
     return _parse(source, key, Manifest.from_json)
 
 
-def _parse(source: bytes | memoryview | Path, key: str, parse: Callable[[bytes], Said]) -> Said:
+def _parse(source: bytes | memoryview | Path, key: str, parse: Callable[[bytes], ManifestT]) -> ManifestT:
     import pyarrow as pa  # noqa: PLC0415 - loads slowly; a detection run and the code location do not need it
     import pyarrow.parquet as pq  # noqa: PLC0415 - as above
 
@@ -248,8 +248,8 @@ def common_ends(manifests: Collection[Manifest]) -> dict[ChainId, int]:
 def have_equal_ends(manifests: Iterable[Manifest | None]) -> bool:
     """Tells whether the stored tables of a day were made up to the same ends.
 
-    They were not if a build was killed, or two builds raced. Each table is right, but what reads several of them waits
-    for equal ends, even if the ledger has nothing of the day between these ends.
+    If a build was killed or two builds raced, they were not. Each table is still correct, but a reader of several
+    tables waits for equal ends, even if the ledger has nothing of the day between these ends.
     """
     ends = [manifest.ends for manifest in manifests if manifest is not None]
     return all(each == ends[0] for each in ends)

@@ -112,7 +112,7 @@ def open_backend(
         asked = (
             f"IMGPIPELINE_PRECISION is {precision}"
             if precision in _ONLY_BACKEND
-            else (f"IMGPIPELINE_MODEL_BACKEND is {name!r}")
+            else f"IMGPIPELINE_MODEL_BACKEND is {name!r}"
         )
         otherwise = "IMGPIPELINE_PRECISION to fp32" if precision in _ONLY_BACKEND else "IMGPIPELINE_MODEL_BACKEND=auto"
         raise ConfigurationError(

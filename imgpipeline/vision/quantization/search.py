@@ -29,7 +29,7 @@ from imgpipeline.vision.quantization.graph import (
 )
 
 FEWEST_IMAGES: Final = 8
-"""With fewer images, no part of them would be meaningful."""
+"""With fewer images, the parts for calibration, choice and report would be too small."""
 _RANKED_ON: Final = 4
 """Number of images on which the sensitivity of each layer is measured."""
 _FLOAT_SHARES: Final = (0.0, 1 / 8, 1 / 4, 3 / 8, 1 / 2, 5 / 8, 3 / 4, 7 / 8)

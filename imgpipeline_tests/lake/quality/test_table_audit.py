@@ -275,13 +275,13 @@ def test_an_audit_reads_a_summary_again_only_if_it_or_an_input_is_new(memory: Ob
 @pytest.mark.parametrize(
     ("changes", "says"),
     [
-        ({"sql": "COPY (SELECT 1) TO 'x'"}, "names no query"),
-        ({"sql": "SELECT 1; SELECT 2"}, "names no query"),
+        ({"sql": "COPY (SELECT 1) TO 'x'"}, "is not a single SELECT"),
+        ({"sql": "SELECT 1; SELECT 2"}, "is not a single SELECT"),
         ({"sql": "SELEC"}, "DuckDB reports an error"),
         ({"sql": "SELECT DATE '2026-01-09' AS day, * FROM read_text('/etc/hostname')"}, "DuckDB reports an error"),
-        ({"made_of": {"../../frames": "x"}}, "names no table"),
-        ({"made_of": {}, "queries": {'x" AS SELECT 1; --': "SELECT 1"}}, "names no table"),
-        ({"parameters": {"x\" = 1; --": 1.0}}, "names no setting"),
+        ({"made_of": {"../../frames": "x"}}, "invalid name of a table"),
+        ({"made_of": {}, "queries": {'x" AS SELECT 1; --': "SELECT 1"}}, "invalid name of a table"),
+        ({"parameters": {"x\" = 1; --": 1.0}}, "invalid name of a setting"),
     ],
 )  # fmt: skip
 def test_a_tampered_manifest_can_only_read_its_tables(

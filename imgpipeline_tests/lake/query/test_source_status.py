@@ -163,11 +163,11 @@ def silence_of(store: ObjectStore, *outcomes: Outcome, minute: float, **settings
 @pytest.mark.parametrize(
     ("last", "said_of_it"),
     [
-        pytest.param([], "cam-1 is silent since 2026-01-09T12:01:00Z, longer than 900 s", id="silent"),
+        pytest.param([], "cam-1 has been silent since 2026-01-09T12:01:00Z, longer than 900 s", id="silent"),
         pytest.param([said(2, ENDED, minute=1)], None, id="ended"),
         pytest.param(
             [said(2, OFFLINE, minute=1, reason="no route"), account(3, 0, minute=16)],
-            "cam-1 is offline (no route) since 2026-01-09T12:01:00Z, longer than 900 s",
+            "cam-1 has been offline (no route) since 2026-01-09T12:01:00Z, longer than 900 s",
             id="offline",
         ),
         pytest.param([said(2, OFFLINE, minute=1), said(3, ONLINE, minute=10)], None, id="online-again"),

@@ -1,11 +1,11 @@
--- What does each session of a source account for, and what do the tables hold of it? One row a source, session and day.
+-- What does each session of a source account for, and which of its records are in the tables? One row per source, session and day.
 --
 -- Reads:   frames, notices, and {letters}, the stored dead letters
--- Answers: also one row a source and day for records that belong to no session
+-- Answers: also one row per source and day for records that belong to no session
 --
 -- A frame names its session in its attribute `session`. Records that name none, and dead letters, belong to the session of
 -- their source's last notice before them, unless that has ended; without one, to that of the next notice, unless that starts.
--- Replays stand for a dead letter that is counted already.
+-- Replays are left out: the dead letter that they replay is already counted.
 WITH records AS (
     SELECT day, source, source_kafka_topic AS topic, source_kafka_topic_id AS topic_id,
            source_kafka_partition AS "partition", source_kafka_offset AS kafka_offset, 1 AS is_frame,

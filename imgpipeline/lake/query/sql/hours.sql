@@ -1,10 +1,10 @@
--- How much was seen at which hour of the day? One row an hour with anything.
+-- How much was seen at which hour of the day? One row per hour with a frame, dead letter or notice.
 --
 -- Reads: frame_stats, and label_counts for the detections
 --
--- The hour is what a clock shows: one that is repeated at the end of daylight saving time has one row.
--- Observed seconds are added up over sources and days: two cameras can observe two hours in one.
--- A dead letter whose record was written on another day has no hour: its row comes last, with the hour NULL.
+-- The hour is that of a local clock: an hour that is repeated at the end of daylight saving time has one row.
+-- Observed seconds are added up over sources and days: two cameras can observe two hours within one hour.
+-- A dead letter whose record was written on another day has no hour. Its row comes last, with the hour NULL.
 WITH seen AS (
     SELECT
         hour(local_time(hour))                  AS hour,

@@ -3,8 +3,8 @@
 -- Reads: label_counts
 -- {by}:  the columns that make a group
 --
--- The mean of a row times its count, in millionths, is the whole number that label_counts divided: so the mean of
--- several rows is the same as one over all their detections, to the last digit.
+-- The mean of a row times its count, in millionths, is the integer that label_counts divided. So the mean over several
+-- rows equals the mean over all their detections, to the last digit.
 SELECT
     {by},
     CAST(sum(count) AS BIGINT)                      AS count,

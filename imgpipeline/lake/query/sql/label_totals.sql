@@ -1,6 +1,6 @@
--- How many of which label were seen in all, or by which source? One row for each group, the most frequent first.
+-- How many of which label were seen in total, or by which source? One row for each group, the most frequent first.
 --
--- Reads: label_counts, which has the models and hours that label_totals has not
+-- Reads: label_counts, which has models and hours; label_totals does not
 -- {by}:  the columns that make a group
 SELECT
     {by},

@@ -2,7 +2,7 @@
 --
 -- Reads: frame_stats, and the query of the counts; `summaries` fills in the parts in braces
 --
--- Where labels are named, each of them stands beside every observed group: a label that was not seen while its group was
+-- If labels are named, each of them is combined with every observed group: a label that was not seen while its group was
 -- observed has a row with the count 0. Other columns of such a row are NULL.
 -- Times are added as whole microseconds: sums of floating point numbers depend on the order of their parts.
 WITH counted AS (
@@ -22,5 +22,5 @@ SELECT
     coalesce(models, []) AS models,
     observed_s
 FROM counted
-{beside} USING ({keys})
+{joined} USING ({keys})
 ORDER BY {order}

@@ -1,4 +1,4 @@
--- How large are the frames? One row a power of two in bytes, empty ones between two others included.
+-- How large are the frames? One row per power of two in bytes, including empty ones between two others.
 --
 -- Reads: frame_stats
 WITH counted AS (

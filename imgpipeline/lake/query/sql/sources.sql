@@ -1,8 +1,8 @@
--- Which sources were there, from when to when, and how much came from them? One row a source, the busiest first.
+-- Which sources were there, from when to when, and how much came from them? One row per source, the busiest first.
 --
 -- Reads: source_activity, and frame_stats for observed time, also of sources that sent nothing but notices
 --
--- The longest pause is one within a day: the night between two days is none.
+-- The longest pause is measured within each day: the time between two days does not count.
 WITH active AS (
     SELECT
         source,

@@ -1,4 +1,4 @@
--- How bright were the frames of each hour (UTC) and source? One row a step of 16 that has frames.
+-- How bright were the frames of each hour (UTC) and source? One row per step of 16 that has frames.
 --
 -- Reads: frame_stats
 SELECT

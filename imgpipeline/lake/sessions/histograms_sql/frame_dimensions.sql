@@ -1,4 +1,4 @@
--- How wide and high were the frames of each hour (UTC) and source? One row a width and height that has frames.
+-- How wide and high were the frames of each hour (UTC) and source? One row per width and height that has frames.
 --
 -- Reads: frame_stats
 SELECT

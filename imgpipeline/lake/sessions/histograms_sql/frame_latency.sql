@@ -1,8 +1,8 @@
--- How soon were the frames of each hour (UTC) and source looked at? One row a power of two in seconds that has frames.
+-- How soon were the frames of each hour (UTC) and source processed? One row per power of two in seconds that has frames.
 --
 -- Reads: frame_stats
 --
--- Times are whole microseconds: what took none is below one.
+-- Times are whole microseconds, so a time of 0 is below one microsecond.
 SELECT
     day,
     hour,

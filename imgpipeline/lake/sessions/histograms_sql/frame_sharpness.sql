@@ -1,4 +1,4 @@
--- How sharp were the frames of each hour (UTC) and source? One row a power of two that has frames.
+-- How sharp were the frames of each hour (UTC) and source? One row per power of two that has frames.
 --
 -- Reads: frame_stats
 SELECT

@@ -1,4 +1,4 @@
--- How large were the frames of each hour (UTC) and source? One row a power of two in bytes that has frames.
+-- How large were the frames of each hour (UTC) and source? One row per power of two in bytes that has frames.
 --
 -- Reads: frame_stats
 SELECT

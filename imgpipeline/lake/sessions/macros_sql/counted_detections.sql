@@ -1,11 +1,11 @@
--- The detections behind one number of a summary of labels, each with the frame it was found in.
+-- The detections that one number of a label summary counts, each with the frame it was found in.
 --
 -- of_day:    DATE (UTC)
 -- of_hour:   0 to 23 (UTC); NULL: the whole day
 -- of_label:  the label
 -- of_source: the camera, video or folder; NULL: all
 --
--- Left joins: a detection whose frame is missing is a fault to be seen, not to be left out.
+-- The join is a left join, so a detection whose frame is missing is shown as a fault rather than left out.
 CREATE MACRO working.counted_detections(of_day, of_hour, of_label, of_source) AS TABLE
 SELECT
     found.day,

@@ -1,11 +1,11 @@
--- The frames that frame_stats or source_activity counts, followed back: each with the segment of the ledger that holds it.
+-- Traces a count of frame_stats or source_activity: its frames, each with the segment of the ledger that holds it.
 --
 -- of_day:    DATE (UTC)
 -- of_hour:   0 to 23 (UTC); NULL: the whole day
 -- of_source: the camera, video or folder; NULL: all
 --
--- The segment is found as in explain_label_counts. Dead letters, which frame_stats counts beside its frames, are in the
--- table dead_letters.
+-- The segment is found as in explain_label_counts. Dead letters, which frame_stats also counts, are in the table
+-- dead_letters.
 CREATE MACRO explain_frame_stats(of_day, of_hour, of_source) AS TABLE
 SELECT
     frame.*,

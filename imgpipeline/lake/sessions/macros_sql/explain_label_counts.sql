@@ -1,9 +1,9 @@
--- A count of label_counts, followed back: its detections, their frames, and the segment of the ledger that holds each.
+-- Traces a count of label_counts: its detections, their frames, and the segment of the ledger that holds each.
 --
 -- of_day: DATE (UTC) · of_hour: 0 to 23 (UTC) · of_label: the label · of_source: the source; default: all sources
 --
--- The segment that holds an offset is the last one of its chain that starts at or before it. Where that ends before the
--- offset, the columns of the segment are NULL: then the ledger does not hold what the tables show.
+-- The segment that holds an offset is the last one of its chain that starts at or before it. If it ends before the
+-- offset, the columns of the segment are NULL: the ledger then lacks a detection that the tables show.
 CREATE MACRO explain_label_counts(of_day, of_hour, of_label, of_source := NULL) AS TABLE
 SELECT
     counted.*,
