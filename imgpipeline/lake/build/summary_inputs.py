@@ -22,7 +22,7 @@ _KEYS_OF_DAY_TABLES = {
     WEAK_DETECTIONS.name,
     *(table.name for table in (*DAY_TRACK_TABLES, *EVENT_TABLES)),
 }
-_SETTLE_S = 20.0
+SETTLE_S = 20.0
 """A build stores the tables of a day in sequence; a summary waits this long for the last one."""
 _LOOK_AGAIN_S = 0.5
 
@@ -159,7 +159,7 @@ class Patience:
         """
         now_s = time.monotonic()
         if self._until_s is None:
-            self._until_s = now_s + _SETTLE_S
+            self._until_s = now_s + SETTLE_S
         if now_s >= self._until_s:
             raise TransientError(
                 f"{name} of {day} cannot be made yet: its tables cover different offsets, because a build of the day "
