@@ -5,16 +5,16 @@ from pathlib import Path
 
 import pytest
 
-from imgpipeline.vision.backends import BACKENDS, installed_backends
+from imgpipeline.vision.backends import BACKENDS, GPU_BACKEND, installed_backends
 from imgpipeline.vision.darknet import convert_darknet
 from imgpipeline.vision.detector import Detector, load_detector
 from imgpipeline_tests.vision.darknet.random_weights import random_weights
 from imgpipeline_tests.vision.darknet.small_networks import EVERY_LAYER
 
 
-@pytest.fixture(params=BACKENDS)
+@pytest.fixture(params=[name for name in BACKENDS if name != GPU_BACKEND or name in installed_backends()])
 def backend(request: pytest.FixtureRequest) -> str:
-    """The name of each backend in turn."""
+    """The name of each backend in turn; of the GPU's only where there is one."""
     if request.param not in installed_backends():
         pytest.skip(f"{request.param} is not installed: pip install 'imgpipeline[{request.param}]'")
     return request.param
