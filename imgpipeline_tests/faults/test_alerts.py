@@ -1,4 +1,4 @@
-"""Whoever is killed while it alerts: the numbers have neither holes nor duplicates, and each target has each alert."""
+"""Any process may be killed while it alerts: numbers have no gaps or duplicates, and each target gets each alert."""
 
 import os
 import re

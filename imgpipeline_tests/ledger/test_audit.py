@@ -83,7 +83,7 @@ def test_a_walk_continues_where_the_last_one_ended(memory: ObjectStore):
     again = walk(memory, first)
     assert (again.position, again.segments, again.frames, again.dead_letters) == (12, 3, 8, 1)
     assert again.gaps == {"before_first_look": 3}
-    assert again.ok, "what is behind the last position is not looked at again"
+    assert again.ok, "offsets before the last position are not read again"
     assert walk(memory).missing == 5
 
 

@@ -95,7 +95,7 @@ def parse_payload(text: str) -> Payload:
     """Reads the name of a payload.
 
     Raises:
-        UsageError: There is no payload of that name.
+        UsageError: No payload has this name.
     """
     try:
         return Payload(text)

@@ -83,7 +83,7 @@ def test_an_image_without_an_outcome_is_kept_until_it_has_one(store: ObjectStore
     assert (images(store), report.images, report.left) == ({waiting, foreign}, 2, 2)
     assert store.get("other/cam-1/2026-01-09/mine.jpg") == b"1"
     assert append(made, [seen(2, waiting)])
-    assert retain_images(store, limits, now=later(8)).images == 0, "a day is looked at again a day later"
+    assert retain_images(store, limits, now=later(8)).images == 0, "a day is checked again one day later"
     assert retain_images(store, limits, now=later(9.1)).images == 1
     assert images(store) == {foreign}
 
