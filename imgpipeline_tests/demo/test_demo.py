@@ -121,7 +121,7 @@ def test_a_folder_of_something_else_is_not_emptied(folder: Path) -> None:
     done = run_demo(folder)
 
     assert done.returncode == 1
-    assert "was not made by the demo" in done.stderr
+    assert "does not belong to a demo" in done.stderr
     assert precious.read_text() == "keep me"
 
 
