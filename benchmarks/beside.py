@@ -12,12 +12,12 @@ from typing import Any
 
 from benchmarks.children import REPOSITORY
 from benchmarks.effort import Effort
-from benchmarks.idle import PARTS, Dev, dagster_dev
-from benchmarks.latency import usual_network
+from benchmarks.idle import CODE_SERVER, PARTS, Dev, dagster_dev
 from benchmarks.machine import commit_of
+from benchmarks.networks import MissingDataError, Network, yolov4_tiny, yolox_nano
 from benchmarks.pictures import make_pictures
 from benchmarks.place import Place, announce_backlog, say, server_cost, store_pictures
-from benchmarks.processes import Cost, session_costs
+from benchmarks.processes import Cost, cpu_s, finished_children_cpu_s, session_costs, session_processes
 from benchmarks.table import Table, at_least
 from benchmarks.throughput import Contest, frames_for, prepare, try_arrangements
 from imgpipeline.ledger import fix_ends
@@ -28,10 +28,9 @@ _START_LIMIT_S = 180.0
 _SLOWEST_PER_S = 5
 _POLL_S = 0.1
 _GOAL = 0.85
-_RUNS = "detection run, and builds that are live"
-_PARTS: Mapping[str, str] = {**PARTS, "spawn_main": _RUNS}
-"""As of `idle`; the code location starts the process of a run by `multiprocessing`, and is charged for those that have
-ended."""
+_RUN, _BUILDS = "detection run", "builds"
+_PARTS: Mapping[str, str] = {**PARTS, "spawn_main": _BUILDS}
+"""As in `idle`. The code location starts the process of each run by `multiprocessing`."""
 
 
 def measure_beside(place: Place, effort: Effort, before: Sequence[Path] = ()) -> dict[str, Any]:
@@ -43,16 +42,25 @@ def measure_beside(place: Place, effort: Effort, before: Sequence[Path] = ()) ->
         before: Folders of older checkouts, measured in the same turns.
 
     Returns:
-        For each checkout, oldest first: its commit, the rounds with frames/s, ratio, builds and cores by process, and
-        the median ratio.
+        `contests`, one entry a network: for each checkout, oldest first, its commit, the rounds with frames/s, ratio,
+        builds and cores by process, and the median ratio. `missing`: which networks were not there.
     """
-    network = usual_network()
+    contests, missing = [], []
+    for make in (yolox_nano, lambda: yolov4_tiny(place.folder)):
+        try:
+            contests.append(_measure(place, effort, make(), [*before, REPOSITORY]))
+        except MissingDataError as error:
+            missing.append(str(error))
+            say(f"beside: left out: {error}")
+    return {"contests": contests, "missing": missing}
+
+
+def _measure(place: Place, effort: Effort, network: Network, checkouts: Sequence[Path]) -> dict[str, Any]:
     contest = prepare(place, network, make_pictures(640, 360, effort.pictures))
     trials = try_arrangements(contest, effort.beside_s / 6)
     best = max(trials, key=lambda trial: float(trial["frames_per_s"]))
     arrangement, frames = (int(best["workers"]), int(best["threads"])), frames_for(best, effort.beside_s)
     announce_backlog(contest.settings, store_pictures(contest.settings, contest.pictures), frames)
-    checkouts = [*before, REPOSITORY]
     rounds: list[list[dict[str, Any]]] = [[] for _ in checkouts]
     bare = [float(contest.bare(arrangement, frames)["frames_per_s"])]
     for _ in range(effort.beside_rounds):
@@ -61,7 +69,7 @@ def measure_beside(place: Place, effort: Effort, before: Sequence[Path] = ()) ->
             bare.append(float(contest.bare(arrangement, frames)["frames_per_s"]))
             one |= {"bare_frames_per_s": mean(bare[-2:]), "ratio": one["frames_per_s"] / mean(bare[-2:])}
             told.append(one)
-            say(f"beside, {commit_of(checkout)}: {one['frames_per_s']:.1f} frames/s, ratio {one['ratio']:.2f}")
+            say(f"beside, {network.name}, {commit_of(checkout)}: {one['frames_per_s']:.1f} frames/s, ratio {one['ratio']:.2f}")
     return {
         "network": network.name,
         "frames": frames,
@@ -78,22 +86,38 @@ def beside_tables(part: Mapping[str, Any]) -> list[Table]:
     Args:
         part: As `measure_beside` returned it.
     """
-    columns = ("checkout", "frames/s", "bare loop alone, frames/s", "ratio", "least to greatest", "goal", "builds")
-    names = [*(f"commit {one['commit']}" for one in part["checkouts"][:-1]), "this commit"]
-    rows, cores = [], []
-    for name, one in zip(names, part["checkouts"], strict=True):
-        rounds = one["rounds"]
-        ratios = [each["ratio"] for each in rounds]
-        speeds = (median(each[figure] for each in rounds) for figure in ("frames_per_s", "bare_frames_per_s"))
-        apart = f"{min(ratios):.2f} to {max(ratios):.2f}"
-        builds = f"{median(each['builds'] for each in rounds):g}"
-        rows.append(
-            (name, *(f"{speed:.1f}" for speed in speeds), f"{one['ratio']:.2f}", apart, at_least(one["ratio"], _GOAL),
-             builds)
-        )  # fmt: skip
-        cores.append({process: median(each["cores"][process] for each in rounds) for process in rounds[0]["cores"]})
-    shared = [(process, *(f"{each[process]:.2f}" for each in cores)) for process in cores[-1]]
-    return [Table(columns, tuple(rows)), Table(("cores in use, on average", *names), tuple(shared))]
+    speeds: list[tuple[str, ...]] = []
+    cores: dict[str, list[Mapping[str, float]]] = {}
+    for contest in part["contests"]:
+        network = contest["network"]
+        names = [*(f"commit {one['commit']}" for one in contest["checkouts"][:-1]), "this commit"]
+        for name, one in zip(names, contest["checkouts"], strict=True):
+            speeds.append((network, name, *_speed(one)))
+            shares = {
+                process: median(each["cores"][process] for each in one["rounds"])
+                for process in one["rounds"][0]["cores"]
+            }
+            cores.setdefault(f"{network}, {name}", []).append(shares)
+    columns = ("model", "checkout", "frames/s", "bare loop alone, frames/s", "ratio", "least to greatest", "goal",
+               "builds")  # fmt: skip
+    names = list(cores)
+    processes = list(next(iter(cores.values()))[0]) if cores else []
+    shared = tuple((process, *(f"{cores[name][0][process]:.2f}" for name in names)) for process in processes)
+    return [Table(columns, tuple(speeds)), Table(("cores in use, on average", *names), shared)]
+
+
+def _speed(measured: Mapping[str, Any]) -> tuple[str, ...]:
+    rounds = measured["rounds"]
+    ratios = [each["ratio"] for each in rounds]
+    rates = (median(each[figure] for each in rounds) for figure in ("frames_per_s", "bare_frames_per_s"))
+    builds = median(each["builds"] for each in rounds)
+    return (
+        *(f"{rate:.1f}" for rate in rates),
+        f"{measured['ratio']:.2f}",
+        f"{min(ratios):.2f} to {max(ratios):.2f}",
+        at_least(measured["ratio"], _GOAL),
+        f"{builds:g}",
+    )
 
 
 def _work_off(contest: Contest, frames: int, checkout: Path) -> dict[str, Any]:
@@ -102,12 +126,14 @@ def _work_off(contest: Contest, frames: int, checkout: Path) -> dict[str, Any]:
     store = open_store(settings)
     with dagster_dev(place, settings, checkout) as dev:
         wait_until(lambda: _done(store) > 0, limit_s=_START_LIMIT_S, what="the first commit", interval_s=_POLL_S)
-        began_s, done, before = time.monotonic(), _done(store), _costs(dev, place)
+        # Builds start after the first commit, so the one run that is live now is the detection run.
+        (run,) = [pid for pid, part in session_processes(dev.server.pid, _PARTS).items() if part == _BUILDS]
+        began_s, done, before = time.monotonic(), _done(store), _costs(dev, place, run)
         limit_s = frames / _SLOWEST_PER_S
         wait_until(lambda: _done(store) == frames, limit_s=limit_s, what="the last commit", interval_s=_POLL_S)
-        took_s, after = time.monotonic() - began_s, _costs(dev, place)
+        took_s, after = time.monotonic() - began_s, _costs(dev, place, run)
         builds = sum(run.dagster_run.job_name != "detect_frames" for run in dev.site.runs())
-    cores = {process: (after[process] - before.get(process, 0.0)) / took_s for process in after}
+    cores = {process: (after[process] - before[process]) / took_s for process in after}
     return {"frames_per_s": (frames - done) / took_s, "builds": builds, "cores": cores}
 
 
@@ -115,6 +141,11 @@ def _done(store: ObjectStore) -> int:
     return sum(end.offset for end in fix_ends(store).values())
 
 
-def _costs(dev: Dev, place: Place) -> Cost:
-    servers = server_cost(place.server_pids())
-    return {**session_costs(dev.server.pid, _PARTS), "Kafka": servers.kafka_cpu_s, "S3": servers.s3_cpu_s}
+def _costs(dev: Dev, place: Place, run: int) -> Cost:
+    """Returns CPU seconds by process; the code location is not charged for the builds that have ended."""
+    costs, servers = session_costs(dev.server.pid, _PARTS), server_cost(place.server_pids())
+    (code,) = [pid for pid, part in session_processes(dev.server.pid, _PARTS).items() if part == CODE_SERVER]
+    ended_s, run_s = finished_children_cpu_s(code), cpu_s(run)
+    costs[CODE_SERVER] -= ended_s
+    costs[_BUILDS] += ended_s - run_s
+    return {_RUN: run_s, **costs, "Kafka": servers.kafka_cpu_s, "S3": servers.s3_cpu_s}

@@ -42,12 +42,12 @@ _LINGER_S = 0.5
 _LIMIT_S = 300.0
 _QUIET_S = 30.0
 """So long no run was live before a minute counts as idle."""
-_CODE_SERVER = "code location"
+CODE_SERVER = "code location"
 PARTS = {
     "dagster_webserver": "webserver",
     "dagster._daemon": "daemon",
     "code-server": "code location's proxy",
-    "api grpc": _CODE_SERVER,
+    "api grpc": CODE_SERVER,
 }
 """How the processes of `dagster dev` are told apart: by a part of their command line."""
 _RUNS = {"build": "rebuild_days", "detection": "detect_frames"}
@@ -192,7 +192,7 @@ def _difference(before: Cost, after: Cost) -> Cost:
 
 def _run_cost_s(dev: Dev, name: str) -> float:
     """Launches a run that finds nothing to do, and returns the CPU seconds of its process."""
-    (server,) = [pid for pid, part in session_processes(dev.server.pid, PARTS).items() if part == _CODE_SERVER]
+    (server,) = [pid for pid, part in session_processes(dev.server.pid, PARTS).items() if part == CODE_SERVER]
     before_s = finished_children_cpu_s(server)
     day = (utc_now() - timedelta(days=1)).date()
     tags = ["--tags", f'{{"dagster/partition": "{day}"}}'] if name == "build" else []
