@@ -69,7 +69,8 @@ def _measure(place: Place, effort: Effort, network: Network, checkouts: Sequence
             bare.append(float(contest.bare(arrangement, frames)["frames_per_s"]))
             one |= {"bare_frames_per_s": mean(bare[-2:]), "ratio": one["frames_per_s"] / mean(bare[-2:])}
             told.append(one)
-            say(f"beside, {network.name}, {commit_of(checkout)}: {one['frames_per_s']:.1f} frames/s, ratio {one['ratio']:.2f}")
+            found = f"{one['frames_per_s']:.1f} frames/s, ratio {one['ratio']:.2f}"
+            say(f"beside, {network.name}, {commit_of(checkout)}: {found}")
     return {
         "network": network.name,
         "frames": frames,
