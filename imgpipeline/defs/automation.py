@@ -9,15 +9,15 @@ knows an event also reads its segments.
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import dagster as dg
 
-from imgpipeline.defs.idle_ticks import RestingAutomation, note_waiting
+from imgpipeline.defs.idle_ticks import RestingAutomation, note_due
 from imgpipeline.defs.lost_runs import describe_table
 from imgpipeline.defs.retries import FailedRecently
-from imgpipeline.defs.run_tags import MAX_RUNTIME_TAG, PROCESS_TABLE_TAG, WORK_TAG
+from imgpipeline.defs.run_tags import MAX_RUNTIME_TAG, PARTITION_TAG, PROCESS_TABLE_TAG, WORK_TAG
 
 UPSTREAM_EVENT = "upstream_event"
 """Metadata of a build: storage id of the newest materialization of each upstream asset when the build started."""
@@ -25,8 +25,9 @@ BUILD_SECONDS = "build_s"
 """Metadata of a build: its duration in seconds."""
 SHORTEST_PAUSE_S = 60.0
 """Lower limit of the pause between two builds of a day."""
-PAUSE_PER_BUILD_S = 10.0
-"""The pause, as a multiple of the duration of the last build, so builds take at most about a tenth of the time."""
+PAUSE_PER_BUILD_S = 20.0
+"""The pause, as a multiple of the duration of the last build, so builds take at most about a twentieth of the time: on
+two cores, each takes seconds of CPU time from a detection run. Queries read newer frames from the ledger."""
 LONGEST_PAUSE_S = 180.0
 """Upper limit of the pause, so a day whose build was slow on a busy machine does not stay stale."""
 LEAST_PAUSE_PER_BUILD_S = 3.0
@@ -54,14 +55,21 @@ class Build:
     """End of the build, Unix time in seconds."""
     duration_s: float
     """Duration in seconds."""
+    run_id: str = ""
+    """The run; empty if it is unknown."""
 
-    def is_due(self, now_s: float, shortest_pause_s: float) -> bool:
-        """Tells whether the pause after this build is over."""
-        if not shortest_pause_s:
-            return now_s >= self.ended_at_s
+    def with_run(self, run: dg.RunRecord | None) -> "Build":
+        """Returns the build with the times of its run if that is for one day; it also builds what follows the table."""
+        if run is None or run.start_time is None or run.end_time is None or PARTITION_TAG not in run.dagster_run.tags:
+            return self
+        duration_s = max(self.duration_s, run.end_time - run.start_time)
+        return replace(self, ended_at_s=max(self.ended_at_s, run.end_time), duration_s=duration_s)
+
+    def due_at_s(self, shortest_pause_s: float) -> float:
+        """Returns when the pause after this build ends, Unix time in seconds."""
         longest_s = max(LONGEST_PAUSE_S, LEAST_PAUSE_PER_BUILD_S * self.duration_s)
         pause_s = max(shortest_pause_s, min(longest_s, PAUSE_PER_BUILD_S * self.duration_s))
-        return now_s >= self.ended_at_s + pause_s
+        return self.ended_at_s + pause_s
 
 
 class Outdated(dg.AutomationCondition[dg.AssetKey]):
@@ -102,9 +110,10 @@ class Outdated(dg.AutomationCondition[dg.AssetKey]):
         outdated = {
             d: e for d, e in candidates.items() if d not in builds or builds[d].upstream_events.get(name, 0) < e
         }
-        note_waiting(f"{self.name} of {context.key.to_user_string()}", waits=bool(outdated))
-        now_s = context.evaluation_time.timestamp()
-        due = {d for d in outdated if d not in builds or builds[d].is_due(now_s, self._shortest_pause_s)}
+        now_s, due_at_s = context.evaluation_time.timestamp(), self._due_at_s(instance, outdated, builds)
+        next_in_s = max(0.0, min(due_at_s.values()) - now_s) if due_at_s else None
+        note_due(f"{self.name} of {context.key.to_user_string()}", next_in_s)
+        due = {day for day, at_s in due_at_s.items() if at_s <= now_s}
         partitions = context.partitions_def
         known = {d for d in due if partitions is not None and partitions.has_partition_key(d)}
         return dg.AutomationResult(
@@ -112,6 +121,17 @@ class Outdated(dg.AutomationCondition[dg.AssetKey]):
             context.candidate_subset.compute_intersection_with_partition_keys(known),
             cursor=json.dumps({"newest": max([newest, *fresh.values()]), "waiting": outdated}),
         )
+
+    def _due_at_s(
+        self, instance: dg.DagsterInstance, outdated: Iterable[str], builds: Mapping[str, Build]
+    ) -> dict[str, float]:
+        """Returns when each outdated day is due, Unix time in seconds; 0 if it does not pause."""
+        paused = [day for day in outdated if day in builds] if self._shortest_pause_s else []
+        run_ids = [builds[day].run_id for day in paused]
+        records = instance.get_run_records(dg.RunsFilter(run_ids=run_ids)) if run_ids else ()
+        runs = {record.dagster_run.run_id: record for record in records}
+        ends = {day: builds[day].with_run(runs.get(builds[day].run_id)) for day in paused}
+        return dict.fromkeys(outdated, 0.0) | {d: end.due_at_s(self._shortest_pause_s) for d, end in ends.items()}
 
 
 class NotLookedAt(dg.AutomationCondition[dg.AssetKey]):
@@ -171,7 +191,8 @@ def last_builds(instance: dg.DagsterInstance, asset: dg.AssetKey, days: Iterable
             said = record.asset_materialization
             if said is not None and said.partition is not None:
                 events = _events(said.metadata.get(UPSTREAM_EVENT))
-                builds[said.partition] = Build(events, record.timestamp, _number(said.metadata.get(BUILD_SECONDS)))
+                seconds = _number(said.metadata.get(BUILD_SECONDS))
+                builds[said.partition] = Build(events, record.timestamp, seconds, record.run_id)
     return builds
 
 
@@ -239,6 +260,6 @@ keep_tables_current = RestingAutomation(
     emit_backfills=True,
     use_user_code_server=True,
     description="Rebuilds the tables of each day that has new frames, including past days. Pauses between two builds "
-    "of a day for ten times the duration of the last build: at least one minute, at most three minutes. After a build "
+    "of a day for twenty times the duration of the last run: at least one minute, at most three minutes. After a run "
     "of more than one minute, pauses for three times its duration.",
 )

@@ -12,13 +12,12 @@ from dagster._core.test_utils import freeze_time
 
 from imgpipeline.definitions import defs
 from imgpipeline.defs.automation import keep_tables_current
-from imgpipeline.defs.idle_ticks import LONGEST_REST_S
+from imgpipeline.defs.idle_ticks import LONGEST_REST_IN_PAUSE_S, LONGEST_REST_S, NOTHING_NEW, PAUSED
 from imgpipeline.objectstore import ObjectStore, open_store
 from imgpipeline.settings import load_settings
 from imgpipeline_tests.defs.stored_days import add_frames, build
 
 DAY = date(2026, 3, 1)
-SKIPPED = "Nothing new: no event since the last evaluation, and no outdated day."
 
 
 @pytest.fixture
@@ -37,12 +36,15 @@ def instance() -> Iterator[dg.DagsterInstance]:
 class Server:
     """A code server that evaluates ticks of the automation sensor, each given a reference to Dagster's storage."""
 
-    def __init__(self, instance: dg.DagsterInstance) -> None:
+    def __init__(self, instance: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.later_s = 0.0
+        monkeypatch.setattr(keep_tables_current, "clock", lambda: time.monotonic() + self.later_s)
         self._ref = instance.get_ref()
         self._repository = defs.get_repository_def()
         self.cursor: str | None = None
 
     def tick(self, *, after_s: float = 0.0) -> SensorExecutionData:
+        self.later_s += after_s
         context = dg.SensorEvaluationContext(
             instance_ref=self._ref,
             last_tick_completion_time=None,
@@ -54,19 +56,19 @@ class Server:
             sensor_name=keep_tables_current.name,
             resources={},
         )
-        with freeze_time(datetime.now(UTC) + timedelta(seconds=after_s)), context:
+        with freeze_time(datetime.now(UTC) + timedelta(seconds=self.later_s)), context:
             told = keep_tables_current.evaluate_tick(context)
         self.cursor = told.cursor
         return told
 
 
 @pytest.fixture
-def server(instance: dg.DagsterInstance) -> Server:
-    return Server(instance)
+def server(instance: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch) -> Server:
+    return Server(instance, monkeypatch)
 
 
-def announce(instance: dg.DagsterInstance) -> None:
-    instance.report_runless_asset_event(dg.AssetMaterialization("frame_metadata", partition=DAY.isoformat()))
+def announce(instance: dg.DagsterInstance, day: date = DAY) -> None:
+    instance.report_runless_asset_event(dg.AssetMaterialization("frame_metadata", partition=day.isoformat()))
 
 
 def requested(told: SensorExecutionData) -> set[str]:
@@ -75,9 +77,9 @@ def requested(told: SensorExecutionData) -> set[str]:
 
 @pytest.mark.medium
 def test_a_tick_without_news_is_skipped(server: Server) -> None:
-    assert server.tick().skip_message != SKIPPED, "the first one looks at everything"
+    assert server.tick().skip_message != NOTHING_NEW, "the first one looks at everything"
     cursor = server.cursor
-    assert server.tick().skip_message == SKIPPED
+    assert server.tick().skip_message == NOTHING_NEW
     assert server.cursor == cursor
 
 
@@ -86,7 +88,7 @@ def test_a_day_that_is_reported_is_requested_by_the_next_tick(
     store: ObjectStore, instance: dg.DagsterInstance, server: Server
 ) -> None:
     server.tick()
-    assert server.tick().skip_message == SKIPPED
+    assert server.tick().skip_message == NOTHING_NEW
     announce(instance)
     assert "frames" in requested(server.tick())
 
@@ -100,10 +102,24 @@ def test_a_day_that_waits_for_its_pause_is_requested_when_the_pause_is_over(
     announce(instance)
     assert build(instance, DAY).success
     announce(instance)
-    told = server.tick()
-    assert not requested(told), "just built"
-    assert server.tick().skip_message != SKIPPED
+    assert not requested(server.tick()), "just built"
     assert "frames" in requested(server.tick(after_s=300))
+
+
+@pytest.mark.medium
+def test_ticks_rest_while_all_outdated_days_are_paused_but_not_for_long(
+    store: ObjectStore, instance: dg.DagsterInstance, server: Server
+) -> None:
+    """A detection run reports its days every few seconds."""
+    add_frames(store, DAY, 0.6)
+    announce(instance)
+    assert build(instance, DAY).success
+    announce(instance)
+    server.tick()
+    announce(instance)
+    assert server.tick(after_s=LONGEST_REST_IN_PAUSE_S / 2).skip_message == PAUSED
+    announce(instance, DAY - timedelta(days=1))
+    assert "frames" in requested(server.tick(after_s=LONGEST_REST_IN_PAUSE_S / 2 + 1)), "another day had news"
 
 
 @pytest.mark.medium
@@ -124,15 +140,12 @@ def test_ticks_rest_again_once_everything_is_built(
     announce(instance)
     assert requested(server.tick())
     assert build(instance, DAY).success
-    assert server.tick().skip_message != SKIPPED, "the build's events"
-    assert server.tick().skip_message == SKIPPED
+    assert server.tick().skip_message != NOTHING_NEW, "the build's events"
+    assert server.tick().skip_message == NOTHING_NEW
 
 
 @pytest.mark.medium
-def test_everything_is_compared_once_a_minute(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
-    now_s = time.monotonic()
-    monkeypatch.setattr(keep_tables_current, "clock", lambda: now_s)
+def test_everything_is_compared_once_a_minute(server: Server) -> None:
     server.tick()
-    assert server.tick().skip_message == SKIPPED
-    now_s += LONGEST_REST_S
-    assert server.tick().skip_message != SKIPPED
+    assert server.tick().skip_message == NOTHING_NEW
+    assert server.tick(after_s=LONGEST_REST_S).skip_message != NOTHING_NEW
