@@ -23,7 +23,7 @@ class Effort:
     steady_s: float
     """How long frames come steadily."""
     beside_s: float
-    """About how long Dagster, and the bare loop, work at a backlog."""
+    """About how long Dagster works at a backlog; the bare loop at most half a minute."""
     beside_rounds: int
     """How often Dagster works off a backlog; the bare loop once more."""
     pipeline_rounds: int
@@ -86,7 +86,7 @@ FULL = Effort(
     contest_s=10.0,
     rounds=2,
     steady_s=60.0,
-    beside_s=60.0,
+    beside_s=120.0,
     beside_rounds=2,
     pipeline_rounds=3,
     cold_samples=20,

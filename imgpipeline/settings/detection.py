@@ -91,6 +91,7 @@ class GateSettings(BaseSettings):
     @field_validator("gate_hours")
     @classmethod
     def _check_hours(cls, value: str | None) -> str | None:
-        if value is not None and not re.fullmatch(HOURS_PATTERN, value.replace(" ", ""), re.ASCII):
+        bare = None if value is None else "-".join(time.strip() for time in value.split("-"))
+        if bare is not None and not re.fullmatch(HOURS_PATTERN, bare, re.ASCII):
             raise ValueError(f"got {value!r}, expected hours such as 06:00-20:30")
         return value

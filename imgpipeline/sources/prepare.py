@@ -96,7 +96,8 @@ def prepare(
         progress: Called with the number of written images.
 
     Raises:
-        ConfigurationError: There is nothing to prepare, or the output folder cannot be written.
+        ConfigurationError: There is nothing to prepare, the output folder cannot be written, or an original cannot be
+            deleted.
     """
     skipped: list[Skipped] = []
     originals = _frames(path, options, skipped) if _is_video(path) else _images(settings, path, skipped)
@@ -107,10 +108,20 @@ def prepare(
         name, number = _write(out, number, original, options)
         done.append(Prepared(original.name, name))
         if options.delete_originals and not options.dry_run and original.path is not None:
-            original.path.unlink()
+            _delete(original.path, name)
         if progress:
             progress(len(done))
     return Preparing(tuple(done), tuple(skipped), number)
+
+
+def _delete(path: Path, copy: str) -> None:
+    try:
+        path.unlink()
+    except OSError as error:
+        raise ConfigurationError(
+            f"{path} cannot be deleted: {error.strerror}. Its copy is {copy}.",
+            next_step="give this user write access to the folder, or leave out --delete-originals",
+        ) from error
 
 
 def _is_video(path: Path) -> bool:

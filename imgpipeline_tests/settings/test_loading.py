@@ -163,7 +163,7 @@ def test_s3a_urls_are_kept_as_s3_urls(monkeypatch: pytest.MonkeyPatch):
         ("ALLOWED_IMAGE_LOCATIONS", "file:///"), ("ALLOWED_IMAGE_LOCATIONS", "/mnt"), ("ALLOWED_IMAGE_LOCATIONS", "s3://"),
         ("ALLOWED_IMAGE_LOCATIONS", "s3://a,b"), ("TIMESTAMP_FIELDS", "image_path"), ("TIMESTAMP_FIELDS", ","),
         ("MESSAGE_TIMEZONE", "Mars"), ("IMAGE_PATH_TEMPLATE", "../{n}"), ("SOURCE_TEMPLATE", "gate"),
-        ("IMAGE_KEY_TEMPLATE", "metadata/{name}"),
+        ("IMAGE_KEY_TEMPLATE", "metadata/{name}"), ("GATE_HOURS", "06:0 0-20:30"), ("GATE_HOURS", "6-20"),
     ],
 )  # fmt: skip
 def test_the_error_for_a_wrong_value_names_its_variable(name: str, value: str, monkeypatch: pytest.MonkeyPatch):

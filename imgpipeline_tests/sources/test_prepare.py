@@ -1,5 +1,6 @@
 """`imgpipeline prepare`: names, sizes and times of the copies, and what happens to the originals."""
 
+import errno
 from pathlib import Path
 
 import cv2
@@ -48,6 +49,23 @@ def test_row_0_5_an_original_is_deleted_only_after_its_copy_is_written(tmp_path:
     with pytest.raises(ConfigurationError, match="blocked cannot be written"):
         prepared(tmp_path / "in", tmp_path / "blocked", PrepareOptions(delete_originals=True))
     assert names(tmp_path / "in") == ["b.jpg", "cut.jpg"]
+
+
+def test_row_0_5_an_original_that_cannot_be_deleted_is_named_with_its_copy(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    write_picture(tmp_path / "in" / "a.jpg")
+    unlink = Path.unlink
+
+    def refuse(path: Path, missing_ok: bool = False) -> None:  # root may delete anything
+        if path.parent.name == "in":
+            raise PermissionError(errno.EACCES, "Permission denied", str(path))
+        unlink(path, missing_ok)
+
+    monkeypatch.setattr(Path, "unlink", refuse)
+    with pytest.raises(ConfigurationError, match=r"a\.jpg cannot be deleted: Permission denied.*frame_000000\.jpg"):
+        prepared(tmp_path / "in", tmp_path / "out", PrepareOptions(delete_originals=True))
+    assert names(tmp_path / "out") == ["frame_000000.jpg"]
 
 
 def test_row_0_5_a_dry_run_writes_and_deletes_nothing(tmp_path: Path):

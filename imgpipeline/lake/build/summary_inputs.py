@@ -68,7 +68,7 @@ def find_inputs(store: ObjectStore, tables: Iterable[str], day: date, *, wanted_
         stored = read_stored(store, stored_key(table, day))
         if stored is None:
             raise _missing(wanted_by, table, day)
-        _check_version(wanted_by, stored.manifest)
+        check_version(wanted_by, stored.manifest)
         found[table] = stored
     return found
 
@@ -97,7 +97,7 @@ def open_inputs(
     with _opened(store, listed, day, wanted_by, memory) as (engine, versions):
         manifests = {table: parse_footer(_path(engine, table), stored_key(table, day)) for table in found}
         for manifest in manifests.values():
-            _check_version(wanted_by, manifest)
+            check_version(wanted_by, manifest)
         yield None if not have_equal_ends(manifests.values()) else Inputs(engine, manifests, versions)
 
 
@@ -169,7 +169,16 @@ class Patience:
         time.sleep(_LOOK_AGAIN_S)
 
 
-def _check_version(wanted_by: str, manifest: Manifest) -> None:
+def check_version(wanted_by: str, manifest: Manifest) -> None:
+    """Checks that a stored table has the columns of this release.
+
+    Args:
+        wanted_by: What reads the table, for the message.
+        manifest: The table's manifest.
+
+    Raises:
+        PermanentError: It has those of another release.
+    """
     if manifest.schema_version != SCHEMA_VERSION:
         raise PermanentError(
             f"{wanted_by} of {manifest.day} cannot be made: the table `{manifest.table}` has columns of version "

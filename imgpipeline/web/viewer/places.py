@@ -215,7 +215,7 @@ def _add_heat_map(router: APIRouter, site: ViewedSite, renderer: Renderer) -> No
             sources = [row["source"] for row in _sources(site, lake, days)]
             labels = _labels(site, lake, days)
             known = days_with_counts(site, lake)
-        return renderer.page("heatmap.html", shown=shown, filters=shown.query, period=days, days=known, sources=sources,
+        return renderer.page("heatmap.html", shown=shown, query=shown.query, period=days, days=known, sources=sources,
                              labels=labels, columns=COLUMNS, rows=ROWS, zone=zone)  # fmt: skip
 
     @router.get("/api/v1/heatmap")

@@ -66,6 +66,15 @@ def test_pages_show_the_zone_of_the_site_and_lead_to_utc_and_back(site: FilmedSi
     assert ">2026-01-09 12:00:00</time>" in site.viewer.get(f"/frames/{DAY}/{first}", timezone="UTC").text
 
 
+@pytest.mark.medium
+@pytest.mark.parametrize("path", ["/", "/review", "/search", "/events", "/heatmap", "/dead-letters"])
+def test_a_search_keeps_the_zone_of_its_page(site: FilmedSite, path: str):
+    box = re.compile(r'<form class="search".*?</form>')
+    field = '<input type="hidden" name="timezone" value="UTC">'
+    assert field in box.findall(site.viewer.get(path, timezone="UTC").text)[0]
+    assert field not in box.findall(site.viewer.get(path).text)[0]
+
+
 @dataclass(frozen=True)
 class Watched:
     """A viewer over days in which clocks are changed, and what it has."""
