@@ -53,6 +53,14 @@ def test_images_in_which_neither_found_anything_agree():
     assert (found.total.f1, found.labels, found.mean_score_difference, found.mean_iou) == (1, (), None, None)
 
 
+def test_the_cautious_f1_comes_closer_to_f1_the_more_boxes_there_are():
+    few, many = Score(50, 50, 49), Score(5000, 5000, 4900)
+    assert few.f1 == many.f1 == pytest.approx(0.98)
+    assert few.cautious_f1 == pytest.approx(0.98 - (0.98 * 0.02 / 50) ** 0.5)
+    assert few.cautious_f1 < many.cautious_f1 < many.f1
+    assert Score(3, 3, 3).cautious_f1 == Score(0, 0, 0).cautious_f1 == 1
+
+
 BOXES = st.lists(
     st.builds(
         lambda label, x, y: Detection(label, 0, 0.5, (float(x), float(y), 10.0, 10.0)),
