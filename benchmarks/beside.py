@@ -158,8 +158,8 @@ class _Committed:
 
 
 def _await_frames(store: ObjectStore, frames: int, *, limit_s: float) -> _Committed:
-    """Waits until so many frames have an outcome."""
-    found = _committed(store)
+    """Waits until so many frames have an outcome; returns how far the ledger is then."""
+    found = _Committed(0, 0.0)
 
     def are_there() -> bool:
         nonlocal found

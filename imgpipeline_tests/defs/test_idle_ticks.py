@@ -71,6 +71,14 @@ def announce(instance: dg.DagsterInstance, day: date = DAY) -> None:
     instance.report_runless_asset_event(dg.AssetMaterialization("frame_metadata", partition=day.isoformat()))
 
 
+def build_and_announce_again(store: ObjectStore, instance: dg.DagsterInstance) -> None:
+    """Leave the day outdated, in the pause after its build."""
+    add_frames(store, DAY, 0.6)
+    announce(instance)
+    assert build(instance, DAY).success
+    announce(instance)
+
+
 def requested(told: SensorExecutionData) -> set[str]:
     return {key.to_user_string() for request in told.run_requests or [] for key in request.asset_selection or []}
 
@@ -98,10 +106,7 @@ def test_a_day_that_waits_for_its_pause_is_requested_when_the_pause_is_over(
     store: ObjectStore, instance: dg.DagsterInstance, server: Server
 ) -> None:
     """No event tells that a pause is over."""
-    add_frames(store, DAY, 0.6)
-    announce(instance)
-    assert build(instance, DAY).success
-    announce(instance)
+    build_and_announce_again(store, instance)
     assert not requested(server.tick()), "just built"
     assert "frames" in requested(server.tick(after_s=300))
 
@@ -111,10 +116,7 @@ def test_ticks_rest_while_all_outdated_days_are_paused_but_not_for_long(
     store: ObjectStore, instance: dg.DagsterInstance, server: Server
 ) -> None:
     """A detection run reports its days every few seconds."""
-    add_frames(store, DAY, 0.6)
-    announce(instance)
-    assert build(instance, DAY).success
-    announce(instance)
+    build_and_announce_again(store, instance)
     server.tick()
     announce(instance)
     assert server.tick(after_s=LONGEST_REST_IN_PAUSE_S / 2).skip_message == PAUSED
