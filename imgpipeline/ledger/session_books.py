@@ -46,11 +46,11 @@ class SessionBooks:
     is_ended: bool = False
     """Whether the notice `ended` was seen. Only then are all accounts of the session known."""
     counts: Counter[str] = field(default_factory=Counter)
-    """Sums of the accounts (`dropped` over all reasons) and numbers of records (`frames` and `dead_letters`), `later` of
-    them after the last account. `expired` counts offsets of the chain that expired unread during the session, `repeats`
-    frames that the log has twice."""
+    """Sums of the accounts (`dropped` over all reasons) and numbers of records (`frames` and `dead_letters`; `later` of
+    them lie after the last account). `expired` counts offsets of the chain that expired unread during the session,
+    `repeats` frames that the log has twice."""
     days: dict[str, Counter[str]] = field(default_factory=dict)
-    """Numbers of records by UTC day, `later` of them after the day's last account."""
+    """Numbers of records by UTC day; `later` of them lie after the day's last account."""
     reaches: dict[str, int] = field(default_factory=dict)
     """The offset before which all announced frames are, by `topic/partition`, if the accounts have another topic."""
     wrong_accounts: list[int] = field(default_factory=list)
