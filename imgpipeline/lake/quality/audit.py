@@ -271,7 +271,7 @@ class _Audit:
             stale = self._is_stale(day, join_versions(stored.get(table) for table in DAY_TABLE_NAMES))
         except (LedgerError, PermanentError) as error:
             stale = True
-            problems.append(f"{day}: {error.message}")
+            problems.append(f"{day}: {error}")
         return DayAudit(day, figures, stale, tuple(dict.fromkeys(problems)), missing, "" if missing else versions)
 
     def _is_stale(self, day: date, version: str) -> bool:
