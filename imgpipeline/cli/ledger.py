@@ -279,7 +279,7 @@ def bundle(
 def _bundling_text(report: "BundlingReport", *, dry_run: bool) -> str:
     if not report.bundles:
         return "Nothing to bundle: every complete range with many segments has its bundle."
-    what = f"{counted(report.bundles, 'bundle')} of {counted(report.segments, 'segment')}"
-    what += f", {report.size_bytes / 1e6:,.1f} MB"
+    bundles = f"{counted(report.bundles, 'bundle')} of {counted(report.segments, 'segment')}"
+    what = f"{bundles}, {report.size_bytes / 1e6:,.1f} MB"
     saved = f"reading them all takes {report.requests_saved:,} fewer requests"
     return f"Would make {what}; {saved}. Nothing was changed." if dry_run else f"Made {what}; {saved}."

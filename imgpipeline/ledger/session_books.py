@@ -289,8 +289,7 @@ class JoinedSession:
                 )
         if self.missing:
             announced = counted(self.whole.counts["announced"], "frame")
-            until = "" if self.whole.is_ended else " before its last account"
-            records = f"{self.whole.records} of its records{until}"
+            records = f"{self.whole.records} of its records{'' if self.whole.is_ended else ' before its last account'}"
             yield f"{named}: its accounts announce {announced}, the ledger holds {records}."
 
 

@@ -189,10 +189,9 @@ class _Day:
 
     def _newer_frames(self, manifest: Manifest) -> frozenset[str]:
         """Returns the frames that the ledger has after the ends of the stored events."""
-        store, day = self.entry.store, self.entry.day
-        ends = {chain: end.offset for chain, end in fix_ends(store).items()}
-        found = (outcome for segment in read_days(store, {day: manifest.ends}, ends) for outcome in segment.outcomes())
-        return frozenset(outcome.frame_id for outcome in found if isinstance(outcome, Frame))
+        ends = {chain: end.offset for chain, end in fix_ends(self.entry.store).items()}
+        segments = read_days(self.entry.store, {self.entry.day: manifest.ends}, ends)
+        return frozenset(one.frame_id for found in segments for one in found.outcomes() if isinstance(one, Frame))
 
     def _judge(self, event: Event, recipes: Mapping[str, str], processed_at: datetime) -> None:
         """Reports an event without an alert, if a watch should have raised one."""

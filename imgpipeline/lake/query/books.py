@@ -74,8 +74,7 @@ class BookEntry:
     waiting: int
     """Announced frames that detection has not reached, where notices have a topic of their own."""
     difference: int
-    """Announced frames that are missing from the ledger, for an open session before its last account; negative if a
-    closed session has more records than announced."""
+    """Announced frames that the ledger lacks, if open before the last account; negative if it has more than that."""
     observed_s: float | None
     """Seconds during which the source delivered frames."""
 
@@ -180,7 +179,7 @@ def _found(rows: Sequence[dict[str, Any]], is_ended: bool) -> _Found:
         for at, offset in json.loads(text).items():
             reaches[at] = max(offset, reaches.get(at, 0))
     chains = frozenset(ChainId(row["topic"], row["topic_id"], row["partition"]) for row in rows)
-    later = joined["later"] if len(chains) == 1 or reaches else 0  # offsets of several chains have no order
+    later = (joined["later"] or 0) if len(chains) == 1 or reaches else 0  # offsets of several chains have no order
     return _Found(_balanced(_entry(joined), later), chains, reaches, later)
 
 

@@ -36,13 +36,11 @@ bounds AS (  -- up to which offset of a chain the accounts of a session on a day
     SELECT day, source, session, "at", max(stop) AS stop
     FROM (
         SELECT day, source, session, concat(topic, '/', "partition") AS "at", kafka_offset AS stop
-        FROM notices
-        WHERE received IS NOT NULL
+        FROM notices WHERE received IS NOT NULL
         UNION ALL
         SELECT day, source, session, unnest(map_keys(said)), unnest(map_values(said))
         FROM (SELECT *, TRY_CAST(attributes -> '$.announced_before' AS MAP(VARCHAR, BIGINT)) AS said
-              FROM notices
-              WHERE contains(attributes, '"announced_before"')))
+              FROM notices WHERE contains(attributes, '"announced_before"')))
     GROUP BY ALL
 ),
 counted AS (
@@ -78,8 +76,7 @@ sessions AS (
 days AS (
     SELECT coalesce(c.day, a.day) AS day, coalesce(c.source, a.source) AS source, coalesce(c.topic, a.topic) AS topic,
            coalesce(c.topic_id, a.topic_id) AS topic_id, coalesce(c."partition", a."partition") AS "partition",
-           coalesce(c.session, a.session) AS session, coalesce(c.frames, 0) AS frames, coalesce(c.letters, 0) AS letters,
-           coalesce(c.later, 0) AS later,
+           coalesce(c.session, a.session) AS session, coalesce(c.frames, 0) AS frames, coalesce(c.letters, 0) AS letters, c.later,
            coalesce(a.accounts, 0) AS accounts, a.* EXCLUDE (day, source, topic, topic_id, "partition", session, accounts)
     FROM counted AS c
     FULL JOIN accounts AS a
