@@ -12,8 +12,9 @@ from imgpipeline.cli.output import note, observed, reasons, show_json, show_tabl
 from imgpipeline.cli.stopping import stopped_by_signals
 from imgpipeline.contracts.text import counted
 from imgpipeline.contracts.times import utc_now
+from imgpipeline.errors import ImgpipelineError
 from imgpipeline.lake.query.days import days_of
-from imgpipeline.settings import load_settings
+from imgpipeline.settings import Settings, load_settings
 
 if TYPE_CHECKING:
     from imgpipeline.lake.query.books import BookEntry
@@ -104,7 +105,7 @@ def run(
         int | None, typer.Option("--metrics-port", help="Serve /metrics (Prometheus) and /health on this port.")
     ] = None,
     metrics_address: Annotated[str, typer.Option("--metrics-address", help="Address of that port.")] = "127.0.0.1",
-    check: Annotated[bool, typer.Option("--check", help="Only check the file.")] = False,
+    check: Annotated[bool, typer.Option("--check", help="Only check the file, and what it names.")] = False,
 ) -> None:
     """Run all sources of a file: restart failed ones, follow changes of the file, stop cleanly on SIGTERM.
 
@@ -113,16 +114,16 @@ def run(
     """
     from imgpipeline.cli.live_table import live_table  # noqa: PLC0415 - loads OpenCV, like the others
     from imgpipeline.sources.board import Board  # noqa: PLC0415 - as above
-    from imgpipeline.sources.configuration import load_sources  # noqa: PLC0415 - as above
     from imgpipeline.sources.metrics import serve_metrics  # noqa: PLC0415 - as above
     from imgpipeline.sources.supervisor import Supervisor, builder  # noqa: PLC0415 - as above
     from imgpipeline.web.ingest.app import serve_configured  # noqa: PLC0415 - as above
 
+    settings = load_settings()
     if check:
-        note(f"{path} is valid: {counted(len(load_sources(path)), 'source')}.")
+        _check(path, settings)
         return
     board = Board()
-    supervisor = Supervisor(path, builder(load_settings(), serve_configured), board)
+    supervisor = Supervisor(path, builder(settings, serve_configured), board)
     with ExitStack() as context:
         stopping = context.enter_context(stopped_by_signals())
         if metrics_port is not None:
@@ -130,3 +131,18 @@ def run(
         context.enter_context(live_table(board, stdout_console()))
         supervisor.run(stopping.event)
     raise typer.Exit(stopping.exit_status)
+
+
+def _check(path: Path, settings: Settings) -> None:
+    from imgpipeline.sources.configuration import load_sources  # noqa: PLC0415 - loads OpenCV
+
+    sources, is_wrong = load_sources(path), False
+    for source in sources:
+        try:
+            source.check(settings)
+        except ImgpipelineError as error:
+            is_wrong = True
+            note(f'source "{source.name}": {error}')
+    if is_wrong:
+        raise typer.Exit(1)
+    note(f"{path} is valid: {counted(len(sources), 'source')}.")

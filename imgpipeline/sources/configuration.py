@@ -24,6 +24,7 @@ from imgpipeline.contracts.times import HOURS_PATTERN, Hours, find_timezone
 from imgpipeline.settings import Settings
 from imgpipeline.settings.toml_file import read_toml
 from imgpipeline.sources.mqtt.messages import Payload, Subscription
+from imgpipeline.sources.mqtt.session import MqttSession
 from imgpipeline.sources.options import (
     Polygon,
     Preparation,
@@ -88,6 +89,13 @@ class SourceConfig(_Strict):
         )
         return replace(default_options(kind), preparation=preparation, queue_frames=self.queue_frames)
 
+    def check(self, settings: Settings) -> None:
+        """Checks what the entry names, such as credentials and folders. Connects to nothing and changes nothing.
+
+        Raises:
+            ConfigurationError: The source would fail with this configuration.
+        """
+
 
 class OpenableConfig(SourceConfig):
     """An entry that is one source. MQTT and HTTP deliver many sources instead."""
@@ -99,6 +107,10 @@ class OpenableConfig(SourceConfig):
         Raises:
             ConfigurationError: It cannot be opened with this configuration.
         """
+
+    def check(self, settings: Settings) -> None:
+        """Opens the source, which connects to nothing; errors as `open`."""
+        self.open(settings)
 
 
 class RtspConfig(OpenableConfig):
@@ -141,6 +153,10 @@ class MqttConfig(SourceConfig):
         own |= {f"mqtt_{name}": value for name in names if (value := getattr(self, name)) is not None}
         return settings.model_copy(update=own)
 
+    def check(self, settings: Settings) -> None:
+        """Checks the topic filter, and reads the files of the login; errors as for every source."""
+        MqttSession(self.settings(settings), self.subscription().topics)
+
 
 class FolderConfig(OpenableConfig):
     """A folder that is watched for new images until the supervisor ends."""
@@ -153,7 +169,14 @@ class FolderConfig(OpenableConfig):
 
     def open(self, settings: Settings) -> Source:
         """Opens the watched folder."""
-        options = WatchOptions(After(self.after), self.move_to, self.rescan_s)
+        return self._watched(settings)
+
+    def check(self, settings: Settings) -> None:
+        """Opens the folder with an empty state in memory, so that nothing is written; errors as `open`."""
+        self._watched(settings, Path(":memory:"))
+
+    def _watched(self, settings: Settings, state_file: Path | None = None) -> WatchedFolder:
+        options = WatchOptions(After(self.after), self.move_to, self.rescan_s, state_file)
         return WatchedFolder(settings, self.path, self.name, options)
 
 

@@ -84,7 +84,8 @@ class _Worker:
                 return
             except Exception as error:  # the outer boundary of one source: recorded and retried
                 said = str(error) if isinstance(error, ImgpipelineError) else f"{type(error).__name__}: {error}"
-                LOG.exception("%s failed", self.config.name)
+                is_defect = not isinstance(error, ImgpipelineError)
+                LOG.exception("%s failed: %s", self.config.name, said, exc_info=is_defect)
                 self._change(SourceState.RESTARTING, said)
             else:
                 self._change(SourceState.ENDED)
