@@ -22,6 +22,8 @@ _HEAD_LIMIT_S = 10.0
 _BODY_LIMIT_S = 30.0
 """Time limit for a body, plus its size divided by `_SLOWEST_BYTES_PER_S`."""
 _SLOWEST_BYTES_PER_S = 10_000
+_DISCARD_LIMIT_S = 30.0
+"""Time limit for the rest of a body whose request is already answered."""
 _UNREAD_LIMIT_S = 30
 """Time after which a connection closes if the client reads nothing."""
 
@@ -89,9 +91,15 @@ class _ImpatientProtocol(H11Protocol):
                 self._await_body()
 
     def on_response_complete(self) -> None:
+        is_body_unread = self.cycle.more_body  # before the next request replaces the cycle
         super().on_response_complete()
         self._stop_waiting()
-        self._await_head()
+        if is_body_unread:
+            # uvicorn discards the rest of a refused body. Closing at once would reset the connection, and the client
+            # would not see the answer (RFC 9112, 9.6).
+            self._late = self.loop.call_later(_DISCARD_LIMIT_S, self._give_up)
+        else:
+            self._await_head()
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._stop_waiting()
