@@ -12,9 +12,8 @@ from imgpipeline.cli.output import note, observed, reasons, show_json, show_tabl
 from imgpipeline.cli.stopping import stopped_by_signals
 from imgpipeline.contracts.text import counted
 from imgpipeline.contracts.times import utc_now
-from imgpipeline.errors import ImgpipelineError
 from imgpipeline.lake.query.days import days_of
-from imgpipeline.settings import Settings, load_settings
+from imgpipeline.settings import load_settings
 
 if TYPE_CHECKING:
     from imgpipeline.lake.query.books import BookEntry
@@ -114,14 +113,17 @@ def run(
     """
     from imgpipeline.cli.live_table import live_table  # noqa: PLC0415 - loads OpenCV, like the others
     from imgpipeline.sources.board import Board  # noqa: PLC0415 - as above
+    from imgpipeline.sources.configuration import load_sources, problem_of  # noqa: PLC0415 - as above
     from imgpipeline.sources.metrics import serve_metrics  # noqa: PLC0415 - as above
     from imgpipeline.sources.supervisor import Supervisor, builder  # noqa: PLC0415 - as above
     from imgpipeline.web.ingest.app import serve_configured  # noqa: PLC0415 - as above
 
     settings = load_settings()
     if check:
-        _check(path, settings)
-        return
+        sources = load_sources(path)
+        problems = [f'source "{one.name}": {problem}' for one in sources if (problem := problem_of(one, settings))]
+        note("\n".join(problems) or f"{path} is valid: {counted(len(sources), 'source')}.")
+        raise typer.Exit(1 if problems else 0)
     board = Board()
     supervisor = Supervisor(path, builder(settings, serve_configured), board)
     with ExitStack() as context:
@@ -131,18 +133,3 @@ def run(
         context.enter_context(live_table(board, stdout_console()))
         supervisor.run(stopping.event)
     raise typer.Exit(stopping.exit_status)
-
-
-def _check(path: Path, settings: Settings) -> None:
-    from imgpipeline.sources.configuration import load_sources  # noqa: PLC0415 - loads OpenCV
-
-    sources, is_wrong = load_sources(path), False
-    for source in sources:
-        try:
-            source.check(settings)
-        except ImgpipelineError as error:
-            is_wrong = True
-            note(f'source "{source.name}": {error}')
-    if is_wrong:
-        raise typer.Exit(1)
-    note(f"{path} is valid: {counted(len(sources), 'source')}.")

@@ -149,10 +149,7 @@ def unknown_settings() -> list[UnknownSetting]:
 
 
 def read_variable(name: str) -> str | None:
-    """Returns a variable that is named by an option such as `credentials_env`; None if it is not set, or empty.
-
-    The environment takes precedence over `.env`, as for settings. An unreadable `.env` is ignored as above.
-    """
+    """Returns a variable that an option names, from the environment or `.env`; None if it is not set, or empty."""
     return os.environ.get(name) or _variables_in_file().get(name) or None
 
 

@@ -21,6 +21,7 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints, model_validator
 
 from imgpipeline.contracts.times import HOURS_PATTERN, Hours, find_timezone
+from imgpipeline.errors import ImgpipelineError
 from imgpipeline.settings import Settings
 from imgpipeline.settings.toml_file import read_toml
 from imgpipeline.sources.mqtt.messages import Payload, Subscription
@@ -89,13 +90,6 @@ class SourceConfig(_Strict):
         )
         return replace(default_options(kind), preparation=preparation, queue_frames=self.queue_frames)
 
-    def check(self, settings: Settings) -> None:
-        """Checks what the entry names, such as credentials and folders. Connects to nothing and changes nothing.
-
-        Raises:
-            ConfigurationError: The source would fail with this configuration.
-        """
-
 
 class OpenableConfig(SourceConfig):
     """An entry that is one source. MQTT and HTTP deliver many sources instead."""
@@ -107,10 +101,6 @@ class OpenableConfig(SourceConfig):
         Raises:
             ConfigurationError: It cannot be opened with this configuration.
         """
-
-    def check(self, settings: Settings) -> None:
-        """Opens the source, which connects to nothing; errors as `open`."""
-        self.open(settings)
 
 
 class RtspConfig(OpenableConfig):
@@ -153,10 +143,6 @@ class MqttConfig(SourceConfig):
         own |= {f"mqtt_{name}": value for name in names if (value := getattr(self, name)) is not None}
         return settings.model_copy(update=own)
 
-    def check(self, settings: Settings) -> None:
-        """Checks the topic filter, and reads the files of the login; errors as for every source."""
-        MqttSession(self.settings(settings), self.subscription().topics)
-
 
 class FolderConfig(OpenableConfig):
     """A folder that is watched for new images until the supervisor ends."""
@@ -167,15 +153,8 @@ class FolderConfig(OpenableConfig):
     move_to: Path | None = None
     rescan_s: float = Field(2.0, gt=0, le=3600)
 
-    def open(self, settings: Settings) -> Source:
+    def open(self, settings: Settings, state_file: Path | None = None) -> Source:
         """Opens the watched folder."""
-        return self._watched(settings)
-
-    def check(self, settings: Settings) -> None:
-        """Opens the folder with an empty state in memory, so that nothing is written; errors as `open`."""
-        self._watched(settings, Path(":memory:"))
-
-    def _watched(self, settings: Settings, state_file: Path | None = None) -> WatchedFolder:
         options = WatchOptions(After(self.after), self.move_to, self.rescan_s, state_file)
         return WatchedFolder(settings, self.path, self.name, options)
 
@@ -260,6 +239,23 @@ class SourcesFile(_Strict):
         if doubled:
             raise ValueError(f"two sources are named {doubled[0]!r}")
         return self
+
+
+def problem_of(config: AnyConfig, settings: Settings) -> ImgpipelineError | None:
+    """Returns why a source would fail with what its entry names, such as credentials and folders; None if it would not.
+
+    Connects to nothing and writes nothing.
+    """
+    try:
+        if isinstance(config, MqttConfig):
+            MqttSession(config.settings(settings), config.subscription().topics)
+        elif isinstance(config, FolderConfig):
+            config.open(settings, state_file=Path(":memory:"))
+        elif isinstance(config, OpenableConfig):
+            config.open(settings)
+    except ImgpipelineError as error:
+        return error
+    return None
 
 
 def load_sources(path: Path) -> tuple[AnyConfig, ...]:

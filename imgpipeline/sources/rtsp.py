@@ -88,9 +88,7 @@ def read_address(url: str, credentials: str | None = None) -> RtspAddress:
 
 
 def read_credentials(variable: str | None, file: Path | None) -> str | None:
-    """Returns `user:password` from a variable (environment or `.env`) or the first line of a file.
-
-    None if neither is named.
+    """Returns `user:password` from a variable (`read_variable`) or a file's first line; None if neither is named.
 
     Raises:
         UsageError: Both are named.

@@ -20,10 +20,8 @@ _MOST_CONNECTIONS = 256
 _HEAD_LIMIT_S = 10.0
 """Time limit for the head of a request."""
 _BODY_LIMIT_S = 30.0
-"""Time limit for a body, plus its size divided by `_SLOWEST_BYTES_PER_S`."""
+"""Time limit for a body, plus its size divided by `_SLOWEST_BYTES_PER_S`; and for the rest of a refused one."""
 _SLOWEST_BYTES_PER_S = 10_000
-_DISCARD_LIMIT_S = 30.0
-"""Time limit for the rest of a body whose request is already answered."""
 _UNREAD_LIMIT_S = 30
 """Time after which a connection closes if the client reads nothing."""
 
@@ -94,10 +92,8 @@ class _ImpatientProtocol(H11Protocol):
         is_body_unread = self.cycle.more_body  # before the next request replaces the cycle
         super().on_response_complete()
         self._stop_waiting()
-        if is_body_unread:
-            # uvicorn discards the rest of a refused body. Closing at once would reset the connection, and the client
-            # would not see the answer (RFC 9112, 9.6).
-            self._late = self.loop.call_later(_DISCARD_LIMIT_S, self._give_up)
+        if is_body_unread:  # uvicorn discards it: closing resets the connection, often before the answer is read
+            self._late = self.loop.call_later(_BODY_LIMIT_S, self._give_up)
         else:
             self._await_head()
 

@@ -72,9 +72,7 @@ def announced_size(request: Request, limit_bytes: int) -> int:
     announced = request.headers.get("content-length", "")
     size_bytes = int(announced) if announced.isdecimal() and len(announced) < 20 else limit_bytes
     if size_bytes > limit_bytes:
-        # A client that waits for permission to send the body does not get it.
-        headers = {"Connection": "close"} if "expect" in request.headers else None
-        raise HTTPException(413, f"the body has {size_bytes} bytes, the limit is {limit_bytes}", headers)
+        raise HTTPException(413, f"the body has {size_bytes} bytes, the limit is {limit_bytes}")
     return size_bytes
 
 
