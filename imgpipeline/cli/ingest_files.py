@@ -11,6 +11,7 @@ from imgpipeline.cli.ingest_options import Announcing, StartOption, read_start
 from imgpipeline.cli.options import JsonOption, expand_options
 from imgpipeline.cli.output import note, note_some, show_json
 from imgpipeline.cli.stopping import finite_progress, stopped_by_signals
+from imgpipeline.contracts.messages import MessageFormat
 from imgpipeline.contracts.text import counted
 from imgpipeline.contracts.times import find_timezone
 from imgpipeline.errors import UsageError
@@ -83,6 +84,9 @@ def folder(  # noqa: PLR0913, PLR0917 - one parameter for each option
         show_json({**asdict(result), "topic": settings.kafka_topic})
     else:
         _report_folder(result, settings.kafka_topic)
+        if result.already_there and options.message_format is MessageFormat.CLASSIC:
+            again = counted(result.already_there, "frame")
+            note(f"The classic form has no frame id: consumers process {again} again. --watch sends only new files.")
 
 
 def _watch_options(after: str, move_to: Path | None, rescan_s: float, state: Path | None) -> "WatchOptions":
