@@ -242,10 +242,7 @@ class SourcesFile(_Strict):
 
 
 def problem_of(config: AnyConfig, settings: Settings) -> ImgpipelineError | None:
-    """Returns why a source would fail with what its entry names, such as credentials and folders; None if it would not.
-
-    Connects to nothing and writes nothing.
-    """
+    """Returns what is wrong with the credentials, files and folders of an entry, without connecting or writing."""
     try:
         if isinstance(config, MqttConfig):
             MqttSession(config.settings(settings), config.subscription().topics)

@@ -89,20 +89,17 @@ class _ImpatientProtocol(H11Protocol):
                 self._await_body()
 
     def on_response_complete(self) -> None:
-        is_body_unread = self.cycle.more_body  # before the next request replaces the cycle
+        is_body_unread = self.cycle.more_body  # uvicorn discards it; closing would reset the connection
         super().on_response_complete()
         self._stop_waiting()
-        if is_body_unread:  # uvicorn discards it: closing resets the connection, often before the answer is read
-            self._late = self.loop.call_later(_BODY_LIMIT_S, self._give_up)
-        else:
-            self._await_head()
+        self._await_head(_BODY_LIMIT_S if is_body_unread else _HEAD_LIMIT_S)
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._stop_waiting()
         super().connection_lost(exc)
 
-    def _await_head(self) -> None:
-        self._late = self.loop.call_later(_HEAD_LIMIT_S, self._give_up)
+    def _await_head(self, limit_s: float = _HEAD_LIMIT_S) -> None:
+        self._late = self.loop.call_later(limit_s, self._give_up)
 
     def _await_body(self) -> None:
         sizes = [int(value) for name, value in self.headers if name == b"content-length"]

@@ -144,6 +144,11 @@ def metrics(port: int) -> str:
         return ""
 
 
+def ignored_files(port: int) -> dict[str, int]:
+    found: dict[str, int] = httpx.get(f"http://127.0.0.1:{port}/health").json()["ignored_files"]
+    return found
+
+
 def is_announced(port: int, source: str, frames: int = 1) -> bool:
     labels = f'outcome="announced",reason="",source="{source}"'
     return f"imgpipeline_source_frames_total{{{labels}}} {frames}.0" in metrics(port)
@@ -182,6 +187,7 @@ def test_row_4_3_a_folder_is_picked_up_at_the_start_and_when_files_come_beside_o
     incoming, port, http_port = tmp_path / "incoming", free_port(), free_port()
     incoming.mkdir()
     (incoming / "a.jpg").write_bytes(jpeg(1))
+    (incoming / "notes.txt").touch()
     store = store_of(site)
     store.create("archive/a.jpg", jpeg(4))
     with Mosquitto(tmp_path / "mosquitto") as broker:
@@ -202,6 +208,7 @@ def test_row_4_3_a_folder_is_picked_up_at_the_start_and_when_files_come_beside_o
             assert (answer.status_code, answer.json()["status"]) == (201, "announced")
             for source, count in {"box": 2, "gate": 1, "yard": 1, "door": 1, "archive": 1}.items():
                 wait_until(partial(is_announced, port, source, count), limit_s=60, what=f"the frames of {source}")
+            wait_until(lambda: ignored_files(port) == {"box": 1}, limit_s=60, what="the file that is not an image")
         finally:
             service.send_signal(signal.SIGTERM)
             assert service.wait(60) == 0

@@ -187,8 +187,7 @@ class FrameDesk:
         """Stores and announces a frame, and returns its description.
 
         Raises:
-            HTTPException: 503, store or Kafka is away (sending the frame again counts once); 422, the image cannot be
-                read or stored.
+            HTTPException: 503, store or Kafka is away (sending the frame again counts once); 422, the image is invalid.
         """
         async with self._places:
             loop = asyncio.get_running_loop()
