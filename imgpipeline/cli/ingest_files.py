@@ -11,6 +11,7 @@ from imgpipeline.cli.ingest_options import Announcing, StartOption, read_start
 from imgpipeline.cli.options import JsonOption, expand_options
 from imgpipeline.cli.output import note, note_some, show_json
 from imgpipeline.cli.stopping import finite_progress, stopped_by_signals
+from imgpipeline.contracts.messages import MessageFormat
 from imgpipeline.contracts.text import counted
 from imgpipeline.contracts.times import find_timezone
 from imgpipeline.errors import UsageError
@@ -82,7 +83,7 @@ def folder(  # noqa: PLR0913, PLR0917 - one parameter for each option
     if as_json:
         show_json({**asdict(result), "topic": settings.kafka_topic})
     else:
-        _report_folder(result, settings.kafka_topic)
+        _report_folder(result, settings.kafka_topic, options.message_format)
 
 
 def _watch_options(after: str, move_to: Path | None, rescan_s: float, state: Path | None) -> "WatchOptions":
@@ -105,7 +106,7 @@ def _watch(
         totals = publish(settings, folder, stop=stopping.event, options=options)
     if as_json:
         show_json({"source": source, "topic": settings.kafka_topic, "announced": totals.announced,
-                   "failed": totals.failed, "skipped": folder.skipped})  # fmt: skip
+                   "failed": totals.failed, "skipped": folder.ignored | folder.skipped})  # fmt: skip
     else:
         _note_announced(totals.announced, source, settings.kafka_topic)
     raise typer.Exit(stopping.exit_status)
@@ -126,7 +127,7 @@ def _pace(start: str | None, interval_s: float, zone: tzinfo) -> "Pace | None":
     return Pace(first, interval)
 
 
-def _report_folder(result: "FolderIngest", topic: str) -> None:
+def _report_folder(result: "FolderIngest", topic: str, form: MessageFormat) -> None:
     from imgpipeline.sources.walk import HIDDEN  # noqa: PLC0415 - `--help` does not wait for it
 
     if not result.announced and not result.skipped:
@@ -134,6 +135,9 @@ def _report_folder(result: "FolderIngest", topic: str) -> None:
         return
     _note_announced(result.announced, result.source, topic, f" ({counted(result.size_bytes, 'byte')})")
     note(f"Images: {result.stored:,} new, {result.already_there:,} already stored, {result.changed:,} changed.")
+    if result.already_there and form is MessageFormat.CLASSIC:
+        again = counted(result.already_there, "frame")
+        note(f"The classic form has no frame id: consumers process {again} again. --watch sends only new files.")
     if result.first_time and result.last_time:
         _note_times(result.first_time, result.last_time)
     hidden = sum(skipped.reason == HIDDEN for skipped in result.skipped)

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 CredentialsEnvOption = Annotated[
     str | None,
-    typer.Option("--credentials-env", metavar="NAME", help="Environment variable with user:password."),
+    typer.Option("--credentials-env", metavar="NAME", help="Variable with user:password, in the environment or .env."),
 ]
 CredentialsFileOption = Annotated[
     Path | None, typer.Option("--credentials-file", help="File whose first line is user:password.")

@@ -105,7 +105,7 @@ def run(
         int | None, typer.Option("--metrics-port", help="Serve /metrics (Prometheus) and /health on this port.")
     ] = None,
     metrics_address: Annotated[str, typer.Option("--metrics-address", help="Address of that port.")] = "127.0.0.1",
-    check: Annotated[bool, typer.Option("--check", help="Only check the file.")] = False,
+    check: Annotated[bool, typer.Option("--check", help="Only check the file, and what it names.")] = False,
 ) -> None:
     """Run all sources of a file: restart failed ones, follow changes of the file, stop cleanly on SIGTERM.
 
@@ -114,16 +114,19 @@ def run(
     """
     from imgpipeline.cli.live_table import live_table  # noqa: PLC0415 - loads OpenCV, like the others
     from imgpipeline.sources.board import Board  # noqa: PLC0415 - as above
-    from imgpipeline.sources.configuration import load_sources  # noqa: PLC0415 - as above
+    from imgpipeline.sources.configuration import load_sources, problem_of  # noqa: PLC0415 - as above
     from imgpipeline.sources.metrics import serve_metrics  # noqa: PLC0415 - as above
     from imgpipeline.sources.supervisor import Supervisor, builder  # noqa: PLC0415 - as above
     from imgpipeline.web.ingest.app import serve_configured  # noqa: PLC0415 - as above
 
+    settings = load_settings()
     if check:
-        note(f"{path} is valid: {counted(len(load_sources(path)), 'source')}.")
-        return
+        sources = load_sources(path)
+        problems = [f'source "{one.name}": {problem}' for one in sources if (problem := problem_of(one, settings))]
+        note("\n".join(problems) or f"{path} is valid: {counted(len(sources), 'source')}.")
+        raise typer.Exit(1 if problems else 0)
     board = Board()
-    supervisor = Supervisor(path, builder(load_settings(), serve_configured), board)
+    supervisor = Supervisor(path, builder(settings, serve_configured), board)
     with ExitStack() as context:
         stopping = context.enter_context(stopped_by_signals())
         if metrics_port is not None:

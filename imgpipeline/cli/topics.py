@@ -53,12 +53,12 @@ def create(
 
 @app.command("peek")
 def peek(
-    limit: Annotated[int, typer.Option(min=1, max=10_000, help="Show at most this many records.")] = 10,
+    limit: Annotated[int, typer.Option(min=1, max=10_000, help="Show at most this many records before --follow.")] = 10,
     start: Annotated[
         str,
         typer.Option("--from", help="beginning, end (the last records), an offset, or a time: 2026-01-09T12:00:00Z."),
     ] = "end",
-    follow: Annotated[bool, typer.Option("--follow", "-f", help="Then show new records as they arrive.")] = False,
+    follow: Annotated[bool, typer.Option("--follow", "-f", help="Then show all later records, also new ones.")] = False,
     idle_s: Annotated[float, typer.Option(min=0.1, help="Stop after this many seconds without a record.")] = 10.0,
     topic: Annotated[str | None, typer.Option(help="Only this topic of IMGPIPELINE_KAFKA_TOPIC.")] = None,
     as_json: JsonOption = False,
@@ -82,7 +82,7 @@ def peek(
         waiting = sum(log.log_end - log.log_start for log in logs)
         note(f"{counted(len(records), 'record')} shown; Kafka has {counted(waiting, 'offset')}.")
         return
-    for record in peeking.follow(settings, logs, idle_s=idle_s):
+    for record in peeking.follow(settings, logs, begin, records, idle_s=idle_s):
         _write(record, as_json=as_json)
     note(f"No record for {idle_s:g} s.")
 

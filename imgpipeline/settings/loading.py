@@ -140,7 +140,7 @@ def unknown_settings() -> list[UnknownSetting]:
     settings = [own for name, field in Settings.model_fields.items() for own in variables(name, field)]
     own = [name for name in settings if name.startswith(PREFIX)]
     known = {*own, *_OTHER_VARIABLES}
-    places = {**dict.fromkeys(_names_in_file(), ".env"), **dict.fromkeys(os.environ, "environment")}
+    places = {**dict.fromkeys(_variables_in_file(), ".env"), **dict.fromkeys(os.environ, "environment")}
     return [
         UnknownSetting(name, place, _nearest(name.upper(), own))
         for name, place in sorted(places.items())
@@ -148,12 +148,17 @@ def unknown_settings() -> list[UnknownSetting]:
     ]
 
 
-def _names_in_file() -> list[str]:
+def read_variable(name: str) -> str | None:
+    """Returns a variable that an option names, from the environment or `.env`; None if it is not set, or empty."""
+    return os.environ.get(name) or _variables_in_file().get(name) or None
+
+
+def _variables_in_file() -> dict[str, str | None]:
     file = Path(str(Settings.model_config.get("env_file")))
     try:
-        return list(dotenv_values(file, encoding="utf-8")) if file.is_file() else []
+        return dotenv_values(file, encoding="utf-8") if file.is_file() else {}
     except (OSError, UnicodeDecodeError):
-        return []
+        return {}
 
 
 def _nearest(name: str, own: list[str]) -> str | None:

@@ -68,6 +68,8 @@ class RunningSource:
     """Sum of these latencies."""
     error: str | None
     """The last error; never contains a secret."""
+    ignored: int
+    """Files in a watched folder that are not announced, because of their names or because they are empty."""
 
 
 class SourceWatch:
@@ -91,6 +93,7 @@ class SourceWatch:
         self._reconnects = 0
         self._latencies = [0] * (len(LATENCY_BOUNDS_S) + 1)
         self._latency_sum_s = 0.0
+        self.ignored: Callable[[], int] = lambda: 0
         self._queue: Callable[[], int] = lambda: 0
         self._blocked: Callable[[], str | None] = lambda: None
 
@@ -153,6 +156,7 @@ class SourceWatch:
                 latency_counts=tuple(self._latencies),
                 latency_sum_s=self._latency_sum_s,
                 error=self._error,
+                ignored=self.ignored(),
             )
 
     def _count(self, how: Settled, reason: str, count: int) -> None:

@@ -21,9 +21,11 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints, model_validator
 
 from imgpipeline.contracts.times import HOURS_PATTERN, Hours, find_timezone
+from imgpipeline.errors import ImgpipelineError
 from imgpipeline.settings import Settings
 from imgpipeline.settings.toml_file import read_toml
 from imgpipeline.sources.mqtt.messages import Payload, Subscription
+from imgpipeline.sources.mqtt.session import MqttSession
 from imgpipeline.sources.options import (
     Polygon,
     Preparation,
@@ -151,9 +153,9 @@ class FolderConfig(OpenableConfig):
     move_to: Path | None = None
     rescan_s: float = Field(2.0, gt=0, le=3600)
 
-    def open(self, settings: Settings) -> Source:
+    def open(self, settings: Settings, state_file: Path | None = None) -> Source:
         """Opens the watched folder."""
-        options = WatchOptions(After(self.after), self.move_to, self.rescan_s)
+        options = WatchOptions(After(self.after), self.move_to, self.rescan_s, state_file)
         return WatchedFolder(settings, self.path, self.name, options)
 
 
@@ -237,6 +239,20 @@ class SourcesFile(_Strict):
         if doubled:
             raise ValueError(f"two sources are named {doubled[0]!r}")
         return self
+
+
+def problem_of(config: AnyConfig, settings: Settings) -> ImgpipelineError | None:
+    """Returns what is wrong with the credentials, files and folders of an entry, without connecting or writing."""
+    try:
+        if isinstance(config, MqttConfig):
+            MqttSession(config.settings(settings), config.subscription().topics)
+        elif isinstance(config, FolderConfig):
+            config.open(settings, state_file=Path(":memory:"))
+        elif isinstance(config, OpenableConfig):
+            config.open(settings)
+    except ImgpipelineError as error:
+        return error
+    return None
 
 
 def load_sources(path: Path) -> tuple[AnyConfig, ...]:

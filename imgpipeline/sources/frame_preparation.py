@@ -69,20 +69,25 @@ class Preparer:
         """Prepares one frame.
 
         Raises:
-            BadInputError: The image must be changed but cannot be decoded. An image that need not be changed is passed
-                on; the pipeline records it as a dead letter.
+            BadInputError: The image must be masked but cannot be decoded. Without masks, it is passed on unchanged; the
+                pipeline records it as a dead letter.
             PermanentError: The frame has neither bytes nor pixels.
         """
         preparation = self._preparation
         gated = self._keeper.decide_by_time(frame.timestamp)
         if preparation.changes_images:
-            frame = replace(frame, data=None, pixels=self._changed(frame))
+            frame = self._changed(frame)
         if not gated and preparation.gate:
             gated = self._decide(source, frame)
         return PreparedFrame(encode(frame), gated)
 
-    def _changed(self, frame: CapturedFrame) -> np.ndarray:
-        pixels = self._decoded(frame, reduced=False).pixels.copy()
+    def _changed(self, frame: CapturedFrame) -> CapturedFrame:
+        try:
+            pixels = self._decoded(frame, reduced=False).pixels.copy()
+        except BadInputError:
+            if self._preparation.masks or frame.data is None:
+                raise
+            return frame
         height, width = pixels.shape[:2]
         for polygon in self._preparation.masks:
             points = np.rint(np.array(polygon) * (width, height)).astype(np.int32)
@@ -90,7 +95,7 @@ class Preparer:
         size = self._preparation.resize
         if size and size != (width, height):
             pixels = stretch(pixels, size)
-        return pixels
+        return replace(frame, data=None, pixels=pixels)
 
     def _decide(self, source: str, frame: CapturedFrame) -> Gated | None:
         try:

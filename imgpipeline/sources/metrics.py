@@ -82,7 +82,8 @@ def serve_metrics(board: Board, port: int, address: str = "127.0.0.1") -> Abstra
             return Page(generate_latest(registry), CONTENT_TYPE_LATEST)
         if path == "/health":
             problems = problems_of(board)
-            body = json.dumps({"healthy": not problems, "problems": problems}).encode()
+            ignored = {status.source: status.ignored for status in board.statuses() if status.ignored}
+            body = json.dumps({"healthy": not problems, "problems": problems, "ignored_files": ignored}).encode()
             return Page(body, "application/json", HTTPStatus.SERVICE_UNAVAILABLE if problems else HTTPStatus.OK)
         return Page(b"/metrics or /health\n", status=HTTPStatus.NOT_FOUND)
 

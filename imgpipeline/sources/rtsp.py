@@ -7,7 +7,6 @@ cameras that send none, it is the time at which the frame was received. `rtsp_ch
 """
 
 import logging
-import os
 import random
 import threading
 from collections.abc import Iterator
@@ -22,6 +21,7 @@ from urllib.parse import quote, unquote, urlsplit
 from imgpipeline.contracts.capture import ClockSource
 from imgpipeline.contracts.times import Clock, utc_now
 from imgpipeline.errors import ConfigurationError, TransientError, UsageError
+from imgpipeline.settings import read_variable
 from imgpipeline.sources.protocol import Captured, CapturedFrame, Lost, Settled, SourceKind, StatusChange
 from imgpipeline.sources.rtsp_pipe import CameraProcess
 
@@ -88,7 +88,7 @@ def read_address(url: str, credentials: str | None = None) -> RtspAddress:
 
 
 def read_credentials(variable: str | None, file: Path | None) -> str | None:
-    """Returns `user:password` from an environment variable or the first line of a file; None if neither is named.
+    """Returns `user:password` from a variable (`read_variable`) or a file's first line; None if neither is named.
 
     Raises:
         UsageError: Both are named.
@@ -97,11 +97,11 @@ def read_credentials(variable: str | None, file: Path | None) -> str | None:
     if variable and file:
         raise UsageError("Credentials are given twice.", next_step="name a variable or a file, not both")
     if variable:
-        value = os.environ.get(variable)
+        value = read_variable(variable)
         if not value:
             raise ConfigurationError(
-                f"The environment variable {variable} is not set, expected user:password.",
-                next_step=f"export {variable}=user:password, or use --credentials-file",
+                f"The variable {variable} is not set, neither in the environment nor in .env; expected user:password.",
+                next_step=f"export {variable}=user:password, or name a credentials file",
             )
         return value.strip()
     if file:

@@ -21,6 +21,7 @@ from imgpipeline.sources.mqtt.ingest import ingest_mqtt
 from imgpipeline.sources.options import PublishOptions
 from imgpipeline.sources.protocol import SourceKind
 from imgpipeline.sources.publish import publish
+from imgpipeline.sources.watched_folder import WatchedFolder
 from imgpipeline.stream.send import FencedError
 
 LOG = logging.getLogger(__name__)
@@ -54,6 +55,8 @@ def builder(settings: Settings, serve_http: ServeHttp) -> Build:
         else:
             source = config.open(settings)
             options, watch = config.options(settings, source.kind), board.watch(source.name, source.kind)
+            if isinstance(source, WatchedFolder):
+                watch.ignored = lambda: len(source.ignored)
             publish(settings, source, stop=stop, options=options, watch=watch)
 
     return lambda config, board: partial(run, config, board)
@@ -84,7 +87,7 @@ class _Worker:
                 return
             except Exception as error:  # the outer boundary of one source: recorded and retried
                 said = str(error) if isinstance(error, ImgpipelineError) else f"{type(error).__name__}: {error}"
-                LOG.exception("%s failed", self.config.name)
+                LOG.exception("%s failed: %s", self.config.name, said, exc_info=not isinstance(error, ImgpipelineError))
                 self._change(SourceState.RESTARTING, said)
             else:
                 self._change(SourceState.ENDED)

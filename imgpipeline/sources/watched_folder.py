@@ -24,12 +24,14 @@ from imgpipeline.errors import ConfigurationError, UsageError
 from imgpipeline.settings import Settings
 from imgpipeline.sources.image_files import FileToRead, ImageFile, Unusable, read_images
 from imgpipeline.sources.protocol import Captured, CapturedFrame, Settled, SourceKind, StatusChange, checked_source
-from imgpipeline.sources.walk import is_hidden, walk_files
+from imgpipeline.sources.walk import HIDDEN, IMAGE_ENDINGS, is_hidden, walk_files
 from imgpipeline.sources.watch_state import Version, WatchState, default_state_file
 
 LOG = logging.getLogger(__name__)
 DONE = ".ingested"
 """Default folder for announced files, below the watched one; hidden, so that it is not scanned."""
+_EMPTY_S = 60.0
+"""An empty file older than this is reported; before, its content may follow."""
 _MOVED_AFTER_NS = 1_000_000_000
 """A file whose inode changed this long after its content was moved in, or copied with its time."""
 
@@ -79,8 +81,8 @@ def identify(folder: Path) -> Root:
     return Root(stat.st_dev, stat.st_ino, stat.st_dev != parent.st_dev)
 
 
-def list_images(folder: Path) -> list[Listed]:
-    """Returns the image files of a folder and of all folders below it, in the order of their paths.
+def list_images(folder: Path) -> tuple[list[Listed], dict[str, str]]:
+    """Returns the image files of a folder and of all folders below it by path, and why others (not hidden) are ignored.
 
     Raises:
         AwayError: The folder, or one below it, cannot be read.
@@ -90,8 +92,10 @@ def list_images(folder: Path) -> list[Listed]:
         raise AwayError(f"{error.filename} cannot be read: {error.strerror}") from error
 
     found: list[Listed] = []
+    ignored: dict[str, str] = {}
     for file in walk_files(folder, refuse):
         if file.refused:
+            ignored |= {file.name: file.refused} if file.refused != HIDDEN else {}
             continue
         try:
             stat = file.path.stat()
@@ -99,10 +103,12 @@ def list_images(folder: Path) -> list[Listed]:
             continue  # moved away while the folder was read, or a link to nothing
         except OSError as error:
             raise AwayError(f"{file.path} cannot be read: {error.strerror}") from error
+        if not stat.st_size and datetime.now(UTC).timestamp() - stat.st_mtime > _EMPTY_S:
+            ignored[file.name] = "it is empty"
         # A write sets both times; a move, or a copy that keeps the time, only the later one.
         was_moved = stat.st_ctime_ns - stat.st_mtime_ns > _MOVED_AFTER_NS
         found.append(Listed(file.path, file.name, Version(stat.st_size, stat.st_mtime_ns), was_moved))
-    return sorted(found, key=lambda file: file.name)
+    return sorted(found, key=lambda file: file.name), ignored
 
 
 class UnchangedFiles:
@@ -172,6 +178,8 @@ class WatchedFolder:
         """
         self.name = checked_source(name)
         self.skipped: dict[str, str] = {}
+        self.ignored: dict[str, str] = {}
+        self._logged: set[str] = set()
         self._settings = settings
         self._folder = path
         self._options = options
@@ -216,11 +224,12 @@ class WatchedFolder:
         root = identify(self._folder)
         if self._state.is_mounted and not root.is_mounted:
             raise AwayError(f"the mount of {self._folder} is gone")
-        found = list_images(self._folder)
+        found, ignored = list_images(self._folder)
         if not found and len(self._state) and self._root is not None and root != self._root:
             raise AwayError(f"{self._folder} is another folder now, and empty")
         self._root = root
         self._state.note_root(is_mounted=root.is_mounted)
+        self._note_ignored(ignored)
         complete = self._unchanged.complete(found)
         with self._lock:
             idle = [file for file in complete if file.name not in self._in_flight]
@@ -228,6 +237,14 @@ class WatchedFolder:
             if self._state.was_announced(file.name, file.version):  # before a crash
                 self._put_away(file)
         return [file for file in idle if not self._state.has(file.name, file.version)]
+
+    def _note_ignored(self, ignored: dict[str, str]) -> None:
+        """Logs each empty file, and the first other file with each ending: some folders have one beside each image."""
+        for name, reason in ignored.items():
+            if (kind := name if name.lower().endswith(IMAGE_ENDINGS) else Path(name).suffix) not in self._logged:
+                self._logged.add(kind)
+                LOG.warning("%s is ignored: %s", name, reason)
+        self.ignored = ignored
 
     def _read(self, files: list[Listed], stop: Event) -> Iterator[Captured]:
         listed = {file.name: file for file in files}

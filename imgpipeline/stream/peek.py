@@ -53,16 +53,22 @@ def peek(settings: Settings, logs: Sequence[LogRange], start: Start, *, limit: i
     return records[-limit:] if start is Edge.END else records[:limit]
 
 
-def follow(settings: Settings, logs: Sequence[LogRange], *, idle_s: float) -> Iterator[KafkaRecord]:
-    """Yields new records after the ends of the logs; errors as `peek`.
+def follow(
+    settings: Settings, logs: Sequence[LogRange], start: Start, shown: Sequence[KafkaRecord], *, idle_s: float
+) -> Iterator[KafkaRecord]:
+    """Yields the records since the start that `peek` did not return, then new ones; errors as `peek`.
 
     Args:
         settings: Name the broker.
         logs: The partitions to follow.
+        start: Where to start; `Edge.END` yields only new records.
+        shown: What `peek` returned.
         idle_s: Stop after this many seconds without a record.
     """
+    known = {(record.at, record.offset) for record in shown}
     with open_consumer(settings, **FETCH_OPTIONS) as consumer:
-        yield from _read(consumer, {log.at: log.log_end for log in logs}, idle_s, {})
+        records = _read(consumer, _begins(consumer, logs, start, limit=0), idle_s, {})
+        yield from (record for record in records if (record.at, record.offset) not in known)
 
 
 def _begins(consumer: KafkaConsumer, logs: Sequence[LogRange], start: Start, limit: int) -> dict[Partition, int]:

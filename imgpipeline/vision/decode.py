@@ -108,16 +108,7 @@ def decode_image(
         BadInputError: `EMPTY_OBJECT`, `TOO_LARGE`, `IMAGE_TOO_LARGE` or `DECODE_FAILED`.
         TransientError: There is not enough memory.
     """
-    if not data:
-        raise BadInputError(DeadLetterCode.EMPTY_OBJECT, "The image has no bytes.")
-    if len(data) > limits.max_bytes:
-        message = f"The image has {len(data)} bytes; at most {limits.max_bytes} are allowed."
-        raise BadInputError(DeadLetterCode.TOO_LARGE, message)
-    header = header or read_header(data)
-    if header.width * header.height > limits.max_pixels:
-        claim = f"{header.width}x{header.height} pixels"
-        message = f"The header claims {claim}; at most {limits.max_pixels} pixels are allowed. It is not decoded."
-        raise BadInputError(DeadLetterCode.IMAGE_TOO_LARGE, message)
+    header = _check_limits(data, limits, header)
     width, height = header.upright_size
     reduction = choose_reduction(width, height, reduced_for) if reduced_for and header.format == "jpeg" else 1
     pixels = _decode_as(header.format, data, reduction)
@@ -125,6 +116,19 @@ def decode_image(
         got = f"{pixels.shape[1]}x{pixels.shape[0]}" + (f" at 1/{reduction}" if reduction > 1 else "")
         raise _failed(f"The header claims {header.width}x{header.height} pixels, decoding gave {got}.")
     return DecodedImage(_apply_orientation(pixels, header.orientation), width, height, header.orientation, reduction)
+
+
+def check_undecoded(data: bytes, limits: ImageLimits) -> None:
+    """Checks an image file as far as that is possible without decoding: its limits, and that a JPEG or PNG is complete.
+
+    Raises:
+        BadInputError: `EMPTY_OBJECT`, `TOO_LARGE`, `IMAGE_TOO_LARGE` or `DECODE_FAILED`; `decode_image` would, too.
+    """
+    header = _check_limits(data, limits)
+    if header.format == "jpeg":
+        check_complete(walk_jpeg(data))
+    elif header.format == "png":
+        check_png(data)
 
 
 def measured_reduction(width: int, height: int) -> int:
@@ -152,6 +156,20 @@ def choose_reduction(width: int, height: int, wanted: NetworkInput) -> int:
         if reduction <= most and width >= reduction * needed_width and height >= reduction * needed_height:
             return reduction
     return 1
+
+
+def _check_limits(data: bytes, limits: ImageLimits, header: ImageHeader | None = None) -> ImageHeader:
+    if not data:
+        raise BadInputError(DeadLetterCode.EMPTY_OBJECT, "The image has no bytes.")
+    if len(data) > limits.max_bytes:
+        message = f"The image has {len(data)} bytes; at most {limits.max_bytes} are allowed."
+        raise BadInputError(DeadLetterCode.TOO_LARGE, message)
+    header = header or read_header(data)
+    if header.width * header.height > limits.max_pixels:
+        claim = f"{header.width}x{header.height} pixels"
+        message = f"The header claims {claim}; at most {limits.max_pixels} pixels are allowed. It is not decoded."
+        raise BadInputError(DeadLetterCode.IMAGE_TOO_LARGE, message)
+    return header
 
 
 def _decode_as(name: str, data: bytes, reduction: int) -> Pixels:

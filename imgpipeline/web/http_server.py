@@ -20,7 +20,7 @@ _MOST_CONNECTIONS = 256
 _HEAD_LIMIT_S = 10.0
 """Time limit for the head of a request."""
 _BODY_LIMIT_S = 30.0
-"""Time limit for a body, plus its size divided by `_SLOWEST_BYTES_PER_S`."""
+"""Time limit for a body, plus its size divided by `_SLOWEST_BYTES_PER_S`; and for the rest of a refused one."""
 _SLOWEST_BYTES_PER_S = 10_000
 _UNREAD_LIMIT_S = 30
 """Time after which a connection closes if the client reads nothing."""
@@ -89,16 +89,17 @@ class _ImpatientProtocol(H11Protocol):
                 self._await_body()
 
     def on_response_complete(self) -> None:
+        is_body_unread = self.cycle.more_body  # uvicorn discards it; closing would reset the connection
         super().on_response_complete()
         self._stop_waiting()
-        self._await_head()
+        self._await_head(_BODY_LIMIT_S if is_body_unread else _HEAD_LIMIT_S)
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._stop_waiting()
         super().connection_lost(exc)
 
-    def _await_head(self) -> None:
-        self._late = self.loop.call_later(_HEAD_LIMIT_S, self._give_up)
+    def _await_head(self, limit_s: float = _HEAD_LIMIT_S) -> None:
+        self._late = self.loop.call_later(limit_s, self._give_up)
 
     def _await_body(self) -> None:
         sizes = [int(value) for name, value in self.headers if name == b"content-length"]

@@ -45,6 +45,18 @@ def test_row_0_1_a_folder_becomes_flat_objects_and_classic_messages_and_a_second
     assert paths == [f"{bucket.url}/site/images/{name}" for name in names] * 2
 
 
+@pytest.mark.parametrize(("form", "is_said"), [("classic", True), ("native", False)])
+def test_row_0_1_a_second_run_says_that_classic_consumers_process_its_frames_again(
+    site: dict[str, str], tmp_path: Path, form: str, is_said: bool
+):
+    write_picture(tmp_path / "in" / "a.jpg")
+    command = ["ingest", "folder", "in", "--source", "camera", "--message-format", form]
+    first, second = (run(*command, env=site, cwd=tmp_path) for _ in range(2))
+    assert [ended.status for ended in (first, second)] == [0, 0]
+    assert "again" not in first.stderr
+    assert ("consumers process 1 frame again" in second.stderr) is is_said
+
+
 def test_row_0_1_an_empty_folder_is_nothing_to_do_and_a_missing_one_an_error(site: dict[str, str], tmp_path: Path):
     (tmp_path / "empty").mkdir()
     empty, missing = (

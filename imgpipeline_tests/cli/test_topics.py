@@ -87,6 +87,20 @@ def test_row_0_17_it_follows_until_no_record_arrives(
         assert "No record for 4 s." in process.stderr.read()
 
 
+@pytest.mark.parametrize(
+    ("start", "offsets"),
+    [("beginning", range(30)), ("7", range(7, 30)), ("2026-01-09T12:00:20Z", range(20, 30)), ("end", range(28, 30))],
+    ids=["beginning", "offset", "time", "end"],
+)
+def test_row_0_17_it_follows_from_the_records_that_it_showed_without_skipping_any(
+    site: dict[str, str], topic: str, producer: KafkaProducer, tmp_path: Path, start: str, offsets: range
+):
+    send(producer, topic, *[b"%d" % n for n in range(30)])
+    following = ["--from", start, "--follow", "--limit", "2", "--idle-s", "2", "--json"]
+    ended = run("topics", "peek", *following, env=site, cwd=tmp_path)
+    assert [json.loads(line)["offset"] for line in ended.stdout.splitlines()] == list(offsets)
+
+
 def test_row_0_17_records_of_several_topics_come_in_the_order_of_their_times(
     site: dict[str, str], topic: str, producer: KafkaProducer, make_topic: Callable[..., str], tmp_path: Path
 ):

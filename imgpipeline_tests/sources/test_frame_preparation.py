@@ -61,6 +61,11 @@ def test_an_image_that_need_not_be_changed_is_stored_even_if_it_is_damaged():
     assert prepare(Preparation(gate=Gate(min_brightness=10)), damaged).image.data == damaged
 
 
+def test_an_image_that_cannot_be_resized_is_stored_as_it_is_for_its_dead_letter():
+    damaged = jpeg(200)[:60]
+    assert prepare(Preparation(resize=(64, 36)), damaged).image.data == damaged
+
+
 def test_an_image_is_stretched_to_the_wanted_size():
     prepared = prepare(Preparation(resize=(64, 36)), jpeg(100))
     assert pixels_of(prepared).shape == (36, 64, 3)

@@ -15,8 +15,9 @@ import numpy as np
 import pytest
 
 from imgpipeline.contracts.capture import ClockSource
+from imgpipeline.errors import ConfigurationError
 from imgpipeline.sources.protocol import Captured, CapturedFrame, Lost, Settled, StatusChange
-from imgpipeline.sources.rtsp import RtspSource, RtspTiming, pause_s
+from imgpipeline.sources.rtsp import RtspSource, RtspTiming, pause_s, read_credentials
 from imgpipeline.sources.rtsp_child import RatePicker
 from imgpipeline.sources.simulator.clip import read_number, write_clip
 from imgpipeline.sources.simulator.rtsp_simulator import SimulatedCamera
@@ -361,3 +362,15 @@ def test_pauses_double_up_to_a_minute_and_are_random():
         longest = min(2.0 ** (failures - 1), 60.0)
         assert longest / 2 <= pause <= longest
     assert len(set(pauses)) == len(pauses)
+
+
+def test_credentials_are_read_from_the_environment_and_otherwise_from_the_env_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / ".env").write_text("GATE_LOGIN='alice:in the file'\nIMGPIPELINE_LANES=2\n")
+    assert read_credentials("GATE_LOGIN", None) == "alice:in the file"
+    monkeypatch.setenv("GATE_LOGIN", "alice:in the environment")
+    assert read_credentials("GATE_LOGIN", None) == "alice:in the environment"
+    with pytest.raises(ConfigurationError, match=r"YARD_LOGIN is not set, neither .* nor in \.env"):
+        read_credentials("YARD_LOGIN", None)

@@ -85,6 +85,26 @@ def test_a_failed_source_restarts_and_the_others_continue(tmp_path: Path):
     assert board.statuses()[0].reconnects == 2
 
 
+@pytest.mark.parametrize(
+    ("error", "is_traced"),
+    [
+        (ConfigurationError("There is no folder in.", next_step="name a folder with images"), False),
+        (ZeroDivisionError("division by zero"), True),
+    ],
+    ids=["expected", "defect"],
+)
+def test_only_a_defect_is_logged_with_its_traceback(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, error: Exception, is_traced: bool
+):
+    def run(_name: str, _stop: threading.Event) -> None:
+        raise error
+
+    with running(sources_file(tmp_path, entry("a")), Sources(run), Board()):
+        wait_until(lambda: "a failed" in caplog.text, limit_s=60, what="the failure in the log")
+    assert str(error) in caplog.text
+    assert ("Traceback" in caplog.text) is is_traced
+
+
 def test_a_source_that_was_taken_over_does_not_restart(tmp_path: Path):
     def run(_name: str, _stop: threading.Event) -> None:
         raise FencedError("Another process has taken over a.")

@@ -36,14 +36,14 @@ class Watching:
         folder.mkdir()
 
     @contextmanager
-    def running(self, after: After = After.KEEP, rescan_s: float = 0.3) -> Iterator[None]:
+    def running(self, after: After = After.KEEP, rescan_s: float = 0.3) -> Iterator[WatchedFolder]:
         """Watches the folder while the context lasts, then stops as SIGTERM does."""
         stop, options = threading.Event(), WatchOptions(after, rescan_s=rescan_s, state_file=self.state)
         source = WatchedFolder(self.settings, self.folder, "gate", options)
         thread = threading.Thread(target=lambda: publish(self.settings, source, stop=stop, store=self.store))
         thread.start()
         try:
-            yield
+            yield source
         finally:
             stop.set()
             thread.join(60)
@@ -130,6 +130,34 @@ def test_row_0_2_files_are_moved_or_deleted_after_their_frames_are_announced(wat
         wait_until(lambda: not list(watching.folder.glob("sub/*.jpg")), limit_s=60, what="the file is put away")
     kept = sorted(path.name for path in watching.folder.glob(".ingested/sub/*.jpg"))
     assert kept == (["0.jpg", "1 (2).jpg", "1.jpg", "2.jpg"] if after is After.MOVE else [])
+
+
+def test_ignored_files_are_counted_and_logged_once_by_their_ending_or_as_empty(
+    watching: Watching, caplog: pytest.LogCaptureFixture
+):
+    for name in ("notes.txt", "more.txt", "list.csv", "zero.jpg", ".hidden", "growing.jpg"):
+        (watching.folder / name).touch()
+    os.utime(watching.folder / "zero.jpg", (0, 0))
+    write_picture(watching.folder / "a.jpg")
+    with watching.running() as source:
+        watching.await_files("a.jpg")
+        write_picture(watching.folder / "b.jpg", shade=2)
+        watching.await_files("a.jpg", "b.jpg")
+        assert sorted(source.ignored) == ["list.csv", "more.txt", "notes.txt", "zero.jpg"]
+    said = [record.getMessage() for record in caplog.records if "ignored" in record.getMessage()]
+    assert len(said) == len(set(said)) == 3
+    assert "zero.jpg is ignored: it is empty" in said
+    assert sum(".txt is ignored: not one of .jpg" in message for message in said) == 1
+
+
+def test_an_empty_file_is_announced_when_it_has_its_content(watching: Watching, tmp_path: Path):
+    (watching.folder / "late.jpg").touch()
+    os.utime(watching.folder / "late.jpg", (0, 0))
+    with watching.running() as source:
+        wait_until(lambda: source.ignored, limit_s=60, what="the empty file is noticed")
+        (watching.folder / "late.jpg").write_bytes(write_picture(tmp_path / "made.jpg"))
+        watching.await_files("late.jpg")
+        wait_until(lambda: not source.ignored, limit_s=60, what="the file is no longer ignored")
 
 
 def test_files_that_are_not_announced_are_not_moved(watching: Watching):

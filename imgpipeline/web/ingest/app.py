@@ -30,6 +30,7 @@ from imgpipeline.sources.protocol import checked_source
 from imgpipeline.sources.publish import Publishers
 from imgpipeline.stream.connection import open_admin
 from imgpipeline.stream.log import ask_topic
+from imgpipeline.vision.decode import ImageLimits
 from imgpipeline.web.http_server import LOOPBACK_HOSTS, is_loopback, run_until
 from imgpipeline.web.ingest.classic import Jobs, add_classic
 from imgpipeline.web.ingest.frames import LINES, BodyBudget, FrameDesk, announced_size, described, read_body, read_lines
@@ -154,8 +155,9 @@ def allow(server: IngestServer, request: Request, source: str | None) -> None:
 def _add_frames(app: FastAPI, server: IngestServer) -> None:
     template = ImageKeyTemplate(server.settings.image_key_template)
     changes_images = server.options.preparation.changes_images
-    desk = FrameDesk(server.publishers, server.store, template, server.clock, changes_images=changes_images)
     budget, limit_bytes = BodyBudget(_BUDGET_BYTES), server.settings.max_image_bytes
+    limits = ImageLimits(server.settings.max_image_pixels, limit_bytes)
+    desk = FrameDesk(server.publishers, server.store, template, server.clock, limits, changes_images=changes_images)
 
     def check(source: str, request: Request) -> None:
         try:

@@ -31,7 +31,7 @@ from imgpipeline.errors import BadInputError, ImgpipelineError
 from imgpipeline.sources.protocol import CapturedFrame, Settled
 from imgpipeline.sources.publish import Publishers
 from imgpipeline.sources.storing import ReadableImageStore, content_name, ending_of, first_received
-from imgpipeline.vision.header import read_header
+from imgpipeline.vision.decode import ImageLimits, check_undecoded
 
 _CHUNK_LIMIT_S = 30.0
 """Longest wait for the next part of a body."""
@@ -72,9 +72,7 @@ def announced_size(request: Request, limit_bytes: int) -> int:
     announced = request.headers.get("content-length", "")
     size_bytes = int(announced) if announced.isdecimal() and len(announced) < 20 else limit_bytes
     if size_bytes > limit_bytes:
-        raise HTTPException(
-            413, f"the body has {size_bytes} bytes, the limit is {limit_bytes}", {"Connection": "close"}
-        )
+        raise HTTPException(413, f"the body has {size_bytes} bytes, the limit is {limit_bytes}")
     return size_bytes
 
 
@@ -89,7 +87,7 @@ async def read_body(request: Request, limit_bytes: int) -> bytes:
     async for chunk in chunks(request):
         data += chunk
         if len(data) > limit_bytes:
-            raise HTTPException(413, f"the body has more than {limit_bytes} bytes", {"Connection": "close"})
+            raise HTTPException(413, f"the body has more than {limit_bytes} bytes")
     return bytes(data)
 
 
@@ -127,7 +125,7 @@ def described(data: bytes, given: Mapping[str, str]) -> PostedFrame:
     """Returns an image with the `timestamp`, `number` and `attributes` of its headers or query.
 
     Raises:
-        HTTPException: 422, a field is not valid, or the image cannot be read.
+        HTTPException: 422, a field is not valid.
     """
     try:
         attributes = json.loads(given.get("attributes") or "{}")
@@ -143,15 +141,14 @@ def described(data: bytes, given: Mapping[str, str]) -> PostedFrame:
         timestamp = parse_time(given["timestamp"]) if given.get("timestamp") else None
     except (ValueError, OverflowError):
         raise HTTPException(422, "timestamp: expected an RFC 3339 time such as 2026-01-09T12:00:00Z") from None
-    posted = PostedFrame(data, timestamp, int(number) if number else None, attributes, given.get("idempotency_key"))
-    return _checked(posted)
+    return PostedFrame(data, timestamp, int(number) if number else None, attributes, given.get("idempotency_key"))
 
 
 def read_line(line: bytes) -> PostedFrame:
     """Reads a line of a batch: `{"image": base64, "timestamp", "number", "attributes", "idempotency_key"}`.
 
     Raises:
-        HTTPException: 422, a field is not valid, or the image cannot be read.
+        HTTPException: 422, a field is not valid.
     """
     known = {"image", "timestamp", "number", "attributes", "idempotency_key"}
     try:
@@ -161,17 +158,7 @@ def read_line(line: bytes) -> PostedFrame:
     except BadInputError as error:
         raise HTTPException(422, error.message) from None
     key = document.get("idempotency_key")
-    return _checked(PostedFrame(data, timestamp, number, attributes, None if key is None else str(key)))
-
-
-def _checked(posted: PostedFrame) -> PostedFrame:
-    if not posted.data:
-        raise HTTPException(422, "the image has no bytes")
-    try:
-        read_header(posted.data)
-    except BadInputError as error:
-        raise HTTPException(422, f"the image cannot be read: {error.message}") from None
-    return posted
+    return PostedFrame(data, timestamp, number, attributes, None if key is None else str(key))
 
 
 class FrameDesk:
@@ -183,10 +170,12 @@ class FrameDesk:
         store: ReadableImageStore,
         template: ImageKeyTemplate,
         clock: Clock,
+        limits: ImageLimits,
         *,
         changes_images: bool = False,
     ) -> None:
-        """Takes the publishers, the store, the template of its keys, and whether masks or sizes change the images."""
+        """Takes where images go, their keys and limits, and whether masks or sizes change them."""
+        self._limits = limits
         self._changes_images = changes_images
         self._template = template
         self._publishers = publishers
@@ -198,7 +187,7 @@ class FrameDesk:
         """Stores and announces a frame, and returns its description.
 
         Raises:
-            HTTPException: 503, store or Kafka is away (sending the frame again counts once); 422, it cannot be stored.
+            HTTPException: 503, store or Kafka is away (sending the frame again counts once); 422, the image is invalid.
         """
         async with self._places:
             loop = asyncio.get_running_loop()
@@ -219,11 +208,15 @@ class FrameDesk:
         if how is Settled.DROPPED:
             raise HTTPException(503, "the frame was not announced; send it again", {"Retry-After": "5"})
         if how is Settled.FAILED:
-            raise HTTPException(422, "the image cannot be prepared with the configured mask or size")
+            raise HTTPException(422, "the image cannot be decoded, so the configured mask cannot be painted")
         return {**self._description(source, frame), "status": str(how)}
 
     def _offer(self, source: str, posted: PostedFrame, settle: Callable[[Settled], None]) -> CapturedFrame:
-        """Makes a frame and offers it to its publisher in one thread: a change of threads costs as much as the PUT."""
+        """Checks, makes and offers a frame in one thread: a change of threads costs as much as the PUT."""
+        try:
+            check_undecoded(posted.data, self._limits)
+        except BadInputError as error:
+            raise HTTPException(422, f"the image cannot be read: {error.message}") from None
         frame = self._frame_of(source, posted, sha256(posted.data).hexdigest())
         self._publishers.offer(source, replace(frame, settle=settle))
         return frame
@@ -290,7 +283,7 @@ async def read_lines(
                 if line.strip():
                     yield await _publish(desk, source, line)
         if len(rest) > limit_bytes:
-            raise HTTPException(413, f"a line has more than {limit_bytes} bytes", {"Connection": "close"})
+            raise HTTPException(413, f"a line has more than {limit_bytes} bytes")
     if rest.strip():
         yield await _publish(desk, source, bytes(rest))
 

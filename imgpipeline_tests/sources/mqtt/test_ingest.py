@@ -18,7 +18,7 @@ from imgpipeline.objectstore import ObjectStore
 from imgpipeline.objectstore.client import ObjectInfo, open_memory_store
 from imgpipeline.settings import Settings
 from imgpipeline.sources.mqtt.messages import Subscription
-from imgpipeline.sources.options import PublishOptions
+from imgpipeline.sources.options import Preparation, PublishOptions
 from imgpipeline.sources.storing import first_received
 from imgpipeline_tests.detect.conftest import LaneUnderTest, jpeg
 from imgpipeline_tests.detect.conftest import lane as lane  # noqa: PLC0414 - a fixture  # noqa: PLC0414 - a fixture
@@ -130,11 +130,12 @@ def test_messages_that_arrive_while_no_client_is_connected_become_frames_later(
         wait_until(lambda: ingest.announced == 5, limit_s=60, what="the frames")
 
 
+@pytest.mark.parametrize("preparation", [Preparation(), Preparation(resize=(6, 4))], ids=["as it is", "resized"])
 def test_a_payload_that_is_not_an_image_becomes_a_dead_letter_and_is_acknowledged(
-    lane: LaneUnderTest, mosquitto: Mosquitto
+    lane: LaneUnderTest, mosquitto: Mosquitto, preparation: Preparation
 ):
     settings = at(mosquitto, lane)
-    with running(settings) as ingest:
+    with running(settings, options=PublishOptions(preparation=preparation)) as ingest:
         until_subscribed(mosquitto, settings)
         send(mosquitto, [(TOPIC, b"no image"), (TOPIC, b""), (TOPIC, jpeg())])
         wait_until(lambda: ingest.announced == 3, limit_s=60, what="all three")

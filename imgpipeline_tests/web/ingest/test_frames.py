@@ -4,13 +4,18 @@ import base64
 import json
 import signal
 import socket
+import struct
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import closing
 from datetime import UTC, datetime
+from http.client import HTTPConnection
 from pathlib import Path
 
+import cv2
 import httpx
+import numpy as np
 import pytest
 
 from imgpipeline.contracts.outcomes import make_frame_id
@@ -36,6 +41,16 @@ def posting(lane: LaneUnderTest, tmp_path: Path) -> LaneUnderTest:
 def client(posting: LaneUnderTest) -> Iterator[httpx.Client]:
     with serving(posting.settings) as client:
         yield client
+
+
+def png() -> bytes:
+    return cv2.imencode(".png", np.zeros((24, 32, 3), np.uint8))[1].tobytes()
+
+
+def vast(image: bytes) -> bytes:
+    """Returns a JPEG whose frame header claims 60,000 by 60,000 pixels."""
+    at = image.index(b"\xff\xc0") + 5
+    return image[:at] + struct.pack(">HH", 60_000, 60_000) + image[at + 4 :]
 
 
 def stored_images(lane: LaneUnderTest) -> int:
@@ -88,6 +103,9 @@ def test_idempotency_keys_distinguish_frames_of_the_same_content(client: httpx.C
         pytest.param(413, IMAGE, bytes(1_000_001), "the limit is 1000000", id="size"),
         pytest.param(422, IMAGE, b"", "no bytes", id="empty"),
         pytest.param(422, IMAGE, b"no image", "cannot be read", id="no image"),
+        pytest.param(422, IMAGE, jpeg()[:-40], "the file is truncated", id="truncated JPEG"),
+        pytest.param(422, IMAGE, png()[:-20], "the file is truncated", id="truncated PNG"),
+        pytest.param(422, IMAGE, vast(jpeg()), "60000x60000", id="pixels"),
         pytest.param(422, IMAGE | {"x-frame-number": "-1"}, jpeg(), "number", id="number"),
         pytest.param(422, IMAGE | {"x-frame-number": "9" * 5000}, jpeg(), "number", id="endless-number"),
         pytest.param(422, IMAGE | {"x-frame-timestamp": "noon"}, jpeg(), "RFC 3339", id="timestamp"),
@@ -109,6 +127,23 @@ def test_a_body_that_is_too_large_is_refused_before_it_is_read(client: httpx.Cli
                            b"Content-Length: 99999999999\r\n\r\n")  # fmt: skip
         connection.settimeout(30)
         assert connection.recv(4096).startswith(b"HTTP/1.1 413")
+
+
+@pytest.mark.parametrize("has_length", [True, False], ids=["length", "chunks"])
+def test_a_client_that_sends_a_body_that_is_too_large_gets_the_answer_instead_of_a_reset(
+    client: httpx.Client, posting: LaneUnderTest, has_length: bool
+):
+    headers = IMAGE | ({"content-length": str(70 * 2**20)} if has_length else {})
+    # httpx would read the answer of a connection that was reset, which most clients do not.
+    plain = HTTPConnection(client.base_url.host, client.base_url.port, timeout=60)
+    with closing(plain):
+        plain.request("POST", "/frames/gate", iter([bytes(2**20)] * 70), headers, encode_chunked=not has_length)
+        with plain.getresponse() as answer:
+            assert answer.status == 413
+            assert "1000000" in answer.read().decode()
+        plain.request("POST", "/frames/gate", jpeg(), IMAGE)
+        assert plain.getresponse().status == 201
+    assert stored_images(posting) == 1
 
 
 def test_a_body_without_a_length_is_read_up_to_the_limit(client: httpx.Client, posting: LaneUnderTest):
