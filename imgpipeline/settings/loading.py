@@ -16,6 +16,7 @@ from pydantic_settings import SettingsConfigDict, SettingsError
 
 from imgpipeline.errors import ConfigurationError
 from imgpipeline.faultpoints import ONCE_VARIABLE, PLAN_VARIABLE
+from imgpipeline.settings.dagster_environment import undo_env_file
 from imgpipeline.settings.detection import DetectionSettings, GateSettings
 from imgpipeline.settings.events import AlertSettings, EventSettings, TrackingSettings
 from imgpipeline.settings.kafka import KafkaSettings
@@ -72,7 +73,7 @@ def _content(path: Path) -> str:
 
 
 def load_settings(**overrides: object) -> Settings:
-    """Reads the settings.
+    """Reads the settings. In Dagster's processes, it first restores the environment that Dagster was given.
 
     Args:
         **overrides: Values by field name, which take precedence over the environment and `.env`.
@@ -83,6 +84,7 @@ def load_settings(**overrides: object) -> Settings:
     Raises:
         ConfigurationError: A value is not allowed; the message names the variable, never a secret's value.
     """
+    undo_env_file(_variables_in_file())
     try:
         return Settings(**overrides)  # type: ignore[arg-type]  # the fields validate it
     except (SettingsError, UnicodeDecodeError, OSError) as error:
@@ -140,7 +142,7 @@ def unknown_settings() -> list[UnknownSetting]:
     settings = [own for name, field in Settings.model_fields.items() for own in variables(name, field)]
     own = [name for name in settings if name.startswith(PREFIX)]
     known = {*own, *_OTHER_VARIABLES}
-    places = {**dict.fromkeys(_names_in_file(), ".env"), **dict.fromkeys(os.environ, "environment")}
+    places = {**dict.fromkeys(_variables_in_file(), ".env"), **dict.fromkeys(os.environ, "environment")}
     return [
         UnknownSetting(name, place, _nearest(name.upper(), own))
         for name, place in sorted(places.items())
@@ -148,12 +150,12 @@ def unknown_settings() -> list[UnknownSetting]:
     ]
 
 
-def _names_in_file() -> list[str]:
+def _variables_in_file() -> dict[str, str | None]:
     file = Path(str(Settings.model_config.get("env_file")))
     try:
-        return list(dotenv_values(file, encoding="utf-8")) if file.is_file() else []
+        return dotenv_values(file, encoding="utf-8") if file.is_file() else {}
     except (OSError, UnicodeDecodeError):
-        return []
+        return {}
 
 
 def _nearest(name: str, own: list[str]) -> str | None:

@@ -1,0 +1,54 @@
+"""Lets the environment take precedence over `.env` in Dagster's processes.
+
+Every `dagster` command copies the `.env` of its working folder over its environment (`dagster._cli.utils`), and passes
+the result to the processes that it starts. What the user had set remains visible in `/proc` only.
+"""
+
+import contextlib
+import os
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Final
+
+from imgpipeline.settings.variables import PREFIX
+
+_COMMANDS: Final = {
+    "dagster", "dagster-daemon", "dagster-webserver", "dagster._daemon", "dagster_webserver", "dg"
+}  # fmt: skip
+"""Dagster's programs, and its modules after `python -m`."""
+
+
+def undo_env_file(file: Mapping[str, str | None]) -> None:
+    """Gives variables that Dagster copied from `.env` the values that the user had set.
+
+    Our own variables that the user had not set are removed, so that settings follow a changed file. Does nothing
+    outside Dagster, and on systems without `/proc`.
+
+    Args:
+        file: The variables of `.env`.
+    """
+    copied = [name for name, value in file.items() if value is not None and os.environ.get(name) == value]
+    given = _given_to_dagster() if copied else None
+    for name in copied if given is not None else ():
+        if value := (given or {}).get(name.upper()):
+            os.environ[name] = value
+        elif name.upper().startswith(PREFIX):
+            os.environ.pop(name, None)
+
+
+def _given_to_dagster() -> dict[str, str] | None:
+    """Returns the environment of the first Dagster command of this folder among this process and those that started it.
+
+    The names are in capitals. None if there is no such process.
+    """
+    given, process = None, Path("/proc/self")
+    with contextlib.suppress(OSError):  # there is no /proc/0, and other users' processes cannot be read
+        while True:
+            command = os.fsdecode((process / "cmdline").read_bytes()).split("\0")
+            if _COMMANDS & {Path(word).name for word in command[:4]} and (process / "cwd").samefile("."):
+                variables = os.fsdecode((process / "environ").read_bytes()).split("\0")
+                given = {name.upper(): value for name, _, value in (variable.partition("=") for variable in variables)}
+            parent = re.search(r"^PPid:\s*(\d+)", (process / "status").read_text(), re.MULTILINE)
+            process = Path("/proc", parent[1] if parent else "0")
+    return given
