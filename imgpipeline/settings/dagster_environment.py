@@ -13,28 +13,24 @@ from typing import Final
 
 from imgpipeline.settings.variables import PREFIX
 
-_COMMANDS: Final = {
-    "dagster", "dagster-daemon", "dagster-webserver", "dagster._daemon", "dagster_webserver", "dg"
-}  # fmt: skip
+_COMMANDS: Final = {"dagster", "dagster-daemon", "dagster-webserver", "dagster._daemon", "dagster_webserver", "dg"}
 """Dagster's programs, and its modules after `python -m`."""
 
 
 def undo_env_file(file: Mapping[str, str | None]) -> None:
-    """Gives variables that Dagster copied from `.env` the values that the user had set.
+    """Gives the variables of `.env`, which Dagster has copied, the values that the user had set.
 
-    Our own variables that the user had not set are removed, so that settings follow a changed file. Does nothing
-    outside Dagster, and on systems without `/proc`.
-
-    Args:
-        file: The variables of `.env`.
+    Removes our own variables that the user had not set, so that settings follow a changed file. Does nothing outside
+    Dagster, and on systems without `/proc`.
     """
-    copied = [name for name, value in file.items() if value is not None and os.environ.get(name) == value]
-    given = _given_to_dagster() if copied else None
-    for name in copied if given is not None else ():
-        if value := (given or {}).get(name.upper()):
-            os.environ[name] = value
+    given = _given_to_dagster() if file else None
+    for name, value in file.items() if given is not None else ():
+        if value is None or os.environ.get(name) != value:
+            continue
+        if set_by_user := given.get(name.upper()):
+            os.environ[name] = set_by_user
         elif name.upper().startswith(PREFIX):
-            os.environ.pop(name, None)
+            del os.environ[name]
 
 
 def _given_to_dagster() -> dict[str, str] | None:
@@ -48,7 +44,7 @@ def _given_to_dagster() -> dict[str, str] | None:
             command = os.fsdecode((process / "cmdline").read_bytes()).split("\0")
             if _COMMANDS & {Path(word).name for word in command[:4]} and (process / "cwd").samefile("."):
                 variables = os.fsdecode((process / "environ").read_bytes()).split("\0")
-                given = {name.upper(): value for name, _, value in (variable.partition("=") for variable in variables)}
+                given = {name.upper(): value for name, _, value in (each.partition("=") for each in variables)}
             parent = re.search(r"^PPid:\s*(\d+)", (process / "status").read_text(), re.MULTILINE)
             process = Path("/proc", parent[1] if parent else "0")
     return given
