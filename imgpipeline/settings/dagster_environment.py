@@ -23,21 +23,17 @@ def undo_env_file(file: Mapping[str, str | None]) -> None:
     Removes our own variables that the user had not set, so that settings follow a changed file. Does nothing outside
     Dagster, and on systems without `/proc`.
     """
-    given = _given_to_dagster() if file else None
-    for name, value in file.items() if given is not None else ():
-        if value is None or os.environ.get(name) != value:
-            continue
+    if not file or (given := _given_to_dagster()) is None:
+        return
+    for name in [name for name, value in file.items() if value is not None and os.environ.get(name) == value]:
         if set_by_user := given.get(name.upper()):
             os.environ[name] = set_by_user
         elif name.upper().startswith(PREFIX):
-            del os.environ[name]
+            os.environ.pop(name, None)  # sensors load their settings in several threads
 
 
 def _given_to_dagster() -> dict[str, str] | None:
-    """Returns the environment of the first Dagster command of this folder among this process and those that started it.
-
-    The names are in capitals. None if there is no such process.
-    """
+    """Returns what the outermost Dagster command of this folder was started with, names in capitals; None outside."""
     given, process = None, Path("/proc/self")
     with contextlib.suppress(OSError):  # there is no /proc/0, and other users' processes cannot be read
         while True:

@@ -75,7 +75,17 @@ def test_variables_that_only_the_file_has_stay(folder: Site) -> None:
 @pytest.mark.slow
 def test_the_environment_wins_in_dev_and_its_runs_and_a_changed_file_reaches_both(folder: Site) -> None:
     """A launched run has the environment of the code server that executes it, not that of `job launch`."""
-    command = ["env", "-C", folder.home, folder.programs / "dagster", "dev", "-f", "probe.py", "-p", str(free_port())]
+    command: list[str | Path] = [
+        "env",
+        "-C",
+        folder.home,
+        folder.programs / "dagster",
+        "dev",
+        "-f",
+        "probe.py",
+        "-p",
+        str(free_port()),
+    ]
     dev = ServerProcess("dagster dev", command, folder.home / "dev.log", environment=folder.environment)
     try:
         dev.start(lambda: runs(folder) == 1, limit_s=120)
@@ -85,13 +95,8 @@ def test_the_environment_wins_in_dev_and_its_runs_and_a_changed_file_reaches_bot
         of_dev = [(name, settings) for name, settings, _ in seen(folder) if name in ("sensor", "run")]
         assert of_dev == [(name, EXPECTED) for name, _ in of_dev]
         (folder.home / ".env").write_text(FILE.replace("group=file", "group=changed"))
-        for process in ("sensor", "run"):
-            changed = (process, {**EXPECTED, "group": "changed"})
-            wait_until(
-                lambda changed=changed: changed in [(name, settings) for name, settings, _ in seen(folder)],
-                limit_s=60,
-                what=f"the changed file in the {process}",
-            )
+        changed = {**EXPECTED, "group": "changed"}
+        wait_until(lambda: processes(folder, changed) >= {"sensor", "run"}, limit_s=60, what="the changed file in both")
     finally:
         dev.stop()
 
@@ -99,3 +104,8 @@ def test_the_environment_wins_in_dev_and_its_runs_and_a_changed_file_reaches_bot
 def runs(site: Site) -> int:
     """How many runs have noted their settings."""
     return sum(name == "run" for name, _, _ in seen(site))
+
+
+def processes(site: Site, settings: Mapping[str, object]) -> set[str]:
+    """The processes that had these settings."""
+    return {name for name, had, _ in seen(site) if had == settings}
