@@ -6,8 +6,9 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
-from datetime import timedelta
+from datetime import date, timedelta
 from pathlib import Path
+from threading import Event
 
 from rich.console import Console
 from rich.markup import escape
@@ -16,7 +17,7 @@ from rich.progress import Progress as ProgressBar
 
 from imgpipeline.contracts.keys import report_key
 from imgpipeline.contracts.text import counted
-from imgpipeline.contracts.times import utc_now
+from imgpipeline.contracts.times import day_of, utc_now
 from imgpipeline.demo.cameras import check_books, run_cameras, show_books, write_cameras
 from imgpipeline.demo.material import Progress, SceneOfDay, announce_scenes, plan_scenes, read_truths, simulate
 from imgpipeline.demo.result import Outcome, judge, show_outcome
@@ -31,7 +32,8 @@ from imgpipeline.objectstore import open_store
 from imgpipeline.reports.build import build_report
 from imgpipeline.settings import Settings, load_settings
 from imgpipeline.sources.board import Board
-from imgpipeline.sources.folder import ingest_folder
+from imgpipeline.sources.folder import FolderSource, ingest_folder
+from imgpipeline.sources.protocol import CapturedFrame
 from imgpipeline.sources.simulator.rtsp_simulator import check_program
 from imgpipeline.sources.video import VideoSource, ingest_video
 from imgpipeline.sources.video_frames import FrameChoice
@@ -85,8 +87,7 @@ def run_demo(options: DemoOptions, console: Console) -> bool:
     _check(options)
     began_s = time.monotonic()
     workspace = prepare_workspace(options.folder)
-    first_day = None if options.images or options.video else (utc_now() - timedelta(days=_DAYS_SHOWN)).date()
-    environment = workspace.environment(options.model, first_day)
+    environment = workspace.environment(options.model, first_day(options))
     with _ended_by_sigterm(), broker_process(workspace.logs) as broker:
         environment |= broker
         enter(environment)
@@ -108,6 +109,17 @@ def run_demo(options: DemoOptions, console: Console) -> bool:
             if options.keep:
                 _keep_up(dagster, viewer, console)
     return outcome.ok
+
+
+def first_day(options: DemoOptions) -> date:
+    """Returns the first day of the demo's frames."""
+    if options.images:
+        source = FolderSource(load_settings(), options.images, "pictures")
+        frames = (one for one in source.capture(Event()) if isinstance(one, CapturedFrame))
+        return min((day_of(frame.timestamp) for frame in frames), default=day_of(utc_now()))
+    if options.video:
+        return day_of(VideoSource(options.video, "video").start)
+    return day_of(utc_now() - timedelta(days=_DAYS_SHOWN))
 
 
 def _check(options: DemoOptions) -> None:

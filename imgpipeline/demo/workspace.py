@@ -39,18 +39,17 @@ class DemoWorkspace:
         """The logs of the servers."""
         return self.folder / "logs"
 
-    def environment(self, model: str, first_day: date | None) -> dict[str, str]:
+    def environment(self, model: str, first_day: date) -> dict[str, str]:
         """Returns the settings of a demo, for this process and the servers.
 
         They include everything that a demo depends on, so the environment or `.env` of a deployment cannot change it.
 
         Args:
             model: Registered model, or path of an ONNX file.
-            first_day: First daily partition, if it is known. A few days are easier to read than decades.
+            first_day: First daily partition. A few days are easier to read than decades.
         """
-        days = {"IMGPIPELINE_FIRST_DAY": first_day.isoformat()} if first_day else {}
         return {
-            **days,
+            "IMGPIPELINE_FIRST_DAY": first_day.isoformat(),
             "DAGSTER_HOME": str(self.dagster_home),
             "IMGPIPELINE_STORE_URL": self.store.as_uri(),
             "IMGPIPELINE_KAFKA_TOPIC": "frames",

@@ -16,6 +16,7 @@ from pydantic_settings import SettingsConfigDict, SettingsError
 
 from imgpipeline.errors import ConfigurationError
 from imgpipeline.faultpoints import ONCE_VARIABLE, PLAN_VARIABLE
+from imgpipeline.settings.dagster_environment import undo_env_file
 from imgpipeline.settings.detection import DetectionSettings, GateSettings
 from imgpipeline.settings.events import AlertSettings, EventSettings, TrackingSettings
 from imgpipeline.settings.kafka import KafkaSettings
@@ -72,7 +73,7 @@ def _content(path: Path) -> str:
 
 
 def load_settings(**overrides: object) -> Settings:
-    """Reads the settings.
+    """Reads the settings. In Dagster's processes, it first restores the environment that Dagster was given.
 
     Args:
         **overrides: Values by field name, which take precedence over the environment and `.env`.
@@ -83,6 +84,7 @@ def load_settings(**overrides: object) -> Settings:
     Raises:
         ConfigurationError: A value is not allowed; the message names the variable, never a secret's value.
     """
+    undo_env_file(_variables_in_file())
     try:
         return Settings(**overrides)  # type: ignore[arg-type]  # the fields validate it
     except (SettingsError, UnicodeDecodeError, OSError) as error:

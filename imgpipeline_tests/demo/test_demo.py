@@ -9,12 +9,17 @@ import sys
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
+from datetime import UTC, date, datetime
 from pathlib import Path
 
+import cv2
+import numpy as np
 import pytest
 
+from imgpipeline.demo.run import DemoOptions, first_day
 from imgpipeline.errors import ConfigurationError
 from imgpipeline.sources.simulator.rtsp_simulator import check_program
+from imgpipeline_tests.detect.conftest import jpeg
 from imgpipeline_tests.servers.waiting import wait_until
 
 COMMAND = [sys.executable, "-m", "imgpipeline.cli", "demo"]
@@ -144,6 +149,32 @@ def test_invalid_options_are_refused_with_the_reason(
     assert done.returncode == status
     assert said in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_the_days_in_the_ui_start_with_the_users_first_image(tmp_path: Path) -> None:
+    """Without a first day, they would start in 2000, and every list of days would have thousands of entries."""
+    for name, modified in (("a.jpg", datetime(2026, 3, 2, 1, tzinfo=UTC)), ("b.jpg", datetime(2026, 3, 1, tzinfo=UTC))):
+        (tmp_path / name).write_bytes(jpeg())
+        os.utime(tmp_path / name, (modified.timestamp(), modified.timestamp()))
+
+    assert first_day(DemoOptions(tmp_path / "demo", images=tmp_path)) == date(2026, 3, 1)
+
+
+def test_the_days_in_the_ui_start_with_the_users_video(tmp_path: Path) -> None:
+    video = tmp_path / "gate.avi"
+    write_avi(video)
+    modified = datetime(2026, 3, 2, 1, tzinfo=UTC).timestamp()
+    os.utime(video, (modified, modified))
+
+    assert first_day(DemoOptions(tmp_path / "demo", video=video)) == date(2026, 3, 2)
+
+
+def write_avi(path: Path) -> None:
+    """Writes a video without a creation time."""
+    writer = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*"MJPG"), 5.0, (64, 48))
+    for _ in range(3):
+        writer.write(np.zeros((48, 64, 3), np.uint8))
+    writer.release()
 
 
 @pytest.mark.medium
