@@ -10,6 +10,8 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.staticfiles import StaticFiles
 from starlette.exceptions import HTTPException as AnyHTTPException
 from starlette.middleware.trustedhost import TrustedHostMiddleware
+from starlette.types import ASGIApp, Receive, Send
+from starlette.types import Scope as ASGIScope
 
 from imgpipeline import __version__
 from imgpipeline.errors import ConfigurationError, ImgpipelineError, UsageError
@@ -20,7 +22,7 @@ from imgpipeline.web.viewer.access import Access, is_forged
 from imgpipeline.web.viewer.alerts import alert_routes
 from imgpipeline.web.viewer.annotating import annotating_routes
 from imgpipeline.web.viewer.answers import EmptyLedgerError
-from imgpipeline.web.viewer.api import api_routes
+from imgpipeline.web.viewer.api import CHANGES, api_routes
 from imgpipeline.web.viewer.classic import classic_routes
 from imgpipeline.web.viewer.comparisons import comparison_routes
 from imgpipeline.web.viewer.day_lists import day_list_routes
@@ -86,7 +88,20 @@ def create_app(site: ViewedSite, access: Access) -> FastAPI:
     if not access.is_needed():
         # Without login, a foreign page must not reach this server through its own host name (DNS rebinding).
         app.add_middleware(TrustedHostMiddleware, allowed_hosts=LOOPBACK_HOSTS)
+    app.add_middleware(_AnswerHead)
     return app
+
+
+class _AnswerHead:
+    """Answers HEAD as GET; the server leaves out the body. A stream of changes would not end, so it has no HEAD."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: ASGIScope, receive: Receive, send: Send) -> None:
+        if scope.get("method") == "HEAD" and scope["path"] != CHANGES:
+            scope = {**scope, "method": "GET"}
+        await self._app(scope, receive, send)
 
 
 def _routes(site: ViewedSite, renderer: Renderer) -> Iterator[APIRouter]:

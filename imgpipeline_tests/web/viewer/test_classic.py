@@ -8,7 +8,6 @@ import pytest
 from imgpipeline.contracts.outcomes import Outcome
 from imgpipeline.objectstore import open_store
 from imgpipeline.settings import Settings
-
 from imgpipeline_tests.lake.query.site import DAY, NEXT_DAY
 from imgpipeline_tests.lake.samples import counted_labels, seen
 from imgpipeline_tests.ledger.samples import notice, write_chain
