@@ -9,6 +9,7 @@ from fastapi import APIRouter, Path, Query, Request
 from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import HTMLResponse, RedirectResponse, Response
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from starlette.datastructures import URL
 
 from imgpipeline.errors import UsageError
 from imgpipeline.export.annotations import Annotation, Mistake, annotations_of, keep, new_id, withdraw
@@ -92,7 +93,7 @@ def _add_forms(router: APIRouter, site: ViewedSite) -> None:
         visitor = allowed(request, Scope.ACKNOWLEDGE)
         body = _body_of(await read_form(request))
         await run_in_threadpool(_keep, site, visitor, day, frame_id, body)
-        return RedirectResponse(f"/frames/{day}/{frame_id}#feedback", 303)
+        return _back_to_frame(request, day, frame_id)
 
     @router.post("/frames/{day}/{frame_id}/annotations/{annotation_id}/withdraw", include_in_schema=False)
     def withdraw_by_form(
@@ -100,7 +101,12 @@ def _add_forms(router: APIRouter, site: ViewedSite) -> None:
     ) -> Response:
         by = allowed(request, Scope.ACKNOWLEDGE).name
         withdraw(site.store, day, frame_id, annotation_id, by=by, at=site.clock())
-        return RedirectResponse(f"/frames/{day}/{frame_id}#feedback", 303)
+        return _back_to_frame(request, day, frame_id)
+
+
+def _back_to_frame(request: Request, day: date, frame_id: str) -> Response:
+    """Returns to the page of the frame with the filters that its forms carry in their addresses."""
+    return RedirectResponse(str(URL(f"/frames/{day}/{frame_id}#feedback").replace(query=request.url.query)), 303)
 
 
 def _body_of(form: Mapping[str, str]) -> AnnotationBody:
