@@ -2,11 +2,13 @@
 
 import threading
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Path, Request
-from fastapi.responses import HTMLResponse, Response
+from fastapi.responses import HTMLResponse, RedirectResponse, Response
 
+from imgpipeline.contracts.records import RecordReference, resolve_reference
 from imgpipeline.contracts.text import plain
 from imgpipeline.errors import ConfigurationError, TransientError
 from imgpipeline.ledger.dead_letters import Wanted
@@ -26,22 +28,32 @@ _TURN_S = 30.0
 _Announce = Callable[[LetterDetails], tuple[ReplayPlan, ReplayResult]]
 
 
+@dataclass(frozen=True, slots=True)
+class _Result:
+    """The result of the last replay by the form."""
+
+    said: str
+    is_waiting: bool
+
+
 def dead_letter_routes(site: ViewedSite, renderer: Renderer) -> APIRouter:
     """Returns the routes. Only a replay connects to Kafka."""
     router = APIRouter(tags=["dead letters"])
     announce = _in_turn(site)
-
-    def page(request: Request, found: LetterDetails, said: str | None = None) -> Response:
-        visitor: Visitor = request.state.visitor
-        value = found.original.value if found.original else b""
-        return renderer.page(
-            "dead-letter.html", found=found, value=value, shown=_SHOWN_BYTES, readable=readable,
-            run_url=site.run_url, said=said, may_replay=Scope.REPLAY in visitor.scopes,
-        )  # fmt: skip
+    results: dict[RecordReference, _Result] = {}  # shown until the ledger has an outcome of the replay
 
     @router.get(_OWN, include_in_schema=False, response_class=HTMLResponse)
     def show(request: Request, topic: Topic, partition: Partition, offset: Offset) -> Response:
-        return page(request, _read(site, topic, partition, offset))
+        found = _read(site, topic, partition, offset)
+        visitor: Visitor = request.state.visitor
+        value = found.original.value if found.original else b""
+        at, replay_of = found.buried.reference, found.letter.replay_of
+        return renderer.page(
+            "dead-letter.html", found=found, value=value, shown=_SHOWN_BYTES, readable=readable, run_url=site.run_url,
+            result=results.get(at) if found.buried.became is None else None,
+            first=resolve_reference(replay_of, at.chain) if replay_of else None,
+            may_replay=Scope.REPLAY in visitor.scopes,
+        )  # fmt: skip
 
     @router.get(f"{_OWN}/value", include_in_schema=False)
     def value(topic: Topic, partition: Partition, offset: Offset) -> Response:
@@ -53,12 +65,14 @@ def dead_letter_routes(site: ViewedSite, renderer: Renderer) -> APIRouter:
             found.original.value, media_type="application/octet-stream", headers={"Content-Disposition": name}
         )
 
-    @router.post(f"{_OWN}/replay", include_in_schema=False, response_class=HTMLResponse)
+    @router.post(f"{_OWN}/replay", include_in_schema=False)
     def by_form(request: Request, topic: Topic, partition: Partition, offset: Offset) -> Response:
         allowed(request, Scope.REPLAY)
         found = _read(site, topic, partition, offset)
         plan, result = announce(found)
-        return page(request, found, _said(plan, result, site.settings.kafka_topic))
+        is_waiting = bool(result.announced or plan.under_way)
+        results[found.buried.reference] = _Result(_said(plan, result, site.settings.kafka_topic), is_waiting)
+        return RedirectResponse(_OWN.format(topic=topic, partition=partition, offset=offset), 303)
 
     _add_api(router, site, announce)
     return router
