@@ -347,11 +347,7 @@ def _parameters(settings: Settings | None) -> dict[str, float]:
 
 @contextlib.contextmanager
 def query_errors(sql: str = "") -> Iterator[None]:
-    """Turns DuckDB's errors in a user's query into errors that say what to do.
-
-    Args:
-        sql: The query; the error names the command that lists the columns of its first table.
-    """
+    """Turns DuckDB's errors in a user's query, `sql`, into errors that say what to do."""
     try:
         yield
     except (duckdb.IOException, duckdb.OutOfMemoryException) as error:

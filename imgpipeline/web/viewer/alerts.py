@@ -1,8 +1,6 @@
 """Alerts as pages and in the API: the list, and each alert with its images and acknowledgements."""
 
 from collections.abc import Sequence
-from datetime import date
-from itertools import zip_longest
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Path, Query, Request
@@ -15,11 +13,10 @@ from imgpipeline.errors import ConfigurationError, ImgpipelineError, UsageError
 from imgpipeline.events.alerts.listing import Acknowledgement, ListedAlert, acknowledge, list_alerts
 from imgpipeline.events.configuration import Line, Zone
 from imgpipeline.events.values import Event
-from imgpipeline.lake.query.frames import detections_in, find_frame
 from imgpipeline.objectstore import ObjectStore
 from imgpipeline.web.keys import Scope
 from imgpipeline.web.viewer.access import Visitor, allowed
-from imgpipeline.web.viewer.answers import places_of
+from imgpipeline.web.viewer.answers import frame_with_boxes, places_of
 from imgpipeline.web.viewer.queries import LONGEST_NOTE, UrlQuery, read_form, read_query
 from imgpipeline.web.viewer.responses import Renderer, answer_bytes, answer_json
 from imgpipeline.web.viewer.site import ViewedSite
@@ -28,8 +25,6 @@ Number = Annotated[int, Path(ge=1, lt=10**10, description="Number of the alert."
 Position = Annotated[int, Path(ge=0, lt=100, description="Position of the image in the alert, from 0.")]
 _CAPTIONS = {"before": "Previous Image", "after": "Image", "difference": "Difference Image", "image": "Image"}
 _ALL_ALERTS = "/alerts lists them"
-_Row = dict[str, Any]
-_Boxes = dict[tuple[date, str], list[_Row]]
 
 
 class AlertQuery(UrlQuery):
@@ -71,9 +66,8 @@ def _add_pages(router: APIRouter, site: ViewedSite, renderer: Renderer) -> None:
         if query.number:
             return numbered_page(site, renderer, request, query.number)
         listed, total = list_alerts(site.store, limit=query.limit, before=query.before)
-        return renderer.page(
-            "alerts.html", listed=listed, total=total, query=query, next=_next(listed), has_targets=_has_targets(site)
-        )
+        return renderer.page("alerts.html", listed=listed, total=total, query=query, next=_next(listed),
+                             has_targets=bool(site.settings.alert_targets))  # fmt: skip
 
     @router.get("/alerts/{number}", include_in_schema=False, response_class=HTMLResponse)
     def alert_page(request: Request, number: Number) -> Response:
@@ -146,31 +140,22 @@ def numbered_page(site: ViewedSite, renderer: Renderer, request: Request, number
         raise UsageError(f"{number[:40]!r} is not an alert number.", next_step="enter a decimal number, such as 17")
     listed = _read(site.store, int(number))
     captions = [_CAPTIONS.get(name, name) for name, _ in listed.alert.images]
-    frames, boxes, places = _seen_in(site, listed.alert.event)
+    frames, places = _seen_in(site, listed.alert.event)
     return renderer.page(
-        "alert.html", listed=listed, alert=listed.alert, images=list(zip_longest(captions, frames[: len(captions)])),
-        boxes=boxes, places=places, has_targets=_has_targets(site),
+        "alert.html", listed=listed, alert=listed.alert, captions=captions, frames=frames, places=places,
+        has_targets=bool(site.settings.alert_targets),
         may_acknowledge=Scope.ACKNOWLEDGE in request.state.visitor.scopes,
     )  # fmt: skip
 
 
-def _seen_in(site: ViewedSite, event: Event) -> tuple[list[_Row | None], _Boxes, list[Zone | Line]]:
-    """Returns the frames of an event, their detections, and the places of its source; empty without tables.
-
-    An alert needs no tables: its images are shown without boxes then.
-    """
-    day = event.timestamp.date()
+def _seen_in(site: ViewedSite, event: Event) -> tuple[Sequence[Any], Sequence[Zone | Line]]:
+    """Returns the frames of an event with their boxes, and the places of its source; nothing if the tables lack it."""
     try:
         with site.lake.reading() as lake:
-            frames = [find_frame(lake, day, frame_id) for frame_id in event.frame_ids]
-            boxes = detections_in(lake, [(day, frame_id) for frame_id in event.frame_ids])
-            return frames, boxes, places_of(site, lake, event.source)
+            frames = [frame_with_boxes(lake, event.timestamp.date(), frame_id) for frame_id in event.frame_ids]
+            return frames, places_of(site, lake, event.source)
     except ImgpipelineError:
-        return [], {}, []
-
-
-def _has_targets(site: ViewedSite) -> bool:
-    return bool(site.settings.alert_targets)
+        return (), ()
 
 
 def _read(store: ObjectStore, number: int) -> ListedAlert:

@@ -56,8 +56,6 @@ from imgpipeline.web.viewer.responses import (
 )
 from imgpipeline.web.viewer.site import ViewedSite
 
-CHANGES = "/api/v1/changes"
-"""The stream of changes."""
 MOST_STREAMS = 64
 """Clients of `/changes` at the same time; fewer than the server's connections, so that pages always answer."""
 HEARTBEAT_S = 15.0

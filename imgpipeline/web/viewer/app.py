@@ -1,8 +1,10 @@
 """The viewer as an ASGI application: routes, security headers, error responses, and the server that runs it."""
 
 import threading
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, MutableMapping
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import Any
 
 from fastapi import APIRouter, FastAPI, HTTPException, Request, Response
 from fastapi.concurrency import run_in_threadpool
@@ -11,7 +13,6 @@ from fastapi.staticfiles import StaticFiles
 from starlette.exceptions import HTTPException as AnyHTTPException
 from starlette.middleware.trustedhost import TrustedHostMiddleware
 from starlette.types import ASGIApp, Receive, Send
-from starlette.types import Scope as ASGIScope
 
 from imgpipeline import __version__
 from imgpipeline.errors import ConfigurationError, ImgpipelineError, UsageError
@@ -22,7 +23,7 @@ from imgpipeline.web.viewer.access import Access, is_forged
 from imgpipeline.web.viewer.alerts import alert_routes
 from imgpipeline.web.viewer.annotating import annotating_routes
 from imgpipeline.web.viewer.answers import EmptyLedgerError
-from imgpipeline.web.viewer.api import CHANGES, api_routes
+from imgpipeline.web.viewer.api import api_routes
 from imgpipeline.web.viewer.classic import classic_routes
 from imgpipeline.web.viewer.comparisons import comparison_routes
 from imgpipeline.web.viewer.day_lists import day_list_routes
@@ -92,16 +93,15 @@ def create_app(site: ViewedSite, access: Access) -> FastAPI:
     return app
 
 
+@dataclass(frozen=True, slots=True)
 class _AnswerHead:
-    """Answers HEAD as GET; the server leaves out the body. A stream of changes would not end, so it has no HEAD."""
+    """Answers HEAD as GET: the server leaves out the body. It would not end the stream of changes."""
 
-    def __init__(self, app: ASGIApp) -> None:
-        self._app = app
+    app: ASGIApp
 
-    async def __call__(self, scope: ASGIScope, receive: Receive, send: Send) -> None:
-        if scope.get("method") == "HEAD" and scope["path"] != CHANGES:
-            scope = {**scope, "method": "GET"}
-        await self._app(scope, receive, send)
+    async def __call__(self, scope: MutableMapping[str, Any], receive: Receive, send: Send) -> None:
+        is_head = scope.get("method") == "HEAD" and not scope["path"].endswith("/changes")
+        await self.app({**scope, "method": "GET"} if is_head else scope, receive, send)
 
 
 def _routes(site: ViewedSite, renderer: Renderer) -> Iterator[APIRouter]:

@@ -2,7 +2,6 @@
 
 import threading
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Path, Request
@@ -10,7 +9,7 @@ from fastapi.responses import HTMLResponse, RedirectResponse, Response
 
 from imgpipeline.contracts.records import RecordReference, resolve_reference
 from imgpipeline.contracts.text import plain
-from imgpipeline.errors import ConfigurationError, TransientError
+from imgpipeline.errors import ConfigurationError, TransientError, UsageError
 from imgpipeline.ledger.dead_letters import Wanted
 from imgpipeline.sources.letter_details import LetterDetails, read_details, readable
 from imgpipeline.sources.replay import ReplayPlan, ReplayResult, plan_replay, replay
@@ -28,19 +27,11 @@ _TURN_S = 30.0
 _Announce = Callable[[LetterDetails], tuple[ReplayPlan, ReplayResult]]
 
 
-@dataclass(frozen=True, slots=True)
-class _Result:
-    """The result of the last replay by the form."""
-
-    said: str
-    is_waiting: bool
-
-
 def dead_letter_routes(site: ViewedSite, renderer: Renderer) -> APIRouter:
     """Returns the routes. Only a replay connects to Kafka."""
     router = APIRouter(tags=["dead letters"])
     announce = _in_turn(site)
-    results: dict[RecordReference, _Result] = {}  # shown until the ledger has an outcome of the replay
+    waiting: dict[RecordReference, str] = {}  # replays until the ledger has their outcomes
 
     @router.get(_OWN, include_in_schema=False, response_class=HTMLResponse)
     def show(request: Request, topic: Topic, partition: Partition, offset: Offset) -> Response:
@@ -50,7 +41,7 @@ def dead_letter_routes(site: ViewedSite, renderer: Renderer) -> APIRouter:
         at, replay_of = found.buried.reference, found.letter.replay_of
         return renderer.page(
             "dead-letter.html", found=found, value=value, shown=_SHOWN_BYTES, readable=readable, run_url=site.run_url,
-            result=results.get(at) if found.buried.became is None else None,
+            waiting=waiting.get(at) if found.buried.became is None else None,
             first=resolve_reference(replay_of, at.chain) if replay_of else None,
             may_replay=Scope.REPLAY in visitor.scopes,
         )  # fmt: skip
@@ -70,8 +61,10 @@ def dead_letter_routes(site: ViewedSite, renderer: Renderer) -> APIRouter:
         allowed(request, Scope.REPLAY)
         found = _read(site, topic, partition, offset)
         plan, result = announce(found)
-        is_waiting = bool(result.announced or plan.under_way)
-        results[found.buried.reference] = _Result(_said(plan, result, site.settings.kafka_topic), is_waiting)
+        said = _said(plan, result, site.settings.kafka_topic)
+        if not (result.announced or plan.under_way):
+            raise UsageError(said)
+        waiting[found.buried.reference] = said
         return RedirectResponse(_OWN.format(topic=topic, partition=partition, offset=offset), 303)
 
     _add_api(router, site, announce)
