@@ -66,8 +66,7 @@ def _add_pages(router: APIRouter, site: ViewedSite, renderer: Renderer) -> None:
         if query.number:
             return numbered_page(site, renderer, request, query.number)
         listed, total = list_alerts(site.store, limit=query.limit, before=query.before)
-        return renderer.page("alerts.html", listed=listed, total=total, query=query, next=_next(listed),
-                             has_targets=bool(site.settings.alert_targets))  # fmt: skip
+        return renderer.page("alerts.html", listed=listed, total=total, query=query, next=_next(listed))
 
     @router.get("/alerts/{number}", include_in_schema=False, response_class=HTMLResponse)
     def alert_page(request: Request, number: Number) -> Response:
@@ -143,7 +142,6 @@ def numbered_page(site: ViewedSite, renderer: Renderer, request: Request, number
     frames, places = _seen_in(site, listed.alert.event)
     return renderer.page(
         "alert.html", listed=listed, alert=listed.alert, captions=captions, frames=frames, places=places,
-        has_targets=bool(site.settings.alert_targets),
         may_acknowledge=Scope.ACKNOWLEDGE in request.state.visitor.scopes,
     )  # fmt: skip
 

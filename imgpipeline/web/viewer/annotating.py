@@ -9,7 +9,6 @@ from fastapi import APIRouter, Path, Query, Request
 from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import HTMLResponse, RedirectResponse, Response
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
-from starlette.datastructures import URL
 
 from imgpipeline.errors import UsageError
 from imgpipeline.export.annotations import Annotation, Mistake, annotations_of, keep, new_id, withdraw
@@ -93,7 +92,7 @@ def _add_forms(router: APIRouter, site: ViewedSite) -> None:
         visitor = allowed(request, Scope.ACKNOWLEDGE)
         body = _body_of(await read_form(request))
         await run_in_threadpool(_keep, site, visitor, day, frame_id, body)
-        return _back_to_frame(request, day, frame_id)
+        return RedirectResponse(f"/frames/{day}/{frame_id}?{request.url.query}#feedback", 303)
 
     @router.post("/frames/{day}/{frame_id}/annotations/{annotation_id}/withdraw", include_in_schema=False)
     def withdraw_by_form(
@@ -101,12 +100,7 @@ def _add_forms(router: APIRouter, site: ViewedSite) -> None:
     ) -> Response:
         by = allowed(request, Scope.ACKNOWLEDGE).name
         withdraw(site.store, day, frame_id, annotation_id, by=by, at=site.clock())
-        return _back_to_frame(request, day, frame_id)
-
-
-def _back_to_frame(request: Request, day: date, frame_id: str) -> Response:
-    """Returns to the page of the frame with the filters that its forms carry in their addresses."""
-    return RedirectResponse(str(URL(f"/frames/{day}/{frame_id}#feedback").replace(query=request.url.query)), 303)
+        return RedirectResponse(f"/frames/{day}/{frame_id}?{request.url.query}#feedback", 303)
 
 
 def _body_of(form: Mapping[str, str]) -> AnnotationBody:

@@ -1,18 +1,17 @@
 """The viewer as an ASGI application: routes, security headers, error responses, and the server that runs it."""
 
 import threading
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, MutableMapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from typing import Any
 
 from fastapi import APIRouter, FastAPI, HTTPException, Request, Response
 from fastapi.concurrency import run_in_threadpool
 from fastapi.exceptions import RequestValidationError
 from fastapi.staticfiles import StaticFiles
+from starlette import types
 from starlette.exceptions import HTTPException as AnyHTTPException
 from starlette.middleware.trustedhost import TrustedHostMiddleware
-from starlette.types import ASGIApp, Receive, Send
 
 from imgpipeline import __version__
 from imgpipeline.errors import ConfigurationError, ImgpipelineError, UsageError
@@ -97,9 +96,9 @@ def create_app(site: ViewedSite, access: Access) -> FastAPI:
 class _AnswerHead:
     """Answers HEAD as GET: the server leaves out the body. It would not end the stream of changes."""
 
-    app: ASGIApp
+    app: types.ASGIApp
 
-    async def __call__(self, scope: MutableMapping[str, Any], receive: Receive, send: Send) -> None:
+    async def __call__(self, scope: types.Scope, receive: types.Receive, send: types.Send) -> None:
         is_head = scope.get("method") == "HEAD" and not scope["path"].endswith("/changes")
         await self.app({**scope, "method": "GET"} if is_head else scope, receive, send)
 

@@ -71,7 +71,6 @@ def comparison_routes(site: ViewedSite, renderer: Renderer) -> APIRouter:
             shown, compared, found = _compare(site, last, day, models, query)
             frames = _rows_of(lake, day, found)
         return renderer.page("comparisons.html", day=day, days=days, models=models, compared=compared, found=found,
-                             other_labels=sorted(one.label for one in compared.labels),
                              frames=frames, query=shown, next=_next(query, found))  # fmt: skip
 
     @router.get("/api/v1/comparisons")

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Path, Request
 from fastapi.responses import HTMLResponse, RedirectResponse, Response
 
-from imgpipeline.contracts.records import RecordReference, resolve_reference
+from imgpipeline.contracts.records import RecordReference
 from imgpipeline.contracts.text import plain
 from imgpipeline.errors import ConfigurationError, TransientError, UsageError
 from imgpipeline.ledger.dead_letters import Wanted
@@ -38,11 +38,9 @@ def dead_letter_routes(site: ViewedSite, renderer: Renderer) -> APIRouter:
         found = _read(site, topic, partition, offset)
         visitor: Visitor = request.state.visitor
         value = found.original.value if found.original else b""
-        at, replay_of = found.buried.reference, found.letter.replay_of
         return renderer.page(
             "dead-letter.html", found=found, value=value, shown=_SHOWN_BYTES, readable=readable, run_url=site.run_url,
-            waiting=waiting.get(at) if found.buried.became is None else None,
-            first=resolve_reference(replay_of, at.chain) if replay_of else None,
+            waiting=None if found.buried.became else waiting.get(found.buried.reference),
             may_replay=Scope.REPLAY in visitor.scopes,
         )  # fmt: skip
 
