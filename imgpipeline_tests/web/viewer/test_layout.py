@@ -52,10 +52,11 @@ PAGES = (
     f"/places?day={DAY}",
     "/alerts/1",
     "/search?q=car",
+    "/search?q=colour:red",
     "/docs",
 )
 TOUCHING = """() => {
-  const boxes = [...document.querySelectorAll("main :is(.scroll, .facts, pre)")];
+  const boxes = [...document.querySelectorAll("main :is(.scroll, .facts, .notice, pre)")];
   const range = document.createRange();
   const found = [];
   const add = (part, rects) => {
