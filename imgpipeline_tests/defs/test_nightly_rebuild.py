@@ -124,6 +124,10 @@ def test_a_day_that_cannot_be_read_does_not_stop_requests_for_others(store: Obje
     store.put(first, b"damaged")
     store.put(summary_key("frame_stats", NEXT), b"damaged")
     assert ranges(tick(NIGHT + timedelta(days=1))) == [(str(DAY), str(later))]
+    reasons = days_behind(store)
+    for day in (DAY, later):
+        assert reasons[day].startswith(f"cannot be read: The segment {first} is damaged")
+    assert reasons[NEXT] == "frame_stats cannot be read"
 
 
 @pytest.mark.medium

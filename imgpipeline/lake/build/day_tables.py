@@ -282,19 +282,21 @@ def stale_days(store: ObjectStore, catalog: DayCatalog | None = None) -> list[da
         stale = stale_days(store, catalog)
         catalog.save()
         return stale
+    return list(why_stale(store, catalog))
+
+
+def why_stale(store: ObjectStore, catalog: DayCatalog) -> dict[date, str]:
+    """Returns the days of `stale_days`, each with the reason; arguments and errors as there."""
     known, ends = catalog.known, catalog.ends
     versions = [list_versions(store, table) for table in DAY_TABLE_NAMES]
     stored = {day: join_versions(listed.get(day) for listed in versions) for day in catalog.days}
     unsure = [day for day, version in stored.items() if not known.is_complete(day, _NOTED_AS, version)]
     with ThreadPoolExecutor(_READERS) as pool:
-        return [
-            day
-            for day, stale in zip(unsure, pool.map(partial(_is_stale, store, ends, known), unsure), strict=True)
-            if stale
-        ]
+        reasons = pool.map(partial(_why_stale, store, ends, known), unsure)
+        return {day: why for day, why in zip(unsure, reasons, strict=True) if why}
 
 
-def _is_stale(store: ObjectStore, ends: Mapping[ChainId, int], known: KnownDays, day: date) -> bool:
+def _why_stale(store: ObjectStore, ends: Mapping[ChainId, int], known: KnownDays, day: date) -> str | None:
     entry = DayTables(store, day, ends, utc_now(), known=known)
     try:
         # An index entry may belong to a segment that was never stored; then there is nothing to build.
@@ -302,11 +304,12 @@ def _is_stale(store: ObjectStore, ends: Mapping[ChainId, int], known: KnownDays,
         is_stale = state is State.DAMAGED or (state.is_behind and entry.has_outcomes())
     except ForbiddenError:
         raise
-    except PermanentError:
-        return True
+    except PermanentError as error:
+        return f"cannot be read: {error.message}"
     if not is_stale:
         known.note_complete(day, _NOTED_AS, entry.version)
-    return is_stale
+        return None
+    return "a table cannot be read" if state is State.DAMAGED else "the ledger has newer segments"
 
 
 def _report(entry: DayTables, done: Built[Manifest]) -> DayBuild:

@@ -9,7 +9,7 @@ from datetime import date, datetime
 
 from imgpipeline.contracts.keys import ChainId, audit_state_key, parse_day, summary_key
 from imgpipeline.lake.build.day_catalog import join_versions, open_catalog
-from imgpipeline.lake.build.day_tables import list_days, rebuild_day, stale_days
+from imgpipeline.lake.build.day_tables import list_days, rebuild_day, why_stale
 from imgpipeline.lake.build.derived import Origin, State, judge
 from imgpipeline.lake.build.summaries import SUMMARIES, Summary, build_summary, summary_origin
 from imgpipeline.lake.build.summary_inputs import list_versions, stored_key
@@ -42,7 +42,7 @@ def days_behind(store: ObjectStore) -> dict[date, str]:
         TransientError: The store does not answer.
     """
     catalog = open_catalog(store)
-    reasons = dict.fromkeys(stale_days(store, catalog), "the ledger has newer segments, or cannot be read")
+    reasons = why_stale(store, catalog)
     versions = {table: list_versions(store, table) for table in (*DAY_TABLE_NAMES, *SUMMARIES)}
     stored = {day: join_versions(listed.get(day) for listed in versions.values()) for day in versions[FRAMES.name]}
     unsure = sorted(

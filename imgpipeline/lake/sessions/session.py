@@ -6,6 +6,7 @@ user's query can neither write files nor read files outside the session.
 
 import contextlib
 import json
+import re
 import threading
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -49,6 +50,7 @@ from imgpipeline.objectstore import ObjectStore
 from imgpipeline.settings import Settings
 
 _READING = {duckdb.StatementType.SELECT, duckdb.StatementType.EXPLAIN}
+_READ_TABLE = re.compile(r'\b(?:from|join)\s+"?(\w+)', re.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -198,7 +200,7 @@ class LakeSession:
             ConfigurationError: As for `query`. Fetching rows may raise DuckDB's own errors.
             LedgerError: As for `query`.
         """
-        with query_errors():
+        with query_errors(sql):
             return self._engine.connection.execute(self._checked(sql), parameters)
 
     def arrow(self, sql: str, parameters: Sequence[object] | Mapping[str, object] = ()) -> pa.Table:
@@ -213,7 +215,7 @@ class LakeSession:
             PermanentError: As for `query`.
             LedgerError: As for `query`.
         """
-        with query_errors():
+        with query_errors(sql):
             table: pa.Table = self._engine.connection.sql(
                 self._checked(sql), params=parameters or None
             ).to_arrow_table()
@@ -344,8 +346,8 @@ def _parameters(settings: Settings | None) -> dict[str, float]:
 
 
 @contextlib.contextmanager
-def query_errors() -> Iterator[None]:
-    """Turns DuckDB's errors in a user's query into errors that say what to do."""
+def query_errors(sql: str = "") -> Iterator[None]:
+    """Turns DuckDB's errors in a user's query, `sql`, into errors that say what to do."""
     try:
         yield
     except (duckdb.IOException, duckdb.OutOfMemoryException) as error:
@@ -354,8 +356,9 @@ def query_errors() -> Iterator[None]:
             next_step="free memory or disk space, or ask for fewer days or columns",
         ) from None
     except duckdb.Error as error:
-        tables = ", ".join(table.name for table in ALL)
+        tables = [table.name for table in ALL]
+        read = next((name for name in map(str.lower, _READ_TABLE.findall(sql)) if name in tables), FRAMES.name)
         raise ConfigurationError(
             f"DuckDB rejects the query: {error}",
-            next_step=f'list the columns: imgpipeline query "DESCRIBE frames"; the tables are {tables}',
+            next_step=f'list the columns: imgpipeline query "DESCRIBE {read}"; the tables are {", ".join(tables)}',
         ) from None

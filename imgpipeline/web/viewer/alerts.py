@@ -9,11 +9,14 @@ from fastapi.responses import HTMLResponse, RedirectResponse, Response
 from pydantic import BaseModel, ConfigDict, Field
 
 from imgpipeline.contracts.times import format_time
-from imgpipeline.errors import ConfigurationError, UsageError
+from imgpipeline.errors import ConfigurationError, ImgpipelineError, UsageError
 from imgpipeline.events.alerts.listing import Acknowledgement, ListedAlert, acknowledge, list_alerts
+from imgpipeline.events.configuration import Line, Zone
+from imgpipeline.events.values import Event
 from imgpipeline.objectstore import ObjectStore
 from imgpipeline.web.keys import Scope
 from imgpipeline.web.viewer.access import Visitor, allowed
+from imgpipeline.web.viewer.answers import frame_with_boxes, places_of
 from imgpipeline.web.viewer.queries import LONGEST_NOTE, UrlQuery, read_form, read_query
 from imgpipeline.web.viewer.responses import Renderer, answer_bytes, answer_json
 from imgpipeline.web.viewer.site import ViewedSite
@@ -135,11 +138,22 @@ def numbered_page(site: ViewedSite, renderer: Renderer, request: Request, number
     if not (number.isascii() and number.isdecimal() and len(number) <= 10):
         raise UsageError(f"{number[:40]!r} is not an alert number.", next_step="enter a decimal number, such as 17")
     listed = _read(site.store, int(number))
-    images = [(_CAPTIONS.get(name, name), position) for position, (name, _) in enumerate(listed.alert.images)]
-    may_acknowledge = Scope.ACKNOWLEDGE in request.state.visitor.scopes
+    captions = [_CAPTIONS.get(name, name) for name, _ in listed.alert.images]
+    frames, places = _seen_in(site, listed.alert.event)
     return renderer.page(
-        "alert.html", listed=listed, alert=listed.alert, images=images, may_acknowledge=may_acknowledge
-    )
+        "alert.html", listed=listed, alert=listed.alert, captions=captions, frames=frames, places=places,
+        may_acknowledge=Scope.ACKNOWLEDGE in request.state.visitor.scopes,
+    )  # fmt: skip
+
+
+def _seen_in(site: ViewedSite, event: Event) -> tuple[Sequence[Any], Sequence[Zone | Line]]:
+    """Returns the frames of an event with their boxes, and the places of its source; nothing if the tables lack it."""
+    try:
+        with site.lake.reading() as lake:
+            frames = [frame_with_boxes(lake, event.timestamp.date(), frame_id) for frame_id in event.frame_ids]
+            return frames, places_of(site, lake, event.source)
+    except ImgpipelineError:
+        return (), ()
 
 
 def _read(store: ObjectStore, number: int) -> ListedAlert:

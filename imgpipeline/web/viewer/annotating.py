@@ -92,7 +92,7 @@ def _add_forms(router: APIRouter, site: ViewedSite) -> None:
         visitor = allowed(request, Scope.ACKNOWLEDGE)
         body = _body_of(await read_form(request))
         await run_in_threadpool(_keep, site, visitor, day, frame_id, body)
-        return RedirectResponse(f"/frames/{day}/{frame_id}#feedback", 303)
+        return RedirectResponse(f"/frames/{day}/{frame_id}?{request.url.query}#feedback", 303)
 
     @router.post("/frames/{day}/{frame_id}/annotations/{annotation_id}/withdraw", include_in_schema=False)
     def withdraw_by_form(
@@ -100,7 +100,7 @@ def _add_forms(router: APIRouter, site: ViewedSite) -> None:
     ) -> Response:
         by = allowed(request, Scope.ACKNOWLEDGE).name
         withdraw(site.store, day, frame_id, annotation_id, by=by, at=site.clock())
-        return RedirectResponse(f"/frames/{day}/{frame_id}#feedback", 303)
+        return RedirectResponse(f"/frames/{day}/{frame_id}?{request.url.query}#feedback", 303)
 
 
 def _body_of(form: Mapping[str, str]) -> AnnotationBody:

@@ -10,8 +10,8 @@ from typing import Any
 
 import pyarrow as pa
 
-from imgpipeline.errors import ConfigurationError, UsageError
-from imgpipeline.events.configuration import Rules, read_rules
+from imgpipeline.errors import ConfigurationError, ImgpipelineError, UsageError
+from imgpipeline.events.configuration import Line, Rules, Zone, read_rules
 from imgpipeline.lake.query.days import Span, unknown_day
 from imgpipeline.lake.query.explain import CountingNumber, explain, numbers_counting, numbers_of_day
 from imgpipeline.lake.query.explanation import Explanation, NumberId
@@ -135,6 +135,14 @@ def rules_of(site: ViewedSite, lake: LakeSession) -> Rules:
         TransientError: The store does not answer.
     """
     return site.lake.remembered(lake, "rules", lambda: read_rules(site.settings, site.store))
+
+
+def places_of(site: ViewedSite, lake: LakeSession, source: str | None) -> list[Zone | Line]:
+    """Returns the zones and lines of a source; none if the rules cannot be read, which their own pages report."""
+    try:
+        return [place for place in rules_of(site, lake).places if place.source == source]
+    except ImgpipelineError:
+        return []
 
 
 def wanted_frames(site: ViewedSite, lake: LakeSession, query: FrameQuery, days: Sequence[date]) -> WantedFrames:

@@ -3,11 +3,13 @@
 import threading
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
 
 from fastapi import APIRouter, FastAPI, HTTPException, Request, Response
 from fastapi.concurrency import run_in_threadpool
 from fastapi.exceptions import RequestValidationError
 from fastapi.staticfiles import StaticFiles
+from starlette import types
 from starlette.exceptions import HTTPException as AnyHTTPException
 from starlette.middleware.trustedhost import TrustedHostMiddleware
 
@@ -86,7 +88,19 @@ def create_app(site: ViewedSite, access: Access) -> FastAPI:
     if not access.is_needed():
         # Without login, a foreign page must not reach this server through its own host name (DNS rebinding).
         app.add_middleware(TrustedHostMiddleware, allowed_hosts=LOOPBACK_HOSTS)
+    app.add_middleware(_AnswerHead)
     return app
+
+
+@dataclass(frozen=True, slots=True)
+class _AnswerHead:
+    """Answers HEAD as GET: the server leaves out the body. It would not end the stream of changes."""
+
+    app: types.ASGIApp
+
+    async def __call__(self, scope: types.Scope, receive: types.Receive, send: types.Send) -> None:
+        is_head = scope.get("method") == "HEAD" and not scope["path"].endswith("/changes")
+        await self.app({**scope, "method": "GET"} if is_head else scope, receive, send)
 
 
 def _routes(site: ViewedSite, renderer: Renderer) -> Iterator[APIRouter]:

@@ -22,6 +22,7 @@ from imgpipeline.web.viewer.site import ViewedSite
 _TOP = 15
 _MOST_HOURS = 24 * 31
 _HOUR = timedelta(hours=1)
+_OBSERVED = " SELECT DISTINCT hour FROM frame_stats WHERE hour IS NOT NULL AND (frames > 0 OR observed_s > 0)"
 
 
 class ClassicQuery(BaseModel):
@@ -44,6 +45,8 @@ class CountedHours:
     """End of the last hour, UTC."""
     counts: Mapping[str, Mapping[datetime, int]]
     """Counts by label and start of the hour, without empty hours."""
+    observed: frozenset[datetime]
+    """Starts of the hours in which a source was observed, with or without detections."""
 
     @property
     def totals(self) -> dict[str, int]:
@@ -59,6 +62,15 @@ class CountedHours:
         first, last = min(hours), max(hours)
         steps = range(int((last - first) / _HOUR) + 1)
         return [(first + step * _HOUR, hours.get(first + step * _HOUR, 0)) for step in steps]
+
+    def lines(self, label: str) -> list[list[tuple[datetime, int]]]:
+        """Returns the counts of a label in all observed hours; each gap between those starts another list."""
+        hours, lines = self.counts.get(label, {}), list[list[tuple[datetime, int]]]()
+        for hour in sorted(self.observed):
+            if not lines or hour - lines[-1][-1][0] > _HOUR:
+                lines.append([])
+            lines[-1].append((hour, hours.get(hour, 0)))
+        return lines
 
 
 def classic_routes(site: ViewedSite, renderer: Renderer) -> APIRouter:
@@ -96,7 +108,7 @@ def classic_routes(site: ViewedSite, renderer: Renderer) -> APIRouter:
         is_day = found.start.hour == 0 and found.end == found.start + timedelta(days=1)
         return renderer.page(
             "dashboard.html", found=found, is_day=is_day, top=top, shown=shown, most=_most(found, shown),
-            lines=[_line(found, label) for label in shown], threshold=site.settings.summary_threshold or None,
+            threshold=site.settings.summary_threshold or None,
         )  # fmt: skip
 
     return router
@@ -116,7 +128,8 @@ def _count_hours(lake: LakeSession, start: datetime, end: datetime, days: list[A
         hour = row["hour"].astimezone(UTC)
         if start <= hour < end:
             counts.setdefault(row["label"], {})[hour] = row["count"]
-    return CountedHours(start, end, counts)
+    hours = [hour.astimezone(UTC) for (hour,) in lake.query(lake.summaries_of(days) + _OBSERVED).rows]
+    return CountedHours(start, end, counts, frozenset(hour for hour in hours if start <= hour < end))
 
 
 def _hours(lake: LakeSession, query: ClassicQuery) -> tuple[datetime, datetime]:
@@ -142,10 +155,4 @@ def _utc(given: datetime) -> datetime:
 
 
 def _most(found: CountedHours, labels: list[str]) -> int:
-    return max((count for label in labels for _, count in found.timeline(label)), default=1) or 1
-
-
-def _line(found: CountedHours, label: str) -> dict[str, Any]:
-    """Returns the points of a label's line, as hours since the start and counts."""
-    points = [((hour - found.start) / _HOUR, count, hour) for hour, count in found.timeline(label)]
-    return {"label": label, "points": points}
+    return max((count for label in labels for count in found.counts.get(label, {}).values()), default=1)

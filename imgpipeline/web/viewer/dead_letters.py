@@ -5,10 +5,11 @@ from collections.abc import Callable
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Path, Request
-from fastapi.responses import HTMLResponse, Response
+from fastapi.responses import HTMLResponse, RedirectResponse, Response
 
+from imgpipeline.contracts.records import RecordReference
 from imgpipeline.contracts.text import plain
-from imgpipeline.errors import ConfigurationError, TransientError
+from imgpipeline.errors import ConfigurationError, TransientError, UsageError
 from imgpipeline.ledger.dead_letters import Wanted
 from imgpipeline.sources.letter_details import LetterDetails, read_details, readable
 from imgpipeline.sources.replay import ReplayPlan, ReplayResult, plan_replay, replay
@@ -30,18 +31,18 @@ def dead_letter_routes(site: ViewedSite, renderer: Renderer) -> APIRouter:
     """Returns the routes. Only a replay connects to Kafka."""
     router = APIRouter(tags=["dead letters"])
     announce = _in_turn(site)
-
-    def page(request: Request, found: LetterDetails, said: str | None = None) -> Response:
-        visitor: Visitor = request.state.visitor
-        value = found.original.value if found.original else b""
-        return renderer.page(
-            "dead-letter.html", found=found, value=value, shown=_SHOWN_BYTES, readable=readable,
-            run_url=site.run_url, said=said, may_replay=Scope.REPLAY in visitor.scopes,
-        )  # fmt: skip
+    waiting: dict[RecordReference, str] = {}  # replays until the ledger has their outcomes
 
     @router.get(_OWN, include_in_schema=False, response_class=HTMLResponse)
     def show(request: Request, topic: Topic, partition: Partition, offset: Offset) -> Response:
-        return page(request, _read(site, topic, partition, offset))
+        found = _read(site, topic, partition, offset)
+        visitor: Visitor = request.state.visitor
+        value = found.original.value if found.original else b""
+        return renderer.page(
+            "dead-letter.html", found=found, value=value, shown=_SHOWN_BYTES, readable=readable, run_url=site.run_url,
+            waiting=None if found.buried.became else waiting.get(found.buried.reference),
+            may_replay=Scope.REPLAY in visitor.scopes,
+        )  # fmt: skip
 
     @router.get(f"{_OWN}/value", include_in_schema=False)
     def value(topic: Topic, partition: Partition, offset: Offset) -> Response:
@@ -53,12 +54,16 @@ def dead_letter_routes(site: ViewedSite, renderer: Renderer) -> APIRouter:
             found.original.value, media_type="application/octet-stream", headers={"Content-Disposition": name}
         )
 
-    @router.post(f"{_OWN}/replay", include_in_schema=False, response_class=HTMLResponse)
+    @router.post(f"{_OWN}/replay", include_in_schema=False)
     def by_form(request: Request, topic: Topic, partition: Partition, offset: Offset) -> Response:
         allowed(request, Scope.REPLAY)
         found = _read(site, topic, partition, offset)
         plan, result = announce(found)
-        return page(request, found, _said(plan, result, site.settings.kafka_topic))
+        said = _said(plan, result, site.settings.kafka_topic)
+        if not (result.announced or plan.under_way):
+            raise UsageError(said)
+        waiting[found.buried.reference] = said
+        return RedirectResponse(_OWN.format(topic=topic, partition=partition, offset=offset), 303)
 
     _add_api(router, site, announce)
     return router

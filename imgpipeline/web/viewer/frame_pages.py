@@ -11,7 +11,6 @@ from fastapi import APIRouter, Request
 from fastapi.responses import HTMLResponse, Response
 
 from imgpipeline.errors import ImgpipelineError
-from imgpipeline.events.configuration import Line, Zone
 from imgpipeline.export.annotations import annotations_of
 from imgpipeline.lake.query.days import Span
 from imgpipeline.lake.query.explain import trace_frame
@@ -38,6 +37,7 @@ from imgpipeline.web.viewer.answers import (
     neighbours,
     numbers_of_frame,
     page_of_frames,
+    places_of,
     rules_of,
     utc_days_of,
     wanted_frames,
@@ -220,7 +220,7 @@ def _add_frame(router: APIRouter, site: ViewedSite, renderer: Renderer) -> None:
             frame, boxes = frame_with_boxes(lake, day, frame_id)
             numbers = numbers_of_frame(site, lake, day, frame_id)
             tracks = tracks_of_frame(lake, day, frame_id)
-            places = _places(site, lake, frame["source"])
+            places = places_of(site, lake, frame["source"])
             listed = query.on(lake.day_of(frame["timestamp"]))
             newer, older = neighbours(lake, frame, wanted_frames(site, lake, listed, days_shown(lake, listed)))
         visitor: Visitor = request.state.visitor
@@ -235,14 +235,6 @@ def _add_frame(router: APIRouter, site: ViewedSite, renderer: Renderer) -> None:
             is_reviewed=None if reviewed is None else reviewed[day].holds(frame),
             threshold=site.settings.summary_threshold or None,
         )  # fmt: skip
-
-
-def _places(site: ViewedSite, lake: LakeSession, source: str | None) -> list[Zone | Line]:
-    try:
-        rules = rules_of(site, lake)
-    except ImgpipelineError:
-        return []  # the pages of zones and lines report the error
-    return [place for place in rules.places if place.source == source]
 
 
 def _if_readable(read: Callable[[], AnswerT]) -> AnswerT | ImgpipelineError:

@@ -9,6 +9,7 @@ from hashlib import sha256
 from importlib import resources
 from typing import Any
 from urllib.parse import urlencode
+from zlib import crc32
 
 import pyarrow as pa
 from fastapi import Request, Response
@@ -161,13 +162,14 @@ class Renderer:
         # For links to pages by UTC day, from pages that show days of the site's zone.
         utc_only = None if site_zone == "UTC" else "UTC"
         self._environment.globals.update(
-            url=url, static=static_url, version=__version__, site_zone=site_zone, utc_only=utc_only
-        )
+            url=url, static=static_url, version=__version__, site_zone=site_zone, utc_only=utc_only,
+            has_targets=bool(lake.settings.alert_targets),
+        )  # fmt: skip
 
     def colour(self, label: str) -> str:
         """Returns the colour of a label: the same on all pages, and unlike those of labels that appeared with it."""
         labels = self._lake.state.labels
-        place = labels.index(label) if label in labels else len(labels)
+        place = labels.index(label) if label in labels else crc32(label.encode())  # of another model, or unknown
         red, green, blue = colorsys.hsv_to_rgb((0.36 + place * _GOLDEN_ANGLE_TURNS) % 1, 0.72, 0.98)
         return f"#{round(255 * red):02x}{round(255 * green):02x}{round(255 * blue):02x}"
 

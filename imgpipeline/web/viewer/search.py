@@ -4,6 +4,7 @@ It queries the session that all pages share, so its numbers are those of the rev
 (docs/decisions/0014-search-without-an-index.md).
 """
 
+import difflib
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -26,7 +27,7 @@ from imgpipeline.web.viewer.queries import FrameQuery, PageQuery, Zoned, read_qu
 from imgpipeline.web.viewer.responses import Renderer, answer_json
 from imgpipeline.web.viewer.site import ViewedSite
 
-_PART = re.compile(r'(?:(?P<name>[a-z_]+):)?(?:"(?P<quoted>[^"]*)"?|(?P<plain>\S+))')
+_PART = re.compile(r'(?:(?P<name>[A-Za-z_]+):(?!//))?(?:"(?P<quoted>[^"]*)"?|(?P<plain>\S+))')
 _SAME = ("label", "source", "zone", "track", "object", "event", "model", "status", "hour", "day")
 FILTERS: Mapping[str, str] = {
     "label": "with a detection of this label",
@@ -44,6 +45,7 @@ FILTERS: Mapping[str, str] = {
     "model": "processed by this model",
 }
 """The filters of the search box, and which frames each of them finds."""
+_SOURCES = "SELECT DISTINCT source FROM frames WHERE source IS NOT NULL ORDER BY source"
 _SHOWN_FRAMES = 12
 _MOST_OTHERS = 50
 _FACETS = {"events": ("source", "label"), "dead_letters": ("source",), "notices": ("source",)}
@@ -112,6 +114,8 @@ class Found:
     """The latest frames."""
     others: dict[str, Others]
     """Rows of other tables by table; empty if a filter only applies to frames, such as `zone`."""
+    suggestion: str | None
+    """The same search with similar names, if nothing matches and a label or source does not exist."""
 
 
 def search_routes(site: ViewedSite, renderer: Renderer) -> APIRouter:
@@ -149,7 +153,20 @@ def _find(site: ViewedSite, lake: LakeSession, asked: SearchQuery, limit: int) -
     query = PageQuery.model_validate(search.filters.model_dump(by_alias=True))
     days = days_shown(lake, search.filters)
     others = {name: _rows(lake, name, search, days) for name in _OTHERS}
-    return Found(search, page_of_frames(site, lake, query, limit, is_compared=False), others)
+    frames = page_of_frames(site, lake, query, limit, is_compared=False)
+    is_empty = not frames.matching and not any(one.matching for one in others.values())
+    return Found(search, frames, others, _suggest(site, lake, asked.q, search) if is_empty else None)
+
+
+def _suggest(site: ViewedSite, lake: LakeSession, asked: str, search: Search) -> str | None:
+    sources = [source for (source,) in lake.query(_SOURCES).rows]
+    better = asked
+    for name, known in (("label", site.lake.state.labels), ("source", sources)):
+        given = getattr(search.filters, name) or ""
+        for similar in difflib.get_close_matches(given, known, n=1):
+            for old in (f'{name}:"{given}"', f"{name}:{given}"):
+                better = better.replace(old, f"{name}:{_as_one(similar)}")
+    return None if better == asked else better
 
 
 def _rows(lake: LakeSession, table: str, search: Search, days: Sequence[date]) -> Others:
@@ -179,17 +196,21 @@ def parse_search(text: str, days: tuple[date, ...], timezone: str | None = None)
         timezone: Time zone of the days; None: the default of the page.
 
     Raises:
-        UsageError: A filter is given twice, or its value is wrong.
+        UsageError: A filter is unknown or given twice, or its value is wrong.
     """
     given: dict[str, str] = {}
     words: list[str] = []
     for part in _PART.finditer(text.replace("\0", " ")):
-        name, value = part["name"], part["plain"] if part["quoted"] is None else part["quoted"]
-        if name is not None and name not in FILTERS:
-            value = part[0]
-        if name not in FILTERS:
+        name, value = (part["name"] or "").lower(), part["plain"] if part["quoted"] is None else part["quoted"]
+        if not name:
             word = value.replace('"', "")
             words += [word] if word.strip() else []
+        elif name not in FILTERS:
+            text = part[0].replace('"', "")
+            raise UsageError(
+                f"There is no filter {name}.",
+                next_step=f'use one of {", ".join(FILTERS)}, or quote it to search for the text: "{text}"',
+            )
         elif name in given:
             raise UsageError(f"{name}: is given twice.", next_step="give it once")
         else:
@@ -201,10 +222,14 @@ def parse_search(text: str, days: tuple[date, ...], timezone: str | None = None)
     return Search(filters, tuple(words))
 
 
+def _as_one(word: str) -> str:
+    return word if word.split() == [word] else f'"{word}"'
+
+
 def _fields(given: Mapping[str, str], words: list[str], days: tuple[date, ...]) -> dict[str, object]:
     fields: dict[str, object] = {name: given[name] for name in _SAME if name in given}
     if words:
-        fields["text"] = " ".join(word if word.split() == [word] else f'"{word}"' for word in words)
+        fields["text"] = " ".join(map(_as_one, words))
     if "min" in given:
         fields["min_confidence"] = given["min"]
     if "after" in given:

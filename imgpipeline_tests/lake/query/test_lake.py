@@ -225,6 +225,8 @@ WRONG_CALLS: dict[str, tuple[Callable[[Lake], object], str]] = {
     "frame": (lambda lake: lake.image(DAY, "it's"), 'no frame "it\'s". Next: take a frame_id'),
     "preview": (lambda lake: lake.preview(DAY, "nope"), "no frame 'nope'. Next: take a frame_id"),
     "column": (lambda lake: lake.sql("SELECT nope FROM frames"), "(?s)nope.* Next: .*DESCRIBE frames"),
+    "own-table": (lambda lake: lake.sql('SELECT nope AS frames FROM "Notices"'), "(?s)nope.* Next: .*DESCRIBE notices"),
+    "no-table": (lambda lake: lake.sql("SELECT 1 FROM nope"), "(?s)nope.* Next: .*DESCRIBE frames"),
     "label": (lambda lake: lake.explain(DAY, "cat"), "no cat on 2026-01-09. Next: .*car"),
     "hour": (lambda lake: lake.explain(DAY, "car", hour=24), "hour is 24. Next: "),
     "by": (lambda lake: lake.label_counts(by="colour"), "by is 'colour'. Next: .*source"),

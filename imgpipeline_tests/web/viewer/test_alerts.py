@@ -1,14 +1,23 @@
 """Each alert has a page with all of its images; the address of the classic alert viewer leads there too."""
 
 from html import unescape
+from pathlib import Path
 
 import pytest
+from pydantic import SecretStr
 
+from imgpipeline.contracts.keys import attempts_prefix
+from imgpipeline.events.alerts.chain import AlertChain
+from imgpipeline.events.alerts.delivery import Attempt
+from imgpipeline.events.alerts.numbered import append_entry
+from imgpipeline.events.reading import read_events
+from imgpipeline.events.values import Event
 from imgpipeline.objectstore import open_store
 from imgpipeline.settings import Settings
-from imgpipeline_tests.ledger.samples import frames, write_chain
+from imgpipeline_tests.ledger.samples import DAY, NOON, frames, write_chain
 from imgpipeline_tests.web.viewer.conftest import ViewedStore
-from imgpipeline_tests.web.viewer.viewing import viewing
+from imgpipeline_tests.web.viewer.filmed import filmed_site
+from imgpipeline_tests.web.viewer.viewing import links, viewing
 
 
 def test_alerts_are_listed_the_latest_first(viewed: ViewedStore):
@@ -59,6 +68,42 @@ def test_row_3_10_an_alert_number_shows_its_images_with_their_captions(viewed: V
 def test_row_3_10_a_wrong_number_is_explained(viewed: ViewedStore, address: str, status: int, said: str):
     answer = viewed.viewer.get(address)
     assert (answer.status_code, said in unescape(answer.text)) == (status, True)
+
+
+@pytest.mark.medium
+def test_an_alert_shows_its_frame_with_boxes_and_places_and_leads_to_frame_event_and_rule(tmp_path: Path):
+    with filmed_site(tmp_path) as site:
+        [event] = read_events(site.store, Settings(_env_file=None), DAY)  # type: ignore[call-arg]  # pydantic-settings' own argument
+        AlertChain(site.store).append(event, difference_image=None, now=NOON)
+        page = site.viewer.get("/alerts/1").text
+        figure = page.split("<figure")[1].split("</figure>")[0]
+        assert figure.count("<rect x=") == 2
+        assert all(f">{label}</text>" in figure for label in ("car 0.90", "person 0.70", "lower half"))
+        frame, of_rule = (links(page, start)[0] for start in ("/frames/", "/events?"))
+        [of_event] = [link for link in links(page, "/review?") if "event=" in link]
+        assert frame.startswith(f"/frames/{DAY}/{event.frame_ids[0]}")
+        assert frame in links(figure, "/")
+        assert "<b>1</b> frame with" in site.viewer.get(of_event).text
+        assert "<b>1</b> event." in site.viewer.get(of_rule).text
+        assert site.viewer.get(frame).status_code == 200
+
+
+@pytest.mark.medium
+def test_an_alert_that_nobody_is_told_of_says_so(folder: Settings):
+    store = open_store(folder)
+    event = Event(
+        "crowd", "count", "gate", NOON, NOON, NOON, None, None, None, 7.0, "7 people", ("0" * 32,), ("a.jpg",)
+    )
+    AlertChain(store).append(event, difference_image=None, now=NOON)
+    with viewing(folder) as viewer:
+        for path in ("/alerts", "/alerts/1"):
+            assert "no target configured" in viewer.get(path).text
+    with viewing(folder.model_copy(update={"alert_targets": SecretStr("json://127.0.0.1:1")})) as viewer:
+        for path in ("/alerts", "/alerts/1"):
+            assert "no target configured" not in viewer.get(path).text
+    append_entry(store, attempts_prefix(1), Attempt(NOON, (), ("json-1a2b",), 1).to_json())
+    with viewing(folder) as viewer:  # has no targets itself
+        assert "<dd>no, 1 attempt</dd>" in viewer.get("/alerts/1").text
 
 
 @pytest.mark.medium

@@ -1,6 +1,8 @@
 """People say what is wrong or missing in a frame: it is kept with its author, taken back, and changes no count."""
 
+import re
 from dataclasses import replace
+from html import unescape
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +32,11 @@ def stored(folder: Settings) -> ObjectStore:
     store = open_store(folder)
     write_chain(store, [FRAME])
     return store
+
+
+def actions(page: str) -> list[str]:
+    """Return where the forms of a page are posted."""
+    return [unescape(found) for found in re.findall(r'action="([^"]*)" method="post"', page)]
 
 
 @pytest.mark.medium
@@ -99,6 +106,20 @@ def test_feedback_needs_the_scope_acknowledge_and_names_the_author(folder: Setti
         page = viewer.http.get(f"/frames/{DAY}/{FRAME.frame_id}", headers={"Authorization": f"Bearer {reader}"}).text
         assert "below the car" in page
         assert "/annotate" not in page
+
+
+@pytest.mark.medium
+def test_the_filters_of_a_frame_stay_after_feedback_and_its_withdrawal(folder: Settings):
+    stored(folder)
+    own = f"/frames/{DAY}/{FRAME.frame_id}?source=gate&label=car"
+    wrong = {"mistake": "wrong", "detection_number": "0"}
+    missing = {"mistake": "missing", "label": "cat", "box": "1, 2, 3, 4"}
+    with viewing(folder) as viewer:
+        for form in (wrong, missing):
+            action = next(one for one in actions(viewer.get(own).text) if "/annotate" in one)
+            assert viewer.http.post(action, data=form).headers["location"] == f"{own}#feedback"
+        back = [one for one in actions(viewer.get(own).text) if "/withdraw" in one]
+        assert [viewer.http.post(one).headers["location"] for one in back] == [f"{own}#feedback"] * 2
 
 
 @pytest.mark.medium

@@ -34,6 +34,19 @@ def test_every_answer_forbids_foreign_and_inline_scripts(viewed: ViewedStore, pa
     assert headers["x-content-type-options"] == "nosniff"
 
 
+@pytest.mark.parametrize(
+    "path", ["/", f"/review?day={DAY}", "/api/v1/days", "/alerts/1/images/0", "/static/viewer.css", "/nothing"]
+)
+def test_head_answers_as_get_without_a_body(viewed: ViewedStore, path: str):
+    full, head = viewed.viewer.get(path), viewed.viewer.http.head(path)
+    assert (head.status_code, head.content) == (full.status_code, b"")
+    assert {**head.headers, "date": ""} == {**full.headers, "date": ""}
+
+
+def test_head_does_not_open_the_endless_stream_of_changes(viewed: ViewedStore):
+    assert viewed.viewer.http.head("/api/v1/changes").status_code == 405
+
+
 @pytest.mark.parametrize("path", ["/", f"/review?day={DAY}", "/docs", "/nothing"])
 def test_no_page_has_inline_scripts_styles_or_foreign_addresses(viewed: ViewedStore, path: str):
     page = viewed.viewer.get(path).text

@@ -1,12 +1,18 @@
 """The API of the classic dashboard answers in the classic form."""
 
-from datetime import timedelta
+import re
+from datetime import UTC, datetime, timedelta
 
 import pytest
 
+from imgpipeline.contracts.outcomes import Outcome
+from imgpipeline.objectstore import open_store
+from imgpipeline.settings import Settings
 from imgpipeline_tests.lake.query.site import DAY, NEXT_DAY
-from imgpipeline_tests.lake.samples import counted_labels
+from imgpipeline_tests.lake.samples import counted_labels, seen
+from imgpipeline_tests.ledger.samples import notice, write_chain
 from imgpipeline_tests.web.viewer.conftest import HOSTILE_LABEL, ViewedStore
+from imgpipeline_tests.web.viewer.viewing import viewing
 
 RANGE = {"start": f"{DAY}T07:00:00Z", "end": f"{DAY}T09:00:00Z"}
 
@@ -79,6 +85,24 @@ def test_row_0_31_and_0_32_the_dashboard_shows_totals_bars_and_lines(viewed: Vie
     total = sum(hourly(viewed, "car").values())
     assert f'<option value="car" selected>car · {total}</option>' in page
     assert page.count('<td class="bar">') == 4
-    assert page.count("<circle") == len(viewed.viewer.json(f"/api/timeline?label=car&start={DAY}T00:00Z")["car"])
+    assert page.count("<circle") == len({one.timestamp.hour for one in viewed.frames})
     assert f'href="/review?day={DAY}&amp;label=car">{total}</a>' in page
     assert HOSTILE_LABEL not in page
+
+
+@pytest.mark.medium
+def test_the_chart_has_zeros_for_observed_hours_and_gaps_for_others(folder: Settings):
+    hours = {5: [], 6: ["car"], 7: ["car", "car"], 10: [], 11: ["car"], 20: []}
+    outcomes: list[Outcome] = [
+        seen(offset, labels, timestamp=datetime(DAY.year, DAY.month, DAY.day, hour, tzinfo=UTC))
+        for offset, (hour, labels) in enumerate(hours.items())
+    ]
+    write_chain(open_store(folder), [*outcomes, notice(6)])  # an account of a minute at noon, without a frame
+    with viewing(folder) as viewer:
+        page = viewer.get(f"/dashboard?label=car&start={DAY}").text
+    points = re.findall(r"<title>car (\d\d):00:00: (\d+)</title>", page)
+    assert [(int(hour), int(count)) for hour, count in points] == [
+        (5, 0), (6, 1), (7, 2), (10, 0), (11, 1), (12, 0), (20, 0)
+    ]  # fmt: skip
+    assert page.count("<polyline") == 3
+    assert "were not observed" in page

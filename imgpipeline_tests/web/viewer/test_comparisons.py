@@ -2,19 +2,22 @@
 
 import re
 from collections.abc import Iterator
+from dataclasses import replace
 from html import unescape
+from pathlib import Path
 
 import pytest
 from playwright.sync_api import Browser, expect
 
 from imgpipeline.contracts.keys import summary_key
+from imgpipeline.lake.build.day_tables import rebuild_day
 from imgpipeline.objectstore import open_store
 from imgpipeline.redetect.comparison import build_comparison
 from imgpipeline.redetect.run import redetect_day
 from imgpipeline.settings import Settings, load_settings
 from imgpipeline_tests.lake.samples import seen
 from imgpipeline_tests.ledger.samples import write_chain
-from imgpipeline_tests.redetect.days import DAY, NOON, build_live, read_rows, redetector
+from imgpipeline_tests.redetect.days import DAY, NOON, add_frames, build_live, picture, read_rows, redetector
 from imgpipeline_tests.web.viewer.viewing import Viewer, viewing
 
 LOW = "demo@0.002"
@@ -105,6 +108,30 @@ def test_models_that_cannot_be_compared_are_explained(viewer: Viewer, query: dic
     assert answer.status_code == status
     assert said in answer.json()["error"]
     assert viewer.get("/comparisons", day=DAY, **query).status_code == status
+
+
+@pytest.mark.medium
+def test_labels_that_only_the_other_model_found_have_different_colours(tmp_path: Path):
+    """Live detection found no label at all, so none of them is in the tables."""
+    settings = load_settings(store_url=(tmp_path / "store").as_uri(), api_keys_file=tmp_path / "keys.json")
+    other, store = (
+        open_store(settings.model_copy(update={"store_url": f"{settings.store_url}-b"})),
+        open_store(settings),
+    )
+    frames = add_frames(settings, other, range(0, 60, 12))
+    for number, one in zip(range(0, 60, 12), frames, strict=True):
+        store.put(one.source_image_path, picture(number))
+    write_chain(store, [replace(one, detections=()) for one in frames])
+    rebuild_day(store, DAY, now=NOON)
+    redetect_day(redetector(settings, store, LOW), DAY)
+    with viewing(settings) as made:
+        page = made.get("/comparisons", day=DAY).text
+        labels = [one["label"] for one in made.json("/api/v1/comparisons", day=DAY)["labels"]]
+    table = page.split("</table>")[0]
+    colours = re.findall(r'fill="(#[0-9a-f]{6})"/></svg><bdi>', table)
+    assert len(labels) > 1
+    assert len(set(colours)) == len(colours) == len(labels)
+    assert set(re.findall(r'stroke="(#[0-9a-f]{6})"', page)) == set(colours)
 
 
 def test_a_day_with_one_model_names_the_command(folder: Settings):

@@ -16,7 +16,7 @@ from imgpipeline.web.keys import KeyFile, Scope
 from imgpipeline_tests.detect.conftest import LaneUnderTest, lane, message
 from imgpipeline_tests.ledger.samples import NOON, dead_letter, write_chain
 from imgpipeline_tests.servers.ports import LOOPBACK, free_port
-from imgpipeline_tests.web.viewer.viewing import Viewer, viewing
+from imgpipeline_tests.web.viewer.viewing import Viewer, links, viewing
 
 __all__ = ["lane"]
 
@@ -111,7 +111,7 @@ def test_a_record_is_replayed_once_with_the_right_scope(lane: LaneUnderTest, tmp
         forged = {**operator, "Sec-Fetch-Site": "cross-site"}
         assert http.post(f"{own}/replay", headers=forged).status_code == 403
         assert "needs an API key with the scope" in http.get(own, headers=reader).text
-        assert "Replayed on the topic" in http.post(f"{own}/replay", headers=operator).text
+        assert http.post(f"{own}/replay", headers=operator).headers["location"] == own
         again = http.post(f"/api/v1{own}/replays", headers=operator).json()
         assert again["announced"] is False
         assert "waits for a detection run" in again["said"]
@@ -122,6 +122,30 @@ def test_a_record_is_replayed_once_with_the_right_scope(lane: LaneUnderTest, tmp
         done = http.post(f"/api/v1{own}/replays", headers=operator).json()
         assert done["announced"] is False
     assert [frame.replay_of for frame in lane.frames()] == [None, f"{settings.kafka_topic}/0/1"]
+
+
+@pytest.mark.slow
+def test_the_page_of_a_replayed_letter_offers_no_second_replay_and_leads_to_the_failure(lane: LaneUnderTest):
+    lane.announce(1)
+    lane.send(message(image_path=PATH, frame_number=7))
+    lane.follow()
+    own, later = (f"/dead-letters/{lane.settings.kafka_topic}/0/{offset}" for offset in (1, 2))
+    with viewing(lane.settings) as viewer:
+        assert "<dd>open</dd>" in viewer.get(own).text
+        for said in ("Replayed on the topic", "It was replayed before"):
+            answer = viewer.http.post(f"{own}/replay")
+            assert (answer.status_code, answer.headers["location"]) == (303, own)
+            page = viewer.get(own).text
+            assert said in page
+            assert "<dd>open, waiting for a detection run</dd>" in page
+            assert "Replay</button>" not in page
+        lane.follow()  # the image is still missing
+        page = viewer.get(own).text
+        assert "It was replayed before" not in page
+        assert f'failed again: <a href="{later}">' in page
+        assert "Replay</button>" in viewer.get(later).text
+        listed = viewer.get(links(page, "/dead-letters?day=")[0]).text
+        assert links(listed, "/dead-letters/") == [later, own, later]
 
 
 @pytest.mark.slow

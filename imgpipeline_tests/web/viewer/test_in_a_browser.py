@@ -89,6 +89,25 @@ def test_a_chosen_filter_is_in_the_address_and_empty_fields_are_not(page: Page, 
 
 
 @pytest.mark.medium
+def test_escape_and_a_click_elsewhere_close_the_menu(page: Page, viewed: ViewedStore):
+    page.goto("/search?q=car")
+    menu, button = page.locator(".menu div"), page.locator(".menu summary")
+    button.click()
+    expect(menu).to_be_visible()
+    page.keyboard.press("Tab")
+    page.keyboard.press("Escape")
+    expect(menu).to_be_hidden()
+    expect(button).to_be_focused()
+    button.click()
+    expect(menu).to_be_visible()
+    page.locator("h1").click()
+    expect(menu).to_be_hidden()
+    button.click()
+    menu.get_by_role("link", name="Objects").click()
+    page.wait_for_url("**/objects")
+
+
+@pytest.mark.medium
 def test_markup_in_names_does_not_run(page: Page, viewed: ViewedStore):
     for path in ("/", "/review", f"/frames/{DAY}/{viewed.hostile.frame_id}", "/explain"):
         page.goto(f"{path}?day={DAY}&label={HOSTILE_LABEL}" if path == "/explain" else path)

@@ -52,8 +52,11 @@ def test_the_overview_names_the_latest_alerts_and_the_days_that_wait_for_a_build
     page = viewed.viewer.get("/", day=DAY).text
     assert links(page, "/alerts/") == ["/alerts/2", "/alerts/1"]
     assert "the &lt;b&gt;image&lt;/b&gt; differs" in page
-    waiting = page.split("<dt>Stale days</dt>")[1]
+    waiting = page.split("<dt>Days waiting for a build</dt>")[1].split("</dl>")[0]
     assert links(waiting, "/?day=") == [f"/?day={NEXT_DAY}", f"/?day={DAY}"]
+    assert "2; newer frames are already counted here:" in waiting
+    assert waiting.count(": the ledger has newer segments") == 2
+    assert "cannot be read" not in waiting
 
 
 @pytest.mark.medium

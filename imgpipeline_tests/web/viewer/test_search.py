@@ -3,6 +3,7 @@
 import contextlib
 from dataclasses import replace
 from datetime import date
+from urllib.parse import unquote_plus
 
 import pytest
 from hypothesis import given
@@ -19,7 +20,7 @@ from imgpipeline_tests.lake.query.site import DAY, NEXT_DAY
 from imgpipeline_tests.lake.samples import seen
 from imgpipeline_tests.ledger.samples import append, dead_letter, notice, write_chain
 from imgpipeline_tests.web.viewer.conftest import HOSTILE_LABEL, ViewedStore
-from imgpipeline_tests.web.viewer.viewing import viewing
+from imgpipeline_tests.web.viewer.viewing import links, viewing
 
 
 @pytest.mark.parametrize(
@@ -86,6 +87,28 @@ def test_an_invalid_search_is_explained(viewed: ViewedStore, text: str, why: str
     assert (answer.status_code, why in answer.text) == (400, True)
 
 
+@pytest.mark.parametrize(
+    ("text", "suggested"),
+    [
+        ("label:prson", "label:person"),
+        ("label:car source:gate zebra", None),
+        (f'source:"yrd" day:{DAY} label:prson', f"source:yard day:{DAY} label:person"),
+        ("label:HOSTILE", None),
+        ("zebra", None),
+    ],
+)
+def test_a_name_that_does_not_exist_is_answered_with_a_similar_one(
+    viewed: ViewedStore, text: str, suggested: str | None
+):
+    page = viewed.viewer.get("/search", q=text).text
+    assert "Nothing matches" in page
+    offered = page.split("Did you mean")[1].split("</p>")[0] if "Did you mean" in page else ""
+    assert [unquote_plus(link) for link in links(offered, "/search?q=")] == (
+        [f"/search?q={suggested}"] if suggested else []
+    )
+    assert suggested is None or "Nothing matches" not in viewed.viewer.get("/search", q=suggested).text
+
+
 @pytest.mark.medium
 def test_a_search_leads_to_its_frames_and_markup_stays_text(browser: Browser, viewed: ViewedStore):
     with browser.new_context(base_url=str(viewed.viewer.http.base_url)) as context:
@@ -125,6 +148,9 @@ def read(text: str) -> dict[str, object]:
         pytest.param("rain label:car wet", {"label": "car", "text": "rain wet", "from": "2026-01-09"}, id="words"),
         pytest.param('"label:car"', {"text": "label:car", "from": "2026-01-09"}, id="quoted is no filter"),
         pytest.param("s3://site/a.jpg", {"text": "s3://site/a.jpg", "from": "2026-01-09"}, id="a colon in a word"),
+        pytest.param("http://site/a", {"text": "http://site/a", "from": "2026-01-09"}, id="a URL is no filter"),
+        pytest.param('"colour:red"', {"text": "colour:red", "from": "2026-01-09"}, id="quoted is no unknown filter"),
+        pytest.param("Label:car", {"label": "car", "from": "2026-01-09"}, id="case of filters"),
         pytest.param('"wet road" x', {"text": '"wet road" x', "from": "2026-01-09"}, id="a phrase"),
         pytest.param("", {"from": "2026-01-09"}, id="nothing"),
     ],
@@ -143,6 +169,7 @@ def test_filters_and_words(text: str, expected: dict[str, object]):
         ("label:car label:dog", "given twice"),
         ("after:2026-01-10 before:2026-01-09", "later"),
         ("before:0001-01-01", "no day before"),
+        ("rain colour:red", 'no filter colour.* label, source, .* or quote it .*: "colour:red"'),
     ],
 )
 def test_a_wrong_value_is_named(text: str, why: str):

@@ -68,6 +68,17 @@ def test_pages_show_the_zone_of_the_site_and_lead_to_utc_and_back(site: FilmedSi
 
 @pytest.mark.medium
 @pytest.mark.parametrize("path", ["/", "/review", "/search", "/events", "/heatmap", "/dead-letters"])
+def test_the_moment_of_a_page_is_in_its_zone(site: FilmedSite, path: str):
+    moment = re.compile(r'As of <time datetime="([^"]*)">([^<]*)</time>')
+    stored, shown = moment.findall(site.viewer.get(path).text)[0]
+    local = datetime.fromisoformat(stored).astimezone(ZoneInfo("Asia/Kolkata"))
+    assert shown == f"{local:%Y-%m-%d %H:%M:%S} +05:30"
+    stored, shown = moment.findall(site.viewer.get(path, timezone="UTC").text)[0]
+    assert shown == f"{datetime.fromisoformat(stored):%Y-%m-%d %H:%M:%S} UTC"
+
+
+@pytest.mark.medium
+@pytest.mark.parametrize("path", ["/", "/review", "/search", "/events", "/heatmap", "/dead-letters"])
 def test_a_search_keeps_the_zone_of_its_page(site: FilmedSite, path: str):
     box = re.compile(r'<form class="search".*?</form>')
     field = '<input type="hidden" name="timezone" value="UTC">'

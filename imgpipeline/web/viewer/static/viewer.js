@@ -111,6 +111,17 @@ document.addEventListener("keydown", (event) => {
   else if (isFrame && event.key === "u") document.querySelector(".pager a:not([rel])").click();
 });
 
+// Escape and a click elsewhere close the menu.
+const menu = document.querySelector(".menu");
+document.addEventListener("click", (event) => {
+  if (!menu.contains(event.target)) menu.open = false;
+});
+document.addEventListener("keydown", (event) => {
+  if (event.key !== "Escape" || !menu.open) return;
+  menu.open = false;
+  menu.querySelector("summary").focus();
+});
+
 // A day and a range of days exclude each other: choosing one clears the other.
 function emptyOtherDays(form, chosen) {
   const others = { day: ["from", "to"], from: ["day"], to: ["day"] }[chosen] || [];
