@@ -75,7 +75,7 @@ class SourceWatch:
 
     def __init__(self, source: str, kind: SourceKind, clock: Clock = utc_now) -> None:
         """Starts in the state `STARTING`."""
-        self._source = source
+        self.source = source
         self._kind = kind
         self._clock = clock
         self._lock = Lock()
@@ -137,7 +137,7 @@ class SourceWatch:
         with self._lock:
             now_s = self._clock().timestamp()
             return RunningSource(
-                source=self._source,
+                source=self.source,
                 kind=self._kind,
                 state=self._state,
                 received=self._received,

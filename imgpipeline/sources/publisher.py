@@ -8,12 +8,14 @@
 """
 
 import logging
+import os
 import threading
 from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import datetime, timedelta
+from socket import gethostname
 from time import monotonic
 from typing import TypeVar
 
@@ -206,7 +208,7 @@ class Publisher:
 
     def _start(self, at: datetime) -> None:
         self._started = True
-        self._note(NoticeKind.STARTED, at, None)
+        self._note(NoticeKind.STARTED, at, f"process {os.getpid()} on {gethostname()}")
 
     def _submit_waiting(self) -> None:
         """Hands waiting frames to the pool, up to the limits of the queue."""

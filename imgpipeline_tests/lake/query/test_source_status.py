@@ -172,6 +172,11 @@ def silence_of(store: ObjectStore, *outcomes: Outcome, minute: float, **settings
         ),
         pytest.param([said(2, OFFLINE, minute=1), said(3, ONLINE, minute=10)], None, id="online-again"),
         pytest.param([account(2, 0, minute=10)], None, id="accounts-without-frames"),
+        pytest.param(
+            [said(2, ENDED, minute=0.5, session="other"), said(3, STARTED, minute=1, session="again")],
+            "cam-1 has been silent since 2026-01-09T12:01:00Z, longer than 900 s",
+            id="taken-back",
+        ),
     ],
 )
 def test_a_source_with_an_open_session_must_not_stay_silent(
