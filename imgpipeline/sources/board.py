@@ -55,7 +55,7 @@ class RunningSource:
     queue: int
     """Frames that wait to be stored."""
     blocked: str | None
-    """What publishing waits for: `store` or `kafka`; None: nothing."""
+    """What publishing waits for, such as `the store since 2026-01-09T12:00:00Z`; None: nothing."""
     last_frame: datetime | None
     """When the last frame arrived, by this machine's clock, UTC."""
     clock_offset_s: float | None

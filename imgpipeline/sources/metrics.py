@@ -91,7 +91,9 @@ def serve_metrics(board: Board, port: int, address: str = "127.0.0.1") -> Abstra
 
 def problems_of(board: Board) -> dict[str, str]:
     """Returns the problem of each source that has one."""
-    return {status.source: status.error or status.state.value for status in board.statuses() if status.state in _BAD}
+    statuses = board.statuses()
+    waiting = {status.source: f"waits for {status.blocked}" for status in statuses if status.blocked}
+    return waiting | {one.source: one.error or one.state.value for one in statuses if one.state in _BAD}
 
 
 def _outcomes(status: RunningSource) -> Iterator[tuple[str, str, int]]:

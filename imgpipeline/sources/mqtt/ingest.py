@@ -61,7 +61,7 @@ def ingest_mqtt(
             were not announced again to the next ingest.
     """
     stop, chosen, done = stop or threading.Event(), options or PublishOptions(), threading.Event()
-    ingest = _Ingest(settings, subscription, store or open_store(settings), chosen, stop, board)
+    ingest = _Ingest(settings, subscription, store, chosen, stop, board)
     threading.Thread(target=ingest.limit_draining, args=(done, chosen.drain_s), name="drain", daemon=True).start()
     reason, drain_s = "failed", chosen.drain_s
     try:
@@ -92,13 +92,13 @@ class _Ingest:
         self,
         settings: Settings,
         subscription: Subscription,
-        store: ReadableImageStore,
+        store: ReadableImageStore | None,
         options: PublishOptions,
         stop: threading.Event,
         board: Board | None,
     ) -> None:
         self._subscription = subscription
-        self._store = store
+        self._store = store or open_store(settings)
         self._stop = stop
         self._template = ImageKeyTemplate(settings.image_key_template)
         self.session = MqttSession(settings, subscription.topics)
