@@ -21,7 +21,7 @@ class SourceState(StrEnum):
     STARTING = "starting"
     """It has delivered nothing yet."""
     ONLINE = "online"
-    """It delivers frames."""
+    """It delivers frames, or waits for them: a folder, an MQTT broker, an HTTP port."""
     OFFLINE = "offline"
     """It reconnects."""
     RESTARTING = "restarting"

@@ -39,7 +39,9 @@ class SourceCollector(Collector):
         )
         reconnects = CounterMetricFamily(f"{_PREFIX}_reconnects", "Reconnects and restarts.", labels=["source"])
         queue = GaugeMetricFamily(f"{_PREFIX}_queue_frames", "Frames that wait to be stored.", labels=["source"])
-        up = GaugeMetricFamily(f"{_PREFIX}_up", "1 while the source delivers frames.", labels=["source"])
+        up = GaugeMetricFamily(
+            f"{_PREFIX}_up", "1 while the source delivers frames or waits for them.", labels=["source"]
+        )
         last = GaugeMetricFamily(
             f"{_PREFIX}_last_frame_timestamp_seconds", "When the last frame arrived.", labels=["source"]
         )

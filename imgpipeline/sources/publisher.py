@@ -27,7 +27,7 @@ from imgpipeline.faultpoints import reach
 from imgpipeline.objectstore import open_store
 from imgpipeline.settings import Settings
 from imgpipeline.sources.accounts import Accounts, Totals
-from imgpipeline.sources.board import SourceWatch
+from imgpipeline.sources.board import SourceState, SourceWatch
 from imgpipeline.sources.frame_queue import FrameQueue, QueuedFrame
 from imgpipeline.sources.options import PublishOptions
 from imgpipeline.sources.protocol import Captured, CapturedFrame, Lost, Settled, SourceKind, StatusChange
@@ -100,6 +100,8 @@ class Publisher:
             self._start(clock())
         self._pool = ThreadPoolExecutor(self._options.writers, thread_name_prefix=f"store {name}")
         if watch:
+            if kind is SourceKind.FINITE:  # it may have nothing to deliver for long
+                watch.change(SourceState.ONLINE)
             watch.follow_queue(lambda: self.queue_length, lambda: self.waits_for)
         self._thread = threading.Thread(target=self._run, name=f"announce {name}", daemon=True)
         self._thread.start()
