@@ -94,8 +94,8 @@ def health(
 ) -> None:
     """Probe Kafka, the topic and the object store within seconds, for service managers. Exits with status 1 on failure.
 
-    With --supervisor, also fails if a source of the supervisor on this machine is offline, failed or taken over. Unlike
-    `doctor`, it loads no model and gives no advice.
+    With --supervisor, also fails if a source of the supervisor on this machine is offline, failed, taken over, or
+    waiting for Kafka or the store. Unlike `doctor`, it loads no model and gives no advice.
     """
     checks = {("Kafka", "topic"): check_kafka, ("object store",): check_object_store}
     results = run_checks(load_settings(), checks)

@@ -21,7 +21,7 @@ class SourceState(StrEnum):
     STARTING = "starting"
     """It has delivered nothing yet."""
     ONLINE = "online"
-    """It delivers frames."""
+    """It delivers frames, or waits for them: a folder, an MQTT broker, an HTTP port."""
     OFFLINE = "offline"
     """It reconnects."""
     RESTARTING = "restarting"
@@ -55,7 +55,7 @@ class RunningSource:
     queue: int
     """Frames that wait to be stored."""
     blocked: str | None
-    """What publishing waits for: `store` or `kafka`; None: nothing."""
+    """What publishing waits for, such as `the store since 2026-01-09T12:00:00Z`; None: nothing."""
     last_frame: datetime | None
     """When the last frame arrived, by this machine's clock, UTC."""
     clock_offset_s: float | None
@@ -77,7 +77,7 @@ class SourceWatch:
 
     def __init__(self, source: str, kind: SourceKind, clock: Clock = utc_now) -> None:
         """Starts in the state `STARTING`."""
-        self._source = source
+        self.source = source
         self._kind = kind
         self._clock = clock
         self._lock = Lock()
@@ -140,7 +140,7 @@ class SourceWatch:
         with self._lock:
             now_s = self._clock().timestamp()
             return RunningSource(
-                source=self._source,
+                source=self.source,
                 kind=self._kind,
                 state=self._state,
                 received=self._received,

@@ -39,7 +39,9 @@ class SourceCollector(Collector):
         )
         reconnects = CounterMetricFamily(f"{_PREFIX}_reconnects", "Reconnects and restarts.", labels=["source"])
         queue = GaugeMetricFamily(f"{_PREFIX}_queue_frames", "Frames that wait to be stored.", labels=["source"])
-        up = GaugeMetricFamily(f"{_PREFIX}_up", "1 while the source delivers frames.", labels=["source"])
+        up = GaugeMetricFamily(
+            f"{_PREFIX}_up", "1 while the source delivers frames or waits for them.", labels=["source"]
+        )
         last = GaugeMetricFamily(
             f"{_PREFIX}_last_frame_timestamp_seconds", "When the last frame arrived.", labels=["source"]
         )
@@ -92,7 +94,9 @@ def serve_metrics(board: Board, port: int, address: str = "127.0.0.1") -> Abstra
 
 def problems_of(board: Board) -> dict[str, str]:
     """Returns the problem of each source that has one."""
-    return {status.source: status.error or status.state.value for status in board.statuses() if status.state in _BAD}
+    statuses = board.statuses()
+    waiting = {status.source: f"waits for {status.blocked}" for status in statuses if status.blocked}
+    return waiting | {one.source: one.error or one.state.value for one in statuses if one.state in _BAD}
 
 
 def _outcomes(status: RunningSource) -> Iterator[tuple[str, str, int]]:

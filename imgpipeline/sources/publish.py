@@ -11,6 +11,7 @@ from functools import partial
 from threading import Lock
 
 from imgpipeline.errors import ImgpipelineError, PermanentError, TransientError
+from imgpipeline.objectstore import open_store
 from imgpipeline.settings import Settings
 from imgpipeline.sources.accounts import Totals
 from imgpipeline.sources.board import Board, SourceState, SourceWatch
@@ -164,7 +165,7 @@ class Publishers:
         """
         self._settings = settings
         self._options = options or PublishOptions()
-        self._store = store
+        self._store = store or open_store(settings, patience_s=0)  # the publishers wait for it, and say so once
         self._board = board
 
         self._lock = Lock()

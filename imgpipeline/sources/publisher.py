@@ -8,24 +8,26 @@
 """
 
 import logging
+import os
 import threading
 from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import datetime, timedelta
+from socket import gethostname
 from time import monotonic
 from typing import TypeVar
 
 from imgpipeline.contracts.messages import FrameMessage
 from imgpipeline.contracts.notices import ANNOUNCED_BEFORE, Notice, NoticeKind
-from imgpipeline.contracts.times import Clock, utc_now
+from imgpipeline.contracts.times import Clock, format_time, utc_now
 from imgpipeline.errors import BadInputError, ImgpipelineError, PermanentError, TransientError
 from imgpipeline.faultpoints import reach
 from imgpipeline.objectstore import open_store
 from imgpipeline.settings import Settings
 from imgpipeline.sources.accounts import Accounts, Totals
-from imgpipeline.sources.board import SourceWatch
+from imgpipeline.sources.board import SourceState, SourceWatch
 from imgpipeline.sources.frame_queue import FrameQueue, QueuedFrame
 from imgpipeline.sources.options import PublishOptions
 from imgpipeline.sources.protocol import Captured, CapturedFrame, Lost, Settled, SourceKind, StatusChange
@@ -76,7 +78,8 @@ class Publisher:
         self._clock, self._watch = clock, watch
         self._accounts = Accounts(name, stall_s=self._options.stall_s)
         preparation = self._options.preparation
-        self._storer = FrameStorer(settings, name, self.session, store or open_store(settings), preparation)
+        chosen = store or open_store(settings, patience_s=0)  # `_retried` waits for it, and says so once
+        self._storer = FrameStorer(settings, name, self.session, chosen, preparation)
         self._last_prepared: threading.Event | None = None
         is_fenced = kind is SourceKind.LIVE and settings.kafka_transactions  # then only one publisher may send
         self._sender = BatchSender(settings, fence=name if is_fenced else None)
@@ -88,7 +91,7 @@ class Publisher:
         self._notices: deque[Notice] = deque()
         self._stop = threading.Event()
         self._error: ImgpipelineError | None = None
-        self._blocked: str | None = None  # by the store, or by Kafka after an error
+        self._away: dict[str, str] = {}  # the store, or Kafka after an error
         self._sending_since: float | None = None
         self._end_reason: str | None = None
         self._started = False
@@ -97,7 +100,9 @@ class Publisher:
             self._start(clock())
         self._pool = ThreadPoolExecutor(self._options.writers, thread_name_prefix=f"store {name}")
         if watch:
-            watch.follow_queue(lambda: self.queue_length, lambda: self.blocked)
+            if kind is SourceKind.FINITE:  # it may have nothing to deliver for long
+                watch.change(SourceState.ONLINE)
+            watch.follow_queue(lambda: self.queue_length, lambda: self.waits_for)
         self._thread = threading.Thread(target=self._run, name=f"announce {name}", daemon=True)
         self._thread.start()
 
@@ -115,7 +120,12 @@ class Publisher:
     def blocked(self) -> str | None:
         """What the publisher waits for: `store`, `kafka`, or None."""
         since = self._sending_since
-        return "kafka" if since is not None and monotonic() - since > _SLOW_SEND_S else self._blocked
+        return "kafka" if since is not None and monotonic() - since > _SLOW_SEND_S else next(iter(self._away), None)
+
+    @property
+    def waits_for(self) -> str | None:
+        """What the publisher waits for, such as `the store since 2026-01-09T12:00:00Z`; None: nothing."""
+        return (what := self.blocked) and self._away.get(what, "Kafka")
 
     @property
     def error(self) -> ImgpipelineError | None:
@@ -206,7 +216,7 @@ class Publisher:
 
     def _start(self, at: datetime) -> None:
         self._started = True
-        self._note(NoticeKind.STARTED, at, None)
+        self._note(NoticeKind.STARTED, at, f"process {os.getpid()} on {gethostname()}")
 
     def _submit_waiting(self) -> None:
         """Hands waiting frames to the pool, up to the limits of the queue."""
@@ -350,21 +360,25 @@ class Publisher:
 
     def _retried(self, what: str, action: Callable[[], Result], *, always: bool = False) -> Result:
         """Retries an action while store or Kafka is away. Live sources give up on an image, never on announcing."""
-        pause_s = _FIRST_PAUSE_S
+        pause_s, deadline_s = _FIRST_PAUSE_S, monotonic() + self._settings.store_patience_s
         while True:
             try:
                 result = action()
             except (TransientError, UnreachableBrokerError) as error:
-                if self._blocked != what:
-                    LOG.warning("%s waits for %s: %s", self.name, what, error)
-                self._blocked = what
-                if self._stop.is_set() or not (always or self.kind is SourceKind.FINITE):
+                with self._lock:
+                    if what not in self._away:
+                        named = "the store" if what == "store" else "Kafka"
+                        self._away[what] = f"{named} since {format_time(self._clock())[:19]}Z"
+                        LOG.warning("%s waits for %s: %s", self.name, self._away[what], error)
+                is_late = self.kind is SourceKind.LIVE and monotonic() > deadline_s
+                if self._stop.is_set() or (is_late and not always):
                     raise
                 self._stop.wait(pause_s)
                 pause_s = min(2 * pause_s, _LONGEST_PAUSE_S)
             else:
-                if self._blocked == what:
-                    self._blocked = None
+                with self._lock:
+                    if waited_for := self._away.pop(what, None):
+                        LOG.warning("%s waited for %s; it answers again", self.name, waited_for)
                 return result
 
     def _send_accounts(self, since_s: float) -> None:

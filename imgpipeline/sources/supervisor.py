@@ -21,8 +21,8 @@ from imgpipeline.sources.mqtt.ingest import ingest_mqtt
 from imgpipeline.sources.options import PublishOptions
 from imgpipeline.sources.protocol import SourceKind
 from imgpipeline.sources.publish import publish
+from imgpipeline.sources.takeover import run_again
 from imgpipeline.sources.watched_folder import WatchedFolder
-from imgpipeline.stream.send import FencedError
 
 LOG = logging.getLogger(__name__)
 _FIRST_PAUSE_S = 1.0
@@ -48,16 +48,20 @@ def builder(settings: Settings, serve_http: ServeHttp) -> Build:
 
     def run(config: AnyConfig, board: Board, stop: threading.Event) -> None:
         if isinstance(config, MqttConfig):
-            options = config.options(settings, SourceKind.FINITE)
-            ingest_mqtt(config.settings(settings), config.subscription(), stop=stop, options=options, board=board)
+            own, subscription = config.settings(settings), config.subscription()
+            options, watch = config.options(settings, SourceKind.FINITE), board.watch(config.name, SourceKind.FINITE)
+            ingest = partial(ingest_mqtt, own, subscription, stop=stop, options=options, board=board, watch=watch)
+            run_again(settings, ingest, watch, subscription.delivers, stop)
         elif isinstance(config, HttpConfig):
+            board.watch(config.name, SourceKind.FINITE).change(SourceState.ONLINE)
             serve_http(settings, config, config.options(settings, SourceKind.FINITE), stop, board)
         else:
             source = config.open(settings)
             options, watch = config.options(settings, source.kind), board.watch(source.name, source.kind)
             if isinstance(source, WatchedFolder):
                 watch.ignored = lambda: len(source.ignored)
-            publish(settings, source, stop=stop, options=options, watch=watch)
+            once = partial(publish, settings, source, stop=stop, options=options, watch=watch)
+            run_again(settings, once, watch, lambda message: message.source == source.name, stop)
 
     return lambda config, board: partial(run, config, board)
 
@@ -82,9 +86,6 @@ class _Worker:
             started_s = monotonic()
             try:
                 self.run(self.stop)
-            except FencedError as error:
-                self._change(SourceState.TAKEN_OVER, str(error))
-                return
             except Exception as error:  # the outer boundary of one source: recorded and retried
                 said = str(error) if isinstance(error, ImgpipelineError) else f"{type(error).__name__}: {error}"
                 LOG.exception("%s failed: %s", self.config.name, said, exc_info=not isinstance(error, ImgpipelineError))

@@ -158,6 +158,9 @@ def create_topic(
 class FencedError(PermanentError):
     """Another process has opened the same fence."""
 
+    ends: Mapping[tuple[str, int], int] = MappingProxyType({})
+    """By topic and partition: the offset after the last record of the sender that was fenced off."""
+
 
 @dataclass(frozen=True, slots=True)
 class Record:
@@ -219,10 +222,12 @@ class BatchSender:
         except BaseException as error:
             self.close()
             if _is_fenced(error.__cause__):
-                raise FencedError(
+                fenced = FencedError(
                     f"Another process has taken over {self._fence}.",
                     next_step=f"stop one of the two: each {self._owner} can have only one sender",
-                ) from error
+                )
+                fenced.ends = self.ends
+                raise fenced from error
             raise
 
     def close(self) -> None:

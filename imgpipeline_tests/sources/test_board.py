@@ -1,7 +1,9 @@
 """The board, the metrics and the health page show the same state of the sources."""
 
 import json
+import threading
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from urllib.error import HTTPError
 from urllib.request import urlopen
 
@@ -10,9 +12,15 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from imgpipeline.contracts.capture import ClockSource
 from imgpipeline.errors import ConfigurationError
+from imgpipeline.settings import Settings
 from imgpipeline.sources.board import Board, SourceState
+from imgpipeline.sources.configuration import FolderConfig, HttpConfig, MqttConfig
 from imgpipeline.sources.metrics import problems_of, serve_metrics
 from imgpipeline.sources.protocol import CapturedFrame, Lost, Settled, SourceKind, StatusChange
+from imgpipeline.sources.supervisor import builder
+from imgpipeline_tests.servers.kafka_broker import KafkaBroker
+from imgpipeline_tests.servers.mosquitto import Mosquitto
+from imgpipeline_tests.servers.waiting import wait_until
 
 NOON = datetime(2026, 1, 9, 12, tzinfo=UTC)
 
@@ -98,6 +106,54 @@ def test_row_4_13_metrics_follow_the_naming_conventions_and_equal_the_board():
     assert found["imgpipeline_source_publish_seconds_bucket", "0.1", "gate"] == 0
     assert found["imgpipeline_source_publish_seconds_sum", "gate"] == pytest.approx(4.0)
     assert found["imgpipeline_source_up", "gate"] == 1
+
+
+@pytest.mark.servers
+@pytest.mark.medium
+def test_the_metrics_of_an_idle_folder_say_that_it_is_up(kafka: KafkaBroker, topic: str, tmp_path: Path):
+    settings = Settings(_env_file=None, kafka_bootstrap_servers=kafka.bootstrap_servers, kafka_topic=topic)
+    config, board, stop = FolderConfig(name="drop-box", kind="folder", path=tmp_path), Board(), threading.Event()
+    settings = settings.model_copy(update={"store_url": (tmp_path / ".store").as_uri()})
+    board.watch("drop-box", SourceKind.FINITE).change(SourceState.RESTARTING, "Kafka was away")
+    thread = threading.Thread(target=builder(settings, no_http)(config, board), args=(stop,))
+    thread.start()
+    try:
+        wait_until(lambda: problems_of(board) == {}, limit_s=60, what="the folder is watched")
+        with serve_metrics(board, 0) as port:
+            assert scrape(port)["imgpipeline_source_up", "drop-box"] == 1
+    finally:
+        stop.set()
+        thread.join(60)
+
+
+@pytest.mark.servers
+@pytest.mark.medium
+def test_inputs_that_name_their_sources_later_have_metrics_from_the_start(mosquitto: Mosquitto, tmp_path: Path):
+    settings = Settings(_env_file=None, mqtt_host=mosquitto.host, mqtt_port=mosquitto.port)
+    settings = settings.model_copy(update={"store_url": tmp_path.as_uri()})
+    mqtt, http = MqttConfig(name="drones", kind="mqtt", topic="a/+"), HttpConfig(name="uploads", kind="http")
+    board, stop = Board(), threading.Event()
+    threads = [
+        threading.Thread(target=builder(settings, lambda *_: stop.wait())(config, board), args=(stop,))
+        for config in (mqtt, http)
+    ]
+    for thread in threads:
+        thread.start()
+    try:
+        wait_until(lambda: [one.state for one in board.statuses()] == [SourceState.ONLINE] * 2, limit_s=60, what="both")
+        with serve_metrics(board, 0) as port:
+            found = scrape(port)
+    finally:
+        stop.set()
+        for thread in threads:
+            thread.join(60)
+    for name in ("drones", "uploads"):
+        assert found["imgpipeline_source_up", name] == 1
+        assert found["imgpipeline_source_received_frames_total", name] == 0
+
+
+def no_http(*_: object) -> None:
+    raise AssertionError("no source is served over HTTP")
 
 
 def test_a_port_in_use_is_refused():

@@ -21,6 +21,8 @@ from imgpipeline.contracts.notices import Notice, NoticeKind
 from imgpipeline.errors import PermanentError, TransientError
 from imgpipeline.objectstore.client import open_memory_store
 from imgpipeline.settings import Settings
+from imgpipeline.sources.board import Board
+from imgpipeline.sources.metrics import problems_of
 from imgpipeline.sources.options import Preparation, PublishOptions
 from imgpipeline.sources.protocol import Captured, CapturedFrame, Lost, Settled, SourceKind, StatusChange
 from imgpipeline.sources.publish import publish
@@ -29,7 +31,9 @@ from imgpipeline.stream.connection import open_consumer
 from imgpipeline.stream.fetch import to_record
 from imgpipeline.stream.send import FencedError
 from imgpipeline.vision.gate import Gate
+from imgpipeline_tests.objectstore.stores import s3_settings
 from imgpipeline_tests.servers.kafka_broker import KafkaBroker
+from imgpipeline_tests.servers.s3_server import S3Server
 from imgpipeline_tests.servers.waiting import wait_until
 from imgpipeline_tests.sources.published import accounts_in, frames_in, read_published
 
@@ -178,8 +182,37 @@ def test_a_finite_source_waits_and_loses_nothing(settings: Settings):
     assert publisher.close().announced == 50
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", list(SourceKind))
+def test_an_outage_of_the_store_is_shown_while_it_lasts_and_logged_when_it_begins_and_ends(
+    settings: Settings, kind: SourceKind, tmp_path: Path, caplog: pytest.LogCaptureFixture
+):
+    board, options = Board(), PublishOptions(commit_s=0.0, writers=2)
+    with S3Server(tmp_path / "s3") as server:
+        of_store = s3_settings(server.create_bucket("images")).model_dump(exclude_unset=True)
+        publisher = Publisher(
+            settings.model_copy(update=of_store), "gate", kind, options=options, watch=board.watch("gate", kind)
+        )
+        publisher.offer(frame(0))
+        wait_until(lambda: publisher.totals().announced == 1, limit_s=60, what="the first frame")
+        caplog.clear()
+        server.kill()
+        for number in range(1, 20):
+            publisher.offer(frame(number))
+        wait_until(lambda: "gate" in problems_of(board), limit_s=5, what="the problem is shown")
+        assert problems_of(board)["gate"].startswith(f"waits for the store since {datetime.now(UTC):%Y-%m-%d}T")
+        server.restart()
+        wait_until(lambda: publisher.totals().announced == 20, limit_s=60, what="all frames")
+        assert problems_of(board) == {}
+        assert publisher.close().announced == 20
+    began, ended = (record.getMessage() for record in caplog.records if record.name.startswith("imgpipeline"))
+    assert began.startswith("gate waits for the store since ")
+    assert ended.startswith("gate waited for the store since ")
+
+
 def test_frames_of_a_live_source_are_dropped_while_the_store_is_away(settings: Settings):
-    publisher = Publisher(settings, "camera", SourceKind.LIVE, store=UnreachableStore(), options=FAST)
+    impatient = settings.model_copy(update={"store_patience_s": 0})
+    publisher = Publisher(impatient, "camera", SourceKind.LIVE, store=UnreachableStore(), options=FAST)
     for number in range(5):
         publisher.offer(frame(number))
     totals = publisher.close()

@@ -13,7 +13,6 @@ from imgpipeline.sources.board import Board, SourceState
 from imgpipeline.sources.configuration import AnyConfig, MqttConfig, load_sources
 from imgpipeline.sources.protocol import SourceKind
 from imgpipeline.sources.supervisor import Run, Supervisor
-from imgpipeline.stream.send import FencedError
 from imgpipeline_tests.servers.waiting import wait_until
 
 
@@ -103,17 +102,6 @@ def test_only_a_defect_is_logged_with_its_traceback(
         wait_until(lambda: "a failed" in caplog.text, limit_s=60, what="the failure in the log")
     assert str(error) in caplog.text
     assert ("Traceback" in caplog.text) is is_traced
-
-
-def test_a_source_that_was_taken_over_does_not_restart(tmp_path: Path):
-    def run(_name: str, _stop: threading.Event) -> None:
-        raise FencedError("Another process has taken over a.")
-
-    sources, board = Sources(run), Board()
-    with running(sources_file(tmp_path, entry("a")), sources, board):
-        wait_until(lambda: bool(board.statuses()), limit_s=60, what="the source's state")
-    assert state_of(board, "a") is SourceState.TAKEN_OVER
-    assert sources.started == ["a"]
 
 
 def test_a_supervisor_ends_when_all_its_sources_have_ended(tmp_path: Path):

@@ -23,7 +23,6 @@ from imgpipeline.lake.query.wanted_frames import rows_of_days
 from imgpipeline.lake.schema import FRAME_STATS, NOTICES, SOURCE_ACTIVITY
 from imgpipeline.lake.sessions.local_time import DAY_OF_NOTICE
 from imgpipeline.lake.sessions.session import LakeSession, open_lake
-from imgpipeline.lake.sessions.snapshot import SHOWN_LETTERS
 from imgpipeline.lake.storage.cache import open_cache
 from imgpipeline.lake.storage.engine import Engine, all_rows, open_engine
 from imgpipeline.lake.storage.manifest import parse_footer
@@ -36,19 +35,20 @@ LISTED_DAYS = 30
 RATE_S = 300.0
 """The frame rate is measured over the last five minutes."""
 
-_LAST_DAYS = """
-SELECT source, max(day) FROM frame_stats WHERE source IS NOT NULL AND day >= DATE '{first}' GROUP BY source
-"""
-SOURCE_DAYS = f"""
+_STORED_DAYS = "SELECT source, day FROM frame_stats WHERE observed_by IS NOT NULL"
+"""The days on which a source had a frame or notice. A dead letter alone is no source: its record may be a mistake."""
+SOURCE_DAYS = """
 SELECT source, day FROM frames
-UNION ALL SELECT source, day FROM {SHOWN_LETTERS}
 UNION ALL SELECT source, CAST(greatest(interval_start, interval_end - INTERVAL 1 microsecond) AS DATE) FROM notices
-"""  # noqa: S608 - own names
-"""The days of each source in `frame_stats`, from the tables of a session, which is cheaper than the summary."""
+"""
+"""The same days from the tables of a session, which is cheaper than the summary."""
+_LAST_DAYS = """
+SELECT source, max(day) FROM ({days}) WHERE source IS NOT NULL AND day >= DATE '{first}' GROUP BY source
+"""
 _FRAMES = """
 SELECT source, max("timestamp"), max(coalesce(processing_timestamp, "timestamp")),
        count(*) FILTER (WHERE "timestamp" > TIMESTAMPTZ '{since}' AND "timestamp" <= TIMESTAMPTZ '{now}'),
-       bool_and(starts_with(source_kafka_topic, 'import.')),
+       min("timestamp"), bool_and(starts_with(source_kafka_topic, 'import.')),
        arg_max(epoch_us(processing_timestamp) - epoch_us("timestamp"), "timestamp")
            FILTER (WHERE NOT starts_with(source_kafka_topic, 'import.')) / 1e6
 FROM frames WHERE day IN ({days}) GROUP BY source
@@ -106,7 +106,7 @@ class SourceStatus:
     lag_s: float | None
     """Seconds from the time of its last frame to its outcome, at least 0; None without a frame, or if imported."""
     frames_per_s: float
-    """Frames of the last five minutes, per second."""
+    """Frames of the last five minutes, per second; of a younger source, those since its first frame."""
     frames_today: int
     """Frames of the current day. This and the other fields of today use the session's time zone."""
     received_today: int | None
@@ -140,7 +140,7 @@ def read_source_status(store: ObjectStore, settings: Settings, *, now: datetime)
     first = today - timedelta(days=LISTED_DAYS)
     listed = days_of(store, Span(first, None))
     with open_summaries(store, settings, [FRAME_STATS.name], days=listed) as span:
-        last_days: dict[str, date] = dict(span.query(_LAST_DAYS.format(first=first)).rows)
+        last_days: dict[str, date] = dict(span.query(_LAST_DAYS.format(days=_STORED_DAYS, first=first)).rows)
     read = _days_read(today, last_days)
     with open_lake(store, settings=settings, days=sorted(read.intersection(listed))) as lake:
         return _statuses(lake, settings, now, last_days)
@@ -149,8 +149,8 @@ def read_source_status(store: ObjectStore, settings: Settings, *, now: datetime)
 def source_status_of(lake: LakeSession, settings: Settings, *, now: datetime) -> tuple[SourceStatus, ...]:
     """Returns the same as `read_source_status`, from a session of all days."""
     first = day_of(now) - timedelta(days=LISTED_DAYS)
-    last_days = _LAST_DAYS.replace("FROM frame_stats", f"FROM ({SOURCE_DAYS})").format(first=first)
-    return _statuses(lake, settings, now, dict(lake.query(last_days).rows))
+    last_days = lake.query(_LAST_DAYS.format(days=SOURCE_DAYS, first=first)).rows
+    return _statuses(lake, settings, now, dict(last_days))
 
 
 def _days_read(today: date, last_days: Mapping[str, date]) -> set[date]:
@@ -186,7 +186,8 @@ class _Rows:
         return cls(frames, both, _by_source(lake, LAST_NOTICES))
 
     def status(self, source: str, last_day: date, limits: SourceLimits, now: datetime) -> SourceStatus:
-        last_frame, last_processed, recent, is_import, lag_s = self.frames.get(source, (None, None, 0, False, None))
+        frames = self.frames.get(source, (None, None, 0, None, False, None))
+        last_frame, last_processed, recent, first_frame, is_import, lag_s = frames
         today, notices = self.today.get(source, {}), self.notices.get(source, {})
         last_notice, change = notices.get("last_notice"), notices.get("last_change")
         midnight = datetime(last_day.year, last_day.month, last_day.day, tzinfo=now.tzinfo)
@@ -206,7 +207,7 @@ class _Rows:
             last_notice=last_notice,
             silent_s=max(0.0, silent_s),
             lag_s=None if lag_s is None else max(0.0, lag_s),
-            frames_per_s=recent / RATE_S,
+            frames_per_s=_rate(recent, first_frame, now),
             frames_today=today.get("frames") or 0,
             received_today=today.get("received"),
             gated_today=(today.get("gated") or 0) + (today.get("left_out") or 0),
@@ -215,6 +216,12 @@ class _Rows:
             dead_letters_today=today.get("dead_letters") or 0,
             observed_today_s=today.get("observed_s"),
         )
+
+
+def _rate(recent: int, first_frame: datetime | None, now: datetime) -> float:
+    """Returns the frames per second; those of a source younger than `RATE_S` are counted after its first frame."""
+    age_s = (now - first_frame).total_seconds() if first_frame else RATE_S
+    return recent / RATE_S if age_s >= RATE_S else max(0, recent - 1) / max(age_s, 1.0)
 
 
 def _by_source(lake: LakeSession, sql: str) -> dict[str, dict[str, Any]]:

@@ -10,12 +10,13 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from imgpipeline.contracts.templates import ImageKeyTemplate
+from imgpipeline.contracts.times import utc_now
 from imgpipeline.errors import TransientError
 from imgpipeline.faultpoints import reach
 from imgpipeline.objectstore import open_store
 from imgpipeline.settings import Settings
 from imgpipeline.sources.accounts import Totals
-from imgpipeline.sources.board import Board
+from imgpipeline.sources.board import Board, SourceState, SourceWatch
 from imgpipeline.sources.mqtt.messages import Subscription
 from imgpipeline.sources.mqtt.session import Arrived, Delivery, MqttSession, Received, Refused
 from imgpipeline.sources.options import PublishOptions
@@ -23,6 +24,7 @@ from imgpipeline.sources.protocol import Lost, Settled, StatusChange
 from imgpipeline.sources.publish import Publishers
 from imgpipeline.sources.storing import ReadableImageStore, first_received
 from imgpipeline.stream.diagnosis import UnreachableBrokerError
+from imgpipeline.stream.send import FencedError
 
 LOG = logging.getLogger(__name__)
 _PAUSE_S = 1.0
@@ -37,6 +39,7 @@ def ingest_mqtt(
     store: ReadableImageStore | None = None,
     progress: Callable[[list[tuple[str, Totals]]], None] | None = None,
     board: Board | None = None,
+    watch: SourceWatch | None = None,
 ) -> list[tuple[str, Totals]]:
     """Publishes arriving messages until `stop` is set.
 
@@ -48,6 +51,7 @@ def ingest_mqtt(
         store: Where the images go; None: the store of the settings.
         progress: Called with the accounting of each session after each message, and several times a second while idle.
         board: Records what happens to each source.
+        watch: Records whether the broker is connected.
 
     Returns:
         Source and accounting of each session.
@@ -57,16 +61,21 @@ def ingest_mqtt(
             were not announced again to the next ingest.
     """
     stop, chosen, done = stop or threading.Event(), options or PublishOptions(), threading.Event()
-    ingest = _Ingest(settings, subscription, store or open_store(settings), chosen, stop, board)
+    ingest = _Ingest(settings, subscription, store, chosen, stop, board)
     threading.Thread(target=ingest.limit_draining, args=(done, chosen.drain_s), name="drain", daemon=True).start()
     reason, drain_s = "failed", chosen.drain_s
     try:
         for item in ingest.session.receive(stop):
             ingest.take(item)
+            if watch and isinstance(item, StatusChange):
+                watch.change(*((SourceState.ONLINE,) if item.online else (SourceState.OFFLINE, item.reason)))
             if progress:
                 progress(ingest.publishers.totals())
         ingest.take_unacknowledged()
         reason = "stopped"
+    except FencedError:
+        ingest.take(StatusChange(online=False, reason="taken over by another process", at=utc_now()))
+        raise
     finally:
         try:
             ingest.publishers.close(reason, drain_s=drain_s)
@@ -83,13 +92,13 @@ class _Ingest:
         self,
         settings: Settings,
         subscription: Subscription,
-        store: ReadableImageStore,
+        store: ReadableImageStore | None,
         options: PublishOptions,
         stop: threading.Event,
         board: Board | None,
     ) -> None:
         self._subscription = subscription
-        self._store = store
+        self._store = store or open_store(settings)
         self._stop = stop
         self._template = ImageKeyTemplate(settings.image_key_template)
         self.session = MqttSession(settings, subscription.topics)

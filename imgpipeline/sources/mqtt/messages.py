@@ -19,6 +19,8 @@ from imgpipeline.contracts.message_fields import (
     read_image,
     read_timestamp,
 )
+from imgpipeline.contracts.messages import FrameMessage
+from imgpipeline.contracts.notices import Notice
 from imgpipeline.errors import BadInputError, UsageError
 from imgpipeline.sources.protocol import CapturedFrame
 from imgpipeline.sources.storing import content_name
@@ -69,6 +71,11 @@ class Subscription:
         named = "/".join(_matched_parts(pattern.split("/"), topic.split("/"))) or topic
         shown = "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in named)[:MAX_TEXT]
         return shown if shown.strip() else topic
+
+    def delivers(self, message: FrameMessage | Notice) -> bool:
+        """Returns whether a record from Kafka announces a frame of these messages."""
+        topic = str(message.attributes.get("mqtt_topic", "")) if isinstance(message, FrameMessage) else ""
+        return bool(topic) and any(topic_matches_sub(pattern, topic) for pattern in self._patterns)
 
     def frame_of(self, topic: str, payload: bytes, received: datetime) -> CapturedFrame:
         """Returns the frame of a message.

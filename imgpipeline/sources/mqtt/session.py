@@ -33,6 +33,7 @@ from imgpipeline.errors import ConfigurationError, PermanentError
 from imgpipeline.settings import Settings
 from imgpipeline.sources.mqtt.login import authenticate, refusal, untrusted
 from imgpipeline.sources.protocol import StatusChange
+from imgpipeline.stream.send import FencedError
 
 LOG = logging.getLogger(__name__)
 _KEEPALIVE_S = 20
@@ -41,6 +42,9 @@ _FIRST_PAUSE_S = 0.25
 _LONGEST_PAUSE_S = 10.0
 _POLL_S = 0.2
 _TAKEN_OVER = 0x8E
+_LOSSES, _LOSSES_S = 4, 30.0
+"""A broker that ends so many connections in so short a time and accepts each new one has another client of the same
+id. Brokers do not always say so, and MQTT 3.1.1 cannot."""
 
 
 @dataclass(slots=True, eq=False)
@@ -164,6 +168,8 @@ class MqttSession:
         self._disconnected = threading.Event()
         self._subscribed = threading.Event()
         self._fatal: PermanentError | None = None
+        self._is_accepted = False
+        self._lost: deque[float] = deque(maxlen=_LOSSES)
         self._client = self._make_client()
         self._acknowledgements = Acknowledgements(lambda number: self._client.ack(number, 1))
 
@@ -177,7 +183,7 @@ class MqttSession:
 
         Raises:
             ConfigurationError: The broker refuses the login or the topics.
-            PermanentError: Another process has taken over the session.
+            FencedError: Another process has taken over the session.
         """
         pause_s, connected_at = _FIRST_PAUSE_S, -_LONGEST_PAUSE_S
         self._disconnected.set()
@@ -234,6 +240,7 @@ class MqttSession:
         self._acknowledgements.start_connection()
         self._disconnected.clear()
         self._subscribed.clear()
+        self._is_accepted = False
         options: dict[str, Any] = {}
         if self._v5:
             properties = Properties(PacketTypes.CONNECT)  # type: ignore[no-untyped-call]  # paho has no types here
@@ -246,6 +253,7 @@ class MqttSession:
             self._fatal = untrusted(self.address, error)
         except (OSError, ValueError) as error:
             LOG.warning("The MQTT broker %s cannot be reached: %s", self.address, error)
+            self._lost.clear()
             self._disconnected.set()
         else:
             self._client.loop_start()
@@ -257,6 +265,7 @@ class MqttSession:
             self._fatal = refusal(self.address, reason)
             self._disconnected.set()
             return
+        self._is_accepted = True
         # MQTT 5: retained messages are not new frames.
         if self._v5:
             new = SubscribeOptions(qos=1, retainHandling=SubscribeOptions.RETAIN_DO_NOT_SEND)
@@ -276,8 +285,11 @@ class MqttSession:
         self._subscribed.set()
 
     def _on_disconnect(self, _client: Client, _data: Any, _flags: DisconnectFlags, reason: ReasonCode, _m: Any) -> None:
-        if reason.value == _TAKEN_OVER:
-            self._fatal = PermanentError(
+        if self._is_accepted:
+            self._lost.append(monotonic())
+        is_contested = len(self._lost) == _LOSSES and self._lost[-1] - self._lost[0] < _LOSSES_S
+        if reason.value == _TAKEN_OVER or is_contested:
+            self._fatal = FencedError(
                 f"Another process has connected to {self.address} as {self._settings.mqtt_client_id}.",
                 next_step="stop one of the two, or give each its own client id: IMGPIPELINE_MQTT_CLIENT_ID",
             )

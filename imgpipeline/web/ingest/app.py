@@ -93,7 +93,7 @@ def open_server(
         ConfigurationError: A setting is wrong.
     """
     store, chosen = open_store(settings), options or PublishOptions()
-    publishers = Publishers(settings, options=chosen, store=store, board=board)
+    publishers = Publishers(settings, options=chosen, board=board)
     jobs = Jobs(settings, store, options=chosen, board=board)
     return IngestServer(settings, store, publishers, KeyFile(settings.api_keys_file), jobs, chosen)
 

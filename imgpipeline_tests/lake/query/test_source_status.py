@@ -116,8 +116,30 @@ def test_counts_cover_the_current_day(memory: ObjectStore):
     )
     assert (one.frames_today, one.received_today, one.gated_today, one.failed_today) == (3, 11, 5, 1)
     assert (one.dropped_today, one.dead_letters_today, one.observed_today_s) == ({"queue": 2}, 1, 60.0)
-    assert (one.frames_per_s, one.last_frame) == (3 / 300, minute_of(2.5))
+    assert one.last_frame == minute_of(2.5)
     assert (two.source, two.last_notice, two.received_today, two.frames_today) == ("cam-2", None, None, 1)
+
+
+@pytest.mark.parametrize(
+    ("first", "rate"),
+    [
+        pytest.param(8.6, 1.0, id="young"),
+        pytest.param(5.0, 1.0, id="five-minutes"),
+        pytest.param(2.0, 1.0, id="old"),
+        pytest.param(10.0, 0.0, id="one-frame"),
+    ],
+)
+def test_the_rate_of_a_source_does_not_depend_on_its_age(memory: ObjectStore, first: float, rate: float):
+    seconds = round(60 * (10 - first))
+    frames = [seen_at(number, first + number / 60) for number in range(seconds + 1)]
+    (found,) = status_of(memory, *frames, now=minute_of(10))
+    assert found.frames_per_s == pytest.approx(rate)
+
+
+@pytest.mark.parametrize("code", ["attributes", "nothing"])
+def test_a_bad_record_or_image_alone_is_no_source(memory: ObjectStore, code: str):
+    found = status_of(memory, said(0, STARTED), buried(1, code, source="typo", session="two"), now=minute_of(60))
+    assert [one.source for one in found] == ["cam-1"]
 
 
 @pytest.mark.medium
@@ -172,6 +194,11 @@ def silence_of(store: ObjectStore, *outcomes: Outcome, minute: float, **settings
         ),
         pytest.param([said(2, OFFLINE, minute=1), said(3, ONLINE, minute=10)], None, id="online-again"),
         pytest.param([account(2, 0, minute=10)], None, id="accounts-without-frames"),
+        pytest.param(
+            [said(2, ENDED, minute=0.5, session="other"), said(3, STARTED, minute=1, session="again")],
+            "cam-1 has been silent since 2026-01-09T12:01:00Z, longer than 900 s",
+            id="taken-back",
+        ),
     ],
 )
 def test_a_source_with_an_open_session_must_not_stay_silent(

@@ -20,6 +20,7 @@ from imgpipeline.settings import Settings
 from imgpipeline.sources.mqtt.messages import Subscription
 from imgpipeline.sources.options import Preparation, PublishOptions
 from imgpipeline.sources.storing import first_received
+from imgpipeline.stream.send import FencedError
 from imgpipeline_tests.detect.conftest import LaneUnderTest, jpeg
 from imgpipeline_tests.detect.conftest import lane as lane  # noqa: PLC0414 - a fixture  # noqa: PLC0414 - a fixture
 from imgpipeline_tests.faults.child_runs import environment_of, variables_of
@@ -306,12 +307,14 @@ def test_wrong_user_password_or_certificate_is_refused(lane: LaneUnderTest, tmp_
 @pytest.mark.fault(52)
 def test_fault_52_two_processes_with_one_name_lose_and_duplicate_no_frame(lane: LaneUnderTest, mosquitto: Mosquitto):
     settings, store = at(mosquitto, lane), lane.store
-    with running(settings, store=store) as first:
-        until_subscribed(mosquitto, settings)
-        rival = start_ingest(settings, Subscription(("images/+/raw",)), store=store)
-        send(mosquitto, [(TOPIC, data) for data in pictures(20)])
-        until_announced(settings, 20)
-        rival.end()
+    first = start_ingest(settings, Subscription(("images/+/raw",)), store=store)
+    until_subscribed(mosquitto, settings)
+    rival = start_ingest(settings, Subscription(("images/+/raw",)), store=store)
+    send(mosquitto, [(TOPIC, data) for data in pictures(20)])
+    until_announced(settings, 20)
+    for ingest in (first, rival):
+        ingest.end()
+        assert ingest.error is None or isinstance(ingest.error, FencedError)
     assert all(of.closes for _, of in [*first.sessions, *rival.sessions])
     lane.follow()
     assert len({(frame.frame_id, frame.day) for frame in lane.frames()}) == 20
