@@ -55,6 +55,19 @@ def test_records_of_a_partition_come_once_and_in_order(settings: Settings) -> No
     assert [s.offset for s in steps if isinstance(s, KafkaRecord) and s.partition == 1] == list(range(650, 700))
 
 
+@pytest.mark.parametrize("topic", [2], indirect=True)
+def test_partitions_with_a_backlog_take_turns(settings: Settings) -> None:
+    for partition in (0, 1):
+        send(settings, 700, partition=partition)
+
+    ahead = farthest_ahead = 0
+    for step in fetch(settings, {0: 0, 1: 0}, 700):
+        ahead += 1 if step.at.number == 0 else -1
+        farthest_ahead = max(farthest_ahead, abs(ahead))
+
+    assert farthest_ahead <= 50
+
+
 def test_a_record_has_its_key_headers_and_time(settings: Settings) -> None:
     at_ms = int(time.time() * 1000) - 5_000  # not long ago: retention goes by this time
     send(settings, 1, key=b"camera", headers=[("Replay_Of", b"a/0/1"), ("replay_of", b"a/0/2")], timestamp_ms=at_ms)
