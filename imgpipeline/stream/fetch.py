@@ -7,9 +7,11 @@ last record, determines the end, so a range may end in offsets without records.
 
 import contextlib
 import threading
+import time
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Any, Self
 
 from kafka import KafkaAdminClient, KafkaConsumer, TopicPartition
@@ -17,7 +19,8 @@ from kafka.admin import ConfigResource, ConfigResourceType
 from kafka.errors import LogTruncationError, OffsetOutOfRangeError, UnsupportedCodecError
 
 from imgpipeline.contracts.outcomes import Gap, GapReason
-from imgpipeline.contracts.records import KafkaRecord, Partition
+from imgpipeline.contracts.records import KafkaRecord, LogRange, Partition
+from imgpipeline.contracts.times import from_milliseconds
 from imgpipeline.errors import ConfigurationError, TransientError
 from imgpipeline.settings import Settings
 from imgpipeline.stream.connection import kafka_errors, open_admin, open_consumer
@@ -26,6 +29,9 @@ _POLL_RECORDS = 200
 _PARTITION_BYTES = 128 * 2**10
 _FETCH_BYTES = 32 * 2**20
 _READ_ONE_MS = 5_000
+_POLL_S = 0.1
+_UNKNOWN = datetime.fromtimestamp(0, UTC)
+"""Stands for the time of a record without one."""
 
 FETCH_OPTIONS: dict[str, Any] = {
     "max_poll_records": _POLL_RECORDS,
@@ -157,6 +163,35 @@ def read_record(settings: Settings, partition: Partition, offset: int) -> KafkaR
     if not records:
         raise TransientError(f"The broker did not send {partition}/{offset} in time.")
     return to_record(records[0]) if records[0].offset == offset else None
+
+
+def find_oldest(settings: Settings, ends: Mapping[LogRange, int]) -> dict[Partition, datetime]:
+    """Returns the Kafka time of the first record from an offset of each log on.
+
+    Logs without one are left out, also if only transaction markers and aborted records follow.
+
+    Raises:
+        TransientError: The broker did not answer in time.
+    """
+    starts = {log.at: max(log.log_start, end) for log, end in ends.items()}
+    unread = {log.at: log.log_end for log in ends if starts[log.at] < log.log_end}
+    oldest: dict[Partition, datetime] = {}
+    if not unread:
+        return oldest
+    until_s = time.monotonic() + _READ_ONE_MS / 1000
+    with open_consumer(settings, **FETCH_OPTIONS) as consumer:
+        fetcher = LaneFetcher(consumer, settings, {at: starts[at] for at in unread})
+        while unread:
+            for step in fetcher.poll(_POLL_S):
+                if isinstance(step, KafkaRecord):
+                    oldest.setdefault(step.at, from_milliseconds(step.timestamp_ms) or _UNKNOWN)
+                elif step.at in unread and step.end < unread[step.at]:
+                    continue
+                unread.pop(step.at, None)
+                fetcher.drop(step.at)
+            if unread and time.monotonic() > until_s:
+                raise TransientError(f"The broker did not send {next(iter(unread))} in time.")
+    return oldest
 
 
 class HoleExplainer:

@@ -73,7 +73,7 @@ def mend_consumer(consumer: KafkaConsumer) -> None:
     Raises:
         PermanentError: The internals of the installed kafka-python are different.
     """
-    fetcher = getattr(consumer, "_fetcher", None)
+    fetcher: Any = getattr(consumer, "_fetcher", None)
     unpacked_by = getattr(fetcher, "PartitionRecords", None)
     if fetcher is None or not hasattr(unpacked_by, "_unpack_records"):
         raise PermanentError(
