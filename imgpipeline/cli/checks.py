@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 from imgpipeline.contracts.text import counted
-from imgpipeline.errors import ImgpipelineError
+from imgpipeline.contracts.times import format_time, utc_now
+from imgpipeline.errors import ImgpipelineError, LedgerError
 from imgpipeline.settings import Settings
 
 if TYPE_CHECKING:
@@ -115,6 +116,31 @@ def check_kafka(settings: Settings) -> Iterator[tuple[str, str]]:
         yield "topic", "; ".join(_describe_topic(topic, logs.ranges) for topic in settings.kafka_topics)
 
 
+def check_detection(settings: Settings, lag_s: float | None = None) -> Iterator[tuple[str, str]]:
+    """Checks Kafka, then that no partition stops, no run fails, and no unread record is older than `lag_s`."""
+    from imgpipeline.detect.state import find_expired, read_state  # noqa: PLC0415 - `--help` does not wait for it
+    from imgpipeline.ledger import find_current_end  # noqa: PLC0415 - as above
+    from imgpipeline.objectstore import open_store  # noqa: PLC0415 - loads obstore
+    from imgpipeline.stream.fetch import find_oldest  # noqa: PLC0415 - loads kafka-python
+    from imgpipeline.stream.log import read_log  # noqa: PLC0415 - as above
+
+    yield from check_kafka(settings)
+    store = open_store(settings, patience_s=STORE_PATIENCE_S)
+    ends = {log: find_current_end(store, log.chain) for log in read_log(settings)}
+    expired = {log: str(why) for log, end in ends.items() if (why := find_expired(log, end))}
+    oldest = find_oldest(settings, {log: end.offset for log, end in ends.items() if log not in expired})
+    problems, since, now = list(expired.values()), min(oldest.values(), default=None), utc_now()
+    is_late = since is not None and lag_s is not None and (now - since).total_seconds() > lag_s
+    waiting = f"the oldest unread record is from {format_time(since)}" if since else "no record waits"
+    problems += [waiting] if is_late else []
+    state = read_state(store)
+    if is_late or state.is_recent(now):  # while nothing waits, the sensor need not run
+        problems += state.problems(now)
+    if problems:
+        raise LedgerError("; ".join(dict.fromkeys(problems)))
+    yield "detection", waiting
+
+
 def _describe_topic(topic: str, logs: "Sequence[LogRange]") -> str:
     own = [log for log in logs if log.topic == topic]
     records = sum(log.log_end - log.log_start for log in own)
@@ -164,7 +190,7 @@ def check_camera(
 
 
 CHECKS: Mapping[tuple[str, ...], Check] = {
-    ("Kafka", "topic"): check_kafka,
+    ("Kafka", "topic", "detection"): check_detection,
     ("object store",): check_object_store,
     ("model",): check_model,
     ("DuckDB",): check_duckdb,

@@ -13,7 +13,15 @@ from urllib.request import urlopen
 import typer
 
 from imgpipeline import __version__
-from imgpipeline.cli.checks import CHECKS, Check, CheckResult, check_camera, check_kafka, check_object_store, run_checks
+from imgpipeline.cli.checks import (
+    CHECKS,
+    Check,
+    CheckResult,
+    check_camera,
+    check_detection,
+    check_object_store,
+    run_checks,
+)
 from imgpipeline.cli.ingest_live import CredentialsEnvOption, CredentialsFileOption
 from imgpipeline.cli.options import JsonOption
 from imgpipeline.cli.output import note, show_json, shown, stdout_console
@@ -90,15 +98,23 @@ def health(
         int | None,
         typer.Option("--supervisor", help="Also ask the supervisor of `sources run --metrics-port` on this port."),
     ] = None,
+    lag: Annotated[
+        float | None,
+        typer.Option("--lag", min=0, metavar="SECONDS", help="Fail if the oldest unread record is older than this."),
+    ] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Probe Kafka, the topic and the object store within seconds, for service managers. Exits with status 1 on failure.
+    """Probe Kafka, the object store and detection within seconds, for service managers. Exits with status 1 on failure.
 
-    With --supervisor, also fails if a source of the supervisor on this machine is offline, failed, taken over, or
-    waiting for Kafka or the store. Unlike `doctor`, it loads no model and gives no advice.
+    Detection has a problem if its runs fail, or if records expired unread; with --lag, also if the oldest unread record
+    is too old, for example because frames_sensor is off. With --supervisor, also fails if a source of the supervisor on
+    this machine is offline, failed, taken over, or waiting for Kafka or the store. Unlike `doctor`, it loads no model
+    and gives no advice.
     """
-    checks = {("Kafka", "topic"): check_kafka, ("object store",): check_object_store}
-    results = run_checks(load_settings(), checks)
+    detection = partial(check_detection, lag_s=lag)
+    results = run_checks(
+        load_settings(), {("Kafka", "topic", "detection"): detection, ("object store",): check_object_store}
+    )
     problems = {result.name: result.message for result in results if result.status != "ok"}
     if supervisor is not None:
         problems |= _supervisor_problems(supervisor)

@@ -11,7 +11,7 @@ from imgpipeline.cli.options import JsonOption, YesOption, followed_topic, from_
 from imgpipeline.cli.output import confirm, note, progress_bar, show_json, show_table
 from imgpipeline.contracts.text import counted
 from imgpipeline.contracts.times import utc_now
-from imgpipeline.errors import LedgerError, UsageError
+from imgpipeline.errors import LedgerError, TransientError, UsageError
 from imgpipeline.settings import load_settings
 
 if TYPE_CHECKING:
@@ -22,6 +22,12 @@ if TYPE_CHECKING:
     from imgpipeline.objectstore import ObjectStore
 
 app = typer.Typer(help="List, bundle and repair the ledger's chains of segments.")
+PartitionOption = Annotated[
+    list[int] | None, typer.Option("--partition", min=0, help="Only this partition; repeatable. Default: all.")
+]
+TopicOption = Annotated[
+    str | None, typer.Option("--topic", help="Only this topic of IMGPIPELINE_KAFKA_TOPIC. Default: all.")
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,12 +115,7 @@ def _read_end(store: "ObjectStore", chain: "ChainId") -> ChainEndRow:
 
 @app.command("new-chain")
 def new_chain(
-    partition: Annotated[
-        list[int] | None, typer.Option(min=0, help="Only this partition; repeatable. Default: all.")
-    ] = None,
-    topic: Annotated[str | None, typer.Option(help="Only this topic of IMGPIPELINE_KAFKA_TOPIC. Default: all.")] = None,
-    yes: YesOption = False,
-    as_json: JsonOption = False,
+    partition: PartitionOption = None, topic: TopicOption = None, yes: YesOption = False, as_json: JsonOption = False
 ) -> None:
     """Start a new chain for a log that was truncated or re-created under the same name.
 
@@ -156,6 +157,41 @@ def _new_chain_json(found: "Contradiction", chain: "ChainId") -> dict[str, Any]:
         "log_start": found.log.log_start,
         "log_end": found.log.log_end,
     }
+
+
+@app.command("accept-loss")
+def accept_loss(
+    partition: PartitionOption = None, topic: TopicOption = None, yes: YesOption = False, as_json: JsonOption = False
+) -> None:
+    """Record offsets that Kafka deleted before they were read as a gap, so that their partitions continue.
+
+    Changes only partitions that stopped for this reason, and records exactly the offsets that it shows. The audit
+    keeps naming the loss.
+    """
+    from imgpipeline.detect import resume, state  # noqa: PLC0415 - loads kafka-python
+    from imgpipeline.ledger import find_current_end  # noqa: PLC0415 - loads obstore
+    from imgpipeline.objectstore import open_store  # noqa: PLC0415 - loads obstore
+    from imgpipeline.stream.log import read_log  # noqa: PLC0415 - loads kafka-python
+
+    settings = followed_topic(load_settings(), topic)
+    store = open_store(settings)
+    logs = [log for log in read_log(settings) if not partition or log.partition in partition]
+    found = [lost for log in logs if (lost := state.find_expired(log, find_current_end(store, log.chain)))]
+    for lost in found:
+        note(lost.message)
+    if found and not yes:
+        confirm(f"Give up these offsets of {counted(len(found), 'partition')}?")
+    done = [lost for lost in found if resume.accept_loss(store, lost, now=utc_now())]
+    if as_json:
+        gaps = [{"topic": at.topic, "partition": at.number, "from": gap.start, "to": gap.end}
+                for at, gap in ((lost.log.at, lost.gap) for lost in done)]  # fmt: skip
+        show_json({"topic": ",".join(settings.kafka_topics), "gaps": gaps})
+    for lost in done:
+        note(f"[{lost.gap.start}, {lost.gap.end}) of {lost.log.at} is now a gap; the next run continues after it.")
+    if len(done) < len(found):
+        raise TransientError("A chain has changed meanwhile.", next_step="run the command again")
+    if not found:
+        note(f"Nothing to do: no record of {', '.join(settings.kafka_topics)} expired before it was read.")
 
 
 @app.command("repair")

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from imgpipeline.cli.checks import STORE_PATIENCE_S
 from imgpipeline.cli.options import JsonOption, Period, RowFormat, SourceOption, expand_options
 from imgpipeline.cli.output import note, observed, reasons, show_json, show_table, stdout_console
 from imgpipeline.cli.stopping import stopped_by_signals
@@ -113,6 +114,8 @@ def run(
     continue unchanged.
     """
     from imgpipeline.cli.live_table import live_table  # noqa: PLC0415 - loads OpenCV, like the others
+    from imgpipeline.detect.metrics import DetectionCollector  # noqa: PLC0415 - as above
+    from imgpipeline.objectstore import open_store  # noqa: PLC0415 - as above
     from imgpipeline.sources.board import Board  # noqa: PLC0415 - as above
     from imgpipeline.sources.configuration import load_sources, problem_of  # noqa: PLC0415 - as above
     from imgpipeline.sources.metrics import serve_metrics  # noqa: PLC0415 - as above
@@ -130,7 +133,8 @@ def run(
     with ExitStack() as context:
         stopping = context.enter_context(stopped_by_signals())
         if metrics_port is not None:
-            context.enter_context(serve_metrics(board, metrics_port, metrics_address))
+            detection = DetectionCollector(open_store(settings, patience_s=STORE_PATIENCE_S))
+            context.enter_context(serve_metrics(board, metrics_port, metrics_address, also=detection))
         context.enter_context(live_table(board, stdout_console()))
         supervisor.run(stopping.event)
     raise typer.Exit(stopping.exit_status)

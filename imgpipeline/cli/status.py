@@ -13,7 +13,8 @@ from imgpipeline.cli.options import JsonOption
 from imgpipeline.cli.output import note, show_json, show_table
 from imgpipeline.contracts.keys import FAN_OUT_OFFSETS
 from imgpipeline.contracts.text import counted
-from imgpipeline.settings import load_settings
+from imgpipeline.contracts.times import utc_now
+from imgpipeline.settings import Settings, load_settings
 
 if TYPE_CHECKING:
     from imgpipeline.contracts.keys import ChainId
@@ -41,7 +42,11 @@ class PartitionStatus:
     ledger_end: int
     """First offset without an outcome."""
     lag: int | None
-    """Offsets that wait for their outcome; None if not current."""
+    """Offsets without an outcome, with transaction markers; 0 if no record is among them. None if not current."""
+    oldest_unread: datetime | None
+    """Kafka's time of the oldest record without an outcome, UTC; None if none waits."""
+    problem: str | None
+    """Why the partition stops; None if it does not."""
     last_commit: datetime | None
     """When the last segment was written, UTC; None without a segment."""
     dead_letters: int
@@ -58,7 +63,8 @@ def status(
     as_json: JsonOption = False,
 ) -> None:
     """Show log end, ledger end, lag, last commit and dead letters of each topic partition."""
-    from imgpipeline.objectstore import open_store  # noqa: PLC0415 - loads obstore
+    from imgpipeline.detect.state import read_state  # noqa: PLC0415 - loads obstore
+    from imgpipeline.objectstore import open_store  # noqa: PLC0415 - as above
     from imgpipeline.stream.log import read_logs  # noqa: PLC0415 - loads kafka-python
 
     settings = load_settings()
@@ -66,23 +72,25 @@ def status(
     # Read the ledger's ends first, so that none is beyond the end of its log.
     ends = _ledger_ends(store, settings.kafka_topics)
     logs = read_logs(settings)
-    rows = list(_rows(store, ends, logs.ranges, segments))
+    rows = list(_rows(store, ends, logs.ranges, segments, settings))
     if as_json:
         unreadable = {topic: why.message for topic, why in logs.unreadable.items()}
         partitions = [asdict(row) for row in rows]
         show_json({"topic": ",".join(settings.kafka_topics), "partitions": partitions, "unreadable": unreadable})
         return
-    columns = ("topic", "partition", "log end", "ledger end", "lag", "last commit", "dead letters")
+    columns = ("topic", "partition", "log end", "ledger end", "lag", "oldest unread", "last commit", "dead letters")
     show_table(
         columns,
         [
             (r.topic if r.current else f"{r.topic} ({r.topic_id}, gone)", str(r.partition), r.log_end, r.ledger_end,
-             r.lag, r.last_commit, r.dead_letters)
+             r.lag, r.oldest_unread, r.last_commit, r.dead_letters)
             for r in rows
         ],
     )  # fmt: skip
-    for why in logs.unreadable.values():
-        note(str(why))
+    problems = [*map(str, logs.unreadable.values()), *(row.problem for row in rows if row.problem)]
+    problems += read_state(store).problems(utc_now()) if any(row.lag for row in rows) else []
+    for why in dict.fromkeys(problems):
+        note(why)
     if any(row.counted_from for row in rows):
         note(f"Dead letters are counted in the last {counted(segments, 'segment')} of a partition; see --segments.")
 
@@ -94,13 +102,21 @@ def _ledger_ends(store: "ObjectStore", topics: Sequence[str]) -> "dict[ChainId, 
 
 
 def _rows(
-    store: "ObjectStore", ends: "dict[ChainId, ChainEnd]", logs: "Sequence[LogRange]", segments: int
+    store: "ObjectStore",
+    ends: "dict[ChainId, ChainEnd]",
+    logs: "Sequence[LogRange]",
+    segments: int,
+    settings: Settings,
 ) -> Iterator[PartitionStatus]:
-    from imgpipeline.ledger import current_chain  # noqa: PLC0415 - loads obstore
+    from imgpipeline.detect.state import find_expired  # noqa: PLC0415 - loads obstore
+    from imgpipeline.ledger import current_chain  # noqa: PLC0415 - as above
+    from imgpipeline.stream.fetch import find_oldest  # noqa: PLC0415 - loads kafka-python
 
     closed = {chain for chain, end in ends.items() if end.is_closed}
     by_chain = {current_chain(log.chain, closed): log for log in logs}
     gone = sorted(chain for chain in ends if chain not in by_chain)
+    reached = {log: ends[chain].offset if chain in ends else 0 for chain, log in by_chain.items()}
+    oldest = find_oldest(settings, reached)
     for chain in [*by_chain, *gone]:
         log, end = by_chain.get(chain), ends.get(chain)
         offset = end.offset if end else 0
@@ -113,7 +129,9 @@ def _rows(
             log_start=log.log_start if log else None,
             log_end=log.log_end if log else None,
             ledger_end=offset,
-            lag=max(0, log.log_end - offset) if log else None,
+            lag=(log.log_end - offset if log.at in oldest else 0) if log else None,
+            oldest_unread=oldest.get(log.at) if log else None,
+            problem=str(why) if log and end and (why := find_expired(log, end)) else None,
             last_commit=end.header.created_at if end and end.header else None,
             dead_letters=sum(header.dead_letters for header in headers),
             counted_from=headers[-1].start if headers else 0,

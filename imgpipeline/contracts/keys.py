@@ -294,6 +294,11 @@ def rules_key() -> str:
     return "rules.toml"
 
 
+def detection_state_key() -> str:
+    """Returns the key of what the sensor saw of detection: `detection/state.json`."""
+    return "detection/state.json"
+
+
 def audit_state_key() -> str:
     """Returns the key of an audit's progress: `audit/state.json`."""
     return "audit/state.json"

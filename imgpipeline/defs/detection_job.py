@@ -20,7 +20,7 @@ from imgpipeline.defs.assets.frame_metadata import day_materializations, run_met
 from imgpipeline.defs.assets.sources import image_materializations
 from imgpipeline.defs.lost_runs import note_process
 from imgpipeline.defs.resources import Pipeline, known_failures
-from imgpipeline.defs.run_tags import ENDING_TAG, LANE_TAG, WORK_TAG, noted
+from imgpipeline.defs.run_tags import ENDING_TAG, FAILURE_TAG, LANE_TAG, WORK_TAG, noted
 from imgpipeline.detect import LaneReport
 from imgpipeline.errors import TransientError
 from imgpipeline.faultpoints import reach
@@ -30,6 +30,8 @@ from imgpipeline.stream.lanes import Ending, Lane
 JOB_NAME = "detect_frames"
 OP_NAME = "follow_lane"
 _STOP_LIMIT_S = 60.0
+_MOST_FAILURE = 400
+"""Maximum length of an error in a tag, because databases index tags and reject long ones."""
 _POLL_S = 0.5
 
 
@@ -203,10 +205,11 @@ def _noting_failure(context: dg.OpExecutionContext) -> Iterator[None]:
     """Records that a run ends with an error, which distinguishes it from a run whose process died."""
     try:
         yield
-    except BaseException:
+    except BaseException as error:
         with contextlib.suppress(Exception):  # the original error is more important
             ending = noted(context.run_id, ENDING_TAG, Ending.FAILED.value)
-            context.instance.add_run_tags(context.run_id, ending)
+            failure = noted(context.run_id, FAILURE_TAG, str(error)[:_MOST_FAILURE])
+            context.instance.add_run_tags(context.run_id, ending | failure)
         raise
 
 

@@ -6,9 +6,10 @@ Requests have no run key: Dagster would not repeat a failed run with the same ke
 once anyway.
 """
 
+import contextlib
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from datetime import datetime
+from datetime import datetime, timedelta
 
 import dagster as dg
 
@@ -16,7 +17,9 @@ from imgpipeline.contracts.keys import ChainId
 from imgpipeline.contracts.records import LogRange
 from imgpipeline.contracts.text import counted
 from imgpipeline.contracts.times import utc_now
-from imgpipeline.defs.dagster_internals import kept_instance
+from imgpipeline.defs.assets.frame_metadata import EXPIRED_CHECK, FRAME_METADATA, judge_expired
+from imgpipeline.defs.checks import as_evaluation
+from imgpipeline.defs.dagster_internals import AssetCheckEvaluation, kept_instance
 from imgpipeline.defs.detection_job import JOB_NAME, detect_frames, run_config_of
 from imgpipeline.defs.lost_runs import describe_table, mark_lost_builds
 from imgpipeline.defs.resources import Pipeline
@@ -28,6 +31,7 @@ from imgpipeline.defs.run_records import (
     mark_failed,
 )
 from imgpipeline.defs.run_tags import CAREFUL_TAG, ENDS_TAG, LANE_TAG, MAX_RUNTIME_TAG, PROCESS_TABLE_TAG, REASON_TAG
+from imgpipeline.detect.state import DetectionState, ExpiredRecordsError, find_expired, read_state, write_state
 from imgpipeline.errors import ImgpipelineError
 from imgpipeline.faultpoints import reach
 from imgpipeline.ledger import find_current_end
@@ -41,6 +45,7 @@ _STORE_PATIENCE_S = 5.0
 """The next tick asks again."""
 _SHOWN_REASONS = 5
 _STARTING_S = 300.0
+_NOTED_EVERY = timedelta(seconds=30)
 _SERVING_SINCE = utc_now()
 """Time at which this code server loaded the definitions."""
 
@@ -64,7 +69,7 @@ def frames_sensor(context: dg.SensorEvaluationContext) -> dg.SensorResult | dg.S
     try:
         settings = pipeline.settings()
         store = pipeline.store(patience_s=_STORE_PATIENCE_S)
-        views, memory, unreadable = observe(settings, store, SensorMemory.from_cursor(context.cursor, now=now), now)
+        views, memory, problems = observe(settings, store, SensorMemory.from_cursor(context.cursor, now=now), now)
     except ImgpipelineError as error:
         return dg.SkipReason(str(error))
     reach("tick observed")
@@ -85,9 +90,38 @@ def frames_sensor(context: dg.SensorEvaluationContext) -> dg.SensorResult | dg.S
     reach("tick requested")
     return dg.SensorResult(
         run_requests=[request_run(start, settings) for start in starts],
-        skip_reason=None if starts else dg.SkipReason(" ".join([*map(str, unreadable), explain(decision, views)])),
+        skip_reason=None if starts else dg.SkipReason(" ".join([*map(str, problems), explain(decision, views)])),
         cursor=memory.to_cursor(),
+        asset_events=_note_state(store, now, views, problems, decision),
     )
+
+
+def _note_state(
+    store: ObjectStore,
+    now: datetime,
+    views: Sequence[PartitionView],
+    problems: Sequence[ImgpipelineError],
+    decision: Decision,
+) -> list[AssetCheckEvaluation]:
+    """Stores what this tick saw if it is new, or else once in a while; returns the check's evaluation if it changed."""
+    failure = decision.failing[-1].reason or "the process ended without an error" if decision.failing else ""
+    state = DetectionState(
+        at=now,
+        lag=sum(view.lag for view in views),
+        moved_at=max((view.moved_at for view in views), default=None),
+        expired=tuple(str(why) for why in problems if isinstance(why, ExpiredRecordsError)),
+        failing_runs=len(decision.failing),
+        failure=failure,
+    )
+    before = state
+    with contextlib.suppress(ImgpipelineError):  # the next tick tries again
+        before = read_state(store)
+        is_new = (before.expired, before.failing_runs) != (state.expired, state.failing_runs)
+        if is_new or before.at is None or now - before.at > _NOTED_EVERY:
+            write_state(store, state)
+    if state.expired == before.expired:
+        return []
+    return [as_evaluation(FRAME_METADATA, EXPIRED_CHECK, judge_expired(state))]
 
 
 def observe(
@@ -102,7 +136,8 @@ def observe(
         now: The clock, UTC.
 
     Returns:
-        The view of every known partition, the memory for the next tick, and an error for each unreadable topic.
+        The view of every known partition that does not stop, the memory for the next tick, and an error for each
+        partition that stops because its records expired unread, and for each unreadable topic.
 
     Raises:
         ImgpipelineError: Kafka or the store does not answer, or a setting is wrong.
@@ -112,8 +147,11 @@ def observe(
     logs = read_logs(settings)
     chosen = memory.choose(logs.ranges)
     ends = _find_ends(store, chosen, _hints(settings, memory, chosen))
-    views, memory = memory.look(logs.ranges, ends, now=now, topics=settings.kafka_topics)
-    return views, memory, list(logs.unreadable.values())
+    found = {} if settings.allow_gaps else {log: find_expired(log, ends[log.chain]) for log in chosen}
+    expired = {log: why for log, why in found.items() if why}
+    followed = [log for log in logs.ranges if log not in expired]
+    views, memory = memory.look(followed, ends, now=now, topics=settings.kafka_topics)
+    return views, memory, [*logs.unreadable.values(), *expired.values()]
 
 
 def _hints(settings: Settings, memory: SensorMemory, logs: Sequence[LogRange]) -> dict[ChainId, int | None]:

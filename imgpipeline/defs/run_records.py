@@ -12,7 +12,7 @@ import dagster as dg
 
 from imgpipeline.defs.detection_job import JOB_NAME, lane_of
 from imgpipeline.defs.lost_runs import LAUNCHED, as_utc, end_process, ended_at, is_gone, is_lost, is_orphan
-from imgpipeline.defs.run_tags import ENDING_TAG, LANE_TAG, PROCESS_TAG, noted, read_ends, read_noted
+from imgpipeline.defs.run_tags import ENDING_TAG, FAILURE_TAG, LANE_TAG, PROCESS_TAG, noted, read_ends, read_noted
 from imgpipeline.errors import ConfigurationError
 from imgpipeline.stream.lanes import Ending, FailedRun, GoodRun, Lane, LiveRun, Place
 
@@ -47,7 +47,8 @@ def failed_runs(instance: dg.DagsterInstance, now: datetime) -> list[FailedRun]:
         if lane is not None:
             run = record.dagster_run
             ends = parse_ends(read_ends(run))
-            failures.append(FailedRun(run.run_id, lane, ended_at(record), ends, _ending(run)))
+            reason = read_noted(run, FAILURE_TAG) or ""
+            failures.append(FailedRun(run.run_id, lane, ended_at(record), ends, _ending(run), reason))
     return failures
 
 

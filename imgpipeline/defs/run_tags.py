@@ -25,6 +25,8 @@ PROCESS_TAG = ".dagster/imgpipeline_process"
 """The process that executes the run."""
 ENDING_TAG = ".dagster/imgpipeline_ended"
 """How a run failed, as a value of `Ending`; a run whose process died cannot set it."""
+FAILURE_TAG = ".dagster/imgpipeline_failure"
+"""The error with which a detection run ended."""
 SEEN_EVENTS_TAG = ".dagster/imgpipeline_seen_events"
 """Newest event in Dagster's storage that a `watch_events` run has seen, by asset: `{"frame_metadata": 120}`."""
 DELIVER_AT_TAG = ".dagster/imgpipeline_deliver_at"
@@ -33,6 +35,7 @@ _EARLIER = {
     ENDS_TAG: "imgpipeline/ledger_ends",
     PROCESS_TAG: "imgpipeline/process",
     ENDING_TAG: "imgpipeline/ended",
+    FAILURE_TAG: "imgpipeline/failure",
 }
 
 

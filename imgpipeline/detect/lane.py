@@ -60,7 +60,8 @@ def follow_lane(
 
     Raises:
         ConfigurationError: A setting is wrong: store, broker, topic or model.
-        LedgerError: The log is not the one that its chain was built from, records were lost, or a segment is damaged.
+        LedgerError: The log is not the one that its chain was built from, a segment is damaged, or records of all
+            partitions expired unread. If those of some did, these partitions are left out.
         PermanentError: The model is damaged, or the self-test failed.
         TransientError: Store or broker do not answer, or the topic was re-created.
     """
@@ -78,7 +79,12 @@ def follow_lane(
         with ThreadPoolExecutor(_RESUMED_AT_ONCE) as pool:
             ends = pool.map(lambda log: resume_chain(settings, store, log), followed.values())
             resumed = dict(zip(followed, ends, strict=True))
-        flow = Flow(stop or threading.Event())
+        lost = {at: one.lost for at, one in resumed.items() if one.lost}
+        for why in lost.values():
+            if len(lost) == len(resumed):
+                raise why
+            _log.warning("A partition is left out: %s", why)
+        flow = Flow(stop or threading.Event(), dropped=set(lost))
         run = LaneRun(settings, store, admin, group, made_by, report, clock, flow, lane, followed, careful, limit)
         reach("run begin", ",".join(settings.kafka_topics))
         with _losing_the_broker_is_transient(settings):

@@ -1,6 +1,7 @@
 """Compares each chain with its Kafka log: where a run continues, and whether the log was replaced.
 
-A run records a gap for records that were gone before they were read, so nothing is skipped silently. If the log is no
+If records were gone before they were read, their partition stops until `imgpipeline ledger accept-loss` records a gap,
+so nothing is skipped silently. If the log is no
 longer the one that the chain was built from, the run stops, and `imgpipeline ledger new-chain` closes the chain, so
 that the log starts the next one. `ledger.chain` explains why closing is safe while runs write.
 """
@@ -12,14 +13,22 @@ from datetime import datetime
 from imgpipeline.contracts.keys import ChainId
 from imgpipeline.contracts.outcomes import Gap, GapReason
 from imgpipeline.contracts.records import LogRange
+from imgpipeline.detect.state import ExpiredRecordsError
 from imgpipeline.errors import ConfigurationError, LedgerError, TransientError
-from imgpipeline.ledger import ChainEnd, Fingerprint, close_chain, find_current_end
+from imgpipeline.ledger import ChainEnd, Fingerprint, append_gap, close_chain, find_current_end
 from imgpipeline.objectstore import ObjectStore
 from imgpipeline.settings import Settings
 from imgpipeline.stream.fetch import read_record
 from imgpipeline.stream.log import open_group, read_log
 
 _CLOSED_BY = "imgpipeline ledger new-chain"
+_ACCEPTED_BY = "imgpipeline ledger accept-loss"
+
+
+def accept_loss(store: ObjectStore, lost: ExpiredRecordsError, *, now: datetime) -> bool:
+    """Records exactly the lost offsets as a gap; False if the chain has changed meanwhile."""
+    end = find_current_end(store, lost.log.chain)
+    return end.offset == lost.gap.start and append_gap(store, end, lost.gap, run_id=_ACCEPTED_BY, created_at=now)
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +39,8 @@ class Resumption:
     """The chain's end: the next segment starts there."""
     gap: Gap | None
     """The gap to record first: offsets that are gone. None if there are none."""
+    lost: ExpiredRecordsError | None = None
+    """Why the partition stops; None if it continues."""
 
     @property
     def position(self) -> int:
@@ -46,10 +57,10 @@ def resume_chain(settings: Settings, store: ObjectStore, log: LogRange) -> Resum
         log: The partition's log, just read.
 
     Returns:
-        The end of its chain, and the gap to record first.
+        The end of its chain, and the gap to record first or the loss at which the partition stops.
 
     Raises:
-        LedgerError: The log is not the one that the chain was built from, or unread records were lost.
+        LedgerError: The log is not the one that the chain was built from.
         TransientError: Store or broker do not answer, or the topic was re-created meanwhile.
     """
     end = find_current_end(store, log.chain)
@@ -62,13 +73,8 @@ def resume_chain(settings: Settings, store: ObjectStore, log: LogRange) -> Resum
         return Resumption(end, None)
     if end.header is None:
         return Resumption(end, Gap(0, log.log_start, GapReason.BEFORE_FIRST_LOOK))
-    if not settings.allow_gaps:
-        raise LedgerError(
-            f"Kafka has dropped the offsets [{end.offset}, {log.log_start}) of {log.topic}/{log.partition} before "
-            "they were read.",
-            next_step="set IMGPIPELINE_ALLOW_GAPS=true to continue; the loss is then recorded as a gap `expired`",
-        )
-    return Resumption(end, Gap(end.offset, log.log_start, GapReason.EXPIRED))
+    lost = ExpiredRecordsError(log, end.offset)
+    return Resumption(end, lost.gap) if settings.allow_gaps else Resumption(end, None, lost)
 
 
 def _ask_again(settings: Settings, log: LogRange) -> LogRange:

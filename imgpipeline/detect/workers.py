@@ -123,7 +123,7 @@ class Flow:
     room: threading.Event = field(default_factory=threading.Event)
     """Set when `items` has been full and is half empty again."""
     dropped: set[Partition] = field(default_factory=set)
-    """Partitions that another writer has taken over."""
+    """Partitions that are not followed: another writer has taken over, or records expired unread."""
     must_end_by: str | None = None
     """Set by the run: why fetching must end; fetched records are still finished. None while fetching continues."""
     ended_by: str = "stopped"

@@ -10,7 +10,7 @@ An offset has exactly one outcome, whichever processes write or die at any momen
 """
 
 from imgpipeline.ledger.bundles.reading import read_chain
-from imgpipeline.ledger.chain import ChainWriter, close_chain, current_chain, find_current_end
+from imgpipeline.ledger.chain import ChainWriter, append_gap, close_chain, current_chain, find_current_end
 from imgpipeline.ledger.checkpoint import Checkpoint
 from imgpipeline.ledger.days import (
     DayIndex,
@@ -54,6 +54,7 @@ __all__ = [
     "Provenance",
     "Segment",
     "SegmentHeader",
+    "append_gap",
     "close_chain",
     "current_chain",
     "days_of_chain",

@@ -179,10 +179,17 @@ def close_chain(store: ObjectStore, end: ChainEnd, *, run_id: str, created_at: d
         LedgerError: The chain is empty, so no log contradicts it, or it is already closed.
         TransientError: The store did not answer. Read the end to find out whether the chain is closed.
     """
+    return append_gap(
+        store, end, Gap(end.offset, end.offset + 1, GapReason.CLOSED), run_id=run_id, created_at=created_at
+    )
+
+
+def append_gap(store: ObjectStore, end: ChainEnd, gap: Gap, *, run_id: str, created_at: datetime) -> bool:
+    """Adds a gap to a chain that has segments; arguments, result and errors as for `close_chain`."""
     if end.header is None:
-        raise LedgerError(f"{end.chain} has no segment; an empty chain needs no closing.")
+        raise LedgerError(f"{end.chain} has no segment; an empty chain needs neither a gap nor a closing.")
     return ChainWriter(store, end, DayIndex(store)).append(
-        [Gap(end.offset, end.offset + 1, GapReason.CLOSED)],
+        [gap],
         provenance=replace(end.header.provenance, run_id=run_id),
         writer_id=uuid4().hex,
         fingerprint=None,

@@ -62,13 +62,16 @@ class SourceCollector(Collector):
         return (received, frames, reconnects, queue, up, last, latency)
 
 
-def serve_metrics(board: Board, port: int, address: str = "127.0.0.1") -> AbstractContextManager[int]:
+def serve_metrics(
+    board: Board, port: int, address: str = "127.0.0.1", *, also: Collector | None = None
+) -> AbstractContextManager[int]:
     """Serves `/metrics` and `/health` while the context lasts.
 
     Args:
         board: The sources.
         port: TCP port; 0: any free one.
         address: Address to listen on.
+        also: Collects more metrics for the same page.
 
     Returns:
         The context; yields the port.
@@ -78,6 +81,8 @@ def serve_metrics(board: Board, port: int, address: str = "127.0.0.1") -> Abstra
     """
     registry = CollectorRegistry()
     registry.register(SourceCollector(board))
+    if also is not None:
+        registry.register(also)
 
     def page_of(path: str) -> Page:
         if path == "/metrics":

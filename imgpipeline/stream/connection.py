@@ -14,7 +14,7 @@ from kafka.errors import KafkaError, KafkaTimeoutError
 from imgpipeline.errors import PermanentError
 from imgpipeline.settings import Settings
 from imgpipeline.stream.diagnosis import UnreachableBrokerError, explain_kafka_failure
-from imgpipeline.stream.kafka_internals import accept_any_header_name
+from imgpipeline.stream.kafka_internals import mend_consumer
 
 FIRST_TIMEOUT_MS = 1_500
 """Time-out of the first attempt to reach a broker, short so that a wrong setting is reported soon."""
@@ -99,7 +99,7 @@ def open_consumer(settings: Settings, **options: Any) -> Iterator[KafkaConsumer]
         **options,
     }
     with kafka_errors(settings), contextlib.closing(_open(settings, KafkaConsumer, chosen)) as consumer:
-        accept_any_header_name(consumer)
+        mend_consumer(consumer)
         yield consumer
 
 

@@ -7,8 +7,11 @@ last record, determines the end, so a range may end in offsets without records.
 
 import contextlib
 import threading
+import time
+from collections import deque
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Any, Self
 
 from kafka import KafkaAdminClient, KafkaConsumer, TopicPartition
@@ -16,7 +19,8 @@ from kafka.admin import ConfigResource, ConfigResourceType
 from kafka.errors import LogTruncationError, OffsetOutOfRangeError, UnsupportedCodecError
 
 from imgpipeline.contracts.outcomes import Gap, GapReason
-from imgpipeline.contracts.records import KafkaRecord, Partition
+from imgpipeline.contracts.records import KafkaRecord, LogRange, Partition
+from imgpipeline.contracts.times import from_milliseconds
 from imgpipeline.errors import ConfigurationError, TransientError
 from imgpipeline.settings import Settings
 from imgpipeline.stream.connection import kafka_errors, open_admin, open_consumer
@@ -25,6 +29,9 @@ _POLL_RECORDS = 200
 _PARTITION_BYTES = 128 * 2**10
 _FETCH_BYTES = 32 * 2**20
 _READ_ONE_MS = 5_000
+_POLL_S = 0.1
+_UNKNOWN = datetime.fromtimestamp(0, UTC)
+"""Stands for the time of a record without one."""
 
 FETCH_OPTIONS: dict[str, Any] = {
     "max_poll_records": _POLL_RECORDS,
@@ -33,9 +40,9 @@ FETCH_OPTIONS: dict[str, Any] = {
     "fetch_max_wait_ms": 200,
     "check_crcs": True,
 }
-"""The limits keep memory flat for any backlog; a larger record is still fetched, alone. The consumer returns all
-fetched records of one partition before those of the next: about 500 announcements, which is seconds of detection. With
-higher limits, the backlog of one camera would starve the others."""
+"""The limits keep memory flat for any backlog; a larger record is still fetched, alone."""
+_TURN_STEPS = 16
+"""With a slow model, a turn takes seconds. Shorter turns would make smaller segments, which cost more requests."""
 _IDLE_POLLS = 10
 
 
@@ -52,7 +59,12 @@ class Hole:
 
 
 class LaneFetcher:
-    """Reads partitions from given offsets on. Used by one thread at a time."""
+    """Reads partitions from given offsets on. Used by one thread at a time.
+
+    The consumer returns all fetched records of one partition before those of the next, so the backlog of one camera
+    would starve the others. Therefore records wait here, and their partitions take turns. A partition of which enough
+    records wait is paused, and the consumer keeps what it has fetched of it.
+    """
 
     def __init__(self, consumer: KafkaConsumer, settings: Settings, positions: Mapping[Partition, int]) -> None:
         """Starts to fetch.
@@ -66,6 +78,7 @@ class LaneFetcher:
         self._settings = settings
         self._next = dict(positions)
         self._partitions = {partition: TopicPartition(*partition) for partition in positions}
+        self._ready: dict[Partition, deque[KafkaRecord | Hole]] = {partition: deque() for partition in positions}
         consumer.assign(list(self._partitions.values()))
         for partition, assigned in self._partitions.items():
             consumer.seek(assigned, positions[partition])
@@ -73,21 +86,27 @@ class LaneFetcher:
     def drop(self, partition: Partition) -> None:
         """Stops reading a partition."""
         if self._partitions.pop(partition, None) is not None:
-            del self._next[partition]
+            del self._next[partition], self._ready[partition]
             self._consumer.assign(list(self._partitions.values()))
             for other, kept in self._partitions.items():
                 self._consumer.seek(kept, self._next[other])
 
     def poll(self, timeout_s: float) -> list[KafkaRecord | Hole]:
-        """Returns the next records and holes, in the order of offsets within a partition; none after the time-out.
+        """Returns a few records and holes of each partition, in the order of its offsets; none after the time-out.
 
         Raises:
             ConfigurationError: Records are compressed by a codec whose library is not installed.
             TransientError: The log was truncated while it was read, or the broker does not answer.
         """
-        if not self._partitions:
-            return []
+        if any(len(ready) < _POLL_RECORDS for ready in self._ready.values()):
+            self._fetch(0.0 if any(self._ready.values()) else timeout_s)
+        return [ready.popleft() for ready in self._ready.values() for _ in range(min(_TURN_STEPS, len(ready)))]
+
+    def _fetch(self, timeout_s: float) -> None:
         with kafka_errors(self._settings):
+            self._consumer.resume(*self._partitions.values())
+            full = (partition for partition, ready in self._ready.items() if len(ready) >= _POLL_RECORDS)
+            self._consumer.pause(*(self._partitions[partition] for partition in full))
             try:
                 polled = self._consumer.poll(timeout_ms=int(timeout_s * 1000))
             except (OffsetOutOfRangeError, LogTruncationError) as error:
@@ -98,10 +117,9 @@ class LaneFetcher:
                     f"{error.args[0] if error.args else error}.",
                     next_step="install its library (`pip install lz4`, `pip install python-snappy`)",
                 ) from error
-            steps: list[KafkaRecord | Hole] = []
             for partition, assigned in self._partitions.items():
-                steps += self._follow(partition, polled.get(assigned, ()), self._consumer.position(assigned))
-            return steps
+                records, position = polled.get(assigned, ()), self._consumer.position(assigned)
+                self._ready[partition].extend(self._follow(partition, records, position))
 
     def _follow(self, partition: Partition, records: Any, position: int | None) -> Iterator[KafkaRecord | Hole]:
         for record in records:
@@ -145,6 +163,35 @@ def read_record(settings: Settings, partition: Partition, offset: int) -> KafkaR
     if not records:
         raise TransientError(f"The broker did not send {partition}/{offset} in time.")
     return to_record(records[0]) if records[0].offset == offset else None
+
+
+def find_oldest(settings: Settings, ends: Mapping[LogRange, int]) -> dict[Partition, datetime]:
+    """Returns the Kafka time of the first record from an offset of each log on.
+
+    Logs without one are left out, also if only transaction markers and aborted records follow.
+
+    Raises:
+        TransientError: The broker did not answer in time.
+    """
+    starts = {log.at: max(log.log_start, end) for log, end in ends.items()}
+    unread = {log.at: log.log_end for log in ends if starts[log.at] < log.log_end}
+    oldest: dict[Partition, datetime] = {}
+    if not unread:
+        return oldest
+    until_s = time.monotonic() + _READ_ONE_MS / 1000
+    with open_consumer(settings, **FETCH_OPTIONS) as consumer:
+        fetcher = LaneFetcher(consumer, settings, {at: starts[at] for at in unread})
+        while unread:
+            for step in fetcher.poll(_POLL_S):
+                if isinstance(step, KafkaRecord):
+                    oldest.setdefault(step.at, from_milliseconds(step.timestamp_ms) or _UNKNOWN)
+                elif step.at in unread and step.end < unread[step.at]:
+                    continue
+                unread.pop(step.at, None)
+                fetcher.drop(step.at)
+            if unread and time.monotonic() > until_s:
+                raise TransientError(f"The broker did not send {next(iter(unread))} in time.")
+    return oldest
 
 
 class HoleExplainer:

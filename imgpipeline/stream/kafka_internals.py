@@ -1,8 +1,12 @@
 """The private names of kafka-python that this project depends on; no other module uses any.
 
 Kafka accepts any bytes as the name of a header. kafka-python decodes the name and raises inside `poll`, every time, so
-one such record would block its partition forever. `accept_any_header_name` lets a consumer read such a name with U+FFFD
-in place of the invalid bytes. kafka-python's own code still reads records with valid names, as fast as before.
+one such record would block its partition forever. `mend_consumer` lets a consumer read such a name with U+FFFD in place
+of the invalid bytes. kafka-python's own code still reads records with valid names, as fast as before.
+
+A consumer keeps the fetched records of a paused partition. kafka-python returns them after `resume` only if it holds no
+records of another partition, and counts records that it has returned completely, so they might never come. With
+`mend_consumer`, a consumer does not hold records that it has returned.
 """
 
 from typing import Any, Final
@@ -63,13 +67,13 @@ class _TolerantRecords:
         return batch
 
 
-def accept_any_header_name(consumer: KafkaConsumer) -> None:
-    """Lets a consumer read records with header names that are not UTF-8, without changing other consumers.
+def mend_consumer(consumer: KafkaConsumer) -> None:
+    """Lets a consumer read any header name, and return what it has fetched of a paused partition; changes no other one.
 
     Raises:
         PermanentError: The internals of the installed kafka-python are different.
     """
-    fetcher = getattr(consumer, "_fetcher", None)
+    fetcher: Any = getattr(consumer, "_fetcher", None)
     unpacked_by = getattr(fetcher, "PartitionRecords", None)
     if fetcher is None or not hasattr(unpacked_by, "_unpack_records"):
         raise PermanentError(
@@ -80,5 +84,10 @@ def accept_any_header_name(consumer: KafkaConsumer) -> None:
     class TolerantPartitionRecords(unpacked_by):  # type: ignore[misc, valid-type]  # a class without types
         def _unpack_records(self, partition: Any, records: Any, *deserializers: Any) -> Any:
             return super()._unpack_records(partition, _TolerantRecords(records), *deserializers)
+
+        def drain(self) -> None:
+            super().drain()
+            if fetcher._next_partition_records is self:  # noqa: SLF001 - no public name
+                fetcher._next_partition_records = None  # noqa: SLF001 - as above
 
     fetcher.PartitionRecords = TolerantPartitionRecords

@@ -160,6 +160,8 @@ class FailedRun:
     """Ledger end of each partition that had lag when the run was requested."""
     ending: Ending = Ending.FAILED
     """How the run ended."""
+    reason: str = ""
+    """The error with which the run ended; empty if unknown."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -188,6 +190,8 @@ class Decision:
     """Runs to mark as failed, with the reason."""
     waiting: tuple[str, ...] = ()
     """The reason for each lane with lag that gets no run, as text."""
+    failing: tuple[FailedRun, ...] = ()
+    """The runs that failed at the current ledger end of the lane with the most such runs, oldest first."""
 
 
 def decide(
@@ -218,10 +222,12 @@ def decide(
     overtaken = {run.run_id: "its process is gone" for run in runs if run.is_gone}
     failures = [*failures, *(run.ended(Ending.DIED, now) for run in runs if run.is_gone)]
     waiting: list[str] = []
+    failing: list[FailedRun] = []
     for lane in (Lane(number, lanes) for number in range(lanes)):
         behind = [view for view in partitions if view.is_in(lane) and view.lag]
         if not behind:
             continue
+        failing = max(failing, _failures_at(behind, failures), key=len)
         alive = [run for run in runs if not run.is_gone and any(v.is_in(run.lane) for v in behind)]
         stalled = {
             run.run_id: f"it made no progress for {idle_s:.0f} s while its lane had lag; it has been running for "
@@ -237,7 +243,7 @@ def decide(
         overtaken.update(stalled)
         hung = [run.ended(Ending.HUNG, now) for run in alive if run.run_id in stalled]
         starts.append(_start(lane, behind, [*failures, *hung], takes_over=bool(stalled)))
-    return Decision(tuple(starts), overtaken, tuple(waiting))
+    return Decision(tuple(starts), overtaken, tuple(waiting), tuple(failing))
 
 
 def back_off_s(failures: int, first_s: float) -> float:

@@ -14,7 +14,7 @@ from imgpipeline_tests.servers.ports import free_port
 from imgpipeline_tests.servers.programs import MissingProgramError
 
 CANARY = "canary-5f2c"
-NAMES = ["settings", "Kafka", "topic", "object store", "model", "DuckDB"]
+NAMES = ["settings", "Kafka", "topic", "detection", "object store", "model", "DuckDB"]
 NOON = datetime(2026, 1, 9, 12, tzinfo=UTC)
 
 
@@ -56,7 +56,8 @@ def test_with_nothing_running_every_failure_names_its_setting(tmp_path: Path):
     assert ended.status == 1
     assert statuses(ended) == {
         "settings": "ok",
-        "Kafka": "failed", "topic": "not checked", "object store": "failed", "model": "failed", "DuckDB": "ok",
+        "Kafka": "failed", "topic": "not checked", "detection": "not checked", "object store": "failed",
+        "model": "failed", "DuckDB": "ok",
     }  # fmt: skip
     assert "IMGPIPELINE_KAFKA_BOOTSTRAP_SERVERS" in said(ended, "Kafka")
     assert "IMGPIPELINE_S3_ENDPOINT" in said(ended, "object store")
@@ -91,7 +92,7 @@ def test_a_missing_topic_and_a_missing_bucket_are_named(site: dict[str, str], tm
     env = {**site, "IMGPIPELINE_KAFKA_TOPIC": "absent", "IMGPIPELINE_STORE_URL": "s3://absent-bucket"}
     ended = run("doctor", "--json", env=env, cwd=tmp_path)
     assert ended.status == 1
-    assert statuses(ended) == dict(zip(NAMES, ["ok", "ok", "failed", "failed", "ok", "ok"], strict=True))
+    assert statuses(ended) == dict(zip(NAMES, ["ok", "ok", "failed", "not checked", "failed", "ok", "ok"], strict=True))
     assert "imgpipeline topics create" in said(ended, "topic")
     assert "IMGPIPELINE_KAFKA_TOPIC" in said(ended, "topic")
     assert "IMGPIPELINE_STORE_URL" in said(ended, "object store")

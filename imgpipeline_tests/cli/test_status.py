@@ -8,6 +8,7 @@ from uuid import uuid4
 from imgpipeline.contracts.keys import ChainId
 from imgpipeline.objectstore import ObjectStore
 from imgpipeline.settings import load_settings
+from imgpipeline.stream.connection import open_producer
 from imgpipeline.stream.log import read_log
 from imgpipeline_tests.cli.command import run
 from imgpipeline_tests.ledger.samples import dead_letter, frames, write_chain
@@ -60,6 +61,28 @@ def test_row_0_18_status_shows_lag_last_commit_and_dead_letters(
     limited = run("status", "--segments", "1", env=site, cwd=tmp_path)
     assert "last 1 segment of a partition" in limited.stderr
     assert "an-earlier-topic, gone" in limited.stdout
+
+
+def test_transaction_markers_alone_are_no_lag(
+    site: dict[str, str], tmp_path: Path, store_of: Callable[[dict[str, str]], ObjectStore]
+):
+    store = store_of(site)
+    settings = load_settings()
+    with open_producer(settings, transactional_id=settings.kafka_topic) as producer:
+        producer.init_transactions()
+        producer.begin_transaction()
+        producer.send(settings.kafka_topic, b"{}")
+        producer.commit_transaction()
+    [waiting] = run("status", "--json", env=site, cwd=tmp_path).json()["partitions"]
+    assert (waiting["log_end"], waiting["lag"]) == (2, 2)
+    assert datetime.fromisoformat(waiting["oldest_unread"]) > NOW
+    assert run("health", "--lag", "0", env=site, cwd=tmp_path).status == 1
+
+    write_chain(store, [dead_letter(0)], chain=read_log(settings)[0].chain)
+
+    [done] = run("status", "--json", env=site, cwd=tmp_path).json()["partitions"]
+    assert (done["log_end"], done["ledger_end"], done["lag"], done["oldest_unread"]) == (2, 1, 0, None)
+    assert run("health", "--lag", "0", env=site, cwd=tmp_path).status == 0
 
 
 def test_status_names_a_missing_topic(site: dict[str, str], tmp_path: Path):

@@ -147,6 +147,7 @@ WRONG_CALLS = [
     ("status --segments 0", "Invalid value for '--segments'"),
     ("topics create --partitions 0", "Invalid value for '--partitions'"),
     ("ledger new-chain --partition -1", "Invalid value for '--partition'"),
+    ("ledger accept-loss --partition -1", "Invalid value for '--partition'"),
     ("models bench --rounds 0", "Invalid value for '--rounds'"),
     ("redetect --model demo --threshold 2 --day 2026-01-01", "Invalid value for '--threshold'"),
     ("import detections rows.csv --delimiter ';;'", "--delimiter is ';;'."),

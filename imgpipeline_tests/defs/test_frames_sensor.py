@@ -4,11 +4,15 @@ import json
 import signal
 import subprocess
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 import dagster as dg
 import pytest
+from kafka import TopicPartition
 
+from imgpipeline.contracts.keys import detection_state_key
 from imgpipeline.definitions import defs
+from imgpipeline.defs.assets.frame_metadata import EXPIRED_CHECK
 from imgpipeline.defs.detection_job import JOB_NAME, lane_of, run_config_of
 from imgpipeline.defs.frames_sensor import frames_sensor
 from imgpipeline.defs.lost_runs import describe_process
@@ -19,15 +23,21 @@ from imgpipeline.defs.run_records import (
     live_runs,
     parse_ends,
 )
-from imgpipeline.defs.run_tags import ENDING_TAG, ENDS_TAG, LANE_TAG, PROCESS_TAG, noted
+from imgpipeline.defs.run_tags import ENDING_TAG, ENDS_TAG, FAILURE_TAG, LANE_TAG, PROCESS_TAG, noted
 from imgpipeline.detect import follow_lane
+from imgpipeline.objectstore import open_store
+from imgpipeline.stream.connection import open_admin
 from imgpipeline.stream.lanes import Ending, FailedRun, Lane, Place
+from imgpipeline.stream.log import read_log
+from imgpipeline_tests.cli.command import run
 from imgpipeline_tests.defs.frames import announce_frames
 from imgpipeline_tests.defs.sensor import EVERYTHING, Sensor
 from imgpipeline_tests.defs.site import Site
+from imgpipeline_tests.faults.child_runs import environment_of
 from imgpipeline_tests.faults.invariant import check
 from imgpipeline_tests.servers.ports import free_port
 from imgpipeline_tests.servers.waiting import wait_until
+from imgpipeline_tests.web.viewer.viewing import viewing
 
 
 @pytest.fixture
@@ -56,6 +66,78 @@ def test_it_requests_a_run_for_each_lane_with_lag_and_none_when_all_is_done(sens
     assert sum(len(parse_ends(r.tags[ENDS_TAG])) for r in requests) >= 2
     follow(sensor.site)
     assert "Nothing new" in sensor.skip_reason()
+
+
+@pytest.mark.fault(12)
+@pytest.mark.parametrize("topic", [2], indirect=True)
+def test_a_partition_whose_records_expired_gets_no_run_and_fails_the_check_until_the_loss_is_accepted(
+    sensor: Sensor, tmp_path: Path
+) -> None:
+    settings = sensor.site.settings
+    announce_frames(settings, 3)
+    follow(sensor.site)
+    announce_frames(settings, 5)
+    [at] = [TopicPartition(log.topic, log.partition) for log in read_log(settings) if log.log_end]
+    with open_admin(settings) as admin:
+        admin.delete_records({at: 5})
+    lost = f"[3, 5) of {at.topic}/{at.partition}"
+
+    stopped = sensor.tick()
+    assert isinstance(stopped, dg.SensorResult)
+    assert not stopped.run_requests
+    assert lost in str(stopped.skip_reason)
+    [failed] = stopped.asset_events
+    assert isinstance(failed, dg.AssetCheckEvaluation)
+    assert (failed.check_name, failed.passed) == (EXPIRED_CHECK, False)
+    assert lost in str(failed.description)
+    assert not sensor.tick().asset_events  # only changes are reported
+
+    environment = environment_of(settings)
+    status = run("status", "--json", env=environment, cwd=tmp_path)
+    assert [lost in str(row["problem"]) for row in status.json()["partitions"]].count(True) == 1
+    assert lost in run("status", env=environment, cwd=tmp_path).stderr
+    for command in ("doctor", "health"):
+        ended = run(command, "--json", env=environment, cwd=tmp_path)
+        assert (ended.status, lost in ended.stdout) == (1, True)
+    with viewing(settings) as viewer:
+        assert lost in viewer.get("/").text
+
+    assert run("ledger", "accept-loss", "--yes", env=environment, cwd=tmp_path).status == 0
+    resumed = sensor.tick()
+    assert isinstance(resumed, dg.SensorResult)
+    assert len(resumed.run_requests or []) == 1
+    [passed] = resumed.asset_events
+    assert isinstance(passed, dg.AssetCheckEvaluation)
+    assert passed.passed
+
+
+@pytest.mark.fault(64)
+def test_health_names_the_error_of_failing_runs_and_a_sensor_that_is_off(sensor: Sensor, tmp_path: Path) -> None:
+    settings = sensor.site.settings
+    environment = environment_of(settings)
+
+    def problem_of(*options: str) -> str:
+        return str(run("health", *options, "--json", env=environment, cwd=tmp_path).json()["problems"])
+
+    announce_frames(settings, 1)
+    follow(sensor.site)
+    announce_frames(settings, 1)
+    assert problem_of() == problem_of("--lag", "3600") == "{}"
+    assert "frames_sensor has not read the topics yet" in problem_of("--lag", "0")
+    damaged = {ENDING_TAG: Ending.FAILED.value, FAILURE_TAG: "The model is damaged."}
+    for _ in range(2):
+        sensor.add_run(dg.DagsterRunStatus.FAILURE, notes=damaged, **{ENDS_TAG: "0:1"})
+    sensor.tick()
+    failing = "2 detection runs failed at the same offset: The model is damaged."
+    assert failing in problem_of()
+    assert failing in run("status", env=environment, cwd=tmp_path).stderr
+    with viewing(settings) as viewer:
+        assert failing in viewer.get("/").text
+    open_store(settings).put(detection_state_key(), b'{"at": "2026-01-09T12:00:00Z", "failing_runs": 2}')
+    assert problem_of() == "{}"
+    assert "frames_sensor has not read the topics since 2026-01-09T12:00:00" in problem_of("--lag", "0")
+    follow(sensor.site)
+    assert problem_of("--lag", "0") == "{}"
 
 
 def test_a_live_run_keeps_it_waiting_and_an_ended_one_does_not(sensor: Sensor) -> None:

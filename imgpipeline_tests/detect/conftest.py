@@ -50,20 +50,29 @@ class LaneUnderTest:
         self.store.put(key, data if data is not None else jpeg())
         return key
 
-    def send(self, *values: bytes | None, key: bytes = b"camera", headers: Mapping[str, bytes] | None = None) -> None:
+    def send(
+        self,
+        *values: bytes | None,
+        key: bytes = b"camera",
+        headers: Mapping[str, bytes] | None = None,
+        partition: int | None = None,
+    ) -> None:
+        options = {"key": key, "headers": list((headers or {}).items()), "partition": partition}
         with open_producer(self.settings) as producer:
             for value in values:
-                producer.send(self.settings.kafka_topic, value=value, key=key, headers=list((headers or {}).items()))
+                producer.send(self.settings.kafka_topic, value=value, **options)
             producer.flush()
 
-    def announce(self, count: int, *, source: str = "camera", first: int = 0) -> list[FrameMessage]:
+    def announce(
+        self, count: int, *, source: str = "camera", first: int = 0, partition: int | None = None
+    ) -> list[FrameMessage]:
         """Announces one frame per second, each with an image."""
         path = self.put_image(f"images/{source}/one.jpg")
         messages = [
             FrameMessage(source, path, START + timedelta(seconds=n), frame_number=n)
             for n in range(first, first + count)
         ]
-        self.send(*[m.to_value() for m in messages], key=source.encode())
+        self.send(*[m.to_value() for m in messages], key=source.encode(), partition=partition)
         return messages
 
     def follow(self, lane: Lane = Lane(0, 1), stop: threading.Event | None = None) -> LaneReport:  # noqa: B008 - a value

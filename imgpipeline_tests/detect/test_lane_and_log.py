@@ -1,5 +1,7 @@
 """How a run handles a log that has holes, was truncated, or was replaced."""
 
+from pathlib import Path
+
 import pytest
 from kafka import TopicPartition
 
@@ -9,7 +11,9 @@ from imgpipeline.detect.resume import begin_new_chain, find_contradictions
 from imgpipeline.errors import ConfigurationError, LedgerError, TransientError
 from imgpipeline.ledger import fix_ends, list_chains
 from imgpipeline.stream.connection import open_admin, open_producer
+from imgpipeline_tests.cli.command import run
 from imgpipeline_tests.detect.conftest import LaneUnderTest, message, running
+from imgpipeline_tests.faults.child_runs import environment_of
 from imgpipeline_tests.faults.invariant import check, read_ledger
 from imgpipeline_tests.servers.waiting import wait_until
 
@@ -53,7 +57,7 @@ def test_records_lost_to_retention_fail_the_run_unless_gaps_are_allowed(lane: La
     lane.announce(7, first=3)
     _expire(lane, 6)
 
-    with pytest.raises(LedgerError, match=r"\[3, 6\).*IMGPIPELINE_ALLOW_GAPS"):
+    with pytest.raises(LedgerError, match=r"\[3, 6\).*imgpipeline ledger accept-loss"):
         lane.follow()
     assert len(lane.frames()) == 3
 
@@ -64,6 +68,39 @@ def test_records_lost_to_retention_fail_the_run_unless_gaps_are_allowed(lane: La
     assert lane.gaps() == [Gap(3, 6, GapReason.EXPIRED)]
     assert [f.offset for f in lane.frames()] == [0, 1, 2, 6, 7, 8, 9]
     check(tolerant.settings)
+
+
+@pytest.mark.fault(12)
+@pytest.mark.parametrize("topic", [2], indirect=True)
+def test_a_partition_whose_records_expired_stops_alone_until_its_loss_is_accepted(
+    lane: LaneUnderTest, tmp_path: Path
+) -> None:
+    lane.announce(3, source="gate", partition=0)
+    lane.follow()
+    lane.announce(7, source="gate", first=3, partition=0)
+    lane.announce(4, source="yard", partition=1)
+    _expire(lane, 6)
+
+    assert lane.follow().ended_by == "linger"
+    assert sorted((frame.source, frame.offset) for frame in lane.frames()) == [
+        *(("gate", offset) for offset in range(3)),
+        *(("yard", offset) for offset in range(4)),
+    ]
+    assert not lane.gaps()
+
+    environment = environment_of(lane.settings)
+    refused = run("ledger", "accept-loss", env=environment, cwd=tmp_path)
+    assert (refused.status, "[3, 6)" in refused.stderr, lane.gaps()) == (1, True, [])
+    other = run("ledger", "accept-loss", "--partition", "1", env=environment, cwd=tmp_path)
+    assert "Nothing to do" in other.stderr
+    done = run("ledger", "accept-loss", "--yes", "--json", env=environment, cwd=tmp_path)
+    gap = {"topic": lane.settings.kafka_topic, "partition": 0, "from": 3, "to": 6}
+    assert done.json()["gaps"] == [gap]
+
+    lane.follow()
+    assert lane.gaps() == [Gap(3, 6, GapReason.EXPIRED)]
+    assert len(lane.frames()) == 3 + 4 + 4
+    check(lane.settings.model_copy(update={"allow_gaps": True}))
 
 
 @pytest.mark.slow

@@ -10,14 +10,12 @@ from typing import Any
 
 import dagster as dg
 import pytest
-from kafka import TopicPartition
 
 from imgpipeline.contracts.times import utc_now
 from imgpipeline.defs.detection_job import detect_frames
 from imgpipeline.defs.resources import Pipeline
 from imgpipeline.defs.run_records import live_runs
 from imgpipeline.stream import lanes
-from imgpipeline.stream.connection import open_admin
 from imgpipeline.stream.lanes import LONGEST_BACK_OFF_S, FailedRun, Lane, LiveRun, PartitionView, Place, decide
 from imgpipeline_tests.defs.frames import announce_frames
 from imgpipeline_tests.defs.sensor import Sensor
@@ -135,21 +133,9 @@ def damaged_model(ticking: Ticking) -> Iterator[None]:
     model.write_bytes(whole)
 
 
-@contextmanager
-def expired_records(ticking: Ticking) -> Iterator[None]:
-    """Kafka drops records behind the ledger's end; a person accepts the loss."""
-    ticking.tick()
-    settings = ticking.site.settings
-    announce_frames(settings, FRAMES, source="lost")
-    with open_admin(settings) as admin:
-        admin.delete_records({TopicPartition(settings.kafka_topic, 0): FRAMES + 2})
-    yield
-    ticking.sensor.set(IMGPIPELINE_ALLOW_GAPS="true")
-
-
 @pytest.mark.slow
 @pytest.mark.fault(41)
-@pytest.mark.parametrize("fault", [refused_puts, damaged_model, expired_records])
+@pytest.mark.parametrize("fault", [refused_puts, damaged_model])
 def test_fault_41_while_a_fault_lasts_few_runs_fail_and_afterwards_it_drains_by_itself(
     site: Site, s3: S3Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fault: Fault
 ) -> None:

@@ -8,11 +8,12 @@ from kafka import TopicPartition
 
 from imgpipeline.contracts.outcomes import Gap, GapReason
 from imgpipeline.contracts.records import KafkaRecord, Partition
+from imgpipeline.contracts.times import from_milliseconds
 from imgpipeline.errors import TransientError
 from imgpipeline.settings import Settings
 from imgpipeline.stream.connection import open_admin, open_consumer, open_producer
-from imgpipeline.stream.fetch import FETCH_OPTIONS, Hole, HoleExplainer, LaneFetcher, read_record
-from imgpipeline.stream.log import open_group
+from imgpipeline.stream.fetch import FETCH_OPTIONS, Hole, HoleExplainer, LaneFetcher, find_oldest, read_record
+from imgpipeline.stream.log import open_group, read_log
 
 Step = KafkaRecord | Hole
 
@@ -53,6 +54,19 @@ def test_records_of_a_partition_come_once_and_in_order(settings: Settings) -> No
 
     assert [s.offset for s in steps if isinstance(s, KafkaRecord) and s.partition == 0] == list(range(700))
     assert [s.offset for s in steps if isinstance(s, KafkaRecord) and s.partition == 1] == list(range(650, 700))
+
+
+@pytest.mark.parametrize("topic", [2], indirect=True)
+def test_partitions_with_a_backlog_take_turns(settings: Settings) -> None:
+    for partition in (0, 1):
+        send(settings, 700, partition=partition)
+
+    ahead = farthest_ahead = 0
+    for step in fetch(settings, {0: 0, 1: 0}, 700):
+        ahead += 1 if step.at.number == 0 else -1
+        farthest_ahead = max(farthest_ahead, abs(ahead))
+
+    assert farthest_ahead <= 50
 
 
 def test_a_record_has_its_key_headers_and_time(settings: Settings) -> None:
@@ -128,6 +142,20 @@ def test_a_log_that_moved_during_a_read_is_an_error_instead_of_a_jump(settings: 
 
     with pytest.raises(TransientError, match="moved"):
         fetch(settings, {0: 2}, 10)
+
+
+@pytest.mark.parametrize("topic", [3], indirect=True)
+def test_the_oldest_unread_record_of_each_log_has_its_kafka_time(settings: Settings) -> None:
+    now_ms = int(time.time() * 1000)
+    for partition in (0, 1, 2):
+        for ago_ms in (9_000, 5_000):
+            send(settings, 1, partition=partition, timestamp_ms=now_ms - ago_ms)
+    with open_admin(settings) as admin:
+        admin.delete_records({TopicPartition(settings.kafka_topic, 2): 2})
+
+    found = find_oldest(settings, dict(zip(read_log(settings), (1, 2, 0), strict=True)))
+
+    assert found == {at(settings, 0): from_milliseconds(now_ms - 5_000)}
 
 
 def test_one_record_is_read_by_its_offset(settings: Settings) -> None:

@@ -9,6 +9,7 @@ from fastapi import APIRouter, Path, Request
 from fastapi.responses import HTMLResponse, Response
 
 from imgpipeline.contracts.keys import REPORTS, parse_day, report_key
+from imgpipeline.detect.state import DetectionState, read_state
 from imgpipeline.errors import ConfigurationError, PermanentError, TransientError
 from imgpipeline.events.alerts.listing import ListedAlert, list_alerts
 from imgpipeline.lake.build.stale_days import days_behind
@@ -99,6 +100,8 @@ class StoreHealth:
     """The latest alerts, the latest first."""
     days_behind: Mapping[date, str]
     """Stale days with the reason, sorted."""
+    detection: DetectionState
+    """What the sensor saw of detection."""
 
 
 def overview_routes(site: ViewedSite, renderer: Renderer) -> APIRouter:
@@ -154,7 +157,8 @@ def _read_health(site: ViewedSite, lake: LakeSession, day: date) -> StoreHealth 
     def read() -> StoreHealth:
         alerts, _ = list_alerts(site.store, limit=_SHOWN_ALERTS)
         verdicts = {one: _last_audit(site, one) for one in utc_days_of(lake, [day])}
-        return StoreHealth(verdicts, tuple(alerts), dict(sorted(days_behind(site.store).items())))
+        behind = dict(sorted(days_behind(site.store).items()))
+        return StoreHealth(verdicts, tuple(alerts), behind, read_state(site.store))
 
     try:
         return site.lake.remembered(lake, ("health", day), read)

@@ -1,0 +1,87 @@
+"""Why detection stands still: partitions whose records expired unread, and what `frames_sensor` saw last."""
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from pydantic import TypeAdapter, ValidationError
+
+from imgpipeline.contracts.keys import detection_state_key
+from imgpipeline.contracts.outcomes import Gap, GapReason
+from imgpipeline.contracts.records import LogRange
+from imgpipeline.contracts.text import counted
+from imgpipeline.contracts.times import format_time
+from imgpipeline.errors import LedgerError
+from imgpipeline.ledger import ChainEnd
+from imgpipeline.objectstore import ObjectMissingError, ObjectStore
+from imgpipeline.stream.sensor_memory import FoundEnd
+
+_RECENT = timedelta(minutes=2)
+
+
+class ExpiredRecordsError(LedgerError):
+    """Kafka has deleted records of one partition before they were read."""
+
+    def __init__(self, log: LogRange, end: int) -> None:
+        """Takes the partition's log, and the end of its chain. `gap` holds the lost offsets."""
+        self.log, self.gap = log, Gap(end, log.log_start, GapReason.EXPIRED)
+        super().__init__(
+            f"Kafka has deleted the offsets [{end}, {log.log_start}) of {log.at} before they were read. This partition "
+            "stops; the others continue.",
+            next_step="`imgpipeline ledger accept-loss` records these offsets as a gap, and the partition continues",
+        )
+
+
+def find_expired(log: LogRange, end: ChainEnd | FoundEnd) -> ExpiredRecordsError | None:
+    """Returns why a partition stops, or None. What expired before the first segment is a gap without being asked.
+
+    Args:
+        log: The log, read before the end, so that the progress of a live run cannot look like a loss.
+        end: The end of its chain.
+    """
+    return ExpiredRecordsError(log, end.offset) if end.hint is not None and log.log_start > end.offset else None
+
+
+@dataclass(frozen=True, slots=True)
+class DetectionState:
+    """What the sensor saw in one of its last ticks."""
+
+    at: datetime | None = None
+    """Time of the tick, UTC; None if the sensor has not run on this store."""
+    lag: int = 0
+    """Offsets without an outcome, with transaction markers; partitions that stop are left out."""
+    moved_at: datetime | None = None
+    """When the end of a chain was last seen to move, UTC; None without partitions."""
+    expired: tuple[str, ...] = ()
+    """Why partitions stop."""
+    failing_runs: int = 0
+    """Number of runs that failed at the current end of the ledger."""
+    failure: str = ""
+    """Why the last of them failed."""
+
+    def is_recent(self, now: datetime) -> bool:
+        """Returns whether the sensor runs."""
+        return self.at is not None and now - self.at <= _RECENT
+
+    def problems(self, now: datetime) -> list[str]:
+        """Returns why detection stands still; if the sensor does not run, nothing else is known."""
+        if not self.is_recent(now):
+            since = f"since {format_time(self.at)}" if self.at else "yet"
+            return [f"frames_sensor has not read the topics {since}: it is off, or Dagster or Kafka is down."]
+        failing = f"{counted(self.failing_runs, 'detection run')} failed at the same offset: {self.failure}"
+        return [*self.expired, *([failing] if self.failing_runs else [])]
+
+
+_STATE = TypeAdapter(DetectionState)
+
+
+def read_state(store: ObjectStore) -> DetectionState:
+    """Returns what the sensor saw last."""
+    try:
+        return _STATE.validate_json(store.get(detection_state_key()))
+    except (ObjectMissingError, ValidationError):
+        return DetectionState()
+
+
+def write_state(store: ObjectStore, state: DetectionState) -> None:
+    """Stores what the sensor saw."""
+    store.put(detection_state_key(), _STATE.dump_json(state))
