@@ -147,6 +147,9 @@ class Frame:
     """The part of the image that counts; empty for all of it."""
     weak_detections: tuple[Detection, ...] = ()
     """Detections below `confidence_threshold`, strongest first. Only tracks use them; no count includes them."""
+    sha256: str | None = None
+    """SHA-256 of the encoded image that was read, 64 hexadecimal digits; None if no image was read, as for imports and
+    for frames that were gated by their announcement."""
 
     @property
     def day(self) -> date:
@@ -191,6 +194,7 @@ class Frame:
             "clock_source": self.clock_source.value if self.clock_source else None,
             "region_of_interest": region_to_json(self.region_of_interest),
             "weak_detections": [d.to_json() for d in self.weak_detections],
+            "sha256": self.sha256,
         }
         return {name: value for name, value in fields.items() if value}
 
@@ -216,6 +220,7 @@ class Frame:
             "clock_source": ClockSource(clock) if (clock := data.get("clock_source")) else None,
             "region_of_interest": region_from_json(data.get("region_of_interest", ())),
             "weak_detections": tuple(Detection.from_json(d) for d in data.get("weak_detections", ())),
+            "sha256": data.get("sha256"),
         }
         same = cls.__dataclass_fields__.keys() - renamed.keys()
         return cls(**renamed, **{name: data[name] for name in same})

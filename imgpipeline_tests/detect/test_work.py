@@ -4,6 +4,7 @@ import json
 import threading
 from dataclasses import replace
 from datetime import UTC, datetime
+from hashlib import sha256
 
 import cv2
 import numpy as np
@@ -55,6 +56,25 @@ def test_each_record_gets_its_own_outcome_from_any_thread(store: ObjectStore):
     found = outcomes_of(frame_work(store), *records)
     assert [outcome.offset for outcome in found] == list(range(30))
     assert [n for n, outcome in enumerate(found) if isinstance(outcome, DeadLetter)] == list(range(0, 30, 3))
+
+
+def test_a_frame_has_the_sha256_of_the_image_file_in_the_store_or_in_the_record(store: ObjectStore):
+    of = frame_work(store)
+    for one in (record(0, image_path="images/one.jpg"), replace(record(1), value=jpeg())):
+        found = of.work(one)
+        assert isinstance(found, Frame)
+        assert found.sha256 == sha256(jpeg()).hexdigest()
+        assert Frame.from_json(found.to_json()).sha256 == found.sha256
+
+
+def test_a_gated_frame_has_a_sha256_if_its_image_was_read(store: ObjectStore):
+    dark = frame_work(store, gate_min_brightness=255).work(record(0, image_path="images/one.jpg"))
+    announced = {"gated": {"reason": "unchanged"}, "sha256": "ab" * 32}
+    unread = frame_work(store).work(record(1, image_path="images/none.jpg", **announced))
+    assert isinstance(dark, Frame)
+    assert isinstance(unread, Frame)
+    assert (dark.status, dark.sha256) == (FrameStatus.GATED, sha256(jpeg()).hexdigest())
+    assert (unread.status, unread.sha256) == (FrameStatus.GATED, None)
 
 
 def test_the_pool_and_the_calling_thread_find_the_same(store: ObjectStore):

@@ -90,7 +90,7 @@ def test_a_query_reads_only_what_is_newer_than_the_tables(store: ObjectStore, tm
 
 
 def test_what_needs_a_built_day_names_the_command(settings: Settings, store: ObjectStore):
-    with pytest.raises(PermanentError, match=r"columns of version 2, expected 3.*--partition 2026-03-01"):
+    with pytest.raises(PermanentError, match=r"columns of version 2, expected 4.*--partition 2026-03-01"):
         build_summary(store, "label_counts", DAYS[0], settings=settings, now=NOW)
 
 

@@ -6,6 +6,7 @@ overlay costs requests for the new segments only. Query sessions use it too, als
 * Version 2 has no table `notices`, and no release that wrote it could read a notice, so such a day has none up to its
   tables' ends.
 * Its other tables lack the columns that version 3 added, which read as NULL, and call `kafka_offset` `offset`.
+* Version 3 lacks `frames.sha256`, which reads as NULL.
 """
 
 from collections.abc import Mapping, Sequence
@@ -36,8 +37,9 @@ from imgpipeline.objectstore import ObjectMissingError, ObjectStore
 
 _RENAMED = {(DEAD_LETTERS.name, "kafka_offset"): "offset"}
 _ADDED = {
-    FRAMES.name: {"gate_measurements", "clock_source", "region_of_interest", "detectors"},
-    DETECTIONS.name: {"precision"},
+    3: {(FRAMES.name, name) for name in ("gate_measurements", "clock_source", "region_of_interest", "detectors")}
+    | {(DETECTIONS.name, "precision")},
+    4: {(FRAMES.name, "sha256")},
 }
 WORKING = "working"
 """DuckDB schema of internal tables, so that SHOW TABLES does not list them."""
@@ -75,9 +77,9 @@ def columns_of(table: Table, version: int, row: str) -> str:
 
 
 def _value(table: str, name: str, duckdb_type: str, version: int, row: str) -> str:
-    if version < SCHEMA_VERSION and name in _ADDED.get(table, ()):
+    if any(version < since and (table, name) in added for since, added in _ADDED.items()):
         return f"NULL::{duckdb_type}"
-    stored = _RENAMED.get((table, name), name) if version < SCHEMA_VERSION else name
+    stored = _RENAMED.get((table, name), name) if version == READABLE_VERSIONS[0] else name
     return f"{row}.{identifier(stored)}"
 
 
