@@ -21,11 +21,7 @@ from imgpipeline.errors import BadInputError, DeadLetterCode
 
 
 class GapReason(StrEnum):
-    """Why an offset holds no record that could be read.
-
-    A new reason does not need a new version of the segment format: lines keep their layout, and readers count the
-    offsets of a gap whatever its reason. The golden segments contain each reason.
-    """
+    """Why an offset holds no record that could be read."""
 
     ABORTED = "aborted"
     """A record of a transaction that was rolled back."""
@@ -85,7 +81,7 @@ class Frame:
     """The metadata document of one frame. Its JSON names are the metadata contract.
 
     A detection run fills every field. An import fills only what its rows contain: other numbers and times are None,
-    other texts empty. `null` values do not need a new version of the segment format; the golden segments contain them.
+    other texts empty.
     """
 
     frame_id: str
@@ -183,11 +179,11 @@ class Frame:
             "replay_of": self.replay_of,
             "attributes": dict(self.attributes),
             "detections": [d.to_json() for d in self.detections],
-            **self._later_fields(),
+            **self._optional_fields(),
         }
 
-    def _later_fields(self) -> dict[str, Any]:
-        """Returns the fields of segment format 2 that are not empty."""
+    def _optional_fields(self) -> dict[str, Any]:
+        """Returns the fields that most frames do not have, without the empty ones."""
         fields: dict[str, Any] = {
             "detectors": [detector.to_json() for detector in self.detectors],
             "gate_measurements": {name: round(value, 6) for name, value in self.gate_measurements.items()},
@@ -197,12 +193,6 @@ class Frame:
             "sha256": self.sha256,
         }
         return {name: value for name, value in fields.items() if value}
-
-    @property
-    def needs_format_2(self) -> bool:
-        """Whether a segment of format 1 cannot hold it. Older readers may ignore weak detections: no count has them."""
-        later = self.detectors or self.gate_measurements or self.clock_source or self.region_of_interest
-        return bool(later) or any(found.detector is not None for found in self.detections)
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> "Frame":
@@ -353,11 +343,6 @@ RecordOutcome = Frame | DeadLetter | Notice
 """Outcome of one record."""
 Outcome = RecordOutcome | Gap
 """Outcome of one offset, or of the offsets of a gap."""
-
-
-def needs_format_2(outcome: Outcome) -> bool:
-    """Returns whether a segment of format 1 cannot hold an outcome."""
-    return isinstance(outcome, Notice) or (isinstance(outcome, Frame) and outcome.needs_format_2)
 
 
 def offsets_of(outcome: Outcome) -> tuple[int, int]:

@@ -214,7 +214,6 @@ def test_without_the_setting_a_segment_says_nothing_of_weak_detections(store: Ob
 
 
 def test_only_a_model_that_does_not_compute_in_32_bit_floats_is_listed_with_its_precision(store: ObjectStore):
-    """Segments with the default settings keep their bytes, so older releases can read them."""
     of = frame_work(store)
     plain = of.work(record(0, image_path="images/one.jpg"))
     detector = of.detector
@@ -222,8 +221,7 @@ def test_only_a_model_that_does_not_compute_in_32_bit_floats_is_listed_with_its_
     found = replace(of, detector=rough).work(record(0, image_path="images/one.jpg"))
     assert isinstance(plain, Frame)
     assert isinstance(found, Frame)
-    assert (plain.detectors, plain.needs_format_2) == ((), False)
-    assert (found.detectors, found.needs_format_2) == ((rough.use,), True)
+    assert (plain.detectors, found.detectors) == ((), (rough.use,))
     assert found.detectors[0].precision == "bf16"
 
 
@@ -246,7 +244,6 @@ def test_a_frame_names_every_detector_that_looked_at_it_and_each_detection_its_o
     assert isinstance(plain, Frame)
     assert isinstance(found, Frame)
     assert [use.model_name for use in found.detectors] == ["demo", "demo"]
-    assert found.needs_format_2
     assert found.detections
     for one in found.detections:
         assert one.detector == (0 if one.label == "car" else 1)
