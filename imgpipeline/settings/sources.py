@@ -89,12 +89,6 @@ class MessageSettings(BaseSettings):
             topics=topics,
         )
 
-    def changed_form(self) -> tuple[object, ...]:
-        """Returns the settings of this form, for `results_hash`; empty if all have their defaults."""
-        own = (self.timestamp_fields, self.message_timezone, self.image_path_template, self.source_template)
-        usual = (TIMESTAMP_FIELDS, "UTC", IMAGE_PATH_TEMPLATE, None)
-        return () if own == usual else ("messages", *own)
-
 
 _TOPIC = r"^[^+#/$\s\x00][^+#\s\x00]{0,199}$"
 
