@@ -226,7 +226,7 @@ def _not_built(store: ObjectStore, day: date) -> PermanentError:
         return _nothing_for(store, day)
     names = ",".join(table.name for table in DAY_TABLES)
     return PermanentError(
-        f"The report of {day} cannot be built: the day's tables are not built yet, or another release built them.",
+        f"The report of {day} cannot be built: the day's tables are not built yet.",
         next_step=f"run `dagster asset materialize -m imgpipeline.definitions --select {names} --partition {day}`",
     )
 
