@@ -2,7 +2,7 @@
 
 Each day has 2,000 entries in the day index, tables and summaries. One day is built; the others get copies of its files
 with manifests of their own. Requests are counted by a relay before the S3 server. *First* is a call on a store without
-the followers' objects, as an older release leaves it; it grows with the days, so it is not measured with the most of
+the followers' objects; it grows with the days, so it is not measured with the most of
 them, and with many partitions for two calls only. *Idle* is a call with nothing new; *news* one after a segment for
 the newest day. The audit reads whatever it has not compared yet; `lake/test_days_over.py` counts its requests.
 """

@@ -146,6 +146,7 @@ def _header(wanted: SyntheticDay, chain: ChainId, start: int, end: int) -> Segme
         frames=end - start,
         gated=0,
         dead_letters=0,
+        notices=0,
         gaps={},
         days=(wanted.day,),
         provenance=_PROVENANCE,

@@ -27,6 +27,11 @@ if TYPE_CHECKING:
 app = typer.Typer(help="Import detections and metadata of other programs into the ledger.")
 _HELP = "`imgpipeline import --help` shows the commands and their arguments"
 _ENDINGS = re.compile(r"(\.(csv|tsv|txt|json|jsonl|ndjson))?(\.gz)?$", re.IGNORECASE)
+_NO_TRACKS = (
+    "Do not use tracks or unique objects of this import: each row is a separate frame, so `imgpipeline tracks build` "
+    "cannot tell which objects were in one image. Next: if the rows name their images, write one document per image, "
+    "with its boxes, and run `imgpipeline import metadata`."
+)
 
 NameOption = Annotated[
     str | None,
@@ -91,6 +96,7 @@ def detections(  # noqa: PLR0913, PLR0917 - one parameter for each option
     with from_arguments(_HELP):
         meaning = DetectionRows(rows.columns, names, chain, source or own_name, settings.timezone)
     _import(settings, chain, rows, meaning, build=build, as_json=as_json)
+    note(_NO_TRACKS)
 
 
 @app.command("metadata")

@@ -21,11 +21,7 @@ from imgpipeline.errors import BadInputError, DeadLetterCode
 
 
 class GapReason(StrEnum):
-    """Why an offset holds no record that could be read.
-
-    A new reason does not need a new version of the segment format: lines keep their layout, and readers count the
-    offsets of a gap whatever its reason. The golden segments contain each reason.
-    """
+    """Why an offset holds no record that could be read."""
 
     ABORTED = "aborted"
     """A record of a transaction that was rolled back."""
@@ -85,7 +81,7 @@ class Frame:
     """The metadata document of one frame. Its JSON names are the metadata contract.
 
     A detection run fills every field. An import fills only what its rows contain: other numbers and times are None,
-    other texts empty. `null` values do not need a new version of the segment format; the golden segments contain them.
+    other texts empty.
     """
 
     frame_id: str
@@ -147,6 +143,9 @@ class Frame:
     """The part of the image that counts; empty for all of it."""
     weak_detections: tuple[Detection, ...] = ()
     """Detections below `confidence_threshold`, strongest first. Only tracks use them; no count includes them."""
+    sha256: str | None = None
+    """SHA-256 of the encoded image that was read, 64 hexadecimal digits; None if no image was read, as for imports and
+    for frames that were gated by their announcement."""
 
     @property
     def day(self) -> date:
@@ -180,25 +179,20 @@ class Frame:
             "replay_of": self.replay_of,
             "attributes": dict(self.attributes),
             "detections": [d.to_json() for d in self.detections],
-            **self._later_fields(),
+            **self._optional_fields(),
         }
 
-    def _later_fields(self) -> dict[str, Any]:
-        """Returns the fields of segment format 2 that are not empty."""
+    def _optional_fields(self) -> dict[str, Any]:
+        """Returns the fields that most frames do not have, without the empty ones."""
         fields: dict[str, Any] = {
             "detectors": [detector.to_json() for detector in self.detectors],
             "gate_measurements": {name: round(value, 6) for name, value in self.gate_measurements.items()},
             "clock_source": self.clock_source.value if self.clock_source else None,
             "region_of_interest": region_to_json(self.region_of_interest),
             "weak_detections": [d.to_json() for d in self.weak_detections],
+            "sha256": self.sha256,
         }
         return {name: value for name, value in fields.items() if value}
-
-    @property
-    def needs_format_2(self) -> bool:
-        """Whether a segment of format 1 cannot hold it. Older readers may ignore weak detections: no count has them."""
-        later = self.detectors or self.gate_measurements or self.clock_source or self.region_of_interest
-        return bool(later) or any(found.detector is not None for found in self.detections)
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> "Frame":
@@ -216,6 +210,7 @@ class Frame:
             "clock_source": ClockSource(clock) if (clock := data.get("clock_source")) else None,
             "region_of_interest": region_from_json(data.get("region_of_interest", ())),
             "weak_detections": tuple(Detection.from_json(d) for d in data.get("weak_detections", ())),
+            "sha256": data.get("sha256"),
         }
         same = cls.__dataclass_fields__.keys() - renamed.keys()
         return cls(**renamed, **{name: data[name] for name in same})
@@ -348,11 +343,6 @@ RecordOutcome = Frame | DeadLetter | Notice
 """Outcome of one record."""
 Outcome = RecordOutcome | Gap
 """Outcome of one offset, or of the offsets of a gap."""
-
-
-def needs_format_2(outcome: Outcome) -> bool:
-    """Returns whether a segment of format 1 cannot hold an outcome."""
-    return isinstance(outcome, Notice) or (isinstance(outcome, Frame) and outcome.needs_format_2)
 
 
 def offsets_of(outcome: Outcome) -> tuple[int, int]:

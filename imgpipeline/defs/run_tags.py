@@ -1,6 +1,6 @@
 """Tags of runs: visible ones for people, and hidden ones that only this code reads.
 
-Dagster hides tags that start with `.dagster/`. Runs of earlier releases have them under visible names.
+Dagster hides tags that start with `.dagster/`.
 """
 
 import dagster as dg
@@ -31,12 +31,6 @@ SEEN_EVENTS_TAG = ".dagster/imgpipeline_seen_events"
 """Newest event in Dagster's storage that a `watch_events` run has seen, by asset: `{"frame_metadata": 120}`."""
 DELIVER_AT_TAG = ".dagster/imgpipeline_deliver_at"
 """When the next delivery of alerts is due after a `watch_events` run, RFC 3339."""
-_EARLIER = {
-    ENDS_TAG: "imgpipeline/ledger_ends",
-    PROCESS_TAG: "imgpipeline/process",
-    ENDING_TAG: "imgpipeline/ended",
-    FAILURE_TAG: "imgpipeline/failure",
-}
 
 
 def noted(run_id: str, tag: str, value: str) -> dict[str, str]:
@@ -50,11 +44,9 @@ def noted(run_id: str, tag: str, value: str) -> dict[str, str]:
 def read_noted(run: dg.DagsterRun, tag: str) -> str | None:
     """Returns what a run has recorded about itself, or None."""
     of, _, value = run.tags.get(tag, "").partition(" ")
-    if of == run.run_id:
-        return value
-    return run.tags.get(_EARLIER[tag]) if run.parent_run_id is None else None
+    return value if of == run.run_id else None
 
 
 def read_ends(run: dg.DagsterRun) -> str:
     """Returns the tag `ENDS_TAG` of a run; empty if it has none."""
-    return run.tags.get(ENDS_TAG) or run.tags.get(_EARLIER[ENDS_TAG], "")
+    return run.tags.get(ENDS_TAG, "")

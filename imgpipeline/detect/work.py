@@ -59,6 +59,8 @@ class ReadFrame(ReadImage):
     """Where the image is stored."""
     e_tag: str
     """Version of the stored image."""
+    sha256: str
+    """SHA-256 of the encoded image, 64 hexadecimal digits."""
     header: ImageHeader | None
     """The image's header; None if it has not been read yet."""
 
@@ -143,7 +145,7 @@ class FrameWork:
             return self.stages.at(Stage(name), read.ready_at_s if name == Stage.DECODE else None)
 
         try:
-            _check_announced(read.message, read.data)
+            _check_announced(read)
             found = self._image_detector.detect(read.data, read.header, step=step, decide=self._decide(read.message))
             frame = self._frame(read, found)
         except BadInputError as error:
@@ -158,6 +160,7 @@ class FrameWork:
             image_width=found.width,
             image_height=found.height,
             size_bytes=len(read.data),
+            sha256=read.sha256,
             brightness=found.quality.brightness,
             sharpness=found.quality.sharpness,
             orientation=found.orientation,
@@ -238,7 +241,8 @@ class FrameWork:
             return self._store(record, message, message.image)
         path = message.image_path or ""
         fetched = self.images.read(path, admit=admit)
-        return ReadFrame(fetched.data, time.perf_counter(), record, message, path, fetched.e_tag, None)
+        digest = sha256(fetched.data).hexdigest()
+        return ReadFrame(fetched.data, time.perf_counter(), record, message, path, fetched.e_tag, digest, None)
 
     def _store(self, record: KafkaRecord, message: FrameMessage, data: bytes) -> ReadFrame:
         """Stores the image inside a record under a name made from its content, so storing it again is harmless."""
@@ -246,7 +250,7 @@ class FrameWork:
         name = digest[:32] + _SUFFIXES.get(header.format, "." + header.format)
         key = image_key(message.source, day_of(message.timestamp), name)
         self.images.store.create(key, data)
-        return ReadFrame(data, time.perf_counter(), record, message, key, digest, header)
+        return ReadFrame(data, time.perf_counter(), record, message, key, digest, digest, header)
 
     def bury(self, record: KafkaRecord, message: FrameMessage | None, error: BadInputError) -> DeadLetter:
         """Returns the dead letter of a record, under the day of its message or else of the record."""
@@ -255,13 +259,13 @@ class FrameWork:
         return make_dead_letter(record, error, message=message, day=day, most_bytes=self.settings.dead_letter_raw_bytes)
 
 
-def _check_announced(message: FrameMessage, data: bytes) -> None:
-    if message.size_bytes is not None and message.size_bytes != len(data):
-        raise BadInputError(
-            DeadLetterCode.HASH_MISMATCH, f"size_bytes: announced {message.size_bytes}, the image has {len(data)}."
-        )
-    if message.sha256 is not None and message.sha256 != (found := sha256(data).hexdigest()):
-        raise BadInputError(DeadLetterCode.HASH_MISMATCH, f"sha256: announced {message.sha256}, the image has {found}.")
+def _check_announced(read: ReadFrame) -> None:
+    for name, announced, found in (
+        ("size_bytes", read.message.size_bytes, len(read.data)),
+        ("sha256", read.message.sha256, read.sha256),
+    ):
+        if announced is not None and announced != found:
+            raise BadInputError(DeadLetterCode.HASH_MISMATCH, f"{name}: announced {announced}, the image has {found}.")
 
 
 def _frame_id(message: FrameMessage, path: str, e_tag: str) -> str:

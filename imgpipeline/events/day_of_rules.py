@@ -12,7 +12,7 @@ from pydantic import ValidationError
 from imgpipeline.events.configuration import Rules
 from imgpipeline.lake.build.derived import Derived, Made, Origin, Start
 from imgpipeline.lake.build.summary_inputs import Inputs, Patience, find_inputs, open_inputs, stored_key
-from imgpipeline.lake.schema import SCHEMA_VERSION, TRACK_TABLES, Table
+from imgpipeline.lake.schema import TRACK_TABLES, Table
 from imgpipeline.lake.storage.cache import open_cache
 from imgpipeline.lake.storage.engine import Engine, all_rows, identifier
 from imgpipeline.lake.storage.manifest import Manifest, Stored, have_equal_ends, read_stored, write_parquet
@@ -97,7 +97,6 @@ class DayOfRules(Derived[Manifest]):
             manifest = Manifest(
                 table=self.table.name,
                 day=self.day,
-                schema_version=SCHEMA_VERSION,
                 made_by=self.recipe(rules),
                 ends=next(iter(inputs.manifests.values())).ends,
                 rows=len(rows),

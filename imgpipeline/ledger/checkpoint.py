@@ -70,8 +70,8 @@ class Checkpoint:
     def from_json(cls, data: Mapping[str, Any]) -> "Checkpoint":
         """Parses the result of `to_json`; raises KeyError, TypeError or ValueError for anything else."""
         chains = {
-            ChainId(str(topic), str(topic_id), int(partition)): Position(int(end), int(start), *map(str, mark))
-            for topic, topic_id, partition, end, start, *mark in data["chains"]
+            ChainId(str(topic), str(topic_id), int(partition)): Position(int(end), int(start), str(mark), str(e_tag))
+            for topic, topic_id, partition, end, start, mark, e_tag in data["chains"]
         }
         return cls(chains, int(data["repairs"]))
 

@@ -1,9 +1,8 @@
-"""The format of a segment, versions 1 and 2.
+"""The format of a segment.
 
 A segment is a zstd-compressed JSON Lines file. The first line is the header. Every other line is the outcome of one
 offset, or a gap, in the order of offsets; together they cover `[start, end)` exactly once. The header's `checksum` is
-the SHA-256 of the header line without the checksum, followed by all other lines. Version 2 adds notices, and fields of
-frames that version 1 lacks; a segment that needs neither is written as version 1.
+the SHA-256 of the header line without the checksum, followed by all other lines.
 """
 
 import json
@@ -25,7 +24,6 @@ from imgpipeline.contracts.outcomes import (
     FrameStatus,
     Gap,
     Outcome,
-    needs_format_2,
     offsets_of,
     outcome_from_json,
     outcome_to_json,
@@ -34,8 +32,9 @@ from imgpipeline.contracts.records import KafkaRecord
 from imgpipeline.contracts.times import format_time, parse_time
 from imgpipeline.errors import ConfigurationError, LedgerError
 
-FORMAT_VERSIONS = (1, 2)
-"""The versions that this release reads; it refuses segments with any other version in the header."""
+FORMAT_VERSION = 3
+"""The version in each header. Segments with any other version are refused."""
+_COUNTS = ("frames", "gated", "dead_letters", "notices")
 _ENCODER = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), allow_nan=False)
 MAX_SEGMENT_BYTES = 2**31
 """Maximum decompressed size of a segment. A segment that claims more is damaged."""
@@ -95,6 +94,8 @@ class SegmentHeader:
     """Number of gated frames."""
     dead_letters: int
     """Number of dead letters."""
+    notices: int
+    """Number of notices."""
     gaps: Mapping[str, int]
     """Offsets in gaps, by reason."""
     days: tuple[date, ...]
@@ -107,26 +108,20 @@ class SegmentHeader:
     """The last record of the segment or, if it has only gaps, of the chain before it; None if there is none."""
     created_at: datetime
     """When the segment was made, UTC."""
-    notices: int = 0
-    """Number of notices."""
-    format_version: int = 1
-    """Version of the format: the lowest that supports the outcomes."""
 
     def to_json(self) -> dict[str, Any]:
         """Returns the stored form of the header, without the checksum."""
         made = self.provenance
         mark = self.fingerprint
-        counts = {"frames": self.frames, "gated": self.gated, "dead_letters": self.dead_letters}
         computed = {"precision": made.precision} if made.precision else {}
-        later = {"notices": self.notices} if self.format_version > 1 else {}
         return {
-            "format_version": self.format_version,
+            "format_version": FORMAT_VERSION,
             "topic": self.chain.topic,
             "topic_id": self.chain.topic_id,
             "partition": self.chain.partition,
             "start": self.start,
             "end": self.end,
-            "counts": {**counts, **later},
+            "counts": {name: getattr(self, name) for name in _COUNTS},
             "gaps": dict(self.gaps),
             "days": [day.isoformat() for day in self.days],
             "model": {"name": made.model_name, "sha256": made.model_sha256, **computed},
@@ -145,9 +140,7 @@ class SegmentHeader:
             chain=ChainId(data["topic"], data["topic_id"], data["partition"]),
             start=data["start"],
             end=data["end"],
-            frames=counts["frames"],
-            gated=counts["gated"],
-            dead_letters=counts["dead_letters"],
+            **{name: counts[name] for name in _COUNTS},
             gaps=dict(data["gaps"]),
             days=tuple(date.fromisoformat(day) for day in data["days"]),
             provenance=Provenance(
@@ -156,8 +149,6 @@ class SegmentHeader:
             writer_id=data["writer_id"],
             fingerprint=mark and Fingerprint(mark["offset"], mark["timestamp_ms"], mark["sha256"]),
             created_at=parse_time(data["created_at"]),
-            notices=counts.get("notices", 0),
-            format_version=data["format_version"],
         )
 
 
@@ -214,14 +205,13 @@ def describe(
         frames=processed,
         gated=len(frames) - processed,
         dead_letters=len(dead_letters),
+        notices=len(notices),
         gaps=dict(sorted(gaps.items())),
         days=tuple(sorted(days)),
         provenance=provenance,
         writer_id=writer_id,
         fingerprint=fingerprint,
         created_at=created_at,
-        notices=len(notices),
-        format_version=2 if any(map(needs_format_2, outcomes)) else 1,
     )
 
 
@@ -268,7 +258,7 @@ def decode_segment(data: bytes, key: str, *, is_verified: bool = False) -> Segme
 
     Raises:
         DamagedSegmentError: The bytes are damaged.
-        LedgerError: This release does not know the format version.
+        LedgerError: The segment has another format version.
     """
     try:
         head, newline, body = decompress(data, MAX_SEGMENT_BYTES).partition(b"\n")
@@ -276,10 +266,10 @@ def decode_segment(data: bytes, key: str, *, is_verified: bool = False) -> Segme
         version = header["format_version"]
     except (zstandard.ZstdError, ValueError, KeyError, TypeError, MemoryError, RecursionError) as error:
         raise _damaged(key, f"{len(data)} bytes that are not a segment ({error})") from None
-    if version not in FORMAT_VERSIONS:
+    if version != FORMAT_VERSION:
         raise LedgerError(
-            f"{key} has format version {version!r}; this release reads {' and '.join(map(str, FORMAT_VERSIONS))}.",
-            next_step="use the release of imgpipeline that wrote the segment, or a newer one",
+            f"{key} has format version {version!r}; this release reads {FORMAT_VERSION}.",
+            next_step="use the release of imgpipeline that wrote the segment; see docs/upgrading.md",
         )
     try:
         expected = header.pop("checksum", None)

@@ -15,7 +15,6 @@ from imgpipeline.contracts.keys import redetection_key
 from imgpipeline.contracts.times import Clock
 from imgpipeline.errors import TransientError
 from imgpipeline.lake.build.derived import Made
-from imgpipeline.lake.schema.redetections import REDETECTION_SCHEMA_VERSION
 from imgpipeline.lake.storage.engine import Engine, disk_errors
 from imgpipeline.lake.storage.manifest import write_rows
 from imgpipeline.lake.storage.pieces import read_table
@@ -159,7 +158,6 @@ class DayAttempt:
         return RedetectionManifest(
             model=owner.model,
             day=self.day,
-            schema_version=REDETECTION_SCHEMA_VERSION,
             made_by=self.recipe,
             made_of=self.source.e_tag,
             model_used=owner.detector.model_name,

@@ -126,7 +126,6 @@ class DayComparison(Derived[Document]):
                 self.store.put(picture, jpeg)
             document = {
                 "table": MODEL_COMPARISON.name, "day": self.day.isoformat(),
-                "schema_version": REDETECTION_SCHEMA_VERSION,
                 "made_by": comparison_recipe(), "made_of": {side.name: list(side.versions) for side in sides},
                 "rows": _fill(engine, self.day, pairs, drawn), "examples": sorted(drawn),
                 "built_at": format_time(self.now),

@@ -9,14 +9,12 @@ from typing import Any
 
 from imgpipeline.contracts.keys import redetection_key
 from imgpipeline.contracts.times import format_time, parse_time
+from imgpipeline.lake.schema.redetections import REDETECTION_SCHEMA_VERSION
 from imgpipeline.lake.storage.manifest import StoredObject, read_object
 from imgpipeline.objectstore import ObjectStore
 from imgpipeline.settings import Settings
 from imgpipeline.vision.detector import Detector
-from imgpipeline.vision.model import NO_MEAN, NO_STD
 
-FORMAT = 1
-"""Increased when the meaning of an outcome changes, so older outcomes are not reused."""
 FRAMES, DETECTIONS = "frames", "detections"
 """Names of the two objects of a redetection."""
 
@@ -29,8 +27,6 @@ class RedetectionManifest:
     """The choice, such as `demo@0.3`."""
     day: date
     """UTC day."""
-    schema_version: int
-    """Version of the columns of day tables."""
     made_by: str
     """The recipe, 16 hexadecimal digits."""
     made_of: str
@@ -67,9 +63,8 @@ class RedetectionManifest:
     def from_json(cls, text: str | bytes) -> "RedetectionManifest":
         """Reads a document of `to_json`; raises KeyError, TypeError or ValueError for anything else."""
         data: dict[str, Any] = json.loads(text)
-        names = cls.__dataclass_fields__.keys() & data.keys()
         changed = {"day": date.fromisoformat(data["day"]), "built_at": parse_time(data["built_at"])}
-        return cls(**{name: data[name] for name in names} | changed)
+        return cls(**data | changed)
 
 
 Stored = Mapping[str, StoredObject[RedetectionManifest] | None]
@@ -91,13 +86,8 @@ def whole(stored: Stored) -> RedetectionManifest | None:
 def recipe_of(detector: Detector, settings: Settings) -> str:
     """Returns a hash of everything that affects the detections in an image, 16 hexadecimal digits."""
     spec = detector.spec
-    scale = () if settings.reduced_decoding else ("full size",)  # the default keeps the hash of earlier releases
-    computed = () if detector.precision == "fp32" else (detector.precision,)
-    rules = spec.preprocessing
-    normalized = () if (rules.mean, rules.std) == (NO_MEAN, NO_STD) else (rules.mean, rules.std)
-    whole_pixels = ("integer boxes",) if detector.integer_boxes else ()
-    parts = (FORMAT, detector.model_name, detector.model_sha256, spec.decoder, spec.labels, rules,
-             detector.confidence_threshold, detector.nms_threshold, detector.nms_per_class,
-             settings.max_image_bytes, settings.max_image_pixels, *scale, *computed,
-             *normalized, *whole_pixels)  # fmt: skip
+    parts = (REDETECTION_SCHEMA_VERSION, detector.model_name, detector.model_sha256, spec.decoder, spec.labels,
+             spec.preprocessing, detector.confidence_threshold, detector.nms_threshold, detector.nms_per_class,
+             detector.precision, detector.integer_boxes, settings.max_image_bytes, settings.max_image_pixels,
+             settings.reduced_decoding)  # fmt: skip
     return sha256(repr(parts).encode()).hexdigest()[:16]

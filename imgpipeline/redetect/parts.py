@@ -20,7 +20,6 @@ from imgpipeline.faultpoints import reach
 from imgpipeline.lake.storage.engine import disk_errors
 from imgpipeline.objectstore import ObjectMissingError, ObjectStore
 from imgpipeline.redetect.frames import FrameResult, FrameToProcess
-from imgpipeline.redetect.manifest import FORMAT
 
 _BOX = pa.struct(
     [
@@ -39,7 +38,6 @@ _SCHEMA = pa.schema(
         ("message", pa.string()),
         ("detections", pa.list_(_BOX)),
     ],
-    metadata={"imgpipeline.redetection_part": str(FORMAT)},
 )
 
 

@@ -23,7 +23,6 @@ from imgpipeline.lake.build.day_tables import list_days
 from imgpipeline.lake.build.derived import Derived, Made, Origin, Start, build
 from imgpipeline.lake.query.days import name_nearest_days, nearest_day
 from imgpipeline.lake.schema import FRAMES
-from imgpipeline.lake.schema.redetections import REDETECTION_SCHEMA_VERSION
 from imgpipeline.lake.storage.engine import open_engine
 from imgpipeline.lake.storage.pieces import read_table
 from imgpipeline.ledger import known_days
@@ -119,9 +118,8 @@ class DayRedetection(Derived[RedetectionManifest]):
         return read_redetection(self.store, self._redetector.model, self._day)
 
     def origin(self, manifest: RedetectionManifest, /) -> Origin:
-        """Returns the version of `frames` it was built from; columns of another version count as another recipe."""
-        made_by = manifest.made_by if manifest.schema_version == REDETECTION_SCHEMA_VERSION else ""
-        return Origin({FRAMES.name: manifest.made_of}, made_by)
+        """Returns the version of `frames` it was built from, and its recipe."""
+        return Origin({FRAMES.name: manifest.made_of}, manifest.made_by)
 
     def wanted(self, _stored: Stored, /) -> Origin:
         """Returns the version of the stored table `frames`."""

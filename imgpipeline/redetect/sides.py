@@ -11,9 +11,9 @@ from pathlib import Path
 
 from imgpipeline.contracts.keys import REDETECTIONS, day_table_key, parse_model_folder, redetection_key
 from imgpipeline.errors import PermanentError, TransientError
-from imgpipeline.lake.build.summary_inputs import Patience, check_version
+from imgpipeline.lake.build.summary_inputs import Patience
 from imgpipeline.lake.storage.engine import Engine, all_rows, disk_errors, quoted
-from imgpipeline.lake.storage.manifest import FOOTER_KEY, Manifest, have_equal_ends, parse_footer
+from imgpipeline.lake.storage.manifest import FOOTER_KEY, have_equal_ends, parse_footer
 from imgpipeline.lake.storage.pieces import fetch_table
 from imgpipeline.objectstore import ObjectMissingError, ObjectStore
 from imgpipeline.settings import LIVE
@@ -64,7 +64,7 @@ def open_side(store: ObjectStore, engine: Engine, name: str, day: date, view: st
         The side with the opened versions.
 
     Raises:
-        PermanentError: It does not exist, is not a Parquet file of this project, or is one of another release.
+        PermanentError: It does not exist, is not a Parquet file of this project.
         TransientError: Its two objects are from different builds for longer than a build takes.
     """
     patience = Patience()
@@ -119,10 +119,7 @@ def _command(name: str, day: date) -> str:
 
 def _belong_together(name: str, day: date, paths: Mapping[str, Path]) -> bool:
     if name == LIVE:
-        manifests: list[Manifest] = [parse_footer(path, _key(name, day, table)) for table, path in paths.items()]
-        for manifest in manifests:
-            check_version("the comparison", manifest)
-        return have_equal_ends(manifests)
+        return have_equal_ends(parse_footer(path, _key(name, day, table)) for table, path in paths.items())
     documents = [_document(path) for path in paths.values()]
     return documents[0] is not None and documents[0] == documents[1]
 

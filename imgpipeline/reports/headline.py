@@ -81,7 +81,7 @@ class Headline:
     events: int | None = None
     """Events of all rules; None if the rules were not evaluated."""
     recipe: str = ""
-    """Hash of code, templates, queries and settings that determine the page; empty in pages of older releases."""
+    """Hash of code, templates, queries and settings that determine the page."""
 
     def to_json(self) -> str:
         """Returns the JSON of the page."""
@@ -94,7 +94,7 @@ class Headline:
         data: dict[str, Any] = json.loads(text)
         if data.pop("version") != 1:
             raise ValueError("expected version 1")
-        names = tuple(str(name) for name in data.pop("hour_names", HOUR_NAMES))
+        names = tuple(str(name) for name in data.pop("hour_names"))
         top = tuple(_label_hours(item, len(names)) for item in data.pop("top"))
         return cls(day=date.fromisoformat(data.pop("day")), top=top, hour_names=names, **data)
 

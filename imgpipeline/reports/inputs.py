@@ -17,7 +17,7 @@ from imgpipeline.lake.build.summaries import SUMMARIES, recipe
 from imgpipeline.lake.build.summary_inputs import Patience, stored_key
 from imgpipeline.lake.quality.audit_state import StoredVerdict, read_verdict
 from imgpipeline.lake.query.days import name_nearest_days, nearest_day
-from imgpipeline.lake.schema import DAY_TABLES, EVENTS, PLACE_TABLES, SCHEMA_VERSION, TRACK_TABLES
+from imgpipeline.lake.schema import DAY_TABLES, EVENTS, PLACE_TABLES, TRACK_TABLES
 from imgpipeline.lake.storage.manifest import Manifest, Stored, covered_ends, have_equal_ends, join_ends, read_stored
 from imgpipeline.ledger import fix_ends, has_segment, index_buckets, known_days
 from imgpipeline.objectstore import ObjectStore
@@ -129,7 +129,7 @@ def read_live_inputs(store: ObjectStore, settings: Settings, day: date, *, now: 
 
 def _stored_tables(store: ObjectStore, day: date) -> dict[str, Stored]:
     found = {key: read_stored(store, key) for key in (day_table_key(table.name, day) for table in DAY_TABLES)}
-    return {key: stored for key, stored in found.items() if stored and stored.manifest.schema_version == SCHEMA_VERSION}
+    return {key: stored for key, stored in found.items() if stored}
 
 
 def _inputs(
@@ -226,7 +226,7 @@ def _not_built(store: ObjectStore, day: date) -> PermanentError:
         return _nothing_for(store, day)
     names = ",".join(table.name for table in DAY_TABLES)
     return PermanentError(
-        f"The report of {day} cannot be built: the day's tables are not built yet, or another release built them.",
+        f"The report of {day} cannot be built: the day's tables are not built yet.",
         next_step=f"run `dagster asset materialize -m imgpipeline.definitions --select {names} --partition {day}`",
     )
 

@@ -7,7 +7,6 @@ from pydantic import Field, field_validator
 from pydantic_settings import BaseSettings
 
 from imgpipeline.contracts.times import HOURS_PATTERN, day_of
-from imgpipeline.settings.variables import PREFIX, either
 
 
 class DetectionSettings(BaseSettings):
@@ -29,7 +28,6 @@ class DetectionSettings(BaseSettings):
     max_detect_s: float = Field(
         60.0,
         gt=0,
-        validation_alias=either("MAX_DETECT_S", f"{PREFIX}MAX_LOOK_S"),
         description="After runs have died, frames are processed one by one in a separate process. A frame that takes "
         "longer than this to decode and detect there counts as one that killed the process.",
     )

@@ -21,7 +21,7 @@ class KafkaSettings(BaseSettings):
     kafka_bootstrap_servers: str = Field("localhost:9092", description="Brokers, `host:port`, separated by commas.")
     kafka_topics: Annotated[tuple[str, ...], NoDecode] = Field(
         ("frames",),
-        validation_alias=either("KAFKA_TOPIC", f"{PREFIX}KAFKA_TOPICS"),
+        validation_alias=either("KAFKA_TOPIC"),
         description="Topic of the announced frames, or several, separated by commas: `car-frames,person-frames`. The "
         "same detectors process all of them; our own sources announce on the first. "
         "If `TOPIC-notices` is in the list, their notices go there, and TOPIC holds frames only.",
@@ -112,6 +112,5 @@ def _with_topics(values: Mapping[str, Any]) -> dict[str, Any]:
     others = {name: value for name, value in values.items() if name != "kafka_topic"}
     if "kafka_topic" not in values:
         return others
-    for variable in (f"{PREFIX}KAFKA_TOPIC", f"{PREFIX}KAFKA_TOPICS"):
-        others.pop(variable, None)
+    others.pop(f"{PREFIX}KAFKA_TOPIC", None)
     return others | {"kafka_topics": split_list(values["kafka_topic"])}

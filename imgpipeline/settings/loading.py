@@ -47,20 +47,14 @@ class Settings(
     )
 
     def results_hash(self) -> str:
-        """Returns a hash of the settings that change the results of a detection run, 16 hexadecimal digits.
-
-        Settings that were added later are included only if they are set, so that existing hashes stay the same.
-        """
-        scale = () if self.reduced_decoding else ("full size",)
-        labels = () if self.model_labels is None else ("labels", _content(self.model_labels))
-        weak = () if self.weak_confidence is None else ("weak", self.weak_confidence)
-        computed = () if self.precision == "fp32" else ("precision", self.precision)
-        whole = ("integer boxes",) if self.integer_boxes else ()
-        several = () if self.detectors is None else ("detectors", self.detectors)
-        gates = tuple((n, v) for n in GateSettings.model_fields if (v := getattr(self, n)) is not None)
+        """Returns a hash of the settings that change the results of a detection run, 16 hexadecimal digits."""
+        labels = self.model_labels and _content(self.model_labels)
+        form = (self.timestamp_fields, self.message_timezone, self.image_path_template, self.source_template)
+        gates = tuple(getattr(self, name) for name in GateSettings.model_fields)
         parts = (self.model, self.model_decoder, self.confidence_threshold, self.nms_threshold, self.nms_per_class,
                  self.max_image_bytes, self.max_image_pixels, self.max_message_bytes, self.first_day,
-                 *scale, *labels, *weak, *computed, *whole, *several, *self.changed_form(), *gates)  # fmt: skip
+                 self.reduced_decoding, labels, self.weak_confidence, self.precision, self.integer_boxes,
+                 self.detectors, form, gates)  # fmt: skip
         return sha256(repr(parts).encode()).hexdigest()[:16]
 
 

@@ -16,7 +16,7 @@ from imgpipeline.contracts.message_form import (
 )
 from imgpipeline.contracts.templates import FieldTemplate, ImageKeyTemplate
 from imgpipeline.contracts.times import TimezoneName, find_timezone
-from imgpipeline.settings.variables import PREFIX, either, split_list
+from imgpipeline.settings.variables import either, split_list
 
 
 class SourceSettings(BaseSettings):
@@ -52,7 +52,6 @@ class MessageSettings(BaseSettings):
     )
     image_path_template: Annotated[str, AfterValidator(check_image_path_template)] = Field(
         IMAGE_PATH_TEMPLATE,
-        validation_alias=either("IMAGE_PATH_TEMPLATE", f"{PREFIX}VIDEO_FRAME_PATH"),
         description="Path of the image if the message has no path: below the store's prefix, or `s3://…` or "
         "`/folder/…` in `IMGPIPELINE_ALLOWED_IMAGE_LOCATIONS`. `{field}` is a field of the message, `{field:05d}` a "
         "whole number with at least 5 digits.",
@@ -89,12 +88,6 @@ class MessageSettings(BaseSettings):
             source=FieldTemplate(self.source_template) if self.source_template else None,
             topics=topics,
         )
-
-    def changed_form(self) -> tuple[object, ...]:
-        """Returns the settings of this form, for `results_hash`; empty if all have their defaults."""
-        own = (self.timestamp_fields, self.message_timezone, self.image_path_template, self.source_template)
-        usual = (TIMESTAMP_FIELDS, "UTC", IMAGE_PATH_TEMPLATE, None)
-        return () if own == usual else ("messages", *own)
 
 
 _TOPIC = r"^[^+#/$\s\x00][^+#\s\x00]{0,199}$"

@@ -1,6 +1,6 @@
 """Describes a model: its files, its input, and the layout of its output."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
@@ -74,7 +74,6 @@ class ModelFile:
 class Preprocessing:
     """How a picture becomes the network's input."""
 
-    # Recipes of redetections hash the `repr` of the first four fields.
     resize: Resize
     """How a picture is put into the input."""
     channels: Literal["BGR", "RGB"]
@@ -83,9 +82,9 @@ class Preprocessing:
     """Factor for the values 0 to 255."""
     pad_value: int
     """Value of the padding in a letterbox, 0 to 255, before `scale`."""
-    mean: tuple[float, float, float] = field(default=NO_MEAN, repr=False)
+    mean: tuple[float, float, float] = NO_MEAN
     """Subtracted after `scale`, for each channel in the order of `channels`."""
-    std: tuple[float, float, float] = field(default=NO_STD, repr=False)
+    std: tuple[float, float, float] = NO_STD
     """Divisor of each channel, applied last; > 0."""
 
 

@@ -166,9 +166,9 @@ def _read(path: Path) -> tuple[ApiKey, ...]:
 
 
 def _parse(key: Mapping[str, Any]) -> ApiKey:
-    scopes = tuple(Scope(scope) for scope in key.get("scopes", [Scope.INGEST]))  # older files name none
+    scopes = tuple(Scope(scope) for scope in key["scopes"])
     return ApiKey(
-        str(key["id"]), str(key["sha256"]), tuple(key["sources"]), str(key["created"]), scopes, str(key.get("name", ""))
+        str(key["id"]), str(key["sha256"]), tuple(key["sources"]), str(key["created"]), scopes, str(key["name"])
     )
 
 

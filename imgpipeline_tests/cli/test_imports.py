@@ -106,6 +106,15 @@ def test_a_damaged_end_of_an_import_is_repaired_by_a_gap_and_the_import_continue
     assert offsets == [n for n in range(90) if n != 60]
 
 
+def test_an_import_of_detections_says_that_tracks_need_documents(folder_site: dict[str, str], tmp_path: Path):
+    path = write_csv(tmp_path / "counts.csv", csv_lines(3))
+    for option in ([], ["--json"]):
+        ended = run("import", "detections", path, *option, env=folder_site, cwd=tmp_path)
+        assert ended.status == 0, ended.stderr
+        assert "each row is a separate frame, so `imgpipeline tracks build`" in ended.stderr
+        assert "imgpipeline import metadata" in ended.stderr
+
+
 def test_documents_are_imported_by_their_folder_s_name(folder_site: dict[str, str], tmp_path: Path):
     folder = tmp_path / "old documents"
     folder.mkdir()
@@ -117,6 +126,7 @@ def test_documents_are_imported_by_their_folder_s_name(folder_site: dict[str, st
     assert "3 rows read: 0 already in import.old-documents, 3 new." in ended.stderr
     assert "New frames: 3, of 2026-01-09. New dead letters: none." in ended.stderr
     assert "nightly_rebuild" in ended.stderr
+    assert "tracks" not in ended.stderr
 
 
 @pytest.mark.parametrize(

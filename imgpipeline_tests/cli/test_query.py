@@ -1,6 +1,11 @@
 """Numbers come out of the lake as a table or as one JSON document, also before any day table was built."""
 
+import os
+import subprocess
+import sys
 from collections.abc import Callable
+from dataclasses import replace
+from hashlib import sha256
 from pathlib import Path
 
 import pytest
@@ -8,7 +13,7 @@ import pytest
 from imgpipeline.cli.output import show_csv
 from imgpipeline.lake.schema import ALL
 from imgpipeline.objectstore import ObjectStore
-from imgpipeline_tests.cli.command import run, run_new
+from imgpipeline_tests.cli.command import REPOSITORY, environment, run, run_new
 from imgpipeline_tests.cli.samples import CAR, DOG, NEXT_DAY, seen
 from imgpipeline_tests.ledger.samples import dead_letter, write_chain
 
@@ -54,6 +59,23 @@ def test_any_table_answers_sql(filled: dict[str, str], tmp_path: Path):
     sql = f"SELECT {counts}, code, timestamp FROM dead_letters"  # noqa: S608 - all of it stands here
     (row,) = run("query", sql, "--json", env=filled, cwd=tmp_path).json()
     assert row == {"f": 4, "s": 4, "code": "DECODE_FAILED", "timestamp": "2026-01-09T12:00:00.000000Z"}
+
+
+@pytest.mark.medium
+def test_the_documented_recount_finds_the_file_without_a_frame_and_the_frame_without_a_file(
+    folder_site: dict[str, str], store_of: Callable[[dict[str, str]], ObjectStore], tmp_path: Path
+):
+    (tmp_path / "images").mkdir()
+    for name in ("counted", "missing"):
+        (tmp_path / "images" / f"{name}.jpg").write_text(name)
+    counted, unknown, missing = (sha256(name).hexdigest() for name in (b"counted", b"unknown", b"missing"))
+    frames = [replace(seen(0), sha256=counted), replace(seen(1), sha256=unknown), seen(2)]
+    write_chain(store_of(folder_site), frames)
+    page = (REPOSITORY / "docs" / "tables.md").read_text()
+    commands = page.split("```bash\n")[1].split("```")[0]
+    found = environment(folder_site) | {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}", "LC_ALL": "C"}
+    asked = subprocess.run(["bash", "-c", commands], cwd=tmp_path, env=found, capture_output=True, check=True)
+    assert sorted(asked.stdout.decode().splitlines()) == sorted([missing, f"\t{unknown}"])
 
 
 def test_json_is_strict_and_loses_no_column(filled: dict[str, str], tmp_path: Path):

@@ -74,6 +74,7 @@ frames = st.builds(
     attributes=attributes,
     detections=st.lists(detections, max_size=2).map(tuple),
     weak_detections=st.lists(detections, max_size=2).map(tuple),
+    sha256=st.none() | st.from_regex(r"\A[0-9a-f]{64}\Z"),
     detectors=st.lists(detectors, max_size=2).map(tuple),
     gate_measurements=st.dictionaries(texts, _rounded(-1e6, 1e6, 6), max_size=2),
     clock_source=st.none() | st.sampled_from(ClockSource),

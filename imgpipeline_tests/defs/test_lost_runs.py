@@ -120,11 +120,6 @@ def test_a_re_executed_build_is_not_mistaken_for_the_first_one(builds: Builds) -
     assert builds.lost() == []
 
 
-def test_tags_of_an_earlier_release_are_understood(builds: Builds) -> None:
-    run_id = builds.launch(**{"imgpipeline/process": GONE})
-    assert builds.lost() == [run_id]
-
-
 def test_builds_that_automation_requests_record_their_process_table() -> None:
     assert keep_tables_current.run_tags[PROCESS_TABLE_TAG] == describe_table()
 

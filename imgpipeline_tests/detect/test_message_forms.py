@@ -114,7 +114,7 @@ def test_row_2_4_a_frame_store_beside_the_store_is_read_by_video_and_frame(
     shared.mkdir()
     (shared / "uav0000086_frame_00001.jpg").write_bytes(jpeg())
     monkeypatch.setenv("IMGPIPELINE_ALLOWED_IMAGE_LOCATIONS", shared.as_uri())
-    monkeypatch.setenv("IMGPIPELINE_VIDEO_FRAME_PATH", f"{shared}/{{video_id}}_{{frame_id}}.jpg")
+    monkeypatch.setenv("IMGPIPELINE_IMAGE_PATH_TEMPLATE", f"{shared}/{{video_id}}_{{frame_id}}.jpg")
     site = of(lane)
     by_number = {"frame_id": "frame_00001", "timestamp": "2026-03-01T12:00:00+00:00", "video_id": "uav0000086"}
     by_path = {"image_path": f"{shared}/uav0000086_frame_00001.jpg", "video_id": "uav0000086"}

@@ -4,6 +4,7 @@ import json
 import threading
 from dataclasses import replace
 from datetime import UTC, datetime
+from hashlib import sha256
 
 import cv2
 import numpy as np
@@ -55,6 +56,25 @@ def test_each_record_gets_its_own_outcome_from_any_thread(store: ObjectStore):
     found = outcomes_of(frame_work(store), *records)
     assert [outcome.offset for outcome in found] == list(range(30))
     assert [n for n, outcome in enumerate(found) if isinstance(outcome, DeadLetter)] == list(range(0, 30, 3))
+
+
+def test_a_frame_has_the_sha256_of_the_image_file_in_the_store_or_in_the_record(store: ObjectStore):
+    of = frame_work(store)
+    for one in (record(0, image_path="images/one.jpg"), replace(record(1), value=jpeg())):
+        found = of.work(one)
+        assert isinstance(found, Frame)
+        assert found.sha256 == sha256(jpeg()).hexdigest()
+        assert Frame.from_json(found.to_json()).sha256 == found.sha256
+
+
+def test_a_gated_frame_has_a_sha256_if_its_image_was_read(store: ObjectStore):
+    dark = frame_work(store, gate_min_brightness=255).work(record(0, image_path="images/one.jpg"))
+    announced = {"gated": {"reason": "unchanged"}, "sha256": "ab" * 32}
+    unread = frame_work(store).work(record(1, image_path="images/none.jpg", **announced))
+    assert isinstance(dark, Frame)
+    assert isinstance(unread, Frame)
+    assert (dark.status, dark.sha256) == (FrameStatus.GATED, sha256(jpeg()).hexdigest())
+    assert (unread.status, unread.sha256) == (FrameStatus.GATED, None)
 
 
 def test_the_pool_and_the_calling_thread_find_the_same(store: ObjectStore):
@@ -194,7 +214,6 @@ def test_without_the_setting_a_segment_says_nothing_of_weak_detections(store: Ob
 
 
 def test_only_a_model_that_does_not_compute_in_32_bit_floats_is_listed_with_its_precision(store: ObjectStore):
-    """Segments with the default settings keep their bytes, so older releases can read them."""
     of = frame_work(store)
     plain = of.work(record(0, image_path="images/one.jpg"))
     detector = of.detector
@@ -202,8 +221,7 @@ def test_only_a_model_that_does_not_compute_in_32_bit_floats_is_listed_with_its_
     found = replace(of, detector=rough).work(record(0, image_path="images/one.jpg"))
     assert isinstance(plain, Frame)
     assert isinstance(found, Frame)
-    assert (plain.detectors, plain.needs_format_2) == ((), False)
-    assert (found.detectors, found.needs_format_2) == ((rough.use,), True)
+    assert (plain.detectors, found.detectors) == ((), (rough.use,))
     assert found.detectors[0].precision == "bf16"
 
 
@@ -226,7 +244,6 @@ def test_a_frame_names_every_detector_that_looked_at_it_and_each_detection_its_o
     assert isinstance(plain, Frame)
     assert isinstance(found, Frame)
     assert [use.model_name for use in found.detectors] == ["demo", "demo"]
-    assert found.needs_format_2
     assert found.detections
     for one in found.detections:
         assert one.detector == (0 if one.label == "car" else 1)

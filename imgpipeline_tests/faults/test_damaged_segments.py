@@ -144,10 +144,14 @@ def test_fault_40_a_repair_takes_nothing_from_a_log_other_than_the_one_that_was_
     assert check(followed.settings).gap_reasons == {"damaged": 3}
 
 
-def test_fault_40_a_segment_of_a_newer_format_is_not_taken_for_damage(followed: LaneUnderTest) -> None:
+def test_fault_40_a_segment_of_a_newer_format_is_not_taken_for_damage(
+    followed: LaneUnderTest, monkeypatch: pytest.MonkeyPatch
+) -> None:
     key = keys(followed)[1]
     segment = read_segment(followed.store, key)
-    data = encode_segment(replace(segment.header, format_version=99), segment.outcomes())
+    with monkeypatch.context() as other_release:
+        other_release.setattr("imgpipeline.ledger.segment.FORMAT_VERSION", 99)
+        data = encode_segment(segment.header, segment.outcomes())
     followed.store.put(key, data)
     with pytest.raises(LedgerError, match="format version 99"):
         repair(followed)

@@ -1,4 +1,4 @@
-"""Counts of labels per source: they add up to the totals of earlier releases, whose stores still work."""
+"""Counts of labels per source add up to the counts of all sources together."""
 
 from collections import Counter
 from datetime import UTC, datetime, timedelta
@@ -6,25 +6,40 @@ from pathlib import Path
 
 import pytest
 
-from imgpipeline.lake.build.day_tables import list_days, rebuild_day
-from imgpipeline.lake.build.summaries import build_summary
+from imgpipeline.lake.build.day_tables import list_days
 from imgpipeline.lake.quality.day_warnings import LabelHistory
-from imgpipeline.lake.query.explain import explain
-from imgpipeline.lake.query.explanation import NumberId
-from imgpipeline.lake.query.stored_summaries import open_summaries
 from imgpipeline.lake.query.summaries import LabelChoice, ask
 from imgpipeline.lake.sessions.session import open_lake
 from imgpipeline.objectstore import ObjectStore
 from imgpipeline.settings import Settings
-from imgpipeline_tests.lake import older_release
-from imgpipeline_tests.lake.audits import run_audit
-from imgpipeline_tests.lake.build.test_summary_numbers import SOURCES, assert_same, build_day, eventful
+from imgpipeline_tests.lake.build.test_summary_numbers import SOURCES, build_day, eventful
 from imgpipeline_tests.lake.samples import chosen_frames, seen
-from imgpipeline_tests.lake.summary_oracle import expected_rows
-from imgpipeline_tests.ledger.samples import DAY, NOON, append, write_chain
+from imgpipeline_tests.ledger.samples import DAY, write_chain
 
-OF_LABELS = ("label_counts", "label_timestamps", "label_totals")
 SETTINGS = Settings(_env_file=None)
+_OF_ALL_SOURCES = """
+SELECT
+    day,
+    time_bucket(INTERVAL 1 hour, "timestamp")  AS hour,
+    label,
+    count(*)                                   AS count,
+    count(DISTINCT frame_id)                   AS distinct_frames,
+    count(DISTINCT source)                     AS distinct_sources,
+    min("timestamp")                           AS first_seen,
+    max("timestamp")                           AS last_seen,
+    avg(CAST(confidence AS DECIMAL(9, 6)))     AS mean_confidence,
+    min(confidence)                            AS min_confidence,
+    max(confidence)                            AS max_confidence,
+    list_sort(coalesce(list(DISTINCT model) FILTER (model <> ''), [])) AS models
+FROM (
+    SELECT
+        *,
+        concat_ws(' ', nullif(model_used, ''), nullif(model_sha256[:8], ''), '>' || confidence_threshold) AS model
+    FROM detections)
+WHERE confidence >= coalesce(getvariable('summary_threshold'), 0)
+GROUP BY day, hour, label
+ORDER BY hour, label
+""".strip()
 
 
 @pytest.fixture(autouse=True)
@@ -32,25 +47,16 @@ def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
 
 
-@pytest.fixture
-def older(memory: ObjectStore) -> ObjectStore:
-    """A store whose summaries of labels an older release has built."""
-    write_chain(memory, eventful())
-    build_day(memory)
-    older_release.put_older_summaries(memory, DAY)
-    return memory
-
-
 @pytest.mark.medium
-def test_totals_over_all_sources_are_the_rows_of_the_older_query(memory: ObjectStore):
-    """`label-counts` returns the same as before, to the last digit of the mean."""
+def test_totals_over_all_sources_are_those_of_a_query_without_sources(memory: ObjectStore):
+    """They are equal to the last digit of the mean."""
     write_chain(memory, eventful(), [seen(16 + n, ["car"] * (n % 4), source=f"cam-{n % 5}") for n in range(40)])
     build_day(memory)
     with open_lake(memory, settings=SETTINGS) as session:
-        before = session.query(older_release.LABEL_COUNTS)
+        direct = session.query(_OF_ALL_SOURCES)
     now = ask(memory, SETTINGS, "label_counts", [DAY]).answer
-    assert now.columns == (*before.columns, "observed_s")
-    assert [row[:-1] for row in now.rows] == [row for row in before.rows if row[0] == DAY]
+    assert now.columns == (*direct.columns, "observed_s")
+    assert [row[:-1] for row in now.rows] == [row for row in direct.rows if row[0] == DAY]
     assert max(row[5] for row in now.rows) > 3, "several sources saw the same label in one hour"
 
 
@@ -82,42 +88,8 @@ def test_frames_are_not_summed_over_labels(memory: ObjectStore):
 
 
 @pytest.mark.medium
-def test_the_audit_of_an_older_store_passes(older: ObjectStore):
-    """Each summary is rebuilt by the query in its manifest, from tables and from the ledger."""
-    found = {audited.name: (audited.ok, audited.stale) for audited in run_audit(older, full=True).summaries}
-    assert found == dict.fromkeys((*OF_LABELS, "frame_stats", "source_activity"), (True, False))
-    append(write_chain(older), [seen(16, ["dog"])])
-    rebuild_day(older, DAY, now=NOON)
-    found = {audited.name: (audited.ok, audited.stale) for audited in run_audit(older, full=True).summaries}
-    assert all(ok for ok, _ in found.values())
-    assert found["label_counts"] == (True, True)
-
-
-@pytest.mark.medium
-def test_summaries_of_an_older_release_are_not_current_and_their_days_are_counted_live(older: ObjectStore):
-    for built in (False, True):
-        with open_summaries(older, SETTINGS, OF_LABELS, days=[DAY]) as span:
-            for name in OF_LABELS:
-                assert span.counted_now[name] == (() if built else (DAY,))
-                rows = span.query(f"SELECT * EXCLUDE (day) FROM {name} ORDER BY ALL NULLS LAST").rows  # noqa: S608 - own names
-                assert_same(rows, expected_rows(older, name, DAY), name)
-        builds = [build_summary(older, name, DAY, settings=SETTINGS, now=NOON) for name in OF_LABELS]
-        assert [done.skipped for done in builds] == [built] * 3
-
-
-@pytest.mark.medium
-def test_a_number_of_an_older_store_is_traced(older: ObjectStore):
-    with open_lake(older, settings=SETTINGS, days=[DAY]) as lake:
-        of_all = explain(lake, older, NumberId(DAY, None, "car"), SETTINGS)
-        of_one = explain(lake, older, NumberId(DAY, None, "car", "import"), SETTINGS)
-    assert of_all.stored is not None
-    assert (of_all.stored.count, of_all.stored.is_by_present_recipe) == (of_all.count, False)
-    assert (of_one.stored, of_one.count) == (None, 1)
-
-
-@pytest.mark.medium
-def test_default_counts_are_sums_over_sources_in_both_forms(memory: ObjectStore):
-    """Three days of 30 cars from two cameras, one of them stored by an older release; then a day of 6."""
+def test_default_counts_are_sums_over_sources(memory: ObjectStore):
+    """Three days of 30 cars from two cameras; then a day of 6."""
     days = [DAY + timedelta(days=n) for n in range(4)]
     frames = [
         seen(offset, ["car"] * (15 if day < days[3] else 3), day, source=f"cam-{offset % 2}")
@@ -126,7 +98,6 @@ def test_default_counts_are_sums_over_sources_in_both_forms(memory: ObjectStore)
     write_chain(memory, frames)
     for day in days:
         build_day(memory, day)
-    older_release.put_older_summaries(memory, days[1])
     history = LabelHistory(memory, list_days(memory, "summaries/label_totals"))
     after = datetime.combine(days[3] + timedelta(days=1), datetime.min.time(), UTC)
     verdict = history.judge(days[3], SETTINGS, now=after)

@@ -39,7 +39,7 @@ REPOSITORY = Path(__file__).resolve().parents[2]
 
 def test_frames_has_every_field_of_the_metadata_document_but_the_list_of_detections():
     document = set(frame(0).to_json()) - {"detections"}
-    later = {"detectors", "gate_measurements", "clock_source", "region_of_interest"}
+    later = {"detectors", "gate_measurements", "clock_source", "region_of_interest", "sha256"}
     assert later <= {field.name for field in fields(Frame)}
     assert set(FRAMES.names) == document | later | {"day", "source_kafka_topic_id"}
 

@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 from dataclasses import replace
 from datetime import date, timedelta
-from pathlib import Path
 
 import pytest
 
@@ -11,7 +10,6 @@ from imgpipeline.contracts.keys import ChainId
 from imgpipeline.contracts.outcomes import DeadLetter, Frame, Outcome
 from imgpipeline.errors import ConfigurationError, DeadLetterCode
 from imgpipeline.lake.sessions.session import open_lake
-from imgpipeline.ledger import decode_segment
 from imgpipeline.ledger.dead_letter_list import find_dead_letters
 from imgpipeline.ledger.dead_letters import (
     BuriedRecord,
@@ -22,7 +20,7 @@ from imgpipeline.ledger.dead_letters import (
 )
 from imgpipeline.objectstore import ObjectStore
 from imgpipeline.objectstore.client import open_memory_store
-from imgpipeline_tests.ledger.samples import CHAIN, DAY, NOON, dead_letter, frame, notice, stored_segments, write_chain
+from imgpipeline_tests.ledger.samples import CHAIN, DAY, NOON, dead_letter, frame, notice, write_chain
 
 SECOND = ChainId(CHAIN.topic, CHAIN.topic_id, 1)
 RECREATED = ChainId(CHAIN.topic, "recreated", 0)
@@ -148,19 +146,3 @@ def test_a_dead_letter_is_located_by_its_name(memory: ObjectStore):
     with pytest.raises(ConfigurationError, match="2 incarnations") as caught:
         locate_dead_letter(memory, "frames", None, 0, 1)
     assert "frames/0/1@recreated" in str(caught.value)
-
-
-GOLDEN = Path(__file__).parent / "golden" / "version_1_replay.jsonl.zst"
-REPLAYED = letter(0, "frames/2/41@an-earlier-topic", headers=(("content-type", "aW1hZ2UvanBlZw=="), ("trace", "/w==")))
-
-
-def test_a_golden_segment_with_a_replay_can_be_read():
-    """The fields for replays were added to version 1; older readers ignore them."""
-    read = decode_segment(GOLDEN.read_bytes(), "golden")
-    assert read.outcomes() == [REPLAYED, good(1, "frames/0/0")]
-
-
-def test_today_s_segments_have_the_lines_of_the_golden_one(memory: ObjectStore):
-    write_chain(memory, [REPLAYED, good(1, "frames/0/0")])
-    [segment] = stored_segments(memory)
-    assert segment.body == decode_segment(GOLDEN.read_bytes(), "golden").body

@@ -1,4 +1,4 @@
-"""A segment is read exactly as it was written, or not at all; every stored version stays readable."""
+"""A segment is read exactly as it was written, or not at all, and the format does not change by accident."""
 
 import json
 from collections.abc import Sequence
@@ -14,16 +14,16 @@ from hypothesis import strategies as st
 from imgpipeline.contracts.capture import ClockSource
 from imgpipeline.contracts.detection import Detection, DetectorUse
 from imgpipeline.contracts.keys import ChainId
-from imgpipeline.contracts.notices import Notice, NoticeKind
-from imgpipeline.contracts.outcomes import Frame, FrameStatus, Gap, GapReason, Outcome, offsets_of, outcome_to_json
+from imgpipeline.contracts.notices import NoticeKind
+from imgpipeline.contracts.outcomes import FrameStatus, Gap, GapReason, Outcome, offsets_of, outcome_to_json
 from imgpipeline.contracts.records import KafkaRecord
-from imgpipeline.errors import DeadLetterCode, LedgerError
+from imgpipeline.errors import LedgerError
 from imgpipeline.ledger import Fingerprint, Segment, decode_segment, encode_segment, segment
 from imgpipeline.ledger.segment import SegmentHeader, describe
 from imgpipeline_tests.contracts.strategies import attributes, chains, outcomes, texts, times
 from imgpipeline_tests.ledger.samples import CHAIN, DAY, NOON, PROVENANCE, dead_letter, frame, gap, notice
 
-GOLDEN = Path(__file__).parent / "golden"
+GOLDEN = Path(__file__).parent / "golden" / "version_3.jsonl.zst"
 KEY = "metadata/key"
 MARK = Fingerprint(12, 1767960000000, "cd" * 32)
 
@@ -34,24 +34,6 @@ def small() -> list[Outcome]:
 
 def described(items: Sequence[Outcome], chain: ChainId = CHAIN) -> SegmentHeader:
     return describe(chain, items, provenance=PROVENANCE, writer_id="w", fingerprint=MARK, created_at=NOON)
-
-
-def imported() -> list[Outcome]:
-    """A row of an import, with null for unknown fields of the frame."""
-    unknown = dict.fromkeys(
-        ("processing_timestamp", "image_width", "image_height", "size_bytes", "brightness", "sharpness",
-         "confidence_threshold", "nms_threshold", "orientation", "frame_number")
-    )  # fmt: skip
-    row = replace(
-        frame(0),
-        **unknown,
-        source_image_path="",
-        model_used="",
-        model_sha256="",
-        attributes={"imported_from": "counts.csv:2"},
-        detections=(Detection("car", None, 0.75, None),),
-    )
-    return [row, replace(dead_letter(1), code=DeadLetterCode.BAD_ROW)]
 
 
 def small_bytes() -> bytes:
@@ -167,10 +149,12 @@ def test_a_removed_or_moved_line_is_noticed():
         assert read_or_none(zstandard.compress(b"".join(changed))) is None
 
 
-@pytest.mark.parametrize("version", [0, 3, 99, "1", None])
-def test_an_unknown_version_says_which_release_to_use(version: object):
+@pytest.mark.parametrize("version", [0, 2, 99, "3", None])
+def test_another_version_is_refused_with_the_release_to_use(version: object):
     head = json.loads(zstandard.decompress(small_bytes()).splitlines()[0]) | {"format_version": version}
-    with pytest.raises(LedgerError, match=r"format version .*reads 1 and 2.*Next: use the release"):
+    with pytest.raises(
+        LedgerError, match=rf"format version {version!r}; this release reads 3.*Next: use the release of"
+    ):
         decode_segment(packed(head), KEY)
 
 
@@ -186,10 +170,10 @@ def test_foreign_bytes_are_damaged_segments(data: bytes):
 @pytest.mark.parametrize(
     "head",
     [
-        {"format_version": 1},
-        {"format_version": 1, "checksum": "ab"},
-        {"format_version": 1, "x": float("nan")},
-        {"format_version": 1, "x": "\ud800"},
+        {"format_version": 3},
+        {"format_version": 3, "checksum": "ab"},
+        {"format_version": 3, "x": float("nan")},
+        {"format_version": 3, "x": "\ud800"},
         [1],
         "text",
     ],
@@ -228,28 +212,6 @@ def test_a_segment_that_is_too_large_to_read_is_not_written(monkeypatch: pytest.
         small_bytes()
 
 
-def test_a_golden_segment_of_version_1_can_be_read():
-    read = decode_segment((GOLDEN / "version_1.jsonl.zst").read_bytes(), KEY)
-    assert read.header == described(small())
-    assert read.outcomes() == small()
-
-
-def test_today_s_segments_have_the_lines_of_the_golden_one():
-    golden, today = (
-        [json.loads(line) for line in zstandard.decompress(data).splitlines()]
-        for data in ((GOLDEN / "version_1.jsonl.zst").read_bytes(), small_bytes())
-    )
-    assert today == golden, "the format has changed: add a version, keep the old one and its golden segment"
-    assert list(today[0]) == list(golden[0])
-
-
-def test_today_s_import_is_the_golden_one():
-    read = decode_segment((GOLDEN / "version_1_import.jsonl.zst").read_bytes(), KEY)
-    assert read.outcomes() == imported()
-    today = zstandard.decompress(encode_segment(described(imported()), imported())).split(b"\n", 1)[1]
-    assert read.body == today
-
-
 def test_a_header_names_the_precision_only_if_it_is_not_32_bit_floats():
     header = described([frame(0)])
     assert "precision" not in header.to_json()["model"]
@@ -258,12 +220,12 @@ def test_a_header_names_the_precision_only_if_it_is_not_32_bit_floats():
     assert SegmentHeader.from_json(rough.to_json()) == rough
 
 
-def of_version_2() -> list[Outcome]:
-    """Outcomes that version 1 does not support: notices of each kind, and a frame with every later field."""
-    kinds = [notice(offset, kind=kind, minute=offset) for offset, kind in enumerate(NoticeKind)]
-    start = len(kinds)
+def of_every_kind() -> list[Outcome]:
+    """Every kind of outcome, with every field filled and with every field empty, and a gap of each reason."""
+    notices = [notice(0, kind=kind, minute=minute) for minute, kind in enumerate(NoticeKind)]
+    again = replace(notice(0), replay_of="frames/0/3", attributes={"version": "2.1"})
     full = replace(
-        frame(start),
+        frame(0),
         detections=(
             Detection("car", 0, 0.75, (1.0, 2.0, 10.0, 20.0), detector=0),
             Detection("face", 0, 0.5, (3.0, 4.0, 5.0, 6.0), detector=1),
@@ -274,34 +236,42 @@ def of_version_2() -> list[Outcome]:
         ),
         clock_source=ClockSource.RTCP,
         region_of_interest=(((0.0, 0.0), (640.0, 0.0), (640.0, 240.5)),),
+        weak_detections=(Detection("dog", 1, 0.25, (7.0, 8.0, 9.0, 10.0)),),
+        sha256="ef" * 32,
+        replay_of="frames/0/0",
     )
-    dark = replace(
-        frame(start + 1), status=FrameStatus.GATED, gate_reason="dark", gate_measurements={"brightness": 3.25}
+    dark = replace(frame(0), status=FrameStatus.GATED, gate_reason="dark", gate_measurements={"brightness": 3.25})
+    unknown = dict.fromkeys(
+        ("processing_timestamp", "image_width", "image_height", "size_bytes", "brightness", "sharpness",
+         "confidence_threshold", "nms_threshold", "orientation", "frame_number")
+    )  # fmt: skip
+    imported = replace(
+        frame(0),
+        **unknown,
+        source_image_path="",
+        model_used="",
+        model_sha256="",
+        attributes={"imported_from": "counts.csv:2"},
+        detections=(Detection("car", None, 0.75, None),),
     )
-    again = replace(notice(start + 2), replay_of="frames/0/3", attributes={"version": "2.1"})
-    return [*kinds, full, dark, again, dead_letter(start + 3), frame(start + 4), gap(start + 5, start + 7)]
+    headers = (("content-type", "aW1hZ2UvanBlZw=="), ("trace", "/w=="))
+    replayed = replace(dead_letter(0), replay_of="frames/2/41@an-earlier-topic", key_base64="a2V5", headers=headers)
+    gaps = [Gap(0, 2, reason) for reason in GapReason]
+    return in_a_row(0, [*notices, again, full, dark, imported, frame(0), dead_letter(0), replayed, *gaps])
 
 
-def test_a_golden_segment_of_version_2_can_be_read():
-    read = decode_segment((GOLDEN / "version_2.jsonl.zst").read_bytes(), KEY)
-    assert read.header == described(of_version_2())
-    assert read.outcomes() == of_version_2()
-    assert (read.header.format_version, read.header.notices) == (2, 6)
+def test_the_golden_segment_can_be_read():
+    read = decode_segment(GOLDEN.read_bytes(), KEY)
+    assert read.header == described(of_every_kind())
+    assert read.outcomes() == of_every_kind()
 
 
-def test_today_s_segments_have_the_lines_of_the_golden_one_of_version_2():
-    today = encode_segment(described(of_version_2()), of_version_2())
-    golden = (GOLDEN / "version_2.jsonl.zst").read_bytes()
-    assert zstandard.decompress(today) == zstandard.decompress(golden)
-
-
-@pytest.mark.parametrize("position", range(len(of_version_2())))
-def test_a_segment_has_version_2_only_if_version_1_is_not_enough(position: int):
-    [alone] = in_a_row(0, [of_version_2()[position]])
-    expected = 2 if isinstance(alone, Notice) or (isinstance(alone, Frame) and position < 8) else 1
-    header = described([alone])
-    assert header.format_version == expected
-    assert ("notices" in header.to_json()["counts"]) == (expected == 2)
+def test_today_s_segments_have_the_lines_of_the_golden_one():
+    golden, today = (
+        zstandard.decompress(data)
+        for data in (GOLDEN.read_bytes(), encode_segment(described(of_every_kind()), of_every_kind()))
+    )
+    assert today == golden, "the format has changed: raise FORMAT_VERSION, and write the golden segment again"
 
 
 def test_a_fingerprint_tells_records_apart():
@@ -324,9 +294,3 @@ def test_a_fingerprint_tells_records_apart():
 
 def test_times_of_a_header_are_utc():
     assert decode_segment(small_bytes(), KEY).header.created_at == datetime(2026, 1, 9, 12, tzinfo=UTC)
-
-
-def test_a_golden_segment_of_version_1_holds_each_reason_of_a_gap():
-    read = decode_segment((GOLDEN / "version_1_gaps.jsonl.zst").read_bytes(), KEY)
-    assert read.outcomes() == [Gap(2 * n, 2 * n + 2, reason) for n, reason in enumerate(GapReason)]
-    assert read.header.gaps == {reason.value: 2 for reason in GapReason}

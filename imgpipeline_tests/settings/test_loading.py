@@ -131,11 +131,6 @@ def test_row_0_10_the_user_is_admin_only_with_the_classic_password(
     assert (settings.kafka_username, settings.kafka_password.get_secret_value()) == (user, password)
 
 
-def test_the_former_name_of_the_path_template_is_read(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setenv("IMGPIPELINE_VIDEO_FRAME_PATH", "videos/{video_id}/{frame_id}.png")
-    assert load_settings().image_path_template == "videos/{video_id}/{frame_id}.png"
-
-
 def test_image_locations_are_separated_by_commas(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setenv("IMGPIPELINE_ALLOWED_IMAGE_LOCATIONS", " s3://a/2026 ,s3://b,, ")
     assert load_settings().allowed_image_locations == ("s3://a/2026", "s3://b")
@@ -260,23 +255,18 @@ def test_every_setting_has_a_description_and_no_secret_is_plain_text():
             assert "SecretStr" in str(field.annotation), name
 
 
-@pytest.mark.parametrize("name", ["IMGPIPELINE_MAX_DETECT_S", "IMGPIPELINE_MAX_LOOK_S"], ids=["new", "old"])
-def test_the_time_limit_per_frame_is_read_from_its_new_and_its_old_name(monkeypatch: pytest.MonkeyPatch, name: str):
-    monkeypatch.setenv(name, "7.5")
-    assert load_settings().max_detect_s == 7.5
-
-
 @pytest.mark.parametrize(
     ("written", "meant"),
     [
         ("IMGPIPELINE_STOR_URL", "IMGPIPELINE_STORE_URL"),
+        ("IMGPIPELINE_KAFKA_TOPICS", "IMGPIPELINE_KAFKA_TOPIC"),
         ("IMGPIPELINE_KAFKA_BOOTSTRAP_SERVER", "IMGPIPELINE_KAFKA_BOOTSTRAP_SERVERS"),
         ("imgpipeline_lane", "IMGPIPELINE_LANES"),
         ("IMGPIPLINE_LANES", "IMGPIPELINE_LANES"),
         ("IMAGEPIPELINE_MODEL", "IMGPIPELINE_MODEL"),
         ("IMGPIPELINE_QQQ", None),
     ],
-    ids=["STOR_URL", "BOOTSTRAP_SERVER", "lower case", "IMGPIPLINE", "IMAGEPIPELINE", "like none"],
+    ids=["STOR_URL", "TOPICS", "BOOTSTRAP_SERVER", "lower case", "IMGPIPLINE", "IMAGEPIPELINE", "like none"],
 )
 @pytest.mark.parametrize("place", ["environment", ".env"])
 def test_a_misspelt_name_is_found_with_the_nearest_setting(

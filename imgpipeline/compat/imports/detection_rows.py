@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from imgpipeline.compat.imports.fields import Box, box_of, confidence_of, text_of, time_of, zone_recipe
+from imgpipeline.compat.imports.fields import Box, box_of, confidence_of, text_of, time_of
 from imgpipeline.compat.imports.rows import Known, Row
 from imgpipeline.contracts.detection import Detection
 from imgpipeline.contracts.keys import ChainId
@@ -81,7 +81,7 @@ class DetectionRows:
         self._box = [_find(columns, name, "--box-columns") for name in names.box] if names.box else None
         known = {self._timestamp, self._label, self._confidence, self._source_column, self._frame, *(self._box or ())}
         self._others = [(place, name) for place, name in enumerate(columns) if name and place not in known]
-        self.recipe = json.dumps(["detections", _VERSION, columns, asdict(names), self._source, *zone_recipe(timezone)])
+        self.recipe = json.dumps(["detections", _VERSION, columns, asdict(names), self._source, timezone])
 
     def frame_of(self, row: Row, offset: int, known: Known) -> Frame:
         """Returns the frame of a row, with its one detection; raises BadInputError if the row is invalid."""

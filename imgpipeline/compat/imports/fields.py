@@ -50,11 +50,6 @@ def time_of(name: str, value: object, zone: tzinfo = UTC) -> datetime:
     raise bad_row(name, value, "a time such as 2026-01-09T12:00:00Z")
 
 
-def zone_recipe(timezone: str) -> tuple[str, ...]:
-    """Returns the part of an import's recipe for a time zone: nothing for UTC, as in older releases."""
-    return () if timezone == "UTC" else (timezone,)
-
-
 def confidence_of(name: str, value: object) -> float:
     """Returns a number from 0 to 1; raises BadInputError if the value is something else."""
     number = _float(value)

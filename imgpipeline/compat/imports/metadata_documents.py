@@ -20,7 +20,6 @@ from imgpipeline.compat.imports.fields import (
     size_of,
     text_of,
     time_of,
-    zone_recipe,
 )
 from imgpipeline.compat.imports.rows import Known, Row, bad_row
 from imgpipeline.contracts.detection import Detection
@@ -79,7 +78,7 @@ class MetadataDocuments:
         self._source = text_of("--source", source)
         self._labels = labels
         self._zone = find_timezone(timezone)
-        self.recipe = json.dumps(["metadata", _VERSION, self._source, list(labels), *zone_recipe(timezone)])
+        self.recipe = json.dumps(["metadata", _VERSION, self._source, list(labels), timezone])
 
     def frame_of(self, row: Row, offset: int, known: Known) -> Frame:
         """Returns the frame of a document; raises BadInputError if the document is invalid."""

@@ -80,7 +80,7 @@ class Alert:
             difference_image=data["difference_image"],
             raised_at=parse_time(data["raised_at"]),
             writer=str(data["writer"]),
-            notify=tuple(data.get("notify", ())),  # missing in alerts of the first release
+            notify=tuple(data["notify"]),
         )
 
 

@@ -36,6 +36,8 @@ _MOST_BYTES = 2**28
 _MOST_READ = 1_000
 """Number of segments that are read to catch up. The days of further segments come from the day index."""
 _NAME = "days"
+TABLES = "tables"
+"""The name under which the catalogue notes the day tables."""
 
 
 @dataclass(slots=True)
@@ -116,8 +118,7 @@ def _day_json(day: date, known: KnownDay, *, is_short: bool) -> list[Any]:
         for chain, start in sorted(known.newest.items())
         if not is_short
     ]
-    # The key `settled` keeps catalogues of earlier releases readable.
-    return [day.isoformat(), {"settled": known.complete, "newest": newest, "whole": known.is_whole and not is_short}]
+    return [day.isoformat(), {"complete": known.complete, "newest": newest, "whole": known.is_whole and not is_short}]
 
 
 def _known_day(data: Mapping[str, Any]) -> KnownDay:
@@ -125,7 +126,7 @@ def _known_day(data: Mapping[str, Any]) -> KnownDay:
         ChainId(str(topic), str(topic_id), int(partition)): int(start)
         for topic, topic_id, partition, start in data["newest"]
     }
-    complete = {str(name): str(version) for name, version in data["settled"].items()}
+    complete = {str(name): str(version) for name, version in data["complete"].items()}
     return KnownDay(complete, newest, bool(data["whole"]))
 
 
@@ -278,11 +279,6 @@ def _doubt_what_is_left(catalog: DayCatalog) -> None:
         first, end = bucket.number * BUCKET_OFFSETS, (bucket.number + 1) * BUCKET_OFFSETS
         if first < ends.get(bucket.chain, 0) and positions.get(bucket.chain, 0) < end:
             catalog.known.doubt(bucket.day)
-
-
-def name_of_tables(schema_version: int) -> str:
-    """Returns the name under which the catalogue notes the day tables of a schema version."""
-    return f"tables {schema_version}"
 
 
 def join_versions(versions: Iterable[str | None]) -> str:

@@ -1,11 +1,7 @@
 """The rows of day tables: read whole from the ledger, or stored rows with newer outcomes laid over them.
 
 Frames with the same `frame_id` on one day compete by the same rule in both cases, so both give the same rows. The
-overlay costs requests for the new segments only. Query sessions use it too, also for tables of an older schema version:
-
-* Version 2 has no table `notices`, and no release that wrote it could read a notice, so such a day has none up to its
-  tables' ends.
-* Its other tables lack the columns that version 3 added, which read as NULL, and call `kafka_offset` `offset`.
+overlay costs requests for the new segments only. Query sessions use it too.
 """
 
 from collections.abc import Mapping, Sequence
@@ -18,27 +14,19 @@ from imgpipeline.contracts.keys import Bucket, ChainId, day_table_key
 from imgpipeline.lake.build.ledger_rows import ROWS, keep_unique, load_outcomes, sort_by_time
 from imgpipeline.lake.schema import (
     DAY_TABLES,
-    DEAD_LETTERS,
     DETECTIONS,
     FRAMES,
     NOTICES,
-    READABLE_VERSIONS,
-    SCHEMA_VERSION,
     STORED_DEAD_LETTERS,
     WEAK_DETECTIONS,
     Table,
 )
 from imgpipeline.lake.storage.engine import Engine, disk_errors, identifier, rows_with_days
-from imgpipeline.lake.storage.manifest import Manifest, Stored
+from imgpipeline.lake.storage.manifest import Stored
 from imgpipeline.lake.storage.pieces import fetch_table
 from imgpipeline.ledger import read_day
 from imgpipeline.objectstore import ObjectMissingError, ObjectStore
 
-_RENAMED = {(DEAD_LETTERS.name, "kafka_offset"): "offset"}
-_ADDED = {
-    FRAMES.name: {"gate_measurements", "clock_source", "region_of_interest", "detectors"},
-    DETECTIONS.name: {"precision"},
-}
 WORKING = "working"
 """DuckDB schema of internal tables, so that SHOW TABLES does not list them."""
 _SAME_FRAME = "stored.day = newer.day AND stored.frame_id = newer.frame_id"
@@ -60,55 +48,11 @@ _ORDER = {
 """The order of each table's rows, as in `ROWS` after `sort_by_time`."""
 
 
-def columns_of(table: Table, version: int, row: str) -> str:
-    """Returns the current columns of a day table, selected from rows of a readable version.
-
-    Args:
-        table: The day table.
-        version: Schema version of the rows.
-        row: Alias of the rows.
-    """
-    return ", ".join(
-        f"{_value(table.name, column.name, column.duckdb_type, version, row)} AS {identifier(column.name)}"
-        for column in table.columns
-    )
-
-
-def _value(table: str, name: str, duckdb_type: str, version: int, row: str) -> str:
-    if version < SCHEMA_VERSION and name in _ADDED.get(table, ()):
-        return f"NULL::{duckdb_type}"
-    stored = _RENAMED.get((table, name), name) if version < SCHEMA_VERSION else name
-    return f"{row}.{identifier(stored)}"
-
-
-def is_complete(manifests: Mapping[str, Manifest], tables: tuple[str, ...]) -> bool:
-    """Tells whether the stored tables of a day hold everything up to their ends.
-
-    Args:
-        manifests: The manifests of the stored tables, by name.
-        tables: Names of all day tables.
-    """
-    versions = {manifest.schema_version for manifest in manifests.values()}
-    missing = set(tables) - manifests.keys()
-    if not versions <= set(READABLE_VERSIONS):
-        return False
-    return not missing or (missing == {NOTICES.name} and versions == {READABLE_VERSIONS[0]})
-
-
-def create_stored(engine: Engine, table: Table, versions: Mapping[Path, int]) -> None:
-    """Creates the view `stored_{table}` over files below `day=…` folders; without files, an empty table.
-
-    Args:
-        engine: DuckDB.
-        table: The day table.
-        versions: Schema version of each file, one of `READABLE_VERSIONS`.
-    """
-    parts = []
-    for version in sorted(set(versions.values())):
-        rows = rows_with_days([path for path, of in versions.items() if of == version])
-        parts.append(f"SELECT {columns_of(table, version, 'file')} FROM {rows} AS file")  # noqa: S608 - own names
-    if parts:
-        engine.run(f"CREATE VIEW stored_{table.name} AS {' UNION ALL '.join(parts)}")
+def create_stored(engine: Engine, table: Table, paths: Sequence[Path]) -> None:
+    """Creates the view `stored_{table}` over files below `day=…` folders; without files, an empty table."""
+    if paths:
+        rows = f"SELECT {_columns(table)} FROM {rows_with_days(paths)} AS stored"  # noqa: S608 - own names
+        engine.run(f"CREATE VIEW stored_{table.name} AS {rows}")
     else:
         engine.run(f"CREATE TABLE stored_{table.name} ({table.typed_columns})")
 
@@ -210,7 +154,7 @@ def add_newer(
         engine: DuckDB; gets the newer outcomes as `found` and `buried`, each frame once.
         store: The object store.
         day: UTC day.
-        before: Manifest and version of each stored day table, all with one schema version, recipe and set of ends.
+        before: Manifest and version of each stored day table, all with one recipe and set of ends.
         ends: Up to which end each chain is read.
         buckets: The day's entries of the index.
 
@@ -231,7 +175,7 @@ def add_newer(
     newer = engine.value("SELECT count(*) FROM found")
     sort_by_time(engine)
     for table in (*DAY_TABLES, WEAK_DETECTIONS):
-        create_stored(engine, table, {paths[table.name]: SCHEMA_VERSION} if table.name in paths else {})
+        create_stored(engine, table, [paths[table.name]] if table.name in paths else [])
     overlay = lay_over(engine)
     stored = before[FRAMES.name].manifest
     added = engine.value("SELECT count(*) FROM found") - overlay.met

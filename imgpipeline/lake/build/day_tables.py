@@ -9,7 +9,6 @@
   sees fewer of their rows.
 * `weak_detections` is stored before all others, and only if the day has any. If it is missing, the day has none up to
   the ends of `frames`.
-* A table of another schema version counts as missing, so its day is stale.
 """
 
 import time
@@ -22,7 +21,7 @@ from functools import partial
 from imgpipeline.contracts.keys import Bucket, ChainId, day_table_key
 from imgpipeline.contracts.times import utc_now
 from imgpipeline.errors import PermanentError
-from imgpipeline.lake.build.day_catalog import DayCatalog, KnownDays, join_versions, name_of_tables, open_catalog
+from imgpipeline.lake.build.day_catalog import TABLES, DayCatalog, KnownDays, join_versions, open_catalog
 from imgpipeline.lake.build.day_rows import add_newer, read_whole
 from imgpipeline.lake.build.day_rules import refuse_unsound
 from imgpipeline.lake.build.derived import Built, Derived, Made, Origin, Start, State, build, state_of
@@ -33,7 +32,6 @@ from imgpipeline.lake.schema import (
     DAY_TABLES,
     DETECTIONS,
     FRAMES,
-    SCHEMA_VERSION,
     STORED_DEAD_LETTERS,
     WEAK_DETECTIONS,
 )
@@ -54,7 +52,6 @@ from imgpipeline.objectstore import ForbiddenError, ObjectStore
 
 _STORED = {table.name: stored_columns(table) for table in (*DAY_TABLES, WEAK_DETECTIONS)}
 _READERS = 16
-_NOTED_AS = name_of_tables(SCHEMA_VERSION)
 _Found = Mapping[str, Stored | None]
 
 
@@ -170,9 +167,8 @@ class DayTables(Derived[Manifest]):
         return ({weak: found} if found else {}) | stored
 
     def origin(self, manifest: Manifest, /) -> Origin:
-        """Returns the ends of a table; one of another schema version covers nothing."""
-        ends = manifest.ends if manifest.schema_version == SCHEMA_VERSION else {}
-        return Origin(_named(ends), manifest.made_by)
+        """Returns the ends and the recipe of a table."""
+        return Origin(_named(manifest.ends), manifest.made_by)
 
     def wanted(self, stored: _Found, /) -> Origin:
         """Returns the stored ends if the ledger has no later segment of the day, otherwise the ends to build up to."""
@@ -226,7 +222,7 @@ class DayTables(Derived[Manifest]):
                     return None
                 rows = added
             refuse_unsound(engine, self.day)
-            made = Manifest("", self.day, SCHEMA_VERSION, RECIPE, self._covered(), 0, built_at=self.now,
+            made = Manifest("", self.day, RECIPE, self._covered(), 0, built_at=self.now,
                             duplicates=rows.duplicates, is_extended=extended is not None)  # fmt: skip
             # All are written before the first is stored, so readers see tables with different ends only briefly.
             weak = day_table_key(WEAK_DETECTIONS.name, self.day)
@@ -255,7 +251,8 @@ class DayTables(Derived[Manifest]):
         manifests = [table.manifest for table in tables.values()]
         if start.state is State.MISSING or self.is_under_repair:
             return None
-        return tables if all(map(_is_of_this_recipe, manifests)) and have_equal_ends(manifests) else None
+        is_of_this_recipe = all(manifest.made_by == RECIPE for manifest in manifests)
+        return tables if is_of_this_recipe and have_equal_ends(manifests) else None
 
 
 def _named(ends: Mapping[ChainId, int]) -> dict[str, str]:
@@ -263,7 +260,7 @@ def _named(ends: Mapping[ChainId, int]) -> dict[str, str]:
 
 
 def stale_days(store: ObjectStore, catalog: DayCatalog | None = None) -> list[date]:
-    """Returns the days whose tables are missing, damaged, of another schema version, or older than the ledger, sorted.
+    """Returns the days whose tables are missing, damaged, or older than the ledger, sorted.
 
     Includes days with a segment that cannot be read: their build reports it, and no other day has to wait. Days that
     were current before and have no newer segment cost no request.
@@ -290,7 +287,7 @@ def why_stale(store: ObjectStore, catalog: DayCatalog) -> dict[date, str]:
     known, ends = catalog.known, catalog.ends
     versions = [list_versions(store, table) for table in DAY_TABLE_NAMES]
     stored = {day: join_versions(listed.get(day) for listed in versions) for day in catalog.days}
-    unsure = [day for day, version in stored.items() if not known.is_complete(day, _NOTED_AS, version)]
+    unsure = [day for day, version in stored.items() if not known.is_complete(day, TABLES, version)]
     with ThreadPoolExecutor(_READERS) as pool:
         reasons = pool.map(partial(_why_stale, store, ends, known), unsure)
         return {day: why for day, why in zip(unsure, reasons, strict=True) if why}
@@ -307,7 +304,7 @@ def _why_stale(store: ObjectStore, ends: Mapping[ChainId, int], known: KnownDays
     except PermanentError as error:
         return f"cannot be read: {error.message}"
     if not is_stale:
-        known.note_complete(day, _NOTED_AS, entry.version)
+        known.note_complete(day, TABLES, entry.version)
         return None
     return "a table cannot be read" if state is State.DAMAGED else "the ledger has newer segments"
 
@@ -329,12 +326,8 @@ def _report(entry: DayTables, done: Built[Manifest]) -> DayBuild:
         built_at=max(manifest.built_at for manifest in manifests.values()),
         duration_s=0.0,
         is_extended=any(manifest.is_extended for manifest in manifests.values()),
-        corrected=tuple(name for name, content in compared.items() if content not in ("", manifests[name].content)),
+        corrected=tuple(name for name, content in compared.items() if content != manifests[name].content),
     )
-
-
-def _is_of_this_recipe(manifest: Manifest) -> bool:
-    return (manifest.schema_version, manifest.made_by) == (SCHEMA_VERSION, RECIPE)
 
 
 def list_days(store: ObjectStore, prefix: str) -> Iterator[date]:

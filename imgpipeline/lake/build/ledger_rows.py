@@ -178,14 +178,9 @@ def stored_columns(table: Table) -> str:
 
 
 RECIPE = sha256(
-    repr((
-        SCHEMA_VERSION, _LOAD, _LOAD_LETTERS, _LOAD_NOTICES, _KEEP_UNIQUE, FRAME_ROWS, DETECTION_ROWS,
-        DEAD_LETTER_ROWS, NOTICE_ROWS,
-    )).encode()
-).hexdigest()[:16]  # fmt: skip
-"""Hash of the SQL that makes the day tables. If it changes, they have another recipe.
-
-It leaves out the SQL of `weak_detections`, so that days without them keep their recipe."""
+    repr((SCHEMA_VERSION, _LOAD, _LOAD_LETTERS, _LOAD_NOTICES, _LOAD_WEAK, _KEEP_UNIQUE, *ROWS.values())).encode()
+).hexdigest()[:16]
+"""Hash of the SQL that makes the day tables. If it changes, they have another recipe."""
 
 
 def keep_unique(engine: Engine) -> int:

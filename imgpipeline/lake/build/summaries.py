@@ -297,7 +297,6 @@ def make_summary(
     manifest = Manifest(
         table=summary.name,
         day=day,
-        schema_version=SCHEMA_VERSION,
         made_by=_recipe(summary, settings, {name: below[name].made_by for name in below}),
         ends=next(iter(inputs.manifests.values())).ends,
         rows=engine.value("SELECT count(*) FROM made"),

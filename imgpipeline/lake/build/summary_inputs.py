@@ -9,7 +9,7 @@ from pathlib import Path
 
 from imgpipeline.contracts.keys import day_table_key, parse_day, summary_key
 from imgpipeline.errors import PermanentError, TransientError
-from imgpipeline.lake.schema import DAY_TABLE_NAMES, SCHEMA_VERSION, WEAK_DETECTIONS
+from imgpipeline.lake.schema import DAY_TABLE_NAMES, WEAK_DETECTIONS
 from imgpipeline.lake.schema.events import EVENT_TABLES
 from imgpipeline.lake.schema.tracks import DAY_TRACK_TABLES
 from imgpipeline.lake.storage.cache import open_cache
@@ -61,14 +61,13 @@ def find_inputs(store: ObjectStore, tables: Iterable[str], day: date, *, wanted_
         wanted_by: The summary, for messages.
 
     Raises:
-        PermanentError: A table is missing, has another schema version, or is not a Parquet file of this project.
+        PermanentError: A table is missing, or is not a Parquet file of this project.
     """
     found: dict[str, Stored] = {}
     for table in tables:
         stored = read_stored(store, stored_key(table, day))
         if stored is None:
             raise _missing(wanted_by, table, day)
-        check_version(wanted_by, stored.manifest)
         found[table] = stored
     return found
 
@@ -90,14 +89,12 @@ def open_inputs(
         The tables; None if they have different ends, because a build is storing them.
 
     Raises:
-        PermanentError: A table is missing, has another schema version or is not a Parquet file of this project, or the
+        PermanentError: A table is missing or is not a Parquet file of this project, or the
             local disk cannot be used.
     """
     listed = {table: stored.e_tag for table, stored in found.items()}
     with _opened(store, listed, day, wanted_by, memory) as (engine, versions):
         manifests = {table: parse_footer(_path(engine, table), stored_key(table, day)) for table in found}
-        for manifest in manifests.values():
-            check_version(wanted_by, manifest)
         yield None if not have_equal_ends(manifests.values()) else Inputs(engine, manifests, versions)
 
 
@@ -167,24 +164,6 @@ class Patience:
                 next_step=_build_again(day),
             )
         time.sleep(_LOOK_AGAIN_S)
-
-
-def check_version(wanted_by: str, manifest: Manifest) -> None:
-    """Checks that a stored table has the columns of this release.
-
-    Args:
-        wanted_by: What reads the table, for the message.
-        manifest: The table's manifest.
-
-    Raises:
-        PermanentError: It has those of another release.
-    """
-    if manifest.schema_version != SCHEMA_VERSION:
-        raise PermanentError(
-            f"{wanted_by} of {manifest.day} cannot be made: the table `{manifest.table}` has columns of version "
-            f"{manifest.schema_version}, expected {SCHEMA_VERSION}.",
-            next_step=_materialize_table(manifest.table, manifest.day),
-        )
 
 
 def _missing(wanted_by: str, table: str, day: date) -> PermanentError:

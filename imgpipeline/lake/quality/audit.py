@@ -16,21 +16,19 @@ from hashlib import sha256
 from imgpipeline.contracts.keys import Bucket, ChainId, day_table_key, is_import, next_chain
 from imgpipeline.contracts.records import LogRange
 from imgpipeline.errors import LedgerError, PermanentError
-from imgpipeline.lake.build.day_catalog import KnownDays, join_versions, name_of_tables
+from imgpipeline.lake.build.day_catalog import TABLES, KnownDays, join_versions
 from imgpipeline.lake.build.summaries import SUMMARIES
 from imgpipeline.lake.build.summary_inputs import list_versions
 from imgpipeline.lake.quality.audit_report import AuditReport, DayAudit, PartitionAudit, SummaryAudit
 from imgpipeline.lake.quality.audit_state import AuditState, read_state, write_state, write_verdicts
 from imgpipeline.lake.quality.table_audit import DayReader, compare_day, compare_summary, count_unbuilt
-from imgpipeline.lake.schema import DAY_TABLE_NAMES, SCHEMA_VERSION
+from imgpipeline.lake.schema import DAY_TABLE_NAMES
 from imgpipeline.lake.storage.manifest import covered_ends, have_equal_ends, read_stored
 from imgpipeline.ledger import current_chain, for_each_chain, has_segment, index_buckets, known_days, list_chains
 from imgpipeline.ledger.audit import ChainAudit, FixedEnd, audit_chain, fix_end, stray_keys
 from imgpipeline.ledger.bundles.reading import list_reading
 from imgpipeline.ledger.session_books import find_later, find_repeats, join_books
 from imgpipeline.objectstore import ObjectMissingError, ObjectStore
-
-_NOTED_AS = name_of_tables(SCHEMA_VERSION)
 
 Progress = Callable[[int, int], None]
 """Called with the number of segments read, and of segments to read as far as known."""
@@ -275,13 +273,11 @@ class _Audit:
         return DayAudit(day, figures, stale, tuple(dict.fromkeys(problems)), missing, "" if missing else versions)
 
     def _is_stale(self, day: date, version: str) -> bool:
-        if self.known.is_complete(day, _NOTED_AS, version):
+        if self.known.is_complete(day, TABLES, version):
             return False
         found = [read_stored(self.store, day_table_key(table, day)) for table in DAY_TABLE_NAMES]
         manifests = [stored.manifest if stored else None for stored in found]
-        if any(manifest is None or manifest.schema_version != SCHEMA_VERSION for manifest in manifests):
-            return True
-        if not have_equal_ends(manifests):
+        if None in manifests or not have_equal_ends(manifests):
             return True
         covered = covered_ends(*manifests)
         is_stale = self.known.has_newer_segments(day, covered)
@@ -289,7 +285,7 @@ class _Audit:
             is_stale = has_segment(self.store, day, self.ends, since=covered, buckets=self.indexed.of(day))
         if not is_stale:
             version = join_versions(stored.e_tag if stored else None for stored in found)
-            self.known.note_complete(day, _NOTED_AS, version)
+            self.known.note_complete(day, TABLES, version)
         return is_stale
 
     def audit_summaries(self) -> tuple[SummaryAudit, ...]:

@@ -21,7 +21,7 @@ class DayState(StrEnum):
     COMPARED = "compared"
     """All tables of the day."""
     PARTLY_BUILT = "partly built"
-    """Some of them. The others are not stored, because a build was killed or an older release built the day."""
+    """Some of them. The others are not stored, because a build was killed."""
     NOT_BUILT = "not built"
     """None. The day waits for its first build."""
 
@@ -139,7 +139,7 @@ class DayAudit:
     figures: DayFigures
     """The counts."""
     stale: bool
-    """Whether a table is missing or has another schema version, or the ledger has newer segments; not a fault."""
+    """Whether a table is missing, or the ledger has newer segments; not a fault."""
     problems: tuple[str, ...] = ()
     """Faults beyond the figures: rows that differ, objects that cannot be read."""
     missing: tuple[str, ...] = ()

@@ -52,7 +52,7 @@ def read_state(store: ObjectStore) -> AuditState:
             {
                 date.fromisoformat(d["day"]): (
                     str(d["versions"]),
-                    DayFigures(**{name: int(d.get(name, 0)) for name in DayFigures.__slots__}),
+                    DayFigures(**{name: int(d[name]) for name in DayFigures.__slots__}),
                 )
                 for d in data["days"]
             },
@@ -61,8 +61,8 @@ def read_state(store: ObjectStore) -> AuditState:
                 for s in data["summaries"]
             },
         )
-        state.known = KnownDays.from_json(data["news"]) if data.get("news") is not None else None
-        state.verdicts = {date.fromisoformat(day): str(digest) for day, digest in data.get("verdicts", {}).items()}
+        state.known = KnownDays.from_json(data["news"]) if data["news"] is not None else None
+        state.verdicts = {date.fromisoformat(day): str(digest) for day, digest in data["verdicts"].items()}
     except (ObjectMissingError, ValueError, KeyError, TypeError, AttributeError):
         return AuditState()
     return state

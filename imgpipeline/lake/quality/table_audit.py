@@ -16,7 +16,6 @@ import duckdb
 from imgpipeline.contracts.keys import Bucket, ChainId, day_table_key, summary_key
 from imgpipeline.contracts.text import counted
 from imgpipeline.errors import LedgerError, PermanentError
-from imgpipeline.lake.build.day_rows import columns_of
 from imgpipeline.lake.build.ledger_rows import RECIPE, ROWS, keep_unique, load_outcomes, stored_columns
 from imgpipeline.lake.build.summaries import set_parameters
 from imgpipeline.lake.build.summary_inputs import stored_key
@@ -26,8 +25,6 @@ from imgpipeline.lake.schema import (
     DETECTIONS,
     FRAMES,
     NOTICES,
-    READABLE_VERSIONS,
-    SCHEMA_VERSION,
     STORED_DEAD_LETTERS,
     Table,
 )
@@ -120,7 +117,7 @@ def compare_day(reader: DayReader) -> DayComparison:
             found |= dict.fromkeys(names)
             try:
                 manifest = parse_footer(path, key)
-                found |= _count_stored(engine, table, path, manifest.schema_version)
+                found |= _count_stored(engine, table, path)
                 if loaded != manifest.ends:
                     reader.load(engine, manifest.ends)
                     loaded = manifest.ends
@@ -186,23 +183,15 @@ def _stepped(segments: Iterable[Segment], step: Callable[[], None]) -> Iterator[
         yield segment
 
 
-def _count_stored(engine: Engine, table: Table, path: Path, version: int) -> dict[str, int | None]:
+def _count_stored(engine: Engine, table: Table, path: Path) -> dict[str, int | None]:
     # Loading into a table finds a damaged page here rather than in the middle of a comparison.
-    engine.run(f"CREATE OR REPLACE TABLE audited_{table.name} AS {_readable(table, path, version)}")
+    engine.run(f"CREATE OR REPLACE TABLE audited_{table.name} AS {all_rows(path)}")
     with disk_errors(engine.folder):
         path.unlink()
     unique = _UNIQUE[table.name]
     rows, distinct = engine.run(f"SELECT count(*), count(DISTINCT {unique}) FROM audited_{table.name}")[0]  # noqa: S608 - own names
     kept = rows if table is DETECTIONS else distinct
     return {f"{table.name}_in_parquet": kept, f"{table.name}_duplicates": rows - distinct}
-
-
-def _readable(table: Table, path: Path, version: int) -> str:
-    rows = all_rows(path)
-    if version == SCHEMA_VERSION or version not in READABLE_VERSIONS:
-        return rows
-    of_day = all_rows(path, day=date.min)  # the day is only in the path, and nothing here needs its value
-    return f"SELECT * EXCLUDE (day) FROM (SELECT {columns_of(table, version, 'file')} FROM ({of_day}) AS file)"  # noqa: S608 - own names
 
 
 def _count_found(engine: Engine) -> dict[date, dict[str, int]]:

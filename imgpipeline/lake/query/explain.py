@@ -213,8 +213,6 @@ def _stored(store: ObjectStore, number: NumberId, settings: Settings) -> StoredN
         return None
     manifest = parse_footer(data, key)
     rows = pq.ParquetFile(pa.BufferReader(data)).read().to_pylist()  # `read_table` would import pandas
-    if number.source is not None and rows and "source" not in rows[0]:
-        return None  # an older release stored the sum over all sources
     counts = [
         row["count"]
         for row in rows

@@ -3,7 +3,7 @@
 Parquet schemas, queries and docs/tables.md (`python -m imgpipeline.lake.schema`) are generated from them.
 """
 
-from imgpipeline.lake.schema.columns import READABLE_VERSIONS, SCHEMA_VERSION, Column, Table
+from imgpipeline.lake.schema.columns import SCHEMA_VERSION, Column, Table
 from imgpipeline.lake.schema.day_tables import (
     DAY_TABLE_NAMES,
     DAY_TABLES,
@@ -50,7 +50,6 @@ __all__ = [
     "LINE_CROSSINGS",
     "NOTICES",
     "PLACE_TABLES",
-    "READABLE_VERSIONS",
     "SCHEMA_VERSION",
     "SEGMENTS",
     "SOURCE_ACTIVITY",

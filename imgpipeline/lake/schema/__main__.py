@@ -43,6 +43,18 @@ The column `day` is part of the path (Hive partitioning), not of the file; engin
 Rows of an import ([imports.md](imports.md)) may lack details of their frame. Size, dimensions, brightness, sharpness,
 thresholds, `processing_timestamp`, `class_id` and box are then NULL, and texts such as model and image path are empty.
 
+To recount frames from your own files, compare hashes. `comm` prints nothing if each file is one frame; otherwise files
+without a frame on the left, and frames without a file on the right:
+
+```bash
+imgpipeline query "SELECT sha256 FROM frames" --csv | grep -oE '[0-9a-f]{{64}}' | sort > counted
+sha256sum images/*.jpg | cut -c 1-64 | sort > mine
+comm -3 mine counted
+```
+
+`frames.sha256` is the hash of the bytes that were read for detection. A source that resizes frames stores other bytes
+than it received, so compare those below `images/`. Rejected images are in `dead_letters`.
+
 Each file's footer holds its manifest under the key `imgpipeline`: schema version, recipe hash, the covered end of each
 chain, the time of the build, and the number of rows. `frames` is stored first, then `detections`, `dead_letters` and
 `notices`. While a day is being rebuilt they may have different ends, and each is correct up to its own. A summary of

@@ -2,10 +2,9 @@
 
 from dataclasses import dataclass
 
-SCHEMA_VERSION = 3
-"""Stored in every manifest. Raise it when a column is added, removed or changes its meaning."""
-READABLE_VERSIONS = (2, 3)
-"""The versions of day tables that queries can read (`lake.build.day_rows`). A build replaces all but the last."""
+SCHEMA_VERSION = 4
+"""Stored in every manifest; a table with another version is refused. Raise it when a column is added, removed or
+changes its meaning."""
 
 
 @dataclass(frozen=True, slots=True)

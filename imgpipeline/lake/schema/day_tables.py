@@ -41,6 +41,12 @@ FRAMES = Table(
         Column("image_width", "INTEGER", "pixels", "Width of the original image, upright."),
         Column("image_height", "INTEGER", "pixels", "Height of the original image, upright."),
         Column("size_bytes", "BIGINT", "bytes", "Size of the encoded image."),
+        Column(
+            "sha256",
+            "VARCHAR",
+            "64 hexadecimal digits",
+            "SHA-256 of the encoded image, as `sha256sum` prints it; NULL if the image was not read.",
+        ),
         Column("brightness", "DOUBLE", "0 to 255", "Mean luma: 0 is black."),
         Column("sharpness", "DOUBLE", "from 0", "Variance of the Laplacian: larger is sharper."),
         *_MODEL,

@@ -6,7 +6,8 @@ from imgpipeline.lake.schema.columns import Column, Table
 from imgpipeline.lake.schema.day_tables import DETECTIONS, FRAMES
 
 REDETECTION_SCHEMA_VERSION = 2
-"""Version of these columns. Raising it makes every redetection process its images again."""
+"""Version of these columns and of the meaning of an outcome. It is part of the recipes, so raising it makes every
+redetection process its images again."""
 _DAY = Column("day", "DATE", "UTC", "Day of the frame's own time; in Parquet it is part of the path.")
 _MODEL = Column(
     "model", "VARCHAR", "`demo`, `demo@0.3`, `demo@bf16`", "The model of this redetection; in Parquet part of the path."

@@ -53,7 +53,6 @@ SEGMENTS = Table(
         Column("gated", "BIGINT", "offsets", "Gated frames."),
         Column("dead_letters", "BIGINT", "offsets", "Dead letters."),
         Column("notices", "BIGINT", "offsets", "Notices."),
-        Column("format_version", "INTEGER", "1, 2", "Version of the segment's format."),
         Column("gaps", "MAP(VARCHAR, BIGINT)", "offsets", "Offsets in gaps, by reason."),
         Column("days", "DATE[]", "UTC", "Days of its frames, dead letters and notices."),
         Column("model_used", "VARCHAR", "", "Name of the model; empty for imports."),

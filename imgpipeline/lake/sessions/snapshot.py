@@ -9,7 +9,6 @@ They show everything up to one set of ends exactly once, whatever builds run mea
   notices are identified by their offsets.
 * The newer segments of all days are read in a single pass, each once, even if one touches several days. The day
   catalogue knows which days have any, so a session of all days costs no request for days that are over.
-* A day with a file of a schema version that this release cannot read is read from the ledger.
 """
 
 from collections import defaultdict
@@ -20,8 +19,8 @@ from datetime import date
 from pathlib import Path
 
 from imgpipeline.contracts.keys import Bucket, ChainId, day_table_key
-from imgpipeline.lake.build.day_catalog import DayCatalog, join_versions, name_of_tables, open_catalog
-from imgpipeline.lake.build.day_rows import WORKING, create_stored, is_complete, lay_over
+from imgpipeline.lake.build.day_catalog import TABLES, DayCatalog, join_versions, open_catalog
+from imgpipeline.lake.build.day_rows import WORKING, create_stored, lay_over
 from imgpipeline.lake.build.ledger_rows import load_outcomes
 from imgpipeline.lake.build.summary_inputs import list_versions
 from imgpipeline.lake.schema import (
@@ -32,11 +31,10 @@ from imgpipeline.lake.schema import (
     NOTICES,
     STORED_DEAD_LETTERS,
     WEAK_DETECTIONS,
-    Table,
 )
 from imgpipeline.lake.storage.cache import LakeCache
 from imgpipeline.lake.storage.engine import Engine
-from imgpipeline.lake.storage.manifest import Manifest, common_ends, have_equal_ends, join_ends, parse_footer
+from imgpipeline.lake.storage.manifest import Manifest, covered_ends, have_equal_ends, join_ends, parse_footer
 from imgpipeline.ledger import Segment, days_since, index_buckets, read_days
 from imgpipeline.objectstore import ObjectStore
 from imgpipeline.objectstore.parallel import map_ahead
@@ -86,7 +84,7 @@ def take_snapshot(store: ObjectStore, engine: Engine, cache: LakeCache, days: Se
     load_outcomes(engine, newer.read(), newer.since)
     catalog.save()
     for table in (*DAY_TABLES, WEAK_DETECTIONS):
-        create_stored(engine, table, {path: version for day in files.values() for path, version in day.of(table)})
+        create_stored(engine, table, [day.paths[table.name] for day in files.values() if table.name in day.paths])
     overlay = lay_over(engine)
     for loaded in ("found", "buried", "noticed", "weakened"):
         engine.run(f"DROP TABLE {loaded}")
@@ -99,22 +97,11 @@ def take_snapshot(store: ObjectStore, engine: Engine, cache: LakeCache, days: Se
 
 @dataclass(frozen=True, slots=True)
 class _DayFiles:
-    """The files of all tables of one day that its schema version has."""
+    """The files of all tables of one day."""
 
     manifests: tuple[Manifest, ...]
     paths: Mapping[str, Path]
     version: str
-
-    def of(self, table: Table) -> Iterator[tuple[Path, int]]:
-        """Yields the file of a table with its schema version; nothing if the day has none."""
-        for manifest in self.manifests:
-            if manifest.table == table.name:
-                yield self.paths[table.name], manifest.schema_version
-
-    @property
-    def noted_as(self) -> str:
-        """Name of these tables in the day catalogue."""
-        return name_of_tables(min(manifest.schema_version for manifest in self.manifests))
 
     @property
     def version_noted(self) -> str:
@@ -141,13 +128,13 @@ class _NewerSegments:
         """Chooses the days to check: all but those whose files are complete according to the catalogue."""
         for day in days:
             files = self.files.get(day)
-            name, version = (files.noted_as, files.version_noted) if files else ("", "")
-            covered = common_ends(files.manifests) if files else {}
+            version = files.version_noted if files else ""
+            covered = covered_ends(*files.manifests) if files else {}
             if self.is_followed:
-                is_complete = self.catalog.known.is_complete(day, name, version)
+                is_complete = self.catalog.known.is_complete(day, TABLES, version)
                 if is_complete or self.catalog.known.has_newer_segments(day, covered) is False:
                     continue
-            self.since[day] = self.catalog.read_from(day, name, version, covered)
+            self.since[day] = self.catalog.read_from(day, TABLES, version, covered)
 
     def read(self) -> Iterator[Segment]:
         """Yields each newer segment of any day once, and notes the days that have none."""
@@ -160,7 +147,7 @@ class _NewerSegments:
             quiet.difference_update(days_since(segment.header, self.since))
             yield segment
         for day in quiet & self.files.keys():
-            self.catalog.known.note_complete(day, self.files[day].noted_as, self.files[day].version_noted)
+            self.catalog.known.note_complete(day, TABLES, self.files[day].version_noted)
 
     def _is_open(self, since: Mapping[ChainId, int]) -> bool:
         return any(since.get(chain, 0) < end for chain, end in self.ends.items())
@@ -192,10 +179,10 @@ def _take_files(store: ObjectStore, folder: Path, cache: LakeCache, days: Sequen
         day: _DayFiles(
             tuple(each.manifest for each in tables.values()),
             {table: each.path for table, each in tables.items()},
-            join_versions(tables[table].e_tag for table in DAY_TABLE_NAMES if table in tables),
+            join_versions(tables[table].e_tag for table in DAY_TABLE_NAMES),
         )
         for day, tables in files.items()
-        if is_complete({name: each.manifest for name, each in tables.items()}, DAY_TABLE_NAMES)
+        if tables.keys() >= set(DAY_TABLE_NAMES)
     }
 
 

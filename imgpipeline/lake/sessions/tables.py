@@ -117,7 +117,6 @@ def _header_line(segment: Segment) -> bytes:
     header, made = segment.header, segment.header.provenance
     data = header.to_json()
     row = {name: data[name] for name in SEGMENTS.names if name in data} | {
-        "notices": 0,
         **data["counts"],
         "end_offset": header.end,
         "model_used": made.model_name,

@@ -6,7 +6,7 @@ decides whether the table is current.
 
 import json
 import mmap
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import date, datetime
 from hashlib import sha256
@@ -39,8 +39,6 @@ class Manifest:
     """Name of the table: a day table, a summary, or a table of tracks or events."""
     day: date
     """UTC day."""
-    schema_version: int
-    """Version of the columns."""
     made_by: str
     """Hash of the code and SQL that made the table, 16 hexadecimal digits."""
     ends: Mapping[ChainId, int]
@@ -64,7 +62,7 @@ class Manifest:
     made_with: Mapping[str, str] = field(default_factory=dict)
     """Other inputs by name: for events the rules as JSON, and a hash of each rule; otherwise empty."""
     content: str = ""
-    """Hash of the rows, whatever build made them; empty in tables of older releases."""
+    """Hash of the rows, whatever build made them."""
 
     def to_json(self) -> str:
         """Returns the JSON for the footer."""
@@ -75,7 +73,7 @@ class Manifest:
         data = {
             "table": self.table,
             "day": self.day.isoformat(),
-            "schema_version": self.schema_version,
+            "schema_version": SCHEMA_VERSION,
             "made_by": self.made_by,
             "ends": ends,
             "rows": self.rows,
@@ -93,29 +91,24 @@ class Manifest:
     def from_json(cls, text: str | bytes) -> "Manifest":
         """Reads what `to_json` wrote; raises KeyError, TypeError or ValueError for anything else."""
         data = json.loads(text)
+        if data["schema_version"] != SCHEMA_VERSION:
+            raise ValueError(f"its columns have version {data['schema_version']!r}, expected {SCHEMA_VERSION}")
         return cls(
             table=data["table"],
             day=date.fromisoformat(data["day"]),
-            schema_version=data["schema_version"],
             made_by=data["made_by"],
             ends={ChainId(e["topic"], e["topic_id"], e["partition"]): int(e["end"]) for e in data["ends"]},
             rows=data["rows"],
             built_at=parse_time(data["built_at"]),
             duplicates=data["duplicates"],
-            made_of=_made_of(data.get("made_of", {})),
+            made_of={table: str(version) for table, version in data.get("made_of", {}).items()},
             sql=data.get("sql", ""),
             parameters={name: float(value) for name, value in data.get("parameters", {}).items()},
             queries={name: str(sql) for name, sql in data.get("queries", {}).items()},
             is_extended=data.get("is_extended", False),
             made_with={name: str(value) for name, value in data.get("made_with", {}).items()},
-            content=data.get("content", ""),
+            content=data["content"],
         )
-
-
-def _made_of(value: Mapping[str, str] | str) -> dict[str, str]:
-    """Summaries of older releases name only the version of the detections."""
-    named = {"detections": value} if isinstance(value, str) else value
-    return {table: str(version) for table, version in named.items()}
 
 
 class DamagedObjectError(PermanentError):
@@ -216,7 +209,7 @@ def _parse(source: bytes | memoryview | Path, key: str, parse: Callable[[bytes],
 def unreadable(key: str, error: Any) -> DamagedObjectError:
     """Returns the error for a stored table that cannot be read."""
     return DamagedObjectError(
-        f"{key} is not a Parquet file with a manifest of this project ({type(error).__name__}: {error}).",
+        f"{key} is not a Parquet file with a manifest of this release ({type(error).__name__}: {error}).",
         next_step="move that object aside; it is then rebuilt",
     )
 
@@ -233,16 +226,12 @@ def join_ends(*several: Mapping[ChainId, int]) -> dict[ChainId, int]:
 def covered_ends(*manifests: Manifest | None) -> dict[ChainId, int]:
     """Returns the offset in each chain that all tables cover. Segments after it are missing from at least one table.
 
-    A table that is missing or of another schema version covers nothing.
+    A missing table covers nothing.
     """
-    found = [manifest for manifest in manifests if manifest and manifest.schema_version == SCHEMA_VERSION]
-    return common_ends(found) if len(found) == len(manifests) else {}
-
-
-def common_ends(manifests: Collection[Manifest]) -> dict[ChainId, int]:
-    """Returns the offset in each chain that all tables cover, whatever their schema version; empty without tables."""
-    several = [manifest.ends for manifest in manifests]
-    return {chain: min(ends.get(chain, 0) for ends in several) for chain in several[0]} if several else {}
+    several = [manifest.ends for manifest in manifests if manifest]
+    if not several or len(several) < len(manifests):
+        return {}
+    return {chain: min(ends.get(chain, 0) for ends in several) for chain in several[0]}
 
 
 def have_equal_ends(manifests: Iterable[Manifest | None]) -> bool:

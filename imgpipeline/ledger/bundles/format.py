@@ -1,4 +1,4 @@
-"""The format of a bundle, version 1.
+"""The format of a bundle.
 
     bytes of segment 1 │ bytes of segment 2 │ … │ footer │ trailer
 
@@ -23,6 +23,7 @@ from imgpipeline.ledger.segment import SegmentHeader, decompress
 FORMAT_VERSION = 1
 """Written into every footer. A reader that does not know the version reads the segments instead."""
 TRAILER_BYTES = 48
+_COUNTS = ("frames", "gated", "dead_letters", "notices")
 _MAGIC = b"imgbndl1"
 _MOST_FOOTER_BYTES = 2**26
 _ENCODER = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), allow_nan=False)
@@ -52,23 +53,22 @@ class BundledSegment:
     """Number of gated frames."""
     dead_letters: int
     """Number of dead letters."""
+    notices: int
+    """Number of notices."""
     gaps: Mapping[str, int]
     """Offsets in gaps, by reason."""
     sha256: str
     """SHA-256 of the segment's bytes, 64 hexadecimal digits."""
-    notices: int = 0
-    """Number of notices."""
 
     def to_json(self) -> dict[str, Any]:
         """Returns the entry of the footer."""
-        counts = {"frames": self.frames, "gated": self.gated, "dead_letters": self.dead_letters}
         return {
             "start": self.start,
             "end": self.end,
             "position": self.position,
             "size_bytes": self.size_bytes,
             "days": [day.isoformat() for day in self.days],
-            "counts": {**counts, **({"notices": self.notices} if self.notices else {})},
+            "counts": {name: getattr(self, name) for name in _COUNTS},
             "gaps": dict(self.gaps),
             "sha256": self.sha256,
         }
@@ -83,12 +83,9 @@ class BundledSegment:
             position=data["position"],
             size_bytes=data["size_bytes"],
             days=tuple(date.fromisoformat(day) for day in data["days"]),
-            frames=counts["frames"],
-            gated=counts["gated"],
-            dead_letters=counts["dead_letters"],
+            **{name: counts[name] for name in _COUNTS},
             gaps=dict(data["gaps"]),
             sha256=data["sha256"],
-            notices=counts.get("notices", 0),
         )
 
 
@@ -122,9 +119,9 @@ def _describe(header: SegmentHeader, data: bytes, position: int) -> BundledSegme
         frames=header.frames,
         gated=header.gated,
         dead_letters=header.dead_letters,
+        notices=header.notices,
         gaps=header.gaps,
         sha256=sha256(data).hexdigest(),
-        notices=header.notices,
     )
 
 

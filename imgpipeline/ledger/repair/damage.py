@@ -84,7 +84,7 @@ def find_damage(store: ObjectStore, chain: ChainId) -> ChainDamage:
         chain: The chain.
 
     Raises:
-        LedgerError: A segment has an unknown format version, or two segments cover one offset.
+        LedgerError: A segment has another format version, or two segments cover one offset.
         TransientError: The store does not answer.
     """
     stretches: list[BrokenStretch] = []

@@ -189,25 +189,11 @@ def test_an_unreadable_catalogue_is_rebuilt(counting: CountingStore, lake, conte
     assert open_catalog(counting).days == [DAY, NEXT]
 
 
-def test_the_first_call_makes_the_catalogue_of_an_older_store(counting: CountingStore):
+def test_the_first_call_makes_the_catalogue(counting: CountingStore):
     one_day_and_most_of_a_bucket_behind_it(counting)
     assert counting.head(CATALOG) is None
     assert stale_days(counting) == []
     assert counting.head(CATALOG) is not None
-
-
-def test_a_catalogue_of_an_older_release_is_read_and_learns_the_versions_of_the_last_segments(counting: CountingStore):
-    one_day_and_most_of_a_bucket_behind_it(counting)
-    assert stale_days(counting) == []
-    stored = json.loads(zstandard.decompress(counting.get(CATALOG)))
-    stored["checkpoint"]["chains"] = [chain[:6] for chain in stored["checkpoint"]["chains"]]
-    counting.put(CATALOG, zstandard.compress(json.dumps(stored).encode()))
-    reads = []
-    for _ in range(2):
-        counting.read = []
-        assert stale_days(counting) == []
-        reads.append(len(counting.read))
-    assert reads == [1, 0]
 
 
 def test_the_later_of_two_concurrent_saves_loses(memory: ObjectStore):

@@ -10,10 +10,12 @@ import pytest
 from imgpipeline.contracts.keys import ChainId, day_table_key, segment_key
 from imgpipeline.contracts.outcomes import Frame
 from imgpipeline.errors import LedgerError, PermanentError, TransientError
-from imgpipeline.lake.build import day_tables, derived
+from imgpipeline.lake.build import derived
 from imgpipeline.lake.build.day_tables import list_days, rebuild_day, stale_days
 from imgpipeline.lake.build.summaries import build_summary
 from imgpipeline.lake.quality.audit import audit
+from imgpipeline.lake.schema import DAY_TABLE_NAMES
+from imgpipeline.lake.sessions.session import open_lake
 from imgpipeline.lake.storage.manifest import read_manifest
 from imgpipeline.ledger import fix_ends
 from imgpipeline.objectstore import ObjectStore
@@ -129,13 +131,21 @@ def test_days_without_tables_or_without_one_of_them_are_stale(memory: ObjectStor
     assert list(list_days(memory, "frames")) == [DAY]
 
 
-def test_tables_of_an_older_version_are_stale_and_rebuilt(memory: ObjectStore, monkeypatch):
+def test_tables_of_another_version_are_refused_until_they_are_moved_aside(memory: ObjectStore, monkeypatch):
     write_chain(memory, day_outcomes(0, 3))
-    with monkeypatch.context() as older:
-        older.setattr(day_tables, "SCHEMA_VERSION", 1)
+    with monkeypatch.context() as other_release:
+        other_release.setattr("imgpipeline.lake.storage.manifest.SCHEMA_VERSION", 99)
         rebuild_day(memory, DAY, now=NOON)
+    refused = r"frames/day=.* have version 99, expected 4.*Next: move that object aside; it is then rebuilt"
+    with pytest.raises(PermanentError, match=refused):
+        rebuild_day(memory, DAY, now=LATER)
+    with pytest.raises(PermanentError, match=refused), open_lake(memory):
+        pass
     assert stale_days(memory) == [DAY]
-    assert not audit(memory, list, now=NOON).current
+    audited = audit(memory, list, now=NOON)
+    assert any("have version 99, expected 4" in problem for problem in audited.problems)
+    for table in DAY_TABLE_NAMES:
+        memory.delete(day_table_key(table, DAY))
     assert not rebuild_day(memory, DAY, now=LATER).skipped
     assert stale_days(memory) == []
 

@@ -8,7 +8,6 @@ import pytest
 
 from imgpipeline.errors import PermanentError, TransientError
 from imgpipeline.lake.build.derived import Derived, Made, Origin, Start, State, build, judge, publish, state_of
-from imgpipeline.lake.schema import SCHEMA_VERSION
 from imgpipeline.lake.storage.engine import open_engine
 from imgpipeline.lake.storage.manifest import DamagedObjectError, Manifest, Stored, read_stored, write_parquet
 from imgpipeline.objectstore import ObjectStore, open_store
@@ -48,7 +47,7 @@ class LineCounts(Derived[Manifest]):
     def make(self, _start: Start[Manifest], /) -> dict[str, Made[Manifest]]:
         text = self.store.fetch(TEXT)
         self.made.append(text.data.decode())
-        manifest = Manifest("line_counts", DAY, SCHEMA_VERSION, self.recipe, {}, rows=text.data.count(b"\n"),
+        manifest = Manifest("line_counts", DAY, self.recipe, {}, rows=text.data.count(b"\n"),
                             built_at=NOON, made_of={"text": text.e_tag}, sql="count")  # fmt: skip
         with open_engine(memory=None) as engine:
             return {

@@ -219,11 +219,3 @@ def test_a_missing_input_is_named_with_the_command_that_builds_it(memory: Object
         PermanentError, match=r"no table `dead_letters` yet.*--select frames,detections,dead_letters,notices"
     ):
         build(memory, "source_activity")
-
-
-def test_a_table_of_another_schema_version_is_not_an_input(memory: ObjectStore, monkeypatch):
-    write_chain(memory, day_outcomes(0, 6))
-    rebuild_day(memory, DAY, now=NOON)
-    monkeypatch.setattr(summary_inputs, "SCHEMA_VERSION", 99)
-    with pytest.raises(PermanentError, match=r"columns of version \d+, expected 99"):
-        build(memory, "label_counts")

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from imgpipeline.contracts.keys import ChainId, day_table_key
 from imgpipeline.errors import PermanentError
 from imgpipeline.lake.build.summaries import SUMMARIES
-from imgpipeline.lake.schema import DAY_TABLES, SCHEMA_VERSION
+from imgpipeline.lake.schema import DAY_TABLES
 from imgpipeline.lake.storage.engine import open_engine
 from imgpipeline.lake.storage.manifest import (
     Manifest,
@@ -33,7 +33,6 @@ manifests = st.builds(
     Manifest,
     table=texts,
     day=st.dates(),
-    schema_version=st.integers(0, 99),
     made_by=texts,
     ends=st.dictionaries(chains, numbers, max_size=4),
     rows=numbers,
@@ -58,7 +57,7 @@ def put_manifest(store: ObjectStore, manifest: Manifest) -> int:
 @pytest.mark.parametrize("count", [0, 1, 5000])
 def test_it_is_read_from_the_store_with_version_and_size_however_many_chains_it_names(memory: ObjectStore, count: int):
     ends = {ChainId("frames", f"it's {'x' * 40}".replace("'", "-").replace(" ", "_"), n): n for n in range(count)}
-    manifest = Manifest("frames", DAY, 1, "code", ends, 1, NOON)
+    manifest = Manifest("frames", DAY, "code", ends, 1, NOON)
     size_bytes = put_manifest(memory, manifest)
     assert (size_bytes > 128 * 1024) == (count == 5000)
     stored = read_stored(memory, day_table_key("frames", DAY))
@@ -85,7 +84,7 @@ def test_a_foreign_parquet_file_is_reported_with_what_to_do(memory: ObjectStore)
 @given(all_ends, all_ends)
 def test_joined_ends_are_maxima_and_covered_ends_minima(one: dict[ChainId, int], other: dict[ChainId, int]):
     joined = join_ends(one, other)
-    made = [Manifest("frames", DAY, SCHEMA_VERSION, "", ends, 0, NOON) for ends in (one, other)]
+    made = [Manifest("frames", DAY, "", ends, 0, NOON) for ends in (one, other)]
     covered = covered_ends(*made)
     for chain in {*one, *other}:
         assert joined[chain] == max(one.get(chain, 0), other.get(chain, 0))
