@@ -240,7 +240,7 @@ def open_output(output: str, inputs: Sequence[InputFile] = (), *, option: str = 
     Raises:
         ConfigurationError: The folder is missing or not writable, or the output is a folder, a pipe or a device, which
             must not be replaced by a file.
-        UsageError: The file is one of the inputs.
+        UsageError: The output is an address, such as s3://bucket/key, or one of the inputs.
         PermanentError: The disk is full.
     """
     if output == STDOUT:
@@ -248,6 +248,11 @@ def open_output(output: str, inputs: Sequence[InputFile] = (), *, option: str = 
         yield sys.stdout.buffer
         sys.stdout.buffer.flush()
         return
+    if "://" in output:
+        raise UsageError(
+            f"The output {output} is an address; only a file on this machine, or {STDOUT} for stdout, can be written.",
+            next_step=f"name a file with {option}, or write to a bucket: `{option} {STDOUT} | aws s3 cp - s3://BUCKET/KEY`",
+        )
     path = Path(output)
     if any(file.path and path.exists() and path.samefile(file.path) for file in inputs):
         raise UsageError(
