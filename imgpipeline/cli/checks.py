@@ -178,6 +178,19 @@ def check_duckdb(settings: Settings) -> Iterator[tuple[str, str]]:  # noqa: ARG0
     yield "DuckDB", f"version {duckdb.__version__} computes"
 
 
+def check_rules(settings: Settings) -> Iterator[tuple[str, str]]:
+    """Checks that the rules are valid, that their alerts can be sent, and that each name they notify has a target."""
+    from imgpipeline.events.alerts.targets import check_names, read_targets  # noqa: PLC0415 - loads apprise
+    from imgpipeline.events.configuration import Rules, read_rules  # noqa: PLC0415 - loads pydantic models
+    from imgpipeline.objectstore import open_store  # noqa: PLC0415 - loads obstore
+
+    rules = read_rules(settings, open_store(settings, patience_s=STORE_PATIENCE_S)) if settings.rules_file else Rules()
+    yield "rules", f"{counted(len(rules.rule), 'rule')}; IMGPIPELINE_RULES_FILE is {settings.rules_file or 'not set'}"
+    targets = read_targets(settings)
+    check_names(targets, rules)
+    yield "alert targets", f"{counted(len(targets), 'target')}; `imgpipeline alerts test` sends a message to each"
+
+
 def check_camera(
     settings: Settings,  # noqa: ARG001 - every check takes the settings
     url: str,
@@ -194,5 +207,6 @@ CHECKS: Mapping[tuple[str, ...], Check] = {
     ("object store",): check_object_store,
     ("model",): check_model,
     ("DuckDB",): check_duckdb,
+    ("rules", "alert targets"): check_rules,
 }
 """All checks, in display order."""

@@ -39,7 +39,7 @@ def doctor(
     credentials_env: CredentialsEnvOption = None,
     credentials_file: CredentialsFileOption = None,
 ) -> None:
-    """Check settings, Kafka, the topic, the object store, the model and DuckDB, and say how to fix each failure.
+    """Check settings, Kafka, the topic, the object store, the model, DuckDB and rules, and say how to fix each failure.
 
     With --rtsp, also checks whether a camera answers, and shows its frames per second, codec, size and clock.
     """

@@ -10,7 +10,7 @@ from imgpipeline.cli.options import JsonOption
 from imgpipeline.cli.output import note, progress_bar, show_json, show_records
 from imgpipeline.contracts.text import counted
 from imgpipeline.contracts.times import utc_now
-from imgpipeline.errors import ConfigurationError, UsageError
+from imgpipeline.errors import ConfigurationError, ImgpipelineError, UsageError
 from imgpipeline.settings import Settings, load_settings
 from imgpipeline.settings.model import parse_detectors
 
@@ -24,7 +24,7 @@ ModelOption = Annotated[str | None, typer.Option(help="Name or path. Default: IM
 
 
 def list_all(as_json: JsonOption = False) -> None:
-    """List the registered models and your own (the path in IMGPIPELINE_MODEL), and whether their files are present."""
+    """List the registered models and your own (the path in IMGPIPELINE_MODEL), and check their files."""
     from imgpipeline.vision.registry import list_models, refused_entries  # noqa: PLC0415 - keeps `--help` fast
 
     settings = load_settings()
@@ -43,6 +43,7 @@ def list_all(as_json: JsonOption = False) -> None:
 
 
 def _row(spec: "ModelSpec", *, in_use: bool) -> dict[str, Any]:
+    problem = _file_problem(spec) if spec.path.is_file() else None
     return {
         "name": spec.name,
         "present": spec.path.is_file(),
@@ -54,10 +55,22 @@ def _row(spec: "ModelSpec", *, in_use: bool) -> dict[str, Any]:
         "labels_file": None,
         "download_bytes": sum(file.size_bytes for file in spec.files if file.url),
         "licence": spec.licence,
-        "summary": spec.summary,
+        "summary": problem or spec.summary,
         "path": str(spec.path),
-        "problem": None,
+        "problem": problem,
     }
+
+
+def _file_problem(spec: "ModelSpec") -> str | None:
+    """Returns why runs would refuse the model's file; None if they would not."""
+    from imgpipeline.vision.model_files import read_verified  # noqa: PLC0415 - keeps `--help` fast
+    from imgpipeline.vision.precision import choose_precision  # noqa: PLC0415 - as above
+
+    try:
+        choose_precision("fp32", read_verified(spec)[0], spec.name)
+    except ImgpipelineError as error:
+        return str(error)
+    return None
 
 
 def _refused_row(name: str, problem: str, *, in_use: bool) -> dict[str, Any]:
@@ -72,7 +85,7 @@ def _own_row(settings: Settings) -> dict[str, Any]:
 
     path, labels = Path(settings.model).expanduser(), settings.model_labels
     row: dict[str, Any] = {
-        **dict.fromkeys(("input", "labels", "download_bytes", "licence", "problem")),
+        **dict.fromkeys(("input", "labels", "download_bytes", "licence")),
         "name": settings.model,
         "present": path.is_file(),
         "in_use": True,
@@ -86,9 +99,10 @@ def _own_row(settings: Settings) -> dict[str, Any]:
     except ConfigurationError as error:
         return {**row, "problem": str(error), "summary": str(error)}
     summary = f"your own file; {spec.decoder}, from {spec.decoder_reason}; labels from {labels or 'the file, or COCO'}"
-    return {**_row(spec, in_use=True), **row, "input": f"{spec.input_width}x{spec.input_height}",
+    found = _row(spec, in_use=True)
+    return {**found, **row, "input": f"{spec.input_width}x{spec.input_height}",
             "decoder": spec.decoder, "decoder_from": spec.decoder_reason, "labels": len(spec.labels),
-            "licence": spec.licence, "summary": summary}  # fmt: skip
+            "licence": spec.licence, "summary": found["problem"] or summary}  # fmt: skip
 
 
 def pull(

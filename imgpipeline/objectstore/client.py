@@ -119,6 +119,7 @@ class ObjectStore:
         self._store = clients.small if isinstance(clients, S3Clients) else clients
         self.folder = folder
         self._patience_s = patience_s
+        self._has_answered = False
         self.url = url
 
     @property
@@ -280,9 +281,11 @@ class ObjectStore:
 
         def translated() -> Result:
             with self._errors(action, key):
-                return attempt(self._store)
+                result = attempt(self._store)
+            self._has_answered = True
+            return result
 
-        return persist(translated, patience_s=self._patience_s)
+        return persist(translated, patience_s=self._patience_s, has_answered=self._has_answered)
 
     @contextlib.contextmanager
     def _errors(self, action: str, key: str) -> Iterator[None]:

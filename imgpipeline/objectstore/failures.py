@@ -22,6 +22,12 @@ Result = TypeVar("Result")
 _log = logging.getLogger(__name__)
 _FIRST_PAUSE_S = 0.1
 _LONGEST_PAUSE_S = 2.0
+_FIRST_ANSWER_S = 10.0
+"""A restart of the server ends within this time; a server that does not exist is named soon."""
+
+
+class UnreachableStoreError(TransientError):
+    """A request got no answer from the store's server."""
 
 
 class ObjectMissingError(PermanentError):
@@ -196,8 +202,8 @@ def explain_unreachable(text: str, what: str) -> ImgpipelineError | None:
         what: Start of the message: `Could not read s3://bucket/key`.
 
     Returns:
-        `ConfigurationError` if only a changed setting helps, `TransientError` if the server may come back, None if the
-        server did answer.
+        `ConfigurationError` if only a changed setting helps, `UnreachableStoreError` if the server may come back, None
+        if the server did answer.
     """
     if "error sending request" not in text:
         return None
@@ -215,11 +221,11 @@ def explain_unreachable(text: str, what: str) -> ImgpipelineError | None:
     reason = cause.reason.format(*(found.groups() if found else ()))
     port = server.port or (443 if server.scheme == "https" else 80)
     message = f"{what}: the S3 server at {server.scheme}://{server.hostname}:{port} cannot be reached: {reason}."
-    kind = TransientError if cause.may_pass else ConfigurationError
+    kind = UnreachableStoreError if cause.may_pass else ConfigurationError
     return kind(message, next_step=cause.step + _DOCTOR)
 
 
-def persist(attempt: Callable[[], Result], *, patience_s: float) -> Result:
+def persist(attempt: Callable[[], Result], *, patience_s: float, has_answered: bool) -> Result:
     """Repeats a call that fails transiently; the only place where calls to the store are retried.
 
     The client's own retries are off. They cover neither the body of an answer, nor a deletion or conditional put whose
@@ -228,6 +234,7 @@ def persist(attempt: Callable[[], Result], *, patience_s: float) -> Result:
     Args:
         attempt: The call. A failed call may have taken effect.
         patience_s: Time after the first failure in which new attempts may start; 0: no retry.
+        has_answered: Whether the server has been reached before; if not, it is waited for no longer than a restart.
 
     Returns:
         The result of the call.
@@ -238,6 +245,8 @@ def persist(attempt: Callable[[], Result], *, patience_s: float) -> Result:
     try:
         return attempt()
     except TransientError as error:
+        if isinstance(error, UnreachableStoreError) and not has_answered:
+            patience_s = min(patience_s, _FIRST_ANSWER_S)
         if patience_s <= 0:
             raise
         _log.warning("%s Trying again for up to %g s.", error.message, patience_s)

@@ -240,7 +240,7 @@ def open_output(output: str, inputs: Sequence[InputFile] = (), *, option: str = 
     Raises:
         ConfigurationError: The folder is missing or not writable, or the output is a folder, a pipe or a device, which
             must not be replaced by a file.
-        UsageError: The file is one of the inputs.
+        UsageError: The output is an address, such as s3://bucket/key, or one of the inputs.
         PermanentError: The disk is full.
     """
     if output == STDOUT:
@@ -249,19 +249,7 @@ def open_output(output: str, inputs: Sequence[InputFile] = (), *, option: str = 
         sys.stdout.buffer.flush()
         return
     path = Path(output)
-    if any(file.path and path.exists() and path.samefile(file.path) for file in inputs):
-        raise UsageError(
-            f"The output {output} is one of the files to read.", next_step=f"name another file with {option}"
-        )
-    if path.is_dir():
-        raise ConfigurationError(
-            f"The output {output} is a folder, not a file.", next_step=f"name a file with {option}"
-        )
-    if path.exists() and not path.is_file():
-        raise ConfigurationError(
-            f"The output {output} is a pipe or a device, not a file.",
-            next_step=f"write to stdout: `{option} - > {output}`",
-        )
+    _refuse_output(output, path, inputs, option)
     path = path.resolve()  # a link stays a link
     try:
         descriptor, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
@@ -279,6 +267,27 @@ def open_output(output: str, inputs: Sequence[InputFile] = (), *, option: str = 
         Path(name).replace(path)
     finally:
         Path(name).unlink(missing_ok=True)
+
+
+def _refuse_output(output: str, path: Path, inputs: Sequence[InputFile], option: str) -> None:
+    if "://" in output:
+        raise UsageError(
+            f"The output {output} is an address; only a file on this machine, or {STDOUT} for stdout, can be written.",
+            next_step=f"name a file with {option}, or write to a bucket: `{option} {STDOUT} | aws s3 cp - s3://BUCKET/KEY`",
+        )
+    if any(file.path and path.exists() and path.samefile(file.path) for file in inputs):
+        raise UsageError(
+            f"The output {output} is one of the files to read.", next_step=f"name another file with {option}"
+        )
+    if path.is_dir():
+        raise ConfigurationError(
+            f"The output {output} is a folder, not a file.", next_step=f"name a file with {option}"
+        )
+    if path.exists() and not path.is_file():
+        raise ConfigurationError(
+            f"The output {output} is a pipe or a device, not a file.",
+            next_step=f"write to stdout: `{option} - > {output}`",
+        )
 
 
 @contextlib.contextmanager

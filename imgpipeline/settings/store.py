@@ -81,7 +81,8 @@ class StoreSettings(BaseSettings):
         ge=0,
         le=600,
         description="Requests to the S3 store with transient failures (connection refused or reset, no answer in "
-        "time, 5xx) are repeated for this long. `doctor` and `status` repeat them for 5 s at most.",
+        "time, 5xx) are repeated for this long; for 10 s at most while its server has never answered. `doctor` and "
+        "`status` repeat them for 5 s at most.",
     )
     keep_images_days: Annotated[str | None, BeforeValidator(_as_text), AfterValidator(_check_days)] = Field(
         None,

@@ -19,6 +19,7 @@ from imgpipeline.vision.detector import Detector, self_test
 from imgpipeline.vision.model import ModelFile, ModelSpec
 from imgpipeline.vision.model_files import runnable, write_whole
 from imgpipeline.vision.own_model import USUAL_PREPROCESSING, describe_own_model
+from imgpipeline.vision.precision import choose_precision
 from imgpipeline.vision.registry import label_sets, model_folder, shipped_models
 
 
@@ -101,6 +102,7 @@ def _describe(file: Path, wishes: Wishes) -> tuple[ModelSpec, bytes]:
         raise ConfigurationError(
             f"{file} cannot be read: {error.strerror}.", next_step="give an ONNX file that you are allowed to read"
         ) from error
+    choose_precision("fp32", content, spec.name)
     backend = open_backend("onnxruntime", runnable(spec, content))
     self_test(Detector(spec, hashlib.sha256(content).hexdigest(), backend))
     return spec, content

@@ -16,6 +16,9 @@ Precision = Literal["fp32", "bf16", "int8", "fp16"]
 
 _QUANTIZED: Final = re.compile(rb"[Qq]uantizeLinear|QLinearConv|QLinearMatMul|ConvInteger|MatMulInteger")
 """Operators that only quantized ONNX files have; the file contains their names as plain text."""
+MOST_WEIGHT: Final = 64
+"""Largest size of an 8-bit weight. Processors without VNNI instructions add the products of two inputs (0 to 255) and
+weights in 16 bits and cut off larger sums; 2 * 255 * 64 fits. With 127, results would depend on the processor."""
 _BF16_FLAGS: Final = frozenset({"avx512_bf16", "amx_bf16", "avx_ne_convert", "bf16"})
 """Flags of /proc/cpuinfo: x86-64, and `bf16` of 64-bit ARM."""
 
@@ -29,9 +32,14 @@ def choose_precision(asked: Precision, model: bytes, name: str) -> Precision:
         name: Its name for messages.
 
     Raises:
-        ConfigurationError: The model cannot compute in it.
+        ConfigurationError: The model cannot compute in it, or its results would depend on the processor.
     """
     is_quantized = _QUANTIZED.search(model) is not None
+    if is_quantized and _has_wide_weights(model):
+        raise ConfigurationError(
+            f"The model {name!r} is quantized with weights beyond ±{MOST_WEIGHT}: results depend on the processor.",
+            next_step="quantize the model in 32-bit floats: imgpipeline models quantize MODEL --images DIR",
+        )
     if asked == "int8" and not is_quantized:
         raise ConfigurationError(
             f"IMGPIPELINE_PRECISION is int8, but the model {name!r} is not quantized.",
@@ -43,6 +51,14 @@ def choose_precision(asked: Precision, model: bytes, name: str) -> Precision:
             next_step="unset IMGPIPELINE_PRECISION, or set IMGPIPELINE_MODEL to the model that it was made from",
         )
     return "int8" if is_quantized else asked
+
+
+def _has_wide_weights(model: bytes) -> bool:
+    import onnx  # noqa: PLC0415 - only for quantized models
+
+    graph = onnx.load_from_string(model).graph
+    weights = (onnx.numpy_helper.to_array(one) for one in graph.initializer if one.data_type == onnx.TensorProto.INT8)
+    return any(abs(one.astype(int)).max(initial=0) > MOST_WEIGHT for one in weights if one.ndim > 1)
 
 
 def bf16_problem(flags: Iterable[str], capabilities: Iterable[str]) -> str | None:

@@ -14,7 +14,7 @@ from imgpipeline_tests.servers.ports import free_port
 from imgpipeline_tests.servers.programs import MissingProgramError
 
 CANARY = "canary-5f2c"
-NAMES = ["settings", "Kafka", "topic", "detection", "object store", "model", "DuckDB"]
+NAMES = ["settings", "Kafka", "topic", "detection", "object store", "model", "DuckDB", "rules", "alert targets"]
 NOON = datetime(2026, 1, 9, 12, tzinfo=UTC)
 
 
@@ -57,7 +57,7 @@ def test_with_nothing_running_every_failure_names_its_setting(tmp_path: Path):
     assert statuses(ended) == {
         "settings": "ok",
         "Kafka": "failed", "topic": "not checked", "detection": "not checked", "object store": "failed",
-        "model": "failed", "DuckDB": "ok",
+        "model": "failed", "DuckDB": "ok", "rules": "ok", "alert targets": "ok",
     }  # fmt: skip
     assert "IMGPIPELINE_KAFKA_BOOTSTRAP_SERVERS" in said(ended, "Kafka")
     assert "IMGPIPELINE_S3_ENDPOINT" in said(ended, "object store")
@@ -92,7 +92,8 @@ def test_a_missing_topic_and_a_missing_bucket_are_named(site: dict[str, str], tm
     env = {**site, "IMGPIPELINE_KAFKA_TOPIC": "absent", "IMGPIPELINE_STORE_URL": "s3://absent-bucket"}
     ended = run("doctor", "--json", env=env, cwd=tmp_path)
     assert ended.status == 1
-    assert statuses(ended) == dict(zip(NAMES, ["ok", "ok", "failed", "not checked", "failed", "ok", "ok"], strict=True))
+    outcomes = ["ok", "ok", "failed", "not checked", "failed", *["ok"] * 4]
+    assert statuses(ended) == dict(zip(NAMES, outcomes, strict=True))
     assert "imgpipeline topics create" in said(ended, "topic")
     assert "IMGPIPELINE_KAFKA_TOPIC" in said(ended, "topic")
     assert "IMGPIPELINE_STORE_URL" in said(ended, "object store")
@@ -110,6 +111,52 @@ def test_a_wrong_s3_secret_and_a_damaged_model_are_named(site: dict[str, str], t
     assert statuses(ended)["object store"] == statuses(ended)["model"] == "failed"
     assert "AWS_SECRET_ACCESS_KEY" in said(ended, "object store")
     assert "broken.onnx" in said(ended, "model")
+    assert CANARY not in ended.stdout + ended.stderr
+
+
+RULES = """
+[[rule]]
+name = "crowd"
+kind = "count"
+labels = ["person"]
+above = 4
+notify = ["guards"]
+"""
+
+
+@pytest.mark.parametrize(
+    ("rules", "targets", "check", "problem"),
+    [
+        (None, "", "rules", "rules.toml"),
+        ("[[rule]]\nname = 1\n", "", "rules", "rules.toml"),
+        (RULES, f"nothing://{CANARY}", "alert targets", "does not support the URL of target 1 of 1"),
+        (RULES, f"json://{CANARY}", "alert targets", "notifies 'guards', but no target"),
+    ],
+    ids=["missing", "invalid", "impossible target", "unknown name"],
+)
+def test_wrong_rules_and_alert_targets_are_named(
+    rules: str | None, targets: str, check: str, problem: str, folder_site: dict[str, str], tmp_path: Path
+):
+    if rules:
+        (tmp_path / "rules.toml").write_text(rules)
+    env = {**folder_site, "IMGPIPELINE_RULES_FILE": "rules.toml", "IMGPIPELINE_ALERT_TARGETS": targets}
+    ended = run("doctor", "--json", env=env, cwd=tmp_path)
+    assert (ended.status, statuses(ended)[check]) == (1, "failed")
+    assert problem in said(ended, check)
+    assert CANARY not in ended.stdout + ended.stderr
+
+
+def test_good_rules_and_alert_targets_are_counted(folder_site: dict[str, str], tmp_path: Path):
+    (tmp_path / "rules.toml").write_text(RULES)
+    env = {
+        **folder_site,
+        "IMGPIPELINE_RULES_FILE": "rules.toml",
+        "IMGPIPELINE_ALERT_TARGETS": f"guards=json://{CANARY}",
+    }
+    ended = run("doctor", "--json", env=env, cwd=tmp_path)
+    assert statuses(ended)["rules"] == statuses(ended)["alert targets"] == "ok"
+    assert said(ended, "rules").startswith("1 rule; ")
+    assert said(ended, "alert targets").startswith("1 target; ")
     assert CANARY not in ended.stdout + ended.stderr
 
 

@@ -83,3 +83,13 @@ def test_missing_input_is_named(tmp_path: Path):
     ended = run("mapreduce", "identity", "--input", "nowhere", "--output", "-", cwd=tmp_path)
     assert ended.status == 1
     assert "There is nothing to read at nowhere." in ended.stderr
+
+
+@pytest.mark.parametrize("output", ["s3://bucket/label-hour.tsv", "file:///srv/label-hour.tsv"], ids=["s3", "file"])
+def test_an_address_as_output_is_refused_with_what_can_be_written(output: str, tmp_path: Path):
+    (tmp_path / "lines").write_text("a\n")
+    ended = run("mapreduce", "identity", "--input", "lines", "--output", output, cwd=tmp_path)
+    assert ended.status == 2
+    expected = f"The output {output} is an address; only a file on this machine, or - for stdout, can be written."
+    assert expected in " ".join(ended.stderr.split())
+    assert "aws s3 cp" in ended.stderr

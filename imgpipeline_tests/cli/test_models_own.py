@@ -52,6 +52,11 @@ def test_an_added_model_is_listed_with_its_licence_and_used_by_its_name(site_mod
     assert "3 labels: car, van, bus. Licence: AGPL-3.0." in added.stderr
     (row,) = (row for row in run("models", "list", "--json", env=env, cwd=tmp_path).json() if row["in_use"])
     assert (row["name"], row["present"], row["licence"], row["labels"]) == ("site", True, "AGPL-3.0", 3)
+    with (tmp_path / "models" / "site.onnx").open("ab") as file:
+        file.write(b"x")
+    (row,) = (row for row in run("models", "list", "--json", env=env, cwd=tmp_path).json() if row["in_use"])
+    assert (row["present"], "is damaged: its sha256 is" in row["problem"]) == (True, True)
+    assert row["summary"] == row["problem"]
     (tmp_path / "models" / "site.toml").write_text('licence = "MIT"\n')
     (row,) = (row for row in run("models", "list", "--json", env=env, cwd=tmp_path).json() if row["in_use"])
     assert "files is missing" in row["problem"]

@@ -137,6 +137,21 @@ def test_fault_46_all_calls_ride_out_a_restart_of_ten_seconds(
 
 
 @pytest.mark.fault(46)
+def test_fault_46_the_first_call_of_a_process_rides_out_a_restart_of_ten_seconds(
+    own_s3: S3Server, own_bucket: S3Bucket
+) -> None:
+    store = open_store(s3_settings(own_bucket))
+    assert while_down(own_s3, 10, lambda: store.get("a/old")) == OLD
+
+
+@pytest.mark.fault(46)
+def test_fault_46_a_store_that_has_answered_is_waited_for_longer(own_s3: S3Server, own_bucket: S3Bucket) -> None:
+    store = open_store(s3_settings(own_bucket))
+    assert store.get("a/old") == OLD
+    assert while_down(own_s3, 16, lambda: store.get("a/old")) == OLD
+
+
+@pytest.mark.fault(46)
 @each_call
 def test_fault_46_a_call_rides_out_a_reset_connection_whether_or_not_it_took_effect(
     s3: S3Server, bucket: S3Bucket, toxiproxy: ToxiproxyServer, tmp_path: Path, call: Call, expected: object

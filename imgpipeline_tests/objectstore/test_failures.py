@@ -97,6 +97,16 @@ def test_an_endpoint_where_nothing_listens_is_named_within_seconds(act):
     assert "IMGPIPELINE_S3_ENDPOINT" in text
 
 
+@pytest.mark.slow
+@pytest.mark.fault(15)
+def test_a_server_that_never_answered_is_given_up_long_before_the_default_patience():
+    """Most likely it was not started, or its address is wrong."""
+    there = S3Bucket("bucket-1", f"http://{LOOPBACK}:{free_port()}", "key", "secret")
+    started = time.monotonic()
+    failure(s3_settings(there), OPERATIONS["list"], TransientError)
+    assert time.monotonic() - started < 30, "the default patience is 45 s"
+
+
 @pytest.mark.medium
 def test_an_unresolvable_host_is_named_within_seconds():
     there = S3Bucket("bucket-1", "http://no-such-host.invalid:80", "key", "secret")

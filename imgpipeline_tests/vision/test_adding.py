@@ -6,9 +6,11 @@ import tomllib
 from pathlib import Path
 
 import numpy as np
+import onnx
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from onnx import helper, numpy_helper
 
 from imgpipeline.errors import ConfigurationError, PermanentError
 from imgpipeline.settings import load_settings
@@ -68,6 +70,17 @@ def test_what_the_user_says_counts_more_than_the_file(file, folder, tmp_path):
     spec = registered_model("yard", folder)
     assert (spec.labels, spec.licence, spec.summary) == (("x", "y", "z"), "MIT", "the yard")
     assert {name: getattr(spec.preprocessing, name) for name in rules} == rules
+
+
+def test_a_model_whose_results_depend_on_the_processor_is_not_added(file, folder):
+    model = onnx.load(file)
+    model.graph.initializer.append(numpy_helper.from_array(np.full((1, 1, 1, 1), 127, np.int8), "w"))
+    model.graph.node.append(helper.make_node("DequantizeLinear", ["w", "one"], ["unused"]))
+    model.graph.initializer.append(numpy_helper.from_array(np.float32(1), "one"))
+    onnx.save(model, file)
+    with pytest.raises(ConfigurationError, match="results depend on the processor"):
+        add(file, folder)
+    assert not (folder / "yard.toml").exists()
 
 
 def test_a_name_is_taken_once_unless_it_is_replaced(file, folder):

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
-from onnx import TensorProto, helper
+from onnx import TensorProto, helper, numpy_helper
 
 from imgpipeline.contracts.detection import DetectorUse
 from imgpipeline.errors import ConfigurationError
@@ -75,6 +75,23 @@ def test_a_float_model_refuses_other_formats_with_a_reason(asked: str, reason: s
     with pytest.raises(ConfigurationError, match=reason) as caught:
         load_detector("demo", precision=asked)
     assert next_step in (caught.value.next_step or "")
+
+
+@pytest.mark.parametrize("largest", [127, -65, 65])
+def test_a_quantized_model_whose_results_depend_on_the_processor_is_refused(largest: int, quantized: bytes):
+    """Two products of 255 and such a weight exceed 16 bits, in which processors without VNNI add them."""
+    weights = np.full((2, 1, 1, 1), 64, np.int8)
+    assert choose_precision("fp32", with_weights(quantized, weights), "yard") == "int8"
+    weights[1] = largest
+    with pytest.raises(ConfigurationError, match=r"'yard' is quantized with weights beyond ±64.*processor") as caught:
+        choose_precision("fp32", with_weights(quantized, weights), "yard")
+    assert "imgpipeline models quantize" in (caught.value.next_step or "")
+
+
+def with_weights(content: bytes, weights: np.ndarray) -> bytes:
+    model = onnx.load_from_string(content)
+    model.graph.initializer.append(numpy_helper.from_array(weights, "w"))
+    return model.SerializeToString()
 
 
 @pytest.mark.parametrize("asked", ["bf16", "fp16"])

@@ -1,8 +1,8 @@
 """Rewrites an ONNX graph so that chosen convolutions compute in 8-bit integers (the QDQ form).
 
 The input of each passes through QuantizeLinear and DequantizeLinear (uint8, one scale), and its weights are int8 with
-one scale per output channel. Outputs stay floats, so the activation functions after a convolution are exact, and
-backends fuse them.
+one scale per output channel, from -64 to 64, so results do not depend on the processor (`precision.MOST_WEIGHT`).
+Outputs stay floats, so the activation functions after a convolution are exact, and backends fuse them.
 
 Source: ONNX operators QuantizeLinear and DequantizeLinear, opset 13.
 """
@@ -17,6 +17,7 @@ from onnx import helper, numpy_helper
 
 from imgpipeline.errors import PermanentError
 from imgpipeline.vision.decoders import Floats
+from imgpipeline.vision.precision import MOST_WEIGHT
 
 _OPSET: Final = 13
 """The first opset in which weights can have one scale per channel."""
@@ -144,10 +145,10 @@ class _Rewriter:
 
     def _quantize_weight(self, name: str) -> onnx.NodeProto:
         weight = self._weights[name]
-        scales = np.abs(weight).reshape(len(weight), -1).max(axis=1) / 127
+        scales = np.abs(weight).reshape(len(weight), -1).max(axis=1) / MOST_WEIGHT
         scales[scales == 0] = 1
         steps = np.round(weight / scales.reshape(-1, *[1] * (weight.ndim - 1)))
-        self._add(f"{name}.int8", np.clip(steps, -127, 127).astype(np.int8))
+        self._add(f"{name}.int8", np.clip(steps, -MOST_WEIGHT, MOST_WEIGHT).astype(np.int8))
         self._add(f"{name}.int8.scale", scales.astype(np.float32))
         self._add(f"{name}.int8.zero", np.zeros(len(weight), np.int8))
         inputs = [f"{name}.int8", f"{name}.int8.scale", f"{name}.int8.zero"]
