@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 REPOSITORY = Path(__file__).resolve().parents[1]
-MOST_MODULE_LINES = 400
+MOST_MODULE_LINES = 600
 MOST_FUNCTION_LINES = 40
 TOP_LEVEL = {
     *("imgpipeline", "imgpipeline_tests", "models", "workspace.yaml", "dagster.yaml", "pyproject.toml"),
@@ -52,7 +52,8 @@ def named(file: Path) -> str:
     return str(file.relative_to(REPOSITORY))
 
 
-def test_no_module_is_longer_than_400_lines():
+def test_no_module_is_longer_than_600_lines():
+    """Most have 100 to 400 lines. One idea may need more; two ideas need two files."""
     assert [f"{name}: {lines}" for name, _, lines in modules() if lines > MOST_MODULE_LINES] == []
 
 

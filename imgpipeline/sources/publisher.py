@@ -77,9 +77,8 @@ class Publisher:
         self._options = options or PublishOptions()
         self._clock, self._watch = clock, watch
         self._accounts = Accounts(name, stall_s=self._options.stall_s)
-        preparation = self._options.preparation
         chosen = store or open_store(settings, patience_s=0)  # `_retried` waits for it, and says so once
-        self._storer = FrameStorer(settings, name, self.session, chosen, preparation)
+        self._storer = FrameStorer(settings, name, self.session, chosen, self._options.preparation)
         self._last_prepared: threading.Event | None = None
         is_fenced = kind is SourceKind.LIVE and settings.kafka_transactions  # then only one publisher may send
         self._sender = BatchSender(settings, fence=name if is_fenced else None)
@@ -100,11 +99,14 @@ class Publisher:
             self._start(clock())
         self._pool = ThreadPoolExecutor(self._options.writers, thread_name_prefix=f"store {name}")
         if watch:
-            if kind is SourceKind.FINITE:  # it may have nothing to deliver for long
-                watch.change(SourceState.ONLINE)
-            watch.follow_queue(lambda: self.queue_length, lambda: self.waits_for)
+            self._report_to(watch)
         self._thread = threading.Thread(target=self._run, name=f"announce {name}", daemon=True)
         self._thread.start()
+
+    def _report_to(self, watch: SourceWatch) -> None:
+        if self.kind is SourceKind.FINITE:  # it may have nothing to deliver for long
+            watch.change(SourceState.ONLINE)
+        watch.follow_queue(lambda: self.queue_length, lambda: self.waits_for)
 
     @property
     def session(self) -> str:
