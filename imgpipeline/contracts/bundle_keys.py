@@ -29,7 +29,6 @@ class BundleId:
     """Identifies a bundle: a range of a chain and its revision."""
 
     chain: ChainId
-    """The chain."""
     number: int
     """Its segments start in `[number * 10000, (number + 1) * 10000)`."""
     revision: str

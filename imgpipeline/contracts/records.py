@@ -70,11 +70,8 @@ class KafkaRecord:
     """One fetched record."""
 
     topic: str
-    """Kafka topic."""
     partition: int
-    """Kafka partition."""
     offset: int
-    """Kafka offset."""
     timestamp_ms: int
     """The record's timestamp in Unix milliseconds; -1 if it has none."""
     key: bytes | None

@@ -44,7 +44,6 @@ class FieldTemplate:
     """
 
     text: str
-    """The template."""
     _parts: tuple[_Part, ...] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
@@ -107,7 +106,6 @@ class ImageKeyTemplate:
     """
 
     text: str = f"{IMAGES}/{{source}}/{{day}}/{{name}}"
-    """The template."""
     _template: FieldTemplate = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:

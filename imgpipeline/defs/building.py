@@ -99,13 +99,11 @@ class DayRun:
     """A run of an asset that is built alone."""
 
     context: dg.AssetExecutionContext
-    """The run."""
     config: BuildConfig
     """Its options."""
     settings: Settings
     """The current settings."""
     store: ObjectStore
-    """The object store."""
     days: Sequence[date]
     """Its days, in order."""
 

@@ -41,7 +41,6 @@ class LaneConfig(dg.Config):
     lane: int = 0
     """Number of the lane, from 0."""
     lanes: int = 1
-    """Number of lanes."""
     linger_s: float | None = None
     """Stop after this many idle seconds; default: `IMGPIPELINE_LINGER_S`."""
     max_run_s: float | None = None

@@ -191,7 +191,6 @@ class Outcome:
     announced: int
     """How many frames were announced."""
     counts: dict[LabelHour, int]
-    """The counts of `label_counts`."""
     comparison: Comparison | None
     """The counts compared with the truth; None if the truth is not known."""
     unique: UniqueComparison | None

@@ -62,7 +62,6 @@ class DemoServer:
     ready_path: str
     """Path that answers once it has started."""
     log_file: Path
-    """Its log file."""
 
     def await_answer(self, quiet_limit_s: float = _QUIET_S, longest_s: float = _LONGEST_START_S) -> None:
         """Waits until the server answers, as long as its start makes progress.

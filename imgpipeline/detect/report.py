@@ -43,7 +43,6 @@ class StageReport:
     """What one stage did during a run."""
 
     stage: Stage
-    """The stage."""
     items: int
     """Records, images or segments that passed the stage."""
     busy_s: float
@@ -116,7 +115,6 @@ class AccountSums:
     """The sums of the accounts of one day, over all sources of a run."""
 
     sources: frozenset[str]
-    """The sources of the accounts."""
     frames: Mapping[str, int]
     """Frames that were `received`, `announced`, `gated`, `dropped` and `failed`."""
     observed_s: float

@@ -90,7 +90,6 @@ class LaneRun:
     stages: StageClock = field(default_factory=StageClock)
     """Measures the stages."""
     writers: dict[Partition, ChainWriter] = field(default_factory=dict)
-    """The writer of each chain."""
     committed: dict[Partition, int] = field(default_factory=dict)
     """Offsets of the consumer group."""
     reported_at_s: float = -math.inf

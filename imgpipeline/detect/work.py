@@ -79,7 +79,6 @@ class FrameWork:
     detector: Detector
     """Finds objects."""
     clock: Clock
-    """The clock."""
     stages: StageClock = field(default_factory=StageClock)
     """Measures the stages."""
     _image_detector: ImageDetector = field(init=False)

@@ -49,7 +49,6 @@ class Clip:
     path: Path
     """The file."""
     frames: int
-    """Number of frames."""
     missing: int
     """Number of frames without an image; they show the reason as text."""
     first: datetime
@@ -168,7 +167,6 @@ class _Drawing:
     images: ImageReader
     """Reads the images."""
     event: Event
-    """The event."""
     size: tuple[int, int]
     """Width and height of the clip."""
     missing: int = 0

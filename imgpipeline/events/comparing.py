@@ -30,7 +30,6 @@ class StoredFrame:
     timestamp: datetime
     """The frame's own time, UTC."""
     image_path: str
-    """Path of the stored image."""
 
 
 Pair = tuple[StoredFrame, StoredFrame]

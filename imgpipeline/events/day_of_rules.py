@@ -40,7 +40,6 @@ class DayOfRules(Derived[Manifest]):
     """Name and columns of the table."""
 
     store: ObjectStore
-    """The object store."""
     settings: Settings
     """Limits of images and of DuckDB, and the time zone of hours."""
     rules: Rules

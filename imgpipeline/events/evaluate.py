@@ -36,7 +36,6 @@ class Moment:
     """One frame, and whether the condition of a rule holds in it."""
 
     frame: SeenFrame
-    """The frame."""
     objects: tuple[SeenObject, ...]
     """Its objects that the rule is about."""
     holds: bool

@@ -142,7 +142,6 @@ class PlaceNumber:
     day: date
     """UTC day."""
     place: Zone | Line
-    """The zone or line."""
     label: str
     """Class name; for tracked objects, the label of the track."""
     direction: str | None = None

@@ -46,9 +46,7 @@ class FrameChange:
     """The comparison of a frame with the previous frame of its source."""
 
     frame_id: str
-    """The frame."""
     previous_frame_id: str
-    """The previous frame."""
     source: str
     """The source of both."""
     timestamp: datetime
@@ -58,7 +56,6 @@ class FrameChange:
     image_path: str
     """Path of the frame's image."""
     previous_image_path: str
-    """Path of the previous image."""
     outcome: str
     """`compared`, `sizes_differ` or `unreadable`."""
     norm: float | None
@@ -72,7 +69,6 @@ class Event:
     """An event that a rule found, with its evidence."""
 
     rule: str
-    """Name of the rule."""
     kind: str
     """Kind of the rule."""
     source: str

@@ -38,7 +38,6 @@ class Annotation:
     day: date
     """UTC day of the frame."""
     frame_id: str
-    """The frame."""
     mistake: Mistake
     """What is wrong."""
     label: str

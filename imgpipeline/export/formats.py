@@ -33,11 +33,8 @@ class Exported:
     """What was written."""
 
     folder: Path
-    """The folder."""
     frames: int
-    """Number of frames."""
     boxes: int
-    """Number of boxes."""
     labels: tuple[str, ...]
     """The classes."""
     missing: tuple[str, ...]

@@ -34,7 +34,6 @@ class TrainingFrame:
     """One frame with a known size."""
 
     row: dict[str, Any]
-    """Its row of `frames`."""
     boxes: tuple[TrainingBox, ...]
     """The known objects: detections with a box, without those marked as wrong, plus annotated missing objects."""
 
@@ -55,9 +54,7 @@ class TrainingSet:
     """Frames selected for training by `open_training_set`; readable while the session is open."""
 
     lake: LakeSession
-    """The session."""
     wanted: WantedFrames
-    """Which frames."""
     is_marked: bool
     """Whether to select only frames with a valid annotation."""
     corrections: _Corrections

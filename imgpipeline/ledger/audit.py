@@ -38,7 +38,6 @@ class ChainAudit:
     """The result of a walk over a chain, from offset 0 up to a position."""
 
     chain: ChainId
-    """The chain."""
     position: int = 0
     """First offset that was not checked."""
     segments: int = 0
@@ -73,9 +72,7 @@ class FixedEnd:
     """The end of a walk over a chain."""
 
     chain: ChainId
-    """The chain."""
     offset: int
-    """The end."""
     problems: tuple[str, ...] = ()
     """Why the end is uncertain: segments there that cannot be read."""
     is_closed: bool = False

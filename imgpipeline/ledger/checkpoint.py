@@ -90,7 +90,6 @@ class FollowerObject:
     """
 
     store: ObjectStore
-    """The object store."""
     name: str
     """The follower's name, as in the object's key."""
     max_bytes: int

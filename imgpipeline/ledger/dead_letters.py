@@ -48,13 +48,10 @@ class Wanted:
     """Selects dead letters; None in a field matches all."""
 
     code: DeadLetterCode | None = None
-    """The code."""
     day: date | None = None
     """The UTC day under which the dead letter is listed."""
     source: str | None = None
-    """The source."""
     record: RecordReference | None = None
-    """The record."""
 
     def matches_record(self, buried: "BuriedRecord") -> bool:
         """Returns whether a dead letter matches."""
@@ -78,7 +75,6 @@ class BuriedRecord:
     segment_start: int
     """Start of the segment with the dead letter."""
     state: LetterState = LetterState.OPEN
-    """The state."""
     became: RecordReference | None = None
     """The frame or later dead letter that the replay became."""
 

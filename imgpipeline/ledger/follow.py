@@ -56,7 +56,6 @@ class FollowedSegment:
     """A segment after the checkpoint."""
 
     chain: ChainId
-    """The chain of the segment."""
     start: int
     """First offset of the segment."""
     end: int
@@ -74,9 +73,7 @@ class OffsetRange:
     """Offsets of a chain."""
 
     chain: ChainId
-    """The chain."""
     first: int
-    """First offset."""
     behind: int | None
     """First offset after the range; None for all offsets from `first` on."""
 

@@ -44,7 +44,6 @@ class ChainEnd:
     """The end of a chain when it was read."""
 
     chain: ChainId
-    """The chain."""
     offset: int
     """First offset without an outcome, where the next segment starts."""
     header: SegmentHeader | None

@@ -83,7 +83,6 @@ class SegmentHeader:
     """The first line of a segment."""
 
     chain: ChainId
-    """The chain of the segment."""
     start: int
     """First offset that the segment covers."""
     end: int
@@ -93,9 +92,7 @@ class SegmentHeader:
     gated: int
     """Number of gated frames."""
     dead_letters: int
-    """Number of dead letters."""
     notices: int
-    """Number of notices."""
     gaps: Mapping[str, int]
     """Offsets in gaps, by reason."""
     days: tuple[date, ...]

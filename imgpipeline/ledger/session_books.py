@@ -34,9 +34,7 @@ class SessionBooks:
     """One session of a source in one chain."""
 
     source: str
-    """The source."""
     session: str
-    """The session."""
     first: int
     """Offset of the first notice or record."""
     last: int

@@ -42,7 +42,6 @@ class ObjectInfo:
     key: str
     """Key relative to the store's prefix."""
     size_bytes: int
-    """Size of the object."""
     e_tag: str
     """Version of the content, as given by the store."""
     last_modified: datetime

@@ -34,7 +34,6 @@ class ClosedTime:
     engine: Engine
     """Has the day's tables."""
     source: str
-    """The source."""
     begin: datetime
     """Everything before this is published."""
     end: datetime

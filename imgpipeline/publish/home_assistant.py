@@ -42,7 +42,6 @@ class Entity:
     source: str
     """The source, a device of Home Assistant."""
     rule: str
-    """Name of the rule."""
     kind: str
     """Kind of the rule: the type of its events."""
 

@@ -44,7 +44,6 @@ class Run:
     """One run of a publisher."""
 
     store: "ObjectStore"
-    """The object store."""
     settings: Settings
     """Brokers, and DuckDB's limits."""
     clock: Clock = utc_now

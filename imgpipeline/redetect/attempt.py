@@ -39,7 +39,6 @@ class Redetector:
     settings: Settings
     """Limits, and how much is done at a time."""
     store: ObjectStore
-    """The object store."""
     model: str
     """The choice, as in keys."""
     detector: Detector

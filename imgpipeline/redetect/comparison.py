@@ -90,7 +90,6 @@ class DayComparison(Derived[Document]):
     settings: Settings
     """Limits of pictures."""
     store: ObjectStore
-    """The object store."""
     day: date
     """UTC day."""
     now: datetime

@@ -70,7 +70,6 @@ class ComparedFrame:
     """One frame that both models processed."""
 
     frame_id: str
-    """The frame."""
     differing: int
     """Boxes that only one model found."""
     lowest_iou: float | None

@@ -52,9 +52,7 @@ class FrameResult:
     """The result of one frame."""
 
     frame: FrameToProcess
-    """The frame."""
     outcome: FrameOutcome
-    """Its outcome."""
     code: str | None = None
     """Why it failed (a code of dead letters) or was gated."""
     message: str | None = None
@@ -68,7 +66,6 @@ class ReadFrame(ReadImage):
     """A frame with its image."""
 
     frame: FrameToProcess
-    """The frame."""
 
 
 @dataclass(frozen=True, slots=True)

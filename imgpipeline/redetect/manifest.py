@@ -32,7 +32,6 @@ class RedetectionManifest:
     made_of: str
     """Version (e-tag) of the day's table `frames`."""
     model_used: str
-    """Name of the model."""
     model_sha256: str
     """SHA-256 of its file."""
     confidence_threshold: float
@@ -48,7 +47,6 @@ class RedetectionManifest:
     failed: Mapping[str, int]
     """Frames whose image is no longer available, by code."""
     detections: int
-    """Number of detections."""
     built_at: datetime
     """Build time, UTC."""
     precision: str | None = None

@@ -71,7 +71,6 @@ class Example:
     """A frame that shows how two models differ."""
 
     frame_id: str
-    """The frame."""
     path: str
     """Its image."""
     labels: tuple[str, ...]

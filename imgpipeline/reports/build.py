@@ -92,7 +92,6 @@ class DailyReport(Derived[Headline | None]):
     """A day's report as a derived object. A page of another release has no headline."""
 
     store: ObjectStore
-    """The object store."""
     settings: Settings
     """Limits of images, and the settings that summaries read."""
     day: date

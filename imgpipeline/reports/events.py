@@ -44,7 +44,6 @@ class RuleEvents:
     """The events of one rule at one source."""
 
     rule: str
-    """Name of the rule."""
     kind: str
     """Kind of the rule, such as `line_crossing`."""
     source: str
@@ -62,11 +61,9 @@ class ShownEvent:
     """One event that the page lists or shows."""
 
     event_id: str
-    """Id of the event."""
     timestamp: datetime
     """Time of the frame that met the rule, UTC."""
     rule: str
-    """Name of the rule."""
     source: str
     """The camera, video or folder."""
     place: str

@@ -99,7 +99,6 @@ class DeadLetterGroup:
     code: str
     """Reason as a code."""
     count: int
-    """Number of dead letters."""
     still_open: int
     """Dead letters in the state `open`."""
     sources: int

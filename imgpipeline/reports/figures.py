@@ -108,7 +108,6 @@ class SourceFigures:
     source: str
     """The camera, video or folder; empty for dead letters that name none."""
     hours: FrameHours
-    """Its frames by hour."""
     first_seen: datetime | None
     """Time of its first frame, UTC; None if it had dead letters only."""
     last_seen: datetime | None
@@ -132,9 +131,7 @@ class SourceBooks:
     """The accounts of all sessions of one source."""
 
     source: str
-    """The source."""
     sessions: int
-    """Number of sessions."""
     open_sessions: int
     """Sessions that did not end on this day."""
     received: int
@@ -184,7 +181,6 @@ class Figures:
     """All numbers of a day."""
 
     clock: DayHours
-    """The hours of the day."""
     labels: tuple[LabelFigures, ...]
     """Most frequent first."""
     hours: FrameHours

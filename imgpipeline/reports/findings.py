@@ -105,7 +105,6 @@ class ZoneFigures:
     source: str
     """The camera, video or folder of the zone."""
     zone: str
-    """Its name."""
     label: str
     """Class name."""
     hours: tuple[ZoneHour, ...]
@@ -138,7 +137,6 @@ class LineHour:
     hour: int
     """Position of the hour in the day, from 0."""
     crossings: int
-    """Number of crossings."""
     objects: int
     """Unique objects that crossed it."""
 
@@ -150,7 +148,6 @@ class LineFigures:
     source: str
     """The camera, video or folder of the line."""
     line: str
-    """Its name."""
     direction: str
     """The line's name for the direction."""
     label: str

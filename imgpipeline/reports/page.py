@@ -44,7 +44,6 @@ class DayContent:
     """Everything that a page says about a day."""
 
     inputs: ReportInputs
-    """Its inputs."""
     figures: Figures
     """The numbers."""
     verdict: DayVerdict

@@ -116,7 +116,6 @@ class Preview:
     """One frame with its detections."""
 
     frame_id: str
-    """Id of the frame."""
     source: str
     """The camera, video or folder."""
     timestamp: datetime

@@ -37,7 +37,6 @@ class RunningSource:
     """One source at one moment."""
 
     source: str
-    """Its name."""
     kind: SourceKind
     """Whether it waits or drops."""
     state: SourceState

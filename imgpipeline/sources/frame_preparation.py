@@ -32,7 +32,6 @@ class EncodedImage:
     """The bytes of one image as they are stored."""
 
     data: bytes
-    """The encoded image."""
     sha256: str
     """Lower-case hexadecimal SHA-256 of `data`."""
     width: int | None

@@ -28,7 +28,6 @@ class FileToRead:
     """One file of a source."""
 
     path: Path
-    """Its path."""
     name: str
     """Its path below the folder of the source."""
     number: int
@@ -40,9 +39,7 @@ class ImageFile:
     """An image file that was read."""
 
     file: FileToRead
-    """Which file."""
     data: bytes
-    """Its bytes."""
     modified: datetime
     """Its modification time, UTC."""
 

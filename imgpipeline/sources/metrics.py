@@ -127,7 +127,6 @@ class Page:
     body: bytes
     """The content."""
     content_type: str = "text/plain"
-    """The type of the content."""
     status: HTTPStatus = HTTPStatus.OK
     """The HTTP status."""
 

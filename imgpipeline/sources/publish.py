@@ -89,7 +89,6 @@ class EndedSource:
     """How one source ended."""
 
     source: str
-    """Its name."""
     totals: Totals | None
     """Its accounting, even if it failed; None if it never started."""
     error: ImgpipelineError | None

@@ -200,9 +200,7 @@ class Original:
     """The record of a dead letter."""
 
     value: bytes
-    """Its value."""
     key: bytes | None
-    """Its key."""
     headers: tuple[tuple[str, bytes], ...]
     """Its headers, in order."""
 

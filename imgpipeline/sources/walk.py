@@ -50,7 +50,6 @@ class FoundFile:
     """A file below a folder, or a hidden folder."""
 
     path: Path
-    """Its path."""
     name: str
     """Its path below the folder; a hidden folder ends with `/`."""
     refused: str | None

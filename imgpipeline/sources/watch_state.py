@@ -22,7 +22,6 @@ class Version:
     """One version of a file."""
 
     size_bytes: int
-    """Its size."""
     modified_ns: int
     """Its modification time, Unix nanoseconds."""
 

@@ -45,7 +45,6 @@ class Listed:
     """One image file in a folder."""
 
     path: Path
-    """Its path."""
     name: str
     """Its path below the folder."""
     version: Version

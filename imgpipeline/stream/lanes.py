@@ -96,7 +96,6 @@ class PartitionView:
     topic: int = 0
     """Position of the topic in the list of topics, from 0."""
     topics: int = 1
-    """Number of topics."""
 
     @property
     def place(self) -> Place:

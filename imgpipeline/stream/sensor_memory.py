@@ -50,7 +50,6 @@ class SensorMemory:
     """The sensor's memory."""
 
     seen: Mapping[ChainId, Seen] = field(default_factory=dict)
-    """The memory of each chain."""
     turn: int = 0
     """Number of ticks so far; determines which partitions have their turn."""
 

@@ -120,7 +120,6 @@ class TrackRef:
     number: int
     """Number within source, class group and slice."""
     track_id: str
-    """Its id."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,7 +127,6 @@ class Shared:
     """Two tracks of consecutive slices that share detections in the overlap."""
 
     detections: int
-    """Number of shared detections."""
     earlier: TrackRef
     """The track of the earlier slice."""
     later: TrackRef

@@ -95,7 +95,6 @@ class DayTracks(Derived[TracksManifest]):
     """A day's tracks as a derived object; its inputs are the day's tables and the rows around midnight."""
 
     store: ObjectStore
-    """The object store."""
     day: date
     """UTC day."""
     settings: Settings

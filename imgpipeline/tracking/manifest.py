@@ -26,7 +26,6 @@ class TracksManifest:
     """How one table of a day's tracks was made, and from which inputs."""
 
     table: str
-    """Name of the table."""
     day: date
     """UTC day."""
     made_by: str

@@ -37,7 +37,6 @@ class WantedSlice:
     """One slice of one source."""
 
     source: str
-    """The source."""
     start: datetime
     """Its start, UTC."""
     digest: str

@@ -66,7 +66,6 @@ class ImagePool(Generic[Item, Outcome]):
     """
 
     work: ImageWork[Item, Outcome]
-    """The work for each item."""
     most_readers: int
     """Maximum number of images that are read at a time."""
     lookers: int

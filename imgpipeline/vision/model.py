@@ -59,7 +59,6 @@ class ModelFile:
     """One file of a model."""
 
     role: Role
-    """What the file is for."""
     name: str
     """File name in the folder of models."""
     url: str | None

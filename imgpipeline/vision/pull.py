@@ -32,7 +32,6 @@ class Progress:
     """The progress of one file's download."""
 
     file: str
-    """Its name."""
     done_bytes: int
     """Bytes on disk, including those of earlier attempts."""
     total_bytes: int

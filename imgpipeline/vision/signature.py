@@ -20,7 +20,6 @@ class Port:
     """An input or output of a network."""
 
     name: str
-    """Its name."""
     shape: tuple[int, ...]
     """Its declared dimensions; 0 for an open dimension."""
     is_float32: bool

@@ -43,7 +43,6 @@ class BenchRow:
     """The times of one backend with one number of threads."""
 
     backend: str
-    """Name of the backend."""
     threads: int
     """Threads per picture, >= 1."""
     median_ms: float
@@ -141,7 +140,6 @@ class TunedRow:
     """The throughput of one backend and precision with one arrangement of threads."""
 
     backend: str
-    """Name of the backend."""
     precision: Precision
     """What the model computed in."""
     workers: int
@@ -157,7 +155,6 @@ class Tuning:
     """The measurements of one model on one machine."""
 
     model: str
-    """Its name."""
     model_sha256: str
     """SHA-256 of its file."""
     machine: str

@@ -58,9 +58,7 @@ class _Entry:
     """One integer tag of a directory."""
 
     tag: int
-    """Its number."""
     value: int
-    """Its value."""
     value_at: int
     """Offset of the value in the file."""
     format: str

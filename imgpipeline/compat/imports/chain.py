@@ -50,7 +50,6 @@ class ImportResult:
     """The result of an import."""
 
     chain: ChainId
-    """The chain of the import."""
     rows: int
     """Rows read."""
     already_there: int

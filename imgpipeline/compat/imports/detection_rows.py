@@ -41,7 +41,6 @@ class ColumnNames:
     timestamp: str = "timestamp"
     """The frame's time."""
     label: str = "detected_label"
-    """The label."""
     confidence: str = "confidence"
     """The confidence, 0 to 1."""
     source: str | None = None

@@ -75,11 +75,8 @@ class Known:
     """The fields of a row that were read before it became a dead letter."""
 
     timestamp: datetime | None = None
-    """Its time."""
     source: str | None = None
-    """Its source."""
     image_path: str | None = None
-    """Its image."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -55,7 +55,6 @@ class AlertAudit:
     """The result of the comparison."""
 
     alerts: int = 0
-    """Number of alerts."""
     days: int = 0
     """Number of days that were compared."""
     differences: list[Difference] = field(default_factory=list)

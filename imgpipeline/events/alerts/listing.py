@@ -40,7 +40,6 @@ class ListedAlert:
     """An alert with its delivery attempts and acknowledgements."""
 
     alert: Alert
-    """The alert."""
     is_delivered: bool
     """Whether every target has accepted it."""
     attempts: tuple[Attempt, ...]

@@ -37,11 +37,9 @@ class Watch:
     """One run that watches for events; for one thread at a time."""
 
     store: ObjectStore
-    """The object store."""
     settings: Settings
     """Limits of images, the time zone of hours, and the maximum age of events."""
     rules: Rules
-    """The rules."""
     clock: Clock
     """The clock, UTC."""
     chain: AlertChain = field(init=False)

@@ -135,11 +135,9 @@ class DayCatalog:
     """The catalogue as one call uses it. Made by `open_catalog`; not safe to use from several threads."""
 
     store: ObjectStore
-    """The object store."""
     stored: FollowerObject
     """Where the catalogue is kept."""
     known: KnownDays = field(default_factory=KnownDays)
-    """The known days."""
     checkpoint: Checkpoint = field(default_factory=Checkpoint)
     """How far the ledger was followed."""
     fixed: Mapping[ChainId, ChainEnd] = field(default_factory=dict)

@@ -26,7 +26,6 @@ class Rule:
     """A condition for every row of a table."""
 
     table: str
-    """The table."""
     name: str
     """Name, also of the check in the UI."""
     meaning: str
@@ -40,7 +39,6 @@ class Violation:
     """A rule that some rows break."""
 
     table: str
-    """The table."""
     rule: str
     """The rule's name."""
     rows: int

@@ -127,7 +127,6 @@ class DayTables(Derived[Manifest]):
     """The tables of one day as a derived object. Their input is the ledger up to an end of each chain."""
 
     store: ObjectStore
-    """The object store."""
     day: date
     """UTC day."""
     fixed: Mapping[ChainId, int] | None
@@ -135,7 +134,6 @@ class DayTables(Derived[Manifest]):
     now: datetime
     """Time of the build, for the manifests."""
     limits: BuildLimits = NO_LIMITS
-    """Limits of the build."""
     known: KnownDays | None = None
     """Facts about the days up to the ends, if available; saves listing the index of unchanged days."""
     is_under_repair: bool = False

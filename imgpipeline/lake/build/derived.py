@@ -80,7 +80,6 @@ class Made(Generic[ManifestT]):
     data: bytes | memoryview
     """Its content."""
     manifest: ManifestT
-    """Its manifest."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,7 +114,6 @@ class Derived(ABC, Generic[ManifestT]):
     """One derived object."""
 
     store: ObjectStore
-    """The object store."""
     insists = True
     """Whether a forced build that lost a race is forced again; otherwise it accepts the winner's result."""
 

@@ -111,13 +111,11 @@ class SummaryBuild:
     """The result of building a summary."""
 
     name: str
-    """The summary."""
     day: date
     """UTC day."""
     skipped: bool
     """Whether the stored summary was already current."""
     rows: int
-    """Its rows."""
     size_bytes: int
     """Size of its object."""
     made_of: Mapping[str, str]
@@ -220,9 +218,7 @@ class DaySummary(Derived[Manifest]):
     """A day's summary as a derived object. Its inputs are stored tables of the day."""
 
     store: ObjectStore
-    """The object store."""
     summary: Summary
-    """The summary."""
     day: date
     """UTC day."""
     settings: Settings

@@ -174,7 +174,6 @@ class SummaryAudit:
     """One day's summary."""
 
     name: str
-    """The summary."""
     day: date
     """UTC day."""
     ok: bool

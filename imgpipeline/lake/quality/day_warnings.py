@@ -37,7 +37,6 @@ class Verdict:
     said: str
     """The result as text, with its figures."""
     figures: Mapping[str, float] = field(default_factory=dict)
-    """The figures by name."""
 
 
 def judge_stored_rows(store: ObjectStore, day: date, *, now: datetime, memory: str | None = None) -> Verdict:

@@ -76,7 +76,6 @@ class DayReader:
     """Reads the ledger of one day."""
 
     store: ObjectStore
-    """The object store."""
     day: date
     """UTC day."""
     step: Callable[[], None]

@@ -46,7 +46,6 @@ class BookEntry:
     topic: str
     """Kafka topic; of several, the one with most of its records."""
     topic_id: str
-    """Id of the topic."""
     partition: int
     """Kafka partition."""
     state: SessionState | None
@@ -147,7 +146,6 @@ class _Found:
     """The books of a session on a day, from the tables."""
 
     entry: BookEntry
-    """Its books."""
     chains: frozenset[ChainId]
     """The chains of its records and notices."""
     reaches: Mapping[str, int]

@@ -62,7 +62,6 @@ class Outage:
     """A part of a day during which a source delivered nothing."""
 
     kind: OutageKind
-    """The kind of outage."""
     start: datetime
     """UTC; the start of the day if the outage started before."""
     end: datetime
@@ -95,7 +94,6 @@ class SourceCoverage:
     """One source on one day."""
 
     source: str
-    """The source."""
     hours: tuple[ObservedHour, ...]
     """Hours with a frame, dead letter or notice, in order."""
     outages: tuple[Outage, ...]

@@ -46,9 +46,7 @@ class DayNames:
     day: str = "day"
     """A single day."""
     first: str = "from_day"
-    """The first day."""
     last: str = "to_day"
-    """The last day."""
 
 
 ARGUMENTS = DayNames()

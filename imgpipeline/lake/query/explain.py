@@ -302,7 +302,6 @@ class FrameLineage:
     """The origin of a frame."""
 
     chain: ChainId
-    """Its chain."""
     offset: int
     """Kafka offset of its record."""
     segment: TracedSegment

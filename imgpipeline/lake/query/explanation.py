@@ -88,7 +88,6 @@ class TracedSegment:
     key: str
     """Its object."""
     chain: ChainId
-    """Its chain."""
     start: int
     """First offset it covers."""
     end: int
@@ -154,7 +153,6 @@ class Explanation:
     not_counted: int
     """Number of detections of this label and time below it."""
     detections: tuple[CountedDetection, ...]
-    """All counted detections, by time."""
     segments: tuple[TracedSegment, ...]
     """The segments of the detections, by chain and offset."""
     stored: StoredNumber | None

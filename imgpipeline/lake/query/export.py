@@ -52,7 +52,6 @@ class Export:
     path: Path
     """The file."""
     size_bytes: int
-    """Its size."""
     rows: Mapping[str, int]
     """Rows of each table."""
     days: tuple[date, ...]

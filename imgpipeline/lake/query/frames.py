@@ -83,7 +83,6 @@ class FramePlace:
     day: date
     """UTC day."""
     frame_id: str
-    """The frame."""
 
 
 def list_frames(

@@ -23,7 +23,6 @@ class SizeBin:
     to_bytes: float
     """Upper bound; only the last bin includes it."""
     frames: int
-    """Number of frames."""
 
 
 def bin_sizes(store: ObjectStore, settings: Settings, span: Span, bins: int) -> list[SizeBin]:

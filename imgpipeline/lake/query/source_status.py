@@ -92,9 +92,7 @@ class SourceStatus:
     """The status of one source."""
 
     source: str
-    """The source."""
     state: SourceState
-    """Its state."""
     reason: str | None
     """Why it is offline or has ended, if known."""
     last_frame: datetime | None
@@ -118,7 +116,6 @@ class SourceStatus:
     failed_today: int
     """Frames that it could not decode or store."""
     dead_letters_today: int
-    """Dead letters."""
     observed_today_s: float | None
     """Seconds during which it delivered frames; None if unknown."""
 

@@ -142,9 +142,7 @@ class HourlyCount:
     hour: datetime
     """Start of the hour in the session's time zone."""
     source: str | None
-    """The source."""
     label: str
-    """The label."""
     count: int
     """Detections."""
 

@@ -27,7 +27,6 @@ class FrameTrack:
     """One track through a frame, with the frame's detection."""
 
     track_id: str
-    """The track."""
     object_id: str
     """First track of the same object on the day, joined over slices."""
     label: str

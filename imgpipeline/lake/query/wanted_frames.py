@@ -34,7 +34,6 @@ class Area:
     """A polygon in the images of a source."""
 
     source: str
-    """The source."""
     corners: tuple[tuple[float, float], ...]
     """x and y of each corner, as fractions of the image's width and height."""
 

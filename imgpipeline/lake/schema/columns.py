@@ -31,7 +31,6 @@ class Table:
     name: str
     """Name in SQL, and in keys if the table is stored."""
     row: str
-    """What one row is."""
     columns: tuple[Column, ...]
     """All columns, in order."""
 

@@ -54,9 +54,7 @@ class LocalDay:
     """One day of a time zone."""
 
     day: date
-    """The day."""
     zone: tzinfo
-    """The time zone."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +62,6 @@ class LocalDays:
     """A time zone and its offsets over some days."""
 
     zone: tzinfo
-    """The time zone."""
     periods: tuple[Period, ...]
     """All periods that touch the days, in order; the first one starts before them."""
 

@@ -44,7 +44,6 @@ class Manifest:
     ends: Mapping[ChainId, int]
     """The end up to which each chain was read; a chain that is not named had nothing of this day."""
     rows: int
-    """Number of rows."""
     built_at: datetime
     """Time of the build, UTC."""
     duplicates: int = 0
@@ -120,7 +119,6 @@ class StoredObject(Generic[ManifestT]):
     """The manifest of an object, with the version of the object that it was read from."""
 
     manifest: ManifestT
-    """Its manifest."""
     e_tag: str
     """Version of the object."""
     size_bytes: int

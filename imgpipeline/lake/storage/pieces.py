@@ -44,7 +44,6 @@ class Pieces:
     count: int
     """Number of pieces; they are numbered from 0."""
     size_bytes: int
-    """Size of each piece."""
 
     @property
     def all_bytes(self) -> int:

@@ -52,9 +52,7 @@ class BundledSegment:
     gated: int
     """Number of gated frames."""
     dead_letters: int
-    """Number of dead letters."""
     notices: int
-    """Number of notices."""
     gaps: Mapping[str, int]
     """Offsets in gaps, by reason."""
     sha256: str

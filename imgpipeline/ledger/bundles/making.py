@@ -54,7 +54,6 @@ class Bundling:
     """The result for one range."""
 
     range: RangeToBundle
-    """The range."""
     size_bytes: int
     """Size of the bundle; 0 if none was made."""
     problem: str | None

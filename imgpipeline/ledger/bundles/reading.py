@@ -128,7 +128,6 @@ class Listed:
     """A stretch and its segments, before they are read."""
 
     stretch: Stretch
-    """The stretch."""
     starts: tuple[int, ...]
     """Starts of the segments, sorted; empty if the stretch has bundles."""
     count: int

@@ -130,7 +130,6 @@ class OpenBundle:
     stored: StoredBundle
     """The object."""
     segments: tuple[BundledSegment, ...]
-    """The segments in the bundle."""
     tail: bytes
     """The last bytes of the object, read together with the footer."""
 
@@ -219,7 +218,6 @@ class WrongBundle:
     """An intact bundle that differs from the segments in the chain."""
 
     stored: StoredBundle
-    """The bundle."""
     offset: int
     """Start of the first segment that differs."""
 
@@ -238,9 +236,7 @@ class BundleCheck:
     """
 
     store: ObjectStore
-    """The object store."""
     chain: ChainId
-    """The chain."""
     wrong: list[WrongBundle] = field(default_factory=list)
     """The wrong bundles so far."""
     _bundles: dict[int, StoredBundle] = field(init=False)

@@ -31,7 +31,6 @@ class DamagedObject:
     start: int
     """Start of the segment according to the key."""
     data: bytes
-    """The damaged bytes."""
     e_tag: str
     """Version of the object that was read."""
     why: str
@@ -43,7 +42,6 @@ class BrokenStretch:
     """Offsets of a chain without a readable outcome, between two intact segments."""
 
     chain: ChainId
-    """The chain."""
     start: int
     """End of the intact segment before the stretch; 0 if there is none."""
     end: int | None
@@ -136,7 +134,6 @@ class RepairStep:
     """One range of offsets, and how it is repaired."""
 
     chain: ChainId
-    """The chain."""
     key: str
     """Key of the first segment in the range."""
     start: int

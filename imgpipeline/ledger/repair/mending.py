@@ -103,9 +103,7 @@ class Mender:
     """Puts segments into the broken ranges of one chain."""
 
     store: ObjectStore
-    """The object store."""
     chain: ChainId
-    """The chain."""
     made_by: Provenance
     """What makes the outcomes."""
     clock: Callable[[], datetime]

@@ -29,7 +29,6 @@ class Repair:
     number: int
     """From 1, without gaps."""
     chain: ChainId
-    """The chain."""
     first: int
     """First offset whose outcome may have changed."""
     behind: int | None
@@ -160,7 +159,6 @@ class DaysToBuild:
     """The days that one repair changes and that must be rebuilt."""
 
     store: ObjectStore
-    """The object store."""
     _key: str = field(default_factory=lambda: f"{repair_notes_prefix()}/{uuid4().hex}.json")
     _noted: set[date] = field(default_factory=set)
 

@@ -57,9 +57,7 @@ class Restoring:
     """Restores the segments of one chain from bundles."""
 
     store: ObjectStore
-    """The object store."""
     chain: ChainId
-    """The chain."""
     notes: DaysToBuild
     """Notes the days of a segment before it is restored."""
     progress: Callable[[int], None]

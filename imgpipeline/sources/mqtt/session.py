@@ -128,7 +128,6 @@ class Received:
     """A message to publish."""
 
     topic: str
-    """Its topic."""
     payload: bytes
     """Its content."""
     at: datetime
@@ -144,7 +143,6 @@ class Refused:
     """A message of QoS 0 that arrived while too many were waiting, and is lost: the broker does not resend it."""
 
     topic: str
-    """Its topic."""
 
 
 Arrived = Received | Refused | StatusChange

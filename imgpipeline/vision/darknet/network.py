@@ -95,7 +95,6 @@ class Yolo:
     anchors: tuple[tuple[int, int], ...]
     """Width and height in pixels of the network's input, one for each box a cell."""
     classes: int
-    """Number of classes."""
     scale_xy: float
     """How far a centre may leave its cell; 1: not at all."""
 

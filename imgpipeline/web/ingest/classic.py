@@ -56,7 +56,6 @@ class Job:
     """A job that plays a video."""
 
     id: str
-    """Id of the job."""
     video: str
     """Name of the video or sequence, and of the source of its frames."""
     started: str
@@ -68,7 +67,6 @@ class Job:
     sent: int = 0
     """How many frames are announced."""
     state: JobState = JobState.RUNNING
-    """Its state."""
     error: str | None = None
     """Why it failed."""
     idempotency_key: str | None = None

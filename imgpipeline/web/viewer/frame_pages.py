@@ -120,7 +120,6 @@ class DayBars:
     """The bars of one day."""
 
     day: date
-    """The day."""
     bars: tuple[Bar, ...]
     """Bars by time, without parts that have no matching frame."""
 

@@ -65,7 +65,6 @@ class Overview:
     gated: int
     """Gated frames."""
     dead_letters: int
-    """Dead letters."""
     observed_s: float
     """Observed seconds, summed over sources."""
     labels: tuple[LabelRow, ...]

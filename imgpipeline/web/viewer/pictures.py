@@ -48,7 +48,6 @@ class Pictures:
     """The images of a store. Thread-safe."""
 
     store: ObjectStore
-    """The object store."""
     settings: Settings
     """Limits on the locations and the size of images."""
     folder: Path = field(default_factory=lambda: default_cache_dir().parent / "thumbnails")

@@ -41,7 +41,6 @@ class Problem(BaseModel):
     """The body of an error."""
 
     error: str
-    """The problem."""
     next: str | None = None
     """The next step; missing in routes of the classic dashboard."""
 

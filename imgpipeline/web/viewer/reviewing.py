@@ -43,7 +43,6 @@ class CalendarDay:
     day: date
     """The day, in the session's time zone."""
     frames: int
-    """Its frames."""
     reviewed: int | None
     """Frames that the visitor has reviewed; None if the store does not answer."""
 

@@ -71,7 +71,6 @@ class SharedLake:
     """The session of a server. Thread-safe; `start` begins to follow the ledger."""
 
     store: ObjectStore
-    """The object store."""
     settings: Settings
     """The settings that summaries read."""
     clock: Clock = utc_now

@@ -22,7 +22,6 @@ class ViewedSite:
     """The objects that all routes share."""
 
     settings: Settings
-    """The settings."""
     store: ObjectStore
     """The object store. Calls give up after a few seconds, because a browser waits."""
     lake: SharedLake

@@ -24,7 +24,6 @@ class LiveSource:
     """A source and its newest frame."""
 
     status: SourceStatus
-    """Its status."""
     frame: dict[str, Any] | None
     """A row of `frames`; None without a frame in the last 30 days."""
     boxes: Sequence[dict[str, Any]]

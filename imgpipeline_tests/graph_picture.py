@@ -1,6 +1,6 @@
 """Draws the asset graph: a column for each step, a frame for each group, a line for each direct dependency.
 
-`python -m imgpipeline.defs.graph_picture imgpipeline.definitions > docs/lineage.svg` draws the picture in the README.
+`python -m imgpipeline_tests.graph_picture imgpipeline.definitions > docs/lineage.svg` draws the picture in the README.
 The same graph gives the same bytes.
 """
 
@@ -42,7 +42,6 @@ class Node:
     name: str
     """Its key."""
     group: str
-    """Its group."""
     parents: frozenset[str]
     """The assets that it depends on."""
     kinds: tuple[str, ...]
@@ -62,9 +61,7 @@ class Place:
     y: float
     """Upper edge."""
     width: float
-    """Width."""
     height: float
-    """Height."""
 
     @property
     def middle(self) -> float:

@@ -5,10 +5,10 @@ from xml.etree import ElementTree as ET
 import pytest
 
 from imgpipeline.definitions import defs
-from imgpipeline.defs.graph_picture import draw_graph, drawn_lines, read_nodes
 from imgpipeline_tests.defs.site import REPOSITORY
+from imgpipeline_tests.graph_picture import draw_graph, drawn_lines, read_nodes
 
-COMMAND = "python -m imgpipeline.defs.graph_picture imgpipeline.definitions > docs/lineage.svg"
+COMMAND = "python -m imgpipeline_tests.graph_picture imgpipeline.definitions > docs/lineage.svg"
 
 
 @pytest.fixture(scope="module")
