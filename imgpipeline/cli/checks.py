@@ -134,7 +134,8 @@ def check_detection(settings: Settings, lag_s: float | None = None) -> Iterator[
     waiting = f"the oldest unread record is from {format_time(since)}" if since else "no record waits"
     problems += [waiting] if is_late else []
     state = read_state(store)
-    if is_late or state.is_recent(now):  # while nothing waits, the sensor need not run
+    # While nothing waits, the sensor need not run. One that has never run may be about to be started.
+    if is_late or state.is_recent(now) or (since and state.at):
         problems += state.problems(now)
     if problems:
         raise LedgerError("; ".join(dict.fromkeys(problems)))

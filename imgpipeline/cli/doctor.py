@@ -106,10 +106,10 @@ def health(
 ) -> None:
     """Probe Kafka, the object store and detection within seconds, for service managers. Exits with status 1 on failure.
 
-    Detection has a problem if its runs fail, or if records expired unread; with --lag, also if the oldest unread record
-    is too old, for example because frames_sensor is off. With --supervisor, also fails if a source of the supervisor on
-    this machine is offline, failed, taken over, or waiting for Kafka or the store. Unlike `doctor`, it loads no model
-    and gives no advice.
+    Detection has a problem if its runs fail, if records expired unread, or if records wait and frames_sensor has
+    stopped; with --lag, also if the oldest unread record is too old. With --supervisor, also fails if a source of the
+    supervisor on this machine is offline, failed, taken over, or waiting for Kafka or the store. Unlike `doctor`, it
+    loads no model and gives no advice.
     """
     detection = partial(check_detection, lag_s=lag)
     results = run_checks(
