@@ -26,9 +26,7 @@ def site(folder_site: dict[str, str], tmp_path: Path) -> dict[str, str]:
 
 
 @pytest.mark.medium
-def test_row_3_6_an_alert_shows_image_and_previous_and_difference_under_a_durable_number(
-    site: dict[str, str], tmp_path: Path
-):
+def test_an_alert_shows_image_and_previous_and_difference_under_a_durable_number(site: dict[str, str], tmp_path: Path):
     assert "There are no alerts." in run("alerts", "list", env=site, cwd=tmp_path).stderr
     for _ in range(2):  # the second run finds nothing new, and does not number from 1 again
         ended = run("alerts", "watch", "--seconds", "1", env=site, cwd=tmp_path)
@@ -47,7 +45,7 @@ def test_row_3_6_an_alert_shows_image_and_previous_and_difference_under_a_durabl
 
 
 @pytest.mark.medium
-def test_row_3_9_a_rule_names_who_is_notified(site: dict[str, str], tmp_path: Path):
+def test_a_rule_names_who_is_notified(site: dict[str, str], tmp_path: Path):
     (tmp_path / "rules.toml").write_text(CHANGE + 'notify = ["guards"]\n')
     at_guards, at_others = ([], [])  # type: tuple[Received, Received]
     with web_server(at_guards) as guards, web_server(at_others) as others:
@@ -63,9 +61,7 @@ def test_row_3_9_a_rule_names_who_is_notified(site: dict[str, str], tmp_path: Pa
 
 
 @pytest.mark.medium
-def test_row_3_8_and_3_9_an_alert_records_who_was_notified_and_who_acknowledged_it(
-    site: dict[str, str], tmp_path: Path
-):
+def test_an_alert_records_who_was_notified_and_who_acknowledged_it(site: dict[str, str], tmp_path: Path):
     received: Received = []
     with web_server(received) as port:
         given = {**site, "IMGPIPELINE_ALERT_TARGETS": f"json://127.0.0.1:{port}"}

@@ -26,7 +26,7 @@ def pictures(tmp_path: Path) -> Path:
 
 
 @pytest.mark.medium
-def test_row_1_14_the_images_of_a_folder_are_detected_and_nothing_is_stored(pictures: Path, tmp_path: Path):
+def test_the_images_of_a_folder_are_detected_and_nothing_is_stored(pictures: Path, tmp_path: Path):
     env = {"IMGPIPELINE_STORE_URL": (tmp_path / "store").as_uri()}
     ended = run("detect", pictures, "--json", env=env, cwd=tmp_path)
     assert ended.status == 0
@@ -41,7 +41,7 @@ def test_row_1_14_the_images_of_a_folder_are_detected_and_nothing_is_stored(pict
 
 
 @pytest.mark.medium
-def test_row_1_14_label_counts_are_shown_and_a_file_that_cannot_be_read_is_named(pictures: Path, tmp_path: Path):
+def test_label_counts_are_shown_and_a_file_that_cannot_be_read_is_named(pictures: Path, tmp_path: Path):
     (pictures / "torn.jpg").write_bytes(jpeg()[:2000])
     ended = run("detect", pictures / "a.jpg", pictures / "torn.jpg", cwd=tmp_path)
     assert ended.status == 1
@@ -50,7 +50,7 @@ def test_row_1_14_label_counts_are_shown_and_a_file_that_cannot_be_read_is_named
     assert "1 image processed, 1 could not be read. Nothing was stored." in ended.stderr
 
 
-def test_row_1_14_images_of_a_bucket_up_to_a_limit(bucket: S3Bucket, tmp_path: Path):
+def test_images_of_a_bucket_up_to_a_limit(bucket: S3Bucket, tmp_path: Path):
     env = {**bucket.environment(), "IMGPIPELINE_STORE_URL": f"{bucket.url}/site"}
     settings = load_settings(
         store_url=bucket.url,
@@ -67,7 +67,7 @@ def test_row_1_14_images_of_a_bucket_up_to_a_limit(bucket: S3Bucket, tmp_path: P
 
 
 @pytest.mark.medium
-def test_row_0_16_boxes_are_drawn_and_each_detection_is_printed_without_a_broker(pictures: Path, tmp_path: Path):
+def test_boxes_are_drawn_and_each_detection_is_printed_without_a_broker(pictures: Path, tmp_path: Path):
     ended = run("detect", pictures / "a.jpg", "--draw", "drawn", cwd=tmp_path)
     assert ended.status == 0
     assert (tmp_path / "drawn" / "detected_a.jpg").is_file()
@@ -80,7 +80,7 @@ def test_row_0_16_boxes_are_drawn_and_each_detection_is_printed_without_a_broker
 
 
 @pytest.mark.medium
-def test_row_0_16_a_copy_shows_the_boxes_and_has_the_size_of_its_image(pictures: Path, tmp_path: Path):
+def test_a_copy_shows_the_boxes_and_has_the_size_of_its_image(pictures: Path, tmp_path: Path):
     shutil.copy(pictures / "a.jpg", pictures / "below")
     ended = run("detect", pictures, "--draw", tmp_path / "drawn", "--json", cwd=tmp_path)
     copies = {one["image"]: cv2.imread(one["drawn"]) for one in ended.json()}
@@ -97,7 +97,7 @@ def test_row_0_16_a_copy_shows_the_boxes_and_has_the_size_of_its_image(pictures:
             assert edge.mean() > 0.8, "the left edge of the box is drawn"
 
 
-def test_row_0_16_a_folder_that_cannot_be_written_is_named(pictures: Path, tmp_path: Path):
+def test_a_folder_that_cannot_be_written_is_named(pictures: Path, tmp_path: Path):
     (tmp_path / "file").write_text("in the way")
     ended = run("detect", pictures / "a.jpg", "--draw", tmp_path / "file", cwd=tmp_path)
     assert ended.status == 1

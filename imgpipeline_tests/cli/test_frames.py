@@ -93,7 +93,7 @@ def test_the_file_has_the_name_that_its_producer_gave_it(
 
 
 @pytest.mark.medium
-def test_row_1_6_frames_are_a_table_with_sizes_in_kb_and_a_note_where_frames_are_left_out(
+def test_frames_are_a_table_with_sizes_in_kb_and_a_note_where_frames_are_left_out(
     filled: dict[str, str], tmp_path: Path
 ):
     ended = run("frames", "list", "--day", DAY.isoformat(), "--limit", "2", env=filled, cwd=tmp_path)
@@ -127,7 +127,7 @@ def test_an_unknown_source_points_to_the_list_of_sources(filled: dict[str, str],
 
 
 @pytest.mark.medium
-def test_row_0_19_one_frame_is_shown_with_its_detections(filled: dict[str, str], tmp_path: Path):
+def test_one_frame_is_shown_with_its_detections(filled: dict[str, str], tmp_path: Path):
     ended = run("frames", "show", "0.jpg", "--day", "2026-01-09", cwd=tmp_path, env=filled)
     shown = ended.json()
     assert (shown["file"], shown["source_kafka_offset"]) == ("0.jpg", 0)

@@ -33,7 +33,7 @@ def kept(store: ObjectStore) -> list[str]:
     return [info.key for info in store.list_objects("images")]
 
 
-def test_row_3_12_old_images_are_deleted_after_a_dry_run_and_frames_say_so(
+def test_old_images_are_deleted_after_a_dry_run_and_frames_say_so(
     folder_site: dict[str, str], store_of: OpenStore, tmp_path: Path
 ):
     store = store_of(folder_site)

@@ -25,7 +25,7 @@ MANY = 10_000
 """Files of a folder that is interrupted: more than are announced before the interrupt, even if that comes late."""
 
 
-def test_row_0_1_a_folder_becomes_flat_objects_and_classic_messages_and_a_second_run_stores_nothing(
+def test_a_folder_becomes_flat_objects_and_classic_messages_and_a_second_run_stores_nothing(
     site: dict[str, str], bucket: S3Bucket, store_of: OpenStore, tmp_path: Path
 ):
     names = [f"frame_{number:06d}.jpg" for number in range(3)]
@@ -46,7 +46,7 @@ def test_row_0_1_a_folder_becomes_flat_objects_and_classic_messages_and_a_second
 
 
 @pytest.mark.parametrize(("form", "is_said"), [("classic", True), ("native", False)])
-def test_row_0_1_a_second_run_says_that_classic_consumers_process_its_frames_again(
+def test_a_second_run_says_that_classic_consumers_process_its_frames_again(
     site: dict[str, str], tmp_path: Path, form: str, is_said: bool
 ):
     write_picture(tmp_path / "in" / "a.jpg")
@@ -57,7 +57,7 @@ def test_row_0_1_a_second_run_says_that_classic_consumers_process_its_frames_aga
     assert ("consumers process 1 frame again" in second.stderr) is is_said
 
 
-def test_row_0_1_an_empty_folder_is_nothing_to_do_and_a_missing_one_an_error(site: dict[str, str], tmp_path: Path):
+def test_an_empty_folder_is_nothing_to_do_and_a_missing_one_an_error(site: dict[str, str], tmp_path: Path):
     (tmp_path / "empty").mkdir()
     empty, missing = (
         run("ingest", "folder", name, "--source", "camera", env=site, cwd=tmp_path) for name in ("empty", "missing")
@@ -66,7 +66,7 @@ def test_row_0_1_an_empty_folder_is_nothing_to_do_and_a_missing_one_an_error(sit
     assert (missing.status, "missing cannot be read" in missing.stderr) == (1, True), missing.stderr
 
 
-def test_row_0_6_a_video_is_ingested_by_count(site: dict[str, str], tmp_path: Path):
+def test_a_video_is_ingested_by_count(site: dict[str, str], tmp_path: Path):
     write_video(tmp_path / "clip.mp4")
     given = ["--count", "5", "--start", "2026-01-09T12:00:00Z", "--json"]
     ended = run("ingest", "video", tmp_path / "clip.mp4", *given, env=site, cwd=tmp_path)
@@ -76,9 +76,7 @@ def test_row_0_6_a_video_is_ingested_by_count(site: dict[str, str], tmp_path: Pa
     assert result["last_time"] == "2026-01-09T12:00:01.600000Z"
 
 
-def test_row_4_4_images_are_stored_in_the_size_that_is_asked_for(
-    site: dict[str, str], store_of: OpenStore, tmp_path: Path
-):
+def test_images_are_stored_in_the_size_that_is_asked_for(site: dict[str, str], store_of: OpenStore, tmp_path: Path):
     for number in range(3):
         write_picture(tmp_path / "seq" / f"{number}.jpg")
     ended = run("ingest", "sequence", tmp_path / "seq", "--resize", "640x360", "--json", env=site, cwd=tmp_path)
@@ -90,9 +88,7 @@ def test_row_4_4_images_are_stored_in_the_size_that_is_asked_for(
     assert cv2.imdecode(np.frombuffer(stored, np.uint8), cv2.IMREAD_COLOR).shape == (360, 640, 3)
 
 
-def test_row_3_2_numbered_pictures_keep_their_running_number_as_key(
-    site: dict[str, str], store_of: OpenStore, tmp_path: Path
-):
+def test_numbered_pictures_keep_their_running_number_as_key(site: dict[str, str], store_of: OpenStore, tmp_path: Path):
     made = ["--pattern", "rotate", "--image", "one.jpg", "--name", "{n:05d}.jpg", "--fps", "0", "--cameras", "1"]
     write_picture(tmp_path / "one.jpg")
     assert run("simulate", "folder", *made, env=site, cwd=tmp_path).status == 0
@@ -119,7 +115,7 @@ def test_contradicting_frame_choices_are_refused(tmp_path: Path):
     assert "More than one of --every, --fps and --count" in ended.stderr
 
 
-def test_row_0_2_ctrl_c_ends_a_watch_after_what_was_found_is_announced(site: dict[str, str], tmp_path: Path):
+def test_ctrl_c_ends_a_watch_after_what_was_found_is_announced(site: dict[str, str], tmp_path: Path):
     write_picture(tmp_path / "in" / "a.jpg")
     env = {**site, "XDG_STATE_HOME": str(tmp_path / "state")}
     command = ["ingest", "folder", tmp_path / "in", "--source", "gate", "--watch", "--after", "delete"]

@@ -40,9 +40,7 @@ def serving(*cameras) -> Iterator[RtspServer]:
 
 
 @pytest.mark.slow
-def test_row_4_2_several_cameras_are_announced_side_by_side_and_the_password_is_nowhere(
-    site: dict[str, str], tmp_path: Path
-):
+def test_several_cameras_are_announced_side_by_side_and_the_password_is_nowhere(site: dict[str, str], tmp_path: Path):
     secret = make_camera(tmp_path, "secret", user="alice", password=CANARY)
     with serving(secret, make_camera(tmp_path, "open", codec="mjpeg")) as server:
         urls = [server.url("secret"), server.url("open"), server.url("missing")]
@@ -81,7 +79,7 @@ def test_ctrl_c_ends_the_cameras_with_their_accounts(site: dict[str, str], tmp_p
 
 
 @pytest.mark.slow
-def test_row_4_10_simulated_cameras_stream_frames_whose_truth_is_known(site: dict[str, str], tmp_path: Path):
+def test_simulated_cameras_stream_frames_whose_truth_is_known(site: dict[str, str], tmp_path: Path):
     port, api_port = free_port(), free_port()
     command = [sys.executable, "-m", "imgpipeline.cli", "simulate", "rtsp", "--cameras", "2", "--port", str(port),
                "--api-port", str(api_port), "--scene-s", "4", "--out", str(tmp_path / "truth")]  # fmt: skip
@@ -118,7 +116,7 @@ def ask(port: int, path: str) -> dict:
 
 
 @pytest.mark.slow
-def test_row_4_11_the_doctor_tells_what_a_camera_sends(site: dict[str, str], tmp_path: Path):
+def test_the_doctor_tells_what_a_camera_sends(site: dict[str, str], tmp_path: Path):
     with serving(make_camera(tmp_path, "cam1", fps=5.0)) as server:
         ended = run(
             "doctor", "--json", "--rtsp", server.url("cam1"), "--rtsp", server.url("none"), env=site, cwd=tmp_path

@@ -19,7 +19,7 @@ def fill(bucket: S3Bucket, tmp_path: Path, *keys: str) -> None:
         store.put(key, write_picture(tmp_path / "made" / f"{number}.png", shade=number))
 
 
-def test_row_0_4_existing_objects_are_announced_where_they_are(site: dict[str, str], bucket: S3Bucket, tmp_path: Path):
+def test_existing_objects_are_announced_where_they_are(site: dict[str, str], bucket: S3Bucket, tmp_path: Path):
     names = [f"site/images/frame_{number:06d}.jpg" for number in range(25)]
     fill(bucket, tmp_path, *names)
     bucket.store().put("site/images/empty.jpg", b"")
@@ -38,7 +38,7 @@ def test_row_0_4_existing_objects_are_announced_where_they_are(site: dict[str, s
     assert {notice.account.announced for notice in accounts_in(published) if notice.account} == {25}
 
 
-def test_row_0_4_an_object_that_cannot_be_announced_is_listed_and_the_status_is_1(
+def test_an_object_that_cannot_be_announced_is_listed_and_the_status_is_1(
     site: dict[str, str], bucket: S3Bucket, tmp_path: Path
 ):
     fill(bucket, tmp_path, "site/in/a.png", "site/in/b%2e.png")
@@ -51,9 +51,7 @@ def test_row_0_4_an_object_that_cannot_be_announced_is_listed_and_the_status_is_
     assert "escaped or control character" in failure["error"]
 
 
-def test_row_1_1_a_bucket_is_a_source_and_suffixes_choose_its_objects(
-    site: dict[str, str], bucket: S3Bucket, tmp_path: Path
-):
+def test_a_bucket_is_a_source_and_suffixes_choose_its_objects(site: dict[str, str], bucket: S3Bucket, tmp_path: Path):
     fill(bucket, tmp_path, "a.png", "b/c.jpeg", "d.PNG", "e.jpg")
     env = {**site, "IMGPIPELINE_ALLOWED_IMAGE_LOCATIONS": bucket.url}
     chosen = ["--suffix", ".png", "--suffix", ".jpeg", "--json"]
@@ -63,7 +61,7 @@ def test_row_1_1_a_bucket_is_a_source_and_suffixes_choose_its_objects(
     assert paths == {f"{bucket.url}/a.png", f"{bucket.url}/b/c.jpeg"}
 
 
-def test_row_1_1_a_bucket_that_the_pipeline_may_not_read_is_refused(site: dict[str, str], tmp_path: Path):
+def test_a_bucket_that_the_pipeline_may_not_read_is_refused(site: dict[str, str], tmp_path: Path):
     ended = run("ingest", "s3", "s3://elsewhere/images", env=site, cwd=tmp_path)
     assert ended.status == 1
     assert "Next: add it to IMGPIPELINE_ALLOWED_IMAGE_LOCATIONS=s3://elsewhere/images" in ended.stderr

@@ -14,7 +14,7 @@ from imgpipeline_tests.servers.waiting import wait_until
 NOON = datetime(2026, 1, 9, 12, tzinfo=UTC)
 
 
-def test_row_4_13_a_log_shows_the_rates_and_drops_of_each_source_at_an_interval():
+def test_a_log_shows_the_rates_and_drops_of_each_source_at_an_interval():
     log, now = io.StringIO(), NOON
 
     def clock() -> datetime:

@@ -56,7 +56,7 @@ def test_identity_reports_the_verified_hash(documents: Path, tmp_path: Path):
     assert "cannot be read back" in to_stdout.stderr
 
 
-def test_row_1_9_the_ten_largest_counts_of_a_job_are_shown_with_bars(tmp_path: Path):
+def test_the_ten_largest_counts_of_a_job_are_shown_with_bars(tmp_path: Path):
     (tmp_path / "detections.csv").write_text("".join(f"t,label{n},1\n" * (n + 1) for n in range(12)))
     run("mapreduce", "label-total", "--input", "detections.csv", "--output", "output.txt", cwd=tmp_path)
     ended = run("mapreduce", "show", "output.txt", cwd=tmp_path)

@@ -190,7 +190,7 @@ def file_of_sources(incoming: Path, ports: dict[str, int], store_url: str) -> st
 
 @pytest.mark.slow
 @pytest.mark.timeout(180)
-def test_row_4_3_a_folder_is_picked_up_at_the_start_and_when_files_come_beside_other_sources(
+def test_a_folder_is_picked_up_at_the_start_and_when_files_come_beside_other_sources(
     site: dict[str, str], tmp_path: Path, store_of: Callable[[dict[str, str]], ObjectStore]
 ):
     incoming, port, http_port = tmp_path / "incoming", free_port(), free_port()

@@ -42,7 +42,7 @@ def test_topics_ingest_and_status_of_a_new_site(site: dict[str, str], tmp_path: 
     assert {partition["last_commit"] for partition in status["partitions"]} == {None}
 
 
-def test_row_0_18_status_shows_lag_last_commit_and_dead_letters(
+def test_status_shows_lag_last_commit_and_dead_letters(
     site: dict[str, str], tmp_path: Path, store_of: Callable[[dict[str, str]], ObjectStore]
 ):
     for number in range(6):

@@ -260,7 +260,7 @@ def test_any_value_above_zero_has_a_bar(value: int, bar: str):
 
 
 @pytest.mark.medium
-def test_row_1_7_sizes_in_ten_bins_of_equal_width_and_hours_in_twenty_four(filled: dict[str, str], tmp_path: Path):
+def test_sizes_in_ten_bins_of_equal_width_and_hours_in_twenty_four(filled: dict[str, str], tmp_path: Path):
     sizes = [frame.size_bytes for frame in FRAMES]
     counts, edges = np.histogram(sizes, 10)
     ended = run("summary", "sizes", "--bins", "10", "--csv", env=filled, cwd=tmp_path)

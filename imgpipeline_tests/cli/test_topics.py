@@ -29,7 +29,7 @@ def send(producer: KafkaProducer, topic: str, *values: bytes | None, first: int 
     producer.flush()
 
 
-def test_row_0_17_it_shows_the_last_records_with_partition_offset_time_key_and_value(
+def test_it_shows_the_last_records_with_partition_offset_time_key_and_value(
     site: dict[str, str], topic: str, producer: KafkaProducer, tmp_path: Path
 ):
     picture = jpeg()
@@ -50,7 +50,7 @@ def test_row_0_17_it_shows_the_last_records_with_partition_offset_time_key_and_v
     [("beginning", [0, 1]), ("end", [4, 5]), ("3", [3, 4]), ("2026-01-09T12:00:02Z", [2, 3]), ("2030-01-01", [])],
     ids=["beginning", "end", "offset", "time", "a time after the last record"],
 )
-def test_row_0_17_it_starts_at_the_given_place(
+def test_it_starts_at_the_given_place(
     site: dict[str, str], topic: str, producer: KafkaProducer, tmp_path: Path, start: str, offsets: list[int]
 ):
     send(producer, topic, *[b"%d" % n for n in range(6)])
@@ -59,7 +59,7 @@ def test_row_0_17_it_starts_at_the_given_place(
     assert [record["value"] for record in shown] == [str(offset) for offset in offsets]
 
 
-def test_row_0_17_it_leaves_no_group_and_no_commit_behind(
+def test_it_leaves_no_group_and_no_commit_behind(
     site: dict[str, str], topic: str, producer: KafkaProducer, kafka: KafkaBroker, tmp_path: Path
 ):
     admin = kafka.admin()
@@ -70,9 +70,7 @@ def test_row_0_17_it_leaves_no_group_and_no_commit_behind(
     admin.close()
 
 
-def test_row_0_17_it_follows_until_no_record_arrives(
-    site: dict[str, str], topic: str, producer: KafkaProducer, tmp_path: Path
-):
+def test_it_follows_until_no_record_arrives(site: dict[str, str], topic: str, producer: KafkaProducer, tmp_path: Path):
     send(producer, topic, b"0")
     command = [sys.executable, "-m", "imgpipeline.cli", "topics", "peek", "--follow", "--idle-s", "4", "--json"]
     with subprocess.Popen(
@@ -92,7 +90,7 @@ def test_row_0_17_it_follows_until_no_record_arrives(
     [("beginning", range(30)), ("7", range(7, 30)), ("2026-01-09T12:00:20Z", range(20, 30)), ("end", range(28, 30))],
     ids=["beginning", "offset", "time", "end"],
 )
-def test_row_0_17_it_follows_from_the_records_that_it_showed_without_skipping_any(
+def test_it_follows_from_the_records_that_it_showed_without_skipping_any(
     site: dict[str, str], topic: str, producer: KafkaProducer, tmp_path: Path, start: str, offsets: range
 ):
     send(producer, topic, *[b"%d" % n for n in range(30)])
@@ -101,7 +99,7 @@ def test_row_0_17_it_follows_from_the_records_that_it_showed_without_skipping_an
     assert [json.loads(line)["offset"] for line in ended.stdout.splitlines()] == list(offsets)
 
 
-def test_row_0_17_records_of_several_topics_come_in_the_order_of_their_times(
+def test_records_of_several_topics_come_in_the_order_of_their_times(
     site: dict[str, str], topic: str, producer: KafkaProducer, make_topic: Callable[..., str], tmp_path: Path
 ):
     other = make_topic()

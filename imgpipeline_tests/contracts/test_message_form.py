@@ -30,7 +30,7 @@ def read(form: MessageForm = USUAL, *, key: bytes | None = None, topic: str = "f
 
 
 @pytest.mark.parametrize("name", ["upload_timestamp", "backfill_timestamp"])
-def test_row_0_3_the_time_is_read_from_the_configured_fields(name: str):
+def test_the_time_is_read_from_the_configured_fields(name: str):
     found = read(CLASSIC, image_path="s3://group/images/frame_000000.jpg", **{name: "2025-04-10T18:30:00.123456"})
     assert found.timestamp == datetime(2025, 4, 10, 18, 30, 0, 123_456, UTC)
     assert found.has_own_timestamp
@@ -52,20 +52,20 @@ def test_the_error_for_an_invalid_time_names_its_field():
         read(CLASSIC, image_path="a/b.jpg", upload_timestamp="yesterday")
 
 
-def test_row_0_3_a_time_without_an_offset_is_in_the_configured_time_zone():
+def test_a_time_without_an_offset_is_in_the_configured_time_zone():
     berlin = MessageForm(zone=ZoneInfo("Europe/Berlin"))
     assert read(berlin, image_path="a/b.jpg", timestamp="2026-01-09T13:00:00").timestamp == NOON
     assert read(berlin, image_path="a/b.jpg", timestamp="2026-01-09T12:00:00Z").timestamp == NOON
 
 
-def test_row_3_3_a_path_is_built_from_a_number():
+def test_a_path_is_built_from_a_number():
     found = read(MessageForm(image_path=FieldTemplate("image_database/{image_num:05d}.jpg")), image_num=7)
     assert (found.image_path, found.frame_number, found.source) == ("image_database/00007.jpg", 7, "image_database")
     assert found.attributes == {"image_num": 7}
 
 
 @pytest.mark.parametrize("value", ["seven", -1, 7.5, True, [7], ""])
-def test_row_3_3_the_error_for_an_invalid_number_names_its_field(value: object):
+def test_the_error_for_an_invalid_number_names_its_field(value: object):
     with pytest.raises(BadInputError, match="image_num"):
         read(MessageForm(image_path=FieldTemplate("image_database/{image_num:05d}.jpg")), image_num=value)
 
@@ -79,7 +79,7 @@ def test_the_error_for_a_missing_path_lists_the_expected_fields():
     "key",
     [b"2026/gate/0007.jpg", b"0007.jpg", b"s3://captchas/2026/gate/0007.jpg", b"s3a://captchas/2026/gate/0007.jpg"],
 )
-def test_row_1_2_a_key_that_names_the_image_is_not_the_source(key: bytes):
+def test_a_key_that_names_the_image_is_not_the_source(key: bytes):
     assert read(key=key, bucket_name="captchas", image_key="2026/gate/0007.jpg").source == "gate"
     assert read(key=b"0007.jpg", bucket_name="captchas", image_key="0007.jpg").source == "captchas"
 
@@ -89,7 +89,7 @@ def test_any_other_key_is_the_source():
     assert read(key=b"gate", image_path="images/gate/0007.jpg").source == "gate"
 
 
-def test_row_1_2_a_template_gives_the_source():
+def test_a_template_gives_the_source():
     form = MessageForm(source=FieldTemplate("{bucket}-{folder}"))
     assert read(form, key=b"k", bucket="captchas", image_key="2026/gate/0007.jpg").source == "captchas-gate"
     assert read(form, bucket="captchas", image_key="2026/gate/0007.jpg", source="explicit").source == "explicit"
@@ -100,7 +100,7 @@ def test_without_a_field_of_the_template_the_default_source_is_used():
     assert read(MessageForm(source=FieldTemplate("{camera}")), key=b"yard", image_path="a/b.jpg").source == "yard"
 
 
-def test_row_2_6_a_frame_in_several_topics_has_one_source():
+def test_a_frame_in_several_topics_has_one_source():
     form = MessageForm(topics=("car-frames", "person-frames"))
     sources = {read(form, topic=topic, image_path="0007.jpg").source for topic in form.topics}
     assert sources == {"car-frames"}
@@ -146,7 +146,7 @@ def test_a_source_template_needs_a_field_and_time_fields_must_be_valid():
             check_timestamp_fields(names)
 
 
-def test_row_0_3_the_classic_form_equals_the_classic_producer():
+def test_the_classic_form_equals_the_classic_producer():
     message = FrameMessage("gate", "images/frame_000000.jpg", datetime(2025, 4, 10, 16, 30, tzinfo=UTC))
     value = classic_value(message, store_url="s3://2025-group19", zone=ZoneInfo("Europe/Berlin"))
     assert json.loads(value) == {
@@ -158,14 +158,14 @@ def test_row_0_3_the_classic_form_equals_the_classic_producer():
 
 
 @pytest.mark.parametrize("path", ["s3://archive/1.jpg", "file:///archive/1.jpg", "/archive/1.jpg"])
-def test_row_0_3_the_classic_form_keeps_a_path_that_is_not_below_the_store(path: str):
+def test_the_classic_form_keeps_a_path_that_is_not_below_the_store(path: str):
     message = FrameMessage("gate", path, datetime(2025, 4, 10, 16, 30, tzinfo=UTC))
     assert json.loads(classic_value(message, store_url="s3://2025-group19"))["image_path"] == path
 
 
 @given(st.datetimes(timezones=st.just(UTC)), st.text(min_size=1, max_size=50))
 @example(datetime(2025, 4, 10, 16, 30, tzinfo=UTC), "a://b")
-def test_row_0_3_the_classic_form_is_read_back(time: datetime, name: str):
+def test_the_classic_form_is_read_back(time: datetime, name: str):
     message = FrameMessage("gate", f"images/{name.encode('utf-8', 'replace').decode()}", time)
     if "\0" in name:
         return

@@ -35,7 +35,7 @@ def test_other_content_with_the_same_name_gets_its_digest_before_the_suffix():
     assert key.endswith(".jpg")
 
 
-def test_row_0_3_a_flat_folder_keeps_the_names_of_the_files():
+def test_a_flat_folder_keeps_the_names_of_the_files():
     flat = ImageKeyTemplate("images/{name}")
     assert flat.key("gate", NOON, DIGEST, name="frame_000001.jpg") == "images/frame_000001.jpg"
     beside = flat.key("gate", NOON, DIGEST, name="frame_000001.jpg", beside_other=True)
@@ -43,7 +43,7 @@ def test_row_0_3_a_flat_folder_keeps_the_names_of_the_files():
     assert beside.endswith(".jpg")
 
 
-def test_row_3_2_a_number_has_its_minimum_digits():
+def test_a_number_has_its_minimum_digits():
     numbered = ImageKeyTemplate("image_database/{number:05d}.jpg")
     assert numbered.key("gate", NOON, DIGEST, number=7) == "image_database/00007.jpg"
     assert numbered.key("gate", NOON, DIGEST, number=7, beside_other=True) != "image_database/00007.jpg"

@@ -367,7 +367,7 @@ def test_a_broker_that_is_away_is_a_skip_reason_within_the_time_of_a_tick(sensor
     assert "Kafka" in sensor.skip_reason()
 
 
-def test_row_2_6_a_topic_that_is_absent_is_named_and_the_other_is_followed(sensor: Sensor) -> None:
+def test_a_topic_that_is_absent_is_named_and_the_other_is_followed(sensor: Sensor) -> None:
     topic = sensor.site.settings.kafka_topic
     sensor.set(IMGPIPELINE_KAFKA_TOPIC=f"absent,{topic}", IMGPIPELINE_LANES="2")
     assert "There is no topic 'absent'" in sensor.skip_reason()

@@ -165,7 +165,7 @@ def test_one_transaction_per_record_is_explained_with_one_client(
     assert len(opened) == 1
 
 
-def test_row_1_3_a_run_ends_after_its_limit_of_records_and_the_next_one_continues(lane: LaneUnderTest) -> None:
+def test_a_run_ends_after_its_limit_of_records_and_the_next_one_continues(lane: LaneUnderTest) -> None:
     lane.announce(60)
 
     first = follow_lane(lane.settings, Lane(0, 1), run_id="limited", report=lambda _: None, limit=50)

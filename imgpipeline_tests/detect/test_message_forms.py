@@ -38,7 +38,7 @@ def frame_of(lane: LaneUnderTest, producer: KafkaProducer, value: Mapping[str, A
     return frame
 
 
-def test_row_0_3_the_classic_message_becomes_a_frame_of_its_own_time(lane: LaneUnderTest, producer: KafkaProducer):
+def test_the_classic_message_becomes_a_frame_of_its_own_time(lane: LaneUnderTest, producer: KafkaProducer):
     site = of(
         lane, timestamp_fields="timestamp,upload_timestamp,backfill_timestamp", message_timezone="America/New_York"
     )
@@ -49,7 +49,7 @@ def test_row_0_3_the_classic_message_becomes_a_frame_of_its_own_time(lane: LaneU
     assert (frame.source, frame.source_image_path, dict(frame.attributes)) == ("images", url, {})
 
 
-def test_row_0_3_a_folder_is_announced_in_the_classic_form_and_read_back(lane: LaneUnderTest, tmp_path: Path):
+def test_a_folder_is_announced_in_the_classic_form_and_read_back(lane: LaneUnderTest, tmp_path: Path):
     site = of(lane, timestamp_fields="timestamp,upload_timestamp", image_key_template="images/{name}")
     (tmp_path / "frame_000000.jpg").write_bytes(jpeg())
     ingest_folder(site.settings, tmp_path, "gate", options=PublishOptions(message_format=MessageFormat.CLASSIC))
@@ -73,7 +73,7 @@ def test_row_0_3_a_folder_is_announced_in_the_classic_form_and_read_back(lane: L
 
 
 @pytest.mark.parametrize("bucket_field", ["bucket", "bucket_name"])
-def test_row_1_2_the_bucket_producers_message_is_of_its_folder_and_not_of_its_picture(
+def test_the_bucket_producers_message_is_of_its_folder_and_not_of_its_picture(
     lane: LaneUnderTest, producer: KafkaProducer, bucket_field: str
 ):
     image_key = "lane/captchas/a1b2.png"
@@ -89,14 +89,14 @@ def test_row_1_2_the_bucket_producers_message_is_of_its_folder_and_not_of_its_pi
     assert frame.attributes == {"uuid": "6f1c"}
 
 
-def test_row_1_2_a_template_names_the_source(lane: LaneUnderTest, producer: KafkaProducer):
+def test_a_template_names_the_source(lane: LaneUnderTest, producer: KafkaProducer):
     site = of(lane, source_template="{bucket}")
     path = f"{site.settings.store_url}/{site.put_image('a/b.jpg')}"
     frame = frame_of(site, producer, {"image_path": path}, key=b"a/b.jpg")
     assert frame.source == path.removeprefix("s3://").partition("/")[0]
 
 
-def test_row_3_3_a_number_alone_names_the_image(lane: LaneUnderTest, producer: KafkaProducer):
+def test_a_number_alone_names_the_image(lane: LaneUnderTest, producer: KafkaProducer):
     site = of(lane, image_path_template="image_database/{image_num:05d}.jpg")
     site.put_image("image_database/00007.jpg")
     frame = frame_of(site, producer, {"image_num": 7})
@@ -107,7 +107,7 @@ def test_row_3_3_a_number_alone_names_the_image(lane: LaneUnderTest, producer: K
     )
 
 
-def test_row_2_4_a_frame_store_beside_the_store_is_read_by_video_and_frame(
+def test_a_frame_store_beside_the_store_is_read_by_video_and_frame(
     lane: LaneUnderTest, producer: KafkaProducer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     shared = tmp_path / "frame_store"

@@ -61,7 +61,7 @@ def environment_of(site: LaneUnderTest) -> dict[str, str]:
     }
 
 
-def test_row_2_6_a_frame_in_two_topics_is_one_frame(site: LaneUnderTest, producer: KafkaProducer):
+def test_a_frame_in_two_topics_is_one_frame(site: LaneUnderTest, producer: KafkaProducer):
     announce(site, producer, 5)
     report = site.follow()
     assert (report.frames, report.dead_letters, report.lag) == (10, 0, 0)
@@ -74,9 +74,7 @@ def test_row_2_6_a_frame_in_two_topics_is_one_frame(site: LaneUnderTest, produce
         assert one.detections == other.detections
 
 
-def test_row_2_6_the_tables_and_the_audit_count_such_a_frame_once(
-    site: LaneUnderTest, producer: KafkaProducer, tmp_path: Path
-):
+def test_the_tables_and_the_audit_count_such_a_frame_once(site: LaneUnderTest, producer: KafkaProducer, tmp_path: Path):
     announce(site, producer, 3)
     site.follow()
     env = environment_of(site)
@@ -87,9 +85,7 @@ def test_row_2_6_the_tables_and_the_audit_count_such_a_frame_once(
     assert sum(partition.found.frames for partition in report.partitions) == 6
 
 
-def test_row_2_6_every_partition_of_every_topic_has_a_chain_and_a_group_offset(
-    site: LaneUnderTest, producer: KafkaProducer
-):
+def test_every_partition_of_every_topic_has_a_chain_and_a_group_offset(site: LaneUnderTest, producer: KafkaProducer):
     announce(site, producer, 8)
     for number in range(2):
         site.follow(Lane(number, 2))
@@ -99,9 +95,7 @@ def test_row_2_6_every_partition_of_every_topic_has_a_chain_and_a_group_offset(
     assert {at: told.get(at, 0) for at in told} == {log.at: log.log_end for log in logs if log.log_end}
 
 
-def test_row_2_6_a_second_run_continues_where_the_first_ended_in_each_topic(
-    site: LaneUnderTest, producer: KafkaProducer
-):
+def test_a_second_run_continues_where_the_first_ended_in_each_topic(site: LaneUnderTest, producer: KafkaProducer):
     announce(site, producer, 2)
     site.follow()
     announce(site, producer, 4, topics=site.settings.kafka_topics[1:])
@@ -109,7 +103,7 @@ def test_row_2_6_a_second_run_continues_where_the_first_ended_in_each_topic(
     assert len({frame.frame_id for frame in site.frames()}) == 4
 
 
-def test_row_2_6_a_topic_that_is_added_later_is_read_from_its_beginning(
+def test_a_topic_that_is_added_later_is_read_from_its_beginning(
     lane: LaneUnderTest, producer: KafkaProducer, make_topic: Callable[..., str]
 ):
     lane.announce(2)
@@ -130,7 +124,7 @@ def test_our_own_sources_announce_on_the_first_topic(site: LaneUnderTest, tmp_pa
 
 
 @pytest.mark.slow
-def test_row_2_6_status_doctor_and_replay_know_all_topics(site: LaneUnderTest, producer: KafkaProducer, tmp_path: Path):
+def test_status_doctor_and_replay_know_all_topics(site: LaneUnderTest, producer: KafkaProducer, tmp_path: Path):
     announce(site, producer, 1)
     first, second = site.settings.kafka_topics
     producer.send(second, b'{"video_id": "clip", "frame_id": "late", "timestamp": "2026-03-01T12:01:00Z"}', partition=1)
@@ -154,7 +148,7 @@ def test_row_2_6_status_doctor_and_replay_know_all_topics(site: LaneUnderTest, p
     assert run("dead-letters", "list", "--json", env=env, cwd=tmp_path).json() == []
 
 
-def test_row_2_6_topics_create_makes_all_of_them(lane: LaneUnderTest, tmp_path: Path):
+def test_topics_create_makes_all_of_them(lane: LaneUnderTest, tmp_path: Path):
     names = [f"{lane.settings.kafka_topic}-{kind}" for kind in ("cars", "people")]
     env = environment_of(lane) | {"IMGPIPELINE_KAFKA_TOPIC": ", ".join(names)}
     made = run("topics", "create", "--partitions", "2", "--json", env=env, cwd=tmp_path).json()

@@ -149,7 +149,7 @@ def counted(of: FrameWork) -> list[int]:
     return calls
 
 
-def test_row_4_6_a_dark_frame_is_counted_as_gated_with_its_brightness_and_without_inference(store: ObjectStore):
+def test_a_dark_frame_is_counted_as_gated_with_its_brightness_and_without_inference(store: ObjectStore):
     store.put("images/dark.jpg", cv2.imencode(".jpg", np.full((90, 160, 3), 5, np.uint8))[1].tobytes())
     of = frame_work(store, gate_min_brightness=30)
     calls = counted(of)

@@ -171,7 +171,7 @@ def test_fault_58_a_sender_killed_before_it_records_sends_again_with_the_same_ke
 
 
 @pytest.mark.medium
-def test_row_3_9_a_rule_notifies_its_subscribers_and_the_other_targets_hear_nothing(tmp_path: Path, store: ObjectStore):
+def test_a_rule_notifies_its_subscribers_and_the_other_targets_hear_nothing(tmp_path: Path, store: ObjectStore):
     chain = AlertChain(store)
     for number, notify in enumerate([(), ("guards",), ("office", "guards")], start=1):
         chain.append(event(number), difference_image=None, now=NOW, notify=notify)
@@ -186,7 +186,7 @@ def test_row_3_9_a_rule_notifies_its_subscribers_and_the_other_targets_hear_noth
 
 
 @pytest.mark.medium
-def test_row_3_9_a_summary_has_only_the_alerts_that_a_subscriber_gets(tmp_path: Path, store: ObjectStore):
+def test_a_summary_has_only_the_alerts_that_a_subscriber_gets(tmp_path: Path, store: ObjectStore):
     chain = AlertChain(store)
     for number in range(1, 21):
         chain.append(event(number), difference_image=None, now=NOW, notify=("guards",) if number <= 12 else ())
@@ -198,7 +198,7 @@ def test_row_3_9_a_summary_has_only_the_alerts_that_a_subscriber_gets(tmp_path: 
 
 
 @pytest.mark.medium
-def test_row_3_9_an_alert_waits_for_a_subscriber_that_no_target_has(tmp_path: Path, store: ObjectStore):
+def test_an_alert_waits_for_a_subscriber_that_no_target_has(tmp_path: Path, store: ObjectStore):
     AlertChain(store).append(event(1), difference_image=None, now=NOW, notify=("guards",))
     received: Received = []
     with web_server(received) as port:

@@ -48,7 +48,7 @@ def asked(store: ObjectStore, sql: str) -> list[tuple]:
 
 
 @pytest.mark.medium
-def test_row_3_4_the_rotate_pattern_has_two_events_and_the_first_image_none(store: ObjectStore):
+def test_the_rotate_pattern_has_two_events_and_the_first_image_none(store: ObjectStore):
     write_chain(store, stored_frames(store, rotated()))
     changes, events = build(store)
     assert (changes.manifest.rows, events.manifest.rows) == (9, 2)
@@ -63,13 +63,13 @@ def test_row_3_4_the_rotate_pattern_has_two_events_and_the_first_image_none(stor
 
 
 @given(PIXELS, PIXELS)
-def test_row_3_4_the_norm_is_that_of_the_float_difference(image: np.ndarray, previous: np.ndarray):
+def test_the_norm_is_that_of_the_float_difference(image: np.ndarray, previous: np.ndarray):
     expected = np.linalg.norm((image.astype(float) - previous.astype(float)).ravel())
     assert difference_norm(image, previous) == pytest.approx(expected, rel=1e-12)
     assert (difference_norm(image, previous) == 0) == np.array_equal(image, previous)
 
 
-def test_row_3_4_images_of_different_sizes_are_an_event_with_the_reason(store: ObjectStore):
+def test_images_of_different_sizes_are_an_event_with_the_reason(store: ObjectStore):
     small, large = np.zeros((20, 30, 3), np.uint8), np.zeros((30, 20, 3), np.uint8)
     write_chain(store, stored_frames(store, [png(small), png(large)]))
     build(store)
@@ -78,7 +78,7 @@ def test_row_3_4_images_of_different_sizes_are_an_event_with_the_reason(store: O
     ]
 
 
-def test_row_3_4_the_threshold_is_part_of_the_rule(store: ObjectStore):
+def test_the_threshold_is_part_of_the_rule(store: ObjectStore):
     dark, lighter = np.zeros((10, 10, 3), np.uint8), np.full((10, 10, 3), 2, np.uint8)
     write_chain(store, stored_frames(store, [png(dark), png(lighter), png(dark)]))
     norm = 2 * 300**0.5
@@ -87,7 +87,7 @@ def test_row_3_4_the_threshold_is_part_of_the_rule(store: ObjectStore):
 
 
 @given(PIXELS, PIXELS)
-def test_row_3_5_the_difference_is_stretched_over_all_channels_together(image: np.ndarray, previous: np.ndarray):
+def test_the_difference_is_stretched_over_all_channels_together(image: np.ndarray, previous: np.ndarray):
     drawn, difference = difference_image(image, previous), image.astype(np.float64) - previous
     assert (drawn.dtype, drawn.shape) == (np.uint8, image.shape)
     spread = difference.max() - difference.min()
@@ -98,7 +98,7 @@ def test_row_3_5_the_difference_is_stretched_over_all_channels_together(image: n
         assert np.abs((difference - difference.min()) / spread * 255 - drawn).max() <= 1
 
 
-def test_row_3_5_and_3_13_an_event_is_a_row_and_the_image_of_its_difference_an_object(store: ObjectStore):
+def test_an_event_is_a_row_and_the_image_of_its_difference_an_object(store: ObjectStore):
     dark = square_picture()
     write_chain(store, stored_frames(store, [png(dark), png(np.rot90(dark).copy())]))
     build(store)

@@ -45,7 +45,7 @@ def delete(site: LaneUnderTest, kafka: KafkaBroker, topic: str) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("lost", [0, 1], ids=["first", "second"])
-def test_row_2_6_a_topic_that_is_deleted_under_a_run_does_not_stop_the_other(
+def test_a_topic_that_is_deleted_under_a_run_does_not_stop_the_other(
     site: LaneUnderTest, kafka: KafkaBroker, lost: int
 ):
     topics = site.settings.kafka_topics
@@ -62,7 +62,7 @@ def test_row_2_6_a_topic_that_is_deleted_under_a_run_does_not_stop_the_other(
 
 
 @pytest.mark.slow
-def test_row_2_6_a_topic_that_is_made_again_is_followed_again(site: LaneUnderTest, kafka: KafkaBroker):
+def test_a_topic_that_is_made_again_is_followed_again(site: LaneUnderTest, kafka: KafkaBroker):
     first, second = site.settings.kafka_topics
     announce(site, second, 2, "earlier")
     site.follow()
@@ -75,7 +75,7 @@ def test_row_2_6_a_topic_that_is_made_again_is_followed_again(site: LaneUnderTes
     assert [frames_of(site, source) for source in ("earlier", "kept", "later")] == [2, 2, 2]
 
 
-def test_row_2_6_status_names_the_topic_that_is_gone_and_shows_the_other(
+def test_status_names_the_topic_that_is_gone_and_shows_the_other(
     site: LaneUnderTest, kafka: KafkaBroker, tmp_path: Path
 ):
     first, second = site.settings.kafka_topics
@@ -104,7 +104,7 @@ def two_disks(tmp_path: Path) -> Iterator[KafkaBroker]:
 
 
 @pytest.mark.slow
-def test_row_2_6_a_topic_whose_partition_no_broker_leads_does_not_stop_the_other(
+def test_a_topic_whose_partition_no_broker_leads_does_not_stop_the_other(
     lane: LaneUnderTest, two_disks: KafkaBroker, tmp_path: Path
 ):
     """A disk that is lost takes its partitions with it; the broker goes on without them."""

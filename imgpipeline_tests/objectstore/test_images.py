@@ -186,7 +186,7 @@ class TestReading:
                 if isinstance(caught.value, BadInputError):
                     assert caught.value.code is DeadLetterCode.OBJECT_FORBIDDEN
 
-    def test_row_2_4_a_folder_on_the_list_is_read_but_no_link_out_of_it(self, store: ObjectStore, tmp_path: Path):
+    def test_a_folder_on_the_list_is_read_but_no_link_out_of_it(self, store: ObjectStore, tmp_path: Path):
         folder, outside = tmp_path / "frame store", tmp_path / "outside.jpg"
         folder.mkdir()
         (folder / "a.jpg").write_bytes(b"jpeg")
@@ -200,7 +200,7 @@ class TestReading:
         assert code_of(reader, f"{folder}/link.jpg") is DeadLetterCode.PATH_NOT_ALLOWED
         assert code_of(reader, str(outside)) is DeadLetterCode.PATH_NOT_ALLOWED
 
-    def test_row_2_4_a_folder_on_the_list_that_is_not_mounted_makes_no_dead_letters(self, tmp_path: Path):
+    def test_a_folder_on_the_list_that_is_not_mounted_makes_no_dead_letters(self, tmp_path: Path):
         folder = tmp_path / "frame_store"
         folder.mkdir()
         reader = ImageReader(open_memory_store(), settings(allowed_image_locations=(folder.as_uri(),)))
@@ -211,7 +211,7 @@ class TestReading:
             with pytest.raises(PermanentError, match="is gone"):
                 one.read(f"{folder}/a.jpg")
 
-    def test_row_0_14_another_bucket_is_read_only_if_it_is_on_the_list(self, s3: S3Server, bucket: S3Bucket):
+    def test_another_bucket_is_read_only_if_it_is_on_the_list(self, s3: S3Server, bucket: S3Bucket):
         archive = s3.create_bucket(f"{bucket.name}-archive")
         archive.store().put("2026/a.jpg", b"jpeg")
         own = s3_settings(bucket, allowed_image_locations=(f"{archive.url}/2026", "s3://not-there"))

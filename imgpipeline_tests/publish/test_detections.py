@@ -45,7 +45,7 @@ def seen(offset: int, *labels: str) -> Frame:
     return replace(frame(offset), detections=tuple(Detection(label, 1, 0.75, box) for label in labels))
 
 
-def test_row_2_11_each_frame_is_one_record_with_its_source_as_key(settings: Settings, store: ObjectStore, topic: str):
+def test_each_frame_is_one_record_with_its_source_as_key(settings: Settings, store: ObjectStore, topic: str):
     write_chain(store, [gap(0, 2), seen(2, "car"), dead_letter(3)], frames(4, 6))
     assert publish_detections(Run(store, settings), Wanted(topic)) == 3
     records = records_of(settings, topic)
@@ -58,7 +58,7 @@ def _json(offset: int) -> dict[str, Any]:
     return frame(offset).to_json()
 
 
-def test_row_2_11_a_later_call_continues_after_the_checkpoint(settings: Settings, store: ObjectStore, topic: str):
+def test_a_later_call_continues_after_the_checkpoint(settings: Settings, store: ObjectStore, topic: str):
     chain = write_chain(store, frames(0, 3))
     assert publish_detections(Run(store, settings), Wanted(topic)) == 3
     assert publish_detections(Run(store, settings), Wanted(topic)) == 0
@@ -74,7 +74,7 @@ def test_row_2_11_a_later_call_continues_after_the_checkpoint(settings: Settings
         pytest.param(Kind.PEOPLE, ("pedestrian", "people", "car"), ["pedestrian", "people"], id="row_2_8"),
     ],
 )
-def test_row_2_7_and_row_2_8_classic_detections_of_cars_and_people(
+def test_classic_detections_of_cars_and_people(
     settings: Settings, store: ObjectStore, topic: str, kind: Kind, labels: tuple[str, ...], kept: list[str]
 ):
     gated = replace(frame(2), status=FrameStatus.GATED, gate_reason="dark")
@@ -109,7 +109,7 @@ def test_a_frame_that_was_announced_twice_is_published_once(settings: Settings, 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("step", STEPS)
-def test_row_2_11_a_publisher_that_is_killed_leaves_no_duplicate_and_no_hole(settings: Settings, topic: str, step: str):
+def test_a_publisher_that_is_killed_leaves_no_duplicate_and_no_hole(settings: Settings, topic: str, step: str):
     chain = write_chain(open_store(settings), frames(0, 3))
     assert publish_detections(Run(open_store(settings), settings), Wanted(topic)) == 3
     append(chain, frames(3, 6))

@@ -111,7 +111,7 @@ def test_a_publisher_of_events_that_is_killed_leaves_no_duplicate_and_no_hole(
 
 
 @pytest.mark.medium
-def test_row_3_7_an_alert_is_published_with_its_number_and_the_path_of_its_record(
+def test_an_alert_is_published_with_its_number_and_the_path_of_its_record(
     store: ObjectStore, settings: Settings, topic: str
 ):
     write_chain(store, stored_frames(store, rotated()))
@@ -134,7 +134,7 @@ def test_row_3_7_an_alert_is_published_with_its_number_and_the_path_of_its_recor
 
 @pytest.mark.slow
 @pytest.mark.parametrize("step", ["batch sent", "batch committed"])
-def test_row_3_7_a_publisher_of_alerts_that_is_killed_leaves_no_duplicate_and_no_hole(
+def test_a_publisher_of_alerts_that_is_killed_leaves_no_duplicate_and_no_hole(
     store: ObjectStore, settings: Settings, topic: str, step: str
 ):
     chain = AlertChain(store)

@@ -29,7 +29,7 @@ def second_detector(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
 
 
 @pytest.mark.medium
-def test_row_2_8_people_of_a_second_registered_detector_are_published(
+def test_people_of_a_second_registered_detector_are_published(
     lane: LaneUnderTest, second_detector: str, make_topic: Callable[..., str]
 ):
     lane = lane.with_settings(model=second_detector)

@@ -41,9 +41,7 @@ def build(store: ObjectStore, settings: Settings) -> None:
 
 
 @pytest.mark.medium
-def test_row_2_12_and_row_2_13_classic_tracks_have_true_corners_and_every_frame(
-    store: ObjectStore, settings: Settings, topic: str
-):
+def test_classic_tracks_have_true_corners_and_every_frame(store: ObjectStore, settings: Settings, topic: str):
     write_chain(store, film(at(0), at(5), [Car(at(1), at(4)), Car(at(0), at(5), "person", y=300)], rate=1))
     build(store, settings)
     wanted = Wanted(topic, Form.CLASSIC, Kind.CARS)
@@ -82,7 +80,7 @@ def test_a_slice_is_published_when_there_are_frames_after_its_overlap(
 
 @pytest.mark.slow
 @pytest.mark.parametrize("step", STEPS)
-def test_row_2_13_a_publisher_of_tracks_that_is_killed_leaves_no_duplicate_and_no_hole(
+def test_a_publisher_of_tracks_that_is_killed_leaves_no_duplicate_and_no_hole(
     store: ObjectStore, settings: Settings, topic: str, step: str
 ):
     write_chain(store, film(at(0), at(1250), [Car(at(0), at(1300))]))

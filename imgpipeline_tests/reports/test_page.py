@@ -130,7 +130,7 @@ def test_one_model_is_no_change(store: ObjectStore, read: Read):
 
 
 @pytest.mark.medium
-def test_row_1_8_pictures_are_of_different_sources_and_have_their_boxes_drawn(store: ObjectStore, read: Read):
+def test_pictures_are_of_different_sources_and_have_their_boxes_drawn(store: ObjectStore, read: Read):
     plain = picture()
     frames = [seen(n, labels=("car", "dog")[: 1 + n % 2], source=f"cam-{n % 6}") for n in range(12)]
     for n in range(12):

@@ -99,7 +99,7 @@ def test_an_empty_variable_counts_as_unset(monkeypatch: pytest.MonkeyPatch):
     assert (settings.model_threads, settings.s3_endpoint, settings.lanes) == (None, None, 1)
 
 
-def test_row_0_10_the_classic_names_of_keys_and_passwords_are_read(monkeypatch: pytest.MonkeyPatch):
+def test_the_classic_names_of_keys_and_passwords_are_read(monkeypatch: pytest.MonkeyPatch):
     for name in ("HETZNER_S3_ACCESS_KEY", "HETZNER_S3_SECRET_KEY", "KAFKA_USER_PASSWORD"):
         monkeypatch.setenv(name, f"value of {name}")
     settings = load_settings()
@@ -121,7 +121,7 @@ def test_row_0_10_the_classic_names_of_keys_and_passwords_are_read(monkeypatch: 
     ],
     ids=["the user is named", "the password is given twice", "no classic password"],
 )
-def test_row_0_10_the_user_is_admin_only_with_the_classic_password(
+def test_the_user_is_admin_only_with_the_classic_password(
     variables: dict[str, str], user: str | None, password: str, monkeypatch: pytest.MonkeyPatch
 ):
     for name, value in variables.items():

@@ -95,7 +95,7 @@ def test_counts_continue_after_a_restart():
 
 
 @pytest.mark.medium
-def test_row_4_13_metrics_follow_the_naming_conventions_and_equal_the_board():
+def test_metrics_follow_the_naming_conventions_and_equal_the_board():
     board, _ = watched()
     with serve_metrics(board, 0) as port:
         found = scrape(port)

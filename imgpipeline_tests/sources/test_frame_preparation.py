@@ -124,7 +124,7 @@ def decoded(store: ObjectStore, key: str) -> np.ndarray:
     return cv2.imdecode(np.frombuffer(store.get(key), np.uint8), cv2.IMREAD_UNCHANGED)
 
 
-def test_row_1_4_grey_and_resized_images_are_stored_next_to_the_original_and_the_frame_names_them():
+def test_grey_and_resized_images_are_stored_next_to_the_original_and_the_frame_names_them():
     data = cv2.imencode(".png", picture())[1].tobytes()
     store, message = stored(data, "a.png", "gray", "64x36")
     assert store.get(str(message.image_path)) == data

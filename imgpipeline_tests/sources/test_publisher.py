@@ -380,7 +380,7 @@ def test_a_gated_frame_is_announced_as_gated_in_the_order_of_the_source(settings
         assert (store.head(str(message.image_path)) is None) is (message.gated is not None)
 
 
-def test_row_0_3_frames_are_announced_in_the_classic_form_with_flat_keys_and_their_session(settings: Settings):
+def test_frames_are_announced_in_the_classic_form_with_flat_keys_and_their_session(settings: Settings):
     store = open_memory_store()
     flat = settings.model_copy(update={"image_key_template": "images/{name}", "store_url": "s3://group"})
     classic = replace(FAST, writers=1, message_format=MessageFormat.CLASSIC)  # the first takes the name

@@ -56,7 +56,7 @@ def test_a_camera_whose_queue_is_full_is_announced_sooner(kafka: KafkaBroker, to
 
 
 @pytest.mark.slow
-def test_row_4_9_a_camera_ten_times_faster_than_the_store_costs_counted_frames_and_no_memory(
+def test_a_camera_ten_times_faster_than_the_store_costs_counted_frames_and_no_memory(
     kafka: KafkaBroker, topic: str, tmp_path: Path
 ):
     settings = Settings(_env_file=None, kafka_bootstrap_servers=kafka.bootstrap_servers, kafka_topic=topic)

@@ -136,7 +136,7 @@ def faults(plan: str, monkeypatch: pytest.MonkeyPatch, once: Path) -> Iterator[N
 
 
 @pytest.mark.parametrize("codec", ["h264", "mjpeg"])
-def test_row_4_2_each_frame_of_a_stream_is_yielded_once_with_the_time_of_the_cameras_clock(
+def test_each_frame_of_a_stream_is_yielded_once_with_the_time_of_the_cameras_clock(
     serve: Callable[..., RtspServer], tmp_path: Path, codec: str
 ):
     server = serve(make_camera(tmp_path, "cam1", codec=codec))

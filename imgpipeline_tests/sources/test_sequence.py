@@ -26,9 +26,7 @@ def write_mot(folder: Path, *, rate: str = "14", images: str = "img1") -> None:
     )
 
 
-def test_row_2_1_a_sequence_of_visdrone_is_one_source_with_its_bytes_unchanged(
-    kafka: KafkaBroker, topic: str, tmp_path: Path
-):
+def test_a_sequence_of_visdrone_is_one_source_with_its_bytes_unchanged(kafka: KafkaBroker, topic: str, tmp_path: Path):
     folder = tmp_path / "sequences" / "uav0000086_00000_v"
     contents = [write_picture(folder / f"{number:07d}.jpg", shade=number) for number in range(1, 31)]
     settings = Settings(_env_file=None, kafka_bootstrap_servers=kafka.bootstrap_servers, kafka_topic=topic)
@@ -46,7 +44,7 @@ def test_row_2_1_a_sequence_of_visdrone_is_one_source_with_its_bytes_unchanged(
 
 
 @pytest.mark.parametrize("named", ["folder", "images"])
-def test_row_2_1_rate_and_name_of_a_mot_sequence_come_from_its_seqinfo(tmp_path: Path, named: str):
+def test_rate_and_name_of_a_mot_sequence_come_from_its_seqinfo(tmp_path: Path, named: str):
     write_mot(tmp_path / "MOT17-02-SDP")
     path = tmp_path / "MOT17-02-SDP" / ("img1" if named == "images" else "")
     source = SequenceSource(PLAIN, path, start=NOON)

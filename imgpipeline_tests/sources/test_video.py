@@ -78,7 +78,7 @@ def test_the_chosen_frames_are_taken(video: Path, choice: FrameChoice, numbers: 
         pytest.param(10_000, list(range(20)), id="more-than-there-are"),
     ],
 )
-def test_row_0_6_a_number_of_frames_is_spread_evenly_over_the_video(
+def test_a_number_of_frames_is_spread_evenly_over_the_video(
     tmp_path: Path, suffix: str, count: int, numbers: list[int]
 ) -> None:
     path = write_video(tmp_path / f"clip{suffix}")

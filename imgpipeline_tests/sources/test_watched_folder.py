@@ -73,7 +73,7 @@ def watching(kafka: KafkaBroker, topic: str, tmp_path: Path) -> Watching:
     return Watching(kafka, topic, tmp_path / "in", tmp_path / "state.sqlite")
 
 
-def test_row_0_2_images_that_appear_are_announced_once(watching: Watching):
+def test_images_that_appear_are_announced_once(watching: Watching):
     write_picture(watching.folder / "there.jpg", shade=1)
     with watching.running():
         watching.await_files("there.jpg")
@@ -87,7 +87,7 @@ def test_row_0_2_images_that_appear_are_announced_once(watching: Watching):
         watching.await_files("there.jpg", "new.JPG", "sub/deep.png", "later.jpg")
 
 
-def test_row_0_2_a_file_is_announced_when_it_is_complete(watching: Watching, tmp_path: Path):
+def test_a_file_is_announced_when_it_is_complete(watching: Watching, tmp_path: Path):
     data = write_picture(tmp_path / "made.jpg", shade=9)
     with watching.running(rescan_s=3.0):  # so that a writer that pauses on a busy machine is not done too early
         with (watching.folder / "slow.jpg").open("wb") as slow:
@@ -100,7 +100,7 @@ def test_row_0_2_a_file_is_announced_when_it_is_complete(watching: Watching, tmp
     assert watching.store.get(str(frame.image_path)) == data
 
 
-def test_row_0_2_a_file_that_is_moved_in_is_announced(watching: Watching, tmp_path: Path):
+def test_a_file_that_is_moved_in_is_announced(watching: Watching, tmp_path: Path):
     write_picture(tmp_path / "made.jpg")
     with watching.running():
         (tmp_path / "made.jpg").rename(watching.folder / "moved.jpg")
@@ -119,7 +119,7 @@ def test_a_changed_file_is_another_frame_and_a_touched_one_is_not(watching: Watc
 
 
 @pytest.mark.parametrize("after", [After.MOVE, After.DELETE])
-def test_row_0_2_files_are_moved_or_deleted_after_their_frames_are_announced(watching: Watching, after: After):
+def test_files_are_moved_or_deleted_after_their_frames_are_announced(watching: Watching, after: After):
     for number in range(3):
         write_picture(watching.folder / "sub" / f"{number}.jpg", shade=number)
     with watching.running(after):

@@ -160,7 +160,7 @@ def test_a_broker_that_does_not_start_is_reported_with_its_log(tmp_path: Path, m
 
 
 @pytest.mark.medium
-def test_row_2_17_a_live_source_can_be_published_to_a_broker_that_is_not_apache_kafka():
+def test_a_live_source_can_be_published_to_a_broker_that_is_not_apache_kafka():
     with EmbeddedBroker() as broker:
         settings = settings_of(broker.environment())
         publisher = Publisher(settings, "camera", SourceKind.LIVE, store=open_memory_store())

@@ -241,7 +241,7 @@ def test_the_lanes_of_one_topic_are_those_of_earlier_releases() -> None:
             assert Lane(number % lanes, lanes).covers(Place(0, number))
 
 
-def test_row_2_6_topics_of_few_partitions_share_all_lanes() -> None:
+def test_topics_of_few_partitions_share_all_lanes() -> None:
     assert shares(2, 1, 1) == [1, 1]
     assert shares(3, 1, 1, 1) == [1, 1, 1]
     assert shares(6, 3, 3) == [1] * 6
@@ -249,7 +249,7 @@ def test_row_2_6_topics_of_few_partitions_share_all_lanes() -> None:
     assert shares(2, 6, 1) == [3, 4]
 
 
-def test_row_2_6_the_lanes_of_a_topic_do_not_depend_on_the_partitions_of_the_others() -> None:
+def test_the_lanes_of_a_topic_do_not_depend_on_the_partitions_of_the_others() -> None:
     people = [Partition("person-frames", number) for number in range(4)]
     cars = [Partition("car-frames", number) for number in range(7)]
     for number in range(3):

@@ -168,7 +168,7 @@ def settings_of(broker: KafkaBroker, listener: Listener, **values: Any) -> Setti
     ],
     ids=["plain", "scram", "tls", "plain over tls", "scram over tls"],
 )
-def test_row_0_9_frames_are_announced_over_each_login(
+def test_frames_are_announced_over_each_login(
     secured: KafkaBroker, listener: Listener, mechanism: str, monkeypatch: pytest.MonkeyPatch
 ):
     monkeypatch.setenv("KAFKA_USER_PASSWORD", PASSWORD)  # of the user admin
@@ -183,6 +183,6 @@ def test_row_0_9_frames_are_announced_over_each_login(
     assert announcer.acknowledged == 1
 
 
-def test_row_0_9_the_producer_is_idempotent_and_waits_for_all_replicas(secured: KafkaBroker):
+def test_the_producer_is_idempotent_and_waits_for_all_replicas(secured: KafkaBroker):
     with open_producer(load_settings(kafka_bootstrap_servers=secured.bootstrap_servers)) as producer:
         assert (producer.config["acks"], producer.config["enable_idempotence"]) == (-1, True)

@@ -132,7 +132,7 @@ def test_a_ledger_that_stays_beyond_the_log_is_a_contradiction() -> None:
     assert views[0].lag == -10
 
 
-def test_row_2_6_partitions_of_several_topics_are_remembered_apart() -> None:
+def test_partitions_of_several_topics_are_remembered_apart() -> None:
     topics = ("car-frames", "person-frames")
     logs = [LogRange(topic, f"id-{topic}", 0, 0, 100) for topic in topics]
     ends = {logs[0].chain: FoundEnd(100, 90), logs[1].chain: FoundEnd(40, 30)}

@@ -52,7 +52,7 @@ def cut_at_the_border(box: list[int], width: int, height: int) -> tuple[float, .
 
 @pytest.mark.medium
 @pytest.mark.parametrize(("width", "height"), [(640, 480), (1920, 1080), (333, 517)])
-def test_row_0_11_integer_boxes_are_those_of_the_classic_recipe(network, darknet_outputs, width, height):
+def test_integer_boxes_are_those_of_the_classic_recipe(network, darknet_outputs, width, height):
     """The only difference: boxes are cut at the border of the picture, which is a rule of the table `detections`."""
     detector = load_detector(str(network), decoder="yolov4", labels=LABELS, integer_boxes=True)
     found = [(d.label, d.confidence, d.box_xywh) for d in detector.detect(detailed_picture(width, height))]
@@ -63,7 +63,7 @@ def test_row_0_11_integer_boxes_are_those_of_the_classic_recipe(network, darknet
     assert [box for *_, box in found] == [cut_at_the_border(box, width, height) for *_, box in expected]
 
 
-def test_row_0_11_a_setting_chooses_integer_boxes_and_another_one_decoding_at_full_size(network, tmp_path):
+def test_a_setting_chooses_integer_boxes_and_another_one_decoding_at_full_size(network, tmp_path):
     (tmp_path / "labels.txt").write_text("\n".join(LABELS))
     image = encode(".jpg", detailed_picture(1920, 1080))
     given = {"model": str(network), "model_decoder": "yolov4", "model_labels": tmp_path / "labels.txt"}

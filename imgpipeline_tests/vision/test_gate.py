@@ -91,7 +91,7 @@ def test_hours_that_are_none_are_refused():
 
 
 @pytest.mark.parametrize("level", [0, 100, 255])
-def test_row_4_5_a_plain_picture_has_its_level_as_brightness_and_no_sharpness(level):
+def test_a_plain_picture_has_its_level_as_brightness_and_no_sharpness(level):
     quality = measure_quality(np.full((50, 70, 3), level, np.uint8))
     assert quality.brightness == pytest.approx(level, abs=0.5)
     assert quality.sharpness == 0

@@ -154,7 +154,7 @@ def test_a_deployed_detr_returns_boxes_in_pixels_of_the_picture(tmp_path):
     assert found.box_xywh == pytest.approx((100, 50, 200, 50))
 
 
-def test_row_2_9_a_yolov8_export_with_visdrones_labels(write):
+def test_a_yolov8_export_with_visdrones_labels(write):
     """[1, 4 + classes, n] without objectness, and the ten labels from the file's metadata."""
     path, outputs = write("yolov8", 10, metadata={"names": str(VISDRONE), "task": "detect", "license": "AGPL-3.0"})
     spec = find_model(str(path))

@@ -191,7 +191,7 @@ def test_a_darknet_model_is_pulled_converted_and_loaded(tiny):
     assert detector.detect(np.full((64, 96, 3), 90, np.uint8)) == []
 
 
-def test_row_0_15_weights_cfg_and_names_are_fetched_once_with_progress(tiny, server):
+def test_weights_cfg_and_names_are_fetched_once_with_progress(tiny, server):
     """`weights` and `cfg` of a registered Darknet model; what is there already is skipped, and progress is told."""
     seen: list[Progress] = []
     pull_model("tiny", model_dir=tiny, on_progress=seen.append)

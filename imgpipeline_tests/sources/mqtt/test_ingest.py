@@ -85,7 +85,7 @@ class GatedStore:
 
 
 @pytest.mark.parametrize("protocol", ["5", "3.1.1"])
-def test_row_4_1_an_image_that_mosquitto_pub_sends_to_images_raw_is_a_frame(
+def test_an_image_that_mosquitto_pub_sends_to_images_raw_is_a_frame(
     lane: LaneUnderTest, mosquitto: Mosquitto, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, protocol: str
 ):
     monkeypatch.setenv("MQTT_HOST", mosquitto.host)
@@ -178,7 +178,7 @@ def test_while_the_store_is_away_nothing_is_acknowledged_and_at_most_a_window_is
         assert ingest.received == 50
 
 
-def test_row_4_9_messages_of_qos_0_beyond_the_queue_are_dropped_and_counted(lane: LaneUnderTest, mosquitto: Mosquitto):
+def test_messages_of_qos_0_beyond_the_queue_are_dropped_and_counted(lane: LaneUnderTest, mosquitto: Mosquitto):
     settings, store = at(mosquitto, lane, mqtt_max_in_flight=5), GatedStore(open_memory_store())
     options = PublishOptions(queue_frames=5, writers=2)
     with running(settings, store=store, options=options) as ingest:

@@ -120,7 +120,7 @@ def picture() -> bytes:
     return cv2.imencode(".jpg", pixels)[1].tobytes()
 
 
-def test_row_3_1_the_third_and_the_seventh_of_ten_pictures_are_rotated(tmp_path: Path):
+def test_the_third_and_the_seventh_of_ten_pictures_are_rotated(tmp_path: Path):
     folder = tmp_path / "image_receiving"
     written = write_pictures(
         folder, rotated_pictures(picture()), name="{n:05d}.jpg", fps=0, stop=threading.Event(),
@@ -128,7 +128,7 @@ def test_row_3_1_the_third_and_the_seventh_of_ten_pictures_are_rotated(tmp_path:
     )  # fmt: skip
     files = sorted(folder.iterdir())
     assert written == 10
-    assert [file.name for file in files] == [f"{number:05d}.jpg" for number in range(1, 11)]  # row 3.2
+    assert [file.name for file in files] == [f"{number:05d}.jpg" for number in range(1, 11)]
     contents = [file.read_bytes() for file in files]
     assert contents[0] == picture()
     assert [n for n in range(2, 11) if contents[n - 1] != contents[n - 2]] == [3, 7]

@@ -51,9 +51,7 @@ def ended(client: httpx.Client, location: str) -> dict[str, object]:
     return dict(client.get(location).json())
 
 
-def test_row_2_2_start_plays_a_sequence_and_answers_immediately_with_a_job(
-    client: httpx.Client, playing: LaneUnderTest
-):
+def test_start_plays_a_sequence_and_answers_immediately_with_a_job(client: httpx.Client, playing: LaneUnderTest):
     answer = client.post("/start/uav", params={"interval_s": 0.01})
     assert answer.status_code == 202
     job = ended(client, answer.headers["location"])
@@ -65,19 +63,19 @@ def test_row_2_2_start_plays_a_sequence_and_answers_immediately_with_a_job(
 
 
 @pytest.mark.parametrize("name", ["uav", "street.avi", "street"])
-def test_row_2_2_with_wait_the_answer_is_the_classic_one(client: httpx.Client, name: str):
+def test_with_wait_the_answer_is_the_classic_one(client: httpx.Client, name: str):
     answer = client.post(f"/start/{name}", params={"wait": True, "interval_s": 0})
     assert answer.status_code == 200
     assert answer.json() == {"status": f"Sent {FRAMES if name == 'uav' else 5} frames from {name}."}
 
 
-def test_row_2_2_a_setting_makes_the_classic_answer_the_default(playing: LaneUnderTest):
+def test_a_setting_makes_the_classic_answer_the_default(playing: LaneUnderTest):
     with serving(playing.with_settings(start_waits=True).settings) as client:
         assert client.post("/start/street.avi").json() == {"status": "Sent 5 frames from street.avi."}
 
 
 @pytest.mark.parametrize("name", ["absent", "..", "%2e%2e%2fdata", "annotations"])
-def test_row_2_2_a_video_that_the_data_set_does_not_have_is_an_error(client: httpx.Client, name: str):
+def test_a_video_that_the_data_set_does_not_have_is_an_error(client: httpx.Client, name: str):
     answer = client.post(f"/start/{name}")
     assert answer.status_code in {400, 404, 405}
     assert answer.status_code != 400 or "error" in answer.json()
@@ -128,7 +126,7 @@ def test_a_file_instead_of_the_folder_of_sequences_is_no_folder(playing: LaneUnd
         assert client.get("/data_status").json()["expected_subdirs_found"] == []
 
 
-def test_row_2_3_the_state_of_service_and_data_has_the_classic_form(
+def test_the_state_of_service_and_data_has_the_classic_form(
     client: httpx.Client, playing: LaneUnderTest, monkeypatch: pytest.MonkeyPatch
 ):
     assert client.get("/").text == "data_generator is running!"

@@ -41,7 +41,7 @@ def test_older_alerts_are_on_the_next_page(viewed: ViewedStore):
 
 
 @pytest.mark.parametrize("address", ["/alerts/1", "/alerts?number=1", "/?alert_num=1"])
-def test_row_3_10_an_alert_number_shows_its_images_with_their_captions(viewed: ViewedStore, address: str):
+def test_an_alert_number_shows_its_images_with_their_captions(viewed: ViewedStore, address: str):
     page = viewed.viewer.get(address).text
     captions = ("Previous Image", "Image", "Difference Image")
     places = [page.index(f"<figcaption>{caption}</figcaption>") for caption in captions]
@@ -65,7 +65,7 @@ def test_row_3_10_an_alert_number_shows_its_images_with_their_captions(viewed: V
         ("/pipeline/metadata/frames", 404, "Not Found"),
     ],
 )
-def test_row_3_10_a_wrong_number_is_explained(viewed: ViewedStore, address: str, status: int, said: str):
+def test_a_wrong_number_is_explained(viewed: ViewedStore, address: str, status: int, said: str):
     answer = viewed.viewer.get(address)
     assert (answer.status_code, said in unescape(answer.text)) == (status, True)
 

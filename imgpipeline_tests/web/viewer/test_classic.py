@@ -26,7 +26,7 @@ def hourly(viewed: ViewedStore, label: str) -> dict[str, int]:
     return found
 
 
-def test_row_0_30_count_specific(viewed: ViewedStore):
+def test_count_specific(viewed: ViewedStore):
     hours = hourly(viewed, "car")
     expected = hours[f"{DAY}T07:00:00+00:00"] + hours[f"{DAY}T08:00:00+00:00"]
     answer = viewed.viewer.json("/api/count_specific", label="car", **RANGE)
@@ -34,19 +34,19 @@ def test_row_0_30_count_specific(viewed: ViewedStore):
     assert viewed.viewer.json("/api/count_specific", label="zebra", **RANGE)["count_in_range"] == 0
 
 
-def test_row_0_30_count_specific_without_a_label(viewed: ViewedStore):
+def test_count_specific_without_a_label(viewed: ViewedStore):
     answer = viewed.viewer.get("/api/count_specific")
     assert (answer.status_code, answer.json()) == (400, {"error": "Missing 'label' parameter"})
 
 
-def test_row_0_30_label_counts_are_the_largest_first(viewed: ViewedStore):
+def test_label_counts_are_the_largest_first(viewed: ViewedStore):
     answer = viewed.viewer.json("/api/label_counts", start=f"{DAY}T00:00Z")
     expected = {label: sum(hourly(viewed, label).values()) for label in ("car", "person", "dog", HOSTILE_LABEL)}
     assert dict(zip(answer["labels"], answer["counts"], strict=True)) == expected
     assert answer["counts"] == sorted(answer["counts"], reverse=True)
 
 
-def test_row_0_30_a_timeline_has_zeros_between_its_first_and_last_hour(viewed: ViewedStore):
+def test_a_timeline_has_zeros_between_its_first_and_last_hour(viewed: ViewedStore):
     answer = viewed.viewer.json(f"/api/timeline?label=car&label=zebra&start={DAY}T00:00Z")
     expected = hourly(viewed, "car")
     assert answer["zebra"] == []
@@ -55,7 +55,7 @@ def test_row_0_30_a_timeline_has_zeros_between_its_first_and_last_hour(viewed: V
     assert len(answer["car"]) == 1 + int(max(expected)[11:13]) - int(min(expected)[11:13])
 
 
-def test_row_0_30_a_timeline_without_labels_is_empty(viewed: ViewedStore):
+def test_a_timeline_without_labels_is_empty(viewed: ViewedStore):
     assert viewed.viewer.json("/api/timeline") == {}
 
 
@@ -80,7 +80,7 @@ def test_wrong_hours_are_refused(viewed: ViewedStore, hours: dict[str, str]):
     assert (answer.status_code, "error" in answer.json()) == (400, True)
 
 
-def test_row_0_31_and_0_32_the_dashboard_shows_totals_bars_and_lines(viewed: ViewedStore):
+def test_the_dashboard_shows_totals_bars_and_lines(viewed: ViewedStore):
     page = viewed.viewer.get(f"/dashboard?label=car&start={DAY}T00:00Z").text
     total = sum(hourly(viewed, "car").values())
     assert f'<option value="car" selected>car · {total}</option>' in page
