@@ -85,6 +85,8 @@ def _findings(report: "AuditReport", alerts: "AlertAudit") -> Iterator[str]:
     if alerts.changed_rules:
         left_out = counted(alerts.changed_rules, "event")
         yield f"Alerts not compared: {left_out}, whose rules were not watched or have changed since."
+    if alerts.newer_alerts:
+        yield f"Alerts not compared: {counted(alerts.newer_alerts, 'alert')} newer than the tables of the day."
     if report.stray_keys:
         strays = counted(len(report.stray_keys), "other object")
         yield f"Ignored below metadata/: {strays}, such as {report.stray_keys[0]}."

@@ -9,6 +9,7 @@ import typer
 
 from imgpipeline.cli.options import JsonOption, YesOption, followed_topic, from_arguments
 from imgpipeline.cli.output import confirm, note, progress_bar, show_json, show_table
+from imgpipeline.contracts.text import counted
 from imgpipeline.contracts.times import utc_now
 from imgpipeline.errors import LedgerError, UsageError
 from imgpipeline.settings import load_settings
@@ -278,6 +279,7 @@ def bundle(
 def _bundling_text(report: "BundlingReport", *, dry_run: bool) -> str:
     if not report.bundles:
         return "Nothing to bundle: every complete range with many segments has its bundle."
-    what = f"{report.bundles:,} bundles of {report.segments:,} segments, {report.size_bytes / 1e6:,.1f} MB"
+    bundles = f"{counted(report.bundles, 'bundle')} of {counted(report.segments, 'segment')}"
+    what = f"{bundles}, {report.size_bytes / 1e6:,.1f} MB"
     saved = f"reading them all takes {report.requests_saved:,} fewer requests"
     return f"Would make {what}; {saved}. Nothing was changed." if dry_run else f"Made {what}; {saved}."

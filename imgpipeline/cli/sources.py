@@ -33,8 +33,8 @@ def books(period: Period, source: SourceOption = None, *, rows: RowFormat) -> No
     """Show the accounting of each session of each source, by UTC day: received, announced, gated, dropped, failed.
 
     An ended session balances if received = announced + gated + dropped + failed, and if the ledger has the frames that
-    it announced. `open` counts the records after the last account of a session that has not ended. Exits with status 1
-    if something does not balance.
+    it announced. The figures of an open session are as of its last account; `open` counts the records after it. Exits
+    with status 1 if something does not balance.
     """
     from imgpipeline.lake.query.books import BookEntry, read_books  # noqa: PLC0415 - loads DuckDB
     from imgpipeline.objectstore import open_store  # noqa: PLC0415 - loads obstore
@@ -67,8 +67,9 @@ def _imbalance(entry: "BookEntry") -> str:
     if entry.unaccounted:
         return f"{named}: {counted(entry.unaccounted, 'received frame')} without an account of what became of them."
     announced = counted(entry.announced or 0, "announced frame")
-    in_ledger = counted(entry.in_ledger, "record")
-    return f"{named}: {announced}, but {in_ledger} in the ledger ({entry.topic}/{entry.partition})."
+    in_ledger = counted(entry.in_ledger - entry.open, "record")
+    until = " before the last account" if entry.state == "open" else ""
+    return f"{named}: {announced}, but {in_ledger} in the ledger{until} ({entry.topic}/{entry.partition})."
 
 
 @app.command("status")

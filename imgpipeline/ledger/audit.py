@@ -97,7 +97,7 @@ def fix_end(store: ObjectStore, chain: ChainId, *, hint: int | None = None) -> F
         end: ChainEnd = find_end(store, chain, hint=hint)
     except LedgerError as error:
         last = list_segments(store, chain, 0, OFFSET_LIMIT)[-1]
-        return FixedEnd(chain, last + 1, (error.message,))
+        return FixedEnd(chain, last + 1, (str(error),))
     return FixedEnd(chain, end.offset, is_closed=end.is_closed)
 
 
@@ -183,7 +183,7 @@ def _read_all(store: ObjectStore, chain: ChainId, starts: Sequence[int]) -> Iter
                 yield starts[at], segment
                 at += 1
         except (LedgerError, ObjectMissingError) as error:
-            yield starts[at], error.message
+            yield starts[at], str(error)
             at += 1
 
 
@@ -248,7 +248,10 @@ class _Walk:
 
     def skip_to(self, offset: int) -> None:
         self.counts["missing"] += offset - self.position
-        self.problems.append(f"{chain_prefix(self.chain)}: offsets [{self.position}, {offset}) have no outcome.")
+        self.problems.append(
+            f"{chain_prefix(self.chain)}: offsets [{self.position}, {offset}) have no outcome. "
+            "Next: run `imgpipeline ledger repair --dry-run`"
+        )
         self.position = offset
 
 

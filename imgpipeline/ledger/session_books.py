@@ -22,9 +22,9 @@ from imgpipeline.ledger.bundles.reading import read_chain
 from imgpipeline.ledger.reading import last_segment_before
 from imgpipeline.objectstore import ObjectStore
 
-FRAMES, DEAD_LETTERS = "frames", "dead_letters"
+FRAMES, DEAD_LETTERS, LATER = "frames", "dead_letters", "later"
 ACCOUNTED = ("announced", "gated", "failed")
-_COUNTS = ("received", *ACCOUNTED, "dropped", FRAMES, DEAD_LETTERS, "expired", "repeats")
+_COUNTS = ("received", *ACCOUNTED, "dropped", FRAMES, DEAD_LETTERS, LATER, "expired", "repeats")
 SessionKey = tuple[str, str]
 """Source and session."""
 
@@ -46,10 +46,11 @@ class SessionBooks:
     is_ended: bool = False
     """Whether the notice `ended` was seen. Only then are all accounts of the session known."""
     counts: Counter[str] = field(default_factory=Counter)
-    """Sums of the accounts (`dropped` over all reasons) and numbers of records (`frames` and `dead_letters`). `expired`
-    counts offsets of the chain that expired unread during the session, `repeats` frames that the log has twice."""
+    """Sums of the accounts (`dropped` over all reasons) and numbers of records (`frames` and `dead_letters`; `later` of
+    them lie after the last account). `expired` counts offsets of the chain that expired unread during the session,
+    `repeats` frames that the log has twice."""
     days: dict[str, Counter[str]] = field(default_factory=dict)
-    """Numbers of records by UTC day."""
+    """Numbers of records by UTC day; `later` of them lie after the day's last account."""
     reaches: dict[str, int] = field(default_factory=dict)
     """The offset before which all announced frames are, by `topic/partition`, if the accounts have another topic."""
     wrong_accounts: list[int] = field(default_factory=list)
@@ -57,8 +58,8 @@ class SessionBooks:
 
     @property
     def records(self) -> int:
-        """Records of the session in the ledger."""
-        return self.counts[FRAMES] + self.counts[DEAD_LETTERS]
+        """Records of the session in the ledger; of a session that has not ended, those before its last account."""
+        return self.counts[FRAMES] + self.counts[DEAD_LETTERS] - (0 if self.is_ended else self.counts[LATER])
 
     @property
     def missing(self) -> int:
@@ -120,8 +121,9 @@ class ChainBooks:
     def _add(self, found: SessionBooks, day: str, kind: str, records: int) -> None:
         if day not in found.days:
             found.days[day] = Counter()
-        found.days[day][kind] += records
-        found.counts[kind] += records
+        for counts in (found.days[day], found.counts):
+            counts[kind] += records
+            counts[LATER] += records
 
     def _take_notice(self, notice: Mapping[str, Any]) -> None:
         source, session, kind = notice["source"], notice["session"], NoticeKind(notice["kind"])
@@ -188,6 +190,8 @@ def _add_account(found: SessionBooks, notice: Mapping[str, Any]) -> None:
     found.counts.update({name: notice[name] for name in ("received", *ACCOUNTED)} | {"dropped": dropped})
     if notice["received"] != dropped + sum(notice[name] for name in ACCOUNTED):
         found.wrong_accounts.append(notice["offset"])
+    for counts in (found.counts, found.days.get(notice["from"][:10], Counter())):
+        counts[LATER] = 0
 
 
 def _read_letter(letter: Mapping[str, Any]) -> tuple[str | None, object] | None:
@@ -222,18 +226,33 @@ def count_repeats(store: ObjectStore, chain: ChainId, found: SessionBooks) -> in
     Raises:
         LedgerError: A segment cannot be read.
     """
-    before = last_segment_before(store, chain, found.first + 1)
     seen: set[str] = set()
     repeats = 0
-    for segment in read_chain(store, chain, before.start if before else 0, found.last + 1):
-        for line in segment.body.splitlines():
-            if b'"session"' not in line:
-                continue
-            frame = json.loads(line).get("frame")
-            if frame and (frame["source"], frame["attributes"].get("session")) == (found.source, found.session):
-                repeats += frame["frame_id"] in seen
-                seen.add(frame["frame_id"])
+    for line in _read_lines(store, chain, found.first, found.last + 1):
+        frame = json.loads(line).get("frame") if b'"session"' in line else None
+        if frame and (frame["source"], frame["attributes"].get("session")) == (found.source, found.session):
+            repeats += frame["frame_id"] in seen
+            seen.add(frame["frame_id"])
     return repeats
+
+
+def _count_later(store: ObjectStore, chain: ChainId, found: SessionBooks, start: int) -> int:
+    """Reads the offsets from `start` on, and returns how many records there name a session."""
+    books = ChainBooks()
+    for line in _read_lines(store, chain, start, found.last + 1):
+        outcome = json.loads(line)
+        offset = outcome.get("frame", {}).get("source_kafka_offset", outcome.get("dead_letter", {}).get("offset"))
+        if offset is not None and offset >= start:
+            books.take(outcome)
+    later = books.sessions.get((found.source, found.session))
+    return later.counts[LATER] if later else 0
+
+
+def _read_lines(store: ObjectStore, chain: ChainId, start: int, stop: int) -> Iterator[bytes]:
+    """Yields the lines of the segments that hold some offsets."""
+    before = last_segment_before(store, chain, start + 1)
+    for segment in read_chain(store, chain, before.start if before else 0, stop):
+        yield from segment.body.splitlines()
 
 
 @dataclass(frozen=True, slots=True)
@@ -270,7 +289,8 @@ class JoinedSession:
                 )
         if self.missing:
             announced = counted(self.whole.counts["announced"], "frame")
-            yield f"{named}: its accounts announce {announced}, the ledger holds {self.whole.records} of its records."
+            records = f"{self.whole.records} of its records{'' if self.whole.is_ended else ' before its last account'}"
+            yield f"{named}: its accounts announce {announced}, the ledger holds {records}."
 
 
 def join_books(books: Mapping[ChainId, ChainBooks], ends: Mapping[ChainId, int]) -> dict[SessionKey, JoinedSession]:
@@ -297,6 +317,20 @@ def find_repeats(store: ObjectStore, session: JoinedSession) -> JoinedSession:
     return replace(session, whole=replace(session.whole, counts=counts))
 
 
+def find_later(store: ObjectStore, session: JoinedSession) -> JoinedSession:
+    """Counts the records of an open session at and after the offsets that its accounts name.
+
+    Raises:
+        LedgerError: A segment cannot be read.
+    """
+    whole = session.whole
+    later = 0
+    for chain, part in session.parts.items() if whole.is_started and not whole.is_ended else ():
+        start = whole.reaches.get(f"{chain.topic}/{chain.partition}", part.last + 1)
+        later += _count_later(store, chain, part, start) if start <= part.last else 0
+    return replace(session, whole=replace(whole, counts=whole.counts | Counter(later=later)))
+
+
 def unread_offsets(reaches: Mapping[str, int], ends: Mapping[ChainId, int]) -> int:
     """Returns the number of offsets before given positions, by `topic/partition`, that the ledger has not reached."""
     return sum(max(0, offset - min(_ends_at(at, ends), default=0)) for at, offset in reaches.items())
@@ -317,6 +351,8 @@ def _join(key: SessionKey, books: Mapping[ChainId, ChainBooks], ends: Mapping[Ch
         found.expired for chain, found in books.items() if f"{chain.topic}/{chain.partition}" in reaches
     )
     several = list(parts.values())
+    if len(several) > 1:
+        counts[LATER] = 0  # which of them lie after the last account, only its `announced_before` tells (`find_later`)
     whole = SessionBooks(
         *key,
         first=several[0].first,

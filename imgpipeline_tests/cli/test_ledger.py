@@ -92,7 +92,7 @@ def test_a_range_with_damage_is_named_and_the_others_are_bundled(
     store.put(segment_key(CHAIN, 500), b"")
     ended = run("ledger", "bundle", env=folder_site, cwd=tmp_path)
     assert ended.status == 1
-    assert "Made 1 bundles of 40 segments" in ended.stderr
+    assert "Made 1 bundle of 40 segments" in ended.stderr
     assert f"NOT bundled: The segment {segment_key(CHAIN, 500)} is damaged" in ended.stderr
 
 

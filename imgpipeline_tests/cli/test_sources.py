@@ -60,6 +60,15 @@ def test_books_that_do_not_balance_fail_and_name_the_session(
     assert "WRONG: cam-1, session b3f0, 2026-01-09: 2 announced frames, but 1 record in the ledger" in ended.stderr
 
 
+def test_books_of_an_open_session_count_its_records_before_the_last_account(
+    folder_site: dict[str, str], store_of: OpenStore, tmp_path: Path
+):
+    write_chain(store_of(folder_site), [said(0, STARTED), shot(1), account(2, 2), shot(3), shot(4)])
+    ended = run("sources", "books", env=folder_site, cwd=tmp_path)
+    assert ended.status == 1
+    assert "2 announced frames, but 1 record in the ledger before the last account (frames/0)." in ended.stderr
+
+
 def test_status_from_the_store_alone(folder_site: dict[str, str], store_of: OpenStore, tmp_path: Path):
     store = store_of(folder_site)
     assert "No source" in run("sources", "status", env=folder_site, cwd=tmp_path).stderr

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from imgpipeline.contracts.keys import alert_key
+from imgpipeline.contracts.keys import alert_key, segment_key
 from imgpipeline.contracts.outcomes import Frame
 from imgpipeline.events.alerts.audit import AlertAudit, audit_alerts
 from imgpipeline.events.alerts.chain import read_alert
@@ -18,10 +18,13 @@ from imgpipeline.events.rule_tables import build_table
 from imgpipeline.lake.build.day_tables import rebuild_day
 from imgpipeline.lake.schema import EVENTS
 from imgpipeline.objectstore import ObjectStore, open_store
+from imgpipeline.tracking.day_tracks import build_tracks
 from imgpipeline_tests.events.samples import NOON, rules
+from imgpipeline_tests.events.test_tracked_events import CROSSES, STOP
 from imgpipeline_tests.lake.samples import detection
-from imgpipeline_tests.ledger.samples import DAY, append, frame, writer
+from imgpipeline_tests.ledger.samples import CHAIN, DAY, append, frame, writer
 from imgpipeline_tests.objectstore.stores import folder_settings
+from imgpipeline_tests.tracking.films import Car, film
 
 pytestmark = pytest.mark.medium
 
@@ -64,10 +67,10 @@ def build(store: ObjectStore, tmp_path: Path, *, text: str = CROWD) -> list[str]
     return [event.event_id for event in read_events(store, settings, DAY)][::-1]
 
 
-def audit(store: ObjectStore, tmp_path: Path, *, at: datetime = LATER) -> AlertAudit:
+def audit(store: ObjectStore, tmp_path: Path, *, at: datetime = LATER, text: str = CROWD) -> AlertAudit:
     """Compare, with the rules of today in a file."""
     file = tmp_path / "rules.toml"
-    file.write_text(CROWD)
+    file.write_text(text)
     return audit_alerts(store, folder_settings(tmp_path).model_copy(update={"rules_file": str(file)}), now=at)
 
 
@@ -104,6 +107,7 @@ def test_an_event_that_no_watch_looked_at_is_reported_with_the_next_step(
     (difference,) = audit(store, tmp_path, at=at).differences
     assert difference.what.startswith(f"Event {missed} (crowd at cam-1, 2026-01-09T12:04:00.000000Z) has no alert")
     assert step in difference.next_step
+    assert ("within 1:00:00" in difference.what) == (at == LATER), "an hour has not passed for the other"
 
 
 def test_a_new_event_may_still_get_its_alert(store: ObjectStore, tmp_path: Path):
@@ -111,6 +115,50 @@ def test_a_new_event_may_still_get_its_alert(store: ObjectStore, tmp_path: Path)
     append(writer(store), CROWDED[3:])
     build(store, tmp_path)
     assert audit(store, tmp_path, at=NOON + timedelta(seconds=250)) == AlertAudit(alerts=1, days=1)
+
+
+def test_an_event_of_tracked_objects_may_still_get_its_alert_after_each_build_of_its_table(
+    store: ObjectStore, tmp_path: Path
+):
+    text, built_at = STOP + CROSSES, NOON + timedelta(minutes=33)
+    look(store, tmp_path, text=text)
+    filmed = film(NOON, NOON + timedelta(minutes=20), [Car(NOON, NOON + timedelta(minutes=20))])
+    append(writer(store), [replace(one, processing_timestamp=one.timestamp) for one in filmed])
+    rebuild_day(store, DAY, now=built_at)
+    build_tracks(store, DAY, settings=folder_settings(tmp_path), now=built_at)
+    build_table(store, DAY, EVENTS, rules=rules(text), settings=folder_settings(tmp_path), now=built_at)
+    assert audit(store, tmp_path, text=text, at=built_at - timedelta(seconds=30)) == AlertAudit(days=1)
+    assert audit(store, tmp_path, text=text, at=built_at + timedelta(seconds=30)) == AlertAudit(days=1)
+    (difference,) = audit(store, tmp_path, text=text, at=built_at + timedelta(minutes=3)).differences
+    assert "crosses at gate" in difference.what
+
+
+def test_an_event_that_was_almost_too_old_when_it_was_processed_needs_no_alert(store: ObjectStore, tmp_path: Path):
+    look(store, tmp_path)
+    append(writer(store), [seen(0, 0, 2, processed_after_s=3590)])
+    assert len(build(store, tmp_path)) == 1
+    assert audit(store, tmp_path) == AlertAudit(days=1)
+
+
+def test_an_alert_about_frames_newer_than_the_events_is_not_a_difference(store: ObjectStore, tmp_path: Path):
+    watched(store, tmp_path, CROWDED[:3])
+    build(store, tmp_path)
+    append(writer(store), CROWDED[3:])
+    look(store, tmp_path, at=NOON + timedelta(minutes=10))
+    assert audit(store, tmp_path) == AlertAudit(alerts=2, days=1, newer_alerts=1)
+    build(store, tmp_path)
+    assert audit(store, tmp_path) == AlertAudit(alerts=2, days=1)
+
+
+def test_a_day_with_alerts_whose_newer_segments_cannot_be_read_is_not_compared(store: ObjectStore, tmp_path: Path):
+    watched(store, tmp_path, CROWDED[:3])
+    build(store, tmp_path)
+    append(writer(store), CROWDED[3:])
+    look(store, tmp_path, at=NOON + timedelta(minutes=10))
+    store.put(segment_key(CHAIN, 3), b"damaged")
+    found = audit(store, tmp_path)
+    assert (found.days, found.differences) == (0, [])
+    assert "imgpipeline ledger repair" in found.not_compared[DAY]
 
 
 def test_an_event_in_frames_that_arrived_late_needs_no_alert(store: ObjectStore, tmp_path: Path):

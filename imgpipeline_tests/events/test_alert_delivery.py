@@ -17,7 +17,7 @@ from pydantic import SecretStr
 
 from imgpipeline.errors import ConfigurationError
 from imgpipeline.events.alerts.chain import AlertChain
-from imgpipeline.events.alerts.delivery import deliver, read_attempts, undelivered_numbers
+from imgpipeline.events.alerts.delivery import deliver, delivering, read_attempts, undelivered_numbers
 from imgpipeline.events.alerts.targets import read_targets
 from imgpipeline.faultpoints import PLAN_VARIABLE
 from imgpipeline.objectstore import ObjectStore, open_store
@@ -96,6 +96,17 @@ def test_an_alert_is_sent_once_with_its_key(tmp_path: Path, store: ObjectStore):
     assert message["title"] == "Alert 1: changed at gate"
     assert event(1).event_id in message["message"]
     assert undelivered_numbers(store) == []
+
+
+@pytest.mark.medium
+@pytest.mark.parametrize(("count", "said"), [(1, "1 alert."), (2, "2 alerts.")])
+def test_a_watch_logs_how_many_alerts_were_not_delivered(
+    tmp_path: Path, store: ObjectStore, caplog: pytest.LogCaptureFixture, count: int, said: str
+):
+    raise_alerts(store, count)
+    with delivering(store, sending_to(tmp_path, f"json://127.0.0.1:{free_port()}"), lambda: NOW):
+        pass
+    assert f"Not delivered: {said}" in caplog.text
 
 
 @pytest.mark.medium

@@ -56,6 +56,18 @@ def test_records_after_the_last_account_are_open_until_the_session_ends(memory: 
     assert "announce 1 frame, the ledger holds 3" in found
 
 
+def test_records_after_the_last_account_of_an_open_session_do_not_replace_lost_ones(memory: ObjectStore):
+    made = write_chain(memory, [said(0, STARTED), shot(1), account(2, 3), shot(3), shot(4)])
+    (found,) = problems_in(walk(memory))
+    assert "announce 3 frames, the ledger holds 1 of its records before its last account." in found
+    first = walk(memory)
+    kept = replace(first, books=ChainBooks.from_json(first.books.to_json()))
+    append(made, [shot(5), account(6, 3, minute=1), shot(7)])
+    (found,) = problems_in(walk(memory, kept))
+    assert "announce 6 frames, the ledger holds 4 of its records before its last account." in found
+    assert problems_in(walk(memory)) == (found,)
+
+
 @pytest.mark.parametrize(
     "foreign",
     [

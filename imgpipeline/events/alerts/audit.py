@@ -12,8 +12,9 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from imgpipeline.contracts.outcomes import Frame
 from imgpipeline.contracts.times import day_of, format_time
-from imgpipeline.errors import ConfigurationError, PermanentError
+from imgpipeline.errors import ConfigurationError, LedgerError, PermanentError
 from imgpipeline.events.alerts.chain import Alert, read_alerts
 from imgpipeline.events.alerts.watched import WatchedRules, is_watched, read_watched, recipes_of, watched_at
 from imgpipeline.events.configuration import Rules, read_rules
@@ -24,14 +25,15 @@ from imgpipeline.events.values import Event
 from imgpipeline.lake.build.derived import State, state_of
 from imgpipeline.lake.build.summary_inputs import list_versions, open_tables, stored_key
 from imgpipeline.lake.schema import EVENTS, FRAMES
-from imgpipeline.lake.storage.manifest import read_stored
+from imgpipeline.lake.storage.manifest import Manifest, read_stored
+from imgpipeline.ledger import fix_ends, read_days
 from imgpipeline.objectstore import ObjectStore
 from imgpipeline.settings import Settings
 
 _RESTART_S = 60.0
 """If a rule changes sooner after a frame was processed, the watch may not have evaluated it for that frame."""
-_PENDING_S = 120.0
-"""A newer event may still get its alert."""
+_PENDING = timedelta(seconds=120)
+"""How long a watch may take to raise an alert, from the processing of a frame or the build of a table with tracks."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +62,8 @@ class AlertAudit:
     """Alerts without an event, and events without an alert."""
     changed_rules: int = 0
     """Number of differences that are ignored because the rule changed between alert and build."""
+    newer_alerts: int = 0
+    """Number of alerts about frames that are newer than the stored events."""
     not_compared: dict[date, str] = field(default_factory=dict)
     """Days that could not be compared, with the reason."""
     problems: list[str] = field(default_factory=list)
@@ -72,6 +76,7 @@ class AlertAudit:
             "days_compared": self.days,
             "differences": [{"what": each.what, "next_step": each.next_step} for each in self.differences],
             "changed_rules": self.changed_rules,
+            "newer_alerts": self.newer_alerts,
             "not_compared": {day.isoformat(): why for day, why in self.not_compared.items()},
             "problems": self.problems,
         }
@@ -108,7 +113,10 @@ def audit_alerts(store: ObjectStore, settings: Settings, *, now: datetime) -> Al
         if why:
             report.not_compared[day] = why
         else:
-            _Day(entry, known, report).compare(by_day[day])
+            try:
+                _Day(entry, known, report).compare(by_day[day])
+            except LedgerError as error:
+                report.not_compared[day] = str(error)
     return report
 
 
@@ -155,16 +163,21 @@ class _Day:
         except ValidationError:
             self.report.not_compared[day] = "its table `events` was built by another release"
             return
-        self.report.days += 1
         recipes, cooldowns = recipes_of(rules, settings), {rule.name: rule.cooldown_s for rule in rules.rule}
         events = {event.event_id: event for event in read_events(store, settings, day)}
         lone_alerts = [alert for alert in alerts if alert.event.event_id not in events]
+        newer = self._newer_frames(stored.manifest) if lone_alerts and stored else frozenset()
+        self.report.days += 1
         alerted = {alert.event.event_id for alert in alerts}
-        lone_events = [event for event in events.values() if event.event_id not in alerted]
+        is_new = stored is not None and self.entry.now - stored.manifest.built_at < _PENDING
+        pending = {rule.name for rule in rules.rule if is_new and rule.reads == "track_points"}  # found in the table
+        lone_events = [one for one in events.values() if one.event_id not in alerted and one.rule not in pending]
         for alert in lone_alerts:
             watched = watched_at(self.known, alert.raised_at)
             recipe = recipes.get(alert.event.rule)
-            if recipe is None or watched is None or watched.recipes.get(alert.event.rule) != recipe:
+            if not newer.isdisjoint(alert.event.frame_ids):
+                self.report.newer_alerts += 1
+            elif recipe is None or watched is None or watched.recipes.get(alert.event.rule) != recipe:
                 self.report.changed_rules += 1
             else:
                 near = _near(alert.event, cooldowns[alert.event.rule], events.values())
@@ -174,6 +187,12 @@ class _Day:
             for event in sorted(lone_events, key=lambda event: (event.timestamp, event.event_id)):
                 self._judge(event, recipes, processed.get(event.frame_ids[-1]) or event.timestamp)
 
+    def _newer_frames(self, manifest: Manifest) -> frozenset[str]:
+        """Returns the frames that the ledger has after the ends of the stored events."""
+        ends = {chain: end.offset for chain, end in fix_ends(self.entry.store).items()}
+        segments = read_days(self.entry.store, {self.entry.day: manifest.ends}, ends)
+        return frozenset(one.frame_id for found in segments for one in found.outcomes() if isinstance(one, Frame))
+
     def _judge(self, event: Event, recipes: Mapping[str, str], processed_at: datetime) -> None:
         """Reports an event without an alert, if a watch should have raised one."""
         if not is_watched(self.known, event.rule, recipes[event.rule], processed_at, _RESTART_S):
@@ -181,13 +200,15 @@ class _Day:
             return
         watched = watched_at(self.known, processed_at)
         max_age = timedelta(seconds=watched.max_age_s if watched else 0)
-        is_too_old = processed_at - event.timestamp > max_age
-        if is_too_old or self.entry.now - processed_at < timedelta(seconds=_PENDING_S):
+        is_too_old = processed_at + _PENDING - event.timestamp > max_age
+        if is_too_old or self.entry.now - processed_at < _PENDING:
             return
-        what = f"Event {event.event_id} ({_shown(event)}) has no alert: no watch evaluated it within {max_age}."
-        watch = "`imgpipeline alerts watch`, or turn on the sensor events_sensor"
-        is_open = self.entry.now - event.timestamp <= max_age
-        step = f"start {watch}{'; it can still raise an alert' if is_open else '; this event stays without an alert'}"
+        watch, when = "`imgpipeline alerts watch` or the sensor events_sensor", "yet"
+        step = f"start {watch}; it can still raise an alert"
+        if self.entry.now - event.timestamp > max_age:
+            when = f"within {max_age}"
+            step = f"keep {watch} running, or raise IMGPIPELINE_ALERT_MAX_AGE_S; this event stays without an alert"
+        what = f"Event {event.event_id} ({_shown(event)}) has no alert: no watch raised one {when}."
         self.report.differences.append(Difference(what, step))
 
     def _processed(self) -> dict[str, datetime | None]:

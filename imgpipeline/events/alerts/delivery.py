@@ -226,7 +226,7 @@ def delivering(store: ObjectStore, settings: Settings, clock: Clock) -> Iterator
             try:
                 done = deliver(store, settings, now=clock(), pace=pace)
                 if done.failed:
-                    _LOG.warning("%d alerts were not delivered. The next attempts follow.", done.failed)
+                    _LOG.warning("Not delivered: %s. The next attempts follow.", counted(done.failed, "alert"))
             except (PermanentError, TransientError) as error:
                 _LOG.warning("%s", error)
 

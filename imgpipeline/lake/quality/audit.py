@@ -27,7 +27,7 @@ from imgpipeline.lake.storage.manifest import covered_ends, have_equal_ends, rea
 from imgpipeline.ledger import current_chain, for_each_chain, has_segment, index_buckets, known_days, list_chains
 from imgpipeline.ledger.audit import ChainAudit, FixedEnd, audit_chain, fix_end, stray_keys
 from imgpipeline.ledger.bundles.reading import list_reading
-from imgpipeline.ledger.session_books import find_repeats, join_books
+from imgpipeline.ledger.session_books import find_later, find_repeats, join_books
 from imgpipeline.objectstore import ObjectMissingError, ObjectStore
 
 Progress = Callable[[int, int], None]
@@ -200,7 +200,7 @@ class _Audit:
         for key, joined in join_books(books, ends).items():
             session = joined
             with contextlib.suppress(LedgerError, ObjectMissingError):  # the walk reported that segment
-                session = find_repeats(self.store, joined)
+                session = find_later(self.store, find_repeats(self.store, joined))
             problems[min(session.parts)] += tuple(session.problems())
             # A chain that the next audit walks from its start contributes its part of the session again.
             if session.is_settled and session.parts.keys() <= self.after.chains.keys():
@@ -269,7 +269,7 @@ class _Audit:
             stale = self._is_stale(day, join_versions(stored.get(table) for table in DAY_TABLE_NAMES))
         except (LedgerError, PermanentError) as error:
             stale = True
-            problems.append(f"{day}: {error.message}")
+            problems.append(f"{day}: {error}")
         return DayAudit(day, figures, stale, tuple(dict.fromkeys(problems)), missing, "" if missing else versions)
 
     def _is_stale(self, day: date, version: str) -> bool:

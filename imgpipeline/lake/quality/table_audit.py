@@ -126,7 +126,7 @@ def compare_day(reader: DayReader) -> DayComparison:
                 found[names[0]] = counted[table.name]
                 problems += _compare_rows(engine, table, manifest, key)
             except (LedgerError, PermanentError) as error:
-                problems.append(f"{reader.day}: {error.message}")
+                problems.append(f"{reader.day}: {error}")
     duplicates = [found.pop(f"{table.name}_duplicates", 0) for table in DAY_TABLES]
     found |= {f"{name}_in_ledger": counted.get(name) for name in missing}
     figures = DayFigures(**found, duplicates=None if None in duplicates else sum(n for n in duplicates if n))
@@ -168,7 +168,7 @@ def count_unbuilt(
         if len(buckets) > 1:
             return {day: count_unbuilt(store, {day: buckets[day]}, ends, step, memory)[day] for day in buckets}
         unknown = DayFigures(**dict.fromkeys([f"{name}_in_ledger" for name in missing]))
-        return {day: DayComparison(unknown, "", (f"{day}: {error.message}",), missing) for day in buckets}
+        return {day: DayComparison(unknown, "", (f"{day}: {error}",), missing) for day in buckets}
     return {
         day: DayComparison(
             DayFigures(**{f"{name}_in_ledger": rows for name, rows in counted.get(day, {}).items()}), "", (), missing
@@ -245,7 +245,7 @@ def compare_summary(reader: DayReader, name: str) -> SummaryAudit:
                 queries = dict(manifest.queries)
             different = _remake(engine, {**queries, "again": manifest.sql}, manifest.parameters)
         except (LedgerError, PermanentError) as error:
-            return SummaryAudit(name, day, False, stale, f"{key}: {error.message}")
+            return SummaryAudit(name, day, False, stale, f"{key}: {error}")
     problem = f"{key} differs in {counted(different, 'row')} when it is rebuilt." if different else None
     return SummaryAudit(name, day, problem is None, stale, problem)
 

@@ -19,7 +19,7 @@ from imgpipeline.lake.query.summaries import view_sql
 from imgpipeline.lake.sessions.session import Answer, LakeSession, open_lake
 from imgpipeline.lake.sessions.snapshot import SHOWN_LETTERS
 from imgpipeline.ledger import index_buckets, read_days
-from imgpipeline.ledger.session_books import DEAD_LETTERS, FRAMES, ChainBooks, unread_offsets
+from imgpipeline.ledger.session_books import DEAD_LETTERS, FRAMES, LATER, ChainBooks, unread_offsets
 from imgpipeline.objectstore import ObjectStore
 from imgpipeline.settings import Settings
 
@@ -30,7 +30,7 @@ class SessionState(StrEnum):
     CLOSED = "closed"
     """It reported its end, so its books must balance."""
     OPEN = "open"
-    """It runs or was killed. Records after its last account are its open interval."""
+    """It runs or was killed. Its books must balance up to its last account; later records are its open interval."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +74,7 @@ class BookEntry:
     waiting: int
     """Announced frames that detection has not reached, where notices have a topic of their own."""
     difference: int
-    """Announced frames that are missing from the ledger; negative if it has more records than announced."""
+    """Announced frames that the ledger lacks, if open before the last account; negative if it has more than that."""
     observed_s: float | None
     """Seconds during which the source delivered frames."""
 
@@ -152,6 +152,8 @@ class _Found:
     """The chains of its records and notices."""
     reaches: Mapping[str, int]
     """The offset before which its announced frames are, by `topic/partition`, if its accounts tell."""
+    later: int
+    """How many of its records lie after its last account on that day, as far as the offsets tell."""
 
 
 def _read(tables: Queries) -> list[_Found]:
@@ -168,7 +170,7 @@ def _read(tables: Queries) -> list[_Found]:
 def _found(rows: Sequence[dict[str, Any]], is_ended: bool) -> _Found:
     """Joins the rows of a session on a day, one for each of its chains."""
     joined = max(rows, key=lambda row: row["frames"] + row["letters"]).copy()
-    for name in ("frames", "letters", "accounts", "received", "announced", "gated", "failed", "observed_s"):
+    for name in ("frames", "letters", "later", "accounts", "received", "announced", "gated", "failed", "observed_s"):
         said = [row[name] for row in rows if row[name] is not None]
         joined[name] = sum(said) if said else None
     joined |= {"is_ended": is_ended, "dropped": [reasons for row in rows for reasons in row["dropped"] or ()]}
@@ -177,7 +179,8 @@ def _found(rows: Sequence[dict[str, Any]], is_ended: bool) -> _Found:
         for at, offset in json.loads(text).items():
             reaches[at] = max(offset, reaches.get(at, 0))
     chains = frozenset(ChainId(row["topic"], row["topic_id"], row["partition"]) for row in rows)
-    return _Found(_entry(joined), chains, reaches)
+    later = (joined["later"] or 0) if len(chains) == 1 or reaches else 0  # offsets of several chains have no order
+    return _Found(_balanced(_entry(joined), later), chains, reaches, later)
 
 
 def books_table(entries: Iterable[BookEntry]) -> pa.Table:
@@ -203,7 +206,7 @@ def _entry(row: Mapping[str, Any]) -> BookEntry:
     has_session = row["session"] is not None
     said = {name: row[name] or 0 for name in ("received", "announced", "gated", "failed")} if row["accounts"] else {}
     unaccounted = 2 * said.get("received", 0) - sum(said.values()) - dropped.total()
-    entry = BookEntry(
+    return BookEntry(
         **{name: row[name] for name in ("day", "source", "session", "topic", "topic_id", "partition", "observed_s")},
         state=(SessionState.CLOSED if row["is_ended"] else SessionState.OPEN) if has_session else None,
         received=said.get("received"),
@@ -219,16 +222,16 @@ def _entry(row: Mapping[str, Any]) -> BookEntry:
         waiting=0,
         difference=0,
     )
-    return _balanced(entry)
 
 
-def _balanced(entry: BookEntry) -> BookEntry:
+def _balanced(entry: BookEntry, later: int) -> BookEntry:
     """Returns an entry with its open interval and difference. Kafka may have stored a duplicate twice."""
     if entry.session is None:
         return entry
     beyond = entry.in_ledger - (entry.announced or 0)
-    if entry.state is SessionState.OPEN and beyond > 0:
-        return replace(entry, open=beyond, difference=0)
+    if entry.state is SessionState.OPEN:
+        missing = max(0, later - beyond)
+        return replace(entry, open=beyond + missing, difference=missing)
     return replace(entry, open=0, difference=0 if 0 < beyond <= entry.duplicates else -beyond)
 
 
@@ -251,8 +254,8 @@ def _recount(store: ObjectStore, ends: Mapping[ChainId, int], found: Sequence[_F
         if records:
             duplicates = max(0, records[FRAMES] - (entry.in_ledger - entry.dead_letters))
             letters = records[DEAD_LETTERS]
-            entry = replace(entry, in_ledger=records.total(), dead_letters=letters, duplicates=duplicates)
-            entry = _balanced(entry)
+            entry = replace(entry, in_ledger=records[FRAMES] + letters, dead_letters=letters, duplicates=duplicates)
+            entry = _balanced(entry, max(one.later, records[LATER]) if len(one.chains) == 1 else one.later)
         waiting = max(0, min(entry.difference, unread_offsets(one.reaches, ends)))
         yield replace(entry, waiting=waiting, difference=entry.difference - waiting)
 

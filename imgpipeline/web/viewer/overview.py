@@ -9,14 +9,16 @@ from fastapi import APIRouter, Path, Request
 from fastapi.responses import HTMLResponse, Response
 
 from imgpipeline.contracts.keys import REPORTS, parse_day, report_key
-from imgpipeline.errors import ConfigurationError, TransientError
+from imgpipeline.errors import ConfigurationError, PermanentError, TransientError
 from imgpipeline.events.alerts.listing import ListedAlert, list_alerts
 from imgpipeline.lake.build.stale_days import days_behind
-from imgpipeline.lake.quality.audit_state import StoredVerdict, read_verdict
+from imgpipeline.lake.quality.audit_report import DayFigures
 from imgpipeline.lake.query.source_status import SourceStatus
 from imgpipeline.lake.query.summaries import ask_session
 from imgpipeline.lake.sessions.session import LakeSession
 from imgpipeline.objectstore import ObjectInfo, ObjectMissingError
+from imgpipeline.reports.evidence import DayVerdict, Verdict, last_audit
+from imgpipeline.reports.inputs import read_live_inputs
 from imgpipeline.web.viewer.alerts import numbered_page
 from imgpipeline.web.viewer.answers import counts_of, days_with_counts, known_day, utc_days_of
 from imgpipeline.web.viewer.queries import Day, NoQuery, OverviewQuery, read_query
@@ -91,8 +93,8 @@ class Overview:
 class StoreHealth:
     """Information that is in the store but not in the tables."""
 
-    verdicts: Mapping[date, StoredVerdict | None]
-    """Verdict of the last audit for each UTC day that overlaps the day; None if it was not audited."""
+    verdicts: Mapping[date, DayVerdict]
+    """The last audit, as in the report, of each UTC day that overlaps the day."""
     alerts: tuple[ListedAlert, ...]
     """The latest alerts, the latest first."""
     days_behind: Mapping[date, str]
@@ -151,13 +153,20 @@ def _read_health(site: ViewedSite, lake: LakeSession, day: date) -> StoreHealth 
 
     def read() -> StoreHealth:
         alerts, _ = list_alerts(site.store, limit=_SHOWN_ALERTS)
-        verdicts = {one: read_verdict(site.store, one) for one in utc_days_of(lake, [day])}
+        verdicts = {one: _last_audit(site, one) for one in utc_days_of(lake, [day])}
         return StoreHealth(verdicts, tuple(alerts), dict(sorted(days_behind(site.store).items())))
 
     try:
         return site.lake.remembered(lake, ("health", day), read)
     except TransientError:
         return None
+
+
+def _last_audit(site: ViewedSite, day: date) -> DayVerdict:
+    try:
+        return last_audit(read_live_inputs(site.store, site.settings, day, now=site.clock()))
+    except PermanentError as error:  # a table or a segment cannot be read
+        return DayVerdict(Verdict.WRONG, None, DayFigures(), (), (str(error),))
 
 
 def _add_reports(router: APIRouter, site: ViewedSite, renderer: Renderer) -> None:

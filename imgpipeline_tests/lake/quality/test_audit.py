@@ -154,6 +154,8 @@ def test_a_removed_segment_is_found_by_a_full_audit(store: ObjectStore):
     report = run_audit(store, full=True)
     assert (report.ok, report.partitions[0].found.missing) == (False, 6)
     assert any("[0, 6) have no outcome" in problem for problem in report.problems)
+    assert any("has a hole" in problem for problem in report.problems)
+    assert all("imgpipeline ledger repair" in problem for problem in report.problems)
     assert report.to_json()["days"][0]["frames_in_ledger"] is None
 
 
@@ -186,6 +188,7 @@ def test_a_damaged_segment_is_named(store: ObjectStore):
     assert not report.ok
     assert all(segment_key(CHAIN, 6) in problem for problem in report.problems if "damaged" in problem)
     assert any("damaged" in problem for problem in report.problems)
+    assert all("imgpipeline ledger repair" in problem for problem in report.problems if "damaged" in problem)
 
 
 class CountingStore(ObjectStore):

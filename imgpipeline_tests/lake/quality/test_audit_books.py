@@ -87,6 +87,17 @@ def test_unread_frames_are_not_missing(memory: ObjectStore):
     assert "announce 3 frames, the ledger holds 2" in problem
 
 
+def test_frames_after_the_offset_that_an_account_names_do_not_replace_lost_ones(memory: ObjectStore):
+    write_chain(memory, [shot(0), shot(1, session="another"), shot(2)], [shot(3)])
+    notices = write_chain(memory, [said(0, STARTED), before(2, account(1, 2))], chain=APART)
+    for _ in range(2):
+        (problem,) = audit_both(memory, 4, 2).problems
+        assert "announce 2 frames, the ledger holds 1 of its records before its last account." in problem
+    append(notices, [before(4, account(2, 2, minute=1))])
+    (problem,) = audit_both(memory, 4, 3).problems
+    assert "announce 4 frames, the ledger holds 3" in problem
+
+
 def test_frames_that_expired_unread_are_not_reported_twice(memory: ObjectStore):
     write_chain(memory, [shot(0), Gap(1, 3, GapReason.EXPIRED)])
     write_chain(memory, [said(0, STARTED), before(3, account(1, 3)), said(2, ENDED)], chain=APART)

@@ -63,6 +63,30 @@ def test_a_killed_session_leaves_an_open_interval(memory: ObjectStore, is_built:
     assert (later.state, later.announced, later.in_ledger, later.open, later.difference) == ("closed", 1, 1, 0, 0)
 
 
+def test_records_after_the_last_account_of_an_open_session_do_not_replace_lost_ones(
+    memory: ObjectStore, is_built: bool
+):
+    (entry,) = books_of(
+        memory,
+        *(said(0, STARTED), shot(1), account(2, 3), shot(3), buried(4, "attributes"), shot(5)),
+        is_built=is_built,
+    )
+    assert (entry.state, entry.announced, entry.in_ledger) == ("open", 3, 4)
+    assert (entry.open, entry.difference, entry.balances) == (3, 2, False)
+
+
+def test_frames_that_an_open_session_announced_again_are_counted_before_and_after_its_last_account(
+    memory: ObjectStore,
+):
+    again = [replace(shot(offset, session="two"), frame_id=shot(of).frame_id) for offset, of in ((6, 1), (8, 2))]
+    _, entry = books_of(
+        memory,
+        *(said(0, STARTED), shot(1), shot(2), account(3, 2), said(4, ENDED), said(5, STARTED, session="two")),
+        *(again[0], account(7, 2, session="two"), again[1]),
+    )
+    assert (entry.announced, entry.in_ledger, entry.duplicates, entry.open, entry.difference) == (2, 2, 2, 1, 1)
+
+
 def test_frames_announced_again_by_a_later_session_are_its_duplicates(memory: ObjectStore, is_built: bool):
     again = [replace(shot(offset, session="two"), frame_id=shot(of).frame_id) for offset, of in ((5, 1), (6, 2))]
     first, second = books_of(
@@ -171,3 +195,11 @@ def test_frames_that_detection_has_not_reached_count_as_waiting(memory: ObjectSt
     append(frames, [shot(1), shot(2, session="two")])
     (entry, _) = read_books(memory, Settings())
     assert (entry.in_ledger, entry.waiting, entry.difference) == (2, 0, 1)
+
+
+def test_frames_after_the_offset_that_an_account_names_are_open(memory: ObjectStore, is_built: bool):
+    notices = replace(CHAIN, topic=f"{CHAIN.topic}-notices")
+    told = replace(account(1, 2), attributes={ANNOUNCED_BEFORE: {f"{CHAIN.topic}/{CHAIN.partition}": 2}})
+    write_chain(memory, [said(0, STARTED), told], chain=notices)
+    (entry,) = books_of(memory, shot(0), shot(1, source="cam-2", session=None), shot(2), shot(3), is_built=is_built)[:1]
+    assert (entry.announced, entry.in_ledger, entry.open, entry.waiting, entry.difference) == (2, 3, 2, 0, 1)

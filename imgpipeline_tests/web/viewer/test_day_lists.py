@@ -18,7 +18,7 @@ from imgpipeline.objectstore import open_store
 from imgpipeline.settings import Settings
 from imgpipeline_tests.events.samples import rules
 from imgpipeline_tests.lake.samples import seen
-from imgpipeline_tests.ledger.samples import DAY, NOON, dead_letter, write_chain
+from imgpipeline_tests.ledger.samples import DAY, NOON, append, dead_letter, write_chain
 from imgpipeline_tests.ledger.sessions import account, said, shot
 from imgpipeline_tests.web.viewer.conftest import HOSTILE_SOURCE, ViewedStore
 from imgpipeline_tests.web.viewer.viewing import Viewer, viewing
@@ -79,6 +79,18 @@ def test_accounts_say_what_each_session_received_and_whether_it_balances(viewer:
     page = viewer.get("/accounts", day=DAY).text
     assert "balanced" in page
     assert "3 <bdi>queue</bdi>" in page
+
+
+@pytest.mark.medium
+def test_the_account_of_an_open_session_is_as_of_its_last_notice(folder: Settings):
+    made = write_chain(open_store(folder), [said(0, NoticeKind.STARTED), shot(1), account(2, 1), shot(3)])
+    with viewing(folder) as viewer:
+        page = viewer.get("/accounts", day=DAY).text
+    assert ("open, as of the last notice" in page, ">balanced<" in page) == (True, False)
+    append(made, [account(4, 2, minute=1)])
+    with viewing(folder) as viewer:
+        page = viewer.get("/accounts", day=DAY).text
+    assert ("1 missing" in page, "as of the last notice" in page) == (True, False)
 
 
 @pytest.mark.parametrize("path", PATHS)

@@ -7,11 +7,15 @@ import pytest
 from playwright.sync_api import Browser, expect
 
 from imgpipeline.contracts.keys import report_key
+from imgpipeline.lake.build.day_tables import rebuild_day
 from imgpipeline.objectstore import open_store
+from imgpipeline.reports.evidence import last_audit
+from imgpipeline.reports.inputs import read_live_inputs
 from imgpipeline.settings import Settings
+from imgpipeline_tests.lake.audits import build_all, log_range, run_audit
 from imgpipeline_tests.lake.query.site import DAY, NEXT_DAY
 from imgpipeline_tests.lake.samples import seen
-from imgpipeline_tests.ledger.samples import frames, write_chain
+from imgpipeline_tests.ledger.samples import NOON, append, frames, write_chain
 from imgpipeline_tests.objectstore.stores import s3_settings
 from imgpipeline_tests.servers.s3_server import S3Bucket, S3Server
 from imgpipeline_tests.servers.toxiproxy import ToxiproxyServer
@@ -50,6 +54,35 @@ def test_the_overview_names_the_latest_alerts_and_the_days_that_wait_for_a_build
     assert "the &lt;b&gt;image&lt;/b&gt; differs" in page
     waiting = page.split("<dt>Stale days</dt>")[1]
     assert links(waiting, "/?day=") == [f"/?day={NEXT_DAY}", f"/?day={DAY}"]
+
+
+@pytest.mark.medium
+def test_the_audit_on_the_overview_follows_the_same_rule_as_the_report(folder: Settings):
+    store = open_store(folder)
+    made = build_all(store)
+    assert "not audited yet" in audit_on_overview(folder)
+    assert report_verdict(folder) == "not audited"
+    assert run_audit(store, log_range(12)).ok
+    assert '<span class="state online">correct</span>' in audit_on_overview(folder)
+    assert report_verdict(folder) == "ok"
+    append(made, frames(12, 15))
+    assert '<span class="state silent">correct, but newer frames arrived</span>' in audit_on_overview(folder)
+    assert report_verdict(folder) == "behind"
+    rebuild_day(store, DAY, now=NOON)
+    assert '<span class="state silent">out of date' in audit_on_overview(folder)
+    assert report_verdict(folder) == "outdated"
+
+
+def audit_on_overview(settings: Settings) -> str:
+    """Return the audit of the day on the overview."""
+    with viewing(settings) as viewer:
+        page = viewer.get("/", day=DAY).text
+    return page.split("<dt>Audit of this day</dt>")[1].split("</dd>")[0]
+
+
+def report_verdict(settings: Settings) -> str:
+    """Return the audit of the day in an up-to-date report."""
+    return last_audit(read_live_inputs(open_store(settings), settings, DAY, now=NOON)).verdict.value
 
 
 @pytest.mark.medium

@@ -32,16 +32,29 @@ told AS (
         ON a.topic = p.topic AND a.topic_id = p.topic_id AND a."partition" = p."partition" AND a.source = p.source
        AND a.kafka_offset >= p.kafka_offset
 ),
-counted AS (
-    SELECT day, source, topic, topic_id, "partition", session,
-           sum(is_frame)::BIGINT AS frames, sum(1 - is_frame)::BIGINT AS letters
+bounds AS (  -- up to which offset of a chain the accounts of a session on a day count its records
+    SELECT day, source, session, "at", max(stop) AS stop
     FROM (
-        SELECT day, source, topic, topic_id, "partition", is_frame, named AS session FROM records WHERE named IS NOT NULL
+        SELECT day, source, session, concat(topic, '/', "partition") AS "at", kafka_offset AS stop
+        FROM notices WHERE received IS NOT NULL
         UNION ALL
-        SELECT day, source, topic, topic_id, "partition", is_frame,
+        SELECT day, source, session, unnest(map_keys(said)), unnest(map_values(said))
+        FROM (SELECT *, TRY_CAST(attributes -> '$.announced_before' AS MAP(VARCHAR, BIGINT)) AS said
+              FROM notices WHERE contains(attributes, '"announced_before"')))
+    GROUP BY ALL
+),
+counted AS (
+    SELECT r.day, r.source, topic, topic_id, "partition", r.session, sum(is_frame)::BIGINT AS frames,
+           sum(1 - is_frame)::BIGINT AS letters, count(*) FILTER (kafka_offset >= stop) AS later
+    FROM (
+        SELECT * EXCLUDE named, named AS session FROM records WHERE named IS NOT NULL
+        UNION ALL
+        SELECT day, source, topic, topic_id, "partition", kafka_offset, is_frame,
                CASE WHEN kind_before <> 'ended' THEN session_before
                     WHEN kind_before IS NULL AND kind_after <> 'started' THEN session_after END
-        FROM told)
+        FROM told) AS r
+    LEFT JOIN bounds AS b
+        ON b.day = r.day AND b.source = r.source AND b.session = r.session AND b."at" = concat(topic, '/', "partition")
     GROUP BY ALL
 ),
 accounts AS (
@@ -63,7 +76,7 @@ sessions AS (
 days AS (
     SELECT coalesce(c.day, a.day) AS day, coalesce(c.source, a.source) AS source, coalesce(c.topic, a.topic) AS topic,
            coalesce(c.topic_id, a.topic_id) AS topic_id, coalesce(c."partition", a."partition") AS "partition",
-           coalesce(c.session, a.session) AS session, coalesce(c.frames, 0) AS frames, coalesce(c.letters, 0) AS letters,
+           coalesce(c.session, a.session) AS session, coalesce(c.frames, 0) AS frames, coalesce(c.letters, 0) AS letters, c.later,
            coalesce(a.accounts, 0) AS accounts, a.* EXCLUDE (day, source, topic, topic_id, "partition", session, accounts)
     FROM counted AS c
     FULL JOIN accounts AS a
