@@ -1,7 +1,7 @@
 """Dead letters, their raw records, their replays, and the state that follows.
 
-The raw record of a dead letter is an object of its own, put before the segment. Its bytes may show or name people, so
-it must be possible to remove them, while a segment never changes. A segment keeps their size, SHA-256 and session.
+The raw record of a dead letter is an object of its own, put before the segment: a segment never changes, and it must be
+possible to remove bytes that show or name people. A segment keeps their size, SHA-256 and session.
 
 A record whose header `replay_of` names a dead letter is another attempt; there may be several in a row.
 `dead_letter_list` lists dead letters; `sources.replay` announces them again.

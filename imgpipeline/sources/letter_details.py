@@ -13,7 +13,7 @@ from imgpipeline.ledger.dead_letter_list import find_dead_letters
 from imgpipeline.ledger.dead_letters import BuriedRecord, Progress, Wanted, locate_dead_letter, read_raw_record
 from imgpipeline.objectstore import ObjectStore
 from imgpipeline.settings import Settings
-from imgpipeline.sources.replay import present_chains, read_original
+from imgpipeline.sources.replay import present_chains, read_from_kafka
 
 _ROW_BYTES = 16
 _REPLAY = "`imgpipeline dead-letters replay`"
@@ -115,8 +115,9 @@ def read_details(
     [buried] = [buried for buried in found if buried.reference == at]
     original, missing = None, ""
     try:
-        raw = read_raw_record(store, at.chain, letter)
-        original = read_original(settings, at, letter, raw, present or (lambda: present_chains(settings, store)))
+        original = read_raw_record(store, at.chain, letter) or read_from_kafka(
+            settings, at, letter, present or (lambda: present_chains(settings, store))
+        )
     except ImgpipelineError as error:
         missing = error.message
     return LetterDetails(buried, letter, segment.header, original, missing)

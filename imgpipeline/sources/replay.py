@@ -176,7 +176,6 @@ def replay(
         The result; Kafka has acknowledged every announced record.
 
     Raises:
-        LedgerError: A segment cannot be read.
         TransientError: Store or broker do not answer. Records announced before that are under way; call again.
         ConfigurationError: A setting keeps the broker from answering.
     """
@@ -186,10 +185,9 @@ def replay(
     with Announcer(settings) as announcer:
         raws = map_ahead(lambda buried: read_raw_record(store, buried.reference.chain, buried.letter), plan.chosen)
         for done, (buried, raw) in enumerate(zip(plan.chosen, raws, strict=True)):
-            letter = buried.letter
             try:
-                original = read_original(settings, buried.reference, letter, raw, lambda: plan.chains)
-                headers = [*_without_replay(original.headers), *_headers(buried.reference, letter, carried_by)]
+                original = raw or read_from_kafka(settings, buried.reference, buried.letter, lambda: plan.chains)
+                headers = [*_without_replay(original.headers), *_headers(buried.reference, buried.letter, carried_by)]
                 _check_size(settings, original, headers)
             except NoRecordError as error:
                 refused.append(Refusal(buried.reference, error.message))
@@ -201,29 +199,22 @@ def replay(
     return ReplayResult(announced, tuple(refused))
 
 
-def read_original(
-    settings: Settings,
-    at: RecordReference,
-    letter: DeadLetter,
-    stored: RawRecord | None,
-    present: Callable[[], Mapping[Partition, ChainId]],
+def read_from_kafka(
+    settings: Settings, at: RecordReference, letter: DeadLetter, present: Callable[[], Mapping[Partition, ChainId]]
 ) -> RawRecord:
-    """Returns the record of a dead letter, from the store or, if it is not stored, from Kafka.
+    """Returns the record of a dead letter that is not stored, from Kafka.
 
     Args:
         settings: Broker and topic.
         at: The offset of the record.
         letter: Its dead letter.
-        stored: Its stored record (`read_raw_record`).
         present: Returns the current chain of each partition (`present_chains`); called only before Kafka is read.
 
     Raises:
-        NoRecordError: The record has no value, or neither the store nor Kafka has it.
+        NoRecordError: The record has no value, or Kafka does not have it.
         TransientError: The broker does not answer.
         ConfigurationError: A setting keeps the broker from answering.
     """
-    if stored is not None:
-        return stored
     if letter.raw_sha256 is None:
         raise NoRecordError("its value is null, so it cannot become a frame")
     if is_import(at.chain):

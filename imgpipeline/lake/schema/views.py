@@ -26,7 +26,7 @@ DEAD_LETTERS = Table(
         Column("source", "VARCHAR", "", "The source; NULL if the record does not tell."),
         Column("image_path", "VARCHAR", "", "The announced path; NULL if the record does not tell."),
         Column("raw_size_bytes", "BIGINT", "bytes", "Size of the record's value."),
-        Column("raw_sha256", "VARCHAR", "hexadecimal", "SHA-256 of the record's value; NULL if it was null."),
+        Column("raw_sha256", "VARCHAR", "hexadecimal", "SHA-256 of its value, which is in `metadata_raw_records/`."),
         Column("replay_of", "VARCHAR", "topic/partition/offset", "The dead letter that it replays, or NULL."),
         Column(
             "state",
