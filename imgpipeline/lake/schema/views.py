@@ -27,6 +27,7 @@ DEAD_LETTERS = Table(
         Column("image_path", "VARCHAR", "", "The announced path; NULL if the record does not tell."),
         Column("raw_size_bytes", "BIGINT", "bytes", "Size of the record's value."),
         Column("raw_sha256", "VARCHAR", "hexadecimal", "SHA-256 of its value, which is in `metadata_raw_records/`."),
+        Column("session", "VARCHAR[]", "source, session", "Whose accounts include it; NULL if it names no source."),
         Column("replay_of", "VARCHAR", "topic/partition/offset", "The dead letter that it replays, or NULL."),
         Column(
             "state",
