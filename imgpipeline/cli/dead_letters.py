@@ -17,7 +17,6 @@ from imgpipeline.settings import load_settings
 
 if TYPE_CHECKING:
     from imgpipeline.ledger.dead_letters import BuriedRecord, Wanted
-    from imgpipeline.objectstore import ObjectStore
     from imgpipeline.sources.letter_details import LetterDetails
     from imgpipeline.sources.replay import ReplayPlan, ReplayResult
 
@@ -50,6 +49,7 @@ def list_them(
     from imgpipeline.ledger.dead_letter_list import find_dead_letters  # noqa: PLC0415 - loads obstore
     from imgpipeline.ledger.dead_letters import LetterState  # noqa: PLC0415 - as above
     from imgpipeline.objectstore import open_store  # noqa: PLC0415 - as above
+    from imgpipeline.sources.letter_details import document  # noqa: PLC0415 - loads obstore and kafka-python
 
     wanted = _wanted(code, day, source)
     store = open_store(load_settings())
@@ -57,7 +57,7 @@ def list_them(
         found, _ = find_dead_letters(store, wanted, progress=progress)
     listed = [buried for buried in found if every or buried.state is LetterState.OPEN]
     if as_json:
-        show_json(_documents(store, listed[:limit]))
+        show_json([document(buried) for buried in listed[:limit]])
     elif listed:
         _show_list(listed[:limit], with_state=every)
     else:
@@ -72,15 +72,6 @@ def _wanted(code: DeadLetterCode | None, day: str | None, source: str | None) ->
     from imgpipeline.ledger.dead_letters import Wanted  # noqa: PLC0415 - loads obstore
 
     return Wanted(code, optional_day(day), source)
-
-
-def _documents(store: "ObjectStore", wanted: "list[BuriedRecord]") -> list[dict[str, Any]]:
-    from imgpipeline.ledger.dead_letters import read_letters  # noqa: PLC0415 - loads obstore
-    from imgpipeline.sources.letter_details import document  # noqa: PLC0415 - loads obstore and kafka-python
-
-    in_order = sorted(wanted, key=lambda buried: buried.reference)  # neighbours share one read of their segment
-    read = {buried.reference: document(buried, letter) for buried, letter in read_letters(store, in_order)}
-    return [read[buried.reference] for buried in wanted]
 
 
 def _show_list(found: "list[BuriedRecord]", *, with_state: bool) -> None:

@@ -20,6 +20,8 @@ REPAIR_LIST = "metadata_repair_list"
 """Prefix of the numbered list of repairs; never deleted."""
 FOLLOWERS = "metadata_followers"
 """Prefix of the state of ledger followers, with their checkpoints; may be deleted at any time."""
+RAW_RECORDS = "metadata_raw_records"
+"""Prefix of the raw records of dead letters."""
 IMAGES = "images"
 """Prefix of the stored images."""
 DELETED_IMAGES = "deleted_images"
@@ -27,9 +29,7 @@ DELETED_IMAGES = "deleted_images"
 REDETECTIONS = "redetections"
 """Prefix of the detections of other models."""
 REPORTS = "reports"
-"""Prefix of the daily reports."""
 ALERTS = "alerts"
-"""Prefix of the alerts."""
 DELIVERED = "alerts_delivered"
 """Prefix of the records of alerts that every target has accepted."""
 WATCHED = "alerts_watched"
@@ -282,6 +282,11 @@ def damaged_copy_key(chain: ChainId, start: int, digest: str) -> str:
 def repair_notes_prefix() -> str:
     """Returns the prefix of the notes that list the days to rebuild after a repair."""
     return f"{DAMAGED}/days_to_build"
+
+
+def raw_record_key(chain: ChainId, offset: int, digest: str) -> str:
+    """Returns the key of the raw record of a dead letter, named by the SHA-256 of its value."""
+    return f"{RAW_RECORDS}/{chain.topic}/{chain.topic_id}/{chain.partition:05d}/{offset:020d}.{digest}.json"
 
 
 def event_image_key(day: date, event_id: str, what: str) -> str:

@@ -3,8 +3,9 @@
 Each is one JSON object (the metadata contract) in a segment of the ledger.
 """
 
-import base64
+import json
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import date, datetime
 from enum import StrEnum
@@ -13,9 +14,10 @@ from typing import Any
 
 from imgpipeline.contracts.capture import ClockSource, Region, region_from_json, region_to_json
 from imgpipeline.contracts.detection import Detection, DetectorUse
-from imgpipeline.contracts.messages import FrameMessage
-from imgpipeline.contracts.notices import Notice
-from imgpipeline.contracts.records import KafkaRecord
+from imgpipeline.contracts.message_fields import MAX_TEXT, is_storable
+from imgpipeline.contracts.messages import IMAGE_FIELDS, SESSION, FrameMessage
+from imgpipeline.contracts.notices import Notice, NoticeKind
+from imgpipeline.contracts.records import KafkaRecord, RawRecord
 from imgpipeline.contracts.times import day_of, format_time, parse_time
 from imgpipeline.errors import BadInputError, DeadLetterCode
 
@@ -218,7 +220,7 @@ class Frame:
 
 @dataclass(frozen=True, slots=True)
 class DeadLetter:
-    """An offset whose record or image is invalid, with the data to inspect and replay the record."""
+    """An offset whose record or image is invalid. The bytes of the record are stored apart (`ledger.dead_letters`)."""
 
     offset: int
     """Kafka offset of the record."""
@@ -236,18 +238,19 @@ class DeadLetter:
     """The announced path; None if it could not be read."""
     raw_size_bytes: int
     """Size of the record's value in bytes; 0 for an empty or null value."""
-    raw_base64: str | None
-    """The record's value as base64; None if it was null or too large to keep (Kafka may still have it)."""
-    key_base64: str | None = None
-    """The record's key as base64; None if it has none."""
+    raw_sha256: str | None
+    """SHA-256 of the record's value, 64 hexadecimal digits; None for a null value."""
+    session: tuple[str, str | None] | None = None
+    """The source and session whose accounts include the record; the session is None if the record does not name it.
+    None for a notice, and for a record that names no source."""
     replay_of: str | None = None
     """`topic/partition/offset` of the dead letter that this record replays."""
-    headers: tuple[tuple[str, str], ...] = ()
-    """The record's headers, each value as base64; empty if there are none, or if they were too large to keep."""
+    raw: RawRecord | None = field(default=None, compare=False)
+    """The record until it is stored; None if it is too large to keep. Not part of the segment."""
 
     def to_json(self) -> dict[str, Any]:
-        """Returns the dead letter as one JSON object. `replay_of` and `headers` are left out if they are empty."""
-        later = {"replay_of": self.replay_of, "headers": [list(header) for header in self.headers]}
+        """Returns the dead letter as one JSON object. `session` and `replay_of` are left out if they are empty."""
+        later = {"session": self.session, "replay_of": self.replay_of}
         return {
             "offset": self.offset,
             "code": self.code.value,
@@ -257,8 +260,7 @@ class DeadLetter:
             "source": self.source,
             "image_path": self.image_path,
             "raw_size_bytes": self.raw_size_bytes,
-            "raw_base64": self.raw_base64,
-            "key_base64": self.key_base64,
+            "raw_sha256": self.raw_sha256,
             **{name: value for name, value in later.items() if value},
         }
 
@@ -269,8 +271,9 @@ class DeadLetter:
             "code": DeadLetterCode(data["code"]),
             "timestamp": parse_time(data["timestamp"]) if data["timestamp"] else None,
             "day": date.fromisoformat(data["day"]) if data["day"] else None,
+            "session": tuple(data["session"]) if "session" in data else None,
             "replay_of": data.get("replay_of"),
-            "headers": tuple((name, value) for name, value in data.get("headers", ())),
+            "raw": None,
         }
         same = cls.__dataclass_fields__.keys() - renamed.keys()
         return cls(**renamed, **{name: data[name] for name in same})
@@ -286,14 +289,9 @@ def make_dead_letter(
         error: Why it cannot become a frame.
         message: The parsed message, if the record could be parsed.
         day: The UTC day it is listed under.
-        most_bytes: Size limit for each of value, key and headers; larger ones are not kept.
-
-    Returns:
-        The dead letter. It keeps the value only if it keeps key and headers too, so that the record can be replayed
-        from it. Otherwise, a replay needs the record from Kafka.
+        most_bytes: Size limit for value, key and headers together. A replay of a larger record needs it from Kafka.
     """
-    headers_bytes = sum(len(name.encode("utf-8", "replace")) + len(value) for name, value in record.headers)
-    fits = max(headers_bytes, len(record.key or b"")) <= most_bytes
+    raw = None if record.value is None else RawRecord(record.value, record.key, record.headers)
     return DeadLetter(
         offset=record.offset,
         code=error.code,
@@ -303,19 +301,34 @@ def make_dead_letter(
         source=message.source if message else None,
         image_path=message.image_path if message else None,
         raw_size_bytes=len(record.value or b""),
-        raw_base64=_kept(record.value, most_bytes) if fits else None,
-        key_base64=_kept(record.key, most_bytes),
+        raw_sha256=raw.sha256 if raw else None,
+        session=_session_of(record, error.code, message),
         replay_of=record.replay_of,
-        headers=tuple((name, _base64(value)) for name, value in record.headers) if fits else (),
+        raw=raw if raw and raw.size_bytes <= most_bytes else None,
     )
 
 
-def _kept(raw: bytes | None, most_bytes: int) -> str | None:
-    return _base64(raw) if raw is not None and len(raw) <= most_bytes else None
+def _session_of(
+    record: KafkaRecord, code: DeadLetterCode, message: FrameMessage | None
+) -> tuple[str, str | None] | None:
+    """Returns the source and session that a rejected record names; None for a notice."""
+    if message is not None:
+        return message.source, _name(message.attributes.get(SESSION))
+    said: Any = {}
+    if code not in (DeadLetterCode.TOO_LARGE, DeadLetterCode.PROCESS_CRASHED):  # these are not parsed again
+        with suppress(ValueError, RecursionError):
+            said = json.loads(record.value or b"")
+    said = said if isinstance(said, dict) else {}
+    if said.get("kind") in list(NoticeKind) and IMAGE_FIELDS.isdisjoint(said):
+        return None
+    attributes = said.get("attributes")
+    inner = attributes.get(SESSION) if isinstance(attributes, dict) else None
+    source = _name(record.header("source") or (record.key or b"").decode("utf-8", "replace"))
+    return (source, _name(record.header(SESSION) or inner or said.get(SESSION))) if source else None
 
 
-def _base64(raw: bytes) -> str:
-    return base64.b64encode(raw).decode()
+def _name(value: object) -> str | None:
+    return value if isinstance(value, str) and 0 < len(value) <= MAX_TEXT and is_storable(value) else None
 
 
 @dataclass(frozen=True, slots=True)

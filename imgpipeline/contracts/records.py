@@ -4,11 +4,13 @@ A replay announces a record again. Its header `replay_of` names that record as `
 `@topic id` if the record is in another chain than the replay, because the topic was re-created or is another one.
 """
 
+import base64
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import NamedTuple
+from hashlib import sha256
+from typing import Any, NamedTuple
 
 from imgpipeline.contracts.keys import ChainId
 from imgpipeline.contracts.times import from_milliseconds
@@ -107,6 +109,41 @@ class KafkaRecord:
         """
         found = [value for key, value in self.headers if key.lower() == name]
         return found[-1].decode("utf-8", "surrogateescape") if found and found[-1] is not None else None
+
+
+@dataclass(frozen=True, slots=True)
+class RawRecord:
+    """The bytes of a record that became a dead letter."""
+
+    value: bytes
+    key: bytes | None = None
+    headers: tuple[tuple[str, bytes], ...] = ()
+
+    @property
+    def size_bytes(self) -> int:
+        """Size of value, key and headers."""
+        headers = sum(len(name.encode("utf-8", "replace")) + len(value) for name, value in self.headers)
+        return len(self.value) + len(self.key or b"") + headers
+
+    @property
+    def sha256(self) -> str:
+        """SHA-256 of the value, 64 hexadecimal digits."""
+        return sha256(self.value).hexdigest()
+
+    def to_json(self) -> dict[str, Any]:
+        """Returns the record as one JSON object, with all bytes as base64."""
+        return {
+            "raw_base64": base64.b64encode(self.value).decode(),
+            "key_base64": None if self.key is None else base64.b64encode(self.key).decode(),
+            "headers": [[name, base64.b64encode(value).decode()] for name, value in self.headers],
+        }
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> "RawRecord":
+        """Parses the result of `to_json`; raises KeyError, TypeError or ValueError for anything else."""
+        key = data["key_base64"]
+        headers = tuple((str(name), base64.b64decode(value)) for name, value in data["headers"])
+        return cls(base64.b64decode(data["raw_base64"]), None if key is None else base64.b64decode(key), headers)
 
 
 @dataclass(frozen=True, slots=True, order=True)

@@ -11,8 +11,9 @@ from imgpipeline.defs.assets.sources import STORED_IMAGES
 from imgpipeline.defs.resources import Pipeline, known_failures
 from imgpipeline.defs.run_tags import WORK_TAG
 from imgpipeline.defs.specs import OWNERS
-from imgpipeline.errors import ImgpipelineError
+from imgpipeline.errors import ImgpipelineError, PermanentError
 from imgpipeline.ledger.bundles.making import bundle_ledger, has_ranges
+from imgpipeline.ledger.dead_letter_list import remove_orphans
 
 LONGEST_BUNDLING_S = 2400.0
 """Time limit of a pass that bundles segments; the next pass continues its work."""
@@ -65,9 +66,13 @@ def _hourly(
     "unchanged; metadata_bundles/ can be deleted at any time. Runs every hour.",
 )
 def segment_bundles(context: dg.AssetExecutionContext, pipeline: Pipeline) -> dg.MaterializeResult[None]:
-    """Writes the missing bundles."""
+    """Writes the missing bundles, and removes raw records without a dead letter."""
     with known_failures():
         report = bundle_ledger(pipeline.store(), is_over=_stopwatch(LONGEST_BUNDLING_S))
+        try:
+            context.log.info(f"Removed {remove_orphans(pipeline.store())} raw records without a dead letter.")
+        except PermanentError as error:
+            context.log.warning(f"Raw records without a dead letter are not removed: {error}")
     for problem in report.problems:
         context.log.warning(f"Not bundled: {problem}")
     return dg.MaterializeResult(

@@ -53,7 +53,7 @@ class SegmentDraft:
     ready_at_s: float = math.inf
     """When the last outcome was ready, by a monotonic clock."""
     size_bytes: int = 0
-    """Estimated size of the segment before compression."""
+    """Estimated size of the segment before compression, and of the raw records put with it."""
 
     def add(self, outcome: Outcome, record: KafkaRecord | None, now_s: float) -> None:
         """Adds the outcome of the next offset, or a gap."""
@@ -88,7 +88,7 @@ def _weight(outcome: Outcome) -> int:
     if isinstance(outcome, Notice):
         return 500 + len(json.dumps(dict(outcome.attributes)))
     if isinstance(outcome, DeadLetter):
-        return 500 + len(outcome.raw_base64 or "") + len(outcome.key_base64 or "")
+        return 500 + (outcome.raw.size_bytes if outcome.raw else 0)
     # A producer may put megabytes into attributes.
     boxes = len(outcome.detections) + len(outcome.weak_detections)
     return 900 + 100 * boxes + len(json.dumps(dict(outcome.attributes)))

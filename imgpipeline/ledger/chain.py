@@ -37,6 +37,7 @@ from imgpipeline.contracts.outcomes import Gap, GapReason, Outcome
 from imgpipeline.errors import LedgerError, TransientError
 from imgpipeline.faultpoints import reach
 from imgpipeline.ledger.days import DayIndex
+from imgpipeline.ledger.dead_letters import put_raw_records
 from imgpipeline.ledger.reading import ChainEnd, find_end, read_segment
 from imgpipeline.ledger.segment import Fingerprint, Provenance, SegmentHeader, describe, encode_segment
 from imgpipeline.objectstore import ObjectMissingError, ObjectStore
@@ -74,7 +75,7 @@ class ChainWriter:
         fingerprint: Fingerprint | None,
         created_at: datetime,
     ) -> bool:
-        """Puts a segment at the end of the chain: day index first, then the segment, create-only.
+        """Puts a segment at the end of the chain: day index, raw records, then the segment, create-only.
 
         Args:
             outcomes: The outcomes from the chain's end on, without hole or overlap.
@@ -105,6 +106,7 @@ class ChainWriter:
         if header.start != self.end.offset:
             raise LedgerError(f"{header.chain} ends at {self.end.offset}; a segment cannot start at {header.start}.")
         self._index.cover(header)
+        put_raw_records(self._store, header.chain, outcomes)
         key = segment_key(header.chain, header.start)
         reach("segment put", key)
         if not self._put(key, header, encode_segment(header, outcomes)):

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from imgpipeline.contracts.keys import ChainId
+from imgpipeline.contracts.keys import OFFSET_LIMIT, RAW_RECORDS, ChainId, raw_record_key
 from imgpipeline.contracts.outcomes import DeadLetter
 from imgpipeline.contracts.records import RecordReference
 from imgpipeline.contracts.times import format_time, parse_time
@@ -21,7 +21,7 @@ from imgpipeline.ledger.reading import ChainEnd, fix_ends
 from imgpipeline.ledger.segment import Segment
 from imgpipeline.objectstore import ObjectStore
 
-_VERSION = 1
+_VERSION = 2
 _MOST_BYTES = 2**30
 _SAVED_EVERY = 40
 """Number of batches after which the list is saved, so that an interrupted call loses little work."""
@@ -33,7 +33,7 @@ class DeadLetterList:
     """All dead letters up to a checkpoint."""
 
     letters: dict[RecordReference, BuriedRecord] = field(default_factory=dict)
-    """The dead letters without value and headers, in the state open."""
+    """The dead letters, in the state open."""
     trail: ReplayTrail = field(default_factory=ReplayTrail)
     """The replays."""
     checkpoint: Checkpoint = field(default_factory=Checkpoint)
@@ -52,8 +52,7 @@ class DeadLetterList:
         """Adds the dead letters and replays of a segment."""
         for letter in self.trail.add(segment):
             reference = RecordReference(segment.header.chain, letter.offset)
-            light = replace(letter, raw_base64=None, headers=())
-            self.letters[reference] = BuriedRecord(reference, light, segment.header.start)
+            self.letters[reference] = BuriedRecord(reference, letter)
 
     def _forget(self, offsets: OffsetRange) -> None:
         for record in [record for record in self.letters if offsets.covers(record.chain, record.offset)]:
@@ -76,8 +75,7 @@ class DeadLetterList:
         chains = sorted({record.chain for record in (*self.letters, *self.trail.members())})
         number = {chain: at for at, chain in enumerate(chains)}
         letters = [
-            [number[buried.reference.chain], buried.segment_start, buried.letter.to_json()]
-            for _, buried in sorted(self.letters.items())
+            [number[reference.chain], buried.letter.to_json()] for reference, buried in sorted(self.letters.items())
         ]
         trail = self.trail
         replays = [
@@ -96,10 +94,10 @@ class DeadLetterList:
             raise ValueError("another version")
         chains = [ChainId(str(topic), str(topic_id), int(partition)) for topic, topic_id, partition in data["chains"]]
         found = cls(checkpoint=Checkpoint.from_json(data["checkpoint"]))
-        for at, start, letter in data["letters"]:
+        for at, letter in data["letters"]:
             read = DeadLetter.from_json(letter)
             reference = RecordReference(chains[at], read.offset)
-            found.letters[reference] = BuriedRecord(reference, read, int(start))
+            found.letters[reference] = BuriedRecord(reference, read)
         for at, offset, of, of_offset, is_frame, age in data["replays"]:
             replay = RecordReference(chains[at], int(offset))
             found.trail.parents[replay] = RecordReference(chains[of], int(of_offset))
@@ -159,6 +157,30 @@ def find_dead_letters(
     ends = fix_ends(store, known=known.checkpoint.chains) if ends is None else ends
     followed = _follow(stored, known, ends, progress)
     return followed.find(wanted), followed.trail
+
+
+def remove_orphans(store: ObjectStore) -> int:
+    """Removes raw records without a dead letter; returns their number.
+
+    They are left if a run dies between the records and their segment, and the next run decides otherwise. Records at
+    offsets without an outcome stay: a run may be about to put their segment.
+
+    Raises:
+        LedgerError: A segment cannot be read, for example because it is being repaired.
+        TransientError: The store does not answer.
+    """
+    listed = [info.key for info in store.list_objects(RAW_RECORDS)]  # before the ends, so that it holds nothing newer
+    if not listed:
+        return 0
+    ends = fix_ends_by_list(store)
+    known, _ = find_dead_letters(store, Wanted(), ends=ends)
+    kept = {raw_record_key(b.reference.chain, b.reference.offset, b.letter.raw_sha256 or "") for b in known}
+    stops = [raw_record_key(c, OFFSET_LIMIT if end.is_closed else end.offset, "") for c, end in ends.items()]
+    stop_of = {stop.rpartition("/")[0]: stop for stop in stops}
+    orphans = [key for key in listed if key not in kept and key < stop_of.get(key.rpartition("/")[0], "")]
+    for key in orphans:
+        store.delete(key)
+    return len(orphans)
 
 
 def _follow(

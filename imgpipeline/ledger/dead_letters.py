@@ -1,22 +1,27 @@
-"""Dead letters, their replays, and the state that follows from both.
+"""Dead letters, their raw records, their replays, and the state that follows.
+
+The raw record of a dead letter is an object of its own, put before the segment: a segment never changes, and it must be
+possible to remove bytes that show or name people. A segment keeps their size, SHA-256 and session.
 
 A record whose header `replay_of` names a dead letter is another attempt; there may be several in a row.
 `dead_letter_list` lists dead letters; `sources.replay` announces them again.
 """
 
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from datetime import date, datetime
 from enum import StrEnum
 
-from imgpipeline.contracts.keys import segment_key
-from imgpipeline.contracts.outcomes import DeadLetter
-from imgpipeline.contracts.records import RecordReference, resolve_reference
+from imgpipeline.contracts.keys import ChainId, raw_record_key, segment_key
+from imgpipeline.contracts.outcomes import DeadLetter, Outcome
+from imgpipeline.contracts.records import RawRecord, RecordReference, resolve_reference
 from imgpipeline.errors import ConfigurationError, DeadLetterCode
+from imgpipeline.faultpoints import reach
 from imgpipeline.ledger.reading import find_end, last_segment_before, list_chains, read_segment
 from imgpipeline.ledger.segment import Segment
-from imgpipeline.objectstore import ObjectStore
+from imgpipeline.objectstore import ObjectMissingError, ObjectStore
+from imgpipeline.objectstore.parallel import map_ahead
 
 _DAY_MAY_CHANGE = {
     DeadLetterCode.INVALID_MESSAGE,
@@ -71,9 +76,7 @@ class BuriedRecord:
     reference: RecordReference
     """Topic, partition and offset of the record."""
     letter: DeadLetter
-    """The dead letter without value and headers, since there may be many (`read_letters` reads both)."""
-    segment_start: int
-    """Start of the segment with the dead letter."""
+    """The dead letter; `read_raw_record` reads its record."""
     state: LetterState = LetterState.OPEN
     became: RecordReference | None = None
     """The frame or later dead letter that the replay became."""
@@ -164,18 +167,28 @@ def may_have_moved(buried: BuriedRecord) -> bool:
     return buried.letter.code in _DAY_MAY_CHANGE
 
 
-def read_letters(store: ObjectStore, wanted: Sequence[BuriedRecord]) -> Iterator[tuple[BuriedRecord, DeadLetter]]:
-    """Yields dead letters with value and headers, in the given order; adjacent ones of one segment share one read.
+def put_raw_records(store: ObjectStore, chain: ChainId, outcomes: Iterable[Outcome]) -> None:
+    """Stores the raw records of dead letters, in parallel; call it before their segment is put.
 
-    Raises:
-        LedgerError: A segment cannot be read.
+    A key names offset and content, so a repeated or concurrent call changes nothing.
     """
-    last: tuple[str, dict[int, DeadLetter]] = ("", {})
-    for buried in wanted:
-        key = segment_key(buried.reference.chain, buried.segment_start)
-        if key != last[0]:
-            last = (key, _letters_of(read_segment(store, key)))
-        yield buried, last[1][buried.reference.offset]
+    raws = {
+        raw_record_key(chain, outcome.offset, outcome.raw.sha256): outcome.raw
+        for outcome in outcomes
+        if isinstance(outcome, DeadLetter) and outcome.raw
+    }
+    for _ in map_ahead(lambda key: store.create(key, json.dumps(raws[key].to_json()).encode()), raws):
+        reach("raw record put done")
+
+
+def read_raw_record(store: ObjectStore, chain: ChainId, letter: DeadLetter) -> RawRecord | None:
+    """Returns the record of a dead letter; None if it was never stored, was removed, or is damaged."""
+    try:
+        stored = store.get(raw_record_key(chain, letter.offset, letter.raw_sha256 or ""))
+        raw = RawRecord.from_json(json.loads(stored))
+    except (ObjectMissingError, ValueError, KeyError, TypeError):
+        return None
+    return raw if raw.sha256 == letter.raw_sha256 else None
 
 
 def _letters_of(segment: Segment) -> dict[int, DeadLetter]:

@@ -32,7 +32,7 @@ from imgpipeline.contracts.records import KafkaRecord
 from imgpipeline.contracts.times import format_time, parse_time
 from imgpipeline.errors import ConfigurationError, LedgerError
 
-FORMAT_VERSION = 3
+FORMAT_VERSION = 4
 """The version in each header. Segments with any other version are refused."""
 _COUNTS = ("frames", "gated", "dead_letters", "notices")
 _ENCODER = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), allow_nan=False)
@@ -240,7 +240,7 @@ def seal_segment(header: SegmentHeader, body: bytes) -> bytes:
     if len(head) + len(body) > MAX_SEGMENT_BYTES:
         raise LedgerError(
             f"A segment of {header.chain} would have {len(head) + len(body)} bytes, the limit is {MAX_SEGMENT_BYTES}.",
-            next_step="lower IMGPIPELINE_SEGMENT_MAX_RECORDS or IMGPIPELINE_DEAD_LETTER_RAW_BYTES",
+            next_step="lower IMGPIPELINE_SEGMENT_MAX_RECORDS",
         )
     return zstandard.ZstdCompressor(level=3, write_checksum=True).compress(head + body)
 

@@ -6,7 +6,6 @@ belong to no session. A session has several chains if its notices have a separat
 another partition or topic.
 """
 
-import base64
 import json
 from collections import Counter
 from collections.abc import Container, Iterator, Mapping
@@ -14,7 +13,6 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from imgpipeline.contracts.keys import ChainId
-from imgpipeline.contracts.messages import IMAGE_FIELDS
 from imgpipeline.contracts.notices import ANNOUNCED_BEFORE, NoticeKind
 from imgpipeline.contracts.outcomes import GapReason
 from imgpipeline.contracts.text import counted
@@ -102,10 +100,9 @@ class ChainBooks:
             self._count(frame["source"], session, offset, frame["timestamp"][:10], FRAMES)
 
     def _take_letter(self, letter: Mapping[str, Any]) -> None:
-        if not letter.get("replay_of"):
-            said = _read_letter(letter)
-            if said is not None:
-                self._count(*said, letter["offset"], letter["day"] or "", DEAD_LETTERS)
+        if not letter.get("replay_of") and "session" in letter:
+            source, session = letter["session"]
+            self._count(source, session, letter["offset"], letter["day"] or "", DEAD_LETTERS)
 
     def _count(self, source: str | None, session: object, offset: int, day: str, kind: str) -> None:
         if source is None:
@@ -190,30 +187,6 @@ def _add_account(found: SessionBooks, notice: Mapping[str, Any]) -> None:
         found.wrong_accounts.append(notice["offset"])
     for counts in (found.counts, found.days.get(notice["from"][:10], Counter())):
         counts[LATER] = 0
-
-
-def _read_letter(letter: Mapping[str, Any]) -> tuple[str | None, object] | None:
-    """Returns source and session that a dead letter's record names, each may be None; None for a notice."""
-    headers = {name.lower(): _text(value) for name, value in letter.get("headers", ())}
-    said = _read_object(letter["raw_base64"])
-    if said.get("kind") in set(NoticeKind) and IMAGE_FIELDS.isdisjoint(said):
-        return None
-    attributes = said.get("attributes")
-    inner = attributes.get("session") if isinstance(attributes, dict) else None
-    key = _text(letter["key_base64"]) if letter["key_base64"] else None
-    return letter["source"] or headers.get("source") or key, headers.get("session") or inner or said.get("session")
-
-
-def _read_object(raw_base64: str | None) -> Mapping[str, Any]:
-    try:
-        found = json.loads(base64.b64decode(raw_base64 or ""))
-    except (ValueError, RecursionError):
-        return {}
-    return found if isinstance(found, dict) else {}
-
-
-def _text(value_base64: str) -> str:
-    return base64.b64decode(value_base64).decode("utf-8", "replace")
 
 
 def count_repeats(store: ObjectStore, chain: ChainId, found: SessionBooks) -> int:

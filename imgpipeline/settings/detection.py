@@ -44,7 +44,7 @@ class DetectionSettings(BaseSettings):
         64 * 2**20, ge=1024, description="Larger image objects become `TOO_LARGE` without being read."
     )
     max_image_pixels: int = Field(100_000_000, ge=1, description="Images that claim more pixels are not decoded.")
-    dead_letter_raw_bytes: int = Field(65_536, ge=0, description="Largest record value that a dead letter keeps.")
+    dead_letter_raw_bytes: int = Field(65_536, ge=0, description="Largest raw record that a dead letter keeps.")
     first_day: date = Field(
         date(2000, 1, 1),
         description="First accepted day (UTC) and first daily partition; earlier frames are dead letters.",

@@ -6,14 +6,14 @@ from typing import Any
 
 from imgpipeline.contracts.keys import ChainId, is_import, segment_key
 from imgpipeline.contracts.outcomes import DeadLetter
-from imgpipeline.contracts.records import Partition, RecordReference, parse_reference
+from imgpipeline.contracts.records import Partition, RawRecord, RecordReference, parse_reference
 from imgpipeline.errors import DeadLetterCode, ImgpipelineError
 from imgpipeline.ledger import SegmentHeader
 from imgpipeline.ledger.dead_letter_list import find_dead_letters
-from imgpipeline.ledger.dead_letters import BuriedRecord, Progress, Wanted, locate_dead_letter
+from imgpipeline.ledger.dead_letters import BuriedRecord, Progress, Wanted, locate_dead_letter, read_raw_record
 from imgpipeline.objectstore import ObjectStore
 from imgpipeline.settings import Settings
-from imgpipeline.sources.replay import Original, present_chains, read_original
+from imgpipeline.sources.replay import present_chains, read_from_kafka
 
 _ROW_BYTES = 16
 _REPLAY = "`imgpipeline dead-letters replay`"
@@ -45,10 +45,10 @@ class LetterDetails:
     buried: BuriedRecord
     """What became of it."""
     letter: DeadLetter
-    """The dead letter, with value and headers."""
+    """The dead letter."""
     segment: SegmentHeader
     """Header of the segment that contains it."""
-    original: Original | None
+    original: RawRecord | None
     """Its record; None if it no longer exists."""
     missing: str
     """Why there is no record."""
@@ -65,7 +65,9 @@ class LetterDetails:
     def to_json(self) -> dict[str, Any]:
         """Returns the document of `--json`."""
         provenance = self.segment.provenance
-        return document(self.buried, self.letter) | {
+        return {
+            **document(self.buried),
+            **(self.original.to_json() if self.original else {}),
             "segment": segment_key(self.segment.chain, self.segment.start),
             "run_id": provenance.run_id,
             "model_used": provenance.model_name,
@@ -76,12 +78,12 @@ class LetterDetails:
         }
 
 
-def document(buried: BuriedRecord, letter: DeadLetter) -> dict[str, Any]:
+def document(buried: BuriedRecord) -> dict[str, Any]:
     """Returns a dead letter and its state as one JSON object."""
     chain = buried.reference.chain
     where = {"topic": chain.topic, "topic_id": chain.topic_id, "partition": chain.partition}
     became = str(buried.became) if buried.became else None
-    return where | letter.to_json() | {"state": buried.state.value, "became": became}
+    return where | buried.letter.to_json() | {"state": buried.state.value, "became": became}
 
 
 def read_details(
@@ -95,7 +97,7 @@ def read_details(
     """Reads all details of one dead letter.
 
     Args:
-        settings: The broker, which still has values that were too large for the dead letter.
+        settings: The broker, which may still have a record that is not stored.
         store: The object store.
         name: `topic/partition/offset`, optionally followed by `@topic id`.
         progress: Called with the amount done and the total.
@@ -113,7 +115,9 @@ def read_details(
     [buried] = [buried for buried in found if buried.reference == at]
     original, missing = None, ""
     try:
-        original = read_original(settings, at, letter, present or (lambda: present_chains(settings, store)))
+        original = read_raw_record(store, at.chain, letter) or read_from_kafka(
+            settings, at, letter, present or (lambda: present_chains(settings, store))
+        )
     except ImgpipelineError as error:
         missing = error.message
     return LetterDetails(buried, letter, segment.header, original, missing)

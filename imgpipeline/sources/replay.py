@@ -4,9 +4,9 @@ The dead letter stays in the ledger. The frame has the identity that the first r
 counts twice. A dead letter that cannot be announced is reported with the reason.
 """
 
-import base64
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from hashlib import sha256
 
 from imgpipeline.contracts.keys import ChainId, is_import
 from imgpipeline.contracts.outcomes import DeadLetter
@@ -16,14 +16,16 @@ from imgpipeline.contracts.records import (
     KafkaRecord,
     LogRange,
     Partition,
+    RawRecord,
     RecordReference,
     resolve_reference,
 )
 from imgpipeline.errors import DeadLetterCode, PermanentError, TransientError
 from imgpipeline.ledger import current_chain, find_current_end
 from imgpipeline.ledger.dead_letter_list import find_dead_letters, fix_ends_by_list
-from imgpipeline.ledger.dead_letters import BuriedRecord, LetterState, Progress, Wanted, read_letters
+from imgpipeline.ledger.dead_letters import BuriedRecord, LetterState, Progress, Wanted, read_raw_record
 from imgpipeline.objectstore import ObjectStore
+from imgpipeline.objectstore.parallel import map_ahead
 from imgpipeline.settings import Settings
 from imgpipeline.stream.connection import open_consumer
 from imgpipeline.stream.fetch import FETCH_OPTIONS, LaneFetcher, read_record
@@ -32,6 +34,8 @@ from imgpipeline.stream.send import Announcer
 
 _POLL_S = 0.5
 _IDLE_POLLS = 60
+NOT_STORED = "the raw record is not stored: it was too large to keep, or was removed"
+"""Why a record is not read from the store."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,7 +176,6 @@ def replay(
         The result; Kafka has acknowledged every announced record.
 
     Raises:
-        LedgerError: A segment cannot be read.
         TransientError: Store or broker do not answer. Records announced before that are under way; call again.
         ConfigurationError: A setting keeps the broker from answering.
     """
@@ -180,10 +183,11 @@ def replay(
     announced = 0
     carried_by = [chain for at, chain in plan.chains.items() if at.topic == settings.kafka_topic]
     with Announcer(settings) as announcer:
-        for done, (buried, letter) in enumerate(read_letters(store, plan.chosen)):
+        raws = map_ahead(lambda buried: read_raw_record(store, buried.reference.chain, buried.letter), plan.chosen)
+        for done, (buried, raw) in enumerate(zip(plan.chosen, raws, strict=True)):
             try:
-                original = read_original(settings, buried.reference, letter, lambda: plan.chains)
-                headers = [*_without_replay(original.headers), *_headers(buried.reference, letter, carried_by)]
+                original = raw or read_from_kafka(settings, buried.reference, buried.letter, lambda: plan.chains)
+                headers = [*_without_replay(original.headers), *_headers(buried.reference, buried.letter, carried_by)]
                 _check_size(settings, original, headers)
             except NoRecordError as error:
                 refused.append(Refusal(buried.reference, error.message))
@@ -195,51 +199,35 @@ def replay(
     return ReplayResult(announced, tuple(refused))
 
 
-@dataclass(frozen=True, slots=True)
-class Original:
-    """The record of a dead letter."""
-
-    value: bytes
-    key: bytes | None
-    headers: tuple[tuple[str, bytes], ...]
-    """Its headers, in order."""
-
-
-def read_original(
+def read_from_kafka(
     settings: Settings, at: RecordReference, letter: DeadLetter, present: Callable[[], Mapping[Partition, ChainId]]
-) -> Original:
-    """Returns the record of a dead letter, from the dead letter or, if it is too large for that, from Kafka.
+) -> RawRecord:
+    """Returns the record of a dead letter that is not stored, from Kafka.
 
     Args:
         settings: Broker and topic.
         at: The offset of the record.
-        letter: Its dead letter, with value and headers.
+        letter: Its dead letter.
         present: Returns the current chain of each partition (`present_chains`); called only before Kafka is read.
 
     Raises:
-        NoRecordError: The record has no value, or neither the dead letter nor Kafka has it.
+        NoRecordError: The record has no value, or Kafka does not have it.
         TransientError: The broker does not answer.
         ConfigurationError: A setting keeps the broker from answering.
     """
-    if letter.raw_base64 is not None:
-        key = base64.b64decode(letter.key_base64) if letter.key_base64 is not None else None
-        headers = tuple((name, base64.b64decode(value)) for name, value in letter.headers)
-        return Original(base64.b64decode(letter.raw_base64), key, headers)
-    if letter.raw_size_bytes == 0:
+    if letter.raw_sha256 is None:
         raise NoRecordError("its value is null, so it cannot become a frame")
     if is_import(at.chain):
-        raise NoRecordError(
-            "it was too large to be kept; it is still in the imported file that the message above names"
-        )
+        raise NoRecordError(f"{NOT_STORED}; it is still in the imported file that the message above names")
     partition = Partition(at.chain.topic, at.chain.partition)
     if present().get(partition) != at.chain:
-        raise NoRecordError("it was too large to be kept, and its topic has been replaced")
+        raise NoRecordError(f"{NOT_STORED}, and its topic has been replaced")
     record = read_record(settings, partition, at.offset)
     if record is None or record.value is None:
-        raise NoRecordError("it was too large to be kept, and Kafka has dropped it")
-    if len(record.value) != letter.raw_size_bytes or record.time != letter.timestamp:
-        raise NoRecordError("it was too large to be kept, and Kafka has another record there now")
-    return Original(record.value, record.key, record.headers)
+        raise NoRecordError(f"{NOT_STORED}, and Kafka has dropped it")
+    if sha256(record.value).hexdigest() != letter.raw_sha256:
+        raise NoRecordError(f"{NOT_STORED}, and Kafka has another record there now")
+    return RawRecord(record.value, record.key, record.headers)
 
 
 def present_chains(settings: Settings, store: ObjectStore) -> dict[Partition, ChainId]:
@@ -258,11 +246,9 @@ def _headers(at: RecordReference, letter: DeadLetter, carried_by: Sequence[Chain
     return headers
 
 
-def _check_size(settings: Settings, original: Original, headers: Sequence[tuple[str, bytes]]) -> None:
+def _check_size(settings: Settings, original: RawRecord, headers: Sequence[tuple[str, bytes]]) -> None:
     """Refuses a record that the pipeline or the producer would reject as too large; the overhead is below 1 kB."""
-    size_bytes = (
-        len(original.value) + len(original.key or b"") + sum(len(name) + len(text) for name, text in headers) + 1024
-    )
+    size_bytes = replace(original, headers=tuple(headers)).size_bytes + 1024
     if size_bytes > settings.max_message_bytes:
         raise NoRecordError(
             f"with {size_bytes} bytes it is larger than IMGPIPELINE_MAX_MESSAGE_BYTES ({settings.max_message_bytes})"

@@ -120,10 +120,9 @@ dead_letters = st.builds(
     source=st.none() | texts,
     image_path=st.none() | texts,
     raw_size_bytes=st.integers(0, 2**31),
-    raw_base64=st.none() | st.just("AAEC"),
-    key_base64=st.none() | st.just("a2V5"),
+    raw_sha256=st.none() | st.just("ab" * 32),
+    session=st.none() | st.tuples(texts, st.none() | texts),
     replay_of=st.none() | texts,
-    headers=st.lists(st.tuples(texts, st.just("AAEC")), max_size=2).map(tuple),
 )
 gaps = st.builds(
     lambda start, length, reason: Gap(start, start + length, reason),

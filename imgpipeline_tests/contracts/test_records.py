@@ -1,6 +1,9 @@
-"""A replay names the record that it announces again and keeps its time; invalid headers are ignored."""
+"""A replay names the record that it announces again and keeps its time; what a dead letter keeps of its record."""
 
 import base64
+import json
+from dataclasses import replace
+from hashlib import sha256
 
 import pytest
 from hypothesis import given
@@ -9,7 +12,7 @@ from hypothesis import strategies as st
 from imgpipeline.contracts.keys import ChainId
 from imgpipeline.contracts.messages import parse_message
 from imgpipeline.contracts.outcomes import DeadLetter, make_dead_letter
-from imgpipeline.contracts.records import KafkaRecord, RecordReference, parse_reference, resolve_reference
+from imgpipeline.contracts.records import KafkaRecord, RawRecord, RecordReference, parse_reference, resolve_reference
 from imgpipeline.errors import BadInputError, ConfigurationError, DeadLetterCode
 from imgpipeline_tests.contracts.strategies import chains
 
@@ -77,23 +80,75 @@ def test_only_a_replay_can_carry_an_older_time(headers: dict[str, bytes]):
     assert record(**headers).time == record().time
 
 
-def test_a_dead_letter_keeps_value_key_and_headers_for_a_replay():
+def test_a_dead_letter_has_value_key_and_headers_for_a_replay_until_they_are_stored():
+    headers = (("replay_of", b"frames/0/3"), ("source", b"cam-2"))
     letter = buried(record(b"\xff", replay_of=b"frames/0/3", source=b"cam-2"))
-    assert letter.replay_of == "frames/0/3"
-    assert [(name, base64.b64decode(value)) for name, value in letter.headers] == [
-        ("replay_of", b"frames/0/3"),
-        ("source", b"cam-2"),
-    ]
-    assert (letter.raw_base64, letter.key_base64, letter.raw_size_bytes) == ("/w==", "Y2Ft", 1)
+    assert letter.raw == RawRecord(b"\xff", b"cam", headers)
+    assert (letter.replay_of, letter.raw_size_bytes) == ("frames/0/3", 1)
+    assert letter.raw_sha256 == sha256(b"\xff").hexdigest()
 
 
-@pytest.mark.parametrize("most_bytes", [0, 5])
-def test_a_dead_letter_keeps_no_value_if_the_headers_are_too_large(most_bytes: int):
+def test_a_segment_holds_no_byte_of_the_record():
+    letter = buried(record(b"a secret", trace=b"another"))
+    line = json.dumps(letter.to_json())
+    assert not any(word in line for word in ("secret", "another", "base64", base64.b64encode(b"a secret").decode()))
+    assert DeadLetter.from_json(letter.to_json()) == letter
+    assert DeadLetter.from_json(letter.to_json()).raw is None
+
+
+@given(st.binary(), st.none() | st.binary(), st.lists(st.tuples(st.text(), st.binary())).map(tuple))
+def test_a_raw_record_is_read_as_it_was_written(
+    value: bytes, key: bytes | None, headers: tuple[tuple[str, bytes], ...]
+):
+    raw = RawRecord(value, key, headers)
+    assert RawRecord.from_json(json.loads(json.dumps(raw.to_json()))) == raw
+
+
+@pytest.mark.parametrize(("most_bytes", "is_kept"), [(0, False), (38, False), (39, True)])
+def test_a_record_whose_value_key_and_headers_are_too_large_together_is_not_kept(most_bytes: int, is_kept: bool):
     letter = buried(record(b"12345", source=b"a camera with a long name"), most_bytes)
-    assert (letter.raw_base64, letter.headers, letter.raw_size_bytes) == (None, (), 5)
+    assert (letter.raw is not None, letter.raw_size_bytes) == (is_kept, 5)
+    assert letter.raw_sha256 == sha256(b"12345").hexdigest()
 
 
-def test_a_dead_letter_of_an_earlier_release_is_read():
-    written = buried(record()).to_json()
-    assert not {"replay_of", "headers"} & written.keys(), "other lines are unchanged"
-    assert DeadLetter.from_json(written) == buried(record())
+NOTICE = b'{"source": "cam", "session": "b3f0", "kind": "account"}'
+LONG = "s" * 2000
+
+
+@pytest.mark.parametrize(
+    ("value", "headers", "session"),
+    [
+        (b"no json", {}, ("cam", None)),
+        (b'{"attributes": {"session": "b3f0"}}', {}, ("cam", "b3f0")),
+        (b'{"session": "b3f0", "timestamp": NaN}', {}, ("cam", "b3f0")),
+        (b'{"session": "b3f0"}', {"session": b"c4a1", "source": b"cam-2"}, ("cam-2", "c4a1")),
+        (b'{"session": 5, "attributes": 7}', {}, ("cam", None)),
+        (b'{"session": "\\ud800"}', {}, ("cam", None)),
+        (json.dumps({"session": LONG}).encode(), {}, ("cam", None)),
+        (b"no json", {"source": b"\xff"}, None),
+        (b"[" * 100_000, {}, ("cam", None)),
+        (None, {}, ("cam", None)),
+        (NOTICE, {}, None),
+        (NOTICE[:-1] + b', "image_path": "a.jpg"}', {}, ("cam", "b3f0")),
+        (b'{"kind": {}, "session": "b3f0"}', {}, ("cam", "b3f0")),
+    ],
+)  # fmt: skip
+def test_a_dead_letter_names_the_session_that_accounts_for_it(
+    value: bytes | None, headers: dict[str, bytes], session: tuple[str, str | None] | None
+):
+    letter = buried(replace(record(value or b"", **headers), value=value))
+    assert letter.session == session
+    assert DeadLetter.from_json(json.loads(json.dumps(letter.to_json(), ensure_ascii=False).encode())) == letter
+
+
+def test_a_dead_letter_of_a_readable_message_has_the_session_of_its_frame():
+    good = record(b'{"source": "cam-3", "image_path": "a.jpg", "attributes": {"session": "b3f0"}}')
+    error = BadInputError(DeadLetterCode.DECODE_FAILED, "cut")
+    letter = make_dead_letter(good, error, message=parse_message(good), day=None, most_bytes=0)
+    assert letter.session == ("cam-3", "b3f0")
+
+
+def test_the_value_of_a_record_that_ended_its_process_is_not_parsed_again():
+    error = BadInputError(DeadLetterCode.PROCESS_CRASHED, "SIGSEGV")
+    letter = make_dead_letter(record(b'{"session": "b3f0"}'), error, message=None, day=None, most_bytes=100)
+    assert letter.session == ("cam", None)

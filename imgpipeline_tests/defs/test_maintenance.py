@@ -5,13 +5,15 @@ from pathlib import Path
 import dagster as dg
 import pytest
 
+from imgpipeline.contracts.keys import RAW_RECORDS
 from imgpipeline.definitions import defs
 from imgpipeline.defs.maintenance import deleted_images, hourly_bundles, hourly_retention, segment_bundles
 from imgpipeline.defs.resources import Pipeline
+from imgpipeline.ledger.dead_letters import put_raw_records
 from imgpipeline.objectstore import open_store
 from imgpipeline.settings import load_settings
 from imgpipeline_tests.ledger.bundles.samples import DAYS, bundle_keys, sparse
-from imgpipeline_tests.ledger.samples import NOON, frame, write_chain
+from imgpipeline_tests.ledger.samples import CHAIN, NOON, dead_letter, frame, write_chain
 
 
 @pytest.fixture(autouse=True)
@@ -40,6 +42,14 @@ def test_a_pass_shows_segments_bundles_bytes_and_saved_requests() -> None:
         "complete": True,
     }
     assert materialize()["bundles"] == 0
+
+
+def test_a_pass_removes_raw_records_without_a_dead_letter() -> None:
+    store = open_store(load_settings())
+    put_raw_records(store, CHAIN, [dead_letter(0), dead_letter(1)])
+    write_chain(store, [frame(0), dead_letter(1)])
+    materialize()
+    assert [info.key[-74:-70] for info in store.list_objects(RAW_RECORDS)] == ["0001"]
 
 
 def test_a_range_that_cannot_be_bundled_is_counted_and_does_not_fail_the_run() -> None:

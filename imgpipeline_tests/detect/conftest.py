@@ -13,6 +13,7 @@ import cv2
 import numpy as np
 import pytest
 
+from imgpipeline.contracts.keys import ChainId
 from imgpipeline.contracts.messages import FrameMessage
 from imgpipeline.contracts.outcomes import DeadLetter, Frame, Gap, Outcome, offsets_of
 from imgpipeline.contracts.records import Partition
@@ -23,6 +24,7 @@ from imgpipeline.settings import Settings, load_settings
 from imgpipeline.sources.simulator import Scene
 from imgpipeline.stream.connection import open_producer
 from imgpipeline.stream.lanes import Lane
+from imgpipeline.stream.log import read_log
 from imgpipeline_tests.servers.kafka_broker import KafkaBroker
 from imgpipeline_tests.servers.s3_server import S3Bucket
 
@@ -42,6 +44,10 @@ class LaneUnderTest:
 
     def partition(self, number: int = 0) -> Partition:
         return Partition(self.settings.kafka_topic, number)
+
+    def chain(self, number: int = 0) -> ChainId:
+        """Returns the first chain of a partition."""
+        return next(log.chain for log in read_log(self.settings) if log.partition == number)
 
     def with_settings(self, **changes: Any) -> "LaneUnderTest":
         return LaneUnderTest(self.settings.model_copy(update=changes))

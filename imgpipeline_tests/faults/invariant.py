@@ -7,6 +7,7 @@
 The oracle reads segments by zstandard and json alone: it shares neither reader nor SQL with what it checks.
 """
 
+import base64
 import json
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping
@@ -92,6 +93,14 @@ def check(settings: Settings, *, drained: bool = True, before: Held | None = Non
     check_tables(store, held)
     check_audit(store, logs, allow_gaps=settings.allow_gaps)
     return held
+
+
+def raw_of(store: ObjectStore, letter: Mapping[str, Any]) -> bytes:
+    """Returns the value of a dead letter's record, from its own object."""
+    chain: ChainId = letter["chain"]
+    folder = f"metadata_raw_records/{chain.topic}/{chain.topic_id}/{chain.partition:05d}"
+    stored = store.get(f"{folder}/{letter['offset']:020d}.{letter['raw_sha256']}.json")
+    return base64.b64decode(json.loads(stored)["raw_base64"])
 
 
 def check_unchanged(before: Held, held: Held, growing: Collection[ChainId]) -> None:

@@ -16,7 +16,7 @@ from imgpipeline.faultpoints import ONCE_VARIABLE, PLAN_VARIABLE
 from imgpipeline.stream.lanes import Lane
 from imgpipeline_tests.detect.conftest import LaneUnderTest, jpeg, running
 from imgpipeline_tests.faults.child_runs import FOLLOW, child_run, happened, state_of
-from imgpipeline_tests.faults.invariant import check
+from imgpipeline_tests.faults.invariant import check, raw_of
 from imgpipeline_tests.servers.waiting import wait_until
 
 pytestmark = pytest.mark.slow
@@ -67,7 +67,7 @@ def test_fault_38_the_frame_that_ends_its_process_is_buried_and_its_neighbours_a
     (letter,) = held.dead_letters
     assert letter["message"].count(said) == 2, "said of both deaths"
     assert (letter["offset"], letter["source"], letter["image_path"]) == (3, "poison", "images/poison/one.jpg")
-    assert letter["raw_base64"], "it can be announced again"
+    assert raw_of(poisoned.store, letter), "it can be announced again"
 
 
 @pytest.mark.fault(38)

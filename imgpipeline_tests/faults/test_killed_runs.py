@@ -10,8 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from imgpipeline.contracts.keys import DAY_INDEX
+from imgpipeline.contracts.keys import DAY_INDEX, RAW_RECORDS
 from imgpipeline.faultpoints import note_of
+from imgpipeline.ledger.dead_letter_list import remove_orphans
 from imgpipeline.stream.log import open_group
 from imgpipeline_tests.detect.conftest import LaneUnderTest, message
 from imgpipeline_tests.detect.test_lane_faults import ledger_objects
@@ -21,7 +22,7 @@ from imgpipeline_tests.faults.child_runs import (
     content_of,
     undisturbed,
 )
-from imgpipeline_tests.faults.invariant import check
+from imgpipeline_tests.faults.invariant import check, raw_of
 
 pytestmark = pytest.mark.slow
 
@@ -90,6 +91,31 @@ def test_fault_3_a_run_killed_before_its_segment_leaves_at_most_an_index_that_na
     assert len(list(busy_lane.store.list_objects(DAY_INDEX))) >= expected
     check(busy_lane.settings, drained=False)
     check_the_next_run(busy_lane)
+
+
+@pytest.mark.fault(67)
+@over([("s3", "raw record put done:2"), ("folder", "raw record put done:2")])
+@pytest.mark.parametrize("is_repeated", [True, False], ids=["same outcome", "other outcome"])
+def test_fault_67_the_raw_record_of_a_run_killed_before_its_segment_is_used_by_the_next_or_removed(
+    busy_lane: LaneUnderTest, step: str, is_repeated: bool
+) -> None:
+    die(busy_lane.with_settings(segment_max_records=RECORDS, commit_interval_s=PATIENCE_S), f"{step}=kill")
+    stored = list(busy_lane.store.list_objects(RAW_RECORDS))
+    assert len(stored) == 2
+    assert check(busy_lane.settings, drained=False).dead_letters == []
+    assert remove_orphans(busy_lane.store) == 0, "the next run may need them"
+    if not is_repeated:
+        busy_lane.put_image("images/nothing/here.jpg")
+    check_the_next_run(busy_lane)
+
+    assert remove_orphans(busy_lane.store) == (0 if is_repeated else 1)
+    letters = check(busy_lane.settings).dead_letters
+    assert [raw_of(busy_lane.store, letter)[:10] for letter in letters] == [b"no message", b'{"source":'][
+        : len(letters)
+    ]
+    left = list(busy_lane.store.list_objects(RAW_RECORDS))
+    assert len(left) == len(letters) == (2 if is_repeated else 1)
+    assert set(left) <= set(stored), "written once"
 
 
 @pytest.mark.fault(4)

@@ -7,6 +7,7 @@ from random import Random
 
 import pytest
 
+from imgpipeline.contracts.keys import RAW_RECORDS
 from imgpipeline.errors import DeadLetterCode, TransientError
 from imgpipeline.ledger import fix_ends
 from imgpipeline.objectstore import ForbiddenError, open_store
@@ -209,12 +210,13 @@ def test_fault_17_no_store_shows_a_part_of_an_object(
 
 @pytest.mark.fault(31)
 @pytest.mark.parametrize("fate", [Fate.ANSWER_403, Fate.ANSWER_503_BEFORE])
+@pytest.mark.parametrize("part", [SEGMENTS, RAW_RECORDS])
 def test_fault_31_a_range_whose_dead_letters_cannot_be_written_stays_uncommitted(
-    lane: LaneUnderTest, s3: S3Server, fate: Fate
+    lane: LaneUnderTest, s3: S3Server, part: str, fate: Fate
 ) -> None:
     lane = lane.with_settings(**IMPATIENT)
     lane.send(b"no message", b"nor this")
-    with AnswerLosingProxy(s3.port, first_times(fate, 99, SEGMENTS)) as proxy:
+    with AnswerLosingProxy(s3.port, first_times(fate, 99, part)) as proxy:
         assert error_of(through(lane, proxy)) is not None
     assert (ledger_objects(lane), told_group(lane)) == ({}, 0)
 

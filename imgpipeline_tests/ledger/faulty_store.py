@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 
-from imgpipeline.contracts.keys import DAY_INDEX, METADATA
+from imgpipeline.contracts.keys import DAY_INDEX, METADATA, RAW_RECORDS
 from imgpipeline.errors import TransientError
 from imgpipeline.objectstore import ObjectStore
 from imgpipeline.objectstore.client import open_memory_store
@@ -16,7 +16,7 @@ class FaultyStore(ObjectStore):
     """A store in memory.
 
     Attributes:
-        faults: What happens to the next puts of each kind (`segment`, `index`, `table`), in their order.
+        faults: What happens to the next puts of each kind (`segment`, `index`, `raw record`, `table`), in their order.
         in_between: What another one does in the middle of the put that is `overtaken`.
     """
 
@@ -38,7 +38,9 @@ class FaultyStore(ObjectStore):
         return bool(self._faulty(key, lambda: super(FaultyStore, self).replace(key, data, e_tag)))
 
     def _faulty(self, key: str, act: Callable[[], object]) -> object:
-        kind = {METADATA: "segment", DAY_INDEX: "index"}.get(key.split("/", maxsplit=1)[0], "table")
+        kind = {METADATA: "segment", DAY_INDEX: "index", RAW_RECORDS: "raw record"}.get(
+            key.split("/", maxsplit=1)[0], "table"
+        )
         waiting = self.faults.get(kind, [])
         fault = waiting.pop(0) if waiting else "none"
         if fault == "crash before":

@@ -2,6 +2,7 @@
 
 import itertools
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
 
 from imgpipeline.contracts.keys import ChainId, parse_bucket_key, parse_segment_key
@@ -15,6 +16,7 @@ from imgpipeline.contracts.outcomes import (
     make_frame_id,
     offsets_of,
 )
+from imgpipeline.contracts.records import RawRecord
 from imgpipeline.errors import DeadLetterCode
 from imgpipeline.ledger import ChainWriter, DayIndex, Fingerprint, Provenance, Segment, decode_segment, find_end
 from imgpipeline.objectstore import ObjectStore
@@ -53,7 +55,18 @@ def frame(offset: int, day: date = DAY, source: str = "cam-1") -> Frame:
 
 def dead_letter(offset: int, day: date | None = DAY) -> DeadLetter:
     """Return a dead letter that is listed under a day."""
-    return DeadLetter(offset, DeadLetterCode.DECODE_FAILED, "cut short", NOON, day, "cam-1", "a.jpg", 3, "AAEC")
+    return rejected(
+        DeadLetter(offset, DeadLetterCode.DECODE_FAILED, "cut short", NOON, day, "cam-1", "a.jpg", 0, None),
+        b"\x00\x01\x02",
+    )
+
+
+def rejected(
+    letter: DeadLetter, value: bytes, key: bytes | None = None, headers: tuple[tuple[str, bytes], ...] = ()
+) -> DeadLetter:
+    """Return a dead letter of a record with these bytes."""
+    raw = RawRecord(value, key, headers)
+    return replace(letter, raw_size_bytes=len(value), raw_sha256=raw.sha256, raw=raw)
 
 
 def notice(offset: int, day: date = DAY, kind: NoticeKind = NoticeKind.ACCOUNT, minute: int = 0) -> Notice:

@@ -1,14 +1,15 @@
 """Outcomes of a source's session: notices, and records that name the session."""
 
-import base64
 import json
 from collections.abc import Mapping
 from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
 
 from imgpipeline.contracts.notices import Account, Notice, NoticeKind
-from imgpipeline.contracts.outcomes import DeadLetter, Frame
-from imgpipeline_tests.ledger.samples import DAY, dead_letter, frame
+from imgpipeline.contracts.outcomes import DeadLetter, Frame, make_dead_letter
+from imgpipeline.contracts.records import KafkaRecord
+from imgpipeline.errors import BadInputError, DeadLetterCode
+from imgpipeline_tests.ledger.samples import CHAIN, DAY, frame
 
 SESSION = "b3f0"
 
@@ -70,7 +71,8 @@ def buried(
         value["attributes"] = {"session": session}
     if said_in == "notice":
         value = {"source": source, "session": session, "kind": "account"}
-    raw = base64.b64encode(json.dumps(value).encode()).decode()
-    headers = (("session", base64.b64encode(session.encode()).decode()),) if said_in == "header" else ()
-    key = base64.b64encode(b"cam-1").decode()
-    return replace(dead_letter(offset, day), source=source, raw_base64=raw, headers=headers, key_base64=key)
+    headers = (("session", session.encode()),) if said_in == "header" else ()
+    record = KafkaRecord(CHAIN.topic, CHAIN.partition, offset, -1, b"cam-1", json.dumps(value).encode(), headers)
+    error = BadInputError(DeadLetterCode.INVALID_MESSAGE, "no message")
+    letter = make_dead_letter(record, error, message=None, day=day, most_bytes=1000)
+    return replace(letter, source=source, session=(source, letter.session[1])) if source and letter.session else letter

@@ -8,15 +8,17 @@ import zstandard
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from imgpipeline.contracts.keys import ChainId, follower_key, segment_key
+from imgpipeline.contracts.keys import RAW_RECORDS, ChainId, follower_key, segment_key
 from imgpipeline.contracts.outcomes import Outcome
 from imgpipeline.errors import LedgerError
-from imgpipeline.ledger.dead_letter_list import DeadLetterList, find_dead_letters, fix_ends_by_list
-from imgpipeline.ledger.dead_letters import BuriedRecord, LetterState, Wanted
+from imgpipeline.ledger.chain import close_chain
+from imgpipeline.ledger.dead_letter_list import DeadLetterList, find_dead_letters, fix_ends_by_list, remove_orphans
+from imgpipeline.ledger.dead_letters import BuriedRecord, LetterState, Wanted, put_raw_records, read_raw_record
+from imgpipeline.ledger.repair.repair_list import close_repair, open_repair
 from imgpipeline.objectstore import ObjectStore
 from imgpipeline.objectstore.client import open_memory_store
 from imgpipeline_tests.examples import examples
-from imgpipeline_tests.ledger.samples import CHAIN, DAY, append, frame, gap, write_chain, writer
+from imgpipeline_tests.ledger.samples import CHAIN, DAY, NOON, append, frame, gap, rejected, write_chain, writer
 from imgpipeline_tests.ledger.test_dead_letters import good, letter
 from imgpipeline_tests.ledger.test_follow import NotingStore, repair_chain
 
@@ -122,6 +124,67 @@ def test_concurrent_listings_both_succeed_and_never_move_the_list_back(store: Ob
     assert answers == [list(range(5))] * 4
     stored = DeadLetterList.from_json(zstandard.decompress(store.get(LIST)))
     assert stored.checkpoint.ends == {CHAIN: 5}
+
+
+def raw_offsets(store: ObjectStore) -> list[int]:
+    return sorted(int(info.key.rpartition("/")[2][:20]) for info in store.list_objects(RAW_RECORDS))
+
+
+def test_a_record_without_a_dead_letter_is_removed(memory: ObjectStore) -> None:
+    """A run stored it and died; the next one found the image."""
+    put_raw_records(memory, CHAIN, [letter(1)])
+    write_chain(memory, [letter(0), frame(1), letter(2)])
+    assert raw_offsets(memory) == [0, 1, 2]
+    assert [remove_orphans(memory) for _ in range(2)] == [1, 0]
+    assert raw_offsets(memory) == [0, 2]
+
+
+def test_another_record_of_the_same_offset_is_removed(memory: ObjectStore) -> None:
+    put_raw_records(memory, CHAIN, [rejected(letter(0), b"of a log that was replaced")])
+    write_chain(memory, [letter(0)])
+    assert remove_orphans(memory) == 1
+    assert read_raw_record(memory, CHAIN, letter(0)) == letter(0).raw
+
+
+def test_a_record_stays_while_a_run_may_be_about_to_put_its_segment(memory: ObjectStore) -> None:
+    made = write_chain(memory, [letter(0)])
+    put_raw_records(memory, CHAIN, [letter(1)])
+    put_raw_records(memory, SECOND, [letter(0)])
+    assert remove_orphans(memory) == 0
+    append(made, [letter(1)])
+    assert read_raw_record(memory, CHAIN, letter(1)) == letter(1).raw
+
+
+def test_no_segment_can_follow_in_a_closed_chain(memory: ObjectStore) -> None:
+    put_raw_records(memory, CHAIN, [letter(5)])
+    made = write_chain(memory, [letter(0)])
+    assert close_chain(memory, made.end, run_id="run", created_at=NOON)
+    assert remove_orphans(memory) == 1
+    assert raw_offsets(memory) == [0]
+
+
+@pytest.mark.parametrize("is_gone", [False, True], ids=["damaged", "gone"])
+@pytest.mark.parametrize("is_listed", [False, True], ids=["first look", "listed"])
+def test_a_record_stays_while_a_repair_is_about_to_put_its_segment(
+    memory: ObjectStore, is_gone: bool, is_listed: bool
+) -> None:
+    write_chain(memory, [letter(0)], [frame(1)], [letter(2)])
+    if is_listed:
+        listed(memory)
+    (memory.delete if is_gone else lambda key: memory.put(key, b"damaged"))(segment_key(CHAIN, 1))
+    opened = open_repair(memory, CHAIN, 1, 2, [])
+    put_raw_records(memory, CHAIN, [letter(1)])
+    with pytest.raises(LedgerError):
+        remove_orphans(memory)
+    assert raw_offsets(memory) == [0, 1, 2]
+    close_repair(memory, opened)
+
+
+def test_a_store_without_dead_letters_costs_one_listing() -> None:
+    store = NotingStore()
+    write_chain(store, [frame(0)])
+    store.read.clear()
+    assert (remove_orphans(store), store.read) == (0, [])
 
 
 steps = st.lists(

@@ -1,14 +1,17 @@
 """A dead letter is resolved when one of its replays becomes a frame, however many replays failed before."""
 
+from base64 import b64encode
 from collections.abc import Sequence
 from dataclasses import replace
 from datetime import date, timedelta
+from hashlib import sha256
+from threading import Barrier
 
 import pytest
 
-from imgpipeline.contracts.keys import ChainId
+from imgpipeline.contracts.keys import RAW_RECORDS, ChainId
 from imgpipeline.contracts.outcomes import DeadLetter, Frame, Outcome
-from imgpipeline.errors import ConfigurationError, DeadLetterCode
+from imgpipeline.errors import ConfigurationError, DeadLetterCode, TransientError
 from imgpipeline.lake.sessions.session import open_lake
 from imgpipeline.ledger.dead_letter_list import find_dead_letters
 from imgpipeline.ledger.dead_letters import (
@@ -16,11 +19,23 @@ from imgpipeline.ledger.dead_letters import (
     LetterState,
     Wanted,
     locate_dead_letter,
-    read_letters,
+    put_raw_records,
+    read_raw_record,
 )
 from imgpipeline.objectstore import ObjectStore
 from imgpipeline.objectstore.client import open_memory_store
-from imgpipeline_tests.ledger.samples import CHAIN, DAY, NOON, dead_letter, frame, notice, write_chain
+from imgpipeline_tests.ledger.faulty_store import CrashError, FaultyStore
+from imgpipeline_tests.ledger.samples import (
+    CHAIN,
+    DAY,
+    NOON,
+    dead_letter,
+    frame,
+    notice,
+    rejected,
+    stored_segments,
+    write_chain,
+)
 
 SECOND = ChainId(CHAIN.topic, CHAIN.topic_id, 1)
 RECREATED = ChainId(CHAIN.topic, "recreated", 0)
@@ -128,11 +143,78 @@ def test_dead_letters_are_found_by_code_day_and_source_the_latest_first(memory: 
     assert list(offsets.values()) == [[2, 1, 0], [1], [2], [1, 0]]
 
 
-def test_values_are_read_on_request(memory: ObjectStore):
-    write_chain(memory, [letter(0), letter(1)], [letter(2)])
+def test_records_are_read_on_request(memory: ObjectStore):
+    others = rejected(letter(1), b"other", b"key", (("trace", b"\xff"),))
+    write_chain(memory, [letter(0), others])
     listed = found(memory)
-    assert {b.letter.raw_base64 for b in listed} == {None}
-    assert [read for _, read in read_letters(memory, listed)] == [letter(2), letter(1), letter(0)]
+    assert {b.letter.raw for b in listed} == {None}
+    assert [read_raw_record(memory, CHAIN, b.letter) for b in listed] == [others.raw, letter(0).raw]
+
+
+def test_a_record_is_an_object_of_its_own_and_no_part_of_the_segment(memory: ObjectStore):
+    write_chain(memory, [rejected(letter(0), b"a secret"), frame(1), rejected(letter(2), b"another")])
+    keys = [info.key for info in memory.list_objects(RAW_RECORDS)]
+    digests = [sha256(value).hexdigest() for value in (b"a secret", b"another")]
+    folder = f"metadata_raw_records/{CHAIN.topic}/{CHAIN.topic_id}/00000"
+    assert sorted(keys) == [
+        f"{folder}/{offset:020d}.{digest}.json" for offset, digest in zip((0, 2), digests, strict=True)
+    ]
+    [segment] = stored_segments(memory)
+    assert not any(word in segment.body for word in (b"secret", b64encode(b"a secret")))
+
+
+@pytest.mark.parametrize(("fault", "segments"), [("crash before", 0), ("crash after", 1)])
+def test_records_are_stored_before_their_segment(fault: str, segments: int):
+    store = FaultyStore()
+    store.faults = {"segment": [fault]}
+    with pytest.raises(CrashError):
+        write_chain(store, [letter(0), letter(1)])
+    assert len(list(store.list_objects(RAW_RECORDS))) == 2
+    assert len(stored_segments(store)) == segments
+
+
+def test_without_the_record_there_is_no_segment():
+    store = FaultyStore()
+    store.faults = {"raw record": ["none", "not stored"]}
+    with pytest.raises(TransientError):
+        write_chain(store, [letter(0), letter(1)])
+    assert stored_segments(store) == []
+
+
+def test_many_records_are_stored_at_the_same_time():
+    """Sixteen requests wait for each other; one after the other they would never end."""
+
+    class WaitingStore(FaultyStore):
+        together = Barrier(16, timeout=20)
+
+        def create(self, key: str, data: bytes | memoryview) -> bool:
+            if key.startswith(RAW_RECORDS):
+                self.together.wait()
+            return super().create(key, data)
+
+    store = WaitingStore()
+    write_chain(store, [letter(offset) for offset in range(32)])
+    assert len(list(store.list_objects(RAW_RECORDS))) == 32
+
+
+def test_a_repeated_put_leaves_the_first_object(memory: ObjectStore):
+    put_raw_records(memory, CHAIN, [letter(0), frame(1)])
+    [before] = memory.list_objects(RAW_RECORDS)
+    put_raw_records(memory, CHAIN, [letter(0), frame(1)])
+    assert list(memory.list_objects(RAW_RECORDS)) == [before]
+
+
+@pytest.mark.parametrize(
+    "damage", [b"", b"{}", b"[]", b'{"raw_base64": "AA==", "key_base64": null, "headers": []}', None]
+)
+def test_a_record_that_was_removed_or_damaged_is_none(memory: ObjectStore, damage: bytes | None):
+    write_chain(memory, [letter(0)])
+    [info] = memory.list_objects(RAW_RECORDS)
+    memory.delete(info.key)
+    if damage is not None:
+        memory.put(info.key, damage)
+    assert read_raw_record(memory, CHAIN, letter(0)) is None
+    assert [b.letter for b in found(memory)] == [letter(0)], "the outcome stays"
 
 
 def test_a_dead_letter_is_located_by_its_name(memory: ObjectStore):

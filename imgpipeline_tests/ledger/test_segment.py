@@ -23,7 +23,7 @@ from imgpipeline.ledger.segment import SegmentHeader, describe
 from imgpipeline_tests.contracts.strategies import attributes, chains, outcomes, texts, times
 from imgpipeline_tests.ledger.samples import CHAIN, DAY, NOON, PROVENANCE, dead_letter, frame, gap, notice
 
-GOLDEN = Path(__file__).parent / "golden" / "version_3.jsonl.zst"
+GOLDEN = Path(__file__).parent / "golden" / "version_4.jsonl.zst"
 KEY = "metadata/key"
 MARK = Fingerprint(12, 1767960000000, "cd" * 32)
 
@@ -149,11 +149,11 @@ def test_a_removed_or_moved_line_is_noticed():
         assert read_or_none(zstandard.compress(b"".join(changed))) is None
 
 
-@pytest.mark.parametrize("version", [0, 2, 99, "3", None])
+@pytest.mark.parametrize("version", [0, 3, 99, "4", None])
 def test_another_version_is_refused_with_the_release_to_use(version: object):
     head = json.loads(zstandard.decompress(small_bytes()).splitlines()[0]) | {"format_version": version}
     with pytest.raises(
-        LedgerError, match=rf"format version {version!r}; this release reads 3.*Next: use the release of"
+        LedgerError, match=rf"format version {version!r}; this release reads 4.*Next: use the release of"
     ):
         decode_segment(packed(head), KEY)
 
@@ -170,10 +170,10 @@ def test_foreign_bytes_are_damaged_segments(data: bytes):
 @pytest.mark.parametrize(
     "head",
     [
-        {"format_version": 3},
-        {"format_version": 3, "checksum": "ab"},
-        {"format_version": 3, "x": float("nan")},
-        {"format_version": 3, "x": "\ud800"},
+        {"format_version": 4},
+        {"format_version": 4, "checksum": "ab"},
+        {"format_version": 4, "x": float("nan")},
+        {"format_version": 4, "x": "\ud800"},
         [1],
         "text",
     ],
@@ -254,8 +254,7 @@ def of_every_kind() -> list[Outcome]:
         attributes={"imported_from": "counts.csv:2"},
         detections=(Detection("car", None, 0.75, None),),
     )
-    headers = (("content-type", "aW1hZ2UvanBlZw=="), ("trace", "/w=="))
-    replayed = replace(dead_letter(0), replay_of="frames/2/41@an-earlier-topic", key_base64="a2V5", headers=headers)
+    replayed = replace(dead_letter(0), replay_of="frames/2/41@an-earlier-topic", session=("cam-1", "b3f0"))
     gaps = [Gap(0, 2, reason) for reason in GapReason]
     return in_a_row(0, [*notices, again, full, dark, imported, frame(0), dead_letter(0), replayed, *gaps])
 

@@ -1,6 +1,5 @@
 """A replayed dead letter becomes a frame, once: with real Kafka, real S3 and the real command."""
 
-import base64
 import json
 from collections.abc import Callable
 from dataclasses import replace
@@ -11,9 +10,10 @@ from typing import Any
 import pytest
 from kafka import TopicPartition
 
+from imgpipeline.contracts.keys import RAW_RECORDS
 from imgpipeline.errors import DeadLetterCode
 from imgpipeline.lake.sessions.session import open_lake
-from imgpipeline.ledger.dead_letters import Wanted
+from imgpipeline.ledger.dead_letters import Wanted, read_raw_record
 from imgpipeline.settings import Settings
 from imgpipeline.sources.replay import ReplayPlan, ReplayResult, plan_replay, replay
 from imgpipeline.stream.connection import open_admin, open_producer
@@ -137,9 +137,11 @@ def test_key_headers_and_time_of_the_record_are_kept(lane: LaneUnderTest, tmp_pa
     [frame] = lane.frames()
     assert (frame.timestamp, frame.day.isoformat(), frame.source) == (time, "2026-02-03", "camera")
     cut = lane.dead_letters()[-1]
-    assert (cut.timestamp, cut.source, cut.key_base64) == (time, "tür", base64.b64encode(b"\xfe key").decode())
-    assert dict(cut.headers)["content-type"] == base64.b64encode(b"image/jpeg").decode()
-    assert [name for name, _ in cut.headers].count("replay_of") == 1
+    raw = read_raw_record(lane.store, lane.chain(), cut)
+    assert raw is not None
+    assert (cut.timestamp, cut.source, raw.key) == (time, "tür", b"\xfe key")
+    assert dict(raw.headers)["content-type"] == b"image/jpeg"
+    assert [name for name, _ in raw.headers].count("replay_of") == 1
     check(lane.settings)
 
 
@@ -151,7 +153,7 @@ def test_fault_25_a_record_that_was_too_large_to_be_kept_is_read_from_kafka_agai
     value = message(image_path=PATH, note="x" * 200)
     small.send(value)
     small.follow()
-    assert [letter.raw_base64 for letter in small.dead_letters()] == [None]
+    assert list(small.store.list_objects(RAW_RECORDS)) == []
     name = f"{small.settings.kafka_topic}/0/0"
     written = tmp_path / "value"
     shown = run("dead-letters", "show", name, "--raw", written, env=environment(small.settings), cwd=tmp_path)
@@ -187,6 +189,30 @@ def test_records_that_kafka_no_longer_has_are_listed_and_the_rest_is_announced(
     lane.follow()
     assert len(lane.frames()) == 1
     assert [buried.letter.offset for buried in planned(lane).chosen] == [0, 1], "nothing is lost"
+
+
+@pytest.mark.parametrize("is_in_kafka", [True, False])
+def test_a_record_that_was_removed_from_the_store_is_read_from_kafka_or_missing(
+    lane: LaneUnderTest, is_in_kafka: bool
+) -> None:
+    lane.send(message(image_path=PATH))
+    lane.follow()
+    for info in list(lane.store.list_objects(RAW_RECORDS)):
+        lane.store.delete(info.key)
+    if not is_in_kafka:
+        with open_admin(lane.settings) as admin:
+            admin.delete_records({TopicPartition(lane.settings.kafka_topic, 0): 1})
+    lane.put_image(PATH)
+
+    result = replayed(lane)
+
+    assert result.announced == int(is_in_kafka)
+    reasons = [refusal.reason for refusal in result.refused]
+    expected = "the raw record is not stored: it was too large to keep, or was removed, and Kafka has dropped it"
+    assert reasons == ([] if is_in_kafka else [expected])
+    lane.follow()
+    assert len(lane.frames()) == int(is_in_kafka)
+    check(lane.settings)
 
 
 def test_a_record_above_the_limit_is_refused_before_it_is_announced(lane: LaneUnderTest) -> None:

@@ -108,8 +108,7 @@ def _apart_from_its_place(frame: Frame) -> dict[str, Any]:
 
 def _is_same(before: Frame | DeadLetter, now: Frame | DeadLetter, row: Row) -> bool:
     if isinstance(before, DeadLetter):
-        raw = now.raw_base64 if isinstance(now, DeadLetter) else None
-        return before.raw_size_bytes == row.size_bytes and raw in (None, before.raw_base64)
+        return before.raw_sha256 == row.sha256
     return isinstance(now, Frame) and _apart_from_its_place(before) == _apart_from_its_place(now)
 
 

@@ -1,6 +1,5 @@
 """The rows of an import: how they become frames or dead letters, and the hash that recognizes them later."""
 
-import base64
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
@@ -8,6 +7,7 @@ from hashlib import sha256
 from typing import Any, Protocol
 
 from imgpipeline.contracts.outcomes import DeadLetter, Frame
+from imgpipeline.contracts.records import RawRecord
 from imgpipeline.contracts.times import day_of
 from imgpipeline.errors import BadInputError, DeadLetterCode
 
@@ -41,6 +41,11 @@ class Row:
     def size_bytes(self) -> int:
         """Its size in bytes."""
         return len(self.raw) if self.raw_size_bytes is None else self.raw_size_bytes
+
+    @property
+    def sha256(self) -> str:
+        """SHA-256 of its bytes, 64 hexadecimal digits."""
+        return sha256(self.raw).hexdigest() if self.raw_size_bytes is None else self.raw.hex()
 
 
 class Rows(Protocol):
@@ -125,7 +130,9 @@ def _bury(row: Row, offset: int, error: BadInputError, known: Known, limits: Lim
         source=known.source,
         image_path=known.image_path,
         raw_size_bytes=row.size_bytes,
-        raw_base64=base64.b64encode(row.raw).decode() if kept else None,
+        raw_sha256=row.sha256,
+        session=(known.source, None) if known.source else None,
+        raw=RawRecord(row.raw) if kept else None,
     )
 
 

@@ -26,10 +26,9 @@ DEAD_LETTERS = Table(
         Column("source", "VARCHAR", "", "The source; NULL if the record does not tell."),
         Column("image_path", "VARCHAR", "", "The announced path; NULL if the record does not tell."),
         Column("raw_size_bytes", "BIGINT", "bytes", "Size of the record's value."),
-        Column("raw_base64", "VARCHAR", "base64", "The record's value; NULL if it was null or too large to keep."),
-        Column("key_base64", "VARCHAR", "base64", "The record's key, or NULL."),
+        Column("raw_sha256", "VARCHAR", "hexadecimal", "SHA-256 of its value, which is in `metadata_raw_records/`."),
+        Column("session", "VARCHAR[]", "source, session", "Whose accounts include it; NULL if it names no source."),
         Column("replay_of", "VARCHAR", "topic/partition/offset", "The dead letter that it replays, or NULL."),
-        Column("headers", "VARCHAR[][]", "name, base64", "The record's headers, or NULL."),
         Column(
             "state",
             "VARCHAR",

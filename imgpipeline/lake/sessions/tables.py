@@ -32,9 +32,6 @@ from imgpipeline.ledger import Segment, index_buckets, read_chain, read_days
 from imgpipeline.ledger.dead_letters import LetterState, ReplayTrail
 from imgpipeline.objectstore import ObjectStore
 
-_LONGEST_LINE_BYTES = 2**26
-"""Far above the default limit for the raw record of a dead letter."""
-
 _SETTLE = """
 UPDATE dead_letters SET state = found.state, became = found.became
 FROM (SELECT unnest(?) AS topic, unnest(?) AS topic_id, unnest(?) AS partition, unnest(?) AS kafka_offset,
@@ -82,7 +79,7 @@ def fill_ledger_tables(
                 letter_file.writelines(_letter_lines(segment))
                 trail.add(segment)
         for table, path in ((SEGMENTS, headers), (DEAD_LETTERS, letters)):
-            engine.run(_load(table), {"file": str(path), "longest": _LONGEST_LINE_BYTES})
+            engine.run(_load(table), {"file": str(path)})
             path.unlink()
     say_what_became_of_them(engine, trail)
     if days is not None:
@@ -145,7 +142,7 @@ def _load(table: Table) -> str:
     selected = ", ".join(f"row.{identifier(name)}" for name in table.names)
     return (
         f"INSERT INTO {table.name} SELECT {selected} FROM read_json($file, format = 'newline_delimited', "  # noqa: S608 - own names
-        f"maximum_object_size = $longest, columns = {{row: 'STRUCT({table.typed_columns})'}}) AS read"
+        f"columns = {{row: 'STRUCT({table.typed_columns})'}}) AS read"
     )
 
 

@@ -24,6 +24,7 @@ from imgpipeline.errors import TransientError
 from imgpipeline.faultpoints import reach
 from imgpipeline.ledger.bundles.stored import put_mark
 from imgpipeline.ledger.days import DayIndex
+from imgpipeline.ledger.dead_letters import put_raw_records
 from imgpipeline.ledger.reading import read_segment
 from imgpipeline.ledger.repair.damage import BrokenStretch, DamagedObject
 from imgpipeline.ledger.repair.repair_list import close_repair, open_repair
@@ -204,6 +205,7 @@ class Mender:
         )
         data, key = encode_segment(header, outcomes), segment_key(self.chain, header.start)
         self.index.cover(header)
+        put_raw_records(self.store, self.chain, outcomes)
         reach("mend put", key)
         put = self.store.replace(key, data, over.e_tag) if over else self.store.create(key, data)
         reach("mend put done", key)

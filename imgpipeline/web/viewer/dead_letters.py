@@ -12,7 +12,7 @@ from imgpipeline.contracts.text import plain
 from imgpipeline.errors import ConfigurationError, TransientError, UsageError
 from imgpipeline.ledger.dead_letters import Wanted
 from imgpipeline.sources.letter_details import LetterDetails, read_details, readable
-from imgpipeline.sources.replay import ReplayPlan, ReplayResult, plan_replay, replay
+from imgpipeline.sources.replay import NOT_STORED, ReplayPlan, ReplayResult, plan_replay, replay
 from imgpipeline.web.keys import Scope
 from imgpipeline.web.viewer.access import Visitor, allowed
 from imgpipeline.web.viewer.responses import Renderer, answer_json
@@ -87,7 +87,7 @@ def _add_api(router: APIRouter, site: ViewedSite, announce: _Announce) -> None:
 
 def _read(site: ViewedSite, topic: str, partition: int, offset: int) -> LetterDetails:
     def not_fetched() -> Any:
-        raise TransientError("it was too large to be kept; `imgpipeline dead-letters show` reads it from Kafka")
+        raise TransientError(f"{NOT_STORED}; `imgpipeline dead-letters show` reads it from Kafka, if it is there")
 
     return read_details(site.settings, site.store, f"{topic}/{partition}/{offset}", present=not_fetched)
 

@@ -1,6 +1,5 @@
 """CSV rows become frames with one detection, or dead letters that name their lines."""
 
-import base64
 from datetime import UTC, date, datetime
 from pathlib import Path
 
@@ -10,9 +9,11 @@ import pytest
 from imgpipeline.compat.imports.chain import build_days
 from imgpipeline.compat.imports.detection_rows import ColumnNames
 from imgpipeline.compat.imports.rows import not_shown
+from imgpipeline.contracts.records import RawRecord
 from imgpipeline.errors import ConfigurationError, LedgerError
 from imgpipeline.lake.sessions.session import open_lake
 from imgpipeline.ledger import days_of_chain
+from imgpipeline.ledger.dead_letters import read_raw_record
 from imgpipeline.objectstore import ObjectStore, open_store
 from imgpipeline.settings import Settings
 from imgpipeline_tests.compat.imports.conftest import DETECTIONS, NOW, import_csv
@@ -82,7 +83,7 @@ def test_a_bad_row_is_a_dead_letter_with_its_line(
     assert letter.code.value == code
     assert letter.message.startswith("counts.csv:3: ")
     assert message in letter.message
-    assert base64.b64decode(letter.raw_base64 or "") == row.encode()
+    assert read_raw_record(open_store(folder_settings), DETECTIONS, letter) == RawRecord(row.encode())
 
 
 def test_a_dead_letter_of_an_accepted_day_is_listed_under_it(folder_settings: Settings, tmp_path: Path):

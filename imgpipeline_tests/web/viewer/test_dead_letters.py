@@ -14,7 +14,7 @@ from imgpipeline.objectstore import open_store
 from imgpipeline.settings import Settings
 from imgpipeline.web.keys import KeyFile, Scope
 from imgpipeline_tests.detect.conftest import LaneUnderTest, lane, message
-from imgpipeline_tests.ledger.samples import NOON, dead_letter, write_chain
+from imgpipeline_tests.ledger.samples import NOON, dead_letter, rejected, write_chain
 from imgpipeline_tests.servers.ports import LOOPBACK, free_port
 from imgpipeline_tests.web.viewer.viewing import Viewer, links, viewing
 
@@ -26,9 +26,7 @@ OWN = "/dead-letters/frames/0"
 
 
 def letter(offset: int, value: bytes, **changes: object) -> DeadLetter:
-    return replace(
-        dead_letter(offset), raw_base64=base64.b64encode(value).decode(), raw_size_bytes=len(value), **changes
-    )
+    return rejected(replace(dead_letter(offset), **changes), value, headers=((HOSTILE, b"\xff\x00"),))
 
 
 @pytest.fixture(scope="module")
@@ -36,11 +34,10 @@ def viewer(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Viewer]:
     folder = tmp_path_factory.mktemp("letters")
     settings = Settings(_env_file=None, store_url=(folder / "store").as_uri(), api_keys_file=folder / "keys.json",
                         kafka_bootstrap_servers=f"{LOOPBACK}:{free_port()}")  # type: ignore[call-arg]  # pydantic-settings' own argument  # fmt: skip
-    header = ((HOSTILE, base64.b64encode(b"\xff\x00").decode()),)
     letters = [
-        letter(0, f'{{"image": "{HOSTILE}"}}'.encode(), message=HOSTILE, headers=header),
+        letter(0, f'{{"image": "{HOSTILE}"}}'.encode(), message=HOSTILE),
         letter(1, bytes(range(256)) * 40),
-        replace(dead_letter(2), raw_base64=None, raw_size_bytes=3_000_000),
+        replace(dead_letter(2), raw=None, raw_size_bytes=3_000_000),
     ]
     write_chain(open_store(settings), letters)
     with viewing(settings) as made:
