@@ -1,7 +1,7 @@
 """Lets the environment take precedence over `.env` in Dagster's processes.
 
-Every `dagster` command copies the `.env` of its working folder over its environment (`dagster._cli.utils`), and passes
-the result to the processes that it starts. What the user had set remains visible in `/proc` only.
+Every `dagster` command copies the `.env` of its working folder over its environment, and passes the result to the
+processes that it starts. What the user had set remains visible in `/proc` only.
 """
 
 import contextlib
@@ -13,8 +13,8 @@ from typing import Final
 
 from imgpipeline.settings.variables import PREFIX
 
-_COMMANDS: Final = {"dagster", "dagster-daemon", "dagster-webserver", "dagster._daemon", "dagster_webserver", "dg"}
-"""Dagster's programs, and its modules after `python -m`."""
+_COMMANDS: Final = {"dagster", "dagster-daemon", "dagster-webserver", "dagster_webserver", "dg"}
+"""Dagster's programs, and the module after `python -m`."""
 
 
 def undo_env_file(file: Mapping[str, str | None]) -> None:
