@@ -42,7 +42,7 @@ def test_the_overview_shows_the_figures_of_its_day(viewed: ViewedStore):
     assert "Friday, 9 January 2026" in page
     assert f"<b>{len(viewed.frames)}</b> frames" in page
     assert re.search(r"<b>1</b> dead letter", page)
-    assert "unique objects: not built yet" in page
+    assert "no unique objects yet" in page
     assert "not audited yet" in page
     heading = page.split("</section>")[0]
     assert links(heading, "/?day=") == [f"/?day={NEXT_DAY}"]
