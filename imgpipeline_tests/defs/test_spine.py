@@ -96,7 +96,7 @@ def test_a_picture_announced_in_kafka_becomes_a_number_in_duckdb(
 
     announce_frames(site.settings, 3)
     all_frames = pictures + 3
-    wait_until(lambda: rows_of(bucket, "frames", DAY, tmp_path) == all_frames, limit_s=150, what="the last frames")
+    wait_until(lambda: rows_of(bucket, "frames", DAY, tmp_path) == all_frames, limit_s=400, what="the last frames")
     site.wait_for_runs_to_end()
     _check_the_pause_between_builds(site)
 

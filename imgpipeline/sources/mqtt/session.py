@@ -42,7 +42,7 @@ _FIRST_PAUSE_S = 0.25
 _LONGEST_PAUSE_S = 10.0
 _POLL_S = 0.2
 _TAKEN_OVER = 0x8E
-_LOSSES, _LOSSES_S = 4, 30.0
+_LOSSES, _LOSSES_S = 6, 60.0
 """A broker that ends so many connections in so short a time and accepts each new one has another client of the same
 id. Brokers do not always say so, and MQTT 3.1.1 cannot."""
 
