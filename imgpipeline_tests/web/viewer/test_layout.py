@@ -1,6 +1,5 @@
 """What a browser lays out: tables fit a screen of 1280 pixels, captions stay in the image, and text keeps off boxes."""
 
-import base64
 from collections.abc import Iterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -20,7 +19,7 @@ from imgpipeline.lake.schema import LINE_CROSSINGS, ZONE_OCCUPANCY
 from imgpipeline.objectstore import open_store
 from imgpipeline.settings import Settings
 from imgpipeline.tracking.day_tracks import build_tracks
-from imgpipeline_tests.ledger.samples import DAY, NOON, dead_letter, write_chain
+from imgpipeline_tests.ledger.samples import DAY, NOON, dead_letter, rejected, write_chain
 from imgpipeline_tests.tracking.films import Car, film
 from imgpipeline_tests.web.viewer.viewing import viewing
 
@@ -90,9 +89,9 @@ def page(browser: Browser, tmp_path_factory: pytest.TempPathFactory) -> Iterator
     frames[-1] = replace(frames[-1], detections=(*frames[-1].detections, *EDGE))
     store.put(frames[-1].source_image_path, cv2.imencode(".png", np.zeros((480, 640, 3), np.uint8))[1].tobytes())
     said = f"s3://site/{PATH} cannot be decoded"
-    record = base64.b64encode(f'{{"image_path":"s3://site/{PATH}"}}'.encode()).decode()
+    record = f'{{"image_path":"s3://site/{PATH}"}}'.encode()
     letters = [
-        replace(dead_letter(240 + n), source=SOURCE, image_path=PATH, message=said, raw_base64=record) for n in range(3)
+        rejected(replace(dead_letter(240 + n), source=SOURCE, image_path=PATH, message=said), record) for n in range(3)
     ]
     write_chain(store, [*frames, *letters])
     rebuild_day(store, DAY, now=NOON)
