@@ -96,7 +96,7 @@ def _open_stored_day(
         for table in DAY_TABLES:
             key = day_table_key(table.name, inputs.day)
             path = folder / key
-            if cache.link(key, inputs.versions[key], path) is None:
+            if cache.link(key, inputs.e_tags[key], path) is None:
                 raise _under_way(inputs)
             manifests.append(parse_footer(path, key))
             name = SHOWN_LETTERS if table is STORED_DEAD_LETTERS else table.name
@@ -104,7 +104,7 @@ def _open_stored_day(
         if not have_equal_ends(manifests):
             raise _under_way(inputs)
         create_derived_tables(engine)
-        fill_derived_tables_of_day(engine, cache, inputs.day, inputs.versions, tables=FOUND_TABLES)
+        fill_derived_tables_of_day(engine, cache, inputs.day, inputs.e_tags, tables=FOUND_TABLES)
         create_summary_views(engine, settings)
         _create_dead_letters(engine)
         lock(engine)

@@ -1,9 +1,9 @@
 """The contract of derived objects: day tables, summaries, tracks, reports, redetections and comparisons.
 
-A derived object consists of one or several stored objects that name the versions of their inputs and the recipe that
-made them. A subclass of `Derived` reads the stored objects, names the inputs and recipe of a build now, and makes the
-objects. This module decides whether a build is needed (`State`) and publishes the result. An object only replaces the
-version that was read before the inputs, so a slow build never replaces a newer one.
+A derived object consists of one or several stored objects that name the versions of their inputs (by content, see
+`storage.manifest`) and the recipe that made them. A subclass of `Derived` reads the stored objects, names the inputs
+and recipe of a build now, and makes the objects. This module decides whether a build is needed (`State`) and publishes
+the result. An object only replaces the one that was read before the inputs, so a slow build never replaces a newer one.
 
     class Heights(Derived[Manifest]): ...
     build(Heights(store, day))

@@ -1,7 +1,8 @@
 """Finds the days whose tables or summaries are out of date, with the reason, and rebuilds the days of a ledger repair.
 
-Compares all days by day index, listings and manifests, without reading tables. Tables made by another release or with
-other settings do not count: whether to rebuild history is the user's decision.
+Compares all days by day index, listings and manifests, without reading tables. Manifests decide; the e-tags of a
+listing only save reading those of a day that was found complete. Tables made by another release or with other settings
+do not count: whether to rebuild history is the user's decision.
 """
 
 from concurrent.futures import ThreadPoolExecutor
@@ -11,18 +12,17 @@ from imgpipeline.contracts.keys import ChainId, audit_state_key, parse_day, summ
 from imgpipeline.lake.build.day_catalog import join_versions, open_catalog
 from imgpipeline.lake.build.day_tables import list_days, rebuild_day, why_stale
 from imgpipeline.lake.build.derived import Origin, State, judge
-from imgpipeline.lake.build.summaries import SUMMARIES, Summary, build_summary, summary_origin
+from imgpipeline.lake.build.summaries import SUMMARIES, build_summary, summary_origin
 from imgpipeline.lake.build.summary_inputs import list_versions, stored_key
 from imgpipeline.lake.schema import DAY_TABLE_NAMES, FRAMES
 from imgpipeline.lake.storage.engine import BuildLimits
-from imgpipeline.lake.storage.manifest import DamagedObjectError, read_manifest, read_stored
+from imgpipeline.lake.storage.manifest import DamagedObjectError, Manifest, read_manifest, read_stored
 from imgpipeline.ledger.repair.repair_list import read_notes
 from imgpipeline.objectstore import ObjectStore
 from imgpipeline.settings import Settings
 
 _READERS = 16
 _NOTED_AS = "summaries"
-_Versions = dict[str, dict[date, str]]
 _BEHIND = {
     State.MISSING: "is missing",
     State.STALE: "is older than its inputs",
@@ -49,7 +49,7 @@ def days_behind(store: ObjectStore) -> dict[date, str]:
         day for day in stored.keys() - reasons.keys() if not catalog.known.is_complete(day, _NOTED_AS, stored[day])
     )
     with ThreadPoolExecutor(_READERS) as pool:
-        found = dict(zip(unsure, pool.map(lambda day: _behind(store, day, versions), unsure), strict=True))
+        found = dict(zip(unsure, pool.map(lambda day: _why_behind(store, day), unsure), strict=True))
     for day, why in found.items():
         if why is None:
             catalog.known.note_complete(day, _NOTED_AS, stored[day])
@@ -76,21 +76,22 @@ def days_to_seal(store: ObjectStore, *, before: date, since: datetime) -> list[d
         return [day for day, manifest in zip(days, found, strict=True) if manifest and manifest.is_extended]
 
 
-def _behind(store: ObjectStore, day: date, versions: _Versions) -> str | None:
-    reasons = (_why(store, summary, day, versions) for summary in SUMMARIES.values())
-    return next((why for why in reasons if why), None)
-
-
-def _why(store: ObjectStore, summary: Summary, day: date, versions: _Versions) -> str | None:
-    wanted = Origin({name: versions[name].get(day, "") for name in summary.inputs}, "")
+def _why_behind(store: ObjectStore, day: date) -> str | None:
+    """Returns the first summary of a day that a build would update, with the reason; None if there is none."""
+    read: dict[str, Manifest | None] = {}
     try:
-        stored = read_stored(store, stored_key(summary.name, day)) if day in versions[summary.name] else None
-        state = judge([summary_origin(stored.manifest) if stored else None], wanted)
-        if stored and stored.e_tag != versions[summary.name][day]:
-            state = State.STALE  # it was built after it was listed; the next call sees it
+        for name in (*DAY_TABLE_NAMES, *SUMMARIES):
+            stored = read_stored(store, stored_key(name, day))
+            read[name] = stored.manifest if stored else None
     except DamagedObjectError:
-        state = State.DAMAGED
-    return f"{summary.name} {_BEHIND[state]}" if state.is_behind else None
+        return f"{name} {_BEHIND[State.DAMAGED]}"
+    for name, summary in SUMMARIES.items():
+        manifest = read[name]
+        inputs = {table: found.version if (found := read[table]) else "" for table in summary.inputs}
+        state = judge([summary_origin(manifest) if manifest else None], Origin(inputs, ""))
+        if state.is_behind:
+            return f"{name} {_BEHIND[state]}"
+    return None
 
 
 def build_noted_days(store: ObjectStore, *, settings: Settings, now: datetime) -> list[date]:

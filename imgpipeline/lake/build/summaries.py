@@ -119,7 +119,7 @@ class SummaryBuild:
     size_bytes: int
     """Size of its object."""
     made_of: Mapping[str, str]
-    """Version (e-tag) of each input."""
+    """Version of each input."""
     made_by: str
     """Its recipe; equals `recipe` if the summaries among its inputs are current."""
     ends: Mapping[ChainId, int]
@@ -246,7 +246,7 @@ class DaySummary(Derived[Manifest]):
         """Returns the versions of its inputs, and the recipe over its input summaries as stored."""
         found = self._find()
         below = {name: stored.manifest.made_by for name, stored in found.items() if name in SUMMARIES}
-        versions = {name: stored.e_tag for name, stored in found.items()}
+        versions = {name: stored.manifest.version for name, stored in found.items()}
         return Origin(versions, _recipe(self.summary, self.settings, below))
 
     def make(self, _start: Start[Manifest], /) -> dict[str, Made[Manifest]] | None:

@@ -145,7 +145,7 @@ class DayAudit:
     missing: tuple[str, ...] = ()
     """Tables that are not stored and so were not compared; not a fault."""
     versions: str = ""
-    """Versions (e-tags) of the tables, in their order; empty if one is missing."""
+    """Versions of the tables, in their order; empty if one is missing or cannot be read."""
 
     @property
     def state(self) -> DayState:

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pyarrow as pa
 
-from imgpipeline.lake.build.day_catalog import DayCatalog, open_catalog
+from imgpipeline.lake.build.day_catalog import DayCatalog, join_versions, open_catalog
 from imgpipeline.lake.build.derived import Origin, State, judge
 from imgpipeline.lake.build.summaries import SUMMARIES, find_summary, recipe, summary_origin
 from imgpipeline.lake.build.summary_inputs import list_versions, stored_key
@@ -23,7 +23,7 @@ from imgpipeline.lake.sessions.session import Answer, create_summary_views, quer
 from imgpipeline.lake.sessions.snapshot import SHOWN_LETTERS, take_snapshot
 from imgpipeline.lake.storage.cache import LakeCache, open_cache
 from imgpipeline.lake.storage.engine import Engine, identifier, lock, open_engine, rows_with_days
-from imgpipeline.lake.storage.manifest import Manifest, parse_footer
+from imgpipeline.lake.storage.manifest import Manifest, parse_footer, read_version
 from imgpipeline.objectstore import ObjectStore
 from imgpipeline.settings import Settings
 
@@ -161,13 +161,14 @@ class _Finding:
     known: list[date] = field(init=False)
     _files: dict[str, dict[date, tuple[Manifest, str, Path]]] = field(default_factory=dict)
     _versions: dict[str, dict[date, str]] = field(default_factory=dict)
+    _read: dict[tuple[str, date], str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.catalog = open_catalog(self.store)
         self.known = [day for day in self.catalog.days if self.days is None or day in self.days]
 
     def stored(self, name: str) -> dict[date, tuple[Manifest, str, Path]]:
-        """Returns the manifest, version and local file of each stored day of a summary."""
+        """Returns the manifest, e-tag and local file of each stored day of a summary."""
         if name not in self._files:
 
             def take(day: date, e_tag: str) -> tuple[date, tuple[Manifest, str, Path]] | None:
@@ -181,7 +182,7 @@ class _Finding:
         return self._files[name]
 
     def versions(self, table: str) -> dict[date, str]:
-        """Returns the version of each stored day of a table, with one listing."""
+        """Returns the e-tag of each stored day of a table, with one listing."""
         if table not in self._versions:
             listed = list_versions(self.store, table)
             self._versions[table] = {
@@ -206,13 +207,31 @@ class _Finding:
                 self._look_up(table)
 
     def _is_current(self, name: str, day: date) -> bool:
-        manifest = self.stored(name)[day][0]
-        made_of = {table: self.versions(table).get(day, "") for table in SUMMARIES[name].inputs}
-        if judge([summary_origin(manifest)], Origin(made_of, recipe(name, self.settings))) is not State.CURRENT:
+        stored = self.stored(name).get(day)
+        if stored is None or stored[0].made_by != recipe(name, self.settings):
             return False
-        below = (table for table in made_of if table in SUMMARIES)
-        return all(self._is_current(table, day) for table in below) and not self._has_newer_segments(name, day)
+        manifest, e_tag, _ = stored
+        inputs = SUMMARIES[name].inputs
+        if not all(self._is_current(table, day) for table in inputs if table in SUMMARIES):
+            return False
+        # These objects belong together: once that is known, their manifests need not be read again.
+        listed = join_versions([e_tag, *(self.versions(table).get(day) for table in inputs)])
+        if self.catalog.known.is_complete(day, name, listed):
+            return True
+        if self.catalog.known.has_newer_segments(day, manifest.ends) or not self._matches(manifest, inputs, day):
+            return False
+        return not self.catalog.has_newer_segments(day, name, listed, manifest.ends)
 
-    def _has_newer_segments(self, name: str, day: date) -> bool:
-        manifest, version, _ = self.stored(name)[day]
-        return self.catalog.has_newer_segments(day, name, version, manifest.ends)
+    def _matches(self, manifest: Manifest, inputs: Iterable[str], day: date) -> bool:
+        """Tells whether a summary was made of the inputs that are stored now, by their manifests."""
+        made_of = {table: self._version(table, day) for table in inputs}
+        return judge([summary_origin(manifest)], Origin(made_of, manifest.made_by)) is State.CURRENT
+
+    def _version(self, table: str, day: date) -> str:
+        """Returns the version of a stored table; several threads may read it twice, which harms nothing."""
+        if table in SUMMARIES:
+            return self.stored(table)[day][0].version
+        if (table, day) not in self._read:
+            found = read_version(self.store, stored_key(table, day))
+            self._read[table, day] = found.manifest if found else ""
+        return self._read[table, day]

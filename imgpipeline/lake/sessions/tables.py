@@ -193,7 +193,7 @@ def fill_derived_tables_of_day(
     engine: Engine,
     cache: LakeCache,
     day: date,
-    versions: Mapping[str, str],
+    e_tags: Mapping[str, str],
     *,
     tables: Iterable[Table] = _DERIVED_TABLES,
 ) -> None:
@@ -203,7 +203,7 @@ def fill_derived_tables_of_day(
         engine: DuckDB with the empty tables.
         cache: The cache of fetched files.
         day: UTC day.
-        versions: The version of each stored table, by its key; a table without one stays empty.
+        e_tags: The e-tag of each stored table, by its key; a table without one stays empty.
         tables: Only these.
 
     Raises:
@@ -212,7 +212,7 @@ def fill_derived_tables_of_day(
     """
     for table in tables:
         key = stored_key(table.name, day)
-        if key in versions and cache.link(key, versions[key], engine.folder / key):
+        if key in e_tags and cache.link(key, e_tags[key], engine.folder / key):
             _show(engine, table, [all_rows(engine.folder / key, day=day)])
     cache.trim()
 
