@@ -14,7 +14,7 @@ from imgpipeline.events.rule_tables import build_table
 from imgpipeline.lake.build.stale_days import days_behind
 from imgpipeline.lake.build.summaries import SUMMARIES, build_summary
 from imgpipeline.lake.build.summary_inputs import list_versions
-from imgpipeline.lake.query.stored_summaries import open_summaries
+from imgpipeline.lake.query.summaries import open_summaries
 from imgpipeline.lake.schema import DAY_TABLES, EVENT_TABLES, PLACE_TABLES
 from imgpipeline.objectstore import ObjectStore, open_store
 from imgpipeline.redetect.comparison import build_comparison

@@ -26,7 +26,7 @@ from imgpipeline.lake.schema import (
 )
 from imgpipeline.lake.schema.__main__ import tables_page
 from imgpipeline.lake.schema.redetections import REDETECTION_TABLES
-from imgpipeline.lake.schema.views import EXPORT_TABLES
+from imgpipeline.lake.schema.tables import EXPORT_TABLES
 from imgpipeline.lake.sessions.tables import histogram_sql
 from imgpipeline.lake.storage.engine import Engine, all_rows, open_engine
 from imgpipeline.objectstore import ObjectStore

@@ -27,8 +27,8 @@ from imgpipeline.defs.partitions import days_of
 from imgpipeline.defs.previews import Preview, preview_dead_letters, preview_detections, preview_once
 from imgpipeline.defs.resources import Pipeline, known_failures
 from imgpipeline.defs.specs import table_spec
+from imgpipeline.lake.build.day_rows import RECIPE
 from imgpipeline.lake.build.day_tables import DayBuild, rebuild_day
-from imgpipeline.lake.build.ledger_rows import RECIPE
 from imgpipeline.lake.quality.day_warnings import Verdict, judge_dead_letters, judge_stored_rows
 from imgpipeline.lake.schema import DAY_TABLES, Table
 from imgpipeline.lake.storage.engine import BuildLimits

@@ -33,9 +33,6 @@ _BEHIND = {
 def days_behind(store: ObjectStore) -> dict[date, str]:
     """Returns the days that a build would update, each with the reason.
 
-    Args:
-        store: The object store.
-
     Raises:
         LedgerError: The end of a chain cannot be read.
         ForbiddenError: The store refuses access.
@@ -99,11 +96,6 @@ def build_noted_days(store: ObjectStore, *, settings: Settings, now: datetime) -
 
     A repaired segment covers the same offsets with other outcomes. No end has moved, so without this the tables of its
     days would count as current. Days without tables are left out: their first build reads the repaired ledger.
-
-    Args:
-        store: The object store.
-        settings: Settings of summaries and builds.
-        now: Time of the build, for the manifests.
 
     Returns:
         The rebuilt days.

@@ -1,7 +1,7 @@
 """Daily summaries: one `.sql` file each, over the day's tables and other summaries.
 
 The manifest of a summary names the versions of its inputs and its exact query, so that `audit` can build it again. A
-new summary needs a file in `sql/`, an entry in `SUMMARIES`, and its columns in `lake.schema.summaries`.
+new summary needs a file in `sql/`, an entry in `SUMMARIES`, and its columns in `lake.schema.tables`.
 """
 
 import time
@@ -49,7 +49,6 @@ class Summary:
     inputs: tuple[str, ...]
     """Names of the stored tables that it reads: day tables, or earlier summaries of the registry."""
     question: str
-    """The question that it answers, in Markdown."""
     parameters: tuple[str, ...] = ()
     """Names of the settings that its query reads as variables of DuckDB."""
 
@@ -60,14 +59,11 @@ class Summary:
 
     @property
     def sql(self) -> str:
-        """The query: reads its inputs by their names, without a final semicolon."""
-        return read_sql(self.name)
+        """The query: reads its inputs by their names, without a final semicolon.
 
-    @property
-    def local_sql(self) -> str:
-        """The query by local hours and days, for a session with the macros of `local_time`; never stored."""
-        by_hour = self.sql.replace('time_bucket(INTERVAL 1 hour, "timestamp")', 'local_hour("timestamp")')
-        return by_hour.replace('CAST("timestamp" AS DATE)', 'local_day("timestamp")')
+        Its macros `local_hour` and `local_day` are those of UTC (`open_engine`), except in a session of another zone.
+        """
+        return read_sql(self.name)
 
 
 @cache
@@ -114,12 +110,9 @@ class SummaryBuild:
     day: date
     """UTC day."""
     skipped: bool
-    """Whether the stored summary was already current."""
     rows: int
     size_bytes: int
-    """Size of its object."""
     made_of: Mapping[str, str]
-    """Version of each input."""
     made_by: str
     """Its recipe; equals `recipe` if the summaries among its inputs are current."""
     ends: Mapping[ChainId, int]
@@ -144,10 +137,6 @@ def recipe(name: str, settings: Settings) -> str:
     """Returns the hash of everything but the day tables that determines a summary, 16 hexadecimal digits.
 
     It covers the schema version, the query, the settings that the query reads, and the recipes of its input summaries.
-
-    Args:
-        name: A key of `SUMMARIES`.
-        settings: The settings.
 
     Raises:
         ConfigurationError: There is no such summary.
@@ -222,9 +211,7 @@ class DaySummary(Derived[Manifest]):
     day: date
     """UTC day."""
     settings: Settings
-    """Settings that queries and builds read."""
     now: datetime
-    """Time of the build, for the manifest."""
     patience: Patience = field(default_factory=Patience)
     """Waits while a build of the inputs is storing its tables."""
 
@@ -275,13 +262,6 @@ def make_summary(
     summary: Summary, inputs: Inputs, day: date, *, settings: Settings, now: datetime
 ) -> tuple[Manifest, memoryview]:
     """Makes a summary from one version of each of its inputs, without storing it.
-
-    Args:
-        summary: The summary.
-        inputs: Its open inputs.
-        day: UTC day.
-        settings: Settings that queries and builds read.
-        now: Time of the build, for the manifest.
 
     Returns:
         The manifest, and the Parquet file.

@@ -32,11 +32,8 @@ class Inputs:
     """Open tables of one day."""
 
     engine: Engine
-    """DuckDB, with each table under its name."""
     manifests: Mapping[str, Manifest]
-    """The manifest of each table."""
     versions: Mapping[str, str]
-    """The version of each table."""
 
 
 def stored_key(table: str, day: date) -> str:
@@ -53,12 +50,6 @@ def list_versions(store: ObjectStore, table: str) -> dict[date, str]:
 
 def find_inputs(store: ObjectStore, tables: Iterable[str], day: date, *, wanted_by: str) -> dict[str, Stored]:
     """Returns the manifest of each input of a summary.
-
-    Args:
-        store: The object store.
-        tables: Their names.
-        day: UTC day.
-        wanted_by: The summary, for messages.
 
     Raises:
         PermanentError: A table is missing, or is not a Parquet file of this project.
@@ -102,12 +93,6 @@ def open_inputs(
 @contextmanager
 def open_tables(store: ObjectStore, tables: Iterable[str], day: date, *, memory: str | None) -> Iterator[Engine]:
     """Opens stored tables of a day in DuckDB for display, whatever their ends.
-
-    Args:
-        store: The object store.
-        tables: Their names.
-        day: UTC day.
-        memory: As for `open_engine`.
 
     Yields:
         DuckDB with each table under its name, including the column `day`.

@@ -31,7 +31,6 @@ class PartitionAudit:
     """One topic partition: its chain and, if it still exists, its log."""
 
     found: ChainAudit
-    """The result of the walk over the chain."""
     log: LogRange | None
     """The log; None if the broker no longer has it, or the chain is an import."""
     session_problems: tuple[str, ...] = ()
@@ -181,7 +180,6 @@ class SummaryAudit:
     stale: bool
     """Whether its inputs have newer versions; not a fault."""
     problem: str | None = None
-    """Why it is not ok."""
 
     def to_json(self) -> dict[str, Any]:
         """Returns one entry of `summaries`."""

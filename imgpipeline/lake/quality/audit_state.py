@@ -41,9 +41,7 @@ class AuditState:
     """What earlier audits found correct."""
 
     chains: dict[ChainId, ChainAudit] = field(default_factory=dict)
-    """The walk over each chain so far."""
     days: dict[date, AuditedDay] = field(default_factory=dict)
-    """The tables of each day."""
     summaries: dict[tuple[str, date], tuple[str, bool]] = field(default_factory=dict)
     """The e-tags of each summary and of its inputs, and whether it was stale."""
     known: KnownDays | None = None
@@ -133,7 +131,6 @@ class StoredVerdict:
     tables: str
     """Versions of the audited day tables, in their order; empty if one was missing."""
     ok: bool
-    """Whether tables and summaries agreed with the ledger."""
     is_stale: bool
     """Whether the ledger had newer segments of the day."""
     figures: DayFigures
@@ -143,7 +140,6 @@ class StoredVerdict:
     problems: tuple[str, ...]
     """The faults, at most 20."""
     content: str = ""
-    """Hash of the stored verdict."""
 
 
 def read_verdict(store: ObjectStore, day: date) -> StoredVerdict | None:

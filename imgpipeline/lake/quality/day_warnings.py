@@ -33,7 +33,6 @@ class Verdict:
     """The result of one check of a day."""
 
     ok: bool
-    """Whether there is nothing to warn about."""
     said: str
     """The result as text, with its figures."""
     figures: Mapping[str, float] = field(default_factory=dict)

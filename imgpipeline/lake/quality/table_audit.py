@@ -17,7 +17,7 @@ import duckdb
 from imgpipeline.contracts.keys import Bucket, ChainId, day_table_key, summary_key
 from imgpipeline.contracts.text import counted
 from imgpipeline.errors import LedgerError, PermanentError
-from imgpipeline.lake.build.ledger_rows import RECIPE, ROWS, keep_unique, load_outcomes, stored_columns
+from imgpipeline.lake.build.day_rows import RECIPE, ROWS, keep_unique, load_outcomes, stored_columns
 from imgpipeline.lake.build.summaries import set_parameters
 from imgpipeline.lake.build.summary_inputs import stored_key
 from imgpipeline.lake.quality.audit_report import DayFigures, SummaryAudit
@@ -69,9 +69,7 @@ class DayComparison:
     versions: str
     """Versions of the tables, as `e_tags`; empty if one of them cannot be read."""
     problems: tuple[str, ...]
-    """Rows that differ, objects that cannot be read."""
     missing: tuple[str, ...] = ()
-    """The tables that are not stored."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +82,6 @@ class DayReader:
     step: Callable[[], None]
     """Called for each segment."""
     memory: str | None = None
-    """Memory limit of DuckDB."""
 
     def load(self, engine: Engine, ends: Mapping[ChainId, int]) -> None:
         """Loads the day up to some ends: frames, with duplicates, into the table `found`, dead letters into `buried`.
@@ -229,10 +226,6 @@ def _than(what: str, rows: int) -> str:
 
 def compare_summary(reader: DayReader, name: str) -> SummaryAudit:
     """Makes a stored summary again and compares every column of every row.
-
-    Args:
-        reader: The reader of its day.
-        name: The summary.
 
     Raises:
         ObjectMissingError: There is no such summary.

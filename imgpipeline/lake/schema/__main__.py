@@ -3,13 +3,23 @@
 import sys
 from collections.abc import Sequence
 
-from imgpipeline.lake.schema.columns import Column, Table
-from imgpipeline.lake.schema.day_tables import DETECTIONS, FRAMES, NOTICES, STORED_DEAD_LETTERS, WEAK_DETECTIONS
 from imgpipeline.lake.schema.events import EVENT_TABLES, PLACE_TABLES
 from imgpipeline.lake.schema.redetections import MODEL_COMPARISON, REDETECTED_FRAMES, REDETECTIONS
-from imgpipeline.lake.schema.summaries import SUMMARY_TABLES
+from imgpipeline.lake.schema.tables import (
+    DEAD_LETTERS,
+    DETECTIONS,
+    EXPORT_TABLES,
+    FRAMES,
+    HISTOGRAM_VIEWS,
+    NOTICES,
+    SEGMENTS,
+    STORED_DEAD_LETTERS,
+    SUMMARY_TABLES,
+    WEAK_DETECTIONS,
+    Column,
+    Table,
+)
 from imgpipeline.lake.schema.tracks import TRACK_OVERLAPS, TRACK_SLICES, TRACK_TABLES
-from imgpipeline.lake.schema.views import DEAD_LETTERS, EXPORT_TABLES, HISTOGRAM_VIEWS, SEGMENTS
 
 _INTRODUCTION = """# Tables
 

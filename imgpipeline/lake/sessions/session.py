@@ -97,9 +97,6 @@ class LakeSession:
     def cursor(self, zone: tzinfo = UTC) -> Iterator["LakeSession"]:
         """Opens the same tables for another thread, within a few milliseconds.
 
-        Args:
-            zone: The time zone of days and hours.
-
         Yields:
             A session for one thread; any thread may call `interrupt`.
         """
@@ -134,16 +131,11 @@ class LakeSession:
         """Returns the beginning of a query, `WITH …`, that limits the summaries to some days.
 
         The views of summaries compute all days before a condition selects one; these compute only the given days.
-
-        Args:
-            days: Days in the session's zone.
         """
         chosen = "day IN ({})".format(", ".join(f"DATE '{day}'" for day in sorted(days))) if days else "false"
         # A notice counts on each day that it touches, so notices are not filtered by day.
-        tables = [f"{name} AS (SELECT * FROM ({rows}) WHERE {chosen})" for name, rows in self._inputs(days).items()]  # noqa: S608 - own names
-        for each in SUMMARIES.values():
-            sql = each.local_sql if self.local else each.sql
-            tables.append(f"{each.name} AS (SELECT * FROM ({sql}\n) WHERE {chosen})")  # noqa: S608 - a registered query
+        queries = {**self._inputs(days), **{each.name: f"{each.sql}\n" for each in SUMMARIES.values()}}
+        tables = (f"{name} AS (SELECT * FROM ({sql}) WHERE {chosen})" for name, sql in queries.items())  # noqa: S608 - own names, registered queries
         return f"WITH {', '.join(tables)}"
 
     def _inputs(self, days: Collection[date]) -> Mapping[str, str]:
@@ -192,10 +184,6 @@ class LakeSession:
     def execute(self, sql: str, parameters: Sequence[object] | Mapping[str, object] = ()) -> duckdb.DuckDBPyConnection:
         """Runs one query and returns DuckDB's cursor, for `description`, `fetchmany`, `to_arrow_table`.
 
-        Args:
-            sql: As for `query`.
-            parameters: As for `query`.
-
         Raises:
             ConfigurationError: As for `query`. Fetching rows may raise DuckDB's own errors.
             LedgerError: As for `query`.
@@ -205,10 +193,6 @@ class LakeSession:
 
     def arrow(self, sql: str, parameters: Sequence[object] | Mapping[str, object] = ()) -> pa.Table:
         """Runs one query and returns an Arrow table, whose types do not depend on the rows.
-
-        Args:
-            sql: As for `query`.
-            parameters: As for `query`.
 
         Raises:
             ConfigurationError: As for `query`.
@@ -319,7 +303,7 @@ def open_lake(
             create_time_macros(engine, local_days(local_day.zone, local_day.day, local_day.day))
             show_local_days(engine, SHOWN_LETTERS, [local_day.day])
         create_histogram_views(engine)
-        create_summary_views(engine, settings, local=local_day is not None)
+        create_summary_views(engine, settings)
         create_ledger_tables(engine)
         create_derived_tables(engine)
         create_macros(engine)
@@ -328,14 +312,13 @@ def open_lake(
         yield LakeSession(_Shared(store, cache, days, _parameters(settings)), engine, snapshot)
 
 
-def create_summary_views(engine: Engine, settings: Settings | None, *, local: bool = False) -> None:
-    """Creates a view for each summary over the tables of a snapshot; with `local`, call `show_local_days` first."""
+def create_summary_views(engine: Engine, settings: Settings | None) -> None:
+    """Creates a view for each summary over the tables of a snapshot, by the days and hours of the engine's macros."""
     set_parameters(engine, _parameters(settings))
     for summary in SUMMARIES.values():
         # The table `dead_letters` that users see would read the ledger.
         letters = f"WITH {DEAD_LETTERS.name} AS (SELECT * FROM {SHOWN_LETTERS})"  # noqa: S608 - own names
-        sql = summary.local_sql if local else summary.sql
-        engine.run(f"CREATE VIEW {summary.name} AS {letters} SELECT * FROM ({sql}\n)")  # noqa: S608 - a registered query
+        engine.run(f"CREATE VIEW {summary.name} AS {letters} SELECT * FROM ({summary.sql}\n)")  # noqa: S608 - a registered query
 
 
 def _parameters(settings: Settings | None) -> dict[str, float]:

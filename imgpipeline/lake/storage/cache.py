@@ -149,9 +149,6 @@ def open_cache(store: ObjectStore, cache_dir: Path | None = None) -> Iterator[tu
 def session_folder(cache_dir: Path) -> Iterator[Path]:
     """Makes a folder for one session and removes it at the end.
 
-    Args:
-        cache_dir: The cache's folder, so that links to its files are possible.
-
     Yields:
         An empty folder.
 

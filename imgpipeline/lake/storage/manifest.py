@@ -166,10 +166,6 @@ def read_version(store: ObjectStore, key: str) -> StoredObject[str] | None:
 def version_of_file(path: Path, key: str) -> str:
     """Returns the version of a fetched table of any kind.
 
-    Args:
-        path: The file.
-        key: The object's key, for messages.
-
     Raises:
         DamagedObjectError: It is not a Parquet file of this project.
     """

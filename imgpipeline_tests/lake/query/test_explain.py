@@ -16,8 +16,7 @@ from imgpipeline.contracts.keys import segment_key, summary_key
 from imgpipeline.errors import ConfigurationError, LedgerError
 from imgpipeline.lake.build.day_tables import rebuild_day
 from imgpipeline.lake.build.summaries import build_summary
-from imgpipeline.lake.query.explain import explain
-from imgpipeline.lake.query.explanation import CountedDetection, Explanation, NumberId
+from imgpipeline.lake.query.explain import CountedDetection, Explanation, NumberId, explain
 from imgpipeline.lake.query.frames import list_frames
 from imgpipeline.lake.query.wanted_frames import WantedFrames
 from imgpipeline.lake.sessions.session import LakeSession, create_summary_views, open_lake

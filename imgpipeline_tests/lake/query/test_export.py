@@ -16,7 +16,7 @@ from imgpipeline.errors import ConfigurationError, LedgerError
 from imgpipeline.lake.build.day_tables import rebuild_day
 from imgpipeline.lake.query.export import export_duckdb
 from imgpipeline.lake.schema import ALL, EVENT_TABLES, PLACE_TABLES, TRACK_TABLES
-from imgpipeline.lake.schema.views import ABOUT, ABOUT_CHAINS
+from imgpipeline.lake.schema.tables import ABOUT, ABOUT_CHAINS
 from imgpipeline.lake.sessions.session import open_lake
 from imgpipeline.objectstore import ObjectStore
 from imgpipeline.settings import Settings

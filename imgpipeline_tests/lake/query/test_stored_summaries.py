@@ -8,7 +8,7 @@ from imgpipeline.contracts.keys import day_table_key, summary_key
 from imgpipeline.errors import ConfigurationError
 from imgpipeline.lake.build.day_tables import rebuild_day
 from imgpipeline.lake.build.summaries import SUMMARIES, build_summary
-from imgpipeline.lake.query.stored_summaries import open_summaries
+from imgpipeline.lake.query.summaries import open_summaries
 from imgpipeline.objectstore import ObjectStore
 from imgpipeline.settings import Settings
 from imgpipeline_tests.lake.build.test_summary_numbers import assert_same, build_day
