@@ -17,7 +17,7 @@ from imgpipeline.errors import TransientError
 from imgpipeline.lake.build.derived import Made
 from imgpipeline.lake.storage.engine import Engine, disk_errors
 from imgpipeline.lake.storage.manifest import hash_rows, parse_footer, write_rows
-from imgpipeline.lake.storage.pieces import read_table
+from imgpipeline.lake.storage.pieces import fetch_table
 from imgpipeline.objectstore import ImageReader, ObjectMissingError, ObjectStore
 from imgpipeline.redetect.day_frames import DayFrames
 from imgpipeline.redetect.frames import FrameOutcome, FrameProcessor, FrameResult, FrameToProcess
@@ -92,11 +92,10 @@ class DayAttempt:
         for name in (FRAMES, DETECTIONS):
             path = self.engine.folder / f"{name}-before.parquet"
             try:
-                data = read_table(self.owner.store, redetection_key(self.owner.model, self.day, name)).data
+                with disk_errors(self.engine.folder):
+                    fetch_table(self.owner.store, redetection_key(self.owner.model, self.day, name), path)
             except ObjectMissingError:  # it was removed in the meantime: process everything
                 return []
-            with disk_errors(self.engine.folder):
-                path.write_bytes(data)
             paths.append(path)
         # This name sorts after those of parts: if both have a frame, the part is newer and wins.
         target = self.engine.folder / "reused.parquet"

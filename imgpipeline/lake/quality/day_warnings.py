@@ -172,7 +172,7 @@ def _rows(store: ObjectStore, name: str, day: date, columns: list[str]) -> list[
     import pyarrow.parquet as pq  # noqa: PLC0415 - as above
 
     key = summary_key(name, day)
-    data = read_table(store, key).data
+    data = read_table(store, key)
     try:
         rows: list[dict[str, Any]] = pq.ParquetFile(pa.BufferReader(data)).read(columns).to_pylist()
     except (pa.ArrowException, OSError) as error:

@@ -412,7 +412,7 @@ def _documents(segment: Segment, offsets: set[int], label: str) -> dict[int, Map
 def _stored(store: ObjectStore, number: NumberId, settings: Settings) -> StoredNumber | None:
     key = summary_key(number.summary, number.day)
     try:
-        data = read_table(store, key).data
+        data = read_table(store, key)
     except ObjectMissingError:
         return None
     manifest = parse_footer(data, key)
