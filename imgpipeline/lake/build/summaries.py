@@ -246,8 +246,27 @@ class DaySummary(Derived[Manifest]):
         with open_inputs(self.store, found, self.day, wanted_by=self.summary.name, memory=memory) as inputs:
             if inputs is None:
                 return None
-            manifest, data = make_summary(self.summary, inputs, self.day, settings=self.settings, now=self.now)
-        return {summary_key(self.summary.name, self.day): Made(data, manifest)}
+            return {summary_key(self.summary.name, self.day): self._made_from(inputs)}
+
+    def _made_from(self, inputs: Inputs) -> Made[Manifest]:
+        engine, summary, parameters = inputs.engine, self.summary, parameters_of(self.summary, self.settings)
+        set_parameters(engine, parameters)
+        engine.run(f"CREATE TABLE made AS {summary.sql}")
+        below = {name: manifest for name, manifest in inputs.manifests.items() if name in SUMMARIES}
+        manifest = Manifest(
+            table=summary.name,
+            day=self.day,
+            made_by=_recipe(summary, self.settings, {name: below[name].made_by for name in below}),
+            ends=next(iter(inputs.manifests.values())).ends,
+            rows=engine.value("SELECT count(*) FROM made"),
+            built_at=self.now,
+            made_of=inputs.versions,
+            sql=summary.sql,
+            parameters=parameters | _merged(manifest.parameters for manifest in below.values()),
+            queries=_merged({**manifest.queries, name: manifest.sql} for name, manifest in below.items()),
+        )
+        rows, size = "SELECT * EXCLUDE (day) FROM made", self.settings.table_object_bytes
+        return Made(write_parquet(engine, rows, manifest, object_bytes=size), manifest)
 
     def _find(self) -> dict[str, Stored]:
         return find_inputs(self.store, self.summary.inputs, self.day, wanted_by=self.summary.name)
@@ -256,35 +275,6 @@ class DaySummary(Derived[Manifest]):
 def summary_origin(manifest: Manifest) -> Origin:
     """Returns the inputs and recipe of a stored summary, from its manifest."""
     return Origin(manifest.made_of, manifest.made_by)
-
-
-def make_summary(
-    summary: Summary, inputs: Inputs, day: date, *, settings: Settings, now: datetime
-) -> tuple[Manifest, memoryview]:
-    """Makes a summary from one version of each of its inputs, without storing it.
-
-    Returns:
-        The manifest, and the Parquet file.
-    """
-    engine, parameters = inputs.engine, parameters_of(summary, settings)
-    set_parameters(engine, parameters)
-    engine.run(f"CREATE TABLE made AS {summary.sql}")
-    below = {name: manifest for name, manifest in inputs.manifests.items() if name in SUMMARIES}
-    manifest = Manifest(
-        table=summary.name,
-        day=day,
-        made_by=_recipe(summary, settings, {name: below[name].made_by for name in below}),
-        ends=next(iter(inputs.manifests.values())).ends,
-        rows=engine.value("SELECT count(*) FROM made"),
-        built_at=now,
-        made_of=inputs.versions,
-        sql=summary.sql,
-        parameters=parameters | _merged(manifest.parameters for manifest in below.values()),
-        queries=_merged({**manifest.queries, name: manifest.sql} for name, manifest in below.items()),
-    )
-    return manifest, write_parquet(
-        engine, "SELECT * EXCLUDE (day) FROM made", manifest, object_bytes=settings.table_object_bytes
-    )
 
 
 def _merged(several: Iterable[Mapping[str, _Value]]) -> dict[str, _Value]:

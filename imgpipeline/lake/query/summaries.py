@@ -308,37 +308,24 @@ class SummaryAnswer:
 def summarise(
     store: ObjectStore, settings: Settings, name: str, span: Span, choice: LabelChoice | None = None
 ) -> SummaryAnswer:
-    """Answers one question about a span of days of the settings' time zone; otherwise like `ask`."""
-    zone = find_timezone(settings.timezone)
-    days = None if span.is_all else days_of(store, span, with_neighbours=zone is not UTC)
-    return ask(store, settings, name, days, choice, zone)
-
-
-def ask(
-    store: ObjectStore,
-    settings: Settings,
-    name: str,
-    days: Sequence[date] | None,
-    choice: LabelChoice | None = None,
-    zone: tzinfo = UTC,
-) -> SummaryAnswer:
-    """Answers one question.
+    """Answers one question about days of the settings' time zone.
 
     Args:
         store: The object store.
         settings: Settings of summaries.
         name: A key of `VIEWS`.
-        days: Only these days of the time zone; None: all.
+        span: The days.
         choice: For questions about labels: the counts and their groups.
-        zone: The time zone of days and hours.
 
     Raises:
         LedgerError: A segment newer than a day's summaries cannot be read.
         PermanentError: A stored table is not a Parquet file of this project, or the local disk cannot be used.
         TransientError: The store does not answer.
     """
-    with open_summaries(store, settings, VIEWS[name], days=days, zone=zone) as span:
-        return _answer(span, name, choice, zone)
+    zone = find_timezone(settings.timezone)
+    days = None if span.is_all else days_of(store, span, with_neighbours=zone is not UTC)
+    with open_summaries(store, settings, VIEWS[name], days=days, zone=zone) as opened:
+        return _answer(opened, name, choice, zone)
 
 
 def ask_session(lake: LakeSession, name: str, days: Sequence[date], choice: LabelChoice | None = None) -> SummaryAnswer:
@@ -348,7 +335,7 @@ def ask_session(lake: LakeSession, name: str, days: Sequence[date], choice: Labe
         lake: The session, opened with the settings of summaries.
         name: A key of `VIEWS`.
         days: Only these.
-        choice: As for `ask`.
+        choice: As for `summarise`.
 
     Raises:
         PermanentError: This machine has too little memory or disk.

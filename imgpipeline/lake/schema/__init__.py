@@ -1,6 +1,6 @@
 """The columns of every table in the lake: names, types, units, meanings.
 
-Parquet schemas, queries and docs/tables.md (`python -m imgpipeline.lake.schema`) are generated from them.
+Parquet schemas, queries and docs/tables.md (`python -m imgpipeline_tests.tables_page`) are generated from them.
 """
 
 from imgpipeline.lake.schema.events import (

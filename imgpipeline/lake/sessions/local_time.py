@@ -133,13 +133,14 @@ def _hours_in(local: LocalDays, at: int, period: Period, day: date) -> Iterator[
             yield LocalHour(start, hour, period.offset, is_repeated=False)
 
 
-def create_time_macros(engine: Engine, local: LocalDays, *, of_connection: bool = False) -> None:
+def create_time_macros(engine: Engine, local: LocalDays, *, schema: str = "main") -> None:
     """Replaces the macros `local_time`, `local_day` and `local_hour` of `open_engine` by those of a time zone.
 
     Args:
         engine: DuckDB.
         local: The time zone over all days of the queries.
-        of_connection: Whether to replace them for this connection only, so that others can use other zones.
+        schema: Where to create them. Queries find those of another schema if it is the first of the search path; views
+            of `main` always use those of `main`.
     """
     offset = _case([period.offset // _MICROSECOND for period in local.periods], local.periods)
     start = _case([(period.start - _EPOCH) // _MICROSECOND for period in local.periods], local.periods)
@@ -150,7 +151,7 @@ def create_time_macros(engine: Engine, local: LocalDays, *, of_connection: bool 
         "local_day(t) AS CAST(local_time(t) AS DATE)",
         f"local_hour(t) AS make_timestamptz(greatest({hour} - working_offset_us(t), {start}))",
     ):
-        engine.run(f"CREATE OR REPLACE {'TEMP ' if of_connection else ''}MACRO {macro}")
+        engine.run(f"CREATE OR REPLACE MACRO {schema}.{macro}")
 
 
 def show_local_days(engine: Engine, letters: str, days: Sequence[date] | None = None) -> None:

@@ -78,6 +78,8 @@ class _Shared:
     parameters: Mapping[str, float]
     has_ledger_tables: bool = False
     has_derived_tables: bool = False
+    zones: dict[tzinfo, tuple[str, LocalDays]] = field(default_factory=dict)
+    """The schema with the macros of each zone, and its offsets."""
     days_by_zone: dict[tzinfo, tuple[date, ...]] = field(default_factory=dict)
     lock: threading.Lock = field(default_factory=threading.Lock)
 
@@ -103,11 +105,20 @@ class LakeSession:
         with contextlib.closing(self._engine.connection.cursor()) as connection:
             engine = Engine(connection, self._engine.folder)
             set_parameters(engine, self._shared.parameters)  # variables belong to a connection
-            days, local = self.snapshot.days, None
-            if zone is not UTC and days:
-                local = local_days(zone, days[0], days[-1])
-                create_time_macros(engine, local, of_connection=True)
+            local = self._in_zone(engine, zone) if zone is not UTC and self.snapshot.days else None
             yield LakeSession(self._shared, engine, self.snapshot, local)
+
+    def _in_zone(self, engine: Engine, zone: tzinfo) -> LocalDays:
+        """Lets the queries of a connection use the macros of a zone; views keep those of UTC."""
+        days, zones = self.snapshot.days, self._shared.zones
+        with self._shared.lock:
+            schema, local = zones.get(zone) or (f"zone_{len(zones)}", local_days(zone, days[0], days[-1]))
+            engine.run(f"CREATE SCHEMA IF NOT EXISTS {schema}")
+            engine.run(f"SET search_path = '{schema},main'")
+            if zone not in zones:
+                create_time_macros(engine, local, schema=schema)
+                zones[zone] = schema, local
+        return local
 
     @property
     def days(self) -> tuple[date, ...]:

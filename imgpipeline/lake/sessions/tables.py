@@ -193,8 +193,8 @@ def show_derived_table(engine: Engine, cache: LakeCache, table: Table, e_tags: M
         if cache.link(stored_key(table.name, day), e_tag, path):
             queries.append(all_rows(path, day=day))
     if queries:
-        engine.run(f"DROP TABLE {table.name}")
-        engine.run(f"CREATE VIEW {table.name} AS {' UNION ALL BY NAME '.join(queries)}")
+        engine.run(f"DROP TABLE main.{table.name}")
+        engine.run(f"CREATE VIEW main.{table.name} AS {' UNION ALL BY NAME '.join(queries)}")
 
 
 def create_histogram_views(engine: Engine) -> None:
