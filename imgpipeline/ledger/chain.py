@@ -34,16 +34,13 @@ from uuid import uuid4
 
 from imgpipeline.contracts.keys import ChainId, next_chain, segment_key
 from imgpipeline.contracts.outcomes import Gap, GapReason, Outcome
-from imgpipeline.errors import LedgerError, TransientError
+from imgpipeline.errors import LedgerError
 from imgpipeline.faultpoints import reach
 from imgpipeline.ledger.days import DayIndex
 from imgpipeline.ledger.dead_letters import put_raw_records
-from imgpipeline.ledger.reading import ChainEnd, find_end, read_segment
-from imgpipeline.ledger.segment import Fingerprint, Provenance, SegmentHeader, describe, encode_segment
-from imgpipeline.objectstore import ObjectMissingError, ObjectStore
-
-_PUT_ATTEMPTS = 4
-"""Attempts after conflicts with other requests. The store itself retries failed requests."""
+from imgpipeline.ledger.reading import ChainEnd, find_end
+from imgpipeline.ledger.segment import Fingerprint, Provenance, describe, encode_segment
+from imgpipeline.objectstore import ObjectStore
 
 
 class ChainWriter:
@@ -91,7 +88,7 @@ class ChainWriter:
             LedgerError: The outcomes do not continue the chain, or it is closed.
             TransientError: The store did not answer in time. It is unknown whether the segment was put; the next search
                 for the end finds out.
-            PermanentError: The store is full, refuses, or has a damaged segment there.
+            PermanentError: The store is full, or refuses.
         """
         header = describe(
             self.end.chain,
@@ -109,28 +106,12 @@ class ChainWriter:
         put_raw_records(self._store, header.chain, outcomes)
         key = segment_key(header.chain, header.start)
         reach("segment put", key)
-        if not self._put(key, header, encode_segment(header, outcomes)):
+        # Equal bytes have an equal header, which names this attempt, so the new end is one that was read.
+        if not self._store.create_or_own(key, encode_segment(header, outcomes)):
             return False
         reach("segment put done", key)
         self.end = ChainEnd(header.chain, header.end, header)
         return True
-
-    def _put(self, key: str, header: SegmentHeader, data: bytes) -> bool:
-        for _ in range(_PUT_ATTEMPTS):
-            failure: TransientError | None = None
-            try:
-                if self._store.create(key, data):
-                    return True
-            except TransientError as error:
-                failure = error
-            # Refused, or no answer: the client may have lost against its own first request, so read the object.
-            # Compare the whole header, so that the new end is one that was read.
-            try:
-                return read_segment(self._store, key).header == header
-            except ObjectMissingError:
-                if failure is not None:
-                    raise failure from None
-        raise TransientError(f"Could not put {key}: the store reports that it exists, but has no such object.")
 
 
 def find_current_end(store: ObjectStore, chain: ChainId, *, hint: int | None = None) -> ChainEnd:

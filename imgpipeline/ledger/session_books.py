@@ -169,9 +169,9 @@ class ChainBooks:
     def from_json(cls, data: Mapping[str, Any]) -> "ChainBooks":
         """Parses the result of `to_json`; raises KeyError, TypeError or ValueError for anything else."""
         current = {str(source): str(session) for source, session in data["current"].items()}
-        books = cls(current=current, expired=int(data.get("expired", 0)))
+        books = cls(current=current, expired=int(data["expired"]))
         for each in data["sessions"]:
-            plain = {name: each[name] for name in _PLAIN if name != "reaches" or name in each}
+            plain = {name: each[name] for name in _PLAIN}
             counts = Counter({name: int(each.get(name, 0)) for name in _COUNTS})
             books.sessions[str(each["source"]), str(each["session"])] = SessionBooks(**plain, counts=counts)
         return books

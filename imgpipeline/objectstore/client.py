@@ -23,7 +23,7 @@ from obstore.exceptions import AlreadyExistsError, PreconditionError
 from obstore.store import LocalStore, MemoryStore
 
 from imgpipeline.contracts.urls import folder_of
-from imgpipeline.errors import ConfigurationError, PermanentError
+from imgpipeline.errors import ConfigurationError, PermanentError, TransientError
 from imgpipeline.objectstore.failures import ObjectMissingError, ObjectTooLargeError, client_errors, persist, translate
 from imgpipeline.objectstore.s3 import S3Clients
 from imgpipeline.settings import Settings
@@ -31,6 +31,8 @@ from imgpipeline.settings import Settings
 Result = TypeVar("Result")
 
 _PAGE_KEYS = 1000
+_OWN_ATTEMPTS = 4
+"""Attempts of `create_or_own` after conflicts with other requests; failed requests are retried before."""
 _LOCKS = ".locks/"
 """Lock files of `replace` in a folder store, inside it because its parent may not be writable. Never listed."""
 
@@ -171,7 +173,7 @@ class ObjectStore:
 
         Returns:
             True if this call wrote the object, False if the store says that one exists. A request whose answer was lost
-            is retried, so False may also mean that this call wrote it; only the content can tell.
+            is retried, so False may also mean that this call wrote it (`create_or_own` finds out).
         """
 
         def create(client: Any) -> bool:
@@ -183,6 +185,47 @@ class ObjectStore:
 
         return self._write(key, data, create)
 
+    def create_or_own(self, key: str, data: bytes | memoryview) -> bool:
+        """Writes an object if none exists, and reads it back if the answer does not say who wrote it.
+
+        Args:
+            key: The object's key.
+            data: Must differ from what any other writer would write, such as by a random id, if it matters who wins.
+
+        Returns:
+            True if the object has exactly this content, False if another writer was first.
+
+        Raises:
+            TransientError: The store did not answer in time; it may or may not have the object.
+        """
+        for _ in range(_OWN_ATTEMPTS):
+            failure: TransientError | None = None
+            try:
+                if self.create(key, data):
+                    return True
+            except TransientError as error:
+                failure = error
+            try:
+                return self._has_content(key, data)
+            except ObjectMissingError:
+                if failure is not None:
+                    raise failure from None
+        raise TransientError(f"Could not write {self.url}/{key}: the store reports that it exists, but has no object.")
+
+    def replace_or_own(self, key: str, data: bytes | memoryview, e_tag: str | None) -> bool:
+        """Writes an object over the version that was read; like `create_or_own` if there was none (`e_tag` is None)."""
+        if e_tag is None:
+            return self.create_or_own(key, data)
+        with contextlib.suppress(ObjectMissingError):
+            return self.replace(key, data, e_tag) or self._has_content(key, data)
+        return False
+
+    def _has_content(self, key: str, data: bytes | memoryview) -> bool:
+        try:
+            return self.fetch(key, max_bytes=len(data)).data == data
+        except ObjectTooLargeError:
+            return False
+
     def replace(self, key: str, data: bytes | memoryview, e_tag: str | None) -> bool:
         """Writes an object over the version that was read.
 
@@ -193,7 +236,7 @@ class ObjectStore:
 
         Returns:
             True if this call wrote the object, False if the store has another version. As with `create`, False may also
-            mean that this call wrote it and the answer was lost: read again and compare.
+            mean that this call wrote it (`replace_or_own` finds out).
         """
         if e_tag is None:
             return self.create(key, data)

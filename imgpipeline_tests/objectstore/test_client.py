@@ -6,9 +6,12 @@ from pathlib import Path
 
 import pytest
 
+from imgpipeline.errors import TransientError
 from imgpipeline.objectstore import ObjectMissingError, ObjectStore, open_store
+from imgpipeline.objectstore.client import open_memory_store
 from imgpipeline.objectstore.failures import ObjectTooLargeError
 from imgpipeline.settings import Settings
+from imgpipeline_tests.ledger.faulty_store import FaultyStore
 from imgpipeline_tests.objectstore.stores import SHARED_KINDS, store_settings
 
 
@@ -60,6 +63,39 @@ def test_replace_puts_only_over_the_version_that_was_read(store: ObjectStore):
     store.delete("a/b")
     assert not store.replace("a/b", b"four", read.e_tag)
     assert keys(store) == []
+
+
+@pytest.mark.parametrize("e_tag", [None, "read"], ids=["create", "replace"])
+def test_a_writer_recognises_its_own_object_after_a_lost_answer(e_tag: str | None):
+    store = FaultyStore()
+    if e_tag:
+        store.put("a/b", b"before")
+        e_tag = store.fetch("a/b").e_tag
+    store.faults["table"] = ["lost against itself"]
+    assert store.replace_or_own("a/b", b"ours", e_tag)
+    assert not store.replace_or_own("a/b", b"theirs", e_tag)
+    assert not store.replace_or_own("a/b", b"longer", e_tag)
+    assert store.get("a/b") == b"ours"
+
+
+def test_a_writer_whose_request_failed_finds_out_whether_the_object_is_its_own():
+    store = FaultyStore()
+    store.faults["table"] = ["answer lost", "not stored", "lost against itself", "not stored"]
+    assert store.create_or_own("a/1", b"ours")
+    with pytest.raises(TransientError, match="did not answer"):
+        store.create_or_own("a/2", b"ours")
+    assert store.create_or_own("a/3", b"ours")
+    assert not store.create_or_own("a/3", b"theirs")
+
+
+def test_an_object_that_exists_for_the_store_but_cannot_be_read_is_a_transient_failure():
+    class ConflictingStore(ObjectStore):
+        def create(self, _key: str, _data: bytes | memoryview) -> bool:
+            return False
+
+    memory = open_memory_store()
+    with pytest.raises(TransientError, match="reports that it exists, but has no object"):
+        ConflictingStore(memory.clients, memory.url).create_or_own("a", b"ours")
 
 
 def test_of_many_contenders_one_creates_and_one_replaces(store: ObjectStore):

@@ -25,18 +25,15 @@ from imgpipeline.faultpoints import reach
 from imgpipeline.ledger.bundles.stored import put_mark
 from imgpipeline.ledger.days import DayIndex
 from imgpipeline.ledger.dead_letters import put_raw_records
-from imgpipeline.ledger.reading import read_segment
 from imgpipeline.ledger.repair.damage import BrokenStretch, DamagedObject
 from imgpipeline.ledger.repair.repair_list import close_repair, open_repair
 from imgpipeline.ledger.segment import (
-    DamagedSegmentError,
     Fingerprint,
     Provenance,
-    SegmentHeader,
     describe,
     encode_segment,
 )
-from imgpipeline.objectstore import ObjectMissingError, ObjectStore
+from imgpipeline.objectstore import ObjectStore
 
 LID = b"imgpipeline ledger repair: until this offset has its outcome, nobody goes on behind it.\n"
 """Content of the object at the last offset of a tail under repair. Stored, so do not change it."""
@@ -207,17 +204,10 @@ class Mender:
         self.index.cover(header)
         put_raw_records(self.store, self.chain, outcomes)
         reach("mend put", key)
-        put = self.store.replace(key, data, over.e_tag) if over else self.store.create(key, data)
+        is_stored = self.store.replace_or_own(key, data, over.e_tag if over else None)
         reach("mend put done", key)
-        if not (put or self._is_there(key, header)):
+        if not is_stored:
             raise ChainChangedError(f"{key} was put by another writer while the chain was being repaired.")
-
-    def _is_there(self, key: str, header: SegmentHeader) -> bool:
-        """Returns whether exactly this segment exists, since a request is repeated if its answer was lost."""
-        try:
-            return read_segment(self.store, key).header == header
-        except (DamagedSegmentError, ObjectMissingError):
-            return False
 
 
 def keep_bytes(store: ObjectStore, chain: ChainId, damaged: DamagedObject) -> str:

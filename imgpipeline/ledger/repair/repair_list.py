@@ -13,12 +13,13 @@ import json
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field, replace
 from datetime import date
+from itertools import count
 from uuid import uuid4
 
 from imgpipeline.contracts.keys import REPAIR_LIST, ChainId, repair_entry_key, repair_notes_prefix
 from imgpipeline.errors import LedgerError
-from imgpipeline.faultpoints import reach
 from imgpipeline.objectstore import ObjectMissingError, ObjectStore
+from imgpipeline.objectstore.numbered import append_entry, list_numbers
 from imgpipeline.objectstore.parallel import map_ahead
 
 
@@ -79,10 +80,9 @@ def list_repairs(store: ObjectStore, *, after: int = 0) -> list[Repair]:
         LedgerError: An entry cannot be read.
         TransientError: The store does not answer.
     """
-    numbers = _numbers(store, after)
+    numbers = list_numbers(store, REPAIR_LIST, after=after, key_of=_key_of)
     # The listing of a folder is not atomic, so an entry counts only if all entries before it were seen.
-    known = [number for number, expected in zip(numbers, range(after + 1, after + 1 + len(numbers)), strict=True)
-             if number == expected]  # fmt: skip
+    known = [number for number, expected in zip(numbers, count(after + 1)) if number == expected]
     return list(map_ahead(lambda number: _read(store, number), known))
 
 
@@ -102,37 +102,22 @@ def last_handled(repairs: Collection[Repair], *, after: int) -> int:
     return min((repair.number - 1 for repair in still_open(repairs)), default=after + len(repairs))
 
 
-def _numbers(store: ObjectStore, after: int) -> list[int]:
-    listed = store.list_objects(REPAIR_LIST, after=repair_entry_key(after) if after else None)
-    names = (info.key.rpartition("/")[2].removesuffix(".json") for info in listed)
-    return sorted(int(name) for name in names if name.isdecimal() and int(name) > after)
+def _key_of(_prefix: str, number: int) -> str:
+    return repair_entry_key(number)
 
 
 def _append(store: ObjectStore, repair: Repair) -> Repair:
-    name, number = uuid4().hex, max(_numbers(store, 0), default=0) + 1
-    while True:
-        key, data = repair_entry_key(number), _to_json(repair, name)
-        reach("repair entry put", key)
-        # The client may have lost against its own first request, so compare the content with its unique name.
-        if store.create(key, data) or store.get(key) == data:
-            return replace(repair, number=number)
-        number += 1
-
-
-def _to_json(repair: Repair, name: str) -> bytes:
     chain = repair.chain
-    return json.dumps(
-        {
-            "topic": chain.topic,
-            "topic_id": chain.topic_id,
-            "partition": chain.partition,
-            "first": repair.first,
-            "behind": repair.behind,
-            "days": [day.isoformat() for day in repair.days],
-            "closes": repair.closes,
-            "name": name,
-        }
-    ).encode()
+    content = {
+        "topic": chain.topic,
+        "topic_id": chain.topic_id,
+        "partition": chain.partition,
+        "first": repair.first,
+        "behind": repair.behind,
+        "days": [day.isoformat() for day in repair.days],
+        "closes": repair.closes,
+    }
+    return replace(repair, number=append_entry(store, REPAIR_LIST, content, key_of=_key_of))
 
 
 def _read(store: ObjectStore, number: int) -> Repair:

@@ -107,19 +107,10 @@ class Restoring:
         self.notes.cover(lost.header.days)
         DayIndex(self.store).cover(lost.header)
         reach("restore put", lost.key)
-        if lost.over:
-            put = self.store.replace(lost.key, lost.data, lost.over.e_tag)
-        else:
-            put = self.store.create(lost.key, lost.data)
+        is_stored = self.store.replace_or_own(lost.key, lost.data, lost.over.e_tag if lost.over else None)
         reach("restore put done", lost.key)
         self.progress(lost.header.end - lost.header.start)
-        return put or self._is_there(lost)
-
-    def _is_there(self, lost: LostSegment) -> bool:
-        try:
-            return self.store.get(lost.key) == lost.data
-        except ObjectMissingError:
-            return False
+        return is_stored
 
     def _tell(self, lost: LostSegment, kept: str | None, *, is_next: bool) -> None:
         """Adds a segment to the steps; a removed segment right after another one extends its step."""
