@@ -24,9 +24,8 @@ from imgpipeline.contracts.keys import (
     segment_key,
 )
 from imgpipeline.faultpoints import reach
-from imgpipeline.ledger.bundles.format import BundledSegment
 from imgpipeline.ledger.bundles.reading import Covered, Wanted, find_covering, join_stretches, read_stretches
-from imgpipeline.ledger.bundles.stored import StoredBundle, find_bundles
+from imgpipeline.ledger.bundles.stored import BundledSegment, StoredBundle, find_bundles
 from imgpipeline.ledger.reading import hole_in_chain, list_segments, read_segment
 from imgpipeline.ledger.segment import Segment, SegmentHeader
 from imgpipeline.objectstore import ObjectStore

@@ -10,23 +10,109 @@ way on every store:
 
 import contextlib
 import fcntl
+import threading
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from hashlib import sha256
 from pathlib import Path
 from typing import Any, Self, TypeVar
 from urllib.parse import unquote, urlsplit
+from uuid import uuid4
 
 import obstore
 from obstore.exceptions import AlreadyExistsError, PreconditionError
-from obstore.store import LocalStore, MemoryStore
+from obstore.store import LocalStore, MemoryStore, S3Store
 
 from imgpipeline.contracts.urls import folder_of
 from imgpipeline.errors import ConfigurationError, PermanentError, TransientError
-from imgpipeline.objectstore.failures import ObjectMissingError, ObjectTooLargeError, client_errors, persist, translate
-from imgpipeline.objectstore.s3 import S3Clients
+from imgpipeline.objectstore.failures import (
+    ForbiddenError,
+    ObjectMissingError,
+    ObjectTooLargeError,
+    client_errors,
+    persist,
+    translate,
+)
 from imgpipeline.settings import Settings
+
+SMALL_BODY_BYTES = 4 * 2**20
+"""Bodies up to this size get the time-out of any other request."""
+SLOWEST_BYTES_PER_S = 500_000
+"""A larger body gets the time that it takes at this rate, 4 Mbit/s."""
+
+_CONNECT_TIMEOUT_S = 5.0
+_NO_LIMIT = {"timeout": timedelta(days=1)}
+"""The limit of a whole request cannot be switched off, so it is long. `read_timeout` ends a hanging request: it
+restarts whenever bytes arrive, so an answer may take as long as it needs. Sending a body does not restart it."""
+_NO_RETRIES: Any = {"max_retries": 0, "retry_timeout": timedelta(seconds=1)}
+"""`failures.persist` retries."""
+
+
+class S3Clients:
+    """Clients of one bucket and prefix, one for each size class of bodies, opened on first use. Thread-safe."""
+
+    def __init__(self, settings: Settings, bucket: str, prefix: str | None) -> None:
+        """Opens the client for small bodies.
+
+        Args:
+            settings: Endpoint, region, credentials and time limits.
+            bucket: Name of the bucket.
+            prefix: Prefix of all keys, without leading and trailing slashes; None for the whole bucket.
+
+        Raises:
+            ConfigurationError: Credentials are missing or incomplete.
+        """
+        self._options: dict[str, Any] = {**_NO_LIMIT, "connect_timeout": timedelta(seconds=_CONNECT_TIMEOUT_S)}
+        self._options["allow_http"] = (settings.s3_endpoint or "").startswith("http://")
+        self._timeout_s = settings.store_timeout_s
+        self._config, self._bucket, self._prefix = _config(settings), bucket, prefix
+        self._lock = threading.Lock()
+        self.small = self._open(0)
+        self._large: dict[int, S3Store] = {}
+
+    def for_body(self, size_bytes: int) -> S3Store:
+        """Returns a client whose time-out is long enough to send a body of this size."""
+        if size_bytes <= SMALL_BODY_BYTES:
+            return self.small
+        most_bytes = 1 << (size_bytes - 1).bit_length()
+        with self._lock:
+            if most_bytes not in self._large:
+                self._large[most_bytes] = self._open(most_bytes)
+            return self._large[most_bytes]
+
+    def _open(self, body_bytes: int) -> S3Store:
+        silence = timedelta(seconds=self._timeout_s + body_bytes / SLOWEST_BYTES_PER_S)
+        limits: Any = {**self._options, "read_timeout": silence}
+        return S3Store(
+            self._bucket, prefix=self._prefix, config=self._config, client_options=limits, retry_config=_NO_RETRIES
+        )
+
+
+def _config(settings: Settings) -> Any:
+    key_id, secret = settings.s3_access_key_id, settings.s3_secret_access_key
+    if bool(key_id) != bool(secret):
+        raise ConfigurationError(
+            "Only one of AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY is set.", next_step="set both, or neither"
+        )
+    if settings.s3_endpoint and not (key_id and secret):
+        raise ConfigurationError(
+            f"IMGPIPELINE_S3_ENDPOINT is {settings.s3_endpoint}, but no credentials are set.",
+            next_step="set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY",
+        )
+    config: dict[str, Any] = {
+        "region": settings.s3_region,
+        "virtual_hosted_style_request": settings.s3_endpoint is None,
+    }
+    if settings.s3_endpoint:
+        config["endpoint"] = settings.s3_endpoint
+    if key_id and secret:
+        config |= {"access_key_id": key_id.get_secret_value(), "secret_access_key": secret.get_secret_value()}
+    if settings.s3_session_token:
+        config["session_token"] = settings.s3_session_token.get_secret_value()
+    return config
+
 
 Result = TypeVar("Result")
 
@@ -408,3 +494,48 @@ def _open_folder(folder: Path, url: str) -> ObjectStore:
             next_step="set IMGPIPELINE_STORE_URL to a folder that this user may write",
         ) from error
     return ObjectStore(LocalStore(prefix=folder), url, folder=folder)
+
+
+_CONTENDERS = 8
+
+
+def check_store(store: ObjectStore) -> None:
+    """Checks that a store can hold a ledger.
+
+    Args:
+        store: The opened store.
+
+    Raises:
+        ConfigurationError: The bucket does not exist, the key id is unknown, or create-only puts do not work.
+        ForbiddenError: The credentials are refused.
+        TransientError: The store does not answer.
+    """
+    # Only a listing distinguishes a missing bucket from a missing object.
+    next(iter(store.list_objects("metadata")), None)
+    key = f"probes/create-only-{uuid4().hex}"
+    contents = [f"contender {i}".encode() for i in range(_CONTENDERS)]
+    try:
+        with ThreadPoolExecutor(_CONTENDERS) as pool:
+            won = [
+                content
+                for content, ok in zip(contents, pool.map(lambda c: store.create(key, c), contents), strict=True)
+                if ok
+            ]
+        stored = _read(store, key)
+    finally:
+        # A ledger needs no permission to delete; without it, the small object stays.
+        with contextlib.suppress(ForbiddenError):
+            store.delete(key)
+    # A lost answer may leave no winner, but there must not be two winners, or the content of a loser.
+    if len(won) > 1 or (won and won != [stored]) or stored not in contents:
+        raise ConfigurationError(
+            f"{store.url} let {len(won)} of {_CONTENDERS} writers create the same object; exactly one must succeed.",
+            next_step="use a store that honours If-None-Match: * on PUT (AWS S3, MinIO, versitygw, a local folder)",
+        )
+
+
+def _read(store: ObjectStore, key: str) -> bytes | None:
+    try:
+        return store.get(key)
+    except ObjectMissingError:
+        return None

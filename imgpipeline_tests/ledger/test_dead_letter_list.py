@@ -12,8 +12,17 @@ from imgpipeline.contracts.keys import RAW_RECORDS, ChainId, follower_key, segme
 from imgpipeline.contracts.outcomes import Outcome
 from imgpipeline.errors import LedgerError
 from imgpipeline.ledger.chain import close_chain
-from imgpipeline.ledger.dead_letter_list import DeadLetterList, find_dead_letters, fix_ends_by_list, remove_orphans
-from imgpipeline.ledger.dead_letters import BuriedRecord, LetterState, Wanted, put_raw_records, read_raw_record
+from imgpipeline.ledger.dead_letters import (
+    BuriedRecord,
+    DeadLetterList,
+    LetterState,
+    Wanted,
+    find_dead_letters,
+    fix_ends_by_list,
+    put_raw_records,
+    read_raw_record,
+    remove_orphans,
+)
 from imgpipeline.ledger.repair.repair_list import close_repair, open_repair
 from imgpipeline.objectstore import ObjectStore
 from imgpipeline.objectstore.client import open_memory_store

@@ -13,11 +13,11 @@ from imgpipeline.contracts.keys import RAW_RECORDS, ChainId
 from imgpipeline.contracts.outcomes import DeadLetter, Frame, Outcome
 from imgpipeline.errors import ConfigurationError, DeadLetterCode, TransientError
 from imgpipeline.lake.sessions.session import open_lake
-from imgpipeline.ledger.dead_letter_list import find_dead_letters
 from imgpipeline.ledger.dead_letters import (
     BuriedRecord,
     LetterState,
     Wanted,
+    find_dead_letters,
     locate_dead_letter,
     put_raw_records,
     read_raw_record,
@@ -129,7 +129,7 @@ def test_of_one_day_only_a_replay_that_belongs_to_another_day_is_seen_too(memory
 
 def test_of_one_day_only_its_segments_are_read(memory: ObjectStore, monkeypatch: pytest.MonkeyPatch):
     write_chain(memory, [letter(0)], [good(1, A)], [frame(2, NEXT_DAY)])
-    monkeypatch.setattr("imgpipeline.ledger.dead_letter_list.follow", lambda *_: pytest.fail("all were read"))
+    monkeypatch.setattr("imgpipeline.ledger.dead_letters.follow", lambda *_: pytest.fail("all were read"))
     assert said(found(memory, Wanted(day=DAY))) == {A: f"resolved {B}"}
 
 

@@ -4,8 +4,7 @@ import pytest
 
 from imgpipeline.errors import ConfigurationError
 from imgpipeline.objectstore import ForbiddenError, ObjectStore
-from imgpipeline.objectstore.client import open_memory_store
-from imgpipeline.objectstore.probe import check_store
+from imgpipeline.objectstore.client import check_store, open_memory_store
 
 
 class FaultyStore(ObjectStore):

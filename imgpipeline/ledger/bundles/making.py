@@ -14,8 +14,15 @@ from imgpipeline.contracts.bundle_keys import BUNDLE_OFFSETS, BundleId, bundle_k
 from imgpipeline.contracts.keys import FAN_OUT_OFFSETS, OFFSET_LIMIT, ChainId, chain_prefix, segment_key
 from imgpipeline.errors import LedgerError
 from imgpipeline.faultpoints import reach
-from imgpipeline.ledger.bundles.format import encode_bundle
-from imgpipeline.ledger.bundles.stored import PIECE_BYTES, StoredBundle, discard, list_bundles, list_marks, readable
+from imgpipeline.ledger.bundles.stored import (
+    PIECE_BYTES,
+    StoredBundle,
+    discard,
+    encode_bundle,
+    list_bundles,
+    list_marks,
+    readable,
+)
 from imgpipeline.ledger.reading import find_end, last_segment_before, list_chains, list_sizes, open_segment
 from imgpipeline.ledger.segment import SegmentHeader
 from imgpipeline.objectstore import ObjectMissingError, ObjectStore

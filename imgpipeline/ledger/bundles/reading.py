@@ -8,8 +8,9 @@ from dataclasses import dataclass
 from itertools import groupby
 
 from imgpipeline.contracts.keys import ChainId, segment_key
-from imgpipeline.ledger.bundles.format import BundledSegment, DamagedBundleError
 from imgpipeline.ledger.bundles.stored import (
+    BundledSegment,
+    DamagedBundleError,
     OpenBundle,
     StoredBundle,
     discard,

@@ -7,14 +7,16 @@ import pytest
 from imgpipeline.contracts.bundle_keys import BundleId, bundle_key
 from imgpipeline.errors import LedgerError
 from imgpipeline.ledger import read_segment
-from imgpipeline.ledger.bundles.format import (
+from imgpipeline.ledger.bundles.stored import (
     TRAILER_BYTES,
     DamagedBundleError,
+    StoredBundle,
     decode_footer,
     encode_bundle,
     footer_size,
+    open_bundle,
+    open_bundled,
 )
-from imgpipeline.ledger.bundles.stored import StoredBundle, open_bundle, open_bundled
 from imgpipeline.objectstore.client import open_memory_store
 from imgpipeline_tests.ledger.bundles.samples import DAYS, sparse
 from imgpipeline_tests.ledger.samples import CHAIN, append, dead_letter, frames, gap, writer
@@ -98,7 +100,7 @@ def test_a_bundle_with_another_key_is_damaged(other: BundleId):
 
 def test_an_unknown_version_is_not_damage(monkeypatch: pytest.MonkeyPatch):
     with monkeypatch.context() as patched:
-        patched.setattr("imgpipeline.ledger.bundles.format.FORMAT_VERSION", 99)
+        patched.setattr("imgpipeline.ledger.bundles.stored.FORMAT_VERSION", 99)
         data = small_bundle()
     with pytest.raises(LedgerError, match="format version 99") as refused:
         footer_of(data)
