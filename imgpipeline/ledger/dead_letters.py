@@ -4,7 +4,10 @@ The raw record of a dead letter is an object of its own, put before the segment:
 possible to remove bytes that show or name people. A segment keeps their size, SHA-256 and session.
 
 A record whose header `replay_of` names a dead letter is another attempt; there may be several in a row.
-`dead_letter_list` lists dead letters; `sources.replay` announces them again.
+`sources.replay` announces records again.
+
+All dead letters and replays are in one stored object that follows the ledger (`checkpoint.FollowerObject`), so listing
+them only reads the segments since the last time. A lost or damaged list is rebuilt from the start of the ledger.
 """
 
 import json
@@ -37,6 +40,11 @@ _DAY_MAY_CHANGE = {
 """The day of these dead letters comes from the Kafka record. When the record can be read, its frame may have another
 day."""
 _REPLAY_MARK = b'"replay_of":"'
+_VERSION = 2
+_MOST_BYTES = 2**30
+_SAVED_EVERY = 40
+"""Number of batches after which the list is saved, so that an interrupted call loses little work."""
+_NAME = "dead_letters"
 
 Progress = Callable[[int, int], None]
 """Called with the number of offsets read so far and the total number (0 if unknown)."""
@@ -237,13 +245,6 @@ def locate_dead_letter(store: ObjectStore, topic: str, topic_id: str | None, par
             next_step="`imgpipeline dead-letters list --all` lists all of them",
         )
     return found[0]
-
-
-_VERSION = 2
-_MOST_BYTES = 2**30
-_SAVED_EVERY = 40
-"""Number of batches after which the list is saved, so that an interrupted call loses little work."""
-_NAME = "dead_letters"
 
 
 @dataclass(slots=True)

@@ -1,4 +1,9 @@
-"""Stored bundles: which ones a chain has, which are readable, their segments, and the comparison with the chain.
+"""Bundles in the store: their format, which ones a chain has and can be read, and the comparison with the chain.
+
+    bytes of segment 1 │ bytes of segment 2 │ … │ footer │ trailer
+
+The footer is zstd-compressed JSON with position and days of each segment. The trailer has 48 bytes: the footer's length
+(8, big-endian), its SHA-256 (32), and `imgbndl1`. The same segments always give the same bytes.
 
 A bundle is readable if its revision is the one that the chain's repair marks currently give its range. A missing or
 damaged bundle only costs its readers requests. The first reader of a damaged one removes it, so that the next bundling
@@ -8,7 +13,7 @@ rebuilds it.
 import contextlib
 import json
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from datetime import date
 from hashlib import sha256
 from itertools import pairwise
@@ -40,7 +45,9 @@ from imgpipeline.objectstore.reading import fetch_range, fetch_tail
 FORMAT_VERSION = 1
 """Written into every footer. A reader that does not know the version reads the segments instead."""
 TRAILER_BYTES = 48
-_COUNTS = ("frames", "gated", "dead_letters", "notices")
+PIECE_BYTES = 2**21
+"""Adjacent segments are read together up to this size; a few pieces are in memory."""
+_SMALLEST_TAIL_BYTES = 2**16
 _MAGIC = b"imgbndl1"
 _MOST_FOOTER_BYTES = 2**26
 _ENCODER = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), allow_nan=False)
@@ -52,7 +59,7 @@ class DamagedBundleError(LedgerError):
 
 @dataclass(frozen=True, slots=True)
 class BundledSegment:
-    """Position and summary of a segment in a bundle."""
+    """Position and days of a segment in a bundle."""
 
     start: int
     """First offset that the segment covers."""
@@ -64,44 +71,17 @@ class BundledSegment:
     """Size of the compressed segment."""
     days: tuple[date, ...]
     """UTC days of the frames, dead letters and notices, sorted."""
-    frames: int
-    """Number of processed frames."""
-    gated: int
-    """Number of gated frames."""
-    dead_letters: int
-    notices: int
-    gaps: Mapping[str, int]
-    """Offsets in gaps, by reason."""
     sha256: str
     """SHA-256 of the segment's bytes, 64 hexadecimal digits."""
 
     def to_json(self) -> dict[str, Any]:
         """Returns the entry of the footer."""
-        return {
-            "start": self.start,
-            "end": self.end,
-            "position": self.position,
-            "size_bytes": self.size_bytes,
-            "days": [day.isoformat() for day in self.days],
-            "counts": {name: getattr(self, name) for name in _COUNTS},
-            "gaps": dict(self.gaps),
-            "sha256": self.sha256,
-        }
+        return {**asdict(self), "days": [day.isoformat() for day in self.days]}
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> "BundledSegment":
         """Parses the result of `to_json`; raises KeyError, TypeError or ValueError for anything else."""
-        counts = data["counts"]
-        return cls(
-            start=data["start"],
-            end=data["end"],
-            position=data["position"],
-            size_bytes=data["size_bytes"],
-            days=tuple(date.fromisoformat(day) for day in data["days"]),
-            **{name: counts[name] for name in _COUNTS},
-            gaps=dict(data["gaps"]),
-            sha256=data["sha256"],
-        )
+        return cls(**{**data, "days": tuple(date.fromisoformat(day) for day in data["days"])})
 
 
 def encode_bundle(bundle: BundleId, segments: Iterable[tuple[SegmentHeader, bytes]]) -> bytes:
@@ -115,29 +95,15 @@ def encode_bundle(bundle: BundleId, segments: Iterable[tuple[SegmentHeader, byte
     described: list[dict[str, Any]] = []
     position = 0
     for header, data in segments:
-        described.append(_describe(header, data, position).to_json())
+        digest = sha256(data).hexdigest()
+        segment = BundledSegment(header.start, header.end, position, len(data), header.days, digest)
+        described.append(segment.to_json())
         parts.append(data)
         position += len(data)
     footer = zstandard.ZstdCompressor(level=3, write_checksum=True).compress(
         _ENCODER.encode({**_identity(bundle), "segments": described}).encode()
     )
     return b"".join((*parts, footer, len(footer).to_bytes(8, "big"), sha256(footer).digest(), _MAGIC))
-
-
-def _describe(header: SegmentHeader, data: bytes, position: int) -> BundledSegment:
-    return BundledSegment(
-        start=header.start,
-        end=header.end,
-        position=position,
-        size_bytes=len(data),
-        days=header.days,
-        frames=header.frames,
-        gated=header.gated,
-        dead_letters=header.dead_letters,
-        notices=header.notices,
-        gaps=header.gaps,
-        sha256=sha256(data).hexdigest(),
-    )
 
 
 def _identity(bundle: BundleId) -> dict[str, Any]:
@@ -212,19 +178,12 @@ def _damaged(bundle: BundleId, why: str) -> DamagedBundleError:
     return DamagedBundleError(f"The bundle {bundle_key(bundle)} is damaged: {why}.")
 
 
-PIECE_BYTES = 2**21
-"""Adjacent segments are read together up to this size; a few pieces are in memory."""
-_SMALLEST_TAIL_BYTES = 2**16
-
-
 @dataclass(frozen=True, slots=True)
 class StoredBundle:
     """A listed bundle."""
 
     bundle: BundleId
-    """Identifies the bundle."""
     size_bytes: int
-    """Size of the object."""
 
     @property
     def key(self) -> str:

@@ -45,14 +45,9 @@ def read_all(data: bytes):
     return [open_bundled(StoredBundle(BUNDLE, len(data)), segment, data, segments[0]) for segment in segments]
 
 
-def test_the_footer_has_the_position_and_summary_of_each_segment():
+def test_the_footer_has_the_position_and_days_of_each_segment():
     segments = footer_of(small_bundle())
     assert [(s.start, s.end) for s in segments] == [(0, 4), (4, 5_004), (5_004, 10_001)]
-    assert [(s.frames, s.dead_letters, dict(s.gaps)) for s in segments] == [
-        (3, 1, {}),
-        (2, 0, {"before_first_look": 4_998}),
-        (0, 0, {"before_first_look": 4_997}),
-    ]
     assert [s.days for s in segments] == [(DAYS[0],), (DAYS[0], DAYS[1]), ()]
 
 
