@@ -52,13 +52,7 @@ class ChainWriter:
     """
 
     def __init__(self, store: ObjectStore, end: ChainEnd, index: DayIndex) -> None:
-        """Starts at an end from `find_end`.
-
-        Args:
-            store: The object store.
-            end: The end of the chain when it was read.
-            index: The day index of this run.
-        """
+        """Starts at an end from `find_end`."""
         self._store = store
         self._index = index
         self.end = end
@@ -117,10 +111,7 @@ class ChainWriter:
 def find_current_end(store: ObjectStore, chain: ChainId, *, hint: int | None = None) -> ChainEnd:
     """Finds the end of the current chain of a log.
 
-    Args:
-        store: The object store.
-        chain: The log's first chain (`LogRange.chain`).
-        hint: Expected start of a segment of the current chain. A wrong hint costs a request.
+    `chain` is the log's first chain (`LogRange.chain`). A wrong hint costs a request.
 
     Returns:
         The end. Its `chain` is the one to write to; it is empty right after the previous one was closed.
@@ -137,9 +128,7 @@ def find_current_end(store: ObjectStore, chain: ChainId, *, hint: int | None = N
 def current_chain(chain: ChainId, closed: Collection[ChainId]) -> ChainId:
     """Returns the current chain of a log, given the closed chains.
 
-    Args:
-        chain: The log's first chain (`LogRange.chain`).
-        closed: All chains that are closed.
+    `chain` is the log's first chain (`LogRange.chain`).
     """
     while chain in closed:
         chain = next_chain(chain)
@@ -149,11 +138,7 @@ def current_chain(chain: ChainId, closed: Collection[ChainId]) -> ChainId:
 def close_chain(store: ObjectStore, end: ChainEnd, *, run_id: str, created_at: datetime) -> bool:
     """Closes a chain at the end that was read. The caller must know that the log is gone.
 
-    Args:
-        store: The object store.
-        end: The end of the chain when it was read.
-        run_id: Shown as the run that wrote the closing segment.
-        created_at: The current time.
+    `run_id` is shown as the run that wrote the closing segment.
 
     Returns:
         True if the chain is now closed; False if another writer was first, so its end must be read again.

@@ -102,8 +102,7 @@ class FollowerObject:
     def load(self, parse: Callable[[bytes], _State]) -> _State | None:
         """Returns the stored state; None if there is none or it cannot be read.
 
-        Args:
-            parse: Parses the text; may raise ValueError, KeyError, IndexError, TypeError or AttributeError.
+        `parse` may raise ValueError, KeyError, IndexError, TypeError or AttributeError.
 
         Raises:
             TransientError: The store does not answer.

@@ -70,14 +70,7 @@ def known_days(store: ObjectStore) -> list[date]:
 
 
 def days_of_chain(store: ObjectStore, chain: ChainId, first: int = 0, behind: int | None = None) -> list[date]:
-    """Returns the sorted days that segments of a chain may touch, with one short listing per day.
-
-    Args:
-        store: The object store.
-        chain: The chain.
-        first: First offset of the segments.
-        behind: First offset after the segments; None for the whole chain.
-    """
+    """Returns the sorted days that segments of a chain may touch, with one short listing per day."""
 
     def has_entry(day: date) -> bool:
         before = Bucket(day, chain, first // BUCKET_OFFSETS - 1)

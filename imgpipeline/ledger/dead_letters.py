@@ -130,11 +130,7 @@ class ReplayTrail:
     def note(self, replay: RecordReference, replay_of: str | None, is_letter: bool, at: datetime) -> None:
         """Adds one outcome if it is a replay.
 
-        Args:
-            replay: Topic, partition and offset of the record.
-            replay_of: The record's header `replay_of`.
-            is_letter: Whether the outcome is a dead letter.
-            at: When the outcome was stored.
+        `replay_of` is the record's header, and `at` when the outcome was stored.
         """
         meant = resolve_reference(replay_of, replay.chain) if replay_of else None
         if meant is None or (meant.chain == replay.chain and meant.offset >= replay.offset):
@@ -211,12 +207,7 @@ def _letters_of(segment: Segment) -> dict[int, DeadLetter]:
 def locate_dead_letter(store: ObjectStore, topic: str, topic_id: str | None, partition: int, offset: int) -> Segment:
     """Returns the segment with a dead letter.
 
-    Args:
-        store: The object store.
-        topic: Kafka topic.
-        topic_id: The incarnation of the topic; None: the only one that has a dead letter there.
-        partition: Kafka partition.
-        offset: Kafka offset.
+    Without a `topic_id`, only one incarnation of the topic may have a dead letter there.
 
     Raises:
         ConfigurationError: There is no such dead letter, or several incarnations of the topic have one.

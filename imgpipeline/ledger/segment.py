@@ -248,10 +248,7 @@ def seal_segment(header: SegmentHeader, body: bytes) -> bytes:
 def decode_segment(data: bytes, key: str, *, is_verified: bool = False) -> Segment:
     """Decodes the bytes of a segment and verifies the checksum.
 
-    Args:
-        data: The whole object.
-        key: The object's key, for messages.
-        is_verified: Skip the checksum, because it was verified for the same bytes before.
+    `is_verified` skips the checksum, because it was verified for the same bytes before.
 
     Raises:
         DamagedSegmentError: The bytes are damaged.
@@ -309,9 +306,7 @@ _of_this_thread = _OfThread()
 def decompress(data: bytes, most_bytes: int) -> bytes:
     """Returns the content of a Zstandard frame.
 
-    Args:
-        data: Exactly one frame, with the size of its content in the frame header.
-        most_bytes: Maximum size of the content, checked before any memory is allocated.
+    The frame header must have the size of the content, which is checked before any memory is allocated.
 
     Raises:
         zstandard.ZstdError: The bytes are not such a frame, or are damaged.

@@ -267,9 +267,7 @@ class JoinedSession:
 def join_books(books: Mapping[ChainId, ChainBooks], ends: Mapping[ChainId, int]) -> dict[SessionKey, JoinedSession]:
     """Joins the books of all chains.
 
-    Args:
-        books: The books of each chain.
-        ends: How far each chain was read.
+    `ends` says how far each chain was read.
     """
     keys = {key for found in books.values() for key in found.sessions}
     return {key: _join(key, books, ends) for key in sorted(keys)}

@@ -56,11 +56,6 @@ class S3Clients:
     def __init__(self, settings: Settings, bucket: str, prefix: str | None) -> None:
         """Opens the client for small bodies.
 
-        Args:
-            settings: Endpoint, region, credentials and time limits.
-            bucket: Name of the bucket.
-            prefix: Prefix of all keys, without leading and trailing slashes; None for the whole bucket.
-
         Raises:
             ConfigurationError: Credentials are missing or incomplete.
         """
@@ -274,9 +269,7 @@ class ObjectStore:
     def create_or_own(self, key: str, data: bytes | memoryview) -> bool:
         """Writes an object if none exists, and reads it back if the answer does not say who wrote it.
 
-        Args:
-            key: The object's key.
-            data: Must differ from what any other writer would write, such as by a random id, if it matters who wins.
+        If it matters who wins, `data` must differ from what any other writer would write, such as by a random id.
 
         Returns:
             True if the object has exactly this content, False if another writer was first.
@@ -315,10 +308,7 @@ class ObjectStore:
     def replace(self, key: str, data: bytes | memoryview, e_tag: str | None) -> bool:
         """Writes an object over the version that was read.
 
-        Args:
-            key: The object's key.
-            data: The new content.
-            e_tag: The version that was read; None if there was no object.
+        `e_tag` is the version that was read; None if there was no object.
 
         Returns:
             True if this call wrote the object, False if the store has another version. As with `create`, False may also
@@ -437,9 +427,7 @@ class ObjectStore:
 def open_store(settings: Settings, *, patience_s: float | None = None) -> ObjectStore:
     """Opens the configured store.
 
-    Args:
-        settings: Name the store, and how long calls are retried.
-        patience_s: Upper limit of the retries, even if the settings allow more.
+    Calls are retried for at most `patience_s`, even if the settings allow more.
 
     Raises:
         ConfigurationError: The folder cannot be created, or an S3 server is set without credentials.
@@ -501,9 +489,6 @@ _CONTENDERS = 8
 
 def check_store(store: ObjectStore) -> None:
     """Checks that a store can hold a ledger.
-
-    Args:
-        store: The opened store.
 
     Raises:
         ConfigurationError: The bucket does not exist, the key id is unknown, or create-only puts do not work.

@@ -197,10 +197,6 @@ def explain_unreachable(text: str, what: str) -> ImgpipelineError | None:
 
     The client says "error sending request" in all of these cases. The cause is in a later part of its text.
 
-    Args:
-        text: The whole text of the client's error.
-        what: Start of the message: `Could not read s3://bucket/key`.
-
     Returns:
         `ConfigurationError` if only a changed setting helps, `UnreachableStoreError` if the server may come back, None
         if the server did answer.

@@ -78,12 +78,7 @@ def resolve_image_path(path: str, store_url: str, allowed: tuple[str, ...]) -> I
 
 
 def own_image_keys(paths: Iterable[str], store_url: str) -> Iterator[str]:
-    """Yields the keys of the images that are in the pipeline's own store; skips other paths.
-
-    Args:
-        paths: Announced paths, as for `resolve_image_path`.
-        store_url: URL of the own store.
-    """
+    """Yields the keys of the images that are in the pipeline's own store; skips other paths."""
     for path in paths:
         with contextlib.suppress(BadInputError):  # in another bucket, or not a path
             yield resolve_image_path(path, store_url, ()).key
@@ -132,9 +127,7 @@ class ImageReader:
     def read(self, path: str, *, admit: Callable[[int], None] | None = None) -> Fetched:
         """Returns the announced image.
 
-        Args:
-            path: The announced path.
-            admit: Called with the image's size in bytes before it is loaded, as by `ObjectStore.fetch`.
+        `admit` is called with the image's size in bytes before it is loaded, as by `ObjectStore.fetch`.
 
         Returns:
             The bytes and their version; at least one byte, at most as many as the settings allow.
@@ -153,9 +146,6 @@ class ImageReader:
 
     def version(self, path: str) -> str:
         """Returns the version (e-tag) of an announced image without reading the image.
-
-        Args:
-            path: The announced path.
 
         Raises:
             BadInputError: `PATH_NOT_ALLOWED`, `OBJECT_NOT_FOUND`, `OBJECT_FORBIDDEN`.

@@ -70,11 +70,6 @@ class Bundling:
 def find_ranges(store: ObjectStore, chain: ChainId, *, fewest: int = FEWEST_SEGMENTS) -> Iterator[RangeToBundle]:
     """Yields the ranges of a chain that need a bundle, the newest first.
 
-    Args:
-        store: The object store.
-        chain: The chain.
-        fewest: Minimum number of segments in a range.
-
     Raises:
         LedgerError: The chain's last segment cannot be read.
     """
@@ -104,10 +99,6 @@ def find_ranges(store: ObjectStore, chain: ChainId, *, fewest: int = FEWEST_SEGM
 
 def make_bundle(store: ObjectStore, wanted: RangeToBundle) -> Bundling:
     """Makes one bundle, unless the range has a hole or a segment that cannot be read.
-
-    Args:
-        store: The object store.
-        wanted: A range from `find_ranges`.
 
     Returns:
         The result. Another bundler may have been faster and made the same bytes.
@@ -202,13 +193,8 @@ def bundle_ledger(
 ) -> BundlingReport:
     """Makes all missing bundles, the newest of each chain first.
 
-    A chain whose end cannot be read, or a range with damage, does not prevent the bundles of others.
-
-    Args:
-        store: The object store.
-        dry_run: Only report what would be made.
-        is_over: Called before each bundle; True ends the pass, and the next pass continues.
-        progress: Called after each bundle.
+    A chain whose end cannot be read, or a range with damage, does not prevent the bundles of others. `is_over` is
+    called before each bundle; True ends the pass, and the next pass continues.
 
     Raises:
         TransientError: The store does not answer.
@@ -231,9 +217,7 @@ def bundle_ledger(
 def has_ranges(store: ObjectStore, *, is_over: Callable[[], bool] = lambda: False) -> bool:
     """Returns whether a range needs a bundle.
 
-    Args:
-        store: The object store.
-        is_over: Called after each chain; True ends the search with the result True.
+    `is_over` is called after each chain; True ends the search with the result True.
 
     Raises:
         TransientError: The store does not answer.

@@ -57,15 +57,7 @@ Wanted = Callable[[BundledSegment], bool]
 
 
 def plan_reading(store: ObjectStore, chain: ChainId, first: int, behind: int, *, end: int) -> list[Stretch]:
-    """Returns the best way to read the segments that start in `[first, behind)`.
-
-    Args:
-        store: The object store.
-        chain: The chain.
-        first: First offset.
-        behind: First offset after the last.
-        end: The fixed end of the chain.
-    """
+    """Returns the best way to read the segments that start in `[first, behind)`."""
     bundles = find_bundles(store, chain, first, behind, end)
     return join_stretches(bundles, first, behind)
 
@@ -140,12 +132,7 @@ def list_reading(
 ) -> tuple[Listed, ...]:
     """Returns how to read the segments that start in `[first, end)`, and how many there are.
 
-    Args:
-        store: The object store.
-        chain: The chain.
-        first: First offset.
-        end: The fixed end of the chain.
-        through_bundles: Whether to read bundles where possible; otherwise every segment is listed.
+    Lists every segment unless `through_bundles`, which reads bundles where possible.
     """
     bundles = find_bundles(store, chain, first, end, end) if through_bundles else {}
     return tuple(_listed(store, chain, stretch) for stretch in join_stretches(bundles, first, end))
@@ -245,11 +232,7 @@ def _read_plain(store: ObjectStore, chain: ChainId, stretch: Stretch, *, leads: 
 def find_covering(store: ObjectStore, chain: ChainId, first: int, starts: Sequence[int]) -> Covered | None:
     """Returns the offsets of the segment that starts before an offset and covers it; None if one starts there.
 
-    Args:
-        store: The object store.
-        chain: The chain.
-        first: The offset.
-        starts: Starts of the segments from this offset on, sorted.
+    `starts` are the sorted starts of the segments from this offset on.
 
     Raises:
         LedgerError: That segment cannot be read.

@@ -87,9 +87,7 @@ class BundledSegment:
 def encode_bundle(bundle: BundleId, segments: Iterable[tuple[SegmentHeader, bytes]]) -> bytes:
     """Returns the bytes of a bundle.
 
-    Args:
-        bundle: Identifies the bundle.
-        segments: The header and the whole object of each segment, in the order of offsets.
+    Takes the header and the whole object of each segment, in the order of offsets.
     """
     parts: list[bytes] = []
     described: list[dict[str, Any]] = []
@@ -121,9 +119,7 @@ def _identity(bundle: BundleId) -> dict[str, Any]:
 def footer_size(bundle: BundleId, tail: bytes) -> int:
     """Returns the total size of footer and trailer.
 
-    Args:
-        bundle: Identifies the bundle.
-        tail: At least the last 48 bytes of the object, or the whole object if it is shorter.
+    `tail` has at least the last 48 bytes of the object, or the whole object if it is shorter.
 
     Raises:
         DamagedBundleError: The object does not end like a bundle.
@@ -138,9 +134,7 @@ def footer_size(bundle: BundleId, tail: bytes) -> int:
 def decode_footer(bundle: BundleId, data: bytes) -> tuple[BundledSegment, ...]:
     """Decodes a footer.
 
-    Args:
-        bundle: Identifies the expected bundle.
-        data: Exactly footer and trailer (`footer_size`).
+    `data` is exactly footer and trailer (`footer_size`).
 
     Returns:
         The segments of the bundle, in the order of offsets, without hole or overlap.
@@ -223,9 +217,7 @@ def put_mark(store: ObjectStore, chain: ChainId, first: int, behind: int) -> Non
 def readable(bundles: Collection[StoredBundle], marks: Collection[RepairMark]) -> dict[int, StoredBundle]:
     """Returns the readable bundles by the number of their range.
 
-    Args:
-        bundles: The listed bundles.
-        marks: The chain's repair marks, listed after the bundles.
+    The marks are those of the chain, listed after the bundles.
     """
     return {b.bundle.number: b for b in bundles if b.bundle.revision == revision_of(b.bundle.number, marks)}
 
@@ -233,14 +225,8 @@ def readable(bundles: Collection[StoredBundle], marks: Collection[RepairMark]) -
 def find_bundles(store: ObjectStore, chain: ChainId, first: int, behind: int, end: int) -> dict[int, StoredBundle]:
     """Returns the readable bundles for a range of offsets, by the number of their bundle range.
 
-    Costs one listing if the chain has moved past a bundle range there, and another one if there are bundles.
-
-    Args:
-        store: The object store.
-        chain: The chain.
-        first: First offset.
-        behind: First offset after the range.
-        end: The fixed end of the chain; only bundle ranges that are completely before it count.
+    Costs one listing if the chain has moved past a bundle range there, and another one if there are bundles. Only
+    bundle ranges count that are completely before `end`, the fixed end of the chain.
     """
     numbers = range(first // BUNDLE_OFFSETS, min(-(-behind // BUNDLE_OFFSETS), end // BUNDLE_OFFSETS))
     bundles = list_bundles(store, chain, numbers.start, numbers.stop) if numbers else []
@@ -307,11 +293,7 @@ def open_bundle(store: ObjectStore, stored: StoredBundle) -> OpenBundle:
 def open_bundled(stored: StoredBundle, segment: BundledSegment, data: bytes, first: BundledSegment) -> Segment:
     """Decodes one segment of a bundle.
 
-    Args:
-        stored: The bundle.
-        segment: The segment.
-        data: Bytes of the bundle that contain the segment.
-        first: The segment at the start of these bytes.
+    `data` are bytes of the bundle that contain the segment and begin with the segment `first`.
 
     Raises:
         DamagedBundleError: The bytes have changed since the segment was bundled.

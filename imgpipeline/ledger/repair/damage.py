@@ -77,10 +77,6 @@ def find_damage(store: ObjectStore, chain: ChainId) -> ChainDamage:
     A removed last segment leaves no trace: the chain then ends where the previous segment ends, and the next run
     continues there.
 
-    Args:
-        store: The object store.
-        chain: The chain.
-
     Raises:
         LedgerError: A segment has another format version, or two segments cover one offset.
         TransientError: The store does not answer.

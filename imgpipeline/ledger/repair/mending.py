@@ -95,9 +95,7 @@ def is_lid(damaged: DamagedObject) -> bool:
 def pieces_of(stretch: BrokenStretch, tail_end: int) -> list[Piece]:
     """Returns the pieces to put for a broken range, in order.
 
-    Args:
-        stretch: Offsets without outcomes.
-        tail_end: End of the range if no intact segment follows.
+    The range ends at `tail_end` if no intact segment follows.
     """
     starts = sorted({stretch.start, *(found.start for found in stretch.objects)})
     if stretch.end is not None:
@@ -193,11 +191,6 @@ class Mender:
     def _put(self, outcomes: Sequence[Outcome], fingerprint: Fingerprint | None, over: DamagedObject | None) -> None:
         """Puts one segment.
 
-        Args:
-            outcomes: The outcomes, without hole or overlap.
-            fingerprint: Fingerprint of the last record; None if there is none.
-            over: The object to replace; None if there is none.
-
         Raises:
             ChainChangedError: Another writer's segment exists there.
             TransientError: The store does not answer.
@@ -229,12 +222,7 @@ def keep_bytes(store: ObjectStore, chain: ChainId, damaged: DamagedObject) -> st
 
 
 def chunks(made: Iterator[Made], most: int) -> Iterator[tuple[list[Outcome], Fingerprint | None]]:
-    """Yields the outcomes of each segment with the fingerprint of its last record.
-
-    Args:
-        made: The outcomes, in order.
-        most: Maximum number of outcomes in a segment.
-    """
+    """Yields the outcomes of each segment with the fingerprint of its last record."""
     held: list[Outcome] = []
     last: Fingerprint | None = None
     for outcome, fingerprint in made:
@@ -344,10 +332,6 @@ class Restoring:
 def find_lost(store: ObjectStore, stretch: BrokenStretch) -> Iterator[LostSegment]:
     """Yields the segments of a broken range that are in bundles, in order.
 
-    Args:
-        store: The object store.
-        stretch: Offsets without a readable outcome.
-
     Raises:
         TransientError: The store does not answer.
     """
@@ -367,9 +351,7 @@ def find_lost(store: ObjectStore, stretch: BrokenStretch) -> Iterator[LostSegmen
 def without(stretch: BrokenStretch, lost: Sequence[SegmentHeader]) -> list[BrokenStretch]:
     """Returns the rest of a broken range after some of its segments are restored.
 
-    Args:
-        stretch: Offsets without a readable outcome.
-        lost: Headers of the restored segments, in order.
+    `lost` are the headers of the restored segments, in order.
     """
     left: list[BrokenStretch] = []
     start, before = stretch.start, stretch.before

@@ -43,14 +43,8 @@ class Repair:
 def open_repair(store: ObjectStore, chain: ChainId, first: int, behind: int | None, days: Iterable[date]) -> Repair:
     """Announces that outcomes in a range are about to change.
 
-    Call it before a repair replaces, removes or puts the first segment that starts in the range.
-
-    Args:
-        store: The object store.
-        chain: The chain.
-        first: First offset.
-        behind: First offset after the range; None for all offsets from `first` on.
-        days: The known days that the range touches.
+    Call it before a repair replaces, removes or puts the first segment that starts in the range. The range ends before
+    `behind`; None for all offsets from `first` on. `days` are the known days that it touches.
 
     Raises:
         TransientError: The store does not answer.
@@ -61,10 +55,7 @@ def open_repair(store: ObjectStore, chain: ChainId, first: int, behind: int | No
 def close_repair(store: ObjectStore, opened: Repair, days: Iterable[date] = ()) -> Repair:
     """Says that a repair is over: its range has its final outcomes.
 
-    Args:
-        store: The object store.
-        opened: The entry that opened it.
-        days: Further days that the range touches now.
+    `days` are further days that the range touches now.
 
     Raises:
         TransientError: The store does not answer.
@@ -95,9 +86,7 @@ def still_open(repairs: Collection[Repair]) -> list[Repair]:
 def last_handled(repairs: Collection[Repair], *, after: int) -> int:
     """Returns the number of the last entry before the first open one.
 
-    Args:
-        repairs: The entries after a number (`list_repairs`).
-        after: That number.
+    `repairs` are the entries after the number `after` (`list_repairs`).
     """
     return min((repair.number - 1 for repair in still_open(repairs)), default=after + len(repairs))
 
