@@ -41,7 +41,6 @@ class ChainAudit:
     position: int = 0
     """First offset that was not checked."""
     segments: int = 0
-    """Number of segments read."""
     frames: int = 0
     gated: int = 0
     dead_letters: int = 0
@@ -55,7 +54,6 @@ class ChainAudit:
     """All faults, including holes and overlaps, each with its key."""
     notices: int = 0
     books: ChainBooks = field(default_factory=ChainBooks, compare=False)
-    """The accounts and records of the sessions in the chain."""
 
     @property
     def ok(self) -> bool:
@@ -121,7 +119,6 @@ class FixedEnd:
     problems: tuple[str, ...] = ()
     """Why the end is uncertain: segments there that cannot be read."""
     is_closed: bool = False
-    """Whether the chain is closed (`chain.close_chain`)."""
 
 
 def fix_end(store: ObjectStore, chain: ChainId, *, hint: int | None = None) -> FixedEnd:

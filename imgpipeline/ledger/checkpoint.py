@@ -20,9 +20,7 @@ class Position:
     """How far a chain was read."""
 
     end: int
-    """First offset that was not read."""
     start: int
-    """Start of the last segment that was read."""
     mark: str = ""
     """Hash of that segment's writer id (16 hexadecimal digits), to notice if it is replaced; empty: unknown."""
     e_tag: str = ""
@@ -91,7 +89,6 @@ class FollowerObject:
 
     store: ObjectStore
     name: str
-    """The follower's name, as in the object's key."""
     max_bytes: int
     """A larger content counts as damaged."""
     _e_tag: str | None = None

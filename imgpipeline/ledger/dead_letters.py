@@ -87,7 +87,6 @@ class BuriedRecord:
     """One dead letter and its state."""
 
     reference: RecordReference
-    """Topic, partition and offset of the record."""
     letter: DeadLetter
     """The dead letter; `read_raw_record` reads its record."""
     state: LetterState = LetterState.OPEN
@@ -102,7 +101,6 @@ class ReplayTrail:
     parents: dict[RecordReference, RecordReference] = field(default_factory=dict)
     """The record that each replay announces again."""
     frames: set[RecordReference] = field(default_factory=set)
-    """The replays that became frames."""
     ages: dict[RecordReference, datetime] = field(default_factory=dict)
     """When the outcome of each replay was stored."""
     _good: dict[RecordReference, RecordReference] = field(default_factory=dict)
@@ -243,11 +241,8 @@ class DeadLetterList:
     """All dead letters up to a checkpoint."""
 
     letters: dict[RecordReference, BuriedRecord] = field(default_factory=dict)
-    """The dead letters, in the state open."""
     trail: ReplayTrail = field(default_factory=ReplayTrail)
-    """The replays."""
     checkpoint: Checkpoint = field(default_factory=Checkpoint)
-    """How far the ledger was followed."""
 
     def take(self, batch: Batch) -> None:
         """Adds a batch of the ledger."""

@@ -223,9 +223,7 @@ class ListedSegment:
     """A segment in a listing."""
 
     start: int
-    """First offset."""
     e_tag: str
-    """Version of the content, as given by the store; may be empty."""
 
 
 def find_last(store: ObjectStore, chain: ChainId, *, hint: int | None = None) -> ListedSegment | None:

@@ -53,7 +53,7 @@ class Fingerprint:
     timestamp_ms: int
     """Kafka timestamp in Unix milliseconds; -1 if the record has none."""
     sha256: str
-    """SHA-256 over key and value, 64 hexadecimal digits."""
+    """Of key and value (`of`)."""
 
     @classmethod
     def of(cls, record: KafkaRecord) -> "Fingerprint":
@@ -71,9 +71,7 @@ class Provenance:
     model_sha256: str
     """SHA-256 of the model file; empty for imports."""
     settings_hash: str
-    """Hash of the settings that change results."""
     run_id: str
-    """The run that wrote the segment."""
     precision: str | None = None
     """Number format of the model, such as `bf16`; None for 32-bit floats and for imports."""
 
@@ -84,13 +82,10 @@ class SegmentHeader:
 
     chain: ChainId
     start: int
-    """First offset that the segment covers."""
     end: int
-    """First offset after the segment, where the next one starts."""
     frames: int
-    """Number of processed frames."""
+    """Number of processed frames, without the gated ones."""
     gated: int
-    """Number of gated frames."""
     dead_letters: int
     notices: int
     gaps: Mapping[str, int]
@@ -98,13 +93,11 @@ class SegmentHeader:
     days: tuple[date, ...]
     """UTC days of the frames, dead letters and notices, sorted."""
     provenance: Provenance
-    """What made the outcomes."""
     writer_id: str
     """Unique for one attempt to write one segment."""
     fingerprint: Fingerprint | None
     """The last record of the segment or, if it has only gaps, of the chain before it; None if there is none."""
     created_at: datetime
-    """When the segment was made, UTC."""
 
     def to_json(self) -> dict[str, Any]:
         """Returns the stored form of the header, without the checksum."""
@@ -154,7 +147,6 @@ class Segment:
     """An intact segment."""
 
     header: SegmentHeader
-    """The first line."""
     body: bytes
     """The other lines, JSON Lines in UTF-8, each with a final newline."""
 

@@ -73,7 +73,6 @@ class ChainBooks:
     """The sessions in the part of a chain that was read. Outcomes are added in the order of their offsets."""
 
     sessions: dict[SessionKey, SessionBooks] = field(default_factory=dict)
-    """The sessions by source and name."""
     current: dict[str, str] = field(default_factory=dict)
     """The session of each source's last notice, unless it has ended."""
     expired: int = 0
@@ -231,7 +230,6 @@ class JoinedSession:
     """One session of a source over all chains."""
 
     parts: Mapping[ChainId, SessionBooks]
-    """The part of the session in each chain."""
     whole: SessionBooks
     """The whole session. `expired` includes offsets that expired unread in the chains that the accounts name."""
     unread: int

@@ -126,7 +126,6 @@ class ObjectInfo:
     """Key relative to the store's prefix."""
     size_bytes: int
     e_tag: str
-    """Version of the content, as given by the store."""
     last_modified: datetime
     """When the object was written, UTC, by the store's clock."""
 
@@ -146,7 +145,6 @@ class _Pages:
     prefix: str | None
     """Prefix of the keys, whole path parts; None for all."""
     after: str | None
-    """Only greater keys."""
     stream: Iterator[Sequence[Any]] | None = None
     """The current request; None before the first one and after a failure."""
 
@@ -167,9 +165,7 @@ class Fetched:
     """One object with the version it was read in."""
 
     data: bytes
-    """The whole content."""
     e_tag: str
-    """Version of the content, as given by the store."""
 
 
 class ObjectStore:

@@ -167,9 +167,7 @@ class _Cause:
     pattern: str
     """Regular expression for the client's text; its group is inserted into the reason."""
     reason: str
-    """What the text means."""
     step: str
-    """What to do next."""
     may_pass: bool = True
     """Whether a retry can help without a changed setting."""
 

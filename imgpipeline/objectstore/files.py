@@ -61,7 +61,6 @@ class InputFile:
     where: str
     """Full path or URL, for messages; escaped in the same way."""
     size_bytes: int
-    """Stored size."""
     path: Path | None
     """Path on this machine; None for an object in a bucket."""
     open_raw: Callable[[], io.BufferedReader]

@@ -119,7 +119,6 @@ class ImageReader:
     store: ObjectStore
     """The pipeline's own store."""
     settings: Settings
-    """The allow-list, the size limit, and the credentials of other buckets."""
     retry_missing: Callable[[Callable[[], Fetched]], Fetched] = field(default=lambda read: read())
     """Repeats a read for a while if the object is missing, since a producer may announce it slightly too early."""
     _others: dict[str, ObjectStore] = field(default_factory=dict)
@@ -221,7 +220,6 @@ class DeletedImages:
     """The deleted images of one source and day."""
 
     source: str
-    """The source, as in object keys."""
     day: date
     """UTC day below which the images were stored."""
     deleted_at: datetime
@@ -229,7 +227,6 @@ class DeletedImages:
     images: int
     """Number of images; up to 1,000 too many if a run was killed."""
     size_bytes: int
-    """Total size of the images."""
     left: int
     """Images that were kept because the ledger has no outcome for them."""
     looked_at: datetime

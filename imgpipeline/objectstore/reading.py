@@ -23,9 +23,7 @@ class Tail:
     data: bytes
     """The last bytes; the whole object if it is shorter than requested."""
     e_tag: str
-    """Version of the content, as given by the store."""
     size_bytes: int
-    """Size of the whole object."""
 
 
 def fetch_tail(store: ObjectStore, key: str, size_bytes: int) -> Tail:

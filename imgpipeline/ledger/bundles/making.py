@@ -42,13 +42,9 @@ class RangeToBundle:
     """A range that has enough segments and no readable bundle."""
 
     bundle: BundleId
-    """The bundle to make."""
     starts: tuple[int, ...]
-    """Starts of the range's segments, sorted."""
     size_bytes: int
-    """Total size of these segments."""
     outdated: tuple[StoredBundle, ...]
-    """Bundles of the range that must no longer be read."""
 
     @property
     def requests_saved(self) -> int:
@@ -161,9 +157,7 @@ class BundlingReport:
     """The result of a pass over the ledger, or of its dry run."""
 
     bundles: int = 0
-    """Number of new bundles."""
     segments: int = 0
-    """Number of segments in the new bundles."""
     size_bytes: int = 0
     """Total size of the new bundles; in a dry run, of their segments."""
     requests_saved: int = 0
@@ -171,7 +165,6 @@ class BundlingReport:
     problems: list[str] = field(default_factory=list)
     """Why a chain or range has no bundle, including damage."""
     is_complete: bool = True
-    """Whether the pass covered every chain."""
 
     def add(self, done: Bundling) -> None:
         """Adds the result for one range."""

@@ -35,9 +35,7 @@ class Covered:
     """Offsets of a segment that was not read."""
 
     start: int
-    """First offset."""
     end: int
-    """First offset after the segment."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,9 +43,7 @@ class Stretch:
     """Offsets of a chain that are read in the same way: the segments that start in `[first, behind)`."""
 
     first: int
-    """First offset."""
     behind: int
-    """First offset after the stretch."""
     bundles: tuple[StoredBundle, ...] = ()
     """The bundle of each range; empty if the segments are listed and read."""
 
@@ -124,7 +120,6 @@ class Listed:
     starts: tuple[int, ...]
     """Starts of the segments, sorted; empty if the stretch has bundles."""
     count: int
-    """Known number of segments."""
 
 
 def list_reading(

@@ -62,17 +62,11 @@ class BundledSegment:
     """Position and days of a segment in a bundle."""
 
     start: int
-    """First offset that the segment covers."""
     end: int
-    """First offset after the segment."""
     position: int
-    """Position of the segment's first byte in the bundle."""
     size_bytes: int
-    """Size of the compressed segment."""
     days: tuple[date, ...]
-    """UTC days of the frames, dead letters and notices, sorted."""
     sha256: str
-    """SHA-256 of the segment's bytes, 64 hexadecimal digits."""
 
     def to_json(self) -> dict[str, Any]:
         """Returns the entry of the footer."""
@@ -247,7 +241,6 @@ class OpenBundle:
     """A bundle whose footer was read."""
 
     stored: StoredBundle
-    """The object."""
     segments: tuple[BundledSegment, ...]
     tail: bytes
     """The last bytes of the object, read together with the footer."""
@@ -334,7 +327,6 @@ class WrongBundle:
 
     stored: StoredBundle
     offset: int
-    """Start of the first segment that differs."""
 
     @property
     def why(self) -> str:
@@ -353,7 +345,6 @@ class BundleCheck:
     store: ObjectStore
     chain: ChainId
     wrong: list[WrongBundle] = field(default_factory=list)
-    """The wrong bundles so far."""
     _bundles: dict[int, StoredBundle] = field(init=False)
     _number: int = -1
     _held: dict[int, SegmentHeader] = field(default_factory=dict)

@@ -1,8 +1,11 @@
-"""Puts outcomes into the broken range of a chain without giving any offset a second one.
+"""Puts outcomes into the broken ranges of a chain without giving any offset a second one.
 
-Before the first put, the repair copies the damaged bytes, puts a repair mark, so that nobody reads these offsets
-through an older bundle, and adds an entry to the repair list, so that followers read them again. It replaces a damaged
-object only in the version that it read, and puts a removed one create-only. The next repair continues one that died.
+Segments that a bundle still has are put back byte for byte (`Restoring`). No outcome changes, so nobody has to know.
+
+For the others (`Mender`), the repair first adds an entry to the repair list, so that followers read these offsets
+again, and puts a repair mark, so that nobody reads them through an older bundle. Then it copies the damaged bytes. It
+replaces a damaged object only in the version that it read, and puts a removed one create-only. The next repair
+continues one that died.
 
 Between two intact segments, the range is known. After the last intact one it is not: only the damaged object contained
 the end, and a paused writer may still know the end and continue there. So each offset gets its own segment. Wherever
@@ -29,7 +32,6 @@ from imgpipeline.ledger.bundles.stored import (
     discard,
     find_bundles,
     open_bundled,
-    put_mark,
     try_open,
 )
 from imgpipeline.ledger.days import DayIndex
@@ -66,9 +68,7 @@ class Piece:
     """Offsets that are repaired together; only the first one may have a damaged object."""
 
     start: int
-    """First offset."""
     end: int
-    """First offset after the piece."""
     is_tail: bool = False
     """Whether each offset needs its own segment."""
 
@@ -78,13 +78,10 @@ class Mended:
     """A segment that was put."""
 
     piece: Piece
-    """The piece that contains the segment."""
     bad: DamagedObject | None
     """The damaged object at the first offset of the piece; None if there was none."""
     kept: str | None
-    """Key of the copy of the damaged bytes."""
     outcomes: list[Outcome]
-    """The outcomes in the segment."""
 
 
 def is_lid(damaged: DamagedObject) -> bool:
@@ -112,11 +109,8 @@ class Mender:
     store: ObjectStore
     chain: ChainId
     made_by: Provenance
-    """What makes the outcomes."""
     clock: Callable[[], datetime]
-    """Tells the time."""
     index: DayIndex
-    """The day index of this repair."""
     fingerprint: Fingerprint | None
     """Fingerprint of the last record before the next segment."""
 
@@ -148,8 +142,7 @@ class Mender:
         over = {found.start: found for found in stretch.objects}
         last = pieces[-1]
         reach("mend mark", segment_key(self.chain, stretch.start))
-        put_mark(self.store, self.chain, stretch.start, last.end)
-        behind = None if stretch.end is None else last.end
+        behind = OFFSET_LIMIT if stretch.end is None else last.end
         opened, touched = open_repair(self.store, self.chain, stretch.start, behind, days), set[date]()
         if last.is_tail and last.end - 1 not in over:
             over[last.end - 1] = self._close_tail(last.end)
@@ -249,9 +242,7 @@ class LostSegment:
     """A damaged or removed segment that a bundle still has."""
 
     header: SegmentHeader
-    """The segment's header."""
     data: bytes
-    """The whole object."""
     over: DamagedObject | None
     """The damaged object in its place; None if there is none."""
 
@@ -268,11 +259,8 @@ class Restoring:
     store: ObjectStore
     chain: ChainId
     notes: DaysToBuild
-    """Notes the days of a segment before it is restored."""
     progress: Callable[[int], None]
-    """Called with the number of restored outcomes."""
     dry_run: bool
-    """Only report what would be restored."""
     steps: list[RepairStep] = field(default_factory=list)
     """The restored segments, or those that would be; adjacent ones in one step."""
 
@@ -293,7 +281,6 @@ class Restoring:
         if not self.dry_run:
             # Followers may have read the outcomes in the bundle instead of those in the segments.
             opened = open_repair(self.store, self.chain, bundle.first, bundle.behind, ())
-            put_mark(self.store, self.chain, bundle.first, bundle.behind)
             reach("bundle marked", wrong.stored.key)
             discard(self.store, wrong.stored)
             close_repair(self.store, opened)

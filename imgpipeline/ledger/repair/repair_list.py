@@ -18,6 +18,7 @@ from uuid import uuid4
 
 from imgpipeline.contracts.keys import REPAIR_LIST, ChainId, repair_entry_key, repair_notes_prefix
 from imgpipeline.errors import LedgerError
+from imgpipeline.ledger.bundles.stored import put_mark
 from imgpipeline.objectstore import ObjectMissingError, ObjectStore
 from imgpipeline.objectstore.numbered import append_entry, list_numbers
 from imgpipeline.objectstore.parallel import map_ahead
@@ -32,24 +33,27 @@ class Repair:
     chain: ChainId
     first: int
     """First offset whose outcome may have changed."""
-    behind: int | None
-    """First offset after the range; None for all offsets from `first` on."""
+    behind: int
+    """First offset after the range; `OFFSET_LIMIT` for all offsets from `first` on."""
     days: tuple[date, ...]
     """Known UTC days that the range touched before or touches now, sorted."""
     closes: int | None = None
     """Number of the entry that opened this repair; None for an opening entry."""
 
 
-def open_repair(store: ObjectStore, chain: ChainId, first: int, behind: int | None, days: Iterable[date]) -> Repair:
-    """Announces that outcomes in a range are about to change.
+def open_repair(store: ObjectStore, chain: ChainId, first: int, behind: int, days: Iterable[date]) -> Repair:
+    """Announces that outcomes in a range are about to change, and makes the range's bundles unreadable.
 
-    Call it before a repair replaces, removes or puts the first segment that starts in the range. The range ends before
-    `behind`; None for all offsets from `first` on. `days` are the known days that it touches.
+    Call it before a repair replaces, removes or puts the first segment that starts in the range. `days` are the known
+    days that it touches.
 
     Raises:
         TransientError: The store does not answer.
     """
-    return _append(store, Repair(0, chain, first, behind, tuple(sorted(set(days)))))
+    opened = _append(store, Repair(0, chain, first, behind, tuple(sorted(set(days)))))
+    # After the entry: if the repair dies before the mark, the next one still finds a bundle that differs.
+    put_mark(store, chain, first, behind)
+    return opened
 
 
 def close_repair(store: ObjectStore, opened: Repair, days: Iterable[date] = ()) -> Repair:
@@ -117,7 +121,7 @@ def _read(store: ObjectStore, number: int) -> Repair:
             number,
             ChainId(data["topic"], data["topic_id"], data["partition"]),
             int(data["first"]),
-            None if data["behind"] is None else int(data["behind"]),
+            int(data["behind"]),
             tuple(date.fromisoformat(day) for day in data["days"]),
             None if data["closes"] is None else int(data["closes"]),
         )
