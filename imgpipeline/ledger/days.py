@@ -96,18 +96,9 @@ def read_day(
     since: Mapping[ChainId, int] | None = None,
     buckets: Iterable[Bucket] | None = None,
 ) -> Iterator[Segment]:
-    """Yields the segments that touch a day, like `read_days` for a single day.
-
-    Args:
-        store: The object store.
-        day: UTC day.
-        ends: As for `read_days`.
-        since: End of each chain up to which the day was read before; earlier segments are left out.
-        buckets: As for `read_days`.
-    """
-    yield from read_days(
-        store, {day: since or {}}, ends, buckets=index_buckets(store, day) if buckets is None else buckets
-    )
+    """Yields the segments that touch a day that start at or after the ends in `since`; otherwise as `read_days`."""
+    listed = index_buckets(store, day) if buckets is None else buckets
+    yield from read_days(store, {day: since or {}}, ends, buckets=listed)
 
 
 def read_days(

@@ -28,10 +28,10 @@ from obstore.store import LocalStore, MemoryStore, S3Store
 from imgpipeline.contracts.urls import folder_of
 from imgpipeline.errors import ConfigurationError, PermanentError, TransientError
 from imgpipeline.objectstore.failures import (
+    CLIENT_ERRORS,
     ForbiddenError,
     ObjectMissingError,
     ObjectTooLargeError,
-    client_errors,
     persist,
     translate,
 )
@@ -405,7 +405,7 @@ class ObjectStore:
     def _errors(self, action: str, key: str) -> Iterator[None]:
         try:
             yield
-        except client_errors() as error:
+        except CLIENT_ERRORS as error:
             # Not `from error`: the client's text contains the whole answer with the access key id.
             raise translate(error, action, f"{self.url}/{key}") from None
 
@@ -502,7 +502,9 @@ def check_store(store: ObjectStore) -> None:
                 for content, ok in zip(contents, pool.map(lambda c: store.create(key, c), contents), strict=True)
                 if ok
             ]
-        stored = _read(store, key)
+        stored = store.get(key)
+    except ObjectMissingError:
+        stored = b""
     finally:
         # A ledger needs no permission to delete; without it, the small object stays.
         with contextlib.suppress(ForbiddenError):
@@ -513,10 +515,3 @@ def check_store(store: ObjectStore) -> None:
             f"{store.url} let {len(won)} of {_CONTENDERS} writers create the same object; exactly one must succeed.",
             next_step="use a store that honours If-None-Match: * on PUT (AWS S3, MinIO, versitygw, a local folder)",
         )
-
-
-def _read(store: ObjectStore, key: str) -> bytes | None:
-    try:
-        return store.get(key)
-    except ObjectMissingError:
-        return None

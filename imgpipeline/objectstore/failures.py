@@ -26,6 +26,10 @@ _FIRST_ANSWER_S = 10.0
 """A restart of the server ends within this time; a server that does not exist is named soon."""
 
 
+CLIENT_ERRORS = (BaseError, OSError)
+"""What the client raises when the store, not the caller, is at fault."""
+
+
 class UnreachableStoreError(TransientError):
     """A request got no answer from the store's server."""
 
@@ -138,11 +142,6 @@ def _of_the_store(text: str, code: str, what: str) -> ImgpipelineError:
         next_step="check that IMGPIPELINE_STORE_URL and IMGPIPELINE_S3_ENDPOINT name a running store, "
         "then run `imgpipeline doctor`",
     )
-
-
-def client_errors() -> tuple[type[Exception], ...]:
-    """Returns the exceptions that the client raises when the store, not the caller, is at fault."""
-    return (BaseError, OSError)
 
 
 def _cause(text: str) -> str:

@@ -8,6 +8,7 @@ work at the same time.
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import chain as chain_together
 from math import ceil
 
 from imgpipeline.contracts.bundle_keys import BUNDLE_OFFSETS, BundleId, bundle_key, revision_of
@@ -228,10 +229,4 @@ def _begin(store: ObjectStore, chain: ChainId) -> Iterator[RangeToBundle] | str:
         first = next(ranges, None)
     except LedgerError as error:
         return error.message
-    return _all_of(first, ranges)
-
-
-def _all_of(first: RangeToBundle | None, others: Iterator[RangeToBundle]) -> Iterator[RangeToBundle]:
-    if first is not None:
-        yield first
-        yield from others
+    return chain_together([first] if first else [], ranges)
