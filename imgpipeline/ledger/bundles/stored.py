@@ -227,15 +227,6 @@ def find_bundles(store: ObjectStore, chain: ChainId, first: int, behind: int, en
     return readable(bundles, list_marks(store, chain)) if bundles else {}
 
 
-def ranges_of(first: int, behind: int) -> Iterator[tuple[int, int, int]]:
-    """Splits offsets at the borders of bundle ranges: yields number, first offset, and first offset after the part."""
-    while first < behind:
-        number = first // BUNDLE_OFFSETS
-        border = min((number + 1) * BUNDLE_OFFSETS, behind)
-        yield number, first, border
-        first = border
-
-
 @dataclass(frozen=True, slots=True)
 class OpenBundle:
     """A bundle whose footer was read."""
