@@ -142,7 +142,7 @@ class FollowerObject:
             if fetched.data != self._put:
                 return False
             self._e_tag = fetched.e_tag
-        if not self.store.replace(key, data, self._e_tag):
+        if not self.store.replace_or_own(key, data, self._e_tag):
             return False
         self._put = data
         return True
