@@ -51,11 +51,6 @@ class Checkpoint:
         """First offset of each chain that was not read."""
         return {chain: position.end for chain, position in self.chains.items()}
 
-    @property
-    def hints(self) -> dict[ChainId, int]:
-        """Where the search for the end of each chain may start."""
-        return {chain: position.start for chain, position in self.chains.items()}
-
     def to_json(self) -> dict[str, Any]:
         """Returns the checkpoint as a JSON object."""
         chains = [

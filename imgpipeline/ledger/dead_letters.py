@@ -320,7 +320,7 @@ def fix_ends_by_list(store: ObjectStore) -> dict[ChainId, ChainEnd]:
         TransientError: The store does not answer.
     """
     known = FollowerObject(store, _NAME, _MOST_BYTES).load(DeadLetterList.from_json)
-    return fix_ends(store, known.checkpoint.hints if known else None)
+    return fix_ends(store, {chain: at.start for chain, at in known.checkpoint.chains.items()} if known else None)
 
 
 def find_dead_letters(

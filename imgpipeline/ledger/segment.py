@@ -9,7 +9,7 @@ import json
 import threading
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import date, datetime
 from hashlib import sha256
 from typing import Any
@@ -102,7 +102,6 @@ class SegmentHeader:
     def to_json(self) -> dict[str, Any]:
         """Returns the stored form of the header, without the checksum."""
         made = self.provenance
-        mark = self.fingerprint
         computed = {"precision": made.precision} if made.precision else {}
         return {
             "format_version": FORMAT_VERSION,
@@ -118,7 +117,7 @@ class SegmentHeader:
             "settings_hash": made.settings_hash,
             "run_id": made.run_id,
             "writer_id": self.writer_id,
-            "fingerprint": mark and {"offset": mark.offset, "timestamp_ms": mark.timestamp_ms, "sha256": mark.sha256},
+            "fingerprint": self.fingerprint and asdict(self.fingerprint),
             "created_at": format_time(self.created_at),
         }
 
@@ -137,7 +136,7 @@ class SegmentHeader:
                 model["name"], model["sha256"], data["settings_hash"], data["run_id"], model.get("precision")
             ),
             writer_id=data["writer_id"],
-            fingerprint=mark and Fingerprint(mark["offset"], mark["timestamp_ms"], mark["sha256"]),
+            fingerprint=mark and Fingerprint(**mark),
             created_at=parse_time(data["created_at"]),
         )
 

@@ -201,17 +201,17 @@ def explain_unreachable(text: str, what: str) -> ImgpipelineError | None:
     if "error sending request" not in text:
         return None
     url = re.search(r"Error performing [A-Z]+ (\S+) in [\d.]+\w+", text)
-    cause = next((cause for cause in _CAUSES if re.search(cause.pattern, text)), None)
-    if url is None or cause is None:
+    found = next(((cause, said) for cause in _CAUSES if (said := re.search(cause.pattern, text))), None)
+    if url is None or found is None:
         return None
+    cause, said = found
     server = urlsplit(url[1])
     if server.hostname == _INSTANCE_METADATA:
         return ConfigurationError(
             f"{what}: no credentials are set, and this machine has no role that gives some.",
             next_step=f"set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY{_DOCTOR}",
         )
-    found = re.search(cause.pattern, text)
-    reason = cause.reason.format(*(found.groups() if found else ()))
+    reason = cause.reason.format(*said.groups())
     port = server.port or (443 if server.scheme == "https" else 80)
     message = f"{what}: the S3 server at {server.scheme}://{server.hostname}:{port} cannot be reached: {reason}."
     kind = UnreachableStoreError if cause.may_pass else ConfigurationError

@@ -144,14 +144,7 @@ class ImageReader:
         return self._ask(path, fetched)
 
     def version(self, path: str) -> str:
-        """Returns the version (e-tag) of an announced image without reading the image.
-
-        Raises:
-            BadInputError: `PATH_NOT_ALLOWED`, `OBJECT_NOT_FOUND`, `OBJECT_FORBIDDEN`.
-            TransientError: The store does not answer.
-            ForbiddenError: The store refuses access to the pipeline's own prefix too.
-            PermanentError: A folder is gone.
-        """
+        """Returns the version (e-tag) of an announced image without reading it; raises the errors of `read`."""
 
         def e_tag(store: ObjectStore, key: str) -> str:
             found = store.head(key)
