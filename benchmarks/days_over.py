@@ -37,8 +37,7 @@ from imgpipeline.lake.schema import DAY_TABLES
 from imgpipeline.lake.sessions.session import open_lake
 from imgpipeline.lake.storage.manifest import FOOTER_KEY, parse_footer
 from imgpipeline.ledger import ChainEnd, ChainWriter, DayIndex, find_end
-from imgpipeline.ledger.dead_letter_list import find_dead_letters
-from imgpipeline.ledger.dead_letters import Wanted
+from imgpipeline.ledger.dead_letters import Wanted, find_dead_letters
 from imgpipeline.objectstore import ObjectStore, open_store
 from imgpipeline.reports.inputs import reported_days
 from imgpipeline.settings import load_settings

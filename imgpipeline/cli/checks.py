@@ -151,7 +151,7 @@ def _describe_topic(topic: str, logs: "Sequence[LogRange]") -> str:
 def check_object_store(settings: Settings) -> Iterator[tuple[str, str]]:
     """Checks that the store can be written and read, and that one of several create-only writers wins."""
     from imgpipeline.objectstore import open_store  # noqa: PLC0415 - loads obstore
-    from imgpipeline.objectstore.probe import check_store  # noqa: PLC0415 - as above
+    from imgpipeline.objectstore.client import check_store  # noqa: PLC0415 - as above
 
     check_store(open_store(settings, patience_s=STORE_PATIENCE_S))
     yield "object store", f"{settings.store_url} can be listed, written and read; create-only writes work"

@@ -46,8 +46,7 @@ def list_them(
     A dead letter is closed once its record was announced again and became a frame, or another dead letter that
     replaces it. The first call reads the whole ledger, later calls read only what was added since.
     """
-    from imgpipeline.ledger.dead_letter_list import find_dead_letters  # noqa: PLC0415 - loads obstore
-    from imgpipeline.ledger.dead_letters import LetterState  # noqa: PLC0415 - as above
+    from imgpipeline.ledger.dead_letters import LetterState, find_dead_letters  # noqa: PLC0415 - as above
     from imgpipeline.objectstore import open_store  # noqa: PLC0415 - as above
     from imgpipeline.sources.letter_details import document  # noqa: PLC0415 - loads obstore and kafka-python
 

@@ -177,7 +177,7 @@ def _import(
 ) -> None:
     from imgpipeline.compat.imports.chain import import_rows  # noqa: PLC0415 - loads obstore
     from imgpipeline.objectstore import open_store  # noqa: PLC0415 - as above
-    from imgpipeline.objectstore.probe import check_store  # noqa: PLC0415 - as above
+    from imgpipeline.objectstore.client import check_store  # noqa: PLC0415 - as above
 
     store = open_store(settings)
     check_store(store)

@@ -13,7 +13,7 @@ from imgpipeline.defs.run_tags import WORK_TAG
 from imgpipeline.defs.specs import OWNERS
 from imgpipeline.errors import ImgpipelineError, PermanentError
 from imgpipeline.ledger.bundles.making import bundle_ledger, has_ranges
-from imgpipeline.ledger.dead_letter_list import remove_orphans
+from imgpipeline.ledger.dead_letters import remove_orphans
 
 LONGEST_BUNDLING_S = 2400.0
 """Time limit of a pass that bundles segments; the next pass continues its work."""

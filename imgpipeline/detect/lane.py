@@ -19,7 +19,7 @@ from imgpipeline.errors import TransientError
 from imgpipeline.faultpoints import reach
 from imgpipeline.ledger import Provenance
 from imgpipeline.objectstore import open_store
-from imgpipeline.objectstore.probe import check_store
+from imgpipeline.objectstore.client import check_store
 from imgpipeline.settings import Settings
 from imgpipeline.stream.connection import kafka_errors, open_admin
 from imgpipeline.stream.diagnosis import UnreachableBrokerError

@@ -1,6 +1,6 @@
 """`imgpipeline ledger repair`: restores the outcomes of offsets whose segment was damaged or removed.
 
-Segments that a bundle still has are put back byte for byte (`ledger.repair.restoring`). The others are read from Kafka
+Segments that a bundle still has are put back byte for byte (`ledger.repair.mending`). The others are read from Kafka
 and detected again (`repair_source`), and put so that no offset gets two outcomes (`ledger.repair.mending`). Then the
 tables of the affected days are rebuilt. docs/repair.md explains the whole process.
 """
@@ -24,9 +24,8 @@ from imgpipeline.ledger.repair.damage import (
     find_damage,
     first_step,
 )
-from imgpipeline.ledger.repair.mending import ChainChangedError, Mender
+from imgpipeline.ledger.repair.mending import ChainChangedError, Mender, Restoring
 from imgpipeline.ledger.repair.repair_list import DaysToBuild, close_repair, list_repairs, still_open
-from imgpipeline.ledger.repair.restoring import Restoring
 from imgpipeline.objectstore import ImageReader, ObjectStore
 from imgpipeline.settings import Settings
 from imgpipeline.vision.configured import load_configured_detector

@@ -25,30 +25,26 @@ from imgpipeline.contracts.keys import (
 from imgpipeline.errors import LedgerError
 from imgpipeline.ledger.bundles.reading import Listed, list_reading, read_bundles
 from imgpipeline.ledger.bundles.stored import BundleCheck
-from imgpipeline.ledger.reading import ChainEnd, find_end, list_segments, read_segments
+from imgpipeline.ledger.reading import find_end, list_segments, read_segments
 from imgpipeline.ledger.segment import Segment, SegmentHeader
 from imgpipeline.ledger.session_books import ChainBooks, count_repeats
 from imgpipeline.objectstore import ObjectMissingError, ObjectStore
 
-_COUNTS = ("segments", "frames", "gated", "dead_letters", "notices", "missing", "overlapping")
+_COUNTS = ("frames", "gated", "dead_letters", "notices")
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class ChainAudit:
-    """The result of a walk over a chain, from offset 0 up to a position."""
+    """The result of a walk over a chain, from offset 0 up to a position; `audit_chain` continues a copy."""
 
     chain: ChainId
     position: int = 0
     """First offset that was not checked."""
     segments: int = 0
-    """Number of segments read."""
     frames: int = 0
-    """Offsets that became processed frames."""
     gated: int = 0
-    """Offsets that became gated frames."""
     dead_letters: int = 0
-    """Offsets that became dead letters."""
-    gaps: Mapping[str, int] = field(default_factory=dict)
+    gaps: dict[str, int] = field(default_factory=dict)
     """Offsets in gaps, by reason."""
     missing: int = 0
     """Offsets without an outcome."""
@@ -57,14 +53,61 @@ class ChainAudit:
     problems: tuple[str, ...] = ()
     """All faults, including holes and overlaps, each with its key."""
     notices: int = 0
-    """Offsets that became notices."""
     books: ChainBooks = field(default_factory=ChainBooks, compare=False)
-    """The accounts and records of the sessions in the chain."""
 
     @property
     def ok(self) -> bool:
         """Whether every offset up to the position has exactly one outcome and every segment can be read."""
         return not (self.missing or self.overlapping or self.problems)
+
+    def take(self, start: int, segment: Segment | str) -> None:
+        """Checks the next segment, or notes why it cannot be read."""
+        if isinstance(segment, str):
+            self.note(segment)
+            return
+        header = segment.header
+        if start > self.position:
+            self.skip_to(start)
+        elif start < self.position:
+            doubled = min(header.end, self.position) - start
+            self.overlapping += doubled
+            self.note(f"{self.chain}: offsets [{start}, {start + doubled}) have more than one outcome.")
+        counts, gaps, problem = _count(segment, self.books)
+        if problem:
+            self.note(f"{segment_key(self.chain, start)} contradicts its header: {problem}.")
+        self.segments += 1
+        for name in _COUNTS:
+            setattr(self, name, getattr(self, name) + counts[name])
+        self.gaps = dict(sorted((gaps + Counter(self.gaps)).items()))
+        self.position = max(self.position, header.end)
+
+    def check_index(self, header: SegmentHeader, indexed: Container[Bucket]) -> None:
+        """Checks that the day index has each day of a segment."""
+        for day in header.days:
+            bucket = bucket_of(day, self.chain, header.start)
+            if bucket not in indexed:
+                key = segment_key(self.chain, header.start)
+                self.note(f"{key} touches {day}, but the day index lacks {bucket_key(bucket)}.")
+
+    def skip_to(self, offset: int) -> None:
+        """Notes that the offsets from the position on have no outcome."""
+        self.missing += offset - self.position
+        self.note(
+            f"{chain_prefix(self.chain)}: offsets [{self.position}, {offset}) have no outcome. "
+            "Next: run `imgpipeline ledger repair --dry-run`"
+        )
+        self.position = offset
+
+    def note(self, problem: str) -> None:
+        """Adds a fault."""
+        self.problems += (problem,)
+
+    def close_books(self, store: ObjectStore) -> None:
+        """Counts repeated records for sessions that have ended with more records than they announced."""
+        for found in self.books.sessions.values():
+            if found.is_ended and found.missing < 0:
+                with contextlib.suppress(LedgerError, ObjectMissingError):  # the walk has named that segment
+                    found.counts["repeats"] = count_repeats(store, self.chain, found)
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,22 +119,15 @@ class FixedEnd:
     problems: tuple[str, ...] = ()
     """Why the end is uncertain: segments there that cannot be read."""
     is_closed: bool = False
-    """Whether the chain is closed (`chain.close_chain`)."""
 
 
 def fix_end(store: ObjectStore, chain: ChainId, *, hint: int | None = None) -> FixedEnd:
     """Finds the end of a chain, even if its last segment is damaged.
 
-    Args:
-        store: The object store.
-        chain: The chain.
-        hint: Expected end of the chain.
-
-    Returns:
-        The end; if the last segment is damaged, the offset after its start, since it covers at least that offset.
+    If the last segment is damaged, the walk ends after its start, since it covers at least that offset.
     """
     try:
-        end: ChainEnd = find_end(store, chain, hint=hint)
+        end = find_end(store, chain, hint=hint)
     except LedgerError as error:
         last = list_segments(store, chain, 0, OFFSET_LIMIT)[-1]
         return FixedEnd(chain, last + 1, (str(error),))
@@ -112,7 +148,7 @@ def audit_chain(
     """Walks a chain up to a fixed end.
 
     Args:
-        store: The object store.
+        store: Holds the chain.
         end: The end of the walk.
         since: The result of an earlier walk to continue. Default: start at offset 0.
         listed: How to read the chain from there to the end (`list_reading`). Default: list and read every segment.
@@ -128,15 +164,16 @@ def audit_chain(
     Raises:
         TransientError: The store does not answer.
     """
-    walk = _Walk.after(since or ChainAudit(end.chain))
+    walk = deepcopy(since) if since else ChainAudit(end.chain)
     bundles = BundleCheck(store, end.chain) if compare_bundles else None
     if listed is None:
         listed = list_reading(store, end.chain, walk.position, end.offset, through_bundles=False)
     for start, segment in _read_listed(store, end.chain, listed, end.offset):
         walk.take(start, segment)
-        if bundles and isinstance(segment, Segment):
-            walk.compare(bundles, segment.header)
         if isinstance(segment, Segment):
+            wrong = bundles.take(segment.header) if bundles else None
+            if wrong:
+                walk.note(f"{wrong.why} `imgpipeline ledger repair` removes it; the segments stay.")
             seen(segment.header)
             if indexed is not None:
                 walk.check_index(segment.header, indexed)
@@ -144,7 +181,7 @@ def audit_chain(
     if walk.position < end.offset:
         walk.skip_to(end.offset)
     walk.close_books(store)
-    return walk.found()
+    return walk
 
 
 def stray_keys(store: ObjectStore) -> list[str]:
@@ -184,74 +221,6 @@ def _read_all(store: ObjectStore, chain: ChainId, starts: Sequence[int]) -> Iter
             at += 1
 
 
-@dataclass(slots=True)
-class _Walk:
-    """A walk in progress, with the counts of `ChainAudit` so far."""
-
-    chain: ChainId
-    position: int
-    counts: Counter[str]
-    gaps: Counter[str]
-    problems: list[str]
-    books: ChainBooks
-
-    @classmethod
-    def after(cls, found: ChainAudit) -> "_Walk":
-        counts = Counter({name: getattr(found, name) for name in _COUNTS})
-        books = deepcopy(found.books)
-        return cls(found.chain, found.position, counts, Counter(found.gaps), list(found.problems), books)
-
-    def found(self) -> ChainAudit:
-        counts = {name: self.counts[name] for name in _COUNTS}
-        gaps, problems = dict(sorted(self.gaps.items())), tuple(self.problems)
-        return ChainAudit(self.chain, self.position, **counts, gaps=gaps, problems=problems, books=self.books)
-
-    def close_books(self, store: ObjectStore) -> None:
-        """Counts repeated records for sessions that have ended with more records than they announced."""
-        for found in self.books.sessions.values():
-            if found.is_ended and found.missing < 0:
-                with contextlib.suppress(LedgerError, ObjectMissingError):  # the walk has named that segment
-                    found.counts["repeats"] = count_repeats(store, self.chain, found)
-
-    def take(self, start: int, segment: Segment | str) -> None:
-        if isinstance(segment, str):
-            self.problems.append(segment)
-            return
-        header = segment.header
-        if start > self.position:
-            self.skip_to(start)
-        elif start < self.position:
-            doubled = min(header.end, self.position) - start
-            self.counts["overlapping"] += doubled
-            self.problems.append(f"{self.chain}: offsets [{start}, {start + doubled}) have more than one outcome.")
-        counts, gaps, problem = _count(segment, self.books)
-        if problem:
-            self.problems.append(f"{segment_key(self.chain, start)} contradicts its header: {problem}.")
-        self.counts.update({"segments": 1, **counts})
-        self.gaps.update(gaps)
-        self.position = max(self.position, header.end)
-
-    def compare(self, bundles: BundleCheck, header: SegmentHeader) -> None:
-        wrong = bundles.take(header)
-        if wrong:
-            self.problems.append(f"{wrong.why} `imgpipeline ledger repair` removes it; the segments stay.")
-
-    def check_index(self, header: SegmentHeader, indexed: Container[Bucket]) -> None:
-        for day in header.days:
-            bucket = bucket_of(day, self.chain, header.start)
-            if bucket not in indexed:
-                key = segment_key(self.chain, header.start)
-                self.problems.append(f"{key} touches {day}, but the day index lacks {bucket_key(bucket)}.")
-
-    def skip_to(self, offset: int) -> None:
-        self.counts["missing"] += offset - self.position
-        self.problems.append(
-            f"{chain_prefix(self.chain)}: offsets [{self.position}, {offset}) have no outcome. "
-            "Next: run `imgpipeline ledger repair --dry-run`"
-        )
-        self.position = offset
-
-
 def _count(segment: Segment, books: ChainBooks) -> tuple[Counter[str], Counter[str], str]:
     """Counts the outcomes of a segment; returns also how they contradict the header, or an empty string."""
     header = segment.header
@@ -273,7 +242,7 @@ def _count(segment: Segment, books: ChainBooks) -> tuple[Counter[str], Counter[s
         return counts, gaps, hole
     if position != header.end:
         return counts, gaps, f"its outcomes end at {position}, expected {header.end}"
-    said = {name: getattr(header, name) for name in ("frames", "gated", "dead_letters", "notices")}
+    said = {name: getattr(header, name) for name in _COUNTS}
     if any(counts[name] != said[name] for name in said) or gaps != Counter(header.gaps):
         return counts, gaps, f"it holds {dict(counts)} and gaps {dict(gaps)}, expected {said} and {dict(header.gaps)}"
     if sorted(days) != [day.isoformat() for day in header.days]:

@@ -34,16 +34,13 @@ from uuid import uuid4
 
 from imgpipeline.contracts.keys import ChainId, next_chain, segment_key
 from imgpipeline.contracts.outcomes import Gap, GapReason, Outcome
-from imgpipeline.errors import LedgerError, TransientError
+from imgpipeline.errors import LedgerError
 from imgpipeline.faultpoints import reach
 from imgpipeline.ledger.days import DayIndex
 from imgpipeline.ledger.dead_letters import put_raw_records
-from imgpipeline.ledger.reading import ChainEnd, find_end, read_segment
-from imgpipeline.ledger.segment import Fingerprint, Provenance, SegmentHeader, describe, encode_segment
-from imgpipeline.objectstore import ObjectMissingError, ObjectStore
-
-_PUT_ATTEMPTS = 4
-"""Attempts after conflicts with other requests. The store itself retries failed requests."""
+from imgpipeline.ledger.reading import ChainEnd, find_end
+from imgpipeline.ledger.segment import Fingerprint, Provenance, describe, encode_segment
+from imgpipeline.objectstore import ObjectStore
 
 
 class ChainWriter:
@@ -55,13 +52,7 @@ class ChainWriter:
     """
 
     def __init__(self, store: ObjectStore, end: ChainEnd, index: DayIndex) -> None:
-        """Starts at an end from `find_end`.
-
-        Args:
-            store: The object store.
-            end: The end of the chain when it was read.
-            index: The day index of this run.
-        """
+        """Starts at an end from `find_end`."""
         self._store = store
         self._index = index
         self.end = end
@@ -91,7 +82,7 @@ class ChainWriter:
             LedgerError: The outcomes do not continue the chain, or it is closed.
             TransientError: The store did not answer in time. It is unknown whether the segment was put; the next search
                 for the end finds out.
-            PermanentError: The store is full, refuses, or has a damaged segment there.
+            PermanentError: The store is full, or refuses.
         """
         header = describe(
             self.end.chain,
@@ -109,37 +100,18 @@ class ChainWriter:
         put_raw_records(self._store, header.chain, outcomes)
         key = segment_key(header.chain, header.start)
         reach("segment put", key)
-        if not self._put(key, header, encode_segment(header, outcomes)):
+        # Equal bytes have an equal header, which names this attempt, so the new end is one that was read.
+        if not self._store.create_or_own(key, encode_segment(header, outcomes)):
             return False
         reach("segment put done", key)
         self.end = ChainEnd(header.chain, header.end, header)
         return True
 
-    def _put(self, key: str, header: SegmentHeader, data: bytes) -> bool:
-        for _ in range(_PUT_ATTEMPTS):
-            failure: TransientError | None = None
-            try:
-                if self._store.create(key, data):
-                    return True
-            except TransientError as error:
-                failure = error
-            # Refused, or no answer: the client may have lost against its own first request, so read the object.
-            # Compare the whole header, so that the new end is one that was read.
-            try:
-                return read_segment(self._store, key).header == header
-            except ObjectMissingError:
-                if failure is not None:
-                    raise failure from None
-        raise TransientError(f"Could not put {key}: the store reports that it exists, but has no such object.")
-
 
 def find_current_end(store: ObjectStore, chain: ChainId, *, hint: int | None = None) -> ChainEnd:
     """Finds the end of the current chain of a log.
 
-    Args:
-        store: The object store.
-        chain: The log's first chain (`LogRange.chain`).
-        hint: Expected start of a segment of the current chain. A wrong hint costs a request.
+    `chain` is the log's first chain (`LogRange.chain`). A wrong hint costs a request.
 
     Returns:
         The end. Its `chain` is the one to write to; it is empty right after the previous one was closed.
@@ -156,9 +128,7 @@ def find_current_end(store: ObjectStore, chain: ChainId, *, hint: int | None = N
 def current_chain(chain: ChainId, closed: Collection[ChainId]) -> ChainId:
     """Returns the current chain of a log, given the closed chains.
 
-    Args:
-        chain: The log's first chain (`LogRange.chain`).
-        closed: All chains that are closed.
+    `chain` is the log's first chain (`LogRange.chain`).
     """
     while chain in closed:
         chain = next_chain(chain)
@@ -168,11 +138,7 @@ def current_chain(chain: ChainId, closed: Collection[ChainId]) -> ChainId:
 def close_chain(store: ObjectStore, end: ChainEnd, *, run_id: str, created_at: datetime) -> bool:
     """Closes a chain at the end that was read. The caller must know that the log is gone.
 
-    Args:
-        store: The object store.
-        end: The end of the chain when it was read.
-        run_id: Shown as the run that wrote the closing segment.
-        created_at: The current time.
+    `run_id` is shown as the run that wrote the closing segment.
 
     Returns:
         True if the chain is now closed; False if another writer was first, so its end must be read again.

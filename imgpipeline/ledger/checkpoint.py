@@ -20,9 +20,7 @@ class Position:
     """How far a chain was read."""
 
     end: int
-    """First offset that was not read."""
     start: int
-    """Start of the last segment that was read."""
     mark: str = ""
     """Hash of that segment's writer id (16 hexadecimal digits), to notice if it is replaced; empty: unknown."""
     e_tag: str = ""
@@ -52,11 +50,6 @@ class Checkpoint:
     def ends(self) -> dict[ChainId, int]:
         """First offset of each chain that was not read."""
         return {chain: position.end for chain, position in self.chains.items()}
-
-    @property
-    def hints(self) -> dict[ChainId, int]:
-        """Where the search for the end of each chain may start."""
-        return {chain: position.start for chain, position in self.chains.items()}
 
     def to_json(self) -> dict[str, Any]:
         """Returns the checkpoint as a JSON object."""
@@ -91,7 +84,6 @@ class FollowerObject:
 
     store: ObjectStore
     name: str
-    """The follower's name, as in the object's key."""
     max_bytes: int
     """A larger content counts as damaged."""
     _e_tag: str | None = None
@@ -102,8 +94,7 @@ class FollowerObject:
     def load(self, parse: Callable[[bytes], _State]) -> _State | None:
         """Returns the stored state; None if there is none or it cannot be read.
 
-        Args:
-            parse: Parses the text; may raise ValueError, KeyError, IndexError, TypeError or AttributeError.
+        `parse` may raise ValueError, KeyError, IndexError, TypeError or AttributeError.
 
         Raises:
             TransientError: The store does not answer.
@@ -146,7 +137,7 @@ class FollowerObject:
             if fetched.data != self._put:
                 return False
             self._e_tag = fetched.e_tag
-        if not self.store.replace(key, data, self._e_tag):
+        if not self.store.replace_or_own(key, data, self._e_tag):
             return False
         self._put = data
         return True

@@ -24,9 +24,8 @@ from imgpipeline.contracts.keys import (
     segment_key,
 )
 from imgpipeline.faultpoints import reach
-from imgpipeline.ledger.bundles.format import BundledSegment
 from imgpipeline.ledger.bundles.reading import Covered, Wanted, find_covering, join_stretches, read_stretches
-from imgpipeline.ledger.bundles.stored import StoredBundle, find_bundles
+from imgpipeline.ledger.bundles.stored import BundledSegment, StoredBundle, find_bundles
 from imgpipeline.ledger.reading import hole_in_chain, list_segments, read_segment
 from imgpipeline.ledger.segment import Segment, SegmentHeader
 from imgpipeline.objectstore import ObjectStore
@@ -71,14 +70,7 @@ def known_days(store: ObjectStore) -> list[date]:
 
 
 def days_of_chain(store: ObjectStore, chain: ChainId, first: int = 0, behind: int | None = None) -> list[date]:
-    """Returns the sorted days that segments of a chain may touch, with one short listing per day.
-
-    Args:
-        store: The object store.
-        chain: The chain.
-        first: First offset of the segments.
-        behind: First offset after the segments; None for the whole chain.
-    """
+    """Returns the sorted days that segments of a chain may touch, with one short listing per day."""
 
     def has_entry(day: date) -> bool:
         before = Bucket(day, chain, first // BUCKET_OFFSETS - 1)
@@ -104,18 +96,9 @@ def read_day(
     since: Mapping[ChainId, int] | None = None,
     buckets: Iterable[Bucket] | None = None,
 ) -> Iterator[Segment]:
-    """Yields the segments that touch a day, like `read_days` for a single day.
-
-    Args:
-        store: The object store.
-        day: UTC day.
-        ends: As for `read_days`.
-        since: End of each chain up to which the day was read before; earlier segments are left out.
-        buckets: As for `read_days`.
-    """
-    yield from read_days(
-        store, {day: since or {}}, ends, buckets=index_buckets(store, day) if buckets is None else buckets
-    )
+    """Yields the segments that touch a day that start at or after the ends in `since`; otherwise as `read_days`."""
+    listed = index_buckets(store, day) if buckets is None else buckets
+    yield from read_days(store, {day: since or {}}, ends, buckets=listed)
 
 
 def read_days(

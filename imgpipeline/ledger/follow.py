@@ -17,7 +17,7 @@ from datetime import date
 from itertools import accumulate
 
 from imgpipeline.contracts.bundle_keys import BUNDLE_OFFSETS
-from imgpipeline.contracts.keys import OFFSET_LIMIT, ChainId, segment_key
+from imgpipeline.contracts.keys import ChainId, segment_key
 from imgpipeline.contracts.outcomes import Outcome
 from imgpipeline.errors import LedgerError
 from imgpipeline.ledger.bundles.reading import Stretch, read_stretches
@@ -57,15 +57,11 @@ class FollowedSegment:
 
     chain: ChainId
     start: int
-    """First offset of the segment."""
     end: int
-    """First offset after the segment."""
     days: tuple[date, ...]
-    """UTC days of the frames, dead letters and notices, sorted."""
     segment: Segment | None
     """The whole segment; None if only headers are followed."""
     mark: str = ""
-    """As `Position.mark`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,12 +70,12 @@ class OffsetRange:
 
     chain: ChainId
     first: int
-    behind: int | None
-    """First offset after the range; None for all offsets from `first` on."""
+    behind: int
+    """First offset after the range; `OFFSET_LIMIT` for all offsets from `first` on."""
 
     def covers(self, chain: ChainId, offset: int) -> bool:
         """Returns whether the range contains an offset of a chain."""
-        return chain == self.chain and self.first <= offset and (self.behind is None or offset < self.behind)
+        return chain == self.chain and self.first <= offset < self.behind
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,7 +89,6 @@ class Batch:
     days: tuple[date, ...]
     """UTC days that the repairs of `forgotten` have touched, sorted."""
     checkpoint: Checkpoint
-    """Save it together with the result of this batch."""
 
     def outcomes(self) -> Iterator[tuple[ChainId, Outcome]]:
         """Yields the outcomes of all whole segments, in order."""
@@ -201,7 +196,7 @@ class _Following:
         chain, end = repaired.chain, self.ends[repaired.chain]
         before = last_segment_before(self.store, chain, repaired.first + 1)
         first = before.start if before and before.end > repaired.first else repaired.first
-        stop = min(repaired.behind or OFFSET_LIMIT, position.end, end.offset)
+        stop = min(repaired.behind, position.end, end.offset)
         yield Batch((), (OffsetRange(chain, first, repaired.behind),), days, self._checkpoint())
         last: FollowedSegment | None = None
         at = first
@@ -209,7 +204,7 @@ class _Following:
             for last in self._read_turn(chain, at, stop):
                 yield from self._hold(last)
             at = last.end if last else stop
-        if last is not None and (repaired.behind is None or repaired.behind >= position.end):
+        if last is not None and repaired.behind >= position.end:
             # A repair may have joined segments across the position, or ended the chain before it.
             self.positions[chain] = self._position_after(last)
         yield from self._flush()

@@ -152,10 +152,7 @@ def fix_ends(
 ) -> dict[ChainId, ChainEnd]:
     """Reads the ends of all chains, several at a time. They define one state of the ledger for later reads.
 
-    Args:
-        store: The object store.
-        hints: Hints for some chains (`find_end`).
-        known: Known positions in some chains (`find_end`); each saves a request.
+    Hints and known positions are those of `find_end`; there may be some for any chain.
 
     Raises:
         LedgerError: The last segment of a chain cannot be read.
@@ -226,18 +223,13 @@ class ListedSegment:
     """A segment in a listing."""
 
     start: int
-    """First offset."""
     e_tag: str
-    """Version of the content, as given by the store; may be empty."""
 
 
 def find_last(store: ObjectStore, chain: ChainId, *, hint: int | None = None) -> ListedSegment | None:
     """Returns the last segment of a chain; None for an empty chain.
 
-    Args:
-        store: The object store.
-        chain: The chain.
-        hint: Expected end of the chain. A wrong hint costs a few requests.
+    A wrong hint costs a few requests.
     """
     behind = _BEHIND_ALL
     if hint is not None and hint >= 0 and store.lists_in_order:
@@ -318,11 +310,6 @@ def segments_holding(
 ) -> Iterator[tuple[Segment, tuple[int, ...]]]:
     """Yields the segments that contain given offsets of a chain, each with its offsets, in order.
 
-    Args:
-        store: The object store.
-        chain: The chain.
-        offsets: Offsets of the chain that have an outcome.
-
     Raises:
         LedgerError: No segment contains an offset, or a segment cannot be read.
     """
@@ -356,10 +343,7 @@ def _nowhere(chain: ChainId, offset: int) -> LedgerError:
 def hole_in_chain(chain: ChainId, position: int, found: int | None) -> LedgerError:
     """Returns the error for a chain with a hole.
 
-    Args:
-        chain: The chain.
-        position: Where the hole starts.
-        found: Start of the next segment; None if there is none.
+    The next segment starts at `found`; None if there is none.
     """
     next_start = "there is no later one" if found is None else f"the next one starts at {found}"
     return LedgerError(

@@ -9,7 +9,7 @@ import json
 import threading
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import date, datetime
 from hashlib import sha256
 from typing import Any
@@ -53,7 +53,7 @@ class Fingerprint:
     timestamp_ms: int
     """Kafka timestamp in Unix milliseconds; -1 if the record has none."""
     sha256: str
-    """SHA-256 over key and value, 64 hexadecimal digits."""
+    """Of key and value (`of`)."""
 
     @classmethod
     def of(cls, record: KafkaRecord) -> "Fingerprint":
@@ -71,9 +71,7 @@ class Provenance:
     model_sha256: str
     """SHA-256 of the model file; empty for imports."""
     settings_hash: str
-    """Hash of the settings that change results."""
     run_id: str
-    """The run that wrote the segment."""
     precision: str | None = None
     """Number format of the model, such as `bf16`; None for 32-bit floats and for imports."""
 
@@ -84,13 +82,10 @@ class SegmentHeader:
 
     chain: ChainId
     start: int
-    """First offset that the segment covers."""
     end: int
-    """First offset after the segment, where the next one starts."""
     frames: int
-    """Number of processed frames."""
+    """Number of processed frames, without the gated ones."""
     gated: int
-    """Number of gated frames."""
     dead_letters: int
     notices: int
     gaps: Mapping[str, int]
@@ -98,18 +93,15 @@ class SegmentHeader:
     days: tuple[date, ...]
     """UTC days of the frames, dead letters and notices, sorted."""
     provenance: Provenance
-    """What made the outcomes."""
     writer_id: str
     """Unique for one attempt to write one segment."""
     fingerprint: Fingerprint | None
     """The last record of the segment or, if it has only gaps, of the chain before it; None if there is none."""
     created_at: datetime
-    """When the segment was made, UTC."""
 
     def to_json(self) -> dict[str, Any]:
         """Returns the stored form of the header, without the checksum."""
         made = self.provenance
-        mark = self.fingerprint
         computed = {"precision": made.precision} if made.precision else {}
         return {
             "format_version": FORMAT_VERSION,
@@ -125,7 +117,7 @@ class SegmentHeader:
             "settings_hash": made.settings_hash,
             "run_id": made.run_id,
             "writer_id": self.writer_id,
-            "fingerprint": mark and {"offset": mark.offset, "timestamp_ms": mark.timestamp_ms, "sha256": mark.sha256},
+            "fingerprint": self.fingerprint and asdict(self.fingerprint),
             "created_at": format_time(self.created_at),
         }
 
@@ -144,7 +136,7 @@ class SegmentHeader:
                 model["name"], model["sha256"], data["settings_hash"], data["run_id"], model.get("precision")
             ),
             writer_id=data["writer_id"],
-            fingerprint=mark and Fingerprint(mark["offset"], mark["timestamp_ms"], mark["sha256"]),
+            fingerprint=mark and Fingerprint(**mark),
             created_at=parse_time(data["created_at"]),
         )
 
@@ -154,7 +146,6 @@ class Segment:
     """An intact segment."""
 
     header: SegmentHeader
-    """The first line."""
     body: bytes
     """The other lines, JSON Lines in UTF-8, each with a final newline."""
 
@@ -248,10 +239,7 @@ def seal_segment(header: SegmentHeader, body: bytes) -> bytes:
 def decode_segment(data: bytes, key: str, *, is_verified: bool = False) -> Segment:
     """Decodes the bytes of a segment and verifies the checksum.
 
-    Args:
-        data: The whole object.
-        key: The object's key, for messages.
-        is_verified: Skip the checksum, because it was verified for the same bytes before.
+    `is_verified` skips the checksum, because it was verified for the same bytes before.
 
     Raises:
         DamagedSegmentError: The bytes are damaged.
@@ -309,9 +297,7 @@ _of_this_thread = _OfThread()
 def decompress(data: bytes, most_bytes: int) -> bytes:
     """Returns the content of a Zstandard frame.
 
-    Args:
-        data: Exactly one frame, with the size of its content in the frame header.
-        most_bytes: Maximum size of the content, checked before any memory is allocated.
+    The frame header must have the size of the content, which is checked before any memory is allocated.
 
     Raises:
         zstandard.ZstdError: The bytes are not such a frame, or are damaged.

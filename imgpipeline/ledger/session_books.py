@@ -73,7 +73,6 @@ class ChainBooks:
     """The sessions in the part of a chain that was read. Outcomes are added in the order of their offsets."""
 
     sessions: dict[SessionKey, SessionBooks] = field(default_factory=dict)
-    """The sessions by source and name."""
     current: dict[str, str] = field(default_factory=dict)
     """The session of each source's last notice, unless it has ended."""
     expired: int = 0
@@ -169,9 +168,9 @@ class ChainBooks:
     def from_json(cls, data: Mapping[str, Any]) -> "ChainBooks":
         """Parses the result of `to_json`; raises KeyError, TypeError or ValueError for anything else."""
         current = {str(source): str(session) for source, session in data["current"].items()}
-        books = cls(current=current, expired=int(data.get("expired", 0)))
+        books = cls(current=current, expired=int(data["expired"]))
         for each in data["sessions"]:
-            plain = {name: each[name] for name in _PLAIN if name != "reaches" or name in each}
+            plain = {name: each[name] for name in _PLAIN}
             counts = Counter({name: int(each.get(name, 0)) for name in _COUNTS})
             books.sessions[str(each["source"]), str(each["session"])] = SessionBooks(**plain, counts=counts)
         return books
@@ -231,7 +230,6 @@ class JoinedSession:
     """One session of a source over all chains."""
 
     parts: Mapping[ChainId, SessionBooks]
-    """The part of the session in each chain."""
     whole: SessionBooks
     """The whole session. `expired` includes offsets that expired unread in the chains that the accounts name."""
     unread: int
@@ -267,9 +265,7 @@ class JoinedSession:
 def join_books(books: Mapping[ChainId, ChainBooks], ends: Mapping[ChainId, int]) -> dict[SessionKey, JoinedSession]:
     """Joins the books of all chains.
 
-    Args:
-        books: The books of each chain.
-        ends: How far each chain was read.
+    `ends` says how far each chain was read.
     """
     keys = {key for found in books.values() for key in found.sessions}
     return {key: _join(key, books, ends) for key in sorted(keys)}

@@ -10,27 +10,110 @@ way on every store:
 
 import contextlib
 import fcntl
+import threading
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from hashlib import sha256
 from pathlib import Path
 from typing import Any, Self, TypeVar
 from urllib.parse import unquote, urlsplit
+from uuid import uuid4
 
 import obstore
 from obstore.exceptions import AlreadyExistsError, PreconditionError
-from obstore.store import LocalStore, MemoryStore
+from obstore.store import LocalStore, MemoryStore, S3Store
 
 from imgpipeline.contracts.urls import folder_of
-from imgpipeline.errors import ConfigurationError, PermanentError
-from imgpipeline.objectstore.failures import ObjectMissingError, ObjectTooLargeError, client_errors, persist, translate
-from imgpipeline.objectstore.s3 import S3Clients
+from imgpipeline.errors import ConfigurationError, PermanentError, TransientError
+from imgpipeline.objectstore.failures import (
+    CLIENT_ERRORS,
+    ForbiddenError,
+    ObjectMissingError,
+    ObjectTooLargeError,
+    persist,
+    translate,
+)
 from imgpipeline.settings import Settings
+
+SMALL_BODY_BYTES = 4 * 2**20
+"""Bodies up to this size get the time-out of any other request."""
+SLOWEST_BYTES_PER_S = 500_000
+"""A larger body gets the time that it takes at this rate, 4 Mbit/s."""
+
+_CONNECT_TIMEOUT_S = 5.0
+_NO_LIMIT = {"timeout": timedelta(days=1)}
+"""The limit of a whole request cannot be switched off, so it is long. `read_timeout` ends a hanging request: it
+restarts whenever bytes arrive, so an answer may take as long as it needs. Sending a body does not restart it."""
+_NO_RETRIES: Any = {"max_retries": 0, "retry_timeout": timedelta(seconds=1)}
+"""`failures.persist` retries."""
+
+
+class S3Clients:
+    """Clients of one bucket and prefix, one for each size class of bodies, opened on first use. Thread-safe."""
+
+    def __init__(self, settings: Settings, bucket: str, prefix: str | None) -> None:
+        """Opens the client for small bodies.
+
+        Raises:
+            ConfigurationError: Credentials are missing or incomplete.
+        """
+        self._options: dict[str, Any] = {**_NO_LIMIT, "connect_timeout": timedelta(seconds=_CONNECT_TIMEOUT_S)}
+        self._options["allow_http"] = (settings.s3_endpoint or "").startswith("http://")
+        self._timeout_s = settings.store_timeout_s
+        self._config, self._bucket, self._prefix = _config(settings), bucket, prefix
+        self._lock = threading.Lock()
+        self.small = self._open(0)
+        self._large: dict[int, S3Store] = {}
+
+    def for_body(self, size_bytes: int) -> S3Store:
+        """Returns a client whose time-out is long enough to send a body of this size."""
+        if size_bytes <= SMALL_BODY_BYTES:
+            return self.small
+        most_bytes = 1 << (size_bytes - 1).bit_length()
+        with self._lock:
+            if most_bytes not in self._large:
+                self._large[most_bytes] = self._open(most_bytes)
+            return self._large[most_bytes]
+
+    def _open(self, body_bytes: int) -> S3Store:
+        silence = timedelta(seconds=self._timeout_s + body_bytes / SLOWEST_BYTES_PER_S)
+        limits: Any = {**self._options, "read_timeout": silence}
+        return S3Store(
+            self._bucket, prefix=self._prefix, config=self._config, client_options=limits, retry_config=_NO_RETRIES
+        )
+
+
+def _config(settings: Settings) -> Any:
+    key_id, secret = settings.s3_access_key_id, settings.s3_secret_access_key
+    if bool(key_id) != bool(secret):
+        raise ConfigurationError(
+            "Only one of AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY is set.", next_step="set both, or neither"
+        )
+    if settings.s3_endpoint and not (key_id and secret):
+        raise ConfigurationError(
+            f"IMGPIPELINE_S3_ENDPOINT is {settings.s3_endpoint}, but no credentials are set.",
+            next_step="set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY",
+        )
+    config: dict[str, Any] = {
+        "region": settings.s3_region,
+        "virtual_hosted_style_request": settings.s3_endpoint is None,
+    }
+    if settings.s3_endpoint:
+        config["endpoint"] = settings.s3_endpoint
+    if key_id and secret:
+        config |= {"access_key_id": key_id.get_secret_value(), "secret_access_key": secret.get_secret_value()}
+    if settings.s3_session_token:
+        config["session_token"] = settings.s3_session_token.get_secret_value()
+    return config
+
 
 Result = TypeVar("Result")
 
 _PAGE_KEYS = 1000
+_OWN_ATTEMPTS = 4
+"""Attempts of `create_or_own` after conflicts with other requests; failed requests are retried before."""
 _LOCKS = ".locks/"
 """Lock files of `replace` in a folder store, inside it because its parent may not be writable. Never listed."""
 
@@ -43,7 +126,6 @@ class ObjectInfo:
     """Key relative to the store's prefix."""
     size_bytes: int
     e_tag: str
-    """Version of the content, as given by the store."""
     last_modified: datetime
     """When the object was written, UTC, by the store's clock."""
 
@@ -63,7 +145,6 @@ class _Pages:
     prefix: str | None
     """Prefix of the keys, whole path parts; None for all."""
     after: str | None
-    """Only greater keys."""
     stream: Iterator[Sequence[Any]] | None = None
     """The current request; None before the first one and after a failure."""
 
@@ -84,9 +165,7 @@ class Fetched:
     """One object with the version it was read in."""
 
     data: bytes
-    """The whole content."""
     e_tag: str
-    """Version of the content, as given by the store."""
 
 
 class ObjectStore:
@@ -171,7 +250,7 @@ class ObjectStore:
 
         Returns:
             True if this call wrote the object, False if the store says that one exists. A request whose answer was lost
-            is retried, so False may also mean that this call wrote it; only the content can tell.
+            is retried, so False may also mean that this call wrote it (`create_or_own` finds out).
         """
 
         def create(client: Any) -> bool:
@@ -183,17 +262,53 @@ class ObjectStore:
 
         return self._write(key, data, create)
 
+    def create_or_own(self, key: str, data: bytes | memoryview) -> bool:
+        """Writes an object if none exists, and reads it back if the answer does not say who wrote it.
+
+        If it matters who wins, `data` must differ from what any other writer would write, such as by a random id.
+
+        Returns:
+            True if the object has exactly this content, False if another writer was first.
+
+        Raises:
+            TransientError: The store did not answer in time; it may or may not have the object.
+        """
+        for _ in range(_OWN_ATTEMPTS):
+            failure: TransientError | None = None
+            try:
+                if self.create(key, data):
+                    return True
+            except TransientError as error:
+                failure = error
+            try:
+                return self._has_content(key, data)
+            except ObjectMissingError:
+                if failure is not None:
+                    raise failure from None
+        raise TransientError(f"Could not write {self.url}/{key}: the store reports that it exists, but has no object.")
+
+    def replace_or_own(self, key: str, data: bytes | memoryview, e_tag: str | None) -> bool:
+        """Writes an object over the version that was read; like `create_or_own` if there was none (`e_tag` is None)."""
+        if e_tag is None:
+            return self.create_or_own(key, data)
+        with contextlib.suppress(ObjectMissingError):
+            return self.replace(key, data, e_tag) or self._has_content(key, data)
+        return False
+
+    def _has_content(self, key: str, data: bytes | memoryview) -> bool:
+        try:
+            return self.fetch(key, max_bytes=len(data)).data == data
+        except ObjectTooLargeError:
+            return False
+
     def replace(self, key: str, data: bytes | memoryview, e_tag: str | None) -> bool:
         """Writes an object over the version that was read.
 
-        Args:
-            key: The object's key.
-            data: The new content.
-            e_tag: The version that was read; None if there was no object.
+        `e_tag` is the version that was read; None if there was no object.
 
         Returns:
             True if this call wrote the object, False if the store has another version. As with `create`, False may also
-            mean that this call wrote it and the answer was lost: read again and compare.
+            mean that this call wrote it (`replace_or_own` finds out).
         """
         if e_tag is None:
             return self.create(key, data)
@@ -290,7 +405,7 @@ class ObjectStore:
     def _errors(self, action: str, key: str) -> Iterator[None]:
         try:
             yield
-        except client_errors() as error:
+        except CLIENT_ERRORS as error:
             # Not `from error`: the client's text contains the whole answer with the access key id.
             raise translate(error, action, f"{self.url}/{key}") from None
 
@@ -308,9 +423,7 @@ class ObjectStore:
 def open_store(settings: Settings, *, patience_s: float | None = None) -> ObjectStore:
     """Opens the configured store.
 
-    Args:
-        settings: Name the store, and how long calls are retried.
-        patience_s: Upper limit of the retries, even if the settings allow more.
+    Calls are retried for at most `patience_s`, even if the settings allow more.
 
     Raises:
         ConfigurationError: The folder cannot be created, or an S3 server is set without credentials.
@@ -365,3 +478,40 @@ def _open_folder(folder: Path, url: str) -> ObjectStore:
             next_step="set IMGPIPELINE_STORE_URL to a folder that this user may write",
         ) from error
     return ObjectStore(LocalStore(prefix=folder), url, folder=folder)
+
+
+_CONTENDERS = 8
+
+
+def check_store(store: ObjectStore) -> None:
+    """Checks that a store can hold a ledger.
+
+    Raises:
+        ConfigurationError: The bucket does not exist, the key id is unknown, or create-only puts do not work.
+        ForbiddenError: The credentials are refused.
+        TransientError: The store does not answer.
+    """
+    # Only a listing distinguishes a missing bucket from a missing object.
+    next(iter(store.list_objects("metadata")), None)
+    key = f"probes/create-only-{uuid4().hex}"
+    contents = [f"contender {i}".encode() for i in range(_CONTENDERS)]
+    try:
+        with ThreadPoolExecutor(_CONTENDERS) as pool:
+            won = [
+                content
+                for content, ok in zip(contents, pool.map(lambda c: store.create(key, c), contents), strict=True)
+                if ok
+            ]
+        stored = store.get(key)
+    except ObjectMissingError:
+        stored = b""
+    finally:
+        # A ledger needs no permission to delete; without it, the small object stays.
+        with contextlib.suppress(ForbiddenError):
+            store.delete(key)
+    # A lost answer may leave no winner, but there must not be two winners, or the content of a loser.
+    if len(won) > 1 or (won and won != [stored]) or stored not in contents:
+        raise ConfigurationError(
+            f"{store.url} let {len(won)} of {_CONTENDERS} writers create the same object; exactly one must succeed.",
+            next_step="use a store that honours If-None-Match: * on PUT (AWS S3, MinIO, versitygw, a local folder)",
+        )

@@ -26,6 +26,10 @@ _FIRST_ANSWER_S = 10.0
 """A restart of the server ends within this time; a server that does not exist is named soon."""
 
 
+CLIENT_ERRORS = (BaseError, OSError)
+"""What the client raises when the store, not the caller, is at fault."""
+
+
 class UnreachableStoreError(TransientError):
     """A request got no answer from the store's server."""
 
@@ -140,11 +144,6 @@ def _of_the_store(text: str, code: str, what: str) -> ImgpipelineError:
     )
 
 
-def client_errors() -> tuple[type[Exception], ...]:
-    """Returns the exceptions that the client raises when the store, not the caller, is at fault."""
-    return (BaseError, OSError)
-
-
 def _cause(text: str) -> str:
     line = text.split("\n", 1)[0].split(": <?xml", 1)[0].strip()
     answer = re.search(r"<Code>(\w+)</Code>\s*<Message>([^<]*)</Message>", text)
@@ -167,9 +166,7 @@ class _Cause:
     pattern: str
     """Regular expression for the client's text; its group is inserted into the reason."""
     reason: str
-    """What the text means."""
     step: str
-    """What to do next."""
     may_pass: bool = True
     """Whether a retry can help without a changed setting."""
 
@@ -197,10 +194,6 @@ def explain_unreachable(text: str, what: str) -> ImgpipelineError | None:
 
     The client says "error sending request" in all of these cases. The cause is in a later part of its text.
 
-    Args:
-        text: The whole text of the client's error.
-        what: Start of the message: `Could not read s3://bucket/key`.
-
     Returns:
         `ConfigurationError` if only a changed setting helps, `UnreachableStoreError` if the server may come back, None
         if the server did answer.
@@ -208,17 +201,17 @@ def explain_unreachable(text: str, what: str) -> ImgpipelineError | None:
     if "error sending request" not in text:
         return None
     url = re.search(r"Error performing [A-Z]+ (\S+) in [\d.]+\w+", text)
-    cause = next((cause for cause in _CAUSES if re.search(cause.pattern, text)), None)
-    if url is None or cause is None:
+    found = next(((cause, said) for cause in _CAUSES if (said := re.search(cause.pattern, text))), None)
+    if url is None or found is None:
         return None
+    cause, said = found
     server = urlsplit(url[1])
     if server.hostname == _INSTANCE_METADATA:
         return ConfigurationError(
             f"{what}: no credentials are set, and this machine has no role that gives some.",
             next_step=f"set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY{_DOCTOR}",
         )
-    found = re.search(cause.pattern, text)
-    reason = cause.reason.format(*(found.groups() if found else ()))
+    reason = cause.reason.format(*said.groups())
     port = server.port or (443 if server.scheme == "https" else 80)
     message = f"{what}: the S3 server at {server.scheme}://{server.hostname}:{port} cannot be reached: {reason}."
     kind = UnreachableStoreError if cause.may_pass else ConfigurationError

@@ -61,7 +61,6 @@ class InputFile:
     where: str
     """Full path or URL, for messages; escaped in the same way."""
     size_bytes: int
-    """Stored size."""
     path: Path | None
     """Path on this machine; None for an object in a bucket."""
     open_raw: Callable[[], io.BufferedReader]
@@ -109,9 +108,7 @@ def find_inputs(location: str, settings: Settings, selection: Selection) -> list
 def open_decompressed(raw: io.BufferedReader, ending: str) -> io.BufferedReader:
     """Returns a stream of the decompressed file.
 
-    Args:
-        raw: The stored bytes.
-        ending: A name that ends in `.gz`, `.bz2` or `.zst`; with any other ending, `raw` is returned.
+    The ending is a name that ends in `.gz`, `.bz2` or `.zst`; with any other ending, `raw` is returned.
     """
     if ending.endswith(".gz"):
         return io.BufferedReader(gzip.GzipFile(fileobj=raw))

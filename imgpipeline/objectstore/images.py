@@ -78,12 +78,7 @@ def resolve_image_path(path: str, store_url: str, allowed: tuple[str, ...]) -> I
 
 
 def own_image_keys(paths: Iterable[str], store_url: str) -> Iterator[str]:
-    """Yields the keys of the images that are in the pipeline's own store; skips other paths.
-
-    Args:
-        paths: Announced paths, as for `resolve_image_path`.
-        store_url: URL of the own store.
-    """
+    """Yields the keys of the images that are in the pipeline's own store; skips other paths."""
     for path in paths:
         with contextlib.suppress(BadInputError):  # in another bucket, or not a path
             yield resolve_image_path(path, store_url, ()).key
@@ -124,7 +119,6 @@ class ImageReader:
     store: ObjectStore
     """The pipeline's own store."""
     settings: Settings
-    """The allow-list, the size limit, and the credentials of other buckets."""
     retry_missing: Callable[[Callable[[], Fetched]], Fetched] = field(default=lambda read: read())
     """Repeats a read for a while if the object is missing, since a producer may announce it slightly too early."""
     _others: dict[str, ObjectStore] = field(default_factory=dict)
@@ -132,9 +126,7 @@ class ImageReader:
     def read(self, path: str, *, admit: Callable[[int], None] | None = None) -> Fetched:
         """Returns the announced image.
 
-        Args:
-            path: The announced path.
-            admit: Called with the image's size in bytes before it is loaded, as by `ObjectStore.fetch`.
+        `admit` is called with the image's size in bytes before it is loaded, as by `ObjectStore.fetch`.
 
         Returns:
             The bytes and their version; at least one byte, at most as many as the settings allow.
@@ -152,17 +144,7 @@ class ImageReader:
         return self._ask(path, fetched)
 
     def version(self, path: str) -> str:
-        """Returns the version (e-tag) of an announced image without reading the image.
-
-        Args:
-            path: The announced path.
-
-        Raises:
-            BadInputError: `PATH_NOT_ALLOWED`, `OBJECT_NOT_FOUND`, `OBJECT_FORBIDDEN`.
-            TransientError: The store does not answer.
-            ForbiddenError: The store refuses access to the pipeline's own prefix too.
-            PermanentError: A folder is gone.
-        """
+        """Returns the version (e-tag) of an announced image without reading it; raises the errors of `read`."""
 
         def e_tag(store: ObjectStore, key: str) -> str:
             found = store.head(key)
@@ -231,7 +213,6 @@ class DeletedImages:
     """The deleted images of one source and day."""
 
     source: str
-    """The source, as in object keys."""
     day: date
     """UTC day below which the images were stored."""
     deleted_at: datetime
@@ -239,7 +220,6 @@ class DeletedImages:
     images: int
     """Number of images; up to 1,000 too many if a run was killed."""
     size_bytes: int
-    """Total size of the images."""
     left: int
     """Images that were kept because the ledger has no outcome for them."""
     looked_at: datetime

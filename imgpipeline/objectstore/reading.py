@@ -23,18 +23,11 @@ class Tail:
     data: bytes
     """The last bytes; the whole object if it is shorter than requested."""
     e_tag: str
-    """Version of the content, as given by the store."""
     size_bytes: int
-    """Size of the whole object."""
 
 
 def fetch_tail(store: ObjectStore, key: str, size_bytes: int) -> Tail:
     """Returns the end of an object, which holds the footer of a Parquet file or bundle, in one request.
-
-    Args:
-        store: The object store.
-        key: The object's key.
-        size_bytes: Number of bytes.
 
     Raises:
         ObjectMissingError: There is no such object.
@@ -50,12 +43,7 @@ def fetch_tail(store: ObjectStore, key: str, size_bytes: int) -> Tail:
 def fetch_range(store: ObjectStore, key: str, first: int, behind: int, *, e_tag: str = "") -> bytes:
     """Returns the bytes `[first, behind)` of an object, in one request.
 
-    Args:
-        store: The object store.
-        key: The object's key.
-        first: Position of the first byte.
-        behind: Position after the last byte, at most the object's size.
-        e_tag: The version to read; empty: any.
+    `e_tag` is the version to read; empty: any.
 
     Raises:
         ObjectMissingError: There is no such object.
@@ -115,10 +103,6 @@ class ObjectStream(io.RawIOBase):
 def open_object(store: ObjectStore, info: ObjectInfo) -> io.BufferedReader:
     """Opens an object for reading from start to end.
 
-    Args:
-        store: The object store.
-        info: The listed object.
-
     Returns:
         A binary file. An object of at most one piece is fetched now, in its current version.
 
@@ -167,10 +151,7 @@ class _Download:
 def fetch_to_file(store: ObjectStore, key: str, path: Path) -> str:
     """Downloads an object into a file.
 
-    Args:
-        store: The object store.
-        key: The object's key.
-        path: The file, whose content is replaced. After an error it may contain a part of the object.
+    Replaces the file's content; after an error it may contain a part of the object.
 
     Returns:
         The downloaded version (e-tag).

@@ -9,8 +9,14 @@ from imgpipeline.contracts.outcomes import DeadLetter
 from imgpipeline.contracts.records import Partition, RawRecord, RecordReference, parse_reference
 from imgpipeline.errors import DeadLetterCode, ImgpipelineError
 from imgpipeline.ledger import SegmentHeader
-from imgpipeline.ledger.dead_letter_list import find_dead_letters
-from imgpipeline.ledger.dead_letters import BuriedRecord, Progress, Wanted, locate_dead_letter, read_raw_record
+from imgpipeline.ledger.dead_letters import (
+    BuriedRecord,
+    Progress,
+    Wanted,
+    find_dead_letters,
+    locate_dead_letter,
+    read_raw_record,
+)
 from imgpipeline.objectstore import ObjectStore
 from imgpipeline.settings import Settings
 from imgpipeline.sources.replay import present_chains, read_from_kafka

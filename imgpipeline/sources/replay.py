@@ -22,8 +22,15 @@ from imgpipeline.contracts.records import (
 )
 from imgpipeline.errors import DeadLetterCode, PermanentError, TransientError
 from imgpipeline.ledger import current_chain, find_current_end
-from imgpipeline.ledger.dead_letter_list import find_dead_letters, fix_ends_by_list
-from imgpipeline.ledger.dead_letters import BuriedRecord, LetterState, Progress, Wanted, read_raw_record
+from imgpipeline.ledger.dead_letters import (
+    BuriedRecord,
+    LetterState,
+    Progress,
+    Wanted,
+    find_dead_letters,
+    fix_ends_by_list,
+    read_raw_record,
+)
 from imgpipeline.objectstore import ObjectStore
 from imgpipeline.objectstore.parallel import map_ahead
 from imgpipeline.settings import Settings

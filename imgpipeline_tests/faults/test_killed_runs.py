@@ -12,7 +12,7 @@ import pytest
 
 from imgpipeline.contracts.keys import DAY_INDEX, RAW_RECORDS
 from imgpipeline.faultpoints import note_of
-from imgpipeline.ledger.dead_letter_list import remove_orphans
+from imgpipeline.ledger.dead_letters import remove_orphans
 from imgpipeline.stream.log import open_group
 from imgpipeline_tests.detect.conftest import LaneUnderTest, message
 from imgpipeline_tests.detect.test_lane_faults import ledger_objects

@@ -12,7 +12,7 @@ import pytest
 
 from imgpipeline.lake.build.day_tables import rebuild_day
 from imgpipeline.objectstore import ObjectStore, open_store
-from imgpipeline.objectstore.probe import check_store
+from imgpipeline.objectstore.client import check_store
 from imgpipeline.objectstore.reading import ObjectStream, fetch_tail, fetch_to_file
 from imgpipeline_tests.detect.conftest import LaneUnderTest, running, segments
 from imgpipeline_tests.detect.test_lane_faults import through

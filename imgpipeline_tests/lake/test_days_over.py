@@ -13,8 +13,7 @@ from imgpipeline.lake.build.summaries import SUMMARIES, build_summary
 from imgpipeline.lake.quality.audit import audit
 from imgpipeline.lake.query.summaries import open_summaries
 from imgpipeline.lake.sessions.session import open_lake
-from imgpipeline.ledger.dead_letter_list import find_dead_letters
-from imgpipeline.ledger.dead_letters import Wanted
+from imgpipeline.ledger.dead_letters import Wanted, find_dead_letters
 from imgpipeline.objectstore import ObjectStore, open_store
 from imgpipeline.reports.inputs import reported_days
 from imgpipeline.settings import Settings

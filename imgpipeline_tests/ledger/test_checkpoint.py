@@ -5,6 +5,7 @@ import pytest
 from imgpipeline.contracts.keys import follower_key
 from imgpipeline.ledger.checkpoint import FollowerObject
 from imgpipeline.objectstore import ObjectStore
+from imgpipeline_tests.ledger.faulty_store import FaultyStore
 
 KEY = follower_key("counts")
 LARGEST = 100
@@ -24,6 +25,14 @@ def test_what_was_saved_is_loaded(store: ObjectStore) -> None:
 def test_a_process_saves_its_object_repeatedly(store: ObjectStore) -> None:
     ours = opened(store)
     assert [ours.save(text) for text in (b"1", b"2", b"2", b"3")] == [True] * 4
+    assert opened(store).load(int) == 3
+
+
+def test_a_save_whose_answer_was_lost_is_no_loss() -> None:
+    store = FaultyStore()
+    store.faults["table"] = ["lost against itself", "lost against itself"]
+    ours = opened(store)
+    assert [ours.save(text) for text in (b"1", b"2", b"3")] == [True] * 3
     assert opened(store).load(int) == 3
 
 

@@ -59,7 +59,7 @@ class Follower:
         for first, (behind, writer_id) in self.known.get(offsets.chain, {}).items():
             if first < offsets.first:
                 kept[first] = (min(behind, offsets.first), writer_id)
-            if offsets.behind is not None and behind > offsets.behind:
+            if behind > offsets.behind:
                 kept[max(first, offsets.behind)] = (behind, writer_id)
         self.known[offsets.chain] = kept
 

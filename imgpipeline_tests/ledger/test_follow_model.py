@@ -13,7 +13,6 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 from imgpipeline.contracts.keys import METADATA, ChainId, segment_key
 from imgpipeline.errors import LedgerError
 from imgpipeline.ledger import LostCheckpointError, close_chain, find_current_end, follow
-from imgpipeline.ledger.bundles.stored import put_mark
 from imgpipeline.ledger.chain import ChainWriter
 from imgpipeline.ledger.days import DayIndex
 from imgpipeline.ledger.reading import list_chains, read_segment
@@ -128,7 +127,6 @@ class FollowMachine(RuleBasedStateMachine):
 
         with contextlib.suppress(CrashError):
             chain, first, behind = replaced[0].chain, replaced[0].start, replaced[-1].end
-            put_mark(self.store, chain, first, behind)
             opened = open_repair(self.store, chain, first, behind, DAYS)
             for header in replaced:
                 step()

@@ -1,15 +1,28 @@
-"""Create, replace, put, fetch and list behave in the same way in a folder, in memory and on S3."""
+"""Create, replace, put, fetch and list behave in the same way in a folder, in memory and on S3.
+
+A large object can be transferred over a slow line even with a short time-out. A store that cannot hold a ledger is
+refused before the first segment.
+"""
 
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import numpy as np
 import pytest
 
-from imgpipeline.objectstore import ObjectMissingError, ObjectStore, open_store
+from imgpipeline.errors import ConfigurationError, TransientError
+from imgpipeline.objectstore import ForbiddenError, ObjectMissingError, ObjectStore, open_store
+from imgpipeline.objectstore.client import check_store, open_memory_store
 from imgpipeline.objectstore.failures import ObjectTooLargeError
+from imgpipeline.objectstore.reading import fetch_to_file
 from imgpipeline.settings import Settings
-from imgpipeline_tests.objectstore.stores import SHARED_KINDS, store_settings
+from imgpipeline_tests.ledger.faulty_store import FaultyStore
+from imgpipeline_tests.objectstore.stores import SHARED_KINDS, s3_settings, store_settings
+from imgpipeline_tests.servers.s3_server import S3Bucket, S3Server
+from imgpipeline_tests.servers.toxiproxy import ToxiproxyServer
+
+LARGE = np.arange(2**20, dtype=">u4").tobytes()  # 4 MiB
 
 
 def keys(store: ObjectStore, prefix: str = "", after: str | None = None) -> list[str]:
@@ -60,6 +73,41 @@ def test_replace_puts_only_over_the_version_that_was_read(store: ObjectStore):
     store.delete("a/b")
     assert not store.replace("a/b", b"four", read.e_tag)
     assert keys(store) == []
+
+
+@pytest.mark.parametrize("e_tag", [None, "read"], ids=["create", "replace"])
+def test_a_writer_recognises_its_own_object_after_a_lost_answer(e_tag: str | None):
+    store = FaultyStore()
+    if e_tag:
+        store.put("a/b", b"before")
+        e_tag = store.fetch("a/b").e_tag
+    store.faults["table"] = ["lost against itself"]
+    assert store.replace_or_own("a/b", b"ours", e_tag)
+    assert not store.replace_or_own("a/b", b"more", e_tag), "of the same size"
+    assert not store.replace_or_own("a/b", b"longer", e_tag)
+    assert store.get("a/b") == b"ours"
+    store.delete("a/b")
+    assert store.replace_or_own("a/b", b"again", e_tag) is (e_tag is None)
+
+
+def test_a_writer_whose_request_failed_finds_out_whether_the_object_is_its_own():
+    store = FaultyStore()
+    store.faults["table"] = ["answer lost", "not stored", "lost against itself", "not stored"]
+    assert store.create_or_own("a/1", b"ours")
+    with pytest.raises(TransientError, match="did not answer"):
+        store.create_or_own("a/2", b"ours")
+    assert store.create_or_own("a/3", b"ours")
+    assert not store.create_or_own("a/3", b"theirs")
+
+
+def test_an_object_that_exists_for_the_store_but_cannot_be_read_is_a_transient_failure():
+    class ConflictingStore(ObjectStore):
+        def create(self, _key: str, _data: bytes | memoryview) -> bool:
+            return False
+
+    memory = open_memory_store()
+    with pytest.raises(TransientError, match="reports that it exists, but has no object"):
+        ConflictingStore(memory.clients, memory.url).create_or_own("a", b"ours")
 
 
 def test_of_many_contenders_one_creates_and_one_replaces(store: ObjectStore):
@@ -169,3 +217,104 @@ def test_a_folder_name_may_have_spaces_and_umlauts(tmp_path: Path):
     folder = tmp_path / "ein Ordner %41 für Bilder"
     open_store(Settings(_env_file=None, store_url=folder.as_uri())).put("a", b"1")  # type: ignore[call-arg]  # pydantic-settings' own
     assert (folder / "a").read_bytes() == b"1"
+
+
+def put_large(store: ObjectStore, e_tag: str, kind: str) -> None:
+    if kind == "put":
+        store.put("a/old", LARGE * 2)
+    elif kind == "create":
+        store.create("a/new", LARGE * 2)
+    else:
+        store.replace("a/old", LARGE * 2, e_tag)
+
+
+@pytest.mark.parametrize("kind", ["put", "create", "replace"])
+def test_a_large_body_gets_the_time_that_a_slow_line_needs(
+    s3: S3Server, bucket: S3Bucket, toxiproxy: ToxiproxyServer, kind: str
+) -> None:
+    """8 MiB at 3 MB/s take longer than the time-out of 1 s, in one request."""
+    direct = open_store(s3_settings(bucket))
+    direct.put("a/old", b"old")
+    proxy = toxiproxy.create_proxy(s3.port)
+    store = open_store(
+        s3_settings(bucket, s3_endpoint=f"http://{proxy.address}", store_timeout_s=1.0, store_patience_s=0)
+    )
+    with proxy.fault("bandwidth", "upstream", rate=3_000):
+        put_large(store, direct.fetch("a/old").e_tag, kind)
+    proxy.delete()
+    assert direct.get("a/new" if kind == "create" else "a/old") == LARGE * 2
+
+
+def test_a_large_answer_may_take_as_long_as_bytes_arrive(
+    s3: S3Server, bucket: S3Bucket, toxiproxy: ToxiproxyServer, tmp_path: Path
+) -> None:
+    open_store(s3_settings(bucket)).put("a/old", LARGE * 2)
+    proxy = toxiproxy.create_proxy(s3.port)
+    store = open_store(
+        s3_settings(bucket, s3_endpoint=f"http://{proxy.address}", store_timeout_s=1.0, store_patience_s=0)
+    )
+    with proxy.fault("bandwidth", "downstream", rate=3_000):
+        assert store.get("a/old") == LARGE * 2
+        fetch_to_file(store, "a/old", tmp_path / "file")
+        assert (tmp_path / "file").read_bytes() == LARGE * 2
+    proxy.delete()
+
+
+@pytest.mark.slow
+def test_a_table_that_takes_longer_than_the_time_out_is_stored_through_a_slow_line(
+    s3: S3Server, bucket: S3Bucket, toxiproxy: ToxiproxyServer
+) -> None:
+    """64 MiB at 3 MB/s, with the default limits."""
+    proxy = toxiproxy.create_proxy(s3.port)
+    store = open_store(s3_settings(bucket, s3_endpoint=f"http://{proxy.address}"))
+    with proxy.fault("bandwidth", "upstream", rate=3_000):
+        assert store.create("a/large", LARGE * 16)
+    proxy.delete()
+    assert open_store(s3_settings(bucket)).get("a/large") == LARGE * 16
+
+
+class OverwritingStore(FaultyStore):
+    """Ignores that a put is create-only."""
+
+    def create(self, key: str, data: bytes) -> bool:
+        self.put(key, data)
+        return True
+
+
+class WinnerLiesStore(FaultyStore):
+    """Tells one writer that it has won, but keeps the object of another one."""
+
+    def create(self, key: str, data: bytes) -> bool:
+        self.put(key, b"contender 7")
+        return data == b"contender 0"
+
+
+class ForgettingStore(FaultyStore):
+    """Reports success without storing the object."""
+
+    def create(self, key: str, data: bytes) -> bool:
+        return bool(key and data)
+
+
+class KeepingStore(FaultyStore):
+    """Refuses all deletions."""
+
+    def delete(self, key: str) -> None:
+        raise ForbiddenError(f"Could not delete {key}.")
+
+
+def test_a_good_store_passes_and_keeps_nothing(store: ObjectStore):
+    check_store(store)
+    assert list(store.list_objects()) == []
+
+
+@pytest.mark.parametrize("kind", [OverwritingStore, WinnerLiesStore, ForgettingStore])
+def test_a_store_without_create_only_put_is_refused(kind: type[FaultyStore]):
+    store = kind()
+    with pytest.raises(ConfigurationError, match=r"exactly one must succeed.*If-None-Match"):
+        check_store(store)
+    assert list(store.list_objects()) == []
+
+
+def test_permission_to_delete_is_not_needed():
+    check_store(KeepingStore())

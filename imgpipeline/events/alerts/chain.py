@@ -14,10 +14,10 @@ from uuid import uuid4
 from imgpipeline.contracts.keys import ALERTS, alert_key, parse_number
 from imgpipeline.contracts.times import format_time, parse_time
 from imgpipeline.errors import PermanentError, UsageError
-from imgpipeline.events.alerts.numbered import create_object, read_object
 from imgpipeline.events.values import Event
 from imgpipeline.faultpoints import reach
 from imgpipeline.objectstore import ObjectMissingError, ObjectStore
+from imgpipeline.objectstore.numbered import create_object, read_object
 from imgpipeline.objectstore.parallel import map_ahead
 
 _READERS = 16

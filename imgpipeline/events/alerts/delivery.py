@@ -18,10 +18,10 @@ from imgpipeline.contracts.text import counted
 from imgpipeline.contracts.times import Clock, format_time, parse_time
 from imgpipeline.errors import PermanentError, TransientError
 from imgpipeline.events.alerts.chain import Alert, alert_numbers, read_alert
-from imgpipeline.events.alerts.numbered import append_entry, read_entries
 from imgpipeline.events.alerts.targets import Target, missing_names, read_targets, send
 from imgpipeline.faultpoints import reach
 from imgpipeline.objectstore import ObjectStore
+from imgpipeline.objectstore.numbered import append_entry, read_entries
 from imgpipeline.settings import Settings
 
 _FIRST_PAUSE_S = 10.0

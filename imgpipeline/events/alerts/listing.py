@@ -10,8 +10,8 @@ from imgpipeline.contracts.keys import acknowledgements_prefix, delivered_key
 from imgpipeline.contracts.times import format_time, parse_time
 from imgpipeline.events.alerts.chain import Alert, alert_numbers, read_alert
 from imgpipeline.events.alerts.delivery import Attempt, read_attempts
-from imgpipeline.events.alerts.numbered import append_entry, read_entries
 from imgpipeline.objectstore import ImageReader, ObjectStore
+from imgpipeline.objectstore.numbered import append_entry, read_entries
 from imgpipeline.objectstore.parallel import map_ahead
 
 _READERS = 16

@@ -7,10 +7,10 @@ from typing import Any
 
 from imgpipeline.contracts.keys import WATCHED
 from imgpipeline.contracts.times import format_time, parse_time
-from imgpipeline.events.alerts.numbered import append_entry, read_entries
 from imgpipeline.events.configuration import Rules
 from imgpipeline.events.recipe import rule_recipe
 from imgpipeline.objectstore import ObjectStore
+from imgpipeline.objectstore.numbered import append_entry, read_entries
 from imgpipeline.settings import Settings
 
 

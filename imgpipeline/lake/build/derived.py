@@ -22,7 +22,7 @@ from imgpipeline.errors import TransientError
 from imgpipeline.faultpoints import reach
 from imgpipeline.lake.storage.manifest import DamagedObjectError, ManifestT, StoredObject
 from imgpipeline.lake.storage.pieces import pieces_of, put_pieces, remove_pieces
-from imgpipeline.objectstore import ObjectMissingError, ObjectStore
+from imgpipeline.objectstore import ObjectStore
 
 _ATTEMPTS = 8
 
@@ -216,8 +216,6 @@ def publish_all(
 def publish(store: ObjectStore, key: str, data: bytes | memoryview, before: StoredObject[ManifestT] | None) -> bool:
     """Stores an object, after its pieces, over the version that was read; tells whether it is stored now.
 
-    A refusal may answer a repetition of the client's own request, so the stored content decides.
-
     Args:
         store: The object store.
         key: The object's key.
@@ -229,18 +227,8 @@ def publish(store: ObjectStore, key: str, data: bytes | memoryview, before: Stor
         put_pieces(store, key, memoryview(data), pieces)
         data = data[pieces.all_bytes :]
     reach("table put", key)
-    is_stored = store.replace(key, data, before.e_tag if before else None) or _holds(store, key, data)
+    is_stored = store.replace_or_own(key, data, before.e_tag if before else None)
     reach("table put done", key)
     if pieces or replaced:
         remove_pieces(store, key, replaced if is_stored else pieces)
     return is_stored
-
-
-def _holds(store: ObjectStore, key: str, data: bytes | memoryview) -> bool:
-    found = store.head(key)
-    if found is None or found.size_bytes != len(data):
-        return False
-    try:
-        return data == store.get(key)
-    except ObjectMissingError:
-        return False

@@ -8,14 +8,22 @@ work at the same time.
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import chain as chain_together
 from math import ceil
 
 from imgpipeline.contracts.bundle_keys import BUNDLE_OFFSETS, BundleId, bundle_key, revision_of
 from imgpipeline.contracts.keys import FAN_OUT_OFFSETS, OFFSET_LIMIT, ChainId, chain_prefix, segment_key
 from imgpipeline.errors import LedgerError
 from imgpipeline.faultpoints import reach
-from imgpipeline.ledger.bundles.format import encode_bundle
-from imgpipeline.ledger.bundles.stored import PIECE_BYTES, StoredBundle, discard, list_bundles, list_marks, readable
+from imgpipeline.ledger.bundles.stored import (
+    PIECE_BYTES,
+    StoredBundle,
+    discard,
+    encode_bundle,
+    list_bundles,
+    list_marks,
+    readable,
+)
 from imgpipeline.ledger.reading import find_end, last_segment_before, list_chains, list_sizes, open_segment
 from imgpipeline.ledger.segment import SegmentHeader
 from imgpipeline.objectstore import ObjectMissingError, ObjectStore
@@ -35,13 +43,9 @@ class RangeToBundle:
     """A range that has enough segments and no readable bundle."""
 
     bundle: BundleId
-    """The bundle to make."""
     starts: tuple[int, ...]
-    """Starts of the range's segments, sorted."""
     size_bytes: int
-    """Total size of these segments."""
     outdated: tuple[StoredBundle, ...]
-    """Bundles of the range that must no longer be read."""
 
     @property
     def requests_saved(self) -> int:
@@ -62,11 +66,6 @@ class Bundling:
 
 def find_ranges(store: ObjectStore, chain: ChainId, *, fewest: int = FEWEST_SEGMENTS) -> Iterator[RangeToBundle]:
     """Yields the ranges of a chain that need a bundle, the newest first.
-
-    Args:
-        store: The object store.
-        chain: The chain.
-        fewest: Minimum number of segments in a range.
 
     Raises:
         LedgerError: The chain's last segment cannot be read.
@@ -97,10 +96,6 @@ def find_ranges(store: ObjectStore, chain: ChainId, *, fewest: int = FEWEST_SEGM
 
 def make_bundle(store: ObjectStore, wanted: RangeToBundle) -> Bundling:
     """Makes one bundle, unless the range has a hole or a segment that cannot be read.
-
-    Args:
-        store: The object store.
-        wanted: A range from `find_ranges`.
 
     Returns:
         The result. Another bundler may have been faster and made the same bytes.
@@ -163,9 +158,7 @@ class BundlingReport:
     """The result of a pass over the ledger, or of its dry run."""
 
     bundles: int = 0
-    """Number of new bundles."""
     segments: int = 0
-    """Number of segments in the new bundles."""
     size_bytes: int = 0
     """Total size of the new bundles; in a dry run, of their segments."""
     requests_saved: int = 0
@@ -173,7 +166,6 @@ class BundlingReport:
     problems: list[str] = field(default_factory=list)
     """Why a chain or range has no bundle, including damage."""
     is_complete: bool = True
-    """Whether the pass covered every chain."""
 
     def add(self, done: Bundling) -> None:
         """Adds the result for one range."""
@@ -195,13 +187,8 @@ def bundle_ledger(
 ) -> BundlingReport:
     """Makes all missing bundles, the newest of each chain first.
 
-    A chain whose end cannot be read, or a range with damage, does not prevent the bundles of others.
-
-    Args:
-        store: The object store.
-        dry_run: Only report what would be made.
-        is_over: Called before each bundle; True ends the pass, and the next pass continues.
-        progress: Called after each bundle.
+    A chain whose end cannot be read, or a range with damage, does not prevent the bundles of others. `is_over` is
+    called before each bundle; True ends the pass, and the next pass continues.
 
     Raises:
         TransientError: The store does not answer.
@@ -224,9 +211,7 @@ def bundle_ledger(
 def has_ranges(store: ObjectStore, *, is_over: Callable[[], bool] = lambda: False) -> bool:
     """Returns whether a range needs a bundle.
 
-    Args:
-        store: The object store.
-        is_over: Called after each chain; True ends the search with the result True.
+    `is_over` is called after each chain; True ends the search with the result True.
 
     Raises:
         TransientError: The store does not answer.
@@ -244,10 +229,4 @@ def _begin(store: ObjectStore, chain: ChainId) -> Iterator[RangeToBundle] | str:
         first = next(ranges, None)
     except LedgerError as error:
         return error.message
-    return _all_of(first, ranges)
-
-
-def _all_of(first: RangeToBundle | None, others: Iterator[RangeToBundle]) -> Iterator[RangeToBundle]:
-    if first is not None:
-        yield first
-        yield from others
+    return chain_together([first] if first else [], ranges)

@@ -7,16 +7,17 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 
+from imgpipeline.contracts.bundle_keys import BUNDLE_OFFSETS
 from imgpipeline.contracts.keys import ChainId, segment_key
-from imgpipeline.ledger.bundles.format import BundledSegment, DamagedBundleError
 from imgpipeline.ledger.bundles.stored import (
+    BundledSegment,
+    DamagedBundleError,
     OpenBundle,
     StoredBundle,
     discard,
     find_bundles,
     neighbours,
     open_bundled,
-    ranges_of,
     try_open,
 )
 from imgpipeline.ledger.reading import last_segment_before, list_segments, read_segment, read_segments
@@ -34,9 +35,7 @@ class Covered:
     """Offsets of a segment that was not read."""
 
     start: int
-    """First offset."""
     end: int
-    """First offset after the segment."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,9 +43,7 @@ class Stretch:
     """Offsets of a chain that are read in the same way: the segments that start in `[first, behind)`."""
 
     first: int
-    """First offset."""
     behind: int
-    """First offset after the stretch."""
     bundles: tuple[StoredBundle, ...] = ()
     """The bundle of each range; empty if the segments are listed and read."""
 
@@ -55,26 +52,15 @@ Wanted = Callable[[BundledSegment], bool]
 """Returns whether a segment in a bundle is to be fetched."""
 
 
-def plan_reading(store: ObjectStore, chain: ChainId, first: int, behind: int, *, end: int) -> list[Stretch]:
-    """Returns the best way to read the segments that start in `[first, behind)`.
-
-    Args:
-        store: The object store.
-        chain: The chain.
-        first: First offset.
-        behind: First offset after the last.
-        end: The fixed end of the chain.
-    """
-    bundles = find_bundles(store, chain, first, behind, end)
-    return join_stretches(bundles, first, behind)
-
-
 def join_stretches(bundles: Mapping[int, StoredBundle], first: int, behind: int) -> list[Stretch]:
     """Joins adjacent ranges with bundles, and adjacent ranges without."""
+    if first >= behind:
+        return []
     if not bundles:
-        return [Stretch(first, behind)] if first < behind else []
+        return [Stretch(first, behind)]
     stretches: list[Stretch] = []
-    for number, begin, border in ranges_of(first, behind):
+    for number in range(first // BUNDLE_OFFSETS, -(-behind // BUNDLE_OFFSETS)):
+        begin, border = max(number * BUNDLE_OFFSETS, first), min((number + 1) * BUNDLE_OFFSETS, behind)
         own = (bundles[number],) if number in bundles else ()
         if stretches and bool(stretches[-1].bundles) == bool(own):
             stretches[-1] = Stretch(stretches[-1].first, border, stretches[-1].bundles + own)
@@ -93,7 +79,7 @@ def read_stretches(
     Args:
         store: The object store.
         chain: The chain.
-        stretches: How to read (`plan_reading`).
+        stretches: How to read (`join_stretches`).
         end: The fixed end of the chain; nothing after it is read through a bundle.
         wanted: Selects the segments to read in bundles; all segments outside of bundles are read.
 
@@ -115,7 +101,7 @@ def read_chain(store: ObjectStore, chain: ChainId, first: int, end: int) -> Iter
         LedgerError: A segment cannot be read.
         ObjectMissingError: A segment was removed meanwhile.
     """
-    for stretch in plan_reading(store, chain, first, end, end=end):
+    for stretch in join_stretches(find_bundles(store, chain, first, end, end), first, end):
         if stretch.bundles:
             found = read_bundles(store, chain, stretch, end=end, wanted=lambda _: True)
             yield from (segment for segment in found if isinstance(segment, Segment))
@@ -131,7 +117,6 @@ class Listed:
     starts: tuple[int, ...]
     """Starts of the segments, sorted; empty if the stretch has bundles."""
     count: int
-    """Known number of segments."""
 
 
 def list_reading(
@@ -139,12 +124,7 @@ def list_reading(
 ) -> tuple[Listed, ...]:
     """Returns how to read the segments that start in `[first, end)`, and how many there are.
 
-    Args:
-        store: The object store.
-        chain: The chain.
-        first: First offset.
-        end: The fixed end of the chain.
-        through_bundles: Whether to read bundles where possible; otherwise every segment is listed.
+    Lists every segment unless `through_bundles`, which reads bundles where possible.
     """
     bundles = find_bundles(store, chain, first, end, end) if through_bundles else {}
     return tuple(_listed(store, chain, stretch) for stretch in join_stretches(bundles, first, end))
@@ -165,25 +145,28 @@ def read_bundles(
 
     Without `leads`, the offsets of a segment that starts before the stretch are left out.
     """
+
+    def read(piece: _Piece | Covered | Stretch) -> Sequence[Segment] | Covered | Stretch:
+        return piece.read(store, chain) if isinstance(piece, _Piece) else piece
+
     pieces = _pieces(store, stretch, end, wanted, leads=leads)
-    for found in map_ahead(lambda piece: piece.read(store, chain), pieces, workers=_READERS, ahead=_AHEAD):
+    for found in map_ahead(read, pieces, workers=_READERS, ahead=_AHEAD):
         if isinstance(found, Stretch):
             yield from _read_plain(store, chain, found, leads=leads and found.first == stretch.first)
+        elif isinstance(found, Covered):
+            yield found
         else:
             yield from found
 
 
 @dataclass(frozen=True, slots=True)
 class _Piece:
-    """A part of a stretch that needs one request or none."""
+    """Segments of a bundle that are read with one request."""
 
     bundle: OpenBundle
     segments: tuple[BundledSegment, ...]
-    covered: Covered | None = None
 
-    def read(self, store: ObjectStore, chain: ChainId) -> Sequence[Segment | Covered]:
-        if self.covered:
-            return (self.covered,)
+    def read(self, store: ObjectStore, chain: ChainId) -> Sequence[Segment]:
         try:
             data = self.bundle.cut(store, self.segments[0], self.segments[-1])
             return [open_bundled(self.bundle.stored, segment, data, self.segments[0]) for segment in self.segments]
@@ -194,19 +177,10 @@ class _Piece:
         return [read_segment(store, segment_key(chain, segment.start)) for segment in self.segments]
 
 
-@dataclass(frozen=True, slots=True)
-class _WithoutBundle:
-    """A range with an unusable bundle."""
-
-    stretch: Stretch
-
-    def read(self, _store: ObjectStore, _chain: ChainId) -> Stretch:
-        return self.stretch
-
-
 def _pieces(
     store: ObjectStore, stretch: Stretch, end: int, wanted: Wanted, *, leads: bool
-) -> Iterator[_Piece | _WithoutBundle]:
+) -> Iterator[_Piece | Covered | Stretch]:
+    """Yields what to read, what to leave out, and as stretches the ranges with an unusable bundle."""
     opened = map_ahead(
         lambda stored: try_open(store, stored), stretch.bundles, workers=_OPENED_AHEAD, ahead=_OPENED_AHEAD
     )
@@ -214,23 +188,22 @@ def _pieces(
         first = max(stored.bundle.first, stretch.first)
         behind = min(stored.bundle.behind, stretch.behind)
         if bundle is None or bundle.segments[-1].end > end:
-            yield _WithoutBundle(Stretch(first, behind))
+            yield Stretch(first, behind)
         else:
             yield from _cut(bundle, first, behind, wanted, leads=leads and first == stretch.first)
 
 
-def _cut(bundle: OpenBundle, first: int, behind: int, wanted: Wanted, *, leads: bool) -> Iterator[_Piece]:
-    """Yields the pieces of one bundle to read."""
+def _cut(bundle: OpenBundle, first: int, behind: int, wanted: Wanted, *, leads: bool) -> Iterator[_Piece | Covered]:
     if leads and first < bundle.segments[0].start:
         # The bundler has checked that the segment before reaches up to here.
-        yield _Piece(bundle, (), Covered(first, bundle.segments[0].start))
+        yield Covered(first, bundle.segments[0].start)
     overlapping = (segment for segment in bundle.segments if segment.end > first and segment.start < behind)
     for is_read, group in groupby(overlapping, key=lambda segment: segment.start >= first and wanted(segment)):
         segments = tuple(group)
         if is_read:
             yield from (_Piece(bundle, piece) for piece in neighbours(segments))
         else:
-            yield _Piece(bundle, (), Covered(segments[0].start, segments[-1].end))
+            yield Covered(segments[0].start, segments[-1].end)
 
 
 def _read_plain(store: ObjectStore, chain: ChainId, stretch: Stretch, *, leads: bool) -> Iterator[Segment | Covered]:
@@ -244,11 +217,7 @@ def _read_plain(store: ObjectStore, chain: ChainId, stretch: Stretch, *, leads: 
 def find_covering(store: ObjectStore, chain: ChainId, first: int, starts: Sequence[int]) -> Covered | None:
     """Returns the offsets of the segment that starts before an offset and covers it; None if one starts there.
 
-    Args:
-        store: The object store.
-        chain: The chain.
-        first: The offset.
-        starts: Starts of the segments from this offset on, sorted.
+    `starts` are the sorted starts of the segments from this offset on.
 
     Raises:
         LedgerError: That segment cannot be read.

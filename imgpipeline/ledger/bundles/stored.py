@@ -1,4 +1,9 @@
-"""Stored bundles: which ones a chain has, which are readable, their segments, and the comparison with the chain.
+"""Bundles in the store: their format, which ones a chain has and can be read, and the comparison with the chain.
+
+    bytes of segment 1 │ bytes of segment 2 │ … │ footer │ trailer
+
+The footer is zstd-compressed JSON with position and days of each segment. The trailer has 48 bytes: the footer's length
+(8, big-endian), its SHA-256 (32), and `imgbndl1`. The same segments always give the same bytes.
 
 A bundle is readable if its revision is the one that the chain's repair marks currently give its range. A missing or
 damaged bundle only costs its readers requests. The first reader of a damaged one removes it, so that the next bundling
@@ -6,10 +11,16 @@ rebuilds it.
 """
 
 import contextlib
-from collections.abc import Collection, Iterator, Sequence
-from dataclasses import dataclass, field
+import json
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from datetime import date
 from hashlib import sha256
+from itertools import pairwise
+from typing import Any
 from uuid import uuid4
+
+import zstandard
 
 from imgpipeline.contracts.bundle_keys import (
     BUNDLE_OFFSETS,
@@ -26,21 +37,133 @@ from imgpipeline.contracts.bundle_keys import (
 )
 from imgpipeline.contracts.keys import OFFSET_LIMIT, ChainId, segment_key
 from imgpipeline.errors import LedgerError
-from imgpipeline.ledger.bundles.format import (
-    TRAILER_BYTES,
-    BundledSegment,
-    DamagedBundleError,
-    decode_footer,
-    footer_size,
-)
 from imgpipeline.ledger.reading import open_segment
-from imgpipeline.ledger.segment import Segment, SegmentHeader
+from imgpipeline.ledger.segment import Segment, SegmentHeader, decompress
 from imgpipeline.objectstore import ForbiddenError, ObjectMissingError, ObjectStore
 from imgpipeline.objectstore.reading import fetch_range, fetch_tail
 
+FORMAT_VERSION = 1
+"""Written into every footer. A reader that does not know the version reads the segments instead."""
+TRAILER_BYTES = 48
 PIECE_BYTES = 2**21
 """Adjacent segments are read together up to this size; a few pieces are in memory."""
 _SMALLEST_TAIL_BYTES = 2**16
+_MAGIC = b"imgbndl1"
+_MOST_FOOTER_BYTES = 2**26
+_ENCODER = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), allow_nan=False)
+
+
+class DamagedBundleError(LedgerError):
+    """An object with the key of a bundle is not an intact bundle. Nothing is lost, since the segments still exist."""
+
+
+@dataclass(frozen=True, slots=True)
+class BundledSegment:
+    """Position and days of a segment in a bundle."""
+
+    start: int
+    end: int
+    position: int
+    size_bytes: int
+    days: tuple[date, ...]
+    sha256: str
+
+    def to_json(self) -> dict[str, Any]:
+        """Returns the entry of the footer."""
+        return {**asdict(self), "days": [day.isoformat() for day in self.days]}
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> "BundledSegment":
+        """Parses the result of `to_json`; raises KeyError, TypeError or ValueError for anything else."""
+        return cls(**{**data, "days": tuple(date.fromisoformat(day) for day in data["days"])})
+
+
+def encode_bundle(bundle: BundleId, segments: Iterable[tuple[SegmentHeader, bytes]]) -> bytes:
+    """Returns the bytes of a bundle.
+
+    Takes the header and the whole object of each segment, in the order of offsets.
+    """
+    parts: list[bytes] = []
+    described: list[dict[str, Any]] = []
+    position = 0
+    for header, data in segments:
+        digest = sha256(data).hexdigest()
+        segment = BundledSegment(header.start, header.end, position, len(data), header.days, digest)
+        described.append(segment.to_json())
+        parts.append(data)
+        position += len(data)
+    footer = zstandard.ZstdCompressor(level=3, write_checksum=True).compress(
+        _ENCODER.encode({**_identity(bundle), "segments": described}).encode()
+    )
+    return b"".join((*parts, footer, len(footer).to_bytes(8, "big"), sha256(footer).digest(), _MAGIC))
+
+
+def _identity(bundle: BundleId) -> dict[str, Any]:
+    chain = bundle.chain
+    return {
+        "format_version": FORMAT_VERSION,
+        "topic": chain.topic,
+        "topic_id": chain.topic_id,
+        "partition": chain.partition,
+        "number": bundle.number,
+        "revision": bundle.revision,
+    }
+
+
+def footer_size(bundle: BundleId, tail: bytes) -> int:
+    """Returns the total size of footer and trailer.
+
+    `tail` has at least the last 48 bytes of the object, or the whole object if it is shorter.
+
+    Raises:
+        DamagedBundleError: The object does not end like a bundle.
+    """
+    trailer = tail[-TRAILER_BYTES:]
+    length = int.from_bytes(trailer[:8], "big")
+    if len(trailer) < TRAILER_BYTES or trailer[-len(_MAGIC) :] != _MAGIC or length > _MOST_FOOTER_BYTES:
+        raise _damaged(bundle, f"its last {len(tail)} bytes are not the end of a bundle")
+    return length + TRAILER_BYTES
+
+
+def decode_footer(bundle: BundleId, data: bytes) -> tuple[BundledSegment, ...]:
+    """Decodes a footer.
+
+    `data` is exactly footer and trailer (`footer_size`).
+
+    Returns:
+        The segments of the bundle, in the order of offsets, without hole or overlap.
+
+    Raises:
+        DamagedBundleError: The bytes are not the footer of this bundle.
+        LedgerError: This release does not know the format version.
+    """
+    footer, trailer = data[:-TRAILER_BYTES], data[-TRAILER_BYTES:]
+    if sha256(footer).digest() != trailer[8:40]:
+        raise _damaged(bundle, "the checksum of its footer does not match")
+    try:
+        head = json.loads(decompress(footer, _MOST_FOOTER_BYTES))
+        if head["format_version"] != FORMAT_VERSION:
+            raise LedgerError(f"{bundle_key(bundle)} has format version {head['format_version']!r}.")
+        described = head.pop("segments")
+        if head != _identity(bundle):
+            raise _damaged(bundle, f"its footer identifies it as {head}")
+        segments = tuple(BundledSegment.from_json(segment) for segment in described)
+    except (zstandard.ZstdError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise _damaged(bundle, f"its footer cannot be read ({error})") from None
+    _check_order(bundle, segments)
+    return segments
+
+
+def _check_order(bundle: BundleId, segments: Sequence[BundledSegment]) -> None:
+    for before, segment in pairwise(segments):
+        if segment.start != before.end or segment.position != before.position + before.size_bytes:
+            raise _damaged(bundle, f"its footer has a hole at offset {before.end}")
+    if not segments or not (bundle.first <= segments[0].start and segments[-1].start < bundle.behind):
+        raise _damaged(bundle, "its segments start outside its range")
+
+
+def _damaged(bundle: BundleId, why: str) -> DamagedBundleError:
+    return DamagedBundleError(f"The bundle {bundle_key(bundle)} is damaged: {why}.")
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,9 +171,7 @@ class StoredBundle:
     """A listed bundle."""
 
     bundle: BundleId
-    """Identifies the bundle."""
     size_bytes: int
-    """Size of the object."""
 
     @property
     def key(self) -> str:
@@ -90,9 +211,7 @@ def put_mark(store: ObjectStore, chain: ChainId, first: int, behind: int) -> Non
 def readable(bundles: Collection[StoredBundle], marks: Collection[RepairMark]) -> dict[int, StoredBundle]:
     """Returns the readable bundles by the number of their range.
 
-    Args:
-        bundles: The listed bundles.
-        marks: The chain's repair marks, listed after the bundles.
+    The marks are those of the chain, listed after the bundles.
     """
     return {b.bundle.number: b for b in bundles if b.bundle.revision == revision_of(b.bundle.number, marks)}
 
@@ -100,27 +219,12 @@ def readable(bundles: Collection[StoredBundle], marks: Collection[RepairMark]) -
 def find_bundles(store: ObjectStore, chain: ChainId, first: int, behind: int, end: int) -> dict[int, StoredBundle]:
     """Returns the readable bundles for a range of offsets, by the number of their bundle range.
 
-    Costs one listing if the chain has moved past a bundle range there, and another one if there are bundles.
-
-    Args:
-        store: The object store.
-        chain: The chain.
-        first: First offset.
-        behind: First offset after the range.
-        end: The fixed end of the chain; only bundle ranges that are completely before it count.
+    Costs one listing if the chain has moved past a bundle range there, and another one if there are bundles. Only
+    bundle ranges count that are completely before `end`, the fixed end of the chain.
     """
     numbers = range(first // BUNDLE_OFFSETS, min(-(-behind // BUNDLE_OFFSETS), end // BUNDLE_OFFSETS))
     bundles = list_bundles(store, chain, numbers.start, numbers.stop) if numbers else []
     return readable(bundles, list_marks(store, chain)) if bundles else {}
-
-
-def ranges_of(first: int, behind: int) -> Iterator[tuple[int, int, int]]:
-    """Splits offsets at the borders of bundle ranges: yields number, first offset, and first offset after the part."""
-    while first < behind:
-        number = first // BUNDLE_OFFSETS
-        border = min((number + 1) * BUNDLE_OFFSETS, behind)
-        yield number, first, border
-        first = border
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,7 +232,6 @@ class OpenBundle:
     """A bundle whose footer was read."""
 
     stored: StoredBundle
-    """The object."""
     segments: tuple[BundledSegment, ...]
     tail: bytes
     """The last bytes of the object, read together with the footer."""
@@ -174,11 +277,7 @@ def open_bundle(store: ObjectStore, stored: StoredBundle) -> OpenBundle:
 def open_bundled(stored: StoredBundle, segment: BundledSegment, data: bytes, first: BundledSegment) -> Segment:
     """Decodes one segment of a bundle.
 
-    Args:
-        stored: The bundle.
-        segment: The segment.
-        data: Bytes of the bundle that contain the segment.
-        first: The segment at the start of these bytes.
+    `data` are bytes of the bundle that contain the segment and begin with the segment `first`.
 
     Raises:
         DamagedBundleError: The bytes have changed since the segment was bundled.
@@ -219,7 +318,6 @@ class WrongBundle:
 
     stored: StoredBundle
     offset: int
-    """Start of the first segment that differs."""
 
     @property
     def why(self) -> str:
@@ -238,7 +336,6 @@ class BundleCheck:
     store: ObjectStore
     chain: ChainId
     wrong: list[WrongBundle] = field(default_factory=list)
-    """The wrong bundles so far."""
     _bundles: dict[int, StoredBundle] = field(init=False)
     _number: int = -1
     _held: dict[int, SegmentHeader] = field(default_factory=dict)

@@ -27,14 +27,11 @@ class DamagedObject:
     """An object below `metadata/` that has the key of a segment but is not one."""
 
     key: str
-    """The object's key."""
     start: int
     """Start of the segment according to the key."""
     data: bytes
     e_tag: str
-    """Version of the object that was read."""
     why: str
-    """The damage, as text."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,9 +46,7 @@ class BrokenStretch:
     objects: tuple[DamagedObject, ...]
     """The damaged objects, by start; empty if the segments were removed."""
     before: SegmentHeader | None
-    """Header of the intact segment before the stretch."""
     behind: SegmentHeader | None
-    """Header of the intact segment after the stretch."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +54,6 @@ class ChainDamage:
     """The damage of one chain."""
 
     stretches: tuple[BrokenStretch, ...]
-    """Offsets that need an outcome, in order."""
     covered: tuple[DamagedObject, ...]
     """Damaged objects at offsets that an intact segment covers. Nothing is lost with them, but they stop readers."""
     bundles: tuple[WrongBundle, ...] = ()
@@ -76,10 +70,6 @@ def find_damage(store: ObjectStore, chain: ChainId) -> ChainDamage:
 
     A removed last segment leaves no trace: the chain then ends where the previous segment ends, and the next run
     continues there.
-
-    Args:
-        store: The object store.
-        chain: The chain.
 
     Raises:
         LedgerError: A segment has another format version, or two segments cover one offset.
@@ -131,30 +121,24 @@ def _look(store: ObjectStore, chain: ChainId, start: int) -> SegmentHeader | Dam
 
 @dataclass(frozen=True, slots=True)
 class RepairStep:
-    """One range of offsets, and how it is repaired."""
+    """One range of offsets, how it is repaired, and the number of its offsets with each kind of outcome afterwards."""
 
     chain: ChainId
     key: str
     """Key of the first segment in the range."""
     start: int
-    """First offset."""
     end: int
     """First offset after the range; equal to `start` if only an object was removed."""
     found: str
-    """The damage, as text."""
     source: str
     """Source of the outcomes: `bundle` (unchanged), `kafka`, `gap` or `kafka and gap`; `removed` if only an object was
     removed."""
     frames: int = 0
-    """Offsets that are frames after the repair."""
     dead_letters: int = 0
-    """Offsets that are dead letters after the repair."""
     gaps: int = 0
-    """Offsets that are in gaps after the repair."""
     kept: str | None = None
     """Key of the copy of the damaged bytes; None if there were none, or nothing was done."""
     notices: int = 0
-    """Offsets that are notices after the repair."""
 
     def with_outcomes(self, outcomes: Iterable[Outcome]) -> "RepairStep":
         """Returns the step with the outcomes of one more segment that was made from Kafka or recorded as gaps."""
@@ -184,9 +168,7 @@ class RepairReport:
     """The result of a repair or of its dry run."""
 
     steps: tuple[RepairStep, ...]
-    """The repaired ranges, in order."""
     days: tuple[date, ...]
-    """Days whose tables were rebuilt."""
     waiting: str | None = None
     """Why noted days cannot be built yet, because of other damage; None if none waits."""
     blocked: tuple[str, ...] = ()

@@ -1,8 +1,11 @@
-"""Puts outcomes into the broken range of a chain without giving any offset a second one.
+"""Puts outcomes into the broken ranges of a chain without giving any offset a second one.
 
-Before the first put, the repair copies the damaged bytes, puts a repair mark, so that nobody reads these offsets
-through an older bundle, and adds an entry to the repair list, so that followers read them again. It replaces a damaged
-object only in the version that it read, and puts a removed one create-only. The next repair continues one that died.
+Segments that a bundle still has are put back byte for byte (`Restoring`). No outcome changes, so nobody has to know.
+
+For the others (`Mender`), the repair first adds an entry to the repair list, so that followers read these offsets
+again, and puts a repair mark, so that nobody reads them through an older bundle. Then it copies the damaged bytes. It
+replaces a damaged object only in the version that it read, and puts a removed one create-only. The next repair
+continues one that died.
 
 Between two intact segments, the range is known. After the last intact one it is not: only the damaged object contained
 the end, and a paused writer may still know the end and continue there. So each offset gets its own segment. Wherever
@@ -12,30 +15,37 @@ finds an end in the middle. The lid is replaced last. docs/repair.md explains th
 """
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from datetime import date, datetime
 from hashlib import sha256
 from itertools import pairwise
 from uuid import uuid4
 
-from imgpipeline.contracts.keys import ChainId, damaged_copy_key, segment_key
+from imgpipeline.contracts.keys import OFFSET_LIMIT, ChainId, damaged_copy_key, segment_key
 from imgpipeline.contracts.outcomes import Gap, Outcome, offsets_of
-from imgpipeline.errors import TransientError
+from imgpipeline.errors import LedgerError, TransientError
 from imgpipeline.faultpoints import reach
-from imgpipeline.ledger.bundles.stored import put_mark
+from imgpipeline.ledger.bundles.stored import (
+    BundledSegment,
+    OpenBundle,
+    WrongBundle,
+    discard,
+    find_bundles,
+    open_bundled,
+    try_open,
+)
 from imgpipeline.ledger.days import DayIndex
 from imgpipeline.ledger.dead_letters import put_raw_records
-from imgpipeline.ledger.reading import read_segment
-from imgpipeline.ledger.repair.damage import BrokenStretch, DamagedObject
-from imgpipeline.ledger.repair.repair_list import close_repair, open_repair
-from imgpipeline.ledger.segment import (
-    DamagedSegmentError,
-    Fingerprint,
-    Provenance,
-    SegmentHeader,
-    describe,
-    encode_segment,
+from imgpipeline.ledger.repair.damage import (
+    NO_SEGMENT,
+    BrokenStretch,
+    ChainDamage,
+    DamagedObject,
+    RepairStep,
+    first_step,
 )
+from imgpipeline.ledger.repair.repair_list import DaysToBuild, close_repair, open_repair
+from imgpipeline.ledger.segment import Fingerprint, Provenance, SegmentHeader, describe, encode_segment
 from imgpipeline.objectstore import ObjectMissingError, ObjectStore
 
 LID = b"imgpipeline ledger repair: until this offset has its outcome, nobody goes on behind it.\n"
@@ -58,9 +68,7 @@ class Piece:
     """Offsets that are repaired together; only the first one may have a damaged object."""
 
     start: int
-    """First offset."""
     end: int
-    """First offset after the piece."""
     is_tail: bool = False
     """Whether each offset needs its own segment."""
 
@@ -70,13 +78,10 @@ class Mended:
     """A segment that was put."""
 
     piece: Piece
-    """The piece that contains the segment."""
     bad: DamagedObject | None
     """The damaged object at the first offset of the piece; None if there was none."""
     kept: str | None
-    """Key of the copy of the damaged bytes."""
     outcomes: list[Outcome]
-    """The outcomes in the segment."""
 
 
 def is_lid(damaged: DamagedObject) -> bool:
@@ -87,9 +92,7 @@ def is_lid(damaged: DamagedObject) -> bool:
 def pieces_of(stretch: BrokenStretch, tail_end: int) -> list[Piece]:
     """Returns the pieces to put for a broken range, in order.
 
-    Args:
-        stretch: Offsets without outcomes.
-        tail_end: End of the range if no intact segment follows.
+    The range ends at `tail_end` if no intact segment follows.
     """
     starts = sorted({stretch.start, *(found.start for found in stretch.objects)})
     if stretch.end is not None:
@@ -106,11 +109,8 @@ class Mender:
     store: ObjectStore
     chain: ChainId
     made_by: Provenance
-    """What makes the outcomes."""
     clock: Callable[[], datetime]
-    """Tells the time."""
     index: DayIndex
-    """The day index of this repair."""
     fingerprint: Fingerprint | None
     """Fingerprint of the last record before the next segment."""
 
@@ -142,8 +142,7 @@ class Mender:
         over = {found.start: found for found in stretch.objects}
         last = pieces[-1]
         reach("mend mark", segment_key(self.chain, stretch.start))
-        put_mark(self.store, self.chain, stretch.start, last.end)
-        behind = None if stretch.end is None else last.end
+        behind = OFFSET_LIMIT if stretch.end is None else last.end
         opened, touched = open_repair(self.store, self.chain, stretch.start, behind, days), set[date]()
         if last.is_tail and last.end - 1 not in over:
             over[last.end - 1] = self._close_tail(last.end)
@@ -185,11 +184,6 @@ class Mender:
     def _put(self, outcomes: Sequence[Outcome], fingerprint: Fingerprint | None, over: DamagedObject | None) -> None:
         """Puts one segment.
 
-        Args:
-            outcomes: The outcomes, without hole or overlap.
-            fingerprint: Fingerprint of the last record; None if there is none.
-            over: The object to replace; None if there is none.
-
         Raises:
             ChainChangedError: Another writer's segment exists there.
             TransientError: The store does not answer.
@@ -207,17 +201,10 @@ class Mender:
         self.index.cover(header)
         put_raw_records(self.store, self.chain, outcomes)
         reach("mend put", key)
-        put = self.store.replace(key, data, over.e_tag) if over else self.store.create(key, data)
+        is_stored = self.store.replace_or_own(key, data, over.e_tag if over else None)
         reach("mend put done", key)
-        if not (put or self._is_there(key, header)):
+        if not is_stored:
             raise ChainChangedError(f"{key} was put by another writer while the chain was being repaired.")
-
-    def _is_there(self, key: str, header: SegmentHeader) -> bool:
-        """Returns whether exactly this segment exists, since a request is repeated if its answer was lost."""
-        try:
-            return read_segment(self.store, key).header == header
-        except (DamagedSegmentError, ObjectMissingError):
-            return False
 
 
 def keep_bytes(store: ObjectStore, chain: ChainId, damaged: DamagedObject) -> str:
@@ -228,12 +215,7 @@ def keep_bytes(store: ObjectStore, chain: ChainId, damaged: DamagedObject) -> st
 
 
 def chunks(made: Iterator[Made], most: int) -> Iterator[tuple[list[Outcome], Fingerprint | None]]:
-    """Yields the outcomes of each segment with the fingerprint of its last record.
-
-    Args:
-        made: The outcomes, in order.
-        most: Maximum number of outcomes in a segment.
-    """
+    """Yields the outcomes of each segment with the fingerprint of its last record."""
     held: list[Outcome] = []
     last: Fingerprint | None = None
     for outcome, fingerprint in made:
@@ -253,3 +235,138 @@ def singly(made: Iterator[Made]) -> Iterator[Made]:
             yield from ((Gap(n, n + 1, outcome.reason), None) for n in range(outcome.start, outcome.end))
         else:
             yield outcome, fingerprint
+
+
+@dataclass(frozen=True, slots=True)
+class LostSegment:
+    """A damaged or removed segment that a bundle still has."""
+
+    header: SegmentHeader
+    data: bytes
+    over: DamagedObject | None
+    """The damaged object in its place; None if there is none."""
+
+    @property
+    def key(self) -> str:
+        """The segment's key."""
+        return segment_key(self.header.chain, self.header.start)
+
+
+@dataclass(slots=True)
+class Restoring:
+    """Restores the segments of one chain from bundles."""
+
+    store: ObjectStore
+    chain: ChainId
+    notes: DaysToBuild
+    progress: Callable[[int], None]
+    dry_run: bool
+    steps: list[RepairStep] = field(default_factory=list)
+    """The restored segments, or those that would be; adjacent ones in one step."""
+
+    def restore(self, damage: ChainDamage) -> ChainDamage:
+        """Removes wrong bundles, restores segments from the others, and returns the remaining damage.
+
+        Raises:
+            TransientError: The store does not answer.
+        """
+        for wrong in damage.bundles:
+            self._withdraw(wrong)
+        left = [rest for stretch in damage.stretches for rest in self._restore(stretch)]
+        return replace(damage, stretches=tuple(left), bundles=())
+
+    def _withdraw(self, wrong: WrongBundle) -> None:
+        """Removes a bundle that differs from its segments; the mark stops readers even if this process dies."""
+        bundle = wrong.stored.bundle
+        if not self.dry_run:
+            # Followers may have read the outcomes in the bundle instead of those in the segments.
+            opened = open_repair(self.store, self.chain, bundle.first, bundle.behind, ())
+            reach("bundle marked", wrong.stored.key)
+            discard(self.store, wrong.stored)
+            close_repair(self.store, opened)
+        self.steps.append(RepairStep(self.chain, wrong.stored.key, wrong.offset, wrong.offset, wrong.why, "removed"))
+
+    def _restore(self, stretch: BrokenStretch) -> list[BrokenStretch]:
+        back: list[SegmentHeader] = []
+        for lost in find_lost(self.store, stretch):
+            kept = None
+            if not self.dry_run:
+                kept = keep_bytes(self.store, self.chain, lost.over) if lost.over else None
+                if not self._put(lost):
+                    return [stretch]  # another writer was faster; the repair notices it and searches again
+            self._tell(lost, kept, is_next=bool(back) and back[-1].end == lost.header.start)
+            back.append(lost.header)
+        return without(stretch, back)
+
+    def _put(self, lost: LostSegment) -> bool:
+        """Restores one segment; returns whether it exists now."""
+        self.notes.cover(lost.header.days)
+        DayIndex(self.store).cover(lost.header)
+        reach("restore put", lost.key)
+        is_stored = self.store.replace_or_own(lost.key, lost.data, lost.over.e_tag if lost.over else None)
+        reach("restore put done", lost.key)
+        self.progress(lost.header.end - lost.header.start)
+        return is_stored
+
+    def _tell(self, lost: LostSegment, kept: str | None, *, is_next: bool) -> None:
+        """Adds a segment to the steps; a removed segment right after another one extends its step."""
+        if not (is_next and lost.over is None and self.steps[-1].found == NO_SEGMENT):
+            start = lost.header.start
+            self.steps.append(first_step(self.chain, start, start, lost.over, kept, source="bundle"))
+        self.steps[-1] = self.steps[-1].with_segment(lost.header)
+
+
+def find_lost(store: ObjectStore, stretch: BrokenStretch) -> Iterator[LostSegment]:
+    """Yields the segments of a broken range that are in bundles, in order.
+
+    Raises:
+        TransientError: The store does not answer.
+    """
+    chain, behind = stretch.chain, stretch.end
+    if behind is None:
+        behind = stretch.objects[-1].start + 1 if stretch.objects else stretch.start
+    over = {found.start: found for found in stretch.objects}
+    # Removed segments cannot be listed, so look for the bundles of all ranges up to the end of the stretch.
+    for stored in find_bundles(store, chain, stretch.start, behind, OFFSET_LIMIT).values():
+        bundle = try_open(store, stored)
+        for segment in bundle.segments if bundle else ():
+            fits = stretch.start <= segment.start and (stretch.end is None or segment.end <= stretch.end)
+            if bundle and fits and segment.start < behind:
+                yield from _read(store, bundle, segment, over.get(segment.start))
+
+
+def without(stretch: BrokenStretch, lost: Sequence[SegmentHeader]) -> list[BrokenStretch]:
+    """Returns the rest of a broken range after some of its segments are restored.
+
+    `lost` are the headers of the restored segments, in order.
+    """
+    left: list[BrokenStretch] = []
+    start, before = stretch.start, stretch.before
+    for header in lost:
+        if start < header.start:
+            left.append(_part(stretch, start, header.start, before, header))
+        start, before = header.end, header
+    if stretch.end is None or start < stretch.end:
+        rest = _part(stretch, start, stretch.end, before, stretch.behind)
+        # After the last segment, only an existing object proves that there was a segment.
+        if stretch.end is not None or rest.objects:
+            left.append(rest)
+    return left
+
+
+def _part(
+    stretch: BrokenStretch, start: int, end: int | None, before: SegmentHeader | None, behind: SegmentHeader | None
+) -> BrokenStretch:
+    objects = tuple(o for o in stretch.objects if start <= o.start and (end is None or o.start < end))
+    return replace(stretch, start=start, end=end, objects=objects, before=before, behind=behind)
+
+
+def _read(
+    store: ObjectStore, bundle: OpenBundle, segment: BundledSegment, over: DamagedObject | None
+) -> Iterator[LostSegment]:
+    try:
+        data = bundle.cut(store, segment, segment)
+        header = open_bundled(bundle.stored, segment, data, segment).header
+    except (LedgerError, ObjectMissingError):
+        return  # repair it as if there were no bundle
+    yield LostSegment(header, data, over)

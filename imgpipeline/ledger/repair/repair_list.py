@@ -13,12 +13,14 @@ import json
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field, replace
 from datetime import date
+from itertools import count
 from uuid import uuid4
 
 from imgpipeline.contracts.keys import REPAIR_LIST, ChainId, repair_entry_key, repair_notes_prefix
 from imgpipeline.errors import LedgerError
-from imgpipeline.faultpoints import reach
+from imgpipeline.ledger.bundles.stored import put_mark
 from imgpipeline.objectstore import ObjectMissingError, ObjectStore
+from imgpipeline.objectstore.numbered import append_entry, list_numbers
 from imgpipeline.objectstore.parallel import map_ahead
 
 
@@ -31,39 +33,33 @@ class Repair:
     chain: ChainId
     first: int
     """First offset whose outcome may have changed."""
-    behind: int | None
-    """First offset after the range; None for all offsets from `first` on."""
+    behind: int
+    """First offset after the range; `OFFSET_LIMIT` for all offsets from `first` on."""
     days: tuple[date, ...]
     """Known UTC days that the range touched before or touches now, sorted."""
     closes: int | None = None
     """Number of the entry that opened this repair; None for an opening entry."""
 
 
-def open_repair(store: ObjectStore, chain: ChainId, first: int, behind: int | None, days: Iterable[date]) -> Repair:
-    """Announces that outcomes in a range are about to change.
+def open_repair(store: ObjectStore, chain: ChainId, first: int, behind: int, days: Iterable[date]) -> Repair:
+    """Announces that outcomes in a range are about to change, and makes the range's bundles unreadable.
 
-    Call it before a repair replaces, removes or puts the first segment that starts in the range.
-
-    Args:
-        store: The object store.
-        chain: The chain.
-        first: First offset.
-        behind: First offset after the range; None for all offsets from `first` on.
-        days: The known days that the range touches.
+    Call it before a repair replaces, removes or puts the first segment that starts in the range. `days` are the known
+    days that it touches.
 
     Raises:
         TransientError: The store does not answer.
     """
-    return _append(store, Repair(0, chain, first, behind, tuple(sorted(set(days)))))
+    opened = _append(store, Repair(0, chain, first, behind, tuple(sorted(set(days)))))
+    # After the entry: if the repair dies before the mark, the next one still finds a bundle that differs.
+    put_mark(store, chain, first, behind)
+    return opened
 
 
 def close_repair(store: ObjectStore, opened: Repair, days: Iterable[date] = ()) -> Repair:
     """Says that a repair is over: its range has its final outcomes.
 
-    Args:
-        store: The object store.
-        opened: The entry that opened it.
-        days: Further days that the range touches now.
+    `days` are further days that the range touches now.
 
     Raises:
         TransientError: The store does not answer.
@@ -79,10 +75,9 @@ def list_repairs(store: ObjectStore, *, after: int = 0) -> list[Repair]:
         LedgerError: An entry cannot be read.
         TransientError: The store does not answer.
     """
-    numbers = _numbers(store, after)
+    numbers = list_numbers(store, REPAIR_LIST, after=after, key_of=_key_of)
     # The listing of a folder is not atomic, so an entry counts only if all entries before it were seen.
-    known = [number for number, expected in zip(numbers, range(after + 1, after + 1 + len(numbers)), strict=True)
-             if number == expected]  # fmt: skip
+    known = [number for number, expected in zip(numbers, count(after + 1)) if number == expected]
     return list(map_ahead(lambda number: _read(store, number), known))
 
 
@@ -95,44 +90,27 @@ def still_open(repairs: Collection[Repair]) -> list[Repair]:
 def last_handled(repairs: Collection[Repair], *, after: int) -> int:
     """Returns the number of the last entry before the first open one.
 
-    Args:
-        repairs: The entries after a number (`list_repairs`).
-        after: That number.
+    `repairs` are the entries after the number `after` (`list_repairs`).
     """
     return min((repair.number - 1 for repair in still_open(repairs)), default=after + len(repairs))
 
 
-def _numbers(store: ObjectStore, after: int) -> list[int]:
-    listed = store.list_objects(REPAIR_LIST, after=repair_entry_key(after) if after else None)
-    names = (info.key.rpartition("/")[2].removesuffix(".json") for info in listed)
-    return sorted(int(name) for name in names if name.isdecimal() and int(name) > after)
+def _key_of(_prefix: str, number: int) -> str:
+    return repair_entry_key(number)
 
 
 def _append(store: ObjectStore, repair: Repair) -> Repair:
-    name, number = uuid4().hex, max(_numbers(store, 0), default=0) + 1
-    while True:
-        key, data = repair_entry_key(number), _to_json(repair, name)
-        reach("repair entry put", key)
-        # The client may have lost against its own first request, so compare the content with its unique name.
-        if store.create(key, data) or store.get(key) == data:
-            return replace(repair, number=number)
-        number += 1
-
-
-def _to_json(repair: Repair, name: str) -> bytes:
     chain = repair.chain
-    return json.dumps(
-        {
-            "topic": chain.topic,
-            "topic_id": chain.topic_id,
-            "partition": chain.partition,
-            "first": repair.first,
-            "behind": repair.behind,
-            "days": [day.isoformat() for day in repair.days],
-            "closes": repair.closes,
-            "name": name,
-        }
-    ).encode()
+    content = {
+        "topic": chain.topic,
+        "topic_id": chain.topic_id,
+        "partition": chain.partition,
+        "first": repair.first,
+        "behind": repair.behind,
+        "days": [day.isoformat() for day in repair.days],
+        "closes": repair.closes,
+    }
+    return replace(repair, number=append_entry(store, REPAIR_LIST, content, key_of=_key_of))
 
 
 def _read(store: ObjectStore, number: int) -> Repair:
@@ -143,7 +121,7 @@ def _read(store: ObjectStore, number: int) -> Repair:
             number,
             ChainId(data["topic"], data["topic_id"], data["partition"]),
             int(data["first"]),
-            None if data["behind"] is None else int(data["behind"]),
+            int(data["behind"]),
             tuple(date.fromisoformat(day) for day in data["days"]),
             None if data["closes"] is None else int(data["closes"]),
         )

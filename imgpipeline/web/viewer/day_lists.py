@@ -19,8 +19,7 @@ from imgpipeline.lake.query.days import Span
 from imgpipeline.lake.query.tracks import seen_objects
 from imgpipeline.lake.query.wanted_frames import rows_of_days
 from imgpipeline.lake.sessions.session import LakeSession
-from imgpipeline.ledger.dead_letter_list import find_dead_letters
-from imgpipeline.ledger.dead_letters import BuriedRecord, Wanted
+from imgpipeline.ledger.dead_letters import BuriedRecord, Wanted, find_dead_letters
 from imgpipeline.web.viewer.answers import days_with_counts, known_day, utc_days_of
 from imgpipeline.web.viewer.queries import ListQuery, Name, Zoned, next_after, read_query
 from imgpipeline.web.viewer.responses import TABLES, Renderer, answer_arrow, answer_csv, answer_json, fields_of

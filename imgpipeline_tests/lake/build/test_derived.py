@@ -7,11 +7,10 @@ from datetime import UTC, date, datetime
 import pytest
 
 from imgpipeline.errors import PermanentError, TransientError
-from imgpipeline.lake.build.derived import Derived, Made, Origin, Start, State, build, judge, publish, state_of
+from imgpipeline.lake.build.derived import Derived, Made, Origin, Start, State, build, judge, state_of
 from imgpipeline.lake.storage.engine import open_engine
 from imgpipeline.lake.storage.manifest import DamagedObjectError, Manifest, Stored, read_stored, write_parquet
 from imgpipeline.objectstore import ObjectStore, open_store
-from imgpipeline.objectstore.client import open_memory_store
 from imgpipeline_tests.objectstore.stores import s3_settings
 from imgpipeline_tests.servers.s3_server import S3Bucket
 
@@ -167,38 +166,6 @@ def test_a_builder_that_always_loses_gives_up(store: ObjectStore, entry: LineCou
 
     with pytest.raises(TransientError, match=r"builds of line_counts of 2026-03-01 lost the race"):
         build(AlwaysOvertaken(store))
-
-
-class Refusing(ObjectStore):
-    """Answers that another version is there; with `stores`, it was the client's own repeated request."""
-
-    stores = False
-
-    def replace(self, key: str, data: bytes | memoryview, e_tag: str | None) -> bool:
-        if self.stores:
-            assert super().replace(key, data, e_tag)
-        return False
-
-
-def refusing() -> Refusing:
-    memory = open_memory_store()
-    return Refusing(memory.clients, memory.url)
-
-
-def test_an_object_that_was_removed_after_a_refusal_is_not_stored() -> None:
-    assert not publish(refusing(), COUNTS, b"new", None)
-
-
-def test_a_write_whose_response_was_lost_is_recognised_by_its_content() -> None:
-    store = refusing()
-    store.stores = True
-    assert publish(store, COUNTS, b"new", None)
-
-
-def test_content_of_the_same_size_is_compared() -> None:
-    store = refusing()
-    store.put(COUNTS, b"old")
-    assert not publish(store, COUNTS, b"new", None)
 
 
 WANTED = Origin({"a": "1", "b": "2"}, "new")

@@ -134,7 +134,7 @@ def test_a_bundle_of_a_newer_version_is_left_alone_and_the_segments_are_read(
     three_ranges(store)
     expected = read_days(store, {CHAIN: 30_002})
     with monkeypatch.context() as patched:
-        patched.setattr("imgpipeline.ledger.bundles.format.FORMAT_VERSION", 99)
+        patched.setattr("imgpipeline.ledger.bundles.stored.FORMAT_VERSION", 99)
         bundle_all(store)
     keys = bundle_keys(store)
     assert len(keys) == 3

@@ -9,10 +9,10 @@ from pydantic import SecretStr
 from imgpipeline.contracts.keys import attempts_prefix
 from imgpipeline.events.alerts.chain import AlertChain
 from imgpipeline.events.alerts.delivery import Attempt
-from imgpipeline.events.alerts.numbered import append_entry
 from imgpipeline.events.reading import read_events
 from imgpipeline.events.values import Event
 from imgpipeline.objectstore import open_store
+from imgpipeline.objectstore.numbered import append_entry
 from imgpipeline.settings import Settings
 from imgpipeline_tests.ledger.samples import DAY, NOON, frames, write_chain
 from imgpipeline_tests.web.viewer.conftest import ViewedStore

@@ -1,0 +1,71 @@
+"""Appends JSON objects to numbered logs in the store, without gaps or duplicate numbers and without locks.
+
+A writer creates an object only under the number after the last one that it has read, and only if that key is free. Of
+several writers one wins; the others try the next number.
+"""
+
+import json
+from collections.abc import Callable, Mapping
+from typing import Any
+from uuid import uuid4
+
+from imgpipeline.contracts.keys import entry_key, parse_entry
+from imgpipeline.errors import PermanentError
+from imgpipeline.objectstore.client import ObjectStore
+
+KeyOf = Callable[[str, int], str]
+"""Returns the key of an entry, from the log's prefix and the entry's number."""
+
+
+def read_object(store: ObjectStore, key: str) -> dict[str, Any]:
+    """Returns the JSON object under a key.
+
+    Raises:
+        ObjectMissingError: There is no object.
+        PermanentError: The content is not a JSON object.
+        TransientError: The store does not answer.
+    """
+    try:
+        found = json.loads(store.get(key))
+    except ValueError:
+        found = None
+    if not isinstance(found, dict):
+        raise PermanentError(
+            f"{store.url}/{key} is damaged; expected a JSON object.", next_step="restore it from a backup of the store"
+        )
+    return found
+
+
+def create_object(store: ObjectStore, key: str, content: Mapping[str, Any]) -> bool:
+    """Writes a JSON object unless another writer was first; results and errors as of `ObjectStore.create_or_own`."""
+    return store.create_or_own(key, json.dumps(content, ensure_ascii=False, sort_keys=True).encode())
+
+
+def append_entry(store: ObjectStore, prefix: str, content: Mapping[str, Any], *, key_of: KeyOf = entry_key) -> int:
+    """Appends an entry below a prefix, with a random id as its `writer`, and returns its number.
+
+    Raises:
+        TransientError: The store does not answer.
+    """
+    content = {**content, "writer": uuid4().hex}
+    number = max(list_numbers(store, prefix), default=0) + 1
+    while not create_object(store, key_of(prefix, number), content):
+        number += 1
+    return number
+
+
+def read_entries(store: ObjectStore, prefix: str) -> list[dict[str, Any]]:
+    """Returns the entries below a prefix, in the order of their numbers.
+
+    Raises:
+        PermanentError: An entry is damaged.
+        TransientError: The store does not answer.
+    """
+    return [read_object(store, entry_key(prefix, number)) for number in list_numbers(store, prefix)]
+
+
+def list_numbers(store: ObjectStore, prefix: str, *, after: int = 0, key_of: KeyOf = entry_key) -> list[int]:
+    """Returns the numbers of the entries after a number, sorted. The listing of a folder may miss a new entry."""
+    listed = store.list_objects(prefix, after=key_of(prefix, after) if after else None)
+    found = (parse_entry(info.key) for info in listed)
+    return sorted(number for number in found if number is not None and number > after)
