@@ -11,7 +11,7 @@ import pytest
 
 from imgpipeline.errors import BadInputError, DeadLetterCode
 from imgpipeline.vision.decode import decode_image
-from imgpipeline.vision.jpeg import MOST_SCANS
+from imgpipeline.vision.header import MOST_SCANS
 from imgpipeline_tests.vision.decode_cases import (
     FILES,
     LIMITS,
