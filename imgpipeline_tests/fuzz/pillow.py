@@ -17,34 +17,42 @@ from imgpipeline.vision.decode import ImageLimits, decode_image
 from imgpipeline_tests.fuzz.cases import FRAME
 from imgpipeline_tests.fuzz.images import MOST_PIXELS, hostile_images
 
-Verdict = tuple[str, object, np.ndarray | None]
-"""Outcome, (width, height, orientation) and pixels; the last two are None if the image is refused."""
+Verdict = tuple[str, tuple[int, int, int] | None]
+"""Outcome; width, height and orientation of an image that is accepted."""
 
 
 def own(data: bytes) -> Verdict:
     try:
         image = decode_image(data, ImageLimits(MOST_PIXELS, 20_000_000))
     except BadInputError as error:
-        return error.code.value, None, None
-    return FRAME, (image.width, image.height, image.orientation), image.pixels
+        return error.code.value, None
+    return FRAME, (image.width, image.height, image.orientation)
 
 
 def pillow(data: bytes, *, opencv_decodes: bool) -> Verdict:
     """Takes header and EXIF from Pillow, and the pixels from Pillow or, after `verify`, from OpenCV."""
+    if not data:
+        return "EMPTY_OBJECT", None
     try:
-        with Image.open(io.BytesIO(data), formats=["JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF"]) as image:
-            if image.width * image.height > MOST_PIXELS:
-                return "IMAGE_TOO_LARGE", None, None
-            orientation = image.getexif().get(274, 1)
-            turned = orientation in (5, 6, 7, 8)
-            about = (*(image.size[::-1] if turned else image.size), orientation if 2 <= orientation <= 8 else 1)
-            if not opencv_decodes:
-                return FRAME, about, np.asarray(image.convert("RGB"))[..., ::-1]
-            image.verify()
-        pixels = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
+        if opencv_decodes:
+            opened(data).verify()
+        image = opened(data)
+        if image.width * image.height > MOST_PIXELS:
+            return "IMAGE_TOO_LARGE", None
+        orientation = image.getexif().get(274, 1)
+        turned = orientation in (5, 6, 7, 8) and image.format != "TIFF"  # Pillow turns TIFFs itself
+        about = (*(image.size[::-1] if turned else image.size), orientation if 2 <= orientation <= 8 else 1)
+        if opencv_decodes:
+            decoded = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR) is not None
+        else:
+            decoded = image.convert("RGB") is not None
     except Exception:  # noqa: BLE001 - Pillow documents no list of what damaged files raise
-        return "DECODE_FAILED", None, None
-    return (FRAME, about, pixels) if pixels is not None else ("DECODE_FAILED", None, None)
+        return "DECODE_FAILED", None
+    return (FRAME, about) if decoded else ("DECODE_FAILED", None)
+
+
+def opened(data: bytes) -> Image.Image:
+    return Image.open(io.BytesIO(data), formats=["JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF"])
 
 
 def main() -> None:
