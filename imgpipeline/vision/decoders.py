@@ -82,7 +82,7 @@ def decode_outputs(
         if not np.isfinite(output).all():
             raise PermanentError(
                 "The model's output contains NaN or infinity; its file or its backend is broken.",
-                next_step="imgpipeline models bench, to see which backend is at fault",
+                next_step="try another IMGPIPELINE_MODEL_BACKEND, to see which one is at fault",
             )
     return DECODERS[decoder](outputs, input_size, confidence_threshold)
 

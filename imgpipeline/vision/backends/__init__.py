@@ -12,10 +12,10 @@ from imgpipeline.vision.decoders import Floats
 from imgpipeline.vision.precision import Precision
 
 BACKENDS: Final = ("cuda", "onnxruntime", "openvino", "opencv")
-"""All backends, the fastest first. Measured on an x86-64 server with `models bench`, in exact 32-bit floats, with one
+"""All backends, the fastest first. Measured on an x86-64 server, in exact 32-bit floats, with one
 thread and with two: yolox-nano takes 14 to 17 ms per picture in ONNX Runtime, 15 to 20 in OpenVINO, and 18 to 23 in
 OpenCV; the demo model 4, 5 and 8 ms. `cuda` was not measured. The order is fixed, so a machine never changes its
-results because of a measurement. If another backend is faster, `imgpipeline models bench` shows it, and
+results because of a measurement. If another backend is faster, `imgpipeline models tune` shows it, and
 IMGPIPELINE_MODEL_BACKEND chooses it."""
 
 NARROW_BACKEND: Final = "openvino"
