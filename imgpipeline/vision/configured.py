@@ -34,8 +34,7 @@ from imgpipeline.vision.backends import (
     open_backend,
     usable_cores,
 )
-from imgpipeline.vision.detector import Detector, load_detector
-from imgpipeline.vision.detector_group import DetectorGroup, Member
+from imgpipeline.vision.detector import Detector, DetectorGroup, Member, load_detector
 from imgpipeline.vision.gate import Gate
 from imgpipeline.vision.model import ModelSpec
 from imgpipeline.vision.model_files import one_at_a_time, read_verified, runnable, write_whole

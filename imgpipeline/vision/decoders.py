@@ -18,7 +18,7 @@ import numpy.typing as npt
 
 from imgpipeline.contracts.detection import DecoderName
 from imgpipeline.errors import PermanentError
-from imgpipeline.vision.signature import DETR_OUTPUTS
+from imgpipeline.vision.model import DETR_OUTPUTS
 
 Floats = npt.NDArray[np.float32]
 Ints = npt.NDArray[np.int64]

@@ -8,6 +8,10 @@ from imgpipeline.contracts.detection import DecoderName
 
 NO_MEAN = (0.0, 0.0, 0.0)
 NO_STD = (1.0, 1.0, 1.0)
+SIZES_INPUT = "orig_target_sizes"
+"""The input for the width and height of the picture in deployed RT-DETR, D-FINE and DEIM models."""
+DETR_OUTPUTS = ("labels", "boxes", "scores")
+"""Names of the outputs of the layout `detr`, in the order that its decoder expects."""
 Role = Literal["onnx", "weights", "cfg", "labels"]
 Resize = Literal["stretch", "letterbox", "letterbox-centred"]
 """How a picture is put into a network's input: stretched to its size, or scaled to fit into its top left corner or its

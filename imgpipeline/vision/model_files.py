@@ -9,8 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from imgpipeline.errors import PermanentError
-from imgpipeline.vision.model import ModelSpec
-from imgpipeline.vision.signature import bind_picture_size
+from imgpipeline.vision.model import SIZES_INPUT, ModelSpec
 
 
 def read_verified(spec: ModelSpec) -> tuple[bytes, str]:
@@ -55,8 +54,28 @@ def checksum_path(onnx: Path) -> Path:
 
 
 def runnable(spec: ModelSpec, content: bytes) -> bytes:
-    """Returns a model's ONNX file as backends run it: whatever its layout, with the image as its only input."""
-    return bind_picture_size(content, spec.input_width, spec.input_height) if spec.decoder == "detr" else content
+    """Returns a model's ONNX file as backends run it: whatever its layout, with the image as its only input.
+
+    The input `orig_target_sizes` of the layout `detr` becomes a constant: boxes are in pixels of the network's input.
+    """
+    if spec.decoder != "detr":
+        return content
+    import numpy as np  # noqa: PLC0415 - keeps `--help` fast
+    import onnx  # noqa: PLC0415 - costs 100 ms, and only this layout needs it
+
+    model = onnx.load_from_string(content)
+    bound = next((value for value in model.graph.input if value.name == SIZES_INPUT), None)
+    if bound is None:
+        return content
+    dtype = onnx.helper.tensor_dtype_to_np_dtype(bound.type.tensor_type.elem_type)
+    model.graph.input.remove(bound)
+    model.graph.initializer.append(
+        onnx.numpy_helper.from_array(np.array([[spec.input_width, spec.input_height]], dtype), SIZES_INPUT)
+    )
+    for value in model.graph.input:
+        value.type.tensor_type.shape.dim[0].dim_value = 1
+    changed: bytes = model.SerializeToString()
+    return changed
 
 
 def write_whole(path: Path, content: bytes) -> None:

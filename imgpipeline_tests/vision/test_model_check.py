@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 
 from imgpipeline.errors import ConfigurationError
+from imgpipeline.vision.adding import interpret
 from imgpipeline.vision.agreement import match_boxes
 from imgpipeline.vision.detector import load_detector
-from imgpipeline.vision.model_check import interpret
 from imgpipeline_tests.vision.rewired import rewire
 from imgpipeline_tests.vision.tiny_networks import write_network
 

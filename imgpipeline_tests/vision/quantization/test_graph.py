@@ -7,7 +7,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from imgpipeline.errors import PermanentError
 from imgpipeline.vision.backends import installed_backends, open_backend
-from imgpipeline.vision.quantization.graph import Range, find_convolutions, inputs_of, quantize, read_graph
+from imgpipeline.vision.quantization import Range, find_convolutions, inputs_of, quantize, read_graph
 
 DICE = np.random.default_rng(3)
 BLOB = DICE.uniform(-1, 3, (1, 3, 8, 8)).astype(np.float32)

@@ -12,8 +12,14 @@ from imgpipeline.vision.decode import DecodedImage
 from imgpipeline.vision.detector import Detector
 from imgpipeline.vision.model_files import read_verified
 from imgpipeline.vision.precision import choose_precision
-from imgpipeline.vision.quantization.graph import Range, read_graph
-from imgpipeline.vision.quantization.search import QuantizedModel, measure_ranges, narrow, quantize_model
+from imgpipeline.vision.quantization import (
+    QuantizedModel,
+    Range,
+    measure_ranges,
+    narrow,
+    quantize_model,
+    read_graph,
+)
 from imgpipeline.vision.registry import find_model
 from imgpipeline_tests.vision.quantization.test_graph import BLOB, FIRST, convolve, make_network
 
