@@ -53,7 +53,6 @@ class Wishes:
     """A user's choices for a model. None: the value in its file, or the default of its layout."""
 
     decoder: DecoderName | None = None
-    """The output's layout."""
     labels: Sequence[str] | Path | None = None
     """Class names, or a text file with one per line."""
     licence: str | None = None
@@ -74,9 +73,6 @@ def add_model(file: Path, name: str, wishes: Wishes, *, model_dir: Path | None =
         model_dir: Folder of models; None: `registry.model_folder()`.
         replace_it: Whether an existing entry with this name may be replaced.
 
-    Returns:
-        The registered model.
-
     Raises:
         ConfigurationError: The name is invalid or taken, or the file is not a model of a known kind.
         PermanentError: The network cannot be run, or the folder cannot be written.
@@ -89,7 +85,7 @@ def add_model(file: Path, name: str, wishes: Wishes, *, model_dir: Path | None =
 def register(
     spec: ModelSpec, content: bytes, name: str, folder: Path, made_of: Mapping[str, object] | None = None
 ) -> ModelSpec:
-    """Writes a model's file and its entry.
+    """Writes a model's file and its entry into the folder of models, and returns the registered model.
 
     Args:
         spec: How its images are prepared and its output is read.
@@ -97,9 +93,6 @@ def register(
         name: Its new name, which `check_name` has accepted.
         folder: The folder of models.
         made_of: For a model that was made here: its origin, by field.
-
-    Returns:
-        The registered model.
 
     Raises:
         PermanentError: The folder cannot be written.
@@ -134,12 +127,7 @@ def _describe(file: Path, wishes: Wishes) -> tuple[ModelSpec, bytes]:
 
 
 def check_name(name: str, folder: Path, *, replace_it: bool) -> None:
-    """Checks the name of a user's model.
-
-    Args:
-        name: The wanted name.
-        folder: The folder of models.
-        replace_it: Whether an existing entry with this name may be replaced.
+    """Checks the name of a user's model; an existing entry in the folder of models may be replaced if asked for.
 
     Raises:
         ConfigurationError: The name is invalid or taken.
@@ -205,9 +193,7 @@ class Interpretation:
     """One way to use a network, and what it finds."""
 
     layout: Layout
-    """How its output is read."""
     preprocessing: Preprocessing
-    """How the image is put into it."""
     is_usual: bool
     """Whether networks of this layout usually get their images in this way."""
     detections: tuple[Detection, ...]
@@ -220,16 +206,13 @@ class Interpretation:
 def interpret(
     path: Path, pixels: Pixels, labels: Sequence[str] | Path | None = None, *, threshold: float = 0.25
 ) -> list[Interpretation]:
-    """Uses a network in every plausible way.
+    """Uses a network in every plausible way, and returns the recommended one first, then by descending evidence.
 
     Args:
         path: An ONNX file.
-        pixels: uint8 [height, width, 3], BGR.
+        pixels: The image.
         labels: Class names or their file; None: those in the file's metadata, else COCO's.
         threshold: Detections score strictly above it.
-
-    Returns:
-        The recommended way first, then the others by descending evidence.
 
     Raises:
         ConfigurationError: The file is not a model of a known kind, or the labels do not fit it.

@@ -174,11 +174,7 @@ def write_tuning(folder: Path, tuning: Tuning) -> Path:
 
 
 def exclusive_tuning(folder: Path) -> AbstractContextManager[None]:
-    """Makes other processes that measure wait, because measuring at the same time slows both down.
-
-    Raises:
-        PermanentError: The folder of models cannot be written.
-    """
+    """Makes other processes that measure wait, because that slows both down; errors as `write_tuning`."""
     return one_at_a_time(folder / "tuning" / "lock")
 
 
@@ -266,7 +262,6 @@ class Chosen:
     backend: str
     """Name of the backend; `auto`: the one that is generally the fastest."""
     precision: Precision
-    """What it computes in."""
     reason: str
     """Why, in a few words; empty if the settings name them."""
 
@@ -277,7 +272,7 @@ def choose_by_speed(settings: Settings, model: str, workers: int) -> Chosen:
     The first call measures, and so does a call that allows backends that were not measured.
 
     Args:
-        settings: The model's folder and layout, backend and precision.
+        settings: Name folder, layout, backend and precision.
         model: A registered name, or the path of an ONNX file.
         workers: Images at a time; only measurements with the same number count.
 

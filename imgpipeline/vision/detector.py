@@ -43,14 +43,10 @@ class Detector:
         `detect` may be called from several threads at once. Each thread keeps the network's input for its next picture.
 
     Attributes:
-        spec: The model.
-        model_name: Its registered name, or the file name without its extension.
         model_sha256: Hash of the ONNX file that was loaded, 64 lower-case hex digits.
-        backend: The loaded network.
         confidence_threshold: Detections score strictly above it.
         nms_threshold: Of two boxes with a greater IoU, the weaker is dropped.
         nms_per_class: Whether only boxes with the same label compete.
-        precision: What the network computes in.
         integer_boxes: Whether boxes are truncated to whole pixels before suppression, as in the classic OpenCV recipe.
         chosen_because: Why backend and precision were chosen, for `doctor`; empty if the settings name them.
     """
@@ -150,14 +146,7 @@ class Detector:
         )
 
     def decode(self, outputs: list[Floats], threshold: float) -> Candidates:
-        """Reads the outputs of the backend.
-
-        Args:
-            outputs: From `backend.infer`.
-            threshold: Scores must be strictly greater.
-
-        Returns:
-            The boxes above the threshold, before suppression.
+        """Returns the boxes above a threshold in the outputs of `backend.infer`, before suppression.
 
         Raises:
             PermanentError: The outputs are not finite, or do not have the declared layout.
@@ -191,7 +180,6 @@ class Member:
     """One detector of a group."""
 
     detector: Detector
-    """The loaded model."""
     labels: frozenset[str]
     """Labels that it detects; its other detections are dropped."""
 
@@ -294,18 +282,8 @@ def load_detector(  # noqa: PLR0913 - one argument a setting, all by name
 ) -> Detector:
     """Verifies a model and loads it into a backend.
 
-    Args:
-        model: A registered name, or the path of an ONNX file.
-        backend: As for `open_backend`.
-        confidence_threshold: In [0, 1); None: as registered.
-        nms_threshold: In (0, 1]; None: as registered.
-        nms_per_class: Whether only boxes with the same label compete; None: as registered.
-        threads: Threads per picture; None: the backend's default.
-        precision: What it computes in; `fp32` leaves a quantized model unchanged.
-        integer_boxes: Whether boxes are truncated to whole pixels before suppression.
-        decoder: The output's layout, for a path.
-        labels: Class names or their file, for a path.
-        model_dir: Folder of downloaded and own models; None: `registry.model_folder()`.
+    The model, `decoder`, `labels` and `model_dir` are described at `find_model`, backend and threads at `open_backend`,
+    the rest at `Detector`. None: as registered. The precision `fp32` leaves a quantized model unchanged.
 
     Raises:
         ConfigurationError: There is no such model, file or backend, or it cannot compute in `precision`.

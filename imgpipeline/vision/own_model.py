@@ -45,7 +45,6 @@ class Port:
     shape: tuple[int, ...]
     """Its declared dimensions; 0 for an open dimension."""
     is_float32: bool
-    """Whether its values are 32-bit floats."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,11 +56,9 @@ class Signature:
     inputs: tuple[Port, ...]
     """The inputs that a caller has to provide."""
     outputs: tuple[Port, ...]
-    """The outputs, in the declared order."""
     metadata: dict[str, str]
     """The file's properties, such as `names` and `license` in Ultralytics' exports."""
     operators: frozenset[str]
-    """The types of the network's operators."""
     graph: str
     """The network's name; may be empty."""
 
@@ -208,7 +205,6 @@ class Layout:
     """A layout that a network may have."""
 
     decoder: DecoderName
-    """The decoder that reads it."""
     reason: str
     """Why, in a few words for the user."""
 
@@ -292,10 +288,9 @@ def class_count(decoder: DecoderName, signature: Signature) -> int | None:
 
 
 def labels_in_metadata(signature: Signature) -> tuple[str, ...] | None:
-    """Returns the class names that Ultralytics writes into its exports: `{0: 'person', 1: 'bicycle'}`, or a list.
+    """Returns the class names, in order, that Ultralytics writes into its exports; None if there are none.
 
-    Returns:
-        The names in the order of the classes; None if there are none, or in another form.
+    They are `{0: 'person', 1: 'bicycle'}`, or a list.
     """
     try:
         names = ast.literal_eval(signature.metadata.get("names", ""))

@@ -12,8 +12,9 @@ import urllib.parse
 import urllib.request
 from collections.abc import Callable
 from dataclasses import dataclass
+from io import FileIO
 from pathlib import Path
-from typing import Final, Self
+from typing import Final
 
 from imgpipeline.errors import PermanentError, TransientError
 from imgpipeline.vision.darknet import convert_darknet
@@ -35,7 +36,6 @@ class Progress:
     done_bytes: int
     """Bytes on disk, including those of earlier attempts."""
     total_bytes: int
-    """Registered size."""
 
 
 OnProgress = Callable[[Progress], None]
@@ -88,29 +88,17 @@ def pull_file(
     timeout_s: float = 30.0,
     retry_wait_s: float = 1.0,
 ) -> Path:
-    """Downloads one file into `NAME.part`, verifies it, and gives it its name.
-
-    Args:
-        file: The file to fetch; it has a URL.
-        folder: The folder to write to; it exists.
-        on_progress: Called for each written chunk.
-        timeout_s: For connecting, and for each wait for data.
-        retry_wait_s: Pause before the next attempt; it grows after each attempt without progress.
-
-    Returns:
-        The file's path.
-
-    Raises:
-        TransientError: The network or the server failed. The `.part` is kept, and the next call continues.
-        PermanentError: The file's size or hash is wrong, or the disk cannot be written.
-    """
+    """Downloads one file into `NAME.part`, verifies it, and returns its path; arguments and errors as `pull_model`."""
     path = folder / file.name
     if path.is_file() and _sha256(path) == file.sha256:
         on_progress(Progress(file.name, file.size_bytes, file.size_bytes))
         return path
     part = path.with_name(path.name + ".part")
     _fetch_whole(file, part, on_progress, timeout_s, retry_wait_s)
-    _verify(file, part)
+    size_bytes, sha256 = _size(part), _sha256(part)
+    if (size_bytes, sha256) != (file.size_bytes, file.sha256):
+        part.unlink(missing_ok=True)
+        raise _wrong_file(file, f"{size_bytes} bytes and sha256 {sha256}", f"{file.size_bytes} bytes and {file.sha256}")
     part.replace(path)
     return path
 
@@ -145,48 +133,32 @@ def _fetch(file: ModelFile, part: Path, have: int, on_progress: OnProgress, time
         total = have + int(response.headers.get("Content-Length") or file.size_bytes - have)
         if total != file.size_bytes:
             raise _wrong_file(file, f"{total} bytes", f"{file.size_bytes}")
-        with _Part(part, have) as out:
+        with _open_part(part, have) as out:
             # Never read more than the registered size, so a wrong server cannot fill the disk.
             while have < file.size_bytes:
                 chunk = response.read(min(_CHUNK_SIZE_BYTES, file.size_bytes - have))
                 if not chunk:
                     raise http.client.IncompleteRead(b"", file.size_bytes - have)
-                out.write(chunk)
+                _append(out, part, chunk)
                 have += len(chunk)
                 on_progress(Progress(file.name, have, file.size_bytes))
 
 
-class _Part:
-    """The growing file. Tells errors of the disk from those of the network: both are OSErrors."""
-
-    def __init__(self, path: Path, keep_bytes: int) -> None:
-        self._path = path
-        try:
-            self._file = path.open("r+b" if keep_bytes else "wb", buffering=0)
-            self._file.seek(keep_bytes)
-        except OSError as error:
-            raise unwritable(path, error) from error
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._file.close()
-
-    def write(self, chunk: bytes) -> None:
-        try:
-            if self._file.write(chunk) != len(chunk):
-                raise OSError("the disk is full")
-        except OSError as error:
-            raise unwritable(self._path, error) from error
+def _open_part(part: Path, keep_bytes: int) -> FileIO:
+    try:
+        out = FileIO(part, "r+b" if keep_bytes else "wb")
+        out.seek(keep_bytes)
+    except OSError as error:  # of the disk, not of the network
+        raise unwritable(part, error) from error
+    return out
 
 
-def _verify(file: ModelFile, part: Path) -> None:
-    size_bytes, sha256 = _size(part), _sha256(part)
-    if (size_bytes, sha256) == (file.size_bytes, file.sha256):
-        return
-    part.unlink(missing_ok=True)
-    raise _wrong_file(file, f"{size_bytes} bytes and sha256 {sha256}", f"{file.size_bytes} bytes and {file.sha256}")
+def _append(out: FileIO, part: Path, chunk: bytes) -> None:
+    try:
+        if out.write(chunk) != len(chunk):
+            raise OSError("the disk is full")
+    except OSError as error:  # of the disk, not of the network
+        raise unwritable(part, error) from error
 
 
 def _convert(spec: ModelSpec) -> None:
