@@ -11,7 +11,7 @@ import itertools
 import json
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Final, Literal
 
@@ -149,25 +149,9 @@ def check_name(name: str, folder: Path, *, replace_it: bool) -> None:
 
 def entry_text(spec: ModelSpec, made_of: Mapping[str, object] | None = None) -> str:
     """Returns an entry as TOML. `registry.own_spec` reads it, except for `made_of`."""
-    rules = spec.preprocessing
-    fields = {
-        "summary": spec.summary,
-        "licence": spec.licence,
-        "decoder": spec.decoder,
-        "decoder_reason": spec.decoder_reason,
-        "input_width": spec.input_width,
-        "input_height": spec.input_height,
-        "resize": rules.resize,
-        "channels": rules.channels,
-        "scale": rules.scale,
-        "pad_value": rules.pad_value,
-        "mean": list(rules.mean),
-        "std": list(rules.std),
-        "labels": list(spec.labels),
-        "nms_per_class": spec.nms_per_class,
-        "confidence_threshold": spec.confidence_threshold,
-        "nms_threshold": spec.nms_threshold,
-    }
+    names = ("summary", "licence", "decoder", "decoder_reason", "input_width", "input_height", "labels")
+    defaults = ("nms_per_class", "confidence_threshold", "nms_threshold")
+    fields = {**{name: getattr(spec, name) for name in names + defaults}, **asdict(spec.preprocessing)}
     lines = ["# Written by imgpipeline. The fields are explained in docs/models.md."]
     lines += [f"{key} = {_toml(value)}" for key, value in fields.items()]
     for file in spec.files:
@@ -180,7 +164,7 @@ def entry_text(spec: ModelSpec, made_of: Mapping[str, object] | None = None) -> 
 
 
 def _toml(value: object) -> str:
-    if isinstance(value, list):
+    if isinstance(value, tuple):
         return f"[{', '.join(_toml(one) for one in value)}]"
     if isinstance(value, float) and not math.isfinite(value):
         raise ConfigurationError(f"{value} is not a valid value in an entry.", next_step="give a finite number")

@@ -188,7 +188,7 @@ def tune_model(
     now: datetime,
     told: Callable[[TunedRow], None] = lambda _row: None,
 ) -> Tuning:
-    """Measures a model in each backend and precision that this machine supports.
+    """Measures a model in each backend and precision that this machine supports. The result is not stored yet.
 
     Args:
         spec: The model.
@@ -198,9 +198,6 @@ def tune_model(
         seconds: How long each row is measured.
         now: Stored as the time of the measurement.
         told: Called with each row.
-
-    Returns:
-        The result; it is not stored yet.
 
     Raises:
         ConfigurationError: The backend is not installed.

@@ -442,9 +442,9 @@ class Network:
         Args:
             name: The name of the result.
             source: The name of the map.
-            shape: Of the map.
+            shape: The shape of the map.
             sizes: [anchors, 2] width and height of the anchors in pixels of the network's input.
-            columns: Numbers of each box.
+            columns: How many numbers each box has.
             scale_xy: How far a centre may leave its cell; 1: not at all.
         """
         _, height, width = shape

@@ -60,14 +60,12 @@ class ImageLimits:
 
 @dataclass(frozen=True, slots=True)
 class DecodedImage:
-    """One complete image."""
+    """One complete image; width and height are those of the upright original in pixels."""
 
     pixels: Pixels
     """uint8 [rows, columns, 3], BGR, upright; rows = height / reduction and columns = width / reduction, rounded up."""
     width: int
-    """Width of the upright original in pixels."""
     height: int
-    """Height of the upright original in pixels."""
     orientation: int
     """The EXIF orientation that was applied, 1 (none) to 8."""
     reduction: int = 1
@@ -135,15 +133,9 @@ def measured_reduction(width: int, height: int) -> int:
 
 
 def choose_reduction(width: int, height: int, wanted: NetworkInput) -> int:
-    """Returns the largest reduction that neither the network nor the measuring of quality has to undo.
+    """Returns the largest reduction of an upright picture that neither the network nor the measuring of quality undoes.
 
-    Args:
-        width: Width of the upright picture in pixels.
-        height: Height of the upright picture in pixels.
-        wanted: The input of the network that gets the picture.
-
-    Returns:
-        1, 2, 4 or 8.
+    It is 1, 2, 4 or 8. `wanted` is the input of the network that gets the picture.
     """
     needed_width, needed_height = wanted.placed_size(width, height)
     most = measured_reduction(width, height)

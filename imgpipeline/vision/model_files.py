@@ -13,13 +13,7 @@ from imgpipeline.vision.model import SIZES_INPUT, ModelSpec
 
 
 def read_verified(spec: ModelSpec) -> tuple[bytes, str]:
-    """Reads a model's ONNX file once, so the bytes that are verified are the ones that are loaded.
-
-    Args:
-        spec: The model; its file exists.
-
-    Returns:
-        The bytes and their sha256.
+    """Returns the bytes of a model's ONNX file and their sha256; the bytes that are verified are those that are loaded.
 
     Raises:
         PermanentError: The file cannot be read, or does not have the registered hash.
@@ -79,11 +73,7 @@ def runnable(spec: ModelSpec, content: bytes) -> bytes:
 
 
 def write_whole(path: Path, content: bytes) -> None:
-    """Writes a file so that readers see either all of it or nothing.
-
-    Args:
-        path: The file; its folder is created if it is missing.
-        content: Its bytes.
+    """Writes a file so that readers see either all of it or nothing; creates its folder if it is missing.
 
     Raises:
         PermanentError: The file cannot be written.
@@ -109,10 +99,7 @@ def write_whole(path: Path, content: bytes) -> None:
 
 @contextmanager
 def one_at_a_time(lock: Path) -> Iterator[None]:
-    """Makes other processes that use the same lock file wait.
-
-    Args:
-        lock: The lock file, inside the folder of models.
+    """Makes other processes that use the same lock file, inside the folder of models, wait.
 
     Raises:
         PermanentError: The file cannot be written.

@@ -84,9 +84,8 @@ class QuantizedModel:
     content: bytes
     """The ONNX file."""
     convolutions: int
-    """Number of convolutions in the model."""
     kept_float: int
-    """Number of them that stayed in 32-bit floats."""
+    """Number of convolutions that stayed in 32-bit floats."""
     calibrated_on: int
     """Number of images from which the ranges were measured."""
     held_out: Agreement
@@ -183,12 +182,6 @@ def measure_ranges(
 
     A rare extreme value would make all steps wider, so a range may exclude it.
 
-    Args:
-        model: The model in 32-bit floats.
-        convolutions: Names of the outputs of the convolutions.
-        blobs: The network's input for each image.
-        progress: Called after each image.
-
     Returns:
         The range of each tensor that the convolutions read, by its name.
 
@@ -224,11 +217,7 @@ def rank_by_sensitivity(
 ) -> list[str]:
     """Sorts convolutions by how much the scores change if only that one is quantized, the most sensitive first.
 
-    Args:
-        load: Returns a detector in which the given convolutions are quantized.
-        convolutions: All convolutions.
-        images: A few images.
-        progress: Called after each convolution.
+    `load` returns a detector in which the given convolutions are quantized.
 
     Raises:
         PermanentError: The model cannot be run.
@@ -292,12 +281,9 @@ def with_outputs(model: onnx.ModelProto, names: Collection[str]) -> bytes:
 
 
 def quantize(model: onnx.ModelProto, convolutions: Collection[str], ranges: Mapping[str, Range]) -> bytes:
-    """Returns the model with some convolutions in 8-bit integers.
+    """Returns a copy of a model from `read_graph` with some convolutions in 8-bit integers.
 
-    Args:
-        model: As `read_graph` returns it; not changed.
-        convolutions: Names of the outputs of these convolutions.
-        ranges: The range of each tensor that they read.
+    Convolutions are named by their outputs; `ranges` has the range of each tensor that they read.
     """
     copy = onnx.ModelProto()
     copy.CopyFrom(model)
