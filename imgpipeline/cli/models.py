@@ -113,11 +113,7 @@ def pull(
     settings = load_settings()
     refuse_unknown_model(name, settings.model_dir)
     with progress_bar(f"Pulling {name}", unit="bytes") as progress:
-        spec = pull_model(
-            name,
-            model_dir=settings.model_dir,
-            on_progress=lambda p: progress(p.done_bytes, p.total_bytes),
-        )
+        spec = pull_model(name, model_dir=settings.model_dir, progress=progress)
     if as_json:
         show_json({"name": spec.name, "path": str(spec.path)})
         return

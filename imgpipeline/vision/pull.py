@@ -11,7 +11,6 @@ import urllib.error
 import urllib.parse
 import urllib.request
 from collections.abc import Callable
-from dataclasses import dataclass
 from io import FileIO
 from pathlib import Path
 from typing import Final
@@ -28,24 +27,15 @@ _NETWORK_ERRORS: Final = (OSError, http.client.HTTPException)
 """urllib's own errors are OSErrors too; a cut connection is an HTTPException."""
 
 
-@dataclass(frozen=True, slots=True)
-class Progress:
-    """The progress of one file's download."""
-
-    file: str
-    done_bytes: int
-    """Bytes on disk, including those of earlier attempts."""
-    total_bytes: int
-
-
-OnProgress = Callable[[Progress], None]
+Progress = Callable[[int, int], None]
+"""Called with the bytes of a file on disk, including those of earlier attempts, and its registered size."""
 
 
 def pull_model(
     name: str,
     *,
     model_dir: Path | None = None,
-    on_progress: OnProgress = lambda _: None,
+    progress: Progress = lambda _done, _all: None,
     timeout_s: float = 30.0,
     retry_wait_s: float = 1.0,
 ) -> ModelSpec:
@@ -54,7 +44,7 @@ def pull_model(
     Args:
         name: Its registered name.
         model_dir: Folder of downloaded and own models; None: `registry.model_folder()`.
-        on_progress: Called for each written chunk, and once for a file that exists already.
+        progress: Called for each written chunk, and once for a file that exists already.
         timeout_s: For connecting, and for each wait for data.
         retry_wait_s: Pause before the next attempt; it grows after each attempt without progress.
 
@@ -74,7 +64,7 @@ def pull_model(
     folder = spec.path.parent
     with one_at_a_time(folder / ".pull.lock"):  # two pulls must not write to the same `.part`
         for file in spec.files:
-            pull_file(file, folder, on_progress=on_progress, timeout_s=timeout_s, retry_wait_s=retry_wait_s)
+            pull_file(file, folder, progress=progress, timeout_s=timeout_s, retry_wait_s=retry_wait_s)
         if spec.converted:
             _convert(spec)
     return spec
@@ -84,17 +74,17 @@ def pull_file(
     file: ModelFile,
     folder: Path,
     *,
-    on_progress: OnProgress = lambda _: None,
+    progress: Progress = lambda _done, _all: None,
     timeout_s: float = 30.0,
     retry_wait_s: float = 1.0,
 ) -> Path:
     """Downloads one file into `NAME.part`, verifies it, and returns its path; arguments and errors as `pull_model`."""
     path = folder / file.name
     if path.is_file() and _sha256(path) == file.sha256:
-        on_progress(Progress(file.name, file.size_bytes, file.size_bytes))
+        progress(file.size_bytes, file.size_bytes)
         return path
     part = path.with_name(path.name + ".part")
-    _fetch_whole(file, part, on_progress, timeout_s, retry_wait_s)
+    _fetch_whole(file, part, progress, timeout_s, retry_wait_s)
     size_bytes, sha256 = _size(part), _sha256(part)
     if (size_bytes, sha256) != (file.size_bytes, file.sha256):
         part.unlink(missing_ok=True)
@@ -103,15 +93,18 @@ def pull_file(
     return path
 
 
-def _fetch_whole(file: ModelFile, part: Path, on_progress: OnProgress, timeout_s: float, retry_wait_s: float) -> None:
+def _fetch_whole(file: ModelFile, part: Path, progress: Progress, timeout_s: float, retry_wait_s: float) -> None:
     """Fetches until the file has its registered size; only attempts without progress count as failures."""
     failures = 0
     while (have := _size(part)) < file.size_bytes:
         try:
-            _fetch(file, part, have, on_progress, timeout_s)
+            _fetch(file, part, have, progress, timeout_s)
         except urllib.error.HTTPError as error:
             if error.code < 500:
-                raise _refused(file, error.code) from error
+                raise PermanentError(
+                    f"{file.name} cannot be downloaded: {file.url} answers {error.code}, expected 200.",
+                    next_step="check whether the file was moved, or put it into the folder of models by hand",
+                ) from error
             reason: BaseException = error
         except _NETWORK_ERRORS as error:
             reason = error
@@ -123,7 +116,7 @@ def _fetch_whole(file: ModelFile, part: Path, on_progress: OnProgress, timeout_s
         time.sleep(retry_wait_s * failures)
 
 
-def _fetch(file: ModelFile, part: Path, have: int, on_progress: OnProgress, timeout_s: float) -> None:
+def _fetch(file: ModelFile, part: Path, have: int, progress: Progress, timeout_s: float) -> None:
     request = urllib.request.Request(file.url or "", headers={"User-Agent": "imgpipeline"})  # noqa: S310 - registry's own URL
     if have:
         request.add_header("Range", f"bytes={have}-")
@@ -141,7 +134,7 @@ def _fetch(file: ModelFile, part: Path, have: int, on_progress: OnProgress, time
                     raise http.client.IncompleteRead(b"", file.size_bytes - have)
                 _append(out, part, chunk)
                 have += len(chunk)
-                on_progress(Progress(file.name, have, file.size_bytes))
+                progress(have, file.size_bytes)
 
 
 def _open_part(part: Path, keep_bytes: int) -> FileIO:
@@ -193,11 +186,4 @@ def _wrong_file(file: ModelFile, actual: str, expected: str) -> PermanentError:
     return PermanentError(
         f"{file.url} is not the registered file: it has {actual}, expected {expected}. It is not kept.",
         next_step="run the command again; if it fails again, the file was replaced, or a proxy changes it",
-    )
-
-
-def _refused(file: ModelFile, status: int) -> PermanentError:
-    return PermanentError(
-        f"{file.name} cannot be downloaded: {file.url} answers {status}, expected 200.",
-        next_step="check whether the file was moved; you can also put the file into the folder of models by hand",
     )
