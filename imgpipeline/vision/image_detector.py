@@ -69,8 +69,8 @@ class ImageDetector:
         Args:
             data: The encoded image.
             header: Its header, if it was already read.
-            step: Returns a context around decoding and around inference.
-            decide: Decides after decoding whether the image is left out. Default: it is not.
+            step: See `Step`.
+            decide: See `Decide`; by default, no image is left out.
 
         Raises:
             BadInputError: `EMPTY_OBJECT`, `TOO_LARGE`, `IMAGE_TOO_LARGE` or `DECODE_FAILED`.

@@ -130,3 +130,12 @@ class ModelSpec:
     def converted(self) -> bool:
         """Whether the ONNX file is converted here from Darknet's files."""
         return any(f.role == "weights" for f in self.files)
+
+    @property
+    def how_to_restore(self) -> str:
+        """The next step if its ONNX file is missing or damaged."""
+        if self.shipped:
+            return "install imgpipeline again"
+        if self.is_local:
+            return f"imgpipeline models add FILE --name {self.name} --replace"
+        return f"imgpipeline models pull {self.name}" if self.files else "check IMGPIPELINE_MODEL"

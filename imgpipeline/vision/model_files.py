@@ -24,22 +24,14 @@ def read_verified(spec: ModelSpec) -> tuple[bytes, str]:
         if spec.converted:
             expected = checksum_path(spec.path).read_text(encoding="utf-8").strip()
     except OSError as error:
-        raise PermanentError(f"The model file cannot be read: {error}.", next_step=_restore(spec)) from error
+        raise PermanentError(f"The model file cannot be read: {error}.", next_step=spec.how_to_restore) from error
     actual = hashlib.sha256(content).hexdigest()
     if expected is not None and actual != expected:
         raise PermanentError(
             f"The model file {spec.path} is damaged: its sha256 is {actual}, expected is {expected}.",
-            next_step=_restore(spec),
+            next_step=spec.how_to_restore,
         )
     return content, actual
-
-
-def _restore(spec: ModelSpec) -> str:
-    if spec.shipped:
-        return "install imgpipeline again"
-    if spec.is_local:
-        return f"imgpipeline models add FILE --name {spec.name} --replace"
-    return f"imgpipeline models pull {spec.name}" if spec.files else "check IMGPIPELINE_MODEL"
 
 
 def checksum_path(onnx: Path) -> Path:

@@ -253,20 +253,10 @@ def label_sets() -> Mapping[str, tuple[str, ...]]:
 
 def missing_file(spec: ModelSpec) -> ConfigurationError:
     """Returns the error for a registered model whose ONNX file is missing, with the command that restores it."""
+    what = "is missing" if spec.is_local else "has not been downloaded yet"
     if spec.shipped:
-        return ConfigurationError(
-            f"IMGPIPELINE_MODEL is {spec.name!r}, whose file {spec.path} is missing, although it is shipped.",
-            next_step="install imgpipeline again, or set IMGPIPELINE_MODEL to another model",
-        )
-    if spec.is_local:
-        return ConfigurationError(
-            f"The file {spec.path} of your own model {spec.name!r} is missing.",
-            next_step=f"imgpipeline models add FILE --name {spec.name} --replace",
-        )
-    return ConfigurationError(
-        f"IMGPIPELINE_MODEL is {spec.name!r}, but it has not been downloaded yet: {spec.path} is missing.",
-        next_step=f"imgpipeline models pull {spec.name}",
-    )
+        what = "is missing, although it is shipped"
+    return ConfigurationError(f"The file {spec.path} of the model {spec.name!r} {what}.", next_step=spec.how_to_restore)
 
 
 @lru_cache(maxsize=4)
