@@ -108,7 +108,7 @@ def pull(
     name: Annotated[str, typer.Argument(help="A name from `imgpipeline models list`.")], as_json: JsonOption = False
 ) -> None:
     """Download a registered model. Keeps complete files and resumes an interrupted download."""
-    from imgpipeline.vision.pull import pull_model  # noqa: PLC0415 - loads onnx
+    from imgpipeline.vision.model_files import pull_model  # noqa: PLC0415 - keeps `--help` fast
 
     settings = load_settings()
     refuse_unknown_model(name, settings.model_dir)

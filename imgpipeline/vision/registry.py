@@ -2,7 +2,7 @@
 
 The project's models are in one file, `models/registry.toml`. Each model of a user has its own file, `NAME.toml` in the
 folder of models, with the same fields. An entry without exact sizes and hashes is refused. `find_model` turns a setting
-into a model: a registered name, or the path of an ONNX file. `pull` downloads models, `detector` loads them.
+into a model: a registered name, or the path of an ONNX file. `model_files` downloads models, `detector` loads them.
 """
 
 import os

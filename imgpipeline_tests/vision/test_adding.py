@@ -22,7 +22,7 @@ from imgpipeline.vision.adding import Wishes, add_model, entry_text, interpret
 from imgpipeline.vision.agreement import match_boxes
 from imgpipeline.vision.configured import load_configured_detector
 from imgpipeline.vision.detector import load_detector
-from imgpipeline.vision.pull import pull_model
+from imgpipeline.vision.model_files import pull_model
 from imgpipeline.vision.registry import find_model, list_models, own_spec, refused_entries, registered_model, spec_of
 from imgpipeline_tests.examples import examples
 from imgpipeline_tests.vision.pictures import detailed_picture

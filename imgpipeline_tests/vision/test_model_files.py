@@ -14,7 +14,7 @@ from imgpipeline.vision import registry
 from imgpipeline.vision.adding import entry_text
 from imgpipeline.vision.detector import load_detector
 from imgpipeline.vision.model import ModelFile
-from imgpipeline.vision.pull import pull_file, pull_model
+from imgpipeline.vision.model_files import pull_file, pull_model
 from imgpipeline.vision.registry import find_model
 from imgpipeline_tests.vision.darknet.random_weights import random_weights
 from imgpipeline_tests.vision.darknet.small_networks import EVERY_LAYER
