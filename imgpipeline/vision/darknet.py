@@ -44,6 +44,9 @@ MOST_BOXES: Final = 1_000_000
 LARGEST_ANCHOR: Final = 65_536
 """Pixels."""
 
+Shape = tuple[int, int, int]
+"""Channels, height, width."""
+
 _EPSILON: Final = 1e-6
 """Darknet divides by sqrt(variance) + 1e-6, OpenCV's importer and this module by sqrt(variance + 1e-6)."""
 _LEAKY_SLOPE: Final = 0.1
@@ -58,9 +61,6 @@ _UNKNOWN_OPTIONS: Final = {
 }  # fmt: skip
 """Options that would change the result of a layer."""
 _HARMLESS: Final = {"dilation": "1", "scale": "1", "weights_normalization": "none", "weights_type": "none"}
-
-Shape = tuple[int, int, int]
-"""Channels, height, width."""
 
 
 def convert_darknet(cfg: Path, weights: Path, out_onnx: Path) -> str:
@@ -151,15 +151,14 @@ class Section:
             if value > LARGEST_WINDOW:
                 raise self.error(f"{name} {value}", f"at most {LARGEST_WINDOW}")
 
-    def check_side(self, width: int, height: int) -> None:
-        """Refuses an input or a result that is empty or too large."""
+    def check_shape(self, shape: Shape) -> Shape:
+        """Returns the shape of the input or of a result; refuses one that is empty or too large."""
+        channels, height, width = shape
         if not (1 <= width <= LARGEST_SIDE and 1 <= height <= LARGEST_SIDE):
             raise self.error(f"{width}x{height} pixels", f"1 to {LARGEST_SIDE} pixels on each side")
-
-    def check_channels(self, channels: int) -> None:
-        """Refuses a result without channels, or with too many."""
         if not 1 <= channels <= MOST_CHANNELS:
             raise self.error(f"{channels} channels", f"1 to {MOST_CHANNELS}")
+        return shape
 
 
 def parse_cfg(text: str) -> list[Section]:
@@ -229,7 +228,7 @@ class Network:
         self._width, self._height = net.whole("width", 416), net.whole("height", 416)
         if net.whole("channels", 3) != 3:
             raise net.error(f"input of {net.whole('channels', 3)} channels", "3 channels")
-        net.check_side(self._width, self._height)
+        net.check_shape((3, self._height, self._width))
         if len(sections) - 1 > MOST_LAYERS:
             raise net.error(f"{len(sections) - 1} layers", f"at most {MOST_LAYERS}")
         self.shapes: list[Shape] = []
@@ -318,11 +317,10 @@ class Network:
         if min(size, stride, filters) < 1 or padding < 0:
             raise section.error(f"size {size}, stride {stride}, filters {filters}, padding {padding}", "values above 0")
         section.check_windows(size=size, stride=stride, padding=padding)
-        section.check_channels(filters)
         if channels % groups or filters % groups:
             raise section.error(f"{channels} channels to {filters} filters in {groups} groups", "whole groups")
-        shape = (filters, (height + 2 * padding - size) // stride + 1, (width + 2 * padding - size) // stride + 1)
-        _check_shape(section, shape)
+        rows, columns = ((side + 2 * padding - size) // stride + 1 for side in (height, width))
+        shape = section.check_shape((filters, rows, columns))
         normalized = section.whole("batch_normalize", 0) == 1
         self.convolutions.append(Convolution(section.number, filters, channels // groups, size, normalized))
         name = f"layer{section.number}"
@@ -358,8 +356,8 @@ class Network:
         if min(size, stride) < 1 or padding < 0:
             raise section.error(f"size {size}, stride {stride}, padding {padding}", "values above 0")
         section.check_windows(size=size, stride=stride, padding=padding)
-        shape = (channels, (height + padding - size) // stride + 1, (width + padding - size) // stride + 1)
-        _check_shape(section, shape)
+        rows, columns = ((side + padding - size) // stride + 1 for side in (height, width))
+        shape = section.check_shape((channels, rows, columns))
         before, after = padding // 2, padding - padding // 2
         rules = {"kernel_shape": [size] * 2, "strides": [stride] * 2, "pads": [before, before, after, after]}
         return self._node("MaxPool", [source], f"layer{section.number}", **rules), shape
@@ -374,8 +372,7 @@ class Network:
         if not 0 <= group_id < groups or any(shape[0] % groups for shape in shapes):
             channels = [shape[0] for shape in shapes]
             raise section.error(f"group {group_id} of {groups} out of {channels} channels", "whole groups")
-        shape = (sum(shape[0] // groups for shape in shapes), *shapes[0][1:])
-        _check_shape(section, shape)
+        shape = section.check_shape((sum(shape[0] // groups for shape in shapes), *shapes[0][1:]))
         name, parts = f"layer{section.number}", []
         for index, (result, (channels_of_it, _, _)) in enumerate(sources):
             share = channels_of_it // groups
@@ -403,8 +400,7 @@ class Network:
         if factor < 1:
             raise section.error(f"stride {factor}", "1 or more")
         section.check_windows(stride=factor)
-        shape = (channels, height * factor, width * factor)
-        _check_shape(section, shape)
+        shape = section.check_shape((channels, height * factor, width * factor))
         scales = self._floats(f"times{factor}", [1, 1, factor, factor])
         rules = {"mode": "nearest", "nearest_mode": "floor", "coordinate_transformation_mode": "asymmetric"}
         return self._node("Resize", [source, "", scales], f"layer{section.number}", **rules), shape
@@ -468,14 +464,6 @@ class Network:
         placed = self._node("Add", [scaled, self._floats(f"{name}.offsets", offsets)], f"{name}.centre")
         tiled = self._floats(f"{name}.sizes", np.tile(fractions, (height * width, 1))[None])
         return self._node("Concat", [placed, self._node("Mul", [size, tiled], f"{name}.size"), scores], name, axis=2)
-
-
-def _check_shape(section: Section, shape: Shape) -> None:
-    channels, height, width = shape
-    if min(height, width) < 1:
-        raise section.error(f"its result would be {shape}", "a size above 0; the input is too small")
-    section.check_side(width, height)
-    section.check_channels(channels)
 
 
 def read_weights(data: bytes, convolutions: Sequence[Convolution]) -> list[tuple[Floats, Floats]]:
