@@ -1,4 +1,4 @@
-"""Compares what `decode_image` and Pillow decide about the fuzzed images (docs/decisions/0016-own-image-checks.md).
+"""Compares what `decode_image` and Pillow decide about the fuzzed images (docs/decisions/0017-own-image-checks.md).
 
 python -m imgpipeline_tests.fuzz.pillow --images 8000 --seed 1
 """
