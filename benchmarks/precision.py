@@ -24,7 +24,7 @@ from imgpipeline.vision.backends import open_backend
 from imgpipeline.vision.decode import DecodedImage, ImageLimits, decode_image
 from imgpipeline.vision.detector import Detector, load_detector
 from imgpipeline.vision.precision import choose_precision
-from imgpipeline.vision.quantization.search import quantize_model
+from imgpipeline.vision.quantization import quantize_model
 from imgpipeline_tests.servers.programs import cache_folder
 from imgpipeline_tests.vision.darknet.conftest import OPENCV4
 

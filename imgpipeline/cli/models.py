@@ -15,10 +15,9 @@ from imgpipeline.settings import Settings, load_settings
 from imgpipeline.settings.model import parse_detectors
 
 if TYPE_CHECKING:
-    from imgpipeline.contracts.detection import DecoderName
+    from imgpipeline.vision.configured import TunedRow
     from imgpipeline.vision.decode import Pixels
     from imgpipeline.vision.model import ModelSpec
-    from imgpipeline.vision.speed import TunedRow
 
 ModelOption = Annotated[str | None, typer.Option(help="Name or path. Default: IMGPIPELINE_MODEL.")]
 
@@ -109,51 +108,16 @@ def pull(
     name: Annotated[str, typer.Argument(help="A name from `imgpipeline models list`.")], as_json: JsonOption = False
 ) -> None:
     """Download a registered model. Keeps complete files and resumes an interrupted download."""
-    from imgpipeline.vision.pull import pull_model  # noqa: PLC0415 - loads onnx
+    from imgpipeline.vision.model_files import pull_model  # noqa: PLC0415 - keeps `--help` fast
 
     settings = load_settings()
     refuse_unknown_model(name, settings.model_dir)
     with progress_bar(f"Pulling {name}", unit="bytes") as progress:
-        spec = pull_model(
-            name,
-            model_dir=settings.model_dir,
-            on_progress=lambda p: progress(p.done_bytes, p.total_bytes),
-        )
+        spec = pull_model(name, model_dir=settings.model_dir, progress=progress)
     if as_json:
         show_json({"name": spec.name, "path": str(spec.path)})
         return
     note(f"{spec.name} is at {spec.path}. To use it: IMGPIPELINE_MODEL={spec.name}")
-
-
-def bench(
-    model: ModelOption = None,
-    image: Annotated[Path | None, typer.Option(help="The image to use. Default: a grey one, 640x480.")] = None,
-    rounds: Annotated[int, typer.Option(min=1, max=10_000, help="Number of images measured per row.")] = 50,
-    as_json: JsonOption = False,
-) -> None:
-    """Measure a model in every installed backend, with one thread and with all cores."""
-    from imgpipeline.vision.speed import bench_model  # noqa: PLC0415 - loads OpenCV and the backends
-
-    settings = load_settings()
-    if model is not None:
-        refuse_unknown_model(model, settings.model_dir, or_file=True)
-    chosen = model or settings.model
-    rows = []
-    decoder, labels = _own_options(chosen, settings)
-    for row in bench_model(
-        chosen,
-        read_image(image, settings) if image else _grey_image(),
-        rounds=rounds,
-        decoder=decoder,
-        labels=labels,
-        model_dir=settings.model_dir,
-    ):
-        note(f"{row.backend}, {counted(row.threads, 'thread')}: {row.median_ms:.1f} ms per image")
-        rows.append(asdict(row))
-    if as_json:
-        show_json({"model": chosen, "rounds": rounds, "rows": rows})
-        return
-    show_records(rows, title=chosen)
 
 
 def tune(
@@ -167,10 +131,14 @@ def tune(
     is idle.
     """
     from imgpipeline.vision.backends import usable_cores  # noqa: PLC0415 - keeps `--help` fast
-    from imgpipeline.vision.configured import detect_workers  # noqa: PLC0415 - loads OpenCV
+    from imgpipeline.vision.configured import (  # noqa: PLC0415 - loads OpenCV
+        detect_workers,
+        exclusive_tuning,
+        tune_model,
+        write_tuning,
+    )
     from imgpipeline.vision.model_files import read_verified  # noqa: PLC0415 - as above
     from imgpipeline.vision.registry import model_folder  # noqa: PLC0415 - as above
-    from imgpipeline.vision.speed import exclusive_tuning, tune_model, write_tuning  # noqa: PLC0415 - as above
 
     settings = load_settings()
     if model is not None:
@@ -223,19 +191,9 @@ def chosen_model(name: str, settings: Settings) -> "ModelSpec":
     """Returns a model; decoder and labels of the settings apply only to the model of the settings."""
     from imgpipeline.vision.registry import find_model  # noqa: PLC0415 - `--help` does not wait for it
 
-    decoder, labels = _own_options(name, settings)
-    return find_model(name, decoder, labels, model_dir=settings.model_dir)
-
-
-def _own_options(name: str, settings: Settings) -> "tuple[DecoderName | None, Path | None]":
-    """Returns decoder and labels of the settings; None and None for a model that the settings do not name."""
-    return (settings.model_decoder, settings.model_labels) if name == settings.model else (None, None)
-
-
-def _grey_image() -> "Pixels":
-    import numpy as np  # noqa: PLC0415 - `--help` does not wait for it
-
-    return np.full((480, 640, 3), 114, np.uint8)
+    if name != settings.model:
+        return find_model(name, model_dir=settings.model_dir)
+    return find_model(name, settings.model_decoder, settings.model_labels, model_dir=settings.model_dir)
 
 
 def read_image(path: Path, settings: Settings) -> "Pixels":

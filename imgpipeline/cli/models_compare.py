@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from imgpipeline.vision.agreement import Agreement, Score
     from imgpipeline.vision.decode import DecodedImage
     from imgpipeline.vision.model import ModelSpec
-    from imgpipeline.vision.quantization.search import Progress, QuantizedModel
+    from imgpipeline.vision.quantization import Progress, QuantizedModel
 
 ImagesOption = Annotated[
     list[str],
@@ -135,7 +135,7 @@ def quantize(
     The report compares both models on a quarter of the images that was not used before.
     """
     from imgpipeline.vision.adding import check_name, register  # noqa: PLC0415 - loads OpenCV and a backend
-    from imgpipeline.vision.quantization.search import quantize_model  # noqa: PLC0415 - loads onnx
+    from imgpipeline.vision.quantization import quantize_model  # noqa: PLC0415 - loads onnx
     from imgpipeline.vision.registry import model_folder  # noqa: PLC0415 - loads OpenCV
 
     settings = load_settings()

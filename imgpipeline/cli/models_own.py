@@ -15,9 +15,9 @@ from imgpipeline.errors import ConfigurationError, UsageError
 from imgpipeline.settings import load_settings
 
 if TYPE_CHECKING:
+    from imgpipeline.vision.adding import Interpretation
     from imgpipeline.vision.decode import Pixels
     from imgpipeline.vision.model import ModelSpec, Preprocessing
-    from imgpipeline.vision.model_check import Interpretation
 
 LabelsOption = Annotated[
     str | None,
@@ -126,7 +126,7 @@ def check(
     are also found, mirrored, in the mirrored image. Preprocessing that is unusual for the layout is recommended only if
     it has 1.5 times the evidence. Compare the drawings: only you know what is in the image.
     """
-    from imgpipeline.vision.model_check import interpret  # noqa: PLC0415 - loads OpenCV and a backend
+    from imgpipeline.vision.adding import interpret  # noqa: PLC0415 - loads OpenCV and a backend
 
     _check_exists(file)
     _check_exists(image, "the path of an image")

@@ -1,26 +1,51 @@
-"""Adds a user's own ONNX file to the registry: copies it into the folder of models and writes its entry.
+"""Adds a user's own ONNX file to the registry, and finds out before that how it has to be used.
 
-The model is run once before that, so a model that does not work gets no entry.
+`add_model` runs the model once, copies it into the folder of models and writes its entry. The same outputs can often be
+read in several ways, and no file says how images were put into the network during training. So `interpret` runs it on
+an image in every plausible way and recommends one. A wrong interpretation shows: boxes are tiny, cover the whole image,
+score low, or do not move with the object when the image is mirrored.
 """
 
 import hashlib
+import itertools
 import json
 import math
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Final, Literal
 
-from imgpipeline.contracts.detection import DecoderName
-from imgpipeline.errors import ConfigurationError
+import numpy as np
+
+from imgpipeline.contracts.detection import DecoderName, Detection
+from imgpipeline.errors import ConfigurationError, PermanentError
 from imgpipeline.settings import LIVE, REDETECTION_MODEL
+from imgpipeline.vision.agreement import match_boxes
 from imgpipeline.vision.backends import open_backend
+from imgpipeline.vision.decode import Pixels
 from imgpipeline.vision.detector import Detector, self_test
-from imgpipeline.vision.model import ModelFile, ModelSpec
-from imgpipeline.vision.model_files import runnable, write_whole
-from imgpipeline.vision.own_model import USUAL_PREPROCESSING, describe_own_model
+from imgpipeline.vision.model import NO_MEAN, NO_STD, ModelFile, ModelSpec, Preprocessing, Resize
+from imgpipeline.vision.model_files import read_verified, runnable, write_whole
+from imgpipeline.vision.own_model import (
+    USUAL_PREPROCESSING,
+    Layout,
+    choose_layout,
+    describe_own_model,
+    plausible_layouts,
+    read_signature,
+)
 from imgpipeline.vision.precision import choose_precision
 from imgpipeline.vision.registry import label_sets, model_folder, shipped_models
+
+_IMAGENET: Final = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+"""Mean and standard deviation of ImageNet, which many networks are trained with."""
+_VALUES: Final = ((1.0, NO_MEAN, NO_STD), (1 / 255, NO_MEAN, NO_STD), (1 / 255, *_IMAGENET))
+_LEAST_SIDE_PX: Final = 4
+_MOST_COVERED: Final = 0.95
+"""Boxes that were read in a wrong way often cover the whole image."""
+_CLEARLY_BETTER: Final = 1.5
+"""How much more evidence than the usual way another one needs. With one image, a different colour order or placement
+gains 20 % by chance; a wrong layout or a wrong range of values loses most of the evidence."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,7 +53,6 @@ class Wishes:
     """A user's choices for a model. None: the value in its file, or the default of its layout."""
 
     decoder: DecoderName | None = None
-    """The output's layout."""
     labels: Sequence[str] | Path | None = None
     """Class names, or a text file with one per line."""
     licence: str | None = None
@@ -49,9 +73,6 @@ def add_model(file: Path, name: str, wishes: Wishes, *, model_dir: Path | None =
         model_dir: Folder of models; None: `registry.model_folder()`.
         replace_it: Whether an existing entry with this name may be replaced.
 
-    Returns:
-        The registered model.
-
     Raises:
         ConfigurationError: The name is invalid or taken, or the file is not a model of a known kind.
         PermanentError: The network cannot be run, or the folder cannot be written.
@@ -64,7 +85,7 @@ def add_model(file: Path, name: str, wishes: Wishes, *, model_dir: Path | None =
 def register(
     spec: ModelSpec, content: bytes, name: str, folder: Path, made_of: Mapping[str, object] | None = None
 ) -> ModelSpec:
-    """Writes a model's file and its entry.
+    """Writes a model's file and its entry into the folder of models, and returns the registered model.
 
     Args:
         spec: How its images are prepared and its output is read.
@@ -72,9 +93,6 @@ def register(
         name: Its new name, which `check_name` has accepted.
         folder: The folder of models.
         made_of: For a model that was made here: its origin, by field.
-
-    Returns:
-        The registered model.
 
     Raises:
         PermanentError: The folder cannot be written.
@@ -109,12 +127,7 @@ def _describe(file: Path, wishes: Wishes) -> tuple[ModelSpec, bytes]:
 
 
 def check_name(name: str, folder: Path, *, replace_it: bool) -> None:
-    """Checks the name of a user's model.
-
-    Args:
-        name: The wanted name.
-        folder: The folder of models.
-        replace_it: Whether an existing entry with this name may be replaced.
+    """Checks the name of a user's model; an existing entry in the folder of models may be replaced if asked for.
 
     Raises:
         ConfigurationError: The name is invalid or taken.
@@ -136,25 +149,9 @@ def check_name(name: str, folder: Path, *, replace_it: bool) -> None:
 
 def entry_text(spec: ModelSpec, made_of: Mapping[str, object] | None = None) -> str:
     """Returns an entry as TOML. `registry.own_spec` reads it, except for `made_of`."""
-    rules = spec.preprocessing
-    fields = {
-        "summary": spec.summary,
-        "licence": spec.licence,
-        "decoder": spec.decoder,
-        "decoder_reason": spec.decoder_reason,
-        "input_width": spec.input_width,
-        "input_height": spec.input_height,
-        "resize": rules.resize,
-        "channels": rules.channels,
-        "scale": rules.scale,
-        "pad_value": rules.pad_value,
-        "mean": list(rules.mean),
-        "std": list(rules.std),
-        "labels": list(spec.labels),
-        "nms_per_class": spec.nms_per_class,
-        "confidence_threshold": spec.confidence_threshold,
-        "nms_threshold": spec.nms_threshold,
-    }
+    names = ("summary", "licence", "decoder", "decoder_reason", "input_width", "input_height", "labels")
+    defaults = ("nms_per_class", "confidence_threshold", "nms_threshold")
+    fields = {**{name: getattr(spec, name) for name in names + defaults}, **asdict(spec.preprocessing)}
     lines = ["# Written by imgpipeline. The fields are explained in docs/models.md."]
     lines += [f"{key} = {_toml(value)}" for key, value in fields.items()]
     for file in spec.files:
@@ -167,9 +164,101 @@ def entry_text(spec: ModelSpec, made_of: Mapping[str, object] | None = None) -> 
 
 
 def _toml(value: object) -> str:
-    if isinstance(value, list):
+    if isinstance(value, tuple):
         return f"[{', '.join(_toml(one) for one in value)}]"
     if isinstance(value, float) and not math.isfinite(value):
         raise ConfigurationError(f"{value} is not a valid value in an entry.", next_step="give a finite number")
     # JSON strings, numbers and booleans are valid in TOML, except for one control character.
     return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
+
+
+@dataclass(frozen=True, slots=True)
+class Interpretation:
+    """One way to use a network, and what it finds."""
+
+    layout: Layout
+    preprocessing: Preprocessing
+    is_usual: bool
+    """Whether networks of this layout usually get their images in this way."""
+    detections: tuple[Detection, ...]
+    """The most confident first; boxes in pixels of the image."""
+    evidence: float
+    """Sum of the confidences of boxes that the network also finds at the mirrored place in the mirrored image: same
+    label, IoU at least 0.5, the lower confidence counts. Tiny boxes and those as large as the image do not count."""
+
+
+def interpret(
+    path: Path, pixels: Pixels, labels: Sequence[str] | Path | None = None, *, threshold: float = 0.25
+) -> list[Interpretation]:
+    """Uses a network in every plausible way, and returns the recommended one first, then by descending evidence.
+
+    Args:
+        path: An ONNX file.
+        pixels: The image.
+        labels: Class names or their file; None: those in the file's metadata, else COCO's.
+        threshold: Detections score strictly above it.
+
+    Raises:
+        ConfigurationError: The file is not a model of a known kind, or the labels do not fit it.
+        PermanentError: The network cannot be run.
+    """
+    signature = read_signature(path)
+    choose_layout(signature)
+    layouts = plausible_layouts(signature)
+    found: list[Interpretation] = []
+    for layout in layouts:
+        spec = describe_own_model(path, layout.decoder, labels, label_sets())
+        found += _run(layout, spec, pixels, threshold)
+    found.sort(key=lambda one: (-one.evidence, not one.is_usual, layouts.index(one.layout)))
+    best, usual = found[0], next(one for one in found if one.is_usual)
+    if best.evidence <= usual.evidence * _CLEARLY_BETTER:
+        best = usual
+    return [best, *(one for one in found if one is not best)]
+
+
+def _run(layout: Layout, spec: ModelSpec, pixels: Pixels, threshold: float) -> Iterator[Interpretation]:
+    content, sha256 = read_verified(spec)
+    backend = open_backend("onnxruntime", runnable(spec, content))
+    usual = spec.preprocessing
+    for rules in dict.fromkeys((usual, *_ways(usual))):
+        detector = Detector(replace(spec, preprocessing=rules), sha256, backend, confidence_threshold=threshold)
+        detections = _detect(detector, pixels)
+        yield Interpretation(layout, rules, rules == usual, detections, _evidence(detector, detections, pixels))
+
+
+def _ways(usual: Preprocessing) -> Iterator[Preprocessing]:
+    resizes: tuple[Resize, ...] = ("stretch", "letterbox", "letterbox-centred")
+    orders: tuple[Literal["RGB", "BGR"], ...] = ("RGB", "BGR")
+    for resize, channels, (scale, mean, std) in itertools.product(resizes, orders, _VALUES):
+        yield replace(usual, resize=resize, channels=channels, scale=scale, mean=mean, std=std)
+
+
+def _detect(detector: Detector, pixels: Pixels) -> tuple[Detection, ...]:
+    try:
+        with np.errstate(all="ignore"):  # sizes overflow if they are read in a wrong way
+            return tuple(detector.detect(pixels))
+    except PermanentError:  # NaN, or classes that do not exist: this way is wrong
+        return ()
+
+
+def _evidence(detector: Detector, detections: Sequence[Detection], pixels: Pixels) -> float:
+    found = [one for one in detections if _may_be_real(one, pixels)]
+    mirrored = [_mirror(one, pixels.shape[1]) for one in _detect(detector, np.ascontiguousarray(pixels[:, ::-1]))]
+    pairs = match_boxes(found, mirrored)
+    return sum(min(found[ours].confidence, mirrored[theirs].confidence) for _, _, ours, theirs, _ in pairs)
+
+
+def _mirror(detection: Detection, picture_width: int) -> Detection:
+    if detection.box_xywh is None:
+        return detection
+    left, top, width, height = detection.box_xywh
+    return replace(detection, box_xywh=(picture_width - left - width, top, width, height))
+
+
+def _may_be_real(detection: Detection, pixels: Pixels) -> bool:
+    if detection.box_xywh is None:
+        return False
+    width, height = detection.box_xywh[2:]
+    picture_height, picture_width = pixels.shape[:2]
+    covers = width * height / (picture_width * picture_height)
+    return min(width, height) >= _LEAST_SIDE_PX and covers < _MOST_COVERED

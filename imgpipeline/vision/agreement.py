@@ -23,11 +23,7 @@ _LEAST_IOU: Final = 0.5
 
 
 def choose_pairs(overlaps: Iterable[Overlap]) -> Iterator[Overlap]:
-    """Yields the pairs that match.
-
-    Args:
-        overlaps: Sorted by frame, then by descending IoU. Of pairs with the same IoU, the first one wins.
-    """
+    """Yields the pairs that match, given overlaps sorted by frame and descending IoU; of equal ones, the first wins."""
     frame_id = None
     taken_a: set[int] = set()
     taken_b: set[int] = set()
@@ -103,9 +99,7 @@ class Agreement:
     """How far two detectors agree over a set of images."""
 
     images: int
-    """Images compared."""
     total: Score
-    """Over all labels."""
     labels: tuple[tuple[str, Score], ...]
     """Each label that either found, the reference's most frequent first."""
     mean_score_difference: float | None
@@ -117,11 +111,7 @@ class Agreement:
 
 
 def measure_agreement(images: Iterable[Found]) -> Agreement:
-    """Compares the detections of two detectors.
-
-    Args:
-        images: The detections of the reference and of the other detector in each image.
-    """
+    """Compares the detections of a reference and of another detector in each image."""
     reference, found, matched = Counter[str](), Counter[str](), Counter[str]()
     differences: list[float] = []
     overlaps: list[float] = []

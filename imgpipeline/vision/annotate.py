@@ -1,4 +1,7 @@
-"""Draws boxes, text and paths on images, shrinks them, and encodes them as JPEG or as previews of a limited size."""
+"""Draws boxes, text and paths on images, shrinks them, and encodes them as JPEG or as previews of a limited size.
+
+Images are uint8 [height, width, 3], BGR, and never changed, except for the canvas of `write_text`.
+"""
 
 import colorsys
 from collections.abc import Callable, Sequence
@@ -27,15 +30,12 @@ def draw_detections(
     detections: Sequence[Detection],
     colour_of: Callable[[Detection], tuple[int, int, int]] | None = None,
 ) -> Pixels:
-    """Draws boxes with label and confidence.
+    """Returns a copy of an image with the boxes of detections, each with label and confidence.
 
     Args:
-        pixels: uint8 [height, width, 3], BGR; not changed.
-        detections: The detections; those without a box are not drawn.
+        pixels: Not changed.
+        detections: Those without a box are not drawn.
         colour_of: Returns blue, green and red of a detection. Default: one colour per class.
-
-    Returns:
-        A new image of the same size.
     """
     canvas = pixels.copy()
     height, width = canvas.shape[:2]
@@ -59,14 +59,9 @@ def class_colour(class_id: int) -> tuple[int, int, int]:
 
 
 def shrink(pixels: Pixels, max_side: int) -> Pixels:
-    """Shrinks a large image. Boxes that are drawn afterwards keep their line width.
+    """Returns a smaller image with the same proportions, or the same image if no side has more than `max_side` pixels.
 
-    Args:
-        pixels: uint8 [height, width, 3], BGR; not changed.
-        max_side: Maximum length of the longer side in pixels, > 0.
-
-    Returns:
-        A smaller image with the same proportions, or the same image if it is small enough.
+    Boxes that are drawn afterwards keep their line width.
     """
     height, width = pixels.shape[:2]
     ratio = max_side / max(height, width)
@@ -80,12 +75,9 @@ def encode_jpeg(pixels: Pixels, max_side: int | None = None, quality: int = JPEG
     """Encodes an image as JPEG.
 
     Args:
-        pixels: uint8 [height, width, 3], BGR.
+        pixels: The image.
         max_side: Maximum length of the longer side in pixels, > 0; larger images are shrunk. Default: no limit.
         quality: JPEG quality, 1 to 100.
-
-    Returns:
-        The JPEG file.
 
     Raises:
         PermanentError: OpenCV cannot encode the image, for example because a side has more than 65,500 pixels.
@@ -109,7 +101,7 @@ def write_text(
     """Writes one line of text on a filled bar; line breaks become spaces.
 
     Args:
-        canvas: uint8 [height, width, 3], BGR; changed.
+        canvas: The image, which is changed.
         text: The text.
         corner: Left end of the text's baseline in pixels.
         ink: Blue, green and red of the text.
@@ -150,15 +142,7 @@ class DrawnPath:
 
 
 def draw_paths(pixels: Pixels, paths: Sequence[DrawnPath]) -> Pixels:
-    """Draws paths as lines with a dark outline; a dot marks the end of each.
-
-    Args:
-        pixels: uint8 [height, width, 3], BGR; not changed.
-        paths: The paths, the topmost first; those without points are skipped.
-
-    Returns:
-        A new image of the same size.
-    """
+    """Returns a copy of an image with paths, the topmost first: lines with a dark outline, and a dot at the end."""
     canvas = pixels.copy()
     thickness = max(1, round(max(canvas.shape[:2]) / 300))
     for path in reversed(paths):
@@ -174,14 +158,7 @@ def draw_paths(pixels: Pixels, paths: Sequence[DrawnPath]) -> Pixels:
 
 
 def read_pixels(images: ImageReader, path: str) -> Pixels:
-    """Reads and decodes a stored image at its full size.
-
-    Args:
-        images: The reader; its settings limit the image's size.
-        path: Where the image is stored.
-
-    Returns:
-        uint8 [height, width, 3], BGR, upright.
+    """Reads and decodes a stored image at its full size, upright; the reader's settings limit its size.
 
     Raises:
         BadInputError: The image is missing, not allowed, too large or damaged.
@@ -200,17 +177,9 @@ def draw_preview(
     most_bytes: int,
     colour_of: Callable[[Detection], tuple[int, int, int]] | None = None,
 ) -> bytes:
-    """Shrinks an image, draws detections on it, and encodes it. Captions have the same size on every image.
+    """Returns a JPEG of a shrunk copy of an image with detections, whose captions have the same size on every image.
 
-    Args:
-        pixels: uint8 [height, width, 3], BGR; not changed.
-        detections: Boxes in pixels of the image.
-        max_side: Maximum length of the preview's longer side in pixels.
-        most_bytes: See `encode_preview`.
-        colour_of: Returns blue, green and red of a detection. Default: one colour per class.
-
-    Returns:
-        A JPEG file.
+    Arguments as for `draw_detections` and `encode_preview`.
     """
     small = shrink(pixels, max_side)
     return encode_preview(draw_detections(small, scaled(detections, pixels, small), colour_of), max_side, most_bytes)
@@ -228,15 +197,12 @@ def scaled(detections: Sequence[Detection], pixels: Pixels, small: Pixels) -> li
 
 
 def encode_preview(pixels: Pixels, max_side: int, most_bytes: int) -> bytes:
-    """Encodes an image with the best JPEG quality that fits.
+    """Returns a JPEG with the best quality that fits.
 
     Args:
-        pixels: uint8 [height, width, 3], BGR.
+        pixels: The image.
         max_side: Maximum length of the longer side in pixels.
         most_bytes: Maximum size of the JPEG file, exceeded only if the lowest quality does not fit either.
-
-    Returns:
-        The JPEG file.
     """
     small = shrink(pixels, max_side)
     encoded = b""

@@ -3,7 +3,7 @@
 Size limits are checked before memory is allocated. Safe to call from many threads; does not change
 `cv2.setNumThreads`.
 
-Truncated JPEGs: decoders silently fill missing data with grey. So the markers are checked first (see `jpeg`). If the
+Truncated JPEGs: decoders silently fill missing data with grey. So the markers are checked first (see `header`). If the
 last pixel is that grey, or the check is not conclusive, the file is decoded again with extra bytes at its end: a
 complete image stays the same, whereas a truncated one takes the bytes as image data. Two faults go undetected: a JPEG
 with an end marker whose last one or two blocks (of 16x16 pixels) or last refinement bits are missing, and flipped bits
@@ -25,11 +25,8 @@ import numpy.typing as npt
 
 from imgpipeline.errors import BadInputError, DeadLetterCode, TransientError
 from imgpipeline.vision.decoder_messages import decoder_messages_caught
-from imgpipeline.vision.header import ImageHeader, read_header
-from imgpipeline.vision.jpeg import JpegStructure, check_complete, walk_jpeg
+from imgpipeline.vision.header import ImageHeader, JpegStructure, check_complete, read_header
 from imgpipeline.vision.model import NetworkInput
-from imgpipeline.vision.png import check_png
-from imgpipeline.vision.tiff import without_orientation
 
 Pixels = npt.NDArray[np.uint8]
 """A picture: uint8 [height, width, 3], BGR."""
@@ -63,14 +60,12 @@ class ImageLimits:
 
 @dataclass(frozen=True, slots=True)
 class DecodedImage:
-    """One complete image."""
+    """One complete image; width and height are those of the upright original in pixels."""
 
     pixels: Pixels
     """uint8 [rows, columns, 3], BGR, upright; rows = height / reduction and columns = width / reduction, rounded up."""
     width: int
-    """Width of the upright original in pixels."""
     height: int
-    """Height of the upright original in pixels."""
     orientation: int
     """The EXIF orientation that was applied, 1 (none) to 8."""
     reduction: int = 1
@@ -111,11 +106,13 @@ def decode_image(
     header = _check_limits(data, limits, header)
     width, height = header.upright_size
     reduction = choose_reduction(width, height, reduced_for) if reduced_for and header.format == "jpeg" else 1
-    pixels = _decode_as(header.format, data, reduction)
-    if pixels.shape[:2] != (math.ceil(header.height / reduction), math.ceil(header.width / reduction)):
+    pixels = _decode_whole(header.format, data, reduction)
+    if header.format != "tiff":  # OpenCV always turns TIFFs upright
+        pixels = _apply_orientation(pixels, header.orientation)
+    if pixels.shape[:2] != (math.ceil(height / reduction), math.ceil(width / reduction)):
         got = f"{pixels.shape[1]}x{pixels.shape[0]}" + (f" at 1/{reduction}" if reduction > 1 else "")
-        raise _failed(f"The header claims {header.width}x{header.height} pixels, decoding gave {got}.")
-    return DecodedImage(_apply_orientation(pixels, header.orientation), width, height, header.orientation, reduction)
+        raise _failed(f"The header claims {width}x{height} pixels, upright; decoding gave {got}.")
+    return DecodedImage(pixels, width, height, header.orientation, reduction)
 
 
 def check_undecoded(data: bytes, limits: ImageLimits) -> None:
@@ -124,11 +121,7 @@ def check_undecoded(data: bytes, limits: ImageLimits) -> None:
     Raises:
         BadInputError: `EMPTY_OBJECT`, `TOO_LARGE`, `IMAGE_TOO_LARGE` or `DECODE_FAILED`; `decode_image` would, too.
     """
-    header = _check_limits(data, limits)
-    if header.format == "jpeg":
-        check_complete(walk_jpeg(data))
-    elif header.format == "png":
-        check_png(data)
+    check_complete(data, _check_limits(data, limits).format)
 
 
 def measured_reduction(width: int, height: int) -> int:
@@ -140,15 +133,9 @@ def measured_reduction(width: int, height: int) -> int:
 
 
 def choose_reduction(width: int, height: int, wanted: NetworkInput) -> int:
-    """Returns the largest reduction that neither the network nor the measuring of quality has to undo.
+    """Returns the largest reduction of an upright picture that neither the network nor the measuring of quality undoes.
 
-    Args:
-        width: Width of the upright picture in pixels.
-        height: Height of the upright picture in pixels.
-        wanted: The input of the network that gets the picture.
-
-    Returns:
-        1, 2, 4 or 8.
+    It is 1, 2, 4 or 8. `wanted` is the input of the network that gets the picture.
     """
     needed_width, needed_height = wanted.placed_size(width, height)
     most = measured_reduction(width, height)
@@ -172,13 +159,12 @@ def _check_limits(data: bytes, limits: ImageLimits, header: ImageHeader | None =
     return header
 
 
-def _decode_as(name: str, data: bytes, reduction: int) -> Pixels:
-    if name == "jpeg":
-        return _decode_jpeg(data, reduction)
-    if name == "png":
-        check_png(data)
-    # OpenCV always rotates TIFFs upright, and `decode_image` would rotate them again.
-    return _decode(without_orientation(data) if name == "tiff" else data, name)
+def _decode_whole(name: str, data: bytes, reduction: int) -> Pixels:
+    jpeg = check_complete(data, name)
+    pixels = _decode(data, name, reduction)
+    if jpeg and _could_be_filled(pixels, jpeg) and not _ignores_more_data(pixels, data, jpeg, reduction):
+        raise _failed("The JPEG ends before its picture does: the file is truncated.")
+    return pixels
 
 
 def _decode(data: bytes, name: str, reduction: int = 1) -> Pixels:
@@ -195,15 +181,6 @@ def _decode(data: bytes, name: str, reduction: int = 1) -> Pixels:
             f"The {name.upper()} of {len(data)} bytes cannot be decoded: it is truncated, damaged or not supported."
         )
     return np.asarray(pixels, np.uint8)
-
-
-def _decode_jpeg(data: bytes, reduction: int) -> Pixels:
-    structure = walk_jpeg(data)
-    check_complete(structure)
-    pixels = _decode(data, "jpeg", reduction)
-    if _could_be_filled(pixels, structure) and not _ignores_more_data(pixels, data, structure, reduction):
-        raise _failed("The JPEG ends before its picture does: the file is truncated.")
-    return pixels
 
 
 def _could_be_filled(pixels: Pixels, structure: JpegStructure) -> bool:

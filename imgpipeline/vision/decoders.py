@@ -8,17 +8,17 @@ YOLOv8 (`non_max_suppression` in Ultralytics' documentation of its exports); YOL
 `nms=True` or `end2end` ([1, 300, 6]); the deployed RT-DETR, D-FINE and DEIM models (`labels`, `boxes`, `scores`).
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Final, Protocol
+from typing import Final
 
 import numpy as np
 import numpy.typing as npt
 
 from imgpipeline.contracts.detection import DecoderName
 from imgpipeline.errors import PermanentError
-from imgpipeline.vision.signature import DETR_OUTPUTS
+from imgpipeline.vision.model import DETR_OUTPUTS
 
 Floats = npt.NDArray[np.float32]
 Ints = npt.NDArray[np.int64]
@@ -42,38 +42,17 @@ class Candidates:
     """int64 [n], from 0."""
 
 
-class Decoder(Protocol):
-    """Reads the outputs of one layout. Changes no array; the same arrays always give the same boxes."""
+Decoder = Callable[[Sequence[Floats], tuple[int, int], float], Candidates]
+"""Reads the outputs of one layout, given width and height of the network's input in pixels and a threshold in [0, 1).
 
-    def __call__(self, outputs: Sequence[Floats], input_size: tuple[int, int], threshold: float, /) -> Candidates:
-        """Returns the boxes that score strictly above a threshold.
-
-        Args:
-            outputs: The network's outputs, finite.
-            input_size: Width and height of the network's input in pixels.
-            threshold: In [0, 1).
-
-        Returns:
-            The boxes in the network's order.
-
-        Raises:
-            PermanentError: An output's shape does not match the layout.
-        """
+Returns the boxes that score strictly above it, in the network's order; raises PermanentError if a shape does not match
+the layout. Changes no array; the same arrays always give the same boxes."""
 
 
 def decode_outputs(
     decoder: DecoderName, outputs: Sequence[Floats], input_size: tuple[int, int], confidence_threshold: float
 ) -> Candidates:
-    """Reads a network's outputs.
-
-    Args:
-        decoder: The layout.
-        outputs: Float32 arrays, as the decoder's function describes them.
-        input_size: Width and height of the network's input in pixels.
-        confidence_threshold: Scores must be strictly greater.
-
-    Returns:
-        The boxes above the threshold, in the network's order.
+    """Reads a network's outputs with the decoder of its layout.
 
     Raises:
         PermanentError: An output contains NaN or infinity, or its shape does not match the layout.
@@ -82,12 +61,12 @@ def decode_outputs(
         if not np.isfinite(output).all():
             raise PermanentError(
                 "The model's output contains NaN or infinity; its file or its backend is broken.",
-                next_step="imgpipeline models bench, to see which backend is at fault",
+                next_step="try another IMGPIPELINE_MODEL_BACKEND, to see which one is at fault",
             )
     return DECODERS[decoder](outputs, input_size, confidence_threshold)
 
 
-def decode_yolox(outputs: Sequence[Floats], input_size: tuple[int, int], threshold: float, /) -> Candidates:
+def decode_yolox(outputs: Sequence[Floats], input_size: tuple[int, int], threshold: float) -> Candidates:
     """Reads YOLOX's raw output: one array [1, n, 5 + classes] in units of grid cells (strides 8, 16, 32)."""
     rows, grid = _yolox_rows("yolox", outputs, input_size)
     keep, scores, class_ids = _best_classes(rows[:, 4], rows[:, 5:], threshold)
@@ -96,7 +75,7 @@ def decode_yolox(outputs: Sequence[Floats], input_size: tuple[int, int], thresho
     return Candidates(_corners(centre, np.exp(rows[:, 2:4]) * grid[:, 2:]), scores, class_ids)
 
 
-def decode_yolox_decoded(outputs: Sequence[Floats], input_size: tuple[int, int], threshold: float, /) -> Candidates:
+def decode_yolox_decoded(outputs: Sequence[Floats], input_size: tuple[int, int], threshold: float) -> Candidates:
     """Reads YOLOX's decoded output (`--decode_in_inference`): one array [1, n, 5 + classes] in pixels of the input."""
     rows, _ = _yolox_rows("yolox-decoded", outputs, input_size)
     return _pixel_rows(rows, threshold)
@@ -112,11 +91,7 @@ def _yolox_rows(decoder: str, outputs: Sequence[Floats], input_size: tuple[int, 
 
 @lru_cache(maxsize=8)
 def yolox_grid(width: int, height: int) -> Floats:
-    """Returns the anchor points of YOLOX.
-
-    Args:
-        width: Pixels of the network's input.
-        height: Pixels of the network's input.
+    """Returns the anchor points of YOLOX for the width and height of a network's input in pixels.
 
     Returns:
         float32 [n, 3]: column, row and stride of each output row; read-only, because it is shared.
@@ -130,7 +105,7 @@ def yolox_grid(width: int, height: int) -> Floats:
     return grid
 
 
-def decode_yolov4(outputs: Sequence[Floats], input_size: tuple[int, int], threshold: float, /) -> Candidates:
+def decode_yolov4(outputs: Sequence[Floats], input_size: tuple[int, int], threshold: float) -> Candidates:
     """Reads the outputs of YOLOv3 and YOLOv4 in fractions of the input.
 
     Either arrays [1, n, 5 + classes] or [n, 5 + classes] of centre, size, objectness and class scores; or the pair
@@ -155,7 +130,7 @@ def _decode_corner_pair(outputs: Sequence[Floats], input_size: tuple[int, int], 
     return Candidates(boxes[keep] * np.array(input_size * 2, np.float32), scores, class_ids)
 
 
-def decode_yolov5(outputs: Sequence[Floats], _: tuple[int, int], threshold: float, /) -> Candidates:
+def decode_yolov5(outputs: Sequence[Floats], _: tuple[int, int], threshold: float) -> Candidates:
     """Reads YOLOv5's output: one array [1, n, 5 + classes] of centre and size in pixels, objectness, class scores."""
     array = _only_array("yolov5", outputs, "[1, n, 5 + classes]")
     if array.shape[1] < 6:
@@ -168,7 +143,7 @@ def _pixel_rows(rows: Floats, threshold: float) -> Candidates:
     return Candidates(_corners(rows[keep, :2], rows[keep, 2:4]), scores, class_ids)
 
 
-def decode_yolov8(outputs: Sequence[Floats], _: tuple[int, int], threshold: float, /) -> Candidates:
+def decode_yolov8(outputs: Sequence[Floats], _: tuple[int, int], threshold: float) -> Candidates:
     """Reads the output of YOLOv8, v9, v11 and v12: one array [1, 4 + classes, n] without objectness.
 
     Each column holds centre and size in pixels and the final class scores.
@@ -184,7 +159,7 @@ def decode_yolov8(outputs: Sequence[Floats], _: tuple[int, int], threshold: floa
     return Candidates(_corners(kept[:2].T, kept[2:4].T), scores, class_ids)
 
 
-def decode_end_to_end(outputs: Sequence[Floats], _: tuple[int, int], threshold: float, /) -> Candidates:
+def decode_end_to_end(outputs: Sequence[Floats], _: tuple[int, int], threshold: float) -> Candidates:
     """Reads one array [1, n, 6]: left, top, right, bottom in pixels, score, class. Unused rows have the score 0."""
     rows = _only_array("end-to-end", outputs, "[1, n, 6]")
     if rows.shape[1] != 6:
@@ -193,7 +168,7 @@ def decode_end_to_end(outputs: Sequence[Floats], _: tuple[int, int], threshold: 
     return Candidates(rows[:, :4], rows[:, 4], np.rint(rows[:, 5]).astype(np.int64))
 
 
-def decode_detr(outputs: Sequence[Floats], _: tuple[int, int], threshold: float, /) -> Candidates:
+def decode_detr(outputs: Sequence[Floats], _: tuple[int, int], threshold: float) -> Candidates:
     """Reads `labels` [1, n], `boxes` [1, n, 4] (corners in pixels) and `scores` [1, n], in this order."""
     shapes = [output.shape for output in outputs]
     count = shapes[0][-1] if shapes and shapes[0] else 0
@@ -205,14 +180,7 @@ def decode_detr(outputs: Sequence[Floats], _: tuple[int, int], threshold: float,
 
 
 def detr_order(output_names: Sequence[str]) -> tuple[int, ...]:
-    """Returns the indices of `labels`, `boxes` and `scores` among a network's outputs.
-
-    Args:
-        output_names: Names of the outputs in the order in which a backend returns them.
-
-    Returns:
-        Indices of the three outputs; those of all outputs in their own order if one of the three is missing.
-    """
+    """Returns the indices of `labels`, `boxes` and `scores` in a backend's outputs; of all if one is missing."""
     if not set(DETR_OUTPUTS) <= set(output_names):
         return tuple(range(len(output_names)))
     return tuple(output_names.index(name) for name in DETR_OUTPUTS)
@@ -262,16 +230,9 @@ def _wrong_shape(decoder: str, outputs: Sequence[Floats], expected: str) -> Perm
 
 
 def select_boxes(decoder: DecoderName, found: Candidates, nms_threshold: float, *, per_class: bool) -> Ints:
-    """Chooses one box for each object.
+    """Returns the int64 indices of one box for each object, the best first; arguments as for `suppress`.
 
-    Args:
-        decoder: The layout. Nothing is dropped for `end-to-end` and `detr`, whose networks return each object once.
-        found: Boxes of one picture.
-        nms_threshold: As for `suppress`.
-        per_class: As for `suppress`.
-
-    Returns:
-        int64 indices of the chosen boxes, the best first.
+    Nothing is dropped for the layouts `end-to-end` and `detr`, whose networks return each object once.
     """
     return _rank(found) if decoder in _FINAL else suppress(found, nms_threshold, per_class=per_class)
 

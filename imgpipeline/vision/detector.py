@@ -1,20 +1,21 @@
 """A loaded model that finds objects in images: preprocessing, inference, decoding of its output, suppression.
 
 The same image always gives the same detections, every box is inside the image, and a damaged model file is refused
-before it is used.
+before it is used. A `DetectorGroup` runs several models on each image, each for its own labels: one for cars, another
+for people.
 """
 
 import base64
 import threading
-from collections.abc import Sequence
-from dataclasses import replace
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
 import numpy as np
 
 from imgpipeline.contracts.detection import DecoderName, Detection, DetectorUse
-from imgpipeline.errors import BadInputError, PermanentError
+from imgpipeline.errors import BadInputError, ConfigurationError, PermanentError
 from imgpipeline.vision.backends import InferenceBackend, open_backend
 from imgpipeline.vision.decode import DecodedImage, ImageLimits, Pixels, decode_image
 from imgpipeline.vision.decoders import Candidates, Floats, Ints, decode_outputs, detr_order, select_boxes
@@ -42,14 +43,10 @@ class Detector:
         `detect` may be called from several threads at once. Each thread keeps the network's input for its next picture.
 
     Attributes:
-        spec: The model.
-        model_name: Its registered name, or the file name without its extension.
         model_sha256: Hash of the ONNX file that was loaded, 64 lower-case hex digits.
-        backend: The loaded network.
         confidence_threshold: Detections score strictly above it.
         nms_threshold: Of two boxes with a greater IoU, the weaker is dropped.
         nms_per_class: Whether only boxes with the same label compete.
-        precision: What the network computes in.
         integer_boxes: Whether boxes are truncated to whole pixels before suppression, as in the classic OpenCV recipe.
         chosen_because: Why backend and precision were chosen, for `doctor`; empty if the settings name them.
     """
@@ -149,14 +146,7 @@ class Detector:
         )
 
     def decode(self, outputs: list[Floats], threshold: float) -> Candidates:
-        """Reads the outputs of the backend.
-
-        Args:
-            outputs: From `backend.infer`.
-            threshold: Scores must be strictly greater.
-
-        Returns:
-            The boxes above the threshold, before suppression.
+        """Returns the boxes above a threshold in the outputs of `backend.infer`, before suppression.
 
         Raises:
             PermanentError: The outputs are not finite, or do not have the declared layout.
@@ -185,6 +175,97 @@ class Detector:
         )
 
 
+@dataclass(frozen=True, slots=True)
+class Member:
+    """One detector of a group."""
+
+    detector: Detector
+    labels: frozenset[str]
+    """Labels that it detects; its other detections are dropped."""
+
+
+class DetectorGroup(Detector):
+    """Several detectors that are used like one.
+
+    Each detector suppresses only its own boxes, and each detection has the number of the detector that found it.
+    Attributes such as `model_name` describe the first detector; `uses` names all of them.
+
+    Guarantees:
+        `detect` may be called from several threads at once.
+    """
+
+    def __init__(self, group: Sequence[Member]) -> None:
+        """Takes the detectors in order.
+
+        Raises:
+            ConfigurationError: A model does not have one of its labels, or two detectors share a label.
+        """
+        _check_labels(group)
+        first = group[0].detector
+        super().__init__(
+            first.spec,
+            first.model_sha256,
+            first.backend,
+            confidence_threshold=first.confidence_threshold,
+            nms_threshold=first.nms_threshold,
+            nms_per_class=first.nms_per_class,
+            precision=first.precision,
+            integer_boxes=first.integer_boxes,
+        )
+        self._group = tuple(group)
+
+    @property
+    def members(self) -> tuple[Detector, ...]:
+        """The detectors."""
+        return tuple(member.detector for member in self._group)
+
+    @property
+    def uses(self) -> tuple[DetectorUse, ...]:
+        """What frames record about all of them."""
+        return tuple(detector.use for detector in self.members)
+
+    @property
+    def network_input(self) -> NetworkInput:
+        """The smallest size at which no network gets an enlarged image."""
+        inputs = [detector.network_input for detector in self.members]
+        return NetworkInput(max(one.width for one in inputs), max(one.height for one in inputs), "stretch")
+
+    def detect_with_weak(
+        self, picture: Pixels | DecodedImage, weak_above: float
+    ) -> tuple[list[Detection], list[Detection]]:
+        """Finds the objects with the labels of each detector; otherwise as `Detector.detect_with_weak`."""
+        strong: list[Detection] = []
+        weak: list[Detection] = []
+        for number, member in enumerate(self._group):
+            found = member.detector.detect_with_weak(picture, weak_above)
+            for all_of_it, part in zip((strong, weak), found, strict=True):
+                all_of_it += [replace(one, detector=number) for one in part if one.label in member.labels]
+        return _strongest_first(strong), _strongest_first(weak)
+
+
+def _strongest_first(detections: Iterable[Detection]) -> list[Detection]:
+    return sorted(detections, key=lambda one: -one.confidence)
+
+
+def _check_labels(group: Sequence[Member]) -> None:
+    owner: dict[str, str] = {}
+    for member in group:
+        name, known = member.detector.model_name, member.detector.spec.labels
+        for label in sorted(member.labels):
+            if label not in known:
+                shown = ", ".join(known[:20]) + (", …" if len(known) > 20 else "")
+                raise ConfigurationError(
+                    f"IMGPIPELINE_DETECTORS asks {name!r} for {label!r}, but its labels are {shown}.",
+                    next_step="correct IMGPIPELINE_DETECTORS",
+                )
+            if label in owner:
+                raise ConfigurationError(
+                    f"Both {owner[label]!r} and {name!r} detect {label!r}, so each object would count twice.",
+                    next_step="name the labels of each detector in IMGPIPELINE_DETECTORS",
+                )
+            owner[label] = name
+
+
 def load_detector(  # noqa: PLR0913 - one argument a setting, all by name
     model: str,
     *,
@@ -201,18 +282,8 @@ def load_detector(  # noqa: PLR0913 - one argument a setting, all by name
 ) -> Detector:
     """Verifies a model and loads it into a backend.
 
-    Args:
-        model: A registered name, or the path of an ONNX file.
-        backend: As for `open_backend`.
-        confidence_threshold: In [0, 1); None: as registered.
-        nms_threshold: In (0, 1]; None: as registered.
-        nms_per_class: Whether only boxes with the same label compete; None: as registered.
-        threads: Threads per picture; None: the backend's default.
-        precision: What it computes in; `fp32` leaves a quantized model unchanged.
-        integer_boxes: Whether boxes are truncated to whole pixels before suppression.
-        decoder: The output's layout, for a path.
-        labels: Class names or their file, for a path.
-        model_dir: Folder of downloaded and own models; None: `registry.model_folder()`.
+    The model, `decoder`, `labels` and `model_dir` are described at `find_model`, backend and threads at `open_backend`,
+    the rest at `Detector`. None: as registered. The precision `fp32` leaves a quantized model unchanged.
 
     Raises:
         ConfigurationError: There is no such model, file or backend, or it cannot compute in `precision`.

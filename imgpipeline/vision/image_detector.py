@@ -26,16 +26,13 @@ Step = Callable[[Literal["decode", "infer"]], AbstractContextManager[object]]
 
 @dataclass(frozen=True, slots=True)
 class DetectedImage:
-    """The detections in one image, and its measurements."""
+    """The detections in one image, and its measurements; width and height are those of the upright image in pixels."""
 
     width: int
-    """Pixels of the upright image."""
     height: int
-    """Pixels of the upright image."""
     orientation: int
     """The EXIF orientation that was applied, 1 (none) to 8."""
     quality: Quality
-    """Brightness and sharpness."""
     detections: tuple[Detection, ...]
     """The most confident first; boxes in pixels of the upright image."""
     gated: Gated | None = None
@@ -72,8 +69,8 @@ class ImageDetector:
         Args:
             data: The encoded image.
             header: Its header, if it was already read.
-            step: Returns a context around decoding and around inference.
-            decide: Decides after decoding whether the image is left out. Default: it is not.
+            step: See `Step`.
+            decide: See `Decide`; by default, no image is left out.
 
         Raises:
             BadInputError: `EMPTY_OBJECT`, `TOO_LARGE`, `IMAGE_TOO_LARGE` or `DECODE_FAILED`.

@@ -41,15 +41,12 @@ class ImageWork(Protocol[Item_contra, Outcome_co]):
     def read(
         self, item: Item_contra, since_s: float | None = None, /, *, admit: Callable[[int], None] | None = None
     ) -> ReadImage | Outcome_co:
-        """Reads the item's image.
+        """Returns the item's image; or its outcome, if there is no image to process.
 
         Args:
             item: The submitted item.
             since_s: Time at which it was submitted, by `time.perf_counter`.
             admit: Has to be called with the image's size in bytes before the image is loaded.
-
-        Returns:
-            The image; or the outcome, if there is no image to process.
         """
 
     def look(self, read: Any, /) -> Outcome_co:

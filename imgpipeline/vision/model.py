@@ -8,6 +8,10 @@ from imgpipeline.contracts.detection import DecoderName
 
 NO_MEAN = (0.0, 0.0, 0.0)
 NO_STD = (1.0, 1.0, 1.0)
+SIZES_INPUT = "orig_target_sizes"
+"""The input for the width and height of the picture in deployed RT-DETR, D-FINE and DEIM models."""
+DETR_OUTPUTS = ("labels", "boxes", "scores")
+"""Names of the outputs of the layout `detr`, in the order that its decoder expects."""
 Role = Literal["onnx", "weights", "cfg", "labels"]
 Resize = Literal["stretch", "letterbox", "letterbox-centred"]
 """How a picture is put into a network's input: stretched to its size, or scaled to fit into its top left corner or its
@@ -16,22 +20,14 @@ centre."""
 
 @dataclass(frozen=True, slots=True)
 class NetworkInput:
-    """The size of a network's input, and how a picture is put into it."""
+    """The size of a network's input in pixels, and how a picture is put into it."""
 
     width: int
-    """Pixels."""
     height: int
-    """Pixels."""
     resize: Resize
-    """How a picture is put into it."""
 
     def placed_size(self, width: int, height: int) -> tuple[int, int]:
-        """Returns the size at which the network sees a picture: width and height in pixels, each at least 1.
-
-        Args:
-            width: Width of the upright picture in pixels.
-            height: Height of the upright picture in pixels.
-        """
+        """Returns width and height in pixels, each at least 1, at which the network sees an upright picture."""
         if self.resize == "stretch":
             return self.width, self.height
         ratio = min(self.width / width, self.height / height)
@@ -43,11 +39,7 @@ class NetworkInput:
         """Returns the position of a picture's top left corner in the input: columns from the left, rows from the top.
 
         If the padding cannot be split evenly, the right and the bottom get the larger part, as in Ultralytics'
-        letterbox.
-
-        Args:
-            width: Placed width in pixels, from `placed_size`.
-            height: Placed height in pixels, from `placed_size`.
+        letterbox. Width and height are those of `placed_size`.
         """
         if self.resize != "letterbox-centred":
             return 0, 0
@@ -74,7 +66,6 @@ class Preprocessing:
     """How a picture becomes the network's input."""
 
     resize: Resize
-    """How a picture is put into the input."""
     channels: Literal["BGR", "RGB"]
     """Order of the colour channels in the input."""
     scale: float
@@ -89,7 +80,7 @@ class Preprocessing:
 
 @dataclass(frozen=True, slots=True)
 class ModelSpec:
-    """One model, ready to be loaded or pulled."""
+    """One model, ready to be loaded or pulled; sizes in pixels."""
 
     name: str
     """Registered name, or the file name without its extension."""
@@ -104,13 +95,9 @@ class ModelSpec:
     licence: str
     """SPDX identifier or free text; `unknown` for a user's own file."""
     input_width: int
-    """Pixels."""
     input_height: int
-    """Pixels."""
     preprocessing: Preprocessing
-    """How a picture becomes the input."""
     decoder: DecoderName
-    """How the output is read."""
     labels: tuple[str, ...]
     """Class names in the order of the output's classes."""
     nms_per_class: bool
@@ -143,3 +130,12 @@ class ModelSpec:
     def converted(self) -> bool:
         """Whether the ONNX file is converted here from Darknet's files."""
         return any(f.role == "weights" for f in self.files)
+
+    @property
+    def how_to_restore(self) -> str:
+        """The next step if its ONNX file is missing or damaged."""
+        if self.shipped:
+            return "install imgpipeline again"
+        if self.is_local:
+            return f"imgpipeline models add FILE --name {self.name} --replace"
+        return f"imgpipeline models pull {self.name}" if self.files else "check IMGPIPELINE_MODEL"

@@ -1,26 +1,41 @@
-"""Reads and writes the files of models. Reads are verified, and a written file appears whole or not at all."""
+"""Downloads, reads and writes the files of models.
+
+Reads are verified, and a written file appears whole or not at all. Downloads are resumed, and Darknet's files are
+converted. A downloaded file gets its name only if its size and sha256 are the registered ones, so an interrupted or
+tampered download is never loaded.
+"""
 
 import fcntl
 import hashlib
+import http.client
 import os
 import tempfile
-from collections.abc import Iterator
+import time
+import urllib.error
+import urllib.parse
+import urllib.request
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from io import FileIO
 from pathlib import Path
+from typing import Final
 
-from imgpipeline.errors import PermanentError
-from imgpipeline.vision.model import ModelSpec
-from imgpipeline.vision.signature import bind_picture_size
+from imgpipeline.errors import PermanentError, TransientError
+from imgpipeline.vision.model import SIZES_INPUT, ModelFile, ModelSpec
+from imgpipeline.vision.registry import missing_file, registered_model
+
+_CHUNK_SIZE_BYTES: Final = 1 << 18
+_ATTEMPTS: Final = 4
+_NETWORK_ERRORS: Final = (OSError, http.client.HTTPException)
+"""urllib's own errors are OSErrors too; a cut connection is an HTTPException."""
+
+
+Progress = Callable[[int, int], None]
+"""Called with the bytes of a file on disk, including those of earlier attempts, and its registered size."""
 
 
 def read_verified(spec: ModelSpec) -> tuple[bytes, str]:
-    """Reads a model's ONNX file once, so the bytes that are verified are the ones that are loaded.
-
-    Args:
-        spec: The model; its file exists.
-
-    Returns:
-        The bytes and their sha256.
+    """Returns the bytes of a model's ONNX file and their sha256; the bytes that are verified are those that are loaded.
 
     Raises:
         PermanentError: The file cannot be read, or does not have the registered hash.
@@ -31,22 +46,14 @@ def read_verified(spec: ModelSpec) -> tuple[bytes, str]:
         if spec.converted:
             expected = checksum_path(spec.path).read_text(encoding="utf-8").strip()
     except OSError as error:
-        raise PermanentError(f"The model file cannot be read: {error}.", next_step=_restore(spec)) from error
+        raise PermanentError(f"The model file cannot be read: {error}.", next_step=spec.how_to_restore) from error
     actual = hashlib.sha256(content).hexdigest()
     if expected is not None and actual != expected:
         raise PermanentError(
             f"The model file {spec.path} is damaged: its sha256 is {actual}, expected is {expected}.",
-            next_step=_restore(spec),
+            next_step=spec.how_to_restore,
         )
     return content, actual
-
-
-def _restore(spec: ModelSpec) -> str:
-    if spec.shipped:
-        return "install imgpipeline again"
-    if spec.is_local:
-        return f"imgpipeline models add FILE --name {spec.name} --replace"
-    return f"imgpipeline models pull {spec.name}" if spec.files else "check IMGPIPELINE_MODEL"
 
 
 def checksum_path(onnx: Path) -> Path:
@@ -55,16 +62,32 @@ def checksum_path(onnx: Path) -> Path:
 
 
 def runnable(spec: ModelSpec, content: bytes) -> bytes:
-    """Returns a model's ONNX file as backends run it: whatever its layout, with the image as its only input."""
-    return bind_picture_size(content, spec.input_width, spec.input_height) if spec.decoder == "detr" else content
+    """Returns a model's ONNX file as backends run it: whatever its layout, with the image as its only input.
+
+    The input `orig_target_sizes` of the layout `detr` becomes a constant: boxes are in pixels of the network's input.
+    """
+    if spec.decoder != "detr":
+        return content
+    import numpy as np  # noqa: PLC0415 - keeps `--help` fast
+    import onnx  # noqa: PLC0415 - costs 100 ms, and only this layout needs it
+
+    model = onnx.load_from_string(content)
+    bound = next((value for value in model.graph.input if value.name == SIZES_INPUT), None)
+    if bound is None:
+        return content
+    dtype = onnx.helper.tensor_dtype_to_np_dtype(bound.type.tensor_type.elem_type)
+    model.graph.input.remove(bound)
+    model.graph.initializer.append(
+        onnx.numpy_helper.from_array(np.array([[spec.input_width, spec.input_height]], dtype), SIZES_INPUT)
+    )
+    for value in model.graph.input:
+        value.type.tensor_type.shape.dim[0].dim_value = 1
+    changed: bytes = model.SerializeToString()
+    return changed
 
 
 def write_whole(path: Path, content: bytes) -> None:
-    """Writes a file so that readers see either all of it or nothing.
-
-    Args:
-        path: The file; its folder is created if it is missing.
-        content: Its bytes.
+    """Writes a file so that readers see either all of it or nothing; creates its folder if it is missing.
 
     Raises:
         PermanentError: The file cannot be written.
@@ -90,10 +113,7 @@ def write_whole(path: Path, content: bytes) -> None:
 
 @contextmanager
 def one_at_a_time(lock: Path) -> Iterator[None]:
-    """Makes other processes that use the same lock file wait.
-
-    Args:
-        lock: The lock file, inside the folder of models.
+    """Makes other processes that use the same lock file, inside the folder of models, wait.
 
     Raises:
         PermanentError: The file cannot be written.
@@ -113,4 +133,164 @@ def unwritable(path: Path, error: OSError) -> PermanentError:
     return PermanentError(
         f"{path} cannot be written: {error}.",
         next_step="free space, correct the permissions, or set IMGPIPELINE_MODEL_DIR to another folder",
+    )
+
+
+def pull_model(
+    name: str,
+    *,
+    model_dir: Path | None = None,
+    progress: Progress = lambda _done, _all: None,
+    timeout_s: float = 30.0,
+    retry_wait_s: float = 1.0,
+) -> ModelSpec:
+    """Downloads a registered model; complete files are kept.
+
+    Args:
+        name: Its registered name.
+        model_dir: Folder of downloaded and own models; None: `registry.model_folder()`.
+        progress: Called for each written chunk, and once for a file that exists already.
+        timeout_s: For connecting, and for each wait for data.
+        retry_wait_s: Pause before the next attempt; it grows after each attempt without progress.
+
+    Returns:
+        The model; its ONNX file exists.
+
+    Raises:
+        ConfigurationError: No model has that name, or the file of a shipped or own model is missing.
+        TransientError: The network or the server failed. Fetched data is kept, and the next call continues.
+        PermanentError: The server's file is not the registered one, or the disk cannot be written.
+    """
+    spec = registered_model(name, model_dir)
+    if spec.shipped or spec.is_local:
+        if not spec.path.is_file():
+            raise missing_file(spec)
+        return spec
+    folder = spec.path.parent
+    with one_at_a_time(folder / ".pull.lock"):  # two pulls must not write to the same `.part`
+        for file in spec.files:
+            pull_file(file, folder, progress=progress, timeout_s=timeout_s, retry_wait_s=retry_wait_s)
+        if spec.converted:
+            _convert(spec)
+    return spec
+
+
+def pull_file(
+    file: ModelFile,
+    folder: Path,
+    *,
+    progress: Progress = lambda _done, _all: None,
+    timeout_s: float = 30.0,
+    retry_wait_s: float = 1.0,
+) -> Path:
+    """Downloads one file into `NAME.part`, verifies it, and returns its path; arguments and errors as `pull_model`."""
+    path = folder / file.name
+    if path.is_file() and _sha256(path) == file.sha256:
+        progress(file.size_bytes, file.size_bytes)
+        return path
+    part = path.with_name(path.name + ".part")
+    _fetch_whole(file, part, progress, timeout_s, retry_wait_s)
+    size_bytes, sha256 = _size(part), _sha256(part)
+    if (size_bytes, sha256) != (file.size_bytes, file.sha256):
+        part.unlink(missing_ok=True)
+        raise _wrong_file(file, f"{size_bytes} bytes and sha256 {sha256}", f"{file.size_bytes} bytes and {file.sha256}")
+    part.replace(path)
+    return path
+
+
+def _fetch_whole(file: ModelFile, part: Path, progress: Progress, timeout_s: float, retry_wait_s: float) -> None:
+    """Fetches until the file has its registered size; only attempts without progress count as failures."""
+    failures = 0
+    while (have := _size(part)) < file.size_bytes:
+        try:
+            _fetch(file, part, have, progress, timeout_s)
+        except urllib.error.HTTPError as error:
+            if error.code < 500:
+                raise PermanentError(
+                    f"{file.name} cannot be downloaded: {file.url} answers {error.code}, expected 200.",
+                    next_step="check whether the file was moved, or put it into the folder of models by hand",
+                ) from error
+            reason: BaseException = error
+        except _NETWORK_ERRORS as error:
+            reason = error
+        else:
+            continue
+        failures = 0 if _size(part) > have else failures + 1
+        if failures >= _ATTEMPTS:
+            raise _unreachable(file, part.parent, reason) from reason
+        time.sleep(retry_wait_s * failures)
+
+
+def _fetch(file: ModelFile, part: Path, have: int, progress: Progress, timeout_s: float) -> None:
+    request = urllib.request.Request(file.url or "", headers={"User-Agent": "imgpipeline"})  # noqa: S310 - registry's own URL
+    if have:
+        request.add_header("Range", f"bytes={have}-")
+    with urllib.request.urlopen(request, timeout=timeout_s) as response:  # noqa: S310 - registry's own URL
+        if not (response.headers.get("Content-Range") or "").startswith(f"bytes {have}-"):
+            have = 0  # a server without support for ranges sends the whole file again
+        total = have + int(response.headers.get("Content-Length") or file.size_bytes - have)
+        if total != file.size_bytes:
+            raise _wrong_file(file, f"{total} bytes", f"{file.size_bytes}")
+        with _open_part(part, have) as out:
+            # Never read more than the registered size, so a wrong server cannot fill the disk.
+            while have < file.size_bytes:
+                chunk = response.read(min(_CHUNK_SIZE_BYTES, file.size_bytes - have))
+                if not chunk:
+                    raise http.client.IncompleteRead(b"", file.size_bytes - have)
+                _append(out, part, chunk)
+                have += len(chunk)
+                progress(have, file.size_bytes)
+
+
+def _open_part(part: Path, keep_bytes: int) -> FileIO:
+    try:
+        out = FileIO(part, "r+b" if keep_bytes else "wb")
+        out.seek(keep_bytes)
+    except OSError as error:  # of the disk, not of the network
+        raise unwritable(part, error) from error
+    return out
+
+
+def _append(out: FileIO, part: Path, chunk: bytes) -> None:
+    try:
+        if out.write(chunk) != len(chunk):
+            raise OSError("the disk is full")
+    except OSError as error:  # of the disk, not of the network
+        raise unwritable(part, error) from error
+
+
+def _convert(spec: ModelSpec) -> None:
+    by_role = {file.role: spec.path.parent / file.name for file in spec.files}
+    from imgpipeline.vision.darknet import convert_darknet  # noqa: PLC0415 - loads onnx
+
+    sha256 = convert_darknet(by_role["cfg"], by_role["weights"], spec.path)
+    write_whole(checksum_path(spec.path), f"{sha256}\n".encode())
+
+
+def _size(path: Path) -> int:
+    try:
+        return path.stat().st_size
+    except FileNotFoundError:
+        return 0
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _unreachable(file: ModelFile, folder: Path, reason: BaseException) -> TransientError:
+    host = urllib.parse.urlsplit(file.url or "").hostname
+    why = getattr(reason, "reason", None) or reason
+    return TransientError(
+        f"{file.name} cannot be downloaded: no connection to {host} ({why}). Check the network, and "
+        f"whether a proxy has to be set (HTTPS_PROXY). The data fetched so far is kept.",
+        next_step=f"run the command again, or put the file from {file.url} into {folder} by hand first",
+    )
+
+
+def _wrong_file(file: ModelFile, actual: str, expected: str) -> PermanentError:
+    return PermanentError(
+        f"{file.url} is not the registered file: it has {actual}, expected {expected}. It is not kept.",
+        next_step="run the command again; if it fails again, the file was replaced, or a proxy changes it",
     )

@@ -9,12 +9,14 @@ import ast
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final, get_args
+from typing import TYPE_CHECKING, Final, get_args
 
 from imgpipeline.contracts.detection import DecoderName
 from imgpipeline.errors import ConfigurationError
-from imgpipeline.vision.model import ModelSpec, Preprocessing
-from imgpipeline.vision.signature import DETR_OUTPUTS, SIZES_INPUT, Signature, read_signature
+from imgpipeline.vision.model import DETR_OUTPUTS, SIZES_INPUT, ModelSpec, Preprocessing
+
+if TYPE_CHECKING:
+    import onnx
 
 _STRIDES: Final = ((8, 16, 32), (8, 16, 32, 64), (4, 8, 16, 32), (16, 32))
 """Strides of the feature maps: the usual ones, P6 and P2 variants, and tiny networks."""
@@ -33,6 +35,86 @@ USUAL_PREPROCESSING: Final[dict[DecoderName, Preprocessing]] = {
     "detr": Preprocessing("stretch", "RGB", 1 / 255, 0),
 }
 """How the authors of each layout's networks put images into them."""
+
+
+@dataclass(frozen=True, slots=True)
+class Port:
+    """An input or output of a network."""
+
+    name: str
+    shape: tuple[int, ...]
+    """Its declared dimensions; 0 for an open dimension."""
+    is_float32: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Signature:
+    """A network without its weights."""
+
+    path: Path
+    """Its file, for messages."""
+    inputs: tuple[Port, ...]
+    """The inputs that a caller has to provide."""
+    outputs: tuple[Port, ...]
+    metadata: dict[str, str]
+    """The file's properties, such as `names` and `license` in Ultralytics' exports."""
+    operators: frozenset[str]
+    graph: str
+    """The network's name; may be empty."""
+
+    def input_size(self) -> tuple[int, int]:
+        """Returns width and height of the images that the network takes.
+
+        Raises:
+            ConfigurationError: It does not take one image of fixed size in 32-bit floats.
+        """
+        images = [port for port in self.inputs if port.name != SIZES_INPUT]
+        shape = images[0].shape if images else ()
+        if len(images) != 1 or len(shape) != 4 or shape[0] > 1 or shape[1] != 3 or not all(shape[2:]):
+            shapes = [list(port.shape) for port in self.inputs]
+            raise ConfigurationError(
+                f"The model {self.path} takes {shapes or 'nothing'}; one input [1, 3, height, width] of fixed size is "
+                "expected.",
+                next_step="export the model again with batch size 1 and a fixed input size",
+            )
+        if not images[0].is_float32:
+            raise ConfigurationError(
+                f"The input {images[0].name!r} of the model {self.path} does not take 32-bit floats.",
+                next_step="export the model again without half precision",
+            )
+        return shape[3], shape[2]
+
+
+def read_signature(path: Path) -> Signature:
+    """Reads the signature of an ONNX file.
+
+    Raises:
+        ConfigurationError: The file cannot be read, or is not an ONNX model.
+    """
+    import onnx  # noqa: PLC0415 - costs 100 ms, and only a user's own model needs it
+    from google.protobuf.message import DecodeError  # type: ignore[import-untyped]  # noqa: PLC0415 - no types; see above
+
+    try:
+        model = onnx.load(path, load_external_data=False)
+    except (OSError, DecodeError, ValueError) as error:
+        raise ConfigurationError(
+            f"IMGPIPELINE_MODEL is {path}, which cannot be read as an ONNX model: {error}.",
+            next_step="set IMGPIPELINE_MODEL to an ONNX file",
+        ) from error
+    constants = {tensor.name for tensor in model.graph.initializer}
+    return Signature(
+        path=path,
+        inputs=tuple(_port(value) for value in model.graph.input if value.name not in constants),
+        outputs=tuple(_port(value) for value in model.graph.output),
+        metadata={entry.key: entry.value for entry in model.metadata_props},
+        operators=frozenset(node.op_type for node in model.graph.node),
+        graph=model.graph.name,
+    )
+
+
+def _port(value: "onnx.ValueInfoProto") -> Port:
+    tensor = value.type.tensor_type
+    return Port(value.name, tuple(d.dim_value for d in tensor.shape.dim), tensor.elem_type == 1)  # TensorProto.FLOAT
 
 
 def describe_own_model(
@@ -123,7 +205,6 @@ class Layout:
     """A layout that a network may have."""
 
     decoder: DecoderName
-    """The decoder that reads it."""
     reason: str
     """Why, in a few words for the user."""
 
@@ -207,10 +288,9 @@ def class_count(decoder: DecoderName, signature: Signature) -> int | None:
 
 
 def labels_in_metadata(signature: Signature) -> tuple[str, ...] | None:
-    """Returns the class names that Ultralytics writes into its exports: `{0: 'person', 1: 'bicycle'}`, or a list.
+    """Returns the class names, in order, that Ultralytics writes into its exports; None if there are none.
 
-    Returns:
-        The names in the order of the classes; None if there are none, or in another form.
+    They are `{0: 'person', 1: 'bicycle'}`, or a list.
     """
     try:
         names = ast.literal_eval(signature.metadata.get("names", ""))

@@ -26,28 +26,19 @@ class Placement:
     """Input pixels to the left of the picture and above it."""
 
     def to_picture(self, boxes_xyxy: Floats) -> Floats:
-        """Maps boxes to the picture and clips them at its border.
+        """Maps boxes from pixels of the input to pixels of the original picture, both float32 [n, 4].
 
-        Args:
-            boxes_xyxy: float32 [n, 4] in pixels of the input.
-
-        Returns:
-            float32 [n, 4] in pixels of the original picture, inside it; boxes outside the picture have no area.
+        They are clipped at the picture's border; boxes outside the picture have no area.
         """
         placed = boxes_xyxy - np.array(self.left_top * 2, np.float32) if any(self.left_top) else boxes_xyxy
         boxes = placed / np.array(self.scale_xy * 2, np.float32)
         return np.clip(boxes, 0, np.array(self.picture_size * 2, np.float32)).astype(np.float32, copy=False)
 
     def to_whole_pixels(self, boxes_xyxy: Floats) -> Floats:
-        """Maps boxes to the picture as the classic OpenCV recipe does.
+        """Maps boxes, float32 [n, 4], to whole pixels of the picture as the classic OpenCV recipe does.
 
-        Centre, width and height are truncated to whole pixels, and then the corner that follows from them.
-
-        Args:
-            boxes_xyxy: float32 [n, 4] in pixels of the input.
-
-        Returns:
-            float32 [n, 4] whole pixels of the original picture; may extend beyond it.
+        Centre, width and height are truncated, and then the corner that follows from them. Boxes may extend beyond the
+        picture.
         """
         placed = boxes_xyxy.astype(np.float64) - np.array(self.left_top * 2)
         scale = np.array(self.scale_xy)

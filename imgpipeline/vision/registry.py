@@ -2,7 +2,7 @@
 
 The project's models are in one file, `models/registry.toml`. Each model of a user has its own file, `NAME.toml` in the
 folder of models, with the same fields. An entry without exact sizes and hashes is refused. `find_model` turns a setting
-into a model: a registered name, or the path of an ONNX file. `pull` downloads models, `detector` loads them.
+into a model: a registered name, or the path of an ONNX file. `model_files` downloads models, `detector` loads them.
 """
 
 import os
@@ -105,11 +105,7 @@ def _read_own(model_dir: Path | None) -> tuple[list[ModelSpec], dict[str, Config
 
 
 def registered_model(name: str, model_dir: Path | None = None) -> ModelSpec:
-    """Returns a registered model, whether or not its files exist.
-
-    Args:
-        name: Its registered name.
-        model_dir: Folder of downloaded and own models; None: `model_folder()`.
+    """Returns a registered model, whether or not its files exist; arguments as `list_models`.
 
     Raises:
         ConfigurationError: No model has that name, or its entry is refused.
@@ -167,13 +163,7 @@ def find_model(
 
 
 def spec_of(name: str, entry: Mapping[str, Any], labels: Mapping[str, tuple[str, ...]], folder: Path) -> ModelSpec:
-    """Returns the model that an entry describes.
-
-    Args:
-        name: Its registered name.
-        entry: The entry as read from TOML.
-        labels: The registry's lists of class names.
-        folder: The folder of its files.
+    """Returns the model that an entry of a TOML file describes, given the registry's labels and the files' folder.
 
     Raises:
         KeyError: A field is missing; size and sha256 of each file are required.
@@ -236,12 +226,7 @@ def _one_of(field: str, value: object, allowed: Any) -> Any:
 
 
 def own_spec(name: str, labels: Mapping[str, tuple[str, ...]], folder: Path) -> ModelSpec:
-    """Reads the entry of a user's own model.
-
-    Args:
-        name: The name of its file, without the extension.
-        labels: The registry's lists of class names.
-        folder: The folder of models.
+    """Reads the entry `NAME.toml` of a user's own model in the folder of models, given the registry's labels.
 
     Raises:
         ConfigurationError: The entry cannot be read, or a field is missing or invalid.
@@ -268,20 +253,10 @@ def label_sets() -> Mapping[str, tuple[str, ...]]:
 
 def missing_file(spec: ModelSpec) -> ConfigurationError:
     """Returns the error for a registered model whose ONNX file is missing, with the command that restores it."""
+    what = "is missing" if spec.is_local else "has not been downloaded yet"
     if spec.shipped:
-        return ConfigurationError(
-            f"IMGPIPELINE_MODEL is {spec.name!r}, whose file {spec.path} is missing, although it is shipped.",
-            next_step="install imgpipeline again, or set IMGPIPELINE_MODEL to another model",
-        )
-    if spec.is_local:
-        return ConfigurationError(
-            f"The file {spec.path} of your own model {spec.name!r} is missing.",
-            next_step=f"imgpipeline models add FILE --name {spec.name} --replace",
-        )
-    return ConfigurationError(
-        f"IMGPIPELINE_MODEL is {spec.name!r}, but it has not been downloaded yet: {spec.path} is missing.",
-        next_step=f"imgpipeline models pull {spec.name}",
-    )
+        what = "is missing, although it is shipped"
+    return ConfigurationError(f"The file {spec.path} of the model {spec.name!r} {what}.", next_step=spec.how_to_restore)
 
 
 @lru_cache(maxsize=4)

@@ -73,20 +73,6 @@ def test_an_unregistered_model_is_named(tmp_path: Path):
 
 
 @pytest.mark.medium
-def test_the_bench_measures_every_backend(tmp_path: Path):
-    result = run("models", "bench", "--rounds", "1", "--json", cwd=tmp_path).json()
-    assert result["model"] == "demo"
-    assert {row["backend"] for row in result["rows"]} >= {"opencv", "onnxruntime"}
-    assert all(row["median_ms"] > 0 for row in result["rows"])
-
-
-def test_a_missing_image_is_named(tmp_path: Path):
-    ended = run("models", "bench", "--image", "nowhere.jpg", cwd=tmp_path)
-    assert ended.status == 1
-    assert "nowhere.jpg" in ended.stderr
-
-
-@pytest.mark.medium
 def test_the_tuning_is_saved_and_shown(tmp_path: Path):
     env = {"IMGPIPELINE_MODEL_DIR": str(tmp_path / "models")}
     ended = run("models", "tune", "--seconds", "0.01", "--json", env=env, cwd=tmp_path)

@@ -19,8 +19,7 @@ from imgpipeline.ledger.segment import encode_line
 from imgpipeline.objectstore import Fetched, ImageReader, ObjectStore
 from imgpipeline.objectstore.client import open_memory_store
 from imgpipeline.settings import load_settings
-from imgpipeline.vision.detector import Detector, load_detector
-from imgpipeline.vision.detector_group import DetectorGroup, Member
+from imgpipeline.vision.detector import Detector, DetectorGroup, Member, load_detector
 from imgpipeline.vision.image_pool import ImagePool
 from imgpipeline_tests.detect.conftest import jpeg, message
 

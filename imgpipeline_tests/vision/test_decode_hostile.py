@@ -11,12 +11,11 @@ import pytest
 
 from imgpipeline.errors import BadInputError, DeadLetterCode
 from imgpipeline.vision.decode import decode_image
-from imgpipeline.vision.jpeg import MOST_SCANS
+from imgpipeline.vision.header import MOST_SCANS
 from imgpipeline_tests.vision.decode_cases import (
     FILES,
     LIMITS,
     cuts,
-    outcome,
     refused,
 )
 from imgpipeline_tests.vision.pictures import (
@@ -65,20 +64,6 @@ def test_an_animation_frame_that_is_larger_than_its_picture_is_refused():
     assert refused(data) is DeadLetterCode.DECODE_FAILED
 
 
-@pytest.mark.parametrize("name", FILES)
-def test_flipped_bits_give_a_picture_of_the_claimed_size_or_a_refusal(name):
-    data, rng = FILES[name], np.random.default_rng(7)
-    outcomes = set()
-    for _ in range(120):
-        flipped = bytearray(data)
-        # Half of the flips hit the header, where they do the most harm.
-        at = int(rng.integers(0, len(data) if rng.random() < 0.5 else 400))
-        flipped[at] ^= 1 << int(rng.integers(0, 8))
-        outcomes.add(outcome(bytes(flipped)))
-    assert "refused" in outcomes
-    assert outcomes <= {"refused", "decoded"}
-
-
 def test_a_png_with_one_flipped_bit_in_its_data_is_refused():
     for at in cuts(len(FILES["png"]) - 20, 30, begin=60):
         flipped = bytearray(FILES["png"])
@@ -91,15 +76,6 @@ def test_a_png_with_a_flipped_bit_in_its_orientation_is_refused():
     assert decode_image(bytes(data), LIMITS).orientation == 1
     data[data.index(b"eXIf") + 4 + 18] ^= 2
     assert refused(bytes(data)) is DeadLetterCode.DECODE_FAILED
-
-
-def test_any_bytes_after_a_header_are_decoded_or_refused():
-    rng = np.random.default_rng(3)
-    outcomes = set()
-    for data in FILES.values():
-        for size_bytes in (0, 10, 1000):
-            outcomes.add(outcome(data[: rng.integers(20, 700)] + rng.bytes(size_bytes)))
-    assert {"refused"} <= outcomes <= {"refused", "decoded"}
 
 
 def test_many_threads_decode_at_once():

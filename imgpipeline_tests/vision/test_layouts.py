@@ -12,10 +12,9 @@ from hypothesis import strategies as st
 from imgpipeline.errors import ConfigurationError
 from imgpipeline.vision.decoders import decode_outputs
 from imgpipeline.vision.detector import load_detector, self_test
-from imgpipeline.vision.own_model import labels_in_metadata, plausible_layouts
+from imgpipeline.vision.own_model import labels_in_metadata, plausible_layouts, read_signature
 from imgpipeline.vision.preprocess import make_blob
 from imgpipeline.vision.registry import find_model
-from imgpipeline.vision.signature import read_signature
 from imgpipeline_tests.examples import examples
 from imgpipeline_tests.vision.pictures import detailed_picture
 from imgpipeline_tests.vision.plain_decoders import read_plainly

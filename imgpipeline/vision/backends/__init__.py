@@ -12,11 +12,11 @@ from imgpipeline.vision.decoders import Floats
 from imgpipeline.vision.precision import Precision
 
 BACKENDS: Final = ("cuda", "onnxruntime", "openvino", "opencv")
-"""All backends, the fastest first. Measured on an x86-64 server with `models bench`, in exact 32-bit floats, with one
-thread and with two: yolox-nano takes 14 to 17 ms per picture in ONNX Runtime, 15 to 20 in OpenVINO, and 18 to 23 in
-OpenCV; the demo model 4, 5 and 8 ms. `cuda` was not measured. The order is fixed, so a machine never changes its
-results because of a measurement. If another backend is faster, `imgpipeline models bench` shows it, and
-IMGPIPELINE_MODEL_BACKEND chooses it."""
+"""All backends, the fastest first. Measured on an x86-64 server, in exact 32-bit floats, with one thread and with two:
+yolox-nano takes 14 to 17 ms per picture in ONNX Runtime, 15 to 20 in OpenVINO, and 18 to 23 in OpenCV; the demo model
+4, 5 and 8 ms. `cuda` was not measured. The order is fixed, so a machine never changes its results because of a
+measurement. If another backend is faster, `imgpipeline models tune` shows it, and IMGPIPELINE_MODEL_BACKEND chooses
+it."""
 
 NARROW_BACKEND: Final = "openvino"
 """The backend that is fast in bf16 and int8 on a CPU."""
@@ -24,7 +24,14 @@ GPU_BACKEND: Final = "cuda"
 """The backend that runs on a GPU."""
 _ONLY_BACKEND: Final[Mapping[Precision, str]] = {"bf16": NARROW_BACKEND, "fp16": GPU_BACKEND}
 """Precisions that a single backend computes in."""
-_MODULES: Final = {"openvino": "openvino", "onnxruntime": "onnxruntime", "opencv": "cv2"}
+_PACKAGES: Final = {"openvino": "openvino", "onnxruntime": "onnxruntime", "opencv": "cv2"}
+_CLASSES: Final = {
+    "cuda": ("onnxruntime_backend", "CudaBackend"),
+    "onnxruntime": ("onnxruntime_backend", "OnnxRuntimeBackend"),
+    "openvino": ("openvino_backend", "OpenVINOBackend"),
+    "opencv": ("opencv_backend", "OpenCVBackend"),
+}
+"""The module and class of each backend; `ERRORS` of the module is what the class raises for a model it cannot read."""
 _HOW_TO_INSTALL: Final = {GPU_BACKEND: "see docs/models.md#gpu", NARROW_BACKEND: "pip install 'imgpipeline[openvino]'"}
 
 
@@ -75,8 +82,8 @@ def missing_gpu() -> str | None:
 def _missing(name: str) -> str | None:
     if name == GPU_BACKEND:
         return missing_gpu()
-    has_package = importlib.util.find_spec(_MODULES[name]) is not None
-    return None if has_package else f"the package {_MODULES[name]} is not installed"
+    has_package = importlib.util.find_spec(_PACKAGES[name]) is not None
+    return None if has_package else f"the package {_PACKAGES[name]} is not installed"
 
 
 def open_backend(
@@ -118,9 +125,15 @@ def open_backend(
         raise ConfigurationError(
             f"{asked}, but {missing}.", next_step=f"{_HOW_TO_INSTALL.get(name, 'install it')}, or set {otherwise}"
         )
-    module = importlib.import_module(f"imgpipeline.vision.backends.{name}_backend")
-    more = {"precision": precision} if name in _ONLY_BACKEND.values() else {}
-    backend: InferenceBackend = module.open_model(model, threads=threads, **more)
+    module_name, class_name = _CLASSES[name]
+    module = importlib.import_module(f"imgpipeline.vision.backends.{module_name}")
+    try:
+        backend: InferenceBackend = getattr(module, class_name)(model, threads, precision)
+    except module.ERRORS as error:
+        raise PermanentError(
+            f"The backend {name} cannot read the model: {_shortened(error)}",
+            next_step="check that the file is an ONNX model, or try another IMGPIPELINE_MODEL_BACKEND",
+        ) from error
     return backend
 
 
@@ -134,14 +147,6 @@ def _fastest(precision: Precision) -> str:
     if precision == "int8":
         return NARROW_BACKEND if NARROW_BACKEND in installed else next(n for n in installed if n != GPU_BACKEND)
     return _ONLY_BACKEND.get(precision, installed[0])
-
-
-def unreadable(name: str, reason: object) -> PermanentError:
-    """Returns the error for a model that a backend cannot read, with the backend's own message."""
-    return PermanentError(
-        f"The backend {name} cannot read the model: {_shortened(reason)}",
-        next_step="check that the file is an ONNX model, or try another IMGPIPELINE_MODEL_BACKEND",
-    )
 
 
 def failed(name: str, reason: object) -> PermanentError:

@@ -1,10 +1,25 @@
-"""ONNX Runtime on the CPU."""
+"""ONNX Runtime on the CPU, or on an NVIDIA GPU in 32-bit or 16-bit floats.
+
+The GPU needs the package `onnxruntime-gpu`, CUDA and cuDNN.
+"""
+
+import warnings
+from typing import Final
 
 import numpy as np
 import onnxruntime
 
-from imgpipeline.vision.backends import failed, unreadable
+from imgpipeline.errors import ConfigurationError
+from imgpipeline.vision.backends import failed
 from imgpipeline.vision.decoders import Floats
+from imgpipeline.vision.precision import Precision
+
+_GPU: Final = "CUDAExecutionProvider"
+_GPU_OPTIONS: Final = {
+    "use_tf32": "0",  # fp32 means 32-bit floats, as on a CPU
+    # The default times the algorithms, and so could choose another one, with other results, at each start.
+    "cudnn_conv_algo_search": "HEURISTIC",
+}
 
 _state = onnxruntime.capi.onnxruntime_pybind11_state
 ERRORS = (
@@ -32,9 +47,10 @@ class OnnxRuntimeBackend:
 
     name = "onnxruntime"
 
-    def __init__(
-        self, model: bytes, threads: int | None, provider: str | tuple[str, dict[str, str]] = "CPUExecutionProvider"
-    ) -> None:
+    def __init__(self, model: bytes, threads: int | None, _: Precision) -> None:
+        self._open(model, threads, "CPUExecutionProvider")
+
+    def _open(self, model: bytes, threads: int | None, provider: str | tuple[str, dict[str, str]]) -> None:
         options = onnxruntime.SessionOptions()
         options.log_severity_level = 3
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
@@ -53,20 +69,38 @@ class OnnxRuntimeBackend:
         return [np.asarray(output, np.float32) for output in outputs]
 
 
-def open_model(model: bytes, *, threads: int | None) -> OnnxRuntimeBackend:
-    """Loads a network.
+class CudaBackend(OnnxRuntimeBackend):
+    """A network in ONNX Runtime on the first visible GPU (`CUDA_VISIBLE_DEVICES`).
 
-    Args:
-        model: The bytes of an ONNX file.
-        threads: Threads per picture; None: as many as there are cores.
-
-    Returns:
-        The backend.
-
-    Raises:
-        PermanentError: The model cannot be read.
+    `threads` applies to the operators that have no CUDA kernel.
     """
-    try:
-        return OnnxRuntimeBackend(model, threads)
-    except ERRORS as error:
-        raise unreadable("onnxruntime", error) from error
+
+    name = "cuda"
+
+    def __init__(self, model: bytes, threads: int | None, precision: Precision) -> None:
+        """Loads the network.
+
+        Raises:
+            ConfigurationError: ONNX Runtime cannot use the GPU.
+        """
+        if _GPU in onnxruntime.get_available_providers():
+            onnxruntime.preload_dlls()  # finds CUDA and cuDNN where pip has installed them
+        with warnings.catch_warnings():  # the error below says it
+            warnings.filterwarnings("ignore", message="Specified provider")
+            self._open(in_half_precision(model) if precision == "fp16" else model, threads, (_GPU, _GPU_OPTIONS))
+        # If a library is missing, ONNX Runtime falls back to the CPU, and a run would be slow for no visible reason.
+        if _GPU not in self._session.get_providers():
+            raise ConfigurationError(
+                "ONNX Runtime cannot use the GPU. Either libraries of CUDA or cuDNN are missing or too old, or the "
+                "package onnxruntime, installed later, has replaced the files of onnxruntime-gpu.",
+                next_step="see docs/models.md#gpu, or set IMGPIPELINE_MODEL_BACKEND=onnxruntime",
+            )
+
+
+def in_half_precision(model: bytes) -> bytes:
+    """Returns a model whose layers compute in 16-bit floats; its inputs and outputs stay in 32-bit floats."""
+    import onnx  # noqa: PLC0415 - only for a GPU
+    from onnxruntime.transformers.float16 import convert_float_to_float16  # noqa: PLC0415 - as above
+
+    converted: bytes = convert_float_to_float16(onnx.load_from_string(model), keep_io_types=True).SerializeToString()
+    return converted

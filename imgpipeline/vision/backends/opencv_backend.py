@@ -5,8 +5,11 @@ from collections import deque
 import cv2
 import numpy as np
 
-from imgpipeline.vision.backends import failed, unreadable
+from imgpipeline.vision.backends import failed
 from imgpipeline.vision.decoders import Floats
+from imgpipeline.vision.precision import Precision
+
+ERRORS = (cv2.error, ValueError)
 
 
 class OpenCVBackend:
@@ -20,7 +23,7 @@ class OpenCVBackend:
 
     name = "opencv"
 
-    def __init__(self, model: bytes, threads: int | None) -> None:
+    def __init__(self, model: bytes, threads: int | None, _: Precision) -> None:
         if threads is not None:
             cv2.setNumThreads(threads)
         self._model = np.frombuffer(model, np.uint8)
@@ -49,22 +52,3 @@ class OpenCVBackend:
 
     def _load(self) -> cv2.dnn.Net:
         return cv2.dnn.readNetFromONNX(self._model)
-
-
-def open_model(model: bytes, *, threads: int | None) -> OpenCVBackend:
-    """Loads a network.
-
-    Args:
-        model: The bytes of an ONNX file.
-        threads: Threads of OpenCV in this process; None: unchanged.
-
-    Returns:
-        The backend.
-
-    Raises:
-        PermanentError: The model cannot be read.
-    """
-    try:
-        return OpenCVBackend(model, threads)
-    except (cv2.error, ValueError) as error:
-        raise unreadable("opencv", error) from error

@@ -6,9 +6,11 @@ import numpy as np
 import openvino
 
 from imgpipeline.errors import ConfigurationError
-from imgpipeline.vision.backends import failed, unreadable, usable_cores
+from imgpipeline.vision.backends import failed, usable_cores
 from imgpipeline.vision.decoders import Floats
 from imgpipeline.vision.precision import Precision, bf16_problem, cpu_flags
+
+ERRORS = (RuntimeError, TypeError)
 
 
 class OpenVINOBackend:
@@ -21,7 +23,17 @@ class OpenVINOBackend:
 
     name = "openvino"
 
-    def __init__(self, model: bytes, threads: int | None, *, bf16: bool = False) -> None:
+    def __init__(self, model: bytes, threads: int | None, precision: Precision) -> None:
+        """Loads the network.
+
+        Raises:
+            ConfigurationError: This processor does not compute in bf16.
+        """
+        bf16 = precision == "bf16"
+        if bf16 and (problem := missing_bf16()):
+            raise ConfigurationError(
+                f"IMGPIPELINE_PRECISION is bf16, but {problem}.", next_step="set IMGPIPELINE_PRECISION to fp32"
+            )
         core = openvino.Core()
         # Without the hint OpenVINO computes in bfloat16 on processors that can, and boxes differ visibly.
         options: dict[str, object] = {"INFERENCE_PRECISION_HINT": "bf16" if bf16 else "f32"}
@@ -51,32 +63,6 @@ class OpenVINOBackend:
             return [np.array(request.get_output_tensor(i).data, np.float32) for i in range(len(self.output_names))]
         except RuntimeError as error:
             raise failed(self.name, error) from error
-
-
-def open_model(model: bytes, *, threads: int | None, precision: Precision = "fp32") -> OpenVINOBackend:
-    """Loads a network.
-
-    Args:
-        model: The bytes of an ONNX file.
-        threads: Threads per picture; None: OpenVINO's choice.
-        precision: What floating-point layers compute in: bf16, otherwise 32-bit floats.
-
-    Returns:
-        The backend.
-
-    Raises:
-        ConfigurationError: This processor does not compute in bf16.
-        PermanentError: The model cannot be read.
-    """
-    bf16 = precision == "bf16"
-    if bf16 and (problem := missing_bf16()):
-        raise ConfigurationError(
-            f"IMGPIPELINE_PRECISION is bf16, but {problem}.", next_step="set IMGPIPELINE_PRECISION to fp32"
-        )
-    try:
-        return OpenVINOBackend(model, threads, bf16=bf16)
-    except (RuntimeError, TypeError) as error:
-        raise unreadable("openvino", error) from error
 
 
 def missing_bf16() -> str | None:

@@ -11,10 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from imgpipeline.errors import PermanentError
-from imgpipeline.vision.darknet import convert_darknet
-from imgpipeline.vision.darknet.cfg import parse_cfg
-from imgpipeline.vision.darknet.network import plan_network
-from imgpipeline.vision.darknet.weights import read_weights
+from imgpipeline.vision.darknet import Network, convert_darknet, parse_cfg, read_weights
 from imgpipeline_tests.examples import examples
 from imgpipeline_tests.vision.darknet.random_weights import random_weights
 from imgpipeline_tests.vision.darknet.small_networks import EVERY_LAYER, ONE_CONVOLUTION
@@ -71,14 +68,14 @@ def test_no_other_files_are_left_next_to_the_model(tmp_path):
 )
 def test_what_cannot_be_converted_is_named(old, new, layer, actual, expected):
     with pytest.raises(PermanentError) as caught:
-        plan_network(parse_cfg(ONE_CONVOLUTION.replace(old, new, 1)))
+        Network(parse_cfg(ONE_CONVOLUTION.replace(old, new, 1)))
     for part in (layer, actual, expected):
         assert part in str(caught.value)
 
 
 def test_a_cfg_without_a_yolo_layer_is_refused():
     with pytest.raises(PermanentError, match=r"without a \[yolo\] layer"):
-        plan_network(parse_cfg(ONE_CONVOLUTION.split("[yolo]")[0]))
+        Network(parse_cfg(ONE_CONVOLUTION.split("[yolo]")[0]))
 
 
 @pytest.mark.parametrize("text", ["", "hello", "[convolutional]\n[yolo]", "[net]\nwidth", "a=1\n[net]"])
@@ -94,7 +91,7 @@ def test_any_text_is_read_or_refused(text):
 
 def outcome(text: str) -> str:
     try:
-        plan_network(parse_cfg("[net]\n" + text))
+        Network(parse_cfg("[net]\n" + text))
     except PermanentError:
         return "refused"
     return "read"
@@ -103,10 +100,10 @@ def outcome(text: str) -> str:
 @given(cut=st.integers(1, FLOATS))
 @settings(max_examples=examples(30))
 def test_short_weights_name_the_layer_and_both_numbers(cut):
-    network = plan_network(parse_cfg(ONE_CONVOLUTION))
+    network = Network(parse_cfg(ONE_CONVOLUTION))
     data = random_weights(ONE_CONVOLUTION, 1)
     with pytest.raises(PermanentError) as caught:
-        read_weights(data[: len(data) - 4 * cut], network)
+        read_weights(data[: len(data) - 4 * cut], network.convolutions)
     first = 8 * 4 + 8 * 3 * 9
     layer = 1 if FLOATS - cut >= first else 0
     assert f"layer {layer} [convolutional]" in str(caught.value)
@@ -114,29 +111,31 @@ def test_short_weights_name_the_layer_and_both_numbers(cut):
 
 
 def test_over_long_weights_name_both_numbers():
-    network = plan_network(parse_cfg(ONE_CONVOLUTION))
+    network = Network(parse_cfg(ONE_CONVOLUTION))
     with pytest.raises(PermanentError, match=rf"end at float {FLOATS}; the file has {FLOATS + 1}"):
-        read_weights(random_weights(ONE_CONVOLUTION, 1) + b"\0" * 4, network)
+        read_weights(random_weights(ONE_CONVOLUTION, 1) + b"\0" * 4, network.convolutions)
 
 
 @pytest.mark.parametrize("data", [b"", b"abc", struct.pack("<iii", 0, 2, 5), random_weights(ONE_CONVOLUTION, 1) + b"x"])
 def test_an_invalid_weights_file_is_refused(data):
     with pytest.raises(PermanentError, match="Darknet weights"):
-        read_weights(data, plan_network(parse_cfg(ONE_CONVOLUTION)))
+        read_weights(data, Network(parse_cfg(ONE_CONVOLUTION)).convolutions)
 
 
 def test_weights_that_are_not_finite_are_refused():
     data = bytearray(random_weights(ONE_CONVOLUTION, 1))
     data[-4:] = struct.pack("<f", float("nan"))
     with pytest.raises(PermanentError, match=r"layer 1 \[convolutional\] needs finite weights"):
-        read_weights(bytes(data), plan_network(parse_cfg(ONE_CONVOLUTION)))
+        read_weights(bytes(data), Network(parse_cfg(ONE_CONVOLUTION)).convolutions)
 
 
 def test_the_header_of_old_files_is_four_bytes_shorter():
-    network = plan_network(parse_cfg(ONE_CONVOLUTION))
+    network = Network(parse_cfg(ONE_CONVOLUTION))
     data = random_weights(ONE_CONVOLUTION, 1)
     old = struct.pack("<iiii", 0, 1, 0, 7) + data[20:]
-    np.testing.assert_array_equal(read_weights(old, network)[0].kernel, read_weights(data, network)[0].kernel)
+    (old_kernel, _), _ = read_weights(old, network.convolutions)
+    (new_kernel, _), _ = read_weights(data, network.convolutions)
+    np.testing.assert_array_equal(old_kernel, new_kernel)
 
 
 def test_missing_files_are_named(tmp_path):

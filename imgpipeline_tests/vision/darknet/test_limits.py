@@ -9,17 +9,15 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from imgpipeline.errors import PermanentError
-from imgpipeline.vision.darknet import LARGEST_CFG_BYTES, convert_darknet
-from imgpipeline.vision.darknet.cfg import parse_cfg
-from imgpipeline.vision.darknet.network import (
+from imgpipeline.vision.darknet import (
+    LARGEST_CFG_BYTES,
     LARGEST_SIDE,
     MOST_BOXES,
     MOST_CHANNELS,
     MOST_LAYERS,
-    Convolution,
     Network,
-    Yolo,
-    plan_network,
+    convert_darknet,
+    parse_cfg,
 )
 from imgpipeline_tests.examples import examples
 from imgpipeline_tests.vision.darknet.random_weights import random_weights
@@ -104,22 +102,10 @@ cfgs = st.one_of(
 
 def check_bounds(network: Network) -> None:
     """Assert that what a network asks for is bounded."""
-    boxes = 0
-    for layer in network.layers:
-        channels, height, width = layer.shape
+    for channels, height, width in network.shapes:
         assert 1 <= channels <= MOST_CHANNELS
         assert 1 <= min(height, width) <= max(height, width) <= LARGEST_SIDE
-        boxes += len(layer.operation.anchors) * height * width if isinstance(layer.operation, Yolo) else 0
-    assert 1 <= boxes <= MOST_BOXES
-
-
-def count_weights(network: Network) -> int:
-    shapes = [(layer.operation, network.shape_of(layer.sources[0])[0]) for layer in network.layers]
-    return sum(
-        one.filters * (channels // one.groups * one.size**2 + 4)
-        for one, channels in shapes
-        if isinstance(one, Convolution)
-    )
+    assert 1 <= network.boxes <= MOST_BOXES
 
 
 @settings(max_examples=examples(150), suppress_health_check=[HealthCheck.too_slow])
@@ -127,7 +113,7 @@ def count_weights(network: Network) -> int:
 def test_whatever_a_cfg_says_it_is_planned_within_the_bounds_or_refused(cfg: str):
     tracemalloc.start()
     try:
-        check_bounds(plan_network(parse_cfg(cfg)))
+        check_bounds(Network(parse_cfg(cfg)))
     except PermanentError:
         pass
     finally:
@@ -153,7 +139,7 @@ def test_whatever_is_planned_is_converted_in_bounded_memory_or_refused(
     (folder / "net.cfg").write_text(cfg, encoding="utf-8", errors="replace")
     weights = b""
     try:
-        if count_weights(plan_network(parse_cfg(cfg))) <= MOST_FUZZED_WEIGHTS:
+        if sum(one.floats for one in Network(parse_cfg(cfg)).convolutions) <= MOST_FUZZED_WEIGHTS:
             weights = random_weights(cfg, 0)
     except PermanentError:
         return

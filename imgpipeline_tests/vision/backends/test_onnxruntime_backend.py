@@ -6,7 +6,7 @@ import pytest
 from imgpipeline.errors import ConfigurationError
 from imgpipeline.settings import load_settings
 from imgpipeline.vision.backends import GPU_BACKEND, installed_backends, missing_gpu, open_backend
-from imgpipeline.vision.backends.cuda_backend import in_half_precision, open_model
+from imgpipeline.vision.backends.onnxruntime_backend import CudaBackend, in_half_precision
 from imgpipeline.vision.configured import describe_use, load_configured_detector
 from imgpipeline.vision.detector import load_detector
 from imgpipeline.vision.registry import registered_model
@@ -50,7 +50,7 @@ def test_auto_uses_a_cpu_where_there_is_no_gpu():
 def test_a_session_that_falls_back_to_the_cpu_is_refused(precision: str, demo: bytes):
     """ONNX Runtime only warns then; a run would be slow for no visible reason."""
     with pytest.raises(ConfigurationError, match="ONNX Runtime cannot use the GPU") as caught:
-        open_model(demo, threads=1, precision=precision)
+        CudaBackend(demo, 1, precision)
     assert "models.md#gpu" in (caught.value.next_step or "")
 
 

@@ -1,16 +1,24 @@
-"""Finds how much of a model can be quantized while its detections still agree with those in 32-bit floats.
+"""Quantizes a model to 8-bit integers: static, per channel, calibrated on the user's own images.
+
+Only convolutions are quantized, because they take nearly all of a detector's time. In the graph (the QDQ form), the
+input of each passes through QuantizeLinear and DequantizeLinear (uint8, one scale), and its weights are int8 with one
+scale per output channel, from -64 to 64, so results do not depend on the processor (`precision.MOST_WEIGHT`). Outputs
+stay floats, so the activation functions after a convolution are exact, and backends fuse them.
 
 The inputs of the layers are measured for their ranges, the layers are ranked by sensitivity, and the most sensitive
-ones stay in 32-bit floats until the agreement reaches the goal.
+ones stay in 32-bit floats until the detections agree with the goal.
+
+Source: ONNX operators QuantizeLinear and DequantizeLinear, opset 13.
 """
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
 import onnx
+from onnx import helper, numpy_helper
 
 from imgpipeline.errors import PermanentError
 from imgpipeline.vision.agreement import Agreement, measure_agreement
@@ -18,16 +26,12 @@ from imgpipeline.vision.backends import open_backend
 from imgpipeline.vision.decode import DecodedImage
 from imgpipeline.vision.decoders import Floats
 from imgpipeline.vision.detector import Detector
+from imgpipeline.vision.precision import MOST_WEIGHT
 from imgpipeline.vision.preprocess import make_blob
-from imgpipeline.vision.quantization.graph import (
-    Range,
-    find_convolutions,
-    inputs_of,
-    quantize,
-    read_graph,
-    with_outputs,
-)
 
+_OPSET: Final = 13
+"""The first opset in which weights can have one scale per channel."""
+_LEVELS: Final = 255
 FEWEST_IMAGES: Final = 8
 """With fewer images, the parts for calibration, choice and report would be too small."""
 _RANKED_ON: Final = 4
@@ -49,15 +53,39 @@ Stage = Callable[[str], Progress]
 
 
 @dataclass(frozen=True, slots=True)
+class Range:
+    """The range of the values of a tensor; it always includes 0."""
+
+    low: float
+    """Lowest value, <= 0."""
+    high: float
+    """Highest value, >= 0."""
+
+    @property
+    def scale(self) -> float:
+        """Value of one step of uint8."""
+        return (self.high - self.low) / _LEVELS or 1.0
+
+    @property
+    def zero_point(self) -> int:
+        """The step that represents 0."""
+        return int(np.clip(round(-self.low / self.scale), 0, _LEVELS))
+
+    def round(self, values: Floats) -> Floats:
+        """Returns values as rounded by uint8."""
+        steps = np.clip(np.round(values / self.scale) + self.zero_point, 0, _LEVELS)
+        return np.asarray((steps - self.zero_point) * self.scale, np.float32)
+
+
+@dataclass(frozen=True, slots=True)
 class QuantizedModel:
     """A model in 8-bit integers, and its agreement with the original."""
 
     content: bytes
     """The ONNX file."""
     convolutions: int
-    """Number of convolutions in the model."""
     kept_float: int
-    """Number of them that stayed in 32-bit floats."""
+    """Number of convolutions that stayed in 32-bit floats."""
     calibrated_on: int
     """Number of images from which the ranges were measured."""
     held_out: Agreement
@@ -154,12 +182,6 @@ def measure_ranges(
 
     A rare extreme value would make all steps wider, so a range may exclude it.
 
-    Args:
-        model: The model in 32-bit floats.
-        convolutions: Names of the outputs of the convolutions.
-        blobs: The network's input for each image.
-        progress: Called after each image.
-
     Returns:
         The range of each tensor that the convolutions read, by its name.
 
@@ -195,11 +217,7 @@ def rank_by_sensitivity(
 ) -> list[str]:
     """Sorts convolutions by how much the scores change if only that one is quantized, the most sensitive first.
 
-    Args:
-        load: Returns a detector in which the given convolutions are quantized.
-        convolutions: All convolutions.
-        images: A few images.
-        progress: Called after each convolution.
+    `load` returns a detector in which the given convolutions are quantized.
 
     Raises:
         PermanentError: The model cannot be run.
@@ -220,3 +238,109 @@ def _highest_scores(detector: Detector, images: Sequence[DecodedImage]) -> Float
         scores = sorted((one.confidence for one in (*strong, *weak)), reverse=True)[:_SCORES]
         row[: len(scores)] = scores
     return found
+
+
+def read_graph(content: bytes) -> onnx.ModelProto:
+    """Reads a model, converted to an opset that can be quantized per channel.
+
+    Raises:
+        PermanentError: The model has an older opset and cannot be converted.
+    """
+    model = onnx.load_from_string(content)
+    opset = next((o.version for o in model.opset_import if o.domain in ("", "ai.onnx")), 0)
+    if opset >= _OPSET:
+        return model
+    try:
+        return onnx.version_converter.convert_version(model, _OPSET)
+    except Exception as error:
+        raise PermanentError(
+            f"The model's ONNX opset {opset} cannot be converted to {_OPSET}: {error}.",
+            next_step=f"export the model again with opset {_OPSET} or later",
+        ) from error
+
+
+def find_convolutions(model: onnx.ModelProto) -> list[str]:
+    """Returns the convolutions with constant float weights, by the names of their outputs."""
+    weights = {tensor.name for tensor in model.graph.initializer if tensor.data_type == onnx.TensorProto.FLOAT}
+    return [node.output[0] for node in model.graph.node if node.op_type == "Conv" and node.input[1] in weights]
+
+
+def inputs_of(model: onnx.ModelProto, convolutions: Collection[str]) -> list[str]:
+    """Returns the tensors that convolutions read, each once."""
+    found = (node.input[0] for node in model.graph.node if node.op_type == "Conv" and node.output[0] in convolutions)
+    return list(dict.fromkeys(found))
+
+
+def with_outputs(model: onnx.ModelProto, names: Collection[str]) -> bytes:
+    """Returns the model with inner tensors as additional outputs, after its own."""
+    copy = onnx.ModelProto()
+    copy.CopyFrom(model)
+    copy.graph.output.extend(helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, None) for name in names)
+    content: bytes = copy.SerializeToString()
+    return content
+
+
+def quantize(model: onnx.ModelProto, convolutions: Collection[str], ranges: Mapping[str, Range]) -> bytes:
+    """Returns a copy of a model from `read_graph` with some convolutions in 8-bit integers.
+
+    Convolutions are named by their outputs; `ranges` has the range of each tensor that they read.
+    """
+    copy = onnx.ModelProto()
+    copy.CopyFrom(model)
+    graph = copy.graph
+    weights = {tensor.name: tensor for tensor in graph.initializer}
+    rewriter = _Rewriter({name: numpy_helper.to_array(tensor) for name, tensor in weights.items()}, ranges)
+    nodes = [made for node in graph.node for made in rewriter.rewrite(node, convolutions)]
+    used = {name for node in nodes for name in node.input}
+    kept = [tensor for tensor in graph.initializer if tensor.name in used]
+    del graph.node[:], graph.initializer[:]
+    graph.node.extend(nodes)
+    graph.initializer.extend([*kept, *rewriter.constants])
+    content: bytes = copy.SerializeToString(deterministic=True)
+    return content
+
+
+class _Rewriter:
+    """Makes the nodes before quantized convolutions, once per tensor."""
+
+    def __init__(self, weights: Mapping[str, np.ndarray], ranges: Mapping[str, Range]) -> None:
+        self.constants: list[onnx.TensorProto] = []
+        self._weights = weights
+        self._ranges = ranges
+        self._made: set[str] = set()
+
+    def rewrite(self, node: onnx.NodeProto, convolutions: Collection[str]) -> Iterator[onnx.NodeProto]:
+        """Yields the nodes that a node needs, then the node itself."""
+        made = onnx.NodeProto()
+        made.CopyFrom(node)
+        if node.op_type == "Conv" and node.output[0] in convolutions:
+            data, weight = node.input[0], node.input[1]
+            if data not in self._made:
+                yield from self._quantize_input(data)
+            if weight not in self._made:
+                yield self._quantize_weight(weight)
+            self._made |= {data, weight}
+            made.input[0], made.input[1] = f"{data}.int8.float", f"{weight}.int8.float"
+        yield made
+
+    def _quantize_input(self, name: str) -> Iterator[onnx.NodeProto]:
+        values = self._ranges[name]
+        self._add(f"{name}.int8.scale", np.array(values.scale, np.float32))
+        self._add(f"{name}.int8.zero", np.array(values.zero_point, np.uint8))
+        rule = [f"{name}.int8.scale", f"{name}.int8.zero"]
+        yield helper.make_node("QuantizeLinear", [name, *rule], [f"{name}.int8"])
+        yield helper.make_node("DequantizeLinear", [f"{name}.int8", *rule], [f"{name}.int8.float"])
+
+    def _quantize_weight(self, name: str) -> onnx.NodeProto:
+        weight = self._weights[name]
+        scales = np.abs(weight).reshape(len(weight), -1).max(axis=1) / MOST_WEIGHT
+        scales[scales == 0] = 1
+        steps = np.round(weight / scales.reshape(-1, *[1] * (weight.ndim - 1)))
+        self._add(f"{name}.int8", np.clip(steps, -MOST_WEIGHT, MOST_WEIGHT).astype(np.int8))
+        self._add(f"{name}.int8.scale", scales.astype(np.float32))
+        self._add(f"{name}.int8.zero", np.zeros(len(weight), np.int8))
+        inputs = [f"{name}.int8", f"{name}.int8.scale", f"{name}.int8.zero"]
+        return helper.make_node("DequantizeLinear", inputs, [f"{name}.int8.float"], axis=0)
+
+    def _add(self, name: str, values: np.ndarray) -> None:
+        self.constants.append(numpy_helper.from_array(values, name))

@@ -1,29 +1,27 @@
-"""Each machine and model is measured once, and `auto` uses the fastest result; the bench measures every backend."""
+"""Each machine and model is measured once, and `auto` uses the fastest result."""
 
-import itertools
 from datetime import UTC, datetime
 from pathlib import Path
 
-import cv2
 import pytest
 
 from imgpipeline.errors import PermanentError
 from imgpipeline.settings import load_settings
 from imgpipeline.vision.backends import installed_backends
-from imgpipeline.vision.configured import choose_by_speed, describe_use, load_configured_detector
-from imgpipeline.vision.model_files import read_verified
-from imgpipeline.vision.registry import find_model
-from imgpipeline.vision.speed import (
+from imgpipeline.vision.configured import (
     TunedRow,
     Tuning,
-    bench_model,
+    choose_by_speed,
+    describe_use,
+    load_configured_detector,
     machine_id,
     read_tuning,
     tune_model,
     tuning_path,
     write_tuning,
 )
-from imgpipeline_tests.vision.pictures import detailed_picture
+from imgpipeline.vision.model_files import read_verified
+from imgpipeline.vision.registry import find_model
 
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
 ROWS = (
@@ -125,29 +123,3 @@ def test_a_folder_that_cannot_be_written_is_named(tmp_path: Path):
     with pytest.raises(PermanentError, match="cannot be written") as caught:
         choose_by_speed(settings, "demo", 2)
     assert "IMGPIPELINE_MODEL_DIR" in (caught.value.next_step or "")
-
-
-@pytest.mark.medium
-def test_every_backend_and_number_of_threads_gets_a_row(small_onnx):
-    before = cv2.getNumThreads()
-    rows = list(
-        bench_model(
-            str(small_onnx), detailed_picture(), threads=[1, 2], rounds=5, decoder="yolov4", labels=["a", "b", "c"]
-        )
-    )
-    assert [(row.backend, row.threads) for row in rows] == list(itertools.product(installed_backends(), [1, 2]))
-    assert len({row.detections for row in rows}) == 1
-    for row in rows:
-        assert row.inference_median_ms > 0
-        assert 0 < row.median_ms <= row.p95_ms
-        assert row.load_s > 0
-    assert cv2.getNumThreads() == before
-
-
-def test_times_are_those_of_the_given_clock(small_onnx):
-    ticks = itertools.count()
-    (row,) = bench_model(
-        str(small_onnx), detailed_picture(), backends=["onnxruntime"], threads=[1], rounds=4, decoder="yolov4",
-        labels=["a", "b", "c"], clock=lambda: float(next(ticks)),
-    )  # fmt: skip
-    assert (row.median_ms, row.p95_ms, row.load_s) == (1000, 1000, 1)
