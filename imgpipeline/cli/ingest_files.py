@@ -97,13 +97,13 @@ def _watch_options(after: str, move_to: Path | None, rescan_s: float, state: Pat
 def _watch(
     settings: "Settings", path: Path, source: str, options: "PublishOptions", how: "WatchOptions", *, as_json: bool
 ) -> None:
-    from imgpipeline.sources.publish import publish  # noqa: PLC0415 - loads kafka-python
+    from imgpipeline.sources.ingest import ingest_source  # noqa: PLC0415 - loads kafka-python
     from imgpipeline.sources.watched_folder import WatchedFolder  # noqa: PLC0415 - loads watchfiles
 
     folder = WatchedFolder(settings, path, source, how)
     note(f"Watching {path}. Ctrl-C stops.")
     with stopped_by_signals() as stopping:
-        totals = publish(settings, folder, stop=stopping.event, options=options)
+        totals = ingest_source(settings, folder, stop=stopping.event, options=options)
     if as_json:
         show_json({"source": source, "topic": settings.kafka_topic, "announced": totals.announced,
                    "failed": totals.failed, "skipped": folder.ignored | folder.skipped})  # fmt: skip

@@ -19,9 +19,9 @@ from imgpipeline.contracts.times import find_timezone
 from imgpipeline.objectstore import ObjectStore, open_store
 from imgpipeline.settings import Settings
 from imgpipeline.sources.image_files import FileToRead, ImageFile, capture_images
+from imgpipeline.sources.ingest import announced_of, ingest_source
 from imgpipeline.sources.options import PublishOptions
 from imgpipeline.sources.protocol import Captured, CapturedFrame, Settled, SourceKind, checked_source
-from imgpipeline.sources.publish import announced_of, publish
 from imgpipeline.sources.storing import StoreTally
 from imgpipeline.sources.walk import Skipped, find_pictures, path_below
 
@@ -145,7 +145,7 @@ def ingest_folder(
     """
     folder, tally = FolderSource(settings, path, source, pace=pace), StoreTally(store or open_store(settings))
     step = announced_of(progress, len(folder.files))
-    totals = publish(settings, folder, store=tally, options=options, progress=step)
+    totals = ingest_source(settings, folder, store=tally, options=options, progress=step)
     first, last = folder.times or (None, None)
     return FolderIngest(
         source=source,

@@ -16,9 +16,9 @@ from imgpipeline.contracts.times import find_timezone
 from imgpipeline.errors import ConfigurationError
 from imgpipeline.settings import Settings
 from imgpipeline.sources.image_files import FileToRead, ImageFile, capture_images, read_image
+from imgpipeline.sources.ingest import announced_of, ingest_source
 from imgpipeline.sources.options import PublishOptions
 from imgpipeline.sources.protocol import Captured, CapturedFrame, SourceKind, checked_source
-from imgpipeline.sources.publish import announced_of, publish
 from imgpipeline.sources.walk import HIDDEN, IMAGE_ENDINGS, Skipped, is_hidden
 
 USUAL_RATE = 25.0
@@ -205,7 +205,7 @@ def ingest_sequence(
 ) -> SequenceIngest:
     """Stores and announces a sequence; arguments and errors as of `folder.ingest_folder`."""
     step = announced_of(progress, len(sequence.files))
-    totals = publish(settings, sequence, options=options, progress=step)
+    totals = ingest_source(settings, sequence, options=options, progress=step)
     return SequenceIngest(
         source=sequence.name,
         announced=totals.announced,

@@ -13,6 +13,7 @@ from threading import Event
 from imgpipeline.contracts.capture import ClockSource
 from imgpipeline.contracts.text import counted
 from imgpipeline.settings import Settings
+from imgpipeline.sources.ingest import announced_of, ingest_source
 from imgpipeline.sources.options import PublishOptions
 from imgpipeline.sources.protocol import (
     Captured,
@@ -23,7 +24,6 @@ from imgpipeline.sources.protocol import (
     StatusChange,
     checked_source,
 )
-from imgpipeline.sources.publish import announced_of, publish
 from imgpipeline.sources.storing import ImageStore
 from imgpipeline.sources.video_frames import FrameChoice, Unreadable, VideoFrame, read_frames, read_info
 
@@ -150,7 +150,7 @@ def ingest_video(
         TransientError: The broker does not answer at the start.
     """
     total = video.expected_frames or 0
-    totals = publish(settings, video, store=store, options=options, progress=announced_of(progress, total))
+    totals = ingest_source(settings, video, store=store, options=options, progress=announced_of(progress, total))
     damaged = sum(lost.count for lost in video.lost if lost.reason == "decode")
     notes = [f"{counted(damaged, 'frame')} could not be decoded"] if damaged else []
     notes += [f"the file ends {counted(lost.count, 'frame')} early" for lost in video.lost if lost.reason != "decode"]

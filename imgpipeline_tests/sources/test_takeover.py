@@ -16,18 +16,17 @@ from imgpipeline.objectstore.client import open_memory_store
 from imgpipeline.settings import Settings
 from imgpipeline.sources.board import Board, RunningSource, SourceState
 from imgpipeline.sources.configuration import AnyConfig, MqttConfig, OpenableConfig
+from imgpipeline.sources.ingest import ingest_source
 from imgpipeline.sources.metrics import problems_of
 from imgpipeline.sources.protocol import Captured, Source, SourceKind
-from imgpipeline.sources.publish import publish
-from imgpipeline.sources.publisher import Publisher
-from imgpipeline.sources.supervisor import builder
-from imgpipeline.sources.takeover import run_again
+from imgpipeline.sources.session import SourceSession
+from imgpipeline.sources.supervisor import builder, run_again
 from imgpipeline_tests.servers.kafka_broker import KafkaBroker
 from imgpipeline_tests.servers.mosquitto import Mosquitto
 from imgpipeline_tests.servers.waiting import wait_until
 from imgpipeline_tests.sources.mqtt.broker import send
 from imgpipeline_tests.sources.published import frames_in, read_published
-from imgpipeline_tests.sources.test_publisher import FAST, frame
+from imgpipeline_tests.sources.test_session import FAST, frame
 
 pytestmark = [pytest.mark.servers, pytest.mark.medium]
 
@@ -97,9 +96,9 @@ def supervised(settings: Settings, config: AnyConfig, board: Board) -> Iterator[
         assert not thread.is_alive()
 
 
-def rival_of(settings: Settings) -> Publisher:
+def rival_of(settings: Settings) -> SourceSession:
     """Open another session of the camera, as another process does."""
-    return Publisher(settings, "camera", SourceKind.LIVE, store=open_memory_store(), options=FAST)
+    return SourceSession(settings, "camera", SourceKind.LIVE, store=open_memory_store(), options=FAST)
 
 
 @pytest.mark.fault(63)
@@ -135,7 +134,7 @@ def test_fault_63_a_camera_comes_back_when_the_process_that_took_it_over_was_kil
 ):
     board, stop = History(), threading.Event()
     watch = board.watch("camera", SourceKind.LIVE)
-    run = partial(publish, settings, Camera(), stop=stop, options=FAST, store=open_memory_store(), watch=watch)
+    run = partial(ingest_source, settings, Camera(), stop=stop, options=FAST, store=open_memory_store(), watch=watch)
     mine = partial(run_again, settings, run, watch, lambda message: message.source == "camera", stop, silent_s=2.0)
     thread = threading.Thread(target=mine)
     thread.start()

@@ -16,7 +16,7 @@ from imgpipeline.errors import PermanentError, TransientError
 from imgpipeline.objectstore.client import open_memory_store
 from imgpipeline.settings import Settings
 from imgpipeline.sources.protocol import CapturedFrame, SourceKind
-from imgpipeline.sources.publisher import Publisher
+from imgpipeline.sources.session import SourceSession
 from imgpipeline.stream.embedded import EmbeddedBroker, broker_process, start_id
 from imgpipeline.stream.fetch import read_record
 from imgpipeline.stream.log import read_log
@@ -163,7 +163,7 @@ def test_a_broker_that_does_not_start_is_reported_with_its_log(tmp_path: Path, m
 def test_a_live_source_can_be_published_to_a_broker_that_is_not_apache_kafka():
     with EmbeddedBroker() as broker:
         settings = settings_of(broker.environment())
-        publisher = Publisher(settings, "camera", SourceKind.LIVE, store=open_memory_store())
+        publisher = SourceSession(settings, "camera", SourceKind.LIVE, store=open_memory_store())
         for number in range(3):
             publisher.offer(
                 CapturedFrame(NOON + timedelta(seconds=number), ClockSource.RECEIVER, data=b"a", number=number)

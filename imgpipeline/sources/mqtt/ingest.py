@@ -17,11 +17,11 @@ from imgpipeline.objectstore import open_store
 from imgpipeline.settings import Settings
 from imgpipeline.sources.accounts import Totals
 from imgpipeline.sources.board import Board, SourceState, SourceWatch
+from imgpipeline.sources.ingest import IngestSessions
 from imgpipeline.sources.mqtt.messages import Subscription
 from imgpipeline.sources.mqtt.session import Arrived, Delivery, MqttSession, Received, Refused
 from imgpipeline.sources.options import PublishOptions
 from imgpipeline.sources.protocol import Lost, Settled, StatusChange
-from imgpipeline.sources.publish import Publishers
 from imgpipeline.sources.storing import ReadableImageStore, first_received
 from imgpipeline.stream.diagnosis import UnreachableBrokerError
 from imgpipeline.stream.send import FencedError
@@ -102,7 +102,7 @@ class _Ingest:
         self._stop = stop
         self._template = ImageKeyTemplate(settings.image_key_template)
         self.session = MqttSession(settings, subscription.topics)
-        self.publishers = Publishers(settings, options=options, store=store, board=board)
+        self.publishers = IngestSessions(settings, options=options, store=store, board=board)
 
     def take(self, item: Arrived | None) -> None:
         if item is None:

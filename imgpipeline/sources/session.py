@@ -11,13 +11,21 @@ import logging
 import os
 import threading
 from collections import deque
-from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from socket import gethostname
 from time import monotonic
 from typing import TypeVar
+
+from tenacity import (
+    Retrying,
+    retry_if_exception_type,
+    stop_after_delay,
+    stop_when_event_set,
+    wait_exponential,
+)
 
 from imgpipeline.contracts.messages import FrameMessage
 from imgpipeline.contracts.notices import ANNOUNCED_BEFORE, Notice, NoticeKind
@@ -28,7 +36,6 @@ from imgpipeline.objectstore import open_store
 from imgpipeline.settings import Settings
 from imgpipeline.sources.accounts import Accounts, Totals
 from imgpipeline.sources.board import SourceState, SourceWatch
-from imgpipeline.sources.frame_queue import FrameQueue, QueuedFrame
 from imgpipeline.sources.options import PublishOptions
 from imgpipeline.sources.protocol import Captured, CapturedFrame, Lost, Settled, SourceKind, StatusChange
 from imgpipeline.sources.storing import FrameStorer, ImageStore, record_of
@@ -41,10 +48,82 @@ _FIRST_PAUSE_S = 0.2
 _LONGEST_PAUSE_S = 5.0
 _SLOW_SEND_S = 2.0
 """Kafka counts as away when it has not answered for this long."""
+AWAY = (TransientError, UnreachableBrokerError)
+"""The errors of a store or broker that may come back."""
 Result = TypeVar("Result")
 
 
-class Publisher:
+@dataclass(slots=True, eq=False)
+class QueuedFrame:
+    """A frame on its way from `offer` to Kafka."""
+
+    frame: CapturedFrame
+    """What the source yielded."""
+    number: int
+    """Its number in the accounts."""
+    received: datetime
+    """When it arrived, by this machine's clock, UTC."""
+    size_bytes: int
+    """Memory that its image takes."""
+    before: threading.Event | None = None
+    """Set when the previous frame is prepared."""
+    prepared: threading.Event = field(default_factory=threading.Event)
+    """Set when this frame is prepared or has failed."""
+    stored: Future[FrameMessage] = field(default_factory=Future)
+    """Its announcement, once the image is stored."""
+
+
+class FrameQueue:
+    """Frames in order. It is not thread-safe; the publisher's lock protects it."""
+
+    def __init__(self, most_frames: int, most_bytes: int) -> None:
+        """Sets the limits. An empty queue takes one frame of any size."""
+        self._most_frames = most_frames
+        self._most_bytes = most_bytes
+        self._frames: deque[QueuedFrame] = deque()
+        self._bytes = 0
+
+    def __len__(self) -> int:
+        return len(self._frames)
+
+    def __getitem__(self, index: int) -> QueuedFrame:
+        return self._frames[index]
+
+    @property
+    def has_stored(self) -> bool:
+        """Whether the first frame is stored or has failed."""
+        return bool(self._frames) and self._frames[0].stored.done()
+
+    def has_room(self, size_bytes: int) -> bool:
+        """Returns whether a frame of this size fits."""
+        fits = len(self._frames) < self._most_frames and self._bytes + size_bytes <= self._most_bytes
+        return fits or not self._frames
+
+    def append(self, frame: QueuedFrame) -> None:
+        """Adds a frame at the end."""
+        self._frames.append(frame)
+        self._bytes += frame.size_bytes
+
+    def pop(self) -> QueuedFrame:
+        """Removes the first frame and returns it."""
+        frame = self._frames.popleft()
+        self._bytes -= frame.size_bytes
+        return frame
+
+    def pop_stored(self, most: int) -> list[QueuedFrame]:
+        """Removes and returns up to `most` frames at the front that are stored or have failed."""
+        stored: list[QueuedFrame] = []
+        while self.has_stored and len(stored) < most:
+            stored.append(self.pop())
+        return stored
+
+    def clear(self) -> Iterable[QueuedFrame]:
+        """Removes all frames and returns them."""
+        frames, self._frames, self._bytes = self._frames, deque(), 0
+        return frames
+
+
+class SourceSession:
     """Publishes one source in one session. Only one thread may call `offer`; any thread may call the other methods."""
 
     def __init__(
@@ -362,26 +441,35 @@ class Publisher:
 
     def _retried(self, what: str, action: Callable[[], Result], *, always: bool = False) -> Result:
         """Retries an action while store or Kafka is away. Live sources give up on an image, never on announcing."""
-        pause_s, deadline_s = _FIRST_PAUSE_S, monotonic() + self._settings.store_patience_s
-        while True:
-            try:
-                result = action()
-            except (TransientError, UnreachableBrokerError) as error:
-                with self._lock:
-                    if what not in self._away:
-                        named = "the store" if what == "store" else "Kafka"
-                        self._away[what] = f"{named} since {format_time(self._clock())[:19]}Z"
-                        LOG.warning("%s waits for %s: %s", self.name, self._away[what], error)
-                is_late = self.kind is SourceKind.LIVE and monotonic() > deadline_s
-                if self._stop.is_set() or (is_late and not always):
-                    raise
-                self._stop.wait(pause_s)
-                pause_s = min(2 * pause_s, _LONGEST_PAUSE_S)
-            else:
-                with self._lock:
-                    if waited_for := self._away.pop(what, None):
-                        LOG.warning("%s waited for %s; it answers again", self.name, waited_for)
-                return result
+        try:
+            result = action()  # the retries below would cost each frame time even if nothing is away
+        except AWAY as error:
+            self._note_away(what, error)
+            if self._stop.wait(_FIRST_PAUSE_S):
+                raise
+            result = self._retrying(has_limit=self.kind is SourceKind.LIVE and not always)(action)
+        if what in self._away:
+            with self._lock:
+                if waited_for := self._away.pop(what, None):
+                    LOG.warning("%s waited for %s; it answers again", self.name, waited_for)
+        return result
+
+    def _retrying(self, *, has_limit: bool) -> Retrying:
+        stopped, is_late = stop_when_event_set(self._stop), stop_after_delay(self._settings.store_patience_s)
+        return Retrying(
+            retry=retry_if_exception_type(AWAY),
+            wait=wait_exponential(2 * _FIRST_PAUSE_S, _LONGEST_PAUSE_S),
+            stop=stopped | is_late if has_limit else stopped,
+            sleep=self._stop.wait,
+            reraise=True,
+        )
+
+    def _note_away(self, what: str, error: BaseException) -> None:
+        with self._lock:
+            if what not in self._away:
+                named = "the store" if what == "store" else "Kafka"
+                self._away[what] = f"{named} since {format_time(self._clock())[:19]}Z"
+                LOG.warning("%s waits for %s: %s", self.name, self._away[what], error)
 
     def _send_accounts(self, since_s: float) -> None:
         notices = self._accounts.take_notices()

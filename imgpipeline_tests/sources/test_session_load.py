@@ -14,11 +14,11 @@ from imgpipeline.contracts.times import utc_now
 from imgpipeline.objectstore.client import open_memory_store
 from imgpipeline.settings import Settings
 from imgpipeline.sources.accounts import Totals
+from imgpipeline.sources.ingest import ingest_source
 from imgpipeline.sources.options import PublishOptions
 from imgpipeline.sources.protocol import CapturedFrame, SourceKind
-from imgpipeline.sources.publish import publish
-from imgpipeline.sources.publisher import Publisher
 from imgpipeline.sources.rtsp import RtspSource
+from imgpipeline.sources.session import SourceSession
 from imgpipeline.sources.simulator.clip import write_clip
 from imgpipeline.sources.simulator.rtsp_simulator import SimulatedCamera
 from imgpipeline_tests.detect.conftest import jpeg
@@ -47,7 +47,7 @@ class SlowStore:
 def test_a_camera_whose_queue_is_full_is_announced_sooner(kafka: KafkaBroker, topic: str):
     settings = Settings(_env_file=None, kafka_bootstrap_servers=kafka.bootstrap_servers, kafka_topic=topic)
     options = PublishOptions(queue_frames=4, commit_s=3600.0, drain_s=1.0)
-    publisher = Publisher(settings, "camera", SourceKind.LIVE, store=open_memory_store(), options=options)
+    publisher = SourceSession(settings, "camera", SourceKind.LIVE, store=open_memory_store(), options=options)
     wait_until(lambda: bool(read_published(settings)), limit_s=60, what="the session has started")
     for number in range(5):
         publisher.offer(CapturedFrame(utc_now(), ClockSource.RECEIVER, data=b"\xff\xd8", number=number))
@@ -67,7 +67,7 @@ def test_a_camera_ten_times_faster_than_the_store_costs_counted_frames_and_no_me
     def run(name: str, store: object) -> None:
         options = PublishOptions(writers=2, account_s=5.0)
         source = RtspSource(name, server.url(name))
-        totals[name] = publish(settings, source, stop=stop, options=options, store=store)
+        totals[name] = ingest_source(settings, source, stop=stop, options=options, store=store)
 
     with server:
         stores = {"fast": SlowStore(), "calm": open_memory_store()}
@@ -128,7 +128,7 @@ def test_a_publisher_with_nothing_to_send_waits_and_does_not_spin(kafka: KafkaBr
     options = PublishOptions(account_s=0.2, idle_account_s=0.2, commit_s=0.0)
     threading.setprofile(count)
     try:
-        publisher = Publisher(settings, "gate", kind, store=open_memory_store(), options=options)
+        publisher = SourceSession(settings, "gate", kind, store=open_memory_store(), options=options)
         publisher.offer(CapturedFrame(NOON, ClockSource.PRODUCER, data=jpeg()))
         wait_until(lambda: publisher.totals().announced == 1, limit_s=60, what="the frame is announced")
         time.sleep(2)  # ten times an account is due

@@ -1,4 +1,4 @@
-"""Publishes one source (`publish`), several at once (`publish_all`), or those of one input (`Publishers`)."""
+"""Publishes one source (`ingest_source`), several (`ingest_all`), or those of one input (`IngestSessions`)."""
 
 import contextlib
 import logging
@@ -17,17 +17,17 @@ from imgpipeline.sources.accounts import Totals
 from imgpipeline.sources.board import Board, SourceState, SourceWatch
 from imgpipeline.sources.options import PublishOptions, default_options
 from imgpipeline.sources.protocol import Captured, Source, SourceKind
-from imgpipeline.sources.publisher import Publisher
+from imgpipeline.sources.session import SourceSession
 from imgpipeline.sources.storing import ImageStore
 from imgpipeline.stream.send import FencedError
 
 LOG = logging.getLogger(__name__)
-MOST_PUBLISHERS = 64
-"""Open sessions of `Publishers`; when another source needs one, the session that has been idle for longest ends."""
+MOST_SESSIONS = 64
+"""Open sessions of `IngestSessions`; when another source needs one, the session that has been idle for longest ends."""
 _MOST_REMEMBERED = 1_000
 
 
-def publish(
+def ingest_source(
     settings: Settings,
     source: Source,
     *,
@@ -56,7 +56,7 @@ def publish(
         KeyboardInterrupt: Ctrl-C; frames captured before it are published first.
     """
     stop, chosen = stop or threading.Event(), options or default_options(source.kind)
-    publisher = Publisher(settings, source.name, source.kind, options=chosen, store=store, watch=watch)
+    publisher = SourceSession(settings, source.name, source.kind, options=chosen, store=store, watch=watch)
     reason = "end of the source"
     drain_s: float | None = None
     try:
@@ -80,7 +80,7 @@ def publish(
 
 
 def announced_of(progress: Callable[[int, int], None] | None, total: int) -> Callable[[Totals], None] | None:
-    """Returns a `progress` for `publish` that reports only the announced frames, and a fixed total."""
+    """Returns a `progress` for `ingest_source` that reports only the announced frames, and a fixed total."""
     return (lambda totals: progress(totals.announced, total)) if progress else None
 
 
@@ -95,7 +95,7 @@ class EndedSource:
     """Why it failed; None if it did not fail."""
 
 
-def publish_all(
+def ingest_all(
     settings: Settings, sources: Sequence[tuple[Source, PublishOptions]], stop: threading.Event, board: Board
 ) -> list[EndedSource]:
     """Publishes sources, each in its own thread, until all have ended or failed, or `stop` is set.
@@ -118,7 +118,7 @@ def publish_all(
         last: dict[str, Totals] = {}
         try:
             progress = partial(last.__setitem__, "now")
-            publish(settings, source, stop=stop, options=options, watch=watch, progress=progress)
+            ingest_source(settings, source, stop=stop, options=options, watch=watch, progress=progress)
         except ImgpipelineError as failed:
             error = failed
         except Exception as failed:  # a defect ends only its own source, and is recorded
@@ -134,13 +134,13 @@ def publish_all(
 
 @dataclass(slots=True, eq=False)
 class _Session:
-    publisher: Publisher
+    publisher: SourceSession
     in_turn: Lock = field(default_factory=Lock)
     """Only one thread at a time may offer frames to a publisher."""
     ended: bool = False
 
 
-class Publishers:
+class IngestSessions:
     """One publisher for each source of an input that delivers many, such as MQTT topics and HTTP paths; thread-safe.
 
     The sources are finite: `offer` waits while Kafka or the store is away, and nothing is dropped.
@@ -237,17 +237,17 @@ class Publishers:
         for session in list(self._open.values()):
             session.publisher.abort()
 
-    def _open_publisher(self, source: str) -> Publisher:
+    def _open_publisher(self, source: str) -> SourceSession:
         kind = SourceKind.FINITE
         watch = self._board.watch(source, kind) if self._board else None
-        return Publisher(self._settings, source, kind, options=self._options, store=self._store, watch=watch)
+        return SourceSession(self._settings, source, kind, options=self._options, store=self._store, watch=watch)
 
     def _session_of(self, source: str) -> _Session:
         with self._lock:
             if self._closed:
                 raise TransientError("All sessions are being closed.", next_step="send the frame again later")
             if source not in self._open:
-                while len(self._open) >= MOST_PUBLISHERS:
+                while len(self._open) >= MOST_SESSIONS:
                     self._end_one()
                 self._open[source] = _Session(self._open_publisher(source))
             self._open.move_to_end(source)
