@@ -25,9 +25,9 @@ from imgpipeline.contracts.capture import ClockSource
 from imgpipeline.objectstore import open_store
 from imgpipeline.settings import Settings
 from imgpipeline.sources.accounts import Totals
+from imgpipeline.sources.ingest import ingest_source
 from imgpipeline.sources.options import PublishOptions
 from imgpipeline.sources.protocol import CapturedFrame
-from imgpipeline.sources.ingest import ingest_source
 from imgpipeline.sources.rtsp import RtspSource
 from imgpipeline.sources.simulator.clip import write_clip, write_scene_clip
 from imgpipeline.sources.simulator.rtsp_simulator import SimulatedCamera

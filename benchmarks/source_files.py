@@ -20,9 +20,9 @@ from benchmarks.source_plain import plain_publisher
 from imgpipeline.objectstore import open_store
 from imgpipeline.settings import Settings
 from imgpipeline.sources.folder import FolderSource
+from imgpipeline.sources.ingest import ingest_source
 from imgpipeline.sources.options import PublishOptions
 from imgpipeline.sources.protocol import Captured, Source
-from imgpipeline.sources.ingest import ingest_source
 from imgpipeline.sources.sequence import SequenceSource
 from imgpipeline.sources.stored_images import OPTIONS, BucketSource
 from imgpipeline.sources.video import VideoSource

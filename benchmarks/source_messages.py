@@ -21,11 +21,11 @@ from benchmarks.source_plain import PlainPublisher, plain_publisher
 from imgpipeline.contracts.capture import ClockSource
 from imgpipeline.settings import Settings
 from imgpipeline.sources.board import Board, SourceWatch
+from imgpipeline.sources.ingest import IngestSessions
 from imgpipeline.sources.mqtt.ingest import ingest_mqtt
 from imgpipeline.sources.mqtt.messages import Subscription
 from imgpipeline.sources.mqtt.session import MqttSession, Received
 from imgpipeline.sources.protocol import Captured, CapturedFrame, Settled, SourceKind
-from imgpipeline.sources.ingest import IngestSessions
 from imgpipeline.web.ingest.app import create_app, open_server
 from imgpipeline_tests.servers.mosquitto import Mosquitto
 from imgpipeline_tests.servers.ports import LOOPBACK, free_port

@@ -128,7 +128,7 @@ def _pace(start: str | None, interval_s: float, zone: tzinfo) -> "Pace | None":
 
 
 def _report_folder(result: "FolderIngest", topic: str, form: MessageFormat) -> None:
-    from imgpipeline.sources.walk import HIDDEN  # noqa: PLC0415 - `--help` does not wait for it
+    from imgpipeline.sources.image_files import HIDDEN  # noqa: PLC0415 - `--help` does not wait for it
 
     if not result.announced and not result.skipped:
         note("No images found: nothing to do.")

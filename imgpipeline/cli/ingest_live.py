@@ -19,9 +19,9 @@ from imgpipeline.settings import Settings, load_settings
 
 if TYPE_CHECKING:
     from imgpipeline.sources.accounts import Totals
+    from imgpipeline.sources.ingest import EndedSource
     from imgpipeline.sources.mqtt.messages import Subscription
     from imgpipeline.sources.options import PublishOptions
-    from imgpipeline.sources.ingest import EndedSource
     from imgpipeline.sources.rtsp import RtspSource
 
 CredentialsEnvOption = Annotated[
@@ -104,8 +104,8 @@ def _run_cameras(
 ) -> "tuple[list[EndedSource], int]":
     from imgpipeline.cli.live_table import live_table  # noqa: PLC0415 - loads rich
     from imgpipeline.sources.board import Board  # noqa: PLC0415 - loads OpenCV
-    from imgpipeline.sources.metrics import serve_metrics  # noqa: PLC0415 - loads the Prometheus client
     from imgpipeline.sources.ingest import ingest_all  # noqa: PLC0415 - loads kafka-python
+    from imgpipeline.sources.metrics import serve_metrics  # noqa: PLC0415 - loads the Prometheus client
 
     board = Board()
     with ExitStack() as stack:

@@ -14,9 +14,9 @@ from imgpipeline.lake.query.books import BookEntry, read_books
 from imgpipeline.objectstore import ObjectStore
 from imgpipeline.settings import Settings
 from imgpipeline.sources.board import Board
+from imgpipeline.sources.ingest import ingest_all
 from imgpipeline.sources.options import PublishOptions, default_options
 from imgpipeline.sources.protocol import Captured, Settled, Source, SourceKind, StatusChange
-from imgpipeline.sources.ingest import ingest_all
 from imgpipeline.sources.rtsp import RtspSource
 from imgpipeline.sources.simulator.clip import write_scene_clip
 from imgpipeline.sources.simulator.rtsp_simulator import RtspSimulator, SimulatedCamera

@@ -22,9 +22,9 @@ from imgpipeline.errors import PermanentError
 from imgpipeline.events.alerts.chain import Alert, read_alerts
 from imgpipeline.faultpoints import reach
 from imgpipeline.objectstore import ObjectMissingError, ObjectStore
-from imgpipeline.publish.mqtt_sender import OFFLINE, ONLINE, Message, MqttSender
 from imgpipeline.publish.run import Run
 from imgpipeline.settings import Settings
+from imgpipeline.sources.mqtt.connection import OFFLINE, ONLINE, MqttMessage, MqttSender
 
 _BATCH_ALERTS = 100
 _SETTLE_S = 2.0
@@ -82,7 +82,8 @@ def publish_to_home_assistant(run: Run, *, settle_s: float = _SETTLE_S) -> int:
     """
     store, settings, count = run.store, run.settings, 0
     topics, key = Topics(settings), _key(settings)
-    with closing(MqttSender(settings, status_topic=topics.status)) as sender:
+    client_id = f"{settings.mqtt_client_id}-events"  # the id of the settings itself belongs to `ingest mqtt`
+    with closing(MqttSender(settings, client_id=client_id, status_topic=topics.status)) as sender:
         sender.open()
         done = _read(store, key)
         if done is None:
@@ -134,7 +135,7 @@ class Topics:
         """Returns the topic of an entity's events."""
         return f"{self.settings.mqtt_events_topic}/events/{_level(entity.source)}/{_level(entity.rule)}"
 
-    def discovery(self, entity: Entity) -> Message:
+    def discovery(self, entity: Entity) -> MqttMessage:
         """Returns the retained message by which Home Assistant finds an entity."""
         unique_id = self._id(entity.source, entity.rule)
         device = {"identifiers": [self._id(entity.source)], "name": entity.source, "manufacturer": "imgpipeline"}
@@ -151,15 +152,15 @@ class Topics:
             "device": device,
             "origin": {"name": "imgpipeline", "sw_version": __version__},
         }
-        return Message(
+        return MqttMessage(
             f"{self.settings.mqtt_discovery_topic}/event/{unique_id}/config", _json(config), is_retained=True
         )
 
-    def event(self, alert: Alert) -> Message:
+    def event(self, alert: Alert) -> MqttMessage:
         """Returns the message of an alert. It is not retained: Home Assistant ignores retained events."""
         document = alert.to_json()
         shown = {"event_type": alert.event.kind, **{name: document[name] for name in _SHOWN}}
-        return Message(self.state(Entity.of(alert)), _json(shown))
+        return MqttMessage(self.state(Entity.of(alert)), _json(shown))
 
     def _id(self, *names: str) -> str:
         return f"imgpipeline_{_hash((self.settings.mqtt_events_topic, *names))}"

@@ -6,26 +6,23 @@ what readers see.
 """
 
 import json
-import time
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import closing
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
-from kafka import TopicPartition
-
-from imgpipeline.errors import ConfigurationError, TransientError
+from imgpipeline.errors import ConfigurationError
 from imgpipeline.faultpoints import reach
 from imgpipeline.publish.run import Run
 from imgpipeline.settings import Settings
 from imgpipeline.stream.connection import open_consumer
-from imgpipeline.stream.fetch import FETCH_OPTIONS
+from imgpipeline.stream.fetch import FETCH_OPTIONS, read_range
 from imgpipeline.stream.log import read_log
 from imgpipeline.stream.send import BatchSender, Record, create_topic
 
 CHECKPOINT_TOPIC_SUFFIX = "-checkpoints"
 _COMPACTED = {"cleanup.policy": "compact", "segment.ms": "3600000"}
-_READ_LIMIT_S = 120.0
+_READ_LIMIT_S = 60.0
 _State = TypeVar("_State")
 
 
@@ -103,8 +100,11 @@ class Publisher(Generic[_State]):
         """Returns the newest committed checkpoint; None if there is none."""
         own = settings.model_copy(update={"kafka_topic": self._checkpoint_topic})
         (log,) = read_log(own)
-        at = TopicPartition(log.topic, log.partition)
-        found = _last_value(own, at, log.log_start, log.log_end, self.name.encode())
+        found: bytes | None = None
+        with open_consumer(own, **FETCH_OPTIONS) as consumer:
+            # Without the newest checkpoint, records would be published twice, so a read that ends early must fail.
+            for record in read_range(consumer, {log.at: log.log_start}, {log.at: log.log_end}, idle_s=_READ_LIMIT_S):
+                found = record.value if record.key == self.name.encode() else found
         if found is None:
             return None
         try:
@@ -114,19 +114,3 @@ class Publisher(Generic[_State]):
                 f"The newest record of {self.name!r} on the topic {log.topic} is not a checkpoint of a publisher.",
                 next_step="publish to a new topic",
             ) from error
-
-
-def _last_value(settings: Settings, at: TopicPartition, start: int, end: int, key: bytes) -> bytes | None:
-    last: bytes | None = None
-    deadline = time.monotonic() + _READ_LIMIT_S
-    with open_consumer(settings, **FETCH_OPTIONS) as consumer:
-        consumer.assign([at])
-        consumer.seek(at, start)
-        while consumer.position(at) < end:
-            if time.monotonic() > deadline:
-                # Continuing without the newest checkpoint would publish twice.
-                raise TransientError(f"The checkpoints on {at.topic} could not be read within {_READ_LIMIT_S:.0f} s.")
-            for records in consumer.poll(timeout_ms=200).values():
-                for record in records:
-                    last = record.value if record.key == key else last
-    return last

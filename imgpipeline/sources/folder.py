@@ -18,12 +18,11 @@ from imgpipeline.contracts.capture import ClockSource
 from imgpipeline.contracts.times import find_timezone
 from imgpipeline.objectstore import ObjectStore, open_store
 from imgpipeline.settings import Settings
-from imgpipeline.sources.image_files import FileToRead, ImageFile, capture_images
+from imgpipeline.sources.image_files import FileToRead, ImageFile, Skipped, capture_images, find_pictures, path_below
 from imgpipeline.sources.ingest import announced_of, ingest_source
 from imgpipeline.sources.options import PublishOptions
 from imgpipeline.sources.protocol import Captured, CapturedFrame, Settled, SourceKind, checked_source
 from imgpipeline.sources.storing import StoreTally
-from imgpipeline.sources.walk import Skipped, find_pictures, path_below
 
 
 @dataclass(frozen=True, slots=True)

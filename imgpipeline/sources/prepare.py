@@ -19,9 +19,16 @@ from imgpipeline.contracts.times import find_timezone
 from imgpipeline.errors import BadInputError, ConfigurationError
 from imgpipeline.settings import Settings
 from imgpipeline.sources.frame_preparation import stretch
-from imgpipeline.sources.image_files import FileToRead, Unusable, read_images
+from imgpipeline.sources.image_files import (
+    FileToRead,
+    Skipped,
+    Unusable,
+    find_pictures,
+    other_than_image,
+    path_below,
+    read_images,
+)
 from imgpipeline.sources.video_frames import FrameChoice, Unreadable, read_frames, read_info
-from imgpipeline.sources.walk import Skipped, find_pictures, other_than_image, path_below
 from imgpipeline.vision.annotate import encode_jpeg
 from imgpipeline.vision.decode import ImageLimits, decode_image
 

@@ -15,11 +15,19 @@ from imgpipeline.contracts.capture import ClockSource
 from imgpipeline.contracts.times import find_timezone
 from imgpipeline.errors import ConfigurationError
 from imgpipeline.settings import Settings
-from imgpipeline.sources.image_files import FileToRead, ImageFile, capture_images, read_image
+from imgpipeline.sources.image_files import (
+    HIDDEN,
+    IMAGE_ENDINGS,
+    FileToRead,
+    ImageFile,
+    Skipped,
+    capture_images,
+    is_hidden,
+    read_image,
+)
 from imgpipeline.sources.ingest import announced_of, ingest_source
 from imgpipeline.sources.options import PublishOptions
 from imgpipeline.sources.protocol import Captured, CapturedFrame, SourceKind, checked_source
-from imgpipeline.sources.walk import HIDDEN, IMAGE_ENDINGS, Skipped, is_hidden
 
 USUAL_RATE = 25.0
 """Frames per second of a sequence without a rate."""

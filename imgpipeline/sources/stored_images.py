@@ -17,10 +17,10 @@ from imgpipeline.ledger import fix_ends, read_day
 from imgpipeline.objectstore.client import ObjectInfo, ObjectStore, open_bucket
 from imgpipeline.objectstore.images import resolve_image_path
 from imgpipeline.settings import Settings
+from imgpipeline.sources.image_files import IMAGE_ENDINGS, is_hidden
 from imgpipeline.sources.options import PublishOptions
 from imgpipeline.sources.protocol import Captured, CapturedFrame, Lost, Settled, SourceKind, StoredImage, checked_source
 from imgpipeline.sources.storing import NOT_STORED
-from imgpipeline.sources.walk import IMAGE_ENDINGS, is_hidden
 
 OPTIONS = PublishOptions(queue_frames=1000)
 """Nothing needs to be stored, so announcements go out in large batches."""

@@ -10,9 +10,9 @@ import numpy as np
 
 from imgpipeline.contracts.capture import ClockSource
 from imgpipeline.settings import load_settings
+from imgpipeline.sources.ingest import ingest_source
 from imgpipeline.sources.options import PublishOptions
 from imgpipeline.sources.protocol import Captured, CapturedFrame, SourceKind
-from imgpipeline.sources.ingest import ingest_source
 
 FRAMES = 30
 

@@ -14,8 +14,8 @@ from imgpipeline.contracts.notices import Notice
 from imgpipeline.errors import DeadLetterCode
 from imgpipeline.settings import Settings
 from imgpipeline.sources.board import Board
-from imgpipeline.sources.options import PublishOptions
 from imgpipeline.sources.ingest import ingest_all
+from imgpipeline.sources.options import PublishOptions
 from imgpipeline.sources.rtsp import RtspSource
 from imgpipeline_tests.detect.conftest import LaneUnderTest
 from imgpipeline_tests.detect.conftest import lane as lane  # noqa: PLC0414 - a fixture

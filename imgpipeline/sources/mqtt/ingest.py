@@ -9,9 +9,10 @@ import threading
 from collections.abc import Callable
 from dataclasses import replace
 
+from tenacity import Retrying, retry_if_exception_type, stop_when_event_set, wait_fixed
+
 from imgpipeline.contracts.templates import ImageKeyTemplate
 from imgpipeline.contracts.times import utc_now
-from imgpipeline.errors import TransientError
 from imgpipeline.faultpoints import reach
 from imgpipeline.objectstore import open_store
 from imgpipeline.settings import Settings
@@ -22,8 +23,8 @@ from imgpipeline.sources.mqtt.messages import Subscription
 from imgpipeline.sources.mqtt.session import Arrived, Delivery, MqttSession, Received, Refused
 from imgpipeline.sources.options import PublishOptions
 from imgpipeline.sources.protocol import Lost, Settled, StatusChange
+from imgpipeline.sources.session import AWAY
 from imgpipeline.sources.storing import ReadableImageStore, first_received
-from imgpipeline.stream.diagnosis import UnreachableBrokerError
 from imgpipeline.stream.send import FencedError
 
 LOG = logging.getLogger(__name__)
@@ -148,10 +149,11 @@ class _Ingest:
 
     def _persist(self, action: Callable[[], None]) -> None:
         """Repeats an action while store or Kafka is away, until `stop` is set."""
-        while True:
-            try:
-                return action()
-            except (TransientError, UnreachableBrokerError) as error:
-                LOG.warning("waiting: %s", error)
-                if self._stop.wait(_PAUSE_S):
-                    return None
+        Retrying(
+            retry=retry_if_exception_type(AWAY),
+            wait=wait_fixed(_PAUSE_S),
+            stop=stop_when_event_set(self._stop),
+            sleep=self._stop.wait,
+            after=lambda state: LOG.warning("waiting: %s", state.outcome and state.outcome.exception()),
+            retry_error_callback=lambda _: None,
+        )(action)

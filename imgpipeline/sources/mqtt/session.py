@@ -28,16 +28,14 @@ from paho.mqtt.properties import Properties
 from paho.mqtt.reasoncodes import ReasonCode
 from paho.mqtt.subscribeoptions import SubscribeOptions
 
-from imgpipeline.contracts.times import Clock, utc_now
+from imgpipeline.contracts.times import Clock, back_off_s, utc_now
 from imgpipeline.errors import ConfigurationError, PermanentError
 from imgpipeline.settings import Settings
-from imgpipeline.sources.mqtt.login import authenticate, refusal, untrusted
+from imgpipeline.sources.mqtt.connection import CONNECT_S, KEEPALIVE_S, authenticate, refusal, untrusted
 from imgpipeline.sources.protocol import StatusChange
 from imgpipeline.stream.send import FencedError
 
 LOG = logging.getLogger(__name__)
-_KEEPALIVE_S = 20
-_CONNECT_S = 10.0
 _FIRST_PAUSE_S = 0.25
 _LONGEST_PAUSE_S = 10.0
 _POLL_S = 0.2
@@ -183,19 +181,20 @@ class MqttSession:
             ConfigurationError: The broker refuses the login or the topics.
             FencedError: Another process has taken over the session.
         """
-        pause_s, connected_at = _FIRST_PAUSE_S, -_LONGEST_PAUSE_S
+        attempts, connected_at = 0, -_LONGEST_PAUSE_S
         self._disconnected.set()
         while not stop.is_set():
             if self._fatal:
                 raise self._fatal
             since_s = monotonic() - connected_at
             if self._subscribed.is_set() and since_s > _LONGEST_PAUSE_S:
-                pause_s = _FIRST_PAUSE_S
+                attempts = 0
             # A new connection may deliver another window, so at most two windows of messages are not safe.
             has_room = self._acknowledgements.waiting <= self._settings.mqtt_max_in_flight
+            pause_s = back_off_s(attempts, _FIRST_PAUSE_S, _LONGEST_PAUSE_S)
             if self._disconnected.is_set() and has_room and since_s >= pause_s:
                 self._connect()
-                pause_s, connected_at = min(2 * pause_s, _LONGEST_PAUSE_S), monotonic()
+                attempts, connected_at = attempts + 1, monotonic()
             try:
                 yield self._arrived.get(timeout=_POLL_S)
             except Empty:
@@ -225,7 +224,7 @@ class MqttSession:
             reconnect_on_failure=False,
         )
         client.suppress_exceptions = True
-        client.connect_timeout = _CONNECT_S
+        client.connect_timeout = CONNECT_S
         authenticate(client, settings)
         client.on_connect = self._on_connect
         client.on_disconnect = self._on_disconnect
@@ -246,7 +245,7 @@ class MqttSession:
             properties.ReceiveMaximum = self._settings.mqtt_max_in_flight
             options = {"clean_start": False, "properties": properties}
         try:
-            self._client.connect(self._settings.mqtt_host, self._settings.mqtt_port, _KEEPALIVE_S, **options)
+            self._client.connect(self._settings.mqtt_host, self._settings.mqtt_port, KEEPALIVE_S, **options)
         except ssl.SSLCertVerificationError as error:
             self._fatal = untrusted(self.address, error)
         except (OSError, ValueError) as error:

@@ -25,9 +25,9 @@ from imgpipeline.objectstore import ObjectStore, open_store
 from imgpipeline.settings import Settings
 from imgpipeline.sources.board import Board
 from imgpipeline.sources.configuration import HttpConfig
+from imgpipeline.sources.ingest import IngestSessions
 from imgpipeline.sources.options import PublishOptions
 from imgpipeline.sources.protocol import checked_source
-from imgpipeline.sources.ingest import IngestSessions
 from imgpipeline.stream.connection import open_admin
 from imgpipeline.stream.log import ask_topic
 from imgpipeline.vision.decode import ImageLimits

@@ -27,9 +27,9 @@ from imgpipeline.errors import ConfigurationError, ImgpipelineError, TransientEr
 from imgpipeline.settings import Settings
 from imgpipeline.sources.accounts import Totals
 from imgpipeline.sources.board import Board
+from imgpipeline.sources.ingest import ingest_source
 from imgpipeline.sources.options import PublishOptions
 from imgpipeline.sources.played import PlayedVideo, find_stored_video
-from imgpipeline.sources.ingest import ingest_source
 from imgpipeline.sources.storing import ImageStore
 
 LOG = logging.getLogger(__name__)

@@ -28,8 +28,8 @@ from imgpipeline.contracts.outcomes import make_frame_id
 from imgpipeline.contracts.templates import ImageKeyTemplate
 from imgpipeline.contracts.times import Clock, format_time, parse_time
 from imgpipeline.errors import BadInputError, ImgpipelineError
-from imgpipeline.sources.protocol import CapturedFrame, Settled
 from imgpipeline.sources.ingest import IngestSessions
+from imgpipeline.sources.protocol import CapturedFrame, Settled
 from imgpipeline.sources.storing import ReadableImageStore, content_name, ending_of, first_received
 from imgpipeline.vision.decode import ImageLimits, check_undecoded
 

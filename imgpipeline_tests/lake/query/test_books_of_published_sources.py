@@ -20,9 +20,9 @@ from imgpipeline.lake.query.books import BookEntry, read_books
 from imgpipeline.lake.query.source_status import SourceState, read_source_status
 from imgpipeline.objectstore import open_store
 from imgpipeline.settings import Settings
+from imgpipeline.sources.ingest import ingest_source
 from imgpipeline.sources.options import PublishOptions
 from imgpipeline.sources.protocol import Captured, CapturedFrame, Lost, Settled, SourceKind
-from imgpipeline.sources.ingest import ingest_source
 from imgpipeline.sources.session import SourceSession
 from imgpipeline.stream.connection import open_consumer
 from imgpipeline.stream.lanes import Lane
