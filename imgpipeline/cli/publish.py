@@ -14,7 +14,7 @@ from imgpipeline.cli.stopping import stopped_by_signals
 from imgpipeline.contracts.detection import Kind
 from imgpipeline.contracts.text import counted
 from imgpipeline.errors import TransientError, UsageError
-from imgpipeline.publish.run import Form, Run, Wanted
+from imgpipeline.publish.run import Form, Publication, Run
 from imgpipeline.settings import Settings, load_settings
 
 if TYPE_CHECKING:
@@ -50,7 +50,7 @@ def detections(
     """
     from imgpipeline.publish.detections import publish_detections  # noqa: PLC0415 - loads kafka-python
 
-    wanted = Wanted(topic, form, kind)
+    wanted = Publication(topic, form, kind)
     _publish(lambda run: publish_detections(run, wanted), Target("topic", topic), follow=follow, as_json=as_json)
 
 
@@ -69,7 +69,7 @@ def tracks(
     """
     from imgpipeline.publish.tracks import publish_tracks  # noqa: PLC0415 - loads DuckDB
 
-    wanted = Wanted(topic, form, kind)
+    wanted = Publication(topic, form, kind)
     _publish(lambda run: publish_tracks(run, wanted), Target("topic", topic), follow=follow, as_json=as_json)
 
 

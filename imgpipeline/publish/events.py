@@ -15,9 +15,8 @@ from imgpipeline.lake.storage.engine import identifier
 from imgpipeline.lake.storage.manifest import read_stored
 from imgpipeline.objectstore import ObjectStore
 from imgpipeline.publish.closed_slices import ClosedSlices, ClosedTime, Ends, ends_to_json, parse_ends
-from imgpipeline.publish.forms import record_of
 from imgpipeline.publish.run import Run
-from imgpipeline.publish.transactions import Batch, Publisher
+from imgpipeline.publish.transactions import ResultBatch, ResultPublisher, record_of
 from imgpipeline.stream.send import Record
 from imgpipeline.tracking.manifest import read_tracks
 from imgpipeline.tracking.values import SLICE, slice_start
@@ -51,14 +50,14 @@ def publish_events(run: Run, topic: str) -> int:
         PermanentError: The topic or a stored table cannot be used.
         TransientError: Broker or store do not answer. A new call continues after the last committed transaction.
     """
-    publisher: Publisher[Ends] = Publisher(topic, "events", parse_ends, dict)
+    publisher: ResultPublisher[Ends] = ResultPublisher(topic, "events", parse_ends, dict)
     closed = ClosedSlices(run, EVENTS.name, (FRAMES.name, EVENTS.name), _versions, _NEWEST)
 
-    def batches(until: Ends) -> Iterator[Batch]:
+    def batches(until: Ends) -> Iterator[ResultBatch]:
         for time in closed.times(until):
             for start, rows in groupby(_rows(time), key=lambda row: slice_start(row.timestamp)):
                 until[time.source] = start + SLICE
-                yield Batch([_event_record(topic, row) for row in rows], ends_to_json(until))
+                yield ResultBatch([_event_record(topic, row) for row in rows], ends_to_json(until))
 
     return publisher.run(run, batches)
 
@@ -99,13 +98,13 @@ def publish_alerts(run: Run, topic: str) -> int:
         PermanentError: The topic cannot be used, or an alert is damaged or missing.
         TransientError: Broker or store do not answer. A new call continues after the last committed transaction.
     """
-    publisher: Publisher[list[int]] = Publisher(topic, "alerts", lambda data: [int(data["last"])], lambda: [0])
+    publisher = ResultPublisher(topic, "alerts", lambda data: [int(data["last"])], lambda: [0])
 
-    def batches(last: list[int]) -> Iterator[Batch]:
+    def batches(last: list[int]) -> Iterator[ResultBatch]:
         alerts = read_alerts(run.store, after=last[0])
         while several := list(islice(alerts, _BATCH_ALERTS)):
             last[0] = several[-1].number
-            yield Batch([_alert_record(run.store, topic, alert) for alert in several], {"last": last[0]})
+            yield ResultBatch([_alert_record(run.store, topic, alert) for alert in several], {"last": last[0]})
 
     return publisher.run(run, batches)
 

@@ -81,7 +81,7 @@ def publish_to_home_assistant(run: Run, *, settle_s: float = _SETTLE_S) -> int:
         TransientError: Broker or store do not answer. A new call continues after the last acknowledged batch.
     """
     store, settings, count = run.store, run.settings, 0
-    topics, key = Topics(settings), _key(settings)
+    topics, key = MqttTopics(settings), _key(settings)
     client_id = f"{settings.mqtt_client_id}-events"  # the id of the settings itself belongs to `ingest mqtt`
     with closing(MqttSender(settings, client_id=client_id, status_topic=topics.status)) as sender:
         sender.open()
@@ -120,7 +120,7 @@ def _start(store: ObjectStore, *, oldest: datetime) -> _Progress:
 
 
 @dataclass(frozen=True, slots=True)
-class Topics:
+class MqttTopics:
     """The topics and messages of one pipeline."""
 
     settings: Settings

@@ -13,9 +13,8 @@ from imgpipeline.lake.storage.engine import Engine
 from imgpipeline.lake.storage.manifest import read_stored
 from imgpipeline.objectstore import ObjectStore
 from imgpipeline.publish.closed_slices import ClosedSlices, Ends, ends_to_json, parse_ends
-from imgpipeline.publish.forms import classic_frame, record_of
-from imgpipeline.publish.run import Form, Run, Wanted
-from imgpipeline.publish.transactions import Batch, Publisher
+from imgpipeline.publish.run import Form, Publication, Run
+from imgpipeline.publish.transactions import ResultBatch, ResultPublisher, classic_frame, record_of
 from imgpipeline.stream.send import Record
 from imgpipeline.tracking.manifest import read_tracks
 from imgpipeline.tracking.values import SLICE
@@ -42,7 +41,7 @@ WHERE p.source = ? AND p."timestamp" >= ? AND p."timestamp" < ? ORDER BY "number
 """
 
 
-def publish_tracks(run: Run, wanted: Wanted) -> int:
+def publish_tracks(run: Run, wanted: Publication) -> int:
     """Publishes the slices that are closed and not published yet, and returns the number of records.
 
     Raises:
@@ -50,15 +49,15 @@ def publish_tracks(run: Run, wanted: Wanted) -> int:
         PermanentError: The topic or a stored table cannot be used.
         TransientError: Broker or store do not answer. A new call continues after the last committed transaction.
     """
-    publisher: Publisher[Ends] = Publisher(wanted.topic, wanted.name_of("tracks"), parse_ends, dict)
+    publisher: ResultPublisher[Ends] = ResultPublisher(wanted.topic, wanted.name_of("tracks"), parse_ends, dict)
     tables = (FRAMES.name, *(table.name for table in STORED_TRACK_TABLES))
     closed = ClosedSlices(run, TRACK_SLICES.name, tables, _versions, _NEWEST)
 
-    def batches(until: Ends) -> Iterator[Batch]:
+    def batches(until: Ends) -> Iterator[ResultBatch]:
         for time in closed.times(until):
             for (start,) in list(time.engine.run(_SLICES, [time.source, time.begin, time.end])):
                 until[time.source] = start + SLICE
-                yield Batch(_records(time.engine, wanted, time.source, start), ends_to_json(until))
+                yield ResultBatch(_records(time.engine, wanted, time.source, start), ends_to_json(until))
 
     return publisher.run(run, batches)
 
@@ -72,7 +71,7 @@ def _versions(store: ObjectStore, day: date) -> tuple[str, ...] | None:
     return (frames.e_tag, *(each.e_tag for each in stored if each))
 
 
-def _records(engine: Engine, wanted: Wanted, source: str, start: datetime) -> list[Record]:
+def _records(engine: Engine, wanted: Publication, source: str, start: datetime) -> list[Record]:
     labels = list(wanted.kind.labels) if wanted.kind else []
     tracks: dict[str, list[dict[str, Any]]] = defaultdict(list)
     for frame_id, *point in engine.run(_POINTS, [source, not labels, labels, source, start, start + SLICE]):

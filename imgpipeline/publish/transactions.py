@@ -9,6 +9,7 @@ import json
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import closing
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Any, Generic, TypeVar
 
 from imgpipeline.errors import ConfigurationError
@@ -27,7 +28,7 @@ _State = TypeVar("_State")
 
 
 @dataclass(frozen=True, slots=True)
-class Batch:
+class ResultBatch:
     """What one transaction publishes."""
 
     records: list[Record]
@@ -37,7 +38,7 @@ class Batch:
 
 
 @dataclass(frozen=True, slots=True)
-class Publisher(Generic[_State]):
+class ResultPublisher(Generic[_State]):
     """Publishes one kind of result on a topic, from where the last run ended."""
 
     topic: str
@@ -49,7 +50,7 @@ class Publisher(Generic[_State]):
     start: Callable[[], _State]
     """Returns the state before the first checkpoint."""
 
-    def run(self, run: Run, batches: Callable[[_State], Iterable[Batch]]) -> int:
+    def run(self, run: Run, batches: Callable[[_State], Iterable[ResultBatch]]) -> int:
         """Publishes, and returns the number of records.
 
         Args:
@@ -114,3 +115,19 @@ class Publisher(Generic[_State]):
                 f"The newest record of {self.name!r} on the topic {log.topic} is not a checkpoint of a publisher.",
                 next_step="publish to a new topic",
             ) from error
+
+
+def record_of(topic: str, source: str, day: str, name: str, document: Mapping[str, Any]) -> Record:
+    """Returns a record with the source as its key, and the headers `day` and `id`, which together identify it."""
+    value = json.dumps(document, ensure_ascii=False, separators=(",", ":")).encode("utf-8", "surrogatepass")
+    headers = (("day", day.encode()), ("id", name.encode()))
+    return Record(topic, source.encode("utf-8", "surrogatepass"), value, headers)
+
+
+def classic_frame(frame_id: str, number: int | None, source: str, timestamp: datetime) -> dict[str, Any]:
+    """Returns the fields that identify a frame in classic messages."""
+    return {
+        "frame_id": frame_id if number is None else f"frame_{number:05d}",
+        "video_id": source,
+        "timestamp": timestamp.astimezone(UTC).isoformat(),
+    }

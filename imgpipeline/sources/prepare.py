@@ -60,7 +60,7 @@ class Prepared:
 
 
 @dataclass(frozen=True, slots=True)
-class Preparing:
+class PreparedImages:
     """The result for a folder or a video."""
 
     prepared: tuple[Prepared, ...]
@@ -89,7 +89,7 @@ def prepare(
     *,
     stop: Event | None = None,
     progress: Callable[[int], None] | None = None,
-) -> Preparing:
+) -> PreparedImages:
     """Writes prepared copies of the images of a folder, of one image, or of the frames of a video.
 
     The modification time of a copy is the image's own time, so `ingest folder` announces the copy with that time.
@@ -118,7 +118,7 @@ def prepare(
             _delete(original.path, name)
         if progress:
             progress(len(done))
-    return Preparing(tuple(done), tuple(skipped), number)
+    return PreparedImages(tuple(done), tuple(skipped), number)
 
 
 def _delete(path: Path, copy: str) -> None:

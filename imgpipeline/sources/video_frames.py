@@ -31,13 +31,13 @@ class FrameChoice:
     count: int | None = None
     """At most this many frames, spread evenly over the video; None: no limit."""
 
-    def of(self, frames: int | None) -> "Chosen":
+    def of(self, frames: int | None) -> "ChosenFrames":
         """Returns the choice for a video with this many frames (None: unknown)."""
         spread = max(round(frames / self.count), 1) if self.count and frames else 1
-        return Chosen(self, frames, max(self.every, spread))
+        return ChosenFrames(self, frames, max(self.every, spread))
 
 
-class Chosen:
+class ChosenFrames:
     """The choice for one video, which counts the frames taken so far."""
 
     def __init__(self, choice: FrameChoice, frames: int | None, every: int) -> None:

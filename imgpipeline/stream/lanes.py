@@ -22,6 +22,7 @@ from typing import NamedTuple
 
 from imgpipeline.contracts.records import Partition
 from imgpipeline.contracts.text import counted
+from imgpipeline.contracts.times import back_off_s
 from imgpipeline.errors import ConfigurationError
 
 LONGEST_BACK_OFF_S = 600.0
@@ -164,7 +165,7 @@ class FailedRun:
 
 
 @dataclass(frozen=True, slots=True)
-class Start:
+class LaneStart:
     """A run to request."""
 
     lane: Lane
@@ -183,7 +184,7 @@ class Start:
 class Decision:
     """The sensor's actions in one tick."""
 
-    starts: tuple[Start, ...] = ()
+    starts: tuple[LaneStart, ...] = ()
     """Runs to request, at most one per lane."""
     overtaken: Mapping[str, str] = field(default_factory=dict)
     """Runs to mark as failed, with the reason."""
@@ -217,7 +218,7 @@ def decide(
     Returns:
         Runs to start, runs to mark as failed, and why other lanes wait.
     """
-    starts: list[Start] = []
+    starts: list[LaneStart] = []
     overtaken = {run.run_id: "its process is gone" for run in runs if run.is_gone}
     failures = [*failures, *(run.ended(Ending.DIED, now) for run in runs if run.is_gone)]
     waiting: list[str] = []
@@ -245,11 +246,6 @@ def decide(
     return Decision(tuple(starts), overtaken, tuple(waiting), tuple(failing))
 
 
-def back_off_s(failures: int, first_s: float) -> float:
-    """Returns the pause after a number of failures at one ledger end; `first_s` is the pause after the first one."""
-    return min(LONGEST_BACK_OFF_S, first_s * 2.0 ** min(failures - 1, 30)) if failures else 0.0
-
-
 def _why_wait(
     behind: Sequence[PartitionView],
     healthy: Sequence[LiveRun],
@@ -269,7 +265,8 @@ def _why_wait(
     failed = _failures_at(behind, failures)
     if not failed:
         return None
-    again_at = max(failure.ended_at for failure in failed) + timedelta(seconds=back_off_s(len(failed), retry_pause_s))
+    pause_s = back_off_s(len(failed), retry_pause_s, LONGEST_BACK_OFF_S)
+    again_at = max(failure.ended_at for failure in failed) + timedelta(seconds=pause_s)
     if now >= again_at:
         return None
     return (
@@ -299,10 +296,12 @@ def _idle_s(run: LiveRun, partitions: Sequence[PartitionView], now: datetime) ->
 
 def _patience_s(lane: Lane, behind: Sequence[PartitionView], failures: Sequence[FailedRun], takeover_s: float) -> float:
     failed = len(_failures_at([view for view in behind if view.is_in(lane)], failures))
-    return max(takeover_s, min(_LONGEST_PATIENCE_S, takeover_s * 2.0 ** min(failed, 30)))
+    return max(takeover_s, back_off_s(failed + 1, takeover_s, _LONGEST_PATIENCE_S))
 
 
-def _start(lane: Lane, behind: Sequence[PartitionView], failures: Sequence[FailedRun], *, takes_over: bool) -> Start:
+def _start(
+    lane: Lane, behind: Sequence[PartitionView], failures: Sequence[FailedRun], *, takes_over: bool
+) -> LaneStart:
     reason = f"Lane {lane} is {counted(_lag(behind), 'offset')} behind"
     reason += " and its run made no progress." if takes_over else "."
     deaths = len(_failures_at(behind, [failure for failure in failures if failure.ending is not Ending.FAILED]))
@@ -313,7 +312,7 @@ def _start(lane: Lane, behind: Sequence[PartitionView], failures: Sequence[Faile
     # A tag may not have room for all ends. The ends that have not moved for the longest time come first, because a
     # record that kills runs is at such an end.
     ends = {v.place: v.ledger_end for v in sorted(behind, key=lambda view: (view.moved_at, view.place))}
-    return Start(lane, _lag(behind), ends, reason, is_careful)
+    return LaneStart(lane, _lag(behind), ends, reason, is_careful)
 
 
 def _lag(behind: Sequence[PartitionView]) -> int:
@@ -339,7 +338,7 @@ def report_again(
     lanes: int,
     retry_pause_s: float,
     now: datetime,
-) -> list[Start]:
+) -> list[LaneStart]:
     """Decides which lanes without lag get a run that reports the days that a failed run may not have reported.
 
     If a run dies between writing a segment and Dagster's event, Dagster does not know the day, so its tables are not
@@ -367,9 +366,10 @@ def report_again(
         if not silent:
             continue
         last = max(silent, key=lambda failed: failed.ended_at)
-        if now >= last.ended_at + timedelta(seconds=back_off_s(len(silent), retry_pause_s)):
+        pause_s = back_off_s(len(silent), retry_pause_s, LONGEST_BACK_OFF_S)
+        if now >= last.ended_at + timedelta(seconds=pause_s):
             reason = f"Lane {lane} has no lag, but run {last.run_id[:8]} failed and may not have reported all its days."
-            starts.append(Start(lane, 0, {}, reason))
+            starts.append(LaneStart(lane, 0, {}, reason))
     return starts
 
 

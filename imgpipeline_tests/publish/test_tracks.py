@@ -8,7 +8,7 @@ import pytest
 from imgpipeline.contracts.detection import Kind
 from imgpipeline.lake.build.day_tables import rebuild_day
 from imgpipeline.objectstore import ObjectStore, open_store
-from imgpipeline.publish.run import Form, Run, Wanted
+from imgpipeline.publish.run import Form, Publication, Run
 from imgpipeline.publish.tracks import publish_tracks
 from imgpipeline.settings import Settings, load_settings
 from imgpipeline.tracking.day_tracks import build_tracks
@@ -44,7 +44,7 @@ def build(store: ObjectStore, settings: Settings) -> None:
 def test_classic_tracks_have_true_corners_and_every_frame(store: ObjectStore, settings: Settings, topic: str):
     write_chain(store, film(at(0), at(5), [Car(at(1), at(4)), Car(at(0), at(5), "person", y=300)], rate=1))
     build(store, settings)
-    wanted = Wanted(topic, Form.CLASSIC, Kind.CARS)
+    wanted = Publication(topic, Form.CLASSIC, Kind.CARS)
     assert publish_tracks(Run(store, settings, clock=lambda: NOON), wanted) == 0, "the slice is still open"
     assert publish_tracks(Run(store, settings, clock=lambda: NOON + timedelta(hours=1)), wanted) == 5
     assert publish_tracks(Run(store, settings, clock=lambda: NOON + timedelta(hours=1)), wanted) == 0
@@ -65,7 +65,7 @@ def test_a_slice_is_published_when_there_are_frames_after_its_overlap(
     car = Car(at(0), at(1300))
     chain = write_chain(store, film(at(0), at(640), [car]))
     build(store, settings)
-    wanted = Wanted(topic)
+    wanted = Publication(topic)
     assert publish_tracks(Run(store, settings, clock=lambda: NOON), wanted) == 0
     append(chain, film(at(640), at(1250), [car], offset=128))
     later = NOON + timedelta(hours=1)
@@ -86,5 +86,5 @@ def test_a_publisher_of_tracks_that_is_killed_leaves_no_duplicate_and_no_hole(
     write_chain(store, film(at(0), at(1250), [Car(at(0), at(1300))]))
     build(store, settings)
     publish_and_die(settings, "tracks", topic, step if step == "publish opened" else f"{step}:2")
-    publish_tracks(Run(store, settings, clock=lambda: NOON + timedelta(hours=1)), Wanted(topic))
+    publish_tracks(Run(store, settings, clock=lambda: NOON + timedelta(hours=1)), Publication(topic))
     assert [document["frame_number"] for document in documents_of(settings, topic)] == list(range(250))

@@ -20,7 +20,7 @@ from imgpipeline.sources.accounts import Totals
 from imgpipeline.sources.board import Board, SourceState, SourceWatch
 from imgpipeline.sources.ingest import IngestSessions
 from imgpipeline.sources.mqtt.messages import Subscription
-from imgpipeline.sources.mqtt.session import Arrived, Delivery, MqttSession, Received, Refused
+from imgpipeline.sources.mqtt.session import Arrived, MessageDelivery, MqttSession, Received, Refused
 from imgpipeline.sources.options import PublishOptions
 from imgpipeline.sources.protocol import Lost, Settled, StatusChange
 from imgpipeline.sources.session import AWAY
@@ -137,7 +137,7 @@ class _Ingest:
             frame = replace(frame, timestamp=first_received(self._store, self._template, source, frame))
         self.publishers.offer(source, replace(frame, settle=self._settler(item.delivery)))
 
-    def _settler(self, delivery: Delivery | None) -> Callable[[Settled], None] | None:
+    def _settler(self, delivery: MessageDelivery | None) -> Callable[[Settled], None] | None:
         if delivery is None:
             return None
 

@@ -52,7 +52,7 @@ class _Message:
 
 
 @dataclass(slots=True, eq=False)
-class Delivery:
+class MessageDelivery:
     """A frame in flight, and the messages that delivered it: more than one after a redelivery."""
 
     identity: bytes
@@ -73,7 +73,7 @@ class Acknowledgements:
         self._send = send
         self._lock = Lock()
         self._in_order: deque[_Message] = deque()
-        self._unsafe: dict[bytes, Delivery] = {}
+        self._unsafe: dict[bytes, MessageDelivery] = {}
         self._count = 0
 
     @property
@@ -86,7 +86,7 @@ class Acknowledgements:
         with self._lock:
             self._in_order.clear()
 
-    def receive(self, number: int, identity: bytes, *, redelivered: bool) -> Delivery | None:
+    def receive(self, number: int, identity: bytes, *, redelivered: bool) -> MessageDelivery | None:
         """Takes a message.
 
         Args:
@@ -104,12 +104,12 @@ class Acknowledgements:
             if known is not None and redelivered:
                 known.messages.append(message)
                 return None
-            delivery = Delivery(identity, [message])
+            delivery = MessageDelivery(identity, [message])
             self._unsafe[identity] = delivery
             self._count += 1
             return delivery
 
-    def settle(self, delivery: Delivery) -> None:
+    def settle(self, delivery: MessageDelivery) -> None:
         """Marks a frame as safe, and acknowledges all messages whose turn it is."""
         with self._lock:
             self._count -= 1
@@ -132,7 +132,7 @@ class Received:
     """When it arrived, UTC."""
     redelivered: bool
     """Whether the broker may have sent it before."""
-    delivery: Delivery | None
+    delivery: MessageDelivery | None
     """The argument for `settle`; None for QoS 0, which has no acknowledgement."""
 
 
@@ -204,7 +204,7 @@ class MqttSession:
         """Returns the messages that have arrived but were not yielded."""
         return [self._arrived.get() for _ in range(self._arrived.qsize())]
 
-    def settle(self, delivery: Delivery) -> None:
+    def settle(self, delivery: MessageDelivery) -> None:
         """Acknowledges the message of a frame that is safe, as soon as it is its turn."""
         self._acknowledgements.settle(delivery)
 

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from imgpipeline.errors import ConfigurationError, TransientError
-from imgpipeline.sources.metrics import Page, serve_pages
+from imgpipeline.sources.metrics import StatusPage, serve_pages
 
 _PYTHON = "/usr/bin/python3"
 _PROBE = "import gi; gi.require_version('GstRtspServer', '1.0'); from gi.repository import GstRtspServer"
@@ -168,9 +168,9 @@ def serve_api(simulator: RtspSimulator, port: int, host: str = "127.0.0.1") -> A
         "/metrics": lambda: (metrics_of(simulator).encode(), "text/plain; version=0.0.4"),
     }
 
-    def page_of(path: str) -> Page:
+    def page_of(path: str) -> StatusPage:
         page = pages.get(path.removesuffix("/get").removesuffix("/list"))
-        return Page(*page()) if page else Page(b"not found\n", status=HTTPStatus.NOT_FOUND)
+        return StatusPage(*page()) if page else StatusPage(b"not found\n", status=HTTPStatus.NOT_FOUND)
 
     return serve_pages(page_of, port, host)
 
