@@ -32,10 +32,8 @@ class ClosedTime:
     """Closed slices of a source within one day."""
 
     engine: Engine
-    """Has the day's tables."""
     source: str
     begin: datetime
-    """Everything before this is published."""
     end: datetime
     """The end of the last closed slice; may be before `begin`."""
 
@@ -45,11 +43,9 @@ class ClosedSlices:
     """Finds the closed slices of the days that have a table."""
 
     run: Run
-    """The run of the publisher."""
     table: str
     """The table with the results; its days are searched."""
     tables: tuple[str, ...]
-    """The tables to open."""
     versions: Callable[[ObjectStore, date], tuple[str, ...] | None]
     """Returns the versions of a day's tables; None if the results were not made from the current frames."""
     newest: str
@@ -61,9 +57,6 @@ class ClosedSlices:
 
         Days without open slices are opened again only when their table changes. At a day whose tables are older than
         its frames, the search ends: later days wait, so slices are published in order.
-
-        Args:
-            until: How far each source is published.
 
         Raises:
             LedgerError: A segment cannot be read.

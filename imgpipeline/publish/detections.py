@@ -50,7 +50,6 @@ class _Published:
     """How far the ledger is published."""
 
     checkpoint: Checkpoint = field(default_factory=Checkpoint)
-    """How far the publisher has followed the ledger."""
     ends: dict[ChainId, int] = field(default_factory=dict)
     """By chain: all earlier offsets are published. A repair may move the checkpoint back, but never this."""
 
@@ -79,14 +78,12 @@ class _SeenFrames:
     """The published frames of the latest days, so a frame that was announced twice is published once."""
 
     store: ObjectStore
-    """The object store, for days that are not cached."""
     _days: OrderedDict[date, set[bytes]] = field(default_factory=OrderedDict)
 
     def add(self, frame: Frame, ends: Mapping[ChainId, int]) -> bool:
         """Adds a frame; returns False if it is published already.
 
         Args:
-            frame: The frame.
             ends: By chain: the offset before which everything was published before this frame.
 
         Raises:
@@ -132,9 +129,6 @@ def detections_record(topic: str, frame: Frame, form: Form, kind: Kind | None) -
     """Returns the record of a frame; None if the form cannot express it.
 
     Args:
-        topic: Where the record is published.
-        frame: The frame with its detections.
-        form: Format of the record.
         kind: Which labels are kept; None for all. A frame without such labels has a record too.
     """
     if form is Form.CLASSIC:

@@ -37,9 +37,7 @@ class _Row:
     """One event."""
 
     timestamp: datetime
-    """Time of the frame that met the rule, UTC."""
     document: dict[str, Any]
-    """All columns, as JSON values."""
 
 
 def publish_events(run: Run, topic: str) -> int:

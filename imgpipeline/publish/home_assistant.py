@@ -40,10 +40,8 @@ class Entity:
     """A rule at a source, an entity of Home Assistant."""
 
     source: str
-    """The source, a device of Home Assistant."""
     rule: str
     kind: str
-    """Kind of the rule: the type of its events."""
 
     @classmethod
     def of(cls, alert: Alert) -> "Entity":
@@ -56,9 +54,7 @@ class _Progress:
     """How far alerts are published to a broker; stored after each batch."""
 
     last: int
-    """Number of the last published alert."""
     entities: frozenset[Entity] = frozenset()
-    """The announced entities."""
 
     def to_json(self) -> bytes:
         """Returns the content of the stored object."""
@@ -72,7 +68,6 @@ def publish_to_home_assistant(run: Run, *, settle_s: float = _SETTLE_S) -> int:
     The first call for a broker skips alerts that are older than the setting `alert_max_age_s`.
 
     Args:
-        run: The broker, the login and the topics, and whether to look for new alerts.
         settle_s: Pause between the discovery messages of new entities and their first events.
 
     Raises:
@@ -124,7 +119,6 @@ class MqttTopics:
     """The topics and messages of one pipeline."""
 
     settings: Settings
-    """Prefixes of the topics."""
 
     @property
     def status(self) -> str:

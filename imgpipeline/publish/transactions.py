@@ -42,7 +42,6 @@ class ResultPublisher(Generic[_State]):
     """Publishes one kind of result on a topic, from where the last run ended."""
 
     topic: str
-    """Kafka topic."""
     name: str
     """The kind of result. Of several publishers with one name on one topic, only the latest can publish."""
     parse: Callable[[Any], _State]
@@ -54,7 +53,6 @@ class ResultPublisher(Generic[_State]):
         """Publishes, and returns the number of records.
 
         Args:
-            run: The broker, and whether to look for new results.
             batches: Yields what follows a state, and advances that state.
 
         Raises:

@@ -11,7 +11,6 @@ from imgpipeline.contracts.times import Clock, utc_now
 from imgpipeline.sources.protocol import Captured, CapturedFrame, Lost, Settled, SourceKind, StatusChange
 
 LATENCY_BOUNDS_S = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
-"""Upper bounds of the latency histogram."""
 _RATE_S = 10.0
 
 
@@ -19,17 +18,12 @@ class SourceState(StrEnum):
     """What a source is doing."""
 
     STARTING = "starting"
-    """It has delivered nothing yet."""
     ONLINE = "online"
     """It delivers frames, or waits for them: a folder, an MQTT broker, an HTTP port."""
     OFFLINE = "offline"
-    """It reconnects."""
     RESTARTING = "restarting"
-    """It failed and restarts after a pause."""
     TAKEN_OVER = "taken over"
-    """Another process publishes it now."""
     ENDED = "ended"
-    """It has no more frames, or was stopped."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,15 +32,10 @@ class RunningSource:
 
     source: str
     kind: SourceKind
-    """Whether it waits or drops."""
     state: SourceState
-    """What it is doing."""
     received: int
-    """Frames received since the process started."""
     settled: dict[Settled, int]
-    """How they were settled."""
     dropped: dict[str, int]
-    """Dropped frames by reason."""
     fps_in: float
     """Frames received per second, over the last ten seconds."""
     fps_out: float
@@ -64,7 +53,6 @@ class RunningSource:
     latency_counts: tuple[int, ...]
     """Announced frames by the time from receipt to announcement: one count per bound, and one above the last."""
     latency_sum_s: float
-    """Sum of these latencies."""
     error: str | None
     """The last error; never contains a secret."""
     ignored: int

@@ -224,7 +224,6 @@ AnyConfig = Annotated[
     RtspConfig | MqttConfig | HttpConfig | FolderConfig | VideoConfig | SequenceConfig | S3Config,
     Field(discriminator="kind"),
 ]
-"""One `[[source]]` of the file."""
 
 
 class SourcesFile(_Strict):

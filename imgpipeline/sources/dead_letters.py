@@ -62,9 +62,7 @@ NEXT_STEPS = {
     "`imgpipeline dead-letters replay --code PROCESS_CRASHED`",
     DeadLetterCode.BAD_ROW: "correct the row in a separate file, and import it under another --name",
 }
-"""What a person can do about each code."""
 NOT_STORED = "the raw record is not stored: it was too large to keep, or was removed"
-"""Why a record is not read from the store."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +72,6 @@ class ReplayPlan:
     chosen: tuple[BuriedRecord, ...]
     """The dead letters to announce again, the earliest first."""
     resolved: int
-    """Matching dead letters that have become frames."""
     under_way: int
     """Matching dead letters that were announced again, but no run has processed their new records yet."""
     crashed: int
@@ -82,7 +79,6 @@ class ReplayPlan:
     imported: int
     """Matching dead letters that are rows of imports, for which Kafka has no records."""
     chains: Mapping[Partition, ChainId]
-    """The current chain of each partition of the topics."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,7 +94,6 @@ class ReplayResult:
     """The result of a replay."""
 
     announced: int
-    """Records that Kafka has acknowledged."""
     refused: tuple[Refusal, ...]
 
 
@@ -114,11 +109,7 @@ def plan_replay(
     If a record failed several times, the plan has only its last dead letter.
 
     Args:
-        settings: Broker and topic.
-        store: The object store.
-        wanted: Which dead letters.
         again: Include dead letters that became frames or are under way.
-        progress: Called with the offsets read.
 
     Raises:
         ConfigurationError: There is no such topic, or a setting keeps the broker from answering.
@@ -183,9 +174,6 @@ def replay(
     """Announces the dead letters that a plan has chosen.
 
     Args:
-        settings: Broker and topic.
-        store: The object store.
-        plan: What to announce.
         progress: Called with the number of records handled and the total.
 
     Raises:
@@ -218,9 +206,6 @@ def read_from_kafka(
     """Returns the record of a dead letter that is not stored, from Kafka.
 
     Args:
-        settings: Broker and topic.
-        at: The offset of the record.
-        letter: Its dead letter.
         present: Returns the current chain of each partition (`present_chains`); called only before Kafka is read.
 
     Raises:
@@ -275,11 +260,9 @@ class LetterDetails:
     buried: BuriedRecord
     letter: DeadLetter
     segment: SegmentHeader
-    """Header of the segment that contains it."""
     original: RawRecord | None
     """Its record; None if it no longer exists."""
     missing: str
-    """Why there is no record."""
 
     @property
     def next_step(self) -> str:
@@ -326,9 +309,7 @@ def read_details(
 
     Args:
         settings: The broker, which may still have a record that is not stored.
-        store: The object store.
         name: `topic/partition/offset`, optionally followed by `@topic id`.
-        progress: Called with the amount done and the total.
         present: Returns the current chain of each partition; None: asks the broker.
 
     Raises:

@@ -30,23 +30,19 @@ class FolderIngest:
     """The result of an ingest of a folder."""
 
     source: str
-    """The source that the frames were announced under."""
     announced: int
     """Frames in Kafka, including those whose images were stored already."""
     stored: int
-    """Images that this ingest stored."""
     already_there: int
     """Images that an earlier ingest stored with the same bytes."""
     changed: int
     """Images stored in addition to another one of the same name and day, because the bytes differ."""
     size_bytes: int
-    """Bytes of all announced images."""
     first_time: datetime | None
     """Earliest time of a frame, UTC; None if there are none."""
     last_time: datetime | None
     """Latest time of a frame, UTC; None if there are none."""
     skipped: tuple[Skipped, ...]
-    """Files that were not announced."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +69,6 @@ class FolderSource:
 
         Args:
             settings: Limit of the image size, and time zone of EXIF times.
-            path: The folder, or one image.
             name: Source of the frames, 1 to 1,024 printable characters.
             pace: Times instead of the images' own: EXIF's `DateTimeOriginal`, otherwise the modification time.
 
@@ -128,12 +123,7 @@ def ingest_folder(
     """Stores and announces the images of a folder, or one image.
 
     Args:
-        settings: Store and topic.
-        path: The folder, including all folders below it, or one file.
-        source: Source of the frames.
-        pace: Times instead of the images' own.
         store: Where to put the images; None: the store of the settings.
-        options: How to publish; None: the defaults.
         progress: Called with the number of announced images and the total.
 
     Raises:

@@ -24,7 +24,6 @@ _MEASURED = NetworkInput(640, 640, "letterbox")
 """A large JPEG is decoded at about this size if only its brightness, sharpness or change is measured."""
 _ENCODED = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff")
 _EDGE_LIMITS = (100, 200)
-"""Lower and upper threshold of the Canny edge detector."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +32,6 @@ class EncodedImage:
 
     data: bytes
     sha256: str
-    """Lower-case hexadecimal SHA-256 of `data`."""
     width: int | None
     """Width of the upright image in pixels; None if the header cannot be read."""
     height: int | None
@@ -45,7 +43,6 @@ class PreparedFrame:
     """A frame that is ready to be stored."""
 
     image: EncodedImage
-    """Its bytes."""
     gated: Gated | None
     """Why it is left out; None if it is not."""
 
@@ -130,10 +127,8 @@ def derive(data: bytes, name: str, derivations: tuple[str, ...], limits: ImageLi
     """Derives images from an encoded image.
 
     Args:
-        data: The original.
         name: Its file name or key; its ending chooses the format of the derived images.
         derivations: What to derive (`options.check_derivation`).
-        limits: The largest image that may be decoded.
 
     Returns:
         The encoded images by derivation; empty if the original cannot be decoded.

@@ -28,9 +28,7 @@ from imgpipeline.vision.header import image_format
 IMAGE_ENDINGS = (".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff")
 """Files with these endings, in upper or lower case, are ingested if they are images."""
 HIDDEN = "hidden"
-"""Why a hidden file or folder was skipped."""
 HEAD_BYTES: Final = 512
-"""How many bytes from the start of a file `describe_other` needs."""
 _ADDED_BY_SYSTEMS = ("thumbs.db", "desktop.ini", "__macosx")
 _TS_PACKET_BYTES: Final = 188
 """Packet size of an MPEG transport stream; each packet starts with a `G`."""
@@ -54,7 +52,6 @@ class Skipped:
     """A file that was not announced."""
 
     path: str
-    """Path below the folder."""
     reason: str
 
 
@@ -75,7 +72,6 @@ def walk_files(folder: Path, on_error: Callable[[OSError], None]) -> Iterator[Fo
     Links to folders are not followed.
 
     Args:
-        folder: Where to start.
         on_error: Called with the error of a folder that cannot be read; may raise.
     """
     for parent, folders, names in os.walk(folder, onerror=on_error):
@@ -157,7 +153,6 @@ class OtherFile:
     what: str
     """For a person, such as `it is a video (MP4 or QuickTime)`."""
     next_step: str
-    """What the user can do with it."""
 
     @property
     def is_video(self) -> bool:
@@ -179,7 +174,6 @@ def describe_other(head: bytes, path: Path) -> OtherFile | None:
 
     Args:
         head: Its first `HEAD_BYTES` bytes, or all of it.
-        path: Its path, for the next step only.
 
     Returns:
         None for an image of a known format, even if it is damaged: the pipeline records that as a dead letter.
@@ -219,7 +213,6 @@ class FileToRead:
     name: str
     """Its path below the folder of the source."""
     number: int
-    """Its number within the source, from 0."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -229,7 +222,6 @@ class ImageFile:
     file: FileToRead
     data: bytes
     modified: datetime
-    """Its modification time, UTC."""
 
     @property
     def attributes(self) -> dict[str, str]:
@@ -270,11 +262,7 @@ def capture_images(
     """Yields each image as a frame and each other file as a failed frame.
 
     Args:
-        files: The files, in the order of the frames.
-        max_bytes: A larger file is not read.
-        stop: Ends the iteration.
         skipped: Gets the files that are not images.
-        frame: Makes the frame of an image.
     """
     for read in read_images(files, max_bytes):
         if stop.is_set():
@@ -319,7 +307,6 @@ def read_taken_time(data: bytes, zone: tzinfo = UTC) -> datetime | None:
     """Returns when a picture was taken, as aware UTC; None if its EXIF has no valid time.
 
     Args:
-        data: The image file.
         zone: The time zone of a time without an offset (`contracts.times.as_utc`); EXIF before 2.31 has no offset.
     """
     found = _BLOCK.search(data) if any(mark in data for mark in _MARKS) else None

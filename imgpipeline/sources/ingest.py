@@ -40,16 +40,10 @@ def ingest_source(
     """Publishes a source until it ends or `stop` is set.
 
     Args:
-        settings: Store and topic.
-        source: What to capture.
         stop: Ends the session gracefully; None: the session lasts until the source ends.
         options: How to publish; None: the defaults of its kind.
         store: Where the images go; None: the store of the settings.
         progress: Called with the accounting after each captured item, and at the end.
-        watch: Records what happens to the source.
-
-    Returns:
-        The accounting of the session.
 
     Raises:
         ImgpipelineError: Source, store or Kafka cannot be used; the error says why.
@@ -102,12 +96,6 @@ def ingest_all(
 
     A source that fails does not affect the others and does not restart.
 
-    Args:
-        settings: Store and topic.
-        sources: What to publish, and how; each has its own name.
-        stop: Ends all of them gracefully.
-        board: Records what happens to each.
-
     Returns:
         How each ended, in the order given.
     """
@@ -157,10 +145,8 @@ class IngestSessions:
         """Opens nothing yet: the first frame of a source opens its session.
 
         Args:
-            settings: Store and topic.
             options: How to publish; None: the defaults.
             store: Where the images go; None: the store of the settings.
-            board: Records what happens to each source.
         """
         self._settings = settings
         self._options = options or PublishOptions()
@@ -215,7 +201,6 @@ class IngestSessions:
         """Publishes the waiting frames, and ends all sessions.
 
         Args:
-            reason: Why, for the notices.
             drain_s: How long to wait for store and Kafka; None: without limit.
 
         Raises:

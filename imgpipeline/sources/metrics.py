@@ -68,13 +68,8 @@ def serve_metrics(
     """Serves `/metrics` and `/health` while the context lasts.
 
     Args:
-        board: The sources.
         port: TCP port; 0: any free one.
-        address: Address to listen on.
         also: Collects more metrics for the same page.
-
-    Returns:
-        The context; yields the port.
 
     Raises:
         ConfigurationError: The port cannot be opened.
@@ -125,10 +120,8 @@ class StatusPage:
     """The response to a request."""
 
     body: bytes
-    """The content."""
     content_type: str = "text/plain"
     status: HTTPStatus = HTTPStatus.OK
-    """The HTTP status."""
 
 
 @contextmanager
@@ -138,10 +131,6 @@ def serve_pages(page_of: Callable[[str], StatusPage], port: int, address: str) -
     Args:
         page_of: Returns the page of a path; called in the threads of the requests.
         port: TCP port; 0: any free one.
-        address: Address to listen on.
-
-    Yields:
-        The port.
 
     Raises:
         ConfigurationError: The port cannot be opened.

@@ -26,9 +26,7 @@ class StoredVideo:
     """A sequence or a video of a data set."""
 
     name: str
-    """The name that was requested."""
     images: tuple[Path, ...] = ()
-    """The images of a sequence, in order."""
     file: Path | None = None
     """The video, if it is not a sequence."""
 
@@ -52,7 +50,6 @@ def find_stored_video(root: Path | None, name: str) -> StoredVideo:
     """Finds a sequence or a video of a data set.
 
     Args:
-        root: The folder of the data set.
         name: Name of the folder below `sequences/`, or of the video file with or without its ending.
 
     Raises:
@@ -85,7 +82,6 @@ class PlayedVideo:
         """Takes what to play.
 
         Args:
-            video: The video.
             started: Time of its first frame, UTC.
             interval_s: Seconds from one frame to the next.
             first: Number of the first frame to play.

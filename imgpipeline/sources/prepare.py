@@ -44,9 +44,7 @@ class PrepareOptions:
     delete_originals: bool = False
     """Whether an original image is deleted once its copy is written. A video is never deleted."""
     dry_run: bool = False
-    """Only list what would be written."""
     choice: FrameChoice = field(default_factory=FrameChoice)
-    """Which frames of a video."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +54,6 @@ class Prepared:
     original: str
     """Path below the folder, or the video's name and the number of the frame."""
     target: str
-    """Name of the file in the output folder."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,11 +61,9 @@ class PreparedImages:
     """The result for a folder or a video."""
 
     prepared: tuple[Prepared, ...]
-    """The written images, in order."""
     skipped: tuple[Skipped, ...]
     """Originals that were not written, with the reason. They are not deleted."""
     next_number: int
-    """Number of the next frame in the output folder."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,10 +91,7 @@ def prepare(
 
     Args:
         settings: Limit of the image size, and time zone of EXIF times.
-        path: The folder, image or video.
         out: Output folder; created if missing.
-        options: How they are prepared.
-        stop: Ends the work early.
         progress: Called with the number of written images.
 
     Raises:

@@ -69,7 +69,6 @@ class CapturedFrame:
     timestamp: datetime
     """Time of the frame, UTC."""
     clock: ClockSource
-    """The clock that `timestamp` comes from."""
     data: bytes | None = None
     """The encoded image as received, stored unchanged unless an option changes it; None if there are only pixels."""
     sha256: str | None = None
@@ -101,7 +100,6 @@ class Lost:
     reason: str
     """One word for the accounts, such as `frame_rate` or `decode`."""
     count: int = 1
-    """How many frames."""
     kind: Settled = Settled.DROPPED
     """`GATED`: left out on purpose; `DROPPED`: lost; `FAILED`: could not be decoded."""
     at: datetime | None = None
@@ -113,15 +111,12 @@ class StatusChange:
     """A live source went offline, came back, or its clock jumped."""
 
     online: bool
-    """Whether it delivers frames from now on."""
     reason: str
     """Why, for a person; never contains a secret."""
     at: datetime
-    """When, UTC."""
 
 
 Captured = CapturedFrame | Lost | StatusChange
-"""What a source yields."""
 
 
 def checked_source(name: str) -> str:

@@ -43,7 +43,6 @@ _START_LIMIT_S = 60.0
 _LOOK_S = 0.2
 _END_S = 3.0
 Message = tuple[dict[str, Any], bytes]
-"""Header and payload."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,9 +66,6 @@ def read_address(url: str, credentials: str | None = None) -> RtspAddress:
     Args:
         url: `rtsp://` or `rtsps://`, with or without `user:password@`.
         credentials: `user:password`, as plain text; replaces those in the URL.
-
-    Returns:
-        The address.
 
     Raises:
         UsageError: It is not such a URL. The message does not show it, because it may hold a password.
@@ -133,13 +129,11 @@ class RtspTiming:
     """Limits and pauses of reading a camera."""
 
     open_timeout_s: float = 10.0
-    """How long connecting may take."""
     read_timeout_s: float = 5.0
     """How long the camera may be silent before the connection is closed."""
     first_pause_s: float = 1.0
     """Pause before the first attempt to reconnect; each further one doubles it."""
     longest_pause_s: float = 60.0
-    """The longest pause between two attempts."""
     queue_frames: int = 16
     """Frames that may wait in the camera's process while this one is slow; then the oldest are dropped."""
     clock_limit_s: float = 5.0
@@ -273,21 +267,14 @@ class RtspState:
     """The current state of a camera; written by the thread that captures."""
 
     online: bool = False
-    """Whether frames arrive."""
     reason: str = ""
-    """Why it is offline."""
     codec: str = ""
-    """Name of the video codec."""
     size: str = ""
-    """Width and height of the last decoded frame in pixels."""
     clock: ClockSource | None = None
-    """Which clock the last frame had."""
     clock_offset_s: float | None = None
     """Camera's clock minus this machine's; includes the transmission time of the frame."""
     attempts: int = 0
-    """Connection attempts so far."""
     pid: int | None = None
-    """Id of the process that reads it."""
 
 
 class RtspSource:
@@ -310,13 +297,10 @@ class RtspSource:
         """Opens nothing yet.
 
         Args:
-            name: The source.
             url: Where it streams. User and password in it are used, but never shown.
             credentials: `user:password`, instead of those in the URL.
             fps: Most frames per second; further frames are gated with the reason `frame_rate`. None: no limit.
             stall_s: The process that reads the camera is killed after this long without a frame.
-            timing: Limits and pauses; None: the defaults.
-            clock: Returns the current time.
             rng: Spreads the reconnection attempts of many cameras.
 
         Raises:
@@ -429,11 +413,8 @@ class Probe:
     """What a camera sends."""
 
     fps: float
-    """Frames per second."""
     codec: str
-    """Name of its video codec."""
     size: str
-    """Width and height in pixels."""
     clock: str
     """`rtcp`: the camera's own; `receiver`: it sends no RTCP sender reports."""
     clock_offset_s: float | None

@@ -39,13 +39,10 @@ class SequenceInfo:
     """Folder, name and frame rate of a sequence."""
 
     folder: Path
-    """The folder with the images."""
     name: str
     """Name in `seqinfo.ini`, otherwise of the folder."""
     rate: float
-    """Frames per second."""
     is_rate_known: bool
-    """Whether the rate is from `seqinfo.ini`."""
 
 
 def read_sequence_info(path: Path) -> SequenceInfo:
@@ -112,7 +109,6 @@ class SequenceSource:
 
         Args:
             settings: Limit of the image size, and time zone of EXIF times.
-            path: The folder of the images, or the one above with `seqinfo.ini`.
             name: Source of the frames; None: the sequence's own name.
             rate: Frames per second; None: the rate in `seqinfo.ini`, otherwise 25.
             start: Time of the first image; None: its EXIF time, otherwise its modification time.
@@ -187,21 +183,15 @@ class SequenceIngest:
     """The result of an ingest of a sequence."""
 
     source: str
-    """The source that its frames were announced under."""
     announced: int
-    """Frames in Kafka."""
     failed: int
     """Files that are not images, or could not be stored."""
     fps: float
-    """Frames per second."""
     is_fps_known: bool
     """Whether the rate was given, or read from `seqinfo.ini`."""
     first_time: datetime
-    """Time of the first frame, UTC."""
     last_time: datetime
-    """Time of the last frame, UTC."""
     skipped: tuple[Skipped, ...]
-    """Files that were not announced."""
 
 
 def ingest_sequence(

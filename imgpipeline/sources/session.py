@@ -58,15 +58,11 @@ class QueuedFrame:
     """A frame on its way from `offer` to Kafka."""
 
     frame: CapturedFrame
-    """What the source yielded."""
     number: int
     """Its number in the accounts."""
     received: datetime
-    """When it arrived, by this machine's clock, UTC."""
     size_bytes: int
-    """Memory that its image takes."""
     before: threading.Event | None = None
-    """Set when the previous frame is prepared."""
     prepared: threading.Event = field(default_factory=threading.Event)
     """Set when this frame is prepared or has failed."""
     stored: Future[FrameMessage] = field(default_factory=Future)
@@ -140,13 +136,7 @@ class SourceSession:
         """Opens a session: connects to Kafka, and takes a live source over from an older publisher.
 
         Args:
-            settings: Store and topic.
-            name: The source.
-            kind: Whether it waits or drops.
-            options: How to publish; None: the defaults.
             store: Where the images go; None: the store of the settings.
-            clock: Returns the current time.
-            watch: Records what happens to the source.
 
         Raises:
             ConfigurationError: A setting is wrong.
@@ -242,7 +232,6 @@ class SourceSession:
         """Publishes the waiting frames, sends the last accounts, ends the session and returns its accounting.
 
         Args:
-            reason: Why the session ends, for the notice.
             drain_s: How long to wait for store and Kafka; None: as the options say for a live source, without limit
                 for a finite one.
 

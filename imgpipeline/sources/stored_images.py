@@ -31,9 +31,7 @@ class NotAnnounced:
     """An object that is an image by its key but cannot be announced."""
 
     path: str
-    """Its URL."""
     error: str
-    """Why, for a person."""
 
 
 class BucketSource:
@@ -47,7 +45,6 @@ class BucketSource:
         """Checks that the pipeline may read images there; lists nothing yet.
 
         Args:
-            settings: S3 server, credentials and allowed locations.
             url: `s3://bucket/prefix` (whole parts of keys), or one object.
             name: Source of the frames; None: the last part of the prefix, or the bucket if there is no prefix.
             suffixes: Only keys with these endings, case-sensitive; empty: image endings in upper or lower case.
@@ -136,11 +133,6 @@ class StoredFrames:
 
 def find_stored_frames(store: ObjectStore, day: date, source: str | None = None) -> tuple[list[StoredFrames], int]:
     """Finds the frames of a day in the ledger. A frame that was announced several times is found once.
-
-    Args:
-        store: The object store.
-        day: UTC day of the frames' own times.
-        source: Only this source; None: all sources.
 
     Returns:
         The sources, sorted by name, and the number of frames without a stored image.

@@ -67,7 +67,6 @@ class FrameStorer:
         """Prepares a frame; errors as `Preparer.prepare`.
 
         Args:
-            frame: The captured frame.
             before: Set when the previous frame is prepared; only waited for if frames are compared.
             prepared: Set when this frame is prepared or has failed.
         """
@@ -129,10 +128,7 @@ def store_image(
 
     Args:
         store: Where to put it; None: only return the key.
-        source: Whose image it is.
         frame: The frame; its name or, without one, time and content decide the key.
-        image: What to store.
-        template: How keys are made.
 
     Returns:
         The key, or one with `@digest` in the name if other bytes have that key already.
@@ -165,12 +161,7 @@ def ending_of(data: bytes) -> str:
 
 
 def content_name(data: bytes, digest: str) -> str:
-    """Returns the file name of an image that is identified by its content: `{digest}.jpg`.
-
-    Args:
-        data: The image.
-        digest: Its SHA-256, hexadecimal.
-    """
+    """Returns the file name of an image that is identified by its content: `{digest}.jpg`."""
     return f"{digest[:32]}{ending_of(data)}"
 
 
@@ -180,9 +171,6 @@ def first_received(
     """Returns when a redelivered image first arrived, so that it stays one frame across midnight.
 
     Args:
-        store: Where the images are.
-        template: How their keys are made.
-        source: Whose image it is.
         frame: The frame as it arrived now, with encoded bytes and a name from `content_name`.
 
     Returns:
@@ -207,11 +195,6 @@ def first_received(
 
 def record_of(settings: Settings, message: FrameMessage | Notice, form: MessageFormat) -> Record | None:
     """Returns the record that announces a frame or a notice.
-
-    Args:
-        settings: The topic, and for the classic form the store and the time zone.
-        message: What to announce; its source is the record's key.
-        form: How frames are announced.
 
     Returns:
         The record; None for a notice if the topic's consumers understand only the classic form.

@@ -48,16 +48,13 @@ _SILENT_S = 900.0
 Run = Callable[[threading.Event], None]
 """Publishes one source until it ends or the event is set; raises the error that made it fail."""
 Build = Callable[[AnyConfig, Board], Run]
-"""Prepares a source to run."""
 ServeHttp = Callable[[Settings, HttpConfig, PublishOptions, threading.Event, Board], None]
-"""Serves an HTTP source until the event is set."""
 
 
 def builder(settings: Settings, serve_http: ServeHttp) -> Build:
     """Returns the function that prepares sources to run.
 
     Args:
-        settings: Defaults of all sources.
         serve_http: Runs HTTP sources; passed in because `sources` does not import `web`.
     """
 
@@ -122,12 +119,6 @@ class Supervisor:
     def __init__(self, path: Path, build: Build, board: Board, *, rescan_s: float = 2.0) -> None:
         """Reads the file for the first time.
 
-        Args:
-            path: `sources.toml`.
-            build: Prepares a source to run.
-            board: Records what happens to each source.
-            rescan_s: Seconds between two checks of the file for changes.
-
         Raises:
             ConfigurationError: The file is not valid.
         """
@@ -144,10 +135,6 @@ class Supervisor:
 
         A changed file restarts only the sources whose entries changed. A file that is not valid is refused as a whole,
         and all sources continue unchanged.
-
-        Args:
-            stop: Ends all sources gracefully.
-            grace_s: Longest wait for frames in flight.
         """
         self._apply()
         while not stop.wait(self._rescan_s) and (not self._workers or self._is_running()):
@@ -211,11 +198,9 @@ def run_again(
     A session reports its end in Kafka. One that was killed cannot, so a long silence counts as its end too.
 
     Args:
-        settings: Kafka and the topics.
         run: Publishes the source; raises what it raises, except `FencedError`.
         watch: Shows which session has taken the source over.
         belongs: Whether a record from Kafka is one of this source.
-        stop: Ends the waiting.
         silent_s: Sessions that have sent nothing for this long count as ended.
     """
     losses = 0

@@ -45,12 +45,8 @@ class VideoSource:
         """Opens the file to check that it is a video.
 
         Args:
-            path: The file.
-            name: Source of the frames.
             start: Time of the first frame; None: the creation time in the video, otherwise the file's modification
                 time.
-            choice: Which frames; by default all.
-            realtime: Yield frames at the pace of the video.
 
         Raises:
             ConfigurationError: There is no such file, or it is not a video.
@@ -112,19 +108,14 @@ class VideoIngest:
     """The result of an ingest of a video."""
 
     file: str
-    """Path of the file."""
     source: str
-    """The source that its frames were announced under."""
     announced: int
-    """Frames in Kafka."""
     failed: int
     """Wanted frames that could not be read or stored."""
     notes: tuple[str, ...]
     """What could not be read, for a person."""
     first_time: datetime
-    """Time of the first frame, UTC."""
     last_time: datetime
-    """Time of the last frame, UTC."""
 
 
 def ingest_video(
@@ -138,10 +129,7 @@ def ingest_video(
     """Stores and announces frames of a video.
 
     Args:
-        settings: Store and topic.
-        video: What to ingest.
         store: Where to put the images; None: the store of the settings.
-        options: How to publish; None: the defaults.
         progress: Called with the number of announced frames and the total (0 if it is not known).
 
     Raises:

@@ -16,7 +16,6 @@ from imgpipeline.contracts.times import parse_time
 from imgpipeline.errors import ConfigurationError
 
 USUAL_RATE = 25.0
-"""Frames per second of a video without times and rate."""
 _TURNS = {90: cv2.ROTATE_90_COUNTERCLOCKWISE, 180: cv2.ROTATE_180, 270: cv2.ROTATE_90_CLOCKWISE}
 
 
@@ -100,7 +99,6 @@ class Unreadable:
     reason: str
     """`decode` for a damaged frame, `truncated` for the end of a file that is cut off."""
     count: int
-    """How many frames."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,10 +130,6 @@ def read_info(path: Path) -> VideoInfo:
 
 def read_frames(path: Path, choice: FrameChoice = FrameChoice()) -> Iterator[VideoFrame | Unreadable]:
     """Yields the frames of a video, and what could not be read.
-
-    Args:
-        path: The file, in any format that FFmpeg reads.
-        choice: Which frames; by default all.
 
     Yields:
         Frames in display order.

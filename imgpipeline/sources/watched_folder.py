@@ -134,7 +134,6 @@ class ListedImage:
     name: str
     """Its path below the folder."""
     version: Version
-    """Its size and modification time."""
     was_moved_in: bool
     """Whether it was moved in, or copied with its time, and so was complete when it appeared."""
 
@@ -144,9 +143,7 @@ class Root:
     """What identifies a folder."""
 
     device: int
-    """The device of its file system."""
     inode: int
-    """Its number on that device."""
     is_mounted: bool
     """Whether it is the root of a mount, so that its parent is on another device."""
 
@@ -222,11 +219,8 @@ class After(StrEnum):
     """What to do with a file once its frame is announced."""
 
     KEEP = "keep"
-    """It stays where it is."""
     MOVE = "move"
-    """It is moved to another folder."""
     DELETE = "delete"
-    """It is deleted."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -234,13 +228,11 @@ class WatchOptions:
     """How a folder is watched."""
 
     after: After = After.KEEP
-    """What to do with a file once Kafka has acknowledged its frame."""
     move_to: Path | None = None
     """Where files are moved to; None: `.ingested` in the folder."""
     rescan_s: float = 2.0
     """Seconds between two scans, and how long a file must stay unchanged."""
     state_file: Path | None = None
-    """The state file; None: `default_state_file`."""
 
 
 class WatchedFolder:
@@ -253,9 +245,6 @@ class WatchedFolder:
 
         Args:
             settings: Limit of the image size, time zone of EXIF times; store and topic identify the state file.
-            path: The folder, which is watched with all folders below it.
-            name: Source of the frames.
-            options: How it is watched.
 
         Raises:
             ConfigurationError: The folder does not exist and was never seen, or its state file cannot be used.

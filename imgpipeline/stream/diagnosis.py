@@ -82,10 +82,6 @@ class UnreachableBrokerError(ConfigurationError):
 def explain_kafka_failure(settings: Settings, error: BaseException) -> ImgpipelineError:
     """Finds out why Kafka could not be used.
 
-    Args:
-        settings: The settings of the client.
-        error: The error that the client raised.
-
     Returns:
         `ConfigurationError` naming the setting to change, `PermanentError` if the user lacks a right, else
         `TransientError`.

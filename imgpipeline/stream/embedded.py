@@ -69,11 +69,7 @@ class EmbeddedBroker:
 
 
 def start_id(topics: Iterable[str]) -> str | None:
-    """Returns the id of this start of an embedded broker; None for any other broker.
-
-    Args:
-        topics: All topics of the broker.
-    """
+    """Returns the id of this start of an embedded broker; None for any other broker."""
     marks = sorted(name.removeprefix(_START_MARK) for name in topics if name.startswith(_START_MARK))
     return marks[0] if marks else None
 
@@ -84,7 +80,6 @@ def broker_process(folder: Path, topics: Sequence[str] = ("frames",)) -> Iterato
 
     Args:
         folder: For the log and the file with the port; created if missing.
-        topics: The topics to create.
 
     Yields:
         The settings with which other processes of this machine find the broker.
@@ -138,14 +133,7 @@ def _await_address(process: subprocess.Popen[bytes], port_file: Path, log_file: 
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Runs a broker until SIGTERM, Ctrl-C or the end of the parent process.
-
-    Args:
-        arguments: Command-line arguments; None: those of this process.
-
-    Returns:
-        The exit status.
-    """
+    """Runs a broker until SIGTERM, Ctrl-C or the end of the parent process."""
     parser = argparse.ArgumentParser(
         "python -m imgpipeline.stream.embedded", description=(__doc__ or "").split("\n")[0]
     )

@@ -67,13 +67,7 @@ class LaneFetcher:
     """
 
     def __init__(self, consumer: KafkaConsumer, settings: Settings, positions: Mapping[Partition, int]) -> None:
-        """Starts to fetch.
-
-        Args:
-            consumer: Opened by `open_consumer`.
-            settings: Name the broker.
-            positions: First offset to fetch, by partition.
-        """
+        """Starts to fetch."""
         self._consumer = consumer
         self._settings = settings
         self._next = dict(positions)
@@ -154,7 +148,6 @@ def read_range(
     """Yields the records of partitions from their starts up to their ends, in the order of each partition's offsets.
 
     Args:
-        consumer: Opened by `open_consumer`.
         starts: First offset to read, by partition.
         ends: First offset that is not read, by partition.
         idle_s: How long to wait without a record.
@@ -208,11 +201,7 @@ def peek(
     """Returns records between the start and the ends of the logs, in the order of their times, for display.
 
     Args:
-        settings: Name the broker.
-        logs: The partitions to read.
         start: Where to start; `Edge.END` returns the last records.
-        limit: Maximum number of records.
-        idle_s: Stop waiting after this many seconds without a record.
 
     Raises:
         ConfigurationError: A setting is wrong.
@@ -234,11 +223,8 @@ def follow(
     """Yields the records since the start that `peek` did not return, then new ones, until none arrives for `idle_s`.
 
     Args:
-        settings: Name the broker.
-        logs: The partitions to follow.
         start: Where to start; `Edge.END` yields only new records.
         shown: What `peek` returned.
-        idle_s: Stop after this many seconds without a record.
     """
     known = {(record.at, record.offset) for record in shown}
     ends = dict.fromkeys((log.at for log in logs), sys.maxsize)
@@ -338,9 +324,7 @@ def cover_hole(hole: Hole, there: Iterable[int], absent: GapReason) -> list[Gap]
     """Returns the gaps that cover a hole, without visiting each offset, since a compacted hole may have billions.
 
     Args:
-        hole: The hole to cover.
         there: Offsets in the hole that have a record, ascending.
-        absent: The reason for the other offsets.
     """
     gaps: list[Gap] = []
     position = hole.start

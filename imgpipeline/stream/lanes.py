@@ -38,7 +38,6 @@ class Place(NamedTuple):
     topic: int
     """Position of the topic in the list of topics, from 0."""
     partition: int
-    """Kafka partition, from 0."""
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -49,7 +48,6 @@ class Lane:
     """
 
     number: int
-    """From 0 to `lanes` - 1."""
     lanes: int
     """Number of lanes, at least 1."""
 
@@ -69,13 +67,7 @@ class Lane:
 
 
 def partitions_of(lane: Lane, partitions: Iterable[Partition], topics: Sequence[str]) -> list[Partition]:
-    """Returns the sorted partitions of a lane.
-
-    Args:
-        lane: The lane.
-        partitions: All partitions of the topics.
-        topics: The topics in the order of the settings.
-    """
+    """Returns the sorted partitions of a lane."""
     places = ((at, Place(topics.index(at.topic), at.number)) for at in partitions)
     return sorted(at for at, place in places if lane.covers(place, len(topics)))
 
@@ -85,9 +77,7 @@ class PartitionView:
     """The progress of one partition, as the sensor sees it."""
 
     partition: int
-    """Kafka partition, from 0."""
     log_end: int
-    """Last stable offset of the log."""
     ledger_end: int
     """First offset without an outcome. Greater than `log_end` only if ledger and log contradict each other."""
     moved_at: datetime
@@ -117,7 +107,6 @@ class Ending(Enum):
     """How a failed run ended."""
 
     FAILED = "failed"
-    """The run reported an error."""
     DIED = "died"
     """The process ended without an error: a crash, a lack of memory, a kill."""
     HUNG = "hung"
@@ -129,15 +118,12 @@ class LiveRun:
     """A detection run that has not ended according to Dagster."""
 
     run_id: str
-    """Dagster's id."""
     lane: Lane
-    """The lane that the run follows."""
     began_at: datetime
     """When the run started; until then when it was launched, and until then when it was requested, UTC."""
     is_queued: bool = False
     """Whether the run waits for a slot. Such a run is not overtaken, since another run would wait too."""
     is_gone: bool = False
-    """Whether the process is known to have ended."""
     ends: Mapping[Place, int] = field(default_factory=dict)
     """Ledger end of each partition that had lag when the run was requested; empty if it has not started to work."""
 
@@ -151,15 +137,11 @@ class FailedRun:
     """A detection run that failed."""
 
     run_id: str
-    """Dagster's id."""
     lane: Lane
-    """The lane that the run followed."""
     ended_at: datetime
-    """When the run failed, UTC."""
     ends: Mapping[Place, int]
     """Ledger end of each partition that had lag when the run was requested."""
     ending: Ending = Ending.FAILED
-    """How the run ended."""
     reason: str = ""
     """The error with which the run ended; empty if unknown."""
 
@@ -169,13 +151,9 @@ class LaneStart:
     """A run to request."""
 
     lane: Lane
-    """The lane to follow."""
     lag: int
-    """Offsets without an outcome in the lane."""
     ends: Mapping[Place, int]
-    """Ledger end of each partition with lag."""
     reason: str
-    """Why the run starts now, as text."""
     is_careful: bool = False
     """Whether the run should search for a record that kills its process."""
 
@@ -185,11 +163,8 @@ class Decision:
     """The sensor's actions in one tick."""
 
     starts: tuple[LaneStart, ...] = ()
-    """Runs to request, at most one per lane."""
     overtaken: Mapping[str, str] = field(default_factory=dict)
-    """Runs to mark as failed, with the reason."""
     waiting: tuple[str, ...] = ()
-    """The reason for each lane with lag that gets no run, as text."""
     failing: tuple[FailedRun, ...] = ()
     """The runs that failed at the current ledger end of the lane with the most such runs, oldest first."""
 
@@ -207,16 +182,9 @@ def decide(
     """Decides which lanes get a run.
 
     Args:
-        partitions: All partitions of the topics.
-        runs: The detection runs that have not ended.
         failures: The runs that failed recently, in any order.
-        lanes: Number of lanes.
         takeover_s: How long a run may make no progress while its lane has lag, in seconds.
         retry_pause_s: Pause after the first run that failed at one ledger end, in seconds.
-        now: The current time, UTC.
-
-    Returns:
-        Runs to start, runs to mark as failed, and why other lanes wait.
     """
     starts: list[LaneStart] = []
     overtaken = {run.run_id: "its process is gone" for run in runs if run.is_gone}
@@ -324,9 +292,7 @@ class GoodRun:
     """A detection run that ended normally, and so has reported all days, also those of earlier failed runs."""
 
     lane: Lane
-    """The lane that the run followed."""
     began_at: datetime
-    """When the process started, UTC."""
 
 
 def report_again(
@@ -346,13 +312,7 @@ def report_again(
     has reported its days. The days of a dead process that was cancelled by force wait for the next frame.
 
     Args:
-        partitions: All partitions of the topics.
-        runs: The detection runs that have not ended.
-        failures: The runs that failed recently, in any order.
         good_runs: The runs that ended normally since the first of these failures.
-        lanes: Number of lanes.
-        retry_pause_s: Pause after the first failed run, in seconds; doubles with each further failure.
-        now: The current time, UTC.
 
     Returns:
         One run for each lane in which a run failed, none has ended normally since, and none is live.

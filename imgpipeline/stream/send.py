@@ -43,7 +43,6 @@ class Announcer:
         """Prepares an announcer; the context connects. `acknowledged` counts the announcements that Kafka confirmed.
 
         Args:
-            settings: Name the broker.
             topic: Topic for the announcements; None: the first topic of the settings.
             message_format: Format of the announcements.
         """
@@ -135,10 +134,8 @@ def create_topic(
     """Creates the topic of the settings.
 
     Args:
-        settings: Name the topic and the broker.
         partitions: Number of partitions, at least 1; the frames of one source share a partition.
         replication_factor: None: the broker's default.
-        config: Settings of the topic that differ from the broker's.
 
     Returns:
         True if the topic was created, False if it existed (and is unchanged).
@@ -167,13 +164,9 @@ class Record:
     """One record to send."""
 
     topic: str
-    """Kafka topic."""
     key: bytes
-    """Determines the partition."""
     value: bytes
-    """The record's value."""
     headers: tuple[tuple[str, bytes], ...] = ()
-    """The record's headers."""
     timestamp_ms: int | None = None
     """The record's timestamp in Unix milliseconds; None: now."""
 
@@ -187,7 +180,6 @@ class BatchSender:
         """Prepares a sender; the first batch connects.
 
         Args:
-            settings: Name the broker.
             fence: Name under which only one sender at a time may send; None: any number of senders.
             topics: The topics to send to. The first one is part of the fence. Default: the topics of our own sources.
             owner: What the fence stands for, for error messages.

@@ -45,13 +45,10 @@ def ingest_mqtt(
     """Publishes arriving messages until `stop` is set.
 
     Args:
-        settings: MQTT broker, store and Kafka.
-        subscription: Which messages are frames.
         stop: Ends all sessions gracefully; None: runs until an error.
         options: How to publish; None: the defaults.
         store: Where the images go; None: the store of the settings.
         progress: Called with the accounting of each session after each message, and several times a second while idle.
-        board: Records what happens to each source.
         watch: Records whether the broker is connected.
 
     Returns:

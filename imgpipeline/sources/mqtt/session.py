@@ -56,7 +56,6 @@ class MessageDelivery:
     """A frame in flight, and the messages that delivered it: more than one after a redelivery."""
 
     identity: bytes
-    """Hash of topic and content."""
     messages: list[_Message] = field(default_factory=list)
     """The messages, including those of closed connections."""
 
@@ -90,8 +89,6 @@ class Acknowledgements:
         """Takes a message.
 
         Args:
-            number: The number to acknowledge.
-            identity: Hash of its topic and content.
             redelivered: Whether the broker may have sent the message before.
 
         Returns:
@@ -127,9 +124,7 @@ class Received:
 
     topic: str
     payload: bytes
-    """Its content."""
     at: datetime
-    """When it arrived, UTC."""
     redelivered: bool
     """Whether the broker may have sent it before."""
     delivery: MessageDelivery | None
@@ -144,7 +139,6 @@ class Refused:
 
 
 Arrived = Received | Refused | StatusChange
-"""What a session yields."""
 
 
 class MqttSession:

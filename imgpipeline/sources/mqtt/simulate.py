@@ -25,7 +25,6 @@ class Simulation:
     fps: float = 5.0
     seconds: float = 10.0
     topic: str = "images/{camera}/raw"
-    """Topic of each camera."""
     payload: Payload = Payload.IMAGE
 
 
@@ -38,16 +37,6 @@ def simulate_mqtt(
     clock: Clock = utc_now,
 ) -> int:
     """Writes the scenes with their truth to `FOLDER/{camera}/`, then publishes them at the pace of the cameras.
-
-    Args:
-        settings: The broker.
-        simulation: What is published.
-        folder: Where the images and `truth.jsonl` of each camera go.
-        stop: Ends the simulation early.
-        clock: Returns the current time.
-
-    Returns:
-        How many messages the broker has accepted.
 
     Raises:
         TransientError: The broker does not answer.

@@ -36,12 +36,8 @@ def write_clip(pictures: Iterable[Image], path: Path, *, codec: str, fps: float)
 
     Args:
         pictures: uint8 [height, width, 3] BGR, with even sides; the size may change between pictures.
-        path: The file; replaced if it exists.
         codec: `h264` or `mjpeg`. H.264 has one key frame per second, and one wherever the size changes.
         fps: Frames per second, > 0.
-
-    Returns:
-        How many packets were written, one per picture.
     """
     packets = _jpegs(pictures) if codec == "mjpeg" else _h264(pictures, fps)
     count = 0

@@ -22,7 +22,6 @@ _PYTHON = "/usr/bin/python3"
 _PROBE = "import gi; gi.require_version('GstRtspServer', '1.0'); from gi.repository import GstRtspServer"
 _START_LIMIT_S = 60.0
 PACKAGES = "python3-gst-1.0 gir1.2-gst-rtsp-server-1.0 gstreamer1.0-plugins-good gstreamer1.0-plugins-bad"
-"""Debian's packages that the server program needs."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,17 +29,12 @@ class SimulatedCamera:
     """One path of the server."""
 
     path: str
-    """Path of its URL, without the first slash."""
     clip: str
-    """Path of its clip (`clip.write_clip`)."""
     codec: str
-    """`h264` or `mjpeg`."""
     fps: float
-    """Frames per second."""
     user: str | None = None
     """The only user who may read it; None: everyone may."""
     password: str | None = None
-    """Password of that user."""
     clock_shift_s: float = 0.0
     """How far the clock of its sender reports is ahead, in seconds."""
 
@@ -150,14 +144,6 @@ def check_program() -> None:
 
 def serve_api(simulator: RtspSimulator, port: int, host: str = "127.0.0.1") -> AbstractContextManager[int]:
     """Serves the status API while the context lasts.
-
-    Args:
-        simulator: The cameras.
-        port: TCP port; 0: any free one.
-        host: Address to listen on.
-
-    Returns:
-        The context; yields the port.
 
     Raises:
         ConfigurationError: The port cannot be opened.

@@ -44,7 +44,6 @@ class ActorKind:
     near_px: float
     """Height at the near edge of the road in px."""
     aspect: float
-    """Width / height."""
     speed_px: tuple[float, float]
     """Lowest and highest speed at the near edge, px per frame; half as fast at the far edge."""
 
@@ -62,7 +61,6 @@ class Actor:
     """One object over a whole scene."""
 
     track_id: int
-    """From 1."""
     label: str
     depth: float
     """0 (far edge of the road) to 1 (near edge); the nearer object hides the farther one."""
@@ -81,7 +79,6 @@ class Scene:
     Args:
         seed: Decides everything that the other arguments do not. The demo model was never trained on seeds below
             `FIRST_TRAINING_SEED`.
-        frames: Length of the scene.
         hour: Hour of the day, 0..24, which decides only the light (`brightness_at`); None: the seed decides.
         objects: How many objects are tried, 0..255; a few of them find no room.
         overlap: Largest share of the smaller box that two objects have in common at any time, 0 (they never
@@ -119,9 +116,6 @@ class Scene:
 
     def frame(self, number: int) -> tuple[Image, list[Truth]]:
         """Returns one image, decoded from its JPEG.
-
-        Args:
-            number: Index of the frame, 0 <= number < frames.
 
         Returns:
             [360, 640, 3] uint8 BGR, and all objects that are visible at least in part.

@@ -20,7 +20,6 @@ class Truth:
     """Left, top, right, bottom in px around the visible pixels; right and bottom are exclusive. The box is inside the
     picture."""
     label: str
-    """One of `LABELS`."""
     track_id: int
     """Number of the object in all frames of a scene; 1..255."""
     visible: float
@@ -36,9 +35,6 @@ class Truth:
 
 def countable(truth: Truth) -> bool:
     """Returns whether a detector is expected to find this object.
-
-    Args:
-        truth: An object in a picture.
 
     Returns:
         True if at least 30 % of it and a box of at least 144 px² are visible. An object that does not count is neither
@@ -59,9 +55,7 @@ class Score:
     """Numbers of objects; `+` adds the scores of several pictures."""
 
     hits: int = 0
-    """Countable objects that were found."""
     misses: int = 0
-    """Countable objects that were not found."""
     false_alarms: int = 0
     """Found objects that do not exist, including second boxes on one object."""
 
@@ -84,14 +78,6 @@ def match_detections(found: Sequence[Detection], truth: Sequence[Truth], *, iou_
 
     The most confident detection chooses first. It takes the object of its label with the largest IoU, countable
     ones before others. Each object is found at most once, so a second box on it is a false alarm.
-
-    Args:
-        found: Detections in px of the picture.
-        truth: All objects in the picture, including those that do not count.
-        iou_threshold: Smallest IoU of a hit, 0..1.
-
-    Returns:
-        The score of the picture.
     """
     free = list(truth)
     hits = false_alarms = 0
@@ -110,10 +96,6 @@ def match_detections(found: Sequence[Detection], truth: Sequence[Truth], *, iou_
 
 def iou_xyxy(a: Box, b: Box) -> float:
     """Returns intersection over union of two boxes.
-
-    Args:
-        a: Left, top, right, bottom.
-        b: The same, in the same unit.
 
     Returns:
         0 (apart) to 1 (equal); 0 if both are empty.

@@ -54,15 +54,9 @@ def write_scene(
     gets the right times, too. Existing frames of the same names are replaced.
 
     Args:
-        scene: The scene.
-        folder: Folder of the files; created if missing.
-        source: Name of the camera, for the truth.
         start: Time of the first frame, aware.
         interval_s: Seconds from frame to frame, > 0.
         first_frame_number: Number of the first frame, >= 0, for a camera whose frames continue another scene.
-
-    Returns:
-        The truth of each frame, in order.
     """
     folder.mkdir(parents=True, exist_ok=True)
     frames = []
@@ -119,7 +113,6 @@ class SimulatedImage:
     """One image of a simulated camera."""
 
     number: int
-    """From 1."""
     data: bytes
     truth: dict[str, object]
     """Its truth, as one line of `truth.jsonl`."""
@@ -160,15 +153,9 @@ def write_pictures(
     """Writes images at a steady rate, and their truth line by line.
 
     Args:
-        folder: Folder of the images; created if missing.
-        pictures: The images.
         name: Template of the file names with `{n}`, such as `{n:05d}.jpg`.
         fps: Images per second; 0: as fast as possible.
-        stop: Ends the work early.
         truth_file: Gets one JSON line after each image; outside the folder or hidden in it.
-
-    Returns:
-        How many images were written.
 
     Raises:
         ConfigurationError: The template is not valid, or an image of that name exists.
