@@ -16,7 +16,7 @@ from threading import Event
 
 from imgpipeline.contracts.capture import ClockSource
 from imgpipeline.contracts.times import find_timezone
-from imgpipeline.objectstore import ObjectStore, open_store
+from imgpipeline.objectstore import ObjectStore
 from imgpipeline.settings import Settings
 from imgpipeline.sources.image_files import FileToRead, ImageFile, Skipped, capture_images, find_pictures, path_below
 from imgpipeline.sources.ingest import announced_of, ingest_source
@@ -132,9 +132,9 @@ def ingest_folder(
         KeyboardInterrupt: Ctrl-C; `progress` was last called with the number of announced images.
         TransientError: The broker does not answer at the start.
     """
-    folder, tally = FolderSource(settings, path, source, pace=pace), StoreTally(store or open_store(settings))
+    folder, tally = FolderSource(settings, path, source, pace=pace), StoreTally()
     step = announced_of(progress, len(folder.files))
-    totals = ingest_source(settings, folder, store=tally, options=options, progress=step)
+    totals = ingest_source(settings, folder, store=store, options=options, progress=step, tally=tally)
     first, last = folder.times or (None, None)
     return FolderIngest(
         source=source,

@@ -18,7 +18,7 @@ from imgpipeline.sources.board import Board, SourceState, SourceWatch
 from imgpipeline.sources.options import PublishOptions, default_options
 from imgpipeline.sources.protocol import Captured, Source, SourceKind
 from imgpipeline.sources.session import SourceSession
-from imgpipeline.sources.storing import ImageStore
+from imgpipeline.sources.storing import ImageStore, StoreTally
 from imgpipeline.stream.send import FencedError
 
 LOG = logging.getLogger(__name__)
@@ -36,6 +36,7 @@ def ingest_source(
     store: ImageStore | None = None,
     progress: Callable[[Totals], None] | None = None,
     watch: SourceWatch | None = None,
+    tally: StoreTally | None = None,
 ) -> Totals:
     """Publishes a source until it ends or `stop` is set.
 
@@ -44,13 +45,14 @@ def ingest_source(
         options: How to publish; None: the defaults of its kind.
         store: Where the images go; None: the store of the settings.
         progress: Called with the accounting after each captured item, and at the end.
+        tally: Counts the images that were not stored before.
 
     Raises:
         ImgpipelineError: Source, store or Kafka cannot be used; the error says why.
         KeyboardInterrupt: Ctrl-C; frames captured before it are published first.
     """
     stop, chosen = stop or threading.Event(), options or default_options(source.kind)
-    publisher = SourceSession(settings, source.name, source.kind, options=chosen, store=store, watch=watch)
+    publisher = SourceSession(settings, source.name, source.kind, options=chosen, store=store, watch=watch, tally=tally)
     reason = "end of the source"
     drain_s: float | None = None
     try:

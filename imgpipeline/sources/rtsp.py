@@ -408,27 +408,8 @@ def _time(unix_s: float | None) -> datetime | None:
         return None
 
 
-@dataclass(frozen=True, slots=True)
-class Probe:
-    """What a camera sends."""
-
-    fps: float
-    codec: str
-    size: str
-    clock: str
-    """`rtcp`: the camera's own; `receiver`: it sends no RTCP sender reports."""
-    clock_offset_s: float | None
-    """How far its clock is ahead of this machine's; None if it sends no reports."""
-
-    def __str__(self) -> str:
-        clock = "times of arrival, because it sends no RTCP reports"
-        if self.clock_offset_s is not None:
-            clock = f"its own clock, {self.clock_offset_s:+.1f} s from this machine's"
-        return f"{self.fps:.1f} frames/s, {self.codec}, {self.size}, {clock}"
-
-
-def probe(url: str, credentials: str | None = None) -> Probe:
-    """Tests a camera without storing anything: reads it for a few seconds after its first frame.
+def probe(url: str, credentials: str | None = None) -> str:
+    """Tests a camera without storing anything: reads it for a few seconds, and returns what it sends.
 
     Raises:
         UsageError: The URL is not an RTSP URL.
@@ -458,4 +439,7 @@ def probe(url: str, credentials: str | None = None) -> Probe:
         )
     now = camera.now
     fps = (len(steady) - 1) / (steady[-1] - steady[0])
-    return Probe(fps, now.codec, now.size, str(now.clock), now.clock_offset_s)
+    clock = "times of arrival, because it sends no RTCP reports"
+    if now.clock_offset_s is not None:
+        clock = f"its own clock, {now.clock_offset_s:+.1f} s from this machine's"
+    return f"{fps:.1f} frames/s, {now.codec}, {now.size}, {clock}"

@@ -22,6 +22,7 @@ from typing import TypeVar
 from tenacity import (
     Retrying,
     retry_if_exception_type,
+    sleep_using_event,
     stop_after_delay,
     stop_when_event_set,
     wait_exponential,
@@ -38,7 +39,7 @@ from imgpipeline.sources.accounts import Accounts, Totals
 from imgpipeline.sources.board import SourceState, SourceWatch
 from imgpipeline.sources.options import PublishOptions
 from imgpipeline.sources.protocol import Captured, CapturedFrame, Lost, Settled, SourceKind, StatusChange
-from imgpipeline.sources.storing import FrameStorer, ImageStore, record_of
+from imgpipeline.sources.storing import FrameStorer, ImageStore, StoreTally, record_of
 from imgpipeline.stream.diagnosis import UnreachableBrokerError
 from imgpipeline.stream.send import BatchSender, FencedError
 
@@ -132,6 +133,7 @@ class SourceSession:
         store: ImageStore | None = None,
         clock: Clock = utc_now,
         watch: SourceWatch | None = None,
+        tally: StoreTally | None = None,
     ) -> None:
         """Opens a session: connects to Kafka, and takes a live source over from an older publisher.
 
@@ -147,7 +149,7 @@ class SourceSession:
         self._clock, self._watch = clock, watch
         self._accounts = Accounts(name, stall_s=self._options.stall_s)
         chosen = store or open_store(settings, patience_s=0)  # `_retried` waits for it, and says so once
-        self._storer = FrameStorer(settings, name, self.session, chosen, self._options.preparation)
+        self._storer = FrameStorer(settings, name, self.session, chosen, self._options.preparation, tally)
         self._last_prepared: threading.Event | None = None
         is_fenced = kind is SourceKind.LIVE and settings.kafka_transactions  # then only one publisher may send
         self._sender = BatchSender(settings, fence=name if is_fenced else None)
@@ -449,7 +451,7 @@ class SourceSession:
             retry=retry_if_exception_type(AWAY),
             wait=wait_exponential(2 * _FIRST_PAUSE_S, _LONGEST_PAUSE_S),
             stop=stopped | is_late if has_limit else stopped,
-            sleep=self._stop.wait,
+            sleep=sleep_using_event(self._stop),
             reraise=True,
         )
 

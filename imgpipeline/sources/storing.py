@@ -47,16 +47,41 @@ class ReadableImageStore(ImageStore, Protocol):
         """Returns the description of an object, or None if there is none."""
 
 
+class StoreTally:
+    """Counts stored images; thread-safe."""
+
+    def __init__(self) -> None:
+        """Starts at zero."""
+        self._lock = threading.Lock()
+        self.new = 0
+        """Images stored under their own keys."""
+        self.changed = 0
+        """Images stored under a key with their digest, because another image has their own key."""
+
+    def count(self, *, is_beside_other: bool) -> None:
+        """Counts an image that was not stored before."""
+        with self._lock:
+            self.changed += is_beside_other
+            self.new += not is_beside_other
+
+
 class FrameStorer:
     """Prepares and stores the frames of one session; thread-safe."""
 
     def __init__(
-        self, settings: Settings, source: str, session: str, store: ImageStore, preparation: Preparation
+        self,
+        settings: Settings,
+        source: str,
+        session: str,
+        store: ImageStore,
+        preparation: Preparation,
+        tally: StoreTally | None = None,
     ) -> None:
         """Takes the source and session of the frames, where their images go, and how they are prepared."""
         self._source = source
         self._session = session
         self._store = store
+        self._tally = tally or StoreTally()
         self._template = ImageKeyTemplate(settings.image_key_template)
         self._store_gated = preparation.store_gated
         self._derive = preparation.derive
@@ -78,11 +103,11 @@ class FrameStorer:
             prepared.set()
 
     def store(self, frame: CapturedFrame, prepared: PreparedFrame) -> FrameMessage:
-        """Stores a prepared frame and returns its announcement; errors as `store_image`."""
+        """Stores a prepared frame and returns its announcement; errors as those of the store."""
         image, gated = prepared.image, prepared.gated
         is_stored = gated is None or self._store_gated
         attributes: dict[str, object] = {} if is_stored else {NOT_STORED: False}
-        key = store_image(self._store if is_stored else None, self._source, frame, image, self._template)
+        key = self._store_image(frame, image, is_stored=is_stored)
         if is_stored and self._derive:
             attributes["derived"] = self._store_derived(key, image.data)
         reach("frame stored", key)
@@ -112,6 +137,30 @@ class FrameStorer:
             gated=gated,
         )
 
+    def _store_image(self, frame: CapturedFrame, image: EncodedImage, *, is_stored: bool) -> str:
+        """Stores an image create-only and returns its key; the same image stored again has the same key.
+
+        The key has the image's digest in its name if other bytes have the image's own key already.
+
+        Raises:
+            UsageError: The template of keys needs a number, and the frame has none.
+        """
+        number = frame.number if frame.position is None else frame.position
+        of_frame: dict[str, Any] = {"name": frame.name, "number": number, "suffix": ending_of(image.data)}
+        key = self._template.key(self._source, frame.timestamp, image.sha256, **of_frame)
+        if not is_stored:
+            return key
+        if self._store.create(key, image.data):
+            self._tally.count(is_beside_other=False)
+            return key
+        is_named_by_content = frame.name is None and image.sha256[:16] in key
+        if is_named_by_content or sha256(self._store.get(key)).hexdigest() == image.sha256:
+            return key
+        key = self._template.key(self._source, frame.timestamp, image.sha256, **of_frame, beside_other=True)
+        if self._store.create(key, image.data):
+            self._tally.count(is_beside_other=True)
+        return key
+
     def _store_derived(self, key: str, data: bytes) -> dict[str, str]:
         """Stores the derived images of an image and returns their keys by derivation."""
         images = derive(data, key, self._derive, self._limits)
@@ -119,38 +168,6 @@ class FrameStorer:
         for derivation, image in images.items():
             self._store.create(keys[derivation], image)
         return keys
-
-
-def store_image(
-    store: ImageStore | None, source: str, frame: CapturedFrame, image: EncodedImage, template: ImageKeyTemplate
-) -> str:
-    """Stores an image create-only and returns its key; the same image stored again has the same key.
-
-    Args:
-        store: Where to put it; None: only return the key.
-        frame: The frame; its name or, without one, time and content decide the key.
-
-    Returns:
-        The key, or one with `@digest` in the name if other bytes have that key already.
-
-    Raises:
-        TransientError: The store does not answer.
-        PermanentError: The store refuses.
-        UsageError: The template needs a number, and the frame has none.
-    """
-    number = frame.number if frame.position is None else frame.position
-    of_frame: dict[str, Any] = {"name": frame.name, "number": number, "suffix": ending_of(image.data)}
-    key = template.key(source, frame.timestamp, image.sha256, **of_frame)
-    if (
-        store is None
-        or store.create(key, image.data)
-        or (frame.name is None and image.sha256[:16] in key)
-        or sha256(store.get(key)).hexdigest() == image.sha256
-    ):
-        return key
-    key = template.key(source, frame.timestamp, image.sha256, **of_frame, beside_other=True)
-    store.create(key, image.data)
-    return key
 
 
 def ending_of(data: bytes) -> str:
@@ -209,40 +226,3 @@ def record_of(settings: Settings, message: FrameMessage | Notice, form: MessageF
         return Record(topic, key, classic_value(message, store_url=settings.store_url, zone=zone), headers)
     stamp = None if message.has_own_timestamp else round(message.timestamp.timestamp() * 1000)
     return Record(topic, key, message.to_value(with_time=message.has_own_timestamp), timestamp_ms=stamp)
-
-
-class _Step(threading.local):
-    """The last calls that `store_image` made in this thread."""
-
-    refused: bytes | None = None
-    differs = False
-
-
-class StoreTally:
-    """A store that counts the images stored in it; thread-safe. It relies on the calls that `store_image` makes."""
-
-    def __init__(self, store: ImageStore) -> None:
-        """Takes the store that holds the images."""
-        self._store = store
-        self._lock = threading.Lock()
-        self._step = _Step()
-        self.new = 0
-        """Images stored under their own keys."""
-        self.changed = 0
-        """Images stored under a key with their digest, because another image has their own key."""
-
-    def create(self, key: str, data: bytes) -> bool:
-        """Creates an object; returns False, and changes nothing, if its key exists."""
-        is_beside, self._step.differs = self._step.differs, False
-        created = self._store.create(key, data)
-        self._step.refused = None if created else data
-        with self._lock:
-            self.changed += created and is_beside
-            self.new += created and not is_beside
-        return created
-
-    def get(self, key: str) -> bytes:
-        """Returns the bytes of an object."""
-        found = self._store.get(key)
-        self._step.differs = self._step.refused is not None and found != self._step.refused
-        return found

@@ -15,9 +15,8 @@ from typing import Any, Self
 from kafka import KafkaProducer
 from kafka.errors import InvalidProducerEpochError, KafkaError, ProducerFencedError
 
-from imgpipeline.contracts.messages import SESSION, FrameMessage, MessageFormat, classic_value
+from imgpipeline.contracts.messages import FrameMessage
 from imgpipeline.contracts.records import REPLAY_OF
-from imgpipeline.contracts.times import find_timezone
 from imgpipeline.errors import PermanentError
 from imgpipeline.faultpoints import reach
 from imgpipeline.settings import Settings
@@ -37,17 +36,9 @@ class Announcer:
         frame. With 1,000 unacknowledged announcements `announce` waits, so memory stays flat while the broker is slow.
     """
 
-    def __init__(
-        self, settings: Settings, *, topic: str | None = None, message_format: MessageFormat = MessageFormat.NATIVE
-    ) -> None:
-        """Prepares an announcer; the context connects. `acknowledged` counts the announcements that Kafka confirmed.
-
-        Args:
-            topic: Topic for the announcements; None: the first topic of the settings.
-            message_format: Format of the announcements.
-        """
-        self._settings = settings.model_copy(update={"kafka_topic": topic or settings.kafka_topic})
-        self._format = message_format
+    def __init__(self, settings: Settings) -> None:
+        """Prepares an announcer; the context connects. `acknowledged` counts the announcements that Kafka confirmed."""
+        self._settings = settings
         self._context = contextlib.ExitStack()
         self._producer: KafkaProducer | None = None
         self._waiting: deque[Any] = deque()
@@ -94,13 +85,7 @@ class Announcer:
             TransientError: The broker did not take this or an earlier record in time.
         """
         sent = [*headers, *([(REPLAY_OF, message.replay_of.encode())] if message.replay_of else [])]
-        if self._format is MessageFormat.CLASSIC:
-            zone = find_timezone(self._settings.message_timezone)
-            value = classic_value(message, store_url=self._settings.store_url, zone=zone)
-            sent += [(SESSION, str(message.attributes[SESSION]).encode())] if SESSION in message.attributes else []
-        else:
-            value = message.to_value()
-        self.announce_record(value, key=message.source.encode(), headers=sent)
+        self.announce_record(message.to_value(), key=message.source.encode(), headers=sent)
 
     def announce_record(self, value: bytes, *, key: bytes | None, headers: Sequence[tuple[str, bytes]]) -> None:
         """Sends a given record; otherwise like `announce`."""

@@ -1,7 +1,6 @@
 """The demo's broker works with kafka-python, identifies each start, and never outlives its parent process."""
 
 import os
-import signal
 import subprocess
 import sys
 from datetime import UTC, datetime, timedelta
@@ -115,16 +114,6 @@ def test_in_a_separate_process_it_has_the_topics_and_ends_with_its_context(tmp_p
         assert send(settings, b"frame")[1] == 0
         (pid,) = children_of(os.getpid())
     assert not is_running(pid)
-
-
-@pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGINT])
-def test_it_ends_cleanly_on_request(tmp_path: Path, how: signal.Signals):
-    port_file = tmp_path / "port"
-    command = [sys.executable, "-m", "imgpipeline.stream.embedded", "--port-file", port_file]
-    with subprocess.Popen(command) as process:
-        wait_until(port_file.exists, limit_s=60, what="the broker to be ready")
-        process.send_signal(how)
-        assert process.wait(60) == 0
 
 
 OWNER = """

@@ -9,7 +9,7 @@ import threading
 from collections.abc import Callable
 from dataclasses import replace
 
-from tenacity import Retrying, retry_if_exception_type, stop_when_event_set, wait_fixed
+from tenacity import Retrying, retry_if_exception_type, sleep_using_event, stop_when_event_set, wait_fixed
 
 from imgpipeline.contracts.templates import ImageKeyTemplate
 from imgpipeline.contracts.times import utc_now
@@ -150,7 +150,7 @@ class _Ingest:
             retry=retry_if_exception_type(AWAY),
             wait=wait_fixed(_PAUSE_S),
             stop=stop_when_event_set(self._stop),
-            sleep=self._stop.wait,
+            sleep=sleep_using_event(self._stop),
             after=lambda state: LOG.warning("waiting: %s", state.outcome and state.outcome.exception()),
             retry_error_callback=lambda _: None,
         )(action)
