@@ -29,8 +29,7 @@ from imgpipeline.sources.ingest import ingest_source
 from imgpipeline.sources.options import PublishOptions
 from imgpipeline.sources.protocol import CapturedFrame
 from imgpipeline.sources.rtsp import RtspSource
-from imgpipeline.sources.simulator.clip import write_clip, write_scene_clip
-from imgpipeline.sources.simulator.rtsp_simulator import SimulatedCamera
+from imgpipeline.sources.simulator.rtsp_simulator import SimulatedCamera, write_clip, write_scene_clip
 from imgpipeline.sources.simulator.scene import Scene
 from imgpipeline.stream.send import BatchSender, Record
 from imgpipeline_tests.servers.rtsp_server import RtspServer

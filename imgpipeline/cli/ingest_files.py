@@ -21,8 +21,7 @@ if TYPE_CHECKING:
     from imgpipeline.sources.folder import FolderIngest, Pace
     from imgpipeline.sources.options import PublishOptions
     from imgpipeline.sources.sequence import SequenceIngest
-    from imgpipeline.sources.video import VideoIngest
-    from imgpipeline.sources.video_frames import FrameChoice
+    from imgpipeline.sources.video import FrameChoice, VideoIngest
     from imgpipeline.sources.watched_folder import WatchOptions
 
 EveryOption = Annotated[int, typer.Option("--every", min=1, help="Take every Nth frame.")]
@@ -243,7 +242,7 @@ def frame_choice(every: int, fps: float | None, count: int | None) -> "FrameChoi
     Raises:
         UsageError: `fps` is out of range, or more than one option is given.
     """
-    from imgpipeline.sources.video_frames import FrameChoice  # noqa: PLC0415 - `--help` does not wait for it
+    from imgpipeline.sources.video import FrameChoice  # noqa: PLC0415 - `--help` does not wait for it
 
     _check_fps(fps, example=2)
     if (every > 1) + (fps is not None) + (count is not None) > 1:

@@ -18,8 +18,7 @@ from imgpipeline.sources.ingest import ingest_all
 from imgpipeline.sources.options import PublishOptions, default_options
 from imgpipeline.sources.protocol import Captured, Settled, Source, SourceKind, StatusChange
 from imgpipeline.sources.rtsp import RtspSource
-from imgpipeline.sources.simulator.clip import write_scene_clip
-from imgpipeline.sources.simulator.rtsp_simulator import RtspSimulator, SimulatedCamera
+from imgpipeline.sources.simulator.rtsp_simulator import RtspSimulator, SimulatedCamera, write_scene_clip
 from imgpipeline.sources.simulator.scene import Scene
 
 LIVE_S = 60.0

@@ -24,14 +24,11 @@ _CACHED_DAYS = 4
 
 
 def publish_detections(run: Run, wanted: Publication) -> int:
-    """Publishes what the ledger has after the last checkpoint, and returns the number of records.
+    """Publishes what the ledger has after the last checkpoint; result and errors as `ResultPublisher.run`.
 
     Raises:
-        FencedError: Another process publishes the same results on the topic.
-        ConfigurationError: The topic is missing, or a setting keeps the broker from accepting records.
         LostCheckpointError: The checkpoint belongs to another ledger.
         LedgerError: A segment cannot be read; everything before it is published.
-        TransientError: Broker or store do not answer. A new call continues after the last committed transaction.
     """
     publisher = ResultPublisher(wanted.topic, wanted.name_of("detections"), _Published.from_json, _Published)
     seen = _SeenFrames(run.store)

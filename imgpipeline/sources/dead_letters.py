@@ -6,6 +6,7 @@ that cannot be announced is reported with the reason.
 """
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass, replace
 from hashlib import sha256
 from typing import Any
@@ -39,9 +40,10 @@ from imgpipeline.settings import Settings
 from imgpipeline.stream.connection import open_consumer
 from imgpipeline.stream.fetch import FETCH_OPTIONS, read_range, read_record
 from imgpipeline.stream.log import read_log
-from imgpipeline.stream.send import Announcer
+from imgpipeline.stream.send import BatchSender, Record
 
 _IDLE_S = 30.0
+_BATCH = 100
 _ROW_BYTES = 16
 _REPLAY = "`imgpipeline dead-letters replay`"
 NEXT_STEPS = {
@@ -181,9 +183,9 @@ def replay(
         ConfigurationError: A setting keeps the broker from answering.
     """
     refused: list[Refusal] = []
-    announced = 0
+    batch: list[Record] = []
     carried_by = [chain for at, chain in plan.chains.items() if at.topic == settings.kafka_topic]
-    with Announcer(settings) as announcer:
+    with closing(BatchSender(settings, topics=(settings.kafka_topic,))) as sender:
         raws = map_ahead(lambda buried: read_raw_record(store, buried.reference.chain, buried.letter), plan.chosen)
         for done, (buried, raw) in enumerate(zip(plan.chosen, raws, strict=True)):
             try:
@@ -193,11 +195,13 @@ def replay(
             except NoRecordError as error:
                 refused.append(Refusal(buried.reference, error.message))
             else:
-                announcer.announce_record(original.value, key=original.key, headers=headers)
-                announced += 1
+                batch.append(Record(settings.kafka_topic, original.key, original.value, tuple(headers)))
+            if len(batch) >= _BATCH or done + 1 == len(plan.chosen):
+                sender.send(batch)
+                batch.clear()
             if progress:
                 progress(done + 1, len(plan.chosen))
-    return ReplayResult(announced, tuple(refused))
+    return ReplayResult(len(plan.chosen) - len(refused), tuple(refused))
 
 
 def read_from_kafka(

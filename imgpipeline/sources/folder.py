@@ -18,7 +18,7 @@ from imgpipeline.contracts.capture import ClockSource
 from imgpipeline.contracts.times import find_timezone
 from imgpipeline.objectstore import ObjectStore
 from imgpipeline.settings import Settings
-from imgpipeline.sources.image_files import FileToRead, ImageFile, Skipped, capture_images, find_pictures, path_below
+from imgpipeline.sources.image_files import ImageFile, Skipped, capture_images, find_pictures
 from imgpipeline.sources.ingest import announced_of, ingest_source
 from imgpipeline.sources.options import PublishOptions
 from imgpipeline.sources.protocol import Captured, CapturedFrame, Settled, SourceKind, checked_source
@@ -79,8 +79,7 @@ class FolderSource:
         self.name = checked_source(name)
         self._settings = settings
         self._pace = pace
-        paths, self.skipped = find_pictures(path)
-        self.files = [FileToRead(file, path_below(path, file), number) for number, file in enumerate(paths)]
+        self.files, self.skipped = find_pictures(path)
         self.announced_bytes = 0
         self.times: tuple[datetime, datetime] | None = None
 

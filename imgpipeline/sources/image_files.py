@@ -101,7 +101,7 @@ def path_below(folder: Path, file: Path) -> str:
     return file.relative_to(folder).as_posix() if file != folder else file.name
 
 
-def find_pictures(path: Path) -> tuple[list[Path], list[Skipped]]:
+def find_pictures(path: Path) -> tuple[list["FileToRead"], list[Skipped]]:
     """Returns the images of a folder in the order of their paths, and the other files.
 
     Names decide which files are images. Contents are read only until the first image is found.
@@ -112,7 +112,7 @@ def find_pictures(path: Path) -> tuple[list[Path], list[Skipped]]:
     if path.is_file():
         if other := other_than_image(path):
             raise ConfigurationError(f"{path} is not an image: {other.what}.", next_step=other.next_step)
-        return [path], []
+        return [FileToRead(path, path.name, 0)], []
     pictures: list[FoundFile] = []
     skipped: list[Skipped] = []
 
@@ -132,7 +132,8 @@ def find_pictures(path: Path) -> tuple[list[Path], list[Skipped]]:
     if others and all(other_than_image(file.path) for file in pictures):
         raise _no_image(path, others)
     pictures.sort(key=lambda file: file.name)
-    return [file.path for file in pictures], sorted(skipped, key=lambda skip: skip.path)
+    found = [FileToRead(file.path, file.name, number) for number, file in enumerate(pictures)]
+    return found, sorted(skipped, key=lambda skip: skip.path)
 
 
 def _no_image(path: Path, others: list[Path]) -> ConfigurationError:

@@ -52,14 +52,14 @@ def ingest_source(
         KeyboardInterrupt: Ctrl-C; frames captured before it are published first.
     """
     stop, chosen = stop or threading.Event(), options or default_options(source.kind)
-    publisher = SourceSession(settings, source.name, source.kind, options=chosen, store=store, watch=watch, tally=tally)
+    session = SourceSession(settings, source.name, source.kind, options=chosen, store=store, watch=watch, tally=tally)
     reason = "end of the source"
     drain_s: float | None = None
     try:
         for captured in source.capture(stop):
-            publisher.offer(captured)
+            session.offer(captured)
             if progress:
-                progress(publisher.totals())
+                progress(session.totals())
         if stop.is_set():
             reason, drain_s = "stopped", chosen.drain_s
     except BaseException as error:
@@ -68,10 +68,10 @@ def ingest_source(
         raise
     finally:
         try:
-            totals = publisher.close(reason, drain_s=drain_s)
+            totals = session.close(reason, drain_s=drain_s)
         finally:
             if progress:
-                progress(publisher.totals())
+                progress(session.totals())
     return totals
 
 
@@ -123,15 +123,15 @@ def ingest_all(
 
 
 @dataclass(slots=True, eq=False)
-class _Session:
-    publisher: SourceSession
+class _SharedSession:
+    inner: SourceSession
     in_turn: Lock = field(default_factory=Lock)
-    """Only one thread at a time may offer frames to a publisher."""
+    """Only one thread at a time may offer frames to a session."""
     ended: bool = False
 
 
 class IngestSessions:
-    """One publisher for each source of an input that delivers many, such as MQTT topics and HTTP paths; thread-safe.
+    """One session for each source of an input that delivers many, such as MQTT topics and HTTP paths; thread-safe.
 
     The sources are finite: `offer` waits while Kafka or the store is away, and nothing is dropped.
     """
@@ -152,11 +152,11 @@ class IngestSessions:
         """
         self._settings = settings
         self._options = options or PublishOptions()
-        self._store = store or open_store(settings, patience_s=0)  # the publishers wait for it, and say so once
+        self._store = store or open_store(settings, patience_s=0)  # the sessions wait for it, and say so once
         self._board = board
 
         self._lock = Lock()
-        self._open: OrderedDict[str, _Session] = OrderedDict()
+        self._open: OrderedDict[str, _SharedSession] = OrderedDict()
         self._ended: list[tuple[str, Totals]] = []
         self._closed = False
 
@@ -172,7 +172,7 @@ class IngestSessions:
             try:
                 with session.in_turn:
                     if not session.ended:
-                        session.publisher.offer(captured)
+                        session.inner.offer(captured)
                         return
             except ImgpipelineError:
                 self._forget(source, session)
@@ -191,13 +191,13 @@ class IngestSessions:
     def check(self) -> None:
         """Raises the error of a failed session, if there is one."""
         for session in list(self._open.values()):
-            if session.publisher.error:
-                raise session.publisher.error
+            if session.inner.error:
+                raise session.inner.error
 
     def totals(self) -> list[tuple[str, Totals]]:
         """Returns source and accounting of each open session, and of the last sessions that ended."""
         with self._lock:
-            return [*self._ended, *((source, session.publisher.totals()) for source, session in self._open.items())]
+            return [*self._ended, *((source, session.inner.totals()) for source, session in self._open.items())]
 
     def close(self, reason: str, *, drain_s: float | None = None) -> None:
         """Publishes the waiting frames, and ends all sessions.
@@ -222,49 +222,49 @@ class IngestSessions:
     def abort(self) -> None:
         """Stops waiting for store and Kafka, and drops the frames that are not announced yet."""
         for session in list(self._open.values()):
-            session.publisher.abort()
+            session.inner.abort()
 
-    def _open_publisher(self, source: str) -> SourceSession:
+    def _open_inner(self, source: str) -> SourceSession:
         kind = SourceKind.FINITE
         watch = self._board.watch(source, kind) if self._board else None
         return SourceSession(self._settings, source, kind, options=self._options, store=self._store, watch=watch)
 
-    def _session_of(self, source: str) -> _Session:
+    def _session_of(self, source: str) -> _SharedSession:
         with self._lock:
             if self._closed:
                 raise TransientError("All sessions are being closed.", next_step="send the frame again later")
             if source not in self._open:
                 while len(self._open) >= MOST_SESSIONS:
                     self._end_one()
-                self._open[source] = _Session(self._open_publisher(source))
+                self._open[source] = _SharedSession(self._open_inner(source))
             self._open.move_to_end(source)
             return self._open[source]
 
     def _end_one(self) -> None:
         """Ends the session that has been idle for longest, if possible one without frames in flight."""
-        idle = (source for source, session in self._open.items() if not session.publisher.totals().in_flight)
+        idle = (source for source, session in self._open.items() if not session.inner.totals().in_flight)
         source = next(idle, None) or next(iter(self._open))
         try:
             self._end(source, self._open.pop(source), "another source needs the session", None)
         except ImgpipelineError as error:
             LOG.warning("%s: %s", source, error)
 
-    def _end(self, source: str, session: _Session, reason: str, drain_s: float | None) -> None:
+    def _end(self, source: str, session: _SharedSession, reason: str, drain_s: float | None) -> None:
         with session.in_turn:
             session.ended = True
         try:
-            session.publisher.close(reason, drain_s=drain_s)
+            session.inner.close(reason, drain_s=drain_s)
         finally:
-            self._ended = [*self._ended[-_MOST_REMEMBERED:], (source, session.publisher.totals())]
+            self._ended = [*self._ended[-_MOST_REMEMBERED:], (source, session.inner.totals())]
 
-    def _forget(self, source: str, session: _Session) -> None:
+    def _forget(self, source: str, session: _SharedSession) -> None:
         """Closes a failed session, unless another thread has done it; its frames stay in the accounts."""
         session.ended = True
         with self._lock:
             if self._open.get(source) is not session:
                 return
             del self._open[source]
-            self._ended = [*self._ended[-_MOST_REMEMBERED:], (source, session.publisher.totals())]
-        session.publisher.abort()
+            self._ended = [*self._ended[-_MOST_REMEMBERED:], (source, session.inner.totals())]
+        session.inner.abort()
         with contextlib.suppress(ImgpipelineError):  # its own error, which is raised already
-            session.publisher.close("failed")
+            session.inner.close("failed")

@@ -15,7 +15,7 @@ from imgpipeline.contracts.capture import ClockSource
 from imgpipeline.contracts.times import Clock, utc_now
 from imgpipeline.errors import ConfigurationError
 from imgpipeline.sources.protocol import Captured, CapturedFrame, SourceKind
-from imgpipeline.sources.video_frames import FrameChoice, VideoFrame, read_frames
+from imgpipeline.sources.video import FrameChoice, VideoFrame, read_frames
 
 _IMAGES = (".jpg", ".png")
 _VIDEOS = (".mp4", ".avi", ".mov")

@@ -18,17 +18,15 @@ from imgpipeline.contracts.text import counted
 from imgpipeline.contracts.times import find_timezone
 from imgpipeline.errors import BadInputError, ConfigurationError
 from imgpipeline.settings import Settings
-from imgpipeline.sources.frame_preparation import stretch
 from imgpipeline.sources.image_files import (
-    FileToRead,
     Skipped,
     Unusable,
     find_pictures,
     other_than_image,
-    path_below,
     read_images,
 )
-from imgpipeline.sources.video_frames import FrameChoice, Unreadable, read_frames, read_info
+from imgpipeline.sources.storing import stretch
+from imgpipeline.sources.video import FrameChoice, Unreadable, read_frames, read_info
 from imgpipeline.vision.annotate import encode_jpeg
 from imgpipeline.vision.decode import ImageLimits, decode_image
 
@@ -132,8 +130,7 @@ def _images(settings: Settings, path: Path, skipped: list[Skipped]) -> Iterator[
     files, others = find_pictures(path)
     skipped += others
     limits, zone = ImageLimits(settings.max_image_pixels, settings.max_image_bytes), find_timezone(settings.timezone)
-    listed = (FileToRead(file, path_below(path, file), number) for number, file in enumerate(files))
-    for read in read_images(listed, settings.max_image_bytes):
+    for read in read_images(files, settings.max_image_bytes):
         if isinstance(read, Unusable):
             skipped.append(read.skipped)
             continue

@@ -267,7 +267,6 @@ class RtspState:
     """The current state of a camera; written by the thread that captures."""
 
     online: bool = False
-    reason: str = ""
     codec: str = ""
     size: str = ""
     clock: ClockSource | None = None
@@ -338,7 +337,7 @@ class RtspSource:
                 return
             was_online = self.now.online
             failures = 1 if was_online and monotonic() - began > self.stall_s else failures + 1
-            self.now.online, self.now.reason, self.now.pid = False, reason, None
+            self.now.online, self.now.pid = False, None
             if was_online or reported != reason:
                 reported = reason
                 LOG.warning("%s is offline: %s", self.name, reason)
@@ -366,7 +365,7 @@ class RtspSource:
     def _frame(self, header: dict[str, Any], data: bytes) -> Iterator[Captured]:
         now, received = self.now, datetime.fromtimestamp(header["received"], UTC)
         if not now.online:
-            now.online, now.reason = True, ""
+            now.online = True
             LOG.info("%s is online: %s, %s", self.name, self.address.shown, now.codec)
             yield StatusChange(online=True, reason=f"{self.address.shown}: {now.codec}", at=received)
         sent = _time(header["sent"])

@@ -28,9 +28,9 @@ from tenacity import (
     wait_exponential,
 )
 
-from imgpipeline.contracts.messages import FrameMessage
+from imgpipeline.contracts.messages import SESSION, FrameMessage, MessageFormat, classic_value
 from imgpipeline.contracts.notices import ANNOUNCED_BEFORE, Notice, NoticeKind
-from imgpipeline.contracts.times import Clock, format_time, utc_now
+from imgpipeline.contracts.times import Clock, find_timezone, format_time, utc_now
 from imgpipeline.errors import BadInputError, ImgpipelineError, PermanentError, TransientError
 from imgpipeline.faultpoints import reach
 from imgpipeline.objectstore import open_store
@@ -39,9 +39,9 @@ from imgpipeline.sources.accounts import Accounts, Totals
 from imgpipeline.sources.board import SourceState, SourceWatch
 from imgpipeline.sources.options import PublishOptions
 from imgpipeline.sources.protocol import Captured, CapturedFrame, Lost, Settled, SourceKind, StatusChange
-from imgpipeline.sources.storing import FrameStorer, ImageStore, StoreTally, record_of
+from imgpipeline.sources.storing import FrameStorer, ImageStore, StoreTally
 from imgpipeline.stream.diagnosis import UnreachableBrokerError
-from imgpipeline.stream.send import BatchSender, FencedError
+from imgpipeline.stream.send import BatchSender, FencedError, Record
 
 LOG = logging.getLogger(__name__)
 _BATCH = 500
@@ -420,7 +420,7 @@ class SourceSession:
 
     def _send(self, messages: Sequence[FrameMessage | Notice]) -> None:
         form = self._options.message_format
-        records = [record for message in messages if (record := record_of(self._settings, message, form))]
+        records = [record for message in messages if (record := _record_of(self._settings, message, form))]
         self._sending_since = monotonic()
         try:
             self._retried("kafka", lambda: self._sender.send(records), always=True)
@@ -491,3 +491,21 @@ class SourceSession:
             self._has_room.notify_all()
         for entry in rest:
             self._settle(entry, Settled.DROPPED, reason)
+
+
+def _record_of(settings: Settings, message: FrameMessage | Notice, form: MessageFormat) -> Record | None:
+    """Returns the record that announces a frame or a notice.
+
+    Returns:
+        The record; None for a notice if the topic's consumers understand only the classic form.
+    """
+    topic, key = settings.kafka_topic, message.source.encode()
+    if isinstance(message, Notice):
+        is_understood = form is MessageFormat.NATIVE or settings.notices_topic != topic
+        return Record(settings.notices_topic, key, message.to_value()) if is_understood else None
+    if form is MessageFormat.CLASSIC:
+        zone = find_timezone(settings.message_timezone)
+        headers = ((SESSION, str(message.attributes[SESSION]).encode()),) if SESSION in message.attributes else ()
+        return Record(topic, key, classic_value(message, store_url=settings.store_url, zone=zone), headers)
+    stamp = None if message.has_own_timestamp else round(message.timestamp.timestamp() * 1000)
+    return Record(topic, key, message.to_value(with_time=message.has_own_timestamp), timestamp_ms=stamp)

@@ -63,7 +63,12 @@ class BucketSource:
         self.failures: list[NotAnnounced] = []
         self._settings = settings
         self._suffixes = suffixes
-        self._check(f"{self.url}/{self.prefix}/image.jpg" if self.prefix else f"{self.url}/image.jpg")
+        location = f"{self.url}/{self.prefix}" if self.prefix else self.url
+        if self._error(f"{location}/image.jpg"):
+            raise ConfigurationError(
+                f"The pipeline may not read images in {location}, so their frames would become dead letters.",
+                next_step=f"add it to IMGPIPELINE_ALLOWED_IMAGE_LOCATIONS={location}",
+            )
         self._store: ObjectStore = open_bucket(settings, bucket)
 
     def capture(self, stop: Event) -> Iterator[Captured]:
@@ -73,7 +78,7 @@ class BucketSource:
                 return
             if not self._takes(info):
                 self.skipped += 1
-            elif error := self._error(info.key):
+            elif error := self._error(f"{self.url}/{info.key}"):
                 self.failures.append(NotAnnounced(f"{self.url}/{info.key}", error))
                 yield Lost("not_allowed", kind=Settled.FAILED, at=info.last_modified)
             else:
@@ -92,8 +97,8 @@ class BucketSource:
             return False
         return info.key.endswith(self._suffixes) if self._suffixes else info.key.lower().endswith(IMAGE_ENDINGS)
 
-    def _error(self, key: str) -> str | None:
-        path = f"{self.url}/{key}"
+    def _error(self, path: str) -> str | None:
+        """Returns why an image cannot be announced; None if it can."""
         if len(path) > MAX_TEXT or not is_storable(path):
             return f"its URL is longer than {MAX_TEXT} characters or cannot be stored as text"
         try:
@@ -101,16 +106,6 @@ class BucketSource:
         except BadInputError as error:
             return error.message
         return None
-
-    def _check(self, path: str) -> None:
-        try:
-            resolve_image_path(path, self._settings.store_url, self._settings.allowed_image_locations)
-        except BadInputError:
-            location = path.rpartition("/")[0]
-            raise ConfigurationError(
-                f"The pipeline may not read images in {location}, so their frames would become dead letters.",
-                next_step=f"add it to IMGPIPELINE_ALLOWED_IMAGE_LOCATIONS={location}",
-            ) from None
 
 
 class StoredFrames:

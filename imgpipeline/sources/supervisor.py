@@ -39,6 +39,8 @@ _FIRST_PAUSE_S = 1.0
 _LONGEST_PAUSE_S = 60.0
 _HEALTHY_S = 60.0
 """A source that ran for this long before it failed restarts after the first pause."""
+_GRACE_S = 40.0
+"""Longest wait for the frames in flight of sources that are stopped."""
 _POLL_S = 0.5
 _UNSEEN_S = 60.0
 """How long to wait for a first sign of the other process. An MQTT session without messages gives none."""
@@ -130,7 +132,7 @@ class Supervisor:
         self._version = self._file_version()
         self._workers: dict[str, _Worker] = {}
 
-    def run(self, stop: threading.Event, *, grace_s: float = 40.0) -> None:
+    def run(self, stop: threading.Event) -> None:
         """Runs until `stop` is set or every source has ended, then waits for frames in flight.
 
         A changed file restarts only the sources whose entries changed. A file that is not valid is refused as a whole,
@@ -141,7 +143,7 @@ class Supervisor:
             if (version := self._file_version()) != self._version:
                 self._version = version
                 self._reload()
-        self._end(list(self._workers), grace_s)
+        self._end(list(self._workers))
 
     def _is_running(self) -> bool:
         return any(worker.thread.is_alive() for worker in self._workers.values())
@@ -157,7 +159,7 @@ class Supervisor:
     def _apply(self) -> None:
         wanted = {config.name: config for config in self._wanted}
         changed = [name for name, worker in self._workers.items() if wanted.get(name) != worker.config]
-        self._end(changed, 40.0)
+        self._end(changed)
         for name in changed:
             if name not in wanted:
                 self._board.remove(name)
@@ -167,12 +169,12 @@ class Supervisor:
                 self._workers[name] = _Worker(config, self._build(config, self._board), self._board)
                 self._workers[name].start()
 
-    def _end(self, names: list[str], grace_s: float) -> None:
+    def _end(self, names: list[str]) -> None:
         ending = [self._workers.pop(name) for name in names]
         for worker in ending:
             LOG.info("stopping %s", worker.config.name)
             worker.stop.set()
-        deadline_s = monotonic() + grace_s
+        deadline_s = monotonic() + _GRACE_S
         for worker in ending:
             worker.thread.join(max(0.0, deadline_s - monotonic()))
 

@@ -343,19 +343,4 @@ def cover_hole(hole: Hole, there: Iterable[int], absent: GapReason) -> list[Gap]
 
 def _is_compacted(admin: KafkaAdminClient, topic: str) -> bool:
     described = admin.describe_configs([ConfigResource(ConfigResourceType.TOPIC, topic)])
-    return "compact" in str(_find_value(described, "cleanup.policy"))
-
-
-def _find_value(described: object, name: str) -> object:
-    """Finds a setting in the nested dicts and lists that kafka-python returns per resource."""
-    if isinstance(described, dict):
-        if name in described:
-            entry = described[name]
-            return entry.get("value", entry) if isinstance(entry, dict) else entry
-        if described.get("name") == name:
-            return described.get("value")
-        described = list(described.values())
-    if isinstance(described, list | tuple):
-        found = (_find_value(part, name) for part in described)
-        return next((value for value in found if value is not None), None)
-    return None
+    return "compact" in str(described["topic"][topic].get("cleanup.policy"))

@@ -14,8 +14,9 @@ from imgpipeline.lake.query.days import Span
 from imgpipeline.lake.query.events import find_events
 from imgpipeline.lake.schema import EVENT_TABLES, EVENTS
 from imgpipeline.objectstore import ObjectStore, open_store
-from imgpipeline.publish.events import publish_alerts, publish_events
+from imgpipeline.publish.alerts import publish_alerts
 from imgpipeline.publish.run import Run
+from imgpipeline.publish.slices import publish_events
 from imgpipeline.settings import Settings, load_settings
 from imgpipeline.tracking.day_tracks import build_tracks
 from imgpipeline_tests.events.samples import CHANGE, rotated, rules, stored_frames

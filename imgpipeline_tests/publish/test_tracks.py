@@ -9,7 +9,7 @@ from imgpipeline.contracts.detection import Kind
 from imgpipeline.lake.build.day_tables import rebuild_day
 from imgpipeline.objectstore import ObjectStore, open_store
 from imgpipeline.publish.run import Form, Publication, Run
-from imgpipeline.publish.tracks import publish_tracks
+from imgpipeline.publish.slices import publish_tracks
 from imgpipeline.settings import Settings, load_settings
 from imgpipeline.tracking.day_tracks import build_tracks
 from imgpipeline_tests.ledger.samples import DAY, NOON, append, write_chain

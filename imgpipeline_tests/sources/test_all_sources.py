@@ -29,8 +29,7 @@ from imgpipeline.sources.mqtt.messages import Subscription
 from imgpipeline.sources.protocol import CapturedFrame, Settled, Source, SourceKind
 from imgpipeline.sources.rtsp import RtspSource
 from imgpipeline.sources.sequence import SequenceSource
-from imgpipeline.sources.simulator.clip import numbered_frames, read_number, write_clip
-from imgpipeline.sources.simulator.rtsp_simulator import SimulatedCamera
+from imgpipeline.sources.simulator.rtsp_simulator import SimulatedCamera, numbered_frames, read_number, write_clip
 from imgpipeline.sources.simulator.scene import Scene
 from imgpipeline.sources.stored_images import BucketSource
 from imgpipeline.sources.video import VideoSource, ingest_video

@@ -9,7 +9,7 @@ import pytest
 from imgpipeline.errors import ConfigurationError
 from imgpipeline.settings import Settings
 from imgpipeline.sources.prepare import PreparedImages, PrepareOptions, prepare
-from imgpipeline.sources.video_frames import FrameChoice
+from imgpipeline.sources.video import FrameChoice
 from imgpipeline_tests.cli.command import run
 from imgpipeline_tests.sources.test_folder import NOON, write_picture
 from imgpipeline_tests.sources.videos import write_video

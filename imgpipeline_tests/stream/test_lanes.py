@@ -235,12 +235,6 @@ def shares(lanes: int, *counts: int) -> list[int]:
     return [len(partitions_of(Lane(number, lanes), all_of_them, topics)) for number in range(lanes)]
 
 
-def test_the_lanes_of_one_topic_are_those_of_earlier_releases() -> None:
-    for lanes in range(1, 7):
-        for number in range(20):
-            assert Lane(number % lanes, lanes).covers(Place(0, number))
-
-
 def test_topics_of_few_partitions_share_all_lanes() -> None:
     assert shares(2, 1, 1) == [1, 1]
     assert shares(3, 1, 1, 1) == [1, 1, 1]

@@ -43,6 +43,8 @@ def countable(truth: Truth) -> bool:
     return truth.area_px2 >= MIN_AREA_PX2 and truth.visible >= MIN_VISIBLE
 
 
+HIT_IOU = 0.5
+"""Smallest IoU of a hit."""
 IGNORED_IOU = 0.1
 """A box is not a false alarm if it overlaps an object of its class that does not count by more than this. The visible
 rest of a nearly hidden object is too small for a fair IoU."""
@@ -73,7 +75,7 @@ class Score:
         return self.hits / (self.hits + self.false_alarms) if self.hits + self.false_alarms else 1.0
 
 
-def match_detections(found: Sequence[Detection], truth: Sequence[Truth], *, iou_threshold: float = 0.5) -> Score:
+def match_detections(found: Sequence[Detection], truth: Sequence[Truth]) -> Score:
     """Compares the detections in one picture with its objects.
 
     The most confident detection chooses first. It takes the object of its label with the largest IoU, countable
@@ -84,7 +86,7 @@ def match_detections(found: Sequence[Detection], truth: Sequence[Truth], *, iou_
     for detection in sorted(found, key=lambda d: -d.confidence):
         box = _to_xyxy(detection)
         rated = [(countable(t), iou_xyxy(box, t.box_xyxy), t) for t in free if t.label == detection.label]
-        fitting = [r for r in rated if r[1] >= iou_threshold]
+        fitting = [r for r in rated if r[1] >= HIT_IOU]
         if fitting:
             counts, _, chosen = max(fitting, key=lambda r: r[:2])
             free.remove(chosen)

@@ -1,13 +1,13 @@
-"""Publishes alerts by MQTT as events of Home Assistant, which finds them by MQTT discovery.
+"""Publishes alerts: on a Kafka topic in classic form, or by MQTT as events of Home Assistant, which discovers them.
 
-Each source is a device, and each rule that has raised an alert there is an `event` entity of that device
-(https://www.home-assistant.io/integrations/event.mqtt). Alerts are published at least once, by number; the `event_id`
-identifies a repeated message.
+For Home Assistant, each source is a device, and each rule that has raised an alert there is an `event` entity of that
+device (https://www.home-assistant.io/integrations/event.mqtt). Alerts are published by MQTT at least once, by number;
+the `event_id` identifies a repeated message.
 """
 
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -17,16 +17,19 @@ from time import sleep
 from typing import Any
 
 from imgpipeline import __version__
-from imgpipeline.contracts.keys import mqtt_key
+from imgpipeline.contracts.keys import alert_key, mqtt_key
 from imgpipeline.errors import PermanentError
 from imgpipeline.events.alerts.chain import Alert, read_alerts
 from imgpipeline.faultpoints import reach
 from imgpipeline.objectstore import ObjectMissingError, ObjectStore
 from imgpipeline.publish.run import Run
+from imgpipeline.publish.transactions import ResultBatch, ResultPublisher, record_of
 from imgpipeline.settings import Settings
 from imgpipeline.sources.mqtt.connection import OFFLINE, ONLINE, MqttMessage, MqttSender
+from imgpipeline.stream.send import Record
 
 _BATCH_ALERTS = 100
+"""Alerts in one Kafka transaction, or between two waits for the MQTT broker."""
 _SETTLE_S = 2.0
 """Home Assistant subscribes to the topic of an entity only after it has read the discovery message."""
 _SHOWN = (
@@ -189,3 +192,24 @@ def _read(store: ObjectStore, key: str) -> _Progress | None:
             f"{store.url}/{key} is damaged; expected the progress of publishing by MQTT.",
             next_step="delete it; then the latest alerts are published again",
         ) from None
+
+
+def publish_alerts(run: Run, topic: str) -> int:
+    """Publishes the alerts after the last checkpoint in classic form; result and errors as `ResultPublisher.run`."""
+    publisher = ResultPublisher(topic, "alerts", lambda data: [int(data["last"])], lambda: [0])
+
+    def batches(last: list[int]) -> Iterator[ResultBatch]:
+        alerts = read_alerts(run.store, after=last[0])
+        while several := list(islice(alerts, _BATCH_ALERTS)):
+            last[0] = several[-1].number
+            yield ResultBatch([_alert_record(run.store, topic, alert) for alert in several], {"last": last[0]})
+
+    return publisher.run(run, batches)
+
+
+def _alert_record(store: ObjectStore, topic: str, alert: Alert) -> Record:
+    """Returns the number of an alert and the URL of its object, as change-alert pipelines publish them."""
+    path = f"{store.url}/{alert_key(alert.number)}"
+    document = {"image_event_num": alert.number, "image_event_db_path": path}
+    event = alert.event
+    return record_of(topic, event.source, event.timestamp.date().isoformat(), event.event_id, document)
