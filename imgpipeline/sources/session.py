@@ -30,7 +30,7 @@ from tenacity import (
 
 from imgpipeline.contracts.messages import SESSION, FrameMessage, MessageFormat, classic_value
 from imgpipeline.contracts.notices import ANNOUNCED_BEFORE, Notice, NoticeKind
-from imgpipeline.contracts.times import Clock, find_timezone, format_time, utc_now
+from imgpipeline.contracts.times import find_timezone, format_time, utc_now
 from imgpipeline.errors import BadInputError, ImgpipelineError, PermanentError, TransientError
 from imgpipeline.faultpoints import reach
 from imgpipeline.objectstore import open_store
@@ -131,7 +131,6 @@ class SourceSession:
         *,
         options: PublishOptions | None = None,
         store: ImageStore | None = None,
-        clock: Clock = utc_now,
         watch: SourceWatch | None = None,
         tally: StoreTally | None = None,
     ) -> None:
@@ -146,10 +145,10 @@ class SourceSession:
         """
         self.name, self.kind, self._settings = name, kind, settings
         self._options = options or PublishOptions()
-        self._clock, self._watch = clock, watch
+        self._watch = watch
         self._accounts = Accounts(name, stall_s=self._options.stall_s)
-        chosen = store or open_store(settings, patience_s=0)  # `_retried` waits for it, and says so once
-        self._storer = FrameStorer(settings, name, self.session, chosen, self._options.preparation, tally)
+        store = store or open_store(settings, patience_s=0)  # `_retried` waits for it, and says so once
+        self._storer = FrameStorer(settings, name, self.session, store, self._options.preparation, tally)
         self._last_prepared: threading.Event | None = None
         is_fenced = kind is SourceKind.LIVE and settings.kafka_transactions  # then only one publisher may send
         self._sender = BatchSender(settings, fence=name if is_fenced else None)
@@ -167,7 +166,7 @@ class SourceSession:
         self._started = False
         self._last_time: datetime | None = None
         if kind is SourceKind.LIVE:
-            self._start(clock())
+            self._start(utc_now())
         self._pool = ThreadPoolExecutor(self._options.writers, thread_name_prefix=f"store {name}")
         if watch:
             self._report_to(watch)
@@ -220,7 +219,7 @@ class SourceSession:
         if self._watch:
             self._watch.captured(captured)
         if isinstance(captured, Lost):
-            at = captured.at or self._last_time or self._clock()
+            at = captured.at or self._last_time or utc_now()
             self._accounts.lose(self._booked(at), captured.count, captured.kind, captured.reason)
         elif isinstance(captured, StatusChange):
             kind = NoticeKind.ONLINE if captured.online else NoticeKind.OFFLINE
@@ -263,7 +262,7 @@ class SourceSession:
 
     def _offer_frame(self, frame: CapturedFrame) -> None:
         reach("frame captured", self.name)
-        received = frame.received or self._clock()
+        received = frame.received or utc_now()
         at = self._last_time = self._booked(frame.timestamp, received)
         if not self._started:
             self._start(at)
@@ -283,7 +282,7 @@ class SourceSession:
 
     def _booked(self, at: datetime, received: datetime | None = None) -> datetime:
         """Returns the time that a frame has in the accounts: the time of receipt if runs would refuse its own."""
-        now = received or self._clock()
+        now = received or utc_now()
         return at if self._settings.accepts_time(at, now) else now
 
     def _start(self, at: datetime) -> None:
@@ -316,7 +315,7 @@ class SourceSession:
     def _settle(self, entry: QueuedFrame, how: Settled, reason: str = "") -> None:
         self._accounts.settle(entry.number, how, reason)
         if self._watch:
-            self._watch.settled(how, reason, (self._clock() - entry.received).total_seconds())
+            self._watch.settled(how, reason, (utc_now() - entry.received).total_seconds())
         if entry.frame.settle:
             entry.frame.settle(how)
 
@@ -459,13 +458,13 @@ class SourceSession:
         with self._lock:
             if what not in self._away:
                 named = "the store" if what == "store" else "Kafka"
-                self._away[what] = f"{named} since {format_time(self._clock())[:19]}Z"
+                self._away[what] = f"{named} since {format_time(utc_now())[:19]}Z"
                 LOG.warning("%s waits for %s: %s", self.name, self._away[what], error)
 
     def _send_accounts(self, since_s: float) -> None:
         notices = self._accounts.take_notices()
         if not notices and self.kind is SourceKind.LIVE:
-            now = self._clock()
+            now = utc_now()
             notices = [self._accounts.idle_notice(now - timedelta(seconds=since_s), now)]
         if notices:
             self._send(self._placed(notices))
@@ -473,7 +472,7 @@ class SourceSession:
     def _send_end(self) -> None:
         if not self._started and self.kind is SourceKind.FINITE:
             return
-        at = self._last_time if self.kind is SourceKind.FINITE and self._last_time else self._clock()
+        at = self._last_time if self.kind is SourceKind.FINITE and self._last_time else utc_now()
         end = self._accounts.notice(NoticeKind.ENDED, at, self._end_reason)
         self._send([*self._placed(self._accounts.take_notices()), end])
 
