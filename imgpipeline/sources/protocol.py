@@ -7,7 +7,7 @@
             while not stop.is_set():
                 yield CapturedFrame(utc_now(), ClockSource.RECEIVER, data=read_jpeg())
 
-The publisher (`publisher`) stores, announces and accounts for the frames of every source, and applies back-pressure.
+A session (`session`) stores, announces and accounts for the frames of a source, and applies back-pressure.
 """
 
 from collections.abc import Callable, Iterator, Mapping
@@ -90,7 +90,7 @@ class CapturedFrame:
     has_own_timestamp: bool = True
     """False if its content identifies the frame instead of its time, as for MQTT messages that can be redelivered."""
     settle: Callable[[Settled], None] | None = None
-    """Called once, in a thread of the publisher, when the frame is settled."""
+    """Called once, in a thread of the session, when the frame is settled."""
 
 
 @dataclass(frozen=True, slots=True)

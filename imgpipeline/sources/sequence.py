@@ -34,19 +34,8 @@ USUAL_RATE = 25.0
 _INFO = "seqinfo.ini"
 
 
-@dataclass(frozen=True, slots=True)
-class SequenceInfo:
-    """Folder, name and frame rate of a sequence."""
-
-    folder: Path
-    name: str
-    """Name in `seqinfo.ini`, otherwise of the folder."""
-    rate: float
-    is_rate_known: bool
-
-
-def read_sequence_info(path: Path) -> SequenceInfo:
-    """Finds the folder, name and frame rate of a sequence.
+def _find_sequence(path: Path) -> tuple[Path, str, float | None]:
+    """Returns the folder of the images, the name and the frame rate (None: unknown) of a sequence.
 
     Args:
         path: The folder of the images, or the one above `img1` that contains `seqinfo.ini`.
@@ -58,10 +47,10 @@ def read_sequence_info(path: Path) -> SequenceInfo:
         raise ConfigurationError(f"There is no folder {path}.", next_step="name a folder of numbered images")
     info = next((file for file in (path / _INFO, path.parent / _INFO) if file.is_file()), None)
     if info is None or (info.parent != path and path.name != _images_of(info)):
-        return SequenceInfo(path, path.resolve().name, USUAL_RATE, False)
+        return path, path.resolve().name, None
     said = _read_info(info)
-    name, rate = said.get("name") or info.parent.resolve().name, _rate_of(info, said.get("frameRate"))
-    return SequenceInfo(info.parent / _images_of(info), name, rate or USUAL_RATE, rate is not None)
+    name = said.get("name") or info.parent.resolve().name
+    return info.parent / _images_of(info), name, _rate_of(info, said.get("frameRate"))
 
 
 def _images_of(info: Path) -> str:
@@ -117,10 +106,10 @@ class SequenceSource:
             ConfigurationError: There is no such folder, or it contains no numbered image.
             UsageError: The name of the source is not valid.
         """
-        self.info = read_sequence_info(path)
-        self.name = checked_source(name or self.info.name)
-        self.rate = rate or self.info.rate
-        self.is_rate_known = rate is not None or self.info.is_rate_known
+        self._folder, own_name, own_rate = _find_sequence(path)
+        self.name = checked_source(name or own_name)
+        self.rate = rate or own_rate or USUAL_RATE
+        self.is_rate_known = rate is not None or own_rate is not None
         self.skipped: list[Skipped] = []
         self.files = self._find()
         self._settings = settings
@@ -157,7 +146,7 @@ class SequenceSource:
     def _find(self) -> list[FileToRead]:
         """Returns the numbered images in order; of several with the same number, the first by name."""
         found: dict[int, FileToRead] = {}
-        for path in sorted(self.info.folder.iterdir()) if self.info.folder.is_dir() else []:
+        for path in sorted(self._folder.iterdir()) if self._folder.is_dir() else []:
             digits = re.search(r"(\d+)\D*$", path.stem)
             number = int(digits[1]) if digits else -1
             if is_hidden(path.name):
@@ -172,7 +161,7 @@ class SequenceSource:
                 found[number] = FileToRead(path, path.name, number)
         if not found:
             raise ConfigurationError(
-                f"{self.info.folder} contains no numbered images ({', '.join(IMAGE_ENDINGS)}).",
+                f"{self._folder} contains no numbered images ({', '.join(IMAGE_ENDINGS)}).",
                 next_step="name a folder with images such as 0000001.jpg; for others, `imgpipeline ingest folder`",
             )
         return [found[number] for number in sorted(found)]

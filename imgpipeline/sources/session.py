@@ -71,7 +71,7 @@ class QueuedFrame:
 
 
 class FrameQueue:
-    """Frames in order. It is not thread-safe; the publisher's lock protects it."""
+    """Frames in order. It is not thread-safe; the session's lock protects it."""
 
     def __init__(self, most_frames: int, most_bytes: int) -> None:
         """Sets the limits. An empty queue takes one frame of any size."""
@@ -134,7 +134,7 @@ class SourceSession:
         watch: SourceWatch | None = None,
         tally: StoreTally | None = None,
     ) -> None:
-        """Opens a session: connects to Kafka, and takes a live source over from an older publisher.
+        """Opens a session: connects to Kafka, and takes a live source over from an older session.
 
         Args:
             store: Where the images go; None: the store of the settings.
@@ -150,7 +150,7 @@ class SourceSession:
         store = store or open_store(settings, patience_s=0)  # `_retried` waits for it, and says so once
         self._storer = FrameStorer(settings, name, self.session, store, self._options.preparation, tally)
         self._last_prepared: threading.Event | None = None
-        is_fenced = kind is SourceKind.LIVE and settings.kafka_transactions  # then only one publisher may send
+        is_fenced = kind is SourceKind.LIVE and settings.kafka_transactions  # then only one session may send
         self._sender = BatchSender(settings, fence=name if is_fenced else None)
         self._sender.open()
         self._lock = threading.Lock()
@@ -190,13 +190,13 @@ class SourceSession:
 
     @property
     def blocked(self) -> str | None:
-        """What the publisher waits for: `store`, `kafka`, or None."""
+        """What the session waits for: `store`, `kafka`, or None."""
         since = self._sending_since
         return "kafka" if since is not None and monotonic() - since > _SLOW_SEND_S else next(iter(self._away), None)
 
     @property
     def waits_for(self) -> str | None:
-        """What the publisher waits for, such as `the store since 2026-01-09T12:00:00Z`; None: nothing."""
+        """What the session waits for, such as `the store since 2026-01-09T12:00:00Z`; None: nothing."""
         return (what := self.blocked) and self._away.get(what, "Kafka")
 
     @property
@@ -437,24 +437,25 @@ class SourceSession:
             self._note_away(what, error)
             if self._stop.wait(_FIRST_PAUSE_S):
                 raise
-            result = self._retrying(has_limit=self.kind is SourceKind.LIVE and not always)(action)
+            result = self._retrying(what, has_limit=self.kind is SourceKind.LIVE and not always)(action)
         if what in self._away:
             with self._lock:
                 if waited_for := self._away.pop(what, None):
                     LOG.warning("%s waited for %s; it answers again", self.name, waited_for)
         return result
 
-    def _retrying(self, *, has_limit: bool) -> Retrying:
+    def _retrying(self, what: str, *, has_limit: bool) -> Retrying:
         stopped, is_late = stop_when_event_set(self._stop), stop_after_delay(self._settings.store_patience_s)
         return Retrying(
             retry=retry_if_exception_type(AWAY),
             wait=wait_exponential(2 * _FIRST_PAUSE_S, _LONGEST_PAUSE_S),
             stop=stopped | is_late if has_limit else stopped,
             sleep=sleep_using_event(self._stop),
+            before_sleep=lambda state: self._note_away(what, state.outcome.exception() if state.outcome else None),
             reraise=True,
         )
 
-    def _note_away(self, what: str, error: BaseException) -> None:
+    def _note_away(self, what: str, error: BaseException | None) -> None:
         with self._lock:
             if what not in self._away:
                 named = "the store" if what == "store" else "Kafka"

@@ -182,7 +182,7 @@ def size_of(data: bytes) -> tuple[int | None, int | None]:
 
 
 class ImageStore(Protocol):
-    """The part of an object store that a publisher needs."""
+    """The part of an object store that a session needs."""
 
     def create(self, key: str, data: bytes) -> bool:
         """Creates an object; returns False, and changes nothing, if its key exists."""
