@@ -38,7 +38,7 @@ class Look:
 
 
 @dataclass(frozen=True, slots=True)
-class Placement:
+class SpritePlacement:
     """Position of an object in its patch."""
 
     patch_wh: tuple[int, int]
@@ -51,7 +51,7 @@ class Placement:
 class Sprite:
     """A patch and its mask; every stroke goes into both."""
 
-    def __init__(self, placement: Placement) -> None:
+    def __init__(self, placement: SpritePlacement) -> None:
         width, height = placement.patch_wh
         shape = (height * OVERSAMPLING, width * OVERSAMPLING)
         self._placement = placement

@@ -18,8 +18,8 @@ from imgpipeline.sources.simulator.drawing import (
     WIDTH,
     Image,
     Look,
-    Placement,
     Sprite,
+    SpritePlacement,
     draw_street,
     random_color,
 )
@@ -144,7 +144,7 @@ def _paint(image: Image, owner: NDArray[np.uint8], actor: Actor, number: int) ->
     x1, y1, x2, y2 = max(x, 0), max(y, 0), min(x + width, WIDTH), min(y + height, HEIGHT)
     if x1 >= x2 or y1 >= y2:
         return 0
-    sprite = Sprite(Placement((width, height), (left - x, top - y), actor.size_wh, actor.faces_left))
+    sprite = Sprite(SpritePlacement((width, height), (left - x, top - y), actor.size_wh, actor.faces_left))
     DRAWINGS[actor.label](sprite, actor.look, float(actor.phase[number]))
     color, mask = sprite.finish()
     seen = np.s_[y1 - y : y2 - y, x1 - x : x2 - x]
