@@ -15,7 +15,7 @@ from benchmarks.effort import Effort
 from benchmarks.latency import SteadyProducer, prepare_steady, spread, usual_network
 from benchmarks.place import Place, say
 from imgpipeline.contracts.times import format_time
-from imgpipeline.stream.send import Announcer
+from imgpipeline_tests.servers.announcing import Announcer
 
 _RULE = '[[rule]]\nname = "changed"\nkind = "image_change"\n'
 _START = datetime(2026, 1, 9, 12, tzinfo=UTC)

@@ -25,8 +25,8 @@ from imgpipeline.contracts.times import utc_now
 from imgpipeline.lake.sessions.session import open_lake
 from imgpipeline.ledger import fix_ends
 from imgpipeline.objectstore import ObjectStore, open_store
-from imgpipeline.stream.send import Announcer
 from imgpipeline_tests.defs.site import Site, make_site
+from imgpipeline_tests.servers.announcing import Announcer
 from imgpipeline_tests.servers.waiting import wait_until
 
 _LINGER_S = 0.5

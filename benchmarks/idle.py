@@ -30,8 +30,8 @@ from imgpipeline.contracts.messages import FrameMessage
 from imgpipeline.contracts.times import utc_now
 from imgpipeline.objectstore import open_store
 from imgpipeline.settings import Settings
-from imgpipeline.stream.send import Announcer
 from imgpipeline_tests.defs.site import MODULE, REPOSITORY, Site, make_site
+from imgpipeline_tests.servers.announcing import Announcer
 from imgpipeline_tests.servers.ports import free_port
 from imgpipeline_tests.servers.processes import ServerProcess
 from imgpipeline_tests.servers.waiting import wait_until

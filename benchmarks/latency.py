@@ -23,7 +23,7 @@ from imgpipeline.contracts.times import utc_now
 from imgpipeline.lake.sessions.session import open_lake
 from imgpipeline.objectstore import ObjectStore
 from imgpipeline.settings import Settings
-from imgpipeline.stream.send import Announcer
+from imgpipeline_tests.servers.announcing import Announcer
 
 _LINGER_S = 5.0
 _START_LIMIT_S = 90.0

@@ -13,7 +13,7 @@ from benchmarks.processes import cpu_s
 from imgpipeline.contracts.messages import FrameMessage
 from imgpipeline.objectstore import open_store
 from imgpipeline.settings import Settings, load_settings
-from imgpipeline.stream.send import Announcer
+from imgpipeline_tests.servers.announcing import Announcer
 from imgpipeline_tests.servers.kafka_broker import KafkaBroker
 from imgpipeline_tests.servers.s3_server import S3Bucket, S3Server
 from imgpipeline_tests.servers.toxiproxy import ToxiproxyServer

@@ -25,12 +25,11 @@ from imgpipeline.contracts.capture import ClockSource
 from imgpipeline.objectstore import open_store
 from imgpipeline.settings import Settings
 from imgpipeline.sources.accounts import Totals
+from imgpipeline.sources.ingest import ingest_source
 from imgpipeline.sources.options import PublishOptions
 from imgpipeline.sources.protocol import CapturedFrame
-from imgpipeline.sources.publish import publish
 from imgpipeline.sources.rtsp import RtspSource
-from imgpipeline.sources.simulator.clip import write_clip, write_scene_clip
-from imgpipeline.sources.simulator.rtsp_simulator import SimulatedCamera
+from imgpipeline.sources.simulator.rtsp_simulator import SimulatedCamera, write_clip, write_scene_clip
 from imgpipeline.sources.simulator.scene import Scene
 from imgpipeline.stream.send import BatchSender, Record
 from imgpipeline_tests.servers.rtsp_server import RtspServer
@@ -64,7 +63,7 @@ def _published(settings: Settings, url: str, seconds: float) -> float:
             began[0] = time.monotonic()
             threading.Timer(seconds, stop.set).start()
 
-    totals = publish(settings, RtspSource("fast", url), stop=stop, progress=start_clock)
+    totals = ingest_source(settings, RtspSource("fast", url), stop=stop, progress=start_clock)
     return totals.announced / (time.monotonic() - began[0])
 
 
@@ -180,7 +179,7 @@ def measure_camera_overload(place: Place, effort: Effort) -> dict[str, Any]:
 
         def run(name: str) -> None:
             options, source = PublishOptions(writers=2), RtspSource(name, server.url(name))
-            totals[name] = publish(settings, source, stop=stop, options=options, store=stores[name])
+            totals[name] = ingest_source(settings, source, stop=stop, options=options, store=stores[name])
 
         threads = [threading.Thread(target=run, args=(name,)) for name in stores]
         for thread in threads:

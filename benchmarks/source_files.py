@@ -20,9 +20,9 @@ from benchmarks.source_plain import plain_publisher
 from imgpipeline.objectstore import open_store
 from imgpipeline.settings import Settings
 from imgpipeline.sources.folder import FolderSource
+from imgpipeline.sources.ingest import ingest_source
 from imgpipeline.sources.options import PublishOptions
 from imgpipeline.sources.protocol import Captured, Source
-from imgpipeline.sources.publish import publish
 from imgpipeline.sources.sequence import SequenceSource
 from imgpipeline.sources.stored_images import OPTIONS, BucketSource
 from imgpipeline.sources.video import VideoSource
@@ -85,7 +85,7 @@ def contest_of(open_source: Callable[[Settings], Source], options: PublishOption
 
     def ours(settings: Settings) -> float:
         source = _Timed(open_source(settings))
-        totals = publish(settings, source, options=options)
+        totals = ingest_source(settings, source, options=options)
         return totals.announced / (time.monotonic() - source.began_s)
 
     def plain(settings: Settings) -> float:

@@ -21,11 +21,11 @@ from benchmarks.source_plain import PlainPublisher, plain_publisher
 from imgpipeline.contracts.capture import ClockSource
 from imgpipeline.settings import Settings
 from imgpipeline.sources.board import Board, SourceWatch
+from imgpipeline.sources.ingest import IngestSessions
 from imgpipeline.sources.mqtt.ingest import ingest_mqtt
 from imgpipeline.sources.mqtt.messages import Subscription
 from imgpipeline.sources.mqtt.session import MqttSession, Received
 from imgpipeline.sources.protocol import Captured, CapturedFrame, Settled, SourceKind
-from imgpipeline.sources.publish import Publishers
 from imgpipeline.web.ingest.app import create_app, open_server
 from imgpipeline_tests.servers.mosquitto import Mosquitto
 from imgpipeline_tests.servers.ports import LOOPBACK, free_port
@@ -136,7 +136,7 @@ def _ours_http(folder: Path, settings: Settings) -> float:
     return _posted_per_s(create_app(open_server(settings)), folder)
 
 
-class _PlainPublishers(Publishers):
+class _PlainSessions(IngestSessions):
     """Stores and announces each frame in the thread that offers it."""
 
     def __init__(self, settings: Settings, publisher: PlainPublisher) -> None:
@@ -152,7 +152,7 @@ class _PlainPublishers(Publishers):
 
 def _plain_http(folder: Path, settings: Settings) -> float:
     with plain_publisher(settings) as publisher:
-        server = replace(open_server(settings), publishers=_PlainPublishers(settings, publisher))
+        server = replace(open_server(settings), publishers=_PlainSessions(settings, publisher))
         return _posted_per_s(create_app(server), folder)
 
 

@@ -10,8 +10,8 @@ from imgpipeline.contracts.messages import FrameMessage
 from imgpipeline.contracts.times import day_of
 from imgpipeline.objectstore import ObjectStore, open_store
 from imgpipeline.settings import Settings
-from imgpipeline.sources.frame_preparation import size_of
 from imgpipeline.sources.protocol import Captured, CapturedFrame
+from imgpipeline.sources.storing import size_of
 from imgpipeline.stream.connection import open_producer
 from imgpipeline.stream.send import Record
 from imgpipeline.vision.annotate import encode_jpeg

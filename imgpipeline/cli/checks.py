@@ -200,7 +200,7 @@ def check_camera(
     """Checks that a camera delivers frames by RTSP."""
     from imgpipeline.sources.rtsp import probe, read_address  # noqa: PLC0415 - loads NumPy
 
-    yield read_address(url).shown, str(probe(url, credentials))
+    yield read_address(url).shown, probe(url, credentials)
 
 
 CHECKS: Mapping[tuple[str, ...], Check] = {

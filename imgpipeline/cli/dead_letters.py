@@ -17,8 +17,7 @@ from imgpipeline.settings import load_settings
 
 if TYPE_CHECKING:
     from imgpipeline.ledger.dead_letters import BuriedRecord, Wanted
-    from imgpipeline.sources.letter_details import LetterDetails
-    from imgpipeline.sources.replay import ReplayPlan, ReplayResult
+    from imgpipeline.sources.dead_letters import LetterDetails, ReplayPlan, ReplayResult
 
 app = typer.Typer(help="List and show offsets that could not become frames, and announce them again.")
 _MOST_NAMED = 20
@@ -48,7 +47,7 @@ def list_them(
     """
     from imgpipeline.ledger.dead_letters import LetterState, find_dead_letters  # noqa: PLC0415 - as above
     from imgpipeline.objectstore import open_store  # noqa: PLC0415 - as above
-    from imgpipeline.sources.letter_details import document  # noqa: PLC0415 - loads obstore and kafka-python
+    from imgpipeline.sources.dead_letters import document  # noqa: PLC0415 - loads obstore and kafka-python
 
     wanted = _wanted(code, day, source)
     store = open_store(load_settings())
@@ -92,7 +91,7 @@ def show(
 ) -> None:
     """Show everything about one dead letter: the reason, the record, the run and model, and what to do next."""
     from imgpipeline.objectstore import open_store  # noqa: PLC0415 - loads obstore
-    from imgpipeline.sources.letter_details import read_details  # noqa: PLC0415 - loads obstore and kafka-python
+    from imgpipeline.sources.dead_letters import read_details  # noqa: PLC0415 - loads obstore and kafka-python
 
     settings = load_settings()
     with progress_bar("Reading the ledger", unit="offsets") as progress:
@@ -150,14 +149,14 @@ def _page(details: "LetterDetails") -> Iterator[str]:
 
 
 def _one_line(raw: bytes) -> str:
-    from imgpipeline.sources.letter_details import as_text  # noqa: PLC0415 - loads obstore and kafka-python
+    from imgpipeline.sources.dead_letters import as_text  # noqa: PLC0415 - loads obstore and kafka-python
 
     text = as_text(raw[:200])
     return repr(text) if text is not None else raw[:200].hex(" ")
 
 
 def _dump(raw: bytes) -> Iterator[str]:
-    from imgpipeline.sources.letter_details import readable  # noqa: PLC0415 - loads obstore and kafka-python
+    from imgpipeline.sources.dead_letters import readable  # noqa: PLC0415 - loads obstore and kafka-python
 
     if raw:
         for line in readable(raw, _SHOWN_BYTES):
@@ -185,7 +184,7 @@ def replay(
     for a detection run, are skipped.
     """
     from imgpipeline.objectstore import open_store  # noqa: PLC0415 - loads obstore
-    from imgpipeline.sources import replay as replays  # noqa: PLC0415 - loads kafka-python and obstore
+    from imgpipeline.sources import dead_letters as replays  # noqa: PLC0415 - loads kafka-python and obstore
 
     settings = load_settings()
     store = open_store(settings)

@@ -21,8 +21,7 @@ if TYPE_CHECKING:
     from imgpipeline.sources.folder import FolderIngest, Pace
     from imgpipeline.sources.options import PublishOptions
     from imgpipeline.sources.sequence import SequenceIngest
-    from imgpipeline.sources.video import VideoIngest
-    from imgpipeline.sources.video_frames import FrameChoice
+    from imgpipeline.sources.video import FrameChoice, VideoIngest
     from imgpipeline.sources.watched_folder import WatchOptions
 
 EveryOption = Annotated[int, typer.Option("--every", min=1, help="Take every Nth frame.")]
@@ -97,13 +96,13 @@ def _watch_options(after: str, move_to: Path | None, rescan_s: float, state: Pat
 def _watch(
     settings: "Settings", path: Path, source: str, options: "PublishOptions", how: "WatchOptions", *, as_json: bool
 ) -> None:
-    from imgpipeline.sources.publish import publish  # noqa: PLC0415 - loads kafka-python
+    from imgpipeline.sources.ingest import ingest_source  # noqa: PLC0415 - loads kafka-python
     from imgpipeline.sources.watched_folder import WatchedFolder  # noqa: PLC0415 - loads watchfiles
 
     folder = WatchedFolder(settings, path, source, how)
     note(f"Watching {path}. Ctrl-C stops.")
     with stopped_by_signals() as stopping:
-        totals = publish(settings, folder, stop=stopping.event, options=options)
+        totals = ingest_source(settings, folder, stop=stopping.event, options=options)
     if as_json:
         show_json({"source": source, "topic": settings.kafka_topic, "announced": totals.announced,
                    "failed": totals.failed, "skipped": folder.ignored | folder.skipped})  # fmt: skip
@@ -128,7 +127,7 @@ def _pace(start: str | None, interval_s: float, zone: tzinfo) -> "Pace | None":
 
 
 def _report_folder(result: "FolderIngest", topic: str, form: MessageFormat) -> None:
-    from imgpipeline.sources.walk import HIDDEN  # noqa: PLC0415 - `--help` does not wait for it
+    from imgpipeline.sources.image_files import HIDDEN  # noqa: PLC0415 - `--help` does not wait for it
 
     if not result.announced and not result.skipped:
         note("No images found: nothing to do.")
@@ -243,7 +242,7 @@ def frame_choice(every: int, fps: float | None, count: int | None) -> "FrameChoi
     Raises:
         UsageError: `fps` is out of range, or more than one option is given.
     """
-    from imgpipeline.sources.video_frames import FrameChoice  # noqa: PLC0415 - `--help` does not wait for it
+    from imgpipeline.sources.video import FrameChoice  # noqa: PLC0415 - `--help` does not wait for it
 
     _check_fps(fps, example=2)
     if (every > 1) + (fps is not None) + (count is not None) > 1:

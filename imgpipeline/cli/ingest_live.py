@@ -19,9 +19,9 @@ from imgpipeline.settings import Settings, load_settings
 
 if TYPE_CHECKING:
     from imgpipeline.sources.accounts import Totals
+    from imgpipeline.sources.ingest import EndedSource
     from imgpipeline.sources.mqtt.messages import Subscription
     from imgpipeline.sources.options import PublishOptions
-    from imgpipeline.sources.publish import EndedSource
     from imgpipeline.sources.rtsp import RtspSource
 
 CredentialsEnvOption = Annotated[
@@ -104,8 +104,8 @@ def _run_cameras(
 ) -> "tuple[list[EndedSource], int]":
     from imgpipeline.cli.live_table import live_table  # noqa: PLC0415 - loads rich
     from imgpipeline.sources.board import Board  # noqa: PLC0415 - loads OpenCV
+    from imgpipeline.sources.ingest import ingest_all  # noqa: PLC0415 - loads kafka-python
     from imgpipeline.sources.metrics import serve_metrics  # noqa: PLC0415 - loads the Prometheus client
-    from imgpipeline.sources.publish import publish_all  # noqa: PLC0415 - loads kafka-python
 
     board = Board()
     with ExitStack() as stack:
@@ -118,7 +118,7 @@ def _run_cameras(
             timer.start()
             stack.callback(timer.cancel)
         stack.enter_context(live_table(board, stderr_console()))
-        ended = publish_all(settings, [(camera, options) for camera in cameras], stopping.event, board)
+        ended = ingest_all(settings, [(camera, options) for camera in cameras], stopping.event, board)
     return ended, stopping.exit_status
 
 

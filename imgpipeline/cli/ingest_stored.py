@@ -37,14 +37,14 @@ def s3(
     skipped. The location must be in the store, or one of IMGPIPELINE_ALLOWED_IMAGE_LOCATIONS. Exits with status 1 if an
     object could not be announced. It is safe to repeat the command: the same frames count once.
     """
-    from imgpipeline.sources.publish import publish  # noqa: PLC0415 - loads kafka-python
+    from imgpipeline.sources.ingest import ingest_source  # noqa: PLC0415 - loads kafka-python
     from imgpipeline.sources.stored_images import OPTIONS, BucketSource  # noqa: PLC0415 - loads obstore
 
     settings = load_settings(**topic_settings(topic))
     bucket = BucketSource(settings, location, source, suffixes=tuple(suffix or ()))
     options = replace(OPTIONS, message_format=message_format)
     with finite_progress("Announcing", settings.kafka_topic, unit="images") as progress:
-        totals = publish(settings, bucket, options=options, progress=lambda now: progress(now.announced, 0))
+        totals = ingest_source(settings, bucket, options=options, progress=lambda now: progress(now.announced, 0))
     if as_json:
         failures = [asdict(failure) for failure in bucket.failures]
         show_json({"source": bucket.name, "topic": settings.kafka_topic, "announced": totals.announced,
@@ -70,7 +70,7 @@ def replay(
     Frames keep their source, time and number, so announcing them on a topic of the same site counts nothing twice.
     """
     from imgpipeline.objectstore import open_store  # noqa: PLC0415 - loads obstore
-    from imgpipeline.sources.publish import publish  # noqa: PLC0415 - loads kafka-python
+    from imgpipeline.sources.ingest import ingest_source  # noqa: PLC0415 - loads kafka-python
     from imgpipeline.sources.stored_images import OPTIONS, find_stored_frames  # noqa: PLC0415 - loads obstore
 
     wanted = parse_day(day)
@@ -83,7 +83,7 @@ def replay(
     with finite_progress("Announcing", topic) as progress:
         for frames in found:
             before = announced
-            totals = publish(
+            totals = ingest_source(
                 settings,
                 frames,
                 options=OPTIONS,

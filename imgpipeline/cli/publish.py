@@ -14,7 +14,7 @@ from imgpipeline.cli.stopping import stopped_by_signals
 from imgpipeline.contracts.detection import Kind
 from imgpipeline.contracts.text import counted
 from imgpipeline.errors import TransientError, UsageError
-from imgpipeline.publish.run import Form, Run, Wanted
+from imgpipeline.publish.run import Form, Publication, Run
 from imgpipeline.settings import Settings, load_settings
 
 if TYPE_CHECKING:
@@ -50,7 +50,7 @@ def detections(
     """
     from imgpipeline.publish.detections import publish_detections  # noqa: PLC0415 - loads kafka-python
 
-    wanted = Wanted(topic, form, kind)
+    wanted = Publication(topic, form, kind)
     _publish(lambda run: publish_detections(run, wanted), Target("topic", topic), follow=follow, as_json=as_json)
 
 
@@ -67,9 +67,9 @@ def tracks(
     Ten minutes of a source are published once the tracks of these ten minutes and of the minute after them are built,
     or once no frame of the source was processed for ten minutes. Otherwise like `publish detections`.
     """
-    from imgpipeline.publish.tracks import publish_tracks  # noqa: PLC0415 - loads DuckDB
+    from imgpipeline.publish.slices import publish_tracks  # noqa: PLC0415 - loads DuckDB
 
-    wanted = Wanted(topic, form, kind)
+    wanted = Publication(topic, form, kind)
     _publish(lambda run: publish_tracks(run, wanted), Target("topic", topic), follow=follow, as_json=as_json)
 
 
@@ -107,10 +107,11 @@ def events(
 def _event_publisher(settings: Settings, topic: str | None, form: Form) -> "tuple[Publish, Target]":
     """Returns what publishes events and where: on a topic, or by MQTT."""
     if topic is None:
-        from imgpipeline.publish.home_assistant import publish_to_home_assistant  # noqa: PLC0415 - loads paho
+        from imgpipeline.publish.alerts import publish_to_home_assistant  # noqa: PLC0415 - loads paho
 
         return publish_to_home_assistant, Target("mqtt", f"{settings.mqtt_host}:{settings.mqtt_port}", "alert")
-    from imgpipeline.publish.events import publish_alerts, publish_events  # noqa: PLC0415 - loads DuckDB
+    from imgpipeline.publish.alerts import publish_alerts  # noqa: PLC0415 - loads paho
+    from imgpipeline.publish.slices import publish_events  # noqa: PLC0415 - loads DuckDB
 
     if form is Form.CLASSIC:
         return lambda run: publish_alerts(run, topic), Target("topic", topic, "alert")

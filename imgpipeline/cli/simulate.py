@@ -69,8 +69,10 @@ def rtsp(  # noqa: PLR0913, PLR0917 - one parameter for each option
 
 
 def _camera(path: str, seed: int, frames: int, fps: float, codec: str, out: Path) -> "SimulatedCamera":
-    from imgpipeline.sources.simulator.clip import write_scene_clip  # noqa: PLC0415 - loads PyAV
-    from imgpipeline.sources.simulator.rtsp_simulator import SimulatedCamera  # noqa: PLC0415 - as above
+    from imgpipeline.sources.simulator.rtsp_simulator import (  # noqa: PLC0415 - loads PyAV
+        SimulatedCamera,
+        write_scene_clip,
+    )
     from imgpipeline.sources.simulator.scene import Scene  # noqa: PLC0415 - as above
 
     clip = write_scene_clip(Scene(seed, frames=frames, hour=12.0), out, name=path, codec=codec, fps=fps)

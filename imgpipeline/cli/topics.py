@@ -16,7 +16,7 @@ from imgpipeline.settings import load_settings
 
 if TYPE_CHECKING:
     from imgpipeline.contracts.records import KafkaRecord
-    from imgpipeline.stream.peek import Start
+    from imgpipeline.stream.fetch import ReadFrom
 
 app = typer.Typer(help="Create the Kafka topics of the frames, and show their records.")
 _SHOWN_TEXT = 120
@@ -67,7 +67,7 @@ def peek(
 
     Commits nothing and leaves no consumer group behind. With --json and --follow, each record is one line.
     """
-    from imgpipeline.stream import peek as peeking  # noqa: PLC0415 - loads kafka-python
+    from imgpipeline.stream import fetch as peeking  # noqa: PLC0415 - loads kafka-python
     from imgpipeline.stream.log import read_log  # noqa: PLC0415 - as above
 
     begin, settings = _read_start(start), followed_topic(load_settings(), topic)
@@ -87,8 +87,8 @@ def peek(
     note(f"No record for {idle_s:g} s.")
 
 
-def _read_start(text: str) -> "Start":
-    from imgpipeline.stream.peek import Edge  # noqa: PLC0415 - loads kafka-python
+def _read_start(text: str) -> "ReadFrom":
+    from imgpipeline.stream.fetch import Edge  # noqa: PLC0415 - loads kafka-python
 
     try:
         if text in set(Edge):

@@ -165,3 +165,8 @@ def as_utc(local: datetime, zone: tzinfo) -> datetime:
         OverflowError: The result lies outside the years 1 to 9999.
     """
     return local.replace(tzinfo=zone, fold=0).astimezone(UTC)
+
+
+def back_off_s(failures: int, first_s: float, longest_s: float) -> float:
+    """Returns the pause after a number of failures in a row: `first_s` after the first one, doubled by each further."""
+    return min(longest_s, first_s * 2.0 ** min(failures - 1, 30)) if failures else 0.0

@@ -37,7 +37,7 @@ from imgpipeline.faultpoints import reach
 from imgpipeline.ledger import find_current_end
 from imgpipeline.objectstore import ObjectStore
 from imgpipeline.settings import Settings
-from imgpipeline.stream.lanes import Decision, PartitionView, Start, decide, report_again
+from imgpipeline.stream.lanes import Decision, LaneStart, PartitionView, decide, report_again
 from imgpipeline.stream.sensor_memory import FoundEnd, SensorMemory
 
 _STORE_READERS = 16
@@ -178,7 +178,7 @@ def _find_ends(
         return dict(zip((log.chain for log in logs), pool.map(find, logs), strict=True))
 
 
-def request_run(start: Start, settings: Settings) -> dg.RunRequest:
+def request_run(start: LaneStart, settings: Settings) -> dg.RunRequest:
     """Returns the run request for a start that was decided on."""
     return dg.RunRequest(
         run_config=run_config_of(start.lane, careful=start.is_careful),

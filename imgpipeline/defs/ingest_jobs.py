@@ -50,9 +50,8 @@ def folder_op(context: dg.OpExecutionContext, config: IngestFolderConfig, pipeli
 @dg.op(name="publish_video")
 def video_op(context: dg.OpExecutionContext, config: IngestVideoConfig, pipeline: Pipeline) -> None:
     """Stores and announces frames of a video; a repeated run counts nothing twice."""
-    from imgpipeline.sources.video import VideoSource  # noqa: PLC0415 - loads OpenCV and kafka-python
+    from imgpipeline.sources.video import FrameChoice, VideoSource  # noqa: PLC0415 - loads OpenCV and kafka-python
     from imgpipeline.sources.video import ingest_video as publish_video  # noqa: PLC0415 - as above
-    from imgpipeline.sources.video_frames import FrameChoice  # noqa: PLC0415 - as above
 
     with known_failures():
         settings, path = pipeline.settings(), Path(config.path)

@@ -14,12 +14,11 @@ from imgpipeline.lake.query.books import BookEntry, read_books
 from imgpipeline.objectstore import ObjectStore
 from imgpipeline.settings import Settings
 from imgpipeline.sources.board import Board
+from imgpipeline.sources.ingest import ingest_all
 from imgpipeline.sources.options import PublishOptions, default_options
 from imgpipeline.sources.protocol import Captured, Settled, Source, SourceKind, StatusChange
-from imgpipeline.sources.publish import publish_all
 from imgpipeline.sources.rtsp import RtspSource
-from imgpipeline.sources.simulator.clip import write_scene_clip
-from imgpipeline.sources.simulator.rtsp_simulator import RtspSimulator, SimulatedCamera
+from imgpipeline.sources.simulator.rtsp_simulator import RtspSimulator, SimulatedCamera, write_scene_clip
 from imgpipeline.sources.simulator.scene import Scene
 
 LIVE_S = 60.0
@@ -82,7 +81,7 @@ def run_cameras(
     # A burst never fits into a queue of one frame, so the first camera drops frames however fast the machine is.
     tight = (_InBursts(streams[0]), replace(options, queue_frames=1, writers=1))
     sources: list[tuple[Source, PublishOptions]] = [tight, *((stream, options) for stream in streams[1:])]
-    publishing = threading.Thread(target=publish_all, args=(settings, sources, stop, board))
+    publishing = threading.Thread(target=ingest_all, args=(settings, sources, stop, board))
     publishing.start()
     try:
         _let_run(simulator, stop, step)

@@ -35,8 +35,7 @@ from imgpipeline.sources.board import Board
 from imgpipeline.sources.folder import FolderSource, ingest_folder
 from imgpipeline.sources.protocol import CapturedFrame
 from imgpipeline.sources.simulator.rtsp_simulator import check_program
-from imgpipeline.sources.video import VideoSource, ingest_video
-from imgpipeline.sources.video_frames import FrameChoice
+from imgpipeline.sources.video import FrameChoice, VideoSource, ingest_video
 from imgpipeline.stream.embedded import broker_process
 from imgpipeline.stream.log import read_log
 from imgpipeline.tracking.day_tracks import DayTracks

@@ -11,7 +11,7 @@ from imgpipeline.errors import BadInputError, ConfigurationError, DeadLetterCode
 from imgpipeline.objectstore.files import InputFile, Selection, find_inputs
 from imgpipeline.objectstore.parallel import map_ahead
 from imgpipeline.settings import Settings
-from imgpipeline.sources.walk import IMAGE_ENDINGS
+from imgpipeline.sources.image_files import IMAGE_ENDINGS
 from imgpipeline.vision.annotate import draw_detections, encode_jpeg
 from imgpipeline.vision.configured import detect_workers, load_configured_detector
 from imgpipeline.vision.decode import ImageLimits, decode_image

@@ -6,42 +6,38 @@ gets its first outcome; outcomes that a repair writes for published offsets are 
 
 from collections import OrderedDict
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import date
 from typing import Any
 
+from imgpipeline.contracts.detection import Kind
 from imgpipeline.contracts.keys import ChainId
-from imgpipeline.contracts.outcomes import Frame, Outcome, offsets_of
-from imgpipeline.ledger import Batch as LedgerBatch
-from imgpipeline.ledger import Checkpoint, follow, read_day
+from imgpipeline.contracts.outcomes import Frame, FrameStatus, Outcome, offsets_of
+from imgpipeline.ledger import Batch, Checkpoint, follow, read_day
 from imgpipeline.objectstore import ObjectStore
-from imgpipeline.publish.forms import detections_record
-from imgpipeline.publish.run import Run, Wanted
-from imgpipeline.publish.transactions import Batch, Publisher
+from imgpipeline.publish.run import Form, Publication, Run
+from imgpipeline.publish.transactions import ResultBatch, ResultPublisher, classic_frame, record_of
 from imgpipeline.stream.send import Record
 
 _BATCH_SEGMENTS = 64
 _CACHED_DAYS = 4
 
 
-def publish_detections(run: Run, wanted: Wanted) -> int:
-    """Publishes what the ledger has after the last checkpoint, and returns the number of records.
+def publish_detections(run: Run, wanted: Publication) -> int:
+    """Publishes what the ledger has after the last checkpoint; result and errors as `ResultPublisher.run`.
 
     Raises:
-        FencedError: Another process publishes the same results on the topic.
-        ConfigurationError: The topic is missing, or a setting keeps the broker from accepting records.
         LostCheckpointError: The checkpoint belongs to another ledger.
         LedgerError: A segment cannot be read; everything before it is published.
-        TransientError: Broker or store do not answer. A new call continues after the last committed transaction.
     """
-    publisher = Publisher(wanted.topic, wanted.name_of("detections"), _Published.from_json, _Published)
+    publisher = ResultPublisher(wanted.topic, wanted.name_of("detections"), _Published.from_json, _Published)
     seen = _SeenFrames(run.store)
 
-    def batches(published: _Published) -> Iterator[Batch]:
+    def batches(published: _Published) -> Iterator[ResultBatch]:
         for read in follow(run.store, published.checkpoint, batch_segments=_BATCH_SEGMENTS):
             records = _records_of(read, published, seen, wanted)
             published.checkpoint = read.checkpoint
-            yield Batch(records, published.to_json())
+            yield ResultBatch(records, published.to_json())
 
     return publisher.run(run, batches)
 
@@ -51,7 +47,6 @@ class _Published:
     """How far the ledger is published."""
 
     checkpoint: Checkpoint = field(default_factory=Checkpoint)
-    """How far the publisher has followed the ledger."""
     ends: dict[ChainId, int] = field(default_factory=dict)
     """By chain: all earlier offsets are published. A repair may move the checkpoint back, but never this."""
 
@@ -80,14 +75,12 @@ class _SeenFrames:
     """The published frames of the latest days, so a frame that was announced twice is published once."""
 
     store: ObjectStore
-    """The object store, for days that are not cached."""
     _days: OrderedDict[date, set[bytes]] = field(default_factory=OrderedDict)
 
     def add(self, frame: Frame, ends: Mapping[ChainId, int]) -> bool:
         """Adds a frame; returns False if it is published already.
 
         Args:
-            frame: The frame.
             ends: By chain: the offset before which everything was published before this frame.
 
         Raises:
@@ -117,7 +110,7 @@ class _SeenFrames:
         return seen
 
 
-def _records_of(read: LedgerBatch, published: _Published, seen: _SeenFrames, wanted: Wanted) -> list[Record]:
+def _records_of(read: Batch, published: _Published, seen: _SeenFrames, wanted: Publication) -> list[Record]:
     records = []
     for chain, outcome in read.outcomes():
         if published.has(chain, outcome):
@@ -127,3 +120,31 @@ def _records_of(read: LedgerBatch, published: _Published, seen: _SeenFrames, wan
             records += [record] if record else []
         published.add(chain, outcome)
     return records
+
+
+def detections_record(topic: str, frame: Frame, form: Form, kind: Kind | None) -> Record | None:
+    """Returns the record of a frame; None if the form cannot express it.
+
+    Args:
+        kind: Which labels are kept; None for all. A frame without such labels has a record too.
+    """
+    if form is Form.CLASSIC:
+        if frame.status is not FrameStatus.PROCESSED:
+            return None  # not processed by a detector, which this form cannot express
+        return record_of(topic, frame.source, frame.day.isoformat(), frame.frame_id, _classic_detections(frame, kind))
+    document = replace(frame, weak_detections=()).to_json()
+    if kind is not None:
+        document["detections"] = [found for found in document["detections"] if found["label"] in kind.labels]
+    return record_of(topic, frame.source, frame.day.isoformat(), frame.frame_id, document)
+
+
+def _classic_detections(frame: Frame, kind: Kind | None) -> dict[str, Any]:
+    detections = []
+    for found in frame.detections:
+        if found.box_xywh is None or (kind is not None and found.label not in kind.labels):
+            continue
+        x, y, width, height = found.box_xywh
+        corners = [int(x), int(y), int(x + width), int(y + height)]
+        detections.append({"label": found.label, "confidence": round(found.confidence, 6), "bbox": corners})
+    named = classic_frame(frame.frame_id, frame.frame_number, frame.source, frame.timestamp)
+    return {**named, "detections": detections}

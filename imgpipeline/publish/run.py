@@ -18,19 +18,15 @@ class Form(StrEnum):
     """The format of the published records."""
 
     NATIVE = "native"
-    """The project's own documents."""
     CLASSIC = "classic"
-    """The messages of classic detectors and trackers."""
 
 
 @dataclass(frozen=True, slots=True)
-class Wanted:
+class Publication:
     """What to publish, and where."""
 
     topic: str
-    """Kafka topic."""
     form: Form = Form.NATIVE
-    """Format of the records."""
     kind: Kind | None = None
     """Which labels; None for all."""
 
@@ -45,9 +41,7 @@ class Run:
 
     store: "ObjectStore"
     settings: Settings
-    """Brokers, and DuckDB's limits."""
     clock: Clock = utc_now
-    """Returns the time, UTC."""
     should_continue: Callable[[], bool] = lambda: False
     """Called when everything is published; returns whether to look for new results."""
     progress: Callable[[int], object] = lambda _: None

@@ -6,31 +6,29 @@ what readers see.
 """
 
 import json
-import time
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import closing
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Any, Generic, TypeVar
 
-from kafka import TopicPartition
-
-from imgpipeline.errors import ConfigurationError, TransientError
+from imgpipeline.errors import ConfigurationError
 from imgpipeline.faultpoints import reach
 from imgpipeline.publish.run import Run
 from imgpipeline.settings import Settings
 from imgpipeline.stream.connection import open_consumer
-from imgpipeline.stream.fetch import FETCH_OPTIONS
+from imgpipeline.stream.fetch import FETCH_OPTIONS, read_range
 from imgpipeline.stream.log import read_log
 from imgpipeline.stream.send import BatchSender, Record, create_topic
 
 CHECKPOINT_TOPIC_SUFFIX = "-checkpoints"
 _COMPACTED = {"cleanup.policy": "compact", "segment.ms": "3600000"}
-_READ_LIMIT_S = 120.0
+_READ_LIMIT_S = 60.0
 _State = TypeVar("_State")
 
 
 @dataclass(frozen=True, slots=True)
-class Batch:
+class ResultBatch:
     """What one transaction publishes."""
 
     records: list[Record]
@@ -40,11 +38,10 @@ class Batch:
 
 
 @dataclass(frozen=True, slots=True)
-class Publisher(Generic[_State]):
+class ResultPublisher(Generic[_State]):
     """Publishes one kind of result on a topic, from where the last run ended."""
 
     topic: str
-    """Kafka topic."""
     name: str
     """The kind of result. Of several publishers with one name on one topic, only the latest can publish."""
     parse: Callable[[Any], _State]
@@ -52,11 +49,10 @@ class Publisher(Generic[_State]):
     start: Callable[[], _State]
     """Returns the state before the first checkpoint."""
 
-    def run(self, run: Run, batches: Callable[[_State], Iterable[Batch]]) -> int:
+    def run(self, run: Run, batches: Callable[[_State], Iterable[ResultBatch]]) -> int:
         """Publishes, and returns the number of records.
 
         Args:
-            run: The broker, and whether to look for new results.
             batches: Yields what follows a state, and advances that state.
 
         Raises:
@@ -103,8 +99,11 @@ class Publisher(Generic[_State]):
         """Returns the newest committed checkpoint; None if there is none."""
         own = settings.model_copy(update={"kafka_topic": self._checkpoint_topic})
         (log,) = read_log(own)
-        at = TopicPartition(log.topic, log.partition)
-        found = _last_value(own, at, log.log_start, log.log_end, self.name.encode())
+        found: bytes | None = None
+        with open_consumer(own, **FETCH_OPTIONS) as consumer:
+            # Without the newest checkpoint, records would be published twice, so a read that ends early must fail.
+            for record in read_range(consumer, {log.at: log.log_start}, {log.at: log.log_end}, idle_s=_READ_LIMIT_S):
+                found = record.value if record.key == self.name.encode() else found
         if found is None:
             return None
         try:
@@ -116,17 +115,17 @@ class Publisher(Generic[_State]):
             ) from error
 
 
-def _last_value(settings: Settings, at: TopicPartition, start: int, end: int, key: bytes) -> bytes | None:
-    last: bytes | None = None
-    deadline = time.monotonic() + _READ_LIMIT_S
-    with open_consumer(settings, **FETCH_OPTIONS) as consumer:
-        consumer.assign([at])
-        consumer.seek(at, start)
-        while consumer.position(at) < end:
-            if time.monotonic() > deadline:
-                # Continuing without the newest checkpoint would publish twice.
-                raise TransientError(f"The checkpoints on {at.topic} could not be read within {_READ_LIMIT_S:.0f} s.")
-            for records in consumer.poll(timeout_ms=200).values():
-                for record in records:
-                    last = record.value if record.key == key else last
-    return last
+def record_of(topic: str, source: str, day: str, name: str, document: Mapping[str, Any]) -> Record:
+    """Returns a record with the source as its key, and the headers `day` and `id`, which together identify it."""
+    value = json.dumps(document, ensure_ascii=False, separators=(",", ":")).encode("utf-8", "surrogatepass")
+    headers = (("day", day.encode()), ("id", name.encode()))
+    return Record(topic, source.encode("utf-8", "surrogatepass"), value, headers)
+
+
+def classic_frame(frame_id: str, number: int | None, source: str, timestamp: datetime) -> dict[str, Any]:
+    """Returns the fields that identify a frame in classic messages."""
+    return {
+        "frame_id": frame_id if number is None else f"frame_{number:05d}",
+        "video_id": source,
+        "timestamp": timestamp.astimezone(UTC).isoformat(),
+    }

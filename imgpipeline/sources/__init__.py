@@ -1,4 +1,4 @@
-"""Sources of frames and the publisher that stores their images and announces them.
+"""Sources of frames, and the sessions that store their images and announce them.
 
-Start with `protocol` (what a source is) and `publisher`. `stream` and `detect` process the announced frames.
+Start with `protocol` (what a source is), `ingest` and `session`. `stream` and `detect` process the announced frames.
 """

@@ -20,15 +20,12 @@ class Totals:
     """The accounting of a session so far."""
 
     received: int
-    """Frames received."""
     in_flight: int
-    """Received frames that are not settled yet."""
     announced: int
     """Announced frames, including gated frames that are announced."""
     gated: int
     """Left out on purpose and not announced."""
     dropped: dict[str, int]
-    """Lost, by reason."""
     failed: int
     """Could not be decoded, masked or stored."""
     observed_s: float
@@ -65,7 +62,6 @@ class Accounts:
         """Opens a session.
 
         Args:
-            source: The source whose frames are counted.
             stall_s: A gap between two frames counts as observed for at most this many seconds.
         """
         self.source = source
@@ -84,10 +80,6 @@ class Accounts:
 
     def receive(self, time: datetime, received: datetime) -> int:
         """Counts a frame as received.
-
-        Args:
-            time: Time of the frame, UTC.
-            received: When it arrived, by this machine's clock, UTC.
 
         Returns:
             A number for `settle`.

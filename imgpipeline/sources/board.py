@@ -2,7 +2,7 @@
 
 from collections import Counter, deque
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from enum import StrEnum
 from threading import Lock
@@ -11,7 +11,6 @@ from imgpipeline.contracts.times import Clock, utc_now
 from imgpipeline.sources.protocol import Captured, CapturedFrame, Lost, Settled, SourceKind, StatusChange
 
 LATENCY_BOUNDS_S = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
-"""Upper bounds of the latency histogram."""
 _RATE_S = 10.0
 
 
@@ -19,55 +18,45 @@ class SourceState(StrEnum):
     """What a source is doing."""
 
     STARTING = "starting"
-    """It has delivered nothing yet."""
     ONLINE = "online"
     """It delivers frames, or waits for them: a folder, an MQTT broker, an HTTP port."""
     OFFLINE = "offline"
-    """It reconnects."""
     RESTARTING = "restarting"
-    """It failed and restarts after a pause."""
     TAKEN_OVER = "taken over"
-    """Another process publishes it now."""
     ENDED = "ended"
-    """It has no more frames, or was stopped."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class RunningSource:
-    """One source at one moment."""
+    """One source at one moment; `SourceWatch` keeps the counts since the process started."""
 
     source: str
     kind: SourceKind
-    """Whether it waits or drops."""
-    state: SourceState
-    """What it is doing."""
-    received: int
-    """Frames received since the process started."""
-    settled: dict[Settled, int]
-    """How they were settled."""
-    dropped: dict[str, int]
+    state: SourceState = SourceState.STARTING
+    received: int = 0
+    settled: Counter[Settled] = field(default_factory=Counter)
+    dropped: Counter[str] = field(default_factory=Counter)
     """Dropped frames by reason."""
-    fps_in: float
+    fps_in: float = 0.0
     """Frames received per second, over the last ten seconds."""
-    fps_out: float
+    fps_out: float = 0.0
     """Frames announced per second, over the last ten seconds."""
-    queue: int
+    queue: int = 0
     """Frames that wait to be stored."""
-    blocked: str | None
+    blocked: str | None = None
     """What publishing waits for, such as `the store since 2026-01-09T12:00:00Z`; None: nothing."""
-    last_frame: datetime | None
+    last_frame: datetime | None = None
     """When the last frame arrived, by this machine's clock, UTC."""
-    clock_offset_s: float | None
+    clock_offset_s: float | None = None
     """How far the source's clock is ahead of this machine's; None: unknown."""
-    reconnects: int
+    reconnects: int = 0
     """How often it went offline or was restarted."""
-    latency_counts: tuple[int, ...]
+    latency_counts: list[int] = field(default_factory=lambda: [0] * (len(LATENCY_BOUNDS_S) + 1))
     """Announced frames by the time from receipt to announcement: one count per bound, and one above the last."""
-    latency_sum_s: float
-    """Sum of these latencies."""
-    error: str | None
+    latency_sum_s: float = 0.0
+    error: str | None = None
     """The last error; never contains a secret."""
-    ignored: int
+    ignored: int = 0
     """Files in a watched folder that are not announced, because of their names or because they are empty."""
 
 
@@ -77,21 +66,11 @@ class SourceWatch:
     def __init__(self, source: str, kind: SourceKind, clock: Clock = utc_now) -> None:
         """Starts in the state `STARTING`."""
         self.source = source
-        self._kind = kind
         self._clock = clock
         self._lock = Lock()
-        self._state = SourceState.STARTING
-        self._error: str | None = None
-        self._received = 0
-        self._settled: Counter[Settled] = Counter()
-        self._dropped: Counter[str] = Counter()
+        self._now = RunningSource(source, kind)
         self._arrivals: deque[float] = deque()
         self._announced: deque[float] = deque()
-        self._last_frame: datetime | None = None
-        self._clock_offset_s: float | None = None
-        self._reconnects = 0
-        self._latencies = [0] * (len(LATENCY_BOUNDS_S) + 1)
-        self._latency_sum_s = 0.0
         self.ignored: Callable[[], int] = lambda: 0
         self._queue: Callable[[], int] = lambda: 0
         self._blocked: Callable[[], str | None] = lambda: None
@@ -106,18 +85,18 @@ class SourceWatch:
         now = self._clock()
         with self._lock:
             if isinstance(captured, CapturedFrame):
-                self._received += 1
-                self._state, self._last_frame = SourceState.ONLINE, captured.received or now
+                self._now.received += 1
+                self._now.state, self._now.last_frame = SourceState.ONLINE, captured.received or now
                 _remember(self._arrivals, now.timestamp())
                 offset = captured.attributes.get("clock_offset_s")
-                self._clock_offset_s = offset if isinstance(offset, int | float) else None
+                self._now.clock_offset_s = offset if isinstance(offset, int | float) else None
             elif isinstance(captured, Lost):
-                self._received += captured.count
+                self._now.received += captured.count
                 self._count(captured.kind, captured.reason, captured.count)
             elif isinstance(captured, StatusChange):
-                self._state = SourceState.ONLINE if captured.online else SourceState.OFFLINE
-                self._reconnects += not captured.online
-                self._error = None if captured.online else captured.reason
+                self._now.state = SourceState.ONLINE if captured.online else SourceState.OFFLINE
+                self._now.reconnects += not captured.online
+                self._now.error = None if captured.online else captured.reason
 
     def settled(self, how: Settled, reason: str, latency_s: float) -> None:
         """Counts a captured frame as settled."""
@@ -125,43 +104,35 @@ class SourceWatch:
             self._count(how, reason, 1)
             if how is Settled.ANNOUNCED:
                 _remember(self._announced, self._clock().timestamp())
-                self._latencies[sum(latency_s > bound for bound in LATENCY_BOUNDS_S)] += 1
-                self._latency_sum_s += latency_s
+                self._now.latency_counts[sum(latency_s > bound for bound in LATENCY_BOUNDS_S)] += 1
+                self._now.latency_sum_s += latency_s
 
     def change(self, state: SourceState, error: str | None = None) -> None:
         """Records a new state, and the error that caused it."""
         with self._lock:
-            self._state, self._error = state, error
-            self._reconnects += state is SourceState.RESTARTING
+            self._now.state, self._now.error = state, error
+            self._now.reconnects += state is SourceState.RESTARTING
 
     def status(self) -> RunningSource:
         """Returns the current state and counts."""
         with self._lock:
             now_s = self._clock().timestamp()
-            return RunningSource(
-                source=self.source,
-                kind=self._kind,
-                state=self._state,
-                received=self._received,
-                settled=dict(self._settled),
-                dropped=dict(self._dropped),
+            return replace(
+                self._now,
+                settled=self._now.settled.copy(),
+                dropped=self._now.dropped.copy(),
+                latency_counts=self._now.latency_counts.copy(),
                 fps_in=_rate(self._arrivals, now_s),
                 fps_out=_rate(self._announced, now_s),
                 queue=self._queue(),
                 blocked=self._blocked(),
-                last_frame=self._last_frame,
-                clock_offset_s=self._clock_offset_s,
-                reconnects=self._reconnects,
-                latency_counts=tuple(self._latencies),
-                latency_sum_s=self._latency_sum_s,
-                error=self._error,
                 ignored=self.ignored(),
             )
 
     def _count(self, how: Settled, reason: str, count: int) -> None:
-        self._settled[how] += count
+        self._now.settled[how] += count
         if how is Settled.DROPPED:
-            self._dropped[reason or "unknown"] += count
+            self._now.dropped[reason or "unknown"] += count
 
 
 class Board:

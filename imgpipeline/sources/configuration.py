@@ -39,8 +39,7 @@ from imgpipeline.sources.protocol import Source, SourceKind
 from imgpipeline.sources.rtsp import RtspSource, read_credentials
 from imgpipeline.sources.sequence import SequenceSource
 from imgpipeline.sources.stored_images import BucketSource
-from imgpipeline.sources.video import VideoSource
-from imgpipeline.sources.video_frames import FrameChoice
+from imgpipeline.sources.video import FrameChoice, VideoSource
 from imgpipeline.sources.watched_folder import After, WatchedFolder, WatchOptions
 from imgpipeline.vision.gate import Gate
 
@@ -224,7 +223,6 @@ AnyConfig = Annotated[
     RtspConfig | MqttConfig | HttpConfig | FolderConfig | VideoConfig | SequenceConfig | S3Config,
     Field(discriminator="kind"),
 ]
-"""One `[[source]]` of the file."""
 
 
 class SourcesFile(_Strict):

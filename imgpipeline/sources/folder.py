@@ -16,14 +16,13 @@ from threading import Event
 
 from imgpipeline.contracts.capture import ClockSource
 from imgpipeline.contracts.times import find_timezone
-from imgpipeline.objectstore import ObjectStore, open_store
+from imgpipeline.objectstore import ObjectStore
 from imgpipeline.settings import Settings
-from imgpipeline.sources.image_files import FileToRead, ImageFile, capture_images
+from imgpipeline.sources.image_files import ImageFile, Skipped, capture_images, find_pictures
+from imgpipeline.sources.ingest import announced_of, ingest_source
 from imgpipeline.sources.options import PublishOptions
 from imgpipeline.sources.protocol import Captured, CapturedFrame, Settled, SourceKind, checked_source
-from imgpipeline.sources.publish import announced_of, publish
 from imgpipeline.sources.storing import StoreTally
-from imgpipeline.sources.walk import Skipped, find_pictures, path_below
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,23 +30,19 @@ class FolderIngest:
     """The result of an ingest of a folder."""
 
     source: str
-    """The source that the frames were announced under."""
     announced: int
     """Frames in Kafka, including those whose images were stored already."""
     stored: int
-    """Images that this ingest stored."""
     already_there: int
     """Images that an earlier ingest stored with the same bytes."""
     changed: int
     """Images stored in addition to another one of the same name and day, because the bytes differ."""
     size_bytes: int
-    """Bytes of all announced images."""
     first_time: datetime | None
     """Earliest time of a frame, UTC; None if there are none."""
     last_time: datetime | None
     """Latest time of a frame, UTC; None if there are none."""
     skipped: tuple[Skipped, ...]
-    """Files that were not announced."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +69,6 @@ class FolderSource:
 
         Args:
             settings: Limit of the image size, and time zone of EXIF times.
-            path: The folder, or one image.
             name: Source of the frames, 1 to 1,024 printable characters.
             pace: Times instead of the images' own: EXIF's `DateTimeOriginal`, otherwise the modification time.
 
@@ -85,8 +79,7 @@ class FolderSource:
         self.name = checked_source(name)
         self._settings = settings
         self._pace = pace
-        paths, self.skipped = find_pictures(path)
-        self.files = [FileToRead(file, path_below(path, file), number) for number, file in enumerate(paths)]
+        self.files, self.skipped = find_pictures(path)
         self.announced_bytes = 0
         self.times: tuple[datetime, datetime] | None = None
 
@@ -129,12 +122,7 @@ def ingest_folder(
     """Stores and announces the images of a folder, or one image.
 
     Args:
-        settings: Store and topic.
-        path: The folder, including all folders below it, or one file.
-        source: Source of the frames.
-        pace: Times instead of the images' own.
         store: Where to put the images; None: the store of the settings.
-        options: How to publish; None: the defaults.
         progress: Called with the number of announced images and the total.
 
     Raises:
@@ -143,9 +131,9 @@ def ingest_folder(
         KeyboardInterrupt: Ctrl-C; `progress` was last called with the number of announced images.
         TransientError: The broker does not answer at the start.
     """
-    folder, tally = FolderSource(settings, path, source, pace=pace), StoreTally(store or open_store(settings))
+    folder, tally = FolderSource(settings, path, source, pace=pace), StoreTally()
     step = announced_of(progress, len(folder.files))
-    totals = publish(settings, folder, store=tally, options=options, progress=step)
+    totals = ingest_source(settings, folder, store=store, options=options, progress=step, tally=tally)
     first, last = folder.times or (None, None)
     return FolderIngest(
         source=source,

@@ -68,13 +68,8 @@ def serve_metrics(
     """Serves `/metrics` and `/health` while the context lasts.
 
     Args:
-        board: The sources.
         port: TCP port; 0: any free one.
-        address: Address to listen on.
         also: Collects more metrics for the same page.
-
-    Returns:
-        The context; yields the port.
 
     Raises:
         ConfigurationError: The port cannot be opened.
@@ -84,15 +79,15 @@ def serve_metrics(
     if also is not None:
         registry.register(also)
 
-    def page_of(path: str) -> Page:
+    def page_of(path: str) -> StatusPage:
         if path == "/metrics":
-            return Page(generate_latest(registry), CONTENT_TYPE_LATEST)
+            return StatusPage(generate_latest(registry), CONTENT_TYPE_LATEST)
         if path == "/health":
             problems = problems_of(board)
             ignored = {status.source: status.ignored for status in board.statuses() if status.ignored}
             body = json.dumps({"healthy": not problems, "problems": problems, "ignored_files": ignored}).encode()
-            return Page(body, "application/json", HTTPStatus.SERVICE_UNAVAILABLE if problems else HTTPStatus.OK)
-        return Page(b"/metrics or /health\n", status=HTTPStatus.NOT_FOUND)
+            return StatusPage(body, "application/json", HTTPStatus.SERVICE_UNAVAILABLE if problems else HTTPStatus.OK)
+        return StatusPage(b"/metrics or /health\n", status=HTTPStatus.NOT_FOUND)
 
     return serve_pages(page_of, port, address)
 
@@ -121,27 +116,21 @@ def _buckets(status: RunningSource) -> list[tuple[str, float]]:
 
 
 @dataclass(frozen=True, slots=True)
-class Page:
+class StatusPage:
     """The response to a request."""
 
     body: bytes
-    """The content."""
     content_type: str = "text/plain"
     status: HTTPStatus = HTTPStatus.OK
-    """The HTTP status."""
 
 
 @contextmanager
-def serve_pages(page_of: Callable[[str], Page], port: int, address: str) -> Iterator[int]:
+def serve_pages(page_of: Callable[[str], StatusPage], port: int, address: str) -> Iterator[int]:
     """Serves pages to GET requests in a thread while the context lasts.
 
     Args:
         page_of: Returns the page of a path; called in the threads of the requests.
         port: TCP port; 0: any free one.
-        address: Address to listen on.
-
-    Yields:
-        The port.
 
     Raises:
         ConfigurationError: The port cannot be opened.

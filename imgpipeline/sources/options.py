@@ -18,11 +18,8 @@ class Preparation:
     """What is done to the frames of a source before they are stored; by default nothing."""
 
     gate: Gate = field(default_factory=Gate)
-    """Which frames are left out."""
     store_gated: bool = True
-    """Whether the images of gated frames are stored."""
     masks: tuple[Polygon, ...] = ()
-    """Parts of the image that are painted black."""
     resize: tuple[int, int] | None = None
     """Width and height in pixels to which the stored image is stretched; None: as received."""
     derive: tuple[str, ...] = ()
@@ -39,11 +36,9 @@ class PublishOptions:
     """How the frames of a source are published."""
 
     queue_frames: int = 64
-    """How many frames may wait to be stored."""
     queue_bytes: int = 64 * 2**20
     """How many bytes these frames may have; an empty queue takes one frame of any size."""
     writers: int = 8
-    """How many images are stored at the same time."""
     account_s: float = 60.0
     """Seconds between two accounts while frames flow."""
     idle_account_s: float = 600.0
@@ -51,7 +46,6 @@ class PublishOptions:
     commit_s: float = 0.2
     """Seconds between two announcements of a live source, each a Kafka transaction; shorter while its queue is full."""
     preparation: Preparation = field(default_factory=Preparation)
-    """What is done to the frames before they are stored."""
     message_format: MessageFormat = MessageFormat.NATIVE
     """How frames are announced. Consumers of the classic form do not understand notices, so these are sent only if
     they have their own topic."""

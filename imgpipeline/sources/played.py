@@ -12,10 +12,10 @@ from threading import Event
 import numpy as np
 
 from imgpipeline.contracts.capture import ClockSource
-from imgpipeline.contracts.times import Clock, utc_now
+from imgpipeline.contracts.times import utc_now
 from imgpipeline.errors import ConfigurationError
 from imgpipeline.sources.protocol import Captured, CapturedFrame, SourceKind
-from imgpipeline.sources.video_frames import FrameChoice, VideoFrame, read_frames
+from imgpipeline.sources.video import FrameChoice, VideoFrame, read_frames
 
 _IMAGES = (".jpg", ".png")
 _VIDEOS = (".mp4", ".avi", ".mov")
@@ -26,9 +26,7 @@ class StoredVideo:
     """A sequence or a video of a data set."""
 
     name: str
-    """The name that was requested."""
     images: tuple[Path, ...] = ()
-    """The images of a sequence, in order."""
     file: Path | None = None
     """The video, if it is not a sequence."""
 
@@ -52,7 +50,6 @@ def find_stored_video(root: Path | None, name: str) -> StoredVideo:
     """Finds a sequence or a video of a data set.
 
     Args:
-        root: The folder of the data set.
         name: Name of the folder below `sequences/`, or of the video file with or without its ending.
 
     Raises:
@@ -74,35 +71,29 @@ def find_stored_video(root: Path | None, name: str) -> StoredVideo:
     raise ConfigurationError(f"The data set has no sequence and no video {name}.")
 
 
+@dataclass(frozen=True, slots=True)
 class PlayedVideo:
     """Plays a stored video as a source. Played again from the same start time, it yields the same frames."""
 
+    video: StoredVideo
+    started: datetime
+    """Time of its first frame, UTC."""
+    interval_s: float
+    """From one frame to the next."""
+    first: int = 0
+    """Number of the first frame to play."""
     kind = SourceKind.FINITE
 
-    def __init__(
-        self, video: StoredVideo, started: datetime, interval_s: float, *, first: int = 0, clock: Clock = utc_now
-    ) -> None:
-        """Takes what to play.
-
-        Args:
-            video: The video.
-            started: Time of its first frame, UTC.
-            interval_s: Seconds from one frame to the next.
-            first: Number of the first frame to play.
-            clock: Decides when a frame is due.
-        """
-        self.name = video.name
-        self._video = video
-        self._started = started
-        self._interval = timedelta(seconds=interval_s)
-        self._first = first
-        self._clock = clock
+    @property
+    def name(self) -> str:
+        """The name of the video."""
+        return self.video.name
 
     def capture(self, stop: Event) -> Iterator[Captured]:
         """Yields each frame when it is due."""
-        for number, image in self._video.read(self._first):
-            time = self._started + number * self._interval
-            if stop.wait(max(0.0, (time - self._clock()).total_seconds())):
+        for number, image in self.video.read(self.first):
+            time = self.started + number * timedelta(seconds=self.interval_s)
+            if stop.wait(max(0.0, (time - utc_now()).total_seconds())):
                 return
             yield CapturedFrame(
                 time,

@@ -18,10 +18,15 @@ from imgpipeline.contracts.text import counted
 from imgpipeline.contracts.times import find_timezone
 from imgpipeline.errors import BadInputError, ConfigurationError
 from imgpipeline.settings import Settings
-from imgpipeline.sources.frame_preparation import stretch
-from imgpipeline.sources.image_files import FileToRead, Unusable, read_images
-from imgpipeline.sources.video_frames import FrameChoice, Unreadable, read_frames, read_info
-from imgpipeline.sources.walk import Skipped, find_pictures, other_than_image, path_below
+from imgpipeline.sources.image_files import (
+    Skipped,
+    Unusable,
+    find_pictures,
+    other_than_image,
+    read_images,
+)
+from imgpipeline.sources.storing import stretch
+from imgpipeline.sources.video import FrameChoice, Unreadable, read_frames, read_info
 from imgpipeline.vision.annotate import encode_jpeg
 from imgpipeline.vision.decode import ImageLimits, decode_image
 
@@ -37,9 +42,7 @@ class PrepareOptions:
     delete_originals: bool = False
     """Whether an original image is deleted once its copy is written. A video is never deleted."""
     dry_run: bool = False
-    """Only list what would be written."""
     choice: FrameChoice = field(default_factory=FrameChoice)
-    """Which frames of a video."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,19 +52,16 @@ class Prepared:
     original: str
     """Path below the folder, or the video's name and the number of the frame."""
     target: str
-    """Name of the file in the output folder."""
 
 
 @dataclass(frozen=True, slots=True)
-class Preparing:
+class PreparedImages:
     """The result for a folder or a video."""
 
     prepared: tuple[Prepared, ...]
-    """The written images, in order."""
     skipped: tuple[Skipped, ...]
     """Originals that were not written, with the reason. They are not deleted."""
     next_number: int
-    """Number of the next frame in the output folder."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,17 +82,14 @@ def prepare(
     *,
     stop: Event | None = None,
     progress: Callable[[int], None] | None = None,
-) -> Preparing:
+) -> PreparedImages:
     """Writes prepared copies of the images of a folder, of one image, or of the frames of a video.
 
     The modification time of a copy is the image's own time, so `ingest folder` announces the copy with that time.
 
     Args:
         settings: Limit of the image size, and time zone of EXIF times.
-        path: The folder, image or video.
         out: Output folder; created if missing.
-        options: How they are prepared.
-        stop: Ends the work early.
         progress: Called with the number of written images.
 
     Raises:
@@ -111,7 +108,7 @@ def prepare(
             _delete(original.path, name)
         if progress:
             progress(len(done))
-    return Preparing(tuple(done), tuple(skipped), number)
+    return PreparedImages(tuple(done), tuple(skipped), number)
 
 
 def _delete(path: Path, copy: str) -> None:
@@ -133,8 +130,7 @@ def _images(settings: Settings, path: Path, skipped: list[Skipped]) -> Iterator[
     files, others = find_pictures(path)
     skipped += others
     limits, zone = ImageLimits(settings.max_image_pixels, settings.max_image_bytes), find_timezone(settings.timezone)
-    listed = (FileToRead(file, path_below(path, file), number) for number, file in enumerate(files))
-    for read in read_images(listed, settings.max_image_bytes):
+    for read in read_images(files, settings.max_image_bytes):
         if isinstance(read, Unusable):
             skipped.append(read.skipped)
             continue

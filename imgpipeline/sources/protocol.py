@@ -7,7 +7,7 @@
             while not stop.is_set():
                 yield CapturedFrame(utc_now(), ClockSource.RECEIVER, data=read_jpeg())
 
-The publisher (`publisher`) stores, announces and accounts for the frames of every source, and applies back-pressure.
+A session (`session`) stores, announces and accounts for the frames of a source, and applies back-pressure.
 """
 
 from collections.abc import Callable, Iterator, Mapping
@@ -69,7 +69,6 @@ class CapturedFrame:
     timestamp: datetime
     """Time of the frame, UTC."""
     clock: ClockSource
-    """The clock that `timestamp` comes from."""
     data: bytes | None = None
     """The encoded image as received, stored unchanged unless an option changes it; None if there are only pixels."""
     sha256: str | None = None
@@ -91,7 +90,7 @@ class CapturedFrame:
     has_own_timestamp: bool = True
     """False if its content identifies the frame instead of its time, as for MQTT messages that can be redelivered."""
     settle: Callable[[Settled], None] | None = None
-    """Called once, in a thread of the publisher, when the frame is settled."""
+    """Called once, in a thread of the session, when the frame is settled."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,7 +100,6 @@ class Lost:
     reason: str
     """One word for the accounts, such as `frame_rate` or `decode`."""
     count: int = 1
-    """How many frames."""
     kind: Settled = Settled.DROPPED
     """`GATED`: left out on purpose; `DROPPED`: lost; `FAILED`: could not be decoded."""
     at: datetime | None = None
@@ -113,15 +111,12 @@ class StatusChange:
     """A live source went offline, came back, or its clock jumped."""
 
     online: bool
-    """Whether it delivers frames from now on."""
     reason: str
     """Why, for a person; never contains a secret."""
     at: datetime
-    """When, UTC."""
 
 
 Captured = CapturedFrame | Lost | StatusChange
-"""What a source yields."""
 
 
 def checked_source(name: str) -> str:

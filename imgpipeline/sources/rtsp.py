@@ -1,13 +1,20 @@
 """A camera that streams by RTSP, as a live source: a child process reads it and is restarted if it fails or stalls.
 
-    publish(settings, RtspSource("gate", "rtsp://camera.local/stream1", fps=5))
+    ingest_source(settings, RtspSource("gate", "rtsp://camera.local/stream1", fps=5))
 
 The time of a frame is the camera's own, from its RTCP sender reports (RFC 3550, 6.4.1). Until the first report, and for
 cameras that send none, it is the time at which the frame was received. `rtsp_child` reads and decodes.
 """
 
+import contextlib
+import json
 import logging
+import os
 import random
+import select
+import signal
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -15,15 +22,14 @@ from datetime import UTC, datetime
 from pathlib import Path
 from threading import Event
 from time import monotonic
-from typing import Any
+from typing import Any, Self
 from urllib.parse import quote, unquote, urlsplit
 
 from imgpipeline.contracts.capture import ClockSource
-from imgpipeline.contracts.times import Clock, utc_now
+from imgpipeline.contracts.times import Clock, back_off_s, utc_now
 from imgpipeline.errors import ConfigurationError, TransientError, UsageError
 from imgpipeline.settings import read_variable
 from imgpipeline.sources.protocol import Captured, CapturedFrame, Lost, Settled, SourceKind, StatusChange
-from imgpipeline.sources.rtsp_pipe import CameraProcess
 
 LOG = logging.getLogger(__name__)
 _EXAMPLE = "rtsp://camera.local:554/stream1"
@@ -31,6 +37,12 @@ _PROBE_S = 6.0
 _SETTLE_S = 1.0
 """The first frames arrive in a burst, because FFmpeg reads ahead to analyse the stream."""
 _PROBE_LIMIT_S = 18.0
+_CHUNK = 256 * 1024
+_START_LIMIT_S = 60.0
+"""How long a process may take to load its libraries on a busy machine."""
+_LOOK_S = 0.2
+_END_S = 3.0
+Message = tuple[dict[str, Any], bytes]
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,9 +66,6 @@ def read_address(url: str, credentials: str | None = None) -> RtspAddress:
     Args:
         url: `rtsp://` or `rtsps://`, with or without `user:password@`.
         credentials: `user:password`, as plain text; replaces those in the URL.
-
-    Returns:
-        The address.
 
     Raises:
         UsageError: It is not such a URL. The message does not show it, because it may hold a password.
@@ -120,17 +129,137 @@ class RtspTiming:
     """Limits and pauses of reading a camera."""
 
     open_timeout_s: float = 10.0
-    """How long connecting may take."""
     read_timeout_s: float = 5.0
     """How long the camera may be silent before the connection is closed."""
     first_pause_s: float = 1.0
     """Pause before the first attempt to reconnect; each further one doubles it."""
     longest_pause_s: float = 60.0
-    """The longest pause between two attempts."""
     queue_frames: int = 16
     """Frames that may wait in the camera's process while this one is slow; then the oldest are dropped."""
     clock_limit_s: float = 5.0
     """If the camera's clock is off by more than this, a notice and each frame report it."""
+
+
+class MessageReader:
+    """Reads what `rtsp_child.write_message` writes to a pipe, with a limit on each wait."""
+
+    def __init__(self, descriptor: int) -> None:
+        self._descriptor = descriptor
+        self._poll = select.poll()
+        self._poll.register(descriptor, select.POLLIN)
+        self._buffer = bytearray()
+        self.ended = False
+        """Whether the other side has closed the pipe."""
+
+    def read(self, limit_s: float) -> Iterator[Message]:
+        """Yields the available messages, or waits up to `limit_s` for the next ones."""
+        deadline = monotonic() + limit_s
+        while not self.ended:
+            found = self._take()
+            if found:
+                yield from found
+                return
+            left_s = deadline - monotonic()
+            if left_s < 0 or not self._poll.poll(left_s * 1000):
+                return
+            data = os.read(self._descriptor, _CHUNK)
+            self.ended = not data
+            self._buffer += data
+
+    def _take(self) -> list[Message]:
+        found = []
+        while (end := self._buffer.find(b"\n") + 1) > 0:
+            header = json.loads(self._buffer[:end])
+            stop = end + header["size_bytes"]
+            if len(self._buffer) < stop:
+                break
+            found.append((header, bytes(self._buffer[end:stop])))
+            del self._buffer[:stop]
+        return found
+
+
+class CameraProcess:
+    """The process that reads one camera; a context manager."""
+
+    def __init__(self, plan: dict[str, Any], *, stall_s: float) -> None:
+        """Starts nothing yet.
+
+        Args:
+            plan: The options of `rtsp_child`: name, url, fps, timeouts and queue.
+            stall_s: Longest time without a frame.
+        """
+        self._plan = plan
+        self._stall_s = stall_s
+        self._process: subprocess.Popen[bytes]
+
+    @property
+    def pid(self) -> int:
+        """The process id."""
+        return self._process.pid
+
+    def __enter__(self) -> Self:
+        command = [sys.executable, "-m", "imgpipeline.sources.rtsp_child"]
+        single = {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}
+        self._process = subprocess.Popen(  # noqa: S603 - this very package
+            command,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,  # FFmpeg's messages may hold the URL
+            env={**os.environ, **single},
+            start_new_session=True,  # Ctrl-C ends only the parent, which then ends its children
+        )
+        with contextlib.suppress(OSError):
+            self._stdin().write(json.dumps(self._plan).encode() + b"\n")
+            self._stdin().flush()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        with contextlib.suppress(OSError):
+            self._stdin().close()
+        self._process.kill()
+        self._process.wait()
+        if self._process.stdout:
+            self._process.stdout.close()
+
+    def read(self, stop: Event) -> Iterator[tuple[dict[str, Any], bytes] | str]:
+        """Yields messages, after `stop` also those still in the process, and finally why the process ended."""
+        if self._process.stdout is None:
+            raise RuntimeError("the process has no pipe")
+        reader = MessageReader(self._process.stdout.fileno())
+        silent_until, asked_to_end = monotonic() + _START_LIMIT_S, False
+        while monotonic() < silent_until:
+            if stop.is_set() and not asked_to_end:
+                asked_to_end, silent_until = True, min(silent_until, monotonic() + _END_S)
+                self._stdin().close()
+            for header, data in reader.read(_LOOK_S):
+                if header["kind"] == "ended":
+                    yield header["reason"]
+                    return
+                if not asked_to_end and _is_alive(header):
+                    silent_until = self._limit_after(header)
+                yield header, data
+            if reader.ended:
+                yield self._exit_reason()
+                return
+        yield f"no frame for {self._stall_s:g} s"
+
+    def _limit_after(self, header: dict[str, Any]) -> float:
+        opening = header["kind"] == "started"
+        return monotonic() + self._stall_s + (2 * float(self._plan["open_timeout_s"]) if opening else 0.0)
+
+    def _exit_reason(self) -> str:
+        status = self._process.wait()
+        if status < 0:
+            return f"the process that reads the camera was ended by {signal.Signals(-status).name}"
+        return f"the process that reads the camera ended with status {status}"
+
+    def _stdin(self) -> Any:
+        return self._process.stdin
+
+
+def _is_alive(header: dict[str, Any]) -> bool:
+    """Returns whether a message shows that the camera delivers frames that can be decoded."""
+    return bool(header["kind"] != "lost" or header["how"] != "failed")
 
 
 @dataclass(slots=True)
@@ -138,21 +267,13 @@ class RtspState:
     """The current state of a camera; written by the thread that captures."""
 
     online: bool = False
-    """Whether frames arrive."""
-    reason: str = ""
-    """Why it is offline."""
     codec: str = ""
-    """Name of the video codec."""
     size: str = ""
-    """Width and height of the last decoded frame in pixels."""
     clock: ClockSource | None = None
-    """Which clock the last frame had."""
     clock_offset_s: float | None = None
     """Camera's clock minus this machine's; includes the transmission time of the frame."""
     attempts: int = 0
-    """Connection attempts so far."""
     pid: int | None = None
-    """Id of the process that reads it."""
 
 
 class RtspSource:
@@ -175,13 +296,10 @@ class RtspSource:
         """Opens nothing yet.
 
         Args:
-            name: The source.
             url: Where it streams. User and password in it are used, but never shown.
             credentials: `user:password`, instead of those in the URL.
             fps: Most frames per second; further frames are gated with the reason `frame_rate`. None: no limit.
             stall_s: The process that reads the camera is killed after this long without a frame.
-            timing: Limits and pauses; None: the defaults.
-            clock: Returns the current time.
             rng: Spreads the reconnection attempts of many cameras.
 
         Raises:
@@ -219,7 +337,7 @@ class RtspSource:
                 return
             was_online = self.now.online
             failures = 1 if was_online and monotonic() - began > self.stall_s else failures + 1
-            self.now.online, self.now.reason, self.now.pid = False, reason, None
+            self.now.online, self.now.pid = False, None
             if was_online or reported != reason:
                 reported = reason
                 LOG.warning("%s is offline: %s", self.name, reason)
@@ -247,7 +365,7 @@ class RtspSource:
     def _frame(self, header: dict[str, Any], data: bytes) -> Iterator[Captured]:
         now, received = self.now, datetime.fromtimestamp(header["received"], UTC)
         if not now.online:
-            now.online, now.reason = True, ""
+            now.online = True
             LOG.info("%s is online: %s, %s", self.name, self.address.shown, now.codec)
             yield StatusChange(online=True, reason=f"{self.address.shown}: {now.codec}", at=received)
         sent = _time(header["sent"])
@@ -278,8 +396,7 @@ class RtspSource:
 
 def pause_s(failures: int, timing: RtspTiming, rng: random.Random) -> float:
     """Returns the pause after this many failures in a row: 50 to 100 % of a maximum, which doubles each time."""
-    longest = min(timing.first_pause_s * 2.0 ** min(failures - 1, 30), timing.longest_pause_s)
-    return longest * rng.uniform(0.5, 1.0)
+    return back_off_s(failures, timing.first_pause_s, timing.longest_pause_s) * rng.uniform(0.5, 1.0)
 
 
 def _time(unix_s: float | None) -> datetime | None:
@@ -290,30 +407,8 @@ def _time(unix_s: float | None) -> datetime | None:
         return None
 
 
-@dataclass(frozen=True, slots=True)
-class Probe:
-    """What a camera sends."""
-
-    fps: float
-    """Frames per second."""
-    codec: str
-    """Name of its video codec."""
-    size: str
-    """Width and height in pixels."""
-    clock: str
-    """`rtcp`: the camera's own; `receiver`: it sends no RTCP sender reports."""
-    clock_offset_s: float | None
-    """How far its clock is ahead of this machine's; None if it sends no reports."""
-
-    def __str__(self) -> str:
-        clock = "times of arrival, because it sends no RTCP reports"
-        if self.clock_offset_s is not None:
-            clock = f"its own clock, {self.clock_offset_s:+.1f} s from this machine's"
-        return f"{self.fps:.1f} frames/s, {self.codec}, {self.size}, {clock}"
-
-
-def probe(url: str, credentials: str | None = None) -> Probe:
-    """Tests a camera without storing anything: reads it for a few seconds after its first frame.
+def probe(url: str, credentials: str | None = None) -> str:
+    """Tests a camera without storing anything: reads it for a few seconds, and returns what it sends.
 
     Raises:
         UsageError: The URL is not an RTSP URL.
@@ -343,4 +438,7 @@ def probe(url: str, credentials: str | None = None) -> Probe:
         )
     now = camera.now
     fps = (len(steady) - 1) / (steady[-1] - steady[0])
-    return Probe(fps, now.codec, now.size, str(now.clock), now.clock_offset_s)
+    clock = "times of arrival, because it sends no RTCP reports"
+    if now.clock_offset_s is not None:
+        clock = f"its own clock, {now.clock_offset_s:+.1f} s from this machine's"
+    return f"{fps:.1f} frames/s, {now.codec}, {now.size}, {clock}"

@@ -3,6 +3,8 @@
 Native decoders can hang and crash, so each camera has its own process. The process gets the URL through stdin, because
 others can see arguments, sends frames through stdout, and ends when stdin is closed. If its parent is slow, the oldest
 waiting frame is dropped and counted.
+
+It imports nothing of the package that it does not need, because every camera's process loads it.
 """
 
 import ctypes
@@ -22,7 +24,6 @@ import cv2
 import numpy as np
 
 from imgpipeline.faultpoints import reach
-from imgpipeline.sources.rtsp_pipe import write_message
 
 JPEG_QUALITY = 90
 _PR_SET_PDEATHSIG = 1
@@ -41,6 +42,17 @@ _CAUSES: dict[type[BaseException], str] = {
     av.error.EOFError: "the camera ended the stream",
     av.error.InvalidDataError: "no RTSP answer, or no video that can be decoded",
 }
+
+
+def write_message(descriptor: int, header: dict[str, Any], payload: bytes = b"") -> None:
+    """Writes one message: a line of JSON that has the payload's size, and the payload; waits while the pipe is full.
+
+    Raises:
+        OSError: The other end of the pipe is closed.
+    """
+    rest = memoryview(json.dumps({**header, "size_bytes": len(payload)}).encode() + b"\n" + payload)
+    while rest:
+        rest = rest[os.write(descriptor, rest) :]
 
 
 class Outbox:

@@ -15,33 +15,27 @@ from imgpipeline.contracts.capture import ClockSource
 from imgpipeline.contracts.times import find_timezone
 from imgpipeline.errors import ConfigurationError
 from imgpipeline.settings import Settings
-from imgpipeline.sources.image_files import FileToRead, ImageFile, capture_images, read_image
+from imgpipeline.sources.image_files import (
+    HIDDEN,
+    IMAGE_ENDINGS,
+    FileToRead,
+    ImageFile,
+    Skipped,
+    capture_images,
+    is_hidden,
+    read_image,
+)
+from imgpipeline.sources.ingest import announced_of, ingest_source
 from imgpipeline.sources.options import PublishOptions
 from imgpipeline.sources.protocol import Captured, CapturedFrame, SourceKind, checked_source
-from imgpipeline.sources.publish import announced_of, publish
-from imgpipeline.sources.walk import HIDDEN, IMAGE_ENDINGS, Skipped, is_hidden
 
 USUAL_RATE = 25.0
 """Frames per second of a sequence without a rate."""
 _INFO = "seqinfo.ini"
 
 
-@dataclass(frozen=True, slots=True)
-class SequenceInfo:
-    """Folder, name and frame rate of a sequence."""
-
-    folder: Path
-    """The folder with the images."""
-    name: str
-    """Name in `seqinfo.ini`, otherwise of the folder."""
-    rate: float
-    """Frames per second."""
-    is_rate_known: bool
-    """Whether the rate is from `seqinfo.ini`."""
-
-
-def read_sequence_info(path: Path) -> SequenceInfo:
-    """Finds the folder, name and frame rate of a sequence.
+def _find_sequence(path: Path) -> tuple[Path, str, float | None]:
+    """Returns the folder of the images, the name and the frame rate (None: unknown) of a sequence.
 
     Args:
         path: The folder of the images, or the one above `img1` that contains `seqinfo.ini`.
@@ -53,10 +47,10 @@ def read_sequence_info(path: Path) -> SequenceInfo:
         raise ConfigurationError(f"There is no folder {path}.", next_step="name a folder of numbered images")
     info = next((file for file in (path / _INFO, path.parent / _INFO) if file.is_file()), None)
     if info is None or (info.parent != path and path.name != _images_of(info)):
-        return SequenceInfo(path, path.resolve().name, USUAL_RATE, False)
+        return path, path.resolve().name, None
     said = _read_info(info)
-    name, rate = said.get("name") or info.parent.resolve().name, _rate_of(info, said.get("frameRate"))
-    return SequenceInfo(info.parent / _images_of(info), name, rate or USUAL_RATE, rate is not None)
+    name = said.get("name") or info.parent.resolve().name
+    return info.parent / _images_of(info), name, _rate_of(info, said.get("frameRate"))
 
 
 def _images_of(info: Path) -> str:
@@ -104,7 +98,6 @@ class SequenceSource:
 
         Args:
             settings: Limit of the image size, and time zone of EXIF times.
-            path: The folder of the images, or the one above with `seqinfo.ini`.
             name: Source of the frames; None: the sequence's own name.
             rate: Frames per second; None: the rate in `seqinfo.ini`, otherwise 25.
             start: Time of the first image; None: its EXIF time, otherwise its modification time.
@@ -113,10 +106,10 @@ class SequenceSource:
             ConfigurationError: There is no such folder, or it contains no numbered image.
             UsageError: The name of the source is not valid.
         """
-        self.info = read_sequence_info(path)
-        self.name = checked_source(name or self.info.name)
-        self.rate = rate or self.info.rate
-        self.is_rate_known = rate is not None or self.info.is_rate_known
+        self._folder, own_name, own_rate = _find_sequence(path)
+        self.name = checked_source(name or own_name)
+        self.rate = rate or own_rate or USUAL_RATE
+        self.is_rate_known = rate is not None or own_rate is not None
         self.skipped: list[Skipped] = []
         self.files = self._find()
         self._settings = settings
@@ -153,7 +146,7 @@ class SequenceSource:
     def _find(self) -> list[FileToRead]:
         """Returns the numbered images in order; of several with the same number, the first by name."""
         found: dict[int, FileToRead] = {}
-        for path in sorted(self.info.folder.iterdir()) if self.info.folder.is_dir() else []:
+        for path in sorted(self._folder.iterdir()) if self._folder.is_dir() else []:
             digits = re.search(r"(\d+)\D*$", path.stem)
             number = int(digits[1]) if digits else -1
             if is_hidden(path.name):
@@ -168,7 +161,7 @@ class SequenceSource:
                 found[number] = FileToRead(path, path.name, number)
         if not found:
             raise ConfigurationError(
-                f"{self.info.folder} contains no numbered images ({', '.join(IMAGE_ENDINGS)}).",
+                f"{self._folder} contains no numbered images ({', '.join(IMAGE_ENDINGS)}).",
                 next_step="name a folder with images such as 0000001.jpg; for others, `imgpipeline ingest folder`",
             )
         return [found[number] for number in sorted(found)]
@@ -179,21 +172,15 @@ class SequenceIngest:
     """The result of an ingest of a sequence."""
 
     source: str
-    """The source that its frames were announced under."""
     announced: int
-    """Frames in Kafka."""
     failed: int
     """Files that are not images, or could not be stored."""
     fps: float
-    """Frames per second."""
     is_fps_known: bool
     """Whether the rate was given, or read from `seqinfo.ini`."""
     first_time: datetime
-    """Time of the first frame, UTC."""
     last_time: datetime
-    """Time of the last frame, UTC."""
     skipped: tuple[Skipped, ...]
-    """Files that were not announced."""
 
 
 def ingest_sequence(
@@ -205,7 +192,7 @@ def ingest_sequence(
 ) -> SequenceIngest:
     """Stores and announces a sequence; arguments and errors as of `folder.ingest_folder`."""
     step = announced_of(progress, len(sequence.files))
-    totals = publish(settings, sequence, options=options, progress=step)
+    totals = ingest_source(settings, sequence, options=options, progress=step)
     return SequenceIngest(
         source=sequence.name,
         announced=totals.announced,

@@ -17,10 +17,10 @@ from imgpipeline.ledger import fix_ends, read_day
 from imgpipeline.objectstore.client import ObjectInfo, ObjectStore, open_bucket
 from imgpipeline.objectstore.images import resolve_image_path
 from imgpipeline.settings import Settings
+from imgpipeline.sources.image_files import IMAGE_ENDINGS, is_hidden
 from imgpipeline.sources.options import PublishOptions
 from imgpipeline.sources.protocol import Captured, CapturedFrame, Lost, Settled, SourceKind, StoredImage, checked_source
 from imgpipeline.sources.storing import NOT_STORED
-from imgpipeline.sources.walk import IMAGE_ENDINGS, is_hidden
 
 OPTIONS = PublishOptions(queue_frames=1000)
 """Nothing needs to be stored, so announcements go out in large batches."""
@@ -31,9 +31,7 @@ class NotAnnounced:
     """An object that is an image by its key but cannot be announced."""
 
     path: str
-    """Its URL."""
     error: str
-    """Why, for a person."""
 
 
 class BucketSource:
@@ -47,7 +45,6 @@ class BucketSource:
         """Checks that the pipeline may read images there; lists nothing yet.
 
         Args:
-            settings: S3 server, credentials and allowed locations.
             url: `s3://bucket/prefix` (whole parts of keys), or one object.
             name: Source of the frames; None: the last part of the prefix, or the bucket if there is no prefix.
             suffixes: Only keys with these endings, case-sensitive; empty: image endings in upper or lower case.
@@ -66,7 +63,12 @@ class BucketSource:
         self.failures: list[NotAnnounced] = []
         self._settings = settings
         self._suffixes = suffixes
-        self._check(f"{self.url}/{self.prefix}/image.jpg" if self.prefix else f"{self.url}/image.jpg")
+        location = f"{self.url}/{self.prefix}" if self.prefix else self.url
+        if self._error(f"{location}/image.jpg"):
+            raise ConfigurationError(
+                f"The pipeline may not read images in {location}, so their frames would become dead letters.",
+                next_step=f"add it to IMGPIPELINE_ALLOWED_IMAGE_LOCATIONS={location}",
+            )
         self._store: ObjectStore = open_bucket(settings, bucket)
 
     def capture(self, stop: Event) -> Iterator[Captured]:
@@ -76,7 +78,7 @@ class BucketSource:
                 return
             if not self._takes(info):
                 self.skipped += 1
-            elif error := self._error(info.key):
+            elif error := self._error(f"{self.url}/{info.key}"):
                 self.failures.append(NotAnnounced(f"{self.url}/{info.key}", error))
                 yield Lost("not_allowed", kind=Settled.FAILED, at=info.last_modified)
             else:
@@ -95,8 +97,8 @@ class BucketSource:
             return False
         return info.key.endswith(self._suffixes) if self._suffixes else info.key.lower().endswith(IMAGE_ENDINGS)
 
-    def _error(self, key: str) -> str | None:
-        path = f"{self.url}/{key}"
+    def _error(self, path: str) -> str | None:
+        """Returns why an image cannot be announced; None if it can."""
         if len(path) > MAX_TEXT or not is_storable(path):
             return f"its URL is longer than {MAX_TEXT} characters or cannot be stored as text"
         try:
@@ -104,16 +106,6 @@ class BucketSource:
         except BadInputError as error:
             return error.message
         return None
-
-    def _check(self, path: str) -> None:
-        try:
-            resolve_image_path(path, self._settings.store_url, self._settings.allowed_image_locations)
-        except BadInputError:
-            location = path.rpartition("/")[0]
-            raise ConfigurationError(
-                f"The pipeline may not read images in {location}, so their frames would become dead letters.",
-                next_step=f"add it to IMGPIPELINE_ALLOWED_IMAGE_LOCATIONS={location}",
-            ) from None
 
 
 class StoredFrames:
@@ -136,11 +128,6 @@ class StoredFrames:
 
 def find_stored_frames(store: ObjectStore, day: date, source: str | None = None) -> tuple[list[StoredFrames], int]:
     """Finds the frames of a day in the ledger. A frame that was announced several times is found once.
-
-    Args:
-        store: The object store.
-        day: UTC day of the frames' own times.
-        source: Only this source; None: all sources.
 
     Returns:
         The sources, sorted by name, and the number of frames without a stored image.

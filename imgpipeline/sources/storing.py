@@ -1,4 +1,7 @@
-"""Stores the images of frames and makes the Kafka records that announce them.
+"""Prepares the images of frames (gates, masks, resizes, encodes), stores them, and derives further images from them.
+
+By default, encoded bytes pass through unchanged. Masks are painted first, so no stored image, thumbnail or measurement
+shows what they cover.
 
 An image is stored create-only, under a key that its source, time and name or content decide. So storing it again
 changes nothing, and another image with the same key gets a key with its digest.
@@ -6,32 +9,180 @@ changes nothing, and another image with the same key gets a key with its digest.
 
 import threading
 from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, time, timedelta
 from hashlib import sha256
 from types import MappingProxyType
 from typing import Any, Protocol
 
+import cv2
+import numpy as np
+
 from imgpipeline.contracts.capture import Gated
 from imgpipeline.contracts.keys import derived_image_key
-from imgpipeline.contracts.messages import SESSION, FrameMessage, MessageFormat, classic_value
-from imgpipeline.contracts.notices import Notice
+from imgpipeline.contracts.messages import SESSION, FrameMessage
 from imgpipeline.contracts.templates import ImageKeyTemplate
-from imgpipeline.contracts.times import day_of, find_timezone
+from imgpipeline.contracts.times import day_of
+from imgpipeline.errors import BadInputError, DeadLetterCode, PermanentError
 from imgpipeline.faultpoints import reach
 from imgpipeline.objectstore.client import ObjectInfo
 from imgpipeline.settings import Settings
-from imgpipeline.sources.frame_preparation import EncodedImage, PreparedFrame, Preparer, derive
-from imgpipeline.sources.options import Preparation
+from imgpipeline.sources.options import EDGES, GRAY, Preparation, parse_size
 from imgpipeline.sources.protocol import CapturedFrame, StoredImage
-from imgpipeline.stream.send import Record
-from imgpipeline.vision.decode import ImageLimits
+from imgpipeline.vision.annotate import encode_jpeg
+from imgpipeline.vision.decode import DecodedImage, ImageLimits, Pixels, decode_image
+from imgpipeline.vision.gate import GateKeeper, measure_quality
+from imgpipeline.vision.header import read_header
+from imgpipeline.vision.model import NetworkInput
 
 NOT_STORED = "image_stored"
 """The attribute that is false for a gated frame whose image was not stored."""
+_MEASURED = NetworkInput(640, 640, "letterbox")
+"""A large JPEG is decoded at about this size if only its brightness, sharpness or change is measured."""
+_ENCODED = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff")
+_EDGE_LIMITS = (100, 200)
+
+
+@dataclass(frozen=True, slots=True)
+class EncodedImage:
+    """The bytes of one image as they are stored."""
+
+    data: bytes
+    sha256: str
+    width: int | None
+    """Width of the upright image in pixels; None if the header cannot be read."""
+    height: int | None
+    """Height of the upright image in pixels; None if the header cannot be read."""
+
+
+@dataclass(frozen=True, slots=True)
+class PreparedFrame:
+    """A frame that is ready to be stored."""
+
+    image: EncodedImage
+    gated: Gated | None
+    """Why it is left out; None if it is not."""
+
+
+class Preparer:
+    """Prepares the frames of one source; thread-safe."""
+
+    def __init__(self, preparation: Preparation, limits: ImageLimits) -> None:
+        """Takes what to do, and the largest image that may be decoded."""
+        self._preparation = preparation
+        self._limits = limits
+        self._keeper = GateKeeper(preparation.gate)
+
+    @property
+    def needs_order(self) -> bool:
+        """Whether each frame is compared with the previous one, so that frames must be prepared in order."""
+        return self._preparation.gate.min_change is not None
+
+    def prepare(self, source: str, frame: CapturedFrame) -> PreparedFrame:
+        """Prepares one frame.
+
+        Raises:
+            BadInputError: The image must be masked but cannot be decoded. Without masks, it is passed on unchanged; the
+                pipeline records it as a dead letter.
+            PermanentError: The frame has neither bytes nor pixels.
+        """
+        preparation = self._preparation
+        gated = self._keeper.decide_by_time(frame.timestamp)
+        if preparation.changes_images:
+            frame = self._changed(frame)
+        if not gated and preparation.gate:
+            gated = self._decide(source, frame)
+        return PreparedFrame(encode(frame), gated)
+
+    def _changed(self, frame: CapturedFrame) -> CapturedFrame:
+        try:
+            pixels = self._decoded(frame, reduced=False).pixels.copy()
+        except BadInputError:
+            if self._preparation.masks or frame.data is None:
+                raise
+            return frame
+        height, width = pixels.shape[:2]
+        for polygon in self._preparation.masks:
+            points = np.rint(np.array(polygon) * (width, height)).astype(np.int32)
+            cv2.fillPoly(pixels, [points], (0, 0, 0))
+        size = self._preparation.resize
+        if size and size != (width, height):
+            pixels = stretch(pixels, size)
+        return replace(frame, data=None, pixels=pixels)
+
+    def _decide(self, source: str, frame: CapturedFrame) -> Gated | None:
+        try:
+            image = self._decoded(frame, reduced=True)
+        except BadInputError:
+            return None
+        return self._keeper.decide(source, image, measure_quality(image))
+
+    def _decoded(self, frame: CapturedFrame, *, reduced: bool) -> DecodedImage:
+        if frame.data is not None:
+            return decode_image(frame.data, self._limits, reduced_for=_MEASURED if reduced else None)
+        if frame.pixels is None or frame.pixels.size == 0:
+            raise BadInputError(DeadLetterCode.DECODE_FAILED, "A source yielded a frame without an image.")
+        return DecodedImage.of(frame.pixels)
+
+
+def encode(frame: CapturedFrame) -> EncodedImage:
+    """Returns the frame's own bytes unchanged, or its pixels as JPEG.
+
+    Raises:
+        PermanentError: The frame has neither bytes nor pixels that can be encoded.
+    """
+    if frame.data is not None:
+        width, height = size_of(frame.data)
+        return EncodedImage(frame.data, frame.sha256 or sha256(frame.data).hexdigest(), width, height)
+    if frame.pixels is None:
+        raise PermanentError("A source yielded a frame without bytes and without pixels.")
+    data = encode_jpeg(frame.pixels)
+    return EncodedImage(data, sha256(data).hexdigest(), frame.pixels.shape[1], frame.pixels.shape[0])
+
+
+def derive(data: bytes, name: str, derivations: tuple[str, ...], limits: ImageLimits) -> dict[str, bytes]:
+    """Derives images from an encoded image.
+
+    Args:
+        name: Its file name or key; its ending chooses the format of the derived images.
+        derivations: What to derive (`options.check_derivation`).
+
+    Returns:
+        The encoded images by derivation; empty if the original cannot be decoded.
+    """
+    try:
+        pixels = decode_image(data, limits).pixels
+    except BadInputError:
+        return {}
+    ending = next((ending for ending in _ENCODED if name.lower().endswith(ending)), ".jpg")  # OpenCV cannot write all
+    return {text: cv2.imencode(ending, _derived(pixels, text))[1].tobytes() for text in derivations}
+
+
+def stretch(pixels: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """Stretches pixels to a width and height: averaged where the image shrinks, interpolated where it grows."""
+    interpolation = cv2.INTER_AREA if size[0] < pixels.shape[1] else cv2.INTER_LINEAR
+    return np.asarray(cv2.resize(pixels, size, interpolation=interpolation))
+
+
+def _derived(pixels: Pixels, derivation: str) -> np.ndarray:
+    if derivation not in (GRAY, EDGES):
+        return stretch(pixels, parse_size(derivation))
+    gray = cv2.cvtColor(pixels, cv2.COLOR_BGR2GRAY)
+    return np.asarray(cv2.Canny(gray, *_EDGE_LIMITS) if derivation == EDGES else gray)
+
+
+def size_of(data: bytes) -> tuple[int | None, int | None]:
+    """Returns width and height of the upright image; None for both if its header cannot be read."""
+    try:
+        header = read_header(data)
+    except BadInputError:
+        return None, None
+    turned = header.orientation >= 5
+    return (header.height, header.width) if turned else (header.width, header.height)
 
 
 class ImageStore(Protocol):
-    """The part of an object store that a publisher needs."""
+    """The part of an object store that a session needs."""
 
     def create(self, key: str, data: bytes) -> bool:
         """Creates an object; returns False, and changes nothing, if its key exists."""
@@ -47,16 +198,41 @@ class ReadableImageStore(ImageStore, Protocol):
         """Returns the description of an object, or None if there is none."""
 
 
+class StoreTally:
+    """Counts stored images; thread-safe."""
+
+    def __init__(self) -> None:
+        """Starts at zero."""
+        self._lock = threading.Lock()
+        self.new = 0
+        """Images stored under their own keys."""
+        self.changed = 0
+        """Images stored under a key with their digest, because another image has their own key."""
+
+    def count(self, *, is_beside_other: bool) -> None:
+        """Counts an image that was not stored before."""
+        with self._lock:
+            self.changed += is_beside_other
+            self.new += not is_beside_other
+
+
 class FrameStorer:
     """Prepares and stores the frames of one session; thread-safe."""
 
     def __init__(
-        self, settings: Settings, source: str, session: str, store: ImageStore, preparation: Preparation
+        self,
+        settings: Settings,
+        source: str,
+        session: str,
+        store: ImageStore,
+        preparation: Preparation,
+        tally: StoreTally | None = None,
     ) -> None:
         """Takes the source and session of the frames, where their images go, and how they are prepared."""
         self._source = source
         self._session = session
         self._store = store
+        self._tally = tally or StoreTally()
         self._template = ImageKeyTemplate(settings.image_key_template)
         self._store_gated = preparation.store_gated
         self._derive = preparation.derive
@@ -67,7 +243,6 @@ class FrameStorer:
         """Prepares a frame; errors as `Preparer.prepare`.
 
         Args:
-            frame: The captured frame.
             before: Set when the previous frame is prepared; only waited for if frames are compared.
             prepared: Set when this frame is prepared or has failed.
         """
@@ -79,11 +254,11 @@ class FrameStorer:
             prepared.set()
 
     def store(self, frame: CapturedFrame, prepared: PreparedFrame) -> FrameMessage:
-        """Stores a prepared frame and returns its announcement; errors as `store_image`."""
+        """Stores a prepared frame and returns its announcement; errors as those of the store."""
         image, gated = prepared.image, prepared.gated
         is_stored = gated is None or self._store_gated
         attributes: dict[str, object] = {} if is_stored else {NOT_STORED: False}
-        key = store_image(self._store if is_stored else None, self._source, frame, image, self._template)
+        key = self._store_image(frame, image, is_stored=is_stored)
         if is_stored and self._derive:
             attributes["derived"] = self._store_derived(key, image.data)
         reach("frame stored", key)
@@ -113,6 +288,30 @@ class FrameStorer:
             gated=gated,
         )
 
+    def _store_image(self, frame: CapturedFrame, image: EncodedImage, *, is_stored: bool) -> str:
+        """Stores an image create-only and returns its key; the same image stored again has the same key.
+
+        The key has the image's digest in its name if other bytes have the image's own key already.
+
+        Raises:
+            UsageError: The template of keys needs a number, and the frame has none.
+        """
+        number = frame.number if frame.position is None else frame.position
+        of_frame: dict[str, Any] = {"name": frame.name, "number": number, "suffix": ending_of(image.data)}
+        key = self._template.key(self._source, frame.timestamp, image.sha256, **of_frame)
+        if not is_stored:
+            return key
+        if self._store.create(key, image.data):
+            self._tally.count(is_beside_other=False)
+            return key
+        is_named_by_content = frame.name is None and image.sha256[:16] in key
+        if is_named_by_content or sha256(self._store.get(key)).hexdigest() == image.sha256:
+            return key
+        key = self._template.key(self._source, frame.timestamp, image.sha256, **of_frame, beside_other=True)
+        if self._store.create(key, image.data):
+            self._tally.count(is_beside_other=True)
+        return key
+
     def _store_derived(self, key: str, data: bytes) -> dict[str, str]:
         """Stores the derived images of an image and returns their keys by derivation."""
         images = derive(data, key, self._derive, self._limits)
@@ -120,41 +319,6 @@ class FrameStorer:
         for derivation, image in images.items():
             self._store.create(keys[derivation], image)
         return keys
-
-
-def store_image(
-    store: ImageStore | None, source: str, frame: CapturedFrame, image: EncodedImage, template: ImageKeyTemplate
-) -> str:
-    """Stores an image create-only and returns its key; the same image stored again has the same key.
-
-    Args:
-        store: Where to put it; None: only return the key.
-        source: Whose image it is.
-        frame: The frame; its name or, without one, time and content decide the key.
-        image: What to store.
-        template: How keys are made.
-
-    Returns:
-        The key, or one with `@digest` in the name if other bytes have that key already.
-
-    Raises:
-        TransientError: The store does not answer.
-        PermanentError: The store refuses.
-        UsageError: The template needs a number, and the frame has none.
-    """
-    number = frame.number if frame.position is None else frame.position
-    of_frame: dict[str, Any] = {"name": frame.name, "number": number, "suffix": ending_of(image.data)}
-    key = template.key(source, frame.timestamp, image.sha256, **of_frame)
-    if (
-        store is None
-        or store.create(key, image.data)
-        or (frame.name is None and image.sha256[:16] in key)
-        or sha256(store.get(key)).hexdigest() == image.sha256
-    ):
-        return key
-    key = template.key(source, frame.timestamp, image.sha256, **of_frame, beside_other=True)
-    store.create(key, image.data)
-    return key
 
 
 def ending_of(data: bytes) -> str:
@@ -165,12 +329,7 @@ def ending_of(data: bytes) -> str:
 
 
 def content_name(data: bytes, digest: str) -> str:
-    """Returns the file name of an image that is identified by its content: `{digest}.jpg`.
-
-    Args:
-        data: The image.
-        digest: Its SHA-256, hexadecimal.
-    """
+    """Returns the file name of an image that is identified by its content: `{digest}.jpg`."""
     return f"{digest[:32]}{ending_of(data)}"
 
 
@@ -180,9 +339,6 @@ def first_received(
     """Returns when a redelivered image first arrived, so that it stays one frame across midnight.
 
     Args:
-        store: Where the images are.
-        template: How their keys are made.
-        source: Whose image it is.
         frame: The frame as it arrived now, with encoded bytes and a name from `content_name`.
 
     Returns:
@@ -203,63 +359,3 @@ def first_received(
     if key == of_today:  # the template has no day
         return found.last_modified
     return min(found.last_modified, datetime.combine(day_of(yesterday), time.max, UTC))
-
-
-def record_of(settings: Settings, message: FrameMessage | Notice, form: MessageFormat) -> Record | None:
-    """Returns the record that announces a frame or a notice.
-
-    Args:
-        settings: The topic, and for the classic form the store and the time zone.
-        message: What to announce; its source is the record's key.
-        form: How frames are announced.
-
-    Returns:
-        The record; None for a notice if the topic's consumers understand only the classic form.
-    """
-    topic, key = settings.kafka_topic, message.source.encode()
-    if isinstance(message, Notice):
-        is_understood = form is MessageFormat.NATIVE or settings.notices_topic != topic
-        return Record(settings.notices_topic, key, message.to_value()) if is_understood else None
-    if form is MessageFormat.CLASSIC:
-        zone = find_timezone(settings.message_timezone)
-        headers = ((SESSION, str(message.attributes[SESSION]).encode()),) if SESSION in message.attributes else ()
-        return Record(topic, key, classic_value(message, store_url=settings.store_url, zone=zone), headers)
-    stamp = None if message.has_own_timestamp else round(message.timestamp.timestamp() * 1000)
-    return Record(topic, key, message.to_value(with_time=message.has_own_timestamp), timestamp_ms=stamp)
-
-
-class _Step(threading.local):
-    """The last calls that `store_image` made in this thread."""
-
-    refused: bytes | None = None
-    differs = False
-
-
-class StoreTally:
-    """A store that counts the images stored in it; thread-safe. It relies on the calls that `store_image` makes."""
-
-    def __init__(self, store: ImageStore) -> None:
-        """Takes the store that holds the images."""
-        self._store = store
-        self._lock = threading.Lock()
-        self._step = _Step()
-        self.new = 0
-        """Images stored under their own keys."""
-        self.changed = 0
-        """Images stored under a key with their digest, because another image has their own key."""
-
-    def create(self, key: str, data: bytes) -> bool:
-        """Creates an object; returns False, and changes nothing, if its key exists."""
-        is_beside, self._step.differs = self._step.differs, False
-        created = self._store.create(key, data)
-        self._step.refused = None if created else data
-        with self._lock:
-            self.changed += created and is_beside
-            self.new += created and not is_beside
-        return created
-
-    def get(self, key: str) -> bytes:
-        """Returns the bytes of an object."""
-        found = self._store.get(key)
-        self._step.differs = self._step.refused is not None and found != self._step.refused
-        return found

@@ -8,6 +8,7 @@ import itertools
 import logging
 import os
 import shutil
+import sqlite3
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -22,10 +23,17 @@ from watchfiles import watch
 from imgpipeline.contracts.times import find_timezone
 from imgpipeline.errors import ConfigurationError, UsageError
 from imgpipeline.settings import Settings
-from imgpipeline.sources.image_files import FileToRead, ImageFile, Unusable, read_images
+from imgpipeline.sources.image_files import (
+    HIDDEN,
+    IMAGE_ENDINGS,
+    FileToRead,
+    ImageFile,
+    Unusable,
+    is_hidden,
+    read_images,
+    walk_files,
+)
 from imgpipeline.sources.protocol import Captured, CapturedFrame, Settled, SourceKind, StatusChange, checked_source
-from imgpipeline.sources.walk import HIDDEN, IMAGE_ENDINGS, is_hidden, walk_files
-from imgpipeline.sources.watch_state import Version, WatchState, default_state_file
 
 LOG = logging.getLogger(__name__)
 DONE = ".ingested"
@@ -35,20 +43,97 @@ _EMPTY_S = 60.0
 _MOVED_AFTER_NS = 1_000_000_000
 """A file whose inode changed this long after its content was moved in, or copied with its time."""
 
+_TABLES = """
+CREATE TABLE IF NOT EXISTS settled (
+    name BLOB PRIMARY KEY, size INTEGER NOT NULL, modified_ns INTEGER NOT NULL, sha256 TEXT NOT NULL) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS root (only INTEGER PRIMARY KEY CHECK (only = 1), is_mounted INTEGER NOT NULL);
+"""
+
 
 class AwayError(Exception):
     """The folder, or its mount, is missing or cannot be read."""
 
 
 @dataclass(frozen=True, slots=True)
-class Listed:
+class Version:
+    """One version of a file."""
+
+    size_bytes: int
+    modified_ns: int
+    """Its modification time, Unix nanoseconds."""
+
+
+def default_state_file(settings: Settings, folder: Path, source: str) -> Path:
+    """Returns `${XDG_STATE_HOME:-~/.local/state}/imgpipeline/watch/….sqlite` for a folder, source, store and topic."""
+    base = os.environ.get("XDG_STATE_HOME")
+    home = Path(base) if base else Path.home() / ".local" / "state"
+    parts = (str(folder.resolve()), source, settings.store_url, settings.kafka_topic)
+    digest = sha256("\0".join(parts).encode("utf-8", "surrogateescape")).hexdigest()[:24]
+    return home / "imgpipeline" / "watch" / f"{digest}.sqlite"
+
+
+class WatchState:
+    """The handled files of one folder, each announced or refused, in a small SQLite file; thread-safe."""
+
+    def __init__(self, file: Path) -> None:
+        """Opens the file, or creates it.
+
+        Raises:
+            ConfigurationError: The file cannot be written, or is not a SQLite file.
+        """
+        self._lock = Lock()
+        try:
+            file.parent.mkdir(parents=True, exist_ok=True)
+            self._database = sqlite3.connect(file, check_same_thread=False, isolation_level=None)
+            self._database.execute("PRAGMA journal_mode = WAL")
+            self._database.executescript(_TABLES)
+            rows = self._database.execute("SELECT name, size, modified_ns, sha256 FROM settled").fetchall()
+            root = self._database.execute("SELECT is_mounted FROM root").fetchone()
+        except (OSError, sqlite3.Error) as error:
+            raise ConfigurationError(
+                f"{file} cannot be used: {error}.", next_step="make its folder writable, or name another with --state"
+            ) from error
+        self._settled = {os.fsdecode(name): (Version(size, modified), digest) for name, size, modified, digest in rows}
+        self.is_mounted: bool | None = bool(root[0]) if root else None
+        """Whether the folder was the root of a mount when it was last seen; None if it was never seen."""
+
+    def __len__(self) -> int:
+        return len(self._settled)
+
+    def find(self, name: str) -> tuple[Version | None, str]:
+        """Returns the version of a file that was handled (None: none was), and its SHA-256 if it was announced."""
+        with self._lock:
+            return self._settled.get(name, (None, ""))
+
+    def settle(self, name: str, version: Version, digest: str) -> None:
+        """Stores that a version of a file was handled; `digest` is empty if it was not announced."""
+        row = (os.fsencode(name), version.size_bytes, version.modified_ns, digest)
+        with self._lock:
+            self._settled[name] = (version, digest)
+            self._database.execute("INSERT OR REPLACE INTO settled VALUES (?, ?, ?, ?)", row)
+
+    def forget(self, name: str) -> None:
+        """Removes a file that was moved or deleted, so that another file of its name is new."""
+        with self._lock:
+            self._settled.pop(name, None)
+            self._database.execute("DELETE FROM settled WHERE name = ?", (os.fsencode(name),))
+
+    def note_root(self, *, is_mounted: bool) -> None:
+        """Stores whether the folder is the root of a mount."""
+        if is_mounted != self.is_mounted:
+            with self._lock:
+                self.is_mounted = is_mounted
+                self._database.execute("INSERT OR REPLACE INTO root VALUES (1, ?)", (is_mounted,))
+
+
+@dataclass(frozen=True, slots=True)
+class ListedImage:
     """One image file in a folder."""
 
     path: Path
     name: str
     """Its path below the folder."""
     version: Version
-    """Its size and modification time."""
     was_moved_in: bool
     """Whether it was moved in, or copied with its time, and so was complete when it appeared."""
 
@@ -58,9 +143,7 @@ class Root:
     """What identifies a folder."""
 
     device: int
-    """The device of its file system."""
     inode: int
-    """Its number on that device."""
     is_mounted: bool
     """Whether it is the root of a mount, so that its parent is on another device."""
 
@@ -80,7 +163,7 @@ def identify(folder: Path) -> Root:
     return Root(stat.st_dev, stat.st_ino, stat.st_dev != parent.st_dev)
 
 
-def list_images(folder: Path) -> tuple[list[Listed], dict[str, str]]:
+def list_images(folder: Path) -> tuple[list[ListedImage], dict[str, str]]:
     """Returns the image files of a folder and of all folders below it by path, and why others (not hidden) are ignored.
 
     Raises:
@@ -90,7 +173,7 @@ def list_images(folder: Path) -> tuple[list[Listed], dict[str, str]]:
     def refuse(error: OSError) -> None:
         raise AwayError(f"{error.filename} cannot be read: {error.strerror}") from error
 
-    found: list[Listed] = []
+    found: list[ListedImage] = []
     ignored: dict[str, str] = {}
     for file in walk_files(folder, refuse):
         if file.refused:
@@ -106,7 +189,7 @@ def list_images(folder: Path) -> tuple[list[Listed], dict[str, str]]:
             ignored[file.name] = "it is empty"
         # A write sets both times; a move, or a copy that keeps the time, only the later one.
         was_moved = stat.st_ctime_ns - stat.st_mtime_ns > _MOVED_AFTER_NS
-        found.append(Listed(file.path, file.name, Version(stat.st_size, stat.st_mtime_ns), was_moved))
+        found.append(ListedImage(file.path, file.name, Version(stat.st_size, stat.st_mtime_ns), was_moved))
     return sorted(found, key=lambda file: file.name), ignored
 
 
@@ -118,10 +201,10 @@ class UnchangedFiles:
         self._unchanged_s = unchanged_s
         self._seen: dict[str, tuple[Version, float]] = {}
 
-    def complete(self, files: list[Listed]) -> list[Listed]:
+    def complete(self, files: list[ListedImage]) -> list[ListedImage]:
         """Returns the files of a scan that are completely written; an empty file never counts as complete."""
         now, before, self._seen = monotonic(), self._seen, {}
-        complete: list[Listed] = []
+        complete: list[ListedImage] = []
         for file in files:
             version, since = before.get(file.name, (None, now))
             since = since if version == file.version else now
@@ -136,11 +219,8 @@ class After(StrEnum):
     """What to do with a file once its frame is announced."""
 
     KEEP = "keep"
-    """It stays where it is."""
     MOVE = "move"
-    """It is moved to another folder."""
     DELETE = "delete"
-    """It is deleted."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,13 +228,11 @@ class WatchOptions:
     """How a folder is watched."""
 
     after: After = After.KEEP
-    """What to do with a file once Kafka has acknowledged its frame."""
     move_to: Path | None = None
     """Where files are moved to; None: `.ingested` in the folder."""
     rescan_s: float = 2.0
     """Seconds between two scans, and how long a file must stay unchanged."""
     state_file: Path | None = None
-    """The state file; None: `default_state_file`."""
 
 
 class WatchedFolder:
@@ -167,9 +245,6 @@ class WatchedFolder:
 
         Args:
             settings: Limit of the image size, time zone of EXIF times; store and topic identify the state file.
-            path: The folder, which is watched with all folders below it.
-            name: Source of the frames.
-            options: How it is watched.
 
         Raises:
             ConfigurationError: The folder does not exist and was never seen, or its state file cannot be used.
@@ -214,7 +289,7 @@ class WatchedFolder:
                 yield from self._read(files, stop)
             self._wait(stop)
 
-    def _scan(self) -> list[Listed]:
+    def _scan(self) -> list[ListedImage]:
         """Returns the complete files that are not handled yet.
 
         Raises:
@@ -233,9 +308,10 @@ class WatchedFolder:
         with self._lock:
             idle = [file for file in complete if file.name not in self._in_flight]
         for file in idle:
-            if self._state.was_announced(file.name, file.version):  # before a crash
+            version, digest = self._state.find(file.name)
+            if version == file.version and digest:  # announced before a crash
                 self._put_away(file)
-        return [file for file in idle if not self._state.has(file.name, file.version)]
+        return [file for file in idle if self._state.find(file.name)[0] != file.version]
 
     def _note_ignored(self, ignored: dict[str, str]) -> None:
         """Logs each empty file, and the first other file with each ending: some folders have one beside each image."""
@@ -245,7 +321,7 @@ class WatchedFolder:
                 LOG.warning("%s is ignored: %s", name, reason)
         self.ignored = ignored
 
-    def _read(self, files: list[Listed], stop: Event) -> Iterator[Captured]:
+    def _read(self, files: list[ListedImage], stop: Event) -> Iterator[Captured]:
         listed = {file.name: file for file in files}
         to_read = (FileToRead(file.path, file.name, number) for number, file in enumerate(files))
         for read in read_images(to_read, self._settings.max_image_bytes):
@@ -258,17 +334,17 @@ class WatchedFolder:
             else:
                 yield from self._refuse(read, listed[read.skipped.path])
 
-    def _refuse(self, read: Unusable, listed: Listed) -> Iterator[Captured]:
+    def _refuse(self, read: Unusable, listed: ListedImage) -> Iterator[Captured]:
         self.skipped[read.skipped.path] = read.skipped.reason
         LOG.warning("%s is not announced: %s", read.skipped.path, read.skipped.reason)
         self._state.settle(listed.name, listed.version, "")
         yield read.as_lost()
 
-    def _frame(self, image: ImageFile, listed: Listed) -> Iterator[Captured]:
+    def _frame(self, image: ImageFile, listed: ListedImage) -> Iterator[Captured]:
         digest = sha256(image.data).hexdigest()
         if len(image.data) != listed.version.size_bytes:
             return  # it grew while it was read, so the next scan finds another version
-        if self._state.has_content(listed.name, digest):
+        if self._state.find(listed.name)[1] == digest:
             self._state.settle(listed.name, listed.version, digest)
             return
         time, clock = image.own_time(find_timezone(self._settings.timezone))
@@ -283,7 +359,7 @@ class WatchedFolder:
             settle=lambda how: self._settled(listed, digest, how),
         )
 
-    def _settled(self, listed: Listed, digest: str, how: Settled) -> None:
+    def _settled(self, listed: ListedImage, digest: str, how: Settled) -> None:
         """Records an announced or failed frame; the next scan announces a dropped one again."""
         if how is not Settled.DROPPED:
             self._state.settle(listed.name, listed.version, digest if how is Settled.ANNOUNCED else "")
@@ -292,7 +368,7 @@ class WatchedFolder:
         with self._lock:
             self._in_flight.discard(listed.name)
 
-    def _put_away(self, listed: Listed) -> None:
+    def _put_away(self, listed: ListedImage) -> None:
         """Moves or deletes a file whose frame is announced; the next scan retries what fails."""
         if self._options.after is After.KEEP:
             return
@@ -301,7 +377,7 @@ class WatchedFolder:
         except OSError as error:
             LOG.warning("%s cannot be moved or deleted: %s", listed.path, error)
 
-    def _remove(self, listed: Listed) -> None:
+    def _remove(self, listed: ListedImage) -> None:
         stat = listed.path.stat()
         if (stat.st_size, stat.st_mtime_ns) != (listed.version.size_bytes, listed.version.modified_ns):
             return  # overwritten since it was read, so the next scan announces the new version

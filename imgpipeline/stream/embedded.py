@@ -1,23 +1,17 @@
 """The demo's broker: librdkafka's mock cluster, in memory, on a free loopback port.
 
-It runs in this process (`EmbeddedBroker`) or in a separate one (`broker_process`, or `python -m
-imgpipeline.stream.embedded --port-file FILE`), which a daemon, a webserver and commands can share. It has the requested
-topics and one more topic whose name identifies each start, because this broker has no topic ids and its cluster id is
-an address in memory.
+It runs in this process (`EmbeddedBroker`) or in a separate one (`broker_process`), which a daemon, a webserver and
+commands can share. It has the requested topics and one more topic whose name identifies each start, because this broker
+has no topic ids and its cluster id is an address in memory.
 
 It does not report its protocol version (`IMGPIPELINE_KAFKA_API_VERSION` must be 2.3), cannot create topics for
 kafka-python, and gives every topic four partitions. All data is lost when it ends, and a partition keeps only its last
 5 MB or 100,000 batches (about 12,000 announcements). Do not use it in production.
 """
 
-import argparse
 import contextlib
-import os
-import signal
 import subprocess
 import sys
-import threading
-import time
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from types import TracebackType
@@ -31,17 +25,11 @@ from imgpipeline.errors import PermanentError
 API_VERSION = "2.3"
 """Protocol version that kafka-python must use with this broker."""
 _START_MARK = "imgpipeline-start-"
-_READY_TIMEOUT_S = 20.0
 _ANSWER_TIMEOUT_S = 10.0
-_PARENT_CHECK_S = 0.5
 
 
 class EmbeddedBroker:
-    """One broker in memory; a context manager.
-
-    Guarantees:
-        Inside the context, the topics exist and records can be written and read. Afterwards nothing is left.
-    """
+    """One broker in memory; a context manager. Afterwards nothing is left."""
 
     def __init__(self, topics: Sequence[str] = ("frames",)) -> None:
         """Prepares a broker with these topics."""
@@ -69,11 +57,7 @@ class EmbeddedBroker:
 
 
 def start_id(topics: Iterable[str]) -> str | None:
-    """Returns the id of this start of an embedded broker; None for any other broker.
-
-    Args:
-        topics: All topics of the broker.
-    """
+    """Returns the id of this start of the broker with these topics; None for any other broker."""
     marks = sorted(name.removeprefix(_START_MARK) for name in topics if name.startswith(_START_MARK))
     return marks[0] if marks else None
 
@@ -83,8 +67,7 @@ def broker_process(folder: Path, topics: Sequence[str] = ("frames",)) -> Iterato
     """Runs a broker in a separate process, which also ends when this process dies.
 
     Args:
-        folder: For the log and the file with the port; created if missing.
-        topics: The topics to create.
+        folder: For the log; created if missing.
 
     Yields:
         The settings with which other processes of this machine find the broker.
@@ -93,24 +76,27 @@ def broker_process(folder: Path, topics: Sequence[str] = ("frames",)) -> Iterato
         PermanentError: The broker did not start; the message names its log.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    port_file, log_file = folder / "broker.port", folder / "broker.log"
-    port_file.unlink(missing_ok=True)
-    command = [sys.executable, "-m", "imgpipeline.stream.embedded", "--port-file", str(port_file)]
-    command += ["--parent-pid", str(os.getpid()), *(f"--topic={topic}" for topic in topics)]
+    log_file = folder / "broker.log"
     with log_file.open("ab") as log:
         # A separate session, so that Ctrl-C in the terminal ends the clients first; then this context ends the broker.
         process = subprocess.Popen(  # noqa: S603 - this interpreter and this module
-            command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True
+            [sys.executable, "-m", "imgpipeline.stream.embedded", *topics],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=log,
+            text=True,
+            start_new_session=True,
         )
-    try:
-        yield _environment(_await_address(process, port_file, log_file))
-    finally:
-        process.terminate()
+    with process:
         try:
-            process.wait(5)
-        except subprocess.TimeoutExpired:
+            address = process.stdout.readline().strip() if process.stdout else ""
+            if not address:
+                raise PermanentError(
+                    f"The embedded broker did not start (exit status {process.wait()}).", next_step=f"check {log_file}"
+                )
+            yield _environment(address)
+        finally:
             process.kill()
-            process.wait()
 
 
 def _environment(bootstrap_servers: str) -> dict[str, str]:
@@ -123,48 +109,13 @@ def _environment(bootstrap_servers: str) -> dict[str, str]:
     }
 
 
-def _await_address(process: subprocess.Popen[bytes], port_file: Path, log_file: Path) -> str:
-    until = time.monotonic() + _READY_TIMEOUT_S
-    while time.monotonic() < until and process.poll() is None:
-        if port_file.exists():
-            return port_file.read_text(encoding="utf-8")
-        time.sleep(0.02)
-    ended = process.poll()
-    raise PermanentError(
-        "The embedded broker did not start "
-        + (f"(exit status {ended})." if ended is not None else f"within {_READY_TIMEOUT_S:g} s."),
-        next_step=f"check {log_file}",
-    )
-
-
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Runs a broker until SIGTERM, Ctrl-C or the end of the parent process.
-
-    Args:
-        arguments: Command-line arguments; None: those of this process.
-
-    Returns:
-        The exit status.
-    """
-    parser = argparse.ArgumentParser(
-        "python -m imgpipeline.stream.embedded", description=(__doc__ or "").split("\n")[0]
-    )
-    parser.add_argument("--port-file", type=Path, required=True, help="receives host:port when the broker is ready")
-    parser.add_argument("--topic", action="append", help="a topic to create; may be repeated; default: frames")
-    parser.add_argument("--parent-pid", type=int, default=os.getppid(), help="end when this parent process ends")
-    options = parser.parse_args(arguments)
-    stopped = threading.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: stopped.set())
-    with EmbeddedBroker(options.topic or ("frames",)) as broker:
-        # Written to another file and renamed, so that a waiting process never reads half an address.
-        draft = options.port_file.with_name(options.port_file.name + ".new")
-        draft.write_text(broker.bootstrap_servers, encoding="utf-8")
-        draft.replace(options.port_file)
-        while os.getppid() == options.parent_pid and not stopped.wait(_PARENT_CHECK_S):
-            pass
-    return 0
+def main() -> None:
+    """Runs a broker with the topics in the arguments, and writes its address to stdout, until stdin ends."""
+    with EmbeddedBroker(sys.argv[1:]) as broker:
+        sys.stdout.write(f"{broker.bootstrap_servers}\n")
+        sys.stdout.flush()
+        sys.stdin.read()
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

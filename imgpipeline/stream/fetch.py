@@ -1,4 +1,4 @@
-"""Fetches the records of a lane and accounts for every offset.
+"""Fetches the records of a lane and accounts for every offset; reads ranges of logs for everybody else.
 
 The steps of a partition cover its offsets without gap or overlap. Offsets for which Kafka has no record (transaction
 markers, aborted or compacted records) are a `Hole`, which `HoleExplainer` explains. The consumer's position, not the
@@ -6,12 +6,14 @@ last record, determines the end, so a range may end in offsets without records.
 """
 
 import contextlib
+import sys
 import threading
 import time
 from collections import deque
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from enum import StrEnum
 from typing import Any, Self
 
 from kafka import KafkaAdminClient, KafkaConsumer, TopicPartition
@@ -28,8 +30,10 @@ from imgpipeline.stream.connection import kafka_errors, open_admin, open_consume
 _POLL_RECORDS = 200
 _PARTITION_BYTES = 128 * 2**10
 _FETCH_BYTES = 32 * 2**20
-_READ_ONE_MS = 5_000
+_READ_ONE_S = 5.0
+_EXPLAIN_S = 2.0
 _POLL_S = 0.1
+_POLL_MS = 200
 _UNKNOWN = datetime.fromtimestamp(0, UTC)
 """Stands for the time of a record without one."""
 
@@ -43,7 +47,6 @@ FETCH_OPTIONS: dict[str, Any] = {
 """The limits keep memory flat for any backlog; a larger record is still fetched, alone."""
 _TURN_STEPS = 16
 """With a slow model, a turn takes seconds. Shorter turns would make smaller segments, which cost more requests."""
-_IDLE_POLLS = 10
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,11 +54,8 @@ class Hole:
     """A half-open range of offsets for which Kafka has no readable record."""
 
     at: Partition
-    """The topic and partition."""
     start: int
-    """First offset of the hole."""
     end: int
-    """First offset after the hole."""
 
 
 class LaneFetcher:
@@ -67,13 +67,7 @@ class LaneFetcher:
     """
 
     def __init__(self, consumer: KafkaConsumer, settings: Settings, positions: Mapping[Partition, int]) -> None:
-        """Starts to fetch.
-
-        Args:
-            consumer: Opened by `open_consumer`.
-            settings: Name the broker.
-            positions: First offset to fetch, by partition.
-        """
+        """Starts to fetch."""
         self._consumer = consumer
         self._settings = settings
         self._next = dict(positions)
@@ -144,6 +138,39 @@ def to_record(record: Any) -> KafkaRecord:
     return KafkaRecord(record.topic, record.partition, record.offset, timestamp_ms, record.key, record.value, headers)
 
 
+class SilentBrokerError(TransientError):
+    """The broker did not send records that it should have."""
+
+
+def read_range(
+    consumer: KafkaConsumer, starts: Mapping[Partition, int], ends: Mapping[Partition, int], *, idle_s: float
+) -> Iterator[KafkaRecord]:
+    """Yields the records of partitions from their starts up to their ends, in the order of each partition's offsets.
+
+    Args:
+        starts: First offset to read, by partition.
+        ends: First offset that is not read, by partition.
+        idle_s: How long to wait without a record.
+
+    Raises:
+        SilentBrokerError: No record arrived for `idle_s` although a partition has not reached its end.
+    """
+    consumer.assign([TopicPartition(*at) for at in starts])
+    for at, offset in starts.items():
+        consumer.seek(TopicPartition(*at), offset)
+    heard_s = time.monotonic()
+    while late := [at for at in starts if consumer.position(TopicPartition(*at)) < ends[at]]:
+        if time.monotonic() - heard_s > idle_s:
+            raise SilentBrokerError(
+                f"The broker did not send {late[0].topic}/{late[0].number} up to {ends[late[0]]} in time.",
+                next_step="check the broker, then run the command again",
+            )
+        for where, records in consumer.poll(timeout_ms=_POLL_MS).items():
+            heard_s = time.monotonic()
+            at = Partition(*where)
+            yield from (to_record(record) for record in records if starts[at] <= record.offset < ends[at])
+
+
 def read_record(settings: Settings, partition: Partition, offset: int) -> KafkaRecord | None:
     """Returns the record at an offset; None if it was deleted.
 
@@ -152,17 +179,70 @@ def read_record(settings: Settings, partition: Partition, offset: int) -> KafkaR
     """
     where = TopicPartition(*partition)
     with open_consumer(settings, isolation_level="read_uncommitted", max_poll_records=1) as consumer:
-        consumer.assign([where])
         if not consumer.beginning_offsets([where])[where] <= offset < consumer.end_offsets([where])[where]:
             return None
-        consumer.seek(where, offset)
-        records = consumer.poll(timeout_ms=_READ_ONE_MS).get(where, [])
-        position = consumer.position(where)
-    if not records and position > offset:
-        return None
-    if not records:
-        raise TransientError(f"The broker did not send {partition}/{offset} in time.")
-    return to_record(records[0]) if records[0].offset == offset else None
+        return next(read_range(consumer, {partition: offset}, {partition: offset + 1}, idle_s=_READ_ONE_S), None)
+
+
+class Edge(StrEnum):
+    """An end of a log: the first or the last record that Kafka still has."""
+
+    BEGINNING = "beginning"
+    END = "end"
+
+
+ReadFrom = Edge | int | datetime
+"""Where to start in each partition: at an edge, at an offset, or at the first record since a time."""
+
+
+def peek(
+    settings: Settings, logs: Sequence[LogRange], start: ReadFrom, *, limit: int, idle_s: float
+) -> list[KafkaRecord]:
+    """Returns records between the start and the ends of the logs, in the order of their times, for display.
+
+    Args:
+        start: Where to start; `Edge.END` returns the last records.
+
+    Raises:
+        ConfigurationError: A setting is wrong.
+        TransientError: The broker does not answer.
+    """
+    found: dict[Partition, list[KafkaRecord]] = {log.at: [] for log in logs}
+    ends = {log.at: log.log_end for log in logs}
+    with open_consumer(settings, **FETCH_OPTIONS) as consumer, contextlib.suppress(SilentBrokerError):
+        for record in read_range(consumer, _starts(consumer, logs, start, limit), ends, idle_s=idle_s):
+            if len(found[record.at]) < limit:
+                found[record.at].append(record)
+    records = sorted((r for some in found.values() for r in some), key=lambda r: (r.timestamp_ms, r.at, r.offset))
+    return records[-limit:] if start is Edge.END else records[:limit]
+
+
+def follow(
+    settings: Settings, logs: Sequence[LogRange], start: ReadFrom, shown: Sequence[KafkaRecord], *, idle_s: float
+) -> Iterator[KafkaRecord]:
+    """Yields the records since the start that `peek` did not return, then new ones, until none arrives for `idle_s`.
+
+    Args:
+        start: Where to start; `Edge.END` yields only new records.
+        shown: What `peek` returned.
+    """
+    known = {(record.at, record.offset) for record in shown}
+    ends = dict.fromkeys((log.at for log in logs), sys.maxsize)
+    with open_consumer(settings, **FETCH_OPTIONS) as consumer, contextlib.suppress(SilentBrokerError):
+        records = read_range(consumer, _starts(consumer, logs, start, limit=0), ends, idle_s=idle_s)
+        yield from (record for record in records if (record.at, record.offset) not in known)
+
+
+def _starts(consumer: KafkaConsumer, logs: Sequence[LogRange], start: ReadFrom, limit: int) -> dict[Partition, int]:
+    if start is Edge.BEGINNING:
+        return {log.at: log.log_start for log in logs}
+    if isinstance(start, datetime):
+        at_ms = int(start.timestamp() * 1000)
+        found = consumer.offsets_for_times({TopicPartition(*log.at): at_ms for log in logs})
+        offsets = {Partition(*where): first.offset for where, first in found.items() if first is not None}
+        return {log.at: offsets.get(log.at, log.log_end) for log in logs}
+    first = {log.at: log.log_end - limit if start is Edge.END else int(start) for log in logs}
+    return {log.at: min(max(first[log.at], log.log_start), log.log_end) for log in logs}
 
 
 def find_oldest(settings: Settings, ends: Mapping[LogRange, int]) -> dict[Partition, datetime]:
@@ -178,7 +258,7 @@ def find_oldest(settings: Settings, ends: Mapping[LogRange, int]) -> dict[Partit
     oldest: dict[Partition, datetime] = {}
     if not unread:
         return oldest
-    until_s = time.monotonic() + _READ_ONE_MS / 1000
+    until_s = time.monotonic() + _READ_ONE_S
     with open_consumer(settings, **FETCH_OPTIONS) as consumer:
         fetcher = LaneFetcher(consumer, settings, {at: starts[at] for at in unread})
         while unread:
@@ -235,16 +315,16 @@ class HoleExplainer:
             if self._consumer is None:
                 options = {**FETCH_OPTIONS, "isolation_level": "read_uncommitted"}
                 self._consumer = self._clients.enter_context(open_consumer(self._settings, **options))
-            return cover_hole(hole, _offsets_there(self._consumer, TopicPartition(*hole.at), hole), self._absent[topic])
+            # Offsets that were not seen count as absent, so a read that ends early must fail.
+            there = read_range(self._consumer, {hole.at: hole.start}, {hole.at: hole.end}, idle_s=_EXPLAIN_S)
+            return cover_hole(hole, (record.offset for record in there), self._absent[topic])
 
 
 def cover_hole(hole: Hole, there: Iterable[int], absent: GapReason) -> list[Gap]:
     """Returns the gaps that cover a hole, without visiting each offset, since a compacted hole may have billions.
 
     Args:
-        hole: The hole to cover.
         there: Offsets in the hole that have a record, ascending.
-        absent: The reason for the other offsets.
     """
     gaps: list[Gap] = []
     position = hole.start
@@ -263,32 +343,4 @@ def cover_hole(hole: Hole, there: Iterable[int], absent: GapReason) -> list[Gap]
 
 def _is_compacted(admin: KafkaAdminClient, topic: str) -> bool:
     described = admin.describe_configs([ConfigResource(ConfigResourceType.TOPIC, topic)])
-    return "compact" in str(_find_value(described, "cleanup.policy"))
-
-
-def _find_value(described: object, name: str) -> object:
-    """Finds a setting in the nested dicts and lists that kafka-python returns per resource."""
-    if isinstance(described, dict):
-        if name in described:
-            entry = described[name]
-            return entry.get("value", entry) if isinstance(entry, dict) else entry
-        if described.get("name") == name:
-            return described.get("value")
-        described = list(described.values())
-    if isinstance(described, list | tuple):
-        found = (_find_value(part, name) for part in described)
-        return next((value for value in found if value is not None), None)
-    return None
-
-
-def _offsets_there(consumer: KafkaConsumer, where: TopicPartition, hole: Hole) -> Iterator[int]:
-    consumer.assign([where])
-    consumer.seek(where, hole.start)
-    idle = 0
-    while consumer.position(where) < hole.end:
-        records = consumer.poll(timeout_ms=200).get(where, [])
-        yield from (r.offset for r in records if hole.start <= r.offset < hole.end)
-        idle = 0 if records else idle + 1
-        if idle > _IDLE_POLLS and consumer.position(where) < hole.end:
-            # The read ended early, so offsets that were not seen may have records.
-            raise TransientError(f"The broker did not send {where.topic}/{where.partition} up to {hole.end}.")
+    return "compact" in str(described["topic"][topic].get("cleanup.policy"))

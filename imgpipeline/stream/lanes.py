@@ -22,6 +22,7 @@ from typing import NamedTuple
 
 from imgpipeline.contracts.records import Partition
 from imgpipeline.contracts.text import counted
+from imgpipeline.contracts.times import back_off_s
 from imgpipeline.errors import ConfigurationError
 
 LONGEST_BACK_OFF_S = 600.0
@@ -37,7 +38,6 @@ class Place(NamedTuple):
     topic: int
     """Position of the topic in the list of topics, from 0."""
     partition: int
-    """Kafka partition, from 0."""
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -48,7 +48,6 @@ class Lane:
     """
 
     number: int
-    """From 0 to `lanes` - 1."""
     lanes: int
     """Number of lanes, at least 1."""
 
@@ -68,13 +67,7 @@ class Lane:
 
 
 def partitions_of(lane: Lane, partitions: Iterable[Partition], topics: Sequence[str]) -> list[Partition]:
-    """Returns the sorted partitions of a lane.
-
-    Args:
-        lane: The lane.
-        partitions: All partitions of the topics.
-        topics: The topics in the order of the settings.
-    """
+    """Returns the sorted partitions of a lane."""
     places = ((at, Place(topics.index(at.topic), at.number)) for at in partitions)
     return sorted(at for at, place in places if lane.covers(place, len(topics)))
 
@@ -84,9 +77,7 @@ class PartitionView:
     """The progress of one partition, as the sensor sees it."""
 
     partition: int
-    """Kafka partition, from 0."""
     log_end: int
-    """Last stable offset of the log."""
     ledger_end: int
     """First offset without an outcome. Greater than `log_end` only if ledger and log contradict each other."""
     moved_at: datetime
@@ -116,7 +107,6 @@ class Ending(Enum):
     """How a failed run ended."""
 
     FAILED = "failed"
-    """The run reported an error."""
     DIED = "died"
     """The process ended without an error: a crash, a lack of memory, a kill."""
     HUNG = "hung"
@@ -128,15 +118,12 @@ class LiveRun:
     """A detection run that has not ended according to Dagster."""
 
     run_id: str
-    """Dagster's id."""
     lane: Lane
-    """The lane that the run follows."""
     began_at: datetime
     """When the run started; until then when it was launched, and until then when it was requested, UTC."""
     is_queued: bool = False
     """Whether the run waits for a slot. Such a run is not overtaken, since another run would wait too."""
     is_gone: bool = False
-    """Whether the process is known to have ended."""
     ends: Mapping[Place, int] = field(default_factory=dict)
     """Ledger end of each partition that had lag when the run was requested; empty if it has not started to work."""
 
@@ -150,31 +137,23 @@ class FailedRun:
     """A detection run that failed."""
 
     run_id: str
-    """Dagster's id."""
     lane: Lane
-    """The lane that the run followed."""
     ended_at: datetime
-    """When the run failed, UTC."""
     ends: Mapping[Place, int]
     """Ledger end of each partition that had lag when the run was requested."""
     ending: Ending = Ending.FAILED
-    """How the run ended."""
     reason: str = ""
     """The error with which the run ended; empty if unknown."""
 
 
 @dataclass(frozen=True, slots=True)
-class Start:
+class LaneStart:
     """A run to request."""
 
     lane: Lane
-    """The lane to follow."""
     lag: int
-    """Offsets without an outcome in the lane."""
     ends: Mapping[Place, int]
-    """Ledger end of each partition with lag."""
     reason: str
-    """Why the run starts now, as text."""
     is_careful: bool = False
     """Whether the run should search for a record that kills its process."""
 
@@ -183,12 +162,9 @@ class Start:
 class Decision:
     """The sensor's actions in one tick."""
 
-    starts: tuple[Start, ...] = ()
-    """Runs to request, at most one per lane."""
+    starts: tuple[LaneStart, ...] = ()
     overtaken: Mapping[str, str] = field(default_factory=dict)
-    """Runs to mark as failed, with the reason."""
     waiting: tuple[str, ...] = ()
-    """The reason for each lane with lag that gets no run, as text."""
     failing: tuple[FailedRun, ...] = ()
     """The runs that failed at the current ledger end of the lane with the most such runs, oldest first."""
 
@@ -206,18 +182,11 @@ def decide(
     """Decides which lanes get a run.
 
     Args:
-        partitions: All partitions of the topics.
-        runs: The detection runs that have not ended.
         failures: The runs that failed recently, in any order.
-        lanes: Number of lanes.
         takeover_s: How long a run may make no progress while its lane has lag, in seconds.
         retry_pause_s: Pause after the first run that failed at one ledger end, in seconds.
-        now: The current time, UTC.
-
-    Returns:
-        Runs to start, runs to mark as failed, and why other lanes wait.
     """
-    starts: list[Start] = []
+    starts: list[LaneStart] = []
     overtaken = {run.run_id: "its process is gone" for run in runs if run.is_gone}
     failures = [*failures, *(run.ended(Ending.DIED, now) for run in runs if run.is_gone)]
     waiting: list[str] = []
@@ -245,11 +214,6 @@ def decide(
     return Decision(tuple(starts), overtaken, tuple(waiting), tuple(failing))
 
 
-def back_off_s(failures: int, first_s: float) -> float:
-    """Returns the pause after a number of failures at one ledger end; `first_s` is the pause after the first one."""
-    return min(LONGEST_BACK_OFF_S, first_s * 2.0 ** min(failures - 1, 30)) if failures else 0.0
-
-
 def _why_wait(
     behind: Sequence[PartitionView],
     healthy: Sequence[LiveRun],
@@ -269,7 +233,8 @@ def _why_wait(
     failed = _failures_at(behind, failures)
     if not failed:
         return None
-    again_at = max(failure.ended_at for failure in failed) + timedelta(seconds=back_off_s(len(failed), retry_pause_s))
+    pause_s = back_off_s(len(failed), retry_pause_s, LONGEST_BACK_OFF_S)
+    again_at = max(failure.ended_at for failure in failed) + timedelta(seconds=pause_s)
     if now >= again_at:
         return None
     return (
@@ -299,10 +264,12 @@ def _idle_s(run: LiveRun, partitions: Sequence[PartitionView], now: datetime) ->
 
 def _patience_s(lane: Lane, behind: Sequence[PartitionView], failures: Sequence[FailedRun], takeover_s: float) -> float:
     failed = len(_failures_at([view for view in behind if view.is_in(lane)], failures))
-    return max(takeover_s, min(_LONGEST_PATIENCE_S, takeover_s * 2.0 ** min(failed, 30)))
+    return max(takeover_s, back_off_s(failed + 1, takeover_s, _LONGEST_PATIENCE_S))
 
 
-def _start(lane: Lane, behind: Sequence[PartitionView], failures: Sequence[FailedRun], *, takes_over: bool) -> Start:
+def _start(
+    lane: Lane, behind: Sequence[PartitionView], failures: Sequence[FailedRun], *, takes_over: bool
+) -> LaneStart:
     reason = f"Lane {lane} is {counted(_lag(behind), 'offset')} behind"
     reason += " and its run made no progress." if takes_over else "."
     deaths = len(_failures_at(behind, [failure for failure in failures if failure.ending is not Ending.FAILED]))
@@ -313,7 +280,7 @@ def _start(lane: Lane, behind: Sequence[PartitionView], failures: Sequence[Faile
     # A tag may not have room for all ends. The ends that have not moved for the longest time come first, because a
     # record that kills runs is at such an end.
     ends = {v.place: v.ledger_end for v in sorted(behind, key=lambda view: (view.moved_at, view.place))}
-    return Start(lane, _lag(behind), ends, reason, is_careful)
+    return LaneStart(lane, _lag(behind), ends, reason, is_careful)
 
 
 def _lag(behind: Sequence[PartitionView]) -> int:
@@ -325,9 +292,7 @@ class GoodRun:
     """A detection run that ended normally, and so has reported all days, also those of earlier failed runs."""
 
     lane: Lane
-    """The lane that the run followed."""
     began_at: datetime
-    """When the process started, UTC."""
 
 
 def report_again(
@@ -339,7 +304,7 @@ def report_again(
     lanes: int,
     retry_pause_s: float,
     now: datetime,
-) -> list[Start]:
+) -> list[LaneStart]:
     """Decides which lanes without lag get a run that reports the days that a failed run may not have reported.
 
     If a run dies between writing a segment and Dagster's event, Dagster does not know the day, so its tables are not
@@ -347,13 +312,7 @@ def report_again(
     has reported its days. The days of a dead process that was cancelled by force wait for the next frame.
 
     Args:
-        partitions: All partitions of the topics.
-        runs: The detection runs that have not ended.
-        failures: The runs that failed recently, in any order.
         good_runs: The runs that ended normally since the first of these failures.
-        lanes: Number of lanes.
-        retry_pause_s: Pause after the first failed run, in seconds; doubles with each further failure.
-        now: The current time, UTC.
 
     Returns:
         One run for each lane in which a run failed, none has ended normally since, and none is live.
@@ -367,9 +326,10 @@ def report_again(
         if not silent:
             continue
         last = max(silent, key=lambda failed: failed.ended_at)
-        if now >= last.ended_at + timedelta(seconds=back_off_s(len(silent), retry_pause_s)):
+        pause_s = back_off_s(len(silent), retry_pause_s, LONGEST_BACK_OFF_S)
+        if now >= last.ended_at + timedelta(seconds=pause_s):
             reason = f"Lane {lane} has no lag, but run {last.run_id[:8]} failed and may not have reported all its days."
-            starts.append(Start(lane, 0, {}, reason))
+            starts.append(LaneStart(lane, 0, {}, reason))
     return starts
 
 

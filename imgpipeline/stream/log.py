@@ -33,11 +33,9 @@ class Topics:
     """The ids and partitions of the topics."""
 
     ids: Mapping[str, str]
-    """The id of each topic that can be read."""
     partitions: Sequence[Partition]
     """The partitions of these topics, in the order of the topics, then by number."""
     unreadable: Mapping[str, ImgpipelineError] = field(default_factory=dict)
-    """Topics that cannot be read, with the reason."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +45,6 @@ class Logs:
     ranges: Sequence[LogRange]
     """The log of each partition that can be read, in the order of the topics, then by number."""
     unreadable: Mapping[str, ImgpipelineError] = field(default_factory=dict)
-    """Topics that cannot be read, with the reason."""
 
 
 def read_log(settings: Settings) -> list[LogRange]:
@@ -195,7 +192,6 @@ def ask_group(settings: Settings, partitions: Iterable[Partition]) -> dict[Parti
     """Returns the group's offsets in one request; empty if the broker cannot read them.
 
     Args:
-        settings: Name broker and group.
         partitions: The partitions to read, since not every broker supports a request for all of them.
 
     Raises:

@@ -1,128 +1,26 @@
-"""Sends records to Kafka: announcements of frames one by one (`Announcer`), or batches of records (`BatchSender`).
+"""Sends batches of records to Kafka.
 
-Announcements follow the message contract, and the frames of one source keep their order (one key, hence one partition).
 A batch sender with a fence sends each batch as one Kafka transaction under the fence's `transactional.id`. Consumers
 with `read_committed` see all of the batch or nothing, and only the sender that opened the fence last can still send.
 """
 
 import contextlib
-from collections import deque
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from types import MappingProxyType, TracebackType
-from typing import Any, Self
+from types import MappingProxyType
+from typing import Any
 
 from kafka import KafkaProducer
 from kafka.errors import InvalidProducerEpochError, KafkaError, ProducerFencedError
 
-from imgpipeline.contracts.messages import SESSION, FrameMessage, MessageFormat, classic_value
-from imgpipeline.contracts.records import REPLAY_OF
-from imgpipeline.contracts.times import find_timezone
 from imgpipeline.errors import PermanentError
 from imgpipeline.faultpoints import reach
 from imgpipeline.settings import Settings
-from imgpipeline.stream.connection import kafka_errors, open_admin, open_producer, open_sender
+from imgpipeline.stream.connection import kafka_errors, open_admin, open_sender
 from imgpipeline.stream.log import ask_topic
 
-_MOST_WAITING = 1_000
 DELIVERY_TIMEOUT_MS = 30_000
 _BLOCK_MS = 10_000
-
-
-class Announcer:
-    """Announces frames on one topic; a context manager, used by one thread at a time.
-
-    Guarantees:
-        After `flush`, or when the context ends without an error, all in-sync replicas have acknowledged every announced
-        frame. With 1,000 unacknowledged announcements `announce` waits, so memory stays flat while the broker is slow.
-    """
-
-    def __init__(
-        self, settings: Settings, *, topic: str | None = None, message_format: MessageFormat = MessageFormat.NATIVE
-    ) -> None:
-        """Prepares an announcer; the context connects. `acknowledged` counts the announcements that Kafka confirmed.
-
-        Args:
-            settings: Name the broker.
-            topic: Topic for the announcements; None: the first topic of the settings.
-            message_format: Format of the announcements.
-        """
-        self._settings = settings.model_copy(update={"kafka_topic": topic or settings.kafka_topic})
-        self._format = message_format
-        self._context = contextlib.ExitStack()
-        self._producer: KafkaProducer | None = None
-        self._waiting: deque[Any] = deque()
-        self.acknowledged = 0
-
-    def __enter__(self) -> Self:
-        """Connects.
-
-        Raises:
-            ConfigurationError: The topic does not exist, or a setting is wrong.
-            TransientError: The broker does not answer.
-        """
-        with open_admin(self._settings) as admin:
-            ask_topic(admin, self._settings)
-        options = {
-            "delivery_timeout_ms": DELIVERY_TIMEOUT_MS,
-            "request_timeout_ms": DELIVERY_TIMEOUT_MS // 3,
-            "max_block_ms": _BLOCK_MS,
-            "max_request_size": self._settings.max_message_bytes,
-        }
-        self._producer = self._context.enter_context(open_producer(self._settings, **options))
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        try:
-            if error is None:
-                self.flush()
-        finally:
-            self._context.close()  # delivers records in flight, also after Ctrl-C
-            self.acknowledged += sum(future.succeeded() for future in self._waiting)
-            self._waiting.clear()
-
-    def announce(self, message: FrameMessage, *, headers: Sequence[tuple[str, bytes]] = ()) -> None:
-        """Announces one frame; returns before it is acknowledged.
-
-        Args:
-            message: The frame, whose image is already stored.
-            headers: Headers of the record in addition to `replay_of`, which comes from the message.
-
-        Raises:
-            ConfigurationError: A setting is wrong.
-            TransientError: The broker did not take this or an earlier record in time.
-        """
-        sent = [*headers, *([(REPLAY_OF, message.replay_of.encode())] if message.replay_of else [])]
-        if self._format is MessageFormat.CLASSIC:
-            zone = find_timezone(self._settings.message_timezone)
-            value = classic_value(message, store_url=self._settings.store_url, zone=zone)
-            sent += [(SESSION, str(message.attributes[SESSION]).encode())] if SESSION in message.attributes else []
-        else:
-            value = message.to_value()
-        self.announce_record(value, key=message.source.encode(), headers=sent)
-
-    def announce_record(self, value: bytes, *, key: bytes | None, headers: Sequence[tuple[str, bytes]]) -> None:
-        """Sends a given record; otherwise like `announce`."""
-        if self._producer is None:
-            raise RuntimeError("an announcer can only be used inside its context")
-        if len(self._waiting) >= _MOST_WAITING:
-            self._await_oldest()
-        with kafka_errors(self._settings):
-            self._waiting.append(self._producer.send(self._settings.kafka_topic, value, key=key, headers=list(headers)))
-        while self._waiting and self._waiting[0].is_done:
-            self._await_oldest()
-
-    def flush(self) -> None:
-        """Waits until every announcement is acknowledged; raises the same errors as `announce`."""
-        while self._waiting:
-            self._await_oldest()
-
-    def _await_oldest(self) -> None:
-        with kafka_errors(self._settings):
-            self._waiting.popleft().get(DELIVERY_TIMEOUT_MS / 1000 + 5)
-        self.acknowledged += 1
 
 
 def create_topic(
@@ -135,10 +33,8 @@ def create_topic(
     """Creates the topic of the settings.
 
     Args:
-        settings: Name the topic and the broker.
         partitions: Number of partitions, at least 1; the frames of one source share a partition.
         replication_factor: None: the broker's default.
-        config: Settings of the topic that differ from the broker's.
 
     Returns:
         True if the topic was created, False if it existed (and is unchanged).
@@ -167,13 +63,9 @@ class Record:
     """One record to send."""
 
     topic: str
-    """Kafka topic."""
-    key: bytes
-    """Determines the partition."""
+    key: bytes | None
     value: bytes
-    """The record's value."""
     headers: tuple[tuple[str, bytes], ...] = ()
-    """The record's headers."""
     timestamp_ms: int | None = None
     """The record's timestamp in Unix milliseconds; None: now."""
 
@@ -187,7 +79,6 @@ class BatchSender:
         """Prepares a sender; the first batch connects.
 
         Args:
-            settings: Name the broker.
             fence: Name under which only one sender at a time may send; None: any number of senders.
             topics: The topics to send to. The first one is part of the fence. Default: the topics of our own sources.
             owner: What the fence stands for, for error messages.

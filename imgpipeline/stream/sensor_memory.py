@@ -28,7 +28,6 @@ class FoundEnd:
     """The end of a chain when it was last read."""
 
     offset: int
-    """First offset without an outcome."""
     hint: int | None
     """Start of the last segment, where the next search may start; None for an empty chain."""
 
@@ -38,9 +37,7 @@ class Seen:
     """The memory of one chain."""
 
     end: FoundEnd
-    """The end when it was last read."""
     moved_at: datetime
-    """When this end was first seen, UTC."""
     behind_since: datetime | None
     """When the current, uninterrupted lag began, UTC; None without lag."""
 
@@ -66,7 +63,6 @@ class SensorMemory:
         """Returns the memory that `to_cursor` wrote; an empty memory for any other text.
 
         Args:
-            text: The cursor, or None.
             now: The current time; later times count as now, so that no cursor can postpone a takeover forever.
         """
         try:
@@ -79,9 +75,6 @@ class SensorMemory:
 
     def choose(self, logs: Sequence[LogRange]) -> list[LogRange]:
         """Returns the partitions whose ledger ends to read in this tick.
-
-        Args:
-            logs: All partitions of the topics.
 
         Returns:
             Up to `MOST_ASKED` partitions that are unknown or seem to lag, and `OTHERS_ASKED` others; both take turns.
@@ -103,8 +96,6 @@ class SensorMemory:
 
         Args:
             logs: All partitions of the topics, read before the ends.
-            ends: The ledger ends that were read.
-            now: The current time, UTC.
             topics: The topics in the order of the settings; empty if there is only one.
 
         Returns:

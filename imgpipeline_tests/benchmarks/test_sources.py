@@ -14,7 +14,7 @@ from imgpipeline.contracts.messages import FrameMessage
 from imgpipeline.objectstore import open_store
 from imgpipeline.settings import Settings
 from imgpipeline.sources.folder import FolderSource
-from imgpipeline.sources.publish import publish
+from imgpipeline.sources.ingest import ingest_source
 from imgpipeline_tests.servers.kafka_broker import KafkaBroker
 from imgpipeline_tests.sources.published import frames_in, read_published
 from imgpipeline_tests.web.ingest.serving import serving
@@ -42,7 +42,7 @@ def test_a_plain_loop_stores_and_announces_what_the_publisher_does(
 ) -> None:
     pictures = write_pictures(tmp_path / "pictures", 5)
     ours, theirs = settings_of(tmp_path / "ours"), settings_of(tmp_path / "theirs")
-    publish(ours, FolderSource(ours, pictures, "camera"))
+    ingest_source(ours, FolderSource(ours, pictures, "camera"))
     with plain_publisher(theirs) as publisher:
         publisher.publish_all("camera", FolderSource(theirs, pictures, "camera").capture(Event()))
     assert len(announced(ours)) == 5

@@ -11,7 +11,7 @@ import pytest
 from imgpipeline.contracts.outcomes import DeadLetter
 from imgpipeline.errors import DeadLetterCode
 from imgpipeline.objectstore import ObjectStore
-from imgpipeline.sources.letter_details import NEXT_STEPS
+from imgpipeline.sources.dead_letters import NEXT_STEPS
 from imgpipeline_tests.cli.command import run
 from imgpipeline_tests.ledger.samples import DAY, NOON, dead_letter, frame, frames, write_chain
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from imgpipeline.sources.board import Board
-from imgpipeline.sources.metrics import Page, serve_metrics, serve_pages
+from imgpipeline.sources.metrics import StatusPage, serve_metrics, serve_pages
 from imgpipeline.sources.protocol import SourceKind, StatusChange
 from imgpipeline_tests.cli.command import Ended, run
 from imgpipeline_tests.servers.kafka_broker import KafkaBroker
@@ -213,7 +213,7 @@ def test_a_supervisor_that_does_not_answer_is_a_problem(site: dict[str, str], tm
 
 
 def test_a_port_of_another_program_is_a_problem(site: dict[str, str], tmp_path: Path):
-    with serve_pages(lambda _path: Page(b"<html>"), 0, "127.0.0.1") as port:
+    with serve_pages(lambda _path: StatusPage(b"<html>"), 0, "127.0.0.1") as port:
         ended = run("health", "--supervisor", str(port), "--json", env=site, cwd=tmp_path)
     assert ended.status == 1
     assert ended.json()["problems"] == {"supervisor": f"no supervisor answers on port {port}"}

@@ -16,7 +16,7 @@ import pytest
 
 from imgpipeline.contracts.capture import ClockSource
 from imgpipeline.objectstore import open_store
-from imgpipeline.sources.simulator.clip import read_number
+from imgpipeline.sources.simulator.rtsp_simulator import read_number
 from imgpipeline_tests.cli.command import environment, run
 from imgpipeline_tests.cli.samples import settings_of
 from imgpipeline_tests.servers.ports import free_port

@@ -8,7 +8,7 @@ from imgpipeline.contracts.messages import FrameMessage
 from imgpipeline.objectstore import open_store
 from imgpipeline.settings import Settings
 from imgpipeline.sources.simulator import Scene
-from imgpipeline.stream.send import Announcer
+from imgpipeline_tests.servers.announcing import Announcer
 
 START = datetime(2026, 3, 1, 12, tzinfo=UTC)
 

@@ -14,9 +14,9 @@ import pytest
 
 from imgpipeline.contracts.messages import FrameMessage
 from imgpipeline.objectstore import open_store
-from imgpipeline.stream.send import Announcer
 from imgpipeline_tests.defs.frames import START, announce_frames
 from imgpipeline_tests.defs.site import MODULE, Site
+from imgpipeline_tests.servers.announcing import Announcer
 from imgpipeline_tests.servers.s3_server import S3Bucket
 from imgpipeline_tests.servers.waiting import wait_until
 

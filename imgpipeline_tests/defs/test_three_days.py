@@ -21,11 +21,11 @@ from imgpipeline.lake.build.summaries import SUMMARIES
 from imgpipeline.ledger import fix_ends
 from imgpipeline.objectstore import ObjectStore, open_store
 from imgpipeline.stream.log import read_log
-from imgpipeline.stream.send import Announcer
 from imgpipeline_tests.defs import plain_numbers as plain
 from imgpipeline_tests.defs.frames import START, announce_frames
 from imgpipeline_tests.defs.site import MODULE, Site, make_site
 from imgpipeline_tests.faults.invariant import check
+from imgpipeline_tests.servers.announcing import Announcer
 from imgpipeline_tests.servers.kafka_broker import KafkaBroker
 from imgpipeline_tests.servers.s3_server import S3Server
 from imgpipeline_tests.servers.waiting import wait_until

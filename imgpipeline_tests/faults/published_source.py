@@ -10,9 +10,9 @@ import numpy as np
 
 from imgpipeline.contracts.capture import ClockSource
 from imgpipeline.settings import load_settings
+from imgpipeline.sources.ingest import ingest_source
 from imgpipeline.sources.options import PublishOptions
 from imgpipeline.sources.protocol import Captured, CapturedFrame, SourceKind
-from imgpipeline.sources.publish import publish
 
 FRAMES = 30
 
@@ -37,4 +37,6 @@ class Shades:
 
 
 if __name__ == "__main__":
-    publish(load_settings(), Shades(SourceKind(sys.argv[1])), options=PublishOptions(account_s=0.1, commit_s=0.01))
+    ingest_source(
+        load_settings(), Shades(SourceKind(sys.argv[1])), options=PublishOptions(account_s=0.1, commit_s=0.01)
+    )

@@ -24,11 +24,11 @@ from imgpipeline.lake.build.day_tables import rebuild_day
 from imgpipeline.lake.schema import EVENT_TABLES
 from imgpipeline.objectstore import open_store
 from imgpipeline.settings import Settings
-from imgpipeline.stream.send import Announcer
 from imgpipeline_tests.defs.site import Site
 from imgpipeline_tests.detect.conftest import START, LaneUnderTest, jpeg
 from imgpipeline_tests.events.samples import CHANGE
 from imgpipeline_tests.faults.child_runs import environment_of, happened, variables_of
+from imgpipeline_tests.servers.announcing import Announcer
 from imgpipeline_tests.servers.notified import Notified
 from imgpipeline_tests.servers.waiting import wait_until
 

@@ -9,10 +9,10 @@ import pytest
 from imgpipeline.contracts.messages import FrameMessage
 from imgpipeline.errors import ConfigurationError
 from imgpipeline.stream.log import read_log, read_logs
-from imgpipeline.stream.send import Announcer
 from imgpipeline_tests.cli.command import run
 from imgpipeline_tests.detect.conftest import START, LaneUnderTest, running
 from imgpipeline_tests.faults.child_runs import environment_of
+from imgpipeline_tests.servers.announcing import Announcer
 from imgpipeline_tests.servers.kafka_broker import KafkaBroker
 from imgpipeline_tests.servers.waiting import wait_until
 
@@ -27,7 +27,7 @@ def site(lane: LaneUnderTest, kafka: KafkaBroker, make_topic: Callable[..., str]
 
 def announce(site: LaneUnderTest, topic: str, count: int, source: str) -> None:
     path = site.put_image(f"images/{source}/one.jpg")
-    with Announcer(site.settings, topic=topic) as announcer:
+    with Announcer(site.settings.model_copy(update={"kafka_topic": topic})) as announcer:
         for number in range(count):
             announcer.announce(FrameMessage(source, path, START, frame_number=number))
 

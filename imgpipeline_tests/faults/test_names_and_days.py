@@ -22,9 +22,9 @@ from imgpipeline.lake.sessions.session import open_lake
 from imgpipeline.ledger import fix_ends
 from imgpipeline.settings import Settings
 from imgpipeline.stream.connection import open_producer
-from imgpipeline.stream.send import Announcer
 from imgpipeline_tests.detect.conftest import START, LaneUnderTest, jpeg, message, running
 from imgpipeline_tests.faults.invariant import check
+from imgpipeline_tests.servers.announcing import Announcer
 from imgpipeline_tests.servers.waiting import wait_until
 
 NAMES = {

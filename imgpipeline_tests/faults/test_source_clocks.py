@@ -14,8 +14,8 @@ from imgpipeline.contracts.notices import Notice
 from imgpipeline.errors import DeadLetterCode
 from imgpipeline.settings import Settings
 from imgpipeline.sources.board import Board
+from imgpipeline.sources.ingest import ingest_all
 from imgpipeline.sources.options import PublishOptions
-from imgpipeline.sources.publish import publish_all
 from imgpipeline.sources.rtsp import RtspSource
 from imgpipeline_tests.detect.conftest import LaneUnderTest
 from imgpipeline_tests.detect.conftest import lane as lane  # noqa: PLC0414 - a fixture
@@ -45,7 +45,7 @@ def server(tmp_path: Path) -> Iterator[RtspServer]:
 def published(settings: Settings, server: RtspServer, *names: str) -> Iterator[None]:
     """Publish these cameras until the context ends."""
     stop, cameras = threading.Event(), [(RtspSource(name, server.url(name)), PublishOptions()) for name in names]
-    run = threading.Thread(target=publish_all, args=(settings, cameras, stop, Board()))
+    run = threading.Thread(target=ingest_all, args=(settings, cameras, stop, Board()))
     run.start()
     try:
         yield

@@ -16,7 +16,7 @@ from imgpipeline.ledger import LostCheckpointError, find_end
 from imgpipeline.objectstore import ObjectStore, open_store
 from imgpipeline.objectstore.client import open_memory_store
 from imgpipeline.publish.detections import publish_detections
-from imgpipeline.publish.run import Form, Run, Wanted
+from imgpipeline.publish.run import Form, Publication, Run
 from imgpipeline.settings import Settings, load_settings
 from imgpipeline.stream.send import FencedError
 from imgpipeline_tests.ledger.samples import CHAIN, append, dead_letter, frame, frames, gap, write_chain, writer
@@ -47,7 +47,7 @@ def seen(offset: int, *labels: str) -> Frame:
 
 def test_each_frame_is_one_record_with_its_source_as_key(settings: Settings, store: ObjectStore, topic: str):
     write_chain(store, [gap(0, 2), seen(2, "car"), dead_letter(3)], frames(4, 6))
-    assert publish_detections(Run(store, settings), Wanted(topic)) == 3
+    assert publish_detections(Run(store, settings), Publication(topic)) == 3
     records = records_of(settings, topic)
     assert [json.loads(record.value) for record in records] == [seen(2, "car").to_json(), *map(_json, (4, 5))]
     assert {record.key for record in records} == {b"cam-1"}
@@ -60,10 +60,10 @@ def _json(offset: int) -> dict[str, Any]:
 
 def test_a_later_call_continues_after_the_checkpoint(settings: Settings, store: ObjectStore, topic: str):
     chain = write_chain(store, frames(0, 3))
-    assert publish_detections(Run(store, settings), Wanted(topic)) == 3
-    assert publish_detections(Run(store, settings), Wanted(topic)) == 0
+    assert publish_detections(Run(store, settings), Publication(topic)) == 3
+    assert publish_detections(Run(store, settings), Publication(topic)) == 0
     append(chain, frames(3, 5))
-    assert publish_detections(Run(store, settings), Wanted(topic)) == 2
+    assert publish_detections(Run(store, settings), Publication(topic)) == 2
     assert offsets_of(settings, topic) == [0, 1, 2, 3, 4]
 
 
@@ -79,7 +79,7 @@ def test_classic_detections_of_cars_and_people(
 ):
     gated = replace(frame(2), status=FrameStatus.GATED, gate_reason="dark")
     write_chain(store, [seen(0, *labels), seen(1, "dog"), gated])
-    publish_detections(Run(store, settings), Wanted(topic, Form.CLASSIC, kind))
+    publish_detections(Run(store, settings), Publication(topic, Form.CLASSIC, kind))
     assert documents_of(settings, topic) == [
         {
             "frame_id": "frame_00000",
@@ -101,9 +101,9 @@ def test_a_frame_that_was_announced_twice_is_published_once(settings: Settings, 
         return [replace(frame(1), offset=offset)]
 
     chain = write_chain(store, frames(0, 3), again(3))
-    publish_detections(Run(store, settings), Wanted(topic))
+    publish_detections(Run(store, settings), Publication(topic))
     append(chain, again(4))
-    publish_detections(Run(store, settings), Wanted(topic))
+    publish_detections(Run(store, settings), Publication(topic))
     assert offsets_of(settings, topic) == [0, 1, 2]
 
 
@@ -111,11 +111,11 @@ def test_a_frame_that_was_announced_twice_is_published_once(settings: Settings, 
 @pytest.mark.parametrize("step", STEPS)
 def test_a_publisher_that_is_killed_leaves_no_duplicate_and_no_hole(settings: Settings, topic: str, step: str):
     chain = write_chain(open_store(settings), frames(0, 3))
-    assert publish_detections(Run(open_store(settings), settings), Wanted(topic)) == 3
+    assert publish_detections(Run(open_store(settings), settings), Publication(topic)) == 3
     append(chain, frames(3, 6))
     publish_and_die(settings, "detections", topic, step)
     append(chain, frames(6, 8))
-    publish_detections(Run(open_store(settings), settings), Wanted(topic))
+    publish_detections(Run(open_store(settings), settings), Publication(topic))
     assert offsets_of(settings, topic) == list(range(8))
 
 
@@ -124,20 +124,20 @@ def test_the_older_of_two_publishers_is_fenced_off(settings: Settings, store: Ob
 
     def other_takes_over() -> bool:
         append(chain, frames(2, 4))
-        publish_detections(Run(store, settings), Wanted(topic))
+        publish_detections(Run(store, settings), Publication(topic))
         append(chain, frames(4, 6))
         return True
 
     with pytest.raises(FencedError, match="taken over"):
-        publish_detections(Run(store, settings, should_continue=other_takes_over), Wanted(topic))
-    publish_detections(Run(store, settings), Wanted(topic))
+        publish_detections(Run(store, settings, should_continue=other_takes_over), Publication(topic))
+    publish_detections(Run(store, settings), Publication(topic))
     assert offsets_of(settings, topic) == list(range(6))
 
 
 def test_cars_and_people_share_a_topic_without_fencing_each_other(settings: Settings, store: ObjectStore, topic: str):
     write_chain(store, [seen(0, "car", "person")])
     for kind in Kind:
-        publish_detections(Run(store, settings), Wanted(topic, Form.CLASSIC, kind))
+        publish_detections(Run(store, settings), Publication(topic, Form.CLASSIC, kind))
     found = [document["detections"][0]["label"] for document in documents_of(settings, topic)]
     assert found == ["car", "person"]
 
@@ -146,9 +146,9 @@ def test_another_ledger_is_not_published_after_the_checkpoint_of_the_first(setti
     first, second = open_memory_store(), open_memory_store()
     write_chain(first, frames(0, 3))
     write_chain(second, frames(0, 3), chain=replace(CHAIN, topic_id="another"))
-    publish_detections(Run(first, settings), Wanted(topic))
+    publish_detections(Run(first, settings), Publication(topic))
     with pytest.raises(LostCheckpointError):
-        publish_detections(Run(second, settings), Wanted(topic))
+        publish_detections(Run(second, settings), Publication(topic))
     assert offsets_of(settings, topic) == [0, 1, 2]
 
 
@@ -156,18 +156,18 @@ def test_the_topic_of_the_frames_and_a_missing_one_are_refused(
     settings: Settings, store: ObjectStore, make_topic: Callable[..., str]
 ):
     with pytest.raises(ConfigurationError, match="would be read as frames"):
-        publish_detections(Run(store, settings), Wanted(settings.kafka_topic))
+        publish_detections(Run(store, settings), Publication(settings.kafka_topic))
     with pytest.raises(ConfigurationError, match="absent"):
-        publish_detections(Run(store, settings), Wanted("absent"))
+        publish_detections(Run(store, settings), Publication("absent"))
 
 
 def test_what_a_repair_rewrites_is_not_published_again(settings: Settings, store: ObjectStore, topic: str):
     fill(store, CHAIN, 4)
-    publish_detections(Run(store, settings), Wanted(topic))
+    publish_detections(Run(store, settings), Publication(topic))
     store.put(segment_key(CHAIN, 1), b"damaged")
     repair_chain(store, CHAIN)
     append(writer(store), frames(4, 6))
-    assert publish_detections(Run(store, settings), Wanted(topic)) == 2
+    assert publish_detections(Run(store, settings), Publication(topic)) == 2
     assert offsets_of(settings, topic) == list(range(6))
 
 
@@ -175,12 +175,12 @@ def test_a_chain_that_a_repair_shortened_is_published_from_its_old_end_on(
     settings: Settings, store: ObjectStore, topic: str
 ):
     fill(store, CHAIN, 2, length=3)
-    publish_detections(Run(store, settings), Wanted(topic))
+    publish_detections(Run(store, settings), Publication(topic))
     store.put(segment_key(CHAIN, 3), b"damaged")
     repair_chain(store, CHAIN)
     assert find_end(store, CHAIN).offset == 4
     append(writer(store), frames(4, 5))
-    assert publish_detections(Run(store, settings), Wanted(topic)) == 0
+    assert publish_detections(Run(store, settings), Publication(topic)) == 0
     append(writer(store), frames(5, 8))
-    assert publish_detections(Run(store, settings), Wanted(topic)) == 2
+    assert publish_detections(Run(store, settings), Publication(topic)) == 2
     assert offsets_of(settings, topic) == list(range(8))

@@ -18,7 +18,7 @@ from imgpipeline.errors import TransientError
 from imgpipeline.events.alerts.chain import AlertChain
 from imgpipeline.faultpoints import PLAN_VARIABLE
 from imgpipeline.objectstore import ObjectStore, open_store
-from imgpipeline.publish.home_assistant import publish_to_home_assistant
+from imgpipeline.publish.alerts import publish_to_home_assistant
 from imgpipeline.publish.run import Run
 from imgpipeline.settings import Settings, load_settings
 from imgpipeline_tests.cli.command import run

@@ -8,7 +8,7 @@ import pytest
 
 from imgpipeline.contracts.detection import Kind
 from imgpipeline.publish.detections import publish_detections
-from imgpipeline.publish.run import Form, Run, Wanted
+from imgpipeline.publish.run import Form, Publication, Run
 from imgpipeline.vision import registry
 from imgpipeline_tests.detect.conftest import LaneUnderTest, jpeg
 from imgpipeline_tests.detect.conftest import lane as lane  # noqa: PLC0414 - a fixture
@@ -39,7 +39,7 @@ def test_people_of_a_second_registered_detector_are_published(
     assert {frame.model_used for frame in lane.frames()} == {second_detector}
     people, cars = make_topic(), make_topic()
     for topic, kind in ((people, Kind.PEOPLE), (cars, Kind.CARS)):
-        assert publish_detections(Run(lane.store, lane.settings), Wanted(topic, Form.CLASSIC, kind)) == 2
+        assert publish_detections(Run(lane.store, lane.settings), Publication(topic, Form.CLASSIC, kind)) == 2
     for document in documents_of(lane.settings, people):
         assert sorted(found["label"] for found in document["detections"]) == ["pedestrian", "people", "people"]
         assert all(len(found["bbox"]) == 4 for found in document["detections"])

@@ -9,8 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from imgpipeline.sources.simulator.clip import draw_number, write_clip
-from imgpipeline.sources.simulator.rtsp_simulator import RtspSimulator, SimulatedCamera
+from imgpipeline.sources.simulator.rtsp_simulator import RtspSimulator, SimulatedCamera, draw_number, write_clip
 from imgpipeline_tests.servers import programs
 from imgpipeline_tests.servers.ports import LOOPBACK, free_port
 

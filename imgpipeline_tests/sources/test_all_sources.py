@@ -24,13 +24,12 @@ from imgpipeline.contracts.capture import ClockSource
 from imgpipeline.objectstore import ImageReader, open_store
 from imgpipeline.settings import Settings, load_settings
 from imgpipeline.sources.folder import ingest_folder
+from imgpipeline.sources.ingest import ingest_source
 from imgpipeline.sources.mqtt.messages import Subscription
 from imgpipeline.sources.protocol import CapturedFrame, Settled, Source, SourceKind
-from imgpipeline.sources.publish import publish
 from imgpipeline.sources.rtsp import RtspSource
 from imgpipeline.sources.sequence import SequenceSource
-from imgpipeline.sources.simulator.clip import numbered_frames, read_number, write_clip
-from imgpipeline.sources.simulator.rtsp_simulator import SimulatedCamera
+from imgpipeline.sources.simulator.rtsp_simulator import SimulatedCamera, numbered_frames, read_number, write_clip
 from imgpipeline.sources.simulator.scene import Scene
 from imgpipeline.sources.stored_images import BucketSource
 from imgpipeline.sources.video import VideoSource, ingest_video
@@ -131,11 +130,13 @@ def feed_folder(site: Site) -> None:
 def feed_watched_folder(site: Site) -> None:
     options = WatchOptions(rescan_s=0.2, state_file=site.folder / "state.sqlite")
     folder = WatchedFolder(site.settings, write_files(site.folder / "images"), "camera", options)
-    publish(site.settings, UntilAll(folder))
+    ingest_source(site.settings, UntilAll(folder))
 
 
 def feed_sequence(site: Site) -> None:
-    publish(site.settings, SequenceSource(site.settings, write_files(site.folder / "images"), "camera", start=NOON))
+    ingest_source(
+        site.settings, SequenceSource(site.settings, write_files(site.folder / "images"), "camera", start=NOON)
+    )
 
 
 def feed_video(site: Site) -> None:
@@ -154,7 +155,7 @@ def feed_bucket(site: Site) -> None:
     store = open_store(site.settings)
     for number, data in enumerate(jpegs()):
         store.create(f"images/archive/{number:07d}.jpg", data)
-    publish(site.settings, BucketSource(site.settings, f"{site.settings.store_url}/images/archive", "camera"))
+    ingest_source(site.settings, BucketSource(site.settings, f"{site.settings.store_url}/images/archive", "camera"))
 
 
 def feed_mqtt(site: Site) -> None:
@@ -185,7 +186,7 @@ def feed_own_class(site: Site) -> None:
                     return
                 yield CapturedFrame(NOON + timedelta(seconds=number), ClockSource.PRODUCER, data=data, number=number)
 
-    publish(site.settings, Own())
+    ingest_source(site.settings, Own())
 
 
 def feed_kafka_producer(site: Site) -> None:
@@ -209,7 +210,7 @@ def feed_rtsp(site: Site) -> None:
     except MissingProgramError as missing:
         pytest.skip(str(missing))
     with server:
-        publish(site.settings, UntilAll(RtspSource("camera", server.url("camera"))))
+        ingest_source(site.settings, UntilAll(RtspSource("camera", server.url("camera"))))
 
 
 FEEDS: dict[str, Callable[[Site], None]] = {

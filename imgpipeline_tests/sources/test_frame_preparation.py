@@ -16,10 +16,9 @@ from imgpipeline.errors import BadInputError
 from imgpipeline.objectstore import ObjectStore
 from imgpipeline.objectstore.client import open_memory_store
 from imgpipeline.settings import Settings
-from imgpipeline.sources.frame_preparation import PreparedFrame, Preparer
 from imgpipeline.sources.options import Preparation, check_derivation, parse_polygon, parse_size
 from imgpipeline.sources.protocol import CapturedFrame
-from imgpipeline.sources.storing import FrameStorer
+from imgpipeline.sources.storing import FrameStorer, PreparedFrame, Preparer
 from imgpipeline.vision.decode import ImageLimits
 from imgpipeline.vision.gate import Gate
 

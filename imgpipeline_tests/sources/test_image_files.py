@@ -1,7 +1,8 @@
-"""The EXIF time of an image is read from every format that has one, and garbage is not a time."""
+"""Files tell by their first bytes what they are, and images when they were taken; garbage is not a time."""
 
 import struct
 from datetime import UTC, datetime
+from pathlib import Path
 from zoneinfo import ZoneInfo
 
 import cv2
@@ -10,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from imgpipeline.sources.image_files import read_taken_time
+from imgpipeline.sources.image_files import HEAD_BYTES, describe_other, read_taken_time
 
 
 def tiff_block(order: str, **texts: str) -> bytes:
@@ -108,3 +109,45 @@ def test_any_bytes_give_a_time_or_none(data: bytes, begin: bytes):
 def test_a_truncated_block_gives_no_time_or_the_right_one(length: int):
     block = tiff_block("<", taken="2026:01:09 12:30:15")[:length]
     assert read_taken_time(b"Exif\0\0" + block) in (None, TIME)
+
+
+CLIP = Path("clip")
+
+
+@pytest.mark.parametrize("ending", [".jpg", ".png", ".webp", ".gif", ".bmp", ".tiff"])
+def test_images_of_every_known_format_are_images(ending: str):
+    data = cv2.imencode(ending, np.zeros((6, 10, 3), np.uint8))[1].tobytes()
+    assert describe_other(data[:HEAD_BYTES], CLIP) is None
+
+
+@pytest.mark.parametrize(
+    "fourcc", [("mp4v", ".mp4"), ("MJPG", ".avi"), ("mp4v", ".mov"), ("MJPG", ".mkv")], ids="/".join
+)
+def test_videos_written_by_ffmpeg_are_videos(fourcc: tuple[str, str], tmp_path: Path):
+    path = tmp_path / f"clip{fourcc[1]}"
+    writer = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*fourcc[0]), 10.0, (64, 48))
+    for _ in range(3):
+        writer.write(np.zeros((48, 64, 3), np.uint8))
+    writer.release()
+    other = describe_other(path.read_bytes()[:HEAD_BYTES], path)
+    assert other is not None
+    assert other.what.startswith("it is a video")
+    assert f"imgpipeline ingest video {path}" in other.next_step
+
+
+@pytest.mark.parametrize(
+    ("head", "what"),
+    [
+        pytest.param(b"", "it is empty", id="empty"),
+        pytest.param(b"\0\0\0\x1cftypheic", "it is a HEIF or AVIF picture", id="heic"),
+        pytest.param(b"\0\0\0\x1cftypavif", "it is a HEIF or AVIF picture", id="avif"),
+        pytest.param((b"G" + bytes(187)) * 2, "it is a video (MPEG transport stream)", id="ts"),
+        pytest.param(b"\x1aE\xdf\xa3", "it is a video (Matroska or WebM)", id="webm"),
+        pytest.param(b"%PDF-1.7", "it is a PDF document", id="pdf"),
+        pytest.param(b"RIFF\0\0\0\0WAVE", "it starts with 52 49 46 46", id="wave"),
+    ],
+)
+def test_other_files_are_described(head: bytes, what: str):
+    other = describe_other(head, CLIP)
+    assert other is not None
+    assert other.what.startswith(what)

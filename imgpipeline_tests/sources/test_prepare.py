@@ -8,14 +8,14 @@ import pytest
 
 from imgpipeline.errors import ConfigurationError
 from imgpipeline.settings import Settings
-from imgpipeline.sources.prepare import PrepareOptions, Preparing, prepare
-from imgpipeline.sources.video_frames import FrameChoice
+from imgpipeline.sources.prepare import PreparedImages, PrepareOptions, prepare
+from imgpipeline.sources.video import FrameChoice
 from imgpipeline_tests.cli.command import run
 from imgpipeline_tests.sources.test_folder import NOON, write_picture
 from imgpipeline_tests.sources.videos import write_video
 
 
-def prepared(path: Path, out: Path, options: PrepareOptions = PrepareOptions()) -> Preparing:  # noqa: B008 - a value
+def prepared(path: Path, out: Path, options: PrepareOptions = PrepareOptions()) -> PreparedImages:  # noqa: B008 - a value
     return prepare(Settings(_env_file=None), path, out, options)
 
 

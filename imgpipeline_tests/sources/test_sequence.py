@@ -8,7 +8,7 @@ import pytest
 from imgpipeline.errors import ConfigurationError
 from imgpipeline.objectstore.client import open_memory_store
 from imgpipeline.settings import Settings
-from imgpipeline.sources.publish import publish
+from imgpipeline.sources.ingest import ingest_source
 from imgpipeline.sources.sequence import SequenceSource
 from imgpipeline_tests.servers.kafka_broker import KafkaBroker
 from imgpipeline_tests.sources.published import frames_in, read_published
@@ -32,7 +32,7 @@ def test_a_sequence_of_visdrone_is_one_source_with_its_bytes_unchanged(kafka: Ka
     settings = Settings(_env_file=None, kafka_bootstrap_servers=kafka.bootstrap_servers, kafka_topic=topic)
     store = open_memory_store()
     for _ in range(2):
-        totals = publish(settings, SequenceSource(settings, folder, rate=10, start=NOON), store=store)
+        totals = ingest_source(settings, SequenceSource(settings, folder, rate=10, start=NOON), store=store)
         assert (totals.announced, totals.closes) == (30, True)
 
     frames = frames_in(read_published(settings))

@@ -7,7 +7,7 @@ import pytest
 
 from imgpipeline.contracts.messages import FrameMessage
 from imgpipeline.sources.folder import ingest_folder
-from imgpipeline.sources.publish import publish
+from imgpipeline.sources.ingest import ingest_source
 from imgpipeline.sources.sequence import SequenceSource
 from imgpipeline.sources.stored_images import find_stored_frames
 from imgpipeline_tests.cli.command import run
@@ -27,7 +27,7 @@ def filled(lane: LaneUnderTest, tmp_path: Path) -> LaneUnderTest:  # noqa: F811 
         write_picture(tmp_path / "seq" / f"{number}.jpg", shade=90 + number)
     for _ in range(2):
         ingest_folder(lane.settings, tmp_path / "yard", "yard")
-    publish(lane.settings, SequenceSource(lane.settings, tmp_path / "seq", start=START))
+    ingest_source(lane.settings, SequenceSource(lane.settings, tmp_path / "seq", start=START))
     path = lane.put_image("images/phone/one.jpg")
     lane.send(FrameMessage("phone", path, START, has_own_timestamp=False).to_value(with_time=False))
     lane.follow()
@@ -44,7 +44,7 @@ def test_frames_keep_their_identity_and_images(filled: LaneUnderTest, make_topic
     before = {(frame.frame_id, frame.source_image_path) for frame in filled.frames()}
     for found, _ in by_day.values():
         for frames in found:
-            publish(again.settings, frames)
+            ingest_source(again.settings, frames)
     assert len(frames_in(read_published(again.settings))) == 7
     again.follow()
     assert {(frame.frame_id, frame.source_image_path) for frame in again.frames()} == before

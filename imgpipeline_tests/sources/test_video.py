@@ -15,8 +15,7 @@ from imgpipeline.errors import ConfigurationError
 from imgpipeline.objectstore.client import open_memory_store
 from imgpipeline.settings import Settings
 from imgpipeline.sources.protocol import CapturedFrame
-from imgpipeline.sources.video import VideoSource, ingest_video
-from imgpipeline.sources.video_frames import FrameChoice, Unreadable, VideoFrame, read_frames
+from imgpipeline.sources.video import FrameChoice, Unreadable, VideoFrame, VideoSource, ingest_video, read_frames
 from imgpipeline_tests.detect.conftest import START, LaneUnderTest, lane  # noqa: F401 - a fixture
 from imgpipeline_tests.servers.kafka_broker import KafkaBroker
 from imgpipeline_tests.sources.published import accounts_in, frames_in, read_published

@@ -15,7 +15,7 @@ from imgpipeline.contracts.notices import Notice, NoticeKind
 from imgpipeline.errors import ConfigurationError, UsageError
 from imgpipeline.objectstore.client import ObjectStore, open_memory_store
 from imgpipeline.settings import Settings
-from imgpipeline.sources.publish import publish
+from imgpipeline.sources.ingest import ingest_source
 from imgpipeline.sources.watched_folder import After, WatchedFolder, WatchOptions
 from imgpipeline_tests.servers.disks import bound, mounted_disk
 from imgpipeline_tests.servers.kafka_broker import KafkaBroker
@@ -40,7 +40,7 @@ class Watching:
         """Watches the folder while the context lasts, then stops as SIGTERM does."""
         stop, options = threading.Event(), WatchOptions(after, rescan_s=rescan_s, state_file=self.state)
         source = WatchedFolder(self.settings, self.folder, "gate", options)
-        thread = threading.Thread(target=lambda: publish(self.settings, source, stop=stop, store=self.store))
+        thread = threading.Thread(target=lambda: ingest_source(self.settings, source, stop=stop, store=self.store))
         thread.start()
         try:
             yield source

@@ -14,8 +14,7 @@ from kafka.errors import KafkaTimeoutError, TopicAuthorizationFailedError, Unkno
 from imgpipeline.errors import ConfigurationError, ImgpipelineError, PermanentError, TransientError
 from imgpipeline.settings import Settings
 from imgpipeline.stream.connection import open_admin
-from imgpipeline.stream.diagnosis import explain_kafka_failure
-from imgpipeline.stream.probing import Server, parse_servers
+from imgpipeline.stream.diagnosis import Server, explain_kafka_failure, parse_servers
 from imgpipeline_tests.servers.kafka_broker import KafkaBroker
 from imgpipeline_tests.servers.ports import free_port
 from imgpipeline_tests.servers.programs import MissingProgramError

@@ -1,7 +1,6 @@
 """The demo's broker works with kafka-python, identifies each start, and never outlives its parent process."""
 
 import os
-import signal
 import subprocess
 import sys
 from datetime import UTC, datetime, timedelta
@@ -16,7 +15,7 @@ from imgpipeline.errors import PermanentError, TransientError
 from imgpipeline.objectstore.client import open_memory_store
 from imgpipeline.settings import Settings
 from imgpipeline.sources.protocol import CapturedFrame, SourceKind
-from imgpipeline.sources.publisher import Publisher
+from imgpipeline.sources.session import SourceSession
 from imgpipeline.stream.embedded import EmbeddedBroker, broker_process, start_id
 from imgpipeline.stream.fetch import read_record
 from imgpipeline.stream.log import read_log
@@ -117,16 +116,6 @@ def test_in_a_separate_process_it_has_the_topics_and_ends_with_its_context(tmp_p
     assert not is_running(pid)
 
 
-@pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGINT])
-def test_it_ends_cleanly_on_request(tmp_path: Path, how: signal.Signals):
-    port_file = tmp_path / "port"
-    command = [sys.executable, "-m", "imgpipeline.stream.embedded", "--port-file", port_file]
-    with subprocess.Popen(command) as process:
-        wait_until(port_file.exists, limit_s=60, what="the broker to be ready")
-        process.send_signal(how)
-        assert process.wait(60) == 0
-
-
 OWNER = """
 import pathlib, sys, time
 from imgpipeline.stream.send import create_topic
@@ -163,7 +152,7 @@ def test_a_broker_that_does_not_start_is_reported_with_its_log(tmp_path: Path, m
 def test_a_live_source_can_be_published_to_a_broker_that_is_not_apache_kafka():
     with EmbeddedBroker() as broker:
         settings = settings_of(broker.environment())
-        publisher = Publisher(settings, "camera", SourceKind.LIVE, store=open_memory_store())
+        publisher = SourceSession(settings, "camera", SourceKind.LIVE, store=open_memory_store())
         for number in range(3):
             publisher.offer(
                 CapturedFrame(NOON + timedelta(seconds=number), ClockSource.RECEIVER, data=b"a", number=number)

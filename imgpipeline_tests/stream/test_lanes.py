@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from imgpipeline.contracts.records import Partition
+from imgpipeline.contracts.times import back_off_s
 from imgpipeline.errors import ConfigurationError
 from imgpipeline.stream.lanes import (
     LONGEST_BACK_OFF_S,
@@ -18,7 +19,6 @@ from imgpipeline.stream.lanes import (
     LiveRun,
     PartitionView,
     Place,
-    back_off_s,
     decide,
     partitions_of,
 )
@@ -138,7 +138,7 @@ def test_failures_at_one_ledger_end_make_the_lane_wait_longer_and_longer() -> No
 
 
 def test_a_fault_of_an_hour_makes_about_ten_runs() -> None:
-    pauses = [back_off_s(count, PAUSE_S) for count in range(1, 20)]
+    pauses = [back_off_s(count, PAUSE_S, LONGEST_BACK_OFF_S) for count in range(1, 20)]
     assert sum(1 for n in range(len(pauses)) if sum(pauses[:n]) < 3600) <= 12
 
 
@@ -233,12 +233,6 @@ def shares(lanes: int, *counts: int) -> list[int]:
     topics = TOPICS[: len(counts)]
     all_of_them = [Partition(topic, n) for topic, count in zip(topics, counts, strict=True) for n in range(count)]
     return [len(partitions_of(Lane(number, lanes), all_of_them, topics)) for number in range(lanes)]
-
-
-def test_the_lanes_of_one_topic_are_those_of_earlier_releases() -> None:
-    for lanes in range(1, 7):
-        for number in range(20):
-            assert Lane(number % lanes, lanes).covers(Place(0, number))
 
 
 def test_topics_of_few_partitions_share_all_lanes() -> None:

@@ -4,7 +4,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from imgpipeline.stream.lanes import FailedRun, GoodRun, Lane, LiveRun, PartitionView, Start, report_again
+from imgpipeline.stream.lanes import FailedRun, GoodRun, Lane, LaneStart, LiveRun, PartitionView, report_again
 
 NOW = datetime(2026, 1, 9, 12, tzinfo=UTC)
 EVERYTHING = Lane(0, 1)
@@ -28,7 +28,7 @@ def decision(
     good: list[GoodRun] | None = None,
     live: tuple[LiveRun, ...] = (),
     lanes: int = 1,
-) -> list[Start]:
+) -> list[LaneStart]:
     return report_again(views, live, failures, good or [], lanes=lanes, retry_pause_s=10, now=NOW)
 
 

@@ -3,7 +3,8 @@
 import time
 from collections.abc import Iterator
 from contextlib import closing
-from datetime import UTC, datetime, timedelta
+from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -17,64 +18,30 @@ from imgpipeline.settings import Settings, load_settings
 from imgpipeline.stream.connection import open_producer
 from imgpipeline.stream.fetch import read_record
 from imgpipeline.stream.log import read_log
-from imgpipeline.stream.send import Announcer, BatchSender, FencedError, Record, create_topic
+from imgpipeline.stream.send import BatchSender, FencedError, Record, create_topic
 from imgpipeline_tests.servers.kafka_broker import KafkaBroker, Listener
 from imgpipeline_tests.servers.programs import MissingProgramError
 
-NOON = datetime(2026, 1, 9, 12, tzinfo=UTC)
 FENCE = "gate"
 NOTICED_S = 2.0
 """By then the producer's thread has heard the broker's answer to a first record."""
 pytestmark = pytest.mark.servers
 PASSWORD = "right-horse-battery"  # noqa: S105 - made up for this test
 MESSAGE = FrameMessage("gate", "images/gate/0007.jpg", datetime(2026, 1, 9, 12, tzinfo=UTC))
+RECORD = Record("frames", b"gate", MESSAGE.to_value())
 
 
 def settings(kafka: KafkaBroker, topic: str) -> Settings:
     return Settings(_env_file=None, kafka_bootstrap_servers=kafka.bootstrap_servers, kafka_topic=topic)
 
 
-def message(number: int, source: str = "gate") -> FrameMessage:
-    return FrameMessage(source, f"images/{source}/{number}.jpg", NOON + timedelta(seconds=number), frame_number=number)
-
-
-def test_announcements_follow_the_contract_and_have_key_and_headers(kafka: KafkaBroker, topic: str):
-    chosen = settings(kafka, topic)
-    replay = FrameMessage("gate", "images/x.jpg", NOON, replay_of="frames/0/7")
-    with Announcer(chosen) as announcer:
-        announcer.announce(message(0), headers=[("trace", b"1")])
-        announcer.announce(replay)
-    first, second = read_record(chosen, Partition(topic, 0), 0), read_record(chosen, Partition(topic, 0), 1)
-    assert first is not None
-    assert second is not None
-    assert parse_message(first) == message(0)
-    assert first.key == b"gate"
-    assert first.headers == (("trace", b"1"),)
-    assert parse_message(second).replay_of == "frames/0/7"
-
-
-@pytest.mark.parametrize("topic", [3], indirect=True)
-def test_every_announcement_is_acknowledged_after_the_context(kafka: KafkaBroker, topic: str):
-    chosen = settings(kafka, topic)
-    with Announcer(chosen) as announcer:
-        for number in range(3000):
-            announcer.announce(message(number, source=f"camera-{number % 7}"))
-    assert announcer.acknowledged == 3000
-    assert sum(log.log_end for log in read_log(chosen)) == 3000
-
-
-def test_flush_waits_within_the_context(kafka: KafkaBroker, topic: str):
-    chosen = settings(kafka, topic)
-    with Announcer(chosen) as announcer:
-        announcer.announce(message(0))
-        announcer.flush()
-        assert read_log(chosen)[0].log_end == 1
-
-
 @pytest.mark.timeout(60, func_only=True)
 def test_a_missing_topic_is_an_error_and_is_not_created(kafka: KafkaBroker):
-    with pytest.raises(ConfigurationError, match=r"imgpipeline topics create"), Announcer(settings(kafka, "absent")):
-        pass
+    with (
+        pytest.raises(ConfigurationError, match=r"imgpipeline topics create"),
+        closing(BatchSender(settings(kafka, "absent"))) as sender,
+    ):
+        sender.open()
     with pytest.raises(ConfigurationError):
         read_log(settings(kafka, "absent"))
 
@@ -89,7 +56,7 @@ def test_a_topic_is_created_once_with_its_partitions(kafka: KafkaBroker):
 
 @pytest.mark.slow
 @pytest.mark.servers
-def test_a_broker_that_dies_is_an_error_of_the_announcer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_a_broker_that_dies_is_an_error_of_the_sender(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr("imgpipeline.stream.send.DELIVERY_TIMEOUT_MS", 3000)
     try:
         broker = KafkaBroker(tmp_path)
@@ -97,15 +64,11 @@ def test_a_broker_that_dies_is_an_error_of_the_announcer(tmp_path: Path, monkeyp
         pytest.skip(str(missing))
     with broker:
         broker.create_topic("frames")
-        announcer = Announcer(settings(broker, "frames"))
-        with announcer:
-            announcer.announce(message(0))
-            announcer.flush()
+        with closing(BatchSender(settings(broker, "frames"))) as sender:
+            sender.send([RECORD])
             broker.kill()
-            announcer.announce(message(1))
             with pytest.raises(ImgpipelineError, match="IMGPIPELINE_KAFKA_BOOTSTRAP_SERVERS"):
-                announcer.flush()
-    assert announcer.acknowledged == 1
+                sender.send([RECORD])
 
 
 class Slow(list[Record]):
@@ -175,12 +138,11 @@ def test_frames_are_announced_over_each_login(
     topic = f"{listener}-{mechanism}"
     settings = settings_of(secured, listener, kafka_sasl_mechanism=mechanism, kafka_topic=topic)
     create_topic(settings, partitions=1)
-    with Announcer(settings) as announcer:
-        announcer.announce(MESSAGE)
+    with closing(BatchSender(settings)) as sender:
+        sender.send([replace(RECORD, topic=topic)])
     record = read_record(settings, Partition(topic, 0), 0)
     assert record is not None
     assert parse_message(record) == MESSAGE
-    assert announcer.acknowledged == 1
 
 
 def test_the_producer_is_idempotent_and_waits_for_all_replicas(secured: KafkaBroker):

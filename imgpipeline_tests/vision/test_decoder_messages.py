@@ -101,7 +101,7 @@ def test_a_damaged_video_prints_nothing(tmp_path: Path):
     program = f"""
 import contextlib, pathlib
 from imgpipeline.errors import ConfigurationError
-from imgpipeline.sources.video_frames import read_frames
+from imgpipeline.sources.video import read_frames
 with contextlib.suppress(ConfigurationError):
     list(read_frames(pathlib.Path({str(tmp_path / "clip.mp4")!r})))
 """

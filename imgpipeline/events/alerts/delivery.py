@@ -15,7 +15,7 @@ from typing import Any
 
 from imgpipeline.contracts.keys import DELIVERED, attempts_prefix, delivered_key, parse_number
 from imgpipeline.contracts.text import counted
-from imgpipeline.contracts.times import Clock, format_time, parse_time
+from imgpipeline.contracts.times import Clock, back_off_s, format_time, parse_time
 from imgpipeline.errors import PermanentError, TransientError
 from imgpipeline.events.alerts.chain import Alert, alert_numbers, read_alert
 from imgpipeline.events.alerts.targets import Target, missing_names, read_targets, send
@@ -170,8 +170,7 @@ def next_attempt_at(attempts: Sequence[Attempt]) -> datetime | None:
     """Returns when the next attempt to deliver an alert is due, UTC; None: now."""
     if not attempts:
         return None
-    pause_s = min(_FIRST_PAUSE_S * 2.0 ** min(len(attempts) - 1, 20), _LONGEST_PAUSE_S)
-    return attempts[-1].at + timedelta(seconds=pause_s)
+    return attempts[-1].at + timedelta(seconds=back_off_s(len(attempts), _FIRST_PAUSE_S, _LONGEST_PAUSE_S))
 
 
 def _is_due(attempts: Sequence[Attempt], now: datetime) -> bool:

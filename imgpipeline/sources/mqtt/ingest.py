@@ -9,21 +9,22 @@ import threading
 from collections.abc import Callable
 from dataclasses import replace
 
+from tenacity import Retrying, retry_if_exception_type, sleep_using_event, stop_when_event_set, wait_fixed
+
 from imgpipeline.contracts.templates import ImageKeyTemplate
 from imgpipeline.contracts.times import utc_now
-from imgpipeline.errors import TransientError
 from imgpipeline.faultpoints import reach
 from imgpipeline.objectstore import open_store
 from imgpipeline.settings import Settings
 from imgpipeline.sources.accounts import Totals
 from imgpipeline.sources.board import Board, SourceState, SourceWatch
+from imgpipeline.sources.ingest import IngestSessions
 from imgpipeline.sources.mqtt.messages import Subscription
-from imgpipeline.sources.mqtt.session import Arrived, Delivery, MqttSession, Received, Refused
+from imgpipeline.sources.mqtt.session import Arrived, MessageDelivery, MqttSession, Received, Refused
 from imgpipeline.sources.options import PublishOptions
 from imgpipeline.sources.protocol import Lost, Settled, StatusChange
-from imgpipeline.sources.publish import Publishers
+from imgpipeline.sources.session import AWAY
 from imgpipeline.sources.storing import ReadableImageStore, first_received
-from imgpipeline.stream.diagnosis import UnreachableBrokerError
 from imgpipeline.stream.send import FencedError
 
 LOG = logging.getLogger(__name__)
@@ -44,13 +45,10 @@ def ingest_mqtt(
     """Publishes arriving messages until `stop` is set.
 
     Args:
-        settings: MQTT broker, store and Kafka.
-        subscription: Which messages are frames.
         stop: Ends all sessions gracefully; None: runs until an error.
         options: How to publish; None: the defaults.
         store: Where the images go; None: the store of the settings.
         progress: Called with the accounting of each session after each message, and several times a second while idle.
-        board: Records what happens to each source.
         watch: Records whether the broker is connected.
 
     Returns:
@@ -102,7 +100,7 @@ class _Ingest:
         self._stop = stop
         self._template = ImageKeyTemplate(settings.image_key_template)
         self.session = MqttSession(settings, subscription.topics)
-        self.publishers = Publishers(settings, options=options, store=store, board=board)
+        self.publishers = IngestSessions(settings, options=options, store=store, board=board)
 
     def take(self, item: Arrived | None) -> None:
         if item is None:
@@ -136,7 +134,7 @@ class _Ingest:
             frame = replace(frame, timestamp=first_received(self._store, self._template, source, frame))
         self.publishers.offer(source, replace(frame, settle=self._settler(item.delivery)))
 
-    def _settler(self, delivery: Delivery | None) -> Callable[[Settled], None] | None:
+    def _settler(self, delivery: MessageDelivery | None) -> Callable[[Settled], None] | None:
         if delivery is None:
             return None
 
@@ -148,10 +146,11 @@ class _Ingest:
 
     def _persist(self, action: Callable[[], None]) -> None:
         """Repeats an action while store or Kafka is away, until `stop` is set."""
-        while True:
-            try:
-                return action()
-            except (TransientError, UnreachableBrokerError) as error:
-                LOG.warning("waiting: %s", error)
-                if self._stop.wait(_PAUSE_S):
-                    return None
+        Retrying(
+            retry=retry_if_exception_type(AWAY),
+            wait=wait_fixed(_PAUSE_S),
+            stop=stop_when_event_set(self._stop),
+            sleep=sleep_using_event(self._stop),
+            after=lambda state: LOG.warning("waiting: %s", state.outcome and state.outcome.exception()),
+            retry_error_callback=lambda _: None,
+        )(action)

@@ -34,7 +34,6 @@ class Payload(StrEnum):
     """What the messages contain."""
 
     IMAGE = "image"
-    """The encoded image itself."""
     JSON = "json"
     """`{"image": base64, "timestamp", "number", "attributes"}`; all fields but the image are optional."""
 
@@ -48,7 +47,6 @@ class Subscription:
     source: str | None = None
     """The source of all messages; None: the matched parts, or the topic if the filter has no wildcard."""
     payload: Payload = Payload.IMAGE
-    """What the messages contain."""
     _patterns: tuple[str, ...] = field(init=False)
 
     def __post_init__(self) -> None:
@@ -82,11 +80,6 @@ class Subscription:
 
         A payload that is not a valid document becomes the image of the frame. It cannot be decoded, so the frame ends
         as a dead letter.
-
-        Args:
-            topic: Topic of the message.
-            payload: Payload of the message.
-            received: When it arrived, UTC.
         """
         if self.payload is Payload.JSON:
             try:

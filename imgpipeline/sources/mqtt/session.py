@@ -28,16 +28,14 @@ from paho.mqtt.properties import Properties
 from paho.mqtt.reasoncodes import ReasonCode
 from paho.mqtt.subscribeoptions import SubscribeOptions
 
-from imgpipeline.contracts.times import Clock, utc_now
+from imgpipeline.contracts.times import Clock, back_off_s, utc_now
 from imgpipeline.errors import ConfigurationError, PermanentError
 from imgpipeline.settings import Settings
-from imgpipeline.sources.mqtt.login import authenticate, refusal, untrusted
+from imgpipeline.sources.mqtt.connection import CONNECT_S, KEEPALIVE_S, authenticate, refusal, untrusted
 from imgpipeline.sources.protocol import StatusChange
 from imgpipeline.stream.send import FencedError
 
 LOG = logging.getLogger(__name__)
-_KEEPALIVE_S = 20
-_CONNECT_S = 10.0
 _FIRST_PAUSE_S = 0.25
 _LONGEST_PAUSE_S = 10.0
 _POLL_S = 0.2
@@ -54,11 +52,10 @@ class _Message:
 
 
 @dataclass(slots=True, eq=False)
-class Delivery:
+class MessageDelivery:
     """A frame in flight, and the messages that delivered it: more than one after a redelivery."""
 
     identity: bytes
-    """Hash of topic and content."""
     messages: list[_Message] = field(default_factory=list)
     """The messages, including those of closed connections."""
 
@@ -75,7 +72,7 @@ class Acknowledgements:
         self._send = send
         self._lock = Lock()
         self._in_order: deque[_Message] = deque()
-        self._unsafe: dict[bytes, Delivery] = {}
+        self._unsafe: dict[bytes, MessageDelivery] = {}
         self._count = 0
 
     @property
@@ -88,12 +85,10 @@ class Acknowledgements:
         with self._lock:
             self._in_order.clear()
 
-    def receive(self, number: int, identity: bytes, *, redelivered: bool) -> Delivery | None:
+    def receive(self, number: int, identity: bytes, *, redelivered: bool) -> MessageDelivery | None:
         """Takes a message.
 
         Args:
-            number: The number to acknowledge.
-            identity: Hash of its topic and content.
             redelivered: Whether the broker may have sent the message before.
 
         Returns:
@@ -106,12 +101,12 @@ class Acknowledgements:
             if known is not None and redelivered:
                 known.messages.append(message)
                 return None
-            delivery = Delivery(identity, [message])
+            delivery = MessageDelivery(identity, [message])
             self._unsafe[identity] = delivery
             self._count += 1
             return delivery
 
-    def settle(self, delivery: Delivery) -> None:
+    def settle(self, delivery: MessageDelivery) -> None:
         """Marks a frame as safe, and acknowledges all messages whose turn it is."""
         with self._lock:
             self._count -= 1
@@ -129,12 +124,10 @@ class Received:
 
     topic: str
     payload: bytes
-    """Its content."""
     at: datetime
-    """When it arrived, UTC."""
     redelivered: bool
     """Whether the broker may have sent it before."""
-    delivery: Delivery | None
+    delivery: MessageDelivery | None
     """The argument for `settle`; None for QoS 0, which has no acknowledgement."""
 
 
@@ -146,7 +139,6 @@ class Refused:
 
 
 Arrived = Received | Refused | StatusChange
-"""What a session yields."""
 
 
 class MqttSession:
@@ -183,19 +175,20 @@ class MqttSession:
             ConfigurationError: The broker refuses the login or the topics.
             FencedError: Another process has taken over the session.
         """
-        pause_s, connected_at = _FIRST_PAUSE_S, -_LONGEST_PAUSE_S
+        attempts, connected_at = 0, -_LONGEST_PAUSE_S
         self._disconnected.set()
         while not stop.is_set():
             if self._fatal:
                 raise self._fatal
             since_s = monotonic() - connected_at
             if self._subscribed.is_set() and since_s > _LONGEST_PAUSE_S:
-                pause_s = _FIRST_PAUSE_S
+                attempts = 0
             # A new connection may deliver another window, so at most two windows of messages are not safe.
             has_room = self._acknowledgements.waiting <= self._settings.mqtt_max_in_flight
+            pause_s = back_off_s(attempts, _FIRST_PAUSE_S, _LONGEST_PAUSE_S)
             if self._disconnected.is_set() and has_room and since_s >= pause_s:
                 self._connect()
-                pause_s, connected_at = min(2 * pause_s, _LONGEST_PAUSE_S), monotonic()
+                attempts, connected_at = attempts + 1, monotonic()
             try:
                 yield self._arrived.get(timeout=_POLL_S)
             except Empty:
@@ -205,7 +198,7 @@ class MqttSession:
         """Returns the messages that have arrived but were not yielded."""
         return [self._arrived.get() for _ in range(self._arrived.qsize())]
 
-    def settle(self, delivery: Delivery) -> None:
+    def settle(self, delivery: MessageDelivery) -> None:
         """Acknowledges the message of a frame that is safe, as soon as it is its turn."""
         self._acknowledgements.settle(delivery)
 
@@ -225,7 +218,7 @@ class MqttSession:
             reconnect_on_failure=False,
         )
         client.suppress_exceptions = True
-        client.connect_timeout = _CONNECT_S
+        client.connect_timeout = CONNECT_S
         authenticate(client, settings)
         client.on_connect = self._on_connect
         client.on_disconnect = self._on_disconnect
@@ -246,7 +239,7 @@ class MqttSession:
             properties.ReceiveMaximum = self._settings.mqtt_max_in_flight
             options = {"clean_start": False, "properties": properties}
         try:
-            self._client.connect(self._settings.mqtt_host, self._settings.mqtt_port, _KEEPALIVE_S, **options)
+            self._client.connect(self._settings.mqtt_host, self._settings.mqtt_port, KEEPALIVE_S, **options)
         except ssl.SSLCertVerificationError as error:
             self._fatal = untrusted(self.address, error)
         except (OSError, ValueError) as error:

@@ -31,39 +31,27 @@ class Look:
     """The colours of one object, all BGR 0..255."""
 
     main: Color
-    """Shirt, body of the car, frame of the bicycle."""
     dark: Color
-    """Trousers."""
     skin: Color
-    """Head of a person."""
     hair: Color
-    """Hair of a person."""
     fur: Color
-    """The dog."""
 
 
 @dataclass(frozen=True, slots=True)
-class Placement:
+class SpritePlacement:
     """Position of an object in its patch."""
 
     patch_wh: tuple[int, int]
-    """Width and height of the patch in px."""
     offset_xy: tuple[float, float]
     """Top left corner of the object in the patch in px."""
     size_wh: tuple[float, float]
-    """Width and height of the object in px."""
     faces_left: bool
-    """Whether the object is mirrored."""
 
 
 class Sprite:
-    """A patch and its mask; every stroke goes into both.
+    """A patch and its mask; every stroke goes into both."""
 
-    Args:
-        placement: Size of the patch, and position and size of the object in it.
-    """
-
-    def __init__(self, placement: Placement) -> None:
+    def __init__(self, placement: SpritePlacement) -> None:
         width, height = placement.patch_wh
         shape = (height * OVERSAMPLING, width * OVERSAMPLING)
         self._placement = placement
@@ -193,7 +181,6 @@ def draw_street(rng: np.random.Generator, clutter: int = 1) -> Image:
     """Draws a street in daylight, without objects: sky, houses, pavement, road and street furniture.
 
     Args:
-        rng: Source of randomness.
         clutter: Factor on the usual amount of street furniture, >= 0.
 
     Returns:

@@ -34,7 +34,7 @@ _UNIX_EPOCH_IN_NTP_S = 2_208_988_800
 
 
 def read_clip(path: Path) -> list[tuple[bool, bytes]]:
-    """Returns the packets of a clip: a flag (key frame), a length and the bytes of each (see `clip`)."""
+    """Returns the packets of a clip: a flag (key frame), a length and the bytes of each (see `rtsp_simulator`)."""
     data, packets, at = path.read_bytes(), [], 0
     while at < len(data):
         is_key, size = struct.unpack_from(">?I", data, at)

@@ -20,7 +20,6 @@ class Truth:
     """Left, top, right, bottom in px around the visible pixels; right and bottom are exclusive. The box is inside the
     picture."""
     label: str
-    """One of `LABELS`."""
     track_id: int
     """Number of the object in all frames of a scene; 1..255."""
     visible: float
@@ -37,9 +36,6 @@ class Truth:
 def countable(truth: Truth) -> bool:
     """Returns whether a detector is expected to find this object.
 
-    Args:
-        truth: An object in a picture.
-
     Returns:
         True if at least 30 % of it and a box of at least 144 px² are visible. An object that does not count is neither
         a miss if it is not found nor a false alarm if it is.
@@ -47,6 +43,8 @@ def countable(truth: Truth) -> bool:
     return truth.area_px2 >= MIN_AREA_PX2 and truth.visible >= MIN_VISIBLE
 
 
+HIT_IOU = 0.5
+"""Smallest IoU of a hit."""
 IGNORED_IOU = 0.1
 """A box is not a false alarm if it overlaps an object of its class that does not count by more than this. The visible
 rest of a nearly hidden object is too small for a fair IoU."""
@@ -59,9 +57,7 @@ class Score:
     """Numbers of objects; `+` adds the scores of several pictures."""
 
     hits: int = 0
-    """Countable objects that were found."""
     misses: int = 0
-    """Countable objects that were not found."""
     false_alarms: int = 0
     """Found objects that do not exist, including second boxes on one object."""
 
@@ -79,26 +75,18 @@ class Score:
         return self.hits / (self.hits + self.false_alarms) if self.hits + self.false_alarms else 1.0
 
 
-def match_detections(found: Sequence[Detection], truth: Sequence[Truth], *, iou_threshold: float = 0.5) -> Score:
+def match_detections(found: Sequence[Detection], truth: Sequence[Truth]) -> Score:
     """Compares the detections in one picture with its objects.
 
     The most confident detection chooses first. It takes the object of its label with the largest IoU, countable
     ones before others. Each object is found at most once, so a second box on it is a false alarm.
-
-    Args:
-        found: Detections in px of the picture.
-        truth: All objects in the picture, including those that do not count.
-        iou_threshold: Smallest IoU of a hit, 0..1.
-
-    Returns:
-        The score of the picture.
     """
     free = list(truth)
     hits = false_alarms = 0
     for detection in sorted(found, key=lambda d: -d.confidence):
         box = _to_xyxy(detection)
         rated = [(countable(t), iou_xyxy(box, t.box_xyxy), t) for t in free if t.label == detection.label]
-        fitting = [r for r in rated if r[1] >= iou_threshold]
+        fitting = [r for r in rated if r[1] >= HIT_IOU]
         if fitting:
             counts, _, chosen = max(fitting, key=lambda r: r[:2])
             free.remove(chosen)
@@ -110,10 +98,6 @@ def match_detections(found: Sequence[Detection], truth: Sequence[Truth], *, iou_
 
 def iou_xyxy(a: Box, b: Box) -> float:
     """Returns intersection over union of two boxes.
-
-    Args:
-        a: Left, top, right, bottom.
-        b: The same, in the same unit.
 
     Returns:
         0 (apart) to 1 (equal); 0 if both are empty.

@@ -18,7 +18,8 @@ from typing import Any
 import cv2
 import numpy as np
 
-from imgpipeline.errors import ConfigurationError, PermanentError
+from imgpipeline.contracts.times import format_time, parse_time
+from imgpipeline.errors import ConfigurationError
 from imgpipeline.sources.simulator.scene import Scene
 from imgpipeline.sources.simulator.truth import Truth
 from imgpipeline.vision.annotate import encode_jpeg
@@ -31,13 +32,9 @@ class FrameTruth:
     """The truth of one written frame."""
 
     file: str
-    """Name of the JPEG file in the folder."""
     source: str
-    """The camera's name."""
     frame_number: int
-    """Number of the frame within its camera."""
     timestamp: datetime
-    """When the frame was taken, aware, UTC."""
     objects: tuple[Truth, ...]
     """All objects that are visible at least in part."""
 
@@ -57,21 +54,10 @@ def write_scene(
     gets the right times, too. Existing frames of the same names are replaced.
 
     Args:
-        scene: The scene.
-        folder: Folder of the files; created if missing.
-        source: Name of the camera, for the truth.
         start: Time of the first frame, aware.
         interval_s: Seconds from frame to frame, > 0.
         first_frame_number: Number of the first frame, >= 0, for a camera whose frames continue another scene.
-
-    Returns:
-        The truth of each frame, in order.
-
-    Raises:
-        ConfigurationError: `start` has no time zone, or a number is out of its range.
-        OSError: The folder or a file cannot be written.
     """
-    _check_schedule(start, interval_s, first_frame_number)
     folder.mkdir(parents=True, exist_ok=True)
     frames = []
     for index in range(len(scene)):
@@ -84,28 +70,9 @@ def write_scene(
 
 
 def read_truth(path: Path) -> Iterator[FrameTruth]:
-    """Reads what `write_scene` wrote.
-
-    Args:
-        path: The folder, or its `truth.jsonl`.
-
-    Yields:
-        The truth of each frame, in order.
-
-    Raises:
-        PermanentError: A line is not the truth of a frame; the message names it.
-        OSError: The file cannot be read.
-    """
-    file = path / TRUTH_NAME if path.is_dir() else path
-    with file.open(encoding="utf-8") as lines:
-        for number, line in enumerate(lines, 1):
-            try:
-                yield _from_json(json.loads(line))
-            except (ValueError, KeyError, TypeError) as error:
-                raise PermanentError(
-                    f"{file}, line {number}: not the truth of a frame ({type(error).__name__}: {error}).",
-                    next_step="write the scene again",
-                ) from error
+    """Yields the truth of each frame that `write_scene` wrote to a folder."""
+    for line in (path / TRUTH_NAME).read_text(encoding="utf-8").splitlines():
+        yield _from_json(json.loads(line))
 
 
 def _write_frame(
@@ -118,21 +85,12 @@ def _write_frame(
     return FrameTruth(path.name, source, frame_number, timestamp, tuple(objects))
 
 
-def _check_schedule(start: datetime, interval_s: float, first_frame_number: int) -> None:
-    if start.utcoffset() is None:
-        raise ConfigurationError(f"write_scene: start is {start.isoformat()}, expected a time with a zone.")
-    if not interval_s > 0:
-        raise ConfigurationError(f"write_scene: interval_s is {interval_s}, expected more than 0.")
-    if first_frame_number < 0:
-        raise ConfigurationError(f"write_scene: first_frame_number is {first_frame_number}, expected 0 or more.")
-
-
 def _to_json(frame: FrameTruth) -> dict[str, Any]:
     return {
         "file": frame.file,
         "source": frame.source,
         "frame_number": frame.frame_number,
-        "timestamp": frame.timestamp.isoformat().replace("+00:00", "Z"),
+        "timestamp": format_time(frame.timestamp),
         "objects": [object_to_json(truth) for truth in frame.objects],
     }
 
@@ -141,42 +99,26 @@ def object_to_json(truth: Truth) -> dict[str, Any]:
     """Returns an object in the form of `truth.jsonl`."""
     left, top, right, bottom = truth.box_xyxy
     box_xywh = [left, top, right - left, bottom - top]
-    return {
-        "label": truth.label,
-        "track_id": truth.track_id,
-        "box": box_xywh,
-        "visible": truth.visible,
-    }
+    return {"label": truth.label, "track_id": truth.track_id, "box": box_xywh, "visible": truth.visible}
 
 
 def _from_json(data: dict[str, Any]) -> FrameTruth:
-    timestamp = datetime.fromisoformat(data["timestamp"])
-    if timestamp.utcoffset() is None:
-        raise ValueError(f"timestamp {data['timestamp']} has no zone")
-    objects = tuple(_object_from_json(item) for item in data["objects"])
-    frame_number = int(data["frame_number"])
-    return FrameTruth(str(data["file"]), str(data["source"]), frame_number, timestamp.astimezone(UTC), objects)
-
-
-def _object_from_json(data: dict[str, Any]) -> Truth:
-    x, y, width, height = (int(v) for v in data["box"])
-    box_xyxy = (x, y, x + width, y + height)
-    return Truth(box_xyxy, str(data["label"]), int(data["track_id"]), float(data["visible"]))
+    boxes = [(item.pop("box"), item) for item in data["objects"]]
+    objects = tuple(Truth((x, y, x + width, y + height), **item) for (x, y, width, height), item in boxes)
+    return FrameTruth(data["file"], data["source"], data["frame_number"], parse_time(data["timestamp"]), objects)
 
 
 @dataclass(frozen=True, slots=True)
-class Picture:
+class SimulatedImage:
     """One image of a simulated camera."""
 
     number: int
-    """Its number, from 1."""
     data: bytes
-    """Its encoded bytes."""
     truth: dict[str, object]
     """Its truth, as one line of `truth.jsonl`."""
 
 
-def rotated_pictures(original: bytes, count: int = 10) -> Iterator[Picture]:
+def rotated_pictures(original: bytes, count: int = 10) -> Iterator[SimulatedImage]:
     """Yields byte copies of a picture; numbers 3, 7, 11 and so on are the previous picture rotated by 90 degrees.
 
     So only these pictures differ from the previous ones.
@@ -192,34 +134,28 @@ def rotated_pictures(original: bytes, count: int = 10) -> Iterator[Picture]:
             if pixels is None:
                 raise ConfigurationError("The picture cannot be decoded.", next_step="name a JPEG or PNG file")
             data = encode_jpeg(np.asarray(cv2.rotate(pixels, cv2.ROTATE_90_CLOCKWISE), np.uint8))
-        yield Picture(number, data, {"frame_number": number, "differs_from_previous": is_turned})
+        yield SimulatedImage(number, data, {"frame_number": number, "differs_from_previous": is_turned})
 
 
-def scene_pictures(seed: int, count: int) -> Iterator[Picture]:
+def scene_pictures(seed: int, count: int) -> Iterator[SimulatedImage]:
     """Yields the images of a simulated street, with all objects that are visible at least in part."""
     scene = Scene(seed, frames=count)
     for number in range(count):
         data, truths = scene.jpeg(number)
         objects = [{"label": truth.label, "track_id": truth.track_id, "visible": truth.visible,
                     "box_xyxy": list(truth.box_xyxy)} for truth in truths]  # fmt: skip
-        yield Picture(number + 1, data, {"frame_number": number + 1, "objects": objects})
+        yield SimulatedImage(number + 1, data, {"frame_number": number + 1, "objects": objects})
 
 
 def write_pictures(
-    folder: Path, pictures: Iterator[Picture], *, name: str, fps: float, stop: Event, truth_file: Path
+    folder: Path, pictures: Iterator[SimulatedImage], *, name: str, fps: float, stop: Event, truth_file: Path
 ) -> int:
     """Writes images at a steady rate, and their truth line by line.
 
     Args:
-        folder: Folder of the images; created if missing.
-        pictures: The images.
         name: Template of the file names with `{n}`, such as `{n:05d}.jpg`.
         fps: Images per second; 0: as fast as possible.
-        stop: Ends the work early.
         truth_file: Gets one JSON line after each image; outside the folder or hidden in it.
-
-    Returns:
-        How many images were written.
 
     Raises:
         ConfigurationError: The template is not valid, or an image of that name exists.

@@ -25,9 +25,9 @@ from imgpipeline.objectstore import ObjectStore, open_store
 from imgpipeline.settings import Settings
 from imgpipeline.sources.board import Board
 from imgpipeline.sources.configuration import HttpConfig
+from imgpipeline.sources.ingest import IngestSessions
 from imgpipeline.sources.options import PublishOptions
 from imgpipeline.sources.protocol import checked_source
-from imgpipeline.sources.publish import Publishers
 from imgpipeline.stream.connection import open_admin
 from imgpipeline.stream.log import ask_topic
 from imgpipeline.vision.decode import ImageLimits
@@ -67,7 +67,7 @@ class IngestServer:
     """Store, Kafka and keys."""
     store: ObjectStore
     """Where the images go."""
-    publishers: Publishers
+    publishers: IngestSessions
     """The session of each source."""
     keys: KeyFile
     """The API keys; while there has never been one, requests need no key."""
@@ -93,7 +93,7 @@ def open_server(
         ConfigurationError: A setting is wrong.
     """
     store, chosen = open_store(settings), options or PublishOptions()
-    publishers = Publishers(settings, options=chosen, board=board)
+    publishers = IngestSessions(settings, options=chosen, board=board)
     jobs = Jobs(settings, store, options=chosen, board=board)
     return IngestServer(settings, store, publishers, KeyFile(settings.api_keys_file), jobs, chosen)
 

@@ -27,9 +27,9 @@ from imgpipeline.errors import ConfigurationError, ImgpipelineError, TransientEr
 from imgpipeline.settings import Settings
 from imgpipeline.sources.accounts import Totals
 from imgpipeline.sources.board import Board
+from imgpipeline.sources.ingest import ingest_source
 from imgpipeline.sources.options import PublishOptions
 from imgpipeline.sources.played import PlayedVideo, find_stored_video
-from imgpipeline.sources.publish import publish
 from imgpipeline.sources.storing import ImageStore
 
 LOG = logging.getLogger(__name__)
@@ -167,7 +167,7 @@ class Jobs:
             video = find_stored_video(self._settings.dataset_root, job.video)
             source = PlayedVideo(video, datetime.fromisoformat(job.started), job.interval_s, first=job.sent)
             watch = self._board.watch(source.name, source.kind) if self._board else None
-            totals = publish(self._settings, source, stop=stop, options=self._options, store=self._store,
+            totals = ingest_source(self._settings, source, stop=stop, options=self._options, store=self._store,
                              progress=self._saver(job), watch=watch)  # fmt: skip
             state = JobState.DONE if not stop.is_set() else JobState.STOPPED
             if self._closing and state is JobState.STOPPED:

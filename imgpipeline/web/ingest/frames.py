@@ -28,8 +28,8 @@ from imgpipeline.contracts.outcomes import make_frame_id
 from imgpipeline.contracts.templates import ImageKeyTemplate
 from imgpipeline.contracts.times import Clock, format_time, parse_time
 from imgpipeline.errors import BadInputError, ImgpipelineError
+from imgpipeline.sources.ingest import IngestSessions
 from imgpipeline.sources.protocol import CapturedFrame, Settled
-from imgpipeline.sources.publish import Publishers
 from imgpipeline.sources.storing import ReadableImageStore, content_name, ending_of, first_received
 from imgpipeline.vision.decode import ImageLimits, check_undecoded
 
@@ -166,7 +166,7 @@ class FrameDesk:
 
     def __init__(
         self,
-        publishers: Publishers,
+        publishers: IngestSessions,
         store: ReadableImageStore,
         template: ImageKeyTemplate,
         clock: Clock,

@@ -11,8 +11,16 @@ from imgpipeline.contracts.records import RecordReference
 from imgpipeline.contracts.text import plain
 from imgpipeline.errors import ConfigurationError, TransientError, UsageError
 from imgpipeline.ledger.dead_letters import Wanted
-from imgpipeline.sources.letter_details import LetterDetails, read_details, readable
-from imgpipeline.sources.replay import NOT_STORED, ReplayPlan, ReplayResult, plan_replay, replay
+from imgpipeline.sources.dead_letters import (
+    NOT_STORED,
+    LetterDetails,
+    ReplayPlan,
+    ReplayResult,
+    plan_replay,
+    read_details,
+    readable,
+    replay,
+)
 from imgpipeline.web.keys import Scope
 from imgpipeline.web.viewer.access import Visitor, allowed
 from imgpipeline.web.viewer.responses import Renderer, answer_json

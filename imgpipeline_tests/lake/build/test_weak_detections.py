@@ -16,7 +16,7 @@ from imgpipeline.lake.schema import DAY_TABLES, WEAK_DETECTIONS
 from imgpipeline.lake.storage.manifest import read_manifest, read_stored
 from imgpipeline.objectstore import ObjectStore
 from imgpipeline.objectstore.client import open_memory_store
-from imgpipeline.publish.forms import detections_record
+from imgpipeline.publish.detections import detections_record
 from imgpipeline.publish.run import Form
 from imgpipeline.settings import Settings
 from imgpipeline_tests.lake.samples import again, gated, seen

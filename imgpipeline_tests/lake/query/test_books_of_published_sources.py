@@ -20,10 +20,10 @@ from imgpipeline.lake.query.books import BookEntry, read_books
 from imgpipeline.lake.query.source_status import SourceState, read_source_status
 from imgpipeline.objectstore import open_store
 from imgpipeline.settings import Settings
+from imgpipeline.sources.ingest import ingest_source
 from imgpipeline.sources.options import PublishOptions
 from imgpipeline.sources.protocol import Captured, CapturedFrame, Lost, Settled, SourceKind
-from imgpipeline.sources.publish import publish
-from imgpipeline.sources.publisher import Publisher
+from imgpipeline.sources.session import SourceSession
 from imgpipeline.stream.connection import open_consumer
 from imgpipeline.stream.lanes import Lane
 from imgpipeline.stream.log import read_log
@@ -76,8 +76,8 @@ def books(settings: Settings) -> list[BookEntry]:
 def test_a_session_closes_with_losses_dead_letters_and_a_second_run_of_the_same_images(settings: Settings):
     torn = shot(3).data or b""
     items = [shot(0), Lost("decode", 2, Settled.FAILED), Lost("queue", 4), shot(1), shot(2), shot(3, torn[:-20])]
-    totals = publish(settings, Listed(items))
-    publish(settings, Listed(items[:1]))
+    totals = ingest_source(settings, Listed(items))
+    ingest_source(settings, Listed(items[:1]))
     detect(settings)
     first, second = books(settings)
     assert (first.received, first.announced) == (totals.received, totals.announced) == (10, 4)
@@ -97,7 +97,7 @@ def test_a_consumer_of_the_frames_sees_frames_only_where_notices_have_a_topic_of
     frames, apart = settings.kafka_topic, f"{settings.kafka_topic}-notices"
     kafka.create_topic(apart, partitions=1)
     both = settings.model_copy(update={"kafka_topics": (frames, apart), "timestamp_fields": STAMPS})
-    publish(both, Listed([shot(0), Lost("queue", 4), shot(1)]), options=PublishOptions(message_format=form))
+    ingest_source(both, Listed([shot(0), Lost("queue", 4), shot(1)]), options=PublishOptions(message_format=form))
     alone = both.model_copy(update={"kafka_topic": frames})
     assert len(read_values(alone)) == 2
     assert all(b'"kind"' not in value for value in read_values(alone))
@@ -126,18 +126,18 @@ def read_values(settings: Settings) -> list[bytes]:
 
 def test_a_session_over_midnight_closes_on_both_days(settings: Settings):
     midnight = datetime(2026, 1, 9, 23, 59, 59, tzinfo=UTC)
-    publish(settings, Listed([shot(number, start=midnight) for number in range(10)]))
+    ingest_source(settings, Listed([shot(number, start=midnight) for number in range(10)]))
     detect(settings)
     found = books(settings)
     assert [(e.day.day, e.announced, e.in_ledger, e.difference) for e in found] == [(9, 5, 5, 0), (10, 5, 5, 0)]
 
 
 def test_a_publisher_that_dies_leaves_an_open_interval_and_a_sound_audit(settings: Settings):
-    abandoned = Publisher(settings, "gate", SourceKind.FINITE, options=PublishOptions(commit_s=0.0))
+    abandoned = SourceSession(settings, "gate", SourceKind.FINITE, options=PublishOptions(commit_s=0.0))
     for number in range(5):
         abandoned.offer(shot(number))
     wait_until(lambda: abandoned.totals().announced == 5, limit_s=60, what="five announced frames")
-    publish(settings, Listed([shot(7)]))
+    ingest_source(settings, Listed([shot(7)]))
     detect(settings)
     killed, later = books(settings)
     assert (killed.state, killed.in_ledger, killed.open, killed.difference) == ("open", 5, 5, 0)

@@ -3,10 +3,10 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from imgpipeline.sources.mqtt.session import Acknowledgements, Delivery
+from imgpipeline.sources.mqtt.session import Acknowledgements, MessageDelivery
 
 
-def received(acknowledgements: Acknowledgements, number: int, *, redelivered: bool = False) -> Delivery | None:
+def received(acknowledgements: Acknowledgements, number: int, *, redelivered: bool = False) -> MessageDelivery | None:
     return acknowledgements.receive(number, bytes([number]), redelivered=redelivered)
 
 

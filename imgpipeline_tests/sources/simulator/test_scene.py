@@ -8,7 +8,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from imgpipeline.errors import ConfigurationError
 from imgpipeline.sources.simulator import (
     LABELS,
     Scene,
@@ -172,27 +171,6 @@ def test_without_an_hour_the_seed_chooses_one():
 
     assert min(hours) < 6
     assert max(hours) > 18
-
-
-@pytest.mark.parametrize(
-    ("arguments", "named"),
-    [
-        ({"seed": -1}, "seed"),
-        ({"frames": 0}, "frames"),
-        ({"hour": 24.5}, "hour"),
-        ({"objects": 256}, "objects"),
-        ({"overlap": 1.1}, "overlap"),
-        ({"clutter": -1}, "clutter"),
-    ],
-)
-def test_the_error_of_an_argument_out_of_range_names_it(arguments: dict[str, float], named: str):
-    with pytest.raises(ConfigurationError, match=named):
-        Scene(**{"seed": 1, **arguments})
-
-
-def test_a_frame_that_the_scene_does_not_have_is_refused():
-    with pytest.raises(ConfigurationError, match="frame number is 5, expected 0 to 4"):
-        Scene(1, frames=5).frame(5)
 
 
 def test_an_object_counts_if_30_percent_and_144_px2_are_visible():

@@ -43,10 +43,6 @@ def test_a_box_next_to_its_object_is_a_miss_and_a_false_alarm():
     assert match_detections([found(DOG, dx=30)], [DOG]) == Score(misses=1, false_alarms=1)
 
 
-def test_the_iou_threshold_of_a_hit_can_be_chosen():
-    assert match_detections([found(DOG, dx=30)], [DOG], iou_threshold=0.3) == Score(hits=1)
-
-
 def test_an_object_that_does_not_count_is_neither_a_miss_nor_a_false_alarm():
     assert match_detections([], [HIDDEN_DOG]) == Score()
     assert match_detections([found(HIDDEN_DOG)], [HIDDEN_DOG]) == Score()

@@ -2,6 +2,7 @@
 
 import json
 import threading
+import time
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import replace
@@ -18,21 +19,27 @@ from kafka import TopicPartition
 from imgpipeline.contracts.capture import ClockSource
 from imgpipeline.contracts.messages import MessageFormat, parse_message
 from imgpipeline.contracts.notices import Notice, NoticeKind
+from imgpipeline.contracts.times import utc_now
 from imgpipeline.errors import PermanentError, TransientError
 from imgpipeline.objectstore.client import open_memory_store
 from imgpipeline.settings import Settings
+from imgpipeline.sources.accounts import Totals
 from imgpipeline.sources.board import Board
+from imgpipeline.sources.ingest import ingest_source
 from imgpipeline.sources.metrics import problems_of
 from imgpipeline.sources.options import Preparation, PublishOptions
 from imgpipeline.sources.protocol import Captured, CapturedFrame, Lost, Settled, SourceKind, StatusChange
-from imgpipeline.sources.publish import publish
-from imgpipeline.sources.publisher import Publisher
+from imgpipeline.sources.rtsp import RtspSource
+from imgpipeline.sources.session import SourceSession
+from imgpipeline.sources.simulator.rtsp_simulator import SimulatedCamera, write_clip
 from imgpipeline.stream.connection import open_consumer
 from imgpipeline.stream.fetch import to_record
 from imgpipeline.stream.send import FencedError
 from imgpipeline.vision.gate import Gate
 from imgpipeline_tests.objectstore.stores import s3_settings
 from imgpipeline_tests.servers.kafka_broker import KafkaBroker
+from imgpipeline_tests.servers.programs import MissingProgramError
+from imgpipeline_tests.servers.rtsp_server import RtspServer, make_camera
 from imgpipeline_tests.servers.s3_server import S3Server
 from imgpipeline_tests.servers.waiting import wait_until
 from imgpipeline_tests.sources.published import accounts_in, frames_in, read_published
@@ -94,7 +101,7 @@ class UnreachableStore:
 
 def test_frames_are_stored_before_they_are_announced_and_announced_in_order(settings: Settings):
     store = open_memory_store()
-    totals = publish(settings, Listed([frame(n) for n in range(100)]), store=store)
+    totals = ingest_source(settings, Listed([frame(n) for n in range(100)]), store=store)
     announced = frames_in(read_published(settings))
     assert [message.frame_number for message in announced] == list(range(100))
     for message in announced:
@@ -108,7 +115,7 @@ def test_frames_are_stored_before_they_are_announced_and_announced_in_order(sett
 
 def test_the_accounts_of_a_session_equal_the_frames_before_them_in_the_log(settings: Settings):
     lost = [Lost("decode", 3, Settled.FAILED), Lost("frame_rate", 5, Settled.GATED), Lost("queue", 2)]
-    publish(settings, Listed([frame(0), *lost, *[frame(n) for n in range(1, 20)]]), store=open_memory_store())
+    ingest_source(settings, Listed([frame(0), *lost, *[frame(n) for n in range(1, 20)]]), store=open_memory_store())
     found = read_published(settings)
     assert isinstance(found[0], Notice)
     assert found[0].kind is NoticeKind.STARTED
@@ -125,7 +132,7 @@ def test_the_accounts_of_a_session_equal_the_frames_before_them_in_the_log(setti
 
 def test_an_account_never_spans_midnight(settings: Settings):
     start = datetime(2026, 1, 9, 23, 59, 59, tzinfo=UTC)
-    publish(settings, Listed([frame(n, start=start) for n in range(10)]), store=open_memory_store())
+    ingest_source(settings, Listed([frame(n, start=start) for n in range(10)]), store=open_memory_store())
     first, second = accounts_in(read_published(settings))
     assert first.account is not None
     assert second.account is not None
@@ -137,7 +144,7 @@ def test_an_account_never_spans_midnight(settings: Settings):
 
 def test_a_gap_counts_as_observed_up_to_the_stall_limit(settings: Settings):
     items: list[Captured] = [frame(0), frame(1, step_s=3600.0)]
-    publish(settings, Listed(items), store=open_memory_store(), options=PublishOptions(stall_s=4.0))
+    ingest_source(settings, Listed(items), store=open_memory_store(), options=PublishOptions(stall_s=4.0))
     [account] = accounts_in(read_published(settings))
     assert account.account is not None
     assert account.account.observed_s == pytest.approx(4.0)
@@ -146,7 +153,7 @@ def test_a_gap_counts_as_observed_up_to_the_stall_limit(settings: Settings):
 def test_a_live_source_drops_its_oldest_waiting_frames_and_accounts_for_them(settings: Settings):
     store, settled = SlowStore(), Counter[Settled]()
     options = PublishOptions(queue_frames=4, writers=1, commit_s=0.0)
-    publisher = Publisher(settings, "camera", SourceKind.LIVE, store=store, options=options)
+    publisher = SourceSession(settings, "camera", SourceKind.LIVE, store=store, options=options)
     for number in range(50):
         publisher.offer(frame(number, settle=lambda how: settled.update([how])))
     store.permits.release(100)
@@ -162,7 +169,7 @@ def test_a_live_source_drops_its_oldest_waiting_frames_and_accounts_for_them(set
 
 def test_images_are_stored_while_earlier_frames_are_announced(settings: Settings):
     store, options = open_memory_store(), PublishOptions(writers=2, commit_s=3600.0, drain_s=1.0)
-    publisher = Publisher(settings, "camera", SourceKind.LIVE, store=store, options=options)
+    publisher = SourceSession(settings, "camera", SourceKind.LIVE, store=store, options=options)
     wait_until(lambda: bool(read_published(settings)), limit_s=60, what="the session has started")
     for number in range(50):
         publisher.offer(frame(number))
@@ -173,7 +180,7 @@ def test_images_are_stored_while_earlier_frames_are_announced(settings: Settings
 def test_a_finite_source_waits_and_loses_nothing(settings: Settings):
     store = SlowStore()
     options = PublishOptions(queue_frames=4, writers=1)
-    publisher = Publisher(settings, "folder", SourceKind.FINITE, store=store, options=options)
+    publisher = SourceSession(settings, "folder", SourceKind.FINITE, store=store, options=options)
     feeder = threading.Thread(target=lambda: [publisher.offer(frame(n)) for n in range(50)])
     feeder.start()
     wait_until(lambda: publisher.queue_length == 4, limit_s=60, what="the queue is full")
@@ -190,7 +197,7 @@ def test_an_outage_of_the_store_is_shown_while_it_lasts_and_logged_when_it_begin
     board, options = Board(), PublishOptions(commit_s=0.0, writers=2)
     with S3Server(tmp_path / "s3") as server:
         of_store = s3_settings(server.create_bucket("images")).model_dump(exclude_unset=True)
-        publisher = Publisher(
+        publisher = SourceSession(
             settings.model_copy(update=of_store), "gate", kind, options=options, watch=board.watch("gate", kind)
         )
         publisher.offer(frame(0))
@@ -212,7 +219,7 @@ def test_an_outage_of_the_store_is_shown_while_it_lasts_and_logged_when_it_begin
 
 def test_frames_of_a_live_source_are_dropped_while_the_store_is_away(settings: Settings):
     impatient = settings.model_copy(update={"store_patience_s": 0})
-    publisher = Publisher(impatient, "camera", SourceKind.LIVE, store=UnreachableStore(), options=FAST)
+    publisher = SourceSession(impatient, "camera", SourceKind.LIVE, store=UnreachableStore(), options=FAST)
     for number in range(5):
         publisher.offer(frame(number))
     totals = publisher.close()
@@ -222,7 +229,7 @@ def test_frames_of_a_live_source_are_dropped_while_the_store_is_away(settings: S
 
 def test_frames_that_cannot_be_encoded_count_as_failed(settings: Settings):
     broken = CapturedFrame(NOON, ClockSource.RECEIVER, pixels=np.zeros((0, 0, 3), np.uint8))
-    publisher = Publisher(settings, "camera", SourceKind.LIVE, store=open_memory_store(), options=FAST)
+    publisher = SourceSession(settings, "camera", SourceKind.LIVE, store=open_memory_store(), options=FAST)
     publisher.offer(broken)
     publisher.offer(frame(1))
     totals = publisher.close()
@@ -232,11 +239,11 @@ def test_frames_that_cannot_be_encoded_count_as_failed(settings: Settings):
 def test_a_finite_source_ends_with_the_error_of_a_frame_that_cannot_be_stored(settings: Settings):
     broken = CapturedFrame(NOON, ClockSource.RECEIVER)
     with pytest.raises(PermanentError, match="without bytes and without pixels"):
-        publish(settings, Listed([broken]), store=open_memory_store())
+        ingest_source(settings, Listed([broken]), store=open_memory_store())
 
 
 def test_an_outage_is_not_observed(settings: Settings):
-    publisher = Publisher(settings, "camera", SourceKind.LIVE, store=open_memory_store(), options=FAST)
+    publisher = SourceSession(settings, "camera", SourceKind.LIVE, store=open_memory_store(), options=FAST)
     publisher.offer(frame(0, step_s=1.0))
     publisher.offer(frame(1, step_s=1.0))
     publisher.offer(StatusChange(online=False, reason="no route to host", at=NOON))
@@ -249,7 +256,7 @@ def test_every_frame_is_settled_if_one_of_a_finite_source_cannot_be_stored(setti
     settled = Counter[Settled]()
     broken = CapturedFrame(NOON, ClockSource.RECEIVER, settle=lambda how: settled.update([how]))
     items = [frame(0), broken, *[frame(n) for n in range(1, 5)]]
-    publisher = Publisher(settings, "gate", SourceKind.FINITE, store=open_memory_store())
+    publisher = SourceSession(settings, "gate", SourceKind.FINITE, store=open_memory_store())
     for item in items:
         publisher.offer(replace(item, settle=lambda how: settled.update([how])))
     with pytest.raises(PermanentError):
@@ -260,7 +267,7 @@ def test_every_frame_is_settled_if_one_of_a_finite_source_cannot_be_stored(setti
 
 
 def test_outages_are_notices(settings: Settings):
-    publisher = Publisher(settings, "camera", SourceKind.LIVE, store=open_memory_store(), options=FAST)
+    publisher = SourceSession(settings, "camera", SourceKind.LIVE, store=open_memory_store(), options=FAST)
     publisher.offer(StatusChange(online=False, reason="no route to host", at=NOON))
     publisher.offer(StatusChange(online=True, reason="connected", at=NOON))
     publisher.close()
@@ -271,10 +278,10 @@ def test_outages_are_notices(settings: Settings):
 @pytest.mark.fault(52)
 def test_fault_52_the_newer_of_two_publishers_of_a_live_source_fences_the_older(settings: Settings):
     store = open_memory_store()
-    older = Publisher(settings, "camera", SourceKind.LIVE, store=store, options=FAST)
+    older = SourceSession(settings, "camera", SourceKind.LIVE, store=store, options=FAST)
     older.offer(frame(0))
     wait_until(lambda: older.totals().announced == 1, limit_s=60, what="the first frame is announced")
-    newer = Publisher(settings, "camera", SourceKind.LIVE, store=store, options=FAST)
+    newer = SourceSession(settings, "camera", SourceKind.LIVE, store=store, options=FAST)
     older.offer(frame(1))
     with pytest.raises(FencedError, match="taken over camera"):
         older.close()
@@ -286,7 +293,7 @@ def test_fault_52_the_newer_of_two_publishers_of_a_live_source_fences_the_older(
 
 def test_finite_sources_are_not_fenced(settings: Settings):
     store = open_memory_store()
-    publishers = [Publisher(settings, "folder", SourceKind.FINITE, store=store) for _ in range(2)]
+    publishers = [SourceSession(settings, "folder", SourceKind.FINITE, store=store) for _ in range(2)]
     for number, publisher in enumerate(publishers):
         publisher.offer(frame(number))
     assert [publisher.close().announced for publisher in publishers] == [1, 1]
@@ -295,7 +302,7 @@ def test_finite_sources_are_not_fenced(settings: Settings):
 def test_the_same_frame_published_twice_has_the_same_image_and_name(settings: Settings):
     store = open_memory_store()
     for _ in range(2):
-        publish(settings, Listed([frame(0)]), store=store)
+        ingest_source(settings, Listed([frame(0)]), store=store)
     first, second = frames_in(read_published(settings))
     assert (first.image_path, first.timestamp, first.frame_number) == (
         second.image_path,
@@ -308,7 +315,7 @@ def test_another_image_of_the_same_name_never_replaces_a_stored_one(settings: Se
     store = open_memory_store()
     for shade in (10, 200):
         named = CapturedFrame(NOON, ClockSource.EXIF, data=jpeg(shade), name="a.jpg")
-        publish(settings, Listed([named]), store=store)
+        ingest_source(settings, Listed([named]), store=store)
     first, second = (str(message.image_path) for message in frames_in(read_published(settings)))
     assert first == "images/gate/2026-01-09/a.jpg"
     assert store.get(first) == jpeg(10)
@@ -318,7 +325,7 @@ def test_another_image_of_the_same_name_never_replaces_a_stored_one(settings: Se
 def test_a_missing_topic_is_refused_before_anything_is_captured(settings: Settings):
     absent = settings.model_copy(update={"kafka_topic": "absent"})
     with pytest.raises(PermanentError, match="imgpipeline topics create"):
-        Publisher(absent, "camera", SourceKind.LIVE, store=open_memory_store())
+        SourceSession(absent, "camera", SourceKind.LIVE, store=open_memory_store())
 
 
 @pytest.mark.slow
@@ -329,8 +336,8 @@ def test_fault_54_while_kafka_is_away_live_frames_are_dropped_and_counted_and_fi
         broker.create_topic("frames")
         chosen = Settings(_env_file=None, kafka_bootstrap_servers=broker.bootstrap_servers, kafka_topic="frames")
         store, options = open_memory_store(), PublishOptions(queue_frames=10, writers=2, commit_s=0.0)
-        live = Publisher(chosen, "camera", SourceKind.LIVE, store=store, options=options)
-        finite = Publisher(chosen, "folder", SourceKind.FINITE, store=store, options=options)
+        live = SourceSession(chosen, "camera", SourceKind.LIVE, store=store, options=options)
+        finite = SourceSession(chosen, "folder", SourceKind.FINITE, store=store, options=options)
         live.offer(frame(0))
         wait_until(lambda: live.totals().announced == 1, limit_s=60, what="the first frame is announced")
         broker.kill()
@@ -358,7 +365,7 @@ def test_fault_54_while_kafka_is_away_live_frames_are_dropped_and_counted_and_fi
 
 def test_a_frame_identified_by_its_content_has_the_time_of_its_record(settings: Settings):
     item = frame(0, has_own_timestamp=False)
-    publish(settings, Listed([item]), store=open_memory_store())
+    ingest_source(settings, Listed([item]), store=open_memory_store())
     [message] = frames_in(read_published(settings))
     assert not message.has_own_timestamp
     assert message.timestamp == NOON
@@ -372,7 +379,7 @@ def test_a_gated_frame_is_announced_as_gated_in_the_order_of_the_source(settings
         for n, shade in enumerate(shades)
     ]
     preparation = Preparation(gate=Gate(min_brightness=20, min_change=5), store_gated=False)
-    publish(settings, Listed(list(items)), store=store, options=PublishOptions(preparation=preparation))
+    ingest_source(settings, Listed(list(items)), store=store, options=PublishOptions(preparation=preparation))
     announced = frames_in(read_published(settings))
     reasons = [message.gated.reason if message.gated else None for message in announced]
     assert reasons == ["dark", None, "unchanged", "unchanged", None]
@@ -385,7 +392,7 @@ def test_frames_are_announced_in_the_classic_form_with_flat_keys_and_their_sessi
     flat = settings.model_copy(update={"image_key_template": "images/{name}", "store_url": "s3://group"})
     classic = replace(FAST, writers=1, message_format=MessageFormat.CLASSIC)  # the first takes the name
     named = [frame(0, name="frame_000000.jpg"), replace(frame(1, name="frame_000000.jpg"), number=None)]
-    publish(flat, Listed(list(named)), options=classic, store=store)
+    ingest_source(flat, Listed(list(named)), options=classic, store=store)
 
     with open_consumer(flat) as consumer:
         where = TopicPartition(flat.kafka_topic, 0)
@@ -409,10 +416,115 @@ def test_fault_56_frames_whose_time_is_refused_are_accounted_for_at_their_receip
     before = datetime.now(UTC)
     start = datetime(year, 1, 9, 12, tzinfo=UTC)
     items: list[Captured] = [frame(0, start=start), Lost("decode", 3, Settled.FAILED, at=start), frame(1)]
-    assert publish(settings, Listed(items), store=open_memory_store()).closes
+    assert ingest_source(settings, Listed(items), store=open_memory_store()).closes
     found = read_published(settings)
     assert [message.timestamp.year for message in frames_in(found)] == [year, 2026]
     notices = [record for record in found if isinstance(record, Notice)]
     assert all(settings.accepts_time(notice.interval_start, datetime.now(UTC)) for notice in notices)
     received = {notice.day: notice.account.received for notice in notices if notice.account}
     assert received == {NOON.date(): 1, before.date(): 4}
+
+
+OVERLOAD_S = 20.0
+
+
+class LazyStore:
+    """A store that takes half a second for each image, and stores none."""
+
+    def create(self, _key: str, _data: bytes) -> bool:
+        time.sleep(0.5)  # so slow that a camera on a busy machine is still much faster
+        return True
+
+    def get(self, key: str) -> bytes:
+        raise KeyError(key)
+
+
+def test_a_camera_whose_queue_is_full_is_announced_sooner(settings: Settings):
+    options = PublishOptions(queue_frames=4, commit_s=3600.0, drain_s=1.0)
+    publisher = SourceSession(settings, "camera", SourceKind.LIVE, store=open_memory_store(), options=options)
+    wait_until(lambda: bool(read_published(settings)), limit_s=60, what="the session has started")
+    for number in range(5):
+        publisher.offer(CapturedFrame(utc_now(), ClockSource.RECEIVER, data=b"\xff\xd8", number=number))
+    wait_until(lambda: bool(frames_in(read_published(settings))), limit_s=60, what="an announcement")
+    publisher.close()
+
+
+@pytest.mark.slow
+def test_a_camera_ten_times_faster_than_the_store_costs_counted_frames_and_no_memory(
+    settings: Settings, tmp_path: Path
+):
+    server = fast_and_calm(tmp_path)
+    totals: dict[str, Totals] = {}
+    stop = threading.Event()
+
+    def run(name: str, store: object) -> None:
+        options = PublishOptions(writers=2, account_s=5.0)
+        source = RtspSource(name, server.url(name))
+        totals[name] = ingest_source(settings, source, stop=stop, options=options, store=store)
+
+    with server:
+        stores = {"fast": LazyStore(), "calm": open_memory_store()}
+        threads = [threading.Thread(target=run, args=item) for item in stores.items()]
+        for thread in threads:
+            thread.start()
+        sizes_mb = watch_memory(OVERLOAD_S)
+        stop.set()
+        for thread in threads:
+            thread.join()
+    told, calm = totals["fast"], totals["calm"]
+    assert told.closes
+    assert told.in_flight == 0
+    assert told.dropped["queue"] > told.announced > 0
+    assert set(told.dropped) <= {"queue", "shutdown"}
+    assert told.dropped["queue"] + told.announced > 0.9 * told.received
+    assert max(sizes_mb[len(sizes_mb) // 2 :]) < max(sizes_mb[: len(sizes_mb) // 2]) + 20, sizes_mb
+    assert (calm.dropped, calm.failed) == ({}, 0)
+    assert calm.announced > 0
+    records = read_published(settings)
+    for name, counted in totals.items():
+        said = [account.account for account in accounts_in(records) if account.source == name and account.account]
+        assert sum(account.received for account in said) == counted.received
+        assert sum(sum(account.dropped.values()) for account in said) == sum(counted.dropped.values())
+        assert sum(frame.source == name for frame in frames_in(records)) == counted.announced
+
+
+def fast_and_calm(folder: Path) -> RtspServer:
+    noise = [np.random.default_rng(n).integers(0, 255, (360, 640, 3), np.uint8) for n in range(4)]
+    write_clip(noise, folder / "fast.clip", codec="mjpeg", fps=100)
+    fast = SimulatedCamera("fast", str(folder / "fast.clip"), "mjpeg", 100.0)
+    try:
+        return RtspServer([fast, make_camera(folder, "calm", fps=5.0)])
+    except MissingProgramError as missing:
+        pytest.skip(str(missing))
+
+
+def watch_memory(seconds: float) -> list[float]:
+    """Returns the resident size of this process in MB, measured twice per second after the first five seconds."""
+    sizes, began = [], time.monotonic()
+    while (passed := time.monotonic() - began) < seconds:
+        time.sleep(0.5)
+        if passed > 5:
+            sizes.append(int(Path("/proc/self/statm").read_text().split()[1]) * 4096 / 1e6)
+    return sizes
+
+
+@pytest.mark.medium
+@pytest.mark.parametrize("kind", list(SourceKind))
+def test_a_publisher_with_nothing_to_send_waits_and_does_not_spin(settings: Settings, kind: SourceKind):
+    """The test counts function calls, because a waiting thread makes none, however busy the machine is."""
+    calls = Counter[str]()
+
+    def count(*_: object) -> None:
+        calls[threading.current_thread().name] += 1
+
+    options = PublishOptions(account_s=0.2, idle_account_s=0.2, commit_s=0.0)
+    threading.setprofile(count)
+    try:
+        publisher = SourceSession(settings, "gate", kind, store=open_memory_store(), options=options)
+        publisher.offer(CapturedFrame(NOON, ClockSource.PRODUCER, data=jpeg(0)))
+        wait_until(lambda: publisher.totals().announced == 1, limit_s=60, what="the frame is announced")
+        time.sleep(2)  # ten times an account is due
+    finally:
+        threading.setprofile(None)
+    publisher.close()
+    assert 0 < calls["announce gate"] < 100_000, calls

@@ -1,4 +1,4 @@
-"""Publishes one source (`publish`), several at once (`publish_all`), or those of one input (`Publishers`)."""
+"""Publishes one source (`ingest_source`), several (`ingest_all`), or those of one input (`IngestSessions`)."""
 
 import contextlib
 import logging
@@ -17,17 +17,17 @@ from imgpipeline.sources.accounts import Totals
 from imgpipeline.sources.board import Board, SourceState, SourceWatch
 from imgpipeline.sources.options import PublishOptions, default_options
 from imgpipeline.sources.protocol import Captured, Source, SourceKind
-from imgpipeline.sources.publisher import Publisher
-from imgpipeline.sources.storing import ImageStore
+from imgpipeline.sources.session import SourceSession
+from imgpipeline.sources.storing import ImageStore, StoreTally
 from imgpipeline.stream.send import FencedError
 
 LOG = logging.getLogger(__name__)
-MOST_PUBLISHERS = 64
-"""Open sessions of `Publishers`; when another source needs one, the session that has been idle for longest ends."""
+MOST_SESSIONS = 64
+"""Open sessions of `IngestSessions`; when another source needs one, the session that has been idle for longest ends."""
 _MOST_REMEMBERED = 1_000
 
 
-def publish(
+def ingest_source(
     settings: Settings,
     source: Source,
     *,
@@ -36,34 +36,30 @@ def publish(
     store: ImageStore | None = None,
     progress: Callable[[Totals], None] | None = None,
     watch: SourceWatch | None = None,
+    tally: StoreTally | None = None,
 ) -> Totals:
     """Publishes a source until it ends or `stop` is set.
 
     Args:
-        settings: Store and topic.
-        source: What to capture.
         stop: Ends the session gracefully; None: the session lasts until the source ends.
         options: How to publish; None: the defaults of its kind.
         store: Where the images go; None: the store of the settings.
         progress: Called with the accounting after each captured item, and at the end.
-        watch: Records what happens to the source.
-
-    Returns:
-        The accounting of the session.
+        tally: Counts the images that were not stored before.
 
     Raises:
         ImgpipelineError: Source, store or Kafka cannot be used; the error says why.
         KeyboardInterrupt: Ctrl-C; frames captured before it are published first.
     """
     stop, chosen = stop or threading.Event(), options or default_options(source.kind)
-    publisher = Publisher(settings, source.name, source.kind, options=chosen, store=store, watch=watch)
+    session = SourceSession(settings, source.name, source.kind, options=chosen, store=store, watch=watch, tally=tally)
     reason = "end of the source"
     drain_s: float | None = None
     try:
         for captured in source.capture(stop):
-            publisher.offer(captured)
+            session.offer(captured)
             if progress:
-                progress(publisher.totals())
+                progress(session.totals())
         if stop.is_set():
             reason, drain_s = "stopped", chosen.drain_s
     except BaseException as error:
@@ -72,15 +68,15 @@ def publish(
         raise
     finally:
         try:
-            totals = publisher.close(reason, drain_s=drain_s)
+            totals = session.close(reason, drain_s=drain_s)
         finally:
             if progress:
-                progress(publisher.totals())
+                progress(session.totals())
     return totals
 
 
 def announced_of(progress: Callable[[int, int], None] | None, total: int) -> Callable[[Totals], None] | None:
-    """Returns a `progress` for `publish` that reports only the announced frames, and a fixed total."""
+    """Returns a `progress` for `ingest_source` that reports only the announced frames, and a fixed total."""
     return (lambda totals: progress(totals.announced, total)) if progress else None
 
 
@@ -95,18 +91,12 @@ class EndedSource:
     """Why it failed; None if it did not fail."""
 
 
-def publish_all(
+def ingest_all(
     settings: Settings, sources: Sequence[tuple[Source, PublishOptions]], stop: threading.Event, board: Board
 ) -> list[EndedSource]:
     """Publishes sources, each in its own thread, until all have ended or failed, or `stop` is set.
 
     A source that fails does not affect the others and does not restart.
-
-    Args:
-        settings: Store and topic.
-        sources: What to publish, and how; each has its own name.
-        stop: Ends all of them gracefully.
-        board: Records what happens to each.
 
     Returns:
         How each ended, in the order given.
@@ -118,7 +108,7 @@ def publish_all(
         last: dict[str, Totals] = {}
         try:
             progress = partial(last.__setitem__, "now")
-            publish(settings, source, stop=stop, options=options, watch=watch, progress=progress)
+            ingest_source(settings, source, stop=stop, options=options, watch=watch, progress=progress)
         except ImgpipelineError as failed:
             error = failed
         except Exception as failed:  # a defect ends only its own source, and is recorded
@@ -133,15 +123,15 @@ def publish_all(
 
 
 @dataclass(slots=True, eq=False)
-class _Session:
-    publisher: Publisher
+class _SharedSession:
+    inner: SourceSession
     in_turn: Lock = field(default_factory=Lock)
-    """Only one thread at a time may offer frames to a publisher."""
+    """Only one thread at a time may offer frames to a session."""
     ended: bool = False
 
 
-class Publishers:
-    """One publisher for each source of an input that delivers many, such as MQTT topics and HTTP paths; thread-safe.
+class IngestSessions:
+    """One session for each source of an input that delivers many, such as MQTT topics and HTTP paths; thread-safe.
 
     The sources are finite: `offer` waits while Kafka or the store is away, and nothing is dropped.
     """
@@ -157,18 +147,16 @@ class Publishers:
         """Opens nothing yet: the first frame of a source opens its session.
 
         Args:
-            settings: Store and topic.
             options: How to publish; None: the defaults.
             store: Where the images go; None: the store of the settings.
-            board: Records what happens to each source.
         """
         self._settings = settings
         self._options = options or PublishOptions()
-        self._store = store or open_store(settings, patience_s=0)  # the publishers wait for it, and say so once
+        self._store = store or open_store(settings, patience_s=0)  # the sessions wait for it, and say so once
         self._board = board
 
         self._lock = Lock()
-        self._open: OrderedDict[str, _Session] = OrderedDict()
+        self._open: OrderedDict[str, _SharedSession] = OrderedDict()
         self._ended: list[tuple[str, Totals]] = []
         self._closed = False
 
@@ -184,7 +172,7 @@ class Publishers:
             try:
                 with session.in_turn:
                     if not session.ended:
-                        session.publisher.offer(captured)
+                        session.inner.offer(captured)
                         return
             except ImgpipelineError:
                 self._forget(source, session)
@@ -203,19 +191,18 @@ class Publishers:
     def check(self) -> None:
         """Raises the error of a failed session, if there is one."""
         for session in list(self._open.values()):
-            if session.publisher.error:
-                raise session.publisher.error
+            if session.inner.error:
+                raise session.inner.error
 
     def totals(self) -> list[tuple[str, Totals]]:
         """Returns source and accounting of each open session, and of the last sessions that ended."""
         with self._lock:
-            return [*self._ended, *((source, session.publisher.totals()) for source, session in self._open.items())]
+            return [*self._ended, *((source, session.inner.totals()) for source, session in self._open.items())]
 
     def close(self, reason: str, *, drain_s: float | None = None) -> None:
         """Publishes the waiting frames, and ends all sessions.
 
         Args:
-            reason: Why, for the notices.
             drain_s: How long to wait for store and Kafka; None: without limit.
 
         Raises:
@@ -235,49 +222,49 @@ class Publishers:
     def abort(self) -> None:
         """Stops waiting for store and Kafka, and drops the frames that are not announced yet."""
         for session in list(self._open.values()):
-            session.publisher.abort()
+            session.inner.abort()
 
-    def _open_publisher(self, source: str) -> Publisher:
+    def _open_inner(self, source: str) -> SourceSession:
         kind = SourceKind.FINITE
         watch = self._board.watch(source, kind) if self._board else None
-        return Publisher(self._settings, source, kind, options=self._options, store=self._store, watch=watch)
+        return SourceSession(self._settings, source, kind, options=self._options, store=self._store, watch=watch)
 
-    def _session_of(self, source: str) -> _Session:
+    def _session_of(self, source: str) -> _SharedSession:
         with self._lock:
             if self._closed:
                 raise TransientError("All sessions are being closed.", next_step="send the frame again later")
             if source not in self._open:
-                while len(self._open) >= MOST_PUBLISHERS:
+                while len(self._open) >= MOST_SESSIONS:
                     self._end_one()
-                self._open[source] = _Session(self._open_publisher(source))
+                self._open[source] = _SharedSession(self._open_inner(source))
             self._open.move_to_end(source)
             return self._open[source]
 
     def _end_one(self) -> None:
         """Ends the session that has been idle for longest, if possible one without frames in flight."""
-        idle = (source for source, session in self._open.items() if not session.publisher.totals().in_flight)
+        idle = (source for source, session in self._open.items() if not session.inner.totals().in_flight)
         source = next(idle, None) or next(iter(self._open))
         try:
             self._end(source, self._open.pop(source), "another source needs the session", None)
         except ImgpipelineError as error:
             LOG.warning("%s: %s", source, error)
 
-    def _end(self, source: str, session: _Session, reason: str, drain_s: float | None) -> None:
+    def _end(self, source: str, session: _SharedSession, reason: str, drain_s: float | None) -> None:
         with session.in_turn:
             session.ended = True
         try:
-            session.publisher.close(reason, drain_s=drain_s)
+            session.inner.close(reason, drain_s=drain_s)
         finally:
-            self._ended = [*self._ended[-_MOST_REMEMBERED:], (source, session.publisher.totals())]
+            self._ended = [*self._ended[-_MOST_REMEMBERED:], (source, session.inner.totals())]
 
-    def _forget(self, source: str, session: _Session) -> None:
+    def _forget(self, source: str, session: _SharedSession) -> None:
         """Closes a failed session, unless another thread has done it; its frames stay in the accounts."""
         session.ended = True
         with self._lock:
             if self._open.get(source) is not session:
                 return
             del self._open[source]
-            self._ended = [*self._ended[-_MOST_REMEMBERED:], (source, session.publisher.totals())]
-        session.publisher.abort()
+            self._ended = [*self._ended[-_MOST_REMEMBERED:], (source, session.inner.totals())]
+        session.inner.abort()
         with contextlib.suppress(ImgpipelineError):  # its own error, which is raised already
-            session.publisher.close("failed")
+            session.inner.close("failed")

@@ -11,29 +11,37 @@ import logging
 import os
 import threading
 from collections import deque
-from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from socket import gethostname
 from time import monotonic
 from typing import TypeVar
 
-from imgpipeline.contracts.messages import FrameMessage
+from tenacity import (
+    Retrying,
+    retry_if_exception_type,
+    sleep_using_event,
+    stop_after_delay,
+    stop_when_event_set,
+    wait_exponential,
+)
+
+from imgpipeline.contracts.messages import SESSION, FrameMessage, MessageFormat, classic_value
 from imgpipeline.contracts.notices import ANNOUNCED_BEFORE, Notice, NoticeKind
-from imgpipeline.contracts.times import Clock, format_time, utc_now
+from imgpipeline.contracts.times import find_timezone, format_time, utc_now
 from imgpipeline.errors import BadInputError, ImgpipelineError, PermanentError, TransientError
 from imgpipeline.faultpoints import reach
 from imgpipeline.objectstore import open_store
 from imgpipeline.settings import Settings
 from imgpipeline.sources.accounts import Accounts, Totals
 from imgpipeline.sources.board import SourceState, SourceWatch
-from imgpipeline.sources.frame_queue import FrameQueue, QueuedFrame
 from imgpipeline.sources.options import PublishOptions
 from imgpipeline.sources.protocol import Captured, CapturedFrame, Lost, Settled, SourceKind, StatusChange
-from imgpipeline.sources.storing import FrameStorer, ImageStore, record_of
+from imgpipeline.sources.storing import FrameStorer, ImageStore, StoreTally
 from imgpipeline.stream.diagnosis import UnreachableBrokerError
-from imgpipeline.stream.send import BatchSender, FencedError
+from imgpipeline.stream.send import BatchSender, FencedError, Record
 
 LOG = logging.getLogger(__name__)
 _BATCH = 500
@@ -41,10 +49,78 @@ _FIRST_PAUSE_S = 0.2
 _LONGEST_PAUSE_S = 5.0
 _SLOW_SEND_S = 2.0
 """Kafka counts as away when it has not answered for this long."""
+AWAY = (TransientError, UnreachableBrokerError)
+"""The errors of a store or broker that may come back."""
 Result = TypeVar("Result")
 
 
-class Publisher:
+@dataclass(slots=True, eq=False)
+class QueuedFrame:
+    """A frame on its way from `offer` to Kafka."""
+
+    frame: CapturedFrame
+    number: int
+    """Its number in the accounts."""
+    received: datetime
+    size_bytes: int
+    before: threading.Event | None = None
+    prepared: threading.Event = field(default_factory=threading.Event)
+    """Set when this frame is prepared or has failed."""
+    stored: Future[FrameMessage] = field(default_factory=Future)
+    """Its announcement, once the image is stored."""
+
+
+class FrameQueue:
+    """Frames in order. It is not thread-safe; the session's lock protects it."""
+
+    def __init__(self, most_frames: int, most_bytes: int) -> None:
+        """Sets the limits. An empty queue takes one frame of any size."""
+        self._most_frames = most_frames
+        self._most_bytes = most_bytes
+        self._frames: deque[QueuedFrame] = deque()
+        self._bytes = 0
+
+    def __len__(self) -> int:
+        return len(self._frames)
+
+    def __getitem__(self, index: int) -> QueuedFrame:
+        return self._frames[index]
+
+    @property
+    def has_stored(self) -> bool:
+        """Whether the first frame is stored or has failed."""
+        return bool(self._frames) and self._frames[0].stored.done()
+
+    def has_room(self, size_bytes: int) -> bool:
+        """Returns whether a frame of this size fits."""
+        fits = len(self._frames) < self._most_frames and self._bytes + size_bytes <= self._most_bytes
+        return fits or not self._frames
+
+    def append(self, frame: QueuedFrame) -> None:
+        """Adds a frame at the end."""
+        self._frames.append(frame)
+        self._bytes += frame.size_bytes
+
+    def pop(self) -> QueuedFrame:
+        """Removes the first frame and returns it."""
+        frame = self._frames.popleft()
+        self._bytes -= frame.size_bytes
+        return frame
+
+    def pop_stored(self, most: int) -> list[QueuedFrame]:
+        """Removes and returns up to `most` frames at the front that are stored or have failed."""
+        stored: list[QueuedFrame] = []
+        while self.has_stored and len(stored) < most:
+            stored.append(self.pop())
+        return stored
+
+    def clear(self) -> Iterable[QueuedFrame]:
+        """Removes all frames and returns them."""
+        frames, self._frames, self._bytes = self._frames, deque(), 0
+        return frames
+
+
+class SourceSession:
     """Publishes one source in one session. Only one thread may call `offer`; any thread may call the other methods."""
 
     def __init__(
@@ -55,19 +131,13 @@ class Publisher:
         *,
         options: PublishOptions | None = None,
         store: ImageStore | None = None,
-        clock: Clock = utc_now,
         watch: SourceWatch | None = None,
+        tally: StoreTally | None = None,
     ) -> None:
-        """Opens a session: connects to Kafka, and takes a live source over from an older publisher.
+        """Opens a session: connects to Kafka, and takes a live source over from an older session.
 
         Args:
-            settings: Store and topic.
-            name: The source.
-            kind: Whether it waits or drops.
-            options: How to publish; None: the defaults.
             store: Where the images go; None: the store of the settings.
-            clock: Returns the current time.
-            watch: Records what happens to the source.
 
         Raises:
             ConfigurationError: A setting is wrong.
@@ -75,12 +145,12 @@ class Publisher:
         """
         self.name, self.kind, self._settings = name, kind, settings
         self._options = options or PublishOptions()
-        self._clock, self._watch = clock, watch
+        self._watch = watch
         self._accounts = Accounts(name, stall_s=self._options.stall_s)
-        chosen = store or open_store(settings, patience_s=0)  # `_retried` waits for it, and says so once
-        self._storer = FrameStorer(settings, name, self.session, chosen, self._options.preparation)
+        store = store or open_store(settings, patience_s=0)  # `_retried` waits for it, and says so once
+        self._storer = FrameStorer(settings, name, self.session, store, self._options.preparation, tally)
         self._last_prepared: threading.Event | None = None
-        is_fenced = kind is SourceKind.LIVE and settings.kafka_transactions  # then only one publisher may send
+        is_fenced = kind is SourceKind.LIVE and settings.kafka_transactions  # then only one session may send
         self._sender = BatchSender(settings, fence=name if is_fenced else None)
         self._sender.open()
         self._lock = threading.Lock()
@@ -96,7 +166,7 @@ class Publisher:
         self._started = False
         self._last_time: datetime | None = None
         if kind is SourceKind.LIVE:
-            self._start(clock())
+            self._start(utc_now())
         self._pool = ThreadPoolExecutor(self._options.writers, thread_name_prefix=f"store {name}")
         if watch:
             self._report_to(watch)
@@ -120,13 +190,13 @@ class Publisher:
 
     @property
     def blocked(self) -> str | None:
-        """What the publisher waits for: `store`, `kafka`, or None."""
+        """What the session waits for: `store`, `kafka`, or None."""
         since = self._sending_since
         return "kafka" if since is not None and monotonic() - since > _SLOW_SEND_S else next(iter(self._away), None)
 
     @property
     def waits_for(self) -> str | None:
-        """What the publisher waits for, such as `the store since 2026-01-09T12:00:00Z`; None: nothing."""
+        """What the session waits for, such as `the store since 2026-01-09T12:00:00Z`; None: nothing."""
         return (what := self.blocked) and self._away.get(what, "Kafka")
 
     @property
@@ -149,7 +219,7 @@ class Publisher:
         if self._watch:
             self._watch.captured(captured)
         if isinstance(captured, Lost):
-            at = captured.at or self._last_time or self._clock()
+            at = captured.at or self._last_time or utc_now()
             self._accounts.lose(self._booked(at), captured.count, captured.kind, captured.reason)
         elif isinstance(captured, StatusChange):
             kind = NoticeKind.ONLINE if captured.online else NoticeKind.OFFLINE
@@ -163,7 +233,6 @@ class Publisher:
         """Publishes the waiting frames, sends the last accounts, ends the session and returns its accounting.
 
         Args:
-            reason: Why the session ends, for the notice.
             drain_s: How long to wait for store and Kafka; None: as the options say for a live source, without limit
                 for a finite one.
 
@@ -193,7 +262,7 @@ class Publisher:
 
     def _offer_frame(self, frame: CapturedFrame) -> None:
         reach("frame captured", self.name)
-        received = frame.received or self._clock()
+        received = frame.received or utc_now()
         at = self._last_time = self._booked(frame.timestamp, received)
         if not self._started:
             self._start(at)
@@ -213,7 +282,7 @@ class Publisher:
 
     def _booked(self, at: datetime, received: datetime | None = None) -> datetime:
         """Returns the time that a frame has in the accounts: the time of receipt if runs would refuse its own."""
-        now = received or self._clock()
+        now = received or utc_now()
         return at if self._settings.accepts_time(at, now) else now
 
     def _start(self, at: datetime) -> None:
@@ -246,7 +315,7 @@ class Publisher:
     def _settle(self, entry: QueuedFrame, how: Settled, reason: str = "") -> None:
         self._accounts.settle(entry.number, how, reason)
         if self._watch:
-            self._watch.settled(how, reason, (self._clock() - entry.received).total_seconds())
+            self._watch.settled(how, reason, (utc_now() - entry.received).total_seconds())
         if entry.frame.settle:
             entry.frame.settle(how)
 
@@ -350,7 +419,7 @@ class Publisher:
 
     def _send(self, messages: Sequence[FrameMessage | Notice]) -> None:
         form = self._options.message_format
-        records = [record for message in messages if (record := record_of(self._settings, message, form))]
+        records = [record for message in messages if (record := _record_of(self._settings, message, form))]
         self._sending_since = monotonic()
         try:
             self._retried("kafka", lambda: self._sender.send(records), always=True)
@@ -362,31 +431,41 @@ class Publisher:
 
     def _retried(self, what: str, action: Callable[[], Result], *, always: bool = False) -> Result:
         """Retries an action while store or Kafka is away. Live sources give up on an image, never on announcing."""
-        pause_s, deadline_s = _FIRST_PAUSE_S, monotonic() + self._settings.store_patience_s
-        while True:
-            try:
-                result = action()
-            except (TransientError, UnreachableBrokerError) as error:
-                with self._lock:
-                    if what not in self._away:
-                        named = "the store" if what == "store" else "Kafka"
-                        self._away[what] = f"{named} since {format_time(self._clock())[:19]}Z"
-                        LOG.warning("%s waits for %s: %s", self.name, self._away[what], error)
-                is_late = self.kind is SourceKind.LIVE and monotonic() > deadline_s
-                if self._stop.is_set() or (is_late and not always):
-                    raise
-                self._stop.wait(pause_s)
-                pause_s = min(2 * pause_s, _LONGEST_PAUSE_S)
-            else:
-                with self._lock:
-                    if waited_for := self._away.pop(what, None):
-                        LOG.warning("%s waited for %s; it answers again", self.name, waited_for)
-                return result
+        try:
+            result = action()  # the retries below would cost each frame time even if nothing is away
+        except AWAY as error:
+            self._note_away(what, error)
+            if self._stop.wait(_FIRST_PAUSE_S):
+                raise
+            result = self._retrying(what, has_limit=self.kind is SourceKind.LIVE and not always)(action)
+        if what in self._away:
+            with self._lock:
+                if waited_for := self._away.pop(what, None):
+                    LOG.warning("%s waited for %s; it answers again", self.name, waited_for)
+        return result
+
+    def _retrying(self, what: str, *, has_limit: bool) -> Retrying:
+        stopped, is_late = stop_when_event_set(self._stop), stop_after_delay(self._settings.store_patience_s)
+        return Retrying(
+            retry=retry_if_exception_type(AWAY),
+            wait=wait_exponential(2 * _FIRST_PAUSE_S, _LONGEST_PAUSE_S),
+            stop=stopped | is_late if has_limit else stopped,
+            sleep=sleep_using_event(self._stop),
+            before_sleep=lambda state: self._note_away(what, state.outcome.exception() if state.outcome else None),
+            reraise=True,
+        )
+
+    def _note_away(self, what: str, error: BaseException | None) -> None:
+        with self._lock:
+            if what not in self._away:
+                named = "the store" if what == "store" else "Kafka"
+                self._away[what] = f"{named} since {format_time(utc_now())[:19]}Z"
+                LOG.warning("%s waits for %s: %s", self.name, self._away[what], error)
 
     def _send_accounts(self, since_s: float) -> None:
         notices = self._accounts.take_notices()
         if not notices and self.kind is SourceKind.LIVE:
-            now = self._clock()
+            now = utc_now()
             notices = [self._accounts.idle_notice(now - timedelta(seconds=since_s), now)]
         if notices:
             self._send(self._placed(notices))
@@ -394,7 +473,7 @@ class Publisher:
     def _send_end(self) -> None:
         if not self._started and self.kind is SourceKind.FINITE:
             return
-        at = self._last_time if self.kind is SourceKind.FINITE and self._last_time else self._clock()
+        at = self._last_time if self.kind is SourceKind.FINITE and self._last_time else utc_now()
         end = self._accounts.notice(NoticeKind.ENDED, at, self._end_reason)
         self._send([*self._placed(self._accounts.take_notices()), end])
 
@@ -412,3 +491,21 @@ class Publisher:
             self._has_room.notify_all()
         for entry in rest:
             self._settle(entry, Settled.DROPPED, reason)
+
+
+def _record_of(settings: Settings, message: FrameMessage | Notice, form: MessageFormat) -> Record | None:
+    """Returns the record that announces a frame or a notice.
+
+    Returns:
+        The record; None for a notice if the topic's consumers understand only the classic form.
+    """
+    topic, key = settings.kafka_topic, message.source.encode()
+    if isinstance(message, Notice):
+        is_understood = form is MessageFormat.NATIVE or settings.notices_topic != topic
+        return Record(settings.notices_topic, key, message.to_value()) if is_understood else None
+    if form is MessageFormat.CLASSIC:
+        zone = find_timezone(settings.message_timezone)
+        headers = ((SESSION, str(message.attributes[SESSION]).encode()),) if SESSION in message.attributes else ()
+        return Record(topic, key, classic_value(message, store_url=settings.store_url, zone=zone), headers)
+    stamp = None if message.has_own_timestamp else round(message.timestamp.timestamp() * 1000)
+    return Record(topic, key, message.to_value(with_time=message.has_own_timestamp), timestamp_ms=stamp)

@@ -15,7 +15,7 @@ from imgpipeline.errors import DeadLetterCode
 from imgpipeline.lake.sessions.session import open_lake
 from imgpipeline.ledger.dead_letters import Wanted, read_raw_record
 from imgpipeline.settings import Settings
-from imgpipeline.sources.replay import ReplayPlan, ReplayResult, plan_replay, replay
+from imgpipeline.sources.dead_letters import ReplayPlan, ReplayResult, plan_replay, replay
 from imgpipeline.stream.connection import open_admin, open_producer
 from imgpipeline.stream.log import read_log
 from imgpipeline_tests.cli.command import Ended, run

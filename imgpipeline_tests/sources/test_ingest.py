@@ -9,13 +9,13 @@ import pytest
 from imgpipeline.errors import PermanentError
 from imgpipeline.settings import Settings
 from imgpipeline.sources.board import Board, SourceState
+from imgpipeline.sources.ingest import IngestSessions, ingest_all
 from imgpipeline.sources.options import PublishOptions
 from imgpipeline.sources.protocol import Captured
-from imgpipeline.sources.publish import Publishers, publish_all
 from imgpipeline_tests.servers.kafka_broker import KafkaBroker
 from imgpipeline_tests.servers.waiting import wait_until
 from imgpipeline_tests.sources.published import accounts_in, frames_in, read_published
-from imgpipeline_tests.sources.test_publisher import Listed, frame
+from imgpipeline_tests.sources.test_session import Listed, frame
 
 OPTIONS = PublishOptions(commit_s=0.0, drain_s=2.0)
 
@@ -41,7 +41,7 @@ def test_a_source_that_fails_keeps_its_accounting_and_does_not_affect_the_others
     settings = settings.model_copy(update={"store_url": tmp_path.as_uri()})
     board, error = Board(), PermanentError("The camera is broken.")
     sources = [Failing([frame(n) for n in range(5)], "broken", error), Listed([frame(n) for n in range(7)], "well")]
-    broken, well = publish_all(settings, [(source, OPTIONS) for source in sources], threading.Event(), board)
+    broken, well = ingest_all(settings, [(source, OPTIONS) for source in sources], threading.Event(), board)
     assert broken.error is error
     assert broken.totals is not None
     assert (broken.totals.received, broken.totals.announced, broken.totals.in_flight) == (5, 5, 0)
@@ -58,14 +58,14 @@ def test_a_source_that_fails_keeps_its_accounting_and_does_not_affect_the_others
 def test_a_defect_of_one_source_ends_only_that_source(settings: Settings, tmp_path: Path):
     settings = settings.model_copy(update={"store_url": tmp_path.as_uri()})
     sources = [Failing([frame(0)], "defect", ZeroDivisionError("oops")), Listed([frame(0)], "well")]
-    defect, well = publish_all(settings, [(source, OPTIONS) for source in sources], threading.Event(), Board())
+    defect, well = ingest_all(settings, [(source, OPTIONS) for source in sources], threading.Event(), Board())
     assert "ZeroDivisionError: oops" in str(defect.error)
     assert [one.totals and one.totals.announced for one in (defect, well)] == [1, 1]
 
 
 def test_a_source_that_cannot_start_has_no_accounting(settings: Settings):
     absent = settings.model_copy(update={"kafka_topic": "absent"})
-    [one] = publish_all(absent, [(Listed([frame(0)]), OPTIONS)], threading.Event(), Board())
+    [one] = ingest_all(absent, [(Listed([frame(0)]), OPTIONS)], threading.Event(), Board())
     assert one.totals is None
     assert "absent" in str(one.error)
 
@@ -81,7 +81,7 @@ class Refusing:
 
 
 def test_a_failed_session_is_closed_and_stays_in_the_accounting(settings: Settings):
-    publishers = Publishers(settings, options=OPTIONS, store=Refusing())
+    publishers = IngestSessions(settings, options=OPTIONS, store=Refusing())
     publishers.offer("gate", frame(0))
     wait_until(lambda: _has_failed(publishers), limit_s=60, what="the failure of the session")
     with pytest.raises(PermanentError, match="is refused"):
@@ -90,7 +90,7 @@ def test_a_failed_session_is_closed_and_stays_in_the_accounting(settings: Settin
     assert not [thread.name for thread in threading.enumerate() if thread.name.startswith("store gate")]
 
 
-def _has_failed(publishers: Publishers) -> bool:
+def _has_failed(publishers: IngestSessions) -> bool:
     try:
         publishers.check()
     except PermanentError:

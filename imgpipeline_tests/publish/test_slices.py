@@ -1,11 +1,12 @@
-"""Events of closed slices and alerts are published exactly once, wherever a publisher is killed."""
+"""Tracks and events of closed slices, and alerts, are published exactly once, wherever a publisher is killed."""
 
 import json
-from datetime import date, timedelta
+from datetime import date, datetime, timedelta
 from pathlib import Path
 
 import pytest
 
+from imgpipeline.contracts.detection import Kind
 from imgpipeline.events.alerts.chain import AlertChain
 from imgpipeline.events.configuration import Rules
 from imgpipeline.events.rule_tables import build_table
@@ -14,8 +15,9 @@ from imgpipeline.lake.query.days import Span
 from imgpipeline.lake.query.events import find_events
 from imgpipeline.lake.schema import EVENT_TABLES, EVENTS
 from imgpipeline.objectstore import ObjectStore, open_store
-from imgpipeline.publish.events import publish_alerts, publish_events
-from imgpipeline.publish.run import Run
+from imgpipeline.publish.alerts import publish_alerts
+from imgpipeline.publish.run import Form, Publication, Run
+from imgpipeline.publish.slices import publish_events, publish_tracks
 from imgpipeline.settings import Settings, load_settings
 from imgpipeline.tracking.day_tracks import build_tracks
 from imgpipeline_tests.events.samples import CHANGE, rotated, rules, stored_frames
@@ -49,6 +51,15 @@ def build(store: ObjectStore, given: Rules = CARS) -> None:
 def two_cars_at(*minutes: int) -> list[Car]:
     """Return a car that stays, and others that pass by for ten seconds."""
     return [Car(at(0), at(59)), *(Car(at(minute, 30), at(minute, 40), y=300) for minute in minutes)]
+
+
+def second(number: float) -> datetime:
+    return NOON + timedelta(seconds=number)
+
+
+def build_with_tracks(store: ObjectStore, settings: Settings) -> None:
+    rebuild_day(store, DAY, now=NOON)
+    build_tracks(store, DAY, settings=settings, now=NOON)
 
 
 @pytest.mark.medium
@@ -143,3 +154,56 @@ def test_a_publisher_of_alerts_that_is_killed_leaves_no_duplicate_and_no_hole(
     chain.append(event(2), difference_image=None, now=NOW)
     publish_alerts(Run(store, settings), topic)
     assert [document["image_event_num"] for document in documents_of(settings, topic)] == [1, 2]
+
+
+@pytest.mark.medium
+def test_classic_tracks_have_true_corners_and_every_frame(store: ObjectStore, settings: Settings, topic: str):
+    write_chain(
+        store,
+        film(second(0), second(5), [Car(second(1), second(4)), Car(second(0), second(5), "person", y=300)], rate=1),
+    )
+    build_with_tracks(store, settings)
+    wanted = Publication(topic, Form.CLASSIC, Kind.CARS)
+    assert publish_tracks(Run(store, settings, clock=lambda: NOON), wanted) == 0, "the slice is still open"
+    assert publish_tracks(Run(store, settings, clock=lambda: NOON + timedelta(hours=1)), wanted) == 5
+    assert publish_tracks(Run(store, settings, clock=lambda: NOON + timedelta(hours=1)), wanted) == 0
+    found = documents_of(settings, topic)
+    assert [len(document["tracks"]) for document in found] == [0, 1, 1, 1, 0]
+    assert found[1] == {
+        "frame_id": "frame_00001",
+        "video_id": "gate",
+        "timestamp": "2026-01-09T12:00:01+00:00",
+        "tracks": [{"track_id": 1, "bbox": [10.0, 100.0, 90.0, 160.0], "confidence": 0.9, "class_id": 0}],
+    }
+
+
+@pytest.mark.slow
+def test_a_slice_is_published_when_there_are_frames_after_its_overlap(
+    store: ObjectStore, settings: Settings, topic: str
+):
+    car = Car(second(0), second(1300))
+    chain = write_chain(store, film(second(0), second(640), [car]))
+    build_with_tracks(store, settings)
+    wanted = Publication(topic)
+    assert publish_tracks(Run(store, settings, clock=lambda: NOON), wanted) == 0
+    append(chain, film(second(640), second(1250), [car], offset=128))
+    later = NOON + timedelta(hours=1)
+    assert publish_tracks(Run(store, settings, clock=lambda: later), wanted) == 0, "no tracks of these frames yet"
+    build_with_tracks(store, settings)
+    assert publish_tracks(Run(store, settings, clock=lambda: NOON), wanted) == 120
+    assert publish_tracks(Run(store, settings, clock=lambda: later), wanted) == 130
+    found = documents_of(settings, topic)
+    assert [document["frame_number"] for document in found] == list(range(250))
+    assert len({track["object_id"] for document in found for track in document["tracks"]}) == 1
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("step", STEPS)
+def test_a_publisher_of_tracks_that_is_killed_leaves_no_duplicate_and_no_hole(
+    store: ObjectStore, settings: Settings, topic: str, step: str
+):
+    write_chain(store, film(second(0), second(1250), [Car(second(0), second(1300))]))
+    build_with_tracks(store, settings)
+    publish_and_die(settings, "tracks", topic, step if step == "publish opened" else f"{step}:2")
+    publish_tracks(Run(store, settings, clock=lambda: NOON + timedelta(hours=1)), Publication(topic))
+    assert [document["frame_number"] for document in documents_of(settings, topic)] == list(range(250))

@@ -1,13 +1,13 @@
-"""Publishes alerts by MQTT as events of Home Assistant, which finds them by MQTT discovery.
+"""Publishes alerts: on a Kafka topic in classic form, or by MQTT as events of Home Assistant, which discovers them.
 
-Each source is a device, and each rule that has raised an alert there is an `event` entity of that device
-(https://www.home-assistant.io/integrations/event.mqtt). Alerts are published at least once, by number; the `event_id`
-identifies a repeated message.
+For Home Assistant, each source is a device, and each rule that has raised an alert there is an `event` entity of that
+device (https://www.home-assistant.io/integrations/event.mqtt). Alerts are published by MQTT at least once, by number;
+the `event_id` identifies a repeated message.
 """
 
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -17,16 +17,19 @@ from time import sleep
 from typing import Any
 
 from imgpipeline import __version__
-from imgpipeline.contracts.keys import mqtt_key
+from imgpipeline.contracts.keys import alert_key, mqtt_key
 from imgpipeline.errors import PermanentError
 from imgpipeline.events.alerts.chain import Alert, read_alerts
 from imgpipeline.faultpoints import reach
 from imgpipeline.objectstore import ObjectMissingError, ObjectStore
-from imgpipeline.publish.mqtt_sender import OFFLINE, ONLINE, Message, MqttSender
 from imgpipeline.publish.run import Run
+from imgpipeline.publish.transactions import ResultBatch, ResultPublisher, record_of
 from imgpipeline.settings import Settings
+from imgpipeline.sources.mqtt.connection import OFFLINE, ONLINE, MqttMessage, MqttSender
+from imgpipeline.stream.send import Record
 
 _BATCH_ALERTS = 100
+"""Alerts in one Kafka transaction, or between two waits for the MQTT broker."""
 _SETTLE_S = 2.0
 """Home Assistant subscribes to the topic of an entity only after it has read the discovery message."""
 _SHOWN = (
@@ -40,10 +43,8 @@ class Entity:
     """A rule at a source, an entity of Home Assistant."""
 
     source: str
-    """The source, a device of Home Assistant."""
     rule: str
     kind: str
-    """Kind of the rule: the type of its events."""
 
     @classmethod
     def of(cls, alert: Alert) -> "Entity":
@@ -56,9 +57,7 @@ class _Progress:
     """How far alerts are published to a broker; stored after each batch."""
 
     last: int
-    """Number of the last published alert."""
     entities: frozenset[Entity] = frozenset()
-    """The announced entities."""
 
     def to_json(self) -> bytes:
         """Returns the content of the stored object."""
@@ -72,7 +71,6 @@ def publish_to_home_assistant(run: Run, *, settle_s: float = _SETTLE_S) -> int:
     The first call for a broker skips alerts that are older than the setting `alert_max_age_s`.
 
     Args:
-        run: The broker, the login and the topics, and whether to look for new alerts.
         settle_s: Pause between the discovery messages of new entities and their first events.
 
     Raises:
@@ -81,8 +79,9 @@ def publish_to_home_assistant(run: Run, *, settle_s: float = _SETTLE_S) -> int:
         TransientError: Broker or store do not answer. A new call continues after the last acknowledged batch.
     """
     store, settings, count = run.store, run.settings, 0
-    topics, key = Topics(settings), _key(settings)
-    with closing(MqttSender(settings, status_topic=topics.status)) as sender:
+    topics, key = MqttTopics(settings), _key(settings)
+    client_id = f"{settings.mqtt_client_id}-events"  # the id of the settings itself belongs to `ingest mqtt`
+    with closing(MqttSender(settings, client_id=client_id, status_topic=topics.status)) as sender:
         sender.open()
         done = _read(store, key)
         if done is None:
@@ -119,11 +118,10 @@ def _start(store: ObjectStore, *, oldest: datetime) -> _Progress:
 
 
 @dataclass(frozen=True, slots=True)
-class Topics:
+class MqttTopics:
     """The topics and messages of one pipeline."""
 
     settings: Settings
-    """Prefixes of the topics."""
 
     @property
     def status(self) -> str:
@@ -134,7 +132,7 @@ class Topics:
         """Returns the topic of an entity's events."""
         return f"{self.settings.mqtt_events_topic}/events/{_level(entity.source)}/{_level(entity.rule)}"
 
-    def discovery(self, entity: Entity) -> Message:
+    def discovery(self, entity: Entity) -> MqttMessage:
         """Returns the retained message by which Home Assistant finds an entity."""
         unique_id = self._id(entity.source, entity.rule)
         device = {"identifiers": [self._id(entity.source)], "name": entity.source, "manufacturer": "imgpipeline"}
@@ -151,15 +149,15 @@ class Topics:
             "device": device,
             "origin": {"name": "imgpipeline", "sw_version": __version__},
         }
-        return Message(
+        return MqttMessage(
             f"{self.settings.mqtt_discovery_topic}/event/{unique_id}/config", _json(config), is_retained=True
         )
 
-    def event(self, alert: Alert) -> Message:
+    def event(self, alert: Alert) -> MqttMessage:
         """Returns the message of an alert. It is not retained: Home Assistant ignores retained events."""
         document = alert.to_json()
         shown = {"event_type": alert.event.kind, **{name: document[name] for name in _SHOWN}}
-        return Message(self.state(Entity.of(alert)), _json(shown))
+        return MqttMessage(self.state(Entity.of(alert)), _json(shown))
 
     def _id(self, *names: str) -> str:
         return f"imgpipeline_{_hash((self.settings.mqtt_events_topic, *names))}"
@@ -194,3 +192,24 @@ def _read(store: ObjectStore, key: str) -> _Progress | None:
             f"{store.url}/{key} is damaged; expected the progress of publishing by MQTT.",
             next_step="delete it; then the latest alerts are published again",
         ) from None
+
+
+def publish_alerts(run: Run, topic: str) -> int:
+    """Publishes the alerts after the last checkpoint in classic form; result and errors as `ResultPublisher.run`."""
+    publisher = ResultPublisher(topic, "alerts", lambda data: [int(data["last"])], lambda: [0])
+
+    def batches(last: list[int]) -> Iterator[ResultBatch]:
+        alerts = read_alerts(run.store, after=last[0])
+        while several := list(islice(alerts, _BATCH_ALERTS)):
+            last[0] = several[-1].number
+            yield ResultBatch([_alert_record(run.store, topic, alert) for alert in several], {"last": last[0]})
+
+    return publisher.run(run, batches)
+
+
+def _alert_record(store: ObjectStore, topic: str, alert: Alert) -> Record:
+    """Returns the number of an alert and the URL of its object, as change-alert pipelines publish them."""
+    path = f"{store.url}/{alert_key(alert.number)}"
+    document = {"image_event_num": alert.number, "image_event_db_path": path}
+    event = alert.event
+    return record_of(topic, event.source, event.timestamp.date().isoformat(), event.event_id, document)

@@ -1,6 +1,7 @@
-"""Sends messages to an MQTT broker with QoS 1; a retained message says whether the sender is online."""
+"""Logs in to the MQTT broker of the settings, and sends messages to it with QoS 1."""
 
 import contextlib
+import logging
 import ssl
 import threading
 from collections.abc import Sequence
@@ -12,26 +13,95 @@ from paho.mqtt.client import Client, ConnectFlags, DisconnectFlags, MQTTv5, MQTT
 from paho.mqtt.enums import CallbackAPIVersion
 from paho.mqtt.reasoncodes import ReasonCode
 
-from imgpipeline.errors import PermanentError, TransientError
+from imgpipeline.errors import ConfigurationError, PermanentError, TransientError
 from imgpipeline.settings import Settings
-from imgpipeline.sources.mqtt.login import authenticate, refusal, untrusted
 
+LOG = logging.getLogger(__name__)
+KEEPALIVE_S = 20
+CONNECT_S = 10.0
 ONLINE, OFFLINE = b"online", b"offline"
-_KEEPALIVE_S = 20
-_CONNECT_S = 10.0
 _ANSWER_S = 30.0
 _CLOSE_S = 1.0
 _POLL_S = 0.05
+_UNSUPPORTED_PROTOCOL = 0x84
+_REFUSED_LOGINS = {0x85, 0x86, 0x87, 0x8A, 0x8C}
+"""Client identifier, user or password, not authorized, banned, authentication method (MQTT 5.0, 3.2.2.2)."""
+
+
+def authenticate(client: Client, settings: Settings) -> None:
+    """Sets user, password and TLS of a client. Call it before the client connects.
+
+    Raises:
+        ConfigurationError: The password file or the CA file cannot be read.
+    """
+    if settings.mqtt_username is not None:
+        client.username_pw_set(settings.mqtt_username, _password_of(settings))
+    if settings.mqtt_tls:
+        client.tls_set_context(_tls_context_of(settings))
+
+
+def untrusted(address: str, error: ssl.SSLCertVerificationError) -> ConfigurationError:
+    """Returns the error for a broker whose certificate is not trusted."""
+    return ConfigurationError(
+        f"The certificate of the MQTT broker {address} is not trusted: {error.verify_message}.",
+        next_step="name the authority's PEM file: IMGPIPELINE_MQTT_CA_FILE",
+    )
+
+
+def refusal(address: str, reason: ReasonCode) -> PermanentError | None:
+    """Returns the error for a refused connection; None, and a log line, if the refusal may be temporary."""
+    if reason.value == _UNSUPPORTED_PROTOCOL:
+        return ConfigurationError(
+            f"The MQTT broker {address} does not support MQTT 5.", next_step="set IMGPIPELINE_MQTT_PROTOCOL=3.1.1"
+        )
+    if reason.value in _REFUSED_LOGINS:
+        return ConfigurationError(
+            f"The MQTT broker {address} refuses the login: {reason}.",
+            next_step="set IMGPIPELINE_MQTT_USERNAME and IMGPIPELINE_MQTT_PASSWORD",
+        )
+    LOG.warning("The MQTT broker %s refuses the connection: %s", address, reason)
+    return None
+
+
+def _password_of(settings: Settings) -> str | None:
+    """Returns the password for the broker; None if there is none.
+
+    Raises:
+        ConfigurationError: Its file cannot be read.
+    """
+    if settings.mqtt_password is not None or settings.mqtt_password_file is None:
+        return settings.mqtt_password.get_secret_value() if settings.mqtt_password else None
+    try:
+        lines = settings.mqtt_password_file.expanduser().read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigurationError(
+            f"The password file {settings.mqtt_password_file} cannot be read: {type(error).__name__}.",
+            next_step="set IMGPIPELINE_MQTT_PASSWORD_FILE to a readable text file",
+        ) from None
+    return lines[0] if lines else ""
+
+
+def _tls_context_of(settings: Settings) -> ssl.SSLContext:
+    """Returns the TLS context for the broker.
+
+    Raises:
+        ConfigurationError: The CA file cannot be read.
+    """
+    try:
+        return ssl.create_default_context(cafile=settings.mqtt_ca_file and str(settings.mqtt_ca_file.expanduser()))
+    except (OSError, ssl.SSLError) as error:
+        raise ConfigurationError(
+            f"{settings.mqtt_ca_file} cannot be read as certificates: {type(error).__name__}.",
+            next_step="set IMGPIPELINE_MQTT_CA_FILE to a PEM file",
+        ) from None
 
 
 @dataclass(frozen=True, slots=True)
-class Message:
+class MqttMessage:
     """One message to send."""
 
     topic: str
-    """MQTT topic."""
     payload: bytes
-    """Content of the message."""
     is_retained: bool = False
     """Whether the broker keeps the message for later subscribers."""
 
@@ -39,12 +109,14 @@ class Message:
 class MqttSender:
     """One connection, for use by one thread. After an error, close it and create another one."""
 
-    def __init__(self, settings: Settings, *, status_topic: str) -> None:
+    def __init__(self, settings: Settings, *, client_id: str = "", status_topic: str | None = None) -> None:
         """Prepares a sender; `open` connects.
 
         Args:
             settings: The broker and the login.
-            status_topic: Gets `online` while the sender is connected, then `offline`, even if the sender is killed.
+            client_id: Must be unique at the broker; empty: a random one.
+            status_topic: Gets `online` while the sender is connected, then `offline`, even if the sender is killed;
+                None: nothing says whether it is connected.
 
         Raises:
             ConfigurationError: A file of the settings cannot be read.
@@ -57,13 +129,13 @@ class MqttSender:
         self._refusal: PermanentError | None = None
         self._client = Client(
             CallbackAPIVersion.VERSION2,
-            # The client id of the settings itself belongs to `ingest mqtt`.
-            client_id=f"{settings.mqtt_client_id}-events",
+            client_id=client_id,
             protocol=MQTTv5 if settings.mqtt_protocol == "5" else MQTTv311,
             reconnect_on_failure=False,
         )
-        self._client.connect_timeout = _CONNECT_S
-        self._client.will_set(status_topic, OFFLINE, qos=1, retain=True)
+        self._client.connect_timeout = CONNECT_S
+        if status_topic:
+            self._client.will_set(status_topic, OFFLINE, qos=1, retain=True)
         self._client.on_connect = self._on_connect
         self._client.on_disconnect = self._on_disconnect
         authenticate(self._client, settings)
@@ -76,20 +148,21 @@ class MqttSender:
             TransientError: The broker does not answer.
         """
         try:
-            self._client.connect(self._settings.mqtt_host, self._settings.mqtt_port, _KEEPALIVE_S)
+            self._client.connect(self._settings.mqtt_host, self._settings.mqtt_port, KEEPALIVE_S)
         except ssl.SSLCertVerificationError as error:
             raise untrusted(self.address, error) from None
         except (OSError, ValueError) as error:
             raise self._away(str(error)) from error
         self._client.loop_start()
-        self._answered.wait(_CONNECT_S)
+        self._answered.wait(CONNECT_S)
         if self._refusal is not None:
             raise self._refusal
         if not self._client.is_connected():
             raise self._away("no answer")
-        self.send([Message(self._status_topic, ONLINE, is_retained=True)])
+        if self._status_topic:
+            self.send([MqttMessage(self._status_topic, ONLINE, is_retained=True)])
 
-    def send(self, messages: Sequence[Message]) -> None:
+    def send(self, messages: Sequence[MqttMessage]) -> None:
         """Sends messages in order, and returns when the broker has acknowledged all of them.
 
         Raises:
@@ -114,7 +187,7 @@ class MqttSender:
 
     def close(self) -> None:
         """Announces that the sender is offline, and disconnects."""
-        if self._client.is_connected():
+        if self._status_topic and self._client.is_connected():
             with contextlib.suppress(RuntimeError, ValueError):  # just lost: the broker publishes the will
                 self._client.publish(self._status_topic, OFFLINE, qos=1, retain=True).wait_for_publish(_CLOSE_S)
         self._client.disconnect()

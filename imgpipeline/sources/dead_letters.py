@@ -1,27 +1,30 @@
-"""Announces dead letters again: sends their records unchanged, with the headers `replay_of` and `replay_timestamp_ms`.
+"""Announces dead letters again, and shows one in full: the reason, the record, the run that found it, what to do next.
 
-The dead letter stays in the ledger. The frame has the identity that the first record would have given it, so it never
-counts twice. A dead letter that cannot be announced is reported with the reason.
+The record is sent unchanged, with the headers `replay_of` and `replay_timestamp_ms`. The dead letter stays in the
+ledger. The frame has the identity that the first record would have given it, so it never counts twice. A dead letter
+that cannot be announced is reported with the reason.
 """
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass, replace
 from hashlib import sha256
+from typing import Any
 
-from imgpipeline.contracts.keys import ChainId, is_import
+from imgpipeline.contracts.keys import ChainId, is_import, segment_key
 from imgpipeline.contracts.outcomes import DeadLetter
 from imgpipeline.contracts.records import (
     REPLAY_OF,
     REPLAY_TIMESTAMP,
-    KafkaRecord,
     LogRange,
     Partition,
     RawRecord,
     RecordReference,
+    parse_reference,
     resolve_reference,
 )
-from imgpipeline.errors import DeadLetterCode, PermanentError, TransientError
-from imgpipeline.ledger import current_chain, find_current_end
+from imgpipeline.errors import DeadLetterCode, ImgpipelineError, PermanentError
+from imgpipeline.ledger import SegmentHeader, current_chain, find_current_end
 from imgpipeline.ledger.dead_letters import (
     BuriedRecord,
     LetterState,
@@ -29,20 +32,40 @@ from imgpipeline.ledger.dead_letters import (
     Wanted,
     find_dead_letters,
     fix_ends_by_list,
+    locate_dead_letter,
     read_raw_record,
 )
 from imgpipeline.objectstore import ObjectStore
 from imgpipeline.objectstore.parallel import map_ahead
 from imgpipeline.settings import Settings
 from imgpipeline.stream.connection import open_consumer
-from imgpipeline.stream.fetch import FETCH_OPTIONS, LaneFetcher, read_record
+from imgpipeline.stream.fetch import FETCH_OPTIONS, read_range, read_record
 from imgpipeline.stream.log import read_log
-from imgpipeline.stream.send import Announcer
+from imgpipeline.stream.send import BatchSender, Record
 
-_POLL_S = 0.5
-_IDLE_POLLS = 60
+_IDLE_S = 30.0
+_BATCH = 100
+_ROW_BYTES = 16
+_REPLAY = "`imgpipeline dead-letters replay`"
+NEXT_STEPS = {
+    DeadLetterCode.INVALID_MESSAGE: "fix the producer and announce the frame again; the message above names the field",
+    DeadLetterCode.PATH_NOT_ALLOWED: "if the image may be read, add its location to "
+    f"IMGPIPELINE_ALLOWED_IMAGE_LOCATIONS, then {_REPLAY}",
+    DeadLetterCode.TIMESTAMP_OUT_OF_RANGE: "fix the clock of the source; if the time is right, set "
+    f"IMGPIPELINE_FIRST_DAY or IMGPIPELINE_MAX_FUTURE_S, then {_REPLAY}",
+    DeadLetterCode.TOO_LARGE: "raise IMGPIPELINE_MAX_IMAGE_BYTES or IMGPIPELINE_MAX_MESSAGE_BYTES to accept it, "
+    f"then {_REPLAY}",
+    DeadLetterCode.OBJECT_NOT_FOUND: f"upload the image to the path above, then {_REPLAY}",
+    DeadLetterCode.OBJECT_FORBIDDEN: f"let the store's user read the image, then {_REPLAY}",
+    DeadLetterCode.EMPTY_OBJECT: f"upload the complete image again, then {_REPLAY}",
+    DeadLetterCode.DECODE_FAILED: f"check the image and upload a complete one, then {_REPLAY}",
+    DeadLetterCode.IMAGE_TOO_LARGE: f"raise IMGPIPELINE_MAX_IMAGE_PIXELS if memory allows, then {_REPLAY}",
+    DeadLetterCode.HASH_MISMATCH: f"upload the image that was announced, then {_REPLAY}",
+    DeadLetterCode.PROCESS_CRASHED: "keep the image and report the fault; once a release can read it, run "
+    "`imgpipeline dead-letters replay --code PROCESS_CRASHED`",
+    DeadLetterCode.BAD_ROW: "correct the row in a separate file, and import it under another --name",
+}
 NOT_STORED = "the raw record is not stored: it was too large to keep, or was removed"
-"""Why a record is not read from the store."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +75,6 @@ class ReplayPlan:
     chosen: tuple[BuriedRecord, ...]
     """The dead letters to announce again, the earliest first."""
     resolved: int
-    """Matching dead letters that have become frames."""
     under_way: int
     """Matching dead letters that were announced again, but no run has processed their new records yet."""
     crashed: int
@@ -60,7 +82,6 @@ class ReplayPlan:
     imported: int
     """Matching dead letters that are rows of imports, for which Kafka has no records."""
     chains: Mapping[Partition, ChainId]
-    """The current chain of each partition of the topics."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,9 +89,7 @@ class Refusal:
     """A dead letter that could not be announced again. It does not change."""
 
     record: RecordReference
-    """Which dead letter."""
     reason: str
-    """Why."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,9 +97,7 @@ class ReplayResult:
     """The result of a replay."""
 
     announced: int
-    """Records that Kafka has acknowledged."""
     refused: tuple[Refusal, ...]
-    """Dead letters that could not be announced."""
 
 
 class NoRecordError(PermanentError):
@@ -92,15 +109,10 @@ def plan_replay(
 ) -> ReplayPlan:
     """Chooses the dead letters to announce again.
 
-    Args:
-        settings: Broker and topic.
-        store: The object store.
-        wanted: Which dead letters.
-        again: Include dead letters that became frames or are under way.
-        progress: Called with the offsets read.
+    If a record failed several times, the plan has only its last dead letter.
 
-    Returns:
-        The plan. If a record failed several times, the plan has only its last dead letter.
+    Args:
+        again: Include dead letters that became frames or are under way.
 
     Raises:
         ConfigurationError: There is no such topic, or a setting keeps the broker from answering.
@@ -141,30 +153,21 @@ def _read_backlog(
     progress: Progress | None,
 ) -> set[RecordReference]:
     """Returns the dead letters that records after the ends announce again; no run has processed these records yet."""
-    positions = {log.at: max(log.log_start, ends.get(chains[log.at], 0)) for log in logs}
-    targets = {log.at: log.log_end for log in logs if positions[log.at] < log.log_end}
-    begins = {at: positions[at] for at in targets}
+    ends_of_logs = {log.at: log.log_end for log in logs}
+    starts = {log.at: max(log.log_start, ends.get(chains[log.at], 0)) for log in logs}
+    starts = {at: start for at, start in starts.items() if start < ends_of_logs[at]}
     found: set[RecordReference] = set()
-    if not targets:
+    if not starts:
         return found
+    positions = dict(starts)
     with open_consumer(settings, **FETCH_OPTIONS) as consumer:
-        fetcher, idle = LaneFetcher(consumer, settings, begins), 0
-        while any(positions[at] < end for at, end in targets.items()):
-            steps = fetcher.poll(_POLL_S)
-            idle = 0 if steps else idle + 1
-            if idle > _IDLE_POLLS:
-                raise TransientError(
-                    "The broker does not deliver the records after the end of the ledger.",
-                    next_step="check the broker, then run the command again",
-                )
-            for step in steps:
-                positions[step.at] = step.offset + 1 if isinstance(step, KafkaRecord) else step.end
-                if isinstance(step, KafkaRecord) and step.replay_of:
-                    meant = resolve_reference(step.replay_of, chains[step.at])
-                    found |= {meant} if meant else set()
+        for record in read_range(consumer, starts, ends_of_logs, idle_s=_IDLE_S):
+            positions[record.at] = record.offset + 1
+            if record.replay_of and (meant := resolve_reference(record.replay_of, chains[record.at])):
+                found.add(meant)
             if progress:
-                read = sum(min(positions[at], end) - begins[at] for at, end in targets.items())
-                progress(read, sum(end - begins[at] for at, end in targets.items()))
+                total = sum(ends_of_logs[at] - start for at, start in starts.items())
+                progress(sum(positions[at] - start for at, start in starts.items()), total)
     return found
 
 
@@ -174,22 +177,16 @@ def replay(
     """Announces the dead letters that a plan has chosen.
 
     Args:
-        settings: Broker and topic.
-        store: The object store.
-        plan: What to announce.
         progress: Called with the number of records handled and the total.
-
-    Returns:
-        The result; Kafka has acknowledged every announced record.
 
     Raises:
         TransientError: Store or broker do not answer. Records announced before that are under way; call again.
         ConfigurationError: A setting keeps the broker from answering.
     """
     refused: list[Refusal] = []
-    announced = 0
+    batch: list[Record] = []
     carried_by = [chain for at, chain in plan.chains.items() if at.topic == settings.kafka_topic]
-    with Announcer(settings) as announcer:
+    with closing(BatchSender(settings, topics=(settings.kafka_topic,))) as sender:
         raws = map_ahead(lambda buried: read_raw_record(store, buried.reference.chain, buried.letter), plan.chosen)
         for done, (buried, raw) in enumerate(zip(plan.chosen, raws, strict=True)):
             try:
@@ -199,11 +196,13 @@ def replay(
             except NoRecordError as error:
                 refused.append(Refusal(buried.reference, error.message))
             else:
-                announcer.announce_record(original.value, key=original.key, headers=headers)
-                announced += 1
+                batch.append(Record(settings.kafka_topic, original.key, original.value, tuple(headers)))
+            if len(batch) >= _BATCH or done + 1 == len(plan.chosen):
+                sender.send(batch)
+                batch.clear()
             if progress:
                 progress(done + 1, len(plan.chosen))
-    return ReplayResult(announced, tuple(refused))
+    return ReplayResult(len(plan.chosen) - len(refused), tuple(refused))
 
 
 def read_from_kafka(
@@ -212,9 +211,6 @@ def read_from_kafka(
     """Returns the record of a dead letter that is not stored, from Kafka.
 
     Args:
-        settings: Broker and topic.
-        at: The offset of the record.
-        letter: Its dead letter.
         present: Returns the current chain of each partition (`present_chains`); called only before Kafka is read.
 
     Raises:
@@ -260,3 +256,105 @@ def _check_size(settings: Settings, original: RawRecord, headers: Sequence[tuple
         raise NoRecordError(
             f"with {size_bytes} bytes it is larger than IMGPIPELINE_MAX_MESSAGE_BYTES ({settings.max_message_bytes})"
         )
+
+
+@dataclass(frozen=True, slots=True)
+class LetterDetails:
+    """All details of one dead letter."""
+
+    buried: BuriedRecord
+    letter: DeadLetter
+    segment: SegmentHeader
+    original: RawRecord | None
+    """Its record; None if it no longer exists."""
+    missing: str
+
+    @property
+    def next_step(self) -> str:
+        """What to do about it, for a person."""
+        if is_import(self.buried.reference.chain):
+            return NEXT_STEPS[DeadLetterCode.BAD_ROW]
+        if self.buried.became is None:
+            return NEXT_STEPS[self.letter.code]
+        return f"nothing: it was announced again and is {self.buried.state.value} by {self.buried.became}"
+
+    def to_json(self) -> dict[str, Any]:
+        """Returns the document of `--json`."""
+        provenance = self.segment.provenance
+        return {
+            **document(self.buried),
+            **(self.original.to_json() if self.original else {}),
+            "segment": segment_key(self.segment.chain, self.segment.start),
+            "run_id": provenance.run_id,
+            "model_used": provenance.model_name,
+            "model_sha256": provenance.model_sha256,
+            "processed_at": self.segment.created_at,
+            "value_missing": self.missing or None,
+            "next_step": self.next_step,
+        }
+
+
+def document(buried: BuriedRecord) -> dict[str, Any]:
+    """Returns a dead letter and its state as one JSON object."""
+    chain = buried.reference.chain
+    where = {"topic": chain.topic, "topic_id": chain.topic_id, "partition": chain.partition}
+    became = str(buried.became) if buried.became else None
+    return where | buried.letter.to_json() | {"state": buried.state.value, "became": became}
+
+
+def read_details(
+    settings: Settings,
+    store: ObjectStore,
+    name: str,
+    *,
+    progress: Progress | None = None,
+    present: Callable[[], Mapping[Partition, ChainId]] | None = None,
+) -> LetterDetails:
+    """Reads all details of one dead letter.
+
+    Args:
+        settings: The broker, which may still have a record that is not stored.
+        name: `topic/partition/offset`, optionally followed by `@topic id`.
+        present: Returns the current chain of each partition; None: asks the broker.
+
+    Raises:
+        ConfigurationError: There is no such dead letter.
+        LedgerError: A segment cannot be read.
+    """
+    topic, topic_id, partition, offset = parse_reference(name)
+    segment = locate_dead_letter(store, topic, topic_id, partition, offset)
+    at = RecordReference(segment.header.chain, offset)
+    [letter] = [o for o in segment.outcomes() if isinstance(o, DeadLetter) and o.offset == offset]
+    found, _ = find_dead_letters(store, Wanted(letter.code, letter.day, letter.source), progress=progress)
+    [buried] = [buried for buried in found if buried.reference == at]
+    original, missing = None, ""
+    try:
+        original = read_raw_record(store, at.chain, letter) or read_from_kafka(
+            settings, at, letter, present or (lambda: present_chains(settings, store))
+        )
+    except ImgpipelineError as error:
+        missing = error.message
+    return LetterDetails(buried, letter, segment.header, original, missing)
+
+
+def as_text(raw: bytes) -> str | None:
+    """Returns bytes as text if they are UTF-8 without control characters other than white space; otherwise None."""
+    try:
+        text = raw.decode()
+    except UnicodeDecodeError:
+        return None
+    return text if all(c.isprintable() or c in "\n\r\t" for c in text) else None
+
+
+def readable(raw: bytes, most_bytes: int) -> list[str]:
+    """Returns up to `most_bytes` of a value as one text or, if it is not text, as rows of hexadecimal digits."""
+    part = raw[:most_bytes]
+    text = as_text(part) or (as_text(part.decode("utf-8", "ignore").encode()) if len(part) < len(raw) else None)
+    if text is not None:
+        return [text]
+    return [_hex_row(start, part[start : start + _ROW_BYTES]) for start in range(0, len(part), _ROW_BYTES)]
+
+
+def _hex_row(start: int, raw: bytes) -> str:
+    readable = "".join(chr(byte) if 32 <= byte < 127 else "." for byte in raw)
+    return f"{start:08x}  {raw.hex(' '):{_ROW_BYTES * 3}} {readable}"

@@ -1,0 +1,236 @@
+"""Publishes tracks and events by closed slices: periods of ten minutes of a source that later frames no longer change.
+
+A slice is closed when the source has frames after the slice and its overlap, or when no frame of the source was
+processed for a while and the tables have all of its frames. Results that are built later are not published. Tracks have
+one record per processed frame, also for frames without a track; events one per row of the table `events`.
+"""
+
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, date, datetime, timedelta
+from itertools import groupby
+from typing import Any
+
+from imgpipeline.contracts.keys import day_table_key
+from imgpipeline.contracts.times import format_time, parse_time
+from imgpipeline.events.values import TRACKED
+from imgpipeline.lake.build.summary_inputs import list_versions, open_tables
+from imgpipeline.lake.schema import EVENTS, FRAMES
+from imgpipeline.lake.schema.tracks import STORED_TRACK_TABLES, TRACK_SLICES
+from imgpipeline.lake.storage.engine import Engine, identifier
+from imgpipeline.lake.storage.manifest import read_stored
+from imgpipeline.ledger import fix_ends, has_segment
+from imgpipeline.objectstore import ObjectStore
+from imgpipeline.publish.run import Form, Publication, Run
+from imgpipeline.publish.transactions import ResultBatch, ResultPublisher, classic_frame, record_of
+from imgpipeline.stream.send import Record
+from imgpipeline.tracking.manifest import read_tracks
+from imgpipeline.tracking.values import OVERLAP, SLICE, slice_start
+
+QUIET = timedelta(minutes=10)
+"""After this time without a processed frame, the last slice of a source is closed too."""
+Ends = dict[str, datetime]
+"""By source: everything before this time is published."""
+_START = datetime.min.replace(tzinfo=UTC)
+_NEWEST_PROCESSED = """
+SELECT source, max("timestamp"), max(processing_timestamp) FROM frames WHERE status = 'processed'
+GROUP BY source ORDER BY source
+"""
+_SLICES = """
+SELECT slice_start FROM track_slices WHERE source = ? AND slice_start >= ? AND slice_start < ? ORDER BY slice_start
+"""
+_SLICE_FRAMES = """
+SELECT frame_id, frame_number, "timestamp" FROM frames
+WHERE source = ? AND status = 'processed' AND "timestamp" >= ? AND "timestamp" < ? ORDER BY "timestamp", frame_id
+"""
+_POINTS = """
+WITH chosen AS (SELECT track_id, unique_id, object_id, label, first_seen FROM tracks
+                WHERE source = ? AND (? OR list_contains(?::VARCHAR[], label))),
+     numbered AS (SELECT unique_id, row_number() OVER (ORDER BY min(first_seen), unique_id) AS "number"
+                  FROM chosen GROUP BY unique_id)
+SELECT p.frame_id, "number", track_id, object_id, unique_id, chosen.label, p.confidence, p.x, p.y, p.width, p.height
+FROM track_points AS p JOIN chosen USING (track_id) JOIN numbered USING (unique_id)
+WHERE p.source = ? AND p."timestamp" >= ? AND p."timestamp" < ? ORDER BY "number"
+"""
+_COLUMNS = tuple(name for name in EVENTS.names if name != "day")
+_TIMESTAMP = _COLUMNS.index("timestamp")
+_NEWEST = """
+SELECT source, max("timestamp"), max(processing_timestamp) FROM frames GROUP BY source ORDER BY source
+"""
+_EVENTS = f"""
+SELECT {", ".join(map(identifier, _COLUMNS))} FROM events
+WHERE source = ? AND "timestamp" >= ? AND "timestamp" < ? ORDER BY "timestamp", event_id
+"""  # noqa: S608 - own names, quoted
+
+
+@dataclass(frozen=True, slots=True)
+class ClosedTime:
+    """Closed slices of a source within one day."""
+
+    engine: Engine
+    source: str
+    begin: datetime
+    end: datetime
+    """The end of the last closed slice; may be before `begin`."""
+
+
+@dataclass(slots=True)
+class ClosedSlices:
+    """Finds the closed slices of the days that have a table."""
+
+    run: Run
+    table: str
+    """The table with the results; its days are searched."""
+    tables: tuple[str, ...]
+    versions: Callable[[ObjectStore, date], tuple[str, ...] | None]
+    """Returns the e-tags of a day's tables; None if the results were not made from the current frames."""
+    newest: str
+    """SQL for source, time of the newest frame, and time of the last processing."""
+    _settled: dict[date, str] = field(default_factory=dict)
+
+    def times(self, until: Ends) -> Iterator[ClosedTime]:
+        """Yields closed times by day and source.
+
+        Days without open slices are opened again only when their table changes. At a day whose tables are older than
+        its frames, the search ends: later days wait, so slices are published in order.
+
+        Raises:
+            LedgerError: A segment cannot be read.
+            PermanentError: A stored table cannot be used.
+            TransientError: The store does not answer.
+        """
+        store, now = self.run.store, self.run.clock()
+        for day, version in sorted(list_versions(store, self.table).items()):
+            if self._settled.get(day) == version:
+                continue
+            has_open = False
+            frames = store.head(day_table_key(FRAMES.name, day))
+            before = self.versions(store, day)
+            with open_tables(store, self.tables, day, memory=self.run.settings.duckdb_memory) as engine:
+                if frames is None or before is None or before != self.versions(store, day):
+                    self.run.on_waiting(day)
+                    return
+                sources = list(engine.run(self.newest))
+                quiet = {source for source, _, processed in sources if processed is None or now - processed > QUIET}
+                has_all = bool(quiet) and _has_all_frames(store, day, frames.e_tag)
+                for source, newest, _ in sources:
+                    is_over = has_all and source in quiet
+                    end = slice_start(newest) + SLICE if is_over else slice_start(newest - OVERLAP)
+                    has_open |= end <= newest
+                    yield ClosedTime(engine, source, until.get(source, _START), end)
+            if not has_open:
+                self._settled[day] = version
+
+
+def _has_all_frames(store: ObjectStore, day: date, version: str) -> bool:
+    """Whether this version of a day's frames has everything that the ledger has of the day; builds may be late."""
+    stored = read_stored(store, day_table_key(FRAMES.name, day))
+    if stored is None or stored.e_tag != version:
+        return False
+    ends = {chain: end.offset for chain, end in fix_ends(store).items()}
+    return not has_segment(store, day, ends, since=stored.manifest.ends)
+
+
+def ends_to_json(until: Mapping[str, datetime]) -> dict[str, Any]:
+    """Returns how far each source is published, as a JSON object."""
+    return {"until": {source: format_time(at) for source, at in sorted(until.items())}}
+
+
+def parse_ends(data: Any) -> Ends:
+    """Parses what `ends_to_json` wrote; raises KeyError, TypeError or ValueError for other data."""
+    return {source: parse_time(at) for source, at in data["until"].items()}
+
+
+def publish_tracks(run: Run, wanted: Publication) -> int:
+    """Publishes the slices that are closed and not published yet; result and errors as `ResultPublisher.run`."""
+    publisher: ResultPublisher[Ends] = ResultPublisher(wanted.topic, wanted.name_of("tracks"), parse_ends, dict)
+    tables = (FRAMES.name, *(table.name for table in STORED_TRACK_TABLES))
+    closed = ClosedSlices(run, TRACK_SLICES.name, tables, _track_versions, _NEWEST_PROCESSED)
+
+    def batches(until: Ends) -> Iterator[ResultBatch]:
+        for time in closed.times(until):
+            for (start,) in list(time.engine.run(_SLICES, [time.source, time.begin, time.end])):
+                until[time.source] = start + SLICE
+                yield ResultBatch(_track_records(time.engine, wanted, time.source, start), ends_to_json(until))
+
+    return publisher.run(run, batches)
+
+
+def _track_versions(store: ObjectStore, day: date) -> tuple[str, ...] | None:
+    """Returns the e-tags of a day's frames and tracks; None if the tracks were made from other frames."""
+    frames = read_stored(store, day_table_key(FRAMES.name, day))
+    stored = list(read_tracks(store, day).values())
+    if frames is None:
+        return None
+    if any(each is None or each.manifest.made_of.get(FRAMES.name) != frames.manifest.version for each in stored):
+        return None
+    return (frames.e_tag, *(each.e_tag for each in stored if each))
+
+
+def _track_records(engine: Engine, wanted: Publication, source: str, start: datetime) -> list[Record]:
+    labels = list(wanted.kind.labels) if wanted.kind else []
+    tracks: dict[str, list[dict[str, Any]]] = defaultdict(list)
+    for frame_id, *point in engine.run(_POINTS, [source, not labels, labels, source, start, start + SLICE]):
+        tracks[frame_id].append(_classic(*point) if wanted.form is Form.CLASSIC else _native(*point))
+    records = []
+    for frame_id, number, at in engine.run(_SLICE_FRAMES, [source, start, start + SLICE]):
+        if wanted.form is Form.CLASSIC:
+            named = classic_frame(frame_id, number, source, at)
+        else:
+            named = {"frame_id": frame_id, "source": source, "frame_number": number, "timestamp": format_time(at)}
+        document = {**named, "tracks": tracks[frame_id]}
+        records.append(record_of(wanted.topic, source, at.date().isoformat(), frame_id, document))
+    return records
+
+
+def _classic(
+    number: int, _track: str, _object: str, _unique: str, _label: str, confidence: float, *box: float
+) -> dict[str, Any]:
+    x, y, width, height = box
+    corners = [round(value, 2) for value in (x, y, x + width, y + height)]
+    return {"track_id": number, "bbox": corners, "confidence": confidence, "class_id": 0}
+
+
+def _native(
+    _number: int, track: str, joined: str, unique: str, label: str, confidence: float, *box: float
+) -> dict[str, Any]:
+    named = {"track_id": track, "object_id": joined, "unique_id": unique, "label": label}
+    return {**named, "confidence": confidence, "box": [round(value, 2) for value in box]}
+
+
+def publish_events(run: Run, topic: str) -> int:
+    """Publishes the events of slices that are closed and not published yet; otherwise like `publish_tracks`."""
+    publisher: ResultPublisher[Ends] = ResultPublisher(topic, "events", parse_ends, dict)
+    closed = ClosedSlices(run, EVENTS.name, (FRAMES.name, EVENTS.name), _event_versions, _NEWEST)
+
+    def batches(until: Ends) -> Iterator[ResultBatch]:
+        for time in closed.times(until):
+            found = list(time.engine.run(_EVENTS, [time.source, time.begin, time.end]))
+            for start, rows in groupby(found, key=lambda row: slice_start(row[_TIMESTAMP])):
+                until[time.source] = start + SLICE
+                yield ResultBatch([_event_record(topic, row) for row in rows], ends_to_json(until))
+
+    return publisher.run(run, batches)
+
+
+def _event_versions(store: ObjectStore, day: date) -> tuple[str, str] | None:
+    """Returns the e-tags of a day's frames and events; None if the events were made from other frames or tracks."""
+    frames, events = (read_stored(store, day_table_key(table.name, day)) for table in (FRAMES, EVENTS))
+    if frames is None or events is None or events.manifest.made_of.get(FRAMES.name) != frames.manifest.version:
+        return None
+    wanted = {day_table_key(name, day): read for name, read in events.manifest.made_of.items() if name in TRACKED}
+    tracks = read_tracks(store, day) if wanted else {}
+    for key, version in wanted.items():
+        stored = tracks[key]
+        if stored is None or stored.manifest.content != version:
+            return None
+        if stored.manifest.made_of.get(FRAMES.name) != frames.manifest.version:
+            return None
+    return frames.e_tag, events.e_tag
+
+
+def _event_record(topic: str, row: Sequence[Any]) -> Record:
+    event = dict(zip(_COLUMNS, row, strict=True))
+    times = {name: format_time(value) for name, value in event.items() if isinstance(value, datetime)}
+    return record_of(topic, event["source"], row[_TIMESTAMP].date().isoformat(), event["event_id"], {**event, **times})
