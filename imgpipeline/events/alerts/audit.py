@@ -2,6 +2,8 @@
 
 Late frames, repairs and new rules can change the events of a day after its alerts were raised, so a difference is not
 an error; it is listed with its cause and the next step. Damaged alerts and two alerts of one event are errors.
+
+Each watch records its rules, so that the comparison can tell which events should have raised an alert.
 """
 
 from collections import defaultdict
@@ -12,14 +14,16 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from imgpipeline.contracts.keys import WATCHED
 from imgpipeline.contracts.outcomes import Frame
-from imgpipeline.contracts.times import day_of, format_time
+from imgpipeline.contracts.times import day_of, format_time, parse_time
 from imgpipeline.errors import ConfigurationError, LedgerError, PermanentError
 from imgpipeline.events.alerts.chain import Alert, read_alerts
-from imgpipeline.events.alerts.watched import WatchedRules, is_watched, read_watched, recipes_of, watched_at
+from imgpipeline.events.alerts.numbered import append_entry, read_entries
 from imgpipeline.events.configuration import Rules, read_rules
 from imgpipeline.events.day_of_rules import RULES
 from imgpipeline.events.reading import read_events
+from imgpipeline.events.recipe import rule_recipe
 from imgpipeline.events.rule_tables import DayEvents
 from imgpipeline.events.values import Event
 from imgpipeline.lake.build.derived import State, state_of
@@ -34,6 +38,66 @@ _RESTART_S = 60.0
 """If a rule changes sooner after a frame was processed, the watch may not have evaluated it for that frame."""
 _PENDING = timedelta(seconds=120)
 """How long a watch may take to raise an alert, from the processing of a frame or the build of a table with tracks."""
+
+
+@dataclass(frozen=True, slots=True)
+class WatchedRules:
+    """The rules that watches used from a point in time, stored by each watch whose rules differ from the last ones."""
+
+    since: datetime
+    """Start of the first watch with these rules, UTC."""
+    recipes: Mapping[str, str]
+    """Hash of each rule and its zone or line, by rule name."""
+    max_age_s: float
+    """Maximum age of events that raised an alert, in seconds."""
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> "WatchedRules":
+        """Reads what `note_watched` wrote."""
+        return cls(parse_time(data["since"]), dict(data["recipes"]), float(data["max_age_s"]))
+
+
+def recipes_of(rules: Rules, settings: Settings) -> dict[str, str]:
+    """Returns the hash of each rule and its zone or line, by rule name."""
+    return {rule.name: rule_recipe(rules, rule, settings) for rule in rules.rule}
+
+
+def note_watched(store: ObjectStore, rules: Rules, settings: Settings, *, now: datetime) -> None:
+    """Records the rules of a watch at its start, unless the last record is the same.
+
+    Raises:
+        PermanentError: A record is damaged.
+        TransientError: The store does not answer.
+    """
+    recipes = recipes_of(rules, settings)
+    known = read_watched(store)
+    if known and (known[-1].recipes, known[-1].max_age_s) == (recipes, settings.alert_max_age_s):
+        return
+    content = {"since": format_time(now), "recipes": recipes, "max_age_s": settings.alert_max_age_s}
+    append_entry(store, WATCHED, content)
+
+
+def read_watched(store: ObjectStore) -> list[WatchedRules]:
+    """Returns all records, oldest first.
+
+    Raises:
+        PermanentError: A record is damaged.
+        TransientError: The store does not answer.
+    """
+    return [WatchedRules.from_json(entry) for entry in read_entries(store, WATCHED)]
+
+
+def watched_at(known: Sequence[WatchedRules], at: datetime) -> WatchedRules | None:
+    """Returns the rules that watches used at a time; None before the first watch."""
+    return next((each for each in reversed(known) if each.since <= at), None)
+
+
+def is_watched(known: Sequence[WatchedRules], name: str, recipe: str, at: datetime, seconds: float) -> bool:
+    """Whether watches used a rule with this recipe during the whole time from `at` for `seconds`."""
+    until = at + timedelta(seconds=seconds)
+    first = watched_at(known, at)
+    of_the_time = [*([first] if first else []), *(each for each in known if at < each.since <= until)]
+    return first is not None and all(each.recipes.get(name) == recipe for each in of_the_time)
 
 
 @dataclass(frozen=True, slots=True)

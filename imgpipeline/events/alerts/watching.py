@@ -7,21 +7,24 @@ events already have an alert.
 
 import logging
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import date, datetime, timedelta
+from itertools import pairwise
+from typing import Any
 
-from imgpipeline.contracts.keys import day_table_key
-from imgpipeline.contracts.outcomes import Frame
-from imgpipeline.contracts.times import Clock, day_of
+from imgpipeline.contracts.keys import ChainId, day_table_key
+from imgpipeline.contracts.outcomes import Frame, FrameStatus
+from imgpipeline.contracts.times import Clock, day_of, find_timezone
 from imgpipeline.errors import TransientError
+from imgpipeline.events.alerts.audit import note_watched
 from imgpipeline.events.alerts.chain import Alert, AlertChain
-from imgpipeline.events.alerts.live_day import LiveDay
-from imgpipeline.events.alerts.watched import note_watched
-from imgpipeline.events.configuration import ImageChangeRule, Rules
-from imgpipeline.events.frame_changes import store_difference
+from imgpipeline.events.comparing import StoredFrame, compare_pairs
+from imgpipeline.events.configuration import ImageChangeRule, Rule, Rules
+from imgpipeline.events.evaluate import SourceRule
 from imgpipeline.events.reading import read_events, read_stored_changes
-from imgpipeline.events.values import Event
+from imgpipeline.events.rule_tables import store_difference
+from imgpipeline.events.values import Event, FrameChange, SeenFrame, SeenObject, in_order
 from imgpipeline.lake.schema import EVENTS
 from imgpipeline.ledger import Checkpoint, fix_ends, follow, known_days, read_days
 from imgpipeline.ledger.repair.repair_list import last_handled, list_repairs
@@ -30,6 +33,133 @@ from imgpipeline.settings import Settings
 
 _POLL_S = 0.5
 _LOG = logging.getLogger(__name__)
+_Pair = tuple[StoredFrame, StoredFrame]
+
+
+@dataclass(slots=True)
+class _LiveSource:
+    """The frames of one source, and the state of its rules."""
+
+    frames: dict[str, tuple[tuple[Any, ...], Frame]] = field(default_factory=dict)
+    """The frame that the day tables keep for each id, with its rank."""
+    new: list[Frame] = field(default_factory=list)
+    """Frames that were not evaluated yet."""
+    is_late: bool = False
+    """Whether all frames must be evaluated again."""
+    last: Frame | None = None
+    """The last evaluated frame."""
+    rules: list[SourceRule] = field(default_factory=list)
+    """The rules that apply to this source, with their state after that frame."""
+
+    def add(self, rank: tuple[Any, ...], frame: Frame) -> None:
+        """Adds a frame; of several with the same id, keeps the one with the lowest rank."""
+        known = self.frames.get(frame.frame_id)
+        if known is not None and known[0] <= rank:
+            return
+        self.frames[frame.frame_id] = (rank, frame)
+        self.new.append(frame)
+        is_next = self.last is None or frame.timestamp > self.last.timestamp
+        self.is_late = self.is_late or known is not None or not is_next
+
+
+class LiveDay:
+    """The frames of one UTC day that the ledger has so far, evaluated as the daily build evaluates them.
+
+    Each call evaluates only new frames; after a frame that is late or replaces another one, it evaluates the whole day
+    of that source again.
+    """
+
+    def __init__(
+        self, rules: Rules, settings: Settings, images: ImageReader, compared: Iterable[FrameChange] = ()
+    ) -> None:
+        """Starts without frames.
+
+        Args:
+            rules: The rules; rules about tracked objects are ignored.
+            settings: Has the time zone of hours.
+            images: Reads the images to compare.
+            compared: Comparisons that are already known.
+        """
+        self._rules = rules
+        self._zone = find_timezone(settings.timezone)
+        self._images = images
+        self._sources: dict[str, _LiveSource] = {}
+        self._changes: dict[_Pair, FrameChange] = {_pair_of(change): change for change in compared}
+
+    def add(self, chain: ChainId, frame: Frame) -> None:
+        """Adds a frame; of several with the same id, keeps the same one as the day tables."""
+        rank = (frame.status is FrameStatus.GATED, frame.topic, frame.partition, frame.offset, chain.topic_id)
+        self._sources.setdefault(frame.source, _LiveSource()).add(rank, frame)
+
+    def find_events(self) -> Iterator[Event]:
+        """Yields the events that are new or have not ended; after a late frame, all events of its source.
+
+        Raises:
+            TransientError: The store does not answer; the next call finds the events again.
+            ForbiddenError: The store refuses access.
+        """
+        for name, source in sorted(self._sources.items()):
+            if source.new:
+                yield from self._evaluate(name, source)
+
+    def _evaluate(self, name: str, source: _LiveSource) -> list[Event]:
+        is_whole = source.is_late or source.last is None
+        frames = [frame for _, frame in source.frames.values()] if is_whole else source.new
+        frames = sorted(frames, key=_in_order)
+        wanted = [rule for rule in self._rules.rule if self._is_for(rule, name)]
+        before = [] if is_whole or source.last is None else [source.last]
+        is_compared = any(isinstance(rule, ImageChangeRule) for rule in wanted)
+        changes = self._compare([*before, *frames]) if is_compared else []  # first, because it may fail
+        rules = [SourceRule(self._rules, rule, self._zone) for rule in wanted] if is_whole else source.rules
+        seen = in_order(_seen(frames))
+        events = [event for rule in rules for event in rule.take(seen, changes)]
+        source.rules, source.last, source.is_late = rules, frames[-1], False
+        source.new.clear()
+        return events
+
+    def _is_for(self, rule: Rule, source: str) -> bool:
+        wanted = self._rules.sources_of(rule)
+        return rule.reads != "track_points" and (not wanted or source in wanted)
+
+    def _compare(self, frames: Sequence[Frame]) -> list[FrameChange]:
+        """Returns the comparison of each frame with the previous one; compares each pair once."""
+        stored = [
+            StoredFrame(frame.frame_id, frame.source, frame.timestamp, frame.source_image_path) for frame in frames
+        ]
+        pairs = [(frame, before) for before, frame in pairwise(stored)]
+        new = [pair for pair in pairs if pair not in self._changes]
+        self._changes.update(zip(new, compare_pairs(self._images, new), strict=True))
+        return [self._changes[pair] for pair in pairs]
+
+
+def _pair_of(change: FrameChange) -> _Pair:
+    previous = StoredFrame(
+        change.previous_frame_id, change.source, change.previous_timestamp, change.previous_image_path
+    )
+    return StoredFrame(change.frame_id, change.source, change.timestamp, change.image_path), previous
+
+
+def _in_order(frame: Frame) -> tuple[datetime, bool, int, str, int, int, str]:
+    """Sorts like the table `frame_changes`."""
+    number = frame.frame_number
+    where = (frame.topic, frame.partition, frame.offset)
+    return (frame.timestamp, number is None, number or 0, *where, frame.frame_id)
+
+
+def _seen(frames: Iterable[Frame]) -> list[SeenFrame]:
+    """Returns the processed frames with their objects."""
+    return [
+        SeenFrame(
+            frame.frame_id,
+            frame.source,
+            frame.timestamp,
+            frame.source_image_path,
+            (frame.image_width or 0, frame.image_height or 0),
+            tuple(SeenObject(found.label, found.confidence, found.box_xywh) for found in frame.detections),
+        )
+        for frame in frames
+        if frame.status is FrameStatus.PROCESSED
+    ]
 
 
 @dataclass(slots=True)
