@@ -1,6 +1,5 @@
 """Builds a day's report and stores it."""
 
-import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import date, datetime
@@ -11,7 +10,7 @@ from imgpipeline.lake.build.derived import Derived, Made, Origin, Start, State, 
 from imgpipeline.lake.storage.manifest import StoredObject
 from imgpipeline.objectstore import ObjectMissingError, ObjectStore
 from imgpipeline.reports.charts import draw_picture
-from imgpipeline.reports.headline import Headline, read_headline
+from imgpipeline.reports.figures import Headline, read_headline
 from imgpipeline.reports.inputs import ReportInputs, read_inputs, read_live_inputs, read_local_inputs
 from imgpipeline.settings import Settings
 
@@ -20,24 +19,17 @@ from imgpipeline.settings import Settings
 class ReportBuild:
     """The result of a build, or of a build with nothing to do."""
 
-    day: date
-    """UTC day."""
     skipped: bool
     """Whether the stored report was already built from these inputs."""
     key: str
-    """Object key."""
     size_bytes: int
-    """Size of the page."""
     headline: Headline
     """The figures at its top."""
-    picture_svg: bytes
-    """A small SVG file of the detections by hour, stacked by label."""
-    inputs: str
-    """Fingerprint of its inputs."""
-    recipe: str
-    """Hash of code, templates, queries and settings."""
-    duration_s: float
-    """Duration of the call in seconds."""
+
+    @property
+    def picture_svg(self) -> bytes:
+        """A small SVG file of the detections by hour, stacked by label."""
+        return draw_picture(self.headline)
 
 
 def build_report(
@@ -68,23 +60,12 @@ def build_report(
             this project.
         TransientError: The store does not answer, or the build lost the write race eight times.
     """
-    began_s = time.perf_counter()
     entry = DailyReport(store, settings, day, now, cache_dir)
     done = build(entry, force=force)
     ((key, headline),) = done.manifests.items()
     if headline is None:
         raise AssertionError(f"{key} was stored without figures")
-    return ReportBuild(
-        day=day,
-        skipped=done.skipped,
-        key=key,
-        size_bytes=done.size_bytes,
-        headline=headline,
-        picture_svg=draw_picture(headline),
-        inputs=headline.inputs,
-        recipe=headline.recipe,
-        duration_s=time.perf_counter() - began_s,
-    )
+    return ReportBuild(done.skipped, key, done.size_bytes, headline)
 
 
 @dataclass(slots=True)

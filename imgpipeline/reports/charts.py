@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from imgpipeline.contracts.text import counted
-from imgpipeline.reports.headline import Headline, LabelHours
+from imgpipeline.reports.figures import Headline, LabelHours
 from imgpipeline.reports.wording import hour_span, long_day, number, short_number, visible
 
 SERIES_COLOURS = ("#4269d0", "#efb118", "#ff725c", "#6cc5b0", "#3ca951", "#ff8ab7", "#a463f2", "#9498a0")

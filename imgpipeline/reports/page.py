@@ -18,13 +18,11 @@ from imgpipeline.reports import charts, wording
 from imgpipeline.reports.charts import OTHERS, label_colour, label_style, series_style
 from imgpipeline.reports.diagrams import SMALL, Diagram, make_diagrams, make_hour_tables
 from imgpipeline.reports.evidence import DayVerdict, DeadLetterGroup, Verdict, last_audit, read_dead_letters
-from imgpipeline.reports.figures import Figures, SourceFigures, day_hours
+from imgpipeline.reports.figures import META_NAME, TOP_LABELS, Figures, Headline, SourceFigures, day_hours
 from imgpipeline.reports.findings import Findings, read_findings
-from imgpipeline.reports.headline import META_NAME, TOP_LABELS, Headline
 from imgpipeline.reports.inputs import ReportInputs
 from imgpipeline.reports.pictures import Easel, Preview, make_previews
-from imgpipeline.reports.questions import read_figures
-from imgpipeline.reports.stored_day import open_day
+from imgpipeline.reports.stored_day import open_day, read_figures
 from imgpipeline.reports.wording import number
 from imgpipeline.settings import Settings
 

@@ -35,7 +35,6 @@ from imgpipeline.web.viewer.responses import PROBLEMS, STATIC, Renderer, error_j
 from imgpipeline.web.viewer.reviewing import reviewing_routes
 from imgpipeline.web.viewer.search import search_routes
 from imgpipeline.web.viewer.site import ViewedSite, open_site
-from imgpipeline.web.viewer.sources import source_routes
 
 _GRACE_S = 5
 _DESCRIPTION = "Frames, counts, sources, events and alerts of imgpipeline."
@@ -104,10 +103,9 @@ class _AnswerHead:
 
 
 def _routes(site: ViewedSite, renderer: Renderer) -> Iterator[APIRouter]:
-    yield api_routes(site)
     for routes in (
-        alert_routes, reviewing_routes, annotating_routes, day_list_routes, dead_letter_routes, source_routes,
-        place_routes, comparison_routes, search_routes, classic_routes, overview_routes, frame_routes,
+        api_routes, frame_routes, alert_routes, reviewing_routes, annotating_routes, day_list_routes,
+        dead_letter_routes, place_routes, comparison_routes, search_routes, classic_routes, overview_routes,
     ):  # fmt: skip
         yield routes(site, renderer)
 

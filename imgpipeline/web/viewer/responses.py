@@ -2,7 +2,7 @@
 
 import colorsys
 import json
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from datetime import UTC, date, datetime
 from functools import cache
 from hashlib import sha256
@@ -63,13 +63,23 @@ def fields_of(value: Any, *, without: Collection[str] = ()) -> dict[str, Any]:
     return {name: getattr(value, name) for name in value.__slots__ if name not in without}
 
 
-def answer_csv(request: Request, name: str, columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> Response:
-    """Returns rows as a CSV file, or 304 if the client has the same one."""
-    return answer_bytes(request, csv_text(columns, rows).encode(), "text/csv; charset=utf-8", file_name=f"{name}.csv")
+def answer_table(
+    request: Request, wanted: str, name: str, table: pa.Table, csv_columns: Sequence[str] | None = None
+) -> Response:
+    """Returns rows as a file, or 304 if the client has the same one.
 
-
-def answer_arrow(request: Request, name: str, table: pa.Table) -> Response:
-    """Returns rows as an Arrow IPC stream, or 304 if the client has the same one."""
+    Args:
+        request: The request.
+        wanted: `csv`, or `arrow` for an Arrow IPC stream.
+        name: Name of the file without its suffix.
+        table: The rows.
+        csv_columns: The columns as CSV; default: all.
+    """
+    if wanted == "csv":
+        columns = csv_columns or table.column_names
+        rows = table.select(columns).to_pylist(maps_as_pydicts="strict")
+        text = csv_text(columns, ([row[column] for column in columns] for row in rows))
+        return answer_bytes(request, text.encode(), "text/csv; charset=utf-8", file_name=f"{name}.csv")
     sink = pa.BufferOutputStream()
     with pa.ipc.new_stream(sink, table.schema) as writer:
         writer.write_table(table)
