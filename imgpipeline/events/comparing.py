@@ -24,11 +24,8 @@ class StoredFrame:
     """One frame of a source."""
 
     frame_id: str
-    """Id of the frame, unique within its day."""
     source: str
-    """The camera, video or folder."""
     timestamp: datetime
-    """The frame's own time, UTC."""
     image_path: str
 
 
@@ -38,10 +35,6 @@ Pair = tuple[StoredFrame, StoredFrame]
 
 def compare_pairs(images: ImageReader, pairs: Sequence[Pair]) -> Iterator[FrameChange]:
     """Yields the comparison of each pair, in order; an image that two consecutive pairs share is decoded once.
-
-    Args:
-        images: Reads the images.
-        pairs: The pairs to compare.
 
     Raises:
         TransientError: The store does not answer.
@@ -111,24 +104,14 @@ def _size(pixels: Pixels) -> str:
 
 
 def difference_norm(image: Pixels, previous: Pixels) -> float:
-    """Returns the L2 norm of the difference over all channels of all pixels; 0 only for equal images.
-
-    Args:
-        image: uint8 [height, width, 3].
-        previous: An image of the same size.
-    """
+    """Returns the L2 norm of the difference over all channels of all pixels of two images of one size; 0 if equal."""
     return float(cv2.norm(image, previous, cv2.NORM_L2))
 
 
 def difference_image(image: Pixels, previous: Pixels) -> Pixels:
-    """Returns the difference, scaled so its minimum over all channels is 0 and its maximum 255.
+    """Returns the difference of two images of the same size, scaled to 0 to 255 over all channels.
 
-    Args:
-        image: uint8 [height, width, 3].
-        previous: An image of the same size.
-
-    Returns:
-        uint8 [height, width, 3]; all 0 if every value differs by the same amount.
+    It is all 0 if every value differs by the same amount.
     """
     difference = image.astype(np.float32) - previous
     least, greatest = float(difference.min()), float(difference.max())

@@ -39,9 +39,7 @@ class Moment:
 
     frame: SeenFrame
     objects: tuple[SeenObject, ...]
-    """Its objects that the rule is about."""
     holds: bool
-    """Whether the condition holds."""
 
     @property
     def at(self) -> datetime:
@@ -73,12 +71,7 @@ class StretchFinder:
     """
 
     def __init__(self, rule: ObjectRule, least_s: float) -> None:
-        """Starts before the first moment.
-
-        Args:
-            rule: Has the longest gap between two frames of a stretch, and the longest interruption.
-            least_s: Minimum time from the first to the last frame of a stretch, in seconds.
-        """
+        """Starts before the first moment; `least_s` is the shortest time from its first to its last frame."""
         self._least = timedelta(seconds=least_s)
         self._longest_gap, self._bridge = timedelta(seconds=rule.longest_gap_s), timedelta(seconds=rule.bridge_s)
         self._first: Moment | None = None
@@ -114,13 +107,7 @@ class SourceRule:
     """
 
     def __init__(self, rules: Rules, rule: Rule, zone: tzinfo) -> None:
-        """Starts before the first frame.
-
-        Args:
-            rules: All rules; they have the zone or line that the rule reads.
-            rule: The rule.
-            zone: Time zone of the rule's hours.
-        """
+        """Starts before the first frame; `zone` is the time zone of the rule's hours."""
         self._rule, self._place = rule, rules.place_of(rule)
         least_s = rule.seconds if isinstance(rule, CountRule | AbsenceRule) else 0.0
         self._finder = StretchFinder(rule, least_s) if isinstance(rule, StretchRule) else None

@@ -246,7 +246,6 @@ class RuleTableBuild:
     manifest: Manifest
     """Manifest of the stored table; `made_with` lists the rules, places or pairs that its build processed."""
     size_bytes: int
-    """Size of the stored object."""
 
 
 def build_table(
@@ -260,17 +259,9 @@ def build_table(
     keeps_rules: bool = False,
     now: datetime,
 ) -> RuleTableBuild:
-    """Brings a table of a day up to date with its inputs and the rules.
+    """Brings a table of a UTC day, one of `ENTRIES`, up to date with its inputs and the rules.
 
-    Args:
-        store: The object store.
-        day: UTC day.
-        table: One of `ENTRIES`.
-        rules: The current rules, zones and lines.
-        settings: Limits of images and of DuckDB, and the time zone of hours.
-        force: Make all rows again.
-        keeps_rules: Whether past days keep the rules of their stored table.
-        now: Build time, UTC.
+    If `keeps_rules`, a past day keeps the rules of its stored table; `force` makes all rows again.
 
     Raises:
         PermanentError: A table that the rules read is missing, or a stored object does not belong to this project.

@@ -24,7 +24,6 @@ class ReportBuild:
     key: str
     size_bytes: int
     headline: Headline
-    """The figures at its top."""
 
     @property
     def picture_svg(self) -> bytes:
@@ -41,19 +40,9 @@ def build_report(
     now: datetime,
     cache_dir: Path | None = None,
 ) -> ReportBuild:
-    """Builds the stored report of a day from the day's tables and its last audit. No segment is read.
+    """Builds the stored report of a UTC day from the day's tables and its last audit. No segment is read.
 
-    Args:
-        store: The object store.
-        settings: Limits of images, and the settings that summaries read.
-        day: UTC day.
-        force: Rebuild even if the stored report is current.
-        now: Current time; it decides whether the day is over. The page does not show it, so that the same inputs give
-            the same bytes.
-        cache_dir: Where fetched day tables are kept; default: as for every query session.
-
-    Returns:
-        The stored report.
+    `now` decides whether the day is over. The page does not show it, so that the same inputs give the same bytes.
 
     Raises:
         PermanentError: There is nothing for the day, it is not built yet, or a stored table is not a Parquet file of
@@ -74,13 +63,10 @@ class DailyReport(Derived[Headline | None]):
 
     store: ObjectStore
     settings: Settings
-    """Limits of images, and the settings that summaries read."""
     day: date
-    """UTC day."""
     now: datetime
     """Current time; it decides whether the day is over."""
     cache_dir: Path | None
-    """Where fetched day tables are kept."""
     page: bytes = b""
     """The stored page, after `read`."""
     _inputs: ReportInputs | None = None
@@ -121,17 +107,10 @@ class DailyReport(Derived[Headline | None]):
 def current_page(
     store: ObjectStore, settings: Settings, day: date, *, now: datetime, cache_dir: Path | None = None
 ) -> bytes:
-    """Returns an up-to-date report of a day: the stored one if nothing is newer, otherwise one rendered for this call.
+    """Returns an up-to-date report of a day of the settings' time zone: the stored one if nothing is newer.
 
     It includes segments that are newer than the tables, and days that are not built yet. Nothing is written, so the
     caller needs no write access. Only UTC days have stored reports.
-
-    Args:
-        store: The object store.
-        settings: As for `build_report`, with the time zone of the day.
-        day: Day of that time zone.
-        now: As for `build_report`.
-        cache_dir: As for `build_report`.
 
     Raises:
         PermanentError: There is nothing for the day, or a stored table is not a Parquet file of this project.

@@ -26,22 +26,15 @@ class Diagram:
     """One chart with its title and table."""
 
     title: str
-    """Title of the chart."""
     svg: Markup
     """The chart; safe to insert into a page."""
     header: tuple[str, ...]
-    """Column names of the table of numbers."""
     rows: tuple[tuple[str, ...], ...]
     """The numbers of the chart, for readers who cannot see it."""
 
 
 def make_diagrams(figures: Figures, findings: Findings, timezone: str = "UTC") -> dict[str, Diagram]:
     """Draws the charts of a day, except those without numbers.
-
-    Args:
-        figures: The numbers of a day.
-        findings: What tracking and the rules found.
-        timezone: Name of the time zone of its hours.
 
     Returns:
         The charts by name: `object_hours`, `label_hours`, `heat_map`, `label_sources`, `frame_hours`, `sizes`,
@@ -210,21 +203,13 @@ class HourTable:
     """One table of hourly numbers."""
 
     header: tuple[str, ...]
-    """Column names."""
     rows: tuple[tuple[str, ...], ...]
     """The first rows by hour, at most 500."""
     is_cut: bool
-    """Whether rows are missing."""
 
 
 def make_hour_tables(findings: Findings, names: Sequence[str], timezone: str) -> dict[str, HourTable]:
-    """Returns the tables `objects`, `zones` and `lines`.
-
-    Args:
-        findings: The numbers.
-        names: Names of the hours of the day.
-        timezone: Name of their time zone.
-    """
+    """Returns the tables `objects`, `zones` and `lines`."""
 
     def rows(found: Iterable[ByHour], of: Sequence[str], numbers: Mapping[str, Callable[[Any], str]]) -> _HourRows:
         for one in found:

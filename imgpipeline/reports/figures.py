@@ -33,7 +33,6 @@ class DayHours:
     starts: tuple[datetime, ...]
     """Start of each hour, UTC."""
     end: datetime
-    """End of the last hour, UTC."""
 
     def place(self, at: datetime) -> int:
         """Returns the position of the hour that contains an instant of the day."""
@@ -54,12 +53,7 @@ class DayHours:
 
 
 def day_hours(day: date, zone: tzinfo) -> DayHours:
-    """Returns the hours of a day.
-
-    Args:
-        day: A day of the time zone.
-        zone: The time zone.
-    """
+    """Returns the hours of a day of a time zone."""
     local = local_days(zone, day, day + timedelta(days=2))
     hours = hours_of(local, day)
     names = tuple(f"{hour.hour:02d}{_offset(hour.start, zone) if hour.is_repeated else ''}" for hour in hours)
@@ -76,7 +70,6 @@ class LabelHours:
     """One label over the hours of a day."""
 
     label: str
-    """Class name."""
     counts: tuple[int, ...]
     """Detections in each hour of the day."""
 
@@ -91,21 +84,14 @@ class LabelFigures:
     """One label of the day."""
 
     label: str
-    """Class name."""
     hours: tuple[int, ...]
     """Detections in each hour of the day."""
     frames: int
-    """Frames that contain it."""
     first_seen: datetime
-    """Time of the first of them, UTC."""
     last_seen: datetime
-    """Time of the last of them, UTC."""
     mean_confidence: float
-    """Mean confidence, 0 to 1."""
     min_confidence: float
-    """Lowest confidence, 0 to 1."""
     max_confidence: float
-    """Highest confidence, 0 to 1."""
 
     @property
     def total(self) -> int:
@@ -118,9 +104,7 @@ class FrameHours:
     """Frames by hour of the day, of one source or of all."""
 
     processed: tuple[int, ...]
-    """Frames that a detector processed."""
     gated: tuple[int, ...]
-    """Frames that were gated before detection."""
     dead_letters: tuple[int, ...]
     """Dead letters; those whose record has another day than they are listed under belong to no hour."""
 
@@ -140,7 +124,6 @@ class SourceFigures:
     first_seen: datetime | None
     """Time of its first frame, UTC; None if it had dead letters only."""
     last_seen: datetime | None
-    """Time of its last frame, UTC."""
     active_hours: int
     """Hours with at least one frame."""
     longest_pause_s: float | None
@@ -148,9 +131,7 @@ class SourceFigures:
     dead_letters: int
     """Its dead letters, including those that belong to no hour."""
     labels: Mapping[str, int]
-    """Its detections by label."""
     size_bytes: int
-    """Size of its encoded images."""
     observed_s: float | None = None
     """Seconds during which it delivered frames; None if unknown."""
 
@@ -164,9 +145,7 @@ class SourceBooks:
     open_sessions: int
     """Sessions that did not end on this day."""
     received: int
-    """Frames received."""
     announced: int
-    """Frames announced."""
     in_tables: int
     """Frames of the sessions in the day's tables."""
     gated: int
@@ -184,21 +163,15 @@ class ModelUse:
     """One model with its thresholds, as used on the day."""
 
     name: str
-    """Name in the registry."""
     sha256: str
-    """SHA-256 of the model file."""
     confidence_threshold: float | None
     """Detections have a confidence above this."""
     nms_threshold: float | None
     """IoU above which the weaker of two boxes is dropped."""
     frames: int
-    """Frames it processed."""
     first_frame: datetime
-    """Time of the first of them, UTC."""
     last_frame: datetime
-    """Time of the last of them, UTC."""
     processed_until: datetime
-    """When the last of them was processed, UTC."""
 
 
 Histogram = tuple[tuple[float, int], ...]
@@ -213,11 +186,9 @@ class Figures:
     labels: tuple[LabelFigures, ...]
     """Most frequent first."""
     hours: FrameHours
-    """Frames of all sources by hour."""
     sources: tuple[SourceFigures, ...]
     """The source with the most frames first."""
     size_bytes: int
-    """Size of all encoded images."""
     sizes: Histogram
     """Encoded sizes in bytes, by powers of two."""
     brightness: Histogram
@@ -233,7 +204,6 @@ class Figures:
     books: tuple[SourceBooks, ...] = ()
     """The accounting of the sources that send notices, by source."""
     notices: int = 0
-    """Notices of the day."""
     observed_s: float | None = None
     """Observed seconds, summed over sources; None if unknown."""
 
@@ -287,19 +257,14 @@ class Headline:
     frames: int
     """Frames of the day, each counted once."""
     processed: int
-    """Frames that a detector processed."""
     gated: int
-    """Frames that were gated before detection."""
     dead_letters: int
-    """Dead letters listed under the day."""
     detections: int
     """Detections that the summaries count (from `IMGPIPELINE_SUMMARY_THRESHOLD` on)."""
     labels: int
     """Different labels among them."""
     sources: int
-    """Different sources of frames."""
     size_bytes: int
-    """Size of all encoded images."""
     busiest_hour: int | None
     """Position of the busiest hour, from 0, as `Figures.busiest_hour`; None on an empty day."""
     verdict: str
@@ -307,17 +272,14 @@ class Headline:
     top: tuple[LabelHours, ...]
     """The most frequent labels by hour, at most 7. Any others are summed up under an empty label."""
     hour_names: tuple[str, ...] = HOUR_NAMES
-    """The hours of the day."""
     timezone: str = "UTC"
     """IANA name of the time zone."""
     observed_s: float | None = None
     """Observed seconds, summed over sources; None if unknown."""
     notices: int = 0
-    """Notices from the sources about the day."""
     received: int | None = None
     """Frames received, by the sources' accounts; None without accounts."""
     dropped: int = 0
-    """Received frames that were lost."""
     objects: int | None = None
     """Unique objects, counted once per source; None if the day has no tracks."""
     crossings: int | None = None

@@ -105,15 +105,10 @@ class RuleEvents:
 
     rule: str
     kind: str
-    """Kind of the rule, such as `line_crossing`."""
     source: str
-    """The camera, video or folder."""
     count: int
-    """Events of the day."""
     first: datetime
-    """Time of the first one, UTC."""
     last: datetime
-    """Time of the last one, UTC."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,10 +117,8 @@ class ShownEvent:
 
     event_id: str
     timestamp: datetime
-    """Time of the frame that met the rule, UTC."""
     rule: str
     source: str
-    """The camera, video or folder."""
     place: str
     """The zone or line; empty without one."""
     label: str
@@ -133,9 +126,7 @@ class ShownEvent:
     direction: str
     """Direction in which a line was crossed; empty without a line."""
     reason: str
-    """What happened, as a sentence."""
     frame_id: str
-    """The frame that met the rule."""
     image_path: str
     """Where its image is stored; empty without one."""
 
@@ -145,7 +136,6 @@ class DayEvents:
     """The events of a day."""
 
     rules: tuple[RuleEvents, ...]
-    """Numbers of events by rule and source."""
     latest: tuple[ShownEvent, ...]
     """At most 60 events, by time."""
     pictures: tuple[tuple[ShownEvent, Picture], ...]
@@ -164,13 +154,11 @@ class Findings:
     objects: tuple[SourceObjects, ...] | None = None
     """Unique objects by source and label; the source and label with the most objects first."""
     track_pictures: tuple[TrackPicture, ...] = ()
-    """The longest tracks of some sources, drawn on images."""
     zones: tuple[ByHour, ...] | None = None
     """Occupancy of the zones, by source and name."""
     lines: tuple[ByHour, ...] | None = None
     """Crossings of the lines, by source and name."""
     events: DayEvents | None = None
-    """Events of the rules."""
 
     @property
     def object_count(self) -> int | None:
@@ -201,12 +189,7 @@ def read_findings(
 ) -> Findings:
     """Reads the tables that are built for a day, and draws tracks and events.
 
-    Args:
-        easel: Draws on the images.
-        session: The day, opened for queries.
-        inputs: The inputs, with the versions of the built tables.
-        clock: The hours of the day.
-        least: Detections with a lower confidence are not drawn.
+    Detections with a lower confidence than `least` are not drawn.
 
     Raises:
         PermanentError: This machine lacks the memory or disk space.

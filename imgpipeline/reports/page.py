@@ -32,9 +32,7 @@ class Page:
     """One report."""
 
     html: bytes
-    """The whole page, UTF-8."""
     headline: Headline
-    """The figures at its top."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,17 +41,12 @@ class DayContent:
 
     inputs: ReportInputs
     figures: Figures
-    """The numbers."""
     verdict: DayVerdict
-    """The last audit of the day."""
     dead_letters: tuple[DeadLetterGroup, ...]
     """Dead letters by code, the most frequent first."""
     previews: tuple[Preview, ...]
-    """Frames with their detections drawn."""
     findings: Findings
-    """What tracking and the rules found."""
     least_confidence: float
-    """Lowest confidence that the summaries count."""
 
     most_labels = 40
     most_sources = 60
@@ -176,19 +169,11 @@ class CountedHour:
     hour: int
     """Position of the hour in the day, from 0."""
     label: str
-    """Class name."""
     count: int
-    """Detections."""
 
 
 def make_page(store: ObjectStore, settings: Settings, inputs: ReportInputs, *, cache_dir: Path | None = None) -> Page:
     """Renders the report of a day; nothing is stored.
-
-    Args:
-        store: The object store.
-        settings: Limits of images, and the settings that summaries read.
-        inputs: Its current inputs.
-        cache_dir: Where fetched day tables are kept; default: as for every query session.
 
     Raises:
         LedgerError: A segment newer than the tables cannot be read.

@@ -100,12 +100,6 @@ def open_day(
 ) -> Iterator[DayQueries]:
     """Opens a day: the stored tables of a UTC day if the ledger has nothing newer, otherwise a query session.
 
-    Args:
-        store: The object store.
-        settings: The settings that summaries read.
-        inputs: The day and the versions of its tables.
-        cache_dir: Where fetched tables are kept; default: as for every query session.
-
     Yields:
         Answers queries about the day.
 
@@ -169,10 +163,6 @@ def _under_way(inputs: ReportInputs) -> TransientError:
 
 def read_figures(session: DayQueries, clock: DayHours) -> Figures:
     """Reads the numbers of a day.
-
-    Args:
-        session: The day, opened for queries.
-        clock: The hours of the day.
 
     Raises:
         PermanentError: This machine lacks the memory or disk space.

@@ -36,36 +36,23 @@ class TracksBuild:
     """The result of a build, or of a build with nothing to do."""
 
     day: date
-    """UTC day."""
     skipped: bool
     """Whether the stored tables were current, so nothing was built."""
     slices_followed: int
-    """Slices that were followed in this build."""
     slices_kept: int
     """Slices without changes."""
     tracks: int
-    """Rows of `tracks`."""
     frame_rates: Mapping[str, float]
     """Median observed frame rate of each source, in frames per second."""
     size_bytes: int
-    """Size of all objects."""
     manifests: Mapping[str, TracksManifest]
-    """Manifest of each stored table, by table name."""
     duration_s: float
-    """How long this call took, in seconds."""
 
 
 def build_tracks(
     store: ObjectStore, day: date, *, settings: Settings, force: bool = False, now: datetime
 ) -> TracksBuild:
     """Brings a day's tracks up to date with its detections.
-
-    Args:
-        store: The object store.
-        day: UTC day.
-        settings: How to follow and count.
-        force: Follow all slices again, even if nothing has changed.
-        now: Build time for the manifests, UTC.
 
     Raises:
         ConfigurationError: The class groups are wrong.
@@ -96,11 +83,8 @@ class DayTracks(Derived[TracksManifest]):
 
     store: ObjectStore
     day: date
-    """UTC day."""
     settings: Settings
-    """How to follow and count."""
     now: datetime
-    """Build time for the manifests, UTC."""
     followed: int = 0
     """Slices that the last `make` followed."""
     kept: int = 0

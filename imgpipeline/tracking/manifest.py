@@ -27,7 +27,6 @@ class TracksManifest:
 
     table: str
     day: date
-    """UTC day."""
     made_by: str
     """Recipe: hash of columns, queries and all settings, 16 hexadecimal digits."""
     made_of: Mapping[str, str]
@@ -37,15 +36,11 @@ class TracksManifest:
     library: str
     """The tracking library with its version."""
     parameters: Mapping[str, str | float]
-    """Settings, by name."""
     frame_rates: Mapping[str, float]
     """Median observed frame rate of each source, in frames per second."""
     rows: int
-    """Rows of the table."""
     content: str
-    """Hash of the rows."""
     built_at: datetime
-    """When it was made, UTC."""
 
     def to_json(self) -> str:
         """Returns the manifest as the text in the Parquet footer."""

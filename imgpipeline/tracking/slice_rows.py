@@ -38,9 +38,7 @@ class WantedSlice:
 
     source: str
     start: datetime
-    """Its start, UTC."""
     digest: str
-    """Hash of its inputs."""
 
 
 def create_rows(engine: Engine) -> None:
@@ -50,14 +48,7 @@ def create_rows(engine: Engine) -> None:
 
 
 def follow(engine: Engine, wanted: WantedSlice, parameters: TrackingParameters, day: date) -> None:
-    """Follows one slice in all class groups and adds its rows.
-
-    Args:
-        engine: DuckDB with the day's inputs.
-        wanted: The slice.
-        parameters: How to follow.
-        day: UTC day of the build; for a slice of the day before, only rows in the overlap are added.
-    """
+    """Follows one slice in all class groups and adds its rows."""
     first_us = int(wanted.start.timestamp() * 1e6)
     own_us = first_us + int(SLICE.total_seconds() * 1e6)
     span = {"source": wanted.source, "first": first_us, "until": own_us + int(OVERLAP.total_seconds() * 1e6)}

@@ -107,7 +107,6 @@ class Difference:
     what: str
     """The alert or event, and the cause if known."""
     next_step: str
-    """What to do."""
 
     def __str__(self) -> str:
         """Returns both as text."""
@@ -120,7 +119,6 @@ class AlertAudit:
 
     alerts: int = 0
     days: int = 0
-    """Number of days that were compared."""
     differences: list[Difference] = field(default_factory=list)
     """Alerts without an event, and events without an alert."""
     changed_rules: int = 0
@@ -128,7 +126,6 @@ class AlertAudit:
     newer_alerts: int = 0
     """Number of alerts about frames that are newer than the stored events."""
     not_compared: dict[date, str] = field(default_factory=dict)
-    """Days that could not be compared, with the reason."""
     problems: list[str] = field(default_factory=list)
     """Errors in the alerts themselves."""
 
@@ -147,11 +144,6 @@ class AlertAudit:
 
 def audit_alerts(store: ObjectStore, settings: Settings, *, now: datetime) -> AlertAudit:
     """Compares all alerts with the stored events, from the first day on which rules were watched.
-
-    Args:
-        store: The object store.
-        settings: Limits of DuckDB, and the time zone of hours.
-        now: The clock, UTC.
 
     Raises:
         TransientError: The store does not answer.
@@ -212,11 +204,8 @@ class _Day:
     """The comparison of one day."""
 
     entry: DayEvents
-    """The day's events as a derived object."""
     known: Sequence[WatchedRules]
-    """All records of watched rules."""
     report: AlertAudit
-    """The report to fill."""
 
     def compare(self, alerts: Sequence[Alert]) -> None:
         store, settings, day = self.entry.store, self.entry.settings, self.entry.day

@@ -38,13 +38,7 @@ def read_object(store: ObjectStore, key: str) -> dict[str, Any]:
 def create_object(store: ObjectStore, key: str, content: Mapping[str, Any]) -> bool:
     """Writes a JSON object unless the key exists.
 
-    Args:
-        store: The object store.
-        key: The key.
-        content: Must differ from the content of any other writer, such as by a random `writer`.
-
-    Returns:
-        Whether this object is stored; False if another writer was first.
+    The content must differ from that of any other writer, such as by a random `writer`.
 
     Raises:
         TransientError: The store did not answer in time; it may or may not have stored the object.

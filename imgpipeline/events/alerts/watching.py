@@ -43,11 +43,9 @@ class _LiveSource:
     frames: dict[str, tuple[tuple[Any, ...], Frame]] = field(default_factory=dict)
     """The frame that the day tables keep for each id, with its rank."""
     new: list[Frame] = field(default_factory=list)
-    """Frames that were not evaluated yet."""
     is_late: bool = False
     """Whether all frames must be evaluated again."""
     last: Frame | None = None
-    """The last evaluated frame."""
     rules: list[SourceRule] = field(default_factory=list)
     """The rules that apply to this source, with their state after that frame."""
 
@@ -72,14 +70,7 @@ class LiveDay:
     def __init__(
         self, rules: Rules, settings: Settings, images: ImageReader, compared: Iterable[FrameChange] = ()
     ) -> None:
-        """Starts without frames.
-
-        Args:
-            rules: The rules; rules about tracked objects are ignored.
-            settings: Has the time zone of hours.
-            images: Reads the images to compare.
-            compared: Comparisons that are already known.
-        """
+        """Starts without frames; `compared` are comparisons that are known already. Ignores rules about tracks."""
         self._rules = rules
         self._zone = find_timezone(settings.timezone)
         self._images = images
@@ -171,9 +162,7 @@ class Watch:
     """Limits of images, the time zone of hours, and the maximum age of events."""
     rules: Rules
     clock: Clock
-    """The clock, UTC."""
     chain: AlertChain = field(init=False)
-    """The alerts so far."""
     changed_at: datetime = field(init=False)
     """When the ledger or the stored events last changed, UTC."""
     _days: dict[date, LiveDay] = field(default_factory=dict)
@@ -217,12 +206,8 @@ class Watch:
     ) -> Iterator[list[Alert]]:
         """Calls `look` repeatedly, and yields the alerts that each look has raised.
 
-        If the store does not answer, it logs the failure and tries again.
-
-        Args:
-            stop: Stops when set.
-            seconds: Stops after this many seconds; None: never.
-            idle_s: Stops after this many idle seconds; None: never.
+        If the store does not answer, it logs the failure and tries again. It stops after `seconds`, or after `idle_s`
+        seconds without a change; None: never.
 
         Raises:
             LedgerError: A segment cannot be read, or the ledger was replaced.

@@ -127,14 +127,7 @@ def _add_acknowledging(router: APIRouter, site: ViewedSite) -> None:
 
 
 def numbered_page(site: ViewedSite, renderer: Renderer, request: Request, number: str, query: Zoned) -> Response:
-    """Returns the page of an alert whose number was entered.
-
-    Args:
-        site: Its store has the alerts.
-        renderer: Renders the page.
-        request: The request; the visitor's scopes decide whether the page has a form to acknowledge.
-        number: The number as text.
-        query: The time zone.
+    """Returns the page of an alert whose number was entered, with a form to acknowledge it if the visitor may.
 
     Raises:
         UsageError: The text is not a number.

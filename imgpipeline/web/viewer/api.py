@@ -81,9 +81,7 @@ class _EventStream(StreamingResponse):
 async def status_events(site: ViewedSite, *, heartbeat_s: float = HEARTBEAT_S) -> AsyncIterator[str]:
     """Yields the events of one client until the server stops or the client has to reconnect.
 
-    Args:
-        site: The site.
-        heartbeat_s: Seconds without an event after which a comment is sent.
+    After `heartbeat_s` seconds without an event, a comment is sent.
     """
     yield f"retry: {_RECONNECT_MS}\n\n"
     sent: dict[str, Any] | None = None

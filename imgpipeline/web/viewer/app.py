@@ -50,12 +50,7 @@ SECURITY_HEADERS = {
 
 
 def create_app(site: ViewedSite, access: Access) -> FastAPI:
-    """Returns the application.
-
-    Args:
-        site: The site; its lake opens and closes with the application.
-        access: Identifies visitors.
-    """
+    """Returns the application; the site's lake opens and closes with it."""
 
     @asynccontextmanager
     async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
@@ -167,12 +162,6 @@ def _add_errors(app: FastAPI, renderer: Renderer) -> None:
 
 def run_viewer(settings: Settings, host: str, port: int, stop: threading.Event) -> None:
     """Runs the viewer until `stop` is set (`imgpipeline serve`).
-
-    Args:
-        settings: They name the store, the file of API keys and the trusted proxies.
-        host: Address to listen on; a loopback address unless visitors have to log in.
-        port: Port to listen on.
-        stop: Stops the server gracefully.
 
     Raises:
         UsageError: Other machines could reach the address without login.

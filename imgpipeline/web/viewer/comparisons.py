@@ -59,12 +59,10 @@ class _Found:
     """A comparison, and a page of its frames."""
 
     models: Sequence[str]
-    """The models of the day."""
     query: ComparisonQuery
     """The query with its day and models filled in."""
     compared: ComparedDay
     frames: ComparedFrames
-    """The requested frames, with the boxes of both."""
 
 
 def comparison_routes(site: ViewedSite, renderer: Renderer) -> APIRouter:

@@ -63,14 +63,9 @@ _Read = Callable[[Asked, Any, date], Sequence[_Row]]
 def _day_list(
     name: str, query: type[ListQuery], read: _Read, columns: Callable[[LakeSession], pa.Schema], about: str
 ) -> View[Sequence[_Row]]:
-    """Declares a list of a day.
+    """Declares a list of a day: `name` is its path, and the name of its rows in the API.
 
-    Args:
-        name: Its path, and the name of its rows in the API.
-        query: Type of its parameters.
-        read: Reads its rows.
-        columns: Returns its columns as CSV and Arrow, the same on every day.
-        about: Describes its route.
+    `columns` returns its columns as CSV and Arrow, the same on every day.
     """
 
     def rows_of(asked: Asked) -> Sequence[_Row]:

@@ -114,7 +114,6 @@ class Bar:
     end_s: int
     """End of the part, as second of the day."""
     frames: int
-    """Matching frames."""
     labels: Mapping[str, int]
     """Matching detections by label, the most frequent first."""
 
@@ -157,7 +156,6 @@ class Timeline:
     days: tuple[DayBars, ...]
     """The latest first."""
     left_out: int
-    """Number of earlier days that are not drawn."""
     most: int
     """Detections of the highest bar, at least 1."""
     bin_s: int
@@ -369,10 +367,7 @@ def _if_readable(read: Callable[[], AnswerT]) -> AnswerT | ImgpipelineError:
 def _read_timeline(lake: LakeSession, wanted: WantedFrames, days: Sequence[date]) -> Timeline:
     """Counts matching frames and detections by day, part of the day, and label.
 
-    Args:
-        lake: The session.
-        wanted: The filter without a time of day, because the timeline also offers the other times.
-        days: Its days, sorted.
+    The filter has no time of day, because the timeline also offers the other times.
     """
     shown = days[-MOST_DAYS:]
     bin_s = _ONE_DAY_BIN_S if len(days) == 1 else _SEVERAL_DAYS_BIN_S

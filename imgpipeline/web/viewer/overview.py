@@ -49,9 +49,7 @@ class LabelRow:
     """One row of the table of counts."""
 
     label: str
-    """Class name."""
     hours: Mapping[int, int]
-    """Detections by hour of the day, without empty hours."""
     unique: int | None
     """Unique objects of the UTC day; None if its tracks are not built."""
 
@@ -70,16 +68,13 @@ class Overview:
     frames: int
     """Frames, including gated ones."""
     gated: int
-    """Gated frames."""
     dead_letters: int
     observed_s: float
-    """Observed seconds, summed over sources."""
     labels: tuple[LabelRow, ...]
     """The most frequent first."""
     unique: int | None
     """Unique objects of the UTC day; None if its tracks are not built."""
     sources: tuple[SourceStatus, ...]
-    """Status of the sources, by name."""
 
     @property
     def detections(self) -> int:
@@ -99,11 +94,9 @@ class StoreHealth:
     verdicts: Mapping[date, DayVerdict]
     """The last audit, as in the report, of each UTC day that overlaps the day."""
     alerts: tuple[ListedAlert, ...]
-    """The latest alerts, the latest first."""
     days_behind: Mapping[date, str]
     """Stale days with the reason, sorted."""
     detection: DetectionState
-    """What the sensor saw of detection."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,7 +107,6 @@ class LiveSource:
     frame: dict[str, Any] | None
     """A row of `frames`; None without a frame in the last 30 days."""
     boxes: Sequence[dict[str, Any]]
-    """All detections of the frame."""
 
     def age_s(self, now: datetime) -> float:
         """Returns the age of the frame in seconds; at least 0, because a camera's clock may be ahead."""

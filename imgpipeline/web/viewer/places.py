@@ -69,7 +69,6 @@ class _Counted:
     label: str
     direction: str | None
     hours: Mapping[int, _Row]
-    """Rows by hour of the day."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,7 +114,6 @@ class HeatMap:
     days: Sequence[date]
     """The days of the filters that have data, sorted."""
     points: FootPoints
-    """The counts."""
     frame: Mapping[str, Any] | None
     """The latest frame of the source in these days, as the background; a row of `frames`."""
 

@@ -68,12 +68,7 @@ def answer_table(
 ) -> Response:
     """Returns rows as a file, or 304 if the client has the same one.
 
-    Args:
-        request: The request.
-        wanted: `csv`, or `arrow` for an Arrow IPC stream.
-        name: Name of the file without its suffix.
-        table: The rows.
-        csv_columns: The columns as CSV; default: all.
+    `csv` has only `csv_columns`, if given; anything else is an Arrow IPC stream.
     """
     if wanted == "csv":
         columns = csv_columns or table.column_names
@@ -97,13 +92,7 @@ def answer_bytes(
 ) -> Response:
     """Returns bytes with an e-tag, or 304 if the client has the same ones.
 
-    Args:
-        request: The request.
-        body: The content.
-        media_type: Its type.
-        e_tag: Identifies the content; default: its hash.
-        is_lasting: Whether a browser may cache it for a while without asking.
-        file_name: Name of the file when a browser saves it.
+    The default e-tag is the hash. If `is_lasting`, a browser may cache the bytes for a while without asking.
     """
     tag = f'"{e_tag or sha256(body).hexdigest()[:32]}"'
     headers = {"ETag": tag, "Cache-Control": _LASTING if is_lasting else _FRESH}
@@ -183,13 +172,7 @@ class Renderer:
         return f"#{round(255 * red):02x}{round(255 * green):02x}{round(255 * blue):02x}"
 
     def page(self, template: str, *, status: int = 200, **values: Any) -> HTMLResponse:
-        """Returns a page.
-
-        Args:
-            template: File name of the template.
-            status: HTTP status.
-            **values: Variables of the template.
-        """
+        """Returns a page; `values` are the variables of the template."""
         shown = self._environment.get_template(template).render(state=self._lake.state, **values)
         return HTMLResponse(shown, status, {"Cache-Control": "no-cache"})
 
@@ -228,10 +211,7 @@ def url(path: str, **parameters: object) -> str:
 def frame_time(time: datetime, zone: str, day: date | None = None) -> str:
     """Returns a time in a time zone, with its offset unless it is UTC: `13:00:05 +01:00`.
 
-    Args:
-        time: The time.
-        zone: IANA name of the time zone.
-        day: Day that the page shows anyway; a time on this day has no date.
+    A time on `day`, which the page shows anyway, has no date.
     """
     local = in_zone(time, find_timezone(zone))
     shown = clock(local, local.tzinfo or UTC) if local.date() == day else moment(local, local.tzinfo or UTC)

@@ -202,10 +202,7 @@ def reviewed_of(site: ViewedSite, visitor: Visitor, days: Sequence[date]) -> dic
 def _calendar_days(asked: Asked, span: Span, *, is_needed: bool = False) -> list[CalendarDay]:
     """Returns the days of a span that have frames, the latest first, with the number of reviewed frames.
 
-    Args:
-        asked: The visitor's request.
-        span: Days of the session's time zone.
-        is_needed: Whether to raise TransientError if the store does not answer, instead of leaving numbers unknown.
+    If `is_needed`, raises TransientError if the store does not answer, instead of leaving numbers unknown.
     """
     lake = asked.lake
     frames = {row["day"]: row["frames"] for row in asked.days if row["frames"] and row["day"] in span}

@@ -101,7 +101,6 @@ class Others:
     rows: Sequence[dict[str, Any]]
     """At most 50 rows with their `day`, the latest first."""
     matching: int
-    """Number of matching rows."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,9 +108,7 @@ class Found:
     """Result of a search."""
 
     search: Search
-    """The parsed search."""
     frames: FramePage
-    """The latest frames."""
     others: dict[str, Others]
     """Rows of other tables by table; empty if a filter only applies to frames, such as `zone`."""
     suggestion: str | None

@@ -52,7 +52,6 @@ class LakeState:
     problem: ImgpipelineError | None
     """Why the ledger cannot be followed; None if it can."""
     problem_since: datetime | None
-    """Start of the problem, UTC."""
 
 
 @dataclass(slots=True)
@@ -72,9 +71,7 @@ class SharedLake:
 
     store: ObjectStore
     settings: Settings
-    """The settings that summaries read."""
     clock: Clock = utc_now
-    """Returns the current time."""
     _state: LakeState = field(default_factory=lambda: LakeState(None, 0, (), 0, None, None))
     _opened: _Opened | None = None
     _lock: threading.Lock = field(default_factory=threading.Lock)
@@ -108,10 +105,7 @@ class SharedLake:
 
     @contextlib.contextmanager
     def reading(self, zone: str | None = None) -> Iterator[LakeSession]:
-        """Opens the shared session for one request.
-
-        Args:
-            zone: IANA name of the time zone of days; None: UTC.
+        """Opens the shared session for one request, with the days of a time zone.
 
         Yields:
             A cursor of the session. Requests whose queries take longer than 30 s in total are interrupted.
@@ -138,10 +132,7 @@ class SharedLake:
     def remembered(self, lake: LakeSession, key: Hashable, make: Callable[[], AnswerT]) -> AnswerT:
         """Returns the answer that an earlier request computed from the same session, or computes it.
 
-        Args:
-            lake: The session from `reading`.
-            key: Identifies the answer within the session and its time zone.
-            make: Computes the answer.
+        `key` identifies the answer within the session and its time zone.
         """
         opened = self._opened
         if opened is None or opened.lake.snapshot is not lake.snapshot:

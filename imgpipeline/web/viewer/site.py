@@ -25,13 +25,9 @@ class ViewedSite:
     store: ObjectStore
     """The object store. Calls give up after a few seconds, because a browser waits."""
     lake: SharedLake
-    """The tables."""
     pictures: Pictures
-    """The images."""
     reviews: Reviews
-    """Marks of reviewed frames."""
     clock: Clock = utc_now
-    """Returns the current time."""
     stopping: threading.Event = field(default_factory=threading.Event)
     """Set when the server stops, so that streams end."""
 
@@ -60,11 +56,6 @@ class ViewedSite:
 
 def open_site(settings: Settings, *, clock: Clock = utc_now, stopping: threading.Event | None = None) -> ViewedSite:
     """Opens a site; nothing is read yet.
-
-    Args:
-        settings: They name the store.
-        clock: Returns the current time.
-        stopping: Set when the server stops; default: never.
 
     Raises:
         ConfigurationError: A setting is wrong.

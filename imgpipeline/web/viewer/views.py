@@ -68,7 +68,6 @@ class View(Generic[FoundT]):
     path: str
     """Path of the page, which names its template; and of the route below `/api/v1`."""
     query: type[UrlQuery]
-    """The parameters."""
     read: Callable[[Asked], FoundT]
     """Answers the question, for both."""
     page: Callable[[Asked, FoundT], Mapping[str, Any]] | None = None
@@ -76,7 +75,6 @@ class View(Generic[FoundT]):
     document: Callable[[Asked, FoundT], Mapping[str, Any]] | None = None
     """Returns the JSON document."""
     about: str = ""
-    """Describes the route."""
     api: str | None = None
     """Path of the route, if it is another one."""
     api_query: type[UrlQuery] | None = None
@@ -140,7 +138,6 @@ class Part(Generic[RowT]):
 
     rows: Sequence[RowT]
     matching: int
-    """Number of rows on all pages."""
     next: int | None
     """`after` of the next page; None on the last one."""
 
