@@ -24,7 +24,7 @@ from imgpipeline.contracts.times import find_timezone
 from imgpipeline.errors import ConfigurationError, ImgpipelineError, TransientError, UsageError
 from imgpipeline.lake.sessions.local_time import in_zone
 from imgpipeline.reports.wording import clock, duration, long_day, long_month, moment, number, size, visible
-from imgpipeline.web.viewer.shared_lake import SharedLake
+from imgpipeline.web.viewer.site import SharedLake
 
 RETRY_AFTER_S = 2
 ARROW_STREAM = "application/vnd.apache.arrow.stream"
