@@ -5,7 +5,6 @@ of the others are copied. Zones and lines are counted even if no rule reads them
 changes are compared, each new frame once with the frame before it.
 """
 
-import itertools
 from abc import abstractmethod
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
@@ -18,7 +17,7 @@ from imgpipeline.events.configuration import ImageChangeRule, Line, Rule, Rules,
 from imgpipeline.events.day_of_rules import DayOfRules, Row
 from imgpipeline.events.evaluate import evaluate
 from imgpipeline.events.places import count_crossings, count_in_zone
-from imgpipeline.events.reading import read_changes, read_frames
+from imgpipeline.events.reading import change_of, read_changes, read_frames
 from imgpipeline.events.recipe import COMPARISON_VERSION, hash_of, place_recipe, rule_recipe
 from imgpipeline.events.values import TRACKED, Event, FrameChange, SeenFrame
 from imgpipeline.lake.build.derived import build
@@ -57,21 +56,14 @@ class DayFrameChanges(DayOfRules):
 
     def rows(self, inputs: Inputs, rules: Rules, stored: Stored | None, /) -> tuple[list[Row], dict[str, str]]:
         """Returns the comparison of each pair, and the number of new comparisons."""
-        from imgpipeline.events.comparing import StoredFrame, compare_pairs  # noqa: PLC0415 - loads OpenCV
+        from imgpipeline.events.comparing import Comparisons, StoredFrame  # noqa: PLC0415 - loads OpenCV
 
         sources = _compared_sources(rules)
         frames = [StoredFrame(*row) for row in inputs.engine.run(_IN_ORDER, [sources is None, sources or []])]
-        pairs = [(frame, before) for before, frame in itertools.pairwise(frames) if before.source == frame.source]
-        known = {_pair_of(row): row for row in self.stored_rows(inputs.engine, stored)}
-        new = [
-            pair for pair in pairs
-            if (pair[0].frame_id, pair[0].image_path, pair[1].frame_id, pair[1].image_path) not in known
-        ]  # fmt: skip
-        for change in compare_pairs(ImageReader(self.store, self.settings), new):
-            row = _row(change)
-            known[_pair_of(row)] = row
-        rows = [known[a.frame_id, a.image_path, b.frame_id, b.image_path] for a, b in pairs]
-        return rows, {_COMPARED: str(len(new))}
+        known = map(change_of, self.stored_rows(inputs.engine, stored))
+        comparisons = Comparisons(ImageReader(self.store, self.settings), known)
+        rows = [_row(change) for change in comparisons.of(frames)]
+        return rows, {_COMPARED: str(comparisons.made)}
 
 
 def _compared_sources(rules: Rules) -> list[str] | None:
@@ -83,10 +75,6 @@ def _compared_sources(rules: Rules) -> list[str] | None:
 def _row(change: FrameChange) -> Row:
     row = {column.name: getattr(change, column.name, None) for column in FRAME_CHANGES.columns if column.name != "day"}
     return {**row, "source_image_path": change.image_path}
-
-
-def _pair_of(row: Row) -> tuple[str, str, str, str]:
-    return row["frame_id"], row["source_image_path"], row["previous_frame_id"], row["previous_image_path"]
 
 
 class DayEvents(DayOfRules):

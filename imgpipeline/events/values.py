@@ -53,6 +53,11 @@ class FrameChange:
     reason: str | None
     """Why the images could not be compared, or None."""
 
+    @property
+    def pair(self) -> tuple[str, str, str, str]:
+        """Identifies the compared frames and their images."""
+        return self.frame_id, self.image_path, self.previous_frame_id, self.previous_image_path
+
 
 @dataclass(frozen=True, slots=True)
 class Event:

@@ -69,7 +69,8 @@ class ByHour:
 
     def total(self, column: str) -> float:
         """Returns the sum of a column over the day."""
-        return sum(hour[column] for hour in self.hours)
+        total: float = sum(hour[column] for hour in self.hours)
+        return total
 
     def most(self, column: str) -> Any:
         """Returns the largest value of a column; None without one."""

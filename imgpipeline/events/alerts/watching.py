@@ -7,10 +7,9 @@ events already have an alert.
 
 import logging
 import threading
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from datetime import date, datetime, timedelta
-from itertools import pairwise
 from typing import Any
 
 from imgpipeline.contracts.keys import ChainId, day_table_key
@@ -19,7 +18,7 @@ from imgpipeline.contracts.times import Clock, day_of, find_timezone
 from imgpipeline.errors import TransientError
 from imgpipeline.events.alerts.audit import note_watched
 from imgpipeline.events.alerts.chain import Alert, AlertChain
-from imgpipeline.events.comparing import StoredFrame, compare_pairs
+from imgpipeline.events.comparing import Comparisons, StoredFrame
 from imgpipeline.events.configuration import ImageChangeRule, Rule, Rules
 from imgpipeline.events.evaluate import SourceRule
 from imgpipeline.events.reading import read_events, read_stored_changes
@@ -33,7 +32,6 @@ from imgpipeline.settings import Settings
 
 _POLL_S = 0.5
 _LOG = logging.getLogger(__name__)
-_Pair = tuple[StoredFrame, StoredFrame]
 
 
 @dataclass(slots=True)
@@ -73,9 +71,8 @@ class LiveDay:
         """Starts without frames; `compared` are comparisons that are known already. Ignores rules about tracks."""
         self._rules = rules
         self._zone = find_timezone(settings.timezone)
-        self._images = images
+        self._comparisons = Comparisons(images, compared)
         self._sources: dict[str, _LiveSource] = {}
-        self._changes: dict[_Pair, FrameChange] = {_pair_of(change): change for change in compared}
 
     def add(self, chain: ChainId, frame: Frame) -> None:
         """Adds a frame; of several with the same id, keeps the same one as the day tables."""
@@ -100,7 +97,8 @@ class LiveDay:
         wanted = [rule for rule in self._rules.rule if self._is_for(rule, name)]
         before = [] if is_whole or source.last is None else [source.last]
         is_compared = any(isinstance(rule, ImageChangeRule) for rule in wanted)
-        changes = self._compare([*before, *frames]) if is_compared else []  # first, because it may fail
+        # First, because it may fail.
+        changes = self._comparisons.of(_stored([*before, *frames])) if is_compared else []
         rules = [SourceRule(self._rules, rule, self._zone) for rule in wanted] if is_whole else source.rules
         seen = in_order(_seen(frames))
         events = [event for rule in rules for event in rule.take(seen, changes)]
@@ -112,22 +110,9 @@ class LiveDay:
         wanted = self._rules.sources_of(rule)
         return rule.reads != "track_points" and (not wanted or source in wanted)
 
-    def _compare(self, frames: Sequence[Frame]) -> list[FrameChange]:
-        """Returns the comparison of each frame with the previous one; compares each pair once."""
-        stored = [
-            StoredFrame(frame.frame_id, frame.source, frame.timestamp, frame.source_image_path) for frame in frames
-        ]
-        pairs = [(frame, before) for before, frame in pairwise(stored)]
-        new = [pair for pair in pairs if pair not in self._changes]
-        self._changes.update(zip(new, compare_pairs(self._images, new), strict=True))
-        return [self._changes[pair] for pair in pairs]
 
-
-def _pair_of(change: FrameChange) -> _Pair:
-    previous = StoredFrame(
-        change.previous_frame_id, change.source, change.previous_timestamp, change.previous_image_path
-    )
-    return StoredFrame(change.frame_id, change.source, change.timestamp, change.image_path), previous
+def _stored(frames: Iterable[Frame]) -> list[StoredFrame]:
+    return [StoredFrame(frame.frame_id, frame.source, frame.timestamp, frame.source_image_path) for frame in frames]
 
 
 def _in_order(frame: Frame) -> tuple[datetime, bool, int, str, int, int, str]:

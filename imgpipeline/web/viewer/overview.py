@@ -275,7 +275,7 @@ def overview_routes(site: ViewedSite, renderer: Renderer) -> APIRouter:
     @router.get("/", include_in_schema=False, response_class=HTMLResponse)
     def overview_page(request: Request) -> Response:
         if "alert_num" in request.query_params:  # the address of the classic alert viewer
-            return numbered_page(site, renderer, request, request.query_params["alert_num"], Zoned())
+            return numbered_page(site, renderer, request, request.query_params["alert_num"], Zoned(timezone=None))
         return page_of(site, renderer, _OVERVIEW, request)
 
     @router.get("/reports/{day}", include_in_schema=False, response_class=HTMLResponse)
