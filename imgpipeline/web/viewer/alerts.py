@@ -54,8 +54,8 @@ class NoteBody(BaseModel):
 def alert_routes(site: ViewedSite, renderer: Renderer) -> APIRouter:
     """Returns the routes of the list, of each alert, and of its acknowledgements."""
     router = APIRouter(tags=["alerts"])
-    _add_one(router, site, renderer)
     add_route(router, site, _ALERTS)
+    _add_one(router, site, renderer)
     _add_acknowledging(router, site)
     return router
 

@@ -49,8 +49,6 @@ class AnnotationBody(BaseModel):
 def annotating_routes(site: ViewedSite, renderer: Renderer) -> APIRouter:
     """Returns the routes."""
     router = APIRouter(tags=["viewer"])
-    _add_api(router, site)
-    _add_forms(router, site)
     view = View(
         "/feedback", DayQuery, lambda asked: list(annotations_of(site.store, asked.day)),
         lambda asked, found: {"day": asked.day, "days": asked.days, "annotations": found},
@@ -58,6 +56,8 @@ def annotating_routes(site: ViewedSite, renderer: Renderer) -> APIRouter:
         "Lists the feedback about the frames of a day, including withdrawn feedback.", api="/annotations",
     )  # fmt: skip
     add_views(router, site, renderer, view)
+    _add_api(router, site)
+    _add_forms(router, site)
     return router
 
 
