@@ -47,14 +47,11 @@ class Clip:
     """A written clip."""
 
     path: Path
-    """The file."""
     frames: int
     missing: int
     """Number of frames without an image; they show the reason as text."""
     first: datetime
-    """Time of its first frame, UTC."""
     last: datetime
-    """Time of its last frame, UTC."""
     is_cut: bool
     """Whether it ends early because of the maximum number of frames."""
 
@@ -64,9 +61,7 @@ class _Shown:
     """A frame of the source."""
 
     frame_id: str
-    """Id of the frame, unique within its day."""
     at: datetime
-    """Its time, UTC."""
     path: str | None
     """Path of its image; None if it was imported without an image."""
     size: tuple[int, int] | None
@@ -74,14 +69,7 @@ class _Shown:
 
 
 def write_event_clip(store: ObjectStore, settings: Settings, event: Event, path: Path, wish: ClipWish) -> Clip:
-    """Writes the clip of an event; replaces an existing file once the clip is complete.
-
-    Args:
-        store: The object store.
-        settings: Which images may be read, and their maximum size.
-        event: The event.
-        path: The file; its suffix, `.mp4` or `.gif`, determines the format.
-        wish: Range and speed of the clip.
+    """Writes the clip of an event as `.mp4` or `.gif`; replaces an existing file once the clip is complete.
 
     Raises:
         UsageError: The file has another suffix.
@@ -165,12 +153,9 @@ class _Drawing:
     """Draws the frames of one clip."""
 
     images: ImageReader
-    """Reads the images."""
     event: Event
     size: tuple[int, int]
-    """Width and height of the clip."""
     missing: int = 0
-    """Number of frames without an image so far."""
 
     def draw(self, shown: _Shown, boxes: Sequence[Detection]) -> Pixels:
         """Returns an image of the clip's size, with boxes and time, or with the reason why the image is missing."""

@@ -1,8 +1,9 @@
 """Compares stored images of consecutive frames, and draws their difference."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from itertools import pairwise
 
 import cv2
 import numpy as np
@@ -24,29 +25,45 @@ class StoredFrame:
     """One frame of a source."""
 
     frame_id: str
-    """Id of the frame, unique within its day."""
     source: str
-    """The camera, video or folder."""
     timestamp: datetime
-    """The frame's own time, UTC."""
     image_path: str
 
 
-Pair = tuple[StoredFrame, StoredFrame]
+_Pair = tuple[StoredFrame, StoredFrame]
 """A frame and the previous frame."""
 
 
-def compare_pairs(images: ImageReader, pairs: Sequence[Pair]) -> Iterator[FrameChange]:
-    """Yields the comparison of each pair, in order; an image that two consecutive pairs share is decoded once.
+class Comparisons:
+    """Compares consecutive frames, each pair once: a build passes the whole day, a watch the frames as they arrive."""
 
-    Args:
-        images: Reads the images.
-        pairs: The pairs to compare.
+    def __init__(self, images: ImageReader, known: Iterable[FrameChange]) -> None:
+        """Starts with the comparisons that are known already."""
+        self._images = images
+        self._known = {change.pair: change for change in known}
+        self.made = 0
 
-    Raises:
-        TransientError: The store does not answer.
-        ForbiddenError: The store refuses access.
-    """
+    def of(self, frames: Sequence[StoredFrame]) -> list[FrameChange]:
+        """Returns the comparison of each frame with the previous one of its source.
+
+        Raises:
+            TransientError: The store does not answer.
+            ForbiddenError: The store refuses access.
+        """
+        pairs = [(frame, before) for before, frame in pairwise(frames) if before.source == frame.source]
+        for change in _compare_pairs(self._images, [pair for pair in pairs if _key(pair) not in self._known]):
+            self._known[change.pair] = change
+            self.made += 1
+        return [self._known[_key(pair)] for pair in pairs]
+
+
+def _key(pair: _Pair) -> tuple[str, str, str, str]:
+    frame, before = pair
+    return frame.frame_id, frame.image_path, before.frame_id, before.image_path
+
+
+def _compare_pairs(images: ImageReader, pairs: Sequence[_Pair]) -> Iterator[FrameChange]:
+    """Yields the comparison of each pair, in order; an image that two consecutive pairs share is decoded once."""
     wanted: list[StoredFrame] = []
     for frame, previous in pairs:
         wanted += [frame] if wanted and wanted[-1] == previous else [previous, frame]
@@ -111,24 +128,14 @@ def _size(pixels: Pixels) -> str:
 
 
 def difference_norm(image: Pixels, previous: Pixels) -> float:
-    """Returns the L2 norm of the difference over all channels of all pixels; 0 only for equal images.
-
-    Args:
-        image: uint8 [height, width, 3].
-        previous: An image of the same size.
-    """
+    """Returns the L2 norm of the difference over all channels of all pixels of two images of one size; 0 if equal."""
     return float(cv2.norm(image, previous, cv2.NORM_L2))
 
 
 def difference_image(image: Pixels, previous: Pixels) -> Pixels:
-    """Returns the difference, scaled so its minimum over all channels is 0 and its maximum 255.
+    """Returns the difference of two images of the same size, scaled to 0 to 255 over all channels.
 
-    Args:
-        image: uint8 [height, width, 3].
-        previous: An image of the same size.
-
-    Returns:
-        uint8 [height, width, 3]; all 0 if every value differs by the same amount.
+    It is all 0 if every value differs by the same amount.
     """
     difference = image.astype(np.float32) - previous
     least, greatest = float(difference.min()), float(difference.max())

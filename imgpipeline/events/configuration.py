@@ -95,7 +95,6 @@ class Line(_Place):
 
 class _Rule(_Strict):
     reads: ClassVar[str] = "detections"
-    """The table that the rule is evaluated on."""
     name: Name
     sources: tuple[Name, ...] = ()
     """Sources of the rule; empty: all, or the source of its zone or line."""
@@ -241,12 +240,7 @@ def load_rules(path: Path) -> Rules:
 
 
 def parse_rules(text: str, *, name: str) -> Rules:
-    """Reads the text of a `rules.toml`; raises the same errors as `load_rules`.
-
-    Args:
-        text: The text.
-        name: Name of its origin, for messages.
-    """
+    """Reads the text of a `rules.toml`, whose origin is `name` in messages; raises the same errors as `load_rules`."""
     return _validated(parse_toml(text, name=name, page=PAGE))
 
 

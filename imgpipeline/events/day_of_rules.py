@@ -51,11 +51,8 @@ class DayOfRules(Derived[Manifest]):
     settings: Settings
     """Limits of images and of DuckDB, and the time zone of hours."""
     rules: Rules
-    """The current rules."""
     day: date
-    """UTC day."""
     now: datetime
-    """Build time, UTC."""
     keeps_rules: bool = False
     """Whether past days keep the rules of their stored table."""
     patience: Patience = field(default_factory=Patience)
@@ -140,10 +137,7 @@ class DayOfRules(Derived[Manifest]):
     def rows(self, inputs: Inputs, rules: Rules, stored: Stored | None, /) -> tuple[list[Row], dict[str, str]]:
         """Returns all rows in order, and the entries of `Manifest.made_with`.
 
-        Args:
-            inputs: The opened inputs.
-            rules: The rules of the day.
-            stored: The stored table, whose rows may be copied; None: make all rows again.
+        Rows of the stored table may be copied; without one, all rows are made again.
         """
 
     def stored_rows(self, engine: Engine, stored: Stored | None) -> list[Row]:

@@ -15,15 +15,7 @@ _SHADE = 0.25
 
 
 def draw_places(pixels: Pixels, places: Iterable[Zone | Line]) -> Pixels:
-    """Draws zones as shaded polygons, and lines with an arrow in their forward direction, each with its name.
-
-    Args:
-        pixels: uint8 [height, width, 3], BGR; not changed.
-        places: The zones and lines.
-
-    Returns:
-        A new image of the same size.
-    """
+    """Draws zones as shaded polygons, and lines with an arrow in their forward direction, on a copy of a BGR image."""
     canvas = pixels.copy()
     thickness = max(1, round(max(canvas.shape[:2]) / 300))
     for number, place in enumerate(places):

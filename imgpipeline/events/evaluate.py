@@ -8,6 +8,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta, tzinfo
+from typing import TypeVar
 
 from imgpipeline.contracts.text import counted
 from imgpipeline.contracts.times import Hours
@@ -29,6 +30,7 @@ from imgpipeline.events.values import Event, FrameChange, SeenFrame, SeenObject,
 
 StretchRule = ZoneOccupancyRule | CountRule | AbsenceRule
 """A rule about a condition that holds from frame to frame, without following single objects."""
+GivenT = TypeVar("GivenT", SeenFrame, FrameChange)
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,9 +39,7 @@ class Moment:
 
     frame: SeenFrame
     objects: tuple[SeenObject, ...]
-    """Its objects that the rule is about."""
     holds: bool
-    """Whether the condition holds."""
 
     @property
     def at(self) -> datetime:
@@ -71,12 +71,7 @@ class StretchFinder:
     """
 
     def __init__(self, rule: ObjectRule, least_s: float) -> None:
-        """Starts before the first moment.
-
-        Args:
-            rule: Has the longest gap between two frames of a stretch, and the longest interruption.
-            least_s: Minimum time from the first to the last frame of a stretch, in seconds.
-        """
+        """Starts before the first moment; `least_s` is the shortest time from its first to its last frame."""
         self._least = timedelta(seconds=least_s)
         self._longest_gap, self._bridge = timedelta(seconds=rule.longest_gap_s), timedelta(seconds=rule.bridge_s)
         self._first: Moment | None = None
@@ -105,54 +100,44 @@ class StretchFinder:
         return ended
 
 
-class StretchEvents:
-    """Finds the events of a rule about a condition in the frames of one source, frame by frame."""
+class SourceRule:
+    """Evaluates one rule at one source: a build passes the whole day at once, a watch the frames as they arrive.
 
-    def __init__(self, rule: StretchRule, zone: Zone | None) -> None:
-        """Starts before the first frame.
+    Both find the same events. Only the rules about tracked objects need the whole day, because its tracks do.
+    """
 
-        Args:
-            rule: The rule.
-            zone: The zone of the rule; None: the whole image.
-        """
-        self._rule, self._zone = rule, zone
-        self._finder = StretchFinder(rule, 0.0 if isinstance(rule, ZoneOccupancyRule) else rule.seconds)
-
-    @property
-    def current(self) -> Event | None:
-        """The event that has not ended, if any."""
-        return self._event(self._finder.current)
-
-    def take(self, frame: SeenFrame) -> Event | None:
-        """Takes the next frame, and returns the event that ended before it, if any."""
-        objects = _wanted(self._rule, self._zone, frame)
-        most = self._rule.above if isinstance(self._rule, CountRule) else 0
-        holds = not objects if isinstance(self._rule, AbsenceRule) else len(objects) > most
-        return self._event(self._finder.take(Moment(frame, objects, holds)))
-
-    def _event(self, stretch: Stretch | None) -> Event | None:
-        if stretch is None:
-            return None
-        count = len(stretch.met.objects)
-        if isinstance(self._rule, AbsenceRule):
-            value, what = stretch.met_after_s, f"nothing for {stretch.met_after_s:g} s"
-        else:
-            value, what = float(count), counted(count, "object")
-        where = f" in {self._zone.name}" if self._zone else ""
-        return _stretch_event(self._rule, self._zone, stretch, value=value, reason=f"{what}{where}")
-
-
-class Choice:
-    """Leaves out events outside the rule's hours and within its cooldown, for one source."""
-
-    def __init__(self, rule: Rule, zone: tzinfo) -> None:
-        """Starts before the first event; `zone` is the time zone of the hours."""
+    def __init__(self, rules: Rules, rule: Rule, zone: tzinfo) -> None:
+        """Starts before the first frame; `zone` is the time zone of the rule's hours."""
+        self._rule, self._place = rule, rules.place_of(rule)
+        least_s = rule.seconds if isinstance(rule, CountRule | AbsenceRule) else 0.0
+        self._finder = StretchFinder(rule, least_s) if isinstance(rule, StretchRule) else None
         self._hours = Hours.parse(rule.hours, zone) if rule.hours else None
         self._cooldown = timedelta(seconds=rule.cooldown_s)
         self._until: datetime | None = None
 
-    def takes(self, event: Event) -> bool:
-        """Whether to keep the next event in time. It may be called again for the last event that it was called for."""
+    def take(self, frames: Sequence[SeenFrame], changes: Iterable[FrameChange] = ()) -> list[Event]:
+        """Takes the next frames by time, and the comparisons of their images.
+
+        Returns:
+            The events that are new or have not ended, by time, within the hours of the rule and outside its cooldown.
+        """
+        found = sorted(self._find(frames, changes), key=lambda event: (event.timestamp, event.event_id))
+        return [event for event in found if self._is_chosen(event)]
+
+    def _find(self, frames: Sequence[SeenFrame], changes: Iterable[FrameChange]) -> Iterator[Event]:
+        rule, place = self._rule, self._place
+        if isinstance(rule, ImageChangeRule):
+            yield from (event for change in changes if (event := change_event(rule, change)))
+        elif isinstance(rule, LineCrossingRule):
+            yield from _crossing_events(rule, place, frames) if isinstance(place, Line) else ()
+        elif isinstance(rule, DwellTimeRule):
+            yield from _dwell_events(rule, place, frames) if isinstance(place, Zone) else ()
+        elif self._finder:
+            zone = place if isinstance(place, Zone) else None
+            ended = [self._finder.take(_moment(rule, zone, frame)) for frame in frames]
+            yield from (_condition_event(rule, zone, one) for one in (*ended, self._finder.current) if one)
+
+    def _is_chosen(self, event: Event) -> bool:
         if self._hours and not self._hours.contain(event.timestamp):
             return False
         if self._until is not None and event.timestamp < self._until:
@@ -161,49 +146,26 @@ class Choice:
         return True
 
 
-def evaluate_objects(rules: Rules, rule: ObjectRule, frames: Iterable[SeenFrame], zone: tzinfo) -> list[Event]:
-    """Returns the events of a rule about objects.
+def evaluate(
+    rules: Rules, rule: Rule, zone: tzinfo, *, frames: Iterable[SeenFrame] = (), changes: Iterable[FrameChange] = ()
+) -> list[Event]:
+    """Returns the events of a rule on a whole day, by source and time.
 
     Args:
         rules: All rules; they have the zone or line that the rule reads.
         rule: The rule.
-        frames: All processed frames of the day, of any source, in any order.
         zone: Time zone of the rule's hours.
-
-    Returns:
-        The events, by source and time.
+        frames: All processed frames of the day, of any source, in any order, for a rule about objects.
+        changes: All comparisons of the day, of any source, in any order, for a rule about image changes.
     """
-    events: list[Event] = []
-    place = rules.place_of(rule)
-    for seen in _by_source(frames, rules.sources_of(rule)):
-        if isinstance(rule, LineCrossingRule) and isinstance(place, Line):
-            found = _crossing_events(rule, place, seen)
-        elif isinstance(rule, DwellTimeRule) and isinstance(place, Zone):
-            found = _dwell_events(rule, place, seen)
-        elif isinstance(rule, StretchRule):
-            stretches = StretchEvents(rule, place if isinstance(place, Zone) else None)
-            ended = [stretches.take(frame) for frame in seen]
-            found = (event for event in (*ended, stretches.current) if event)
-        else:
-            raise TypeError(f"{rule.name!r} of kind {rule.kind!r} cannot use a {type(place).__name__}")
-        events += _chosen(rule, found, zone)
-    return events
-
-
-def evaluate_changes(rule: ImageChangeRule, changes: Iterable[FrameChange], zone: tzinfo) -> list[Event]:
-    """Returns the events of a rule about image changes, by source and time.
-
-    Args:
-        rule: The rule.
-        changes: All comparisons of the day, of any source, in any order.
-        zone: Time zone of the rule's hours.
-    """
-    by_source: dict[str, list[Event]] = defaultdict(list)
-    for change in changes:
-        event = change_event(rule, change)
-        if event and (not rule.sources or change.source in rule.sources):
-            by_source[change.source].append(event)
-    return [event for _, found in sorted(by_source.items()) for event in _chosen(rule, found, zone)]
+    seen, compared = _by_source(frames), _by_source(changes)
+    wanted = rules.sources_of(rule)
+    return [
+        event
+        for source in sorted(seen.keys() | compared.keys())
+        if not wanted or source in wanted
+        for event in SourceRule(rules, rule, zone).take(in_order(seen[source]), compared[source])
+    ]
 
 
 def change_event(rule: ImageChangeRule, change: FrameChange) -> Event | None:
@@ -227,14 +189,11 @@ def change_event(rule: ImageChangeRule, change: FrameChange) -> Event | None:
     )
 
 
-def _by_source(frames: Iterable[SeenFrame], sources: Sequence[str]) -> Iterator[list[SeenFrame]]:
-    """Yields the frames of each wanted source by time."""
-    grouped: dict[str, list[SeenFrame]] = defaultdict(list)
-    for frame in frames:
-        if not sources or frame.source in sources:
-            grouped[frame.source].append(frame)
-    for _, several in sorted(grouped.items()):
-        yield in_order(several)
+def _by_source(given: Iterable[GivenT]) -> defaultdict[str, list[GivenT]]:
+    grouped: defaultdict[str, list[GivenT]] = defaultdict(list)
+    for one in given:
+        grouped[one.source].append(one)
+    return grouped
 
 
 def _wanted(rule: ObjectRule, zone: Zone | None, frame: SeenFrame) -> tuple[SeenObject, ...]:
@@ -245,6 +204,21 @@ def _wanted(rule: ObjectRule, zone: Zone | None, frame: SeenFrame) -> tuple[Seen
         if (not rule.labels or each.label in rule.labels) and each.confidence >= rule.min_confidence
     )
     return objects_in(zone, objects, frame.size) if zone else objects
+
+
+def _moment(rule: StretchRule, zone: Zone | None, frame: SeenFrame) -> Moment:
+    objects = _wanted(rule, zone, frame)
+    most = rule.above if isinstance(rule, CountRule) else 0
+    return Moment(frame, objects, not objects if isinstance(rule, AbsenceRule) else len(objects) > most)
+
+
+def _condition_event(rule: StretchRule, zone: Zone | None, stretch: Stretch) -> Event:
+    count = len(stretch.met.objects)
+    if isinstance(rule, AbsenceRule):
+        value, what = stretch.met_after_s, f"nothing for {stretch.met_after_s:g} s"
+    else:
+        value, what = float(count), counted(count, "object")
+    return _stretch_event(rule, zone, stretch, value=value, reason=f"{what} in {zone.name}" if zone else what)
 
 
 def _dwell_events(rule: DwellTimeRule, zone: Zone, frames: Iterable[SeenFrame]) -> Iterator[Event]:
@@ -307,9 +281,3 @@ def _crossing_events(rule: LineCrossingRule, line: Line, frames: Sequence[SeenFr
                 image_paths=(crossing.before.image_path, crossing.after.image_path),
                 track_ids=(crossing.track_id,),
             )
-
-
-def _chosen(rule: Rule, events: Iterable[Event], zone: tzinfo) -> list[Event]:
-    """Returns the events of one source by time, within the rule's hours and outside its cooldown."""
-    choice = Choice(rule, zone)
-    return [event for event in sorted(events, key=lambda each: (each.timestamp, each.event_id)) if choice.takes(event)]

@@ -17,15 +17,7 @@ Box = tuple[float, float, float, float]
 
 
 def foot_point(box_xywh: Box, size: tuple[int, int]) -> Point | None:
-    """Returns the middle of the lower edge of the part of a box that is inside the image.
-
-    Args:
-        box_xywh: The box.
-        size: Width and height of the image.
-
-    Returns:
-        The point; None if the box is outside the image.
-    """
+    """Returns the middle of the lower edge of the part of a box that is inside an image of this width and height."""
     left, top, width, height = box_xywh
     right, bottom = min(left + width, size[0]), min(top + height, size[1])
     left, top = max(left, 0.0), max(top, 0.0)
@@ -50,13 +42,7 @@ def is_inside(point: Point, corners: Sequence[Point]) -> bool:
 
 
 def objects_in(zone: Zone, objects: Iterable[SeenObject], size: tuple[int, int]) -> tuple[SeenObject, ...]:
-    """Returns the objects whose foot point is in a zone.
-
-    Args:
-        zone: The zone.
-        objects: The objects of an image.
-        size: Width and height of the image.
-    """
+    """Returns the objects of an image of this width and height whose foot point is in a zone."""
     corners = [(x * size[0], y * size[1]) for x, y in zone.fractions]
     feet = ((each, foot_point(each.box_xywh, size) if each.box_xywh else None) for each in objects)
     return tuple(each for each, foot in feet if foot and is_inside(foot, corners))
@@ -98,7 +84,6 @@ class Crossing:
     """One crossing of a line by an object."""
 
     track_id: str
-    """The object."""
     label: str
     """Its label in the frame after the crossing."""
     direction: str

@@ -37,12 +37,7 @@ WHERE day = $day AND line = $place AND label = $label AND direction = $direction
 
 
 def count_in_zone(zone: Zone, frames: Sequence[SeenFrame]) -> list[dict[str, Any]]:
-    """Returns the rows of `zone_occupancy` of one zone, by hour and label.
-
-    Args:
-        zone: The zone.
-        frames: All processed frames of its source and day, in any order.
-    """
+    """Returns the rows of `zone_occupancy` of one zone, by hour and label, in all frames of its source and day."""
     inside = objects_by_frame(zone, frames)
     all_frames = Counter(_hour(frame.timestamp) for frame, _ in inside)
     at_once: dict[_Key, list[int]] = defaultdict(list)
@@ -73,12 +68,7 @@ def count_in_zone(zone: Zone, frames: Sequence[SeenFrame]) -> list[dict[str, Any
 
 
 def count_crossings(line: Line, frames: Sequence[SeenFrame]) -> list[dict[str, Any]]:
-    """Returns the rows of `line_crossings` of one line, by hour, label and direction.
-
-    Args:
-        line: The line.
-        frames: All processed frames of its source and day, in any order.
-    """
+    """Returns the rows of `line_crossings` of one line, by hour, label and direction; frames as for `count_in_zone`."""
     found: dict[tuple[datetime, str, str], list[Crossing]] = defaultdict(list)
     for crossing in crossings_of(line, frames):
         found[_hour(crossing.after.timestamp), crossing.label, crossing.direction].append(crossing)
@@ -140,7 +130,6 @@ class PlaceNumber:
     """A stored number: the count of one label in a zone or at a line."""
 
     day: date
-    """UTC day."""
     place: Zone | Line
     label: str
     """Class name; for tracked objects, the label of the track."""
@@ -161,7 +150,6 @@ class Evidence:
     objects: tuple[str, ...]
     """`object_id` of each tracked object, in order."""
     count: int
-    """Number of objects."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,10 +167,6 @@ def find_evidence(lake: "LakeSession", number: PlaceNumber) -> tuple[Evidence, .
 
     They include frames that arrived after the counts were built, so they can be more than the stored number until the
     next build.
-
-    Args:
-        lake: The session.
-        number: The number.
 
     Raises:
         PermanentError: A stored table is damaged.

@@ -25,10 +25,6 @@ def events_recipe(table: str, settings: Settings) -> str:
     """Returns the code version of a table's asset, 16 hexadecimal digits.
 
     It does not cover the rules: they may change while the code location runs, and past days keep theirs.
-
-    Args:
-        table: Name of a table that rules make.
-        settings: Has the time zone of rules with hours.
     """
     versions: dict[str, tuple[object, ...]] = {
         FRAME_CHANGES.name: (COMPARISON_VERSION,),

@@ -1,7 +1,8 @@
 """Builds the daily tables that rules make: `events`, `zone_occupancy`, `line_crossings` and `frame_changes`.
 
 Each rule is evaluated again, and each zone or line counted again, only if it or one of its tables has changed; the rows
-of the others are copied. Zones and lines are counted even if no rule reads them.
+of the others are copied. Zones and lines are counted even if no rule reads them. Only sources of rules about image
+changes are compared, each new frame once with the frame before it.
 """
 
 from abc import abstractmethod
@@ -10,21 +11,21 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from datetime import date, datetime
 
+from imgpipeline.contracts.keys import event_image_key
 from imgpipeline.contracts.times import find_timezone
 from imgpipeline.events.configuration import ImageChangeRule, Line, Rule, Rules, Zone
 from imgpipeline.events.day_of_rules import DayOfRules, Row
-from imgpipeline.events.evaluate import evaluate_changes, evaluate_objects
-from imgpipeline.events.frame_changes import DayFrameChanges, store_difference
+from imgpipeline.events.evaluate import evaluate
 from imgpipeline.events.places import count_crossings, count_in_zone
-from imgpipeline.events.reading import read_changes, read_frames
-from imgpipeline.events.recipe import hash_of, place_recipe, rule_recipe
-from imgpipeline.events.values import TRACKED, Event, SeenFrame
+from imgpipeline.events.reading import change_of, read_changes, read_frames
+from imgpipeline.events.recipe import COMPARISON_VERSION, hash_of, place_recipe, rule_recipe
+from imgpipeline.events.values import TRACKED, Event, FrameChange, SeenFrame
 from imgpipeline.lake.build.derived import build
 from imgpipeline.lake.build.summary_inputs import Inputs
 from imgpipeline.lake.schema import DETECTIONS, FRAMES, LINE_CROSSINGS, ZONE_OCCUPANCY, Table
 from imgpipeline.lake.schema.events import EVENT_SCHEMA_VERSION, EVENTS, FRAME_CHANGES
 from imgpipeline.lake.storage.manifest import Manifest, Stored
-from imgpipeline.objectstore import ObjectStore
+from imgpipeline.objectstore import ImageReader, ObjectStore
 from imgpipeline.settings import Settings
 
 _RULE_PART = "rule "
@@ -32,6 +33,48 @@ _EVALUATED = "evaluated_rules"
 _OBJECT_TABLES = (FRAMES.name, DETECTIONS.name)
 _PLACE_PART = "place "
 _COUNTED = "counted_places"
+_COMPARED = "compared_pairs"
+_IN_ORDER = """
+SELECT frame_id, source, "timestamp", source_image_path FROM frames
+WHERE ? OR list_contains(?::VARCHAR[], source)
+ORDER BY source, "timestamp", frame_number, source_kafka_topic, source_kafka_partition, source_kafka_offset, frame_id
+"""
+
+
+class DayFrameChanges(DayOfRules):
+    """The comparisons of consecutive frames of a day."""
+
+    table = FRAME_CHANGES
+
+    def inputs(self, _rules: Rules, /) -> tuple[str, ...]:
+        """Returns its only table, `frames`; images never change."""
+        return (FRAMES.name,)
+
+    def recipe(self, rules: Rules, /) -> str:
+        """Returns the hash of the compared sources and of the version of the comparison."""
+        return hash_of(EVENT_SCHEMA_VERSION, COMPARISON_VERSION, _compared_sources(rules))
+
+    def rows(self, inputs: Inputs, rules: Rules, stored: Stored | None, /) -> tuple[list[Row], dict[str, str]]:
+        """Returns the comparison of each pair, and the number of new comparisons."""
+        from imgpipeline.events.comparing import Comparisons, StoredFrame  # noqa: PLC0415 - loads OpenCV
+
+        sources = _compared_sources(rules)
+        frames = [StoredFrame(*row) for row in inputs.engine.run(_IN_ORDER, [sources is None, sources or []])]
+        known = map(change_of, self.stored_rows(inputs.engine, stored))
+        comparisons = Comparisons(ImageReader(self.store, self.settings), known)
+        rows = [_row(change) for change in comparisons.of(frames)]
+        return rows, {_COMPARED: str(comparisons.made)}
+
+
+def _compared_sources(rules: Rules) -> list[str] | None:
+    """Returns the sources of the rules about image changes, sorted; None: all."""
+    wanted = [rule.sources for rule in rules.rule if isinstance(rule, ImageChangeRule)]
+    return None if any(not sources for sources in wanted) else sorted({name for several in wanted for name in several})
+
+
+def _row(change: FrameChange) -> Row:
+    row = {column.name: getattr(change, column.name, None) for column in FRAME_CHANGES.columns if column.name != "day"}
+    return {**row, "source_image_path": change.image_path}
 
 
 class DayEvents(DayOfRules):
@@ -81,10 +124,10 @@ class DayEvents(DayOfRules):
     def _evaluate(self, inputs: Inputs, rules: Rules, rule: Rule) -> list[Event]:
         zone = find_timezone(self.settings.timezone)
         if isinstance(rule, ImageChangeRule):
-            return evaluate_changes(rule, read_changes(inputs.engine), zone)
+            return evaluate(rules, rule, zone, changes=read_changes(inputs.engine))
         chosen = (rules.sources_of(rule), rule.labels, rule.min_confidence)
         frames = read_frames(inputs.engine, *chosen, with_tracks=rule.reads == "track_points")
-        return evaluate_objects(rules, rule, frames, zone)
+        return evaluate(rules, rule, zone, frames=frames)
 
     def _rows_of(self, events: Iterable[Event]) -> list[Row]:
         """Returns the rows of events, and stores the difference image of each image change."""
@@ -191,7 +234,6 @@ class RuleTableBuild:
     manifest: Manifest
     """Manifest of the stored table; `made_with` lists the rules, places or pairs that its build processed."""
     size_bytes: int
-    """Size of the stored object."""
 
 
 def build_table(
@@ -205,17 +247,9 @@ def build_table(
     keeps_rules: bool = False,
     now: datetime,
 ) -> RuleTableBuild:
-    """Brings a table of a day up to date with its inputs and the rules.
+    """Brings a table of a UTC day, one of `ENTRIES`, up to date with its inputs and the rules.
 
-    Args:
-        store: The object store.
-        day: UTC day.
-        table: One of `ENTRIES`.
-        rules: The current rules, zones and lines.
-        settings: Limits of images and of DuckDB, and the time zone of hours.
-        force: Make all rows again.
-        keeps_rules: Whether past days keep the rules of their stored table.
-        now: Build time, UTC.
+    If `keeps_rules`, a past day keeps the rules of its stored table; `force` makes all rows again.
 
     Raises:
         PermanentError: A table that the rules read is missing, or a stored object does not belong to this project.
@@ -225,3 +259,27 @@ def build_table(
     done = build(ENTRIES[table.name](store, settings, rules, day, now, keeps_rules), force=force)
     (manifest,) = done.manifests.values()
     return RuleTableBuild(done.skipped, manifest, done.size_bytes)
+
+
+def store_difference(store: ObjectStore, settings: Settings, event: Event) -> str | None:
+    """Stores the difference image of an image change under its event id, once, and returns the key.
+
+    Returns:
+        The key; None for other events, and if an image is no longer available.
+
+    Raises:
+        TransientError: The store does not answer.
+        ForbiddenError: The store refuses access.
+    """
+    if event.kind != "image_change" or event.value is None:
+        return None
+    from imgpipeline.events.comparing import draw_difference  # noqa: PLC0415 - loads OpenCV
+
+    key = event_image_key(event.timestamp.date(), event.event_id, "difference")
+    if store.head(key) is None:
+        previous, path = event.image_paths
+        jpeg = draw_difference(ImageReader(store, settings), path, previous)
+        if jpeg is None:
+            return None
+        store.put(key, jpeg)
+    return key

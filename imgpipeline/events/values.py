@@ -14,7 +14,6 @@ class SeenObject:
     """One detection."""
 
     label: str
-    """Its class."""
     confidence: float
     """0 to 1."""
     box_xywh: tuple[float, float, float, float] | None
@@ -28,17 +27,12 @@ class SeenFrame:
     """One processed frame, with or without detections."""
 
     frame_id: str
-    """Id of the frame, unique within its day."""
     source: str
-    """The camera, video or folder."""
     timestamp: datetime
-    """The frame's own time, UTC."""
     image_path: str
-    """Path of the stored image."""
     size: tuple[int, int]
     """Width and height of the image in pixels."""
     objects: tuple[SeenObject, ...] = ()
-    """Its detections."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,13 +42,9 @@ class FrameChange:
     frame_id: str
     previous_frame_id: str
     source: str
-    """The source of both."""
     timestamp: datetime
-    """Time of the frame, UTC."""
     previous_timestamp: datetime
-    """Time of the previous frame, UTC."""
     image_path: str
-    """Path of the frame's image."""
     previous_image_path: str
     outcome: str
     """`compared`, `sizes_differ` or `unreadable`."""
@@ -63,6 +53,11 @@ class FrameChange:
     reason: str | None
     """Why the images could not be compared, or None."""
 
+    @property
+    def pair(self) -> tuple[str, str, str, str]:
+        """Identifies the compared frames and their images."""
+        return self.frame_id, self.image_path, self.previous_frame_id, self.previous_image_path
+
 
 @dataclass(frozen=True, slots=True)
 class Event:
@@ -70,9 +65,7 @@ class Event:
 
     rule: str
     kind: str
-    """Kind of the rule."""
     source: str
-    """The camera, video or folder."""
     timestamp: datetime
     """Time of the frame with which the rule was met, UTC."""
     started_at: datetime
@@ -88,13 +81,10 @@ class Event:
     value: float | None
     """The measured value: a count, seconds, or the norm; None if nothing was measured."""
     reason: str
-    """What happened, as text."""
     frame_ids: tuple[str, ...]
     """The frames that show the event; the last one has the time `timestamp`."""
     image_paths: tuple[str, ...]
-    """Their images, in the same order."""
     track_ids: tuple[str, ...] = ()
-    """Ids of the tracked objects that took part."""
 
     @property
     def event_id(self) -> str:

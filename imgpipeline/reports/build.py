@@ -1,6 +1,5 @@
 """Builds a day's report and stores it."""
 
-import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import date, datetime
@@ -11,7 +10,7 @@ from imgpipeline.lake.build.derived import Derived, Made, Origin, Start, State, 
 from imgpipeline.lake.storage.manifest import StoredObject
 from imgpipeline.objectstore import ObjectMissingError, ObjectStore
 from imgpipeline.reports.charts import draw_picture
-from imgpipeline.reports.headline import Headline, read_headline
+from imgpipeline.reports.figures import Headline, read_headline
 from imgpipeline.reports.inputs import ReportInputs, read_inputs, read_live_inputs, read_local_inputs
 from imgpipeline.settings import Settings
 
@@ -20,24 +19,16 @@ from imgpipeline.settings import Settings
 class ReportBuild:
     """The result of a build, or of a build with nothing to do."""
 
-    day: date
-    """UTC day."""
     skipped: bool
     """Whether the stored report was already built from these inputs."""
     key: str
-    """Object key."""
     size_bytes: int
-    """Size of the page."""
     headline: Headline
-    """The figures at its top."""
-    picture_svg: bytes
-    """A small SVG file of the detections by hour, stacked by label."""
-    inputs: str
-    """Fingerprint of its inputs."""
-    recipe: str
-    """Hash of code, templates, queries and settings."""
-    duration_s: float
-    """Duration of the call in seconds."""
+
+    @property
+    def picture_svg(self) -> bytes:
+        """A small SVG file of the detections by hour, stacked by label."""
+        return draw_picture(self.headline)
 
 
 def build_report(
@@ -49,42 +40,21 @@ def build_report(
     now: datetime,
     cache_dir: Path | None = None,
 ) -> ReportBuild:
-    """Builds the stored report of a day from the day's tables and its last audit. No segment is read.
+    """Builds the stored report of a UTC day from the day's tables and its last audit. No segment is read.
 
-    Args:
-        store: The object store.
-        settings: Limits of images, and the settings that summaries read.
-        day: UTC day.
-        force: Rebuild even if the stored report is current.
-        now: Current time; it decides whether the day is over. The page does not show it, so that the same inputs give
-            the same bytes.
-        cache_dir: Where fetched day tables are kept; default: as for every query session.
-
-    Returns:
-        The stored report.
+    `now` decides whether the day is over. The page does not show it, so that the same inputs give the same bytes.
 
     Raises:
         PermanentError: There is nothing for the day, it is not built yet, or a stored table is not a Parquet file of
             this project.
         TransientError: The store does not answer, or the build lost the write race eight times.
     """
-    began_s = time.perf_counter()
     entry = DailyReport(store, settings, day, now, cache_dir)
     done = build(entry, force=force)
     ((key, headline),) = done.manifests.items()
     if headline is None:
         raise AssertionError(f"{key} was stored without figures")
-    return ReportBuild(
-        day=day,
-        skipped=done.skipped,
-        key=key,
-        size_bytes=done.size_bytes,
-        headline=headline,
-        picture_svg=draw_picture(headline),
-        inputs=headline.inputs,
-        recipe=headline.recipe,
-        duration_s=time.perf_counter() - began_s,
-    )
+    return ReportBuild(done.skipped, key, done.size_bytes, headline)
 
 
 @dataclass(slots=True)
@@ -93,13 +63,10 @@ class DailyReport(Derived[Headline | None]):
 
     store: ObjectStore
     settings: Settings
-    """Limits of images, and the settings that summaries read."""
     day: date
-    """UTC day."""
     now: datetime
     """Current time; it decides whether the day is over."""
     cache_dir: Path | None
-    """Where fetched day tables are kept."""
     page: bytes = b""
     """The stored page, after `read`."""
     _inputs: ReportInputs | None = None
@@ -140,17 +107,10 @@ class DailyReport(Derived[Headline | None]):
 def current_page(
     store: ObjectStore, settings: Settings, day: date, *, now: datetime, cache_dir: Path | None = None
 ) -> bytes:
-    """Returns an up-to-date report of a day: the stored one if nothing is newer, otherwise one rendered for this call.
+    """Returns an up-to-date report of a day of the settings' time zone: the stored one if nothing is newer.
 
     It includes segments that are newer than the tables, and days that are not built yet. Nothing is written, so the
     caller needs no write access. Only UTC days have stored reports.
-
-    Args:
-        store: The object store.
-        settings: As for `build_report`, with the time zone of the day.
-        day: Day of that time zone.
-        now: As for `build_report`.
-        cache_dir: As for `build_report`.
 
     Raises:
         PermanentError: There is nothing for the day, or a stored table is not a Parquet file of this project.

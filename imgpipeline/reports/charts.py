@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from imgpipeline.contracts.text import counted
-from imgpipeline.reports.headline import Headline, LabelHours
+from imgpipeline.reports.figures import Headline, LabelHours
 from imgpipeline.reports.wording import hour_span, long_day, number, short_number, visible
 
 SERIES_COLOURS = ("#4269d0", "#efb118", "#ff725c", "#6cc5b0", "#3ca951", "#ff8ab7", "#a463f2", "#9498a0")
@@ -67,7 +67,6 @@ class Series:
     """One series of a bar chart."""
 
     name: str
-    """What it counts."""
     values: tuple[float, ...]
     """One number per column, >= 0."""
     style: str
@@ -81,9 +80,7 @@ class Caption:
     ident: str
     """Unique within the page; letters, digits, `-`."""
     title: str
-    """A few words."""
     text: str
-    """The text alternative."""
 
 
 def bar_chart(
@@ -94,18 +91,7 @@ def bar_chart(
     height_px: int = 220,
     tooltips: bool = True,
 ) -> str:
-    """Draws a bar chart; several series are stacked.
-
-    Args:
-        caption: Its name and description.
-        columns: A name for each column, in order.
-        series: From the bottom up, each with a value per column.
-        height_px: Height of the whole chart.
-        tooltips: Whether each bar names its number.
-
-    Returns:
-        The SVG element.
-    """
+    """Draws a bar chart; several series are stacked from the bottom up, each with a value per column."""
     plot_px = height_px - _TOP_PX - _AXIS_PX
     totals = [sum(one.values[at] for one in series) for at in range(len(columns))]
     ticks = nice_ticks(max(totals, default=0))
@@ -128,17 +114,7 @@ def bar_chart(
 
 
 def histogram(caption: Caption, edges: Sequence[str], counts: Sequence[int], *, height_px: int) -> str:
-    """Draws a histogram with the edges of its bins below.
-
-    Args:
-        caption: Its name and description.
-        edges: Lower bounds of all bins, then the upper bound of the last one.
-        counts: One number per bin.
-        height_px: Height of the whole chart.
-
-    Returns:
-        The SVG element.
-    """
+    """Draws a histogram; `edges` are the lower bounds of all bins, then the upper bound of the last one."""
     plot_px = height_px - _TOP_PX - _AXIS_PX
     ticks = nice_ticks(max(counts, default=0))
     parts = [_grid_line(tick / ticks[-1], plot_px) for tick in ticks]
@@ -159,17 +135,9 @@ def histogram(caption: Caption, edges: Sequence[str], counts: Sequence[int], *, 
 
 
 def heat_map(caption: Caption, rows: Sequence[tuple[str, Sequence[float]]], columns: Sequence[str]) -> str:
-    """Draws rows of cells; the darker, the higher the number.
+    """Draws named rows of cells, one per column; the darker, the higher the number.
 
     Darkness grows with the square root, so rare values stay visible next to frequent ones.
-
-    Args:
-        caption: Its name and description.
-        rows: Names, each with a number per column.
-        columns: A name for each column.
-
-    Returns:
-        The SVG element.
     """
     largest = max((value for _, values in rows for value in values), default=0) or 1
     width = (100 - _NAME_PERCENT) / max(1, len(columns))
@@ -202,17 +170,7 @@ def heat_map(caption: Caption, rows: Sequence[tuple[str, Sequence[float]]], colu
 
 
 def strip(values: Sequence[float], largest: float, told: str, style: str = "s0") -> str:
-    """Draws a row of tiny bars for a cell of a table.
-
-    Args:
-        values: One number per bar, >= 0.
-        largest: The number of a full-height bar.
-        told: The text alternative.
-        style: Class that colours it.
-
-    Returns:
-        The SVG element.
-    """
+    """Draws a row of tiny bars for a cell of a table; `largest` is the number of a full-height bar."""
     width = 100 / max(1, len(values))
     parts = [f'<rect class="ground" x="0" y="{_STRIP_PX - 1}" width="100%" height="1"/>']
     for at, value in enumerate(values):
@@ -298,13 +256,8 @@ def _n(value: float) -> str:
 def draw_picture(headline: Headline) -> bytes:
     """Draws a small picture of a day: detections by hour, stacked by label.
 
-    It carries its own styles, because the Dagster UI shows it as an image.
-
-    Args:
-        headline: The figures of a report.
-
-    Returns:
-        An SVG file, UTF-8, of at most `MOST_BYTES`.
+    It is an SVG file, UTF-8, of at most `MOST_BYTES`, and carries its own styles, because the Dagster UI shows it as an
+    image.
     """
     top = _shortened(headline)
     width_px, height_px = _PICTURE_PX

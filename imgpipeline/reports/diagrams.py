@@ -1,16 +1,16 @@
 """The charts of a report with their titles, text alternatives and tables of numbers, and the tables by hour."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 from markupsafe import Markup
 
 from imgpipeline.contracts.text import counted
 from imgpipeline.reports import charts
 from imgpipeline.reports.charts import OTHERS, OTHERS_STYLE, Caption, Series, label_style, series_style
-from imgpipeline.reports.figures import Figures, Histogram, SourceFigures
-from imgpipeline.reports.findings import Findings, SourceObjects
-from imgpipeline.reports.headline import TOP_LABELS
+from imgpipeline.reports.figures import TOP_LABELS, Figures, Histogram, SourceFigures
+from imgpipeline.reports.findings import ByHour, Findings, SourceObjects
 from imgpipeline.reports.wording import DASH, duration, hour_span, number, short_number, size, visible
 
 _HEAT_MAP_ROWS = 24
@@ -26,22 +26,15 @@ class Diagram:
     """One chart with its title and table."""
 
     title: str
-    """Title of the chart."""
     svg: Markup
     """The chart; safe to insert into a page."""
     header: tuple[str, ...]
-    """Column names of the table of numbers."""
     rows: tuple[tuple[str, ...], ...]
     """The numbers of the chart, for readers who cannot see it."""
 
 
 def make_diagrams(figures: Figures, findings: Findings, timezone: str = "UTC") -> dict[str, Diagram]:
     """Draws the charts of a day, except those without numbers.
-
-    Args:
-        figures: The numbers of a day.
-        findings: What tracking and the rules found.
-        timezone: Name of the time zone of its hours.
 
     Returns:
         The charts by name: `object_hours`, `label_hours`, `heat_map`, `label_sources`, `frame_hours`, `sizes`,
@@ -76,9 +69,9 @@ def _object_hours(figures: Figures, objects: Sequence[SourceObjects], timezone: 
     names = figures.clock.names
     counts: dict[str, list[int]] = {}
     for one in objects:
-        label_hours = counts.setdefault(one.label, [0] * len(names))
-        for place, count in enumerate(one.by_hour(len(names))):
-            label_hours[place] += count
+        label_hours = counts.setdefault(one.by_hour.of["label"], [0] * len(names))
+        for hour in one.by_hour.hours:
+            label_hours[hour["hour"]] += hour["objects"]
     top = figures.top_labels(TOP_LABELS)
     styled = [(label, label_style(label, top), hours) for label, hours in counts.items() if any(hours)]
     shown = [Series(label, tuple(hours), style) for label, style, hours in styled if style != OTHERS_STYLE]
@@ -201,6 +194,8 @@ def _by_16(lower: float) -> float:
 
 
 _MOST_ROWS = 500
+_HourRows = Iterable[tuple[int, tuple[str, ...]]]
+"""The position of an hour in the day, and the texts of its row."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -208,35 +203,28 @@ class HourTable:
     """One table of hourly numbers."""
 
     header: tuple[str, ...]
-    """Column names."""
     rows: tuple[tuple[str, ...], ...]
     """The first rows by hour, at most 500."""
     is_cut: bool
-    """Whether rows are missing."""
 
 
 def make_hour_tables(findings: Findings, names: Sequence[str], timezone: str) -> dict[str, HourTable]:
-    """Returns the tables `objects`, `zones` and `lines`.
+    """Returns the tables `objects`, `zones` and `lines`."""
 
-    Args:
-        findings: The numbers.
-        names: Names of the hours of the day.
-        timezone: Name of their time zone.
-    """
-    objects = [
-        (h.hour, (one.source, one.label, number(h.objects), number(h.tracks), _stay(h.mean_stay_s),
-                  _stay(h.longest_stay_s)))
-        for one in findings.objects or () for h in one.hours
-    ]  # fmt: skip
-    zones = [
-        (h.hour, (zone.zone, zone.source, zone.label, duration(h.occupied_s), number(h.most_at_once),
-                  number(h.objects)))
-        for zone in findings.zones or () for h in zone.hours
-    ]  # fmt: skip
-    lines = [
-        (h.hour, (line.line, line.source, line.direction, line.label, number(h.crossings), number(h.objects)))
-        for line in findings.lines or () for h in line.hours
-    ]  # fmt: skip
+    def rows(found: Iterable[ByHour], of: Sequence[str], numbers: Mapping[str, Callable[[Any], str]]) -> _HourRows:
+        for one in found:
+            named = [one.of[column] for column in of]
+            for hour in one.hours:
+                yield hour["hour"], (*named, *(said(hour[column]) for column, said in numbers.items()))
+
+    objects = rows(
+        (one.by_hour for one in findings.objects or ()), ("source", "label"),
+        {"objects": number, "tracks": number, "mean_stay_s": _stay, "longest_stay_s": _stay},
+    )  # fmt: skip
+    zones = rows(findings.zones or (), ("zone", "source", "label"),
+                 {"occupied_s": duration, "most_at_once": number, "objects": number})  # fmt: skip
+    lines = rows(findings.lines or (), ("line", "source", "direction", "label"),
+                 {"crossings": number, "objects": number})  # fmt: skip
     hour = f"hour ({timezone})"
     return {
         "objects": _table((hour, "source", "label", "objects", "tracks", "mean stay", "longest stay"), objects, names),
@@ -245,7 +233,7 @@ def make_hour_tables(findings: Findings, names: Sequence[str], timezone: str) ->
     }
 
 
-def _table(header: tuple[str, ...], rows: Iterable[tuple[int, tuple[str, ...]]], names: Sequence[str]) -> HourTable:
+def _table(header: tuple[str, ...], rows: _HourRows, names: Sequence[str]) -> HourTable:
     ordered = sorted(rows, key=lambda row: row[0])
     shown = tuple((hour_span(names[hour]), *texts) for hour, texts in ordered[:_MOST_ROWS])
     return HourTable(header, shown, len(ordered) > _MOST_ROWS)

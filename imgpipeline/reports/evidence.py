@@ -40,7 +40,6 @@ class Verdict(StrEnum):
     OUTDATED = "outdated"
     """The tables were rebuilt after the audit."""
     NOT_AUDITED = "not audited"
-    """The day was not audited yet."""
     WRONG = "wrong"
     """Tables and ledger differ, or something could not be read."""
 
@@ -50,15 +49,12 @@ class DayVerdict:
     """The last audit of one day."""
 
     verdict: Verdict
-    """Its result."""
     audited_at: datetime | None
     """Time of the audit, UTC; the earliest of several days; None without an audit."""
     figures: DayFigures
-    """Counts in the ledger and in Parquet."""
     summaries: tuple[tuple[str, Verdict], ...]
     """Result for each summary, sorted by name."""
     problems: tuple[str, ...]
-    """Problems, one sentence each."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,23 +62,16 @@ class DeadLetterExample:
     """One dead letter of a page."""
 
     topic: str
-    """Kafka topic."""
     topic_id: str
-    """Kafka topic id."""
     partition: int
-    """Kafka partition."""
     offset: int
-    """Kafka offset."""
     code: str
-    """Reason as a code."""
     message: str
-    """Reason as a sentence."""
     source: str | None
     """The source; None if the record does not tell."""
     image_path: str | None
     """The announced image path; None if the record does not tell."""
     timestamp: datetime | None
-    """Timestamp of the Kafka record, UTC."""
     state: str
     """`open`, `replayed` or `resolved`."""
 
@@ -97,12 +86,9 @@ class DeadLetterGroup:
     """The dead letters of one code."""
 
     code: str
-    """Reason as a code."""
     count: int
     still_open: int
-    """Dead letters in the state `open`."""
     sources: int
-    """Number of sources that they name."""
     examples: tuple[DeadLetterExample, ...]
     """The first ones, by topic, partition and offset."""
 
@@ -151,9 +137,6 @@ def _worst(verdicts: Sequence[Verdict]) -> Verdict:
 
 def read_dead_letters(session: DayQueries) -> tuple[DeadLetterGroup, ...]:
     """Reads the dead letters of a day, the most frequent code first.
-
-    Args:
-        session: The day, opened for queries.
 
     Raises:
         LedgerError: A segment of the day cannot be read.

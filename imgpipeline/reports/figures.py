@@ -1,13 +1,27 @@
-"""The numbers of a day's report, and the hours that they are counted in."""
+"""The numbers of a day's report, the hours that they are counted in, and the few at the top of the page.
 
+The page also carries its headline as JSON, in `<meta name="imgpipeline-report">`.
+"""
+
+import html
+import json
+import re
 from bisect import bisect_right
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import date, datetime, timedelta, tzinfo
+from typing import Any
 
 from imgpipeline.contracts.times import format_time
 from imgpipeline.lake.sessions.local_time import hours_of, local_days
-from imgpipeline.reports.headline import LabelHours
+
+META_NAME = "imgpipeline-report"
+"""Name of the page's `<meta>` element with these figures."""
+_META = re.compile(rf'<meta name="{META_NAME}" content="([^"]*)">'.encode())
+HOUR_NAMES = tuple(f"{hour:02d}" for hour in range(24))
+"""Hours of a day without a clock change."""
+TOP_LABELS = 7
+"""Labels with their own colour."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,7 +33,6 @@ class DayHours:
     starts: tuple[datetime, ...]
     """Start of each hour, UTC."""
     end: datetime
-    """End of the last hour, UTC."""
 
     def place(self, at: datetime) -> int:
         """Returns the position of the hour that contains an instant of the day."""
@@ -40,12 +53,7 @@ class DayHours:
 
 
 def day_hours(day: date, zone: tzinfo) -> DayHours:
-    """Returns the hours of a day.
-
-    Args:
-        day: A day of the time zone.
-        zone: The time zone.
-    """
+    """Returns the hours of a day of a time zone."""
     local = local_days(zone, day, day + timedelta(days=2))
     hours = hours_of(local, day)
     names = tuple(f"{hour.hour:02d}{_offset(hour.start, zone) if hour.is_repeated else ''}" for hour in hours)
@@ -58,25 +66,32 @@ def _offset(start: datetime, zone: tzinfo) -> str:
 
 
 @dataclass(frozen=True, slots=True)
+class LabelHours:
+    """One label over the hours of a day."""
+
+    label: str
+    counts: tuple[int, ...]
+    """Detections in each hour of the day."""
+
+    @property
+    def total(self) -> int:
+        """Detections of the day."""
+        return sum(self.counts)
+
+
+@dataclass(frozen=True, slots=True)
 class LabelFigures:
     """One label of the day."""
 
     label: str
-    """Class name."""
     hours: tuple[int, ...]
     """Detections in each hour of the day."""
     frames: int
-    """Frames that contain it."""
     first_seen: datetime
-    """Time of the first of them, UTC."""
     last_seen: datetime
-    """Time of the last of them, UTC."""
     mean_confidence: float
-    """Mean confidence, 0 to 1."""
     min_confidence: float
-    """Lowest confidence, 0 to 1."""
     max_confidence: float
-    """Highest confidence, 0 to 1."""
 
     @property
     def total(self) -> int:
@@ -89,9 +104,7 @@ class FrameHours:
     """Frames by hour of the day, of one source or of all."""
 
     processed: tuple[int, ...]
-    """Frames that a detector processed."""
     gated: tuple[int, ...]
-    """Frames that were gated before detection."""
     dead_letters: tuple[int, ...]
     """Dead letters; those whose record has another day than they are listed under belong to no hour."""
 
@@ -111,7 +124,6 @@ class SourceFigures:
     first_seen: datetime | None
     """Time of its first frame, UTC; None if it had dead letters only."""
     last_seen: datetime | None
-    """Time of its last frame, UTC."""
     active_hours: int
     """Hours with at least one frame."""
     longest_pause_s: float | None
@@ -119,9 +131,7 @@ class SourceFigures:
     dead_letters: int
     """Its dead letters, including those that belong to no hour."""
     labels: Mapping[str, int]
-    """Its detections by label."""
     size_bytes: int
-    """Size of its encoded images."""
     observed_s: float | None = None
     """Seconds during which it delivered frames; None if unknown."""
 
@@ -135,9 +145,7 @@ class SourceBooks:
     open_sessions: int
     """Sessions that did not end on this day."""
     received: int
-    """Frames received."""
     announced: int
-    """Frames announced."""
     in_tables: int
     """Frames of the sessions in the day's tables."""
     gated: int
@@ -155,21 +163,15 @@ class ModelUse:
     """One model with its thresholds, as used on the day."""
 
     name: str
-    """Name in the registry."""
     sha256: str
-    """SHA-256 of the model file."""
     confidence_threshold: float | None
     """Detections have a confidence above this."""
     nms_threshold: float | None
     """IoU above which the weaker of two boxes is dropped."""
     frames: int
-    """Frames it processed."""
     first_frame: datetime
-    """Time of the first of them, UTC."""
     last_frame: datetime
-    """Time of the last of them, UTC."""
     processed_until: datetime
-    """When the last of them was processed, UTC."""
 
 
 Histogram = tuple[tuple[float, int], ...]
@@ -184,11 +186,9 @@ class Figures:
     labels: tuple[LabelFigures, ...]
     """Most frequent first."""
     hours: FrameHours
-    """Frames of all sources by hour."""
     sources: tuple[SourceFigures, ...]
     """The source with the most frames first."""
     size_bytes: int
-    """Size of all encoded images."""
     sizes: Histogram
     """Encoded sizes in bytes, by powers of two."""
     brightness: Histogram
@@ -204,7 +204,6 @@ class Figures:
     books: tuple[SourceBooks, ...] = ()
     """The accounting of the sources that send notices, by source."""
     notices: int = 0
-    """Notices of the day."""
     observed_s: float | None = None
     """Observed seconds, summed over sources; None if unknown."""
 
@@ -245,3 +244,80 @@ class Figures:
                 LabelHours("", tuple(sum(o.hours[hour] for o in others) for hour in range(len(self.clock.names))))
             )
         return tuple(shown)
+
+
+@dataclass(frozen=True, slots=True)
+class Headline:
+    """One day in a few numbers."""
+
+    day: date
+    """The day, of its time zone."""
+    inputs: str
+    """Fingerprint of the report's inputs."""
+    frames: int
+    """Frames of the day, each counted once."""
+    processed: int
+    gated: int
+    dead_letters: int
+    detections: int
+    """Detections that the summaries count (from `IMGPIPELINE_SUMMARY_THRESHOLD` on)."""
+    labels: int
+    """Different labels among them."""
+    sources: int
+    size_bytes: int
+    busiest_hour: int | None
+    """Position of the busiest hour, from 0, as `Figures.busiest_hour`; None on an empty day."""
+    verdict: str
+    """Result of the last audit of the day's tables, a value of `Verdict`."""
+    top: tuple[LabelHours, ...]
+    """The most frequent labels by hour, at most 7. Any others are summed up under an empty label."""
+    hour_names: tuple[str, ...] = HOUR_NAMES
+    timezone: str = "UTC"
+    """IANA name of the time zone."""
+    observed_s: float | None = None
+    """Observed seconds, summed over sources; None if unknown."""
+    notices: int = 0
+    received: int | None = None
+    """Frames received, by the sources' accounts; None without accounts."""
+    dropped: int = 0
+    objects: int | None = None
+    """Unique objects, counted once per source; None if the day has no tracks."""
+    crossings: int | None = None
+    """Crossings of all lines; None if they are not counted."""
+    events: int | None = None
+    """Events of all rules; None if the rules were not evaluated."""
+    recipe: str = ""
+    """Hash of code, templates, queries and settings that determine the page."""
+
+    def to_json(self) -> str:
+        """Returns the JSON of the page."""
+        data = {**asdict(self), "day": self.day.isoformat(), "version": 1}
+        return json.dumps(data, ensure_ascii=True, sort_keys=True)
+
+    @classmethod
+    def from_json(cls, text: str) -> "Headline":
+        """Parses the output of `to_json`; raises KeyError, TypeError or ValueError for anything else."""
+        data: dict[str, Any] = json.loads(text)
+        if data.pop("version") != 1:
+            raise ValueError("expected version 1")
+        names = tuple(str(name) for name in data.pop("hour_names"))
+        top = tuple(_label_hours(item, len(names)) for item in data.pop("top"))
+        return cls(day=date.fromisoformat(data.pop("day")), top=top, hour_names=names, **data)
+
+
+def _label_hours(data: Mapping[str, Any], hours: int) -> LabelHours:
+    counts = tuple(int(count) for count in data["counts"])
+    if len(counts) != hours:
+        raise ValueError(f"{len(counts)} hours instead of {hours}")
+    return LabelHours(str(data["label"]), counts)
+
+
+def read_headline(page: bytes) -> Headline | None:
+    """Returns the figures of a page; None if it is not a report, or one of another version."""
+    found = _META.search(page)
+    if found is None:
+        return None
+    try:
+        return Headline.from_json(html.unescape(found[1].decode()))
+    except (KeyError, TypeError, ValueError):
+        return None

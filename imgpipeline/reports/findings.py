@@ -1,16 +1,18 @@
-"""What tracking and the rules found on a day: objects, zones, lines and events."""
+"""What tracking and the rules found on a day: objects, zones, lines, and events with the images of some."""
 
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from datetime import datetime
+from typing import Any
 
+from imgpipeline.contracts.detection import Detection
 from imgpipeline.lake.schema import EVENTS, LINE_CROSSINGS, ZONE_OCCUPANCY
 from imgpipeline.lake.schema.tracks import UNIQUE_OBJECTS
-from imgpipeline.reports.events import DayEvents, read_events
+from imgpipeline.lake.storage.engine import quoted
 from imgpipeline.reports.figures import DayHours
 from imgpipeline.reports.inputs import ReportInputs
-from imgpipeline.reports.pictures import Easel, TrackPicture, make_track_pictures
+from imgpipeline.reports.pictures import Easel, Picture, TrackPicture, make_track_pictures
 from imgpipeline.reports.stored_day import DayQueries
 
 _OBJECTS = """
@@ -28,148 +30,122 @@ _LINES = """
 SELECT source, line, direction, label, hour, crossings, objects
 FROM line_crossings WHERE {within} ORDER BY source, line, direction, label, hour
 """
-
-HourT = TypeVar("HourT")
-NumberT = TypeVar("NumberT", int, float)
+_MOST_EVENTS = 60
+_MOST_PICTURES = 6
+_RULES = """
+SELECT rule, kind, source, count(*), min("timestamp"), max("timestamp")
+FROM events WHERE {within} GROUP BY ALL ORDER BY rule, kind, source
+"""
+_CHOSEN = f"""
+WITH numbered AS (
+    SELECT *, row_number() OVER (ORDER BY "timestamp" DESC, event_id) AS number,
+           row_number() OVER (PARTITION BY rule, source ORDER BY "timestamp" DESC, event_id) AS of_rule
+    FROM events WHERE {{within}}
+), pictured AS (
+    SELECT event_id FROM numbered WHERE coalesce(image_paths[-1], '') <> ''
+    ORDER BY of_rule, number LIMIT {_MOST_PICTURES}
+), marked AS (
+    SELECT *, number <= {_MOST_EVENTS} AS is_listed, event_id IN (FROM pictured) AS is_pictured FROM numbered
+)
+SELECT is_listed, is_pictured, event_id, "timestamp", rule, source, coalesce(place, ''), coalesce(label, ''),
+       coalesce(direction, ''), reason, coalesce(frame_ids[-1], ''), coalesce(image_paths[-1], '')
+FROM marked WHERE is_listed OR is_pictured ORDER BY number DESC
+"""  # noqa: S608 - numbers and names of our own
+"""The latest events, and the latest ones with an image of each rule and source."""
+_BOXES = """
+SELECT frame_id, label, class_id, confidence, x, y, width, height FROM detections
+WHERE frame_id IN ({frames}) AND confidence >= {least} AND x IS NOT NULL ORDER BY frame_id, detection_number
+"""
 
 
 @dataclass(frozen=True, slots=True)
-class HourObjects:
-    """The objects of one source and label in one hour."""
+class ByHour:
+    """The hours of one source and label, and of one zone, or one line and direction."""
 
-    hour: int
-    """Position of the hour in the day, from 0."""
-    objects: int
-    """Unique objects; one that is seen in two hours counts in both."""
-    tracks: int
-    """Tracks, including the shortest."""
-    mean_stay_s: float | None
-    """Mean time between the first and the last sighting of an object, in seconds; None without objects."""
-    longest_stay_s: float | None
-    """The longest of these times, in seconds."""
+    of: Mapping[str, str]
+    """The columns that name it, such as `source`, `label` and `zone`."""
+    hours: tuple[Mapping[str, Any], ...]
+    """The other columns of each hour that has a row; `hour` is the position in the day. Not empty."""
+
+    def total(self, column: str) -> float:
+        """Returns the sum of a column over the day."""
+        total: float = sum(hour[column] for hour in self.hours)
+        return total
+
+    def most(self, column: str) -> Any:
+        """Returns the largest value of a column; None without one."""
+        return max((hour[column] for hour in self.hours if hour[column] is not None), default=None)
+
+    def by_hour(self, column: str, hours: int) -> tuple[float, ...]:
+        """Returns a column in each hour of a day with the given number of hours."""
+        sums: list[float] = [0] * hours
+        for hour in self.hours:
+            sums[hour["hour"]] += hour[column]
+        return tuple(sums)
+
+    @property
+    def mean_stay_s(self) -> float | None:
+        """Mean stay of objects in seconds over all hours; an object that is seen in two hours counts in both."""
+        known = [(hour["objects"], hour["mean_stay_s"]) for hour in self.hours if hour["mean_stay_s"] is not None]
+        seen = sum(objects for objects, _ in known)
+        return sum(objects * stay_s for objects, stay_s in known) / seen if seen else None
 
 
 @dataclass(frozen=True, slots=True)
 class SourceObjects:
-    """The objects of one source and label over the day."""
+    """The objects of one source and label."""
 
+    count: int
+    """Objects first seen on the day; one that is seen in two hours counts once."""
+    by_hour: ByHour
+
+
+@dataclass(frozen=True, slots=True)
+class RuleEvents:
+    """The events of one rule at one source."""
+
+    rule: str
+    kind: str
     source: str
-    """The camera, video or folder."""
+    count: int
+    first: datetime
+    last: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class ShownEvent:
+    """One event that the page lists or shows."""
+
+    event_id: str
+    timestamp: datetime
+    rule: str
+    source: str
+    place: str
+    """The zone or line; empty without one."""
     label: str
-    """Class name."""
-    objects: int
-    """Objects first seen on the day."""
-    hours: tuple[HourObjects, ...]
-    """By hour; not empty."""
-
-    @property
-    def tracks(self) -> int:
-        """Tracks of the day; no track crosses the end of an hour."""
-        return sum(hour.tracks for hour in self.hours)
-
-    @property
-    def mean_stay_s(self) -> float | None:
-        """Mean stay in seconds over all hours; an object that is seen in two hours counts in both."""
-        known = [(hour.objects, hour.mean_stay_s) for hour in self.hours if hour.mean_stay_s is not None]
-        seen = sum(objects for objects, _ in known)
-        return sum(objects * stay_s for objects, stay_s in known) / seen if seen else None
-
-    @property
-    def longest_stay_s(self) -> float | None:
-        """The longest stay, in seconds."""
-        return max((hour.longest_stay_s for hour in self.hours if hour.longest_stay_s is not None), default=None)
-
-    def by_hour(self, hours: int) -> tuple[int, ...]:
-        """Returns the objects in each hour of a day with the given number of hours."""
-        return _by_hour(((one.hour, one.objects) for one in self.hours), hours)
-
-
-@dataclass(frozen=True, slots=True)
-class ZoneHour:
-    """One label in one zone in one hour."""
-
-    hour: int
-    """Position of the hour in the day, from 0."""
-    occupied_s: float
-    """Seconds during which such an object was there."""
-    most_at_once: int
-    """The largest number of objects in one frame."""
-    objects: int
-    """Unique objects; 0 without tracks."""
-
-
-@dataclass(frozen=True, slots=True)
-class ZoneFigures:
-    """One label in one zone over the day."""
-
-    source: str
-    """The camera, video or folder of the zone."""
-    zone: str
-    label: str
-    """Class name."""
-    hours: tuple[ZoneHour, ...]
-    """The hours in which such an object was there; not empty."""
-
-    @property
-    def occupied_s(self) -> float:
-        """Seconds during which such an object was there."""
-        return sum(hour.occupied_s for hour in self.hours)
-
-    @property
-    def most_at_once(self) -> int:
-        """The largest number of objects in one frame."""
-        return max(hour.most_at_once for hour in self.hours)
-
-    @property
-    def most_objects(self) -> int:
-        """Unique objects in the hour with the most of them."""
-        return max(hour.objects for hour in self.hours)
-
-    def by_hour(self, hours: int) -> tuple[float, ...]:
-        """Returns the occupied seconds in each hour of a day with the given number of hours."""
-        return _by_hour(((one.hour, one.occupied_s) for one in self.hours), hours)
-
-
-@dataclass(frozen=True, slots=True)
-class LineHour:
-    """Crossings of one line by one label in one direction in one hour."""
-
-    hour: int
-    """Position of the hour in the day, from 0."""
-    crossings: int
-    objects: int
-    """Unique objects that crossed it."""
-
-
-@dataclass(frozen=True, slots=True)
-class LineFigures:
-    """Crossings of one line by one label in one direction over the day."""
-
-    source: str
-    """The camera, video or folder of the line."""
-    line: str
+    """Label of the objects; empty for several labels or none."""
     direction: str
-    """The line's name for the direction."""
-    label: str
-    """Class name."""
-    hours: tuple[LineHour, ...]
-    """The hours in which it was crossed; not empty."""
+    """Direction in which a line was crossed; empty without a line."""
+    reason: str
+    frame_id: str
+    image_path: str
+    """Where its image is stored; empty without one."""
+
+
+@dataclass(frozen=True, slots=True)
+class DayEvents:
+    """The events of a day."""
+
+    rules: tuple[RuleEvents, ...]
+    latest: tuple[ShownEvent, ...]
+    """At most 60 events, by time."""
+    pictures: tuple[tuple[ShownEvent, Picture], ...]
+    """At most six events with their images and detections, by time."""
 
     @property
-    def crossings(self) -> int:
-        """Crossings of the day."""
-        return sum(hour.crossings for hour in self.hours)
-
-    def by_hour(self, hours: int) -> tuple[int, ...]:
-        """Returns the crossings in each hour of a day with the given number of hours."""
-        return _by_hour(((one.hour, one.crossings) for one in self.hours), hours)
-
-
-def _by_hour(numbers: Iterable[tuple[int, NumberT]], hours: int) -> tuple[NumberT | int, ...]:
-    sums: list[NumberT | int] = [0] * hours
-    for hour, number in numbers:
-        sums[hour] += number
-    return tuple(sums)
+    def count(self) -> int:
+        """Events of the day."""
+        return sum(rule.count for rule in self.rules)
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,31 +155,29 @@ class Findings:
     objects: tuple[SourceObjects, ...] | None = None
     """Unique objects by source and label; the source and label with the most objects first."""
     track_pictures: tuple[TrackPicture, ...] = ()
-    """The longest tracks of some sources, drawn on images."""
-    zones: tuple[ZoneFigures, ...] | None = None
+    zones: tuple[ByHour, ...] | None = None
     """Occupancy of the zones, by source and name."""
-    lines: tuple[LineFigures, ...] | None = None
+    lines: tuple[ByHour, ...] | None = None
     """Crossings of the lines, by source and name."""
     events: DayEvents | None = None
-    """Events of the rules."""
 
     @property
     def object_count(self) -> int | None:
         """Unique objects of the day, counted once per source."""
-        return None if self.objects is None else sum(one.objects for one in self.objects)
+        return None if self.objects is None else sum(one.count for one in self.objects)
 
     @property
     def objects_by_label(self) -> tuple[tuple[str, int], ...]:
         """Labels with their objects of the day at all sources, the most frequent first."""
         counts: Counter[str] = Counter()
         for one in self.objects or ():
-            counts[one.label] += one.objects
+            counts[one.by_hour.of["label"]] += one.count
         return tuple(sorted(counts.items(), key=lambda pair: (-pair[1], pair[0])))
 
     @property
     def crossing_count(self) -> int | None:
         """Crossings of all lines."""
-        return None if self.lines is None else sum(line.crossings for line in self.lines)
+        return None if self.lines is None else sum(int(line.total("crossings")) for line in self.lines)
 
     @property
     def event_count(self) -> int | None:
@@ -216,12 +190,7 @@ def read_findings(
 ) -> Findings:
     """Reads the tables that are built for a day, and draws tracks and events.
 
-    Args:
-        easel: Draws on the images.
-        session: The day, opened for queries.
-        inputs: The inputs, with the versions of the built tables.
-        clock: The hours of the day.
-        least: Detections with a lower confidence are not drawn.
+    Detections with a lower confidence than `least` are not drawn.
 
     Raises:
         PermanentError: This machine lacks the memory or disk space.
@@ -232,9 +201,9 @@ def read_findings(
     return Findings(
         objects=_objects(session, clock) if is_tracked else None,
         track_pictures=make_track_pictures(easel, session, clock) if is_tracked else (),
-        zones=_zones(session, clock) if inputs.days_with(ZONE_OCCUPANCY.name) else None,
-        lines=_lines(session, clock) if inputs.days_with(LINE_CROSSINGS.name) else None,
-        events=read_events(easel, session, clock, least=least) if inputs.days_with(EVENTS.name) else None,
+        zones=_by_hour(session, clock, _ZONES) if inputs.days_with(ZONE_OCCUPANCY.name) else None,
+        lines=_by_hour(session, clock, _LINES) if inputs.days_with(LINE_CROSSINGS.name) else None,
+        events=_events(easel, session, clock, least) if inputs.days_with(EVENTS.name) else None,
     )
 
 
@@ -242,32 +211,46 @@ def _objects(session: DayQueries, clock: DayHours) -> tuple[SourceObjects, ...]:
     within = clock.condition("hour")
     totals = {(source, label): count for source, label, count in session.query(_TOTALS.format(within=within)).rows}
     found = [
-        SourceObjects(source, label, totals.get((source, label), 0), tuple(hours))
-        for (source, label), hours in _hourly(session, clock, _OBJECTS, HourObjects).items()
+        SourceObjects(totals.get((one.of["source"], one.of["label"]), 0), one)
+        for one in _by_hour(session, clock, _OBJECTS)
     ]
-    return tuple(sorted(found, key=lambda one: (-one.objects, one.source, one.label)))
+    return tuple(sorted(found, key=lambda one: (-one.count, one.by_hour.of["source"], one.by_hour.of["label"])))
 
 
-def _zones(session: DayQueries, clock: DayHours) -> tuple[ZoneFigures, ...]:
-    found = _hourly(session, clock, _ZONES, ZoneHour)
-    return tuple(ZoneFigures(source, zone, label, tuple(hours)) for (source, zone, label), hours in found.items())
+def _by_hour(session: DayQueries, clock: DayHours, sql: str) -> tuple[ByHour, ...]:
+    """Returns the rows of a table of hourly numbers by the columns before `hour`."""
+    answer = session.query(sql.format(within=clock.condition("hour")))
+    at = answer.columns.index("hour")
+    found: dict[Sequence[str], list[Mapping[str, Any]]] = defaultdict(list)
+    for row in answer.rows:
+        numbers = zip(answer.columns[at + 1 :], row[at + 1 :], strict=True)
+        found[tuple(row[:at])].append({"hour": clock.place(row[at]), **dict(numbers)})
+    return tuple(ByHour(dict(zip(answer.columns, of, strict=False)), tuple(hours)) for of, hours in found.items())
 
 
-def _lines(session: DayQueries, clock: DayHours) -> tuple[LineFigures, ...]:
-    found = _hourly(session, clock, _LINES, LineHour)
-    return tuple(
-        LineFigures(source, line, direction, label, tuple(hours))
-        for (source, line, direction, label), hours in found.items()
+def _events(easel: Easel, session: DayQueries, clock: DayHours, least: float) -> DayEvents:
+    """Reads the events of a day and draws the images of some."""
+    within = clock.condition('"timestamp"')
+    rules = tuple(RuleEvents(*row) for row in session.query(_RULES.format(within=within)).rows)
+    rows = [(row[0], row[1], ShownEvent(*row[2:])) for row in session.query(_CHOSEN.format(within=within)).rows]
+    pictured = [event for _, is_pictured, event in rows if is_pictured]
+    boxes = _boxes(session, {event.frame_id for event in pictured}, least)
+    return DayEvents(
+        rules,
+        tuple(event for is_listed, _, event in rows if is_listed),
+        tuple(
+            (event, easel.draw(event.image_path, boxes.get(event.frame_id, ()), is_small=True)) for event in pictured
+        ),
     )
 
 
-def _hourly(
-    session: DayQueries, clock: DayHours, sql: str, of_hour: Callable[..., HourT]
-) -> dict[tuple[Any, ...], list[HourT]]:
-    """Returns the rows of a table of hourly numbers by the columns before `hour`."""
-    found: dict[tuple[Any, ...], list[HourT]] = defaultdict(list)
-    answer = session.query(sql.format(within=clock.condition("hour")))
-    at = answer.columns.index("hour")
-    for row in answer.rows:
-        found[tuple(row[:at])].append(of_hour(clock.place(row[at]), *row[at + 1 :]))
+def _boxes(session: DayQueries, frames: Iterable[str], least: float) -> dict[str, list[Detection]]:
+    names = ", ".join(quoted(name) for name in sorted(frames))
+    if not names:
+        return {}
+    found: dict[str, list[Detection]] = defaultdict(list)
+    for frame_id, label, class_id, confidence, *box in session.query(
+        _BOXES.format(frames=names, least=float(least))
+    ).rows:
+        found[frame_id].append(Detection(label, class_id or 0, confidence, tuple(box)))
     return found

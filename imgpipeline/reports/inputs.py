@@ -54,7 +54,6 @@ class ReportInputs:
     behind: Mapping[ChainId, int]
     """Ends of the day's chains if the ledger has segments newer than the tables; otherwise empty."""
     is_over: bool
-    """Whether the day is over."""
     timezone: str = "UTC"
     """IANA name of the time zone."""
     parts: tuple["ReportInputs", ...] = ()
@@ -86,13 +85,9 @@ class ReportInputs:
 
 
 def read_inputs(store: ObjectStore, settings: Settings, day: date, *, now: datetime) -> ReportInputs:
-    """Reads the inputs of a report of a day's stored tables: only their manifests, no rows and no segments.
+    """Reads the inputs of a report of a UTC day's stored tables: only their manifests, no rows and no segments.
 
-    Args:
-        store: The object store.
-        settings: The settings; those that summaries read are part of the recipe.
-        day: UTC day.
-        now: Current time; it decides whether the day is over.
+    `now` decides whether the day is over.
 
     Raises:
         DamagedObjectError: A table is not a Parquet file of this project.
@@ -111,12 +106,6 @@ def read_inputs(store: ObjectStore, settings: Settings, day: date, *, now: datet
 
 def read_live_inputs(store: ObjectStore, settings: Settings, day: date, *, now: datetime) -> ReportInputs:
     """Reads the inputs of an up-to-date report: the stored tables, if any, and newer segments of the ledger.
-
-    Args:
-        store: The object store.
-        settings: As for `read_inputs`.
-        day: UTC day.
-        now: As for `read_inputs`.
 
     Raises:
         DamagedObjectError: A table is not a Parquet file of this project.
@@ -172,13 +161,6 @@ def read_local_inputs(
     store: ObjectStore, settings: Settings, day: date, timezone: str, *, now: datetime
 ) -> ReportInputs:
     """Reads the inputs of a report of a local day: the UTC days that it touches.
-
-    Args:
-        store: The object store.
-        settings: As for `read_inputs`.
-        day: Day of the time zone.
-        timezone: Its IANA name.
-        now: As for `read_inputs`.
 
     Raises:
         PermanentError: There is nothing for these UTC days, or the time zone has no such day.

@@ -18,13 +18,11 @@ from imgpipeline.reports import charts, wording
 from imgpipeline.reports.charts import OTHERS, label_colour, label_style, series_style
 from imgpipeline.reports.diagrams import SMALL, Diagram, make_diagrams, make_hour_tables
 from imgpipeline.reports.evidence import DayVerdict, DeadLetterGroup, Verdict, last_audit, read_dead_letters
-from imgpipeline.reports.figures import Figures, SourceFigures, day_hours
+from imgpipeline.reports.figures import META_NAME, TOP_LABELS, Figures, Headline, SourceFigures, day_hours
 from imgpipeline.reports.findings import Findings, read_findings
-from imgpipeline.reports.headline import META_NAME, TOP_LABELS, Headline
 from imgpipeline.reports.inputs import ReportInputs
 from imgpipeline.reports.pictures import Easel, Preview, make_previews
-from imgpipeline.reports.questions import read_figures
-from imgpipeline.reports.stored_day import open_day
+from imgpipeline.reports.stored_day import open_day, read_figures
 from imgpipeline.reports.wording import number
 from imgpipeline.settings import Settings
 
@@ -34,9 +32,7 @@ class Page:
     """One report."""
 
     html: bytes
-    """The whole page, UTF-8."""
     headline: Headline
-    """The figures at its top."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,17 +41,12 @@ class DayContent:
 
     inputs: ReportInputs
     figures: Figures
-    """The numbers."""
     verdict: DayVerdict
-    """The last audit of the day."""
     dead_letters: tuple[DeadLetterGroup, ...]
     """Dead letters by code, the most frequent first."""
     previews: tuple[Preview, ...]
-    """Frames with their detections drawn."""
     findings: Findings
-    """What tracking and the rules found."""
     least_confidence: float
-    """Lowest confidence that the summaries count."""
 
     most_labels = 40
     most_sources = 60
@@ -178,19 +169,11 @@ class CountedHour:
     hour: int
     """Position of the hour in the day, from 0."""
     label: str
-    """Class name."""
     count: int
-    """Detections."""
 
 
 def make_page(store: ObjectStore, settings: Settings, inputs: ReportInputs, *, cache_dir: Path | None = None) -> Page:
     """Renders the report of a day; nothing is stored.
-
-    Args:
-        store: The object store.
-        settings: Limits of images, and the settings that summaries read.
-        inputs: Its current inputs.
-        cache_dir: Where fetched day tables are kept; default: as for every query session.
 
     Raises:
         LedgerError: A segment newer than the tables cannot be read.

@@ -42,20 +42,12 @@ class Easel:
     """Draws the images of a page."""
 
     reader: ImageReader
-    """Reads the stored images."""
     colour_of: Callable[[str], Colour]
-    """Colour of a label."""
 
     def draw(
         self, path: str, detections: Sequence[Detection], paths: Sequence[DrawnPath] = (), *, is_small: bool = False
     ) -> Picture:
-        """Draws paths, and detections above them, on a stored image.
-
-        Args:
-            path: Where the image is stored; empty if there is none.
-            detections: Detections in the image.
-            paths: Paths in pixels of the image.
-            is_small: Whether a small image is enough, as for one of many.
+        """Draws paths, and detections above them, on a stored image; both are in pixels of the image.
 
         Raises:
             TransientError: The store does not answer.
@@ -117,17 +109,13 @@ class Preview:
 
     frame_id: str
     source: str
-    """The camera, video or folder."""
     timestamp: datetime
-    """The frame's own time, UTC."""
     image_path: str
-    """Where its image is stored."""
     origin: str
     """Topic, partition and offset of its announcement: `frames/0/17`."""
     detections: tuple[Detection, ...]
     """Its detections, in the order of `detection_number`."""
     picture: Picture
-    """Its image with boxes."""
 
     @property
     def labels(self) -> tuple[tuple[str, int], ...]:
@@ -142,15 +130,7 @@ def make_previews(
     *,
     least: float = 0.0,
 ) -> tuple[Preview, ...]:
-    """Chooses frames of a day and draws their detections.
-
-    Args:
-        easel: Draws on the images.
-        session: The day, opened for queries.
-        least: Detections with a lower confidence are left out, as in the summaries.
-
-    Returns:
-        At most `MOST_PREVIEWS` frames, by time. A frame whose image cannot be read says why.
+    """Chooses frames of a day and draws their detections that the summaries count: at least `least` confident.
 
     Raises:
         TransientError: The store does not answer.
@@ -220,15 +200,11 @@ class LongestObject:
     """One of the objects that stayed longest at a source."""
 
     unique_id: str
-    """Id of the object within the day."""
     track_id: str
     """Its track with the most points."""
     label: str
-    """Class name."""
     first_seen: datetime
-    """Time of its first detection, UTC."""
     last_seen: datetime
-    """Time of its last detection, UTC."""
 
     @property
     def stay_s(self) -> float:
@@ -241,7 +217,6 @@ class TrackPicture:
     """The longest tracks of one source."""
 
     source: str
-    """The camera, video or folder."""
     objects: int
     """Tracked objects of the source on the day, including the shortest."""
     shown: tuple[LongestObject, ...]
@@ -252,11 +227,6 @@ class TrackPicture:
 
 def make_track_pictures(easel: Easel, session: DayQueries, clock: DayHours) -> tuple[TrackPicture, ...]:
     """Draws the longest tracks of the sources with the most objects.
-
-    Args:
-        easel: Draws on the images.
-        session: The day, opened for queries.
-        clock: The hours of the day.
 
     Returns:
         A picture for each of at most four sources.

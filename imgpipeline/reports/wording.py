@@ -17,11 +17,9 @@ _LARGE = ((10**9, "G"), (10**6, "M"), (10**3, "k"))
 
 
 def visible(text: str, most: int | None = None) -> str:
-    """Returns untrusted text in printable form.
+    """Returns untrusted text, even with lone surrogates, in printable form.
 
-    Args:
-        text: Any text, including lone surrogates.
-        most: Longest result in characters; longer text ends with an ellipsis.
+    Text longer than `most` characters ends with an ellipsis.
     """
     shown = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
     return shown if most is None or len(shown) <= most else shown[: most - 1] + "…"

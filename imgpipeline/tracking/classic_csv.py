@@ -17,13 +17,7 @@ Ask = Callable[[str], Rows]
 
 
 def statistics(ask: Ask, source: str, day: date) -> tuple[tuple[str, ...], Rows]:
-    """Returns the number of unique cars and people up to each frame.
-
-    Args:
-        ask: Runs a query in a session that shows the day.
-        source: The video or sequence.
-        day: UTC day.
-    """
+    """Returns the number of unique cars and people up to each frame of a video or sequence on a UTC day."""
     kinds = " ".join(f"WHEN label IN {_labels(kind)} THEN '{kind}'" for kind in Kind)
     counts = ", ".join(
         f"CAST(coalesce(sum(fresh) FILTER (kind = '{kind}') OVER (ORDER BY shown_at), 0) AS BIGINT) AS num_{kind}"
@@ -43,14 +37,7 @@ def statistics(ask: Ask, source: str, day: date) -> tuple[tuple[str, ...], Rows]
 
 
 def tracks(ask: Ask, source: str, day: date, kind: Kind) -> tuple[tuple[str, ...], Rows]:
-    """Returns the classic rows of tracks: one per point, objects numbered from 1 in order of appearance.
-
-    Args:
-        ask: Runs a query in a session that shows the day.
-        source: The video or sequence.
-        day: UTC day.
-        kind: Labels to include.
-    """
+    """Returns the classic rows of tracks: one per point, objects numbered from 1 in order of appearance."""
     rows = ask(
         f"""
         WITH chosen AS (SELECT track_id, unique_id, first_seen FROM tracks

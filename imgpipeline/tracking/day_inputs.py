@@ -67,11 +67,6 @@ class DayInputs:
 def open_inputs(store: ObjectStore, day: date, *, memory: str | None) -> Iterator[DayInputs]:
     """Opens the inputs of a day's tracks.
 
-    Args:
-        store: The object store.
-        day: UTC day.
-        memory: Memory limit of DuckDB, such as `2GB`; None for DuckDB's default.
-
     Raises:
         PermanentError: A table of the day is missing, damaged or of another schema version.
         TransientError: The store does not answer, or another build takes too long to write all tables of the day.

@@ -49,12 +49,7 @@ def queries() -> tuple[str, ...]:
 
 
 def name_tracks(engine: Engine, day: date) -> None:
-    """Adds the table `named`: the object of each track of the day.
-
-    Args:
-        engine: DuckDB with the tables of `slice_rows`.
-        day: UTC day.
-    """
+    """Adds the table `named`: the object of each track of the day."""
     import pyarrow as pa  # noqa: PLC0415 - the code location only reads the queries
 
     midnight_s = datetime.combine(day, time(), UTC).timestamp()
@@ -92,13 +87,7 @@ def _number(track_id: str) -> int:
 
 
 def count_objects(engine: Engine, day: date, settings: Settings) -> None:
-    """Adds the tables `day_points`, `day_tracks`, `unique_rows` and `total_rows`.
-
-    Args:
-        engine: DuckDB with the table `named`.
-        day: UTC day.
-        settings: The settings that the queries read.
-    """
+    """Adds the tables `day_points`, `day_tracks`, `unique_rows` and `total_rows`, from the table `named`."""
     engine.run(f"CREATE TABLE day_points AS {read_query('day_points')}", {"day": day})
     engine.run(f"CREATE TABLE day_tracks AS {read_query('tracks')}")
     set_parameters(engine, {**parameters_of(SUMMARIES[_FRAME_STATS], settings), "unique_min_s": settings.unique_min_s})
@@ -128,9 +117,7 @@ class Shared:
 
     detections: int
     earlier: TrackRef
-    """The track of the earlier slice."""
     later: TrackRef
-    """The track of the next slice."""
 
 
 def best_pairs(shared: Iterable[Shared]) -> list[Shared]:
@@ -147,11 +134,9 @@ def best_pairs(shared: Iterable[Shared]) -> list[Shared]:
 
 
 def name_objects(tracks: Sequence[TrackRef], links: Iterable[tuple[str, str]]) -> Mapping[str, str]:
-    """Returns for each track the id of the first track of its object.
+    """Returns for each track of a day the id of the first track of its object.
 
-    Args:
-        tracks: The tracks of a day.
-        links: Pairs of tracks that are one object; may include tracks that are not in `tracks`.
+    The links are pairs of tracks that are one object, and may include tracks of other days.
     """
     above: dict[str, str] = {}
 

@@ -36,11 +36,8 @@ class Quality:
     mota: float
     """Multiple object tracking accuracy, up to 1."""
     id_switches: int
-    """How often the id of an object changes."""
     objects: int
-    """Unique objects that were counted."""
     true_objects: int
-    """Unique objects in the ground truth."""
 
     @property
     def unique_error(self) -> float:
@@ -53,16 +50,12 @@ class MotSequence:
     """One sequence of MOT Challenge."""
 
     frames: list[FrameBoxes]
-    """Its detections."""
     truth: list[tuple[npt.NDArray[np.int64], _Boxes]]
     """Ids (n,) and xyxy boxes (n, 4) of the true objects in each frame."""
 
 
 def read_sequence(folder: Path) -> MotSequence:
     """Reads a folder with `gt.txt` and `det.txt`, or `gt/gt.txt` and `det/det.txt`, and optionally `seqinfo.ini`.
-
-    Args:
-        folder: The sequence's folder.
 
     Raises:
         ConfigurationError: A file is missing, a line is not in MOT Challenge format, or the frame rate is not valid.

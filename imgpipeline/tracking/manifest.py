@@ -5,7 +5,7 @@ Importing this module does not load the tracking library.
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import date, datetime
 from hashlib import sha256
 from importlib.metadata import version
@@ -27,7 +27,6 @@ class TracksManifest:
 
     table: str
     day: date
-    """UTC day."""
     made_by: str
     """Recipe: hash of columns, queries and all settings, 16 hexadecimal digits."""
     made_of: Mapping[str, str]
@@ -37,38 +36,24 @@ class TracksManifest:
     library: str
     """The tracking library with its version."""
     parameters: Mapping[str, str | float]
-    """Settings, by name."""
     frame_rates: Mapping[str, float]
     """Median observed frame rate of each source, in frames per second."""
     rows: int
-    """Rows of the table."""
     content: str
     """Hash of the rows, which is the table's version."""
     built_at: datetime
-    """When it was made, UTC."""
 
     def to_json(self) -> str:
         """Returns the manifest as the text in the Parquet footer."""
-        return json.dumps(
-            {
-                "table": self.table, "day": self.day.isoformat(), "made_by": self.made_by,
-                "made_of": dict(self.made_of), "followed_by": self.followed_by, "library": self.library,
-                "parameters": dict(self.parameters), "frame_rates": dict(self.frame_rates), "rows": self.rows,
-                "content": self.content, "built_at": format_time(self.built_at),
-            },
-            ensure_ascii=False,
-        )  # fmt: skip
+        texts = {"day": self.day.isoformat(), "built_at": format_time(self.built_at)}
+        return json.dumps({**asdict(self), **texts}, ensure_ascii=False)
 
     @classmethod
     def from_json(cls, text: str | bytes) -> "TracksManifest":
         """Reads the output of `to_json`; raises KeyError, TypeError or ValueError for any other text."""
         data = json.loads(text)
-        return cls(
-            table=data["table"], day=date.fromisoformat(data["day"]), made_by=data["made_by"], made_of=data["made_of"],
-            followed_by=data["followed_by"], library=data["library"], parameters=data["parameters"],
-            frame_rates=data["frame_rates"], rows=data["rows"], content=data["content"],
-            built_at=parse_time(data["built_at"]),
-        )  # fmt: skip
+        times = {"day": date.fromisoformat(data["day"]), "built_at": parse_time(data["built_at"])}
+        return cls(**{**data, **times})
 
 
 StoredTracks = StoredObject[TracksManifest]

@@ -29,7 +29,6 @@ class FrameBoxes:
     """One processed frame with its boxes of one class group."""
 
     frame_id: str
-    """Id of the frame, unique within its day."""
     time_us: int
     """The frame's own time, microseconds since 1970 UTC."""
     numbers: "npt.NDArray[np.int64]"
@@ -39,7 +38,6 @@ class FrameBoxes:
     confidences: "npt.NDArray[np.float64]"
     """Shape (n,): scores in [0, 1]."""
     labels: tuple[str, ...]
-    """The n labels."""
     is_weak: "npt.NDArray[np.bool_] | None" = None
     """Shape (n,): whether each box is a weak detection, which never starts a track; None if no box is weak."""
 
@@ -80,7 +78,6 @@ class SliceTrack:
     frame_rate: float
     """Frames per second of its stretch."""
     ended_by: EndedBy
-    """Why the track ends."""
     stitched_after: int | None = None
     """Number of the lost track of the same object that this one continues, or None."""
 
@@ -122,14 +119,7 @@ def slice_start(at: datetime) -> datetime:
 
 
 def track_id(source: str, class_group: str, start: datetime, number: int) -> str:
-    """Returns a track's id: `gate/car/20260109T1210/3`.
-
-    Args:
-        source: The camera, video or folder.
-        class_group: First label of the group.
-        start: Start of the slice, UTC.
-        number: Number within the slice.
-    """
+    """Returns a track's id: `gate/car/20260109T1210/3`."""
     return f"{source}/{class_group}/{start:%Y%m%dT%H%M}/{number}"
 
 
@@ -147,9 +137,6 @@ class ClassGroups:
 
 def parse_groups(text: str) -> ClassGroups:
     """Reads groups such as `person; car,van,truck,bus`.
-
-    Args:
-        text: Groups separated by semicolons, their labels by commas.
 
     Raises:
         ConfigurationError: A label is in two groups.

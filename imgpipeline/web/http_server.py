@@ -27,14 +27,7 @@ _UNREAD_LIMIT_S = 30
 
 
 def run_until(app: FastAPI, host: str, port: int, stop: threading.Event, *, grace_s: int) -> None:
-    """Serves until `stop` is set, then finishes requests in progress.
-
-    Args:
-        app: The application.
-        host: Address to listen on.
-        port: Port to listen on.
-        stop: Stops the server gracefully.
-        grace_s: Seconds that requests in progress may then take.
+    """Serves until `stop` is set, then gives requests in progress `grace_s` seconds to finish.
 
     Raises:
         ConfigurationError: The address cannot be opened.

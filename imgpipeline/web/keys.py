@@ -28,11 +28,9 @@ class Scope(StrEnum):
     INGEST = "ingest"
     """Post images to `serve-ingest`."""
     READ = "read"
-    """Read everything in the viewer."""
     ACKNOWLEDGE = "acknowledge"
     """Acknowledge alerts, mark frames as reviewed, and give feedback."""
     REPLAY = "replay"
-    """Replay dead letters."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +46,6 @@ class ApiKey:
     created: str
     """Time of creation, RFC 3339."""
     scopes: tuple[Scope, ...] = (Scope.INGEST,)
-    """Its permissions."""
     name: str = ""
     """Name of its user, for acknowledgements."""
 
@@ -104,13 +101,7 @@ class KeyFile:
     def add(
         self, sources: tuple[str, ...], now: datetime, *, scopes: tuple[Scope, ...] = (Scope.INGEST,), name: str = ""
     ) -> str:
-        """Creates a key and returns its secret, of which only the hash is stored.
-
-        Args:
-            sources: Sources that it may post to, for the scope `ingest`.
-            now: Time of creation, UTC.
-            scopes: Its permissions.
-            name: Name of its user.
+        """Creates a key and returns its secret, of which only the hash is stored. Only the scope `ingest` has sources.
 
         Raises:
             UsageError: It has no scope, the scope `ingest` without sources, or sources without the scope `ingest`.

@@ -13,9 +13,8 @@ from hypothesis import strategies as st
 
 from imgpipeline.errors import TransientError
 from imgpipeline.events.alerts.chain import read_alerts
-from imgpipeline.events.alerts.live_day import LiveDay
-from imgpipeline.events.alerts.watching import Watch
-from imgpipeline.events.evaluate import evaluate_objects
+from imgpipeline.events.alerts.watching import LiveDay, Watch
+from imgpipeline.events.evaluate import evaluate
 from imgpipeline.events.reading import read_events
 from imgpipeline.events.rule_tables import build_table
 from imgpipeline.events.values import SeenFrame, SeenObject
@@ -189,6 +188,6 @@ def test_frames_in_any_order_and_looks_at_any_time_find_every_event_of_the_day(
     seen = [SeenFrame(f.frame_id, f.source, f.timestamp, f.source_image_path, (640, 480), tuple(
         SeenObject(each.label, each.confidence, each.box_xywh) for each in f.detections
     )) for f in frames]  # fmt: skip
-    wanted = {event.event_id for rule in given_rules.rule for event in evaluate_objects(given_rules, rule, seen, zone)}
+    wanted = {event.event_id for rule in given_rules.rule for event in evaluate(given_rules, rule, zone, frames=seen)}
     assert wanted <= found
     assert list(order) != sorted(order) or wanted == found

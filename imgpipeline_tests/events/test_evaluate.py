@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from imgpipeline.events.configuration import AbsenceRule, CountRule, DwellTimeRule, Rules, ZoneOccupancyRule
-from imgpipeline.events.evaluate import evaluate_objects
+from imgpipeline.events.evaluate import evaluate
 from imgpipeline.events.values import Event, SeenFrame
 from imgpipeline_tests.events.samples import NOON, ZONE, rules, seen, standing
 
@@ -20,7 +20,7 @@ COUNTS = st.lists(st.tuples(st.floats(0.1, 90), st.integers(0, 3)), max_size=30)
 
 def found(rule, frames: Sequence[SeenFrame], zone=UTC) -> list[Event]:
     """Evaluate one rule, with a zone `yard` in the lower half of the image."""
-    return evaluate_objects(Rules(zone=(YARD,), rule=(rule,)), rule, frames, zone)
+    return evaluate(Rules(zone=(YARD,), rule=(rule,)), rule, zone, frames=frames)
 
 
 def occupancy(**fields) -> ZoneOccupancyRule:

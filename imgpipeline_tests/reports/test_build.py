@@ -16,8 +16,8 @@ from imgpipeline.lake.build.day_tables import rebuild_day
 from imgpipeline.lake.build.derived import Made, Start, build
 from imgpipeline.objectstore import ObjectStore, open_store
 from imgpipeline.reports.build import DailyReport, build_report, current_page
-from imgpipeline.reports.charts import MOST_BYTES, draw_picture
-from imgpipeline.reports.headline import Headline
+from imgpipeline.reports.charts import MOST_BYTES
+from imgpipeline.reports.figures import Headline
 from imgpipeline.reports.inputs import report_recipe, reported_days
 from imgpipeline.settings import Settings
 from imgpipeline_tests.lake.samples import LABELS
@@ -60,7 +60,7 @@ def test_a_report_is_not_rebuilt_without_new_inputs(store: ObjectStore, report: 
     again = report()
     assert (first.skipped, again.skipped) == (False, True)
     assert store.head(first.key) == before
-    assert replace(again, skipped=False, duration_s=0) == replace(first, duration_s=0)
+    assert replace(again, skipped=False) == first
 
 
 @pytest.mark.medium
@@ -306,7 +306,6 @@ def test_the_picture_is_a_small_svg_of_the_hours(store: ObjectStore, report: Mak
     ]
     assert len(bars) >= 24 * 6
     assert b"others" in built.picture_svg
-    assert draw_picture(built.headline) == built.picture_svg
 
 
 def test_the_picture_of_a_day_without_detections_is_empty_and_well_formed(store: ObjectStore, report: MakeReport):
@@ -322,4 +321,4 @@ def test_a_second_writer_changes_the_inputs(store: ObjectStore, report: MakeRepo
     write_chain(store, [seen(0, labels=LABELS)])
     first = report()
     append(writer(store), [seen(1)])
-    assert report().inputs != first.inputs
+    assert report().headline.inputs != first.headline.inputs

@@ -10,7 +10,7 @@ import pytest
 from imgpipeline.errors import PermanentError
 from imgpipeline.objectstore import ObjectStore
 from imgpipeline.reports.build import current_page
-from imgpipeline.reports.headline import read_headline
+from imgpipeline.reports.figures import read_headline
 from imgpipeline.settings import Settings
 from imgpipeline_tests.lake.samples import seen
 from imgpipeline_tests.ledger.samples import dead_letter, write_chain

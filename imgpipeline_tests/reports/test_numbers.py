@@ -13,7 +13,7 @@ from imgpipeline.contracts.notices import NoticeKind
 from imgpipeline.contracts.outcomes import Frame, FrameStatus
 from imgpipeline.objectstore import ObjectStore, open_store
 from imgpipeline.reports.build import ReportBuild, build_report
-from imgpipeline.reports.headline import Headline, read_headline
+from imgpipeline.reports.figures import Headline, read_headline
 from imgpipeline.reports.wording import duration, number, share
 from imgpipeline.settings import Settings
 from imgpipeline_tests.ledger.samples import DAY, write_chain

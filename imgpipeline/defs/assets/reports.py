@@ -85,13 +85,13 @@ def _built(made: "ReportBuild", url: str, *, with_picture: bool) -> Built:
             events=made.headline.events,
         ),
         **(
-            {"picture": dg.MetadataValue.md(f"![{made.day}](data:image/svg+xml;base64,{picture})")}
+            {"picture": dg.MetadataValue.md(f"![{made.headline.day}](data:image/svg+xml;base64,{picture})")}
             if with_picture
             else {}
         ),
     }
     # Not a hash of the page: it names the versions of the tables, which change with every build.
-    content = repr((made.recipe, replace(made.headline, inputs="")))
+    content = repr((made.headline.recipe, replace(made.headline, inputs="")))
     return Built(metadata, sha256(content.encode()).hexdigest()[:16])
 
 

@@ -2,6 +2,8 @@
 
 Late frames, repairs and new rules can change the events of a day after its alerts were raised, so a difference is not
 an error; it is listed with its cause and the next step. Damaged alerts and two alerts of one event are errors.
+
+Each watch records its rules, so that the comparison can tell which events should have raised an alert.
 """
 
 from collections import defaultdict
@@ -12,14 +14,15 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from imgpipeline.contracts.keys import WATCHED
 from imgpipeline.contracts.outcomes import Frame
-from imgpipeline.contracts.times import day_of, format_time
+from imgpipeline.contracts.times import day_of, format_time, parse_time
 from imgpipeline.errors import ConfigurationError, LedgerError, PermanentError
 from imgpipeline.events.alerts.chain import Alert, read_alerts
-from imgpipeline.events.alerts.watched import WatchedRules, is_watched, read_watched, recipes_of, watched_at
 from imgpipeline.events.configuration import Rules, read_rules
 from imgpipeline.events.day_of_rules import RULES
 from imgpipeline.events.reading import read_events
+from imgpipeline.events.recipe import rule_recipe
 from imgpipeline.events.rule_tables import DayEvents
 from imgpipeline.events.values import Event
 from imgpipeline.lake.build.derived import State, state_of
@@ -28,6 +31,7 @@ from imgpipeline.lake.schema import EVENTS, FRAMES
 from imgpipeline.lake.storage.manifest import Manifest, read_stored
 from imgpipeline.ledger import fix_ends, read_days
 from imgpipeline.objectstore import ObjectStore
+from imgpipeline.objectstore.numbered import append_entry, read_entries
 from imgpipeline.settings import Settings
 
 _RESTART_S = 60.0
@@ -37,13 +41,72 @@ _PENDING = timedelta(seconds=120)
 
 
 @dataclass(frozen=True, slots=True)
+class WatchedRules:
+    """The rules that watches used from a point in time, stored by each watch whose rules differ from the last ones."""
+
+    since: datetime
+    """Start of the first watch with these rules, UTC."""
+    recipes: Mapping[str, str]
+    """Hash of each rule and its zone or line, by rule name."""
+    max_age_s: float
+    """Maximum age of events that raised an alert, in seconds."""
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> "WatchedRules":
+        """Reads what `note_watched` wrote."""
+        return cls(parse_time(data["since"]), dict(data["recipes"]), float(data["max_age_s"]))
+
+
+def recipes_of(rules: Rules, settings: Settings) -> dict[str, str]:
+    """Returns the hash of each rule and its zone or line, by rule name."""
+    return {rule.name: rule_recipe(rules, rule, settings) for rule in rules.rule}
+
+
+def note_watched(store: ObjectStore, rules: Rules, settings: Settings, *, now: datetime) -> None:
+    """Records the rules of a watch at its start, unless the last record is the same.
+
+    Raises:
+        PermanentError: A record is damaged.
+        TransientError: The store does not answer.
+    """
+    recipes = recipes_of(rules, settings)
+    known = read_watched(store)
+    if known and (known[-1].recipes, known[-1].max_age_s) == (recipes, settings.alert_max_age_s):
+        return
+    content = {"since": format_time(now), "recipes": recipes, "max_age_s": settings.alert_max_age_s}
+    append_entry(store, WATCHED, content)
+
+
+def read_watched(store: ObjectStore) -> list[WatchedRules]:
+    """Returns all records, oldest first.
+
+    Raises:
+        PermanentError: A record is damaged.
+        TransientError: The store does not answer.
+    """
+    return [WatchedRules.from_json(entry) for entry in read_entries(store, WATCHED)]
+
+
+def watched_at(known: Sequence[WatchedRules], at: datetime) -> WatchedRules | None:
+    """Returns the rules that watches used at a time; None before the first watch."""
+    return next((each for each in reversed(known) if each.since <= at), None)
+
+
+def is_watched(known: Sequence[WatchedRules], name: str, recipe: str, at: datetime, seconds: float) -> bool:
+    """Whether watches used a rule with this recipe during the whole time from `at` for `seconds`."""
+    until = at + timedelta(seconds=seconds)
+    first = watched_at(known, at)
+    of_the_time = [*([first] if first else []), *(each for each in known if at < each.since <= until)]
+    return first is not None and all(each.recipes.get(name) == recipe for each in of_the_time)
+
+
+@dataclass(frozen=True, slots=True)
 class Difference:
     """An alert without an event, or an event without an alert."""
 
     what: str
     """The alert or event, and the cause if known."""
     next_step: str
-    """What to do."""
 
     def __str__(self) -> str:
         """Returns both as text."""
@@ -56,7 +119,6 @@ class AlertAudit:
 
     alerts: int = 0
     days: int = 0
-    """Number of days that were compared."""
     differences: list[Difference] = field(default_factory=list)
     """Alerts without an event, and events without an alert."""
     changed_rules: int = 0
@@ -64,7 +126,6 @@ class AlertAudit:
     newer_alerts: int = 0
     """Number of alerts about frames that are newer than the stored events."""
     not_compared: dict[date, str] = field(default_factory=dict)
-    """Days that could not be compared, with the reason."""
     problems: list[str] = field(default_factory=list)
     """Errors in the alerts themselves."""
 
@@ -83,11 +144,6 @@ class AlertAudit:
 
 def audit_alerts(store: ObjectStore, settings: Settings, *, now: datetime) -> AlertAudit:
     """Compares all alerts with the stored events, from the first day on which rules were watched.
-
-    Args:
-        store: The object store.
-        settings: Limits of DuckDB, and the time zone of hours.
-        now: The clock, UTC.
 
     Raises:
         TransientError: The store does not answer.
@@ -148,11 +204,8 @@ class _Day:
     """The comparison of one day."""
 
     entry: DayEvents
-    """The day's events as a derived object."""
     known: Sequence[WatchedRules]
-    """All records of watched rules."""
     report: AlertAudit
-    """The report to fill."""
 
     def compare(self, alerts: Sequence[Alert]) -> None:
         store, settings, day = self.entry.store, self.entry.settings, self.entry.day

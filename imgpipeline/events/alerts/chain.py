@@ -37,7 +37,6 @@ class Alert:
     difference_image: str | None
     """Key of the difference image of an image change, or None."""
     raised_at: datetime
-    """Time at which the alert was written, UTC."""
     writer: str
     """Random id of the process that wrote it, which distinguishes it from another writer's alert."""
     notify: tuple[str, ...] = ()
@@ -115,12 +114,6 @@ class AlertChain:
         self, event: Event, *, difference_image: str | None, now: datetime, notify: tuple[str, ...] = ()
     ) -> Alert | None:
         """Writes an alert for an event at the end of the chain, unless the event already has one.
-
-        Args:
-            event: The event.
-            difference_image: Key of the difference image, or None.
-            now: The clock, UTC.
-            notify: Names of the targets that get the alert; empty: all.
 
         Returns:
             The alert; None if the event already has one.

@@ -40,9 +40,7 @@ class Attempt:
     """One attempt to deliver an alert to all targets that do not have it."""
 
     at: datetime
-    """Time of the attempt, UTC."""
     accepted: tuple[str, ...]
-    """Names of the targets that accepted the alert."""
     failed: tuple[str, ...]
     """Names of the targets that did not accept it, and names in the rule that no target has."""
     alerts: int
@@ -64,7 +62,6 @@ class Delivery:
     """The result of one pass."""
 
     delivered: int
-    """Alerts that all their targets have now."""
     failed: int
     """Alerts that a target did not accept; they are sent again later."""
     waiting: int
@@ -243,13 +240,11 @@ class Undelivered:
     """The alerts that some target does not have."""
 
     numbers: tuple[int, ...]
-    """Their numbers, sorted."""
     late: tuple[int, ...]
     """Numbers of the alerts that a target refused, or that were not sent within a minute."""
     retry_at: datetime | None
     """When the next attempt is due, UTC; None if all alerts are delivered."""
     said: str
-    """A sentence for people."""
 
 
 def find_undelivered(store: ObjectStore, settings: Settings, *, now: datetime) -> Undelivered:

@@ -23,11 +23,8 @@ class Acknowledgement:
     """A person's note that they have seen an alert."""
 
     by: str
-    """Name of the person."""
     at: datetime
-    """Time, UTC."""
     note: str
-    """The note; may be empty."""
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> "Acknowledgement":
@@ -43,9 +40,7 @@ class ListedAlert:
     is_delivered: bool
     """Whether every target has accepted it."""
     attempts: tuple[Attempt, ...]
-    """The attempts to deliver it, in order."""
     acknowledgements: tuple[Acknowledgement, ...]
-    """The acknowledgements, in order."""
 
     @classmethod
     def read(cls, store: ObjectStore, number: int) -> "ListedAlert":
@@ -87,12 +82,7 @@ class ListedAlert:
 def list_alerts(
     store: ObjectStore, *, limit: int | None = None, before: int | None = None
 ) -> tuple[list[ListedAlert], int]:
-    """Returns the latest alerts, latest first, and the total number of alerts.
-
-    Args:
-        store: The object store.
-        limit: Maximum number of alerts, from 1; None: all.
-        before: Only alerts with a lower number.
+    """Returns the latest alerts with numbers lower than `before`, latest first, and the total number of alerts.
 
     Raises:
         PermanentError: A stored object is damaged, or numbers are missing.

@@ -25,7 +25,6 @@ class Target:
     url: str
     """The apprise URL; secret."""
     names: frozenset[str] = frozenset()
-    """Names that rules refer to."""
 
     def is_for(self, notify: Sequence[str]) -> bool:
         """Whether it gets the alerts of a rule that notifies these names; no names: all targets."""

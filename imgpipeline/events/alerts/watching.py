@@ -7,21 +7,23 @@ events already have an alert.
 
 import logging
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from datetime import date, datetime, timedelta
+from typing import Any
 
-from imgpipeline.contracts.keys import day_table_key
-from imgpipeline.contracts.outcomes import Frame
-from imgpipeline.contracts.times import Clock, day_of
+from imgpipeline.contracts.keys import ChainId, day_table_key
+from imgpipeline.contracts.outcomes import Frame, FrameStatus
+from imgpipeline.contracts.times import Clock, day_of, find_timezone
 from imgpipeline.errors import TransientError
+from imgpipeline.events.alerts.audit import note_watched
 from imgpipeline.events.alerts.chain import Alert, AlertChain
-from imgpipeline.events.alerts.live_day import LiveDay
-from imgpipeline.events.alerts.watched import note_watched
-from imgpipeline.events.configuration import ImageChangeRule, Rules
-from imgpipeline.events.frame_changes import store_difference
+from imgpipeline.events.comparing import Comparisons, StoredFrame
+from imgpipeline.events.configuration import ImageChangeRule, Rule, Rules
+from imgpipeline.events.evaluate import SourceRule
 from imgpipeline.events.reading import read_events, read_stored_changes
-from imgpipeline.events.values import Event
+from imgpipeline.events.rule_tables import store_difference
+from imgpipeline.events.values import Event, FrameChange, SeenFrame, SeenObject, in_order
 from imgpipeline.lake.schema import EVENTS
 from imgpipeline.ledger import Checkpoint, fix_ends, follow, known_days, read_days
 from imgpipeline.ledger.repair.repair_list import last_handled, list_repairs
@@ -33,6 +35,110 @@ _LOG = logging.getLogger(__name__)
 
 
 @dataclass(slots=True)
+class _LiveSource:
+    """The frames of one source, and the state of its rules."""
+
+    frames: dict[str, tuple[tuple[Any, ...], Frame]] = field(default_factory=dict)
+    """The frame that the day tables keep for each id, with its rank."""
+    new: list[Frame] = field(default_factory=list)
+    is_late: bool = False
+    """Whether all frames must be evaluated again."""
+    last: Frame | None = None
+    rules: list[SourceRule] = field(default_factory=list)
+    """The rules that apply to this source, with their state after that frame."""
+
+    def add(self, rank: tuple[Any, ...], frame: Frame) -> None:
+        """Adds a frame; of several with the same id, keeps the one with the lowest rank."""
+        known = self.frames.get(frame.frame_id)
+        if known is not None and known[0] <= rank:
+            return
+        self.frames[frame.frame_id] = (rank, frame)
+        self.new.append(frame)
+        is_next = self.last is None or frame.timestamp > self.last.timestamp
+        self.is_late = self.is_late or known is not None or not is_next
+
+
+class LiveDay:
+    """The frames of one UTC day that the ledger has so far, evaluated as the daily build evaluates them.
+
+    Each call evaluates only new frames; after a frame that is late or replaces another one, it evaluates the whole day
+    of that source again.
+    """
+
+    def __init__(
+        self, rules: Rules, settings: Settings, images: ImageReader, compared: Iterable[FrameChange] = ()
+    ) -> None:
+        """Starts without frames; `compared` are comparisons that are known already. Ignores rules about tracks."""
+        self._rules = rules
+        self._zone = find_timezone(settings.timezone)
+        self._comparisons = Comparisons(images, compared)
+        self._sources: dict[str, _LiveSource] = {}
+
+    def add(self, chain: ChainId, frame: Frame) -> None:
+        """Adds a frame; of several with the same id, keeps the same one as the day tables."""
+        rank = (frame.status is FrameStatus.GATED, frame.topic, frame.partition, frame.offset, chain.topic_id)
+        self._sources.setdefault(frame.source, _LiveSource()).add(rank, frame)
+
+    def find_events(self) -> Iterator[Event]:
+        """Yields the events that are new or have not ended; after a late frame, all events of its source.
+
+        Raises:
+            TransientError: The store does not answer; the next call finds the events again.
+            ForbiddenError: The store refuses access.
+        """
+        for name, source in sorted(self._sources.items()):
+            if source.new:
+                yield from self._evaluate(name, source)
+
+    def _evaluate(self, name: str, source: _LiveSource) -> list[Event]:
+        is_whole = source.is_late or source.last is None
+        frames = [frame for _, frame in source.frames.values()] if is_whole else source.new
+        frames = sorted(frames, key=_in_order)
+        wanted = [rule for rule in self._rules.rule if self._is_for(rule, name)]
+        before = [] if is_whole or source.last is None else [source.last]
+        is_compared = any(isinstance(rule, ImageChangeRule) for rule in wanted)
+        # First, because it may fail.
+        changes = self._comparisons.of(_stored([*before, *frames])) if is_compared else []
+        rules = [SourceRule(self._rules, rule, self._zone) for rule in wanted] if is_whole else source.rules
+        seen = in_order(_seen(frames))
+        events = [event for rule in rules for event in rule.take(seen, changes)]
+        source.rules, source.last, source.is_late = rules, frames[-1], False
+        source.new.clear()
+        return events
+
+    def _is_for(self, rule: Rule, source: str) -> bool:
+        wanted = self._rules.sources_of(rule)
+        return rule.reads != "track_points" and (not wanted or source in wanted)
+
+
+def _stored(frames: Iterable[Frame]) -> list[StoredFrame]:
+    return [StoredFrame(frame.frame_id, frame.source, frame.timestamp, frame.source_image_path) for frame in frames]
+
+
+def _in_order(frame: Frame) -> tuple[datetime, bool, int, str, int, int, str]:
+    """Sorts like the table `frame_changes`."""
+    number = frame.frame_number
+    where = (frame.topic, frame.partition, frame.offset)
+    return (frame.timestamp, number is None, number or 0, *where, frame.frame_id)
+
+
+def _seen(frames: Iterable[Frame]) -> list[SeenFrame]:
+    """Returns the processed frames with their objects."""
+    return [
+        SeenFrame(
+            frame.frame_id,
+            frame.source,
+            frame.timestamp,
+            frame.source_image_path,
+            (frame.image_width or 0, frame.image_height or 0),
+            tuple(SeenObject(found.label, found.confidence, found.box_xywh) for found in frame.detections),
+        )
+        for frame in frames
+        if frame.status is FrameStatus.PROCESSED
+    ]
+
+
+@dataclass(slots=True)
 class Watch:
     """One run that watches for events; for one thread at a time."""
 
@@ -41,9 +147,7 @@ class Watch:
     """Limits of images, the time zone of hours, and the maximum age of events."""
     rules: Rules
     clock: Clock
-    """The clock, UTC."""
     chain: AlertChain = field(init=False)
-    """The alerts so far."""
     changed_at: datetime = field(init=False)
     """When the ledger or the stored events last changed, UTC."""
     _days: dict[date, LiveDay] = field(default_factory=dict)
@@ -87,12 +191,8 @@ class Watch:
     ) -> Iterator[list[Alert]]:
         """Calls `look` repeatedly, and yields the alerts that each look has raised.
 
-        If the store does not answer, it logs the failure and tries again.
-
-        Args:
-            stop: Stops when set.
-            seconds: Stops after this many seconds; None: never.
-            idle_s: Stops after this many idle seconds; None: never.
+        If the store does not answer, it logs the failure and tries again. It stops after `seconds`, or after `idle_s`
+        seconds without a change; None: never.
 
         Raises:
             LedgerError: A segment cannot be read, or the ledger was replaced.

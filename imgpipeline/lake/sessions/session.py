@@ -20,6 +20,7 @@ import pyarrow as pa
 from imgpipeline.contracts.text import counted
 from imgpipeline.errors import ConfigurationError, PermanentError
 from imgpipeline.lake.build.summaries import SUMMARIES, parameters_of, set_parameters
+from imgpipeline.lake.build.summary_inputs import stored_key
 from imgpipeline.lake.schema import ALL, DEAD_LETTERS, DETECTIONS, FRAMES, SEGMENTS
 from imgpipeline.lake.sessions.local_time import (
     DAY_OF_LETTER,
@@ -119,6 +120,11 @@ class LakeSession:
                 create_time_macros(engine, local, schema=schema)
                 zones[zone] = schema, local
         return local
+
+    def has_stored(self, table: str, day: date) -> bool:
+        """Tells whether a table of tracks, events, zones or lines is built for a UTC day; a built one may be empty."""
+        self._fill_derived_tables()
+        return (self._engine.folder / stored_key(table, day)).exists()
 
     @property
     def days(self) -> tuple[date, ...]:

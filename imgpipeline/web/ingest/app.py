@@ -64,30 +64,19 @@ class IngestServer:
     """The state of the application."""
 
     settings: Settings
-    """Store, Kafka and keys."""
     store: ObjectStore
-    """Where the images go."""
     publishers: IngestSessions
-    """The session of each source."""
     keys: KeyFile
     """The API keys; while there has never been one, requests need no key."""
     jobs: Jobs
-    """Jobs that play videos of the data set."""
     options: PublishOptions = field(default_factory=PublishOptions)
-    """How frames are published."""
     clock: Clock = utc_now
-    """Returns the current time."""
 
 
 def open_server(
     settings: Settings, *, options: PublishOptions | None = None, board: Board | None = None
 ) -> IngestServer:
     """Opens store, publishers, keys and jobs.
-
-    Args:
-        settings: Store, Kafka, keys and videos.
-        options: How to publish; None: the defaults.
-        board: Records what happens to each source.
 
     Raises:
         ConfigurationError: A setting is wrong.
@@ -99,11 +88,7 @@ def open_server(
 
 
 def create_app(server: IngestServer) -> FastAPI:
-    """Returns the ASGI application.
-
-    Args:
-        server: The state; its sessions end with the application.
-    """
+    """Returns the ASGI application; the sessions of the server end with it."""
 
     @asynccontextmanager
     async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
@@ -234,14 +219,6 @@ def serve(
     board: Board | None = None,
 ) -> None:
     """Serves until `stop` is set, and announces the frames that have arrived before it ends.
-
-    Args:
-        settings: Store, Kafka, keys and videos.
-        host: Address to listen on.
-        port: Port to listen on.
-        stop: Ends the server gracefully.
-        options: How to publish; None: the defaults.
-        board: Records what happens to each source.
 
     Raises:
         UsageError: Other machines could reach the address, and there is no API key.

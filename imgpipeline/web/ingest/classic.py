@@ -61,14 +61,11 @@ class Job:
     started: str
     """Time of its first frame, RFC 3339."""
     interval_s: float
-    """Seconds from one frame to the next."""
     frames: int | None
     """Number of frames; None: unknown until the video is read."""
     sent: int = 0
-    """How many frames are announced."""
     state: JobState = JobState.RUNNING
     error: str | None = None
-    """Why it failed."""
     idempotency_key: str | None = None
     """Key with which a repeated request finds the job."""
 
@@ -218,14 +215,7 @@ class Jobs:
 
 
 def add_classic(app: FastAPI, settings: Settings, jobs: Jobs, allow: Allow) -> None:
-    """Adds the routes.
-
-    Args:
-        app: The application.
-        settings: The data set.
-        jobs: The jobs that play videos.
-        allow: Refuses a request without a key for a source (None: for any source).
-    """
+    """Adds the routes."""
     _add_start(app, settings, jobs, allow)
     _add_jobs(app, jobs, allow)
     name = os.environ.get("SERVICE_NAME", "data_generator")

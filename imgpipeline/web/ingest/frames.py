@@ -110,13 +110,10 @@ class PostedFrame:
     """An image with the description that its client gave."""
 
     data: bytes
-    """The encoded image."""
     timestamp: datetime | None
     """Its own time, UTC; None: its content identifies it."""
     number: int | None
-    """Its number within the source."""
     attributes: Mapping[str, Any]
-    """JSON values to announce with it."""
     idempotency_key: str | None = None
     """Distinguishes images of the same content; the same key and content are one frame."""
 

@@ -26,7 +26,6 @@ class Visitor:
     name: str
     """Name in acknowledgements and marks."""
     scopes: frozenset[Scope]
-    """What the visitor may do."""
 
 
 THIS_MACHINE = Visitor("viewer without login", frozenset({Scope.READ, Scope.ACKNOWLEDGE, Scope.REPLAY}))

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Path, Query, Request
+from fastapi import APIRouter, Path, Request
 from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import HTMLResponse, RedirectResponse, Response
 from pydantic import BaseModel, ConfigDict, Field
@@ -17,9 +17,10 @@ from imgpipeline.objectstore import ObjectStore
 from imgpipeline.web.keys import Scope
 from imgpipeline.web.viewer.access import Visitor, allowed
 from imgpipeline.web.viewer.answers import frame_with_boxes, places_of
-from imgpipeline.web.viewer.queries import LONGEST_NOTE, UrlQuery, read_form, read_query
+from imgpipeline.web.viewer.queries import LONGEST_NOTE, UrlQuery, Zoned, read_form, read_query
 from imgpipeline.web.viewer.responses import Renderer, answer_bytes, answer_json
 from imgpipeline.web.viewer.site import ViewedSite
+from imgpipeline.web.viewer.views import Asked, View, add_route, page_of
 
 Number = Annotated[int, Path(ge=1, lt=10**10, description="Number of the alert.")]
 Position = Annotated[int, Path(ge=0, lt=100, description="Position of the image in the alert, from 0.")]
@@ -36,7 +37,7 @@ class AlertQuery(UrlQuery):
     limit: int = Field(100, ge=1, le=1000, description="Maximum number of alerts.")
 
 
-class AlertsQuery(AlertQuery):
+class AlertsQuery(Zoned, AlertQuery):
     """A page of alerts, or one alert whose number was entered."""
 
     number: str | None = Field(None, description="Number of an alert.")
@@ -53,24 +54,36 @@ class NoteBody(BaseModel):
 def alert_routes(site: ViewedSite, renderer: Renderer) -> APIRouter:
     """Returns the routes of the list, of each alert, and of its acknowledgements."""
     router = APIRouter(tags=["alerts"])
-    _add_api(router, site)
-    _add_pages(router, site, renderer)
+    add_route(router, site, _ALERTS)
+    _add_one(router, site, renderer)
     _add_acknowledging(router, site)
     return router
 
 
-def _add_pages(router: APIRouter, site: ViewedSite, renderer: Renderer) -> None:
+def _listed(asked: Asked) -> tuple[list[ListedAlert], int]:
+    return list_alerts(asked.site.store, limit=asked.query.limit, before=asked.query.before)
+
+
+_ALERTS = View(
+    "/alerts", AlertsQuery, _listed,
+    lambda _, found: {"listed": found[0], "total": found[1], "next": _next(found[0])},
+    lambda _, found: {"total": found[1], "next": _next(found[0]), "alerts": [one.to_json() for one in found[0]]},
+    "Lists alerts with deliveries and acknowledgements, the latest first; `next` is `before` of the next page.",
+    api_query=AlertQuery,
+)  # fmt: skip
+
+
+def _add_one(router: APIRouter, site: ViewedSite, renderer: Renderer) -> None:
     @router.get("/alerts", include_in_schema=False, response_class=HTMLResponse)
     def alerts_page(request: Request) -> Response:
         query = read_query(AlertsQuery, request)
         if query.number:
-            return numbered_page(site, renderer, request, query.number)
-        listed, total = list_alerts(site.store, limit=query.limit, before=query.before)
-        return renderer.page("alerts.html", listed=listed, total=total, query=query, next=_next(listed))
+            return numbered_page(site, renderer, request, query.number, Zoned(timezone=query.timezone))
+        return page_of(site, renderer, _ALERTS, request)
 
     @router.get("/alerts/{number}", include_in_schema=False, response_class=HTMLResponse)
     def alert_page(request: Request, number: Number) -> Response:
-        return numbered_page(site, renderer, request, str(number))
+        return numbered_page(site, renderer, request, str(number), read_query(Zoned, request))
 
     @router.get("/alerts/{number}/images/{position}", include_in_schema=False)
     def alert_image(request: Request, number: Number, position: Position) -> Response:
@@ -79,15 +92,6 @@ def _add_pages(router: APIRouter, site: ViewedSite, renderer: Renderer) -> None:
             raise ConfigurationError(f"Alert {number} has {len(images)} images.", next_step=f"see /alerts/{number}")
         found = site.pictures.stored(images[position][1], f"the alert {number}")
         return answer_bytes(request, found.data, found.media_type, e_tag=found.e_tag, is_lasting=True)
-
-
-def _add_api(router: APIRouter, site: ViewedSite) -> None:
-    @router.get("/api/v1/alerts")
-    def alerts(request: Request, query: Annotated[AlertQuery, Query()]) -> Response:
-        """Lists alerts with deliveries and acknowledgements, the latest first; `next` is `before` of the next page."""
-        listed, total = list_alerts(site.store, limit=query.limit, before=query.before)
-        found = [one.to_json() for one in listed]
-        return answer_json(request, {"total": total, "next": _next(listed), "alerts": found})
 
     @router.get("/api/v1/alerts/{number}")
     def alert(request: Request, number: Number) -> Response:
@@ -122,14 +126,8 @@ def _add_acknowledging(router: APIRouter, site: ViewedSite) -> None:
         return RedirectResponse(f"/alerts/{number}", 303)
 
 
-def numbered_page(site: ViewedSite, renderer: Renderer, request: Request, number: str) -> Response:
-    """Returns the page of an alert whose number was entered.
-
-    Args:
-        site: Its store has the alerts.
-        renderer: Renders the page.
-        request: The request; the visitor's scopes decide whether the page has a form to acknowledge.
-        number: The number as text.
+def numbered_page(site: ViewedSite, renderer: Renderer, request: Request, number: str, query: Zoned) -> Response:
+    """Returns the page of an alert whose number was entered, with a form to acknowledge it if the visitor may.
 
     Raises:
         UsageError: The text is not a number.
@@ -142,7 +140,7 @@ def numbered_page(site: ViewedSite, renderer: Renderer, request: Request, number
     frames, places = _seen_in(site, listed.alert.event)
     return renderer.page(
         "alert.html", listed=listed, alert=listed.alert, captions=captions, frames=frames, places=places,
-        may_acknowledge=Scope.ACKNOWLEDGE in request.state.visitor.scopes,
+        may_acknowledge=Scope.ACKNOWLEDGE in request.state.visitor.scopes, query=query, zone=site.page_zone(query),
     )  # fmt: skip
 
 

@@ -5,16 +5,16 @@ from collections.abc import Mapping
 from datetime import date
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Path, Query, Request
+from fastapi import APIRouter, Path, Request
 from fastapi.concurrency import run_in_threadpool
-from fastapi.responses import HTMLResponse, RedirectResponse, Response
+from fastapi.responses import RedirectResponse, Response
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from imgpipeline.errors import UsageError
 from imgpipeline.export.annotations import Annotation, Mistake, annotations_of, keep, new_id, withdraw
 from imgpipeline.web.keys import Scope
 from imgpipeline.web.viewer.access import Visitor, allowed
-from imgpipeline.web.viewer.answers import days_with_counts, frame_with_boxes, known_day
+from imgpipeline.web.viewer.answers import frame_with_boxes
 from imgpipeline.web.viewer.queries import (
     LONGEST_NOTE,
     DayPath,
@@ -23,11 +23,11 @@ from imgpipeline.web.viewer.queries import (
     FramePath,
     Name,
     read_form,
-    read_query,
     wrong_parameter,
 )
-from imgpipeline.web.viewer.responses import Renderer, answer_json
+from imgpipeline.web.viewer.responses import Renderer
 from imgpipeline.web.viewer.site import ViewedSite
+from imgpipeline.web.viewer.views import View, add_views
 
 AnnotationPath = Annotated[FrameId, Path(description="Id of the annotation.")]
 
@@ -49,29 +49,19 @@ class AnnotationBody(BaseModel):
 def annotating_routes(site: ViewedSite, renderer: Renderer) -> APIRouter:
     """Returns the routes."""
     router = APIRouter(tags=["viewer"])
+    view = View(
+        "/feedback", DayQuery, lambda asked: list(annotations_of(site.store, asked.day)),
+        lambda asked, found: {"day": asked.day, "days": asked.days, "annotations": found},
+        lambda asked, found: {"day": asked.day, "annotations": [one.to_json() for one in found]},
+        "Lists the feedback about the frames of a day, including withdrawn feedback.", api="/annotations",
+    )  # fmt: skip
+    add_views(router, site, renderer, view)
     _add_api(router, site)
     _add_forms(router, site)
-
-    @router.get("/feedback", include_in_schema=False, response_class=HTMLResponse)
-    def feedback_page(request: Request) -> Response:
-        query = read_query(DayQuery, request)
-        with site.lake.reading() as lake:
-            day = known_day(lake, query.day)
-            days = days_with_counts(site, lake)
-        return renderer.page("feedback.html", day=day, days=days, annotations=list(annotations_of(site.store, day)))
-
     return router
 
 
 def _add_api(router: APIRouter, site: ViewedSite) -> None:
-    @router.get("/api/v1/annotations")
-    def annotations(request: Request, query: Annotated[DayQuery, Query()]) -> Response:
-        """Lists the feedback about the frames of a day, including withdrawn feedback."""
-        with site.lake.reading() as lake:
-            day = known_day(lake, query.day)
-        found = [one.to_json() for one in annotations_of(site.store, day)]
-        return answer_json(request, {"day": day, "annotations": found})
-
     @router.post("/api/v1/frames/{day}/{frame_id}/annotations", status_code=201)
     def annotate(request: Request, day: DayPath, frame_id: FramePath, body: AnnotationBody) -> dict[str, Any]:
         """Reports a wrong detection or a missing object. Counts do not change."""

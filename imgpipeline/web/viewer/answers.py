@@ -152,13 +152,7 @@ def places_of(site: ViewedSite, lake: LakeSession, source: str | None) -> list[Z
 
 
 def wanted_frames(site: ViewedSite, lake: LakeSession, query: FrameQuery, days: Sequence[date]) -> WantedFrames:
-    """Returns the filter for the frames of a query.
-
-    Args:
-        site: The rules and their zones come from its settings.
-        lake: The session.
-        query: The query.
-        days: Days of the query, sorted.
+    """Returns the filter for the frames of a query on some of its days, sorted.
 
     Raises:
         ConfigurationError: The zone does not exist, or the rules cannot be read.
@@ -184,14 +178,9 @@ def _area(rules: Rules, name: str) -> Area:
 def page_of_frames(
     site: ViewedSite, lake: LakeSession, query: PageQuery, limit: int, *, is_compared: bool = True
 ) -> FramePage:
-    """Returns one page of the frames of a query.
+    """Returns one page of at most `limit` frames of a query.
 
-    Args:
-        site: Its settings name the rules and the lowest confidence that counts.
-        lake: The session.
-        query: Filters, and where the page starts.
-        limit: Maximum number of frames.
-        is_compared: Whether to read `number`, which takes seconds for many days.
+    Reading `number` takes seconds for many days; `is_compared` says whether it is needed.
 
     Raises:
         UsageError: A cursor is wrong, or several starts are given.
@@ -306,12 +295,7 @@ def place_of(frame: Mapping[str, Any]) -> FramePlace:
 
 
 def frame_row(lake: LakeSession, day: date, frame_id: str) -> dict[str, Any]:
-    """Returns one frame.
-
-    Args:
-        lake: The session.
-        day: UTC day of the frame, in any session.
-        frame_id: Its id.
+    """Returns one frame of a UTC day, whatever the time zone of the session.
 
     Raises:
         ConfigurationError: The day or the frame does not exist.

@@ -35,7 +35,6 @@ from imgpipeline.web.viewer.responses import PROBLEMS, STATIC, Renderer, error_j
 from imgpipeline.web.viewer.reviewing import reviewing_routes
 from imgpipeline.web.viewer.search import search_routes
 from imgpipeline.web.viewer.site import ViewedSite, open_site
-from imgpipeline.web.viewer.sources import source_routes
 
 _GRACE_S = 5
 _DESCRIPTION = "Frames, counts, sources, events and alerts of imgpipeline."
@@ -51,12 +50,7 @@ SECURITY_HEADERS = {
 
 
 def create_app(site: ViewedSite, access: Access) -> FastAPI:
-    """Returns the application.
-
-    Args:
-        site: The site; its lake opens and closes with the application.
-        access: Identifies visitors.
-    """
+    """Returns the application; the site's lake opens and closes with it."""
 
     @asynccontextmanager
     async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
@@ -104,10 +98,9 @@ class _AnswerHead:
 
 
 def _routes(site: ViewedSite, renderer: Renderer) -> Iterator[APIRouter]:
-    yield api_routes(site)
     for routes in (
-        alert_routes, reviewing_routes, annotating_routes, day_list_routes, dead_letter_routes, source_routes,
-        place_routes, comparison_routes, search_routes, classic_routes, overview_routes, frame_routes,
+        api_routes, frame_routes, alert_routes, reviewing_routes, annotating_routes, day_list_routes,
+        dead_letter_routes, place_routes, comparison_routes, search_routes, classic_routes, overview_routes,
     ):  # fmt: skip
         yield routes(site, renderer)
 
@@ -169,12 +162,6 @@ def _add_errors(app: FastAPI, renderer: Renderer) -> None:
 
 def run_viewer(settings: Settings, host: str, port: int, stop: threading.Event) -> None:
     """Runs the viewer until `stop` is set (`imgpipeline serve`).
-
-    Args:
-        settings: They name the store, the file of API keys and the trusted proxies.
-        host: Address to listen on; a loopback address unless visitors have to log in.
-        port: Port to listen on.
-        stop: Stops the server gracefully.
 
     Raises:
         UsageError: Other machines could reach the address without login.

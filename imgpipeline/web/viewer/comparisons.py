@@ -1,23 +1,23 @@
 """Compares two models on one day: their agreement by label, and frames with the boxes of both."""
 
 import threading
-from collections.abc import Hashable
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date
-from typing import Annotated, Any
+from functools import partial
+from typing import Any
 
-from fastapi import APIRouter, Query, Request
-from fastapi.responses import HTMLResponse, Response
+from fastapi import APIRouter
 from pydantic import Field
 
 from imgpipeline.errors import ConfigurationError
 from imgpipeline.lake.sessions.session import LakeSession
 from imgpipeline.redetect.disagreements import ComparedDay, ComparedFrames, Counted, compare_day, find_disagreements
 from imgpipeline.redetect.sides import sides_of, versions_of
-from imgpipeline.web.viewer.answers import days_with_counts, known_day
-from imgpipeline.web.viewer.queries import PAGE_FRAMES, DayQuery, Name, next_after, read_query
-from imgpipeline.web.viewer.responses import Renderer, answer_json, fields_of
+from imgpipeline.web.viewer.queries import PAGE_FRAMES, DayQuery, Name, next_after
+from imgpipeline.web.viewer.responses import Renderer, fields_of
 from imgpipeline.web.viewer.site import ViewedSite
+from imgpipeline.web.viewer.views import Asked, View, add_views
 
 _FRAMES = """
 SELECT frame_id, source, "timestamp", image_width, image_height FROM frames
@@ -54,56 +54,65 @@ class _LastCompared:
             return self.day
 
 
+@dataclass(frozen=True, slots=True)
+class _Found:
+    """A comparison, and a page of its frames."""
+
+    models: Sequence[str]
+    query: ComparisonQuery
+    """The query with its day and models filled in."""
+    compared: ComparedDay
+    frames: ComparedFrames
+
+
 def comparison_routes(site: ViewedSite, renderer: Renderer) -> APIRouter:
     """Returns the routes."""
     router = APIRouter(tags=["viewer"])
-    last = _LastCompared()
-
-    @router.get("/comparisons", include_in_schema=False, response_class=HTMLResponse)
-    def comparison_page(request: Request) -> Response:
-        query = read_query(ComparisonQuery, request)
-        with site.lake.reading() as lake:
-            day = known_day(lake, query.day)
-            days = days_with_counts(site, lake)
-            models = sides_of(site.store, day)
-            if len(models) == 1 and not (query.a or query.b):
-                return renderer.page("comparisons.html", day=day, days=days, compared=None)
-            shown, compared, found = _compare(site, last, day, models, query)
-            frames = _rows_of(lake, day, found)
-        return renderer.page("comparisons.html", day=day, days=days, models=models, compared=compared, found=found,
-                             frames=frames, query=shown, next=_next(query, found))  # fmt: skip
-
-    @router.get("/api/v1/comparisons")
-    def comparisons(request: Request, query: Annotated[ComparisonQuery, Query()]) -> Response:
-        """Compares two models on a day: agreement by label, and frames with the boxes of both, most different first."""
-        with site.lake.reading() as lake:
-            day = known_day(lake, query.day)
-        models = sides_of(site.store, day)
-        shown, compared, found = _compare(site, last, day, models, query)
-        labels = [fields_of(one, without=("examples",)) for one in compared.labels]
-        frames = [fields_of(one) for one in found.frames]
-        return answer_json(request, {
-            "day": day, "models": models, "a": shown.a, "b": shown.b, "labels": labels, "matching": found.matching,
-            "boxes": found.boxes, "next": _next(query, found), "frames": frames,
-        })  # fmt: skip
-
+    view = View(
+        "/comparisons", ComparisonQuery, partial(_compare, _LastCompared()), _page, _document,
+        "Compares two models on a day: agreement by label, and frames with the boxes of both, most different first.",
+    )  # fmt: skip
+    add_views(router, site, renderer, view)
     return router
 
 
-def _compare(
-    site: ViewedSite, last: _LastCompared, day: date, models: list[str], query: ComparisonQuery
-) -> tuple[ComparisonQuery, ComparedDay, ComparedFrames]:
-    """Returns the query with its models filled in, the comparison, and the requested frames."""
+def _compare(last: _LastCompared, asked: Asked) -> _Found | None:
+    """Returns the comparison; None on a page of a day with one model, which then says how to get another."""
+    site, query, day = asked.site, asked.query, asked.day
+    models = sides_of(site.store, day)
+    if asked.is_page and len(models) == 1 and not (query.a or query.b):
+        return None
     a, b = _chosen(models, day, query)
     compared = last.read(site, day, a, b)
-    found = find_disagreements(
+    frames = find_disagreements(
         compared, label=query.label, counted=query.counted, after=query.after, limit=query.limit,
         memory=site.settings.duckdb_memory,
     )  # fmt: skip
-    return query.model_copy(update={"day": day, "a": a, "b": b}), compared, found
+    return _Found(models, query.model_copy(update={"day": day, "a": a, "b": b}), compared, frames)
 
 
-def _chosen(models: list[str], day: date, query: ComparisonQuery) -> tuple[str, str]:
+def _page(asked: Asked, found: _Found | None) -> Mapping[str, Any]:
+    of_day = {"day": asked.day, "days": asked.days}
+    if found is None:
+        return {**of_day, "compared": None}
+    return {
+        **of_day, "models": found.models, "compared": found.compared, "found": found.frames,
+        "frames": _rows_of(asked.lake, asked.day, found.frames), "query": found.query, "next": _next(found),
+    }  # fmt: skip
+
+
+def _document(asked: Asked, found: _Found | None) -> Mapping[str, Any]:
+    if found is None:
+        raise AssertionError("the API always compares two models")
+    return {
+        "day": asked.day, "models": found.models, "a": found.query.a, "b": found.query.b,
+        "labels": [fields_of(one, without=("examples",)) for one in found.compared.labels],
+        "matching": found.frames.matching, "boxes": found.frames.boxes, "next": _next(found),
+        "frames": [fields_of(one) for one in found.frames.frames],
+    }  # fmt: skip
+
+
+def _chosen(models: Sequence[str], day: date, query: ComparisonQuery) -> tuple[str, str]:
     a = query.a or models[0]
     b = query.b or next((one for one in models if one != a), None)
     if b is None or a == b or not {a, b} <= set(models):
@@ -114,8 +123,8 @@ def _chosen(models: list[str], day: date, query: ComparisonQuery) -> tuple[str, 
     return a, b
 
 
-def _next(query: ComparisonQuery, found: ComparedFrames) -> int | None:
-    return next_after(query.after, query.limit, found.matching)
+def _next(found: _Found) -> int | None:
+    return next_after(found.query.after, found.query.limit, found.frames.matching)
 
 
 def _rows_of(lake: LakeSession, day: date, found: ComparedFrames) -> dict[str, dict[str, Any]]:

@@ -1,19 +1,29 @@
-"""Pages about frames: the review grid with its timeline, one frame, and the proof of a count. The URL has all state."""
+"""Frames: the review grid with its timeline, one frame, the proof of a count, and the export.
 
+The address of a page holds all of its state.
+"""
+
+import io
+import zipfile
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
-from functools import partial
-from typing import TypeVar
+from typing import Annotated, Any, TypeVar
 
-from fastapi import APIRouter, Request
+import pyarrow as pa
+from fastapi import APIRouter, Query, Request
 from fastapi.responses import HTMLResponse, Response
+from pydantic import Field
 
-from imgpipeline.errors import ImgpipelineError
+from imgpipeline.errors import ImgpipelineError, UsageError
 from imgpipeline.export.annotations import annotations_of
+from imgpipeline.export.formats import TrainingFormat, coco_document, yolo_data, yolo_files
+from imgpipeline.export.training_frames import TrainingSet, open_training_set
 from imgpipeline.lake.query.days import Span
 from imgpipeline.lake.query.explain import trace_frame
+from imgpipeline.lake.query.explanation import Explanation
+from imgpipeline.lake.query.frames import list_frames
 from imgpipeline.lake.query.summaries import ask_session
 from imgpipeline.lake.query.tracks import tracks_of_frame
 from imgpipeline.lake.query.wanted_frames import (
@@ -28,10 +38,11 @@ from imgpipeline.lake.sessions.session import LakeSession
 from imgpipeline.web.keys import Scope
 from imgpipeline.web.viewer.access import Visitor
 from imgpipeline.web.viewer.answers import (
+    FramePage,
     counts_of,
     days_shown,
-    days_with_counts,
     explain_number,
+    frame_row,
     frame_with_boxes,
     in_utc_hours,
     neighbours,
@@ -47,14 +58,16 @@ from imgpipeline.web.viewer.queries import (
     DayPath,
     FramePath,
     FrameQuery,
+    FramesQuery,
     NumberQuery,
     PageQuery,
     read_query,
 )
-from imgpipeline.web.viewer.responses import Renderer
+from imgpipeline.web.viewer.responses import PICTURES, Renderer, answer_bytes, answer_json, fields_of
 from imgpipeline.web.viewer.reviewed import count_reviewed
 from imgpipeline.web.viewer.reviewing import reviewed_of
 from imgpipeline.web.viewer.site import ViewedSite
+from imgpipeline.web.viewer.views import Asked, View, add_views
 
 AnswerT = TypeVar("AnswerT")
 _SHOWN_DETECTIONS = 200
@@ -79,6 +92,19 @@ ORDER BY shown, bin, count DESC, label
 """
 
 
+MOST_EXPORTED = 20_000
+"""Frames of an export; the command `imgpipeline export` has no limit."""
+_CSV_COLUMNS = ("day", "timestamp", "source", "frame_id", "status", "file", "size_bytes", "image_width", "image_height",
+                "detections", "source_image_path")  # fmt: skip
+
+
+class ExportQuery(FrameQuery):
+    """Frames to export, and their format."""
+
+    format: TrainingFormat = Field(TrainingFormat.COCO, description="`coco`: JSON. `yolo`: a zip file of text files.")
+    marked: bool = Field(False, description="Only frames with feedback about a wrong or missing detection.")
+
+
 @dataclass(frozen=True, slots=True)
 class Bar:
     """One bar of a timeline: the matches in one part of a day."""
@@ -88,7 +114,6 @@ class Bar:
     end_s: int
     """End of the part, as second of the day."""
     frames: int
-    """Matching frames."""
     labels: Mapping[str, int]
     """Matching detections by label, the most frequent first."""
 
@@ -131,7 +156,6 @@ class Timeline:
     days: tuple[DayBars, ...]
     """The latest first."""
     left_out: int
-    """Number of earlier days that are not drawn."""
     most: int
     """Detections of the highest bar, at least 1."""
     bin_s: int
@@ -144,36 +168,54 @@ class Timeline:
 
 def frame_routes(site: ViewedSite, renderer: Renderer) -> APIRouter:
     """Returns the routes."""
-    router = APIRouter(include_in_schema=False, default_response_class=HTMLResponse)
-    router.get("/review")(partial(_review, site, renderer))
-    router.get("/explain")(partial(_explain, site, renderer))
+    router = APIRouter(tags=["viewer"])
+    add_views(router, site, renderer, _EXPLAIN, _REVIEW)
+    _add_export(router, site)
     _add_frame(router, site, renderer)
+    _add_frame_api(router, site)
+    _add_pictures(router, site)
     return router
 
 
-def _review(site: ViewedSite, renderer: Renderer, request: Request) -> Response:
-    query = read_query(PageQuery, request)
-    zone = site.page_zone(query)
-    with site.lake.reading(zone) as lake:
-        page = page_of_frames(site, lake, query, PAGE_FRAMES)
-        names = site.lake.remembered(lake, ("names", *page.days), lambda: _names(site, lake, page.days))
-        days = days_with_counts(site, lake)
-        whole = query.filters.of_whole_days
-        timeline = site.lake.remembered(
-            lake,
-            ("timeline", page.days[0], page.days[-1], whole),
-            lambda: _read_timeline(lake, wanted_frames(site, lake, whole, page.days), page.days),
-        )
-        visitor: Visitor = request.state.visitor
-        reviewed = reviewed_of(site, visitor, utc_days_of(lake, page.days))
-        counts = {} if reviewed is None else count_reviewed(lake, list(reviewed.values()))
-        number = None if page.day is None else _number_of(lake, page.day, query)
-    return renderer.page(
-        "review.html", zone=zone, number=number, page=page, timeline=timeline, query=query,
-        filters=query.filters, names=names, days=days, reviewed=reviewed,
-        reviewed_count=sum(counts.get(day, 0) for day in page.days), may_mark=Scope.ACKNOWLEDGE in visitor.scopes,
-        back=f"/review{query.to_url()}", threshold=site.settings.summary_threshold,
-    )  # fmt: skip
+def _frames(asked: Asked) -> FramePage:
+    return page_of_frames(asked.site, asked.lake, asked.query, PAGE_FRAMES if asked.is_page else asked.query.limit)
+
+
+def _review_page(asked: Asked, page: FramePage) -> Mapping[str, Any]:
+    site, lake, query, visitor = asked.site, asked.lake, asked.query, asked.visitor
+    whole = query.filters.of_whole_days
+    timeline = site.lake.remembered(
+        lake,
+        ("timeline", page.days[0], page.days[-1], whole),
+        lambda: _read_timeline(lake, wanted_frames(site, lake, whole, page.days), page.days),
+    )
+    reviewed = reviewed_of(site, visitor, utc_days_of(lake, page.days))
+    counts = {} if reviewed is None else count_reviewed(lake, list(reviewed.values()))
+    return {
+        "number": None if page.day is None else _number_of(lake, page.day, query), "page": page, "timeline": timeline,
+        "names": site.lake.remembered(lake, ("names", *page.days), lambda: _names(site, lake, page.days)),
+        "filters": query.filters, "days": asked.days, "reviewed": reviewed,
+        "reviewed_count": sum(counts.get(day, 0) for day in page.days), "may_mark": Scope.ACKNOWLEDGE in visitor.scopes,
+        "back": f"/review{query.to_url()}", "threshold": site.settings.summary_threshold,
+    }  # fmt: skip
+
+
+def _frames_document(_asked: Asked, page: FramePage) -> Mapping[str, Any]:
+    return {
+        "day": page.day, "days": page.days, "matching": page.matching, "detections": page.detections,
+        "number": page.number, "newer": page.newer, "older": page.older, "frames": page.frames,
+    }  # fmt: skip
+
+
+def _frames_table(_asked: Asked, page: FramePage) -> tuple[str, pa.Table]:
+    return f"frames-{'-to-'.join(map(str, dict.fromkeys((page.days[0], page.days[-1]))))}", page.table
+
+
+_REVIEW = View(
+    "/review", PageQuery, _frames, _review_page, _frames_document,
+    "Lists frames with their detections, the latest first. `older` and `newer` are cursors of other pages.",
+    api="/frames", api_query=FramesQuery, table=_frames_table, csv_columns=_CSV_COLUMNS,
+)  # fmt: skip
 
 
 def _number_of(lake: LakeSession, day: date, query: FrameQuery) -> NumberQuery | None:
@@ -202,16 +244,52 @@ def _names(site: ViewedSite, lake: LakeSession, days: Sequence[date]) -> dict[st
     }
 
 
-def _explain(site: ViewedSite, renderer: Renderer, request: Request) -> Response:
-    query = read_query(NumberQuery, request)
-    with site.lake.reading() as lake:
-        found = explain_number(site, lake, query)
-    return renderer.page("explain.html", found=found, query=query, shown=_SHOWN_DETECTIONS, run_url=site.run_url,
-                         threshold=site.settings.summary_threshold or None)  # fmt: skip
+def _explain_page(asked: Asked, found: Explanation) -> Mapping[str, Any]:
+    threshold = asked.site.settings.summary_threshold or None
+    return {"found": found, "shown": _SHOWN_DETECTIONS, "run_url": asked.site.run_url, "threshold": threshold}
+
+
+_EXPLAIN = View(
+    "/explain", NumberQuery, lambda asked: explain_number(asked.site, asked.lake, asked.query), _explain_page,
+    lambda _, found: found.to_json(),
+    "Traces a count to its detections, frames and segments, as `imgpipeline explain` does.",
+)  # fmt: skip
+
+
+def _add_export(router: APIRouter, site: ViewedSite) -> None:
+    @router.get("/api/v1/export", responses={200: {"content": {"application/zip": {}}}})
+    def export(request: Request, query: Annotated[ExportQuery, Query()]) -> Response:
+        """Exports frames with all of their boxes, corrected by feedback, in COCO or YOLO format without images."""
+        with site.lake.reading(query.timezone) as lake:
+            days = days_shown(lake, query)
+            wanted = wanted_frames(site, lake, query, days)
+            training = open_training_set(lake, site.store, wanted, utc_days_of(lake, days), is_marked=query.marked)
+            matching = len(training.corrections) if query.marked else list_frames(lake, wanted, 1).matching
+            if matching > MOST_EXPORTED:
+                raise UsageError(
+                    f"{matching:,} frames are too many for one response; the limit is {MOST_EXPORTED:,}.",
+                    next_step=f"choose fewer, or run `imgpipeline export {query.format} FOLDER`",
+                )
+            if query.format is TrainingFormat.YOLO:
+                return answer_bytes(request, _zipped(training), "application/zip", file_name=f"yolo-{days[-1]}.zip")
+            text = io.StringIO()
+            coco_document(training, text, {})
+        name = f"coco-{days[-1]}.json"
+        return answer_bytes(request, text.getvalue().encode(), "application/json", file_name=name)
+
+
+def _zipped(training: TrainingSet) -> bytes:
+    """Returns the text files of a YOLO data set as a zip file; fixed times make it reproducible."""
+    packed = io.BytesIO()
+    with zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED) as files:
+        for name, text, _ in yolo_files(training):
+            files.writestr(zipfile.ZipInfo(f"labels/{name}"), text)
+        files.writestr(zipfile.ZipInfo("data.yaml"), yolo_data(training.labels))
+    return packed.getvalue()
 
 
 def _add_frame(router: APIRouter, site: ViewedSite, renderer: Renderer) -> None:
-    @router.get("/frames/{day}/{frame_id}")
+    @router.get("/frames/{day}/{frame_id}", include_in_schema=False, response_class=HTMLResponse)
     def frame_page(request: Request, day: DayPath, frame_id: FramePath) -> Response:
         query = read_query(FrameQuery, request)
         zone = site.page_zone(query)
@@ -236,6 +314,48 @@ def _add_frame(router: APIRouter, site: ViewedSite, renderer: Renderer) -> None:
         )  # fmt: skip
 
 
+def _add_frame_api(router: APIRouter, site: ViewedSite) -> None:
+    @router.get("/api/v1/frames/{day}/{frame_id}")
+    def frame(request: Request, day: DayPath, frame_id: FramePath) -> Response:
+        """Returns one frame with its detections."""
+        with site.lake.reading() as lake:
+            row, boxes = frame_with_boxes(lake, day, frame_id)
+        return answer_json(request, {"frame": row, "detections": boxes})
+
+    @router.get("/api/v1/frames/{day}/{frame_id}/lineage")
+    def lineage(request: Request, day: DayPath, frame_id: FramePath) -> Response:
+        """Returns the origin of a frame, compared with its segment, and the counts that include it."""
+        with site.lake.reading() as lake:
+            row, boxes = frame_with_boxes(lake, day, frame_id)
+            numbers = numbers_of_frame(site, lake, day, frame_id)
+        found = trace_frame(site.store, row, len(boxes))
+        document: dict[str, Any] = {
+            "topic": found.chain.topic, "topic_id": found.chain.topic_id, "partition": found.chain.partition,
+            "offset": found.offset,
+            "segment": fields_of(found.segment, without=("chain", "detections")),
+            "numbers": [fields_of(one) for one in numbers],
+        }  # fmt: skip
+        return answer_json(request, document)
+
+
+def _add_pictures(router: APIRouter, site: ViewedSite) -> None:
+    @router.get("/api/v1/frames/{day}/{frame_id}/image", response_class=Response, responses=PICTURES)
+    def image(request: Request, day: DayPath, frame_id: FramePath) -> Response:
+        """Returns the stored image, converted to JPEG if browsers do not support its format."""
+        with site.lake.reading() as lake:
+            row = frame_row(lake, day, frame_id)
+        found = site.pictures.image(row)
+        return answer_bytes(request, found.data, found.media_type, e_tag=found.e_tag, is_lasting=True)
+
+    @router.get("/api/v1/frames/{day}/{frame_id}/thumbnail", response_class=Response, responses=PICTURES)
+    def thumbnail(request: Request, day: DayPath, frame_id: FramePath) -> Response:
+        """Returns a small JPEG of the image that is currently stored."""
+        with site.lake.reading() as lake:
+            row = frame_row(lake, day, frame_id)
+        found = site.pictures.thumbnail(row)
+        return answer_bytes(request, found.data, found.media_type, e_tag=found.e_tag)
+
+
 def _if_readable(read: Callable[[], AnswerT]) -> AnswerT | ImgpipelineError:
     """Reads from the store or returns the error: the rest of the page does not need the store."""
     try:
@@ -247,10 +367,7 @@ def _if_readable(read: Callable[[], AnswerT]) -> AnswerT | ImgpipelineError:
 def _read_timeline(lake: LakeSession, wanted: WantedFrames, days: Sequence[date]) -> Timeline:
     """Counts matching frames and detections by day, part of the day, and label.
 
-    Args:
-        lake: The session.
-        wanted: The filter without a time of day, because the timeline also offers the other times.
-        days: Its days, sorted.
+    The filter has no time of day, because the timeline also offers the other times.
     """
     shown = days[-MOST_DAYS:]
     bin_s = _ONE_DAY_BIN_S if len(days) == 1 else _SEVERAL_DAYS_BIN_S

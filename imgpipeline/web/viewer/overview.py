@@ -1,12 +1,16 @@
-"""The overview of a day: its counts, the sources now, and the health of the store; and the stored daily reports."""
+"""The overview of a day, its sources, and the stored daily reports.
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from datetime import date
-from typing import Annotated
+Of the sources: their status, their newest images, and when each was observed on a day.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from datetime import UTC, date, datetime, time
+from typing import Annotated, Any
 
 from fastapi import APIRouter, Path, Request
 from fastapi.responses import HTMLResponse, Response
+from pydantic import Field
 
 from imgpipeline.contracts.keys import REPORTS, parse_day, report_key
 from imgpipeline.detect.state import DetectionState, read_state
@@ -14,18 +18,21 @@ from imgpipeline.errors import ConfigurationError, PermanentError, TransientErro
 from imgpipeline.events.alerts.listing import ListedAlert, list_alerts
 from imgpipeline.lake.build.stale_days import days_behind
 from imgpipeline.lake.quality.audit_report import DayFigures
-from imgpipeline.lake.query.source_status import SourceStatus
-from imgpipeline.lake.query.summaries import ask_session
+from imgpipeline.lake.query.coverage import SourceCoverage, read_coverage
+from imgpipeline.lake.query.frames import detections_in, list_newest
+from imgpipeline.lake.query.source_status import SourceStatus, source_status_of
+from imgpipeline.lake.query.summaries import HourlyCount, ask_session
+from imgpipeline.lake.schema.tracks import UNIQUE_TOTALS
 from imgpipeline.lake.sessions.session import LakeSession
 from imgpipeline.objectstore import ObjectInfo, ObjectMissingError
 from imgpipeline.reports.evidence import DayVerdict, Verdict, last_audit
 from imgpipeline.reports.inputs import read_live_inputs
 from imgpipeline.web.viewer.alerts import numbered_page
-from imgpipeline.web.viewer.answers import counts_of, days_with_counts, known_day, utc_days_of
-from imgpipeline.web.viewer.queries import Day, NoQuery, OverviewQuery, read_query
-from imgpipeline.web.viewer.responses import Renderer, answer_json
+from imgpipeline.web.viewer.answers import counts_of, utc_days_of
+from imgpipeline.web.viewer.queries import Day, DayQuery, Name, NoQuery, OverviewQuery, Zoned
+from imgpipeline.web.viewer.responses import Renderer, fields_of
 from imgpipeline.web.viewer.site import ViewedSite
-from imgpipeline.web.viewer.sources import statuses_of
+from imgpipeline.web.viewer.views import Asked, View, add_views, page_of
 
 _SHOWN_ALERTS = 5
 _UNIQUE = "SELECT label, CAST(sum(new_objects) AS BIGINT) FROM unique_totals WHERE day = ? GROUP BY label"
@@ -42,11 +49,9 @@ class LabelRow:
     """One row of the table of counts."""
 
     label: str
-    """Class name."""
     hours: Mapping[int, int]
-    """Detections by hour of the day, without empty hours."""
     unique: int | None
-    """Unique objects of the UTC day; None without tracks."""
+    """Unique objects of the UTC day; None if its tracks are not built."""
 
     @property
     def count(self) -> int:
@@ -63,14 +68,13 @@ class Overview:
     frames: int
     """Frames, including gated ones."""
     gated: int
-    """Gated frames."""
     dead_letters: int
     observed_s: float
-    """Observed seconds, summed over sources."""
     labels: tuple[LabelRow, ...]
     """The most frequent first."""
+    unique: int | None
+    """Unique objects of the UTC day; None if its tracks are not built."""
     sources: tuple[SourceStatus, ...]
-    """Status of the sources, by name."""
 
     @property
     def detections(self) -> int:
@@ -82,12 +86,6 @@ class Overview:
         """The largest count in the table, at least 1."""
         return max((count for row in self.labels for count in row.hours.values()), default=1)
 
-    @property
-    def unique(self) -> int | None:
-        """Unique objects of the UTC day; None without tracks."""
-        known = [row.unique for row in self.labels if row.unique is not None]
-        return sum(known) if known else None
-
 
 @dataclass(frozen=True, slots=True)
 class StoreHealth:
@@ -96,60 +94,72 @@ class StoreHealth:
     verdicts: Mapping[date, DayVerdict]
     """The last audit, as in the report, of each UTC day that overlaps the day."""
     alerts: tuple[ListedAlert, ...]
-    """The latest alerts, the latest first."""
     days_behind: Mapping[date, str]
     """Stale days with the reason, sorted."""
     detection: DetectionState
-    """What the sensor saw of detection."""
 
 
-def overview_routes(site: ViewedSite, renderer: Renderer) -> APIRouter:
-    """Returns the routes."""
-    router = APIRouter(tags=["viewer"])
+@dataclass(frozen=True, slots=True)
+class LiveSource:
+    """A source and its newest frame."""
 
-    @router.get("/", include_in_schema=False, response_class=HTMLResponse)
-    def overview_page(request: Request) -> Response:
-        if "alert_num" in request.query_params:  # the address of the classic alert viewer
-            return numbered_page(site, renderer, request, request.query_params["alert_num"])
-        query = read_query(OverviewQuery, request)
-        zone = site.page_zone(query)
-        with site.lake.reading(zone) as lake:
-            day = known_day(lake, query.day)
-            days = days_with_counts(site, lake)
-            overview = site.lake.remembered(lake, ("overview", day), lambda: _read_overview(site, lake, day))
-            health = _read_health(site, lake, day)
-        return renderer.page("overview.html", overview=overview, health=health, days=days, zone=zone, query=query,
-                             threshold=site.settings.summary_threshold or None, now=site.clock())  # fmt: skip
+    status: SourceStatus
+    frame: dict[str, Any] | None
+    """A row of `frames`; None without a frame in the last 30 days."""
+    boxes: Sequence[dict[str, Any]]
 
-    _add_reports(router, site, renderer)
-    return router
+    def age_s(self, now: datetime) -> float:
+        """Returns the age of the frame in seconds; at least 0, because a camera's clock may be ahead."""
+        return max(0.0, (now - self.frame["timestamp"]).total_seconds()) if self.frame else 0.0
 
 
-def _read_overview(site: ViewedSite, lake: LakeSession, day: date) -> Overview:
+class CoverageQuery(DayQuery):
+    """Sources on a day."""
+
+    source: Name | None = Field(None, description="Only this source.")
+
+
+def _overview(asked: Asked) -> Overview:
+    return asked.site.lake.remembered(asked.lake, ("overview", asked.day), lambda: _read_overview(asked, asked.day))
+
+
+def _overview_page(asked: Asked, found: Overview) -> Mapping[str, Any]:
+    return {
+        "overview": found, "health": _health(asked), "days": asked.days, "now": asked.site.clock(),
+        "threshold": asked.site.settings.summary_threshold or None,
+    }  # fmt: skip
+
+
+def _read_overview(asked: Asked, day: date) -> Overview:
+    lake = asked.lake
     sources = ask_session(lake, "sources", [day]).table.to_pylist()
+    unique = dict(lake.query(_UNIQUE, [day]).rows) if lake.has_stored(UNIQUE_TOTALS.name, day) else None
     return Overview(
         day=day,
         frames=sum(row["frames"] for row in sources),
         gated=sum(row["gated"] for row in sources),
         dead_letters=sum(row["dead_letters"] for row in sources),
         observed_s=sum(row["observed_s"] or 0.0 for row in sources),
-        labels=_labels(site, lake, day),
-        sources=statuses_of(site, lake),
+        labels=_labels(counts_of(asked.site, lake, [day]), unique),
+        unique=None if unique is None else sum(unique.values()),
+        sources=_statuses(asked),
     )
 
 
-def _labels(site: ViewedSite, lake: LakeSession, day: date) -> tuple[LabelRow, ...]:
+def _labels(counts: Iterable[HourlyCount], unique: Mapping[str, int] | None) -> tuple[LabelRow, ...]:
     hours: dict[str, dict[int, int]] = {}
-    for one in counts_of(site, lake, [day]):
+    for one in counts:
         of_label = hours.setdefault(one.label, {})
         of_label[one.hour.hour] = of_label.get(one.hour.hour, 0) + one.count
-    unique = dict(lake.query(_UNIQUE, [day]).rows)
-    rows = (LabelRow(label, counts, unique.get(label, 0) if unique else None) for label, counts in hours.items())
+    rows = (
+        LabelRow(label, of_label, None if unique is None else unique.get(label, 0)) for label, of_label in hours.items()
+    )
     return tuple(sorted(rows, key=lambda row: (-row.count, row.label)))
 
 
-def _read_health(site: ViewedSite, lake: LakeSession, day: date) -> StoreHealth | None:
+def _health(asked: Asked) -> StoreHealth | None:
     """Reads the health of the store, once per session; None while the store does not answer."""
+    site, lake, day = asked.site, asked.lake, asked.day
     if isinstance(site.lake.state.problem, TransientError):
         return None  # no second wait: the page already says that the store does not answer
 
@@ -172,11 +182,101 @@ def _last_audit(site: ViewedSite, day: date) -> DayVerdict:
         return DayVerdict(Verdict.WRONG, None, DayFigures(), (), (str(error),))
 
 
-def _add_reports(router: APIRouter, site: ViewedSite, renderer: Renderer) -> None:
-    @router.get("/reports", include_in_schema=False, response_class=HTMLResponse)
-    def reports_page(request: Request) -> Response:
-        read_query(NoQuery, request)
-        return renderer.page("reports.html", reports=_stored_reports(site))
+def _statuses(asked: Asked) -> tuple[SourceStatus, ...]:
+    """Returns the status of each source, queried once per session."""
+    site, lake = asked.site, asked.lake
+    return site.lake.remembered(lake, "source status", lambda: source_status_of(lake, site.settings, now=site.clock()))
+
+
+def _live(asked: Asked) -> Sequence[LiveSource]:
+    return asked.site.lake.remembered(asked.lake, "live", lambda: _read_live(asked.lake, _statuses(asked)))
+
+
+def _read_live(lake: LakeSession, statuses: Sequence[SourceStatus]) -> Sequence[LiveSource]:
+    last = {one.source: one.last_frame.astimezone(UTC) for one in statuses if one.last_frame}
+    frames = {row["source"]: row for row in list_newest(lake, last)}
+    boxes = detections_in(lake, [(row["day"], row["frame_id"]) for row in frames.values()])
+    found = []
+    for status in statuses:
+        frame = frames.get(status.source)
+        found.append(LiveSource(status, frame, boxes[frame["day"], frame["frame_id"]] if frame else ()))
+    return found
+
+
+def _coverage(asked: Asked) -> Sequence[SourceCoverage]:
+    site, day = asked.site, asked.day
+    found = site.lake.remembered(
+        asked.lake, ("coverage", day), lambda: read_coverage(asked.lake, site.settings, day, now=site.clock())
+    )
+    return [one for one in found if asked.query.source in (None, one.source)]
+
+
+def _coverage_page(asked: Asked, found: Sequence[SourceCoverage]) -> Mapping[str, Any]:
+    midnight = datetime.combine(asked.day, time(), UTC)
+    return {"day": asked.day, "days": asked.days, "sources": found, "midnight": midnight}
+
+
+def _coverage_document(asked: Asked, found: Sequence[SourceCoverage]) -> Mapping[str, Any]:
+    sources = [
+        {
+            **asdict(one),
+            "observed_s": one.observed_s,
+            "outages": [{**asdict(outage), "duration_s": outage.duration_s} for outage in one.outages],
+        }
+        for one in found
+    ]
+    return {"day": asked.day, "sources": sources}
+
+
+def _live_document(asked: Asked, found: Sequence[LiveSource]) -> Mapping[str, Any]:
+    sources = [
+        {"source": one.status.source, "state": one.status.state.value, "frame": one.frame, "detections": one.boxes}
+        for one in found
+    ]
+    return {"snapshot": asked.site.lake.state.taken_at, "sources": sources}
+
+
+def _stored_reports(site: ViewedSite) -> Sequence[tuple[date, ObjectInfo]]:
+    named = ((parse_day(info.key), info) for info in site.store.list_objects(REPORTS))
+    return sorted(
+        ((day, info) for day, info in named if day is not None and info.key == report_key(day)),
+        key=lambda pair: pair[0],
+        reverse=True,
+    )
+
+
+_SOURCES = View(
+    "/sources", NoQuery, _statuses, None, lambda _, found: {"sources": [fields_of(one) for one in found]},
+    "Lists the sources of the last 30 days: state, last frame, rate, and today's accounts.",
+)  # fmt: skip
+_LIVE = View(
+    "/live", Zoned, _live, lambda asked, found: {"sources": found, "now": asked.site.clock()}, _live_document,
+    "Returns the newest frame of each source of the last 30 days, with its detections.", api_query=NoQuery,
+)  # fmt: skip
+_COVERAGE = View(
+    "/coverage", CoverageQuery, _coverage, _coverage_page, _coverage_document,
+    "Returns how long each source was observed in each UTC hour of a day, with its outages.",
+)  # fmt: skip
+_OVERVIEW = View("/overview", OverviewQuery, _overview, _overview_page)
+_REPORTS = View(
+    "/reports", NoQuery, lambda asked: _stored_reports(asked.site), lambda _, found: {"reports": found},
+    lambda _, found: {"reports": [
+        {"day": day, "size_bytes": one.size_bytes, "made_at": one.last_modified} for day, one in found
+    ]},
+    "Lists the stored daily reports, the latest first. `/reports/DAY` is a report in HTML.",
+)  # fmt: skip
+
+
+def overview_routes(site: ViewedSite, renderer: Renderer) -> APIRouter:
+    """Returns the routes."""
+    router = APIRouter(tags=["viewer"])
+    add_views(router, site, renderer, _SOURCES, _LIVE, _COVERAGE, _REPORTS)
+
+    @router.get("/", include_in_schema=False, response_class=HTMLResponse)
+    def overview_page(request: Request) -> Response:
+        if "alert_num" in request.query_params:  # the address of the classic alert viewer
+            return numbered_page(site, renderer, request, request.query_params["alert_num"], Zoned(timezone=None))
+        return page_of(site, renderer, _OVERVIEW, request)
 
     @router.get("/reports/{day}", include_in_schema=False, response_class=HTMLResponse)
     def report(day: Annotated[Day, Path()]) -> Response:
@@ -188,20 +288,4 @@ def _add_reports(router: APIRouter, site: ViewedSite, renderer: Renderer) -> Non
             ) from None
         return HTMLResponse(stored, headers={"Content-Security-Policy": REPORT_POLICY, "Cache-Control": "no-cache"})
 
-    @router.get("/api/v1/reports")
-    def reports(request: Request) -> Response:
-        """Lists the stored daily reports, the latest first. `/reports/DAY` is a report in HTML."""
-        found = [
-            {"day": day, "size_bytes": one.size_bytes, "made_at": one.last_modified}
-            for day, one in _stored_reports(site)
-        ]
-        return answer_json(request, {"reports": found})
-
-
-def _stored_reports(site: ViewedSite) -> Sequence[tuple[date, ObjectInfo]]:
-    named = ((parse_day(info.key), info) for info in site.store.list_objects(REPORTS))
-    return sorted(
-        ((day, info) for day, info in named if day is not None and info.key == report_key(day)),
-        key=lambda pair: pair[0],
-        reverse=True,
-    )
+    return router

@@ -33,9 +33,7 @@ class Picture:
     """An image to send to a browser."""
 
     data: bytes
-    """The encoded image."""
     media_type: str
-    """Media type, such as `image/jpeg`."""
 
     @property
     def e_tag(self) -> str:
@@ -49,20 +47,15 @@ class Pictures:
 
     store: ObjectStore
     settings: Settings
-    """Limits on the locations and the size of images."""
     folder: Path = field(default_factory=lambda: default_cache_dir().parent / "thumbnails")
     """Cache of thumbnails; may be deleted at any time."""
     most_bytes: int = _MOST_BYTES
     """Size limit of the folder; the least recently used thumbnails are deleted first."""
     made: int = 0
-    """Number of thumbnails made since the start."""
     _locks: tuple[threading.Lock, ...] = field(default_factory=lambda: tuple(threading.Lock() for _ in range(_STRIPES)))
 
     def image(self, frame: Mapping[str, Any]) -> Picture:
-        """Returns the stored image of a frame, converted to JPEG if browsers do not support its format.
-
-        Args:
-            frame: Row of the table `frames`.
+        """Returns the image of a row of `frames`, converted to JPEG if browsers do not support its format.
 
         Raises:
             PermanentError: The image is gone, may not be read, or cannot be decoded.
@@ -71,11 +64,9 @@ class Pictures:
         return self.stored(self._path(frame), f"the frame {frame['frame_id']}")
 
     def stored(self, path: str, of: str) -> Picture:
-        """Returns a stored image by path; errors as `image`.
+        """Returns a stored image; errors as `image`, and they name its owner `of`.
 
-        Args:
-            path: Path from a frame or an event; never from a request.
-            of: Owner of the image, for error messages.
+        The path comes from a frame or an event, never from a request.
         """
         reader = ImageReader(self.store, self.settings)
         with _image_errors(of):

@@ -3,10 +3,9 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
-from typing import Annotated, Any, Self
+from typing import Any, Self
 
-from fastapi import APIRouter, Query, Request
-from fastapi.responses import HTMLResponse, Response
+from fastapi import APIRouter
 from pydantic import Field, model_validator
 
 from imgpipeline.errors import ConfigurationError
@@ -17,19 +16,11 @@ from imgpipeline.lake.query.histograms import COLUMNS, ROWS, FootPoints, count_f
 from imgpipeline.lake.query.summaries import ask_session
 from imgpipeline.lake.query.wanted_frames import WantedFrames
 from imgpipeline.lake.sessions.session import LakeSession
-from imgpipeline.web.viewer.answers import days_shown, days_with_counts, known_day, rules_of, wanted_frames
-from imgpipeline.web.viewer.queries import (
-    PAGE_FRAMES,
-    Day,
-    DayQuery,
-    FrameQuery,
-    Name,
-    UrlQuery,
-    next_after,
-    read_query,
-)
-from imgpipeline.web.viewer.responses import Renderer, answer_json
+from imgpipeline.web.viewer.answers import days_shown, rules_of, wanted_frames
+from imgpipeline.web.viewer.queries import PAGE_FRAMES, Day, DayQuery, FrameQuery, Name, UrlQuery
+from imgpipeline.web.viewer.responses import Renderer
 from imgpipeline.web.viewer.site import ViewedSite
+from imgpipeline.web.viewer.views import Asked, View, add_views, part_of
 
 _ZONES = """
 SELECT source, zone, label, hour("hour") AS hour, frames, occupied_frames, detections, most_at_once, objects, occupied_s
@@ -78,7 +69,6 @@ class _Counted:
     label: str
     direction: str | None
     hours: Mapping[int, _Row]
-    """Rows by hour of the day."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,43 +111,22 @@ class HeatMap:
 
     query: FrameQuery
     """The filters, with the source."""
+    days: Sequence[date]
+    """The days of the filters that have data, sorted."""
     points: FootPoints
-    """The counts."""
     frame: Mapping[str, Any] | None
     """The latest frame of the source in these days, as the background; a row of `frames`."""
 
 
-def place_routes(site: ViewedSite, renderer: Renderer) -> APIRouter:
-    """Returns the routes."""
-    router = APIRouter(tags=["viewer"])
-    _add_places(router, site, renderer)
-    _add_frames_of_places(router, site, renderer)
-    _add_heat_map(router, site, renderer)
-    return router
+def _places(asked: Asked) -> tuple[Sequence[_Row], Sequence[_Row]]:
+    """Returns the rows of zones, and those of lines."""
+    given = {"day": asked.day, "source": asked.query.source}
+    return asked.lake.arrow(_ZONES, given).to_pylist(), asked.lake.arrow(_LINES, given).to_pylist()
 
 
-def _add_places(router: APIRouter, site: ViewedSite, renderer: Renderer) -> None:
-    @router.get("/places", include_in_schema=False, response_class=HTMLResponse)
-    def places_page(request: Request) -> Response:
-        query = read_query(PlacesQuery, request)
-        with site.lake.reading() as lake:
-            day = known_day(lake, query.day)
-            days = days_with_counts(site, lake)
-            zones, lines = (_grouped(_rows(lake, sql, day, query)) for sql in (_ZONES, _LINES))
-        return renderer.page("places.html", day=day, days=days, query=query, zones=zones, lines=lines)
-
-    @router.get("/api/v1/places")
-    def places(request: Request, query: Annotated[PlacesQuery, Query()]) -> Response:
-        """Returns the stored counts at each zone and line, by UTC hour and label."""
-        with site.lake.reading() as lake:
-            day = known_day(lake, query.day)
-            zones, lines = (_rows(lake, sql, day, query) for sql in (_ZONES, _LINES))
-        return answer_json(request, {"day": day, "zones": zones, "lines": lines})
-
-
-def _rows(lake: LakeSession, sql: str, day: date, query: PlacesQuery) -> Sequence[_Row]:
-    rows: Sequence[_Row] = lake.arrow(sql, {"day": day, "source": query.source}).to_pylist()
-    return rows
+def _places_page(asked: Asked, found: tuple[Sequence[_Row], Sequence[_Row]]) -> Mapping[str, Any]:
+    zones, lines = map(_grouped, found)
+    return {"day": asked.day, "days": asked.days, "zones": zones, "lines": lines}
 
 
 def _grouped(rows: Sequence[_Row]) -> list[_Counted]:
@@ -168,28 +137,13 @@ def _grouped(rows: Sequence[_Row]) -> list[_Counted]:
     return [_Counted(*key, hours) for key, hours in found.items()]
 
 
-def _add_frames_of_places(router: APIRouter, site: ViewedSite, renderer: Renderer) -> None:
-    @router.get("/places/frames", include_in_schema=False, response_class=HTMLResponse)
-    def frames_page(request: Request) -> Response:
-        query = read_query(PlaceNumberQuery, request)
-        with site.lake.reading() as lake:
-            found = _find(site, lake, query)
-        return renderer.page("place-frames.html", query=query, found=found, is_zone=query.zone is not None)
-
-    @router.get("/api/v1/places/frames")
-    def frames_of_a_place(request: Request, query: Annotated[PlaceNumberQuery, Query()]) -> Response:
-        """Lists the frames of one count at a zone, or the crossings of one count at a line, by time."""
-        with site.lake.reading() as lake:
-            found = _find(site, lake, query)
-        return answer_json(request, {"day": query.day, **found.document()})
-
-
-def _find(site: ViewedSite, lake: LakeSession, query: PlaceNumberQuery) -> _Found:
-    place = _place(rules_of(site, lake), query)
-    number = PlaceNumber(known_day(lake, query.day), place, query.label, query.direction, query.hour)
-    found = site.lake.remembered(lake, number, lambda: find_evidence(lake, number))
-    page = found[query.after : query.after + query.limit]
-    return _Found(number, stored_count(lake, number), found, page, next_after(query.after, query.limit, len(found)))
+def _find(asked: Asked) -> _Found:
+    lake, query = asked.lake, asked.query
+    place = _place(rules_of(asked.site, lake), query)
+    number = PlaceNumber(asked.day, place, query.label, query.direction, query.hour)
+    found = asked.site.lake.remembered(lake, number, lambda: find_evidence(lake, number))
+    shown = part_of(found, query)
+    return _Found(number, stored_count(lake, number), found, shown.rows, shown.next)
 
 
 def _place(rules: Rules, query: PlaceNumberQuery) -> Zone | Line:
@@ -204,33 +158,9 @@ def _place(rules: Rules, query: PlaceNumberQuery) -> Zone | Line:
     return place
 
 
-def _add_heat_map(router: APIRouter, site: ViewedSite, renderer: Renderer) -> None:
-    @router.get("/heatmap", include_in_schema=False, response_class=HTMLResponse)
-    def heat_map_page(request: Request) -> Response:
-        query = read_query(FrameQuery, request)
-        zone = site.page_zone(query)
-        with site.lake.reading(zone) as lake:
-            shown = _heat_map(site, lake, query)
-            days = days_shown(lake, query)
-            sources = [row["source"] for row in _sources(site, lake, days)]
-            labels = _labels(site, lake, days)
-            known = days_with_counts(site, lake)
-        return renderer.page("heatmap.html", shown=shown, query=shown.query, period=days, days=known, sources=sources,
-                             labels=labels, columns=COLUMNS, rows=ROWS, zone=zone)  # fmt: skip
-
-    @router.get("/api/v1/heatmap")
-    def heat_map(request: Request, query: Annotated[FrameQuery, Query()]) -> Response:
-        """Counts the foot points of a source's detections on a grid; `cells` are column, row and count."""
-        with site.lake.reading(query.timezone) as lake:
-            shown = _heat_map(site, lake, query)
-        return answer_json(request, {
-            "source": shown.query.source, "columns": COLUMNS, "rows": ROWS, "cells": shown.points.cells,
-            "detections": shown.points.detections, "without_foot_point": shown.points.without,
-        })  # fmt: skip
-
-
-def _heat_map(site: ViewedSite, lake: LakeSession, query: FrameQuery) -> HeatMap:
+def _heat_map(asked: Asked) -> HeatMap:
     """Reads the heat map of the query's source, or of the source with the most frames."""
+    site, lake, query = asked.site, asked.lake, asked.query
     days = days_shown(lake, query)
     if query.source is None:
         most = max(_sources(site, lake, days), key=lambda row: row["frames"], default=None)
@@ -240,7 +170,22 @@ def _heat_map(site: ViewedSite, lake: LakeSession, query: FrameQuery) -> HeatMap
         lake, WantedFrames(source=query.source, span=wanted.span, local=wanted.local), 1
     ).table.to_pylist()
     points = site.lake.remembered(lake, ("foot points", wanted), lambda: count_foot_points(lake, wanted))
-    return HeatMap(query, points, newest[0] if newest else None)
+    return HeatMap(query, days, points, newest[0] if newest else None)
+
+
+def _heat_map_page(asked: Asked, found: HeatMap) -> Mapping[str, Any]:
+    return {
+        "shown": found, "query": found.query, "period": found.days, "days": asked.days, "columns": COLUMNS,
+        "sources": [row["source"] for row in _sources(asked.site, asked.lake, found.days)],
+        "labels": _labels(asked.site, asked.lake, found.days), "rows": ROWS,
+    }  # fmt: skip
+
+
+def _heat_map_document(_asked: Asked, found: HeatMap) -> Mapping[str, Any]:
+    return {
+        "source": found.query.source, "columns": COLUMNS, "rows": ROWS, "cells": found.points.cells,
+        "detections": found.points.detections, "without_foot_point": found.points.without,
+    }  # fmt: skip
 
 
 def _sources(site: ViewedSite, lake: LakeSession, days: Sequence[date]) -> list[dict[str, Any]]:
@@ -255,3 +200,25 @@ def _labels(site: ViewedSite, lake: LakeSession, days: Sequence[date]) -> list[s
         return [row["label"] for row in ask_session(lake, "label_totals", days).table.to_pylist()]
 
     return site.lake.remembered(lake, ("labels", *days), read)
+
+
+def place_routes(site: ViewedSite, renderer: Renderer) -> APIRouter:
+    """Returns the routes."""
+    router = APIRouter(tags=["viewer"])
+    places = View(
+        "/places", PlacesQuery, _places, _places_page,
+        lambda asked, found: {"day": asked.day, "zones": found[0], "lines": found[1]},
+        "Returns the stored counts at each zone and line, by UTC hour and label.",
+    )  # fmt: skip
+    frames = View(
+        "/places/frames", PlaceNumberQuery, _find,
+        lambda asked, found: {"found": found, "is_zone": asked.query.zone is not None},
+        lambda asked, found: {"day": asked.query.day, **found.document()},
+        "Lists the frames of one count at a zone, or the crossings of one count at a line, by time.",
+    )  # fmt: skip
+    heat_map = View(
+        "/heatmap", FrameQuery, _heat_map, _heat_map_page, _heat_map_document,
+        "Counts the foot points of a source's detections on a grid; `cells` are column, row and count.",
+    )  # fmt: skip
+    add_views(router, site, renderer, places, frames, heat_map)
+    return router

@@ -66,8 +66,7 @@ class UrlQuery(BaseModel):
     def to_url(self, **changes: object) -> str:
         """Returns the parameters that are not at their default as the query of a URL, with `?`; empty without any.
 
-        Args:
-            **changes: New values of some parameters; None removes one.
+        `changes` are new values of some parameters; None removes one.
         """
         values = {**self.model_dump(mode="json", exclude_defaults=True, by_alias=True), **changes}
         fields = [field.alias or name for name, field in type(self).model_fields.items()]
@@ -302,10 +301,7 @@ def wrong_parameter(
 ) -> UsageError:
     """Returns the error for the first parameter that pydantic refuses.
 
-    Args:
-        errors: Errors as pydantic lists them.
-        what: Name of the whole, for errors that concern no single parameter.
-        next_step: What to do about it.
+    `what` names the whole, for errors that concern no single parameter.
     """
     names = [part for part in errors[0]["loc"] if isinstance(part, str)]
     return UsageError(f"{names[-1] if names else what}: {errors[0]['msg']}.", next_step=next_step)

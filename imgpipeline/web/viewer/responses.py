@@ -2,7 +2,7 @@
 
 import colorsys
 import json
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from datetime import UTC, date, datetime
 from functools import cache
 from hashlib import sha256
@@ -24,7 +24,7 @@ from imgpipeline.contracts.times import find_timezone
 from imgpipeline.errors import ConfigurationError, ImgpipelineError, TransientError, UsageError
 from imgpipeline.lake.sessions.local_time import in_zone
 from imgpipeline.reports.wording import clock, duration, long_day, long_month, moment, number, size, visible
-from imgpipeline.web.viewer.shared_lake import SharedLake
+from imgpipeline.web.viewer.site import SharedLake
 
 RETRY_AFTER_S = 2
 ARROW_STREAM = "application/vnd.apache.arrow.stream"
@@ -63,13 +63,18 @@ def fields_of(value: Any, *, without: Collection[str] = ()) -> dict[str, Any]:
     return {name: getattr(value, name) for name in value.__slots__ if name not in without}
 
 
-def answer_csv(request: Request, name: str, columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> Response:
-    """Returns rows as a CSV file, or 304 if the client has the same one."""
-    return answer_bytes(request, csv_text(columns, rows).encode(), "text/csv; charset=utf-8", file_name=f"{name}.csv")
+def answer_table(
+    request: Request, wanted: str, name: str, table: pa.Table, csv_columns: Sequence[str] | None = None
+) -> Response:
+    """Returns rows as a file, or 304 if the client has the same one.
 
-
-def answer_arrow(request: Request, name: str, table: pa.Table) -> Response:
-    """Returns rows as an Arrow IPC stream, or 304 if the client has the same one."""
+    `csv` has only `csv_columns`, if given; anything else is an Arrow IPC stream.
+    """
+    if wanted == "csv":
+        columns = csv_columns or table.column_names
+        rows = table.select(columns).to_pylist(maps_as_pydicts="strict")
+        text = csv_text(columns, ([row[column] for column in columns] for row in rows))
+        return answer_bytes(request, text.encode(), "text/csv; charset=utf-8", file_name=f"{name}.csv")
     sink = pa.BufferOutputStream()
     with pa.ipc.new_stream(sink, table.schema) as writer:
         writer.write_table(table)
@@ -87,13 +92,7 @@ def answer_bytes(
 ) -> Response:
     """Returns bytes with an e-tag, or 304 if the client has the same ones.
 
-    Args:
-        request: The request.
-        body: The content.
-        media_type: Its type.
-        e_tag: Identifies the content; default: its hash.
-        is_lasting: Whether a browser may cache it for a while without asking.
-        file_name: Name of the file when a browser saves it.
+    The default e-tag is the hash. If `is_lasting`, a browser may cache the bytes for a while without asking.
     """
     tag = f'"{e_tag or sha256(body).hexdigest()[:32]}"'
     headers = {"ETag": tag, "Cache-Control": _LASTING if is_lasting else _FRESH}
@@ -173,13 +172,7 @@ class Renderer:
         return f"#{round(255 * red):02x}{round(255 * green):02x}{round(255 * blue):02x}"
 
     def page(self, template: str, *, status: int = 200, **values: Any) -> HTMLResponse:
-        """Returns a page.
-
-        Args:
-            template: File name of the template.
-            status: HTTP status.
-            **values: Variables of the template.
-        """
+        """Returns a page; `values` are the variables of the template."""
         shown = self._environment.get_template(template).render(state=self._lake.state, **values)
         return HTMLResponse(shown, status, {"Cache-Control": "no-cache"})
 
@@ -218,10 +211,7 @@ def url(path: str, **parameters: object) -> str:
 def frame_time(time: datetime, zone: str, day: date | None = None) -> str:
     """Returns a time in a time zone, with its offset unless it is UTC: `13:00:05 +01:00`.
 
-    Args:
-        time: The time.
-        zone: IANA name of the time zone.
-        day: Day that the page shows anyway; a time on this day has no date.
+    A time on `day`, which the page shows anyway, has no date.
     """
     local = in_zone(time, find_timezone(zone))
     shown = clock(local, local.tzinfo or UTC) if local.date() == day else moment(local, local.tzinfo or UTC)

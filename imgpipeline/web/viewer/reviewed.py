@@ -47,9 +47,7 @@ class ReviewedPart:
     """A part of a UTC day that is marked as a whole."""
 
     start: datetime
-    """Start, UTC."""
     end: datetime
-    """End, UTC."""
     ends: Mapping[ChainId, int]
     """End offset of the mark in each chain."""
 
@@ -66,7 +64,6 @@ class ReviewedDay:
     """Frames of a day that one person has reviewed."""
 
     day: date
-    """UTC day."""
     frames: frozenset[str] = frozenset()
     """Ids of frames that are marked individually."""
     parts: tuple[ReviewedPart, ...] = ()
@@ -85,13 +82,7 @@ class ReviewedDay:
         return next((part for part in self.parts if part.start <= time < part.end), None)
 
     def changed(self, part: ReviewedPart, frames: Collection[str], *, is_reviewed: bool) -> "ReviewedDay":
-        """Returns the day with a part marked as a whole, or with all marks of the part removed.
-
-        Args:
-            part: The part.
-            frames: Individually marked frames in the part.
-            is_reviewed: Whether to mark the part.
-        """
+        """Returns the day with a part marked as a whole, or with all its marks removed; `frames` are marked in it."""
         others = [left for one in self.parts for left in one.outside(part.start, part.end)]
         parts = sorted([*others, *([part] if is_reviewed else [])], key=lambda one: one.start)
         return replace(self, frames=self.frames.difference(frames), parts=tuple(parts))
@@ -166,13 +157,9 @@ class Reviews:
         return found
 
     def change(self, by: str, day: date, now: datetime, change: Callable[[ReviewedDay], ReviewedDay]) -> ReviewedDay:
-        """Changes the marks of a person on a day. Concurrent changes are not lost.
+        """Changes the marks of a person on a UTC day. Concurrent changes are not lost.
 
-        Args:
-            by: The person.
-            day: UTC day.
-            now: Time of the change, UTC.
-            change: Returns the new marks for the stored ones; may be called several times.
+        `change` returns the new marks for the stored ones; it may be called several times.
 
         Raises:
             UsageError: Too many frames are marked individually.

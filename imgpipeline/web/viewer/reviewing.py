@@ -2,14 +2,14 @@
 
 import re
 from calendar import Calendar
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import date, datetime, timedelta
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Query, Request
+from fastapi import APIRouter, Request
 from fastapi.concurrency import run_in_threadpool
-from fastapi.responses import HTMLResponse, RedirectResponse, Response
+from fastapi.responses import RedirectResponse, Response
 from pydantic import Field
 
 from imgpipeline.errors import ConfigurationError, TransientError, UsageError
@@ -17,7 +17,7 @@ from imgpipeline.lake.query.days import Span, read_span
 from imgpipeline.lake.sessions.session import LakeSession
 from imgpipeline.web.keys import Scope
 from imgpipeline.web.viewer.access import Visitor, allowed
-from imgpipeline.web.viewer.answers import day_counts, days_with_counts, known_day, utc_days_of
+from imgpipeline.web.viewer.answers import day_counts, known_day, utc_days_of
 from imgpipeline.web.viewer.queries import (
     SEND_FROM_PAGE,
     Day,
@@ -26,11 +26,11 @@ from imgpipeline.web.viewer.queries import (
     SpanQuery,
     Zoned,
     read_form,
-    read_query,
 )
-from imgpipeline.web.viewer.responses import Renderer, answer_json
+from imgpipeline.web.viewer.responses import Renderer, fields_of
 from imgpipeline.web.viewer.reviewed import ReviewedDay, ReviewedPart, count_reviewed, whole_day
 from imgpipeline.web.viewer.site import ViewedSite
+from imgpipeline.web.viewer.views import Asked, View, add_views
 
 _BACK = re.compile(r"/(review|frames/[0-9-]{10}/[0-9a-f]{32})(\?[!-~]*)?")
 """Pages to which a form may redirect."""
@@ -68,15 +68,12 @@ def reviewing_routes(site: ViewedSite, renderer: Renderer) -> APIRouter:
     """Returns the routes."""
     router = APIRouter(tags=["viewer"])
 
-    @router.get("/api/v1/reviewed")
-    def reviewed(request: Request, query: Annotated[SpanQuery, Query()]) -> Response:
-        """Lists the days with frames, the latest first, with the number of frames that the caller has reviewed."""
-        visitor: Visitor = request.state.visitor
-        span = read_span(None, query.from_day, query.to_day)
-        with site.lake.reading(query.timezone) as lake:
-            days = _calendar_days(site, lake, visitor, span, is_needed=True)
-        rows = [{"day": one.day, "frames": one.frames, "reviewed": one.reviewed} for one in days]
-        return answer_json(request, {"by": visitor.name, "days": rows})
+    reviewed = View(
+        "/reviewed", SpanQuery, _reviewed_days, None,
+        lambda asked, found: {"by": asked.visitor.name, "days": [fields_of(one) for one in found]},
+        "Lists the days with frames, the latest first, with the number of frames that the caller has reviewed.",
+    )  # fmt: skip
+    add_views(router, site, renderer, reviewed, View("/calendar", MonthQuery, _first_of_month, _calendar_page))
 
     @router.post("/api/v1/reviewed")
     def mark(request: Request, body: ReviewedBody) -> dict[str, Any]:
@@ -94,11 +91,12 @@ def reviewing_routes(site: ViewedSite, renderer: Renderer) -> APIRouter:
         await run_in_threadpool(_mark, site, visitor, body)
         return RedirectResponse(back, 303)
 
-    @router.get("/calendar", include_in_schema=False, response_class=HTMLResponse)
-    def calendar(request: Request) -> Response:
-        return _calendar_page(site, renderer, request)
-
     return router
+
+
+def _reviewed_days(asked: Asked) -> list[CalendarDay]:
+    span = read_span(None, asked.query.from_day, asked.query.to_day)
+    return _calendar_days(asked, span, is_needed=True)
 
 
 def _body_of(form: dict[str, str]) -> ReviewedBody:
@@ -170,23 +168,23 @@ def _times_of(lake: LakeSession, day: date, frames: Collection[str]) -> dict[str
     return dict(lake.query(known, {"day": day, "frames": list(frames)}).rows)
 
 
-def _calendar_page(site: ViewedSite, renderer: Renderer, request: Request) -> Response:
-    query = read_query(MonthQuery, request)
-    zone = site.page_zone(query)
-    with site.lake.reading(zone) as lake:
-        latest = known_day(lake, None)
-        first = query.first_day or latest.replace(day=1)
-        weeks = Calendar().monthdatescalendar(first.year, first.month)
-        days = _calendar_days(site, lake, request.state.visitor, Span(first, weeks[-1][-1]))
-        months = sorted({day.replace(day=1) for day in lake.days})
+def _first_of_month(asked: Asked) -> date:
+    latest = known_day(asked.lake, None)
+    first: date = asked.query.first_day or latest.replace(day=1)
+    return first
+
+
+def _calendar_page(asked: Asked, first: date) -> Mapping[str, Any]:
+    weeks = Calendar().monthdatescalendar(first.year, first.month)
+    days = _calendar_days(asked, Span(first, weeks[-1][-1]))
+    months = sorted({day.replace(day=1) for day in asked.lake.days})
     shown = {one.day: one for one in days if (one.day.year, one.day.month) == (first.year, first.month)}
-    return renderer.page(
-        "calendar.html", zone=zone, query=query, first=first, weeks=weeks, shown=shown,
-        earlier=max((month for month in months if month < first), default=None),
-        later=min((month for month in months if month > first), default=None),
-        to_do=min((one.day for one in shown.values() if one.state in ("open", "partly")), default=None),
-        by=request.state.visitor.name,
-    )  # fmt: skip
+    return {
+        "first": first, "weeks": weeks, "shown": shown, "by": asked.visitor.name,
+        "earlier": max((month for month in months if month < first), default=None),
+        "later": min((month for month in months if month > first), default=None),
+        "to_do": min((one.day for one in shown.values() if one.state in ("open", "partly")), default=None),
+    }  # fmt: skip
 
 
 def reviewed_of(site: ViewedSite, visitor: Visitor, days: Sequence[date]) -> dict[date, ReviewedDay] | None:
@@ -201,25 +199,17 @@ def reviewed_of(site: ViewedSite, visitor: Visitor, days: Sequence[date]) -> dic
         return None
 
 
-def _calendar_days(
-    site: ViewedSite, lake: LakeSession, visitor: Visitor, span: Span, *, is_needed: bool = False
-) -> list[CalendarDay]:
+def _calendar_days(asked: Asked, span: Span, *, is_needed: bool = False) -> list[CalendarDay]:
     """Returns the days of a span that have frames, the latest first, with the number of reviewed frames.
 
-    Args:
-        site: Its store has the marks.
-        lake: The session.
-        visitor: The person.
-        span: Days of the session's time zone.
-        is_needed: Whether to raise TransientError if the store does not answer, instead of leaving numbers unknown.
+    If `is_needed`, raises TransientError if the store does not answer, instead of leaving numbers unknown.
     """
-    rows = days_with_counts(site, lake)
-    frames = {row["day"]: row["frames"] for row in rows if row["frames"] and row["day"] in span}
+    lake = asked.lake
+    frames = {row["day"]: row["frames"] for row in asked.days if row["frames"] and row["day"] in span}
     days = utc_days_of(lake, sorted(frames)) if frames else []
     if is_needed:
-        reviewed: Iterable[ReviewedDay] | None = site.reviews.of_days(visitor.name, days).values()
+        reviewed: Mapping[date, ReviewedDay] | None = asked.site.reviews.of_days(asked.visitor.name, days)
     else:
-        found = reviewed_of(site, visitor, days)
-        reviewed = None if found is None else found.values()
-    counts = None if reviewed is None else count_reviewed(lake, list(reviewed))
+        reviewed = reviewed_of(asked.site, asked.visitor, days)
+    counts = None if reviewed is None else count_reviewed(lake, list(reviewed.values()))
     return [CalendarDay(day, count, None if counts is None else counts.get(day, 0)) for day, count in frames.items()]

@@ -9,10 +9,9 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, timedelta
-from typing import Annotated, Any
+from typing import Any
 
-from fastapi import APIRouter, Query, Request
-from fastapi.responses import HTMLResponse, Response
+from fastapi import APIRouter
 from pydantic import Field, ValidationError
 
 from imgpipeline.contracts.text import plain
@@ -23,9 +22,10 @@ from imgpipeline.lake.sessions.local_time import DAY_OF_LETTER, DAY_OF_NOTICE, D
 from imgpipeline.lake.sessions.session import LakeSession
 from imgpipeline.lake.storage.engine import quoted
 from imgpipeline.web.viewer.answers import FramePage, days_shown, known_day, page_of_frames
-from imgpipeline.web.viewer.queries import FrameQuery, PageQuery, Zoned, read_query, wrong_parameter
-from imgpipeline.web.viewer.responses import Renderer, answer_json
+from imgpipeline.web.viewer.queries import FrameQuery, PageQuery, Zoned, wrong_parameter
+from imgpipeline.web.viewer.responses import Renderer
 from imgpipeline.web.viewer.site import ViewedSite
+from imgpipeline.web.viewer.views import Asked, View, add_views
 
 _PART = re.compile(r'(?:(?P<name>[A-Za-z_]+):(?!//))?(?:"(?P<quoted>[^"]*)"?|(?P<plain>\S+))')
 _SAME = ("label", "source", "zone", "track", "object", "event", "model", "status", "hour", "day")
@@ -101,7 +101,6 @@ class Others:
     rows: Sequence[dict[str, Any]]
     """At most 50 rows with their `day`, the latest first."""
     matching: int
-    """Number of matching rows."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,9 +108,7 @@ class Found:
     """Result of a search."""
 
     search: Search
-    """The parsed search."""
     frames: FramePage
-    """The latest frames."""
     others: dict[str, Others]
     """Rows of other tables by table; empty if a filter only applies to frames, such as `zone`."""
     suggestion: str | None
@@ -121,41 +118,41 @@ class Found:
 def search_routes(site: ViewedSite, renderer: Renderer) -> APIRouter:
     """Returns the routes."""
     router = APIRouter(tags=["viewer"])
-
-    @router.get("/search", include_in_schema=False, response_class=HTMLResponse)
-    def search_page(request: Request) -> Response:
-        query = read_query(SearchQuery, request)
-        zone = site.page_zone(query)
-        with site.lake.reading(zone) as lake:
-            known_day(lake, None)
-            found = _find(site, lake, query, _SHOWN_FRAMES) if query.q.strip() else None
-        return renderer.page("search.html", q=query.q, found=found, known=FILTERS, zone=zone, query=query)
-
-    @router.get("/api/v1/search")
-    def search(request: Request, query: Annotated[SearchApiQuery, Query()]) -> Response:
-        """Finds frames, events, dead letters and notices, the latest first. `filters` are parameters of `/frames`."""
-        if not query.q.strip():
-            raise UsageError("q is empty.", next_step="give words or filters, such as label:car")
-        with site.lake.reading(query.timezone) as lake:
-            found = _find(site, lake, query, query.limit)
-        others = {name: {"matching": one.matching, "rows": [plain(row) for row in one.rows]}
-                  for name, one in found.others.items()}  # fmt: skip
-        filters = found.search.filters.model_dump(mode="json", by_alias=True, exclude_none=True)
-        frames = {"matching": found.frames.matching, "detections": found.frames.detections,
-                  "frames": found.frames.frames, "older": found.frames.older}  # fmt: skip
-        return answer_json(request, {"filters": filters, "frames": frames, **others})
-
+    view = View(
+        "/search", SearchQuery, _find,
+        lambda asked, found: {"q": asked.query.q, "found": found, "known": FILTERS}, _document,
+        "Finds frames, events, dead letters and notices, the latest first. `filters` are parameters of `/frames`.",
+        api_query=SearchApiQuery,
+    )  # fmt: skip
+    add_views(router, site, renderer, view)
     return router
 
 
-def _find(site: ViewedSite, lake: LakeSession, asked: SearchQuery, limit: int) -> Found:
-    search = parse_search(asked.q, lake.days, asked.timezone)
+def _find(asked: Asked) -> Found | None:
+    """Returns the result; None without words or filters."""
+    site, lake, given = asked.site, asked.lake, asked.query
+    if not given.q.strip():
+        known_day(lake, None)
+        return None
+    search = parse_search(given.q, lake.days, given.timezone)
     query = PageQuery.model_validate(search.filters.model_dump(by_alias=True))
     days = days_shown(lake, search.filters)
     others = {name: _rows(lake, name, search, days) for name in _OTHERS}
-    frames = page_of_frames(site, lake, query, limit, is_compared=False)
+    frames = page_of_frames(site, lake, query, _SHOWN_FRAMES if asked.is_page else given.limit, is_compared=False)
     is_empty = not frames.matching and not any(one.matching for one in others.values())
-    return Found(search, frames, others, _suggest(site, lake, asked.q, search) if is_empty else None)
+    return Found(search, frames, others, _suggest(site, lake, given.q, search) if is_empty else None)
+
+
+def _document(_asked: Asked, found: Found | None) -> Mapping[str, Any]:
+    if found is None:
+        raise UsageError("q is empty.", next_step="give words or filters, such as label:car")
+    others = {
+        name: {"matching": one.matching, "rows": [plain(row) for row in one.rows]} for name, one in found.others.items()
+    }
+    frames = {"matching": found.frames.matching, "detections": found.frames.detections,
+              "frames": found.frames.frames, "older": found.frames.older}  # fmt: skip
+    filters = found.search.filters.model_dump(mode="json", by_alias=True, exclude_none=True)
+    return {"filters": filters, "frames": frames, **others}
 
 
 def _suggest(site: ViewedSite, lake: LakeSession, asked: str, search: Search) -> str | None:

@@ -12,6 +12,7 @@ from imgpipeline.objectstore import open_store
 from imgpipeline.reports.evidence import last_audit
 from imgpipeline.reports.inputs import read_live_inputs
 from imgpipeline.settings import Settings
+from imgpipeline.tracking.day_tracks import build_tracks
 from imgpipeline_tests.lake.audits import build_all, log_range, run_audit
 from imgpipeline_tests.lake.query.site import DAY, NEXT_DAY
 from imgpipeline_tests.lake.samples import seen
@@ -42,10 +43,22 @@ def test_the_overview_shows_the_figures_of_its_day(viewed: ViewedStore):
     assert "Friday, 9 January 2026" in page
     assert f"<b>{len(viewed.frames)}</b> frames" in page
     assert re.search(r"<b>1</b> dead letter", page)
-    assert "no unique objects yet" in page
+    assert "unique objects: not built yet" in page
     assert "not audited yet" in page
     heading = page.split("</section>")[0]
     assert links(heading, "/?day=") == [f"/?day={NEXT_DAY}"]
+
+
+@pytest.mark.medium
+def test_a_day_without_unique_objects_differs_from_one_whose_tracks_are_not_built(folder: Settings):
+    store = open_store(folder)
+    write_chain(store, frames(0, 3))
+    rebuild_day(store, DAY, now=NOON)
+    with viewing(folder) as viewer:
+        assert "unique objects: not built yet" in viewer.get("/", day=DAY).text
+    build_tracks(store, DAY, settings=folder, now=NOON)
+    with viewing(folder) as viewer:
+        assert re.search(r'href="/objects\?day=2026-01-09"><b>0</b> unique objects', viewer.get("/", day=DAY).text)
 
 
 def test_the_overview_names_the_latest_alerts_and_the_days_that_wait_for_a_build(viewed: ViewedStore):

@@ -8,7 +8,7 @@ import pytest
 from imgpipeline.errors import TransientError
 from imgpipeline.objectstore import open_store
 from imgpipeline.settings import Settings
-from imgpipeline.web.viewer.shared_lake import SharedLake
+from imgpipeline.web.viewer.site import SharedLake
 from imgpipeline_tests.lake.query.site import DAY, NEXT_DAY
 from imgpipeline_tests.ledger.samples import append, frames, write_chain
 from imgpipeline_tests.objectstore.stores import s3_settings

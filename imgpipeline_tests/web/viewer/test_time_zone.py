@@ -13,6 +13,8 @@ import pytest
 
 from imgpipeline.contracts.detection import Detection
 from imgpipeline.contracts.outcomes import Frame
+from imgpipeline.events.alerts.chain import AlertChain
+from imgpipeline.events.values import Event
 from imgpipeline.lake.build.day_tables import rebuild_day
 from imgpipeline.objectstore import open_store
 from imgpipeline.settings import Settings
@@ -22,6 +24,8 @@ from imgpipeline_tests.ledger.samples import NOON, dead_letter, write_chain
 from imgpipeline_tests.tracking.films import film
 from imgpipeline_tests.web.viewer.filmed import NEXT_DAY, FilmedSite, filmed_site
 from imgpipeline_tests.web.viewer.viewing import Viewer, viewing
+
+PAGES = ("/", "/review", "/search", "/events", "/heatmap", "/dead-letters", "/live", "/alerts")
 
 
 @pytest.fixture(scope="module")
@@ -67,7 +71,9 @@ def test_pages_show_the_zone_of_the_site_and_lead_to_utc_and_back(site: FilmedSi
 
 
 @pytest.mark.medium
-@pytest.mark.parametrize("path", ["/", "/review", "/search", "/events", "/heatmap", "/dead-letters"])
+@pytest.mark.parametrize(
+    "path", ["/", "/review", "/search", "/events", "/heatmap", "/dead-letters", "/live", "/alerts"]
+)
 def test_the_moment_of_a_page_is_in_its_zone(site: FilmedSite, path: str):
     moment = re.compile(r'As of <time datetime="([^"]*)">([^<]*)</time>')
     stored, shown = moment.findall(site.viewer.get(path).text)[0]
@@ -78,7 +84,32 @@ def test_the_moment_of_a_page_is_in_its_zone(site: FilmedSite, path: str):
 
 
 @pytest.mark.medium
-@pytest.mark.parametrize("path", ["/", "/review", "/search", "/events", "/heatmap", "/dead-letters"])
+def test_live_and_alerts_show_the_zone_of_the_site(folder: Settings):
+    settings = folder.model_copy(update={"timezone": "Asia/Kolkata"})
+    store, at = open_store(settings), datetime.now(UTC).replace(microsecond=0) - timedelta(minutes=10)
+    [seen] = film(at, at + timedelta(seconds=1), (), rate=1)
+    write_chain(store, [seen])
+    event = Event("crowd", "count", "gate", at, at, at, None, None, None, 4.0, "4 objects", (seen.frame_id,), ("a",))
+    AlertChain(store).append(event, difference_image=None, now=at)
+    local = f"{at.astimezone(ZoneInfo('Asia/Kolkata')):%Y-%m-%d %H:%M:%S} +05:30</time>"
+    with viewing(settings) as viewer:
+        for path in ("/live", "/alerts", "/alerts/1", "/alerts?number=1"):
+            page = viewer.get(path).text
+            assert local in page, path
+            assert "days and times are in Asia/Kolkata" in page
+            utc = viewer.get(path.split("?")[0], timezone="UTC", **({"number": 1} if "?" in path else {})).text
+            assert f">{at:%Y-%m-%d %H:%M:%S}</time>" in utc, path
+            assert ">show Asia/Kolkata</a>" in utc
+        assert (
+            f'href="/frames/{at.date()}/{seen.frame_id}?source=gate&amp;timezone=UTC"'
+            in viewer.get("/live", timezone="UTC").text
+        )
+
+
+@pytest.mark.medium
+@pytest.mark.parametrize(
+    "path", ["/", "/review", "/search", "/events", "/heatmap", "/dead-letters", "/live", "/alerts"]
+)
 def test_a_search_keeps_the_zone_of_its_page(site: FilmedSite, path: str):
     box = re.compile(r'<form class="search".*?</form>')
     field = '<input type="hidden" name="timezone" value="UTC">'
