@@ -21,8 +21,7 @@ from imgpipeline.export.annotations import annotations_of
 from imgpipeline.export.formats import TrainingFormat, coco_document, yolo_data, yolo_files
 from imgpipeline.export.training_frames import TrainingSet, open_training_set
 from imgpipeline.lake.query.days import Span
-from imgpipeline.lake.query.explain import trace_frame
-from imgpipeline.lake.query.explanation import Explanation
+from imgpipeline.lake.query.explain import Explanation, trace_frame
 from imgpipeline.lake.query.frames import list_frames
 from imgpipeline.lake.query.summaries import ask_session
 from imgpipeline.lake.query.tracks import tracks_of_frame
