@@ -3,8 +3,7 @@
 import sys
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
-from threading import Event
-from time import sleep
+from threading import Event, Semaphore
 
 import numpy as np
 
@@ -18,7 +17,7 @@ FRAMES = 30
 
 
 class Shades:
-    """Frames in thirty shades of grey, a hundred a second."""
+    """Frames in thirty shades of grey, five at a time, so that a slow machine announces them in several batches too."""
 
     name = "camera"
 
@@ -26,13 +25,16 @@ class Shades:
         self.kind = kind
 
     def capture(self, stop: Event) -> Iterator[Captured]:
-        start = datetime(2026, 1, 9, 12, tzinfo=UTC)
+        start, in_flight = datetime(2026, 1, 9, 12, tzinfo=UTC), Semaphore(5)
         for number in range(FRAMES):
             if not stop.is_set():
-                sleep(0.01)
-                pixels = np.full((8, 12, 3), 8 * number, np.uint8)
+                in_flight.acquire(timeout=30)
                 yield CapturedFrame(
-                    start + timedelta(seconds=number), ClockSource.PRODUCER, pixels=pixels, number=number
+                    start + timedelta(seconds=number),
+                    ClockSource.PRODUCER,
+                    pixels=np.full((8, 12, 3), 8 * number, np.uint8),
+                    number=number,
+                    settle=lambda _: in_flight.release(),
                 )
 
 
