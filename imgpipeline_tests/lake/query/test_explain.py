@@ -285,8 +285,8 @@ def test_a_number_that_is_not_the_sum_of_its_detections_is_an_error(memory: Obje
         "TIMESTAMPTZ '2026-01-09 12:00Z' AS hour, "
     )
 
-    def wrong_views(engine: Engine, settings: Settings | None, *, local: bool = False) -> None:
-        create_summary_views(engine, settings, local=local)
+    def wrong_views(engine: Engine, settings: Settings | None) -> None:
+        create_summary_views(engine, settings)
         engine.run(f"{doubled} 'cam-1' AS source, 'car' AS label, 2 AS count")
 
     monkeypatch.setattr("imgpipeline.lake.sessions.session.create_summary_views", wrong_views)

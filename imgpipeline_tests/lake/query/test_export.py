@@ -33,6 +33,7 @@ import json, sys, duckdb
 assert not any(name.startswith(("imgpipeline", "dagster", "obstore")) for name in sys.modules)
 with duckdb.connect(sys.argv[1], read_only=True) as connection:
     connection.execute("SET TimeZone = 'UTC'")
+    connection.execute("SET enable_progress_bar = false")  # it would be on stdout if the machine is busy
     names = [row[0] for row in connection.execute("SHOW TABLES").fetchall()]
     rows = {name: connection.execute(f"SELECT * FROM {name} ORDER BY ALL NULLS LAST").fetchall() for name in names}
     frames = connection.execute("SELECT * FROM frames").df()
