@@ -94,16 +94,12 @@ def run_command(
     others: deque[str] = deque(maxlen=50)
     with tempfile.TemporaryDirectory() as name, tempfile.TemporaryFile("w+", errors="replace") as errors:
         cost = Path(name, "cost")
+        watched = [sys.executable, "-I", "-S", "-c", _WATCH, str(cost), *map(str, command)]
+        environment = {**environment_of(settings), "PYTHONPATH": str(checkout)}
         with subprocess.Popen(  # noqa: S603 - commands of this package
-            [sys.executable, "-I", "-S", "-c", _WATCH, str(cost), *map(str, command)],
-            cwd=checkout,
-            env={**environment_of(settings), "PYTHONPATH": str(checkout)},
-            text=True,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=errors,
-            start_new_session=True,
-        ) as child:
+            watched, cwd=checkout, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=errors,
+            text=True, start_new_session=True,
+        ) as child:  # fmt: skip
             stopped = threading.Timer(limit_s, os.killpg, (child.pid, signal.SIGKILL))
             stopped.start()
             try:

@@ -114,7 +114,7 @@ def run(
     continue unchanged.
     """
     from imgpipeline.cli.live_table import live_table  # noqa: PLC0415 - loads OpenCV, like the others
-    from imgpipeline.detect.metrics import DetectionCollector  # noqa: PLC0415 - as above
+    from imgpipeline.detect.state import DetectionCollector  # noqa: PLC0415 - as above
     from imgpipeline.objectstore import open_store  # noqa: PLC0415 - as above
     from imgpipeline.sources.board import Board  # noqa: PLC0415 - as above
     from imgpipeline.sources.configuration import load_sources, problem_of  # noqa: PLC0415 - as above

@@ -21,8 +21,14 @@ from imgpipeline.contracts.message_fields import (
     read_attributes,
     read_count,
 )
-from imgpipeline.contracts.message_form import MessageForm
-from imgpipeline.contracts.messages import IMAGE_FIELDS, FrameMessage, holds_image, parse_message, read_replay_of
+from imgpipeline.contracts.messages import (
+    IMAGE_FIELDS,
+    FrameMessage,
+    MessageForm,
+    holds_image,
+    parse_message,
+    read_replay_of,
+)
 from imgpipeline.contracts.records import KafkaRecord
 from imgpipeline.contracts.times import day_of, format_time, parse_time
 
@@ -43,9 +49,7 @@ class NoticeKind(StrEnum):
     ACCOUNT = "account"
     """What became of the frames received in an interval."""
     STARTED = "started"
-    """A session has started."""
     ENDED = "ended"
-    """A session has ended."""
     OFFLINE = "offline"
     """The source delivers no frames."""
     ONLINE = "online"
@@ -57,9 +61,7 @@ class Account:
     """What became of the frames that a source received: `received = announced + gated + dropped + failed`."""
 
     received: int
-    """Frames that the source received."""
     announced: int
-    """Frames that it announced."""
     gated: int = 0
     """Frames that it skipped deliberately, such as unchanged ones."""
     dropped: Mapping[str, int] = field(default_factory=dict)
@@ -79,11 +81,8 @@ class Notice:
     """The outcome of an offset whose record reports on a source."""
 
     offset: int
-    """Kafka offset of the record."""
     kind: NoticeKind
-    """What it reports."""
     source: str
-    """The source that it reports on."""
     session: str
     """The source's session: one connection, or one run over a folder."""
     interval_start: datetime

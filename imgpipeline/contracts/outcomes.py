@@ -98,11 +98,8 @@ class Frame:
     timestamp: datetime
     """The frame's own time, UTC; the Kafka record's if none was announced."""
     topic: str
-    """Kafka topic of the announcement."""
     partition: int
-    """Kafka partition of the announcement."""
     offset: int
-    """Kafka offset of the announcement."""
     processing_timestamp: datetime | None
     """When its outcome was ready, UTC."""
     image_width: int | None
@@ -126,7 +123,6 @@ class Frame:
     orientation: int | None = 1
     """EXIF orientation that was applied, 1 to 8; 1 is upright."""
     status: FrameStatus = FrameStatus.PROCESSED
-    """Whether a detector processed it."""
     gate_reason: str | None = None
     """Why it was excluded before detection; None for a processed frame."""
     replay_of: str | None = None
@@ -223,11 +219,9 @@ class DeadLetter:
     """An offset whose record or image is invalid. The bytes of the record are stored apart (`ledger.dead_letters`)."""
 
     offset: int
-    """Kafka offset of the record."""
     code: DeadLetterCode
     """Why it could not become a frame."""
     message: str
-    """Description of the error."""
     timestamp: datetime | None
     """The Kafka record's own time, UTC; None if it has none."""
     day: date | None
@@ -336,11 +330,8 @@ class Gap:
     """Offsets that hold no record, half-open."""
 
     start: int
-    """First offset of the gap."""
     end: int
-    """First offset after the gap; greater than `start`."""
     reason: GapReason
-    """Why there is no record."""
 
     def to_json(self) -> dict[str, Any]:
         """Returns the gap as one JSON object."""
@@ -353,7 +344,6 @@ class Gap:
 
 
 RecordOutcome = Frame | DeadLetter | Notice
-"""Outcome of one record."""
 Outcome = RecordOutcome | Gap
 """Outcome of one offset, or of the offsets of a gap."""
 

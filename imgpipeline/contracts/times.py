@@ -91,7 +91,6 @@ class Hours:
     end: time_of_day
     """First moment after these hours."""
     zone: tzinfo
-    """Time zone of both."""
 
     def contain(self, time: datetime) -> bool:
         """Returns whether an aware time lies in these hours."""

@@ -45,7 +45,6 @@ class Comparison:
     counted: Mapping[LabelHour, int]
     """Detections by label and hour, from the summary `label_counts`."""
     truth: Mapping[LabelHour, int]
-    """Countable objects by label and hour."""
     score: Score
     """How well the boxes of each frame match its objects."""
 
@@ -114,11 +113,8 @@ class UniqueComparison:
     """The unique objects of one source, by label, and the truth."""
 
     source: str
-    """The camera."""
     detections: Mapping[str, int]
-    """Boxes that were counted, from `label_counts`."""
     objects: Mapping[str, int]
-    """Unique objects, from `unique_totals`."""
     truth: Mapping[str, int]
     """Objects that were visible for long enough."""
 
@@ -189,16 +185,13 @@ class Outcome:
     """How a demo ended."""
 
     announced: int
-    """How many frames were announced."""
     counts: dict[LabelHour, int]
     comparison: Comparison | None
     """The counts compared with the truth; None if the truth is not known."""
     unique: UniqueComparison | None
     """The unique objects of the clip compared with the truth; None if the truth is not known."""
     audit: Mapping[str, Any]
-    """The result of the audit."""
     problems: tuple[str, ...]
-    """What is wrong."""
 
     @property
     def ok(self) -> bool:

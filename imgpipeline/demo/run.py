@@ -18,11 +18,29 @@ from rich.progress import Progress as ProgressBar
 from imgpipeline.contracts.keys import report_key
 from imgpipeline.contracts.text import counted
 from imgpipeline.contracts.times import day_of, utc_now
-from imgpipeline.demo.cameras import check_books, run_cameras, show_books, write_cameras
-from imgpipeline.demo.material import Progress, SceneOfDay, announce_scenes, plan_scenes, read_truths, simulate
+from imgpipeline.demo.material import (
+    Progress,
+    SceneOfDay,
+    announce_scenes,
+    check_books,
+    plan_scenes,
+    read_truths,
+    run_cameras,
+    show_books,
+    simulate,
+    write_cameras,
+)
 from imgpipeline.demo.result import Outcome, judge, show_outcome
-from imgpipeline.demo.servers import DemoServer, Patience, check_port, dagster_server, viewer_server
-from imgpipeline.demo.workspace import DemoWorkspace, enter, prepare_workspace
+from imgpipeline.demo.servers import (
+    DemoServer,
+    DemoWorkspace,
+    Patience,
+    check_port,
+    dagster_server,
+    enter,
+    prepare_workspace,
+    viewer_server,
+)
 from imgpipeline.errors import ConfigurationError, PermanentError
 from imgpipeline.lake.build.derived import State, state_of
 from imgpipeline.lake.build.stale_days import days_behind
@@ -55,7 +73,6 @@ class DemoOptions:
     """The options of a demo."""
 
     folder: Path
-    """Working folder, which is recreated."""
     model: str = "demo"
     """Registered model, or path of an ONNX file."""
     images: Path | None = None

@@ -69,7 +69,6 @@ class _Looking:
     """A record's image was read; from now on, only the image can cause a crash."""
 
     message: FrameMessage
-    """The record's message, without the image in it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +76,6 @@ class _Done:
     """A record was processed."""
 
     outcome: RecordOutcome
-    """The record's outcome."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +83,6 @@ class _Failed:
     """The environment failed."""
 
     error: ImgpipelineError
-    """The error to raise."""
 
 
 class Child:
@@ -186,7 +183,6 @@ class _ToldWork(FrameWork):
     """Work that reports when detection starts, since an image can cause a crash only from then on."""
 
     tell: Callable[[object], None] = field(kw_only=True)
-    """Sends an answer to the run."""
 
     def look(self, read: ReadFrame) -> RecordOutcome:
         """Reports the start, then decodes and detects like `FrameWork.look`."""
@@ -257,9 +253,7 @@ class CarefulRecordPool:
     """
 
     settings: Settings
-    """The limits, and the settings of the child process."""
     work: FrameWork
-    """Makes the dead letter of the blamed record."""
     end_run: Callable[[str], None]
     """Called with a reason when the run should end normally."""
     most_records: int = field(init=False)

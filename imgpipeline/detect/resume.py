@@ -36,7 +36,6 @@ class Resumption:
     """Where a partition continues."""
 
     end: ChainEnd
-    """The chain's end: the next segment starts there."""
     gap: Gap | None
     """The gap to record first: offsets that are gone. None if there are none."""
     lost: ExpiredRecordsError | None = None
@@ -143,11 +142,8 @@ class Contradiction:
     """A log, and a chain that was built from another log."""
 
     log: LogRange
-    """The log as it is now."""
     end: ChainEnd
-    """The end of its current chain."""
     why: str
-    """How the log contradicts the chain."""
 
 
 def find_contradictions(

@@ -17,11 +17,8 @@ class FileComparison:
     """The comparison of two models on the same files."""
 
     reference: DetectorUse
-    """The reference model."""
     other: DetectorUse
-    """The model that is compared with it."""
     agreement: Agreement
-    """How far they agree, on the files that can be read."""
     unreadable: tuple[tuple[str, BadInputError], ...]
     """Files that are not images, and why."""
 

@@ -51,9 +51,7 @@ class Opened:
     """An open file."""
 
     file: IO[bytes]
-    """Its content, decompressed."""
     raw: IO[bytes]
-    """Its stored bytes."""
 
     @property
     def position(self) -> int:

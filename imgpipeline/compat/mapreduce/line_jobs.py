@@ -40,11 +40,8 @@ class LabelTotal:
     """The result of `label-total`."""
 
     files: int
-    """Files read."""
     detections: int
-    """Lines counted."""
     labels: int
-    """Lines printed."""
     malformed: int
     """Lines skipped, except blank lines and headers."""
 
@@ -144,9 +141,7 @@ class Identity:
     """The result of `identity`."""
 
     files: int
-    """Files read."""
     lines: int
-    """Lines read and written."""
     sha256: str
     """SHA-256 of all lines, each with its LF: 64 hexadecimal digits."""
     read_back: bool
@@ -196,11 +191,9 @@ class JobResult:
     """The contents of a job's output."""
 
     files: int
-    """Files read."""
     lines: int
     """Lines with a key and a count."""
     total: int
-    """Sum of the counts."""
     malformed: int
     """Lines skipped, except blank lines."""
     top: list[tuple[str, int]]

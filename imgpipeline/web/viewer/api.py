@@ -19,8 +19,14 @@ from starlette.types import Receive, Scope, Send
 
 from imgpipeline.contracts.text import plain
 from imgpipeline.errors import UsageError
-from imgpipeline.export.formats import TrainingFormat, coco_document, yolo_data, yolo_files
-from imgpipeline.export.training_frames import TrainingSet, open_training_set
+from imgpipeline.export.formats import (
+    TrainingFormat,
+    TrainingSet,
+    coco_document,
+    open_training_set,
+    yolo_data,
+    yolo_files,
+)
 from imgpipeline.lake.query.explain import trace_frame
 from imgpipeline.lake.query.frames import list_frames
 from imgpipeline.lake.query.summaries import LabelChoice, ask_session
