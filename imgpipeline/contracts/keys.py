@@ -316,12 +316,7 @@ def image_key(source: str, day: date, name: str) -> str:
 
 
 def deleted_images_key(source: str, day: date) -> str:
-    """Returns the key of the record of a source's deleted images: `deleted_images/gate/2026-01-09.json`.
-
-    Args:
-        source: The source, as it appears in `image_key`.
-        day: UTC day in the keys of the images.
-    """
+    """Returns the key of the record of a source's deleted images: `deleted_images/gate/2026-01-09.json`."""
     return f"{DELETED_IMAGES}/{source}/{day.isoformat()}.json"
 
 

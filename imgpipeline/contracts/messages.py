@@ -9,7 +9,7 @@ make up the path (`MessageForm`); and the encoded image itself, with its content
 import json
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from datetime import UTC, datetime, tzinfo
 from enum import StrEnum
 from typing import Any
@@ -254,21 +254,17 @@ class FrameMessage:
         """
         if self.image is not None:
             return self.image
-        data = {
-            "source": self.source,
-            "image_path": self.image_path,
+        data = {each.name: getattr(self, each.name) for each in fields(self)} | {
             "timestamp": format_time(self.timestamp) if with_time else None,
-            "frame_number": self.frame_number,
-            "width": self.width,
-            "height": self.height,
-            "size_bytes": self.size_bytes,
-            "sha256": self.sha256,
-            "clock_source": self.clock_source,
             "region_of_interest": region_to_json(self.region_of_interest) or None,
             "gated": self.gated.to_json() if self.gated else None,
             "attributes": dict(self.attributes) or None,
         }
-        return json.dumps({k: v for k, v in data.items() if v is not None}, ensure_ascii=False).encode()
+        sent = {name: value for name, value in data.items() if value is not None and name not in _NOT_IN_VALUE}
+        return json.dumps(sent, ensure_ascii=False).encode()
+
+
+_NOT_IN_VALUE = ("has_own_timestamp", "image", "replay_of")
 
 
 class MessageFormat(StrEnum):
@@ -304,10 +300,6 @@ def classic_value(message: FrameMessage, *, store_url: str, zone: tzinfo = UTC) 
 
 def parse_message(record: KafkaRecord, form: MessageForm = _DEFAULT_FORM) -> FrameMessage:
     """Reads a Kafka record as the announcement of a frame.
-
-    Args:
-        record: The fetched record.
-        form: How to read messages without the fields of the contract.
 
     Returns:
         The announced frame.

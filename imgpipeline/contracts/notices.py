@@ -3,7 +3,7 @@
     {"source": "cam-1", "session": "b3f0", "kind": "account", "from": "…T12:00:00Z", "to": "…T12:01:00Z",
      "received": 1500, "announced": 60, "gated": 1430, "dropped": {"queue": 10}, "failed": 0, "observed_s": 59.9}
 
-An account says what became of the frames that a source received in an interval of frame time. The other kinds report
+An account counts the frames that a source received in an interval of frame time, by outcome. The other kinds report
 that a session started or ended, or that the source went offline or online, with a `reason`.
 """
 
@@ -47,7 +47,7 @@ class NoticeKind(StrEnum):
     """What a notice reports."""
 
     ACCOUNT = "account"
-    """What became of the frames received in an interval."""
+    """Counts of the frames received in an interval, by outcome."""
     STARTED = "started"
     ENDED = "ended"
     OFFLINE = "offline"
@@ -58,7 +58,7 @@ class NoticeKind(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Account:
-    """What became of the frames that a source received: `received = announced + gated + dropped + failed`."""
+    """The frames that a source received, by outcome: `received = announced + gated + dropped + failed`."""
 
     received: int
     announced: int
@@ -171,10 +171,6 @@ def _account_from_json(data: Mapping[str, Any]) -> Account:
 
 def parse_record(record: KafkaRecord, form: MessageForm | None = None) -> FrameMessage | Notice:
     """Parses a Kafka record as a notice or as a frame's announcement. A record with an image field is never a notice.
-
-    Args:
-        record: The fetched record.
-        form: As for `parse_message`.
 
     Raises:
         BadInputError: As for `parse_message`; also for a notice with a missing or invalid field.

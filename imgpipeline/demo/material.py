@@ -168,12 +168,6 @@ def run_cameras(
 ) -> int:
     """Streams and publishes the cameras for a minute; the first one drops frames, and the server is down for 10 s.
 
-    Args:
-        settings: Store and topic.
-        cameras: The cameras.
-        board: Collects the state of each.
-        step: Called with the elapsed and the total seconds.
-
     Returns:
         How many frames were announced.
     """

@@ -30,7 +30,7 @@ from imgpipeline.demo.material import (
     simulate,
     write_cameras,
 )
-from imgpipeline.demo.result import Outcome, judge, show_outcome
+from imgpipeline.demo.result import DemoResult, judge, show_result
 from imgpipeline.demo.servers import (
     DemoServer,
     DemoWorkspace,
@@ -90,10 +90,6 @@ class DemoOptions:
 def run_demo(options: DemoOptions, console: Console) -> bool:
     """Runs the whole pipeline with default settings.
 
-    Args:
-        options: The options.
-        console: Where to show the steps and the result.
-
     Returns:
         Whether the counts match the truth, if it is known, and the audit passed.
 
@@ -119,13 +115,13 @@ def run_demo(options: DemoOptions, console: Console) -> bool:
                 {**environment, "IMGPIPELINE_DAGSTER_URL": dagster.url}, workspace.logs, port=options.viewer_port
             ) as viewer,
         ):
-            outcome = _work(options, settings, workspace, dagster, viewer, console)
-            show_outcome(outcome, console)
+            result = _work(options, settings, workspace, dagster, viewer, console)
+            show_result(result, console)
             seconds = time.monotonic() - began_s
             console.print(f"\nDone in {seconds:.0f} s. Logs and data: {escape(str(workspace.folder))}")
             if options.keep:
                 _keep_up(dagster, viewer, console)
-    return outcome.ok
+    return result.ok
 
 
 def first_day(options: DemoOptions) -> date:
@@ -161,7 +157,7 @@ def _work(
     dagster: DemoServer,
     viewer: DemoServer,
     console: Console,
-) -> Outcome:
+) -> DemoResult:
     is_simulated = not (options.images or options.video or options.cameras)
     scenes = plan_scenes(workspace.pictures, utc_now() - timedelta(days=1)) if is_simulated else []
     if scenes:
@@ -184,12 +180,12 @@ def _work(
     report = audit(store, lambda: read_log(settings), full=True, now=utc_now(), memory=settings.duckdb_memory)
     for day in known_days(store):  # the report shows the last audit of its day
         build_report(store, settings, day, now=utc_now())
-    outcome = judge(store, settings, workspace.store, report, announced, list(read_truths(scenes)))
+    result = judge(store, settings, workspace.store, report, announced, list(read_truths(scenes)))
     if not options.cameras:
-        return outcome
+        return result
     entries, problems = check_books(store, settings)
     show_books(entries, console)
-    return replace(outcome, problems=(*outcome.problems, *problems))
+    return replace(result, problems=(*result.problems, *problems))
 
 
 def _await_servers(dagster: DemoServer, viewer: DemoServer, console: Console) -> None:

@@ -66,10 +66,6 @@ class DemoServer:
     def await_answer(self, quiet_limit_s: float = _QUIET_S, longest_s: float = _LONGEST_START_S) -> None:
         """Waits until the server answers, as long as its start makes progress.
 
-        Args:
-            quiet_limit_s: Longest time in which its processes neither compute nor print.
-            longest_s: Longest time in total.
-
         Raises:
             PermanentError: The server ended or makes no progress; the message names its log.
         """
@@ -106,12 +102,7 @@ def _cpu_ticks(session: int) -> Iterator[int]:
 
 @contextlib.contextmanager
 def dagster_server(environment: Mapping[str, str], logs: Path) -> Iterator[DemoServer]:
-    """Starts Dagster's webserver and daemon for this project, and yields before they answer.
-
-    Args:
-        environment: Their settings, in addition to those of this process.
-        logs: Folder of the log.
-    """
+    """Starts Dagster's webserver and daemon for this project, and yields before they answer."""
     port = free_port()
     command = ["dagster", "dev", "-m", "imgpipeline.definitions", "--log-level", "warning"]
     with _server("Dagster", command, port, "/server_info", environment, logs / "dagster.log") as server:
@@ -120,13 +111,7 @@ def dagster_server(environment: Mapping[str, str], logs: Path) -> Iterator[DemoS
 
 @contextlib.contextmanager
 def viewer_server(environment: Mapping[str, str], logs: Path, *, port: int | None = None) -> Iterator[DemoServer]:
-    """Starts `imgpipeline serve`, and yields before it answers.
-
-    Args:
-        environment: Its settings, in addition to those of this process.
-        logs: Folder of the log.
-        port: Where it listens; None: a free port.
-    """
+    """Starts `imgpipeline serve`, and yields before it answers."""
     port = port or free_port()
     command = ["imgpipeline.cli", "serve"]
     with _server("The viewer", command, port, "/api/v1/status", environment, logs / "viewer.log") as server:
@@ -177,13 +162,7 @@ class Patience:
     """Decides how long to wait: while there is progress, up to a maximum. So a slow start does not look like a hang."""
 
     def __init__(self, quiet_limit_s: float, longest_s: float, clock: Callable[[], float] = time.monotonic) -> None:
-        """Starts the wait.
-
-        Args:
-            quiet_limit_s: Longest time without progress.
-            longest_s: Longest time in total.
-            clock: Returns monotonic seconds.
-        """
+        """Starts the wait."""
         self.quiet_limit_s = quiet_limit_s
         self.longest_s = longest_s
         self._clock = clock
@@ -262,9 +241,6 @@ class DemoWorkspace:
 
 def prepare_workspace(folder: Path) -> DemoWorkspace:
     """Recreates the folder of a demo.
-
-    Args:
-        folder: The folder; the files of an earlier demo are deleted.
 
     Returns:
         The workspace, empty except for Dagster's settings.

@@ -94,11 +94,7 @@ class Child:
     """
 
     def __init__(self, settings: Settings) -> None:
-        """Starts the process; call `wait_until_ready` next.
-
-        Args:
-            settings: Name the images, the model and the limits.
-        """
+        """Starts the process; call `wait_until_ready` next."""
         self._pipe, theirs = multiprocessing.Pipe()
         program = _PROGRAM.format(fd=theirs.fileno(), parent=os.getpid())
         with theirs:
@@ -191,12 +187,7 @@ class _ToldWork(FrameWork):
 
 
 def serve(fd: int, parent: int) -> None:
-    """Runs in the child: processes records until the run closes the connection.
-
-    Args:
-        fd: File descriptor of the connection.
-        parent: Process id of the run.
-    """
+    """Runs in the child: processes records until the run closes the connection."""
     _end_with(parent)
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)  # the run receives the signal too, and ends the child when it is done

@@ -116,11 +116,6 @@ class RepairSource:
     def make(self, work: FrameWork | None, stretch: BrokenStretch, piece: Piece) -> Iterator[Made]:
         """Yields the outcomes of a piece, in order, with gaps `damaged` for what Kafka no longer has.
 
-        Args:
-            work: Turns records into outcomes; None if there is no log.
-            stretch: The broken range.
-            piece: The part of it to make.
-
         Raises:
             TransientError: Store or broker do not answer.
             PermanentError: The environment is broken.
@@ -162,12 +157,6 @@ def open_source(
     settings: Settings, store: ObjectStore, chain: ChainId, *, without_kafka: bool
 ) -> Iterator[RepairSource]:
     """Finds the log that a chain was built from, if it still exists.
-
-    Args:
-        settings: Name the broker.
-        store: Holds the ledger.
-        chain: The chain under repair.
-        without_kafka: Do not ask Kafka: everything becomes a gap.
 
     Raises:
         ConfigurationError: The chain is an import, or its topic does not exist.

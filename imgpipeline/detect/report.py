@@ -207,14 +207,7 @@ class LaneTally:
         self._touch(header)
 
     def add(self, header: SegmentHeader, outcomes: list[Outcome], record_times: list[datetime], at: datetime) -> None:
-        """Adds a segment that was just put.
-
-        Args:
-            header: The segment's header.
-            outcomes: The segment's outcomes.
-            record_times: The Kafka times of the records.
-            at: When the put had finished.
-        """
+        """Adds a segment that was just put."""
         self._touch(header)
         self._segments += 1
         self._records += sum(1 for outcome in outcomes if not isinstance(outcome, Gap))

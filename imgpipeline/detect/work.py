@@ -190,8 +190,6 @@ class FrameWork:
             image_width=message.width,
             image_height=message.height,
             size_bytes=message.size_bytes,
-            brightness=None,
-            sharpness=None,
             model_used=detector.model_name,
             model_sha256=detector.model_sha256,
             confidence_threshold=detector.confidence_threshold,

@@ -102,13 +102,6 @@ def open_training_set(
 ) -> TrainingSet:
     """Selects frames for training.
 
-    Args:
-        lake: The session.
-        store: The store with the annotations.
-        wanted: The filters of the viewer.
-        days: The UTC days to search.
-        is_marked: Whether to select only frames with a valid annotation.
-
     Raises:
         PermanentError: A stored object is damaged.
         TransientError: The store does not answer.

@@ -184,13 +184,7 @@ class DayFrames:
     """The frames of one day and their outcomes. Not thread-safe."""
 
     def __init__(self, engine: Engine, frames: Path, day: date) -> None:
-        """Opens a day.
-
-        Args:
-            engine: DuckDB with a folder.
-            frames: The day's Parquet file `frames`.
-            day: UTC day.
-        """
+        """Opens a day."""
         self._engine = engine
         engine.run(f"CREATE OR REPLACE VIEW day_frames AS {all_rows(frames, day=day)}")
         self.frames: int = engine.value("SELECT count(*) FROM day_frames")

@@ -32,13 +32,6 @@ def compare_on_files(
 ) -> FileComparison:
     """Runs two models on the same files and compares their detections.
 
-    Args:
-        settings: Limits, and how much is done at a time.
-        files: The images.
-        reference: The reference model.
-        other: The model that is compared with it.
-        progress: Called after each file with the number of finished files and of all files.
-
     Raises:
         ConfigurationError: A file cannot be opened.
         PermanentError: A model does not work.

@@ -412,13 +412,7 @@ class DayRedetection(Derived[RedetectionManifest]):
     insists = False
 
     def __init__(self, redetector: Redetector, day: date, progress: Progress) -> None:
-        """Prepares the redetection; nothing is read yet.
-
-        Args:
-            redetector: The model and the store.
-            day: UTC day.
-            progress: Called with the progress.
-        """
+        """Prepares the redetection; nothing is read yet."""
         self.store = redetector.store
         self.looked_at = 0
         self._redetector = redetector

@@ -43,7 +43,7 @@ class LetterDetails:
     """All details of one dead letter."""
 
     buried: BuriedRecord
-    """What became of it."""
+    """Result of its replays."""
     letter: DeadLetter
     """The dead letter."""
     segment: SegmentHeader

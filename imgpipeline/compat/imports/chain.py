@@ -77,15 +77,6 @@ def import_rows(
 ) -> ImportResult:
     """Writes rows to the ledger, after those that are already there.
 
-    Args:
-        settings: The accepted days, and the largest row that a dead letter keeps.
-        store: The object store.
-        chain: The import's chain (`import_chain`).
-        rows: The rows to import.
-        meaning: Turns rows into frames.
-        clock: Returns the current time.
-        progress: Called with the number of bytes read and of all bytes.
-
     Raises:
         LedgerError: The ledger has different rows under this name, or a segment cannot be read.
         TransientError: The store does not answer; the next call continues where this one stopped.
@@ -241,13 +232,6 @@ def build_days(
 ) -> int:
     """Builds the tables and summaries of some days from the ledger.
 
-    Args:
-        settings: The settings that summaries read.
-        store: The object store.
-        days: UTC days.
-        now: Returns the current time.
-        progress: Called with the number of finished days and of all days.
-
     Returns:
         The number of days that had something new.
 
@@ -289,13 +273,6 @@ def describe_disagreement(
     store: ObjectStore, chain: ChainId, rows: Rows, meaning: Meaning, found: Disagreement
 ) -> LedgerError:
     """Returns the error for changed rows.
-
-    Args:
-        store: The object store.
-        chain: The import's chain.
-        rows: The rows to import; read again up to the first difference.
-        meaning: Turns rows into frames.
-        found: How they differ.
 
     Raises:
         LedgerError: A segment cannot be read.

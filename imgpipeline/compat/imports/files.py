@@ -132,10 +132,6 @@ class CsvRows:
     def __init__(self, file: InputFile, delimiter: str = ",") -> None:
         """Reads the header.
 
-        Args:
-            file: The file.
-            delimiter: One character between fields.
-
         Raises:
             ConfigurationError: The file cannot be read, is not text, or has no header.
         """

@@ -6,7 +6,7 @@ contract are kept in the frame's attributes.
 
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime
 from typing import Any
@@ -215,23 +215,6 @@ def _attributes(data: dict[str, Any], place: str) -> dict[str, Any]:
     return {**others, "imported_from": place}
 
 
-_VERSION = 1
-_UNKNOWN: Mapping[str, Any] = {
-    "processing_timestamp": None,
-    "image_width": None,
-    "image_height": None,
-    "size_bytes": None,
-    "brightness": None,
-    "sharpness": None,
-    "model_used": "",
-    "model_sha256": "",
-    "confidence_threshold": None,
-    "nms_threshold": None,
-    "orientation": None,
-}
-"""Fields of a frame that are not in a row of detections."""
-
-
 @dataclass(frozen=True, slots=True)
 class ColumnNames:
     """The columns of a CSV file."""
@@ -307,7 +290,7 @@ class DetectionRows:
             topic=self._chain.topic,
             partition=self._chain.partition,
             offset=offset,
-            **_UNKNOWN,
+            orientation=None,
             attributes=attributes,
             detections=(found,),
         )

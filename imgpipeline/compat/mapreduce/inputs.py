@@ -127,10 +127,6 @@ _ON_ONE_LINE = bytes.maketrans(b"\r\n", b"  ")
 def line_files(inputs: Sequence[InputFile], folder: Path) -> list[Path]:
     """Returns files of JSON lines with the documents of all inputs, in order.
 
-    Args:
-        inputs: The files, in order.
-        folder: The folder for copies of files that cannot be read in place.
-
     Raises:
         PermanentError: A file cannot be read, or the local disk is full.
         TransientError: The store does not answer.

@@ -99,11 +99,6 @@ class LabelHour:
 def count_label_hours(location: str, output: str, settings: Settings) -> LabelHour:
     """Counts the detections of each label and hour, and writes the counts with the times.
 
-    Args:
-        location: What to read, as for `find_job_inputs`.
-        output: A file, or `-` for stdout.
-        settings: Name the S3 server, for `s3://`.
-
     Returns:
         The counts.
 

@@ -49,11 +49,6 @@ class LabelTotal:
 def total_labels(location: str, output: str, settings: Settings) -> LabelTotal:
     """Counts the detections of each label and writes the counts.
 
-    Args:
-        location: What to read, as for `find_job_inputs`.
-        output: A file, or `-` for stdout.
-        settings: Name the S3 server, for `s3://`.
-
     Returns:
         The counts.
 
@@ -150,11 +145,6 @@ class Identity:
 
 def copy_lines(location: str, output: str, settings: Settings) -> Identity:
     """Copies all lines and proves that the output contains the same lines.
-
-    Args:
-        location: What to read, as for `find_job_inputs`.
-        output: A file, or `-` for stdout.
-        settings: Name the S3 server, for `s3://`.
 
     Returns:
         The number and hash of the copied lines.

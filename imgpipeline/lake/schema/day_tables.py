@@ -128,7 +128,7 @@ STORED_DEAD_LETTERS = Table(
     DEAD_LETTERS.row,
     tuple(column for name in _KEPT_OF_LETTERS for column in DEAD_LETTERS.columns if column.name == name),
 )
-"""Day table: `dead_letters/day=…/dead_letters.parquet`. The view in query sessions adds what became of each."""
+"""Day table: `dead_letters/day=…/dead_letters.parquet`. The view in query sessions adds the result of replays."""
 
 NOTICES = Table(
     "notices",

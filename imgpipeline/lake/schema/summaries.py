@@ -93,7 +93,7 @@ _OUTCOMES = (
         "dead_letters",
         "BIGINT",
         "offsets",
-        "Offsets whose record or image is invalid, whatever became of them later.",
+        "Offsets whose record or image is invalid, whether or not they were resolved later.",
         ("dead_letters.kafka_offset",),
     ),
 )

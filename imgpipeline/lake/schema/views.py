@@ -33,8 +33,8 @@ DEAD_LETTERS = Table(
             "state",
             "VARCHAR",
             "`open`, `replayed`, `resolved`",
-            "What became of it: nothing yet, another dead letter when it was replayed, or a frame. A session of some "
-            "days knows only the replays on those days.",
+            "Result of its replays: nothing yet, another dead letter when it was replayed, or a frame. A session of "
+            "some days knows only the replays on those days.",
         ),
         Column("became", "VARCHAR", "topic/partition/offset", "The later dead letter or frame; NULL while it is open."),
     ),
