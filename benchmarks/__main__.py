@@ -60,8 +60,8 @@ def main() -> None:
         for name in chosen.only:
             began_s = time.monotonic()
             found[name] = _MEASURES[name](place, effort)
+            _keep(chosen.json, found)
             say(f"{name}: done in {time.monotonic() - began_s:.0f} s")
-    _keep(chosen.json, found)
     for name, tables in found.items():
         print(f"\n## {name}\n\n" + "\n\n".join(table.render() for table in tables))
 
