@@ -7,15 +7,12 @@ columns that are asked for. The last line on stdout is `{"result": …}`.
 import json
 import sys
 from collections.abc import Callable, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from datetime import date
 from pathlib import Path
-from statistics import median
 from time import perf_counter
 from typing import Any
 
 Task = Mapping[str, Any]
-_DOWNLOADS = 16
 
 
 def pandas_documents(task: Task) -> dict[str, Any]:
@@ -70,76 +67,6 @@ def polars_documents(task: Task) -> dict[str, Any]:
     return {}
 
 
-def polars_detections(task: Task) -> dict[str, Any]:
-    """label@hour of detections in Parquet, with polars' streaming engine."""
-    import polars as pl  # noqa: PLC0415 - as above
-
-    time = pl.col("timestamp")
-    answers = {
-        "count": [pl.len().alias("count")],
-        "times": [pl.len().alias("count"), time.sort().alias("timestamps")],
-        "all": [
-            pl.len().alias("count"),
-            pl.col("frame_id").n_unique().alias("distinct_frames"),
-            time.min().alias("first_seen"),
-            time.max().alias("last_seen"),
-            pl.col("confidence").min().alias("min_confidence"),
-            pl.col("confidence").max().alias("max_confidence"),
-        ],
-    }
-    groups = [time.dt.truncate("1h").alias("hour"), *(["source"] if task["question"] != "count" else []), "label"]
-    query = pl.scan_parquet(task["source"]).group_by(*groups).agg(answers[task["question"]])
-    query = query.sort("hour", "label")
-    return _repeat(task, lambda: query.collect(engine="streaming"), lambda answer: answer.write_parquet(task["target"]))
-
-
-def pandas_detections(task: Task) -> dict[str, Any]:
-    """label@hour of detections in Parquet, with pandas on Arrow; the counts alone."""
-    import pandas as pd  # noqa: PLC0415 - as above
-
-    def ask() -> "pd.DataFrame":
-        rows = pd.read_parquet(task["source"], columns=["label", "timestamp"], dtype_backend="pyarrow")
-        rows["hour"] = rows["timestamp"].dt.floor("h")
-        return rows.groupby(["hour", "label"]).size().reset_index(name="count")
-
-    return _repeat(task, ask, lambda answer: answer.to_parquet(task["target"]))
-
-
-def our_detections(task: Task) -> dict[str, Any]:
-    """label@hour of detections in Parquet, with DuckDB as this project opens it, by the summaries' own SQL."""
-    from imgpipeline.lake.build.summaries import SUMMARIES  # noqa: PLC0415 - as above
-    from imgpipeline.lake.storage.engine import open_engine, quoted  # noqa: PLC0415 - as above
-
-    counts = (
-        'SELECT label, make_timestamptz(epoch_us("timestamp") // 3600000000 * 3600000000) AS hour, '
-        "count(*) AS count FROM detections "
-        "GROUP BY ALL ORDER BY hour, label"
-    )
-    named = {"times": "label_timestamps", "all": "label_counts"}
-    question = task["question"]
-    sql = counts if question == "count" else SUMMARIES[named[question]].sql
-    with open_engine(memory=None) as engine:
-        day = "DATE '2026-01-09' AS day"
-        engine.run(f"CREATE VIEW detections AS SELECT *, {day} FROM read_parquet({quoted(task['source'])})")  # noqa: S608 - quoted
-        ask = f"CREATE OR REPLACE TEMP TABLE answer AS {sql}"
-
-        def write(_: object) -> None:
-            engine.run(f"COPY answer TO {quoted(task['target'])} (FORMAT parquet)")
-
-        return _repeat(task, lambda: engine.run(ask), write)
-
-
-def _repeat(task: Task, ask: Callable[[], Any], write: Callable[[Any], Any]) -> dict[str, Any]:
-    """Asks several times, after once to get warm; returns the median time."""
-    write(ask())
-    times_s = []
-    for _ in range(int(task["rounds"])):
-        began_s = perf_counter()
-        ask()
-        times_s.append(perf_counter() - began_s)
-    return {"work_s": median(times_s)}
-
-
 def build_day(task: Task) -> dict[str, Any]:
     """The day tables of a day, out of the ledger."""
     from imgpipeline.contracts.times import utc_now  # noqa: PLC0415 - as above
@@ -183,9 +110,7 @@ def bare_day(task: Task) -> dict[str, Any]:
 
     target = Path(task["target"])
     began_s = perf_counter()
-    if task.get("download"):
-        _download(target)
-    files = sorted(str(path) for path in Path(task.get("source", target)).rglob("*.jsonl.zst"))
+    files = sorted(str(path) for path in Path(task["source"]).rglob("*.jsonl.zst"))
     with duckdb.connect() as connection:
         connection.execute(
             "CREATE TABLE found AS SELECT frame.* FROM read_json($files, format = 'newline_delimited', "  # noqa: S608 - own names
@@ -205,26 +130,8 @@ def bare_day(task: Task) -> dict[str, Any]:
     return {"work_s": work_s, "frames": rows[0], "detections": rows[1]}
 
 
-def _download(target: Path) -> None:
-    from imgpipeline.objectstore import open_store  # noqa: PLC0415 - as above
-    from imgpipeline.settings import load_settings  # noqa: PLC0415 - as above
-
-    store = open_store(load_settings())
-    keys = [info.key for info in store.list_objects("metadata")]
-
-    def fetch(key: str) -> None:
-        (target / key.replace("/", "-")).write_bytes(store.get(key))
-
-    with ThreadPoolExecutor(_DOWNLOADS) as pool:
-        list(pool.map(fetch, keys))
-
-
 _KINDS: dict[str, Callable[[Task], dict[str, Any]]] = {
-    kind.__name__: kind
-    for kind in (
-        *(pandas_documents, polars_documents, polars_detections, pandas_detections, our_detections),
-        *(build_day, build_summary, bare_day),
-    )
+    kind.__name__: kind for kind in (pandas_documents, polars_documents, build_day, build_summary, bare_day)
 }
 
 

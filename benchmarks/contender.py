@@ -1,47 +1,39 @@
-"""What is measured, in a process of its own: `python -m benchmarks.contender lane|bare|classic|alerts`.
+"""What is measured in a process of its own: `python -P contender.py lane|watch|bare`.
 
 Reads its task as JSON from stdin and the settings from the environment. Writes JSON lines to stdout: progress, and
-last `{"result": …}`. A process of its own has CPU seconds and memory of its own; so nothing of what prepares and
-watches the measurement is counted.
+last `{"result": …}`. `lane` and `watch` also run with the code of an older checkout, which PYTHONPATH names: they
+import only what such a checkout has too.
 """
 
-import dataclasses
 import itertools
 import json
+import os
 import sys
 import threading
 import time
 from collections.abc import Callable, Mapping
-from datetime import datetime
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-import cv2
-
-from benchmarks.classic_consumer import consume_classically
-from benchmarks.place import ServerCost, server_cost
-from benchmarks.processes import peak_rss_mib, rss_mib
-from imgpipeline.contracts.times import format_time, utc_now
-from imgpipeline.detect import LaneReport, follow_lane
-from imgpipeline.objectstore import open_store
+from benchmarks.processes import cpu_s, peak_rss_mib, rss_mib
 from imgpipeline.settings import Settings, load_settings
-from imgpipeline.stream.lanes import Lane
-from imgpipeline.vision.decode import ImageLimits, decode_image
-from imgpipeline.vision.detector import Detector, load_detector
 
 _WARM_UP = 10
+_PAUSE_S = 0.1
+Task = Mapping[str, Any]
 
 
-class Stopwatch:
-    """Wall clock and CPU seconds of this process, and of the servers beside it, between two moments."""
+class _Stopwatch:
+    """Wall clock and CPU seconds of this process and of the servers, between two moments."""
 
     def __init__(self, servers: Mapping[str, int]) -> None:
-        """Begins with nothing; `servers` are the process ids of broker and store."""
+        """Starts empty; `servers` are the process ids of broker and store."""
         self._servers = servers
         self._lock = threading.Lock()
         self._first: tuple[float, float] | None = None
         self._last_s = 0.0
-        self._servers_before: ServerCost | None = None
+        self._servers_before: dict[str, float] = {}
 
     def mark(self) -> None:
         """Notes a moment; the first and the last one count."""
@@ -49,7 +41,7 @@ class Stopwatch:
         with self._lock:
             if self._first is None:
                 self._first = (now_s, time.process_time())
-                self._servers_before = server_cost(self._servers) if self._servers else None
+                self._servers_before = {name: cpu_s(pid) for name, pid in self._servers.items()}
             self._last_s = now_s
 
     def result(self, frames: int) -> dict[str, Any]:
@@ -59,49 +51,87 @@ class Stopwatch:
         took a sixth of a run's CPU when each frame asked for it.
         """
         first_s, first_cpu_s = self._first or (self._last_s, 0.0)
-        seconds, cpu_s = self._last_s - first_s, time.process_time() - first_cpu_s
-        told = {
+        seconds, spent_s = self._last_s - first_s, time.process_time() - first_cpu_s
+        servers = {name: cpu_s(self._servers[name]) - before for name, before in self._servers_before.items()}
+        return {
             "frames": frames,
-            "seconds": seconds,
             "frames_per_s": frames / seconds if seconds else 0.0,
-            "cpu_ms_a_frame": 1000 * cpu_s / max(1, frames),
+            "cpu_ms_a_frame": 1000 * spent_s / max(1, frames),
             "peak_rss_mib": peak_rss_mib(),
+            **{f"{name}_cpu_ms_a_frame": 1000 * spent / max(1, frames) for name, spent in servers.items()},
         }
-        before = self._servers_before
-        if before is not None:
-            after = server_cost(self._servers)
-            told["kafka_cpu_ms_a_frame"] = 1000 * (after.kafka_cpu_s - before.kafka_cpu_s) / max(1, frames)
-            told["s3_cpu_ms_a_frame"] = 1000 * (after.s3_cpu_s - before.s3_cpu_s) / max(1, frames)
-        return told
 
 
-def run_lane(settings: Settings, task: Mapping[str, Any]) -> dict[str, Any]:
-    """Follows a lane until it is quiet. A run asks its clock at the first record, and last behind a segment's put."""
-    watch = Stopwatch(task.get("servers", {}))
+def run_lane(settings: Settings, task: Task) -> dict[str, Any]:
+    """Follows a lane until it is quiet. A run asks its clock at the first record, and last after a segment's put."""
+    from imgpipeline.detect import LaneReport, follow_lane  # noqa: PLC0415 - each contender pays for its own imports
+    from imgpipeline.stream.lanes import Lane  # noqa: PLC0415 - as above
+
+    watch = _Stopwatch(task.get("servers", {}))
 
     def clock() -> datetime:
         watch.mark()
-        return utc_now()
+        return datetime.now(UTC)
 
     def progress(report: LaneReport) -> None:
-        say({"frames": report.frames, "rss_mib": rss_mib(), "at_s": time.monotonic()})
+        say({"frames": report.frames, "rss_mib": rss_mib()})
 
     report = follow_lane(settings, Lane(0, 1), run_id="benchmark", report=progress, clock=clock)
-    return {
-        **watch.result(report.frames),
-        "dead_letters": report.dead_letters,
-        "segments": report.segments,
-        "reported_frames_per_s": report.frames_per_s,
-        "latency_p50_s": report.latency_p50_s,
-        "latency_p95_s": report.latency_p95_s,
-        "stages": _plain(getattr(report, "stages", None)),
-    }
+    return watch.result(report.frames)
 
 
-def run_bare(settings: Settings, task: Mapping[str, Any]) -> dict[str, Any]:
+def watch_frames(_settings: Settings, task: Task) -> dict[str, Any]:
+    """Asks for all frames again and again, each time in a new session, until all of them were seen.
+
+    Raises:
+        TimeoutError: They did not come.
+    """
+    os.environ["XDG_CACHE_HOME"] = task["cache"]
+    from imgpipeline import Lake  # noqa: PLC0415 - as above
+
+    deadline_s, seen = time.monotonic() + task["limit_s"], 0
+    while seen < task["frames"]:
+        if time.monotonic() > deadline_s:
+            raise TimeoutError(f"{seen} of {task['frames']} frames could be queried after {task['limit_s']} s")
+        began_s = time.monotonic()
+        with Lake.open() as lake, lake.session() as session:
+            numbers = [int(row[0]) for row in session.query("SELECT frame_number FROM frames").rows]
+        now_s, seen = time.monotonic(), len(set(numbers))
+        say({"numbers": numbers, "at_s": now_s, "asked_s": now_s - began_s})
+        time.sleep(_PAUSE_S)
+    return {"frames": seen}
+
+
+def run_bare(settings: Settings, task: Task) -> dict[str, Any]:
     """Decodes and detects pictures from memory: `workers` threads, each with `threads` inference threads."""
+    import cv2  # noqa: PLC0415 - as above
+
     workers, threads, frames = int(task["workers"]), int(task["threads"]), int(task["frames"])
     cv2.setNumThreads(threads)
+    pictures = [path.read_bytes() for path in sorted(Path(task["folder"]).iterdir())]
+    look = _looker(settings, threads)
+    for number in range(_WARM_UP):
+        look(pictures[number % len(pictures)])
+    watch, numbers = _Stopwatch({}), itertools.count()
+
+    def work() -> None:
+        while (number := next(numbers)) < frames:
+            look(pictures[number % len(pictures)])
+
+    watch.mark()
+    pool = [threading.Thread(target=work) for _ in range(workers)]
+    for thread in pool:
+        thread.start()
+    for thread in pool:
+        thread.join()
+    watch.mark()
+    return {**watch.result(frames), "workers": workers, "threads": threads}
+
+
+def _looker(settings: Settings, threads: int) -> Callable[[bytes], object]:
+    from imgpipeline.vision.decode import ImageLimits, decode_image  # noqa: PLC0415 - as above
+    from imgpipeline.vision.detector import load_detector  # noqa: PLC0415 - as above
+
     detector = load_detector(
         settings.model,
         backend=settings.model_backend,
@@ -110,71 +140,8 @@ def run_bare(settings: Settings, task: Mapping[str, Any]) -> dict[str, Any]:
         decoder=settings.model_decoder,
         threads=threads,
     )
-    pictures = [path.read_bytes() for path in sorted(Path(task["folder"]).iterdir())]
-    look = _looker(detector, settings)
-    for number in range(_WARM_UP):
-        look(pictures[number % len(pictures)])
-    watch, numbers, found = Stopwatch({}), itertools.count(), [0] * workers
-
-    def work(worker: int) -> None:
-        while (number := next(numbers)) < frames:
-            found[worker] += look(pictures[number % len(pictures)])
-
-    watch.mark()
-    pool = [threading.Thread(target=work, args=(worker,)) for worker in range(workers)]
-    for thread in pool:
-        thread.start()
-    for thread in pool:
-        thread.join()
-    watch.mark()
-    return {**watch.result(frames), "detections_a_frame": sum(found) / frames, "workers": workers, "threads": threads}
-
-
-def _looker(detector: Detector, settings: Settings) -> Callable[[bytes], int]:
     limits = ImageLimits(settings.max_image_pixels, settings.max_image_bytes)
-
-    def look(jpeg: bytes) -> int:
-        return len(detector.detect(decode_image(jpeg, limits, reduced_for=detector.spec.network_input)))
-
-    return look
-
-
-def run_classic(settings: Settings, task: Mapping[str, Any]) -> dict[str, Any]:
-    """Consumes the topic one message at a time."""
-    watch = Stopwatch(task.get("servers", {}))
-    detections = consume_classically(settings, int(task["frames"]), watch.mark)
-    return {**watch.result(int(task["frames"])), "detections_a_frame": detections / int(task["frames"])}
-
-
-def run_alerts(settings: Settings, task: Mapping[str, Any]) -> dict[str, Any]:
-    """Watches for events until so many alerts are stored, and says of each look which frames it has alerted of.
-
-    Raises:
-        TimeoutError: They did not come.
-    """
-    from imgpipeline.events.alerts.watching import Watch  # noqa: PLC0415 - older checkouts do not have it
-    from imgpipeline.events.configuration import read_rules  # noqa: PLC0415 - as above
-
-    store, seen = open_store(settings), 0
-    watch = Watch(store, settings, read_rules(settings, store), utc_now)
-    for alerts in watch.run(threading.Event(), seconds=float(task["limit_s"])):
-        if alerts:
-            say({"times": [format_time(alert.event.timestamp) for alert in alerts], "at_s": time.monotonic()})
-        seen += len(alerts)
-        if seen >= int(task["alerts"]):
-            return {"alerts": seen}
-    raise TimeoutError(f"{seen} of {task['alerts']} alerts were raised within {task['limit_s']} s")
-
-
-def _plain(value: Any) -> Any:
-    """Makes JSON of dataclasses, mappings and sequences."""
-    if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        return {field.name: _plain(getattr(value, field.name)) for field in dataclasses.fields(value)}
-    if isinstance(value, Mapping):
-        return {str(key): _plain(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_plain(item) for item in value]
-    return value
+    return lambda jpeg: detector.detect(decode_image(jpeg, limits, reduced_for=detector.spec.network_input))
 
 
 def say(line: Mapping[str, Any]) -> None:
@@ -183,11 +150,10 @@ def say(line: Mapping[str, Any]) -> None:
     sys.stdout.flush()
 
 
-_KINDS: dict[str, Callable[[Settings, Mapping[str, Any]], dict[str, Any]]] = {
+_KINDS: dict[str, Callable[[Settings, Task], dict[str, Any]]] = {
     "lane": run_lane,
+    "watch": watch_frames,
     "bare": run_bare,
-    "classic": run_classic,
-    "alerts": run_alerts,
 }
 
 

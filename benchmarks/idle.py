@@ -1,182 +1,137 @@
-"""What Dagster's own processes cost: an idle minute of `dagster dev`, a build with nothing to do, the start of a run.
+"""What an idle minute of `dagster dev`, a build and the start of a run cost: CPU seconds, and requests to the store.
 
-Measured as CPU seconds, user and system. Older checkouts can be measured as well (`--before FOLDER`): each has
-its own `dagster dev`, topic and store, and all share the same minutes, so that ratios hold on a busy machine.
+All checkouts (`--before FOLDER`) share the same minutes, each with its own `dagster dev`, topic and store, so that
+ratios hold on a busy machine. A relay between each of them and the S3 server counts the requests.
 """
 
 import contextlib
-import os
-import signal
 import time
-import urllib.request
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
 from statistics import median
-from typing import Any
 
 import dagster as dg
 
-from benchmarks.children import variables_of
-from benchmarks.effort import Effort
-from benchmarks.latency import usual_network
-from benchmarks.machine import commit_of
-from benchmarks.pictures import make_pictures
-from benchmarks.place import Place, say, store_pictures
-from benchmarks.processes import Cost, finished_children_cpu_s, session_costs, session_processes
+from benchmarks.dagster_dev import LIMIT_S, Dev, dagster_dev
+from benchmarks.material import make_pictures, null_network
+from benchmarks.place import Effort, Place, say, store_pictures
+from benchmarks.processes import Cost, finished_children_cpu_s
+from benchmarks.report import Table
 from imgpipeline.contracts.keys import report_key
 from imgpipeline.contracts.messages import FrameMessage
 from imgpipeline.contracts.times import utc_now
 from imgpipeline.objectstore import open_store
-from imgpipeline.settings import Settings
-from imgpipeline_tests.defs.site import MODULE, REPOSITORY, Site, make_site
+from imgpipeline_tests.defs.site import MODULE
+from imgpipeline_tests.faults.counting_relay import CountingRelay
 from imgpipeline_tests.servers.announcing import Announcer
-from imgpipeline_tests.servers.ports import free_port
-from imgpipeline_tests.servers.processes import ServerProcess
 from imgpipeline_tests.servers.waiting import wait_until
 
 _FRAMES = 200
-_STEP = timedelta(seconds=1)
-_LINGER_S = 0.5
-_LIMIT_S = 300.0
+_QUIET_LIMIT_S = 1_800.0
+"""The first runs over 1,000 partitions take a while on a busy machine."""
 _QUIET_S = 30.0
 """So long no run was live before a minute counts as idle."""
-CODE_SERVER = "code location"
-PARTS = {
-    "dagster_webserver": "webserver",
-    "dagster._daemon": "daemon",
-    "code-server": "code location's proxy",
-    "api grpc": CODE_SERVER,
-}
-"""How the processes of `dagster dev` are told apart: by a part of their command line."""
-_RUNS = {"build": "rebuild_days", "detection": "detect_frames"}
+_JOBS = {"build with nothing to do": "rebuild_days", "detection run with nothing to read": "detect_frames"}
 
 
 @dataclass(frozen=True, slots=True)
-class Dev:
-    """One `dagster dev` with a store of its own."""
+class _Measured:
+    """What one checkout cost."""
 
-    checkout: Path
-    """The code that it runs."""
-    site: Site
-    """Its DAGSTER_HOME and environment."""
-    settings: Settings
-    """Its topic and store."""
-    server: ServerProcess
-    """The leader of its session."""
-
-    def costs(self) -> Cost:
-        """Returns what its processes have cost so far, CPU seconds by part."""
-        return session_costs(self.server.pid, PARTS)
+    idle: Cost
+    """CPU seconds of an idle minute by process."""
+    idle_requests: int
+    """To the store, in the same minute."""
+    runs: Mapping[str, tuple[float, float]]
+    """CPU seconds and requests of each kind of run."""
 
 
-def measure_idle(place: Place, effort: Effort, before: Sequence[Path] = ()) -> dict[str, Any]:
-    """Measures this checkout, and older ones beside it.
+@dataclass(frozen=True, slots=True)
+class _Watched:
+    """One `dagster dev` behind a relay."""
 
-    Args:
-        place: The servers.
-        effort: How long the idle time is, and how many runs are started.
-        before: Folders of older checkouts; each with a `.venv` of its own, or it runs with this one's packages.
+    dev: Dev
+    relay: CountingRelay
 
-    Returns:
-        For each checkout, oldest first: its commit, CPU seconds of an idle minute by process, and of the processes of
-        runs with nothing to do.
-    """
+    def requests(self) -> int:
+        """Returns how many requests it has sent to the store so far."""
+        return sum(self.relay.requests.values())
+
+
+def measure_idle(place: Place, effort: Effort) -> list[Table]:
+    """Measures all checkouts with few and with many partitions; one table each."""
+    return [_table(partitions, _measure(place, effort, partitions)) for partitions in effort.of((10, 1000), (10,))]
+
+
+def _measure(place: Place, effort: Effort, partitions: int) -> dict[str, _Measured]:
     with contextlib.ExitStack() as stack:
-        devs = [stack.enter_context(_dev(place, checkout)) for checkout in (*before, REPOSITORY)]
-        for dev in devs:
-            _await_tables(dev)
-        idle = _idle_minute(devs, effort.idle_minute_s)
-        runs = [{name: [] for name in _RUNS} for _ in devs]
-        for _ in range(effort.idle_runs):
-            for dev, costs in zip(devs, runs, strict=True):
-                for name in _RUNS:
-                    costs[name].append(_run_cost_s(dev, name))
-        return {
-            "minute_s": effort.idle_minute_s,
-            "checkouts": [
-                {"commit": commit_of(dev.checkout), "idle": parts, "runs": {n: median(s) for n, s in costs.items()}}
-                for dev, parts, costs in zip(devs, idle, runs, strict=True)
-            ],
+        devs = {
+            name: stack.enter_context(_dev(place, checkout, partitions)) for name, checkout in effort.checkouts.items()
         }
+        for watched in devs.values():
+            _await_tables(watched.dev)
+        idle = _idle_minute(list(devs.values()), effort.of(60.0, 20.0))
+        runs: dict[str, dict[str, list[tuple[float, float]]]] = {name: {} for name in devs}
+        for _ in range(effort.of(3, 1)):
+            for name, watched in devs.items():
+                for job in _JOBS:
+                    runs[name].setdefault(job, []).append(_cost_of_run(watched, job))
+    return {
+        name: _Measured(cost, requests, {job: _medians(costs) for job, costs in runs[name].items()})
+        for name, (cost, requests) in zip(devs, idle, strict=True)
+    }
+
+
+def _medians(costs: Sequence[tuple[float, float]]) -> tuple[float, float]:
+    return median(cpu for cpu, _ in costs), median(requests for _, requests in costs)
 
 
 @contextlib.contextmanager
-def _dev(place: Place, checkout: Path) -> Iterator[Dev]:
+def _dev(place: Place, checkout: Path, partitions: int) -> Iterator[_Watched]:
     """Starts `dagster dev` of a checkout over a topic with a few frames, which it makes tables of by itself."""
-    network = usual_network()
-    settings = place.settings("idle", linger_s=_LINGER_S, **network.settings())
-    urls = store_pictures(settings, make_pictures(640, 360, 20))
-    with Announcer(settings) as announcer:
-        for number in range(_FRAMES):
-            moment = utc_now() - timedelta(days=1) + number * _STEP
-            announcer.announce(FrameMessage("street", urls[number % len(urls)], moment, frame_number=number))
-    with dagster_dev(place, settings, checkout) as dev:
-        yield dev
-
-
-@contextlib.contextmanager
-def dagster_dev(place: Place, settings: Settings, checkout: Path = REPOSITORY) -> Iterator[Dev]:
-    """Starts `dagster dev`: webserver, daemon and code location, with all sensors on.
-
-    Args:
-        place: Its folder gets the DAGSTER_HOME.
-        settings: Topic and store.
-        checkout: The code that it runs.
-    """
-    home = place.folder / f"dagster-{settings.kafka_group}"
-    site = make_site(home, variables_of(settings), checkout=checkout)
-    port = free_port()
-    command = [site.programs / "dagster", "dev", "-m", MODULE, "-d", checkout, "-h", "127.0.0.1", "-p", str(port)]
-    server = ServerProcess("dagster dev", command, home / "dev.log", environment=site.environment)
-    try:
-        server.start(lambda: _answers(port), limit_s=_LIMIT_S)
-        yield Dev(checkout, site, settings, server)
-    finally:
-        server.stop(signal.SIGINT)
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(server.pid, signal.SIGKILL)
-
-
-def _answers(port: int) -> bool:
-    try:
-        urllib.request.urlopen(f"http://127.0.0.1:{port}/server_info", timeout=2).close()
-    except OSError:
-        return False
-    return True
+    with CountingRelay(place.s3.port) as relay:
+        settings = place.settings("idle", partitions=partitions, linger_s=0.5, **null_network(place.folder).settings())
+        urls = store_pictures(settings, make_pictures(160, 90, 20))
+        with Announcer(settings) as announcer:
+            for number in range(max(_FRAMES, 5 * partitions)):
+                time_ = utc_now() - timedelta(days=1) + number * timedelta(seconds=1)
+                source = f"camera-{number % (2 * partitions)}"
+                announcer.announce(FrameMessage(source, urls[number % len(urls)], time_, frame_number=number))
+        with dagster_dev(place, settings.model_copy(update={"s3_endpoint": relay.endpoint}), checkout) as dev:
+            yield _Watched(dev, relay)
 
 
 def _await_tables(dev: Dev) -> None:
     store, yesterday = open_store(dev.settings), (utc_now() - timedelta(days=1)).date()
     wait_until(
         lambda: store.head(report_key(yesterday)) is not None,
-        limit_s=_LIMIT_S,
-        what=f"the report of {yesterday} by {dev.checkout}",
+        limit_s=_QUIET_LIMIT_S,
+        what=f"the report of {yesterday} by {dev.site.checkout}",
         interval_s=1,
     )
 
 
-def _idle_minute(devs: Sequence[Dev], seconds: float) -> list[Cost]:
-    """Returns the CPU seconds of each part in a stretch of time in which none of them ran anything."""
+def _idle_minute(devs: Sequence[_Watched], seconds: float) -> list[tuple[Cost, int]]:
+    """Returns the cost of each part, and the requests, in a stretch of time in which none of them ran anything."""
     while True:
-        _await_quiet(devs)
+        wait_until(
+            lambda: all(time.time() - _last_run_ended(one.dev) > _QUIET_S for one in devs),
+            limit_s=_QUIET_LIMIT_S,
+            what="no runs",
+            interval_s=2,
+        )
         say(f"idle: watching for {seconds:.0f} s")
-        began, before = time.time(), [dev.costs() for dev in devs]
+        began, before = time.time(), [(one.dev.costs(), one.requests()) for one in devs]
         time.sleep(seconds)
-        after = [dev.costs() for dev in devs]
-        if all(_last_run_ended(dev) < began for dev in devs):
-            return [_difference(old, new) for old, new in zip(before, after, strict=True)]
+        after = [(one.dev.costs(), one.requests()) for one in devs]
+        if all(_last_run_ended(one.dev) < began for one in devs):
+            return [
+                ({part: (new[part] - old.get(part, 0.0)) * 60 / seconds for part in new}, round((n - o) * 60 / seconds))
+                for (old, o), (new, n) in zip(before, after, strict=True)
+            ]
         say("idle: a run came in between; once more")
-
-
-def _await_quiet(devs: Sequence[Dev]) -> None:
-    wait_until(
-        lambda: all(time.time() - _last_run_ended(dev) > _QUIET_S for dev in devs),
-        limit_s=_LIMIT_S,
-        what="no runs",
-        interval_s=2,
-    )
 
 
 def _last_run_ended(dev: Dev) -> float:
@@ -186,22 +141,38 @@ def _last_run_ended(dev: Dev) -> float:
     return max((record.end_time or 0.0 for record in dev.site.runs()), default=0.0)
 
 
-def _difference(before: Cost, after: Cost) -> Cost:
-    return {part: after[part] - before.get(part, 0.0) for part in after}
-
-
-def _run_cost_s(dev: Dev, name: str) -> float:
-    """Launches a run that finds nothing to do, and returns the CPU seconds of its process."""
-    (server,) = [pid for pid, part in session_processes(dev.server.pid, PARTS).items() if part == CODE_SERVER]
-    before_s = finished_children_cpu_s(server)
+def _cost_of_run(watched: _Watched, name: str) -> tuple[float, float]:
+    """Launches a run that finds nothing to do; returns the CPU seconds of its process and the requests meanwhile."""
+    dev, job = watched.dev, _JOBS[name]
+    server = dev.code_location()
+    before_s, before = finished_children_cpu_s(server), watched.requests()
     day = (utc_now() - timedelta(days=1)).date()
-    tags = ["--tags", f'{{"dagster/partition": "{day}"}}'] if name == "build" else []
-    dev.site.run("dagster", "job", "launch", "-m", MODULE, "-j", _RUNS[name], *tags, limit_s=_LIMIT_S)
-    dev.site.wait_for_runs_to_end(limit_s=_LIMIT_S)
-    [last, *_] = dev.site.runs(job=_RUNS[name])
+    tags = ["--tags", f'{{"dagster/partition": "{day}"}}'] if job == "rebuild_days" else []
+    dev.site.run("dagster", "job", "launch", "-m", MODULE, "-j", job, *tags, limit_s=LIMIT_S)
+    dev.site.wait_for_runs_to_end(limit_s=LIMIT_S)
+    [last, *_] = dev.site.runs(job=job)
     if last.dagster_run.status is not dg.DagsterRunStatus.SUCCESS:
-        raise RuntimeError(f"{name} by {dev.checkout} ended as {last.dagster_run.status}: see {dev.site.home}")
-    wait_until(lambda: finished_children_cpu_s(server) > before_s, limit_s=_LIMIT_S, what="the run's process to end")
-    cost_s = finished_children_cpu_s(server) - before_s
-    say(f"idle: {name} by {commit_of(dev.checkout)}: {cost_s:.2f} CPU s")
-    return cost_s
+        raise RuntimeError(f"{name} by {dev.site.checkout} ended as {last.dagster_run.status}: see {dev.site.home}")
+    wait_until(lambda: finished_children_cpu_s(server) > before_s, limit_s=LIMIT_S, what="the run's process to end")
+    cost = finished_children_cpu_s(server) - before_s, float(watched.requests() - before)
+    say(f"idle: {name}: {cost[0]:.2f} CPU s, {cost[1]:.0f} requests")
+    return cost
+
+
+def _table(partitions: int, measured: Mapping[str, _Measured]) -> Table:
+    columns = ("what", *measured, *(f"less than {name}" for name in list(measured)[:-1]))
+    figures: dict[str, list[float]] = {
+        "idle minute of `dagster dev`: CPU s": [sum(one.idle.values()) for one in measured.values()]
+    }
+    for part in next(iter(measured.values())).idle:
+        if any(one.idle.get(part, 0.0) >= 0.1 for one in measured.values()):
+            figures[f"- its {part}: CPU s"] = [one.idle.get(part, 0.0) for one in measured.values()]
+    figures["idle minute: requests to the store"] = [one.idle_requests for one in measured.values()]
+    for job in _JOBS:
+        figures[f"{job}, its process: CPU s"] = [one.runs[job][0] for one in measured.values()]
+        figures[f"{job}: requests to the store meanwhile"] = [one.runs[job][1] for one in measured.values()]
+    rows = []
+    for text, values in figures.items():
+        shown = [f"{value:.2f}" if "CPU" in text else f"{value:,.0f}" for value in values]
+        rows.append((text, *shown, *(f"{100 * (1 - values[-1] / old):.0f} %" if old else "-" for old in values[:-1])))
+    return Table(columns, rows, f"{partitions:,} partitions:")

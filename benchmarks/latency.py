@@ -1,159 +1,164 @@
-"""From the record in Kafka to the row in DuckDB: at a steady rate while a run follows, asked by a client's own session.
+"""From the record in Kafka to the row in DuckDB: while a run follows, and when a frame finds nothing running.
 
 A frame counts as queryable when a session that was opened after it was announced has answered a query with it. So the
 time that opening and asking take is part of it.
 """
 
+import random
 import threading
 import time
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
-from datetime import datetime, timedelta
+from datetime import timedelta
+from functools import partial
 from pathlib import Path
-from statistics import median, quantiles
+from statistics import median
 from typing import Any
 
-from benchmarks.children import REPOSITORY, run_contender
-from benchmarks.effort import Effort
-from benchmarks.networks import MissingDataError, Network, yolox_nano
-from benchmarks.pictures import make_pictures
-from benchmarks.place import Place, say, store_pictures
+import dagster as dg
+
+from benchmarks.children import run_contender, variables_of
+from benchmarks.material import make_pictures, usual_network
+from benchmarks.place import Effort, Place, say, store_pictures
+from benchmarks.report import Table, at_most
+from benchmarks.rounds import Figures, spread, take_turns
 from imgpipeline.contracts.messages import FrameMessage
 from imgpipeline.contracts.times import utc_now
-from imgpipeline.lake.sessions.session import open_lake
-from imgpipeline.objectstore import ObjectStore
+from imgpipeline.ledger import fix_ends
+from imgpipeline.objectstore import open_store
 from imgpipeline.settings import Settings
+from imgpipeline_tests.defs.site import Site, make_site
 from imgpipeline_tests.servers.announcing import Announcer
+from imgpipeline_tests.servers.waiting import wait_until
 
+_PER_S = 5
 _LINGER_S = 5.0
 _START_LIMIT_S = 90.0
 _END_LIMIT_S = 30.0
+_SENSOR_INTERVAL_S = 5.0
+_POLL_S = 0.2
+_EVENTS = {
+    "announced → the sensor requests a run": dg.DagsterEventType.PIPELINE_ENQUEUED,
+    "requested → taken from Dagster's queue": dg.DagsterEventType.PIPELINE_STARTING,
+    "taken → the run's process has started": dg.DagsterEventType.PIPELINE_START,
+    "started → the step begins": dg.DagsterEventType.STEP_START,
+}
+"""What ends each part of the time of a frame that finds nothing running, in order."""
+_LAST_PART = "step begins → detected, committed and queryable"
 
 
-def measure_latency(place: Place, effort: Effort) -> dict[str, Any]:
-    """Measures at a steady rate.
-
-    Returns:
-        Rate, number of frames, and the distribution of their latencies in seconds.
-    """
-    network = usual_network()
-    settings, urls = prepare_steady(place, network, effort)
-    latencies_s, asked_s = watch_steady(place.folder, settings, urls, effort.steady_s)
-    told = {"network": network.name, "per_s": SteadyProducer.PER_S, "query_s": median(asked_s), **spread(latencies_s)}
-    say(f"latency: p50 {told['p50_s']:.2f} s, p95 {told['p95_s']:.2f} s, longest {told['longest_s']:.2f} s")
-    return told
-
-
-def prepare_steady(place: Place, network: Network, effort: Effort) -> tuple[Settings, list[str]]:
-    """Makes a topic and stores pictures; returns the settings and the pictures' URLs."""
-    settings = place.settings("steady", linger_s=_LINGER_S, **network.settings())
-    return settings, store_pictures(settings, make_pictures(640, 360, effort.pictures))
+def measure_latency(place: Place, effort: Effort) -> list[Table]:
+    """Announces pictures steadily while a run follows and a client asks for them, by each checkout in turns."""
+    seconds = effort.of(60.0, 10.0)
+    count = round(seconds * _PER_S)
+    contenders = {name: partial(_watch, place, count, folder) for name, folder in effort.checkouts.items()}
+    found = take_turns(contenders, len(contenders), shown="p95_s")
+    columns = ("frames", "at", "checkout", "p50", "p95", "longest", "goal", "one query takes")
+    rows = []
+    for name in contenders:
+        p50_s, p95_s, longest_s, asked_s = (
+            found.median(name, figure) for figure in ("p50_s", "p95_s", "longest_s", "asked_s")
+        )
+        goal = at_most(p95_s, 2.0, "p95 < 2 s")
+        rows.append((str(count), f"{_PER_S} a second", name, f"{p50_s:.2f} s", f"{p95_s:.2f} s", f"{longest_s:.2f} s",
+                     goal, f"{asked_s:.2f} s"))  # fmt: skip
+    return [Table(columns, rows)]
 
 
-def watch_steady(
-    folder: Path, settings: Settings, urls: list[str], seconds: float, *, checkout: Path = REPOSITORY
-) -> tuple[list[float], list[float]]:
-    """Announces pictures steadily while a run follows and a client asks for them.
+def _watch(place: Place, count: int, checkout: Path) -> Figures:
+    """Returns the latency of each frame but the first, for which the run starts; and how long a query took."""
+    settings = place.settings("steady", linger_s=_LINGER_S, **usual_network().settings())
+    urls = store_pictures(settings, make_pictures(640, 360, 60))
+    first, seen_at_s, asked_s = threading.Event(), dict[int, float](), list[float]()
 
-    Args:
-        folder: For the client's cache.
-        settings: Name a topic without records.
-        urls: Of the pictures.
-        seconds: How long.
-        checkout: The code of the run and of the client.
+    def note(said: Mapping[str, Any]) -> None:
+        """Notes an answer: Linux has one monotonic clock for all processes."""
+        for number in said["numbers"]:
+            seen_at_s.setdefault(number, said["at_s"])
+        asked_s.append(said["asked_s"])
+        if seen_at_s:
+            first.set()
 
-    Returns:
-        The latency of each frame but the first, for which the run starts; and how long each question took. Seconds.
-
-    Raises:
-        TimeoutError: The frames cannot be queried.
-    """
-    count = round(seconds * SteadyProducer.PER_S)
-    say(f"latency: {SteadyProducer.PER_S} frames/s for {seconds:.0f} s with {settings.model}")
-    watcher = _Watcher()
-    task = {"cache_dir": str(folder / f"cache-{settings.kafka_topic}"), "frames": 1 + count}
-    limited = {**task, "limit_s": _START_LIMIT_S + seconds + _END_LIMIT_S}
+    cache = str(place.folder / f"cache-{settings.kafka_topic}")
+    task = {"frames": 1 + count, "limit_s": _START_LIMIT_S + count / _PER_S + _END_LIMIT_S, "cache": cache}
     with Announcer(settings) as announcer, ThreadPoolExecutor(2) as pool:
-        steady = SteadyProducer(announcer, urls)
         run = pool.submit(run_contender, "lane", settings, checkout=checkout)
-        asking = pool.submit(
-            run_contender, "watch", settings, limited, on_progress=watcher.note, checkout=checkout
-        )  # fmt: skip
-        steady.announce()
-        watcher.first.wait(_START_LIMIT_S)
-        steady.produce(count)
+        asking = pool.submit(run_contender, "watch", settings, task, on_progress=note, checkout=checkout)
+        sent_at_s = [_announce(announcer, urls, 0)]
+        first.wait(_START_LIMIT_S)
+        began_s = time.monotonic()
+        for number in range(count):  # a late frame does not move the others
+            time.sleep(max(0.0, began_s + number / _PER_S - time.monotonic()))
+            sent_at_s.append(_announce(announcer, urls, 1 + number))
         asking.result()
         run.result()
-    seen_at_s = watcher.seen_at_s
-    return [seen_at_s[number] - steady.sent_at_s[number] for number in range(1, 1 + count)], watcher.asked_s
+    latencies_s = [seen_at_s[number] - sent_at_s[number] for number in range(1, 1 + count)]
+    return {"asked_s": median(asked_s), **spread(latencies_s)}
 
 
-def usual_network() -> Network:
-    """Returns YOLOX-nano, or the shipped demo model where that is missing."""
+def _announce(announcer: Announcer, urls: list[str], number: int) -> float:
+    """Announces a frame, and returns when."""
+    time_ = utc_now() - timedelta(hours=1) + timedelta(seconds=number / _PER_S)
+    now_s = time.monotonic()
+    announcer.announce(FrameMessage("street", urls[number % len(urls)], time_, frame_number=number))
+    announcer.flush()
+    return now_s
+
+
+def measure_cold(place: Place, effort: Effort) -> list[Table]:
+    """Announces frames that find nothing running: a daemon as shipped finds them, each at a random moment.
+
+    Returns:
+        The distribution of the seconds until a frame can be queried, and the medians of their parts.
+    """
+    settings = place.settings("cold", linger_s=0.5, **usual_network().settings())
+    urls = store_pictures(settings, make_pictures(640, 360, 60))
+    site, phases = make_site(place.folder / "dagster", variables_of(settings)), random.Random(4)  # noqa: S311 - no secret
+    samples: list[dict[str, float]] = []
+    count = effort.of(20, 1)
     try:
-        return yolox_nano()
-    except MissingDataError as error:
-        say(f"latency: with the demo model: {error}")
-        return Network("demo", "demo", None)
+        site.start_daemon()
+        with Announcer(settings) as announcer:
+            for number in range(count):
+                site.wait_for_runs_to_end(limit_s=_START_LIMIT_S)
+                time.sleep(phases.uniform(0, _SENSOR_INTERVAL_S))
+                began = time.time()
+                _announce(announcer, urls, number)
+                samples.append(_await(site, settings, number, began))
+                say(f"cold: {number + 1} of {count}: {sum(samples[-1].values()):.1f} s")
+    finally:
+        site.stop()
+    total = spread([sum(sample.values()) for sample in samples])
+    times = (f"{total[name]:.1f} s" for name in ("p50_s", "p95_s", "longest_s"))
+    row = (str(count), *times, at_most(total["p95_s"], 12.0, "p95 < 12 s"))
+    parts = [(part, f"{median(sample[part] for sample in samples):.2f} s") for part in samples[0]]
+    return [
+        Table(("samples", "p50", "p95", "longest", "goal"), [row]),
+        Table(("part of the time", "median"), parts),
+    ]
 
 
-def spread(values_s: list[float]) -> dict[str, Any]:
-    """Returns how times are distributed: `count`, `p50_s`, `p95_s`, `longest_s`."""
-    cuts = quantiles(values_s, n=20, method="inclusive") if len(values_s) > 1 else [values_s[0]] * 19
-    return {"count": len(values_s), "p50_s": cuts[9], "p95_s": cuts[18], "longest_s": max(values_s)}
+def _await(site: Site, settings: Settings, number: int, began: float) -> dict[str, float]:
+    """Waits for one frame, and returns the parts of its time.
 
-
-class SteadyProducer:
-    """Announces stored pictures one by one, and notes when."""
-
-    PER_S = 5
-    """Frames a second."""
-
-    def __init__(self, announcer: Announcer, urls: list[str], *, start: datetime | None = None) -> None:
-        """Begins with nothing announced; `start` is the first frame's time, by default an hour ago."""
-        self._announcer = announcer
-        self._urls = urls
-        self._start = start or utc_now() - timedelta(hours=1)
-        self.sent_at_s: dict[int, float] = {}
-
-    def announce(self) -> None:
-        """Announces the next frame."""
-        number = len(self.sent_at_s)
-        url = self._urls[number % len(self._urls)]
-        self.sent_at_s[number] = time.monotonic()
-        self._announcer.announce(FrameMessage("street", url, self.time_of(number), frame_number=number))
-        self._announcer.flush()
-
-    def time_of(self, number: int) -> datetime:
-        """Returns a frame's own time."""
-        return self._start + timedelta(seconds=number / self.PER_S)
-
-    def produce(self, count: int) -> None:
-        """Announces frames at the steady rate; one that is late does not move the others."""
-        began_s = time.monotonic()
-        for number in range(count):
-            time.sleep(max(0.0, began_s + number / self.PER_S - time.monotonic()))
-            self.announce()
-
-
-class _Watcher:
-    """Notes what the client says that asks for the frames again and again."""
-
-    def __init__(self) -> None:
-        self.first = threading.Event()
-        self.seen_at_s: dict[int, float] = {}
-        self.asked_s: list[float] = []
-
-    def note(self, said: Mapping[str, Any]) -> None:
-        """Notes the frames of one answer, and when it came: Linux has one monotonic clock for all processes."""
-        for number in said["numbers"]:
-            self.seen_at_s.setdefault(number, said["at_s"])
-        self.asked_s.append(said["asked_s"])
-        if self.seen_at_s:
-            self.first.set()
-
-
-def frame_numbers(store: ObjectStore, cache_dir: Path) -> list[int]:
-    """Returns the numbers of all frames that can be queried now."""
-    with open_lake(store, cache_dir=cache_dir) as lake:
-        return [int(row[0]) for row in lake.query("SELECT frame_number FROM frames").rows]
+    While nothing is there, only the ledger's end is asked for: that costs next to nothing.
+    """
+    store = open_store(settings)
+    wait_until(
+        lambda: sum(end.offset for end in fix_ends(store).values()) > number,
+        limit_s=_START_LIMIT_S,
+        what=f"a segment with frame {number}",
+        interval_s=_POLL_S,
+    )
+    run_contender(
+        "watch", settings, {"frames": 1 + number, "limit_s": _START_LIMIT_S, "cache": str(site.home / "cache")}
+    )
+    seen = time.time()
+    [run, *_] = site.runs(job="detect_frames")
+    with site.instance() as instance:
+        entries = instance.all_logs(run.dagster_run.run_id)
+    at = {entry.dagster_event.event_type: entry.timestamp for entry in entries if entry.dagster_event}
+    moments = [began, *(at[event] for event in _EVENTS.values()), seen]
+    return {
+        part: after - before for part, before, after in zip((*_EVENTS, _LAST_PART), moments, moments[1:], strict=False)
+    }

@@ -4,62 +4,48 @@ The network finds nothing and takes no time, and the pictures are small: what is
 keeps for a frame, at the greatest rate.
 """
 
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-from benchmarks.children import REPOSITORY, run_contender
-from benchmarks.effort import Effort
-from benchmarks.networks import nothing_seen
-from benchmarks.pictures import make_pictures
-from benchmarks.place import Place, announce_backlog, say, store_pictures
+from benchmarks.children import run_contender
+from benchmarks.material import make_pictures, null_network
+from benchmarks.place import Effort, Place, announce_backlog, say, store_pictures
+from benchmarks.report import Table, at_most
+from benchmarks.rounds import Figures, take_turns
 from imgpipeline.settings import Settings
 
-_WIDTH, _HEIGHT = 160, 90
-_SHOWN_TENTHS = range(1, 11)
-_SAY_EVERY = 10_000
 _STEP_S = 0.5
 
 
-def measure_memory(place: Place, effort: Effort) -> dict[str, Any]:
-    """Watches the resident memory of one run.
-
-    Returns:
-        The memory at each tenth of the backlog, its growth from the first tenth on, and the greatest, in MiB.
-    """
-    total = effort.memory_messages
-    return watch_memory(prepare_backlog(place, effort, total), total)
-
-
-def prepare_backlog(place: Place, effort: Effort, total: int) -> Settings:
-    """Announces so many small pictures for the null network, and returns the settings."""
-    settings = place.settings("memory", linger_s=0.5, max_run_s=3600.0, **nothing_seen(place.folder).settings())
+def measure_memory(place: Place, effort: Effort) -> list[Table]:
+    """Watches the resident memory of a run of each checkout."""
+    total = effort.of(100_000, 4_000)
+    settings = place.settings("memory", linger_s=0.5, max_run_s=3600.0, **null_network(place.folder).settings())
     say(f"memory: announcing {total:,} frames")
-    pictures = make_pictures(_WIDTH, _HEIGHT, min(60, effort.pictures))
-    announce_backlog(settings, store_pictures(settings, pictures), total, step_s=_STEP_S)
-    return settings
+    announce_backlog(settings, store_pictures(settings, make_pictures(160, 90, 60)), total, step_s=_STEP_S)
+    contenders = {name: partial(_run, place, settings, total, folder) for name, folder in effort.checkouts.items()}
+    found = take_turns(contenders, 1, shown="growth_mib")
+    columns = ("messages", "checkout", "frames/s", "at 10 %", "at 50 %", "at 100 %", "growth from 10 % on", "goal",
+               "peak")  # fmt: skip
+    rows = []
+    for name, [one] in found.figures.items():
+        shares = (f"{one[share]:.0f} MiB" for share in ("10 %", "50 %", "100 %"))
+        goal = at_most(one["growth_mib"], 50.0, "< 50 MiB")
+        rows.append((f"{total:,}", name, f"{one['frames_per_s']:.0f}", *shares, f"{one['growth_mib']:.1f} MiB", goal,
+                     f"{one['peak_rss_mib']:.0f} MiB"))  # fmt: skip
+    return [Table(columns, rows)]
 
 
-def watch_memory(settings: Settings, total: int, *, checkout: Path = REPOSITORY) -> dict[str, Any]:
-    """Runs over a backlog and watches; the code of the run is that of a checkout. Returns as `measure_memory` does."""
+def _run(place: Place, backlog: Settings, total: int, checkout: Path) -> Figures:
     samples: list[tuple[int, float]] = []
 
     def note(line: dict[str, Any]) -> None:
-        before = samples[-1][0] if samples else 0
         samples.append((int(line["frames"]), float(line["rss_mib"])))
-        if samples[-1][0] // _SAY_EVERY > before // _SAY_EVERY:
-            say(f"memory: {samples[-1][0]:,} frames, {samples[-1][1]:.0f} MiB")
 
-    result = run_contender("lane", settings, on_progress=note, checkout=checkout)
-    return {
-        "network": "null network",
-        "size": f"{_WIDTH}x{_HEIGHT}",
-        "messages": total,
-        "frames": result["frames"],
-        "frames_per_s": result["frames_per_s"],
-        "peak_rss_mib": result["peak_rss_mib"],
-        "growth_mib": growth_mib(samples, total),
-        "tenths_mib": [rss_at(samples, total * tenth / 10) for tenth in _SHOWN_TENTHS],
-    }
+    result = run_contender("lane", place.again(backlog, "run"), on_progress=note, checkout=checkout)
+    shares = {f"{share} %": rss_at(samples, total * share / 100) for share in (10, 50, 100)}
+    return {**result, **shares, "growth_mib": growth_mib(samples, total)}
 
 
 def rss_at(samples: list[tuple[int, float]], frames: float) -> float:

@@ -1,35 +1,63 @@
-"""Where the benchmarks run: one broker, one S3 server and one toxiproxy on this machine, for all of them."""
+"""Where the benchmarks run: one broker, one S3 server and one toxiproxy for all of them, and how much they measure."""
 
 import contextlib
+import os
+import platform
+import subprocess
 import sys
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from importlib.metadata import version
 from pathlib import Path
+from typing import TypeVar
 
-from benchmarks.pictures import PictureSet
-from benchmarks.processes import cpu_s
 from imgpipeline.contracts.messages import FrameMessage
 from imgpipeline.objectstore import open_store
 from imgpipeline.settings import Settings, load_settings
 from imgpipeline_tests.servers.announcing import Announcer
 from imgpipeline_tests.servers.kafka_broker import KafkaBroker
+from imgpipeline_tests.servers.programs import HADOOP_VERSION, KAFKA_VERSION, VERSITYGW_VERSION
 from imgpipeline_tests.servers.s3_server import S3Bucket, S3Server
 from imgpipeline_tests.servers.toxiproxy import ToxiproxyServer
 
-START = datetime(2026, 1, 9, tzinfo=UTC)
-"""Time of the first frame of every backlog."""
+REPOSITORY = Path(__file__).resolve().parents[1]
+"""This checkout."""
+_START = datetime(2026, 1, 9, tzinfo=UTC)
+_PACKAGES = (
+    "onnxruntime",
+    "opencv-python",
+    "kafka-python",
+    "obstore",
+    "duckdb",
+    "dagster",
+    "boto3",
+    "pandas",
+    "polars",
+)
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
-class ServerCost:
-    """CPU seconds of the servers, which share the machine with what is measured."""
+class Effort:
+    """How much is measured."""
 
-    kafka_cpu_s: float
-    """Of the broker."""
-    s3_cpu_s: float
-    """Of the S3 server."""
+    is_quick: bool
+    """A glance instead of figures to quote."""
+    before: tuple[Path, ...] = ()
+    """Folders of older checkouts, oldest first, which some benchmarks measure as well."""
+    sources: tuple[str, ...] = ()
+    """Beginnings of the names of the sources that are measured; empty: all."""
+
+    def of(self, full: T, quick: T) -> T:
+        """Returns the first value, or the second one for a glance."""
+        return quick if self.is_quick else full
+
+    @property
+    def checkouts(self) -> dict[str, Path]:
+        """The checkouts by the names that tables give them, oldest first."""
+        return {**{f"commit {commit_of(folder)}": folder for folder in self.before}, "this commit": REPOSITORY}
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,34 +67,23 @@ class Place:
     folder: Path
     """For everything that is written; removed at the end."""
     kafka: KafkaBroker
-    """A real broker."""
     s3: S3Server
-    """A real S3 server on a folder."""
     toxiproxy: ToxiproxyServer
     """Delays answers where a benchmark asks for it."""
 
-    def settings(self, name: str, **more: object) -> Settings:
-        """Makes a topic and a bucket of their own, and returns settings that name them.
+    def settings(self, name: str, *, partitions: int = 1, **more: object) -> Settings:
+        """Makes a topic and a bucket, and returns settings that name them.
 
         Args:
             name: What they are for; part of their names.
+            partitions: Of the topic.
             **more: Further settings.
         """
         unique = f"{name}-{uuid.uuid4().hex[:8]}"
-        self.kafka.create_topic(unique)
-        bucket = self.s3.create_bucket(unique)
-        return load_settings(
-            **{
-                "kafka_bootstrap_servers": self.kafka.bootstrap_servers,
-                "kafka_topic": unique,
-                "kafka_group": unique,
-                "store_url": bucket.url,
-                "s3_endpoint": bucket.endpoint,
-                "s3_access_key_id": bucket.access_key_id,
-                "s3_secret_access_key": bucket.secret_access_key,
-                **more,
-            }
-        )
+        self.kafka.create_topic(unique, partitions=partitions)
+        topic = {"kafka_topic": unique, "kafka_group": unique}
+        servers = {"kafka_bootstrap_servers": self.kafka.bootstrap_servers, **_bucket(self.s3.create_bucket(unique))}
+        return load_settings(**{**servers, **topic, **more})
 
     def again(self, settings: Settings, name: str) -> Settings:
         """Returns settings over the same topic and bucket whose ledger begins at offset 0 again.
@@ -74,11 +91,12 @@ class Place:
         Images that were announced by whole URLs can be read from there too.
         """
         fresh = f"{name}-{uuid.uuid4().hex[:8]}"
+        bucket = "/".join(settings.store_url.split("/")[:3])
         return settings.model_copy(
             update={
-                "store_url": f"{bucket_url(settings)}/{fresh}",
+                "store_url": f"{bucket}/{fresh}",
                 "kafka_group": fresh,
-                "allowed_image_locations": (f"{bucket_url(settings)}/images",),
+                "allowed_image_locations": (f"{bucket}/images",),
             }
         )
 
@@ -89,22 +107,16 @@ class Place:
 
 def bucket_settings(bucket: S3Bucket, endpoint: str | None = None) -> Settings:
     """Returns settings with a bucket as the store, reached through another endpoint where one is given."""
-    return load_settings(
-        store_url=bucket.url,
-        s3_endpoint=endpoint or bucket.endpoint,
-        s3_access_key_id=bucket.access_key_id,
-        s3_secret_access_key=bucket.secret_access_key,
-    )
+    return load_settings(**_bucket(bucket) | ({"s3_endpoint": endpoint} if endpoint else {}))
 
 
-def bucket_url(settings: Settings) -> str:
-    """Returns the bucket of a store's URL."""
-    return "/".join(settings.store_url.split("/")[:3])
-
-
-def server_cost(pids: Mapping[str, int]) -> ServerCost:
-    """Reads what the servers have cost so far."""
-    return ServerCost(cpu_s(pids["kafka"]), cpu_s(pids["s3"]))
+def _bucket(bucket: S3Bucket) -> dict[str, object]:
+    return {
+        "store_url": bucket.url,
+        "s3_endpoint": bucket.endpoint,
+        "s3_access_key_id": bucket.access_key_id,
+        "s3_secret_access_key": bucket.secret_access_key,
+    }
 
 
 @contextlib.contextmanager
@@ -122,11 +134,11 @@ def open_place(folder: Path) -> Iterator[Place]:
         yield Place(folder, kafka, s3, toxiproxy)
 
 
-def store_pictures(settings: Settings, pictures: PictureSet) -> list[str]:
+def store_pictures(settings: Settings, jpegs: tuple[bytes, ...]) -> list[str]:
     """Stores pictures and returns their URLs."""
     store, urls = open_store(settings), []
-    for number, jpeg in enumerate(pictures.jpegs):
-        key = f"images/street/{pictures.name}/{number:04d}.jpg"
+    for number, jpeg in enumerate(jpegs):
+        key = f"images/street/{number:04d}.jpg"
         store.put(key, jpeg)
         urls.append(f"{settings.store_url}/{key}")
     return urls
@@ -143,11 +155,40 @@ def announce_backlog(settings: Settings, urls: list[str], frames: int, *, step_s
     """
     with Announcer(settings) as announcer:
         for number in range(frames):
-            time = START + timedelta(seconds=number * step_s)
+            time = _START + timedelta(seconds=number * step_s)
             announcer.announce(FrameMessage("street", urls[number % len(urls)], time, frame_number=number))
 
 
 def say(text: str) -> None:
-    """Tells on stderr how far the benchmarks are."""
+    """Reports on stderr how far the benchmarks are."""
     sys.stderr.write(f"{datetime.now(UTC):%H:%M:%S}  {text}\n")
     sys.stderr.flush()
+
+
+def describe_machine(effort: Effort) -> dict[str, str]:
+    """Returns lines about this machine and this moment."""
+    memory_gib = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
+    size = effort.of("full", "quick")
+    return {
+        "measured": f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC, {size}, commit {commit_of(REPOSITORY)}",
+        "processor": f"{_processor()}, {os.cpu_count()} cores, shared by the run, Kafka and the S3 server",
+        "memory": f"{memory_gib:.0f} GiB",
+        "load before": f"{os.getloadavg()[0]:.1f} processes at work in the minute before",
+        "system": f"{platform.system()} {platform.machine()}, Python {platform.python_version()}",
+        "servers": f"Kafka {KAFKA_VERSION}, versitygw {VERSITYGW_VERSION}, Hadoop {HADOOP_VERSION}",
+        "packages": ", ".join(f"{name} {version(name)}" for name in _PACKAGES),
+    }
+
+
+def _processor() -> str:
+    for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
+        if line.startswith("model name"):
+            return line.partition(":")[2].strip()
+    return platform.processor() or "unknown processor"
+
+
+def commit_of(checkout: Path) -> str:
+    """Returns the short name of the commit that a folder has checked out."""
+    command = ["git", "rev-parse", "--short", "HEAD"]
+    found = subprocess.run(command, cwd=checkout, capture_output=True, text=True, check=False)  # noqa: S603 - git
+    return found.stdout.strip() or "unknown"

@@ -29,11 +29,6 @@ def cpu_s(pid: int) -> float:
     return _spent_s(_stat(pid))
 
 
-def session_cpu_s(session: int) -> float:
-    """Returns the CPU seconds of the living processes of a session, such as a daemon with its code server."""
-    return sum((_spent_s(stat) for _, stat in _session_stats(session)), 0.0)
-
-
 def session_costs(session: int, parts: Mapping[str, str]) -> Cost:
     """Returns the CPU seconds of a session by part, those of children that have ended included.
 

@@ -24,8 +24,6 @@ DAY = date(2026, 1, 9)
 LABELS = ("person", "bicycle", "car", "motorbike", "bus", "truck", "dog", "cat", "bench", "umbrella")
 """Of what is detected."""
 _PROVENANCE = Provenance("yolox-nano", "ab" * 32, "0123456789abcdef", "benchmark")
-_VARIANTS = 997
-"""Different lists of detections; a prime, so that they do not fall into step with anything."""
 _WRITERS = 2
 
 
@@ -43,7 +41,8 @@ class SyntheticDay:
     """UTC day; the frames lie evenly in it."""
     segment_frames: int = 1000
     """Frames of each segment: a busy partition puts one a second, a backlog is put in long ones."""
-
+    variants: int = 997
+    """Different lists of detections; a prime, so that they do not fall into step with anything."""
     topic_id: str = "synthetic"
     """Makes chains of their own, where a store gets several days."""
 
@@ -98,7 +97,7 @@ def _lines(wanted: SyntheticDay, template: str, variants: list[str], chain: Chai
             template % (
                 make_frame_id(source, time, offset), source, source, number, offset, format_time(time),
                 chain.partition, offset, format_time(processed), 80_000 + number % 7919, number % 2550 / 10,
-                number % 9973 / 7, variants[number % _VARIANTS],
+                number % 9973 / 7, variants[number % wanted.variants],
             )
         )  # fmt: skip
     return "".join(filled).encode()
@@ -122,7 +121,7 @@ def _template(wanted: SyntheticDay) -> str:
 def _detection_lists(wanted: SyntheticDay) -> list[str]:
     chance = random.Random(7)  # noqa: S311 - the same day each time
     return [
-        _json([_detection(chance).to_json() for _ in range(wanted.detections_a_frame)]) for _ in range(_VARIANTS)
+        _json([_detection(chance).to_json() for _ in range(wanted.detections_a_frame)]) for _ in range(wanted.variants)
     ]  # fmt: skip
 
 

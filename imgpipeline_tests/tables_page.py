@@ -40,7 +40,7 @@ The tables that `imgpipeline query` offers, and the Parquet files in the object 
 | tracks ([tracking.md](tracking.md)) | `tracks`, `track_points` | `tracks/day=2026-01-09/tracks.parquet` |
 | | `unique_objects`, `unique_totals` | `summaries/unique_objects/day=2026-01-09/unique_objects.parquet` |
 | | `track_slices`, `track_overlaps` | only as files, for the next build to start from |
-| views of the ledger | `dead_letters` (with what became of each), `segments` | only in a query session |
+| views of the ledger | `dead_letters` (with the result of replays), `segments` | only in a query session |
 
 `frames` and `detections` are sorted by time, dead letters by offset, summaries by hour and name. Any engine reads them:
 

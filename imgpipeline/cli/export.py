@@ -107,8 +107,7 @@ def yolo(folder: FolderArgument, wanted: TrainingOptions, as_json: JsonOption = 
 
 
 def _write_training_set(kind: "TrainingFormat", folder: Path, wanted: TrainingOptions) -> "Exported":
-    from imgpipeline.export.formats import write_training_set  # noqa: PLC0415 - loads DuckDB
-    from imgpipeline.export.training_frames import open_training_set  # noqa: PLC0415 - as above
+    from imgpipeline.export.formats import open_training_set, write_training_set  # noqa: PLC0415 - loads DuckDB
     from imgpipeline.lake.query.wanted_frames import WantedFrames  # noqa: PLC0415 - as above
     from imgpipeline.lake.sessions.session import open_lake  # noqa: PLC0415 - as above
     from imgpipeline.ledger import known_days  # noqa: PLC0415 - loads obstore

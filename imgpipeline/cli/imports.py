@@ -78,8 +78,8 @@ def detections(  # noqa: PLR0913, PLR0917 - one parameter for each option
     Importing the same file again adds nothing; importing a longer version adds only the new rows. An invalid row
     becomes a dead letter that names its line. Times without an offset from UTC are local times of --timezone.
     """
-    from imgpipeline.compat.imports.detection_rows import ColumnNames, DetectionRows  # noqa: PLC0415 - loads obstore
     from imgpipeline.compat.imports.files import CsvRows, find_files  # noqa: PLC0415 - as above
+    from imgpipeline.compat.imports.meanings import ColumnNames, DetectionRows  # noqa: PLC0415 - loads obstore
     from imgpipeline.contracts.keys import import_chain  # noqa: PLC0415 - `--help` does not wait for it
 
     settings = load_settings(**timezone_settings(timezone))
@@ -120,7 +120,7 @@ def metadata(
     from UTC are local times of --timezone.
     """
     from imgpipeline.compat.imports.files import ENDINGS, Documents, find_files  # noqa: PLC0415 - loads obstore
-    from imgpipeline.compat.imports.metadata_documents import MetadataDocuments  # noqa: PLC0415 - as above
+    from imgpipeline.compat.imports.meanings import MetadataDocuments  # noqa: PLC0415 - as above
     from imgpipeline.contracts.keys import import_chain  # noqa: PLC0415 - `--help` does not wait for it
 
     settings = load_settings(**timezone_settings(timezone))

@@ -23,8 +23,7 @@ from imgpipeline.lake.query.days import parse_day
 from imgpipeline.settings import LIVE, load_settings
 
 if TYPE_CHECKING:
-    from imgpipeline.redetect.attempt import Redetector
-    from imgpipeline.redetect.run import Redetection
+    from imgpipeline.redetect.run import Redetection, Redetector
 
 _SIDE = "`live` for the detection runs, or a model that redetect was run with, such as demo@0.3."
 

@@ -66,7 +66,7 @@ def _book_cells(entry: "BookEntry") -> list[Any]:
 def _imbalance(entry: "BookEntry") -> str:
     named = f"{entry.source}, session {entry.session}, {entry.day}"
     if entry.unaccounted:
-        return f"{named}: {counted(entry.unaccounted, 'received frame')} without an account of what became of them."
+        return f"{named}: {counted(entry.unaccounted, 'received frame')} that no account covers."
     announced = counted(entry.announced or 0, "announced frame")
     in_ledger = counted(entry.in_ledger - entry.open, "record")
     until = " before the last account" if entry.state == "open" else ""
@@ -114,7 +114,7 @@ def run(
     continue unchanged.
     """
     from imgpipeline.cli.live_table import live_table  # noqa: PLC0415 - loads OpenCV, like the others
-    from imgpipeline.detect.metrics import DetectionCollector  # noqa: PLC0415 - as above
+    from imgpipeline.detect.state import DetectionCollector  # noqa: PLC0415 - as above
     from imgpipeline.objectstore import open_store  # noqa: PLC0415 - as above
     from imgpipeline.sources.board import Board  # noqa: PLC0415 - as above
     from imgpipeline.sources.configuration import load_sources, problem_of  # noqa: PLC0415 - as above

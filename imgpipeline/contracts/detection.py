@@ -14,7 +14,6 @@ class DetectorUse:
     """A detector that processed a frame."""
 
     model_name: str
-    """Name of the model in the registry."""
     model_sha256: str
     """SHA-256 of the model file, 64 hexadecimal digits."""
     precision: str | None = None
@@ -88,9 +87,7 @@ class Kind(StrEnum):
     """A group of labels, as classic detectors and trackers use them."""
 
     CARS = "cars"
-    """car, van, truck."""
     PEOPLE = "people"
-    """person, pedestrian, people."""
 
     @property
     def labels(self) -> Sequence[str]:

@@ -11,9 +11,7 @@ from hashlib import sha256
 from imgpipeline.errors import ConfigurationError
 
 METADATA = "metadata"
-"""Prefix of the ledger's segments."""
 DAY_INDEX = "metadata_days"
-"""Prefix of the ledger's day index."""
 DAMAGED = "metadata_damaged"
 """Prefix of what `imgpipeline ledger repair` keeps: the bytes of damaged segments, and the days to rebuild."""
 REPAIR_LIST = "metadata_repair_list"
@@ -21,13 +19,9 @@ REPAIR_LIST = "metadata_repair_list"
 FOLLOWERS = "metadata_followers"
 """Prefix of the state of ledger followers, with their checkpoints; may be deleted at any time."""
 RAW_RECORDS = "metadata_raw_records"
-"""Prefix of the raw records of dead letters."""
 IMAGES = "images"
-"""Prefix of the stored images."""
 DELETED_IMAGES = "deleted_images"
-"""Prefix of the record of deleted images."""
 REDETECTIONS = "redetections"
-"""Prefix of the detections of other models."""
 REPORTS = "reports"
 ALERTS = "alerts"
 DELIVERED = "alerts_delivered"
@@ -70,12 +64,10 @@ class ChainId:
     """Identifies a chain of segments by its topic partition."""
 
     topic: str
-    """Kafka topic."""
     topic_id: str
     """Kafka's id of this incarnation of the topic (or `cluster id.topic` if the broker reports none), followed by `~2`
     for the second chain of that id, and so on (`next_chain`)."""
     partition: int
-    """Kafka partition, from 0."""
 
     def __post_init__(self) -> None:
         """Rejects values that would change the shape of keys, such as a topic with a slash."""
@@ -94,9 +86,7 @@ class Bucket:
     """One entry of the day index: segments that may contain outcomes of a day."""
 
     day: date
-    """The UTC day."""
     chain: ChainId
-    """The chain of the segments."""
     number: int
     """The segments start in `[number * 1000, (number + 1) * 1000)`."""
 
@@ -326,12 +316,7 @@ def image_key(source: str, day: date, name: str) -> str:
 
 
 def deleted_images_key(source: str, day: date) -> str:
-    """Returns the key of the record of a source's deleted images: `deleted_images/gate/2026-01-09.json`.
-
-    Args:
-        source: The source, as it appears in `image_key`.
-        day: UTC day in the keys of the images.
-    """
+    """Returns the key of the record of a source's deleted images: `deleted_images/gate/2026-01-09.json`."""
     return f"{DELETED_IMAGES}/{source}/{day.isoformat()}.json"
 
 

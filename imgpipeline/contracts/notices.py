@@ -3,7 +3,7 @@
     {"source": "cam-1", "session": "b3f0", "kind": "account", "from": "…T12:00:00Z", "to": "…T12:01:00Z",
      "received": 1500, "announced": 60, "gated": 1430, "dropped": {"queue": 10}, "failed": 0, "observed_s": 59.9}
 
-An account says what became of the frames that a source received in an interval of frame time. The other kinds report
+An account counts the frames that a source received in an interval of frame time, by outcome. The other kinds report
 that a session started or ended, or that the source went offline or online, with a `reason`.
 """
 
@@ -21,8 +21,14 @@ from imgpipeline.contracts.message_fields import (
     read_attributes,
     read_count,
 )
-from imgpipeline.contracts.message_form import MessageForm
-from imgpipeline.contracts.messages import IMAGE_FIELDS, FrameMessage, holds_image, parse_message, read_replay_of
+from imgpipeline.contracts.messages import (
+    IMAGE_FIELDS,
+    FrameMessage,
+    MessageForm,
+    holds_image,
+    parse_message,
+    read_replay_of,
+)
 from imgpipeline.contracts.records import KafkaRecord
 from imgpipeline.contracts.times import day_of, format_time, parse_time
 
@@ -41,11 +47,9 @@ class NoticeKind(StrEnum):
     """What a notice reports."""
 
     ACCOUNT = "account"
-    """What became of the frames received in an interval."""
+    """Counts of the frames received in an interval, by outcome."""
     STARTED = "started"
-    """A session has started."""
     ENDED = "ended"
-    """A session has ended."""
     OFFLINE = "offline"
     """The source delivers no frames."""
     ONLINE = "online"
@@ -54,12 +58,10 @@ class NoticeKind(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Account:
-    """What became of the frames that a source received: `received = announced + gated + dropped + failed`."""
+    """The frames that a source received, by outcome: `received = announced + gated + dropped + failed`."""
 
     received: int
-    """Frames that the source received."""
     announced: int
-    """Frames that it announced."""
     gated: int = 0
     """Frames that it skipped deliberately, such as unchanged ones."""
     dropped: Mapping[str, int] = field(default_factory=dict)
@@ -79,11 +81,8 @@ class Notice:
     """The outcome of an offset whose record reports on a source."""
 
     offset: int
-    """Kafka offset of the record."""
     kind: NoticeKind
-    """What it reports."""
     source: str
-    """The source that it reports on."""
     session: str
     """The source's session: one connection, or one run over a folder."""
     interval_start: datetime
@@ -172,10 +171,6 @@ def _account_from_json(data: Mapping[str, Any]) -> Account:
 
 def parse_record(record: KafkaRecord, form: MessageForm | None = None) -> FrameMessage | Notice:
     """Parses a Kafka record as a notice or as a frame's announcement. A record with an image field is never a notice.
-
-    Args:
-        record: The fetched record.
-        form: As for `parse_message`.
 
     Raises:
         BadInputError: As for `parse_message`; also for a notice with a missing or invalid field.

@@ -6,7 +6,7 @@ Each is one JSON object (the metadata contract) in a segment of the ledger.
 import json
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from datetime import date, datetime
 from enum import StrEnum
 from hashlib import sha256
@@ -82,6 +82,8 @@ def _digest(*parts: str) -> str:
 class Frame:
     """The metadata document of one frame. Its JSON names are the metadata contract.
 
+    A new field is added at the end, with a default; if its value is JSON already, nothing else changes here.
+
     A detection run fills every field. An import fills only what its rows contain: other numbers and times are None,
     other texts empty.
     """
@@ -98,35 +100,31 @@ class Frame:
     timestamp: datetime
     """The frame's own time, UTC; the Kafka record's if none was announced."""
     topic: str
-    """Kafka topic of the announcement."""
     partition: int
-    """Kafka partition of the announcement."""
     offset: int
-    """Kafka offset of the announcement."""
-    processing_timestamp: datetime | None
+    processing_timestamp: datetime | None = None
     """When its outcome was ready, UTC."""
-    image_width: int | None
+    image_width: int | None = None
     """Width of the original image in pixels, after its EXIF orientation was applied."""
-    image_height: int | None
+    image_height: int | None = None
     """Height of the original image in pixels, after its EXIF orientation was applied."""
-    size_bytes: int | None
+    size_bytes: int | None = None
     """Size of the encoded image in bytes."""
-    brightness: float | None
+    brightness: float | None = None
     """Mean luma, 0 (black) to 255 (white)."""
-    sharpness: float | None
+    sharpness: float | None = None
     """Variance of the Laplacian; larger is sharper, 0 is flat."""
-    model_used: str
+    model_used: str = ""
     """Name of the model in the registry; empty if an import does not know it."""
-    model_sha256: str
+    model_sha256: str = ""
     """SHA-256 of the model file, 64 hexadecimal digits; empty if an import does not know it."""
-    confidence_threshold: float | None
+    confidence_threshold: float | None = None
     """Detections have a confidence above this, in [0, 1]."""
-    nms_threshold: float | None
+    nms_threshold: float | None = None
     """Overlap (IoU) above which the weaker of two boxes was dropped, in [0, 1]."""
     orientation: int | None = 1
     """EXIF orientation that was applied, 1 to 8; 1 is upright."""
     status: FrameStatus = FrameStatus.PROCESSED
-    """Whether a detector processed it."""
     gate_reason: str | None = None
     """Why it was excluded before detection; None for a processed frame."""
     replay_of: str | None = None
@@ -155,54 +153,28 @@ class Frame:
         return day_of(self.timestamp)
 
     def to_json(self) -> dict[str, Any]:
-        """Returns the document of the metadata contract."""
-        return {
-            "frame_id": self.frame_id,
-            "source": self.source,
-            "source_image_path": self.source_image_path,
-            "frame_number": self.frame_number,
+        """Returns the document of the metadata contract. Fields from `detectors` on are left out if they are empty."""
+        document = {_NAMES.get(name, name): getattr(self, name) for name in _FIELDS} | {
             "timestamp": format_time(self.timestamp),
-            "source_kafka_topic": self.topic,
-            "source_kafka_partition": self.partition,
-            "source_kafka_offset": self.offset,
             "processing_timestamp": format_time(self.processing_timestamp) if self.processing_timestamp else None,
-            "image_width": self.image_width,
-            "image_height": self.image_height,
-            "size_bytes": self.size_bytes,
             "brightness": None if self.brightness is None else round(self.brightness, 3),
             "sharpness": None if self.sharpness is None else round(self.sharpness, 3),
-            "model_used": self.model_used,
-            "model_sha256": self.model_sha256,
-            "confidence_threshold": self.confidence_threshold,
-            "nms_threshold": self.nms_threshold,
-            "orientation": self.orientation,
             "status": self.status.value,
-            "gate_reason": self.gate_reason,
-            "replay_of": self.replay_of,
             "attributes": dict(self.attributes),
             "detections": [d.to_json() for d in self.detections],
-            **self._optional_fields(),
-        }
-
-    def _optional_fields(self) -> dict[str, Any]:
-        """Returns the fields that most frames do not have, without the empty ones."""
-        fields: dict[str, Any] = {
             "detectors": [detector.to_json() for detector in self.detectors],
             "gate_measurements": {name: round(value, 6) for name, value in self.gate_measurements.items()},
             "clock_source": self.clock_source.value if self.clock_source else None,
             "region_of_interest": region_to_json(self.region_of_interest),
             "weak_detections": [d.to_json() for d in self.weak_detections],
-            "sha256": self.sha256,
         }
-        return {name: value for name, value in fields.items() if value}
+        return {name: value for name, value in document.items() if value or name not in _OPTIONAL}
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> "Frame":
         """Reads the output of `to_json`."""
         renamed = {
-            "topic": data["source_kafka_topic"],
-            "partition": data["source_kafka_partition"],
-            "offset": data["source_kafka_offset"],
+            **{name: data[named] for name, named in _NAMES.items()},
             "timestamp": parse_time(data["timestamp"]),
             "processing_timestamp": parse_time(processed) if (processed := data["processing_timestamp"]) else None,
             "status": FrameStatus(data["status"]),
@@ -212,10 +184,14 @@ class Frame:
             "clock_source": ClockSource(clock) if (clock := data.get("clock_source")) else None,
             "region_of_interest": region_from_json(data.get("region_of_interest", ())),
             "weak_detections": tuple(Detection.from_json(d) for d in data.get("weak_detections", ())),
-            "sha256": data.get("sha256"),
         }
-        same = cls.__dataclass_fields__.keys() - renamed.keys()
+        same = [name for name in _FIELDS if name not in renamed and (name in data or name not in _OPTIONAL)]
         return cls(**renamed, **{name: data[name] for name in same})
+
+
+_FIELDS = tuple(each.name for each in fields(Frame))
+_NAMES = {name: f"source_kafka_{name}" for name in ("topic", "partition", "offset")}
+_OPTIONAL = frozenset(_FIELDS[_FIELDS.index("detectors") :])
 
 
 @dataclass(frozen=True, slots=True)
@@ -223,11 +199,9 @@ class DeadLetter:
     """An offset whose record or image is invalid. The bytes of the record are stored apart (`ledger.dead_letters`)."""
 
     offset: int
-    """Kafka offset of the record."""
     code: DeadLetterCode
     """Why it could not become a frame."""
     message: str
-    """Description of the error."""
     timestamp: datetime | None
     """The Kafka record's own time, UTC; None if it has none."""
     day: date | None
@@ -336,11 +310,8 @@ class Gap:
     """Offsets that hold no record, half-open."""
 
     start: int
-    """First offset of the gap."""
     end: int
-    """First offset after the gap; greater than `start`."""
     reason: GapReason
-    """Why there is no record."""
 
     def to_json(self) -> dict[str, Any]:
         """Returns the gap as one JSON object."""
@@ -353,7 +324,6 @@ class Gap:
 
 
 RecordOutcome = Frame | DeadLetter | Notice
-"""Outcome of one record."""
 Outcome = RecordOutcome | Gap
 """Outcome of one offset, or of the offsets of a gap."""
 

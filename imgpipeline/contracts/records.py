@@ -30,7 +30,6 @@ class Partition(NamedTuple):
     """One partition of a followed topic."""
 
     topic: str
-    """Kafka topic."""
     number: int
     """Kafka partition, from 0."""
 
@@ -43,11 +42,9 @@ class LogRange:
     """The log of one topic partition at one moment."""
 
     topic: str
-    """Kafka topic."""
     topic_id: str
     """Kafka's id of this incarnation of the topic, or `cluster id.topic` if the broker reports none."""
     partition: int
-    """Kafka partition, from 0."""
     log_start: int
     """First offset that the log still has."""
     log_end: int
@@ -77,9 +74,7 @@ class KafkaRecord:
     timestamp_ms: int
     """The record's timestamp in Unix milliseconds; -1 if it has none."""
     key: bytes | None
-    """The record's key."""
     value: bytes | None
-    """The record's value."""
     headers: tuple[tuple[str, bytes], ...] = ()
     """The record's headers, in order."""
 
@@ -151,9 +146,7 @@ class RecordReference:
     """A reference to one record of a chain."""
 
     chain: ChainId
-    """The chain with the record's outcome."""
     offset: int
-    """Kafka offset."""
 
     def __str__(self) -> str:
         """Returns the form that people and commands use: `frames/0/41`."""

@@ -30,7 +30,6 @@ class _Part:
     literal: str
     """Fixed text; empty for a field."""
     name: str = ""
-    """Name of the field."""
     digits: int = 0
     """Minimum digits of a whole number; 0 if the field is text."""
 

@@ -91,7 +91,6 @@ class Hours:
     end: time_of_day
     """First moment after these hours."""
     zone: tzinfo
-    """Time zone of both."""
 
     def contain(self, time: datetime) -> bool:
         """Returns whether an aware time lies in these hours."""
@@ -156,10 +155,6 @@ def as_utc(local: datetime, zone: tzinfo) -> datetime:
 
     When daylight saving time ends, some local times occur twice: the first is used. When it begins, some are skipped:
     they shift forward with the clock, so 02:30 becomes 03:30.
-
-    Args:
-        local: A time without an offset.
-        zone: Time zone of the clock that showed it.
 
     Raises:
         OverflowError: The result lies outside the years 1 to 9999.

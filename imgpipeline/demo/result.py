@@ -45,7 +45,6 @@ class Comparison:
     counted: Mapping[LabelHour, int]
     """Detections by label and hour, from the summary `label_counts`."""
     truth: Mapping[LabelHour, int]
-    """Countable objects by label and hour."""
     score: Score
     """How well the boxes of each frame match its objects."""
 
@@ -73,13 +72,7 @@ def read_counts(store: Path, days: Iterable[date]) -> dict[LabelHour, int]:
 
 
 def compare(store: Path, days: Iterable[date], truths: Iterable[FrameTruth]) -> Comparison:
-    """Compares what a demo counted with the truth.
-
-    Args:
-        store: The folder of the object store.
-        days: The days that were counted.
-        truths: The objects of each frame.
-    """
+    """Compares what a demo counted with the truth."""
     days = list(days)
     found = _read_detections(store, days)
     truth: Counter[LabelHour] = Counter()
@@ -114,11 +107,8 @@ class UniqueComparison:
     """The unique objects of one source, by label, and the truth."""
 
     source: str
-    """The camera."""
     detections: Mapping[str, int]
-    """Boxes that were counted, from `label_counts`."""
     objects: Mapping[str, int]
-    """Unique objects, from `unique_totals`."""
     truth: Mapping[str, int]
     """Objects that were visible for long enough."""
 
@@ -185,20 +175,17 @@ def _sum_by_label(store: Path, summary: str, column: str, days: list[date], sour
 
 
 @dataclass(frozen=True, slots=True)
-class Outcome:
+class DemoResult:
     """How a demo ended."""
 
     announced: int
-    """How many frames were announced."""
     counts: dict[LabelHour, int]
     comparison: Comparison | None
     """The counts compared with the truth; None if the truth is not known."""
     unique: UniqueComparison | None
     """The unique objects of the clip compared with the truth; None if the truth is not known."""
     audit: Mapping[str, Any]
-    """The result of the audit."""
     problems: tuple[str, ...]
-    """What is wrong."""
 
     @property
     def ok(self) -> bool:
@@ -213,7 +200,7 @@ def judge(
     report: AuditReport,
     announced: int,
     truths: Sequence[FrameTruth],
-) -> Outcome:
+) -> DemoResult:
     """Compares the results with the input.
 
     Args:
@@ -239,36 +226,36 @@ def judge(
     if not answer["ok"]:
         problems.append("the audit failed")
     counts = read_counts(folder, built) if built else {}
-    return Outcome(announced, counts, comparison, unique, answer, tuple(problems))
+    return DemoResult(announced, counts, comparison, unique, answer, tuple(problems))
 
 
-def show_outcome(outcome: Outcome, console: Console) -> None:
+def show_result(result: DemoResult, console: Console) -> None:
     """Shows the counts, the comparison with the truth, and the result of the audit."""
-    truth = outcome.comparison.truth if outcome.comparison else {}
+    truth = result.comparison.truth if result.comparison else {}
     table = Table(title="Detections by label and hour (summary label_counts)", title_justify="left")
     table.add_column("label@hour (UTC)")
     table.add_column("counted", justify="right")
     if truth:
         table.add_column("truth", justify="right")
         table.add_column("difference", justify="right")
-    for label, hour in sorted({*outcome.counts, *truth}, key=lambda key: (key[1], key[0])):
-        seen, real = outcome.counts.get((label, hour), 0), truth.get((label, hour), 0)
+    for label, hour in sorted({*result.counts, *truth}, key=lambda key: (key[1], key[0])):
+        seen, real = result.counts.get((label, hour), 0), truth.get((label, hour), 0)
         row = [f"{label}@{hour:%Y-%m-%d %H}:00", str(seen)]
         table.add_row(*row, *([str(real), f"{seen - real:+d}" if seen != real else "="] if truth else []))
     console.print(table)
-    if outcome.comparison:
-        score = outcome.comparison.score
+    if result.comparison:
+        score = result.comparison.score
         console.print(
             f"Box by box: {score.hits} found, {score.misses} missed, {score.false_alarms} false alarms "
             f"(recall {score.recall:.4f}, precision {score.precision:.4f})"
         )
-    if outcome.unique:
-        show_unique(outcome.unique, console)
-    _show_audit(outcome.audit, console)
-    for problem in outcome.problems:
+    if result.unique:
+        show_unique(result.unique, console)
+    _show_audit(result.audit, console)
+    for problem in result.problems:
         console.print(f"[bold red]Problem:[/] {escape(problem)}")
-    if outcome.ok:
-        matched = "the counts match the truth" if outcome.comparison else "every announced frame has an outcome"
+    if result.ok:
+        matched = "the counts match the truth" if result.comparison else "every announced frame has an outcome"
         console.print(f"[bold green]Success:[/] {matched}, and the audit passed.")
 
 

@@ -18,11 +18,29 @@ from rich.progress import Progress as ProgressBar
 from imgpipeline.contracts.keys import report_key
 from imgpipeline.contracts.text import counted
 from imgpipeline.contracts.times import day_of, utc_now
-from imgpipeline.demo.cameras import check_books, run_cameras, show_books, write_cameras
-from imgpipeline.demo.material import Progress, SceneOfDay, announce_scenes, plan_scenes, read_truths, simulate
-from imgpipeline.demo.result import Outcome, judge, show_outcome
-from imgpipeline.demo.servers import DemoServer, Patience, check_port, dagster_server, viewer_server
-from imgpipeline.demo.workspace import DemoWorkspace, enter, prepare_workspace
+from imgpipeline.demo.material import (
+    Progress,
+    SceneOfDay,
+    announce_scenes,
+    check_books,
+    plan_scenes,
+    read_truths,
+    run_cameras,
+    show_books,
+    simulate,
+    write_cameras,
+)
+from imgpipeline.demo.result import DemoResult, judge, show_result
+from imgpipeline.demo.servers import (
+    DemoServer,
+    DemoWorkspace,
+    Patience,
+    check_port,
+    dagster_server,
+    enter,
+    prepare_workspace,
+    viewer_server,
+)
 from imgpipeline.errors import ConfigurationError, PermanentError
 from imgpipeline.lake.build.derived import State, state_of
 from imgpipeline.lake.build.stale_days import days_behind
@@ -54,7 +72,6 @@ class DemoOptions:
     """The options of a demo."""
 
     folder: Path
-    """Working folder, which is recreated."""
     model: str = "demo"
     """Registered model, or path of an ONNX file."""
     images: Path | None = None
@@ -71,10 +88,6 @@ class DemoOptions:
 
 def run_demo(options: DemoOptions, console: Console) -> bool:
     """Runs the whole pipeline with default settings.
-
-    Args:
-        options: The options.
-        console: Where to show the steps and the result.
 
     Returns:
         Whether the counts match the truth, if it is known, and the audit passed.
@@ -101,13 +114,13 @@ def run_demo(options: DemoOptions, console: Console) -> bool:
                 {**environment, "IMGPIPELINE_DAGSTER_URL": dagster.url}, workspace.logs, port=options.viewer_port
             ) as viewer,
         ):
-            outcome = _work(options, settings, workspace, dagster, viewer, console)
-            show_outcome(outcome, console)
+            result = _work(options, settings, workspace, dagster, viewer, console)
+            show_result(result, console)
             seconds = time.monotonic() - began_s
             console.print(f"\nDone in {seconds:.0f} s. Logs and data: {escape(str(workspace.folder))}")
             if options.keep:
                 _keep_up(dagster, viewer, console)
-    return outcome.ok
+    return result.ok
 
 
 def first_day(options: DemoOptions) -> date:
@@ -143,7 +156,7 @@ def _work(
     dagster: DemoServer,
     viewer: DemoServer,
     console: Console,
-) -> Outcome:
+) -> DemoResult:
     is_simulated = not (options.images or options.video or options.cameras)
     scenes = plan_scenes(workspace.pictures, utc_now() - timedelta(days=1)) if is_simulated else []
     if scenes:
@@ -166,12 +179,12 @@ def _work(
     report = audit(store, lambda: read_log(settings), full=True, now=utc_now(), memory=settings.duckdb_memory)
     for day in known_days(store):  # the report shows the last audit of its day
         build_report(store, settings, day, now=utc_now())
-    outcome = judge(store, settings, workspace.store, report, announced, list(read_truths(scenes)))
+    result = judge(store, settings, workspace.store, report, announced, list(read_truths(scenes)))
     if not options.cameras:
-        return outcome
+        return result
     entries, problems = check_books(store, settings)
     show_books(entries, console)
-    return replace(outcome, problems=(*outcome.problems, *problems))
+    return replace(result, problems=(*result.problems, *problems))
 
 
 def _await_servers(dagster: DemoServer, viewer: DemoServer, console: Console) -> None:

@@ -1,11 +1,12 @@
-"""The demo's servers: Dagster (webserver and daemon) and the viewer, each a child process.
+"""The demo's folder, recreated at each start, and its servers: Dagster and the viewer, each a child process.
 
-They end with their context, after Ctrl-C, and when the demo is killed.
+The servers end with their context, after Ctrl-C, and when the demo is killed.
 """
 
 import contextlib
 import ctypes
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -14,6 +15,7 @@ import time
 import urllib.request
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import date
 from pathlib import Path
 
 from imgpipeline.errors import ConfigurationError, PermanentError
@@ -54,21 +56,15 @@ class DemoServer:
     """A started server, which may not answer yet."""
 
     name: str
-    """Its name in messages."""
     process: subprocess.Popen[bytes]
     """The leader of its process group."""
     url: str
-    """The URL of its pages."""
     ready_path: str
     """Path that answers once it has started."""
     log_file: Path
 
     def await_answer(self, quiet_limit_s: float = _QUIET_S, longest_s: float = _LONGEST_START_S) -> None:
         """Waits until the server answers, as long as its start makes progress.
-
-        Args:
-            quiet_limit_s: Longest time in which its processes neither compute nor print.
-            longest_s: Longest time in total.
 
         Raises:
             PermanentError: The server ended or makes no progress; the message names its log.
@@ -106,12 +102,7 @@ def _cpu_ticks(session: int) -> Iterator[int]:
 
 @contextlib.contextmanager
 def dagster_server(environment: Mapping[str, str], logs: Path) -> Iterator[DemoServer]:
-    """Starts Dagster's webserver and daemon for this project, and yields before they answer.
-
-    Args:
-        environment: Their settings, in addition to those of this process.
-        logs: Folder of the log.
-    """
+    """Starts Dagster's webserver and daemon for this project, and yields before they answer."""
     port = free_port()
     command = ["dagster", "dev", "-m", "imgpipeline.definitions", "--log-level", "warning"]
     with _server("Dagster", command, port, "/server_info", environment, logs / "dagster.log") as server:
@@ -120,13 +111,7 @@ def dagster_server(environment: Mapping[str, str], logs: Path) -> Iterator[DemoS
 
 @contextlib.contextmanager
 def viewer_server(environment: Mapping[str, str], logs: Path, *, port: int | None = None) -> Iterator[DemoServer]:
-    """Starts `imgpipeline serve`, and yields before it answers.
-
-    Args:
-        environment: Its settings, in addition to those of this process.
-        logs: Folder of the log.
-        port: Where it listens; None: a free port.
-    """
+    """Starts `imgpipeline serve`, and yields before it answers."""
     port = port or free_port()
     command = ["imgpipeline.cli", "serve"]
     with _server("The viewer", command, port, "/api/v1/status", environment, logs / "viewer.log") as server:
@@ -177,13 +162,7 @@ class Patience:
     """Decides how long to wait: while there is progress, up to a maximum. So a slow start does not look like a hang."""
 
     def __init__(self, quiet_limit_s: float, longest_s: float, clock: Callable[[], float] = time.monotonic) -> None:
-        """Starts the wait.
-
-        Args:
-            quiet_limit_s: Longest time without progress.
-            longest_s: Longest time in total.
-            clock: Returns monotonic seconds.
-        """
+        """Starts the wait."""
         self.quiet_limit_s = quiet_limit_s
         self.longest_s = longest_s
         self._clock = clock
@@ -204,3 +183,94 @@ class Patience:
         if now_s - self._began_s >= self.longest_s:
             return f"it has not finished after {self.longest_s:g} s"
         return None
+
+
+_PACKAGE = Path(__file__).resolve().parents[1]
+_MARK = "this-folder-belongs-to-the-demo"
+
+
+@dataclass(frozen=True, slots=True)
+class DemoWorkspace:
+    """The folder of one demo."""
+
+    folder: Path
+    """Contains everything below; emptied at each start."""
+
+    @property
+    def store(self) -> Path:
+        """The object store."""
+        return self.folder / "store"
+
+    @property
+    def dagster_home(self) -> Path:
+        """Dagster's runs, events and settings."""
+        return self.folder / "dagster"
+
+    @property
+    def pictures(self) -> Path:
+        """Simulated images before they are ingested."""
+        return self.folder / "pictures"
+
+    @property
+    def logs(self) -> Path:
+        """The logs of the servers."""
+        return self.folder / "logs"
+
+    def environment(self, model: str, first_day: date) -> dict[str, str]:
+        """Returns the settings of a demo, for this process and the servers.
+
+        They include everything that a demo depends on, so the environment or `.env` of a deployment cannot change it.
+
+        Args:
+            model: Registered model, or path of an ONNX file.
+            first_day: First daily partition. A few days are easier to read than decades.
+        """
+        return {
+            "IMGPIPELINE_FIRST_DAY": first_day.isoformat(),
+            "DAGSTER_HOME": str(self.dagster_home),
+            "IMGPIPELINE_STORE_URL": self.store.as_uri(),
+            "IMGPIPELINE_KAFKA_TOPIC": "frames",
+            "IMGPIPELINE_KAFKA_GROUP": "imgpipeline-demo",
+            "IMGPIPELINE_MODEL": model,
+            "IMGPIPELINE_LANES": "1",
+            "IMGPIPELINE_LINGER_S": "8",
+            "IMGPIPELINE_ALLOW_GAPS": "false",
+            "PYTHONWARNINGS": "ignore",
+        }
+
+
+def prepare_workspace(folder: Path) -> DemoWorkspace:
+    """Recreates the folder of a demo.
+
+    Returns:
+        The workspace, empty except for Dagster's settings.
+
+    Raises:
+        ConfigurationError: The folder is not empty and does not belong to a demo.
+    """
+    folder = folder.resolve()
+    if folder.exists() and any(folder.iterdir()) and not (folder / _MARK).exists():
+        raise ConfigurationError(
+            f"{folder} is not empty and does not belong to a demo.", next_step="name another folder with --folder"
+        )
+    shutil.rmtree(folder, ignore_errors=True)
+    workspace = DemoWorkspace(folder)
+    for part in (workspace.store, workspace.dagster_home, workspace.pictures, workspace.logs):
+        part.mkdir(parents=True)
+    (folder / _MARK).touch()
+    shutil.copyfile(_dagster_settings(), workspace.dagster_home / "dagster.yaml")
+    return workspace
+
+
+def _dagster_settings() -> Path:
+    """Returns the file of Dagster's settings, in the wheel or in the checkout."""
+    places = (_PACKAGE / "shipped" / "dagster.yaml", _PACKAGE.parent / "dagster.yaml")
+    found = next((place for place in places if place.exists()), None)
+    if found is None:
+        raise ConfigurationError("Dagster's settings are not installed.", next_step="install imgpipeline again")
+    return found
+
+
+def enter(environment: dict[str, str]) -> None:
+    """Applies the demo's settings to this process."""
+    os.environ.update(environment)

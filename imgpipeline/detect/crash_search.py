@@ -69,7 +69,6 @@ class _Looking:
     """A record's image was read; from now on, only the image can cause a crash."""
 
     message: FrameMessage
-    """The record's message, without the image in it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +76,6 @@ class _Done:
     """A record was processed."""
 
     outcome: RecordOutcome
-    """The record's outcome."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +83,6 @@ class _Failed:
     """The environment failed."""
 
     error: ImgpipelineError
-    """The error to raise."""
 
 
 class Child:
@@ -97,11 +94,7 @@ class Child:
     """
 
     def __init__(self, settings: Settings) -> None:
-        """Starts the process; call `wait_until_ready` next.
-
-        Args:
-            settings: Name the images, the model and the limits.
-        """
+        """Starts the process; call `wait_until_ready` next."""
         self._pipe, theirs = multiprocessing.Pipe()
         program = _PROGRAM.format(fd=theirs.fileno(), parent=os.getpid())
         with theirs:
@@ -186,7 +179,6 @@ class _ToldWork(FrameWork):
     """Work that reports when detection starts, since an image can cause a crash only from then on."""
 
     tell: Callable[[object], None] = field(kw_only=True)
-    """Sends an answer to the run."""
 
     def look(self, read: ReadFrame) -> RecordOutcome:
         """Reports the start, then decodes and detects like `FrameWork.look`."""
@@ -195,12 +187,7 @@ class _ToldWork(FrameWork):
 
 
 def serve(fd: int, parent: int) -> None:
-    """Runs in the child: processes records until the run closes the connection.
-
-    Args:
-        fd: File descriptor of the connection.
-        parent: Process id of the run.
-    """
+    """Runs in the child: processes records until the run closes the connection."""
     _end_with(parent)
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)  # the run receives the signal too, and ends the child when it is done
@@ -257,9 +244,7 @@ class CarefulRecordPool:
     """
 
     settings: Settings
-    """The limits, and the settings of the child process."""
     work: FrameWork
-    """Makes the dead letter of the blamed record."""
     end_run: Callable[[str], None]
     """Called with a reason when the run should end normally."""
     most_records: int = field(init=False)

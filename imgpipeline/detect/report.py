@@ -27,13 +27,10 @@ class Stage(StrEnum):
     """The stages that a frame passes through, in order."""
 
     FETCH = "fetch"
-    """Records are taken from Kafka."""
     GET = "get"
-    """The announced image is read from the object store."""
     DECODE = "decode"
     """Bytes become pixels; brightness and sharpness are measured."""
     INFER = "infer"
-    """The detector processes the pixels."""
     PUT = "put"
     """A segment is put, with its entries of the day index."""
 
@@ -44,7 +41,6 @@ class StageReport:
 
     stage: Stage
     items: int
-    """Records, images or segments that passed the stage."""
     busy_s: float
     """Seconds of work, summed over all threads."""
     at_work: float
@@ -118,7 +114,6 @@ class AccountSums:
     frames: Mapping[str, int]
     """Frames that were `received`, `announced`, `gated`, `dropped` and `failed`."""
     observed_s: float
-    """Observed seconds, summed over the sources."""
 
     def plus(self, notice: Notice) -> "AccountSums":
         """Returns the sums with one more notice."""
@@ -144,15 +139,10 @@ class DayReport:
     """What a run has added to one day."""
 
     frames: int = 0
-    """Processed frames of this run."""
     gated: int = 0
-    """Gated frames of this run."""
     dead_letters: int = 0
-    """Dead letters of this run."""
     detections: int = 0
-    """Detections of this run."""
     notices: int = 0
-    """Notices of this run."""
     accounts: AccountSums | None = None
     """Sums of the accounts of this run; None without a new account since the last report."""
     data_version: str = ""
@@ -166,11 +156,8 @@ class LaneReport:
     days: Mapping[date, DayReport]
     """The days with new segments since the last report; their counts are those of the whole run."""
     frames: int
-    """Processed frames of the run."""
     dead_letters: int
-    """Dead letters of the run."""
     segments: int
-    """Segments that the run has put."""
     lag: int
     """Offsets without an outcome when Kafka was last asked, in the partitions that the run still follows."""
     frames_per_s: float
@@ -180,9 +167,7 @@ class LaneReport:
     latency_p95_s: float | None
     """95th percentile of these seconds."""
     notices: int = 0
-    """Notices of the run."""
     stages: tuple[StageReport, ...] = ()
-    """The time that the run has spent, per stage."""
     ended_by: str | None = None
     """Why the run ended: `linger`, `max_run`, `limit`, `stopped`, `superseded`, or `partitions` (the topic has new
     partitions, which the next run includes). A careful run also ends by `crash` (found a record that kills its process)
@@ -222,14 +207,7 @@ class LaneTally:
         self._touch(header)
 
     def add(self, header: SegmentHeader, outcomes: list[Outcome], record_times: list[datetime], at: datetime) -> None:
-        """Adds a segment that was just put.
-
-        Args:
-            header: The segment's header.
-            outcomes: The segment's outcomes.
-            record_times: The Kafka times of the records.
-            at: When the put had finished.
-        """
+        """Adds a segment that was just put."""
         self._touch(header)
         self._segments += 1
         self._records += sum(1 for outcome in outcomes if not isinstance(outcome, Gap))

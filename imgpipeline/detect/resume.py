@@ -36,7 +36,6 @@ class Resumption:
     """Where a partition continues."""
 
     end: ChainEnd
-    """The chain's end: the next segment starts there."""
     gap: Gap | None
     """The gap to record first: offsets that are gone. None if there are none."""
     lost: ExpiredRecordsError | None = None
@@ -50,11 +49,6 @@ class Resumption:
 
 def resume_chain(settings: Settings, store: ObjectStore, log: LogRange) -> Resumption:
     """Finds where a partition continues.
-
-    Args:
-        settings: Say whether lost records may be skipped.
-        store: Holds the ledger.
-        log: The partition's log, just read.
 
     Returns:
         The end of its chain, and the gap to record first or the loss at which the partition stops.
@@ -90,11 +84,6 @@ def find_contradiction(settings: Settings, log: LogRange, end: ChainEnd) -> str 
 
     Compares the last record of the chain with the record at that offset of the log, if the log still has it.
 
-    Args:
-        settings: Name the broker.
-        log: The log, read after the end.
-        end: The end of the log's present chain.
-
     Raises:
         TransientError: The broker does not answer.
     """
@@ -108,11 +97,6 @@ def find_contradiction(settings: Settings, log: LogRange, end: ChainEnd) -> str 
 
 def has_record(settings: Settings, log: LogRange, mark: Fingerprint) -> bool:
     """Returns whether a log may still be the one that a record was read from.
-
-    Args:
-        settings: Name the broker.
-        log: The log as it is now.
-        mark: Fingerprint of the record.
 
     Returns:
         False if the log ends before the record or has another record at its offset; True if the record is the same or
@@ -143,11 +127,8 @@ class Contradiction:
     """A log, and a chain that was built from another log."""
 
     log: LogRange
-    """The log as it is now."""
     end: ChainEnd
-    """The end of its current chain."""
     why: str
-    """How the log contradicts the chain."""
 
 
 def find_contradictions(
@@ -191,12 +172,6 @@ def find_contradictions(
 
 def begin_new_chain(settings: Settings, store: ObjectStore, found: Contradiction, *, now: datetime) -> ChainId:
     """Closes the chain of a partition; its current log gets the next chain.
-
-    Args:
-        settings: Name the consumer group, whose offset is reset to the beginning.
-        store: Holds the ledger.
-        found: A result of `find_contradictions`.
-        now: The current time.
 
     Returns:
         The chain in which the partition continues, even if another process has closed the old one meanwhile.

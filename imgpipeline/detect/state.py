@@ -1,8 +1,14 @@
-"""Why detection stands still: partitions whose records expired unread, and what `frames_sensor` saw last."""
+"""Why detection stands still: partitions whose records expired unread, and what `frames_sensor` saw last.
 
+`DetectionCollector` shows the same as Prometheus metrics.
+"""
+
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
+from prometheus_client.core import GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
 from pydantic import TypeAdapter, ValidationError
 
 from imgpipeline.contracts.keys import detection_state_key
@@ -10,7 +16,7 @@ from imgpipeline.contracts.outcomes import Gap, GapReason
 from imgpipeline.contracts.records import LogRange
 from imgpipeline.contracts.text import counted
 from imgpipeline.contracts.times import format_time
-from imgpipeline.errors import LedgerError
+from imgpipeline.errors import ImgpipelineError, LedgerError
 from imgpipeline.ledger import ChainEnd
 from imgpipeline.objectstore import ObjectMissingError, ObjectStore
 from imgpipeline.stream.sensor_memory import FoundEnd
@@ -52,11 +58,9 @@ class DetectionState:
     moved_at: datetime | None = None
     """When the end of a chain was last seen to move, UTC; None without partitions."""
     expired: tuple[str, ...] = ()
-    """Why partitions stop."""
     failing_runs: int = 0
     """Number of runs that failed at the current end of the ledger."""
     failure: str = ""
-    """Why the last of them failed."""
 
     def is_recent(self, now: datetime) -> bool:
         """Returns whether the sensor runs."""
@@ -85,3 +89,30 @@ def read_state(store: ObjectStore) -> DetectionState:
 def write_state(store: ObjectStore, state: DetectionState) -> None:
     """Stores what the sensor saw."""
     store.put(detection_state_key(), _STATE.dump_json(state))
+
+
+class DetectionCollector(Collector):
+    """Collects the metrics; there are none while the store does not answer, or before the sensor has run."""
+
+    def __init__(self, store: ObjectStore) -> None:
+        """Takes the store with the sensor's state."""
+        self._store = store
+
+    def collect(self) -> Iterable[Metric]:
+        """Returns the current metrics."""
+        try:
+            state = read_state(self._store)
+        except ImgpipelineError:
+            return
+        if state.at is None:
+            return
+        values = {
+            "sensor_timestamp_seconds": ("When frames_sensor last ran.", state.at.timestamp()),
+            "lag_offsets": ("Offsets without an outcome, with transaction markers.", state.lag),
+            "failing_runs": ("Runs that failed at the current end of the ledger.", state.failing_runs),
+            "stopped_partitions": ("Partitions that stop because records expired unread.", len(state.expired)),
+        }
+        if state.moved_at:
+            values["last_commit_timestamp_seconds"] = ("When a commit was last seen.", state.moved_at.timestamp())
+        for name, (meaning, value) in values.items():
+            yield GaugeMetricFamily(f"imgpipeline_detection_{name}", meaning, value=value)

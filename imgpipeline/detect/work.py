@@ -16,8 +16,7 @@ from tenacity import Retrying, retry_if_exception_type, stop_after_attempt, wait
 
 from imgpipeline.contracts.capture import Gated
 from imgpipeline.contracts.keys import image_key
-from imgpipeline.contracts.message_form import MessageForm
-from imgpipeline.contracts.messages import FrameMessage
+from imgpipeline.contracts.messages import FrameMessage, MessageForm
 from imgpipeline.contracts.notices import Notice, parse_record
 from imgpipeline.contracts.outcomes import (
     DeadLetter,
@@ -52,15 +51,11 @@ class ReadFrame(ReadImage):
     """A record whose image was read."""
 
     record: KafkaRecord
-    """The fetched announcement."""
     message: FrameMessage
-    """The message in the record."""
     path: str
-    """Where the image is stored."""
     e_tag: str
     """Version of the stored image."""
     sha256: str
-    """SHA-256 of the encoded image, 64 hexadecimal digits."""
     header: ImageHeader | None
     """The image's header; None if it has not been read yet."""
 
@@ -73,14 +68,10 @@ class FrameWork:
     """
 
     settings: Settings
-    """Limits and the accepted range of times."""
     images: ImageReader
-    """Reads announced images."""
     detector: Detector
-    """Finds objects."""
     clock: Clock
     stages: StageClock = field(default_factory=StageClock)
-    """Measures the stages."""
     _image_detector: ImageDetector = field(init=False)
     _form: MessageForm = field(init=False)
     _gate: GateKeeper = field(init=False)
@@ -199,8 +190,6 @@ class FrameWork:
             image_width=message.width,
             image_height=message.height,
             size_bytes=message.size_bytes,
-            brightness=None,
-            sharpness=None,
             model_used=detector.model_name,
             model_sha256=detector.model_sha256,
             confidence_threshold=detector.confidence_threshold,

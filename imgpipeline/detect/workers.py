@@ -41,7 +41,6 @@ class SegmentDraft:
     """The outcomes of a partition since its last segment; decides when the next segment is due."""
 
     partition: Partition
-    """The topic and partition."""
     outcomes: list[Outcome] = field(default_factory=list)
     """In the order of offsets."""
     record_times: list[datetime] = field(default_factory=list)
@@ -127,9 +126,7 @@ class Flow:
     must_end_by: str | None = None
     """Set by the run: why fetching must end; fetched records are still finished. None while fetching continues."""
     ended_by: str = "stopped"
-    """Why fetching ended."""
     failure: BaseException | None = None
-    """The first error raised in a thread."""
 
     def is_half_empty(self) -> bool:
         """Whether `items` has room for half of what it can hold."""
@@ -164,25 +161,16 @@ class FetchWorker:
     """Fetches the records of a lane and hands each to the pool that works on it."""
 
     settings: Settings
-    """Limits and times."""
     flow: Flow
-    """Shared with the other threads."""
     positions: dict[Partition, int]
-    """Start offset of each partition."""
     pool: RecordPool
-    """Turns records into outcomes."""
     holes: HoleExplainer
-    """Explains why offsets hold no record."""
     stages: StageClock
-    """Measures the time of fetching."""
     on_first_record: Callable[[], None]
-    """Called when the first record has arrived."""
     at_log_end: Callable[[dict[Partition, int]], bool]
     """Returns whether the broker confirms that these positions are the ends of the logs."""
     limit: int | None = None
-    """Maximum number of records to fetch; None: no limit."""
     fetched: int = 0
-    """Records handed to the pool."""
 
     def run(self) -> None:
         """Fetches until the lane is idle, the time is over, or the run is stopped."""
@@ -258,13 +246,10 @@ class CollectWorker:
     """Takes outcomes in the order of their records, and hands on the segments that are due."""
 
     settings: Settings
-    """When a segment is due."""
     flow: Flow
-    """Shared with the other threads."""
     detector: Detector
     """The detector, tested before frames are blamed for its errors."""
     drafts: dict[Partition, SegmentDraft] = field(default_factory=dict)
-    """The next segment of each partition."""
     stopped_at_s: float | None = None
     """When the stop was noticed, by a monotonic clock."""
 

@@ -34,12 +34,9 @@ class Annotation:
     """What a person says about one object in one frame."""
 
     annotation_id: str
-    """32 hexadecimal digits."""
     day: date
-    """UTC day of the frame."""
     frame_id: str
     mistake: Mistake
-    """What is wrong."""
     label: str
     """Label of the wrong detection, or of the missing object."""
     box: tuple[float, float, float, float] | None
@@ -49,9 +46,7 @@ class Annotation:
     note: str
     """Free text; may be empty."""
     by: str
-    """Who made the annotation."""
     at: datetime
-    """When it was made, UTC."""
     withdrawn_by: str | None = None
     """Who withdrew it; None if it is valid."""
 

@@ -4,7 +4,7 @@ The raw record of a dead letter is an object of its own, put before the segment:
 possible to remove bytes that show or name people. A segment keeps their size, SHA-256 and session.
 
 A record whose header `replay_of` names a dead letter is another attempt; there may be several in a row.
-`sources.replay` announces records again.
+`sources.dead_letters` announces records again.
 
 All dead letters and replays are in one stored object that follows the ledger (`checkpoint.FollowerObject`), so listing
 them only reads the segments since the last time. A lost or damaged list is rebuilt from the start of the ledger.

@@ -20,12 +20,18 @@ from imgpipeline.lake.schema.redetections import MODEL_COMPARISON, REDETECTION_S
 from imgpipeline.lake.storage.engine import Engine, identifier, open_engine
 from imgpipeline.lake.storage.manifest import StoredObject, read_object, write_rows
 from imgpipeline.objectstore import ImageReader, ObjectStore
-from imgpipeline.redetect.pairs import COMPARED, PairComparison, compare_pair, read_sql
-from imgpipeline.redetect.sides import open_side, sides_of, versions_of
+from imgpipeline.redetect.pairs import (
+    COMPARED,
+    PairComparison,
+    compare_pair,
+    open_side,
+    read_sql,
+    sides_of,
+    versions_of,
+)
 from imgpipeline.settings import Settings
 
 Document = Mapping[str, Any]
-"""The document in the footer of the stored table."""
 MOST_EXAMPLES = 10
 """Maximum number of pictures per pair of models and day."""
 _QUERIES = ("overlapping", "model_comparison", "example_frames")
@@ -36,19 +42,12 @@ class ComparisonBuild:
     """How a day's comparison was built, or that there was nothing to do."""
 
     day: date
-    """UTC day."""
     skipped: bool
-    """Whether it was already up to date."""
     models: tuple[str, ...]
-    """The compared results, each with each."""
     rows: int
-    """Rows of the table."""
     examples: tuple[str, ...]
-    """Keys of all pictures."""
     size_bytes: int
-    """Size of the table's object."""
     duration_s: float
-    """How long this call took, in seconds."""
 
 
 def build_comparison(
@@ -88,12 +87,9 @@ class DayComparison(Derived[Document]):
     """A day's comparison of models as a derived object. Its inputs are the results of the models."""
 
     settings: Settings
-    """Limits of pictures."""
     store: ObjectStore
     day: date
-    """UTC day."""
     now: datetime
-    """Build time for the footer."""
 
     @property
     def name(self) -> str:

@@ -28,12 +28,6 @@ def draw_example(
 ) -> bytes | None:
     """Returns a picture with the boxes of both models as JPEG, at most 1280 pixels wide or high.
 
-    Args:
-        images: Reads the image.
-        path: Where it is stored.
-        a: Name and detections of A.
-        b: Name and detections of B.
-
     Returns:
         The JPEG; None if the image is no longer available.
 

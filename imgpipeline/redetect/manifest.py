@@ -26,22 +26,18 @@ class RedetectionManifest:
     model: str
     """The choice, such as `demo@0.3`."""
     day: date
-    """UTC day."""
     made_by: str
     """The recipe, 16 hexadecimal digits."""
     made_of: str
     """Version of the day's table `frames`."""
     model_used: str
     model_sha256: str
-    """SHA-256 of its file."""
     confidence_threshold: float
-    """Detections have a confidence above this."""
     nms_threshold: float
     """IoU above which the weaker of two boxes was dropped."""
     frames: int
     """Frames of the day: as many as there are outcomes."""
     processed: int
-    """Frames that the model processed."""
     gated: int
     """Frames that were left out, as in live detection."""
     failed: Mapping[str, int]
@@ -50,7 +46,6 @@ class RedetectionManifest:
     content: str
     """Hash of the rows of both objects, which is the version of each."""
     built_at: datetime
-    """Build time, UTC."""
     precision: str | None = None
     """What the model computed in, such as `bf16`; None for 32-bit floats."""
 

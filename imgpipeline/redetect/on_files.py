@@ -17,11 +17,8 @@ class FileComparison:
     """The comparison of two models on the same files."""
 
     reference: DetectorUse
-    """The reference model."""
     other: DetectorUse
-    """The model that is compared with it."""
     agreement: Agreement
-    """How far they agree, on the files that can be read."""
     unreadable: tuple[tuple[str, BadInputError], ...]
     """Files that are not images, and why."""
 
@@ -34,13 +31,6 @@ def compare_on_files(
     progress: Callable[[int, int], None] = lambda _done, _all: None,
 ) -> FileComparison:
     """Runs two models on the same files and compares their detections.
-
-    Args:
-        settings: Limits, and how much is done at a time.
-        files: The images.
-        reference: The reference model.
-        other: The model that is compared with it.
-        progress: Called after each file with the number of finished files and of all files.
 
     Raises:
         ConfigurationError: A file cannot be opened.

@@ -1,20 +1,151 @@
-"""Compares a pair of models on one day: matches their boxes, and reports their agreement by label and example frames.
+"""Compares the results of two models on one day: opens both sides, matches their boxes, and finds where they differ.
 
 Only frames that both models processed count. `overlapping.sql` finds the boxes that overlap; where a box has several
 candidates, `vision.agreement` chooses.
 """
 
 import contextlib
-from collections.abc import Iterator
+import json
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
+from enum import StrEnum
 from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
 
 from imgpipeline.contracts.detection import Detection
-from imgpipeline.lake.storage.engine import Engine, engine_errors, open_engine
-from imgpipeline.objectstore import ObjectStore
-from imgpipeline.redetect.sides import Side, open_side
+from imgpipeline.contracts.keys import REDETECTIONS, day_table_key, parse_model_folder, redetection_key
+from imgpipeline.errors import PermanentError, TransientError
+from imgpipeline.lake.build.summary_inputs import Patience
+from imgpipeline.lake.storage.engine import Engine, all_rows, disk_errors, engine_errors, open_engine, quoted
+from imgpipeline.lake.storage.manifest import (
+    FOOTER_KEY,
+    have_equal_ends,
+    parse_footer,
+    read_version,
+    version_of_file,
+)
+from imgpipeline.lake.storage.pieces import fetch_table
+from imgpipeline.objectstore import ObjectMissingError, ObjectStore
+from imgpipeline.settings import LIVE
 from imgpipeline.vision.agreement import Overlap, choose_pairs
+
+_TABLES = ("frames", "detections")
+
+
+@dataclass(frozen=True, slots=True)
+class Side:
+    """One model's result of a day, as the views `{view}_frames` and `{view}_found`."""
+
+    name: str
+    view: str
+    """Prefix of the names of the views."""
+    versions: tuple[str, ...]
+
+
+def sides_of(store: ObjectStore, day: date) -> list[str]:
+    """Returns the names of the sides that can be compared on a day: `live`, then the models with results, sorted."""
+    folders = store.list_folders(REDETECTIONS)
+    models = sorted(model for model in map(parse_model_folder, folders) if model)
+    return [LIVE, *(model for model in models if store.head(redetection_key(model, day, "detections")))]
+
+
+def versions_of(store: ObjectStore, day: date, names: Sequence[str]) -> dict[str, list[str]]:
+    """Returns the versions of both objects of each side; the version of a missing object is empty."""
+    found: dict[str, list[str]] = {}
+    for name in names:
+        stored = [read_version(store, _key(name, day, table)) for table in _TABLES]
+        found[name] = [each.manifest if each else "" for each in stored]
+    return found
+
+
+def open_side(store: ObjectStore, engine: Engine, name: str, day: date, view: str) -> Side:
+    """Opens one side.
+
+    Args:
+        store: The object store.
+        engine: DuckDB with a folder.
+        name: `live`, or a choice.
+        day: UTC day.
+        view: Prefix of the names of the views: `{view}_frames` has the processed frames, `{view}_found` their
+            detections.
+
+    Returns:
+        The side with the opened versions.
+
+    Raises:
+        PermanentError: It does not exist, is not a Parquet file of this project.
+        TransientError: Its two objects are from different builds for longer than a build takes.
+    """
+    patience = Patience()
+    while True:
+        paths = {table: engine.folder / f"{view}-{table}.parquet" for table in _TABLES}
+        for table, path in paths.items():
+            _fetch(store, engine, name, day, table, path)
+        if _belong_together(name, day, paths):
+            break
+        try:
+            patience.wait(name, day)
+        except TransientError:
+            raise TransientError(
+                f"{name} of {day} cannot be compared yet: its frames and detections are from different builds; one is "
+                "in progress or was killed.",
+                next_step=_command(name, day),
+            ) from None
+    processed = "status = 'processed'" if name == LIVE else "outcome = 'processed'"
+    frames = f"SELECT *, {_precision_of(name, paths['frames'])} AS computed_in FROM ({all_rows(paths['frames'])})"  # noqa: S608 - own names
+    engine.run(f"CREATE VIEW {view}_frames AS {frames} WHERE {processed}")
+    engine.run(f"CREATE VIEW {view}_found AS {all_rows(paths['detections'])}")
+    versions = (version_of_file(path, _key(name, day, table)) for table, path in paths.items())
+    return Side(name, view, tuple(versions))
+
+
+def _precision_of(name: str, frames: Path) -> str:
+    """Returns the SQL for the precision of a frame's model, NULL for 32-bit floats."""
+    if name == LIVE:
+        return 'detectors[1]."precision"'
+    document = _document(frames)
+    precision = json.loads(document).get("precision") if document else None
+    return quoted(precision) if precision else "NULL"
+
+
+def _key(name: str, day: date, table: str) -> str:
+    return day_table_key(table, day) if name == LIVE else redetection_key(name, day, table)
+
+
+def _fetch(store: ObjectStore, engine: Engine, name: str, day: date, table: str, path: Path) -> None:
+    try:
+        with disk_errors(engine.folder):
+            fetch_table(store, _key(name, day, table), path)
+    except ObjectMissingError:
+        raise PermanentError(
+            f"There is no {table} of {name} on {day} to compare.", next_step=_command(name, day)
+        ) from None
+
+
+def _command(name: str, day: date) -> str:
+    if name == LIVE:
+        return f"dagster asset materialize -m imgpipeline.definitions --select frames,detections --partition {day}"
+    return f"imgpipeline redetect --model {name} --day {day}"
+
+
+def _belong_together(name: str, day: date, paths: Mapping[str, Path]) -> bool:
+    if name == LIVE:
+        return have_equal_ends(parse_footer(path, _key(name, day, table)) for table, path in paths.items())
+    documents = [_document(path) for path in paths.values()]
+    return documents[0] is not None and documents[0] == documents[1]
+
+
+def _document(path: Path) -> bytes | None:
+    """Returns the manifest in the footer of a redetection's object."""
+    import pyarrow.parquet as pq  # noqa: PLC0415 - loads slowly; a detection run does not need it
+
+    found: bytes | None = (pq.read_metadata(path).metadata or {}).get(FOOTER_KEY.encode())
+    return found
+
 
 ROWS_AT_ONCE = 10_000
 """Number of matched pairs that are in memory at a time."""
@@ -37,23 +168,14 @@ class LabelComparison:
     """One label of one pair of models on one day: a row of `model_comparison`."""
 
     model_a: str
-    """Model A, or `live`."""
     model_b: str
-    """Model B, or `live`."""
     label: str
-    """Class name."""
     frames: int
-    """Frames that both processed."""
     count_a: int
-    """Detections of A in them."""
     count_b: int
-    """Detections of B in them."""
     matched: int
-    """Matching pairs."""
     only_a: int
-    """Detections of A without a match."""
     only_b: int
-    """Detections of B without a match."""
     agreement: float
     """`matched / (matched + only_a + only_b)`."""
     mean_iou: float | None
@@ -72,13 +194,10 @@ class Example:
 
     frame_id: str
     path: str
-    """Its image."""
     labels: tuple[str, ...]
     """Labels that only one of the models found in it."""
     found_a: tuple[Detection, ...]
-    """Detections of A in it."""
     found_b: tuple[Detection, ...]
-    """Detections of B in it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,9 +205,7 @@ class PairComparison:
     """The comparison of a pair of models on one day."""
 
     model_a: str
-    """Model A, or `live`."""
     model_b: str
-    """Model B, or `live`."""
     labels: tuple[LabelComparison, ...]
     """One for each label that either found."""
     examples: tuple[Example, ...]
@@ -206,3 +323,114 @@ def _insert(engine: Engine, rows: list[Overlap]) -> None:
     if rows:
         columns = [list(column) for column in zip(*rows, strict=True)]
         engine.run("INSERT INTO matched SELECT unnest(?), unnest(?), unnest(?), unnest(?), unnest(?)", columns)
+
+
+class Counted(StrEnum):
+    """The boxes that a shown frame must have: a column of `model_comparison`, or all that differ."""
+
+    DIFFERING = "differing"
+    MATCHED = "matched"
+    ONLY_A = "only_a"
+    ONLY_B = "only_b"
+    COUNT_A = "count_a"
+    COUNT_B = "count_b"
+
+
+_CONDITIONS = {
+    Counted.DIFFERING: "iou IS NULL",
+    Counted.MATCHED: "side = 'a' AND iou IS NOT NULL",
+    Counted.ONLY_A: "side = 'a' AND iou IS NULL",
+    Counted.ONLY_B: "side = 'b' AND iou IS NULL",
+    Counted.COUNT_A: "side = 'a'",
+    Counted.COUNT_B: "side = 'b'",
+}
+_BOXES = """
+SELECT '{side}' AS side, found.frame_id, detection_number, found.label, confidence, x, y, width, height, iou
+FROM found_{side} AS found
+LEFT JOIN matched ON matched.frame_id = found.frame_id AND matched.{side} = found.detection_number
+"""
+_FRAMES = """
+SELECT frame_id, count(*) FILTER (iou IS NULL) AS differing, min(iou) AS lowest_iou,
+       count(*) FILTER ({counted}) AS counted
+FROM boxes WHERE $label IS NULL OR label = $label
+GROUP BY frame_id HAVING counted > 0
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class ComparedDay:
+    """The comparison of two models on one day, from `compare_day`."""
+
+    model_a: str
+    model_b: str
+    labels: tuple[LabelComparison, ...]
+    boxes: pa.Table
+    """All boxes of both, with the columns `side` (`a`, `b`), `frame_id`, `detection_number`, `label`, `confidence`,
+    `x`, `y`, `width`, `height` in pixels, and `iou` with the matching box of the other model, or NULL."""
+
+
+@dataclass(frozen=True, slots=True)
+class ComparedFrame:
+    """One frame that both models processed."""
+
+    frame_id: str
+    differing: int
+    lowest_iou: float | None
+    """The lowest IoU of matching boxes, 0.5 to 1; None without matching boxes."""
+    boxes: tuple[dict[str, Any], ...]
+    """The boxes of both: rows of `ComparedDay.boxes`."""
+
+
+@dataclass(frozen=True, slots=True)
+class ComparedFrames:
+    """A page of frames of a compared day."""
+
+    frames: tuple[ComparedFrame, ...]
+    """The largest disagreement first: most differing boxes, then lowest IoU."""
+    matching: int
+    boxes: int
+
+
+def compare_day(store: ObjectStore, day: date, model_a: str, model_b: str, *, memory: str | None) -> ComparedDay:
+    """Compares two models on a day without storing anything; arguments and errors as `open_pair`."""
+    with open_pair(store, day, model_a, model_b, memory=memory) as (engine, a, b):
+        match_sides(engine, a, b)
+        boxes = _arrow(engine, f"{_BOXES.format(side='a')} UNION ALL {_BOXES.format(side='b')}")
+        return ComparedDay(model_a, model_b, compare_labels(engine, a, b), boxes)
+
+
+def find_disagreements(
+    compared: ComparedDay, *, label: str | None, counted: Counted, after: int, limit: int, memory: str | None
+) -> ComparedFrames:
+    """Returns frames with certain boxes, the largest disagreement first.
+
+    Args:
+        compared: The day.
+        label: Choose and sort frames only by boxes with this label; each frame still has all of its boxes.
+        counted: The boxes that a frame must have.
+        after: Number of frames to skip.
+        limit: Maximum number of frames.
+        memory: Memory limit of DuckDB.
+    """
+    chosen = _FRAMES.format(counted=_CONDITIONS[counted])
+    given = {"label": label}
+    with open_engine(memory=memory) as engine:
+        engine.connection.register("boxes", compared.boxes)
+        [(matching, boxes)] = engine.run(f"SELECT count(*), coalesce(sum(counted), 0)::BIGINT FROM ({chosen})", given)  # noqa: S608 - own names
+        rows = engine.run(
+            f"SELECT frame_id, differing, lowest_iou FROM ({chosen}) "  # noqa: S608 - own names
+            "ORDER BY differing DESC, lowest_iou NULLS LAST, frame_id LIMIT $limit OFFSET $after",
+            {**given, "limit": limit, "after": after},
+        )
+        found: dict[str, list[dict[str, Any]]] = {frame_id: [] for frame_id, *_ in rows}
+        query = "SELECT * FROM boxes WHERE list_contains($ids, frame_id) ORDER BY side, detection_number"
+        for box in _arrow(engine, query, {"ids": list(found)}).to_pylist():
+            found[box["frame_id"]].append(box)
+    frames = tuple(ComparedFrame(row[0], row[1], row[2], tuple(found[row[0]])) for row in rows)
+    return ComparedFrames(frames, matching, boxes)
+
+
+def _arrow(engine: Engine, query: str, parameters: dict[str, object] | None = None) -> pa.Table:
+    with engine_errors():
+        table: pa.Table = engine.connection.sql(query, params=parameters).to_arrow_table()
+        return table

@@ -120,7 +120,7 @@ class ModelSettings(BaseSettings):
     reduced_decoding: bool = Field(
         True,
         description="Decode a JPEG that is at least twice as large as the model's input at 1/2, 1/4 or 1/8 of its "
-        "size. `false` decodes at full size: slower, and slightly different confidences (docs/performance.md).",
+        "size. `false` decodes at full size: slower, and slightly different confidences.",
     )
     integer_boxes: bool = Field(
         False,

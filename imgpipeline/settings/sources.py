@@ -6,7 +6,7 @@ from typing import Annotated, Literal, Self
 from pydantic import AfterValidator, Field, SecretStr, StringConstraints, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode
 
-from imgpipeline.contracts.message_form import (
+from imgpipeline.contracts.messages import (
     IMAGE_PATH_TEMPLATE,
     TIMESTAMP_FIELDS,
     MessageForm,

@@ -34,9 +34,7 @@ class SourceCollector(Collector):
     def collect(self) -> Iterable[Metric]:
         """Returns the current metrics."""
         received = CounterMetricFamily(f"{_PREFIX}_received_frames", "Frames received.", labels=["source"])
-        frames = CounterMetricFamily(
-            f"{_PREFIX}_frames", "Frames by what became of them.", labels=["source", "outcome", "reason"]
-        )
+        frames = CounterMetricFamily(f"{_PREFIX}_frames", "Frames by outcome.", labels=["source", "outcome", "reason"])
         reconnects = CounterMetricFamily(f"{_PREFIX}_reconnects", "Reconnects and restarts.", labels=["source"])
         queue = GaugeMetricFamily(f"{_PREFIX}_queue_frames", "Frames that wait to be stored.", labels=["source"])
         up = GaugeMetricFamily(

@@ -12,7 +12,7 @@ in the image data of formats without a checksum (all but PNG).
 Reduced decoding: a JPEG much larger than the network's input is decoded without its high frequencies
 (IMREAD_REDUCED_COLOR_2, _4, _8), in half the time. The reduced image is never smaller than the network's input or the
 size at which quality is measured. Confidences differ by 0.01 in the median, so boxes near the threshold appear or
-vanish; docs/performance.md measures how many. `IMGPIPELINE_REDUCED_DECODING=false` turns it off.
+vanish. `IMGPIPELINE_REDUCED_DECODING=false` turns it off.
 """
 
 import math

@@ -1,23 +1,19 @@
-"""docs/performance.md shows the figures of a kept run, and nothing that was written by hand."""
+"""docs/performance.md shows the kept tables, and no figure between its markers that was written by hand."""
 
 import json
 import re
 
 import pytest
 
-from benchmarks.page import FIGURES, PAGE, render_page
+from benchmarks.report import FIGURES, PAGE, Table, read_results, render_page
 
-RESULTS = {
-    "machine": {"processor": "a small one"},
-    "benchmarks": {"ledger": {"segments a second": 400.0}},
-}
+RESULTS = {"memory": [Table(("figure", "value"), [("peak", "160 MiB")])]}
 
 
 def test_the_page_is_what_its_figures_make_of_it() -> None:
     page = PAGE.read_text(encoding="utf-8")
-    results = json.loads(FIGURES.read_text(encoding="utf-8")) if FIGURES.exists() else {"benchmarks": {}}
 
-    assert render_page(page, results) == page
+    assert render_page(page, read_results(json.loads(FIGURES.read_text(encoding="utf-8")))) == page
 
 
 @pytest.mark.medium
@@ -28,18 +24,26 @@ def test_every_benchmark_has_its_place_on_the_page() -> None:
 
 
 def test_figures_take_the_place_of_older_ones() -> None:
-    page = "Before.\n<!-- figures: ledger -->\nold\nolder\n<!-- end of figures -->\nAfter.\n"
+    page = "Before.\n<!-- figures: memory -->\nold\nolder\n<!-- end of figures -->\nAfter.\n"
 
     once = render_page(page, RESULTS)
 
-    assert "| segments a second | 400.000 |" in once
+    assert "| peak   | 160 MiB |" in once
     assert "old" not in once
-    assert once.startswith("Before.\n<!-- figures: ledger -->\n")
+    assert once.startswith("Before.\n<!-- figures: memory -->\n")
     assert once.endswith("<!-- end of figures -->\nAfter.\n")
     assert render_page(once, RESULTS) == once
 
 
 def test_what_was_not_measured_keeps_no_old_figures() -> None:
-    page = "<!-- figures: memory -->\n50 MiB\n<!-- end of figures -->\n"
+    page = "<!-- figures: idle -->\n3 s\n<!-- end of figures -->\n"
 
-    assert render_page(page, RESULTS) == page.replace("50 MiB", "Not measured in this run.")
+    assert render_page(page, RESULTS) == page.replace("3 s", "Not measured in this run.")
+
+
+def test_kept_tables_are_read_as_they_were_measured() -> None:
+    table = Table(("a", "b"), [("long", "x")], "Caption:")
+    [read] = read_results(json.loads(json.dumps({"memory": [table.to_json()]})))["memory"]
+
+    assert read.render() == table.render()
+    assert table.render().splitlines() == ["Caption:", "", "| a    | b |", "|------|---|", "| long | x |"]

@@ -7,9 +7,7 @@ from threading import Event
 
 import pytest
 
-from benchmarks.http_clients import post_all
-from benchmarks.source_files import write_pictures
-from benchmarks.source_plain import plain_publisher
+from benchmarks.sources import publish_plainly, write_pictures
 from imgpipeline.contracts.messages import FrameMessage
 from imgpipeline.objectstore import open_store
 from imgpipeline.settings import Settings
@@ -17,7 +15,6 @@ from imgpipeline.sources.folder import FolderSource
 from imgpipeline.sources.ingest import ingest_source
 from imgpipeline_tests.servers.kafka_broker import KafkaBroker
 from imgpipeline_tests.sources.published import frames_in, read_published
-from imgpipeline_tests.web.ingest.serving import serving
 
 pytestmark = [pytest.mark.servers, pytest.mark.medium]
 
@@ -43,20 +40,9 @@ def test_a_plain_loop_stores_and_announces_what_the_publisher_does(
     pictures = write_pictures(tmp_path / "pictures", 5)
     ours, theirs = settings_of(tmp_path / "ours"), settings_of(tmp_path / "theirs")
     ingest_source(ours, FolderSource(ours, pictures, "camera"))
-    with plain_publisher(theirs) as publisher:
-        publisher.publish_all("camera", FolderSource(theirs, pictures, "camera").capture(Event()))
+    publish_plainly(theirs, "camera", FolderSource(theirs, pictures, "camera").capture(Event()))
     assert len(announced(ours)) == 5
     assert announced(ours) == announced(theirs)
     for message in announced(ours):
         key = str(message.image_path)
         assert open_store(ours).get(key) == open_store(theirs).get(key)
-
-
-def test_the_clients_of_the_http_benchmark_post_every_image(
-    settings_of: Callable[[Path], Settings], tmp_path: Path
-) -> None:
-    settings = settings_of(tmp_path / "store")
-    images = [file.read_bytes() for file in sorted(write_pictures(tmp_path / "pictures", 20).iterdir())]
-    with serving(settings) as client:
-        assert post_all(client.base_url.port or 0, images) > 0
-    assert sorted(message.frame_number or 0 for message in announced(settings)) == list(range(20))

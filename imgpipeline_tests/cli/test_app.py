@@ -42,7 +42,7 @@ def test_the_version_is_shown(tmp_path: Path):
 @pytest.mark.medium
 @pytest.mark.parametrize("arguments", [["--version"], ["--help"], ["status", "--help"]], ids=" ".join)
 def test_version_and_help_load_nothing_heavy(arguments: list[str]):
-    """What they cost follows from what they import; `python -m benchmarks --only small` measures it."""
+    """What they cost follows from what they import."""
     command = [sys.executable, "-c", LIST_LOADED, *arguments]
     loaded = set(subprocess.check_output(command, env=environment(), text=True).split())
     assert "typer" in loaded

@@ -9,13 +9,15 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from imgpipeline.contracts.message_form import (
+from imgpipeline.contracts.messages import (
+    FrameMessage,
     MessageForm,
     check_image_path_template,
     check_source_template,
     check_timestamp_fields,
+    classic_value,
+    parse_message,
 )
-from imgpipeline.contracts.messages import FrameMessage, classic_value, parse_message
 from imgpipeline.contracts.records import KafkaRecord
 from imgpipeline.contracts.templates import FieldTemplate
 from imgpipeline.errors import BadInputError

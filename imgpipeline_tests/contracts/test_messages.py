@@ -9,8 +9,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from imgpipeline.contracts.capture import ClockSource
-from imgpipeline.contracts.message_form import MessageForm
-from imgpipeline.contracts.messages import FrameMessage, parse_message
+from imgpipeline.contracts.messages import FrameMessage, MessageForm, parse_message
 from imgpipeline.contracts.records import KafkaRecord
 from imgpipeline.contracts.templates import FieldTemplate
 from imgpipeline.errors import BadInputError, DeadLetterCode

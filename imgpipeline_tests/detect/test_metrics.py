@@ -6,8 +6,7 @@ from urllib.request import urlopen
 
 import pytest
 
-from imgpipeline.detect.metrics import DetectionCollector
-from imgpipeline.detect.state import DetectionState, write_state
+from imgpipeline.detect.state import DetectionCollector, DetectionState, write_state
 from imgpipeline.objectstore import ObjectStore, open_store
 from imgpipeline.settings import load_settings
 from imgpipeline.sources.board import Board

@@ -15,8 +15,8 @@ from imgpipeline.detect.work import FrameWork
 from imgpipeline.lake.build.day_tables import rebuild_day
 from imgpipeline.lake.storage.engine import open_engine
 from imgpipeline.objectstore import ImageReader, ObjectStore
-from imgpipeline.redetect.attempt import Redetector
 from imgpipeline.redetect.choice import load_chosen, parse_choice
+from imgpipeline.redetect.run import Redetector
 from imgpipeline.settings import Settings, load_settings
 from imgpipeline.sources.simulator import Scene
 from imgpipeline.vision.detector import Detector

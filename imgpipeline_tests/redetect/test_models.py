@@ -6,7 +6,7 @@ import pytest
 
 from imgpipeline.errors import PermanentError
 from imgpipeline.objectstore import ObjectStore
-from imgpipeline.redetect import attempt
+from imgpipeline.redetect import run
 from imgpipeline.redetect.choice import parse_choice
 from imgpipeline.redetect.comparison import build_comparison
 from imgpipeline.redetect.pairs import compare_models
@@ -71,7 +71,7 @@ def test_before_all_pictures_of_a_part_are_blamed_the_detector_is_tested(
         raise PermanentError("The self-test of the detector failed.")
 
     with monkeypatch.context() as patched:
-        patched.setattr(attempt, "self_test", refuse)
+        patched.setattr(run, "self_test", refuse)
         with pytest.raises(PermanentError, match="self-test"):
             redetect_day(redetector(settings, store), DAY)
     assert not any(key.endswith(".parquet") for key in objects_below(store, "redetections"))

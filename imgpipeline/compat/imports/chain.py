@@ -14,10 +14,10 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from datetime import date
+from datetime import UTC, date, datetime
 from hashlib import sha256
+from typing import Any
 
-from imgpipeline.compat.imports.disagreement import Disagreement, describe_disagreement
 from imgpipeline.compat.imports.rows import (
     Limits,
     Meaning,
@@ -30,12 +30,13 @@ from imgpipeline.compat.imports.rows import (
     outcome_of,
 )
 from imgpipeline.contracts.keys import ChainId
-from imgpipeline.contracts.outcomes import DeadLetter, Outcome
+from imgpipeline.contracts.outcomes import DeadLetter, Frame, Outcome
 from imgpipeline.contracts.times import Clock
+from imgpipeline.errors import LedgerError
 from imgpipeline.lake.build.day_tables import rebuild_day
 from imgpipeline.lake.build.summaries import SUMMARIES, build_summary
 from imgpipeline.lake.storage.engine import BuildLimits
-from imgpipeline.ledger import ChainWriter, DayIndex, Fingerprint, Provenance, find_end
+from imgpipeline.ledger import ChainWriter, DayIndex, Fingerprint, Provenance, Segment, find_end, read_chain
 from imgpipeline.objectstore import ObjectStore
 from imgpipeline.settings import Settings
 
@@ -51,19 +52,13 @@ class ImportResult:
 
     chain: ChainId
     rows: int
-    """Rows read."""
     already_there: int
     """Rows that were already in the ledger, from an earlier or concurrent import."""
     frames: int
-    """New rows that became frames."""
     dead_letters: int
-    """New rows that became dead letters."""
     codes: dict[str, int]
-    """New dead letters by code."""
     segments: int
-    """Segments written."""
     days: tuple[date, ...]
-    """Days of the new frames and dead letters, sorted."""
 
 
 class _BehindError(Exception):
@@ -81,15 +76,6 @@ def import_rows(
     progress: Progress = not_shown,
 ) -> ImportResult:
     """Writes rows to the ledger, after those that are already there.
-
-    Args:
-        settings: The accepted days, and the largest row that a dead letter keeps.
-        store: The object store.
-        chain: The import's chain (`import_chain`).
-        rows: The rows to import.
-        meaning: Turns rows into frames.
-        clock: Returns the current time.
-        progress: Called with the number of bytes read and of all bytes.
 
     Raises:
         LedgerError: The ledger has different rows under this name, or a segment cannot be read.
@@ -246,13 +232,6 @@ def build_days(
 ) -> int:
     """Builds the tables and summaries of some days from the ledger.
 
-    Args:
-        settings: The settings that summaries read.
-        store: The object store.
-        days: UTC days.
-        now: Returns the current time.
-        progress: Called with the number of finished days and of all days.
-
     Returns:
         The number of days that had something new.
 
@@ -267,3 +246,101 @@ def build_days(
         built += not all(skipped)
         progress(done, len(days))
     return built
+
+
+_ANY_DAY = Limits(date.min, datetime.max.replace(tzinfo=UTC), 2**40)
+_OTHER_NAME = "import it under another --name, which leaves the ledger's rows unchanged"
+
+
+class Disagreement(Exception):  # noqa: N818 - it is caught by its own package and becomes an error there
+    """The rows of an import differ from those in the ledger."""
+
+    def __init__(self, *, end: int = 0, rows: int | None = None, recipe: str | None = None) -> None:
+        """Records how they differ.
+
+        Args:
+            end: The number of rows in the ledger.
+            rows: The number of rows now, if there are fewer.
+            recipe: The recipe of the rows in the ledger, if it differs.
+        """
+        super().__init__()
+        self.end = end
+        self.rows = rows
+        self.recipe = recipe
+
+
+def describe_disagreement(
+    store: ObjectStore, chain: ChainId, rows: Rows, meaning: Meaning, found: Disagreement
+) -> LedgerError:
+    """Returns the error for changed rows.
+
+    Raises:
+        LedgerError: A segment cannot be read.
+    """
+    if found.recipe is not None:
+        return LedgerError(
+            f"{chain.topic} was imported with different columns, source, labels or time zone, or by another release.",
+            next_step=f"give the options of the first import, or {_OTHER_NAME}",
+        )
+    if found.rows is not None:
+        return LedgerError(
+            f"{chain.topic} has {found.end} rows in the ledger, but the input has {found.rows}; an import only grows.",
+            next_step=f"give all its rows again, or {_OTHER_NAME}",
+        )
+    difference = _first_difference(store, chain, rows, meaning, found.end)
+    return LedgerError(
+        f"{chain.topic} has different rows in the ledger than in the input: {difference}.",
+        next_step=_OTHER_NAME,
+    )
+
+
+def _first_difference(store: ObjectStore, chain: ChainId, rows: Rows, meaning: Meaning, end: int) -> str:
+    reading = rows.read(not_shown)
+    digest = RollingHash()
+    for segment in read_chain(store, chain, 0, end):
+        header, mark = segment.header, segment.header.fingerprint
+        some = _take(reading, digest, header.end)
+        first = header.end - len(some)
+        if mark and mark.offset + 1 == digest.rows and digest.value() != mark.sha256:
+            return _compare(segment, some, first, meaning)
+        if digest.rows < header.end:
+            return f"they end at row {digest.rows}"
+    return "the input matches again, so it changed in the meantime"
+
+
+def _take(reading: Iterator[Row], digest: RollingHash, end: int) -> list[Row]:
+    some: list[Row] = []
+    while digest.rows < end and (row := next(reading, None)):
+        digest.add(row.raw)
+        some.append(row)
+    return some
+
+
+def _compare(segment: Segment, some: Sequence[Row], first: int, meaning: Meaning) -> str:
+    stored = {outcome.offset: outcome for outcome in segment.outcomes() if isinstance(outcome, Frame | DeadLetter)}
+    for offset, row in enumerate(some, first):
+        before = stored.get(offset)
+        now = outcome_of(row, offset, meaning, _ANY_DAY)
+        if before is not None and not _is_same(before, now, row):
+            return f"row {offset} ({row.place}) is the first that differs; the ledger has {_shown(before)}"
+    header = segment.header
+    return f"the first that differs is one of the rows {header.start} to {header.end - 1} ({some[0].place} and later)"
+
+
+def _apart_from_its_place(frame: Frame) -> dict[str, Any]:
+    """Returns a frame's document without the name of its file, because a file may be renamed."""
+    document = frame.to_json()
+    return document | {"attributes": document["attributes"] | {"imported_from": ""}}
+
+
+def _is_same(before: Frame | DeadLetter, now: Frame | DeadLetter, row: Row) -> bool:
+    if isinstance(before, DeadLetter):
+        return before.raw_sha256 == row.sha256
+    return isinstance(now, Frame) and _apart_from_its_place(before) == _apart_from_its_place(now)
+
+
+def _shown(outcome: Frame | DeadLetter) -> str:
+    if isinstance(outcome, DeadLetter):
+        return f"a dead letter there ({outcome.message})"
+    labels = ", ".join(f"{found.label} {found.confidence:g}" for found in outcome.detections[:3])
+    return f"{labels or 'nothing'} at {outcome.timestamp:%Y-%m-%dT%H:%M:%SZ} there"

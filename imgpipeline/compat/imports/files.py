@@ -51,9 +51,7 @@ class Opened:
     """An open file."""
 
     file: IO[bytes]
-    """Its content, decompressed."""
     raw: IO[bytes]
-    """Its stored bytes."""
 
     @property
     def position(self) -> int:
@@ -133,10 +131,6 @@ class CsvRows:
 
     def __init__(self, file: InputFile, delimiter: str = ",") -> None:
         """Reads the header.
-
-        Args:
-            file: The file.
-            delimiter: One character between fields.
 
         Raises:
             ConfigurationError: The file cannot be read, is not text, or has no header.

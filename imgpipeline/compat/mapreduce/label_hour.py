@@ -23,8 +23,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
-from imgpipeline.compat.mapreduce.documents import LONGEST_BYTES, line_files
-from imgpipeline.compat.mapreduce.inputs import find_job_inputs
+from imgpipeline.compat.mapreduce.inputs import LONGEST_BYTES, find_job_inputs, line_files
 from imgpipeline.lake.storage.engine import Engine, engine_errors, open_engine
 from imgpipeline.objectstore.files import open_output, write
 from imgpipeline.settings import Settings
@@ -87,26 +86,18 @@ class LabelHour:
     """The result of the job."""
 
     files: int
-    """Files read."""
     documents: int
     """Documents counted, including those without a detection."""
     detections: int
     """Detections counted: the sum of all printed counts."""
     keys: int
-    """Lines printed."""
     malformed: int
     """Lines that are not documents, except blank lines and other lines of segments."""
     unlabelled: int
-    """Detections skipped."""
 
 
 def count_label_hours(location: str, output: str, settings: Settings) -> LabelHour:
     """Counts the detections of each label and hour, and writes the counts with the times.
-
-    Args:
-        location: What to read, as for `find_job_inputs`.
-        output: A file, or `-` for stdout.
-        settings: Name the S3 server, for `s3://`.
 
     Returns:
         The counts.

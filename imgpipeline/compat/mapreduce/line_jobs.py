@@ -40,22 +40,14 @@ class LabelTotal:
     """The result of `label-total`."""
 
     files: int
-    """Files read."""
     detections: int
-    """Lines counted."""
     labels: int
-    """Lines printed."""
     malformed: int
     """Lines skipped, except blank lines and headers."""
 
 
 def total_labels(location: str, output: str, settings: Settings) -> LabelTotal:
     """Counts the detections of each label and writes the counts.
-
-    Args:
-        location: What to read, as for `find_job_inputs`.
-        output: A file, or `-` for stdout.
-        settings: Name the S3 server, for `s3://`.
 
     Returns:
         The counts.
@@ -144,9 +136,7 @@ class Identity:
     """The result of `identity`."""
 
     files: int
-    """Files read."""
     lines: int
-    """Lines read and written."""
     sha256: str
     """SHA-256 of all lines, each with its LF: 64 hexadecimal digits."""
     read_back: bool
@@ -155,11 +145,6 @@ class Identity:
 
 def copy_lines(location: str, output: str, settings: Settings) -> Identity:
     """Copies all lines and proves that the output contains the same lines.
-
-    Args:
-        location: What to read, as for `find_job_inputs`.
-        output: A file, or `-` for stdout.
-        settings: Name the S3 server, for `s3://`.
 
     Returns:
         The number and hash of the copied lines.
@@ -196,11 +181,9 @@ class JobResult:
     """The contents of a job's output."""
 
     files: int
-    """Files read."""
     lines: int
     """Lines with a key and a count."""
     total: int
-    """Sum of the counts."""
     malformed: int
     """Lines skipped, except blank lines."""
     top: list[tuple[str, int]]

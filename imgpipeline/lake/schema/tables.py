@@ -141,7 +141,7 @@ _OUTCOMES = (
         "dead_letters",
         "BIGINT",
         "offsets",
-        "Offsets whose record or image is invalid, whatever became of them later.",
+        "Offsets whose record or image is invalid, whether or not they were resolved later.",
         ("dead_letters.kafka_offset",),
     ),
 )
@@ -252,8 +252,8 @@ DEAD_LETTERS = Table(
             "state",
             "VARCHAR",
             "`open`, `replayed`, `resolved`",
-            "What became of it: nothing yet, another dead letter when it was replayed, or a frame. A session of some "
-            "days knows only the replays on those days.",
+            "Result of its replays: nothing yet, another dead letter when it was replayed, or a frame. A session of "
+            "some days knows only the replays on those days.",
         ),
         Column("became", "VARCHAR", "topic/partition/offset", "The later dead letter or frame; NULL while it is open."),
     ),
@@ -513,7 +513,7 @@ STORED_DEAD_LETTERS = Table(
     DEAD_LETTERS.row,
     tuple(column for name in _KEPT_OF_LETTERS for column in DEAD_LETTERS.columns if column.name == name),
 )
-"""Day table: `dead_letters/day=…/dead_letters.parquet`. The view in query sessions adds what became of each."""
+"""Day table: `dead_letters/day=…/dead_letters.parquet`. The view in query sessions adds the result of replays."""
 
 NOTICES = Table(
     "notices",

@@ -12,8 +12,15 @@ from pydantic import Field
 
 from imgpipeline.errors import ConfigurationError
 from imgpipeline.lake.sessions.session import LakeSession
-from imgpipeline.redetect.disagreements import ComparedDay, ComparedFrames, Counted, compare_day, find_disagreements
-from imgpipeline.redetect.sides import sides_of, versions_of
+from imgpipeline.redetect.pairs import (
+    ComparedDay,
+    ComparedFrames,
+    Counted,
+    compare_day,
+    find_disagreements,
+    sides_of,
+    versions_of,
+)
 from imgpipeline.web.viewer.queries import PAGE_FRAMES, DayQuery, Name, next_after
 from imgpipeline.web.viewer.responses import Renderer, fields_of
 from imgpipeline.web.viewer.site import ViewedSite

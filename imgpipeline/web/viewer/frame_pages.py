@@ -18,8 +18,14 @@ from pydantic import Field
 
 from imgpipeline.errors import ImgpipelineError, UsageError
 from imgpipeline.export.annotations import annotations_of
-from imgpipeline.export.formats import TrainingFormat, coco_document, yolo_data, yolo_files
-from imgpipeline.export.training_frames import TrainingSet, open_training_set
+from imgpipeline.export.formats import (
+    TrainingFormat,
+    TrainingSet,
+    coco_document,
+    open_training_set,
+    yolo_data,
+    yolo_files,
+)
 from imgpipeline.lake.query.days import Span
 from imgpipeline.lake.query.explain import Explanation, trace_frame
 from imgpipeline.lake.query.frames import list_frames

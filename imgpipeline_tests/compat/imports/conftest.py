@@ -6,9 +6,8 @@ from pathlib import Path
 import pytest
 
 from imgpipeline.compat.imports.chain import ImportResult, import_rows
-from imgpipeline.compat.imports.detection_rows import ColumnNames, DetectionRows
 from imgpipeline.compat.imports.files import ENDINGS, CsvRows, Documents, find_files
-from imgpipeline.compat.imports.metadata_documents import MetadataDocuments
+from imgpipeline.compat.imports.meanings import ColumnNames, DetectionRows, MetadataDocuments
 from imgpipeline.compat.imports.rows import Progress, not_shown
 from imgpipeline.contracts.keys import import_chain
 from imgpipeline.objectstore import ObjectStore, open_store

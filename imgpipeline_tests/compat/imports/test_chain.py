@@ -7,7 +7,7 @@ import pytest
 
 from imgpipeline.compat.imports import chain as chains
 from imgpipeline.compat.imports.chain import ImportResult
-from imgpipeline.compat.imports.detection_rows import ColumnNames
+from imgpipeline.compat.imports.meanings import ColumnNames
 from imgpipeline.errors import LedgerError
 from imgpipeline.ledger import find_end
 from imgpipeline.objectstore import ObjectStore

@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 from imgpipeline.compat.imports.chain import build_days
-from imgpipeline.compat.imports.detection_rows import ColumnNames
+from imgpipeline.compat.imports.meanings import ColumnNames
 from imgpipeline.compat.imports.rows import not_shown
 from imgpipeline.contracts.records import RawRecord
 from imgpipeline.errors import ConfigurationError, LedgerError

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.batch_child import run_command
+from benchmarks.children import run_command
 from imgpipeline.settings import load_settings
 
 pytestmark = pytest.mark.slow
