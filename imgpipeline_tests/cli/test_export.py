@@ -57,7 +57,7 @@ def test_a_span_is_exported_and_a_file_replaced_by_force_only(filled: dict[str, 
     refused = run("export", "duckdb", "lake.duckdb", env=filled, cwd=tmp_path)
     assert (refused.status, refused.stdout) == (1, "")
     assert "--force" in refused.stderr
-    assert run("export", "duckdb", "lake.duckdb", "--force", env=filled, cwd=tmp_path).status == 0
+    assert run("export", "duckdb", "lake.duckdb", "--replace", env=filled, cwd=tmp_path).status == 0
     with duckdb.connect(tmp_path / "lake.duckdb", read_only=True) as connection:
         assert connection.execute("SELECT count(*) FROM frames").fetchall() == [(3,)]
 

@@ -93,7 +93,7 @@ def test_tracks_are_drawn_where_the_objects_went(day: ObjectStore, settings: Set
     report()
     page = read(day)
     assert "gate · 2 of 2 tracked objects" in page.text
-    assert "imgpipeline tracks show gate/car/20260109T1210/1 --out track.jpg" in page.text
+    assert "imgpipeline tracks show gate/car/20260109T1210/1 --output track.jpg" in page.text
     (drawn,) = images(page, "Tracks of 2 objects at gate")
     plain = cv2.imdecode(np.frombuffer(picture(), np.uint8), cv2.IMREAD_COLOR)
     is_drawn = np.abs(drawn.astype(int) - plain).max(axis=2) > 60
