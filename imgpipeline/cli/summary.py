@@ -165,7 +165,7 @@ def _show_size_bins(bins: int, wanted: SummaryOptions, rows: RowFormat) -> None:
     from imgpipeline.lake.query.histograms import bin_sizes
 
     span = wanted.span()
-    settings, store = open_site()
+    settings, store = open_site(**timezone_settings(wanted.timezone))
     found = [record_of(each) for each in bin_sizes(store, settings, span, bins)]
     digits = 1 if found and found[0]["to_bytes"] - found[0]["from_bytes"] >= 100 else 3
     size = ("kB", lambda bin_: f"{bin_['from_bytes'] / 1000:,.{digits}f} to {bin_['to_bytes'] / 1000:,.{digits}f}")

@@ -2,6 +2,7 @@
 
 import csv
 import io
+import json
 import signal
 from collections.abc import Callable
 from dataclasses import replace
@@ -115,8 +116,8 @@ def test_as_csv_without_formulas(filled: dict[str, str], tmp_path: Path):
     ended = run("frames", "list", "--day", DAY.isoformat(), "--csv", env=filled, cwd=tmp_path)
     rows = list(csv.DictReader(io.StringIO(ended.stdout)))
     assert [row["file"] for row in rows] == ["4.jpg", "'=SUM(A1).jpg", "1.jpg", "0.jpg"]
-    assert (rows[1]["size_kb"], rows[1]["source"]) == ("12.345", "'=yard")
-    assert (rows[3]["detections"], rows[3]["labels"]) == ("3", "car 2, dög 1")
+    assert (rows[1]["size_bytes"], rows[1]["source"]) == ("12345", "'=yard")
+    assert json.loads(rows[3]["detections"]) == {"car": 2, "dög": 1}
     assert rows[3]["timestamp"] == "2026-01-09T12:00:00.000000Z"
 
 

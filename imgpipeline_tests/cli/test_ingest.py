@@ -142,8 +142,8 @@ def test_ingest_with_a_pace_gives_times_by_order(site: dict[str, str], tmp_path:
     ("pace", "named"),
     [
         (["--start", "noon"], "--start 'noon'"),
-        (["--start", "2026-01-09", "--interval-s", "0"], "--interval-s is 0.0"),
-        (["--start", "2026-01-09", "--interval-s", "nan"], "--interval-s nan"),
+        (["--start", "2026-01-09", "--interval-s", "0"], "Invalid value for '--interval-s'"),
+        (["--start", "2026-01-09", "--interval-s", "nan"], "Invalid value for '--interval-s'"),
     ],
 )
 def test_an_invalid_pace_is_refused(pace: list[str], named: str, tmp_path: Path):
