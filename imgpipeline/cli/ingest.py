@@ -168,6 +168,30 @@ def _read_start(text: str | None, zone: tzinfo) -> datetime | None:
         ) from None
 
 
+@dataclass(frozen=True, slots=True)
+class Watching:
+    """The options for announcing new files of a folder as they appear."""
+
+    watch: Annotated[bool, typer.Option("--watch", help="Keep running and announce each new image.")] = False
+    after: Annotated[
+        Literal["keep", "move", "delete"], typer.Option(help="What to do with an announced file, with --watch.")
+    ] = "keep"
+    move_to: Annotated[
+        Path | None, typer.Option(help="Where --after move puts files. Default: .ingested in the folder.")
+    ] = None
+    rescan_s: Annotated[float, typer.Option(min=0.1, help="Seconds between two scans, with --watch.")] = 2.0
+    state: Annotated[
+        Path | None,
+        typer.Option(help="File that records the announced files, with --watch. Default: in ~/.local/state."),
+    ] = None
+
+    def options(self) -> "WatchOptions":
+        """Returns how the folder is watched."""
+        from imgpipeline.sources.watched_folder import After, WatchOptions
+
+        return WatchOptions(After(self.after), self.move_to, self.rescan_s, self.state)
+
+
 @command(app, "folder")
 def folder(
     path: Annotated[Path, typer.Argument(help="A folder (with its subfolders), or one image.")],
@@ -176,20 +200,9 @@ def folder(
     interval_s: Annotated[
         float, typer.Option(min=1e-6, max=86_400, help="Seconds from one image to the next, with --start.")
     ] = 1.0,
-    watch: Annotated[bool, typer.Option("--watch", help="Keep running and announce each new image.")] = False,
-    after: Annotated[
-        Literal["keep", "move", "delete"], typer.Option(help="What to do with an announced file, with --watch.")
-    ] = "keep",
-    move_to: Annotated[
-        Path | None, typer.Option(help="Where --after move puts files. Default: .ingested in the folder.")
-    ] = None,
-    rescan_s: Annotated[float, typer.Option(min=0.1, help="Seconds between two scans, with --watch.")] = 2.0,
-    state: Annotated[
-        Path | None,
-        typer.Option(help="File that records the announced files, with --watch. Default: in ~/.local/state."),
-    ] = None,
     as_json: JsonOption = False,
     *,
+    watching: Watching,
     announcing: Announcing,
 ) -> None:
     """Store the images of a folder below images/ and announce each as a frame.
@@ -204,17 +217,16 @@ def folder(
     """
     from imgpipeline.sources.folder import ingest_folder
     from imgpipeline.sources.protocol import SourceKind
-    from imgpipeline.sources.watched_folder import After, WatchOptions
 
     settings = announcing.settings()
     options = announcing.options(settings, SourceKind.FINITE)
     pace = _pace(start, interval_s, find_timezone(settings.timezone))
-    if watch:
+    if watching.watch:
         if pace:
             raise UsageError(
                 "--start and --watch are both given.", next_step="omit --start: images have their own times"
             )
-        _watch(settings, path, source, options, WatchOptions(After(after), move_to, rescan_s, state), as_json=as_json)
+        _watch(settings, path, source, options, watching.options(), as_json=as_json)
         return
     with finite_progress("Ingesting", settings.kafka_topic, unit="images") as progress:
         result = ingest_folder(settings, path, source, pace=pace, options=options, progress=progress)

@@ -201,9 +201,8 @@ def repair(
             bar(done, 0)
 
         report = repair_ledger(
-            settings, store, key=key, without_kafka=without_kafka, dry_run=dry_run, clock=utc_now,
-            progress=progress,
-        )  # fmt: skip
+            settings, store, key=key, without_kafka=without_kafka, dry_run=dry_run, clock=utc_now, progress=progress
+        )
     steps = [_step_json(step) for step in report.steps]
     if as_json:
         built = {"days_built": report.days, "waiting": report.waiting, "blocked": report.blocked}

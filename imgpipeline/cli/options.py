@@ -147,7 +147,7 @@ def _joined(text: str) -> str:
 
 
 def _with_options(function: Callable[..., None]) -> Callable[..., None]:
-    groups = {name: kind for name, kind in function.__annotations__.items() if is_dataclass(kind)}
+    groups: dict[str, Any] = {name: kind for name, kind in function.__annotations__.items() if is_dataclass(kind)}
     if not groups:
         return function
 

@@ -97,12 +97,15 @@ def label_counts(wanted: LabelOptions, rows: RowFormat) -> None:
     groups = choice.by or ("hour", "label")
     frames: Columns = [("frames", itemgetter("distinct_frames"))] if choice.knows_frames else []
     time_format = "%H:%M:%S" if {"day", "hour"} & set(groups) else "%Y-%m-%d %H:%M:%S"
-    times: Columns = [
-        (end, lambda row, end=end: f"{row[f'{end}_seen']:{time_format}}" if row[f"{end}_seen"] else None)
-        for end in ("first", "last")
-    ]
-    columns = (*_group_columns(wanted, groups), "count", *frames, ("sources", itemgetter("distinct_sources")), *times,
-               ("confidence (mean, range)", _confidence), _OBSERVED)  # fmt: skip
+
+    def seen(name: str) -> Callable[[_Row], str | None]:
+        return lambda row: f"{row[name]:{time_format}}" if row[name] else None
+
+    columns = (
+        *_group_columns(wanted, groups), "count", *frames, ("sources", itemgetter("distinct_sources")),
+        ("first", seen("first_seen")), ("last", seen("last_seen")), ("confidence (mean, range)", _confidence),
+        _OBSERVED,
+    )  # fmt: skip
     _summarise("label_counts", wanted, rows, columns, choice=choice)
 
 
