@@ -3,13 +3,12 @@
 import getpass
 from itertools import chain
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from imgpipeline.cli.options import (
     DurationOption,
-    ForceOption,
     JsonOption,
     LatestOption,
     OutputFileOption,
@@ -17,7 +16,6 @@ from imgpipeline.cli.options import (
     RowFormat,
     SourceOption,
     command,
-    days_with_frames,
     open_site,
 )
 from imgpipeline.cli.output import (
@@ -45,7 +43,7 @@ if TYPE_CHECKING:
     from imgpipeline.settings import Settings
 
 rules_app = typer.Typer(help="Check, store and draw the rules for events.")
-app = typer.Typer(help="Build and show events.")
+app = typer.Typer(help="Show events.")
 alerts_app = typer.Typer(help="Raise, deliver, show and acknowledge alerts: events that someone is notified about.")
 FileArgument = Annotated[
     Path | None, typer.Argument(help="The rules. Default: IMGPIPELINE_RULES_FILE.", metavar="[FILE]")
@@ -148,32 +146,6 @@ def _source_of(rules: "Rules", source: str | None) -> str:
 _EVENTS = ("timestamp", "rule", "source", "place", "label", "reason", "event_id")
 
 
-@command(app, "build")
-def build(
-    period: Period,
-    force: ForceOption = False,
-    *,
-    rows: RowFormat,
-) -> None:
-    """Build frame_changes, events, zone_occupancy and line_crossings of days that have tables, by the current rules.
-
-    In Dagster, the assets of these names do this for every day with new data. If a rule or line follows objects, build
-    the tracks first: `imgpipeline tracks build`.
-    """
-    from imgpipeline.events.rule_tables import build_table
-    from imgpipeline.lake.schema import EVENT_TABLES, PLACE_TABLES
-
-    span = period.span()
-    settings, store = open_site()
-    rules = _configured_rules(settings, store)
-    records: list[dict[str, Any]] = []
-    for day in days_with_frames(store, span):
-        for table in (*EVENT_TABLES, *PLACE_TABLES):
-            done = build_table(store, day, table, rules=rules, settings=settings, force=force, now=utc_now())
-            records.append({"day": day, "table": table.name, "rows": done.manifest.rows, "skipped": done.skipped})
-    rows.show(records)
-
-
 @command(app, "list")
 def list_events(
     period: Period,
@@ -206,7 +178,7 @@ def _why_none(store: "ObjectStore", settings: "Settings", span: Span) -> str:
     if settings.rules_file is None:
         return "; IMGPIPELINE_RULES_FILE is not set, so no events are built"
     if not any(day in span for day in list_versions(store, "events")):
-        return "; no events are built for these days: Dagster builds them, or imgpipeline events build --day 2026-01-09"
+        return "; no events are built for these days: Dagster builds them, or imgpipeline build --day 2026-01-09"
     return ""
 
 

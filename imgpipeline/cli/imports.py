@@ -27,8 +27,8 @@ app = typer.Typer(help="Import detections and metadata of other programs into th
 _HELP = "`imgpipeline import --help` shows the commands and their arguments"
 _ENDINGS = re.compile(r"(\.(csv|tsv|txt|json|jsonl|ndjson))?(\.gz)?$", re.IGNORECASE)
 _NO_TRACKS = (
-    "Do not use tracks or unique objects of this import: each row is a separate frame, so `imgpipeline tracks build` "
-    "cannot tell which objects were in one image. Next: if the rows name their images, write one document per image, "
+    "Do not use tracks or unique objects of this import: each row is a separate frame, so no tracker can tell "
+    "which objects were in one image. Next: if the rows name their images, write one document per image, "
     "with its boxes, and run `imgpipeline import metadata`."
 )
 

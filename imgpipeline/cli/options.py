@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 STORE_PATIENCE_S = 5.0
 """How long an interactive diagnostic command retries a request to the object store."""
-NO_TRACKS = "No tracks. They are built per day: imgpipeline tracks build --day 2026-01-09"
+NO_TRACKS = "No tracks. They are built per day: imgpipeline build --day 2026-01-09"
 _Command = TypeVar("_Command", bound=Callable[..., None])
 
 

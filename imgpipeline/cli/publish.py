@@ -151,7 +151,7 @@ def _publish(publish: "Publish", target: Target, *, follow: bool, as_json: bool)
             day = max(waiting)
             note(
                 f"{day} and later days wait: the results of this day are older than its frames. Dagster builds them, "
-                f"or imgpipeline tracks build --day {day}, and for events also imgpipeline events build --day {day}."
+                f"or imgpipeline build --day {day}."
             )
     raise typer.Exit(stopping.exit_status)
 

@@ -1,36 +1,27 @@
-"""`imgpipeline tracks`: build, show, export and evaluate objects followed across frames."""
+"""`imgpipeline tracks`: show, export and evaluate objects followed across frames."""
 
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated
 
 import typer
 
 from imgpipeline.cli.options import (
     NO_TRACKS,
-    ForceOption,
     OneDayOption,
     OutputFileOption,
-    Period,
     RowFormat,
     Selection,
     command,
-    days_with_frames,
     open_site,
     show_answer,
 )
 from imgpipeline.cli.output import note, write_file
 from imgpipeline.contracts.detection import Kind
-from imgpipeline.contracts.text import counted
-from imgpipeline.contracts.times import utc_now
-from imgpipeline.errors import ConfigurationError, PermanentError
 from imgpipeline.lake.query.days import parse_day
 from imgpipeline.settings import load_settings
 
-if TYPE_CHECKING:
-    from imgpipeline.tracking.day_tracks import TracksBuild
-
-app = typer.Typer(help="Follow objects across frames, and show how many different ones there were.")
+app = typer.Typer(help="Show the objects that were followed across frames, and evaluate tracking.")
 _TRACK_COLUMNS = ("track_id", "label", "first_seen", "stay_s", "points", "ended_by", "unique_id")
 
 
@@ -40,48 +31,6 @@ class Form(StrEnum):
     STATS = "stats"
     TRACKS = "tracks"
     DETECTIONS = "detections"
-
-
-@command(app, "build")
-def build(
-    period: Period,
-    force: ForceOption = False,
-    *,
-    rows: RowFormat,
-) -> None:
-    """Follow the objects of days that have tables. Only slices whose detections changed are processed again.
-
-    In Dagster, the asset `tracks` does this for every day with new data; for a long range, launch a backfill of it.
-    """
-    from imgpipeline.tracking.day_tracks import build_tracks
-
-    span = period.span()
-    settings, store = open_site()
-    done, failed = [], []
-    for day in days_with_frames(store, span):
-        try:
-            done.append(build_tracks(store, day, settings=settings, force=force, now=utc_now()))
-        except PermanentError as error:
-            if isinstance(error, ConfigurationError) or span.first == span.last:
-                raise
-            note(f"{day}: {error}")
-            failed.append(day)
-    if done or not failed:
-        rows.show([_build_row(each) for each in done])
-    if failed:
-        raise PermanentError(f"{counted(len(failed), 'day')} could not be built: {', '.join(map(str, failed))}.")
-
-
-def _build_row(done: "TracksBuild") -> dict[str, Any]:
-    return {
-        "day": done.day,
-        "skipped": done.skipped,
-        "tracks": done.tracks,
-        "slices_followed": done.slices_followed,
-        "slices_kept": done.slices_kept,
-        "size_bytes": done.size_bytes,
-        "duration_s": round(done.duration_s, 2),
-    }
 
 
 @command(app, "list")

@@ -111,7 +111,7 @@ def test_an_import_of_detections_says_that_tracks_need_documents(folder_site: di
     for option in ([], ["--json"]):
         ended = run("import", "detections", path, *option, env=folder_site, cwd=tmp_path)
         assert ended.status == 0, ended.stderr
-        assert "each row is a separate frame, so `imgpipeline tracks build`" in ended.stderr
+        assert "each row is a separate frame, so no tracker" in ended.stderr
         assert "imgpipeline import metadata" in ended.stderr
 
 

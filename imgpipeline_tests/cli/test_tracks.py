@@ -31,9 +31,9 @@ def test_tracks_are_built_listed_and_counted(request, tmp_path: Path):
     rebuild_day(store, DAY, now=NOON)
     env = {"IMGPIPELINE_STORE_URL": store.url, "XDG_CACHE_HOME": str(tmp_path / "cache")}
     empty = run("tracks", "list", "--day", str(DAY), env=env, cwd=tmp_path)
-    assert "tracks build --day" in empty.stderr
-    (built,) = run("tracks", "build", "--day", str(DAY), "--json", env=env, cwd=tmp_path).json()
-    assert (built["tracks"], built["slices_followed"], built["skipped"]) == (2, 1, False)
+    assert "imgpipeline build --day" in empty.stderr
+    built = build_tracks(store, DAY, settings=load_settings(store_url=store.url), now=NOON)
+    assert (built.tracks, built.slices_followed, built.skipped) == (2, 1, False)
     listed = run("tracks", "list", "--label", "dog", "--json", env=env, cwd=tmp_path).json()
     assert [(row["track_id"], row["stay_s"], row["points"]) for row in listed] == [
         ("gate/dog/20260109T1200/1", 55.0, 12)
