@@ -1,57 +1,44 @@
-"""The command line as a whole: the tree of commands, the global options, help texts, and how errors are shown.
+"""The command line as a whole: the tree of commands, the global options, and how errors are shown.
 
 Exit statuses: 0 success, 1 failure or a problem found, 2 wrong usage, 130 stopped by Ctrl-C.
 `IMGPIPELINE_TRACEBACK=1` shows the traceback of an unexpected error.
 """
 
-import inspect
 import logging
 import os
 import re
 import sys
-from collections.abc import Sequence
-from typing import Annotated
+from collections.abc import Callable, Mapping, Sequence
+from typing import Annotated, Final
 
 import typer
 from typer.exceptions import TyperException
 
 from imgpipeline import __version__
 from imgpipeline.cli import (
-    alerts,
     audit,
     dead_letters,
-    demo,
     detect,
     doctor,
     events,
-    explain,
     export,
     frames,
-    images,
     imports,
-    ingest_files,
+    ingest,
     ingest_live,
-    ingest_stored,
     ledger,
     mapreduce,
     models,
-    models_compare,
-    models_own,
-    prepare,
     publish,
-    query,
     redetect,
-    report,
-    rules,
     serve,
-    settings,
     simulate,
     sources,
-    status,
     summary,
     topics,
     tracks,
 )
+from imgpipeline.cli.options import command
 from imgpipeline.cli.output import note, show_error, write_text
 from imgpipeline.errors import ImgpipelineError, UsageError
 from imgpipeline.settings.loading import unknown_settings
@@ -66,87 +53,51 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-_ingest = typer.Typer(help="Store images and announce them as frames.")
-_models = typer.Typer(help="List, download, convert, quantize, measure and compare detection models.")
-
-app.command("demo")(demo.demo)
-app.command("detect")(detect.detect)
-app.command("doctor")(doctor.doctor)
-app.command("health")(doctor.health)
-app.add_typer(_ingest, name="ingest")
-_ingest.command("folder")(ingest_files.folder)
-_ingest.command("video")(ingest_files.video)
-_ingest.command("sequence")(ingest_files.sequence)
-_ingest.command("s3")(ingest_stored.s3)
-_ingest.command("replay")(ingest_stored.replay)
-_ingest.command("rtsp")(ingest_live.rtsp)
-_ingest.command("mqtt")(ingest_live.mqtt)
-app.command("prepare")(prepare.prepare)
-app.add_typer(serve.ingest_app, name="serve-ingest")
-app.command("serve")(serve.serve)
-app.add_typer(serve.keys_app, name="keys")
-app.add_typer(imports.app, name="import")
-app.add_typer(topics.app, name="topics")
-app.add_typer(sources.app, name="sources")
-app.add_typer(simulate.app, name="simulate")
-app.add_typer(images.app, name="images")
-app.command("status")(status.status)
-app.command("audit")(audit.audit)
-app.add_typer(ledger.app, name="ledger")
-app.add_typer(explain.app, name="explain")
-app.add_typer(frames.app, name="frames")
-app.add_typer(summary.app, name="summary")
-app.command("query")(query.query)
-app.add_typer(tracks.app, name="tracks")
-app.add_typer(export.app, name="export")
-app.command("redetect")(redetect.redetect)
-app.command("compare-models")(redetect.compare_models)
-app.command("report")(report.report)
-app.add_typer(publish.app, name="publish")
-app.add_typer(rules.app, name="rules")
-app.add_typer(events.app, name="events")
-app.add_typer(alerts.app, name="alerts")
-app.add_typer(mapreduce.app, name="mapreduce")
-app.add_typer(dead_letters.app, name="dead-letters")
-app.add_typer(_models, name="models")
-_models.command("list")(models.list_all)
-_models.command("pull")(models.pull)
-_models.command("tune")(models.tune)
-_models.command("add")(models_own.add)
-_models.command("check")(models_own.check)
-_models.command("convert")(models_own.convert)
-_models.command("compare")(models_compare.compare)
-_models.command("quantize")(models_compare.quantize)
-app.add_typer(settings.app, name="settings")
-
-
-def unwrap_help(of: typer.Typer) -> None:
-    """Joins the lines of each paragraph in all help texts, so they wrap at the terminal's width.
-
-    Typer itself does so only for the first paragraph. Lists and examples keep their lines.
-
-    Args:
-        of: An app whose commands and groups are all registered.
-    """
-    for command in of.registered_commands:
-        command.help = _joined(command.help or inspect.getdoc(command.callback))
-    for group in of.registered_groups:
-        if group.typer_instance is not None:
-            unwrap_help(group.typer_instance)
-
-
-def _joined(text: str | None) -> str | None:
-    if text is None:
-        return None
-    paragraphs = inspect.cleandoc(text).split("\n\n")
-    return "\n\n".join(part if _is_list_or_example(part) else " ".join(part.split("\n")) for part in paragraphs)
-
-
-def _is_list_or_example(paragraph: str) -> bool:
-    return any(line.startswith((" ", "* ", "- ", "\b")) for line in paragraph.split("\n"))
-
-
-unwrap_help(app)
+_COMMANDS: Final[Mapping[str, Callable[..., None]]] = {
+    "demo": simulate.demo,
+    "detect": detect.detect,
+    "doctor": doctor.doctor,
+    "health": doctor.health,
+    "settings": doctor.show_settings,
+    "prepare": ingest.prepare,
+    "serve-ingest": serve.serve_ingest,
+    "serve": serve.serve,
+    "status": audit.status,
+    "audit": audit.audit,
+    "query": summary.query,
+    "explain": frames.explain,
+    "report": summary.report,
+    "redetect": redetect.redetect,
+}
+_GROUPS: Final[Mapping[str, typer.Typer]] = {
+    "ingest": ingest.app,
+    "import": imports.app,
+    "topics": topics.app,
+    "sources": sources.app,
+    "simulate": simulate.app,
+    "keys": serve.keys_app,
+    "ledger": ledger.app,
+    "dead-letters": dead_letters.app,
+    "frames": frames.app,
+    "images": frames.images_app,
+    "summary": summary.app,
+    "tracks": tracks.app,
+    "rules": events.rules_app,
+    "events": events.app,
+    "alerts": events.alerts_app,
+    "models": models.app,
+    "export": export.app,
+    "publish": publish.app,
+    "mapreduce": mapreduce.app,
+}
+for _name, _function in _COMMANDS.items():
+    command(app, _name)(_function)
+for _name, _group in _GROUPS.items():
+    app.add_typer(_group, name=_name)
+command(ingest.app, "rtsp")(ingest_live.rtsp)
+command(ingest.app, "mqtt")(ingest_live.mqtt)
+command(models.app, "compare")(redetect.compare)
+command(models.app, "quantize")(redetect.quantize)
 
 
 def _show_version(wanted: bool) -> None:

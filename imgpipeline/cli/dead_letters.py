@@ -7,16 +7,37 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from imgpipeline.cli.options import JsonOption, LatestOption, OnlyDayOption, SourceOption, YesOption
-from imgpipeline.cli.output import confirm, note, note_some, progress_bar, show_json, show_table, shown, write_text
+from imgpipeline.cli.options import (
+    DryRunOption,
+    JsonOption,
+    LatestOption,
+    OnlyDayOption,
+    RowFormat,
+    SourceOption,
+    YesOption,
+    command,
+    open_site,
+)
+from imgpipeline.cli.output import (
+    Columns,
+    confirm,
+    note,
+    note_latest,
+    note_some,
+    progress_bar,
+    show_json,
+    show_records,
+    shown,
+    shown_time,
+    write_text,
+)
 from imgpipeline.contracts.keys import segment_key
 from imgpipeline.contracts.text import counted
 from imgpipeline.errors import ConfigurationError, DeadLetterCode
 from imgpipeline.lake.query.days import optional_day
-from imgpipeline.settings import load_settings
 
 if TYPE_CHECKING:
-    from imgpipeline.ledger.dead_letters import BuriedRecord, Wanted
+    from imgpipeline.ledger.dead_letters import Wanted
     from imgpipeline.sources.dead_letters import LetterDetails, ReplayPlan, ReplayResult
 
 app = typer.Typer(help="List and show offsets that could not become frames, and announce them again.")
@@ -29,8 +50,15 @@ CodeOption = Annotated[
 ]
 
 
-@app.command("list")
-def list_them(
+_LETTERS: Columns = (
+    "topic", ("partition", lambda one: str(one["partition"])), "offset",
+    ("time", lambda one: shown_time(one["timestamp"])), "code", "source", ("image", lambda one: one["image_path"]),
+    ("problem", lambda one: one["message"]),
+)  # fmt: skip
+
+
+@command(app, "list")
+def list_letters(
     code: CodeOption = None,
     day: OnlyDayOption = None,
     source: SourceOption = None,
@@ -38,64 +66,47 @@ def list_them(
         bool, typer.Option("--all", help="Include records that were announced again, with the result.")
     ] = False,
     limit: LatestOption = 100,
-    as_json: JsonOption = False,
+    *,
+    rows: RowFormat,
 ) -> None:
     """List the open dead letters, latest first.
 
     A dead letter is closed once its record was announced again and became a frame, or another dead letter that
     replaces it. The first call reads the whole ledger, later calls read only what was added since.
     """
-    from imgpipeline.ledger.dead_letters import LetterState, find_dead_letters  # noqa: PLC0415 - as above
-    from imgpipeline.objectstore import open_store  # noqa: PLC0415 - as above
-    from imgpipeline.sources.dead_letters import document  # noqa: PLC0415 - loads obstore and kafka-python
+    from imgpipeline.ledger.dead_letters import LetterState, find_dead_letters
+    from imgpipeline.sources.dead_letters import document
 
     wanted = _wanted(code, day, source)
-    store = open_store(load_settings())
+    _, store = open_site()
     with progress_bar("Reading the ledger", unit="offsets") as progress:
         found, _ = find_dead_letters(store, wanted, progress=progress)
     listed = [buried for buried in found if every or buried.state is LetterState.OPEN]
-    if as_json:
-        show_json([document(buried) for buried in listed[:limit]])
-    elif listed:
-        _show_list(listed[:limit], with_state=every)
-    else:
-        note("No dead letters match.")
-    if len(listed) > limit:
-        note(f"There are more than {limit}; --limit shows more.")
-    if len(found) > len(listed) and not as_json:
+    columns = (*_LETTERS, ("result", lambda one: f"{one['state']} {one['became'] or ''}")) if every else _LETTERS
+    rows.show([document(buried) for buried in listed[:limit]], columns, empty="No dead letters match.")
+    note_latest(min(len(listed), limit), len(listed), "dead letters")
+    if len(found) > len(listed) and not rows.as_json:
         note(f"Not shown because they were announced again: {len(found) - len(listed)}; --all shows them.")
 
 
 def _wanted(code: DeadLetterCode | None, day: str | None, source: str | None) -> "Wanted":
-    from imgpipeline.ledger.dead_letters import Wanted  # noqa: PLC0415 - loads obstore
+    from imgpipeline.ledger.dead_letters import Wanted
 
     return Wanted(code, optional_day(day), source)
 
 
-def _show_list(found: "list[BuriedRecord]", *, with_state: bool) -> None:
-    columns = ["topic", "partition", "offset", "time", "code", "source", "image", "problem"]
-    rows = []
-    for buried in found:
-        at, letter = buried.reference, buried.letter
-        row = [at.chain.topic, str(at.chain.partition), letter.offset, letter.timestamp, letter.code.value,
-               letter.source, letter.image_path, letter.message]  # fmt: skip
-        rows.append([*row, f"{buried.state.value} {buried.became or ''}"] if with_state else row)
-    show_table([*columns, "result"] if with_state else columns, rows)
-
-
-@app.command("show")
+@command(app, "show")
 def show(
     record: Annotated[str, typer.Argument(metavar="TOPIC/PARTITION/OFFSET", help="The record, as shown by `list`.")],
     raw: Annotated[Path | None, typer.Option(help="Write the record's value to this new file.")] = None,
     as_json: JsonOption = False,
 ) -> None:
     """Show everything about one dead letter: the reason, the record, the run and model, and what to do next."""
-    from imgpipeline.objectstore import open_store  # noqa: PLC0415 - loads obstore
-    from imgpipeline.sources.dead_letters import read_details  # noqa: PLC0415 - loads obstore and kafka-python
+    from imgpipeline.sources.dead_letters import read_details
 
-    settings = load_settings()
+    settings, store = open_site()
     with progress_bar("Reading the ledger", unit="offsets") as progress:
-        details = read_details(settings, open_store(settings), record, progress=progress)
+        details = read_details(settings, store, record, progress=progress)
     if raw is not None:
         _write_value(details, raw)
     if as_json:
@@ -149,14 +160,14 @@ def _page(details: "LetterDetails") -> Iterator[str]:
 
 
 def _one_line(raw: bytes) -> str:
-    from imgpipeline.sources.dead_letters import as_text  # noqa: PLC0415 - loads obstore and kafka-python
+    from imgpipeline.sources.dead_letters import as_text
 
     text = as_text(raw[:200])
     return repr(text) if text is not None else raw[:200].hex(" ")
 
 
 def _dump(raw: bytes) -> Iterator[str]:
-    from imgpipeline.sources.dead_letters import readable  # noqa: PLC0415 - loads obstore and kafka-python
+    from imgpipeline.sources.dead_letters import readable
 
     if raw:
         for line in readable(raw, _SHOWN_BYTES):
@@ -165,7 +176,7 @@ def _dump(raw: bytes) -> Iterator[str]:
         yield f"... and {counted(len(raw) - _SHOWN_BYTES, 'more byte')}; --raw FILE writes all\n"
 
 
-@app.command("replay")
+@command(app, "replay")
 def replay(
     code: CodeOption = None,
     day: OnlyDayOption = None,
@@ -173,7 +184,7 @@ def replay(
     again: Annotated[
         bool, typer.Option("--again", help="Include records that became a frame or were already announced again.")
     ] = False,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Change nothing; show what would be announced.")] = False,
+    dry_run: DryRunOption = False,
     yes: YesOption = False,
     as_json: JsonOption = False,
 ) -> None:
@@ -183,11 +194,9 @@ def replay(
     counts once. The dead letters stay in the ledger. Records that became a frame, or that were announced again and wait
     for a detection run, are skipped.
     """
-    from imgpipeline.objectstore import open_store  # noqa: PLC0415 - loads obstore
-    from imgpipeline.sources import dead_letters as replays  # noqa: PLC0415 - loads kafka-python and obstore
+    from imgpipeline.sources import dead_letters as replays
 
-    settings = load_settings()
-    store = open_store(settings)
+    settings, store = open_site()
     with progress_bar("Reading the ledger", unit="offsets") as progress:
         plan = replays.plan_replay(settings, store, _wanted(code, day, source), again=again, progress=progress)
     result = replays.ReplayResult(0, ())
@@ -219,9 +228,11 @@ def _replay_json(plan: "ReplayPlan", result: "ReplayResult") -> dict[str, Any]:
 
 
 def _report_replay(plan: "ReplayPlan", result: "ReplayResult", topic: str, *, dry_run: bool) -> None:
+    from imgpipeline.sources.dead_letters import document
+
     if dry_run:
         if plan.chosen:
-            _show_list(list(plan.chosen), with_state=False)
+            show_records([document(buried) for buried in plan.chosen], _LETTERS)
         note(f"Would announce {counted(len(plan.chosen), 'record')} again on the topic {topic}. Nothing was changed.")
     elif plan.chosen:
         note(f"{result.announced} of {counted(len(plan.chosen), 'record')} announced again on the topic {topic}.")

@@ -34,7 +34,7 @@ def detect(
     detections of all images. Model and thresholds come from the settings. Exits with status 1 if an image cannot be
     read.
     """
-    from imgpipeline.detect.files import detect_files, find_images  # noqa: PLC0415 - loads OpenCV and a backend
+    from imgpipeline.detect.files import detect_files, find_images
 
     settings = load_settings()
     files = find_images(locations, settings, limit=limit)

@@ -7,16 +7,14 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from imgpipeline.cli.options import JsonOption, Period, SourceOption, expand_options
+from imgpipeline.cli.options import JsonOption, LabelOption, Period, SourceOption, command, open_site
 from imgpipeline.cli.output import note, note_some, progress_bar, show_json, show_table
 from imgpipeline.contracts.text import counted
 from imgpipeline.contracts.times import utc_now
 from imgpipeline.errors import ConfigurationError
 from imgpipeline.lake.query.days import Span, days_of, unknown_day
-from imgpipeline.settings import load_settings
 
 if TYPE_CHECKING:
-    from imgpipeline.export.formats import Exported, TrainingFormat
     from imgpipeline.objectstore import ObjectStore
 
 app = typer.Typer(help="Export all tables as a file, or frames with their boxes as a training set.")
@@ -24,27 +22,25 @@ _MOST_NAMED = 10
 FolderArgument = Annotated[Path, typer.Argument(help="A new folder, such as training.")]
 
 
-@app.command("duckdb")
-@expand_options
+@command(app, "duckdb")
 def duckdb_file(
     file: Annotated[Path, typer.Argument(help="The file to write, such as lake.duckdb.")],
     period: Period,
-    force: Annotated[bool, typer.Option("--force", help="Replace the file if it exists.")] = False,
+    replace: Annotated[bool, typer.Option("--replace", help="Replace the file if it exists.")] = False,
     as_json: JsonOption = False,
 ) -> None:
     """Write all tables of `imgpipeline query` into one DuckDB file.
 
     The tables show the lake at one moment, including frames whose day is not built yet. Reading the file needs neither
-    this project nor the object store. The file appears only when complete; --force replaces an existing file.
+    this project nor the object store. The file appears only when complete; --replace replaces an existing file.
     """
-    from imgpipeline.lake.query.export import export_duckdb  # noqa: PLC0415 - loads DuckDB and pyarrow
-    from imgpipeline.objectstore import open_store  # noqa: PLC0415 - loads obstore
+    from imgpipeline.lake.query.export import export_duckdb
 
-    span, settings = period.span(), load_settings()
-    store = open_store(settings)
+    span = period.span()
+    settings, store = open_site()
     days = None if span.is_all else _known_days(store, span)
     with progress_bar(file.name, unit="queries") as progress:
-        done = export_duckdb(store, settings, file, now=utc_now(), days=days, force=force, progress=progress)
+        done = export_duckdb(store, settings, file, now=utc_now(), days=days, force=replace, progress=progress)
     if as_json:
         ends = {str(chain): end for chain, end in sorted(done.ends.items())}
         show_json({"file": str(done.path), "size_bytes": done.size_bytes, "days": done.days, "rows": done.rows,
@@ -55,8 +51,8 @@ def duckdb_file(
 
 
 def _known_days(store: "ObjectStore", span: Span) -> list[date]:
-    from imgpipeline.lake.query.days import name_nearest_days  # noqa: PLC0415 - loads the package `lake`
-    from imgpipeline.ledger import known_days  # noqa: PLC0415 - loads obstore
+    from imgpipeline.lake.query.days import name_nearest_days
+    from imgpipeline.ledger import known_days
 
     days = days_of(store, span)
     near = span.last or span.first
@@ -71,7 +67,7 @@ class TrainingOptions(Period):
     """The options that select frames for training."""
 
     source: SourceOption = None
-    label: Annotated[str | None, typer.Option(help="Only frames in which this label was found.")] = None
+    label: LabelOption = None
     min_confidence: Annotated[
         float, typer.Option(min=0, max=1, help="Only frames with a detection of at least this confidence.")
     ] = 0.0
@@ -84,37 +80,31 @@ class TrainingOptions(Period):
     images: Annotated[bool, typer.Option("--images/--no-images", help="Write the images too.")] = True
 
 
-@app.command("coco")
-@expand_options
+@command(app, "coco")
 def coco(folder: FolderArgument, wanted: TrainingOptions, as_json: JsonOption = False) -> None:
     """Write frames with all of their boxes as a COCO data set: annotations.json and images.
 
     Without a day, exports the latest day. Annotations made in the viewer correct the boxes: wrong ones are omitted,
     missing ones added.
     """
-    from imgpipeline.export.formats import TrainingFormat  # noqa: PLC0415 - loads DuckDB
-
-    _report_training_set(_write_training_set(TrainingFormat.COCO, folder, wanted), as_json=as_json)
+    _write_training_set("coco", folder, wanted, as_json=as_json)
 
 
-@app.command("yolo")
-@expand_options
+@command(app, "yolo")
 def yolo(folder: FolderArgument, wanted: TrainingOptions, as_json: JsonOption = False) -> None:
     """Write frames with all of their boxes as a YOLO data set: data.yaml, labels and images. Otherwise like coco."""
-    from imgpipeline.export.formats import TrainingFormat  # noqa: PLC0415 - loads DuckDB
-
-    _report_training_set(_write_training_set(TrainingFormat.YOLO, folder, wanted), as_json=as_json)
+    _write_training_set("yolo", folder, wanted, as_json=as_json)
 
 
-def _write_training_set(kind: "TrainingFormat", folder: Path, wanted: TrainingOptions) -> "Exported":
-    from imgpipeline.export.formats import open_training_set, write_training_set  # noqa: PLC0415 - loads DuckDB
-    from imgpipeline.lake.query.wanted_frames import WantedFrames  # noqa: PLC0415 - as above
-    from imgpipeline.lake.sessions.session import open_lake  # noqa: PLC0415 - as above
-    from imgpipeline.ledger import known_days  # noqa: PLC0415 - loads obstore
-    from imgpipeline.objectstore import ImageReader, open_store  # noqa: PLC0415 - as above
+def _write_training_set(kind: str, folder: Path, wanted: TrainingOptions, *, as_json: bool) -> None:
+    from imgpipeline.export.formats import TrainingFormat, open_training_set, write_training_set
+    from imgpipeline.lake.query.wanted_frames import WantedFrames
+    from imgpipeline.lake.sessions.session import open_lake
+    from imgpipeline.ledger import known_days
+    from imgpipeline.objectstore import ImageReader
 
-    span, settings = wanted.span(), load_settings()
-    store = open_store(settings)
+    span = wanted.span()
+    settings, store = open_site()
     known = known_days(store)
     days = known[-1:] if span.is_all else [day for day in known if day in span]
     if not days:
@@ -123,10 +113,7 @@ def _write_training_set(kind: "TrainingFormat", folder: Path, wanted: TrainingOp
     images = ImageReader(store, settings) if wanted.images else None
     with open_lake(store, settings=settings, days=days) as lake, progress_bar("Images", unit="frames") as progress:
         training = open_training_set(lake, store, frames, days, is_marked=wanted.marked)
-        return write_training_set(training, folder, kind, images, progress=progress)
-
-
-def _report_training_set(done: "Exported", *, as_json: bool) -> None:
+        done = write_training_set(training, folder, TrainingFormat(kind), images, progress=progress)
     if as_json:
         show_json({"folder": str(done.folder), "frames": done.frames, "boxes": done.boxes, "labels": done.labels,
                    "missing_images": done.missing})  # fmt: skip

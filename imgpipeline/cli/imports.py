@@ -2,13 +2,12 @@
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from imgpipeline.cli.options import JsonOption, TimezoneOption, from_arguments, timezone_settings
+from imgpipeline.cli.options import JsonOption, TimezoneOption, command, from_arguments, timezone_settings
 from imgpipeline.cli.output import note, progress_bar, show_json
 from imgpipeline.contracts.text import counted
 from imgpipeline.contracts.times import utc_now
@@ -28,8 +27,8 @@ app = typer.Typer(help="Import detections and metadata of other programs into th
 _HELP = "`imgpipeline import --help` shows the commands and their arguments"
 _ENDINGS = re.compile(r"(\.(csv|tsv|txt|json|jsonl|ndjson))?(\.gz)?$", re.IGNORECASE)
 _NO_TRACKS = (
-    "Do not use tracks or unique objects of this import: each row is a separate frame, so `imgpipeline tracks build` "
-    "cannot tell which objects were in one image. Next: if the rows name their images, write one document per image, "
+    "Do not use tracks or unique objects of this import: each row is a separate frame, so no tracker can tell "
+    "which objects were in one image. Next: if the rows name their images, write one document per image, "
     "with its boxes, and run `imgpipeline import metadata`."
 )
 
@@ -45,18 +44,8 @@ BuildOption = Annotated[
 ]
 
 
-@dataclass(frozen=True, slots=True)
-class _Built:
-    """How many days of an import were built."""
-
-    built: int
-    """Days that were built."""
-    current: int
-    """Days that were up to date."""
-
-
-@app.command("detections")
-def detections(  # noqa: PLR0913, PLR0917 - one parameter for each option
+@command(app, "detections")
+def detections(
     file: Annotated[str, typer.Argument(metavar="FILE.csv", help="A CSV file, optionally .gz, or s3://bucket/key.")],
     name: NameOption = None,
     timestamp_column: Annotated[str, typer.Option(help="Column with the time.")] = "timestamp",
@@ -78,9 +67,9 @@ def detections(  # noqa: PLR0913, PLR0917 - one parameter for each option
     Importing the same file again adds nothing; importing a longer version adds only the new rows. An invalid row
     becomes a dead letter that names its line. Times without an offset from UTC are local times of --timezone.
     """
-    from imgpipeline.compat.imports.files import CsvRows, find_files  # noqa: PLC0415 - as above
-    from imgpipeline.compat.imports.meanings import ColumnNames, DetectionRows  # noqa: PLC0415 - loads obstore
-    from imgpipeline.contracts.keys import import_chain  # noqa: PLC0415 - `--help` does not wait for it
+    from imgpipeline.compat.imports.files import CsvRows, find_files
+    from imgpipeline.compat.imports.meanings import ColumnNames, DetectionRows
+    from imgpipeline.contracts.keys import import_chain
 
     settings = load_settings(**timezone_settings(timezone))
     own_name, separator = name or _name_of(file), _delimiter(delimiter)
@@ -99,7 +88,7 @@ def detections(  # noqa: PLR0913, PLR0917 - one parameter for each option
     note(_NO_TRACKS)
 
 
-@app.command("metadata")
+@command(app, "metadata")
 def metadata(
     paths: Annotated[
         list[str], typer.Argument(metavar="PATH...", help="Files, folders, patterns, or s3://bucket/prefix.")
@@ -119,9 +108,9 @@ def metadata(
     names. Importing the same documents again adds nothing; new documents after them are added. Times without an offset
     from UTC are local times of --timezone.
     """
-    from imgpipeline.compat.imports.files import ENDINGS, Documents, find_files  # noqa: PLC0415 - loads obstore
-    from imgpipeline.compat.imports.meanings import MetadataDocuments  # noqa: PLC0415 - as above
-    from imgpipeline.contracts.keys import import_chain  # noqa: PLC0415 - `--help` does not wait for it
+    from imgpipeline.compat.imports.files import ENDINGS, Documents, find_files
+    from imgpipeline.compat.imports.meanings import MetadataDocuments
+    from imgpipeline.contracts.keys import import_chain
 
     settings = load_settings(**timezone_settings(timezone))
     if name is None and len(paths) > 1:
@@ -175,9 +164,9 @@ def _read_labels(path: Path | None) -> Sequence[str]:
 def _import(
     settings: Settings, chain: "ChainId", rows: "Rows", meaning: "Meaning", *, build: bool, as_json: bool
 ) -> None:
-    from imgpipeline.compat.imports.chain import import_rows  # noqa: PLC0415 - loads obstore
-    from imgpipeline.objectstore import open_store  # noqa: PLC0415 - as above
-    from imgpipeline.objectstore.client import check_store  # noqa: PLC0415 - as above
+    from imgpipeline.compat.imports.chain import import_rows
+    from imgpipeline.objectstore import open_store
+    from imgpipeline.objectstore.client import check_store
 
     store = open_store(settings)
     check_store(store)
@@ -190,17 +179,17 @@ def _import(
         _report(result, built)
 
 
-def _build(settings: Settings, store: "ObjectStore", chain: "ChainId") -> _Built:
-    from imgpipeline.compat.imports.chain import build_days  # noqa: PLC0415 - loads DuckDB
-    from imgpipeline.ledger import days_of_chain  # noqa: PLC0415 - as above
+def _build(settings: Settings, store: "ObjectStore", chain: "ChainId") -> tuple[int, int]:
+    """Builds the days of an import; returns how many were built, and how many there are."""
+    from imgpipeline.compat.imports.chain import build_days
+    from imgpipeline.ledger import days_of_chain
 
     days = days_of_chain(store, chain)
     with progress_bar("Building", unit="days") as progress:
-        built = build_days(settings, store, days, now=utc_now, progress=progress)
-    return _Built(built, len(days) - built)
+        return build_days(settings, store, days, now=utc_now, progress=progress), len(days)
 
 
-def _as_json(result: "ImportResult", built: _Built | None) -> dict[str, Any]:
+def _as_json(result: "ImportResult", built: tuple[int, int] | None) -> dict[str, Any]:
     return {
         "topic": result.chain.topic,
         "kind": result.chain.topic_id,
@@ -211,11 +200,11 @@ def _as_json(result: "ImportResult", built: _Built | None) -> dict[str, Any]:
         "codes": result.codes,
         "segments": result.segments,
         "days": [day.isoformat() for day in result.days],
-        "days_built": built.built if built else None,
+        "days_built": built[0] if built else None,
     }
 
 
-def _report(result: "ImportResult", built: _Built | None) -> None:
+def _report(result: "ImportResult", built: tuple[int, int] | None) -> None:
     new = result.frames + result.dead_letters
     note(f"{counted(result.rows, 'row')} read: {result.already_there:,} already in {result.chain.topic}, {new:,} new.")
     if new:
@@ -224,7 +213,7 @@ def _report(result: "ImportResult", built: _Built | None) -> None:
     if result.dead_letters:
         note("Next: `imgpipeline dead-letters list` names their lines.")
     if built:
-        note(f"Days built: {built.built}; {built.current} were already up to date.")
+        note(f"Days built: {built[0]}; {built[1] - built[0]} were already up to date.")
     elif new:
         note(
             "Queries show the new rows now. The schedule `nightly_rebuild`, the job `rebuild_days`, or this command "

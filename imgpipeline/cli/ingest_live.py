@@ -3,18 +3,17 @@
 import threading
 from collections.abc import Sequence
 from contextlib import ExitStack
-from dataclasses import asdict, replace
+from dataclasses import fields, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from imgpipeline.cli.ingest_options import Preparing, TopicOption, topic_settings
-from imgpipeline.cli.options import JsonOption, expand_options
-from imgpipeline.cli.output import note, reasons, show_json, show_table, stderr_console
-from imgpipeline.cli.stopping import stopped_by_signals
-from imgpipeline.contracts.text import counted
-from imgpipeline.errors import UsageError
+from imgpipeline.cli.ingest import Preparing, TopicOption, topic_settings
+from imgpipeline.cli.options import DurationOption, RowFormat
+from imgpipeline.cli.output import Columns, note, reasons, stderr_console
+from imgpipeline.cli.running import live_table, stopped_by_signals
+from imgpipeline.errors import ImgpipelineError, UsageError
 from imgpipeline.settings import Settings, load_settings
 
 if TYPE_CHECKING:
@@ -31,14 +30,23 @@ CredentialsEnvOption = Annotated[
 CredentialsFileOption = Annotated[
     Path | None, typer.Option("--credentials-file", help="File whose first line is user:password.")
 ]
-DurationOption = Annotated[float | None, typer.Option("--duration", min=0.1, help="Stop after this many seconds.")]
+PayloadOption = Annotated[
+    Literal["image", "json"],
+    typer.Option(
+        "--payload",
+        help="image: the message is an encoded image. json: a document with the image in base64 as `image`, and "
+        "optionally timestamp, number and attributes.",
+    ),
+]
 BrokerHostOption = Annotated[str | None, typer.Option("--host", help="Host of the MQTT broker. Default: MQTT_HOST.")]
 BrokerPortOption = Annotated[int | None, typer.Option("--port", help="Port of the MQTT broker. Default: MQTT_PORT.")]
-_COLUMNS = ("source", "received", "announced", "gated", "dropped", "failed", "observed s", "error")
+_ACCOUNTS: Columns = (
+    "source", "received", "announced", "gated", ("dropped", lambda one: reasons(one["dropped"] or {}) or 0), "failed",
+    "observed_s", "error",
+)  # fmt: skip
 
 
-@expand_options
-def rtsp(  # noqa: PLR0913, PLR0917 - one parameter for each option
+def rtsp(
     urls: Annotated[list[str], typer.Argument(metavar="URL...", help="Cameras, such as rtsp://192.168.1.20/stream1.")],
     source: Annotated[
         list[str] | None,
@@ -54,9 +62,9 @@ def rtsp(  # noqa: PLR0913, PLR0917 - one parameter for each option
     metrics_port: Annotated[
         int | None, typer.Option("--metrics-port", help="Serve Prometheus metrics and /health on this loopback port.")
     ] = None,
-    as_json: JsonOption = False,
     *,
     preparing: Preparing,
+    rows: RowFormat,
 ) -> None:
     """Read cameras by RTSP, store their frames and announce them, until Ctrl-C.
 
@@ -65,9 +73,9 @@ def rtsp(  # noqa: PLR0913, PLR0917 - one parameter for each option
     --credentials-file: other users can see the arguments of a command. Exits with status 1 if a camera failed
     permanently.
     """
-    from imgpipeline.sources.options import default_options  # noqa: PLC0415 - loads OpenCV
-    from imgpipeline.sources.protocol import SourceKind  # noqa: PLC0415 - as above
-    from imgpipeline.sources.rtsp import RtspSource, read_credentials  # noqa: PLC0415 - as above
+    from imgpipeline.sources.options import default_options
+    from imgpipeline.sources.protocol import SourceKind
+    from imgpipeline.sources.rtsp import RtspSource, read_credentials
 
     settings = load_settings()
     preparation = preparing.preparation(settings)
@@ -78,12 +86,12 @@ def rtsp(  # noqa: PLR0913, PLR0917 - one parameter for each option
     ]
     options = replace(default_options(SourceKind.LIVE), preparation=preparation, stall_s=stall_s)
     ended, status = _run_cameras(cameras, settings, options, duration_s, metrics_port)
-    _report_cameras(ended, as_json=as_json)
+    rows.show([_account(one.source, one.totals, one.error) for one in ended], _ACCOUNTS)
     raise typer.Exit(1 if any(one.error for one in ended) else status)
 
 
 def _camera_names(urls: Sequence[str], named: list[str] | None) -> list[str]:
-    from imgpipeline.sources.rtsp import read_address  # noqa: PLC0415 - `--help` does not wait for it
+    from imgpipeline.sources.rtsp import read_address
 
     if named is not None and len(named) != len(urls):
         raise UsageError(
@@ -102,10 +110,9 @@ def _run_cameras(
     duration_s: float | None,
     metrics_port: int | None,
 ) -> "tuple[list[EndedSource], int]":
-    from imgpipeline.cli.live_table import live_table  # noqa: PLC0415 - loads rich
-    from imgpipeline.sources.board import Board  # noqa: PLC0415 - loads OpenCV
-    from imgpipeline.sources.ingest import ingest_all  # noqa: PLC0415 - loads kafka-python
-    from imgpipeline.sources.metrics import serve_metrics  # noqa: PLC0415 - loads the Prometheus client
+    from imgpipeline.sources.board import Board
+    from imgpipeline.sources.ingest import ingest_all
+    from imgpipeline.sources.metrics import serve_metrics
 
     board = Board()
     with ExitStack() as stack:
@@ -122,31 +129,14 @@ def _run_cameras(
     return ended, stopping.exit_status
 
 
-def _report_cameras(ended: "Sequence[EndedSource]", *, as_json: bool) -> None:
-    if as_json:
-        counts = [asdict(one.totals) if one.totals else {} for one in ended]
-        errors = [str(one.error) if one.error else None for one in ended]
-        show_json([
-            {"source": one.source, **of, "error": error} for one, of, error in zip(ended, counts, errors, strict=True)
-        ])  # fmt: skip
-        return
-    show_table(_COLUMNS, [_camera_cells(one) for one in ended])
-    for one in ended:
-        if one.error:
-            note(f"{one.source}: {one.error}")
+def _account(source: str, totals: "Totals | None", error: ImgpipelineError | None = None) -> dict[str, Any]:
+    from imgpipeline.sources.accounts import Totals
+
+    counts = {field.name: getattr(totals, field.name, None) for field in fields(Totals)}
+    return {"source": source, **counts, "error": str(error) if error else None}
 
 
-def _camera_cells(one: "EndedSource") -> list[Any]:
-    error = one.error.message if one.error else None
-    if one.totals is None:
-        return [one.source, *[None] * 6, error]
-    of = one.totals
-    dropped = reasons(of.dropped) or 0
-    return [one.source, of.received, of.announced, of.gated, dropped, of.failed, of.observed_s, error]
-
-
-@expand_options
-def mqtt(  # noqa: PLR0913 - one parameter for each option
+def mqtt(
     mqtt_topics: Annotated[
         list[str] | None,
         typer.Option(
@@ -159,22 +149,14 @@ def mqtt(  # noqa: PLR0913 - one parameter for each option
     source: Annotated[
         str | None, typer.Option("--source", help="Name of the source, for filters without a wildcard.")
     ] = None,
-    payload: Annotated[
-        str,
-        typer.Option(
-            "--payload",
-            metavar="[image|json]",
-            help="image: the message is an encoded image. json: a document with the image in base64 as `image`, and "
-            "optionally timestamp, number and attributes.",
-        ),
-    ] = "image",
+    payload: PayloadOption = "image",
     host: BrokerHostOption = None,
     port: BrokerPortOption = None,
     limit: Annotated[int | None, typer.Option("--limit", min=1, help="Stop after this many announced frames.")] = None,
     topic: TopicOption = None,
-    as_json: JsonOption = False,
     *,
     preparing: Preparing,
+    rows: RowFormat,
 ) -> None:
     """Store the images of MQTT messages and announce each as a frame, until stopped.
 
@@ -182,12 +164,12 @@ def mqtt(  # noqa: PLR0913 - one parameter for each option
     command or the broker restarts. A redelivered message is the same frame. User, password, TLS and the session name
     are settings (IMGPIPELINE_MQTT_…).
     """
-    from imgpipeline.sources.mqtt.messages import DEFAULT_TOPIC, Subscription, parse_payload  # noqa: PLC0415 - slow
+    from imgpipeline.sources.mqtt.messages import DEFAULT_TOPIC, Subscription, parse_payload
 
     settings = load_settings(**broker_settings(host, port), **topic_settings(topic))
     subscription = Subscription(tuple(mqtt_topics or [DEFAULT_TOPIC]), source, parse_payload(payload))
     status, found = _run_subscription(settings, subscription, preparing, limit)
-    _report_messages(found, settings.kafka_topic, as_json=as_json)
+    rows.show([_account(*one) for one in found], _ACCOUNTS, empty="No message arrived.")
     raise typer.Exit(status)
 
 
@@ -200,8 +182,8 @@ def broker_settings(host: str | None, port: int | None) -> dict[str, object]:
 def _run_subscription(
     settings: Settings, subscription: "Subscription", preparing: Preparing, limit: int | None
 ) -> "tuple[int, list[tuple[str, Totals]]]":
-    from imgpipeline.sources.mqtt.ingest import ingest_mqtt  # noqa: PLC0415 - loads kafka-python
-    from imgpipeline.sources.options import PublishOptions  # noqa: PLC0415 - as above
+    from imgpipeline.sources.mqtt.ingest import ingest_mqtt
+    from imgpipeline.sources.options import PublishOptions
 
     options = PublishOptions(preparation=preparing.preparation(settings))
     with stopped_by_signals() as stopping:
@@ -214,16 +196,3 @@ def _run_subscription(
         note(f"Subscribed to {', '.join(subscription.topics)} at {where}. Ctrl-C stops.")
         found = ingest_mqtt(settings, subscription, stop=stopping.event, options=options, progress=stop_at_limit)
     return stopping.exit_status, found
-
-
-def _report_messages(found: "list[tuple[str, Totals]]", topic: str, *, as_json: bool) -> None:
-    if as_json:
-        names = ("received", "announced", "failed", "gated", "dropped")
-        show_json([{"source": name, **{each: getattr(of, each) for each in names}} for name, of in found])
-        return
-    for name, of in found:
-        others = {"gated": of.gated, "dropped": sum(of.dropped.values()), "failed": of.failed}
-        more = "".join(f", {count:,} {what}" for what, count in others.items() if count)
-        note(f"{name}: {counted(of.announced, 'frame')} announced on the topic {topic}{more}.")
-    if not found:
-        note("No message arrived.")

@@ -1,27 +1,33 @@
-"""`imgpipeline ledger`: list, bundle and repair the chains of segments, and start new ones."""
+"""`imgpipeline ledger`: list and repair the chains of segments, and start new ones."""
 
-from collections.abc import Iterator
-from dataclasses import asdict, dataclass
-from datetime import datetime
+from collections.abc import Sequence
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from imgpipeline.cli.options import JsonOption, YesOption, followed_topic, from_arguments
-from imgpipeline.cli.output import confirm, note, progress_bar, show_json, show_table
+from imgpipeline.cli.options import (
+    DryRunOption,
+    JsonOption,
+    RowFormat,
+    YesOption,
+    command,
+    followed_topic,
+    from_arguments,
+    open_site,
+)
+from imgpipeline.cli.output import Columns, confirm, note, progress_bar, show_json, show_records
 from imgpipeline.contracts.text import counted
 from imgpipeline.contracts.times import utc_now
 from imgpipeline.errors import LedgerError, TransientError, UsageError
-from imgpipeline.settings import load_settings
 
 if TYPE_CHECKING:
     from imgpipeline.contracts.keys import ChainId
     from imgpipeline.detect.resume import Contradiction
-    from imgpipeline.ledger.bundles.making import BundlingReport
     from imgpipeline.ledger.repair.damage import RepairReport, RepairStep
     from imgpipeline.objectstore import ObjectStore
 
-app = typer.Typer(help="List, bundle and repair the ledger's chains of segments.")
+app = typer.Typer(help="List and repair the ledger's chains of segments.")
 PartitionOption = Annotated[
     list[int] | None, typer.Option("--partition", min=0, help="Only this partition; repeatable. Default: all.")
 ]
@@ -30,90 +36,59 @@ TopicOption = Annotated[
 ]
 
 
-@dataclass(frozen=True, slots=True)
-class ChainEndRow:
-    """The end of one chain, as far as it can be read."""
-
-    topic: str
-    """Kafka topic, or `import.<name>`."""
-    topic_id: str
-    """Which incarnation of the topic."""
-    partition: int
-    """Kafka partition."""
-    end: int | None = None
-    """First offset without an outcome; None if the last segment cannot be read."""
-    last_start: int | None = None
-    """First offset of the last segment; None if there is none or it cannot be read."""
-    last_commit: datetime | None = None
-    """When the last segment was written, UTC; None as above."""
-    run_id: str | None = None
-    """The run that wrote the last segment; None as above."""
-    closed: bool = False
-    """Whether the chain is closed: its log continues in the next chain (`ledger new-chain`)."""
-    problem: str | None = None
-    """Why the end cannot be read; None if it can."""
+_CHAINS: Columns = (
+    "topic", "topic_id", ("partition", lambda row: str(row["partition"])), "end",
+    ("last segment", lambda row: row["last_start"]), "last_commit", ("run", lambda row: row["run_id"]), "closed",
+)  # fmt: skip
 
 
-@app.command("ends")
-def ends(
-    topic: Annotated[str | None, typer.Option(help="Only the chains of this topic. Default: all.")] = None,
-    as_json: JsonOption = False,
+@command(app, "list")
+def list_chains(
+    topic: Annotated[str | None, typer.Option("--topic", help="Only the chains of this topic. Default: all.")] = None,
+    *,
+    rows: RowFormat,
 ) -> None:
     """List all chains and their ends, including those of earlier topics and of imports. Does not need Kafka."""
-    from imgpipeline.contracts.keys import ChainId  # noqa: PLC0415 - `--help` does not wait for it
-    from imgpipeline.objectstore import open_store  # noqa: PLC0415 - loads obstore
+    from imgpipeline import ledger
+    from imgpipeline.contracts.keys import ChainId
 
     if topic is not None:
-        with from_arguments("give the name of a topic; `imgpipeline ledger ends` lists all chains"):
+        with from_arguments("give the name of a topic; `imgpipeline ledger list` lists all chains"):
             ChainId(topic, "any", 0)
-    rows = list(_read_ends(open_store(load_settings()), topic))
-    if as_json:
-        show_json([asdict(row) for row in rows])
-    elif rows:
-        columns = ("topic", "topic id", "partition", "end", "last segment", "last commit", "run", "closed")
-        show_table(
-            columns,
-            [
-                (r.topic, r.topic_id, str(r.partition), r.end, r.last_start, r.last_commit, r.run_id, r.closed)
-                for r in rows
-            ],
-        )
-    else:
-        note(f"The ledger has no chain of the topic {topic}." if topic else "The ledger has no chain yet.")
-    problems = [row.problem for row in rows if row.problem]
+    _, store = open_site()
+    found = list(ledger.for_each_chain(ledger.list_chains(store, topic), lambda chain: _read_end(store, chain)))
+    rows.show(found, _CHAINS, empty=f"The ledger has no chain{f' of the topic {topic}' if topic else ' yet'}.")
+    problems = [row["problem"] for row in found if row["problem"]]
     for problem in problems:
         note(f"WRONG: {problem}")
     if problems:
         raise typer.Exit(1)
 
 
-def _read_ends(store: "ObjectStore", topic: str | None) -> Iterator[ChainEndRow]:
-    from imgpipeline.ledger import for_each_chain, list_chains  # noqa: PLC0415 - loads obstore
+def _read_end(store: "ObjectStore", chain: "ChainId") -> dict[str, Any]:
+    """Returns the end of a chain: the first offset without an outcome, and the last segment if there is one."""
+    from imgpipeline.ledger import find_end
 
-    return for_each_chain(list_chains(store, topic), lambda chain: _read_end(store, chain))
-
-
-def _read_end(store: "ObjectStore", chain: "ChainId") -> ChainEndRow:
-    from imgpipeline.ledger import find_end  # noqa: PLC0415 - loads obstore
-
+    end, problem = None, None
     try:
         end = find_end(store, chain)
     except LedgerError as error:
-        return ChainEndRow(chain.topic, chain.topic_id, chain.partition, problem=error.message)
-    last = end.header
-    return ChainEndRow(
-        topic=chain.topic,
-        topic_id=chain.topic_id,
-        partition=chain.partition,
-        end=end.offset,
-        last_start=end.hint,
-        last_commit=last.created_at if last else None,
-        run_id=last.provenance.run_id if last else None,
-        closed=end.is_closed,
-    )
+        problem = error.message
+    last = end.header if end else None
+    return {
+        "topic": chain.topic,
+        "topic_id": chain.topic_id,
+        "partition": chain.partition,
+        "end": end.offset if end else None,
+        "last_start": end.hint if end else None,
+        "last_commit": last.created_at if last else None,
+        "run_id": last.provenance.run_id if last else None,
+        "closed": end is not None and end.is_closed,
+        "problem": problem,
+    }
 
 
-@app.command("new-chain")
+@command(app, "new-chain")
 def new_chain(
     partition: PartitionOption = None, topic: TopicOption = None, yes: YesOption = False, as_json: JsonOption = False
 ) -> None:
@@ -123,11 +98,10 @@ def new_chain(
     and audits. The log is read from its beginning; frames that were read before keep their frame_id, so they are not
     counted twice.
     """
-    from imgpipeline.detect.resume import begin_new_chain, find_contradictions  # noqa: PLC0415 - loads kafka-python
-    from imgpipeline.objectstore import open_store  # noqa: PLC0415 - loads obstore
+    from imgpipeline.detect.resume import begin_new_chain, find_contradictions
 
-    settings = followed_topic(load_settings(), topic)
-    store = open_store(settings)
+    settings, store = open_site()
+    settings = followed_topic(settings, topic)
     found = find_contradictions(settings, store, partition or ())
     for one in found:
         log = one.log
@@ -159,7 +133,7 @@ def _new_chain_json(found: "Contradiction", chain: "ChainId") -> dict[str, Any]:
     }
 
 
-@app.command("accept-loss")
+@command(app, "accept-loss")
 def accept_loss(
     partition: PartitionOption = None, topic: TopicOption = None, yes: YesOption = False, as_json: JsonOption = False
 ) -> None:
@@ -168,13 +142,12 @@ def accept_loss(
     Changes only partitions that stopped for this reason, and records exactly the offsets that it shows. The audit
     keeps naming the loss.
     """
-    from imgpipeline.detect import resume, state  # noqa: PLC0415 - loads kafka-python
-    from imgpipeline.ledger import find_current_end  # noqa: PLC0415 - loads obstore
-    from imgpipeline.objectstore import open_store  # noqa: PLC0415 - loads obstore
-    from imgpipeline.stream.log import read_log  # noqa: PLC0415 - loads kafka-python
+    from imgpipeline.detect import resume, state
+    from imgpipeline.ledger import find_current_end
+    from imgpipeline.stream.log import read_log
 
-    settings = followed_topic(load_settings(), topic)
-    store = open_store(settings)
+    settings, store = open_site()
+    settings = followed_topic(settings, topic)
     logs = [log for log in read_log(settings) if not partition or log.partition in partition]
     found = [lost for log in logs if (lost := state.find_expired(log, find_current_end(store, log.chain)))]
     for lost in found:
@@ -194,12 +167,12 @@ def accept_loss(
         note(f"Nothing to do: no record of {', '.join(settings.kafka_topics)} expired before it was read.")
 
 
-@app.command("repair")
+@command(app, "repair")
 def repair(
     key: Annotated[
         str | None, typer.Option(help="Only the segment with this key, as in the error message. Default: all chains.")
     ] = None,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Change nothing; show what would be repaired.")] = False,
+    dry_run: DryRunOption = False,
     without_kafka: Annotated[
         bool,
         typer.Option(
@@ -213,13 +186,13 @@ def repair(
     Keeps the damaged bytes below metadata_damaged/, reads the lost offsets from Kafka and detects them again. Records a
     gap for offsets that Kafka no longer has. Then rebuilds the tables and summaries of the affected days.
     """
-    from imgpipeline.detect.ledger_repair import repair_ledger  # noqa: PLC0415 - loads kafka-python
-    from imgpipeline.objectstore import open_store  # noqa: PLC0415 - loads obstore
+    from imgpipeline.detect.ledger_repair import repair_ledger
 
     if without_kafka and key is None and not dry_run:
         message = "--without-kafka gives up offsets that Kafka may still have, in every chain."
         raise UsageError(message, next_step="give --key with one segment; --dry-run lists them all")
-    settings, done = load_settings(), 0
+    settings, store = open_site()
+    done = 0
     with progress_bar("Repairing", unit="offsets") as bar:
 
         def progress(outcomes: int) -> None:
@@ -228,41 +201,29 @@ def repair(
             bar(done, 0)
 
         report = repair_ledger(
-            settings, open_store(settings), key=key, without_kafka=without_kafka, dry_run=dry_run, clock=utc_now,
-            progress=progress,
-        )  # fmt: skip
+            settings, store, key=key, without_kafka=without_kafka, dry_run=dry_run, clock=utc_now, progress=progress
+        )
+    steps = [_step_json(step) for step in report.steps]
     if as_json:
-        show_json({**_repair_json(report), "dry_run": dry_run})
+        built = {"days_built": report.days, "waiting": report.waiting, "blocked": report.blocked}
+        show_json({"steps": steps, **built, "dry_run": dry_run})
     else:
-        _show_repair(report, dry_run=dry_run)
+        _show_repair(report, steps, dry_run=dry_run)
     for problem in report.blocked:
         note(f"NOT repaired: {problem}")
     if report.blocked:
         raise typer.Exit(1)
 
 
-def _repair_json(report: "RepairReport") -> dict[str, Any]:
-    return {
-        "steps": [_step_json(step) for step in report.steps],
-        "days_built": report.days,
-        "waiting": report.waiting,
-        "blocked": report.blocked,
-    }
-
-
-def _show_repair(report: "RepairReport", *, dry_run: bool) -> None:
-    columns = [
-        "topic",
-        "topic id",
-        "partition",
-        "offsets",
-        "found",
-        "would be rebuilt from" if dry_run else "rebuilt from",
-    ]
-    if not dry_run:
-        columns += ["frames", "dead letters", "notices", "gaps", "damaged bytes kept as"]
-    if report.steps:
-        show_table(columns, [_step_cells(step, dry_run=dry_run) for step in report.steps])
+def _show_repair(report: "RepairReport", steps: Sequence[dict[str, Any]], *, dry_run: bool) -> None:
+    columns: Columns = (
+        "topic", "topic_id", ("partition", lambda step: str(step["partition"])),
+        ("offsets", lambda step: f"[{step['start']}, {step['end']})"), "found",
+        ("would be rebuilt from" if dry_run else "rebuilt from", lambda step: step["source"]),
+    )  # fmt: skip
+    outcomes = ("frames", "dead_letters", "notices", "gaps", ("damaged bytes kept as", lambda step: step["kept"] or ""))
+    if steps:
+        show_records(steps, columns if dry_run else (*columns, *outcomes))
     for day in report.days:
         note(f"Tables and summaries of {day} were rebuilt.")
     if report.waiting:
@@ -275,47 +236,6 @@ def _show_repair(report: "RepairReport", *, dry_run: bool) -> None:
         note("Repaired. `imgpipeline audit --full` checks the whole ledger.")
 
 
-def _step_cells(step: "RepairStep", *, dry_run: bool) -> list[Any]:
-    chain = step.chain
-    where = [chain.topic, chain.topic_id, str(chain.partition), f"[{step.start}, {step.end})", step.found, step.source]
-    return where if dry_run else [*where, step.frames, step.dead_letters, step.notices, step.gaps, step.kept or ""]
-
-
 def _step_json(step: "RepairStep") -> dict[str, Any]:
     fields = asdict(step)
     return {**fields.pop("chain"), **fields}
-
-
-@app.command("bundle")
-def bundle(
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Change nothing; show what would be bundled.")] = False,
-    as_json: JsonOption = False,
-) -> None:
-    """Copy the segments of each range of 10,000 offsets into one object, so reading a day takes far fewer requests.
-
-    The segments stay in place; a bundle is a copy that readers prefer. Dagster does this every hour (bundle_segments).
-    Skips ranges that still grow, are damaged, have holes, or consist of only a few long segments.
-    """
-    from imgpipeline.ledger.bundles.making import bundle_ledger  # noqa: PLC0415 - `--help` does not wait for it
-    from imgpipeline.objectstore import open_store  # noqa: PLC0415 - loads obstore
-
-    store = open_store(load_settings())
-    with progress_bar("Bundling", unit="bundles") as bar:
-        report = bundle_ledger(store, dry_run=dry_run, progress=lambda so_far: bar(so_far.bundles, 0))
-    if as_json:
-        show_json({**asdict(report), "dry_run": dry_run})
-    else:
-        note(_bundling_text(report, dry_run=dry_run))
-    for problem in report.problems:
-        note(f"NOT bundled: {problem}")
-    if report.problems:
-        raise typer.Exit(1)
-
-
-def _bundling_text(report: "BundlingReport", *, dry_run: bool) -> str:
-    if not report.bundles:
-        return "Nothing to bundle: every complete range with many segments has its bundle."
-    bundles = f"{counted(report.bundles, 'bundle')} of {counted(report.segments, 'segment')}"
-    what = f"{bundles}, {report.size_bytes / 1e6:,.1f} MB"
-    saved = f"reading them all takes {report.requests_saved:,} fewer requests"
-    return f"Would make {what}; {saved}. Nothing was changed." if dry_run else f"Made {what}; {saved}."

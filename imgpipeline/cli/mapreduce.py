@@ -4,7 +4,7 @@ from typing import Annotated
 
 import typer
 
-from imgpipeline.cli.options import JsonOption
+from imgpipeline.cli.options import JsonOption, command
 from imgpipeline.cli.output import note, show_json, show_table, size_bar
 from imgpipeline.contracts.text import counted
 from imgpipeline.settings import load_settings
@@ -15,17 +15,19 @@ InputOption = Annotated[
     str,
     typer.Option("--input", help="A file, a folder, a glob or s3://bucket/prefix; .gz, .bz2, .zst are decompressed."),
 ]
-OutputOption = Annotated[str, typer.Option("--output", help="The file to write, complete or not at all; - for stdout.")]
+OutputOption = Annotated[
+    str, typer.Option("--output", "-o", help="The file to write, complete or not at all; - for stdout.")
+]
 
 
-@app.command("label-hour")
+@command(app, "label-hour")
 def label_hour(location: InputOption, output: OutputOption) -> None:
     """Count labels by hour, with their times, in metadata documents.
 
     Reads JSON documents (one per file, JSON lines, or the ledger's segments). Prints label@YYYY-MM-DD HH:00, the count
     and the list of times, separated by tabs, in the byte order of the keys. Reports skipped lines on stderr.
     """
-    from imgpipeline.compat.mapreduce.label_hour import count_label_hours  # noqa: PLC0415 - loads DuckDB
+    from imgpipeline.compat.mapreduce.label_hour import count_label_hours
 
     done = count_label_hours(location, output, load_settings())
     note(
@@ -38,14 +40,14 @@ def label_hour(location: InputOption, output: OutputOption) -> None:
         note(f"Skipped without a printable label: {counted(done.unlabelled, 'detection')}.")
 
 
-@app.command("label-total")
+@command(app, "label-total")
 def label_total(location: InputOption, output: OutputOption) -> None:
     """Count labels in CSV files of detections: timestamp,detected_label,confidence.
 
     Prints the label, trimmed and upper-cased, and its count, separated by a tab, in the byte order of the labels. Skips
     lines with fewer or more fields, and reports how many on stderr.
     """
-    from imgpipeline.compat.mapreduce.line_jobs import total_labels  # noqa: PLC0415 - loads DuckDB
+    from imgpipeline.compat.mapreduce.line_jobs import total_labels
 
     done = total_labels(location, output, load_settings())
     note(f"{counted(done.detections, 'detection')} in {counted(done.files, 'file')}: {counted(done.labels, 'label')}.")
@@ -53,13 +55,13 @@ def label_total(location: InputOption, output: OutputOption) -> None:
         note(f"Skipped: {counted(done.malformed, 'malformed line')}.")
 
 
-@app.command("identity")
+@command(app, "identity")
 def identity(location: InputOption, output: OutputOption) -> None:
     """Copy all lines, and verify the copy.
 
     Counts and hashes the lines while copying, and again while reading the copy back.
     """
-    from imgpipeline.compat.mapreduce.line_jobs import copy_lines  # noqa: PLC0415 - loads the store's client
+    from imgpipeline.compat.mapreduce.line_jobs import copy_lines
 
     done = copy_lines(location, output, load_settings())
     note(f"In:  {counted(done.lines, 'line')} of {counted(done.files, 'file')}, SHA-256 {done.sha256}.")
@@ -69,19 +71,19 @@ def identity(location: InputOption, output: OutputOption) -> None:
         note("Out: written to stdout, which cannot be read back; compare with `sha256sum`.")
 
 
-@app.command("show")
+@command(app, "show")
 def show(
     location: Annotated[str, typer.Argument(metavar="FILE", help="The output of a job; same forms as `--input`.")],
-    top: Annotated[int, typer.Option("--top", min=1, max=10_000, help="Show this many keys.")] = 10,
+    limit: Annotated[int, typer.Option("--limit", min=1, max=10_000, help="Show this many keys.")] = 10,
     as_json: JsonOption = False,
 ) -> None:
     """Show the largest counts in the output of a job as a table with bars.
 
     Reads lines of key and count, separated by a tab, as label-hour, label-total and Hadoop's own jobs write them.
     """
-    from imgpipeline.compat.mapreduce.line_jobs import read_result  # noqa: PLC0415 - loads the store's client
+    from imgpipeline.compat.mapreduce.line_jobs import read_result
 
-    found = read_result(location, top, load_settings())
+    found = read_result(location, limit, load_settings())
     if as_json:
         rows = [{"key": key, "count": count} for key, count in found.top]
         show_json({"lines": found.lines, "total": found.total, "malformed": found.malformed, "top": rows})

@@ -1,19 +1,21 @@
-"""Options that several commands share, and the checks of their values.
+"""How commands are declared, and the options that several of them share.
 
-`expand_options` gives a command a whole group of options, such as `Period`, as one parameter.
+A parameter of a command can be a whole group of options, such as `Period` or `RowFormat`.
 """
 
 import contextlib
 import inspect
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, fields, is_dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import MISSING, Field, dataclass, fields, is_dataclass
 from datetime import date
 from functools import wraps
-from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
 
-from imgpipeline.cli.output import MOST_ROWS, note, show_csv, show_json, show_records, show_table
+from imgpipeline.cli.output import MOST_ROWS, Columns, note, show_json, show_records, write_text
+from imgpipeline.contracts.text import csv_text
 from imgpipeline.contracts.times import check_timezone
 from imgpipeline.errors import BadInputError, ConfigurationError, UsageError
 from imgpipeline.lake.query.days import Span, read_span
@@ -26,6 +28,12 @@ if TYPE_CHECKING:
     from imgpipeline.objectstore import ObjectStore
 
 
+STORE_PATIENCE_S = 5.0
+"""How long an interactive diagnostic command retries a request to the object store."""
+NO_TRACKS = "No tracks. They are built per day: imgpipeline build --day 2026-01-09"
+_Command = TypeVar("_Command", bound=Callable[..., None])
+
+
 def _check_timezone(name: str | None) -> str | None:
     try:
         return None if name is None else check_timezone(name)
@@ -33,10 +41,14 @@ def _check_timezone(name: str | None) -> str | None:
         raise typer.BadParameter(f"{error}.") from None
 
 
-JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON document instead of a table.")]
-CsvOption = Annotated[bool, typer.Option("--csv", help="Print CSV instead of a table.")]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
 LatestOption = Annotated[int, typer.Option("--limit", min=1, help="Show at most this many, latest first.")]
 YesOption = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask for confirmation.")]
+DryRunOption = Annotated[bool, typer.Option("--dry-run", help="Change nothing; show what would be done.")]
+ForceOption = Annotated[bool, typer.Option("--force", help="Process everything again, even if nothing changed.")]
+OutputFileOption = Annotated[Path, typer.Option("--output", "-o", help="The file to write.", metavar="FILE")]
+FollowOption = Annotated[bool, typer.Option("--follow", "-f", help="Keep running, and continue with what is new.")]
+DurationOption = Annotated[float | None, typer.Option("--duration", min=0.1, help="Stop after this many seconds.")]
 OneDayOption = Annotated[str, typer.Option("--day", help="UTC day, such as 2026-01-09.")]
 OnlyDayOption = Annotated[str | None, typer.Option("--day", help="Only this UTC day, such as 2026-01-09.")]
 SourceOption = Annotated[str | None, typer.Option("--source", help="Only this source.")]
@@ -75,10 +87,10 @@ class Selection(Period):
 
 @dataclass(frozen=True, slots=True)
 class RowFormat:
-    """The options for how rows are printed: as a table, as JSON or as CSV."""
+    """The options for how records are printed: as a table, as JSON or as CSV."""
 
     as_json: JsonOption = False
-    as_csv: CsvOption = False
+    as_csv: Annotated[bool, typer.Option("--csv", help="Print CSV.")] = False
 
     def __post_init__(self) -> None:
         if self.as_json and self.as_csv:
@@ -86,73 +98,84 @@ class RowFormat:
 
     def show(
         self,
-        columns: Sequence[str],
-        rows: Sequence[Sequence[Any]],
+        records: Sequence[Mapping[str, Any]],
+        columns: Columns | None = None,
         *,
-        table: Callable[[], object] | None = None,
+        fields: Sequence[str] | None = None,
         empty: str | None = None,
+        title: str | None = None,
     ) -> None:
-        """Prints rows.
+        """Prints records.
 
         Args:
-            columns: The columns of the rows.
-            rows: The rows.
-            table: Prints the table; None: the table shows the rows as they are.
+            records: The records.
+            columns: The columns of the table; None: all fields.
+            fields: The fields of JSON and CSV; None: all that the records have.
             empty: Noted instead of a table without rows.
+            title: Shown above the table.
         """
+        names = list(dict.fromkeys(name for record in records for name in record)) if fields is None else fields
         if self.as_json:
-            show_json([dict(zip(columns, row, strict=True)) for row in rows])
+            show_json(records if fields is None else [{name: record[name] for name in fields} for record in records])
         elif self.as_csv:
-            show_csv(columns, rows)
-        elif empty is not None and not rows:
+            write_text(csv_text(names, [[record.get(name) for name in names] for record in records]))
+        elif empty is not None and not records:
             note(empty)
-        elif table is not None:
-            table()
         else:
-            show_table(columns, rows)
+            show_records(records, columns or names, title=title, most=MOST_ROWS)
 
 
-def expand_options(command: Callable[..., None]) -> Callable[..., None]:
-    """Gives a command one option for each field of its dataclass parameters, in place of these parameters."""
-    hints = get_type_hints(command, include_extras=True)
-    own = inspect.signature(command).parameters
-    groups = {name: hints[name] for name in own if is_dataclass(hints[name])}
+def command(group: typer.Typer, name: str) -> Callable[[_Command], _Command]:
+    """Registers a function as a command of a group.
 
-    @wraps(command)
+    Each field of a dataclass parameter becomes an option. Paragraphs of the help text wrap at the terminal's width:
+    Typer itself wraps only the first. Lists and examples keep their lines.
+    """
+
+    def register(function: _Command) -> _Command:
+        group.command(name, help=_joined(inspect.getdoc(function) or ""))(_with_options(function))
+        return function
+
+    return register
+
+
+def _joined(text: str) -> str:
+    return "\n\n".join(
+        part if any(line.startswith((" ", "* ", "- ", "\b")) for line in part.split("\n")) else part.replace("\n", " ")
+        for part in text.split("\n\n")
+    )
+
+
+def _with_options(function: Callable[..., None]) -> Callable[..., None]:
+    groups: dict[str, Any] = {name: kind for name, kind in function.__annotations__.items() if is_dataclass(kind)}
+    if not groups:
+        return function
+
+    @wraps(function)
     def run(**given: Any) -> None:
         for name, group in groups.items():
             given[name] = group(**{field.name: given.pop(field.name) for field in fields(group)})
-        command(**given)
+        function(**given)
 
     options: list[inspect.Parameter] = []
-    for name, parameter in own.items():
+    for name, parameter in inspect.signature(function).parameters.items():
         if name in groups:
-            options += _options_of(groups[name])
+            options += [_option(field) for field in fields(groups[name])]
         else:
-            options.append(parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY, annotation=hints[name]))
+            options.append(parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY))
     run.__signature__ = inspect.Signature(options)  # type: ignore[attr-defined]  # typer reads it
     run.__annotations__ = {option.name: option.annotation for option in options}
     return run
 
 
-def _options_of(group: type[Any]) -> Iterator[inspect.Parameter]:
-    hints = get_type_hints(group, include_extras=True)
-    for field in fields(group):
-        yield inspect.Parameter(
-            field.name, inspect.Parameter.KEYWORD_ONLY, default=field.default, annotation=hints[field.name]
-        )
+def _option(field: Field[Any]) -> inspect.Parameter:
+    default = inspect.Parameter.empty if field.default is MISSING else field.default
+    return inspect.Parameter(field.name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=field.type)
 
 
 @contextlib.contextmanager
 def from_arguments(next_step: str) -> Iterator[None]:
-    """Turns the rejection of a value that the user gave into a `UsageError`.
-
-    Args:
-        next_step: What to do if the rejection does not say it.
-
-    Raises:
-        UsageError: A value was rejected.
-    """
+    """Turns the rejection of a value that the user gave into a `UsageError`, with a next step if it has none."""
     try:
         yield
     except (ConfigurationError, BadInputError) as error:
@@ -164,12 +187,16 @@ def timezone_settings(name: str | None) -> dict[str, object]:
     return {} if name is None else {"timezone": name}
 
 
-def followed_topic(settings: Settings, topic: str | None) -> Settings:
-    """Returns the settings for one of the followed topics; None keeps all of them.
+def open_site(**overrides: object) -> "tuple[Settings, ObjectStore]":
+    """Returns the settings, with some values replaced, and the store that they name."""
+    from imgpipeline.objectstore import open_store
 
-    Raises:
-        UsageError: The settings do not name the topic.
-    """
+    settings = load_settings(**overrides)
+    return settings, open_store(settings)
+
+
+def followed_topic(settings: Settings, topic: str | None) -> Settings:
+    """Returns the settings for one of the followed topics; None keeps all of them."""
     if topic is None:
         return settings
     if topic not in settings.kafka_topics:
@@ -186,11 +213,10 @@ def days_with_frames(store: "ObjectStore", span: Span) -> list[date]:
     Raises:
         UsageError: The span is not limited.
         ConfigurationError: No day of the span has the table.
-        TransientError: The store does not answer.
     """
-    from imgpipeline.lake.build.day_tables import list_days  # noqa: PLC0415 - loads DuckDB
-    from imgpipeline.lake.query.days import name_nearest_days  # noqa: PLC0415 - as above
-    from imgpipeline.lake.schema import FRAMES  # noqa: PLC0415 - as above
+    from imgpipeline.lake.build.day_tables import list_days
+    from imgpipeline.lake.query.days import name_nearest_days
+    from imgpipeline.lake.schema import FRAMES
 
     if span.is_all:
         raise UsageError("No days are given.", next_step="give --day 2026-01-09, or --from and --to")
@@ -215,27 +241,13 @@ def show_answer(
     *,
     empty: str,
 ) -> None:
-    """Asks the lake for the selected rows and prints them.
-
-    Args:
-        question: Returns the method of the lake that answers.
-        wanted: The selected days, source and label.
-        rows: How the rows are printed.
-        columns: The columns of the table; None: all except `day`. JSON and CSV have all columns.
-        empty: Noted instead of an empty table.
-    """
+    """Asks a method of the lake for the selected rows and prints them; by default with all fields but `day`."""
     wanted.span()  # refuses wrong days before DuckDB is loaded
-    from imgpipeline.lake.query.lake import open_arrow_lake  # noqa: PLC0415 - loads DuckDB
+    from imgpipeline.lake.query.lake import open_arrow_lake
 
     with open_arrow_lake(load_settings()) as lake:
         found = question(lake)(
             wanted.day, from_day=wanted.first, to_day=wanted.last, source=wanted.source, label=wanted.label
         )
-    records = found.to_pylist()
-    shown = columns or [name for name in found.column_names if name != "day"]
-    rows.show(
-        found.column_names,
-        [list(record.values()) for record in records],
-        table=lambda: show_records(records, shown, most=MOST_ROWS),
-        empty=empty,
-    )
+    columns = columns or [name for name in found.column_names if name != "day"]
+    rows.show(found.to_pylist(), columns, fields=found.column_names, empty=empty)

@@ -1,4 +1,4 @@
-"""What commands print: one JSON document, CSV, a table, notes, progress, an error, a question.
+"""What commands print: one JSON document, a table, notes, progress, an error, a question.
 
 Text from outside (camera names, messages, paths) is never interpreted as markup, terminal control or a spreadsheet
 formula. JSON is strict: it contains no NaN, and times are RFC 3339.
@@ -8,13 +8,15 @@ import contextlib
 import json
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import fields
 from datetime import datetime
 from decimal import Decimal
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import typer
 
-from imgpipeline.contracts.text import csv_text, plain
+from imgpipeline.contracts.text import plain
 from imgpipeline.contracts.times import format_time
 from imgpipeline.errors import ConfigurationError
 
@@ -40,15 +42,6 @@ def show_json(document: Any) -> None:
     write_text(json.dumps(plain(document), ensure_ascii=False, indent=2, allow_nan=False) + "\n")
 
 
-def show_csv(columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
-    """Writes a header and rows to stdout as RFC 4180 CSV: commas, CRLF, quotes where needed.
-
-    NULL is an empty cell, times are RFC 3339, lists and maps are JSON. Text that a spreadsheet would take for a formula
-    starts with an apostrophe.
-    """
-    write_text(csv_text(columns, rows))
-
-
 def show_table(
     columns: Sequence[str], rows: Iterable[Sequence[Any]], *, title: str | None = None, most: int | None = None
 ) -> None:
@@ -60,8 +53,8 @@ def show_table(
         title: Shown above the table.
         most: Show at most this many rows, and note how many there are; None: all.
     """
-    from rich.table import Table  # noqa: PLC0415 - `--version` does not wait for it
-    from rich.text import Text  # noqa: PLC0415 - as above
+    from rich.table import Table
+    from rich.text import Text
 
     given = [list(row) for row in rows]
     filled = given[:most]
@@ -78,24 +71,24 @@ def show_table(
         note(f"Showing {len(filled):,} of {len(given):,} rows; --json and --csv show all.")
 
 
-def show_records(
-    records: Sequence[Mapping[str, Any]],
-    columns: Sequence[str] | None = None,
-    *,
-    title: str | None = None,
-    most: int | None = None,
-) -> None:
-    """Writes records to stdout as a table whose header is their keys, with spaces for underscores.
+Columns = Sequence[str | tuple[str, Callable[[Any], Any]]]
+"""The columns of a table of records: fields, or headings with a function that returns the cell of a record."""
 
-    Args:
-        records: At least one, unless columns are given.
-        columns: The keys to show; None: all.
-        title: As for `show_table`.
-        most: As for `show_table`.
-    """
-    keys = list(records[0]) if columns is None else columns
-    header = [key.replace("_", " ") for key in keys]
-    show_table(header, [[record[key] for key in keys] for record in records], title=title, most=most)
+
+def show_records(
+    records: Sequence[Mapping[str, Any]], columns: Columns, *, title: str | None = None, most: int | None = None
+) -> None:
+    """Writes records to stdout as a table. The heading of a field has spaces for underscores."""
+    headings = [column.replace("_", " ") if isinstance(column, str) else column[0] for column in columns]
+    rows = [
+        [record[column] if isinstance(column, str) else column[1](record) for column in columns] for record in records
+    ]
+    show_table(headings, rows, title=title, most=most)
+
+
+def record_of(value: Any) -> dict[str, Any]:
+    """Returns the fields of a dataclass, without converting their values."""
+    return {field.name: getattr(value, field.name) for field in fields(value)}
 
 
 def shown(value: Any) -> str:
@@ -113,6 +106,11 @@ def shown(value: Any) -> str:
         return value.strftime("%Y-%m-%d %H:%M:%S") if value.tzinfo is None else format_time(value)[:19] + "Z"
     text = str(value) if not isinstance(value, dict | list) else json.dumps(plain(value), ensure_ascii=False)
     return "".join(c if c.isprintable() or c == "\n" else c.encode("unicode_escape").decode() for c in text)
+
+
+def shown_time(text: str | None) -> str | None:
+    """Returns a time of a JSON document as a table cell, without fractions of a second."""
+    return text and f"{text[:19]}Z"
 
 
 def size_bar(value: int, most: int) -> str:
@@ -151,6 +149,24 @@ def note_some(lines: Sequence[str], most: int) -> None:
         note(f"And {len(lines) - most:,} more; --json lists all.")
 
 
+def note_latest(listed: int, matching: int, what: str) -> None:
+    """Notes how many records were left out by `--limit`, if any."""
+    if matching > listed:
+        note(f"Showing the latest {listed:,} of {matching:,} {what}; --limit shows more.")
+
+
+def write_file(path: Path, data: bytes) -> None:
+    """Writes the file of `--output`. It appears only when complete, so no other program reads half a file.
+
+    Raises:
+        ConfigurationError: The file cannot be written.
+    """
+    from imgpipeline.objectstore.files import open_output, write
+
+    with open_output(str(path), option="--output") as stream:
+        write(stream, data)
+
+
 def confirm(question: str) -> None:
     """Asks the user a yes-or-no question.
 
@@ -165,14 +181,14 @@ def confirm(question: str) -> None:
 
 def stdout_console() -> "Console":
     """Returns rich's console for stdout; a file or pipe counts as wide."""
-    from rich.console import Console  # noqa: PLC0415 - `--version` does not wait for it
+    from rich.console import Console
 
     return Console(width=None if sys.stdout.isatty() else _FILE_WIDTH, highlight=False)
 
 
 def stderr_console() -> "Console":
     """Returns rich's console for stderr."""
-    from rich.console import Console  # noqa: PLC0415 - `--version` does not wait for it
+    from rich.console import Console
 
     return Console(stderr=True, highlight=False)
 
@@ -188,8 +204,8 @@ def progress_bar(what: str, *, unit: str = "") -> Iterator[Callable[[int, int], 
     Yields:
         A function to call with the number done and the total (0 while it is not known).
     """
-    from rich import progress as parts  # noqa: PLC0415 - `--version` does not wait for it
-    from rich.text import Text  # noqa: PLC0415 - as above
+    from rich import progress as parts
+    from rich.text import Text
 
     class Rate(parts.ProgressColumn):
         def render(self, task: parts.Task) -> "Text":

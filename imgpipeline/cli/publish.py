@@ -1,16 +1,16 @@
 """`imgpipeline publish`: publish results to Kafka, exactly once, and events to Home Assistant by MQTT."""
 
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from datetime import date
 from threading import Event
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from imgpipeline.cli.options import JsonOption
+from imgpipeline.cli.options import FollowOption, JsonOption, command, open_site
 from imgpipeline.cli.output import note, show_json
-from imgpipeline.cli.stopping import stopped_by_signals
+from imgpipeline.cli.running import stopped_by_signals
 from imgpipeline.contracts.detection import Kind
 from imgpipeline.contracts.text import counted
 from imgpipeline.errors import TransientError, UsageError
@@ -24,56 +24,56 @@ app = typer.Typer(help="Publish results to Kafka, exactly once, or events to Hom
 _POLL_S = 2.0
 _RETRY_S = 5.0
 
-TopicOption = Annotated[str, typer.Option("--topic", help="An existing Kafka topic.")]
-FormOption = Annotated[
-    Form,
-    typer.Option("--format", help="native: the project's own documents. classic: like classic detectors and trackers."),
-]
-KindOption = Annotated[
-    Kind | None, typer.Option("--kind", help="Only cars or only people. Frames without any are published too.")
-]
-FollowOption = Annotated[bool, typer.Option("--follow", help="Keep running and publish new results.")]
+
+@dataclass(frozen=True, slots=True)
+class FrameOptions:
+    """The options for publishing the results of frames."""
+
+    topic: Annotated[str, typer.Option("--topic", help="An existing Kafka topic.")]
+    form: Annotated[
+        Form,
+        typer.Option(
+            "--format", help="native: the project's own documents. classic: like classic detectors and trackers."
+        ),
+    ] = Form.NATIVE
+    kind: Annotated[
+        Kind | None, typer.Option("--kind", help="Only cars or only people. Frames without any are published too.")
+    ] = None
+    follow: FollowOption = False
+    as_json: JsonOption = False
+
+    def publish(self, publish: "Callable[[Run, Publication], int]") -> None:
+        """Publishes on the topic."""
+        wanted = Publication(self.topic, self.form, self.kind)
+        target = Target("topic", self.topic)
+        _publish(lambda run: publish(run, wanted), target, follow=self.follow, as_json=self.as_json)
 
 
-@app.command("detections")
-def detections(
-    topic: TopicOption,
-    form: FormOption = Form.NATIVE,
-    kind: KindOption = None,
-    follow: FollowOption = False,
-    as_json: JsonOption = False,
-) -> None:
+@command(app, "detections")
+def detections(wanted: FrameOptions) -> None:
     """Publish the detections of each frame, continuing after the last call.
 
     Each frame is one record with its source as the key. Records and checkpoint are committed together: consumers with
     isolation.level=read_committed see each frame exactly once, even if this command is killed.
     """
-    from imgpipeline.publish.detections import publish_detections  # noqa: PLC0415 - loads kafka-python
+    from imgpipeline.publish.detections import publish_detections
 
-    wanted = Publication(topic, form, kind)
-    _publish(lambda run: publish_detections(run, wanted), Target("topic", topic), follow=follow, as_json=as_json)
+    wanted.publish(publish_detections)
 
 
-@app.command("tracks")
-def tracks(
-    topic: TopicOption,
-    form: FormOption = Form.NATIVE,
-    kind: KindOption = None,
-    follow: FollowOption = False,
-    as_json: JsonOption = False,
-) -> None:
+@command(app, "tracks")
+def tracks(wanted: FrameOptions) -> None:
     """Publish the tracks in each frame, slice by slice, continuing after the last call.
 
     Ten minutes of a source are published once the tracks of these ten minutes and of the minute after them are built,
     or once no frame of the source was processed for ten minutes. Otherwise like `publish detections`.
     """
-    from imgpipeline.publish.slices import publish_tracks  # noqa: PLC0415 - loads DuckDB
+    from imgpipeline.publish.slices import publish_tracks
 
-    wanted = Publication(topic, form, kind)
-    _publish(lambda run: publish_tracks(run, wanted), Target("topic", topic), follow=follow, as_json=as_json)
+    wanted.publish(publish_tracks)
 
 
-@app.command("events")
+@command(app, "events")
 def events(
     topic: Annotated[str | None, typer.Option("--topic", help="An existing Kafka topic.")] = None,
     form: Annotated[
@@ -107,20 +107,20 @@ def events(
 def _event_publisher(settings: Settings, topic: str | None, form: Form) -> "tuple[Publish, Target]":
     """Returns what publishes events and where: on a topic, or by MQTT."""
     if topic is None:
-        from imgpipeline.publish.alerts import publish_to_home_assistant  # noqa: PLC0415 - loads paho
+        from imgpipeline.publish.alerts import publish_to_home_assistant
 
         return publish_to_home_assistant, Target("mqtt", f"{settings.mqtt_host}:{settings.mqtt_port}", "alert")
-    from imgpipeline.publish.alerts import publish_alerts  # noqa: PLC0415 - loads paho
-    from imgpipeline.publish.slices import publish_events  # noqa: PLC0415 - loads DuckDB
+    from imgpipeline.publish.alerts import publish_alerts
+    from imgpipeline.publish.slices import publish_events
 
     if form is Form.CLASSIC:
         return lambda run: publish_alerts(run, topic), Target("topic", topic, "alert")
     return lambda run: publish_events(run, topic), Target("topic", topic, "event")
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class Target:
-    """Where results are published, and which days wait."""
+    """Where results are published."""
 
     kind: str
     """`topic` (of Kafka) or `mqtt`."""
@@ -128,45 +128,32 @@ class Target:
     """The topic, or host and port of the MQTT broker."""
     noun: str = "frame"
     """What a record is about."""
-    waiting_days: set[date] = field(default_factory=set)
-    """Days that wait for a build; all later days wait too."""
-
-    def waiting(self) -> str | None:
-        """Returns a sentence about the days that wait; None if none does."""
-        if not self.waiting_days:
-            return None
-        day = max(self.waiting_days)
-        return (
-            f"{day} and later days wait: the results of this day are older than its frames. Dagster builds them, or "
-            f"imgpipeline tracks build --day {day}, and for events also imgpipeline events build --day {day}."
-        )
-
-    def report(self, count: int) -> str:
-        """Returns a sentence with the number of published results."""
-        where = "on the topic" if self.kind == "topic" else "to the MQTT broker"
-        return f"{counted(count, self.noun)} published {where} {self.name}."
 
 
 def _publish(publish: "Publish", target: Target, *, follow: bool, as_json: bool) -> None:
-    from imgpipeline.objectstore import open_store  # noqa: PLC0415 - loads obstore
-
-    settings, total = load_settings(), 0
+    settings, store = open_site()
+    total = 0
+    waiting: set[date] = set()
 
     def add(count: int) -> None:
         nonlocal total
         total += count
 
-    run = Run(open_store(settings), settings, progress=add, on_waiting=target.waiting_days.add)
+    run = Run(store, settings, progress=add, on_waiting=waiting.add)
     with stopped_by_signals() as stopping:
         following = replace(run, should_continue=lambda: follow and not stopping.event.wait(_POLL_S))
         _publish_or_retry(publish, following, stopping.event if follow else None)
     if as_json:
         show_json({target.kind: target.name, "published": total})
     else:
-        note(target.report(total))
-        waiting = None if follow else target.waiting()
-        if waiting:
-            note(waiting)
+        where = "on the topic" if target.kind == "topic" else "to the MQTT broker"
+        note(f"{counted(total, target.noun)} published {where} {target.name}.")
+        if waiting and not follow:
+            day = max(waiting)
+            note(
+                f"{day} and later days wait: the results of this day are older than its frames. Dagster builds them, "
+                f"or imgpipeline build --day {day}."
+            )
     raise typer.Exit(stopping.exit_status)
 
 

@@ -1,34 +1,41 @@
-"""`imgpipeline redetect` and `compare-models`: process days with another model, and compare two models."""
+"""`imgpipeline redetect`, `models compare` and `models quantize`: use another model, and compare it with the first."""
 
 import random
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
+from dataclasses import asdict, replace
 from datetime import date
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from imgpipeline.cli.models import chosen_model, refuse_unknown_model
 from imgpipeline.cli.options import (
+    ForceOption,
     JsonOption,
-    OneDayOption,
     Period,
     RowFormat,
     days_with_frames,
-    expand_options,
     from_arguments,
+    open_site,
 )
-from imgpipeline.cli.output import note, progress_bar, show_json, show_records, show_table
+from imgpipeline.cli.output import Columns, note, progress_bar, show_json
+from imgpipeline.contracts.text import counted
 from imgpipeline.contracts.times import utc_now
-from imgpipeline.errors import ConfigurationError, PermanentError
+from imgpipeline.errors import BadInputError, ConfigurationError, PermanentError, UsageError
 from imgpipeline.lake.query.days import parse_day
-from imgpipeline.settings import LIVE, load_settings
+from imgpipeline.settings import LIVE, Settings, load_settings
 
 if TYPE_CHECKING:
+    from imgpipeline.contracts.detection import DetectorUse
+    from imgpipeline.objectstore.files import InputFile
     from imgpipeline.redetect.run import Redetection, Redetector
+    from imgpipeline.vision.agreement import Agreement, Score
+    from imgpipeline.vision.decode import DecodedImage
+    from imgpipeline.vision.model import ModelSpec
+    from imgpipeline.vision.quantization import Progress, QuantizedModel
 
-_SIDE = "`live` for the detection runs, or a model that redetect was run with, such as demo@0.3."
 
-
-@expand_options
 def redetect(
     model: Annotated[str, typer.Option(help="A model from `imgpipeline models list`.")],
     threshold: Annotated[
@@ -39,35 +46,31 @@ def redetect(
         bool,
         typer.Option("--shared", help="Process the days in random order, to share the work with other processes."),
     ] = False,
-    force: Annotated[bool, typer.Option("--force", help="Process every image again, even if nothing changed.")] = False,
-    as_json: JsonOption = False,
+    force: ForceOption = False,
     *,
     period: Period,
+    rows: RowFormat,
 ) -> None:
     """Process the stored images of days again, with another model or threshold.
 
     The results of the detection runs do not change. The new results are stored below redetections/model=…/day=….
     If the command was killed, run it again to continue. With --shared, several machines share the work.
     """
-    from imgpipeline.objectstore import open_store  # noqa: PLC0415 - loads obstore
-    from imgpipeline.redetect.choice import parse_choice  # noqa: PLC0415 - loads OpenCV
-    from imgpipeline.redetect.run import open_redetector  # noqa: PLC0415 - as above
+    from imgpipeline.redetect.choice import parse_choice
+    from imgpipeline.redetect.run import open_redetector
 
-    span, settings = period.span(), load_settings()
+    span = period.span()
+    settings, store = open_site()
     text = model if threshold is None else f"{model}@{f'{threshold:.6f}'.rstrip('0').rstrip('.')}"
     with from_arguments("`imgpipeline models list` shows the models"):
         choice = parse_choice(text, settings)
-    store = open_store(settings)
     days = days_with_frames(store, span)
     redetector = open_redetector(settings, store, choice, utc_now)
     if shared:
         random.Random(redetector.worker).shuffle(days)  # noqa: S311 - spreads work, hides nothing
     done, failed = _redetect_days(redetector, days, force=force)
-    rows = [_row(each) for each in sorted(done, key=lambda each: each.manifest.day)]
-    if as_json:
-        show_json(rows)
-    elif rows:
-        show_records(rows)
+    if done or not failed:
+        rows.show([_record(each) for each in sorted(done, key=lambda each: each.manifest.day)])
     if failed:
         raise _failure(failed, len(days))
 
@@ -75,7 +78,7 @@ def redetect(
 def _redetect_days(
     redetector: "Redetector", days: Sequence[date], *, force: bool
 ) -> tuple[list["Redetection"], dict[date, PermanentError]]:
-    from imgpipeline.redetect.run import redetect_day  # noqa: PLC0415 - loads OpenCV
+    from imgpipeline.redetect.run import redetect_day
 
     done: list[Redetection] = []
     failed: dict[date, PermanentError] = {}
@@ -103,7 +106,7 @@ def _failure(failed: dict[date, PermanentError], asked: int) -> PermanentError:
     )
 
 
-def _row(done: "Redetection") -> dict[str, Any]:
+def _record(done: "Redetection") -> dict[str, Any]:
     manifest = done.manifest
     return {
         "model": manifest.model,
@@ -120,35 +123,232 @@ def _row(done: "Redetection") -> dict[str, Any]:
     }
 
 
-@expand_options
-def compare_models(
-    day: OneDayOption,
-    b: Annotated[str, typer.Option("--b", help=_SIDE)],
-    a: Annotated[str, typer.Option("--a", help=_SIDE)] = "live",
+_SIDE = "Model, such as `yolox-nano`, `yolox-nano@bf16` or `yolox-nano@0.3`."
+_LOCATIONS = typer.Option(
+    "--images", metavar="LOCATION", help="Images, a folder, a glob or s3://bucket/prefix. Repeatable."
+)
+_SCORES: Columns = (
+    "label", ("boxes of A", lambda of: of["reference"]), ("boxes of B", lambda of: of["found"]), "matched",
+    *((name, lambda of, name=name: f"{of[name.lower()]:.4f}") for name in ("precision", "recall", "F1")),
+)  # fmt: skip
+_OF_A_DAY = ("label", "frames", "count_a", "count_b", "matched", "only_a", "only_b", "agreement", "mean_iou")
+
+
+def compare(
+    a: Annotated[str, typer.Argument(metavar="A", help=f"The reference. {_SIDE} With --day, also `live`.")],
+    b: Annotated[str, typer.Argument(metavar="B", help="The model to compare with it, likewise.")],
+    images: Annotated[list[str] | None, _LOCATIONS] = None,
+    day: Annotated[
+        str | None, typer.Option("--day", help="Compare the stored results of this UTC day, of redetect or `live`.")
+    ] = None,
+    limit: Annotated[int | None, typer.Option("--limit", min=1, help="Use at most this many images.")] = None,
     *,
     rows: RowFormat,
 ) -> None:
-    """Compare the results of two models for a day, label by label.
+    """Compare two models label by label: on images, or by the stored results of a day. Nothing is stored.
 
-    Counts only frames that both models have processed. Two boxes of a label match if their IoU is 0.5 or more; each box
-    matches at most one other, the greatest IoU first.
+    Two boxes match if they have the same label and an IoU of 0.5 or more; each box matches at most one other, the
+    greatest IoU first. With --images, shows precision, recall and F1 of B against A, and how much the confidences of
+    matched boxes differ; --limit takes images evenly spread over all. With --day, counts only frames that both models
+    have processed; `live` are the results of the detection runs.
     """
-    from imgpipeline.objectstore import open_store  # noqa: PLC0415 - loads obstore
-    from imgpipeline.redetect.choice import parse_choice  # noqa: PLC0415 - loads OpenCV
-    from imgpipeline.redetect.pairs import compare_models as compare  # noqa: PLC0415 - loads DuckDB
+    if bool(images) is (day is not None):
+        raise UsageError(
+            "--images and --day are both given." if images else "Neither --images nor --day is given.",
+            next_step="give --images to run both models, or --day to compare stored results",
+        )
+    if day is not None:
+        _compare_day(parse_day(day), a, b, rows)
+    else:
+        _compare_on_images(a, b, images or [], limit, rows)
 
-    wanted = parse_day(day)
-    settings = load_settings()
+
+def _compare_day(day: date, a: str, b: str, rows: RowFormat) -> None:
+    from imgpipeline.redetect.choice import parse_choice
+    from imgpipeline.redetect.pairs import compare_models
+
+    settings, store = open_site()
     with from_arguments("`imgpipeline models list` shows the models"):
         names = [name if name == LIVE else str(parse_choice(name, settings)) for name in (a, b)]
-    pair = compare(open_store(settings), wanted, *names, memory=settings.duckdb_memory)
-    columns = ("label", "frames", "count_a", "count_b", "matched", "only_a", "only_b", "agreement", "mean_iou")
-    found = [[getattr(label, column) for column in columns] for label in pair.labels]
+    pair = compare_models(store, day, *names, memory=settings.duckdb_memory)
+    labels = [{name: getattr(label, name) for name in _OF_A_DAY} for label in pair.labels]
     if rows.as_json:
-        labels = [dict(zip(columns, row, strict=True)) for row in found]
         models = {"models_a": pair.labels[0].models_a, "models_b": pair.labels[0].models_b} if pair.labels else {}
-        show_json({"day": wanted, "model_a": names[0], "model_b": names[1], **models, "labels": labels})
+        show_json({"day": day, "model_a": names[0], "model_b": names[1], **models, "labels": labels})
+    else:
+        rows.show(labels, fields=_OF_A_DAY, title=f"{day}: a is {names[0]}, b is {names[1]}")
+
+
+def _compare_on_images(a: str, b: str, images: Sequence[str], limit: int | None, rows: RowFormat) -> None:
+    from imgpipeline.redetect.choice import load_chosen, parse_choice
+    from imgpipeline.redetect.on_files import compare_on_files
+
+    settings = load_settings()
+    with from_arguments("`imgpipeline models list` shows the models"):
+        choices = [parse_choice(text, settings) for text in (a, b)]
+    files = _find_images(images, settings, limit)
+    reference, other = (load_chosen(choice, settings) for choice in choices)
+    with progress_bar("Comparing", unit="images") as progress:
+        found = compare_on_files(settings, files, reference, other, progress)
+    for where, problem in found.unreadable:
+        note(f"{where}: {problem}")
+    if rows.as_json:
+        show_json(
+            {"a": _model_json(a, found.reference), "b": _model_json(b, found.other), **_agreement_json(found.agreement)}
+        )
         return
-    title = f"{wanted}: a is {names[0]}, b is {names[1]}"
-    header = [name.replace("_", " ") for name in columns]
-    rows.show(columns, found, table=lambda: show_table(header, found, title=title))
+    _show_agreement(found.agreement, f"{b} compared with {a}", rows)
+    for end, text, use in (("A", a, found.reference), ("B", b, found.other)):
+        computed = use.precision or "fp32"
+        note(f"{end} is {text}: {use.model_sha256[:12]} in {computed}, threshold {use.confidence_threshold}.")
+
+
+def _find_images(locations: Sequence[str], settings: Settings, limit: int | None) -> "list[InputFile]":
+    """Returns images, evenly spread over those at the locations if there are more than the limit."""
+    from imgpipeline.detect.files import find_images
+
+    files = find_images(locations, settings)
+    if not files:
+        raise ConfigurationError(
+            f"There are no images in {', '.join(locations)}.", next_step="name a folder with .jpg or .png files"
+        )
+    if limit is None or limit >= len(files):
+        return files
+    return [files[number * len(files) // limit] for number in range(limit)]
+
+
+def _show_agreement(agreement: "Agreement", title: str, rows: RowFormat) -> None:
+    scores = [{"label": label, **_score_json(of)} for label, of in (*agreement.labels, ("total", agreement.total))]
+    rows.show(scores, _SCORES, title=f"{title}, {counted(agreement.images, 'image')}")
+    if agreement.mean_score_difference is not None:
+        note(
+            f"Confidences of matched boxes differ by {agreement.mean_score_difference:.4f} on average and by "
+            f"{agreement.largest_score_difference:.4f} at most; their mean IoU is {agreement.mean_iou:.4f}."
+        )
+
+
+def _agreement_json(agreement: "Agreement") -> dict[str, Any]:
+    return {
+        "images": agreement.images,
+        "total": _score_json(agreement.total),
+        "labels": {label: _score_json(score) for label, score in agreement.labels},
+        "mean_score_difference": agreement.mean_score_difference,
+        "largest_score_difference": agreement.largest_score_difference,
+        "mean_iou": agreement.mean_iou,
+    }
+
+
+def _score_json(score: "Score") -> dict[str, Any]:
+    return {**asdict(score), "precision": score.precision, "recall": score.recall, "f1": score.f1}
+
+
+def _model_json(text: str, use: "DetectorUse") -> dict[str, Any]:
+    return {"name": text, **use.to_json(), "precision": use.precision or "fp32"}
+
+
+def quantize(
+    model: Annotated[str, typer.Argument(metavar="MODEL", help="Registered model in 32-bit floats, or an ONNX file.")],
+    images: Annotated[list[str], _LOCATIONS],
+    name: Annotated[str | None, typer.Option(help="Name of the new model. Default: MODEL-int8.")] = None,
+    goal: Annotated[
+        float, typer.Option(min=0, max=1, help="F1 to reach, compared with 32-bit floats.", metavar="F1")
+    ] = 0.98,
+    limit: Annotated[int, typer.Option(min=1, help="Use at most this many images, evenly spread.")] = 200,
+    replace_it: Annotated[bool, typer.Option("--replace", help="Replace your model of this name.")] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Quantize a model to 8-bit integers, calibrated on your own images, and register the result as a new model.
+
+    Half of the images calibrate. The layers that change scores most stay in 32-bit floats until the goal is reached.
+    The report compares both models on a quarter of the images that was not used before.
+    """
+    from imgpipeline.vision.adding import check_name, register
+    from imgpipeline.vision.quantization import quantize_model
+    from imgpipeline.vision.registry import model_folder
+
+    settings = load_settings()
+    refuse_unknown_model(model, settings.model_dir, or_file=True)
+    spec = chosen_model(model, settings)
+    name, folder = name or f"{spec.name}-int8", model_folder(settings.model_dir)
+    check_name(name, folder, replace_it=replace_it)
+    decoded = list(_decode(_find_images(images, settings, limit), spec, settings))
+    content, sha256 = _read_floats(spec)
+    with _Stages() as stages:
+        made = quantize_model(content, decoded, _loader(spec, settings), goal_f1=goal, stage=stages.begin)
+    made_of = _made_of(spec, sha256, made, len(decoded))
+    summary = f"{spec.name} ({sha256[:8]}) quantized to int8 with {counted(len(decoded), 'image')}"
+    path = register(replace(spec, summary=summary), made.content, name, folder, made_of).path
+    if as_json:
+        show_json({"name": name, "path": str(path), **made_of, "held_out": _agreement_json(made.held_out)})
+        return
+    _show_agreement(made.held_out, f"{name} compared with {spec.name} on held-out images", RowFormat())
+    note(f"{made.convolutions - made.kept_float} of {counted(made.convolutions, 'convolution')} compute in int8.")
+    if made.held_out.total.f1 < goal:
+        note(f"F1 on the held-out images is below the goal of {goal}; more images make it more reliable.")
+    note(f"{name} is at {path}. To use it: IMGPIPELINE_MODEL={name}")
+
+
+class _Stages(ExitStack):
+    """Shows one progress bar per stage."""
+
+    def begin(self, title: str) -> "Progress":
+        """Replaces the progress bar of the previous stage."""
+        self.close()
+        return self.enter_context(progress_bar(title, unit="steps"))
+
+
+def _decode(files: "Sequence[InputFile]", spec: "ModelSpec", settings: Settings) -> "Iterator[DecodedImage]":
+    """Yields the images, decoded as in a detection run. Notes those that cannot be read."""
+    from imgpipeline.vision.decode import ImageLimits, decode_image
+
+    limits = ImageLimits(settings.max_image_pixels, settings.max_image_bytes)
+    reduced_for = spec.network_input if settings.reduced_decoding else None
+    for file in files:
+        try:
+            with file.open_raw() as raw:
+                yield decode_image(raw.read(), limits, reduced_for=reduced_for)
+        except BadInputError as problem:
+            note(f"{file.where}: {problem}")
+
+
+def _read_floats(spec: "ModelSpec") -> tuple[bytes, str]:
+    from imgpipeline.vision.model_files import read_verified, runnable
+    from imgpipeline.vision.precision import choose_precision
+
+    content, sha256 = read_verified(spec)
+    if choose_precision("fp32", content, spec.name) != "fp32":
+        raise ConfigurationError(
+            f"The model {spec.name!r} is already quantized.", next_step="name the model that it was made from"
+        )
+    return runnable(spec, content), sha256
+
+
+def _loader(spec: "ModelSpec", settings: Settings) -> Any:
+    """Returns a function that loads a variant of the model, with the thresholds of the settings."""
+    from imgpipeline.vision.backends import open_backend
+    from imgpipeline.vision.detector import Detector
+    from imgpipeline.vision.precision import choose_precision
+
+    return lambda content: Detector(
+        spec, "",
+        open_backend(settings.model_backend, content, precision=choose_precision("fp32", content, spec.name)),
+        confidence_threshold=settings.confidence_threshold, nms_threshold=settings.nms_threshold,
+        nms_per_class=settings.nms_per_class,
+    )  # fmt: skip
+
+
+def _made_of(spec: "ModelSpec", sha256: str, made: "QuantizedModel", images: int) -> dict[str, Any]:
+    total = made.held_out.total
+    return {
+        "model": spec.name,
+        "model_sha256": sha256,
+        "precision": "int8",
+        "images": images,
+        "calibrated_on": made.calibrated_on,
+        "convolutions": made.convolutions,
+        "kept_float": made.kept_float,
+        "held_out_images": made.held_out.images,
+        "held_out_f1": total.f1,
+        "held_out_precision": total.precision,
+        "held_out_recall": total.recall,
+    }

@@ -1,25 +1,52 @@
-"""`imgpipeline summary`: counts of detections and frames, by label, hour, size and source."""
+"""`imgpipeline summary`, `query` and `report`: counts, SQL over all tables, and the daily report."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
-from datetime import UTC, date, datetime, tzinfo
+from dataclasses import dataclass
+from datetime import UTC, date, datetime, timedelta
+from operator import itemgetter
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from imgpipeline.cli.options import Period, RowFormat, TimezoneOption, expand_options, timezone_settings
-from imgpipeline.cli.output import MOST_ROWS, note, observed, show_table, shown, size_bar
+from imgpipeline.cli.options import (
+    NO_TRACKS,
+    Period,
+    RowFormat,
+    Selection,
+    TimezoneOption,
+    command,
+    open_site,
+    show_answer,
+    timezone_settings,
+)
+from imgpipeline.cli.output import (
+    MOST_ROWS,
+    Columns,
+    note,
+    observed,
+    record_of,
+    shown,
+    size_bar,
+    write_file,
+    write_text,
+)
 from imgpipeline.contracts.text import counted
+from imgpipeline.contracts.times import find_timezone, utc_now
+from imgpipeline.lake.query.days import optional_day
 from imgpipeline.settings import load_settings
 
 if TYPE_CHECKING:
     from imgpipeline.lake.query.summaries import LabelChoice, SummaryAnswer
-    from imgpipeline.settings import Settings
 
-app = typer.Typer(help="Count detections and frames, by label, hour, size and source.")
+app = typer.Typer(help="Count detections, frames and objects, by label, hour, size, source, zone and line.")
 _MOST_DAYS_NAMED = 5
 _Row = Mapping[str, Any]
 _GROUPS = ("day", "hour", "source", "label")
+_OBSERVED = ("observed", lambda row: observed(row["observed_s"]))
+_OBJECTS = ("hour", "source", "label", "objects", "not_stitched", "tracks", "mean_stay_s", "longest_stay_s",
+            "frame_rate", "observed_s")  # fmt: skip
+_NO_COUNTS = "Nothing was counted in these days; docs/events.md describes how to set up zones and lines."
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,13 +55,9 @@ class SummaryOptions(Period):
 
     timezone: TimezoneOption = None
 
-    def settings(self) -> "Settings":
-        """Returns the settings, with the time zone of the option."""
-        return load_settings(**timezone_settings(self.timezone))
-
     def zone(self) -> str:
         """Returns the name of the time zone."""
-        return self.settings().timezone
+        return self.timezone or load_settings().timezone
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,65 +77,62 @@ class LabelOptions(SummaryOptions):
 
     def choice(self) -> "LabelChoice":
         """Returns which counts are asked for; raises a UsageError for an unknown group."""
-        from imgpipeline.lake.query.summaries import LabelChoice  # noqa: PLC0415 - loads DuckDB and pyarrow
+        from imgpipeline.lake.query.summaries import LabelChoice
 
         groups = [group.strip() for several in self.by or () for group in several.split(",")]
         return LabelChoice(tuple(self.source or ()), tuple(self.label or ()), tuple(groups), by_name="--by")
 
 
-@app.command("label-counts")
-@expand_options
+@command(app, "label-counts")
 def label_counts(wanted: LabelOptions, rows: RowFormat) -> None:
     """Count the detections of each label in each hour, over all sources or grouped with `--by`.
 
     Each row shows how long its sources were observed. With `--label`, a group that was observed without that label has
     a row with the count 0; a missing group was not observed.
 
-    `imgpipeline explain label-counts` traces each number to its frames. Without `label` in `--by` and without exactly
+    `imgpipeline explain` traces each number to its frames. Without `label` in `--by` and without exactly
     one `--label`, the number of frames is not shown, because one frame may count for several labels.
     """
-    choice, zone = wanted.choice(), wanted.zone()
-    groups = [group for group in _GROUPS if group in (choice.by or ("hour", "label"))]
-    counts = ("count", *(["distinct_frames"] if choice.knows_frames else []), "distinct_sources")
+    choice = wanted.choice()
+    groups = choice.by or ("hour", "label")
+    frames: Columns = [("frames", itemgetter("distinct_frames"))] if choice.knows_frames else []
     time_format = "%H:%M:%S" if {"day", "hour"} & set(groups) else "%Y-%m-%d %H:%M:%S"
 
-    def cells(row: _Row) -> list[Any]:
-        mean, least, most = (shown(row[f"{name}_confidence"]) for name in ("mean", "min", "max"))
-        seen = [f"{row[name]:{time_format}}" if row[name] else None for name in ("first_seen", "last_seen")]
-        confidence = f"{mean} ({least} to {most})" if row["count"] else None
-        numbers = (row[name] for name in counts)
-        return [*_group_cells(row, groups, zone), *numbers, *seen, confidence, observed(row["observed_s"])]
+    def seen(name: str) -> Callable[[_Row], str | None]:
+        return lambda row: f"{row[name]:{time_format}}" if row[name] else None
 
-    named = (name.removeprefix("distinct_") for name in counts)
-    columns = (*groups, *named, "first", "last", "confidence (mean, range)", "observed")
-    _summarise("label_counts", wanted, rows, columns, cells, choice=choice)
+    columns = (
+        *_group_columns(wanted, groups), "count", *frames, ("sources", itemgetter("distinct_sources")),
+        ("first", seen("first_seen")), ("last", seen("last_seen")), ("confidence (mean, range)", _confidence),
+        _OBSERVED,
+    )  # fmt: skip
+    _summarise("label_counts", wanted, rows, columns, choice=choice)
 
 
-@app.command("label-totals")
-@expand_options
+def _confidence(row: _Row) -> str | None:
+    mean, least, most = (shown(row[f"{name}_confidence"]) for name in ("mean", "min", "max"))
+    return f"{mean} ({least} to {most})" if row["count"] else None
+
+
+@command(app, "label-totals")
 def label_totals(wanted: LabelOptions, rows: RowFormat) -> None:
     """Count the detections of each label in total, most frequent first, over all sources or grouped with `--by`."""
-    choice, zone = wanted.choice(), wanted.zone()
-    groups = [group for group in _GROUPS if group in (choice.by or ("label",))]
-    sums = ("count", "days", "first_day", "last_day")
-
-    def cells(row: _Row) -> list[Any]:
-        return [*_group_cells(row, groups, zone), *(row[name] for name in sums), observed(row["observed_s"])]
-
-    _summarise("label_totals", wanted, rows, (*groups, *sums, "observed"), cells, choice=choice)
+    choice = wanted.choice()
+    columns = (*_group_columns(wanted, choice.by or ("label",)), "count", "days", "first_day", "last_day", _OBSERVED)
+    _summarise("label_totals", wanted, rows, columns, choice=choice)
 
 
-def _group_cells(row: _Row, groups: Sequence[str], zone: str) -> list[Any]:
-    return [_hour(row[group], zone) if group == "hour" else row[group] for group in groups]
+def _group_columns(wanted: SummaryOptions, groups: Sequence[str]) -> Columns:
+    """Returns the columns of groups. In zones other than UTC, an hour has an offset: two hours may have one name."""
+    is_utc = wanted.zone() == "UTC"
+
+    def hour(row: _Row) -> str:
+        return f"{row['hour']:%Y-%m-%d %H:%M}" + ("" if is_utc else row["hour"].isoformat()[19:])
+
+    return [("hour", hour) if group == "hour" else group for group in _GROUPS if group in groups]
 
 
-def _hour(hour: datetime, zone: str) -> str:
-    """Returns the start of an hour. In zones other than UTC it has an offset, because two hours may have one name."""
-    return f"{hour:%Y-%m-%d %H:%M}" + ("" if zone == "UTC" else hour.isoformat()[19:])
-
-
-@app.command("hours")
-@expand_options
+@command(app, "hours")
 def hours(wanted: SummaryOptions, rows: RowFormat) -> None:
     """Show the frames and detections in each hour of the day, and how long sources were observed.
 
@@ -120,17 +140,12 @@ def hours(wanted: SummaryOptions, rows: RowFormat) -> None:
     hour was not observed. A dead letter has no hour if its record was written on another day than the one under which
     it is listed; these come last.
     """
-    counts = ("frames", "detections", "gated", "dead_letters")
-
-    def cells(row: _Row) -> list[Any]:
-        hour = "none" if row["hour"] is None else f"{row['hour']:02d}:00"
-        return [hour, *(row[name] for name in counts), observed(row["observed_s"])]
-
-    _summarise("hours", wanted, rows, ("hour", *counts, "observed"), cells, bars=True)
+    hour = ("hour", lambda row: "none" if row["hour"] is None else f"{row['hour']:02d}:00")
+    columns = (hour, "frames", "detections", "gated", "dead_letters", _OBSERVED)
+    _summarise("hours", wanted, rows, columns, bars=True)
 
 
-@app.command("sizes")
-@expand_options
+@command(app, "sizes")
 def sizes(
     wanted: SummaryOptions,
     bins: Annotated[
@@ -145,81 +160,96 @@ def sizes(
         _show_size_bins(bins, wanted, rows)
         return
 
-    def cells(row: _Row) -> list[Any]:
-        return [f"{_size(row['from_bytes'])} to {_size(row['below_bytes'])}", row["frames"]]
-
-    _summarise("sizes", wanted, rows, ("size", "frames"), cells, bars=True)
+    size = ("size", lambda row: f"{_size(row['from_bytes'])} to {_size(row['below_bytes'])}")
+    _summarise("sizes", wanted, rows, (size, "frames"), bars=True)
 
 
 def _show_size_bins(bins: int, wanted: SummaryOptions, rows: RowFormat) -> None:
-    from imgpipeline.lake.query.histograms import bin_sizes  # noqa: PLC0415 - loads DuckDB and pyarrow
-    from imgpipeline.objectstore import open_store  # noqa: PLC0415 - loads obstore
+    from imgpipeline.lake.query.histograms import bin_sizes
 
-    span, settings = wanted.span(), wanted.settings()
-    found = bin_sizes(open_store(settings), settings, span, bins)
-
-    def table() -> None:
-        most = max(each.frames for each in found)
-        digits = 1 if found[0].to_bytes - found[0].from_bytes >= 100 else 3
-        spans = [f"{each.from_bytes / 1000:,.{digits}f} to {each.to_bytes / 1000:,.{digits}f}" for each in found]
-        cells = [[kb, each.frames, size_bar(each.frames, most)] for kb, each in zip(spans, found, strict=True)]
-        show_table(["kB", "frames", ""], cells)
-
-    columns = ("from_bytes", "to_bytes", "frames")
-    rows.show(
-        columns, [list(asdict(each).values()) for each in found], table=table, empty=f"There is no data ({span})."
-    )
+    span = wanted.span()
+    settings, store = open_site(**timezone_settings(wanted.timezone))
+    found = [record_of(each) for each in bin_sizes(store, settings, span, bins)]
+    digits = 1 if found and found[0]["to_bytes"] - found[0]["from_bytes"] >= 100 else 3
+    size = ("kB", lambda bin_: f"{bin_['from_bytes'] / 1000:,.{digits}f} to {bin_['to_bytes'] / 1000:,.{digits}f}")
+    columns = (size, "frames", _bar_column(found))
+    rows.show(found, columns, fields=("from_bytes", "to_bytes", "frames"), empty=f"There is no data ({span}).")
 
 
-@app.command("sources")
-@expand_options
+@command(app, "sources")
 def sources(wanted: SummaryOptions, rows: RowFormat) -> None:
     """Show how much came from each source, from when to when, and its longest pause within a day."""
-    columns = ("source", "frames", "gated", "dead_letters", "first_seen", "last_seen", "days", "active_hours",
-               "longest_pause_s", "MB", "observed")  # fmt: skip
-    zone = wanted.zone()
+    is_utc = wanted.zone() == "UTC"
 
-    def cells(row: _Row) -> list[Any]:
-        times = {n: row[n].isoformat(" ", "seconds") for n in ("first_seen", "last_seen") if row[n] and zone != "UTC"}
-        named = ({**row, **times}[name] for name in columns[:-2])
-        return [*named, row["size_bytes"] / 1e6, observed(row["observed_s"])]
+    def seen(name: str) -> Callable[[_Row], Any]:
+        return lambda row: row[name] if is_utc or not row[name] else row[name].isoformat(" ", "seconds")
 
-    _summarise("sources", wanted, rows, columns, cells)
+    columns = (
+        "source", "frames", "gated", "dead_letters", ("first seen", seen("first_seen")),
+        ("last seen", seen("last_seen")), "days", "active_hours", "longest_pause_s",
+        ("MB", lambda row: row["size_bytes"] / 1e6), _OBSERVED,
+    )  # fmt: skip
+    _summarise("sources", wanted, rows, columns)
+
+
+@command(app, "objects")
+def objects(wanted: Selection, rows: RowFormat) -> None:
+    """Show how many different objects each source saw per UTC hour, and how long they stayed.
+
+    An object that is seen in two hours counts in both; the table unique_totals has the objects of a day.
+    """
+    show_answer(lambda lake: lake.unique_objects, wanted, rows, _OBJECTS, empty=NO_TRACKS)
+
+
+@command(app, "zones")
+def zones(wanted: Selection, rows: RowFormat) -> None:
+    """Show how many objects were in each zone, by UTC hour and label.
+
+    Hours in which a zone was empty have no row. rules.toml defines the zones.
+    """
+    show_answer(lambda lake: lake.zone_occupancy, wanted, rows, empty=_NO_COUNTS)
+
+
+@command(app, "lines")
+def lines(wanted: Selection, rows: RowFormat) -> None:
+    """Show how often each line was crossed, by UTC hour, label and direction.
+
+    Only tracked objects cross lines, so the day needs tracks. rules.toml defines the lines.
+    """
+    show_answer(lambda lake: lake.line_crossings, wanted, rows, empty=_NO_COUNTS)
 
 
 def _summarise(
     name: str,
     wanted: SummaryOptions,
     rows: RowFormat,
-    columns: Sequence[str],
-    cells: Callable[[_Row], list[Any]],
+    columns: Columns,
     *,
     choice: "LabelChoice | None" = None,
     bars: bool = False,
 ) -> None:
-    """Answers one question about some days; `cells` turns a row of the answer into a row of the table."""
-    from imgpipeline.lake.query.summaries import summarise  # noqa: PLC0415 - loads DuckDB and pyarrow
-    from imgpipeline.objectstore import open_store  # noqa: PLC0415 - loads obstore
+    """Answers one question about some days; with `bars`, the table has a bar for the frames of each row."""
+    from imgpipeline.lake.query.summaries import summarise
 
-    span, settings = wanted.span(), wanted.settings()
-    asked = summarise(open_store(settings), settings, name, span, choice)
-    answer = asked.answer
-    found = [dict(zip(answer.columns, row, strict=True)) for row in answer.rows]
-
-    def table() -> None:
-        most = max(row["frames"] for row in found[:MOST_ROWS]) if bars else 0
-        bar = [[size_bar(row["frames"], most)] if bars else [] for row in found]
-        header = [*(column.replace("_", " ") for column in columns), *([""] if bars else [])]
-        show_table(header, [cells(row) + end for row, end in zip(found, bar, strict=True)], most=MOST_ROWS)
-
-    exported = [[_exported(value, asked.zone) for value in row] for row in answer.rows]
-    rows.show(answer.columns, exported, table=table, empty=f"There is no data ({span}).")
+    span = wanted.span()
+    settings, store = open_site(**timezone_settings(wanted.timezone))
+    asked = summarise(store, settings, name, span, choice)
+    found = [dict(zip(asked.answer.columns, row, strict=True)) for row in asked.answer.rows]
+    is_local = asked.zone is not UTC and (rows.as_json or rows.as_csv)
+    records = [{key: _local(value) for key, value in row.items()} for row in found] if is_local else found
+    columns = (*columns, _bar_column(found)) if bars else columns
+    rows.show(records, columns, fields=asked.answer.columns, empty=f"There is no data ({span}).")
     _note_caveats(asked, found, sized=name == "sizes")
 
 
-def _exported(value: Any, zone: tzinfo) -> Any:
-    """Returns a value for JSON and CSV: times of zones other than UTC become RFC 3339 with their offset."""
-    return value.isoformat() if isinstance(value, datetime) and zone is not UTC else value
+def _bar_column(rows: Sequence[_Row]) -> tuple[str, Callable[[_Row], str]]:
+    most = max((row["frames"] for row in rows[:MOST_ROWS]), default=0)
+    return "", lambda row: size_bar(row["frames"], most)
+
+
+def _local(value: Any) -> Any:
+    """Returns a value for JSON and CSV: a time keeps its offset instead of being converted to UTC."""
+    return value.isoformat() if isinstance(value, datetime) else value
 
 
 def _size(size_bytes: int) -> str:
@@ -239,3 +269,60 @@ def _note_caveats(asked: "SummaryAnswer", rows: Sequence[_Row], *, sized: bool) 
         note(f"On {day} more than one model or threshold was in use: {', '.join(models)}.")
     if len(mixed) > _MOST_DAYS_NAMED:
         note(f"The same applies to {counted(len(mixed) - _MOST_DAYS_NAMED, 'more day')}, up to {mixed[-1][0]}.")
+
+
+def query(
+    sql: Annotated[
+        str,
+        typer.Argument(
+            help="DuckDB SQL over frames, detections, weak_detections, label_counts, label_timestamps, label_totals, "
+            "frame_stats, source_activity, frame_hours, frame_sizes, frame_dimensions, frame_brightness, "
+            "frame_sharpness, frame_latency, tracks, track_points, unique_objects, unique_totals, frame_changes, "
+            "events, zone_occupancy, line_crossings, dead_letters, notices, segments."
+        ),
+    ],
+    period: Period,
+    rows: RowFormat,
+) -> None:
+    """Query all tables with SQL. They show the lake at one moment: the stored tables plus newer segments of the ledger.
+
+    With --day, or --from and --to, the tables contain only those days, and less is read. This matters most for
+    segments, dead_letters and explain_label_counts, which read the ledger. Tracks and unique objects appear as stored.
+    """
+    from imgpipeline.lake.query.lake import open_arrow_lake
+    from imgpipeline.lake.query.lake_values import distinct_names
+
+    span = period.span()
+    with open_arrow_lake(load_settings()).session(from_day=span.first, to_day=span.last) as session:
+        answer = session.query(sql)
+    names = distinct_names(answer.columns)
+    records = [dict(zip(names, row, strict=True)) for row in answer.rows]
+    rows.show(records, [(name, itemgetter(name)) for name in names], fields=names)
+
+
+def report(
+    day: Annotated[str | None, typer.Option("--day", help="The day, such as 2026-01-09. Default: yesterday.")] = None,
+    output: Annotated[
+        str | None,
+        typer.Option("--output", "-o", help="File to write; - for stdout. Default: report-DAY.html."),
+    ] = None,
+    timezone: TimezoneOption = None,
+) -> None:
+    """Write the report of a day: one HTML page with charts, images, dead letters and the audit of the day.
+
+    The page needs no other file and no network, and includes everything up to this moment. Uses the stored report if it
+    is current and the time zone is UTC; otherwise makes the page for this call. Writes nothing to the store; the asset
+    daily_report does that.
+    """
+    from imgpipeline.reports.build import current_page
+
+    settings, store = open_site(**timezone_settings(timezone))
+    now = utc_now()
+    wanted = optional_day(day) or now.astimezone(find_timezone(settings.timezone)).date() - timedelta(days=1)
+    page = current_page(store, settings, wanted, now=now)
+    if output == "-":
+        write_text(page.decode())
+        return
+    path = Path(output or f"report-{wanted.isoformat()}.html")
+    write_file(path, page)
+    note(f"Wrote the report of {wanted} to {path} ({len(page) / 1024:,.0f} kB).")

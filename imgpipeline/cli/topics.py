@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from imgpipeline.cli.options import JsonOption, followed_topic
+from imgpipeline.cli.options import FollowOption, JsonOption, command, followed_topic
 from imgpipeline.cli.output import note, show_json, shown, write_text
 from imgpipeline.contracts.messages import holds_image
 from imgpipeline.contracts.text import counted
@@ -22,7 +22,7 @@ app = typer.Typer(help="Create the Kafka topics of the frames, and show their re
 _SHOWN_TEXT = 120
 
 
-@app.command("create")
+@command(app, "create")
 def create(
     partitions: Annotated[
         int, typer.Option(min=1, max=10_000, help="Number of partitions. Frames of one source share a partition.")
@@ -33,8 +33,8 @@ def create(
     as_json: JsonOption = False,
 ) -> None:
     """Create the topics that IMGPIPELINE_KAFKA_TOPIC names. An existing topic is not changed."""
-    from imgpipeline.stream.log import read_log  # noqa: PLC0415 - as above
-    from imgpipeline.stream.send import create_topic  # noqa: PLC0415 - loads kafka-python
+    from imgpipeline.stream.log import read_log
+    from imgpipeline.stream.send import create_topic
 
     settings = load_settings()
     done: list[dict[str, Any]] = []
@@ -51,14 +51,14 @@ def create(
         note(f"The topic {one['topic']} {how} with {there} at {settings.kafka_bootstrap_servers}.")
 
 
-@app.command("peek")
+@command(app, "peek")
 def peek(
     limit: Annotated[int, typer.Option(min=1, max=10_000, help="Show at most this many records before --follow.")] = 10,
     start: Annotated[
         str,
         typer.Option("--from", help="beginning, end (the last records), an offset, or a time: 2026-01-09T12:00:00Z."),
     ] = "end",
-    follow: Annotated[bool, typer.Option("--follow", "-f", help="Then show all later records, also new ones.")] = False,
+    follow: FollowOption = False,
     idle_s: Annotated[float, typer.Option(min=0.1, help="Stop after this many seconds without a record.")] = 10.0,
     topic: Annotated[str | None, typer.Option(help="Only this topic of IMGPIPELINE_KAFKA_TOPIC.")] = None,
     as_json: JsonOption = False,
@@ -67,8 +67,8 @@ def peek(
 
     Commits nothing and leaves no consumer group behind. With --json and --follow, each record is one line.
     """
-    from imgpipeline.stream import fetch as peeking  # noqa: PLC0415 - loads kafka-python
-    from imgpipeline.stream.log import read_log  # noqa: PLC0415 - as above
+    from imgpipeline.stream import fetch as peeking
+    from imgpipeline.stream.log import read_log
 
     begin, settings = _read_start(start), followed_topic(load_settings(), topic)
     logs = read_log(settings)
@@ -88,7 +88,7 @@ def peek(
 
 
 def _read_start(text: str) -> "ReadFrom":
-    from imgpipeline.stream.fetch import Edge  # noqa: PLC0415 - loads kafka-python
+    from imgpipeline.stream.fetch import Edge
 
     try:
         if text in set(Edge):
@@ -149,7 +149,7 @@ def _value(record: "KafkaRecord") -> str:
 
 
 def _image_format(data: bytes) -> str:
-    from imgpipeline.vision.header import read_header  # noqa: PLC0415 - needed only for images
+    from imgpipeline.vision.header import read_header
 
     try:
         return {"webp": "WebP"}.get(name := read_header(data).format, name.upper())

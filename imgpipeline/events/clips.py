@@ -79,7 +79,7 @@ def write_event_clip(store: ObjectStore, settings: Settings, event: Event, path:
     if path.suffix not in SUFFIXES:
         raise UsageError(
             f"{path} is not a clip file; expected {' or '.join(SUFFIXES)}.",
-            next_step="give a file with such a suffix: --out",
+            next_step="give a file with such a suffix: --output",
         )
     begin = event.started_at - timedelta(seconds=wish.before_s)
     end = event.ended_at + timedelta(seconds=wish.after_s)
@@ -107,7 +107,7 @@ def write_event_clip(store: ObjectStore, settings: Settings, event: Event, path:
     except OSError as error:
         raise PermanentError(
             f"{path} cannot be written: {error.strerror or error}.",
-            next_step="give another file: --out",
+            next_step="give another file: --output",
         ) from error
     finally:
         unfinished.unlink(missing_ok=True)

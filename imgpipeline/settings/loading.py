@@ -3,8 +3,11 @@
 Errors name the variable and never show a secret. The table in docs/operations.md is generated from the fields.
 """
 
+import contextlib
 import difflib
 import os
+import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
@@ -16,16 +19,12 @@ from pydantic_settings import SettingsConfigDict, SettingsError
 
 from imgpipeline.errors import ConfigurationError
 from imgpipeline.faultpoints import ONCE_VARIABLE, PLAN_VARIABLE
-from imgpipeline.settings.dagster_environment import undo_env_file
-from imgpipeline.settings.detection import DetectionSettings, GateSettings
-from imgpipeline.settings.events import AlertSettings, EventSettings, TrackingSettings
 from imgpipeline.settings.kafka import KafkaSettings
-from imgpipeline.settings.model import ModelSettings
-from imgpipeline.settings.sources import MessageSettings, MqttSettings, SourceSettings
+from imgpipeline.settings.model import DetectionSettings, GateSettings, ModelSettings
+from imgpipeline.settings.sources import HttpSettings, MessageSettings, MqttSettings, SourceSettings
 from imgpipeline.settings.store import StoreSettings
-from imgpipeline.settings.tables import TableSettings, WarningLimits
+from imgpipeline.settings.tables import AlertSettings, EventSettings, TableSettings, TrackingSettings, WarningLimits
 from imgpipeline.settings.variables import PREFIX, variables
-from imgpipeline.settings.web import HttpSettings
 
 
 class Settings(
@@ -78,7 +77,7 @@ def load_settings(**overrides: object) -> Settings:
     Raises:
         ConfigurationError: A value is not allowed; the message names the variable, never a secret's value.
     """
-    undo_env_file(_variables_in_file())
+    _undo_env_file(_variables_in_file())
     try:
         return Settings(**overrides)  # type: ignore[arg-type]  # the fields validate it
     except (SettingsError, UnicodeDecodeError, OSError) as error:
@@ -108,6 +107,8 @@ _OTHER_VARIABLES: Final = (
     f"{PREFIX}TEST_DEFINITIONS",
 )
 """Variables of this project that are not settings: the command line and tests read them."""
+_DAGSTER: Final = {"dagster", "dagster-daemon", "dagster-webserver", "dagster_webserver", "dg"}
+"""Dagster's programs, and the module after `python -m`."""
 _PREFIX_SIMILARITY: Final = 0.9
 """Minimum similarity of a misspelt prefix, as in `IMGPIPLINE_LANES`."""
 
@@ -169,3 +170,34 @@ def _is_meant_for_us(name: str, known: set[str]) -> bool:
     prefix, _, rest = name.partition("_")
     similar = difflib.SequenceMatcher(None, f"{prefix}_", PREFIX).ratio() >= _PREFIX_SIMILARITY
     return similar and PREFIX + rest in known
+
+
+def _undo_env_file(file: Mapping[str, str | None]) -> None:
+    """Lets the environment take precedence over `.env` in Dagster's processes.
+
+    Every `dagster` command copies the `.env` of its working folder over its environment, and passes the result to the
+    processes that it starts. What the user had set remains visible in `/proc` only. This gives these variables the
+    values that the user had set, and removes our own ones that the user had not set, so that settings follow a changed
+    file. Does nothing outside Dagster, and on systems without `/proc`.
+    """
+    if not file or (given := _given_to_dagster()) is None:
+        return
+    for name in [name for name, value in file.items() if value is not None and os.environ.get(name) == value]:
+        if set_by_user := given.get(name.upper()):
+            os.environ[name] = set_by_user
+        elif name.upper().startswith(PREFIX):
+            os.environ.pop(name, None)  # sensors load their settings in several threads
+
+
+def _given_to_dagster() -> dict[str, str] | None:
+    """Returns what the outermost Dagster command of this folder was started with, names in capitals; None outside."""
+    given, process = None, Path("/proc/self")
+    with contextlib.suppress(OSError):  # there is no /proc/0, and other users' processes cannot be read
+        while True:
+            command = os.fsdecode((process / "cmdline").read_bytes()).split("\0")
+            if _DAGSTER & {Path(word).name for word in command[:4]} and (process / "cwd").samefile("."):
+                variables = os.fsdecode((process / "environ").read_bytes()).split("\0")
+                given = {name.upper(): value for name, _, value in (each.partition("=") for each in variables)}
+            parent = re.search(r"^PPid:\s*(\d+)", (process / "status").read_text(), re.MULTILINE)
+            process = Path("/proc", parent[1] if parent else "0")
+    return given

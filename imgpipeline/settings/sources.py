@@ -1,4 +1,4 @@
-"""Sources: the site's time zone, the form of messages, the keys of stored images, and MQTT."""
+"""Sources: the site's time zone, the form of messages, the keys of stored images, MQTT, and the HTTP servers."""
 
 from pathlib import Path
 from typing import Annotated, Literal, Self
@@ -144,3 +144,41 @@ class MqttSettings(BaseSettings):
         if self.mqtt_ca_file is not None:
             self.__dict__["mqtt_tls"] = True
         return self
+
+
+class HttpSettings(BaseSettings):
+    """The HTTP source and the viewer."""
+
+    api_keys_file: Path = Field(
+        Path(".imgpipeline") / "api_keys.json",
+        description="File with the API keys of `serve` and `serve-ingest`; without keys, they serve this machine only.",
+    )
+    trusted_proxies: str = Field(
+        "",
+        description="Addresses or networks of proxies that authenticate users, such as `10.0.3.7,fd00::/8`. `serve` "
+        "trusts their `IMGPIPELINE_IDENTITY_HEADER`.",
+    )
+    identity_header: str = Field(
+        "X-Forwarded-User",
+        pattern=r"^[A-Za-z0-9-]{1,100}$",
+        description="Header in which a trusted proxy names the user.",
+    )
+    dagster_url: str = Field(
+        "",
+        pattern=r"^(https?://[^\s/@?#]+(/[^\s?#]*)?)?$",
+        description="Address of Dagster's UI, such as `https://dagster.example`; the viewer links to its runs.",
+    )
+    dataset_root: Path | None = Field(
+        None,
+        validation_alias=either("DATASET_ROOT", "DATASET_ROOT_DIR"),
+        description="Folder with the videos and `sequences/NAME/` that `POST /start/{video}` of `serve-ingest` plays.",
+    )
+    jobs_dir: Path = Field(
+        Path(".imgpipeline") / "jobs",
+        description="Folder in which `serve-ingest` records its progress in playing videos.",
+    )
+    start_waits: bool = Field(
+        False,
+        description="`POST /start/{video}` answers when the last frame is announced, like the classic data generator, "
+        "instead of at once.",
+    )

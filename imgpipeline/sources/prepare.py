@@ -180,7 +180,7 @@ def _write(out: Path, number: int, original: _Original, options: PrepareOptions)
                 return name, number + 1
     except OSError as error:
         raise ConfigurationError(
-            f"{out} cannot be written: {error.strerror}.", next_step="free space, or name another folder with --out"
+            f"{out} cannot be written: {error.strerror}.", next_step="free space, or name another folder with --output"
         ) from error
     finally:
         with contextlib.suppress(OSError):

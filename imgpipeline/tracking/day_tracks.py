@@ -16,7 +16,7 @@ from imgpipeline.lake.storage.engine import Engine, all_rows
 from imgpipeline.lake.storage.manifest import hash_rows, write_rows
 from imgpipeline.objectstore import ObjectStore
 from imgpipeline.settings import Settings
-from imgpipeline.settings.events import TrackingSettings
+from imgpipeline.settings.tables import TrackingSettings
 from imgpipeline.tracking.day_inputs import DayInputs, find_slices, group_boxes, open_inputs
 from imgpipeline.tracking.day_objects import STORED_QUERIES, count_objects, name_tracks
 from imgpipeline.tracking.following import follow_slice

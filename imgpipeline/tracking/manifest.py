@@ -16,7 +16,7 @@ from imgpipeline.lake.schema.tracks import STORED_TRACK_TABLES, TRACKS_SCHEMA_VE
 from imgpipeline.lake.storage.manifest import StoredObject, read_object
 from imgpipeline.objectstore import ObjectStore
 from imgpipeline.settings import Settings
-from imgpipeline.settings.events import TrackingSettings
+from imgpipeline.settings.tables import TrackingSettings
 from imgpipeline.tracking.day_objects import queries
 from imgpipeline.tracking.values import TrackingParameters
 

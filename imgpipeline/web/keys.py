@@ -152,7 +152,7 @@ def _read(path: Path) -> tuple[ApiKey, ...]:
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise ConfigurationError(
             f"{path} is not a valid file of API keys: {type(error).__name__}.",
-            next_step="delete it and create the keys again: imgpipeline keys create",
+            next_step="delete it and create the keys again: imgpipeline keys add",
         ) from None
 
 

@@ -1,10 +1,17 @@
-"""`doctor` checks everything at once and names the setting behind each failure; `health` is a quick probe."""
+"""`imgpipeline doctor`, `health` and `settings`: what works, what does not, and what to do about it."""
 
+import re
+import threading
+from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 
+from imgpipeline.cli import doctor
+from imgpipeline.cli.doctor import run_checks
+from imgpipeline.errors import ConfigurationError
+from imgpipeline.settings import Settings
 from imgpipeline.sources.board import Board
 from imgpipeline.sources.metrics import StatusPage, serve_metrics, serve_pages
 from imgpipeline.sources.protocol import SourceKind, StatusChange
@@ -223,3 +230,89 @@ def test_a_camera_with_an_ipv6_address_is_named_in_the_table(site: dict[str, str
     ended = run("doctor", "--rtsp", "rtsp://[fd00::1]:554/stream1", env=site, cwd=tmp_path)
     assert ended.status == 1
     assert any("│ rtsp://[fd00::1]:554/stream1 │" in line for line in ended.stdout.splitlines())
+
+
+SETTINGS = Settings(_env_file=None)
+
+
+def good(_: Settings) -> Iterator[tuple[str, str]]:
+    yield "good", "found"
+
+
+def half(_: Settings) -> Iterator[tuple[str, str]]:
+    yield "first", "found"
+    raise ConfigurationError("wrong", next_step="mend it")
+
+
+def surprising(_: Settings) -> Iterator[tuple[str, str]]:
+    yield from ()
+    raise ZeroDivisionError
+
+
+def silent(_: Settings) -> Iterator[tuple[str, str]]:
+    threading.Event().wait()
+    yield "object store", "never"
+
+
+@pytest.mark.medium
+def test_every_check_is_reported_in_order_whatever_the_others_do(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(doctor, "LIMIT_S", 0.5)
+    chosen = {
+        ("object store", "behind it"): silent,
+        ("first", "second", "third"): half,
+        ("surprising",): surprising,
+        ("good",): good,
+    }
+    results = run_checks(SETTINGS, chosen)
+    assert [(result.name, result.status) for result in results] == [
+        ("object store", "failed"),
+        ("behind it", "not checked"),
+        ("first", "ok"),
+        ("second", "failed"),
+        ("third", "not checked"),
+        ("surprising", "failed"),
+        ("good", "ok"),
+    ]
+    assert results[0].next_step == "check IMGPIPELINE_STORE_URL and IMGPIPELINE_S3_ENDPOINT"
+    assert (results[3].message, results[3].next_step) == ("wrong", "mend it")
+    assert results[4].message == "needs second"
+    assert "ZeroDivisionError" in results[5].message
+
+
+def test_current_values_are_shown_and_secrets_only_as_set(tmp_path: Path):
+    (tmp_path / ".env").write_text("IMGPIPELINE_KAFKA_TOPIC=from-file\nKAFKA_PASSWORD=canary-1\n")
+    env = {"AWS_SECRET_ACCESS_KEY": "canary-2", "IMGPIPELINE_LANES": "3"}
+    ended = run("settings", "--json", env=env, cwd=tmp_path)
+    values = ended.json()
+    assert values["IMGPIPELINE_KAFKA_TOPIC"] == "from-file"
+    assert values["IMGPIPELINE_LANES"] == 3
+    assert {values[f"IMGPIPELINE_{name}"] for name in ("KAFKA_PASSWORD", "S3_SECRET_ACCESS_KEY")} == {"(set)"}
+    assert values["IMGPIPELINE_S3_SESSION_TOKEN"] is None
+    table = run("settings", env=env, cwd=tmp_path)
+    assert "from-file" in table.stdout
+    assert "canary" not in ended.stdout + ended.stderr + table.stdout + table.stderr
+
+
+def test_a_misspelt_setting_is_listed_last_without_its_value(tmp_path: Path):
+    ended = run("settings", env={"IMGPIPELINE_STOR_URL": "canary-3"}, cwd=tmp_path)
+    assert ended.status == 0
+    assert re.search(r"IMGPIPELINE_STOR_URL +│ +│ unknown; IMGPIPELINE_STORE_URL\?", ended.stdout)
+    assert "canary" not in ended.stdout + ended.stderr
+
+
+@pytest.mark.parametrize("command", [["models", "list"], ["settings"], ["settings", "--json"]], ids=" ".join)
+def test_every_command_warns_once_of_a_misspelt_setting(command: list[str], tmp_path: Path):
+    (tmp_path / ".env").write_text("IMGPIPELINE_KAFKA_TOPC=canary-4\nIMGPIPELINE_STOR_URL=canary-5\n")
+    ended = run(*command, env={"IMGPIPELINE_STOR_URL": "canary-3"}, cwd=tmp_path)
+    assert ended.status == 0
+    warnings = [
+        "KAFKA_TOPC (.env) is not a setting and has no effect. Did you mean IMGPIPELINE_KAFKA_TOPIC?",
+        "STOR_URL (environment) is not a setting and has no effect. Did you mean IMGPIPELINE_STORE_URL?",
+    ]
+    assert ended.stderr.splitlines() == [f"Warning: IMGPIPELINE_{warning}" for warning in warnings]
+    assert "canary" not in ended.stdout
+
+
+def test_without_a_misspelt_setting_there_is_no_warning(tmp_path: Path):
+    ended = run("models", "list", env={"IMGPIPELINE_LANES": "2", "IMGPIPELINE_TRACEBACK": "0"}, cwd=tmp_path)
+    assert (ended.status, ended.stderr) == (0, "")

@@ -1,23 +1,25 @@
-"""`imgpipeline rules` and `imgpipeline events`, on a store in a folder."""
+"""`imgpipeline rules`, `events` and `alerts`, on a store in a folder."""
 
 import csv
 import io
+import json
 from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
 
-from imgpipeline.events.configuration import parse_rules
+from imgpipeline.events.configuration import parse_rules, read_rules
 from imgpipeline.events.rule_tables import build_table
 from imgpipeline.lake.build.day_tables import rebuild_day
 from imgpipeline.lake.query.lake import Lake
-from imgpipeline.lake.schema import LINE_CROSSINGS, ZONE_OCCUPANCY
+from imgpipeline.lake.schema import EVENT_TABLES, LINE_CROSSINGS, ZONE_OCCUPANCY
 from imgpipeline.objectstore import open_store
-from imgpipeline.settings import load_settings
+from imgpipeline.settings import Settings, load_settings
 from imgpipeline.tracking.day_tracks import build_tracks
 from imgpipeline_tests.cli.command import REPOSITORY, run
 from imgpipeline_tests.events.samples import CHANGE, LINE, NOON, ZONE, rotated, stored_frames
+from imgpipeline_tests.events.test_alert_delivery import Received, web_server
 from imgpipeline_tests.events.test_places import ROAD, STOP, at
 from imgpipeline_tests.ledger.samples import DAY, write_chain
 from imgpipeline_tests.tracking.films import Car, film
@@ -48,14 +50,14 @@ def test_check_lists_the_rules_and_refuses_wrong_ones_by_line(rules_file: Path, 
 
 def test_draw_shows_zones_and_lines_on_an_image(rules_file: Path, tmp_path: Path):
     cv2.imwrite(str(tmp_path / "frame.png"), np.full((100, 200, 3), 80, np.uint8))
-    ended = run("rules", "draw", "frame.png", "--rules", rules_file, "--out", "drawn.jpg", cwd=tmp_path)
+    ended = run("rules", "draw", "frame.png", "--rules", rules_file, "--output", "drawn.jpg", cwd=tmp_path)
     assert (ended.status, ended.stderr) == (0, "Drew yard, door on drawn.jpg.\n")
     drawn = cv2.imread(str(tmp_path / "drawn.jpg"))
     assert drawn.shape == (100, 200, 3)
     upper, lower = drawn[5:20, 100:].astype(int), drawn[85:95, 100:].astype(int)
     assert np.abs(upper - 80).max() < 20
     assert np.abs(lower - 80).mean() > 10
-    ended = run("rules", "draw", "frame.png", "--rules", rules_file, "--out", "absent/drawn.jpg", cwd=tmp_path)
+    ended = run("rules", "draw", "frame.png", "--rules", rules_file, "--output", "absent/drawn.jpg", cwd=tmp_path)
     assert (ended.status, "The output absent/drawn.jpg cannot be written" in ended.stderr) == (1, True)
     ended = run("rules", "draw", "frame.png", "--rules", rules_file, "--source", "roof", cwd=tmp_path)
     assert (ended.status, "name one of: cam-1" in ended.stderr) == (2, True)
@@ -86,15 +88,9 @@ def test_events_are_listed_queried_and_read_from_notebooks(
     store = open_store(settings)
     write_chain(store, stored_frames(store, rotated()))
     rebuild_day(store, DAY, now=NOON)
-    assert "imgpipeline events build" in run("events", "list", env=site, cwd=tmp_path).stderr
-    for is_skipped in (False, True):
-        built = run("events", "build", "--day", str(DAY), "--json", env=site, cwd=tmp_path).json()
-        assert [(row["table"], row["rows"], row["skipped"]) for row in built] == [
-            ("frame_changes", 9, is_skipped),
-            ("events", 2, is_skipped),
-            ("zone_occupancy", 0, is_skipped),
-            ("line_crossings", 0, is_skipped),
-        ]
+    assert "imgpipeline build --day" in run("events", "list", env=site, cwd=tmp_path).stderr
+    for table in EVENT_TABLES:
+        build_table(store, DAY, table, rules=read_rules(settings, store), settings=settings, now=NOON)
     listed = run("events", "list", "--json", env=site, cwd=tmp_path).json()
     assert [(row["rule"], row["timestamp"]) for row in listed] == [
         ("changed", "2026-01-09T12:00:06.000000Z"),
@@ -104,9 +100,9 @@ def test_events_are_listed_queried_and_read_from_notebooks(
     assert "Showing the latest 1 of 2 events (all days)" in shown.stderr
     rows = list(csv.DictReader(io.StringIO(run("events", "list", "--csv", env=site, cwd=tmp_path).stdout)))
     assert [row["event_id"] for row in rows] == [row["event_id"] for row in listed]
-    made = run("events", "clip", listed[0]["event_id"], "--out", "clip.gif", env=site, cwd=tmp_path)
+    made = run("events", "clip", listed[0]["event_id"], "--output", "clip.gif", env=site, cwd=tmp_path)
     assert made.stderr == "Wrote 10 frames to clip.gif, 2026-01-09T12:00:00Z to 2026-01-09T12:00:09Z.\n"
-    cut = run("events", "clip", listed[0]["event_id"], "--out", "clip.mp4", "--limit", "2", env=site, cwd=tmp_path)
+    cut = run("events", "clip", listed[0]["event_id"], "--output", "clip.mp4", "--limit", "2", env=site, cwd=tmp_path)
     assert "--limit shows more" in cut.stderr
     assert {file.name for file in tmp_path.glob("*clip*")} == {"clip.gif", "clip.mp4"}
     assert "No events match" in run("events", "list", "--rule", "other", env=site, cwd=tmp_path).stderr
@@ -124,20 +120,96 @@ def test_counts_at_zones_and_lines_are_shown_queried_and_read_from_notebooks(
         monkeypatch.setenv(name, value)
     settings = load_settings()
     store = open_store(settings)
-    ended = run("events", "lines", env=folder_site, cwd=tmp_path)
+    ended = run("summary", "lines", env=folder_site, cwd=tmp_path)
     assert (ended.status, "Nothing was counted" in ended.stderr) == (0, True)
     write_chain(store, film(at(5), at(25), [Car(at(5), at(25))]))
     rebuild_day(store, DAY, now=NOON)
     build_tracks(store, DAY, settings=settings, now=NOON)
     for table in (ZONE_OCCUPANCY, LINE_CROSSINGS):
         build_table(store, DAY, table, rules=parse_rules(ROAD + STOP, name="rules"), settings=settings, now=NOON)
-    (zone,) = run("events", "zones", "--json", env=folder_site, cwd=tmp_path).json()
+    (zone,) = run("summary", "zones", "--json", env=folder_site, cwd=tmp_path).json()
     assert (zone["zone"], zone["objects"], zone["occupied_s"]) == ("road", 1, 1195.0)
-    shown = run("events", "lines", "--source", "gate", env=folder_site, cwd=tmp_path).stdout
+    shown = run("summary", "lines", "--source", "gate", env=folder_site, cwd=tmp_path).stdout
     assert "crossings" in shown
-    assert run("events", "lines", "--label", "dog", "--json", env=folder_site, cwd=tmp_path).json() == []
+    assert run("summary", "lines", "--label", "dog", "--json", env=folder_site, cwd=tmp_path).json() == []
     asked = run("query", "SELECT sum(crossings) AS n FROM line_crossings", "--json", env=folder_site, cwd=tmp_path)
     assert asked.json() == [{"n": 1}]
     with Lake.open(settings) as lake:
         assert list(lake.zone_occupancy(day=DAY)["zone"]) == ["road"]
         assert list(lake.line_crossings(day=DAY, source="gate")["direction"]) == ["out"]
+
+
+@pytest.fixture
+def site(folder_site: dict[str, str], tmp_path: Path) -> dict[str, str]:
+    """A store with ten images, two of which differ from their predecessor, and the rule that finds them."""
+    store = open_store(Settings(_env_file=None, store_url=folder_site["IMGPIPELINE_STORE_URL"]))  # type: ignore[call-arg]  # pydantic-settings' own argument
+    write_chain(store, stored_frames(store, rotated()))
+    path = tmp_path / "rules.toml"
+    path.write_text(CHANGE)
+    # A hundred years: the frames of the samples have a fixed day.
+    return {**folder_site, "IMGPIPELINE_RULES_FILE": str(path), "IMGPIPELINE_ALERT_MAX_AGE_S": "3e9"}
+
+
+@pytest.mark.medium
+def test_an_alert_shows_image_and_previous_and_difference_under_a_durable_number(site: dict[str, str], tmp_path: Path):
+    assert "There are no alerts." in run("alerts", "list", env=site, cwd=tmp_path).stderr
+    for _ in range(2):  # the second run finds nothing new, and does not number from 1 again
+        ended = run("alerts", "watch", "--duration", "1", env=site, cwd=tmp_path)
+        assert ended.status == 0, ended.stderr
+        assert ended.stderr.startswith("Watching for events of 1 rule. Ctrl-C stops.\n")
+    listed = json.loads(run("alerts", "list", "--json", env=site, cwd=tmp_path).stdout)
+    assert [alert["number"] for alert in listed] == [2, 1]
+    ended = run("alerts", "show", "2", "--output", "shown", env=site, cwd=tmp_path)
+    assert (ended.status, "images/cam-1/00006.jpg" in ended.stdout) == (0, True)
+    before, after, difference = sorted((tmp_path / "shown").iterdir())
+    assert [file.stem.rpartition("-")[2] for file in (before, after, difference)] == ["before", "after", "difference"]
+    assert (before.read_bytes(), after.read_bytes()) == (rotated()[5], rotated()[6])
+    assert difference.read_bytes() not in (before.read_bytes(), after.read_bytes())
+    ended = run("alerts", "show", "3", env=site, cwd=tmp_path)
+    assert (ended.status, "There is no alert 3." in ended.stderr) == (2, True)
+
+
+@pytest.mark.medium
+def test_a_rule_names_who_is_notified(site: dict[str, str], tmp_path: Path):
+    (tmp_path / "rules.toml").write_text(CHANGE + 'notify = ["guards"]\n')
+    at_guards, at_others = ([], [])  # type: tuple[Received, Received]
+    with web_server(at_guards) as guards, web_server(at_others) as others:
+        targets = f"json://127.0.0.1:{others} guards=json://127.0.0.1:{guards}"
+        given = {**site, "IMGPIPELINE_ALERT_TARGETS": targets}
+        assert run("alerts", "watch", "--duration", "1", env=given, cwd=tmp_path).status == 0
+    assert (len(at_guards), at_others) == (2, [])
+    shown = run("alerts", "show", "1", env=site, cwd=tmp_path).stdout
+    assert "guards" in shown
+    unknown = {**site, "IMGPIPELINE_ALERT_TARGETS": "json://127.0.0.1:1"}
+    refused = run("alerts", "watch", env=unknown, cwd=tmp_path)
+    assert (refused.status, "'changed' notifies 'guards'" in refused.stderr) == (1, True)
+
+
+@pytest.mark.medium
+def test_an_alert_records_who_was_notified_and_who_acknowledged_it(site: dict[str, str], tmp_path: Path):
+    received: Received = []
+    with web_server(received) as port:
+        given = {**site, "IMGPIPELINE_ALERT_TARGETS": f"json://127.0.0.1:{port}"}
+        assert run("alerts", "test", env=given, cwd=tmp_path).status == 0
+        assert run("alerts", "watch", "--duration", "1", env=given, cwd=tmp_path).status == 0
+    assert [message["title"] for message in received] == [
+        "imgpipeline: test",
+        "Alert 1: changed at cam-1",
+        "Alert 2: changed at cam-1",
+    ]
+    assert run("alerts", "deliver", "--retry", env=given, cwd=tmp_path).status == 0
+    assert run("alerts", "acknowledge", "1", "--note", "a fox", "--by", "ann", env=site, cwd=tmp_path).status == 0
+    shown = json.loads(run("alerts", "show", "1", "--json", env=site, cwd=tmp_path).stdout)
+    assert (shown["delivered"], shown["acknowledged"]) == ("yes", "ann")
+    assert [len(attempt["accepted"]) for attempt in shown["attempts"]] == [1]
+    assert [given["note"] for given in shown["acknowledgements"]] == ["a fox"]
+    with Lake.open(site["IMGPIPELINE_STORE_URL"]) as lake:
+        alerts = lake.alerts()
+        assert list(alerts["event_id"]) == [json.loads(line)["event_id"] for line in _shown(site, tmp_path, "2", "1")]
+        assert alerts["is_delivered"].all()
+        assert [list(names) for names in alerts["acknowledged_by"]] == [[], ["ann"]]
+        assert len(lake.alerts(limit=1)) == 1
+
+
+def _shown(site: dict[str, str], folder: Path, *numbers: str) -> list[str]:
+    return [run("alerts", "show", number, "--json", env=site, cwd=folder).stdout for number in numbers]

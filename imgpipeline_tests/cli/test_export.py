@@ -49,15 +49,15 @@ def test_the_file_answers_as_query_does(filled: dict[str, str], tmp_path: Path):
 
 
 @pytest.mark.medium
-def test_a_span_is_exported_and_a_file_replaced_by_force_only(filled: dict[str, str], tmp_path: Path):
+def test_a_span_is_exported_and_a_file_replaced_on_demand_only(filled: dict[str, str], tmp_path: Path):
     ended = run("export", "duckdb", "lake.duckdb", "--from", "2026-01-10", env=filled, cwd=tmp_path)
     assert ended.status == 0
     assert "frame_latency" in ended.stdout
     assert ended.stderr.startswith("lake.duckdb: 1 day, ")
     refused = run("export", "duckdb", "lake.duckdb", env=filled, cwd=tmp_path)
     assert (refused.status, refused.stdout) == (1, "")
-    assert "--force" in refused.stderr
-    assert run("export", "duckdb", "lake.duckdb", "--force", env=filled, cwd=tmp_path).status == 0
+    assert "--replace" in refused.stderr
+    assert run("export", "duckdb", "lake.duckdb", "--replace", env=filled, cwd=tmp_path).status == 0
     with duckdb.connect(tmp_path / "lake.duckdb", read_only=True) as connection:
         assert connection.execute("SELECT count(*) FROM frames").fetchall() == [(3,)]
 

@@ -1,7 +1,9 @@
-"""Frames are listed by day, source, label and status, the latest first, in three formats."""
+"""`imgpipeline frames`, `explain` and `images`: frames are listed, numbers traced to them, and old images deleted."""
 
 import csv
 import io
+import json
+import signal
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import timedelta
@@ -9,11 +11,17 @@ from pathlib import Path
 
 import pytest
 
+from imgpipeline.contracts.keys import segment_key, summary_key
 from imgpipeline.contracts.outcomes import Frame, FrameStatus
+from imgpipeline.errors import PermanentError
+from imgpipeline.lake.build.day_tables import rebuild_day
+from imgpipeline.lake.build.summaries import build_summary
+from imgpipeline.lake.query.lake import Lake
 from imgpipeline.objectstore import ObjectStore
+from imgpipeline.settings import Settings
 from imgpipeline_tests.cli.command import run
 from imgpipeline_tests.cli.samples import CAR, DOG, NEXT_DAY, seen
-from imgpipeline_tests.ledger.samples import DAY, dead_letter, write_chain
+from imgpipeline_tests.ledger.samples import CHAIN, DAY, NOON, append, dead_letter, write_chain
 from imgpipeline_tests.parameter_ids import short_id
 
 
@@ -108,8 +116,8 @@ def test_as_csv_without_formulas(filled: dict[str, str], tmp_path: Path):
     ended = run("frames", "list", "--day", DAY.isoformat(), "--csv", env=filled, cwd=tmp_path)
     rows = list(csv.DictReader(io.StringIO(ended.stdout)))
     assert [row["file"] for row in rows] == ["4.jpg", "'=SUM(A1).jpg", "1.jpg", "0.jpg"]
-    assert (rows[1]["size_kb"], rows[1]["source"]) == ("12.345", "'=yard")
-    assert (rows[3]["detections"], rows[3]["labels"]) == ("3", "car 2, dög 1")
+    assert (rows[1]["size_bytes"], rows[1]["source"]) == ("12345", "'=yard")
+    assert json.loads(rows[3]["detections"]) == {"car": 2, "dög": 1}
     assert rows[3]["timestamp"] == "2026-01-09T12:00:00.000000Z"
 
 
@@ -137,3 +145,173 @@ def test_one_frame_is_shown_with_its_detections(filled: dict[str, str], tmp_path
     assert run("frames", "show", "7.jpg", cwd=tmp_path, env=filled).json()["detections"] == []
     missing = run("frames", "show", "' OR 1=1 --", cwd=tmp_path, env=filled)
     assert (missing.status, "2026-01-10 has no frame" in missing.stderr) == (1, True)
+
+
+HOUR = ("--day", "2026-01-09", "--hour", "12")
+
+
+@pytest.fixture
+def traced(
+    folder_site: dict[str, str], store_of: Callable[[dict[str, str]], ObjectStore], tmp_path: Path
+) -> dict[str, str]:
+    """Three cars in the stored summary and a newer one; one of them is weaker than 0.8."""
+    store = store_of(folder_site)
+    weak = replace(CAR, confidence=0.75)
+    made = write_chain(store, [seen(0, CAR, DOG, weak), seen(1, CAR, source="ya\x1brd")], [seen(2, day=NEXT_DAY)])
+    rebuild_day(store, DAY, now=NOON)
+    build_summary(store, "label_counts", DAY, settings=Settings(_env_file=None), now=NOON)
+    append(made, [seen(3, CAR, replay_of="frames/0/7")], writer_id="the-writer")
+    return {**folder_site, "XDG_CACHE_HOME": str(tmp_path / "cache")}
+
+
+@pytest.mark.medium
+def test_the_page_explains_the_number(traced: dict[str, str], tmp_path: Path):
+    ended = run("explain", *HOUR, "--label", "car", env=traced, cwd=tmp_path)
+    assert ended.status == 0
+    assert ended.stdout.split("\n┏")[0].splitlines() == [
+        "4 car on 2026-01-09 from 12:00 to 13:00 UTC",
+        "",
+        "Adds up:   4 detections in 3 frames, each confirmed by its segment (2 segments)",
+        "Sources:   cam-1 3, ya\\x1brd 1",
+        f"Model:     demo, sha256 {'ab' * 8}, confidence above 0.5: 4 detections",
+        f"Stored:    3 in {summary_key('label_counts', DAY)} (the number above includes newer frames)",
+        *(line for line in ended.stdout.splitlines() if "built 2026-01-09T12:00:00Z by recipe" in line),
+    ]
+    assert "frames/0 up to 3" in ended.stdout
+    assert "frames/0/3 (replay of frames/0/7)" in ended.stdout
+    assert segment_key(CHAIN, 3) in ended.stdout
+    assert ended.stderr == ""
+
+
+@pytest.mark.medium
+def test_the_number_of_one_source_is_explained(traced: dict[str, str], tmp_path: Path):
+    """The same goes for its part of the stored number."""
+    only = ("--label", "car", "--source", "cam-1")
+    ended = run("explain", *HOUR, *only, env=traced, cwd=tmp_path)
+    assert ended.stdout.startswith("3 car of cam-1 on 2026-01-09 from 12:00 to 13:00 UTC\n")
+    assert "Sources:   cam-1 3\n" in ended.stdout
+    assert f"Stored:    2 in {summary_key('label_counts', DAY)}" in ended.stdout
+
+
+@pytest.mark.medium
+def test_hidden_rows_are_counted_in_a_note(traced: dict[str, str], tmp_path: Path):
+    ended = run("explain", *HOUR, "--label", "car", "--limit", "1", env=traced, cwd=tmp_path)
+    assert ended.stdout.count("frames/0/") == 1
+    assert ended.stderr.splitlines() == [
+        "Showing the first 1 of 4 detections; --limit shows more, --json all.",
+        "Showing the first 1 of 2 segments; --limit shows more, --json all.",
+    ]
+
+
+@pytest.mark.medium
+def test_as_json_with_everything(traced: dict[str, str], tmp_path: Path):
+    told = run("explain", *HOUR, "--label", "car", "--limit", "1", "--json", env=traced, cwd=tmp_path).json()
+    assert (told["count"], told["frames"], told["not_counted"]) == (4, 3, 0)
+    assert [found["offset"] for found in told["detections"]] == [0, 0, 1, 3]
+    last, writing = told["detections"][-1], told["segments"][-1]
+    assert (last["segment"], last["source_image_path"]) == (segment_key(CHAIN, 3), "images/cam-1/3.jpg")
+    assert (writing["run_id"], writing["writer_id"], writing["detections"]) == ("run-1", "the-writer", 1)
+    assert (told["stored"]["count"], told["stored"]["is_by_present_recipe"]) == (3, True)
+    assert told["stored"]["ends"] == [{"topic": CHAIN.topic, "topic_id": CHAIN.topic_id, "partition": 0, "end": 3}]
+
+
+@pytest.mark.medium
+def test_the_threshold_of_summaries_is_taken_into_account(traced: dict[str, str], tmp_path: Path):
+    env = {**traced, "IMGPIPELINE_SUMMARY_THRESHOLD": "0.8"}
+    ended = run("explain", "--day", "2026-01-09", "--label", "car", env=env, cwd=tmp_path)
+    assert ended.stdout.startswith("3 car on 2026-01-09\n")
+    assert "Counted:   confidence 0.8 or more (IMGPIPELINE_SUMMARY_THRESHOLD); 1 below it not counted" in ended.stdout
+    assert "Stored:    not yet" in ended.stdout
+    asked = "SELECT count(*) AS n FROM explain_label_counts(DATE '2026-01-09', 12, 'car') WHERE segment IS NOT NULL"
+    assert run("query", asked, "--json", env=env, cwd=tmp_path).json() == [{"n": 3}]
+
+
+@pytest.mark.medium
+@pytest.mark.parametrize(
+    ("options", "status", "said"),
+    [
+        ([*HOUR, "--label", "car", "--source", "cam-9"], 1, "take one of the sources with it: cam-1 3, ya\\x1brd 1"),
+        ([*HOUR, "--label", "cat"], 1, "Next: take one of the labels of that time: car 4, dög 1"),
+        (
+            ["--day", "2026-01-09", "--hour", "3", "--label", "car"],
+            1,
+            "Next: take one of the hours with detections: 12",
+        ),
+        (
+            ["--day", "2026-01-10", "--hour", "3", "--label", "car"],
+            1,
+            "Nothing was found on 2026-01-10, in 1 frame.",
+        ),
+        (["--day", "2026-01-12", "--hour", "3", "--label", "car"], 1, "the ledger knows: 2026-01-09, 2026-01-10"),
+        (["--day", "today", "--hour", "3", "--label", "car"], 2, "Error: --day is 'today'."),
+        (["--day", "2026-01-09", "--hour", "24", "--label", "car"], 2, "Invalid value for '--hour'"),
+        ([*HOUR], 2, "--label"),
+    ],
+)
+def test_an_unknown_day_or_label_names_the_known_ones(
+    traced: dict[str, str], tmp_path: Path, options: list[str], status: int, said: str
+):
+    ended = run("explain", *options, env=traced, cwd=tmp_path)
+    assert (ended.status, ended.stdout) == (status, "")
+    assert said in ended.stderr
+    assert "Traceback" not in ended.stderr
+
+
+OpenStore = Callable[[dict[str, str]], ObjectStore]
+AT_ONCE = {"IMGPIPELINE_KEEP_IMAGES_DAYS": "0.000001"}
+EXPLAIN = ("explain", "--day", str(DAY), "--label", "car")
+
+
+def store_images(store: ObjectStore, sources: int = 1) -> list[str]:
+    keys = [f"images/cam-{n}/{DAY}/a.jpg" for n in range(sources)]
+    for key in keys:
+        store.put(key, b"0123456789")
+    write_chain(store, [seen(n, CAR, source_image_path=key, source=f"cam-{n}") for n, key in enumerate(keys)])
+    return keys
+
+
+def kept(store: ObjectStore) -> list[str]:
+    return [info.key for info in store.list_objects("images")]
+
+
+@pytest.mark.medium
+def test_old_images_are_deleted_after_a_dry_run_and_frames_say_so(
+    folder_site: dict[str, str], store_of: OpenStore, tmp_path: Path
+):
+    store = store_of(folder_site)
+    keys = store_images(store)
+    env = folder_site | AT_ONCE
+    assert run("images", "retain", env=folder_site, cwd=tmp_path).status == 2
+    planned = run("images", "retain", "--dry-run", env=env, cwd=tmp_path)
+    assert "Would delete 1 image" in planned.stderr
+    assert kept(store) == keys
+    ended = run("images", "retain", "--json", env=env, cwd=tmp_path)
+    deleted = [{"source": "cam-0", "day": str(DAY), "images": 1, "size_bytes": 10}]
+    assert ended.json() == {
+        "dry_run": False, "images": 1, "size_bytes": 10, "left": 0, "complete": True, "deleted": deleted,
+    }  # fmt: skip
+    assert kept(store) == []
+    explained = run(*EXPLAIN, env=folder_site, cwd=tmp_path)
+    assert explained.status == 0
+    assert f"Image retention deleted 1 image of cam-0 of {DAY}" in explained.stderr
+    (record,) = run(*EXPLAIN, "--json", env=folder_site, cwd=tmp_path).json()["deleted_images"]
+    assert (record["source"], record["images"]) == ("cam-0", 1)
+    lake = Lake.open(folder_site["IMGPIPELINE_STORE_URL"])
+    with pytest.raises(PermanentError, match="Image deleted on"):
+        lake.image(DAY, replace(seen(0, CAR, source="cam-0")).frame_id)
+
+
+@pytest.mark.medium
+@pytest.mark.parametrize("step", ["delete images", "delete images done"], ids=["before", "after"])
+def test_a_run_that_was_killed_is_continued_by_the_next(
+    folder_site: dict[str, str], store_of: OpenStore, tmp_path: Path, step: str
+):
+    store = store_of(folder_site)
+    store_images(store, sources=3)
+    killed = run(
+        "images", "retain", env=folder_site | AT_ONCE | {"IMGPIPELINE_FAULT_AT": f"{step}:2=kill"}, cwd=tmp_path
+    )
+    assert killed.status == -signal.SIGKILL
+    assert len(kept(store)) in (1, 2)
+    assert run("images", "retain", env=folder_site | AT_ONCE, cwd=tmp_path).status == 0
+    assert kept(store) == []

@@ -43,7 +43,7 @@ def test_an_import_is_audited_listed_and_explained_like_any_chain(site: dict[str
     assert {day["stale"] for day in audit["days"]} == {False}
     assert all(summary["ok"] for summary in audit["summaries"])
 
-    assert [end["end"] for end in command("ledger", "ends", "--topic", "import.counts")] == [50]
+    assert [end["end"] for end in command("ledger", "list", "--topic", "import.counts")] == [50]
     assert {p["topic"] for p in command("status")["partitions"]} == {site["IMGPIPELINE_KAFKA_TOPIC"]}
     [total] = command("query", "SELECT sum(count)::BIGINT AS total FROM label_counts")
     assert total["total"] == 49
@@ -111,7 +111,7 @@ def test_an_import_of_detections_says_that_tracks_need_documents(folder_site: di
     for option in ([], ["--json"]):
         ended = run("import", "detections", path, *option, env=folder_site, cwd=tmp_path)
         assert ended.status == 0, ended.stderr
-        assert "each row is a separate frame, so `imgpipeline tracks build`" in ended.stderr
+        assert "each row is a separate frame, so no tracker" in ended.stderr
         assert "imgpipeline import metadata" in ended.stderr
 
 

@@ -82,7 +82,7 @@ def test_ctrl_c_ends_the_cameras_with_their_accounts(site: dict[str, str], tmp_p
 def test_simulated_cameras_stream_frames_whose_truth_is_known(site: dict[str, str], tmp_path: Path):
     port, api_port = free_port(), free_port()
     command = [sys.executable, "-m", "imgpipeline.cli", "simulate", "rtsp", "--cameras", "2", "--port", str(port),
-               "--api-port", str(api_port), "--scene-s", "4", "--out", str(tmp_path / "truth")]  # fmt: skip
+               "--api-port", str(api_port), "--scene-s", "4", "--output", str(tmp_path / "truth")]  # fmt: skip
     simulator = subprocess.Popen(command, env=environment(site), cwd=tmp_path, stderr=subprocess.PIPE, text=True)
     assert simulator.stderr is not None
     try:

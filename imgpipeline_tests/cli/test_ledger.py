@@ -8,7 +8,6 @@ import pytest
 from imgpipeline.contracts.keys import ChainId, segment_key
 from imgpipeline.objectstore import ObjectStore
 from imgpipeline_tests.cli.command import run
-from imgpipeline_tests.ledger.bundles.samples import DAYS, bundle_keys, sparse
 from imgpipeline_tests.ledger.samples import CHAIN, check_ledger, dead_letter, frames, write_chain
 
 EARLIER = ChainId("frames", "an-earlier-topic", 3)
@@ -23,7 +22,7 @@ def test_ends_lists_every_chain_with_its_last_segment(
     write_chain(store, frames(0, 2), chain=EARLIER)
     write_chain(store, frames(0, 1), chain=ChainId("import.old", "rows", 0))
 
-    found = run("ledger", "ends", "--json", env=folder_site, cwd=tmp_path).json()
+    found = run("ledger", "list", "--json", env=folder_site, cwd=tmp_path).json()
 
     assert [(row["topic"], row["topic_id"], row["partition"], row["end"], row["last_start"]) for row in found] == [
         ("frames", EARLIER.topic_id, 3, 2, 0),
@@ -32,7 +31,7 @@ def test_ends_lists_every_chain_with_its_last_segment(
     ]
     assert not any(row["closed"] for row in found)
     assert {(row["run_id"], row["last_commit"]) for row in found} == {("run-1", "2026-01-09T12:00:00.000000Z")}
-    table = run("ledger", "ends", "--topic", "frames", env=folder_site, cwd=tmp_path)
+    table = run("ledger", "list", "--topic", "frames", env=folder_site, cwd=tmp_path)
     assert CHAIN.topic_id in table.stdout
     assert "import.old" not in table.stdout
 
@@ -45,7 +44,7 @@ def test_ends_names_a_last_segment_that_cannot_be_read_and_shows_the_others(
     write_chain(store, frames(0, 2), chain=EARLIER)
     store.put(segment_key(CHAIN, 0), b"")
 
-    ended = run("ledger", "ends", "--json", env=folder_site, cwd=tmp_path)
+    ended = run("ledger", "list", "--json", env=folder_site, cwd=tmp_path)
 
     assert ended.status == 1
     assert segment_key(CHAIN, 0) in ended.stderr
@@ -53,47 +52,9 @@ def test_ends_names_a_last_segment_that_cannot_be_read_and_shows_the_others(
 
 
 def test_a_ledger_without_chains_says_so(folder_site: dict[str, str], tmp_path: Path):
-    ended = run("ledger", "ends", env=folder_site, cwd=tmp_path)
+    ended = run("ledger", "list", env=folder_site, cwd=tmp_path)
     assert (ended.status, ended.stdout) == (0, "")
     assert "no chain" in ended.stderr
-
-
-def fill(store: ObjectStore) -> None:
-    write_chain(store, *(sparse(start, 250, DAYS[0]) for start in range(0, 20_250, 250)))
-
-
-def test_a_dry_run_says_what_would_be_made_and_makes_nothing(
-    folder_site: dict[str, str], tmp_path: Path, store_of: StoreOf
-):
-    store = store_of(folder_site)
-    fill(store)
-    ended = run("ledger", "bundle", "--dry-run", env=folder_site, cwd=tmp_path)
-    assert ended.status == 0
-    assert "Would make 2 bundles of 80 segments" in ended.stderr
-    assert "76 fewer requests. Nothing was changed." in ended.stderr
-    assert bundle_keys(store) == []
-
-
-def test_bundles_are_made_once(folder_site: dict[str, str], tmp_path: Path, store_of: StoreOf):
-    store = store_of(folder_site)
-    fill(store)
-    made = run("ledger", "bundle", "--json", env=folder_site, cwd=tmp_path).json()
-    assert made["size_bytes"] == sum(len(store.get(key)) for key in bundle_keys(store))
-    assert (made["bundles"], made["segments"], made["requests_saved"], made["problems"]) == (2, 80, 76, [])
-    ended = run("ledger", "bundle", env=folder_site, cwd=tmp_path)
-    assert (ended.status, "Nothing to bundle" in ended.stderr) == (0, True)
-
-
-def test_a_range_with_damage_is_named_and_the_others_are_bundled(
-    folder_site: dict[str, str], tmp_path: Path, store_of: StoreOf
-):
-    store = store_of(folder_site)
-    fill(store)
-    store.put(segment_key(CHAIN, 500), b"")
-    ended = run("ledger", "bundle", env=folder_site, cwd=tmp_path)
-    assert ended.status == 1
-    assert "Made 1 bundle of 40 segments" in ended.stderr
-    assert f"NOT bundled: The segment {segment_key(CHAIN, 500)} is damaged" in ended.stderr
 
 
 @pytest.mark.medium

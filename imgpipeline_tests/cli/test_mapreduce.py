@@ -68,7 +68,7 @@ def test_the_ten_largest_counts_of_a_job_are_shown_with_bars(tmp_path: Path):
     assert lengths == sorted(lengths, reverse=True)
     assert lengths[0] == 30
     assert "10 of 12 lines; all counts add up to 78." in ended.stderr
-    as_json = json.loads(run("mapreduce", "show", "output.txt", "--top", "1", "--json", cwd=tmp_path).stdout)
+    as_json = json.loads(run("mapreduce", "show", "output.txt", "--limit", "1", "--json", cwd=tmp_path).stdout)
     assert as_json == {"lines": 12, "total": 78, "malformed": 0, "top": [{"key": "LABEL11", "count": 12}]}
 
 

@@ -1,12 +1,15 @@
-"""`imgpipeline redetect` and `compare-models` as users call them."""
+"""`imgpipeline redetect`, `models compare` and `models quantize` as users call them."""
 
 import csv
+import hashlib
 import io
 import json
+import tomllib
 from datetime import date
 from pathlib import Path
 from typing import Any
 
+import cv2
 import pytest
 from typer.testing import CliRunner, Result
 
@@ -15,6 +18,7 @@ from imgpipeline.errors import ConfigurationError, ImgpipelineError, PermanentEr
 from imgpipeline.objectstore import ObjectStore, open_store
 from imgpipeline.redetect.pairs import compare_models
 from imgpipeline.settings import load_settings
+from imgpipeline.sources.simulator import Scene
 from imgpipeline_tests.cli.command import run
 from imgpipeline_tests.ledger.samples import frame, write_chain
 from imgpipeline_tests.redetect.days import build_live, live_rows, redetected_rows
@@ -54,7 +58,7 @@ def test_a_day_is_reprocessed_and_compared(folder_site: dict[str, str], store: O
     assert (done.status, done.stderr) == (0, "")
     assert "demo@0.05" in done.stdout
     assert len(redetected_rows(store, "detections", "demo@0.05", FIRST)) >= len(live_rows(store, "detections", FIRST))
-    shown = run("compare-models", "--day", str(FIRST), "--b", "demo@0.05", env=folder_site, cwd=tmp_path)
+    shown = run("models", "compare", "live", "demo@0.05", "--day", str(FIRST), env=folder_site, cwd=tmp_path)
     assert (shown.status, shown.stderr) == (0, "")
     assert f"{FIRST}: a is live, b is demo@0.05" in shown.stdout
     assert "agreement" in shown.stdout
@@ -76,7 +80,7 @@ def test_days_are_reprocessed_once_and_then_skipped(store: ObjectStore) -> None:
 def test_the_comparison_is_printed_as_json_and_csv(store: ObjectStore) -> None:
     document("redetect", "--model", "demo@0.05", "--day", str(FIRST))
     expected = compare_models(store, FIRST, "live", "demo@0.05").labels
-    arguments = ("compare-models", "--day", str(FIRST), "--a", "live", "--b", "demo@0.050")
+    arguments = ("models", "compare", "live", "demo@0.050", "--day", str(FIRST))
     answered = document(*arguments)
     assert answered["model_b"] == "demo@0.05"
     assert [row["matched"] for row in answered["labels"]] == [label.matched for label in expected]
@@ -95,7 +99,11 @@ def test_the_comparison_is_printed_as_json_and_csv(store: ObjectStore) -> None:
             ConfigurationError,
             "have one: 2026-03-01, 2026-03-02",
         ),
-        (("compare-models", "--day", "2026-03-01", "--b", "demo"), PermanentError, "imgpipeline redetect --model demo"),
+        (
+            ("models", "compare", "live", "demo", "--day", "2026-03-01"),
+            PermanentError,
+            "imgpipeline redetect --model demo",
+        ),
     ],
 )
 def test_an_error_names_what_to_do(
@@ -141,3 +149,89 @@ def test_an_unreadable_day_does_not_stop_the_others(store: ObjectStore) -> None:
     with pytest.raises(PermanentError, match=r"1 of 2 days .*2026-03-01"):
         call("redetect", "--model", "demo", "--from", str(FIRST), "--to", str(SECOND))
     assert len(redetected_rows(store, "frames", "demo", SECOND)) == 4
+
+
+@pytest.fixture(scope="module")
+def streets(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("streets")
+    for number in range(4):
+        assert cv2.imwrite(str(folder / f"{number}.jpg"), Scene(3, frames=60).frame(10 * number)[0])
+    return folder
+
+
+@pytest.mark.medium
+def test_a_lower_threshold_finds_all_boxes_of_the_reference_and_more(streets: Path, tmp_path: Path):
+    ended = run("models", "compare", "demo", "demo@0.01", "--images", streets, "--json", cwd=tmp_path)
+    assert ended.status == 0
+    found = ended.json()
+    assert (found["a"]["name"], found["b"]["name"]) == ("demo", "demo@0.01")
+    assert found["a"]["precision"] == found["b"]["precision"] == "fp32"
+    assert found["a"]["sha256"] == found["b"]["sha256"]
+    assert found["b"]["confidence_threshold"] == 0.01
+    total = found["total"]
+    assert (found["images"], total["recall"], total["matched"]) == (4, 1, total["reference"])
+    assert total["found"] > total["reference"] > 0
+    assert total["precision"] == pytest.approx(total["matched"] / total["found"])
+    assert sum(label["found"] for label in found["labels"].values()) == total["found"]
+
+
+@pytest.mark.medium
+def test_an_unreadable_image_is_named_and_the_others_are_compared(streets: Path, tmp_path: Path):
+    torn = tmp_path / "torn.jpg"
+    torn.write_bytes((streets / "0.jpg").read_bytes()[:2000])
+    ended = run("models", "compare", "demo", "demo", "--images", streets / "1.jpg", "--images", torn, cwd=tmp_path)
+    assert ended.status == 0
+    assert "torn.jpg: " in ended.stderr
+    assert "1 image" in ended.stdout
+    assert "Confidences of matched boxes differ by 0.0000 on average" in ended.stderr
+
+
+def test_a_folder_without_images_is_refused(tmp_path: Path):
+    (tmp_path / "empty").mkdir()
+    ended = run("models", "compare", "demo", "demo", "--images", tmp_path / "empty", cwd=tmp_path)
+    assert ended.status == 1
+    assert "There are no images in" in ended.stderr
+
+
+@pytest.fixture(scope="module")
+def many_streets(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("streets")
+    for number in range(16):
+        assert cv2.imwrite(str(folder / f"{number:02d}.jpg"), Scene(3, frames=80).frame(5 * number)[0])
+    return folder
+
+
+@pytest.mark.slow
+def test_a_quantized_model_is_registered_listed_used_and_compared(many_streets: Path, tmp_path: Path):
+    env = {"IMGPIPELINE_MODEL_DIR": str(tmp_path / "models")}
+    made = run(
+        "models", "quantize", "demo", "--images", many_streets, "--goal", "0.95", "--json", env=env, cwd=tmp_path
+    )
+    assert made.status == 0, made.stderr
+    found = made.json()
+    assert (found["name"], found["model"], found["precision"]) == ("demo-int8", "demo", "int8")
+    assert (found["images"], found["calibrated_on"], found["held_out"]["images"]) == (16, 8, 4)
+    entry = tomllib.loads((tmp_path / "models" / "demo-int8.toml").read_text())
+    sha256 = hashlib.sha256(Path(found["path"]).read_bytes()).hexdigest()
+    assert (entry["files"][0]["sha256"], entry["made_of"]["model_sha256"]) == (sha256, found["model_sha256"])
+
+    listed = {row["name"]: row for row in run("models", "list", "--json", env=env, cwd=tmp_path).json()}
+    assert listed["demo-int8"]["present"] is True
+    assert "quantized to int8 with 16 images" in listed["demo-int8"]["summary"]
+
+    compared = run(
+        "models", "compare", "demo", "demo-int8", "--images", many_streets, "--json", env=env, cwd=tmp_path
+    ).json()
+    assert (compared["b"]["precision"], compared["b"]["sha256"]) == ("int8", sha256)
+    assert compared["total"]["f1"] >= 0.9
+
+    again = run("models", "quantize", "demo-int8", "--images", many_streets, env=env, cwd=tmp_path)
+    assert again.status == 1
+    assert "is already quantized" in again.stderr
+
+
+@pytest.mark.medium
+def test_the_name_of_a_model_of_the_project_is_refused(streets: Path, tmp_path: Path):
+    ended = run("models", "quantize", "demo", "--images", streets, "--name", "yolox-nano", cwd=tmp_path)
+    assert ended.status == 1
+    assert "The project itself has a model 'yolox-nano'" in ended.stderr

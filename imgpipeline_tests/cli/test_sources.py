@@ -72,14 +72,14 @@ def test_books_of_an_open_session_count_its_records_before_the_last_account(
 
 def test_status_from_the_store_alone(folder_site: dict[str, str], store_of: OpenStore, tmp_path: Path):
     store = store_of(folder_site)
-    assert "No source" in run("sources", "status", env=folder_site, cwd=tmp_path).stderr
+    assert "No source" in run("sources", "list", env=folder_site, cwd=tmp_path).stderr
     today = utc_now().date()
     write_chain(store, [said(0, STARTED, day=today), said(1, NoticeKind.OFFLINE, reason="no route", day=today)])
-    ended = run("sources", "status", "--json", env=folder_site, cwd=tmp_path)
+    ended = run("sources", "list", "--json", env=folder_site, cwd=tmp_path)
     (found,) = ended.json()
     assert (found["source"], found["state"], found["reason"]) == ("cam-1", "offline", "no route")
     assert (found["frames_today"], found["observed_today_s"]) == (0, 0)
-    assert "no route" in run("sources", "status", env=folder_site, cwd=tmp_path).stdout
+    assert "no route" in run("sources", "list", env=folder_site, cwd=tmp_path).stdout
 
 
 def test_an_hour_without_frames_differs_from_an_unobserved_hour(

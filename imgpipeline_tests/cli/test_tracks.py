@@ -31,14 +31,14 @@ def test_tracks_are_built_listed_and_counted(request, tmp_path: Path):
     rebuild_day(store, DAY, now=NOON)
     env = {"IMGPIPELINE_STORE_URL": store.url, "XDG_CACHE_HOME": str(tmp_path / "cache")}
     empty = run("tracks", "list", "--day", str(DAY), env=env, cwd=tmp_path)
-    assert "tracks build --day" in empty.stderr
-    (built,) = run("tracks", "build", "--day", str(DAY), "--json", env=env, cwd=tmp_path).json()
-    assert (built["tracks"], built["slices_followed"], built["skipped"]) == (2, 1, False)
+    assert "imgpipeline build --day" in empty.stderr
+    built = build_tracks(store, DAY, settings=load_settings(store_url=store.url), now=NOON)
+    assert (built.tracks, built.slices_followed, built.skipped) == (2, 1, False)
     listed = run("tracks", "list", "--label", "dog", "--json", env=env, cwd=tmp_path).json()
     assert [(row["track_id"], row["stay_s"], row["points"]) for row in listed] == [
         ("gate/dog/20260109T1200/1", 55.0, 12)
     ]
-    counted = run("tracks", "unique", "--day", str(DAY), "--csv", env=env, cwd=tmp_path)
+    counted = run("summary", "objects", "--day", str(DAY), "--csv", env=env, cwd=tmp_path)
     assert counted.stdout.splitlines()[1].startswith("2026-01-09,2026-01-09T12:00:00.000000Z,gate,car,1,1,1,115.0")
 
 
@@ -68,9 +68,9 @@ def test_the_best_image_is_shown_with_the_one_object(folder_site, tmp_path, monk
     at_first, at_second = drawn[100:160], drawn[300:360]
     has_object = [bool((part != 10 * best).any()) for part in (at_first, at_second)]
     assert sorted(has_object) == [False, True]
-    ended = run("tracks", "show", TRACK, "--out", "track.jpg", env=folder_site, cwd=tmp_path)
+    ended = run("tracks", "show", TRACK, "--output", "track.jpg", env=folder_site, cwd=tmp_path)
     assert (ended.status, ended.stderr) == (0, f"Drew {TRACK} on track.jpg.\n")
     assert (tmp_path / "track.jpg").read_bytes().startswith(b"\xff\xd8")
-    assert run("tracks", "show", "gate", "--out", "x.jpg", env=folder_site, cwd=tmp_path).status == 1
-    ended = run("tracks", "show", TRACK, "--out", "absent/x.jpg", env=folder_site, cwd=tmp_path)
+    assert run("tracks", "show", "gate", "--output", "x.jpg", env=folder_site, cwd=tmp_path).status == 1
+    ended = run("tracks", "show", TRACK, "--output", "absent/x.jpg", env=folder_site, cwd=tmp_path)
     assert "The output absent/x.jpg cannot be written" in ended.stderr

@@ -63,7 +63,7 @@ def check_shown(settings: Settings, topic_id: str, folder: Path) -> None:
     assert (audited.status, audited.json()["ok"]) == (0, True)
     counted = run("query", "SELECT count(*) AS n FROM frames", "--json", env=environment, cwd=folder)
     assert "13" in counted.stdout
-    ends = run("ledger", "ends", "--json", env=environment, cwd=folder).json()
+    ends = run("ledger", "list", "--json", env=environment, cwd=folder).json()
     assert {row["topic_id"]: (row["end"], row["closed"]) for row in ends} == {
         topic_id: (6, True),
         f"{topic_id}~2": (8, False),

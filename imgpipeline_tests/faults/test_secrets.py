@@ -171,7 +171,7 @@ def test_fault_34_no_secret_is_in_what_runs_store_and_commands_say(guarded_site:
     said = [*failing_runs(site)]
     said += [said_by(site, *command) for command in (
         ("--verbose", "doctor"), ("--verbose", "status", "--json"), ("audit", "--full"), ("settings",),
-        ("dead-letters", "list", "--json"), ("ledger", "ends", "--json"),
+        ("dead-letters", "list", "--json"), ("ledger", "list", "--json"),
         ("query", "SELECT * FROM segments", "--json"),
     )]  # fmt: skip
 

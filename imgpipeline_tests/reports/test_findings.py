@@ -64,10 +64,10 @@ def test_the_report_names_the_command_for_each_table_that_is_not_built(day: Obje
     assert (built.headline.objects, built.headline.crossings, built.headline.events) == (None, None, None)
     page = read(day)
     assert "The objects of this day are not tracked yet" in page.text
-    assert "imgpipeline tracks build --day 2026-01-09" in page.text
+    assert "imgpipeline build --day 2026-01-09" in page.text
     assert "Zones and lines are not counted for this day." in page.text
     assert "No rules were evaluated for this day." in page.text
-    assert page.text.count("imgpipeline events build --day 2026-01-09") == 2
+    assert page.text.count("imgpipeline build --day 2026-01-09") == 2
     assert page.section("objects") == page.section("zones") == page.section("events") == []
 
 
@@ -93,7 +93,7 @@ def test_tracks_are_drawn_where_the_objects_went(day: ObjectStore, settings: Set
     report()
     page = read(day)
     assert "gate · 2 of 2 tracked objects" in page.text
-    assert "imgpipeline tracks show gate/car/20260109T1210/1 --out track.jpg" in page.text
+    assert "imgpipeline tracks show gate/car/20260109T1210/1 --output track.jpg" in page.text
     (drawn,) = images(page, "Tracks of 2 objects at gate")
     plain = cv2.imdecode(np.frombuffer(picture(), np.uint8), cv2.IMREAD_COLOR)
     is_drawn = np.abs(drawn.astype(int) - plain).max(axis=2) > 60

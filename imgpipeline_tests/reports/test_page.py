@@ -165,7 +165,7 @@ def test_a_picture_that_is_gone_is_said(store: ObjectStore, read: Read):
 
 def test_a_number_can_be_followed_back_by_the_command_that_is_shown(store: ObjectStore, read: Read):
     write_chain(store, [seen(0, hour=7, labels=("traffic light",) * 3), seen(1, hour=8)])
-    assert "imgpipeline explain label-counts --day 2026-01-09 --hour 7 --label 'traffic light'" in read().text
+    assert "imgpipeline explain --day 2026-01-09 --hour 7 --label 'traffic light'" in read().text
 
 
 def test_the_threshold_of_summaries_is_kept_and_said(store: ObjectStore, settings: Settings, report: MakeReport):

@@ -85,6 +85,6 @@ def test_frames_are_taken_from_a_video(tmp_path: Path):
 @pytest.mark.medium
 def test_the_command_reports_what_it_did(tmp_path: Path):
     write_picture(tmp_path / "in" / "a.jpg")
-    ended = run("prepare", "in", "--out", "out", "--size", "640x360", cwd=tmp_path)
+    ended = run("prepare", "in", "--output", "out", "--size", "640x360", cwd=tmp_path)
     assert (ended.status, ended.stderr) == (0, "1 image written to out; the next number is 1.\n")
-    assert run("prepare", "in", "--out", "out", "--size", "wide", cwd=tmp_path).status == 2
+    assert run("prepare", "in", "--output", "out", "--size", "wide", cwd=tmp_path).status == 2

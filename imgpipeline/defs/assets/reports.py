@@ -48,7 +48,7 @@ def report_assets(settings: Settings) -> list[dg.AssetsDefinition]:
         owners=OWNERS,
         description="What happened on that day? One self-contained HTML page: detections by label and hour, unique "
         "objects, zones and lines, events, frames by hour and size, images with their detections and tracks, dead "
-        "letters, and whether tables and ledger agree. The command imgpipeline report --day D --out F downloads it.",
+        "letters, and whether tables and ledger agree. The command imgpipeline report --day D --output F downloads it.",
         code_version=report_recipe(settings),
         automation_condition=follow(_FOLLOWED),
     )

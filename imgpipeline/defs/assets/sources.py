@@ -30,7 +30,7 @@ sources = dg.AssetSpec(
     kinds={"kafka"},
     owners=OWNERS,
     description="Where do the frames come from? Cameras, videos, folders and other producers. The command imgpipeline "
-    "sources status shows the state of each source; imgpipeline sources books shows the outcome of all its frames.",
+    "sources list shows the state of each source; imgpipeline sources books shows the outcome of all its frames.",
 )
 stored_images = dg.AssetSpec(
     STORED_IMAGES,

@@ -39,7 +39,7 @@ _STORAGE = "v1.0.0"
 """A storage format that DuckDB 1, which many tools embed, can open; it cannot open the format of DuckDB 2."""
 _FILE = "exported"
 """Name of the file as an attached database."""
-_NEXT_STEP = "name another file, or replace this one with --force"
+_NEXT_STEP = "name another file, or replace this one with --replace"
 
 Progress = Callable[[int, int], None]
 """Called with the number of finished queries and of all queries."""

@@ -248,7 +248,7 @@ class Silence:
         shown = "; ".join(list(self.found.values())[:_MOST_SHOWN])
         more = f"; and {len(self.found) - _MOST_SHOWN} more" if len(self.found) > _MOST_SHOWN else ""
         count = f"{len(self.found)} of {counted(self.sources, 'source')}"
-        return f"{count}: {shown}{more}. `imgpipeline sources status` shows all."
+        return f"{count}: {shown}{more}. `imgpipeline sources list` shows all."
 
 
 @dataclass(frozen=True, slots=True)

@@ -196,7 +196,7 @@ def _write(path: Path, data: bytes) -> None:
         path.hardlink_to(unfinished)
     except FileExistsError:
         raise ConfigurationError(
-            f"{path} exists already.", next_step="name another folder with --out, or empty it"
+            f"{path} exists already.", next_step="name another folder with --output, or empty it"
         ) from None
     finally:
         unfinished.unlink()

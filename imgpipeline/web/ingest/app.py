@@ -228,7 +228,7 @@ def serve(
     if not is_loopback(host) and not KeyFile(settings.api_keys_file).keys(Scope.INGEST):
         raise UsageError(
             f"There is no API key, so everyone who can reach {host} could send images.",
-            next_step="imgpipeline serve-ingest keys add --source NAME",
+            next_step="imgpipeline keys add --name NAME --source SOURCE",
         )
     app = create_app(open_server(settings, options=options, board=board))
     run_until(app, host, port, stop, grace_s=_GRACE_S)

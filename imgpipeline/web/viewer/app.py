@@ -118,7 +118,7 @@ def _refuse(request: Request, access: Access) -> Response | None:
         refused.headers["WWW-Authenticate"] = kind
         return refused
     if Scope.READ not in visitor.scopes:
-        return error_json(403, "This API key may not read.", "imgpipeline keys create --scope read")
+        return error_json(403, "This API key may not read.", "imgpipeline keys add --name NAME")
     if is_forged(request):
         return error_json(403, "Another site sent this request.", "send it from a page of this server")
     request.state.visitor = visitor
@@ -178,6 +178,6 @@ def check_host(access: Access, host: str, port: int) -> None:
     if not is_loopback(host) and not access.is_needed():
         raise UsageError(
             f"Anyone who can reach {host} could see all images, because there is no API key.",
-            next_step="create one: imgpipeline keys create --name NAME; or serve on 127.0.0.1, and on another machine "
+            next_step="create one: imgpipeline keys add --name NAME; or serve on 127.0.0.1, and on another machine "
             f"run: ssh -L {port}:127.0.0.1:{port} THIS_MACHINE",
         )

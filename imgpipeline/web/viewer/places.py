@@ -152,8 +152,7 @@ def _place(rules: Rules, query: PlaceNumberQuery) -> Zone | Line:
     if place is None:
         raise ConfigurationError(
             f"The rules no longer have the {'line' if query.line else 'zone'} {query.line or query.zone!r}.",
-            next_step="add it to the rules again, or rebuild the day: imgpipeline events build --force "
-            f"--day {query.day}",
+            next_step=f"add it to the rules again, or rebuild the day: imgpipeline build --force --day {query.day}",
         )
     return place
 

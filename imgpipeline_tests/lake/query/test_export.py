@@ -171,7 +171,7 @@ def test_a_file_is_replaced_atomically_and_only_with_force(memory: ObjectStore, 
     append(made, day_outcomes(5, 9))
     with pytest.raises(ConfigurationError, match="exists") as refused:
         export(memory, path)
-    assert "--force" in str(refused.value.next_step)
+    assert "--replace" in str(refused.value.next_step)
     assert path.read_bytes() == before
     with duckdb.connect(path, read_only=True) as reader:
         export(memory, path, force=True)

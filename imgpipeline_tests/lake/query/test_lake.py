@@ -169,9 +169,7 @@ def test_sql_can_only_read_the_tables(folder_site: Site, tmp_path: Path, query: 
 @pytest.mark.medium
 def test_an_explanation_is_that_of_the_command(site: Site, command: Command):
     explanation = Lake.open().explain(DAY, "car", hour=7)
-    shown = json.loads(
-        command("explain", "label-counts", "--day", "2026-01-09", "--hour", "7", "--label", "car", "--json")
-    )
+    shown = json.loads(command("explain", "--day", "2026-01-09", "--hour", "7", "--label", "car", "--json"))
     assert explanation.count == shown["count"] == len(explanation.detections) == 4
     assert [one.frame_id for one in explanation.detections] == [row["frame_id"] for row in shown["detections"]]
     assert [one.key for one in explanation.segments] == [row["key"] for row in shown["segments"]]

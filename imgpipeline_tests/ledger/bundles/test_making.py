@@ -7,7 +7,7 @@ import pytest
 from imgpipeline.contracts.bundle_keys import BundleId, bundle_key
 from imgpipeline.contracts.keys import segment_key
 from imgpipeline.ledger import DayIndex, find_end
-from imgpipeline.ledger.bundles.making import find_ranges, make_bundle
+from imgpipeline.ledger.bundles.making import bundle_ledger, find_ranges, make_bundle
 from imgpipeline.ledger.bundles.stored import put_mark
 from imgpipeline.ledger.chain import close_chain
 from imgpipeline.ledger.repair.damage import find_damage
@@ -144,3 +144,14 @@ def test_a_mark_affects_only_the_ranges_that_it_overlaps(store: ObjectStore):
     bundle_all(store)
     put_mark(store, CHAIN, 19_999, 30_000)
     assert numbers(store) == [2, 1]
+
+
+def test_a_pass_makes_each_bundle_once_and_names_a_range_with_damage(store: ObjectStore):
+    write_chain(store, *(sparse(start, 250, DAYS[0]) for start in range(0, 20_250, 250)))
+    store.put(segment_key(CHAIN, 500), b"")
+    made = bundle_ledger(store)
+    assert (made.bundles, made.segments) == (1, 40)
+    [problem] = made.problems
+    assert f"The segment {segment_key(CHAIN, 500)} is damaged" in problem
+    assert made.size_bytes == sum(len(store.get(key)) for key in bundle_keys(store))
+    assert bundle_ledger(store).bundles == 0

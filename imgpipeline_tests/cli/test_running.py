@@ -5,7 +5,7 @@ from datetime import UTC, datetime, timedelta
 
 from rich.console import Console
 
-from imgpipeline.cli.live_table import live_table
+from imgpipeline.cli.running import live_table
 from imgpipeline.contracts.capture import ClockSource
 from imgpipeline.sources.board import Board, SourceState
 from imgpipeline.sources.protocol import CapturedFrame, Lost, Settled, SourceKind

@@ -1,57 +1,24 @@
-"""`imgpipeline settings`: show the current values without secrets, and print the table of all settings for the docs."""
+"""The table of all settings in docs/operations.md; `python -m imgpipeline_tests.settings.documented` rewrites it."""
 
 from collections.abc import Iterator
+from pathlib import Path
 from types import UnionType
-from typing import Any, Literal, Union, get_args, get_origin
+from typing import Literal, Union, get_args, get_origin
 
-import typer
-from pydantic import SecretStr
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
-from imgpipeline.cli.options import JsonOption
-from imgpipeline.cli.output import show_json, show_table, shown, write_text
-from imgpipeline.settings import Settings, load_settings
-from imgpipeline.settings.loading import unknown_settings
+from imgpipeline.settings import Settings
 from imgpipeline.settings.variables import variables
 
-app = typer.Typer(invoke_without_command=True, help="Show the current settings; of secrets, only whether they are set.")
-
-
-@app.callback()
-def show(context: typer.Context, as_json: JsonOption = False) -> None:
-    """Show the current settings; of secrets, only whether they are set."""
-    if context.invoked_subcommand is not None:
-        return
-    settings = load_settings()
-    rows = [(variables(name, field), getattr(settings, name), name) for name, field in Settings.model_fields.items()]
-    if as_json:
-        show_json({names[0]: _masked(value) for names, value, _ in rows})
-        return
-    given = settings.model_fields_set
-    lines = [(names[0], shown(_masked(value)), "" if name in given else "default") for names, value, name in rows]
-    lines += [(one.name, "", f"unknown; {one.nearest}?" if one.nearest else "unknown") for one in unknown_settings()]
-    show_table(("setting", "value", ""), lines)
-
-
-@app.command("table")
-def table() -> None:
-    """Print the table of all settings in Markdown, as in docs/operations.md."""
-    write_text(settings_table())
+PAGE = Path(__file__).resolve().parents[2] / "docs" / "operations.md"
+BEGIN, END = "<!-- settings: begin -->\n", "<!-- settings: end -->"
 
 
 def settings_table() -> str:
     """Returns the table of all settings in Markdown."""
     head = "| setting | default | what it is |\n|---|---|---|\n"
     return head + "".join(_row(name, field) for name, field in Settings.model_fields.items())
-
-
-def _masked(value: Any) -> Any:
-    if isinstance(value, SecretStr):
-        return "(set)"
-    if isinstance(value, tuple):
-        return ", ".join(value)
-    return value if value is None or isinstance(value, bool | int | float | str) else str(value)
 
 
 def _row(name: str, field: FieldInfo) -> str:
@@ -86,3 +53,14 @@ def _limits(field: FieldInfo) -> Iterator[str]:
     ]
     if bounds:
         yield " and ".join(bounds)
+
+
+def main() -> None:
+    """Puts the table between its markers on the page."""
+    before, _, rest = PAGE.read_text(encoding="utf-8").partition(BEGIN)
+    after = rest.partition(END)[2]
+    PAGE.write_text(f"{before}{BEGIN}{settings_table()}{END}{after}", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

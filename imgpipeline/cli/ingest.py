@@ -1,0 +1,512 @@
+"""`imgpipeline ingest` and `prepare`: store the images of files and announce them, or announce stored ones."""
+
+from dataclasses import asdict, dataclass, replace
+from datetime import datetime, timedelta, tzinfo
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import typer
+
+from imgpipeline.cli.options import (
+    DryRunOption,
+    JsonOption,
+    OneDayOption,
+    SourceOption,
+    TimezoneOption,
+    command,
+    open_site,
+    timezone_settings,
+)
+from imgpipeline.cli.output import note, note_some, progress_bar, show_json
+from imgpipeline.cli.running import finite_progress, stopped_by_signals
+from imgpipeline.contracts.messages import MessageFormat
+from imgpipeline.contracts.templates import ImageKeyTemplate
+from imgpipeline.contracts.text import counted
+from imgpipeline.contracts.times import Hours, find_timezone, parse_time
+from imgpipeline.errors import UsageError
+from imgpipeline.lake.query.days import parse_day
+from imgpipeline.settings import load_settings
+from imgpipeline.settings.kafka import NOTICES_APART
+
+if TYPE_CHECKING:
+    from imgpipeline.settings import Settings
+    from imgpipeline.sources.folder import FolderIngest, Pace
+    from imgpipeline.sources.options import Preparation, PublishOptions
+    from imgpipeline.sources.protocol import SourceKind
+    from imgpipeline.sources.sequence import SequenceIngest
+    from imgpipeline.sources.video import FrameChoice, VideoIngest
+    from imgpipeline.sources.watched_folder import WatchOptions
+
+app = typer.Typer(help="Store images and announce them as frames.")
+_MOST_NAMED = 5
+
+
+def _check_template(text: str | None) -> str | None:
+    try:
+        return None if text is None else ImageKeyTemplate(text).text
+    except ValueError as error:
+        raise typer.BadParameter(f"{error}.") from None
+
+
+TopicOption = Annotated[
+    str | None,
+    typer.Option(
+        "--topic", metavar="NAME", help="Topic to announce on. Default: the first one of IMGPIPELINE_KAFKA_TOPIC."
+    ),
+]
+MessageFormatOption = Annotated[
+    MessageFormat,
+    typer.Option(
+        "--message-format", help="native: all fields. classic: only image_path (s3://…) and upload_timestamp."
+    ),
+]
+StartOption = Annotated[
+    str | None, typer.Option("--start", help="Time of the first frame, such as 2026-01-09T12:00:00Z.")
+]
+EveryOption = Annotated[int, typer.Option("--every", min=1, help="Take every Nth frame.")]
+FpsOption = Annotated[
+    float | None,
+    typer.Option("--fps", min=0.001, max=1000, help="Take at most this many frames per second of video."),
+]
+CountOption = Annotated[
+    int | None, typer.Option("--count", min=1, help="Take at most this many frames, spread evenly over the video.")
+]
+
+
+@dataclass(frozen=True, slots=True)
+class Preparing:
+    """The options for gating, masking and resizing frames before they are stored."""
+
+    resize: Annotated[str | None, typer.Option("--resize", help="Stretch stored images to this size: 640x360.")] = None
+    mask: Annotated[
+        list[str] | None,
+        typer.Option("--mask", help='Polygon to paint black, as fractions: "0,0 0.5,0 0.5,0.2". Repeatable.'),
+    ] = None
+    gate_min_brightness: Annotated[
+        float | None,
+        typer.Option("--gate-min-brightness", help="Skip frames darker than this mean luma, 0 to 255."),
+    ] = None
+    gate_min_sharpness: Annotated[
+        float | None, typer.Option("--gate-min-sharpness", help="Skip frames less sharp than this.")
+    ] = None
+    gate_min_change: Annotated[
+        float | None,
+        typer.Option("--gate-min-change", help="Skip frames whose luma differs less than this from the last kept one."),
+    ] = None
+    gate_hours: Annotated[
+        str | None, typer.Option("--gate-hours", help="Skip frames outside these hours, such as 06:00-20:30.")
+    ] = None
+    store_gated: Annotated[
+        bool, typer.Option("--store-gated/--no-store-gated", help="Store the images of skipped frames.")
+    ] = True
+
+    def preparation(self, settings: "Settings") -> "Preparation":
+        """Returns how frames are prepared; raises a UsageError for an invalid option."""
+        from imgpipeline.sources.options import Preparation, parse_polygon, parse_size
+        from imgpipeline.vision.gate import Gate
+
+        try:
+            hours = Hours.parse(self.gate_hours, find_timezone(settings.timezone)) if self.gate_hours else None
+            return Preparation(
+                gate=Gate(self.gate_min_brightness, self.gate_min_sharpness, self.gate_min_change, hours),
+                store_gated=self.store_gated,
+                masks=tuple(parse_polygon(text) for text in self.mask or ()),
+                resize=parse_size(self.resize) if self.resize else None,
+            )
+        except ValueError as error:
+            raise UsageError(f"An option is invalid: {error}.", next_step="see --help of the command") from None
+
+
+@dataclass(frozen=True, slots=True)
+class Announcing(Preparing):
+    """The options of the commands that store the images of files and announce them."""
+
+    topic: TopicOption = None
+    key_template: Annotated[
+        str | None,
+        typer.Option(
+            "--key-template",
+            metavar="TEMPLATE",
+            callback=_check_template,
+            help="Key of a stored image, such as images/{name}, with the fields source, day, time, digest, name and "
+            "number. Default: IMGPIPELINE_IMAGE_KEY_TEMPLATE.",
+        ),
+    ] = None
+    message_format: MessageFormatOption = MessageFormat.NATIVE
+    timezone: TimezoneOption = None
+
+    def settings(self) -> "Settings":
+        """Returns the settings, with the values that the options override."""
+        template = {} if self.key_template is None else {"image_key_template": self.key_template}
+        return load_settings(**timezone_settings(self.timezone), **topic_settings(self.topic), **template)
+
+    def options(self, settings: "Settings", kind: "SourceKind") -> "PublishOptions":
+        """Returns how frames are published; raises a UsageError for an invalid option."""
+        from imgpipeline.sources.options import default_options
+
+        return replace(
+            default_options(kind), preparation=self.preparation(settings), message_format=self.message_format
+        )
+
+
+def topic_settings(topic: str | None) -> dict[str, object]:
+    """Returns the setting that `--topic` overrides: the topic, and its topic for notices if it is followed."""
+    if topic is None:
+        return {}
+    apart = f"{topic}{NOTICES_APART}"
+    return {"kafka_topics": (topic, apart) if apart in load_settings().kafka_topics else (topic,)}
+
+
+def _read_start(text: str | None, zone: tzinfo) -> datetime | None:
+    """Returns the time of `--start`. A time without an offset from UTC is local time of the zone."""
+    try:
+        return None if text is None else parse_time(text, zone)
+    except (ValueError, OverflowError) as error:
+        raise UsageError(
+            f"--start {text!r}: {error}.", next_step="give an RFC 3339 time such as 2026-01-09T12:00:00Z"
+        ) from None
+
+
+@dataclass(frozen=True, slots=True)
+class Watching:
+    """The options for announcing new files of a folder as they appear."""
+
+    watch: Annotated[bool, typer.Option("--watch", help="Keep running and announce each new image.")] = False
+    after: Annotated[
+        Literal["keep", "move", "delete"], typer.Option(help="What to do with an announced file, with --watch.")
+    ] = "keep"
+    move_to: Annotated[
+        Path | None, typer.Option(help="Where --after move puts files. Default: .ingested in the folder.")
+    ] = None
+    rescan_s: Annotated[float, typer.Option(min=0.1, help="Seconds between two scans, with --watch.")] = 2.0
+    state: Annotated[
+        Path | None,
+        typer.Option(help="File that records the announced files, with --watch. Default: in ~/.local/state."),
+    ] = None
+
+    def options(self) -> "WatchOptions":
+        """Returns how the folder is watched."""
+        from imgpipeline.sources.watched_folder import After, WatchOptions
+
+        return WatchOptions(After(self.after), self.move_to, self.rescan_s, self.state)
+
+
+@command(app, "folder")
+def folder(
+    path: Annotated[Path, typer.Argument(help="A folder (with its subfolders), or one image.")],
+    source: Annotated[str, typer.Option("--source", help="Name of the camera or the folder.")],
+    start: StartOption = None,
+    interval_s: Annotated[
+        float, typer.Option(min=1e-6, max=86_400, help="Seconds from one image to the next, with --start.")
+    ] = 1.0,
+    as_json: JsonOption = False,
+    *,
+    watching: Watching,
+    announcing: Announcing,
+) -> None:
+    """Store the images of a folder below images/ and announce each as a frame.
+
+    The time of an image is its EXIF time, otherwise the file's modification time. With --start, images are numbered,
+    and their order gives their times. An EXIF time or --start without an offset from UTC is local time of --timezone.
+    Hidden files and files that are not images are skipped. It is safe to repeat an ingest, for example after a failure:
+    the same frames count once.
+
+    With --watch, a file is announced once its size and time stay the same between two scans, or when it is moved in.
+    On Ctrl-C or SIGTERM, the command announces the files that it has found, then ends.
+    """
+    from imgpipeline.sources.folder import ingest_folder
+    from imgpipeline.sources.protocol import SourceKind
+
+    settings = announcing.settings()
+    options = announcing.options(settings, SourceKind.FINITE)
+    pace = _pace(start, interval_s, find_timezone(settings.timezone))
+    if watching.watch:
+        if pace:
+            raise UsageError(
+                "--start and --watch are both given.", next_step="omit --start: images have their own times"
+            )
+        _watch(settings, path, source, options, watching.options(), as_json=as_json)
+        return
+    with finite_progress("Ingesting", settings.kafka_topic, unit="images") as progress:
+        result = ingest_folder(settings, path, source, pace=pace, options=options, progress=progress)
+    if as_json:
+        show_json({**asdict(result), "topic": settings.kafka_topic})
+    else:
+        _report_folder(result, settings.kafka_topic, options.message_format)
+
+
+def _watch(
+    settings: "Settings", path: Path, source: str, options: "PublishOptions", how: "WatchOptions", *, as_json: bool
+) -> None:
+    from imgpipeline.sources.ingest import ingest_source
+    from imgpipeline.sources.watched_folder import WatchedFolder
+
+    folder = WatchedFolder(settings, path, source, how)
+    note(f"Watching {path}. Ctrl-C stops.")
+    with stopped_by_signals() as stopping:
+        totals = ingest_source(settings, folder, stop=stopping.event, options=options)
+    if as_json:
+        show_json({"source": source, "topic": settings.kafka_topic, "announced": totals.announced,
+                   "failed": totals.failed, "skipped": folder.ignored | folder.skipped})  # fmt: skip
+    else:
+        _note_announced(totals.announced, source, settings.kafka_topic)
+    raise typer.Exit(stopping.exit_status)
+
+
+def _pace(start: str | None, interval_s: float, zone: tzinfo) -> "Pace | None":
+    from imgpipeline.sources.folder import Pace
+
+    first = _read_start(start, zone)
+    return Pace(first, timedelta(seconds=interval_s)) if first else None
+
+
+def _report_folder(result: "FolderIngest", topic: str, form: MessageFormat) -> None:
+    from imgpipeline.sources.image_files import HIDDEN
+
+    if not result.announced and not result.skipped:
+        note("No images found: nothing to do.")
+        return
+    _note_announced(result.announced, result.source, topic, f" ({counted(result.size_bytes, 'byte')})")
+    note(f"Images: {result.stored:,} new, {result.already_there:,} already stored, {result.changed:,} changed.")
+    if result.already_there and form is MessageFormat.CLASSIC:
+        again = counted(result.already_there, "frame")
+        note(f"The classic form has no frame id: consumers process {again} again. --watch sends only new files.")
+    if result.first_time and result.last_time:
+        _note_times(result.first_time, result.last_time)
+    hidden = sum(skipped.reason == HIDDEN for skipped in result.skipped)
+    others = [f"  {skipped.path}: {skipped.reason}" for skipped in result.skipped if skipped.reason != HIDDEN]
+    if others:
+        note(f"Skipped: {counted(len(others), 'other file')}.")
+        note_some(others, _MOST_NAMED)
+    if hidden:
+        note(f"Skipped as hidden: {counted(hidden, 'file or folder', 'files or folders')}.")
+
+
+@command(app, "sequence")
+def sequence(
+    folders: Annotated[list[Path], typer.Argument(help="Folders of numbered images, or with seqinfo.ini and img1/.")],
+    source: Annotated[str | None, typer.Option("--source", help="Name of the camera. Default: the sequence's.")] = None,
+    start: StartOption = None,
+    fps: Annotated[
+        float | None,
+        typer.Option(
+            "--fps", min=0.001, max=1000, help="Frames per second. Default: frameRate in seqinfo.ini, otherwise 25."
+        ),
+    ] = None,
+    as_json: JsonOption = False,
+    *,
+    announcing: Announcing,
+) -> None:
+    """Store the numbered images of a folder unchanged and announce them as one source, in the order of their numbers.
+
+    The last digits of a file's name are the number of its frame. Number and frame rate give its time. The time of the
+    first image is --start, otherwise its EXIF time, otherwise its modification time.
+    """
+    from imgpipeline.sources.protocol import SourceKind
+    from imgpipeline.sources.sequence import SequenceSource, ingest_sequence
+
+    settings = announcing.settings()
+    options, at = announcing.options(settings, SourceKind.FINITE), _read_start(start, find_timezone(settings.timezone))
+    if source and len(folders) > 1:
+        raise UsageError("--source names one sequence, but several are given.", next_step="omit --source")
+    done: list[SequenceIngest] = []
+    for each in folders:
+        chosen = SequenceSource(settings, each, source, rate=fps, start=at)
+        with finite_progress(f"Ingesting {chosen.name}", settings.kafka_topic, unit="images") as progress:
+            done.append(ingest_sequence(settings, chosen, options=options, progress=progress))
+    if as_json:
+        show_json({"topic": settings.kafka_topic, "sequences": [asdict(result) for result in done]})
+        return
+    for result in done:
+        rate = f" ({result.fps:g} frames per second{'' if result.is_fps_known else ', assumed'})"
+        _note_announced(result.announced, result.source, settings.kafka_topic, rate)
+        _note_times(result.first_time, result.last_time)
+        if result.skipped:
+            note(f"Skipped: {counted(len(result.skipped), 'other file')}.")
+            note_some([f"  {file.path}: {file.reason}" for file in result.skipped], _MOST_NAMED)
+
+
+@command(app, "video")
+def video(
+    files: Annotated[list[Path], typer.Argument(help="Video files, in any format that FFmpeg reads.")],
+    source: Annotated[
+        str | None, typer.Option("--source", help="Name of the camera. Default: each file's own name.")
+    ] = None,
+    start: StartOption = None,
+    every: EveryOption = 1,
+    fps: FpsOption = None,
+    count: CountOption = None,
+    realtime: Annotated[bool, typer.Option("--realtime", help="Announce frames at the pace of the video.")] = False,
+    as_json: JsonOption = False,
+    *,
+    announcing: Announcing,
+) -> None:
+    """Store frames of videos as JPEG and announce them with the times of the container.
+
+    The time of the first frame is --start, otherwise the creation time in the container, otherwise the file's
+    modification time. With --source and --start, each file starts where the previous one ends. The readable part of a
+    truncated file is announced, the rest is counted as failed, and the command exits with status 1. It is safe to
+    repeat an ingest: the same frames count once.
+    """
+    from imgpipeline.sources.protocol import SourceKind
+    from imgpipeline.sources.video import VideoSource, ingest_video
+
+    settings = announcing.settings()
+    options, choice = announcing.options(settings, SourceKind.FINITE), _frame_choice(every, fps, count)
+    at: datetime | None = _read_start(start, find_timezone(settings.timezone))
+    done: list[VideoIngest] = []
+    for file in files:
+        chosen = VideoSource(file, source or file.stem or "video", start=at, choice=choice, realtime=realtime)
+        with finite_progress(f"Ingesting {file.name}", settings.kafka_topic) as progress:
+            done.append(ingest_video(settings, chosen, options=options, progress=progress))
+        at = chosen.following if at and source else at
+    if as_json:
+        show_json({"topic": settings.kafka_topic, "videos": [asdict(result) for result in done]})
+    else:
+        for result in done:
+            _note_announced(result.announced, result.source, settings.kafka_topic, f" ({result.file})")
+            _note_times(result.first_time, result.last_time)
+            for text in result.notes:
+                note(f"Not read: {text}.")
+    if any(result.failed for result in done):
+        raise typer.Exit(1)
+
+
+def _frame_choice(every: int, fps: float | None, count: int | None) -> "FrameChoice":
+    from imgpipeline.sources.video import FrameChoice
+
+    if (every > 1) + (fps is not None) + (count is not None) > 1:
+        raise UsageError("More than one of --every, --fps and --count is given.", next_step="give one of them")
+    return FrameChoice(every, fps, count)
+
+
+def _note_announced(frames: int, source: str, topic: str, more: str = "") -> None:
+    note(f"{counted(frames, 'frame')} of {source} announced on the topic {topic}{more}.")
+
+
+def _note_times(first: datetime, last: datetime) -> None:
+    note(f"Times: {first:%Y-%m-%d %H:%M:%S} to {last:%Y-%m-%d %H:%M:%S} UTC.")
+
+
+@command(app, "s3")
+def s3(
+    location: Annotated[str, typer.Argument(help="s3://bucket/prefix (whole parts of keys), or one object.")],
+    source: Annotated[
+        str | None, typer.Option("--source", help="Name of the camera. Default: the last folder, otherwise the bucket.")
+    ] = None,
+    suffix: Annotated[
+        list[str] | None,
+        typer.Option("--suffix", help="Only keys with this ending, such as .png; case-sensitive. Repeatable."),
+    ] = None,
+    topic: TopicOption = None,
+    message_format: MessageFormatOption = MessageFormat.NATIVE,
+    as_json: JsonOption = False,
+) -> None:
+    """Announce the images of a bucket without copying them.
+
+    The time of a frame is the time at which its object was written. Folder markers, empty objects and other files are
+    skipped. The location must be in the store, or one of IMGPIPELINE_ALLOWED_IMAGE_LOCATIONS. Exits with status 1 if an
+    object could not be announced. It is safe to repeat the command: the same frames count once.
+    """
+    from imgpipeline.sources.ingest import ingest_source
+    from imgpipeline.sources.stored_images import OPTIONS, BucketSource
+
+    settings = load_settings(**topic_settings(topic))
+    bucket = BucketSource(settings, location, source, suffixes=tuple(suffix or ()))
+    options = replace(OPTIONS, message_format=message_format)
+    with finite_progress("Announcing", settings.kafka_topic, unit="images") as progress:
+        totals = ingest_source(settings, bucket, options=options, progress=lambda now: progress(now.announced, 0))
+    if as_json:
+        failures = [asdict(failure) for failure in bucket.failures]
+        show_json({"source": bucket.name, "topic": settings.kafka_topic, "announced": totals.announced,
+                   "skipped": bucket.skipped, "failures": failures})  # fmt: skip
+    else:
+        announced = counted(totals.announced, "frame")
+        note(f"{announced} of {bucket.name} announced on the topic {settings.kafka_topic}; no image was copied.")
+        if bucket.skipped:
+            note(f"Skipped: {counted(bucket.skipped, 'object')} (folder markers, empty objects, other files).")
+        note_some([f"Not announced: {failure.path}: {failure.error}" for failure in bucket.failures], _MOST_NAMED)
+    if bucket.failures:
+        raise typer.Exit(1)
+
+
+@command(app, "replay")
+def replay(
+    topic: Annotated[str, typer.Option("--topic", metavar="NAME", help="Topic to announce on.")],
+    day: OneDayOption,
+    source: SourceOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Announce the stored images of a day again on a topic, each source in the order of its frames' times.
+
+    Frames keep their source, time and number, so announcing them on a topic of the same site counts nothing twice.
+    """
+    from imgpipeline.sources.ingest import ingest_source
+    from imgpipeline.sources.stored_images import OPTIONS, find_stored_frames
+
+    wanted = parse_day(day)
+    settings, store = open_site(**topic_settings(topic))
+    found, missing = find_stored_frames(store, wanted, source)
+    if not found:
+        raise UsageError(f"The ledger has no stored images of {wanted}{f' and {source}' if source else ''}.",
+                         next_step="`imgpipeline frames list` lists the frames")  # fmt: skip
+    total, announced = sum(len(frames.frames) for frames in found), 0
+    with finite_progress("Announcing", topic) as progress:
+        for frames in found:
+            before = announced
+            totals = ingest_source(
+                settings,
+                frames,
+                options=OPTIONS,
+                progress=lambda now, before=before: progress(before + now.announced, total),  # type: ignore[misc]  # mypy infers no defaults of lambdas
+            )
+            announced += totals.announced
+    if as_json:
+        show_json({"topic": topic, "day": wanted, "sources": [frames.name for frames in found],
+                   "announced": announced, "without_image": missing})  # fmt: skip
+    else:
+        note(f"{counted(announced, 'frame')} of {counted(len(found), 'source')} announced on the topic {topic}.")
+        if missing:
+            note(f"Skipped: {counted(missing, 'frame')} without a stored image.")
+
+
+def prepare(
+    path: Annotated[Path, typer.Argument(help="A folder (with its subfolders), an image or a video.")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="Folder for the copies; created if missing.")],
+    size: Annotated[str | None, typer.Option("--size", help="Stretch the images to this size: 640x360.")] = None,
+    every: EveryOption = 1,
+    fps: FpsOption = None,
+    count: CountOption = None,
+    delete_originals: Annotated[
+        bool, typer.Option("--delete-originals", help="Delete each original image after its copy is written.")
+    ] = False,
+    dry_run: DryRunOption = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Write copies of images as frame_000000.jpg and so on, continuing after the highest number in the folder.
+
+    Nothing is overwritten. The modification time of a copy is the time of its image. --every, --fps and --count select
+    the frames of a video.
+    """
+    from imgpipeline.sources import prepare as preparing
+    from imgpipeline.sources.options import parse_size
+
+    try:
+        wanted = parse_size(size) if size else None
+    except ValueError as error:
+        raise UsageError(f"--size: {error}.", next_step="give a size such as 640x360") from None
+    options = preparing.PrepareOptions(wanted, delete_originals, dry_run, _frame_choice(every, fps, count))
+    with stopped_by_signals() as stopping, progress_bar("Preparing", unit="images") as show:
+        result = preparing.prepare(
+            load_settings(), path, output, options, stop=stopping.event, progress=lambda n: show(n, 0)
+        )
+    if as_json:
+        show_json({**asdict(result), "dry_run": dry_run})
+        return
+    for prepared in result.prepared[: _MOST_NAMED if dry_run else 0]:
+        note(f"  {prepared.original} -> {prepared.target}")
+    done = "would be written" if dry_run else "written"
+    note(f"{counted(len(result.prepared), 'image')} {done} to {output}; the next number is {result.next_number}.")
+    if result.skipped:
+        note(f"Skipped: {counted(len(result.skipped), 'file')}, such as {result.skipped[0].path}: "
+             f"{result.skipped[0].reason}.")  # fmt: skip
