@@ -8,7 +8,8 @@ import pytest
 
 from imgpipeline.lake.build.day_tables import list_days
 from imgpipeline.lake.quality.day_warnings import LabelHistory
-from imgpipeline.lake.query.summaries import LabelChoice, ask
+from imgpipeline.lake.query.days import Span
+from imgpipeline.lake.query.summaries import LabelChoice, summarise
 from imgpipeline.lake.sessions.session import open_lake
 from imgpipeline.objectstore import ObjectStore
 from imgpipeline.settings import Settings
@@ -54,7 +55,7 @@ def test_totals_over_all_sources_are_those_of_a_query_without_sources(memory: Ob
     build_day(memory)
     with open_lake(memory, settings=SETTINGS) as session:
         direct = session.query(_OF_ALL_SOURCES)
-    now = ask(memory, SETTINGS, "label_counts", [DAY]).answer
+    now = summarise(memory, SETTINGS, "label_counts", Span(DAY, DAY)).answer
     assert now.columns == (*direct.columns, "observed_s")
     assert [row[:-1] for row in now.rows] == [row for row in direct.rows if row[0] == DAY]
     assert max(row[5] for row in now.rows) > 3, "several sources saw the same label in one hour"
@@ -64,15 +65,17 @@ def test_totals_over_all_sources_are_those_of_a_query_without_sources(memory: Ob
 def test_counts_by_source_are_those_of_the_frames(memory: ObjectStore):
     write_chain(memory, eventful())
     build_day(memory)
-    days = [DAY + timedelta(days=n) for n in (-1, 0, 1)]
-    frames = [frame for day in days for frame in chosen_frames(memory, day).values()]
+    days = Span(DAY - timedelta(days=1), DAY + timedelta(days=1))
+    frames = [
+        frame for day in (DAY + timedelta(days=n) for n in (-1, 0, 1)) for frame in chosen_frames(memory, day).values()
+    ]
     counted = Counter((frame.source, found.label) for frame in frames for found in frame.detections)
     for name in ("label_counts", "label_totals"):
-        answer = ask(memory, SETTINGS, name, None, LabelChoice(by=("label", "source"))).answer
+        answer = summarise(memory, SETTINGS, name, Span(), LabelChoice(by=("label", "source"))).answer
         assert answer.columns[:3] == ("source", "label", "count")
         assert {row[:2]: row[2] for row in answer.rows} == counted
     chosen = LabelChoice(sources=(SOURCES[1], "import", "nobody"), labels=("car",), by=("source",))
-    rows = ask(memory, SETTINGS, "label_totals", days, chosen).answer.rows
+    rows = summarise(memory, SETTINGS, "label_totals", days, chosen).answer.rows
     assert {row[0]: row[1] for row in rows} == {source: counted[source, "car"] for source in (SOURCES[1], "import")}
 
 
@@ -81,9 +84,9 @@ def test_frames_are_not_summed_over_labels(memory: ObjectStore):
     """A frame with a car and a dog is one frame: without labels in the groups there is no such column."""
     write_chain(memory, [seen(0, ["car", "dog"]), seen(1, ["car", "car"])])
     build_day(memory)
-    of_all = ask(memory, SETTINGS, "label_counts", [DAY], LabelChoice(by=("day",))).answer
+    of_all = summarise(memory, SETTINGS, "label_counts", Span(DAY, DAY), LabelChoice(by=("day",))).answer
     assert "distinct_frames" not in of_all.columns
-    only = ask(memory, SETTINGS, "label_counts", [DAY], LabelChoice(labels=("car",), by=("day",))).answer
+    only = summarise(memory, SETTINGS, "label_counts", Span(DAY, DAY), LabelChoice(labels=("car",), by=("day",))).answer
     assert dict(zip(only.columns, only.rows[0], strict=True))["distinct_frames"] == 2
 
 

@@ -11,7 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from imgpipeline.lake.build.day_tables import rebuild_day
-from imgpipeline.lake.query.summaries import LabelChoice, ask, open_summaries
+from imgpipeline.lake.query.days import Span
+from imgpipeline.lake.query.summaries import LabelChoice, open_summaries, summarise
 from imgpipeline.lake.sessions.local_time import create_time_macros, hours_of, in_zone, local_days
 from imgpipeline.lake.storage.engine import Engine, open_engine
 from imgpipeline.objectstore import ObjectStore
@@ -123,9 +124,11 @@ def detections(store: ObjectStore, zone: str) -> pd.DataFrame:
 def test_local_days_and_hours_are_those_of_pandas(around: ObjectStore, zone: str, day: date):
     """Over all days, and of one local day out of its neighbouring UTC partitions."""
     found = detections(around, zone)
-    for days, groups in ((None, ["day", "hour", "label"]), ([day], ["hour", "source"]), ([day], ["source", "label"])):
-        wanted = found if days is None else found[found["day"].isin(days)]
-        answer = ask(around, SETTINGS, "label_counts", days, LabelChoice(by=tuple(groups)), ZoneInfo(zone)).answer
+    settings = SETTINGS.model_copy(update={"timezone": zone})
+    only = Span(day, day)
+    for span, groups in ((Span(), ["day", "hour", "label"]), (only, ["hour", "source"]), (only, ["source", "label"])):
+        wanted = found if span.is_all else found[found["day"] == day]
+        answer = summarise(around, settings, "label_counts", span, LabelChoice(by=tuple(groups))).answer
         counted = {
             tuple(value.isoformat() if isinstance(value, datetime) else value for value in row[: len(groups)]): count
             for row in answer.rows
@@ -139,9 +142,10 @@ def check_frames(store: ObjectStore, zone: str, day: date) -> None:
     local = pd.DatetimeIndex(times_around(day)).tz_convert(zone)
     frames = pd.DataFrame({"day": local.date, "hour": local.hour, "source": ["gate", "road"] * 160})
     frames = frames[frames["day"] == day]
-    hours = ask(store, SETTINGS, "hours", [day], zone=ZoneInfo(zone)).answer.rows
+    settings = SETTINGS.model_copy(update={"timezone": zone})
+    hours = summarise(store, settings, "hours", Span(day, day)).answer.rows
     assert {row[0]: row[1] for row in hours if row[1]} == frames.groupby("hour").size().to_dict()
-    sources = ask(store, SETTINGS, "sources", [day], zone=ZoneInfo(zone)).answer
+    sources = summarise(store, settings, "sources", Span(day, day)).answer
     rows = [row for row in (dict(zip(sources.columns, row, strict=True)) for row in sources.rows) if row["frames"]]
     assert {row["source"]: row["frames"] for row in rows} == frames.groupby("source").size().to_dict()
     assert {row["first_seen"].date() for row in rows} == {day}
