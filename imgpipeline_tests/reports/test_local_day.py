@@ -12,6 +12,7 @@ from imgpipeline.objectstore import ObjectStore
 from imgpipeline.reports.build import current_page
 from imgpipeline.reports.figures import read_headline
 from imgpipeline.settings import Settings
+from imgpipeline.tracking.day_tracks import build_tracks
 from imgpipeline_tests.lake.samples import seen
 from imgpipeline_tests.ledger.samples import dead_letter, write_chain
 from imgpipeline_tests.reports.conftest import audit_all, build_tables
@@ -95,6 +96,17 @@ def test_the_audit_is_that_of_the_utc_days(store: ObjectStore, settings: Setting
     audit_all(store)
     _, page = read(store, settings, "Asia/Kolkata", date(2026, 1, 9), tmp_path)
     assert "Audit: ok" in page.text
+
+
+@pytest.mark.medium
+def test_a_utc_day_that_is_not_tracked_is_named_with_the_command(
+    store: ObjectStore, settings: Settings, tmp_path: Path
+):
+    write_days(store, settings, date(2026, 1, 9))
+    build_tracks(store, date(2026, 1, 9), settings=settings, now=datetime(2026, 12, 1, tzinfo=UTC))
+    _, page = read(store, settings, "Asia/Kolkata", date(2026, 1, 9), tmp_path)
+    assert "Not built for the UTC day 2026-01-08" in page.text
+    assert "imgpipeline build --from 2026-01-08 --to 2026-01-09" in page.text
 
 
 @pytest.mark.medium
