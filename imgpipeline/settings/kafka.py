@@ -6,61 +6,46 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, SecretStr, field_validator, model_validator
-from pydantic_settings import BaseSettings, NoDecode
+from pydantic_settings import NoDecode
 
 from imgpipeline.contracts.keys import IMPORT_TOPICS
-from imgpipeline.settings.variables import PREFIX, either, split_list
+from imgpipeline.settings.variables import PREFIX, SettingsGroup, either, split_list
 
 NOTICES_APART = "-notices"
 """Suffix of the topic for notices: `frames-notices` belongs to `frames`."""
 
 
-class KafkaSettings(BaseSettings):
+class KafkaSettings(SettingsGroup):
     """Kafka."""
 
-    kafka_bootstrap_servers: str = Field("localhost:9092", description="Brokers, `host:port`, separated by commas.")
-    kafka_topics: Annotated[tuple[str, ...], NoDecode] = Field(
-        ("frames",),
-        validation_alias=either("KAFKA_TOPIC"),
-        description="Topic of the announced frames, or several, separated by commas: `car-frames,person-frames`. The "
-        "same detectors process all of them; our own sources announce on the first. "
-        "If `TOPIC-notices` is in the list, their notices go there, and TOPIC holds frames only.",
-    )
-    kafka_group: str = Field(
-        "imgpipeline", description="Consumer group whose offsets show the progress to other tools."
-    )
-    kafka_security_protocol: Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"] = Field(
-        "PLAINTEXT", description="Protocol of the connections to the brokers."
-    )
-    kafka_sasl_mechanism: Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"] = Field(
-        "PLAIN", description="Login mechanism of the protocols with SASL."
-    )
-    kafka_username: str | None = Field(
-        None, validation_alias=either("KAFKA_USERNAME", "KAFKA_USERNAME"), description="User name for SASL."
-    )
-    kafka_password: SecretStr | None = Field(
-        None, validation_alias=either("KAFKA_PASSWORD", "KAFKA_PASSWORD"), description="Password for SASL."
-    )
+    kafka_bootstrap_servers: str = "localhost:9092"
+    """Brokers, `host:port`, separated by commas."""
+    kafka_topics: Annotated[tuple[str, ...], NoDecode] = Field(("frames",), validation_alias=either("KAFKA_TOPIC"))
+    """Topic of the announced frames, or several, separated by commas: `car-frames,person-frames`. The same detectors
+    process all of them; our own sources announce on the first. If `TOPIC-notices` is in the list, their notices go
+    there, and TOPIC holds frames only."""
+    kafka_group: str = "imgpipeline"
+    """Consumer group whose offsets show the progress to other tools."""
+    kafka_security_protocol: Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"] = "PLAINTEXT"
+    """Protocol of the connections to the brokers."""
+    kafka_sasl_mechanism: Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"] = "PLAIN"
+    """Login mechanism of the protocols with SASL."""
+    kafka_username: str | None = Field(None, validation_alias=either("KAFKA_USERNAME", "KAFKA_USERNAME"))
+    """User name for SASL."""
+    kafka_password: SecretStr | None = Field(None, validation_alias=either("KAFKA_PASSWORD", "KAFKA_PASSWORD"))
+    """Password for SASL."""
     kafka_user_password: SecretStr | None = Field(
-        None,
-        validation_alias=either("KAFKA_USER_PASSWORD", "KAFKA_USER_PASSWORD"),
-        description="Password for SASL if `IMGPIPELINE_KAFKA_PASSWORD` is not set. The user is then `admin`, unless "
-        "`IMGPIPELINE_KAFKA_USERNAME` names another.",
+        None, validation_alias=either("KAFKA_USER_PASSWORD", "KAFKA_USER_PASSWORD")
     )
-    kafka_ca_file: Path | None = Field(
-        None, description="PEM file of the authority that signed the brokers' certificates."
-    )
-    kafka_transactions: bool = Field(
-        True,
-        description="Announce live sources in transactions, so that a newer supervisor takes over from an older one. "
-        "`false` for brokers without transactions, such as the demo's.",
-    )
-    kafka_api_version: str | None = Field(
-        None,
-        pattern=r"^\d+(\.\d+)+$",
-        description="Protocol version of a broker that does not report it, such as `2.3` for the demo's; usually "
-        "unset.",
-    )
+    """Password for SASL if `IMGPIPELINE_KAFKA_PASSWORD` is not set. The user is then `admin`, unless
+    `IMGPIPELINE_KAFKA_USERNAME` names another."""
+    kafka_ca_file: Path | None = None
+    """PEM file of the authority that signed the brokers' certificates."""
+    kafka_transactions: bool = True
+    """Announce live sources in transactions, so that a newer supervisor takes over from an older one. `false` for
+    brokers without transactions, such as the demo's."""
+    kafka_api_version: str | None = Field(None, pattern=r"^\d+(\.\d+)+$")
+    """Protocol version of a broker that does not report it, such as `2.3` for the demo's; usually unset."""
 
     @model_validator(mode="after")
     def _take_password_of_admin(self) -> Self:

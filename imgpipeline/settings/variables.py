@@ -5,9 +5,16 @@ from dataclasses import dataclass
 
 from pydantic import AliasChoices
 from pydantic.fields import FieldInfo
+from pydantic_settings import BaseSettings, SettingsConfigDict
 
 PREFIX = "IMGPIPELINE_"
 """Prefix of all environment variables of this project."""
+
+
+class SettingsGroup(BaseSettings):
+    """Settings of one concern. The docstring of a field is its description in docs/settings.md and `settings`."""
+
+    model_config = SettingsConfigDict(use_attribute_docstrings=True)
 
 
 def either(name: str, *others: str) -> AliasChoices:

@@ -25,7 +25,8 @@ def _row(name: str, field: FieldInfo) -> str:
     own, *others = (f"`{variable}`" for variable in variables(name, field))
     also = f"<br>also {', '.join(others)}" if others else ""
     limits = "; ".join(_limits(field))
-    described = f"{field.description}{f' Allowed: {limits}.' if limits else ''}".replace("|", "\\|")
+    text = " ".join((field.description or "").split())
+    described = f"{text}{f' Allowed: {limits}.' if limits else ''}".replace("|", "\\|")
     return f"| {own}{also} | {_default(field)} | {described} |\n"
 
 
