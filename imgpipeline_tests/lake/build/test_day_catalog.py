@@ -215,7 +215,7 @@ def test_an_account_without_write_access_can_read(memory: ObjectStore):
     def refuse(*_: object) -> bool:
         raise ForbiddenError("no")
 
-    memory.replace = refuse  # type: ignore[method-assign]  # this store only
+    memory.create = memory.replace = refuse  # type: ignore[method-assign]  # this store only
     assert stale_days(memory) == [DAY]
     assert memory.head(CATALOG) is None
 
