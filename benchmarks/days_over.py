@@ -28,8 +28,8 @@ from imgpipeline.contracts.keys import (
 )
 from imgpipeline.contracts.outcomes import Gap, GapReason, Outcome
 from imgpipeline.contracts.times import utc_now
+from imgpipeline.daily.states import day_states
 from imgpipeline.lake.build.day_tables import rebuild_day, stale_days
-from imgpipeline.lake.build.stale_days import days_behind
 from imgpipeline.lake.build.summaries import SUMMARIES, build_summary
 from imgpipeline.lake.build.summary_inputs import stored_key
 from imgpipeline.lake.query.stored_summaries import open_summaries
@@ -67,7 +67,7 @@ def _summarize(store: ObjectStore, cache: Path) -> object:
 
 _CALLS: dict[str, Call] = {
     "stale_days": lambda store, _: stale_days(store),
-    "days_behind": lambda store, _: days_behind(store),
+    "day_states": lambda store, _: day_states(store, load_settings(), now=utc_now()),
     "reported_days": lambda store, _: reported_days(store),
     "query session": _query,
     "summary": _summarize,

@@ -19,6 +19,7 @@ from imgpipeline import __version__
 from imgpipeline.cli import (
     alerts,
     audit,
+    build,
     dead_letters,
     demo,
     detect,
@@ -90,6 +91,7 @@ app.add_typer(topics.app, name="topics")
 app.add_typer(sources.app, name="sources")
 app.add_typer(simulate.app, name="simulate")
 app.add_typer(images.app, name="images")
+app.command("build")(build.build)
 app.command("status")(status.status)
 app.command("audit")(audit.audit)
 app.add_typer(ledger.app, name="ledger")

@@ -29,6 +29,7 @@ DELETED_IMAGES = "deleted_images"
 REDETECTIONS = "redetections"
 """Prefix of the detections of other models."""
 REPORTS = "reports"
+AUDIT = "audit"
 ALERTS = "alerts"
 DELIVERED = "alerts_delivered"
 """Prefix of the records of alerts that every target has accepted."""
@@ -302,6 +303,11 @@ def rules_key() -> str:
 def detection_state_key() -> str:
     """Returns the key of what the sensor saw of detection: `detection/state.json`."""
     return "detection/state.json"
+
+
+def known_features_key() -> str:
+    """Returns the key of the note which objects are built automatically, and since when: `daily/features.json`."""
+    return "daily/features.json"
 
 
 def audit_state_key() -> str:

@@ -6,10 +6,11 @@ that are shown.
 
 import difflib
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, tzinfo
 from datetime import time as time_of_day
+from itertools import groupby
 from typing import Annotated
 from zoneinfo import ZoneInfo, available_timezones
 
@@ -165,3 +166,10 @@ def as_utc(local: datetime, zone: tzinfo) -> datetime:
         OverflowError: The result lies outside the years 1 to 9999.
     """
     return local.replace(tzinfo=zone, fold=0).astimezone(UTC)
+
+
+def stretches(days: Iterable[date]) -> list[tuple[date, ...]]:
+    """Groups days into stretches of consecutive days, in order."""
+    numbered = enumerate(sorted(days))
+    groups = groupby(numbered, key=lambda pair: pair[1].toordinal() - pair[0])
+    return [tuple(day for _, day in group) for _, group in groups]

@@ -18,14 +18,13 @@ from rich.progress import Progress as ProgressBar
 from imgpipeline.contracts.keys import report_key
 from imgpipeline.contracts.text import counted
 from imgpipeline.contracts.times import day_of, utc_now
+from imgpipeline.daily.states import day_states, due_days
 from imgpipeline.demo.cameras import check_books, run_cameras, show_books, write_cameras
 from imgpipeline.demo.material import Progress, SceneOfDay, announce_scenes, plan_scenes, read_truths, simulate
 from imgpipeline.demo.result import Outcome, judge, show_outcome
 from imgpipeline.demo.servers import DemoServer, Patience, check_port, dagster_server, viewer_server
 from imgpipeline.demo.workspace import DemoWorkspace, enter, prepare_workspace
 from imgpipeline.errors import ConfigurationError, PermanentError
-from imgpipeline.lake.build.derived import State, state_of
-from imgpipeline.lake.build.stale_days import days_behind
 from imgpipeline.lake.quality.audit import audit
 from imgpipeline.ledger import fix_ends, known_days
 from imgpipeline.objectstore import open_store
@@ -39,7 +38,6 @@ from imgpipeline.sources.video import VideoSource, ingest_video
 from imgpipeline.sources.video_frames import FrameChoice
 from imgpipeline.stream.embedded import broker_process
 from imgpipeline.stream.log import read_log
-from imgpipeline.tracking.day_tracks import DayTracks
 from imgpipeline.vision.registry import find_model
 
 _QUIET_S = 900.0
@@ -226,9 +224,8 @@ def _await_tables(settings: Settings, step: Progress, dagster: DemoServer) -> No
     days = known_days(store)
 
     def current() -> int:
-        behind = days_behind(store)
-        reported = [day for day in days if day not in behind and store.head(report_key(day))]
-        return sum(state_of(DayTracks(store, day, settings, utc_now())) is State.CURRENT for day in reported)
+        states = day_states(store, settings, days, now=utc_now())
+        return len(days) - len(due_days(states))
 
     _await(current, len(days), step, dagster)
 

@@ -88,7 +88,6 @@ def follow_lane(
         run = LaneRun(settings, store, admin, group, made_by, report, clock, flow, lane, followed, careful, limit)
         reach("run begin", ",".join(settings.kafka_topics))
         with _losing_the_broker_is_transient(settings):
-            run.revisit(resumed)
             run.begin(resumed)
             return run.work(detector, {at: r.position for at, r in resumed.items()})
 

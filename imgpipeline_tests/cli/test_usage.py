@@ -47,6 +47,7 @@ WRONG_CALLS = [
     ("publish events --topic results --mqtt", "--topic and --mqtt are both given."),
     ("publish detections --topic results --format xml", "Invalid value for '--format'"),
     ("tracks build", "No days are given."),
+    ("build", "No days are given."),
     ("tracks stats --source gate --day x", "--day is 'x'."),
     ("tracks evaluate", "Missing option '--truth'."),
     ("tracks show gate", "Missing option '--out'."),

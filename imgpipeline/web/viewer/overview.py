@@ -9,10 +9,10 @@ from fastapi import APIRouter, Path, Request
 from fastapi.responses import HTMLResponse, Response
 
 from imgpipeline.contracts.keys import REPORTS, parse_day, report_key
+from imgpipeline.daily.states import day_states, due_days
 from imgpipeline.detect.state import DetectionState, read_state
 from imgpipeline.errors import ConfigurationError, PermanentError, TransientError
 from imgpipeline.events.alerts.listing import ListedAlert, list_alerts
-from imgpipeline.lake.build.stale_days import days_behind
 from imgpipeline.lake.quality.audit_report import DayFigures
 from imgpipeline.lake.query.source_status import SourceStatus
 from imgpipeline.lake.query.summaries import ask_session
@@ -156,7 +156,7 @@ def _read_health(site: ViewedSite, lake: LakeSession, day: date) -> StoreHealth 
     def read() -> StoreHealth:
         alerts, _ = list_alerts(site.store, limit=_SHOWN_ALERTS)
         verdicts = {one: _last_audit(site, one) for one in utc_days_of(lake, [day])}
-        behind = dict(sorted(days_behind(site.store).items()))
+        behind = due_days(day_states(site.store, site.settings, now=site.clock()))
         return StoreHealth(verdicts, tuple(alerts), behind, read_state(site.store))
 
     try:
