@@ -32,7 +32,7 @@ from imgpipeline.daily.states import day_states
 from imgpipeline.lake.build.day_tables import rebuild_day, stale_days
 from imgpipeline.lake.build.summaries import SUMMARIES, build_summary
 from imgpipeline.lake.build.summary_inputs import stored_key
-from imgpipeline.lake.query.stored_summaries import open_summaries
+from imgpipeline.lake.query.summaries import open_summaries
 from imgpipeline.lake.schema import DAY_TABLES
 from imgpipeline.lake.sessions.session import open_lake
 from imgpipeline.lake.storage.manifest import FOOTER_KEY, parse_footer

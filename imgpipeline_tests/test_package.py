@@ -22,7 +22,7 @@ import pandas as pd
 import pyarrow as pa
 
 from imgpipeline import Lake
-from imgpipeline.lake.query.explanation import Explanation
+from imgpipeline.lake.query.explain import Explanation
 
 
 def use(lake: Lake) -> None:

@@ -13,7 +13,7 @@ from imgpipeline.lake.query.days import parse_day
 from imgpipeline.settings import load_settings
 
 if TYPE_CHECKING:
-    from imgpipeline.lake.query.explanation import CountedDetection, Explanation, StoredNumber, TracedSegment
+    from imgpipeline.lake.query.explain import CountedDetection, Explanation, StoredNumber, TracedSegment
 
 app = typer.Typer(help="Trace a number to the frames and segments it was counted from.")
 

@@ -31,9 +31,9 @@ from imgpipeline.events.configuration import Rules, read_rules
 from imgpipeline.events.rule_tables import ENTRIES
 from imgpipeline.lake.build.day_catalog import TABLES as CATALOGED
 from imgpipeline.lake.build.day_catalog import DayCatalog, open_catalog
+from imgpipeline.lake.build.day_rows import RECIPE
 from imgpipeline.lake.build.day_tables import DayTables
 from imgpipeline.lake.build.derived import Derived, State, state_of
-from imgpipeline.lake.build.ledger_rows import RECIPE
 from imgpipeline.lake.build.summaries import SUMMARIES, DaySummary, recipe
 from imgpipeline.lake.build.summary_inputs import list_versions
 from imgpipeline.lake.schema import FRAMES

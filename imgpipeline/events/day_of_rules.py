@@ -15,7 +15,15 @@ from imgpipeline.lake.build.summary_inputs import Inputs, Patience, find_inputs,
 from imgpipeline.lake.schema import TRACK_TABLES, Table
 from imgpipeline.lake.storage.cache import open_cache
 from imgpipeline.lake.storage.engine import Engine, all_rows, identifier
-from imgpipeline.lake.storage.manifest import Manifest, Stored, have_equal_ends, read_stored, write_parquet
+from imgpipeline.lake.storage.manifest import (
+    Manifest,
+    Stored,
+    have_equal_ends,
+    read_stored,
+    read_version,
+    version_of_file,
+    write_parquet,
+)
 from imgpipeline.objectstore import ObjectStore
 from imgpipeline.settings import Settings
 
@@ -74,10 +82,10 @@ class DayOfRules(Derived[Manifest]):
     def wanted(self, stored: Mapping[str, Stored | None], /) -> Origin:
         """Returns the current versions of the inputs, and the current recipe."""
         rules = self.rules_of(stored)
-        versions = {name: found.e_tag for name, found in self._find(rules).items()}
+        versions = {name: found.manifest.version for name, found in self._find(rules).items()}
         for name in self.track_inputs(rules):
-            info = self.store.head(stored_key(name, self.day))
-            versions[name] = info.e_tag if info else ""
+            found = read_version(self.store, stored_key(name, self.day))
+            versions[name] = found.manifest if found else ""
         return Origin(versions, self.recipe(rules))
 
     def make(self, start: Start[Manifest], /) -> dict[str, Made[Manifest]] | None:
@@ -155,13 +163,12 @@ class DayOfRules(Derived[Manifest]):
             for table in (table for table in TRACK_TABLES if table.name in self.track_inputs(rules)):
                 key, path = stored_key(table.name, self.day), engine.folder / f"{table.name}-read.parquet"
                 info = self.store.head(key)
-                version = cache.link(key, info.e_tag, path) if info else None
-                versions[table.name] = version or ""
-                if version:
+                if info and cache.link(key, info.e_tag, path):
+                    versions[table.name] = version_of_file(path, key)
                     engine.run(f"CREATE VIEW {table.name} AS {all_rows(path, day=self.day)}")
                 else:
-                    typed = ", ".join(f"{identifier(column.name)} {column.duckdb_type}" for column in table.columns)
-                    engine.run(f"CREATE TABLE {table.name} ({typed})")
+                    versions[table.name] = ""
+                    engine.run(f"CREATE TABLE {table.name} ({table.typed_columns})")
         return versions
 
     def _find(self, rules: Rules) -> dict[str, Stored]:

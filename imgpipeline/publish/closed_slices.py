@@ -51,7 +51,7 @@ class ClosedSlices:
     tables: tuple[str, ...]
     """The tables to open."""
     versions: Callable[[ObjectStore, date], tuple[str, ...] | None]
-    """Returns the versions of a day's tables; None if the results were not made from the current frames."""
+    """Returns the e-tags of a day's tables; None if the results were not made from the current frames."""
     newest: str
     """SQL for source, time of the newest frame, and time of the last processing."""
     _settled: dict[date, str] = field(default_factory=dict)

@@ -64,15 +64,17 @@ def publish_events(run: Run, topic: str) -> int:
 
 
 def _versions(store: ObjectStore, day: date) -> tuple[str, str] | None:
-    """Returns the versions of a day's frames and events; None if the events were made from other frames or tracks."""
+    """Returns the e-tags of a day's frames and events; None if the events were made from other frames or tracks."""
     frames, events = (read_stored(store, day_table_key(table.name, day)) for table in (FRAMES, EVENTS))
-    if frames is None or events is None or events.manifest.made_of.get(FRAMES.name) != frames.e_tag:
+    if frames is None or events is None or events.manifest.made_of.get(FRAMES.name) != frames.manifest.version:
         return None
     wanted = {day_table_key(name, day): read for name, read in events.manifest.made_of.items() if name in TRACKED}
     tracks = read_tracks(store, day) if wanted else {}
     for key, version in wanted.items():
         stored = tracks[key]
-        if stored is None or stored.e_tag != version or stored.manifest.made_of.get(FRAMES.name) != frames.e_tag:
+        if stored is None or stored.manifest.content != version:
+            return None
+        if stored.manifest.made_of.get(FRAMES.name) != frames.manifest.version:
             return None
     return frames.e_tag, events.e_tag
 

@@ -64,10 +64,12 @@ def publish_tracks(run: Run, wanted: Wanted) -> int:
 
 
 def _versions(store: ObjectStore, day: date) -> tuple[str, ...] | None:
-    """Returns the versions of a day's frames and tracks; None if the tracks were made from other frames."""
+    """Returns the e-tags of a day's frames and tracks; None if the tracks were made from other frames."""
     frames = read_stored(store, day_table_key(FRAMES.name, day))
     stored = list(read_tracks(store, day).values())
-    if frames is None or any(each is None or each.manifest.made_of.get(FRAMES.name) != frames.e_tag for each in stored):
+    if frames is None:
+        return None
+    if any(each is None or each.manifest.made_of.get(FRAMES.name) != frames.manifest.version for each in stored):
         return None
     return (frames.e_tag, *(each.e_tag for each in stored if each))
 

@@ -7,18 +7,18 @@ outcome.
 import random
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from datetime import date
 from pathlib import Path
 
-from imgpipeline.contracts.keys import redetection_key
+from imgpipeline.contracts.keys import day_table_key, redetection_key
 from imgpipeline.contracts.times import Clock
 from imgpipeline.errors import TransientError
 from imgpipeline.lake.build.derived import Made
 from imgpipeline.lake.storage.engine import Engine, disk_errors
-from imgpipeline.lake.storage.manifest import write_rows
-from imgpipeline.lake.storage.pieces import read_table
-from imgpipeline.objectstore import Fetched, ImageReader, ObjectMissingError, ObjectStore
+from imgpipeline.lake.storage.manifest import hash_rows, parse_footer, write_rows
+from imgpipeline.lake.storage.pieces import fetch_table
+from imgpipeline.objectstore import ImageReader, ObjectMissingError, ObjectStore
 from imgpipeline.redetect.day_frames import DayFrames
 from imgpipeline.redetect.frames import FrameOutcome, FrameProcessor, FrameResult, FrameToProcess
 from imgpipeline.redetect.manifest import DETECTIONS, FRAMES, RedetectionManifest, Stored, read_redetection, whole
@@ -63,8 +63,8 @@ class DayAttempt:
     """Hash of everything that affects detections."""
     before: Stored
     """The objects that were stored before the frames were read."""
-    source: Fetched
-    """The day's table `frames`."""
+    source: Path
+    """The file of the day's table `frames`."""
     reuses: bool
     """Whether stored outcomes are reused."""
     looked_at: int = 0
@@ -73,10 +73,7 @@ class DayAttempt:
 
     def run(self, progress: Progress) -> dict[str, Made[RedetectionManifest]] | None:
         """Returns both objects; None if another process was faster."""
-        path = self.engine.folder / "frames-read.parquet"
-        with disk_errors(self.engine.folder):
-            path.write_bytes(self.source.data)
-        frames = DayFrames(self.engine, path, self.day)
+        frames = DayFrames(self.engine, self.source, self.day)
         reused = self._reused(frames)
         for _ in range(_ATTEMPTS):
             files = [*reused, *self._parts()]
@@ -95,11 +92,10 @@ class DayAttempt:
         for name in (FRAMES, DETECTIONS):
             path = self.engine.folder / f"{name}-before.parquet"
             try:
-                data = read_table(self.owner.store, redetection_key(self.owner.model, self.day, name)).data
+                with disk_errors(self.engine.folder):
+                    fetch_table(self.owner.store, redetection_key(self.owner.model, self.day, name), path)
             except ObjectMissingError:  # it was removed in the meantime: process everything
                 return []
-            with disk_errors(self.engine.folder):
-                path.write_bytes(data)
             paths.append(path)
         # This name sorts after those of parts: if both have a frame, the part is newer and wins.
         target = self.engine.folder / "reused.parquet"
@@ -142,9 +138,10 @@ class DayAttempt:
 
     def _write(self, frames: DayFrames) -> dict[str, Made[RedetectionManifest]]:
         owner, manifest = self.owner, self._manifest(frames)
-        footer = manifest.to_json()
         model = asdict(manifest)
         queries = {FRAMES: frames.frame_rows(model), DETECTIONS: frames.detection_rows(model)}
+        content = " ".join(hash_rows(self.engine, rows) for rows in queries.values())
+        footer = (manifest := replace(manifest, content=content)).to_json()
         size = owner.settings.table_object_bytes
         made = {name: write_rows(self.engine, name, rows, footer, object_bytes=size) for name, rows in queries.items()}
         return {redetection_key(owner.model, self.day, name): Made(data, manifest) for name, data in made.items()}
@@ -158,7 +155,7 @@ class DayAttempt:
             model=owner.model,
             day=self.day,
             made_by=self.recipe,
-            made_of=self.source.e_tag,
+            made_of=parse_footer(self.source, day_table_key(FRAMES, self.day)).version,
             model_used=owner.detector.model_name,
             model_sha256=owner.detector.model_sha256,
             confidence_threshold=owner.detector.confidence_threshold,
@@ -168,6 +165,7 @@ class DayAttempt:
             gated=outcomes.get(FrameOutcome.GATED.value, 0),
             failed=failed,
             detections=found,
+            content="",
             built_at=owner.clock(),
             precision=owner.detector.use.precision,
         )

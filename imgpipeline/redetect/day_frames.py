@@ -8,8 +8,8 @@ from datetime import date
 from pathlib import Path
 from typing import Any
 
-from imgpipeline.lake.schema.columns import Table
 from imgpipeline.lake.schema.redetections import REDETECTED_FRAMES, REDETECTIONS
+from imgpipeline.lake.schema.tables import Table
 from imgpipeline.lake.storage.engine import Engine, all_rows, identifier, quoted
 from imgpipeline.redetect.frames import FrameToProcess
 

@@ -30,7 +30,7 @@ class RedetectionManifest:
     made_by: str
     """The recipe, 16 hexadecimal digits."""
     made_of: str
-    """Version (e-tag) of the day's table `frames`."""
+    """Version of the day's table `frames`."""
     model_used: str
     model_sha256: str
     """SHA-256 of its file."""
@@ -47,6 +47,8 @@ class RedetectionManifest:
     failed: Mapping[str, int]
     """Frames whose image is no longer available, by code."""
     detections: int
+    content: str
+    """Hash of the rows of both objects, which is the version of each."""
     built_at: datetime
     """Build time, UTC."""
     precision: str | None = None

@@ -15,6 +15,7 @@ import socket
 import time
 from dataclasses import dataclass
 from datetime import date
+from pathlib import Path
 
 from imgpipeline.contracts.keys import day_table_key
 from imgpipeline.contracts.times import Clock
@@ -23,10 +24,11 @@ from imgpipeline.lake.build.day_tables import list_days
 from imgpipeline.lake.build.derived import Derived, Made, Origin, Start, build
 from imgpipeline.lake.query.days import name_nearest_days, nearest_day
 from imgpipeline.lake.schema import FRAMES
-from imgpipeline.lake.storage.engine import open_engine
-from imgpipeline.lake.storage.pieces import read_table
+from imgpipeline.lake.storage.engine import Engine, disk_errors, open_engine
+from imgpipeline.lake.storage.manifest import read_stored
+from imgpipeline.lake.storage.pieces import fetch_table
 from imgpipeline.ledger import known_days
-from imgpipeline.objectstore import Fetched, ObjectMissingError, ObjectStore
+from imgpipeline.objectstore import ObjectMissingError, ObjectStore
 from imgpipeline.redetect.attempt import DayAttempt, Progress, Redetector
 from imgpipeline.redetect.choice import ModelChoice, load_chosen
 from imgpipeline.redetect.manifest import RedetectionManifest, Stored, read_redetection, recipe_of
@@ -123,10 +125,10 @@ class DayRedetection(Derived[RedetectionManifest]):
 
     def wanted(self, _stored: Stored, /) -> Origin:
         """Returns the version of the stored table `frames`."""
-        source = self.store.head(day_table_key(FRAMES.name, self._day))
+        source = read_stored(self.store, day_table_key(FRAMES.name, self._day))
         if source is None:
             raise _no_frames(self._redetector, self._day)
-        return Origin({FRAMES.name: source.e_tag}, self._recipe)
+        return Origin({FRAMES.name: source.manifest.version}, self._recipe)
 
     def belong_together(self, manifests: list[RedetectionManifest], /) -> bool:
         """Returns whether both objects were written by one build."""
@@ -135,7 +137,7 @@ class DayRedetection(Derived[RedetectionManifest]):
     def make(self, start: Start[RedetectionManifest], /) -> dict[str, Made[RedetectionManifest]] | None:
         """Processes the frames that have no outcome yet."""
         with open_engine(memory=self._redetector.settings.duckdb_memory) as engine:
-            frames = self._fetch_frames()
+            frames = self._fetch_frames(engine)
             attempt = DayAttempt(
                 self._redetector, engine, self._day, self._recipe, start.stored, frames, reuses=not start.force
             )
@@ -143,11 +145,14 @@ class DayRedetection(Derived[RedetectionManifest]):
         self.looked_at += attempt.looked_at
         return made
 
-    def _fetch_frames(self) -> Fetched:
+    def _fetch_frames(self, engine: Engine) -> Path:
+        path = engine.folder / "frames-read.parquet"
         try:
-            return read_table(self.store, day_table_key(FRAMES.name, self._day))
+            with disk_errors(engine.folder):
+                fetch_table(self.store, day_table_key(FRAMES.name, self._day), path)
         except ObjectMissingError:
             raise _no_frames(self._redetector, self._day) from None
+        return path
 
 
 def _no_frames(redetector: Redetector, day: date) -> PermanentError:

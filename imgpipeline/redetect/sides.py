@@ -13,7 +13,13 @@ from imgpipeline.contracts.keys import REDETECTIONS, day_table_key, parse_day, p
 from imgpipeline.errors import PermanentError, TransientError
 from imgpipeline.lake.build.summary_inputs import Patience
 from imgpipeline.lake.storage.engine import Engine, all_rows, disk_errors, quoted
-from imgpipeline.lake.storage.manifest import FOOTER_KEY, have_equal_ends, parse_footer
+from imgpipeline.lake.storage.manifest import (
+    FOOTER_KEY,
+    have_equal_ends,
+    parse_footer,
+    read_version,
+    version_of_file,
+)
 from imgpipeline.lake.storage.pieces import fetch_table
 from imgpipeline.objectstore import ObjectMissingError, ObjectStore
 from imgpipeline.settings import LIVE
@@ -30,7 +36,7 @@ class Side:
     view: str
     """Prefix of the names of the views."""
     versions: tuple[str, ...]
-    """Versions (e-tags) of its two objects."""
+    """Versions of its two objects."""
 
 
 def sides_of(store: ObjectStore, day: date) -> list[str]:
@@ -56,8 +62,8 @@ def versions_of(store: ObjectStore, day: date, names: Sequence[str]) -> dict[str
     """Returns the versions of both objects of each side; the version of a missing object is empty."""
     found: dict[str, list[str]] = {}
     for name in names:
-        heads = [store.head(_key(name, day, table)) for table in _TABLES]
-        found[name] = [head.e_tag if head else "" for head in heads]
+        stored = [read_version(store, _key(name, day, table)) for table in _TABLES]
+        found[name] = [each.manifest if each else "" for each in stored]
     return found
 
 
@@ -82,7 +88,8 @@ def open_side(store: ObjectStore, engine: Engine, name: str, day: date, view: st
     patience = Patience()
     while True:
         paths = {table: engine.folder / f"{view}-{table}.parquet" for table in _TABLES}
-        versions = tuple(_fetch(store, engine, name, day, table, path) for table, path in paths.items())
+        for table, path in paths.items():
+            _fetch(store, engine, name, day, table, path)
         if _belong_together(name, day, paths):
             break
         try:
@@ -97,7 +104,8 @@ def open_side(store: ObjectStore, engine: Engine, name: str, day: date, view: st
     frames = f"SELECT *, {_precision_of(name, paths['frames'])} AS computed_in FROM ({all_rows(paths['frames'])})"  # noqa: S608 - own names
     engine.run(f"CREATE VIEW {view}_frames AS {frames} WHERE {processed}")
     engine.run(f"CREATE VIEW {view}_found AS {all_rows(paths['detections'])}")
-    return Side(name, view, versions)
+    versions = (version_of_file(path, _key(name, day, table)) for table, path in paths.items())
+    return Side(name, view, tuple(versions))
 
 
 def _precision_of(name: str, frames: Path) -> str:
@@ -113,10 +121,10 @@ def _key(name: str, day: date, table: str) -> str:
     return day_table_key(table, day) if name == LIVE else redetection_key(name, day, table)
 
 
-def _fetch(store: ObjectStore, engine: Engine, name: str, day: date, table: str, path: Path) -> str:
+def _fetch(store: ObjectStore, engine: Engine, name: str, day: date, table: str, path: Path) -> None:
     try:
         with disk_errors(engine.folder):
-            return fetch_table(store, _key(name, day, table), path)
+            fetch_table(store, _key(name, day, table), path)
     except ObjectMissingError:
         raise PermanentError(
             f"There is no {table} of {name} on {day} to compare.", next_step=_command(name, day)

@@ -9,7 +9,7 @@ from datetime import UTC, date, datetime, time, timedelta
 from hashlib import sha256
 from importlib import resources
 
-from imgpipeline.contracts.keys import ChainId, audit_verdict_key, day_table_key, summary_key
+from imgpipeline.contracts.keys import ChainId, audit_verdict_key, day_table_key
 from imgpipeline.contracts.times import find_timezone
 from imgpipeline.errors import PermanentError
 from imgpipeline.lake.build.day_tables import list_days
@@ -18,7 +18,16 @@ from imgpipeline.lake.build.summary_inputs import Patience, stored_key
 from imgpipeline.lake.quality.audit_state import StoredVerdict, read_verdict
 from imgpipeline.lake.query.days import name_nearest_days, nearest_day
 from imgpipeline.lake.schema import DAY_TABLES, EVENTS, PLACE_TABLES, TRACK_TABLES
-from imgpipeline.lake.storage.manifest import Manifest, Stored, covered_ends, have_equal_ends, join_ends, read_stored
+from imgpipeline.lake.storage.manifest import (
+    Manifest,
+    Stored,
+    StoredObject,
+    covered_ends,
+    have_equal_ends,
+    join_ends,
+    read_stored,
+    read_version,
+)
 from imgpipeline.ledger import fix_ends, has_segment, index_buckets, known_days
 from imgpipeline.objectstore import ObjectStore
 from imgpipeline.reports.figures import day_hours
@@ -37,7 +46,9 @@ class ReportInputs:
     recipe: str
     """Hash of code, templates, queries and settings."""
     versions: Mapping[str, str]
-    """Version (e-tag) of each stored table and summary of the day, by its key."""
+    """Version of each stored table and summary of the day, and hash of its verdict, by key."""
+    e_tags: Mapping[str, str]
+    """E-tag of each stored table and summary, by key; for the cache."""
     manifests: tuple[Manifest, ...]
     """Manifests of the stored day tables; empty if the day is not built yet."""
     behind: Mapping[ChainId, int]
@@ -141,12 +152,15 @@ def _inputs(
     now: datetime,
 ) -> ReportInputs:
     verdict = read_verdict(store, day)
-    tables = {key: found.e_tag for key, found in stored.items()}
-    audit = {audit_verdict_key(day): verdict.e_tag} if verdict else {}
+    optional = _optional_versions(store, day)
+    tables = {key: found.manifest.version for key, found in stored.items()}
+    others = {key: found.manifest for key, found in optional.items()}
+    audit = {audit_verdict_key(day): verdict.content} if verdict else {}
     return ReportInputs(
         day=day,
         recipe=report_recipe(settings),
-        versions=tables | _optional_versions(store, day) | audit,
+        versions=tables | others | audit,
+        e_tags={key: found.e_tag for each in (stored, optional) for key, found in each.items()},
         manifests=tuple(found.manifest for found in stored.values()) if len(stored) == len(DAY_TABLES) else (),
         behind=behind,
         is_over=now >= datetime.combine(day + timedelta(days=1), time(), tzinfo=UTC),
@@ -183,6 +197,7 @@ def read_local_inputs(
         day=day,
         recipe=parts[0].recipe,
         versions={key: version for part in parts for key, version in part.versions.items()},
+        e_tags={key: e_tag for part in parts for key, e_tag in part.e_tags.items()},
         manifests=tuple(manifest for part in parts for manifest in part.manifests),
         behind=join_ends(*(part.behind for part in parts)),
         is_over=now >= hours.end,
@@ -191,11 +206,10 @@ def read_local_inputs(
     )
 
 
-def _optional_versions(store: ObjectStore, day: date) -> dict[str, str]:
-    """Returns the versions of the stored summaries and of `FOUND_TABLES`."""
-    keys = [summary_key(name, day) for name in sorted(SUMMARIES)]
-    infos = [store.head(key) for key in (*keys, *(stored_key(table.name, day) for table in FOUND_TABLES))]
-    return {info.key: info.e_tag for info in infos if info is not None}
+def _optional_versions(store: ObjectStore, day: date) -> dict[str, StoredObject[str]]:
+    """Returns the versions of the stored summaries and of `FOUND_TABLES`, by key."""
+    keys = [stored_key(name, day) for name in (*sorted(SUMMARIES), *(table.name for table in FOUND_TABLES))]
+    return {key: found for key in keys if (found := read_version(store, key))}
 
 
 def report_recipe(settings: Settings) -> str:

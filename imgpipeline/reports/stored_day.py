@@ -11,11 +11,12 @@ from imgpipeline.contracts.records import RecordReference
 from imgpipeline.contracts.times import find_timezone
 from imgpipeline.errors import TransientError
 from imgpipeline.lake.build.day_rows import WORKING
+from imgpipeline.lake.build.summary_inputs import stored_key
 from imgpipeline.lake.schema import DAY_TABLES, DEAD_LETTERS, STORED_DEAD_LETTERS
 from imgpipeline.lake.sessions.local_time import LocalDay
 from imgpipeline.lake.sessions.session import Answer, create_summary_views, open_lake, query_errors
 from imgpipeline.lake.sessions.snapshot import SHOWN_LETTERS
-from imgpipeline.lake.sessions.tables import create_derived_tables, fill_derived_tables_of_day, say_what_became_of_them
+from imgpipeline.lake.sessions.tables import create_derived_tables, say_what_became_of_them, show_derived_table
 from imgpipeline.lake.storage.cache import open_cache
 from imgpipeline.lake.storage.engine import Engine, all_rows, lock, open_engine
 from imgpipeline.lake.storage.manifest import have_equal_ends, parse_footer
@@ -96,7 +97,7 @@ def _open_stored_day(
         for table in DAY_TABLES:
             key = day_table_key(table.name, inputs.day)
             path = folder / key
-            if cache.link(key, inputs.versions[key], path) is None:
+            if cache.link(key, inputs.e_tags[key], path) is None:
                 raise _under_way(inputs)
             manifests.append(parse_footer(path, key))
             name = SHOWN_LETTERS if table is STORED_DEAD_LETTERS else table.name
@@ -104,7 +105,10 @@ def _open_stored_day(
         if not have_equal_ends(manifests):
             raise _under_way(inputs)
         create_derived_tables(engine)
-        fill_derived_tables_of_day(engine, cache, inputs.day, inputs.versions, tables=FOUND_TABLES)
+        for table in FOUND_TABLES:
+            e_tag = inputs.e_tags.get(stored_key(table.name, inputs.day))
+            show_derived_table(engine, cache, table, {inputs.day: e_tag} if e_tag else {})
+        cache.trim()
         create_summary_views(engine, settings)
         _create_dead_letters(engine)
         lock(engine)

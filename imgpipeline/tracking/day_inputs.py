@@ -60,7 +60,7 @@ class DayInputs:
     cache: LakeCache
     """Fetches the stored tracks."""
     versions: Mapping[str, str]
-    """Versions of the day's tables, and hashes of the rows that are read from the neighbouring days."""
+    """Versions of the day's tables by name, and hashes of the rows that are read from the neighbouring days."""
 
 
 @contextmanager
@@ -128,14 +128,16 @@ def _fetch(store: ObjectStore, engine: Engine, cache: LakeCache, day: date, *, i
                 raise
             return {}
         paths = {table: engine.folder / day_table_key(table, day) for table in _TABLES}
-        versions = {t: cache.link(day_table_key(t, day), found[t].e_tag, path) for t, path in paths.items()}
+        linked = [cache.link(day_table_key(t, day), found[t].e_tag, path) for t, path in paths.items()]
         # Builds write weak detections first, so those of the fetched frames are stored by now.
         weak = read_stored(store, day_table_key(_WEAK, day))
         if weak:
             paths[_WEAK] = engine.folder / day_table_key(_WEAK, day)
-            versions[_WEAK] = cache.link(day_table_key(_WEAK, day), weak.e_tag, paths[_WEAK])
-        if all(versions.values()) and have_equal_ends(parse_footer(path, str(path)) for path in paths.values()):
-            return {table: version or "" for table, version in versions.items()}
+            linked.append(cache.link(day_table_key(_WEAK, day), weak.e_tag, paths[_WEAK]))
+        if all(linked):
+            manifests = {table: parse_footer(path, day_table_key(table, day)) for table, path in paths.items()}
+            if have_equal_ends(manifests.values()):
+                return {table: manifest.version for table, manifest in manifests.items()}
         for path in paths.values():
             path.unlink(missing_ok=True)
         patience.wait(_NAME, day)

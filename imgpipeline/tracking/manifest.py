@@ -31,7 +31,7 @@ class TracksManifest:
     made_by: str
     """Recipe: hash of columns, queries and all settings, 16 hexadecimal digits."""
     made_of: Mapping[str, str]
-    """Versions (e-tags) of the day's tables, and hashes of the rows that were read from the neighbouring days."""
+    """Versions of the day's tables, and hashes of the rows that were read from the neighbouring days."""
     followed_by: str
     """Hash of everything that the tracks of a slice depend on except its detections: parameters, groups and library."""
     library: str
@@ -43,7 +43,7 @@ class TracksManifest:
     rows: int
     """Rows of the table."""
     content: str
-    """Hash of the rows."""
+    """Hash of the rows, which is the table's version."""
     built_at: datetime
     """When it was made, UTC."""
 

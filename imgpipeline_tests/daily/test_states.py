@@ -143,3 +143,13 @@ def test_a_feature_that_is_newer_than_the_tables_of_a_day_waits_for_a_person(
     assert day_states(store, with_rules, now=LATER)[DAY]["events"].why == NEW_FEATURE
     append(chain, [seen(2)])
     assert due(store, with_rules) >= set(RULE_OBJECTS)
+
+
+def test_a_copied_store_is_current(store: ObjectStore, settings: Settings, tmp_path: Path) -> None:
+    write_chain(store, [seen(0)])
+    build(store, settings, DAY)
+    copied = load_settings(store_url=(tmp_path / "copy").as_uri())
+    copy = open_store(copied)
+    for info in store.list_objects(""):
+        copy.put(info.key, store.get(info.key))
+    assert due(copy, copied) == set()

@@ -129,7 +129,9 @@ def test_each_materialization_has_code_version_and_data_version(road: ObjectStor
         materialize(instance)
         after = {name: newest(instance, name).tags or {} for name in before}
     versions = {key.to_user_string(): version for key, version in daily_assets.code_versions_by_key.items()}
-    assert {name: tags["dagster/code_version"] for name, tags in after.items()} == {name: versions[name] for name in after}
+    assert {name: tags["dagster/code_version"] for name, tags in after.items()} == {
+        name: versions[name] for name in after
+    }
     assert before["zone_occupancy"][DATA_VERSION_TAG] != after["zone_occupancy"][DATA_VERSION_TAG]
     assert before["line_crossings"][DATA_VERSION_TAG] == after["line_crossings"][DATA_VERSION_TAG]
 

@@ -108,6 +108,8 @@ def test_only_a_changed_zone_is_counted_again_and_lines_stay_current(store: Obje
 def test_new_tracks_make_counts_stale_and_rows_of_a_removed_zone_are_removed(store: ObjectStore):
     build(store, rules(ROAD + STOP))
     build_tracks(store, DAY, settings=Settings(), force=True, now=NOON + timedelta(hours=1))
+    assert state_of(DayLineCrossings(store, Settings(), rules(STOP), DAY, NOON)) is State.CURRENT, "the same tracks"
+    build_tracks(store, DAY, settings=Settings(track_confidence=1), now=NOON + timedelta(hours=1))
     assert state_of(DayLineCrossings(store, Settings(), rules(STOP), DAY, NOON)) is State.STALE
     assert build(store, rules(SKY)) == [["sky"], []]
     with open_lake(store) as lake:

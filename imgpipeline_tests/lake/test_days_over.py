@@ -11,7 +11,7 @@ from imgpipeline.daily.states import day_states
 from imgpipeline.lake.build.day_tables import rebuild_day, stale_days
 from imgpipeline.lake.build.summaries import SUMMARIES, build_summary
 from imgpipeline.lake.quality.audit import audit
-from imgpipeline.lake.query.stored_summaries import open_summaries
+from imgpipeline.lake.query.summaries import open_summaries
 from imgpipeline.lake.sessions.session import open_lake
 from imgpipeline.ledger.dead_letter_list import find_dead_letters
 from imgpipeline.ledger.dead_letters import Wanted

@@ -17,7 +17,7 @@ from imgpipeline.lake.build.day_tables import rebuild_day
 from imgpipeline.lake.quality.day_warnings import judge_stored_rows
 from imgpipeline.lake.query.days import Span
 from imgpipeline.lake.query.frames import find_frames
-from imgpipeline.lake.query.stored_summaries import open_summaries
+from imgpipeline.lake.query.summaries import open_summaries
 from imgpipeline.lake.query.wanted_frames import WantedFrames
 from imgpipeline.lake.schema import LABEL_COUNTS
 from imgpipeline.lake.sessions.session import open_lake

@@ -24,15 +24,15 @@ from imgpipeline.lake.schema import (
     SUMMARY_TABLES,
     Table,
 )
-from imgpipeline.lake.schema.__main__ import tables_page
 from imgpipeline.lake.schema.redetections import REDETECTION_TABLES
-from imgpipeline.lake.schema.views import EXPORT_TABLES
+from imgpipeline.lake.schema.tables import EXPORT_TABLES
 from imgpipeline.lake.sessions.tables import histogram_sql
 from imgpipeline.lake.storage.engine import Engine, all_rows, open_engine
 from imgpipeline.objectstore import ObjectStore
 from imgpipeline.settings import Settings
 from imgpipeline_tests.lake.samples import day_outcomes
 from imgpipeline_tests.ledger.samples import DAY, NOON, dead_letter, frame, write_chain
+from imgpipeline_tests.tables_page import tables_page
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 
@@ -144,5 +144,5 @@ def test_a_column_is_derived_from_existing_columns_of_its_inputs():
 
 def test_the_page_of_the_docs_is_current():
     assert (REPOSITORY / "docs" / "tables.md").read_text() == tables_page(), (
-        "run: python -m imgpipeline.lake.schema > docs/tables.md"
+        "run: python -m imgpipeline_tests.tables_page > docs/tables.md"
     )

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from imgpipeline.contracts.keys import comparison_examples_prefix, redetection_key, summary_key
 from imgpipeline.errors import PermanentError, TransientError
-from imgpipeline.lake.storage.manifest import read_object
+from imgpipeline.lake.storage.manifest import read_object, read_version
 from imgpipeline.objectstore import ObjectStore
 from imgpipeline.redetect.comparison import MOST_EXAMPLES, build_comparison
 from imgpipeline.redetect.examples import COLOUR_A, COLOUR_B
@@ -147,8 +147,8 @@ def test_the_footer_names_the_versions_it_was_made_of(settings: Settings, compar
     build_comparison(settings, compared, DAY, now=NOON)
     footer = read_object(compared, TABLE, json.loads)
     assert footer is not None
-    stored = [compared.head(redetection_key(LOW, DAY, table)) for table in ("frames", "detections")]
-    assert footer.manifest["made_of"][LOW] == [info.e_tag for info in stored if info]
+    stored = [read_version(compared, redetection_key(LOW, DAY, table)) for table in ("frames", "detections")]
+    assert footer.manifest["made_of"][LOW] == [found.manifest for found in stored if found]
 
 
 @pytest.mark.medium

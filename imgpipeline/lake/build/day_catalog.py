@@ -136,10 +136,8 @@ class DayCatalog:
 
     store: ObjectStore
     stored: FollowerObject
-    """Where the catalogue is kept."""
     known: KnownDays = field(default_factory=KnownDays)
     checkpoint: Checkpoint = field(default_factory=Checkpoint)
-    """How far the ledger was followed."""
     fixed: Mapping[ChainId, ChainEnd] = field(default_factory=dict)
     """The ends of all chains, fixed when the catalogue was opened."""
 
@@ -175,14 +173,7 @@ class DayCatalog:
         return found
 
     def read_from(self, day: date, name: str, version: str, covered: Mapping[ChainId, int]) -> dict[ChainId, int]:
-        """Returns the offset in each chain from which a day must be read if the ledger was not followed.
-
-        Args:
-            day: UTC day.
-            name: As for `has_newer_segments`.
-            version: As for `has_newer_segments`.
-            covered: As for `has_newer_segments`.
-        """
+        """Returns the offset in each chain from which a day must be read if the ledger was not followed."""
         found = dict(covered)
         if self.known.is_complete(day, name, version):
             for chain, end in self.checkpoint.ends.items():

@@ -11,7 +11,7 @@ from datetime import date
 
 from imgpipeline.contracts.keys import IMPORT_TOPICS
 from imgpipeline.errors import PermanentError
-from imgpipeline.lake.build.ledger_rows import ROWS
+from imgpipeline.lake.build.day_rows import ROWS
 from imgpipeline.lake.schema import DAY_TABLES, DETECTIONS, FRAMES, Table
 from imgpipeline.lake.storage.engine import Engine, identifier
 
@@ -40,7 +40,6 @@ class Violation:
 
     table: str
     rule: str
-    """The rule's name."""
     rows: int
     """Number of rows that break it; for wrong columns, number of columns."""
     example: str
@@ -97,7 +96,7 @@ def check_rows(engine: Engine, day: date) -> list[Violation]:
     """Checks the rows of a build.
 
     Args:
-        engine: With the tables `found` and `buried`, as `ledger_rows` loads them, each frame once.
+        engine: With the tables `found` and `buried`, as `day_rows` loads them, each frame once.
         day: UTC day of the build.
 
     Returns:

@@ -22,10 +22,9 @@ from imgpipeline.contracts.keys import Bucket, ChainId, day_table_key
 from imgpipeline.contracts.times import utc_now
 from imgpipeline.errors import PermanentError
 from imgpipeline.lake.build.day_catalog import TABLES, DayCatalog, KnownDays, join_versions, open_catalog
-from imgpipeline.lake.build.day_rows import add_newer, read_whole
+from imgpipeline.lake.build.day_rows import RECIPE, add_newer, read_whole, stored_columns
 from imgpipeline.lake.build.day_rules import refuse_unsound
 from imgpipeline.lake.build.derived import Built, Derived, Made, Origin, Start, State, build, state_of
-from imgpipeline.lake.build.ledger_rows import RECIPE, stored_columns
 from imgpipeline.lake.build.summary_inputs import list_versions
 from imgpipeline.lake.schema import (
     DAY_TABLE_NAMES,
@@ -62,7 +61,6 @@ class DayBuild:
     day: date
     """UTC day."""
     skipped: bool
-    """Whether the stored tables were already current."""
     frames: int
     """Rows of `frames`."""
     detections: int
@@ -72,7 +70,6 @@ class DayBuild:
     duplicates: int
     """Number of further outcomes of the same frames, which are left out."""
     size_bytes: int
-    """Size of all tables."""
     ends: Mapping[ChainId, int]
     """The end up to which each chain is covered; chains without anything of this day are left out."""
     built_at: datetime
@@ -132,7 +129,6 @@ class DayTables(Derived[Manifest]):
     fixed: Mapping[ChainId, int] | None
     """Ends of all chains; None: they are read after the stored tables, starting from the ends in their manifests."""
     now: datetime
-    """Time of the build, for the manifests."""
     limits: BuildLimits = NO_LIMITS
     known: KnownDays | None = None
     """Facts about the days up to the ends, if available; saves listing the index of unchanged days."""

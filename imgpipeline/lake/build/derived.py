@@ -1,9 +1,9 @@
 """The contract of derived objects: day tables, summaries, tracks, reports, redetections and comparisons.
 
-A derived object consists of one or several stored objects that name the versions of their inputs and the recipe that
-made them. A subclass of `Derived` reads the stored objects, names the inputs and recipe of a build now, and makes the
-objects. This module decides whether a build is needed (`State`) and publishes the result. An object only replaces the
-version that was read before the inputs, so a slow build never replaces a newer one.
+A derived object consists of one or several stored objects that name the versions of their inputs (by content, see
+`storage.manifest`) and the recipe that made them. A subclass of `Derived` reads the stored objects, names the inputs
+and recipe of a build now, and makes the objects. This module decides whether a build is needed (`State`) and publishes
+the result. An object only replaces the one that was read before the inputs, so a slow build never replaces a newer one.
 
     class Heights(Derived[Manifest]): ...
     build(Heights(store, day))
@@ -78,7 +78,6 @@ class Made(Generic[ManifestT]):
     """One new stored object."""
 
     data: bytes | memoryview
-    """Its content."""
     manifest: ManifestT
 
 
@@ -93,7 +92,6 @@ class Built(Generic[ManifestT]):
     manifests: Mapping[str, ManifestT]
     """The manifest of each object, by key."""
     size_bytes: int
-    """Size of all objects."""
     before: Mapping[str, StoredObject[ManifestT] | None]
     """The objects before the build, by key."""
 
@@ -105,9 +103,7 @@ class Start(Generic[ManifestT]):
     stored: Mapping[str, StoredObject[ManifestT] | None]
     """The stored version of each object, by key; read before the inputs."""
     state: State
-    """Their state."""
     force: bool
-    """Whether to build even if the object is current."""
 
 
 class Derived(ABC, Generic[ManifestT]):
@@ -150,9 +146,6 @@ class Derived(ABC, Generic[ManifestT]):
     @abstractmethod
     def make(self, start: Start[ManifestT], /) -> Mapping[str, Made[ManifestT]] | None:
         """Makes all of its objects without storing them.
-
-        Args:
-            start: The stored objects and the reason for the build.
 
         Returns:
             The objects by key, in the order in which to store them; None if an input changed meanwhile.

@@ -1,7 +1,7 @@
 """Daily summaries: one `.sql` file each, over the day's tables and other summaries.
 
 The manifest of a summary names the versions of its inputs and its exact query, so that `audit` can build it again. A
-new summary needs a file in `sql/`, an entry in `SUMMARIES`, and its columns in `lake.schema.summaries`.
+new summary needs a file in `sql/`, an entry in `SUMMARIES`, and its columns in `lake.schema.tables`.
 """
 
 import time
@@ -49,7 +49,6 @@ class Summary:
     inputs: tuple[str, ...]
     """Names of the stored tables that it reads: day tables, or earlier summaries of the registry."""
     question: str
-    """The question that it answers, in Markdown."""
     parameters: tuple[str, ...] = ()
     """Names of the settings that its query reads as variables of DuckDB."""
 
@@ -60,14 +59,11 @@ class Summary:
 
     @property
     def sql(self) -> str:
-        """The query: reads its inputs by their names, without a final semicolon."""
-        return read_sql(self.name)
+        """The query: reads its inputs by their names, without a final semicolon.
 
-    @property
-    def local_sql(self) -> str:
-        """The query by local hours and days, for a session with the macros of `local_time`; never stored."""
-        by_hour = self.sql.replace('time_bucket(INTERVAL 1 hour, "timestamp")', 'local_hour("timestamp")')
-        return by_hour.replace('CAST("timestamp" AS DATE)', 'local_day("timestamp")')
+        Its macros `local_hour` and `local_day` are those of UTC (`open_engine`), except in a session of another zone.
+        """
+        return read_sql(self.name)
 
 
 @cache
@@ -114,12 +110,9 @@ class SummaryBuild:
     day: date
     """UTC day."""
     skipped: bool
-    """Whether the stored summary was already current."""
     rows: int
     size_bytes: int
-    """Size of its object."""
     made_of: Mapping[str, str]
-    """Version (e-tag) of each input."""
     made_by: str
     """Its recipe; equals `recipe` if the summaries among its inputs are current."""
     ends: Mapping[ChainId, int]
@@ -144,10 +137,6 @@ def recipe(name: str, settings: Settings) -> str:
     """Returns the hash of everything but the day tables that determines a summary, 16 hexadecimal digits.
 
     It covers the schema version, the query, the settings that the query reads, and the recipes of its input summaries.
-
-    Args:
-        name: A key of `SUMMARIES`.
-        settings: The settings.
 
     Raises:
         ConfigurationError: There is no such summary.
@@ -222,9 +211,7 @@ class DaySummary(Derived[Manifest]):
     day: date
     """UTC day."""
     settings: Settings
-    """Settings that queries and builds read."""
     now: datetime
-    """Time of the build, for the manifest."""
     patience: Patience = field(default_factory=Patience)
     """Waits while a build of the inputs is storing its tables."""
 
@@ -246,7 +233,7 @@ class DaySummary(Derived[Manifest]):
         """Returns the versions of its inputs, and the recipe over its input summaries as stored."""
         found = self._find()
         below = {name: stored.manifest.made_by for name, stored in found.items() if name in SUMMARIES}
-        versions = {name: stored.e_tag for name, stored in found.items()}
+        versions = {name: stored.manifest.version for name, stored in found.items()}
         return Origin(versions, _recipe(self.summary, self.settings, below))
 
     def make(self, _start: Start[Manifest], /) -> dict[str, Made[Manifest]] | None:
@@ -259,8 +246,27 @@ class DaySummary(Derived[Manifest]):
         with open_inputs(self.store, found, self.day, wanted_by=self.summary.name, memory=memory) as inputs:
             if inputs is None:
                 return None
-            manifest, data = make_summary(self.summary, inputs, self.day, settings=self.settings, now=self.now)
-        return {summary_key(self.summary.name, self.day): Made(data, manifest)}
+            return {summary_key(self.summary.name, self.day): self._made_from(inputs)}
+
+    def _made_from(self, inputs: Inputs) -> Made[Manifest]:
+        engine, summary, parameters = inputs.engine, self.summary, parameters_of(self.summary, self.settings)
+        set_parameters(engine, parameters)
+        engine.run(f"CREATE TABLE made AS {summary.sql}")
+        below = {name: manifest for name, manifest in inputs.manifests.items() if name in SUMMARIES}
+        manifest = Manifest(
+            table=summary.name,
+            day=self.day,
+            made_by=_recipe(summary, self.settings, {name: below[name].made_by for name in below}),
+            ends=next(iter(inputs.manifests.values())).ends,
+            rows=engine.value("SELECT count(*) FROM made"),
+            built_at=self.now,
+            made_of=inputs.versions,
+            sql=summary.sql,
+            parameters=parameters | _merged(manifest.parameters for manifest in below.values()),
+            queries=_merged({**manifest.queries, name: manifest.sql} for name, manifest in below.items()),
+        )
+        rows, size = "SELECT * EXCLUDE (day) FROM made", self.settings.table_object_bytes
+        return Made(write_parquet(engine, rows, manifest, object_bytes=size), manifest)
 
     def _find(self) -> dict[str, Stored]:
         return find_inputs(self.store, self.summary.inputs, self.day, wanted_by=self.summary.name)
@@ -269,42 +275,6 @@ class DaySummary(Derived[Manifest]):
 def summary_origin(manifest: Manifest) -> Origin:
     """Returns the inputs and recipe of a stored summary, from its manifest."""
     return Origin(manifest.made_of, manifest.made_by)
-
-
-def make_summary(
-    summary: Summary, inputs: Inputs, day: date, *, settings: Settings, now: datetime
-) -> tuple[Manifest, memoryview]:
-    """Makes a summary from one version of each of its inputs, without storing it.
-
-    Args:
-        summary: The summary.
-        inputs: Its open inputs.
-        day: UTC day.
-        settings: Settings that queries and builds read.
-        now: Time of the build, for the manifest.
-
-    Returns:
-        The manifest, and the Parquet file.
-    """
-    engine, parameters = inputs.engine, parameters_of(summary, settings)
-    set_parameters(engine, parameters)
-    engine.run(f"CREATE TABLE made AS {summary.sql}")
-    below = {name: manifest for name, manifest in inputs.manifests.items() if name in SUMMARIES}
-    manifest = Manifest(
-        table=summary.name,
-        day=day,
-        made_by=_recipe(summary, settings, {name: below[name].made_by for name in below}),
-        ends=next(iter(inputs.manifests.values())).ends,
-        rows=engine.value("SELECT count(*) FROM made"),
-        built_at=now,
-        made_of=inputs.versions,
-        sql=summary.sql,
-        parameters=parameters | _merged(manifest.parameters for manifest in below.values()),
-        queries=_merged({**manifest.queries, name: manifest.sql} for name, manifest in below.items()),
-    )
-    return manifest, write_parquet(
-        engine, "SELECT * EXCLUDE (day) FROM made", manifest, object_bytes=settings.table_object_bytes
-    )
 
 
 def _merged(several: Iterable[Mapping[str, _Value]]) -> dict[str, _Value]:

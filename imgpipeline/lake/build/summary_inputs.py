@@ -32,11 +32,8 @@ class Inputs:
     """Open tables of one day."""
 
     engine: Engine
-    """DuckDB, with each table under its name."""
     manifests: Mapping[str, Manifest]
-    """The manifest of each table."""
     versions: Mapping[str, str]
-    """The version (e-tag) of each table."""
 
 
 def stored_key(table: str, day: date) -> str:
@@ -45,20 +42,14 @@ def stored_key(table: str, day: date) -> str:
 
 
 def list_versions(store: ObjectStore, table: str) -> dict[date, str]:
-    """Returns the version of each stored day of a table, with one listing."""
+    """Returns the e-tag of each stored day of a table, with one listing; for caches only."""
     below = stored_key(table, date.min).split("/day=", 1)[0]
     listed = ((parse_day(info.key), info) for info in store.list_objects(below))
     return {day: info.e_tag for day, info in listed if day and info.key == stored_key(table, day)}
 
 
 def find_inputs(store: ObjectStore, tables: Iterable[str], day: date, *, wanted_by: str) -> dict[str, Stored]:
-    """Returns the manifest and version of each input of a summary.
-
-    Args:
-        store: The object store.
-        tables: Their names.
-        day: UTC day.
-        wanted_by: The summary, for messages.
+    """Returns the manifest of each input of a summary.
 
     Raises:
         PermanentError: A table is missing, or is not a Parquet file of this project.
@@ -76,7 +67,7 @@ def find_inputs(store: ObjectStore, tables: Iterable[str], day: date, *, wanted_
 def open_inputs(
     store: ObjectStore, found: Mapping[str, Stored], day: date, *, wanted_by: str, memory: str | None
 ) -> Iterator[Inputs | None]:
-    """Opens stored tables of a day in DuckDB. A version is fetched once per machine (`storage.cache`).
+    """Opens stored tables of a day in DuckDB. An object is fetched once per machine (`storage.cache`).
 
     Args:
         store: The object store.
@@ -93,20 +84,15 @@ def open_inputs(
             local disk cannot be used.
     """
     listed = {table: stored.e_tag for table, stored in found.items()}
-    with _opened(store, listed, day, wanted_by, memory) as (engine, versions):
+    with _opened(store, listed, day, wanted_by, memory) as engine:
         manifests = {table: parse_footer(_path(engine, table), stored_key(table, day)) for table in found}
+        versions = {table: manifest.version for table, manifest in manifests.items()}
         yield None if not have_equal_ends(manifests.values()) else Inputs(engine, manifests, versions)
 
 
 @contextmanager
 def open_tables(store: ObjectStore, tables: Iterable[str], day: date, *, memory: str | None) -> Iterator[Engine]:
     """Opens stored tables of a day in DuckDB for display, whatever their ends.
-
-    Args:
-        store: The object store.
-        tables: Their names.
-        day: UTC day.
-        memory: As for `open_engine`.
 
     Yields:
         DuckDB with each table under its name, including the column `day`.
@@ -115,26 +101,23 @@ def open_tables(store: ObjectStore, tables: Iterable[str], day: date, *, memory:
         PermanentError: A table is missing, or the local disk cannot be used.
     """
     infos = {table: store.head(stored_key(table, day)) for table in tables}
-    versions = {table: info.e_tag if info else "" for table, info in infos.items()}
-    with _opened(store, versions, day, "A preview", memory) as (engine, _):
+    listed = {table: info.e_tag if info else "" for table, info in infos.items()}
+    with _opened(store, listed, day, "A preview", memory) as engine:
         yield engine
 
 
 @contextmanager
 def _opened(
-    store: ObjectStore, versions: Mapping[str, str], day: date, wanted_by: str, memory: str | None
-) -> Iterator[tuple[Engine, dict[str, str]]]:
-    """Opens DuckDB with tables of a day, and yields the version of each."""
+    store: ObjectStore, listed: Mapping[str, str], day: date, wanted_by: str, memory: str | None
+) -> Iterator[Engine]:
+    """Opens DuckDB with tables of a day, named with their e-tags."""
     with open_cache(store) as (folder, cache), open_engine(folder, memory=memory) as engine:
-        read: dict[str, str] = {}
-        for table, version in versions.items():
-            linked = cache.link(stored_key(table, day), version, _path(engine, table))
-            if linked is None:
+        for table, e_tag in listed.items():
+            if cache.link(stored_key(table, day), e_tag, _path(engine, table)) is None:
                 raise _missing(wanted_by, table, day)
-            read[table] = linked
             engine.run(f"CREATE VIEW {identifier(table)} AS {all_rows(_path(engine, table), day=day)}")
         cache.trim()
-        yield engine, read
+        yield engine
 
 
 def _path(engine: Engine, table: str) -> Path:

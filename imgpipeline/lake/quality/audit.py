@@ -20,7 +20,7 @@ from imgpipeline.lake.build.day_catalog import TABLES, KnownDays, join_versions
 from imgpipeline.lake.build.summaries import SUMMARIES
 from imgpipeline.lake.build.summary_inputs import list_versions
 from imgpipeline.lake.quality.audit_report import AuditReport, DayAudit, PartitionAudit, SummaryAudit
-from imgpipeline.lake.quality.audit_state import AuditState, read_state, write_state, write_verdicts
+from imgpipeline.lake.quality.audit_state import AuditedDay, AuditState, read_state, write_state, write_verdicts
 from imgpipeline.lake.quality.table_audit import DayReader, compare_day, compare_summary, count_unbuilt
 from imgpipeline.lake.schema import DAY_TABLE_NAMES
 from imgpipeline.lake.storage.manifest import covered_ends, have_equal_ends, read_stored
@@ -145,12 +145,12 @@ class _Audit:
     total: int = 0
     known: KnownDays = field(init=False)
     indexed: _Index = field(init=False)
-    versions: dict[str, dict[date, str]] = field(init=False)
+    listed: dict[str, dict[date, str]] = field(init=False)
 
     def __post_init__(self) -> None:
         self.known = self.after.known or KnownDays()
         self.indexed = _Index(self.store)
-        self.versions = {table: list_versions(self.store, table) for table in (*DAY_TABLE_NAMES, *SUMMARIES)}
+        self.listed = {table: list_versions(self.store, table) for table in (*DAY_TABLE_NAMES, *SUMMARIES)}
 
     def step(self) -> None:
         self.done += 1
@@ -222,8 +222,8 @@ class _Audit:
     def audit_days(self) -> tuple[DayAudit, ...]:
         stored: dict[date, dict[str, str]] = defaultdict(dict)
         for table in DAY_TABLE_NAMES:
-            for day, version in self.versions[table].items():
-                stored[day][table] = version
+            for day, e_tag in self.listed[table].items():
+                stored[day][table] = e_tag
         built = [self._audit_day(day, stored[day]) for day in sorted(stored)]
         unbuilt = self._audit_unbuilt(
             {day: sorted(self.indexed.of(day)) for day in sorted(self.known.days.keys() - stored.keys())}
@@ -233,47 +233,46 @@ class _Audit:
     def _audit_unbuilt(self, buckets: Mapping[date, Sequence[Bucket]]) -> Iterable[DayAudit]:
         """Counts days without tables, unless the last audit counted them up to the same ends."""
         marks = {day: self._ends_mark(several) for day, several in buckets.items()}
-        known = {day: self.before.days[day][1] for day, mark in marks.items() if self._is_known(day, mark)}
+        known = {day: self.before.days[day].figures for day, mark in marks.items() if self._is_known(day, mark)}
         counted = count_unbuilt(
             self.store, {day: buckets[day] for day in buckets.keys() - known.keys()}, self.ends, self.step, self.memory
         )
         for day, mark in marks.items():
             figures, problems = (known[day], ()) if day in known else (counted[day].figures, counted[day].problems)
             if not problems:
-                self.after.days[day] = (mark, figures)
+                self.after.days[day] = AuditedDay(mark, "", figures)
             # An index entry may belong to a segment that was never stored.
             if not figures.has_nothing:
                 yield DayAudit(day, figures, stale=True, problems=problems, missing=DAY_TABLE_NAMES)
 
-    def _is_known(self, day: date, versions: str) -> bool:
-        return day in self.before.days and self.before.days[day][0] == versions
+    def _is_known(self, day: date, e_tags: str) -> bool:
+        return day in self.before.days and self.before.days[day].e_tags == e_tags
 
     def _ends_mark(self, buckets: Iterable[Bucket]) -> str:
-        """Returns a version for a day without tables, from the ends of its chains."""
+        """Returns what stands for the e-tags of a day without tables, from the ends of its chains."""
         chains = sorted({bucket.chain for bucket in buckets} & self.ends.keys())
         return f"not built {sha256(repr([(str(chain), self.ends[chain]) for chain in chains]).encode()).hexdigest()}"
 
     def _audit_day(self, day: date, stored: Mapping[str, str]) -> DayAudit:
         problems: list[str] = []
         missing: tuple[str, ...] = ()
-        versions = " ".join(stored.get(table, "") for table in DAY_TABLE_NAMES)
-        if self._is_known(day, versions):
-            figures = self.before.days[day][1]
+        if self._is_known(day, " ".join(stored.get(table, "") for table in DAY_TABLE_NAMES)):
+            audited = self.before.days[day]
         else:
             compared = compare_day(DayReader(self.store, day, self.step, self.memory))
-            versions, figures, missing = compared.versions, compared.figures, compared.missing
-            problems += compared.problems
-        if versions and figures.agree_on() and not problems:
-            self.after.days[day] = (versions, figures)
+            audited = AuditedDay(compared.e_tags, compared.versions, compared.figures)
+            problems, missing = [*compared.problems], compared.missing
+        if audited.versions and audited.figures.agree_on() and not problems:
+            self.after.days[day] = audited
         try:
             stale = self._is_stale(day, join_versions(stored.get(table) for table in DAY_TABLE_NAMES))
         except (LedgerError, PermanentError) as error:
             stale = True
             problems.append(f"{day}: {error}")
-        return DayAudit(day, figures, stale, tuple(dict.fromkeys(problems)), missing, "" if missing else versions)
+        return DayAudit(day, audited.figures, stale, tuple(dict.fromkeys(problems)), missing, audited.versions)
 
-    def _is_stale(self, day: date, version: str) -> bool:
-        if self.known.is_complete(day, TABLES, version):
+    def _is_stale(self, day: date, listed: str) -> bool:
+        if self.known.is_complete(day, TABLES, listed):
             return False
         found = [read_stored(self.store, day_table_key(table, day)) for table in DAY_TABLE_NAMES]
         manifests = [stored.manifest if stored else None for stored in found]
@@ -284,22 +283,21 @@ class _Audit:
         if is_stale is None:
             is_stale = has_segment(self.store, day, self.ends, since=covered, buckets=self.indexed.of(day))
         if not is_stale:
-            version = join_versions(stored.e_tag if stored else None for stored in found)
-            self.known.note_complete(day, TABLES, version)
+            self.known.note_complete(day, TABLES, join_versions(stored.e_tag if stored else None for stored in found))
         return is_stale
 
     def audit_summaries(self) -> tuple[SummaryAudit, ...]:
         return tuple(
             found
             for name in sorted(SUMMARIES)
-            for day in sorted(self.versions[name])
+            for day in sorted(self.listed[name])
             for found in self._audit_summary(name, day)
         )
 
     def _audit_summary(self, name: str, day: date) -> Iterable[SummaryAudit]:
-        version = " ".join(self.versions[table].get(day, "") for table in (name, *SUMMARIES[name].inputs))
+        e_tags = " ".join(self.listed[table].get(day, "") for table in (name, *SUMMARIES[name].inputs))
         known = self.before.summaries.get((name, day))
-        if known and known[0] == version:
+        if known and known[0] == e_tags:
             found = SummaryAudit(name, day, True, known[1])
         else:
             try:
@@ -307,5 +305,5 @@ class _Audit:
             except ObjectMissingError:
                 return
         if found.ok:
-            self.after.summaries[(name, day)] = (version, found.stale)
+            self.after.summaries[(name, day)] = (e_tags, found.stale)
         yield found

@@ -31,7 +31,6 @@ class PartitionAudit:
     """One topic partition: its chain and, if it still exists, its log."""
 
     found: ChainAudit
-    """The result of the walk over the chain."""
     log: LogRange | None
     """The log; None if the broker no longer has it, or the chain is an import."""
     session_problems: tuple[str, ...] = ()
@@ -145,7 +144,7 @@ class DayAudit:
     missing: tuple[str, ...] = ()
     """Tables that are not stored and so were not compared; not a fault."""
     versions: str = ""
-    """Versions (e-tags) of the tables, in their order; empty if one is missing."""
+    """Versions of the tables, in their order; empty if one is missing or cannot be read."""
 
     @property
     def state(self) -> DayState:
@@ -181,7 +180,6 @@ class SummaryAudit:
     stale: bool
     """Whether its inputs have newer versions; not a fault."""
     problem: str | None = None
-    """Why it is not ok."""
 
     def to_json(self) -> dict[str, Any]:
         """Returns one entry of `summaries`."""

@@ -25,16 +25,25 @@ _VERDICT_VERSION = 1
 _MOST_PROBLEMS = 20
 
 
+@dataclass(frozen=True, slots=True)
+class AuditedDay:
+    """The tables of a day that an audit found correct."""
+
+    e_tags: str
+    """The e-tags of the tables, in their order. Other objects are compared again, even if they say the same."""
+    versions: str
+    """The versions of the tables, in their order; empty without tables."""
+    figures: DayFigures
+
+
 @dataclass(slots=True)
 class AuditState:
     """What earlier audits found correct."""
 
     chains: dict[ChainId, ChainAudit] = field(default_factory=dict)
-    """The walk over each chain so far."""
-    days: dict[date, tuple[str, DayFigures]] = field(default_factory=dict)
-    """The versions and figures of each day's tables."""
+    days: dict[date, AuditedDay] = field(default_factory=dict)
     summaries: dict[tuple[str, date], tuple[str, bool]] = field(default_factory=dict)
-    """The versions of each summary and of its inputs, and whether it was stale."""
+    """The e-tags of each summary and of its inputs, and whether it was stale."""
     known: KnownDays | None = None
     """What the walks noted about the days; None if the notes are missing or incomplete."""
     verdicts: dict[date, str] = field(default_factory=dict)
@@ -50,14 +59,15 @@ def read_state(store: ObjectStore) -> AuditState:
         state = AuditState(
             {found.chain: found for found in map(_read_chain, data["chains"])},
             {
-                date.fromisoformat(d["day"]): (
+                date.fromisoformat(d["day"]): AuditedDay(
+                    str(d["e_tags"]),
                     str(d["versions"]),
                     DayFigures(**{name: int(d[name]) for name in DayFigures.__slots__}),
                 )
                 for d in data["days"]
             },
             {
-                (s["name"], date.fromisoformat(s["day"])): (str(s["versions"]), bool(s["stale"]))
+                (s["name"], date.fromisoformat(s["day"])): (str(s["e_tags"]), bool(s["stale"]))
                 for s in data["summaries"]
             },
         )
@@ -75,12 +85,12 @@ def write_state(store: ObjectStore, state: AuditState, *, now: datetime) -> bool
         "audited_at": format_time(now),
         "chains": [_chain_json(found) for found in state.chains.values() if found.ok],
         "days": [
-            {"day": day.isoformat(), "versions": versions, **asdict(figures)}
-            for day, (versions, figures) in sorted(state.days.items())
+            {"day": day.isoformat(), "e_tags": d.e_tags, "versions": d.versions, **asdict(d.figures)}
+            for day, d in sorted(state.days.items())
         ],
         "summaries": [
-            {"name": name, "day": day.isoformat(), "versions": versions, "stale": stale}
-            for (name, day), (versions, stale) in sorted(state.summaries.items())
+            {"name": name, "day": day.isoformat(), "e_tags": e_tags, "stale": stale}
+            for (name, day), (e_tags, stale) in sorted(state.summaries.items())
         ],
         "news": None if state.known is None else state.known.to_json(),
         "verdicts": {day.isoformat(): digest for day, digest in sorted(state.verdicts.items())},
@@ -119,9 +129,8 @@ class StoredVerdict:
     audited_at: datetime
     """When that audit started, UTC."""
     tables: str
-    """Versions (e-tags) of the audited day tables, in their order; empty if one was missing."""
+    """Versions of the audited day tables, in their order; empty if one was missing."""
     ok: bool
-    """Whether tables and summaries agreed with the ledger."""
     is_stale: bool
     """Whether the ledger had newer segments of the day."""
     figures: DayFigures
@@ -130,15 +139,14 @@ class StoredVerdict:
     """The state of each stored summary: `ok`, `behind` or `wrong`."""
     problems: tuple[str, ...]
     """The faults, at most 20."""
-    e_tag: str = ""
-    """Version of the verdict's object."""
+    content: str = ""
 
 
 def read_verdict(store: ObjectStore, day: date) -> StoredVerdict | None:
     """Returns the last audit's verdict on a day; None if the day was not audited, or by another release."""
     try:
-        found = store.fetch(audit_verdict_key(day))
-        data = json.loads(found.data)
+        stored = store.get(audit_verdict_key(day))
+        data = json.loads(stored)
         if data["version"] != _VERDICT_VERSION:
             return None
         return StoredVerdict(
@@ -149,7 +157,7 @@ def read_verdict(store: ObjectStore, day: date) -> StoredVerdict | None:
             figures=DayFigures(**data["figures"]),
             summaries={str(name): str(state) for name, state in data["summaries"].items()},
             problems=tuple(map(str, data["problems"])),
-            e_tag=found.e_tag,
+            content=sha256(stored).hexdigest()[:16],
         )
     except (ObjectMissingError, ValueError, KeyError, TypeError, AttributeError):
         return None

@@ -35,7 +35,6 @@ class Verdict:
     """The result of one check of a day."""
 
     ok: bool
-    """Whether there is nothing to warn about."""
     said: str
     """The result as text, with its figures."""
     figures: Mapping[str, float] = field(default_factory=dict)
@@ -190,7 +189,7 @@ def _rows(store: ObjectStore, name: str, day: date, columns: list[str]) -> list[
     import pyarrow.parquet as pq  # noqa: PLC0415 - as above
 
     key = summary_key(name, day)
-    data = read_table(store, key).data
+    data = read_table(store, key)
     try:
         rows: list[dict[str, Any]] = pq.ParquetFile(pa.BufferReader(data)).read(columns).to_pylist()
     except (pa.ArrowException, OSError) as error:

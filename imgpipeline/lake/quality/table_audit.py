@@ -5,6 +5,7 @@ column of every row is compared. A summary is made again with the queries and se
 that the manifest names, or from the ledger up to the same ends if those are no longer stored.
 """
 
+import contextlib
 import re
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -16,7 +17,7 @@ import duckdb
 from imgpipeline.contracts.keys import Bucket, ChainId, day_table_key, summary_key
 from imgpipeline.contracts.text import counted
 from imgpipeline.errors import LedgerError, PermanentError
-from imgpipeline.lake.build.ledger_rows import RECIPE, ROWS, keep_unique, load_outcomes, stored_columns
+from imgpipeline.lake.build.day_rows import RECIPE, ROWS, keep_unique, load_outcomes, stored_columns
 from imgpipeline.lake.build.summaries import set_parameters
 from imgpipeline.lake.build.summary_inputs import stored_key
 from imgpipeline.lake.quality.audit_report import DayFigures, SummaryAudit
@@ -29,7 +30,7 @@ from imgpipeline.lake.schema import (
     Table,
 )
 from imgpipeline.lake.storage.engine import Engine, all_rows, disk_errors, engine_errors, identifier, lock, open_engine
-from imgpipeline.lake.storage.manifest import Manifest, hash_rows, parse_footer
+from imgpipeline.lake.storage.manifest import DamagedObjectError, Manifest, hash_rows, parse_footer, read_version
 from imgpipeline.lake.storage.pieces import fetch_table
 from imgpipeline.ledger import Segment, read_day, read_days
 from imgpipeline.objectstore import ObjectMissingError, ObjectStore
@@ -63,12 +64,12 @@ class DayComparison:
 
     figures: DayFigures
     """The counts."""
+    e_tags: str
+    """E-tags of the tables, in their order; empty if one of them is missing."""
     versions: str
-    """Versions of the tables, in their order; empty if one of them is missing."""
+    """Versions of the tables, as `e_tags`; empty if one of them cannot be read."""
     problems: tuple[str, ...]
-    """Rows that differ, objects that cannot be read."""
     missing: tuple[str, ...] = ()
-    """The tables that are not stored."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +82,6 @@ class DayReader:
     step: Callable[[], None]
     """Called for each segment."""
     memory: str | None = None
-    """Memory limit of DuckDB."""
 
     def load(self, engine: Engine, ends: Mapping[ChainId, int]) -> None:
         """Loads the day up to some ends: frames, with duplicates, into the table `found`, dead letters into `buried`.
@@ -99,6 +99,7 @@ def compare_day(reader: DayReader) -> DayComparison:
     """
     found: dict[str, int | None] = {}
     problems: list[str] = []
+    e_tags: list[str] = []
     versions: list[str] = []
     missing: list[str] = []
     counted: Mapping[str, int] = {}
@@ -108,7 +109,7 @@ def compare_day(reader: DayReader) -> DayComparison:
             key, path = day_table_key(table.name, reader.day), engine.folder / f"audited-{table.name}.parquet"
             try:
                 with disk_errors(engine.folder):
-                    versions.append(fetch_table(reader.store, key, path))
+                    e_tags.append(fetch_table(reader.store, key, path))
             except ObjectMissingError:
                 missing.append(table.name)
                 continue
@@ -116,6 +117,7 @@ def compare_day(reader: DayReader) -> DayComparison:
             found |= dict.fromkeys(names)
             try:
                 manifest = parse_footer(path, key)
+                versions.append(manifest.version)
                 found |= _count_stored(engine, table, path)
                 if loaded != manifest.ends:
                     reader.load(engine, manifest.ends)
@@ -129,7 +131,8 @@ def compare_day(reader: DayReader) -> DayComparison:
     duplicates = [found.pop(f"{table.name}_duplicates", 0) for table in DAY_TABLES]
     found |= {f"{name}_in_ledger": counted.get(name) for name in missing}
     figures = DayFigures(**found, duplicates=None if None in duplicates else sum(n for n in duplicates if n))
-    return DayComparison(figures, "" if missing else " ".join(versions), tuple(problems), tuple(missing))
+    read, said = (" ".join(each) if len(each) == len(DAY_TABLES) else "" for each in (e_tags, versions))
+    return DayComparison(figures, read, said, tuple(problems), tuple(missing))
 
 
 def count_unbuilt(
@@ -167,10 +170,14 @@ def count_unbuilt(
         if len(buckets) > 1:
             return {day: count_unbuilt(store, {day: buckets[day]}, ends, step, memory)[day] for day in buckets}
         unknown = DayFigures(**dict.fromkeys([f"{name}_in_ledger" for name in missing]))
-        return {day: DayComparison(unknown, "", (f"{day}: {error}",), missing) for day in buckets}
+        return {day: DayComparison(unknown, "", "", (f"{day}: {error}",), missing) for day in buckets}
     return {
         day: DayComparison(
-            DayFigures(**{f"{name}_in_ledger": rows for name, rows in counted.get(day, {}).items()}), "", (), missing
+            DayFigures(**{f"{name}_in_ledger": rows for name, rows in counted.get(day, {}).items()}),
+            "",
+            "",
+            (),
+            missing,
         )
         for day in buckets
     }
@@ -220,10 +227,6 @@ def _than(what: str, rows: int) -> str:
 def compare_summary(reader: DayReader, name: str) -> SummaryAudit:
     """Makes a stored summary again and compares every column of every row.
 
-    Args:
-        reader: The reader of its day.
-        name: The summary.
-
     Raises:
         ObjectMissingError: There is no such summary.
         TransientError: The store does not answer.
@@ -238,8 +241,8 @@ def compare_summary(reader: DayReader, name: str) -> SummaryAudit:
             manifest = _checked(parse_footer(path, key))
             engine.run(f"CREATE TABLE summary AS {all_rows(path)}")
             queries = {}
-            stale = not _open_stored(engine, reader.store, manifest)
-            if stale:
+            stale = _current_versions(reader.store, manifest) != manifest.made_of
+            if stale or not _open_stored(engine, reader.store, manifest):
                 _load_ledger(engine, reader, manifest)
                 queries = dict(manifest.queries)
             different = _remake(engine, {**queries, "again": manifest.sql}, manifest.parameters)
@@ -257,24 +260,31 @@ def _checked(manifest: Manifest) -> Manifest:
     return manifest
 
 
-def current_versions(store: ObjectStore, manifest: Manifest) -> dict[str, str]:
-    """Returns the current version of each input of a summary; empty if it is gone."""
-    infos = {table: store.head(stored_key(table, manifest.day)) for table in manifest.made_of}
-    return {table: info.e_tag if info else "" for table, info in infos.items()}
+def _current_versions(store: ObjectStore, manifest: Manifest) -> dict[str, str]:
+    """Returns the current version of each input of a summary; empty if it is gone or cannot be read."""
+    versions = dict.fromkeys(manifest.made_of, "")
+    for table in versions:
+        with contextlib.suppress(DamagedObjectError):
+            stored = read_version(store, stored_key(table, manifest.day))
+            versions[table] = stored.manifest if stored else ""
+    return versions
 
 
 def _open_stored(engine: Engine, store: ObjectStore, manifest: Manifest) -> bool:
-    """Creates the inputs from the stored tables; False if one of them has another version now."""
-    if not manifest.made_of or current_versions(store, manifest) != manifest.made_of:
-        return False
+    """Creates the inputs from the stored tables.
+
+    Returns:
+        False if one of them has another version now, or other rows than its manifest says.
+    """
     for table, version in manifest.made_of.items():
-        path = engine.folder / f"{table}-read.parquet"
+        path, key = engine.folder / f"{table}-read.parquet", stored_key(table, manifest.day)
         try:
             with disk_errors(engine.folder):
-                found = fetch_table(store, stored_key(table, manifest.day), path)
+                fetch_table(store, key, path)
         except ObjectMissingError:
-            found = ""
-        if found != version:
+            return False
+        found = parse_footer(path, key)
+        if found.version != version or found.content != hash_rows(engine, all_rows(path)):
             return False
     for table in manifest.made_of:
         path = engine.folder / f"{table}-read.parquet"

@@ -47,7 +47,6 @@ class BookEntry:
     """Kafka topic; of several, the one with most of its records."""
     topic_id: str
     partition: int
-    """Kafka partition."""
     state: SessionState | None
     """Whether the session has ended, judging by the requested days; None without a session."""
     received: int | None
@@ -59,7 +58,6 @@ class BookEntry:
     duplicates: int
     """How many of them are frames that were announced before; counted only if the figures differ."""
     dead_letters: int
-    """How many of them are dead letters."""
     open: int
     """How many of them no account counts yet."""
     gated: int | None
@@ -67,7 +65,6 @@ class BookEntry:
     dropped: Mapping[str, int]
     """Frames lost, by reason."""
     failed: int | None
-    """Frames that could not be decoded or stored."""
     unaccounted: int
     """`received - announced - gated - dropped - failed`: 0 if the accounts add up."""
     waiting: int
@@ -147,7 +144,6 @@ class _Found:
 
     entry: BookEntry
     chains: frozenset[ChainId]
-    """The chains of its records and notices."""
     reaches: Mapping[str, int]
     """The offset before which its announced frames are, by `topic/partition`, if its accounts tell."""
     later: int

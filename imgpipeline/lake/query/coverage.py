@@ -67,7 +67,6 @@ class Outage:
     end: datetime
     """UTC; the end of the day, or now, if the outage continued."""
     reason: str | None
-    """Reason, if the source gave one."""
 
     @property
     def duration_s(self) -> float:
@@ -86,7 +85,6 @@ class ObservedHour:
     observed_by: str | None
     """Basis of `observed_s`, `accounts` or `gaps`; None if unknown."""
     frames: int
-    """Frames in the ledger."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,7 +144,6 @@ class _Rows:
     changes: Mapping[str, Sequence[tuple[Any, ...]]]
     """Time, kind and reason of notices other than accounts."""
     notifying: Collection[str]
-    """Sources that send notices."""
     gaps: Mapping[str, Sequence[tuple[Any, ...]]]
     """Intervals without frame or notice; None before the first one of the day and after the last."""
 

@@ -44,7 +44,6 @@ class DayNames:
     """Names of the three arguments in error messages."""
 
     day: str = "day"
-    """A single day."""
     first: str = "from_day"
     last: str = "to_day"
 

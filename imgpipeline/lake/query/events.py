@@ -26,13 +26,9 @@ class WantedEvents:
     """A filter of events."""
 
     rule: str | None = None
-    """Only those of this rule."""
     source: str | None = None
-    """Only those of this source."""
     kind: str | None = None
-    """Only those of this kind of rule."""
     event_id: str | None = None
-    """Only this one."""
 
 
 _ALL = WantedEvents()

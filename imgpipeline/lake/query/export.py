@@ -27,7 +27,7 @@ from imgpipeline.lake.schema import (
     WEAK_DETECTIONS,
     Table,
 )
-from imgpipeline.lake.schema.views import ABOUT, ABOUT_CHAINS
+from imgpipeline.lake.schema.tables import ABOUT, ABOUT_CHAINS
 from imgpipeline.lake.sessions.session import LakeSession, open_lake
 from imgpipeline.lake.sessions.snapshot import SHOWN_LETTERS
 from imgpipeline.lake.sessions.tables import histogram_sql
@@ -50,10 +50,8 @@ class Export:
     """An exported file."""
 
     path: Path
-    """The file."""
     size_bytes: int
     rows: Mapping[str, int]
-    """Rows of each table."""
     days: tuple[date, ...]
     """UTC days of the file, sorted."""
     ends: Mapping[ChainId, int]

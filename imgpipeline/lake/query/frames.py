@@ -10,7 +10,7 @@ import pyarrow as pa
 
 from imgpipeline.errors import ConfigurationError
 from imgpipeline.lake.query.days import Span, days_of, unknown_day
-from imgpipeline.lake.query.stored_summaries import open_summaries
+from imgpipeline.lake.query.summaries import open_summaries
 from imgpipeline.lake.query.wanted_frames import WantedFrames, detection_condition, frame_condition
 from imgpipeline.lake.schema import DETECTIONS, FRAMES, SOURCE_ACTIVITY
 from imgpipeline.lake.sessions.session import LakeSession, open_lake
@@ -34,7 +34,6 @@ class FoundRows:
     matching: int
     """Number of all matches, including those beyond the limit."""
     span: Span
-    """The days that were read."""
 
 
 def find_frames(

@@ -70,7 +70,6 @@ class FootPoints:
     cells: tuple[tuple[int, int, int], ...]
     """Column from 0 (left), row from 0 (top) and count of each cell that has any."""
     detections: int
-    """Number of matching detections."""
     without: int
     """Detections without a foot point: imported without box or size, or outside the image."""
 

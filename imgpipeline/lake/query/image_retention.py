@@ -38,7 +38,6 @@ class RetentionReport:
     """The images that a run deleted or, in a dry run, would delete."""
 
     deleted: tuple[DeletedImages, ...]
-    """The deleted images, by source and day."""
     left: int
     """Number of images that are due, but whose frames have no outcome in the ledger."""
     is_complete: bool

@@ -46,23 +46,7 @@ def read_image(store: ObjectStore, settings: Settings, day: date, frame_id: str)
 def draw_preview(
     store: ObjectStore, settings: Settings, day: date, frame_id: str, *, min_confidence: float = 0.0
 ) -> Pixels:
-    """Reads the image of a frame and draws its detections: boxes with label and confidence.
-
-    Args:
-        store: As for `read_image`.
-        settings: As for `read_image`.
-        day: As for `read_image`.
-        frame_id: As for `read_image`.
-        min_confidence: Leave out detections with a lower confidence, 0 to 1.
-
-    Returns:
-        uint8 [height, width, 3], BGR, upright.
-
-    Raises:
-        ConfigurationError: As for `read_image`.
-        PermanentError: As for `read_image`.
-        TransientError: As for `read_image`.
-    """
+    """Reads the image of a frame like `read_image`, and draws its detections with at least this confidence, 0 to 1."""
     with open_lake(store, settings=settings, days=[day]) as lake:
         path = _path(lake, store, day, frame_id)
         rows = lake.query(

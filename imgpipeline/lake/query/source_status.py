@@ -18,7 +18,7 @@ from imgpipeline.contracts.times import day_of, format_time
 from imgpipeline.lake.build.day_catalog import join_versions, open_catalog
 from imgpipeline.lake.build.summary_inputs import list_versions, stored_key
 from imgpipeline.lake.query.days import Span, days_of
-from imgpipeline.lake.query.stored_summaries import open_summaries
+from imgpipeline.lake.query.summaries import open_summaries
 from imgpipeline.lake.query.wanted_frames import rows_of_days
 from imgpipeline.lake.schema import FRAME_STATS, NOTICES, SOURCE_ACTIVITY
 from imgpipeline.lake.sessions.local_time import DAY_OF_NOTICE
@@ -94,7 +94,6 @@ class SourceStatus:
     source: str
     state: SourceState
     reason: str | None
-    """Why it is offline or has ended, if known."""
     last_frame: datetime | None
     """Time of its last frame, UTC; None if the listed days have none."""
     last_notice: datetime | None
@@ -238,7 +237,6 @@ class Silence:
     """The sources that are silent or offline for too long."""
 
     sources: int
-    """Number of sources that were checked."""
     found: Mapping[str, str]
     """A sentence for each source that is silent or offline for too long."""
 
@@ -268,11 +266,6 @@ def judge_silence(store: ObjectStore, settings: Settings, *, now: datetime) -> S
 
     A source that sends notices is not checked once its last session has ended. A source without notices is checked only
     if the setting names it.
-
-    Args:
-        store: The object store.
-        settings: The limits.
-        now: The current time.
 
     Raises:
         LedgerError: The end of a chain cannot be read.

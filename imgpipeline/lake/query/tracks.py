@@ -38,18 +38,12 @@ class FrameTrack:
     last_seen: datetime
     """Time of its last point, UTC."""
     points: int
-    """Number of its detections."""
     way: tuple[tuple[float, float], ...]
     """Foot points in time order, x and y in pixels of the original image; at most `MOST_POINTS`."""
 
 
 def tracks_of_frame(lake: LakeSession, day: date, frame_id: str) -> tuple[FrameTrack, ...]:
     """Returns the tracks through a frame by detection number; empty while the day has no tracks.
-
-    Args:
-        lake: The session.
-        day: UTC day.
-        frame_id: The frame.
 
     Raises:
         PermanentError: A stored table is damaged.

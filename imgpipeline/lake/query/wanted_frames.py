@@ -43,17 +43,12 @@ class WantedFrames:
     """A filter of frames."""
 
     source: str | None = None
-    """Only those of this source."""
     label: str | None = None
-    """Only those with a detection of this label."""
     status: FrameStatus | None = None
-    """Only those with this status."""
     span: Span = _ALL_DAYS
-    """Only those of these days."""
     hour: int | None = None
     """Only those of this hour of the day, 0 to 23."""
     time_of_day: TimeOfDay | None = None
-    """Only those of this part of the day."""
     min_confidence: float = 0.0
     """Only those with a detection of at least this confidence, 0 to 1."""
     area: Area | None = None

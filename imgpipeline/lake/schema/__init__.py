@@ -1,18 +1,8 @@
 """The columns of every table in the lake: names, types, units, meanings.
 
-Parquet schemas, queries and docs/tables.md (`python -m imgpipeline.lake.schema`) are generated from them.
+Parquet schemas, queries and docs/tables.md (`python -m imgpipeline_tests.tables_page`) are generated from them.
 """
 
-from imgpipeline.lake.schema.columns import SCHEMA_VERSION, Column, Table
-from imgpipeline.lake.schema.day_tables import (
-    DAY_TABLE_NAMES,
-    DAY_TABLES,
-    DETECTIONS,
-    FRAMES,
-    NOTICES,
-    STORED_DEAD_LETTERS,
-    WEAK_DETECTIONS,
-)
 from imgpipeline.lake.schema.events import (
     EVENT_TABLES,
     EVENTS,
@@ -21,16 +11,28 @@ from imgpipeline.lake.schema.events import (
     PLACE_TABLES,
     ZONE_OCCUPANCY,
 )
-from imgpipeline.lake.schema.summaries import (
+from imgpipeline.lake.schema.tables import (
+    DAY_TABLE_NAMES,
+    DAY_TABLES,
+    DEAD_LETTERS,
+    DETECTIONS,
     FRAME_STATS,
+    FRAMES,
+    HISTOGRAM_VIEWS,
     LABEL_COUNTS,
     LABEL_TIMESTAMPS,
     LABEL_TOTALS,
+    NOTICES,
+    SCHEMA_VERSION,
+    SEGMENTS,
     SOURCE_ACTIVITY,
+    STORED_DEAD_LETTERS,
     SUMMARY_TABLES,
+    WEAK_DETECTIONS,
+    Column,
+    Table,
 )
 from imgpipeline.lake.schema.tracks import TRACK_TABLES
-from imgpipeline.lake.schema.views import DEAD_LETTERS, HISTOGRAM_VIEWS, SEGMENTS
 
 __all__ = [
     "ALL",

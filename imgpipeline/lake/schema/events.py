@@ -1,6 +1,6 @@
 """The columns of `frame_changes` and `events`, which rules find, and of the counts at zones and lines."""
 
-from imgpipeline.lake.schema.columns import Column, Table
+from imgpipeline.lake.schema.tables import Column, Table
 
 EVENT_SCHEMA_VERSION = 1
 """Version of these columns. Raising it changes the recipe of both tables."""

@@ -2,8 +2,7 @@
 
 from dataclasses import replace
 
-from imgpipeline.lake.schema.columns import Column, Table
-from imgpipeline.lake.schema.day_tables import DETECTIONS, FRAMES
+from imgpipeline.lake.schema.tables import DETECTIONS, FRAMES, Column, Table
 
 REDETECTION_SCHEMA_VERSION = 2
 """Version of these columns and of the meaning of an outcome. It is part of the recipes, so raising it makes every

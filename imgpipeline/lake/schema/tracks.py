@@ -2,8 +2,7 @@
 
 from dataclasses import replace
 
-from imgpipeline.lake.schema.columns import Column, Table
-from imgpipeline.lake.schema.day_tables import DETECTIONS
+from imgpipeline.lake.schema.tables import DETECTIONS, Column, Table
 
 TRACKS_SCHEMA_VERSION = 1
 """Version of these columns."""

@@ -133,27 +133,25 @@ def _hours_in(local: LocalDays, at: int, period: Period, day: date) -> Iterator[
             yield LocalHour(start, hour, period.offset, is_repeated=False)
 
 
-def create_time_macros(engine: Engine, local: LocalDays | None, *, of_connection: bool = False) -> None:
-    """Creates the macros `local_time(t)` (a TIMESTAMP), `local_day(t)` and `local_hour(t)` (the start of the hour).
+def create_time_macros(engine: Engine, local: LocalDays, *, schema: str = "main") -> None:
+    """Replaces the macros `local_time`, `local_day` and `local_hour` of `open_engine` by those of a time zone.
 
     Args:
         engine: DuckDB.
-        local: The time zone over all days of the queries; None: UTC.
-        of_connection: Whether to create them for this connection only, so that others can use other zones.
+        local: The time zone over all days of the queries.
+        schema: Where to create them. Queries find those of another schema if it is the first of the search path; views
+            of `main` always use those of `main`.
     """
-    periods = local.periods if local else (Period(_EPOCH, timedelta()),)
-    offset = _case([period.offset // _MICROSECOND for period in periods], periods)
-    start = _case([(period.start - _EPOCH) // _MICROSECOND for period in periods], periods)
+    offset = _case([period.offset // _MICROSECOND for period in local.periods], local.periods)
+    start = _case([(period.start - _EPOCH) // _MICROSECOND for period in local.periods], local.periods)
     hour = "epoch_us(date_trunc('hour', local_time(t)))"
     for macro in (
         f"working_offset_us(t) AS {offset}",
         "local_time(t) AS make_timestamp(epoch_us(t) + working_offset_us(t))",
         "local_day(t) AS CAST(local_time(t) AS DATE)",
-        f"local_hour(t) AS make_timestamptz(greatest({hour} - working_offset_us(t), {start}))"
-        if local
-        else "local_hour(t) AS time_bucket(INTERVAL 1 hour, t)",
+        f"local_hour(t) AS make_timestamptz(greatest({hour} - working_offset_us(t), {start}))",
     ):
-        engine.run(f"CREATE {'TEMP ' if of_connection else ''}MACRO {macro}")
+        engine.run(f"CREATE OR REPLACE MACRO {schema}.{macro}")
 
 
 def show_local_days(engine: Engine, letters: str, days: Sequence[date] | None = None) -> None:

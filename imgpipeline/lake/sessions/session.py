@@ -78,6 +78,8 @@ class _Shared:
     parameters: Mapping[str, float]
     has_ledger_tables: bool = False
     has_derived_tables: bool = False
+    zones: dict[tzinfo, tuple[str, LocalDays]] = field(default_factory=dict)
+    """The schema with the macros of each zone, and its offsets."""
     days_by_zone: dict[tzinfo, tuple[date, ...]] = field(default_factory=dict)
     lock: threading.Lock = field(default_factory=threading.Lock)
 
@@ -97,20 +99,26 @@ class LakeSession:
     def cursor(self, zone: tzinfo = UTC) -> Iterator["LakeSession"]:
         """Opens the same tables for another thread, within a few milliseconds.
 
-        Args:
-            zone: The time zone of days and hours.
-
         Yields:
             A session for one thread; any thread may call `interrupt`.
         """
         with contextlib.closing(self._engine.connection.cursor()) as connection:
             engine = Engine(connection, self._engine.folder)
             set_parameters(engine, self._shared.parameters)  # variables belong to a connection
-            days, local = self.snapshot.days, None
-            if zone is not UTC and days:
-                local = local_days(zone, days[0], days[-1])
-                create_time_macros(engine, local, of_connection=True)
+            local = self._in_zone(engine, zone) if zone is not UTC and self.snapshot.days else None
             yield LakeSession(self._shared, engine, self.snapshot, local)
+
+    def _in_zone(self, engine: Engine, zone: tzinfo) -> LocalDays:
+        """Lets the queries of a connection use the macros of a zone; views keep those of UTC."""
+        days, zones = self.snapshot.days, self._shared.zones
+        with self._shared.lock:
+            schema, local = zones.get(zone) or (f"zone_{len(zones)}", local_days(zone, days[0], days[-1]))
+            engine.run(f"CREATE SCHEMA IF NOT EXISTS {schema}")
+            engine.run(f"SET search_path = '{schema},main'")
+            if zone not in zones:
+                create_time_macros(engine, local, schema=schema)
+                zones[zone] = schema, local
+        return local
 
     @property
     def days(self) -> tuple[date, ...]:
@@ -134,16 +142,11 @@ class LakeSession:
         """Returns the beginning of a query, `WITH …`, that limits the summaries to some days.
 
         The views of summaries compute all days before a condition selects one; these compute only the given days.
-
-        Args:
-            days: Days in the session's zone.
         """
         chosen = "day IN ({})".format(", ".join(f"DATE '{day}'" for day in sorted(days))) if days else "false"
         # A notice counts on each day that it touches, so notices are not filtered by day.
-        tables = [f"{name} AS (SELECT * FROM ({rows}) WHERE {chosen})" for name, rows in self._inputs(days).items()]  # noqa: S608 - own names
-        for each in SUMMARIES.values():
-            sql = each.local_sql if self.local else each.sql
-            tables.append(f"{each.name} AS (SELECT * FROM ({sql}\n) WHERE {chosen})")  # noqa: S608 - a registered query
+        queries = {**self._inputs(days), **{each.name: f"{each.sql}\n" for each in SUMMARIES.values()}}
+        tables = (f"{name} AS (SELECT * FROM ({sql}) WHERE {chosen})" for name, sql in queries.items())  # noqa: S608 - own names, registered queries
         return f"WITH {', '.join(tables)}"
 
     def _inputs(self, days: Collection[date]) -> Mapping[str, str]:
@@ -192,10 +195,6 @@ class LakeSession:
     def execute(self, sql: str, parameters: Sequence[object] | Mapping[str, object] = ()) -> duckdb.DuckDBPyConnection:
         """Runs one query and returns DuckDB's cursor, for `description`, `fetchmany`, `to_arrow_table`.
 
-        Args:
-            sql: As for `query`.
-            parameters: As for `query`.
-
         Raises:
             ConfigurationError: As for `query`. Fetching rows may raise DuckDB's own errors.
             LedgerError: As for `query`.
@@ -205,10 +204,6 @@ class LakeSession:
 
     def arrow(self, sql: str, parameters: Sequence[object] | Mapping[str, object] = ()) -> pa.Table:
         """Runs one query and returns an Arrow table, whose types do not depend on the rows.
-
-        Args:
-            sql: As for `query`.
-            parameters: As for `query`.
 
         Raises:
             ConfigurationError: As for `query`.
@@ -319,7 +314,7 @@ def open_lake(
             create_time_macros(engine, local_days(local_day.zone, local_day.day, local_day.day))
             show_local_days(engine, SHOWN_LETTERS, [local_day.day])
         create_histogram_views(engine)
-        create_summary_views(engine, settings, local=local_day is not None)
+        create_summary_views(engine, settings)
         create_ledger_tables(engine)
         create_derived_tables(engine)
         create_macros(engine)
@@ -328,14 +323,13 @@ def open_lake(
         yield LakeSession(_Shared(store, cache, days, _parameters(settings)), engine, snapshot)
 
 
-def create_summary_views(engine: Engine, settings: Settings | None, *, local: bool = False) -> None:
-    """Creates a view for each summary over the tables of a snapshot; with `local`, call `show_local_days` first."""
+def create_summary_views(engine: Engine, settings: Settings | None) -> None:
+    """Creates a view for each summary over the tables of a snapshot, by the days and hours of the engine's macros."""
     set_parameters(engine, _parameters(settings))
     for summary in SUMMARIES.values():
         # The table `dead_letters` that users see would read the ledger.
         letters = f"WITH {DEAD_LETTERS.name} AS (SELECT * FROM {SHOWN_LETTERS})"  # noqa: S608 - own names
-        sql = summary.local_sql if local else summary.sql
-        engine.run(f"CREATE VIEW {summary.name} AS {letters} SELECT * FROM ({sql}\n)")  # noqa: S608 - a registered query
+        engine.run(f"CREATE VIEW {summary.name} AS {letters} SELECT * FROM ({summary.sql}\n)")  # noqa: S608 - a registered query
 
 
 def _parameters(settings: Settings | None) -> dict[str, float]:

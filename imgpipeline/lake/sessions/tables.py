@@ -180,47 +180,21 @@ def fill_derived_tables(
         TransientError: The store does not answer.
     """
     for table in tables:
-        queries = []
-        for day, e_tag in sorted(list_versions(store, table.name).items()):
-            path = engine.folder / stored_key(table.name, day)
-            if is_wanted(day) and cache.link(stored_key(table.name, day), e_tag, path):
-                queries.append(all_rows(path, day=day))
-        _show(engine, table, queries)
+        listed = sorted(list_versions(store, table.name).items())
+        show_derived_table(engine, cache, table, {day: e_tag for day, e_tag in listed if is_wanted(day)})
     cache.trim()
 
 
-def fill_derived_tables_of_day(
-    engine: Engine,
-    cache: LakeCache,
-    day: date,
-    versions: Mapping[str, str],
-    *,
-    tables: Iterable[Table] = _DERIVED_TABLES,
-) -> None:
-    """Replaces the empty tables with views of the stored ones of one day.
-
-    Args:
-        engine: DuckDB with the empty tables.
-        cache: The cache of fetched files.
-        day: UTC day.
-        versions: The version of each stored table, by its key; a table without one stays empty.
-        tables: Only these.
-
-    Raises:
-        PermanentError: The local disk cannot be used.
-        TransientError: The store does not answer.
-    """
-    for table in tables:
-        key = stored_key(table.name, day)
-        if key in versions and cache.link(key, versions[key], engine.folder / key):
-            _show(engine, table, [all_rows(engine.folder / key, day=day)])
-    cache.trim()
-
-
-def _show(engine: Engine, table: Table, queries: Sequence[str]) -> None:
+def show_derived_table(engine: Engine, cache: LakeCache, table: Table, e_tags: Mapping[date, str]) -> None:
+    """Replaces one empty table with a view of the stored ones of some days; raises like `fill_derived_tables`."""
+    queries = []
+    for day, e_tag in e_tags.items():
+        path = engine.folder / stored_key(table.name, day)
+        if cache.link(stored_key(table.name, day), e_tag, path):
+            queries.append(all_rows(path, day=day))
     if queries:
-        engine.run(f"DROP TABLE {table.name}")
-        engine.run(f"CREATE VIEW {table.name} AS {' UNION ALL BY NAME '.join(queries)}")
+        engine.run(f"DROP TABLE main.{table.name}")
+        engine.run(f"CREATE VIEW main.{table.name} AS {' UNION ALL BY NAME '.join(queries)}")
 
 
 def create_histogram_views(engine: Engine) -> None:

@@ -140,27 +140,10 @@ def open_cache(store: ObjectStore, cache_dir: Path | None = None) -> Iterator[tu
         PermanentError: The local disk cannot be used.
     """
     cache_dir = cache_dir or default_cache_dir()
-    with session_folder(cache_dir) as folder:
-        # The versions of a store in memory mean nothing to the next process.
-        yield folder, LakeCache(store, cache_dir if store.url != "memory://" else folder / "cache")
-
-
-@contextlib.contextmanager
-def session_folder(cache_dir: Path) -> Iterator[Path]:
-    """Makes a folder for one session and removes it at the end.
-
-    Args:
-        cache_dir: The cache's folder, so that links to its files are possible.
-
-    Yields:
-        An empty folder.
-
-    Raises:
-        PermanentError: The local disk cannot be used.
-    """
-    sessions = cache_dir / "sessions"
     with contextlib.ExitStack() as stack:
         with disk_errors(cache_dir):
+            sessions = cache_dir / "sessions"
             sessions.mkdir(parents=True, exist_ok=True)
             folder = stack.enter_context(scratch_folder(sessions, ""))
-        yield folder
+        # The versions of a store in memory mean nothing to the next process.
+        yield folder, LakeCache(store, cache_dir if store.url != "memory://" else folder / "cache")

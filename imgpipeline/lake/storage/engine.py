@@ -28,6 +28,12 @@ _SHARE = 4
 time, or for a build next to a detection run."""
 _THREAD_BYTES = 2**28
 """Least memory per thread: each has its own buffers, three of 32 MB when it reads documents."""
+_UTC_MACROS = (
+    "local_time(t) AS CAST(t AS TIMESTAMP)",
+    "local_day(t) AS CAST(t AS DATE)",
+    "local_hour(t) AS time_bucket(INTERVAL 1 hour, t)",
+)
+"""Hours and days of queries; `lake.sessions.local_time` replaces these macros by those of another time zone."""
 CGROUP_LIMITS = (Path("/sys/fs/cgroup/memory.max"), Path("/sys/fs/cgroup/memory/memory.limit_in_bytes"))
 """Files with the memory limit of a container, for versions 2 and 1 of control groups."""
 
@@ -84,7 +90,8 @@ def open_engine(folder: Path | None = None, *, memory: str | None) -> Iterator[E
         memory: Limit such as `2GB` (the setting `duckdb_memory`); None: a quarter of the machine's memory.
 
     Yields:
-        The engine.
+        The engine, with the macros `local_time(t)` (a TIMESTAMP), `local_day(t)` and `local_hour(t)` (the start of the
+        hour) of UTC.
 
     Raises:
         PermanentError: The temporary folder cannot be made, or is full.
@@ -108,6 +115,8 @@ def open_engine(folder: Path | None = None, *, memory: str | None) -> Iterator[E
             stack.callback(connection.close)
             connection.execute("SET GLOBAL TimeZone = 'UTC'")  # GLOBAL: for cursors too
             connection.execute("SET enable_progress_bar = false")  # DuckDB draws it on stdout
+            for macro in _UTC_MACROS:
+                connection.execute(f"CREATE MACRO {macro}")
             _bound_threads(connection)
         yield Engine(connection, folder)
 

@@ -1,12 +1,13 @@
 """Stored tables: Parquet files whose footer holds a manifest, which names the inputs and the recipe of the table.
 
-A manifest is read together with the version (e-tag) of the object, without fetching the table. `lake.build.derived`
-decides whether the table is current.
+A table's *version* is a hash of its rows and of the ends that it covers. It is in the footer, so every copy of the
+table has it. Manifests name their inputs by it, and `lake.build.derived` decides by it whether a table is current. The
+e-tag, which the store gives to the object and changes when a store is copied, serves conditional writes and caches.
 """
 
 import json
 import mmap
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import date, datetime
 from hashlib import sha256
@@ -49,7 +50,7 @@ class Manifest:
     duplicates: int = 0
     """Frames that were left out because another frame has their `frame_id` (day tables)."""
     made_of: Mapping[str, str] = field(default_factory=dict)
-    """Version (e-tag) of each input table of a summary, by name; empty for day tables."""
+    """Version of each input table of a summary, by name; empty for day tables."""
     sql: str = ""
     """The query that made a summary; empty for day tables."""
     parameters: Mapping[str, float] = field(default_factory=dict)
@@ -63,18 +64,25 @@ class Manifest:
     content: str = ""
     """Hash of the rows, whatever build made them."""
 
-    def to_json(self) -> str:
-        """Returns the JSON for the footer."""
-        ends = [
+    @property
+    def version(self) -> str:
+        """The table's version, as `read_version` returns it."""
+        return _version(self.content, self._ends_json())
+
+    def _ends_json(self) -> list[dict[str, str | int]]:
+        return [
             {"topic": chain.topic, "topic_id": chain.topic_id, "partition": chain.partition, "end": end}
             for chain, end in sorted(self.ends.items())
         ]
+
+    def to_json(self) -> str:
+        """Returns the JSON for the footer."""
         data = {
             "table": self.table,
             "day": self.day.isoformat(),
             "schema_version": SCHEMA_VERSION,
             "made_by": self.made_by,
-            "ends": ends,
+            "ends": self._ends_json(),
             "rows": self.rows,
             "duplicates": self.duplicates,
             "built_at": format_time(self.built_at),
@@ -116,11 +124,11 @@ class DamagedObjectError(PermanentError):
 
 @dataclass(frozen=True, slots=True)
 class StoredObject(Generic[ManifestT]):
-    """The manifest of an object, with the version of the object that it was read from."""
+    """The manifest of an object, with the e-tag of the object that it was read from."""
 
     manifest: ManifestT
     e_tag: str
-    """Version of the object."""
+    """For conditional writes and caches."""
     size_bytes: int
     """Size of the object including its pieces."""
     pieces: Pieces | None = None
@@ -138,7 +146,7 @@ def read_manifest(store: ObjectStore, table: str, day: date) -> Manifest | None:
 
 
 def read_stored(store: ObjectStore, key: str) -> Stored | None:
-    """Returns the manifest of a day table or summary with its version, or None if there is no such object.
+    """Returns the manifest of a day table or summary, or None if there is no such object.
 
     Raises:
         DamagedObjectError: The object is not a Parquet file of this project.
@@ -146,8 +154,36 @@ def read_stored(store: ObjectStore, key: str) -> Stored | None:
     return read_object(store, key, Manifest.from_json)
 
 
+def read_version(store: ObjectStore, key: str) -> StoredObject[str] | None:
+    """Returns the version of a stored table of any kind as its manifest, or None if there is no such object.
+
+    Raises:
+        DamagedObjectError: The object is not a Parquet file of this project.
+    """
+    return read_object(store, key, _parse_version)
+
+
+def version_of_file(path: Path, key: str) -> str:
+    """Returns the version of a fetched table of any kind.
+
+    Raises:
+        DamagedObjectError: It is not a Parquet file of this project.
+    """
+    return _parse(path, key, _parse_version)
+
+
+def _parse_version(text: bytes) -> str:
+    data = json.loads(text)
+    return _version(data["content"], data.get("ends", []))
+
+
+def _version(content: str, ends: Sequence[Mapping[str, str | int]]) -> str:
+    """Returns the version of a table; one that says nothing about ends is determined by its rows."""
+    return sha256(json.dumps([content, ends], sort_keys=True).encode()).hexdigest()[:16] if ends else content
+
+
 def read_object(store: ObjectStore, key: str, parse: Callable[[bytes], ManifestT]) -> StoredObject[ManifestT] | None:
-    """Returns the manifest of an object with its version, or None if there is no such object.
+    """Returns the manifest of an object with its e-tag, or None if there is no such object.
 
     Args:
         store: The object store.

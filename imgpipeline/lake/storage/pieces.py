@@ -11,6 +11,7 @@ A reader that knows only the object gets an invalid Parquet file rather than par
 
 import json
 import shutil
+import tempfile
 from dataclasses import asdict, dataclass
 from datetime import timedelta
 from pathlib import Path
@@ -20,7 +21,8 @@ from uuid import uuid4
 from imgpipeline.contracts.keys import piece_key, piece_prefix
 from imgpipeline.errors import ImgpipelineError, PermanentError, TransientError
 from imgpipeline.faultpoints import reach
-from imgpipeline.objectstore import Fetched, ObjectMissingError, ObjectStore
+from imgpipeline.lake.storage.engine import disk_errors
+from imgpipeline.objectstore import ObjectMissingError, ObjectStore
 from imgpipeline.objectstore.reading import fetch_tail, fetch_to_file
 
 PIECES_KEY = "imgpipeline_pieces"
@@ -158,20 +160,12 @@ def fetch_table(store: ObjectStore, key: str, path: Path) -> str:
     raise TransientError(f"{key} was replaced {_ATTEMPTS} times while it was read.", next_step="run the command again")
 
 
-def read_table(store: ObjectStore, key: str) -> Fetched:
-    """Returns a stored table, including its pieces, with its version; raises what `fetch_table` raises."""
-    for _ in range(_ATTEMPTS):
-        end = store.fetch(key)
-        pieces = pieces_of(end.data)
-        if pieces is None:
-            return end
-        try:
-            parts = [_checked(store.get(name), name, pieces) for name in _keys(key, pieces)]
-        except ObjectMissingError:
-            _check_replaced(store, key, end.e_tag)
-            continue
-        return Fetched(b"".join([*parts, end.data]), end.e_tag)
-    raise TransientError(f"{key} was replaced {_ATTEMPTS} times while it was read.", next_step="run the command again")
+def read_table(store: ObjectStore, key: str) -> bytes:
+    """Returns a small stored table, including its pieces; raises what `fetch_table` raises."""
+    with disk_errors(Path(tempfile.gettempdir())), tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "table.parquet"
+        fetch_table(store, key, path)
+        return path.read_bytes()
 
 
 def _put_in_front(store: ObjectStore, key: str, path: Path, pieces: Pieces) -> bool:
@@ -195,15 +189,12 @@ def _put_in_front(store: ObjectStore, key: str, path: Path, pieces: Pieces) -> b
 
 def _append(file: BinaryIO, source: Path, size_bytes: int, name: str) -> None:
     if source.stat().st_size != size_bytes:
-        raise _damaged(name, source.stat().st_size, size_bytes)
+        raise PermanentError(
+            f"{name} has {source.stat().st_size} bytes instead of {size_bytes}.",
+            next_step="move the table that it belongs to aside; it is then built again",
+        )
     with source.open("rb") as begin:
         shutil.copyfileobj(begin, file)
-
-
-def _checked(data: bytes, name: str, pieces: Pieces) -> bytes:
-    if len(data) != pieces.size_bytes:
-        raise _damaged(name, len(data), pieces.size_bytes)
-    return data
 
 
 def _keys(key: str, pieces: Pieces) -> list[str]:
@@ -218,10 +209,3 @@ def _check_replaced(store: ObjectStore, key: str, e_tag: str) -> None:
             f"{key} names pieces below {piece_prefix(key)}, and one of them is missing.",
             next_step=f"move {key} aside; it is then built again",
         )
-
-
-def _damaged(name: str, size_bytes: int, wanted_bytes: int) -> PermanentError:
-    return PermanentError(
-        f"{name} has {size_bytes} bytes instead of {wanted_bytes}.",
-        next_step="move the table that it belongs to aside; it is then built again",
-    )

@@ -13,8 +13,14 @@ import pyarrow as pa
 from imgpipeline.errors import ConfigurationError, ImgpipelineError, UsageError
 from imgpipeline.events.configuration import Line, Rules, Zone, read_rules
 from imgpipeline.lake.query.days import Span, unknown_day
-from imgpipeline.lake.query.explain import CountingNumber, explain, numbers_counting, numbers_of_day
-from imgpipeline.lake.query.explanation import Explanation, NumberId
+from imgpipeline.lake.query.explain import (
+    CountingNumber,
+    Explanation,
+    NumberId,
+    explain,
+    numbers_counting,
+    numbers_of_day,
+)
 from imgpipeline.lake.query.frames import (
     FramePlace,
     count_detections,

@@ -80,7 +80,7 @@ def test_a_summary_names_its_detections_and_its_query(memory: ObjectStore):
     stored, detections = read_stored(memory, KEY), read_stored(memory, day_table_key("detections", DAY))
     assert stored is not None
     assert detections is not None
-    assert stored.manifest.made_of == {"detections": detections.e_tag}
+    assert stored.manifest.made_of == {"detections": detections.manifest.version}
     assert stored.manifest.ends == detections.manifest.ends
     assert stored.manifest.sql == SUMMARIES["label_counts"].sql
 

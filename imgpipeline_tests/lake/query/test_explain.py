@@ -16,8 +16,7 @@ from imgpipeline.contracts.keys import segment_key, summary_key
 from imgpipeline.errors import ConfigurationError, LedgerError
 from imgpipeline.lake.build.day_tables import rebuild_day
 from imgpipeline.lake.build.summaries import build_summary
-from imgpipeline.lake.query.explain import explain
-from imgpipeline.lake.query.explanation import CountedDetection, Explanation, NumberId
+from imgpipeline.lake.query.explain import CountedDetection, Explanation, NumberId, explain
 from imgpipeline.lake.query.frames import list_frames
 from imgpipeline.lake.query.wanted_frames import WantedFrames
 from imgpipeline.lake.sessions.session import LakeSession, create_summary_views, open_lake
@@ -286,8 +285,8 @@ def test_a_number_that_is_not_the_sum_of_its_detections_is_an_error(memory: Obje
         "TIMESTAMPTZ '2026-01-09 12:00Z' AS hour, "
     )
 
-    def wrong_views(engine: Engine, settings: Settings | None, *, local: bool = False) -> None:
-        create_summary_views(engine, settings, local=local)
+    def wrong_views(engine: Engine, settings: Settings | None) -> None:
+        create_summary_views(engine, settings)
         engine.run(f"{doubled} 'cam-1' AS source, 'car' AS label, 2 AS count")
 
     monkeypatch.setattr("imgpipeline.lake.sessions.session.create_summary_views", wrong_views)

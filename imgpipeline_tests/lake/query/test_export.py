@@ -16,7 +16,7 @@ from imgpipeline.errors import ConfigurationError, LedgerError
 from imgpipeline.lake.build.day_tables import rebuild_day
 from imgpipeline.lake.query.export import export_duckdb
 from imgpipeline.lake.schema import ALL, EVENT_TABLES, PLACE_TABLES, TRACK_TABLES
-from imgpipeline.lake.schema.views import ABOUT, ABOUT_CHAINS
+from imgpipeline.lake.schema.tables import ABOUT, ABOUT_CHAINS
 from imgpipeline.lake.sessions.session import open_lake
 from imgpipeline.objectstore import ObjectStore
 from imgpipeline.settings import Settings
@@ -33,6 +33,7 @@ import json, sys, duckdb
 assert not any(name.startswith(("imgpipeline", "dagster", "obstore")) for name in sys.modules)
 with duckdb.connect(sys.argv[1], read_only=True) as connection:
     connection.execute("SET TimeZone = 'UTC'")
+    connection.execute("SET enable_progress_bar = false")  # it would be on stdout if the machine is busy
     names = [row[0] for row in connection.execute("SHOW TABLES").fetchall()]
     rows = {name: connection.execute(f"SELECT * FROM {name} ORDER BY ALL NULLS LAST").fetchall() for name in names}
     frames = connection.execute("SELECT * FROM frames").df()

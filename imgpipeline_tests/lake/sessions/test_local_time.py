@@ -11,8 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from imgpipeline.lake.build.day_tables import rebuild_day
-from imgpipeline.lake.query.stored_summaries import open_summaries
-from imgpipeline.lake.query.summaries import LabelChoice, ask
+from imgpipeline.lake.query.summaries import LabelChoice, ask, open_summaries
 from imgpipeline.lake.sessions.local_time import create_time_macros, hours_of, in_zone, local_days
 from imgpipeline.lake.storage.engine import Engine, open_engine
 from imgpipeline.objectstore import ObjectStore
@@ -65,8 +64,6 @@ def test_sql_and_pandas_have_the_same_local_time(engine: Engine, case: tuple[str
     zone, day = ZoneInfo(case[0]), case[1]
     midnight = datetime(day.year, day.month, day.day, tzinfo=UTC)
     instants = [midnight + timedelta(microseconds=place) for place in places]
-    for name in ("working_offset_us", "local_time", "local_day", "local_hour"):
-        engine.run(f"DROP MACRO IF EXISTS {name}")
     create_time_macros(engine, local_days(zone, day - timedelta(days=2), day + timedelta(days=3)))
     rows = engine.run(
         "SELECT local_time(t), local_day(t), local_hour(t) FROM (SELECT unnest($t) AS t)", {"t": instants}

@@ -280,7 +280,7 @@ def test_summaries_of_some_days_are_those_of_the_views(memory: ObjectStore, lake
 def test_summaries_of_days_of_a_zone_are_those_of_a_session_of_that_day(
     memory: ObjectStore, lake, name: str, zone: str, tmp_path: Path
 ):
-    """A cursor of one session asks for any zone; `open_lake` takes one day of one zone."""
+    """A cursor of one session asks for any zone; its views stay those of UTC. `open_lake` takes one day of one zone."""
     evening = datetime.combine(DAY, time(20), UTC)
     outcomes = [replace(seen(n, ["car"]), timestamp=evening + timedelta(hours=2 * n)) for n in range(2)]
     outcomes += [replace(seen(n, ["dog"], day=NEXT), timestamp=evening + timedelta(hours=2 * n)) for n in range(2, 6)]
@@ -288,6 +288,7 @@ def test_summaries_of_days_of_a_zone_are_those_of_a_session_of_that_day(
     asked = f"SELECT * FROM {name} ORDER BY ALL"  # noqa: S608 - own names
     with lake(memory) as session, session.cursor(find_timezone(zone)) as cursor:
         assert cursor.days
+        assert cursor.query(asked).rows == session.query(asked).rows
         for day in cursor.days:
             with open_lake(
                 memory, local_day=LocalDay(day, find_timezone(zone)), cache_dir=tmp_path / "cache"

@@ -10,7 +10,7 @@ import pytest
 
 from imgpipeline.errors import PermanentError
 from imgpipeline.lake.storage import cache
-from imgpipeline.lake.storage.cache import LakeCache, default_cache_dir, session_folder
+from imgpipeline.lake.storage.cache import LakeCache, default_cache_dir, open_cache
 from imgpipeline.lake.storage.pieces import fetch_table
 from imgpipeline.objectstore import ObjectStore
 from imgpipeline_tests.servers.waiting import wait_until
@@ -86,10 +86,10 @@ def test_least_recently_used_files_are_removed_first_and_sessions_keep_theirs(co
     assert counting.fetches == 4
 
 
-def test_only_the_session_s_own_folder_is_removed_at_its_end(tmp_path: Path):
-    with session_folder(tmp_path) as one:
+def test_only_the_session_s_own_folder_is_removed_at_its_end(memory: ObjectStore, tmp_path: Path):
+    with open_cache(memory, tmp_path) as (one, _):
         (one / "file").write_text("x")
-        with session_folder(tmp_path) as other:
+        with open_cache(memory, tmp_path) as (other, _):
             assert one.is_dir()
             assert other != one
         assert (one / "file").exists()
@@ -97,20 +97,22 @@ def test_only_the_session_s_own_folder_is_removed_at_its_end(tmp_path: Path):
     assert list((tmp_path / "sessions").iterdir()) == []
 
 
-def test_the_folder_of_a_killed_session_is_removed_by_the_next(tmp_path: Path):
+def test_the_folder_of_a_killed_session_is_removed_by_the_next(memory: ObjectStore, tmp_path: Path):
     code = (
-        "import sys, time; from pathlib import Path; from imgpipeline.lake.storage.cache import session_folder\n"
-        "with session_folder(Path(sys.argv[1])) as folder:\n    (folder / 'file').write_text('x'); time.sleep(60)"
+        "import sys, time; from pathlib import Path; from imgpipeline.lake.storage.cache import open_cache\n"
+        "from imgpipeline.objectstore.client import open_memory_store\n"
+        "with open_cache(open_memory_store(), Path(sys.argv[1])) as (folder, _):\n"
+        "    (folder / 'file').write_text('x'); time.sleep(60)"
     )
     process = subprocess.Popen([sys.executable, "-c", code, str(tmp_path)])
     try:
         wait_until(lambda: any(tmp_path.glob("sessions/*/file")), limit_s=60, what="the other session")
-        with session_folder(tmp_path):
+        with open_cache(memory, tmp_path):
             assert len(list(tmp_path.glob("sessions/*"))) == 2
     finally:
         process.send_signal(signal.SIGKILL)
         process.wait(30)
-    with session_folder(tmp_path) as folder:
+    with open_cache(memory, tmp_path) as (folder, _):
         assert list(tmp_path.glob("sessions/*")) == [folder]
 
 

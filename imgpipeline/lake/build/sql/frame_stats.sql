@@ -22,7 +22,7 @@ WITH timed_frames AS (
         least(coalesce(lead(epoch_us("timestamp")) OVER (PARTITION BY day, source ORDER BY "timestamp"),
                        epoch_us("timestamp")) - epoch_us("timestamp"),
               CAST(coalesce(getvariable('observed_gap_s'), 60) * 1e6 AS BIGINT)) AS gap_us,
-        epoch_us(time_bucket(INTERVAL 1 hour, "timestamp")) + 3_600_000_000 - epoch_us("timestamp") AS rest_us,
+        epoch_us(local_hour("timestamp")) + 3_600_000_000 - epoch_us("timestamp") AS rest_us,
         CASE WHEN processing_timestamp <> "timestamp" OR NOT starts_with(source_kafka_topic, 'import.')
              THEN epoch_us(processing_timestamp) - epoch_us("timestamp") END AS latency_us,
         concat_ws(' ', nullif(model_used, ''), nullif(model_sha256[:8], ''), '>' || confidence_threshold) AS model
@@ -31,7 +31,7 @@ WITH timed_frames AS (
 of_frames AS (
     SELECT
         day,
-        time_bucket(INTERVAL 1 hour, "timestamp") AS hour,
+        local_hour("timestamp") AS hour,
         source,
         count(*)                               AS frames,
         count(*) FILTER (status = 'processed') AS processed,
@@ -55,7 +55,7 @@ of_frames AS (
 of_late_gaps AS (
     SELECT
         day,
-        time_bucket(INTERVAL 1 hour, "timestamp") AS hour,
+        local_hour("timestamp") AS hour,
         source,
         sum(late_us)                           AS late_gaps_us
     FROM (
@@ -67,7 +67,7 @@ of_late_gaps AS (
 of_dead_letters AS (
     SELECT
         day,
-        CASE WHEN CAST("timestamp" AS DATE) = day THEN time_bucket(INTERVAL 1 hour, "timestamp") END AS hour,
+        CASE WHEN local_day("timestamp") = day THEN local_hour("timestamp") END AS hour,
         source,
         count(*)                               AS dead_letters
     FROM dead_letters
@@ -76,7 +76,7 @@ of_dead_letters AS (
 -- The hours that each notice touches; the part is NULL where it says nothing of observed time.
 touched AS (
     SELECT
-        CAST("timestamp" AS DATE)              AS day,
+        local_day("timestamp")                 AS day,
         "timestamp"                            AS hour,
         source,
         epoch_us(interval_start)               AS start_us,
@@ -85,7 +85,7 @@ touched AS (
              THEN least(observed_s * 1e6 / (epoch_us(interval_end) - epoch_us(interval_start)), 1) END AS part
     FROM (
         SELECT * EXCLUDE ("timestamp"), unnest(generate_series(
-            time_bucket(INTERVAL 1 hour, "timestamp"),
+            local_hour("timestamp"),
             greatest("timestamp", interval_end - INTERVAL 1 microsecond),
             INTERVAL 1 hour))                  AS "timestamp"
         FROM (SELECT *, interval_start AS "timestamp" FROM notices))

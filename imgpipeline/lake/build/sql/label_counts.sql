@@ -8,7 +8,7 @@
 -- The mean is taken over decimals: sums of floating point numbers depend on the order of their parts.
 SELECT
     day,
-    time_bucket(INTERVAL 1 hour, "timestamp")  AS hour,
+    local_hour("timestamp")                    AS hour,
     source,
     label,
     count(*)                                   AS count,

@@ -5,7 +5,7 @@
 -- Answers: one row a source, label and hour; a time is there once for each object, so that there are as many as are counted
 SELECT
     day,
-    time_bucket(INTERVAL 1 hour, "timestamp")  AS hour,
+    local_hour("timestamp")                    AS hour,
     source,
     label,
     count(*)                                   AS count,

@@ -14,7 +14,7 @@ WITH of_frames AS (
         count(*) FILTER (status = 'gated')     AS gated,
         min("timestamp")                       AS first_seen,
         max("timestamp")                       AS last_seen,
-        count(DISTINCT time_bucket(INTERVAL 1 hour, "timestamp")) AS active_hours,
+        count(DISTINCT local_hour("timestamp")) AS active_hours,
         max(pause_us) / 1e6                    AS longest_pause_s,
         CAST(sum(size_bytes) AS BIGINT)        AS size_bytes,
         list_sort(list(DISTINCT model) FILTER (status = 'processed' AND model <> '')) AS models

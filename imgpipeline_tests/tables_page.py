@@ -1,20 +1,30 @@
-"""Prints docs/tables.md, made from the columns: `python -m imgpipeline.lake.schema > docs/tables.md`."""
+"""Prints docs/tables.md, made from the columns: `python -m imgpipeline_tests.tables_page > docs/tables.md`."""
 
 import sys
 from collections.abc import Sequence
 
-from imgpipeline.lake.schema.columns import Column, Table
-from imgpipeline.lake.schema.day_tables import DETECTIONS, FRAMES, NOTICES, STORED_DEAD_LETTERS, WEAK_DETECTIONS
 from imgpipeline.lake.schema.events import EVENT_TABLES, PLACE_TABLES
 from imgpipeline.lake.schema.redetections import MODEL_COMPARISON, REDETECTED_FRAMES, REDETECTIONS
-from imgpipeline.lake.schema.summaries import SUMMARY_TABLES
+from imgpipeline.lake.schema.tables import (
+    DEAD_LETTERS,
+    DETECTIONS,
+    EXPORT_TABLES,
+    FRAMES,
+    HISTOGRAM_VIEWS,
+    NOTICES,
+    SEGMENTS,
+    STORED_DEAD_LETTERS,
+    SUMMARY_TABLES,
+    WEAK_DETECTIONS,
+    Column,
+    Table,
+)
 from imgpipeline.lake.schema.tracks import TRACK_OVERLAPS, TRACK_SLICES, TRACK_TABLES
-from imgpipeline.lake.schema.views import DEAD_LETTERS, EXPORT_TABLES, HISTOGRAM_VIEWS, SEGMENTS
 
 _INTRODUCTION = """# Tables
 
 The tables that `imgpipeline query` offers, and the Parquet files in the object store. This page is generated:
-`python -m imgpipeline.lake.schema > docs/tables.md`.
+`python -m imgpipeline_tests.tables_page > docs/tables.md`.
 
 | layer | tables | where |
 |---|---|---|
@@ -65,12 +75,13 @@ beginning of the Parquet file in pieces below `table_pieces/`, its end in the ob
 pieces under the key `imgpipeline_pieces`. All commands read the whole table. Other engines report that object as
 damaged instead of reading part of the rows; for such a day, use `imgpipeline query` or a file of `imgpipeline export`.
 
-A summary's manifest also names the version of each input table, the query (`imgpipeline/lake/build/sql`) and the
-settings that the query reads, so `imgpipeline audit` can make the summary again. Label summaries leave out detections
-with a confidence below `IMGPIPELINE_SUMMARY_THRESHOLD` (default 0: all count). To combine several days, add up counts,
-sizes and the maps of bins, and weight a mean by its count. Label summaries have one row per source: add up `count` and
-`distinct_frames` over sources, and count distinct `source` to see how many saw the label. Do not add up
-`distinct_frames` over labels: one frame may show several.
+A summary's manifest also names the version of each input table (a hash of its rows and ends, which a copy of the table
+keeps), the query (`imgpipeline/lake/build/sql`) and the settings that the query reads, so `imgpipeline audit` can make
+the summary again. In a query, `local_hour(t)` is `time_bucket(INTERVAL 1 hour, t)` and `local_day(t)` is `CAST(t AS
+DATE)`, in UTC. Label summaries leave out detections with a confidence below `IMGPIPELINE_SUMMARY_THRESHOLD` (default 0:
+all count). To combine several days, add up counts, sizes and the maps of bins, and weight a mean by its count. Label
+summaries have one row per source: add up `count` and `distinct_frames` over sources, and count distinct `source` to see
+how many saw the label. Do not add up `distinct_frames` over labels: one frame may show several.
 
 The histogram views show the maps of `frame_stats` as rows, one per bin that has frames, for tools that cannot read
 maps: `SELECT from_bytes, sum(frames) FROM frame_sizes GROUP BY 1`. A frame is in at most one bin, so counts add up over
