@@ -168,6 +168,11 @@ class HttpSettings(BaseSettings):
         pattern=r"^(https?://[^\s/@?#]+(/[^\s?#]*)?)?$",
         description="Address of Dagster's UI, such as `https://dagster.example`; the viewer links to its runs.",
     )
+    viewer_url: str = Field(
+        "",
+        pattern=r"^(https?://[^\s/@?#]+(/[^\s?#]*)?)?$",
+        description="Address of the viewer, such as `https://viewer.example`; Dagster's pages link to its days.",
+    )
     dataset_root: Path | None = Field(
         None,
         validation_alias=either("DATASET_ROOT", "DATASET_ROOT_DIR"),
