@@ -35,7 +35,7 @@ from imgpipeline.lake.build.day_rows import RECIPE
 from imgpipeline.lake.build.day_tables import DayTables
 from imgpipeline.lake.build.derived import Derived, State, state_of
 from imgpipeline.lake.build.summaries import SUMMARIES, DaySummary, recipe
-from imgpipeline.lake.build.summary_inputs import list_versions
+from imgpipeline.lake.build.summary_inputs import UnsettledError, list_versions
 from imgpipeline.lake.schema import FRAMES
 from imgpipeline.lake.storage.manifest import DamagedObjectError, read_manifest
 from imgpipeline.objectstore import ForbiddenError, ObjectMissingError, ObjectStore
@@ -161,6 +161,8 @@ class _Look:
     """Hash of all recipes."""
     features: Mapping[str, str] = field(default_factory=dict)
     """Since when each feature exists, RFC 3339; empty: longer than the note."""
+    unsettled: set[date] = field(default_factory=set)
+    """Days that the next look compares again: a build was storing tables that they or their neighbours read."""
 
     @classmethod
     def begin(cls, store: ObjectStore, settings: Settings, catalog: DayCatalog, now: datetime) -> "_Look":
@@ -195,7 +197,8 @@ class _Look:
 
     def note(self, day: date, states: DayStates) -> None:
         """Keeps what this look found, unless a segment can change it without any object being written."""
-        if day in self.catalog.known.days and not states[TABLES].state.is_behind:
+        is_known = day in self.catalog.known.days and day not in self.unsettled
+        if is_known and not states[TABLES].state.is_behind:
             data = {name: [found.state, found.why] for name, found in states.items()}
             self.catalog.known.days[day].complete[_NOTE] = f"{self._fingerprint(day)} {json.dumps(data)}"
 
@@ -241,6 +244,9 @@ class _Look:
             state = state_of(entry)
         except ForbiddenError:
             raise
+        except UnsettledError:  # another object is due that settles them
+            self.unsettled.add(day)
+            return CURRENT if self._is_stored(each, day) else Found(State.MISSING, why="missing")
         except DamagedObjectError as error:
             return Found(State.DAMAGED, why=f"an input cannot be read: {error.message}")
         except PermanentError as error:

@@ -80,6 +80,26 @@ def test_a_build_that_died_between_two_objects_leaves_the_others_due(store: Obje
     assert "label_totals" not in due(store, settings), "its own input is not built yet"
 
 
+def test_tables_of_a_killed_build_are_due_and_stop_no_look_at_their_neighbours(
+    store: ObjectStore, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Tracks read the tables of the days before and after, which do not belong together here."""
+    monkeypatch.setattr("imgpipeline.lake.build.summary_inputs.SETTLE_S", 0.0)
+    chain = write_chain(store, [seen(0)], [seen(1, day=NEXT)])
+    build(store, settings, DAY, NEXT)
+    older = store.get(day_table_key("detections", DAY))
+    append(chain, [seen(2)])
+    rebuild_day(store, DAY, force=True, now=LATER)
+    store.put(day_table_key("detections", DAY), older)
+    append(chain, [seen(3, day=NEXT)])
+    rebuild_day(store, NEXT, now=LATER)
+    assert TABLES in due(store, settings)
+    assert TRACKS not in due(store, settings, NEXT), "they cannot be built now"
+    assert "label_counts" in due(store, settings, NEXT)
+    rebuild_day(store, DAY, now=LATER)
+    assert TRACKS in due(store, settings, NEXT), "the first look was not remembered"
+
+
 def test_a_removed_object_is_due_and_a_damaged_one_waits_for_a_person(store: ObjectStore, settings: Settings) -> None:
     write_chain(store, [seen(0)])
     build(store, settings, DAY)

@@ -33,7 +33,7 @@ from imgpipeline.redetect.comparison import ComparisonBuild, build_comparison, c
 if TYPE_CHECKING:
     from imgpipeline.redetect.run import Redetection
 
-FRAMES, DETECTIONS = dg.AssetKey("frames"), dg.AssetKey("detections")
+FRAMES = dg.AssetKey("frames")
 REDETECTIONS = dg.AssetKey("redetections")
 COMPARISON = dg.AssetKey(MODEL_COMPARISON.name)
 _LOG_EVERY_S = 10.0
@@ -81,7 +81,8 @@ def redetections(context: dg.AssetExecutionContext, config: BuildConfig, pipelin
 @dg.asset(
     key=COMPARISON,
     deps=[
-        DETECTIONS,
+        # It reads `detections` as well. With this edge, Dagster would skip it in a run for a range of days that builds
+        # both, because the step of `detections` then stores an event for each day and has no output of its own.
         dg.AssetDep(
             REDETECTIONS,
             partition_mapping=dg.MultiToSingleDimensionPartitionMapping(partition_dimension_name="day"),
