@@ -12,9 +12,7 @@ from datetime import date
 from enum import StrEnum
 from importlib import resources
 from pathlib import Path
-from typing import Any
-
-import pyarrow as pa
+from typing import TYPE_CHECKING, Any
 
 from imgpipeline.contracts.detection import Detection
 from imgpipeline.contracts.keys import REDETECTIONS, day_table_key, parse_day, parse_model_folder, redetection_key
@@ -32,6 +30,9 @@ from imgpipeline.lake.storage.pieces import fetch_table
 from imgpipeline.objectstore import ObjectMissingError, ObjectStore
 from imgpipeline.settings import LIVE
 from imgpipeline.vision.agreement import Overlap, choose_pairs
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 _TABLES = ("frames", "detections")
 
@@ -376,7 +377,7 @@ class ComparedDay:
     model_a: str
     model_b: str
     labels: tuple[LabelComparison, ...]
-    boxes: pa.Table
+    boxes: "pa.Table"
     """All boxes of both, with the columns `side` (`a`, `b`), `frame_id`, `detection_number`, `label`, `confidence`,
     `x`, `y`, `width`, `height` in pixels, and `iou` with the matching box of the other model, or NULL."""
 
@@ -442,7 +443,7 @@ def find_disagreements(
     return ComparedFrames(frames, matching, boxes)
 
 
-def _arrow(engine: Engine, query: str, parameters: dict[str, object] | None = None) -> pa.Table:
+def _arrow(engine: Engine, query: str, parameters: dict[str, object] | None = None) -> "pa.Table":
     with engine_errors():
         table: pa.Table = engine.connection.sql(query, params=parameters).to_arrow_table()
         return table

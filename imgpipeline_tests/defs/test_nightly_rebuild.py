@@ -105,14 +105,16 @@ def test_a_past_day_with_extended_tables_is_read_once_as_a_whole(store: ObjectSt
 
 
 @pytest.mark.medium
-def test_a_day_whose_summary_is_missing_is_built(store: ObjectStore) -> None:
-    write_chain(store, [seen(0)], [seen(1, day=NEXT)])
+def test_a_day_whose_summary_is_missing_or_older_than_its_tables_is_built(store: ObjectStore) -> None:
+    chain = write_chain(store, [seen(0)], [seen(1, day=NEXT)])
     late = NIGHT + timedelta(days=30)
     build_all(store, DAY, NEXT, at=late)
     assert isinstance(tick(late), str)
     store.delete(summary_key("label_totals", DAY))
-    assert due(store, late) == {DAY: "label_totals: missing"}
-    assert ranges(tick(late)) == [(str(DAY), str(DAY))]
+    append(chain, [seen(2, day=NEXT)])
+    rebuild_day(store, NEXT, now=late)
+    assert due(store, late) == {DAY: "label_totals: missing", NEXT: "label_counts: older than its inputs"}
+    assert ranges(tick(late)) == [(str(DAY), str(NEXT))]
 
 
 @pytest.mark.medium

@@ -14,7 +14,7 @@ from imgpipeline.contracts.outcomes import Frame
 from imgpipeline.export.annotations import Annotation, Mistake, keep, new_id, withdraw
 from imgpipeline.objectstore import ObjectStore, open_store
 from imgpipeline.settings import Settings
-from imgpipeline.web.viewer import api
+from imgpipeline.web.viewer import frame_pages
 from imgpipeline_tests.cli.command import run
 from imgpipeline_tests.lake.query.site import DAY, NEXT_DAY, Site, fill
 from imgpipeline_tests.ledger.samples import NOON
@@ -177,7 +177,7 @@ def test_a_day_without_frames_names_the_days_that_have_some(site: Site, tmp_path
 
 @pytest.mark.medium
 def test_only_selected_frames_count_for_the_limit(filmed: FilmedSite, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(api, "MOST_EXPORTED", 1)
+    monkeypatch.setattr(frame_pages, "MOST_EXPORTED", 1)
     refused = filmed.viewer.get("/api/v1/export", day=DAY)
     assert (refused.status_code, "imgpipeline export coco" in refused.json()["next"]) == (400, True)
     frame = filmed.of(DAY)[0]
