@@ -28,19 +28,15 @@ import multiprocessing
 import dagster as dg
 
 from imgpipeline.defs.alerts import alerts, alerts_are_delivered, events_sensor, watch_events
-from imgpipeline.defs.assets.day_tables import day_tables
-from imgpipeline.defs.assets.events import events
+from imgpipeline.defs.assets.daily import daily_assets
 from imgpipeline.defs.assets.frame_metadata import frame_metadata, no_record_expired_unread
 from imgpipeline.defs.assets.redetections import model_comparison, redetect_days, redetections
-from imgpipeline.defs.assets.reports import reports
 from imgpipeline.defs.assets.sources import no_source_is_silent, source_silence, sources, stored_images
-from imgpipeline.defs.assets.summaries import summaries
-from imgpipeline.defs.assets.tracks import tracks
-from imgpipeline.defs.automation import keep_tables_current
-from imgpipeline.defs.day_schedules import nightly_rebuild, rebuild_days, weekly_redetect
+from imgpipeline.defs.day_schedules import compare_days, nightly_rebuild, rebuild_days, weekly_redetect
 from imgpipeline.defs.detection_job import detect_frames
 from imgpipeline.defs.frames_sensor import frames_sensor
 from imgpipeline.defs.ingest_jobs import ingest_folder, ingest_video
+from imgpipeline.defs.keep_tables import keep_tables_current
 from imgpipeline.defs.maintenance import (
     bundle_segments,
     deleted_images,
@@ -63,12 +59,8 @@ defs = dg.Definitions(
         frame_metadata,
         segment_bundles,
         deleted_images,
-        day_tables,
-        *summaries,
-        tracks,
-        *events,
+        daily_assets,
         alerts,
-        *reports,
         redetections,
         model_comparison,
     ],
@@ -76,6 +68,7 @@ defs = dg.Definitions(
         detect_frames,
         watch_events,
         rebuild_days,
+        compare_days,
         redetect_days,
         bundle_segments,
         retain_images_job,

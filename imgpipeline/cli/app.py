@@ -17,6 +17,7 @@ from typer.exceptions import TyperException
 from imgpipeline import __version__
 from imgpipeline.cli import (
     audit,
+    build,
     dead_letters,
     detect,
     doctor,
@@ -62,6 +63,7 @@ _COMMANDS: Final[Mapping[str, Callable[..., None]]] = {
     "prepare": ingest.prepare,
     "serve-ingest": serve.serve_ingest,
     "serve": serve.serve,
+    "build": build.build,
     "status": audit.status,
     "audit": audit.audit,
     "query": summary.query,

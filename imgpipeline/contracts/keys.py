@@ -23,6 +23,7 @@ IMAGES = "images"
 DELETED_IMAGES = "deleted_images"
 REDETECTIONS = "redetections"
 REPORTS = "reports"
+AUDIT = "audit"
 ALERTS = "alerts"
 DELIVERED = "alerts_delivered"
 """Prefix of the records of alerts that every target has accepted."""
@@ -292,6 +293,11 @@ def rules_key() -> str:
 def detection_state_key() -> str:
     """Returns the key of what the sensor saw of detection: `detection/state.json`."""
     return "detection/state.json"
+
+
+def known_features_key() -> str:
+    """Returns the key of the note which objects are built automatically, and since when: `daily/features.json`."""
+    return "daily/features.json"
 
 
 def audit_state_key() -> str:

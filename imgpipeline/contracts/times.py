@@ -6,10 +6,11 @@ that are shown.
 
 import difflib
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, tzinfo
 from datetime import time as time_of_day
+from itertools import groupby
 from typing import Annotated
 from zoneinfo import ZoneInfo, available_timezones
 
@@ -165,3 +166,10 @@ def as_utc(local: datetime, zone: tzinfo) -> datetime:
 def back_off_s(failures: int, first_s: float, longest_s: float) -> float:
     """Returns the pause after a number of failures in a row: `first_s` after the first one, doubled by each further."""
     return min(longest_s, first_s * 2.0 ** min(failures - 1, 30)) if failures else 0.0
+
+
+def stretches(days: Iterable[date]) -> list[tuple[date, ...]]:
+    """Groups days into stretches of consecutive days, in order."""
+    numbered = enumerate(sorted(days))
+    groups = groupby(numbered, key=lambda pair: pair[1].toordinal() - pair[0])
+    return [tuple(day for _, day in group) for _, group in groups]

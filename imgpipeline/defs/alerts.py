@@ -18,14 +18,14 @@ import dagster as dg
 from imgpipeline.contracts.text import counted
 from imgpipeline.contracts.times import day_of, format_time, parse_time, utc_now
 from imgpipeline.defs.assets.frame_metadata import FRAME_METADATA
-from imgpipeline.defs.checks import as_evaluation
-from imgpipeline.defs.dagster_internals import kept_instance
+from imgpipeline.defs.dagster_internals import as_evaluation, kept_instance
 from imgpipeline.defs.lost_runs import describe_table, ended_at, is_orphan, note_process
 from imgpipeline.defs.partitions import DAYS
 from imgpipeline.defs.previews import show_picture, show_table
 from imgpipeline.defs.resources import Pipeline, known_failures
 from imgpipeline.defs.run_tags import DELIVER_AT_TAG, MAX_RUNTIME_TAG, PROCESS_TABLE_TAG, SEEN_EVENTS_TAG, WORK_TAG
 from imgpipeline.defs.specs import OWNERS
+from imgpipeline.detect.state import read_state
 from imgpipeline.errors import ImgpipelineError
 from imgpipeline.events.alerts.chain import Alert
 from imgpipeline.events.alerts.delivery import Undelivered, find_undelivered
@@ -42,6 +42,7 @@ _RUNS_READ = 12
 _LONGEST_PAUSE_S = 600.0
 _LONGEST_END_S = 300.0
 _MOST_ROWS = 10
+_NOTHING_NEW = "No frame was processed since the last run."
 
 
 class WatchConfig(dg.Config):
@@ -164,6 +165,8 @@ def events_sensor(context: dg.SensorEvaluationContext) -> dg.SensorResult | dg.S
         return dg.SkipReason(str(error))
     newest = newest_events(instance, is_tracked=is_tracked)
     wait = _reason_to_wait(records, newest, now, settings.retry_pause_s)
+    if wait == _NOTHING_NEW and _has_moved(pipeline.store(), records):
+        wait = None
     if wait is not None:
         return dg.SkipReason(wait)
     longest_s = int(settings.max_run_s + _LONGEST_END_S)
@@ -199,10 +202,19 @@ def _reason_to_wait(
         return None
     deliver_at = good.tags.get(DELIVER_AT_TAG) if good else None
     if deliver_at is None:
-        return "No frame was processed since the last run."
+        return _NOTHING_NEW
     if now >= parse_time(deliver_at):
         return None
     return f"The next delivery is due at {deliver_at}."
+
+
+def _has_moved(store: ObjectStore, records: Sequence[dg.RunRecord]) -> bool:
+    """Tells whether the ledger has moved since the last run: a detection run may die before its event."""
+    try:
+        moved_at = read_state(store).moved_at
+    except ImgpipelineError:  # the next tick asks again
+        return False
+    return moved_at is not None and all(moved_at > ended_at(record) for record in records)
 
 
 def alerts_materialization(

@@ -1,27 +1,45 @@
 """The asset checks of the daily tables.
 
-A build checks the rules for rows before it writes anything, and fails if a rule is broken. These checks are blocking,
-so automation builds nothing from a day whose newest rows were rejected. The other checks only warn. The rules are in
+A build checks the rules for rows before it writes anything, and fails if a rule is broken. The other checks only warn.
+A check that does not apply to a build passes and says why. The rules are in
 `lake.build.day_rules` and `lake.quality.day_warnings`; this module turns their results into Dagster evaluations.
 
 A run of one day evaluates each check for its partition. A run of a range evaluates it once, naming the failed days, and
 again for each of those days.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Mapping
 from datetime import date
+from typing import TYPE_CHECKING
 
 import dagster as dg
 
 from imgpipeline.contracts.text import counted
-from imgpipeline.defs.building import listed
+from imgpipeline.contracts.times import utc_now
+from imgpipeline.daily.objects import TABLES
 from imgpipeline.defs.dagster_internals import AssetCheckEvaluation, AssetCheckEvaluationTargetMaterializationData
 from imgpipeline.defs.partitions import DAYS
 from imgpipeline.errors import ImgpipelineError, TransientError
 from imgpipeline.lake.build.day_rules import RULES, SCHEMA, UNIQUE, UnsoundRowsError
-from imgpipeline.lake.quality.day_warnings import Verdict
+from imgpipeline.lake.build.day_tables import list_days
+from imgpipeline.lake.quality.day_warnings import (
+    LabelHistory,
+    Verdict,
+    judge_darkness,
+    judge_dead_letters,
+    judge_label_counts,
+    judge_stored_rows,
+)
 from imgpipeline.lake.schema import DAY_TABLES
+from imgpipeline.objectstore import ObjectStore
+from imgpipeline.settings import Settings
 
+if TYPE_CHECKING:
+    from imgpipeline.daily.build import ObjectBuild
+    from imgpipeline.lake.build.day_tables import DayBuild
+
+_LISTED = 10
 _SOUND = Verdict(True, "Checked before the table was written.")
 
 
@@ -43,7 +61,7 @@ AGREES = _check(
     "frames",
     "agrees_with_ledger",
     "The tables have every row that the build read from the ledger, according to the hashes in their manifests, and "
-    "tables that were extended during the day equal the nightly full build. Evaluated when a build reads a whole past "
+    "tables that were extended during the day equal the nightly full build. Compared when a build reads a whole past "
     "day: the first build, the nightly build, or a forced build. The command imgpipeline audit reads the ledger again.",
 )
 DEAD_LETTERS = _check(
@@ -58,37 +76,78 @@ LABEL_DROP = _check(
     "label_totals", "usual_labels", "The count of each usual label is at least IMGPIPELINE_WARN_LABEL_SHARE of its "
     "mean over the previous seven stored days.",
 )  # fmt: skip
-DAY_TABLE_CHECKS = (*BLOCKING_CHECKS, AGREES, DEAD_LETTERS)
-"""The checks of the step that builds the day tables."""
+ADDS_UP = _check(
+    "label_counts", "adds_up", "The counts of all labels, hours and sources add up to the day's detections of at least "
+    "IMGPIPELINE_SUMMARY_THRESHOLD.",
+)  # fmt: skip
+DAY_CHECKS = (*BLOCKING_CHECKS, AGREES, DEAD_LETTERS, ADDS_UP, DARKNESS, LABEL_DROP)
+"""All checks of daily assets."""
 
 
-def as_evaluation(asset: dg.AssetKey, check: str, result: dg.AssetCheckResult) -> AssetCheckEvaluation:
-    """Returns the result of a check as an event that sensors and ops may report without evaluating the check."""
-    return AssetCheckEvaluation(
-        asset_key=asset,
-        check_name=check,
-        passed=result.passed,
-        metadata=result.metadata,
-        severity=result.severity,
-        description=result.description,
-    )
+class DayChecks:
+    """Judges the objects of a run, and yields the evaluations at its end."""
 
+    def __init__(self, context: dg.AssetExecutionContext, settings: Settings, store: ObjectStore) -> None:
+        """Reads nothing yet."""
+        self._context, self._settings, self._store = context, settings, store
+        self._history: LabelHistory | None = None
+        self._verdicts: dict[dg.AssetCheckKey, dict[date, Verdict]] = defaultdict(dict)
+        self._broken: set[dg.AssetCheckKey] = set()
 
-def judge(days: Iterable[date], judge_day: Callable[[date], Verdict]) -> dict[date, Verdict]:
-    """Returns a verdict for each day; a day that cannot be judged gets a warning and does not fail the build.
+    def note(self, built: "ObjectBuild") -> None:
+        """Judges an object.
 
-    Raises:
-        TransientError: The store does not answer, or the machine lacks resources; the run is retried.
-    """
-    verdicts = {}
-    for day in days:
+        Raises:
+            TransientError: The store does not answer, or the machine lacks resources; the run is retried.
+        """
+        day, done = built.day, built.result
+        if built.error is not None:
+            self._broken |= store_broken_rules(self._context, day, built.error)
+        elif built.name == TABLES:
+            for spec in BLOCKING_CHECKS:
+                self._verdicts[spec.key][day] = _SOUND
+            letters = judge_dead_letters(done.frames, done.dead_letters, self._settings)
+            self._verdicts[DEAD_LETTERS.key][day] = letters
+            self._judge(AGREES, day, lambda: self._judge_rows(done))
+        elif built.name == ADDS_UP.asset_key.to_user_string():
+            self._judge(ADDS_UP, day, lambda: judge_label_counts(self._store, day, self._settings))
+        elif built.name == DARKNESS.asset_key.to_user_string():
+            self._judge(DARKNESS, day, lambda: judge_darkness(self._store, day, self._settings))
+        elif built.name == LABEL_DROP.asset_key.to_user_string():
+            self._judge(LABEL_DROP, day, lambda: self._judge_labels(day))
+
+    def results(self) -> Iterator[dg.AssetCheckResult]:
+        """Yields the evaluation of each check that the run selected."""
+        for spec in DAY_CHECKS:
+            if spec.key not in self._broken:
+                yield from evaluate(self._context, spec, self._verdicts[spec.key])
+
+    def _judge(self, spec: dg.AssetCheckSpec, day: date, judge: Callable[[], Verdict]) -> None:
+        """Keeps a verdict; a day that cannot be judged gets a warning and does not fail the build."""
+        if spec.key not in self._context.selected_asset_check_keys:
+            return
         try:
-            verdicts[day] = judge_day(day)
+            self._verdicts[spec.key][day] = judge()
         except TransientError:
             raise
         except ImgpipelineError as error:
-            verdicts[day] = Verdict(False, f"The check could not be evaluated: {error}")
-    return verdicts
+            self._verdicts[spec.key][day] = Verdict(False, f"The check could not be evaluated: {error}")
+
+    def _judge_rows(self, report: "DayBuild") -> Verdict:
+        if report.is_extended:
+            return Verdict(True, "Newer segments were added to the tables; the nightly build reads the whole day and "
+                           "compares it with them.")  # fmt: skip
+        if report.corrected:
+            return Verdict(False, f"{', '.join(report.corrected)} had other rows than the ledger and were replaced: "
+                           "adding segments to these tables failed. Please report this.")  # fmt: skip
+        return judge_stored_rows(self._store, report.day, now=utc_now(), memory=self._settings.duckdb_memory)
+
+    def _judge_labels(self, day: date) -> Verdict:
+        if self._history is None:
+            self._history = LabelHistory(
+                self._store, list_days(self._store, f"summaries/{LABEL_DROP.asset_key.to_user_string()}")
+            )
+        return self._history.judge(day, self._settings, now=utc_now())
 
 
 def evaluate(
@@ -108,7 +167,7 @@ def evaluate(
         ((_, only),) = verdicts.items()
         said, figures = only.said, only.figures
     else:
-        names = listed([f"{day}: {verdict.said}" for day, verdict in failing.items()])
+        names = " ".join(f"{day}: {verdict.said}" for day, verdict in list(failing.items())[:_LISTED])
         said = (
             f"{len(failing)} of {counted(len(verdicts), 'day')} fail. {names}"
             if failing
@@ -127,22 +186,17 @@ def evaluate(
     )
 
 
-def evaluate_rules(context: dg.AssetExecutionContext, days: Iterable[date]) -> Iterator[dg.AssetCheckResult]:
-    """Yields passed evaluations of all rules for days that were built."""
-    verdicts = dict.fromkeys(days, _SOUND)
-    for spec in BLOCKING_CHECKS:
-        yield from evaluate(context, spec, verdicts)
+def store_broken_rules(context: dg.AssetExecutionContext, day: date, error: Exception) -> set[dg.AssetCheckKey]:
+    """Stores the evaluations of broken rules, and returns their checks.
 
-
-def store_broken_rules(context: dg.AssetExecutionContext, failed: Mapping[date, Exception]) -> None:
-    """Stores the evaluations of broken rules, because Dagster stores none for a step that fails."""
+    A result of a blocking check that fails would end the step.
+    """
     specs = {(spec.asset_key.to_user_string(), spec.name): spec for spec in BLOCKING_CHECKS}
-    for day, error in failed.items():
-        if isinstance(error, UnsoundRowsError):
-            for found in error.violations:
-                figures = {"rows": float(found.rows)}
-                said = f"{found.rows} break this rule, such as {found.example}. The stored table is unchanged."
-                _store(context, specs[found.table, found.rule], day, Verdict(False, said, figures))
+    violations = error.violations if isinstance(error, UnsoundRowsError) else ()
+    for found in violations:
+        said = f"{found.rows} break this rule, such as {found.example}. The stored table is unchanged."
+        _store(context, specs[found.table, found.rule], day, Verdict(False, said, {"rows": float(found.rows)}))
+    return {specs[found.table, found.rule].key for found in violations}
 
 
 def _severity(spec: dg.AssetCheckSpec) -> dg.AssetCheckSeverity:

@@ -12,14 +12,7 @@ from dagster._core.definitions.asset_checks.asset_check_evaluation import (
     AssetCheckEvaluation,
     AssetCheckEvaluationTargetMaterializationData,
 )
-from dagster._core.definitions.data_version import (
-    CODE_VERSION_TAG,
-    DATA_VERSION_IS_USER_PROVIDED_TAG,
-    DATA_VERSION_TAG,
-    get_input_data_version_tag,
-    get_input_event_pointer_tag,
-)
-from dagster._core.definitions.sensor_definition import SensorExecutionData
+from dagster._core.definitions.data_version import DATA_VERSION_TAG
 from dagster._core.instance.ref import InstanceRef
 
 TESTED_VERSIONS: Final = ("1.13.27",)
@@ -28,25 +21,15 @@ _lock = threading.Lock()
 _kept: list[tuple[InstanceRef, dg.DagsterInstance]] = []
 
 
-def lend_instance(context: dg.SensorEvaluationContext, instance: dg.DagsterInstance) -> None:
-    """Gives a tick a storage that is already open; otherwise Dagster opens one for each tick."""
-    context._instance = instance  # noqa: SLF001 - Dagster has no public way
-
-
 __all__ = [
-    "CODE_VERSION_TAG",
-    "DATA_VERSION_IS_USER_PROVIDED_TAG",
     "DATA_VERSION_TAG",
     "TESTED_VERSIONS",
     "AssetCheckEvaluation",
     "AssetCheckEvaluationTargetMaterializationData",
     "CheckError",
     "InstanceRef",
-    "SensorExecutionData",
-    "get_input_data_version_tag",
-    "get_input_event_pointer_tag",
+    "as_evaluation",
     "kept_instance",
-    "lend_instance",
 ]
 
 
@@ -65,3 +48,15 @@ def kept_instance(context: dg.SensorEvaluationContext) -> dg.DagsterInstance:
         if not _kept or _kept[0][0] != ref:
             _kept[:] = [(ref, dg.DagsterInstance.from_ref(ref))]
         return _kept[0][1]
+
+
+def as_evaluation(asset: dg.AssetKey, check: str, result: dg.AssetCheckResult) -> AssetCheckEvaluation:
+    """Returns the result of a check as an event that sensors and ops may report without evaluating the check."""
+    return AssetCheckEvaluation(
+        asset_key=asset,
+        check_name=check,
+        passed=result.passed,
+        metadata=result.metadata,
+        severity=result.severity,
+        description=result.description,
+    )

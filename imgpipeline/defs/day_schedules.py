@@ -1,8 +1,8 @@
 """The schedules that request builds of days, and the job `rebuild_days`, which people also launch by hand.
 
-`nightly_rebuild` compares the stored tables with the ledger, so it also finds days that Dagster has no event for: an
-import, a lost history, or a build that kept failing. `weekly_redetect` is off by default, because it costs as much
-computing time as the detection of a week.
+`nightly_rebuild` reads yesterday, and other days whose tables were extended by newer segments, once as a whole;
+whatever else is due then is built with them. `weekly_redetect` is off by default, because it costs as much computing
+time as the detection of a week.
 """
 
 from collections.abc import Mapping
@@ -11,13 +11,15 @@ from datetime import date, datetime, timedelta
 import dagster as dg
 
 from imgpipeline.contracts.text import counted
+from imgpipeline.contracts.times import stretches
+from imgpipeline.daily.objects import COMPARISON, objects_of
+from imgpipeline.defs.assets.daily import STEP
 from imgpipeline.defs.assets.redetections import redetect_days
 from imgpipeline.defs.lost_runs import describe_table
-from imgpipeline.defs.partitions import DAYS, has_day, range_tags, redetection_tags, stretches
+from imgpipeline.defs.partitions import DAYS, has_day, range_tags, redetection_tags
 from imgpipeline.defs.resources import Pipeline
 from imgpipeline.defs.run_tags import PROCESS_TABLE_TAG, REASON_TAG, WORK_TAG
 from imgpipeline.errors import ImgpipelineError
-from imgpipeline.lake.build.stale_days import days_behind, days_to_seal
 from imgpipeline.ledger import index_buckets
 from imgpipeline.objectstore import ObjectStore
 from imgpipeline.redetect.choice import chosen_models, is_here
@@ -31,12 +33,22 @@ _REDETECTED_DAYS = 7
 
 rebuild_days = dg.define_asset_job(
     "rebuild_days",
-    selection=dg.AssetSelection.groups("day_tables", "summaries", "tracks", "reports"),
+    selection=dg.AssetSelection.assets(
+        *(table for each in objects_of(load_settings()).values() if not each.has_own_run for table in each.tables)
+    ),
     partitions_def=DAYS,
     executor_def=dg.in_process_executor,
     tags=_TABLES_TAG,
-    description="Builds the tables, summaries, tracks and reports of one day, or of a range of days in one run. Skips "
-    "days without changes, unless the run configuration sets force.",
+    description="Builds the tables, summaries, tracks, events and report of one day, or of a range of days in one run. "
+    "Skips what is current, unless the run configuration sets force.",
+)
+compare_days = dg.define_asset_job(
+    "compare_days",
+    selection=dg.AssetSelection.assets(COMPARISON),
+    partitions_def=DAYS,
+    executor_def=dg.in_process_executor,
+    tags=_TABLES_TAG,
+    description="Compares the results of the models that have processed a day. Requested after a redetection.",
 )
 
 
@@ -52,17 +64,21 @@ def nightly_cron(settings: Settings) -> str:
     cron_schedule=nightly_cron(load_settings()),
     execution_timezone="UTC",
     default_status=dg.DefaultScheduleStatus.RUNNING,
-    description="Runs the last build of yesterday, and builds every day whose tables are older than the ledger: one "
-    "run for each range of days. IMGPIPELINE_NIGHTLY_AT sets the time (UTC).",
+    description="Runs the last build of yesterday, reads days with extended tables once as a whole, and builds what is "
+    "due: one run for each range of days. IMGPIPELINE_NIGHTLY_AT sets the time (UTC).",
 )
 def nightly_rebuild(context: dg.ScheduleEvaluationContext, pipeline: Pipeline) -> list[dg.RunRequest] | dg.SkipReason:
-    """Requests yesterday and the days whose tables are older than the ledger."""
+    """Requests yesterday, the days whose tables were extended, and what is due."""
+    from imgpipeline.daily.states import day_states, due_days  # noqa: PLC0415 - loads DuckDB
+    from imgpipeline.lake.build.stale_days import days_to_seal  # noqa: PLC0415 - as above
+
     at = context.scheduled_execution_time
     yesterday = at.date() - timedelta(days=1)
     try:
-        store = pipeline.store()
+        settings, store = pipeline.settings(), pipeline.store()
         extended = days_to_seal(store, before=at.date(), since=at - _SEALED_WITHIN)
-        behind = dict.fromkeys(extended, "read once as a whole, since newer segments were added") | days_behind(store)
+        behind = dict.fromkeys(extended, "read once as a whole, since newer segments were added")
+        behind |= due_days(day_states(store, settings, now=at))
         if _has_frames(store, yesterday):
             # Even if it is current: tables that were built during the day are checked again after its end.
             behind = {yesterday: "the last build of a day that is over", **behind}
@@ -85,7 +101,7 @@ def requests_for(behind: Mapping[date, str], at: datetime) -> list[dg.RunRequest
     return [
         dg.RunRequest(
             run_key=f"{at.isoformat()}/{first}/{last}",
-            run_config={"ops": {"day_tables": {"config": {"seal": True}}}},
+            run_config={"ops": {STEP: {"config": {"seal": True}}}},
             tags={
                 **_TABLES_TAG,
                 **range_tags(first.isoformat(), last.isoformat()),
@@ -103,7 +119,7 @@ def _has_frames(store: ObjectStore, day: date) -> bool:
 
 
 def _explain_skip(yesterday: date, unknown: set[date]) -> str:
-    said = f"Nothing to build: no frame was announced for {yesterday}, and no table is older than the ledger."
+    said = f"Nothing to build: no frame was announced for {yesterday}, and nothing is due."
     if unknown:
         days, shown = counted(len(unknown), "day"), ", ".join(str(day) for day in sorted(unknown)[:_SHOWN_DAYS])
         said += f" Outside the days of this deployment (IMGPIPELINE_FIRST_DAY): {days}, such as {shown}."

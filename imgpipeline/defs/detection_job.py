@@ -110,9 +110,7 @@ class LaneThread:
     """Follows a lane in a thread, and stores its reports in the main thread, which may call Dagster.
 
     Dagster stops a run with a signal and would raise an exception at any point of the main thread, even while it stores
-    an event. Here the signal only asks the thread to stop; it commits and reports finished work first. A report is done
-    once its events are stored. Only then does the thread move the offset of the consumer group, which tells later runs
-    what was reported.
+    an event. Here the signal only asks the thread to stop; it commits and reports finished work first.
     """
 
     def __init__(

@@ -18,18 +18,11 @@ from imgpipeline.contracts.records import LogRange
 from imgpipeline.contracts.text import counted
 from imgpipeline.contracts.times import utc_now
 from imgpipeline.defs.assets.frame_metadata import EXPIRED_CHECK, FRAME_METADATA, judge_expired
-from imgpipeline.defs.checks import as_evaluation
-from imgpipeline.defs.dagster_internals import AssetCheckEvaluation, kept_instance
+from imgpipeline.defs.dagster_internals import AssetCheckEvaluation, as_evaluation, kept_instance
 from imgpipeline.defs.detection_job import JOB_NAME, detect_frames, run_config_of
 from imgpipeline.defs.lost_runs import describe_table, mark_lost_builds
 from imgpipeline.defs.resources import Pipeline
-from imgpipeline.defs.run_records import (
-    failed_runs,
-    format_ends,
-    good_runs,
-    live_runs,
-    mark_failed,
-)
+from imgpipeline.defs.run_records import failed_runs, format_ends, live_runs, mark_failed
 from imgpipeline.defs.run_tags import CAREFUL_TAG, ENDS_TAG, LANE_TAG, MAX_RUNTIME_TAG, PROCESS_TABLE_TAG, REASON_TAG
 from imgpipeline.detect.state import DetectionState, ExpiredRecordsError, find_expired, read_state, write_state
 from imgpipeline.errors import ImgpipelineError
@@ -37,7 +30,7 @@ from imgpipeline.faultpoints import reach
 from imgpipeline.ledger import find_current_end
 from imgpipeline.objectstore import ObjectStore
 from imgpipeline.settings import Settings
-from imgpipeline.stream.lanes import Decision, LaneStart, PartitionView, decide, report_again
+from imgpipeline.stream.lanes import Decision, LaneStart, PartitionView, decide
 from imgpipeline.stream.sensor_memory import FoundEnd, SensorMemory
 
 _STORE_READERS = 16
@@ -56,8 +49,8 @@ _SERVING_SINCE = utc_now()
     minimum_interval_seconds=5,
     default_status=dg.DefaultSensorStatus.RUNNING,
     description="Watches the Kafka topics with frames. Starts a detect_frames run for each lane that has unread "
-    "records and no run that makes progress, and after a failed run that may not have reported its days. Waits longer "
-    "between runs while they keep failing. Turn it off to pause detection.",
+    "records and no run that makes progress. Waits longer between runs while they keep failing. Turn it off to pause "
+    "detection.",
 )
 def frames_sensor(context: dg.SensorEvaluationContext) -> dg.SensorResult | dg.SkipReason:
     """Starts detection runs for lanes with lag."""
@@ -74,23 +67,25 @@ def frames_sensor(context: dg.SensorEvaluationContext) -> dg.SensorResult | dg.S
         return dg.SkipReason(str(error))
     reach("tick observed")
     live, failures = live_runs(instance, now, _SERVING_SINCE), failed_runs(instance, now)
-    lanes, pause_s = settings.lanes, settings.retry_pause_s
     decision = decide(
-        views, live, failures, lanes=lanes, takeover_s=settings.takeover_s, retry_pause_s=pause_s, now=now
+        views,
+        live,
+        failures,
+        lanes=settings.lanes,
+        takeover_s=settings.takeover_s,
+        retry_pause_s=settings.retry_pause_s,
+        now=now,
     )
-    good = good_runs(instance, failures)
-    starts = [
-        *decision.starts,
-        *report_again(views, live, failures, good, lanes=lanes, retry_pause_s=pause_s, now=now),
-    ]
     reach("tick decided")
     for run_id, reason in decision.overtaken.items():
         context.log.warning(f"Marked run {run_id} as failed: {reason}.")
         mark_failed(instance, run_id, reason)
     reach("tick requested")
     return dg.SensorResult(
-        run_requests=[request_run(start, settings) for start in starts],
-        skip_reason=None if starts else dg.SkipReason(" ".join([*map(str, problems), explain(decision, views)])),
+        run_requests=[request_run(start, settings) for start in decision.starts],
+        skip_reason=None
+        if decision.starts
+        else dg.SkipReason(" ".join([*map(str, problems), explain(decision, views)])),
         cursor=memory.to_cursor(),
         asset_events=_note_state(store, now, views, problems, decision),
     )

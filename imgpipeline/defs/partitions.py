@@ -1,19 +1,18 @@
 """The partitions of all assets: UTC days from the first accepted day to today, and pairs of model and day.
 
-A frame may be ahead of the clock (`IMGPIPELINE_MAX_FUTURE_S`) and so belong to a day after the last partition.
-`automation.Outdated` remembers that day and builds it once it starts. A partition for tomorrow would be the last one,
+A frame may be ahead of the clock (`IMGPIPELINE_MAX_FUTURE_S`) and so belong to a day after the last partition. That day
+is built once it starts. A partition for tomorrow would be the last one,
 which the UI's default range does not show.
 """
 
 from collections import defaultdict
-from collections.abc import Iterable
-from datetime import date
-from itertools import groupby
+from datetime import date, timedelta
 
 import dagster as dg
 
 from imgpipeline.contracts.times import utc_now
 from imgpipeline.defs.dagster_internals import CheckError
+from imgpipeline.defs.run_tags import PARTITION_TAG, RANGE_END_TAG, RANGE_START_TAG
 from imgpipeline.redetect.choice import chosen_models
 from imgpipeline.settings import load_settings
 
@@ -76,7 +75,7 @@ def model_day_key(model: str, day: date) -> str:
 
 def range_tags(first: str, last: str) -> dict[str, str]:
     """Returns the tags of one run for a range of partitions, including both ends: for `RunRequest(tags=…)`."""
-    return {"dagster/asset_partition_range_start": first, "dagster/asset_partition_range_end": last}
+    return {RANGE_START_TAG: first, RANGE_END_TAG: last}
 
 
 def redetection_tags(model: str, first: date, last: date) -> dict[str, str]:
@@ -84,10 +83,14 @@ def redetection_tags(model: str, first: date, last: date) -> dict[str, str]:
     return range_tags(model_day_key(model, first), model_day_key(model, last))
 
 
-def stretches(days: Iterable[date]) -> list[list[date]]:
-    """Groups days into stretches of consecutive days, in order."""
-    numbered = enumerate(sorted(days))
-    return [[day for _, day in group] for _, group in groupby(numbered, key=lambda pair: pair[1].toordinal() - pair[0])]
+def days_of_run(run: dg.DagsterRun) -> list[date]:
+    """Returns the days that a stored run is for, in order; none if it has no days, or pairs of model and day."""
+    first, last = (run.tags.get(name, run.tags.get(PARTITION_TAG, "")) for name in (RANGE_START_TAG, RANGE_END_TAG))
+    try:
+        start, end = date.fromisoformat(first), date.fromisoformat(last)
+    except ValueError:
+        return []
+    return [start + timedelta(days=n) for n in range((end - start).days + 1)]
 
 
 def _requested_keys(context: dg.AssetExecutionContext) -> list[str]:

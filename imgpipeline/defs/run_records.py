@@ -5,16 +5,16 @@ at the same ends.
 """
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 
 import dagster as dg
 
 from imgpipeline.defs.detection_job import JOB_NAME, lane_of
 from imgpipeline.defs.lost_runs import LAUNCHED, as_utc, end_process, ended_at, is_gone, is_lost, is_orphan
-from imgpipeline.defs.run_tags import ENDING_TAG, FAILURE_TAG, LANE_TAG, PROCESS_TAG, noted, read_ends, read_noted
+from imgpipeline.defs.run_tags import ENDING_TAG, FAILURE_TAG, PROCESS_TAG, noted, read_ends, read_noted
 from imgpipeline.errors import ConfigurationError
-from imgpipeline.stream.lanes import Ending, FailedRun, GoodRun, Lane, LiveRun, Place
+from imgpipeline.stream.lanes import Ending, FailedRun, Lane, LiveRun, Place
 
 _MOST_ENDS = 64
 """Maximum number of partitions in a tag, because databases index tags and reject long ones."""
@@ -50,29 +50,6 @@ def failed_runs(instance: dg.DagsterInstance, now: datetime) -> list[FailedRun]:
             reason = read_noted(run, FAILURE_TAG) or ""
             failures.append(FailedRun(run.run_id, lane, ended_at(record), ends, _ending(run), reason))
     return failures
-
-
-def good_runs(instance: dg.DagsterInstance, failures: Sequence[FailedRun]) -> list[GoodRun]:
-    """Returns the detection runs that succeeded since the first of these failures, newest first."""
-    if not failures:
-        return []
-    # One run for each lane, because busy lanes would push out the run of a quiet lane; and the newest runs of all
-    # lanes, which include runs from before a change of the number of lanes.
-    last: dict[Lane, datetime] = {}
-    for failure in failures:
-        last[failure.lane] = max(last.get(failure.lane, failure.ended_at), failure.ended_at)
-    records = _succeeded_since(instance, min(last.values()), {}, FAILURES_READ)
-    for failed_lane, failed_at in last.items():
-        records += _succeeded_since(instance, failed_at, {LANE_TAG: str(failed_lane)}, 1)
-    lanes = [(record, _lane(record.dagster_run)) for record in records if record.start_time]
-    return [GoodRun(lane, datetime.fromtimestamp(record.start_time or 0, UTC)) for record, lane in lanes if lane]
-
-
-def _succeeded_since(
-    instance: dg.DagsterInstance, since: datetime, tags: dict[str, str], limit: int
-) -> list[dg.RunRecord]:
-    wanted = dg.RunsFilter(job_name=JOB_NAME, statuses=[dg.DagsterRunStatus.SUCCESS], updated_after=since, tags=tags)
-    return list(instance.get_run_records(wanted, limit=limit))
 
 
 def mark_failed(instance: dg.DagsterInstance, run_id: str, reason: str) -> None:

@@ -3,6 +3,9 @@
 Dagster hides tags that start with `.dagster/`.
 """
 
+from collections.abc import Iterable
+from datetime import date
+
 import dagster as dg
 
 WORK_TAG = "imgpipeline/work"
@@ -15,6 +18,10 @@ CAREFUL_TAG = "imgpipeline/careful"
 """Set on a detection run that searches for the record that kills its process."""
 PARTITION_TAG = "dagster/partition"
 """Dagster's tag with the partition of a run; a run for several partitions has other tags."""
+RANGE_START_TAG = "dagster/asset_partition_range_start"
+"""Dagster's tag with the first partition of a run for several."""
+RANGE_END_TAG = "dagster/asset_partition_range_end"
+"""Dagster's tag with the last partition of a run for several."""
 MAX_RUNTIME_TAG = "dagster/max_runtime"
 """Dagster's tag for the time after which it fails a run, in seconds."""
 ENDS_TAG = ".dagster/imgpipeline_ledger_ends"
@@ -25,12 +32,17 @@ PROCESS_TAG = ".dagster/imgpipeline_process"
 """The process that executes the run."""
 ENDING_TAG = ".dagster/imgpipeline_ended"
 """How a run failed, as a value of `Ending`; a run whose process died cannot set it."""
+FAILED_OBJECTS_TAG = ".dagster/imgpipeline_failed_objects"
+"""What a run could not build: `tracks:2026-01-09 daily_report:2026-01-09`."""
 FAILURE_TAG = ".dagster/imgpipeline_failure"
 """The error with which a detection run ended."""
 SEEN_EVENTS_TAG = ".dagster/imgpipeline_seen_events"
 """Newest event in Dagster's storage that a `watch_events` run has seen, by asset: `{"frame_metadata": 120}`."""
 DELIVER_AT_TAG = ".dagster/imgpipeline_deliver_at"
 """When the next delivery of alerts is due after a `watch_events` run, RFC 3339."""
+
+_MOST_FAILED = 1000
+"""Databases index tags and reject long ones."""
 
 
 def noted(run_id: str, tag: str, value: str) -> dict[str, str]:
@@ -45,6 +57,18 @@ def read_noted(run: dg.DagsterRun, tag: str) -> str | None:
     """Returns what a run has recorded about itself, or None."""
     of, _, value = run.tags.get(tag, "").partition(" ")
     return value if of == run.run_id else None
+
+
+def format_failed(failed: Iterable[tuple[str, date]]) -> str:
+    """Returns objects of days as a tag; empty if the text is too long for one."""
+    text = " ".join(f"{name}:{day}" for name, day in failed)
+    return text if len(text) <= _MOST_FAILED else ""
+
+
+def parse_failed(tag: str | None) -> frozenset[tuple[str, date]] | None:
+    """Reads the output of `format_failed`; None if it says nothing."""
+    pairs = (part.partition(":") for part in (tag or "").split())
+    return frozenset((name, date.fromisoformat(day)) for name, _, day in pairs) or None
 
 
 def read_ends(run: dg.DagsterRun) -> str:

@@ -1,58 +1,22 @@
-"""Specs of the assets that are tables: owner, description, and the columns with types, units, meanings and lineage.
+"""Metadata of the assets that are tables: owner, and the columns with types, units, meanings and lineage.
 
 The columns are defined in `lake.schema`, which docs/tables.md is also generated from.
 """
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 
-from imgpipeline.lake.schema import Column, Table
+if TYPE_CHECKING:
+    from imgpipeline.lake.schema import Column, Table
 
 OWNERS = ["team:imgpipeline"]
 _UNIQUE: Mapping[str, frozenset[str]] = {"frames": frozenset({"frame_id"})}
 """Columns whose values are unique within a day, by table."""
 
 
-def table_spec(
-    table: Table,
-    description: str,
-    *,
-    deps: Sequence[dg.AssetKey],
-    group: str,
-    kinds: set[str],
-    code_version: str,
-    automation: dg.AutomationCondition[Any] | None,
-    freshness: dg.FreshnessPolicy | None = None,
-) -> dg.AssetSpec:
-    """Returns the spec of a table's asset.
-
-    Args:
-        table: The table.
-        description: Text for the UI.
-        deps: Its inputs.
-        group: Its group.
-        kinds: Kinds that the UI shows.
-        code_version: Recipe of the table.
-        automation: The condition that requests builds; None: nothing does.
-        freshness: Its freshness policy.
-    """
-    return dg.AssetSpec(
-        table.name,
-        deps=deps,
-        group_name=group,
-        kinds=kinds,
-        owners=OWNERS,
-        automation_condition=automation,
-        code_version=code_version,
-        metadata=table_metadata(table),
-        description=description,
-        freshness_policy=freshness,
-    )
-
-
-def table_metadata(table: Table) -> dict[str, Any]:
+def table_metadata(table: "Table") -> dict[str, Any]:
     """Returns the column schema and the column lineage, under Dagster's names."""
     return {
         "dagster/column_schema": dg.TableSchema(
@@ -65,7 +29,7 @@ def table_metadata(table: Table) -> dict[str, Any]:
     }
 
 
-def _column(table: Table, column: Column) -> dg.TableColumn:
+def _column(table: "Table", column: "Column") -> dg.TableColumn:
     return dg.TableColumn(
         column.name,
         column.duckdb_type,

@@ -18,6 +18,7 @@ from rich.progress import Progress as ProgressBar
 from imgpipeline.contracts.keys import report_key
 from imgpipeline.contracts.text import counted
 from imgpipeline.contracts.times import day_of, utc_now
+from imgpipeline.daily.states import day_states, due_days
 from imgpipeline.demo.material import (
     Progress,
     SceneOfDay,
@@ -42,8 +43,6 @@ from imgpipeline.demo.servers import (
     viewer_server,
 )
 from imgpipeline.errors import ConfigurationError, PermanentError
-from imgpipeline.lake.build.derived import State, state_of
-from imgpipeline.lake.build.stale_days import days_behind
 from imgpipeline.lake.quality.audit import audit
 from imgpipeline.ledger import fix_ends, known_days
 from imgpipeline.objectstore import open_store
@@ -56,7 +55,6 @@ from imgpipeline.sources.simulator.rtsp_simulator import check_program
 from imgpipeline.sources.video import FrameChoice, VideoSource, ingest_video
 from imgpipeline.stream.embedded import broker_process
 from imgpipeline.stream.log import read_log
-from imgpipeline.tracking.day_tracks import DayTracks
 from imgpipeline.vision.registry import find_model
 
 _QUIET_S = 900.0
@@ -238,9 +236,8 @@ def _await_tables(settings: Settings, step: Progress, dagster: DemoServer) -> No
     days = known_days(store)
 
     def current() -> int:
-        behind = days_behind(store)
-        reported = [day for day in days if day not in behind and store.head(report_key(day))]
-        return sum(state_of(DayTracks(store, day, settings, utc_now())) is State.CURRENT for day in reported)
+        states = day_states(store, settings, days, now=utc_now())
+        return len(days) - len(due_days(states))
 
     _await(current, len(days), step, dagster)
 

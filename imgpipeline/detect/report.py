@@ -202,10 +202,6 @@ class LaneTally:
         """Records when the first record arrived."""
         self._began = self._began or at
 
-    def revisit(self, header: SegmentHeader) -> None:
-        """Adds the days, but not the counts, of a segment from an earlier run that may not have reported it."""
-        self._touch(header)
-
     def add(self, header: SegmentHeader, outcomes: list[Outcome], record_times: list[datetime], at: datetime) -> None:
         """Adds a segment that was just put."""
         self._touch(header)

@@ -41,7 +41,7 @@ from imgpipeline.detect.work import FrameWork, open_image_reader
 from imgpipeline.detect.workers import CollectWorker, FetchWorker, Flow, RecordPool, SegmentDraft
 from imgpipeline.errors import ConfigurationError, TransientError
 from imgpipeline.faultpoints import reach
-from imgpipeline.ledger import ChainWriter, DayIndex, Provenance, SegmentHeader, list_segments, read_segments
+from imgpipeline.ledger import ChainWriter, DayIndex, Provenance, SegmentHeader
 from imgpipeline.objectstore import ObjectStore, open_store
 from imgpipeline.objectstore.client import check_store
 from imgpipeline.settings import Settings
@@ -59,8 +59,6 @@ _LOOK_EVERY_S = 5.0
 _PUT_AT_ONCE = 8
 RESTART_S = 20.0
 _RESTART_PAUSE_S = 0.5
-_MOST_REVISITED = 1000
-"""Maximum number of segments whose days are reported again if the group's offset is old or was reset."""
 
 Report = Callable[[LaneReport], None]
 Answer = TypeVar("Answer")
@@ -95,17 +93,6 @@ class LaneRun:
     """When the ids of the topics were last compared, by a monotonic clock."""
     looked_at_s: float = -math.inf
     """When the partitions of the topics were last read, by a monotonic clock."""
-
-    def revisit(self, resumed: dict[Partition, Resumption]) -> None:
-        """Adds the days of segments that an earlier run has put but may not have reported."""
-        self.committed = self.group.read(resumed)
-        for number, resumption in resumed.items():
-            end = resumption.end
-            if self.committed.get(number, 0) >= end.offset:
-                continue
-            starts = list_segments(self.store, end.chain, self.committed.get(number, 0), end.offset)
-            for segment in read_segments(self.store, end.chain, starts[-_MOST_REVISITED:]):
-                self.tally.revisit(segment.header)
 
     def begin(self, resumed: dict[Partition, Resumption]) -> None:
         """Opens a writer for each chain and puts the gaps that were found."""
@@ -239,7 +226,7 @@ class LaneRun:
         return done
 
     def _tell(self, ended_by: str | None) -> LaneReport:
-        """Reports to Dagster, then commits the group's offsets, so that committed offsets are always reported."""
+        """Reports to Dagster, then commits the group's offsets, for other tools to see."""
         self.reported_at_s = time.monotonic()
         ends = {n: writer.end.offset for n, writer in self.writers.items()}
         try:
@@ -375,7 +362,6 @@ def follow_lane(
         run = LaneRun(settings, store, admin, group, made_by, report, clock, flow, lane, followed, careful, limit)
         reach("run begin", ",".join(settings.kafka_topics))
         with _losing_the_broker_is_transient(settings):
-            run.revisit(resumed)
             run.begin(resumed)
             return run.work(detector, {at: r.position for at, r in resumed.items()})
 

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from imgpipeline.contracts.detection import Detection
-from imgpipeline.contracts.keys import REDETECTIONS, day_table_key, parse_model_folder, redetection_key
+from imgpipeline.contracts.keys import REDETECTIONS, day_table_key, parse_day, parse_model_folder, redetection_key
 from imgpipeline.errors import PermanentError, TransientError
 from imgpipeline.lake.build.summary_inputs import Patience
 from imgpipeline.lake.storage.engine import Engine, all_rows, disk_errors, engine_errors, open_engine, quoted
@@ -52,6 +52,18 @@ def sides_of(store: ObjectStore, day: date) -> list[str]:
     folders = store.list_folders(REDETECTIONS)
     models = sorted(model for model in map(parse_model_folder, folders) if model)
     return [LIVE, *(model for model in models if store.head(redetection_key(model, day, "detections")))]
+
+
+def days_with_redetections(store: ObjectStore) -> dict[date, str]:
+    """Returns the days with results of models, each with their e-tags; one listing for each model."""
+    found: dict[date, str] = {}
+    for folder in store.list_folders(REDETECTIONS):
+        model = parse_model_folder(folder)
+        for info in store.list_objects(f"{REDETECTIONS}/{folder}") if model else ():
+            day = parse_day(info.key)
+            if day and info.key in {redetection_key(model or "", day, table) for table in _TABLES}:
+                found[day] = f"{found.get(day, '')} {info.e_tag}"
+    return found
 
 
 def versions_of(store: ObjectStore, day: date, names: Sequence[str]) -> dict[str, list[str]]:

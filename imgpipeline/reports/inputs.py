@@ -3,6 +3,7 @@
 A stored report is built from tables alone. The command `imgpipeline report` also reads newer segments of the ledger.
 """
 
+import contextlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta
@@ -19,6 +20,7 @@ from imgpipeline.lake.quality.audit_state import StoredVerdict, read_verdict
 from imgpipeline.lake.query.days import name_nearest_days, nearest_day
 from imgpipeline.lake.schema import DAY_TABLES, EVENTS, PLACE_TABLES, TRACK_TABLES
 from imgpipeline.lake.storage.manifest import (
+    DamagedObjectError,
     Manifest,
     Stored,
     StoredObject,
@@ -189,9 +191,13 @@ def read_local_inputs(
 
 
 def _optional_versions(store: ObjectStore, day: date) -> dict[str, StoredObject[str]]:
-    """Returns the versions of the stored summaries and of `FOUND_TABLES`, by key."""
-    keys = [stored_key(name, day) for name in (*sorted(SUMMARIES), *(table.name for table in FOUND_TABLES))]
-    return {key: found for key in keys if (found := read_version(store, key))}
+    """Returns the versions of the stored summaries and of `FOUND_TABLES`, by key; a damaged one counts as missing."""
+    versions: dict[str, StoredObject[str]] = {}
+    for name in (*sorted(SUMMARIES), *(table.name for table in FOUND_TABLES)):
+        with contextlib.suppress(DamagedObjectError):
+            if found := read_version(store, stored_key(name, day)):
+                versions[stored_key(name, day)] = found
+    return versions
 
 
 def report_recipe(settings: Settings) -> str:

@@ -130,6 +130,8 @@ class HttpSettings(SettingsGroup):
     """Header in which a trusted proxy names the user."""
     dagster_url: str = Field("", pattern=r"^(https?://[^\s/@?#]+(/[^\s?#]*)?)?$")
     """Address of Dagster's UI, such as `https://dagster.example`; the viewer links to its runs."""
+    viewer_url: str = Field("", pattern=r"^(https?://[^\s/@?#]+(/[^\s?#]*)?)?$")
+    """Address of the viewer, such as `https://viewer.example`; Dagster's pages link to its days."""
     dataset_root: Path | None = Field(None, validation_alias=either("DATASET_ROOT", "DATASET_ROOT_DIR"))
     """Folder with the videos and `sequences/NAME/` that `POST /start/{video}` of `serve-ingest` plays."""
     jobs_dir: Path = Path(".imgpipeline") / "jobs"

@@ -10,8 +10,7 @@ function of the lag of each partition, live runs, failed runs, and the clock:
 * After three runs whose process died or hung at one ledger end, the next run is careful: it searches for the record
   that causes this. Runs that failed with an error have named their reason and do not count.
 
-A wrong decision costs work, never a frame, because the ledger takes every offset once. `report_again` adds runs for
-lanes without lag in which a failed run may not have reported all days.
+A wrong decision costs work, never a frame, because the ledger takes every offset once.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -285,57 +284,3 @@ def _start(
 
 def _lag(behind: Sequence[PartitionView]) -> int:
     return sum(view.lag for view in behind)
-
-
-@dataclass(frozen=True, slots=True)
-class GoodRun:
-    """A detection run that ended normally, and so has reported all days, also those of earlier failed runs."""
-
-    lane: Lane
-    began_at: datetime
-
-
-def report_again(
-    partitions: Sequence[PartitionView],
-    runs: Sequence[LiveRun],
-    failures: Sequence[FailedRun],
-    good_runs: Sequence[GoodRun],
-    *,
-    lanes: int,
-    retry_pause_s: float,
-    now: datetime,
-) -> list[LaneStart]:
-    """Decides which lanes without lag get a run that reports the days that a failed run may not have reported.
-
-    If a run dies between writing a segment and Dagster's event, Dagster does not know the day, so its tables are not
-    built. The next run reports such days again, but without new frames there is no lag that starts one. A cancelled run
-    has reported its days. The days of a dead process that was cancelled by force wait for the next frame.
-
-    Args:
-        good_runs: The runs that ended normally since the first of these failures.
-
-    Returns:
-        One run for each lane in which a run failed, none has ended normally since, and none is live.
-    """
-    starts = []
-    for lane in (Lane(number, lanes) for number in range(lanes)):
-        own = [view for view in partitions if view.is_in(lane)]
-        if any(view.lag for view in own) or any(_share(run.lane, own) for run in runs):
-            continue
-        silent = [failed for failed in failures if _share(failed.lane, own) and not _is_settled(failed, own, good_runs)]
-        if not silent:
-            continue
-        last = max(silent, key=lambda failed: failed.ended_at)
-        pause_s = back_off_s(len(silent), retry_pause_s, LONGEST_BACK_OFF_S)
-        if now >= last.ended_at + timedelta(seconds=pause_s):
-            reason = f"Lane {lane} has no lag, but run {last.run_id[:8]} failed and may not have reported all its days."
-            starts.append(LaneStart(lane, 0, {}, reason))
-    return starts
-
-
-def _is_settled(failed: FailedRun, own: Sequence[PartitionView], good_runs: Sequence[GoodRun]) -> bool:
-    return any(good.began_at >= failed.ended_at and _share(good.lane, own) for good in good_runs)
-
-
-def _share(lane: Lane, partitions: Sequence[PartitionView]) -> bool:
-    return any(view.is_in(lane) for view in partitions)

@@ -45,6 +45,7 @@ WRONG_CALLS = [
     ("publish events", "Neither --topic nor --mqtt is given."),
     ("publish events --topic results --mqtt", "--topic and --mqtt are both given."),
     ("publish detections --topic results --format xml", "Invalid value for '--format'"),
+    ("build", "No days are given."),
     ("tracks stats --source gate --day x", "--day is 'x'."),
     ("tracks evaluate", "Missing option '--truth'."),
     ("tracks show gate", "Missing option '--output'"),

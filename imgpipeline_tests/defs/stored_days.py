@@ -10,13 +10,13 @@ import dagster as dg
 from imgpipeline.contracts.keys import ChainId
 from imgpipeline.contracts.outcomes import Outcome, make_frame_id
 from imgpipeline.definitions import defs
+from imgpipeline.defs.assets.daily import STEP
 from imgpipeline.lake.build.summaries import SUMMARIES
 from imgpipeline.objectstore import ObjectStore
 from imgpipeline_tests.lake.samples import detection, seen
 from imgpipeline_tests.ledger.samples import write_chain
 
-STEPS = ("day_tables", *SUMMARIES, "daily_report")
-"""The steps that take `force`."""
+OBJECTS = ("day_tables", *SUMMARIES, "daily_report")
 
 
 def chain_of(day: date, number: int = 0) -> ChainId:
@@ -49,18 +49,17 @@ def build(
     tags = {"dagster/partition": first}
     if len(days) > 1:
         tags = {"dagster/asset_partition_range_start": first, "dagster/asset_partition_range_end": last}
-    ops = {name: {"config": config} for name in STEPS if select is None or name in select}
     job = definitions.resolve_implicit_global_asset_job_def()
-    keys = [dg.AssetKey(name) for name in _assets(select or STEPS)]
+    keys = [dg.AssetKey(name) for name in _assets(select or OBJECTS)]
+    run_config = {"ops": {STEP: {"config": config}}} if config else None
     return job.execute_in_process(
-        instance=instance, tags=tags, run_config={"ops": ops} if config else None, raise_on_error=False,
-        asset_selection=keys,
-    )  # fmt: skip
+        instance=instance, tags=tags, run_config=run_config, raise_on_error=False, asset_selection=keys
+    )
 
 
-def _assets(steps: Sequence[str]) -> list[str]:
+def _assets(objects: Sequence[str]) -> list[str]:
     tables = ["frames", "detections", "dead_letters", "notices"]
-    return [name for step in steps for name in (tables if step == "day_tables" else [step])]  # or an asset's own name
+    return [name for each in objects for name in (tables if each == "day_tables" else [each])]
 
 
 def newest(instance: dg.DagsterInstance, asset: str, day: date) -> dg.AssetMaterialization | None:

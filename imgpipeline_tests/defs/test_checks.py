@@ -1,4 +1,4 @@
-"""What the UI shows of asset checks, and what automation does after a day whose rows were rejected."""
+"""What the UI shows of asset checks, also after a day whose rows were rejected."""
 
 from collections.abc import Iterator
 from datetime import UTC, date, datetime, timedelta
@@ -7,14 +7,15 @@ from pathlib import Path
 import dagster as dg
 import pytest
 from dagster._core.definitions.asset_checks.asset_check_evaluation import AssetCheckEvaluation
-from dagster._core.test_utils import freeze_time
 
-from imgpipeline.contracts.keys import day_table_key
+from imgpipeline.contracts.keys import day_table_key, summary_key
 from imgpipeline.definitions import defs
-from imgpipeline.defs.automation import keep_tables_current, newest_events
+from imgpipeline.defs.assets.daily import STEP
 from imgpipeline.lake.build.day_tables import rebuild_day
+from imgpipeline.lake.quality.day_warnings import judge_label_counts
 from imgpipeline.objectstore import ObjectStore, open_store
 from imgpipeline.settings import load_settings
+from imgpipeline_tests.defs.keeping import Keeping
 from imgpipeline_tests.defs.stored_days import add_frames, build, chain_of, newest
 from imgpipeline_tests.ledger.samples import dead_letter, write_chain
 
@@ -60,25 +61,6 @@ def description(
 ) -> str:
     found = {(e.asset_check_key, e.partition): e.description for e in stored(instance, result)}
     return str(found[check, partition])
-
-
-def announce(instance: dg.DagsterInstance, *days: date) -> None:
-    for day in days:
-        event = dg.AssetMaterialization("frame_metadata", partition=day.isoformat())
-        instance.report_runless_asset_event(event)
-
-
-def automate(instance: dg.DagsterInstance, *, after_s: float = 0) -> dg.ExecuteInProcessResult:
-    """Evaluate the automation sensor, and execute the run that it requests with its assets and checks."""
-    with freeze_time(datetime.now(UTC) + timedelta(seconds=after_s)):
-        tick = keep_tables_current.evaluate_tick(dg.build_sensor_context(instance, definitions=defs))
-    (request,) = tick.run_requests or []
-    checks = request.asset_check_keys
-    job = defs.resolve_implicit_global_asset_job_def().get_subset(
-        asset_selection=set(request.asset_selection or []),
-        asset_check_selection=None if checks is None else set(checks),
-    )
-    return job.execute_in_process(instance=instance, tags=dict(request.tags), raise_on_error=False)
 
 
 def remove_frames(store: ObjectStore, day: date, *, number: int = 0) -> None:
@@ -133,7 +115,7 @@ def test_a_day_with_an_impossible_row_fails_its_check_and_keeps_its_old_table(
     assert f"announced at offset 1 of frames/{chain_of(DAY, 1).topic_id}/0" in said
     assert store.get(key) == before
     assert newest(instance, "detections", DAY) is None
-    (failure,) = [event for event in result.all_events if event.is_step_failure and event.step_key == "day_tables"]
+    (failure,) = [event for event in result.all_events if event.is_step_failure and event.step_key == STEP]
     assert failure.step_failure_data.user_failure_data is not None
     assert "announced at offset 1" in str(failure.step_failure_data.user_failure_data.description)
 
@@ -144,7 +126,11 @@ def test_a_range_stores_the_good_days_and_names_the_bad_one(store: ObjectStore, 
         add_frames(store, day, IMPOSSIBLE if day == DAYS[1] else 0.6)
     result = build(instance, *DAYS)
     assert not result.success
-    assert evaluations(instance, result) == {("detections", "confidence_in_range", str(DAYS[1])): False}
+    found = evaluations(instance, result)
+    assert {check: ok for check, ok in found.items() if "confidence_in_range" in check} == {
+        ("detections", "confidence_in_range", str(DAYS[1])): False
+    }
+    assert found["frames", "frame_id_unique", None], "the other rules hold on the other days"
     assert [newest(instance, "detections", day) is not None for day in DAYS] == [True, False, True]
 
 
@@ -168,56 +154,52 @@ def test_a_warning_of_a_range_is_one_evaluation_that_names_the_days_and_one_for_
 
 
 @pytest.mark.medium
-def test_automation_stops_after_a_rejected_day_but_not_after_others(
-    store: ObjectStore, instance: dg.DagsterInstance
-) -> None:
-    """A row is rejected while the summaries of the day are still outdated."""
-    for day in DAYS[:2]:
-        add_frames(store, day, 0.6)
-    announce(instance, *DAYS[:2])
-    for day in DAYS[:2]:
-        assert build(instance, day, select=["day_tables"]).success
-    add_frames(store, DAY, IMPOSSIBLE, number=1, camera=1)
-    announce(instance, DAY)
-    assert not build(instance, DAY, select=["day_tables"]).success
-    counts = dg.AssetKey("label_counts")
-
-    def requested() -> set[str]:
-        now = datetime.now(UTC).replace(minute=1, second=0)  # not the minute in which a failed build is tried again
-        result = dg.evaluate_automation_conditions(defs, instance, evaluation_time=now)
-        assert not result.get_requested_partitions(dg.AssetKey("frames"))
-        return set(result.get_requested_partitions(counts))
-
-    assert newest_events(instance, dg.AssetKey("detections")).keys() == {str(day) for day in DAYS[:2]}
-    assert requested() == {str(DAYS[1])}
-    remove_frames(store, DAY, number=1)
-    announce(instance, DAY)
-    assert build(instance, DAY, select=["day_tables"]).success
-    assert requested() == {str(day) for day in DAYS[:2]}
-
-
-@pytest.mark.medium
-def test_a_run_that_automation_launches_records_every_check(store: ObjectStore, instance: dg.DagsterInstance) -> None:
-    """Dagster names the checks of assets that cannot be built alone, and then runs no others."""
+def test_a_run_that_the_sensor_requests_records_every_check(store: ObjectStore, instance: dg.DagsterInstance) -> None:
     add_frames(store, DAY, 0.6, 0.9)
-    announce(instance, DAY)
-    result = automate(instance)
+    keeping = Keeping(store, instance)
+    (result,) = keeping.run(keeping.requests())
     assert result.success
     assert evaluations(instance, result) == {(*check, str(DAY)): True for check in every_check()}
 
 
 @pytest.mark.medium
-def test_a_failed_blocking_check_passes_once_automation_has_built_the_repaired_day(
+def test_a_check_that_does_not_apply_to_a_build_passes_and_says_why(
     store: ObjectStore, instance: dg.DagsterInstance
 ) -> None:
+    add_frames(store, DAY, 0.6)
+    assert build(instance, DAY).success
+    add_frames(store, DAY, 0.7, number=1, camera=1)
+    result = build(instance, DAY)
+    assert evaluations(instance, result)["frames", "agrees_with_ledger", str(DAY)]
+    assert "Newer segments were added" in description(instance, result, AGREES, str(DAY))
+    assert passes(instance, AGREES)
+
+
+@pytest.mark.medium
+def test_counts_that_do_not_add_up_to_the_detections_are_a_warning(
+    store: ObjectStore, instance: dg.DagsterInstance
+) -> None:
+    add_frames(store, DAYS[0], 0.6)
+    add_frames(store, DAYS[1], 0.6, 0.7)
+    assert build(instance, DAYS[0], DAYS[1]).success
+    store.put(summary_key("label_counts", DAYS[0]), store.get(summary_key("label_counts", DAYS[1])))
+    verdict = judge_label_counts(store, DAYS[0], load_settings())
+    assert (verdict.ok, verdict.said) == (False, "The counts add up to 2; the day has 1 detection.")
+
+
+@pytest.mark.medium
+def test_a_failed_blocking_check_passes_once_the_repaired_day_is_built(
+    store: ObjectStore, instance: dg.DagsterInstance
+) -> None:
+    keeping = Keeping(store, instance)
     add_frames(store, DAY, IMPOSSIBLE)
-    announce(instance, DAY)
-    assert not automate(instance).success
+    (rejected,) = keeping.run(keeping.requests())
+    assert not rejected.success
     assert not passes(instance, SURE)
     remove_frames(store, DAY)
     add_frames(store, DAY, 0.6, number=1)
     write_chain(store, [dead_letter(n, DAY) for n in range(3)], chain=chain_of(DAY, 7))
-    announce(instance, DAY)
-    assert automate(instance, after_s=300).success
+    (repaired,) = keeping.run(keeping.requests(after_s=300))
+    assert repaired.success
     assert passes(instance, SURE)
     assert not passes(instance, FEW_LETTERS), "a warning shows as well"

@@ -6,7 +6,7 @@ import dagster as dg
 import pytest
 
 from imgpipeline.definitions import defs
-from imgpipeline.defs.automation import keep_tables_current
+from imgpipeline.defs.assets.daily import STEP
 from imgpipeline.defs.partitions import DAYS
 from imgpipeline.lake.build.day_rows import RECIPE
 from imgpipeline.lake.build.summaries import SUMMARIES, recipe
@@ -62,7 +62,6 @@ def test_each_asset_says_its_layer_owner_kind_and_what_it_answers(name: str) -> 
     assert node.partitions_def == DAYS
     if name != "frame_metadata":
         assert node.is_materializable
-        assert node.automation_condition is not None
         assert node.backfill_policy == dg.BackfillPolicy.single_run()
 
 
@@ -112,9 +111,8 @@ def test_the_code_version_is_the_hash_by_which_the_lake_decides_what_to_build_ag
         assert version
 
 
-def test_the_day_tables_are_one_step() -> None:
-    steps = {defs.resolve_assets_def(table.name).op.name for table in DAY_TABLES}
-    assert steps == {"day_tables"}
+def test_the_daily_assets_are_one_step() -> None:
+    assert {defs.resolve_assets_def(name).op.name for name in DAILY} == {STEP}
 
 
 def test_what_guards_against_spreading_blocks_and_the_rest_warns() -> None:
@@ -128,7 +126,7 @@ def test_what_guards_against_spreading_blocks_and_the_rest_warns() -> None:
     warning = {(key.asset_key.to_user_string(), key.name) for key, node in checks.items() if not node.blocking}
     assert warning >= {
         ("frames", "agrees_with_ledger"), ("dead_letters", "few_dead_letters"), ("frame_stats", "few_dark_frames"),
-        ("label_totals", "usual_labels"),
+        ("label_totals", "usual_labels"), ("label_counts", "adds_up"),
     }  # fmt: skip
     assert all(node.description for node in checks.values())
 
@@ -145,7 +143,10 @@ def test_descriptions_are_plain_text() -> None:
         *(graph.get(key) for key in (*graph.get_all_asset_keys(), *graph.asset_check_keys)),
         *(defs.sensors or []),
         *(defs.schedules or []),
-        *(defs.resolve_job_def(name) for name in ("detect_frames", "rebuild_days", "redetect_days", "bundle_segments")),
+        *(
+            defs.resolve_job_def(name)
+            for name in ("detect_frames", "rebuild_days", "compare_days", "redetect_days", "bundle_segments")
+        ),
     ]
     texts = [str(thing.description) for thing in described]
     assert all(texts)
@@ -156,10 +157,6 @@ def test_what_starts_work_runs_without_being_switched_on() -> None:
     sensors = {sensor.name: sensor for sensor in defs.sensors or []}
     for name in ("frames_sensor", "keep_tables_current", "source_silence"):
         assert sensors[name].default_status is dg.DefaultSensorStatus.RUNNING
-
-
-def test_a_build_that_a_restarted_container_left_behind_holds_its_day_for_an_hour_at_most() -> None:
-    assert 0 < float(keep_tables_current.run_tags["dagster/max_runtime"]) <= 3600
 
 
 @pytest.mark.parametrize("name", ["ingest_folder", "ingest_video"])

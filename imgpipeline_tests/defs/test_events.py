@@ -8,8 +8,9 @@ from pathlib import Path
 import dagster as dg
 import pytest
 
-from imgpipeline.defs.assets.events import event_assets
-from imgpipeline.defs.dagster_internals import CODE_VERSION_TAG, DATA_VERSION_TAG
+from imgpipeline.daily.states import day_states
+from imgpipeline.defs.assets.daily import daily_assets
+from imgpipeline.defs.dagster_internals import DATA_VERSION_TAG
 from imgpipeline.defs.resources import Pipeline
 from imgpipeline.defs.run_tags import WORK_TAG
 from imgpipeline.events.recipe import events_recipe
@@ -49,7 +50,8 @@ def store(rules_file: Path) -> ObjectStore:
 
 def materialize(instance: dg.DagsterInstance, tags: dict[str, str] | None = None) -> None:
     done = dg.materialize(
-        event_assets(load_settings()),
+        [daily_assets],
+        selection=TABLES,
         resources={"pipeline": Pipeline()},
         partition_key=DAY.isoformat(),
         instance=instance,
@@ -126,9 +128,10 @@ def test_each_materialization_has_code_version_and_data_version(road: ObjectStor
         rules_file.write_text(ROAD.replace('"road"', '"lane"') + STOP + CROSSED)
         materialize(instance)
         after = {name: newest(instance, name).tags or {} for name in before}
-    versions = {key.to_user_string(): version for asset in event_assets(load_settings())
-                for key, version in asset.code_versions_by_key.items()}  # fmt: skip
-    assert {name: tags[CODE_VERSION_TAG] for name, tags in after.items()} == {name: versions[name] for name in after}
+    versions = {key.to_user_string(): version for key, version in daily_assets.code_versions_by_key.items()}
+    assert {name: tags["dagster/code_version"] for name, tags in after.items()} == {
+        name: versions[name] for name in after
+    }
     assert before["zone_occupancy"][DATA_VERSION_TAG] != after["zone_occupancy"][DATA_VERSION_TAG]
     assert before["line_crossings"][DATA_VERSION_TAG] == after["line_crossings"][DATA_VERSION_TAG]
 
@@ -142,14 +145,15 @@ def test_the_time_zone_is_part_of_the_code_version_of_events_only():
     assert {name for name in TABLES if here[name] != there[name]} == {"events"}
 
 
-def test_without_the_setting_automation_builds_nothing():
-    assert [asset.automation_conditions_by_key for asset in event_assets(load_settings())] == [{}] * 4
+def test_without_the_setting_nothing_is_due(store: ObjectStore):
+    assert set(TABLES) <= day_states(store, load_settings(), now=NOON)[DAY].keys()
+    assert not set(TABLES) & day_states(store, load_settings(rules_file=None), now=NOON)[DAY].keys()
 
 
 @pytest.mark.medium
 def test_the_assets_load_neither_opencv_nor_the_rules():
     code = (
-        "import sys, imgpipeline.defs.assets.events; "
+        "import sys, imgpipeline.defs.assets.daily; "
         "print({'cv2', 'imgpipeline.events.configuration'} & sys.modules.keys())"
     )
     ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

@@ -19,15 +19,14 @@ from imgpipeline.defs.lost_runs import describe_process
 from imgpipeline.defs.run_records import (
     failed_runs,
     format_ends,
-    good_runs,
     live_runs,
     parse_ends,
 )
-from imgpipeline.defs.run_tags import ENDING_TAG, ENDS_TAG, FAILURE_TAG, LANE_TAG, PROCESS_TAG, noted
+from imgpipeline.defs.run_tags import ENDING_TAG, ENDS_TAG, FAILURE_TAG, PROCESS_TAG, noted
 from imgpipeline.detect import follow_lane
 from imgpipeline.objectstore import open_store
 from imgpipeline.stream.connection import open_admin
-from imgpipeline.stream.lanes import Ending, FailedRun, Lane, Place
+from imgpipeline.stream.lanes import Ending, Lane, Place
 from imgpipeline.stream.log import read_log
 from imgpipeline_tests.cli.command import run
 from imgpipeline_tests.defs.frames import announce_frames
@@ -201,34 +200,6 @@ def test_fault_7_a_run_that_a_daemon_created_and_never_submitted_does_not_keep_i
     run = sensor.instance.get_run_by_id(run_id)
     assert run is not None
     assert run.status is dg.DagsterRunStatus.FAILURE
-
-
-@pytest.mark.fault(42)
-def test_fault_42_a_failed_run_of_a_lane_without_lag_is_followed_by_one_that_reports_again(
-    sensor: Sensor, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    announce_frames(sensor.site.settings, 1)
-    follow(sensor.site)
-    run_id = sensor.add_run(dg.DagsterRunStatus.STARTED)
-    sensor.instance.report_run_failed(sensor.instance.get_run_by_id(run_id))
-    assert "Nothing new" in sensor.skip_reason()
-    monkeypatch.setattr("imgpipeline.defs.frames_sensor.utc_now", lambda: datetime.now(UTC) + timedelta(minutes=3))
-    (request,) = sensor.requests()
-    assert "may not have reported" in request.tags["imgpipeline/reason"]
-
-
-def test_the_good_run_of_a_quiet_lane_is_found_behind_those_of_busy_ones(
-    sensor: Sensor, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Otherwise that lane would get run after run to report again."""
-    monkeypatch.setattr("imgpipeline.defs.run_records.FAILURES_READ", 2)
-    failure = FailedRun("failed", Lane(7, 8), datetime.now(UTC) - timedelta(minutes=5), {})
-    for number in (7, 1, 2, 3):
-        run_id = sensor.add_run(dg.DagsterRunStatus.STARTING, Lane(number, 8), **{LANE_TAG: f"{number}/8"})
-        for kind in (dg.DagsterEventType.RUN_START, dg.DagsterEventType.RUN_SUCCESS):
-            event = dg.DagsterEvent(event_type_value=kind.value, job_name=JOB_NAME)
-            sensor.instance.report_dagster_event(event, run_id)
-    assert Lane(7, 8) in {good.lane for good in good_runs(sensor.instance, [failure])}
 
 
 def test_a_run_without_progress_is_overtaken_after_the_time_of_the_setting_and_its_process_killed(

@@ -6,7 +6,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 
 import dagster as dg
 import pytest
@@ -14,9 +14,10 @@ from dagster._core.events import EngineEventData
 from hypothesis import given
 from hypothesis import strategies as st
 
+from imgpipeline.daily.pace import Wanted
 from imgpipeline.definitions import defs
-from imgpipeline.defs.automation import keep_tables_current
 from imgpipeline.defs.detection_job import JOB_NAME
+from imgpipeline.defs.keep_tables import request_of
 from imgpipeline.defs.lost_runs import describe_process, describe_table, end_process, is_gone, mark_lost_builds
 from imgpipeline.defs.run_tags import PROCESS_TABLE_TAG, PROCESS_TAG, noted
 
@@ -120,8 +121,10 @@ def test_a_re_executed_build_is_not_mistaken_for_the_first_one(builds: Builds) -
     assert builds.lost() == []
 
 
-def test_builds_that_automation_requests_record_their_process_table() -> None:
-    assert keep_tables_current.run_tags[PROCESS_TABLE_TAG] == describe_table()
+def test_builds_that_the_sensor_requests_record_their_process_table_and_end_within_an_hour() -> None:
+    request = request_of(Wanted(("day_tables",), (date(2026, 3, 1),), "missing"))
+    assert request.tags[PROCESS_TABLE_TAG] == describe_table()
+    assert 0 < float(request.tags["dagster/max_runtime"]) <= 3600
 
 
 def test_this_process_is_not_gone() -> None:

@@ -10,13 +10,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from imgpipeline.contracts.keys import summary_key
+from imgpipeline.contracts.times import stretches
+from imgpipeline.daily.build import BuildOptions, build_day
+from imgpipeline.daily.objects import COMPARISON, objects_of
+from imgpipeline.daily.states import day_states, due_days
 from imgpipeline.definitions import defs
+from imgpipeline.defs.assets.daily import STEP
 from imgpipeline.defs.day_schedules import nightly_cron, nightly_rebuild, requests_for
-from imgpipeline.defs.partitions import stretches
 from imgpipeline.defs.resources import Pipeline
 from imgpipeline.lake.build.day_tables import rebuild_day
-from imgpipeline.lake.build.stale_days import days_behind
-from imgpipeline.lake.build.summaries import SUMMARIES, build_summary
 from imgpipeline.objectstore import ObjectStore, open_store
 from imgpipeline.settings import Settings, load_settings
 from imgpipeline_tests.lake.samples import seen
@@ -50,11 +52,14 @@ def ranges(requests: list[dg.RunRequest] | str) -> list[tuple[str, str]]:
     return [(request.tags[START], request.tags[END]) for request in requests]
 
 
-def build_all(store: ObjectStore, *several: date) -> None:
+def due(store: ObjectStore, at: datetime = NIGHT) -> dict[date, str]:
+    return due_days(day_states(store, load_settings(), now=at))
+
+
+def build_all(store: ObjectStore, *several: date, at: datetime = NIGHT) -> None:
     for day in several:
-        rebuild_day(store, day, now=NIGHT)
-        for name in SUMMARIES:
-            build_summary(store, name, day, settings=Settings(), now=NIGHT)
+        names = [name for name in objects_of(Settings()) if name != COMPARISON]
+        assert not [d for d in build_day(store, Settings(), day, names, BuildOptions(), clock=lambda: at) if d.error]
 
 
 def test_a_night_without_frames_says_why_it_builds_nothing(store: ObjectStore) -> None:
@@ -74,9 +79,9 @@ def test_yesterday_gets_its_last_build_even_if_no_day_is_behind(store: ObjectSto
 def test_days_that_are_behind_are_requested_by_stretches(store: ObjectStore) -> None:
     far = DAY + timedelta(days=5)
     chain = write_chain(store, [seen(0), seen(1, day=NEXT), seen(2, day=far)])
-    build_all(store, DAY, NEXT, far)
     late = datetime.combine(far + timedelta(days=30), NIGHT.timetz())
-    assert "no table is older than the ledger" in str(tick(late))
+    build_all(store, DAY, NEXT, far, at=late)
+    assert "nothing is due" in str(tick(late))
     append(chain, [seen(3), seen(4, day=NEXT), seen(5, day=far)])
     requests = tick(late)
     assert ranges(requests) == [(str(DAY), str(NEXT)), (str(far), str(far))]
@@ -93,25 +98,22 @@ def test_a_past_day_with_extended_tables_is_read_once_as_a_whole(store: ObjectSt
     assert ranges(requests) == [(str(DAY), str(DAY))]
     assert not isinstance(requests, str)
     assert "newer segments were added" in requests[0].tags["imgpipeline/reason"]
-    assert requests[0].run_config == {"ops": {"day_tables": {"config": {"seal": True}}}}
+    assert requests[0].run_config == {"ops": {STEP: {"config": {"seal": True}}}}
     assert not rebuild_day(store, DAY, seal=True, now=NIGHT).is_extended
     build_all(store, DAY)
     assert isinstance(tick(datetime.now(UTC)), str)
 
 
 @pytest.mark.medium
-def test_a_day_whose_summary_is_missing_or_older_than_its_tables_is_behind(store: ObjectStore) -> None:
-    made = write_chain(store, [seen(0)], [seen(1, day=NEXT)])
-    build_all(store, DAY, NEXT)
+def test_a_day_whose_summary_is_missing_or_older_than_its_tables_is_built(store: ObjectStore) -> None:
+    chain = write_chain(store, [seen(0)], [seen(1, day=NEXT)])
     late = NIGHT + timedelta(days=30)
+    build_all(store, DAY, NEXT, at=late)
     assert isinstance(tick(late), str)
     store.delete(summary_key("label_totals", DAY))
-    append(made, [seen(2, day=NEXT)])
+    append(chain, [seen(2, day=NEXT)])
     rebuild_day(store, NEXT, now=late)
-    assert days_behind(store) == {
-        DAY: "label_totals is missing",
-        NEXT: "label_counts is older than its inputs",
-    }
+    assert due(store, late) == {DAY: "label_totals: missing", NEXT: "label_counts: older than its inputs"}
     assert ranges(tick(late)) == [(str(DAY), str(NEXT))]
 
 
@@ -124,11 +126,10 @@ def test_a_day_that_cannot_be_read_does_not_stop_requests_for_others(store: Obje
     first = min(info.key for info in store.list_objects("metadata"))
     store.put(first, b"damaged")
     store.put(summary_key("frame_stats", NEXT), b"damaged")
-    assert ranges(tick(NIGHT + timedelta(days=1))) == [(str(DAY), str(later))]
-    reasons = days_behind(store)
+    reasons = due(store)
     for day in (DAY, later):
-        assert reasons[day].startswith(f"cannot be read: The segment {first} is damaged")
-    assert reasons[NEXT] == "frame_stats cannot be read"
+        assert reasons[day].startswith(f"day_tables: The segment {first} is damaged")
+    assert reasons[NEXT].startswith("daily_report"), "a damaged object waits for a person"
 
 
 @pytest.mark.medium
@@ -136,7 +137,7 @@ def test_a_changed_setting_requests_no_day(store: ObjectStore, monkeypatch: pyte
     write_chain(store, [seen(0)])
     build_all(store, DAY)
     monkeypatch.setenv("IMGPIPELINE_SUMMARY_THRESHOLD", "0.6")
-    assert days_behind(store) == {}
+    assert due(store) == {}
 
 
 def test_a_night_that_is_evaluated_twice_requests_once_and_the_next_night_again(store: ObjectStore) -> None:

@@ -2,21 +2,21 @@
 
 import json
 from collections.abc import Mapping
-from datetime import UTC, date, datetime, timedelta
+from datetime import date
 from pathlib import Path
 from typing import Any
 
 import dagster as dg
 import pytest
-from dagster._core.test_utils import freeze_time
 
 from imgpipeline.contracts.keys import comparison_examples_prefix, summary_key
 from imgpipeline.definitions import defs
 from imgpipeline.defs.assets.redetections import COMPARISON, REDETECTIONS
-from imgpipeline.defs.partitions import DAYS, MODELS, model_day_key, redetection_tags
+from imgpipeline.defs.partitions import MODELS, model_day_key, redetection_tags
 from imgpipeline.lake.storage.manifest import read_object
 from imgpipeline.objectstore import ObjectStore, open_store
 from imgpipeline.settings import load_settings
+from imgpipeline_tests.defs.keeping import Keeping, assets_of, days_of
 from imgpipeline_tests.redetect.days import build_live, live_rows, objects_below, redetected_rows
 
 FIRST, SECOND = date(2026, 3, 1), date(2026, 3, 2)
@@ -129,62 +129,18 @@ def test_a_comparison_shows_labels_and_small_pictures(store: ObjectStore, instan
 
 
 @pytest.mark.medium
-def test_a_comparison_follows_each_redetection_and_nothing_else(
+def test_a_comparison_is_requested_once_a_model_has_re_processed_the_day(
     store: ObjectStore, instance: dg.DagsterInstance
 ) -> None:
-    """New frames alone do not request a comparison; a day is compared again after a model has re-processed it."""
-    ticked = dg.evaluate_automation_conditions(defs, instance, asset_selection=dg.AssetSelection.assets(COMPARISON))
-    assert ticked.total_requested == 0
-    instance.report_runless_asset_event(dg.AssetMaterialization("detections", partition="2026-03-02"))
+    keeping = Keeping(store, instance)
+    keeping.run(keeping.requests())
+    assert keeping.requests(after_s=600) == [], "the live results alone are not compared"
     assert redetect(instance, {"dagster/partition": "2026-03-01|demo"}).success
-    ticked = dg.evaluate_automation_conditions(
-        defs, instance, asset_selection=dg.AssetSelection.assets(COMPARISON), cursor=ticked.cursor
-    )
-    assert ticked.get_requested_partitions(COMPARISON) == {"2026-03-01"}
-    ticked = dg.evaluate_automation_conditions(
-        defs, instance, asset_selection=dg.AssetSelection.assets(COMPARISON), cursor=ticked.cursor
-    )
-    assert ticked.total_requested == 0
-
-
-@dg.asset(key=COMPARISON, deps=[dg.AssetSpec("detections", partitions_def=DAYS)], partitions_def=DAYS)
-def broken_comparison() -> None:
-    raise dg.Failure("broken")
-
-
-@pytest.mark.medium
-def test_a_comparison_that_failed_is_tried_again_until_it_works(
-    instance: dg.DagsterInstance,
-) -> None:
-    now, cursor = datetime(datetime.now(UTC).year + 1, 1, 1, tzinfo=UTC), None
-
-    def requested(*, after_s: float) -> set[str]:
-        nonlocal now, cursor
-        now += timedelta(seconds=after_s)
-        only = dg.AssetSelection.assets(COMPARISON)
-        ticked = dg.evaluate_automation_conditions(
-            defs, instance, asset_selection=only, cursor=cursor, evaluation_time=now
-        )
-        cursor = ticked.cursor
-        return set(ticked.get_requested_partitions(COMPARISON))
-
-    def fail(day: str) -> None:
-        with freeze_time(now):
-            done = dg.materialize([broken_comparison], partition_key=day, instance=instance, raise_on_error=False)
-        assert not done.success
-
-    assert requested(after_s=1) == set()
-    instance.report_runless_asset_event(dg.AssetMaterialization(REDETECTIONS, partition="2026-03-01|demo"))
-    assert requested(after_s=10) == {"2026-03-01"}
-    fail("2026-03-01")
-    fail("2026-03-02")  # by hand, and no model has looked at that day
-    assert requested(after_s=50) == set()
-    assert requested(after_s=10) == {"2026-03-01"}
-    fail("2026-03-01")
-    assert requested(after_s=110) == set()
-    assert requested(after_s=10) == {"2026-03-01"}
-    instance.report_runless_asset_event(dg.AssetMaterialization(COMPARISON, partition="2026-03-01"))
-    assert [requested(after_s=100) for _ in range(4)] == [set()] * 4
+    (request,) = keeping.requests(after_s=600)
+    assert (assets_of(request), days_of(request)) == ({"model_comparison"}, ("2026-03-01", "2026-03-01"))
+    (result,) = keeping.run([request])
+    assert result.success
+    assert keeping.requests(after_s=600) == []
 
 
 @pytest.mark.parametrize("name", ["redetections", "model_comparison"])

@@ -181,7 +181,7 @@ def test_a_range_is_one_run_and_each_day_has_its_own_metadata(site: Site, bucket
 )
 def test_a_range_without_days_is_refused_instead_of_succeeding(site: Site, first: str, last: str) -> None:
     tags = {"dagster/asset_partition_range_start": first, "dagster/asset_partition_range_end": last}
-    job = ("dagster", "job", "execute", "-m", MODULE, "-j", "__ASSET_JOB", "--tags", json.dumps(tags))
+    job = ("dagster", "job", "execute", "-m", MODULE, "-j", "rebuild_days", "--tags", json.dumps(tags))
     done = site.run(*job, check=False)
     assert done.returncode != 0
     assert "No day was requested" in done.stdout + done.stderr

@@ -15,8 +15,9 @@ import pytest
 
 from imgpipeline.contracts.keys import redetection_key, summary_key
 from imgpipeline.contracts.messages import FrameMessage
+from imgpipeline.contracts.times import utc_now
+from imgpipeline.daily.states import day_states, due_days
 from imgpipeline.defs.partitions import redetection_tags
-from imgpipeline.lake.build.stale_days import days_behind
 from imgpipeline.lake.build.summaries import SUMMARIES
 from imgpipeline.ledger import fix_ends
 from imgpipeline.objectstore import ObjectStore, open_store
@@ -96,7 +97,9 @@ def _wait_until_current(site: Site, store: ObjectStore) -> None:
     def is_current() -> bool:
         logs = read_log(site.settings)
         ends = {chain.partition: end.offset for chain, end in fix_ends(store).items()}
-        if any(ends.get(log.partition, 0) < log.log_end for log in logs) or days_behind(store):
+        if any(ends.get(log.partition, 0) < log.log_end for log in logs) or due_days(
+            day_states(store, site.settings, now=utc_now())
+        ):
             return False
         return all(store.head(summary_key(name, day)) for name in SUMMARIES for day in DAYS)
 
@@ -114,7 +117,7 @@ def test_a_forced_backfill_of_all_days_changes_no_number(three_days: Site) -> No
     store = open_store(three_days.settings)
     before = {day: table_content(store, day) for day in DAYS}
     built = {day: store.head(summary_key("label_totals", day)) for day in DAYS}
-    config = {"ops": {"day_tables": {"config": {"force": True}}}}
+    config = {"ops": {"build_days": {"config": {"force": True}}}}
     three_days.run(
         "dagster", "job", "backfill", "-m", MODULE, "-j", "rebuild_days", "--partitions", ",".join(map(str, DAYS)),
         "--tags", json.dumps({"why": "test"}), "--noprompt",

@@ -10,10 +10,8 @@ from dagster._core.definitions.data_version import CachingStaleStatusResolver, S
 from dagster._core.loader import LoadingContextForTest
 
 from imgpipeline.definitions import defs
-from imgpipeline.defs.assets.day_tables import day_tables
+from imgpipeline.defs.assets.daily import day_assets
 from imgpipeline.defs.assets.frame_metadata import frame_metadata
-from imgpipeline.defs.assets.reports import report_assets
-from imgpipeline.defs.assets.summaries import summary_assets
 from imgpipeline.defs.resources import Pipeline
 from imgpipeline.lake.build import summaries
 from imgpipeline.objectstore import ObjectStore, open_store
@@ -45,7 +43,7 @@ def definitions_now() -> dg.Definitions:
     """Return the definitions of a code server that starts now, with the current settings and queries."""
     settings = load_settings()
     return dg.Definitions(
-        assets=[frame_metadata, day_tables, *summary_assets(settings), *report_assets(settings)],
+        assets=[frame_metadata, day_assets(settings)],
         resources={"pipeline": Pipeline()},
         executor=dg.in_process_executor,
     )
@@ -59,13 +57,6 @@ def stale(instance: dg.DagsterInstance, definitions: dg.Definitions, day: date =
     statuses = {name: resolver.get_status(dg.AssetKey(name), day.isoformat()) for name in ALL}
     assert StaleStatus.MISSING not in statuses.values()
     return {name for name, status in statuses.items() if status is StaleStatus.STALE}
-
-
-def requested(instance: dg.DagsterInstance, definitions: dg.Definitions) -> dict[str, set[str]]:
-    """Return what automation would request now."""
-    result = dg.evaluate_automation_conditions(definitions, instance)
-    found = {name: set(result.get_requested_partitions(dg.AssetKey(name)) or ()) for name in ALL}
-    return {name: days for name, days in found.items() if days}
 
 
 def versions(instance: dg.DagsterInstance, day: date = DAY) -> dict[str, str]:
@@ -91,7 +82,6 @@ def built(store: ObjectStore, instance: dg.DagsterInstance) -> ObjectStore:
 @pytest.mark.medium
 def test_a_new_build_is_neither_stale_nor_requested(built: ObjectStore, instance: dg.DagsterInstance) -> None:
     assert stale(instance, defs) == set()
-    assert requested(instance, defs) == {}
 
 
 @pytest.mark.slow
@@ -119,11 +109,9 @@ def test_a_new_threshold_makes_summaries_of_labels_stale_and_requests_nothing(
     monkeypatch.setenv("IMGPIPELINE_SUMMARY_THRESHOLD", "0.8")
     changed = definitions_now()
     assert stale(instance, changed) == {*OF_LABELS, "daily_report"}
-    assert requested(instance, changed) == {}
 
     assert build(instance, DAY, definitions=changed, select=["label_counts"]).success
     assert data_version(instance, "label_counts", DAY) != before["label_counts"]
-    assert requested(instance, changed) == {"label_totals": {str(DAY)}, "daily_report": {str(DAY)}}
     assert build(instance, DAY, definitions=changed).success
     assert stale(instance, changed) == set()
     after = versions(instance)
@@ -139,7 +127,6 @@ def test_new_sql_of_a_summary_makes_it_and_its_downstream_stale(
     monkeypatch.setattr(summaries, "read_sql", lambda name: other.get(name) or read(name))
     changed = definitions_now()
     assert stale(instance, changed) == {"source_activity", "daily_report"}
-    assert requested(instance, changed) == {}
 
 
 @pytest.mark.medium

@@ -14,7 +14,7 @@ import dagster as dg
 import pytest
 
 from imgpipeline.contracts.keys import day_table_key, summary_key
-from imgpipeline.lake.build.summaries import SUMMARIES
+from imgpipeline.daily.objects import objects_of
 from imgpipeline.objectstore import ObjectStore, open_store
 from imgpipeline_tests.defs.frames import START, announce_frames
 from imgpipeline_tests.defs.site import MODULE, Site, make_site
@@ -24,7 +24,6 @@ from imgpipeline_tests.servers.waiting import wait_until
 
 DAYS = [START.date() + timedelta(days=n) for n in range(4)]
 TABLES = ("frames", "detections")
-REDETECTED = ("redetections", "model_comparison")
 
 pytestmark = pytest.mark.slow
 
@@ -69,7 +68,7 @@ def versions(store: ObjectStore) -> dict[date, tuple[str, ...]]:
 
 
 def forget(site: Site, days: list[date]) -> ObjectStore:
-    """Remove the tables and summaries of some days, so that a build of them is visible."""
+    """Remove the tables, summaries and tracks of some days, so that a build of them is visible."""
     store = open_store(site.settings)
     for day in days:
         for prefix in (*TABLES, "dead_letters", "summaries", "reports"):
@@ -169,7 +168,8 @@ def test_a_backfill_of_all_assets_is_launched_by_the_ui_s_own_request_and_redete
     store = forget(worked, DAYS)
     address = worked.start_webserver()
     runs = len(worked.runs())
-    chosen = [{"path": [name]} for name in (*TABLES, "dead_letters", *SUMMARIES, "daily_report", *REDETECTED)]
+    built = [table for each in objects_of(worked.settings).values() for table in each.tables]
+    chosen = [{"path": [name]} for name in (*built, "redetections")]
     params = {"assetSelection": chosen, "partitionNames": [str(day) for day in DAYS], "title": "all days"}
     launched = ask(address, LAUNCH, {"params": params})["launchPartitionBackfill"]
     assert launched["__typename"] == "LaunchBackfillSuccess", launched

@@ -164,26 +164,6 @@ def test_a_run_reports_each_day_it_touched_and_then_commits_the_group_offset(lan
         assert group.read([lane.partition()]) == {lane.partition(): 3}
 
 
-def test_days_that_were_put_but_not_reported_are_reported_by_the_next_run(lane: LaneUnderTest) -> None:
-    lane.announce(3)
-
-    def die(report: object) -> None:
-        raise RuntimeError("killed between the segment and the event")
-
-    with pytest.raises(RuntimeError, match="killed"):
-        LaneUnderTest(lane.settings, reports=_Refusing(die)).follow()  # type: ignore[arg-type]  # only `append` is used
-
-    lane.follow()
-
-    assert len(lane.frames()) == 3
-    assert START.date() in lane.reports[0].days
-
-
-class _Refusing:
-    def __init__(self, append: object) -> None:
-        self.append = append
-
-
 def test_the_data_version_of_a_day_changes_with_every_new_segment(lane: LaneUnderTest) -> None:
     for first in (0, 5):
         lane.announce(5, first=first)

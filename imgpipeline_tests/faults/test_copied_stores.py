@@ -9,9 +9,9 @@ import obstore
 import pytest
 from obstore.store import S3Store
 
+from imgpipeline.daily.states import day_states, due_days
 from imgpipeline.events.configuration import Rules
 from imgpipeline.events.rule_tables import build_table
-from imgpipeline.lake.build.stale_days import days_behind
 from imgpipeline.lake.build.summaries import SUMMARIES, build_summary
 from imgpipeline.lake.build.summary_inputs import list_versions
 from imgpipeline.lake.query.summaries import open_summaries
@@ -79,14 +79,14 @@ def make_site(settings: Settings, store: ObjectStore) -> None:
 
 def check_copy(settings: Settings, store: ObjectStore) -> None:
     """Check that nothing of a copied day is built again, and that every reader takes it for current."""
-    assert days_behind(store) == {}
+    assert due_days(day_states(store, settings, now=LATER)) == {}
     with open_summaries(store, settings, SUMMARIES) as span:
         assert dict(span.counted_now) == dict.fromkeys(SUMMARIES, ())
     assert last_audit(read_inputs(store, settings, DAY, now=LATER)).verdict is Verdict.OK
     builds = derived_objects(settings, store, rules(RULES))
     assert [name for name, is_current in builds.items() if not is_current()] == []
     assert audit_says(store) == (True, set())
-    assert days_behind(store) == {}
+    assert due_days(day_states(store, settings, now=LATER)) == {}
 
 
 def test_fault_62_a_copied_folder_is_current_everywhere(tmp_path: Path) -> None:

@@ -16,12 +16,13 @@ from imgpipeline.contracts.messages import FrameMessage
 from imgpipeline.contracts.times import utc_now
 from imgpipeline.defs.previews import show_table
 from imgpipeline.errors import TransientError
-from imgpipeline.lake.build.day_tables import rebuild_day, stale_days
+from imgpipeline.lake.build.day_tables import rebuild_day
 from imgpipeline.lake.build.summaries import build_summary
 from imgpipeline.lake.sessions.session import open_lake
 from imgpipeline.ledger import fix_ends
 from imgpipeline.settings import Settings
 from imgpipeline.stream.connection import open_producer
+from imgpipeline_tests.daily.looking import stale_days
 from imgpipeline_tests.detect.conftest import START, LaneUnderTest, jpeg, message, running
 from imgpipeline_tests.faults.invariant import check
 from imgpipeline_tests.servers.announcing import Announcer

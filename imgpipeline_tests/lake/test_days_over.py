@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from imgpipeline.contracts.keys import ChainId
-from imgpipeline.lake.build.day_tables import rebuild_day, stale_days
-from imgpipeline.lake.build.stale_days import days_behind
+from imgpipeline.daily.states import day_states
+from imgpipeline.lake.build.day_tables import rebuild_day
 from imgpipeline.lake.build.summaries import SUMMARIES, build_summary
 from imgpipeline.lake.quality.audit import audit
 from imgpipeline.lake.query.summaries import open_summaries
@@ -41,8 +41,7 @@ def summarize(store: ObjectStore, cache: Path) -> int:
 
 CALLS: dict[str, Call] = {
     "audit": lambda store, _: audit(store, list, now=NOON).ok,
-    "stale_days": lambda store, _: stale_days(store),
-    "days_behind": lambda store, _: days_behind(store),
+    "day_states": lambda store, _: day_states(store, Settings(), now=NOON),
     "reported_days": lambda store, _: len(reported_days(store)),
     "query": query,
     "summary": summarize,

@@ -7,10 +7,10 @@ from datetime import datetime
 from pathlib import Path
 
 from imgpipeline.errors import ImgpipelineError
-from imgpipeline.lake.build.day_tables import stale_days
 from imgpipeline.ledger import fix_ends
 from imgpipeline.objectstore import ObjectStore, open_store
 from imgpipeline.stream.log import read_log
+from imgpipeline_tests.daily.looking import stale_days
 from imgpipeline_tests.faults.invariant import unpack
 from imgpipeline_tests.soak.place import Place
 

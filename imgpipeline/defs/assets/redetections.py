@@ -2,11 +2,12 @@
 
 The partitions of `redetections` are pairs of model and day. A range run may have days of several models, and any number
 of runs, also on other machines, may work on the same days. Redetections do not follow new frames: people or a schedule
-request them.
+request them. `keep_tables_current` requests a comparison once a day has them.
 """
 
+import contextlib
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from datetime import date
 from typing import TYPE_CHECKING, Any
 
@@ -15,31 +16,29 @@ import dagster as dg
 from imgpipeline.contracts.keys import redetection_folder, summary_key
 from imgpipeline.contracts.text import counted
 from imgpipeline.contracts.times import utc_now
-from imgpipeline.defs.automation import build_on_update
-from imgpipeline.defs.building import RETRIES, BuildConfig, keep_going, listed
+from imgpipeline.defs.assets.daily import RETRIES, BuildConfig, listed
 from imgpipeline.defs.lost_runs import note_process
 from imgpipeline.defs.partitions import DAYS, MODEL_DAYS, days_of, model_day_key, model_days_of
 from imgpipeline.defs.previews import show_examples, show_model_labels, show_table
 from imgpipeline.defs.resources import Pipeline, known_failures
 from imgpipeline.defs.run_tags import WORK_TAG
 from imgpipeline.defs.specs import OWNERS, table_metadata
-from imgpipeline.errors import PermanentError
+from imgpipeline.errors import ConfigurationError, PermanentError
 from imgpipeline.lake.schema.redetections import MODEL_COMPARISON
 from imgpipeline.lake.schema.redetections import REDETECTIONS as REDETECTIONS_TABLE
+from imgpipeline.objectstore import ForbiddenError
 from imgpipeline.redetect.choice import parse_choice
 from imgpipeline.redetect.comparison import ComparisonBuild, build_comparison, comparison_recipe
 
 if TYPE_CHECKING:
     from imgpipeline.redetect.run import Redetection
 
-FRAMES, DETECTIONS = dg.AssetKey("frames"), dg.AssetKey("detections")
+FRAMES = dg.AssetKey("frames")
 REDETECTIONS = dg.AssetKey("redetections")
 COMPARISON = dg.AssetKey(MODEL_COMPARISON.name)
 _LOG_EVERY_S = 10.0
 _MOST_PREVIEWS = 3
 """In a long range, only the last days show pictures, which take space in the event log."""
-_REDETECTED = dg.AutomationCondition.any_deps_updated().ignore(dg.AssetSelection.assets(DETECTIONS))
-"""A model has re-processed the day; new frames alone do not request a comparison."""
 
 
 @dg.asset(
@@ -72,7 +71,7 @@ def redetections(context: dg.AssetExecutionContext, config: BuildConfig, pipelin
         for model, redetector in opened.items():
             for day in wanted[model]:
                 key = model_day_key(model, day)
-                with keep_going(context, failed, key, "re-processed"):
+                with _keep_going(context, failed, key, "re-processed"):
                     found = redetect_day(redetector, day, force=config.force, progress=_log_progress(context, key))
                     context.log.info(f"{key}: {_said(found)}")
                     done[key] = _shown(found, f"{store.url}/{redetection_folder(model, day)}")
@@ -82,7 +81,8 @@ def redetections(context: dg.AssetExecutionContext, config: BuildConfig, pipelin
 @dg.asset(
     key=COMPARISON,
     deps=[
-        DETECTIONS,
+        # It reads `detections` as well. With this edge, Dagster would skip it in a run for a range of days that builds
+        # both, because the step of `detections` then stores an event for each day and has no output of its own.
         dg.AssetDep(
             REDETECTIONS,
             partition_mapping=dg.MultiToSingleDimensionPartitionMapping(partition_dimension_name="day"),
@@ -91,7 +91,6 @@ def redetections(context: dg.AssetExecutionContext, config: BuildConfig, pipelin
     partitions_def=DAYS,
     backfill_policy=dg.BackfillPolicy.single_run(),
     retry_policy=RETRIES,
-    automation_condition=build_on_update(_REDETECTED),
     group_name="redetections",
     kinds={"duckdb", "sql", "parquet"},
     owners=OWNERS,
@@ -110,7 +109,7 @@ def model_comparison(context: dg.AssetExecutionContext, config: BuildConfig, pip
     with known_failures():
         settings, store = pipeline.settings(), pipeline.store()
         for day in days:
-            with keep_going(context, failed, day.isoformat(), "compared"):
+            with _keep_going(context, failed, day.isoformat(), "compared"):
                 found = build_comparison(settings, store, day, force=config.force, now=utc_now())
                 context.log.info(f"{day}: {'current' if found.skipped else 'compared'}, {', '.join(found.models)}.")
                 built[day] = found
@@ -192,6 +191,25 @@ def _shown(found: "Redetection", folder: str) -> dict[str, Any]:
         "looked_at": found.looked_at,
         "frames_per_s": round(found.frames_per_s, 3),
     }
+
+
+@contextlib.contextmanager
+def _keep_going(
+    context: dg.AssetExecutionContext, failed: dict[str, PermanentError], key: str, what: str
+) -> Iterator[None]:
+    """Records a permanent error of one partition, so the work on the others continues.
+
+    Raises:
+        ConfigurationError: A setting is invalid, so the others would fail too.
+        ForbiddenError: The store refuses access, so the others would fail too.
+    """
+    try:
+        yield
+    except (ConfigurationError, ForbiddenError):
+        raise
+    except PermanentError as error:
+        context.log.warning(f"{key} cannot be {what}: {error}")
+        failed[key] = error
 
 
 def _tell(

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import dagster as dg
 
 from imgpipeline.contracts.times import utc_now
-from imgpipeline.defs.checks import as_evaluation
+from imgpipeline.defs.dagster_internals import as_evaluation
 from imgpipeline.defs.partitions import DAYS
 from imgpipeline.defs.resources import Pipeline, known_failures
 from imgpipeline.defs.specs import OWNERS

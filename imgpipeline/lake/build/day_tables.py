@@ -13,19 +13,14 @@
 
 import time
 from collections.abc import Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from datetime import date, datetime
-from functools import partial
 
 from imgpipeline.contracts.keys import Bucket, ChainId, day_table_key
-from imgpipeline.contracts.times import utc_now
-from imgpipeline.errors import PermanentError
-from imgpipeline.lake.build.day_catalog import TABLES, DayCatalog, KnownDays, join_versions, open_catalog
+from imgpipeline.lake.build.day_catalog import KnownDays, join_versions
 from imgpipeline.lake.build.day_rows import RECIPE, add_newer, read_whole, stored_columns
 from imgpipeline.lake.build.day_rules import refuse_unsound
-from imgpipeline.lake.build.derived import Built, Derived, Made, Origin, Start, State, build, state_of
-from imgpipeline.lake.build.summary_inputs import list_versions
+from imgpipeline.lake.build.derived import Built, Derived, Made, Origin, Start, State, build
 from imgpipeline.lake.schema import (
     DAY_TABLE_NAMES,
     DAY_TABLES,
@@ -47,7 +42,7 @@ from imgpipeline.lake.storage.manifest import (
 )
 from imgpipeline.ledger import fix_ends, has_segment, index_buckets
 from imgpipeline.ledger.repair.repair_list import noted_days
-from imgpipeline.objectstore import ForbiddenError, ObjectStore
+from imgpipeline.objectstore import ObjectStore
 
 _STORED = {table.name: stored_columns(table) for table in (*DAY_TABLES, WEAK_DETECTIONS)}
 _READERS = 16
@@ -251,56 +246,6 @@ class DayTables(Derived[Manifest]):
 
 def _named(ends: Mapping[ChainId, int]) -> dict[str, str]:
     return {str(chain): str(end) for chain, end in ends.items()}
-
-
-def stale_days(store: ObjectStore, catalog: DayCatalog | None = None) -> list[date]:
-    """Returns the days whose tables are missing, damaged, or older than the ledger, sorted.
-
-    Includes days with a segment that cannot be read: their build reports it, and no other day has to wait. Days that
-    were current before and have no newer segment cost no request.
-
-    Args:
-        store: The object store.
-        catalog: The open day catalogue, which the caller saves; None: this function opens and saves it.
-
-    Raises:
-        LedgerError: The end of a chain cannot be read.
-        ForbiddenError: The store refuses access.
-        TransientError: The store does not answer.
-    """
-    if catalog is None:
-        catalog = open_catalog(store)
-        stale = stale_days(store, catalog)
-        catalog.save()
-        return stale
-    return list(why_stale(store, catalog))
-
-
-def why_stale(store: ObjectStore, catalog: DayCatalog) -> dict[date, str]:
-    """Returns the days of `stale_days`, each with the reason; arguments and errors as there."""
-    known, ends = catalog.known, catalog.ends
-    versions = [list_versions(store, table) for table in DAY_TABLE_NAMES]
-    stored = {day: join_versions(listed.get(day) for listed in versions) for day in catalog.days}
-    unsure = [day for day, version in stored.items() if not known.is_complete(day, TABLES, version)]
-    with ThreadPoolExecutor(_READERS) as pool:
-        reasons = pool.map(partial(_why_stale, store, ends, known), unsure)
-        return {day: why for day, why in zip(unsure, reasons, strict=True) if why}
-
-
-def _why_stale(store: ObjectStore, ends: Mapping[ChainId, int], known: KnownDays, day: date) -> str | None:
-    entry = DayTables(store, day, ends, utc_now(), known=known)
-    try:
-        # An index entry may belong to a segment that was never stored; then there is nothing to build.
-        state = state_of(entry)
-        is_stale = state is State.DAMAGED or (state.is_behind and entry.has_outcomes())
-    except ForbiddenError:
-        raise
-    except PermanentError as error:
-        return f"cannot be read: {error.message}"
-    if not is_stale:
-        known.note_complete(day, TABLES, entry.version)
-        return None
-    return "a table cannot be read" if state is State.DAMAGED else "the ledger has newer segments"
 
 
 def _report(entry: DayTables, done: Built[Manifest]) -> DayBuild:

@@ -1,57 +1,19 @@
-"""Finds the days whose tables or summaries are out of date, with the reason, and rebuilds the days of a ledger repair.
-
-Compares all days by day index, listings and manifests, without reading tables. Manifests decide; the e-tags of a
-listing only save reading those of a day that was found complete. Tables made by another release or with other settings
-do not count: whether to rebuild history is the user's decision.
-"""
+"""Days whose tables a build should read as a whole: those that were extended, and those of a ledger repair."""
 
 from concurrent.futures import ThreadPoolExecutor
 from datetime import date, datetime
 
 from imgpipeline.contracts.keys import ChainId, audit_state_key, parse_day, summary_key
-from imgpipeline.lake.build.day_catalog import join_versions, open_catalog
-from imgpipeline.lake.build.day_tables import list_days, rebuild_day, why_stale
-from imgpipeline.lake.build.derived import Origin, State, judge
-from imgpipeline.lake.build.summaries import SUMMARIES, build_summary, summary_origin
-from imgpipeline.lake.build.summary_inputs import list_versions, stored_key
+from imgpipeline.lake.build.day_tables import list_days, rebuild_day
+from imgpipeline.lake.build.summaries import SUMMARIES, build_summary
 from imgpipeline.lake.schema import DAY_TABLE_NAMES, FRAMES
 from imgpipeline.lake.storage.engine import BuildLimits
-from imgpipeline.lake.storage.manifest import DamagedObjectError, Manifest, read_manifest, read_stored
+from imgpipeline.lake.storage.manifest import read_manifest
 from imgpipeline.ledger.repair.repair_list import read_notes
 from imgpipeline.objectstore import ObjectStore
 from imgpipeline.settings import Settings
 
 _READERS = 16
-_NOTED_AS = "summaries"
-_BEHIND = {
-    State.MISSING: "is missing",
-    State.STALE: "is older than its inputs",
-    State.DAMAGED: "cannot be read",
-}
-
-
-def days_behind(store: ObjectStore) -> dict[date, str]:
-    """Returns the days that a build would update, each with the reason.
-
-    Raises:
-        LedgerError: The end of a chain cannot be read.
-        ForbiddenError: The store refuses access.
-        TransientError: The store does not answer.
-    """
-    catalog = open_catalog(store)
-    reasons = why_stale(store, catalog)
-    versions = {table: list_versions(store, table) for table in (*DAY_TABLE_NAMES, *SUMMARIES)}
-    stored = {day: join_versions(listed.get(day) for listed in versions.values()) for day in versions[FRAMES.name]}
-    unsure = sorted(
-        day for day in stored.keys() - reasons.keys() if not catalog.known.is_complete(day, _NOTED_AS, stored[day])
-    )
-    with ThreadPoolExecutor(_READERS) as pool:
-        found = dict(zip(unsure, pool.map(lambda day: _why_behind(store, day), unsure), strict=True))
-    for day, why in found.items():
-        if why is None:
-            catalog.known.note_complete(day, _NOTED_AS, stored[day])
-    catalog.save()
-    return reasons | {day: why for day, why in found.items() if why}
 
 
 def days_to_seal(store: ObjectStore, *, before: date, since: datetime) -> list[date]:
@@ -73,29 +35,16 @@ def days_to_seal(store: ObjectStore, *, before: date, since: datetime) -> list[d
         return [day for day, manifest in zip(days, found, strict=True) if manifest and manifest.is_extended]
 
 
-def _why_behind(store: ObjectStore, day: date) -> str | None:
-    """Returns the first summary of a day that a build would update, with the reason; None if there is none."""
-    read: dict[str, Manifest | None] = {}
-    try:
-        for name in (*DAY_TABLE_NAMES, *SUMMARIES):
-            stored = read_stored(store, stored_key(name, day))
-            read[name] = stored.manifest if stored else None
-    except DamagedObjectError:
-        return f"{name} {_BEHIND[State.DAMAGED]}"
-    for name, summary in SUMMARIES.items():
-        manifest = read[name]
-        inputs = {table: found.version if (found := read[table]) else "" for table in summary.inputs}
-        state = judge([summary_origin(manifest) if manifest else None], Origin(inputs, ""))
-        if state.is_behind:
-            return f"{name} {_BEHIND[state]}"
-    return None
-
-
 def build_noted_days(store: ObjectStore, *, settings: Settings, now: datetime) -> list[date]:
     """Rebuilds the tables and summaries of all days that ledger repairs noted, including killed repairs.
 
     A repaired segment covers the same offsets with other outcomes. No end has moved, so without this the tables of its
     days would count as current. Days without tables are left out: their first build reads the repaired ledger.
+
+    Args:
+        store: The object store.
+        settings: Settings of summaries and builds.
+        now: Time of the build, for the manifests.
 
     Returns:
         The rebuilt days.

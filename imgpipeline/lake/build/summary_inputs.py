@@ -124,6 +124,10 @@ def _path(engine: Engine, table: str) -> Path:
     return engine.folder / f"{table}-read.parquet"
 
 
+class UnsettledError(TransientError):
+    """The tables of a day cover different offsets: a build is storing them, or was killed."""
+
+
 class Patience:
     """Waits while a build is storing the tables of a day."""
 
@@ -135,13 +139,13 @@ class Patience:
         """Pauses for half a second.
 
         Raises:
-            TransientError: The build took too long.
+            UnsettledError: The build took too long.
         """
         now_s = time.monotonic()
         if self._until_s is None:
             self._until_s = now_s + SETTLE_S
         if now_s >= self._until_s:
-            raise TransientError(
+            raise UnsettledError(
                 f"{name} of {day} cannot be made yet: its tables cover different offsets, because a build of the day "
                 "is running or was killed.",
                 next_step=_build_again(day),

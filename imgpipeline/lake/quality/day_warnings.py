@@ -12,11 +12,13 @@ from typing import Any
 
 from imgpipeline.contracts.keys import day_table_key, summary_key
 from imgpipeline.contracts.text import counted
-from imgpipeline.lake.schema import DAY_TABLES, DETECTIONS, FRAMES
+from imgpipeline.lake.build.summary_inputs import open_tables
+from imgpipeline.lake.schema import DAY_TABLES, DETECTIONS, FRAMES, LABEL_COUNTS
 from imgpipeline.lake.storage.engine import all_rows, disk_errors, open_engine
 from imgpipeline.lake.storage.manifest import hash_rows, parse_footer, unreadable
 from imgpipeline.lake.storage.pieces import fetch_table, read_table
 from imgpipeline.objectstore import ObjectStore
+from imgpipeline.settings import Settings
 from imgpipeline.settings.tables import WarningLimits
 
 TRAILING_DAYS = 7
@@ -83,6 +85,21 @@ def judge_dead_letters(frames: int, dead_letters: int, limits: WarningLimits) ->
     if share > limits.warn_dead_letter_share:
         said += " `imgpipeline dead-letters list` shows them."
     return Verdict(share <= limits.warn_dead_letter_share, said, {"share": share, "dead_letters": float(dead_letters)})
+
+
+def judge_label_counts(store: ObjectStore, day: date, settings: Settings) -> Verdict:
+    """Checks that the day's `label_counts` add up to its detections.
+
+    Raises:
+        PermanentError: A table is missing or is not a Parquet file, or the local disk cannot be used.
+        TransientError: The store does not answer.
+    """
+    tables = (DETECTIONS.name, LABEL_COUNTS.name)
+    with open_tables(store, tables, day, memory=settings.duckdb_memory) as engine:
+        expected = engine.value("SELECT count(*) FROM detections WHERE confidence >= ?", [settings.summary_threshold])
+        found = int(engine.value("SELECT coalesce(sum(count), 0) FROM label_counts"))
+    said = f"The counts add up to {found:,}; the day has {counted(expected, 'detection')}."
+    return Verdict(found == expected, said, {"counted": float(found), "detections": float(expected)})
 
 
 def judge_darkness(store: ObjectStore, day: date, limits: WarningLimits) -> Verdict:

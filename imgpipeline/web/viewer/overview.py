@@ -13,10 +13,10 @@ from fastapi.responses import HTMLResponse, Response
 from pydantic import Field
 
 from imgpipeline.contracts.keys import REPORTS, parse_day, report_key
+from imgpipeline.daily.states import day_states, due_days
 from imgpipeline.detect.state import DetectionState, read_state
 from imgpipeline.errors import ConfigurationError, PermanentError, TransientError
 from imgpipeline.events.alerts.listing import ListedAlert, list_alerts
-from imgpipeline.lake.build.stale_days import days_behind
 from imgpipeline.lake.quality.audit_report import DayFigures
 from imgpipeline.lake.query.coverage import SourceCoverage, read_coverage
 from imgpipeline.lake.query.frames import detections_in, list_newest
@@ -166,7 +166,7 @@ def _health(asked: Asked) -> StoreHealth | None:
     def read() -> StoreHealth:
         alerts, _ = list_alerts(site.store, limit=_SHOWN_ALERTS)
         verdicts = {one: _last_audit(site, one) for one in utc_days_of(lake, [day])}
-        behind = dict(sorted(days_behind(site.store).items()))
+        behind = due_days(day_states(site.store, site.settings, now=site.clock()))
         return StoreHealth(verdicts, tuple(alerts), behind, read_state(site.store))
 
     try:

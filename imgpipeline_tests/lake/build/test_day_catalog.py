@@ -13,7 +13,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 from imgpipeline.contracts.keys import ChainId, day_table_key, follower_key, segment_key
 from imgpipeline.contracts.outcomes import Frame
 from imgpipeline.lake.build.day_catalog import DayCatalog, KnownDays, open_catalog
-from imgpipeline.lake.build.day_tables import rebuild_day, stale_days
+from imgpipeline.lake.build.day_tables import rebuild_day
 from imgpipeline.lake.schema import DAY_TABLES, Table
 from imgpipeline.lake.sessions.session import open_lake
 from imgpipeline.lake.storage.manifest import read_manifest
@@ -21,6 +21,7 @@ from imgpipeline.ledger import Segment, known_days, list_segments
 from imgpipeline.ledger.follow import OffsetRange
 from imgpipeline.objectstore import ForbiddenError, ObjectStore
 from imgpipeline.objectstore.client import open_memory_store
+from imgpipeline_tests.daily.looking import stale_days
 from imgpipeline_tests.examples import examples
 from imgpipeline_tests.lake.audits import run_audit
 from imgpipeline_tests.lake.counting_store import CountingStore

@@ -11,7 +11,7 @@ from imgpipeline.contracts.keys import ChainId, day_table_key, segment_key
 from imgpipeline.contracts.outcomes import Frame
 from imgpipeline.errors import LedgerError, PermanentError, TransientError
 from imgpipeline.lake.build import derived
-from imgpipeline.lake.build.day_tables import list_days, rebuild_day, stale_days
+from imgpipeline.lake.build.day_tables import list_days, rebuild_day
 from imgpipeline.lake.build.summaries import build_summary
 from imgpipeline.lake.quality.audit import audit
 from imgpipeline.lake.schema import DAY_TABLE_NAMES
@@ -20,6 +20,7 @@ from imgpipeline.lake.storage.manifest import read_manifest
 from imgpipeline.ledger import fix_ends
 from imgpipeline.objectstore import ObjectStore
 from imgpipeline.settings import Settings
+from imgpipeline_tests.daily.looking import stale_days
 from imgpipeline_tests.lake.oracle import rows
 from imgpipeline_tests.lake.samples import again, chosen_frames, day_outcomes, gated, seen, stored_letters
 from imgpipeline_tests.ledger.samples import CHAIN, DAY, NOON, append, dead_letter, frame, frames, gap, write_chain

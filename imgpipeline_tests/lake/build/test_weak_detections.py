@@ -9,7 +9,7 @@ import pytest
 from imgpipeline.contracts.detection import Detection
 from imgpipeline.contracts.keys import day_table_key
 from imgpipeline.contracts.outcomes import Frame, Outcome
-from imgpipeline.lake.build.day_tables import rebuild_day, stale_days
+from imgpipeline.lake.build.day_tables import rebuild_day
 from imgpipeline.lake.build.summaries import SUMMARIES, build_summary
 from imgpipeline.lake.build.summary_inputs import stored_key
 from imgpipeline.lake.schema import DAY_TABLES, WEAK_DETECTIONS
@@ -19,6 +19,7 @@ from imgpipeline.objectstore.client import open_memory_store
 from imgpipeline.publish.detections import detections_record
 from imgpipeline.publish.run import Form
 from imgpipeline.settings import Settings
+from imgpipeline_tests.daily.looking import stale_days
 from imgpipeline_tests.lake.samples import again, gated, seen
 from imgpipeline_tests.ledger.faulty_store import CrashError, FaultyStore
 from imgpipeline_tests.ledger.samples import DAY, NOON, append, dead_letter, notice, write_chain

@@ -1,0 +1,309 @@
+"""What is stale: `day_states` compares every derived object of a day with the ledger and with its inputs.
+
+    for day, states in day_states(store, settings, now=now).items():
+        print(day, [f"{name}: {found.why}" for name, found in states.items() if found.is_due])
+
+The store is the only source. A day whose objects, recipes and segments are those of an earlier look costs no request of
+its own: the day catalogue keeps what that look found.
+"""
+
+import json
+from collections.abc import Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from datetime import date, datetime
+from hashlib import sha256
+from typing import Any
+
+from imgpipeline.contracts.keys import AUDIT, audit_verdict_key, known_features_key, parse_day, report_key
+from imgpipeline.contracts.times import format_time, parse_time
+from imgpipeline.daily.objects import (
+    COMPARISON,
+    REPORT,
+    RULE_OBJECTS,
+    TABLES,
+    TRACKS,
+    DayObject,
+    objects_of,
+)
+from imgpipeline.errors import PermanentError
+from imgpipeline.events.configuration import Rules, read_rules
+from imgpipeline.events.rule_tables import ENTRIES
+from imgpipeline.lake.build.day_catalog import TABLES as CATALOGED
+from imgpipeline.lake.build.day_catalog import DayCatalog, open_catalog
+from imgpipeline.lake.build.day_rows import RECIPE
+from imgpipeline.lake.build.day_tables import DayTables
+from imgpipeline.lake.build.derived import Derived, State, state_of
+from imgpipeline.lake.build.summaries import SUMMARIES, DaySummary, recipe
+from imgpipeline.lake.build.summary_inputs import UnsettledError, list_versions
+from imgpipeline.lake.schema import FRAMES
+from imgpipeline.lake.storage.manifest import DamagedObjectError, read_manifest
+from imgpipeline.objectstore import ForbiddenError, ObjectMissingError, ObjectStore
+from imgpipeline.redetect.comparison import DayComparison, comparison_recipe
+from imgpipeline.redetect.pairs import days_with_redetections
+from imgpipeline.reports.build import DailyReport
+from imgpipeline.reports.inputs import report_recipe
+from imgpipeline.settings import Settings
+from imgpipeline.tracking.day_tracks import DayTracks
+from imgpipeline.tracking.manifest import tracks_recipe
+
+_NOTE = "objects"
+"""The name under which the day catalogue keeps what a look found."""
+_READERS = 16
+_WHY = {
+    State.MISSING: "missing",
+    State.STALE: "older than its inputs",
+    State.DAMAGED: "cannot be read",
+    State.OTHER_RECIPE: "built by another release or with other settings",
+}
+NEW_FEATURE = "newer than the tables of the day"
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """The state of one object of a day."""
+
+    state: State
+    is_due: bool = False
+    """Whether it is built automatically; other objects that are not current wait for a person."""
+    why: str = ""
+    """What is wrong with it; empty if it is current."""
+
+    @property
+    def can_be_built(self) -> bool:
+        """Whether it is built again when an input of it is."""
+        return self.state is not State.DAMAGED and self.why != NEW_FEATURE
+
+
+CURRENT = Found(State.CURRENT)
+DayStates = Mapping[str, Found]
+"""The state of each object of a day, by name."""
+
+
+def day_states(
+    store: ObjectStore, settings: Settings, days: Iterable[date] | None = None, *, now: datetime
+) -> dict[date, DayStates]:
+    """Returns the state of every derived object of each day, sorted by day.
+
+    Stale and missing objects are due. Damaged objects, those of another recipe, and those that are missing because
+    their feature is newer than the day's tables wait for a person.
+
+    Args:
+        store: The object store.
+        settings: The settings of the builds.
+        days: UTC days; default: all days with tables or segments.
+        now: The current time, UTC.
+
+    Raises:
+        ConfigurationError: The rules are missing or invalid.
+        LedgerError: The end of a chain cannot be read.
+        ForbiddenError: The store refuses access.
+        TransientError: The store does not answer.
+    """
+    catalog = open_catalog(store)
+    look = _Look.begin(store, settings, catalog, now)
+    wanted = sorted(set(catalog.days) | look.stored_days) if days is None else sorted(set(days))
+    remembered = {day: look.remembered(day) for day in wanted}
+    unsure = [day for day, found in remembered.items() if found is None]
+    with ThreadPoolExecutor(_READERS) as pool:
+        found = dict(zip(unsure, pool.map(look.compare, unsure), strict=True))
+    for day, states in found.items():
+        look.note(day, states)
+    if found:
+        catalog.save()
+    return {day: look.judge(day, remembered[day] or found[day]) for day in wanted}
+
+
+def due_days(states: Mapping[date, DayStates]) -> dict[date, str]:
+    """Returns the days with due objects, each with the first of them and its reason."""
+    due = {day: [f"{name}: {one.why}" for name, one in found.items() if one.is_due] for day, found in states.items()}
+    return {day: reasons[0] for day, reasons in due.items() if reasons}
+
+
+def note_features(store: ObjectStore, settings: Settings, *, now: datetime) -> None:
+    """Notes which objects this deployment builds, so that a later feature does not rebuild history by itself.
+
+    Called by whoever builds automatically. Without a note, all of today's objects count as old.
+
+    Raises:
+        TransientError: The store does not answer.
+    """
+    known = _known_features(store)
+    new = objects_of(settings).keys() - known.keys()
+    if new:
+        since = format_time(now) if known else ""
+        store.put(known_features_key(), json.dumps(known | dict.fromkeys(sorted(new), since)).encode())
+
+
+def _known_features(store: ObjectStore) -> dict[str, str]:
+    try:
+        found: dict[str, str] = json.loads(store.get(known_features_key()))
+    except (ObjectMissingError, ValueError):
+        return {}
+    return found
+
+
+@dataclass(slots=True)
+class _Look:
+    """One comparison of the store with itself."""
+
+    store: ObjectStore
+    settings: Settings
+    catalog: DayCatalog
+    now: datetime
+    rules: Rules
+    objects: Mapping[str, DayObject]
+    listed: Mapping[str, Mapping[date, str]]
+    """E-tag of each stored day by table; they only tell whether anything changed since an earlier look."""
+    redetected: Mapping[date, str]
+    """E-tags of the redetections of each day that has any."""
+    recipes: str
+    """Hash of all recipes."""
+    features: Mapping[str, str] = field(default_factory=dict)
+    """Since when each feature exists, RFC 3339; empty: longer than the note."""
+    unsettled: set[date] = field(default_factory=set)
+    """Days that the next look compares again: a build was storing tables that they or their neighbours read."""
+
+    @classmethod
+    def begin(cls, store: ObjectStore, settings: Settings, catalog: DayCatalog, now: datetime) -> "_Look":
+        """Lists what is stored."""
+        rules, objects = read_rules(settings, store), objects_of(settings)
+        tables = sorted({table for each in objects.values() for table in each.stored or each.tables} - {REPORT})
+        with ThreadPoolExecutor(_READERS) as pool:
+            versions = pool.map(lambda table: list_versions(store, table), tables)
+            listed = dict(zip(tables, versions, strict=True))
+        listed[REPORT] = _by_day(store, "reports", report_key)
+        listed[AUDIT] = _by_day(store, AUDIT, audit_verdict_key)
+        parts = (RECIPE, [recipe(name, settings) for name in SUMMARIES], tracks_recipe(settings), comparison_recipe(),
+                 report_recipe(settings), settings.timezone, rules.model_dump_json(), sorted(objects))  # fmt: skip
+        recipes = sha256(repr(parts).encode()).hexdigest()[:16]
+        redetected = days_with_redetections(store)
+        return cls(store, settings, catalog, now, rules, objects, listed, redetected, recipes, _known_features(store))
+
+    @property
+    def stored_days(self) -> set[date]:
+        """The days that have tables."""
+        return set(self.listed[FRAMES.name])
+
+    def remembered(self, day: date) -> dict[str, Found] | None:
+        """Returns what an earlier look found; None if anything changed since."""
+        known = self.catalog.known.days.get(day)
+        note = known.complete.get(_NOTE, "") if known else ""
+        fingerprint, _, found = note.partition(" ")
+        if fingerprint != self._fingerprint(day):
+            return None
+        data: dict[str, list[Any]] = json.loads(found)
+        return {name: Found(State(state), False, why) for name, (state, why) in data.items()}
+
+    def note(self, day: date, states: DayStates) -> None:
+        """Keeps what this look found, unless a segment can change it without any object being written."""
+        is_known = day in self.catalog.known.days and day not in self.unsettled
+        if is_known and not states[TABLES].state.is_behind:
+            data = {name: [found.state, found.why] for name, found in states.items()}
+            self.catalog.known.days[day].complete[_NOTE] = f"{self._fingerprint(day)} {json.dumps(data)}"
+
+    def _fingerprint(self, day: date) -> str:
+        versions = [self.listed[table].get(day, "") for table in sorted(self.listed)]
+        parts = (self.recipes, day < self.now.date(), self.redetected.get(day), versions)
+        return sha256(repr(parts).encode()).hexdigest()[:16]
+
+    def compare(self, day: date) -> dict[str, Found]:
+        """Reads the manifests of a day's objects and compares them with their inputs."""
+        tables = self._state_of_tables(day)
+        states = {TABLES: tables}
+        for name, each in self.objects.items():
+            if name == TABLES or (name == COMPARISON and day not in self.redetected):
+                continue
+            if tables.state in (State.STALE, State.MISSING):  # everything else is built after the tables anyway
+                states[name] = Found(State.STALE if self._is_stored(each, day) else State.MISSING)
+            else:
+                states[name] = self._state(each, day)
+        return states
+
+    def _is_stored(self, each: DayObject, day: date) -> bool:
+        return all(self.listed[table].get(day) for table in each.stored or each.tables)
+
+    def _state_of_tables(self, day: date) -> Found:
+        entry = DayTables(self.store, day, self.catalog.ends, self.now, known=self.catalog.known)
+        try:
+            state = state_of(entry)
+            if state.is_behind and state is not State.DAMAGED and not entry.has_outcomes():
+                return CURRENT  # the index entry belongs to a segment that was never stored
+        except ForbiddenError:
+            raise
+        except PermanentError as error:
+            return Found(State.STALE, why=error.message)  # the build reports it, and no other day has to wait
+        if state is State.CURRENT:
+            self.catalog.known.note_complete(day, CATALOGED, entry.version)
+        why = "the ledger has newer segments" if state is State.STALE else _WHY.get(state, "")
+        return Found(state, why=why)
+
+    def _state(self, each: DayObject, day: date) -> Found:
+        entry = open_entry(self.store, self.settings, each.name, day, rules=self.rules, keeps_rules=True, now=self.now)
+        try:
+            state = state_of(entry)
+        except ForbiddenError:
+            raise
+        except UnsettledError:  # another object is due that settles them
+            self.unsettled.add(day)
+            return CURRENT if self._is_stored(each, day) else Found(State.MISSING, why="missing")
+        except DamagedObjectError as error:
+            return Found(State.DAMAGED, why=f"an input cannot be read: {error.message}")
+        except PermanentError as error:
+            return Found(State.STALE if self._is_stored(each, day) else State.MISSING, why=error.message)
+        return Found(state, why=_WHY.get(state, ""))
+
+    def judge(self, day: date, states: DayStates) -> dict[str, Found]:
+        """Decides which objects are due."""
+        judged: dict[str, Found] = {}
+        for name, found in states.items():
+            each = self.objects[name]
+            inputs = [judged[need] for need in each.needs if need in judged]
+            waits = any(need.state in (State.MISSING, State.DAMAGED) and not need.is_due for need in inputs)
+            is_built_anew = name != TABLES and judged[TABLES].is_due
+            is_new = found.state is State.MISSING and not is_built_anew and not self._is_expected(each, day)
+            is_due = not waits and not is_new and found.state in (State.STALE, State.MISSING)
+            judged[name] = Found(found.state, is_due, NEW_FEATURE if is_new else found.why)
+        return judged
+
+    def _is_expected(self, each: DayObject, day: date) -> bool:
+        """Tells whether a missing object would have been built with the day's tables."""
+        since = self.features.get(each.name, "") if self.features else ""
+        if each.is_always_built or not since:
+            return True
+        manifest = read_manifest(self.store, FRAMES.name, day)
+        return manifest is None or manifest.built_at >= parse_time(since)
+
+
+def open_entry(
+    store: ObjectStore, settings: Settings, name: str, day: date, *, rules: Rules, keeps_rules: bool, now: datetime
+) -> Derived[Any]:
+    """Returns an object of a day as a derived object.
+
+    Args:
+        store: The object store.
+        settings: The settings of its build.
+        name: A key of `OBJECTS`.
+        day: UTC day.
+        rules: The current rules.
+        keeps_rules: Whether past days keep the rules of their stored tables.
+        now: Time of the build.
+    """
+    if name == TABLES:
+        return DayTables(store, day, None, now)
+    if name in SUMMARIES:
+        return DaySummary(store, SUMMARIES[name], day, settings, now)
+    if name == TRACKS:
+        return DayTracks(store, day, settings, now)
+    if name in RULE_OBJECTS:
+        return ENTRIES[name](store, settings, rules, day, now, keeps_rules)
+    if name == REPORT:
+        return DailyReport(store, settings, day, now, None)
+    if name == COMPARISON:
+        return DayComparison(settings, store, day, now)
+    raise KeyError(name)
+
+
+def _by_day(store: ObjectStore, prefix: str, key_of: Any) -> dict[date, str]:
+    listed = ((parse_day(info.key), info) for info in store.list_objects(prefix))
+    return {day: info.e_tag for day, info in listed if day and info.key == key_of(day)}

@@ -1,0 +1,147 @@
+"""What Dagster shows of a built object: one materialization for each of its tables, with figures and a preview."""
+
+import base64
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import date
+from functools import partial
+from hashlib import sha256
+from typing import TYPE_CHECKING, Any
+
+import dagster as dg
+
+from imgpipeline.contracts.text import counted
+from imgpipeline.daily.objects import OBJECTS, REPORT, TABLES, TRACKS
+from imgpipeline.defs.dagster_internals import DATA_VERSION_TAG
+from imgpipeline.defs.previews import (
+    Preview,
+    preview_dead_letters,
+    preview_detections,
+    preview_once,
+    preview_summary,
+    show_table,
+)
+from imgpipeline.lake.build.summaries import SUMMARIES
+from imgpipeline.lake.build.summary_inputs import stored_key
+from imgpipeline.lake.storage.manifest import read_stored
+from imgpipeline.objectstore import ObjectStore
+from imgpipeline.settings import Settings
+
+if TYPE_CHECKING:
+    from imgpipeline.daily.build import ObjectBuild
+    from imgpipeline.reports.build import ReportBuild
+
+_MOST_PREVIEWS = 3
+"""In a long range, only the last days get previews: each reads the day, and takes space in the event log."""
+_Shown = tuple[dict[str, Any], str]
+"""Metadata of a table, and its data version."""
+
+
+@dataclass(frozen=True, slots=True)
+class DayShown:
+    """Turns the outcomes of one run into materializations."""
+
+    context: dg.AssetExecutionContext
+    settings: Settings
+    store: ObjectStore
+    days: Sequence[date]
+    """All days of the run, in order."""
+
+    def results(self, built: "ObjectBuild") -> Iterator[dg.MaterializeResult[None]]:
+        """Yields or stores the materializations of an object that was built or current.
+
+        Dagster gives the result of an asset to all days of a range, so a range stores an event for each day instead. A
+        table that was built together with the requested one gets an event, too.
+        """
+        how = "current" if built.result.skipped else "built"
+        self.context.log.info(f"{built.name} of {built.day}: {how}{_said(built)}.")
+        for table in OBJECTS[built.name].tables:
+            metadata, version = self._shown(built, table)
+            key = dg.AssetKey(table)
+            if len(self.days) == 1 and key in self.context.selected_asset_keys:
+                yield dg.MaterializeResult(asset_key=key, metadata=metadata, data_version=dg.DataVersion(version))
+            else:
+                tags, partition = {DATA_VERSION_TAG: version}, built.day.isoformat()
+                self.context.log_event(dg.AssetMaterialization(key, partition=partition, metadata=metadata, tags=tags))
+
+    def _shown(self, built: "ObjectBuild", table: str) -> _Shown:
+        if built.name == REPORT:
+            return self._report(built.result)
+        key = stored_key(table, built.day)
+        metadata = {"path": f"{self.store.url}/{key}", "skipped": built.result.skipped, **self._viewer(built.day)}
+        if built.name == TRACKS:
+            manifest = built.result.manifests[table]
+            metadata |= {"library": manifest.library, **_slices(built)}
+        else:
+            stored = read_stored(self.store, key)
+            if stored is None:  # removed since
+                return metadata, ""
+            manifest = stored.manifest
+            metadata |= {"size_bytes": stored.size_bytes, **self._preview(built, table, manifest.content)}
+        if built.name == TABLES:
+            metadata |= {"extended": built.result.is_extended}
+            metadata |= {"announced_again": built.result.duplicates} if table == "frames" else {}
+        built_at = dg.MetadataValue.timestamp(manifest.built_at)
+        return {**metadata, "dagster/row_count": manifest.rows, "built_at": built_at}, manifest.content
+
+    def _viewer(self, day: date) -> dict[str, Any]:
+        url = self.settings.viewer_url
+        return {"viewer": dg.MetadataValue.url(f"{url.rstrip('/')}/?day={day}")} if url else {}
+
+    def _preview(self, built: "ObjectBuild", table: str, version: str) -> Preview:
+        settings, store, day = self.settings, self.store, built.day
+        if day not in self.days[-_MOST_PREVIEWS:]:
+            return {}
+        make: Callable[[], Preview]
+        if table in SUMMARIES:
+            make = partial(preview_summary, settings, store, SUMMARIES[table].table, day)
+        elif table == "detections":
+            make = partial(preview_detections, settings, store, day)
+        elif table == "dead_letters" and built.result.dead_letters:
+            make = partial(preview_dead_letters, settings, store, day)
+        else:
+            return {}
+        asset, skipped = dg.AssetKey(table), built.result.skipped
+        return preview_once(self.context.instance, asset, day, version, make, skipped=skipped)
+
+    def _report(self, made: "ReportBuild") -> _Shown:
+        """Returns the figures at the top of a report, and a small picture."""
+        url, headline, day = self.settings.viewer_url, made.headline, made.headline.day
+        at = dg.MetadataValue.url(f"{url.rstrip('/')}/reports/{day}") if url else f"{self.store.url}/{made.key}"
+        numbers = {name: getattr(headline, name) for name in _FIGURES}
+        metadata: dict[str, Any] = {
+            "path": at,
+            "size_bytes": made.size_bytes,
+            "skipped": made.skipped,
+            **{name: value for name, value in numbers.items() if value is not None},
+        }
+        if day in self.days[-_MOST_PREVIEWS:]:
+            picture = base64.b64encode(made.picture_svg).decode()
+            metadata["picture"] = dg.MetadataValue.md(f"![{day}](data:image/svg+xml;base64,{picture})")
+        # Not a hash of the page: it names the versions of the tables, which change with every build.
+        content = repr((headline.recipe, replace(headline, inputs="")))
+        return metadata, sha256(content.encode()).hexdigest()[:16]
+
+
+_FIGURES = ("frames", "detections", "dead_letters", "notices", "dropped", "observed_s", "received", "objects",
+            "crossings", "events")  # fmt: skip
+
+
+def _slices(built: "ObjectBuild") -> Mapping[str, Any]:
+    done = built.result
+    rates = show_table(("source", "frames/s"), list(done.frame_rates.items()))
+    return {
+        "slices_followed": done.slices_followed,
+        "slices_kept": done.slices_kept,
+        **({"frame_rates": rates} if done.frame_rates else {}),
+    }
+
+
+def _said(built: "ObjectBuild") -> str:
+    if built.name == TABLES:
+        return f", {counted(built.result.frames, 'frame')}"
+    if built.name == TRACKS:
+        done = built.result
+        followed = counted(done.slices_followed, "slice")
+        return f", {counted(done.tracks, 'track')}, {followed} followed, {done.slices_kept} kept"
+    return ""

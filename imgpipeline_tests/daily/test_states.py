@@ -1,0 +1,175 @@
+"""What `day_states` finds, in folder stores; what it decides must be what a build would do."""
+
+from collections.abc import Mapping
+from datetime import date, datetime, timedelta
+from pathlib import Path
+
+import pytest
+
+from imgpipeline.contracts.keys import day_table_key, report_key, summary_key
+from imgpipeline.daily.build import BuildOptions, build_day
+from imgpipeline.daily.objects import COMPARISON, RULE_OBJECTS, TABLES, TRACKS, objects_of
+from imgpipeline.daily.states import NEW_FEATURE, day_states, due_days, note_features
+from imgpipeline.lake.build.day_tables import rebuild_day
+from imgpipeline.lake.build.derived import State
+from imgpipeline.lake.quality.audit import audit
+from imgpipeline.objectstore import ObjectStore, open_store
+from imgpipeline.settings import Settings, load_settings
+from imgpipeline_tests.lake.samples import seen
+from imgpipeline_tests.ledger.samples import DAY, NOON, append, write_chain
+
+NEXT = DAY + timedelta(days=1)
+LATER = NOON + timedelta(days=3)
+pytestmark = pytest.mark.medium
+
+
+@pytest.fixture
+def settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Settings:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    return load_settings(store_url=(tmp_path / "store").as_uri())
+
+
+@pytest.fixture
+def store(settings: Settings) -> ObjectStore:
+    return open_store(settings)
+
+
+def build(store: ObjectStore, settings: Settings, *days: date, at: datetime = LATER) -> None:
+    names = [name for name in objects_of(settings) if name != COMPARISON]
+    for day in days:
+        done = list(build_day(store, settings, day, names, BuildOptions(), clock=lambda: at))
+        assert [(each.name, each.error) for each in done if each.error] == []
+
+
+def found(store: ObjectStore, settings: Settings, day: date = DAY, at: datetime = LATER) -> Mapping[str, State]:
+    """Return the objects of a day that are not current; twice, since a look remembers what it found."""
+    first, second = (day_states(store, settings, now=at)[day] for _ in range(2))
+    assert first == second
+    return {name: each.state for name, each in first.items() if each.state is not State.CURRENT}
+
+
+def due(store: ObjectStore, settings: Settings, day: date = DAY, at: datetime = LATER) -> set[str]:
+    return {name for name, each in day_states(store, settings, now=at)[day].items() if each.is_due}
+
+
+def test_a_day_without_tables_is_missing_and_current_once_built(store: ObjectStore, settings: Settings) -> None:
+    write_chain(store, [seen(0)], [seen(1, day=NEXT)])
+    everything = set(objects_of(settings)) - {COMPARISON}
+    assert due(store, settings) == due(store, settings, NEXT) == everything
+    build(store, settings, DAY)
+    assert found(store, settings) == {}
+    assert due(store, settings, NEXT) == everything
+    assert not set(RULE_OBJECTS) & everything, "there are no rules"
+
+
+def test_a_later_segment_makes_only_its_days_stale(store: ObjectStore, settings: Settings) -> None:
+    chain = write_chain(store, [seen(0)], [seen(1, day=NEXT)])
+    build(store, settings, DAY, NEXT)
+    append(chain, [seen(2)])
+    assert found(store, settings)[TABLES] is State.STALE
+    assert found(store, settings, NEXT) == {}
+    assert due_days(day_states(store, settings, now=LATER)) == {DAY: "day_tables: the ledger has newer segments"}
+
+
+def test_a_build_that_died_between_two_objects_leaves_the_others_due(store: ObjectStore, settings: Settings) -> None:
+    chain = write_chain(store, [seen(0)])
+    build(store, settings, DAY)
+    append(chain, [seen(1)])
+    rebuild_day(store, DAY, now=LATER)
+    assert due(store, settings) >= {"label_counts", "label_timestamps", "frame_stats", TRACKS, "daily_report"}
+    assert "label_totals" not in due(store, settings), "its own input is not built yet"
+
+
+def test_tables_of_a_killed_build_are_due_and_stop_no_look_at_their_neighbours(
+    store: ObjectStore, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Tracks read the tables of the days before and after, which do not belong together here."""
+    monkeypatch.setattr("imgpipeline.lake.build.summary_inputs.SETTLE_S", 0.0)
+    chain = write_chain(store, [seen(0)], [seen(1, day=NEXT)])
+    build(store, settings, DAY, NEXT)
+    older = store.get(day_table_key("detections", DAY))
+    append(chain, [seen(2)])
+    rebuild_day(store, DAY, force=True, now=LATER)
+    store.put(day_table_key("detections", DAY), older)
+    append(chain, [seen(3, day=NEXT)])
+    rebuild_day(store, NEXT, now=LATER)
+    assert TABLES in due(store, settings)
+    assert TRACKS not in due(store, settings, NEXT), "they cannot be built now"
+    assert "label_counts" in due(store, settings, NEXT)
+    rebuild_day(store, DAY, now=LATER)
+    assert TRACKS in due(store, settings, NEXT), "the first look was not remembered"
+
+
+def test_a_removed_object_is_due_and_a_damaged_one_waits_for_a_person(store: ObjectStore, settings: Settings) -> None:
+    write_chain(store, [seen(0)])
+    build(store, settings, DAY)
+    store.delete(summary_key("frame_stats", DAY))
+    store.put(summary_key("label_totals", DAY), b"rotten")
+    assert found(store, settings) | {"daily_report": State.STALE} == {
+        "frame_stats": State.MISSING, "label_totals": State.DAMAGED, "daily_report": State.STALE
+    }  # fmt: skip
+    assert due(store, settings) >= {"frame_stats"}
+    assert "label_totals" not in due(store, settings)
+
+
+def test_what_reads_a_damaged_table_waits_with_it(store: ObjectStore, settings: Settings) -> None:
+    write_chain(store, [seen(0)])
+    build(store, settings, DAY)
+    store.put(day_table_key("detections", DAY), b"rotten")
+    assert due(store, settings) == set()
+    assert found(store, settings)["label_counts"] is State.DAMAGED
+
+
+def test_other_settings_are_another_recipe_and_nothing_is_due(store: ObjectStore, settings: Settings) -> None:
+    write_chain(store, [seen(0)])
+    build(store, settings, DAY)
+    other = settings.model_copy(update={"summary_threshold": 0.7})
+    assert found(store, other)["label_counts"] is State.OTHER_RECIPE
+    assert due(store, other) == set()
+
+
+def test_a_report_is_stale_when_its_day_is_over_and_after_an_audit(store: ObjectStore, settings: Settings) -> None:
+    write_chain(store, [seen(0)])
+    build(store, settings, DAY, at=NOON)
+    assert due(store, settings, at=NOON) == set()
+    assert due(store, settings) == {"daily_report"}
+    build(store, settings, DAY)
+    audit(store, list, now=LATER)
+    assert due(store, settings) == {"daily_report"}
+
+
+def test_a_report_follows_tracks_and_never_waits_for_them(store: ObjectStore, settings: Settings) -> None:
+    write_chain(store, [seen(0)])
+    without = [name for name in objects_of(settings) if name not in (COMPARISON, TRACKS)]
+    list(build_day(store, settings, DAY, without, BuildOptions(), clock=lambda: LATER))
+    assert store.head(report_key(DAY)) is not None
+    assert due(store, settings) == {TRACKS}
+    list(build_day(store, settings, DAY, [TRACKS], BuildOptions(), clock=lambda: LATER))
+    assert due(store, settings) == {"daily_report"}
+
+
+def test_a_feature_that_is_newer_than_the_tables_of_a_day_waits_for_a_person(
+    store: ObjectStore, settings: Settings, tmp_path: Path
+) -> None:
+    """The day gets it with its next build; days that are built from now on have it anyway."""
+    chain = write_chain(store, [seen(0)], [seen(1, day=NEXT)])
+    note_features(store, settings, now=NOON)
+    build(store, settings, DAY, NEXT, at=NOON + timedelta(hours=13))
+    rules = tmp_path / "rules.toml"
+    rules.write_text('[[rule]]\nname = "seen"\nkind = "count"\nabove = 0\n')
+    with_rules = settings.model_copy(update={"rules_file": str(rules)})
+    note_features(store, with_rules, now=LATER)
+    assert not due(store, with_rules) & set(RULE_OBJECTS)
+    assert day_states(store, with_rules, now=LATER)[DAY]["events"].why == NEW_FEATURE
+    append(chain, [seen(2)])
+    assert due(store, with_rules) >= set(RULE_OBJECTS)
+
+
+def test_a_copied_store_is_current(store: ObjectStore, settings: Settings, tmp_path: Path) -> None:
+    write_chain(store, [seen(0)])
+    build(store, settings, DAY)
+    copied = load_settings(store_url=(tmp_path / "copy").as_uri())
+    copy = open_store(copied)
+    for info in store.list_objects(""):
+        copy.put(info.key, store.get(info.key))
+    assert due(copy, copied) == set()
