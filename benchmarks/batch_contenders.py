@@ -70,7 +70,7 @@ def polars_documents(task: Task) -> dict[str, Any]:
 def build_day(task: Task) -> dict[str, Any]:
     """The day tables of a day, out of the ledger."""
     from imgpipeline.contracts.times import utc_now  # noqa: PLC0415 - as above
-    from imgpipeline.lake.build.day_tables import rebuild_day  # noqa: PLC0415 - as above
+    from imgpipeline.lake.days.day_tables import rebuild_day  # noqa: PLC0415 - as above
     from imgpipeline.objectstore import open_store  # noqa: PLC0415 - as above
     from imgpipeline.settings import load_settings  # noqa: PLC0415 - as above
 
@@ -83,7 +83,7 @@ def build_day(task: Task) -> dict[str, Any]:
 def build_summary(task: Task) -> dict[str, Any]:
     """One summary of a day, out of the stored tables."""
     from imgpipeline.contracts.times import utc_now  # noqa: PLC0415 - as above
-    from imgpipeline.lake.build import summaries  # noqa: PLC0415 - as above
+    from imgpipeline.lake.days import summaries  # noqa: PLC0415 - as above
     from imgpipeline.objectstore import open_store  # noqa: PLC0415 - as above
     from imgpipeline.settings import load_settings  # noqa: PLC0415 - as above
 

@@ -18,7 +18,7 @@ from imgpipeline.contracts.bundle_keys import BUNDLE_OFFSETS, BUNDLES
 from imgpipeline.contracts.keys import DAY_INDEX, METADATA, day_table_key
 from imgpipeline.contracts.outcomes import Gap, GapReason
 from imgpipeline.contracts.times import utc_now
-from imgpipeline.lake.build.day_tables import rebuild_day
+from imgpipeline.lake.days.day_tables import rebuild_day
 from imgpipeline.lake.quality.audit import audit
 from imgpipeline.lake.schema import DAY_TABLES
 from imgpipeline.lake.sessions.session import open_lake

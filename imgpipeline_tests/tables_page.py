@@ -76,7 +76,7 @@ pieces under the key `imgpipeline_pieces`. All commands read the whole table. Ot
 damaged instead of reading part of the rows; for such a day, use `imgpipeline query` or a file of `imgpipeline export`.
 
 A summary's manifest also names the version of each input table (a hash of its rows and ends, which a copy of the table
-keeps), the query (`imgpipeline/lake/build/sql`) and the settings that the query reads, so `imgpipeline audit` can make
+keeps), the query (`imgpipeline/lake/days/sql`) and the settings that the query reads, so `imgpipeline audit` can make
 the summary again. In a query, `local_hour(t)` is `time_bucket(INTERVAL 1 hour, t)` and `local_day(t)` is `CAST(t AS
 DATE)`, in UTC. Label summaries leave out detections with a confidence below `IMGPIPELINE_SUMMARY_THRESHOLD` (default 0:
 all count). To combine several days, add up counts, sizes and the maps of bins, and weight a mean by its count. Label

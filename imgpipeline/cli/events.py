@@ -173,7 +173,7 @@ def list_events(
 
 
 def _why_none(store: "ObjectStore", settings: "Settings", span: Span) -> str:
-    from imgpipeline.lake.build.summary_inputs import list_versions
+    from imgpipeline.lake.days.summary_inputs import list_versions
 
     if settings.rules_file is None:
         return "; IMGPIPELINE_RULES_FILE is not set, so no events are built"

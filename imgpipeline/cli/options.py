@@ -214,7 +214,7 @@ def days_with_frames(store: "ObjectStore", span: Span) -> list[date]:
         UsageError: The span is not limited.
         ConfigurationError: No day of the span has the table.
     """
-    from imgpipeline.lake.build.day_tables import list_days
+    from imgpipeline.lake.days.day_tables import list_days
     from imgpipeline.lake.query.days import name_nearest_days
     from imgpipeline.lake.schema import FRAMES
 

@@ -14,9 +14,9 @@ from imgpipeline.contracts.times import Clock
 from imgpipeline.daily.objects import COMPARISON, OBJECTS, REPORT, TABLES, TRACKS
 from imgpipeline.errors import ImgpipelineError, PermanentError, TransientError
 from imgpipeline.events.configuration import read_rules
-from imgpipeline.lake.build.day_tables import rebuild_day
-from imgpipeline.lake.build.summaries import SUMMARIES, build_summary
-from imgpipeline.lake.build.summary_inputs import stored_key
+from imgpipeline.lake.days.day_tables import rebuild_day
+from imgpipeline.lake.days.summaries import SUMMARIES, build_summary
+from imgpipeline.lake.days.summary_inputs import stored_key
 from imgpipeline.lake.schema.tracks import TRACKS as TRACKS_TABLE
 from imgpipeline.lake.storage.engine import BuildLimits
 from imgpipeline.objectstore import ForbiddenError, ObjectStore

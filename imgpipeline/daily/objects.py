@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from datetime import date
 
 from imgpipeline.contracts.keys import report_key
-from imgpipeline.lake.build.summaries import SUMMARIES
-from imgpipeline.lake.build.summary_inputs import stored_key
+from imgpipeline.lake.days.summaries import SUMMARIES
+from imgpipeline.lake.days.summary_inputs import stored_key
 from imgpipeline.lake.schema import (
     DAY_TABLE_NAMES,
     DETECTIONS,

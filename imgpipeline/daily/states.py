@@ -29,13 +29,13 @@ from imgpipeline.daily.objects import (
 from imgpipeline.errors import PermanentError
 from imgpipeline.events.configuration import Rules, read_rules
 from imgpipeline.events.rule_tables import ENTRIES
-from imgpipeline.lake.build.day_catalog import TABLES as CATALOGED
-from imgpipeline.lake.build.day_catalog import DayCatalog, open_catalog
-from imgpipeline.lake.build.day_rows import RECIPE
-from imgpipeline.lake.build.day_tables import DayTables
-from imgpipeline.lake.build.derived import Derived, State, state_of
-from imgpipeline.lake.build.summaries import SUMMARIES, DaySummary, recipe
-from imgpipeline.lake.build.summary_inputs import UnsettledError, list_versions
+from imgpipeline.lake.days.day_catalog import TABLES as CATALOGED
+from imgpipeline.lake.days.day_catalog import DayCatalog, open_catalog
+from imgpipeline.lake.days.day_rows import RECIPE
+from imgpipeline.lake.days.day_tables import DayTables
+from imgpipeline.lake.days.derived import Derived, State, state_of
+from imgpipeline.lake.days.summaries import SUMMARIES, DaySummary, recipe
+from imgpipeline.lake.days.summary_inputs import UnsettledError, list_versions
 from imgpipeline.lake.schema import FRAMES
 from imgpipeline.lake.storage.manifest import DamagedObjectError, read_manifest
 from imgpipeline.objectstore import ForbiddenError, ObjectMissingError, ObjectStore

@@ -2,7 +2,7 @@
 
 A build checks the rules for rows before it writes anything, and fails if a rule is broken. The other checks only warn.
 A check that does not apply to a build passes and says why. The rules are in
-`lake.build.day_rules` and `lake.quality.day_warnings`; this module turns their results into Dagster evaluations.
+`lake.days.day_rules` and `lake.quality.day_warnings`; this module turns their results into Dagster evaluations.
 
 A run of one day evaluates each check for its partition. A run of a range evaluates it once, naming the failed days, and
 again for each of those days.
@@ -21,8 +21,8 @@ from imgpipeline.daily.objects import TABLES
 from imgpipeline.defs.dagster_internals import AssetCheckEvaluation, AssetCheckEvaluationTargetMaterializationData
 from imgpipeline.defs.partitions import DAYS
 from imgpipeline.errors import ImgpipelineError, TransientError
-from imgpipeline.lake.build.day_rules import RULES, SCHEMA, UNIQUE, UnsoundRowsError
-from imgpipeline.lake.build.day_tables import list_days
+from imgpipeline.lake.days.day_rules import RULES, SCHEMA, UNIQUE, UnsoundRowsError
+from imgpipeline.lake.days.day_tables import list_days
 from imgpipeline.lake.quality.day_warnings import (
     LabelHistory,
     Verdict,
@@ -37,7 +37,7 @@ from imgpipeline.settings import Settings
 
 if TYPE_CHECKING:
     from imgpipeline.daily.build import ObjectBuild
-    from imgpipeline.lake.build.day_tables import DayBuild
+    from imgpipeline.lake.days.day_tables import DayBuild
 
 _LISTED = 10
 _SOUND = Verdict(True, "Checked before the table was written.")

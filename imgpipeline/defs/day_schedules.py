@@ -70,7 +70,7 @@ def nightly_cron(settings: Settings) -> str:
 def nightly_rebuild(context: dg.ScheduleEvaluationContext, pipeline: Pipeline) -> list[dg.RunRequest] | dg.SkipReason:
     """Requests yesterday, the days whose tables were extended, and what is due."""
     from imgpipeline.daily.states import day_states, due_days  # noqa: PLC0415 - loads DuckDB
-    from imgpipeline.lake.build.stale_days import days_to_seal  # noqa: PLC0415 - as above
+    from imgpipeline.lake.days.stale_days import days_to_seal  # noqa: PLC0415 - as above
 
     at = context.scheduled_execution_time
     yesterday = at.date() - timedelta(days=1)

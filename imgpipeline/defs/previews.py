@@ -14,7 +14,7 @@ from imgpipeline.contracts.detection import Detection
 from imgpipeline.contracts.keys import summary_key
 from imgpipeline.defs.dagster_internals import DATA_VERSION_TAG
 from imgpipeline.errors import BadInputError, ImageDeletedError, ImgpipelineError
-from imgpipeline.lake.build.summary_inputs import open_tables
+from imgpipeline.lake.days.summary_inputs import open_tables
 from imgpipeline.lake.schema import Column, Table
 from imgpipeline.lake.schema.redetections import MODEL_COMPARISON
 from imgpipeline.lake.storage.engine import Engine, disk_errors, identifier, open_engine

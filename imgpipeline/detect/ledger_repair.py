@@ -19,7 +19,7 @@ from imgpipeline.contracts.times import Clock
 from imgpipeline.detect.resume import has_record
 from imgpipeline.detect.work import FrameWork
 from imgpipeline.errors import ConfigurationError, LedgerError, TransientError, UsageError
-from imgpipeline.lake.build.stale_days import build_noted_days, named_end
+from imgpipeline.lake.days.stale_days import build_noted_days, named_end
 from imgpipeline.ledger import DayIndex, Fingerprint, Provenance, days_of_chain, list_chains
 from imgpipeline.ledger.repair.damage import (
     BrokenStretch,

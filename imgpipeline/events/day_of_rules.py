@@ -10,8 +10,8 @@ import pyarrow as pa
 from pydantic import ValidationError
 
 from imgpipeline.events.configuration import Rules
-from imgpipeline.lake.build.derived import Derived, Made, Origin, Start
-from imgpipeline.lake.build.summary_inputs import Inputs, Patience, find_inputs, open_inputs, stored_key
+from imgpipeline.lake.days.derived import Derived, Made, Origin, Start
+from imgpipeline.lake.days.summary_inputs import Inputs, Patience, find_inputs, open_inputs, stored_key
 from imgpipeline.lake.schema import TRACK_TABLES, Table
 from imgpipeline.lake.storage.cache import open_cache
 from imgpipeline.lake.storage.engine import Engine, all_rows, identifier

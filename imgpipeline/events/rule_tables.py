@@ -20,8 +20,8 @@ from imgpipeline.events.places import count_crossings, count_in_zone
 from imgpipeline.events.reading import change_of, read_changes, read_frames
 from imgpipeline.events.recipe import COMPARISON_VERSION, hash_of, place_recipe, rule_recipe
 from imgpipeline.events.values import TRACKED, Event, FrameChange, SeenFrame
-from imgpipeline.lake.build.derived import build
-from imgpipeline.lake.build.summary_inputs import Inputs
+from imgpipeline.lake.days.derived import build
+from imgpipeline.lake.days.summary_inputs import Inputs
 from imgpipeline.lake.schema import DETECTIONS, FRAMES, LINE_CROSSINGS, ZONE_OCCUPANCY, Table
 from imgpipeline.lake.schema.events import EVENT_SCHEMA_VERSION, EVENTS, FRAME_CHANGES
 from imgpipeline.lake.storage.manifest import Manifest, Stored

@@ -15,7 +15,7 @@ from typing import Any
 from imgpipeline.contracts.keys import day_table_key
 from imgpipeline.contracts.times import format_time, parse_time
 from imgpipeline.events.values import TRACKED
-from imgpipeline.lake.build.summary_inputs import list_versions, open_tables
+from imgpipeline.lake.days.summary_inputs import list_versions, open_tables
 from imgpipeline.lake.schema import EVENTS, FRAMES
 from imgpipeline.lake.schema.tracks import STORED_TRACK_TABLES, TRACK_SLICES
 from imgpipeline.lake.storage.engine import Engine, identifier

@@ -15,7 +15,7 @@ from typing import Any
 
 from imgpipeline.contracts.keys import comparison_example_key, comparison_examples_prefix, summary_key
 from imgpipeline.contracts.times import format_time
-from imgpipeline.lake.build.derived import Derived, Made, Origin, Start, build
+from imgpipeline.lake.days.derived import Derived, Made, Origin, Start, build
 from imgpipeline.lake.schema.redetections import MODEL_COMPARISON, REDETECTION_SCHEMA_VERSION
 from imgpipeline.lake.storage.engine import Engine, identifier, open_engine
 from imgpipeline.lake.storage.manifest import StoredObject, read_object, write_rows

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 from imgpipeline.contracts.detection import Detection
 from imgpipeline.contracts.keys import REDETECTIONS, day_table_key, parse_day, parse_model_folder, redetection_key
 from imgpipeline.errors import PermanentError, TransientError
-from imgpipeline.lake.build.summary_inputs import Patience
+from imgpipeline.lake.days.summary_inputs import Patience
 from imgpipeline.lake.storage.engine import Engine, all_rows, disk_errors, engine_errors, open_engine, quoted
 from imgpipeline.lake.storage.manifest import (
     FOOTER_KEY,

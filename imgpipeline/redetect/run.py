@@ -34,8 +34,8 @@ from imgpipeline.contracts.keys import (
 from imgpipeline.contracts.times import Clock
 from imgpipeline.errors import PermanentError, TransientError
 from imgpipeline.faultpoints import reach
-from imgpipeline.lake.build.day_tables import list_days
-from imgpipeline.lake.build.derived import Derived, Made, Origin, Start, build
+from imgpipeline.lake.days.day_tables import list_days
+from imgpipeline.lake.days.derived import Derived, Made, Origin, Start, build
 from imgpipeline.lake.query.days import name_nearest_days, nearest_day
 from imgpipeline.lake.storage.engine import Engine, disk_errors, open_engine
 from imgpipeline.lake.storage.manifest import hash_rows, parse_footer, read_stored, write_rows

@@ -6,7 +6,7 @@ from datetime import date, datetime
 from pathlib import Path
 
 from imgpipeline.contracts.keys import report_key
-from imgpipeline.lake.build.derived import Derived, Made, Origin, Start, State, build, state_of
+from imgpipeline.lake.days.derived import Derived, Made, Origin, Start, State, build, state_of
 from imgpipeline.lake.storage.manifest import StoredObject
 from imgpipeline.objectstore import ObjectMissingError, ObjectStore
 from imgpipeline.reports.charts import draw_picture

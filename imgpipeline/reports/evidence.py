@@ -6,7 +6,7 @@ from datetime import datetime
 from enum import StrEnum
 
 from imgpipeline.contracts.keys import day_table_key
-from imgpipeline.lake.build.summaries import SUMMARIES
+from imgpipeline.lake.days.summaries import SUMMARIES
 from imgpipeline.lake.quality.audit_report import DayFigures
 from imgpipeline.lake.schema import DAY_TABLES
 from imgpipeline.lake.sessions.snapshot import SHOWN_LETTERS

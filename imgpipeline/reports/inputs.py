@@ -13,9 +13,9 @@ from importlib import resources
 from imgpipeline.contracts.keys import ChainId, audit_verdict_key, day_table_key
 from imgpipeline.contracts.times import find_timezone
 from imgpipeline.errors import PermanentError
-from imgpipeline.lake.build.day_tables import list_days
-from imgpipeline.lake.build.summaries import SUMMARIES, recipe
-from imgpipeline.lake.build.summary_inputs import Patience, stored_key
+from imgpipeline.lake.days.day_tables import list_days
+from imgpipeline.lake.days.summaries import SUMMARIES, recipe
+from imgpipeline.lake.days.summary_inputs import Patience, stored_key
 from imgpipeline.lake.quality.audit_state import StoredVerdict, read_verdict
 from imgpipeline.lake.query.days import name_nearest_days, nearest_day
 from imgpipeline.lake.schema import DAY_TABLES, EVENTS, PLACE_TABLES, TRACK_TABLES

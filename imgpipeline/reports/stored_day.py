@@ -14,8 +14,8 @@ from imgpipeline.contracts.keys import ChainId, day_table_key
 from imgpipeline.contracts.records import RecordReference
 from imgpipeline.contracts.times import find_timezone
 from imgpipeline.errors import TransientError
-from imgpipeline.lake.build.day_rows import WORKING
-from imgpipeline.lake.build.summary_inputs import stored_key
+from imgpipeline.lake.days.day_rows import WORKING
+from imgpipeline.lake.days.summary_inputs import stored_key
 from imgpipeline.lake.query.books import BookEntry, SessionState, read_entries
 from imgpipeline.lake.schema import DAY_TABLES, DEAD_LETTERS, STORED_DEAD_LETTERS
 from imgpipeline.lake.sessions.local_time import LocalDay

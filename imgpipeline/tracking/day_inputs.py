@@ -7,7 +7,7 @@ from datetime import UTC, date, datetime, time, timedelta
 
 from imgpipeline.contracts.keys import day_table_key
 from imgpipeline.errors import PermanentError
-from imgpipeline.lake.build.summary_inputs import Patience, find_inputs
+from imgpipeline.lake.days.summary_inputs import Patience, find_inputs
 from imgpipeline.lake.schema import DETECTIONS, FRAMES, NOTICES, WEAK_DETECTIONS
 from imgpipeline.lake.storage.cache import LakeCache, open_cache
 from imgpipeline.lake.storage.engine import Engine, all_rows, open_engine

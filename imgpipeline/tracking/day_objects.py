@@ -10,7 +10,7 @@ from datetime import UTC, date, datetime, time
 from functools import cache
 from importlib import resources
 
-from imgpipeline.lake.build.summaries import SUMMARIES, parameters_of, read_sql, set_parameters
+from imgpipeline.lake.days.summaries import SUMMARIES, parameters_of, read_sql, set_parameters
 from imgpipeline.lake.storage.engine import Engine
 from imgpipeline.settings import Settings
 

@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from imgpipeline.lake.build.derived import Derived, Made, Origin, Start, build
-from imgpipeline.lake.build.summary_inputs import stored_key
+from imgpipeline.lake.days.derived import Derived, Made, Origin, Start, build
+from imgpipeline.lake.days.summary_inputs import stored_key
 from imgpipeline.lake.schema.tracks import DAY_TRACK_TABLES, STORED_TRACK_TABLES, TRACK_SLICES, TRACKS
 from imgpipeline.lake.storage.engine import Engine, all_rows
 from imgpipeline.lake.storage.manifest import hash_rows, write_rows

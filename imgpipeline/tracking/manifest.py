@@ -11,7 +11,7 @@ from hashlib import sha256
 from importlib.metadata import version
 
 from imgpipeline.contracts.times import format_time, parse_time
-from imgpipeline.lake.build.summary_inputs import stored_key
+from imgpipeline.lake.days.summary_inputs import stored_key
 from imgpipeline.lake.schema.tracks import STORED_TRACK_TABLES, TRACKS_SCHEMA_VERSION
 from imgpipeline.lake.storage.manifest import StoredObject, read_object
 from imgpipeline.objectstore import ObjectStore

@@ -14,8 +14,8 @@ import pytest
 from imgpipeline.contracts.keys import segment_key, summary_key
 from imgpipeline.contracts.outcomes import Frame, FrameStatus
 from imgpipeline.errors import PermanentError
-from imgpipeline.lake.build.day_tables import rebuild_day
-from imgpipeline.lake.build.summaries import build_summary
+from imgpipeline.lake.days.day_tables import rebuild_day
+from imgpipeline.lake.days.summaries import build_summary
 from imgpipeline.lake.query.lake import Lake
 from imgpipeline.objectstore import ObjectStore
 from imgpipeline.settings import Settings

@@ -26,8 +26,8 @@ from imgpipeline.contracts.keys import day_table_key
 from imgpipeline.contracts.notices import Account, Notice, NoticeKind
 from imgpipeline.contracts.outcomes import Frame, FrameStatus
 from imgpipeline.contracts.times import utc_now
-from imgpipeline.lake.build.day_tables import rebuild_day
-from imgpipeline.lake.build.summaries import SUMMARIES, build_summary
+from imgpipeline.lake.days.day_tables import rebuild_day
+from imgpipeline.lake.days.summaries import SUMMARIES, build_summary
 from imgpipeline.lake.schema import ALL
 from imgpipeline.objectstore import ObjectStore, open_store
 from imgpipeline.settings import Settings

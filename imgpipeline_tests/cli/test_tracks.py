@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from imgpipeline.errors import ConfigurationError
-from imgpipeline.lake.build.day_tables import rebuild_day
+from imgpipeline.lake.days.day_tables import rebuild_day
 from imgpipeline.lake.query.lake import Lake
 from imgpipeline.objectstore import open_store
 from imgpipeline.settings import load_settings

@@ -8,7 +8,7 @@ import pytest
 from imgpipeline.daily.objects import COMPARISON, OBJECTS, RULE_OBJECTS
 from imgpipeline.daily.pace import FAILURE_PAUSES_S, PastRun, Plan, plan
 from imgpipeline.daily.states import CURRENT, Found
-from imgpipeline.lake.build.derived import State
+from imgpipeline.lake.days.derived import State
 
 NOW = datetime(2026, 3, 10, 12, tzinfo=UTC)
 TODAY, DAY = NOW.date(), date(2026, 3, 1)

@@ -10,8 +10,8 @@ from imgpipeline.contracts.keys import day_table_key, report_key, summary_key
 from imgpipeline.daily.build import BuildOptions, build_day
 from imgpipeline.daily.objects import COMPARISON, RULE_OBJECTS, TABLES, TRACKS, objects_of
 from imgpipeline.daily.states import NEW_FEATURE, day_states, due_days, note_features
-from imgpipeline.lake.build.day_tables import rebuild_day
-from imgpipeline.lake.build.derived import State
+from imgpipeline.lake.days.day_tables import rebuild_day
+from imgpipeline.lake.days.derived import State
 from imgpipeline.lake.quality.audit import audit
 from imgpipeline.objectstore import ObjectStore, open_store
 from imgpipeline.settings import Settings, load_settings
@@ -84,7 +84,7 @@ def test_tables_of_a_killed_build_are_due_and_stop_no_look_at_their_neighbours(
     store: ObjectStore, settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Tracks read the tables of the days before and after, which do not belong together here."""
-    monkeypatch.setattr("imgpipeline.lake.build.summary_inputs.SETTLE_S", 0.0)
+    monkeypatch.setattr("imgpipeline.lake.days.summary_inputs.SETTLE_S", 0.0)
     chain = write_chain(store, [seen(0)], [seen(1, day=NEXT)])
     build(store, settings, DAY, NEXT)
     older = store.get(day_table_key("detections", DAY))

@@ -11,7 +11,7 @@ from imgpipeline.contracts.keys import ChainId
 from imgpipeline.contracts.outcomes import Outcome, make_frame_id
 from imgpipeline.definitions import defs
 from imgpipeline.defs.assets.daily import STEP
-from imgpipeline.lake.build.summaries import SUMMARIES
+from imgpipeline.lake.days.summaries import SUMMARIES
 from imgpipeline.objectstore import ObjectStore
 from imgpipeline_tests.lake.samples import detection, seen
 from imgpipeline_tests.ledger.samples import write_chain

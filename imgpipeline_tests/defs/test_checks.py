@@ -11,7 +11,7 @@ from dagster._core.definitions.asset_checks.asset_check_evaluation import AssetC
 from imgpipeline.contracts.keys import day_table_key, summary_key
 from imgpipeline.definitions import defs
 from imgpipeline.defs.assets.daily import STEP
-from imgpipeline.lake.build.day_tables import rebuild_day
+from imgpipeline.lake.days.day_tables import rebuild_day
 from imgpipeline.lake.quality.day_warnings import judge_label_counts
 from imgpipeline.objectstore import ObjectStore, open_store
 from imgpipeline.settings import load_settings

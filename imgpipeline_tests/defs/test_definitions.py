@@ -8,8 +8,8 @@ import pytest
 from imgpipeline.definitions import defs
 from imgpipeline.defs.assets.daily import STEP
 from imgpipeline.defs.partitions import DAYS
-from imgpipeline.lake.build.day_rows import RECIPE
-from imgpipeline.lake.build.summaries import SUMMARIES, recipe
+from imgpipeline.lake.days.day_rows import RECIPE
+from imgpipeline.lake.days.summaries import SUMMARIES, recipe
 from imgpipeline.lake.schema import DAY_TABLES, SUMMARY_TABLES, TRACK_TABLES, Table
 from imgpipeline.settings import load_settings
 

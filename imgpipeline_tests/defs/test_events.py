@@ -14,7 +14,7 @@ from imgpipeline.defs.dagster_internals import DATA_VERSION_TAG
 from imgpipeline.defs.resources import Pipeline
 from imgpipeline.defs.run_tags import WORK_TAG
 from imgpipeline.events.recipe import events_recipe
-from imgpipeline.lake.build.day_tables import rebuild_day
+from imgpipeline.lake.days.day_tables import rebuild_day
 from imgpipeline.lake.sessions.session import open_lake
 from imgpipeline.objectstore import ObjectStore, open_store
 from imgpipeline.settings import load_settings

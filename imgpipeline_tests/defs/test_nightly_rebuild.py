@@ -18,7 +18,7 @@ from imgpipeline.definitions import defs
 from imgpipeline.defs.assets.daily import STEP
 from imgpipeline.defs.day_schedules import nightly_cron, nightly_rebuild, requests_for
 from imgpipeline.defs.resources import Pipeline
-from imgpipeline.lake.build.day_tables import rebuild_day
+from imgpipeline.lake.days.day_tables import rebuild_day
 from imgpipeline.objectstore import ObjectStore, open_store
 from imgpipeline.settings import Settings, load_settings
 from imgpipeline_tests.lake.samples import seen

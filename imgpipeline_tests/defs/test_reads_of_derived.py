@@ -11,8 +11,8 @@ import pytest
 from imgpipeline.defs.previews import preview_dead_letters, preview_detections, preview_summary
 from imgpipeline.events.configuration import parse_rules
 from imgpipeline.events.rule_tables import build_table
-from imgpipeline.lake.build.day_tables import list_days, rebuild_day
-from imgpipeline.lake.build.summaries import SUMMARIES, build_summary
+from imgpipeline.lake.days.day_tables import list_days, rebuild_day
+from imgpipeline.lake.days.summaries import SUMMARIES, build_summary
 from imgpipeline.lake.quality.audit import audit
 from imgpipeline.lake.quality.day_warnings import LabelHistory, judge_darkness, judge_stored_rows
 from imgpipeline.lake.schema import EVENT_TABLES, PLACE_TABLES

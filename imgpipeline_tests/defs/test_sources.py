@@ -18,8 +18,8 @@ from imgpipeline.defs.assets.sources import (
 )
 from imgpipeline.defs.resources import Pipeline
 from imgpipeline.detect.report import LaneTally
-from imgpipeline.lake.build.day_tables import rebuild_day
-from imgpipeline.lake.build.summaries import build_summary
+from imgpipeline.lake.days.day_tables import rebuild_day
+from imgpipeline.lake.days.summaries import build_summary
 from imgpipeline.objectstore import ObjectStore, open_store
 from imgpipeline.settings import Settings, load_settings
 from imgpipeline_tests.ledger.samples import CHAIN, DAY, NOON, append, stored_segments, write_chain

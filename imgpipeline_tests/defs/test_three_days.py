@@ -18,7 +18,7 @@ from imgpipeline.contracts.messages import FrameMessage
 from imgpipeline.contracts.times import utc_now
 from imgpipeline.daily.states import day_states, due_days
 from imgpipeline.defs.partitions import redetection_tags
-from imgpipeline.lake.build.summaries import SUMMARIES
+from imgpipeline.lake.days.summaries import SUMMARIES
 from imgpipeline.ledger import fix_ends
 from imgpipeline.objectstore import ObjectStore, open_store
 from imgpipeline.stream.log import read_log

@@ -13,7 +13,7 @@ from imgpipeline.definitions import defs
 from imgpipeline.defs.assets.daily import day_assets
 from imgpipeline.defs.assets.frame_metadata import frame_metadata
 from imgpipeline.defs.resources import Pipeline
-from imgpipeline.lake.build import summaries
+from imgpipeline.lake.days import summaries
 from imgpipeline.objectstore import ObjectStore, open_store
 from imgpipeline.settings import load_settings
 from imgpipeline_tests.defs.stored_days import add_frames, build, data_version, newest

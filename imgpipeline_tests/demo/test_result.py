@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 
 from imgpipeline.demo.result import UniqueComparison, compare_unique
-from imgpipeline.lake.build.day_tables import rebuild_day
-from imgpipeline.lake.build.summaries import build_summary
+from imgpipeline.lake.days.day_tables import rebuild_day
+from imgpipeline.lake.days.summaries import build_summary
 from imgpipeline.objectstore import open_store
 from imgpipeline.settings import Settings, load_settings
 from imgpipeline.sources.simulator import FrameTruth, Truth

@@ -14,7 +14,7 @@ from imgpipeline.events.clips import Clip, ClipWish, write_event_clip
 from imgpipeline.events.reading import read_event, read_events
 from imgpipeline.events.rule_tables import build_table
 from imgpipeline.events.values import Event
-from imgpipeline.lake.build.day_tables import rebuild_day
+from imgpipeline.lake.days.day_tables import rebuild_day
 from imgpipeline.lake.schema import EVENTS
 from imgpipeline.objectstore import ObjectStore, open_store
 from imgpipeline.objectstore.images import DeletedImages, write_deleted

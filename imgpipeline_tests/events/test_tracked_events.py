@@ -5,8 +5,8 @@ from datetime import UTC, datetime
 import pytest
 
 from imgpipeline.events.rule_tables import DayEvents, build_table
-from imgpipeline.lake.build.day_tables import rebuild_day
-from imgpipeline.lake.build.derived import State, state_of
+from imgpipeline.lake.days.day_tables import rebuild_day
+from imgpipeline.lake.days.derived import State, state_of
 from imgpipeline.lake.schema import EVENTS
 from imgpipeline.lake.sessions.session import open_lake
 from imgpipeline.objectstore import ObjectStore

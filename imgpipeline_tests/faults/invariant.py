@@ -20,8 +20,8 @@ import zstandard
 from imgpipeline.contracts.keys import DAY_INDEX, METADATA, ChainId, parse_bucket_key, parse_segment_key
 from imgpipeline.contracts.records import LogRange
 from imgpipeline.contracts.times import utc_now
-from imgpipeline.lake.build.day_tables import rebuild_day
-from imgpipeline.lake.build.summaries import build_summary
+from imgpipeline.lake.days.day_tables import rebuild_day
+from imgpipeline.lake.days.summaries import build_summary
 from imgpipeline.lake.quality.audit import audit
 from imgpipeline.lake.sessions.session import open_lake
 from imgpipeline.objectstore import ObjectStore, open_store

@@ -20,7 +20,7 @@ from imgpipeline.events.alerts.delivery import undelivered_numbers
 from imgpipeline.events.configuration import load_rules
 from imgpipeline.events.reading import read_events
 from imgpipeline.events.rule_tables import build_table
-from imgpipeline.lake.build.day_tables import rebuild_day
+from imgpipeline.lake.days.day_tables import rebuild_day
 from imgpipeline.lake.schema import EVENT_TABLES
 from imgpipeline.objectstore import open_store
 from imgpipeline.settings import Settings

@@ -12,8 +12,8 @@ from obstore.store import S3Store
 from imgpipeline.daily.states import day_states, due_days
 from imgpipeline.events.configuration import Rules
 from imgpipeline.events.rule_tables import build_table
-from imgpipeline.lake.build.summaries import SUMMARIES, build_summary
-from imgpipeline.lake.build.summary_inputs import list_versions
+from imgpipeline.lake.days.summaries import SUMMARIES, build_summary
+from imgpipeline.lake.days.summary_inputs import list_versions
 from imgpipeline.lake.query.summaries import open_summaries
 from imgpipeline.lake.schema import DAY_TABLES, EVENT_TABLES, PLACE_TABLES
 from imgpipeline.objectstore import ObjectStore, open_store

@@ -8,7 +8,7 @@ import pytest
 from imgpipeline.contracts.keys import ChainId, segment_key
 from imgpipeline.contracts.times import utc_now
 from imgpipeline.errors import ConfigurationError, LedgerError
-from imgpipeline.lake.build.day_tables import rebuild_day
+from imgpipeline.lake.days.day_tables import rebuild_day
 from imgpipeline.lake.sessions.session import open_lake
 from imgpipeline.ledger import list_chains, read_segment
 from imgpipeline.ledger.repair.mending import LID

@@ -6,8 +6,8 @@ from datetime import date
 import pytest
 
 from imgpipeline.contracts.times import utc_now
-from imgpipeline.lake.build.day_tables import rebuild_day
-from imgpipeline.lake.build.summaries import build_summary
+from imgpipeline.lake.days.day_tables import rebuild_day
+from imgpipeline.lake.days.summaries import build_summary
 from imgpipeline.lake.schema import DAY_TABLES
 from imgpipeline.lake.storage.manifest import covered_ends, read_manifest, read_stored
 from imgpipeline.settings import Settings
@@ -25,8 +25,8 @@ OBJECTS = len(DAY_TABLES) + 1
 BUILD = f"""
 from datetime import date
 
-from imgpipeline.lake.build.day_tables import rebuild_day
-from imgpipeline.lake.build.summaries import build_summary
+from imgpipeline.lake.days.day_tables import rebuild_day
+from imgpipeline.lake.days.summaries import build_summary
 from imgpipeline.objectstore import open_store
 from imgpipeline.settings import load_settings
 from imgpipeline.contracts.times import utc_now

@@ -8,7 +8,7 @@ import pytest
 
 from imgpipeline.contracts.times import utc_now
 from imgpipeline.errors import PermanentError
-from imgpipeline.lake.build.day_tables import rebuild_day
+from imgpipeline.lake.days.day_tables import rebuild_day
 from imgpipeline.lake.sessions.session import open_lake
 from imgpipeline.lake.storage.manifest import read_manifest
 from imgpipeline.vision.registry import find_model

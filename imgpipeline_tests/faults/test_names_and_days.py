@@ -16,8 +16,8 @@ from imgpipeline.contracts.messages import FrameMessage
 from imgpipeline.contracts.times import utc_now
 from imgpipeline.defs.previews import show_table
 from imgpipeline.errors import TransientError
-from imgpipeline.lake.build.day_tables import rebuild_day
-from imgpipeline.lake.build.summaries import build_summary
+from imgpipeline.lake.days.day_tables import rebuild_day
+from imgpipeline.lake.days.summaries import build_summary
 from imgpipeline.lake.sessions.session import open_lake
 from imgpipeline.ledger import fix_ends
 from imgpipeline.settings import Settings

@@ -10,7 +10,7 @@ from typing import Literal, TypeVar
 import numpy as np
 import pytest
 
-from imgpipeline.lake.build.day_tables import rebuild_day
+from imgpipeline.lake.days.day_tables import rebuild_day
 from imgpipeline.objectstore import ObjectStore, open_store
 from imgpipeline.objectstore.client import check_store
 from imgpipeline.objectstore.reading import ObjectStream, fetch_tail, fetch_to_file

@@ -5,8 +5,8 @@ from typing import Any
 from imgpipeline.contracts.keys import ChainId, summary_key
 from imgpipeline.contracts.outcomes import Gap, GapReason
 from imgpipeline.contracts.records import LogRange
-from imgpipeline.lake.build.day_tables import rebuild_day
-from imgpipeline.lake.build.summaries import build_summary
+from imgpipeline.lake.days.day_tables import rebuild_day
+from imgpipeline.lake.days.summaries import build_summary
 from imgpipeline.lake.quality.audit import AuditReport, audit
 from imgpipeline.ledger import ChainWriter
 from imgpipeline.objectstore import ObjectStore

@@ -2,8 +2,8 @@
 
 import pytest
 
-from imgpipeline.lake.build import derived
-from imgpipeline.lake.build.day_tables import rebuild_day
+from imgpipeline.lake.days import derived
+from imgpipeline.lake.days.day_tables import rebuild_day
 from imgpipeline.objectstore import ObjectStore
 from imgpipeline_tests.ledger.samples import DAY, NOON
 

@@ -6,14 +6,14 @@ from pathlib import Path
 
 import pytest
 
-from imgpipeline.lake.build.day_tables import list_days
+from imgpipeline.lake.days.day_tables import list_days
 from imgpipeline.lake.quality.day_warnings import LabelHistory
 from imgpipeline.lake.query.days import Span
 from imgpipeline.lake.query.summaries import LabelChoice, summarise
 from imgpipeline.lake.sessions.session import open_lake
 from imgpipeline.objectstore import ObjectStore
 from imgpipeline.settings import Settings
-from imgpipeline_tests.lake.build.test_summary_numbers import SOURCES, build_day, eventful
+from imgpipeline_tests.lake.days.test_summary_numbers import SOURCES, build_day, eventful
 from imgpipeline_tests.lake.samples import chosen_frames, seen
 from imgpipeline_tests.ledger.samples import DAY, write_chain
 

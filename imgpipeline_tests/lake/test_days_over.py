@@ -8,8 +8,8 @@ import pytest
 
 from imgpipeline.contracts.keys import ChainId
 from imgpipeline.daily.states import day_states
-from imgpipeline.lake.build.day_tables import rebuild_day
-from imgpipeline.lake.build.summaries import SUMMARIES, build_summary
+from imgpipeline.lake.days.day_tables import rebuild_day
+from imgpipeline.lake.days.summaries import SUMMARIES, build_summary
 from imgpipeline.lake.quality.audit import audit
 from imgpipeline.lake.query.summaries import open_summaries
 from imgpipeline.lake.sessions.session import open_lake

@@ -6,7 +6,7 @@ from datetime import date, timedelta
 import pytest
 
 from imgpipeline.contracts.outcomes import Frame, make_frame_id_without_time
-from imgpipeline.lake.build.day_tables import rebuild_day
+from imgpipeline.lake.days.day_tables import rebuild_day
 from imgpipeline.lake.query.explain import NumberId, explain
 from imgpipeline.lake.query.frames import list_frames
 from imgpipeline.lake.query.wanted_frames import WantedFrames

@@ -13,7 +13,7 @@ import pytest
 from benchmarks.synthetic_days import SyntheticDay, make_day
 from imgpipeline.defs.previews import preview_dead_letters, preview_detections, preview_summary
 from imgpipeline.errors import ConfigurationError, PermanentError
-from imgpipeline.lake.build.day_tables import rebuild_day
+from imgpipeline.lake.days.day_tables import rebuild_day
 from imgpipeline.lake.quality.day_warnings import judge_stored_rows
 from imgpipeline.lake.query.days import Span
 from imgpipeline.lake.query.frames import find_frames
@@ -39,10 +39,10 @@ LITTLE = Settings(duckdb_memory=TOO_LITTLE)
 _BUILDER = """
 import json, pathlib, resource, sys, tempfile
 from imgpipeline.lake.query.export import export_duckdb
-from imgpipeline.lake.build.day_tables import rebuild_day
+from imgpipeline.lake.days.day_tables import rebuild_day
 from imgpipeline.lake.storage.engine import BuildLimits
 from imgpipeline.lake.sessions.session import open_lake
-from imgpipeline.lake.build.summaries import build_summary
+from imgpipeline.lake.days.summaries import build_summary
 from imgpipeline.objectstore import open_store
 from imgpipeline.settings import load_settings
 from imgpipeline.contracts.times import utc_now

@@ -8,9 +8,9 @@ import pytest
 
 from imgpipeline.contracts.notices import Account, Notice
 from imgpipeline.contracts.outcomes import DeadLetter, Frame
-from imgpipeline.lake.build.day_tables import rebuild_day
-from imgpipeline.lake.build.summaries import SUMMARIES, build_summary
-from imgpipeline.lake.build.summary_inputs import stored_key
+from imgpipeline.lake.days.day_tables import rebuild_day
+from imgpipeline.lake.days.summaries import SUMMARIES, build_summary
+from imgpipeline.lake.days.summary_inputs import stored_key
 from imgpipeline.lake.schema import (
     ALL,
     DAY_TABLES,

@@ -10,7 +10,7 @@ from imgpipeline.contracts.detection import Kind
 from imgpipeline.events.alerts.chain import AlertChain
 from imgpipeline.events.configuration import Rules
 from imgpipeline.events.rule_tables import build_table
-from imgpipeline.lake.build.day_tables import rebuild_day
+from imgpipeline.lake.days.day_tables import rebuild_day
 from imgpipeline.lake.query.days import Span
 from imgpipeline.lake.query.events import find_events
 from imgpipeline.lake.schema import EVENT_TABLES, EVENTS

@@ -12,7 +12,7 @@ from imgpipeline.contracts.keys import ChainId, day_table_key, redetection_key
 from imgpipeline.contracts.outcomes import Frame
 from imgpipeline.contracts.records import KafkaRecord
 from imgpipeline.detect.work import FrameWork
-from imgpipeline.lake.build.day_tables import rebuild_day
+from imgpipeline.lake.days.day_tables import rebuild_day
 from imgpipeline.lake.storage.engine import open_engine
 from imgpipeline.objectstore import ImageReader, ObjectStore
 from imgpipeline.redetect.choice import load_chosen, parse_choice

@@ -199,7 +199,7 @@ def test_what_is_not_there_is_an_error_that_names_the_command(settings: Settings
 def test_a_redetection_between_its_two_puts_is_not_compared(
     settings: Settings, compared: ObjectStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("imgpipeline.lake.build.summary_inputs.SETTLE_S", 0.0)
+    monkeypatch.setattr("imgpipeline.lake.days.summary_inputs.SETTLE_S", 0.0)
     older = compared.get(redetection_key(LOW, DAY, "detections"))
     build_live(settings, compared, [59])
     redetect_day(redetector(settings, compared), DAY)

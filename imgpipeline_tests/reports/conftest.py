@@ -8,8 +8,8 @@ import cv2
 import numpy as np
 import pytest
 
-from imgpipeline.lake.build.day_tables import rebuild_day
-from imgpipeline.lake.build.summaries import SUMMARIES, build_summary
+from imgpipeline.lake.days.day_tables import rebuild_day
+from imgpipeline.lake.days.summaries import SUMMARIES, build_summary
 from imgpipeline.lake.quality.audit import audit
 from imgpipeline.objectstore import ObjectStore, open_store
 from imgpipeline.reports.build import ReportBuild, build_report

@@ -12,8 +12,8 @@ import pytest
 
 from imgpipeline.contracts.keys import day_table_key, report_key
 from imgpipeline.errors import PermanentError
-from imgpipeline.lake.build.day_tables import rebuild_day
-from imgpipeline.lake.build.derived import Made, Start, build
+from imgpipeline.lake.days.day_tables import rebuild_day
+from imgpipeline.lake.days.derived import Made, Start, build
 from imgpipeline.objectstore import ObjectStore, open_store
 from imgpipeline.reports.build import DailyReport, build_report, current_page
 from imgpipeline.reports.charts import MOST_BYTES

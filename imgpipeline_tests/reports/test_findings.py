@@ -11,7 +11,7 @@ import pytest
 from imgpipeline.contracts.keys import report_key
 from imgpipeline.events.configuration import parse_rules
 from imgpipeline.events.rule_tables import build_table
-from imgpipeline.lake.build.day_tables import rebuild_day
+from imgpipeline.lake.days.day_tables import rebuild_day
 from imgpipeline.lake.schema import EVENT_TABLES, EVENTS, PLACE_TABLES
 from imgpipeline.objectstore import ObjectStore
 from imgpipeline.reports.build import current_page

@@ -5,7 +5,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from imgpipeline.contracts.detection import Kind
-from imgpipeline.lake.build.day_tables import rebuild_day
+from imgpipeline.lake.days.day_tables import rebuild_day
 from imgpipeline.lake.sessions.session import LakeSession, open_lake
 from imgpipeline.settings import load_settings
 from imgpipeline.tracking import classic_csv

@@ -12,8 +12,8 @@ import pytest
 from imgpipeline.contracts.notices import Notice, NoticeKind
 from imgpipeline.contracts.outcomes import Frame
 from imgpipeline.errors import PermanentError
-from imgpipeline.lake.build.day_tables import rebuild_day
-from imgpipeline.lake.build.summary_inputs import stored_key
+from imgpipeline.lake.days.day_tables import rebuild_day
+from imgpipeline.lake.days.summary_inputs import stored_key
 from imgpipeline.lake.schema.tracks import STORED_TRACK_TABLES
 from imgpipeline.objectstore import ObjectStore
 from imgpipeline.objectstore.client import open_memory_store

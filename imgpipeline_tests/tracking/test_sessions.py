@@ -5,7 +5,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from imgpipeline import Lake
-from imgpipeline.lake.build.day_tables import rebuild_day
+from imgpipeline.lake.days.day_tables import rebuild_day
 from imgpipeline.lake.schema import TRACK_TABLES
 from imgpipeline.lake.sessions.session import open_lake
 from imgpipeline.settings import load_settings

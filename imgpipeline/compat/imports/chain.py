@@ -33,8 +33,8 @@ from imgpipeline.contracts.keys import ChainId
 from imgpipeline.contracts.outcomes import DeadLetter, Frame, Outcome
 from imgpipeline.contracts.times import Clock
 from imgpipeline.errors import LedgerError
-from imgpipeline.lake.build.day_tables import rebuild_day
-from imgpipeline.lake.build.summaries import SUMMARIES, build_summary
+from imgpipeline.lake.days.day_tables import rebuild_day
+from imgpipeline.lake.days.summaries import SUMMARIES, build_summary
 from imgpipeline.lake.storage.engine import BuildLimits
 from imgpipeline.ledger import ChainWriter, DayIndex, Fingerprint, Provenance, Segment, find_end, read_chain
 from imgpipeline.objectstore import ObjectStore

@@ -23,8 +23,8 @@ from imgpipeline.defs.run_tags import FAILED_OBJECTS_TAG, WORK_TAG, format_faile
 from imgpipeline.defs.specs import OWNERS, table_metadata
 from imgpipeline.errors import ImgpipelineError, TransientError
 from imgpipeline.events.recipe import events_recipe
-from imgpipeline.lake.build.day_rows import RECIPE
-from imgpipeline.lake.build.summaries import SUMMARIES, recipe
+from imgpipeline.lake.days.day_rows import RECIPE
+from imgpipeline.lake.days.summaries import SUMMARIES, recipe
 from imgpipeline.lake.schema import DAY_TABLES, EVENT_TABLES, PLACE_TABLES, TRACK_TABLES
 from imgpipeline.reports.inputs import report_recipe
 from imgpipeline.settings import Settings, load_settings

@@ -21,8 +21,8 @@ from imgpipeline.defs.previews import (
     preview_summary,
     show_table,
 )
-from imgpipeline.lake.build.summaries import SUMMARIES
-from imgpipeline.lake.build.summary_inputs import stored_key
+from imgpipeline.lake.days.summaries import SUMMARIES
+from imgpipeline.lake.days.summary_inputs import stored_key
 from imgpipeline.lake.storage.manifest import read_stored
 from imgpipeline.objectstore import ObjectStore
 from imgpipeline.settings import Settings

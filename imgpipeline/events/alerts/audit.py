@@ -25,8 +25,8 @@ from imgpipeline.events.reading import read_events
 from imgpipeline.events.recipe import rule_recipe
 from imgpipeline.events.rule_tables import DayEvents
 from imgpipeline.events.values import Event
-from imgpipeline.lake.build.derived import State, state_of
-from imgpipeline.lake.build.summary_inputs import list_versions, open_tables, stored_key
+from imgpipeline.lake.days.derived import State, state_of
+from imgpipeline.lake.days.summary_inputs import list_versions, open_tables, stored_key
 from imgpipeline.lake.schema import EVENTS, FRAMES
 from imgpipeline.lake.storage.manifest import Manifest, read_stored
 from imgpipeline.ledger import fix_ends, read_days

@@ -16,9 +16,9 @@ from hashlib import sha256
 from imgpipeline.contracts.keys import Bucket, ChainId, day_table_key, is_import, next_chain
 from imgpipeline.contracts.records import LogRange
 from imgpipeline.errors import LedgerError, PermanentError
-from imgpipeline.lake.build.day_catalog import TABLES, KnownDays, join_versions
-from imgpipeline.lake.build.summaries import SUMMARIES
-from imgpipeline.lake.build.summary_inputs import list_versions
+from imgpipeline.lake.days.day_catalog import TABLES, KnownDays, join_versions
+from imgpipeline.lake.days.summaries import SUMMARIES
+from imgpipeline.lake.days.summary_inputs import list_versions
 from imgpipeline.lake.quality.audit_report import AuditReport, DayAudit, PartitionAudit, SummaryAudit
 from imgpipeline.lake.quality.audit_state import AuditedDay, AuditState, read_state, write_state, write_verdicts
 from imgpipeline.lake.quality.table_audit import DayReader, compare_day, compare_summary, count_unbuilt

@@ -13,7 +13,7 @@ from typing import Any
 
 from imgpipeline.contracts.keys import ChainId, audit_state_key, audit_verdict_key
 from imgpipeline.contracts.times import format_time, parse_time
-from imgpipeline.lake.build.day_catalog import KnownDays
+from imgpipeline.lake.days.day_catalog import KnownDays
 from imgpipeline.lake.quality.audit_report import AuditReport, DayAudit, DayFigures, SummaryAudit
 from imgpipeline.ledger.audit import ChainAudit
 from imgpipeline.ledger.session_books import ChainBooks

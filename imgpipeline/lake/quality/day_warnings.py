@@ -1,7 +1,7 @@
 """Warnings about a day's content: damaged rows, many dead letters, dark images, a label that nearly vanished.
 
 A warning stops nothing. The checks read tables, manifests and summaries, never segments. Their limits are settings
-(`settings.tables`); the rules that every row must satisfy are in `lake.build.day_rules`.
+(`settings.tables`); the rules that every row must satisfy are in `lake.days.day_rules`.
 """
 
 from collections import Counter
@@ -12,7 +12,7 @@ from typing import Any
 
 from imgpipeline.contracts.keys import day_table_key, summary_key
 from imgpipeline.contracts.text import counted
-from imgpipeline.lake.build.summary_inputs import open_tables
+from imgpipeline.lake.days.summary_inputs import open_tables
 from imgpipeline.lake.schema import DAY_TABLES, DETECTIONS, FRAMES, LABEL_COUNTS
 from imgpipeline.lake.storage.engine import all_rows, disk_errors, open_engine
 from imgpipeline.lake.storage.manifest import hash_rows, parse_footer, unreadable

@@ -17,9 +17,9 @@ import duckdb
 from imgpipeline.contracts.keys import Bucket, ChainId, day_table_key, summary_key
 from imgpipeline.contracts.text import counted
 from imgpipeline.errors import LedgerError, PermanentError
-from imgpipeline.lake.build.day_rows import RECIPE, ROWS, keep_unique, load_outcomes, stored_columns
-from imgpipeline.lake.build.summaries import set_parameters
-from imgpipeline.lake.build.summary_inputs import stored_key
+from imgpipeline.lake.days.day_rows import RECIPE, ROWS, keep_unique, load_outcomes, stored_columns
+from imgpipeline.lake.days.summaries import set_parameters
+from imgpipeline.lake.days.summary_inputs import stored_key
 from imgpipeline.lake.quality.audit_report import DayFigures, SummaryAudit
 from imgpipeline.lake.schema import (
     DAY_TABLES,

@@ -18,7 +18,7 @@ from imgpipeline.contracts.keys import ChainId, segment_key, summary_key
 from imgpipeline.contracts.outcomes import Frame
 from imgpipeline.contracts.text import counted
 from imgpipeline.errors import ConfigurationError, LedgerError, PermanentError
-from imgpipeline.lake.build.summaries import recipe
+from imgpipeline.lake.days.summaries import recipe
 from imgpipeline.lake.query.days import name_nearest_days
 from imgpipeline.lake.sessions.session import LakeSession
 from imgpipeline.lake.sessions.tables import COUNTED_DETECTIONS

@@ -15,7 +15,7 @@ import duckdb
 from imgpipeline import __version__
 from imgpipeline.contracts.keys import ChainId
 from imgpipeline.errors import ConfigurationError
-from imgpipeline.lake.build.summaries import SUMMARIES
+from imgpipeline.lake.days.summaries import SUMMARIES
 from imgpipeline.lake.schema import (
     ALL,
     DETECTIONS,

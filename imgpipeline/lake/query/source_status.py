@@ -15,8 +15,8 @@ from typing import Any
 
 from imgpipeline.contracts.text import counted
 from imgpipeline.contracts.times import day_of, format_time
-from imgpipeline.lake.build.day_catalog import join_versions, open_catalog
-from imgpipeline.lake.build.summary_inputs import list_versions, stored_key
+from imgpipeline.lake.days.day_catalog import join_versions, open_catalog
+from imgpipeline.lake.days.summary_inputs import list_versions, stored_key
 from imgpipeline.lake.query.days import Span, days_of
 from imgpipeline.lake.query.summaries import open_summaries
 from imgpipeline.lake.query.wanted_frames import rows_of_days

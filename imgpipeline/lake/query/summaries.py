@@ -18,10 +18,10 @@ import pyarrow as pa
 
 from imgpipeline.contracts.times import find_timezone
 from imgpipeline.errors import UsageError
-from imgpipeline.lake.build.day_catalog import DayCatalog, join_versions, open_catalog
-from imgpipeline.lake.build.derived import Origin, State, judge
-from imgpipeline.lake.build.summaries import SUMMARIES, find_summary, recipe, summary_origin
-from imgpipeline.lake.build.summary_inputs import list_versions, stored_key
+from imgpipeline.lake.days.day_catalog import DayCatalog, join_versions, open_catalog
+from imgpipeline.lake.days.derived import Origin, State, judge
+from imgpipeline.lake.days.summaries import SUMMARIES, find_summary, recipe, summary_origin
+from imgpipeline.lake.days.summary_inputs import list_versions, stored_key
 from imgpipeline.lake.query.days import Span, days_of
 from imgpipeline.lake.schema import FRAME_STATS, LABEL_COUNTS, SOURCE_ACTIVITY, Table
 from imgpipeline.lake.sessions.local_time import create_time_macros, in_zone, local_days, show_local_days, utc_days

@@ -1,7 +1,7 @@
 """Columns and tables as values, and the tables of the lake but those of tracks, events and redetections.
 
 * Day tables: `frames`, whose columns have the names of the metadata contract, `detections`, `dead_letters`, `notices`.
-* Summaries. Their queries are in `lake/build/sql`, their registry in `lake/build/summaries.py`.
+* Summaries. Their queries are in `lake/days/sql`, their registry in `lake/days/summaries.py`.
 * Tables that are not stored: `dead_letters` and `segments` show the ledger in a query session. The histogram views show
   `frame_stats` with one row per bin, for tools that cannot read maps and lists. `about` and `about_chains` describe an
   exported file.

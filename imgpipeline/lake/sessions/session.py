@@ -19,8 +19,8 @@ import pyarrow as pa
 
 from imgpipeline.contracts.text import counted
 from imgpipeline.errors import ConfigurationError, PermanentError
-from imgpipeline.lake.build.summaries import SUMMARIES, parameters_of, set_parameters
-from imgpipeline.lake.build.summary_inputs import stored_key
+from imgpipeline.lake.days.summaries import SUMMARIES, parameters_of, set_parameters
+from imgpipeline.lake.days.summary_inputs import stored_key
 from imgpipeline.lake.schema import ALL, DEAD_LETTERS, DETECTIONS, FRAMES, SEGMENTS
 from imgpipeline.lake.sessions.local_time import (
     DAY_OF_LETTER,

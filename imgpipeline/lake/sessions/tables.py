@@ -15,7 +15,7 @@ from datetime import date
 from importlib import resources
 
 from imgpipeline.contracts.keys import ChainId, segment_key
-from imgpipeline.lake.build.summary_inputs import list_versions, stored_key
+from imgpipeline.lake.days.summary_inputs import list_versions, stored_key
 from imgpipeline.lake.schema import (
     DEAD_LETTERS,
     EVENT_TABLES,

@@ -1,7 +1,7 @@
 """Stored tables: Parquet files whose footer holds a manifest, which names the inputs and the recipe of the table.
 
 A table's *version* is a hash of its rows and of the ends that it covers. It is in the footer, so every copy of the
-table has it. Manifests name their inputs by it, and `lake.build.derived` decides by it whether a table is current. The
+table has it. Manifests name their inputs by it, and `lake.days.derived` decides by it whether a table is current. The
 e-tag, which the store gives to the object and changes when a store is copied, serves conditional writes and caches.
 """
 

@@ -16,7 +16,7 @@ from typing import Any, TypeVar, cast
 
 from imgpipeline.contracts.times import Clock, find_timezone, utc_now
 from imgpipeline.errors import ImgpipelineError, PermanentError, TransientError
-from imgpipeline.lake.build.day_catalog import open_catalog
+from imgpipeline.lake.days.day_catalog import open_catalog
 from imgpipeline.lake.sessions.session import LakeSession, open_lake
 from imgpipeline.ledger import Checkpoint, LostCheckpointError, follow
 from imgpipeline.objectstore import ObjectStore, open_store

@@ -10,8 +10,8 @@ import pytest
 
 from imgpipeline.contracts.keys import day_table_key, summary_key
 from imgpipeline.errors import PermanentError
-from imgpipeline.lake.build.day_tables import list_days, rebuild_day
-from imgpipeline.lake.build.summaries import build_summary
+from imgpipeline.lake.days.day_tables import list_days, rebuild_day
+from imgpipeline.lake.days.summaries import build_summary
 from imgpipeline.lake.quality.day_warnings import LabelHistory, judge_darkness, judge_dead_letters, judge_stored_rows
 from imgpipeline.objectstore import ObjectStore
 from imgpipeline.settings import Settings

@@ -10,10 +10,10 @@ import pytest
 
 from imgpipeline.contracts.keys import day_table_key, summary_key
 from imgpipeline.contracts.records import LogRange
-from imgpipeline.lake.build import derived, summaries
-from imgpipeline.lake.build.day_tables import rebuild_day
-from imgpipeline.lake.build.stale_days import build_noted_days
-from imgpipeline.lake.build.summaries import SUMMARIES, build_summary
+from imgpipeline.lake.days import derived, summaries
+from imgpipeline.lake.days.day_tables import rebuild_day
+from imgpipeline.lake.days.stale_days import build_noted_days
+from imgpipeline.lake.days.summaries import SUMMARIES, build_summary
 from imgpipeline.lake.quality.audit import AuditReport, audit
 from imgpipeline.lake.storage.manifest import FOOTER_KEY, Manifest
 from imgpipeline.ledger.repair.repair_list import DaysToBuild
@@ -21,7 +21,7 @@ from imgpipeline.objectstore import ObjectStore
 from imgpipeline.objectstore.client import open_memory_store
 from imgpipeline.settings import Settings
 from imgpipeline_tests.lake.audits import SUMMARY, build, build_all, log_range, run_audit
-from imgpipeline_tests.lake.build.test_summary_numbers import build_day, eventful
+from imgpipeline_tests.lake.days.test_summary_numbers import build_day, eventful
 from imgpipeline_tests.lake.samples import again, day_outcomes, gated, seen
 from imgpipeline_tests.ledger.samples import DAY, NOON, append, dead_letter, frames, write_chain
 

@@ -10,8 +10,8 @@ import pandas as pd
 
 from imgpipeline.contracts.detection import Detection
 from imgpipeline.contracts.outcomes import Frame, FrameStatus, make_frame_id
-from imgpipeline.lake.build.day_tables import rebuild_day
-from imgpipeline.lake.build.summaries import SUMMARIES, build_summary
+from imgpipeline.lake.days.day_tables import rebuild_day
+from imgpipeline.lake.days.summaries import SUMMARIES, build_summary
 from imgpipeline.objectstore import ObjectStore
 from imgpipeline.settings import Settings
 from imgpipeline_tests.ledger.samples import NOON, append, dead_letter, frame, write_chain

@@ -8,7 +8,7 @@ import pytest
 from imgpipeline import Lake
 from imgpipeline.contracts.notices import ANNOUNCED_BEFORE, NoticeKind
 from imgpipeline.contracts.outcomes import Outcome
-from imgpipeline.lake.build.day_tables import rebuild_day
+from imgpipeline.lake.days.day_tables import rebuild_day
 from imgpipeline.lake.query.books import BookEntry, SessionState, books_of_session, books_table, read_books
 from imgpipeline.lake.sessions.session import open_lake
 from imgpipeline.objectstore import ObjectStore

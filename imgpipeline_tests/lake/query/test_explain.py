@@ -14,8 +14,8 @@ import pytest
 
 from imgpipeline.contracts.keys import segment_key, summary_key
 from imgpipeline.errors import ConfigurationError, LedgerError
-from imgpipeline.lake.build.day_tables import rebuild_day
-from imgpipeline.lake.build.summaries import build_summary
+from imgpipeline.lake.days.day_tables import rebuild_day
+from imgpipeline.lake.days.summaries import build_summary
 from imgpipeline.lake.query.explain import CountedDetection, Explanation, NumberId, explain
 from imgpipeline.lake.query.frames import list_frames
 from imgpipeline.lake.query.wanted_frames import WantedFrames

@@ -13,14 +13,14 @@ import pytest
 from imgpipeline import __version__
 from imgpipeline.contracts.keys import segment_key
 from imgpipeline.errors import ConfigurationError, LedgerError
-from imgpipeline.lake.build.day_tables import rebuild_day
+from imgpipeline.lake.days.day_tables import rebuild_day
 from imgpipeline.lake.query.export import export_duckdb
 from imgpipeline.lake.schema import ALL, EVENT_TABLES, PLACE_TABLES, TRACK_TABLES
 from imgpipeline.lake.schema.tables import ABOUT, ABOUT_CHAINS
 from imgpipeline.lake.sessions.session import open_lake
 from imgpipeline.objectstore import ObjectStore
 from imgpipeline.settings import Settings
-from imgpipeline_tests.lake.build.test_summary_numbers import build_day
+from imgpipeline_tests.lake.days.test_summary_numbers import build_day
 from imgpipeline_tests.lake.samples import again, day_outcomes, detection, gated, seen
 from imgpipeline_tests.lake.sessions.test_tables import varied
 from imgpipeline_tests.ledger.samples import CHAIN, DAY, NOON, append, dead_letter, frame, gap, notice, write_chain

@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 
 from imgpipeline.contracts.outcomes import FrameStatus
-from imgpipeline.lake.build.day_tables import rebuild_day
-from imgpipeline.lake.build.summaries import build_summary
+from imgpipeline.lake.days.day_tables import rebuild_day
+from imgpipeline.lake.days.summaries import build_summary
 from imgpipeline.lake.query.frames import latest_day
 from imgpipeline.lake.query.wanted_frames import WantedFrames
 from imgpipeline.lake.schema import SOURCE_ACTIVITY

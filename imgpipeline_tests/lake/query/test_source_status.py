@@ -9,8 +9,8 @@ from imgpipeline.contracts.keys import ChainId
 from imgpipeline.contracts.notices import Notice, NoticeKind
 from imgpipeline.contracts.outcomes import Frame, Outcome
 from imgpipeline.errors import ConfigurationError
-from imgpipeline.lake.build.day_tables import rebuild_day
-from imgpipeline.lake.build.summaries import build_summary
+from imgpipeline.lake.days.day_tables import rebuild_day
+from imgpipeline.lake.days.summaries import build_summary
 from imgpipeline.lake.query.source_status import (
     Silence,
     SourceState,

@@ -6,12 +6,12 @@ import pytest
 
 from imgpipeline.contracts.keys import day_table_key, summary_key
 from imgpipeline.errors import ConfigurationError
-from imgpipeline.lake.build.day_tables import rebuild_day
-from imgpipeline.lake.build.summaries import SUMMARIES, build_summary
+from imgpipeline.lake.days.day_tables import rebuild_day
+from imgpipeline.lake.days.summaries import SUMMARIES, build_summary
 from imgpipeline.lake.query.summaries import open_summaries
 from imgpipeline.objectstore import ObjectStore
 from imgpipeline.settings import Settings
-from imgpipeline_tests.lake.build.test_summary_numbers import assert_same, build_day
+from imgpipeline_tests.lake.days.test_summary_numbers import assert_same, build_day
 from imgpipeline_tests.lake.samples import gated, seen
 from imgpipeline_tests.lake.summary_oracle import expected_rows
 from imgpipeline_tests.ledger.samples import DAY, NOON, append, dead_letter, frame, write_chain

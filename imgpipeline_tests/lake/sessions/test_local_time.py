@@ -10,14 +10,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from imgpipeline.lake.build.day_tables import rebuild_day
+from imgpipeline.lake.days.day_tables import rebuild_day
 from imgpipeline.lake.query.days import Span
 from imgpipeline.lake.query.summaries import LabelChoice, open_summaries, summarise
 from imgpipeline.lake.sessions.local_time import create_time_macros, hours_of, in_zone, local_days
 from imgpipeline.lake.storage.engine import Engine, open_engine
 from imgpipeline.objectstore import ObjectStore
 from imgpipeline.settings import Settings
-from imgpipeline_tests.lake.build.test_summary_numbers import build_day
+from imgpipeline_tests.lake.days.test_summary_numbers import build_day
 from imgpipeline_tests.lake.samples import seen
 from imgpipeline_tests.ledger.samples import NOON, append, dead_letter, write_chain
 

@@ -13,8 +13,8 @@ import pytest
 from imgpipeline.contracts.keys import ChainId, day_table_key, segment_key, summary_key
 from imgpipeline.contracts.times import find_timezone
 from imgpipeline.errors import ConfigurationError, LedgerError
-from imgpipeline.lake.build.day_tables import rebuild_day
-from imgpipeline.lake.build.summaries import SUMMARIES, build_summary
+from imgpipeline.lake.days.day_tables import rebuild_day
+from imgpipeline.lake.days.summaries import SUMMARIES, build_summary
 from imgpipeline.lake.schema import ALL, DAY_TABLES, FRAMES
 from imgpipeline.lake.sessions import session as session_module
 from imgpipeline.lake.sessions import snapshot

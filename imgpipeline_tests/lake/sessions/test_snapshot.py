@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from imgpipeline.contracts.keys import segment_key
 from imgpipeline.contracts.outcomes import Frame, Outcome
-from imgpipeline.lake.build.day_tables import rebuild_day
+from imgpipeline.lake.days.day_tables import rebuild_day
 from imgpipeline.lake.sessions.session import open_lake
 from imgpipeline.ledger import ChainWriter
 from imgpipeline.objectstore import ObjectStore

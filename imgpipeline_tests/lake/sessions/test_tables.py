@@ -11,7 +11,7 @@ import duckdb
 import pytest
 
 from imgpipeline.contracts.outcomes import Frame
-from imgpipeline.lake.build.day_tables import rebuild_day
+from imgpipeline.lake.days.day_tables import rebuild_day
 from imgpipeline.lake.sessions import session as sessions
 from imgpipeline.lake.sessions.tables import MACROS, macro_sql
 from imgpipeline.objectstore import ObjectStore

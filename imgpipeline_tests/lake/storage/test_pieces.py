@@ -13,9 +13,9 @@ import pytest
 
 from imgpipeline.contracts.keys import day_table_key, piece_prefix, summary_key
 from imgpipeline.errors import PermanentError, TransientError
-from imgpipeline.lake.build import derived
-from imgpipeline.lake.build.day_tables import rebuild_day
-from imgpipeline.lake.build.summaries import SUMMARIES, build_summary
+from imgpipeline.lake.days import derived
+from imgpipeline.lake.days.day_tables import rebuild_day
+from imgpipeline.lake.days.summaries import SUMMARIES, build_summary
 from imgpipeline.lake.quality.audit import audit
 from imgpipeline.lake.schema import DAY_TABLES
 from imgpipeline.lake.storage import pieces

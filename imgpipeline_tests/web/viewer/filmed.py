@@ -8,7 +8,7 @@ from pathlib import Path
 
 from imgpipeline.contracts.outcomes import Frame
 from imgpipeline.events.rule_tables import build_table
-from imgpipeline.lake.build.day_tables import rebuild_day
+from imgpipeline.lake.days.day_tables import rebuild_day
 from imgpipeline.lake.schema import EVENTS
 from imgpipeline.objectstore import ObjectStore, open_store
 from imgpipeline.settings import Settings

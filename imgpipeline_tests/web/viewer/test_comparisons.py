@@ -10,7 +10,7 @@ import pytest
 from playwright.sync_api import Browser, expect
 
 from imgpipeline.contracts.keys import summary_key
-from imgpipeline.lake.build.day_tables import rebuild_day
+from imgpipeline.lake.days.day_tables import rebuild_day
 from imgpipeline.objectstore import open_store
 from imgpipeline.redetect.comparison import build_comparison
 from imgpipeline.redetect.run import redetect_day

@@ -12,7 +12,7 @@ import pytest
 from imgpipeline.contracts.notices import NoticeKind
 from imgpipeline.contracts.text import plain
 from imgpipeline.events.rule_tables import build_table
-from imgpipeline.lake.build.day_tables import rebuild_day
+from imgpipeline.lake.days.day_tables import rebuild_day
 from imgpipeline.lake.schema import EVENTS
 from imgpipeline.objectstore import open_store
 from imgpipeline.settings import Settings

@@ -8,7 +8,7 @@ from html import unescape
 import pytest
 from playwright.sync_api import Browser, expect
 
-from imgpipeline.lake.build.day_tables import rebuild_day
+from imgpipeline.lake.days.day_tables import rebuild_day
 from imgpipeline.lake.query.tracks import MOST_POINTS, tracks_of_frame
 from imgpipeline.lake.sessions.session import open_lake
 from imgpipeline.objectstore import open_store

@@ -8,7 +8,7 @@ from html import unescape
 import pyarrow as pa
 import pytest
 
-from imgpipeline.lake.build.day_tables import rebuild_day
+from imgpipeline.lake.days.day_tables import rebuild_day
 from imgpipeline.objectstore import open_store
 from imgpipeline.settings import Settings
 from imgpipeline.tracking.day_tracks import build_tracks

@@ -7,7 +7,7 @@ import pytest
 from playwright.sync_api import Browser, expect
 
 from imgpipeline.contracts.keys import report_key
-from imgpipeline.lake.build.day_tables import rebuild_day
+from imgpipeline.lake.days.day_tables import rebuild_day
 from imgpipeline.objectstore import open_store
 from imgpipeline.reports.evidence import last_audit
 from imgpipeline.reports.inputs import read_live_inputs

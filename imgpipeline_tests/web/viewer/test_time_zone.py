@@ -15,7 +15,7 @@ from imgpipeline.contracts.detection import Detection
 from imgpipeline.contracts.outcomes import Frame
 from imgpipeline.events.alerts.chain import AlertChain
 from imgpipeline.events.values import Event
-from imgpipeline.lake.build.day_tables import rebuild_day
+from imgpipeline.lake.days.day_tables import rebuild_day
 from imgpipeline.objectstore import open_store
 from imgpipeline.settings import Settings
 from imgpipeline.web.viewer.responses import frame_time

@@ -12,8 +12,8 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 
 from imgpipeline.contracts.keys import ChainId, day_table_key, follower_key, segment_key
 from imgpipeline.contracts.outcomes import Frame
-from imgpipeline.lake.build.day_catalog import DayCatalog, KnownDays, open_catalog
-from imgpipeline.lake.build.day_tables import rebuild_day
+from imgpipeline.lake.days.day_catalog import DayCatalog, KnownDays, open_catalog
+from imgpipeline.lake.days.day_tables import rebuild_day
 from imgpipeline.lake.schema import DAY_TABLES, Table
 from imgpipeline.lake.sessions.session import open_lake
 from imgpipeline.lake.storage.manifest import read_manifest

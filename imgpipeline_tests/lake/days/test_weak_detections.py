@@ -9,9 +9,9 @@ import pytest
 from imgpipeline.contracts.detection import Detection
 from imgpipeline.contracts.keys import day_table_key
 from imgpipeline.contracts.outcomes import Frame, Outcome
-from imgpipeline.lake.build.day_tables import rebuild_day
-from imgpipeline.lake.build.summaries import SUMMARIES, build_summary
-from imgpipeline.lake.build.summary_inputs import stored_key
+from imgpipeline.lake.days.day_tables import rebuild_day
+from imgpipeline.lake.days.summaries import SUMMARIES, build_summary
+from imgpipeline.lake.days.summary_inputs import stored_key
 from imgpipeline.lake.schema import DAY_TABLES, WEAK_DETECTIONS
 from imgpipeline.lake.storage.manifest import read_manifest, read_stored
 from imgpipeline.objectstore import ObjectStore

@@ -7,7 +7,7 @@ from datetime import UTC, date, datetime
 import pytest
 
 from imgpipeline.errors import PermanentError, TransientError
-from imgpipeline.lake.build.derived import Derived, Made, Origin, Start, State, build, judge, state_of
+from imgpipeline.lake.days.derived import Derived, Made, Origin, Start, State, build, judge, state_of
 from imgpipeline.lake.storage.engine import open_engine
 from imgpipeline.lake.storage.manifest import DamagedObjectError, Manifest, Stored, read_stored, write_parquet
 from imgpipeline.objectstore import ObjectStore, open_store

@@ -12,8 +12,8 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 from imgpipeline.contracts.keys import METADATA, ChainId, day_table_key, segment_key
 from imgpipeline.contracts.outcomes import Gap, GapReason, Outcome
 from imgpipeline.errors import LedgerError, TransientError
-from imgpipeline.lake.build.day_tables import rebuild_day
-from imgpipeline.lake.build.stale_days import build_noted_days
+from imgpipeline.lake.days.day_tables import rebuild_day
+from imgpipeline.lake.days.stale_days import build_noted_days
 from imgpipeline.lake.schema import DAY_TABLES
 from imgpipeline.lake.storage.manifest import Manifest, read_manifest
 from imgpipeline.ledger import Segment, list_segments, read_segments

@@ -8,9 +8,9 @@ import pytest
 
 from imgpipeline.contracts.keys import day_table_key, summary_key
 from imgpipeline.errors import ConfigurationError, PermanentError, TransientError
-from imgpipeline.lake.build import derived
-from imgpipeline.lake.build.day_tables import rebuild_day
-from imgpipeline.lake.build.summaries import SUMMARIES, build_summary
+from imgpipeline.lake.days import derived
+from imgpipeline.lake.days.day_tables import rebuild_day
+from imgpipeline.lake.days.summaries import SUMMARIES, build_summary
 from imgpipeline.lake.storage.manifest import read_stored
 from imgpipeline.objectstore import ObjectStore
 from imgpipeline.settings import Settings
@@ -116,7 +116,7 @@ def test_a_summary_without_detections_or_with_an_unknown_name_says_what_to_do(me
 
 
 def test_every_summary_is_one_self_contained_sql_file():
-    files = {item.name for item in resources.files("imgpipeline.lake.build").joinpath("sql").iterdir()}
+    files = {item.name for item in resources.files("imgpipeline.lake.days").joinpath("sql").iterdir()}
     assert {f"{name}.sql" for name in SUMMARIES} == {name for name in files if name.endswith(".sql")}
     for summary in SUMMARIES.values():
         assert summary.sql.startswith("--")

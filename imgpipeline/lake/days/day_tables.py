@@ -17,10 +17,10 @@ from dataclasses import dataclass, field, replace
 from datetime import date, datetime
 
 from imgpipeline.contracts.keys import Bucket, ChainId, day_table_key
-from imgpipeline.lake.build.day_catalog import KnownDays, join_versions
-from imgpipeline.lake.build.day_rows import RECIPE, add_newer, read_whole, stored_columns
-from imgpipeline.lake.build.day_rules import refuse_unsound
-from imgpipeline.lake.build.derived import Built, Derived, Made, Origin, Start, State, build
+from imgpipeline.lake.days.day_catalog import KnownDays, join_versions
+from imgpipeline.lake.days.day_rows import RECIPE, add_newer, read_whole, stored_columns
+from imgpipeline.lake.days.day_rules import refuse_unsound
+from imgpipeline.lake.days.derived import Built, Derived, Made, Origin, Start, State, build
 from imgpipeline.lake.schema import (
     DAY_TABLE_NAMES,
     DAY_TABLES,

@@ -15,8 +15,8 @@ from typing import TypeVar
 
 from imgpipeline.contracts.keys import ChainId, summary_key
 from imgpipeline.errors import ConfigurationError
-from imgpipeline.lake.build.derived import Derived, Made, Origin, Start, build
-from imgpipeline.lake.build.summary_inputs import Inputs, Patience, find_inputs, open_inputs
+from imgpipeline.lake.days.derived import Derived, Made, Origin, Start, build
+from imgpipeline.lake.days.summary_inputs import Inputs, Patience, find_inputs, open_inputs
 from imgpipeline.lake.schema import (
     DETECTIONS,
     FRAME_STATS,
@@ -69,7 +69,7 @@ class Summary:
 @cache
 def read_sql(name: str) -> str:
     """Returns the query of a summary from its `.sql` file."""
-    return resources.files("imgpipeline.lake.build").joinpath("sql", f"{name}.sql").read_text(encoding="utf-8").strip()
+    return resources.files("imgpipeline.lake.days").joinpath("sql", f"{name}.sql").read_text(encoding="utf-8").strip()
 
 
 _FRAMES_AND_LETTERS = (FRAMES.name, STORED_DEAD_LETTERS.name)

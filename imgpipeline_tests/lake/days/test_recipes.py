@@ -7,15 +7,15 @@ import pytest
 
 from imgpipeline.contracts.keys import day_table_key, summary_key
 from imgpipeline.errors import ConfigurationError, PermanentError, TransientError
-from imgpipeline.lake.build import derived, summaries, summary_inputs
-from imgpipeline.lake.build.day_tables import rebuild_day
-from imgpipeline.lake.build.summaries import SUMMARIES, build_summary, recipe
+from imgpipeline.lake.days import derived, summaries, summary_inputs
+from imgpipeline.lake.days.day_tables import rebuild_day
+from imgpipeline.lake.days.summaries import SUMMARIES, build_summary, recipe
 from imgpipeline.lake.schema import SUMMARY_TABLES
 from imgpipeline.lake.storage.manifest import Stored, read_stored, read_version
 from imgpipeline.objectstore import ObjectStore
 from imgpipeline.settings import Settings
 from imgpipeline_tests.lake.audits import run_audit
-from imgpipeline_tests.lake.build.test_summary_numbers import build_day, stored_rows
+from imgpipeline_tests.lake.days.test_summary_numbers import build_day, stored_rows
 from imgpipeline_tests.lake.killed_builds import DiedError, die_after_detections, die_after_frames
 from imgpipeline_tests.lake.samples import day_outcomes, seen
 from imgpipeline_tests.ledger.samples import CHAIN, DAY, NOON, append, dead_letter, write_chain

@@ -10,9 +10,9 @@ import pytest
 from imgpipeline.contracts.keys import ChainId, day_table_key, segment_key
 from imgpipeline.contracts.outcomes import Frame
 from imgpipeline.errors import LedgerError, PermanentError, TransientError
-from imgpipeline.lake.build import derived
-from imgpipeline.lake.build.day_tables import list_days, rebuild_day
-from imgpipeline.lake.build.summaries import build_summary
+from imgpipeline.lake.days import derived
+from imgpipeline.lake.days.day_tables import list_days, rebuild_day
+from imgpipeline.lake.days.summaries import build_summary
 from imgpipeline.lake.quality.audit import audit
 from imgpipeline.lake.schema import DAY_TABLE_NAMES
 from imgpipeline.lake.sessions.session import open_lake

@@ -6,7 +6,7 @@ import pytest
 
 from imgpipeline.contracts.bundle_keys import BUNDLE_OFFSETS
 from imgpipeline.contracts.keys import ChainId
-from imgpipeline.lake.build.day_tables import rebuild_day
+from imgpipeline.lake.days.day_tables import rebuild_day
 from imgpipeline.ledger.bundles.making import bundle_ledger
 from imgpipeline.objectstore import ObjectStore, open_store
 from imgpipeline_tests.faults.counting_relay import CountingRelay

@@ -13,8 +13,8 @@ import pytest
 
 from imgpipeline.contracts.keys import summary_key
 from imgpipeline.errors import TransientError
-from imgpipeline.lake.build.day_tables import rebuild_day
-from imgpipeline.lake.build.summaries import build_summary
+from imgpipeline.lake.days.day_tables import rebuild_day
+from imgpipeline.lake.days.summaries import build_summary
 from imgpipeline.lake.quality.audit import audit
 from imgpipeline.lake.storage.manifest import read_manifest, read_stored
 from imgpipeline.objectstore import ObjectStore, open_store
@@ -31,7 +31,7 @@ RACING = ("label_counts", "label_totals", "frame_stats")
 REPOSITORY = Path(__file__).resolve().parents[3]
 
 _BUILDER = """
-from imgpipeline.lake.build.day_tables import rebuild_day
+from imgpipeline.lake.days.day_tables import rebuild_day
 from imgpipeline.objectstore import open_store
 from imgpipeline.settings import load_settings
 from imgpipeline.contracts.times import utc_now

@@ -13,9 +13,9 @@ from imgpipeline.contracts.detection import Detection
 from imgpipeline.contracts.notices import Account, Notice, NoticeKind
 from imgpipeline.contracts.outcomes import DeadLetter, Frame, FrameStatus, Outcome, make_frame_id
 from imgpipeline.errors import DeadLetterCode
-from imgpipeline.lake.build.day_tables import rebuild_day
-from imgpipeline.lake.build.summaries import SUMMARIES, build_summary
-from imgpipeline.lake.build.summary_inputs import stored_key
+from imgpipeline.lake.days.day_tables import rebuild_day
+from imgpipeline.lake.days.summaries import SUMMARIES, build_summary
+from imgpipeline.lake.days.summary_inputs import stored_key
 from imgpipeline.lake.sessions.session import open_lake
 from imgpipeline.objectstore import ObjectStore
 from imgpipeline.objectstore.client import open_memory_store

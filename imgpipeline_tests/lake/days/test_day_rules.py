@@ -10,11 +10,11 @@ import pytest
 from imgpipeline.contracts.detection import Detection
 from imgpipeline.contracts.keys import day_table_key
 from imgpipeline.contracts.outcomes import Frame
-from imgpipeline.lake.build import day_rows as outcomes
-from imgpipeline.lake.build import day_rules as day_checks
-from imgpipeline.lake.build.day_rows import keep_unique, load_outcomes
-from imgpipeline.lake.build.day_rules import UnsoundRowsError, check_rows
-from imgpipeline.lake.build.day_tables import rebuild_day
+from imgpipeline.lake.days import day_rows as outcomes
+from imgpipeline.lake.days import day_rules as day_checks
+from imgpipeline.lake.days.day_rows import keep_unique, load_outcomes
+from imgpipeline.lake.days.day_rules import UnsoundRowsError, check_rows
+from imgpipeline.lake.days.day_tables import rebuild_day
 from imgpipeline.lake.schema import DAY_TABLES
 from imgpipeline.lake.storage.engine import Engine, open_engine
 from imgpipeline.ledger import fix_ends, read_day

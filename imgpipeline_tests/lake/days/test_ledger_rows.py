@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 
 from imgpipeline.contracts.outcomes import Frame
 from imgpipeline.contracts.times import day_of
-from imgpipeline.lake.build import day_tables
-from imgpipeline.lake.build.day_tables import rebuild_day
+from imgpipeline.lake.days import day_tables
+from imgpipeline.lake.days.day_tables import rebuild_day
 from imgpipeline.lake.schema import FRAMES
 from imgpipeline.objectstore import ObjectStore
 from imgpipeline.objectstore.client import open_memory_store
