@@ -6,6 +6,7 @@ The patterns are put together here from pieces, so that this file does not hold 
 import ast
 import re
 import subprocess
+from fnmatch import fnmatch
 from functools import cache
 from pathlib import Path
 
@@ -55,6 +56,13 @@ def named(file: Path) -> str:
 def test_no_module_is_longer_than_600_lines():
     """Most have 100 to 400 lines. One idea may need more; two ideas need two files."""
     assert [f"{name}: {lines}" for name, _, lines in modules() if lines > MOST_MODULE_LINES] == []
+
+
+def test_pytest_enters_every_folder_with_tests(pytestconfig: pytest.Config):
+    """By default, it skips folders with names such as `build` and `dist`, and the tests in them never run."""
+    folders = {part for file in tracked_files() if file.name.startswith("test_") for part in file.parent.parts}
+    assert [folder for folder in folders for skipped in pytestconfig.getini("norecursedirs")
+            if fnmatch(folder, skipped)] == []  # fmt: skip
 
 
 def test_no_function_is_longer_than_40_lines():
