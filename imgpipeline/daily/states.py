@@ -20,7 +20,6 @@ from imgpipeline.contracts.times import format_time, parse_time
 from imgpipeline.daily.objects import (
     COMPARISON,
     REPORT,
-    RULE_OBJECTS,
     TABLES,
     TRACKS,
     DayObject,
@@ -123,7 +122,7 @@ def due_days(states: Mapping[date, DayStates]) -> dict[date, str]:
 def note_features(store: ObjectStore, settings: Settings, *, now: datetime) -> None:
     """Notes which objects this deployment builds, so that a later feature does not rebuild history by itself.
 
-    Called by whoever builds automatically. Without a note, all of today's objects count as old.
+    The sensor that builds automatically calls it. Without a note, all of today's objects count as old.
 
     Raises:
         TransientError: The store does not answer.
@@ -239,9 +238,8 @@ class _Look:
         return Found(state, why=why)
 
     def _state(self, each: DayObject, day: date) -> Found:
-        entry = open_entry(self.store, self.settings, each.name, day, rules=self.rules, keeps_rules=True, now=self.now)
         try:
-            state = state_of(entry)
+            state = state_of(self._derived(each.name, day))
         except ForbiddenError:
             raise
         except UnsettledError:  # another object is due that settles them
@@ -252,6 +250,19 @@ class _Look:
         except PermanentError as error:
             return Found(State.STALE if self._is_stored(each, day) else State.MISSING, why=error.message)
         return Found(state, why=_WHY.get(state, ""))
+
+    def _derived(self, name: str, day: date) -> Derived[Any]:
+        """Returns any object but the day tables as its build would make it; past days keep their rules."""
+        store, settings, now = self.store, self.settings, self.now
+        if name in SUMMARIES:
+            return DaySummary(store, SUMMARIES[name], day, settings, now)
+        if name == TRACKS:
+            return DayTracks(store, day, settings, now)
+        if name == REPORT:
+            return DailyReport(store, settings, day, now, None)
+        if name == COMPARISON:
+            return DayComparison(settings, store, day, now)
+        return ENTRIES[name](store, settings, self.rules, day, now, True)
 
     def judge(self, day: date, states: DayStates) -> dict[str, Found]:
         """Decides which objects are due."""
@@ -273,35 +284,6 @@ class _Look:
             return True
         manifest = read_manifest(self.store, FRAMES.name, day)
         return manifest is None or manifest.built_at >= parse_time(since)
-
-
-def open_entry(
-    store: ObjectStore, settings: Settings, name: str, day: date, *, rules: Rules, keeps_rules: bool, now: datetime
-) -> Derived[Any]:
-    """Returns an object of a day as a derived object.
-
-    Args:
-        store: The object store.
-        settings: The settings of its build.
-        name: A key of `OBJECTS`.
-        day: UTC day.
-        rules: The current rules.
-        keeps_rules: Whether past days keep the rules of their stored tables.
-        now: Time of the build.
-    """
-    if name == TABLES:
-        return DayTables(store, day, None, now)
-    if name in SUMMARIES:
-        return DaySummary(store, SUMMARIES[name], day, settings, now)
-    if name == TRACKS:
-        return DayTracks(store, day, settings, now)
-    if name in RULE_OBJECTS:
-        return ENTRIES[name](store, settings, rules, day, now, keeps_rules)
-    if name == REPORT:
-        return DailyReport(store, settings, day, now, None)
-    if name == COMPARISON:
-        return DayComparison(settings, store, day, now)
-    raise KeyError(name)
 
 
 def _by_day(store: ObjectStore, prefix: str, key_of: Any) -> dict[date, str]:

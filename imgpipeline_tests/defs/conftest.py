@@ -1,13 +1,30 @@
-"""Fixtures for Dagster tests: a site with real servers."""
+"""Fixtures for Dagster tests: a folder store, Dagster's storage in memory, and a site with real servers."""
 
 from collections.abc import Iterator
 from pathlib import Path
 
+import dagster as dg
 import pytest
 
+from imgpipeline.objectstore import ObjectStore, open_store
+from imgpipeline.settings import load_settings
 from imgpipeline_tests.defs.site import Site, make_site
 from imgpipeline_tests.servers.kafka_broker import KafkaBroker
 from imgpipeline_tests.servers.s3_server import S3Bucket
+
+
+@pytest.fixture
+def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ObjectStore:
+    """The folder store of the environment's settings."""
+    monkeypatch.setenv("IMGPIPELINE_STORE_URL", (tmp_path / "store").as_uri())
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    return open_store(load_settings())
+
+
+@pytest.fixture
+def instance() -> Iterator[dg.DagsterInstance]:
+    with dg.DagsterInstance.ephemeral() as made:
+        yield made
 
 
 @pytest.fixture

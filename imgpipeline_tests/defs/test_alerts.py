@@ -1,6 +1,5 @@
 """Dagster watches for events while frames arrive, shows the alerts, and is idle otherwise."""
 
-from collections.abc import Iterator
 from datetime import datetime, timedelta
 from pathlib import Path
 
@@ -19,12 +18,6 @@ from imgpipeline_tests.ledger.samples import DAY, write_chain
 from imgpipeline_tests.servers.ports import free_port
 
 pytestmark = pytest.mark.medium
-
-
-@pytest.fixture
-def instance() -> Iterator[dg.DagsterInstance]:
-    with dg.DagsterInstance.ephemeral() as made:
-        yield made
 
 
 @pytest.fixture

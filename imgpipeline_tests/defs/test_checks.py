@@ -1,8 +1,6 @@
 """What the UI shows of asset checks, also after a day whose rows were rejected."""
 
-from collections.abc import Iterator
 from datetime import UTC, date, datetime, timedelta
-from pathlib import Path
 
 import dagster as dg
 import pytest
@@ -13,7 +11,7 @@ from imgpipeline.definitions import defs
 from imgpipeline.defs.assets.daily import STEP
 from imgpipeline.lake.days.day_tables import rebuild_day
 from imgpipeline.lake.quality.day_warnings import judge_label_counts
-from imgpipeline.objectstore import ObjectStore, open_store
+from imgpipeline.objectstore import ObjectStore
 from imgpipeline.settings import load_settings
 from imgpipeline_tests.defs.keeping import Keeping
 from imgpipeline_tests.defs.stored_days import add_frames, build, chain_of, newest
@@ -26,19 +24,6 @@ IMPOSSIBLE = 1.5
 SURE = dg.AssetCheckKey(dg.AssetKey("detections"), "confidence_in_range")
 AGREES = dg.AssetCheckKey(dg.AssetKey("frames"), "agrees_with_ledger")
 FEW_LETTERS = dg.AssetCheckKey(dg.AssetKey("dead_letters"), "few_dead_letters")
-
-
-@pytest.fixture
-def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ObjectStore:
-    monkeypatch.setenv("IMGPIPELINE_STORE_URL", (tmp_path / "store").as_uri())
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    return open_store(load_settings())
-
-
-@pytest.fixture
-def instance() -> Iterator[dg.DagsterInstance]:
-    with dg.DagsterInstance.ephemeral() as made:
-        yield made
 
 
 def stored(instance: dg.DagsterInstance, result: dg.ExecuteInProcessResult) -> list[AssetCheckEvaluation]:

@@ -1,7 +1,6 @@
 """The freshness of `label_counts`, by Dagster's evaluator: it fails if the pipeline stops, not if cameras are off."""
 
 import asyncio
-from collections.abc import Iterator
 from datetime import UTC, date, datetime, timedelta
 
 import dagster as dg
@@ -17,12 +16,6 @@ from imgpipeline.defs.keep_tables import SIGN_OF_LIFE_S, sign_of_life
 
 DAY = "2026-03-01"
 COUNTS = dg.AssetKey("label_counts")
-
-
-@pytest.fixture
-def instance() -> Iterator[dg.DagsterInstance]:
-    with dg.DagsterInstance.ephemeral() as made:
-        yield made
 
 
 def state_after(instance: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch, hours: float) -> FreshnessState:

@@ -1,8 +1,6 @@
 """What `keep_tables_current` requests, with the real definitions, a folder store, and Dagster's storage in memory."""
 
-from collections.abc import Iterator
 from datetime import date, timedelta
-from pathlib import Path
 
 import dagster as dg
 import pytest
@@ -22,19 +20,6 @@ ALL = {
     "frames", "detections", "dead_letters", "notices", "label_counts", "label_timestamps", "label_totals",
     "frame_stats", "source_activity", "tracks", "track_points", "unique_objects", "unique_totals", "daily_report",
 }  # fmt: skip
-
-
-@pytest.fixture
-def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ObjectStore:
-    monkeypatch.setenv("IMGPIPELINE_STORE_URL", (tmp_path / "store").as_uri())
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    return open_store(load_settings())
-
-
-@pytest.fixture
-def instance() -> Iterator[dg.DagsterInstance]:
-    with dg.DagsterInstance.ephemeral() as made:
-        yield made
 
 
 @pytest.fixture

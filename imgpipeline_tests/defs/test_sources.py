@@ -1,8 +1,6 @@
 """The check of silent sources changes with its answer; accounts of sources become events of `stored_images`."""
 
-from collections.abc import Iterator
 from datetime import datetime
-from pathlib import Path
 
 import dagster as dg
 import pytest
@@ -20,25 +18,12 @@ from imgpipeline.defs.resources import Pipeline
 from imgpipeline.detect.report import LaneTally
 from imgpipeline.lake.days.day_tables import rebuild_day
 from imgpipeline.lake.days.summaries import build_summary
-from imgpipeline.objectstore import ObjectStore, open_store
-from imgpipeline.settings import Settings, load_settings
+from imgpipeline.objectstore import ObjectStore
+from imgpipeline.settings import Settings
 from imgpipeline_tests.ledger.samples import CHAIN, DAY, NOON, append, stored_segments, write_chain
 from imgpipeline_tests.ledger.sessions import account, minute_of, said, shot
 
 pytestmark = pytest.mark.medium
-
-
-@pytest.fixture
-def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ObjectStore:
-    monkeypatch.setenv("IMGPIPELINE_STORE_URL", (tmp_path / "store").as_uri())
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    return open_store(load_settings())
-
-
-@pytest.fixture
-def instance() -> Iterator[dg.DagsterInstance]:
-    with dg.DagsterInstance.ephemeral() as made:
-        yield made
 
 
 def build(store: ObjectStore, at: datetime) -> None:

@@ -1,8 +1,6 @@
 """What Dagster shows as stale, by code and data versions, with the real definitions and Dagster's own resolver."""
 
-from collections.abc import Iterator
 from datetime import date, timedelta
-from pathlib import Path
 
 import dagster as dg
 import pytest
@@ -14,7 +12,7 @@ from imgpipeline.defs.assets.daily import day_assets
 from imgpipeline.defs.assets.frame_metadata import frame_metadata
 from imgpipeline.defs.resources import Pipeline
 from imgpipeline.lake.days import summaries
-from imgpipeline.objectstore import ObjectStore, open_store
+from imgpipeline.objectstore import ObjectStore
 from imgpipeline.settings import load_settings
 from imgpipeline_tests.defs.stored_days import add_frames, build, data_version, newest
 
@@ -24,19 +22,6 @@ TABLES = ["frames", "detections", "dead_letters", "notices"]
 OF_FRAMES = ["frame_stats", "source_activity"]
 OF_LABELS = ["label_counts", "label_timestamps", "label_totals"]
 ALL = [*TABLES, *OF_FRAMES, *OF_LABELS, "daily_report"]
-
-
-@pytest.fixture
-def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ObjectStore:
-    monkeypatch.setenv("IMGPIPELINE_STORE_URL", (tmp_path / "store").as_uri())
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    return open_store(load_settings())
-
-
-@pytest.fixture
-def instance() -> Iterator[dg.DagsterInstance]:
-    with dg.DagsterInstance.ephemeral() as made:
-        yield made
 
 
 def definitions_now() -> dg.Definitions:
