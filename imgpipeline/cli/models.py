@@ -113,7 +113,7 @@ def _own_row(settings: Settings) -> dict[str, Any]:
 def pull(
     name: Annotated[str, typer.Argument(help="A name from `imgpipeline models list`.")], as_json: JsonOption = False
 ) -> None:
-    """Download a registered model. Keeps complete files and resumes an interrupted download."""
+    """Download a registered model. Keeps complete files."""
     from imgpipeline.vision.model_files import pull_model
 
     settings = load_settings()

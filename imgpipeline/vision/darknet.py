@@ -31,18 +31,11 @@ from imgpipeline.vision.model_files import write_whole
 LARGEST_CFG_BYTES: Final = 2**20
 LARGEST_WEIGHTS_BYTES: Final = 2**31 - 2**24
 """An ONNX file has at most 2 GiB, including the graph."""
-# The largest network that is converted: larger than every published one, and small enough to be planned at once. A cfg
-# with `width=100000000` would otherwise ask for a grid that fills the memory.
-MOST_LAYERS: Final = 1_000
+# A wrong number in a cfg, such as `width=100000000`, would otherwise ask for a grid that fills the memory.
 LARGEST_SIDE: Final = 8_192
-"""Pixels; of the input and of each layer's result."""
-LARGEST_WINDOW: Final = 64
-"""Pixels; of a kernel, a stride, a padding, and how often a pixel is repeated."""
-MOST_CHANNELS: Final = 65_536
+"""Pixels; of the input, of each layer's result and of an anchor."""
 MOST_BOXES: Final = 1_000_000
 """Over all [yolo] layers; YOLOv4 at 608x608 has 22,743."""
-LARGEST_ANCHOR: Final = 65_536
-"""Pixels."""
 
 Shape = tuple[int, int, int]
 """Channels, height, width."""
@@ -145,19 +138,11 @@ class Section:
             next_step="only networks of the yolov3-tiny and yolov4-tiny family can be converted",
         )
 
-    def check_windows(self, **pixels: int) -> None:
-        """Refuses kernels, strides and paddings that are too large."""
-        for name, value in pixels.items():
-            if value > LARGEST_WINDOW:
-                raise self.error(f"{name} {value}", f"at most {LARGEST_WINDOW}")
-
     def check_shape(self, shape: Shape) -> Shape:
         """Returns the shape of the input or of a result; refuses one that is empty or too large."""
-        channels, height, width = shape
+        _, height, width = shape
         if not (1 <= width <= LARGEST_SIDE and 1 <= height <= LARGEST_SIDE):
             raise self.error(f"{width}x{height} pixels", f"1 to {LARGEST_SIDE} pixels on each side")
-        if not 1 <= channels <= MOST_CHANNELS:
-            raise self.error(f"{channels} channels", f"1 to {MOST_CHANNELS}")
         return shape
 
 
@@ -219,7 +204,7 @@ class Network:
     """
 
     def __init__(self, sections: Sequence[Section]) -> None:
-        """Plans all layers of a cfg file, `[net]` first, within the limits of this module.
+        """Plans all layers of a cfg file, `[net]` first.
 
         Raises:
             PermanentError: A layer or option is unknown or contradicts another; the message names the layer.
@@ -229,8 +214,6 @@ class Network:
         if net.whole("channels", 3) != 3:
             raise net.error(f"input of {net.whole('channels', 3)} channels", "3 channels")
         net.check_shape((3, self._height, self._width))
-        if len(sections) - 1 > MOST_LAYERS:
-            raise net.error(f"{len(sections) - 1} layers", f"at most {MOST_LAYERS}")
         self.shapes: list[Shape] = []
         self.boxes = 0
         self.convolutions: list[Convolution] = []
@@ -316,7 +299,6 @@ class Network:
         filters, groups = section.whole("filters", 1), max(1, section.whole("groups", 1))
         if min(size, stride, filters) < 1 or padding < 0:
             raise section.error(f"size {size}, stride {stride}, filters {filters}, padding {padding}", "values above 0")
-        section.check_windows(size=size, stride=stride, padding=padding)
         if channels % groups or filters % groups:
             raise section.error(f"{channels} channels to {filters} filters in {groups} groups", "whole groups")
         rows, columns = ((side + 2 * padding - size) // stride + 1 for side in (height, width))
@@ -355,7 +337,6 @@ class Network:
         padding = section.whole("padding", size - 1)
         if min(size, stride) < 1 or padding < 0:
             raise section.error(f"size {size}, stride {stride}, padding {padding}", "values above 0")
-        section.check_windows(size=size, stride=stride, padding=padding)
         rows, columns = ((side + padding - size) // stride + 1 for side in (height, width))
         shape = section.check_shape((channels, rows, columns))
         before, after = padding // 2, padding - padding // 2
@@ -372,7 +353,7 @@ class Network:
         if not 0 <= group_id < groups or any(shape[0] % groups for shape in shapes):
             channels = [shape[0] for shape in shapes]
             raise section.error(f"group {group_id} of {groups} out of {channels} channels", "whole groups")
-        shape = section.check_shape((sum(shape[0] // groups for shape in shapes), *shapes[0][1:]))
+        shape = (sum(shape[0] // groups for shape in shapes), *shapes[0][1:])
         name, parts = f"layer{section.number}", []
         for index, (result, (channels_of_it, _, _)) in enumerate(sources):
             share = channels_of_it // groups
@@ -399,7 +380,6 @@ class Network:
         factor = section.whole("stride", 2)
         if factor < 1:
             raise section.error(f"stride {factor}", "1 or more")
-        section.check_windows(stride=factor)
         shape = section.check_shape((channels, height * factor, width * factor))
         scales = self._floats(f"times{factor}", [1, 1, factor, factor])
         rules = {"mode": "nearest", "nearest_mode": "floor", "coordinate_transformation_mode": "asymmetric"}
@@ -413,8 +393,8 @@ class Network:
         if len(values) % 2 or not mask or any(not 0 <= index < len(pairs) for index in mask):
             actual = f"mask {list(mask)} of {len(values)} anchor values"
             raise section.error(actual, "a mask within the pairs of anchors")
-        if not all(1 <= value <= LARGEST_ANCHOR for value in values):
-            raise section.error(f"anchors from {min(values)} to {max(values)} pixels", f"1 to {LARGEST_ANCHOR}")
+        if not all(1 <= value <= LARGEST_SIDE for value in values):
+            raise section.error(f"anchors from {min(values)} to {max(values)} pixels", f"1 to {LARGEST_SIDE}")
         if classes < 1:
             raise section.error(f"{classes} classes", "1 or more")
         expected = len(mask) * (5 + classes)

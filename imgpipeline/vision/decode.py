@@ -16,6 +16,7 @@ vanish. `IMGPIPELINE_REDUCED_DECODING=false` turns it off.
 """
 
 import math
+import os
 from dataclasses import dataclass
 from typing import Final
 
@@ -24,7 +25,6 @@ import numpy as np
 import numpy.typing as npt
 
 from imgpipeline.errors import BadInputError, DeadLetterCode, TransientError
-from imgpipeline.vision.decoder_messages import decoder_messages_caught
 from imgpipeline.vision.header import ImageHeader, JpegStructure, check_complete, read_header
 from imgpipeline.vision.model import NetworkInput
 
@@ -46,6 +46,10 @@ _FLAGS: Final = {
     4: cv2.IMREAD_REDUCED_COLOR_4 | cv2.IMREAD_IGNORE_ORIENTATION,
     8: cv2.IMREAD_REDUCED_COLOR_8 | cv2.IMREAD_IGNORE_ORIENTATION,
 }
+
+if "OPENCV_LOG_LEVEL" not in os.environ:
+    # OpenCV also logs the errors that it raises or returns, and for a damaged TIFF or WebP many lines.
+    cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,8 +173,7 @@ def _decode_whole(name: str, data: bytes, reduction: int) -> Pixels:
 
 def _decode(data: bytes, name: str, reduction: int = 1) -> Pixels:
     try:
-        with decoder_messages_caught():
-            pixels = cv2.imdecode(np.frombuffer(data, np.uint8), _FLAGS[reduction])
+        pixels = cv2.imdecode(np.frombuffer(data, np.uint8), _FLAGS[reduction])
     except cv2.error as error:
         if error.code == _OUT_OF_MEMORY:
             message = f"Not enough memory to decode a {name.upper()} of {len(data)} bytes."

@@ -1,8 +1,7 @@
 """Downloads, reads and writes the files of models.
 
-Reads are verified, and a written file appears whole or not at all. Downloads are resumed, and Darknet's files are
-converted. A downloaded file gets its name only if its size and sha256 are the registered ones, so an interrupted or
-tampered download is never loaded.
+Reads are verified, and a written file appears whole or not at all. Darknet's files are converted. A downloaded file is
+written only if its size and sha256 are the registered ones, so an interrupted or tampered download is never loaded.
 """
 
 import fcntl
@@ -10,15 +9,15 @@ import hashlib
 import http.client
 import os
 import tempfile
-import time
 import urllib.error
 import urllib.parse
 import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from io import FileIO
 from pathlib import Path
 from typing import Final
+
+from tenacity import Retrying, retry_if_exception_type, stop_after_attempt, wait_incrementing
 
 from imgpipeline.errors import PermanentError, TransientError
 from imgpipeline.vision.model import SIZES_INPUT, ModelFile, ModelSpec
@@ -31,7 +30,7 @@ _NETWORK_ERRORS: Final = (OSError, http.client.HTTPException)
 
 
 Progress = Callable[[int, int], None]
-"""Called with the bytes of a file on disk, including those of earlier attempts, and its registered size."""
+"""Called with the bytes of a file that have arrived, and its registered size."""
 
 
 def read_verified(spec: ModelSpec) -> tuple[bytes, str]:
@@ -151,14 +150,14 @@ def pull_model(
         model_dir: Folder of downloaded and own models; None: `registry.model_folder()`.
         progress: Called for each written chunk, and once for a file that exists already.
         timeout_s: For connecting, and for each wait for data.
-        retry_wait_s: Pause before the next attempt; it grows after each attempt without progress.
+        retry_wait_s: Pause before the next attempt; it grows with each attempt.
 
     Returns:
         The model; its ONNX file exists.
 
     Raises:
         ConfigurationError: No model has that name, or the file of a shipped or own model is missing.
-        TransientError: The network or the server failed. Fetched data is kept, and the next call continues.
+        TransientError: The network or the server failed. Files that are complete are kept.
         PermanentError: The server's file is not the registered one, or the disk cannot be written.
     """
     spec = registered_model(name, model_dir)
@@ -167,7 +166,7 @@ def pull_model(
             raise missing_file(spec)
         return spec
     folder = spec.path.parent
-    with one_at_a_time(folder / ".pull.lock"):  # two pulls must not write to the same `.part`
+    with one_at_a_time(folder / ".pull.lock"):  # two pulls would fetch the same files
         for file in spec.files:
             pull_file(file, folder, progress=progress, timeout_s=timeout_s, retry_wait_s=retry_wait_s)
         if spec.converted:
@@ -183,80 +182,50 @@ def pull_file(
     timeout_s: float = 30.0,
     retry_wait_s: float = 1.0,
 ) -> Path:
-    """Downloads one file into `NAME.part`, verifies it, and returns its path; arguments and errors as `pull_model`."""
+    """Downloads one file, verifies it, and returns its path; arguments and errors as `pull_model`."""
     path = folder / file.name
     if path.is_file() and _sha256(path) == file.sha256:
         progress(file.size_bytes, file.size_bytes)
         return path
-    part = path.with_name(path.name + ".part")
-    _fetch_whole(file, part, progress, timeout_s, retry_wait_s)
-    size_bytes, sha256 = _size(part), _sha256(part)
-    if (size_bytes, sha256) != (file.size_bytes, file.sha256):
-        part.unlink(missing_ok=True)
-        raise _wrong_file(file, f"{size_bytes} bytes and sha256 {sha256}", f"{file.size_bytes} bytes and {file.sha256}")
-    part.replace(path)
+    try:
+        for attempt in Retrying(
+            stop=stop_after_attempt(_ATTEMPTS),
+            wait=wait_incrementing(retry_wait_s, retry_wait_s),
+            retry=retry_if_exception_type(_NETWORK_ERRORS),
+            reraise=True,
+        ):
+            with attempt:
+                content = _fetch(file, progress, timeout_s)
+    except _NETWORK_ERRORS as error:
+        raise _unreachable(file, folder, error) from error
+    sha256 = hashlib.sha256(content).hexdigest()
+    if (len(content), sha256) != (file.size_bytes, file.sha256):
+        raise _wrong_file(
+            file, f"{len(content)} bytes and sha256 {sha256}", f"{file.size_bytes} bytes and {file.sha256}"
+        )
+    write_whole(path, content)
     return path
 
 
-def _fetch_whole(file: ModelFile, part: Path, progress: Progress, timeout_s: float, retry_wait_s: float) -> None:
-    """Fetches until the file has its registered size; only attempts without progress count as failures."""
-    failures = 0
-    while (have := _size(part)) < file.size_bytes:
-        try:
-            _fetch(file, part, have, progress, timeout_s)
-        except urllib.error.HTTPError as error:
-            if error.code < 500:
-                raise PermanentError(
-                    f"{file.name} cannot be downloaded: {file.url} answers {error.code}, expected 200.",
-                    next_step="check whether the file was moved, or put it into the folder of models by hand",
-                ) from error
-            reason: BaseException = error
-        except _NETWORK_ERRORS as error:
-            reason = error
-        else:
-            continue
-        failures = 0 if _size(part) > have else failures + 1
-        if failures >= _ATTEMPTS:
-            raise _unreachable(file, part.parent, reason) from reason
-        time.sleep(retry_wait_s * failures)
-
-
-def _fetch(file: ModelFile, part: Path, have: int, progress: Progress, timeout_s: float) -> None:
+def _fetch(file: ModelFile, progress: Progress, timeout_s: float) -> bytes:
+    """Returns what the server sends, but at most one byte more than the registered size."""
     request = urllib.request.Request(file.url or "", headers={"User-Agent": "imgpipeline"})  # noqa: S310 - registry's own URL
-    if have:
-        request.add_header("Range", f"bytes={have}-")
-    with urllib.request.urlopen(request, timeout=timeout_s) as response:  # noqa: S310 - registry's own URL
-        if not (response.headers.get("Content-Range") or "").startswith(f"bytes {have}-"):
-            have = 0  # a server without support for ranges sends the whole file again
-        total = have + int(response.headers.get("Content-Length") or file.size_bytes - have)
-        if total != file.size_bytes:
-            raise _wrong_file(file, f"{total} bytes", f"{file.size_bytes}")
-        with _open_part(part, have) as out:
-            # Never read more than the registered size, so a wrong server cannot fill the disk.
-            while have < file.size_bytes:
-                chunk = response.read(min(_CHUNK_SIZE_BYTES, file.size_bytes - have))
-                if not chunk:
-                    raise http.client.IncompleteRead(b"", file.size_bytes - have)
-                _append(out, part, chunk)
-                have += len(chunk)
-                progress(have, file.size_bytes)
-
-
-def _open_part(part: Path, keep_bytes: int) -> FileIO:
     try:
-        out = FileIO(part, "r+b" if keep_bytes else "wb")
-        out.seek(keep_bytes)
-    except OSError as error:  # of the disk, not of the network
-        raise unwritable(part, error) from error
-    return out
-
-
-def _append(out: FileIO, part: Path, chunk: bytes) -> None:
-    try:
-        if out.write(chunk) != len(chunk):
-            raise OSError("the disk is full")
-    except OSError as error:  # of the disk, not of the network
-        raise unwritable(part, error) from error
+        with urllib.request.urlopen(request, timeout=timeout_s) as response:  # noqa: S310 - registry's own URL
+            content = bytearray()
+            while chunk := response.read(min(_CHUNK_SIZE_BYTES, file.size_bytes + 1 - len(content))):
+                content += chunk
+                progress(len(content), file.size_bytes)
+            if response.length and len(content) <= file.size_bytes:
+                raise http.client.IncompleteRead(content, response.length)
+            return bytes(content)
+    except urllib.error.HTTPError as error:
+        if error.code >= 500:
+            raise
+        raise PermanentError(
+            f"{file.name} cannot be downloaded: {file.url} answers {error.code}, expected 200.",
+            next_step="check whether the file was moved, or put it into the folder of models by hand",
+        ) from error
 
 
 def _convert(spec: ModelSpec) -> None:
@@ -265,13 +234,6 @@ def _convert(spec: ModelSpec) -> None:
 
     sha256 = convert_darknet(by_role["cfg"], by_role["weights"], spec.path)
     write_whole(checksum_path(spec.path), f"{sha256}\n".encode())
-
-
-def _size(path: Path) -> int:
-    try:
-        return path.stat().st_size
-    except FileNotFoundError:
-        return 0
 
 
 def _sha256(path: Path) -> str:
@@ -284,7 +246,7 @@ def _unreachable(file: ModelFile, folder: Path, reason: BaseException) -> Transi
     why = getattr(reason, "reason", None) or reason
     return TransientError(
         f"{file.name} cannot be downloaded: no connection to {host} ({why}). Check the network, and "
-        f"whether a proxy has to be set (HTTPS_PROXY). The data fetched so far is kept.",
+        f"whether a proxy has to be set (HTTPS_PROXY).",
         next_step=f"run the command again, or put the file from {file.url} into {folder} by hand first",
     )
 

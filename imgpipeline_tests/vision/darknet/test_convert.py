@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from imgpipeline.errors import PermanentError
-from imgpipeline.vision.darknet import Network, convert_darknet, parse_cfg, read_weights
+from imgpipeline.vision.darknet import LARGEST_CFG_BYTES, Network, convert_darknet, parse_cfg, read_weights
 from imgpipeline_tests.examples import examples
 from imgpipeline_tests.vision.darknet.random_weights import random_weights
 from imgpipeline_tests.vision.darknet.small_networks import EVERY_LAYER, ONE_CONVOLUTION
@@ -60,10 +60,17 @@ def test_no_other_files_are_left_next_to_the_model(tmp_path):
         ("[yolo]", "[route]\nlayers=-1\ngroups=4\n[yolo]", "layer 2", "group 0 of 4", "whole groups"),
         ("channels=3", "channels=1", "[net]", "1 channels", "3 channels"),
         ("width=32", "width=0", "[net]", "0x32", "1 to 8192 pixels"),
+        ("width=32", "width=100000000", "[net]", "100000000x32 pixels", "1 to 8192"),
+        ("[yolo]", "[upsample]\nstride=64\n[upsample]\nstride=64\n[yolo]", "layer 3", "pixels", "1 to 8192"),
+        ("anchors=", f"anchors={10**400},1,", "layer 2", "anchors from 1", "1 to 8192"),
+        ("classes=1", "classes=0", "layer 2", "0 classes", "1 or more"),
+        ("classes=1", "classes=1\nscale_x_y=inf", "layer 2", "'inf'", "a finite number"),
+        ("[yolo]", "[upsample]\nstride=200\n[yolo]", "layer 3", "30720000 boxes", "at most 1000000"),
     ],
     ids=[
         *("layer type", "activation", "filters", "mask", "stride text", "stride 0", "antialiasing", "new_coords"),
-        *("later layer", "shortcut shape", "groups", "channels", "width 0"),
+        *("later layer", "shortcut shape", "groups", "channels", "width 0", "width", "upsample", "anchor", "classes"),
+        *("scale", "boxes"),
     ],
 )
 def test_what_cannot_be_converted_is_named(old, new, layer, actual, expected):
@@ -71,6 +78,14 @@ def test_what_cannot_be_converted_is_named(old, new, layer, actual, expected):
         Network(parse_cfg(ONE_CONVOLUTION.replace(old, new, 1)))
     for part in (layer, actual, expected):
         assert part in str(caught.value)
+
+
+def test_files_that_are_too_large_or_have_no_end_are_refused(tmp_path):
+    (tmp_path / "net.cfg").write_text("#" * (LARGEST_CFG_BYTES + 1))
+    with pytest.raises(PermanentError, match=r"more than 1,048,576 bytes"):
+        convert_darknet(tmp_path / "net.cfg", tmp_path / "no.weights", tmp_path / "net.onnx")
+    with pytest.raises(PermanentError, match="/dev/zero is not a file"):
+        convert_darknet(Path("/dev/zero"), tmp_path / "no.weights", tmp_path / "net.onnx")
 
 
 def test_a_cfg_without_a_yolo_layer_is_refused():
