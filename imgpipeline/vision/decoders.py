@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Final
 
+import cv2
 import numpy as np
 import numpy.typing as npt
 
@@ -26,8 +27,6 @@ Ints = npt.NDArray[np.int64]
 _YOLOX_STRIDES: Final = (8, 16, 32)
 _FINAL: Final = frozenset({"end-to-end", "detr"})
 """Layouts of networks that return each object once."""
-_NMS_BLOCK: Final = 128
-"""Boxes that are compared with each other at a time: one by one is slow, all at once takes too much memory."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -230,58 +229,24 @@ def _wrong_shape(decoder: str, outputs: Sequence[Floats], expected: str) -> Perm
 
 
 def select_boxes(decoder: DecoderName, found: Candidates, nms_threshold: float, *, per_class: bool) -> Ints:
-    """Returns the int64 indices of one box for each object, the best first; arguments as for `suppress`.
+    """Returns the int64 indices of one box for each object, the best first; of equal scores, the earlier one first.
 
     Nothing is dropped for the layouts `end-to-end` and `detr`, whose networks return each object once.
-    """
-    return _rank(found) if decoder in _FINAL else suppress(found, nms_threshold, per_class=per_class)
-
-
-def suppress(candidates: Candidates, nms_threshold: float, *, per_class: bool) -> Ints:
-    """Drops boxes that overlap a better one: greedy non-maximum suppression, as OpenCV's `NMSBoxes` does it.
 
     Args:
-        candidates: Boxes of one picture.
-        nms_threshold: A box is dropped if its IoU with a kept one is greater.
+        decoder: The layout of the network's outputs.
+        found: Boxes of one picture.
+        nms_threshold: A box is dropped if its IoU with a better, kept one is greater.
         per_class: Whether only boxes of one class compete; otherwise all do.
-
-    Returns:
-        int64 indices of the kept boxes, the best first; of equal scores, the earlier one first.
     """
-    order = _rank(candidates)
-    kept: list[int] = []
-    while order.size:
-        block, rest = order[:_NMS_BLOCK], order[_NMS_BLOCK:]
-        drops = _overlaps(candidates, block, block, nms_threshold, per_class=per_class)
-        alive = np.ones(block.size, bool)
-        for index in range(block.size):
-            if alive[index]:
-                alive &= ~drops[index]
-                alive[index] = True
-        best = block[alive]
-        kept += best.tolist()
-        order = rest[~_overlaps(candidates, best, rest, nms_threshold, per_class=per_class).any(axis=0)]
-    return np.array(kept, np.int64)
-
-
-def _rank(candidates: Candidates) -> Ints:
-    return np.argsort(-candidates.scores, kind="stable")
-
-
-def _overlaps(
-    candidates: Candidates, ones: Ints, others: Ints, nms_threshold: float, *, per_class: bool
-) -> npt.NDArray[np.bool_]:
-    """Returns for each of `ones` (rows) and `others` (columns) whether they compete and overlap too much."""
-    first, second = candidates.boxes_xyxy[ones].T[:, :, None], candidates.boxes_xyxy[others].T[:, None, :]
-    size = np.maximum(np.minimum(first[2:], second[2:]) - np.maximum(first[:2], second[:2]), 0)
-    common = size[0] * size[1]
-    union = _area(first) + _area(second) - common
-    drop = common > nms_threshold * np.maximum(union, np.finfo(np.float32).tiny)
-    if per_class:
-        drop &= candidates.class_ids[ones][:, None] == candidates.class_ids[others][None, :]
-    return np.asarray(drop, np.bool_)
-
-
-def _area(boxes: Floats) -> Floats:
-    size = np.maximum(boxes[2:] - boxes[:2], 0)
-    return np.asarray(size[0] * size[1])
+    kept = np.arange(len(found.scores))
+    if decoder not in _FINAL and kept.size:
+        corner = found.boxes_xyxy[:, :2]
+        boxes = np.hstack([corner, np.maximum(found.boxes_xyxy[:, 2:] - corner, 0)]).astype(np.float64)
+        class_ids = found.class_ids if per_class else np.zeros_like(found.class_ids)
+        # No box is below the threshold for scores: they are above the decoder's already.
+        kept = np.asarray(
+            cv2.dnn.NMSBoxesBatched(boxes, found.scores, class_ids.astype(np.int32), 0.0, nms_threshold), np.int64
+        ).ravel()
+        kept.sort()
+    return kept[np.argsort(-found.scores[kept], kind="stable")]

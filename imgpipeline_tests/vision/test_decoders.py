@@ -1,14 +1,10 @@
-"""The arithmetic from outputs to boxes, against cases worked out by hand and against OpenCV's suppression."""
+"""The arithmetic from outputs to boxes, against cases worked out by hand."""
 
-import cv2
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from imgpipeline.errors import PermanentError
-from imgpipeline.vision.decoders import Candidates, decode_outputs, suppress, yolox_grid
-from imgpipeline_tests.examples import examples
+from imgpipeline.vision.decoders import Candidates, decode_outputs, select_boxes, yolox_grid
 
 SIZE = (64, 32)
 CELLS = 8 * 4 + 4 * 2 + 2 * 1
@@ -99,40 +95,25 @@ def candidates(boxes, scores, class_ids) -> Candidates:
 
 def test_of_two_boxes_that_overlap_the_better_one_stays():
     both = candidates([[0, 0, 10, 10], [0, 0, 10, 9]], [0.6, 0.9], [0, 0])
-    assert suppress(both, 0.4, per_class=False).tolist() == [1]
+    assert select_boxes("yolox", both, 0.4, per_class=False).tolist() == [1]
 
 
 def test_an_overlap_of_exactly_the_threshold_is_allowed():
     both = candidates([[0, 0, 10, 10], [0, 0, 10, 5]], [0.9, 0.6], [0, 0])
-    assert suppress(both, 0.5, per_class=False).tolist() == [0, 1]
-    assert suppress(both, 0.49, per_class=False).tolist() == [0]
+    assert select_boxes("yolox", both, 0.5, per_class=False).tolist() == [0, 1]
+    assert select_boxes("yolox", both, 0.49, per_class=False).tolist() == [0]
 
 
 def test_classes_compete_together_unless_told_otherwise():
     both = candidates([[0, 0, 10, 10], [0, 0, 10, 10]], [0.9, 0.6], [0, 1])
-    assert suppress(both, 0.4, per_class=False).tolist() == [0]
-    assert suppress(both, 0.4, per_class=True).tolist() == [0, 1]
+    assert select_boxes("yolox", both, 0.4, per_class=False).tolist() == [0]
+    assert select_boxes("yolox", both, 0.4, per_class=True).tolist() == [0, 1]
 
 
 def test_a_dropped_box_drops_no_other():
     chain = candidates([[0, 0, 10, 10], [4, 0, 14, 10], [8, 0, 18, 10]], [0.9, 0.8, 0.7], [0, 0, 0])
-    assert suppress(chain, 0.4, per_class=False).tolist() == [0, 2]
+    assert select_boxes("yolox", chain, 0.4, per_class=False).tolist() == [0, 2]
 
 
 def test_nothing_gives_nothing():
-    assert suppress(candidates([], [], []), 0.4, per_class=True).tolist() == []
-
-
-@given(st.integers(0, 2**32 - 1), st.integers(0, 60), st.sampled_from([0.2, 0.4, 0.7]), st.booleans())
-@settings(max_examples=examples(60))
-def test_suppression_equals_opencvs(seed, count, threshold, per_class):
-    rng = np.random.default_rng(seed)
-    corner, size = rng.uniform(0, 60, (count, 2)), rng.uniform(5, 60, (count, 2))
-    boxes = np.concatenate([corner, corner + size], axis=1).astype(np.float32)
-    scores = rng.permutation(np.linspace(0.3, 0.99, count)).astype(np.float32)
-    class_ids = rng.integers(0, 3, count)
-    kept = suppress(Candidates(boxes, scores, class_ids), threshold, per_class=per_class)
-    xywh = np.concatenate([boxes[:, :2], boxes[:, 2:] - boxes[:, :2]], axis=1).astype(float).tolist()
-    arguments = (xywh, scores.tolist(), class_ids.tolist()) if per_class else (xywh, scores.tolist())
-    oracle = (cv2.dnn.NMSBoxesBatched if per_class else cv2.dnn.NMSBoxes)(*arguments, 0.1, threshold)
-    assert kept.tolist() == sorted(np.array(oracle, int).ravel().tolist(), key=lambda i: -scores[i])
+    assert select_boxes("yolox", candidates([], [], []), 0.4, per_class=True).tolist() == []
