@@ -11,7 +11,7 @@ YOLOv8 (`non_max_suppression` in Ultralytics' documentation of its exports); YOL
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Final
+from typing import Any, Final
 
 import cv2
 import numpy as np
@@ -244,9 +244,7 @@ def select_boxes(decoder: DecoderName, found: Candidates, nms_threshold: float, 
         corner = found.boxes_xyxy[:, :2]
         boxes = np.hstack([corner, np.maximum(found.boxes_xyxy[:, 2:] - corner, 0)]).astype(np.float64)
         class_ids = found.class_ids if per_class else np.zeros_like(found.class_ids)
-        # No box is below the threshold for scores: they are above the decoder's already.
-        kept = np.asarray(
-            cv2.dnn.NMSBoxesBatched(boxes, found.scores, class_ids.astype(np.int32), 0.0, nms_threshold), np.int64
-        ).ravel()
+        suppress: Any = cv2.dnn.NMSBoxesBatched  # OpenCV's annotations allow only sequences
+        kept = np.asarray(suppress(boxes, found.scores, class_ids.astype(np.int32), 0.0, nms_threshold), np.int64)
         kept.sort()
     return kept[np.argsort(-found.scores[kept], kind="stable")]

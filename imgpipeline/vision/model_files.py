@@ -217,7 +217,7 @@ def _fetch(file: ModelFile, progress: Progress, timeout_s: float) -> bytes:
                 content += chunk
                 progress(len(content), file.size_bytes)
             if response.length and len(content) <= file.size_bytes:
-                raise http.client.IncompleteRead(content, response.length)
+                raise http.client.IncompleteRead(bytes(content), response.length)
             return bytes(content)
     except urllib.error.HTTPError as error:
         if error.code >= 500:

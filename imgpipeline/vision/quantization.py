@@ -5,33 +5,33 @@ input of each passes through QuantizeLinear and DequantizeLinear (uint8, one sca
 scale per output channel, from -64 to 64, so results do not depend on the processor (`precision.MOST_WEIGHT`). Outputs
 stay floats, so the activation functions after a convolution are exact, and backends fuse them.
 
-The inputs of the layers are measured for their ranges, the layers are ranked by sensitivity, and the most sensitive
-ones stay in 32-bit floats until the detections agree with the goal.
-
-Source: ONNX operators QuantizeLinear and DequantizeLinear, opset 13.
+ONNX Runtime measures the ranges of the layers' inputs and rewrites the graph. This module ranks the layers by
+sensitivity; the most sensitive ones stay in 32-bit floats until the detections agree with the goal.
 """
 
+import contextlib
+import io
 import math
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+import tempfile
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Final
 
 import numpy as np
 import onnx
-from onnx import helper, numpy_helper
+from onnxruntime.quantization import CalibrationMethod, QDQQuantizer, QuantType, TensorsData
+from onnxruntime.quantization.calibrate import CalibrationDataReader, create_calibrator
 
 from imgpipeline.errors import PermanentError
 from imgpipeline.vision.agreement import Agreement, measure_agreement
-from imgpipeline.vision.backends import open_backend
 from imgpipeline.vision.decode import DecodedImage
 from imgpipeline.vision.decoders import Floats
 from imgpipeline.vision.detector import Detector
-from imgpipeline.vision.precision import MOST_WEIGHT
 from imgpipeline.vision.preprocess import make_blob
 
 _OPSET: Final = 13
 """The first opset in which weights can have one scale per channel."""
-_LEVELS: Final = 255
 FEWEST_IMAGES: Final = 8
 """With fewer images, the parts for calibration, choice and report would be too small."""
 _RANKED_ON: Final = 4
@@ -39,10 +39,8 @@ _RANKED_ON: Final = 4
 _FLOAT_SHARES: Final = (0.0, 1 / 8, 1 / 4, 3 / 8, 1 / 2, 5 / 8, 3 / 4, 7 / 8)
 """Shares of the layers that stay in 32-bit floats, in the order in which they are tried."""
 _LEAST_SCORE: Final = 0.01
-_SAMPLES: Final = 2000
-"""Approximate number of values that are kept per tensor and image."""
-_SHARES: Final = (1.0, 0.9, 0.8, 0.7, 0.6, 0.5, 0.4, 0.3)
-"""Shares of the full range that are tried."""
+_PERCENTILE: Final = 99.99
+"""Share of a tensor's values within its range."""
 _SCORES: Final = 100
 """Number of an image's highest scores that are compared."""
 
@@ -50,31 +48,6 @@ Progress = Callable[[int, int], None]
 """Called with the number of finished steps and of all steps."""
 Stage = Callable[[str], Progress]
 """Called when a stage begins, with its name; returns the callback for its progress."""
-
-
-@dataclass(frozen=True, slots=True)
-class Range:
-    """The range of the values of a tensor; it always includes 0."""
-
-    low: float
-    """Lowest value, <= 0."""
-    high: float
-    """Highest value, >= 0."""
-
-    @property
-    def scale(self) -> float:
-        """Value of one step of uint8."""
-        return (self.high - self.low) / _LEVELS or 1.0
-
-    @property
-    def zero_point(self) -> int:
-        """The step that represents 0."""
-        return int(np.clip(round(-self.low / self.scale), 0, _LEVELS))
-
-    def round(self, values: Floats) -> Floats:
-        """Returns values as rounded by uint8."""
-        steps = np.clip(np.round(values / self.scale) + self.zero_point, 0, _LEVELS)
-        return np.asarray((steps - self.zero_point) * self.scale, np.float32)
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,7 +104,7 @@ def quantize_model(
     exact = load(content)
     calibrating = [*images[0::4], *images[2::4]]
     blobs = [make_blob(image, exact.spec)[0] for image in calibrating]
-    ranges = measure_ranges(model, convolutions, blobs, stage("Calibrating"))
+    ranges = measure_ranges(model, blobs, stage("Calibrating"))
     few = calibrating[:: math.ceil(len(calibrating) / _RANKED_ON)]
     ranking = rank_by_sensitivity(
         lambda chosen: load(quantize(model, chosen, ranges)), convolutions, few, stage("Measuring layers")
@@ -175,38 +148,39 @@ def _choose(
     )
 
 
-def measure_ranges(
-    model: onnx.ModelProto, convolutions: Sequence[str], blobs: Sequence[Floats], progress: Progress
-) -> dict[str, Range]:
-    """Finds the ranges that round the inputs of convolutions with the least error.
+def measure_ranges(model: onnx.ModelProto, blobs: Sequence[Floats], progress: Progress) -> TensorsData:
+    """Returns the ranges of the tensors that convolutions read, without the rarest extreme values.
 
-    A rare extreme value would make all steps wider, so a range may exclude it.
-
-    Returns:
-        The range of each tensor that the convolutions read, by its name.
+    A rare extreme value would make all steps wider.
 
     Raises:
         PermanentError: The model cannot be run.
     """
-    names = inputs_of(model, convolutions)
-    inputs = {value.name for value in model.graph.input}
-    inner = [name for name in names if name not in inputs]
-    backend = open_backend("onnxruntime", with_outputs(model, inner), threads=None)
-    full, samples = dict.fromkeys(names, Range(0.0, 0.0)), {name: list[Floats]() for name in names}
-    for done, blob in enumerate(blobs, 1):
-        outputs = dict(zip(backend.output_names, backend.infer(blob), strict=True))
-        for name in names:
-            values = outputs.get(name, blob).ravel()
-            full[name] = Range(min(full[name].low, float(values.min())), max(full[name].high, float(values.max())))
-            samples[name].append(values[:: max(1, values.size // _SAMPLES)].copy())
-        progress(done, len(blobs))
-    return {name: narrow(full[name], np.concatenate(samples[name])) for name in names}
+    constants = {tensor.name for tensor in model.graph.initializer}
+    name = next(value.name for value in model.graph.input if value.name not in constants)
+    # The calibrator prints what it does.
+    with tempfile.TemporaryDirectory() as folder, contextlib.redirect_stdout(io.StringIO()):
+        path = Path(folder) / "model.onnx"
+        path.write_bytes(model.SerializeToString())
+        calibrator = create_calibrator(
+            path,
+            ["Conv"],
+            str(path.with_stem("with_outputs")),
+            calibrate_method=CalibrationMethod.Percentile,
+            extra_options={"percentile": _PERCENTILE},
+        )
+        for done, blob in enumerate(blobs, 1):
+            calibrator.collect_data(_OneInput({name: blob}))  # one by one: it keeps all tensors of a call in memory
+            progress(done, len(blobs))
+        return calibrator.compute_data()
 
 
-def narrow(full: Range, values: Floats) -> Range:
-    """Returns the part of a range that rounds the given values with the least mean squared error."""
-    candidates = [Range(full.low * low, full.high * high) for high in _SHARES for low in {1.0, high}]
-    return min(candidates, key=lambda one: float(np.square(one.round(values) - values).mean()))
+class _OneInput(CalibrationDataReader):  # type: ignore[misc]  # the package has no types
+    def __init__(self, values: Mapping[str, Floats]) -> None:
+        self._values = [dict(values)]
+
+    def get_next(self) -> dict[str, Floats] | None:
+        return self._values.pop() if self._values else None
 
 
 def rank_by_sensitivity(
@@ -241,106 +215,55 @@ def _highest_scores(detector: Detector, images: Sequence[DecodedImage]) -> Float
 
 
 def read_graph(content: bytes) -> onnx.ModelProto:
-    """Reads a model, converted to an opset that can be quantized per channel.
+    """Reads a model, converted to an opset that can be quantized per channel; convolutions are named by their outputs.
 
     Raises:
         PermanentError: The model has an older opset and cannot be converted.
     """
     model = onnx.load_from_string(content)
     opset = next((o.version for o in model.opset_import if o.domain in ("", "ai.onnx")), 0)
-    if opset >= _OPSET:
-        return model
     try:
-        return onnx.version_converter.convert_version(model, _OPSET)
+        if opset < _OPSET:
+            model = onnx.version_converter.convert_version(model, _OPSET)
     except Exception as error:
         raise PermanentError(
             f"The model's ONNX opset {opset} cannot be converted to {_OPSET}: {error}.",
             next_step=f"export the model again with opset {_OPSET} or later",
         ) from error
+    for node in model.graph.node:
+        if node.op_type == "Conv":
+            node.name = node.output[0]
+    return model
 
 
 def find_convolutions(model: onnx.ModelProto) -> list[str]:
-    """Returns the convolutions with constant float weights, by the names of their outputs."""
+    """Returns the names of the convolutions with constant float weights."""
     weights = {tensor.name for tensor in model.graph.initializer if tensor.data_type == onnx.TensorProto.FLOAT}
-    return [node.output[0] for node in model.graph.node if node.op_type == "Conv" and node.input[1] in weights]
+    return [node.name for node in model.graph.node if node.op_type == "Conv" and node.input[1] in weights]
 
 
-def inputs_of(model: onnx.ModelProto, convolutions: Collection[str]) -> list[str]:
-    """Returns the tensors that convolutions read, each once."""
-    found = (node.input[0] for node in model.graph.node if node.op_type == "Conv" and node.output[0] in convolutions)
-    return list(dict.fromkeys(found))
+def quantize(model: onnx.ModelProto, convolutions: Collection[str], ranges: TensorsData) -> bytes:
+    """Returns a copy of a model from `read_graph` with the named convolutions in 8-bit integers.
 
-
-def with_outputs(model: onnx.ModelProto, names: Collection[str]) -> bytes:
-    """Returns the model with inner tensors as additional outputs, after its own."""
-    copy = onnx.ModelProto()
-    copy.CopyFrom(model)
-    copy.graph.output.extend(helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, None) for name in names)
-    content: bytes = copy.SerializeToString()
-    return content
-
-
-def quantize(model: onnx.ModelProto, convolutions: Collection[str], ranges: Mapping[str, Range]) -> bytes:
-    """Returns a copy of a model from `read_graph` with some convolutions in 8-bit integers.
-
-    Convolutions are named by their outputs; `ranges` has the range of each tensor that they read.
+    `ranges` has the range of each tensor that they read.
     """
     copy = onnx.ModelProto()
     copy.CopyFrom(model)
-    graph = copy.graph
-    weights = {tensor.name: tensor for tensor in graph.initializer}
-    rewriter = _Rewriter({name: numpy_helper.to_array(tensor) for name, tensor in weights.items()}, ranges)
-    nodes = [made for node in graph.node for made in rewriter.rewrite(node, convolutions)]
-    used = {name for node in nodes for name in node.input}
-    kept = [tensor for tensor in graph.initializer if tensor.name in used]
-    del graph.node[:], graph.initializer[:]
-    graph.node.extend(nodes)
-    graph.initializer.extend([*kept, *rewriter.constants])
+    if convolutions:
+        quantizer = QDQQuantizer(
+            copy,
+            per_channel=True,
+            reduce_range=True,  # weights of 7 bits
+            weight_qType=QuantType.QInt8,
+            activation_qType=QuantType.QUInt8,
+            tensors_range=ranges,
+            nodes_to_quantize=sorted(convolutions),
+            nodes_to_exclude=[],
+            op_types_to_quantize=["Conv"],
+            extra_options={"OpTypesToExcludeOutputQuantization": ["Conv"], "QuantizeBias": False},
+        )
+        quantizer.quantize_model()
+        quantizer.model.topological_sort()
+        copy = quantizer.model.model
     content: bytes = copy.SerializeToString(deterministic=True)
     return content
-
-
-class _Rewriter:
-    """Makes the nodes before quantized convolutions, once per tensor."""
-
-    def __init__(self, weights: Mapping[str, np.ndarray], ranges: Mapping[str, Range]) -> None:
-        self.constants: list[onnx.TensorProto] = []
-        self._weights = weights
-        self._ranges = ranges
-        self._made: set[str] = set()
-
-    def rewrite(self, node: onnx.NodeProto, convolutions: Collection[str]) -> Iterator[onnx.NodeProto]:
-        """Yields the nodes that a node needs, then the node itself."""
-        made = onnx.NodeProto()
-        made.CopyFrom(node)
-        if node.op_type == "Conv" and node.output[0] in convolutions:
-            data, weight = node.input[0], node.input[1]
-            if data not in self._made:
-                yield from self._quantize_input(data)
-            if weight not in self._made:
-                yield self._quantize_weight(weight)
-            self._made |= {data, weight}
-            made.input[0], made.input[1] = f"{data}.int8.float", f"{weight}.int8.float"
-        yield made
-
-    def _quantize_input(self, name: str) -> Iterator[onnx.NodeProto]:
-        values = self._ranges[name]
-        self._add(f"{name}.int8.scale", np.array(values.scale, np.float32))
-        self._add(f"{name}.int8.zero", np.array(values.zero_point, np.uint8))
-        rule = [f"{name}.int8.scale", f"{name}.int8.zero"]
-        yield helper.make_node("QuantizeLinear", [name, *rule], [f"{name}.int8"])
-        yield helper.make_node("DequantizeLinear", [f"{name}.int8", *rule], [f"{name}.int8.float"])
-
-    def _quantize_weight(self, name: str) -> onnx.NodeProto:
-        weight = self._weights[name]
-        scales = np.abs(weight).reshape(len(weight), -1).max(axis=1) / MOST_WEIGHT
-        scales[scales == 0] = 1
-        steps = np.round(weight / scales.reshape(-1, *[1] * (weight.ndim - 1)))
-        self._add(f"{name}.int8", np.clip(steps, -MOST_WEIGHT, MOST_WEIGHT).astype(np.int8))
-        self._add(f"{name}.int8.scale", scales.astype(np.float32))
-        self._add(f"{name}.int8.zero", np.zeros(len(weight), np.int8))
-        inputs = [f"{name}.int8", f"{name}.int8.scale", f"{name}.int8.zero"]
-        return helper.make_node("DequantizeLinear", inputs, [f"{name}.int8.float"], axis=0)
-
-    def _add(self, name: str, values: np.ndarray) -> None:
-        self.constants.append(numpy_helper.from_array(values, name))
