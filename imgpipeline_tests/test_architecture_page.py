@@ -1,16 +1,30 @@
-"""docs/architecture.md and docs/repair.md describe the code as it is: its imports, its parts, and its files."""
+"""docs/architecture.md and docs/repair.md describe the code as it is: its imports, its parts, its files, its assets."""
 
 import re
 from graphlib import CycleError
 
 import pytest
 
-from imgpipeline_tests.import_diagram import PAGE, imports_of, mermaid, with_diagrams, without_implied
+from imgpipeline.definitions import defs
+from imgpipeline_tests.diagrams import (
+    PAGE,
+    asset_diagram,
+    imports_of,
+    mermaid,
+    with_diagrams,
+    without_implied,
+)
 
 
 def test_the_diagrams_of_the_page_are_those_of_the_code() -> None:
     page = PAGE.read_text(encoding="utf-8")
-    assert page == with_diagrams(page), "run `python -m imgpipeline_tests.import_diagram`"
+    assert page == with_diagrams(page), "run `python -m imgpipeline_tests.diagrams`"
+
+
+def test_every_asset_is_in_its_group_with_what_it_is_made_of() -> None:
+    diagram, graph = asset_diagram(defs), defs.resolve_asset_graph()
+    assert all(f"\n        {key.to_user_string()}\n" in diagram for key in graph.get_all_asset_keys())
+    assert "    frames --> frame_changes\n" in diagram
 
 
 def test_imports_between_parts_are_found() -> None:

@@ -1,13 +1,10 @@
 """Every process collects the same tests, under names that are short enough to read and to type."""
 
 import re
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
-from imgpipeline_tests.cli.command import environment
 from imgpipeline_tests.parameter_ids import LONGEST_ID, LONGEST_VALUE, short_id
 
 REPOSITORY = Path(__file__).resolve().parents[1]
@@ -17,23 +14,6 @@ def test_ids_are_short_and_hold_no_escaped_characters(request: pytest.FixtureReq
     bracketed = {item.nodeid: re.search(r"\[(.*)\]$", item.nodeid, re.DOTALL) for item in request.session.items}
     wrong = [name for name, found in bracketed.items() if found and (len(found[1]) > LONGEST_ID or "\\" in found[1])]
     assert wrong == []
-
-
-@pytest.mark.slow
-def test_another_process_collects_the_same_tests_at_another_time(request: pytest.FixtureRequest):
-    """Another hash seed too: a set in `parametrize` changes its order with it."""
-    here = [item.nodeid for item in request.session.items]
-    files = dict.fromkeys(name.partition("::")[0] for name in here)
-    done = subprocess.run(
-        [sys.executable, "-m", "pytest", "--collect-only", "-q", "--assert=plain", "-p", "no:cacheprovider", *files],
-        env=environment({"PYTHONHASHSEED": "4711"}),
-        cwd=REPOSITORY,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    there = re.findall(r"^\S+\.py::.*$", done.stdout, re.MULTILINE)
-    assert [name for name in there if name in set(here)] == here, done.stderr
 
 
 @pytest.mark.parametrize(

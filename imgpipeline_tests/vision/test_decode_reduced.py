@@ -147,12 +147,11 @@ def test_brightness_and_sharpness_are_those_of_the_full_decoding(size, noise):
 
 
 @pytest.mark.medium
-@pytest.mark.parametrize("width", [1280, 1920, 3840])
-def test_sure_detections_in_real_pictures_are_found_again(shared_data, width):
+def test_sure_detections_in_real_pictures_are_found_again(shared_data):
     """Same label, IoU >= 0.8, confidence within 0.12, for what has a confidence above 0.6 in either decoding."""
     path = shared_data / "models" / "yolox_nano.onnx"
     detector = load_detector(str(path), decoder="yolox", confidence_threshold=0.05)
-    compared = 0
+    compared, width = 0, 1920
     for picture in real_pictures(shared_data):
         height = round(picture.shape[0] * width / picture.shape[1])
         data = encode(".jpg", cv2.resize(picture, (width, height), interpolation=cv2.INTER_LANCZOS4))
@@ -194,8 +193,8 @@ def iou(one: Detection, other: Detection) -> float:
 
 
 @pytest.mark.medium
-@pytest.mark.parametrize("width", [1280, 1920])
-def test_in_simulated_scenes_recall_and_precision_do_not_fall(width):
+def test_in_simulated_scenes_recall_and_precision_do_not_fall():
+    width = 1280
     detector, scores = load_detector("demo"), {"full": Score(), "reduced": Score()}
     for seed in range(6):
         picture, truth = Scene(seed).frame(25)

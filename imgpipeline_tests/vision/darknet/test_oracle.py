@@ -23,10 +23,9 @@ CONFIDENCE, NMS = 0.3, 0.4
 OPENCV_HIDES_BELOW = 0.2
 
 
-@pytest.mark.parametrize("seed", [0, 1, 2, 3])
-def test_yolov4_tiny_equals_opencv4(seed, oracle, shared_data, tmp_path):
+def test_yolov4_tiny_equals_opencv4(oracle, shared_data, tmp_path):
     cfg = shared_data / "models" / "yolov4-tiny.cfg"
-    weights = random_weights(cfg.read_text(encoding="utf-8"), seed)
+    weights = random_weights(cfg.read_text(encoding="utf-8"), seed=0)
     assert len(weights) == 24_251_276, "the size of the published weights file"
     check_against_oracle(cfg, weights, oracle, tmp_path, ["onnxruntime"], range(80))
 

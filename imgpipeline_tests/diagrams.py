@@ -1,15 +1,19 @@
-"""Which part of the package imports which: the two diagrams in docs/architecture.md.
+"""The diagrams of the documentation: what imports what, and the assets (docs/architecture.md).
 
-`python -m imgpipeline_tests.import_diagram` writes them. An arrow that others imply is left out: where `cli` imports
+`python -m imgpipeline_tests.diagrams` writes them. An arrow that others imply is left out: where `cli` imports
 `lake` and `lake` imports `ledger`, there is no arrow from `cli` to `ledger`.
 """
 
 import re
+from collections import defaultdict
 from collections.abc import Mapping
 from graphlib import TopologicalSorter
 from pathlib import Path
 
+import dagster as dg
 import grimp
+
+from imgpipeline.definitions import defs
 
 PAGE = Path(__file__).resolve().parents[1] / "docs" / "architecture.md"
 DIAGRAMS = ("imgpipeline", "imgpipeline.lake")
@@ -53,19 +57,41 @@ def mermaid(imports: Mapping[str, frozenset[str]]) -> str:
     return "\n".join(["```mermaid", "flowchart TD", *arrows, "```"])
 
 
+def asset_diagram(definitions: dg.Definitions) -> str:
+    """Returns a diagram of the assets by group, in which an arrow points from an asset to those made from it."""
+    graph = definitions.resolve_asset_graph()
+    parents = {
+        key.to_user_string(): frozenset(parent.to_user_string() for parent in graph.get(key).parent_keys)
+        for key in graph.toposorted_asset_keys
+    }
+    groups: dict[str, list[str]] = defaultdict(list)
+    for key in graph.toposorted_asset_keys:
+        groups[graph.get(key).group_name or "default"].append(key.to_user_string())
+    lines = ["```mermaid", "flowchart LR"]
+    for group, names in groups.items():
+        lines += [
+            f"    subgraph group_{group} [{group.replace('_', ' ')}]",
+            *(f"        {name}" for name in names),
+            "    end",
+        ]
+    drawn = without_implied(parents)
+    lines += [f"    {parent} --> {name}" for name in parents for parent in sorted(drawn[name])]
+    return "\n".join([*lines, "```"])
+
+
 def with_diagrams(page: str) -> str:
-    """Returns the page with the diagrams of the imports as they are now.
+    """Returns docs/architecture.md with the diagrams as they are now.
 
     Raises:
         ValueError: The page has no place for a diagram.
     """
-    for package in DIAGRAMS:
-        first, last = f"<!-- imports of {package} -->\n", f"\n<!-- end of imports of {package} -->"
+    diagrams = {f"imports of {package}": mermaid(without_implied(imports_of(package))) for package in DIAGRAMS}
+    for name, diagram in {**diagrams, "assets": asset_diagram(defs)}.items():
+        first, last = f"<!-- {name} -->\n", f"\n<!-- end of {name} -->"
         place = re.compile(f"(?<={re.escape(first)}).*?(?={re.escape(last)})", re.DOTALL)
-        diagram = mermaid(without_implied(imports_of(package)))
         page, found = place.subn(lambda _, text=diagram: text, page)  # type: ignore[misc]  # the default binds now
         if found != 1:
-            raise ValueError(f"docs/architecture.md has {found} places for the imports of {package}; expected 1")
+            raise ValueError(f"docs/architecture.md has {found} places for the {name}; expected 1")
     return page
 
 
