@@ -10,7 +10,7 @@ import pytest
 
 from imgpipeline.contracts.notices import Account, Notice
 from imgpipeline.contracts.outcomes import DeadLetter, Frame
-from imgpipeline.errors import DeadLetterCode, PermanentError
+from imgpipeline.errors import PermanentError
 from imgpipeline.stream.lanes import Lane
 from imgpipeline.stream.log import open_group
 from imgpipeline.vision.detector import load_detector
@@ -66,58 +66,6 @@ def test_two_lanes_share_the_partitions_and_nothing_else(lane: LaneUnderTest) ->
     lane.follow(Lane(1, 2))
 
     assert len(lane.frames()) == 30
-
-
-def test_bad_input_becomes_dead_letters_and_the_other_records_frames(lane: LaneUnderTest) -> None:
-    """Faults 20 to 26 and 28."""
-    good = lane.put_image("images/camera/good.jpg")
-    cut = lane.put_image("images/camera/cut.jpg", jpeg()[:4000])
-    empty = lane.put_image("images/camera/empty.jpg", b"")
-    huge = lane.put_image("images/camera/huge.png", encode(np.zeros((600, 1000, 3), np.uint8), ".png"))
-    lane.send(
-        message(image_path=good, frame_number=0),
-        b"{not json",
-        None,
-        message(timestamp="yesterday", image_path=good),
-        message(frame_number=1),
-        *[message(image_path=path) for path in FORBIDDEN],
-        message(image_path="images/nowhere.jpg"),
-        message(image_path=empty),
-        message(image_path=cut),
-        message(image_path=huge),
-        message(image_path=good, timestamp="1970-01-01T00:00:00Z"),
-        message(image_path=good, timestamp="2099-01-01T00:00:00Z"),
-        message(image_path=good, sha256="0" * 64),
-        b"x" * 5000,
-        message(image_path=good, frame_number=2),
-    )
-
-    lane.with_settings(max_image_pixels=300_000, max_message_bytes=4096).follow()
-
-    codes = [letter.code.value for letter in lane.dead_letters()]
-    assert codes == [
-        *["INVALID_MESSAGE"] * 4,
-        *["PATH_NOT_ALLOWED"] * len(FORBIDDEN),
-        "OBJECT_NOT_FOUND",
-        "EMPTY_OBJECT",
-        "DECODE_FAILED",
-        "IMAGE_TOO_LARGE",
-        *["TIMESTAMP_OUT_OF_RANGE"] * 2,
-        "HASH_MISMATCH",
-        "TOO_LARGE",
-    ]
-    assert [frame.offset for frame in lane.frames()] == [0, 18]
-
-
-@pytest.mark.fault(26)
-def test_an_image_larger_than_the_limit_in_bytes_is_refused(lane: LaneUnderTest) -> None:
-    lane.send(message(image_path=lane.put_image("images/camera/street.jpg")))
-
-    lane.with_settings(max_image_bytes=2048).follow()
-
-    [letter] = lane.dead_letters()
-    assert letter.code is DeadLetterCode.TOO_LARGE
-    assert "2048" in letter.message
 
 
 def test_a_large_image_is_processed_in_order(lane: LaneUnderTest) -> None:

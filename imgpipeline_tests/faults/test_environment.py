@@ -10,7 +10,6 @@ from imgpipeline.contracts.times import utc_now
 from imgpipeline.errors import PermanentError
 from imgpipeline.lake.days.day_tables import rebuild_day
 from imgpipeline.lake.sessions.session import open_lake
-from imgpipeline.lake.storage.manifest import read_manifest
 from imgpipeline.vision.registry import find_model
 from imgpipeline_tests.detect.conftest import START, LaneUnderTest, jpeg
 from imgpipeline_tests.faults.invariant import check
@@ -81,24 +80,6 @@ def test_fault_18_a_full_spill_folder_fails_a_build_by_name_and_leaves_the_table
         assert rebuild_day(lane.store, DAY, now=utc_now()).frames == 8
         assert [path.name for path in disk.iterdir()] in ([], ["cache"])
     assert len(check(lane.settings).frames) == 8
-
-
-@pytest.mark.fault(18)
-def test_fault_18_a_disk_that_is_full_for_a_day_table_keeps_the_old_one(lane: LaneUnderTest, disk: Path) -> None:
-    own = on_disk(lane, disk)
-    own.announce(3)
-    own.follow()
-    rebuild_day(own.store, DAY, now=utc_now())
-    own.announce(3, first=3)
-    own.follow()
-    filler = fill(disk)
-    with pytest.raises(PermanentError, match=rf"{disk}.*disk is full"):
-        rebuild_day(own.store, DAY, now=utc_now())
-    manifest = read_manifest(own.store, "frames", DAY)
-    assert manifest is not None
-    assert manifest.rows == 3
-    filler.unlink()
-    assert len(check(own.settings).frames) == 6
 
 
 @pytest.mark.fault(39)
