@@ -59,7 +59,7 @@ def test_hostile_records_become_the_same_with_a_real_s3_store(bucket: S3Bucket) 
         s3_access_key_id=bucket.access_key_id,
         s3_secret_access_key=bucket.secret_access_key,
     )
-    check_nothing_is_wrong(work_on_records(hostile_records(SEED, 200), settings, in_silence), 200)
+    check_nothing_is_wrong(work_on_records(hostile_records(SEED, 80), settings, in_silence), 80)
 
 
 @pytest.mark.slow
@@ -84,8 +84,8 @@ def test_ten_thousand_records_and_a_thousand_images_do_not_fill_the_memory(tmp_p
 
 
 def test_a_seed_gives_the_same_again() -> None:
-    assert list(hostile_records(3, 50)) == list(hostile_records(3, 50))
-    assert list(hostile_images(3, 200)) == list(hostile_images(3, 200))
+    assert list(hostile_records(3, 15)) == list(hostile_records(3, 15))
+    assert list(hostile_images(3, 40)) == list(hostile_images(3, 40))
 
 
 def test_a_wrong_outcome_is_a_violation() -> None:
