@@ -14,7 +14,6 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, tzinfo
 from pathlib import Path
-from threading import Event
 from typing import Final
 
 from imgpipeline.contracts.capture import ClockSource
@@ -22,7 +21,7 @@ from imgpipeline.contracts.text import counted
 from imgpipeline.contracts.times import as_utc
 from imgpipeline.errors import ConfigurationError
 from imgpipeline.objectstore.parallel import map_ahead
-from imgpipeline.sources.protocol import Captured, CapturedFrame, Lost, Settled
+from imgpipeline.sources.protocol import Lost, Settled
 from imgpipeline.vision.header import image_format
 
 IMAGE_ENDINGS = (".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff")
@@ -251,28 +250,6 @@ class Unusable:
 def read_images(files: Iterable[FileToRead], max_bytes: int) -> Iterator[ImageFile | Unusable]:
     """Yields the files in order; several are read ahead at the same time."""
     return map_ahead(lambda file: read_image(file, max_bytes), files, workers=_READERS, ahead=_AHEAD)
-
-
-def capture_images(
-    files: Iterable[FileToRead],
-    max_bytes: int,
-    stop: Event,
-    skipped: list[Skipped],
-    frame: Callable[[ImageFile], CapturedFrame],
-) -> Iterator[Captured]:
-    """Yields each image as a frame and each other file as a failed frame.
-
-    Args:
-        skipped: Gets the files that are not images.
-    """
-    for read in read_images(files, max_bytes):
-        if stop.is_set():
-            return
-        if isinstance(read, Unusable):
-            skipped.append(read.skipped)
-            yield read.as_lost()
-        else:
-            yield frame(read)
 
 
 def read_image(file: FileToRead, max_bytes: int) -> ImageFile | Unusable:

@@ -199,7 +199,7 @@ class ReadableImageStore(ImageStore, Protocol):
 
 
 class StoreTally:
-    """Counts stored images; thread-safe."""
+    """Counts the stored images of a session; thread-safe."""
 
     def __init__(self) -> None:
         """Starts at zero."""
@@ -208,12 +208,22 @@ class StoreTally:
         """Images stored under their own keys."""
         self.changed = 0
         """Images stored under a key with their digest, because another image has their own key."""
+        self.size_bytes = 0
+        """Bytes of all images, including those that were stored before."""
+        self.times: tuple[datetime, ...] = ()
+        """Earliest and latest time of a frame, UTC; empty without frames."""
 
     def count(self, *, is_beside_other: bool) -> None:
         """Counts an image that was not stored before."""
         with self._lock:
             self.changed += is_beside_other
             self.new += not is_beside_other
+
+    def add(self, time: datetime, size_bytes: int) -> None:
+        """Adds time and size of a stored frame."""
+        with self._lock:
+            self.size_bytes += size_bytes
+            self.times = (min(time, *self.times), max(time, *self.times)) if self.times else (time,)
 
 
 class FrameStorer:
@@ -261,6 +271,7 @@ class FrameStorer:
         key = self._store_image(frame, image, is_stored=is_stored)
         if is_stored and self._derive:
             attributes["derived"] = self._store_derived(key, image.data)
+        self._tally.add(frame.timestamp, len(image.data))
         reach("frame stored", key)
         stored = StoredImage(key, len(image.data), image.sha256, image.width, image.height)
         return self.announcement(frame, stored, gated, attributes)

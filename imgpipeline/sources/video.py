@@ -6,7 +6,7 @@ Source, time and number in the video identify a frame, so ingesting the same vid
 image's key contains time and content, so another video of the same name never replaces an image.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -23,9 +23,7 @@ from imgpipeline.contracts.capture import ClockSource
 from imgpipeline.contracts.text import counted
 from imgpipeline.contracts.times import parse_time
 from imgpipeline.errors import ConfigurationError
-from imgpipeline.settings import Settings
-from imgpipeline.sources.ingest import announced_of, ingest_source
-from imgpipeline.sources.options import PublishOptions
+from imgpipeline.sources.image_files import Skipped
 from imgpipeline.sources.protocol import (
     Captured,
     CapturedFrame,
@@ -35,7 +33,6 @@ from imgpipeline.sources.protocol import (
     StatusChange,
     checked_source,
 )
-from imgpipeline.sources.storing import ImageStore
 
 USUAL_RATE = 25.0
 _TURNS = {90: cv2.ROTATE_90_COUNTERCLOCKWISE, 180: cv2.ROTATE_180, 270: cv2.ROTATE_90_CLOCKWISE}
@@ -290,7 +287,7 @@ class VideoSource:
         self.info = read_info(path)
         modified = datetime.fromtimestamp(path.stat().st_mtime, UTC)
         self.start = (start or self.info.created or modified).astimezone(UTC)
-        self.lost: list[Unreadable] = []
+        self._lost: list[Unreadable] = []
         self.end = self.start
         self._choice = choice
         self._realtime = realtime
@@ -302,9 +299,19 @@ class VideoSource:
         return max(whole, self.end + timedelta(milliseconds=1))
 
     @property
-    def expected_frames(self) -> int | None:
+    def expected(self) -> int | None:
         """How many frames it will yield; None: unknown."""
         return self._choice.of(self.info.frames).expected(self.info.rate)
+
+    @property
+    def skipped(self) -> list[Skipped]:
+        """What could not be read so far."""
+        damaged = sum(lost.count for lost in self._lost if lost.reason == "decode")
+        reasons = [f"{counted(damaged, 'frame')} could not be decoded"] if damaged else []
+        reasons += [
+            f"the file ends {counted(lost.count, 'frame')} early" for lost in self._lost if lost.reason != "decode"
+        ]
+        return [Skipped(self.path.name, reason) for reason in reasons]
 
     def capture(self, stop: Event) -> Iterator[Captured]:
         """Yields the chosen frames. Unreadable frames count as failed; a truncated file ends offline."""
@@ -313,7 +320,7 @@ class VideoSource:
             if stop.is_set():
                 return
             if isinstance(read, Unreadable):
-                self.lost.append(read)
+                self._lost.append(read)
                 yield Lost(read.reason, read.count, Settled.FAILED, at=self.end)
                 if read.reason == "truncated":
                     yield StatusChange(
@@ -334,53 +341,3 @@ class VideoSource:
             number=frame.number,
             attributes=attributes,
         )
-
-
-@dataclass(frozen=True, slots=True)
-class VideoIngest:
-    """The result of an ingest of a video."""
-
-    file: str
-    source: str
-    announced: int
-    failed: int
-    """Wanted frames that could not be read or stored."""
-    notes: tuple[str, ...]
-    """What could not be read, for a person."""
-    first_time: datetime
-    last_time: datetime
-
-
-def ingest_video(
-    settings: Settings,
-    video: VideoSource,
-    *,
-    store: ImageStore | None = None,
-    options: PublishOptions | None = None,
-    progress: Callable[[int, int], None] | None = None,
-) -> VideoIngest:
-    """Stores and announces frames of a video.
-
-    Args:
-        store: Where to put the images; None: the store of the settings.
-        progress: Called with the number of announced frames and the total (0 if it is not known).
-
-    Raises:
-        ConfigurationError: The video has no frame, or a setting is wrong.
-        KeyboardInterrupt: Ctrl-C; `progress` was last called with the number of announced frames.
-        TransientError: The broker does not answer at the start.
-    """
-    total = video.expected_frames or 0
-    totals = ingest_source(settings, video, store=store, options=options, progress=announced_of(progress, total))
-    damaged = sum(lost.count for lost in video.lost if lost.reason == "decode")
-    notes = [f"{counted(damaged, 'frame')} could not be decoded"] if damaged else []
-    notes += [f"the file ends {counted(lost.count, 'frame')} early" for lost in video.lost if lost.reason != "decode"]
-    return VideoIngest(
-        file=str(video.path),
-        source=video.name,
-        announced=totals.announced,
-        failed=totals.failed,
-        notes=tuple(notes),
-        first_time=video.start,
-        last_time=video.end,
-    )

@@ -11,7 +11,7 @@ from benchmarks.sources import publish_plainly, write_pictures
 from imgpipeline.contracts.messages import FrameMessage
 from imgpipeline.objectstore import open_store
 from imgpipeline.settings import Settings
-from imgpipeline.sources.folder import FolderSource
+from imgpipeline.sources.folder import open_folder
 from imgpipeline.sources.ingest import ingest_source
 from imgpipeline_tests.servers.kafka_broker import KafkaBroker
 from imgpipeline_tests.sources.published import frames_in, read_published
@@ -39,8 +39,8 @@ def test_a_plain_loop_stores_and_announces_what_the_publisher_does(
 ) -> None:
     pictures = write_pictures(tmp_path / "pictures", 5)
     ours, theirs = settings_of(tmp_path / "ours"), settings_of(tmp_path / "theirs")
-    ingest_source(ours, FolderSource(ours, pictures, "camera"))
-    publish_plainly(theirs, "camera", FolderSource(theirs, pictures, "camera").capture(Event()))
+    ingest_source(ours, open_folder(ours, pictures, "camera"))
+    publish_plainly(theirs, "camera", open_folder(theirs, pictures, "camera").capture(Event()))
     assert len(announced(ours)) == 5
     assert announced(ours) == announced(theirs)
     for message in announced(ours):

@@ -14,7 +14,8 @@ from imgpipeline.contracts.messages import MessageFormat
 from imgpipeline.contracts.outcomes import Frame
 from imgpipeline.errors import DeadLetterCode
 from imgpipeline.settings import load_settings
-from imgpipeline.sources.folder import ingest_folder
+from imgpipeline.sources.folder import open_folder
+from imgpipeline.sources.ingest import ingest_files
 from imgpipeline.sources.options import PublishOptions
 from imgpipeline_tests.detect.conftest import LaneUnderTest, jpeg
 
@@ -52,7 +53,11 @@ def test_the_classic_message_becomes_a_frame_of_its_own_time(lane: LaneUnderTest
 def test_a_folder_is_announced_in_the_classic_form_and_read_back(lane: LaneUnderTest, tmp_path: Path):
     site = of(lane, timestamp_fields="timestamp,upload_timestamp", image_key_template="images/{name}")
     (tmp_path / "frame_000000.jpg").write_bytes(jpeg())
-    ingest_folder(site.settings, tmp_path, "gate", options=PublishOptions(message_format=MessageFormat.CLASSIC))
+    ingest_files(
+        site.settings,
+        open_folder(site.settings, tmp_path, "gate"),
+        options=PublishOptions(message_format=MessageFormat.CLASSIC),
+    )
 
     where = TopicPartition(site.settings.kafka_topic, 0)
     consumer = KafkaConsumer(bootstrap_servers=site.settings.kafka_bootstrap_servers, auto_offset_reset="earliest")

@@ -16,7 +16,8 @@ from imgpipeline.contracts.outcomes import make_frame_id
 from imgpipeline.errors import ConfigurationError, TransientError
 from imgpipeline.objectstore.client import ObjectStore, open_memory_store
 from imgpipeline.settings import Settings, load_settings
-from imgpipeline.sources.folder import FolderIngest, Pace, ingest_folder
+from imgpipeline.sources.folder import Pace, open_folder
+from imgpipeline.sources.ingest import FinishedIngest, ingest_files
 from imgpipeline.stream.log import read_log
 from imgpipeline_tests.servers.kafka_broker import KafkaBroker
 from imgpipeline_tests.servers.ports import free_port
@@ -43,12 +44,12 @@ class Site:
         self.store = open_memory_store()
 
     def ingest(
-        self, folder: Path, *, settings: dict[str, Any] | None = None, **options: Any
-    ) -> tuple[FolderIngest, list[FrameMessage], ObjectStore]:
+        self, folder: Path, *, settings: dict[str, Any] | None = None, pace: Pace | None = None, **options: Any
+    ) -> tuple[FinishedIngest, list[FrameMessage], ObjectStore]:
         """Returns the result of the ingest, the frames that it announced, and the store."""
         before = len(self._announced())
         chosen = self.settings.model_copy(update=settings or {})
-        result = ingest_folder(chosen, folder, "gate", store=self.store, **options)
+        result = ingest_files(chosen, open_folder(chosen, folder, "gate", pace), store=self.store, **options)
         return result, self._announced()[before:], self.store
 
     def _announced(self) -> list[FrameMessage]:
@@ -139,7 +140,7 @@ def test_without_an_exif_time_the_modification_time_counts(site: Site, tmp_path:
 def test_a_pace_gives_the_same_times_and_numbers_each_time(site: Site, tmp_path: Path):
     for name in ("a.jpg", "b.jpg", "c.jpg"):
         write_picture(tmp_path / name, time=datetime(2001, 1, 1, tzinfo=UTC))
-    pace = Pace(NOON, timedelta(seconds=0.5))
+    pace = Pace(NOON, 0.5)
     result, announced, _ = site.ingest(tmp_path, pace=pace)
     assert [m.timestamp for m in announced] == [NOON + timedelta(seconds=n / 2) for n in range(3)]
     assert [m.frame_number for m in announced] == [0, 1, 2]
@@ -184,7 +185,7 @@ def test_frame_numbers_do_not_change_when_an_unfinished_file_becomes_an_image(si
     write_picture(tmp_path / "a.jpg")
     (tmp_path / "b.jpg").touch()
     write_picture(tmp_path / "c.jpg", shade=7)
-    pace = Pace(NOON, timedelta(seconds=1))
+    pace = Pace(NOON, 1)
     _, before, _ = site.ingest(tmp_path, pace=pace)
     write_picture(tmp_path / "b.jpg", shade=9)
     _, after, _ = site.ingest(tmp_path, pace=pace)
@@ -261,7 +262,7 @@ def test_files_that_cannot_be_announced_are_in_the_accounts(site: Site, tmp_path
 @pytest.mark.parametrize("source", ["", " ", "a\nb", "a\0b", "x" * 1025])
 def test_a_source_needs_a_valid_name(tmp_path: Path, source: str):
     with pytest.raises(ConfigurationError, match="is not a valid source name"):
-        ingest_folder(Settings(_env_file=None), tmp_path, source)
+        open_folder(Settings(_env_file=None), tmp_path, source)
 
 
 def settings_for(kafka: KafkaBroker, topic: str, bucket: S3Bucket) -> Settings:
@@ -282,7 +283,7 @@ def test_with_real_servers_the_frames_of_a_source_are_in_one_partition_in_order(
     for number in range(40):
         write_picture(tmp_path / f"{number:03d}.jpg", shade=number * 5)
     settings = settings_for(kafka, topic, bucket)
-    assert ingest_folder(settings, tmp_path, "gate").announced == 40
+    assert ingest_files(settings, open_folder(settings, tmp_path, "gate")).announced == 40
     filled = [log for log in read_log(settings) if log.log_end]
     assert len(filled) == 1
     messages = frames_in(read_published(settings))
@@ -293,8 +294,9 @@ def test_the_error_of_a_missing_topic_names_the_command_that_creates_it(
     kafka: KafkaBroker, bucket: S3Bucket, tmp_path: Path
 ):
     write_picture(tmp_path / "a.jpg")
+    settings = settings_for(kafka, "no-such-topic", bucket)
     with pytest.raises(ConfigurationError, match=r"imgpipeline topics create.*IMGPIPELINE_KAFKA_TOPIC"):
-        ingest_folder(settings_for(kafka, "no-such-topic", bucket), tmp_path, "gate")
+        ingest_files(settings, open_folder(settings, tmp_path, "gate"))
 
 
 def test_the_error_of_a_missing_bucket_names_the_setting(
@@ -303,7 +305,7 @@ def test_the_error_of_a_missing_bucket_names_the_setting(
     write_picture(tmp_path / "a.jpg")
     settings = settings_for(kafka, topic, S3Bucket("nowhere", bucket.endpoint, "test-key", "test-secret"))
     with pytest.raises(ConfigurationError, match="IMGPIPELINE_STORE_URL"):
-        ingest_folder(settings, tmp_path, "gate")
+        ingest_files(settings, open_folder(settings, tmp_path, "gate"))
     assert frames_in(read_published(settings)) == []
 
 
@@ -313,4 +315,4 @@ def test_an_unreachable_broker_is_an_error(bucket: S3Bucket, tmp_path: Path):
         _env_file=None, store_url=f"file://{tmp_path}/store", kafka_bootstrap_servers=f"127.0.0.1:{free_port()}"
     )
     with pytest.raises((ConfigurationError, TransientError), match="IMGPIPELINE_KAFKA_BOOTSTRAP_SERVERS"):
-        ingest_folder(settings, tmp_path, "gate")
+        ingest_files(settings, open_folder(settings, tmp_path, "gate"))
