@@ -73,7 +73,7 @@ class FolderSource:
             if stop.is_set():
                 return
             if isinstance(read, Unusable):
-                self.skipped.append(read.skipped)
+                self.skipped.append(Skipped(read.path, read.reason))
                 yield read.as_lost()
             else:
                 yield self._frame(read)
