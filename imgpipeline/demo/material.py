@@ -24,8 +24,9 @@ from imgpipeline.sources.ingest import ingest_all, ingest_files
 from imgpipeline.sources.options import PublishOptions, default_options
 from imgpipeline.sources.protocol import Captured, Settled, Source, SourceKind, StatusChange
 from imgpipeline.sources.rtsp import RtspSource
-from imgpipeline.sources.simulator import FrameTruth, Scene, read_truth, write_scene
 from imgpipeline.sources.simulator.rtsp_simulator import RtspSimulator, SimulatedCamera, write_scene_clip
+from imgpipeline.sources.simulator.scene import Scene
+from imgpipeline.sources.simulator.writer import FrameTruth, read_truth, write_scene
 
 CAMERAS = ("gate", "market", "yard")
 HOURS = (7, 12, 18, 23)

@@ -10,6 +10,7 @@ The time is `DateTimeOriginal` in the EXIF block of JPEG, PNG, WebP and TIFF fil
 import os
 import re
 import struct
+import warnings
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, tzinfo
@@ -26,6 +27,7 @@ from imgpipeline.vision.header import image_format
 
 IMAGE_ENDINGS = (".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff")
 """Files with these endings, in upper or lower case, are ingested if they are images."""
+warnings.filterwarnings("ignore", category=UserWarning, module=r"PIL\.TiffImagePlugin")  # damaged EXIF has no time
 HIDDEN = "hidden"
 HEAD_BYTES: Final = 512
 _ADDED_BY_SYSTEMS = ("thumbs.db", "desktop.ini", "__macosx")

@@ -21,7 +21,7 @@ from imgpipeline.detect import LaneReport, follow_lane
 from imgpipeline.ledger import fix_ends, list_segments, read_segments
 from imgpipeline.objectstore import ObjectStore, open_store
 from imgpipeline.settings import Settings, load_settings
-from imgpipeline.sources.simulator import Scene
+from imgpipeline.sources.simulator.scene import Scene
 from imgpipeline.stream.connection import open_producer
 from imgpipeline.stream.lanes import Lane
 from imgpipeline.stream.log import read_log

@@ -8,14 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from imgpipeline.sources.simulator import (
-    LABELS,
-    Scene,
-    Truth,
-    brightness_at,
-    countable,
-)
-from imgpipeline.sources.simulator.scene import light_of
+from imgpipeline.sources.simulator.scene import Scene, brightness_at, light_of
+from imgpipeline.sources.simulator.truth import LABELS, Truth, countable
 
 SEEDS = range(12)
 
