@@ -13,7 +13,7 @@ from threading import Lock
 from typing import Protocol
 
 from imgpipeline.errors import ImgpipelineError, PermanentError, TransientError
-from imgpipeline.objectstore import open_store
+from imgpipeline.objectstore import ObjectStore, open_store
 from imgpipeline.settings import Settings
 from imgpipeline.sources.accounts import Totals
 from imgpipeline.sources.board import Board, SourceState, SourceWatch
@@ -21,7 +21,7 @@ from imgpipeline.sources.image_files import Skipped
 from imgpipeline.sources.options import PublishOptions, default_options
 from imgpipeline.sources.protocol import Captured, Source, SourceKind
 from imgpipeline.sources.session import SourceSession
-from imgpipeline.sources.storing import ImageStore, StoreTally
+from imgpipeline.sources.storing import StoreTally
 from imgpipeline.stream.send import FencedError
 
 LOG = logging.getLogger(__name__)
@@ -36,7 +36,7 @@ def ingest_source(
     *,
     stop: threading.Event | None = None,
     options: PublishOptions | None = None,
-    store: ImageStore | None = None,
+    store: ObjectStore | None = None,
     progress: Callable[[Totals], None] | None = None,
     watch: SourceWatch | None = None,
     tally: StoreTally | None = None,
@@ -117,7 +117,7 @@ def ingest_files(
     source: FiniteSource,
     *,
     options: PublishOptions | None = None,
-    store: ImageStore | None = None,
+    store: ObjectStore | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> FinishedIngest:
     """Stores and announces the frames of a folder, a sequence or a video.
@@ -209,7 +209,7 @@ class IngestSessions:
         settings: Settings,
         *,
         options: PublishOptions | None = None,
-        store: ImageStore | None = None,
+        store: ObjectStore | None = None,
         board: Board | None = None,
     ) -> None:
         """Opens nothing yet: the first frame of a source opens its session.

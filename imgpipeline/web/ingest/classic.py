@@ -24,6 +24,7 @@ from fastapi.responses import JSONResponse, PlainTextResponse
 
 from imgpipeline.contracts.times import Clock, utc_now
 from imgpipeline.errors import ConfigurationError, ImgpipelineError, TransientError
+from imgpipeline.objectstore import ObjectStore
 from imgpipeline.settings import Settings
 from imgpipeline.sources.accounts import Totals
 from imgpipeline.sources.board import Board
@@ -31,7 +32,6 @@ from imgpipeline.sources.folder import Pace
 from imgpipeline.sources.ingest import ingest_source
 from imgpipeline.sources.options import PublishOptions
 from imgpipeline.sources.played import PlayedVideo, find_stored_video
-from imgpipeline.sources.storing import ImageStore
 
 LOG = logging.getLogger(__name__)
 MOST_RUNNING = 8
@@ -77,7 +77,7 @@ class Jobs:
     def __init__(
         self,
         settings: Settings,
-        store: ImageStore,
+        store: ObjectStore,
         *,
         options: PublishOptions | None = None,
         board: Board | None = None,
