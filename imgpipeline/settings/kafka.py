@@ -11,6 +11,7 @@ from pydantic_settings import NoDecode
 from imgpipeline.contracts.keys import IMPORT_TOPICS
 from imgpipeline.settings.variables import PREFIX, SettingsGroup, either, split_list
 
+KafkaProtocol = Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"]
 NOTICES_APART = "-notices"
 """Suffix of the topic for notices: `frames-notices` belongs to `frames`."""
 
@@ -26,7 +27,7 @@ class KafkaSettings(SettingsGroup):
     there, and TOPIC holds frames only."""
     kafka_group: str = "imgpipeline"
     """Consumer group whose offsets show the progress to other tools."""
-    kafka_security_protocol: Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"] = "PLAINTEXT"
+    kafka_security_protocol: KafkaProtocol = "PLAINTEXT"
     """Protocol of the connections to the brokers."""
     kafka_sasl_mechanism: Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"] = "PLAIN"
     """Login mechanism of the protocols with SASL."""
