@@ -33,6 +33,7 @@ from imgpipeline.sources.protocol import (
     StatusChange,
     checked_source,
 )
+from imgpipeline.sources.rate import RatePicker
 
 USUAL_RATE = 25.0
 _TURNS = {90: cv2.ROTATE_90_COUNTERCLOCKWISE, 180: cv2.ROTATE_180, 270: cv2.ROTATE_90_CLOCKWISE}
@@ -63,21 +64,16 @@ class ChosenFrames:
         self._choice = choice
         self._frames = frames
         self._every = every
-        self._next_s = 0.0
+        self._picker = RatePicker(choice.rate)
         self._taken = 0
 
     def takes(self, number: int, offset_s: float) -> bool:
         """Returns whether a frame is wanted. Call it once for each frame, in order."""
         if number % self._every or (self._choice.count is not None and self._taken >= self._choice.count):
             return False
-        if self._choice.rate:
-            if offset_s < self._next_s - 1e-6:
-                return False
-            # Counting from the due time makes 10 of 25 frames per second exactly 10. After a longer pause, from now.
-            period_s = 1 / self._choice.rate
-            self._next_s = max(self._next_s + period_s, offset_s + period_s / 2) if self._taken else offset_s + period_s
-        self._taken += 1
-        return True
+        taken = self._picker.takes(offset_s)
+        self._taken += taken
+        return taken
 
     def missing_after(self, read: int, promised: int) -> int:
         """Returns how many wanted frames are missing from a video that promised more frames than were read."""
