@@ -96,7 +96,7 @@ def test_lines_are_copied_in_the_order_of_the_files(tmp_path: Path):
 
 
 @given(st.lists(st.binary(max_size=12) | st.text("ab\r\n", max_size=12).map(str.encode), max_size=3), st.integers(1, 5))
-@settings(max_examples=examples(200))
+@settings(max_examples=examples(50))
 def test_any_bytes_are_lines_as_hadoop_cuts_them(files: list[bytes], block_bytes: int):
     files = [data.removeprefix(b"\xef\xbb\xbf") for data in files]
     with tempfile.TemporaryDirectory() as folder, pytest.MonkeyPatch.context() as patch:
