@@ -236,7 +236,8 @@ def _ask_librdkafka(options: dict[str, Any], limit_s: float) -> _Reply:
     from confluent_kafka.admin import AdminClient  # noqa: PLC0415 - see above
 
     problems: list[LibrdkafkaError] = []
-    client = AdminClient({**options, "error_cb": problems.append})
+    options["error_cb"] = problems.append
+    client = AdminClient(options)
     until = time.monotonic() + limit_s
     while True:
         try:
