@@ -47,7 +47,7 @@ from imgpipeline_tests.sources.mqtt.broker import running, send
 from imgpipeline_tests.web.ingest.serving import serving
 
 pytestmark = [pytest.mark.servers, pytest.mark.slow]
-FRAMES = 100
+FRAMES = 20
 NOON = datetime(2026, 1, 9, 12, tzinfo=UTC)
 
 

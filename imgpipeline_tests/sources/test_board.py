@@ -18,7 +18,6 @@ from imgpipeline.sources.configuration import FolderConfig, HttpConfig, MqttConf
 from imgpipeline.sources.metrics import problems_of, serve_metrics
 from imgpipeline.sources.protocol import CapturedFrame, Lost, Settled, SourceKind, StatusChange
 from imgpipeline.sources.supervisor import runner
-from imgpipeline_tests.servers.kafka_broker import KafkaBroker
 from imgpipeline_tests.servers.mosquitto import Mosquitto
 from imgpipeline_tests.servers.waiting import wait_until
 
@@ -110,8 +109,7 @@ def test_metrics_follow_the_naming_conventions_and_equal_the_board():
 
 @pytest.mark.servers
 @pytest.mark.medium
-def test_the_metrics_of_an_idle_folder_say_that_it_is_up(kafka: KafkaBroker, topic: str, tmp_path: Path):
-    settings = Settings(_env_file=None, kafka_bootstrap_servers=kafka.bootstrap_servers, kafka_topic=topic)
+def test_the_metrics_of_an_idle_folder_say_that_it_is_up(settings: Settings, tmp_path: Path):
     config, board, stop = FolderConfig(name="drop-box", kind="folder", path=tmp_path), Board(), threading.Event()
     settings = settings.model_copy(update={"store_url": (tmp_path / ".store").as_uri()})
     board.watch("drop-box", SourceKind.FINITE).change(SourceState.RESTARTING, "Kafka was away")

@@ -12,7 +12,6 @@ from imgpipeline.sources.board import Board, SourceState
 from imgpipeline.sources.ingest import IngestSessions, ingest_all
 from imgpipeline.sources.options import PublishOptions
 from imgpipeline.sources.protocol import Captured
-from imgpipeline_tests.servers.kafka_broker import KafkaBroker
 from imgpipeline_tests.servers.waiting import wait_until
 from imgpipeline_tests.sources.published import accounts_in, frames_in, read_published
 from imgpipeline_tests.sources.test_session import Listed, frame
@@ -30,11 +29,6 @@ class Failing(Listed):
     def capture(self, stop: threading.Event) -> Iterator[Captured]:
         yield from super().capture(stop)
         raise self.error
-
-
-@pytest.fixture
-def settings(kafka: KafkaBroker, topic: str) -> Settings:
-    return Settings(_env_file=None, kafka_bootstrap_servers=kafka.bootstrap_servers, kafka_topic=topic)
 
 
 def test_a_source_that_fails_keeps_its_accounting_and_does_not_affect_the_others(settings: Settings, tmp_path: Path):

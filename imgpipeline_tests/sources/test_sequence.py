@@ -10,8 +10,7 @@ from imgpipeline.objectstore.client import open_memory_store
 from imgpipeline.settings import Settings
 from imgpipeline.sources.ingest import ingest_source
 from imgpipeline.sources.sequence import SequenceSource
-from imgpipeline_tests.servers.kafka_broker import KafkaBroker
-from imgpipeline_tests.sources.published import frames_in, read_published
+from imgpipeline_tests.sources.published import closes, frames_in, read_published
 from imgpipeline_tests.sources.test_folder import NOON, write_picture
 
 PLAIN = Settings(_env_file=None)
@@ -26,14 +25,13 @@ def write_mot(folder: Path, *, rate: str = "14", images: str = "img1") -> None:
     )
 
 
-def test_a_sequence_of_visdrone_is_one_source_with_its_bytes_unchanged(kafka: KafkaBroker, topic: str, tmp_path: Path):
+def test_a_sequence_of_visdrone_is_one_source_with_its_bytes_unchanged(settings: Settings, tmp_path: Path):
     folder = tmp_path / "sequences" / "uav0000086_00000_v"
     contents = [write_picture(folder / f"{number:07d}.jpg", shade=number) for number in range(1, 31)]
-    settings = Settings(_env_file=None, kafka_bootstrap_servers=kafka.bootstrap_servers, kafka_topic=topic)
     store = open_memory_store()
     for _ in range(2):
         totals = ingest_source(settings, SequenceSource(settings, folder, rate=10, start=NOON), store=store)
-        assert (totals.announced, totals.closes) == (30, True)
+        assert (totals.announced, closes(totals)) == (30, True)
 
     frames = frames_in(read_published(settings))
     assert [frame.frame_number for frame in frames] == [*range(1, 31)] * 2

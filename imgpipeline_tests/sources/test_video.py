@@ -18,7 +18,6 @@ from imgpipeline.sources.ingest import ingest_files
 from imgpipeline.sources.protocol import CapturedFrame
 from imgpipeline.sources.video import FrameChoice, Unreadable, VideoFrame, VideoSource, read_frames
 from imgpipeline_tests.detect.conftest import START, LaneUnderTest, lane  # noqa: F401 - a fixture
-from imgpipeline_tests.servers.kafka_broker import KafkaBroker
 from imgpipeline_tests.sources.published import accounts_in, frames_in, read_published
 from imgpipeline_tests.sources.videos import write_video
 
@@ -28,11 +27,6 @@ ALL = FrameChoice()
 @pytest.fixture
 def video(tmp_path: Path) -> Path:
     return write_video(tmp_path / "clip.mp4")
-
-
-@pytest.fixture
-def settings(kafka: KafkaBroker, topic: str) -> Settings:
-    return Settings(_env_file=None, kafka_bootstrap_servers=kafka.bootstrap_servers, kafka_topic=topic)
 
 
 def frames_of(path: Path, choice: FrameChoice = ALL) -> list[VideoFrame]:

@@ -1,7 +1,5 @@
 """A real source and broker: the books balance with the ledger, even if the publisher was killed."""
 
-import threading
-from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -22,7 +20,7 @@ from imgpipeline.objectstore import open_store
 from imgpipeline.settings import Settings
 from imgpipeline.sources.ingest import ingest_source
 from imgpipeline.sources.options import PublishOptions
-from imgpipeline.sources.protocol import Captured, CapturedFrame, Lost, Settled, SourceKind
+from imgpipeline.sources.protocol import CapturedFrame, Lost, Settled, SourceKind
 from imgpipeline.sources.session import SourceSession
 from imgpipeline.stream.connection import open_consumer
 from imgpipeline.stream.lanes import Lane
@@ -30,6 +28,7 @@ from imgpipeline.stream.log import read_log
 from imgpipeline_tests.servers.kafka_broker import KafkaBroker
 from imgpipeline_tests.servers.waiting import wait_until
 from imgpipeline_tests.sources.published import read_published
+from imgpipeline_tests.sources.test_session import Listed
 
 pytestmark = [pytest.mark.servers, pytest.mark.slow]
 STAMPS = ("timestamp", "upload_timestamp")
@@ -45,18 +44,6 @@ def settings(kafka: KafkaBroker, topic: str, tmp_path: Path, monkeypatch: pytest
         store_url=(tmp_path / "store").as_uri(),
         linger_s=1.0,
     )
-
-
-class Listed:
-    """A finite source that yields what it is given."""
-
-    kind, name = SourceKind.FINITE, "gate"
-
-    def __init__(self, items: list[Captured]) -> None:
-        self.items = items
-
-    def capture(self, stop: threading.Event) -> Iterator[Captured]:
-        yield from (item for item in self.items if not stop.is_set())
 
 
 def shot(number: int, data: bytes | None = None, start: datetime | None = None) -> CapturedFrame:
