@@ -7,7 +7,7 @@ image's key contains time and content, so another video of the same name never r
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from threading import Event
@@ -108,15 +108,6 @@ class VideoFrame:
 
 
 @dataclass(frozen=True, slots=True)
-class Unreadable:
-    """Wanted frames that could not be read."""
-
-    reason: str
-    """`decode` for a damaged frame, `truncated` for the end of a file that is cut off."""
-    count: int
-
-
-@dataclass(frozen=True, slots=True)
 class VideoInfo:
     """Length, frame rate and creation time of a video, from its container."""
 
@@ -143,11 +134,12 @@ def read_info(path: Path) -> VideoInfo:
         return VideoInfo(stream.frames or None, rate, _created(said), _duration_s(container, stream))
 
 
-def read_frames(path: Path, choice: FrameChoice = FrameChoice()) -> Iterator[VideoFrame | Unreadable]:
-    """Yields the frames of a video, and what could not be read.
+def read_frames(path: Path, choice: FrameChoice = FrameChoice()) -> Iterator[VideoFrame | Lost]:
+    """Yields the frames of a video.
 
     Yields:
-        Frames in display order.
+        Frames in display order; wanted frames that are damaged (`decode`), and those that a cut off file lacks
+        (`truncated`).
 
     Raises:
         ConfigurationError: There is no such file, it is not a video, or it has no frame.
@@ -161,12 +153,16 @@ def read_frames(path: Path, choice: FrameChoice = FrameChoice()) -> Iterator[Vid
             offset_s = _offset_s(stream, decoded, number - 1)
             widest_s, end_s = max(widest_s, offset_s - end_s), max(end_s, offset_s)
             if chosen.takes(number - 1, offset_s):
-                yield VideoFrame(number - 1, offset_s, _upright(decoded)) if decoded else Unreadable("decode", 1)
+                yield (
+                    VideoFrame(number - 1, offset_s, _upright(decoded))
+                    if decoded
+                    else Lost("decode", kind=Settled.FAILED)
+                )
         if number == 0:
             raise _not_a_video(path)
         missing = chosen.missing_after(number, _frames_promised(container, stream, number, end_s, widest_s))
         if missing:
-            yield Unreadable("truncated", missing)
+            yield Lost("truncated", missing, Settled.FAILED)
 
 
 def _frames_promised(container: InputContainer, stream: VideoStream, read: int, end_s: float, widest_s: float) -> int:
@@ -283,7 +279,7 @@ class VideoSource:
         self.info = read_info(path)
         modified = datetime.fromtimestamp(path.stat().st_mtime, UTC)
         self.start = (start or self.info.created or modified).astimezone(UTC)
-        self._lost: list[Unreadable] = []
+        self._lost: list[Lost] = []
         self.end = self.start
         self._choice = choice
         self._realtime = realtime
@@ -315,9 +311,9 @@ class VideoSource:
         for read in read_frames(self.path, self._choice):
             if stop.is_set():
                 return
-            if isinstance(read, Unreadable):
+            if isinstance(read, Lost):
                 self._lost.append(read)
-                yield Lost(read.reason, read.count, Settled.FAILED, at=self.end)
+                yield replace(read, at=self.end)
                 if read.reason == "truncated":
                     yield StatusChange(
                         online=False, reason=f"the file ends {counted(read.count, 'frame')} early", at=self.end

@@ -15,8 +15,8 @@ from imgpipeline.errors import ConfigurationError
 from imgpipeline.objectstore.client import open_memory_store
 from imgpipeline.settings import Settings
 from imgpipeline.sources.ingest import ingest_files
-from imgpipeline.sources.protocol import CapturedFrame
-from imgpipeline.sources.video import FrameChoice, Unreadable, VideoFrame, VideoSource, read_frames
+from imgpipeline.sources.protocol import CapturedFrame, Lost
+from imgpipeline.sources.video import FrameChoice, VideoFrame, VideoSource, read_frames
 from imgpipeline_tests.detect.conftest import START, LaneUnderTest, lane  # noqa: F401 - a fixture
 from imgpipeline_tests.sources.published import accounts_in, frames_in, read_published
 from imgpipeline_tests.sources.videos import write_video
@@ -125,7 +125,7 @@ def test_the_readable_part_of_a_truncated_file_is_kept_and_the_rest_is_reported(
 
     read = list(read_frames(path))
     whole = [frame for frame in read if isinstance(frame, VideoFrame)]
-    lost = [part for part in read if isinstance(part, Unreadable)]
+    lost = [part for part in read if isinstance(part, Lost)]
     assert 10 < len(whole) < 90
     assert lost[-1].reason == "truncated"
     assert len(whole) + sum(part.count for part in lost) == 100
