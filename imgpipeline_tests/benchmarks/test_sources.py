@@ -23,7 +23,7 @@ pytestmark = [pytest.mark.servers, pytest.mark.medium]
 def settings_of(kafka: KafkaBroker, make_topic: Callable[..., str]) -> Callable[[Path], Settings]:
     """Makes settings with a topic of their own and this folder as the store."""
     servers = {"_env_file": None, "kafka_bootstrap_servers": kafka.bootstrap_servers}
-    return lambda folder: Settings(**servers, kafka_topic=make_topic(), store_url=folder.as_uri())
+    return lambda folder: Settings(**servers, kafka_topics=(make_topic(),), store_url=folder.as_uri())
 
 
 def announced(settings: Settings) -> list[FrameMessage]:

@@ -134,7 +134,7 @@ def lane(kafka: KafkaBroker, topic: str, bucket: S3Bucket) -> LaneUnderTest:
     return LaneUnderTest(
         load_settings(
             kafka_bootstrap_servers=kafka.bootstrap_servers,
-            kafka_topic=topic,
+            kafka_topics=(topic,),
             kafka_group=f"group-of-{topic}",
             store_url=f"{bucket.url}/lane",
             s3_endpoint=bucket.endpoint,

@@ -157,7 +157,7 @@ def test_topics_create_makes_all_of_them(lane: LaneUnderTest, tmp_path: Path):
 
 
 def test_a_list_of_topics_is_separated_by_commas():
-    assert load_settings(kafka_topic="a, b").kafka_topics == ("a", "b")
+    assert load_settings(kafka_topics="a, b").kafka_topics == ("a", "b")
 
 
 @pytest.mark.parametrize("value", [",", "a,a", "a,b c", "a,import.b"], ids=str)

@@ -8,4 +8,4 @@ from imgpipeline_tests.servers.kafka_broker import KafkaBroker
 
 @pytest.fixture
 def settings(kafka: KafkaBroker, topic: str) -> Settings:
-    return Settings(_env_file=None, kafka_bootstrap_servers=kafka.bootstrap_servers, kafka_topic=topic)
+    return Settings(_env_file=None, kafka_bootstrap_servers=kafka.bootstrap_servers, kafka_topics=(topic,))

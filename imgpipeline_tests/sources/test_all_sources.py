@@ -238,7 +238,7 @@ def test_the_same_frames_give_the_same_detections_through_every_source(
         s3_access_key_id=bucket.access_key_id,
         s3_secret_access_key=bucket.secret_access_key,
         kafka_bootstrap_servers=kafka.bootstrap_servers,
-        kafka_topic=topic,
+        kafka_topics=(topic,),
         linger_s=2.0,
     )
     FEEDS[kind](Site(settings, tmp_path))

@@ -38,7 +38,7 @@ class Site:
     """A topic and a store in memory, into which folders are ingested."""
 
     def __init__(self, kafka: KafkaBroker, topic: str) -> None:
-        self.settings = Settings(_env_file=None, kafka_bootstrap_servers=kafka.bootstrap_servers, kafka_topic=topic)
+        self.settings = Settings(_env_file=None, kafka_bootstrap_servers=kafka.bootstrap_servers, kafka_topics=(topic,))
         self.store = open_memory_store()
 
     def ingest(
@@ -254,7 +254,7 @@ def test_a_source_needs_a_valid_name(tmp_path: Path, source: str):
 def settings_for(kafka: KafkaBroker, topic: str, bucket: S3Bucket) -> Settings:
     return load_settings(
         kafka_bootstrap_servers=kafka.bootstrap_servers,
-        kafka_topic=topic,
+        kafka_topics=(topic,),
         store_url=f"{bucket.url}/site",
         s3_endpoint=bucket.endpoint,
         s3_access_key_id=bucket.access_key_id,

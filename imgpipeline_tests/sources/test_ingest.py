@@ -58,7 +58,7 @@ def test_a_defect_of_one_source_ends_only_that_source(settings: Settings, tmp_pa
 
 
 def test_a_source_that_cannot_start_has_no_accounting(settings: Settings):
-    absent = settings.model_copy(update={"kafka_topic": "absent"})
+    absent = settings.model_copy(update={"kafka_topics": ("absent",)})
     [one] = ingest_all(absent, [(Listed([frame(0)]), OPTIONS)], threading.Event(), Board())
     assert one.totals is None
     assert "absent" in str(one.error)

@@ -313,7 +313,7 @@ def test_another_image_of_the_same_name_never_replaces_a_stored_one(settings: Se
 
 
 def test_a_missing_topic_is_refused_before_anything_is_captured(settings: Settings):
-    absent = settings.model_copy(update={"kafka_topic": "absent"})
+    absent = settings.model_copy(update={"kafka_topics": ("absent",)})
     with pytest.raises(PermanentError, match="imgpipeline topics create"):
         SourceSession(absent, "camera", SourceKind.LIVE, store=open_memory_store())
 
@@ -324,7 +324,7 @@ def test_a_missing_topic_is_refused_before_anything_is_captured(settings: Settin
 def test_fault_54_while_kafka_is_away_live_frames_are_dropped_and_counted_and_finite_ones_wait(tmp_path: Path):
     with KafkaBroker(tmp_path / "kafka") as broker:
         broker.create_topic("frames")
-        chosen = Settings(_env_file=None, kafka_bootstrap_servers=broker.bootstrap_servers, kafka_topic="frames")
+        chosen = Settings(_env_file=None, kafka_bootstrap_servers=broker.bootstrap_servers, kafka_topics=("frames",))
         store, options = open_memory_store(), PublishOptions(queue_frames=10, writers=2, commit_s=0.0)
         live = SourceSession(chosen, "camera", SourceKind.LIVE, store=store, options=options)
         finite = SourceSession(chosen, "folder", SourceKind.FINITE, store=store, options=options)

@@ -35,7 +35,7 @@ def filled(lane: LaneUnderTest, tmp_path: Path) -> LaneUnderTest:  # noqa: F811 
 
 
 def test_frames_keep_their_identity_and_images(filled: LaneUnderTest, make_topic: Callable[..., str], bucket: S3Bucket):
-    again = filled.with_settings(kafka_topic=make_topic())
+    again = filled.with_settings(kafka_topics=(make_topic(),))
     by_day = {day: find_stored_frames(filled.store, day) for day in sorted({frame.day for frame in filled.frames()})}
     named = [(frames.name, len(frames.frames)) for found, _ in by_day.values() for frames in found]
     assert named == [("seq", 3), ("yard", 3), ("phone", 1)]

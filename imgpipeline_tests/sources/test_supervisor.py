@@ -214,7 +214,7 @@ class CameraConfig(OpenableConfig):
 def settings(kafka: KafkaBroker, topic: str, tmp_path) -> Settings:
     store_url = (tmp_path / "store").as_uri()
     return Settings(
-        _env_file=None, kafka_bootstrap_servers=kafka.bootstrap_servers, kafka_topic=topic, store_url=store_url
+        _env_file=None, kafka_bootstrap_servers=kafka.bootstrap_servers, kafka_topics=(topic,), store_url=store_url
     )
 
 

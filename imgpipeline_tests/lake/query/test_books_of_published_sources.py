@@ -40,7 +40,7 @@ def settings(kafka: KafkaBroker, topic: str, tmp_path: Path, monkeypatch: pytest
     return Settings(
         _env_file=None,
         kafka_bootstrap_servers=kafka.bootstrap_servers,
-        kafka_topic=topic,
+        kafka_topics=(topic,),
         store_url=(tmp_path / "store").as_uri(),
         linger_s=1.0,
     )
@@ -85,10 +85,10 @@ def test_a_consumer_of_the_frames_sees_frames_only_where_notices_have_a_topic_of
     kafka.create_topic(apart, partitions=1)
     both = settings.model_copy(update={"kafka_topics": (frames, apart), "timestamp_fields": STAMPS})
     ingest_source(both, Listed([shot(0), Lost("queue", 4), shot(1)]), options=PublishOptions(message_format=form))
-    alone = both.model_copy(update={"kafka_topic": frames})
+    alone = both.model_copy(update={"kafka_topics": (frames,)})
     assert len(read_values(alone)) == 2
     assert all(b'"kind"' not in value for value in read_values(alone))
-    notices = read_published(both.model_copy(update={"kafka_topic": apart}))
+    notices = read_published(both.model_copy(update={"kafka_topics": (apart,)}))
     assert [record.kind for record in notices if isinstance(record, Notice)] == ["started", "account", "ended"]
     detect(both)
     (entry,) = books(both)
