@@ -69,11 +69,14 @@ class _Reply:
     brokers: list[Server] | None = None
     """The addresses that the brokers advertise; None if they did not answer."""
     is_login_refused: bool = False
-    is_protocol: bool = False
-    """Whether the port speaks the protocol, even if it refuses the login."""
     is_kafka: bool = True
     said: str = ""
     """The errors, in librdkafka's words."""
+
+    @property
+    def is_protocol(self) -> bool:
+        """Whether the port speaks the protocol, even if it refuses the login."""
+        return self.brokers is not None or self.is_login_refused
 
 
 class UnreachableBrokerError(ConfigurationError):
@@ -242,7 +245,7 @@ def _ask_librdkafka(options: dict[str, Any], limit_s: float) -> _Reply:
     while True:
         try:
             brokers = client.list_topics(timeout=ANSWER_TIMEOUT_S).brokers.values()
-            return _Reply([Server(str(broker.host), int(broker.port)) for broker in brokers], is_protocol=True)
+            return _Reply([Server(str(broker.host), int(broker.port)) for broker in brokers])
         except KafkaException as error:
             client.poll(0)
             codes = {problem.code() for problem in [*problems, error.args[0]]}
@@ -251,8 +254,7 @@ def _ask_librdkafka(options: dict[str, Any], limit_s: float) -> _Reply:
         if is_refused or time.monotonic() >= until:
             unclear = KafkaError._ALL_BROKERS_DOWN  # noqa: SLF001 - as above
             said = "; ".join(dict.fromkeys(problem.str() for problem in problems if problem.code() != unclear))
-            takes_login = is_refused and _NO_LOGIN not in said
-            return _Reply(None, takes_login, takes_login, not is_odd, said)
+            return _Reply(None, is_refused and _NO_LOGIN not in said, not is_odd, said)
 
 
 def _no_broker(server: Server, why: str) -> TransientError:
