@@ -11,7 +11,7 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 
 from benchmarks.place import REPOSITORY, say
-from imgpipeline.sources.simulator import Scene
+from imgpipeline.sources.simulator.scene import Scene
 from imgpipeline.vision.darknet import convert_darknet
 from imgpipeline.vision.decode import Pixels
 from imgpipeline.vision.registry import registered_model

@@ -81,7 +81,7 @@ class Place:
         """
         unique = f"{name}-{uuid.uuid4().hex[:8]}"
         self.kafka.create_topic(unique, partitions=partitions)
-        topic = {"kafka_topic": unique, "kafka_group": unique}
+        topic = {"kafka_topics": (unique,), "kafka_group": unique}
         servers = {"kafka_bootstrap_servers": self.kafka.bootstrap_servers, **_bucket(self.s3.create_bucket(unique))}
         return load_settings(**{**servers, **topic, **more})
 

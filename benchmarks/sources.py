@@ -24,7 +24,7 @@ from imgpipeline.contracts.times import day_of
 from imgpipeline.objectstore import ObjectStore, open_store
 from imgpipeline.settings import Settings
 from imgpipeline.sources.accounts import Totals
-from imgpipeline.sources.folder import FolderSource
+from imgpipeline.sources.folder import open_folder
 from imgpipeline.sources.ingest import ingest_source
 from imgpipeline.sources.options import PublishOptions
 from imgpipeline.sources.protocol import Captured, CapturedFrame, Source
@@ -86,7 +86,7 @@ def _contests(place: Place, effort: Effort, stack: contextlib.ExitStack) -> dict
     cameras = stack.enter_context(RtspServer([SimulatedCamera("fast", str(clip), "mjpeg", _FAST_FPS)]))
     camera = cameras.url("fast"), effort.of(10.0, 2.0)
     return {
-        "folder": _finite(lambda settings: FolderSource(settings, folder, "folder")),
+        "folder": _finite(lambda settings: open_folder(settings, folder, "folder")),
         "video": _finite(lambda _: VideoSource(_video(place.folder, count // 4), "video")),
         "s3 prefix": _archive(place, 10 * count),
         "rtsp": (partial(_ours_rtsp, *camera), partial(_plain_rtsp, *camera)),

@@ -1,7 +1,7 @@
 """`imgpipeline ingest` and `prepare`: store the images of files and announce them, or announce stored ones."""
 
 from dataclasses import asdict, dataclass, replace
-from datetime import datetime, timedelta, tzinfo
+from datetime import datetime, tzinfo
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -30,11 +30,11 @@ from imgpipeline.settings.kafka import NOTICES_APART
 
 if TYPE_CHECKING:
     from imgpipeline.settings import Settings
-    from imgpipeline.sources.folder import FolderIngest, Pace
+    from imgpipeline.sources.folder import Pace
+    from imgpipeline.sources.ingest import FinishedIngest
     from imgpipeline.sources.options import Preparation, PublishOptions
     from imgpipeline.sources.protocol import SourceKind
-    from imgpipeline.sources.sequence import SequenceIngest
-    from imgpipeline.sources.video import FrameChoice, VideoIngest
+    from imgpipeline.sources.video import FrameChoice
     from imgpipeline.sources.watched_folder import WatchOptions
 
 app = typer.Typer(help="Store images and announce them as frames.")
@@ -214,7 +214,8 @@ def folder(
     With --watch, a file is announced once its size and time stay the same between two scans, or when it is moved in.
     On Ctrl-C or SIGTERM, the command announces the files that it has found, then ends.
     """
-    from imgpipeline.sources.folder import ingest_folder
+    from imgpipeline.sources.folder import open_folder
+    from imgpipeline.sources.ingest import ingest_files
     from imgpipeline.sources.protocol import SourceKind
 
     settings = announcing.settings()
@@ -227,8 +228,9 @@ def folder(
             )
         _watch(settings, path, source, options, watching.options(), as_json=as_json)
         return
+    images = open_folder(settings, path, source, pace)
     with finite_progress("Ingesting", settings.kafka_topic, unit="images") as progress:
-        result = ingest_folder(settings, path, source, pace=pace, options=options, progress=progress)
+        result = ingest_files(settings, images, options=options, progress=progress)
     if as_json:
         show_json({**asdict(result), "topic": settings.kafka_topic})
     else:
@@ -257,12 +259,10 @@ def _pace(start: str | None, interval_s: float, zone: tzinfo) -> "Pace | None":
     from imgpipeline.sources.folder import Pace
 
     first = _read_start(start, zone)
-    return Pace(first, timedelta(seconds=interval_s)) if first else None
+    return Pace(first, interval_s) if first else None
 
 
-def _report_folder(result: "FolderIngest", topic: str, form: MessageFormat) -> None:
-    from imgpipeline.sources.image_files import HIDDEN
-
+def _report_folder(result: "FinishedIngest", topic: str, form: MessageFormat) -> None:
     if not result.announced and not result.skipped:
         note("No images found: nothing to do.")
         return
@@ -271,8 +271,13 @@ def _report_folder(result: "FolderIngest", topic: str, form: MessageFormat) -> N
     if result.already_there and form is MessageFormat.CLASSIC:
         again = counted(result.already_there, "frame")
         note(f"The classic form has no frame id: consumers process {again} again. --watch sends only new files.")
-    if result.first_time and result.last_time:
-        _note_times(result.first_time, result.last_time)
+    _note_times(result)
+    _note_skipped(result)
+
+
+def _note_skipped(result: "FinishedIngest") -> None:
+    from imgpipeline.sources.image_files import HIDDEN
+
     hidden = sum(skipped.reason == HIDDEN for skipped in result.skipped)
     others = [f"  {skipped.path}: {skipped.reason}" for skipped in result.skipped if skipped.reason != HIDDEN]
     if others:
@@ -302,28 +307,28 @@ def sequence(
     The last digits of a file's name are the number of its frame. Number and frame rate give its time. The time of the
     first image is --start, otherwise its EXIF time, otherwise its modification time.
     """
+    from imgpipeline.sources.ingest import ingest_files
     from imgpipeline.sources.protocol import SourceKind
-    from imgpipeline.sources.sequence import SequenceSource, ingest_sequence
+    from imgpipeline.sources.sequence import SequenceSource
 
     settings = announcing.settings()
     options, at = announcing.options(settings, SourceKind.FINITE), _read_start(start, find_timezone(settings.timezone))
     if source and len(folders) > 1:
         raise UsageError("--source names one sequence, but several are given.", next_step="omit --source")
-    done: list[SequenceIngest] = []
+    done: list[tuple[SequenceSource, FinishedIngest]] = []
     for each in folders:
         chosen = SequenceSource(settings, each, source, rate=fps, start=at)
         with finite_progress(f"Ingesting {chosen.name}", settings.kafka_topic, unit="images") as progress:
-            done.append(ingest_sequence(settings, chosen, options=options, progress=progress))
+            done.append((chosen, ingest_files(settings, chosen, options=options, progress=progress)))
     if as_json:
-        show_json({"topic": settings.kafka_topic, "sequences": [asdict(result) for result in done]})
+        sequences = [asdict(result) | {"fps": of.rate, "is_fps_known": of.is_rate_known} for of, result in done]
+        show_json({"topic": settings.kafka_topic, "sequences": sequences})
         return
-    for result in done:
-        rate = f" ({result.fps:g} frames per second{'' if result.is_fps_known else ', assumed'})"
+    for of, result in done:
+        rate = f" ({of.rate:g} frames per second{'' if of.is_rate_known else ', assumed'})"
         _note_announced(result.announced, result.source, settings.kafka_topic, rate)
-        _note_times(result.first_time, result.last_time)
-        if result.skipped:
-            note(f"Skipped: {counted(len(result.skipped), 'other file')}.")
-            note_some([f"  {file.path}: {file.reason}" for file in result.skipped], _MOST_NAMED)
+        _note_times(result)
+        _note_skipped(result)
 
 
 @command(app, "video")
@@ -348,27 +353,29 @@ def video(
     truncated file is announced, the rest is counted as failed, and the command exits with status 1. It is safe to
     repeat an ingest: the same frames count once.
     """
+    from imgpipeline.sources.ingest import ingest_files
     from imgpipeline.sources.protocol import SourceKind
-    from imgpipeline.sources.video import VideoSource, ingest_video
+    from imgpipeline.sources.video import VideoSource
 
     settings = announcing.settings()
     options, choice = announcing.options(settings, SourceKind.FINITE), _frame_choice(every, fps, count)
     at: datetime | None = _read_start(start, find_timezone(settings.timezone))
-    done: list[VideoIngest] = []
+    done: list[tuple[Path, FinishedIngest]] = []
     for file in files:
         chosen = VideoSource(file, source or file.stem or "video", start=at, choice=choice, realtime=realtime)
         with finite_progress(f"Ingesting {file.name}", settings.kafka_topic) as progress:
-            done.append(ingest_video(settings, chosen, options=options, progress=progress))
+            done.append((file, ingest_files(settings, chosen, options=options, progress=progress)))
         at = chosen.following if at and source else at
     if as_json:
-        show_json({"topic": settings.kafka_topic, "videos": [asdict(result) for result in done]})
+        videos = [asdict(result) | {"file": str(file)} for file, result in done]
+        show_json({"topic": settings.kafka_topic, "videos": videos})
     else:
-        for result in done:
-            _note_announced(result.announced, result.source, settings.kafka_topic, f" ({result.file})")
-            _note_times(result.first_time, result.last_time)
-            for text in result.notes:
-                note(f"Not read: {text}.")
-    if any(result.failed for result in done):
+        for file, result in done:
+            _note_announced(result.announced, result.source, settings.kafka_topic, f" ({file})")
+            _note_times(result)
+            for skipped in result.skipped:
+                note(f"Not read: {skipped.reason}.")
+    if any(result.failed for _, result in done):
         raise typer.Exit(1)
 
 
@@ -384,8 +391,9 @@ def _note_announced(frames: int, source: str, topic: str, more: str = "") -> Non
     note(f"{counted(frames, 'frame')} of {source} announced on the topic {topic}{more}.")
 
 
-def _note_times(first: datetime, last: datetime) -> None:
-    note(f"Times: {first:%Y-%m-%d %H:%M:%S} to {last:%Y-%m-%d %H:%M:%S} UTC.")
+def _note_times(result: "FinishedIngest") -> None:
+    if result.first_time and result.last_time:
+        note(f"Times: {result.first_time:%Y-%m-%d %H:%M:%S} to {result.last_time:%Y-%m-%d %H:%M:%S} UTC.")
 
 
 @command(app, "s3")

@@ -204,7 +204,7 @@ def followed_topic(settings: Settings, topic: str | None) -> Settings:
             f"The topic {topic} is not followed. Followed topics: {', '.join(settings.kafka_topics)}.",
             next_step="name one of them, or add it to IMGPIPELINE_KAFKA_TOPIC",
         )
-    return settings.model_copy(update={"kafka_topic": topic})
+    return settings.model_copy(update={"kafka_topics": (topic,)})
 
 
 def days_with_frames(store: "ObjectStore", span: Span) -> list[date]:

@@ -96,7 +96,7 @@ def run(
     from imgpipeline.sources.board import Board
     from imgpipeline.sources.configuration import load_sources, problem_of
     from imgpipeline.sources.metrics import serve_metrics
-    from imgpipeline.sources.supervisor import Supervisor, builder
+    from imgpipeline.sources.supervisor import Supervisor, runner
     from imgpipeline.web.ingest.app import serve_configured
 
     settings = load_settings()
@@ -106,7 +106,7 @@ def run(
         note("\n".join(problems) or f"{path} is valid: {counted(len(sources), 'source')}.")
         raise typer.Exit(1 if problems else 0)
     board = Board()
-    supervisor = Supervisor(path, builder(settings, serve_configured), board)
+    supervisor = Supervisor(path, runner(settings, serve_configured), board)
     with ExitStack() as context:
         stopping = context.enter_context(stopped_by_signals())
         if metrics_port is not None:

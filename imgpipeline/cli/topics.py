@@ -39,7 +39,7 @@ def create(
     settings = load_settings()
     done: list[dict[str, Any]] = []
     for topic in settings.kafka_topics:
-        own = settings.model_copy(update={"kafka_topic": topic})
+        own = settings.model_copy(update={"kafka_topics": (topic,)})
         created = create_topic(own, partitions=partitions, replication_factor=replication_factor)
         done.append({"topic": topic, "created": created, "partitions": len(read_log(own))})
     if as_json:

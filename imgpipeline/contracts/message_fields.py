@@ -58,9 +58,9 @@ def read_attributes(data: Mapping[str, Any], known: Container[str]) -> dict[str,
 
 def invalid_field(name: str, found: object, expected: str) -> BadInputError:
     """Returns the error for an invalid field."""
-    shown = str(found)
-    shown = shown if len(shown) <= 120 else shown[:117] + "..."
-    return BadInputError(DeadLetterCode.INVALID_MESSAGE, f"{name}: got {shown}, expected {expected}.")
+    text = str(found)
+    text = text if len(text) <= 120 else text[:117] + "..."
+    return BadInputError(DeadLetterCode.INVALID_MESSAGE, f"{name}: got {text}, expected {expected}.")
 
 
 def checked_text(name: str, value: object) -> str:
@@ -70,9 +70,9 @@ def checked_text(name: str, value: object) -> str:
         BadInputError: The value is something else; the message names the field.
     """
     if not isinstance(value, str) or not value or len(value) > MAX_TEXT:
-        raise invalid_field(name, _shown(value), f"text of 1 to {MAX_TEXT} characters")
+        raise invalid_field(name, shown(value), f"text of 1 to {MAX_TEXT} characters")
     if not is_storable(value):
-        raise invalid_field(name, _shown(value), "text without null characters and lone surrogates")
+        raise invalid_field(name, shown(value), "text without null characters and lone surrogates")
     return value
 
 
@@ -85,7 +85,7 @@ def is_storable(text: str) -> bool:
     return "\x00" not in text
 
 
-def _shown(value: object) -> str:
+def shown(value: object) -> str:
     """Returns a value for an error message. For nested values only the type, because their text may be huge."""
     return f"a JSON {type(value).__name__}" if isinstance(value, dict | list) else repr(value)
 
@@ -106,7 +106,7 @@ def read_count(data: Mapping[str, Any], name: str) -> int | None:
         return None
     whole = isinstance(value, int) or (isinstance(value, float) and math.isfinite(value) and value.is_integer())
     if isinstance(value, bool) or not whole or not 0 <= value < 2**63:
-        raise invalid_field(name, _shown(value), "a whole number from 0")
+        raise invalid_field(name, shown(value), "a whole number from 0")
     return int(value)
 
 
@@ -137,7 +137,7 @@ def read_sha256(data: Mapping[str, Any]) -> str | None:
         return None
     text = checked_text("sha256", value).lower()
     if len(text) != 64 or not set(text) <= set("0123456789abcdef"):
-        raise invalid_field("sha256", _shown(value), "64 hexadecimal digits")
+        raise invalid_field("sha256", shown(value), "64 hexadecimal digits")
     return text
 
 
@@ -163,7 +163,7 @@ def read_timestamp(
             raise ValueError("neither text nor a number")
         return parse_time(value, zone)
     except (ValueError, OverflowError):
-        raise invalid_field(name, _shown(value), "an RFC 3339 time such as 2026-01-09T12:00:00Z") from None
+        raise invalid_field(name, shown(value), "an RFC 3339 time such as 2026-01-09T12:00:00Z") from None
 
 
 def check_storable(attributes: Mapping[str, Any]) -> None:

@@ -34,10 +34,12 @@ class IngestVideoConfig(dg.Config):
 @dg.op(name="publish_folder")
 def folder_op(context: dg.OpExecutionContext, config: IngestFolderConfig, pipeline: Pipeline) -> None:
     """Stores and announces the images of a folder; a repeated run counts nothing twice."""
-    from imgpipeline.sources.folder import ingest_folder as publish_folder  # noqa: PLC0415 - loads OpenCV
+    from imgpipeline.sources.folder import open_folder  # noqa: PLC0415 - loads OpenCV
+    from imgpipeline.sources.ingest import ingest_files  # noqa: PLC0415 - as above
 
     with known_failures():
-        result = publish_folder(pipeline.settings(), Path(config.path), config.source)
+        settings = pipeline.settings()
+        result = ingest_files(settings, open_folder(settings, Path(config.path), config.source))
     context.add_output_metadata({
         "source": result.source,
         "announced": result.announced,
@@ -50,19 +52,19 @@ def folder_op(context: dg.OpExecutionContext, config: IngestFolderConfig, pipeli
 @dg.op(name="publish_video")
 def video_op(context: dg.OpExecutionContext, config: IngestVideoConfig, pipeline: Pipeline) -> None:
     """Stores and announces frames of a video; a repeated run counts nothing twice."""
-    from imgpipeline.sources.video import FrameChoice, VideoSource  # noqa: PLC0415 - loads OpenCV and kafka-python
-    from imgpipeline.sources.video import ingest_video as publish_video  # noqa: PLC0415 - as above
+    from imgpipeline.sources.ingest import ingest_files  # noqa: PLC0415 - loads OpenCV and kafka-python
+    from imgpipeline.sources.video import FrameChoice, VideoSource  # noqa: PLC0415 - as above
 
     with known_failures():
         settings, path = pipeline.settings(), Path(config.path)
         start = _start(config.start, settings)
         choice = FrameChoice(rate=config.fps or None)
         video = VideoSource(path, config.source or path.stem or "video", start=start, choice=choice)
-        result = publish_video(settings, video)
-    for text in result.notes:
-        context.log.warning(f"Not read: {text}.")
+        result = ingest_files(settings, video)
+    for skipped in result.skipped:
+        context.log.warning(f"Not read: {skipped.reason}.")
     context.add_output_metadata(
-        {"source": result.source, "announced": result.announced, "failed": result.failed, "file": result.file}
+        {"source": result.source, "announced": result.announced, "failed": result.failed, "file": str(path)}
     )
 
 

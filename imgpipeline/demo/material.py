@@ -19,13 +19,14 @@ from imgpipeline.lake.query.books import BookEntry, read_books
 from imgpipeline.objectstore import ObjectStore
 from imgpipeline.settings import Settings
 from imgpipeline.sources.board import Board
-from imgpipeline.sources.folder import Pace, ingest_folder
-from imgpipeline.sources.ingest import ingest_all
+from imgpipeline.sources.folder import Pace, open_folder
+from imgpipeline.sources.ingest import ingest_all, ingest_files
 from imgpipeline.sources.options import PublishOptions, default_options
 from imgpipeline.sources.protocol import Captured, Settled, Source, SourceKind, StatusChange
 from imgpipeline.sources.rtsp import RtspSource
-from imgpipeline.sources.simulator import FrameTruth, Scene, read_truth, write_scene
 from imgpipeline.sources.simulator.rtsp_simulator import RtspSimulator, SimulatedCamera, write_scene_clip
+from imgpipeline.sources.simulator.scene import Scene
+from imgpipeline.sources.simulator.writer import FrameTruth, read_truth, write_scene
 
 CAMERAS = ("gate", "market", "yard")
 HOURS = (7, 12, 18, 23)
@@ -109,8 +110,8 @@ def announce_scenes(settings: Settings, scenes: list[SceneOfDay], progress: Prog
         def step(done: int, _total: int, before: int = announced) -> None:
             progress(before + done, total)
 
-        pace = Pace(scene.start, timedelta(seconds=scene.interval_s))
-        announced += ingest_folder(settings, scene.folder, scene.source, pace=pace, progress=step).announced
+        source = open_folder(settings, scene.folder, scene.source, Pace(scene.start, scene.interval_s))
+        announced += ingest_files(settings, source, progress=step).announced
     return announced
 
 

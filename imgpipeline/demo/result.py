@@ -22,8 +22,9 @@ from imgpipeline.demo.material import CLIP_CAMERA
 from imgpipeline.lake.quality.audit_report import AuditReport
 from imgpipeline.objectstore import ObjectStore
 from imgpipeline.settings import Settings
-from imgpipeline.sources.simulator import FrameTruth, countable
-from imgpipeline.sources.simulator.truth import Score, match_detections
+from imgpipeline.sources.simulator.truth import countable, score_of
+from imgpipeline.sources.simulator.writer import FrameTruth
+from imgpipeline.vision.agreement import Score
 
 LEAST_RECALL = 0.98
 LEAST_PRECISION = 0.98
@@ -80,7 +81,7 @@ def compare(store: Path, days: Iterable[date], truths: Iterable[FrameTruth]) -> 
     for frame in truths:
         hour = frame.timestamp.replace(minute=0, second=0, microsecond=0)
         truth.update((thing.label, hour) for thing in frame.objects if countable(thing))
-        score += match_detections(found.get((frame.source, frame.timestamp), []), frame.objects)
+        score += score_of(found.get((frame.source, frame.timestamp), []), frame.objects)
     return Comparison(read_counts(store, days), truth, score)
 
 
@@ -246,7 +247,8 @@ def show_result(result: DemoResult, console: Console) -> None:
     if result.comparison:
         score = result.comparison.score
         console.print(
-            f"Box by box: {score.hits} found, {score.misses} missed, {score.false_alarms} false alarms "
+            f"Box by box: {score.matched} found, {score.reference - score.matched} missed, "
+            f"{score.found - score.matched} false alarms "
             f"(recall {score.recall:.4f}, precision {score.precision:.4f})"
         )
     if result.unique:

@@ -49,10 +49,11 @@ from imgpipeline.objectstore import open_store
 from imgpipeline.reports.build import build_report
 from imgpipeline.settings import Settings, load_settings
 from imgpipeline.sources.board import Board
-from imgpipeline.sources.folder import FolderSource, ingest_folder
+from imgpipeline.sources.folder import open_folder
+from imgpipeline.sources.ingest import FiniteSource, ingest_files
 from imgpipeline.sources.protocol import CapturedFrame
 from imgpipeline.sources.simulator.rtsp_simulator import check_program
-from imgpipeline.sources.video import FrameChoice, VideoSource, ingest_video
+from imgpipeline.sources.video import FrameChoice, VideoSource
 from imgpipeline.stream.embedded import broker_process
 from imgpipeline.stream.log import read_log
 from imgpipeline.vision.registry import find_model
@@ -124,7 +125,7 @@ def run_demo(options: DemoOptions, console: Console) -> bool:
 def first_day(options: DemoOptions) -> date:
     """Returns the first day of the demo's frames."""
     if options.images:
-        source = FolderSource(load_settings(), options.images, "pictures")
+        source = open_folder(load_settings(), options.images, "pictures")
         frames = (one for one in source.capture(Event()) if isinstance(one, CapturedFrame))
         return min((day_of(frame.timestamp) for frame in frames), default=day_of(utc_now()))
     if options.video:
@@ -208,12 +209,13 @@ def _announce(
     with _step(console, "[bold]4[/] Storing the images and announcing the frames in Kafka", "frame") as step:
         if scenes:
             return announce_scenes(settings, scenes, step)
+        chosen: FiniteSource
         if options.images:
-            name = options.images.resolve().name or "pictures"
-            return ingest_folder(settings, options.images, name, progress=step).announced
-        video = options.video or Path()
-        chosen = VideoSource(video, video.stem or "video", choice=FrameChoice(rate=_VIDEO_RATE))
-        return ingest_video(settings, chosen, progress=step).announced
+            chosen = open_folder(settings, options.images, options.images.resolve().name or "pictures")
+        else:
+            video = options.video or Path()
+            chosen = VideoSource(video, video.stem or "video", choice=FrameChoice(rate=_VIDEO_RATE))
+        return ingest_files(settings, chosen, progress=step).announced
 
 
 def _await(count: Callable[[], int], wanted: int, step: Progress, dagster: DemoServer) -> None:

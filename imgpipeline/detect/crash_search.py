@@ -1,4 +1,6 @@
-"""Processes records one by one in a child process, to find the record that kills it.
+"""Decodes and detects images one by one in a child process, to find the record that kills it.
+
+The run reads the record and its image; only the image can end a process, in a native decoder or in the model.
 
 A record is blamed if the process dies at it twice in a row, the second time right after a start and a self-test, and
 if another new process then passes the self-test. Occasional kills by an operator therefore cause no dead letter. A
@@ -18,10 +20,10 @@ import sys
 import threading
 from collections.abc import Callable
 from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from multiprocessing.connection import Connection
+from typing import Any
 
-from imgpipeline.contracts.messages import FrameMessage
 from imgpipeline.contracts.outcomes import RecordOutcome
 from imgpipeline.contracts.records import KafkaRecord
 from imgpipeline.contracts.times import utc_now
@@ -37,8 +39,6 @@ _DEATHS = 2
 """How often the process dies at a record before the record is blamed."""
 _START_LIMIT_S = 180.0
 """Loading a large model on a busy machine takes a while."""
-_READ_LIMIT_S = 300.0
-"""Longer than all retries of a read together. A slower read hangs, and not because of the image."""
 _END_LIMIT_S = 10.0
 _PR_SET_PDEATHSIG = 1
 """Option of prctl(2)."""
@@ -46,43 +46,7 @@ _PROGRAM = "from imgpipeline.detect.crash_search import serve; serve({fd}, {pare
 
 
 class ChildDiedError(Exception):
-    """The process ended, or did not answer in time, while it processed a record.
-
-    Attributes:
-        how: For example `SIGSEGV`, `exit status 3`, `no answer within 60 s`.
-        message: The record's message; None if the process died before it had read the image.
-    """
-
-    def __init__(self, how: str, message: FrameMessage | None) -> None:
-        super().__init__(how)
-        self.how = how
-        self.message = message
-
-
-@dataclass(frozen=True, slots=True)
-class _Ready:
-    """The model is loaded and the self-test has passed."""
-
-
-@dataclass(frozen=True, slots=True)
-class _Looking:
-    """A record's image was read; from now on, only the image can cause a crash."""
-
-    message: FrameMessage
-
-
-@dataclass(frozen=True, slots=True)
-class _Done:
-    """A record was processed."""
-
-    outcome: RecordOutcome
-
-
-@dataclass(frozen=True, slots=True)
-class _Failed:
-    """The environment failed."""
-
-    error: ImgpipelineError
+    """The process ended, or did not answer in time: `SIGSEGV`, `exit status 3`, `no answer within 60 s`."""
 
 
 class Child:
@@ -115,54 +79,43 @@ class Child:
             TransientError: The process ended or hung.
         """
         try:
-            self._receive(_START_LIMIT_S, None)
+            self._receive(_START_LIMIT_S)
         except ChildDiedError as death:
             raise TransientError(
-                f"The process for single records ended before it received a record: {death.how}.",
+                f"The process for single records ended before it received a record: {death}.",
                 next_step="check this run's stderr, and whether the machine has free memory",
             ) from None
 
-    def work(self, record: KafkaRecord, *, max_detect_s: float) -> RecordOutcome:
-        """Processes one record in the child.
+    def look(self, read: ReadFrame, *, max_detect_s: float) -> RecordOutcome:
+        """Decodes an image and detects objects in the child.
 
         Args:
-            record: The fetched record.
-            max_detect_s: How long decoding and detection may take once the image is read.
+            max_detect_s: How long this may take.
 
         Raises:
             ChildDiedError: The process ended or took too long. Start another child.
-            ImgpipelineError: The environment failed: store, memory, model.
+            ImgpipelineError: The environment failed: memory, model.
         """
         with contextlib.suppress(OSError):  # the process has already ended; `_receive` reports it
-            self._pipe.send(record)
-        message, limit_s = None, _READ_LIMIT_S
-        while True:
-            answer = self._receive(limit_s, message)
-            if isinstance(answer, _Done):
-                return answer.outcome
-            if isinstance(answer, _Looking):
-                message, limit_s = answer.message, max_detect_s
+            self._pipe.send(read)
+        outcome: RecordOutcome = self._receive(max_detect_s)
+        return outcome
 
     def kill(self) -> None:
         """Kills the process."""
         self._process.kill()
         self._process.wait()
 
-    def _receive(self, limit_s: float, message: FrameMessage | None) -> object:
+    def _receive(self, limit_s: float) -> Any:
         try:
             if not self._pipe.poll(limit_s):
                 self.kill()
-                if message is None:
-                    raise TransientError(
-                        f"The record could not be read within {limit_s:.0f} s.",
-                        next_step="check the object store; the next run tries again",
-                    )
-                raise ChildDiedError(f"no answer within {limit_s:g} s", message)
+                raise ChildDiedError(f"no answer within {limit_s:g} s")
             answer = self._pipe.recv()
         except (EOFError, OSError):
-            raise ChildDiedError(self._how_it_ended(), message) from None
-        if isinstance(answer, _Failed):
-            raise answer.error
+            raise ChildDiedError(self._how_it_ended()) from None
+        if isinstance(answer, ImgpipelineError):
+            raise answer
         return answer
 
     def _how_it_ended(self) -> str:
@@ -174,45 +127,32 @@ class Child:
         return signal.Signals(-status).name if status < 0 else f"exit status {status}"
 
 
-@dataclass(frozen=True, slots=True)
-class _ToldWork(FrameWork):
-    """Work that reports when detection starts, since an image can cause a crash only from then on."""
-
-    tell: Callable[[object], None] = field(kw_only=True)
-
-    def look(self, read: ReadFrame) -> RecordOutcome:
-        """Reports the start, then decodes and detects like `FrameWork.look`."""
-        self.tell(_Looking(replace(read.message, image=None)))
-        return FrameWork.look(self, read)
-
-
 def serve(fd: int, parent: int) -> None:
-    """Runs in the child: processes records until the run closes the connection."""
+    """Runs in the child: decodes and detects until the run closes the connection. It answers None once it is ready."""
     _end_with(parent)
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)  # the run receives the signal too, and ends the child when it is done
     faulthandler.enable()
     with contextlib.suppress(EOFError, OSError), Connection(fd) as pipe:
         try:
-            work = _prepare(pipe.recv(), pipe.send)
+            work = _prepare(pipe.recv())
         except Exception as error:  # noqa: BLE001 - raised in the run
-            pipe.send(_Failed(_portable(error)))
+            pipe.send(_portable(error))
             return
-        pipe.send(_Ready())
+        pipe.send(None)
         while True:
-            record = pipe.recv()
+            read = pipe.recv()
             try:
-                answer: object = _Done(work.work(record))
+                answer: object = work.look(read)
             except Exception as error:  # noqa: BLE001 - raised in the run
-                answer = _Failed(_portable(error))
+                answer = _portable(error)
             pipe.send(answer)
 
 
-def _prepare(settings: Settings, tell: Callable[[object], None]) -> FrameWork:
+def _prepare(settings: Settings) -> FrameWork:
     detector = load_configured_detector(settings)
     self_test(detector)
-    images = open_image_reader(settings, open_store(settings))
-    return _ToldWork(settings, images, detector, utc_now, tell=tell)
+    return FrameWork(settings, open_image_reader(settings, open_store(settings)), detector, utc_now)
 
 
 def _portable(error: Exception) -> ImgpipelineError:
@@ -263,8 +203,7 @@ class CarefulRecordPool:
 
     def submit(self, record: KafkaRecord) -> "Future[RecordOutcome]":
         """Queues a record; returns at once."""
-        outcome: Future[RecordOutcome] = Future()
-        self._thread.submit(self._work, record, outcome)
+        outcome = self._thread.submit(self._outcome_of, record)
         self._submitted += 1
         if self._submitted >= self.most_records:
             self.end_run("careful")
@@ -278,34 +217,30 @@ class CarefulRecordPool:
             if self._child is not None:
                 self._child.kill()
 
-    def _work(self, record: KafkaRecord, outcome: "Future[RecordOutcome]") -> None:
-        if not outcome.set_running_or_notify_cancel():
-            return
-        try:
-            outcome.set_result(self._outcome_of(record))
-        except BaseException as error:  # noqa: BLE001 - reaches the run through the future
-            outcome.set_exception(error)
-
     def _outcome_of(self, record: KafkaRecord) -> RecordOutcome:
+        self._check_open()
+        read = self.work.read(record)
+        if not isinstance(read, ReadFrame):
+            return read
         deaths: list[ChildDiedError] = []
         while len(deaths) < _DEATHS:
             try:
-                return self._ready_child().work(record, max_detect_s=self.settings.max_detect_s)
+                return self._ready_child().look(read, max_detect_s=self.settings.max_detect_s)
             except ChildDiedError as death:
                 self._child = None
                 self._check_open()
                 deaths.append(death)
                 where = f"{record.topic}/{record.partition}/{record.offset}"
-                _log.warning("The process that worked on the record %s ended: %s.", where, death.how)
+                _log.warning("The process that worked on the record %s ended: %s.", where, death)
         self._ready_child()
         self.end_run("crash")
         first, last = deaths
         error = BadInputError(
             DeadLetterCode.PROCESS_CRASHED,
-            f"A process that worked on only this record ended twice: {first.how}; then, right after a restart: "
-            f"{last.how}. A new process passes the self-test.",
+            f"A process that worked on only this record ended twice: {first}; then, right after a restart: "
+            f"{last}. A new process passes the self-test.",
         )
-        return self.work.bury(record, last.message, error)
+        return self.work.bury(record, read.message, error)
 
     def _ready_child(self) -> Child:
         """Returns the process, restarted if it has died. Only the pool's own thread calls this."""

@@ -160,7 +160,7 @@ def open_source(
     Raises:
         ConfigurationError: The chain is an import, or its topic does not exist.
     """
-    settings = settings.model_copy(update={"kafka_topic": chain.topic})
+    settings = settings.model_copy(update={"kafka_topics": (chain.topic,)})
     has_successor = next_chain(chain) in list_chains(store, chain.topic)
     if without_kafka or has_successor:
         yield RepairSource(chain, settings, None, None, has_successor)

@@ -1,6 +1,7 @@
-"""Reads objects that may not fit into memory: a range, the end, as a stream, or into a local file."""
+"""Reads objects that may not fit into memory: a range, the end, or all of it into a local file."""
 
 import io
+import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,7 +10,6 @@ from typing import Any
 import obstore
 from obstore.exceptions import PreconditionError
 
-from imgpipeline.errors import TransientError
 from imgpipeline.objectstore.client import ObjectInfo, ObjectStore
 
 PIECE_BYTES = 8 * 2**20
@@ -40,78 +40,32 @@ def fetch_tail(store: ObjectStore, key: str, size_bytes: int) -> Tail:
     return store.request("read", key, fetch)
 
 
-def fetch_range(store: ObjectStore, key: str, first: int, behind: int, *, e_tag: str = "") -> bytes:
+def fetch_range(store: ObjectStore, key: str, first: int, behind: int) -> bytes:
     """Returns the bytes `[first, behind)` of an object, in one request.
-
-    `e_tag` is the version to read; empty: any.
 
     Raises:
         ObjectMissingError: There is no such object.
-        TransientError: The object is no longer in this version.
     """
-    options: Any = {"range": (first, behind), **({"if_match": e_tag} if e_tag else {})}
-
-    def fetch(client: Any) -> bytes | None:
-        try:
-            return bytes(obstore.get(client, key, options=options).bytes())
-        except PreconditionError:
-            return None
-
-    data = store.request("read", key, fetch)
-    if data is None:
-        raise TransientError(f"{store.url}/{key} was replaced while it was read.", next_step="run the command again")
-    return data
-
-
-class ObjectStream(io.RawIOBase):
-    """One version of an object as a binary stream, fetched in pieces.
-
-    Reads raise the errors of `fetch_range`, so an object that is replaced meanwhile is an error, not a mixture.
-    """
-
-    def __init__(self, store: ObjectStore, info: ObjectInfo) -> None:
-        """Starts at the first byte of a listed object."""
-        self._store = store
-        self._info = info
-        self._fetched_bytes = 0
-        self._piece = memoryview(b"")
-
-    def readable(self) -> bool:
-        """Returns True."""
-        return True
-
-    def tell(self) -> int:
-        """Returns the number of bytes read."""
-        return self._fetched_bytes - len(self._piece)
-
-    def readinto(self, buffer: memoryview) -> int:  # type: ignore[override]  # RawIOBase hands over a memoryview
-        """Fills a buffer from the current piece; returns 0 at the end."""
-        if not self._piece:
-            self._piece = memoryview(self._fetch())
-        count = min(len(buffer), len(self._piece))
-        buffer[:count] = self._piece[:count]
-        self._piece = self._piece[count:]
-        return count
-
-    def _fetch(self) -> bytes:
-        start, end = self._fetched_bytes, min(self._fetched_bytes + PIECE_BYTES, self._info.size_bytes)
-        data = fetch_range(self._store, self._info.key, start, end, e_tag=self._info.e_tag) if start < end else b""
-        self._fetched_bytes += len(data)
-        return data
+    options: Any = {"range": (first, behind)}
+    return store.request("read", key, lambda client: bytes(obstore.get(client, key, options=options).bytes()))
 
 
 def open_object(store: ObjectStore, info: ObjectInfo) -> io.BufferedReader:
-    """Opens an object for reading from start to end.
+    """Opens one version of an object for reading from start to end.
 
     Returns:
-        A binary file. An object of at most one piece is fetched now, in its current version.
+        A binary file. An object of at most one piece is fetched into memory, a larger one into a temporary file.
 
     Raises:
         ObjectMissingError: There is no such object.
+        OSError: The disk for temporary files is full.
     """
     if info.size_bytes <= PIECE_BYTES:
         return io.BufferedReader(io.BytesIO(store.get(info.key)))
-    return io.BufferedReader(ObjectStream(store, info), PIECE_BYTES)
+    with tempfile.TemporaryDirectory(prefix="imgpipeline-") as folder:
+        path = Path(folder) / "object"
+        fetch_to_file(store, info.key, path)
+        return path.open("rb")  # stays readable when its folder is gone
 
 
 @dataclass(slots=True)

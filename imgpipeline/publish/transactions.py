@@ -87,8 +87,8 @@ class ResultPublisher(Generic[_State]):
                 f"Frames are announced on the topic {self.topic}: results on it would be read as frames.",
                 next_step="publish to another topic",
             )
-        read_log(settings.model_copy(update={"kafka_topic": self.topic}))  # raises if the topic is missing
-        own = settings.model_copy(update={"kafka_topic": self._checkpoint_topic})
+        read_log(settings.model_copy(update={"kafka_topics": (self.topic,)}))  # raises if the topic is missing
+        own = settings.model_copy(update={"kafka_topics": (self._checkpoint_topic,)})
         create_topic(own, partitions=1, config=_COMPACTED)
 
     def _checkpoint_record(self, state: Mapping[str, Any]) -> Record:
@@ -97,7 +97,7 @@ class ResultPublisher(Generic[_State]):
 
     def _read_checkpoint(self, settings: Settings) -> _State | None:
         """Returns the newest committed checkpoint; None if there is none."""
-        own = settings.model_copy(update={"kafka_topic": self._checkpoint_topic})
+        own = settings.model_copy(update={"kafka_topics": (self._checkpoint_topic,)})
         (log,) = read_log(own)
         found: bytes | None = None
         with open_consumer(own, **FETCH_OPTIONS) as consumer:

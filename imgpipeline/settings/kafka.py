@@ -1,16 +1,16 @@
 """Kafka: brokers, topics and login."""
 
 import re
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Literal, Self
 
 from pydantic import Field, SecretStr, field_validator, model_validator
 from pydantic_settings import NoDecode
 
 from imgpipeline.contracts.keys import IMPORT_TOPICS
-from imgpipeline.settings.variables import PREFIX, SettingsGroup, either, split_list
+from imgpipeline.settings.variables import SettingsGroup, either, split_list
 
+KafkaProtocol = Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"]
 NOTICES_APART = "-notices"
 """Suffix of the topic for notices: `frames-notices` belongs to `frames`."""
 
@@ -26,7 +26,7 @@ class KafkaSettings(SettingsGroup):
     there, and TOPIC holds frames only."""
     kafka_group: str = "imgpipeline"
     """Consumer group whose offsets show the progress to other tools."""
-    kafka_security_protocol: Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"] = "PLAINTEXT"
+    kafka_security_protocol: KafkaProtocol = "PLAINTEXT"
     """Protocol of the connections to the brokers."""
     kafka_sasl_mechanism: Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"] = "PLAIN"
     """Login mechanism of the protocols with SASL."""
@@ -65,15 +65,6 @@ class KafkaSettings(SettingsGroup):
         apart = f"{self.kafka_topic}{NOTICES_APART}"
         return apart if apart in self.kafka_topics else self.kafka_topic
 
-    @model_validator(mode="before")
-    @classmethod
-    def _take_single_topic(cls, values: dict[str, object]) -> dict[str, object]:
-        return _with_topics(values)
-
-    def model_copy(self, *, update: Mapping[str, Any] | None = None, deep: bool = False) -> Self:
-        """Returns a copy with other values. `kafka_topic` is accepted for a list of one topic."""
-        return super().model_copy(update=_with_topics(update or {}), deep=deep)
-
     @field_validator("kafka_topics", mode="before")
     @classmethod
     def _split_topics(cls, value: object) -> object:
@@ -90,12 +81,3 @@ class KafkaSettings(SettingsGroup):
         if not value or len(set(value)) < len(value):
             raise ValueError("expected at least one topic, and no duplicates")
         return value
-
-
-def _with_topics(values: Mapping[str, Any]) -> dict[str, Any]:
-    """Returns values by field name, with `kafka_topic` replaced by a list of one topic."""
-    others = {name: value for name, value in values.items() if name != "kafka_topic"}
-    if "kafka_topic" not in values:
-        return others
-    others.pop(f"{PREFIX}KAFKA_TOPIC", None)
-    return others | {"kafka_topics": split_list(values["kafka_topic"])}

@@ -7,25 +7,10 @@ from pydantic import AfterValidator, BeforeValidator, Field, SecretStr
 from pydantic_settings import NoDecode
 
 from imgpipeline.contracts.urls import check_endpoint, check_image_location, check_store_url
-from imgpipeline.settings.variables import SettingsGroup, SourceLimits, checked_limits, either, split_list
+from imgpipeline.settings.variables import SettingsGroup, SourceLimits, either, limits_of, split_list
 
 _Location = Annotated[str, AfterValidator(check_image_location)]
 _Locations = Annotated[tuple[_Location, ...], BeforeValidator(split_list), NoDecode]
-
-
-_MOST_DAYS, _MOST_BYTES = 36_500, 1e18
-
-
-def _as_text(value: object) -> object:
-    return str(value) if isinstance(value, int | float) else value
-
-
-def _check_days(text: str | None) -> str | None:
-    return checked_limits(text, "days", most=_MOST_DAYS)
-
-
-def _check_bytes(text: str | None) -> str | None:
-    return checked_limits(text, "bytes", most=_MOST_BYTES)
 
 
 def _default_store_url() -> str:
@@ -62,19 +47,9 @@ class StoreSettings(SettingsGroup):
     """Requests to the S3 store with transient failures (connection refused or reset, no answer in time, 5xx) are
     repeated for this long; for 10 s at most while its server has never answered. `doctor` and `status` repeat them for
     5 s at most."""
-    keep_images_days: Annotated[str | None, BeforeValidator(_as_text), AfterValidator(_check_days)] = None
+    keep_images_days: Annotated[SourceLimits, limits_of("days", most=36_500), NoDecode] = SourceLimits()
     """Delete images stored by this project this many days after they were taken and stored, once their frames have an
-    outcome. For some sources: `30,gate=7,archive=off`. Unset: never."""
-    keep_images_bytes: Annotated[str | None, BeforeValidator(_as_text), AfterValidator(_check_bytes)] = None
+    outcome. For some sources: `30,gate=7,archive=off`."""
+    keep_images_bytes: Annotated[SourceLimits, limits_of("bytes", most=1e18), NoDecode] = SourceLimits()
     """Delete the oldest images stored by this project until the rest is at most this size in bytes. Each named source
-    has its own limit, and all others share the number without a name: `2e12,gate=5e11,archive=off`. Unset: no limit."""
-
-    @property
-    def image_age_limits(self) -> SourceLimits:
-        """How many days images are kept, per source."""
-        return SourceLimits.parse(self.keep_images_days or "off", most=_MOST_DAYS)
-
-    @property
-    def image_size_limits(self) -> SourceLimits:
-        """How many bytes of images are kept: for each named source, and for all others together."""
-        return SourceLimits.parse(self.keep_images_bytes or "off", most=_MOST_BYTES)
+    has its own limit, and all others share the number without a name: `2e12,gate=5e11,archive=off`."""

@@ -2,9 +2,10 @@
 
 from typing import Annotated
 
-from pydantic import AfterValidator, Field, SecretStr
+from pydantic import Field, SecretStr
+from pydantic_settings import NoDecode
 
-from imgpipeline.settings.variables import SettingsGroup, SourceLimits, checked_limits
+from imgpipeline.settings.variables import SettingsGroup, SourceLimits, limits_of
 
 
 class TableSettings(SettingsGroup):
@@ -32,14 +33,9 @@ class WarningLimits(SettingsGroup):
     """Frames with a mean luma below this count as dark: 0 is black, 255 white. A multiple of 16."""
     warn_label_share: float = Field(0.25, ge=0, le=1)
     """Warn if a label was counted less often than this share of its mean over the previous seven days."""
-    source_silent_s: Annotated[str, AfterValidator(lambda text: checked_limits(text, "seconds"))] = "900"
+    source_silent_s: Annotated[SourceLimits, limits_of("seconds"), NoDecode] = SourceLimits(900)
     """A source counts as silent after this many seconds without a record; `off` for never. For single sources:
     `900,gate=60,uploads=off`."""
-
-    @property
-    def silence_limits(self) -> SourceLimits:
-        """Seconds without a frame or notice after which a source counts as silent."""
-        return SourceLimits.parse(self.source_silent_s)
 
 
 class TrackingSettings(SettingsGroup):

@@ -1,9 +1,9 @@
 """Names of settings in the environment, and limits with exceptions per source: `900,gate=60,uploads=off`."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
-from pydantic import AliasChoices
+from pydantic import AliasChoices, BeforeValidator
 from pydantic.fields import FieldInfo
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
@@ -38,10 +38,14 @@ def split_list(value: object) -> object:
 class SourceLimits:
     """A limit for all sources, with exceptions for some: `900,gate=60,uploads=off`."""
 
-    default: float | None
+    default: float | None = None
     """The limit of sources that are not named; None for no limit."""
-    by_source: Mapping[str, float | None]
+    by_source: Mapping[str, float | None] = field(default_factory=dict)
     """The limits of named sources; None for no limit."""
+
+    def __str__(self) -> str:
+        named = [f"{name}={_shown(limit)}" for name, limit in self.by_source.items()]
+        return ",".join(named if named and self.default is None else [_shown(self.default), *named])
 
     def of(self, source: str) -> float | None:
         """Returns the limit of a source; None if it has none."""
@@ -71,17 +75,20 @@ class SourceLimits:
         return cls(defaults[0] if defaults else None, named)
 
 
-def checked_limits(text: str | None, unit: str, *, most: float = 1e9) -> str | None:
-    """Returns a setting unchanged.
+def limits_of(unit: str, *, most: float = 1e9) -> BeforeValidator:
+    """Returns the validator of a setting with limits, which are given as text or as one number."""
 
-    Raises:
-        ValueError: `SourceLimits` cannot parse it; the message gives an example.
-    """
-    try:
-        SourceLimits.parse(text or "off", most=most)
-    except ValueError:
-        raise ValueError(f"got {text!r}; expected {unit} or `off`, such as 900,gate=60,uploads=off") from None
-    return text
+    def parse(value: object) -> object:
+        try:
+            return value if isinstance(value, SourceLimits) else SourceLimits.parse(str(value), most=most)
+        except ValueError:
+            raise ValueError(f"got {value!r}; expected {unit} or `off`, such as 900,gate=60,uploads=off") from None
+
+    return BeforeValidator(parse)
+
+
+def _shown(limit: float | None) -> str:
+    return "off" if limit is None else f"{limit:.15g}"
 
 
 def _limit(text: str, most: float) -> float | None:

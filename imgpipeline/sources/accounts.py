@@ -31,12 +31,6 @@ class Totals:
     observed_s: float
     """Seconds during which the source was delivering frames."""
 
-    @property
-    def closes(self) -> bool:
-        """Whether every received frame is either settled exactly once or in flight."""
-        settled = self.announced + self.gated + sum(self.dropped.values()) + self.failed
-        return self.received == settled + self.in_flight
-
 
 @dataclass(slots=True)
 class _Tally:

@@ -4,17 +4,17 @@ Names decide which files are images, the first bytes what another file is. Sourc
 (`ftyp`), the Matroska specification, RFC 9649 (RIFF), ISO/IEC 13818-1.
 
 The time is `DateTimeOriginal` in the EXIF block of JPEG, PNG, WebP and TIFF files, with its fraction and UTC offset
-(EXIF 2.32, tags 36867, 37521 and 36881). `vision.header` reads the orientation.
+(EXIF 2.32). `vision.header` reads the orientation.
 """
 
 import os
 import re
 import struct
+import warnings
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, tzinfo
 from pathlib import Path
-from threading import Event
 from typing import Final
 
 from imgpipeline.contracts.capture import ClockSource
@@ -22,27 +22,34 @@ from imgpipeline.contracts.text import counted
 from imgpipeline.contracts.times import as_utc
 from imgpipeline.errors import ConfigurationError
 from imgpipeline.objectstore.parallel import map_ahead
-from imgpipeline.sources.protocol import Captured, CapturedFrame, Lost, Settled
+from imgpipeline.sources.protocol import Lost, Settled
 from imgpipeline.vision.header import image_format
 
 IMAGE_ENDINGS = (".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff")
 """Files with these endings, in upper or lower case, are ingested if they are images."""
+warnings.filterwarnings("ignore", category=UserWarning, module=r"PIL\.TiffImagePlugin")  # damaged EXIF has no time
 HIDDEN = "hidden"
 HEAD_BYTES: Final = 512
 _ADDED_BY_SYSTEMS = ("thumbs.db", "desktop.ini", "__macosx")
-_TS_PACKET_BYTES: Final = 188
-"""Packet size of an MPEG transport stream; each packet starts with a `G`."""
-_HEIF_BRANDS: Final = (b"heic", b"heix", b"heif", b"hevc", b"mif1", b"msf1", b"avif", b"avis")
-_STARTS: Final = (
-    (b"\x1a\x45\xdf\xa3", "it is a video (Matroska or WebM)"),
-    (b"FLV", "it is a video (Flash)"),
-    (b"\x30\x26\xb2\x75\x8e\x66\xcf\x11", "it is a video (ASF or WMV)"),
-    (b"\x00\x00\x01\xba", "it is a video (MPEG)"),
-    (b"\x00\x00\x01\xb3", "it is a video (MPEG)"),
-    (b"%PDF", "it is a PDF document"),
-    (b"PK\x03\x04", "it is a ZIP archive"),
-    (b"\x1f\x8b", "it is a gzip file"),
+_VIDEO = "it is a video"
+_KINDS: Final = tuple(
+    (re.compile(start, re.DOTALL), what)
+    for start, what in (
+        (rb"\Z", "it is empty"),
+        (rb".{4}ftyp(hei[cxf]|hevc|mif1|msf1|avi[fs])", "it is a HEIF or AVIF picture"),
+        (rb".{4}(ftyp|moov|mdat|wide)", f"{_VIDEO} (MP4 or QuickTime)"),
+        (rb"RIFF.{4}AVI ", f"{_VIDEO} (AVI)"),
+        (rb"G.{187}G", f"{_VIDEO} (MPEG transport stream)"),
+        (rb"\x1a\x45\xdf\xa3", f"{_VIDEO} (Matroska or WebM)"),
+        (rb"FLV", f"{_VIDEO} (Flash)"),
+        (rb"\x30\x26\xb2\x75\x8e\x66\xcf\x11", f"{_VIDEO} (ASF or WMV)"),
+        (rb"\x00\x00\x01[\xb3\xba]", f"{_VIDEO} (MPEG)"),
+        (rb"%PDF", "it is a PDF document"),
+        (rb"PK\x03\x04", "it is a ZIP archive"),
+        (rb"\x1f\x8b", "it is a gzip file"),
+    )
 )
+"""How files that are not images start, the first match counts."""
 _READERS = 4
 _AHEAD = 8
 
@@ -56,32 +63,34 @@ class Skipped:
 
 
 @dataclass(frozen=True, slots=True)
-class FoundFile:
-    """A file below a folder, or a hidden folder."""
+class FileToRead:
+    """One file of a source."""
 
     path: Path
     name: str
-    """Its path below the folder; a hidden folder ends with `/`."""
-    refused: str | None
-    """Why its name rules it out as an image; None if it does not."""
+    """Its path below the folder of the source; a hidden folder ends with `/`."""
+    number: int = 0
 
 
-def walk_files(folder: Path, on_error: Callable[[OSError], None]) -> Iterator[FoundFile]:
+def walk_files(folder: Path, on_error: Callable[[OSError], None]) -> Iterator[tuple[FileToRead, str | None]]:
     """Yields each file of a folder and of all folders below it once; a hidden folder is yielded as a whole.
 
     Links to folders are not followed.
 
     Args:
         on_error: Called with the error of a folder that cannot be read; may raise.
+
+    Yields:
+        The file, and why its name rules it out as an image; None if it does not.
     """
     for parent, folders, names in os.walk(folder, onerror=on_error):
         for name in filter(is_hidden, folders):
             path = Path(parent) / name
-            yield FoundFile(path, f"{path_below(folder, path)}/", HIDDEN)
+            yield FileToRead(path, f"{path_below(folder, path)}/"), HIDDEN
         folders[:] = [name for name in folders if not is_hidden(name)]
         for name in names:
             path = Path(parent) / name
-            yield FoundFile(path, path_below(folder, path), refused_by_name(name))
+            yield FileToRead(path, path_below(folder, path)), refused_by_name(name)
 
 
 def refused_by_name(name: str) -> str | None:
@@ -101,7 +110,7 @@ def path_below(folder: Path, file: Path) -> str:
     return file.relative_to(folder).as_posix() if file != folder else file.name
 
 
-def find_pictures(path: Path) -> tuple[list["FileToRead"], list[Skipped]]:
+def find_pictures(path: Path) -> tuple[list[FileToRead], list[Skipped]]:
     """Returns the images of a folder in the order of their paths, and the other files.
 
     Names decide which files are images. Contents are read only until the first image is found.
@@ -111,9 +120,9 @@ def find_pictures(path: Path) -> tuple[list["FileToRead"], list[Skipped]]:
     """
     if path.is_file():
         if other := other_than_image(path):
-            raise ConfigurationError(f"{path} is not an image: {other.what}.", next_step=other.next_step)
+            raise ConfigurationError(f"{path} is not an image: {other}.", next_step=_next_step(other, path))
         return [FileToRead(path, path.name, 0)], []
-    pictures: list[FoundFile] = []
+    pictures: list[FileToRead] = []
     skipped: list[Skipped] = []
 
     def refuse(error: OSError) -> None:
@@ -121,9 +130,9 @@ def find_pictures(path: Path) -> tuple[list["FileToRead"], list[Skipped]]:
             f"{error.filename} cannot be read: {error.strerror}.", next_step="name a folder that this user may read"
         ) from error
 
-    for file in walk_files(path, refuse):
-        if file.refused:
-            skipped.append(Skipped(file.name, file.refused))
+    for file, refused in walk_files(path, refuse):
+        if refused:
+            skipped.append(Skipped(file.name, refused))
         elif not file.path.is_file():
             skipped.append(Skipped(file.name, "not a file"))
         else:
@@ -140,38 +149,24 @@ def _no_image(path: Path, others: list[Path]) -> ConfigurationError:
     formats = ", ".join(IMAGE_ENDINGS)
     first = min(others)
     other = other_than_image(first)
-    found = f"such as {path_below(path, first)}" + (f" ({other.what})" if other else "")
+    found = f"such as {path_below(path, first)}" + (f" ({other})" if other else "")
     return ConfigurationError(
         f"{path} contains no images ({formats}), only {counted(len(others), 'other file')}, {found}.",
-        next_step=other.next_step if other else "name a folder with images",
+        next_step=_next_step(other, first) if other else "name a folder with images",
     )
 
 
-@dataclass(frozen=True, slots=True)
-class OtherFile:
-    """A file that is not an image of a known format."""
-
-    what: str
-    """For a person, such as `it is a video (MP4 or QuickTime)`."""
-    next_step: str
-
-    @property
-    def is_video(self) -> bool:
-        """Whether it is a video."""
-        return self.what.startswith("it is a video")
-
-
-def other_than_image(file: Path) -> OtherFile | None:
-    """Returns what a file is; None for an image, and for a file that cannot be read."""
+def other_than_image(file: Path) -> str | None:
+    """Returns what a file is, as `describe_other`; also None for a file that cannot be read."""
     try:
         with file.open("rb") as opened:
-            return describe_other(opened.read(HEAD_BYTES), file)
+            return describe_other(opened.read(HEAD_BYTES))
     except OSError:
         return None
 
 
-def describe_other(head: bytes, path: Path) -> OtherFile | None:
-    """Returns what a file is if it is not an image.
+def describe_other(head: bytes) -> str | None:
+    """Returns what a file is if it is not an image, for a person: `it is a video (AVI)`.
 
     Args:
         head: Its first `HEAD_BYTES` bytes, or all of it.
@@ -181,39 +176,21 @@ def describe_other(head: bytes, path: Path) -> OtherFile | None:
     """
     if image_format(head) is not None:
         return None
-    what = _kind_of(head)
-    other = OtherFile(what, "name an image (JPEG, PNG, WebP, GIF, BMP or TIFF), or a folder with images")
-    if other.is_video:
-        step = f"`imgpipeline ingest video {path}`; or `imgpipeline demo --video {path}` to see it counted in a demo"
-        return OtherFile(what, step)
-    if what.startswith("it is a HEIF"):
-        return OtherFile(what, "convert it to JPEG or PNG and ingest that")
-    return other
-
-
-def _kind_of(head: bytes) -> str:
-    if not head:
-        return "it is empty"
-    if head[4:8] == b"ftyp":
-        return "it is a HEIF or AVIF picture" if head[8:12] in _HEIF_BRANDS else "it is a video (MP4 or QuickTime)"
-    if head[4:8] in (b"moov", b"mdat", b"wide"):
-        return "it is a video (MP4 or QuickTime)"
-    if head[:4] == b"RIFF" and head[8:12] == b"AVI ":
-        return "it is a video (AVI)"
-    if head[:1] == b"G" and head[_TS_PACKET_BYTES : _TS_PACKET_BYTES + 1] == b"G":
-        return "it is a video (MPEG transport stream)"
-    known = next((what for start, what in _STARTS if head.startswith(start)), None)
+    known = next((what for start, what in _KINDS if start.match(head)), None)
     return known or f"it starts with {head[:8].hex(' ')}, like no known image format"
 
 
-@dataclass(frozen=True, slots=True)
-class FileToRead:
-    """One file of a source."""
+def is_video(path: Path) -> bool:
+    """Returns whether a file is a video."""
+    return path.is_file() and (other_than_image(path) or "").startswith(_VIDEO)
 
-    path: Path
-    name: str
-    """Its path below the folder of the source."""
-    number: int
+
+def _next_step(other: str, path: Path) -> str:
+    if other.startswith(_VIDEO):
+        return f"`imgpipeline ingest video {path}`; or `imgpipeline demo --video {path}` to see it counted in a demo"
+    if other.startswith("it is a HEIF"):
+        return "convert it to JPEG or PNG and ingest that"
+    return "name an image (JPEG, PNG, WebP, GIF, BMP or TIFF), or a folder with images"
 
 
 @dataclass(frozen=True, slots=True)
@@ -236,10 +213,9 @@ class ImageFile:
 
 
 @dataclass(frozen=True, slots=True)
-class Unusable:
+class Unusable(Skipped):
     """A file that cannot be announced as an image."""
 
-    skipped: Skipped
     modified: datetime | None
     """Its modification time, UTC; None if it cannot be read."""
 
@@ -253,28 +229,6 @@ def read_images(files: Iterable[FileToRead], max_bytes: int) -> Iterator[ImageFi
     return map_ahead(lambda file: read_image(file, max_bytes), files, workers=_READERS, ahead=_AHEAD)
 
 
-def capture_images(
-    files: Iterable[FileToRead],
-    max_bytes: int,
-    stop: Event,
-    skipped: list[Skipped],
-    frame: Callable[[ImageFile], CapturedFrame],
-) -> Iterator[Captured]:
-    """Yields each image as a frame and each other file as a failed frame.
-
-    Args:
-        skipped: Gets the files that are not images.
-    """
-    for read in read_images(files, max_bytes):
-        if stop.is_set():
-            return
-        if isinstance(read, Unusable):
-            skipped.append(read.skipped)
-            yield read.as_lost()
-        else:
-            yield frame(read)
-
-
 def read_image(file: FileToRead, max_bytes: int) -> ImageFile | Unusable:
     """Reads one file, unless it has more than `max_bytes`."""
     modified = None
@@ -283,12 +237,12 @@ def read_image(file: FileToRead, max_bytes: int) -> ImageFile | Unusable:
         modified = datetime.fromtimestamp(stat.st_mtime, UTC)
         if stat.st_size > max_bytes:
             limit = f"the limit is {max_bytes} (IMGPIPELINE_MAX_IMAGE_BYTES)"
-            return Unusable(Skipped(file.name, f"{stat.st_size} bytes; {limit}"), modified)
+            return Unusable(file.name, f"{stat.st_size} bytes; {limit}", modified)
         data = file.path.read_bytes()
     except OSError as error:
-        return Unusable(Skipped(file.name, f"cannot be read: {error.strerror}"), modified)
-    if other := describe_other(data[:HEAD_BYTES], file.path):
-        return Unusable(Skipped(file.name, f"not an image: {other.what}"), modified)
+        return Unusable(file.name, f"cannot be read: {error.strerror}", modified)
+    if other := describe_other(data[:HEAD_BYTES]):
+        return Unusable(file.name, f"not an image: {other}", modified)
     return ImageFile(file, data, modified)
 
 
@@ -297,11 +251,8 @@ _BLOCK: Final = re.compile(rb"(?:Exif\0\0|eXIf|EXIF.{4})(?=II\*\0|MM\0\*)", re.D
 _MARKS: Final = (b"Exif\0\0", b"eXIf", b"EXIF")
 """How `_BLOCK` starts. Finding plain bytes is much faster than the pattern, and most camera frames have no EXIF."""
 _EXIF_DIRECTORY: Final = 34665
-_TAKEN: Final = 36867
-_TAKEN_OFFSET: Final = 36881
-_TAKEN_SUBSECONDS: Final = 37521
-_MOST_ENTRIES: Final = 1000
-_LONGEST: Final = 64
+_TAGS: Final = (36867, 36881, 37521)
+"""`DateTimeOriginal`, `OffsetTimeOriginal` and `SubSecTimeOriginal`."""
 
 
 def read_taken_time(data: bytes, zone: tzinfo = UTC) -> datetime | None:
@@ -312,38 +263,18 @@ def read_taken_time(data: bytes, zone: tzinfo = UTC) -> datetime | None:
     """
     found = _BLOCK.search(data) if any(mark in data for mark in _MARKS) else None
     block = data if data[:4] in (b"II*\0", b"MM\0*") else data[found.end() :] if found else b""
+    if not block:
+        return None
+    from PIL.Image import Exif  # noqa: PLC0415 - slow to load, and most camera frames have no EXIF
+
     try:
-        return _read_block(block, zone) if block else None
-    except (struct.error, ValueError, OverflowError):
+        exif = Exif()
+        exif.load(block)
+        tags = exif.get_ifd(_EXIF_DIRECTORY)
+        taken, offset, fraction = (str(tags.get(tag, "")).split("\0")[0].strip() for tag in _TAGS)
+        has_offset = re.fullmatch(r"[+-]\d\d:\d\d", offset)
+        taken_in = datetime.strptime(offset, "%z").tzinfo if has_offset else zone
+        time = as_utc(datetime.strptime(taken, "%Y:%m:%d %H:%M:%S"), taken_in or UTC)  # noqa: DTZ007 - as_utc adds the zone
+    except (struct.error, SyntaxError, ValueError, OverflowError):
         return None
-
-
-def _read_block(block: bytes, zone: tzinfo) -> datetime | None:
-    order = "<" if block[:2] == b"II" else ">"
-    first = _read_directory(block, order, struct.unpack_from(order + "I", block, 4)[0])
-    inner = first.get(_EXIF_DIRECTORY)
-    if not isinstance(inner, int):
-        return None
-    tags = _read_directory(block, order, inner)
-    taken, offset, fraction = (str(tags.get(tag, "")) for tag in (_TAKEN, _TAKEN_OFFSET, _TAKEN_SUBSECONDS))
-    has_offset = re.fullmatch(r"[+-]\d\d:\d\d", offset)
-    taken_in = datetime.strptime(offset, "%z").tzinfo if has_offset else zone
-    time = as_utc(datetime.strptime(taken, "%Y:%m:%d %H:%M:%S"), taken_in or UTC)  # noqa: DTZ007 - as_utc adds the zone
     return time.replace(microsecond=int(fraction[:6].ljust(6, "0"))) if fraction.isdecimal() else time
-
-
-def _read_directory(block: bytes, order: str, start: int) -> dict[int, int | str]:
-    """Returns those tags of a directory that this module needs."""
-    (count,) = struct.unpack_from(order + "H", block, start)
-    tags: dict[int, int | str] = {}
-    for index in range(min(count, _MOST_ENTRIES)):
-        at = start + 2 + 12 * index
-        tag, kind, size, value = struct.unpack_from(order + "HHII", block, at)
-        if kind == 4 and tag == _EXIF_DIRECTORY:
-            tags[tag] = value
-        elif kind == 2 and tag in (_TAKEN, _TAKEN_OFFSET, _TAKEN_SUBSECONDS):
-            begin = at + 8 if size <= 4 else value
-            text = block[begin : begin + min(size, _LONGEST)]
-            if len(text) == min(size, _LONGEST):  # half a time would be another time
-                tags[tag] = text.split(b"\0")[0].decode("ascii", "replace").strip()
-    return tags

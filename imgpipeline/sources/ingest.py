@@ -1,4 +1,4 @@
-"""Publishes one source (`ingest_source`), several (`ingest_all`), or those of one input (`IngestSessions`)."""
+"""Publishes a source (`ingest_source`, `ingest_files`), several (`ingest_all`), or an input's (`IngestSessions`)."""
 
 import contextlib
 import logging
@@ -7,18 +7,21 @@ from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from datetime import datetime
 from functools import partial
 from threading import Lock
+from typing import Protocol
 
 from imgpipeline.errors import ImgpipelineError, PermanentError, TransientError
-from imgpipeline.objectstore import open_store
+from imgpipeline.objectstore import ObjectStore, open_store
 from imgpipeline.settings import Settings
 from imgpipeline.sources.accounts import Totals
 from imgpipeline.sources.board import Board, SourceState, SourceWatch
+from imgpipeline.sources.image_files import Skipped
 from imgpipeline.sources.options import PublishOptions, default_options
 from imgpipeline.sources.protocol import Captured, Source, SourceKind
 from imgpipeline.sources.session import SourceSession
-from imgpipeline.sources.storing import ImageStore, StoreTally
+from imgpipeline.sources.storing import StoreTally
 from imgpipeline.stream.send import FencedError
 
 LOG = logging.getLogger(__name__)
@@ -33,7 +36,7 @@ def ingest_source(
     *,
     stop: threading.Event | None = None,
     options: PublishOptions | None = None,
-    store: ImageStore | None = None,
+    store: ObjectStore | None = None,
     progress: Callable[[Totals], None] | None = None,
     watch: SourceWatch | None = None,
     tally: StoreTally | None = None,
@@ -75,9 +78,74 @@ def ingest_source(
     return totals
 
 
-def announced_of(progress: Callable[[int, int], None] | None, total: int) -> Callable[[Totals], None] | None:
-    """Returns a `progress` for `ingest_source` that reports only the announced frames, and a fixed total."""
-    return (lambda totals: progress(totals.announced, total)) if progress else None
+class FiniteSource(Source, Protocol):
+    """A source that reads files."""
+
+    @property
+    def expected(self) -> int | None:
+        """How many frames it will yield; None: unknown."""
+
+    @property
+    def skipped(self) -> Sequence[Skipped]:
+        """Files, and parts of files, that were not announced so far."""
+
+
+@dataclass(frozen=True, slots=True)
+class FinishedIngest:
+    """The result of an ingest of files."""
+
+    source: str
+    announced: int
+    """Frames in Kafka, including those whose images were stored already."""
+    failed: int
+    """Files that are not images, and frames that could not be read or stored."""
+    stored: int
+    already_there: int
+    """Images that an earlier ingest stored with the same bytes."""
+    changed: int
+    """Images stored in addition to another one of the same name and day, because the bytes differ."""
+    size_bytes: int
+    first_time: datetime | None
+    """Earliest time of a frame, UTC; None if there are none."""
+    last_time: datetime | None
+    """Latest time of a frame, UTC; None if there are none."""
+    skipped: tuple[Skipped, ...]
+
+
+def ingest_files(
+    settings: Settings,
+    source: FiniteSource,
+    *,
+    options: PublishOptions | None = None,
+    store: ObjectStore | None = None,
+    progress: Callable[[int, int], None] | None = None,
+) -> FinishedIngest:
+    """Stores and announces the frames of a folder, a sequence or a video.
+
+    Args:
+        store: Where to put the images; None: the store of the settings.
+        progress: Called with the number of announced frames and the total (0 if it is not known).
+
+    Raises:
+        ConfigurationError: The source has no frame, or a setting is wrong.
+        KeyboardInterrupt: Ctrl-C; `progress` was last called with the number of announced frames.
+        TransientError: The broker does not answer at the start.
+    """
+    tally, total = StoreTally(), source.expected or 0
+    step = (lambda totals: progress(totals.announced, total)) if progress else None
+    totals = ingest_source(settings, source, store=store, options=options, progress=step, tally=tally)
+    return FinishedIngest(
+        source=source.name,
+        announced=totals.announced,
+        failed=totals.failed,
+        stored=tally.new,
+        already_there=totals.announced - tally.new - tally.changed,
+        changed=tally.changed,
+        size_bytes=tally.size_bytes,
+        first_time=min(tally.times, default=None),
+        last_time=max(tally.times, default=None),
+        skipped=tuple(source.skipped),
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,7 +209,7 @@ class IngestSessions:
         settings: Settings,
         *,
         options: PublishOptions | None = None,
-        store: ImageStore | None = None,
+        store: ObjectStore | None = None,
         board: Board | None = None,
     ) -> None:
         """Opens nothing yet: the first frame of a source opens its session.

@@ -6,27 +6,22 @@ Existing files are never overwritten, and an original is deleted only after its 
 import contextlib
 import os
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
+from datetime import datetime
 from pathlib import Path
 from threading import Event
 
 import numpy as np
 
-from imgpipeline.contracts.text import counted
-from imgpipeline.contracts.times import find_timezone
 from imgpipeline.errors import BadInputError, ConfigurationError
 from imgpipeline.settings import Settings
-from imgpipeline.sources.image_files import (
-    Skipped,
-    Unusable,
-    find_pictures,
-    other_than_image,
-    read_images,
-)
+from imgpipeline.sources.folder import open_folder
+from imgpipeline.sources.image_files import Skipped, is_video
+from imgpipeline.sources.ingest import FiniteSource
+from imgpipeline.sources.protocol import CapturedFrame
 from imgpipeline.sources.storing import stretch
-from imgpipeline.sources.video import FrameChoice, Unreadable, read_frames, read_info
+from imgpipeline.sources.video import FrameChoice, VideoSource
 from imgpipeline.vision.annotate import encode_jpeg
 from imgpipeline.vision.decode import ImageLimits, decode_image
 
@@ -64,16 +59,6 @@ class PreparedImages:
     next_number: int
 
 
-@dataclass(frozen=True, slots=True)
-class _Original:
-    """One image to prepare."""
-
-    name: str
-    pixels: np.ndarray
-    time: datetime
-    path: Path | None
-
-
 def prepare(
     settings: Settings,
     path: Path,
@@ -96,19 +81,31 @@ def prepare(
         ConfigurationError: There is nothing to prepare, the output folder cannot be written, or an original cannot be
             deleted.
     """
-    skipped: list[Skipped] = []
-    originals = _frames(path, options, skipped) if _is_video(path) else _images(settings, path, skipped)
-    number, done = _next_number(out), []
-    for original in originals:
-        if stop is not None and stop.is_set():
-            break
-        name, number = _write(out, number, original, options)
-        done.append(Prepared(original.name, name))
-        if options.delete_originals and not options.dry_run and original.path is not None:
-            _delete(original.path, name)
+    limits = ImageLimits(settings.max_image_pixels, settings.max_image_bytes)
+    source: FiniteSource
+    if is_video(path):
+        source = VideoSource(path, "video", choice=options.choice)
+    else:
+        source = open_folder(settings, path, "images")
+    number = _next_number(out)
+    done: list[Prepared] = []
+    undecodable: list[Skipped] = []
+    for frame in source.capture(stop or Event()):
+        if not isinstance(frame, CapturedFrame):
+            continue
+        original = frame.name or f"{path.name}, frame {frame.number}"
+        try:
+            pixels = decode_image(frame.data or b"", limits).pixels if frame.pixels is None else frame.pixels
+        except BadInputError as error:
+            undecodable.append(Skipped(original, error.message))
+            continue
+        name, number = _write(out, number, pixels, frame.timestamp, options)
+        done.append(Prepared(original, name))
+        if options.delete_originals and not options.dry_run and frame.name is not None:
+            _delete(path / frame.name if path.is_dir() else path, name)
         if progress:
             progress(len(done))
-    return PreparedImages(tuple(done), tuple(skipped), number)
+    return PreparedImages(tuple(done), (*source.skipped, *undecodable), number)
 
 
 def _delete(path: Path, copy: str) -> None:
@@ -121,37 +118,6 @@ def _delete(path: Path, copy: str) -> None:
         ) from error
 
 
-def _is_video(path: Path) -> bool:
-    other = other_than_image(path) if path.is_file() else None
-    return other is not None and other.is_video
-
-
-def _images(settings: Settings, path: Path, skipped: list[Skipped]) -> Iterator[_Original]:
-    files, others = find_pictures(path)
-    skipped += others
-    limits, zone = ImageLimits(settings.max_image_pixels, settings.max_image_bytes), find_timezone(settings.timezone)
-    for read in read_images(files, settings.max_image_bytes):
-        if isinstance(read, Unusable):
-            skipped.append(read.skipped)
-            continue
-        try:
-            pixels = decode_image(read.data, limits).pixels
-        except BadInputError as error:
-            skipped.append(Skipped(read.file.name, error.message))
-        else:
-            yield _Original(read.file.name, pixels, read.own_time(zone)[0], read.file.path)
-
-
-def _frames(path: Path, options: PrepareOptions, skipped: list[Skipped]) -> Iterator[_Original]:
-    start = read_info(path).created or datetime.fromtimestamp(path.stat().st_mtime, UTC)
-    for frame in read_frames(path, options.choice):
-        if isinstance(frame, Unreadable):
-            skipped.append(Skipped(path.name, f"{counted(frame.count, 'frame')} cannot be read ({frame.reason})"))
-        else:
-            time = start + timedelta(seconds=frame.offset_s)
-            yield _Original(f"{path.name}, frame {frame.number}", frame.pixels, time, None)
-
-
 def _next_number(out: Path) -> int:
     if not out.is_dir():
         return 0
@@ -159,17 +125,16 @@ def _next_number(out: Path) -> int:
     return max(numbers, default=-1) + 1
 
 
-def _write(out: Path, number: int, original: _Original, options: PrepareOptions) -> tuple[str, int]:
+def _write(out: Path, number: int, pixels: np.ndarray, time: datetime, options: PrepareOptions) -> tuple[str, int]:
     """Writes a copy under the next free number; returns its name and the number after it."""
     name = f"frame_{number:06d}.jpg"
     if options.dry_run:
         return name, number + 1
-    pixels = stretch(original.pixels, options.size) if options.size else original.pixels
     unfinished = out / f".{name}.{os.getpid()}.unfinished"
     try:
         out.mkdir(parents=True, exist_ok=True)
-        unfinished.write_bytes(encode_jpeg(pixels))
-        os.utime(unfinished, (original.time.timestamp(),) * 2)
+        unfinished.write_bytes(encode_jpeg(stretch(pixels, options.size) if options.size else pixels))
+        os.utime(unfinished, (time.timestamp(),) * 2)
         while True:  # a hard link fails if the file exists; a rename would replace it
             try:
                 (out / name).hardlink_to(unfinished)

@@ -24,6 +24,7 @@ import cv2
 import numpy as np
 
 from imgpipeline.faultpoints import reach
+from imgpipeline.sources.rate import RatePicker
 
 JPEG_QUALITY = 90
 _PR_SET_PDEATHSIG = 1
@@ -106,26 +107,6 @@ class Outbox:
                 write_message(self._descriptor, header, payload)
             if closing and not batch:
                 return
-
-
-class RatePicker:
-    """Chooses at most `fps` frames per second, evenly spaced on average; all frames if there is no limit."""
-
-    def __init__(self, fps: float | None) -> None:
-        self._period_s = 1 / fps if fps else 0.0
-        self._due_s: float | None = None
-
-    def takes(self, at_s: float) -> bool:
-        """Returns whether to take the frame at this time of the stream; starts over if the time jumps."""
-        period_s = self._period_s
-        if not period_s:
-            return True
-        if self._due_s is None or abs(at_s - self._due_s) > 10 + period_s:
-            self._due_s = at_s
-        if at_s < self._due_s - 0.1 * period_s:
-            return False
-        self._due_s = (at_s if at_s > self._due_s + period_s else self._due_s) + period_s
-        return True
 
 
 def main() -> int:

@@ -33,13 +33,13 @@ from imgpipeline.contracts.notices import ANNOUNCED_BEFORE, Notice, NoticeKind
 from imgpipeline.contracts.times import find_timezone, format_time, utc_now
 from imgpipeline.errors import BadInputError, ImgpipelineError, PermanentError, TransientError
 from imgpipeline.faultpoints import reach
-from imgpipeline.objectstore import open_store
+from imgpipeline.objectstore import ObjectStore, open_store
 from imgpipeline.settings import Settings
 from imgpipeline.sources.accounts import Accounts, Totals
 from imgpipeline.sources.board import SourceState, SourceWatch
 from imgpipeline.sources.options import PublishOptions
 from imgpipeline.sources.protocol import Captured, CapturedFrame, Lost, Settled, SourceKind, StatusChange
-from imgpipeline.sources.storing import FrameStorer, ImageStore, StoreTally
+from imgpipeline.sources.storing import FrameStorer, StoreTally
 from imgpipeline.stream.diagnosis import UnreachableBrokerError
 from imgpipeline.stream.send import BatchSender, FencedError, Record
 
@@ -130,7 +130,7 @@ class SourceSession:
         kind: SourceKind,
         *,
         options: PublishOptions | None = None,
-        store: ImageStore | None = None,
+        store: ObjectStore | None = None,
         watch: SourceWatch | None = None,
         tally: StoreTally | None = None,
     ) -> None:

@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime, time, timedelta
 from hashlib import sha256
 from types import MappingProxyType
-from typing import Any, Protocol
+from typing import Any
 
 import cv2
 import numpy as np
@@ -25,7 +25,7 @@ from imgpipeline.contracts.templates import ImageKeyTemplate
 from imgpipeline.contracts.times import day_of
 from imgpipeline.errors import BadInputError, DeadLetterCode, PermanentError
 from imgpipeline.faultpoints import reach
-from imgpipeline.objectstore.client import ObjectInfo
+from imgpipeline.objectstore import ObjectStore
 from imgpipeline.settings import Settings
 from imgpipeline.sources.options import EDGES, GRAY, Preparation, parse_size
 from imgpipeline.sources.protocol import CapturedFrame, StoredImage
@@ -44,8 +44,8 @@ _EDGE_LIMITS = (100, 200)
 
 
 @dataclass(frozen=True, slots=True)
-class EncodedImage:
-    """The bytes of one image as they are stored."""
+class PreparedFrame:
+    """A frame that is ready to be stored: its image as it is stored."""
 
     data: bytes
     sha256: str
@@ -53,91 +53,8 @@ class EncodedImage:
     """Width of the upright image in pixels; None if the header cannot be read."""
     height: int | None
     """Height of the upright image in pixels; None if the header cannot be read."""
-
-
-@dataclass(frozen=True, slots=True)
-class PreparedFrame:
-    """A frame that is ready to be stored."""
-
-    image: EncodedImage
     gated: Gated | None
     """Why it is left out; None if it is not."""
-
-
-class Preparer:
-    """Prepares the frames of one source; thread-safe."""
-
-    def __init__(self, preparation: Preparation, limits: ImageLimits) -> None:
-        """Takes what to do, and the largest image that may be decoded."""
-        self._preparation = preparation
-        self._limits = limits
-        self._keeper = GateKeeper(preparation.gate)
-
-    @property
-    def needs_order(self) -> bool:
-        """Whether each frame is compared with the previous one, so that frames must be prepared in order."""
-        return self._preparation.gate.min_change is not None
-
-    def prepare(self, source: str, frame: CapturedFrame) -> PreparedFrame:
-        """Prepares one frame.
-
-        Raises:
-            BadInputError: The image must be masked but cannot be decoded. Without masks, it is passed on unchanged; the
-                pipeline records it as a dead letter.
-            PermanentError: The frame has neither bytes nor pixels.
-        """
-        preparation = self._preparation
-        gated = self._keeper.decide_by_time(frame.timestamp)
-        if preparation.changes_images:
-            frame = self._changed(frame)
-        if not gated and preparation.gate:
-            gated = self._decide(source, frame)
-        return PreparedFrame(encode(frame), gated)
-
-    def _changed(self, frame: CapturedFrame) -> CapturedFrame:
-        try:
-            pixels = self._decoded(frame, reduced=False).pixels.copy()
-        except BadInputError:
-            if self._preparation.masks or frame.data is None:
-                raise
-            return frame
-        height, width = pixels.shape[:2]
-        for polygon in self._preparation.masks:
-            points = np.rint(np.array(polygon) * (width, height)).astype(np.int32)
-            cv2.fillPoly(pixels, [points], (0, 0, 0))
-        size = self._preparation.resize
-        if size and size != (width, height):
-            pixels = stretch(pixels, size)
-        return replace(frame, data=None, pixels=pixels)
-
-    def _decide(self, source: str, frame: CapturedFrame) -> Gated | None:
-        try:
-            image = self._decoded(frame, reduced=True)
-        except BadInputError:
-            return None
-        return self._keeper.decide(source, image, measure_quality(image))
-
-    def _decoded(self, frame: CapturedFrame, *, reduced: bool) -> DecodedImage:
-        if frame.data is not None:
-            return decode_image(frame.data, self._limits, reduced_for=_MEASURED if reduced else None)
-        if frame.pixels is None or frame.pixels.size == 0:
-            raise BadInputError(DeadLetterCode.DECODE_FAILED, "A source yielded a frame without an image.")
-        return DecodedImage.of(frame.pixels)
-
-
-def encode(frame: CapturedFrame) -> EncodedImage:
-    """Returns the frame's own bytes unchanged, or its pixels as JPEG.
-
-    Raises:
-        PermanentError: The frame has neither bytes nor pixels that can be encoded.
-    """
-    if frame.data is not None:
-        width, height = size_of(frame.data)
-        return EncodedImage(frame.data, frame.sha256 or sha256(frame.data).hexdigest(), width, height)
-    if frame.pixels is None:
-        raise PermanentError("A source yielded a frame without bytes and without pixels.")
-    data = encode_jpeg(frame.pixels)
-    return EncodedImage(data, sha256(data).hexdigest(), frame.pixels.shape[1], frame.pixels.shape[0])
 
 
 def derive(data: bytes, name: str, derivations: tuple[str, ...], limits: ImageLimits) -> dict[str, bytes]:
@@ -174,32 +91,13 @@ def _derived(pixels: Pixels, derivation: str) -> np.ndarray:
 def size_of(data: bytes) -> tuple[int | None, int | None]:
     """Returns width and height of the upright image; None for both if its header cannot be read."""
     try:
-        header = read_header(data)
+        return read_header(data).upright_size
     except BadInputError:
         return None, None
-    turned = header.orientation >= 5
-    return (header.height, header.width) if turned else (header.width, header.height)
-
-
-class ImageStore(Protocol):
-    """The part of an object store that a session needs."""
-
-    def create(self, key: str, data: bytes) -> bool:
-        """Creates an object; returns False, and changes nothing, if its key exists."""
-
-    def get(self, key: str) -> bytes:
-        """Returns the bytes of an object."""
-
-
-class ReadableImageStore(ImageStore, Protocol):
-    """The part of an object store that is needed to find redelivered images."""
-
-    def head(self, key: str) -> ObjectInfo | None:
-        """Returns the description of an object, or None if there is none."""
 
 
 class StoreTally:
-    """Counts stored images; thread-safe."""
+    """Counts the stored images of a session; thread-safe."""
 
     def __init__(self) -> None:
         """Starts at zero."""
@@ -208,12 +106,22 @@ class StoreTally:
         """Images stored under their own keys."""
         self.changed = 0
         """Images stored under a key with their digest, because another image has their own key."""
+        self.size_bytes = 0
+        """Bytes of all images, including those that were stored before."""
+        self.times: tuple[datetime, ...] = ()
+        """Earliest and latest time of a frame, UTC; empty without frames."""
 
     def count(self, *, is_beside_other: bool) -> None:
         """Counts an image that was not stored before."""
         with self._lock:
             self.changed += is_beside_other
             self.new += not is_beside_other
+
+    def add(self, time: datetime, size_bytes: int) -> None:
+        """Adds time and size of a stored frame."""
+        with self._lock:
+            self.size_bytes += size_bytes
+            self.times = (min(time, *self.times), max(time, *self.times)) if self.times else (time,)
 
 
 class FrameStorer:
@@ -224,7 +132,7 @@ class FrameStorer:
         settings: Settings,
         source: str,
         session: str,
-        store: ImageStore,
+        store: ObjectStore,
         preparation: Preparation,
         tally: StoreTally | None = None,
     ) -> None:
@@ -234,36 +142,75 @@ class FrameStorer:
         self._store = store
         self._tally = tally or StoreTally()
         self._template = ImageKeyTemplate(settings.image_key_template)
-        self._store_gated = preparation.store_gated
-        self._derive = preparation.derive
+        self._preparation = preparation
         self._limits = ImageLimits(settings.max_image_pixels, settings.max_image_bytes)
-        self._preparer = Preparer(preparation, self._limits)
+        self._keeper = GateKeeper(preparation.gate)
 
     def prepare(self, frame: CapturedFrame, before: threading.Event | None, prepared: threading.Event) -> PreparedFrame:
-        """Prepares a frame; errors as `Preparer.prepare`.
+        """Prepares a frame.
 
         Args:
             before: Set when the previous frame is prepared; only waited for if frames are compared.
             prepared: Set when this frame is prepared or has failed.
+
+        Raises:
+            BadInputError: The image must be masked but cannot be decoded. Without masks, it is passed on unchanged; the
+                pipeline records it as a dead letter.
+            PermanentError: The frame has neither bytes nor pixels.
         """
         try:
-            if before and self._preparer.needs_order:
+            if before and self._preparation.gate.min_change is not None:
                 before.wait()
-            return self._preparer.prepare(self._source, frame)
+            gated = self._keeper.decide_by_time(frame.timestamp)
+            if self._preparation.changes_images:
+                frame = self._changed(frame)
+            if not gated and self._preparation.gate:
+                gated = self._decide(frame)
+            return _encoded(frame, gated)
         finally:
             prepared.set()
 
+    def _changed(self, frame: CapturedFrame) -> CapturedFrame:
+        try:
+            pixels = self._decoded(frame, reduced=False).pixels.copy()
+        except BadInputError:
+            if self._preparation.masks or frame.data is None:
+                raise
+            return frame
+        height, width = pixels.shape[:2]
+        for polygon in self._preparation.masks:
+            points = np.rint(np.array(polygon) * (width, height)).astype(np.int32)
+            cv2.fillPoly(pixels, [points], (0, 0, 0))
+        size = self._preparation.resize
+        if size and size != (width, height):
+            pixels = stretch(pixels, size)
+        return replace(frame, data=None, pixels=pixels)
+
+    def _decide(self, frame: CapturedFrame) -> Gated | None:
+        try:
+            image = self._decoded(frame, reduced=True)
+        except BadInputError:
+            return None
+        return self._keeper.decide(self._source, image, measure_quality(image))
+
+    def _decoded(self, frame: CapturedFrame, *, reduced: bool) -> DecodedImage:
+        if frame.data is not None:
+            return decode_image(frame.data, self._limits, reduced_for=_MEASURED if reduced else None)
+        if frame.pixels is None or frame.pixels.size == 0:
+            raise BadInputError(DeadLetterCode.DECODE_FAILED, "A source yielded a frame without an image.")
+        return DecodedImage.of(frame.pixels)
+
     def store(self, frame: CapturedFrame, prepared: PreparedFrame) -> FrameMessage:
         """Stores a prepared frame and returns its announcement; errors as those of the store."""
-        image, gated = prepared.image, prepared.gated
-        is_stored = gated is None or self._store_gated
+        is_stored = prepared.gated is None or self._preparation.store_gated
         attributes: dict[str, object] = {} if is_stored else {NOT_STORED: False}
-        key = self._store_image(frame, image, is_stored=is_stored)
-        if is_stored and self._derive:
-            attributes["derived"] = self._store_derived(key, image.data)
+        key = self._store_image(frame, prepared, is_stored=is_stored)
+        if is_stored and self._preparation.derive:
+            attributes["derived"] = self._store_derived(key, prepared.data)
+        self._tally.add(frame.timestamp, len(prepared.data))
         reach("frame stored", key)
-        stored = StoredImage(key, len(image.data), image.sha256, image.width, image.height)
-        return self.announcement(frame, stored, gated, attributes)
+        stored = StoredImage(key, len(prepared.data), prepared.sha256, prepared.width, prepared.height)
+        return self.announcement(frame, stored, prepared.gated, attributes)
 
     def announcement(
         self,
@@ -288,7 +235,7 @@ class FrameStorer:
             gated=gated,
         )
 
-    def _store_image(self, frame: CapturedFrame, image: EncodedImage, *, is_stored: bool) -> str:
+    def _store_image(self, frame: CapturedFrame, image: PreparedFrame, *, is_stored: bool) -> str:
         """Stores an image create-only and returns its key; the same image stored again has the same key.
 
         The key has the image's digest in its name if other bytes have the image's own key already.
@@ -314,11 +261,21 @@ class FrameStorer:
 
     def _store_derived(self, key: str, data: bytes) -> dict[str, str]:
         """Stores the derived images of an image and returns their keys by derivation."""
-        images = derive(data, key, self._derive, self._limits)
+        images = derive(data, key, self._preparation.derive, self._limits)
         keys = {derivation: derived_image_key(key, derivation) for derivation in images}
         for derivation, image in images.items():
             self._store.create(keys[derivation], image)
         return keys
+
+
+def _encoded(frame: CapturedFrame, gated: Gated | None) -> PreparedFrame:
+    """Returns the frame's own bytes unchanged, or its pixels as JPEG."""
+    if frame.data is not None:
+        return PreparedFrame(frame.data, frame.sha256 or sha256(frame.data).hexdigest(), *size_of(frame.data), gated)
+    if frame.pixels is None:
+        raise PermanentError("A source yielded a frame without bytes and without pixels.")
+    data = encode_jpeg(frame.pixels)
+    return PreparedFrame(data, sha256(data).hexdigest(), frame.pixels.shape[1], frame.pixels.shape[0], gated)
 
 
 def ending_of(data: bytes) -> str:
@@ -333,9 +290,7 @@ def content_name(data: bytes, digest: str) -> str:
     return f"{digest[:32]}{ending_of(data)}"
 
 
-def first_received(
-    store: ReadableImageStore, template: ImageKeyTemplate, source: str, frame: CapturedFrame
-) -> datetime:
+def first_received(store: ObjectStore, template: ImageKeyTemplate, source: str, frame: CapturedFrame) -> datetime:
     """Returns when a redelivered image first arrived, so that it stays one frame across midnight.
 
     Args:

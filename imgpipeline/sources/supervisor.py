@@ -47,14 +47,13 @@ _UNSEEN_S = 60.0
 _SILENT_S = 900.0
 """A live session without frames sends an account every ten minutes."""
 
-Run = Callable[[threading.Event], None]
+Run = Callable[[AnyConfig, Board, threading.Event], None]
 """Publishes one source until it ends or the event is set; raises the error that made it fail."""
-Build = Callable[[AnyConfig, Board], Run]
 ServeHttp = Callable[[Settings, HttpConfig, PublishOptions, threading.Event, Board], None]
 
 
-def builder(settings: Settings, serve_http: ServeHttp) -> Build:
-    """Returns the function that prepares sources to run.
+def runner(settings: Settings, serve_http: ServeHttp) -> Run:
+    """Returns the function that runs configured sources.
 
     Args:
         serve_http: Runs HTTP sources; passed in because `sources` does not import `web`.
@@ -77,7 +76,7 @@ def builder(settings: Settings, serve_http: ServeHttp) -> Build:
             once = partial(ingest_source, settings, source, stop=stop, options=options, watch=watch)
             run_again(settings, once, watch, lambda message: message.source == source.name, stop)
 
-    return lambda config, board: partial(run, config, board)
+    return run
 
 
 @dataclass(slots=True)
@@ -99,7 +98,7 @@ class _Worker:
         while not self.stop.is_set():
             started_s = monotonic()
             try:
-                self.run(self.stop)
+                self.run(self.config, self.board, self.stop)
             except Exception as error:  # the outer boundary of one source: recorded and retried
                 said = str(error) if isinstance(error, ImgpipelineError) else f"{type(error).__name__}: {error}"
                 LOG.exception("%s failed: %s", self.config.name, said, exc_info=not isinstance(error, ImgpipelineError))
@@ -118,14 +117,14 @@ class _Worker:
 class Supervisor:
     """Keeps the sources of a file running."""
 
-    def __init__(self, path: Path, build: Build, board: Board, *, rescan_s: float = 2.0) -> None:
+    def __init__(self, path: Path, run_source: Run, board: Board, *, rescan_s: float = 2.0) -> None:
         """Reads the file for the first time.
 
         Raises:
             ConfigurationError: The file is not valid.
         """
         self._path = path
-        self._build = build
+        self._run_source = run_source
         self._board = board
         self._rescan_s = rescan_s
         self._wanted = load_sources(path)
@@ -166,7 +165,7 @@ class Supervisor:
         for name, config in wanted.items():
             if name not in self._workers:
                 LOG.info("starting %s (%s)", name, config.kind)
-                self._workers[name] = _Worker(config, self._build(config, self._board), self._board)
+                self._workers[name] = _Worker(config, self._run_source, self._board)
                 self._workers[name].start()
 
     def _end(self, names: list[str]) -> None:

@@ -6,8 +6,8 @@ Source, time and number in the video identify a frame, so ingesting the same vid
 image's key contains time and content, so another video of the same name never replaces an image.
 """
 
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from threading import Event
@@ -23,9 +23,7 @@ from imgpipeline.contracts.capture import ClockSource
 from imgpipeline.contracts.text import counted
 from imgpipeline.contracts.times import parse_time
 from imgpipeline.errors import ConfigurationError
-from imgpipeline.settings import Settings
-from imgpipeline.sources.ingest import announced_of, ingest_source
-from imgpipeline.sources.options import PublishOptions
+from imgpipeline.sources.image_files import Skipped
 from imgpipeline.sources.protocol import (
     Captured,
     CapturedFrame,
@@ -35,7 +33,7 @@ from imgpipeline.sources.protocol import (
     StatusChange,
     checked_source,
 )
-from imgpipeline.sources.storing import ImageStore
+from imgpipeline.sources.rate import RatePicker
 
 USUAL_RATE = 25.0
 _TURNS = {90: cv2.ROTATE_90_COUNTERCLOCKWISE, 180: cv2.ROTATE_180, 270: cv2.ROTATE_90_CLOCKWISE}
@@ -66,21 +64,16 @@ class ChosenFrames:
         self._choice = choice
         self._frames = frames
         self._every = every
-        self._next_s = 0.0
+        self._picker = RatePicker(choice.rate)
         self._taken = 0
 
     def takes(self, number: int, offset_s: float) -> bool:
         """Returns whether a frame is wanted. Call it once for each frame, in order."""
         if number % self._every or (self._choice.count is not None and self._taken >= self._choice.count):
             return False
-        if self._choice.rate:
-            if offset_s < self._next_s - 1e-6:
-                return False
-            # Counting from the due time makes 10 of 25 frames per second exactly 10. After a longer pause, from now.
-            period_s = 1 / self._choice.rate
-            self._next_s = max(self._next_s + period_s, offset_s + period_s / 2) if self._taken else offset_s + period_s
-        self._taken += 1
-        return True
+        taken = self._picker.takes(offset_s)
+        self._taken += taken
+        return taken
 
     def missing_after(self, read: int, promised: int) -> int:
         """Returns how many wanted frames are missing from a video that promised more frames than were read."""
@@ -115,15 +108,6 @@ class VideoFrame:
 
 
 @dataclass(frozen=True, slots=True)
-class Unreadable:
-    """Wanted frames that could not be read."""
-
-    reason: str
-    """`decode` for a damaged frame, `truncated` for the end of a file that is cut off."""
-    count: int
-
-
-@dataclass(frozen=True, slots=True)
 class VideoInfo:
     """Length, frame rate and creation time of a video, from its container."""
 
@@ -150,11 +134,12 @@ def read_info(path: Path) -> VideoInfo:
         return VideoInfo(stream.frames or None, rate, _created(said), _duration_s(container, stream))
 
 
-def read_frames(path: Path, choice: FrameChoice = FrameChoice()) -> Iterator[VideoFrame | Unreadable]:
-    """Yields the frames of a video, and what could not be read.
+def read_frames(path: Path, choice: FrameChoice = FrameChoice()) -> Iterator[VideoFrame | Lost]:
+    """Yields the frames of a video.
 
     Yields:
-        Frames in display order.
+        Frames in display order; wanted frames that are damaged (`decode`), and those that a cut off file lacks
+        (`truncated`).
 
     Raises:
         ConfigurationError: There is no such file, it is not a video, or it has no frame.
@@ -168,12 +153,16 @@ def read_frames(path: Path, choice: FrameChoice = FrameChoice()) -> Iterator[Vid
             offset_s = _offset_s(stream, decoded, number - 1)
             widest_s, end_s = max(widest_s, offset_s - end_s), max(end_s, offset_s)
             if chosen.takes(number - 1, offset_s):
-                yield VideoFrame(number - 1, offset_s, _upright(decoded)) if decoded else Unreadable("decode", 1)
+                yield (
+                    VideoFrame(number - 1, offset_s, _upright(decoded))
+                    if decoded
+                    else Lost("decode", kind=Settled.FAILED)
+                )
         if number == 0:
             raise _not_a_video(path)
         missing = chosen.missing_after(number, _frames_promised(container, stream, number, end_s, widest_s))
         if missing:
-            yield Unreadable("truncated", missing)
+            yield Lost("truncated", missing, Settled.FAILED)
 
 
 def _frames_promised(container: InputContainer, stream: VideoStream, read: int, end_s: float, widest_s: float) -> int:
@@ -290,7 +279,7 @@ class VideoSource:
         self.info = read_info(path)
         modified = datetime.fromtimestamp(path.stat().st_mtime, UTC)
         self.start = (start or self.info.created or modified).astimezone(UTC)
-        self.lost: list[Unreadable] = []
+        self._lost: list[Lost] = []
         self.end = self.start
         self._choice = choice
         self._realtime = realtime
@@ -302,9 +291,19 @@ class VideoSource:
         return max(whole, self.end + timedelta(milliseconds=1))
 
     @property
-    def expected_frames(self) -> int | None:
+    def expected(self) -> int | None:
         """How many frames it will yield; None: unknown."""
         return self._choice.of(self.info.frames).expected(self.info.rate)
+
+    @property
+    def skipped(self) -> list[Skipped]:
+        """What could not be read so far."""
+        damaged = sum(lost.count for lost in self._lost if lost.reason == "decode")
+        reasons = [f"{counted(damaged, 'frame')} could not be decoded"] if damaged else []
+        reasons += [
+            f"the file ends {counted(lost.count, 'frame')} early" for lost in self._lost if lost.reason != "decode"
+        ]
+        return [Skipped(self.path.name, reason) for reason in reasons]
 
     def capture(self, stop: Event) -> Iterator[Captured]:
         """Yields the chosen frames. Unreadable frames count as failed; a truncated file ends offline."""
@@ -312,9 +311,9 @@ class VideoSource:
         for read in read_frames(self.path, self._choice):
             if stop.is_set():
                 return
-            if isinstance(read, Unreadable):
-                self.lost.append(read)
-                yield Lost(read.reason, read.count, Settled.FAILED, at=self.end)
+            if isinstance(read, Lost):
+                self._lost.append(read)
+                yield replace(read, at=self.end)
                 if read.reason == "truncated":
                     yield StatusChange(
                         online=False, reason=f"the file ends {counted(read.count, 'frame')} early", at=self.end
@@ -334,53 +333,3 @@ class VideoSource:
             number=frame.number,
             attributes=attributes,
         )
-
-
-@dataclass(frozen=True, slots=True)
-class VideoIngest:
-    """The result of an ingest of a video."""
-
-    file: str
-    source: str
-    announced: int
-    failed: int
-    """Wanted frames that could not be read or stored."""
-    notes: tuple[str, ...]
-    """What could not be read, for a person."""
-    first_time: datetime
-    last_time: datetime
-
-
-def ingest_video(
-    settings: Settings,
-    video: VideoSource,
-    *,
-    store: ImageStore | None = None,
-    options: PublishOptions | None = None,
-    progress: Callable[[int, int], None] | None = None,
-) -> VideoIngest:
-    """Stores and announces frames of a video.
-
-    Args:
-        store: Where to put the images; None: the store of the settings.
-        progress: Called with the number of announced frames and the total (0 if it is not known).
-
-    Raises:
-        ConfigurationError: The video has no frame, or a setting is wrong.
-        KeyboardInterrupt: Ctrl-C; `progress` was last called with the number of announced frames.
-        TransientError: The broker does not answer at the start.
-    """
-    total = video.expected_frames or 0
-    totals = ingest_source(settings, video, store=store, options=options, progress=announced_of(progress, total))
-    damaged = sum(lost.count for lost in video.lost if lost.reason == "decode")
-    notes = [f"{counted(damaged, 'frame')} could not be decoded"] if damaged else []
-    notes += [f"the file ends {counted(lost.count, 'frame')} early" for lost in video.lost if lost.reason != "decode"]
-    return VideoIngest(
-        file=str(video.path),
-        source=video.name,
-        announced=totals.announced,
-        failed=totals.failed,
-        notes=tuple(notes),
-        first_time=video.start,
-        last_time=video.end,
-    )

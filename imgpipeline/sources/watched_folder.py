@@ -175,9 +175,9 @@ def list_images(folder: Path) -> tuple[list[ListedImage], dict[str, str]]:
 
     found: list[ListedImage] = []
     ignored: dict[str, str] = {}
-    for file in walk_files(folder, refuse):
-        if file.refused:
-            ignored |= {file.name: file.refused} if file.refused != HIDDEN else {}
+    for file, refused in walk_files(folder, refuse):
+        if refused:
+            ignored |= {file.name: refused} if refused != HIDDEN else {}
             continue
         try:
             stat = file.path.stat()
@@ -323,20 +323,20 @@ class WatchedFolder:
 
     def _read(self, files: list[ListedImage], stop: Event) -> Iterator[Captured]:
         listed = {file.name: file for file in files}
-        to_read = (FileToRead(file.path, file.name, number) for number, file in enumerate(files))
+        to_read = (FileToRead(file.path, file.name) for file in files)
         for read in read_images(to_read, self._settings.max_image_bytes):
             if stop.is_set():
                 return
             if isinstance(read, ImageFile):
                 yield from self._frame(read, listed[read.file.name])
-            elif read.skipped.reason.startswith("cannot be read"):
-                LOG.info("%s: %s", read.skipped.path, read.skipped.reason)  # tried again by the next scan
+            elif read.reason.startswith("cannot be read"):
+                LOG.info("%s: %s", read.path, read.reason)  # tried again by the next scan
             else:
-                yield from self._refuse(read, listed[read.skipped.path])
+                yield from self._refuse(read, listed[read.path])
 
     def _refuse(self, read: Unusable, listed: ListedImage) -> Iterator[Captured]:
-        self.skipped[read.skipped.path] = read.skipped.reason
-        LOG.warning("%s is not announced: %s", read.skipped.path, read.skipped.reason)
+        self.skipped[read.path] = read.reason
+        LOG.warning("%s is not announced: %s", read.path, read.reason)
         self._state.settle(listed.name, listed.version, "")
         yield read.as_lost()
 

@@ -2,41 +2,40 @@
 
 kafka-python reports a closed port, a wrong certificate authority, a disabled mechanism and a wrong password in the same
 way ("unable to bootstrap"). So this module checks the ports in the order in which a connection is made: name, TCP, TLS,
-login, and the addresses that the brokers advertise. This takes at most about 4 s; no message contains a password.
+login, and the addresses that the brokers advertise. If the protocol of the settings fails, it tries the others. This
+takes at most about 6 s; no message contains a password.
 """
 
-import contextlib
 import queue
 import re
 import socket
 import ssl
-import struct
 import threading
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, get_args
 
 from kafka import errors as kafka_python
+from pydantic import SecretStr
 
 from imgpipeline.errors import ConfigurationError, ImgpipelineError, PermanentError, TransientError
 from imgpipeline.settings import Settings
+from imgpipeline.settings.kafka import KafkaProtocol
 
 if TYPE_CHECKING:
     from confluent_kafka import KafkaError as LibrdkafkaError
 
 _LOGIN_TIMEOUT_S = 3.0
+_PROBE_TIMEOUT_S = 1.5
+"""How long another protocol is tried."""
 ANSWER_TIMEOUT_S = 0.25
 _CONNECT_TIMEOUT_S = 1.5
 """How long a port may take to accept a connection, and a name server to answer."""
-_PORT_TIMEOUT_S = 2.0
-"""How long a port may take to answer one request."""
-_SASL_HANDSHAKE = 17
-_UNSUPPORTED_MECHANISM = 33
-_ILLEGAL_SASL_STATE = 34
-_LARGEST_ANSWER_BYTES = 65_536
+_NO_LOGIN = "Request not valid in current SASL state"
+"""What a broker answers to a login at a port without logins."""
 # librdkafka names an advertised broker host:port/number, and a configured one host:port/bootstrap.
 _LEARNED_BROKER = re.compile(r"(?:^|\s|://)(?P<host>[^\s/]+):(?P<port>\d+)/\d+: ")
 _DENIED = (
@@ -64,15 +63,20 @@ class Server:
 
 
 @dataclass(frozen=True, slots=True)
-class LoginAnswer:
-    """The answer of a port to a request for a login mechanism."""
+class _Reply:
+    """What librdkafka learned at a port with one security protocol."""
 
-    kind: Literal["taken", "other_mechanism", "no_login", "tls", "closed", "silent", "not_kafka"]
-    """`taken`: the mechanism may be used; `other_mechanism`: it is not enabled; `no_login`: Kafka without SASL;
-    `tls`: the answer was TLS; `closed`: the connection was closed; `silent`: no answer in time; `not_kafka`: another
-    protocol."""
-    mechanisms: tuple[str, ...] = ()
-    """Enabled mechanisms, if the broker listed them."""
+    brokers: list[Server] | None = None
+    """The addresses that the brokers advertise; None if they did not answer."""
+    is_login_refused: bool = False
+    is_kafka: bool = True
+    said: str = ""
+    """The errors, in librdkafka's words."""
+
+    @property
+    def is_protocol(self) -> bool:
+        """Whether the port speaks the protocol, even if it refuses the login."""
+        return self.brokers is not None or self.is_login_refused
 
 
 class UnreachableBrokerError(ConfigurationError):
@@ -136,8 +140,8 @@ def _diagnose(settings: Settings, servers: list[Server]) -> ImgpipelineError | N
     server = reachable[0]
     return (
         (_diagnose_tls(settings, server) if settings.kafka_security_protocol.endswith("SSL") else None)
-        or _diagnose_login(settings, server)
-        or _ask_librdkafka(settings, server)
+        or _missing_login(settings)
+        or _diagnose_protocol(settings, server)
     )
 
 
@@ -154,8 +158,8 @@ def _diagnose_tls(settings: Settings, server: Server) -> ConfigurationError | No
         check_tls(server, settings.kafka_ca_file)
     except ssl.SSLCertVerificationError as error:
         return _refused_certificate(settings, server, error)
-    except OSError as error:
-        return _no_tls(settings, server, getattr(error, "reason", None) or _one_line(error))
+    except OSError:
+        return None  # no TLS; what the port speaks instead is found below
     return None
 
 
@@ -178,84 +182,79 @@ def _refused_certificate(settings: Settings, server: Server, error: ssl.SSLCertV
     )
 
 
-def _no_tls(settings: Settings, server: Server, why: str) -> ConfigurationError:
-    plain = settings.kafka_security_protocol.replace("SSL", "PLAINTEXT")
-    return ConfigurationError(
-        f"{_PROTOCOL} is {settings.kafka_security_protocol}, but {server} does not speak TLS ({why}).",
-        next_step=f"set {_SERVERS} to the broker's TLS port, or {_PROTOCOL} to {plain}",
-    )
+def _missing_login(settings: Settings) -> ConfigurationError | None:
+    protocol = settings.kafka_security_protocol
+    given = {"USERNAME": settings.kafka_username, "PASSWORD": settings.kafka_password}
+    names = " and ".join(f"IMGPIPELINE_KAFKA_{name}" for name, value in given.items() if not value)
+    if not protocol.startswith("SASL") or not names:
+        return None
+    return ConfigurationError(f"{_PROTOCOL} is {protocol}, but {names} is not set.", next_step=f"set {names}")
 
 
-def _diagnose_login(settings: Settings, server: Server) -> ImgpipelineError | None:
-    protocol, mechanism = settings.kafka_security_protocol, settings.kafka_sasl_mechanism
-    tls = protocol.endswith("SSL")
-    wants_login = protocol.startswith("SASL")
-    if wants_login and not (settings.kafka_username and settings.kafka_password):
-        given = {"USERNAME": settings.kafka_username, "PASSWORD": settings.kafka_password}
-        names = " and ".join(f"IMGPIPELINE_KAFKA_{name}" for name, value in given.items() if not value)
-        return ConfigurationError(f"{_PROTOCOL} is {protocol}, but {names} is not set.", next_step=f"set {names}")
-    answer = ask_for_login(server, mechanism, tls=tls, ca_file=settings.kafka_ca_file)
-    if answer.kind == "other_mechanism" and wants_login:
-        enabled = ", ".join(answer.mechanisms) or "none"
+def _diagnose_protocol(settings: Settings, server: Server) -> ImgpipelineError | None:
+    protocol = settings.kafka_security_protocol
+    reply = _ask_librdkafka(_librdkafka_options(settings), _LOGIN_TIMEOUT_S)
+    if reply.brokers is not None:
+        return _unreachable_advertised(server, reply.brokers)
+    if reply.is_login_refused:
+        return _refused_login(settings, server, reply.said)
+    others = [other for other in get_args(KafkaProtocol) if other != protocol]
+    with ThreadPoolExecutor(len(others)) as pool:
+        replies = pool.map(lambda other: _ask_librdkafka(_probe_options(settings, other), _PROBE_TIMEOUT_S), others)
+        spoken = [other for other, answer in zip(others, replies, strict=True) if answer.is_protocol]
+    if spoken:
+        login = f", and {_LOGIN}" if spoken[0].startswith("SASL") and not protocol.startswith("SASL") else ""
         return ConfigurationError(
-            f"{_MECHANISM} is {mechanism}, which {server} does not support; it supports {enabled}.",
-            next_step=f"set {_MECHANISM} to one of them",
+            f"{_PROTOCOL} is {protocol}, but {server} speaks {spoken[0]}.",
+            next_step=f"set {_PROTOCOL} to {spoken[0]}{login}",
         )
-    if answer.kind == "silent":
-        return _no_broker(server, "it accepts a request but does not answer")
-    return _wrong_protocol(protocol, server, answer)
-
-
-def _wrong_protocol(protocol: str, server: Server, answer: LoginAnswer) -> ConfigurationError | None:
-    wants_login, tls = protocol.startswith("SASL"), protocol.endswith("SSL")
-    end = "SSL" if tls else "PLAINTEXT"
-    what, better = {
-        ("tls", False): ("speaks TLS", "SASL_SSL" if wants_login else "SSL or SASL_SSL"),
-        ("no_login", True): ("accepts no login", end),
-        ("taken", False): ("requires a login", f"SASL_{end}, and {_LOGIN}"),
-        ("other_mechanism", False): ("requires a login", f"SASL_{end}, and {_LOGIN}"),
-    }.get((answer.kind, tls if answer.kind == "tls" else wants_login), (None, None))
-    if what:
-        return ConfigurationError(
-            f"{_PROTOCOL} is {protocol}, but {server} {what}.", next_step=f"set {_PROTOCOL} to {better}"
-        )
-    if answer.kind == "not_kafka":
+    if not reply.is_kafka:
         return ConfigurationError(
             f"{server} answers, but does not speak Kafka.", next_step=f"set {_SERVERS} to the broker's port"
         )
-    return None
+    # The answer may have come after the time-out and still have sent the client to the advertised addresses.
+    learned = [Server(match["host"], int(match["port"])) for match in _LEARNED_BROKER.finditer(reply.said)]
+    return _unreachable_advertised(server, learned) or _no_broker(server, reply.said or "it does not answer in time")
 
 
-def _ask_librdkafka(settings: Settings, server: Server) -> ImgpipelineError | None:
-    """Logs in with librdkafka, which names causes, and checks the addresses that the brokers advertise."""
+def _refused_login(settings: Settings, server: Server, said: str) -> ConfigurationError:
+    mechanisms = re.search(r"supported mechanisms: ([A-Z0-9-][A-Z0-9, -]*)", said)
+    if mechanisms:
+        return ConfigurationError(
+            f"{_MECHANISM} is {settings.kafka_sasl_mechanism}, which {server} does not support; "
+            f"it supports {mechanisms[1].strip()}.",
+            next_step=f"set {_MECHANISM} to one of them",
+        )
+    return ConfigurationError(
+        f"Kafka at {server} refuses the login of {_user(settings)} by {settings.kafka_sasl_mechanism}: "
+        "the user name or the password is wrong.",
+        next_step=f"correct {_LOGIN}",
+    )
+
+
+def _ask_librdkafka(options: dict[str, Any], limit_s: float) -> _Reply:
+    """Connects with librdkafka, which names causes, until it gets an answer or an error that will not change."""
     # Imported here, because librdkafka is needed only after a failure.
     from confluent_kafka import KafkaError, KafkaException  # noqa: PLC0415 - see above
     from confluent_kafka.admin import AdminClient  # noqa: PLC0415 - see above
 
     problems: list[LibrdkafkaError] = []
-    client = AdminClient(_librdkafka_options(settings, problems))
-    until = time.monotonic() + _LOGIN_TIMEOUT_S
+    options["error_cb"] = problems.append
+    client = AdminClient(options)
+    until = time.monotonic() + limit_s
     while True:
         try:
             brokers = client.list_topics(timeout=ANSWER_TIMEOUT_S).brokers.values()
-            return _unreachable_advertised(server, [Server(str(b.host), int(b.port)) for b in brokers])
+            return _Reply([Server(str(broker.host), int(broker.port)) for broker in brokers])
         except KafkaException as error:
             client.poll(0)
             codes = {problem.code() for problem in [*problems, error.args[0]]}
-        if KafkaError._AUTHENTICATION in codes:  # noqa: SLF001 - so librdkafka names the code; there is no other name
-            return ConfigurationError(
-                f"Kafka at {server} refuses the login of {_user(settings)} by {settings.kafka_sasl_mechanism}: "
-                "the user name or the password is wrong.",
-                next_step=f"correct {_LOGIN}",
-            )
-        if time.monotonic() >= until:
-            # The answer may have come after the time-out and still have sent the client to the advertised addresses.
-            learned = [match for problem in problems if (match := _LEARNED_BROKER.search(problem.str()))]
-            unreachable = _unreachable_advertised(server, [Server(m["host"], int(m["port"])) for m in learned])
-            if unreachable:
-                return unreachable
-            said = "; ".join(dict.fromkeys(problem.str() for problem in problems)) or "the cause is unknown"
-            return _no_broker(server, said)
+        # librdkafka names these codes with an underscore; there are no other names.
+        is_refused, is_odd = KafkaError._AUTHENTICATION in codes, KafkaError._BAD_MSG in codes  # noqa: SLF001 - as above
+        if is_refused or time.monotonic() >= until:
+            unclear = KafkaError._ALL_BROKERS_DOWN  # noqa: SLF001 - as above
+            said = "; ".join(dict.fromkeys(problem.str() for problem in problems if problem.code() != unclear))
+            return _Reply(None, is_refused and _NO_LOGIN not in said, not is_odd, said)
 
 
 def _no_broker(server: Server, why: str) -> TransientError:
@@ -265,11 +264,10 @@ def _no_broker(server: Server, why: str) -> TransientError:
     )
 
 
-def _librdkafka_options(settings: Settings, problems: "list[LibrdkafkaError]") -> dict[str, Any]:
+def _librdkafka_options(settings: Settings) -> dict[str, Any]:
     options: dict[str, Any] = {
         "bootstrap.servers": settings.kafka_bootstrap_servers,
         "security.protocol": settings.kafka_security_protocol,
-        "error_cb": problems.append,
         "log_level": 0,
         "reconnect.backoff.ms": 50,
         "reconnect.backoff.max.ms": 200,
@@ -282,6 +280,13 @@ def _librdkafka_options(settings: Settings, problems: "list[LibrdkafkaError]") -
     if settings.kafka_security_protocol.endswith("SSL") and settings.kafka_ca_file:
         options["ssl.ca.location"] = str(settings.kafka_ca_file)
     return options
+
+
+def _probe_options(settings: Settings, protocol: KafkaProtocol) -> dict[str, Any]:
+    """Returns the options to try another protocol: with a made-up login, because nothing is known of the port."""
+    made_up = {"kafka_username": "imgpipeline", "kafka_password": SecretStr("none"), "kafka_ca_file": None}
+    options = _librdkafka_options(settings.model_copy(update={"kafka_security_protocol": protocol, **made_up}))
+    return options | ({"enable.ssl.certificate.verification": False} if protocol.endswith("SSL") else {})
 
 
 def _unreachable_advertised(server: Server, advertised: Iterable[Server]) -> ConfigurationError | None:
@@ -360,71 +365,9 @@ def check_tls(server: Server, ca_file: Path | None) -> None:
         OSError: The authority's file cannot be read, or the connection failed.
         ssl.SSLError: The port does not speak TLS, or the certificate is not accepted (`SSLCertVerificationError`).
     """
-    with _connect(server, _tls_context(ca_file)):
+    context = ssl.create_default_context(cafile=str(ca_file) if ca_file else None)
+    with (
+        socket.create_connection((server.host, server.port), _CONNECT_TIMEOUT_S) as plain,
+        context.wrap_socket(plain, server_hostname=server.host),
+    ):
         pass
-
-
-def ask_for_login(server: Server, mechanism: str, *, tls: bool, ca_file: Path | None) -> LoginAnswer:
-    """Asks a port whether it requires a login and supports a mechanism, without sending a user name or password."""
-    body = _text(mechanism)
-    head = struct.pack(">hhi", _SASL_HANDSHAKE, 1, 1) + _text("imgpipeline")
-    try:
-        with _connect(server, _tls_context(ca_file) if tls else None) as connection:
-            connection.sendall(struct.pack(">i", len(head + body)) + head + body)
-            first = _read(connection, 4)
-            if first[:2] == b"\x15\x03":
-                return LoginAnswer("tls")
-            (size,) = struct.unpack(">i", first)
-            if not 6 <= size <= _LARGEST_ANSWER_BYTES:
-                return LoginAnswer("not_kafka")
-            return _parse_answer(_read(connection, size))
-    except TimeoutError:
-        return LoginAnswer("silent")
-    except OSError:
-        return LoginAnswer("closed")
-
-
-def _parse_answer(data: bytes) -> LoginAnswer:
-    try:
-        _, code, count = struct.unpack_from(">ihi", data)
-        mechanisms, position = [], 10
-        for _ in range(count):
-            (length,) = struct.unpack_from(">h", data, position)
-            mechanisms.append(data[position + 2 : position + 2 + length].decode("ascii"))
-            position += 2 + length
-    except (struct.error, UnicodeDecodeError):
-        return LoginAnswer("not_kafka")
-    if code == _ILLEGAL_SASL_STATE:
-        return LoginAnswer("no_login")
-    if code == _UNSUPPORTED_MECHANISM:
-        return LoginAnswer("other_mechanism", tuple(sorted(mechanisms)))
-    return LoginAnswer("taken", tuple(sorted(mechanisms))) if code == 0 else LoginAnswer("not_kafka")
-
-
-def _text(value: str) -> bytes:
-    return struct.pack(">h", len(value)) + value.encode("ascii")
-
-
-def _tls_context(ca_file: Path | None) -> ssl.SSLContext:
-    return ssl.create_default_context(cafile=str(ca_file) if ca_file else None)
-
-
-@contextlib.contextmanager
-def _connect(server: Server, context: ssl.SSLContext | None) -> Iterator[socket.socket]:
-    with socket.create_connection((server.host, server.port), _CONNECT_TIMEOUT_S) as plain:
-        plain.settimeout(_PORT_TIMEOUT_S)
-        if context is None:
-            yield plain
-            return
-        with context.wrap_socket(plain, server_hostname=server.host) as secured:
-            yield secured
-
-
-def _read(connection: socket.socket, size: int) -> bytes:
-    data = b""
-    while len(data) < size:
-        part = connection.recv(size - len(data))
-        if not part:
-            raise ConnectionResetError("the other side closed the connection")
-        data += part
-    return data

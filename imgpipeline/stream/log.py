@@ -117,7 +117,7 @@ def ask_topics(admin: KafkaAdminClient, settings: Settings) -> Topics:
 def ask_topic(admin: KafkaAdminClient, settings: Settings) -> tuple[str, list[int]]:
     """Returns id and partitions of the first topic, to which our own sources announce; errors as `ask_topics`."""
     topic = settings.kafka_topic
-    found = ask_topics(admin, settings.model_copy(update={"kafka_topic": topic}))
+    found = ask_topics(admin, settings.model_copy(update={"kafka_topics": (topic,)}))
     return found.ids[topic], [partition.number for partition in found.partitions]
 
 

@@ -151,7 +151,7 @@ class BatchSender:
     def _open(self) -> KafkaProducer:
         with open_admin(self._settings) as admin:
             for topic in self._topics:
-                ask_topic(admin, self._settings.model_copy(update={"kafka_topic": topic}))
+                ask_topic(admin, self._settings.model_copy(update={"kafka_topics": (topic,)}))
         options: dict[str, Any] = {
             "delivery_timeout_ms": DELIVERY_TIMEOUT_MS,
             "request_timeout_ms": DELIVERY_TIMEOUT_MS // 3,

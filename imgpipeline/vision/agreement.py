@@ -44,13 +44,14 @@ def match_boxes(found_a: Sequence[Detection], found_b: Sequence[Detection]) -> l
         ("", one.label, a, b, iou)
         for a, one in enumerate(found_a)
         for b, other in enumerate(found_b)
-        if one.label == other.label and (iou := _iou(one, other)) >= _LEAST_IOU
+        if one.label == other.label and (iou := iou_of(one, other)) >= _LEAST_IOU
     ]
     overlaps.sort(key=lambda overlap: (-overlap[4], overlap[2], overlap[3]))
     return list(choose_pairs(overlaps))
 
 
-def _iou(one: Detection, other: Detection) -> float:
+def iou_of(one: Detection, other: Detection) -> float:
+    """Returns the intersection over union of two boxes, 0 to 1; 0 if there is no box."""
     if one.box_xywh is None or other.box_xywh is None:
         return 0.0
     (ax, ay, aw, ah), (bx, by, bw, bh) = one.box_xywh, other.box_xywh
@@ -64,12 +65,15 @@ def _iou(one: Detection, other: Detection) -> float:
 class Score:
     """How many boxes two detectors have in common."""
 
-    reference: int
+    reference: int = 0
     """Boxes of the reference."""
-    found: int
+    found: int = 0
     """Boxes of the other detector."""
-    matched: int
+    matched: int = 0
     """Pairs with the same label and an IoU of at least 0.5, one to one."""
+
+    def __add__(self, other: "Score") -> "Score":
+        return Score(self.reference + other.reference, self.found + other.found, self.matched + other.matched)
 
     @property
     def precision(self) -> float:

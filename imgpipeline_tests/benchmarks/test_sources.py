@@ -11,7 +11,7 @@ from benchmarks.sources import publish_plainly, write_pictures
 from imgpipeline.contracts.messages import FrameMessage
 from imgpipeline.objectstore import open_store
 from imgpipeline.settings import Settings
-from imgpipeline.sources.folder import FolderSource
+from imgpipeline.sources.folder import open_folder
 from imgpipeline.sources.ingest import ingest_source
 from imgpipeline_tests.servers.kafka_broker import KafkaBroker
 from imgpipeline_tests.sources.published import frames_in, read_published
@@ -23,7 +23,7 @@ pytestmark = [pytest.mark.servers, pytest.mark.medium]
 def settings_of(kafka: KafkaBroker, make_topic: Callable[..., str]) -> Callable[[Path], Settings]:
     """Makes settings with a topic of their own and this folder as the store."""
     servers = {"_env_file": None, "kafka_bootstrap_servers": kafka.bootstrap_servers}
-    return lambda folder: Settings(**servers, kafka_topic=make_topic(), store_url=folder.as_uri())
+    return lambda folder: Settings(**servers, kafka_topics=(make_topic(),), store_url=folder.as_uri())
 
 
 def announced(settings: Settings) -> list[FrameMessage]:
@@ -39,8 +39,8 @@ def test_a_plain_loop_stores_and_announces_what_the_publisher_does(
 ) -> None:
     pictures = write_pictures(tmp_path / "pictures", 5)
     ours, theirs = settings_of(tmp_path / "ours"), settings_of(tmp_path / "theirs")
-    ingest_source(ours, FolderSource(ours, pictures, "camera"))
-    publish_plainly(theirs, "camera", FolderSource(theirs, pictures, "camera").capture(Event()))
+    ingest_source(ours, open_folder(ours, pictures, "camera"))
+    publish_plainly(theirs, "camera", open_folder(theirs, pictures, "camera").capture(Event()))
     assert len(announced(ours)) == 5
     assert announced(ours) == announced(theirs)
     for message in announced(ours):

@@ -23,4 +23,4 @@ def settings_of(site: dict[str, str]) -> Settings:
     """Return the settings of the environment of a site."""
     names = {name.removeprefix("IMGPIPELINE_").lower(): value for name, value in site.items() if "IMGPIPELINE_" in name}
     keys = {f"s3_{name.removeprefix('AWS_').lower()}": value for name, value in site.items() if "AWS_" in name}
-    return Settings(_env_file=None, **names, **keys)
+    return Settings(_env_file=None, kafka_topics=names.pop("kafka_topic", ("frames",)), **names, **keys)

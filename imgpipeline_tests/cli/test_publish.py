@@ -57,7 +57,7 @@ def test_detections_are_published_once_and_followed_until_ctrl_c(
     assert (first.status, first.stderr) == (0, f"3 frames published on the topic {topic}.\n")
     assert run(*command, "--json", env=env, cwd=tmp_path).json() == {"topic": topic, "published": 0}
 
-    settings = load_settings(kafka_bootstrap_servers=kafka.bootstrap_servers, kafka_topic=topic)
+    settings = load_settings(kafka_bootstrap_servers=kafka.bootstrap_servers, kafka_topics=(topic,))
     end = read_log(settings)[0].log_end
     append(chain, frames(3, 5))
 

@@ -18,7 +18,7 @@ from imgpipeline.errors import ConfigurationError, ImgpipelineError, PermanentEr
 from imgpipeline.objectstore import ObjectStore, open_store
 from imgpipeline.redetect.pairs import compare_models
 from imgpipeline.settings import load_settings
-from imgpipeline.sources.simulator import Scene
+from imgpipeline.sources.simulator.scene import Scene
 from imgpipeline_tests.cli.command import run
 from imgpipeline_tests.ledger.samples import frame, write_chain
 from imgpipeline_tests.redetect.days import build_live, live_rows, redetected_rows

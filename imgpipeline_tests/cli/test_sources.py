@@ -19,9 +19,9 @@ import pytest
 from imgpipeline.contracts.notices import NoticeKind
 from imgpipeline.contracts.times import utc_now
 from imgpipeline.objectstore import ObjectStore
-from imgpipeline.settings import Settings
 from imgpipeline.sources.configuration import load_sources
 from imgpipeline_tests.cli.command import environment, run
+from imgpipeline_tests.cli.samples import settings_of
 from imgpipeline_tests.detect.conftest import jpeg
 from imgpipeline_tests.ledger.samples import dead_letter, write_chain
 from imgpipeline_tests.ledger.sessions import account, said, shot
@@ -221,7 +221,7 @@ def test_a_folder_is_picked_up_at_the_start_and_when_files_come_beside_other_sou
         finally:
             service.send_signal(signal.SIGTERM)
             assert service.wait(60) == 0
-    settings = Settings(_env_file=None, **{name.removeprefix("IMGPIPELINE_").lower(): v for name, v in site.items()})
+    settings = settings_of(site)
     found = read_published(settings)
     frames = {message.source: message for message in frames_in(found)}
     assert sorted(frames) == ["archive", "box", "door", "gate", "yard"]

@@ -7,7 +7,7 @@ import cv2
 from imgpipeline.contracts.messages import FrameMessage
 from imgpipeline.objectstore import open_store
 from imgpipeline.settings import Settings
-from imgpipeline.sources.simulator import Scene
+from imgpipeline.sources.simulator.scene import Scene
 from imgpipeline_tests.servers.announcing import Announcer
 
 START = datetime(2026, 3, 1, 12, tzinfo=UTC)

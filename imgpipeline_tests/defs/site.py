@@ -146,6 +146,8 @@ def make_site(
     shutil.copy(dagster_yaml or checkout / "dagster.yaml", home / "dagster.yaml")
     prefix = "IMGPIPELINE_"
     fields = {name.removeprefix(prefix).lower(): value for name, value in variables.items() if name.startswith(prefix)}
+    if topics := fields.pop("kafka_topic", None):  # the one field whose variable has another name
+        fields["kafka_topics"] = topics
     aws = {"s3_access_key_id": "AWS_ACCESS_KEY_ID", "s3_secret_access_key": "AWS_SECRET_ACCESS_KEY"}
     fields |= {name: variables[variable] for name, variable in aws.items() if variable in variables}
     return Site(home, variables, load_settings(**fields), checkout=checkout)

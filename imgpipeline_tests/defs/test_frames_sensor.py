@@ -342,7 +342,7 @@ def test_a_topic_that_is_absent_is_named_and_the_other_is_followed(sensor: Senso
     topic = sensor.site.settings.kafka_topic
     sensor.set(IMGPIPELINE_KAFKA_TOPIC=f"absent,{topic}", IMGPIPELINE_LANES="2")
     assert "There is no topic 'absent'" in sensor.skip_reason()
-    announce_frames(sensor.site.settings.model_copy(update={"kafka_topic": topic}), 3)
+    announce_frames(sensor.site.settings.model_copy(update={"kafka_topics": (topic,)}), 3)
     [request] = sensor.requests()
     assert parse_ends(request.tags[ENDS_TAG]) == {Place(1, 0): 0}
     assert lane_of(request.run_config) == Lane(1, 2)

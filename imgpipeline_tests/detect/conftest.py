@@ -21,7 +21,7 @@ from imgpipeline.detect import LaneReport, follow_lane
 from imgpipeline.ledger import fix_ends, list_segments, read_segments
 from imgpipeline.objectstore import ObjectStore, open_store
 from imgpipeline.settings import Settings, load_settings
-from imgpipeline.sources.simulator import Scene
+from imgpipeline.sources.simulator.scene import Scene
 from imgpipeline.stream.connection import open_producer
 from imgpipeline.stream.lanes import Lane
 from imgpipeline.stream.log import read_log
@@ -134,7 +134,7 @@ def lane(kafka: KafkaBroker, topic: str, bucket: S3Bucket) -> LaneUnderTest:
     return LaneUnderTest(
         load_settings(
             kafka_bootstrap_servers=kafka.bootstrap_servers,
-            kafka_topic=topic,
+            kafka_topics=(topic,),
             kafka_group=f"group-of-{topic}",
             store_url=f"{bucket.url}/lane",
             s3_endpoint=bucket.endpoint,

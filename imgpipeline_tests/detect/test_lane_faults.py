@@ -104,7 +104,7 @@ def test_a_broker_that_restarts_is_waited_for_and_one_that_stays_away_ends_the_r
 ) -> None:
     with KafkaBroker(tmp_path / "kafka") as broker:
         broker.create_topic("frames")
-        own = lane.with_settings(kafka_bootstrap_servers=broker.bootstrap_servers, kafka_topic="frames")
+        own = lane.with_settings(kafka_bootstrap_servers=broker.bootstrap_servers, kafka_topics=("frames",))
         own.announce(200)
         with running(small_steps(own).follow) as results:
             wait_until(lambda: segments(own) >= 3, limit_s=60, what="the first segments")

@@ -83,7 +83,7 @@ def site(lane: LaneUnderTest, make_topic: Callable[..., str], s3: S3Server) -> L
     if not (s3.data_dir / ARCHIVE).exists():
         s3.create_bucket(ARCHIVE)
     made = lane.with_settings(
-        kafka_topic=make_topic(config={"retention.ms": "-1"}), allowed_image_locations=(f"s3://{ARCHIVE}/2026",)
+        kafka_topics=(make_topic(config={"retention.ms": "-1"}),), allowed_image_locations=(f"s3://{ARCHIVE}/2026",)
     )
     for key in ("images/gate/0007.jpg", "clip-17/42.jpg", "image_database/00007.jpg"):
         made.put_image(key, bitmap())

@@ -17,7 +17,7 @@ from imgpipeline.objectstore.client import open_memory_store
 from imgpipeline.redetect.frames import FrameProcessor, FrameToProcess
 from imgpipeline.redetect.manifest import recipe_of
 from imgpipeline.settings import load_settings
-from imgpipeline.sources.simulator import Scene
+from imgpipeline.sources.simulator.scene import Scene
 from imgpipeline.vision.decode import ImageLimits, decode_image
 from imgpipeline.vision.detector import Detector, load_detector
 from imgpipeline_tests.detect.conftest import START, LaneUnderTest, encode

@@ -12,7 +12,8 @@ from imgpipeline.contracts.times import utc_now
 from imgpipeline.errors import ConfigurationError
 from imgpipeline.lake.quality.audit import audit
 from imgpipeline.settings import load_settings
-from imgpipeline.sources.folder import ingest_folder
+from imgpipeline.sources.folder import open_folder
+from imgpipeline.sources.ingest import ingest_files
 from imgpipeline.stream.lanes import Lane
 from imgpipeline.stream.log import ask_group, read_log
 from imgpipeline_tests.cli.command import run
@@ -118,7 +119,7 @@ def test_a_topic_that_is_added_later_is_read_from_its_beginning(
 
 def test_our_own_sources_announce_on_the_first_topic(site: LaneUnderTest, tmp_path: Path):
     (tmp_path / "0001.jpg").write_bytes(jpeg())
-    ingest_folder(site.settings, tmp_path, "gate")
+    ingest_files(site.settings, open_folder(site.settings, tmp_path, "gate"))
     site.follow()
     assert [frame.topic for frame in site.frames()] == [site.settings.kafka_topic]
 
@@ -156,7 +157,7 @@ def test_topics_create_makes_all_of_them(lane: LaneUnderTest, tmp_path: Path):
 
 
 def test_a_list_of_topics_is_separated_by_commas():
-    assert load_settings(kafka_topic="a, b").kafka_topics == ("a", "b")
+    assert load_settings(kafka_topics="a, b").kafka_topics == ("a", "b")
 
 
 @pytest.mark.parametrize("value", [",", "a,a", "a,b c", "a,import.b"], ids=str)

@@ -21,7 +21,7 @@ def test_fault_10_a_broker_that_restarts_in_the_middle_of_a_fetch_is_read_to_the
     monkeypatch.setattr("imgpipeline.detect.run.RESTART_S", 60.0)  # a busy machine takes long to start a broker
     with KafkaBroker(tmp_path / "kafka") as broker:
         broker.create_topic("frames")
-        own = lane.with_settings(kafka_bootstrap_servers=broker.bootstrap_servers, kafka_topic="frames")
+        own = lane.with_settings(kafka_bootstrap_servers=broker.bootstrap_servers, kafka_topics=("frames",))
         path = own.put_image("images/camera/one.jpg")
         padding = [("padding", bytes(20_000))]  # so that what is there takes some hundred fetches
         with open_producer(own.settings) as producer:

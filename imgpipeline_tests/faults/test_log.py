@@ -36,7 +36,7 @@ def own_broker(tmp_path: Path) -> Iterator[KafkaBroker]:
 @pytest.fixture
 def own_lane(lane: LaneUnderTest, own_broker: KafkaBroker) -> LaneUnderTest:
     """A lane on that broker."""
-    return lane.with_settings(kafka_bootstrap_servers=own_broker.bootstrap_servers, kafka_topic="frames")
+    return lane.with_settings(kafka_bootstrap_servers=own_broker.bootstrap_servers, kafka_topics=("frames",))
 
 
 def cut_log(broker: KafkaBroker, topic: str = "frames") -> None:
@@ -170,7 +170,7 @@ def test_fault_13_what_compaction_removed_is_a_gap_and_the_range_ends_by_positio
     wanted = {"cleanup.policy": "compact", "segment.ms": "200", "min.cleanable.dirty.ratio": "0.01"}
     with KafkaBroker(tmp_path / "kafka", properties={"log.cleaner.backoff.ms": "200"}) as broker:
         broker.create_topic("frames", config=wanted)
-        own = lane.with_settings(kafka_bootstrap_servers=broker.bootstrap_servers, kafka_topic="frames")
+        own = lane.with_settings(kafka_bootstrap_servers=broker.bootstrap_servers, kafka_topics=("frames",))
         own.announce(10)
 
         def is_compacted() -> bool:

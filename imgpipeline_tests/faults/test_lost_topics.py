@@ -27,7 +27,7 @@ def site(lane: LaneUnderTest, kafka: KafkaBroker, make_topic: Callable[..., str]
 
 def announce(site: LaneUnderTest, topic: str, count: int, source: str) -> None:
     path = site.put_image(f"images/{source}/one.jpg")
-    with Announcer(site.settings.model_copy(update={"kafka_topic": topic})) as announcer:
+    with Announcer(site.settings.model_copy(update={"kafka_topics": (topic,)})) as announcer:
         for number in range(count):
             announcer.announce(FrameMessage(source, path, START, frame_number=number))
 

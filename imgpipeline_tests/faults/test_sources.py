@@ -48,7 +48,7 @@ def test_fault_51_a_source_that_is_killed_at_any_step_announces_only_what_is_sto
     settings = Settings(
         _env_file=None,
         kafka_bootstrap_servers=kafka.bootstrap_servers,
-        kafka_topic=topic,
+        kafka_topics=(topic,),
         store_url=(tmp_path / "store").as_uri(),
     )
     (tmp_path / "store").mkdir()

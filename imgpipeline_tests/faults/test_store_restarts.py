@@ -13,7 +13,7 @@ import pytest
 from imgpipeline.lake.days.day_tables import rebuild_day
 from imgpipeline.objectstore import ObjectStore, open_store
 from imgpipeline.objectstore.client import check_store
-from imgpipeline.objectstore.reading import ObjectStream, fetch_tail, fetch_to_file
+from imgpipeline.objectstore.reading import fetch_tail, fetch_to_file
 from imgpipeline_tests.detect.conftest import LaneUnderTest, running, segments
 from imgpipeline_tests.detect.test_lane_faults import through
 from imgpipeline_tests.faults.invariant import check
@@ -57,18 +57,11 @@ def spooled(store: ObjectStore, folder: Path) -> bytes:
     return (folder / "file").read_bytes()
 
 
-def pieces(store: ObjectStore) -> bytes:
-    info = store.head("a/old")
-    assert info is not None
-    return ObjectStream(store, info).readall()
-
-
 Call = Callable[[ObjectStore, str, Path], object]
 CALLS: dict[str, tuple[Call, object]] = {
     "get": (lambda store, _e_tag, _folder: store.get("a/old"), OLD),
     "head": (lambda store, _e_tag, _folder: getattr(store.head("a/old"), "size_bytes", None), len(OLD)),
     "tail": (lambda store, _e_tag, _folder: fetch_tail(store, "a/old", 8).data, OLD[-8:]),
-    "pieces": (lambda store, _e_tag, _folder: pieces(store), OLD),
     "spool": (lambda store, _e_tag, folder: spooled(store, folder), OLD),
     "put": (lambda store, _e_tag, _folder: put(store), NEW),
     "create": (lambda store, _e_tag, _folder: created(store), NEW),

@@ -27,7 +27,7 @@ KAFKA_MISTAKES: Mapping[str, tuple[dict[str, Any], str]] = {
     "mechanism": ({"kafka_sasl_mechanism": "PLAIN"}, "IMGPIPELINE_KAFKA_SASL_MECHANISM"),
     "authority": ({"kafka_ca_file": "wrong"}, "IMGPIPELINE_KAFKA_CA_FILE"),
     "broker": ({"kafka_bootstrap_servers": "nowhere"}, "IMGPIPELINE_KAFKA_BOOTSTRAP_SERVERS"),
-    "topic": ({"kafka_topic": "absent"}, "imgpipeline topics create"),
+    "topic": ({"kafka_topics": ("absent",)}, "imgpipeline topics create"),
 }
 STORE_MISTAKES: Mapping[str, tuple[dict[str, Any], str]] = {
     "bucket": ({"store_url": "s3://absent-bucket/lane"}, "IMGPIPELINE_STORE_URL"),
@@ -78,7 +78,7 @@ def secured_lane(lane: LaneUnderTest, secured: KafkaBroker) -> LaneUnderTest:
     assert secured.certificates is not None
     return lane.with_settings(
         kafka_bootstrap_servers=secured.address("SASL_SSL"),
-        kafka_topic="frames",
+        kafka_topics=("frames",),
         kafka_security_protocol="SASL_SSL",
         kafka_sasl_mechanism="SCRAM-SHA-512",
         kafka_username="alice",

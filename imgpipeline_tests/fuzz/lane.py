@@ -23,7 +23,7 @@ def follow_hostile_records(records: Sequence[HostileRecord], broker: KafkaBroker
         folder: Where the store is.
     """
     settings = hostile_settings(
-        f"file://{folder}", kafka_bootstrap_servers=broker.bootstrap_servers, kafka_topic=topic, linger_s=1.0
+        f"file://{folder}", kafka_bootstrap_servers=broker.bootstrap_servers, kafka_topics=(topic,), linger_s=1.0
     )
     store_objects(settings)
     sent = [record for record in records if record.has_time]

@@ -85,3 +85,27 @@ def test_a_missing_input_is_named(place: tuple[str, Settings]):
 def test_an_unreadable_path_is_named_with_the_reason(tmp_path: Path):
     with pytest.raises(ConfigurationError, match="cannot be read: File name too long"):
         find_inputs(f"{tmp_path}/{'x' * 300}", load_settings(), JSON)
+
+
+@pytest.mark.parametrize("location", ["./*.json", ".//*.json", "../{}/*.json"], ids=["dot", "slashes", "parent"])
+def test_a_relative_glob_takes_the_files_of_the_absolute_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, location: str
+):
+    """The name `b.json` has one letter: its dot must not pass for the start of a hidden name."""
+    monkeypatch.chdir(tmp_path)
+    for name in ("b.json", ".c.json"):
+        (tmp_path / name).touch()
+    found = find_inputs(location.format(tmp_path.name), load_settings(), Selection(hidden=("_", ".")))
+    assert [file.name for file in found] == ["b.json"]
+
+
+def test_a_link_that_leads_nowhere_is_named(tmp_path: Path):
+    (tmp_path / "a.json").symlink_to(tmp_path / "gone")
+    with pytest.raises(ConfigurationError, match=r"a\.json cannot be read: No such file"):
+        find_inputs(f"{tmp_path}/*.json", load_settings(), JSON)
+
+
+def test_a_file_whose_name_looks_like_a_glob_is_that_file(tmp_path: Path):
+    for name in ("a[1].json", "a1.json"):
+        (tmp_path / name).touch()
+    assert [file.name for file in find_inputs(f"{tmp_path}/a[1].json", load_settings(), JSON)] == ["a[1].json"]

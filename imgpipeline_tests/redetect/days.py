@@ -18,7 +18,7 @@ from imgpipeline.objectstore import ImageReader, ObjectStore
 from imgpipeline.redetect.choice import load_chosen, parse_choice
 from imgpipeline.redetect.run import Redetector
 from imgpipeline.settings import Settings, load_settings
-from imgpipeline.sources.simulator import Scene
+from imgpipeline.sources.simulator.scene import Scene
 from imgpipeline.vision.detector import Detector
 from imgpipeline_tests.ledger.samples import append, writer
 

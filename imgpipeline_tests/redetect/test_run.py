@@ -18,6 +18,7 @@ from imgpipeline.redetect.frames import FrameProcessor, FrameToProcess
 from imgpipeline.redetect.manifest import read_redetection, whole
 from imgpipeline.redetect.run import redetect_day
 from imgpipeline.settings import Settings
+from imgpipeline.settings.variables import SourceLimits
 from imgpipeline_tests.ledger.samples import append, writer
 from imgpipeline_tests.redetect.days import (
     DAY,
@@ -226,7 +227,7 @@ def test_any_engine_reads_models_and_days_from_the_paths(settings: Settings, sto
 @pytest.mark.medium
 def test_a_picture_that_image_retention_has_deleted_says_so(settings: Settings, store: ObjectStore) -> None:
     build_live(settings, store, range(2))
-    limits = settings.model_copy(update={"keep_images_bytes": "1"})
+    limits = settings.model_copy(update={"keep_images_bytes": SourceLimits(1)})
     assert retain_images(store, limits, now=NOON).images == 2
     redetect_day(redetector(settings, store), DAY)
     messages = {row["message"] for row in redetected_rows(store, "frames")}

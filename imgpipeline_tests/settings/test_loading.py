@@ -224,7 +224,7 @@ def test_settings_are_immutable():
 
 def test_the_results_hash_depends_only_on_settings_that_change_results(tmp_path: Path):
     before = load_settings().results_hash()
-    assert before == load_settings(lanes=7, linger_s=1, kafka_topic="other").results_hash()
+    assert before == load_settings(lanes=7, linger_s=1, kafka_topics=("other",)).results_hash()
     changes: list[dict[str, object]] = [
         {"model": "other"}, {"confidence_threshold": 0.6}, {"nms_threshold": 0.6}, {"nms_per_class": True},
         {"max_image_bytes": 2000}, {"max_image_pixels": 5}, {"max_message_bytes": 2000},

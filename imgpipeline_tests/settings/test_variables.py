@@ -21,6 +21,7 @@ def test_a_source_has_its_own_limit_or_the_default(text: str, gate: float | None
     limits = SourceLimits.parse(text)
     assert (limits.of("gate"), limits.of("other")) == (gate, other)
     assert limits.has_any is (text != "off")
+    assert SourceLimits.parse(str(limits)) == limits
 
 
 @pytest.mark.parametrize("text", ["", "0", "-1", "900,60", "gate=1,gate=2", "=5", "gate=", "nan", "36501"])
@@ -34,4 +35,4 @@ def test_an_invalid_limit_is_rejected_and_its_variable_named(text: str):
 
 def test_plain_numbers_are_accepted_as_limits():
     settings = Settings(_env_file=None, keep_images_days=7, keep_images_bytes=10**12)
-    assert (settings.image_age_limits.of("gate"), settings.image_size_limits.default) == (7, 10**12)
+    assert (settings.keep_images_days.of("gate"), settings.keep_images_bytes.default) == (7, 10**12)

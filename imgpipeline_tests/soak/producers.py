@@ -10,7 +10,7 @@ from imgpipeline.contracts.times import utc_now
 from imgpipeline.errors import DeadLetterCode
 from imgpipeline.objectstore import open_store
 from imgpipeline.settings import Settings
-from imgpipeline.sources.simulator import Scene
+from imgpipeline.sources.simulator.scene import Scene
 from imgpipeline.stream.connection import open_producer
 
 PICTURES = 20

@@ -5,6 +5,7 @@ from kafka import TopicPartition
 from imgpipeline.contracts.messages import FrameMessage
 from imgpipeline.contracts.notices import Notice, NoticeKind, parse_record
 from imgpipeline.settings import Settings
+from imgpipeline.sources.accounts import Totals
 from imgpipeline.stream.connection import open_consumer
 from imgpipeline.stream.fetch import to_record
 from imgpipeline.stream.log import read_log
@@ -32,3 +33,9 @@ def frames_in(records: list[FrameMessage | Notice]) -> list[FrameMessage]:
 def accounts_in(records: list[FrameMessage | Notice]) -> list[Notice]:
     """Returns the accounts among the records."""
     return [record for record in records if isinstance(record, Notice) and record.kind is NoticeKind.ACCOUNT]
+
+
+def closes(totals: Totals) -> bool:
+    """Returns whether every received frame is either settled exactly once or in flight."""
+    settled = totals.announced + totals.gated + sum(totals.dropped.values()) + totals.failed
+    return totals.received == settled + totals.in_flight

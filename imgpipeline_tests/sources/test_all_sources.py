@@ -23,7 +23,7 @@ from imgpipeline import Lake
 from imgpipeline.contracts.capture import ClockSource
 from imgpipeline.objectstore import ImageReader, open_store
 from imgpipeline.settings import Settings, load_settings
-from imgpipeline.sources.folder import ingest_folder
+from imgpipeline.sources.folder import open_folder
 from imgpipeline.sources.ingest import ingest_source
 from imgpipeline.sources.mqtt.messages import Subscription
 from imgpipeline.sources.protocol import CapturedFrame, Settled, Source, SourceKind
@@ -32,7 +32,7 @@ from imgpipeline.sources.sequence import SequenceSource
 from imgpipeline.sources.simulator.rtsp_simulator import SimulatedCamera, numbered_frames, read_number, write_clip
 from imgpipeline.sources.simulator.scene import Scene
 from imgpipeline.sources.stored_images import BucketSource
-from imgpipeline.sources.video import VideoSource, ingest_video
+from imgpipeline.sources.video import VideoSource
 from imgpipeline.sources.watched_folder import WatchedFolder, WatchOptions
 from imgpipeline.vision.configured import load_configured_detector
 from imgpipeline.vision.image_detector import ImageDetector
@@ -47,7 +47,7 @@ from imgpipeline_tests.sources.mqtt.broker import running, send
 from imgpipeline_tests.web.ingest.serving import serving
 
 pytestmark = [pytest.mark.servers, pytest.mark.slow]
-FRAMES = 100
+FRAMES = 20
 NOON = datetime(2026, 1, 9, 12, tzinfo=UTC)
 
 
@@ -124,7 +124,7 @@ def number_of(data: bytes) -> int:
 
 
 def feed_folder(site: Site) -> None:
-    ingest_folder(site.settings, write_files(site.folder / "images"), "camera")
+    ingest_source(site.settings, open_folder(site.settings, write_files(site.folder / "images"), "camera"))
 
 
 def feed_watched_folder(site: Site) -> None:
@@ -148,7 +148,7 @@ def feed_video(site: Site) -> None:
         for pixels in pictures():
             container.mux(stream.encode(av.VideoFrame.from_ndarray(pixels, format="bgr24")))
         container.mux(stream.encode())
-    ingest_video(site.settings, VideoSource(clip, "camera", start=NOON))
+    ingest_source(site.settings, VideoSource(clip, "camera", start=NOON))
 
 
 def feed_bucket(site: Site) -> None:
@@ -238,7 +238,7 @@ def test_the_same_frames_give_the_same_detections_through_every_source(
         s3_access_key_id=bucket.access_key_id,
         s3_secret_access_key=bucket.secret_access_key,
         kafka_bootstrap_servers=kafka.bootstrap_servers,
-        kafka_topic=topic,
+        kafka_topics=(topic,),
         linger_s=2.0,
     )
     FEEDS[kind](Site(settings, tmp_path))

@@ -17,8 +17,7 @@ from imgpipeline.sources.board import Board, SourceState
 from imgpipeline.sources.configuration import FolderConfig, HttpConfig, MqttConfig
 from imgpipeline.sources.metrics import problems_of, serve_metrics
 from imgpipeline.sources.protocol import CapturedFrame, Lost, Settled, SourceKind, StatusChange
-from imgpipeline.sources.supervisor import builder
-from imgpipeline_tests.servers.kafka_broker import KafkaBroker
+from imgpipeline.sources.supervisor import runner
 from imgpipeline_tests.servers.mosquitto import Mosquitto
 from imgpipeline_tests.servers.waiting import wait_until
 
@@ -110,12 +109,11 @@ def test_metrics_follow_the_naming_conventions_and_equal_the_board():
 
 @pytest.mark.servers
 @pytest.mark.medium
-def test_the_metrics_of_an_idle_folder_say_that_it_is_up(kafka: KafkaBroker, topic: str, tmp_path: Path):
-    settings = Settings(_env_file=None, kafka_bootstrap_servers=kafka.bootstrap_servers, kafka_topic=topic)
+def test_the_metrics_of_an_idle_folder_say_that_it_is_up(settings: Settings, tmp_path: Path):
     config, board, stop = FolderConfig(name="drop-box", kind="folder", path=tmp_path), Board(), threading.Event()
     settings = settings.model_copy(update={"store_url": (tmp_path / ".store").as_uri()})
     board.watch("drop-box", SourceKind.FINITE).change(SourceState.RESTARTING, "Kafka was away")
-    thread = threading.Thread(target=builder(settings, no_http)(config, board), args=(stop,))
+    thread = threading.Thread(target=runner(settings, no_http), args=(config, board, stop))
     thread.start()
     try:
         wait_until(lambda: problems_of(board) == {}, limit_s=60, what="the folder is watched")
@@ -134,7 +132,7 @@ def test_inputs_that_name_their_sources_later_have_metrics_from_the_start(mosqui
     mqtt, http = MqttConfig(name="drones", kind="mqtt", topic="a/+"), HttpConfig(name="uploads", kind="http")
     board, stop = Board(), threading.Event()
     threads = [
-        threading.Thread(target=builder(settings, lambda *_: stop.wait())(config, board), args=(stop,))
+        threading.Thread(target=runner(settings, lambda *_: stop.wait()), args=(config, board, stop))
         for config in (mqtt, http)
     ]
     for thread in threads:

@@ -18,8 +18,7 @@ from imgpipeline.objectstore.client import open_memory_store
 from imgpipeline.settings import Settings
 from imgpipeline.sources.options import Preparation, check_derivation, parse_polygon, parse_size
 from imgpipeline.sources.protocol import CapturedFrame
-from imgpipeline.sources.storing import FrameStorer, PreparedFrame, Preparer
-from imgpipeline.vision.decode import ImageLimits
+from imgpipeline.sources.storing import FrameStorer, PreparedFrame
 from imgpipeline.vision.gate import Gate
 
 NOON = datetime(2026, 1, 9, 12, tzinfo=UTC)
@@ -30,16 +29,16 @@ def jpeg(shade: int, *, width: int = 200, height: int = 100) -> bytes:
 
 
 def prepare(preparation: Preparation, data: bytes | None = None, **fields: Any) -> PreparedFrame:
-    preparer = Preparer(preparation, ImageLimits(10**7, 10**7))
-    return preparer.prepare("gate", CapturedFrame(NOON, ClockSource.RECEIVER, data=data, **fields))
+    storer = FrameStorer(Settings(_env_file=None), "gate", "s1", open_memory_store(), preparation)
+    return storer.prepare(CapturedFrame(NOON, ClockSource.RECEIVER, data=data, **fields), None, Event())
 
 
 def pixels_of(prepared: PreparedFrame) -> np.ndarray:
-    return cv2.imdecode(np.frombuffer(prepared.image.data, np.uint8), cv2.IMREAD_COLOR)
+    return cv2.imdecode(np.frombuffer(prepared.data, np.uint8), cv2.IMREAD_COLOR)
 
 
 def test_received_bytes_are_stored_unchanged():
-    assert prepare(Preparation(), jpeg(100)).image.data == jpeg(100)
+    assert prepare(Preparation(), jpeg(100)).data == jpeg(100)
 
 
 def test_a_mask_is_painted_before_anything_is_stored():
@@ -47,7 +46,7 @@ def test_a_mask_is_painted_before_anything_is_stored():
     pixels = pixels_of(prepared)
     assert pixels[:, :90].max() < 20
     assert pixels[:, 110:].min() > 180
-    assert (prepared.image.width, prepared.image.height) == (200, 100)
+    assert (prepared.width, prepared.height) == (200, 100)
 
 
 def test_an_image_that_must_be_masked_and_cannot_be_decoded_is_not_stored():
@@ -57,23 +56,23 @@ def test_an_image_that_must_be_masked_and_cannot_be_decoded_is_not_stored():
 
 def test_an_image_that_need_not_be_changed_is_stored_even_if_it_is_damaged():
     damaged = jpeg(200)[:60]
-    assert prepare(Preparation(gate=Gate(min_brightness=10)), damaged).image.data == damaged
+    assert prepare(Preparation(gate=Gate(min_brightness=10)), damaged).data == damaged
 
 
 def test_an_image_that_cannot_be_resized_is_stored_as_it_is_for_its_dead_letter():
     damaged = jpeg(200)[:60]
-    assert prepare(Preparation(resize=(64, 36)), damaged).image.data == damaged
+    assert prepare(Preparation(resize=(64, 36)), damaged).data == damaged
 
 
 def test_an_image_is_stretched_to_the_wanted_size():
     prepared = prepare(Preparation(resize=(64, 36)), jpeg(100))
     assert pixels_of(prepared).shape == (36, 64, 3)
-    assert (prepared.image.width, prepared.image.height) == (64, 36)
+    assert (prepared.width, prepared.height) == (64, 36)
 
 
 def test_the_digest_of_the_source_is_used_only_for_unchanged_bytes():
-    unchanged = prepare(Preparation(), jpeg(100), sha256="0" * 64).image
-    resized = prepare(Preparation(resize=(64, 36)), jpeg(100), sha256="0" * 64).image
+    unchanged = prepare(Preparation(), jpeg(100), sha256="0" * 64)
+    resized = prepare(Preparation(resize=(64, 36)), jpeg(100), sha256="0" * 64)
     assert unchanged.sha256 == "0" * 64
     assert resized.sha256 == sha256(resized.data).hexdigest()
 

@@ -12,7 +12,6 @@ from imgpipeline.sources.board import Board, SourceState
 from imgpipeline.sources.ingest import IngestSessions, ingest_all
 from imgpipeline.sources.options import PublishOptions
 from imgpipeline.sources.protocol import Captured
-from imgpipeline_tests.servers.kafka_broker import KafkaBroker
 from imgpipeline_tests.servers.waiting import wait_until
 from imgpipeline_tests.sources.published import accounts_in, frames_in, read_published
 from imgpipeline_tests.sources.test_session import Listed, frame
@@ -30,11 +29,6 @@ class Failing(Listed):
     def capture(self, stop: threading.Event) -> Iterator[Captured]:
         yield from super().capture(stop)
         raise self.error
-
-
-@pytest.fixture
-def settings(kafka: KafkaBroker, topic: str) -> Settings:
-    return Settings(_env_file=None, kafka_bootstrap_servers=kafka.bootstrap_servers, kafka_topic=topic)
 
 
 def test_a_source_that_fails_keeps_its_accounting_and_does_not_affect_the_others(settings: Settings, tmp_path: Path):
@@ -64,7 +58,7 @@ def test_a_defect_of_one_source_ends_only_that_source(settings: Settings, tmp_pa
 
 
 def test_a_source_that_cannot_start_has_no_accounting(settings: Settings):
-    absent = settings.model_copy(update={"kafka_topic": "absent"})
+    absent = settings.model_copy(update={"kafka_topics": ("absent",)})
     [one] = ingest_all(absent, [(Listed([frame(0)]), OPTIONS)], threading.Event(), Board())
     assert one.totals is None
     assert "absent" in str(one.error)

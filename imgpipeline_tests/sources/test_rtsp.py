@@ -17,8 +17,8 @@ import pytest
 from imgpipeline.contracts.capture import ClockSource
 from imgpipeline.errors import ConfigurationError
 from imgpipeline.sources.protocol import Captured, CapturedFrame, Lost, Settled, StatusChange
+from imgpipeline.sources.rate import RatePicker
 from imgpipeline.sources.rtsp import RtspSource, RtspTiming, pause_s, read_credentials
-from imgpipeline.sources.rtsp_child import RatePicker
 from imgpipeline.sources.simulator.rtsp_simulator import SimulatedCamera, read_number, write_clip
 from imgpipeline_tests.servers.programs import MissingProgramError
 from imgpipeline_tests.servers.rtsp_server import RtspServer, make_camera, numbered_pictures

@@ -10,8 +10,7 @@ from imgpipeline.objectstore.client import open_memory_store
 from imgpipeline.settings import Settings
 from imgpipeline.sources.ingest import ingest_source
 from imgpipeline.sources.sequence import SequenceSource
-from imgpipeline_tests.servers.kafka_broker import KafkaBroker
-from imgpipeline_tests.sources.published import frames_in, read_published
+from imgpipeline_tests.sources.published import closes, frames_in, read_published
 from imgpipeline_tests.sources.test_folder import NOON, write_picture
 
 PLAIN = Settings(_env_file=None)
@@ -26,14 +25,13 @@ def write_mot(folder: Path, *, rate: str = "14", images: str = "img1") -> None:
     )
 
 
-def test_a_sequence_of_visdrone_is_one_source_with_its_bytes_unchanged(kafka: KafkaBroker, topic: str, tmp_path: Path):
+def test_a_sequence_of_visdrone_is_one_source_with_its_bytes_unchanged(settings: Settings, tmp_path: Path):
     folder = tmp_path / "sequences" / "uav0000086_00000_v"
     contents = [write_picture(folder / f"{number:07d}.jpg", shade=number) for number in range(1, 31)]
-    settings = Settings(_env_file=None, kafka_bootstrap_servers=kafka.bootstrap_servers, kafka_topic=topic)
     store = open_memory_store()
     for _ in range(2):
         totals = ingest_source(settings, SequenceSource(settings, folder, rate=10, start=NOON), store=store)
-        assert (totals.announced, totals.closes) == (30, True)
+        assert (totals.announced, closes(totals)) == (30, True)
 
     frames = frames_in(read_published(settings))
     assert [frame.frame_number for frame in frames] == [*range(1, 31)] * 2
@@ -49,7 +47,8 @@ def test_rate_and_name_of_a_mot_sequence_come_from_its_seqinfo(tmp_path: Path, n
     path = tmp_path / "MOT17-02-SDP" / ("img1" if named == "images" else "")
     source = SequenceSource(PLAIN, path, start=NOON)
     assert (source.name, source.rate, len(source.files)) == ("MOT17-02", 14.0, 3)
-    assert source.end == NOON + timedelta(seconds=round(2 / 14, 6))
+    assert source.pace
+    assert source.pace.time_of(source.files[-1].number) == NOON + timedelta(seconds=round(2 / 14, 6))
 
 
 def test_numbers_decide_the_order_and_a_missing_one_leaves_a_gap_in_time(tmp_path: Path):
@@ -57,7 +56,8 @@ def test_numbers_decide_the_order_and_a_missing_one_leaves_a_gap_in_time(tmp_pat
         write_picture(tmp_path / name)
     source = SequenceSource(PLAIN, tmp_path, rate=2, start=NOON)
     assert [file.name for file in source.files] == ["img_1.jpg", "img_2.jpg", "img_9.png", "img_10.jpg"]
-    assert source.end == NOON + timedelta(seconds=4.5)
+    assert source.pace
+    assert source.pace.time_of(source.files[-1].number) == NOON + timedelta(seconds=4.5)
 
 
 def test_files_that_are_not_part_of_the_sequence_are_listed(tmp_path: Path):
@@ -76,7 +76,9 @@ def test_files_that_are_not_part_of_the_sequence_are_listed(tmp_path: Path):
 def test_without_a_start_the_time_of_the_first_image_counts(tmp_path: Path):
     write_picture(tmp_path / "1.jpg", time=datetime(2026, 2, 3, tzinfo=UTC))
     write_picture(tmp_path / "2.jpg", time=datetime(2026, 2, 9, tzinfo=UTC))
-    assert SequenceSource(PLAIN, tmp_path).end == datetime(2026, 2, 3, 0, 0, 0, 40_000, tzinfo=UTC)
+    pace = SequenceSource(PLAIN, tmp_path).pace
+    assert pace
+    assert pace.time_of(2) == datetime(2026, 2, 3, 0, 0, 0, 40_000, tzinfo=UTC)
 
 
 def test_an_invalid_folder_or_seqinfo_is_refused(tmp_path: Path):

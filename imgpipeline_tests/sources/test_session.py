@@ -1,6 +1,5 @@
 """Frames are stored before they are announced, announced in order, settled once, and accounted for."""
 
-import json
 import threading
 import time
 from collections import Counter
@@ -14,10 +13,8 @@ from typing import Any
 import cv2
 import numpy as np
 import pytest
-from kafka import TopicPartition
 
 from imgpipeline.contracts.capture import ClockSource
-from imgpipeline.contracts.messages import MessageFormat, parse_message
 from imgpipeline.contracts.notices import Notice, NoticeKind
 from imgpipeline.contracts.times import utc_now
 from imgpipeline.errors import PermanentError, TransientError
@@ -32,8 +29,6 @@ from imgpipeline.sources.protocol import Captured, CapturedFrame, Lost, Settled,
 from imgpipeline.sources.rtsp import RtspSource
 from imgpipeline.sources.session import SourceSession
 from imgpipeline.sources.simulator.rtsp_simulator import SimulatedCamera, write_clip
-from imgpipeline.stream.connection import open_consumer
-from imgpipeline.stream.fetch import to_record
 from imgpipeline.stream.send import FencedError
 from imgpipeline.vision.gate import Gate
 from imgpipeline_tests.objectstore.stores import s3_settings
@@ -42,16 +37,11 @@ from imgpipeline_tests.servers.programs import MissingProgramError
 from imgpipeline_tests.servers.rtsp_server import RtspServer, make_camera
 from imgpipeline_tests.servers.s3_server import S3Server
 from imgpipeline_tests.servers.waiting import wait_until
-from imgpipeline_tests.sources.published import accounts_in, frames_in, read_published
+from imgpipeline_tests.sources.published import accounts_in, closes, frames_in, read_published
 
 pytestmark = pytest.mark.servers
 NOON = datetime(2026, 1, 9, 12, tzinfo=UTC)
 FAST = PublishOptions(commit_s=0.0, drain_s=2.0)
-
-
-@pytest.fixture
-def settings(kafka: KafkaBroker, topic: str) -> Settings:
-    return Settings(_env_file=None, kafka_bootstrap_servers=kafka.bootstrap_servers, kafka_topic=topic)
 
 
 def jpeg(shade: int) -> bytes:
@@ -110,7 +100,7 @@ def test_frames_are_stored_before_they_are_announced_and_announced_in_order(sett
         assert message.clock_source is ClockSource.PRODUCER
         assert (message.width, message.height) == (12, 8)
     assert (totals.received, totals.announced, totals.in_flight) == (100, 100, 0)
-    assert totals.closes
+    assert closes(totals)
 
 
 def test_the_accounts_of_a_session_equal_the_frames_before_them_in_the_log(settings: Settings):
@@ -164,7 +154,7 @@ def test_a_live_source_drops_its_oldest_waiting_frames_and_accounts_for_them(set
     assert totals.dropped == {"queue": 50 - len(announced)}
     assert 4 <= len(announced) <= 7
     assert settled == {Settled.ANNOUNCED: len(announced), Settled.DROPPED: 50 - len(announced)}
-    assert totals.closes
+    assert closes(totals)
 
 
 def test_images_are_stored_while_earlier_frames_are_announced(settings: Settings):
@@ -263,7 +253,7 @@ def test_every_frame_is_settled_if_one_of_a_finite_source_cannot_be_stored(setti
         publisher.close()
     assert settled[Settled.FAILED] == 1
     assert settled.total() == len(items)
-    assert publisher.totals().closes
+    assert closes(publisher.totals())
 
 
 def test_outages_are_notices(settings: Settings):
@@ -323,7 +313,7 @@ def test_another_image_of_the_same_name_never_replaces_a_stored_one(settings: Se
 
 
 def test_a_missing_topic_is_refused_before_anything_is_captured(settings: Settings):
-    absent = settings.model_copy(update={"kafka_topic": "absent"})
+    absent = settings.model_copy(update={"kafka_topics": ("absent",)})
     with pytest.raises(PermanentError, match="imgpipeline topics create"):
         SourceSession(absent, "camera", SourceKind.LIVE, store=open_memory_store())
 
@@ -334,7 +324,7 @@ def test_a_missing_topic_is_refused_before_anything_is_captured(settings: Settin
 def test_fault_54_while_kafka_is_away_live_frames_are_dropped_and_counted_and_finite_ones_wait(tmp_path: Path):
     with KafkaBroker(tmp_path / "kafka") as broker:
         broker.create_topic("frames")
-        chosen = Settings(_env_file=None, kafka_bootstrap_servers=broker.bootstrap_servers, kafka_topic="frames")
+        chosen = Settings(_env_file=None, kafka_bootstrap_servers=broker.bootstrap_servers, kafka_topics=("frames",))
         store, options = open_memory_store(), PublishOptions(queue_frames=10, writers=2, commit_s=0.0)
         live = SourceSession(chosen, "camera", SourceKind.LIVE, store=store, options=options)
         finite = SourceSession(chosen, "folder", SourceKind.FINITE, store=store, options=options)
@@ -354,7 +344,7 @@ def test_fault_54_while_kafka_is_away_live_frames_are_dropped_and_counted_and_fi
         found = read_published(chosen)
     assert waited.announced == 50
     assert totals.received == 200
-    assert totals.closes
+    assert closes(totals)
     assert totals.dropped["kafka_away"] > 150
     of_live = [message for message in frames_in(found) if message.source == "camera"]
     assert len(of_live) == totals.announced
@@ -387,36 +377,13 @@ def test_a_gated_frame_is_announced_as_gated_in_the_order_of_the_source(settings
         assert (store.head(str(message.image_path)) is None) is (message.gated is not None)
 
 
-def test_frames_are_announced_in_the_classic_form_with_flat_keys_and_their_session(settings: Settings):
-    store = open_memory_store()
-    flat = settings.model_copy(update={"image_key_template": "images/{name}", "store_url": "s3://group"})
-    classic = replace(FAST, writers=1, message_format=MessageFormat.CLASSIC)  # the first takes the name
-    named = [frame(0, name="frame_000000.jpg"), replace(frame(1, name="frame_000000.jpg"), number=None)]
-    ingest_source(flat, Listed(list(named)), options=classic, store=store)
-
-    with open_consumer(flat) as consumer:
-        where = TopicPartition(flat.kafka_topic, 0)
-        consumer.assign([where])
-        consumer.seek_to_beginning(where)
-        records = [to_record(record) for record in consumer.poll(timeout_ms=10_000)[where]]
-    announced = [json.loads(record.value or b"") for record in records if b"image_path" in (record.value or b"")]
-    assert announced[0] == {
-        "image_path": "s3://group/images/frame_000000.jpg",
-        "upload_timestamp": "2026-01-09T12:00:00.000000",
-    }
-    assert announced[1]["image_path"].startswith("s3://group/images/frame_000000-")
-    messages = [parse_message(record) for record in records if b"image_path" in (record.value or b"")]
-    assert len({message.attributes["session"] for message in messages}) == 1
-    assert {message.source for message in messages} == {"gate"}
-
-
 @pytest.mark.fault(56)
 @pytest.mark.parametrize("year", [1990, 2100])
 def test_fault_56_frames_whose_time_is_refused_are_accounted_for_at_their_receipt(settings: Settings, year: int):
     before = datetime.now(UTC)
     start = datetime(year, 1, 9, 12, tzinfo=UTC)
     items: list[Captured] = [frame(0, start=start), Lost("decode", 3, Settled.FAILED, at=start), frame(1)]
-    assert ingest_source(settings, Listed(items), store=open_memory_store()).closes
+    assert closes(ingest_source(settings, Listed(items), store=open_memory_store()))
     found = read_published(settings)
     assert [message.timestamp.year for message in frames_in(found)] == [year, 2026]
     notices = [record for record in found if isinstance(record, Notice)]
@@ -472,7 +439,7 @@ def test_a_camera_ten_times_faster_than_the_store_costs_counted_frames_and_no_me
         for thread in threads:
             thread.join()
     told, calm = totals["fast"], totals["calm"]
-    assert told.closes
+    assert closes(told)
     assert told.in_flight == 0
     assert told.dropped["queue"] > told.announced > 0
     assert set(told.dropped) <= {"queue", "shutdown"}

@@ -27,7 +27,7 @@ def test_a_source_is_written_in_about_twenty_lines(kafka: KafkaBroker, topic: st
         [sys.executable, script], env=environment(given), cwd=tmp_path, capture_output=True, text=True, check=False
     )
     assert (ended.returncode, ended.stdout) == (0, said), ended.stderr
-    settings = Settings(_env_file=None, kafka_bootstrap_servers=kafka.bootstrap_servers, kafka_topic=topic)
+    settings = Settings(_env_file=None, kafka_bootstrap_servers=kafka.bootstrap_servers, kafka_topics=(topic,))
     found = read_published(settings)
     assert [message.frame_number for message in frames_in(found)] == list(range(20))
     assert [account.account.announced for account in accounts_in(found) if account.account] == [20]

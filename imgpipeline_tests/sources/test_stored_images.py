@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from imgpipeline.contracts.messages import FrameMessage
-from imgpipeline.sources.folder import ingest_folder
+from imgpipeline.sources.folder import open_folder
 from imgpipeline.sources.ingest import ingest_source
 from imgpipeline.sources.sequence import SequenceSource
 from imgpipeline.sources.stored_images import find_stored_frames
@@ -26,7 +26,7 @@ def filled(lane: LaneUnderTest, tmp_path: Path) -> LaneUnderTest:  # noqa: F811 
         write_picture(tmp_path / "yard" / f"{number}.jpg", shade=number, time=START)
         write_picture(tmp_path / "seq" / f"{number}.jpg", shade=90 + number)
     for _ in range(2):
-        ingest_folder(lane.settings, tmp_path / "yard", "yard")
+        ingest_source(lane.settings, open_folder(lane.settings, tmp_path / "yard", "yard"))
     ingest_source(lane.settings, SequenceSource(lane.settings, tmp_path / "seq", start=START))
     path = lane.put_image("images/phone/one.jpg")
     lane.send(FrameMessage("phone", path, START, has_own_timestamp=False).to_value(with_time=False))
@@ -35,7 +35,7 @@ def filled(lane: LaneUnderTest, tmp_path: Path) -> LaneUnderTest:  # noqa: F811 
 
 
 def test_frames_keep_their_identity_and_images(filled: LaneUnderTest, make_topic: Callable[..., str], bucket: S3Bucket):
-    again = filled.with_settings(kafka_topic=make_topic())
+    again = filled.with_settings(kafka_topics=(make_topic(),))
     by_day = {day: find_stored_frames(filled.store, day) for day in sorted({frame.day for frame in filled.frames()})}
     named = [(frames.name, len(frames.frames)) for found, _ in by_day.values() for frames in found]
     assert named == [("seq", 3), ("yard", 3), ("phone", 1)]

@@ -22,7 +22,7 @@ from imgpipeline.sources.ingest import ingest_source
 from imgpipeline.sources.metrics import problems_of
 from imgpipeline.sources.protocol import Captured, Source, SourceKind
 from imgpipeline.sources.session import SourceSession
-from imgpipeline.sources.supervisor import Run, Supervisor, builder, run_again
+from imgpipeline.sources.supervisor import Supervisor, run_again, runner
 from imgpipeline_tests.servers.kafka_broker import KafkaBroker
 from imgpipeline_tests.servers.mosquitto import Mosquitto
 from imgpipeline_tests.servers.waiting import wait_until
@@ -49,19 +49,16 @@ class Sources:
         self.stopped: list[str] = []
         self._run = run or (lambda _, stop: stop.wait())
 
-    def build(self, config: AnyConfig, _board: Board) -> Run:
-        def run(stop: threading.Event) -> None:
-            self.started.append(config.name)
-            self._run(config.name, stop)
-            self.stopped.append(config.name)
-
-        return run
+    def run(self, config: AnyConfig, _board: Board, stop: threading.Event) -> None:
+        self.started.append(config.name)
+        self._run(config.name, stop)
+        self.stopped.append(config.name)
 
 
 @contextmanager
 def running(path: Path, sources: Sources, board: Board) -> Iterator[None]:
     stop = threading.Event()
-    supervisor = Supervisor(path, sources.build, board, rescan_s=0.05)
+    supervisor = Supervisor(path, sources.run, board, rescan_s=0.05)
     thread = threading.Thread(target=supervisor.run, args=(stop,))
     thread.start()
     try:
@@ -121,7 +118,7 @@ def test_only_a_defect_is_logged_with_its_traceback(
 
 def test_a_supervisor_ends_when_all_its_sources_have_ended(tmp_path: Path):
     sources, board = Sources(lambda *_: None), Board()
-    Supervisor(sources_file(tmp_path, entry("a")), sources.build, board, rescan_s=0.05).run(threading.Event())
+    Supervisor(sources_file(tmp_path, entry("a")), sources.run, board, rescan_s=0.05).run(threading.Event())
     assert state_of(board, "a") is SourceState.ENDED
 
 
@@ -217,7 +214,7 @@ class CameraConfig(OpenableConfig):
 def settings(kafka: KafkaBroker, topic: str, tmp_path) -> Settings:
     store_url = (tmp_path / "store").as_uri()
     return Settings(
-        _env_file=None, kafka_bootstrap_servers=kafka.bootstrap_servers, kafka_topic=topic, store_url=store_url
+        _env_file=None, kafka_bootstrap_servers=kafka.bootstrap_servers, kafka_topics=(topic,), store_url=store_url
     )
 
 
@@ -247,7 +244,7 @@ def no_http(*_: object) -> None:
 def supervised(settings: Settings, config: AnyConfig, board: Board) -> Iterator[None]:
     """Run a source as the supervisor does."""
     stop = threading.Event()
-    thread = threading.Thread(target=builder(settings, no_http)(config, board), args=(stop,))
+    thread = threading.Thread(target=runner(settings, no_http), args=(config, board, stop))
     thread.start()
     try:
         yield

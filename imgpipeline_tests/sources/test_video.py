@@ -14,10 +14,10 @@ from imgpipeline.contracts.notices import Notice, NoticeKind
 from imgpipeline.errors import ConfigurationError
 from imgpipeline.objectstore.client import open_memory_store
 from imgpipeline.settings import Settings
-from imgpipeline.sources.protocol import CapturedFrame
-from imgpipeline.sources.video import FrameChoice, Unreadable, VideoFrame, VideoSource, ingest_video, read_frames
+from imgpipeline.sources.ingest import ingest_files
+from imgpipeline.sources.protocol import CapturedFrame, Lost
+from imgpipeline.sources.video import FrameChoice, VideoFrame, VideoSource, read_frames
 from imgpipeline_tests.detect.conftest import START, LaneUnderTest, lane  # noqa: F401 - a fixture
-from imgpipeline_tests.servers.kafka_broker import KafkaBroker
 from imgpipeline_tests.sources.published import accounts_in, frames_in, read_published
 from imgpipeline_tests.sources.videos import write_video
 
@@ -27,11 +27,6 @@ ALL = FrameChoice()
 @pytest.fixture
 def video(tmp_path: Path) -> Path:
     return write_video(tmp_path / "clip.mp4")
-
-
-@pytest.fixture
-def settings(kafka: KafkaBroker, topic: str) -> Settings:
-    return Settings(_env_file=None, kafka_bootstrap_servers=kafka.bootstrap_servers, kafka_topic=topic)
 
 
 def frames_of(path: Path, choice: FrameChoice = ALL) -> list[VideoFrame]:
@@ -64,7 +59,7 @@ def test_a_variable_frame_rate_keeps_each_frames_own_time(tmp_path: Path) -> Non
 )
 def test_the_chosen_frames_are_taken(video: Path, choice: FrameChoice, numbers: list[int]) -> None:
     assert [f.number for f in frames_of(video, choice)] == numbers
-    assert VideoSource(video, "clip", choice=choice).expected_frames == len(numbers)
+    assert VideoSource(video, "clip", choice=choice).expected == len(numbers)
 
 
 @pytest.mark.parametrize("suffix", [".mp4", ".mkv"])
@@ -130,7 +125,7 @@ def test_the_readable_part_of_a_truncated_file_is_kept_and_the_rest_is_reported(
 
     read = list(read_frames(path))
     whole = [frame for frame in read if isinstance(frame, VideoFrame)]
-    lost = [part for part in read if isinstance(part, Unreadable)]
+    lost = [part for part in read if isinstance(part, Lost)]
     assert 10 < len(whole) < 90
     assert lost[-1].reason == "truncated"
     assert len(whole) + sum(part.count for part in lost) == 100
@@ -140,14 +135,14 @@ def test_the_missing_frames_of_a_truncated_video_are_in_the_accounts(tmp_path: P
     options = {"movflags": "faststart"}
     path = write_video(tmp_path / "clip.mp4", times_ms=range(0, 10_000, 100), size=(320, 240), options=options)
     path.write_bytes(path.read_bytes()[: path.stat().st_size * 3 // 5])
-    result = ingest_video(settings, VideoSource(path, "clip", start=START), store=open_memory_store())
+    result = ingest_files(settings, VideoSource(path, "clip", start=START), store=open_memory_store())
 
     published = read_published(settings)
     [account] = [notice.account for notice in accounts_in(published)]
     assert account is not None
     assert (account.received, account.announced, account.failed) == (100, result.announced, result.failed)
     assert result.failed > 0
-    assert any("early" in note for note in result.notes)
+    assert any("early" in skipped.reason for skipped in result.skipped)
     notices = [record for record in published if isinstance(record, Notice)]
     assert [n.kind for n in notices if n.reason and "frames early" in n.reason] == [NoticeKind.OFFLINE]
 
@@ -168,7 +163,7 @@ def test_a_video_ingested_twice_counts_once(
 ) -> None:
     for _ in range(2):
         chosen = VideoSource(video, "clip", start=START, choice=FrameChoice(rate=2))
-        assert ingest_video(lane.settings, chosen).announced == 4
+        assert ingest_files(lane.settings, chosen).announced == 4
 
     lane.follow()
 
@@ -185,7 +180,7 @@ def test_another_video_of_the_same_name_never_gets_the_images_of_the_first(tmp_p
     for folder, times in (("a", range(0, 1000, 100)), ("b", range(0, 2000, 200))):
         (tmp_path / folder).mkdir()
         path = write_video(tmp_path / folder / "clip.mp4", times_ms=times, size=(64, 48) if folder == "a" else (96, 48))
-        ingest_video(settings, VideoSource(path, "clip", start=START), store=store)
+        ingest_files(settings, VideoSource(path, "clip", start=START), store=store)
 
     frames = frames_in(read_published(settings))
     assert [frame.width for frame in frames] == [64] * 10 + [96] * 10

@@ -30,7 +30,7 @@ class Watching:
     """A folder, a topic and a store in memory."""
 
     def __init__(self, kafka: KafkaBroker, topic: str, folder: Path, state: Path) -> None:
-        self.settings = Settings(_env_file=None, kafka_bootstrap_servers=kafka.bootstrap_servers, kafka_topic=topic)
+        self.settings = Settings(_env_file=None, kafka_bootstrap_servers=kafka.bootstrap_servers, kafka_topics=(topic,))
         self.folder, self.state = folder, state
         self.store: ObjectStore = open_memory_store()
         folder.mkdir()

@@ -9,5 +9,5 @@ from imgpipeline_tests.servers.kafka_broker import KafkaBroker
 @pytest.fixture
 def settings(kafka: KafkaBroker, topic: str) -> Settings:
     return load_settings(
-        kafka_bootstrap_servers=kafka.bootstrap_servers, kafka_topic=topic, kafka_group=f"group-of-{topic}"
+        kafka_bootstrap_servers=kafka.bootstrap_servers, kafka_topics=(topic,), kafka_group=f"group-of-{topic}"
     )

@@ -20,15 +20,11 @@ from imgpipeline.stream.embedded import EmbeddedBroker, broker_process, start_id
 from imgpipeline.stream.fetch import read_record
 from imgpipeline.stream.log import read_log
 from imgpipeline.stream.send import create_topic
+from imgpipeline_tests.cli.samples import settings_of
 from imgpipeline_tests.servers.waiting import wait_until
 from imgpipeline_tests.sources.published import frames_in, read_published
 
 NOON = datetime(2026, 1, 9, 12, tzinfo=UTC)
-
-
-def settings_of(environment: dict[str, str]) -> Settings:
-    values = {name.removeprefix("IMGPIPELINE_").lower(): value for name, value in environment.items()}
-    return Settings(_env_file=None, **values)
 
 
 def topics_of(settings: Settings) -> list[str]:

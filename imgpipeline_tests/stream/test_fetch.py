@@ -122,7 +122,7 @@ def test_a_hole_in_a_compacted_topic_is_compacted(settings: Settings) -> None:
         name = f"{settings.kafka_topic}-compacted"
         wanted = {"num_partitions": 1, "replication_factor": 1, "configs": {"cleanup.policy": "compact"}}
         admin.create_topics({name: wanted}, wait_for_metadata=True)
-    compacted = settings.model_copy(update={"kafka_topic": name})
+    compacted = settings.model_copy(update={"kafka_topics": (name,)})
     with open_producer(compacted, transactional_id=f"of-{name}") as producer:
         producer.init_transactions()
         producer.begin_transaction()
@@ -169,7 +169,7 @@ def test_one_record_is_read_by_its_offset(settings: Settings) -> None:
 
 
 def test_a_dropped_partition_is_not_read_any_more(settings: Settings, make_topic: object) -> None:
-    two = settings.model_copy(update={"kafka_topic": make_topic(partitions=2)})  # type: ignore[operator]  # a fixture
+    two = settings.model_copy(update={"kafka_topics": (make_topic(partitions=2),)})  # type: ignore[operator]  # a fixture
     for partition in (0, 1):
         send(two, 3, partition=partition)
     with open_consumer(two, **FETCH_OPTIONS) as consumer:

@@ -43,7 +43,7 @@ def test_records_of_an_open_transaction_are_after_the_end(settings: Settings) ->
 
 def test_a_missing_topic_names_the_setting_and_the_command(settings: Settings) -> None:
     with pytest.raises(ConfigurationError, match=r"no topic 'absent'.*topics create.*IMGPIPELINE_KAFKA_TOPIC"):
-        read_log(settings.model_copy(update={"kafka_topic": "absent"}))
+        read_log(settings.model_copy(update={"kafka_topics": ("absent",)}))
 
 
 def test_each_start_of_an_embedded_broker_has_a_new_log() -> None:

@@ -32,7 +32,7 @@ RECORD = Record("frames", b"gate", MESSAGE.to_value())
 
 
 def settings(kafka: KafkaBroker, topic: str) -> Settings:
-    return Settings(_env_file=None, kafka_bootstrap_servers=kafka.bootstrap_servers, kafka_topic=topic)
+    return Settings(_env_file=None, kafka_bootstrap_servers=kafka.bootstrap_servers, kafka_topics=(topic,))
 
 
 @pytest.mark.timeout(60, func_only=True)
@@ -136,7 +136,7 @@ def test_frames_are_announced_over_each_login(
 ):
     monkeypatch.setenv("KAFKA_USER_PASSWORD", PASSWORD)  # of the user admin
     topic = f"{listener}-{mechanism}"
-    settings = settings_of(secured, listener, kafka_sasl_mechanism=mechanism, kafka_topic=topic)
+    settings = settings_of(secured, listener, kafka_sasl_mechanism=mechanism, kafka_topics=(topic,))
     create_topic(settings, partitions=1)
     with closing(BatchSender(settings)) as sender:
         sender.send([replace(RECORD, topic=topic)])

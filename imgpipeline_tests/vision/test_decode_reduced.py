@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from imgpipeline.contracts.detection import Detection
 from imgpipeline.errors import BadInputError, DeadLetterCode
 from imgpipeline.sources.simulator.scene import Scene
-from imgpipeline.sources.simulator.truth import Score, match_detections
+from imgpipeline.sources.simulator.truth import score_of
+from imgpipeline.vision.agreement import Score
 from imgpipeline.vision.decode import DecodedImage, ImageLimits, choose_reduction, decode_image, measured_reduction
 from imgpipeline.vision.detector import Detector, load_detector
 from imgpipeline.vision.gate import measure_quality
@@ -202,8 +203,8 @@ def test_in_simulated_scenes_recall_and_precision_do_not_fall():
         full, small = decode_image(data, LIMITS), reduced(data, detector.spec.network_input)
         assert small.reduction > 1
         for name, image in (("full", full), ("reduced", small)):
-            scores[name] += match_detections(found_at_640(detector, image), truth)
-    assert scores["full"].hits > 20
+            scores[name] += score_of(found_at_640(detector, image), truth)
+    assert scores["full"].matched > 20
     assert scores["reduced"].recall >= scores["full"].recall - 0.01
     assert scores["reduced"].precision >= scores["full"].precision - 0.01
 

@@ -12,7 +12,8 @@ from pathlib import Path
 import numpy as np
 import onnxruntime
 
-from imgpipeline.sources.simulator import LABELS, Scene, countable
+from imgpipeline.sources.simulator.scene import Scene
+from imgpipeline.sources.simulator.truth import LABELS, countable
 from models.train_demo.evaluate import detect
 from models.train_demo.export import MODEL
 

@@ -13,7 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from imgpipeline.sources import simulator
-from imgpipeline.sources.simulator import FIRST_TRAINING_SEED, LABELS, Scene, countable
+from imgpipeline.sources.simulator.scene import FIRST_TRAINING_SEED, Scene
+from imgpipeline.sources.simulator.truth import LABELS, countable
 
 FOLDER = Path(__file__).parents[1] / "training"
 WIDTH, HEIGHT = 416, 256

@@ -14,8 +14,9 @@ import onnxruntime
 from numpy.typing import NDArray
 
 from imgpipeline.contracts.detection import Detection
-from imgpipeline.sources.simulator import LABELS, Scene, Truth, countable
-from imgpipeline.sources.simulator.truth import Score, match_detections
+from imgpipeline.sources.simulator.scene import Scene
+from imgpipeline.sources.simulator.truth import LABELS, Truth, countable, score_of
+from imgpipeline.vision.agreement import Score
 from models.train_demo import dataset
 from models.train_demo.export import MODEL, SIDE_PX
 from models.train_demo.network import points
@@ -57,8 +58,8 @@ def frames(seeds: range, step: int, hour: float | None) -> Iterator[tuple[NDArra
 def report(title: str, score: Score) -> None:
     """Prints one line."""
     print(
-        f"{title:24} objects {score.hits + score.misses:6}  recall {score.recall:.4f}  precision {score.precision:.4f}"
-        f"  missed {score.misses:4}  false alarms {score.false_alarms:4}",
+        f"{title:24} objects {score.reference:6}  recall {score.recall:.4f}  precision {score.precision:.4f}"
+        f"  missed {score.reference - score.matched:4}  false alarms {score.found - score.matched:4}",
         flush=True,
     )
 
@@ -80,7 +81,7 @@ def main() -> None:
             found = detect(session, image, per_class=mode)
             for label in LABELS:
                 mine = [t for t in truths if t.label == label]
-                scores[mode, label] += match_detections([d for d in found if d.label == label], mine)
+                scores[mode, label] += score_of([d for d in found if d.label == label], mine)
                 if not mode:
                     totals[f"{label} found"] += sum(d.label == label for d in found)
                     totals[f"{label} countable"] += sum(map(countable, mine))

@@ -14,7 +14,8 @@ import numpy as np
 import onnxruntime
 from numpy.typing import NDArray
 
-from imgpipeline.sources.simulator import LABELS, Scene
+from imgpipeline.sources.simulator.scene import Scene
+from imgpipeline.sources.simulator.truth import LABELS
 from models.train_demo import dataset
 from models.train_demo.onnx_backend import make_model
 

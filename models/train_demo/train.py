@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 from numpy.typing import NDArray
 
-from imgpipeline.sources.simulator import LABELS
+from imgpipeline.sources.simulator.truth import LABELS
 from models.train_demo import dataset
 from models.train_demo.jax_backend import Compute, Initialise, Tree
 from models.train_demo.loss import loss_parts

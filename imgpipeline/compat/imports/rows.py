@@ -7,7 +7,7 @@ from datetime import UTC, date, datetime, timedelta, tzinfo
 from hashlib import sha256
 from typing import Any, Protocol
 
-from imgpipeline.contracts.message_fields import MAX_TEXT, check_storable, is_storable
+from imgpipeline.contracts.message_fields import check_storable, checked_text, invalid_field, shown
 from imgpipeline.contracts.outcomes import DeadLetter, Frame
 from imgpipeline.contracts.records import RawRecord
 from imgpipeline.contracts.times import day_of, parse_time
@@ -124,7 +124,7 @@ def _bury(row: Row, offset: int, error: BadInputError, known: Known, limits: Lim
     time = known.timestamp
     return DeadLetter(
         offset=offset,
-        code=error.code,
+        code=DeadLetterCode.BAD_ROW if error.code is DeadLetterCode.INVALID_MESSAGE else error.code,
         message=f"{row.place}: {error.message}",
         timestamp=time,
         day=day_of(time) if time is not None and limits.is_accepted(time) else None,
@@ -144,9 +144,7 @@ def latest_accepted(now: datetime, max_future_s: float) -> datetime:
 
 def bad_row(name: str, found: object, expected: str) -> BadInputError:
     """Returns the error for a field with an unexpected value."""
-    shown = repr(found) if isinstance(found, str | int | float | type(None)) else f"a JSON {type(found).__name__}"
-    shown = shown if len(shown) <= 120 else shown[:117] + "..."
-    return BadInputError(DeadLetterCode.BAD_ROW, f"{name}: got {shown}, expected {expected}.")
+    return invalid_field(name, shown(found), expected)
 
 
 class RollingHash:
@@ -180,17 +178,12 @@ _SIZES = (("x", "y", "width", "height"), ("x", "y", "w", "h"), ("left", "top", "
 
 
 def text_of(name: str, value: object) -> str:
-    """Returns storable text of 1 to `MAX_TEXT` characters, without surrounding spaces.
+    """Returns text as `checked_text`, without surrounding spaces.
 
     Raises:
         BadInputError: It is something else.
     """
-    text = value.strip() if isinstance(value, str) else value
-    if not isinstance(text, str) or not text or len(text) > MAX_TEXT:
-        raise bad_row(name, value, f"text of 1 to {MAX_TEXT} characters")
-    if not is_storable(text):
-        raise bad_row(name, value, "text without null characters and lone surrogates")
-    return text
+    return checked_text(name, value.strip() if isinstance(value, str) else value)
 
 
 def time_of(name: str, value: object, zone: tzinfo = UTC) -> datetime:
@@ -318,10 +311,7 @@ def check_attributes(attributes: Mapping[str, Any]) -> None:
     """
     if all(map(_is_harmless, attributes)) and all(map(_is_harmless, attributes.values())):
         return
-    try:
-        check_storable(attributes)
-    except BadInputError as error:
-        raise BadInputError(DeadLetterCode.BAD_ROW, error.message) from None
+    check_storable(attributes)
     level: list[Any] = [attributes]
     while level:
         parts = [part for value in level for part in (value.values() if isinstance(value, dict) else value)]

@@ -22,6 +22,7 @@ from imgpipeline.errors import PermanentError
 from imgpipeline.lake.storage.engine import disk_errors
 from imgpipeline.objectstore.files import InputFile, Selection, find_inputs, open_decompressed
 from imgpipeline.objectstore.parallel import map_ahead
+from imgpipeline.objectstore.reading import PIECE_BYTES
 from imgpipeline.settings import Settings
 
 BYTE_ORDER_MARK = b"\xef\xbb\xbf"
@@ -43,21 +44,26 @@ def find_job_inputs(location: str, settings: Settings) -> list[InputFile]:
 def open_each(inputs: Sequence[InputFile]) -> Iterator[tuple[InputFile, io.BufferedReader]]:
     """Yields the files in order, each opened and decompressed, without its byte order mark.
 
-    Objects of a bucket are fetched ahead. Each file is closed when the next one is requested.
+    Small objects of a bucket are fetched ahead. Each file is closed when the next one is requested.
 
     Raises:
         PermanentError: A file cannot be read, or is not compressed as its name says. The same goes for reads from the
             stream inside `reading`.
         TransientError: The store does not answer.
     """
-    remote = any(file.path is None for file in inputs)
-    opened = map_ahead(_open, inputs, workers=_READERS, ahead=_AHEAD) if remote else map(_open, inputs)
-    for file, raw in zip(inputs, opened, strict=True):
+    ahead = map_ahead(_open, filter(_is_small_object, inputs), workers=_READERS, ahead=_AHEAD)
+    for file in inputs:
+        raw = next(ahead) if _is_small_object(file) else _open(file)
         with raw, reading(file):
             stream = open_decompressed(raw, file.where)
             if stream.peek(len(BYTE_ORDER_MARK)).startswith(BYTE_ORDER_MARK):
                 stream.read(len(BYTE_ORDER_MARK))
             yield file, stream
+
+
+def _is_small_object(file: InputFile) -> bool:
+    """Returns whether an object fits into memory; the disk holds only one of the others at a time."""
+    return file.path is None and file.size_bytes <= PIECE_BYTES
 
 
 def _open(file: InputFile) -> io.BufferedReader:

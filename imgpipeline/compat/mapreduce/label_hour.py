@@ -17,7 +17,6 @@ Where JSON is ambiguous, DuckDB decides: the first of two equal names counts; `N
 A line longer than 16 MiB is an error.
 """
 
-from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import pairwise
@@ -74,8 +73,6 @@ _TIMES = """
 SELECT keys.id, seen.second FROM seen JOIN keys USING (label, hour) ORDER BY keys.id, seen.rowid
 """
 BATCH_ROWS = 200_000
-FEW_ROWS = 20_000
-"""Maximum number of times that are written without importing NumPy and Arrow."""
 _SECONDS_AN_HOUR = 3600
 _SEPARATOR = b", "
 _TIME_BYTES = len(", 2026-01-09T12:34:56")
@@ -122,24 +119,14 @@ def count_label_hours(location: str, output: str, settings: Settings) -> LabelHo
         engine.run(_KEYS)
         keys, detections = engine.run("SELECT count(*), coalesce(sum(count), 0)::BIGINT FROM keys")[0]
         unlabelled = engine.value("SELECT count(*) FROM seen") - detections
-        for piece in _printed(engine) if detections > FEW_ROWS else _printed_plainly(engine):
+        for piece in _printed(engine):
             write(stream, piece)
     return LabelHour(len(inputs), documents, detections, keys, malformed, unlabelled)
 
 
-def _printed_plainly(engine: Engine) -> Iterator[bytes]:
-    """Yields the output for a small number of times."""
-    times: dict[int, list[str]] = defaultdict(list)
-    for number, second in engine.run(_TIMES):
-        times[number].append(f"{second // 60:02d}:{second % 60:02d}")
-    for number, key, hour, count in engine.run("SELECT id, key, CAST(hour AS VARCHAR), count FROM keys ORDER BY id"):
-        before = _before_minutes(hour)
-        yield f"{key}\t{count}\t[{', '.join(before + time for time in times[number])}]\n".encode()
-
-
 def _printed(engine: Engine) -> Iterator[bytes]:
     """Yields the output in pieces of at most one batch of times, however long a line is."""
-    import numpy as np  # noqa: PLC0415 - slow to load, and small jobs do not need it
+    import numpy as np  # noqa: PLC0415 - slow to load, and other commands do not need it
 
     with engine_errors():
         keys = engine.connection.cursor().execute("SELECT key, CAST(hour AS VARCHAR), count FROM keys ORDER BY id")
@@ -161,14 +148,10 @@ def _printed(engine: Engine) -> Iterator[bytes]:
             yield b"]\n"
 
 
-def _before_minutes(hour: str) -> str:
-    return f"{hour[:10]}T{hour[11:13]}:"
-
-
 def _times_of(hour: str) -> "npt.NDArray[np.uint8]":
     """Returns the text of each second of an hour (`2026-01-09 12:00:00`) after a separator: uint8, 3600 rows."""
     import numpy as np  # noqa: PLC0415 - as above
 
-    before = f", {_before_minutes(hour)}"
+    before = f", {hour[:10]}T{hour[11:13]}:"
     rows = "".join(f"{before}{second // 60:02d}:{second % 60:02d}" for second in range(_SECONDS_AN_HOUR))
     return np.frombuffer(rows.encode(), np.uint8).reshape(_SECONDS_AN_HOUR, _TIME_BYTES)

@@ -31,8 +31,6 @@ from imgpipeline.settings import Settings
 
 _HEADER = b"timestamp"
 _ROW = re.compile(rb"^(?![ \t\v\f]*timestamp)[^,\n]*,([^,\n]*),[^,\n]*$", re.MULTILINE)
-MOST_IN_MEMORY = 500_000
-"""Maximum number of labels that are counted in memory; beyond it, DuckDB counts and spills to disk."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,17 +58,20 @@ def total_labels(location: str, output: str, settings: Settings) -> LabelTotal:
     inputs = find_job_inputs(location, settings)
     malformed = detections = labels = 0
     with open_output(output, inputs) as stream, open_engine(memory=settings.duckdb_memory) as engine:
-        totals = _Totals(engine)
+        engine.run("CREATE TABLE totals (label VARCHAR, count BIGINT)")
         for block in read_blocks(inputs):
             found = _ROW.findall(block)
             counts = Counter(found)
             if len(found) != block.count(b"\n"):
                 malformed += _count_malformed(block)
-            malformed += totals.add(counts)
-        for text, count in totals.rows():
-            write(stream, b"%s\t%d\n" % (text.encode(), count))
-            labels += 1
-            detections += count
+            malformed += _add(engine, counts)
+        query = "SELECT label, sum(count)::BIGINT FROM totals GROUP BY label ORDER BY label"
+        found_totals = engine.connection.execute(query)
+        while rows := found_totals.fetchmany(10_000):
+            for text, count in rows:
+                write(stream, b"%s\t%d\n" % (text.encode(), count))
+                labels += 1
+                detections += count
     return LabelTotal(len(inputs), detections, labels, malformed)
 
 
@@ -79,48 +80,22 @@ def _count_malformed(block: bytes) -> int:
     return sum(1 for line in lines if line and not line.startswith(_HEADER))
 
 
-class _Totals:
-    """Counts per label; those that do not fit into memory are in DuckDB."""
-
-    def __init__(self, engine: Engine) -> None:
-        self._engine = engine
-        self._counts: Counter[str] = Counter()
-        self._spilled = False
-
-    def add(self, raw: Counter[bytes]) -> int:
-        """Adds counts per raw field; returns the number of lines whose field is not a label."""
-        malformed = 0
-        for field, count in raw.items():
-            label = _label(field)
-            if label is None:
-                malformed += count
-            else:
-                self._counts[label] += count
-        if len(self._counts) > MOST_IN_MEMORY:
-            self._spill()
-        return malformed
-
-    def _spill(self) -> None:
-        self._engine.run("CREATE TABLE IF NOT EXISTS totals (label VARCHAR, count BIGINT)")
-        self._engine.run(
+def _add(engine: Engine, raw: Counter[bytes]) -> int:
+    """Adds counts per raw field; returns the number of lines whose field is not a label."""
+    counts: Counter[str] = Counter()
+    malformed = 0
+    for field, count in raw.items():
+        label = _label(field)
+        if label is None:
+            malformed += count
+        else:
+            counts[label] += count
+    if counts:
+        engine.run(
             "INSERT INTO totals SELECT unnest($labels), unnest($counts)",
-            {"labels": list(self._counts), "counts": list(self._counts.values())},
+            {"labels": list(counts), "counts": list(counts.values())},
         )
-        self._counts.clear()
-        self._spilled = True
-
-    def rows(self) -> Iterator[tuple[str, int]]:
-        """Yields labels and counts in byte order."""
-        if not self._spilled:
-            # Code points sort in the same order as their UTF-8 bytes.
-            yield from sorted(self._counts.items())
-            return
-        self._spill()
-        query = self._engine.connection.execute(
-            "SELECT label, sum(count)::BIGINT FROM totals GROUP BY label ORDER BY label"
-        )
-        while rows := query.fetchmany(10_000):
-            yield from rows
+    return malformed
 
 
 def _label(field: bytes) -> str | None:

@@ -129,7 +129,7 @@ def read_coverage(lake: LakeSession, settings: Settings, day: date, *, now: date
     rows = _Rows.of(lake, settings, day)
     start = datetime.combine(day, time(), UTC)
     end = min(start + timedelta(days=1), max(now.astimezone(UTC), start))
-    found = (rows.coverage(source, (start, end), settings.silence_limits) for source in rows.was_before)
+    found = (rows.coverage(source, (start, end), settings.source_silent_s) for source in rows.was_before)
     return tuple(one for one in found if one.hours or one.outages)
 
 
@@ -150,7 +150,7 @@ class _Rows:
     @classmethod
     def of(cls, lake: LakeSession, settings: Settings, day: date) -> Self:
         span = {"first": day - timedelta(days=LISTED_DAYS), "day": day}
-        limits = settings.silence_limits
+        limits = settings.source_silent_s
         shortest_s = min((one for one in (limits.default, *limits.by_source.values()) if one), default=DAY_S)
         return cls(
             was_before=dict(lake.query(_KNOWN, span).rows),

@@ -56,7 +56,7 @@ class RetentionReport:
 
 def is_retained(settings: Settings) -> bool:
     """Returns whether a limit is set, so that images are deleted at all."""
-    return settings.image_age_limits.has_any or settings.image_size_limits.has_any
+    return settings.keep_images_days.has_any or settings.keep_images_bytes.has_any
 
 
 def retain_images(
@@ -133,7 +133,7 @@ class _Work:
 
     def _sharing_a_limit(self, sources: set[str]) -> Iterator[tuple[float, set[str]]]:
         """Yields each size limit with the sources that share it. Sources that the setting names have their own."""
-        limits = self.settings.image_size_limits
+        limits = self.settings.keep_images_bytes
         named = {safe_name(name): limit for name, limit in limits.by_source.items()}
         shares = [(limit, {name}) for name, limit in named.items()] + [(limits.default, sources - named.keys())]
         yield from ((limit, sharing) for limit, sharing in shares if limit is not None)
@@ -151,7 +151,7 @@ class _Work:
 
     def _delete_aged(self, day: date, sources: list[str]) -> None:
         """Deletes the images of a day that is old enough, if they were also stored long enough ago."""
-        limits = self.settings.image_age_limits
+        limits = self.settings.keep_images_days
         keep_days = {safe_name(name): days for name, days in limits.by_source.items()}
         due: dict[str, datetime] = {}
         for source in sources:

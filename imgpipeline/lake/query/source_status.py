@@ -157,7 +157,7 @@ def _statuses(
     lake: LakeSession, settings: Settings, now: datetime, last_days: Mapping[str, date]
 ) -> tuple[SourceStatus, ...]:
     rows = _Rows.of(lake, now, _days_read(day_of(now), last_days))
-    limits = settings.silence_limits
+    limits = settings.source_silent_s
     return tuple(rows.status(source, last_days[source], limits, now) for source in sorted(last_days))
 
 
@@ -275,7 +275,7 @@ def judge_silence(store: ObjectStore, settings: Settings, *, now: datetime) -> S
     with _open_last_days(store, settings, now) as (engine, built_at):
         signs = _read_signs(engine)
     as_of = now if built_at is None else built_at
-    limits = settings.silence_limits
+    limits = settings.source_silent_s
     found = {source: text for source, sign in signs.items() if (text := _judge(source, sign, limits, as_of))}
     return Silence(len(signs), found)
 

@@ -14,7 +14,7 @@ from tenacity import Retrying, retry_if_exception_type, sleep_using_event, stop_
 from imgpipeline.contracts.templates import ImageKeyTemplate
 from imgpipeline.contracts.times import utc_now
 from imgpipeline.faultpoints import reach
-from imgpipeline.objectstore import open_store
+from imgpipeline.objectstore import ObjectStore, open_store
 from imgpipeline.settings import Settings
 from imgpipeline.sources.accounts import Totals
 from imgpipeline.sources.board import Board, SourceState, SourceWatch
@@ -24,7 +24,7 @@ from imgpipeline.sources.mqtt.session import Arrived, MessageDelivery, MqttSessi
 from imgpipeline.sources.options import PublishOptions
 from imgpipeline.sources.protocol import Lost, Settled, StatusChange
 from imgpipeline.sources.session import AWAY
-from imgpipeline.sources.storing import ReadableImageStore, first_received
+from imgpipeline.sources.storing import first_received
 from imgpipeline.stream.send import FencedError
 
 LOG = logging.getLogger(__name__)
@@ -37,7 +37,7 @@ def ingest_mqtt(
     *,
     stop: threading.Event | None = None,
     options: PublishOptions | None = None,
-    store: ReadableImageStore | None = None,
+    store: ObjectStore | None = None,
     progress: Callable[[list[tuple[str, Totals]]], None] | None = None,
     board: Board | None = None,
     watch: SourceWatch | None = None,
@@ -90,7 +90,7 @@ class _Ingest:
         self,
         settings: Settings,
         subscription: Subscription,
-        store: ReadableImageStore | None,
+        store: ObjectStore | None,
         options: PublishOptions,
         stop: threading.Event,
         board: Board | None,

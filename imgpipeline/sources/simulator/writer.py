@@ -97,9 +97,7 @@ def _to_json(frame: FrameTruth) -> dict[str, Any]:
 
 def object_to_json(truth: Truth) -> dict[str, Any]:
     """Returns an object in the form of `truth.jsonl`."""
-    left, top, right, bottom = truth.box_xyxy
-    box_xywh = [left, top, right - left, bottom - top]
-    return {"label": truth.label, "track_id": truth.track_id, "box": box_xywh, "visible": truth.visible}
+    return {"label": truth.label, "track_id": truth.track_id, "box": list(truth.box_xywh), "visible": truth.visible}
 
 
 def _from_json(data: dict[str, Any]) -> FrameTruth:
@@ -142,9 +140,8 @@ def scene_pictures(seed: int, count: int) -> Iterator[SimulatedImage]:
     scene = Scene(seed, frames=count)
     for number in range(count):
         data, truths = scene.jpeg(number)
-        objects = [{"label": truth.label, "track_id": truth.track_id, "visible": truth.visible,
-                    "box_xyxy": list(truth.box_xyxy)} for truth in truths]  # fmt: skip
-        yield SimulatedImage(number + 1, data, {"frame_number": number + 1, "objects": objects})
+        document = {"frame_number": number + 1, "objects": list(map(object_to_json, truths))}
+        yield SimulatedImage(number + 1, data, document)
 
 
 def write_pictures(

@@ -24,13 +24,14 @@ from fastapi.responses import JSONResponse, PlainTextResponse
 
 from imgpipeline.contracts.times import Clock, utc_now
 from imgpipeline.errors import ConfigurationError, ImgpipelineError, TransientError
+from imgpipeline.objectstore import ObjectStore
 from imgpipeline.settings import Settings
 from imgpipeline.sources.accounts import Totals
 from imgpipeline.sources.board import Board
+from imgpipeline.sources.folder import Pace
 from imgpipeline.sources.ingest import ingest_source
 from imgpipeline.sources.options import PublishOptions
 from imgpipeline.sources.played import PlayedVideo, find_stored_video
-from imgpipeline.sources.storing import ImageStore
 
 LOG = logging.getLogger(__name__)
 MOST_RUNNING = 8
@@ -76,7 +77,7 @@ class Jobs:
     def __init__(
         self,
         settings: Settings,
-        store: ImageStore,
+        store: ObjectStore,
         *,
         options: PublishOptions | None = None,
         board: Board | None = None,
@@ -107,15 +108,17 @@ class Jobs:
             ConfigurationError: There is no such video.
             TransientError: Too many jobs are running.
         """
-        found = find_stored_video(self._settings.dataset_root, video)
+        started = self._clock()
+        found = find_stored_video(self._settings, video, Pace(started, interval_s))
         with self._changed:
             for job in self._jobs.values():
                 if idempotency_key and (job.idempotency_key, job.video) == (idempotency_key, video):
                     return job
             if len(self._running) >= MOST_RUNNING:
                 raise TransientError(f"{MOST_RUNNING} videos are being played already.", next_step="try again later")
-            started = self._clock().isoformat()
-            job = Job(uuid4().hex, video, started, interval_s, found.frames, idempotency_key=idempotency_key)
+            job = Job(
+                uuid4().hex, video, started.isoformat(), interval_s, found.expected, idempotency_key=idempotency_key
+            )
             self._save(job)
             self._play(job)
             return job
@@ -161,8 +164,8 @@ class Jobs:
 
     def _run(self, job: Job, stop: threading.Event) -> None:
         try:
-            video = find_stored_video(self._settings.dataset_root, job.video)
-            source = PlayedVideo(video, datetime.fromisoformat(job.started), job.interval_s, first=job.sent)
+            pace = Pace(datetime.fromisoformat(job.started), job.interval_s)
+            source = PlayedVideo(find_stored_video(self._settings, job.video, pace), pace, first=job.sent)
             watch = self._board.watch(source.name, source.kind) if self._board else None
             totals = ingest_source(self._settings, source, stop=stop, options=self._options, store=self._store,
                              progress=self._saver(job), watch=watch)  # fmt: skip

@@ -28,9 +28,10 @@ from imgpipeline.contracts.outcomes import make_frame_id
 from imgpipeline.contracts.templates import ImageKeyTemplate
 from imgpipeline.contracts.times import Clock, format_time, parse_time
 from imgpipeline.errors import BadInputError, ImgpipelineError
+from imgpipeline.objectstore import ObjectStore
 from imgpipeline.sources.ingest import IngestSessions
 from imgpipeline.sources.protocol import CapturedFrame, Settled
-from imgpipeline.sources.storing import ReadableImageStore, content_name, ending_of, first_received
+from imgpipeline.sources.storing import content_name, ending_of, first_received
 from imgpipeline.vision.decode import ImageLimits, check_undecoded
 
 _CHUNK_LIMIT_S = 30.0
@@ -164,7 +165,7 @@ class FrameDesk:
     def __init__(
         self,
         publishers: IngestSessions,
-        store: ReadableImageStore,
+        store: ObjectStore,
         template: ImageKeyTemplate,
         clock: Clock,
         limits: ImageLimits,

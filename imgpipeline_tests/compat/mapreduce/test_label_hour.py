@@ -57,11 +57,7 @@ def test_keys_are_in_byte_order(tmp_path: Path):
     assert len(keys) == len(labels)
 
 
-@pytest.mark.parametrize("few", [0, 20_000])
-def test_times_are_in_the_order_of_files_and_of_places_in_them(
-    tmp_path: Path, few: int, monkeypatch: pytest.MonkeyPatch
-):
-    monkeypatch.setattr(label_hour, "FEW_ROWS", few)
+def test_times_are_in_the_order_of_files_and_of_places_in_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(label_hour, "BATCH_ROWS", 1_000)
     hours = [f"2026-01-09T12:{(7 * n) % 60:02d}:{(11 * n) % 60:02d}" for n in range(4_000)]
     files = [
@@ -253,12 +249,11 @@ FILES = st.one_of(
 
 
 @pytest.mark.medium
-@given(st.lists(FILES, max_size=4), st.sampled_from([0, 20_000]))
-@example([b'{"a": "\\ud800"}', document(T, "car")], 0)
+@given(st.lists(FILES, max_size=4))
+@example([b'{"a": "\\ud800"}', document(T, "car")])
 @settings(max_examples=examples(50), suppress_health_check=[HealthCheck.too_slow])
-def test_any_files_give_what_mapper_and_reducer_give(files: list[bytes], few: int):
-    with tempfile.TemporaryDirectory() as folder, pytest.MonkeyPatch.context() as patch:
-        patch.setattr(label_hour, "FEW_ROWS", few)
+def test_any_files_give_what_mapper_and_reducer_give(files: list[bytes]):
+    with tempfile.TemporaryDirectory() as folder:
         output, done = run(Path(folder), files)
     assert output == classic.label_hour(files)
     assert done.detections == sum(int(line.split(b"\t")[1]) for line in output.splitlines())

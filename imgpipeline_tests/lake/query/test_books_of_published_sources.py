@@ -1,7 +1,5 @@
 """A real source and broker: the books balance with the ledger, even if the publisher was killed."""
 
-import threading
-from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -22,7 +20,7 @@ from imgpipeline.objectstore import open_store
 from imgpipeline.settings import Settings
 from imgpipeline.sources.ingest import ingest_source
 from imgpipeline.sources.options import PublishOptions
-from imgpipeline.sources.protocol import Captured, CapturedFrame, Lost, Settled, SourceKind
+from imgpipeline.sources.protocol import CapturedFrame, Lost, Settled, SourceKind
 from imgpipeline.sources.session import SourceSession
 from imgpipeline.stream.connection import open_consumer
 from imgpipeline.stream.lanes import Lane
@@ -30,6 +28,7 @@ from imgpipeline.stream.log import read_log
 from imgpipeline_tests.servers.kafka_broker import KafkaBroker
 from imgpipeline_tests.servers.waiting import wait_until
 from imgpipeline_tests.sources.published import read_published
+from imgpipeline_tests.sources.test_session import Listed
 
 pytestmark = [pytest.mark.servers, pytest.mark.slow]
 STAMPS = ("timestamp", "upload_timestamp")
@@ -41,22 +40,10 @@ def settings(kafka: KafkaBroker, topic: str, tmp_path: Path, monkeypatch: pytest
     return Settings(
         _env_file=None,
         kafka_bootstrap_servers=kafka.bootstrap_servers,
-        kafka_topic=topic,
+        kafka_topics=(topic,),
         store_url=(tmp_path / "store").as_uri(),
         linger_s=1.0,
     )
-
-
-class Listed:
-    """A finite source that yields what it is given."""
-
-    kind, name = SourceKind.FINITE, "gate"
-
-    def __init__(self, items: list[Captured]) -> None:
-        self.items = items
-
-    def capture(self, stop: threading.Event) -> Iterator[Captured]:
-        yield from (item for item in self.items if not stop.is_set())
 
 
 def shot(number: int, data: bytes | None = None, start: datetime | None = None) -> CapturedFrame:
@@ -98,10 +85,10 @@ def test_a_consumer_of_the_frames_sees_frames_only_where_notices_have_a_topic_of
     kafka.create_topic(apart, partitions=1)
     both = settings.model_copy(update={"kafka_topics": (frames, apart), "timestamp_fields": STAMPS})
     ingest_source(both, Listed([shot(0), Lost("queue", 4), shot(1)]), options=PublishOptions(message_format=form))
-    alone = both.model_copy(update={"kafka_topic": frames})
+    alone = both.model_copy(update={"kafka_topics": (frames,)})
     assert len(read_values(alone)) == 2
     assert all(b'"kind"' not in value for value in read_values(alone))
-    notices = read_published(both.model_copy(update={"kafka_topic": apart}))
+    notices = read_published(both.model_copy(update={"kafka_topics": (apart,)}))
     assert [record.kind for record in notices if isinstance(record, Notice)] == ["started", "account", "ended"]
     detect(both)
     (entry,) = books(both)

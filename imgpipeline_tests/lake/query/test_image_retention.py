@@ -13,6 +13,7 @@ from imgpipeline.lake.query.image_retention import retain_images
 from imgpipeline.objectstore import ImageReader, ObjectStore, open_store
 from imgpipeline.objectstore.images import read_deleted
 from imgpipeline.settings import Settings
+from imgpipeline.settings.variables import SourceLimits
 from imgpipeline_tests.ledger.samples import DAY, NOON, append, dead_letter, frame, write_chain
 from imgpipeline_tests.objectstore.stores import SHARED_KINDS, store_settings
 
@@ -56,7 +57,9 @@ def store(settings: Settings) -> ObjectStore:
 
 
 def limited(settings: Settings, **limits: object) -> Settings:
-    return settings.model_copy(update={name: str(limit) for name, limit in limits.items()})
+    return settings.model_copy(
+        update={name: SourceLimits.parse(str(limit), most=1e18) for name, limit in limits.items()}
+    )
 
 
 def test_images_past_their_age_are_deleted_and_recorded(store: ObjectStore, settings: Settings):

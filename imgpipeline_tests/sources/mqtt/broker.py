@@ -7,12 +7,12 @@ from functools import partial
 
 import paho.mqtt.client as paho
 
+from imgpipeline.objectstore import ObjectStore
 from imgpipeline.settings import Settings
 from imgpipeline.sources.accounts import Totals
 from imgpipeline.sources.mqtt.ingest import ingest_mqtt
 from imgpipeline.sources.mqtt.messages import Subscription
 from imgpipeline.sources.options import PublishOptions
-from imgpipeline.sources.storing import ReadableImageStore
 from imgpipeline_tests.servers.mosquitto import Mosquitto
 
 
@@ -76,7 +76,7 @@ def start_ingest(
     subscription: Subscription,
     *,
     options: PublishOptions | None = None,
-    store: ReadableImageStore | None = None,
+    store: ObjectStore | None = None,
 ) -> RunningIngest:
     """Start an ingest; its `end` stops it."""
     return RunningIngest(partial(ingest_mqtt, settings, subscription, options=options, store=store))
@@ -88,7 +88,7 @@ def running(
     subscription: Subscription | None = None,
     *,
     options: PublishOptions | None = None,
-    store: ReadableImageStore | None = None,
+    store: ObjectStore | None = None,
 ) -> Iterator[RunningIngest]:
     """Run an ingest until the context ends; its error is raised there."""
     ingest = start_ingest(settings, subscription or Subscription(("images/+/raw",)), options=options, store=store)

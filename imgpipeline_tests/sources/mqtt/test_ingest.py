@@ -27,7 +27,7 @@ from imgpipeline_tests.faults.child_runs import environment_of, variables_of
 from imgpipeline_tests.servers.mosquitto import Mosquitto
 from imgpipeline_tests.servers.waiting import wait_until
 from imgpipeline_tests.sources.mqtt.broker import running, send, start_ingest
-from imgpipeline_tests.sources.published import accounts_in, frames_in, read_published
+from imgpipeline_tests.sources.published import accounts_in, closes, frames_in, read_published
 
 TOPIC = "images/gate/raw"
 
@@ -114,7 +114,7 @@ def test_each_topic_that_a_wildcard_matches_is_a_source_with_its_own_accounts(
         wait_until(lambda: ingest.announced == 40, limit_s=60, what="the frames")
     found = read_published(settings)
     assert {name: of.announced for name, of in ingest.sessions} == {"gate": 20, "yard": 20}
-    assert all(of.closes for _, of in ingest.sessions)
+    assert all(closes(of) for _, of in ingest.sessions)
     assert sorted(n.source for n in found if isinstance(n, Notice) and n.kind is NoticeKind.ENDED) == ["gate", "yard"]
     of_gate = [frame.sha256 for frame in frames_in(found) if frame.source == "gate"]
     assert len(set(of_gate)) == 20
@@ -189,7 +189,7 @@ def test_messages_of_qos_0_beyond_the_queue_are_dropped_and_counted(lane: LaneUn
         wait_until(lambda: ingest.received == 200, limit_s=60, what="all messages are counted")
     [(source, totals)] = ingest.sessions
     assert source == "gate"
-    assert totals.closes
+    assert closes(totals)
     assert (totals.in_flight, totals.failed, set(totals.dropped)) == (0, 0, {"queue"})
     assert totals.announced == len(frames_in(read_published(settings))) == 200 - totals.dropped["queue"]
     assert totals.announced >= 10
@@ -239,7 +239,7 @@ def test_fault_55_a_killed_broker_loses_and_duplicates_no_received_frame(lane: L
     assert offline
     lane.follow()
     assert len({(frame.frame_id, frame.day) for frame in lane.frames()}) == 60
-    assert all(of.closes for _, of in ingest.sessions)
+    assert all(closes(of) for _, of in ingest.sessions)
 
 
 @pytest.mark.slow
@@ -315,7 +315,7 @@ def test_fault_52_two_processes_with_one_name_lose_and_duplicate_no_frame(lane: 
     for ingest in (first, rival):
         ingest.end()
         assert ingest.error is None or isinstance(ingest.error, FencedError)
-    assert all(of.closes for _, of in [*first.sessions, *rival.sessions])
+    assert all(closes(of) for _, of in [*first.sessions, *rival.sessions])
     lane.follow()
     assert len({(frame.frame_id, frame.day) for frame in lane.frames()}) == 20
 

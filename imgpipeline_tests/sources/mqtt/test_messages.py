@@ -5,12 +5,13 @@ import json
 from datetime import UTC, datetime
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from imgpipeline.contracts.capture import ClockSource
 from imgpipeline.errors import UsageError
 from imgpipeline.sources.mqtt.messages import Payload, Subscription
+from imgpipeline_tests.examples import examples
 
 NOON = datetime(2026, 1, 9, 12, tzinfo=UTC)
 IMAGE = b"\xff\xd8\xff image"
@@ -89,6 +90,7 @@ def to_json(document: object) -> bytes:
         st.binary(max_size=200), st.recursive(st.none() | st.text(max_size=5), st.lists).map(repr).map(str.encode)
     )
 )
+@settings(max_examples=examples(50))
 def test_any_other_payload_becomes_an_image_that_cannot_be_decoded(payload: bytes):
     frame = Subscription(payload=Payload.JSON).frame_of("images/raw", payload, NOON)
     assert frame.data == payload

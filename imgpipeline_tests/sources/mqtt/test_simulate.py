@@ -7,7 +7,7 @@ from pathlib import Path
 from imgpipeline.objectstore.client import open_memory_store
 from imgpipeline.sources.mqtt.messages import Payload, Subscription
 from imgpipeline.sources.mqtt.simulate import Simulation, simulate_mqtt
-from imgpipeline.sources.simulator import read_truth
+from imgpipeline.sources.simulator.writer import read_truth
 from imgpipeline_tests.detect.conftest import LaneUnderTest
 from imgpipeline_tests.detect.conftest import lane as lane  # noqa: PLC0414 - a fixture
 from imgpipeline_tests.servers.mosquitto import Mosquitto

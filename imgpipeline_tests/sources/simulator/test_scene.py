@@ -8,16 +8,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from imgpipeline.sources.simulator import (
-    LABELS,
-    Scene,
-    Truth,
-    brightness_at,
-    countable,
-)
-from imgpipeline.sources.simulator.scene import light_of
+from imgpipeline.sources.simulator.scene import Scene, brightness_at, light_of
+from imgpipeline.sources.simulator.truth import LABELS, Truth, countable
 
-SEEDS = range(12)
+SEEDS = range(4)
 
 
 def test_the_same_seed_gives_the_same_bytes_and_truth_in_any_order_of_frames():
@@ -88,7 +82,7 @@ def test_the_truth_box_encloses_the_pixels_that_the_object_changed(label: str):
 def test_a_hidden_object_is_less_visible_and_its_box_covers_only_the_visible_part():
     hidden = [
         (truth, truths)
-        for seed in range(30)
+        for seed in range(12)
         for truths in [Scene(seed, overlap=0.5).jpeg(25)[1]]
         for truth in truths
         if truth.visible < 0.9 and truth.box_xyxy[0] > 5 and truth.box_xyxy[2] < 635
@@ -113,15 +107,15 @@ def test_objects_overlap_at_most_by_the_given_share():
 @pytest.mark.medium
 def test_objects_move_enter_and_leave():
     entered = left = 0
-    for seed in range(30):
+    for seed in range(12):
         first, last = ({t.track_id: t for t in Scene(seed).jpeg(n)[1]} for n in (0, 49))
         entered += len(last.keys() - first.keys())
         left += len(first.keys() - last.keys())
         moved = [_centre_x(last[i]) - _centre_x(first[i]) for i in first.keys() & last.keys()]
         assert all(abs(dx) > 5 for dx in moved)
 
-    assert entered >= 5
-    assert left >= 5
+    assert entered >= 2
+    assert left >= 2
 
 
 @pytest.mark.medium
@@ -138,7 +132,7 @@ def test_an_object_keeps_its_track_id_and_label_and_does_not_jump():
 
 @pytest.mark.medium
 def test_every_class_is_drawn_about_equally_often():
-    labels = [t.label for seed in range(60) for t in Scene(seed).jpeg(25)[1]]
+    labels = [t.label for seed in range(30) for t in Scene(seed).jpeg(25)[1]]
 
     assert all(labels.count(label) > len(labels) / 8 for label in LABELS)
 

@@ -10,8 +10,15 @@ import numpy as np
 import pytest
 
 from imgpipeline.errors import ConfigurationError
-from imgpipeline.sources.simulator import Scene, read_truth, write_scene
-from imgpipeline.sources.simulator.writer import rotated_pictures, scene_pictures, truth_of, write_pictures
+from imgpipeline.sources.simulator.scene import Scene
+from imgpipeline.sources.simulator.writer import (
+    read_truth,
+    rotated_pictures,
+    scene_pictures,
+    truth_of,
+    write_pictures,
+    write_scene,
+)
 from imgpipeline_tests.cli.command import run
 
 START = datetime(2026, 3, 4, 12, 0, tzinfo=UTC)

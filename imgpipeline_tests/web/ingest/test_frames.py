@@ -204,7 +204,7 @@ def test_the_api_page_needs_no_other_server(client: httpx.Client):
 
 def test_the_server_is_ready_when_store_and_kafka_answer(client: httpx.Client, posting: LaneUnderTest):
     assert client.get("/ready").json() == {"status": "ready"}
-    absent = posting.with_settings(kafka_topic="absent")
+    absent = posting.with_settings(kafka_topics=("absent",))
     with serving(absent.settings) as other:
         answer = other.get("/ready")
     assert answer.status_code == 503
