@@ -4,25 +4,26 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime
 from itertools import islice
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
 from imgpipeline.cli.options import STORE_PATIENCE_S, JsonOption, open_site
 from imgpipeline.cli.output import Columns, note, progress_bar, reasons, show_json, show_records
-from imgpipeline.contracts.keys import FAN_OUT_OFFSETS
+from imgpipeline.contracts.keys import FAN_OUT_OFFSETS, ChainId
+from imgpipeline.contracts.records import LogRange
 from imgpipeline.contracts.text import counted
 from imgpipeline.contracts.times import utc_now
+from imgpipeline.detect.state import find_expired, read_state
 from imgpipeline.errors import ImgpipelineError
+from imgpipeline.events.alerts.audit import AlertAudit, audit_alerts
+from imgpipeline.lake.quality.audit import audit as audit_ledger
+from imgpipeline.lake.quality.audit_report import AuditReport
+from imgpipeline.ledger import ChainEnd, Segment, current_chain, find_ends, list_chains, list_segments, read_segments
+from imgpipeline.objectstore import ObjectStore, open_store
 from imgpipeline.settings import Settings, load_settings
-
-if TYPE_CHECKING:
-    from imgpipeline.contracts.keys import ChainId
-    from imgpipeline.contracts.records import LogRange
-    from imgpipeline.events.alerts.audit import AlertAudit
-    from imgpipeline.lake.quality.audit_report import AuditReport
-    from imgpipeline.ledger import ChainEnd, Segment
-    from imgpipeline.objectstore import ObjectStore
+from imgpipeline.stream.fetch import find_oldest
+from imgpipeline.stream.log import read_logs
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,10 +70,6 @@ def status(
     as_json: JsonOption = False,
 ) -> None:
     """Show log end, ledger end, lag, last commit and dead letters of each topic partition."""
-    from imgpipeline.detect.state import read_state
-    from imgpipeline.objectstore import open_store
-    from imgpipeline.stream.log import read_logs
-
     settings = load_settings()
     store = open_store(settings, patience_s=STORE_PATIENCE_S)
     # Read the ledger's ends first, so that none is beyond the end of its log.
@@ -94,8 +91,6 @@ def status(
 
 
 def _ledger_ends(store: "ObjectStore", topics: Sequence[str]) -> "dict[ChainId, ChainEnd]":
-    from imgpipeline.ledger import find_ends, list_chains
-
     return find_ends(store, [chain for topic in topics for chain in list_chains(store, topic)])
 
 
@@ -106,10 +101,6 @@ def _rows(
     segments: int,
     settings: Settings,
 ) -> Iterator[PartitionStatus]:
-    from imgpipeline.detect.state import find_expired
-    from imgpipeline.ledger import current_chain
-    from imgpipeline.stream.fetch import find_oldest
-
     closed = {chain for chain, end in ends.items() if end.is_closed}
     by_chain = {current_chain(log.chain, closed): log for log in logs}
     gone = sorted(chain for chain in ends if chain not in by_chain)
@@ -138,8 +129,6 @@ def _rows(
 
 def _latest_segments(store: "ObjectStore", chain: "ChainId", end: int) -> "Iterator[Segment]":
     """Yields the segments of a chain from its end backwards. Lists and reads only what the caller takes."""
-    from imgpipeline.ledger import list_segments, read_segments
-
     while end > 0:
         first = (end - 1) // FAN_OUT_OFFSETS * FAN_OUT_OFFSETS
         yield from read_segments(store, chain, reversed(list_segments(store, chain, first, end)))
@@ -173,9 +162,6 @@ def audit(
     Exits with status 1 if anything is missing, overlaps or disagrees. Lag does not count as missing. Days that wait for
     their first build are listed as not compared. A store with only imports does not need Kafka.
     """
-    from imgpipeline.events.alerts.audit import audit_alerts
-    from imgpipeline.lake.quality.audit import audit as audit_ledger
-
     settings, store = open_site()
     unreadable: list[ImgpipelineError] = []
     with progress_bar("Auditing", unit="segments") as progress:
@@ -203,8 +189,6 @@ def audit(
 
 def _read_logs(settings: Settings, unreadable: list[ImgpipelineError]) -> "Sequence[LogRange]":
     """Returns the readable logs; adds the reasons why others cannot be read."""
-    from imgpipeline.stream.log import read_logs
-
     logs = read_logs(settings)
     unreadable.extend(logs.unreadable.values())
     return logs.ranges

@@ -12,26 +12,25 @@ from dataclasses import asdict, dataclass
 from functools import partial
 from http.client import HTTPException
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import Annotated, Any, Literal
 from urllib.error import HTTPError
 from urllib.request import urlopen
 
 import typer
 from pydantic import SecretStr
+from rich.table import Table
+from rich.text import Text
 
 from imgpipeline import __version__
-from imgpipeline.cli.ingest_live import CredentialsEnvOption, CredentialsFileOption
-from imgpipeline.cli.options import STORE_PATIENCE_S, JsonOption
+from imgpipeline.cli.options import STORE_PATIENCE_S, CredentialsEnvOption, CredentialsFileOption, JsonOption
 from imgpipeline.cli.output import note, show_json, show_table, shown, stdout_console
+from imgpipeline.contracts.records import LogRange
 from imgpipeline.contracts.text import counted
 from imgpipeline.contracts.times import format_time, utc_now
 from imgpipeline.errors import ConfigurationError, ImgpipelineError, LedgerError
 from imgpipeline.settings import Settings, load_settings
 from imgpipeline.settings.loading import unknown_settings
 from imgpipeline.settings.variables import variables
-
-if TYPE_CHECKING:
-    from imgpipeline.contracts.records import LogRange
 
 LIMIT_S = 25.0
 """Time limit of the checks."""
@@ -264,9 +263,6 @@ def _check_names() -> CheckResult:
 
 
 def _show(results: Sequence[CheckResult]) -> None:
-    from rich.table import Table
-    from rich.text import Text
-
     table = Table("check", "result", "what was found", title=f"imgpipeline {__version__}", title_justify="left")
     for result in results:
         status = Text(result.status, style=_COLOURS[result.status])

@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
@@ -33,13 +33,15 @@ from imgpipeline.contracts.outcomes import FrameStatus
 from imgpipeline.contracts.text import counted
 from imgpipeline.contracts.times import utc_now
 from imgpipeline.lake.query.days import optional_day, parse_day
+from imgpipeline.lake.query.explain import CountedDetection, Explanation, StoredNumber, TracedSegment
+from imgpipeline.lake.query.frames import find_frames, find_named_frame
+from imgpipeline.lake.query.image_retention import retain_images
+from imgpipeline.lake.query.lake import open_arrow_lake
+from imgpipeline.lake.query.wanted_frames import WantedFrames
 from imgpipeline.settings import load_settings
 
-if TYPE_CHECKING:
-    from imgpipeline.lake.query.explain import CountedDetection, Explanation, StoredNumber, TracedSegment
-
-app = typer.Typer(help="List and show frames with their detections.")
-images_app = typer.Typer(help="Manage the images that imgpipeline stored.")
+app = typer.Typer()
+images_app = typer.Typer()
 _FIELDS = ("file", "timestamp", "source", "source_image_path", "size_bytes", "status", "frame_id", "detections")
 _DELETED = ("source", "day", "images", "size_bytes")
 _FRAMES: Columns = (
@@ -65,9 +67,6 @@ def list_frames(
     that has such frames. A frame that was announced several times is listed once. Includes all processed frames, even
     if their day is not built yet.
     """
-    from imgpipeline.lake.query.frames import find_frames
-    from imgpipeline.lake.query.wanted_frames import WantedFrames
-
     asked = period.span()
     settings, store = open_site()
     found = find_frames(store, settings, asked, WantedFrames(source, label, status), limit)
@@ -83,8 +82,6 @@ def show(
     day: Annotated[str | None, typer.Option(help="UTC day. Default: the latest day.")] = None,
 ) -> None:
     """Show one frame with its detections as a JSON document. Of several frames with the name, shows the latest."""
-    from imgpipeline.lake.query.frames import find_named_frame
-
     chosen = optional_day(day)
     settings, store = open_site()
     show_json(find_named_frame(store, settings, chosen, name))
@@ -107,8 +104,6 @@ def explain(
     The same rows in SQL: imgpipeline query "SELECT * FROM explain_label_counts(DATE '2026-01-09', 14, 'car')", or
     explain_label_totals(DATE '2026-01-09', 'car').
     """
-    from imgpipeline.lake.query.lake import open_arrow_lake
-
     wanted = parse_day(day)
     lake = open_arrow_lake(load_settings())
     with progress_bar("Reading segments", unit="detections") as progress:
@@ -223,8 +218,6 @@ def retain(dry_run: DryRunOption = False, duration_s: DurationOption = None, as_
     Deletes only images below images/ whose frames have an outcome in the ledger, at most 100,000 per run. Frames,
     detections and all numbers stay. Dagster does this every hour if a limit is set (retain_images).
     """
-    from imgpipeline.lake.query.image_retention import retain_images
-
     settings, store = open_site()
     began_s = time.monotonic()
     with progress_bar("Deleting", unit="images") as bar:

@@ -3,7 +3,7 @@
 from dataclasses import asdict, dataclass, replace
 from datetime import datetime, timedelta, tzinfo
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import Annotated, Literal
 
 import typer
 
@@ -25,19 +25,21 @@ from imgpipeline.contracts.text import counted
 from imgpipeline.contracts.times import Hours, find_timezone, parse_time
 from imgpipeline.errors import UsageError
 from imgpipeline.lake.query.days import parse_day
-from imgpipeline.settings import load_settings
+from imgpipeline.settings import Settings, load_settings
 from imgpipeline.settings.kafka import NOTICES_APART
+from imgpipeline.sources import prepare as preparing
+from imgpipeline.sources.folder import FolderIngest, Pace, ingest_folder
+from imgpipeline.sources.image_files import HIDDEN
+from imgpipeline.sources.ingest import ingest_source
+from imgpipeline.sources.options import Preparation, PublishOptions, default_options, parse_polygon, parse_size
+from imgpipeline.sources.protocol import SourceKind
+from imgpipeline.sources.sequence import SequenceIngest, SequenceSource, ingest_sequence
+from imgpipeline.sources.stored_images import OPTIONS, BucketSource, find_stored_frames
+from imgpipeline.sources.video import FrameChoice, VideoIngest, VideoSource, ingest_video
+from imgpipeline.sources.watched_folder import After, WatchedFolder, WatchOptions
+from imgpipeline.vision.gate import Gate
 
-if TYPE_CHECKING:
-    from imgpipeline.settings import Settings
-    from imgpipeline.sources.folder import FolderIngest, Pace
-    from imgpipeline.sources.options import Preparation, PublishOptions
-    from imgpipeline.sources.protocol import SourceKind
-    from imgpipeline.sources.sequence import SequenceIngest
-    from imgpipeline.sources.video import FrameChoice, VideoIngest
-    from imgpipeline.sources.watched_folder import WatchOptions
-
-app = typer.Typer(help="Store images and announce them as frames.")
+app = typer.Typer()
 _MOST_NAMED = 5
 
 
@@ -102,9 +104,6 @@ class Preparing:
 
     def preparation(self, settings: "Settings") -> "Preparation":
         """Returns how frames are prepared; raises a UsageError for an invalid option."""
-        from imgpipeline.sources.options import Preparation, parse_polygon, parse_size
-        from imgpipeline.vision.gate import Gate
-
         try:
             hours = Hours.parse(self.gate_hours, find_timezone(settings.timezone)) if self.gate_hours else None
             return Preparation(
@@ -142,8 +141,6 @@ class Announcing(Preparing):
 
     def options(self, settings: "Settings", kind: "SourceKind") -> "PublishOptions":
         """Returns how frames are published; raises a UsageError for an invalid option."""
-        from imgpipeline.sources.options import default_options
-
         return replace(
             default_options(kind), preparation=self.preparation(settings), message_format=self.message_format
         )
@@ -186,8 +183,6 @@ class Watching:
 
     def options(self) -> "WatchOptions":
         """Returns how the folder is watched."""
-        from imgpipeline.sources.watched_folder import After, WatchOptions
-
         return WatchOptions(After(self.after), self.move_to, self.rescan_s, self.state)
 
 
@@ -214,9 +209,6 @@ def folder(
     With --watch, a file is announced once its size and time stay the same between two scans, or when it is moved in.
     On Ctrl-C or SIGTERM, the command announces the files that it has found, then ends.
     """
-    from imgpipeline.sources.folder import ingest_folder
-    from imgpipeline.sources.protocol import SourceKind
-
     settings = announcing.settings()
     options = announcing.options(settings, SourceKind.FINITE)
     pace = _pace(start, interval_s, find_timezone(settings.timezone))
@@ -238,9 +230,6 @@ def folder(
 def _watch(
     settings: "Settings", path: Path, source: str, options: "PublishOptions", how: "WatchOptions", *, as_json: bool
 ) -> None:
-    from imgpipeline.sources.ingest import ingest_source
-    from imgpipeline.sources.watched_folder import WatchedFolder
-
     folder = WatchedFolder(settings, path, source, how)
     note(f"Watching {path}. Ctrl-C stops.")
     with stopped_by_signals() as stopping:
@@ -254,15 +243,11 @@ def _watch(
 
 
 def _pace(start: str | None, interval_s: float, zone: tzinfo) -> "Pace | None":
-    from imgpipeline.sources.folder import Pace
-
     first = _read_start(start, zone)
     return Pace(first, timedelta(seconds=interval_s)) if first else None
 
 
 def _report_folder(result: "FolderIngest", topic: str, form: MessageFormat) -> None:
-    from imgpipeline.sources.image_files import HIDDEN
-
     if not result.announced and not result.skipped:
         note("No images found: nothing to do.")
         return
@@ -302,9 +287,6 @@ def sequence(
     The last digits of a file's name are the number of its frame. Number and frame rate give its time. The time of the
     first image is --start, otherwise its EXIF time, otherwise its modification time.
     """
-    from imgpipeline.sources.protocol import SourceKind
-    from imgpipeline.sources.sequence import SequenceSource, ingest_sequence
-
     settings = announcing.settings()
     options, at = announcing.options(settings, SourceKind.FINITE), _read_start(start, find_timezone(settings.timezone))
     if source and len(folders) > 1:
@@ -348,9 +330,6 @@ def video(
     truncated file is announced, the rest is counted as failed, and the command exits with status 1. It is safe to
     repeat an ingest: the same frames count once.
     """
-    from imgpipeline.sources.protocol import SourceKind
-    from imgpipeline.sources.video import VideoSource, ingest_video
-
     settings = announcing.settings()
     options, choice = announcing.options(settings, SourceKind.FINITE), _frame_choice(every, fps, count)
     at: datetime | None = _read_start(start, find_timezone(settings.timezone))
@@ -373,8 +352,6 @@ def video(
 
 
 def _frame_choice(every: int, fps: float | None, count: int | None) -> "FrameChoice":
-    from imgpipeline.sources.video import FrameChoice
-
     if (every > 1) + (fps is not None) + (count is not None) > 1:
         raise UsageError("More than one of --every, --fps and --count is given.", next_step="give one of them")
     return FrameChoice(every, fps, count)
@@ -408,9 +385,6 @@ def s3(
     skipped. The location must be in the store, or one of IMGPIPELINE_ALLOWED_IMAGE_LOCATIONS. Exits with status 1 if an
     object could not be announced. It is safe to repeat the command: the same frames count once.
     """
-    from imgpipeline.sources.ingest import ingest_source
-    from imgpipeline.sources.stored_images import OPTIONS, BucketSource
-
     settings = load_settings(**topic_settings(topic))
     bucket = BucketSource(settings, location, source, suffixes=tuple(suffix or ()))
     options = replace(OPTIONS, message_format=message_format)
@@ -441,9 +415,6 @@ def replay(
 
     Frames keep their source, time and number, so announcing them on a topic of the same site counts nothing twice.
     """
-    from imgpipeline.sources.ingest import ingest_source
-    from imgpipeline.sources.stored_images import OPTIONS, find_stored_frames
-
     wanted = parse_day(day)
     settings, store = open_site(**topic_settings(topic))
     found, missing = find_stored_frames(store, wanted, source)
@@ -488,9 +459,6 @@ def prepare(
     Nothing is overwritten. The modification time of a copy is the time of its image. --every, --fps and --count select
     the frames of a video.
     """
-    from imgpipeline.sources import prepare as preparing
-    from imgpipeline.sources.options import parse_size
-
     try:
         wanted = parse_size(size) if size else None
     except ValueError as error:

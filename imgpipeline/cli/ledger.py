@@ -2,10 +2,11 @@
 
 from collections.abc import Sequence
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
+from imgpipeline import ledger
 from imgpipeline.cli.options import (
     DryRunOption,
     JsonOption,
@@ -17,17 +18,19 @@ from imgpipeline.cli.options import (
     open_site,
 )
 from imgpipeline.cli.output import Columns, confirm, note, progress_bar, show_json, show_records
+from imgpipeline.contracts.keys import ChainId
 from imgpipeline.contracts.text import counted
 from imgpipeline.contracts.times import utc_now
+from imgpipeline.detect import resume, state
+from imgpipeline.detect.ledger_repair import repair_ledger
+from imgpipeline.detect.resume import Contradiction, begin_new_chain, find_contradictions
 from imgpipeline.errors import LedgerError, TransientError, UsageError
+from imgpipeline.ledger import find_current_end, find_end
+from imgpipeline.ledger.repair.damage import RepairReport, RepairStep
+from imgpipeline.objectstore import ObjectStore
+from imgpipeline.stream.log import read_log
 
-if TYPE_CHECKING:
-    from imgpipeline.contracts.keys import ChainId
-    from imgpipeline.detect.resume import Contradiction
-    from imgpipeline.ledger.repair.damage import RepairReport, RepairStep
-    from imgpipeline.objectstore import ObjectStore
-
-app = typer.Typer(help="List and repair the ledger's chains of segments.")
+app = typer.Typer()
 PartitionOption = Annotated[
     list[int] | None, typer.Option("--partition", min=0, help="Only this partition; repeatable. Default: all.")
 ]
@@ -49,9 +52,6 @@ def list_chains(
     rows: RowFormat,
 ) -> None:
     """List all chains and their ends, including those of earlier topics and of imports. Does not need Kafka."""
-    from imgpipeline import ledger
-    from imgpipeline.contracts.keys import ChainId
-
     if topic is not None:
         with from_arguments("give the name of a topic; `imgpipeline ledger list` lists all chains"):
             ChainId(topic, "any", 0)
@@ -67,8 +67,6 @@ def list_chains(
 
 def _read_end(store: "ObjectStore", chain: "ChainId") -> dict[str, Any]:
     """Returns the end of a chain: the first offset without an outcome, and the last segment if there is one."""
-    from imgpipeline.ledger import find_end
-
     end, problem = None, None
     try:
         end = find_end(store, chain)
@@ -98,8 +96,6 @@ def new_chain(
     and audits. The log is read from its beginning; frames that were read before keep their frame_id, so they are not
     counted twice.
     """
-    from imgpipeline.detect.resume import begin_new_chain, find_contradictions
-
     settings, store = open_site()
     settings = followed_topic(settings, topic)
     found = find_contradictions(settings, store, partition or ())
@@ -142,10 +138,6 @@ def accept_loss(
     Changes only partitions that stopped for this reason, and records exactly the offsets that it shows. The audit
     keeps naming the loss.
     """
-    from imgpipeline.detect import resume, state
-    from imgpipeline.ledger import find_current_end
-    from imgpipeline.stream.log import read_log
-
     settings, store = open_site()
     settings = followed_topic(settings, topic)
     logs = [log for log in read_log(settings) if not partition or log.partition in partition]
@@ -186,8 +178,6 @@ def repair(
     Keeps the damaged bytes below metadata_damaged/, reads the lost offsets from Kafka and detects them again. Records a
     gap for offsets that Kafka no longer has. Then rebuilds the tables and summaries of the affected days.
     """
-    from imgpipeline.detect.ledger_repair import repair_ledger
-
     if without_kafka and key is None and not dry_run:
         message = "--without-kafka gives up offsets that Kafka may still have, in every chain."
         raise UsageError(message, next_step="give --key with one segment; --dry-run lists them all")

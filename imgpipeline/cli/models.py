@@ -2,7 +2,7 @@
 
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import Annotated, Any, Literal
 
 import typer
 
@@ -14,14 +14,19 @@ from imgpipeline.contracts.times import utc_now
 from imgpipeline.errors import ConfigurationError, ImgpipelineError, UsageError
 from imgpipeline.settings import Settings, load_settings
 from imgpipeline.settings.model import parse_detectors
+from imgpipeline.vision import registry
+from imgpipeline.vision.adding import Interpretation, Wishes, add_model, interpret
+from imgpipeline.vision.annotate import draw_detections, encode_jpeg
+from imgpipeline.vision.backends import usable_cores
+from imgpipeline.vision.configured import TunedRow, detect_workers, exclusive_tuning, tune_model, write_tuning
+from imgpipeline.vision.darknet import convert_darknet
+from imgpipeline.vision.decode import ImageLimits, Pixels, decode_image
+from imgpipeline.vision.model import ModelSpec, Preprocessing
+from imgpipeline.vision.model_files import pull_model, read_verified
+from imgpipeline.vision.precision import choose_precision
+from imgpipeline.vision.registry import find_model, label_sets, model_folder
 
-if TYPE_CHECKING:
-    from imgpipeline.vision.adding import Interpretation
-    from imgpipeline.vision.configured import TunedRow
-    from imgpipeline.vision.decode import Pixels
-    from imgpipeline.vision.model import ModelSpec, Preprocessing
-
-app = typer.Typer(help="List, download, add, convert, quantize, tune and compare detection models.")
+app = typer.Typer()
 
 ModelOption = Annotated[str | None, typer.Option(help="Name or path. Default: IMGPIPELINE_MODEL.")]
 LabelsOption = Annotated[
@@ -38,8 +43,6 @@ _FIELDS = (*_COLUMNS[:5], "decoder_from", "labels", "labels_file", *_COLUMNS[6:]
 @command(app, "list")
 def list_models(rows: RowFormat) -> None:
     """List the registered models and your own (the path in IMGPIPELINE_MODEL), and check their files."""
-    from imgpipeline.vision import registry
-
     settings = load_settings()
     specs = registry.list_models(settings.model_dir)
     used = [one.model for one in parse_detectors(settings.detectors)] if settings.detectors else [settings.model]
@@ -72,9 +75,6 @@ def _row(spec: "ModelSpec", *, in_use: bool) -> dict[str, Any]:
 
 def _file_problem(spec: "ModelSpec") -> str | None:
     """Returns why runs would refuse the model's file; None if they would not."""
-    from imgpipeline.vision.model_files import read_verified
-    from imgpipeline.vision.precision import choose_precision
-
     try:
         choose_precision("fp32", read_verified(spec)[0], spec.name)
     except ImgpipelineError as error:
@@ -89,8 +89,6 @@ def _refused_row(name: str, problem: str, *, in_use: bool) -> dict[str, Any]:
 
 def _own_row(settings: Settings) -> dict[str, Any]:
     """Returns the row of a model in the settings that is not registered: a path, or a misspelt name."""
-    from imgpipeline.vision.registry import find_model
-
     path, labels = Path(settings.model).expanduser(), settings.model_labels
     known = {
         "name": settings.model,
@@ -114,8 +112,6 @@ def pull(
     name: Annotated[str, typer.Argument(help="A name from `imgpipeline models list`.")], as_json: JsonOption = False
 ) -> None:
     """Download a registered model. Keeps complete files and resumes an interrupted download."""
-    from imgpipeline.vision.model_files import pull_model
-
     settings = load_settings()
     refuse_unknown_model(name, settings.model_dir)
     with progress_bar(f"Pulling {name}", unit="bytes") as progress:
@@ -137,11 +133,6 @@ def tune(
     IMGPIPELINE_PRECISION=auto then uses the fastest row with the configured number of workers. Run it while the machine
     is idle.
     """
-    from imgpipeline.vision.backends import usable_cores
-    from imgpipeline.vision.configured import detect_workers, exclusive_tuning, tune_model, write_tuning
-    from imgpipeline.vision.model_files import read_verified
-    from imgpipeline.vision.registry import model_folder
-
     settings = load_settings()
     if model is not None:
         refuse_unknown_model(model, settings.model_dir, or_file=True)
@@ -169,9 +160,7 @@ def _note_row(row: "TunedRow") -> None:
 
 def refuse_unknown_model(name: str, model_dir: Path | None, *, or_file: bool = False) -> None:
     """Refuses the name of a model that is not registered; with `or_file`, the path of an ONNX file is allowed too."""
-    from imgpipeline.vision.registry import list_models
-
-    known = [spec.name for spec in list_models(model_dir)]
+    known = [spec.name for spec in registry.list_models(model_dir)]
     path = Path(name).expanduser()
     if name in known or (or_file and (path.suffix == ".onnx" or path.is_file())):
         return
@@ -183,8 +172,6 @@ def refuse_unknown_model(name: str, model_dir: Path | None, *, or_file: bool = F
 
 def chosen_model(name: str, settings: Settings) -> "ModelSpec":
     """Returns a model; decoder and labels of the settings apply only to the model of the settings."""
-    from imgpipeline.vision.registry import find_model
-
     if name != settings.model:
         return find_model(name, model_dir=settings.model_dir)
     return find_model(name, settings.model_decoder, settings.model_labels, model_dir=settings.model_dir)
@@ -192,8 +179,6 @@ def chosen_model(name: str, settings: Settings) -> "ModelSpec":
 
 def read_image(path: Path, settings: Settings) -> "Pixels":
     """Reads an image file of the size that the settings allow."""
-    from imgpipeline.vision.decode import ImageLimits, decode_image
-
     try:
         data = path.read_bytes()
     except OSError as error:
@@ -229,8 +214,6 @@ def add(
     Runs the network once, then copies the file into the folder of models (IMGPIPELINE_MODEL_DIR) and writes an entry
     with its size and hash next to it. `imgpipeline models check` shows what the model finds in an image.
     """
-    from imgpipeline.vision.adding import Wishes, add_model
-
     divisors = _three("--std", std)
     if divisors is not None and min(divisors) <= 0:
         raise UsageError(f"--std is {std!r}, expected numbers above 0.", next_step="give --std A,B,C")
@@ -258,8 +241,6 @@ def _note_added(spec: "ModelSpec") -> None:
 
 def _named_labels(given: str | None) -> "tuple[str, ...] | Path | None":
     """Returns the labels of COCO, the path of a file with labels, or None if the option is not given."""
-    from imgpipeline.vision.registry import label_sets
-
     if given is None:
         return None
     return label_sets()["coco"] if given == "coco" else Path(given)
@@ -309,8 +290,6 @@ def check(
     are also found, mirrored, in the mirrored image. Preprocessing that is unusual for the layout is recommended only if
     it has 1.5 times the evidence. Compare the drawings: only you know what is in the image.
     """
-    from imgpipeline.vision.adding import interpret
-
     _check_exists(file)
     _check_exists(image, "the path of an image")
     pixels = read_image(image, load_settings())
@@ -331,8 +310,6 @@ def check(
 
 
 def _draw(one: "Interpretation", number: int, pixels: "Pixels", folder: Path) -> Path:
-    from imgpipeline.vision.annotate import draw_detections, encode_jpeg
-
     rules = one.preprocessing
     path = folder / f"{number:02}_{one.layout.decoder}_{rules.resize}_{rules.channels}_{_values(rules)}.jpg"
     try:
@@ -382,8 +359,6 @@ def convert(
     as_json: JsonOption = False,
 ) -> None:
     """Convert a Darknet network of the yolov3-tiny or yolov4-tiny family to ONNX."""
-    from imgpipeline.vision.darknet import convert_darknet
-
     sha256 = convert_darknet(cfg, weights, output)
     if as_json:
         show_json({"path": str(output), "sha256": sha256})

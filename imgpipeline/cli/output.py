@@ -12,16 +12,17 @@ from dataclasses import fields
 from datetime import datetime
 from decimal import Decimal
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import typer
+from rich import progress as parts
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
 
 from imgpipeline.contracts.text import plain
 from imgpipeline.contracts.times import format_time
 from imgpipeline.errors import ConfigurationError
-
-if TYPE_CHECKING:
-    from rich.console import Console
 
 MOST_ROWS = 1_000
 """Most rows of a query or summary that a terminal shows."""
@@ -53,9 +54,6 @@ def show_table(
         title: Shown above the table.
         most: Show at most this many rows, and note how many there are; None: all.
     """
-    from rich.table import Table
-    from rich.text import Text
-
     given = [list(row) for row in rows]
     filled = given[:most]
     table = Table(title=Text(title) if title else None, title_justify="left")
@@ -181,15 +179,11 @@ def confirm(question: str) -> None:
 
 def stdout_console() -> "Console":
     """Returns rich's console for stdout; a file or pipe counts as wide."""
-    from rich.console import Console
-
     return Console(width=None if sys.stdout.isatty() else _FILE_WIDTH, highlight=False)
 
 
 def stderr_console() -> "Console":
     """Returns rich's console for stderr."""
-    from rich.console import Console
-
     return Console(stderr=True, highlight=False)
 
 
@@ -204,8 +198,6 @@ def progress_bar(what: str, *, unit: str = "") -> Iterator[Callable[[int, int], 
     Yields:
         A function to call with the number done and the total (0 while it is not known).
     """
-    from rich import progress as parts
-    from rich.text import Text
 
     class Rate(parts.ProgressColumn):
         def render(self, task: parts.Task) -> "Text":

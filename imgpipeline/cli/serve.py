@@ -11,8 +11,9 @@ from imgpipeline.cli.running import stopped_by_signals
 from imgpipeline.contracts.times import utc_now
 from imgpipeline.errors import UsageError
 from imgpipeline.settings import load_settings
+from imgpipeline.web.keys import KeyFile, Scope
 
-keys_app = typer.Typer(help="Manage the API keys of serve and serve-ingest.")
+keys_app = typer.Typer()
 
 _SCOPES = "read, acknowledge, replay, ingest"
 HostOption = Annotated[
@@ -79,8 +80,6 @@ def add_key(
     ] = None,
 ) -> None:
     """Create an API key and print it. It is shown only once: the file keeps its hash."""
-    from imgpipeline.web.keys import KeyFile, Scope
-
     try:
         scopes = tuple(dict.fromkeys(Scope(each) for each in scope or ["ingest" if source else "read"]))
     except ValueError as error:
@@ -99,8 +98,6 @@ _KEYS: Columns = (
 @command(keys_app, "list")
 def list_keys(rows: RowFormat) -> None:
     """List the API keys: id, name, scopes, sources and creation time."""
-    from imgpipeline.web.keys import KeyFile
-
     keys = KeyFile(load_settings().api_keys_file).keys()
     rows.show([record_of(key) for key in keys], _KEYS, fields=("id", "name", "scopes", "sources", "created"))
 
@@ -108,7 +105,5 @@ def list_keys(rows: RowFormat) -> None:
 @command(keys_app, "remove")
 def remove_key(key: Annotated[str, typer.Argument(help="Id of the key, as shown by `keys list`.")]) -> None:
     """Remove an API key. A running server rejects it from the next request on."""
-    from imgpipeline.web.keys import KeyFile
-
     KeyFile(load_settings().api_keys_file).remove(key)
     note(f"The key {key} is removed.")

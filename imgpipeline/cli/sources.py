@@ -2,7 +2,7 @@
 
 from contextlib import ExitStack
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
@@ -11,13 +11,12 @@ from imgpipeline.cli.output import Columns, note, observed, reasons, record_of, 
 from imgpipeline.cli.running import live_table, stopped_by_signals
 from imgpipeline.contracts.text import counted
 from imgpipeline.contracts.times import utc_now
+from imgpipeline.lake.query.books import BookEntry, read_books
 from imgpipeline.lake.query.days import days_of
+from imgpipeline.lake.query.source_status import read_source_status
 from imgpipeline.settings import load_settings
 
-if TYPE_CHECKING:
-    from imgpipeline.lake.query.books import BookEntry
-
-app = typer.Typer(help="Run and list sources, and show their accounting.")
+app = typer.Typer()
 
 _BOOKS: Columns = (
     "day", "source", "session", "state", "received", "announced", "in_ledger", "duplicates", "gated",
@@ -39,8 +38,6 @@ def books(period: Period, source: SourceOption = None, *, rows: RowFormat) -> No
     it announced. The figures of an open session are as of its last account; `open` counts the records after it. Exits
     with status 1 if something does not balance.
     """
-    from imgpipeline.lake.query.books import read_books
-
     span = period.span()
     settings, store = open_site()
     entries = read_books(store, settings, None if span.is_all else days_of(store, span), source)
@@ -70,8 +67,6 @@ def list_sources(rows: RowFormat) -> None:
     A source is `online`, `offline` or `ended` by its last notice, and `silent` if nothing came from it for longer than
     IMGPIPELINE_SOURCE_SILENT_S. Counts cover the current UTC day. Does not need Kafka.
     """
-    from imgpipeline.lake.query.source_status import read_source_status
-
     settings, store = open_site()
     found = [record_of(each) for each in read_source_status(store, settings, now=utc_now())]
     rows.show(found, _SOURCES, empty="No source has sent anything in the last 30 days.")

@@ -5,8 +5,9 @@ from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from operator import itemgetter
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
+import pyarrow as pa
 import typer
 
 from imgpipeline.cli.options import (
@@ -17,7 +18,6 @@ from imgpipeline.cli.options import (
     TimezoneOption,
     command,
     open_site,
-    show_answer,
     timezone_settings,
 )
 from imgpipeline.cli.output import (
@@ -34,12 +34,14 @@ from imgpipeline.cli.output import (
 from imgpipeline.contracts.text import counted
 from imgpipeline.contracts.times import find_timezone, utc_now
 from imgpipeline.lake.query.days import optional_day
+from imgpipeline.lake.query.histograms import bin_sizes
+from imgpipeline.lake.query.lake import Lake, open_arrow_lake
+from imgpipeline.lake.query.lake_values import distinct_names
+from imgpipeline.lake.query.summaries import LabelChoice, SummaryAnswer, summarise
+from imgpipeline.reports.build import current_page
 from imgpipeline.settings import load_settings
 
-if TYPE_CHECKING:
-    from imgpipeline.lake.query.summaries import LabelChoice, SummaryAnswer
-
-app = typer.Typer(help="Count detections, frames and objects, by label, hour, size, source, zone and line.")
+app = typer.Typer()
 _MOST_DAYS_NAMED = 5
 _Row = Mapping[str, Any]
 _GROUPS = ("day", "hour", "source", "label")
@@ -77,8 +79,6 @@ class LabelOptions(SummaryOptions):
 
     def choice(self) -> "LabelChoice":
         """Returns which counts are asked for; raises a UsageError for an unknown group."""
-        from imgpipeline.lake.query.summaries import LabelChoice
-
         groups = [group.strip() for several in self.by or () for group in several.split(",")]
         return LabelChoice(tuple(self.source or ()), tuple(self.label or ()), tuple(groups), by_name="--by")
 
@@ -165,8 +165,6 @@ def sizes(
 
 
 def _show_size_bins(bins: int, wanted: SummaryOptions, rows: RowFormat) -> None:
-    from imgpipeline.lake.query.histograms import bin_sizes
-
     span = wanted.span()
     settings, store = open_site(**timezone_settings(wanted.timezone))
     found = [record_of(each) for each in bin_sizes(store, settings, span, bins)]
@@ -219,6 +217,24 @@ def lines(wanted: Selection, rows: RowFormat) -> None:
     show_answer(lambda lake: lake.line_crossings, wanted, rows, empty=_NO_COUNTS)
 
 
+def show_answer(
+    question: Callable[[Lake[pa.Table]], Callable[..., pa.Table]],
+    wanted: Selection,
+    rows: RowFormat,
+    columns: Sequence[str] | None = None,
+    *,
+    empty: str,
+) -> None:
+    """Asks a method of the lake for the selected rows and prints them; by default with all fields but `day`."""
+    wanted.span()  # refuses wrong days before it opens the lake
+    with open_arrow_lake(load_settings()) as lake:
+        found = question(lake)(
+            wanted.day, from_day=wanted.first, to_day=wanted.last, source=wanted.source, label=wanted.label
+        )
+    columns = columns or [name for name in found.column_names if name != "day"]
+    rows.show(found.to_pylist(), columns, fields=found.column_names, empty=empty)
+
+
 def _summarise(
     name: str,
     wanted: SummaryOptions,
@@ -229,8 +245,6 @@ def _summarise(
     bars: bool = False,
 ) -> None:
     """Answers one question about some days; with `bars`, the table has a bar for the frames of each row."""
-    from imgpipeline.lake.query.summaries import summarise
-
     span = wanted.span()
     settings, store = open_site(**timezone_settings(wanted.timezone))
     asked = summarise(store, settings, name, span, choice)
@@ -289,9 +303,6 @@ def query(
     With --day, or --from and --to, the tables contain only those days, and less is read. This matters most for
     segments, dead_letters and explain_label_counts, which read the ledger. Tracks and unique objects appear as stored.
     """
-    from imgpipeline.lake.query.lake import open_arrow_lake
-    from imgpipeline.lake.query.lake_values import distinct_names
-
     span = period.span()
     with open_arrow_lake(load_settings()).session(from_day=span.first, to_day=span.last) as session:
         answer = session.query(sql)
@@ -314,8 +325,6 @@ def report(
     is current and the time zone is UTC; otherwise makes the page for this call. Writes nothing to the store; the asset
     daily_report does that.
     """
-    from imgpipeline.reports.build import current_page
-
     settings, store = open_site(**timezone_settings(timezone))
     now = utc_now()
     wanted = optional_day(day) or now.astimezone(find_timezone(settings.timezone)).date() - timedelta(days=1)

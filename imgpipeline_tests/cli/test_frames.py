@@ -258,7 +258,7 @@ def test_an_unknown_day_or_label_names_the_known_ones(
 
 
 OpenStore = Callable[[dict[str, str]], ObjectStore]
-AT_ONCE = {"IMGPIPELINE_KEEP_IMAGES_DAYS": "0.000001"}
+AT_ONCE = {"IMGPIPELINE_KEEP_IMAGES_DAYS": "0.000000001"}
 EXPLAIN = ("explain", "--day", str(DAY), "--label", "car")
 
 
