@@ -122,18 +122,17 @@ def check_kafka(settings: Settings) -> Iterator[tuple[str, str]]:
 
 def check_detection(settings: Settings, lag_s: float | None = None) -> Iterator[tuple[str, str]]:
     """Checks Kafka, then that no partition stops, no run fails, and no unread record is older than `lag_s`."""
-    from imgpipeline.detect.state import find_expired, read_state
-    from imgpipeline.ledger import find_current_end
+    from imgpipeline.detect.state import read_progress, read_state
     from imgpipeline.objectstore import open_store
     from imgpipeline.stream.fetch import find_oldest
     from imgpipeline.stream.log import read_log
 
     yield from check_kafka(settings)
     store = open_store(settings, patience_s=STORE_PATIENCE_S)
-    ends = {log: find_current_end(store, log.chain) for log in read_log(settings)}
-    expired = {log: str(why) for log, end in ends.items() if (why := find_expired(log, end))}
-    oldest = find_oldest(settings, {log: end.offset for log, end in ends.items() if log not in expired})
-    problems, since, now = list(expired.values()), min(oldest.values(), default=None), utc_now()
+    partitions = read_progress(store, settings.kafka_topics, read_log(settings))
+    oldest = find_oldest(settings, {each.log: each.offset for each in partitions if each.log and not each.expired})
+    problems = [str(each.expired) for each in partitions if each.expired]
+    since, now = min(oldest.values(), default=None), utc_now()
     is_late = since is not None and lag_s is not None and (now - since).total_seconds() > lag_s
     waiting = f"the oldest unread record is from {format_time(since)}" if since else "no record waits"
     problems += [waiting] if is_late else []

@@ -25,7 +25,7 @@ from imgpipeline.detect import resume, state
 from imgpipeline.detect.ledger_repair import repair_ledger
 from imgpipeline.detect.resume import Contradiction, begin_new_chain, find_contradictions
 from imgpipeline.errors import LedgerError, TransientError, UsageError
-from imgpipeline.ledger import find_current_end, find_end
+from imgpipeline.ledger import find_end
 from imgpipeline.ledger.repair.damage import RepairReport, RepairStep
 from imgpipeline.objectstore import ObjectStore
 from imgpipeline.stream.log import read_log
@@ -141,7 +141,7 @@ def accept_loss(
     settings, store = open_site()
     settings = followed_topic(settings, topic)
     logs = [log for log in read_log(settings) if not partition or log.partition in partition]
-    found = [lost for log in logs if (lost := state.find_expired(log, find_current_end(store, log.chain)))]
+    found = [one.expired for one in state.read_progress(store, settings.kafka_topics, logs) if one.expired]
     for lost in found:
         note(lost.message)
     if found and not yes:

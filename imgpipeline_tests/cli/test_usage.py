@@ -114,7 +114,6 @@ WRONG_CALLS = [
     # values out of their range
     ("ingest folder . --source ' '", "' ' is not a valid source name."),
     ("ingest folder . --source gate --start noon", "--start 'noon'"),
-    ("status --segments 0", "Invalid value for '--segments'"),
     ("topics create --partitions 0", "Invalid value for '--partitions'"),
     ("ledger new-chain --partition -1", "Invalid value for '--partition'"),
     ("ledger accept-loss --partition -1", "Invalid value for '--partition'"),
