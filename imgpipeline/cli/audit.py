@@ -7,7 +7,7 @@ from typing import Annotated, Any
 import typer
 
 from imgpipeline.cli.options import STORE_PATIENCE_S, JsonOption, open_site
-from imgpipeline.cli.output import Columns, note, progress_bar, reasons, show_json, show_records
+from imgpipeline.cli.output import note, progress_bar, show_json, show_records
 from imgpipeline.contracts.records import LogRange, Partition
 from imgpipeline.contracts.text import counted
 from imgpipeline.contracts.times import utc_now
@@ -21,9 +21,8 @@ from imgpipeline.settings import Settings, load_settings
 from imgpipeline.stream.fetch import find_oldest
 from imgpipeline.stream.log import read_logs
 
-_STATUS: Columns = (
-    ("topic", lambda row: row["topic"] if row["current"] else f"{row['topic']} ({row['topic_id']}, gone)"),
-    ("partition", lambda row: str(row["partition"])), "log_end", "ledger_end", "lag", "oldest_unread", "last_commit",
+_STATUS = (
+    "topic", "topic_id", "partition", "log_end", "ledger_end", "lag", "oldest_unread", "last_commit",
 )  # fmt: skip
 
 
@@ -74,11 +73,8 @@ _WAITING = {"not built": "whose tables are not built yet", "partly built": "some
 _BUILD = "The schedule `nightly_rebuild` or the job `rebuild_days` builds them."
 
 
-_PARTITIONS: Columns = (
-    "topic", ("partition", lambda row: str(row["partition"])), "ledger_end",
-    ("log end", lambda row: row["log_end"] if row["log_compared"] else "not compared"),
-    "frames", "gated", "dead_letters", "notices", ("gaps", lambda row: reasons(row["gaps"])), "missing", "overlapping",
-)  # fmt: skip
+_PARTITIONS = ("topic", "partition", "ledger_end", "log_end", "frames", "gated", "dead_letters", "notices", "gaps",
+               "missing", "overlapping")  # fmt: skip
 _DAYS = ("day", "state", "frames_in_ledger", "frames_in_parquet", "detections_in_ledger", "detections_in_parquet",
          "dead_letters_in_ledger", "dead_letters_in_parquet", "duplicates", "stale")  # fmt: skip
 

@@ -19,7 +19,6 @@ from imgpipeline.cli.options import (
     open_site,
 )
 from imgpipeline.cli.output import (
-    Columns,
     confirm,
     note,
     note_latest,
@@ -28,7 +27,6 @@ from imgpipeline.cli.output import (
     show_json,
     show_records,
     shown,
-    shown_time,
     write_text,
 )
 from imgpipeline.contracts.keys import segment_key
@@ -57,11 +55,7 @@ CodeOption = Annotated[
 ]
 
 
-_LETTERS: Columns = (
-    "topic", ("partition", lambda one: str(one["partition"])), "offset",
-    ("time", lambda one: shown_time(one["timestamp"])), "code", "source", ("image", lambda one: one["image_path"]),
-    ("problem", lambda one: one["message"]),
-)  # fmt: skip
+_LETTERS = ("topic", "partition", "offset", "timestamp", "code", "source", "image_path", "message")
 
 
 @command(app, "list")
@@ -86,7 +80,7 @@ def list_letters(
     with progress_bar("Reading the ledger", unit="offsets") as progress:
         found, _ = find_dead_letters(store, wanted, progress=progress)
     listed = [buried for buried in found if every or buried.state is LetterState.OPEN]
-    columns = (*_LETTERS, ("result", lambda one: f"{one['state']} {one['became'] or ''}")) if every else _LETTERS
+    columns = (*_LETTERS, "state", "became") if every else _LETTERS
     rows.show([document(buried) for buried in listed[:limit]], columns, empty="No dead letters match.")
     note_latest(min(len(listed), limit), len(listed), "dead letters")
     if len(found) > len(listed) and not rows.as_json:

@@ -19,14 +19,12 @@ from imgpipeline.cli.options import (
     open_site,
 )
 from imgpipeline.cli.output import (
-    Columns,
     note,
     note_latest,
     record_of,
     show_json,
     show_table,
     shown,
-    shown_time,
     write_file,
 )
 from imgpipeline.cli.running import stopped_by_signals
@@ -206,10 +204,7 @@ def clip(
 NumberArgument = Annotated[int, typer.Argument(min=1, help="Number of the alert.", metavar="N")]
 
 
-_ALERTS: Columns = (
-    "number", ("timestamp", lambda alert: shown_time(alert["timestamp"])), "rule", "source", "reason", "delivered",
-    "acknowledged",
-)  # fmt: skip
+_ALERTS = ("number", "timestamp", "rule", "source", "reason", "delivered", "acknowledged")
 
 
 @command(alerts_app, "list")
@@ -218,7 +213,8 @@ def list_alerts(limit: LatestOption = 100, *, rows: RowFormat) -> None:
     _, store = open_site()
     listed, in_all = listing.list_alerts(store, limit=limit)
     empty = "There are no alerts. `imgpipeline alerts watch` raises them."
-    rows.show([each.to_json() for each in listed], _ALERTS, empty=empty)
+    records = [each.to_json() | {"timestamp": each.alert.event.timestamp} for each in listed]
+    rows.show(records, _ALERTS, empty=empty)
     note_latest(len(listed), in_all, "alerts")
 
 

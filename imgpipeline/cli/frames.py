@@ -19,7 +19,6 @@ from imgpipeline.cli.options import (
     open_site,
 )
 from imgpipeline.cli.output import (
-    Columns,
     note,
     note_latest,
     progress_bar,
@@ -44,11 +43,7 @@ app = typer.Typer()
 images_app = typer.Typer()
 _FIELDS = ("file", "timestamp", "source", "source_image_path", "size_bytes", "status", "frame_id", "detections")
 _DELETED = ("source", "day", "images", "size_bytes")
-_FRAMES: Columns = (
-    "file", ("kB", lambda frame: None if frame["size_bytes"] is None else round(frame["size_bytes"] / 1000, 1)),
-    ("time", lambda frame: frame["timestamp"]), "source", "status",
-    ("detections", lambda frame: ", ".join(f"{label} {count}" for label, count in frame["detections"].items())),
-)  # fmt: skip
+_FRAMES = ("file", "size_bytes", "timestamp", "source", "status", "detections")
 
 
 @command(app, "list")
@@ -234,7 +229,7 @@ def retain(dry_run: DryRunOption = False, duration_s: DurationOption = None, as_
         show_json({"dry_run": dry_run, "images": report.images, "size_bytes": report.size_bytes, "left": report.left,
                    "complete": report.is_complete, "deleted": deleted})  # fmt: skip
     elif deleted:
-        show_records(deleted, (*_DELETED[:3], ("MB", lambda each: each["size_bytes"] / 1e6)))
+        show_records(deleted, _DELETED)
     images, size = counted(report.images, "image"), f"{report.size_bytes / 1e6:,.1f} MB"
     note(f"Would delete {images}, {size}. Nothing was changed." if dry_run else f"Deleted {images}, {size}.")
     if report.left:

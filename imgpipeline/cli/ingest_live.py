@@ -10,7 +10,7 @@ import typer
 
 from imgpipeline.cli.ingest import Preparing, TopicOption, app, topic_settings
 from imgpipeline.cli.options import CredentialsEnvOption, CredentialsFileOption, DurationOption, RowFormat, command
-from imgpipeline.cli.output import Columns, note, reasons, stderr_console
+from imgpipeline.cli.output import note, stderr_console
 from imgpipeline.cli.running import live_table, stopped_by_signals
 from imgpipeline.errors import ImgpipelineError, UsageError
 from imgpipeline.settings import Settings, load_settings
@@ -34,10 +34,7 @@ PayloadOption = Annotated[
 ]
 BrokerHostOption = Annotated[str | None, typer.Option("--host", help="Host of the MQTT broker. Default: MQTT_HOST.")]
 BrokerPortOption = Annotated[int | None, typer.Option("--port", help="Port of the MQTT broker. Default: MQTT_PORT.")]
-_ACCOUNTS: Columns = (
-    "source", "received", "announced", "gated", ("dropped", lambda one: reasons(one["dropped"] or {}) or 0), "failed",
-    "observed_s", "error",
-)  # fmt: skip
+_ACCOUNTS = ("source", "received", "announced", "gated", "dropped", "failed", "observed_s", "error")
 
 
 @command(app, "rtsp")

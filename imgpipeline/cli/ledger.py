@@ -17,7 +17,7 @@ from imgpipeline.cli.options import (
     from_arguments,
     open_site,
 )
-from imgpipeline.cli.output import Columns, confirm, note, progress_bar, show_json, show_records
+from imgpipeline.cli.output import confirm, note, progress_bar, show_json, show_records
 from imgpipeline.contracts.keys import ChainId
 from imgpipeline.contracts.text import counted
 from imgpipeline.contracts.times import utc_now
@@ -39,10 +39,7 @@ TopicOption = Annotated[
 ]
 
 
-_CHAINS: Columns = (
-    "topic", "topic_id", ("partition", lambda row: str(row["partition"])), "end",
-    ("last segment", lambda row: row["last_start"]), "last_commit", ("run", lambda row: row["run_id"]), "closed",
-)  # fmt: skip
+_CHAINS = ("topic", "topic_id", "partition", "end", "last_start", "last_commit", "run_id", "closed")
 
 
 @command(app, "list")
@@ -206,12 +203,8 @@ def repair(
 
 
 def _show_repair(report: "RepairReport", steps: Sequence[dict[str, Any]], *, dry_run: bool) -> None:
-    columns: Columns = (
-        "topic", "topic_id", ("partition", lambda step: str(step["partition"])),
-        ("offsets", lambda step: f"[{step['start']}, {step['end']})"), "found",
-        ("would be rebuilt from" if dry_run else "rebuilt from", lambda step: step["source"]),
-    )  # fmt: skip
-    outcomes = ("frames", "dead_letters", "notices", "gaps", ("damaged bytes kept as", lambda step: step["kept"] or ""))
+    columns = ("topic", "topic_id", "partition", "start", "end", "found", "source")
+    outcomes = ("frames", "dead_letters", "notices", "gaps", "kept")
     if steps:
         show_records(steps, columns if dry_run else (*columns, *outcomes))
     for day in report.days:

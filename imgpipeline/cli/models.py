@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 import typer
 
 from imgpipeline.cli.options import JsonOption, RowFormat, command
-from imgpipeline.cli.output import Columns, note, progress_bar, show_json, show_records
+from imgpipeline.cli.output import note, progress_bar, show_json, show_records
 from imgpipeline.contracts.detection import DecoderName
 from imgpipeline.contracts.text import counted
 from imgpipeline.contracts.times import utc_now
@@ -263,12 +263,7 @@ def _three(option: str, text: str | None) -> tuple[float, float, float] | None:
     return first, second, third
 
 
-_INTERPRETATIONS: Columns = (
-    ("layout", lambda one: one["decoder"]),
-    *((name, lambda one, name=name: one["preprocessing"][name]) for name in ("resize", "channels", "values")),
-    "usual", ("boxes", lambda one: len(one["detections"])), ("evidence", lambda one: f"{one['evidence']:.2f}"),
-    ("drawing", lambda one: Path(one["drawn"]).name),
-)  # fmt: skip
+_INTERPRETATIONS = ("decoder", "resize", "channels", "values", "usual", "boxes", "evidence", "drawn")
 
 
 @command(app, "check")
@@ -332,9 +327,11 @@ def _record(one: "Interpretation", drawn: Path) -> dict[str, Any]:
     return {
         "decoder": one.layout.decoder,
         "decoder_from": one.layout.reason,
-        "preprocessing": {**asdict(one.preprocessing), "values": _values(one.preprocessing)},
+        **asdict(one.preprocessing),
+        "values": _values(one.preprocessing),
         "usual": one.is_usual,
         "evidence": round(one.evidence, 6),
+        "boxes": len(one.detections),
         "detections": [detection.to_json() for detection in one.detections],
         "drawn": str(drawn),
     }

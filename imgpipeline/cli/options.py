@@ -14,7 +14,7 @@ from typing import Annotated, Any, TypeVar
 
 import typer
 
-from imgpipeline.cli.output import MOST_ROWS, Columns, note, show_json, show_records, write_text
+from imgpipeline.cli.output import MOST_ROWS, Columns, note, show_json, show_records, show_table, write_text
 from imgpipeline.contracts.text import csv_text
 from imgpipeline.contracts.times import check_timezone
 from imgpipeline.errors import BadInputError, ConfigurationError, UsageError
@@ -110,7 +110,7 @@ class RowFormat:
 
         Args:
             records: The records.
-            columns: The columns of the table; None: all fields.
+            columns: The fields of the table; None: all, with values and names as they are.
             fields: The fields of JSON and CSV; None: all that the records have.
             empty: Noted instead of a table without rows.
             title: Shown above the table.
@@ -122,8 +122,10 @@ class RowFormat:
             write_text(csv_text(names, [[record.get(name) for name in names] for record in records]))
         elif empty is not None and not records:
             note(empty)
+        elif columns is None:
+            show_table(names, [[record[name] for name in names] for record in records], title=title, most=MOST_ROWS)
         else:
-            show_records(records, columns or names, title=title, most=MOST_ROWS)
+            show_records(records, columns, title=title, most=MOST_ROWS)
 
 
 def command(group: typer.Typer, name: str) -> Callable[[_Command], _Command]:

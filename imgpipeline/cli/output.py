@@ -9,7 +9,7 @@ import json
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import fields
-from datetime import datetime
+from datetime import datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -69,19 +69,30 @@ def show_table(
         note(f"Showing {len(filled):,} of {len(given):,} rows; --json and --csv show all.")
 
 
-Columns = Sequence[str | tuple[str, Callable[[Any], Any]]]
-"""The columns of a table of records: fields, or headings with a function that returns the cell of a record."""
+Columns = Sequence[str]
+"""The fields of records that a table shows."""
 
 
 def show_records(
     records: Sequence[Mapping[str, Any]], columns: Columns, *, title: str | None = None, most: int | None = None
 ) -> None:
-    """Writes records to stdout as a table. The heading of a field has spaces for underscores."""
-    headings = [column.replace("_", " ") if isinstance(column, str) else column[0] for column in columns]
-    rows = [
-        [record[column] if isinstance(column, str) else column[1](record) for column in columns] for record in records
-    ]
+    """Writes records to stdout as a table. A heading is the name of the field, with spaces for underscores."""
+    headings = [name.removesuffix("_bytes").replace("_", " ") for name in columns]
+    rows = [[_cell(record[name], name) for name in columns] for record in records]
     show_table(headings, rows, title=title, most=most)
+
+
+def _cell(value: Any, name: str) -> Any:
+    """Returns the value of a field as a cell: by its name an identifier or a size, by its type counts or a list."""
+    if value is None:
+        return "not observed" if name.startswith("observed") else None
+    if name in ("partition", "offset"):
+        return str(value)
+    if name.endswith("_bytes"):
+        return f"{shown(value / 1000)} kB"
+    if isinstance(value, Mapping):
+        return ", ".join(f"{key} {count:,}" for key, count in value.items()) or None
+    return (", ".join(map(str, value)) or None) if isinstance(value, list | tuple) else value
 
 
 def record_of(value: Any) -> dict[str, Any]:
@@ -101,14 +112,9 @@ def shown(value: Any) -> str:
     if isinstance(value, int):
         return f"{value:,}"
     if isinstance(value, datetime):
-        return value.strftime("%Y-%m-%d %H:%M:%S") if value.tzinfo is None else format_time(value)[:19] + "Z"
+        return format_time(value)[:19] + "Z" if value.utcoffset() == timedelta(0) else value.isoformat(" ", "seconds")
     text = str(value) if not isinstance(value, dict | list) else json.dumps(plain(value), ensure_ascii=False)
     return "".join(c if c.isprintable() or c == "\n" else c.encode("unicode_escape").decode() for c in text)
-
-
-def shown_time(text: str | None) -> str | None:
-    """Returns a time of a JSON document as a table cell, without fractions of a second."""
-    return text and f"{text[:19]}Z"
 
 
 def size_bar(value: int, most: int) -> str:
@@ -116,16 +122,6 @@ def size_bar(value: int, most: int) -> str:
     eighths = -(-value * _BAR_CELLS * 8 // most) if most else 0
     whole, part = divmod(eighths, 8)
     return "█" * whole + _EIGHTHS[part]
-
-
-def observed(seconds: float | None) -> str:
-    """Returns observed time as a table cell; "not observed" differs from 0 s."""
-    return "not observed" if seconds is None else f"{seconds:,.0f} s"
-
-
-def reasons(counts: Mapping[str, int]) -> str:
-    """Returns counts by reason as a table cell, such as `late 3, queue full 1,200`."""
-    return ", ".join(f"{reason} {count:,}" for reason, count in counts.items())
 
 
 def show_error(message: str, next_step: str | None) -> None:

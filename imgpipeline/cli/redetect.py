@@ -20,7 +20,7 @@ from imgpipeline.cli.options import (
     from_arguments,
     open_site,
 )
-from imgpipeline.cli.output import Columns, note, progress_bar, show_json
+from imgpipeline.cli.output import note, progress_bar, show_json
 from imgpipeline.contracts.detection import DetectorUse
 from imgpipeline.contracts.text import counted
 from imgpipeline.contracts.times import utc_now
@@ -131,10 +131,7 @@ _SIDE = "Model, such as `yolox-nano`, `yolox-nano@bf16` or `yolox-nano@0.3`."
 _LOCATIONS = typer.Option(
     "--images", metavar="LOCATION", help="Images, a folder, a glob or s3://bucket/prefix. Repeatable."
 )
-_SCORES: Columns = (
-    "label", ("boxes of A", lambda of: of["reference"]), ("boxes of B", lambda of: of["found"]), "matched",
-    *((name, lambda of, name=name: f"{of[name.lower()]:.4f}") for name in ("precision", "recall", "F1")),
-)  # fmt: skip
+_SCORES = ("label", "reference", "found", "matched", "precision", "recall", "f1")
 _OF_A_DAY = ("label", "frames", "count_a", "count_b", "matched", "only_a", "only_b", "agreement", "mean_iou")
 
 
@@ -178,7 +175,7 @@ def _compare_day(day: date, a: str, b: str, rows: RowFormat) -> None:
         models = {"models_a": pair.labels[0].models_a, "models_b": pair.labels[0].models_b} if pair.labels else {}
         show_json({"day": day, "model_a": names[0], "model_b": names[1], **models, "labels": labels})
     else:
-        rows.show(labels, fields=_OF_A_DAY, title=f"{day}: a is {names[0]}, b is {names[1]}")
+        rows.show(labels, _OF_A_DAY, fields=_OF_A_DAY, title=f"{day}: a is {names[0]}, b is {names[1]}")
 
 
 def _compare_on_images(a: str, b: str, images: Sequence[str], limit: int | None, rows: RowFormat) -> None:

@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from imgpipeline.cli.options import RowFormat, command
-from imgpipeline.cli.output import Columns, note, record_of, write_text
+from imgpipeline.cli.output import note, record_of, write_text
 from imgpipeline.cli.running import stopped_by_signals
 from imgpipeline.contracts.times import utc_now
 from imgpipeline.errors import UsageError
@@ -89,17 +89,14 @@ def add_key(
     note(f"Its hash is in {file.path}. Send it as: Authorization: Bearer KEY; in a browser, enter it as the password.")
 
 
-_KEYS: Columns = (
-    "id", "name", ("scopes", lambda key: ", ".join(key["scopes"])), ("sources", lambda key: ", ".join(key["sources"])),
-    "created",
-)  # fmt: skip
+_KEYS = ("id", "name", "scopes", "sources", "created")
 
 
 @command(keys_app, "list")
 def list_keys(rows: RowFormat) -> None:
     """List the API keys: id, name, scopes, sources and creation time."""
     keys = KeyFile(load_settings().api_keys_file).keys()
-    rows.show([record_of(key) for key in keys], _KEYS, fields=("id", "name", "scopes", "sources", "created"))
+    rows.show([record_of(key) for key in keys], _KEYS, fields=_KEYS)
 
 
 @command(keys_app, "remove")

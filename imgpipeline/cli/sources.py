@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from imgpipeline.cli.options import STORE_PATIENCE_S, Period, RowFormat, SourceOption, command, open_site
-from imgpipeline.cli.output import Columns, note, observed, reasons, record_of, stdout_console
+from imgpipeline.cli.output import note, record_of, stdout_console
 from imgpipeline.cli.running import live_table, stopped_by_signals
 from imgpipeline.contracts.text import counted
 from imgpipeline.contracts.times import utc_now
@@ -18,16 +18,10 @@ from imgpipeline.settings import load_settings
 
 app = typer.Typer()
 
-_BOOKS: Columns = (
-    "day", "source", "session", "state", "received", "announced", "in_ledger", "duplicates", "gated",
-    ("dropped", lambda entry: reasons(entry["dropped"]) or 0), "failed", "open", "difference", "observed_s",
-)  # fmt: skip
-_SOURCES: Columns = (
-    "source", "state", "last_frame", "last_notice", ("frames/s", lambda each: each["frames_per_s"]), "frames_today",
-    ("dead letters", lambda each: each["dead_letters_today"]),
-    ("dropped", lambda each: reasons(each["dropped_today"]) or 0),
-    ("observed today", lambda each: observed(each["observed_today_s"])), "reason",
-)  # fmt: skip
+_BOOKS = ("day", "source", "session", "state", "received", "announced", "in_ledger", "duplicates", "gated", "dropped",
+          "failed", "open", "difference", "observed_s")  # fmt: skip
+_SOURCES = ("source", "state", "last_frame", "last_notice", "frames_per_s", "frames_today", "dead_letters_today",
+            "dropped_today", "observed_today_s", "reason")  # fmt: skip
 
 
 @command(app, "books")

@@ -111,7 +111,7 @@ def test_replayed_dead_letters_are_listed_on_request(
     ended = run("dead-letters", "list", env=folder_site, cwd=tmp_path)
     assert (ended.stdout.count("DECODE_FAILED"), "--all" in ended.stderr) == (1, True)
     every = run("dead-letters", "list", "--all", env=folder_site, cwd=tmp_path)
-    assert "resolved frames/0/1" in every.stdout
+    assert "resolved │ frames/0/1" in every.stdout
     page = run("dead-letters", "show", "frames/0/0", env=folder_site, cwd=tmp_path)
     assert "nothing: it was announced again" in page.stdout
 
