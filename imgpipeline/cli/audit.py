@@ -107,7 +107,7 @@ def audit(
     alerts = audit_alerts(store, settings, now=utc_now())
     is_ok = report.ok and not alerts.problems
     if as_json:
-        show_json({**report.to_json(), "ok": is_ok, "alerts": alerts.to_json()})
+        show_json({**report.to_json(), "ok": is_ok, "alerts": alerts})
     else:
         _show(report.to_json())
     for line in (*_findings(report, alerts), *_not_compared(report, unreadable)):

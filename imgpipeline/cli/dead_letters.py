@@ -1,7 +1,6 @@
 """`imgpipeline dead-letters`: list and show offsets that could not become frames, and announce them again."""
 
 from collections.abc import Iterator
-from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -24,6 +23,7 @@ from imgpipeline.cli.output import (
     note_latest,
     note_some,
     progress_bar,
+    record_of,
     show_json,
     show_records,
     shown,
@@ -211,7 +211,7 @@ def _replay_json(plan: "ReplayPlan", result: "ReplayResult") -> dict[str, Any]:
         "crashed": plan.crashed,
         "imported": plan.imported,
         "records": [str(buried.reference) for buried in plan.chosen],
-        "refused": [asdict(refusal) | {"record": str(refusal.record)} for refusal in result.refused],
+        "refused": [record_of(refusal) | {"record": str(refusal.record)} for refusal in result.refused],
     }
 
 

@@ -8,7 +8,7 @@ import queue
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import partial
 from http.client import HTTPException
 from pathlib import Path
@@ -231,7 +231,7 @@ def doctor(
     results = _examine(_camera_checks(rtsp or [], credentials_env, credentials_file))
     well = all(result.status in ("ok", "warning") for result in results)
     if as_json:
-        show_json({"ok": well, "version": __version__, "checks": [asdict(result) for result in results]})
+        show_json({"ok": well, "version": __version__, "checks": results})
     else:
         _show(results)
     if not well:

@@ -21,7 +21,6 @@ from imgpipeline.cli.options import (
 from imgpipeline.cli.output import (
     note,
     note_latest,
-    record_of,
     show_json,
     show_table,
     shown,
@@ -193,7 +192,7 @@ def clip(
     event = read_event(store, settings, event_id)
     made = write_event_clip(store, settings, event, output, ClipWish(before_s, after_s, speed, limit))
     if as_json:
-        show_json(record_of(made))
+        show_json(made)
         return
     missing = f", {made.missing} without an image" if made.missing else ""
     note(f"Wrote {counted(made.frames, 'frame')} to {output}, {shown(made.first)} to {shown(made.last)}{missing}.")

@@ -43,9 +43,7 @@ def duckdb_file(
     with progress_bar(file.name, unit="queries") as progress:
         done = export_duckdb(store, settings, file, now=utc_now(), days=days, force=replace, progress=progress)
     if as_json:
-        ends = {str(chain): end for chain, end in sorted(done.ends.items())}
-        show_json({"file": str(done.path), "size_bytes": done.size_bytes, "days": done.days, "rows": done.rows,
-                   "ends": ends})  # fmt: skip
+        show_json(done)
     else:
         show_table(["table", "rows"], done.rows.items())
         note(f"{file}: {counted(len(done.days), 'day')}, {done.size_bytes / 1e6:,.1f} MB.")
@@ -107,8 +105,7 @@ def _write_training_set(kind: str, folder: Path, wanted: TrainingOptions, *, as_
         training = open_training_set(lake, store, frames, days, is_marked=wanted.marked)
         done = write_training_set(training, folder, TrainingFormat(kind), images, progress=progress)
     if as_json:
-        show_json({"folder": str(done.folder), "frames": done.frames, "boxes": done.boxes, "labels": done.labels,
-                   "missing_images": done.missing})  # fmt: skip
+        show_json(done)
         return
     note(f"{done.folder}: {counted(done.frames, 'frame')} with {counted(done.boxes, 'box', 'boxes')}.")
     note_some(

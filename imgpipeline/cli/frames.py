@@ -22,6 +22,7 @@ from imgpipeline.cli.output import (
     note,
     note_latest,
     progress_bar,
+    record_of,
     show_json,
     show_records,
     show_table,
@@ -224,12 +225,11 @@ def retain(dry_run: DryRunOption = False, duration_s: DurationOption = None, as_
             is_over=lambda: duration_s is not None and time.monotonic() - began_s > duration_s,
             progress=lambda done: bar(done, 0),
         )
-    deleted = [{name: getattr(each, name) for name in _DELETED} for each in report.deleted]
     if as_json:
-        show_json({"dry_run": dry_run, "images": report.images, "size_bytes": report.size_bytes, "left": report.left,
-                   "complete": report.is_complete, "deleted": deleted})  # fmt: skip
-    elif deleted:
-        show_records(deleted, _DELETED)
+        total = {"images": report.images, "size_bytes": report.size_bytes}
+        show_json({"dry_run": dry_run, **total, **record_of(report)})
+    elif report.deleted:
+        show_records([record_of(each) for each in report.deleted], _DELETED)
     images, size = counted(report.images, "image"), f"{report.size_bytes / 1e6:,.1f} MB"
     note(f"Would delete {images}, {size}. Nothing was changed." if dry_run else f"Deleted {images}, {size}.")
     if report.left:

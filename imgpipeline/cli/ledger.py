@@ -1,7 +1,6 @@
 """`imgpipeline ledger`: list and repair the chains of segments, and start new ones."""
 
 from collections.abc import Sequence
-from dataclasses import asdict
 from typing import Annotated, Any
 
 import typer
@@ -17,7 +16,7 @@ from imgpipeline.cli.options import (
     from_arguments,
     open_site,
 )
-from imgpipeline.cli.output import confirm, note, progress_bar, show_json, show_records
+from imgpipeline.cli.output import confirm, note, progress_bar, record_of, show_json, show_records
 from imgpipeline.contracts.keys import ChainId
 from imgpipeline.contracts.text import counted
 from imgpipeline.contracts.times import utc_now
@@ -220,5 +219,5 @@ def _show_repair(report: "RepairReport", steps: Sequence[dict[str, Any]], *, dry
 
 
 def _step_json(step: "RepairStep") -> dict[str, Any]:
-    fields = asdict(step)
-    return {**fields.pop("chain"), **fields}
+    fields = record_of(step)
+    return record_of(fields.pop("chain")) | fields

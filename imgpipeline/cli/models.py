@@ -1,13 +1,12 @@
 """`imgpipeline models`: list, download and tune the registered models, and add your own ones."""
 
-from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import typer
 
 from imgpipeline.cli.options import JsonOption, RowFormat, command
-from imgpipeline.cli.output import note, progress_bar, show_json, show_records
+from imgpipeline.cli.output import note, progress_bar, record_of, show_json, show_records
 from imgpipeline.contracts.detection import DecoderName
 from imgpipeline.contracts.text import counted
 from imgpipeline.contracts.times import utc_now
@@ -145,9 +144,9 @@ def tune(
         path = write_tuning(folder, tuning)
     best = tuning.best(workers)
     if as_json:
-        show_json({**asdict(tuning), "path": str(path), "best": asdict(best) if best else None})
+        show_json({**record_of(tuning), "path": path, "best": best})
         return
-    rows = [asdict(row) for row in tuning.rows]
+    rows = [record_of(row) for row in tuning.rows]
     show_records(rows, list(rows[0]), title=spec.name)
     if best:
         note(f"IMGPIPELINE_PRECISION=auto uses {best.backend} in {best.precision} with {counted(workers, 'worker')}.")
@@ -327,7 +326,7 @@ def _record(one: "Interpretation", drawn: Path) -> dict[str, Any]:
     return {
         "decoder": one.layout.decoder,
         "decoder_from": one.layout.reason,
-        **asdict(one.preprocessing),
+        **record_of(one.preprocessing),
         "values": _values(one.preprocessing),
         "usual": one.is_usual,
         "evidence": round(one.evidence, 6),

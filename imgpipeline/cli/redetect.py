@@ -3,7 +3,7 @@
 import random
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
-from dataclasses import asdict, replace
+from dataclasses import replace
 from datetime import date
 from typing import Annotated, Any
 
@@ -20,7 +20,7 @@ from imgpipeline.cli.options import (
     from_arguments,
     open_site,
 )
-from imgpipeline.cli.output import note, progress_bar, show_json
+from imgpipeline.cli.output import note, progress_bar, record_of, show_json
 from imgpipeline.contracts.detection import DetectorUse
 from imgpipeline.contracts.text import counted
 from imgpipeline.contracts.times import utc_now
@@ -233,7 +233,7 @@ def _agreement_json(agreement: "Agreement") -> dict[str, Any]:
 
 
 def _score_json(score: "Score") -> dict[str, Any]:
-    return {**asdict(score), "precision": score.precision, "recall": score.recall, "f1": score.f1}
+    return {**record_of(score), "precision": score.precision, "recall": score.recall, "f1": score.f1}
 
 
 def _model_json(text: str, use: "DetectorUse") -> dict[str, Any]:
