@@ -2,15 +2,14 @@
 
 import re
 from collections.abc import Sequence
-from datetime import date
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
 from imgpipeline.cli.options import JsonOption, TimezoneOption, command, from_arguments, timezone_settings
-from imgpipeline.cli.output import note, progress_bar, show_json
-from imgpipeline.compat.imports.chain import ImportResult, build_days, import_rows
+from imgpipeline.cli.output import note, progress_bar, record_of, show_result
+from imgpipeline.compat.imports.chain import build_days, import_rows
 from imgpipeline.compat.imports.files import ENDINGS, CsvRows, Documents, find_files
 from imgpipeline.compat.imports.meanings import ColumnNames, DetectionRows, MetadataDocuments
 from imgpipeline.compat.imports.rows import Meaning, Rows
@@ -162,10 +161,21 @@ def _import(
     with progress_bar("Importing", unit="bytes") as progress:
         result = import_rows(settings, store, chain, rows, meaning, clock=utc_now, progress=progress)
     built = _build(settings, store, chain) if build else None
+    days_built, days = built or (None, 0)
+    figures = {"topic": chain.topic, "kind": chain.topic_id, **record_of(result), "days_built": days_built}
+    del figures["chain"]
+    show_result(figures, as_json=as_json)
     if as_json:
-        show_json(_as_json(result, built))
-    else:
-        _report(result, built)
+        return
+    if result.dead_letters:
+        note("Next: `imgpipeline dead-letters list` names their lines.")
+    if built:
+        note(f"{counted(days - (days_built or 0), 'day')} of the import were already up to date.")
+    elif result.frames or result.dead_letters:
+        note(
+            "Queries show the new rows now. The schedule `nightly_rebuild`, the job `rebuild_days`, or this command "
+            "with --build builds the tables and summaries of their days."
+        )
 
 
 def _build(settings: Settings, store: "ObjectStore", chain: "ChainId") -> tuple[int, int]:
@@ -173,41 +183,3 @@ def _build(settings: Settings, store: "ObjectStore", chain: "ChainId") -> tuple[
     days = days_of_chain(store, chain)
     with progress_bar("Building", unit="days") as progress:
         return build_days(settings, store, days, now=utc_now, progress=progress), len(days)
-
-
-def _as_json(result: "ImportResult", built: tuple[int, int] | None) -> dict[str, Any]:
-    return {
-        "topic": result.chain.topic,
-        "kind": result.chain.topic_id,
-        "rows": result.rows,
-        "already_there": result.already_there,
-        "frames": result.frames,
-        "dead_letters": result.dead_letters,
-        "codes": result.codes,
-        "segments": result.segments,
-        "days": [day.isoformat() for day in result.days],
-        "days_built": built[0] if built else None,
-    }
-
-
-def _report(result: "ImportResult", built: tuple[int, int] | None) -> None:
-    new = result.frames + result.dead_letters
-    note(f"{counted(result.rows, 'row')} read: {result.already_there:,} already in {result.chain.topic}, {new:,} new.")
-    if new:
-        codes = ", ".join(f"{code} {count:,}" for code, count in result.codes.items()) or "none"
-        note(f"New frames: {result.frames:,}, of {_day_range(result.days)}. New dead letters: {codes}.")
-    if result.dead_letters:
-        note("Next: `imgpipeline dead-letters list` names their lines.")
-    if built:
-        note(f"Days built: {built[0]}; {built[1] - built[0]} were already up to date.")
-    elif new:
-        note(
-            "Queries show the new rows now. The schedule `nightly_rebuild`, the job `rebuild_days`, or this command "
-            "with --build builds the tables and summaries of their days."
-        )
-
-
-def _day_range(days: "tuple[date, ...]") -> str:
-    if not days:
-        return "no day"
-    return f"{days[0]}" if len(days) == 1 else f"{len(days)} days ({days[0]} to {days[-1]})"

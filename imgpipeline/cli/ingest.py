@@ -17,7 +17,7 @@ from imgpipeline.cli.options import (
     open_site,
     timezone_settings,
 )
-from imgpipeline.cli.output import note, note_some, progress_bar, show_json
+from imgpipeline.cli.output import note, note_some, progress_bar, record_of, show_json, show_result
 from imgpipeline.cli.running import finite_progress, stopped_by_signals
 from imgpipeline.contracts.messages import MessageFormat
 from imgpipeline.contracts.templates import ImageKeyTemplate
@@ -390,16 +390,9 @@ def s3(
     options = replace(OPTIONS, message_format=message_format)
     with finite_progress("Announcing", settings.kafka_topic, unit="images") as progress:
         totals = ingest_source(settings, bucket, options=options, progress=lambda now: progress(now.announced, 0))
-    if as_json:
-        failures = [asdict(failure) for failure in bucket.failures]
-        show_json({"source": bucket.name, "topic": settings.kafka_topic, "announced": totals.announced,
-                   "skipped": bucket.skipped, "failures": failures})  # fmt: skip
-    else:
-        announced = counted(totals.announced, "frame")
-        note(f"{announced} of {bucket.name} announced on the topic {settings.kafka_topic}; no image was copied.")
-        if bucket.skipped:
-            note(f"Skipped: {counted(bucket.skipped, 'object')} (folder markers, empty objects, other files).")
-        note_some([f"Not announced: {failure.path}: {failure.error}" for failure in bucket.failures], _MOST_NAMED)
+    show_result({"source": bucket.name, "topic": settings.kafka_topic, "announced": totals.announced,
+                 "skipped": bucket.skipped, "failures": bucket.failures}, as_json=as_json)  # fmt: skip
+    note_some([f"Not announced: {failure.path}: {failure.error}" for failure in bucket.failures], _MOST_NAMED)
     if bucket.failures:
         raise typer.Exit(1)
 
@@ -432,13 +425,8 @@ def replay(
                 progress=lambda now, before=before: progress(before + now.announced, total),  # type: ignore[misc]  # mypy infers no defaults of lambdas
             )
             announced += totals.announced
-    if as_json:
-        show_json({"topic": topic, "day": wanted, "sources": [frames.name for frames in found],
-                   "announced": announced, "without_image": missing})  # fmt: skip
-    else:
-        note(f"{counted(announced, 'frame')} of {counted(len(found), 'source')} announced on the topic {topic}.")
-        if missing:
-            note(f"Skipped: {counted(missing, 'frame')} without a stored image.")
+    show_result({"topic": topic, "day": wanted, "sources": [frames.name for frames in found],
+                 "announced": announced, "without_image": missing}, as_json=as_json)  # fmt: skip
 
 
 def prepare(
@@ -468,13 +456,8 @@ def prepare(
         result = preparing.prepare(
             load_settings(), path, output, options, stop=stopping.event, progress=lambda n: show(n, 0)
         )
-    if as_json:
-        show_json({**asdict(result), "dry_run": dry_run})
-        return
-    for prepared in result.prepared[: _MOST_NAMED if dry_run else 0]:
-        note(f"  {prepared.original} -> {prepared.target}")
-    done = "would be written" if dry_run else "written"
-    note(f"{counted(len(result.prepared), 'image')} {done} to {output}; the next number is {result.next_number}.")
-    if result.skipped:
-        note(f"Skipped: {counted(len(result.skipped), 'file')}, such as {result.skipped[0].path}: "
-             f"{result.skipped[0].reason}.")  # fmt: skip
+    if not as_json:
+        planned = result.prepared if dry_run else ()
+        note_some([f"  {prepared.original} -> {prepared.target}" for prepared in planned], _MOST_NAMED)
+        note_some([f"Skipped: {skipped.path}: {skipped.reason}" for skipped in result.skipped], _MOST_NAMED)
+    show_result({**record_of(result), "dry_run": dry_run}, as_json=as_json)

@@ -8,7 +8,7 @@ import contextlib
 import json
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import fields
+from dataclasses import fields, is_dataclass
 from datetime import datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
@@ -27,6 +27,7 @@ from imgpipeline.errors import ConfigurationError
 MOST_ROWS = 1_000
 """Most rows of a query or summary that a terminal shows."""
 _FILE_WIDTH = 200
+_MOST_IN_CELL = 10
 _BAR_CELLS = 30
 _EIGHTHS = ("", "▏", "▎", "▍", "▌", "▋", "▊", "▉")
 
@@ -92,7 +93,24 @@ def _cell(value: Any, name: str) -> Any:
         return f"{shown(value / 1000)} kB"
     if isinstance(value, Mapping):
         return ", ".join(f"{key} {count:,}" for key, count in value.items()) or None
-    return (", ".join(map(str, value)) or None) if isinstance(value, list | tuple) else value
+    return _listed(value) if isinstance(value, list | tuple) else value
+
+
+def _listed(values: Sequence[Any]) -> Any:
+    """Returns few values as text, many as their number with the first and the last, and records as their number."""
+    if any(map(is_dataclass, values)):
+        return len(values)
+    if len(values) > _MOST_IN_CELL:
+        return f"{len(values):,}, {values[0]} to {values[-1]}"
+    return ", ".join(map(str, values)) or None
+
+
+def show_result(figures: Mapping[str, Any], *, as_json: bool = False) -> None:
+    """Shows the figures of a finished command: as JSON on stdout, otherwise in one line on stderr."""
+    if as_json:
+        show_json(figures)
+    else:
+        note("; ".join(f"{name.replace('_', ' ')}: {shown(_cell(value, name))}" for name, value in figures.items()))
 
 
 def record_of(value: Any) -> dict[str, Any]:
