@@ -129,27 +129,3 @@ def test_documents_are_imported_by_their_folder_s_name(folder_site: dict[str, st
     )
     assert "nightly_rebuild" in ended.stderr
     assert "tracks" not in ended.stderr
-
-
-@pytest.mark.parametrize(
-    ("arguments", "status", "text"),
-    [
-        (["metadata", "a.json", "b.json"], 2, "--name"),
-        (["metadata", "*.json"], 2, "does not give the import a name"),
-        (["detections", "absent.csv"], 1, "There is nothing to read at absent.csv"),
-        (["detections", "counts.csv", "--name", "a/b"], 2, "not a valid import name"),
-        (["detections", "counts.csv", "--label-column", "kind"], 2, "'kind' is missing"),
-        (["detections", "counts.csv", "--source", "x" * 2000], 2, "--source"),
-        (["detections", "counts.csv", "--box-columns", "x,y"], 2, "--box-columns names 2 columns"),
-        (["detections", "counts.csv", "--delimiter", "||"], 2, "give one character"),
-    ],
-    ids=["two paths", "pattern", "absent", "name", "column", "source", "boxes", "delimiter"],
-)
-def test_a_wrong_call_says_what_to_do(
-    folder_site: dict[str, str], counts: Path, tmp_path: Path, arguments: list[str], status: int, text: str
-):
-    ended = run("import", *arguments, env=folder_site, cwd=counts.parent)
-    assert ended.status == status
-    assert text in ended.stderr
-    assert "Next: " in ended.stderr
-    assert not (tmp_path / "store" / "metadata").exists()

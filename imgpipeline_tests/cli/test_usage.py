@@ -122,7 +122,11 @@ WRONG_CALLS = [
     ("import metadata . --name a/b", "'a/b' is not a valid import name"),
     ("import metadata rows.csv . ", "2 paths are given, but no name."),
     ("import metadata '*.json'", "*.json does not give the import a name."),
+    ("ingest folder . --source gate --start 2026-01-09 --interval-s nan", "Invalid value for '--interval-s'"),
+    ("topics peek --from yesterday", "--from 'yesterday'"),
+    ("topics peek --topic other", "The topic other is not followed."),
     # what is missing, and what contradicts itself
+    ("ingest video clip.mp4 --every 2 --fps 3", "More than one of --every, --fps and --count is given."),
     ("redetect --model demo", "No days are given."),
     ("demo --images . --video rows.csv", "Two of --images, --video and --cameras are given."),
     ("ledger repair --without-kafka", "--without-kafka gives up offsets"),
