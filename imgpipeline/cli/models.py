@@ -1,5 +1,7 @@
 """`imgpipeline models`: list, download and tune the registered models, and add your own ones."""
 
+import dataclasses
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -43,36 +45,35 @@ _FIELDS = (*_COLUMNS[:5], "decoder_from", "labels", "labels_file", *_COLUMNS[6:]
 def list_models(rows: RowFormat) -> None:
     """List the registered models and your own (the path in IMGPIPELINE_MODEL), and check their files."""
     settings = load_settings()
-    specs = registry.list_models(settings.model_dir)
     used = [one.model for one in parse_detectors(settings.detectors)] if settings.detectors else [settings.model]
-    models = [_row(spec, in_use=spec.name in used) for spec in specs]
-    refused = registry.refused_entries(settings.model_dir).items()
-    models += [_refused_row(name, str(error), in_use=name in used) for name, error in refused]
+    specs, refused = registry.list_models(settings.model_dir), registry.refused_entries(settings.model_dir)
+    models = [_row(spec.name, spec, used) for spec in specs]
+    models += [_row(name, None, used, str(error)) for name, error in refused.items()]
     if not any(model["in_use"] for model in models):
         models.append(_own_row(settings))
     rows.show(models, _COLUMNS, fields=_FIELDS)
 
 
-def _row(spec: "ModelSpec", *, in_use: bool) -> dict[str, Any]:
-    problem = _file_problem(spec) if spec.path.is_file() else None
-    return {
-        "name": spec.name,
-        "present": spec.path.is_file(),
-        "in_use": in_use,
-        "input": f"{spec.input_width}x{spec.input_height}",
-        "decoder": spec.decoder,
-        "decoder_from": spec.decoder_reason,
-        "labels": len(spec.labels),
-        "labels_file": None,
-        "download_bytes": sum(file.size_bytes for file in spec.files if file.url),
-        "licence": spec.licence,
-        "summary": problem or spec.summary,
-        "path": str(spec.path),
-        "problem": problem,
-    }
+def _row(name: str, spec: ModelSpec | None, used: Sequence[str], problem: str | None = None) -> dict[str, Any]:
+    """Returns the row of a model; without a spec, `problem` says why it cannot be used."""
+    row = dict.fromkeys(_FIELDS) | {"name": name, "present": False, "in_use": name in used}
+    if spec is not None:
+        is_present = spec.path.is_file()
+        problem = _file_problem(spec) if is_present else None
+        row |= {
+            "present": is_present,
+            "input": f"{spec.input_width}x{spec.input_height}",
+            "decoder": spec.decoder,
+            "decoder_from": spec.decoder_reason,
+            "labels": len(spec.labels),
+            "download_bytes": sum(file.size_bytes for file in spec.files if file.url) or None,
+            "licence": spec.licence,
+            "path": spec.path,
+        }
+    return row | {"summary": problem or (spec and spec.summary), "problem": problem}
 
 
-def _file_problem(spec: "ModelSpec") -> str | None:
+def _file_problem(spec: ModelSpec) -> str | None:
     """Returns why runs would refuse the model's file; None if they would not."""
     try:
         choose_precision("fp32", read_verified(spec)[0], spec.name)
@@ -81,29 +82,16 @@ def _file_problem(spec: "ModelSpec") -> str | None:
     return None
 
 
-def _refused_row(name: str, problem: str, *, in_use: bool) -> dict[str, Any]:
-    known = {"name": name, "present": False, "in_use": in_use, "summary": problem, "problem": problem}
-    return dict.fromkeys(_FIELDS) | known
-
-
 def _own_row(settings: Settings) -> dict[str, Any]:
     """Returns the row of a model in the settings that is not registered: a path, or a misspelt name."""
     path, labels = Path(settings.model).expanduser(), settings.model_labels
-    known = {
-        "name": settings.model,
-        "present": path.is_file(),
-        "in_use": True,
-        "labels_file": None if labels is None else str(labels),
-        "path": str(path),
-    }
+    known = {"present": path.is_file(), "labels_file": labels, "path": path}
     try:
         spec = find_model(settings.model, settings.model_decoder, labels, model_dir=settings.model_dir)
     except ConfigurationError as error:
-        refused = _refused_row(settings.model, str(error), in_use=True)
-        return refused | known | {"decoder": settings.model_decoder}
-    found = _row(spec, in_use=True) | known
+        return _row(settings.model, None, [settings.model], str(error)) | known
     summary = f"your own file; {spec.decoder}, from {spec.decoder_reason}; labels from {labels or 'the file, or COCO'}"
-    return found | {"download_bytes": None, "summary": found["problem"] or summary}
+    return _row(settings.model, dataclasses.replace(spec, summary=summary), [settings.model]) | known
 
 
 @command(app, "pull")

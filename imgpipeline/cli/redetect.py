@@ -222,14 +222,8 @@ def _show_agreement(agreement: "Agreement", title: str, rows: RowFormat) -> None
 
 
 def _agreement_json(agreement: "Agreement") -> dict[str, Any]:
-    return {
-        "images": agreement.images,
-        "total": _score_json(agreement.total),
-        "labels": {label: _score_json(score) for label, score in agreement.labels},
-        "mean_score_difference": agreement.mean_score_difference,
-        "largest_score_difference": agreement.largest_score_difference,
-        "mean_iou": agreement.mean_iou,
-    }
+    labels = {label: _score_json(score) for label, score in agreement.labels}
+    return {**record_of(agreement), "total": _score_json(agreement.total), "labels": labels}
 
 
 def _score_json(score: "Score") -> dict[str, Any]:
