@@ -8,98 +8,99 @@ import logging
 import os
 import re
 import sys
-from collections.abc import Callable, Mapping, Sequence
-from typing import Annotated, Final
+from collections.abc import Mapping, Sequence
+from importlib import import_module
+from typing import Annotated, Any, Final
 
 import typer
+from typer.core import TyperCommand, TyperGroup
 from typer.exceptions import TyperException
+from typer.main import get_group
 
 from imgpipeline import __version__
-from imgpipeline.cli import (
-    audit,
-    build,
-    dead_letters,
-    detect,
-    doctor,
-    events,
-    export,
-    frames,
-    imports,
-    ingest,
-    ingest_live,
-    ledger,
-    mapreduce,
-    models,
-    publish,
-    redetect,
-    serve,
-    simulate,
-    sources,
-    summary,
-    topics,
-    tracks,
-)
-from imgpipeline.cli.options import command
 from imgpipeline.cli.output import note, show_error, write_text
 from imgpipeline.errors import ImgpipelineError, UsageError
 from imgpipeline.settings.loading import unknown_settings
 
 _EMPTY_OPTION = re.compile(r"(--?[a-z][a-z-]*)=")
 
+_COMMANDS: Final[Mapping[str, tuple[str, str]]] = {
+    "demo": ("simulate.demo", "Run the whole pipeline with simulated cameras, and compare its counts with the truth."),
+    "detect": ("detect.detect", "Detect objects in images, without Kafka. Nothing is stored."),
+    "doctor": ("doctor.doctor", "Check settings, servers, model and rules, and say how to fix each failure."),
+    "health": ("doctor.health", "Probe Kafka, the object store and detection within seconds, for service managers."),
+    "settings": ("doctor.show_settings", "Show the current settings; of secrets, only whether they are set."),
+    "prepare": ("ingest.prepare", "Write copies of images as frame_000000.jpg and so on."),
+    "serve-ingest": ("serve.serve_ingest", "Receive images by HTTP, store and announce them."),
+    "serve": ("serve.serve", "Serve the viewer and its API."),
+    "build": ("build.build", "Build the tables, summaries, tracks, events and reports of days that have frames."),
+    "status": ("audit.status", "Show log end, ledger end, lag and last commit of each topic partition."),
+    "audit": ("audit.audit", "Check that every offset has exactly one outcome and that tables and ledger agree."),
+    "query": ("summary.query", "Query all tables with SQL."),
+    "explain": ("frames.explain", "Trace the count of a label, in one day or one hour, to its detections."),
+    "report": ("summary.report", "Write the report of a day as one HTML page."),
+    "redetect": ("redetect.redetect", "Process the stored images of days again, with another model or threshold."),
+    "ingest": ("ingest_live.app", "Store images and announce them as frames."),
+    "import": ("imports.app", "Import detections and metadata of other programs into the ledger."),
+    "topics": ("topics.app", "Create the Kafka topics of the frames, and show their records."),
+    "sources": ("sources.app", "Run and list sources, and show their accounting."),
+    "simulate": ("simulate.app", "Simulate cameras with ground truth, over RTSP, MQTT or in folders."),
+    "keys": ("serve.keys_app", "Manage the API keys of serve and serve-ingest."),
+    "ledger": ("ledger.app", "List and repair the ledger's chains of segments."),
+    "dead-letters": ("dead_letters.app", "List, show and announce again the offsets that could not become frames."),
+    "frames": ("frames.app", "List and show frames with their detections."),
+    "images": ("frames.images_app", "Manage the images that imgpipeline stored."),
+    "summary": ("summary.app", "Count detections, frames and objects by label, hour, size, source, zone and line."),
+    "tracks": ("tracks.app", "Show the objects that were followed across frames, and evaluate tracking."),
+    "rules": ("events.rules_app", "Check, store and draw the rules for events."),
+    "events": ("events.app", "Show events."),
+    "alerts": ("events.alerts_app", "Raise, deliver, show and acknowledge alerts: events with someone to notify."),
+    "models": ("redetect.app", "List, download, add, convert, quantize, tune and compare detection models."),
+    "export": ("export.app", "Export all tables as a file, or frames with their boxes as a training set."),
+    "publish": ("publish.app", "Publish results to Kafka, exactly once, or events to Home Assistant."),
+    "mapreduce": ("mapreduce.app", "Print the output of classic Hadoop Streaming jobs, without Hadoop."),
+}
+"""Module and name of each command or group, and its help text in the overview."""
+
+
+class _Command(TyperCommand):
+    """A command or group whose module is imported when it is called, so that the overview is quick."""
+
+    def __init__(self, name: str, place: str, text: str) -> None:
+        super().__init__(name, help=text)
+        self._module, self._attribute = place.split(".")
+
+    def make_context(self, *given: Any, **extra: Any) -> Any:
+        from imgpipeline.cli.options import command
+
+        found = getattr(import_module(f"imgpipeline.cli.{self._module}"), self._attribute)
+        if isinstance(found, typer.Typer):
+            loaded = get_group(found)
+            loaded.help = self.help
+            return loaded.make_context(*given, **extra)
+        own = typer.Typer()
+        command(own, str(self.name))(found)
+        return get_group(own).commands[str(self.name)].make_context(*given, **extra)
+
+
+class _Commands(TyperGroup):
+    """The tree of commands."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options)
+        for name, (place, text) in _COMMANDS.items():
+            self.add_command(_Command(name, place, text))
+
+
 app = typer.Typer(
     name="imgpipeline",
+    cls=_Commands,
     help="Count what cameras see, from Kafka frames to DuckDB numbers, and prove that no frame was lost or counted "
     "twice.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-_COMMANDS: Final[Mapping[str, Callable[..., None]]] = {
-    "demo": simulate.demo,
-    "detect": detect.detect,
-    "doctor": doctor.doctor,
-    "health": doctor.health,
-    "settings": doctor.show_settings,
-    "prepare": ingest.prepare,
-    "serve-ingest": serve.serve_ingest,
-    "serve": serve.serve,
-    "build": build.build,
-    "status": audit.status,
-    "audit": audit.audit,
-    "query": summary.query,
-    "explain": frames.explain,
-    "report": summary.report,
-    "redetect": redetect.redetect,
-}
-_GROUPS: Final[Mapping[str, typer.Typer]] = {
-    "ingest": ingest.app,
-    "import": imports.app,
-    "topics": topics.app,
-    "sources": sources.app,
-    "simulate": simulate.app,
-    "keys": serve.keys_app,
-    "ledger": ledger.app,
-    "dead-letters": dead_letters.app,
-    "frames": frames.app,
-    "images": frames.images_app,
-    "summary": summary.app,
-    "tracks": tracks.app,
-    "rules": events.rules_app,
-    "events": events.app,
-    "alerts": events.alerts_app,
-    "models": models.app,
-    "export": export.app,
-    "publish": publish.app,
-    "mapreduce": mapreduce.app,
-}
-for _name, _function in _COMMANDS.items():
-    command(app, _name)(_function)
-for _name, _group in _GROUPS.items():
-    app.add_typer(_group, name=_name)
-command(ingest.app, "rtsp")(ingest_live.rtsp)
-command(ingest.app, "mqtt")(ingest_live.mqtt)
-command(models.app, "compare")(redetect.compare)
-command(models.app, "quantize")(redetect.quantize)
 
 
 def _show_version(wanted: bool) -> None:

@@ -1,149 +1,71 @@
 """`imgpipeline status` and `audit`: how far the ledger lags behind Kafka, and whether each offset has one outcome."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
 from datetime import datetime
-from itertools import islice
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
 from imgpipeline.cli.options import STORE_PATIENCE_S, JsonOption, open_site
-from imgpipeline.cli.output import Columns, note, progress_bar, reasons, show_json, show_records
-from imgpipeline.contracts.keys import FAN_OUT_OFFSETS
+from imgpipeline.cli.output import note, progress_bar, show_json, show_records
+from imgpipeline.contracts.records import LogRange, Partition
 from imgpipeline.contracts.text import counted
 from imgpipeline.contracts.times import utc_now
+from imgpipeline.detect.state import PartitionProgress, read_progress, read_state
 from imgpipeline.errors import ImgpipelineError
+from imgpipeline.events.alerts.audit import AlertAudit, audit_alerts
+from imgpipeline.lake.quality.audit import audit as audit_ledger
+from imgpipeline.lake.quality.audit_report import AuditReport
+from imgpipeline.objectstore import open_store
 from imgpipeline.settings import Settings, load_settings
+from imgpipeline.stream.fetch import find_oldest
+from imgpipeline.stream.log import read_logs
 
-if TYPE_CHECKING:
-    from imgpipeline.contracts.keys import ChainId
-    from imgpipeline.contracts.records import LogRange
-    from imgpipeline.events.alerts.audit import AlertAudit
-    from imgpipeline.lake.quality.audit_report import AuditReport
-    from imgpipeline.ledger import ChainEnd, Segment
-    from imgpipeline.objectstore import ObjectStore
-
-
-@dataclass(frozen=True, slots=True)
-class PartitionStatus:
-    """Log and ledger of one topic partition."""
-
-    topic: str
-    topic_id: str
-    partition: int
-    current: bool
-    """Whether the broker still has this incarnation of the topic."""
-    log_start: int | None
-    """First offset that Kafka still has; None if not current."""
-    log_end: int | None
-    """Last stable offset of Kafka; None if not current."""
-    ledger_end: int
-    """First offset without an outcome."""
-    lag: int | None
-    """Offsets without an outcome, with transaction markers; 0 if no record is among them. None if not current."""
-    oldest_unread: datetime | None
-    """Kafka's time of the oldest record without an outcome, UTC; None if none waits."""
-    problem: str | None
-    """Why the partition stops; None if it does not."""
-    last_commit: datetime | None
-    """When the last segment was written, UTC; None without a segment."""
-    dead_letters: int
-    """Dead letters from `counted_from` to the ledger's end."""
-    counted_from: int
-    """First offset of the count of dead letters; 0: all are counted."""
-
-
-_STATUS: Columns = (
-    ("topic", lambda row: row["topic"] if row["current"] else f"{row['topic']} ({row['topic_id']}, gone)"),
-    ("partition", lambda row: str(row["partition"])),
-    "log_end", "ledger_end", "lag", "oldest_unread", "last_commit", "dead_letters",
+_STATUS = (
+    "topic", "topic_id", "partition", "log_end", "ledger_end", "lag", "oldest_unread", "last_commit",
 )  # fmt: skip
 
 
-def status(
-    segments: Annotated[
-        int,
-        typer.Option("--segments", min=1, help="Count dead letters in this many latest segments of each partition."),
-    ] = 1_000,
-    as_json: JsonOption = False,
-) -> None:
-    """Show log end, ledger end, lag, last commit and dead letters of each topic partition."""
-    from imgpipeline.detect.state import read_state
-    from imgpipeline.objectstore import open_store
-    from imgpipeline.stream.log import read_logs
+def status(as_json: JsonOption = False) -> None:
+    """Show log end, ledger end, lag, oldest unread record and last commit of each topic partition.
 
+    The lag is a number of offsets. It is 0 if only transaction markers have no outcome yet.
+    """
     settings = load_settings()
     store = open_store(settings, patience_s=STORE_PATIENCE_S)
-    # Read the ledger's ends first, so that none is beyond the end of its log.
-    ends = _ledger_ends(store, settings.kafka_topics)
     logs = read_logs(settings)
-    rows = list(_rows(store, ends, logs.ranges, segments, settings))
+    progress = read_progress(store, settings.kafka_topics, logs.ranges)
+    oldest = find_oldest(settings, {each.log: each.offset for each in progress if each.log})
+    rows = [_status_of(each, oldest) for each in progress]
     if as_json:
         unreadable = {topic: why.message for topic, why in logs.unreadable.items()}
-        partitions = [asdict(row) for row in rows]
-        show_json({"topic": ",".join(settings.kafka_topics), "partitions": partitions, "unreadable": unreadable})
+        show_json({"topic": ",".join(settings.kafka_topics), "partitions": rows, "unreadable": unreadable})
         return
-    show_records([asdict(row) for row in rows], _STATUS)
-    problems = [*map(str, logs.unreadable.values()), *(row.problem for row in rows if row.problem)]
-    problems += read_state(store).problems(utc_now()) if any(row.lag for row in rows) else []
+    show_records(rows, _STATUS)
+    problems = [*map(str, logs.unreadable.values()), *(row["problem"] for row in rows if row["problem"])]
+    problems += read_state(store).problems(utc_now()) if any(row["lag"] for row in rows) else []
     for why in dict.fromkeys(problems):
         note(why)
-    if any(row.counted_from for row in rows):
-        note(f"Dead letters are counted in the last {counted(segments, 'segment')} of a partition; see --segments.")
 
 
-def _ledger_ends(store: "ObjectStore", topics: Sequence[str]) -> "dict[ChainId, ChainEnd]":
-    from imgpipeline.ledger import find_ends, list_chains
-
-    return find_ends(store, [chain for topic in topics for chain in list_chains(store, topic)])
-
-
-def _rows(
-    store: "ObjectStore",
-    ends: "dict[ChainId, ChainEnd]",
-    logs: "Sequence[LogRange]",
-    segments: int,
-    settings: Settings,
-) -> Iterator[PartitionStatus]:
-    from imgpipeline.detect.state import find_expired
-    from imgpipeline.ledger import current_chain
-    from imgpipeline.stream.fetch import find_oldest
-
-    closed = {chain for chain, end in ends.items() if end.is_closed}
-    by_chain = {current_chain(log.chain, closed): log for log in logs}
-    gone = sorted(chain for chain in ends if chain not in by_chain)
-    reached = {log: ends[chain].offset if chain in ends else 0 for chain, log in by_chain.items()}
-    oldest = find_oldest(settings, reached)
-    for chain in [*by_chain, *gone]:
-        log, end = by_chain.get(chain), ends.get(chain)
-        offset = end.offset if end else 0
-        headers = [segment.header for segment in islice(_latest_segments(store, chain, offset), segments)]
-        yield PartitionStatus(
-            topic=chain.topic,
-            topic_id=chain.topic_id,
-            partition=chain.partition,
-            current=log is not None,
-            log_start=log.log_start if log else None,
-            log_end=log.log_end if log else None,
-            ledger_end=offset,
-            lag=(log.log_end - offset if log.at in oldest else 0) if log else None,
-            oldest_unread=oldest.get(log.at) if log else None,
-            problem=str(why) if log and end and (why := find_expired(log, end)) else None,
-            last_commit=end.header.created_at if end and end.header else None,
-            dead_letters=sum(header.dead_letters for header in headers),
-            counted_from=headers[-1].start if headers else 0,
-        )
-
-
-def _latest_segments(store: "ObjectStore", chain: "ChainId", end: int) -> "Iterator[Segment]":
-    """Yields the segments of a chain from its end backwards. Lists and reads only what the caller takes."""
-    from imgpipeline.ledger import list_segments, read_segments
-
-    while end > 0:
-        first = (end - 1) // FAN_OUT_OFFSETS * FAN_OUT_OFFSETS
-        yield from read_segments(store, chain, reversed(list_segments(store, chain, first, end)))
-        end = first
+def _status_of(found: PartitionProgress, oldest: Mapping[Partition, datetime]) -> dict[str, Any]:
+    """Returns the row of a partition. Without a current log, its ends, the lag and the oldest record are None."""
+    log, end = found.log, found.end
+    since = oldest.get(log.at) if log else None
+    lag = max(0, log.log_end - found.offset) if log and since else 0
+    return {
+        "topic": found.chain.topic,
+        "topic_id": found.chain.topic_id,
+        "partition": found.chain.partition,
+        "current": log is not None,
+        "log_start": log.log_start if log else None,
+        "log_end": log.log_end if log else None,
+        "ledger_end": found.offset,
+        "lag": lag if log else None,
+        "oldest_unread": since,
+        "problem": str(found.expired) if found.expired else None,
+        "last_commit": end.header.created_at if end and end.header else None,
+    }
 
 
 _WAITING = {"not built": "whose tables are not built yet", "partly built": "some of whose tables are not built yet"}
@@ -151,11 +73,8 @@ _WAITING = {"not built": "whose tables are not built yet", "partly built": "some
 _BUILD = "The schedule `nightly_rebuild` or the job `rebuild_days` builds them."
 
 
-_PARTITIONS: Columns = (
-    "topic", ("partition", lambda row: str(row["partition"])), "ledger_end",
-    ("log end", lambda row: row["log_end"] if row["log_compared"] else "not compared"),
-    "frames", "gated", "dead_letters", "notices", ("gaps", lambda row: reasons(row["gaps"])), "missing", "overlapping",
-)  # fmt: skip
+_PARTITIONS = ("topic", "partition", "ledger_end", "log_end", "frames", "gated", "dead_letters", "notices", "gaps",
+               "missing", "overlapping")  # fmt: skip
 _DAYS = ("day", "state", "frames_in_ledger", "frames_in_parquet", "detections_in_ledger", "detections_in_parquet",
          "dead_letters_in_ledger", "dead_letters_in_parquet", "duplicates", "stale")  # fmt: skip
 
@@ -173,9 +92,6 @@ def audit(
     Exits with status 1 if anything is missing, overlaps or disagrees. Lag does not count as missing. Days that wait for
     their first build are listed as not compared. A store with only imports does not need Kafka.
     """
-    from imgpipeline.events.alerts.audit import audit_alerts
-    from imgpipeline.lake.quality.audit import audit as audit_ledger
-
     settings, store = open_site()
     unreadable: list[ImgpipelineError] = []
     with progress_bar("Auditing", unit="segments") as progress:
@@ -191,7 +107,7 @@ def audit(
     alerts = audit_alerts(store, settings, now=utc_now())
     is_ok = report.ok and not alerts.problems
     if as_json:
-        show_json({**report.to_json(), "ok": is_ok, "alerts": alerts.to_json()})
+        show_json({**report.to_json(), "ok": is_ok, "alerts": alerts})
     else:
         _show(report.to_json())
     for line in (*_findings(report, alerts), *_not_compared(report, unreadable)):
@@ -203,8 +119,6 @@ def audit(
 
 def _read_logs(settings: Settings, unreadable: list[ImgpipelineError]) -> "Sequence[LogRange]":
     """Returns the readable logs; adds the reasons why others cannot be read."""
-    from imgpipeline.stream.log import read_logs
-
     logs = read_logs(settings)
     unreadable.extend(logs.unreadable.values())
     return logs.ranges

@@ -1,15 +1,13 @@
 """`imgpipeline build`: build the tables, summaries, tracks, events and reports of days without Dagster."""
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
 
 from imgpipeline.cli.options import ForceOption, Period, RowFormat, days_with_frames, open_site
 from imgpipeline.contracts.text import counted
 from imgpipeline.contracts.times import utc_now
+from imgpipeline.daily.build import BuildOptions, ObjectBuild, build_day
+from imgpipeline.daily.states import day_states
 from imgpipeline.errors import PermanentError
-
-if TYPE_CHECKING:
-    from imgpipeline.daily.build import ObjectBuild
 
 
 def build(period: Period, force: ForceOption = False, *, rows: RowFormat) -> None:
@@ -32,9 +30,6 @@ def build(period: Period, force: ForceOption = False, *, rows: RowFormat) -> Non
 
 
 def _build(period: Period, *, force: bool) -> Iterator["ObjectBuild"]:
-    from imgpipeline.daily.build import BuildOptions, build_day
-    from imgpipeline.daily.states import day_states
-
     span = period.span()
     settings, store = open_site()
     days = days_with_frames(store, span)

@@ -1,9 +1,8 @@
 """`imgpipeline dead-letters`: list and show offsets that could not become frames, and announce them again."""
 
 from collections.abc import Iterator
-from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
@@ -19,28 +18,34 @@ from imgpipeline.cli.options import (
     open_site,
 )
 from imgpipeline.cli.output import (
-    Columns,
     confirm,
     note,
     note_latest,
     note_some,
     progress_bar,
+    record_of,
     show_json,
     show_records,
     shown,
-    shown_time,
     write_text,
 )
 from imgpipeline.contracts.keys import segment_key
 from imgpipeline.contracts.text import counted
 from imgpipeline.errors import ConfigurationError, DeadLetterCode
 from imgpipeline.lake.query.days import optional_day
+from imgpipeline.ledger.dead_letters import LetterState, Wanted, find_dead_letters
+from imgpipeline.sources import dead_letters as replays
+from imgpipeline.sources.dead_letters import (
+    LetterDetails,
+    ReplayPlan,
+    ReplayResult,
+    as_text,
+    document,
+    read_details,
+    readable,
+)
 
-if TYPE_CHECKING:
-    from imgpipeline.ledger.dead_letters import Wanted
-    from imgpipeline.sources.dead_letters import LetterDetails, ReplayPlan, ReplayResult
-
-app = typer.Typer(help="List and show offsets that could not become frames, and announce them again.")
+app = typer.Typer()
 _MOST_NAMED = 20
 _SHOWN_BYTES = 4096
 
@@ -50,11 +55,7 @@ CodeOption = Annotated[
 ]
 
 
-_LETTERS: Columns = (
-    "topic", ("partition", lambda one: str(one["partition"])), "offset",
-    ("time", lambda one: shown_time(one["timestamp"])), "code", "source", ("image", lambda one: one["image_path"]),
-    ("problem", lambda one: one["message"]),
-)  # fmt: skip
+_LETTERS = ("topic", "partition", "offset", "timestamp", "code", "source", "image_path", "message")
 
 
 @command(app, "list")
@@ -74,15 +75,12 @@ def list_letters(
     A dead letter is closed once its record was announced again and became a frame, or another dead letter that
     replaces it. The first call reads the whole ledger, later calls read only what was added since.
     """
-    from imgpipeline.ledger.dead_letters import LetterState, find_dead_letters
-    from imgpipeline.sources.dead_letters import document
-
     wanted = _wanted(code, day, source)
     _, store = open_site()
     with progress_bar("Reading the ledger", unit="offsets") as progress:
         found, _ = find_dead_letters(store, wanted, progress=progress)
     listed = [buried for buried in found if every or buried.state is LetterState.OPEN]
-    columns = (*_LETTERS, ("result", lambda one: f"{one['state']} {one['became'] or ''}")) if every else _LETTERS
+    columns = (*_LETTERS, "state", "became") if every else _LETTERS
     rows.show([document(buried) for buried in listed[:limit]], columns, empty="No dead letters match.")
     note_latest(min(len(listed), limit), len(listed), "dead letters")
     if len(found) > len(listed) and not rows.as_json:
@@ -90,8 +88,6 @@ def list_letters(
 
 
 def _wanted(code: DeadLetterCode | None, day: str | None, source: str | None) -> "Wanted":
-    from imgpipeline.ledger.dead_letters import Wanted
-
     return Wanted(code, optional_day(day), source)
 
 
@@ -102,8 +98,6 @@ def show(
     as_json: JsonOption = False,
 ) -> None:
     """Show everything about one dead letter: the reason, the record, the run and model, and what to do next."""
-    from imgpipeline.sources.dead_letters import read_details
-
     settings, store = open_site()
     with progress_bar("Reading the ledger", unit="offsets") as progress:
         details = read_details(settings, store, record, progress=progress)
@@ -160,15 +154,11 @@ def _page(details: "LetterDetails") -> Iterator[str]:
 
 
 def _one_line(raw: bytes) -> str:
-    from imgpipeline.sources.dead_letters import as_text
-
     text = as_text(raw[:200])
     return repr(text) if text is not None else raw[:200].hex(" ")
 
 
 def _dump(raw: bytes) -> Iterator[str]:
-    from imgpipeline.sources.dead_letters import readable
-
     if raw:
         for line in readable(raw, _SHOWN_BYTES):
             yield f"{shown(line)}\n"
@@ -194,8 +184,6 @@ def replay(
     counts once. The dead letters stay in the ledger. Records that became a frame, or that were announced again and wait
     for a detection run, are skipped.
     """
-    from imgpipeline.sources import dead_letters as replays
-
     settings, store = open_site()
     with progress_bar("Reading the ledger", unit="offsets") as progress:
         plan = replays.plan_replay(settings, store, _wanted(code, day, source), again=again, progress=progress)
@@ -223,13 +211,11 @@ def _replay_json(plan: "ReplayPlan", result: "ReplayResult") -> dict[str, Any]:
         "crashed": plan.crashed,
         "imported": plan.imported,
         "records": [str(buried.reference) for buried in plan.chosen],
-        "refused": [asdict(refusal) | {"record": str(refusal.record)} for refusal in result.refused],
+        "refused": [record_of(refusal) | {"record": str(refusal.record)} for refusal in result.refused],
     }
 
 
 def _report_replay(plan: "ReplayPlan", result: "ReplayResult", topic: str, *, dry_run: bool) -> None:
-    from imgpipeline.sources.dead_letters import document
-
     if dry_run:
         if plan.chosen:
             show_records([document(buried) for buried in plan.chosen], _LETTERS)

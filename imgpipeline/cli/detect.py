@@ -2,17 +2,15 @@
 
 from collections import Counter
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
 from imgpipeline.cli.options import JsonOption
 from imgpipeline.cli.output import note, progress_bar, show_json, show_table
 from imgpipeline.contracts.text import counted
+from imgpipeline.detect.files import DetectedFile, detect_files, find_images
 from imgpipeline.settings import load_settings
-
-if TYPE_CHECKING:
-    from imgpipeline.detect.files import DetectedFile
 
 _MOST_LISTED_IMAGES = 3
 
@@ -34,8 +32,6 @@ def detect(
     detections of all images. Model and thresholds come from the settings. Exits with status 1 if an image cannot be
     read.
     """
-    from imgpipeline.detect.files import detect_files, find_images
-
     settings = load_settings()
     files = find_images(locations, settings, limit=limit)
     found: list[DetectedFile] = []

@@ -8,30 +8,29 @@ import queue
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import partial
 from http.client import HTTPException
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import Annotated, Any, Literal
 from urllib.error import HTTPError
 from urllib.request import urlopen
 
 import typer
 from pydantic import SecretStr
+from rich.table import Table
+from rich.text import Text
 
 from imgpipeline import __version__
-from imgpipeline.cli.ingest_live import CredentialsEnvOption, CredentialsFileOption
-from imgpipeline.cli.options import STORE_PATIENCE_S, JsonOption
+from imgpipeline.cli.options import STORE_PATIENCE_S, CredentialsEnvOption, CredentialsFileOption, JsonOption
 from imgpipeline.cli.output import note, show_json, show_table, shown, stdout_console
+from imgpipeline.contracts.records import LogRange
 from imgpipeline.contracts.text import counted
 from imgpipeline.contracts.times import format_time, utc_now
 from imgpipeline.errors import ConfigurationError, ImgpipelineError, LedgerError
 from imgpipeline.settings import Settings, load_settings
 from imgpipeline.settings.loading import unknown_settings
 from imgpipeline.settings.variables import variables
-
-if TYPE_CHECKING:
-    from imgpipeline.contracts.records import LogRange
 
 LIMIT_S = 25.0
 """Time limit of the checks."""
@@ -123,18 +122,17 @@ def check_kafka(settings: Settings) -> Iterator[tuple[str, str]]:
 
 def check_detection(settings: Settings, lag_s: float | None = None) -> Iterator[tuple[str, str]]:
     """Checks Kafka, then that no partition stops, no run fails, and no unread record is older than `lag_s`."""
-    from imgpipeline.detect.state import find_expired, read_state
-    from imgpipeline.ledger import find_current_end
+    from imgpipeline.detect.state import read_progress, read_state
     from imgpipeline.objectstore import open_store
     from imgpipeline.stream.fetch import find_oldest
     from imgpipeline.stream.log import read_log
 
     yield from check_kafka(settings)
     store = open_store(settings, patience_s=STORE_PATIENCE_S)
-    ends = {log: find_current_end(store, log.chain) for log in read_log(settings)}
-    expired = {log: str(why) for log, end in ends.items() if (why := find_expired(log, end))}
-    oldest = find_oldest(settings, {log: end.offset for log, end in ends.items() if log not in expired})
-    problems, since, now = list(expired.values()), min(oldest.values(), default=None), utc_now()
+    partitions = read_progress(store, settings.kafka_topics, read_log(settings))
+    oldest = find_oldest(settings, {each.log: each.offset for each in partitions if each.log and not each.expired})
+    problems = [str(each.expired) for each in partitions if each.expired]
+    since, now = min(oldest.values(), default=None), utc_now()
     is_late = since is not None and lag_s is not None and (now - since).total_seconds() > lag_s
     waiting = f"the oldest unread record is from {format_time(since)}" if since else "no record waits"
     problems += [waiting] if is_late else []
@@ -233,7 +231,7 @@ def doctor(
     results = _examine(_camera_checks(rtsp or [], credentials_env, credentials_file))
     well = all(result.status in ("ok", "warning") for result in results)
     if as_json:
-        show_json({"ok": well, "version": __version__, "checks": [asdict(result) for result in results]})
+        show_json({"ok": well, "version": __version__, "checks": results})
     else:
         _show(results)
     if not well:
@@ -264,9 +262,6 @@ def _check_names() -> CheckResult:
 
 
 def _show(results: Sequence[CheckResult]) -> None:
-    from rich.table import Table
-    from rich.text import Text
-
     table = Table("check", "result", "what was found", title=f"imgpipeline {__version__}", title_justify="left")
     for result in results:
         status = Text(result.status, style=_COLOURS[result.status])

@@ -3,7 +3,7 @@
 import getpass
 from itertools import chain
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
@@ -19,14 +19,11 @@ from imgpipeline.cli.options import (
     open_site,
 )
 from imgpipeline.cli.output import (
-    Columns,
     note,
     note_latest,
-    record_of,
     show_json,
     show_table,
     shown,
-    shown_time,
     write_file,
 )
 from imgpipeline.cli.running import stopped_by_signals
@@ -34,17 +31,26 @@ from imgpipeline.contracts.keys import rules_key
 from imgpipeline.contracts.text import counted
 from imgpipeline.contracts.times import format_time, utc_now
 from imgpipeline.errors import BadInputError, PermanentError, UsageError
+from imgpipeline.events.alerts import delivery, listing
+from imgpipeline.events.alerts.delivery import delivering
+from imgpipeline.events.alerts.listing import ListedAlert, write_image
+from imgpipeline.events.alerts.targets import check_names, read_targets, send
+from imgpipeline.events.alerts.watching import Watch
+from imgpipeline.events.clips import ClipWish, write_event_clip
+from imgpipeline.events.configuration import STORED, Rules, load_rules, read_rules
+from imgpipeline.events.draw import draw_places
+from imgpipeline.events.reading import read_event
+from imgpipeline.lake.days.summary_inputs import list_versions
 from imgpipeline.lake.query.days import Span
-from imgpipeline.settings import load_settings
+from imgpipeline.lake.query.events import WantedEvents, find_events
+from imgpipeline.objectstore import ImageReader, ObjectStore
+from imgpipeline.settings import Settings, load_settings
+from imgpipeline.vision.annotate import encode_jpeg
+from imgpipeline.vision.decode import ImageLimits, decode_image
 
-if TYPE_CHECKING:
-    from imgpipeline.events.configuration import Rules
-    from imgpipeline.objectstore import ObjectStore
-    from imgpipeline.settings import Settings
-
-rules_app = typer.Typer(help="Check, store and draw the rules for events.")
-app = typer.Typer(help="Show events.")
-alerts_app = typer.Typer(help="Raise, deliver, show and acknowledge alerts: events that someone is notified about.")
+rules_app = typer.Typer()
+app = typer.Typer()
+alerts_app = typer.Typer()
 FileArgument = Annotated[
     Path | None, typer.Argument(help="The rules. Default: IMGPIPELINE_RULES_FILE.", metavar="[FILE]")
 ]
@@ -56,8 +62,6 @@ def check(file: FileArgument = None, *, rows: RowFormat) -> None:
 
     Exits with status 1 if a rule is invalid; the message names line and field.
     """
-    from imgpipeline.events.configuration import load_rules
-
     rules = load_rules(file) if file else _configured_rules(*open_site())
     records = [
         {
@@ -81,8 +85,6 @@ def put(file: Annotated[Path, typer.Argument(help="The rules.", metavar="FILE")]
     Builds then use them for the current day. Past days keep the rules that they were built with until they are built
     again.
     """
-    from imgpipeline.events.configuration import STORED, load_rules
-
     rules = load_rules(file)
     settings, store = open_site()
     store.put(rules_key(), file.read_bytes())
@@ -104,12 +106,6 @@ def draw(
 
     The arrow of a line shows its forward direction.
     """
-    from imgpipeline.events.configuration import load_rules
-    from imgpipeline.events.draw import draw_places
-    from imgpipeline.objectstore import ImageReader
-    from imgpipeline.vision.annotate import encode_jpeg
-    from imgpipeline.vision.decode import ImageLimits, decode_image
-
     settings, store = open_site()
     rules = load_rules(rules_file) if rules_file else _configured_rules(settings, store)
     wanted = _source_of(rules, source)
@@ -123,8 +119,6 @@ def draw(
 
 
 def _configured_rules(settings: "Settings", store: "ObjectStore") -> "Rules":
-    from imgpipeline.events.configuration import read_rules
-
     if settings.rules_file is None:
         raise UsageError("No rules are given.", next_step="set IMGPIPELINE_RULES_FILE; docs/events.md shows how")
     return read_rules(settings, store)
@@ -161,8 +155,6 @@ def list_events(
     Without --day, --from and --to, lists the events of all UTC days. Events are found when the tables of a day are
     built, so those of the last minutes may be missing.
     """
-    from imgpipeline.lake.query.events import WantedEvents, find_events
-
     span = period.span()
     settings, store = open_site()
     found, matching = find_events(store, settings, span, WantedEvents(rule, source, kind), limit)
@@ -173,8 +165,6 @@ def list_events(
 
 
 def _why_none(store: "ObjectStore", settings: "Settings", span: Span) -> str:
-    from imgpipeline.lake.days.summary_inputs import list_versions
-
     if settings.rules_file is None:
         return "; IMGPIPELINE_RULES_FILE is not set, so no events are built"
     if not any(day in span for day in list_versions(store, "events")):
@@ -198,14 +188,11 @@ def clip(
     Each frame is shown with its boxes until the time of the next frame. A grey frame with a note replaces a missing
     image, for example one that image retention has deleted.
     """
-    from imgpipeline.events.clips import ClipWish, write_event_clip
-    from imgpipeline.events.reading import read_event
-
     settings, store = open_site()
     event = read_event(store, settings, event_id)
     made = write_event_clip(store, settings, event, output, ClipWish(before_s, after_s, speed, limit))
     if as_json:
-        show_json(record_of(made))
+        show_json(made)
         return
     missing = f", {made.missing} without an image" if made.missing else ""
     note(f"Wrote {counted(made.frames, 'frame')} to {output}, {shown(made.first)} to {shown(made.last)}{missing}.")
@@ -216,21 +203,17 @@ def clip(
 NumberArgument = Annotated[int, typer.Argument(min=1, help="Number of the alert.", metavar="N")]
 
 
-_ALERTS: Columns = (
-    "number", ("timestamp", lambda alert: shown_time(alert["timestamp"])), "rule", "source", "reason", "delivered",
-    "acknowledged",
-)  # fmt: skip
+_ALERTS = ("number", "timestamp", "rule", "source", "reason", "delivered", "acknowledged")
 
 
 @command(alerts_app, "list")
 def list_alerts(limit: LatestOption = 100, *, rows: RowFormat) -> None:
     """List alerts, latest first."""
-    from imgpipeline.events.alerts import listing
-
     _, store = open_site()
     listed, in_all = listing.list_alerts(store, limit=limit)
     empty = "There are no alerts. `imgpipeline alerts watch` raises them."
-    rows.show([each.to_json() for each in listed], _ALERTS, empty=empty)
+    records = [each.to_json() | {"timestamp": each.alert.event.timestamp} for each in listed]
+    rows.show(records, _ALERTS, empty=empty)
     note_latest(len(listed), in_all, "alerts")
 
 
@@ -244,9 +227,6 @@ def show_alert(
     as_json: JsonOption = False,
 ) -> None:
     """Show an alert: its event, images, delivery attempts and acknowledgements."""
-    from imgpipeline.events.alerts.listing import ListedAlert, write_image
-    from imgpipeline.objectstore import ImageReader
-
     settings, store = open_site()
     listed = ListedAlert.read(store, number)
     if as_json:
@@ -278,8 +258,6 @@ def acknowledge(
     by: Annotated[str | None, typer.Option("--by", help="Who acknowledges it. Default: your user name.")] = None,
 ) -> None:
     """Record who has seen an alert, and when. Earlier acknowledgements are kept."""
-    from imgpipeline.events.alerts import listing
-
     who = by or getpass.getuser()
     _, store = open_site()
     listing.acknowledge(store, number, listing.Acknowledgement(who, utc_now(), text))
@@ -292,10 +270,6 @@ def watch(duration_s: DurationOption = None) -> None:
 
     Several watches can run at once: an event gets one alert. Ctrl-C or SIGTERM stops.
     """
-    from imgpipeline.events.alerts.delivery import delivering
-    from imgpipeline.events.alerts.targets import check_names, read_targets
-    from imgpipeline.events.alerts.watching import Watch
-
     settings, store = open_site()
     rules = _configured_rules(settings, store)
     check_names(read_targets(settings), rules)
@@ -317,8 +291,6 @@ def deliver(
 
     Exits with status 1 if a target did not accept an alert; the alert is sent again later.
     """
-    from imgpipeline.events.alerts import delivery
-
     settings, store = open_site()
     if settings.alert_targets is None:
         raise _no_targets()
@@ -334,8 +306,6 @@ def test() -> None:
 
     Exits with status 1 if a target does not accept it.
     """
-    from imgpipeline.events.alerts.targets import read_targets, send
-
     targets = read_targets(load_settings())
     if not targets:
         raise _no_targets()

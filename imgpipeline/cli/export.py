@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
@@ -12,12 +12,15 @@ from imgpipeline.cli.output import note, note_some, progress_bar, show_json, sho
 from imgpipeline.contracts.text import counted
 from imgpipeline.contracts.times import utc_now
 from imgpipeline.errors import ConfigurationError
-from imgpipeline.lake.query.days import Span, days_of, unknown_day
+from imgpipeline.export.formats import TrainingFormat, open_training_set, write_training_set
+from imgpipeline.lake.query.days import Span, days_of, name_nearest_days, unknown_day
+from imgpipeline.lake.query.export import export_duckdb
+from imgpipeline.lake.query.wanted_frames import WantedFrames
+from imgpipeline.lake.sessions.session import open_lake
+from imgpipeline.ledger import known_days
+from imgpipeline.objectstore import ImageReader, ObjectStore
 
-if TYPE_CHECKING:
-    from imgpipeline.objectstore import ObjectStore
-
-app = typer.Typer(help="Export all tables as a file, or frames with their boxes as a training set.")
+app = typer.Typer()
 _MOST_NAMED = 10
 FolderArgument = Annotated[Path, typer.Argument(help="A new folder, such as training.")]
 
@@ -34,26 +37,19 @@ def duckdb_file(
     The tables show the lake at one moment, including frames whose day is not built yet. Reading the file needs neither
     this project nor the object store. The file appears only when complete; --replace replaces an existing file.
     """
-    from imgpipeline.lake.query.export import export_duckdb
-
     span = period.span()
     settings, store = open_site()
     days = None if span.is_all else _known_days(store, span)
     with progress_bar(file.name, unit="queries") as progress:
         done = export_duckdb(store, settings, file, now=utc_now(), days=days, force=replace, progress=progress)
     if as_json:
-        ends = {str(chain): end for chain, end in sorted(done.ends.items())}
-        show_json({"file": str(done.path), "size_bytes": done.size_bytes, "days": done.days, "rows": done.rows,
-                   "ends": ends})  # fmt: skip
+        show_json(done)
     else:
         show_table(["table", "rows"], done.rows.items())
         note(f"{file}: {counted(len(done.days), 'day')}, {done.size_bytes / 1e6:,.1f} MB.")
 
 
 def _known_days(store: "ObjectStore", span: Span) -> list[date]:
-    from imgpipeline.lake.query.days import name_nearest_days
-    from imgpipeline.ledger import known_days
-
     days = days_of(store, span)
     near = span.last or span.first
     if not days and near is not None:
@@ -97,12 +93,6 @@ def yolo(folder: FolderArgument, wanted: TrainingOptions, as_json: JsonOption = 
 
 
 def _write_training_set(kind: str, folder: Path, wanted: TrainingOptions, *, as_json: bool) -> None:
-    from imgpipeline.export.formats import TrainingFormat, open_training_set, write_training_set
-    from imgpipeline.lake.query.wanted_frames import WantedFrames
-    from imgpipeline.lake.sessions.session import open_lake
-    from imgpipeline.ledger import known_days
-    from imgpipeline.objectstore import ImageReader
-
     span = wanted.span()
     settings, store = open_site()
     known = known_days(store)
@@ -115,8 +105,7 @@ def _write_training_set(kind: str, folder: Path, wanted: TrainingOptions, *, as_
         training = open_training_set(lake, store, frames, days, is_marked=wanted.marked)
         done = write_training_set(training, folder, TrainingFormat(kind), images, progress=progress)
     if as_json:
-        show_json({"folder": str(done.folder), "frames": done.frames, "boxes": done.boxes, "labels": done.labels,
-                   "missing_images": done.missing})  # fmt: skip
+        show_json(done)
         return
     note(f"{done.folder}: {counted(done.frames, 'frame')} with {counted(done.boxes, 'box', 'boxes')}.")
     note_some(

@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
@@ -19,10 +19,10 @@ from imgpipeline.cli.options import (
     open_site,
 )
 from imgpipeline.cli.output import (
-    Columns,
     note,
     note_latest,
     progress_bar,
+    record_of,
     show_json,
     show_records,
     show_table,
@@ -33,20 +33,18 @@ from imgpipeline.contracts.outcomes import FrameStatus
 from imgpipeline.contracts.text import counted
 from imgpipeline.contracts.times import utc_now
 from imgpipeline.lake.query.days import optional_day, parse_day
+from imgpipeline.lake.query.explain import CountedDetection, Explanation, StoredNumber, TracedSegment
+from imgpipeline.lake.query.frames import find_frames, find_named_frame
+from imgpipeline.lake.query.image_retention import retain_images
+from imgpipeline.lake.query.lake import open_arrow_lake
+from imgpipeline.lake.query.wanted_frames import WantedFrames
 from imgpipeline.settings import load_settings
 
-if TYPE_CHECKING:
-    from imgpipeline.lake.query.explain import CountedDetection, Explanation, StoredNumber, TracedSegment
-
-app = typer.Typer(help="List and show frames with their detections.")
-images_app = typer.Typer(help="Manage the images that imgpipeline stored.")
+app = typer.Typer()
+images_app = typer.Typer()
 _FIELDS = ("file", "timestamp", "source", "source_image_path", "size_bytes", "status", "frame_id", "detections")
 _DELETED = ("source", "day", "images", "size_bytes")
-_FRAMES: Columns = (
-    "file", ("kB", lambda frame: None if frame["size_bytes"] is None else round(frame["size_bytes"] / 1000, 1)),
-    ("time", lambda frame: frame["timestamp"]), "source", "status",
-    ("detections", lambda frame: ", ".join(f"{label} {count}" for label, count in frame["detections"].items())),
-)  # fmt: skip
+_FRAMES = ("file", "size_bytes", "timestamp", "source", "status", "detections")
 
 
 @command(app, "list")
@@ -65,9 +63,6 @@ def list_frames(
     that has such frames. A frame that was announced several times is listed once. Includes all processed frames, even
     if their day is not built yet.
     """
-    from imgpipeline.lake.query.frames import find_frames
-    from imgpipeline.lake.query.wanted_frames import WantedFrames
-
     asked = period.span()
     settings, store = open_site()
     found = find_frames(store, settings, asked, WantedFrames(source, label, status), limit)
@@ -83,8 +78,6 @@ def show(
     day: Annotated[str | None, typer.Option(help="UTC day. Default: the latest day.")] = None,
 ) -> None:
     """Show one frame with its detections as a JSON document. Of several frames with the name, shows the latest."""
-    from imgpipeline.lake.query.frames import find_named_frame
-
     chosen = optional_day(day)
     settings, store = open_site()
     show_json(find_named_frame(store, settings, chosen, name))
@@ -107,8 +100,6 @@ def explain(
     The same rows in SQL: imgpipeline query "SELECT * FROM explain_label_counts(DATE '2026-01-09', 14, 'car')", or
     explain_label_totals(DATE '2026-01-09', 'car').
     """
-    from imgpipeline.lake.query.lake import open_arrow_lake
-
     wanted = parse_day(day)
     lake = open_arrow_lake(load_settings())
     with progress_bar("Reading segments", unit="detections") as progress:
@@ -223,8 +214,6 @@ def retain(dry_run: DryRunOption = False, duration_s: DurationOption = None, as_
     Deletes only images below images/ whose frames have an outcome in the ledger, at most 100,000 per run. Frames,
     detections and all numbers stay. Dagster does this every hour if a limit is set (retain_images).
     """
-    from imgpipeline.lake.query.image_retention import retain_images
-
     settings, store = open_site()
     began_s = time.monotonic()
     with progress_bar("Deleting", unit="images") as bar:
@@ -236,12 +225,11 @@ def retain(dry_run: DryRunOption = False, duration_s: DurationOption = None, as_
             is_over=lambda: duration_s is not None and time.monotonic() - began_s > duration_s,
             progress=lambda done: bar(done, 0),
         )
-    deleted = [{name: getattr(each, name) for name in _DELETED} for each in report.deleted]
     if as_json:
-        show_json({"dry_run": dry_run, "images": report.images, "size_bytes": report.size_bytes, "left": report.left,
-                   "complete": report.is_complete, "deleted": deleted})  # fmt: skip
-    elif deleted:
-        show_records(deleted, (*_DELETED[:3], ("MB", lambda each: each["size_bytes"] / 1e6)))
+        total = {"images": report.images, "size_bytes": report.size_bytes}
+        show_json({"dry_run": dry_run, **total, **record_of(report)})
+    elif report.deleted:
+        show_records([record_of(each) for each in report.deleted], _DELETED)
     images, size = counted(report.images, "image"), f"{report.size_bytes / 1e6:,.1f} MB"
     note(f"Would delete {images}, {size}. Nothing was changed." if dry_run else f"Deleted {images}, {size}.")
     if report.left:

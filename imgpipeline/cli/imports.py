@@ -3,27 +3,27 @@
 import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated
 
 import typer
 
 from imgpipeline.cli.options import JsonOption, TimezoneOption, command, from_arguments, timezone_settings
-from imgpipeline.cli.output import note, progress_bar, show_json
+from imgpipeline.cli.output import note, progress_bar, record_of, show_result
+from imgpipeline.compat.imports.chain import build_days, import_rows
+from imgpipeline.compat.imports.files import ENDINGS, CsvRows, Documents, find_files
+from imgpipeline.compat.imports.meanings import ColumnNames, DetectionRows, MetadataDocuments
+from imgpipeline.compat.imports.rows import Meaning, Rows
+from imgpipeline.contracts.keys import ChainId, import_chain
 from imgpipeline.contracts.text import counted
 from imgpipeline.contracts.times import utc_now
 from imgpipeline.contracts.urls import as_s3_url
 from imgpipeline.errors import ConfigurationError, UsageError
+from imgpipeline.ledger import days_of_chain
+from imgpipeline.objectstore import ObjectStore, open_store
+from imgpipeline.objectstore.client import check_store
 from imgpipeline.settings import Settings, load_settings
 
-if TYPE_CHECKING:
-    from datetime import date
-
-    from imgpipeline.compat.imports.chain import ImportResult
-    from imgpipeline.compat.imports.rows import Meaning, Rows
-    from imgpipeline.contracts.keys import ChainId
-    from imgpipeline.objectstore import ObjectStore
-
-app = typer.Typer(help="Import detections and metadata of other programs into the ledger.")
+app = typer.Typer()
 _HELP = "`imgpipeline import --help` shows the commands and their arguments"
 _ENDINGS = re.compile(r"(\.(csv|tsv|txt|json|jsonl|ndjson))?(\.gz)?$", re.IGNORECASE)
 _NO_TRACKS = (
@@ -67,10 +67,6 @@ def detections(
     Importing the same file again adds nothing; importing a longer version adds only the new rows. An invalid row
     becomes a dead letter that names its line. Times without an offset from UTC are local times of --timezone.
     """
-    from imgpipeline.compat.imports.files import CsvRows, find_files
-    from imgpipeline.compat.imports.meanings import ColumnNames, DetectionRows
-    from imgpipeline.contracts.keys import import_chain
-
     settings = load_settings(**timezone_settings(timezone))
     own_name, separator = name or _name_of(file), _delimiter(delimiter)
     names = ColumnNames(
@@ -108,10 +104,6 @@ def metadata(
     names. Importing the same documents again adds nothing; new documents after them are added. Times without an offset
     from UTC are local times of --timezone.
     """
-    from imgpipeline.compat.imports.files import ENDINGS, Documents, find_files
-    from imgpipeline.compat.imports.meanings import MetadataDocuments
-    from imgpipeline.contracts.keys import import_chain
-
     settings = load_settings(**timezone_settings(timezone))
     if name is None and len(paths) > 1:
         raise UsageError(
@@ -164,64 +156,30 @@ def _read_labels(path: Path | None) -> Sequence[str]:
 def _import(
     settings: Settings, chain: "ChainId", rows: "Rows", meaning: "Meaning", *, build: bool, as_json: bool
 ) -> None:
-    from imgpipeline.compat.imports.chain import import_rows
-    from imgpipeline.objectstore import open_store
-    from imgpipeline.objectstore.client import check_store
-
     store = open_store(settings)
     check_store(store)
     with progress_bar("Importing", unit="bytes") as progress:
         result = import_rows(settings, store, chain, rows, meaning, clock=utc_now, progress=progress)
     built = _build(settings, store, chain) if build else None
+    days_built, days = built or (None, 0)
+    figures = {"topic": chain.topic, "kind": chain.topic_id, **record_of(result), "days_built": days_built}
+    del figures["chain"]
+    show_result(figures, as_json=as_json)
     if as_json:
-        show_json(_as_json(result, built))
-    else:
-        _report(result, built)
-
-
-def _build(settings: Settings, store: "ObjectStore", chain: "ChainId") -> tuple[int, int]:
-    """Builds the days of an import; returns how many were built, and how many there are."""
-    from imgpipeline.compat.imports.chain import build_days
-    from imgpipeline.ledger import days_of_chain
-
-    days = days_of_chain(store, chain)
-    with progress_bar("Building", unit="days") as progress:
-        return build_days(settings, store, days, now=utc_now, progress=progress), len(days)
-
-
-def _as_json(result: "ImportResult", built: tuple[int, int] | None) -> dict[str, Any]:
-    return {
-        "topic": result.chain.topic,
-        "kind": result.chain.topic_id,
-        "rows": result.rows,
-        "already_there": result.already_there,
-        "frames": result.frames,
-        "dead_letters": result.dead_letters,
-        "codes": result.codes,
-        "segments": result.segments,
-        "days": [day.isoformat() for day in result.days],
-        "days_built": built[0] if built else None,
-    }
-
-
-def _report(result: "ImportResult", built: tuple[int, int] | None) -> None:
-    new = result.frames + result.dead_letters
-    note(f"{counted(result.rows, 'row')} read: {result.already_there:,} already in {result.chain.topic}, {new:,} new.")
-    if new:
-        codes = ", ".join(f"{code} {count:,}" for code, count in result.codes.items()) or "none"
-        note(f"New frames: {result.frames:,}, of {_day_range(result.days)}. New dead letters: {codes}.")
+        return
     if result.dead_letters:
         note("Next: `imgpipeline dead-letters list` names their lines.")
     if built:
-        note(f"Days built: {built[0]}; {built[1] - built[0]} were already up to date.")
-    elif new:
+        note(f"{counted(days - (days_built or 0), 'day')} of the import were already up to date.")
+    elif result.frames or result.dead_letters:
         note(
             "Queries show the new rows now. The schedule `nightly_rebuild`, the job `rebuild_days`, or this command "
             "with --build builds the tables and summaries of their days."
         )
 
 
-def _day_range(days: "tuple[date, ...]") -> str:
-    if not days:
-        return "no day"
-    return f"{days[0]}" if len(days) == 1 else f"{len(days)} days ({days[0]} to {days[-1]})"
+def _build(settings: Settings, store: "ObjectStore", chain: "ChainId") -> tuple[int, int]:
+    """Builds the days of an import; returns how many were built, and how many there are."""
+    days = days_of_chain(store, chain)
+    with progress_bar("Building", unit="days") as progress:
+        return build_days(settings, store, days, now=utc_now, progress=progress), len(days)

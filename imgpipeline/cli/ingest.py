@@ -3,7 +3,7 @@
 from dataclasses import asdict, dataclass, replace
 from datetime import datetime, tzinfo
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import Annotated, Literal
 
 import typer
 
@@ -17,7 +17,7 @@ from imgpipeline.cli.options import (
     open_site,
     timezone_settings,
 )
-from imgpipeline.cli.output import note, note_some, progress_bar, show_json
+from imgpipeline.cli.output import note, note_some, progress_bar, record_of, show_json, show_result
 from imgpipeline.cli.running import finite_progress, stopped_by_signals
 from imgpipeline.contracts.messages import MessageFormat
 from imgpipeline.contracts.templates import ImageKeyTemplate
@@ -25,19 +25,21 @@ from imgpipeline.contracts.text import counted
 from imgpipeline.contracts.times import Hours, find_timezone, parse_time
 from imgpipeline.errors import UsageError
 from imgpipeline.lake.query.days import parse_day
-from imgpipeline.settings import load_settings
+from imgpipeline.settings import Settings, load_settings
 from imgpipeline.settings.kafka import NOTICES_APART
+from imgpipeline.sources import prepare as preparing
+from imgpipeline.sources.folder import Pace, open_folder
+from imgpipeline.sources.image_files import HIDDEN
+from imgpipeline.sources.ingest import FinishedIngest, ingest_files, ingest_source
+from imgpipeline.sources.options import Preparation, PublishOptions, default_options, parse_polygon, parse_size
+from imgpipeline.sources.protocol import SourceKind
+from imgpipeline.sources.sequence import SequenceSource
+from imgpipeline.sources.stored_images import OPTIONS, BucketSource, find_stored_frames
+from imgpipeline.sources.video import FrameChoice, VideoSource
+from imgpipeline.sources.watched_folder import After, WatchedFolder, WatchOptions
+from imgpipeline.vision.gate import Gate
 
-if TYPE_CHECKING:
-    from imgpipeline.settings import Settings
-    from imgpipeline.sources.folder import Pace
-    from imgpipeline.sources.ingest import FinishedIngest
-    from imgpipeline.sources.options import Preparation, PublishOptions
-    from imgpipeline.sources.protocol import SourceKind
-    from imgpipeline.sources.video import FrameChoice
-    from imgpipeline.sources.watched_folder import WatchOptions
-
-app = typer.Typer(help="Store images and announce them as frames.")
+app = typer.Typer()
 _MOST_NAMED = 5
 
 
@@ -102,9 +104,6 @@ class Preparing:
 
     def preparation(self, settings: "Settings") -> "Preparation":
         """Returns how frames are prepared; raises a UsageError for an invalid option."""
-        from imgpipeline.sources.options import Preparation, parse_polygon, parse_size
-        from imgpipeline.vision.gate import Gate
-
         try:
             hours = Hours.parse(self.gate_hours, find_timezone(settings.timezone)) if self.gate_hours else None
             return Preparation(
@@ -142,8 +141,6 @@ class Announcing(Preparing):
 
     def options(self, settings: "Settings", kind: "SourceKind") -> "PublishOptions":
         """Returns how frames are published; raises a UsageError for an invalid option."""
-        from imgpipeline.sources.options import default_options
-
         return replace(
             default_options(kind), preparation=self.preparation(settings), message_format=self.message_format
         )
@@ -186,8 +183,6 @@ class Watching:
 
     def options(self) -> "WatchOptions":
         """Returns how the folder is watched."""
-        from imgpipeline.sources.watched_folder import After, WatchOptions
-
         return WatchOptions(After(self.after), self.move_to, self.rescan_s, self.state)
 
 
@@ -214,10 +209,6 @@ def folder(
     With --watch, a file is announced once its size and time stay the same between two scans, or when it is moved in.
     On Ctrl-C or SIGTERM, the command announces the files that it has found, then ends.
     """
-    from imgpipeline.sources.folder import open_folder
-    from imgpipeline.sources.ingest import ingest_files
-    from imgpipeline.sources.protocol import SourceKind
-
     settings = announcing.settings()
     options = announcing.options(settings, SourceKind.FINITE)
     pace = _pace(start, interval_s, find_timezone(settings.timezone))
@@ -240,9 +231,6 @@ def folder(
 def _watch(
     settings: "Settings", path: Path, source: str, options: "PublishOptions", how: "WatchOptions", *, as_json: bool
 ) -> None:
-    from imgpipeline.sources.ingest import ingest_source
-    from imgpipeline.sources.watched_folder import WatchedFolder
-
     folder = WatchedFolder(settings, path, source, how)
     note(f"Watching {path}. Ctrl-C stops.")
     with stopped_by_signals() as stopping:
@@ -256,13 +244,11 @@ def _watch(
 
 
 def _pace(start: str | None, interval_s: float, zone: tzinfo) -> "Pace | None":
-    from imgpipeline.sources.folder import Pace
-
     first = _read_start(start, zone)
     return Pace(first, interval_s) if first else None
 
 
-def _report_folder(result: "FinishedIngest", topic: str, form: MessageFormat) -> None:
+def _report_folder(result: FinishedIngest, topic: str, form: MessageFormat) -> None:
     if not result.announced and not result.skipped:
         note("No images found: nothing to do.")
         return
@@ -275,7 +261,7 @@ def _report_folder(result: "FinishedIngest", topic: str, form: MessageFormat) ->
     _note_skipped(result)
 
 
-def _note_skipped(result: "FinishedIngest") -> None:
+def _note_skipped(result: FinishedIngest) -> None:
     from imgpipeline.sources.image_files import HIDDEN
 
     hidden = sum(skipped.reason == HIDDEN for skipped in result.skipped)
@@ -307,10 +293,6 @@ def sequence(
     The last digits of a file's name are the number of its frame. Number and frame rate give its time. The time of the
     first image is --start, otherwise its EXIF time, otherwise its modification time.
     """
-    from imgpipeline.sources.ingest import ingest_files
-    from imgpipeline.sources.protocol import SourceKind
-    from imgpipeline.sources.sequence import SequenceSource
-
     settings = announcing.settings()
     options, at = announcing.options(settings, SourceKind.FINITE), _read_start(start, find_timezone(settings.timezone))
     if source and len(folders) > 1:
@@ -353,10 +335,6 @@ def video(
     truncated file is announced, the rest is counted as failed, and the command exits with status 1. It is safe to
     repeat an ingest: the same frames count once.
     """
-    from imgpipeline.sources.ingest import ingest_files
-    from imgpipeline.sources.protocol import SourceKind
-    from imgpipeline.sources.video import VideoSource
-
     settings = announcing.settings()
     options, choice = announcing.options(settings, SourceKind.FINITE), _frame_choice(every, fps, count)
     at: datetime | None = _read_start(start, find_timezone(settings.timezone))
@@ -380,8 +358,6 @@ def video(
 
 
 def _frame_choice(every: int, fps: float | None, count: int | None) -> "FrameChoice":
-    from imgpipeline.sources.video import FrameChoice
-
     if (every > 1) + (fps is not None) + (count is not None) > 1:
         raise UsageError("More than one of --every, --fps and --count is given.", next_step="give one of them")
     return FrameChoice(every, fps, count)
@@ -391,7 +367,7 @@ def _note_announced(frames: int, source: str, topic: str, more: str = "") -> Non
     note(f"{counted(frames, 'frame')} of {source} announced on the topic {topic}{more}.")
 
 
-def _note_times(result: "FinishedIngest") -> None:
+def _note_times(result: FinishedIngest) -> None:
     if result.first_time and result.last_time:
         note(f"Times: {result.first_time:%Y-%m-%d %H:%M:%S} to {result.last_time:%Y-%m-%d %H:%M:%S} UTC.")
 
@@ -416,24 +392,14 @@ def s3(
     skipped. The location must be in the store, or one of IMGPIPELINE_ALLOWED_IMAGE_LOCATIONS. Exits with status 1 if an
     object could not be announced. It is safe to repeat the command: the same frames count once.
     """
-    from imgpipeline.sources.ingest import ingest_source
-    from imgpipeline.sources.stored_images import OPTIONS, BucketSource
-
     settings = load_settings(**topic_settings(topic))
     bucket = BucketSource(settings, location, source, suffixes=tuple(suffix or ()))
     options = replace(OPTIONS, message_format=message_format)
     with finite_progress("Announcing", settings.kafka_topic, unit="images") as progress:
         totals = ingest_source(settings, bucket, options=options, progress=lambda now: progress(now.announced, 0))
-    if as_json:
-        failures = [asdict(failure) for failure in bucket.failures]
-        show_json({"source": bucket.name, "topic": settings.kafka_topic, "announced": totals.announced,
-                   "skipped": bucket.skipped, "failures": failures})  # fmt: skip
-    else:
-        announced = counted(totals.announced, "frame")
-        note(f"{announced} of {bucket.name} announced on the topic {settings.kafka_topic}; no image was copied.")
-        if bucket.skipped:
-            note(f"Skipped: {counted(bucket.skipped, 'object')} (folder markers, empty objects, other files).")
-        note_some([f"Not announced: {failure.path}: {failure.error}" for failure in bucket.failures], _MOST_NAMED)
+    show_result({"source": bucket.name, "topic": settings.kafka_topic, "announced": totals.announced,
+                 "skipped": bucket.skipped, "failures": bucket.failures}, as_json=as_json)  # fmt: skip
+    note_some([f"Not announced: {failure.path}: {failure.error}" for failure in bucket.failures], _MOST_NAMED)
     if bucket.failures:
         raise typer.Exit(1)
 
@@ -449,9 +415,6 @@ def replay(
 
     Frames keep their source, time and number, so announcing them on a topic of the same site counts nothing twice.
     """
-    from imgpipeline.sources.ingest import ingest_source
-    from imgpipeline.sources.stored_images import OPTIONS, find_stored_frames
-
     wanted = parse_day(day)
     settings, store = open_site(**topic_settings(topic))
     found, missing = find_stored_frames(store, wanted, source)
@@ -469,13 +432,8 @@ def replay(
                 progress=lambda now, before=before: progress(before + now.announced, total),  # type: ignore[misc]  # mypy infers no defaults of lambdas
             )
             announced += totals.announced
-    if as_json:
-        show_json({"topic": topic, "day": wanted, "sources": [frames.name for frames in found],
-                   "announced": announced, "without_image": missing})  # fmt: skip
-    else:
-        note(f"{counted(announced, 'frame')} of {counted(len(found), 'source')} announced on the topic {topic}.")
-        if missing:
-            note(f"Skipped: {counted(missing, 'frame')} without a stored image.")
+    show_result({"topic": topic, "day": wanted, "sources": [frames.name for frames in found],
+                 "announced": announced, "without_image": missing}, as_json=as_json)  # fmt: skip
 
 
 def prepare(
@@ -496,9 +454,6 @@ def prepare(
     Nothing is overwritten. The modification time of a copy is the time of its image. --every, --fps and --count select
     the frames of a video.
     """
-    from imgpipeline.sources import prepare as preparing
-    from imgpipeline.sources.options import parse_size
-
     try:
         wanted = parse_size(size) if size else None
     except ValueError as error:
@@ -508,13 +463,8 @@ def prepare(
         result = preparing.prepare(
             load_settings(), path, output, options, stop=stopping.event, progress=lambda n: show(n, 0)
         )
-    if as_json:
-        show_json({**asdict(result), "dry_run": dry_run})
-        return
-    for prepared in result.prepared[: _MOST_NAMED if dry_run else 0]:
-        note(f"  {prepared.original} -> {prepared.target}")
-    done = "would be written" if dry_run else "written"
-    note(f"{counted(len(result.prepared), 'image')} {done} to {output}; the next number is {result.next_number}.")
-    if result.skipped:
-        note(f"Skipped: {counted(len(result.skipped), 'file')}, such as {result.skipped[0].path}: "
-             f"{result.skipped[0].reason}.")  # fmt: skip
+    if not as_json:
+        planned = result.prepared if dry_run else ()
+        note_some([f"  {prepared.original} -> {prepared.target}" for prepared in planned], _MOST_NAMED)
+        note_some([f"Skipped: {skipped.path}: {skipped.reason}" for skipped in result.skipped], _MOST_NAMED)
+    show_result({**record_of(result), "dry_run": dry_run}, as_json=as_json)

@@ -4,32 +4,26 @@ import threading
 from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import fields, replace
-from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import Annotated, Any, Literal
 
 import typer
 
-from imgpipeline.cli.ingest import Preparing, TopicOption, topic_settings
-from imgpipeline.cli.options import DurationOption, RowFormat
-from imgpipeline.cli.output import Columns, note, reasons, stderr_console
+from imgpipeline.cli.ingest import Preparing, TopicOption, app, topic_settings
+from imgpipeline.cli.options import CredentialsEnvOption, CredentialsFileOption, DurationOption, RowFormat, command
+from imgpipeline.cli.output import note, stderr_console
 from imgpipeline.cli.running import live_table, stopped_by_signals
 from imgpipeline.errors import ImgpipelineError, UsageError
 from imgpipeline.settings import Settings, load_settings
+from imgpipeline.sources.accounts import Totals
+from imgpipeline.sources.board import Board
+from imgpipeline.sources.ingest import EndedSource, ingest_all
+from imgpipeline.sources.metrics import serve_metrics
+from imgpipeline.sources.mqtt.ingest import ingest_mqtt
+from imgpipeline.sources.mqtt.messages import DEFAULT_TOPIC, Subscription, parse_payload
+from imgpipeline.sources.options import PublishOptions, default_options
+from imgpipeline.sources.protocol import SourceKind
+from imgpipeline.sources.rtsp import RtspSource, read_address, read_credentials
 
-if TYPE_CHECKING:
-    from imgpipeline.sources.accounts import Totals
-    from imgpipeline.sources.ingest import EndedSource
-    from imgpipeline.sources.mqtt.messages import Subscription
-    from imgpipeline.sources.options import PublishOptions
-    from imgpipeline.sources.rtsp import RtspSource
-
-CredentialsEnvOption = Annotated[
-    str | None,
-    typer.Option("--credentials-env", metavar="NAME", help="Variable with user:password, in the environment or .env."),
-]
-CredentialsFileOption = Annotated[
-    Path | None, typer.Option("--credentials-file", help="File whose first line is user:password.")
-]
 PayloadOption = Annotated[
     Literal["image", "json"],
     typer.Option(
@@ -40,12 +34,10 @@ PayloadOption = Annotated[
 ]
 BrokerHostOption = Annotated[str | None, typer.Option("--host", help="Host of the MQTT broker. Default: MQTT_HOST.")]
 BrokerPortOption = Annotated[int | None, typer.Option("--port", help="Port of the MQTT broker. Default: MQTT_PORT.")]
-_ACCOUNTS: Columns = (
-    "source", "received", "announced", "gated", ("dropped", lambda one: reasons(one["dropped"] or {}) or 0), "failed",
-    "observed_s", "error",
-)  # fmt: skip
+_ACCOUNTS = ("source", "received", "announced", "gated", "dropped", "failed", "observed_s", "error")
 
 
+@command(app, "rtsp")
 def rtsp(
     urls: Annotated[list[str], typer.Argument(metavar="URL...", help="Cameras, such as rtsp://192.168.1.20/stream1.")],
     source: Annotated[
@@ -73,10 +65,6 @@ def rtsp(
     --credentials-file: other users can see the arguments of a command. Exits with status 1 if a camera failed
     permanently.
     """
-    from imgpipeline.sources.options import default_options
-    from imgpipeline.sources.protocol import SourceKind
-    from imgpipeline.sources.rtsp import RtspSource, read_credentials
-
     settings = load_settings()
     preparation = preparing.preparation(settings)
     login = read_credentials(credentials_env, credentials_file)
@@ -91,8 +79,6 @@ def rtsp(
 
 
 def _camera_names(urls: Sequence[str], named: list[str] | None) -> list[str]:
-    from imgpipeline.sources.rtsp import read_address
-
     if named is not None and len(named) != len(urls):
         raise UsageError(
             f"{len(urls)} URLs, but {len(named)} names.", next_step="give --source once for each URL, in the same order"
@@ -110,10 +96,6 @@ def _run_cameras(
     duration_s: float | None,
     metrics_port: int | None,
 ) -> "tuple[list[EndedSource], int]":
-    from imgpipeline.sources.board import Board
-    from imgpipeline.sources.ingest import ingest_all
-    from imgpipeline.sources.metrics import serve_metrics
-
     board = Board()
     with ExitStack() as stack:
         stopping = stack.enter_context(stopped_by_signals())
@@ -130,12 +112,11 @@ def _run_cameras(
 
 
 def _account(source: str, totals: "Totals | None", error: ImgpipelineError | None = None) -> dict[str, Any]:
-    from imgpipeline.sources.accounts import Totals
-
     counts = {field.name: getattr(totals, field.name, None) for field in fields(Totals)}
     return {"source": source, **counts, "error": str(error) if error else None}
 
 
+@command(app, "mqtt")
 def mqtt(
     mqtt_topics: Annotated[
         list[str] | None,
@@ -164,8 +145,6 @@ def mqtt(
     command or the broker restarts. A redelivered message is the same frame. User, password, TLS and the session name
     are settings (IMGPIPELINE_MQTT_…).
     """
-    from imgpipeline.sources.mqtt.messages import DEFAULT_TOPIC, Subscription, parse_payload
-
     settings = load_settings(**broker_settings(host, port), **topic_settings(topic))
     subscription = Subscription(tuple(mqtt_topics or [DEFAULT_TOPIC]), source, parse_payload(payload))
     status, found = _run_subscription(settings, subscription, preparing, limit)
@@ -182,9 +161,6 @@ def broker_settings(host: str | None, port: int | None) -> dict[str, object]:
 def _run_subscription(
     settings: Settings, subscription: "Subscription", preparing: Preparing, limit: int | None
 ) -> "tuple[int, list[tuple[str, Totals]]]":
-    from imgpipeline.sources.mqtt.ingest import ingest_mqtt
-    from imgpipeline.sources.options import PublishOptions
-
     options = PublishOptions(preparation=preparing.preparation(settings))
     with stopped_by_signals() as stopping:
 

@@ -1,11 +1,11 @@
 """`imgpipeline ledger`: list and repair the chains of segments, and start new ones."""
 
 from collections.abc import Sequence
-from dataclasses import asdict
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
+from imgpipeline import ledger
 from imgpipeline.cli.options import (
     DryRunOption,
     JsonOption,
@@ -16,18 +16,20 @@ from imgpipeline.cli.options import (
     from_arguments,
     open_site,
 )
-from imgpipeline.cli.output import Columns, confirm, note, progress_bar, show_json, show_records
+from imgpipeline.cli.output import confirm, note, progress_bar, record_of, show_json, show_records
+from imgpipeline.contracts.keys import ChainId
 from imgpipeline.contracts.text import counted
 from imgpipeline.contracts.times import utc_now
+from imgpipeline.detect import resume, state
+from imgpipeline.detect.ledger_repair import repair_ledger
+from imgpipeline.detect.resume import Contradiction, begin_new_chain, find_contradictions
 from imgpipeline.errors import LedgerError, TransientError, UsageError
+from imgpipeline.ledger import find_end
+from imgpipeline.ledger.repair.damage import RepairReport, RepairStep
+from imgpipeline.objectstore import ObjectStore
+from imgpipeline.stream.log import read_log
 
-if TYPE_CHECKING:
-    from imgpipeline.contracts.keys import ChainId
-    from imgpipeline.detect.resume import Contradiction
-    from imgpipeline.ledger.repair.damage import RepairReport, RepairStep
-    from imgpipeline.objectstore import ObjectStore
-
-app = typer.Typer(help="List and repair the ledger's chains of segments.")
+app = typer.Typer()
 PartitionOption = Annotated[
     list[int] | None, typer.Option("--partition", min=0, help="Only this partition; repeatable. Default: all.")
 ]
@@ -36,10 +38,7 @@ TopicOption = Annotated[
 ]
 
 
-_CHAINS: Columns = (
-    "topic", "topic_id", ("partition", lambda row: str(row["partition"])), "end",
-    ("last segment", lambda row: row["last_start"]), "last_commit", ("run", lambda row: row["run_id"]), "closed",
-)  # fmt: skip
+_CHAINS = ("topic", "topic_id", "partition", "end", "last_start", "last_commit", "run_id", "closed")
 
 
 @command(app, "list")
@@ -49,9 +48,6 @@ def list_chains(
     rows: RowFormat,
 ) -> None:
     """List all chains and their ends, including those of earlier topics and of imports. Does not need Kafka."""
-    from imgpipeline import ledger
-    from imgpipeline.contracts.keys import ChainId
-
     if topic is not None:
         with from_arguments("give the name of a topic; `imgpipeline ledger list` lists all chains"):
             ChainId(topic, "any", 0)
@@ -67,8 +63,6 @@ def list_chains(
 
 def _read_end(store: "ObjectStore", chain: "ChainId") -> dict[str, Any]:
     """Returns the end of a chain: the first offset without an outcome, and the last segment if there is one."""
-    from imgpipeline.ledger import find_end
-
     end, problem = None, None
     try:
         end = find_end(store, chain)
@@ -98,8 +92,6 @@ def new_chain(
     and audits. The log is read from its beginning; frames that were read before keep their frame_id, so they are not
     counted twice.
     """
-    from imgpipeline.detect.resume import begin_new_chain, find_contradictions
-
     settings, store = open_site()
     settings = followed_topic(settings, topic)
     found = find_contradictions(settings, store, partition or ())
@@ -142,14 +134,10 @@ def accept_loss(
     Changes only partitions that stopped for this reason, and records exactly the offsets that it shows. The audit
     keeps naming the loss.
     """
-    from imgpipeline.detect import resume, state
-    from imgpipeline.ledger import find_current_end
-    from imgpipeline.stream.log import read_log
-
     settings, store = open_site()
     settings = followed_topic(settings, topic)
     logs = [log for log in read_log(settings) if not partition or log.partition in partition]
-    found = [lost for log in logs if (lost := state.find_expired(log, find_current_end(store, log.chain)))]
+    found = [one.expired for one in state.read_progress(store, settings.kafka_topics, logs) if one.expired]
     for lost in found:
         note(lost.message)
     if found and not yes:
@@ -186,8 +174,6 @@ def repair(
     Keeps the damaged bytes below metadata_damaged/, reads the lost offsets from Kafka and detects them again. Records a
     gap for offsets that Kafka no longer has. Then rebuilds the tables and summaries of the affected days.
     """
-    from imgpipeline.detect.ledger_repair import repair_ledger
-
     if without_kafka and key is None and not dry_run:
         message = "--without-kafka gives up offsets that Kafka may still have, in every chain."
         raise UsageError(message, next_step="give --key with one segment; --dry-run lists them all")
@@ -216,12 +202,8 @@ def repair(
 
 
 def _show_repair(report: "RepairReport", steps: Sequence[dict[str, Any]], *, dry_run: bool) -> None:
-    columns: Columns = (
-        "topic", "topic_id", ("partition", lambda step: str(step["partition"])),
-        ("offsets", lambda step: f"[{step['start']}, {step['end']})"), "found",
-        ("would be rebuilt from" if dry_run else "rebuilt from", lambda step: step["source"]),
-    )  # fmt: skip
-    outcomes = ("frames", "dead_letters", "notices", "gaps", ("damaged bytes kept as", lambda step: step["kept"] or ""))
+    columns = ("topic", "topic_id", "partition", "start", "end", "found", "source")
+    outcomes = ("frames", "dead_letters", "notices", "gaps", "kept")
     if steps:
         show_records(steps, columns if dry_run else (*columns, *outcomes))
     for day in report.days:
@@ -237,5 +219,5 @@ def _show_repair(report: "RepairReport", steps: Sequence[dict[str, Any]], *, dry
 
 
 def _step_json(step: "RepairStep") -> dict[str, Any]:
-    fields = asdict(step)
-    return {**fields.pop("chain"), **fields}
+    fields = record_of(step)
+    return record_of(fields.pop("chain")) | fields

@@ -5,11 +5,13 @@ from typing import Annotated
 import typer
 
 from imgpipeline.cli.options import JsonOption, command
-from imgpipeline.cli.output import note, show_json, show_table, size_bar
+from imgpipeline.cli.output import note, record_of, show_json, show_result, show_table, size_bar
+from imgpipeline.compat.mapreduce.label_hour import count_label_hours
+from imgpipeline.compat.mapreduce.line_jobs import copy_lines, read_result, total_labels
 from imgpipeline.contracts.text import counted
 from imgpipeline.settings import load_settings
 
-app = typer.Typer(help="Print the output of classic Hadoop Streaming jobs, without Hadoop.")
+app = typer.Typer()
 
 InputOption = Annotated[
     str,
@@ -27,17 +29,7 @@ def label_hour(location: InputOption, output: OutputOption) -> None:
     Reads JSON documents (one per file, JSON lines, or the ledger's segments). Prints label@YYYY-MM-DD HH:00, the count
     and the list of times, separated by tabs, in the byte order of the keys. Reports skipped lines on stderr.
     """
-    from imgpipeline.compat.mapreduce.label_hour import count_label_hours
-
-    done = count_label_hours(location, output, load_settings())
-    note(
-        f"{counted(done.detections, 'detection')} of {counted(done.documents, 'document')} "
-        f"in {counted(done.files, 'file')}: {counted(done.keys, 'line')}."
-    )
-    if done.malformed:
-        note(f"Skipped because they are not frame documents: {counted(done.malformed, 'line')}.")
-    if done.unlabelled:
-        note(f"Skipped without a printable label: {counted(done.unlabelled, 'detection')}.")
+    show_result(record_of(count_label_hours(location, output, load_settings())))
 
 
 @command(app, "label-total")
@@ -47,12 +39,7 @@ def label_total(location: InputOption, output: OutputOption) -> None:
     Prints the label, trimmed and upper-cased, and its count, separated by a tab, in the byte order of the labels. Skips
     lines with fewer or more fields, and reports how many on stderr.
     """
-    from imgpipeline.compat.mapreduce.line_jobs import total_labels
-
-    done = total_labels(location, output, load_settings())
-    note(f"{counted(done.detections, 'detection')} in {counted(done.files, 'file')}: {counted(done.labels, 'label')}.")
-    if done.malformed:
-        note(f"Skipped: {counted(done.malformed, 'malformed line')}.")
+    show_result(record_of(total_labels(location, output, load_settings())))
 
 
 @command(app, "identity")
@@ -61,14 +48,10 @@ def identity(location: InputOption, output: OutputOption) -> None:
 
     Counts and hashes the lines while copying, and again while reading the copy back.
     """
-    from imgpipeline.compat.mapreduce.line_jobs import copy_lines
-
     done = copy_lines(location, output, load_settings())
-    note(f"In:  {counted(done.lines, 'line')} of {counted(done.files, 'file')}, SHA-256 {done.sha256}.")
-    if done.read_back:
-        note(f"Out: {counted(done.lines, 'line')}, read back, SHA-256 {done.sha256}: the same.")
-    else:
-        note("Out: written to stdout, which cannot be read back; compare with `sha256sum`.")
+    show_result(record_of(done))
+    if not done.read_back:
+        note("The copy was written to stdout, which cannot be read back; compare with `sha256sum`.")
 
 
 @command(app, "show")
@@ -81,8 +64,6 @@ def show(
 
     Reads lines of key and count, separated by a tab, as label-hour, label-total and Hadoop's own jobs write them.
     """
-    from imgpipeline.compat.mapreduce.line_jobs import read_result
-
     found = read_result(location, limit, load_settings())
     if as_json:
         rows = [{"key": key, "count": count} for key, count in found.top]

@@ -1,27 +1,33 @@
 """`imgpipeline models`: list, download and tune the registered models, and add your own ones."""
 
-from dataclasses import asdict
+import dataclasses
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import Annotated, Any, Literal
 
 import typer
 
 from imgpipeline.cli.options import JsonOption, RowFormat, command
-from imgpipeline.cli.output import Columns, note, progress_bar, show_json, show_records
+from imgpipeline.cli.output import note, progress_bar, record_of, show_json, show_records
 from imgpipeline.contracts.detection import DecoderName
 from imgpipeline.contracts.text import counted
 from imgpipeline.contracts.times import utc_now
 from imgpipeline.errors import ConfigurationError, ImgpipelineError, UsageError
 from imgpipeline.settings import Settings, load_settings
 from imgpipeline.settings.model import parse_detectors
+from imgpipeline.vision import registry
+from imgpipeline.vision.adding import Interpretation, Wishes, add_model, interpret
+from imgpipeline.vision.annotate import draw_detections, encode_jpeg
+from imgpipeline.vision.backends import usable_cores
+from imgpipeline.vision.configured import TunedRow, detect_workers, exclusive_tuning, tune_model, write_tuning
+from imgpipeline.vision.darknet import convert_darknet
+from imgpipeline.vision.decode import ImageLimits, Pixels, decode_image
+from imgpipeline.vision.model import ModelSpec, Preprocessing
+from imgpipeline.vision.model_files import pull_model, read_verified
+from imgpipeline.vision.precision import choose_precision
+from imgpipeline.vision.registry import find_model, label_sets, model_folder
 
-if TYPE_CHECKING:
-    from imgpipeline.vision.adding import Interpretation
-    from imgpipeline.vision.configured import TunedRow
-    from imgpipeline.vision.decode import Pixels
-    from imgpipeline.vision.model import ModelSpec, Preprocessing
-
-app = typer.Typer(help="List, download, add, convert, quantize, tune and compare detection models.")
+app = typer.Typer()
 
 ModelOption = Annotated[str | None, typer.Option(help="Name or path. Default: IMGPIPELINE_MODEL.")]
 LabelsOption = Annotated[
@@ -38,43 +44,37 @@ _FIELDS = (*_COLUMNS[:5], "decoder_from", "labels", "labels_file", *_COLUMNS[6:]
 @command(app, "list")
 def list_models(rows: RowFormat) -> None:
     """List the registered models and your own (the path in IMGPIPELINE_MODEL), and check their files."""
-    from imgpipeline.vision import registry
-
     settings = load_settings()
-    specs = registry.list_models(settings.model_dir)
     used = [one.model for one in parse_detectors(settings.detectors)] if settings.detectors else [settings.model]
-    models = [_row(spec, in_use=spec.name in used) for spec in specs]
-    refused = registry.refused_entries(settings.model_dir).items()
-    models += [_refused_row(name, str(error), in_use=name in used) for name, error in refused]
+    specs, refused = registry.list_models(settings.model_dir), registry.refused_entries(settings.model_dir)
+    models = [_row(spec.name, spec, used) for spec in specs]
+    models += [_row(name, None, used, str(error)) for name, error in refused.items()]
     if not any(model["in_use"] for model in models):
         models.append(_own_row(settings))
     rows.show(models, _COLUMNS, fields=_FIELDS)
 
 
-def _row(spec: "ModelSpec", *, in_use: bool) -> dict[str, Any]:
-    problem = _file_problem(spec) if spec.path.is_file() else None
-    return {
-        "name": spec.name,
-        "present": spec.path.is_file(),
-        "in_use": in_use,
-        "input": f"{spec.input_width}x{spec.input_height}",
-        "decoder": spec.decoder,
-        "decoder_from": spec.decoder_reason,
-        "labels": len(spec.labels),
-        "labels_file": None,
-        "download_bytes": sum(file.size_bytes for file in spec.files if file.url),
-        "licence": spec.licence,
-        "summary": problem or spec.summary,
-        "path": str(spec.path),
-        "problem": problem,
-    }
+def _row(name: str, spec: ModelSpec | None, used: Sequence[str], problem: str | None = None) -> dict[str, Any]:
+    """Returns the row of a model; without a spec, `problem` says why it cannot be used."""
+    row = dict.fromkeys(_FIELDS) | {"name": name, "present": False, "in_use": name in used}
+    if spec is not None:
+        is_present = spec.path.is_file()
+        problem = _file_problem(spec) if is_present else None
+        row |= {
+            "present": is_present,
+            "input": f"{spec.input_width}x{spec.input_height}",
+            "decoder": spec.decoder,
+            "decoder_from": spec.decoder_reason,
+            "labels": len(spec.labels),
+            "download_bytes": sum(file.size_bytes for file in spec.files if file.url) or None,
+            "licence": spec.licence,
+            "path": spec.path,
+        }
+    return row | {"summary": problem or (spec and spec.summary), "problem": problem}
 
 
-def _file_problem(spec: "ModelSpec") -> str | None:
+def _file_problem(spec: ModelSpec) -> str | None:
     """Returns why runs would refuse the model's file; None if they would not."""
-    from imgpipeline.vision.model_files import read_verified
-    from imgpipeline.vision.precision import choose_precision
-
     try:
         choose_precision("fp32", read_verified(spec)[0], spec.name)
     except ImgpipelineError as error:
@@ -82,31 +82,16 @@ def _file_problem(spec: "ModelSpec") -> str | None:
     return None
 
 
-def _refused_row(name: str, problem: str, *, in_use: bool) -> dict[str, Any]:
-    known = {"name": name, "present": False, "in_use": in_use, "summary": problem, "problem": problem}
-    return dict.fromkeys(_FIELDS) | known
-
-
 def _own_row(settings: Settings) -> dict[str, Any]:
     """Returns the row of a model in the settings that is not registered: a path, or a misspelt name."""
-    from imgpipeline.vision.registry import find_model
-
     path, labels = Path(settings.model).expanduser(), settings.model_labels
-    known = {
-        "name": settings.model,
-        "present": path.is_file(),
-        "in_use": True,
-        "labels_file": None if labels is None else str(labels),
-        "path": str(path),
-    }
+    known = {"present": path.is_file(), "labels_file": labels, "path": path}
     try:
         spec = find_model(settings.model, settings.model_decoder, labels, model_dir=settings.model_dir)
     except ConfigurationError as error:
-        refused = _refused_row(settings.model, str(error), in_use=True)
-        return refused | known | {"decoder": settings.model_decoder}
-    found = _row(spec, in_use=True) | known
+        return _row(settings.model, None, [settings.model], str(error)) | known
     summary = f"your own file; {spec.decoder}, from {spec.decoder_reason}; labels from {labels or 'the file, or COCO'}"
-    return found | {"download_bytes": None, "summary": found["problem"] or summary}
+    return _row(settings.model, dataclasses.replace(spec, summary=summary), [settings.model]) | known
 
 
 @command(app, "pull")
@@ -114,8 +99,6 @@ def pull(
     name: Annotated[str, typer.Argument(help="A name from `imgpipeline models list`.")], as_json: JsonOption = False
 ) -> None:
     """Download a registered model. Keeps complete files."""
-    from imgpipeline.vision.model_files import pull_model
-
     settings = load_settings()
     refuse_unknown_model(name, settings.model_dir)
     with progress_bar(f"Pulling {name}", unit="bytes") as progress:
@@ -137,11 +120,6 @@ def tune(
     IMGPIPELINE_PRECISION=auto then uses the fastest row with the configured number of workers. Run it while the machine
     is idle.
     """
-    from imgpipeline.vision.backends import usable_cores
-    from imgpipeline.vision.configured import detect_workers, exclusive_tuning, tune_model, write_tuning
-    from imgpipeline.vision.model_files import read_verified
-    from imgpipeline.vision.registry import model_folder
-
     settings = load_settings()
     if model is not None:
         refuse_unknown_model(model, settings.model_dir, or_file=True)
@@ -154,9 +132,9 @@ def tune(
         path = write_tuning(folder, tuning)
     best = tuning.best(workers)
     if as_json:
-        show_json({**asdict(tuning), "path": str(path), "best": asdict(best) if best else None})
+        show_json({**record_of(tuning), "path": path, "best": best})
         return
-    rows = [asdict(row) for row in tuning.rows]
+    rows = [record_of(row) for row in tuning.rows]
     show_records(rows, list(rows[0]), title=spec.name)
     if best:
         note(f"IMGPIPELINE_PRECISION=auto uses {best.backend} in {best.precision} with {counted(workers, 'worker')}.")
@@ -169,9 +147,7 @@ def _note_row(row: "TunedRow") -> None:
 
 def refuse_unknown_model(name: str, model_dir: Path | None, *, or_file: bool = False) -> None:
     """Refuses the name of a model that is not registered; with `or_file`, the path of an ONNX file is allowed too."""
-    from imgpipeline.vision.registry import list_models
-
-    known = [spec.name for spec in list_models(model_dir)]
+    known = [spec.name for spec in registry.list_models(model_dir)]
     path = Path(name).expanduser()
     if name in known or (or_file and (path.suffix == ".onnx" or path.is_file())):
         return
@@ -183,8 +159,6 @@ def refuse_unknown_model(name: str, model_dir: Path | None, *, or_file: bool = F
 
 def chosen_model(name: str, settings: Settings) -> "ModelSpec":
     """Returns a model; decoder and labels of the settings apply only to the model of the settings."""
-    from imgpipeline.vision.registry import find_model
-
     if name != settings.model:
         return find_model(name, model_dir=settings.model_dir)
     return find_model(name, settings.model_decoder, settings.model_labels, model_dir=settings.model_dir)
@@ -192,8 +166,6 @@ def chosen_model(name: str, settings: Settings) -> "ModelSpec":
 
 def read_image(path: Path, settings: Settings) -> "Pixels":
     """Reads an image file of the size that the settings allow."""
-    from imgpipeline.vision.decode import ImageLimits, decode_image
-
     try:
         data = path.read_bytes()
     except OSError as error:
@@ -229,8 +201,6 @@ def add(
     Runs the network once, then copies the file into the folder of models (IMGPIPELINE_MODEL_DIR) and writes an entry
     with its size and hash next to it. `imgpipeline models check` shows what the model finds in an image.
     """
-    from imgpipeline.vision.adding import Wishes, add_model
-
     divisors = _three("--std", std)
     if divisors is not None and min(divisors) <= 0:
         raise UsageError(f"--std is {std!r}, expected numbers above 0.", next_step="give --std A,B,C")
@@ -258,8 +228,6 @@ def _note_added(spec: "ModelSpec") -> None:
 
 def _named_labels(given: str | None) -> "tuple[str, ...] | Path | None":
     """Returns the labels of COCO, the path of a file with labels, or None if the option is not given."""
-    from imgpipeline.vision.registry import label_sets
-
     if given is None:
         return None
     return label_sets()["coco"] if given == "coco" else Path(given)
@@ -282,12 +250,7 @@ def _three(option: str, text: str | None) -> tuple[float, float, float] | None:
     return first, second, third
 
 
-_INTERPRETATIONS: Columns = (
-    ("layout", lambda one: one["decoder"]),
-    *((name, lambda one, name=name: one["preprocessing"][name]) for name in ("resize", "channels", "values")),
-    "usual", ("boxes", lambda one: len(one["detections"])), ("evidence", lambda one: f"{one['evidence']:.2f}"),
-    ("drawing", lambda one: Path(one["drawn"]).name),
-)  # fmt: skip
+_INTERPRETATIONS = ("decoder", "resize", "channels", "values", "usual", "boxes", "evidence", "drawn")
 
 
 @command(app, "check")
@@ -309,8 +272,6 @@ def check(
     are also found, mirrored, in the mirrored image. Preprocessing that is unusual for the layout is recommended only if
     it has 1.5 times the evidence. Compare the drawings: only you know what is in the image.
     """
-    from imgpipeline.vision.adding import interpret
-
     _check_exists(file)
     _check_exists(image, "the path of an image")
     pixels = read_image(image, load_settings())
@@ -331,8 +292,6 @@ def check(
 
 
 def _draw(one: "Interpretation", number: int, pixels: "Pixels", folder: Path) -> Path:
-    from imgpipeline.vision.annotate import draw_detections, encode_jpeg
-
     rules = one.preprocessing
     path = folder / f"{number:02}_{one.layout.decoder}_{rules.resize}_{rules.channels}_{_values(rules)}.jpg"
     try:
@@ -355,9 +314,11 @@ def _record(one: "Interpretation", drawn: Path) -> dict[str, Any]:
     return {
         "decoder": one.layout.decoder,
         "decoder_from": one.layout.reason,
-        "preprocessing": {**asdict(one.preprocessing), "values": _values(one.preprocessing)},
+        **record_of(one.preprocessing),
+        "values": _values(one.preprocessing),
         "usual": one.is_usual,
         "evidence": round(one.evidence, 6),
+        "boxes": len(one.detections),
         "detections": [detection.to_json() for detection in one.detections],
         "drawn": str(drawn),
     }
@@ -382,8 +343,6 @@ def convert(
     as_json: JsonOption = False,
 ) -> None:
     """Convert a Darknet network of the yolov3-tiny or yolov4-tiny family to ONNX."""
-    from imgpipeline.vision.darknet import convert_darknet
-
     sha256 = convert_darknet(cfg, weights, output)
     if as_json:
         show_json({"path": str(output), "sha256": sha256})

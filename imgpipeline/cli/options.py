@@ -10,23 +10,17 @@ from dataclasses import MISSING, Field, dataclass, fields, is_dataclass
 from datetime import date
 from functools import wraps
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, TypeVar
+from typing import Annotated, Any, TypeVar
 
 import typer
 
-from imgpipeline.cli.output import MOST_ROWS, Columns, note, show_json, show_records, write_text
+from imgpipeline.cli.output import MOST_ROWS, Columns, note, show_json, show_records, show_table, write_text
 from imgpipeline.contracts.text import csv_text
 from imgpipeline.contracts.times import check_timezone
 from imgpipeline.errors import BadInputError, ConfigurationError, UsageError
 from imgpipeline.lake.query.days import Span, read_span
+from imgpipeline.objectstore import ObjectStore, open_store
 from imgpipeline.settings import Settings, load_settings
-
-if TYPE_CHECKING:
-    import pyarrow as pa
-
-    from imgpipeline.lake.query.lake import Lake
-    from imgpipeline.objectstore import ObjectStore
-
 
 STORE_PATIENCE_S = 5.0
 """How long an interactive diagnostic command retries a request to the object store."""
@@ -53,6 +47,13 @@ OneDayOption = Annotated[str, typer.Option("--day", help="UTC day, such as 2026-
 OnlyDayOption = Annotated[str | None, typer.Option("--day", help="Only this UTC day, such as 2026-01-09.")]
 SourceOption = Annotated[str | None, typer.Option("--source", help="Only this source.")]
 LabelOption = Annotated[str | None, typer.Option("--label", help="Only this label.")]
+CredentialsEnvOption = Annotated[
+    str | None,
+    typer.Option("--credentials-env", metavar="NAME", help="Variable with user:password, in the environment or .env."),
+]
+CredentialsFileOption = Annotated[
+    Path | None, typer.Option("--credentials-file", help="File whose first line is user:password.")
+]
 TimezoneOption = Annotated[
     str | None,
     typer.Option(
@@ -109,7 +110,7 @@ class RowFormat:
 
         Args:
             records: The records.
-            columns: The columns of the table; None: all fields.
+            columns: The fields of the table; None: all, with values and names as they are.
             fields: The fields of JSON and CSV; None: all that the records have.
             empty: Noted instead of a table without rows.
             title: Shown above the table.
@@ -121,8 +122,10 @@ class RowFormat:
             write_text(csv_text(names, [[record.get(name) for name in names] for record in records]))
         elif empty is not None and not records:
             note(empty)
+        elif columns is None:
+            show_table(names, [[record[name] for name in names] for record in records], title=title, most=MOST_ROWS)
         else:
-            show_records(records, columns or names, title=title, most=MOST_ROWS)
+            show_records(records, columns, title=title, most=MOST_ROWS)
 
 
 def command(group: typer.Typer, name: str) -> Callable[[_Command], _Command]:
@@ -189,8 +192,6 @@ def timezone_settings(name: str | None) -> dict[str, object]:
 
 def open_site(**overrides: object) -> "tuple[Settings, ObjectStore]":
     """Returns the settings, with some values replaced, and the store that they name."""
-    from imgpipeline.objectstore import open_store
-
     settings = load_settings(**overrides)
     return settings, open_store(settings)
 
@@ -231,23 +232,3 @@ def days_with_frames(store: "ObjectStore", span: Span) -> list[date]:
             next_step="name one of these days, or materialize the day tables of the others in Dagster",
         )
     return days
-
-
-def show_answer(
-    question: "Callable[[Lake[pa.Table]], Callable[..., pa.Table]]",
-    wanted: Selection,
-    rows: RowFormat,
-    columns: Sequence[str] | None = None,
-    *,
-    empty: str,
-) -> None:
-    """Asks a method of the lake for the selected rows and prints them; by default with all fields but `day`."""
-    wanted.span()  # refuses wrong days before DuckDB is loaded
-    from imgpipeline.lake.query.lake import open_arrow_lake
-
-    with open_arrow_lake(load_settings()) as lake:
-        found = question(lake)(
-            wanted.day, from_day=wanted.first, to_day=wanted.last, source=wanted.source, label=wanted.label
-        )
-    columns = columns or [name for name in found.column_names if name != "day"]
-    rows.show(found.to_pylist(), columns, fields=found.column_names, empty=empty)

@@ -8,24 +8,26 @@ import contextlib
 import json
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import fields
-from datetime import datetime
+from dataclasses import fields, is_dataclass
+from datetime import datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import typer
+from rich import progress as parts
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
 
 from imgpipeline.contracts.text import plain
 from imgpipeline.contracts.times import format_time
 from imgpipeline.errors import ConfigurationError
 
-if TYPE_CHECKING:
-    from rich.console import Console
-
 MOST_ROWS = 1_000
 """Most rows of a query or summary that a terminal shows."""
 _FILE_WIDTH = 200
+_MOST_IN_CELL = 10
 _BAR_CELLS = 30
 _EIGHTHS = ("", "▏", "▎", "▍", "▌", "▋", "▊", "▉")
 
@@ -53,9 +55,6 @@ def show_table(
         title: Shown above the table.
         most: Show at most this many rows, and note how many there are; None: all.
     """
-    from rich.table import Table
-    from rich.text import Text
-
     given = [list(row) for row in rows]
     filled = given[:most]
     table = Table(title=Text(title) if title else None, title_justify="left")
@@ -71,19 +70,47 @@ def show_table(
         note(f"Showing {len(filled):,} of {len(given):,} rows; --json and --csv show all.")
 
 
-Columns = Sequence[str | tuple[str, Callable[[Any], Any]]]
-"""The columns of a table of records: fields, or headings with a function that returns the cell of a record."""
+Columns = Sequence[str]
+"""The fields of records that a table shows."""
 
 
 def show_records(
     records: Sequence[Mapping[str, Any]], columns: Columns, *, title: str | None = None, most: int | None = None
 ) -> None:
-    """Writes records to stdout as a table. The heading of a field has spaces for underscores."""
-    headings = [column.replace("_", " ") if isinstance(column, str) else column[0] for column in columns]
-    rows = [
-        [record[column] if isinstance(column, str) else column[1](record) for column in columns] for record in records
-    ]
+    """Writes records to stdout as a table. A heading is the name of the field, with spaces for underscores."""
+    headings = [name.removesuffix("_bytes").replace("_", " ") for name in columns]
+    rows = [[_cell(record[name], name) for name in columns] for record in records]
     show_table(headings, rows, title=title, most=most)
+
+
+def _cell(value: Any, name: str) -> Any:
+    """Returns the value of a field as a cell: by its name an identifier or a size, by its type counts or a list."""
+    if value is None:
+        return "not observed" if name.startswith("observed") else None
+    if name in ("partition", "offset"):
+        return str(value)
+    if name.endswith("_bytes"):
+        return f"{shown(value / 1000)} kB"
+    if isinstance(value, Mapping):
+        return ", ".join(f"{key} {count:,}" for key, count in value.items()) or None
+    return _listed(value) if isinstance(value, list | tuple) else value
+
+
+def _listed(values: Sequence[Any]) -> Any:
+    """Returns few values as text, many as their number with the first and the last, and records as their number."""
+    if any(map(is_dataclass, values)):
+        return len(values)
+    if len(values) > _MOST_IN_CELL:
+        return f"{len(values):,}, {values[0]} to {values[-1]}"
+    return ", ".join(map(str, values)) or None
+
+
+def show_result(figures: Mapping[str, Any], *, as_json: bool = False) -> None:
+    """Shows the figures of a finished command: as JSON on stdout, otherwise in one line on stderr."""
+    if as_json:
+        show_json(figures)
+    else:
+        note("; ".join(f"{name.replace('_', ' ')}: {shown(_cell(value, name))}" for name, value in figures.items()))
 
 
 def record_of(value: Any) -> dict[str, Any]:
@@ -103,14 +130,9 @@ def shown(value: Any) -> str:
     if isinstance(value, int):
         return f"{value:,}"
     if isinstance(value, datetime):
-        return value.strftime("%Y-%m-%d %H:%M:%S") if value.tzinfo is None else format_time(value)[:19] + "Z"
+        return format_time(value)[:19] + "Z" if value.utcoffset() == timedelta(0) else value.isoformat(" ", "seconds")
     text = str(value) if not isinstance(value, dict | list) else json.dumps(plain(value), ensure_ascii=False)
     return "".join(c if c.isprintable() or c == "\n" else c.encode("unicode_escape").decode() for c in text)
-
-
-def shown_time(text: str | None) -> str | None:
-    """Returns a time of a JSON document as a table cell, without fractions of a second."""
-    return text and f"{text[:19]}Z"
 
 
 def size_bar(value: int, most: int) -> str:
@@ -118,16 +140,6 @@ def size_bar(value: int, most: int) -> str:
     eighths = -(-value * _BAR_CELLS * 8 // most) if most else 0
     whole, part = divmod(eighths, 8)
     return "█" * whole + _EIGHTHS[part]
-
-
-def observed(seconds: float | None) -> str:
-    """Returns observed time as a table cell; "not observed" differs from 0 s."""
-    return "not observed" if seconds is None else f"{seconds:,.0f} s"
-
-
-def reasons(counts: Mapping[str, int]) -> str:
-    """Returns counts by reason as a table cell, such as `late 3, queue full 1,200`."""
-    return ", ".join(f"{reason} {count:,}" for reason, count in counts.items())
 
 
 def show_error(message: str, next_step: str | None) -> None:
@@ -181,15 +193,11 @@ def confirm(question: str) -> None:
 
 def stdout_console() -> "Console":
     """Returns rich's console for stdout; a file or pipe counts as wide."""
-    from rich.console import Console
-
     return Console(width=None if sys.stdout.isatty() else _FILE_WIDTH, highlight=False)
 
 
 def stderr_console() -> "Console":
     """Returns rich's console for stderr."""
-    from rich.console import Console
-
     return Console(stderr=True, highlight=False)
 
 
@@ -204,8 +212,6 @@ def progress_bar(what: str, *, unit: str = "") -> Iterator[Callable[[int, int], 
     Yields:
         A function to call with the number done and the total (0 while it is not known).
     """
-    from rich import progress as parts
-    from rich.text import Text
 
     class Rate(parts.ProgressColumn):
         def render(self, task: parts.Task) -> "Text":

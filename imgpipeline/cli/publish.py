@@ -4,7 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import date
 from threading import Event
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
@@ -14,13 +14,14 @@ from imgpipeline.cli.running import stopped_by_signals
 from imgpipeline.contracts.detection import Kind
 from imgpipeline.contracts.text import counted
 from imgpipeline.errors import TransientError, UsageError
+from imgpipeline.publish.alerts import publish_alerts, publish_to_home_assistant
+from imgpipeline.publish.detections import publish_detections
 from imgpipeline.publish.run import Form, Publication, Run
+from imgpipeline.publish.slices import publish_events, publish_tracks
 from imgpipeline.settings import Settings, load_settings
 
-if TYPE_CHECKING:
-    Publish = Callable[[Run], int]
-
-app = typer.Typer(help="Publish results to Kafka, exactly once, or events to Home Assistant.")
+Publish = Callable[[Run], int]
+app = typer.Typer()
 _POLL_S = 2.0
 _RETRY_S = 5.0
 
@@ -56,8 +57,6 @@ def detections(wanted: FrameOptions) -> None:
     Each frame is one record with its source as the key. Records and checkpoint are committed together: consumers with
     isolation.level=read_committed see each frame exactly once, even if this command is killed.
     """
-    from imgpipeline.publish.detections import publish_detections
-
     wanted.publish(publish_detections)
 
 
@@ -68,8 +67,6 @@ def tracks(wanted: FrameOptions) -> None:
     Ten minutes of a source are published once the tracks of these ten minutes and of the minute after them are built,
     or once no frame of the source was processed for ten minutes. Otherwise like `publish detections`.
     """
-    from imgpipeline.publish.slices import publish_tracks
-
     wanted.publish(publish_tracks)
 
 
@@ -107,12 +104,7 @@ def events(
 def _event_publisher(settings: Settings, topic: str | None, form: Form) -> "tuple[Publish, Target]":
     """Returns what publishes events and where: on a topic, or by MQTT."""
     if topic is None:
-        from imgpipeline.publish.alerts import publish_to_home_assistant
-
         return publish_to_home_assistant, Target("mqtt", f"{settings.mqtt_host}:{settings.mqtt_port}", "alert")
-    from imgpipeline.publish.alerts import publish_alerts
-    from imgpipeline.publish.slices import publish_events
-
     if form is Form.CLASSIC:
         return lambda run: publish_alerts(run, topic), Target("topic", topic, "alert")
     return lambda run: publish_events(run, topic), Target("topic", topic, "event")

@@ -3,37 +3,46 @@
 import random
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
-from dataclasses import asdict, replace
+from dataclasses import replace
 from datetime import date
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
-from imgpipeline.cli.models import chosen_model, refuse_unknown_model
+from imgpipeline.cli.models import app, chosen_model, refuse_unknown_model
 from imgpipeline.cli.options import (
     ForceOption,
     JsonOption,
     Period,
     RowFormat,
+    command,
     days_with_frames,
     from_arguments,
     open_site,
 )
-from imgpipeline.cli.output import Columns, note, progress_bar, show_json
+from imgpipeline.cli.output import note, progress_bar, record_of, show_json
+from imgpipeline.contracts.detection import DetectorUse
 from imgpipeline.contracts.text import counted
 from imgpipeline.contracts.times import utc_now
+from imgpipeline.detect.files import find_images
 from imgpipeline.errors import BadInputError, ConfigurationError, PermanentError, UsageError
 from imgpipeline.lake.query.days import parse_day
+from imgpipeline.objectstore.files import InputFile
+from imgpipeline.redetect.choice import load_chosen, parse_choice
+from imgpipeline.redetect.on_files import compare_on_files
+from imgpipeline.redetect.pairs import compare_models
+from imgpipeline.redetect.run import Redetection, Redetector, open_redetector, redetect_day
 from imgpipeline.settings import LIVE, Settings, load_settings
-
-if TYPE_CHECKING:
-    from imgpipeline.contracts.detection import DetectorUse
-    from imgpipeline.objectstore.files import InputFile
-    from imgpipeline.redetect.run import Redetection, Redetector
-    from imgpipeline.vision.agreement import Agreement, Score
-    from imgpipeline.vision.decode import DecodedImage
-    from imgpipeline.vision.model import ModelSpec
-    from imgpipeline.vision.quantization import Progress, QuantizedModel
+from imgpipeline.vision.adding import check_name, register
+from imgpipeline.vision.agreement import Agreement, Score
+from imgpipeline.vision.backends import open_backend
+from imgpipeline.vision.decode import DecodedImage, ImageLimits, decode_image
+from imgpipeline.vision.detector import Detector
+from imgpipeline.vision.model import ModelSpec
+from imgpipeline.vision.model_files import read_verified, runnable
+from imgpipeline.vision.precision import choose_precision
+from imgpipeline.vision.quantization import Progress, QuantizedModel, quantize_model
+from imgpipeline.vision.registry import model_folder
 
 
 def redetect(
@@ -56,9 +65,6 @@ def redetect(
     The results of the detection runs do not change. The new results are stored below redetections/model=…/day=….
     If the command was killed, run it again to continue. With --shared, several machines share the work.
     """
-    from imgpipeline.redetect.choice import parse_choice
-    from imgpipeline.redetect.run import open_redetector
-
     span = period.span()
     settings, store = open_site()
     text = model if threshold is None else f"{model}@{f'{threshold:.6f}'.rstrip('0').rstrip('.')}"
@@ -78,8 +84,6 @@ def redetect(
 def _redetect_days(
     redetector: "Redetector", days: Sequence[date], *, force: bool
 ) -> tuple[list["Redetection"], dict[date, PermanentError]]:
-    from imgpipeline.redetect.run import redetect_day
-
     done: list[Redetection] = []
     failed: dict[date, PermanentError] = {}
     for number, day in enumerate(days, 1):
@@ -127,13 +131,11 @@ _SIDE = "Model, such as `yolox-nano`, `yolox-nano@bf16` or `yolox-nano@0.3`."
 _LOCATIONS = typer.Option(
     "--images", metavar="LOCATION", help="Images, a folder, a glob or s3://bucket/prefix. Repeatable."
 )
-_SCORES: Columns = (
-    "label", ("boxes of A", lambda of: of["reference"]), ("boxes of B", lambda of: of["found"]), "matched",
-    *((name, lambda of, name=name: f"{of[name.lower()]:.4f}") for name in ("precision", "recall", "F1")),
-)  # fmt: skip
+_SCORES = ("label", "reference", "found", "matched", "precision", "recall", "f1")
 _OF_A_DAY = ("label", "frames", "count_a", "count_b", "matched", "only_a", "only_b", "agreement", "mean_iou")
 
 
+@command(app, "compare")
 def compare(
     a: Annotated[str, typer.Argument(metavar="A", help=f"The reference. {_SIDE} With --day, also `live`.")],
     b: Annotated[str, typer.Argument(metavar="B", help="The model to compare with it, likewise.")],
@@ -164,9 +166,6 @@ def compare(
 
 
 def _compare_day(day: date, a: str, b: str, rows: RowFormat) -> None:
-    from imgpipeline.redetect.choice import parse_choice
-    from imgpipeline.redetect.pairs import compare_models
-
     settings, store = open_site()
     with from_arguments("`imgpipeline models list` shows the models"):
         names = [name if name == LIVE else str(parse_choice(name, settings)) for name in (a, b)]
@@ -176,13 +175,10 @@ def _compare_day(day: date, a: str, b: str, rows: RowFormat) -> None:
         models = {"models_a": pair.labels[0].models_a, "models_b": pair.labels[0].models_b} if pair.labels else {}
         show_json({"day": day, "model_a": names[0], "model_b": names[1], **models, "labels": labels})
     else:
-        rows.show(labels, fields=_OF_A_DAY, title=f"{day}: a is {names[0]}, b is {names[1]}")
+        rows.show(labels, _OF_A_DAY, fields=_OF_A_DAY, title=f"{day}: a is {names[0]}, b is {names[1]}")
 
 
 def _compare_on_images(a: str, b: str, images: Sequence[str], limit: int | None, rows: RowFormat) -> None:
-    from imgpipeline.redetect.choice import load_chosen, parse_choice
-    from imgpipeline.redetect.on_files import compare_on_files
-
     settings = load_settings()
     with from_arguments("`imgpipeline models list` shows the models"):
         choices = [parse_choice(text, settings) for text in (a, b)]
@@ -205,8 +201,6 @@ def _compare_on_images(a: str, b: str, images: Sequence[str], limit: int | None,
 
 def _find_images(locations: Sequence[str], settings: Settings, limit: int | None) -> "list[InputFile]":
     """Returns images, evenly spread over those at the locations if there are more than the limit."""
-    from imgpipeline.detect.files import find_images
-
     files = find_images(locations, settings)
     if not files:
         raise ConfigurationError(
@@ -228,24 +222,19 @@ def _show_agreement(agreement: "Agreement", title: str, rows: RowFormat) -> None
 
 
 def _agreement_json(agreement: "Agreement") -> dict[str, Any]:
-    return {
-        "images": agreement.images,
-        "total": _score_json(agreement.total),
-        "labels": {label: _score_json(score) for label, score in agreement.labels},
-        "mean_score_difference": agreement.mean_score_difference,
-        "largest_score_difference": agreement.largest_score_difference,
-        "mean_iou": agreement.mean_iou,
-    }
+    labels = {label: _score_json(score) for label, score in agreement.labels}
+    return {**record_of(agreement), "total": _score_json(agreement.total), "labels": labels}
 
 
 def _score_json(score: "Score") -> dict[str, Any]:
-    return {**asdict(score), "precision": score.precision, "recall": score.recall, "f1": score.f1}
+    return {**record_of(score), "precision": score.precision, "recall": score.recall, "f1": score.f1}
 
 
 def _model_json(text: str, use: "DetectorUse") -> dict[str, Any]:
     return {"name": text, **use.to_json(), "precision": use.precision or "fp32"}
 
 
+@command(app, "quantize")
 def quantize(
     model: Annotated[str, typer.Argument(metavar="MODEL", help="Registered model in 32-bit floats, or an ONNX file.")],
     images: Annotated[list[str], _LOCATIONS],
@@ -262,10 +251,6 @@ def quantize(
     Half of the images calibrate. The layers that change scores most stay in 32-bit floats until the goal is reached.
     The report compares both models on a quarter of the images that was not used before.
     """
-    from imgpipeline.vision.adding import check_name, register
-    from imgpipeline.vision.quantization import quantize_model
-    from imgpipeline.vision.registry import model_folder
-
     settings = load_settings()
     refuse_unknown_model(model, settings.model_dir, or_file=True)
     spec = chosen_model(model, settings)
@@ -299,8 +284,6 @@ class _Stages(ExitStack):
 
 def _decode(files: "Sequence[InputFile]", spec: "ModelSpec", settings: Settings) -> "Iterator[DecodedImage]":
     """Yields the images, decoded as in a detection run. Notes those that cannot be read."""
-    from imgpipeline.vision.decode import ImageLimits, decode_image
-
     limits = ImageLimits(settings.max_image_pixels, settings.max_image_bytes)
     reduced_for = spec.network_input if settings.reduced_decoding else None
     for file in files:
@@ -312,9 +295,6 @@ def _decode(files: "Sequence[InputFile]", spec: "ModelSpec", settings: Settings)
 
 
 def _read_floats(spec: "ModelSpec") -> tuple[bytes, str]:
-    from imgpipeline.vision.model_files import read_verified, runnable
-    from imgpipeline.vision.precision import choose_precision
-
     content, sha256 = read_verified(spec)
     if choose_precision("fp32", content, spec.name) != "fp32":
         raise ConfigurationError(
@@ -325,10 +305,6 @@ def _read_floats(spec: "ModelSpec") -> tuple[bytes, str]:
 
 def _loader(spec: "ModelSpec", settings: Settings) -> Any:
     """Returns a function that loads a variant of the model, with the thresholds of the settings."""
-    from imgpipeline.vision.backends import open_backend
-    from imgpipeline.vision.detector import Detector
-    from imgpipeline.vision.precision import choose_precision
-
     return lambda content: Detector(
         spec, "",
         open_backend(settings.model_backend, content, precision=choose_precision("fp32", content, spec.name)),

@@ -6,19 +6,19 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import typer
+from rich.console import Console
+from rich.live import Live
+from rich.table import Table
+from rich.text import Text
 
 from imgpipeline.cli.output import note, progress_bar, shown
 from imgpipeline.contracts.text import counted
 from imgpipeline.contracts.times import Clock, utc_now
-
-if TYPE_CHECKING:
-    from rich.console import Console
-    from rich.table import Table
-
-    from imgpipeline.sources.board import Board, RunningSource
+from imgpipeline.sources.board import Board, RunningSource
+from imgpipeline.sources.protocol import Settled
 
 _COLOURS = {
     "online": "green", "starting": "yellow", "offline": "red", "restarting": "red", "taken over": "red", "ended": "dim",
@@ -89,11 +89,6 @@ def finite_progress(what: str, topic: str, *, unit: str = "frames") -> Iterator[
 
 
 def _table_of(statuses: "list[RunningSource]", now: datetime) -> "Table":
-    from rich.table import Table
-    from rich.text import Text
-
-    from imgpipeline.sources.protocol import Settled
-
     table = Table(box=None, pad_edge=False, header_style="bold")
     table.add_column("source", overflow="fold")
     table.add_column("state")
@@ -121,8 +116,6 @@ def live_table(
     board: "Board", console: "Console", clock: Clock = utc_now, *, log_interval_s: float = 60.0
 ) -> Iterator[None]:
     """Shows the sources of a board while the context lasts: twice a second in a terminal, in a log at the interval."""
-    from rich.live import Live
-
     if console.is_terminal:
         with Live(get_renderable=lambda: _table_of(board.statuses(), clock()), console=console, refresh_per_second=2):
             yield

@@ -6,13 +6,14 @@ from typing import Annotated
 import typer
 
 from imgpipeline.cli.options import RowFormat, command
-from imgpipeline.cli.output import Columns, note, record_of, write_text
+from imgpipeline.cli.output import note, record_of, write_text
 from imgpipeline.cli.running import stopped_by_signals
 from imgpipeline.contracts.times import utc_now
 from imgpipeline.errors import UsageError
 from imgpipeline.settings import load_settings
+from imgpipeline.web.keys import KeyFile, Scope
 
-keys_app = typer.Typer(help="Manage the API keys of serve and serve-ingest.")
+keys_app = typer.Typer()
 
 _SCOPES = "read, acknowledge, replay, ingest"
 HostOption = Annotated[
@@ -79,8 +80,6 @@ def add_key(
     ] = None,
 ) -> None:
     """Create an API key and print it. It is shown only once: the file keeps its hash."""
-    from imgpipeline.web.keys import KeyFile, Scope
-
     try:
         scopes = tuple(dict.fromkeys(Scope(each) for each in scope or ["ingest" if source else "read"]))
     except ValueError as error:
@@ -90,25 +89,18 @@ def add_key(
     note(f"Its hash is in {file.path}. Send it as: Authorization: Bearer KEY; in a browser, enter it as the password.")
 
 
-_KEYS: Columns = (
-    "id", "name", ("scopes", lambda key: ", ".join(key["scopes"])), ("sources", lambda key: ", ".join(key["sources"])),
-    "created",
-)  # fmt: skip
+_KEYS = ("id", "name", "scopes", "sources", "created")
 
 
 @command(keys_app, "list")
 def list_keys(rows: RowFormat) -> None:
     """List the API keys: id, name, scopes, sources and creation time."""
-    from imgpipeline.web.keys import KeyFile
-
     keys = KeyFile(load_settings().api_keys_file).keys()
-    rows.show([record_of(key) for key in keys], _KEYS, fields=("id", "name", "scopes", "sources", "created"))
+    rows.show([record_of(key) for key in keys], _KEYS, fields=_KEYS)
 
 
 @command(keys_app, "remove")
 def remove_key(key: Annotated[str, typer.Argument(help="Id of the key, as shown by `keys list`.")]) -> None:
     """Remove an API key. A running server rejects it from the next request on."""
-    from imgpipeline.web.keys import KeyFile
-
     KeyFile(load_settings().api_keys_file).remove(key)
     note(f"The key {key} is removed.")

@@ -3,7 +3,7 @@
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import Annotated, Literal
 
 import typer
 
@@ -15,11 +15,19 @@ from imgpipeline.cli.running import stopped_by_signals
 from imgpipeline.contracts.text import counted
 from imgpipeline.errors import ConfigurationError, UsageError
 from imgpipeline.settings import load_settings
+from imgpipeline.sources.mqtt.messages import parse_payload
+from imgpipeline.sources.mqtt.simulate import Simulation, simulate_mqtt
+from imgpipeline.sources.simulator import writer
+from imgpipeline.sources.simulator.rtsp_simulator import (
+    RtspSimulator,
+    SimulatedCamera,
+    check_program,
+    serve_api,
+    write_scene_clip,
+)
+from imgpipeline.sources.simulator.scene import Scene
 
-if TYPE_CHECKING:
-    from imgpipeline.sources.simulator.rtsp_simulator import SimulatedCamera
-
-app = typer.Typer(help="Simulate cameras with ground truth, over RTSP, MQTT or in folders.")
+app = typer.Typer()
 
 CamerasOption = Annotated[int, typer.Option("--cameras", min=1, max=64, help="Number of cameras.")]
 CameraFpsOption = Annotated[float, typer.Option("--fps", min=0.1, max=60, help="Frames per second of each camera.")]
@@ -48,12 +56,6 @@ def rtsp(
     The cameras are rtsp://127.0.0.1:8554/cam1, cam2 and so on. Each frame shows its number in the upper left corner;
     OUTPUT/cam1.truth.jsonl has the ground truth of each number. Needs GStreamer's RTSP server.
     """
-    from imgpipeline.sources.simulator.rtsp_simulator import (
-        RtspSimulator,
-        check_program,
-        serve_api,
-    )
-
     check_program()
     frames = max(1, round(scene_s * fps))
     plans = [_camera(f"cam{n}", first_seed + n - 1, frames, fps, codec, output) for n in range(1, cameras + 1)]
@@ -69,9 +71,6 @@ def rtsp(
 
 
 def _camera(path: str, seed: int, frames: int, fps: float, codec: str, out: Path) -> "SimulatedCamera":
-    from imgpipeline.sources.simulator.rtsp_simulator import SimulatedCamera, write_scene_clip
-    from imgpipeline.sources.simulator.scene import Scene
-
     clip = write_scene_clip(Scene(seed, frames=frames, hour=12.0), out, name=path, codec=codec, fps=fps)
     return SimulatedCamera(path, str(clip.resolve()), codec, fps)
 
@@ -94,9 +93,6 @@ def mqtt(
     The folder OUTPUT/cam1 gets the images of the first camera, and their ground truth in truth.jsonl. User and password
     are settings (IMGPIPELINE_MQTT_…).
     """
-    from imgpipeline.sources.mqtt.messages import parse_payload
-    from imgpipeline.sources.mqtt.simulate import Simulation, simulate_mqtt
-
     settings = load_settings(**broker_settings(host, port))
     simulation = Simulation(cameras, fps, duration_s, topic, parse_payload(payload))
     with stopped_by_signals() as stopping:
@@ -128,8 +124,6 @@ def folder(
     The folders are OUTPUT/cam1, cam2 and so on. No image is visible before it is complete. OUTPUT/cam1.truth.jsonl has
     the ground truth.
     """
-    from imgpipeline.sources.simulator import writer
-
     if (pattern == "rotate") != (image is not None):
         raise UsageError(f"--pattern is {pattern}.", next_step="give scene, or rotate with --image FILE")
     try:

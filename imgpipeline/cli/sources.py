@@ -2,33 +2,26 @@
 
 from contextlib import ExitStack
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from imgpipeline.cli.options import STORE_PATIENCE_S, Period, RowFormat, SourceOption, command, open_site
-from imgpipeline.cli.output import Columns, note, observed, reasons, record_of, stdout_console
+from imgpipeline.cli.output import note, record_of, stdout_console
 from imgpipeline.cli.running import live_table, stopped_by_signals
 from imgpipeline.contracts.text import counted
 from imgpipeline.contracts.times import utc_now
+from imgpipeline.lake.query.books import BookEntry, read_books
 from imgpipeline.lake.query.days import days_of
+from imgpipeline.lake.query.source_status import read_source_status
 from imgpipeline.settings import load_settings
 
-if TYPE_CHECKING:
-    from imgpipeline.lake.query.books import BookEntry
+app = typer.Typer()
 
-app = typer.Typer(help="Run and list sources, and show their accounting.")
-
-_BOOKS: Columns = (
-    "day", "source", "session", "state", "received", "announced", "in_ledger", "duplicates", "gated",
-    ("dropped", lambda entry: reasons(entry["dropped"]) or 0), "failed", "open", "difference", "observed_s",
-)  # fmt: skip
-_SOURCES: Columns = (
-    "source", "state", "last_frame", "last_notice", ("frames/s", lambda each: each["frames_per_s"]), "frames_today",
-    ("dead letters", lambda each: each["dead_letters_today"]),
-    ("dropped", lambda each: reasons(each["dropped_today"]) or 0),
-    ("observed today", lambda each: observed(each["observed_today_s"])), "reason",
-)  # fmt: skip
+_BOOKS = ("day", "source", "session", "state", "received", "announced", "in_ledger", "duplicates", "gated", "dropped",
+          "failed", "open", "difference", "observed_s")  # fmt: skip
+_SOURCES = ("source", "state", "last_frame", "last_notice", "frames_per_s", "frames_today", "dead_letters_today",
+            "dropped_today", "observed_today_s", "reason")  # fmt: skip
 
 
 @command(app, "books")
@@ -39,8 +32,6 @@ def books(period: Period, source: SourceOption = None, *, rows: RowFormat) -> No
     it announced. The figures of an open session are as of its last account; `open` counts the records after it. Exits
     with status 1 if something does not balance.
     """
-    from imgpipeline.lake.query.books import read_books
-
     span = period.span()
     settings, store = open_site()
     entries = read_books(store, settings, None if span.is_all else days_of(store, span), source)
@@ -70,8 +61,6 @@ def list_sources(rows: RowFormat) -> None:
     A source is `online`, `offline` or `ended` by its last notice, and `silent` if nothing came from it for longer than
     IMGPIPELINE_SOURCE_SILENT_S. Counts cover the current UTC day. Does not need Kafka.
     """
-    from imgpipeline.lake.query.source_status import read_source_status
-
     settings, store = open_site()
     found = [record_of(each) for each in read_source_status(store, settings, now=utc_now())]
     rows.show(found, _SOURCES, empty="No source has sent anything in the last 30 days.")

@@ -3,10 +3,10 @@
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
-from operator import itemgetter
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
+import pyarrow as pa
 import typer
 
 from imgpipeline.cli.options import (
@@ -17,16 +17,13 @@ from imgpipeline.cli.options import (
     TimezoneOption,
     command,
     open_site,
-    show_answer,
     timezone_settings,
 )
 from imgpipeline.cli.output import (
     MOST_ROWS,
     Columns,
     note,
-    observed,
     record_of,
-    shown,
     size_bar,
     write_file,
     write_text,
@@ -34,16 +31,17 @@ from imgpipeline.cli.output import (
 from imgpipeline.contracts.text import counted
 from imgpipeline.contracts.times import find_timezone, utc_now
 from imgpipeline.lake.query.days import optional_day
+from imgpipeline.lake.query.histograms import bin_sizes
+from imgpipeline.lake.query.lake import Lake, open_arrow_lake
+from imgpipeline.lake.query.lake_values import distinct_names
+from imgpipeline.lake.query.summaries import LabelChoice, SummaryAnswer, summarise
+from imgpipeline.reports.build import current_page
 from imgpipeline.settings import load_settings
 
-if TYPE_CHECKING:
-    from imgpipeline.lake.query.summaries import LabelChoice, SummaryAnswer
-
-app = typer.Typer(help="Count detections, frames and objects, by label, hour, size, source, zone and line.")
+app = typer.Typer()
 _MOST_DAYS_NAMED = 5
 _Row = Mapping[str, Any]
 _GROUPS = ("day", "hour", "source", "label")
-_OBSERVED = ("observed", lambda row: observed(row["observed_s"]))
 _OBJECTS = ("hour", "source", "label", "objects", "not_stitched", "tracks", "mean_stay_s", "longest_stay_s",
             "frame_rate", "observed_s")  # fmt: skip
 _NO_COUNTS = "Nothing was counted in these days; docs/events.md describes how to set up zones and lines."
@@ -54,10 +52,6 @@ class SummaryOptions(Period):
     """The options of every summary."""
 
     timezone: TimezoneOption = None
-
-    def zone(self) -> str:
-        """Returns the name of the time zone."""
-        return self.timezone or load_settings().timezone
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,8 +71,6 @@ class LabelOptions(SummaryOptions):
 
     def choice(self) -> "LabelChoice":
         """Returns which counts are asked for; raises a UsageError for an unknown group."""
-        from imgpipeline.lake.query.summaries import LabelChoice
-
         groups = [group.strip() for several in self.by or () for group in several.split(",")]
         return LabelChoice(tuple(self.source or ()), tuple(self.label or ()), tuple(groups), by_name="--by")
 
@@ -94,42 +86,24 @@ def label_counts(wanted: LabelOptions, rows: RowFormat) -> None:
     one `--label`, the number of frames is not shown, because one frame may count for several labels.
     """
     choice = wanted.choice()
-    groups = choice.by or ("hour", "label")
-    frames: Columns = [("frames", itemgetter("distinct_frames"))] if choice.knows_frames else []
-    time_format = "%H:%M:%S" if {"day", "hour"} & set(groups) else "%Y-%m-%d %H:%M:%S"
-
-    def seen(name: str) -> Callable[[_Row], str | None]:
-        return lambda row: f"{row[name]:{time_format}}" if row[name] else None
-
     columns = (
-        *_group_columns(wanted, groups), "count", *frames, ("sources", itemgetter("distinct_sources")),
-        ("first", seen("first_seen")), ("last", seen("last_seen")), ("confidence (mean, range)", _confidence),
-        _OBSERVED,
+        *_grouped(choice.by or ("hour", "label")), "count", *(["distinct_frames"] if choice.knows_frames else []),
+        "distinct_sources", "first_seen", "last_seen", "mean_confidence", "min_confidence", "max_confidence",
+        "observed_s",
     )  # fmt: skip
     _summarise("label_counts", wanted, rows, columns, choice=choice)
-
-
-def _confidence(row: _Row) -> str | None:
-    mean, least, most = (shown(row[f"{name}_confidence"]) for name in ("mean", "min", "max"))
-    return f"{mean} ({least} to {most})" if row["count"] else None
 
 
 @command(app, "label-totals")
 def label_totals(wanted: LabelOptions, rows: RowFormat) -> None:
     """Count the detections of each label in total, most frequent first, over all sources or grouped with `--by`."""
     choice = wanted.choice()
-    columns = (*_group_columns(wanted, choice.by or ("label",)), "count", "days", "first_day", "last_day", _OBSERVED)
+    columns = (*_grouped(choice.by or ("label",)), "count", "days", "first_day", "last_day", "observed_s")
     _summarise("label_totals", wanted, rows, columns, choice=choice)
 
 
-def _group_columns(wanted: SummaryOptions, groups: Sequence[str]) -> Columns:
-    """Returns the columns of groups. In zones other than UTC, an hour has an offset: two hours may have one name."""
-    is_utc = wanted.zone() == "UTC"
-
-    def hour(row: _Row) -> str:
-        return f"{row['hour']:%Y-%m-%d %H:%M}" + ("" if is_utc else row["hour"].isoformat()[19:])
-
-    return [("hour", hour) if group == "hour" else group for group in _GROUPS if group in groups]
+def _grouped(groups: Sequence[str]) -> list[str]:
+    return [group for group in _GROUPS if group in groups]
 
 
 @command(app, "hours")
@@ -140,8 +114,7 @@ def hours(wanted: SummaryOptions, rows: RowFormat) -> None:
     hour was not observed. A dead letter has no hour if its record was written on another day than the one under which
     it is listed; these come last.
     """
-    hour = ("hour", lambda row: "none" if row["hour"] is None else f"{row['hour']:02d}:00")
-    columns = (hour, "frames", "detections", "gated", "dead_letters", _OBSERVED)
+    columns = ("hour", "frames", "detections", "gated", "dead_letters", "observed_s")
     _summarise("hours", wanted, rows, columns, bars=True)
 
 
@@ -159,35 +132,23 @@ def sizes(
     if bins is not None:
         _show_size_bins(bins, wanted, rows)
         return
-
-    size = ("size", lambda row: f"{_size(row['from_bytes'])} to {_size(row['below_bytes'])}")
-    _summarise("sizes", wanted, rows, (size, "frames"), bars=True)
+    _summarise("sizes", wanted, rows, ("from_bytes", "below_bytes", "frames"), bars=True)
 
 
 def _show_size_bins(bins: int, wanted: SummaryOptions, rows: RowFormat) -> None:
-    from imgpipeline.lake.query.histograms import bin_sizes
-
     span = wanted.span()
     settings, store = open_site(**timezone_settings(wanted.timezone))
     found = [record_of(each) for each in bin_sizes(store, settings, span, bins)]
-    digits = 1 if found and found[0]["to_bytes"] - found[0]["from_bytes"] >= 100 else 3
-    size = ("kB", lambda bin_: f"{bin_['from_bytes'] / 1000:,.{digits}f} to {bin_['to_bytes'] / 1000:,.{digits}f}")
-    columns = (size, "frames", _bar_column(found))
-    rows.show(found, columns, fields=("from_bytes", "to_bytes", "frames"), empty=f"There is no data ({span}).")
+    fields = ("from_bytes", "to_bytes", "frames")
+    rows.show(_with_bars(found), (*fields, "bar"), fields=fields, empty=f"There is no data ({span}).")
 
 
 @command(app, "sources")
 def sources(wanted: SummaryOptions, rows: RowFormat) -> None:
     """Show how much came from each source, from when to when, and its longest pause within a day."""
-    is_utc = wanted.zone() == "UTC"
-
-    def seen(name: str) -> Callable[[_Row], Any]:
-        return lambda row: row[name] if is_utc or not row[name] else row[name].isoformat(" ", "seconds")
-
     columns = (
-        "source", "frames", "gated", "dead_letters", ("first seen", seen("first_seen")),
-        ("last seen", seen("last_seen")), "days", "active_hours", "longest_pause_s",
-        ("MB", lambda row: row["size_bytes"] / 1e6), _OBSERVED,
+        "source", "frames", "gated", "dead_letters", "first_seen", "last_seen", "days", "active_hours",
+        "longest_pause_s", "size_bytes", "observed_s",
     )  # fmt: skip
     _summarise("sources", wanted, rows, columns)
 
@@ -219,6 +180,24 @@ def lines(wanted: Selection, rows: RowFormat) -> None:
     show_answer(lambda lake: lake.line_crossings, wanted, rows, empty=_NO_COUNTS)
 
 
+def show_answer(
+    question: Callable[[Lake[pa.Table]], Callable[..., pa.Table]],
+    wanted: Selection,
+    rows: RowFormat,
+    columns: Sequence[str] | None = None,
+    *,
+    empty: str,
+) -> None:
+    """Asks a method of the lake for the selected rows and prints them; by default with all fields but `day`."""
+    wanted.span()  # refuses wrong days before it opens the lake
+    with open_arrow_lake(load_settings()) as lake:
+        found = question(lake)(
+            wanted.day, from_day=wanted.first, to_day=wanted.last, source=wanted.source, label=wanted.label
+        )
+    columns = columns or [name for name in found.column_names if name != "day"]
+    rows.show(found.to_pylist(), columns, fields=found.column_names, empty=empty)
+
+
 def _summarise(
     name: str,
     wanted: SummaryOptions,
@@ -229,36 +208,26 @@ def _summarise(
     bars: bool = False,
 ) -> None:
     """Answers one question about some days; with `bars`, the table has a bar for the frames of each row."""
-    from imgpipeline.lake.query.summaries import summarise
-
     span = wanted.span()
     settings, store = open_site(**timezone_settings(wanted.timezone))
     asked = summarise(store, settings, name, span, choice)
-    found = [dict(zip(asked.answer.columns, row, strict=True)) for row in asked.answer.rows]
+    found: list[_Row] = [dict(zip(asked.answer.columns, row, strict=True)) for row in asked.answer.rows]
     is_local = asked.zone is not UTC and (rows.as_json or rows.as_csv)
-    records = [{key: _local(value) for key, value in row.items()} for row in found] if is_local else found
-    columns = (*columns, _bar_column(found)) if bars else columns
+    records: list[_Row] = [{key: _local(value) for key, value in row.items()} for row in found] if is_local else found
+    if bars:
+        records, columns = _with_bars(records), (*columns, "bar")
     rows.show(records, columns, fields=asked.answer.columns, empty=f"There is no data ({span}).")
     _note_caveats(asked, found, sized=name == "sizes")
 
 
-def _bar_column(rows: Sequence[_Row]) -> tuple[str, Callable[[_Row], str]]:
+def _with_bars(rows: Sequence[_Row]) -> list[_Row]:
     most = max((row["frames"] for row in rows[:MOST_ROWS]), default=0)
-    return "", lambda row: size_bar(row["frames"], most)
+    return [{**row, "bar": size_bar(row["frames"], most)} for row in rows]
 
 
 def _local(value: Any) -> Any:
     """Returns a value for JSON and CSV: a time keeps its offset instead of being converted to UTC."""
     return value.isoformat() if isinstance(value, datetime) else value
-
-
-def _size(size_bytes: int) -> str:
-    """Returns a power of two in bytes, such as `64 KiB`."""
-    for unit in ("B", "KiB", "MiB"):
-        if size_bytes < 1024:
-            return f"{size_bytes} {unit}"
-        size_bytes //= 1024
-    return f"{size_bytes} GiB"
 
 
 def _note_caveats(asked: "SummaryAnswer", rows: Sequence[_Row], *, sized: bool) -> None:
@@ -289,15 +258,12 @@ def query(
     With --day, or --from and --to, the tables contain only those days, and less is read. This matters most for
     segments, dead_letters and explain_label_counts, which read the ledger. Tracks and unique objects appear as stored.
     """
-    from imgpipeline.lake.query.lake import open_arrow_lake
-    from imgpipeline.lake.query.lake_values import distinct_names
-
     span = period.span()
     with open_arrow_lake(load_settings()).session(from_day=span.first, to_day=span.last) as session:
         answer = session.query(sql)
     names = distinct_names(answer.columns)
     records = [dict(zip(names, row, strict=True)) for row in answer.rows]
-    rows.show(records, [(name, itemgetter(name)) for name in names], fields=names)
+    rows.show(records, fields=names)
 
 
 def report(
@@ -314,8 +280,6 @@ def report(
     is current and the time zone is UTC; otherwise makes the page for this call. Writes nothing to the store; the asset
     daily_report does that.
     """
-    from imgpipeline.reports.build import current_page
-
     settings, store = open_site(**timezone_settings(timezone))
     now = utc_now()
     wanted = optional_day(day) or now.astimezone(find_timezone(settings.timezone)).date() - timedelta(days=1)

@@ -2,23 +2,25 @@
 
 import json
 from datetime import datetime
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
 from imgpipeline.cli.options import FollowOption, JsonOption, command, followed_topic
 from imgpipeline.cli.output import note, show_json, shown, write_text
 from imgpipeline.contracts.messages import holds_image
+from imgpipeline.contracts.records import KafkaRecord
 from imgpipeline.contracts.text import counted
 from imgpipeline.contracts.times import format_time, parse_time
 from imgpipeline.errors import BadInputError, UsageError
 from imgpipeline.settings import load_settings
+from imgpipeline.stream import fetch as peeking
+from imgpipeline.stream.fetch import Edge, ReadFrom
+from imgpipeline.stream.log import read_log
+from imgpipeline.stream.send import create_topic
+from imgpipeline.vision.header import read_header
 
-if TYPE_CHECKING:
-    from imgpipeline.contracts.records import KafkaRecord
-    from imgpipeline.stream.fetch import ReadFrom
-
-app = typer.Typer(help="Create the Kafka topics of the frames, and show their records.")
+app = typer.Typer()
 _SHOWN_TEXT = 120
 
 
@@ -33,9 +35,6 @@ def create(
     as_json: JsonOption = False,
 ) -> None:
     """Create the topics that IMGPIPELINE_KAFKA_TOPIC names. An existing topic is not changed."""
-    from imgpipeline.stream.log import read_log
-    from imgpipeline.stream.send import create_topic
-
     settings = load_settings()
     done: list[dict[str, Any]] = []
     for topic in settings.kafka_topics:
@@ -67,9 +66,6 @@ def peek(
 
     Commits nothing and leaves no consumer group behind. With --json and --follow, each record is one line.
     """
-    from imgpipeline.stream import fetch as peeking
-    from imgpipeline.stream.log import read_log
-
     begin, settings = _read_start(start), followed_topic(load_settings(), topic)
     logs = read_log(settings)
     records = peeking.peek(settings, logs, begin, limit=limit, idle_s=idle_s)
@@ -88,8 +84,6 @@ def peek(
 
 
 def _read_start(text: str) -> "ReadFrom":
-    from imgpipeline.stream.fetch import Edge
-
     try:
         if text in set(Edge):
             return Edge(text)
@@ -149,8 +143,6 @@ def _value(record: "KafkaRecord") -> str:
 
 
 def _image_format(data: bytes) -> str:
-    from imgpipeline.vision.header import read_header
-
     try:
         return {"webp": "WebP"}.get(name := read_header(data).format, name.upper())
     except BadInputError:

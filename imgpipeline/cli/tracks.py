@@ -14,14 +14,21 @@ from imgpipeline.cli.options import (
     Selection,
     command,
     open_site,
-    show_answer,
 )
 from imgpipeline.cli.output import note, write_file
+from imgpipeline.cli.summary import show_answer
 from imgpipeline.contracts.detection import Kind
 from imgpipeline.lake.query.days import parse_day
+from imgpipeline.lake.query.images import draw_track
+from imgpipeline.lake.query.lake import open_arrow_lake
 from imgpipeline.settings import load_settings
+from imgpipeline.tracking import classic_csv
+from imgpipeline.tracking.evaluating import evaluate as compare
+from imgpipeline.tracking.evaluating import read_sequence
+from imgpipeline.tracking.values import TrackingParameters
+from imgpipeline.vision.annotate import encode_jpeg
 
-app = typer.Typer(help="Show the objects that were followed across frames, and evaluate tracking.")
+app = typer.Typer()
 _TRACK_COLUMNS = ("track_id", "label", "first_seen", "stay_s", "points", "ended_by", "unique_id")
 
 
@@ -45,9 +52,6 @@ def show(
     output: OutputFileOption,
 ) -> None:
     """Draw a track on its largest and sharpest image, as a JPEG file."""
-    from imgpipeline.lake.query.images import draw_track
-    from imgpipeline.vision.annotate import encode_jpeg
-
     settings, store = open_site()
     write_file(output, encode_jpeg(draw_track(store, settings, track_id)))
     note(f"Drew {track_id} on {output}.")
@@ -66,9 +70,6 @@ def stats(
 
     With --csv, these are the files of classic trackers: stats.csv, car_tracks.csv and car_detections.csv.
     """
-    from imgpipeline.lake.query.lake import open_arrow_lake
-    from imgpipeline.tracking import classic_csv
-
     wanted = parse_day(day)
     with open_arrow_lake(load_settings()) as lake, lake.session(day=wanted) as session:
 
@@ -93,10 +94,6 @@ def evaluate(
 
     The first row shows plain ByteTrack, the second one the tracks stitched into objects.
     """
-    from imgpipeline.tracking.evaluating import evaluate as compare
-    from imgpipeline.tracking.evaluating import read_sequence
-    from imgpipeline.tracking.values import TrackingParameters
-
     settings = load_settings()
     found = compare(read_sequence(truth), TrackingParameters.of(settings), least_s=settings.unique_min_s)
     records = [

@@ -4,7 +4,8 @@ import csv
 import io
 import json
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import fields, is_dataclass
 from datetime import date, datetime
 from decimal import Decimal
 from typing import Any
@@ -49,7 +50,12 @@ def _csv_cell(value: Any) -> Any:
 
 
 def plain(value: Any) -> Any:  # noqa: PLR0911 - one return per type
-    """Returns a value in types that strict JSON can hold: times as RFC 3339, NaN and infinity as None."""
+    """Returns a value in types that strict JSON can hold: times as RFC 3339, NaN and infinity as None.
+
+    A dataclass becomes an object with its fields.
+    """
+    if is_dataclass(value) and not isinstance(value, type):
+        return {field.name: plain(getattr(value, field.name)) for field in fields(value)}
     if isinstance(value, float | Decimal):
         return float(value) if math.isfinite(value) else None
     if value is None or isinstance(value, bool | int | str):
@@ -58,7 +64,7 @@ def plain(value: Any) -> Any:  # noqa: PLR0911 - one return per type
         return format_time(value) if value.tzinfo else value.isoformat()
     if isinstance(value, date):
         return value.isoformat()
-    if isinstance(value, dict):
+    if isinstance(value, Mapping):
         return {str(key): plain(item) for key, item in value.items()}
     if isinstance(value, list | tuple | set | frozenset):
         return [plain(item) for item in value]

@@ -3,7 +3,7 @@
 `DetectionCollector` shows the same as Prometheus metrics.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
@@ -11,13 +11,13 @@ from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 from pydantic import TypeAdapter, ValidationError
 
-from imgpipeline.contracts.keys import detection_state_key
+from imgpipeline.contracts.keys import ChainId, detection_state_key
 from imgpipeline.contracts.outcomes import Gap, GapReason
 from imgpipeline.contracts.records import LogRange
 from imgpipeline.contracts.text import counted
 from imgpipeline.contracts.times import format_time
 from imgpipeline.errors import ImgpipelineError, LedgerError
-from imgpipeline.ledger import ChainEnd
+from imgpipeline.ledger import ChainEnd, current_chain, find_ends, list_chains
 from imgpipeline.objectstore import ObjectMissingError, ObjectStore
 from imgpipeline.stream.sensor_memory import FoundEnd
 
@@ -45,6 +45,36 @@ def find_expired(log: LogRange, end: ChainEnd | FoundEnd) -> ExpiredRecordsError
         end: The end of its chain.
     """
     return ExpiredRecordsError(log, end.offset) if end.hint is not None and log.log_start > end.offset else None
+
+
+@dataclass(frozen=True, slots=True)
+class PartitionProgress:
+    """How far the ledger is behind the log of one topic partition."""
+
+    chain: ChainId
+    log: LogRange | None
+    """None if the broker no longer has this incarnation of the topic."""
+    end: ChainEnd | None
+    """None before the first segment."""
+
+    @property
+    def offset(self) -> int:
+        """First offset without an outcome."""
+        return self.end.offset if self.end else 0
+
+    @property
+    def expired(self) -> ExpiredRecordsError | None:
+        """Why the partition stops; None if it does not."""
+        return find_expired(self.log, self.end) if self.log and self.end else None
+
+
+def read_progress(store: ObjectStore, topics: Sequence[str], logs: Sequence[LogRange]) -> list[PartitionProgress]:
+    """Returns how far the ledger is behind each log, followed by the chains of the topics that have no log any more."""
+    ends = find_ends(store, [chain for topic in topics for chain in list_chains(store, topic)])
+    closed = {chain for chain, end in ends.items() if end.is_closed}
+    by_chain = {current_chain(log.chain, closed): log for log in logs}
+    gone = sorted(ends.keys() - by_chain)
+    return [PartitionProgress(chain, by_chain.get(chain), ends.get(chain)) for chain in (*by_chain, *gone)]
 
 
 @dataclass(frozen=True, slots=True)

@@ -299,7 +299,8 @@ def document(buried: BuriedRecord) -> dict[str, Any]:
     chain = buried.reference.chain
     where = {"topic": chain.topic, "topic_id": chain.topic_id, "partition": chain.partition}
     became = str(buried.became) if buried.became else None
-    return where | buried.letter.to_json() | {"state": buried.state.value, "became": became}
+    time = {"timestamp": buried.letter.timestamp}
+    return where | buried.letter.to_json() | time | {"state": buried.state.value, "became": became}
 
 
 def read_details(

@@ -8,11 +8,14 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
 
+from typer.main import get_command
+
+from imgpipeline.cli.app import app
 from imgpipeline_tests.cli.warm_process import WarmProcess, can_run
 
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -78,6 +81,18 @@ def run_new(*arguments: str | Path, env: Mapping[str, str] | None = None, cwd: P
 def _text(file: BinaryIO) -> str:
     file.seek(0)
     return io.TextIOWrapper(file).read()
+
+
+def all_commands() -> list[tuple[tuple[str, ...], Any]]:
+    """Return the words of every command and every group, with the command as Click has it."""
+    return list(_commands_of(get_command(app), ()))
+
+
+def _commands_of(command: Any, above: tuple[str, ...]) -> Iterator[tuple[tuple[str, ...], Any]]:
+    for name, lazy in getattr(command, "commands", {}).items():
+        loaded = lazy.make_context(name, [], resilient_parsing=True).command
+        yield (*above, name), loaded
+        yield from _commands_of(loaded, (*above, name))
 
 
 def interrupt(

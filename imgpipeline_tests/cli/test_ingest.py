@@ -109,12 +109,6 @@ def test_several_videos_of_one_source_follow_each_other(site: dict[str, str], tm
     assert [f"{frame.timestamp:%S.%f}" for frame in frames] == ["00.000000", "01.000000", "02.000000", "03.000000"]
 
 
-def test_contradicting_frame_choices_are_refused(tmp_path: Path):
-    ended = run("ingest", "video", "clip.mp4", "--every", "2", "--fps", "3", cwd=tmp_path)
-    assert ended.status == 2
-    assert "More than one of --every, --fps and --count" in ended.stderr
-
-
 def test_ctrl_c_ends_a_watch_after_what_was_found_is_announced(site: dict[str, str], tmp_path: Path):
     write_picture(tmp_path / "in" / "a.jpg")
     env = {**site, "XDG_STATE_HOME": str(tmp_path / "state")}
@@ -127,29 +121,6 @@ def test_ctrl_c_ends_a_watch_after_what_was_found_is_announced(site: dict[str, s
     assert ended.status == 130, ended.stderr
     assert "1 frame of gate announced" in ended.stderr
     assert [frame.source for frame in frames_in(read_published(settings_of(site)))] == ["gate"]
-
-
-def test_ingest_with_a_pace_gives_times_by_order(site: dict[str, str], tmp_path: Path):
-    for number in range(3):
-        write_picture(tmp_path / "pictures" / f"{number}.jpg")
-    pace = ["--start", "2026-01-09T12:00:00+01:00", "--interval-s", "0.5"]
-    ended = run("ingest", "folder", tmp_path / "pictures", "--source", "x", *pace, "--json", env=site, cwd=tmp_path)
-    assert ended.json()["first_time"] == "2026-01-09T11:00:00.000000Z"
-    assert ended.json()["last_time"] == "2026-01-09T11:00:01.000000Z"
-
-
-@pytest.mark.parametrize(
-    ("pace", "named"),
-    [
-        (["--start", "noon"], "--start 'noon'"),
-        (["--start", "2026-01-09", "--interval-s", "0"], "Invalid value for '--interval-s'"),
-        (["--start", "2026-01-09", "--interval-s", "nan"], "Invalid value for '--interval-s'"),
-    ],
-)
-def test_an_invalid_pace_is_refused(pace: list[str], named: str, tmp_path: Path):
-    ended = run("ingest", "folder", tmp_path, "--source", "x", *pace, cwd=tmp_path)
-    assert (ended.status, ended.stdout) == (2, "")
-    assert named in ended.stderr
 
 
 def test_a_video_is_refused_before_anything_is_announced(site: dict[str, str], tmp_path: Path):
@@ -196,12 +167,6 @@ def test_ctrl_c_says_how_many_frames_were_announced_and_that_a_second_run_is_saf
     assert "safe to run the same command again" in ended.stderr
     assert "Traceback" not in ended.stderr
     assert 50 < in_kafka < MANY
-
-
-def test_a_missing_folder_is_named(site: dict[str, str], tmp_path: Path):
-    ended = run("ingest", "folder", tmp_path / "nowhere", "--source", "x", env=site, cwd=tmp_path)
-    assert ended.status == 1
-    assert "nowhere" in ended.stderr
 
 
 def fill(bucket: S3Bucket, tmp_path: Path, *keys: str) -> None:

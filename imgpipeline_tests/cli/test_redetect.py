@@ -14,13 +14,12 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from imgpipeline.cli.app import app
-from imgpipeline.errors import ConfigurationError, ImgpipelineError, PermanentError, UsageError
+from imgpipeline.errors import ConfigurationError, ImgpipelineError, PermanentError
 from imgpipeline.objectstore import ObjectStore, open_store
 from imgpipeline.redetect.pairs import compare_models
 from imgpipeline.settings import load_settings
 from imgpipeline.sources.simulator.scene import Scene
 from imgpipeline_tests.cli.command import run
-from imgpipeline_tests.ledger.samples import frame, write_chain
 from imgpipeline_tests.redetect.days import build_live, live_rows, redetected_rows
 
 FIRST, SECOND = date(2026, 3, 1), date(2026, 3, 2)
@@ -92,8 +91,6 @@ def test_the_comparison_is_printed_as_json_and_csv(store: ObjectStore) -> None:
 @pytest.mark.parametrize(
     ("arguments", "error", "said"),
     [
-        (("redetect", "--model", "nobody", "--day", "2026-03-01"), ConfigurationError, "imgpipeline models list"),
-        (("redetect", "--model", "demo", "--day", "2026-13-01"), ConfigurationError, "2026-01-09"),
         (
             ("redetect", "--model", "demo", "--from", "2027-01-01"),
             ConfigurationError,
@@ -120,26 +117,6 @@ def test_a_day_without_frames_names_the_days_that_have_some(store: ObjectStore) 
     assert "2026-03-05 has no frames to re-process" in error.value.message
     assert "2026-03-01, 2026-03-02" in error.value.message
     assert error.value.next_step == "imgpipeline redetect --model demo@0.3 --day 2026-03-02"
-
-
-def test_a_day_that_only_the_ledger_knows_has_to_be_built_first(store: ObjectStore) -> None:
-    write_chain(store, [frame(8, date(2026, 3, 5))])
-    with pytest.raises(PermanentError) as error:
-        call("redetect", "--model", "demo", "--day", "2026-03-05")
-    assert "has not been built yet" in error.value.message
-    assert "--partition 2026-03-05" in str(error.value.next_step)
-
-
-def test_an_empty_store_has_no_day_to_process(folder_site: dict[str, str], tmp_path: Path) -> None:
-    ended = run("redetect", "--model", "demo", "--day", str(FIRST), env=folder_site, cwd=tmp_path)
-    assert (ended.status, ended.stdout) == (1, "")
-    assert f"Error: {FIRST} has no frames to re-process. Days with a table `frames`: none." in ended.stderr
-
-
-@pytest.mark.medium
-def test_days_must_be_named(store: ObjectStore) -> None:
-    with pytest.raises(UsageError, match="No days are given"):
-        call("redetect", "--model", "demo")
 
 
 @pytest.mark.medium

@@ -6,7 +6,6 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from urllib.request import urlopen
@@ -23,7 +22,7 @@ from imgpipeline.sources.configuration import load_sources
 from imgpipeline_tests.cli.command import environment, run
 from imgpipeline_tests.cli.samples import settings_of
 from imgpipeline_tests.detect.conftest import jpeg
-from imgpipeline_tests.ledger.samples import dead_letter, write_chain
+from imgpipeline_tests.ledger.samples import write_chain
 from imgpipeline_tests.ledger.sessions import account, said, shot
 from imgpipeline_tests.servers.mosquitto import Mosquitto
 from imgpipeline_tests.servers.ports import free_port
@@ -61,15 +60,6 @@ def test_books_that_do_not_balance_fail_and_name_the_session(
     assert "WRONG: cam-1, session b3f0, 2026-01-09: 2 announced frames, but 1 record in the ledger" in ended.stderr
 
 
-def test_books_of_an_open_session_count_its_records_before_the_last_account(
-    folder_site: dict[str, str], store_of: OpenStore, tmp_path: Path
-):
-    write_chain(store_of(folder_site), [said(0, STARTED), shot(1), account(2, 2), shot(3), shot(4)])
-    ended = run("sources", "books", env=folder_site, cwd=tmp_path)
-    assert ended.status == 1
-    assert "2 announced frames, but 1 record in the ledger before the last account (frames/0)." in ended.stderr
-
-
 def test_status_from_the_store_alone(folder_site: dict[str, str], store_of: OpenStore, tmp_path: Path):
     store = store_of(folder_site)
     assert "No source" in run("sources", "list", env=folder_site, cwd=tmp_path).stderr
@@ -80,20 +70,6 @@ def test_status_from_the_store_alone(folder_site: dict[str, str], store_of: Open
     assert (found["source"], found["state"], found["reason"]) == ("cam-1", "offline", "no route")
     assert (found["frames_today"], found["observed_today_s"]) == (0, 0)
     assert "no route" in run("sources", "list", env=folder_site, cwd=tmp_path).stdout
-
-
-def test_an_hour_without_frames_differs_from_an_unobserved_hour(
-    folder_site: dict[str, str], store_of: OpenStore, tmp_path: Path
-):
-    letter = dead_letter(2)
-    late = replace(letter, timestamp=letter.timestamp and letter.timestamp.replace(hour=15))
-    write_chain(store_of(folder_site), [said(0, STARTED), account(1, 0, observed_s=60), late])
-    ended = run("summary", "hours", "--json", env=folder_site, cwd=tmp_path)
-    seen = {row["hour"]: (row["frames"], row["observed_s"]) for row in ended.json()}
-    assert seen == {12: (0, 60), 15: (0, None)}
-    lines = run("summary", "hours", env=folder_site, cwd=tmp_path).stdout.splitlines()
-    assert ["60 s" in line for line in lines if "12:00" in line] == [True]
-    assert ["not observed" in line for line in lines if "15:00" in line] == [True]
 
 
 def test_the_example_of_every_kind_of_source_is_valid():
@@ -137,13 +113,6 @@ def test_a_check_finds_what_a_source_names_and_this_machine_lacks(tmp_path: Path
     assert "There is no folder in." in lines[1]
     assert "The password file password cannot be read" in lines[2]
     assert not (tmp_path / "state").exists(), "a check left the state of a watched folder behind"
-
-
-def test_a_wrong_file_is_refused_before_anything_runs(site: dict[str, str], tmp_path: Path):
-    (tmp_path / "sources.toml").write_text('[[source]]\nname = "a"\nkind = "webcam"\n')
-    ended = run("sources", "run", "sources.toml", env=site, cwd=tmp_path)
-    assert ended.status == 1
-    assert 'source "a": kind' in ended.stderr
 
 
 def metrics(port: int) -> str:

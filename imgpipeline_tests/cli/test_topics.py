@@ -111,13 +111,3 @@ def test_records_of_several_topics_come_in_the_order_of_their_times(
     assert [(record["topic"], record["value"]) for record in shown] == [(topic, "0"), (other, "1"), (topic, "2")]
     only = run("topics", "peek", "--topic", other, "--json", env=env, cwd=tmp_path).json()
     assert [record["value"] for record in only] == ["1"]
-
-
-@pytest.mark.parametrize(
-    ("arguments", "named"),
-    [(("--from", "yesterday"), "--from 'yesterday'"), (("--topic", "other"), "The topic other is not followed.")],
-)
-def test_an_invalid_start_or_topic_is_refused(arguments: tuple[str, ...], named: str, tmp_path: Path):
-    ended = run("topics", "peek", *arguments, cwd=tmp_path)
-    assert ended.status == 2
-    assert named in ended.stderr

@@ -10,6 +10,7 @@ import importlib
 import json
 import multiprocessing
 import os
+import pkgutil
 import runpy
 import signal
 import socket
@@ -20,14 +21,12 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO
 
+from imgpipeline import cli
+
 _LIMIT_S = 120
 _MODULE = "imgpipeline.cli"
 _PRELOADED = (
-    "imgpipeline.cli.app",
-    "imgpipeline.lake.sessions.session",
-    "imgpipeline.lake.quality.audit",
-    "imgpipeline.lake.query.lake",
-    "imgpipeline.stream.log",
+    *(f"imgpipeline.cli.{module.name}" for module in pkgutil.iter_modules(cli.__path__) if module.name != "__main__"),
     "pandas",
     "rich.markdown",
 )

@@ -116,7 +116,7 @@ def test_missing_images_are_named_and_their_boxes_kept(site: Site, store: Object
     gone = frames_of(site)[0]
     store.delete(gone.source_image_path)
     done = run("export", "coco", "set", "--day", str(DAY), "--json", env=site.environment, cwd=tmp_path).json()
-    assert done["missing_images"] == [gone.source_image_path]
+    assert done["missing"] == [gone.source_image_path]
     assert done["frames"] == len(frames_of(site))
 
 

@@ -86,5 +86,5 @@ def test_frames_are_taken_from_a_video(tmp_path: Path):
 def test_the_command_reports_what_it_did(tmp_path: Path):
     write_picture(tmp_path / "in" / "a.jpg")
     ended = run("prepare", "in", "--output", "out", "--size", "640x360", cwd=tmp_path)
-    assert (ended.status, ended.stderr) == (0, "1 image written to out; the next number is 1.\n")
+    assert (ended.status, ended.stderr) == (0, "prepared: 1; skipped: -; next number: 1; dry run: no\n")
     assert run("prepare", "in", "--output", "out", "--size", "wide", cwd=tmp_path).status == 2

@@ -129,18 +129,6 @@ class AlertAudit:
     problems: list[str] = field(default_factory=list)
     """Errors in the alerts themselves."""
 
-    def to_json(self) -> dict[str, Any]:
-        """Returns the entry `alerts` of `imgpipeline audit --json`."""
-        return {
-            "alerts": self.alerts,
-            "days_compared": self.days,
-            "differences": [{"what": each.what, "next_step": each.next_step} for each in self.differences],
-            "changed_rules": self.changed_rules,
-            "newer_alerts": self.newer_alerts,
-            "not_compared": {day.isoformat(): why for day, why in self.not_compared.items()},
-            "problems": self.problems,
-        }
-
 
 def audit_alerts(store: ObjectStore, settings: Settings, *, now: datetime) -> AlertAudit:
     """Compares all alerts with the stored events, from the first day on which rules were watched.

@@ -16,7 +16,7 @@ import pyarrow.parquet as pq
 
 from imgpipeline.contracts.keys import ChainId, segment_key, summary_key
 from imgpipeline.contracts.outcomes import Frame
-from imgpipeline.contracts.text import counted
+from imgpipeline.contracts.text import counted, plain
 from imgpipeline.errors import ConfigurationError, LedgerError, PermanentError
 from imgpipeline.lake.days.summaries import recipe
 from imgpipeline.lake.query.days import name_nearest_days
@@ -183,57 +183,14 @@ class Explanation:
         return dict(Counter(made).most_common())
 
     def to_json(self) -> dict[str, Any]:
-        """Returns the document of `--json`."""
-        return {
-            "summary": self.number.summary,
-            "day": self.number.day,
-            "hour": self.number.hour,
-            "label": self.number.label,
-            "source": self.number.source,
-            "count": self.count,
-            "frames": self.frames,
-            "sources": self.sources,
-            "models": [
-                {"model_used": name, "model_sha256": sha256, "confidence_threshold": threshold, "detections": count}
-                for (name, sha256, threshold), count in self.models.items()
-            ],
-            "least_confidence": self.least_confidence,
-            "not_counted": self.not_counted,
-            "stored": self.stored and _stored_json(self.stored),
-            "deleted_images": [
-                {name: getattr(each, name) for name in ("source", "day", "deleted_at", "images")}
-                for each in self.deleted_images
-            ],
-            "segments": [_flat(segment) for segment in self.segments],
-            "detections": [_flat(found) for found in self.detections],
-        }
-
-
-def _stored_json(stored: StoredNumber) -> dict[str, Any]:
-    manifest = stored.manifest
-    ends = [{"topic": c.topic, "topic_id": c.topic_id, "partition": c.partition, "end": end} for c, end in
-            sorted(manifest.ends.items())]  # fmt: skip
-    return {
-        "key": stored.key,
-        "count": stored.count,
-        "built_at": manifest.built_at,
-        "recipe": manifest.made_by,
-        "is_by_present_recipe": stored.is_by_present_recipe,
-        "made_of": manifest.made_of,
-        "ends": ends,
-    }
-
-
-def _flat(value: CountedDetection | TracedSegment) -> dict[str, Any]:
-    """Returns the fields, with those of the chain in its place."""
-    flat: dict[str, Any] = {}
-    for name in value.__dataclass_fields__:
-        field = getattr(value, name)
-        if isinstance(field, ChainId):
-            flat |= {"topic": field.topic, "topic_id": field.topic_id, "partition": field.partition}
-        else:
-            flat[name] = field
-    return flat
+        """Returns the document of `--json`: the fields, and the sums over the detections."""
+        models = [
+            {"model_used": name, "model_sha256": sha256, "confidence_threshold": threshold, "detections": count}
+            for (name, sha256, threshold), count in self.models.items()
+        ]
+        sums = {"summary": self.number.summary, "frames": self.frames, "sources": self.sources, "models": models}
+        document: dict[str, Any] = plain(self)
+        return {**document.pop("number"), **sums, **document}
 
 
 Progress = Callable[[int, int], None]
