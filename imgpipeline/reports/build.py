@@ -9,7 +9,6 @@ from imgpipeline.contracts.keys import report_key
 from imgpipeline.lake.days.derived import Derived, Made, Origin, Start, State, build, state_of
 from imgpipeline.lake.storage.manifest import StoredObject
 from imgpipeline.objectstore import ObjectMissingError, ObjectStore
-from imgpipeline.reports.charts import draw_picture
 from imgpipeline.reports.figures import Headline, read_headline
 from imgpipeline.reports.inputs import ReportInputs, read_inputs, read_live_inputs, read_local_inputs
 from imgpipeline.settings import Settings
@@ -24,11 +23,6 @@ class ReportBuild:
     key: str
     size_bytes: int
     headline: Headline
-
-    @property
-    def picture_svg(self) -> bytes:
-        """A small SVG file of the detections by hour, stacked by label."""
-        return draw_picture(self.headline)
 
 
 def build_report(

@@ -1,4 +1,4 @@
-"""Draws SVG charts: inline elements for a page, and a small standalone picture of a day.
+"""Draws SVG charts as inline elements of a page.
 
 Colours are classes (`s0` to `s7`, `heat`) of the page's style sheet. Horizontal positions are percentages, so a chart
 fills its container and its text keeps its size on a phone. Every chart has a `<title>` and a `<desc>`, and every mark
@@ -10,9 +10,8 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from imgpipeline.contracts.text import counted
-from imgpipeline.reports.figures import Headline, LabelHours
-from imgpipeline.reports.wording import hour_span, long_day, number, short_number, visible
+from imgpipeline.reports.figures import LabelHours
+from imgpipeline.reports.wording import number, short_number, visible
 
 SERIES_COLOURS = ("#4269d0", "#efb118", "#ff725c", "#6cc5b0", "#3ca951", "#ff8ab7", "#a463f2", "#9498a0")
 """Colours of the classes `s0` to `s7`. The last one is for labels without a colour."""
@@ -24,12 +23,6 @@ OTHERS_STYLE = f"s{len(SERIES_COLOURS) - 1}"
 Colour = tuple[int, int, int]
 """Blue, green, red, each 0 to 255."""
 
-MOST_BYTES = 14_000
-"""Limit of the picture of a day: less than 20 kB in base64."""
-_PICTURE_PX = (640, 300)
-_PICTURE_CHART_PX = 210
-_PICTURE_SERIES = 5
-_LEGEND_PLACES = 6
 _TOP_PX = 8
 """Space for the number of the highest grid line."""
 _AXIS_PX = 22
@@ -83,14 +76,7 @@ class Caption:
     text: str
 
 
-def bar_chart(
-    caption: Caption,
-    columns: Sequence[str],
-    series: Sequence[Series],
-    *,
-    height_px: int = 220,
-    tooltips: bool = True,
-) -> str:
+def bar_chart(caption: Caption, columns: Sequence[str], series: Sequence[Series], *, height_px: int = 220) -> str:
     """Draws a bar chart; several series are stacked from the bottom up, each with a value per column."""
     plot_px = height_px - _TOP_PX - _AXIS_PX
     totals = [sum(one.values[at] for one in series) for at in range(len(columns))]
@@ -105,7 +91,7 @@ def bar_chart(
             if value > 0:
                 top = bottom - plot_px * (base + value) / ticks[-1]
                 box = f'class="{one.style}" x="{left}%" y="{_n(top)}" width="{width}%"'
-                told = f"{name}, {one.name}: {number(value)}" if tooltips else ""
+                told = f"{name}, {one.name}: {number(value)}"
                 parts.append(_rect(f'{box} height="{_n(plot_px * value / ticks[-1])}"', told))
             base += value
     parts += [_tick_name(tick, tick / ticks[-1], plot_px) for tick in ticks]
@@ -251,59 +237,3 @@ def _text(text: str, most: int | None = None) -> str:
 def _n(value: float) -> str:
     """Returns a coordinate with at most three decimals."""
     return f"{value:.3f}".rstrip("0").rstrip(".")
-
-
-def draw_picture(headline: Headline) -> bytes:
-    """Draws a small picture of a day: detections by hour, stacked by label.
-
-    It is an SVG file, UTF-8, of at most `MOST_BYTES`, and carries its own styles, because the Dagster UI shows it as an
-    image.
-    """
-    top = _shortened(headline)
-    width_px, height_px = _PICTURE_PX
-    text = f"{counted(headline.detections, 'detection')} in {counted(headline.frames, 'frame')}"
-    series = [Series(_name(one), one.counts, series_style(place, one)) for place, one in enumerate(top)]
-    caption = Caption("picture", f"Detections by hour, {headline.day.isoformat()}", text)
-    chart = bar_chart(caption, headline.hour_names, series, height_px=_PICTURE_CHART_PX, tooltips=False)
-    legend = "".join(_legend_entry(place, one) for place, one in enumerate(top))
-    styles = "".join(f".s{place}{{fill:{colour}}}" for place, colour in enumerate(SERIES_COLOURS))
-    return (
-        f'<svg xmlns="http://www.w3.org/2000/svg" width="{width_px}" height="{height_px}" '
-        f'font-family="system-ui,sans-serif" font-size="12"><style>{styles}'
-        ".grid{stroke:#e4e4e0}.ground{stroke:#8a8a86}.tick,.column{fill:#6b6b67;font-size:11px}.column{text-anchor:middle}.tick{text-anchor:end}svg{overflow:visible}"
-        f'</style><rect width="100%" height="100%" rx="8" fill="#fff"/>'
-        f'<text x="16" y="26" font-size="15" font-weight="600" fill="#1c1c1a">{long_day(headline.day)}</text>'
-        f'<text x="16" y="44" fill="#6b6b67">{text}{_busiest(headline)}</text>'
-        f'<svg x="48" y="56" width="{width_px - 64}" height="{_PICTURE_CHART_PX}">{chart}</svg>{legend}</svg>'
-    ).encode()
-
-
-def _name(one: LabelHours) -> str:
-    return one.label or OTHERS
-
-
-def _shortened(headline: Headline) -> tuple[LabelHours, ...]:
-    """Returns the most frequent labels, with all others summed up as one."""
-    top, hours = headline.top, range(len(headline.hour_names))
-    named = [one for one in top if one.label]
-    rest = [*named[_PICTURE_SERIES:], *(one for one in top if not one.label)]
-    if not rest:
-        return tuple(named)
-    others = LabelHours("", tuple(sum(one.counts[hour] for one in rest) for hour in hours))
-    return (*named[:_PICTURE_SERIES], others)
-
-
-def _legend_entry(place: int, one: LabelHours) -> str:
-    width_px, height_px = _PICTURE_PX
-    x, y = 16 + place * (width_px - 32) / _LEGEND_PLACES, height_px - 16
-    name = html.escape(visible(_name(one), 11))
-    return (
-        f'<rect class="{series_style(place, one)}" x="{x:.0f}" y="{y - 9}" width="10" height="10" rx="2"/>'
-        f'<text x="{x + 15:.0f}" y="{y}" fill="#1c1c1a">{name}</text>'
-    )
-
-
-def _busiest(headline: Headline) -> str:
-    if headline.busiest_hour is None:
-        return ""
-    return f", busiest hour {hour_span(headline.hour_names[headline.busiest_hour])} {headline.timezone}"

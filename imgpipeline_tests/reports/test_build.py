@@ -6,7 +6,6 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
-from xml.etree import ElementTree as ET
 
 import pytest
 
@@ -16,7 +15,6 @@ from imgpipeline.lake.days.day_tables import rebuild_day
 from imgpipeline.lake.days.derived import Made, Start, build
 from imgpipeline.objectstore import ObjectStore, open_store
 from imgpipeline.reports.build import DailyReport, build_report, current_page
-from imgpipeline.reports.charts import MOST_BYTES
 from imgpipeline.reports.figures import Headline
 from imgpipeline.reports.inputs import report_recipe, reported_days
 from imgpipeline.settings import Settings
@@ -292,27 +290,6 @@ def test_the_report_shows_tables_that_differ_from_the_ledger(
     assert "Do not rely on these numbers" in page.text
     assert ["detections", "4", "3", "different"] in page.section("audit")
     assert re.search(r"lacks \d rows that are in the ledger, such as frame", page.text)
-
-
-@pytest.mark.medium
-def test_the_picture_is_a_small_svg_of_the_hours(store: ObjectStore, report: MakeReport):
-    labels = tuple(f"{'a very long name of a label ' * 3}{n}" for n in range(12))
-    write_chain(store, [seen(n, hour=n % 24, labels=labels) for n in range(72)])
-    built = report()
-    assert len(built.picture_svg) <= MOST_BYTES
-    root = ET.fromstring(built.picture_svg)  # noqa: S314 - made here
-    bars = [
-        e for e in root.iter("{http://www.w3.org/2000/svg}rect") if (e.get("height") or "").count(".") or e.get("y")
-    ]
-    assert len(bars) >= 24 * 6
-    assert b"others" in built.picture_svg
-
-
-def test_the_picture_of_a_day_without_detections_is_empty_and_well_formed(store: ObjectStore, report: MakeReport):
-    write_chain(store, [seen(0, labels=())])
-    picture_svg = report().picture_svg
-    assert ET.fromstring(picture_svg).tag.endswith("svg")  # noqa: S314 - made here
-    assert b"0 detections in 1 frame" in picture_svg
 
 
 @pytest.mark.medium
