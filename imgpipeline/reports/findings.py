@@ -9,11 +9,11 @@ from typing import Any
 from imgpipeline.contracts.detection import Detection
 from imgpipeline.lake.schema import EVENTS, LINE_CROSSINGS, ZONE_OCCUPANCY
 from imgpipeline.lake.schema.tracks import UNIQUE_OBJECTS
+from imgpipeline.lake.sessions.session import LakeSession
 from imgpipeline.lake.storage.engine import quoted
 from imgpipeline.reports.figures import DayHours
 from imgpipeline.reports.inputs import ReportInputs
 from imgpipeline.reports.pictures import Easel, Picture, TrackPicture, make_track_pictures
-from imgpipeline.reports.stored_day import DayQueries
 
 _OBJECTS = """
 SELECT source, label, hour, objects, tracks, mean_stay_s, longest_stay_s
@@ -186,7 +186,7 @@ class Findings:
 
 
 def read_findings(
-    easel: Easel, session: DayQueries, inputs: ReportInputs, clock: DayHours, *, least: float = 0.0
+    easel: Easel, session: LakeSession, inputs: ReportInputs, clock: DayHours, *, least: float = 0.0
 ) -> Findings:
     """Reads the tables that are built for a day, and draws tracks and events.
 
@@ -207,7 +207,7 @@ def read_findings(
     )
 
 
-def _objects(session: DayQueries, clock: DayHours) -> tuple[SourceObjects, ...]:
+def _objects(session: LakeSession, clock: DayHours) -> tuple[SourceObjects, ...]:
     within = clock.condition("hour")
     totals = {(source, label): count for source, label, count in session.query(_TOTALS.format(within=within)).rows}
     found = [
@@ -217,7 +217,7 @@ def _objects(session: DayQueries, clock: DayHours) -> tuple[SourceObjects, ...]:
     return tuple(sorted(found, key=lambda one: (-one.count, one.by_hour.of["source"], one.by_hour.of["label"])))
 
 
-def _by_hour(session: DayQueries, clock: DayHours, sql: str) -> tuple[ByHour, ...]:
+def _by_hour(session: LakeSession, clock: DayHours, sql: str) -> tuple[ByHour, ...]:
     """Returns the rows of a table of hourly numbers by the columns before `hour`."""
     answer = session.query(sql.format(within=clock.condition("hour")))
     at = answer.columns.index("hour")
@@ -228,7 +228,7 @@ def _by_hour(session: DayQueries, clock: DayHours, sql: str) -> tuple[ByHour, ..
     return tuple(ByHour(dict(zip(answer.columns, of, strict=False)), tuple(hours)) for of, hours in found.items())
 
 
-def _events(easel: Easel, session: DayQueries, clock: DayHours, least: float) -> DayEvents:
+def _events(easel: Easel, session: LakeSession, clock: DayHours, least: float) -> DayEvents:
     """Reads the events of a day and draws the images of some."""
     within = clock.condition('"timestamp"')
     rules = tuple(RuleEvents(*row) for row in session.query(_RULES.format(within=within)).rows)
@@ -244,7 +244,7 @@ def _events(easel: Easel, session: DayQueries, clock: DayHours, least: float) ->
     )
 
 
-def _boxes(session: DayQueries, frames: Iterable[str], least: float) -> dict[str, list[Detection]]:
+def _boxes(session: LakeSession, frames: Iterable[str], least: float) -> dict[str, list[Detection]]:
     names = ", ".join(quoted(name) for name in sorted(frames))
     if not names:
         return {}

@@ -17,7 +17,7 @@ from imgpipeline.objectstore import ImageReader, ObjectStore
 from imgpipeline.reports import charts, wording
 from imgpipeline.reports.charts import OTHERS, label_colour, label_style, series_style
 from imgpipeline.reports.diagrams import SMALL, Diagram, make_diagrams, make_hour_tables
-from imgpipeline.reports.evidence import DayVerdict, DeadLetterGroup, Verdict, last_audit, read_dead_letters
+from imgpipeline.reports.evidence import DayVerdict, Verdict, last_audit, read_dead_letters
 from imgpipeline.reports.figures import META_NAME, TOP_LABELS, Figures, Headline, SourceFigures, day_hours
 from imgpipeline.reports.findings import Findings, read_findings
 from imgpipeline.reports.inputs import ReportInputs
@@ -42,7 +42,7 @@ class DayContent:
     inputs: ReportInputs
     figures: Figures
     verdict: DayVerdict
-    dead_letters: tuple[DeadLetterGroup, ...]
+    dead_letters: Sequence[Mapping[str, Any]]
     """Dead letters by code, the most frequent first."""
     previews: tuple[Preview, ...]
     findings: Findings
@@ -63,7 +63,7 @@ class DayContent:
             frames=figures.frames,
             processed=sum(hours.processed),
             gated=sum(hours.gated),
-            dead_letters=sum(group.count for group in self.dead_letters),
+            dead_letters=sum(group["count"] for group in self.dead_letters),
             detections=figures.detections,
             labels=len(figures.labels),
             sources=sum(1 for source in figures.sources if any(source.hours.frames)),

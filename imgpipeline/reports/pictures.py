@@ -9,11 +9,11 @@ from typing import Any
 
 from imgpipeline.contracts.detection import Detection
 from imgpipeline.errors import BadInputError, DeadLetterCode, ImageDeletedError
+from imgpipeline.lake.sessions.session import LakeSession
 from imgpipeline.lake.storage.engine import quoted
 from imgpipeline.objectstore import ImageReader
 from imgpipeline.reports.charts import Colour
 from imgpipeline.reports.figures import DayHours
-from imgpipeline.reports.stored_day import DayQueries
 from imgpipeline.vision.annotate import DrawnPath, draw_paths, draw_preview, read_pixels
 
 _LARGE = (720, 60_000)
@@ -126,7 +126,7 @@ class Preview:
 
 def make_previews(
     easel: Easel,
-    session: DayQueries,
+    session: LakeSession,
     *,
     least: float = 0.0,
 ) -> tuple[Preview, ...]:
@@ -225,7 +225,7 @@ class TrackPicture:
     """The largest and sharpest image of the first object, with its box and the paths of all objects."""
 
 
-def make_track_pictures(easel: Easel, session: DayQueries, clock: DayHours) -> tuple[TrackPicture, ...]:
+def make_track_pictures(easel: Easel, session: LakeSession, clock: DayHours) -> tuple[TrackPicture, ...]:
     """Draws the longest tracks of the sources with the most objects.
 
     Returns:
@@ -243,7 +243,7 @@ def make_track_pictures(easel: Easel, session: DayQueries, clock: DayHours) -> t
     return tuple(_picture(easel, source, rows, paths) for source, rows in by_source.items())
 
 
-def _paths(session: DayQueries, objects: Iterable[str]) -> dict[str, list[list[tuple[float, float]]]]:
+def _paths(session: LakeSession, objects: Iterable[str]) -> dict[str, list[list[tuple[float, float]]]]:
     """Returns the points of each track of some objects; two tracks of one object are not connected."""
     names = ", ".join(quoted(name) for name in objects)
     if not names:

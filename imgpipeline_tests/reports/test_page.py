@@ -5,18 +5,22 @@ import re
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import timedelta
+from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
 
+from imgpipeline.contracts.keys import segment_key
 from imgpipeline.contracts.outcomes import DeadLetter
 from imgpipeline.errors import DeadLetterCode
 from imgpipeline.objectstore import ObjectStore
 from imgpipeline.objectstore.images import DeletedImages, write_deleted
+from imgpipeline.reports.build import current_page
 from imgpipeline.settings import Settings
-from imgpipeline_tests.ledger.samples import DAY, dead_letter, frame, write_chain
-from imgpipeline_tests.reports.conftest import MakeReport, build_tables, picture
+from imgpipeline_tests.lake.counting_store import CountingStore
+from imgpipeline_tests.ledger.samples import CHAIN, DAY, append, dead_letter, frame, write_chain
+from imgpipeline_tests.reports.conftest import AFTERWARDS, MakeReport, build_tables, picture
 from imgpipeline_tests.reports.reading import ReadPage, assert_self_contained
 from imgpipeline_tests.reports.samples import seen
 
@@ -107,6 +111,28 @@ def test_dead_letters_of_another_time_are_counted_under_their_day_and_in_no_hour
     assert "DECODE_FAILED 2" in page.text
     assert [row[1:] for row in page.section("Frames by hour")] == [["processed", "all"], ["1", "1"]]
     assert {row[0]: row[4] for row in page.section("sources")[1:]} == {"cam-1": "2", "gate": "0"}
+
+
+@pytest.mark.medium
+def test_a_dead_letter_is_open_until_a_replay_of_the_day_became_a_frame(store: ObjectStore, read: Read):
+    records = [dead_letter(0), dead_letter(1), replace(dead_letter(2), replay_of="frames/0/0")]
+    chain = write_chain(store, records, [replace(seen(3), replay_of="frames/0/0")])
+    text = read().text
+    assert "DECODE_FAILED 3, 1 still open" in text
+    assert [text.count(f", {state}") for state in ("open", "resolved")] == [1, 2]
+    append(chain, [replace(seen(4), replay_of="frames/0/1")])
+    assert "DECODE_FAILED 3, 0 still open" in read().text
+
+
+@pytest.mark.medium
+def test_the_live_report_reads_only_newer_segments(store: ObjectStore, settings: Settings, read: Read, tmp_path: Path):
+    chain = write_chain(store, [seen(0)], [dead_letter(1)])
+    read()
+    append(chain, [seen(2), dead_letter(3)])
+    counting = CountingStore(store.clients, store.url)
+    page = ReadPage(current_page(counting, settings, DAY, now=AFTERWARDS, cache_dir=tmp_path / "cache"))
+    assert "DECODE_FAILED 2" in page.text
+    assert not {segment_key(CHAIN, 0), segment_key(CHAIN, 1)} & set(counting.read)
 
 
 def test_a_change_of_the_threshold_within_the_day_is_shown(store: ObjectStore, read: Read):

@@ -19,6 +19,7 @@ from datetime import date
 from pathlib import Path
 
 from imgpipeline.contracts.keys import Bucket, ChainId, day_table_key
+from imgpipeline.errors import TransientError
 from imgpipeline.lake.days.day_catalog import TABLES, DayCatalog, join_versions, open_catalog
 from imgpipeline.lake.days.day_rows import WORKING, create_stored, lay_over, load_outcomes
 from imgpipeline.lake.days.summary_inputs import list_versions
@@ -56,7 +57,13 @@ class Snapshot:
     """Number of frames from segments newer than the stored tables."""
 
 
-def take_snapshot(store: ObjectStore, engine: Engine, cache: LakeCache, days: Sequence[date] | None) -> Snapshot:
+def take_snapshot(
+    store: ObjectStore,
+    engine: Engine,
+    cache: LakeCache,
+    days: Sequence[date] | None,
+    stored: Mapping[str, str] | None = None,
+) -> Snapshot:
     """Creates the views `frames`, `detections`, `weak_detections`, `notices` and `SHOWN_LETTERS`.
 
     Args:
@@ -64,6 +71,7 @@ def take_snapshot(store: ObjectStore, engine: Engine, cache: LakeCache, days: Se
         engine: DuckDB with the session's folder.
         cache: The cache of fetched files.
         days: Only these; None: all.
+        stored: Only these versions of the tables of `days`, e-tags by key, and no newer segment.
 
     Returns:
         The content.
@@ -71,17 +79,24 @@ def take_snapshot(store: ObjectStore, engine: Engine, cache: LakeCache, days: Se
     Raises:
         LedgerError: A segment newer than the tables cannot be read.
         PermanentError: A stored table is not a Parquet file of this project, or the local disk is full.
+        TransientError: The tables of a `stored` day changed, because a build is under way.
     """
-    files = _take_files(store, engine.folder, cache, days)
-    catalog = open_catalog(store, is_followed=days is None)
-    ends = join_ends(catalog.ends, *(manifest.ends for day in files.values() for manifest in day.manifests))
-    newer = _NewerSegments(store, catalog, ends, files, is_followed=days is None)
-    shown = sorted({*files, *catalog.days}) if days is None else sorted(set(days))
+    files = _take_files(store, engine.folder, cache, days, stored)
+    ends = join_ends(*(manifest.ends for day in files.values() for manifest in day.manifests))
+    shown = sorted(set(days or ()))
     engine.run(f"CREATE SCHEMA {WORKING}")
     engine.run(f"SET search_path = '{WORKING},main'")
-    newer.look_for(shown)
-    load_outcomes(engine, newer.read(), newer.since)
-    catalog.save()
+    if stored is None:
+        catalog = open_catalog(store, is_followed=days is None)
+        ends = join_ends(catalog.ends, ends)
+        newer = _NewerSegments(store, catalog, ends, files, is_followed=days is None)
+        shown = sorted({*files, *catalog.days}) if days is None else shown
+        newer.look_for(shown)
+        load_outcomes(engine, newer.read(), newer.since)
+        catalog.save()
+    else:
+        _check_built(files, shown)
+        load_outcomes(engine, (), {})
     for table in (*DAY_TABLES, WEAK_DETECTIONS):
         create_stored(engine, table, [day.paths[table.name] for day in files.values() if table.name in day.paths])
     overlay = lay_over(engine)
@@ -109,6 +124,15 @@ class _DayFiles:
 
 
 _Files = dict[date, _DayFiles]
+
+
+def _check_built(files: _Files, days: Sequence[date]) -> None:
+    for day in days:
+        if day not in files or not files[day].version_noted:
+            raise TransientError(
+                f"The tables of {day} changed while they were read.",
+                next_step="try again; a build of the day is under way",
+            )
 
 
 @dataclass(slots=True)
@@ -165,11 +189,13 @@ class _Taken:
     path: Path
 
 
-def _take_files(store: ObjectStore, folder: Path, cache: LakeCache, days: Sequence[date] | None) -> _Files:
+def _take_files(
+    store: ObjectStore, folder: Path, cache: LakeCache, days: Sequence[date] | None, stored: Mapping[str, str] | None
+) -> _Files:
     """Links the files of all days. If a table of a day is missing, the whole day is read from the ledger."""
-    taken = _take_tables(store, folder, cache, days, DAY_TABLE_NAMES)
+    taken = _take_tables(store, folder, cache, days, stored, DAY_TABLE_NAMES)
     # A build stores weak detections first, so those of the fetched frames are listed by now, if there are any.
-    weak = _take_tables(store, folder, cache, days, (WEAK_DETECTIONS.name,))
+    weak = _take_tables(store, folder, cache, days, stored, (WEAK_DETECTIONS.name,))
     cache.trim()
     files: dict[date, dict[str, _Taken]] = defaultdict(dict)
     for each in (*taken, *weak):
@@ -186,12 +212,17 @@ def _take_files(store: ObjectStore, folder: Path, cache: LakeCache, days: Sequen
 
 
 def _take_tables(
-    store: ObjectStore, folder: Path, cache: LakeCache, days: Sequence[date] | None, tables: Sequence[str]
+    store: ObjectStore,
+    folder: Path,
+    cache: LakeCache,
+    days: Sequence[date] | None,
+    stored: Mapping[str, str] | None,
+    tables: Sequence[str],
 ) -> list[_Taken]:
     wanted = [
         (day, day_table_key(table, day), e_tag)
         for table in tables
-        for day, e_tag in list_versions(store, table).items()
+        for day, e_tag in list_versions(store, table, stored).items()
         if days is None or day in days
     ]
 
