@@ -1,6 +1,6 @@
 """Draws SVG charts as inline elements of a page.
 
-Colours are classes (`s0` to `s7`, `heat`) of the page's style sheet. Horizontal positions are percentages, so a chart
+Colours are classes (`s0` to `s7`) of the page's style sheet. Horizontal positions are percentages, so a chart
 fills its container and its text keeps its size on a phone. Every chart has a `<title>` and a `<desc>`, and every mark
 names its number.
 """
@@ -29,11 +29,7 @@ _AXIS_PX = 22
 """Space below the bars for the column names."""
 _BAR_SHARE = 0.78
 """Width of a bar as a share of its column."""
-_NAME_PERCENT = 22.0
-"""Width of the row names of a heat map."""
-_ROW_PX = 24
 _STRIP_PX = 22
-_FAINTEST = 0.1
 _MOST_COLUMN_NAMES = 8
 _MOST_EDGE_NAMES = 6
 
@@ -76,15 +72,23 @@ class Caption:
     text: str
 
 
-def bar_chart(caption: Caption, columns: Sequence[str], series: Sequence[Series], *, height_px: int = 220) -> str:
-    """Draws a bar chart; several series are stacked from the bottom up, each with a value per column."""
+def bar_chart(
+    caption: Caption, columns: Sequence[str], series: Sequence[Series], *, height_px: int = 220, edges: bool = False
+) -> str:
+    """Draws a bar chart; several series are stacked from the bottom up, each with a value per column.
+
+    With `edges`, it is a histogram: bars touch, and `columns` are the lower bounds of all bins, then the upper bound of
+    the last one.
+    """
     plot_px = height_px - _TOP_PX - _AXIS_PX
-    totals = [sum(one.values[at] for one in series) for at in range(len(columns))]
+    names = [f"{columns[at]} to {columns[at + 1]}" for at in range(len(columns) - 1)] if edges else columns
+    totals = [sum(one.values[at] for one in series) for at in range(len(names))]
     ticks = nice_ticks(max(totals, default=0))
     bottom = _TOP_PX + plot_px
     parts = [_grid_line(tick / ticks[-1], plot_px) for tick in ticks]
-    for at, name in enumerate(columns):
-        left, width = _column(at, len(columns))
+    share = 1 if edges else _BAR_SHARE
+    for at, name in enumerate(names):
+        left, width = _n((at + (1 - share) / 2) * 100 / len(names)), _n(share * 100 / len(names))
         base = 0.0
         for one in series:
             value = one.values[at]
@@ -95,64 +99,8 @@ def bar_chart(caption: Caption, columns: Sequence[str], series: Sequence[Series]
                 parts.append(_rect(f'{box} height="{_n(plot_px * value / ticks[-1])}"', told))
             base += value
     parts += [_tick_name(tick, tick / ticks[-1], plot_px) for tick in ticks]
-    parts += _column_names(columns, height_px)
+    parts += _edge_names(columns, height_px) if edges else _column_names(columns, height_px)
     return _svg(caption, height_px, parts, "chart axis")
-
-
-def histogram(caption: Caption, edges: Sequence[str], counts: Sequence[int], *, height_px: int) -> str:
-    """Draws a histogram; `edges` are the lower bounds of all bins, then the upper bound of the last one."""
-    plot_px = height_px - _TOP_PX - _AXIS_PX
-    ticks = nice_ticks(max(counts, default=0))
-    parts = [_grid_line(tick / ticks[-1], plot_px) for tick in ticks]
-    width = 100 / max(1, len(counts))
-    for at, count in enumerate(counts):
-        if count > 0:
-            height = plot_px * count / ticks[-1]
-            box = f'x="{_n(at * width)}%" y="{_n(_TOP_PX + plot_px - height)}" width="{_n(width)}%"'
-            told = f"{edges[at]} to {edges[at + 1]}: {number(count)}"
-            parts.append(_rect(f'class="bin s0" {box} height="{_n(height)}"', told))
-    parts += [_tick_name(tick, tick / ticks[-1], plot_px) for tick in ticks]
-    every = math.ceil(len(edges) / _MOST_EDGE_NAMES)
-    for at in range(0, len(edges), every):
-        # Keeps the outermost names inside the chart.
-        side = {0: "column first", len(counts): "column last"}.get(at, "column")
-        parts.append(f'<text class="{side}" x="{_n(at * width)}%" y="{height_px - 6}">{_text(edges[at])}</text>')
-    return _svg(caption, height_px, parts, "chart axis")
-
-
-def heat_map(caption: Caption, rows: Sequence[tuple[str, Sequence[float]]], columns: Sequence[str]) -> str:
-    """Draws named rows of cells, one per column; the darker, the higher the number.
-
-    Darkness grows with the square root, so rare values stay visible next to frequent ones.
-    """
-    largest = max((value for _, values in rows for value in values), default=0) or 1
-    width = (100 - _NAME_PERCENT) / max(1, len(columns))
-    parts = []
-    for place, (name, values) in enumerate(rows):
-        top = place * _ROW_PX
-        parts.append(
-            f'<svg x="0" y="{top}" width="{_n(_NAME_PERCENT - 1)}%" height="{_ROW_PX}">'
-            f'<text class="name" x="0" y="{_ROW_PX / 2 + 4:g}">'
-            f"<title>{_text(name)}</title>{_text(name, 40)}</text></svg>"
-        )
-        for at, value in enumerate(values):
-            left = _NAME_PERCENT + at * width
-            box = f'x="{_n(left)}%" y="{top + 1}" width="{_n(width * 0.94)}%" height="{_ROW_PX - 2}" rx="2"'
-            if value <= 0:
-                parts.append(f'<rect class="none" {box}/>')
-                continue
-            opacity = _FAINTEST + (1 - _FAINTEST) * math.sqrt(value / largest)
-            parts.append(
-                _rect(f'class="heat" fill-opacity="{_n(opacity)}" {box}', f"{columns[at]}, {name}: {number(value)}")
-            )
-            shade = "on-dark" if opacity > 0.75 else "on-light"
-            parts.append(
-                f'<text class="value {shade}" x="{_n(left + width * 0.47)}%" y="{top + _ROW_PX / 2 + 3.5:g}">'
-                f"{short_number(value)}</text>"
-            )
-    height_px = len(rows) * _ROW_PX + _AXIS_PX
-    parts += _column_names(columns, height_px, left=_NAME_PERCENT)
-    return _svg(caption, height_px, parts, "chart heat-map")
 
 
 def strip(values: Sequence[float], largest: float, told: str, style: str = "s0") -> str:
@@ -179,6 +127,14 @@ def bar(value: float, largest: float, style: str = "s0") -> str:
     )
 
 
+def heat(value: float, largest: float) -> int:
+    """Returns how dark a cell of a table is, 0 (nothing) to 4.
+
+    It grows with the square root, so rare values stay visible next to frequent ones.
+    """
+    return math.ceil(4 * math.sqrt(value / largest)) if value else 0
+
+
 def nice_ticks(largest: float, most: int = 4) -> list[float]:
     """Returns 0 and a few round whole numbers, the last at least `largest`."""
     if largest <= 0:
@@ -187,12 +143,6 @@ def nice_ticks(largest: float, most: int = 4) -> list[float]:
     step = next(step * factor for factor in (1, 2, 5, 10, 20) if step * factor * most >= largest)
     step = max(1.0, step)
     return [step * at for at in range(math.ceil(largest / step) + 1)]
-
-
-def _column(at: int, columns: int, left: float = 0.0) -> tuple[str, str]:
-    """Returns left edge and width of a bar, in percent."""
-    width = (100 - left) / columns
-    return _n(left + at * width + width * (1 - _BAR_SHARE) / 2), _n(width * _BAR_SHARE)
 
 
 def _grid_line(share: float, plot_px: int) -> str:
@@ -206,13 +156,24 @@ def _tick_name(tick: float, share: float, plot_px: int) -> str:
     return f'<text class="tick" x="-8" y="{y}">{short_number(tick)}</text>'
 
 
-def _column_names(columns: Sequence[str], height_px: int, left: float = 0.0) -> list[str]:
+def _column_names(columns: Sequence[str], height_px: int) -> list[str]:
     every = max(1, math.ceil(len(columns) / _MOST_COLUMN_NAMES))
-    width = (100 - left) / max(1, len(columns))
+    width = 100 / max(1, len(columns))
     return [
-        f'<text class="column" x="{_n(left + (at + 0.5) * width)}%" y="{height_px - 6}">{_text(name)}</text>'
+        f'<text class="column" x="{_n((at + 0.5) * width)}%" y="{height_px - 6}">{_text(name)}</text>'
         for at, name in enumerate(columns)
         if at % every == 0
+    ]
+
+
+def _edge_names(edges: Sequence[str], height_px: int) -> list[str]:
+    every, last = math.ceil(len(edges) / _MOST_EDGE_NAMES), len(edges) - 1
+    # Keeps the outermost names inside the chart.
+    sides = {0: "column first", last: "column last"}
+    return [
+        f'<text class="{sides.get(at, "column")}" x="{_n(at * 100 / last)}%" y="{height_px - 6}">'
+        f"{_text(edges[at])}</text>"
+        for at in range(0, len(edges), every)
     ]
 
 
@@ -230,8 +191,8 @@ def _svg(caption: Caption, height_px: int, parts: Sequence[str], style: str) -> 
     )
 
 
-def _text(text: str, most: int | None = None) -> str:
-    return html.escape(visible(text, most))
+def _text(text: str) -> str:
+    return html.escape(visible(text))
 
 
 def _n(value: float) -> str:

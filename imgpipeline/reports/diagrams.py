@@ -1,9 +1,7 @@
-"""The charts of a report with their titles, text alternatives and tables of numbers, and the tables by hour."""
+"""The charts of a report with their titles, text alternatives and tables of numbers."""
 
-from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
 from markupsafe import Markup
 
@@ -12,10 +10,8 @@ from imgpipeline.reports import charts
 from imgpipeline.reports.charts import OTHERS, OTHERS_STYLE, Caption, Series, label_style, series_style
 from imgpipeline.reports.figures import ByHour, Figures, Histogram, Row
 from imgpipeline.reports.findings import Findings
-from imgpipeline.reports.wording import DASH, duration, hour_span, number, short_number, size, stay, visible
+from imgpipeline.reports.wording import DASH, duration, hour_span, number, short_number, size
 
-_HEAT_MAP_ROWS = 24
-_NAME_CHARACTERS = 12
 _MOST_BINS = 24
 _SMALL_PX = 170
 SMALL = ("sizes", "brightness", "sharpness", "latency")
@@ -38,15 +34,12 @@ def make_diagrams(figures: Figures, findings: Findings, timezone: str = "UTC") -
     """Draws the charts of a day, except those without numbers.
 
     Returns:
-        The charts by name: `object_hours`, `label_hours`, `heat_map`, `label_sources`, `frame_hours`, `sizes`,
-        `brightness`, `sharpness`, `latency`.
+        The charts by name: `object_hours`, `label_hours`, `frame_hours`, `sizes`, `brightness`, `sharpness`, `latency`.
     """
     frames = figures.frames
     drawn = {
         "object_hours": _object_hours(figures, findings.objects or (), timezone),
         "label_hours": _label_hours(figures, timezone),
-        "heat_map": _heat_map(figures, timezone),
-        "label_sources": _label_sources(figures),
         "frame_hours": _frame_hours(figures, timezone),
         "sizes": _bins("sizes", "Encoded image size", frames.bins("sizes"), size, _power_of_two),
         "brightness": _bins(
@@ -119,37 +112,6 @@ def _stacked(caption: Caption, series: Sequence[Series], names: Sequence[str], t
     return Diagram(caption.title, Markup(svg), (f"hour ({timezone})", *(one.name for one in series), "all"), rows)  # noqa: S704 - charts escape their texts
 
 
-def _heat_map(figures: Figures, timezone: str) -> Diagram | None:
-    shown = [(one.of["label"], figures.by_hour(one, "count")) for one in figures.labels[:_HEAT_MAP_ROWS]]
-    if not shown:
-        return None
-    title = "Labels over the day"
-    labels = counted(len(shown), "label")
-    text = f"One row per label, one column per hour ({timezone}); darker means more detections. {labels}."
-    svg = charts.heat_map(Caption("heat-map", title, text), shown, figures.clock.names)
-    rows = tuple((name, *(number(count) for count in counts)) for name, counts in shown)
-    return Diagram(title, Markup(svg), ("label", *figures.clock.names), rows)  # noqa: S704 - charts escape their texts
-
-
-def _label_sources(figures: Figures) -> Diagram | None:
-    labels = [one.label for one in figures.top_labels()]
-    counts: dict[str, Counter[str]] = defaultdict(Counter)
-    for one in figures.labels:
-        label = one.of["label"] if one.of["label"] in labels else ""
-        for row in one.hours:
-            counts[row["source"]][label] += row["count"]
-    shown = [source["source"] for source in figures.sources if source["source"] in counts][:_HEAT_MAP_ROWS]
-    if not shown:
-        return None
-    title = "Labels by source"
-    columns = [visible(name or OTHERS, _NAME_CHARACTERS) for name in labels]
-    text = f"One row per source, one column per label; darker means more detections. {counted(len(shown), 'source')}."
-    named = [(source, [counts[source][label] for label in labels]) for source in shown]
-    svg = charts.heat_map(Caption("label-sources", title, text), named, columns)
-    rows = tuple((name, *(number(count) for count in row), number(sum(row))) for name, row in named)
-    return Diagram(title, Markup(svg), ("source", *(name or OTHERS for name in labels), "all"), rows)  # noqa: S704 - charts escape their texts
-
-
 def _bins(
     ident: str,
     title: str,
@@ -170,7 +132,8 @@ def _bins(
         f"A histogram over {counted(frames, 'frame')}; most of them ({number(peak[1])}) from {named(peak[0])} "
         f"up to {named(following(peak[0]))}."
     )
-    svg = charts.histogram(Caption(ident, title, text), names, counts, height_px=_SMALL_PX)
+    series = [Series("frames", counts, "bin s0")]
+    svg = charts.bar_chart(Caption(ident, title, text), names, series, height_px=_SMALL_PX, edges=True)
     rows = tuple((f"{named(lower)} {DASH} {named(following(lower))}", number(count)) for lower, count in bins if count)
     return Diagram(title, Markup(svg), ("from, up to", "frames"), rows)  # noqa: S704 - charts escape their texts
 
@@ -191,49 +154,3 @@ def _power_of_two(lower: float) -> float:
 
 def _by_16(lower: float) -> float:
     return lower + 16
-
-
-_MOST_ROWS = 500
-_HourRows = Iterable[tuple[int, tuple[str, ...]]]
-"""The position of an hour in the day, and the texts of its row."""
-
-
-@dataclass(frozen=True, slots=True)
-class HourTable:
-    """One table of hourly numbers."""
-
-    header: tuple[str, ...]
-    rows: tuple[tuple[str, ...], ...]
-    """The first rows by hour, at most 500."""
-    is_cut: bool
-
-
-def make_hour_tables(findings: Findings, names: Sequence[str], timezone: str) -> dict[str, HourTable]:
-    """Returns the tables `objects`, `zones` and `lines`."""
-
-    def rows(found: Iterable[ByHour], of: Sequence[str], numbers: Mapping[str, Callable[[Any], str]]) -> _HourRows:
-        for one in found:
-            named = [one.of[column] for column in of]
-            for hour in one.hours:
-                yield hour["hour"], (*named, *(said(hour[column]) for column, said in numbers.items()))
-
-    objects = rows(
-        findings.objects or (), ("source", "label"),
-        {"objects": number, "tracks": number, "mean_stay_s": stay, "longest_stay_s": stay},
-    )  # fmt: skip
-    zones = rows(findings.zones or (), ("zone", "source", "label"),
-                 {"occupied_s": duration, "most_at_once": number, "objects": number})  # fmt: skip
-    lines = rows(findings.lines or (), ("line", "source", "direction", "label"),
-                 {"crossings": number, "objects": number})  # fmt: skip
-    hour = f"hour ({timezone})"
-    return {
-        "objects": _table((hour, "source", "label", "objects", "tracks", "mean stay", "longest stay"), objects, names),
-        "zones": _table((hour, "zone", "source", "label", "occupied", "most at once", "objects"), zones, names),
-        "lines": _table((hour, "line", "source", "direction", "label", "crossings", "objects"), lines, names),
-    }
-
-
-def _table(header: tuple[str, ...], rows: _HourRows, names: Sequence[str]) -> HourTable:
-    ordered = sorted(rows, key=lambda row: row[0])
-    shown = tuple((hour_span(names[hour]), *texts) for hour, texts in ordered[:_MOST_ROWS])
-    return HourTable(header, shown, len(ordered) > _MOST_ROWS)

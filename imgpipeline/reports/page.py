@@ -1,10 +1,12 @@
 """Renders the page of a day as one self-contained HTML file."""
 
+from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import date, datetime, tzinfo
 from functools import cache, partial
+from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
@@ -19,9 +21,9 @@ from imgpipeline.lake.sessions.session import LakeSession, open_lake
 from imgpipeline.objectstore import ImageReader, ObjectStore
 from imgpipeline.reports import charts, wording
 from imgpipeline.reports.charts import OTHERS, label_colour, label_style, series_style
-from imgpipeline.reports.diagrams import SMALL, Diagram, make_diagrams, make_hour_tables
+from imgpipeline.reports.diagrams import SMALL, Diagram, make_diagrams
 from imgpipeline.reports.evidence import DayVerdict, Verdict, last_audit, read_dead_letters
-from imgpipeline.reports.figures import META_NAME, Figures, Headline, Row, day_hours, read_figures
+from imgpipeline.reports.figures import META_NAME, ByHour, Figures, Headline, Row, day_hours, read_figures
 from imgpipeline.reports.findings import Findings, read_findings
 from imgpipeline.reports.inputs import ReportInputs
 from imgpipeline.reports.pictures import Easel, make_previews
@@ -54,6 +56,8 @@ class DayContent:
     most_sources = 60
     most_dimensions = 12
     most_legend = 12
+    most_heat_rows = 24
+    most_hour_rows = 500
 
     @property
     def headline(self) -> Headline:
@@ -144,6 +148,28 @@ class DayContent:
         return tuple(day for day in self.inputs.utc_days if day not in self.inputs.days_with(table))
 
     @property
+    def label_hours(self) -> list[tuple[str, Sequence[int]]]:
+        """The most frequent labels with their detections in each hour of the day."""
+        labels = self.figures.labels[: self.most_heat_rows]
+        return [(one.of["label"], self.figures.by_hour(one, "count")) for one in labels]
+
+    @property
+    def source_labels(self) -> list[tuple[str, Sequence[int]]]:
+        """The sources with the most frames that have detections, and how many of each label at the top of the page."""
+        shown = [one.label for one in self.headline.top]
+        counts: dict[str, Counter[str]] = defaultdict(Counter)
+        for label in self.figures.labels:
+            name = label.of["label"] if label.of["label"] in shown else ""
+            for row in label.hours:
+                counts[row["source"]][name] += row["count"]
+        sources = [one["source"] for one in self.figures.sources if one["source"] in counts][: self.most_heat_rows]
+        return [(source, [counts[source][name] for name in shown]) for source in sources]
+
+    def hourly(self, found: Sequence[ByHour]) -> list[Row]:
+        """Returns the rows of objects, zones or lines by hour."""
+        return sorted(({**one.of, **hour} for one in found for hour in one.hours), key=itemgetter("hour"))
+
+    @property
     def dimensions(self) -> list[tuple[str, int]]:
         """Dimensions in pixels, such as `640x360`, with their frames; most frequent first."""
         return sorted(self.figures.frames.bins("dimensions"), key=lambda one: -one[1])
@@ -219,7 +245,7 @@ def _render(content: DayContent) -> bytes:
         content=content,
         figures=content.figures,
         diagrams=make_diagrams(content.figures, content.findings, content.inputs.timezone),
-        hour_tables=make_hour_tables(content.findings, content.figures.clock.names, content.inputs.timezone),
+        heat=charts.heat,
         series_style=series_style,
         label_style=lambda label: label_style(label, headline.top),
         others=OTHERS,
