@@ -70,10 +70,12 @@ class Delivery:
 
 @dataclass(slots=True)
 class MessagePace:
-    """Limits the messages that one process sends."""
+    """Limits the messages that one process sends, and its requests between them."""
 
     per_minute: int
     """Maximum number of messages in 60 seconds."""
+    waiting: dict[int, datetime] = field(default_factory=dict)
+    """When the next attempt of each alert that has to wait is due, so that its attempts are not read until then."""
     _sent: list[datetime] = field(default_factory=list)
 
     def allowance(self, now: datetime) -> int:
@@ -128,10 +130,14 @@ def deliver(
     if not targets:
         return Delivery(0, 0, 0)
     numbers = undelivered_numbers(store)
-    attempts = {number: read_attempts(store, number) for number in numbers}
     pace = pace or MessagePace(settings.alert_messages_per_minute)
     allowance = pace.allowance(now)
-    due = [number for number in numbers if allowance and (is_retry or _is_due(attempts[number], now))]
+    asked = [number for number in numbers if allowance and (is_retry or pace.waiting.get(number, now) <= now)]
+    attempts = {number: read_attempts(store, number) for number in asked}
+    due_at = {number: next_attempt_at(attempts[number]) or now for number in asked}
+    due = [number for number in asked if is_retry or due_at[number] <= now]
+    waiting = {**pace.waiting, **due_at}
+    pace.waiting = {number: waiting[number] for number in numbers if number in waiting}
     alerts = [read_alert(store, number) for number in due]
     is_storm = len(alerts) > allowance
     delivered = 0
@@ -168,11 +174,6 @@ def next_attempt_at(attempts: Sequence[Attempt]) -> datetime | None:
     if not attempts:
         return None
     return attempts[-1].at + timedelta(seconds=back_off_s(len(attempts), _FIRST_PAUSE_S, _LONGEST_PAUSE_S))
-
-
-def _is_due(attempts: Sequence[Attempt], now: datetime) -> bool:
-    due_at = next_attempt_at(attempts)
-    return due_at is None or now >= due_at
 
 
 def _message(alerts: Sequence[Alert]) -> tuple[str, str]:
