@@ -7,7 +7,7 @@ from datetime import date
 from typing import Any, Protocol
 
 from imgpipeline.errors import UsageError
-from imgpipeline.events.day_of_rules import Row, select_rows
+from imgpipeline.events.day_of_rules import select_rows
 from imgpipeline.events.values import Event, FrameChange, SeenFrame, SeenObject
 from imgpipeline.lake.query.days import Span
 from imgpipeline.lake.query.events import WantedEvents, find_events
@@ -49,14 +49,7 @@ class DayQueries(Protocol):
 def read_changes(engine: Engine) -> list[FrameChange]:
     """Returns the comparisons of an opened table `frame_changes`."""
     names = ", ".join(f'"{column.name}"' for column in FRAME_CHANGES.columns if column.name != "day")
-    return [change_of(row) for row in select_rows(engine, f"SELECT {names} FROM frame_changes")]  # noqa: S608 - own names
-
-
-def change_of(row: Row) -> FrameChange:
-    """Returns the comparison in a row of `frame_changes`."""
-    return FrameChange(
-        **{("image_path" if name == "source_image_path" else name): value for name, value in row.items()}
-    )
+    return [FrameChange(**row) for row in select_rows(engine, f"SELECT {names} FROM frame_changes")]  # noqa: S608 - own names
 
 
 def read_frames(

@@ -24,14 +24,14 @@ class SeenObject:
 
 @dataclass(frozen=True, slots=True)
 class SeenFrame:
-    """One processed frame, with or without detections."""
+    """One frame, with or without detections."""
 
     frame_id: str
     source: str
     timestamp: datetime
     image_path: str
-    size: tuple[int, int]
-    """Width and height of the image in pixels."""
+    size: tuple[int, int] = (0, 0)
+    """Width and height of the image in pixels; 0 if unknown."""
     objects: tuple[SeenObject, ...] = ()
 
 
@@ -44,7 +44,7 @@ class FrameChange:
     source: str
     timestamp: datetime
     previous_timestamp: datetime
-    image_path: str
+    source_image_path: str
     previous_image_path: str
     outcome: str
     """`compared`, `sizes_differ` or `unreadable`."""
@@ -56,7 +56,7 @@ class FrameChange:
     @property
     def pair(self) -> tuple[str, str, str, str]:
         """Identifies the compared frames and their images."""
-        return self.frame_id, self.image_path, self.previous_frame_id, self.previous_image_path
+        return self.frame_id, self.source_image_path, self.previous_frame_id, self.previous_image_path
 
 
 @dataclass(frozen=True, slots=True)
