@@ -121,7 +121,7 @@ class DayEvents(DayOfRules):
         if isinstance(rule, ImageChangeRule):
             return evaluate(rules, rule, zone, changes=read_changes(inputs.engine))
         chosen = (rules.sources_of(rule), rule.labels, rule.min_confidence)
-        frames = read_frames(inputs.engine, *chosen, with_tracks=rule.reads == "track_points")
+        frames = read_frames(inputs.engine.run, self.day, *chosen, with_tracks=rule.reads == "track_points")
         return evaluate(rules, rule, zone, frames=frames)
 
     def _rows_of(self, events: Iterable[Event]) -> list[Row]:
@@ -177,7 +177,7 @@ class _DayPlaces(DayOfRules):
         for place in changed:
             by_source[place.source].append(place)
         for source, there in sorted(by_source.items()):
-            frames = read_frames(inputs.engine, [source], [], 0, with_tracks=True)
+            frames = read_frames(inputs.engine.run, self.day, [source], [], 0, with_tracks=True)
             rows += [row for place in there for row in self.count(place, frames)]
         rows.sort(key=lambda row: (row["hour"], row["source"], row[name], row["label"], row.get("direction", "")))
         return rows, {**parts, _COUNTED: "\n".join(sorted(place.name for place in changed))}
