@@ -6,10 +6,10 @@ changes are compared, each new frame once with the frame before it.
 """
 
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from datetime import date, datetime
-from typing import Any, ClassVar
+from typing import ClassVar
 
 from imgpipeline.contracts.keys import event_image_key
 from imgpipeline.contracts.times import find_timezone
@@ -140,8 +140,6 @@ class DayEvents(DayOfRules):
 class _DayPlaces(DayOfRules):
     column: ClassVar[str]
     """Name of the column with the zone or line, and of the list in the rules."""
-    count: ClassVar[Callable[[Any, Sequence[SeenFrame]], list[Row]]]
-    """Returns the rows of one zone or line."""
 
     def places(self, rules: Rules) -> Sequence[Zone | Line]:
         """Returns the zones or lines to count at."""
@@ -178,9 +176,13 @@ class _DayPlaces(DayOfRules):
             by_source[place.source].append(place)
         for source, there in sorted(by_source.items()):
             frames = read_frames(inputs.engine.run, self.day, [source], [], 0, with_tracks=True)
-            rows += [row for place in there for row in self.count(place, frames)]
+            rows += [row for place in there for row in _count(place, frames)]
         rows.sort(key=lambda row: (row["hour"], row["source"], row[name], row["label"], row.get("direction", "")))
         return rows, {**parts, _COUNTED: "\n".join(sorted(place.name for place in changed))}
+
+
+def _count(place: Zone | Line, frames: Sequence[SeenFrame]) -> list[Row]:
+    return count_in_zone(place, frames) if isinstance(place, Zone) else count_crossings(place, frames)
 
 
 class DayZoneOccupancy(_DayPlaces):
@@ -188,7 +190,6 @@ class DayZoneOccupancy(_DayPlaces):
 
     table = ZONE_OCCUPANCY
     column = "zone"
-    count = staticmethod(count_in_zone)
 
 
 class DayLineCrossings(_DayPlaces):
@@ -196,7 +197,6 @@ class DayLineCrossings(_DayPlaces):
 
     table = LINE_CROSSINGS
     column = "line"
-    count = staticmethod(count_crossings)
 
 
 ENTRIES: Mapping[str, type[DayOfRules]] = {

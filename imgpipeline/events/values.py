@@ -5,6 +5,8 @@ from dataclasses import dataclass
 from datetime import datetime
 from hashlib import sha256
 
+from imgpipeline.contracts.times import Timestamp
+
 TRACKED = ("track_points", "tracks")
 """The tables that say which detections are the same object."""
 
@@ -66,11 +68,11 @@ class Event:
     rule: str
     kind: str
     source: str
-    timestamp: datetime
+    timestamp: Timestamp
     """Time of the frame with which the rule was met, UTC."""
-    started_at: datetime
+    started_at: Timestamp
     """Time of the first frame in which the condition of the rule held, UTC."""
-    ended_at: datetime
+    ended_at: Timestamp
     """Time of the last frame of the day in which it held, UTC; the only field that changes when frames are added."""
     place: str | None
     """The zone or line, or None."""

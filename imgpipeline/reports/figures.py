@@ -9,9 +9,11 @@ import re
 from bisect import bisect_right
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from datetime import date, datetime, timedelta, tzinfo
 from typing import Any
+
+from pydantic import TypeAdapter
 
 from imgpipeline.contracts.times import format_time
 from imgpipeline.lake.query.books import BookEntry, SessionState, read_entries
@@ -324,25 +326,18 @@ class Headline:
 
     def to_json(self) -> str:
         """Returns the JSON of the page."""
-        data = {**asdict(self), "day": self.day.isoformat(), "version": 1}
-        return json.dumps(data, ensure_ascii=True, sort_keys=True)
+        return json.dumps(_HEADLINE.dump_python(self, mode="json") | {"version": 1}, ensure_ascii=True, sort_keys=True)
 
     @classmethod
     def from_json(cls, text: str) -> "Headline":
         """Parses the output of `to_json`; raises KeyError, TypeError or ValueError for anything else."""
-        data: dict[str, Any] = json.loads(text)
-        if data.pop("version") != 1:
+        data = json.loads(text)
+        if data["version"] != 1:
             raise ValueError("expected version 1")
-        names = tuple(str(name) for name in data.pop("hour_names"))
-        top = tuple(_label_hours(item, len(names)) for item in data.pop("top"))
-        return cls(day=date.fromisoformat(data.pop("day")), top=top, hour_names=names, **data)
+        return _HEADLINE.validate_python(data)
 
 
-def _label_hours(data: Mapping[str, Any], hours: int) -> LabelHours:
-    counts = tuple(int(count) for count in data["counts"])
-    if len(counts) != hours:
-        raise ValueError(f"{len(counts)} hours instead of {hours}")
-    return LabelHours(str(data["label"]), counts)
+_HEADLINE = TypeAdapter(Headline)
 
 
 def read_headline(page: bytes) -> Headline | None:

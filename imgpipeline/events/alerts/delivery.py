@@ -6,16 +6,17 @@ next process sends the same message again with the same key.
 
 import logging
 import threading
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from hashlib import sha256
-from typing import Any
+
+from pydantic import TypeAdapter
 
 from imgpipeline.contracts.keys import DELIVERED, attempts_prefix, delivered_key, parse_number
 from imgpipeline.contracts.text import counted
-from imgpipeline.contracts.times import Clock, back_off_s, format_time, parse_time
+from imgpipeline.contracts.times import Clock, Timestamp, back_off_s, format_time
 from imgpipeline.errors import PermanentError, TransientError
 from imgpipeline.events.alerts.chain import Alert, alert_numbers, read_alert
 from imgpipeline.events.alerts.targets import Target, missing_names, read_targets, send
@@ -39,22 +40,15 @@ _UNTRIED_LIMIT = timedelta(minutes=1)
 class Attempt:
     """One attempt to deliver an alert to all targets that do not have it."""
 
-    at: datetime
+    at: Timestamp
     accepted: tuple[str, ...]
     failed: tuple[str, ...]
     """Names of the targets that did not accept it, and names in the rule that no target has."""
     alerts: int
     """Number of alerts in the message; more than one in a summary."""
 
-    @classmethod
-    def from_json(cls, data: Mapping[str, Any]) -> "Attempt":
-        """Reads the output of `to_json`."""
-        return cls(parse_time(data["at"]), tuple(data["accepted"]), tuple(data["failed"]), int(data["alerts"]))
 
-    def to_json(self) -> dict[str, Any]:
-        """Returns the attempt as one JSON object."""
-        lists = {"accepted": list(self.accepted), "failed": list(self.failed)}
-        return {"at": format_time(self.at), **lists, "alerts": self.alerts}
+_ATTEMPT = TypeAdapter(Attempt)
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,7 +100,7 @@ def read_attempts(store: ObjectStore, number: int) -> list[Attempt]:
         PermanentError: A record is damaged.
         TransientError: The store does not answer.
     """
-    return [Attempt.from_json(entry) for entry in read_entries(store, attempts_prefix(number))]
+    return [_ATTEMPT.validate_python(entry) for entry in read_entries(store, attempts_prefix(number))]
 
 
 def deliver(
@@ -157,7 +151,7 @@ def deliver(
 
 def _record(store: ObjectStore, number: int, attempt: Attempt) -> bool:
     """Records an attempt; returns whether all targets of the alert have it now."""
-    append_entry(store, attempts_prefix(number), attempt.to_json())
+    append_entry(store, attempts_prefix(number), _ATTEMPT.dump_python(attempt, mode="json"))
     if attempt.failed:
         return False
     store.put(delivered_key(number), b"{}")
