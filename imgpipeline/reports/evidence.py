@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import date, datetime
 from enum import StrEnum
 from typing import Any
 
@@ -10,10 +10,13 @@ from imgpipeline.contracts.keys import ChainId, day_table_key
 from imgpipeline.contracts.records import RecordReference
 from imgpipeline.lake.days.summaries import SUMMARIES
 from imgpipeline.lake.quality.audit_report import DayFigures
+from imgpipeline.lake.quality.audit_state import StoredVerdict, read_verdict
 from imgpipeline.lake.schema import DAY_TABLES
 from imgpipeline.lake.sessions.session import LakeSession
 from imgpipeline.lake.sessions.snapshot import SHOWN_LETTERS
+from imgpipeline.lake.storage.manifest import read_version
 from imgpipeline.ledger.dead_letters import ReplayTrail
+from imgpipeline.objectstore import ObjectStore
 from imgpipeline.reports.inputs import ReportInputs
 
 _REPLAYS = f"""
@@ -75,15 +78,32 @@ def last_audit(inputs: ReportInputs) -> DayVerdict:
     """Returns the last audit of the tables of a page."""
     if inputs.parts:
         return _joined([last_audit(part) for part in inputs.parts])
-    if not inputs.manifests:
+    keys = [day_table_key(table.name, inputs.day) for table in DAY_TABLES]
+    versions = [inputs.versions[key] for key in keys] if inputs.manifests else []
+    return _judge(versions, inputs.verdict, is_behind=bool(inputs.behind))
+
+
+def audit_of(store: ObjectStore, day: date, *, is_behind: bool) -> DayVerdict:
+    """Returns the last audit of the stored tables of a UTC day, `is_behind` if the ledger has newer segments of it.
+
+    Raises:
+        DamagedObjectError: A table is not a Parquet file of this project.
+        TransientError: The store does not answer.
+    """
+    found = [read_version(store, day_table_key(table.name, day)) for table in DAY_TABLES]
+    versions = [each.manifest for each in found if each]
+    return _judge(versions if len(versions) == len(found) else [], read_verdict(store, day), is_behind=is_behind)
+
+
+def _judge(versions: Sequence[str], stored: StoredVerdict | None, *, is_behind: bool) -> DayVerdict:
+    """Compares the last audit of a day with the versions of its tables, which are empty if it is not built."""
+    if not versions:
         return DayVerdict(Verdict.NOT_BUILT, None, DayFigures(), (), ())
-    stored = inputs.verdict
     if stored is None:
         return DayVerdict(Verdict.NOT_AUDITED, None, DayFigures(), (), ())
-    tables = " ".join(inputs.versions[day_table_key(table.name, inputs.day)] for table in DAY_TABLES)
-    if stored.tables != tables:
+    if stored.tables != " ".join(versions):
         return DayVerdict(Verdict.OUTDATED, stored.audited_at, DayFigures(), (), ())
-    right = Verdict.BEHIND if stored.is_stale or inputs.behind else Verdict.OK
+    right = Verdict.BEHIND if stored.is_stale or is_behind else Verdict.OK
     states = tuple((name, Verdict(stored.summaries.get(name, Verdict.NOT_BUILT.value))) for name in sorted(SUMMARIES))
     verdict = right if stored.ok else Verdict.WRONG
     return DayVerdict(verdict, stored.audited_at, stored.figures, states, stored.problems)

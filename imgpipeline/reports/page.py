@@ -2,12 +2,10 @@
 
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
-from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import date, datetime, tzinfo
 from functools import cache, partial
 from operator import itemgetter
-from pathlib import Path
 from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
@@ -16,8 +14,7 @@ from markupsafe import Markup
 from imgpipeline.contracts.text import counted
 from imgpipeline.contracts.times import find_timezone, format_time
 from imgpipeline.lake.quality.audit_report import DayFigures
-from imgpipeline.lake.sessions.local_time import LocalDay
-from imgpipeline.lake.sessions.session import LakeSession, open_lake
+from imgpipeline.lake.sessions.session import LakeSession
 from imgpipeline.objectstore import ImageReader, ObjectStore
 from imgpipeline.reports import charts, wording
 from imgpipeline.reports.charts import OTHERS, label_colour, label_style, series_style
@@ -199,41 +196,24 @@ class DayContent:
         return self.hours_strip(hours, told)
 
 
-def make_page(store: ObjectStore, settings: Settings, inputs: ReportInputs, *, cache_dir: Path | None = None) -> Page:
-    """Renders the report of a day; nothing is stored.
+def make_page(store: ObjectStore, settings: Settings, session: LakeSession, inputs: ReportInputs) -> Page:
+    """Renders the report of a day, of which `session` has the tables of `inputs`; nothing is stored.
 
     Raises:
-        LedgerError: A segment newer than the tables cannot be read.
-        PermanentError: A stored table is not a Parquet file of this project, or the local disk cannot be used.
+        LedgerError: A segment cannot be read.
+        PermanentError: This machine lacks the memory or disk space.
         TransientError: The store does not answer.
     """
     least = settings.summary_threshold
-    zone = find_timezone(inputs.timezone)
-    with _open_day(store, settings, inputs, cache_dir) as session:
-        clock = day_hours(inputs.day, zone)
-        figures = read_figures(session, clock)
-        letters = read_dead_letters(session)
-        top = figures.top_labels()
-        easel = Easel(ImageReader(store, settings), lambda label: label_colour(label, top))
-        previews = make_previews(easel, session, least=least)
-        findings = read_findings(easel, session, inputs, clock, least=least)
+    clock = day_hours(inputs.day, find_timezone(inputs.timezone))
+    figures = read_figures(session, clock)
+    letters = read_dead_letters(session)
+    top = figures.top_labels()
+    easel = Easel(ImageReader(store, settings), lambda label: label_colour(label, top))
+    previews = make_previews(easel, session, least=least)
+    findings = read_findings(easel, session, inputs, clock, least=least)
     content = DayContent(inputs, figures, last_audit(inputs), letters, previews, findings, least)
     return Page(_render(content), content.headline)
-
-
-def _open_day(
-    store: ObjectStore, settings: Settings, inputs: ReportInputs, cache_dir: Path | None
-) -> AbstractContextManager[LakeSession]:
-    """Opens the session of a page. For a UTC day whose tables are complete it has these versions of them only."""
-    is_complete = inputs.manifests and not inputs.behind and not inputs.parts
-    return open_lake(
-        store,
-        settings=settings,
-        cache_dir=cache_dir,
-        days=[inputs.day],
-        local_day=LocalDay(inputs.day, find_timezone(inputs.timezone)) if inputs.parts else None,
-        stored=inputs.e_tags if is_complete else None,
-    )
 
 
 def _render(content: DayContent) -> bytes:

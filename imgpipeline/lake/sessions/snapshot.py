@@ -55,6 +55,8 @@ class Snapshot:
     """The days, sorted."""
     newer_frames: int
     """Number of frames from segments newer than the stored tables."""
+    newer_days: frozenset[date] = frozenset()
+    """The days that such segments touch."""
 
 
 def take_snapshot(
@@ -83,7 +85,7 @@ def take_snapshot(
     """
     files = _take_files(store, engine.folder, cache, days, stored)
     ends = join_ends(*(manifest.ends for day in files.values() for manifest in day.manifests))
-    shown = sorted(set(days or ()))
+    shown, newer_days = sorted(set(days or ())), frozenset[date]()
     engine.run(f"CREATE SCHEMA {WORKING}")
     engine.run(f"SET search_path = '{WORKING},main'")
     if stored is None:
@@ -93,6 +95,7 @@ def take_snapshot(
         shown = sorted({*files, *catalog.days}) if days is None else shown
         newer.look_for(shown)
         load_outcomes(engine, newer.read(), newer.since)
+        newer_days = frozenset(newer.found)
         catalog.save()
     else:
         _check_built(files, shown)
@@ -106,7 +109,7 @@ def take_snapshot(
     for table in (FRAMES, DETECTIONS, WEAK_DETECTIONS, NOTICES):
         engine.run(f"CREATE VIEW {table.name} AS {overlay.rows(table)}")
     engine.run(f"CREATE VIEW {SHOWN_LETTERS} AS {overlay.rows(STORED_DEAD_LETTERS)}")
-    return Snapshot(ends, tuple(shown), overlay.frames)
+    return Snapshot(ends, tuple(shown), overlay.frames, newer_days)
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,6 +149,8 @@ class _NewerSegments:
     is_followed: bool
     since: dict[date, Mapping[ChainId, int]] = field(default_factory=dict)
     """For each day to check, the offset from which each chain is read."""
+    found: set[date] = field(default_factory=set)
+    """The days that have newer segments, after `read`."""
 
     def look_for(self, days: Sequence[date]) -> None:
         """Chooses the days to check: all but those whose files are complete according to the catalogue."""
@@ -161,15 +166,14 @@ class _NewerSegments:
 
     def read(self) -> Iterator[Segment]:
         """Yields each newer segment of any day once, and notes the days that have none."""
-        quiet = set(self.since)
         unread = [day for day, since in self.since.items() if self._is_open(since)]
         buckets = [
             bucket for listed in map_ahead(self._index, unread, workers=_READERS, ahead=_READERS) for bucket in listed
         ]
         for segment in read_days(self.store, self.since, self.ends, buckets=buckets):
-            quiet.difference_update(days_since(segment.header, self.since))
+            self.found.update(days_since(segment.header, self.since))
             yield segment
-        for day in quiet & self.files.keys():
+        for day in (self.since.keys() - self.found) & self.files.keys():
             self.catalog.known.note_complete(day, TABLES, self.files[day].version_noted)
 
     def _is_open(self, since: Mapping[ChainId, int]) -> bool:
