@@ -47,20 +47,6 @@ def test_the_same_inputs_give_the_same_bytes(
 
 
 @pytest.mark.medium
-def test_a_late_frame_rebuilds_the_report_once_it_is_in_the_tables(
-    store: ObjectStore, settings: Settings, report: MakeReport
-):
-    chain = write_chain(store, [seen(0)])
-    build_tables(store, settings)
-    assert report().headline.frames == 1
-    append(chain, [seen(1, labels=("dog",))])
-    assert report(tables=False).skipped
-    build_tables(store, settings)
-    after = report()
-    assert (after.skipped, after.headline.frames) == (False, 2)
-
-
-@pytest.mark.medium
 def test_a_report_shows_the_last_audit_of_its_tables(store: ObjectStore, settings: Settings, report: MakeReport):
     chain = write_chain(store, [seen(0)])
     build_tables(store, settings)
