@@ -276,9 +276,8 @@ def report(
 ) -> None:
     """Write the report of a day: one HTML page with charts, images, dead letters and the audit of the day.
 
-    The page needs no other file and no network, and includes everything up to this moment. Uses the stored report if it
-    is current and the time zone is UTC; otherwise makes the page for this call. Writes nothing to the store; the asset
-    daily_report does that.
+    The page needs no other file and no network, and includes everything up to this moment. Writes nothing to the store;
+    the asset daily_report does that.
     """
     settings, store = open_site(**timezone_settings(timezone))
     now = utc_now()

@@ -1,6 +1,6 @@
 """Detections, the detectors that found them, and the label groups of classic detectors and trackers."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, Literal
@@ -56,6 +56,12 @@ class Detection:
     box lies inside the image. None if an import does not know it."""
     detector: int | None = None
     """Index in the frame's `detectors`, from 0; None if the frame names only its model."""
+
+    @classmethod
+    def of_row(cls, row: Mapping[str, Any]) -> "Detection":
+        """Returns the detection of a row of the table `detections`."""
+        box_xywh = None if row["x"] is None else (row["x"], row["y"], row["width"], row["height"])
+        return cls(row["label"], row["class_id"], row["confidence"], box_xywh)
 
     def to_json(self) -> dict[str, Any]:
         """Returns the detection in the form of the metadata contract (`box` is x, y, w, h)."""

@@ -14,7 +14,7 @@ from itertools import groupby
 from typing import Annotated
 from zoneinfo import ZoneInfo, available_timezones
 
-from pydantic import AfterValidator
+from pydantic import AfterValidator, BeforeValidator, PlainSerializer
 
 Clock = Callable[[], datetime]
 """Returns the current time as aware UTC. Code that needs the time gets a clock as an argument."""
@@ -68,6 +68,10 @@ def parse_time(value: str | float, zone: tzinfo = UTC) -> datetime:
 def format_time(time: datetime) -> str:
     """Formats an aware time as RFC 3339 in UTC with microseconds, such as `2026-01-09T12:00:00.250000Z`."""
     return time.astimezone(UTC).isoformat(timespec="microseconds")[:-6] + "Z"  # instead of +00:00
+
+
+Timestamp = Annotated[datetime, BeforeValidator(parse_time), PlainSerializer(format_time)]
+"""A time in stored JSON."""
 
 
 def day_of(time: datetime) -> date:

@@ -1,15 +1,13 @@
 """Compares stored images of consecutive frames, and draws their difference."""
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
-from datetime import datetime
 from itertools import pairwise
 
 import cv2
 import numpy as np
 
 from imgpipeline.errors import BadInputError
-from imgpipeline.events.values import FrameChange
+from imgpipeline.events.values import FrameChange, SeenFrame
 from imgpipeline.objectstore import ImageReader
 from imgpipeline.objectstore.parallel import map_ahead
 from imgpipeline.vision.annotate import encode_jpeg, read_pixels
@@ -20,17 +18,7 @@ _AHEAD = 8
 """Maximum number of decoded images in memory."""
 
 
-@dataclass(frozen=True, slots=True)
-class StoredFrame:
-    """One frame of a source."""
-
-    frame_id: str
-    source: str
-    timestamp: datetime
-    image_path: str
-
-
-_Pair = tuple[StoredFrame, StoredFrame]
+_Pair = tuple[SeenFrame, SeenFrame]
 """A frame and the previous frame."""
 
 
@@ -43,7 +31,7 @@ class Comparisons:
         self._known = {change.pair: change for change in known}
         self.made = 0
 
-    def of(self, frames: Sequence[StoredFrame]) -> list[FrameChange]:
+    def of(self, frames: Sequence[SeenFrame]) -> list[FrameChange]:
         """Returns the comparison of each frame with the previous one of its source.
 
         Raises:
@@ -64,11 +52,11 @@ def _key(pair: _Pair) -> tuple[str, str, str, str]:
 
 def _compare_pairs(images: ImageReader, pairs: Sequence[_Pair]) -> Iterator[FrameChange]:
     """Yields the comparison of each pair, in order; an image that two consecutive pairs share is decoded once."""
-    wanted: list[StoredFrame] = []
+    wanted: list[SeenFrame] = []
     for frame, previous in pairs:
         wanted += [frame] if wanted and wanted[-1] == previous else [previous, frame]
     decoded = map_ahead(lambda frame: _decode(images, frame), wanted, workers=_WORKERS, ahead=_AHEAD)
-    last: tuple[StoredFrame, Pixels | BadInputError] | None = None
+    last: tuple[SeenFrame, Pixels | BadInputError] | None = None
     for frame, previous in pairs:
         before = last[1] if last and last[0] == previous else next(decoded)
         now = next(decoded)
@@ -90,7 +78,7 @@ def draw_difference(images: ImageReader, path: str, previous_path: str) -> bytes
     return encode_jpeg(drawn)
 
 
-def _decode(images: ImageReader, frame: StoredFrame) -> Pixels | BadInputError:
+def _decode(images: ImageReader, frame: SeenFrame) -> Pixels | BadInputError:
     try:
         return read_pixels(images, frame.image_path)
     except BadInputError as error:
@@ -98,7 +86,7 @@ def _decode(images: ImageReader, frame: StoredFrame) -> Pixels | BadInputError:
 
 
 def _compare(
-    frame: StoredFrame, previous: StoredFrame, now: Pixels | BadInputError, before: Pixels | BadInputError
+    frame: SeenFrame, previous: SeenFrame, now: Pixels | BadInputError, before: Pixels | BadInputError
 ) -> FrameChange:
     norm: float | None = None
     reason: str | None = None
@@ -115,7 +103,7 @@ def _compare(
         source=frame.source,
         timestamp=frame.timestamp,
         previous_timestamp=previous.timestamp,
-        image_path=frame.image_path,
+        source_image_path=frame.image_path,
         previous_image_path=previous.image_path,
         outcome=outcome,
         norm=norm,

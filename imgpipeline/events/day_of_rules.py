@@ -31,13 +31,6 @@ Row = dict[str, Any]
 """One row by the names of its columns, without `day`."""
 RULES = "rules"
 """Key of the rules in `Manifest.made_with`; the value is JSON."""
-_ARROW: Mapping[str, pa.DataType] = {
-    "VARCHAR": pa.string(),
-    "DOUBLE": pa.float64(),
-    "BIGINT": pa.int64(),
-    "TIMESTAMPTZ": pa.timestamp("us", "UTC"),
-    "VARCHAR[]": pa.list_(pa.string()),
-}
 
 
 @dataclass(slots=True)
@@ -178,10 +171,10 @@ def select_rows(engine: Engine, sql: str, parameters: Sequence[object] = ()) -> 
 
 def _write(engine: Engine, table: Table, rows: Iterable[Row], manifest: Manifest, *, object_bytes: int) -> memoryview:
     columns = [column for column in table.columns if column.name != "day"]
-    schema = pa.schema([(column.name, _ARROW[column.duckdb_type]) for column in columns])
-    engine.connection.register("given_rows", pa.Table.from_pylist(list(rows), schema))
     typed = ", ".join(f"{identifier(column.name)} {column.duckdb_type}" for column in columns)
     engine.run(f"CREATE TABLE made ({typed})")
+    schema = engine.connection.table("made").to_arrow_table().schema
+    engine.connection.register("given_rows", pa.Table.from_pylist(list(rows), schema))
     engine.run("INSERT INTO made BY NAME SELECT * FROM given_rows")
     engine.connection.unregister("given_rows")
     return write_parquet(engine, "SELECT * FROM made", manifest, object_bytes=object_bytes)

@@ -185,7 +185,7 @@ def change_event(rule: ImageChangeRule, change: FrameChange) -> Event | None:
         value=change.norm,
         reason=change.reason or f"the image differs by {change.norm:.6g}, threshold {rule.threshold:g}",
         frame_ids=(change.previous_frame_id, change.frame_id),
-        image_paths=(change.previous_image_path, change.image_path),
+        image_paths=(change.previous_image_path, change.source_image_path),
     )
 
 

@@ -19,12 +19,6 @@ _LONGEST_GAP = timedelta(seconds=60)
 """As the default of rules: an object that is not detected for longer has left."""
 _Key = tuple[datetime, str]
 """Hour and label."""
-_ONE_DAY = """
-WITH detections AS (SELECT * FROM detections WHERE day = DATE '{day}'),
-     tracks AS (SELECT * FROM tracks WHERE day = DATE '{day}'),
-     track_points AS (SELECT * FROM track_points WHERE day = DATE '{day}'),
-     frames AS (SELECT * FROM frames WHERE day = DATE '{day}' AND frame_id IN (SELECT frame_id FROM detections))
-"""
 _IN_ZONE = """
 SELECT coalesce(sum(occupied_frames), 0), coalesce(sum(detections), 0) FROM zone_occupancy
 WHERE day = $day AND zone = $place AND label = $label AND ($hour IS NULL OR hour("hour") = $hour)
@@ -172,7 +166,15 @@ def find_evidence(lake: "LakeSession", number: PlaceNumber) -> tuple[Evidence, .
         PermanentError: A stored table is damaged.
         TransientError: The store does not answer.
     """
-    frames = read_frames(_OneDay(lake, number.day), [number.place.source], [number.label], 0, with_tracks=True)
+    frames = read_frames(
+        lambda sql, given: lake.query(sql, given).rows,
+        number.day,
+        [number.place.source],
+        [number.label],
+        0,
+        with_tracks=True,
+        only_detected=True,
+    )
     if isinstance(number.place, Zone):
         found = _in_zone(number.place, frames)
     else:
@@ -201,14 +203,3 @@ def _at_line(line: Line, direction: str | None, frames: Sequence[SeenFrame]) -> 
     for one in crossings_of(line, frames):
         if one.direction == direction:
             yield Evidence(one.after, one.before, (one.track_id,), 1)
-
-
-@dataclass(frozen=True, slots=True)
-class _OneDay:
-    """Queries the tables of one day in a session; leaves out frames without detections, which count nothing."""
-
-    lake: "LakeSession"
-    day: date
-
-    def run(self, sql: str, parameters: Sequence[object] = (), /) -> Iterable[tuple[Any, ...]]:
-        return self.lake.query(_ONE_DAY.format(day=self.day) + sql, parameters).rows

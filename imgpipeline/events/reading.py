@@ -1,13 +1,13 @@
 """Reads from the tables of a day: frames with objects and image comparisons for rules, and stored events."""
 
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import fields, replace
 from datetime import date
-from typing import Any, Protocol
+from typing import Any
 
 from imgpipeline.errors import UsageError
-from imgpipeline.events.day_of_rules import Row, select_rows
+from imgpipeline.events.day_of_rules import select_rows
 from imgpipeline.events.values import Event, FrameChange, SeenFrame, SeenObject
 from imgpipeline.lake.query.days import Span
 from imgpipeline.lake.query.events import WantedEvents, find_events
@@ -20,69 +20,69 @@ from imgpipeline.settings import Settings
 
 _FRAMES = """
 SELECT frame_id, source, "timestamp", source_image_path, coalesce(image_width, 0), coalesce(image_height, 0)
-FROM frames WHERE status = 'processed' AND (? OR list_contains(?::VARCHAR[], source))
+FROM frames WHERE day = $day AND status = 'processed' AND (len($sources) = 0 OR list_contains($sources, source))
+  AND (NOT $only_detected OR frame_id IN (SELECT frame_id FROM detections WHERE day = $day))
 """
 _OBJECTS = """
 SELECT frame_id, label, confidence, NULL, x, y, width, height FROM detections
-WHERE (? OR list_contains(?::VARCHAR[], source)) AND (? OR list_contains(?::VARCHAR[], label)) AND confidence >= ?
+WHERE day = $day AND (len($sources) = 0 OR list_contains($sources, source))
+  AND (len($labels) = 0 OR list_contains($labels, label)) AND confidence >= $least
 ORDER BY frame_id, detection_number
 """
 _TRACKED_OBJECTS = """
 SELECT frame_id, coalesce(t.label, d.label) AS label, d.confidence, t.object_id, d.x, d.y, d.width, d.height
 FROM detections AS d
-LEFT JOIN track_points AS p USING (frame_id, detection_number)
-LEFT JOIN tracks AS t USING (track_id)
-WHERE (? OR list_contains(?::VARCHAR[], d.source)) AND (? OR list_contains(?::VARCHAR[], coalesce(t.label, d.label)))
-  AND d.confidence >= ?
+LEFT JOIN (FROM track_points WHERE day = $day) AS p USING (frame_id, detection_number)
+LEFT JOIN (FROM tracks WHERE day = $day) AS t USING (track_id)
+WHERE d.day = $day AND (len($sources) = 0 OR list_contains($sources, d.source))
+  AND (len($labels) = 0 OR list_contains($labels, coalesce(t.label, d.label))) AND d.confidence >= $least
 ORDER BY frame_id, detection_number
 """
 """A tracked object has the label of its track in all frames, and the same id in all slices of the day."""
-
-
-class DayQueries(Protocol):
-    """Runs queries on the tables of one day: the engine of a build, or a session."""
-
-    def run(self, sql: str, parameters: Sequence[object] = (), /) -> Iterable[tuple[Any, ...]]:
-        """Runs one query and returns its rows."""
+Query = Callable[[str, Mapping[str, object]], Iterable[tuple[Any, ...]]]
+"""Runs one query on the tables of a build or of a session, and returns its rows."""
 
 
 def read_changes(engine: Engine) -> list[FrameChange]:
     """Returns the comparisons of an opened table `frame_changes`."""
     names = ", ".join(f'"{column.name}"' for column in FRAME_CHANGES.columns if column.name != "day")
-    return [change_of(row) for row in select_rows(engine, f"SELECT {names} FROM frame_changes")]  # noqa: S608 - own names
-
-
-def change_of(row: Row) -> FrameChange:
-    """Returns the comparison in a row of `frame_changes`."""
-    return FrameChange(
-        **{("image_path" if name == "source_image_path" else name): value for name, value in row.items()}
-    )
+    return [FrameChange(**row) for row in select_rows(engine, f"SELECT {names} FROM frame_changes")]  # noqa: S608 - own names
 
 
 def read_frames(
-    engine: DayQueries, sources: Sequence[str], labels: Sequence[str], min_confidence: float, *, with_tracks: bool
+    query: Query,
+    day: date,
+    sources: Sequence[str],
+    labels: Sequence[str],
+    min_confidence: float,
+    *,
+    with_tracks: bool,
+    only_detected: bool = False,
 ) -> list[SeenFrame]:
-    """Returns the processed frames of opened day tables, with the objects that a rule is about.
+    """Returns the processed frames of a UTC day, with the objects that a rule is about.
 
     Args:
-        engine: Has the tables `frames` and `detections` of one day; with tracks also `tracks` and `track_points`.
+        query: Has the tables `frames` and `detections`; with tracks also `tracks` and `track_points`.
+        day: The day.
         sources: Sources of the frames; empty: all.
         labels: Labels of the objects; empty: all.
         min_confidence: Minimum confidence of the objects.
         with_tracks: Whether to read which detections are the same object.
+        only_detected: Whether to leave out frames without any detection.
     """
-    chosen = [not sources, list(sources)]
+    of_frames = {"day": day, "sources": list(sources)}
+    of_objects = {**of_frames, "labels": list(labels), "least": min_confidence}
     objects: dict[str, list[SeenObject]] = defaultdict(list)
-    found = engine.run(
-        _TRACKED_OBJECTS if with_tracks else _OBJECTS, [*chosen, not labels, list(labels), min_confidence]
-    )
+    found = query(_TRACKED_OBJECTS if with_tracks else _OBJECTS, of_objects)
     for frame_id, label, confidence, track_id, *box in found:
         has_box = all(value is not None for value in box)
         box_xywh = (box[0], box[1], box[2], box[3]) if has_box else None
         objects[frame_id].append(SeenObject(label, confidence, box_xywh, track_id))
     frames = [
         SeenFrame(frame_id, source, timestamp, path, (width, height))
-        for frame_id, source, timestamp, path, width, height in engine.run(_FRAMES, chosen)
+        for frame_id, source, timestamp, path, width, height in query(
+            _FRAMES, {**of_frames, "only_detected": only_detected}
+        )
     ]
     return [replace(frame, objects=tuple(objects[frame.frame_id])) for frame in frames]
 

@@ -5,11 +5,11 @@ of the others are copied. Zones and lines are counted even if no rule reads them
 changes are compared, each new frame once with the frame before it.
 """
 
-from abc import abstractmethod
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import asdict, dataclass, fields
 from datetime import date, datetime
+from typing import ClassVar
 
 from imgpipeline.contracts.keys import event_image_key
 from imgpipeline.contracts.times import find_timezone
@@ -17,7 +17,7 @@ from imgpipeline.events.configuration import ImageChangeRule, Line, Rule, Rules,
 from imgpipeline.events.day_of_rules import DayOfRules, Row
 from imgpipeline.events.evaluate import evaluate
 from imgpipeline.events.places import count_crossings, count_in_zone
-from imgpipeline.events.reading import change_of, read_changes, read_frames
+from imgpipeline.events.reading import read_changes, read_frames
 from imgpipeline.events.recipe import COMPARISON_VERSION, hash_of, place_recipe, rule_recipe
 from imgpipeline.events.values import TRACKED, Event, FrameChange, SeenFrame
 from imgpipeline.lake.days.derived import build
@@ -56,13 +56,13 @@ class DayFrameChanges(DayOfRules):
 
     def rows(self, inputs: Inputs, rules: Rules, stored: Stored | None, /) -> tuple[list[Row], dict[str, str]]:
         """Returns the comparison of each pair, and the number of new comparisons."""
-        from imgpipeline.events.comparing import Comparisons, StoredFrame  # noqa: PLC0415 - loads OpenCV
+        from imgpipeline.events.comparing import Comparisons  # noqa: PLC0415 - loads OpenCV
 
         sources = _compared_sources(rules)
-        frames = [StoredFrame(*row) for row in inputs.engine.run(_IN_ORDER, [sources is None, sources or []])]
-        known = map(change_of, self.stored_rows(inputs.engine, stored))
+        frames = [SeenFrame(*row) for row in inputs.engine.run(_IN_ORDER, [sources is None, sources or []])]
+        known = [FrameChange(**row) for row in self.stored_rows(inputs.engine, stored)]
         comparisons = Comparisons(ImageReader(self.store, self.settings), known)
-        rows = [_row(change) for change in comparisons.of(frames)]
+        rows = [asdict(change) for change in comparisons.of(frames)]
         return rows, {_COMPARED: str(comparisons.made)}
 
 
@@ -70,11 +70,6 @@ def _compared_sources(rules: Rules) -> list[str] | None:
     """Returns the sources of the rules about image changes, sorted; None: all."""
     wanted = [rule.sources for rule in rules.rule if isinstance(rule, ImageChangeRule)]
     return None if any(not sources for sources in wanted) else sorted({name for several in wanted for name in several})
-
-
-def _row(change: FrameChange) -> Row:
-    row = {column.name: getattr(change, column.name, None) for column in FRAME_CHANGES.columns if column.name != "day"}
-    return {**row, "source_image_path": change.image_path}
 
 
 class DayEvents(DayOfRules):
@@ -126,7 +121,7 @@ class DayEvents(DayOfRules):
         if isinstance(rule, ImageChangeRule):
             return evaluate(rules, rule, zone, changes=read_changes(inputs.engine))
         chosen = (rules.sources_of(rule), rule.labels, rule.min_confidence)
-        frames = read_frames(inputs.engine, *chosen, with_tracks=rule.reads == "track_points")
+        frames = read_frames(inputs.engine.run, self.day, *chosen, with_tracks=rule.reads == "track_points")
         return evaluate(rules, rule, zone, frames=frames)
 
     def _rows_of(self, events: Iterable[Event]) -> list[Row]:
@@ -143,13 +138,13 @@ class DayEvents(DayOfRules):
 
 
 class _DayPlaces(DayOfRules):
-    @abstractmethod
-    def places(self, rules: Rules, /) -> Sequence[Zone | Line]:
-        """Returns the zones or lines to count at."""
+    column: ClassVar[str]
+    """Name of the column with the zone or line, and of the list in the rules."""
 
-    @abstractmethod
-    def count(self, place: Zone | Line, frames: Sequence[SeenFrame], /) -> list[Row]:
-        """Returns the rows of one zone or line."""
+    def places(self, rules: Rules) -> Sequence[Zone | Line]:
+        """Returns the zones or lines to count at."""
+        found: Sequence[Zone | Line] = getattr(rules, self.column)
+        return found
 
     def inputs(self, _rules: Rules, /) -> tuple[str, ...]:
         """Returns the names of the stored tables that it reads."""
@@ -174,49 +169,34 @@ class _DayPlaces(DayOfRules):
             if made_with.get(f"{_PLACE_PART}{place.name}") != parts[f"{_PLACE_PART}{place.name}"]
         ]
         kept = {place.name for place in places} - {place.name for place in changed}
-        name = self.place_column
+        name = self.column
         rows = [row for row in self.stored_rows(inputs.engine, stored) if row[name] in kept] if kept else []
         by_source: dict[str, list[Zone | Line]] = defaultdict(list)
         for place in changed:
             by_source[place.source].append(place)
         for source, there in sorted(by_source.items()):
-            frames = read_frames(inputs.engine, [source], [], 0, with_tracks=True)
-            rows += [row for place in there for row in self.count(place, frames)]
+            frames = read_frames(inputs.engine.run, self.day, [source], [], 0, with_tracks=True)
+            rows += [row for place in there for row in _count(place, frames)]
         rows.sort(key=lambda row: (row["hour"], row["source"], row[name], row["label"], row.get("direction", "")))
         return rows, {**parts, _COUNTED: "\n".join(sorted(place.name for place in changed))}
 
-    @property
-    def place_column(self) -> str:
-        """Name of the column with the zone or line."""
-        return "zone" if self.table is ZONE_OCCUPANCY else "line"
+
+def _count(place: Zone | Line, frames: Sequence[SeenFrame]) -> list[Row]:
+    return count_in_zone(place, frames) if isinstance(place, Zone) else count_crossings(place, frames)
 
 
 class DayZoneOccupancy(_DayPlaces):
     """The table `zone_occupancy` of a day."""
 
     table = ZONE_OCCUPANCY
-
-    def places(self, rules: Rules, /) -> Sequence[Zone]:
-        """Returns all zones."""
-        return rules.zone
-
-    def count(self, place: Zone | Line, frames: Sequence[SeenFrame], /) -> list[Row]:
-        """Returns the rows of one zone."""
-        return count_in_zone(place, frames) if isinstance(place, Zone) else []
+    column = "zone"
 
 
 class DayLineCrossings(_DayPlaces):
     """The table `line_crossings` of a day."""
 
     table = LINE_CROSSINGS
-
-    def places(self, rules: Rules, /) -> Sequence[Line]:
-        """Returns all lines."""
-        return rules.line
-
-    def count(self, place: Zone | Line, frames: Sequence[SeenFrame], /) -> list[Row]:
-        """Returns the rows of one line."""
-        return count_crossings(place, frames) if isinstance(place, Line) else []
+    column = "line"
 
 
 ENTRIES: Mapping[str, type[DayOfRules]] = {

@@ -5,6 +5,8 @@ from dataclasses import dataclass
 from datetime import datetime
 from hashlib import sha256
 
+from imgpipeline.contracts.times import Timestamp
+
 TRACKED = ("track_points", "tracks")
 """The tables that say which detections are the same object."""
 
@@ -24,14 +26,14 @@ class SeenObject:
 
 @dataclass(frozen=True, slots=True)
 class SeenFrame:
-    """One processed frame, with or without detections."""
+    """One frame, with or without detections."""
 
     frame_id: str
     source: str
     timestamp: datetime
     image_path: str
-    size: tuple[int, int]
-    """Width and height of the image in pixels."""
+    size: tuple[int, int] = (0, 0)
+    """Width and height of the image in pixels; 0 if unknown."""
     objects: tuple[SeenObject, ...] = ()
 
 
@@ -44,7 +46,7 @@ class FrameChange:
     source: str
     timestamp: datetime
     previous_timestamp: datetime
-    image_path: str
+    source_image_path: str
     previous_image_path: str
     outcome: str
     """`compared`, `sizes_differ` or `unreadable`."""
@@ -56,7 +58,7 @@ class FrameChange:
     @property
     def pair(self) -> tuple[str, str, str, str]:
         """Identifies the compared frames and their images."""
-        return self.frame_id, self.image_path, self.previous_frame_id, self.previous_image_path
+        return self.frame_id, self.source_image_path, self.previous_frame_id, self.previous_image_path
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,11 +68,11 @@ class Event:
     rule: str
     kind: str
     source: str
-    timestamp: datetime
+    timestamp: Timestamp
     """Time of the frame with which the rule was met, UTC."""
-    started_at: datetime
+    started_at: Timestamp
     """Time of the first frame in which the condition of the rule held, UTC."""
-    ended_at: datetime
+    ended_at: Timestamp
     """Time of the last frame of the day in which it held, UTC; the only field that changes when frames are added."""
     place: str | None
     """The zone or line, or None."""

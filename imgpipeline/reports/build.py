@@ -6,12 +6,15 @@ from datetime import date, datetime
 from pathlib import Path
 
 from imgpipeline.contracts.keys import report_key
-from imgpipeline.lake.days.derived import Derived, Made, Origin, Start, State, build, state_of
+from imgpipeline.contracts.times import find_timezone
+from imgpipeline.errors import PermanentError
+from imgpipeline.lake.days.derived import Derived, Made, Origin, Start, build
+from imgpipeline.lake.sessions.local_time import LocalDay
+from imgpipeline.lake.sessions.session import open_lake
 from imgpipeline.lake.storage.manifest import StoredObject
 from imgpipeline.objectstore import ObjectMissingError, ObjectStore
-from imgpipeline.reports.charts import draw_picture
-from imgpipeline.reports.figures import Headline, read_headline
-from imgpipeline.reports.inputs import ReportInputs, read_inputs, read_live_inputs, read_local_inputs
+from imgpipeline.reports.figures import Headline, day_hours, read_headline
+from imgpipeline.reports.inputs import ReportInputs, read_inputs, read_live_inputs
 from imgpipeline.settings import Settings
 
 
@@ -24,11 +27,6 @@ class ReportBuild:
     key: str
     size_bytes: int
     headline: Headline
-
-    @property
-    def picture_svg(self) -> bytes:
-        """A small SVG file of the detections by hour, stacked by label."""
-        return draw_picture(self.headline)
 
 
 def build_report(
@@ -67,8 +65,6 @@ class DailyReport(Derived[Headline | None]):
     now: datetime
     """Current time; it decides whether the day is over."""
     cache_dir: Path | None
-    page: bytes = b""
-    """The stored page, after `read`."""
     _inputs: ReportInputs | None = None
 
     @property
@@ -77,13 +73,12 @@ class DailyReport(Derived[Headline | None]):
         return f"the report of {self.day}"
 
     def read(self) -> dict[str, StoredObject[Headline | None] | None]:
-        """Reads the stored report and keeps its page."""
+        """Reads the stored report."""
         key = report_key(self.day)
         try:
             found = self.store.fetch(key)
         except ObjectMissingError:
             return {key: None}
-        self.page = found.data
         return {key: StoredObject(read_headline(found.data), found.e_tag, len(found.data))}
 
     def origin(self, manifest: Headline | None, /) -> Origin:
@@ -100,31 +95,35 @@ class DailyReport(Derived[Headline | None]):
         from imgpipeline.reports.page import make_page  # noqa: PLC0415 - loads Jinja and OpenCV
 
         inputs = self._inputs or read_inputs(self.store, self.settings, self.day, now=self.now)
-        page = make_page(self.store, self.settings, inputs, cache_dir=self.cache_dir)
+        with open_lake(
+            self.store, settings=self.settings, cache_dir=self.cache_dir, days=[self.day], stored=inputs.e_tags
+        ) as session:
+            page = make_page(self.store, self.settings, session, inputs)
         return {report_key(self.day): Made(page.html, page.headline)}
 
 
 def current_page(
     store: ObjectStore, settings: Settings, day: date, *, now: datetime, cache_dir: Path | None = None
 ) -> bytes:
-    """Returns an up-to-date report of a day of the settings' time zone: the stored one if nothing is newer.
+    """Renders an up-to-date report of a day of the settings' time zone. A stored one of the same inputs is the same.
 
     It includes segments that are newer than the tables, and days that are not built yet. Nothing is written, so the
     caller needs no write access. Only UTC days have stored reports.
 
     Raises:
-        PermanentError: There is nothing for the day, or a stored table is not a Parquet file of this project.
+        PermanentError: There is nothing for the day, the time zone has no such day, or a stored table is not a Parquet
+            file of this project.
         LedgerError: A segment newer than the tables cannot be read.
         TransientError: The store does not answer.
     """
     from imgpipeline.reports.page import make_page  # noqa: PLC0415 - loads Jinja and OpenCV
 
-    if settings.timezone != "UTC":
-        local = read_local_inputs(store, settings, day, settings.timezone, now=now)
-        return make_page(store, settings, local, cache_dir=cache_dir).html
-    live = read_live_inputs(store, settings, day, now=now)
-    if live.manifests and not live.behind:
-        entry = DailyReport(store, settings, day, now, cache_dir)
-        if state_of(entry) is State.CURRENT:
-            return entry.page
-    return make_page(store, settings, live, cache_dir=cache_dir).html
+    zone = find_timezone(settings.timezone)
+    if not day_hours(day, zone).starts:
+        raise PermanentError(
+            f"{settings.timezone} has no {day}: its calendar skips that day.", next_step="choose another day"
+        )
+    local_day = None if settings.timezone == "UTC" else LocalDay(day, zone)
+    with open_lake(store, settings=settings, cache_dir=cache_dir, days=[day], local_day=local_day) as session:
+        inputs = read_live_inputs(store, settings, day, session.snapshot, now=now)
+        return make_page(store, settings, session, inputs).html

@@ -1,6 +1,6 @@
-"""Draws SVG charts: inline elements for a page, and a small standalone picture of a day.
+"""Draws SVG charts as inline elements of a page.
 
-Colours are classes (`s0` to `s7`, `heat`) of the page's style sheet. Horizontal positions are percentages, so a chart
+Colours are classes (`s0` to `s7`) of the page's style sheet. Horizontal positions are percentages, so a chart
 fills its container and its text keeps its size on a phone. Every chart has a `<title>` and a `<desc>`, and every mark
 names its number.
 """
@@ -10,9 +10,8 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from imgpipeline.contracts.text import counted
-from imgpipeline.reports.figures import Headline, LabelHours
-from imgpipeline.reports.wording import hour_span, long_day, number, short_number, visible
+from imgpipeline.reports.figures import LabelHours
+from imgpipeline.reports.wording import number, short_number, visible
 
 SERIES_COLOURS = ("#4269d0", "#efb118", "#ff725c", "#6cc5b0", "#3ca951", "#ff8ab7", "#a463f2", "#9498a0")
 """Colours of the classes `s0` to `s7`. The last one is for labels without a colour."""
@@ -24,23 +23,13 @@ OTHERS_STYLE = f"s{len(SERIES_COLOURS) - 1}"
 Colour = tuple[int, int, int]
 """Blue, green, red, each 0 to 255."""
 
-MOST_BYTES = 14_000
-"""Limit of the picture of a day: less than 20 kB in base64."""
-_PICTURE_PX = (640, 300)
-_PICTURE_CHART_PX = 210
-_PICTURE_SERIES = 5
-_LEGEND_PLACES = 6
 _TOP_PX = 8
 """Space for the number of the highest grid line."""
 _AXIS_PX = 22
 """Space below the bars for the column names."""
 _BAR_SHARE = 0.78
 """Width of a bar as a share of its column."""
-_NAME_PERCENT = 22.0
-"""Width of the row names of a heat map."""
-_ROW_PX = 24
 _STRIP_PX = 22
-_FAINTEST = 0.1
 _MOST_COLUMN_NAMES = 8
 _MOST_EDGE_NAMES = 6
 
@@ -84,89 +73,34 @@ class Caption:
 
 
 def bar_chart(
-    caption: Caption,
-    columns: Sequence[str],
-    series: Sequence[Series],
-    *,
-    height_px: int = 220,
-    tooltips: bool = True,
+    caption: Caption, columns: Sequence[str], series: Sequence[Series], *, height_px: int = 220, edges: bool = False
 ) -> str:
-    """Draws a bar chart; several series are stacked from the bottom up, each with a value per column."""
+    """Draws a bar chart; several series are stacked from the bottom up, each with a value per column.
+
+    With `edges`, it is a histogram: bars touch, and `columns` are the lower bounds of all bins, then the upper bound of
+    the last one.
+    """
     plot_px = height_px - _TOP_PX - _AXIS_PX
-    totals = [sum(one.values[at] for one in series) for at in range(len(columns))]
+    names = [f"{columns[at]} to {columns[at + 1]}" for at in range(len(columns) - 1)] if edges else columns
+    totals = [sum(one.values[at] for one in series) for at in range(len(names))]
     ticks = nice_ticks(max(totals, default=0))
     bottom = _TOP_PX + plot_px
     parts = [_grid_line(tick / ticks[-1], plot_px) for tick in ticks]
-    for at, name in enumerate(columns):
-        left, width = _column(at, len(columns))
+    share = 1 if edges else _BAR_SHARE
+    for at, name in enumerate(names):
+        left, width = _n((at + (1 - share) / 2) * 100 / len(names)), _n(share * 100 / len(names))
         base = 0.0
         for one in series:
             value = one.values[at]
             if value > 0:
                 top = bottom - plot_px * (base + value) / ticks[-1]
                 box = f'class="{one.style}" x="{left}%" y="{_n(top)}" width="{width}%"'
-                told = f"{name}, {one.name}: {number(value)}" if tooltips else ""
+                told = f"{name}, {one.name}: {number(value)}"
                 parts.append(_rect(f'{box} height="{_n(plot_px * value / ticks[-1])}"', told))
             base += value
     parts += [_tick_name(tick, tick / ticks[-1], plot_px) for tick in ticks]
-    parts += _column_names(columns, height_px)
+    parts += _edge_names(columns, height_px) if edges else _column_names(columns, height_px)
     return _svg(caption, height_px, parts, "chart axis")
-
-
-def histogram(caption: Caption, edges: Sequence[str], counts: Sequence[int], *, height_px: int) -> str:
-    """Draws a histogram; `edges` are the lower bounds of all bins, then the upper bound of the last one."""
-    plot_px = height_px - _TOP_PX - _AXIS_PX
-    ticks = nice_ticks(max(counts, default=0))
-    parts = [_grid_line(tick / ticks[-1], plot_px) for tick in ticks]
-    width = 100 / max(1, len(counts))
-    for at, count in enumerate(counts):
-        if count > 0:
-            height = plot_px * count / ticks[-1]
-            box = f'x="{_n(at * width)}%" y="{_n(_TOP_PX + plot_px - height)}" width="{_n(width)}%"'
-            told = f"{edges[at]} to {edges[at + 1]}: {number(count)}"
-            parts.append(_rect(f'class="bin s0" {box} height="{_n(height)}"', told))
-    parts += [_tick_name(tick, tick / ticks[-1], plot_px) for tick in ticks]
-    every = math.ceil(len(edges) / _MOST_EDGE_NAMES)
-    for at in range(0, len(edges), every):
-        # Keeps the outermost names inside the chart.
-        side = {0: "column first", len(counts): "column last"}.get(at, "column")
-        parts.append(f'<text class="{side}" x="{_n(at * width)}%" y="{height_px - 6}">{_text(edges[at])}</text>')
-    return _svg(caption, height_px, parts, "chart axis")
-
-
-def heat_map(caption: Caption, rows: Sequence[tuple[str, Sequence[float]]], columns: Sequence[str]) -> str:
-    """Draws named rows of cells, one per column; the darker, the higher the number.
-
-    Darkness grows with the square root, so rare values stay visible next to frequent ones.
-    """
-    largest = max((value for _, values in rows for value in values), default=0) or 1
-    width = (100 - _NAME_PERCENT) / max(1, len(columns))
-    parts = []
-    for place, (name, values) in enumerate(rows):
-        top = place * _ROW_PX
-        parts.append(
-            f'<svg x="0" y="{top}" width="{_n(_NAME_PERCENT - 1)}%" height="{_ROW_PX}">'
-            f'<text class="name" x="0" y="{_ROW_PX / 2 + 4:g}">'
-            f"<title>{_text(name)}</title>{_text(name, 40)}</text></svg>"
-        )
-        for at, value in enumerate(values):
-            left = _NAME_PERCENT + at * width
-            box = f'x="{_n(left)}%" y="{top + 1}" width="{_n(width * 0.94)}%" height="{_ROW_PX - 2}" rx="2"'
-            if value <= 0:
-                parts.append(f'<rect class="none" {box}/>')
-                continue
-            opacity = _FAINTEST + (1 - _FAINTEST) * math.sqrt(value / largest)
-            parts.append(
-                _rect(f'class="heat" fill-opacity="{_n(opacity)}" {box}', f"{columns[at]}, {name}: {number(value)}")
-            )
-            shade = "on-dark" if opacity > 0.75 else "on-light"
-            parts.append(
-                f'<text class="value {shade}" x="{_n(left + width * 0.47)}%" y="{top + _ROW_PX / 2 + 3.5:g}">'
-                f"{short_number(value)}</text>"
-            )
-    height_px = len(rows) * _ROW_PX + _AXIS_PX
-    parts += _column_names(columns, height_px, left=_NAME_PERCENT)
-    return _svg(caption, height_px, parts, "chart heat-map")
 
 
 def strip(values: Sequence[float], largest: float, told: str, style: str = "s0") -> str:
@@ -193,6 +127,14 @@ def bar(value: float, largest: float, style: str = "s0") -> str:
     )
 
 
+def heat(value: float, largest: float) -> int:
+    """Returns how dark a cell of a table is, 0 (nothing) to 4.
+
+    It grows with the square root, so rare values stay visible next to frequent ones.
+    """
+    return math.ceil(4 * math.sqrt(value / largest)) if value else 0
+
+
 def nice_ticks(largest: float, most: int = 4) -> list[float]:
     """Returns 0 and a few round whole numbers, the last at least `largest`."""
     if largest <= 0:
@@ -201,12 +143,6 @@ def nice_ticks(largest: float, most: int = 4) -> list[float]:
     step = next(step * factor for factor in (1, 2, 5, 10, 20) if step * factor * most >= largest)
     step = max(1.0, step)
     return [step * at for at in range(math.ceil(largest / step) + 1)]
-
-
-def _column(at: int, columns: int, left: float = 0.0) -> tuple[str, str]:
-    """Returns left edge and width of a bar, in percent."""
-    width = (100 - left) / columns
-    return _n(left + at * width + width * (1 - _BAR_SHARE) / 2), _n(width * _BAR_SHARE)
 
 
 def _grid_line(share: float, plot_px: int) -> str:
@@ -220,13 +156,24 @@ def _tick_name(tick: float, share: float, plot_px: int) -> str:
     return f'<text class="tick" x="-8" y="{y}">{short_number(tick)}</text>'
 
 
-def _column_names(columns: Sequence[str], height_px: int, left: float = 0.0) -> list[str]:
+def _column_names(columns: Sequence[str], height_px: int) -> list[str]:
     every = max(1, math.ceil(len(columns) / _MOST_COLUMN_NAMES))
-    width = (100 - left) / max(1, len(columns))
+    width = 100 / max(1, len(columns))
     return [
-        f'<text class="column" x="{_n(left + (at + 0.5) * width)}%" y="{height_px - 6}">{_text(name)}</text>'
+        f'<text class="column" x="{_n((at + 0.5) * width)}%" y="{height_px - 6}">{_text(name)}</text>'
         for at, name in enumerate(columns)
         if at % every == 0
+    ]
+
+
+def _edge_names(edges: Sequence[str], height_px: int) -> list[str]:
+    every, last = math.ceil(len(edges) / _MOST_EDGE_NAMES), len(edges) - 1
+    # Keeps the outermost names inside the chart.
+    sides = {0: "column first", last: "column last"}
+    return [
+        f'<text class="{sides.get(at, "column")}" x="{_n(at * 100 / last)}%" y="{height_px - 6}">'
+        f"{_text(edges[at])}</text>"
+        for at in range(0, len(edges), every)
     ]
 
 
@@ -244,66 +191,10 @@ def _svg(caption: Caption, height_px: int, parts: Sequence[str], style: str) -> 
     )
 
 
-def _text(text: str, most: int | None = None) -> str:
-    return html.escape(visible(text, most))
+def _text(text: str) -> str:
+    return html.escape(visible(text))
 
 
 def _n(value: float) -> str:
     """Returns a coordinate with at most three decimals."""
     return f"{value:.3f}".rstrip("0").rstrip(".")
-
-
-def draw_picture(headline: Headline) -> bytes:
-    """Draws a small picture of a day: detections by hour, stacked by label.
-
-    It is an SVG file, UTF-8, of at most `MOST_BYTES`, and carries its own styles, because the Dagster UI shows it as an
-    image.
-    """
-    top = _shortened(headline)
-    width_px, height_px = _PICTURE_PX
-    text = f"{counted(headline.detections, 'detection')} in {counted(headline.frames, 'frame')}"
-    series = [Series(_name(one), one.counts, series_style(place, one)) for place, one in enumerate(top)]
-    caption = Caption("picture", f"Detections by hour, {headline.day.isoformat()}", text)
-    chart = bar_chart(caption, headline.hour_names, series, height_px=_PICTURE_CHART_PX, tooltips=False)
-    legend = "".join(_legend_entry(place, one) for place, one in enumerate(top))
-    styles = "".join(f".s{place}{{fill:{colour}}}" for place, colour in enumerate(SERIES_COLOURS))
-    return (
-        f'<svg xmlns="http://www.w3.org/2000/svg" width="{width_px}" height="{height_px}" '
-        f'font-family="system-ui,sans-serif" font-size="12"><style>{styles}'
-        ".grid{stroke:#e4e4e0}.ground{stroke:#8a8a86}.tick,.column{fill:#6b6b67;font-size:11px}.column{text-anchor:middle}.tick{text-anchor:end}svg{overflow:visible}"
-        f'</style><rect width="100%" height="100%" rx="8" fill="#fff"/>'
-        f'<text x="16" y="26" font-size="15" font-weight="600" fill="#1c1c1a">{long_day(headline.day)}</text>'
-        f'<text x="16" y="44" fill="#6b6b67">{text}{_busiest(headline)}</text>'
-        f'<svg x="48" y="56" width="{width_px - 64}" height="{_PICTURE_CHART_PX}">{chart}</svg>{legend}</svg>'
-    ).encode()
-
-
-def _name(one: LabelHours) -> str:
-    return one.label or OTHERS
-
-
-def _shortened(headline: Headline) -> tuple[LabelHours, ...]:
-    """Returns the most frequent labels, with all others summed up as one."""
-    top, hours = headline.top, range(len(headline.hour_names))
-    named = [one for one in top if one.label]
-    rest = [*named[_PICTURE_SERIES:], *(one for one in top if not one.label)]
-    if not rest:
-        return tuple(named)
-    others = LabelHours("", tuple(sum(one.counts[hour] for one in rest) for hour in hours))
-    return (*named[:_PICTURE_SERIES], others)
-
-
-def _legend_entry(place: int, one: LabelHours) -> str:
-    width_px, height_px = _PICTURE_PX
-    x, y = 16 + place * (width_px - 32) / _LEGEND_PLACES, height_px - 16
-    name = html.escape(visible(_name(one), 11))
-    return (
-        f'<rect class="{series_style(place, one)}" x="{x:.0f}" y="{y - 9}" width="10" height="10" rx="2"/>'
-        f'<text x="{x + 15:.0f}" y="{y}" fill="#1c1c1a">{name}</text>'
-    )
-
-
-def _busiest(headline: Headline) -> str:
-    if headline.busiest_hour is None:
-        return ""
-    return f", busiest hour {hour_span(headline.hour_names[headline.busiest_hour])} {headline.timezone}"

@@ -1,20 +1,17 @@
-"""The charts of a report with their titles, text alternatives and tables of numbers, and the tables by hour."""
+"""The charts of a report with their titles, text alternatives and tables of numbers."""
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
 from markupsafe import Markup
 
 from imgpipeline.contracts.text import counted
 from imgpipeline.reports import charts
 from imgpipeline.reports.charts import OTHERS, OTHERS_STYLE, Caption, Series, label_style, series_style
-from imgpipeline.reports.figures import TOP_LABELS, Figures, Histogram, SourceFigures
-from imgpipeline.reports.findings import ByHour, Findings, SourceObjects
-from imgpipeline.reports.wording import DASH, duration, hour_span, number, short_number, size, visible
+from imgpipeline.reports.figures import ByHour, Figures, Histogram, Row
+from imgpipeline.reports.findings import Findings
+from imgpipeline.reports.wording import DASH, duration, hour_span, number, short_number, size
 
-_HEAT_MAP_ROWS = 24
-_NAME_CHARACTERS = 12
 _MOST_BINS = 24
 _SMALL_PX = 170
 SMALL = ("sizes", "brightness", "sharpness", "latency")
@@ -37,21 +34,21 @@ def make_diagrams(figures: Figures, findings: Findings, timezone: str = "UTC") -
     """Draws the charts of a day, except those without numbers.
 
     Returns:
-        The charts by name: `object_hours`, `label_hours`, `heat_map`, `label_sources`, `frame_hours`, `sizes`,
-        `brightness`, `sharpness`, `latency`.
+        The charts by name: `object_hours`, `label_hours`, `frame_hours`, `sizes`, `brightness`, `sharpness`, `latency`.
     """
+    frames = figures.frames
     drawn = {
         "object_hours": _object_hours(figures, findings.objects or (), timezone),
         "label_hours": _label_hours(figures, timezone),
-        "heat_map": _heat_map(figures, timezone),
-        "label_sources": _label_sources(figures),
         "frame_hours": _frame_hours(figures, timezone),
-        "sizes": _bins("sizes", "Encoded image size", figures.sizes, size, _power_of_two),
-        "brightness": _bins("brightness", "Brightness (mean luma, 0 to 255)", figures.brightness, number, _by_16),
-        "sharpness": _bins(
-            "sharpness", "Sharpness (variance of the Laplacian)", figures.sharpness, short_number, _power_of_two
+        "sizes": _bins("sizes", "Encoded image size", frames.bins("sizes"), size, _power_of_two),
+        "brightness": _bins(
+            "brightness", "Brightness (mean luma, 0 to 255)", frames.bins("brightness"), number, _by_16
         ),
-        "latency": _bins("latency", "Latency from frame to outcome", figures.latency, duration, _power_of_two),
+        "sharpness": _bins(
+            "sharpness", "Sharpness (variance of the Laplacian)", frames.bins("sharpness"), short_number, _power_of_two
+        ),
+        "latency": _bins("latency", "Latency from frame to outcome", frames.bins("latency"), duration, _power_of_two),
     }
     return {name: diagram for name, diagram in drawn.items() if diagram is not None}
 
@@ -59,37 +56,36 @@ def make_diagrams(figures: Figures, findings: Findings, timezone: str = "UTC") -
 def _label_hours(figures: Figures, timezone: str) -> Diagram | None:
     if not figures.detections:
         return None
-    top = figures.top_labels(TOP_LABELS)
+    top = figures.top_labels()
     series = [Series(one.label or OTHERS, one.counts, series_style(at, one)) for at, one in enumerate(top)]
     names = figures.clock.names
     return _stacked(Caption("label-hours", "Detections by hour and label", "detections"), series, names, timezone)
 
 
-def _object_hours(figures: Figures, objects: Sequence[SourceObjects], timezone: str) -> Diagram | None:
-    names = figures.clock.names
-    counts: dict[str, list[int]] = {}
+def _object_hours(figures: Figures, objects: Sequence[ByHour], timezone: str) -> Diagram | None:
+    top = figures.top_labels()
+    rows: dict[tuple[str, str], list[Row]] = {}
     for one in objects:
-        label_hours = counts.setdefault(one.by_hour.of["label"], [0] * len(names))
-        for hour in one.by_hour.hours:
-            label_hours[hour["hour"]] += hour["objects"]
-    top = figures.top_labels(TOP_LABELS)
-    styled = [(label, label_style(label, top), hours) for label, hours in counts.items() if any(hours)]
-    shown = [Series(label, tuple(hours), style) for label, style, hours in styled if style != OTHERS_STYLE]
-    others = [hours for _, style, hours in styled if style == OTHERS_STYLE]
-    if others:
-        shown.append(Series(OTHERS, tuple(sum(hours) for hours in zip(*others, strict=True)), OTHERS_STYLE))
+        style = label_style(one.of["label"], top)
+        name = OTHERS if style == OTHERS_STYLE else one.of["label"]
+        rows.setdefault((name, style), []).extend(one.hours)
+    series = [
+        Series(name, figures.by_hour(ByHour({}, tuple(hours)), "objects"), style)
+        for (name, style), hours in sorted(rows.items(), key=lambda one: one[0][0] == OTHERS)
+    ]
+    shown = [one for one in series if any(one.values)]
     caption = Caption(
         "object-hours", "Unique objects by hour and label", "objects (one that is seen in two hours counts in both)"
     )
-    return _stacked(caption, shown, names, timezone) if shown else None
+    return _stacked(caption, shown, figures.clock.names, timezone) if shown else None
 
 
 def _frame_hours(figures: Figures, timezone: str) -> Diagram | None:
-    hours = figures.hours
+    frames = figures.frames
     series = [
-        Series("processed", hours.processed, "processed"),
-        Series("gated", hours.gated, "gated"),
-        Series("dead letters", hours.dead_letters, "dead"),
+        Series("processed", figures.by_hour(frames, "processed"), "processed"),
+        Series("gated", figures.by_hour(frames, "gated"), "gated"),
+        Series("dead letters", figures.by_hour(frames, "dead_letters"), "dead"),
     ]
     shown = [one for one in series if any(one.values)]
     caption = Caption("frame-hours", "Frames by hour", "frames")
@@ -116,40 +112,6 @@ def _stacked(caption: Caption, series: Sequence[Series], names: Sequence[str], t
     return Diagram(caption.title, Markup(svg), (f"hour ({timezone})", *(one.name for one in series), "all"), rows)  # noqa: S704 - charts escape their texts
 
 
-def _heat_map(figures: Figures, timezone: str) -> Diagram | None:
-    shown = figures.labels[:_HEAT_MAP_ROWS]
-    if not shown:
-        return None
-    title = "Labels over the day"
-    labels = counted(len(shown), "label")
-    text = f"One row per label, one column per hour ({timezone}); darker means more detections. {labels}."
-    svg = charts.heat_map(
-        Caption("heat-map", title, text), [(one.label, one.hours) for one in shown], figures.clock.names
-    )
-    rows = tuple((one.label, *(number(count) for count in one.hours)) for one in shown)
-    return Diagram(title, Markup(svg), ("label", *figures.clock.names), rows)  # noqa: S704 - charts escape their texts
-
-
-def _label_sources(figures: Figures) -> Diagram | None:
-    shown = [source for source in figures.sources if source.labels][:_HEAT_MAP_ROWS]
-    if not shown:
-        return None
-    names = [one.label for one in figures.top_labels(TOP_LABELS)]
-    counts = [[_label_count(source, name, names) for name in names] for source in shown]
-    title = "Labels by source"
-    columns = [visible(name or OTHERS, _NAME_CHARACTERS) for name in names]
-    text = f"One row per source, one column per label; darker means more detections. {counted(len(shown), 'source')}."
-    named = [(source.source, row) for source, row in zip(shown, counts, strict=True)]
-    svg = charts.heat_map(Caption("label-sources", title, text), named, columns)
-    rows = tuple((name, *(number(count) for count in row), number(sum(row))) for name, row in named)
-    return Diagram(title, Markup(svg), ("source", *(name or OTHERS for name in names), "all"), rows)  # noqa: S704 - charts escape their texts
-
-
-def _label_count(source: SourceFigures, label: str, named: Sequence[str]) -> int:
-    """Returns a source's detections of a label; for the empty label, of all labels without a column."""
-    return source.labels.get(label, 0) if label else sum(n for name, n in source.labels.items() if name not in named)
-
-
 def _bins(
     ident: str,
     title: str,
@@ -170,7 +132,8 @@ def _bins(
         f"A histogram over {counted(frames, 'frame')}; most of them ({number(peak[1])}) from {named(peak[0])} "
         f"up to {named(following(peak[0]))}."
     )
-    svg = charts.histogram(Caption(ident, title, text), names, counts, height_px=_SMALL_PX)
+    series = [Series("frames", counts, "bin s0")]
+    svg = charts.bar_chart(Caption(ident, title, text), names, series, height_px=_SMALL_PX, edges=True)
     rows = tuple((f"{named(lower)} {DASH} {named(following(lower))}", number(count)) for lower, count in bins if count)
     return Diagram(title, Markup(svg), ("from, up to", "frames"), rows)  # noqa: S704 - charts escape their texts
 
@@ -191,53 +154,3 @@ def _power_of_two(lower: float) -> float:
 
 def _by_16(lower: float) -> float:
     return lower + 16
-
-
-_MOST_ROWS = 500
-_HourRows = Iterable[tuple[int, tuple[str, ...]]]
-"""The position of an hour in the day, and the texts of its row."""
-
-
-@dataclass(frozen=True, slots=True)
-class HourTable:
-    """One table of hourly numbers."""
-
-    header: tuple[str, ...]
-    rows: tuple[tuple[str, ...], ...]
-    """The first rows by hour, at most 500."""
-    is_cut: bool
-
-
-def make_hour_tables(findings: Findings, names: Sequence[str], timezone: str) -> dict[str, HourTable]:
-    """Returns the tables `objects`, `zones` and `lines`."""
-
-    def rows(found: Iterable[ByHour], of: Sequence[str], numbers: Mapping[str, Callable[[Any], str]]) -> _HourRows:
-        for one in found:
-            named = [one.of[column] for column in of]
-            for hour in one.hours:
-                yield hour["hour"], (*named, *(said(hour[column]) for column, said in numbers.items()))
-
-    objects = rows(
-        (one.by_hour for one in findings.objects or ()), ("source", "label"),
-        {"objects": number, "tracks": number, "mean_stay_s": _stay, "longest_stay_s": _stay},
-    )  # fmt: skip
-    zones = rows(findings.zones or (), ("zone", "source", "label"),
-                 {"occupied_s": duration, "most_at_once": number, "objects": number})  # fmt: skip
-    lines = rows(findings.lines or (), ("line", "source", "direction", "label"),
-                 {"crossings": number, "objects": number})  # fmt: skip
-    hour = f"hour ({timezone})"
-    return {
-        "objects": _table((hour, "source", "label", "objects", "tracks", "mean stay", "longest stay"), objects, names),
-        "zones": _table((hour, "zone", "source", "label", "occupied", "most at once", "objects"), zones, names),
-        "lines": _table((hour, "line", "source", "direction", "label", "crossings", "objects"), lines, names),
-    }
-
-
-def _table(header: tuple[str, ...], rows: _HourRows, names: Sequence[str]) -> HourTable:
-    ordered = sorted(rows, key=lambda row: row[0])
-    shown = tuple((hour_span(names[hour]), *texts) for hour, texts in ordered[:_MOST_ROWS])
-    return HourTable(header, shown, len(ordered) > _MOST_ROWS)
-
-
-def _stay(seconds: float | None) -> str:
-    return DASH if seconds is None else duration(seconds)

@@ -1,31 +1,48 @@
 """The evidence for a day's numbers: the last audit of the day, and its dead letters."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import date, datetime
 from enum import StrEnum
+from typing import Any
 
-from imgpipeline.contracts.keys import day_table_key
+from imgpipeline.contracts.keys import ChainId, day_table_key
+from imgpipeline.contracts.records import RecordReference
 from imgpipeline.lake.days.summaries import SUMMARIES
 from imgpipeline.lake.quality.audit_report import DayFigures
+from imgpipeline.lake.quality.audit_state import StoredVerdict, read_verdict
 from imgpipeline.lake.schema import DAY_TABLES
+from imgpipeline.lake.sessions.session import LakeSession
 from imgpipeline.lake.sessions.snapshot import SHOWN_LETTERS
+from imgpipeline.lake.storage.manifest import read_version
+from imgpipeline.ledger.dead_letters import ReplayTrail
+from imgpipeline.objectstore import ObjectStore
 from imgpipeline.reports.inputs import ReportInputs
-from imgpipeline.reports.stored_day import DayQueries
 
-_EXAMPLES = 3
-_CODES = f"""
-SELECT code, count(*), count(*) FILTER (state = 'open'), count(DISTINCT source)
-FROM dead_letters SEMI JOIN {SHOWN_LETTERS} USING (topic, topic_id, partition, kafka_offset)
-GROUP BY code ORDER BY count(*) DESC, code
+_REPLAYS = f"""
+SELECT source_kafka_topic, source_kafka_topic_id, source_kafka_partition, source_kafka_offset, replay_of, false,
+       processing_timestamp
+FROM frames WHERE replay_of IS NOT NULL
+UNION ALL
+SELECT topic, topic_id, partition, kafka_offset, replay_of, true, coalesce("timestamp", make_timestamptz(0))
+FROM {SHOWN_LETTERS} WHERE replay_of IS NOT NULL
 """  # noqa: S608 - own names
-"""The semi-join keeps the dead letters of the session's day: `dead_letters` has those of all UTC days it touches."""
+_EXAMPLES = 3
 _LETTERS = f"""
-SELECT topic, topic_id, partition, kafka_offset, code, message, source, image_path, "timestamp", state
-FROM dead_letters SEMI JOIN {SHOWN_LETTERS} USING (topic, topic_id, partition, kafka_offset)
-QUALIFY row_number() OVER (PARTITION BY code ORDER BY topic, topic_id, partition, kafka_offset) <= {_EXAMPLES}
-ORDER BY code, topic, topic_id, partition, kafka_offset
-"""  # noqa: S608 - a number of our own
+WITH settled AS (
+    SELECT unnest($records::VARCHAR[]) AS record, unnest($states::VARCHAR[]) AS state
+), named AS (
+    SELECT *, topic || '/' || partition || '/' || kafka_offset AS origin FROM {SHOWN_LETTERS}
+), letters AS (
+    SELECT n.*, coalesce(s.state, 'open') AS state
+    FROM named AS n LEFT JOIN settled AS s ON s.record = n.origin || '@' || n.topic_id
+)
+SELECT code, count(*) AS count, count(*) FILTER (state = 'open') AS still_open, count(DISTINCT source) AS sources,
+       arg_min({{origin: origin, message: message, source: source, image_path: image_path, "timestamp": "timestamp",
+                 state: state}}, (topic, topic_id, partition, kafka_offset), {_EXAMPLES}) AS examples
+FROM letters GROUP BY code ORDER BY count DESC, code
+"""  # noqa: S608 - own names and a number of our own
+"""The dead letters of each code. Their states are those that the day itself tells, so that no segment is read."""
 
 
 class Verdict(StrEnum):
@@ -57,55 +74,36 @@ class DayVerdict:
     problems: tuple[str, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class DeadLetterExample:
-    """One dead letter of a page."""
-
-    topic: str
-    topic_id: str
-    partition: int
-    offset: int
-    code: str
-    message: str
-    source: str | None
-    """The source; None if the record does not tell."""
-    image_path: str | None
-    """The announced image path; None if the record does not tell."""
-    timestamp: datetime | None
-    state: str
-    """`open`, `replayed` or `resolved`."""
-
-    @property
-    def origin(self) -> str:
-        """Topic, partition and offset: `frames/0/17`."""
-        return f"{self.topic}/{self.partition}/{self.offset}"
-
-
-@dataclass(frozen=True, slots=True)
-class DeadLetterGroup:
-    """The dead letters of one code."""
-
-    code: str
-    count: int
-    still_open: int
-    sources: int
-    examples: tuple[DeadLetterExample, ...]
-    """The first ones, by topic, partition and offset."""
-
-
 def last_audit(inputs: ReportInputs) -> DayVerdict:
     """Returns the last audit of the tables of a page."""
     if inputs.parts:
         return _joined([last_audit(part) for part in inputs.parts])
-    if not inputs.manifests:
+    keys = [day_table_key(table.name, inputs.day) for table in DAY_TABLES]
+    versions = [inputs.versions[key] for key in keys] if inputs.manifests else []
+    return _judge(versions, inputs.verdict, is_behind=bool(inputs.behind))
+
+
+def audit_of(store: ObjectStore, day: date, *, is_behind: bool) -> DayVerdict:
+    """Returns the last audit of the stored tables of a UTC day, `is_behind` if the ledger has newer segments of it.
+
+    Raises:
+        DamagedObjectError: A table is not a Parquet file of this project.
+        TransientError: The store does not answer.
+    """
+    found = [read_version(store, day_table_key(table.name, day)) for table in DAY_TABLES]
+    versions = [each.manifest for each in found if each]
+    return _judge(versions if len(versions) == len(found) else [], read_verdict(store, day), is_behind=is_behind)
+
+
+def _judge(versions: Sequence[str], stored: StoredVerdict | None, *, is_behind: bool) -> DayVerdict:
+    """Compares the last audit of a day with the versions of its tables, which are empty if it is not built."""
+    if not versions:
         return DayVerdict(Verdict.NOT_BUILT, None, DayFigures(), (), ())
-    stored = inputs.verdict
     if stored is None:
         return DayVerdict(Verdict.NOT_AUDITED, None, DayFigures(), (), ())
-    tables = " ".join(inputs.versions[day_table_key(table.name, inputs.day)] for table in DAY_TABLES)
-    if stored.tables != tables:
+    if stored.tables != " ".join(versions):
         return DayVerdict(Verdict.OUTDATED, stored.audited_at, DayFigures(), (), ())
-    right = Verdict.BEHIND if stored.is_stale or inputs.behind else Verdict.OK
+    right = Verdict.BEHIND if stored.is_stale or is_behind else Verdict.OK
     states = tuple((name, Verdict(stored.summaries.get(name, Verdict.NOT_BUILT.value))) for name in sorted(SUMMARIES))
     verdict = right if stored.ok else Verdict.WRONG
     return DayVerdict(verdict, stored.audited_at, stored.figures, states, stored.problems)
@@ -135,14 +133,16 @@ def _worst(verdicts: Sequence[Verdict]) -> Verdict:
     return verdicts[0] if len(set(verdicts)) == 1 else Verdict.BEHIND
 
 
-def read_dead_letters(session: DayQueries) -> tuple[DeadLetterGroup, ...]:
+def read_dead_letters(session: LakeSession) -> tuple[Mapping[str, Any], ...]:
     """Reads the dead letters of a day, the most frequent code first.
 
-    Raises:
-        LedgerError: A segment of the day cannot be read.
+    Returns:
+        `code`, `count`, `still_open`, `sources` (their number) and the first `examples` of each code.
     """
-    examples = [DeadLetterExample(*row) for row in session.query(_LETTERS).rows]
-    return tuple(
-        DeadLetterGroup(code, count, still_open, sources, tuple(e for e in examples if e.code == code))
-        for code, count, still_open, sources in session.query(_CODES).rows
-    )
+    trail = ReplayTrail()
+    for topic, topic_id, partition, offset, replay_of, is_letter, at in session.query(_REPLAYS).rows:
+        trail.note(RecordReference(ChainId(topic, topic_id, partition), offset), replay_of, is_letter, at)
+    trail.settle()
+    states = {record.full_text: trail.state_of(record)[0].value for record in trail.members()}
+    answer = session.query(_LETTERS, {"records": list(states), "states": list(states.values())})
+    return tuple(dict(zip(answer.columns, row, strict=True)) for row in answer.rows)

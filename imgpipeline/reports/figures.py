@@ -7,13 +7,18 @@ import html
 import json
 import re
 from bisect import bisect_right
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import date, datetime, timedelta, tzinfo
 from typing import Any
 
+from pydantic import TypeAdapter
+
 from imgpipeline.contracts.times import format_time
+from imgpipeline.lake.query.books import BookEntry, SessionState, read_entries
 from imgpipeline.lake.sessions.local_time import hours_of, local_days
+from imgpipeline.lake.sessions.session import LakeSession
 
 META_NAME = "imgpipeline-report"
 """Name of the page's `<meta>` element with these figures."""
@@ -22,6 +27,37 @@ HOUR_NAMES = tuple(f"{hour:02d}" for hour in range(24))
 """Hours of a day without a clock change."""
 TOP_LABELS = 7
 """Labels with their own colour."""
+_LABELS = """
+SELECT label, hour, source, count, distinct_frames AS frames, first_seen, last_seen,
+       mean_confidence::DOUBLE AS mean_confidence, min_confidence, max_confidence
+FROM label_counts ORDER BY label, hour, source
+"""
+_FRAMES = """
+SELECT source, hour, frames, processed, gated, dead_letters, size_bytes, sizes, brightness, sharpness, latency,
+       dimensions, observed_s
+FROM frame_stats ORDER BY source, hour
+"""
+"""Read once, because a session computes the summary for each query."""
+_SOURCES = """
+SELECT source, frames, gated, dead_letters, first_seen, last_seen, active_hours,
+       longest_pause_s::DOUBLE AS longest_pause_s, size_bytes
+FROM source_activity ORDER BY frames DESC, dead_letters DESC, source
+"""
+_MODELS = """
+SELECT model_used AS name, coalesce(model_sha256, '') AS sha256, confidence_threshold, nms_threshold,
+       count(*) AS frames, min("timestamp") AS first_frame, max("timestamp") AS last_frame,
+       max(processing_timestamp) AS processed_until
+FROM frames WHERE status = 'processed' AND model_used <> ''
+GROUP BY ALL ORDER BY first_frame, name, sha256, confidence_threshold, nms_threshold
+"""
+Row = Mapping[str, Any]
+"""A row of a query, by column; times are aware UTC."""
+
+
+def read_rows(session: LakeSession, sql: str, parameters: Mapping[str, object] | None = None) -> tuple[Row, ...]:
+    """Runs one query; raises what `LakeSession.query` raises."""
+    answer = session.query(sql, parameters or {})
+    return tuple(dict(zip(answer.columns, row, strict=True)) for row in answer.rows)
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,102 +116,73 @@ class LabelHours:
 
 
 @dataclass(frozen=True, slots=True)
-class LabelFigures:
-    """One label of the day."""
+class ByHour:
+    """The hours of a label, of a source, or of a source and label at one zone or line."""
 
-    label: str
-    hours: tuple[int, ...]
-    """Detections in each hour of the day."""
-    frames: int
-    first_seen: datetime
-    last_seen: datetime
-    mean_confidence: float
-    min_confidence: float
-    max_confidence: float
+    of: Row
+    """The columns that name it, such as `source`, `label` and `zone`."""
+    hours: tuple[Row, ...]
+    """The other columns of each row. `hour` is the position in the day; it is None for dead letters whose record has
+    another day than they are listed under."""
+
+    def known(self, column: str) -> list[Any]:
+        """Returns the values of a column, without None."""
+        return [hour[column] for hour in self.hours if hour[column] is not None]
+
+    def total(self, column: str) -> float:
+        """Returns the sum of a column over the day."""
+        total: float = sum(self.known(column))
+        return total
+
+    def least(self, column: str) -> Any:
+        """Returns the smallest value of a column; None without one."""
+        return min(self.known(column), default=None)
+
+    def most(self, column: str) -> Any:
+        """Returns the largest value of a column; None without one."""
+        return max(self.known(column), default=None)
+
+    def mean(self, column: str, weight: str) -> float | None:
+        """Returns the mean of a column over the day, with each row weighted by another column; None without values."""
+        pairs = [(hour[weight], hour[column]) for hour in self.hours if hour[column] is not None]
+        weights = sum(count for count, _ in pairs)
+        return sum(count * value for count, value in pairs) / weights if weights else None
+
+    def by_hour(self, column: str, hours: int) -> tuple[Any, ...]:
+        """Returns a column in each hour of a day with the given number of hours."""
+        sums: list[Any] = [0] * hours
+        for hour in self.hours:
+            if hour["hour"] is not None:
+                sums[hour["hour"]] += hour[column]
+        return tuple(sums)
 
     @property
-    def total(self) -> int:
-        """Detections of the day."""
-        return sum(self.hours)
+    def observed_s(self) -> float | None:
+        """Observed seconds of the frames of a source, or of all; None if unknown."""
+        known = self.known("observed_s")
+        return round(sum(known), 6) if known else None
+
+    def bins(self, column: str) -> "Histogram":
+        """Returns the sum of a column of histograms (maps), sorted by bin."""
+        counts: Counter[Any] = Counter()
+        for one in self.known(column):
+            counts.update(one)
+        return tuple(sorted(counts.items()))
 
 
-@dataclass(frozen=True, slots=True)
-class FrameHours:
-    """Frames by hour of the day, of one source or of all."""
-
-    processed: tuple[int, ...]
-    gated: tuple[int, ...]
-    dead_letters: tuple[int, ...]
-    """Dead letters; those whose record has another day than they are listed under belong to no hour."""
-
-    @property
-    def frames(self) -> tuple[int, ...]:
-        """Processed and gated frames."""
-        return tuple(a + b for a, b in zip(self.processed, self.gated, strict=True))
-
-
-@dataclass(frozen=True, slots=True)
-class SourceFigures:
-    """One source of the day."""
-
-    source: str
-    """The camera, video or folder; empty for dead letters that name none."""
-    hours: FrameHours
-    first_seen: datetime | None
-    """Time of its first frame, UTC; None if it had dead letters only."""
-    last_seen: datetime | None
-    active_hours: int
-    """Hours with at least one frame."""
-    longest_pause_s: float | None
-    """Longest time between two of its frames, in seconds; None if there are fewer than two."""
-    dead_letters: int
-    """Its dead letters, including those that belong to no hour."""
-    labels: Mapping[str, int]
-    size_bytes: int
-    observed_s: float | None = None
-    """Seconds during which it delivered frames; None if unknown."""
-
-
-@dataclass(frozen=True, slots=True)
-class SourceBooks:
-    """The accounts of all sessions of one source."""
-
-    source: str
-    sessions: int
-    open_sessions: int
-    """Sessions that did not end on this day."""
-    received: int
-    announced: int
-    in_tables: int
-    """Frames of the sessions in the day's tables."""
-    gated: int
-    """Frames gated by the source and not announced."""
-    dropped: Mapping[str, int]
-    """Frames lost, by reason."""
-    failed: int
-    """Frames that could not be decoded or stored."""
-    unaccounted: int
-    """Received frames that the accounts do not explain; 0 if they add up."""
-
-
-@dataclass(frozen=True, slots=True)
-class ModelUse:
-    """One model with its thresholds, as used on the day."""
-
-    name: str
-    sha256: str
-    confidence_threshold: float | None
-    """Detections have a confidence above this."""
-    nms_threshold: float | None
-    """IoU above which the weaker of two boxes is dropped."""
-    frames: int
-    first_frame: datetime
-    last_frame: datetime
-    processed_until: datetime
-
-
-Histogram = tuple[tuple[float, int], ...]
+Histogram = tuple[tuple[Any, int], ...]
 """Lower bound and number of frames of each bin that has any, sorted."""
+
+
+def read_by_hour(session: LakeSession, clock: DayHours, sql: str) -> tuple[ByHour, ...]:
+    """Groups the rows of a query by the columns before `hour`, which is the start of an hour."""
+    answer = session.query(sql)
+    at = answer.columns.index("hour")
+    found: dict[Sequence[Any], list[Row]] = defaultdict(list)
+    for row in answer.rows:
+        place = None if row[at] is None else clock.place(row[at])
+        found[row[:at]].append({"hour": place, **dict(zip(answer.columns[at + 1 :], row[at + 1 :], strict=True))})
+    return tuple(ByHour(dict(zip(answer.columns, of, strict=False)), tuple(hours)) for of, hours in found.items())
 
 
 @dataclass(frozen=True, slots=True)
@@ -183,67 +190,95 @@ class Figures:
     """All numbers of a day."""
 
     clock: DayHours
-    labels: tuple[LabelFigures, ...]
-    """Most frequent first."""
-    hours: FrameHours
-    sources: tuple[SourceFigures, ...]
+    labels: tuple[ByHour, ...]
+    """Detections by label, the most frequent first; each row is an hour and source."""
+    frames_of: Mapping[str | None, ByHour]
+    """Frames by source; None: dead letters that name none."""
+    sources: tuple[Row, ...]
     """The source with the most frames first."""
-    size_bytes: int
-    sizes: Histogram
-    """Encoded sizes in bytes, by powers of two."""
-    brightness: Histogram
-    """Mean luma, in bins of 16."""
-    sharpness: Histogram
-    """Variance of the Laplacian, by powers of two; 0 for less than 1."""
-    latency: Histogram
-    """Seconds from a frame's own time to its outcome, by powers of two."""
-    dimensions: tuple[tuple[str, int], ...]
-    """Dimensions in pixels, such as `640x360`, with their frames; most frequent first."""
-    models: tuple[ModelUse, ...]
-    """Ordered by first frame."""
-    books: tuple[SourceBooks, ...] = ()
+    models: tuple[Row, ...]
+    """Models with their thresholds, ordered by first frame."""
+    books: tuple[Row, ...] = ()
     """The accounting of the sources that send notices, by source."""
     notices: int = 0
-    observed_s: float | None = None
-    """Observed seconds, summed over sources; None if unknown."""
 
     @property
-    def frames(self) -> int:
-        """Frames of the day."""
-        return sum(self.hours.frames)
+    def frames(self) -> ByHour:
+        """Frames of all sources."""
+        return ByHour({}, tuple(hour for one in self.frames_of.values() for hour in one.hours))
 
-    @property
-    def dead_letters(self) -> int:
-        """Dead letters listed under the day."""
-        return sum(source.dead_letters for source in self.sources)
+    def by_hour(self, one: ByHour, column: str) -> tuple[Any, ...]:
+        """Returns a column in each hour of the day."""
+        return one.by_hour(column, len(self.clock.names))
 
     @property
     def detections(self) -> int:
         """Detections of the day."""
-        return sum(label.total for label in self.labels)
+        return sum(self.detection_hours)
 
     @property
     def detection_hours(self) -> tuple[int, ...]:
         """Detections in each hour of the day."""
-        return tuple(sum(label.hours[hour] for label in self.labels) for hour in range(len(self.clock.names)))
+        return self.by_hour(ByHour({}, tuple(hour for label in self.labels for hour in label.hours)), "count")
 
     @property
     def busiest_hour(self) -> int | None:
         """Position of the earliest hour with the most detections (without any: frames); None on an empty day."""
-        for hours in (self.detection_hours, self.hours.frames):
+        for hours in (self.detection_hours, self.by_hour(self.frames, "frames")):
             if any(hours):
                 return hours.index(max(hours))
         return None
 
-    def top_labels(self, most: int) -> tuple[LabelHours, ...]:
+    def top_labels(self, most: int = TOP_LABELS) -> tuple[LabelHours, ...]:
         """Returns the most frequent labels by hour. Any others are summed up under an empty name."""
-        shown = [LabelHours(label.label, label.hours) for label in self.labels[:most]]
-        others = self.labels[most:]
-        if others:
-            shown.append(
-                LabelHours("", tuple(sum(o.hours[hour] for o in others) for hour in range(len(self.clock.names))))
-            )
-        return tuple(shown)
+        shown = [LabelHours(label.of["label"], self.by_hour(label, "count")) for label in self.labels[:most]]
+        others = ByHour({}, tuple(hour for label in self.labels[most:] for hour in label.hours))
+        return (*shown, LabelHours("", self.by_hour(others, "count"))) if others.hours else tuple(shown)
+
+
+def read_figures(session: LakeSession, clock: DayHours) -> Figures:
+    """Reads the numbers of a day, those that `imgpipeline summary` shows.
+
+    Raises:
+        PermanentError: This machine lacks the memory or disk space.
+    """
+    labels = read_by_hour(session, clock, _LABELS)
+    return Figures(
+        clock=clock,
+        labels=tuple(sorted(labels, key=lambda one: (-one.total("count"), one.of["label"]))),
+        frames_of={one.of["source"]: one for one in read_by_hour(session, clock, _FRAMES)},
+        sources=read_rows(session, _SOURCES),
+        models=read_rows(session, _MODELS),
+        books=_books(read_entries(session)),
+        notices=session.query("SELECT count(*) FROM notices").rows[0][0],
+    )
+
+
+def _books(entries: Iterable[BookEntry]) -> tuple[Row, ...]:
+    """Sums up the accounts of all sessions of each source that has any."""
+    found: dict[str, list[BookEntry]] = defaultdict(list)
+    for entry in entries:
+        if entry.source and entry.session is not None:
+            found[entry.source].append(entry)
+    return tuple(_books_of(source, several) for source, several in sorted(found.items()))
+
+
+def _books_of(source: str, entries: Sequence[BookEntry]) -> Row:
+    dropped: Counter[str] = Counter()
+    for entry in entries:
+        dropped.update(entry.dropped)
+    return {
+        "source": source,
+        "sessions": len({entry.session for entry in entries}),
+        "open_sessions": len({entry.session for entry in entries if entry.state is SessionState.OPEN}),
+        "received": sum(entry.received or 0 for entry in entries),
+        "announced": sum(entry.announced or 0 for entry in entries),
+        "in_tables": sum(entry.in_ledger for entry in entries),
+        "gated": sum(entry.gated or 0 for entry in entries),
+        "dropped": dropped,
+        "failed": sum(entry.failed or 0 for entry in entries),
+        "unaccounted": sum(abs(entry.unaccounted) for entry in entries),
+    }
 
 
 @dataclass(frozen=True, slots=True)
@@ -291,25 +326,18 @@ class Headline:
 
     def to_json(self) -> str:
         """Returns the JSON of the page."""
-        data = {**asdict(self), "day": self.day.isoformat(), "version": 1}
-        return json.dumps(data, ensure_ascii=True, sort_keys=True)
+        return json.dumps(_HEADLINE.dump_python(self, mode="json") | {"version": 1}, ensure_ascii=True, sort_keys=True)
 
     @classmethod
     def from_json(cls, text: str) -> "Headline":
         """Parses the output of `to_json`; raises KeyError, TypeError or ValueError for anything else."""
-        data: dict[str, Any] = json.loads(text)
-        if data.pop("version") != 1:
+        data = json.loads(text)
+        if data["version"] != 1:
             raise ValueError("expected version 1")
-        names = tuple(str(name) for name in data.pop("hour_names"))
-        top = tuple(_label_hours(item, len(names)) for item in data.pop("top"))
-        return cls(day=date.fromisoformat(data.pop("day")), top=top, hour_names=names, **data)
+        return _HEADLINE.validate_python(data)
 
 
-def _label_hours(data: Mapping[str, Any], hours: int) -> LabelHours:
-    counts = tuple(int(count) for count in data["counts"])
-    if len(counts) != hours:
-        raise ValueError(f"{len(counts)} hours instead of {hours}")
-    return LabelHours(str(data["label"]), counts)
+_HEADLINE = TypeAdapter(Headline)
 
 
 def read_headline(page: bytes) -> Headline | None:

@@ -19,18 +19,18 @@ from imgpipeline.lake.days.summary_inputs import Patience, stored_key
 from imgpipeline.lake.quality.audit_state import StoredVerdict, read_verdict
 from imgpipeline.lake.query.days import name_nearest_days, nearest_day
 from imgpipeline.lake.schema import DAY_TABLES, EVENTS, PLACE_TABLES, TRACK_TABLES
+from imgpipeline.lake.sessions.snapshot import Snapshot
 from imgpipeline.lake.storage.manifest import (
     DamagedObjectError,
     Manifest,
     Stored,
     StoredObject,
-    covered_ends,
     have_equal_ends,
     join_ends,
     read_stored,
     read_version,
 )
-from imgpipeline.ledger import fix_ends, has_segment, index_buckets, known_days
+from imgpipeline.ledger import index_buckets, known_days
 from imgpipeline.objectstore import ObjectStore
 from imgpipeline.reports.figures import day_hours
 from imgpipeline.settings import Settings
@@ -106,27 +106,41 @@ def read_inputs(store: ObjectStore, settings: Settings, day: date, *, now: datet
         patience.wait("the report", day)
 
 
-def read_live_inputs(store: ObjectStore, settings: Settings, day: date, *, now: datetime) -> ReportInputs:
-    """Reads the inputs of an up-to-date report: the stored tables, if any, and newer segments of the ledger.
+def read_live_inputs(
+    store: ObjectStore, settings: Settings, day: date, snapshot: Snapshot, *, now: datetime
+) -> ReportInputs:
+    """Reads the inputs of an up-to-date report of a day of the settings' time zone, for a session of that day.
+
+    `snapshot` tells which UTC days have segments that are newer than their tables.
 
     Raises:
         DamagedObjectError: A table is not a Parquet file of this project.
         PermanentError: There is nothing for the day; the message names other days.
-        LedgerError: A segment newer than the tables cannot be read.
         TransientError: The store does not answer.
     """
-    stored = _stored_tables(store, day)
-    manifests = [found.manifest for found in stored.values()] if len(stored) == len(DAY_TABLES) else []
-    named = join_ends(*(manifest.ends for manifest in manifests))
-    ends = join_ends({chain: end.offset for chain, end in fix_ends(store, named).items()}, named)
-    buckets = [bucket for bucket in index_buckets(store, day) if bucket.chain in ends]
-    if not stored and not buckets:
-        raise _nothing_for(store, day)
-    is_behind = not have_equal_ends(manifests) or has_segment(
-        store, day, ends, since=covered_ends(*manifests), buckets=buckets
+    hours = day_hours(day, find_timezone(settings.timezone))
+    touched = sorted({at.date() for at in (*hours.starts, hours.end - timedelta(microseconds=1))})
+    found = {one: _stored_tables(store, one) for one in touched}
+    parts = tuple(
+        _inputs(store, settings, one, stored, snapshot.ends if one in snapshot.newer_days else {}, now)
+        for one, stored in found.items()
+        if stored or one in snapshot.newer_days
     )
-    behind = {bucket.chain: ends[bucket.chain] for bucket in buckets} if is_behind else {}
-    return _inputs(store, settings, day, stored, behind, now)
+    if not parts:
+        raise _nothing_for(store, day)
+    if settings.timezone == "UTC":
+        return parts[0]
+    return ReportInputs(
+        day=day,
+        recipe=parts[0].recipe,
+        versions={key: version for part in parts for key, version in part.versions.items()},
+        e_tags={key: e_tag for part in parts for key, e_tag in part.e_tags.items()},
+        manifests=tuple(manifest for part in parts for manifest in part.manifests),
+        behind=join_ends(*(part.behind for part in parts)),
+        is_over=now >= hours.end,
+        timezone=settings.timezone,
+        parts=parts,
+    )
 
 
 def _stored_tables(store: ObjectStore, day: date) -> dict[str, Stored]:
@@ -156,37 +170,6 @@ def _inputs(
         behind=behind,
         is_over=now >= datetime.combine(day + timedelta(days=1), time(), tzinfo=UTC),
         verdict=verdict,
-    )
-
-
-def read_local_inputs(
-    store: ObjectStore, settings: Settings, day: date, timezone: str, *, now: datetime
-) -> ReportInputs:
-    """Reads the inputs of a report of a local day: the UTC days that it touches.
-
-    Raises:
-        PermanentError: There is nothing for these UTC days, or the time zone has no such day.
-        LedgerError: As for `read_inputs`.
-        TransientError: The store does not answer.
-    """
-    hours = day_hours(day, find_timezone(timezone))
-    if not hours.starts:
-        raise PermanentError(f"{timezone} has no {day}: its calendar skips that day.", next_step="choose another day")
-    touched = sorted({at.date() for at in (*hours.starts, hours.end - timedelta(microseconds=1))})
-    known = set(reported_days(store))
-    parts = tuple(read_live_inputs(store, settings, one, now=now) for one in touched if one in known)
-    if not parts:
-        raise _nothing_for(store, day)
-    return ReportInputs(
-        day=day,
-        recipe=parts[0].recipe,
-        versions={key: version for part in parts for key, version in part.versions.items()},
-        e_tags={key: e_tag for part in parts for key, e_tag in part.e_tags.items()},
-        manifests=tuple(manifest for part in parts for manifest in part.manifests),
-        behind=join_ends(*(part.behind for part in parts)),
-        is_over=now >= hours.end,
-        timezone=timezone,
-        parts=parts,
     )
 
 

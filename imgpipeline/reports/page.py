@@ -1,10 +1,11 @@
 """Renders the page of a day as one self-contained HTML file."""
 
+from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime, tzinfo
 from functools import cache, partial
-from pathlib import Path
+from operator import itemgetter
 from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
@@ -13,16 +14,16 @@ from markupsafe import Markup
 from imgpipeline.contracts.text import counted
 from imgpipeline.contracts.times import find_timezone, format_time
 from imgpipeline.lake.quality.audit_report import DayFigures
+from imgpipeline.lake.sessions.session import LakeSession
 from imgpipeline.objectstore import ImageReader, ObjectStore
 from imgpipeline.reports import charts, wording
 from imgpipeline.reports.charts import OTHERS, label_colour, label_style, series_style
-from imgpipeline.reports.diagrams import SMALL, Diagram, make_diagrams, make_hour_tables
-from imgpipeline.reports.evidence import DayVerdict, DeadLetterGroup, Verdict, last_audit, read_dead_letters
-from imgpipeline.reports.figures import META_NAME, TOP_LABELS, Figures, Headline, SourceFigures, day_hours
+from imgpipeline.reports.diagrams import SMALL, Diagram, make_diagrams
+from imgpipeline.reports.evidence import DayVerdict, Verdict, last_audit, read_dead_letters
+from imgpipeline.reports.figures import META_NAME, ByHour, Figures, Headline, Row, day_hours, read_figures
 from imgpipeline.reports.findings import Findings, read_findings
 from imgpipeline.reports.inputs import ReportInputs
-from imgpipeline.reports.pictures import Easel, Preview, make_previews
-from imgpipeline.reports.stored_day import open_day, read_figures
+from imgpipeline.reports.pictures import Easel, make_previews
 from imgpipeline.reports.wording import number
 from imgpipeline.settings import Settings
 
@@ -42,9 +43,9 @@ class DayContent:
     inputs: ReportInputs
     figures: Figures
     verdict: DayVerdict
-    dead_letters: tuple[DeadLetterGroup, ...]
+    dead_letters: tuple[Row, ...]
     """Dead letters by code, the most frequent first."""
-    previews: tuple[Preview, ...]
+    previews: tuple[Row, ...]
     findings: Findings
     least_confidence: float
 
@@ -52,31 +53,33 @@ class DayContent:
     most_sources = 60
     most_dimensions = 12
     most_legend = 12
+    most_heat_rows = 24
+    most_hour_rows = 500
 
     @property
     def headline(self) -> Headline:
         """The figures at the page's top."""
-        figures, hours = self.figures, self.figures.hours
+        figures, frames = self.figures, self.figures.frames
         return Headline(
             day=self.inputs.day,
             inputs=self.inputs.fingerprint,
-            frames=figures.frames,
-            processed=sum(hours.processed),
-            gated=sum(hours.gated),
-            dead_letters=sum(group.count for group in self.dead_letters),
+            frames=int(frames.total("frames")),
+            processed=int(frames.total("processed")),
+            gated=int(frames.total("gated")),
+            dead_letters=sum(group["count"] for group in self.dead_letters),
             detections=figures.detections,
             labels=len(figures.labels),
-            sources=sum(1 for source in figures.sources if any(source.hours.frames)),
-            size_bytes=figures.size_bytes,
+            sources=sum(1 for source in figures.sources if source["frames"]),
+            size_bytes=int(frames.total("size_bytes")),
             busiest_hour=figures.busiest_hour,
             verdict=self.verdict.verdict.value,
-            top=figures.top_labels(TOP_LABELS),
+            top=figures.top_labels(),
             hour_names=figures.clock.names,
             timezone=self.inputs.timezone,
-            observed_s=figures.observed_s,
+            observed_s=frames.observed_s,
             notices=figures.notices,
-            received=sum(books.received for books in figures.books) if figures.books else None,
-            dropped=sum(sum(books.dropped.values()) for books in figures.books),
+            received=sum(books["received"] for books in figures.books) if figures.books else None,
+            dropped=sum(books["dropped"].total() for books in figures.books),
             objects=self.findings.object_count,
             crossings=self.findings.crossing_count,
             events=self.findings.event_count,
@@ -86,7 +89,7 @@ class DayContent:
     @property
     def processed_until(self) -> datetime | None:
         """When the last frame of the day was processed, UTC."""
-        return max((model.processed_until for model in self.figures.models), default=None)
+        return max((model["processed_until"] for model in self.figures.models), default=None)
 
     @property
     def built_at(self) -> datetime | None:
@@ -97,8 +100,8 @@ class DayContent:
     def changes(self) -> str | None:
         """What changed in the detection within the day: `The model`, `A threshold`, or both; None if nothing did."""
         models = self.figures.models
-        several = len({(model.name, model.sha256) for model in models}) > 1
-        thresholds = len({(model.confidence_threshold, model.nms_threshold) for model in models}) > 1
+        several = len({(model["name"], model["sha256"]) for model in models}) > 1
+        thresholds = len({(model["confidence_threshold"], model["nms_threshold"]) for model in models}) > 1
         if several:
             return "The model and a threshold" if thresholds else "The model"
         return "A threshold" if thresholds else None
@@ -114,13 +117,17 @@ class DayContent:
         )
 
     @property
-    def example(self) -> "CountedHour | None":
-        """The largest count of a label in an hour, as an example of a number to trace; None without detections."""
-        counts = [(count, label.label, hour) for label in self.figures.labels for hour, count in enumerate(label.hours)]
-        if not counts:
-            return None
-        count, label, hour = max(counts, key=lambda one: one[0])
-        return CountedHour(hour, label, count)
+    def example(self) -> Row | None:
+        """The largest `count` of a `label` in an `hour`, as an example of a number to trace; None without detections.
+
+        `hour` is the position in the day.
+        """
+        counts = [
+            {"label": label.of["label"], "hour": hour, "count": count}
+            for label in self.figures.labels
+            for hour, count in enumerate(self.figures.by_hour(label, "count"))
+        ]
+        return max(counts, key=lambda one: one["count"], default=None)
 
     def hour_filter(self, place: int) -> str:
         """Returns an SQL condition for an hour of the day."""
@@ -138,13 +145,40 @@ class DayContent:
         return tuple(day for day in self.inputs.utc_days if day not in self.inputs.days_with(table))
 
     @property
+    def label_hours(self) -> list[tuple[str, Sequence[int]]]:
+        """The most frequent labels with their detections in each hour of the day."""
+        labels = self.figures.labels[: self.most_heat_rows]
+        return [(one.of["label"], self.figures.by_hour(one, "count")) for one in labels]
+
+    @property
+    def source_labels(self) -> list[tuple[str, Sequence[int]]]:
+        """The sources with the most frames that have detections, and how many of each label at the top of the page."""
+        shown = [one.label for one in self.headline.top]
+        counts: dict[str, Counter[str]] = defaultdict(Counter)
+        for label in self.figures.labels:
+            name = label.of["label"] if label.of["label"] in shown else ""
+            for row in label.hours:
+                counts[row["source"]][name] += row["count"]
+        sources = [one["source"] for one in self.figures.sources if one["source"] in counts][: self.most_heat_rows]
+        return [(source, [counts[source][name] for name in shown]) for source in sources]
+
+    def hourly(self, found: Sequence[ByHour]) -> list[Row]:
+        """Returns the rows of objects, zones or lines by hour."""
+        return sorted(({**one.of, **hour} for one in found for hour in one.hours), key=itemgetter("hour"))
+
+    @property
+    def dimensions(self) -> list[tuple[str, int]]:
+        """Dimensions in pixels, such as `640x360`, with their frames; most frequent first."""
+        return sorted(self.figures.frames.bins("dimensions"), key=lambda one: -one[1])
+
+    @property
     def has_all_summaries(self) -> bool:
         """Whether every summary of the day is stored."""
         return all(state is not Verdict.NOT_BUILT for _, state in self.verdict.summaries)
 
     def small_cards(self, diagrams: Mapping[str, Diagram]) -> int:
         """Returns the number of small cards side by side."""
-        return sum(name in diagrams for name in SMALL) + bool(self.figures.dimensions)
+        return sum(name in diagrams for name in SMALL) + bool(self.dimensions)
 
     def bar(self, value: int, largest: int, style: str = "s0") -> Markup:
         """Returns a bar for a cell of a table."""
@@ -154,42 +188,30 @@ class DayContent:
         """Returns one number per hour as a row of tiny bars."""
         return Markup(charts.strip(hours, max(hours), told, style))  # noqa: S704 - charts escape their texts
 
-    def strip(self, source: SourceFigures) -> Markup:
+    def strip(self, source: Row) -> Markup:
         """Returns the hours of a source as a row of tiny bars."""
-        hours = source.hours.frames
-        frames, active = counted(sum(hours), "frame"), counted(source.active_hours, "hour")
+        hours = self.figures.by_hour(self.figures.frames_of[source["source"]], "frames")
+        frames, active = counted(source["frames"], "frame"), counted(source["active_hours"], "hour")
         told = f"{frames} in {active}, at most {number(max(hours))} in one"
         return self.hours_strip(hours, told)
 
 
-@dataclass(frozen=True, slots=True)
-class CountedHour:
-    """One number of `label_counts`."""
-
-    hour: int
-    """Position of the hour in the day, from 0."""
-    label: str
-    count: int
-
-
-def make_page(store: ObjectStore, settings: Settings, inputs: ReportInputs, *, cache_dir: Path | None = None) -> Page:
-    """Renders the report of a day; nothing is stored.
+def make_page(store: ObjectStore, settings: Settings, session: LakeSession, inputs: ReportInputs) -> Page:
+    """Renders the report of a day, of which `session` has the tables of `inputs`; nothing is stored.
 
     Raises:
-        LedgerError: A segment newer than the tables cannot be read.
-        PermanentError: A stored table is not a Parquet file of this project, or the local disk cannot be used.
+        LedgerError: A segment cannot be read.
+        PermanentError: This machine lacks the memory or disk space.
         TransientError: The store does not answer.
     """
     least = settings.summary_threshold
-    zone = find_timezone(inputs.timezone)
-    with open_day(store, settings, inputs, cache_dir) as session:
-        clock = day_hours(inputs.day, zone)
-        figures = read_figures(session, clock)
-        letters = read_dead_letters(session) if figures.dead_letters else ()
-        top = figures.top_labels(TOP_LABELS)
-        easel = Easel(ImageReader(store, settings), lambda label: label_colour(label, top))
-        previews = make_previews(easel, session, least=least)
-        findings = read_findings(easel, session, inputs, clock, least=least)
+    clock = day_hours(inputs.day, find_timezone(inputs.timezone))
+    figures = read_figures(session, clock)
+    letters = read_dead_letters(session)
+    top = figures.top_labels()
+    easel = Easel(ImageReader(store, settings), lambda label: label_colour(label, top))
+    previews = make_previews(easel, session, least=least)
+    findings = read_findings(easel, session, inputs, clock, least=least)
     content = DayContent(inputs, figures, last_audit(inputs), letters, previews, findings, least)
     return Page(_render(content), content.headline)
 
@@ -203,7 +225,7 @@ def _render(content: DayContent) -> bytes:
         content=content,
         figures=content.figures,
         diagrams=make_diagrams(content.figures, content.findings, content.inputs.timezone),
-        hour_tables=make_hour_tables(content.findings, content.figures.clock.names, content.inputs.timezone),
+        heat=charts.heat,
         series_style=series_style,
         label_style=lambda label: label_style(label, headline.top),
         others=OTHERS,
@@ -224,8 +246,8 @@ def _environment(zone: tzinfo) -> Environment:
     )
     formats: dict[str, Any] = {
         name: getattr(wording, name)
-        for name in ("visible", "shell_word", "number", "short_number", "size", "duration", "share", "clock", "moment",
-                     "long_day", "hour_span")
+        for name in ("visible", "shell_word", "number", "short_number", "size", "duration", "stay", "share", "clock",
+                     "moment", "long_day", "hour_span")
     }  # fmt: skip
     formats |= {name: partial(formats[name], zone=zone) for name in ("clock", "moment")}
     environment.filters.update(formats, counted=counted)

@@ -1,19 +1,17 @@
 """Draws the images of a page: frames with their boxes, and the longest tracks. The same tables give the same images."""
 
 import base64
-from collections import defaultdict
-from collections.abc import Callable, Iterable, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
-from typing import Any
 
 from imgpipeline.contracts.detection import Detection
 from imgpipeline.errors import BadInputError, DeadLetterCode, ImageDeletedError
+from imgpipeline.lake.sessions.session import LakeSession
 from imgpipeline.lake.storage.engine import quoted
 from imgpipeline.objectstore import ImageReader
 from imgpipeline.reports.charts import Colour
-from imgpipeline.reports.figures import DayHours
-from imgpipeline.reports.stored_day import DayQueries
+from imgpipeline.reports.figures import DayHours, Row, read_rows
 from imgpipeline.vision.annotate import DrawnPath, draw_paths, draw_preview, read_pixels
 
 _LARGE = (720, 60_000)
@@ -93,8 +91,9 @@ WITH per_frame AS (
 ), chosen AS (
     SELECT frame_id FROM of_source ORDER BY place, {_BEST} LIMIT {MOST_PREVIEWS}
 )
-SELECT frame_id, source, "timestamp", source_image_path, source_kafka_topic, source_kafka_partition,
-       source_kafka_offset, label, class_id, confidence, x, y, width, height
+SELECT frame_id, source, "timestamp", source_image_path,
+       source_kafka_topic || '/' || source_kafka_partition || '/' || source_kafka_offset AS origin,
+       label, class_id, confidence, x, y, width, height
 FROM detections SEMI JOIN chosen USING (frame_id) WHERE confidence >= {{least}} AND x IS NOT NULL
 ORDER BY "timestamp", frame_id, detection_number
 """  # noqa: S608 - numbers and names of our own
@@ -103,58 +102,27 @@ labels, where light counts as one more, then the most boxes; boxes beyond the tw
 detections without boxes are left out."""
 
 
-@dataclass(frozen=True, slots=True)
-class Preview:
-    """One frame with its detections."""
-
-    frame_id: str
-    source: str
-    timestamp: datetime
-    image_path: str
-    origin: str
-    """Topic, partition and offset of its announcement: `frames/0/17`."""
-    detections: tuple[Detection, ...]
-    """Its detections, in the order of `detection_number`."""
-    picture: Picture
-
-    @property
-    def labels(self) -> tuple[tuple[str, int], ...]:
-        """Labels with their number of detections, the most frequent first."""
-        names = [found.label for found in self.detections]
-        return tuple(sorted(((name, names.count(name)) for name in set(names)), key=lambda pair: (-pair[1], pair[0])))
-
-
-def make_previews(
-    easel: Easel,
-    session: DayQueries,
-    *,
-    least: float = 0.0,
-) -> tuple[Preview, ...]:
+def make_previews(easel: Easel, session: LakeSession, *, least: float = 0.0) -> tuple[Row, ...]:
     """Chooses frames of a day and draws their detections that the summaries count: at least `least` confident.
+
+    Returns:
+        The row of each frame with its `picture`, and with `labels`: the number of detections of each, the most frequent
+        first.
 
     Raises:
         TransientError: The store does not answer.
         ForbiddenError: The store denies access.
     """
-    found: dict[str, list[Sequence[Any]]] = {}
-    for row in session.query(_CHOSEN.format(least=float(least))).rows:
-        found.setdefault(row[0], []).append(row)
-    return tuple(_preview(easel, rows) for rows in found.values())
-
-
-def _preview(easel: Easel, rows: list[Sequence[Any]]) -> Preview:
-    frame_id, source, timestamp, path, topic, partition, offset = rows[0][:7]
-    detections = tuple(Detection(row[7], row[8] or 0, row[9], (row[10], row[11], row[12], row[13])) for row in rows)
-    picture = easel.draw(path, detections[:_MOST_BOXES])
-    return Preview(
-        frame_id=frame_id,
-        source=source,
-        timestamp=timestamp,
-        image_path=path,
-        origin=f"{topic}/{partition}/{offset}",
-        detections=detections,
-        picture=picture,
-    )
+    found: dict[str, list[Row]] = defaultdict(list)
+    for row in read_rows(session, _CHOSEN.format(least=float(least))):
+        found[row["frame_id"]].append(row)
+    previews = []
+    for rows in found.values():
+        labels = Counter(sorted(row["label"] for row in rows)).most_common()
+        detections = [Detection.of_row(row) for row in rows[:_MOST_BOXES]]
+        picture = easel.draw(rows[0]["source_image_path"], detections)
+        previews.append({**rows[0], "labels": labels, "picture": picture})
+    return tuple(previews)
 
 
 _MOST_SOURCES = 4
@@ -175,7 +143,8 @@ WITH whole AS (
 ), chosen AS (
     SELECT source FROM placed GROUP BY source ORDER BY max(objects) DESC, source LIMIT {_MOST_SOURCES}
 )
-SELECT p.source, p.unique_id, p.best.track_id, p.best.label, p.first_seen, p.last_seen, p.objects,
+SELECT p.source, p.unique_id, p.best.track_id AS track_id, p.best.label AS label, p.first_seen, p.objects,
+       (epoch_us(p.last_seen) - epoch_us(p.first_seen)) / 1e6 AS stay_s,
        f.source_image_path, d.class_id, d.confidence, d.x, d.y, d.width, d.height
 FROM placed AS p SEMI JOIN chosen ON chosen.source = p.source
 LEFT JOIN frames AS f ON f.frame_id = p.best.best_frame_id
@@ -195,76 +164,42 @@ WHERE number = points OR (number - 1) % greatest(1, points // {_POINTS}) = 0 ORD
 """A path consists of foot points: the middle of the lower edge of each box is where the object touches the ground."""
 
 
-@dataclass(frozen=True, slots=True)
-class LongestObject:
-    """One of the objects that stayed longest at a source."""
-
-    unique_id: str
-    track_id: str
-    """Its track with the most points."""
-    label: str
-    first_seen: datetime
-    last_seen: datetime
-
-    @property
-    def stay_s(self) -> float:
-        """Seconds between the first and the last detection."""
-        return (self.last_seen - self.first_seen).total_seconds()
-
-
-@dataclass(frozen=True, slots=True)
-class TrackPicture:
-    """The longest tracks of one source."""
-
-    source: str
-    objects: int
-    """Tracked objects of the source on the day, including the shortest."""
-    shown: tuple[LongestObject, ...]
-    """The objects that are drawn, the longest stay first."""
-    picture: Picture
-    """The largest and sharpest image of the first object, with its box and the paths of all objects."""
-
-
-def make_track_pictures(easel: Easel, session: DayQueries, clock: DayHours) -> tuple[TrackPicture, ...]:
+def make_track_pictures(easel: Easel, session: LakeSession, clock: DayHours) -> tuple[Row, ...]:
     """Draws the longest tracks of the sources with the most objects.
 
     Returns:
-        A picture for each of at most four sources.
+        For each of at most four sources: `source`, its number of tracked `objects` on the day, the rows of the `shown`
+        objects, the longest stay first, and their `picture`: the largest and sharpest image of the first object, with
+        its box and the paths of all objects.
 
     Raises:
         PermanentError: This machine lacks the memory or disk space.
         TransientError: The store does not answer.
         ForbiddenError: The store denies access.
     """
-    by_source: dict[str, list[Sequence[Any]]] = defaultdict(list)
-    for row in session.query(_LONGEST.format(within=clock.condition("first_seen"))).rows:
-        by_source[row[0]].append(row)
-    paths = _paths(session, [row[1] for rows in by_source.values() for row in rows])
-    return tuple(_picture(easel, source, rows, paths) for source, rows in by_source.items())
+    by_source: dict[str, list[Row]] = defaultdict(list)
+    for row in read_rows(session, _LONGEST.format(within=clock.condition("first_seen"))):
+        by_source[row["source"]].append(row)
+    paths = _paths(session, [row["unique_id"] for rows in by_source.values() for row in rows])
+    pictures = []
+    for source, shown in by_source.items():
+        first = shown[0]
+        boxes = [] if first["confidence"] is None else [Detection.of_row(first)]
+        drawn = [
+            DrawnPath(points, easel.colour_of(one["label"])) for one in shown for points in paths[one["unique_id"]]
+        ]
+        picture = easel.draw(first["source_image_path"] or "", boxes, drawn)
+        pictures.append({"source": source, "objects": first["objects"], "shown": shown, "picture": picture})
+    return tuple(pictures)
 
 
-def _paths(session: DayQueries, objects: Iterable[str]) -> dict[str, list[list[tuple[float, float]]]]:
+def _paths(session: LakeSession, objects: Iterable[str]) -> Mapping[str, list[list[tuple[float, float]]]]:
     """Returns the points of each track of some objects; two tracks of one object are not connected."""
-    names = ", ".join(quoted(name) for name in objects)
-    if not names:
-        return {}
-    tracks: dict[tuple[str, str], list[tuple[float, float]]] = defaultdict(list)
-    for unique_id, track_id, x, y in session.query(_PATHS.format(objects=names)).rows:
-        tracks[unique_id, track_id].append((x, y))
     found: dict[str, list[list[tuple[float, float]]]] = defaultdict(list)
+    names = ", ".join(quoted(name) for name in objects)
+    tracks: dict[tuple[str, str], list[tuple[float, float]]] = defaultdict(list)
+    for unique_id, track_id, x, y in session.query(_PATHS.format(objects=names)).rows if names else ():
+        tracks[unique_id, track_id].append((x, y))
     for (unique_id, _), points in tracks.items():
         found[unique_id].append(points)
     return found
-
-
-def _picture(
-    easel: Easel,
-    source: str,
-    rows: Sequence[Sequence[Any]],
-    paths: dict[str, list[list[tuple[float, float]]]],
-) -> TrackPicture:
-    shown = tuple(LongestObject(*row[1:6]) for row in rows)
-    objects, image_path, class_id, confidence, *box = rows[0][6:]
-    detections = [Detection(shown[0].label, class_id or 0, confidence, tuple(box))] if confidence is not None else []
-    drawn = [DrawnPath(points, easel.colour_of(one.label)) for one in shown for points in paths.get(one.unique_id, ())]
-    return TrackPicture(source, objects, shown, easel.draw(image_path or "", detections, drawn))

@@ -79,6 +79,11 @@ def duration(seconds: float) -> str:
     return f"{days} d {hours} h" if hours else f"{days} d"
 
 
+def stay(seconds: float | None) -> str:
+    """Returns how long an object stayed; a dash for None."""
+    return DASH if seconds is None else duration(seconds)
+
+
 def share(part: float, whole: float) -> str:
     """Returns a share in percent. It is `0%` only for nothing, and `100%` only for everything."""
     if not whole:

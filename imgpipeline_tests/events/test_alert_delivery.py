@@ -10,6 +10,7 @@ from datetime import timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from signal import SIGKILL
+from typing import Any
 
 import pytest
 from aiosmtpd.controller import Controller
@@ -17,10 +18,11 @@ from pydantic import SecretStr
 
 from imgpipeline.errors import ConfigurationError
 from imgpipeline.events.alerts.chain import AlertChain
-from imgpipeline.events.alerts.delivery import deliver, delivering, read_attempts, undelivered_numbers
+from imgpipeline.events.alerts.delivery import MessagePace, deliver, delivering, read_attempts, undelivered_numbers
 from imgpipeline.events.alerts.targets import read_targets
 from imgpipeline.faultpoints import PLAN_VARIABLE
 from imgpipeline.objectstore import ObjectStore, open_store
+from imgpipeline.objectstore.client import Fetched
 from imgpipeline.settings import Settings
 from imgpipeline_tests.events.test_alert_chain import NOW, event
 from imgpipeline_tests.objectstore.stores import folder_settings
@@ -134,6 +136,29 @@ def test_fault_59_a_target_that_is_away_is_tried_again_and_the_other_not(tmp_pat
     first, second = read_attempts(store, 1)
     assert (first.accepted, first.failed) == (second.failed + first.accepted, second.accepted)
     assert [name.partition("-")[0] for name in first.failed + first.accepted] == ["json", "mailto"]
+
+
+class AttemptStore(ObjectStore):
+    """A store that counts the attempts that are read."""
+
+    read = 0
+
+    def fetch(self, key: str, **options: Any) -> Fetched:
+        self.read += key.startswith("alerts_attempts")
+        return super().fetch(key, **options)
+
+
+@pytest.mark.medium
+def test_a_pass_reads_no_attempts_of_alerts_that_have_to_wait(tmp_path: Path, store: ObjectStore):
+    raise_alerts(store, 5)
+    settings = sending_to(tmp_path, f"json://127.0.0.1:{free_port()}")
+    counting, pace = AttemptStore(store.clients, store.url), MessagePace(10)
+    reads = []
+    for second in (0, 2, 4, 10):
+        before = counting.read
+        done = deliver(counting, settings, now=NOW + timedelta(seconds=second), pace=pace)
+        reads.append((done.failed, done.waiting, counting.read - before))
+    assert reads == [(5, 0, 0), (0, 5, 5), (0, 5, 0), (5, 0, 5)]
 
 
 @pytest.mark.medium

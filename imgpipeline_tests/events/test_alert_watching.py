@@ -111,18 +111,6 @@ def test_a_restarted_watch_raises_only_missing_alerts(store: ObjectStore, tmp_pa
     assert watch(store, tmp_path).look() == []
 
 
-@pytest.mark.medium
-def test_two_watches_raise_each_event_once(store: ObjectStore, tmp_path: Path):
-    both = [watch(store, tmp_path), watch(store, tmp_path)]
-    chain = writer(store)
-    for number, frame in enumerate(make_frames(store)):
-        append(chain, [frame])
-        both[number % 2].look()
-    raised = [alert.event.event_id for alert in read_alerts(store)]
-    assert len(raised) == len(set(raised))
-    assert set(raised) == daily_ids(store, tmp_path)
-
-
 def test_old_events_raise_no_alert(store: ObjectStore, tmp_path: Path):
     append(writer(store), make_frames(store))
     assert watch(store, tmp_path, NOON + timedelta(hours=2)).look() == []

@@ -9,11 +9,11 @@ from imgpipeline.events.configuration import Rules
 from imgpipeline.events.rule_tables import DayEvents, build_table
 from imgpipeline.lake.days.day_tables import rebuild_day
 from imgpipeline.lake.days.derived import State, state_of
-from imgpipeline.lake.schema import EVENTS, FRAME_CHANGES
+from imgpipeline.lake.schema import EVENTS
 from imgpipeline.lake.sessions.session import open_lake
 from imgpipeline.objectstore import ObjectStore
 from imgpipeline.settings import Settings
-from imgpipeline_tests.events.samples import CHANGE, NOON, ZONE, rotated, rules, stored_frames
+from imgpipeline_tests.events.samples import CHANGE, NOON, ZONE, rules
 from imgpipeline_tests.lake.samples import seen
 from imgpipeline_tests.ledger.samples import DAY, append, write_chain
 from imgpipeline_tests.objectstore.stores import fresh_store
@@ -133,17 +133,3 @@ def test_a_missing_table_is_named_with_the_command_that_builds_it(store: ObjectS
 def test_without_rules_the_table_is_empty(store: ObjectStore):
     make_day(store)
     assert build(store, Rules()).manifest.rows == 0
-
-
-@pytest.mark.medium
-def test_a_forced_build_finds_the_same_events(store: ObjectStore):
-    write_chain(store, stored_frames(store, rotated()))
-    rebuild_day(store, DAY, now=NOON)
-    given = rules(CHANGE)
-    build_table(store, DAY, FRAME_CHANGES, rules=given, settings=Settings(), now=SAME_DAY)
-    build(store, given)
-    before = named(store)
-    forced = build_table(store, DAY, FRAME_CHANGES, rules=given, settings=Settings(), now=SAME_DAY, force=True)
-    assert (forced.manifest.made_with["compared_pairs"], len(before)) == ("9", 2)
-    build(store, given, force=True)
-    assert named(store) == before

@@ -1,5 +1,7 @@
 """A store in a folder that records which segments are read."""
 
+from typing import Any
+
 from imgpipeline.contracts.keys import METADATA
 from imgpipeline.objectstore import ObjectStore
 from imgpipeline.objectstore.client import Fetched
@@ -10,7 +12,7 @@ class CountingStore(ObjectStore):
 
     read: list[str]
 
-    def fetch(self, key: str, *, max_bytes: int | None = None) -> Fetched:
+    def fetch(self, key: str, **options: Any) -> Fetched:
         if key.startswith(f"{METADATA}/"):
             self.read = [*getattr(self, "read", []), key]
-        return super().fetch(key, max_bytes=max_bytes)
+        return super().fetch(key, **options)

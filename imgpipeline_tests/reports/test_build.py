@@ -2,11 +2,8 @@
 
 import re
 import threading
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
-from xml.etree import ElementTree as ET
 
 import pytest
 
@@ -16,17 +13,13 @@ from imgpipeline.lake.days.day_tables import rebuild_day
 from imgpipeline.lake.days.derived import Made, Start, build
 from imgpipeline.objectstore import ObjectStore, open_store
 from imgpipeline.reports.build import DailyReport, build_report, current_page
-from imgpipeline.reports.charts import MOST_BYTES
 from imgpipeline.reports.figures import Headline
 from imgpipeline.reports.inputs import report_recipe, reported_days
 from imgpipeline.settings import Settings
-from imgpipeline_tests.lake.samples import LABELS
-from imgpipeline_tests.ledger.samples import DAY, append, frame, write_chain, writer
-from imgpipeline_tests.objectstore.stores import s3_settings
+from imgpipeline_tests.ledger.samples import DAY, append, frame, write_chain
 from imgpipeline_tests.reports.conftest import AFTERWARDS, MakeReport, audit_all, build_tables, picture
 from imgpipeline_tests.reports.reading import ReadPage
 from imgpipeline_tests.reports.samples import seen, write_busy_day
-from imgpipeline_tests.servers.s3_server import S3Bucket
 
 
 @pytest.mark.medium
@@ -51,39 +44,6 @@ def test_the_same_inputs_give_the_same_bytes(
     store.delete(report_key(DAY))
     build_report(store, settings, DAY, now=AFTERWARDS, cache_dir=tmp_path / "another cache")
     assert store.get(report_key(DAY)) == first
-
-
-def test_a_report_is_not_rebuilt_without_new_inputs(store: ObjectStore, report: MakeReport):
-    write_chain(store, [seen(0)])
-    first = report()
-    before = store.head(first.key)
-    again = report()
-    assert (first.skipped, again.skipped) == (False, True)
-    assert store.head(first.key) == before
-    assert replace(again, skipped=False) == first
-
-
-@pytest.mark.medium
-def test_frames_of_another_day_do_not_rebuild_the_report(store: ObjectStore, settings: Settings, report: MakeReport):
-    chain = write_chain(store, [seen(0)])
-    build_tables(store, settings)
-    report()
-    append(chain, [frame(1, DAY + timedelta(days=1))])
-    assert report().skipped
-
-
-@pytest.mark.medium
-def test_a_late_frame_rebuilds_the_report_once_it_is_in_the_tables(
-    store: ObjectStore, settings: Settings, report: MakeReport
-):
-    chain = write_chain(store, [seen(0)])
-    build_tables(store, settings)
-    assert report().headline.frames == 1
-    append(chain, [seen(1, labels=("dog",))])
-    assert report(tables=False).skipped
-    build_tables(store, settings)
-    after = report()
-    assert (after.skipped, after.headline.frames) == (False, 2)
 
 
 @pytest.mark.medium
@@ -173,21 +133,6 @@ def test_a_stored_page_that_is_no_report_is_rebuilt(store: ObjectStore, report: 
 
 
 @pytest.mark.medium
-def test_concurrent_builds_leave_one_whole_report(store: ObjectStore, settings: Settings, tmp_path: Path):
-    write_chain(store, [seen(n) for n in range(20)])
-    rebuild_day(store, DAY, now=AFTERWARDS)
-    barrier = threading.Barrier(3)
-
-    def build(number: int) -> bytes:
-        barrier.wait()
-        build_report(store, settings, DAY, now=AFTERWARDS, cache_dir=tmp_path / str(number))
-        return store.get(report_key(DAY))
-
-    with ThreadPoolExecutor(3) as pool:
-        assert len(set(pool.map(build, range(3)))) == 1
-
-
-@pytest.mark.medium
 def test_a_slow_build_does_not_replace_a_newer_report(store: ObjectStore, settings: Settings, tmp_path: Path):
     chain = write_chain(store, [seen(0)])
     rebuild_day(store, DAY, now=AFTERWARDS)
@@ -206,28 +151,6 @@ def test_a_slow_build_does_not_replace_a_newer_report(store: ObjectStore, settin
     slow = build(SlowReport(store, settings, DAY, AFTERWARDS, tmp_path / "slow"))
     assert [headline.frames for headline in slow.manifests.values() if headline] == [2]
     assert ReadPage(store.get(report_key(DAY))).numbers["frames"] == "2"
-
-
-@pytest.mark.servers
-def test_on_s3_a_report_is_built_skipped_and_rebuilt(bucket: S3Bucket, tmp_path: Path):
-    settings = s3_settings(bucket)
-    store = open_store(settings)
-    chain = write_chain(store, [seen(0)])
-    store.put("images/0.jpg", picture())
-    store.put("images/1.jpg", picture())
-
-    def build_twice() -> list[bool]:
-        rebuild_day(store, DAY, now=AFTERWARDS)
-        return [
-            build_report(store, settings, DAY, now=AFTERWARDS, cache_dir=tmp_path / "cache").skipped for _ in range(2)
-        ]
-
-    assert build_twice() == [False, True]
-    append(chain, [seen(1)])
-    assert build_twice() == [False, True]
-    page = ReadPage(store.get(report_key(DAY)))
-    assert page.numbers["frames"] == "2"
-    assert [tag for tag, _ in page.tags].count("img") == 1
 
 
 @pytest.mark.medium
@@ -267,15 +190,6 @@ def test_the_error_for_an_empty_day_names_other_days(store: ObjectStore, report:
 
 
 @pytest.mark.medium
-def test_a_damaged_table_is_an_error(store: ObjectStore, settings: Settings, report: MakeReport):
-    write_chain(store, [seen(0)])
-    build_tables(store, settings)
-    store.put(day_table_key("frames", DAY), b"no Parquet")
-    with pytest.raises(PermanentError, match="not a Parquet file"):
-        report(tables=False)
-
-
-@pytest.mark.medium
 def test_the_report_shows_tables_that_differ_from_the_ledger(
     store: ObjectStore, settings: Settings, report: MakeReport, tmp_path: Path
 ):
@@ -292,33 +206,3 @@ def test_the_report_shows_tables_that_differ_from_the_ledger(
     assert "Do not rely on these numbers" in page.text
     assert ["detections", "4", "3", "different"] in page.section("audit")
     assert re.search(r"lacks \d rows that are in the ledger, such as frame", page.text)
-
-
-@pytest.mark.medium
-def test_the_picture_is_a_small_svg_of_the_hours(store: ObjectStore, report: MakeReport):
-    labels = tuple(f"{'a very long name of a label ' * 3}{n}" for n in range(12))
-    write_chain(store, [seen(n, hour=n % 24, labels=labels) for n in range(72)])
-    built = report()
-    assert len(built.picture_svg) <= MOST_BYTES
-    root = ET.fromstring(built.picture_svg)  # noqa: S314 - made here
-    bars = [
-        e for e in root.iter("{http://www.w3.org/2000/svg}rect") if (e.get("height") or "").count(".") or e.get("y")
-    ]
-    assert len(bars) >= 24 * 6
-    assert b"others" in built.picture_svg
-
-
-def test_the_picture_of_a_day_without_detections_is_empty_and_well_formed(store: ObjectStore, report: MakeReport):
-    write_chain(store, [seen(0, labels=())])
-    picture_svg = report().picture_svg
-    assert ET.fromstring(picture_svg).tag.endswith("svg")  # noqa: S314 - made here
-    assert b"0 detections in 1 frame" in picture_svg
-
-
-@pytest.mark.medium
-def test_a_second_writer_changes_the_inputs(store: ObjectStore, report: MakeReport):
-    """The fingerprint follows the tables even after a second writer took over the chain."""
-    write_chain(store, [seen(0, labels=LABELS)])
-    first = report()
-    append(writer(store), [seen(1)])
-    assert report().headline.inputs != first.headline.inputs

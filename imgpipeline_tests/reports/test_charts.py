@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from imgpipeline.reports.charts import Caption, Series, bar, bar_chart, heat_map, histogram, nice_ticks, strip
+from imgpipeline.reports.charts import Caption, Series, bar, bar_chart, heat, nice_ticks, strip
 from imgpipeline.reports.wording import number, visible
 
 HOSTILE = (
@@ -81,7 +81,7 @@ def test_every_bar_says_its_column_series_and_number(chart: tuple[list[str], lis
 @given(st.lists(st.integers(0, 10**7), min_size=1, max_size=30))
 def test_bins_of_a_histogram_lie_side_by_side_and_are_as_high_as_their_counts(bins: list[int]):
     edges = [str(at) for at in range(len(bins) + 1)]
-    root = parse(histogram(CAPTION, edges, bins, height_px=170))
+    root = parse(bar_chart(CAPTION, edges, [Series("frames", tuple(bins), "bin")], height_px=170, edges=True))
     scale = (170 - 8 - 22) / nice_ticks(max(bins))[-1]
     rects = marks(root, "bin")
     assert [pixels(r, "height") for r in rects] == pytest.approx([count * scale for count in bins if count], abs=0.01)
@@ -92,18 +92,12 @@ def test_bins_of_a_histogram_lie_side_by_side_and_are_as_high_as_their_counts(bi
     assert all(pixels(r, "x") + pixels(r, "width") <= 100.01 for r in rects)
 
 
-@given(st.lists(st.tuples(texts, st.tuples(*[counts] * 24)), max_size=6))
-def test_a_heat_map_has_a_cell_for_each_hour_the_darker_the_more(rows: list[tuple[str, tuple[int, ...]]]):
-    root = parse(heat_map(CAPTION, rows, [f"{hour:02d}" for hour in range(24)]))
-    assert len(marks(root, "heat", "none")) == 24 * len(rows)
-    values = [value for _, row in rows for value in row if value]
-    darkness = [pixels(rect, "fill-opacity") for rect in marks(root, "heat")]
-    assert len(darkness) == len(values)
-    by_value = [dark for _, dark in sorted(zip(values, darkness, strict=True))]
-    assert by_value == sorted(by_value)
-    assert all(0.1 <= dark <= 1 for dark in darkness)
-    if values:
-        assert max(darkness) == 1
+@given(st.lists(counts, min_size=1))
+def test_a_cell_is_the_darker_the_more(values: list[int]):
+    shown = [heat(value, max(values)) for value in sorted(values)]
+    assert shown == sorted(shown)
+    assert all((tone > 0) == (value > 0) for value, tone in zip(sorted(values), shown, strict=True))
+    assert shown[-1] == (4 if max(values) else 0)
 
 
 @given(st.lists(counts, max_size=24), texts)
@@ -125,8 +119,7 @@ def test_a_bar_across_is_as_long_as_its_share(value: int, larger: int):
 @pytest.mark.parametrize("hostile", HOSTILE)
 def test_texts_stay_texts(hostile: str):
     chart = bar_chart(Caption("c", hostile, hostile), [hostile], [Series(hostile, (1,), "s0")])
-    heat = heat_map(Caption("h", hostile, hostile), [(hostile, (1.0,))], [hostile])
-    for svg in (chart, heat, strip([1], 1, hostile)):
+    for svg in (chart, strip([1], 1, hostile)):
         root = parse(svg)
         assert {element.tag for element in root.iter()} <= {"svg", "title", "desc", "rect", "line", "text"}
         assert not any(name.startswith("on") for element in root.iter() for name in element.attrib)

@@ -5,18 +5,22 @@ import re
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import timedelta
+from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
 
+from imgpipeline.contracts.keys import segment_key
 from imgpipeline.contracts.outcomes import DeadLetter
 from imgpipeline.errors import DeadLetterCode
 from imgpipeline.objectstore import ObjectStore
 from imgpipeline.objectstore.images import DeletedImages, write_deleted
+from imgpipeline.reports.build import current_page
 from imgpipeline.settings import Settings
-from imgpipeline_tests.ledger.samples import DAY, dead_letter, frame, write_chain
-from imgpipeline_tests.reports.conftest import MakeReport, build_tables, picture
+from imgpipeline_tests.lake.counting_store import CountingStore
+from imgpipeline_tests.ledger.samples import CHAIN, DAY, append, dead_letter, frame, write_chain
+from imgpipeline_tests.reports.conftest import AFTERWARDS, MakeReport, build_tables, picture
 from imgpipeline_tests.reports.reading import ReadPage, assert_self_contained
 from imgpipeline_tests.reports.samples import seen
 
@@ -34,20 +38,25 @@ Read = Callable[[], ReadPage]
 
 
 @pytest.mark.medium
-@pytest.mark.parametrize("hostile", HOSTILE)
-def test_text_from_outside_stays_text(hostile: str, store: ObjectStore, read: Read):
-    letter = DeadLetter(
-        2, DeadLetterCode.INVALID_MESSAGE, hostile, frame(2).timestamp, DAY, hostile, hostile, 3, "AAEC"
-    )
-    made = seen(0, labels=(hostile, "car"), source=hostile, source_image_path=hostile, model_used=hostile)
-    write_chain(store, [made, seen(1)], [letter])
+def test_text_from_outside_stays_text(store: ObjectStore, read: Read):
+    at = frame(0).timestamp
+    frames = [
+        seen(n, labels=(text, "car"), source=text, source_image_path=text, model_used=text)
+        for n, text in enumerate(HOSTILE)
+    ]
+    letters = [
+        DeadLetter(len(frames) + n, code, text, at, DAY, text, text, 3, "AAEC")
+        for n, (code, text) in enumerate(zip(DeadLetterCode, HOSTILE, strict=False))
+    ]
+    write_chain(store, [*frames, *letters])
     page = read()
     assert "script" not in {tag for tag, _ in page.tags}
     assert not any(name.startswith("on") for _, attributes in page.tags for name in attributes)
     assert "49" not in page.text.split()
     assert_self_contained(page)
-    shown = " ".join("".join(c if c.isprintable() else f"\\u{ord(c):04x}" for c in hostile).split())
-    assert page.text.count(shown) >= 4, "label, source, path and message can be read"
+    for text in HOSTILE:
+        shown = " ".join("".join(c if c.isprintable() else f"\\u{ord(c):04x}" for c in text).split())
+        assert page.text.count(shown) >= 4, "label, source, path and message can be read"
     assert not re.search("[\u202a-\u202e\u2066-\u2069]", page.text)
 
 
@@ -80,14 +89,6 @@ def test_a_day_without_frames_has_a_page(store: ObjectStore, settings: Settings,
     assert_self_contained(page)
 
 
-def test_a_day_of_one_frame_has_a_page(store: ObjectStore, read: Read):
-    write_chain(store, [seen(0, labels=())])
-    page = read()
-    assert page.numbers["frames"] == "1"
-    assert page.numbers["busiest hour"] == f"12{DASH}13"
-    assert "Nothing was detected on this day." in page.text
-
-
 def test_a_day_of_dead_letters_only_has_a_page(store: ObjectStore, read: Read):
     unnamed = replace(dead_letter(2), code=DeadLetterCode.INVALID_MESSAGE, message="Not JSON.", source=None)
     write_chain(store, [dead_letter(0), dead_letter(1), unnamed])
@@ -107,6 +108,28 @@ def test_dead_letters_of_another_time_are_counted_under_their_day_and_in_no_hour
     assert "DECODE_FAILED 2" in page.text
     assert [row[1:] for row in page.section("Frames by hour")] == [["processed", "all"], ["1", "1"]]
     assert {row[0]: row[4] for row in page.section("sources")[1:]} == {"cam-1": "2", "gate": "0"}
+
+
+@pytest.mark.medium
+def test_a_dead_letter_is_open_until_a_replay_of_the_day_became_a_frame(store: ObjectStore, read: Read):
+    records = [dead_letter(0), dead_letter(1), replace(dead_letter(2), replay_of="frames/0/0")]
+    chain = write_chain(store, records, [replace(seen(3), replay_of="frames/0/0")])
+    text = read().text
+    assert "DECODE_FAILED 3, 1 still open" in text
+    assert [text.count(f", {state}") for state in ("open", "resolved")] == [1, 2]
+    append(chain, [replace(seen(4), replay_of="frames/0/1")])
+    assert "DECODE_FAILED 3, 0 still open" in read().text
+
+
+@pytest.mark.medium
+def test_the_live_report_reads_only_newer_segments(store: ObjectStore, settings: Settings, read: Read, tmp_path: Path):
+    chain = write_chain(store, [seen(0)], [dead_letter(1)])
+    read()
+    append(chain, [seen(2), dead_letter(3)])
+    counting = CountingStore(store.clients, store.url)
+    page = ReadPage(current_page(counting, settings, DAY, now=AFTERWARDS, cache_dir=tmp_path / "cache"))
+    assert "DECODE_FAILED 2" in page.text
+    assert not {segment_key(CHAIN, 0), segment_key(CHAIN, 1)} & set(counting.read)
 
 
 def test_a_change_of_the_threshold_within_the_day_is_shown(store: ObjectStore, read: Read):

@@ -1,6 +1,5 @@
 """What Dagster shows of a built object: one materialization for each of its tables, with figures and a preview."""
 
-import base64
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import date
@@ -105,7 +104,7 @@ class DayShown:
         return preview_once(self.context.instance, asset, day, version, make, skipped=skipped)
 
     def _report(self, made: "ReportBuild") -> _Shown:
-        """Returns the figures at the top of a report, and a small picture."""
+        """Returns the address of a report and the figures at its top."""
         url, headline, day = self.settings.viewer_url, made.headline, made.headline.day
         at = dg.MetadataValue.url(f"{url.rstrip('/')}/reports/{day}") if url else f"{self.store.url}/{made.key}"
         numbers = {name: getattr(headline, name) for name in _FIGURES}
@@ -115,9 +114,6 @@ class DayShown:
             "skipped": made.skipped,
             **{name: value for name, value in numbers.items() if value is not None},
         }
-        if day in self.days[-_MOST_PREVIEWS:]:
-            picture = base64.b64encode(made.picture_svg).decode()
-            metadata["picture"] = dg.MetadataValue.md(f"![{day}](data:image/svg+xml;base64,{picture})")
         # Not a hash of the page: it names the versions of the tables, which change with every build.
         content = repr((headline.recipe, replace(headline, inputs="")))
         return metadata, sha256(content.encode()).hexdigest()[:16]

@@ -12,11 +12,11 @@ from dataclasses import dataclass, field
 from datetime import date, datetime, timedelta
 from typing import Any
 
-from pydantic import ValidationError
+from pydantic import TypeAdapter, ValidationError
 
 from imgpipeline.contracts.keys import WATCHED
 from imgpipeline.contracts.outcomes import Frame
-from imgpipeline.contracts.times import day_of, format_time, parse_time
+from imgpipeline.contracts.times import Timestamp, day_of, format_time
 from imgpipeline.errors import ConfigurationError, LedgerError, PermanentError
 from imgpipeline.events.alerts.chain import Alert, read_alerts
 from imgpipeline.events.configuration import Rules, read_rules
@@ -44,17 +44,15 @@ _PENDING = timedelta(seconds=120)
 class WatchedRules:
     """The rules that watches used from a point in time, stored by each watch whose rules differ from the last ones."""
 
-    since: datetime
+    since: Timestamp
     """Start of the first watch with these rules, UTC."""
     recipes: Mapping[str, str]
     """Hash of each rule and its zone or line, by rule name."""
     max_age_s: float
     """Maximum age of events that raised an alert, in seconds."""
 
-    @classmethod
-    def from_json(cls, data: Mapping[str, Any]) -> "WatchedRules":
-        """Reads what `note_watched` wrote."""
-        return cls(parse_time(data["since"]), dict(data["recipes"]), float(data["max_age_s"]))
+
+_WATCHED_RULES = TypeAdapter(WatchedRules)
 
 
 def recipes_of(rules: Rules, settings: Settings) -> dict[str, str]:
@@ -73,8 +71,8 @@ def note_watched(store: ObjectStore, rules: Rules, settings: Settings, *, now: d
     known = read_watched(store)
     if known and (known[-1].recipes, known[-1].max_age_s) == (recipes, settings.alert_max_age_s):
         return
-    content = {"since": format_time(now), "recipes": recipes, "max_age_s": settings.alert_max_age_s}
-    append_entry(store, WATCHED, content)
+    watched = WatchedRules(now, recipes, settings.alert_max_age_s)
+    append_entry(store, WATCHED, _WATCHED_RULES.dump_python(watched, mode="json"))
 
 
 def read_watched(store: ObjectStore) -> list[WatchedRules]:
@@ -84,7 +82,7 @@ def read_watched(store: ObjectStore) -> list[WatchedRules]:
         PermanentError: A record is damaged.
         TransientError: The store does not answer.
     """
-    return [WatchedRules.from_json(entry) for entry in read_entries(store, WATCHED)]
+    return [_WATCHED_RULES.validate_python(entry) for entry in read_entries(store, WATCHED)]
 
 
 def watched_at(known: Sequence[WatchedRules], at: datetime) -> WatchedRules | None:

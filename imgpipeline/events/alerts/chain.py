@@ -6,13 +6,15 @@ was first, it reads that alert and tries the next number, unless that alert is a
 
 from collections import Counter
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass
 from datetime import date, datetime
 from typing import Any
 from uuid import uuid4
 
+from pydantic import TypeAdapter
+
 from imgpipeline.contracts.keys import ALERTS, alert_key, parse_number
-from imgpipeline.contracts.times import format_time, parse_time
+from imgpipeline.contracts.times import Timestamp
 from imgpipeline.errors import PermanentError, UsageError
 from imgpipeline.events.values import Event
 from imgpipeline.faultpoints import reach
@@ -22,8 +24,6 @@ from imgpipeline.objectstore.parallel import map_ahead
 
 _READERS = 16
 _AHEAD = 64
-_TIMES = ("timestamp", "started_at", "ended_at")
-_LISTS = ("frame_ids", "image_paths", "track_ids")
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +36,7 @@ class Alert:
     """The event, with `ended_at` as known at `raised_at`."""
     difference_image: str | None
     """Key of the difference image of an image change, or None."""
-    raised_at: datetime
+    raised_at: Timestamp
     writer: str
     """Random id of the process that wrote it, which distinguishes it from another writer's alert."""
     notify: tuple[str, ...] = ()
@@ -51,36 +51,17 @@ class Alert:
         return (*zip(names, paths, strict=False), *difference)
 
     def to_json(self) -> dict[str, Any]:
-        """Returns the alert as one JSON object."""
-        event = asdict(self.event)
-        times = {name: format_time(event[name]) for name in _TIMES}
-        lists = {name: list(event[name]) for name in _LISTS}
-        return {
-            "number": self.number,
-            "event_id": self.event.event_id,
-            **event,
-            **times,
-            **lists,
-            "difference_image": self.difference_image,
-            "raised_at": format_time(self.raised_at),
-            "writer": self.writer,
-            "notify": list(self.notify),
-        }
+        """Returns the alert as one JSON object, with the fields of its event."""
+        data = _ALERT.dump_python(self, mode="json")
+        return {"number": self.number, "event_id": self.event.event_id, **data.pop("event"), **data}
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> "Alert":
-        """Reads what `to_json` wrote; raises KeyError, TypeError or ValueError for any other data."""
-        event = {each.name: data[each.name] for each in fields(Event)}
-        event |= {name: parse_time(event[name]) for name in _TIMES}
-        event |= {name: tuple(event[name]) for name in _LISTS}
-        return cls(
-            number=int(data["number"]),
-            event=Event(**event),
-            difference_image=data["difference_image"],
-            raised_at=parse_time(data["raised_at"]),
-            writer=str(data["writer"]),
-            notify=tuple(data["notify"]),
-        )
+        """Reads what `to_json` wrote; raises TypeError or ValueError for any other data."""
+        return _ALERT.validate_python({**data, "event": data})
+
+
+_ALERT = TypeAdapter(Alert)
 
 
 class AlertChain:
@@ -185,7 +166,7 @@ def read_alert(store: ObjectStore, number: int) -> Alert:
         alert = Alert.from_json(read_object(store, key))
     except ObjectMissingError:
         raise UsageError(f"There is no alert {number}.", next_step="run `imgpipeline alerts list`") from None
-    except (KeyError, TypeError, ValueError):
+    except (TypeError, ValueError):
         alert = None
     if alert is None or alert.number != number:
         raise PermanentError(

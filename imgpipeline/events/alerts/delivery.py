@@ -6,16 +6,17 @@ next process sends the same message again with the same key.
 
 import logging
 import threading
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from hashlib import sha256
-from typing import Any
+
+from pydantic import TypeAdapter
 
 from imgpipeline.contracts.keys import DELIVERED, attempts_prefix, delivered_key, parse_number
 from imgpipeline.contracts.text import counted
-from imgpipeline.contracts.times import Clock, back_off_s, format_time, parse_time
+from imgpipeline.contracts.times import Clock, Timestamp, back_off_s, format_time
 from imgpipeline.errors import PermanentError, TransientError
 from imgpipeline.events.alerts.chain import Alert, alert_numbers, read_alert
 from imgpipeline.events.alerts.targets import Target, missing_names, read_targets, send
@@ -39,22 +40,15 @@ _UNTRIED_LIMIT = timedelta(minutes=1)
 class Attempt:
     """One attempt to deliver an alert to all targets that do not have it."""
 
-    at: datetime
+    at: Timestamp
     accepted: tuple[str, ...]
     failed: tuple[str, ...]
     """Names of the targets that did not accept it, and names in the rule that no target has."""
     alerts: int
     """Number of alerts in the message; more than one in a summary."""
 
-    @classmethod
-    def from_json(cls, data: Mapping[str, Any]) -> "Attempt":
-        """Reads the output of `to_json`."""
-        return cls(parse_time(data["at"]), tuple(data["accepted"]), tuple(data["failed"]), int(data["alerts"]))
 
-    def to_json(self) -> dict[str, Any]:
-        """Returns the attempt as one JSON object."""
-        lists = {"accepted": list(self.accepted), "failed": list(self.failed)}
-        return {"at": format_time(self.at), **lists, "alerts": self.alerts}
+_ATTEMPT = TypeAdapter(Attempt)
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,10 +64,12 @@ class Delivery:
 
 @dataclass(slots=True)
 class MessagePace:
-    """Limits the messages that one process sends."""
+    """Limits the messages that one process sends, and its requests between them."""
 
     per_minute: int
     """Maximum number of messages in 60 seconds."""
+    waiting: dict[int, datetime] = field(default_factory=dict)
+    """When the next attempt of each alert that has to wait is due, so that its attempts are not read until then."""
     _sent: list[datetime] = field(default_factory=list)
 
     def allowance(self, now: datetime) -> int:
@@ -104,7 +100,7 @@ def read_attempts(store: ObjectStore, number: int) -> list[Attempt]:
         PermanentError: A record is damaged.
         TransientError: The store does not answer.
     """
-    return [Attempt.from_json(entry) for entry in read_entries(store, attempts_prefix(number))]
+    return [_ATTEMPT.validate_python(entry) for entry in read_entries(store, attempts_prefix(number))]
 
 
 def deliver(
@@ -128,10 +124,14 @@ def deliver(
     if not targets:
         return Delivery(0, 0, 0)
     numbers = undelivered_numbers(store)
-    attempts = {number: read_attempts(store, number) for number in numbers}
     pace = pace or MessagePace(settings.alert_messages_per_minute)
     allowance = pace.allowance(now)
-    due = [number for number in numbers if allowance and (is_retry or _is_due(attempts[number], now))]
+    asked = [number for number in numbers if allowance and (is_retry or pace.waiting.get(number, now) <= now)]
+    attempts = {number: read_attempts(store, number) for number in asked}
+    due_at = {number: next_attempt_at(attempts[number]) or now for number in asked}
+    due = [number for number in asked if is_retry or due_at[number] <= now]
+    waiting = {**pace.waiting, **due_at}
+    pace.waiting = {number: waiting[number] for number in numbers if number in waiting}
     alerts = [read_alert(store, number) for number in due]
     is_storm = len(alerts) > allowance
     delivered = 0
@@ -151,7 +151,7 @@ def deliver(
 
 def _record(store: ObjectStore, number: int, attempt: Attempt) -> bool:
     """Records an attempt; returns whether all targets of the alert have it now."""
-    append_entry(store, attempts_prefix(number), attempt.to_json())
+    append_entry(store, attempts_prefix(number), _ATTEMPT.dump_python(attempt, mode="json"))
     if attempt.failed:
         return False
     store.put(delivered_key(number), b"{}")
@@ -168,11 +168,6 @@ def next_attempt_at(attempts: Sequence[Attempt]) -> datetime | None:
     if not attempts:
         return None
     return attempts[-1].at + timedelta(seconds=back_off_s(len(attempts), _FIRST_PAUSE_S, _LONGEST_PAUSE_S))
-
-
-def _is_due(attempts: Sequence[Attempt], now: datetime) -> bool:
-    due_at = next_attempt_at(attempts)
-    return due_at is None or now >= due_at
 
 
 def _message(alerts: Sequence[Alert]) -> tuple[str, str]:

@@ -1,13 +1,13 @@
 """Lists alerts with their delivery attempts, and records acknowledgements: who has seen an alert."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+from pydantic import TypeAdapter
+
 from imgpipeline.contracts.keys import acknowledgements_prefix, delivered_key
-from imgpipeline.contracts.times import format_time, parse_time
+from imgpipeline.contracts.times import Timestamp
 from imgpipeline.events.alerts.chain import Alert, alert_numbers, read_alert
 from imgpipeline.events.alerts.delivery import Attempt, read_attempts
 from imgpipeline.objectstore import ImageReader, ObjectStore
@@ -23,13 +23,11 @@ class Acknowledgement:
     """A person's note that they have seen an alert."""
 
     by: str
-    at: datetime
+    at: Timestamp
     note: str
 
-    @classmethod
-    def from_json(cls, data: Mapping[str, Any]) -> "Acknowledgement":
-        """Reads what `acknowledge` wrote."""
-        return cls(str(data["by"]), parse_time(data["at"]), str(data["note"]))
+
+_ACKNOWLEDGEMENT = TypeAdapter(Acknowledgement)
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,11 +70,11 @@ class ListedAlert:
             **self.alert.to_json(),
             "delivered": "yes" if self.is_delivered else "no",
             "acknowledged": ", ".join(given.by for given in self.acknowledgements) or None,
-            "attempts": [attempt.to_json() for attempt in self.attempts],
-            "acknowledgements": [
-                {"by": given.by, "at": format_time(given.at), "note": given.note} for given in self.acknowledgements
-            ],
+            **_LISTED.dump_python(self, mode="json", include={"attempts", "acknowledgements"}),
         }
+
+
+_LISTED = TypeAdapter(ListedAlert)
 
 
 def list_alerts(
@@ -117,8 +115,7 @@ def acknowledge(store: ObjectStore, number: int, given: Acknowledgement) -> None
         TransientError: The store does not answer.
     """
     read_alert(store, number)
-    content = {"by": given.by, "at": format_time(given.at), "note": given.note}
-    append_entry(store, acknowledgements_prefix(number), content)
+    append_entry(store, acknowledgements_prefix(number), _ACKNOWLEDGEMENT.dump_python(given, mode="json"))
 
 
 def read_acknowledgements(store: ObjectStore, number: int) -> list[Acknowledgement]:
@@ -128,4 +125,4 @@ def read_acknowledgements(store: ObjectStore, number: int) -> list[Acknowledgeme
         PermanentError: An acknowledgement is damaged.
         TransientError: The store does not answer.
     """
-    return [Acknowledgement.from_json(entry) for entry in read_entries(store, acknowledgements_prefix(number))]
+    return [_ACKNOWLEDGEMENT.validate_python(entry) for entry in read_entries(store, acknowledgements_prefix(number))]

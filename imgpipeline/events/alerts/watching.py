@@ -18,7 +18,7 @@ from imgpipeline.contracts.times import Clock, day_of, find_timezone
 from imgpipeline.errors import TransientError
 from imgpipeline.events.alerts.audit import note_watched
 from imgpipeline.events.alerts.chain import Alert, AlertChain
-from imgpipeline.events.comparing import Comparisons, StoredFrame
+from imgpipeline.events.comparing import Comparisons
 from imgpipeline.events.configuration import ImageChangeRule, Rule, Rules
 from imgpipeline.events.evaluate import SourceRule
 from imgpipeline.events.reading import read_events, read_stored_changes
@@ -98,9 +98,9 @@ class LiveDay:
         before = [] if is_whole or source.last is None else [source.last]
         is_compared = any(isinstance(rule, ImageChangeRule) for rule in wanted)
         # First, because it may fail.
-        changes = self._comparisons.of(_stored([*before, *frames])) if is_compared else []
+        changes = self._comparisons.of([_seen(frame) for frame in (*before, *frames)]) if is_compared else []
         rules = [SourceRule(self._rules, rule, self._zone) for rule in wanted] if is_whole else source.rules
-        seen = in_order(_seen(frames))
+        seen = in_order([_seen(frame) for frame in frames if frame.status is FrameStatus.PROCESSED])
         events = [event for rule in rules for event in rule.take(seen, changes)]
         source.rules, source.last, source.is_late = rules, frames[-1], False
         source.new.clear()
@@ -111,10 +111,6 @@ class LiveDay:
         return rule.reads != "track_points" and (not wanted or source in wanted)
 
 
-def _stored(frames: Iterable[Frame]) -> list[StoredFrame]:
-    return [StoredFrame(frame.frame_id, frame.source, frame.timestamp, frame.source_image_path) for frame in frames]
-
-
 def _in_order(frame: Frame) -> tuple[datetime, bool, int, str, int, int, str]:
     """Sorts like the table `frame_changes`."""
     number = frame.frame_number
@@ -122,20 +118,15 @@ def _in_order(frame: Frame) -> tuple[datetime, bool, int, str, int, int, str]:
     return (frame.timestamp, number is None, number or 0, *where, frame.frame_id)
 
 
-def _seen(frames: Iterable[Frame]) -> list[SeenFrame]:
-    """Returns the processed frames with their objects."""
-    return [
-        SeenFrame(
-            frame.frame_id,
-            frame.source,
-            frame.timestamp,
-            frame.source_image_path,
-            (frame.image_width or 0, frame.image_height or 0),
-            tuple(SeenObject(found.label, found.confidence, found.box_xywh) for found in frame.detections),
-        )
-        for frame in frames
-        if frame.status is FrameStatus.PROCESSED
-    ]
+def _seen(frame: Frame) -> SeenFrame:
+    return SeenFrame(
+        frame.frame_id,
+        frame.source,
+        frame.timestamp,
+        frame.source_image_path,
+        (frame.image_width or 0, frame.image_height or 0),
+        tuple(SeenObject(found.label, found.confidence, found.box_xywh) for found in frame.detections),
+    )
 
 
 @dataclass(slots=True)

@@ -41,11 +41,16 @@ def stored_key(table: str, day: date) -> str:
     return day_table_key(table, day) if table in _KEYS_OF_DAY_TABLES else summary_key(table, day)
 
 
-def list_versions(store: ObjectStore, table: str) -> dict[date, str]:
-    """Returns the e-tag of each stored day of a table, with one listing; for caches only."""
-    below = stored_key(table, date.min).split("/day=", 1)[0]
-    listed = ((parse_day(info.key), info) for info in store.list_objects(below))
-    return {day: info.e_tag for day, info in listed if day and info.key == stored_key(table, day)}
+def list_versions(store: ObjectStore, table: str, listed: Mapping[str, str] | None = None) -> dict[date, str]:
+    """Returns the e-tag of each stored day of a table; for caches only.
+
+    They come from one listing, or from `listed`, e-tags by key.
+    """
+    if listed is None:
+        below = stored_key(table, date.min).split("/day=", 1)[0]
+        listed = {info.key: info.e_tag for info in store.list_objects(below)}
+    days = ((parse_day(key), key, e_tag) for key, e_tag in listed.items())
+    return {day: e_tag for day, key, e_tag in days if day and key == stored_key(table, day)}
 
 
 def find_inputs(store: ObjectStore, tables: Iterable[str], day: date, *, wanted_by: str) -> dict[str, Stored]:

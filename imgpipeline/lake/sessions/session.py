@@ -77,6 +77,7 @@ class _Shared:
     cache: LakeCache
     days: Sequence[date] | None
     parameters: Mapping[str, float]
+    stored: Mapping[str, str] | None = None
     has_ledger_tables: bool = False
     has_derived_tables: bool = False
     zones: dict[tzinfo, tuple[str, LocalDays]] = field(default_factory=dict)
@@ -259,7 +260,13 @@ class LakeSession:
         shared, days = self._shared, self._shared.days
         with shared.lock:
             if not shared.has_derived_tables:
-                fill_derived_tables(self._engine, shared.store, shared.cache, lambda day: days is None or day in days)
+                fill_derived_tables(
+                    self._engine,
+                    shared.store,
+                    shared.cache,
+                    lambda day: days is None or day in days,
+                    listed=shared.stored,
+                )
                 shared.has_derived_tables = True
 
 
@@ -291,6 +298,7 @@ def open_lake(
     cache_dir: Path | None = None,
     days: Sequence[date] | None = None,
     local_day: LocalDay | None = None,
+    stored: Mapping[str, str] | None = None,
     is_locked: bool = True,
 ) -> Iterator[LakeSession]:
     """Opens the lake at the current moment.
@@ -302,6 +310,8 @@ def open_lake(
         days: Only these UTC days, so that fewer tables are fetched; default: all.
         local_day: Only this day of a time zone, instead of `days`. `day` and `hour` are then local in all tables except
             `segments` and `dead_letters`.
+        stored: Show only these versions of stored tables, e-tags by key, and no newer segment. The store is not listed;
+            needs `days`, whose day tables must all be named.
         is_locked: False for SQL of this project only: queries can then read and write any file.
 
     Yields:
@@ -310,12 +320,12 @@ def open_lake(
     Raises:
         LedgerError: A segment newer than the day tables cannot be read.
         PermanentError: A stored table is not a Parquet file of this project, or the local disk cannot be used.
-        TransientError: The store does not answer.
+        TransientError: The store does not answer, or a build of a `stored` day is under way.
     """
     memory = settings.duckdb_memory if settings else None
     with open_cache(store, cache_dir) as (folder, cache), open_engine(folder, memory=memory) as engine:
         days = sorted(utc_days([local_day.day])) if local_day else days
-        snapshot = take_snapshot(store, engine, cache, days)
+        snapshot = take_snapshot(store, engine, cache, days, stored)
         if local_day:
             create_time_macros(engine, local_days(local_day.zone, local_day.day, local_day.day))
             show_local_days(engine, SHOWN_LETTERS, [local_day.day])
@@ -326,7 +336,7 @@ def open_lake(
         create_macros(engine)
         if is_locked:
             lock(engine)
-        yield LakeSession(_Shared(store, cache, days, _parameters(settings)), engine, snapshot)
+        yield LakeSession(_Shared(store, cache, days, _parameters(settings), stored), engine, snapshot)
 
 
 def create_summary_views(engine: Engine, settings: Settings | None) -> None:

@@ -19,6 +19,7 @@ from datetime import date
 from pathlib import Path
 
 from imgpipeline.contracts.keys import Bucket, ChainId, day_table_key
+from imgpipeline.errors import TransientError
 from imgpipeline.lake.days.day_catalog import TABLES, DayCatalog, join_versions, open_catalog
 from imgpipeline.lake.days.day_rows import WORKING, create_stored, lay_over, load_outcomes
 from imgpipeline.lake.days.summary_inputs import list_versions
@@ -54,9 +55,17 @@ class Snapshot:
     """The days, sorted."""
     newer_frames: int
     """Number of frames from segments newer than the stored tables."""
+    newer_days: frozenset[date] = frozenset()
+    """The days that such segments touch."""
 
 
-def take_snapshot(store: ObjectStore, engine: Engine, cache: LakeCache, days: Sequence[date] | None) -> Snapshot:
+def take_snapshot(
+    store: ObjectStore,
+    engine: Engine,
+    cache: LakeCache,
+    days: Sequence[date] | None,
+    stored: Mapping[str, str] | None = None,
+) -> Snapshot:
     """Creates the views `frames`, `detections`, `weak_detections`, `notices` and `SHOWN_LETTERS`.
 
     Args:
@@ -64,6 +73,7 @@ def take_snapshot(store: ObjectStore, engine: Engine, cache: LakeCache, days: Se
         engine: DuckDB with the session's folder.
         cache: The cache of fetched files.
         days: Only these; None: all.
+        stored: Only these versions of the tables of `days`, e-tags by key, and no newer segment.
 
     Returns:
         The content.
@@ -71,17 +81,25 @@ def take_snapshot(store: ObjectStore, engine: Engine, cache: LakeCache, days: Se
     Raises:
         LedgerError: A segment newer than the tables cannot be read.
         PermanentError: A stored table is not a Parquet file of this project, or the local disk is full.
+        TransientError: The tables of a `stored` day changed, because a build is under way.
     """
-    files = _take_files(store, engine.folder, cache, days)
-    catalog = open_catalog(store, is_followed=days is None)
-    ends = join_ends(catalog.ends, *(manifest.ends for day in files.values() for manifest in day.manifests))
-    newer = _NewerSegments(store, catalog, ends, files, is_followed=days is None)
-    shown = sorted({*files, *catalog.days}) if days is None else sorted(set(days))
+    files = _take_files(store, engine.folder, cache, days, stored)
+    ends = join_ends(*(manifest.ends for day in files.values() for manifest in day.manifests))
+    shown, newer_days = sorted(set(days or ())), frozenset[date]()
     engine.run(f"CREATE SCHEMA {WORKING}")
     engine.run(f"SET search_path = '{WORKING},main'")
-    newer.look_for(shown)
-    load_outcomes(engine, newer.read(), newer.since)
-    catalog.save()
+    if stored is None:
+        catalog = open_catalog(store, is_followed=days is None)
+        ends = join_ends(catalog.ends, ends)
+        newer = _NewerSegments(store, catalog, ends, files, is_followed=days is None)
+        shown = sorted({*files, *catalog.days}) if days is None else shown
+        newer.look_for(shown)
+        load_outcomes(engine, newer.read(), newer.since)
+        newer_days = frozenset(newer.found)
+        catalog.save()
+    else:
+        _check_built(files, shown)
+        load_outcomes(engine, (), {})
     for table in (*DAY_TABLES, WEAK_DETECTIONS):
         create_stored(engine, table, [day.paths[table.name] for day in files.values() if table.name in day.paths])
     overlay = lay_over(engine)
@@ -91,7 +109,7 @@ def take_snapshot(store: ObjectStore, engine: Engine, cache: LakeCache, days: Se
     for table in (FRAMES, DETECTIONS, WEAK_DETECTIONS, NOTICES):
         engine.run(f"CREATE VIEW {table.name} AS {overlay.rows(table)}")
     engine.run(f"CREATE VIEW {SHOWN_LETTERS} AS {overlay.rows(STORED_DEAD_LETTERS)}")
-    return Snapshot(ends, tuple(shown), overlay.frames)
+    return Snapshot(ends, tuple(shown), overlay.frames, newer_days)
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,6 +129,15 @@ class _DayFiles:
 _Files = dict[date, _DayFiles]
 
 
+def _check_built(files: _Files, days: Sequence[date]) -> None:
+    for day in days:
+        if day not in files or not files[day].version_noted:
+            raise TransientError(
+                f"The tables of {day} changed while they were read.",
+                next_step="try again; a build of the day is under way",
+            )
+
+
 @dataclass(slots=True)
 class _NewerSegments:
     """Reads the segments that are newer than the files."""
@@ -122,6 +149,8 @@ class _NewerSegments:
     is_followed: bool
     since: dict[date, Mapping[ChainId, int]] = field(default_factory=dict)
     """For each day to check, the offset from which each chain is read."""
+    found: set[date] = field(default_factory=set)
+    """The days that have newer segments, after `read`."""
 
     def look_for(self, days: Sequence[date]) -> None:
         """Chooses the days to check: all but those whose files are complete according to the catalogue."""
@@ -137,15 +166,14 @@ class _NewerSegments:
 
     def read(self) -> Iterator[Segment]:
         """Yields each newer segment of any day once, and notes the days that have none."""
-        quiet = set(self.since)
         unread = [day for day, since in self.since.items() if self._is_open(since)]
         buckets = [
             bucket for listed in map_ahead(self._index, unread, workers=_READERS, ahead=_READERS) for bucket in listed
         ]
         for segment in read_days(self.store, self.since, self.ends, buckets=buckets):
-            quiet.difference_update(days_since(segment.header, self.since))
+            self.found.update(days_since(segment.header, self.since))
             yield segment
-        for day in quiet & self.files.keys():
+        for day in (self.since.keys() - self.found) & self.files.keys():
             self.catalog.known.note_complete(day, TABLES, self.files[day].version_noted)
 
     def _is_open(self, since: Mapping[ChainId, int]) -> bool:
@@ -165,11 +193,13 @@ class _Taken:
     path: Path
 
 
-def _take_files(store: ObjectStore, folder: Path, cache: LakeCache, days: Sequence[date] | None) -> _Files:
+def _take_files(
+    store: ObjectStore, folder: Path, cache: LakeCache, days: Sequence[date] | None, stored: Mapping[str, str] | None
+) -> _Files:
     """Links the files of all days. If a table of a day is missing, the whole day is read from the ledger."""
-    taken = _take_tables(store, folder, cache, days, DAY_TABLE_NAMES)
+    taken = _take_tables(store, folder, cache, days, stored, DAY_TABLE_NAMES)
     # A build stores weak detections first, so those of the fetched frames are listed by now, if there are any.
-    weak = _take_tables(store, folder, cache, days, (WEAK_DETECTIONS.name,))
+    weak = _take_tables(store, folder, cache, days, stored, (WEAK_DETECTIONS.name,))
     cache.trim()
     files: dict[date, dict[str, _Taken]] = defaultdict(dict)
     for each in (*taken, *weak):
@@ -186,12 +216,17 @@ def _take_files(store: ObjectStore, folder: Path, cache: LakeCache, days: Sequen
 
 
 def _take_tables(
-    store: ObjectStore, folder: Path, cache: LakeCache, days: Sequence[date] | None, tables: Sequence[str]
+    store: ObjectStore,
+    folder: Path,
+    cache: LakeCache,
+    days: Sequence[date] | None,
+    stored: Mapping[str, str] | None,
+    tables: Sequence[str],
 ) -> list[_Taken]:
     wanted = [
         (day, day_table_key(table, day), e_tag)
         for table in tables
-        for day, e_tag in list_versions(store, table).items()
+        for day, e_tag in list_versions(store, table, stored).items()
         if days is None or day in days
     ]
 

@@ -81,12 +81,12 @@ def fill_ledger_tables(
         for table, path in ((SEGMENTS, headers), (DEAD_LETTERS, letters)):
             engine.run(_load(table), {"file": str(path)})
             path.unlink()
-    say_what_became_of_them(engine, trail)
+    _say_what_became_of_them(engine, trail)
     if days is not None:
         engine.run("DELETE FROM dead_letters WHERE day IS NULL OR NOT list_contains(?, day)", [list(days)])
 
 
-def say_what_became_of_them(engine: Engine, trail: ReplayTrail) -> None:
+def _say_what_became_of_them(engine: Engine, trail: ReplayTrail) -> None:
     """Sets the columns `state` and `became` of `dead_letters`."""
     trail.settle()
     engine.run("UPDATE dead_letters SET state = ?", [LetterState.OPEN.value])
@@ -165,6 +165,7 @@ def fill_derived_tables(
     is_wanted: Callable[[date], bool],
     *,
     tables: Iterable[Table] = _DERIVED_TABLES,
+    listed: Mapping[str, str] | None = None,
 ) -> None:
     """Replaces the empty tables with views of the stored ones.
 
@@ -174,27 +175,22 @@ def fill_derived_tables(
         cache: The cache of fetched files.
         is_wanted: Tells whether a UTC day is read.
         tables: Only these.
+        listed: The e-tags of the stored ones by key; None: those that the store lists.
 
     Raises:
         PermanentError: The local disk cannot be used.
         TransientError: The store does not answer.
     """
     for table in tables:
-        listed = sorted(list_versions(store, table.name).items())
-        show_derived_table(engine, cache, table, {day: e_tag for day, e_tag in listed if is_wanted(day)})
+        queries = []
+        for day, e_tag in sorted(list_versions(store, table.name, listed).items()):
+            path = engine.folder / stored_key(table.name, day)
+            if is_wanted(day) and cache.link(stored_key(table.name, day), e_tag, path):
+                queries.append(all_rows(path, day=day))
+        if queries:
+            engine.run(f"DROP TABLE main.{table.name}")
+            engine.run(f"CREATE VIEW main.{table.name} AS {' UNION ALL BY NAME '.join(queries)}")
     cache.trim()
-
-
-def show_derived_table(engine: Engine, cache: LakeCache, table: Table, e_tags: Mapping[date, str]) -> None:
-    """Replaces one empty table with a view of the stored ones of some days; raises like `fill_derived_tables`."""
-    queries = []
-    for day, e_tag in e_tags.items():
-        path = engine.folder / stored_key(table.name, day)
-        if cache.link(stored_key(table.name, day), e_tag, path):
-            queries.append(all_rows(path, day=day))
-    if queries:
-        engine.run(f"DROP TABLE main.{table.name}")
-        engine.run(f"CREATE VIEW main.{table.name} AS {' UNION ALL BY NAME '.join(queries)}")
 
 
 def create_histogram_views(engine: Engine) -> None:

@@ -25,8 +25,7 @@ from imgpipeline.lake.query.summaries import HourlyCount, ask_session
 from imgpipeline.lake.schema.tracks import UNIQUE_TOTALS
 from imgpipeline.lake.sessions.session import LakeSession
 from imgpipeline.objectstore import ObjectInfo, ObjectMissingError
-from imgpipeline.reports.evidence import DayVerdict, Verdict, last_audit
-from imgpipeline.reports.inputs import read_live_inputs
+from imgpipeline.reports.evidence import DayVerdict, Verdict, audit_of
 from imgpipeline.web.viewer.alerts import numbered_page
 from imgpipeline.web.viewer.answers import counts_of, utc_days_of
 from imgpipeline.web.viewer.queries import Day, DayQuery, Name, NoQuery, OverviewQuery, Zoned
@@ -165,7 +164,7 @@ def _health(asked: Asked) -> StoreHealth | None:
 
     def read() -> StoreHealth:
         alerts, _ = list_alerts(site.store, limit=_SHOWN_ALERTS)
-        verdicts = {one: _last_audit(site, one) for one in utc_days_of(lake, [day])}
+        verdicts = {one: _last_audit(site, lake, one) for one in utc_days_of(lake, [day])}
         behind = due_days(day_states(site.store, site.settings, now=site.clock()))
         return StoreHealth(verdicts, tuple(alerts), behind, read_state(site.store))
 
@@ -175,10 +174,10 @@ def _health(asked: Asked) -> StoreHealth | None:
         return None
 
 
-def _last_audit(site: ViewedSite, day: date) -> DayVerdict:
+def _last_audit(site: ViewedSite, lake: LakeSession, day: date) -> DayVerdict:
     try:
-        return last_audit(read_live_inputs(site.store, site.settings, day, now=site.clock()))
-    except PermanentError as error:  # a table or a segment cannot be read
+        return audit_of(site.store, day, is_behind=day in lake.snapshot.newer_days)
+    except PermanentError as error:  # a table cannot be read
         return DayVerdict(Verdict.WRONG, None, DayFigures(), (), (str(error),))
 
 

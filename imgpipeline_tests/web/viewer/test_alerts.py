@@ -7,8 +7,8 @@ import pytest
 from pydantic import SecretStr
 
 from imgpipeline.contracts.keys import attempts_prefix
+from imgpipeline.contracts.times import format_time
 from imgpipeline.events.alerts.chain import AlertChain
-from imgpipeline.events.alerts.delivery import Attempt
 from imgpipeline.events.reading import read_events
 from imgpipeline.events.values import Event
 from imgpipeline.objectstore import open_store
@@ -101,7 +101,8 @@ def test_an_alert_that_nobody_is_told_of_says_so(folder: Settings):
     with viewing(folder.model_copy(update={"alert_targets": SecretStr("json://127.0.0.1:1")})) as viewer:
         for path in ("/alerts", "/alerts/1"):
             assert "no target configured" not in viewer.get(path).text
-    append_entry(store, attempts_prefix(1), Attempt(NOON, (), ("json-1a2b",), 1).to_json())
+    attempt = {"at": format_time(NOON), "accepted": [], "failed": ["json-1a2b"], "alerts": 1}
+    append_entry(store, attempts_prefix(1), attempt)
     with viewing(folder) as viewer:  # has no targets itself
         assert "<dd>no, 1 attempt</dd>" in viewer.get("/alerts/1").text
 

@@ -9,8 +9,8 @@ from playwright.sync_api import Browser, expect
 from imgpipeline.contracts.keys import report_key
 from imgpipeline.lake.days.day_tables import rebuild_day
 from imgpipeline.objectstore import open_store
-from imgpipeline.reports.evidence import last_audit
-from imgpipeline.reports.inputs import read_live_inputs
+from imgpipeline.reports.build import current_page
+from imgpipeline.reports.figures import read_headline
 from imgpipeline.settings import Settings
 from imgpipeline.tracking.day_tracks import build_tracks
 from imgpipeline_tests.lake.audits import build_all, log_range, run_audit
@@ -99,7 +99,8 @@ def audit_on_overview(settings: Settings) -> str:
 
 def report_verdict(settings: Settings) -> str:
     """Return the audit of the day in an up-to-date report."""
-    return last_audit(read_live_inputs(open_store(settings), settings, DAY, now=NOON)).verdict.value
+    headline = read_headline(current_page(open_store(settings), settings, DAY, now=NOON))
+    return headline.verdict if headline else ""
 
 
 @pytest.mark.medium
