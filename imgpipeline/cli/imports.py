@@ -181,12 +181,20 @@ def _import(
 
 def _build(settings: Settings, store: "ObjectStore", chain: "ChainId") -> tuple[int, int]:
     """Builds the days of an import; returns how many were built, and how many there are."""
-    from imgpipeline.compat.imports.chain import build_days
+    from imgpipeline.daily.build import BuildOptions, build_day
+    from imgpipeline.daily.objects import TABLES
+    from imgpipeline.lake.days.summaries import SUMMARIES
     from imgpipeline.ledger import days_of_chain
 
-    days = days_of_chain(store, chain)
+    days, built = days_of_chain(store, chain), 0
     with progress_bar("Building", unit="days") as progress:
-        return build_days(settings, store, days, now=utc_now, progress=progress), len(days)
+        for number, day in enumerate(days, 1):
+            done = list(build_day(store, settings, day, (TABLES, *SUMMARIES), BuildOptions(), clock=utc_now))
+            for error in (each.error for each in done if each.error):
+                raise error
+            built += not all(each.result.skipped for each in done)
+            progress(number, len(days))
+    return built, len(days)
 
 
 def _as_json(result: "ImportResult", built: tuple[int, int] | None) -> dict[str, Any]:

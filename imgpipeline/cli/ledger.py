@@ -184,7 +184,8 @@ def repair(
     """Repair damaged and removed segments.
 
     Keeps the damaged bytes below metadata_damaged/, reads the lost offsets from Kafka and detects them again. Records a
-    gap for offsets that Kafka no longer has. Then rebuilds the tables and summaries of the affected days.
+    gap for offsets that Kafka no longer has. The affected days are built again by the sensor keep_tables_current, or by
+    `imgpipeline build`.
     """
     from imgpipeline.detect.ledger_repair import repair_ledger
 
@@ -205,8 +206,7 @@ def repair(
         )
     steps = [_step_json(step) for step in report.steps]
     if as_json:
-        built = {"days_built": report.days, "waiting": report.waiting, "blocked": report.blocked}
-        show_json({"steps": steps, **built, "dry_run": dry_run})
+        show_json({"steps": steps, "days": report.days, "blocked": report.blocked, "dry_run": dry_run})
     else:
         _show_repair(report, steps, dry_run=dry_run)
     for problem in report.blocked:
@@ -224,10 +224,11 @@ def _show_repair(report: "RepairReport", steps: Sequence[dict[str, Any]], *, dry
     outcomes = ("frames", "dead_letters", "notices", "gaps", ("damaged bytes kept as", lambda step: step["kept"] or ""))
     if steps:
         show_records(steps, columns if dry_run else (*columns, *outcomes))
-    for day in report.days:
-        note(f"Tables and summaries of {day} were rebuilt.")
-    if report.waiting:
-        note(f"The tables of the repaired days are not rebuilt yet: {report.waiting}")
+    if report.days:
+        note(
+            f"{counted(len(report.days), 'day')} must be built again. The sensor keep_tables_current does so, or "
+            f"`imgpipeline build --from {report.days[0]} --to {report.days[-1]}`."
+        )
     if not report.steps:
         note("Nothing to repair: every segment can be read, and the chains have no holes.")
     elif dry_run:

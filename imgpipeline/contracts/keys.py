@@ -13,7 +13,7 @@ from imgpipeline.errors import ConfigurationError
 METADATA = "metadata"
 DAY_INDEX = "metadata_days"
 DAMAGED = "metadata_damaged"
-"""Prefix of what `imgpipeline ledger repair` keeps: the bytes of damaged segments, and the days to rebuild."""
+"""Prefix of the bytes of damaged segments, which `imgpipeline ledger repair` keeps."""
 REPAIR_LIST = "metadata_repair_list"
 """Prefix of the numbered list of repairs; never deleted."""
 FOLLOWERS = "metadata_followers"
@@ -268,11 +268,6 @@ def follower_key(name: str) -> str:
 def damaged_copy_key(chain: ChainId, start: int, digest: str) -> str:
     """Returns the key for the bytes of a damaged segment, named by their hash."""
     return f"{DAMAGED}/{chain.topic}/{chain.topic_id}/{chain.partition:05d}/{start:020d}.{digest}"
-
-
-def repair_notes_prefix() -> str:
-    """Returns the prefix of the notes that list the days to rebuild after a repair."""
-    return f"{DAMAGED}/days_to_build"
 
 
 def raw_record_key(chain: ChainId, offset: int, digest: str) -> str:

@@ -169,8 +169,7 @@ class RepairReport:
 
     steps: tuple[RepairStep, ...]
     days: tuple[date, ...]
-    waiting: str | None = None
-    """Why noted days cannot be built yet, because of other damage; None if none waits."""
+    """Days whose tables are stale now."""
     blocked: tuple[str, ...] = ()
     """Chains that could not be repaired, each with the reason."""
 

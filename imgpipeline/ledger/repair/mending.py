@@ -44,7 +44,7 @@ from imgpipeline.ledger.repair.damage import (
     RepairStep,
     first_step,
 )
-from imgpipeline.ledger.repair.repair_list import DaysToBuild, close_repair, open_repair
+from imgpipeline.ledger.repair.repair_list import close_repair, open_repair
 from imgpipeline.ledger.segment import Fingerprint, Provenance, SegmentHeader, describe, encode_segment
 from imgpipeline.objectstore import ObjectMissingError, ObjectStore
 
@@ -130,7 +130,7 @@ class Mender:
             pieces: The pieces to put (`pieces_of`).
             make: Makes the outcomes of a piece, in order.
             before_put: Called with the outcomes of each segment before it is put.
-            days: The known days that the stretch touched before, for the repair list.
+            days: The known days that the stretch touched before. Those of new outcomes are announced as well.
 
         Yields:
             Each segment, after it was put.
@@ -143,7 +143,8 @@ class Mender:
         last = pieces[-1]
         reach("mend mark", segment_key(self.chain, stretch.start))
         behind = OFFSET_LIMIT if stretch.end is None else last.end
-        opened, touched = open_repair(self.store, self.chain, stretch.start, behind, days), set[date]()
+        announced = set(days)
+        opened = [open_repair(self.store, self.chain, stretch.start, behind, announced)]
         if last.is_tail and last.end - 1 not in over:
             over[last.end - 1] = self._close_tail(last.end)
         for piece in pieces:
@@ -152,10 +153,14 @@ class Mender:
             made = singly(make(piece)) if piece.is_tail else make(piece)
             for outcomes, mark in chunks(made, 1 if piece.is_tail else _MOST_RECORDS):
                 before_put(outcomes)
+                new = {o.day for o in outcomes if not isinstance(o, Gap) and o.day} - announced
+                if new:
+                    announced |= new
+                    opened.append(open_repair(self.store, self.chain, stretch.start, behind, new))
                 self._put(outcomes, mark, over.get(offsets_of(outcomes[0])[0]))
-                touched.update(o.day for o in outcomes if not isinstance(o, Gap) and o.day)
                 yield Mended(piece, bad, kept, outcomes)
-        close_repair(self.store, opened, touched)
+        for repair in opened:
+            close_repair(self.store, repair)
 
     def remove_covered(self, damaged: DamagedObject) -> str | None:
         """Removes a damaged object whose offset an intact segment covers, so that no writer can use its key.
@@ -258,7 +263,6 @@ class Restoring:
 
     store: ObjectStore
     chain: ChainId
-    notes: DaysToBuild
     progress: Callable[[int], None]
     dry_run: bool
     steps: list[RepairStep] = field(default_factory=list)
@@ -300,7 +304,6 @@ class Restoring:
 
     def _put(self, lost: LostSegment) -> bool:
         """Restores one segment; returns whether it exists now."""
-        self.notes.cover(lost.header.days)
         DayIndex(self.store).cover(lost.header)
         reach("restore put", lost.key)
         is_stored = self.store.replace_or_own(lost.key, lost.data, lost.over.e_tag if lost.over else None)
