@@ -1,4 +1,4 @@
-"""Builds and parses the keys of the object store; those of bundles and repair marks are in `bundle_keys`.
+"""Builds and parses the keys of the object store; those of bundles are in `bundle_keys`.
 
 Keys are relative to the store's prefix, contain only `A-Z a-z 0-9 . _ - = ~ /`, and sort in the order of their numbers.
 """

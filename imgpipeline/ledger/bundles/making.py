@@ -1,8 +1,8 @@
 """Makes bundles of the ranges that a chain has moved past.
 
-The repair marks are listed before the segments are read. A repair that changes a segment later puts its mark first, so
-a bundle of the old bytes has a revision that no reader looks for. So a bundler may pause at any step, and several may
-work at the same time.
+The repair list is read before the segments. A repair that changes a segment later opens an entry first, so a bundle of
+the old bytes has a revision that no reader looks for. So a bundler may pause at any step, and several may work at the
+same time.
 """
 
 from collections import defaultdict
@@ -11,20 +11,21 @@ from dataclasses import dataclass, field
 from itertools import chain as chain_together
 from math import ceil
 
-from imgpipeline.contracts.bundle_keys import BUNDLE_OFFSETS, BundleId, bundle_key, revision_of
+from imgpipeline.contracts.bundle_keys import BUNDLE_OFFSETS, BundleId, bundle_key
 from imgpipeline.contracts.keys import FAN_OUT_OFFSETS, OFFSET_LIMIT, ChainId, chain_prefix, segment_key
 from imgpipeline.errors import LedgerError
 from imgpipeline.faultpoints import reach
 from imgpipeline.ledger.bundles.stored import (
     PIECE_BYTES,
     StoredBundle,
+    current_id,
     discard,
     encode_bundle,
     list_bundles,
-    list_marks,
     readable,
 )
 from imgpipeline.ledger.reading import find_end, last_segment_before, list_chains, list_sizes, open_segment
+from imgpipeline.ledger.repair.repair_list import list_repairs
 from imgpipeline.ledger.segment import SegmentHeader
 from imgpipeline.objectstore import ObjectMissingError, ObjectStore
 from imgpipeline.objectstore.parallel import map_ahead
@@ -70,9 +71,9 @@ def find_ranges(store: ObjectStore, chain: ChainId, *, fewest: int = FEWEST_SEGM
     Raises:
         LedgerError: The chain's last segment cannot be read.
     """
-    marks = list_marks(store, chain)  # before any segment is read, as explained above
+    repairs = list_repairs(store)  # before any segment is read, as explained above
     bundles = list_bundles(store, chain, 0, OFFSET_LIMIT // BUNDLE_OFFSETS)
-    known = readable(bundles, marks)
+    known = readable(bundles, repairs)
     outdated: dict[int, list[StoredBundle]] = defaultdict(list)
     for stored in bundles:
         if known.get(stored.bundle.number) != stored:
@@ -87,7 +88,7 @@ def find_ranges(store: ObjectStore, chain: ChainId, *, fewest: int = FEWEST_SEGM
         if missing:
             found = _segments_of(store, chain, missing[0], missing[-1] + 1)
             for number in reversed(missing):
-                bundle = BundleId(chain, number, revision_of(number, marks))
+                bundle = current_id(chain, number, repairs)
                 size_bytes = sum(size for _, size in found[number])
                 if len(found[number]) >= fewest and size_bytes <= MOST_BYTES:
                     starts = tuple(start for start, _ in found[number])

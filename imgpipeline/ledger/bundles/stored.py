@@ -5,39 +5,34 @@
 The footer is zstd-compressed JSON with position and days of each segment. The trailer has 48 bytes: the footer's length
 (8, big-endian), its SHA-256 (32), and `imgbndl1`. The same segments always give the same bytes.
 
-A bundle is readable if its revision is the one that the chain's repair marks currently give its range. A missing or
-damaged bundle only costs its readers requests. The first reader of a damaged one removes it, so that the next bundling
-rebuilds it.
+A bundle is readable if its revision is the one that the repair list currently gives its range. A missing or damaged
+bundle only costs its readers requests. The first reader of a damaged one removes it, so that the next bundling rebuilds
+it.
 """
 
 import contextlib
 import json
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from datetime import date
 from hashlib import sha256
 from itertools import pairwise
 from typing import Any
-from uuid import uuid4
 
 import zstandard
 
 from imgpipeline.contracts.bundle_keys import (
     BUNDLE_OFFSETS,
     BundleId,
-    RepairMark,
     bundle_key,
     bundle_prefix,
     bundle_range_key,
     parse_bundle_key,
-    parse_repair_mark_key,
-    repair_mark_key,
-    repair_mark_prefix,
-    revision_of,
 )
 from imgpipeline.contracts.keys import OFFSET_LIMIT, ChainId, segment_key
 from imgpipeline.errors import LedgerError
 from imgpipeline.ledger.reading import open_segment
+from imgpipeline.ledger.repair.repair_list import Repair, list_repairs
 from imgpipeline.ledger.segment import Segment, SegmentHeader, decompress
 from imgpipeline.objectstore import ForbiddenError, ObjectMissingError, ObjectStore
 from imgpipeline.objectstore.reading import fetch_range, fetch_tail
@@ -48,6 +43,7 @@ TRAILER_BYTES = 48
 PIECE_BYTES = 2**21
 """Adjacent segments are read together up to this size; a few pieces are in memory."""
 _SMALLEST_TAIL_BYTES = 2**16
+_NO_REPAIR = "0" * 16
 _MAGIC = b"imgbndl1"
 _MOST_FOOTER_BYTES = 2**26
 _ENCODER = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), allow_nan=False)
@@ -194,26 +190,26 @@ def list_bundles(store: ObjectStore, chain: ChainId, first: int, behind: int) ->
     return sorted(found, key=lambda stored: stored.bundle)
 
 
-def list_marks(store: ObjectStore, chain: ChainId) -> list[RepairMark]:
-    """Returns all repair marks of a chain."""
-    found = (parse_repair_mark_key(chain, info.key) for info in store.list_objects(repair_mark_prefix(chain)))
-    return [mark for mark in found if mark is not None]
+def current_id(chain: ChainId, number: int, repairs: Iterable[Repair]) -> BundleId:
+    """Returns the id of a range's bundle; its revision is the hash of the repairs that were opened in the range."""
+    bundle = BundleId(chain, number, _NO_REPAIR)
+    opened = [
+        repair.number
+        for repair in repairs
+        if repair.closes is None
+        and repair.chain == chain
+        and repair.first < bundle.behind
+        and bundle.first < repair.behind
+    ]
+    return replace(bundle, revision=sha256(repr(opened).encode()).hexdigest()[:16]) if opened else bundle
 
 
-def put_mark(store: ObjectStore, chain: ChainId, first: int, behind: int) -> None:
-    """Puts a repair mark, which makes all bundles of the current segments in a range unreadable.
+def readable(bundles: Iterable[StoredBundle], repairs: Collection[Repair]) -> dict[int, StoredBundle]:
+    """Returns the readable bundles of a chain by the number of their range.
 
-    Put it before a repair replaces, removes or puts the first segment that starts in `[first, behind)`.
+    The repairs are those of the repair list, which was read after the bundles were listed.
     """
-    store.put(repair_mark_key(chain, RepairMark(first, behind, uuid4().hex)), b"")
-
-
-def readable(bundles: Collection[StoredBundle], marks: Collection[RepairMark]) -> dict[int, StoredBundle]:
-    """Returns the readable bundles by the number of their range.
-
-    The marks are those of the chain, listed after the bundles.
-    """
-    return {b.bundle.number: b for b in bundles if b.bundle.revision == revision_of(b.bundle.number, marks)}
+    return {b.number: found for found in bundles if (b := found.bundle) == current_id(b.chain, b.number, repairs)}
 
 
 def find_bundles(store: ObjectStore, chain: ChainId, first: int, behind: int, end: int) -> dict[int, StoredBundle]:
@@ -224,7 +220,7 @@ def find_bundles(store: ObjectStore, chain: ChainId, first: int, behind: int, en
     """
     numbers = range(first // BUNDLE_OFFSETS, min(-(-behind // BUNDLE_OFFSETS), end // BUNDLE_OFFSETS))
     bundles = list_bundles(store, chain, numbers.start, numbers.stop) if numbers else []
-    return readable(bundles, list_marks(store, chain)) if bundles else {}
+    return readable(bundles, list_repairs(store)) if bundles else {}
 
 
 @dataclass(frozen=True, slots=True)

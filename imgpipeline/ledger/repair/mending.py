@@ -2,10 +2,9 @@
 
 Segments that a bundle still has are put back byte for byte (`Restoring`). No outcome changes, so nobody has to know.
 
-For the others (`Mender`), the repair first adds an entry to the repair list, so that followers read these offsets
-again, and puts a repair mark, so that nobody reads them through an older bundle. Then it copies the damaged bytes. It
-replaces a damaged object only in the version that it read, and puts a removed one create-only. The next repair
-continues one that died.
+For the others (`Mender`), the repair first adds an entry to the repair list, so that followers read these offsets again
+and nobody reads them through an older bundle. Then it copies the damaged bytes. It replaces a damaged object only in
+the version that it read, and puts a removed one create-only. The next repair continues one that died.
 
 Between two intact segments, the range is known. After the last intact one it is not: only the damaged object contained
 the end, and a paused writer may still know the end and continue there. So each offset gets its own segment. Wherever
@@ -280,7 +279,7 @@ class Restoring:
         return replace(damage, stretches=tuple(left), bundles=())
 
     def _withdraw(self, wrong: WrongBundle) -> None:
-        """Removes a bundle that differs from its segments; the mark stops readers even if this process dies."""
+        """Removes a bundle that differs from its segments; the entry stops readers even if this process dies."""
         bundle = wrong.stored.bundle
         if not self.dry_run:
             # Followers may have read the outcomes in the bundle instead of those in the segments.

@@ -17,7 +17,6 @@ from weakref import WeakKeyDictionary
 
 from imgpipeline.contracts.keys import REPAIR_LIST, ChainId, repair_entry_key
 from imgpipeline.errors import LedgerError
-from imgpipeline.ledger.bundles.stored import put_mark
 from imgpipeline.objectstore import ObjectStore
 from imgpipeline.objectstore.numbered import append_entry, list_numbers
 from imgpipeline.objectstore.parallel import map_ahead
@@ -53,10 +52,7 @@ def open_repair(store: ObjectStore, chain: ChainId, first: int, behind: int, day
     Raises:
         TransientError: The store does not answer.
     """
-    opened = _append(store, Repair(0, chain, first, behind, tuple(sorted(set(days)))))
-    # After the entry: if the repair dies before the mark, the next one still finds a bundle that differs.
-    put_mark(store, chain, first, behind)
-    return opened
+    return _append(store, Repair(0, chain, first, behind, tuple(sorted(set(days)))))
 
 
 def close_repair(store: ObjectStore, opened: Repair) -> Repair:

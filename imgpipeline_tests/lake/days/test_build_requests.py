@@ -19,8 +19,8 @@ READS = Counter({
     "listings that find the chains": 3,
     "end of the chain: folders, its last page, its last segment": 3,
     "day index": 1,
-    "open repairs": 1,
-    "bundles of the chain, and its repair marks": 2,
+    "bundles of the chain": 1,
+    "repair list, for the day and for its bundles": 2,
     "the bundle": 1,
 })  # fmt: skip
 
