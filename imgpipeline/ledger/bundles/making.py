@@ -156,12 +156,12 @@ def _read_whole(store: ObjectStore, bundle: BundleId, starts: Sequence[int]) -> 
 
 @dataclass(slots=True)
 class BundlingReport:
-    """The result of a pass over the ledger, or of its dry run."""
+    """The result of a pass over the ledger."""
 
     bundles: int = 0
     segments: int = 0
     size_bytes: int = 0
-    """Total size of the new bundles; in a dry run, of their segments."""
+    """Total size of the new bundles."""
     requests_saved: int = 0
     """Number of requests that the new bundles save when all of them are read."""
     problems: list[str] = field(default_factory=list)
@@ -179,13 +179,7 @@ class BundlingReport:
         self.requests_saved += done.range.requests_saved
 
 
-def bundle_ledger(
-    store: ObjectStore,
-    *,
-    dry_run: bool = False,
-    is_over: Callable[[], bool] = lambda: False,
-    progress: Callable[[BundlingReport], None] = lambda _: None,
-) -> BundlingReport:
+def bundle_ledger(store: ObjectStore, *, is_over: Callable[[], bool] = lambda: False) -> BundlingReport:
     """Makes all missing bundles, the newest of each chain first.
 
     A chain whose end cannot be read, or a range with damage, does not prevent the bundles of others. `is_over` is
@@ -204,23 +198,8 @@ def bundle_ledger(
             if is_over():
                 report.is_complete = False
                 return report
-            report.add(Bundling(wanted, wanted.size_bytes, None) if dry_run else make_bundle(store, wanted))
-            progress(report)
+            report.add(make_bundle(store, wanted))
     return report
-
-
-def has_ranges(store: ObjectStore, *, is_over: Callable[[], bool] = lambda: False) -> bool:
-    """Returns whether a range needs a bundle.
-
-    `is_over` is called after each chain; True ends the search with the result True.
-
-    Raises:
-        TransientError: The store does not answer.
-    """
-    for found in map_ahead(lambda c: _begin(store, c), list_chains(store), workers=_LOOKERS, ahead=_LOOKERS):
-        if is_over() or (not isinstance(found, str) and next(found, None) is not None):
-            return True
-    return False
 
 
 def _begin(store: ObjectStore, chain: ChainId) -> Iterator[RangeToBundle] | str:
