@@ -221,9 +221,10 @@ def _show_repair(report: "RepairReport", steps: Sequence[dict[str, Any]], *, dry
         ("offsets", lambda step: f"[{step['start']}, {step['end']})"), "found",
         ("would be rebuilt from" if dry_run else "rebuilt from", lambda step: step["source"]),
     )  # fmt: skip
-    outcomes = ("frames", "dead_letters", "notices", "gaps", ("damaged bytes kept as", lambda step: step["kept"] or ""))
     if steps:
-        show_records(steps, columns if dry_run else (*columns, *outcomes))
+        show_records(
+            steps, columns if dry_run else (*columns, ("damaged bytes kept as", lambda step: step["kept"] or ""))
+        )
     if report.days:
         note(
             f"{counted(len(report.days), 'day')} must be built again. The sensor keep_tables_current does so, or "

@@ -27,7 +27,7 @@ from imgpipeline.ledger.repair.damage import (
     RepairReport,
     RepairStep,
     find_damage,
-    first_step,
+    step_of,
 )
 from imgpipeline.ledger.repair.mending import ChainChangedError, Made, Mender, Piece, Restoring, is_lid, pieces_of
 from imgpipeline.ledger.repair.repair_list import close_repair, list_repairs, still_open
@@ -340,8 +340,8 @@ class _Repair:
         ):
             start, end = done.piece.start, done.piece.end
             if offsets_of(done.outcomes[0])[0] == start:
-                self.steps.append(first_step(source.chain, start, end, done.bad, done.kept))
-            self.steps[-1] = self.steps[-1].with_outcomes(done.outcomes)
+                made_of = source.describe(done.piece)
+                self.steps.append(step_of(source.chain, start, end, done.bad, made_of, done.kept))
             self.progress(len(done.outcomes))
 
     def _work(self, source: RepairSource) -> FrameWork | None:
@@ -366,5 +366,4 @@ def _planned(store: ObjectStore, source: RepairSource, damage: ChainDamage) -> I
         source.check_neighbours(stretch)
         over = {found.start: found for found in stretch.objects}
         for piece in source.pieces(store, stretch):
-            bad, made_of = over.get(piece.start), source.describe(piece)
-            yield first_step(source.chain, piece.start, piece.end, bad, None, made_of)
+            yield step_of(source.chain, piece.start, piece.end, over.get(piece.start), source.describe(piece))

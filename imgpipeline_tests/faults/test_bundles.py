@@ -245,7 +245,7 @@ def test_fault_49_without_an_intact_bundle_a_segment_is_repaired_from_kafka_or_b
     if not in_kafka:
         drop_records(bundled, FIRST + 18)
     [step] = repair(bundled).steps
-    assert (step.source, step.frames, step.gaps) == (("kafka", 3, 0) if in_kafka else ("gap", 0, 3))
+    assert (step.source, step.end - step.start) == ("kafka" if in_kafka else "gap", 3)
     after = read(bundled)
     assert bundle(bundled) == [None]
     assert read(bundled) == after

@@ -41,7 +41,7 @@ from imgpipeline.ledger.repair.damage import (
     ChainDamage,
     DamagedObject,
     RepairStep,
-    first_step,
+    step_of,
 )
 from imgpipeline.ledger.repair.repair_list import close_repair, open_repair
 from imgpipeline.ledger.segment import Fingerprint, Provenance, SegmentHeader, describe, encode_segment
@@ -314,8 +314,8 @@ class Restoring:
         """Adds a segment to the steps; a removed segment right after another one extends its step."""
         if not (is_next and lost.over is None and self.steps[-1].found == NO_SEGMENT):
             start = lost.header.start
-            self.steps.append(first_step(self.chain, start, start, lost.over, kept, source="bundle"))
-        self.steps[-1] = self.steps[-1].with_segment(lost.header)
+            self.steps.append(step_of(self.chain, start, start, lost.over, "bundle", kept))
+        self.steps[-1] = replace(self.steps[-1], end=lost.header.end)
 
 
 def find_lost(store: ObjectStore, stretch: BrokenStretch) -> Iterator[LostSegment]:
