@@ -113,11 +113,10 @@ def _of_days(store: ObjectStore, ends: Mapping[ChainId, int], days: Iterable[dat
 def _header_line(segment: Segment) -> bytes:
     header, made = segment.header, segment.header.provenance
     data = header.to_json()
+    data |= data["chain"] | data["provenance"]
     row = {name: data[name] for name in SEGMENTS.names if name in data} | {
-        **data["counts"],
         "end_offset": header.end,
         "model_used": made.model_name,
-        "model_sha256": made.model_sha256,
         "key": segment_key(header.chain, header.start),
     }
     return json.dumps({"row": row}, ensure_ascii=False).encode() + b"\n"

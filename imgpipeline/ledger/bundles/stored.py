@@ -12,14 +12,15 @@ it.
 
 import contextlib
 import json
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
 from datetime import date
 from hashlib import sha256
 from itertools import pairwise
 from typing import Any
 
 import zstandard
+from pydantic import TypeAdapter
 
 from imgpipeline.contracts.bundle_keys import (
     BUNDLE_OFFSETS,
@@ -64,14 +65,8 @@ class BundledSegment:
     days: tuple[date, ...]
     sha256: str
 
-    def to_json(self) -> dict[str, Any]:
-        """Returns the entry of the footer."""
-        return {**asdict(self), "days": [day.isoformat() for day in self.days]}
 
-    @classmethod
-    def from_json(cls, data: Mapping[str, Any]) -> "BundledSegment":
-        """Parses the result of `to_json`; raises KeyError, TypeError or ValueError for anything else."""
-        return cls(**{**data, "days": tuple(date.fromisoformat(day) for day in data["days"])})
+_SEGMENTS = TypeAdapter(tuple[BundledSegment, ...])
 
 
 def encode_bundle(bundle: BundleId, segments: Iterable[tuple[SegmentHeader, bytes]]) -> bytes:
@@ -80,16 +75,17 @@ def encode_bundle(bundle: BundleId, segments: Iterable[tuple[SegmentHeader, byte
     Takes the header and the whole object of each segment, in the order of offsets.
     """
     parts: list[bytes] = []
-    described: list[dict[str, Any]] = []
+    described: list[BundledSegment] = []
     position = 0
     for header, data in segments:
         digest = sha256(data).hexdigest()
-        segment = BundledSegment(header.start, header.end, position, len(data), header.days, digest)
-        described.append(segment.to_json())
+        described.append(BundledSegment(header.start, header.end, position, len(data), header.days, digest))
         parts.append(data)
         position += len(data)
     footer = zstandard.ZstdCompressor(level=3, write_checksum=True).compress(
-        _ENCODER.encode({**_identity(bundle), "segments": described}).encode()
+        _ENCODER.encode(
+            {**_identity(bundle), "segments": _SEGMENTS.dump_python(tuple(described), mode="json")}
+        ).encode()
     )
     return b"".join((*parts, footer, len(footer).to_bytes(8, "big"), sha256(footer).digest(), _MAGIC))
 
@@ -143,7 +139,7 @@ def decode_footer(bundle: BundleId, data: bytes) -> tuple[BundledSegment, ...]:
         described = head.pop("segments")
         if head != _identity(bundle):
             raise _damaged(bundle, f"its footer identifies it as {head}")
-        segments = tuple(BundledSegment.from_json(segment) for segment in described)
+        segments = _SEGMENTS.validate_python(described)
     except (zstandard.ZstdError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise _damaged(bundle, f"its footer cannot be read ({error})") from None
     _check_order(bundle, segments)

@@ -15,8 +15,10 @@ from datetime import date
 from itertools import count
 from weakref import WeakKeyDictionary
 
+from pydantic import TypeAdapter
+
 from imgpipeline.contracts.keys import REPAIR_LIST, ChainId, repair_entry_key
-from imgpipeline.errors import LedgerError
+from imgpipeline.errors import ConfigurationError, LedgerError
 from imgpipeline.objectstore import ObjectStore
 from imgpipeline.objectstore.numbered import append_entry, list_numbers
 from imgpipeline.objectstore.parallel import map_ahead
@@ -39,6 +41,7 @@ class Repair:
     """Number of the entry that opened this repair; None for an opening entry."""
 
 
+_ENTRY = TypeAdapter(Repair)
 _READ: WeakKeyDictionary[ObjectStore, dict[int, Repair]] = WeakKeyDictionary()
 """The entries of each store that this process has read; entries never change."""
 
@@ -102,33 +105,16 @@ def _key_of(_prefix: str, number: int) -> str:
 
 
 def _append(store: ObjectStore, repair: Repair) -> Repair:
-    chain = repair.chain
-    content = {
-        "topic": chain.topic,
-        "topic_id": chain.topic_id,
-        "partition": chain.partition,
-        "first": repair.first,
-        "behind": repair.behind,
-        "days": [day.isoformat() for day in repair.days],
-        "closes": repair.closes,
-    }
+    content = _ENTRY.dump_python(repair, mode="json", exclude={"number"})
     return replace(repair, number=append_entry(store, REPAIR_LIST, content, key_of=_key_of))
 
 
 def _read(store: ObjectStore, number: int) -> Repair:
     key = repair_entry_key(number)
     try:
-        data = json.loads(store.get(key))
-        return Repair(
-            number,
-            ChainId(data["topic"], data["topic_id"], data["partition"]),
-            int(data["first"]),
-            int(data["behind"]),
-            tuple(date.fromisoformat(day) for day in data["days"]),
-            None if data["closes"] is None else int(data["closes"]),
-        )
-    except (ValueError, KeyError, TypeError) as error:
+        return _ENTRY.validate_python({**json.loads(store.get(key)), "number": number})
+    except (ValueError, TypeError, ConfigurationError) as error:
         raise LedgerError(
-            f"{key} is not an entry of the repair list ({type(error).__name__}: {error}).",
+            f"{key} is not an entry of the repair list ({type(error).__name__}).",
             next_step="put a copy of the previous entry there, and delete metadata_followers/, which is rebuilt",
         ) from None
