@@ -14,8 +14,7 @@ import duckdb
 from benchmarks.place import Effort, Place, bucket_settings, say
 from benchmarks.report import Table, at_least, at_most
 from benchmarks.synthetic_days import DAY, SyntheticDay, make_day
-from imgpipeline.contracts.bundle_keys import BUNDLE_OFFSETS, BUNDLES
-from imgpipeline.contracts.keys import DAY_INDEX, METADATA, day_table_key
+from imgpipeline.contracts.keys import BUNDLE_OFFSETS, BUNDLES, DAY_INDEX, METADATA, day_table_key
 from imgpipeline.contracts.outcomes import Gap, GapReason
 from imgpipeline.contracts.times import utc_now
 from imgpipeline.lake.days.day_tables import rebuild_day

@@ -8,8 +8,7 @@ from typing import Any
 import pytest
 from confluent_kafka import Producer
 
-from imgpipeline.contracts.bundle_keys import BUNDLES
-from imgpipeline.contracts.keys import ChainId
+from imgpipeline.contracts.keys import BUNDLES, ChainId
 from imgpipeline.contracts.times import utc_now
 from imgpipeline.lake.quality.audit import audit
 from imgpipeline.ledger import find_end, list_chains, read_chain, read_day

@@ -13,7 +13,7 @@ from datetime import datetime, timedelta
 from hashlib import sha256
 from typing import Any
 
-from imgpipeline.contracts.keys import DELIVERED, attempts_prefix, delivered_key, parse_number
+from imgpipeline.contracts.keys import DELIVERED, attempts_prefix, numbered_key, parse_number
 from imgpipeline.contracts.text import counted
 from imgpipeline.contracts.times import Clock, back_off_s, format_time, parse_time
 from imgpipeline.errors import PermanentError, TransientError
@@ -154,7 +154,7 @@ def _record(store: ObjectStore, number: int, attempt: Attempt) -> bool:
     append_entry(store, attempts_prefix(number), attempt.to_json())
     if attempt.failed:
         return False
-    store.put(delivered_key(number), b"{}")
+    store.put(numbered_key(DELIVERED, number), b"{}")
     return True
 
 

@@ -6,7 +6,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from imgpipeline.contracts.keys import acknowledgements_prefix, delivered_key
+from imgpipeline.contracts.keys import DELIVERED, acknowledgements_prefix, numbered_key
 from imgpipeline.contracts.times import format_time, parse_time
 from imgpipeline.events.alerts.chain import Alert, alert_numbers, read_alert
 from imgpipeline.events.alerts.delivery import Attempt, read_attempts
@@ -53,7 +53,7 @@ class ListedAlert:
         """
         return cls(
             read_alert(store, number),
-            store.head(delivered_key(number)) is not None,
+            store.head(numbered_key(DELIVERED, number)) is not None,
             tuple(read_attempts(store, number)),
             tuple(read_acknowledgements(store, number)),
         )

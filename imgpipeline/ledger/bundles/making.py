@@ -11,8 +11,16 @@ from dataclasses import dataclass, field
 from itertools import chain as chain_together
 from math import ceil
 
-from imgpipeline.contracts.bundle_keys import BUNDLE_OFFSETS, BundleId, bundle_key
-from imgpipeline.contracts.keys import FAN_OUT_OFFSETS, OFFSET_LIMIT, ChainId, chain_prefix, segment_key
+from imgpipeline.contracts.keys import (
+    BUNDLE_OFFSETS,
+    FAN_OUT_OFFSETS,
+    OFFSET_LIMIT,
+    BundleId,
+    ChainId,
+    bundle_key,
+    chain_prefix,
+    segment_key,
+)
 from imgpipeline.errors import LedgerError
 from imgpipeline.faultpoints import reach
 from imgpipeline.ledger.bundles.stored import (

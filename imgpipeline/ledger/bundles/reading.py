@@ -7,8 +7,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 
-from imgpipeline.contracts.bundle_keys import BUNDLE_OFFSETS
-from imgpipeline.contracts.keys import ChainId, segment_key
+from imgpipeline.contracts.keys import BUNDLE_OFFSETS, ChainId, segment_key
 from imgpipeline.ledger.bundles.stored import (
     BundledSegment,
     DamagedBundleError,

@@ -22,15 +22,17 @@ from typing import Any
 import zstandard
 from pydantic import TypeAdapter
 
-from imgpipeline.contracts.bundle_keys import (
+from imgpipeline.contracts.keys import (
     BUNDLE_OFFSETS,
+    OFFSET_LIMIT,
     BundleId,
+    ChainId,
     bundle_key,
     bundle_prefix,
     bundle_range_key,
     parse_bundle_key,
+    segment_key,
 )
-from imgpipeline.contracts.keys import OFFSET_LIMIT, ChainId, segment_key
 from imgpipeline.errors import LedgerError
 from imgpipeline.ledger.reading import open_segment
 from imgpipeline.ledger.repair.repair_list import Repair, list_repairs

@@ -17,7 +17,7 @@ from weakref import WeakKeyDictionary
 
 from pydantic import TypeAdapter
 
-from imgpipeline.contracts.keys import REPAIR_LIST, ChainId, repair_entry_key
+from imgpipeline.contracts.keys import REPAIR_LIST, ChainId, numbered_key
 from imgpipeline.errors import ConfigurationError, LedgerError
 from imgpipeline.objectstore import ObjectStore
 from imgpipeline.objectstore.numbered import append_entry, list_numbers
@@ -74,7 +74,7 @@ def list_repairs(store: ObjectStore, *, after: int = 0) -> list[Repair]:
         LedgerError: An entry cannot be read.
         TransientError: The store does not answer.
     """
-    numbers = list_numbers(store, REPAIR_LIST, after=after, key_of=_key_of)
+    numbers = list_numbers(store, REPAIR_LIST, after=after)
     # The listing of a folder is not atomic, so an entry counts only if all entries before it were seen.
     known = [number for number, expected in zip(numbers, count(after + 1)) if number == expected]
     read = _READ.setdefault(store, {})
@@ -100,17 +100,13 @@ def last_handled(repairs: Collection[Repair], *, after: int) -> int:
     return min((repair.number - 1 for repair in still_open(repairs)), default=after + len(repairs))
 
 
-def _key_of(_prefix: str, number: int) -> str:
-    return repair_entry_key(number)
-
-
 def _append(store: ObjectStore, repair: Repair) -> Repair:
     content = _ENTRY.dump_python(repair, mode="json", exclude={"number"})
-    return replace(repair, number=append_entry(store, REPAIR_LIST, content, key_of=_key_of))
+    return replace(repair, number=append_entry(store, REPAIR_LIST, content))
 
 
 def _read(store: ObjectStore, number: int) -> Repair:
-    key = repair_entry_key(number)
+    key = numbered_key(REPAIR_LIST, number)
     try:
         return _ENTRY.validate_python({**json.loads(store.get(key)), "number": number})
     except (ValueError, TypeError, ConfigurationError) as error:

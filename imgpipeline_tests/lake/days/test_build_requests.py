@@ -4,8 +4,7 @@ from collections import Counter
 
 import pytest
 
-from imgpipeline.contracts.bundle_keys import BUNDLE_OFFSETS
-from imgpipeline.contracts.keys import ChainId
+from imgpipeline.contracts.keys import BUNDLE_OFFSETS, ChainId
 from imgpipeline.lake.days.day_tables import rebuild_day
 from imgpipeline.ledger.bundles.making import bundle_ledger
 from imgpipeline.objectstore import ObjectStore, open_store

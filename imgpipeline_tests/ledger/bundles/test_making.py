@@ -4,8 +4,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from imgpipeline.contracts.bundle_keys import BundleId, bundle_key
-from imgpipeline.contracts.keys import ChainId, segment_key
+from imgpipeline.contracts.keys import BundleId, ChainId, bundle_key, segment_key
 from imgpipeline.ledger import DayIndex, find_end
 from imgpipeline.ledger.bundles.making import bundle_ledger, find_ranges, make_bundle
 from imgpipeline.ledger.chain import close_chain

@@ -7,8 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from imgpipeline.contracts.bundle_keys import BundleId, bundle_key
-from imgpipeline.contracts.keys import segment_key
+from imgpipeline.contracts.keys import BundleId, bundle_key, segment_key
 from imgpipeline.errors import LedgerError
 from imgpipeline.ledger import read_segment
 from imgpipeline.ledger.audit import ChainAudit, audit_chain, fix_end
