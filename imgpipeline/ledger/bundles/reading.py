@@ -108,35 +108,6 @@ def read_chain(store: ObjectStore, chain: ChainId, first: int, end: int) -> Iter
             yield from read_segments(store, chain, list_segments(store, chain, stretch.first, stretch.behind))
 
 
-@dataclass(frozen=True, slots=True)
-class Listed:
-    """A stretch and its segments, before they are read."""
-
-    stretch: Stretch
-    starts: tuple[int, ...]
-    """Starts of the segments, sorted; empty if the stretch has bundles."""
-    count: int
-
-
-def list_reading(
-    store: ObjectStore, chain: ChainId, first: int, end: int, *, through_bundles: bool
-) -> tuple[Listed, ...]:
-    """Returns how to read the segments that start in `[first, end)`, and how many there are.
-
-    Lists every segment unless `through_bundles`, which reads bundles where possible.
-    """
-    bundles = find_bundles(store, chain, first, end, end) if through_bundles else {}
-    return tuple(_listed(store, chain, stretch) for stretch in join_stretches(bundles, first, end))
-
-
-def _listed(store: ObjectStore, chain: ChainId, stretch: Stretch) -> Listed:
-    if stretch.bundles:
-        opened = (bundle for stored in stretch.bundles if (bundle := try_open(store, stored)))
-        return Listed(stretch, (), sum(s.start >= stretch.first for bundle in opened for s in bundle.segments))
-    starts = tuple(list_segments(store, chain, stretch.first, stretch.behind))
-    return Listed(stretch, starts, len(starts))
-
-
 def read_bundles(
     store: ObjectStore, chain: ChainId, stretch: Stretch, *, end: int, wanted: Wanted, leads: bool = True
 ) -> Iterator[Segment | Covered]:
