@@ -49,14 +49,14 @@ def list_chains(
     rows: RowFormat,
 ) -> None:
     """List all chains and their ends, including those of earlier topics and of imports. Does not need Kafka."""
-    from imgpipeline import ledger
     from imgpipeline.contracts.keys import ChainId
+    from imgpipeline.ledger import reading
 
     if topic is not None:
         with from_arguments("give the name of a topic; `imgpipeline ledger list` lists all chains"):
             ChainId(topic, "any", 0)
     _, store = open_site()
-    found = list(ledger.for_each_chain(ledger.list_chains(store, topic), lambda chain: _read_end(store, chain)))
+    found = list(reading.for_each_chain(reading.list_chains(store, topic), lambda chain: _read_end(store, chain)))
     rows.show(found, _CHAINS, empty=f"The ledger has no chain{f' of the topic {topic}' if topic else ' yet'}.")
     problems = [row["problem"] for row in found if row["problem"]]
     for problem in problems:
@@ -235,7 +235,8 @@ def _show_repair(report: "RepairReport", steps: Sequence[dict[str, Any]], *, dry
     elif dry_run:
         note("Nothing was changed. Run the command without --dry-run to repair this.")
     else:
-        note("Repaired. `imgpipeline audit --full` checks the whole ledger.")
+        when = ", once these days are built" if report.days else ""
+        note(f"Repaired. `imgpipeline audit --full` checks the whole ledger{when}.")
 
 
 def _step_json(step: "RepairStep") -> dict[str, Any]:

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 
 from kafka import KafkaAdminClient
 
-from imgpipeline.contracts.keys import ChainId, audit_state_key, is_import, next_chain, parse_segment_key
+from imgpipeline.contracts.keys import ChainId, audit_state_key, day_table_key, is_import, next_chain, parse_segment_key
 from imgpipeline.contracts.outcomes import DeadLetter, Frame, Gap, GapReason, Outcome, offsets_of
 from imgpipeline.contracts.records import LogRange, Partition
 from imgpipeline.contracts.times import Clock
@@ -20,6 +20,7 @@ from imgpipeline.detect.resume import has_record
 from imgpipeline.detect.work import FrameWork
 from imgpipeline.errors import ConfigurationError, LedgerError, TransientError, UsageError
 from imgpipeline.lake.days.stale_days import named_end
+from imgpipeline.lake.schema import FRAMES
 from imgpipeline.ledger import DayIndex, Fingerprint, Provenance, days_of_chain, list_chains
 from imgpipeline.ledger.repair.damage import (
     BrokenStretch,
@@ -235,7 +236,8 @@ def repair_ledger(
     days = sorted({day for entry in list_repairs(store, after=earlier) for day in entry.days})
     if repair.steps or days:
         store.delete(audit_state_key())
-    return RepairReport(tuple(repair.steps), tuple(days), left)
+    stale = tuple(day for day in days if store.head(day_table_key(FRAMES.name, day)))
+    return RepairReport(tuple(repair.steps), stale, left)
 
 
 def _chains(store: ObjectStore, key: str | None) -> list[ChainId]:
