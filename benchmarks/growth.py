@@ -21,8 +21,11 @@ from imgpipeline.lake.days.day_tables import rebuild_day
 from imgpipeline.lake.quality.audit import audit
 from imgpipeline.lake.schema import DAY_TABLES
 from imgpipeline.lake.sessions.session import open_lake
-from imgpipeline.ledger import ChainWriter, DayIndex, Provenance, fix_ends
 from imgpipeline.ledger.bundles.making import bundle_ledger
+from imgpipeline.ledger.chain import ChainWriter
+from imgpipeline.ledger.days import DayIndex
+from imgpipeline.ledger.reading import fix_ends
+from imgpipeline.ledger.segment import Provenance
 from imgpipeline.objectstore import ObjectStore, open_store
 from imgpipeline.objectstore.reading import fetch_to_file
 from imgpipeline_tests.faults.counting_relay import CountingRelay

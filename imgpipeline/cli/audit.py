@@ -21,7 +21,8 @@ if TYPE_CHECKING:
     from imgpipeline.contracts.records import LogRange
     from imgpipeline.events.alerts.audit import AlertAudit
     from imgpipeline.lake.quality.audit_report import AuditReport
-    from imgpipeline.ledger import ChainEnd, Segment
+    from imgpipeline.ledger.reading import ChainEnd
+    from imgpipeline.ledger.segment import Segment
     from imgpipeline.objectstore import ObjectStore
 
 
@@ -94,7 +95,7 @@ def status(
 
 
 def _ledger_ends(store: "ObjectStore", topics: Sequence[str]) -> "dict[ChainId, ChainEnd]":
-    from imgpipeline.ledger import find_ends, list_chains
+    from imgpipeline.ledger.reading import find_ends, list_chains
 
     return find_ends(store, [chain for topic in topics for chain in list_chains(store, topic)])
 
@@ -107,7 +108,7 @@ def _rows(
     settings: Settings,
 ) -> Iterator[PartitionStatus]:
     from imgpipeline.detect.state import find_expired
-    from imgpipeline.ledger import current_chain
+    from imgpipeline.ledger.chain import current_chain
     from imgpipeline.stream.fetch import find_oldest
 
     closed = {chain for chain, end in ends.items() if end.is_closed}
@@ -138,7 +139,7 @@ def _rows(
 
 def _latest_segments(store: "ObjectStore", chain: "ChainId", end: int) -> "Iterator[Segment]":
     """Yields the segments of a chain from its end backwards. Lists and reads only what the caller takes."""
-    from imgpipeline.ledger import list_segments, read_segments
+    from imgpipeline.ledger.reading import list_segments, read_segments
 
     while end > 0:
         first = (end - 1) // FAN_OUT_OFFSETS * FAN_OUT_OFFSETS

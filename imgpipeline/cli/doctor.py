@@ -124,7 +124,7 @@ def check_kafka(settings: Settings) -> Iterator[tuple[str, str]]:
 def check_detection(settings: Settings, lag_s: float | None = None) -> Iterator[tuple[str, str]]:
     """Checks Kafka, then that no partition stops, no run fails, and no unread record is older than `lag_s`."""
     from imgpipeline.detect.state import find_expired, read_state
-    from imgpipeline.ledger import find_current_end
+    from imgpipeline.ledger.chain import find_current_end
     from imgpipeline.objectstore import open_store
     from imgpipeline.stream.fetch import find_oldest
     from imgpipeline.stream.log import read_log

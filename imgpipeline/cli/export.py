@@ -52,7 +52,7 @@ def duckdb_file(
 
 def _known_days(store: "ObjectStore", span: Span) -> list[date]:
     from imgpipeline.lake.query.days import name_nearest_days
-    from imgpipeline.ledger import known_days
+    from imgpipeline.ledger.days import known_days
 
     days = days_of(store, span)
     near = span.last or span.first
@@ -100,7 +100,7 @@ def _write_training_set(kind: str, folder: Path, wanted: TrainingOptions, *, as_
     from imgpipeline.export.formats import TrainingFormat, open_training_set, write_training_set
     from imgpipeline.lake.query.wanted_frames import WantedFrames
     from imgpipeline.lake.sessions.session import open_lake
-    from imgpipeline.ledger import known_days
+    from imgpipeline.ledger.days import known_days
     from imgpipeline.objectstore import ImageReader
 
     span = wanted.span()

@@ -184,7 +184,7 @@ def _build(settings: Settings, store: "ObjectStore", chain: "ChainId") -> tuple[
     from imgpipeline.daily.build import BuildOptions, build_day
     from imgpipeline.daily.objects import TABLES
     from imgpipeline.lake.days.summaries import SUMMARIES
-    from imgpipeline.ledger import days_of_chain
+    from imgpipeline.ledger.days import days_of_chain
 
     days, built = days_of_chain(store, chain), 0
     with progress_bar("Building", unit="days") as progress:

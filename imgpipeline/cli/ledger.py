@@ -67,7 +67,7 @@ def list_chains(
 
 def _read_end(store: "ObjectStore", chain: "ChainId") -> dict[str, Any]:
     """Returns the end of a chain: the first offset without an outcome, and the last segment if there is one."""
-    from imgpipeline.ledger import find_end
+    from imgpipeline.ledger.reading import find_end
 
     end, problem = None, None
     try:
@@ -143,7 +143,7 @@ def accept_loss(
     keeps naming the loss.
     """
     from imgpipeline.detect import resume, state
-    from imgpipeline.ledger import find_current_end
+    from imgpipeline.ledger.chain import find_current_end
     from imgpipeline.stream.log import read_log
 
     settings, store = open_site()

@@ -21,7 +21,8 @@ from imgpipeline.detect.work import FrameWork
 from imgpipeline.errors import ConfigurationError, LedgerError, TransientError, UsageError
 from imgpipeline.lake.days.stale_days import named_end
 from imgpipeline.lake.schema import FRAMES
-from imgpipeline.ledger import DayIndex, Fingerprint, Provenance, days_of_chain, list_chains
+from imgpipeline.ledger.days import DayIndex, days_of_chain
+from imgpipeline.ledger.reading import list_chains
 from imgpipeline.ledger.repair.damage import (
     BrokenStretch,
     ChainDamage,
@@ -32,6 +33,7 @@ from imgpipeline.ledger.repair.damage import (
 )
 from imgpipeline.ledger.repair.mending import ChainChangedError, Made, Mender, Piece, Restoring, is_lid, pieces_of
 from imgpipeline.ledger.repair.repair_list import close_repair, list_repairs, still_open
+from imgpipeline.ledger.segment import Fingerprint, Provenance
 from imgpipeline.objectstore import ImageReader, ObjectStore
 from imgpipeline.settings import Settings
 from imgpipeline.stream.connection import open_admin, open_consumer

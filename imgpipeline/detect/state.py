@@ -17,7 +17,7 @@ from imgpipeline.contracts.records import LogRange
 from imgpipeline.contracts.text import counted
 from imgpipeline.contracts.times import format_time
 from imgpipeline.errors import ImgpipelineError, LedgerError
-from imgpipeline.ledger import ChainEnd
+from imgpipeline.ledger.reading import ChainEnd
 from imgpipeline.objectstore import ObjectMissingError, ObjectStore
 from imgpipeline.stream.sensor_memory import FoundEnd
 

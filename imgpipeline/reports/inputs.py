@@ -30,7 +30,8 @@ from imgpipeline.lake.storage.manifest import (
     read_stored,
     read_version,
 )
-from imgpipeline.ledger import fix_ends, has_segment, index_buckets, known_days
+from imgpipeline.ledger.days import has_segment, index_buckets, known_days
+from imgpipeline.ledger.reading import fix_ends
 from imgpipeline.objectstore import ObjectStore
 from imgpipeline.reports.figures import day_hours
 from imgpipeline.settings import Settings

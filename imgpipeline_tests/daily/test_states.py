@@ -14,7 +14,8 @@ from imgpipeline.daily.states import NEW_FEATURE, day_states, due_days, note_fea
 from imgpipeline.lake.days.day_tables import rebuild_day
 from imgpipeline.lake.days.derived import State
 from imgpipeline.lake.quality.audit import audit
-from imgpipeline.ledger import DayIndex, days_of_chain, read_segment
+from imgpipeline.ledger.days import DayIndex, days_of_chain
+from imgpipeline.ledger.reading import read_segment
 from imgpipeline.ledger.repair.damage import find_damage
 from imgpipeline.ledger.repair.mending import Mender, pieces_of
 from imgpipeline.objectstore import ObjectStore, open_store

@@ -11,8 +11,10 @@ from confluent_kafka import Producer
 from imgpipeline.contracts.keys import BUNDLES, ChainId
 from imgpipeline.contracts.times import utc_now
 from imgpipeline.lake.quality.audit import audit
-from imgpipeline.ledger import find_end, list_chains, read_chain, read_day
 from imgpipeline.ledger.bundles.making import find_ranges, make_bundle
+from imgpipeline.ledger.bundles.reading import read_chain
+from imgpipeline.ledger.days import read_day
+from imgpipeline.ledger.reading import find_end, list_chains
 from imgpipeline.stream.log import read_log
 from imgpipeline_tests.detect.conftest import START, LaneUnderTest
 from imgpipeline_tests.faults.child_runs import child_run
@@ -23,7 +25,7 @@ from imgpipeline_tests.faults.test_mended_ledger import REPAIR
 pytestmark = pytest.mark.slow
 
 BUNDLE = """
-from imgpipeline.ledger import list_chains
+from imgpipeline.ledger.reading import list_chains
 from imgpipeline.ledger.bundles.making import find_ranges, make_bundle
 from imgpipeline.objectstore import open_store
 from imgpipeline.settings import load_settings

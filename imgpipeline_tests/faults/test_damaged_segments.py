@@ -10,7 +10,7 @@ from imgpipeline.contracts.times import utc_now
 from imgpipeline.errors import ConfigurationError, LedgerError
 from imgpipeline.lake.days.day_tables import rebuild_day
 from imgpipeline.lake.sessions.session import open_lake
-from imgpipeline.ledger import list_chains, read_segment
+from imgpipeline.ledger.reading import list_chains, read_segment
 from imgpipeline.ledger.repair.mending import LID
 from imgpipeline.ledger.segment import DamagedSegmentError, encode_segment
 from imgpipeline.stream.connection import open_admin

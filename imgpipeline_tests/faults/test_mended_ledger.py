@@ -9,7 +9,10 @@ from imgpipeline.contracts.outcomes import Frame
 from imgpipeline.contracts.times import utc_now
 from imgpipeline.errors import ConfigurationError
 from imgpipeline.lake.days.day_tables import rebuild_day
-from imgpipeline.ledger import ChainWriter, DayIndex, Fingerprint, find_end, list_chains
+from imgpipeline.ledger.chain import ChainWriter
+from imgpipeline.ledger.days import DayIndex
+from imgpipeline.ledger.reading import find_end, list_chains
+from imgpipeline.ledger.segment import Fingerprint
 from imgpipeline.stream.fetch import read_record
 from imgpipeline_tests.detect.conftest import START, LaneUnderTest
 from imgpipeline_tests.faults.child_runs import child_run

@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from imgpipeline.contracts.keys import segment_key
 from imgpipeline.contracts.notices import NoticeKind
 from imgpipeline.contracts.outcomes import FrameStatus, Gap, GapReason, Outcome
-from imgpipeline.ledger import find_end
 from imgpipeline.ledger.audit import ChainAudit, FixedEnd, audit_chain, fix_end, stray_keys
+from imgpipeline.ledger.reading import find_end
 from imgpipeline.ledger.segment import checksum_of, decode_segment, describe, encode_line, encode_segment
 from imgpipeline.objectstore import ObjectStore
 from imgpipeline.objectstore.client import open_memory_store

@@ -12,9 +12,9 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 
 from imgpipeline.contracts.keys import METADATA, ChainId, segment_key
 from imgpipeline.errors import LedgerError
-from imgpipeline.ledger import LostCheckpointError, close_chain, find_current_end, follow
-from imgpipeline.ledger.chain import ChainWriter
+from imgpipeline.ledger.chain import ChainWriter, close_chain, find_current_end
 from imgpipeline.ledger.days import DayIndex
+from imgpipeline.ledger.follow import LostCheckpointError, follow
 from imgpipeline.ledger.reading import list_chains, read_segment
 from imgpipeline.ledger.repair.damage import find_damage
 from imgpipeline.ledger.repair.repair_list import close_repair, list_repairs, open_repair, still_open

@@ -18,8 +18,8 @@ from imgpipeline.contracts.notices import NoticeKind
 from imgpipeline.contracts.outcomes import FrameStatus, Gap, GapReason, Outcome, offsets_of, outcome_to_json
 from imgpipeline.contracts.records import KafkaRecord
 from imgpipeline.errors import LedgerError
-from imgpipeline.ledger import Fingerprint, Segment, decode_segment, encode_segment, segment
-from imgpipeline.ledger.segment import SegmentHeader, describe
+from imgpipeline.ledger import segment
+from imgpipeline.ledger.segment import Fingerprint, Segment, SegmentHeader, decode_segment, describe, encode_segment
 from imgpipeline_tests.contracts.strategies import attributes, chains, outcomes, texts, times
 from imgpipeline_tests.ledger.samples import CHAIN, DAY, NOON, PROVENANCE, dead_letter, frame, gap, notice
 

@@ -33,7 +33,11 @@ from imgpipeline.contracts.keys import ChainId
 from imgpipeline.contracts.outcomes import DeadLetter, Frame, Outcome
 from imgpipeline.contracts.times import Clock
 from imgpipeline.errors import LedgerError
-from imgpipeline.ledger import ChainWriter, DayIndex, Fingerprint, Provenance, Segment, find_end, read_chain
+from imgpipeline.ledger.bundles.reading import read_chain
+from imgpipeline.ledger.chain import ChainWriter
+from imgpipeline.ledger.days import DayIndex
+from imgpipeline.ledger.reading import find_end
+from imgpipeline.ledger.segment import Fingerprint, Provenance, Segment
 from imgpipeline.objectstore import ObjectStore
 from imgpipeline.settings import Settings
 

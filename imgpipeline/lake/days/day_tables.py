@@ -40,7 +40,8 @@ from imgpipeline.lake.storage.manifest import (
     read_stored,
     write_parquet,
 )
-from imgpipeline.ledger import fix_ends, has_segment, index_buckets
+from imgpipeline.ledger.days import has_segment, index_buckets
+from imgpipeline.ledger.reading import fix_ends
 from imgpipeline.ledger.repair.repair_list import last_repair_of, list_repairs, still_open
 from imgpipeline.objectstore import ObjectStore
 

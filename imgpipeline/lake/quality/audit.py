@@ -24,8 +24,10 @@ from imgpipeline.lake.quality.audit_state import AuditedDay, AuditState, read_st
 from imgpipeline.lake.quality.table_audit import DayReader, compare_day, compare_summary, count_unbuilt
 from imgpipeline.lake.schema import DAY_TABLE_NAMES
 from imgpipeline.lake.storage.manifest import covered_ends, have_equal_ends, read_stored
-from imgpipeline.ledger import current_chain, for_each_chain, has_segment, index_buckets, known_days, list_chains
 from imgpipeline.ledger.audit import ChainAudit, FixedEnd, audit_chain, fix_end, stray_keys
+from imgpipeline.ledger.chain import current_chain
+from imgpipeline.ledger.days import has_segment, index_buckets, known_days
+from imgpipeline.ledger.reading import for_each_chain, list_chains
 from imgpipeline.ledger.session_books import find_later, find_repeats, join_books
 from imgpipeline.objectstore import ObjectMissingError, ObjectStore
 

@@ -32,7 +32,8 @@ from imgpipeline.lake.schema import (
 from imgpipeline.lake.storage.engine import Engine, all_rows, disk_errors, engine_errors, identifier, lock, open_engine
 from imgpipeline.lake.storage.manifest import DamagedObjectError, Manifest, hash_rows, parse_footer, read_version
 from imgpipeline.lake.storage.pieces import fetch_table
-from imgpipeline.ledger import Segment, read_day, read_days
+from imgpipeline.ledger.days import read_day, read_days
+from imgpipeline.ledger.segment import Segment
 from imgpipeline.objectstore import ObjectMissingError, ObjectStore
 
 _OFFSET = "(topic, topic_id, partition, kafka_offset)"

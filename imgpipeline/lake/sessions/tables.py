@@ -28,8 +28,10 @@ from imgpipeline.lake.schema import (
 )
 from imgpipeline.lake.storage.cache import LakeCache
 from imgpipeline.lake.storage.engine import Engine, all_rows, disk_errors, identifier
-from imgpipeline.ledger import Segment, index_buckets, read_chain, read_days
+from imgpipeline.ledger.bundles.reading import read_chain
+from imgpipeline.ledger.days import index_buckets, read_days
 from imgpipeline.ledger.dead_letters import LetterState, ReplayTrail
+from imgpipeline.ledger.segment import Segment
 from imgpipeline.objectstore import ObjectStore
 
 _SETTLE = """

@@ -13,7 +13,7 @@ from imgpipeline.daily.objects import TABLES
 from imgpipeline.errors import ConfigurationError, LedgerError
 from imgpipeline.lake.days.summaries import SUMMARIES
 from imgpipeline.lake.sessions.session import open_lake
-from imgpipeline.ledger import days_of_chain
+from imgpipeline.ledger.days import days_of_chain
 from imgpipeline.ledger.dead_letters import read_raw_record
 from imgpipeline.objectstore import ObjectStore, open_store
 from imgpipeline.settings import Settings

@@ -15,9 +15,9 @@ from imgpipeline.errors import LedgerError, TransientError
 from imgpipeline.lake.days.day_tables import rebuild_day
 from imgpipeline.lake.schema import DAY_TABLES
 from imgpipeline.lake.storage.manifest import Manifest, read_manifest
-from imgpipeline.ledger import Segment, list_segments, read_segments
+from imgpipeline.ledger.reading import list_segments, read_segments
 from imgpipeline.ledger.repair.repair_list import close_repair, last_repair_of, list_repairs, open_repair, still_open
-from imgpipeline.ledger.segment import describe, encode_segment
+from imgpipeline.ledger.segment import Segment, describe, encode_segment
 from imgpipeline.objectstore import ObjectStore
 from imgpipeline.objectstore.client import open_memory_store
 from imgpipeline_tests.examples import examples

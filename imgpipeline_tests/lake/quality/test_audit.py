@@ -22,7 +22,7 @@ from imgpipeline.lake.quality import table_audit
 from imgpipeline.lake.quality.audit import audit
 from imgpipeline.lake.quality.audit_state import read_state
 from imgpipeline.lake.storage.pieces import fetch_table
-from imgpipeline.ledger import close_chain, find_current_end
+from imgpipeline.ledger.chain import close_chain, find_current_end
 from imgpipeline.objectstore import ForbiddenError, ObjectStore
 from imgpipeline_tests.lake.audits import SUMMARY, build_all, log_range, run_audit
 from imgpipeline_tests.ledger.samples import CHAIN, DAY, NOON, append, frames, gap, write_chain

@@ -21,7 +21,7 @@ from imgpipeline.lake.query.frames import list_frames
 from imgpipeline.lake.query.wanted_frames import WantedFrames
 from imgpipeline.lake.sessions.session import LakeSession, create_summary_views, open_lake
 from imgpipeline.lake.storage.engine import Engine
-from imgpipeline.ledger import encode_segment
+from imgpipeline.ledger.segment import encode_segment
 from imgpipeline.objectstore import ObjectStore
 from imgpipeline.settings import Settings
 from imgpipeline_tests.faults.invariant import chosen, read_ledger, unpack

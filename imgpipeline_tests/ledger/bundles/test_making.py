@@ -5,9 +5,10 @@ from collections.abc import Iterator
 import pytest
 
 from imgpipeline.contracts.keys import BundleId, ChainId, bundle_key, segment_key
-from imgpipeline.ledger import DayIndex, find_end
 from imgpipeline.ledger.bundles.making import bundle_ledger, find_ranges, make_bundle
 from imgpipeline.ledger.chain import close_chain
+from imgpipeline.ledger.days import DayIndex
+from imgpipeline.ledger.reading import find_end
 from imgpipeline.ledger.repair.damage import find_damage
 from imgpipeline.ledger.repair.mending import Made, Mender, Piece, pieces_of
 from imgpipeline.ledger.repair.repair_list import close_repair, open_repair

@@ -15,8 +15,10 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 
 from imgpipeline.contracts.keys import METADATA
 from imgpipeline.errors import LedgerError
-from imgpipeline.ledger import ChainWriter, DayIndex, find_end, read_segment
 from imgpipeline.ledger.bundles.making import RangeToBundle, find_ranges, make_bundle
+from imgpipeline.ledger.chain import ChainWriter
+from imgpipeline.ledger.days import DayIndex
+from imgpipeline.ledger.reading import find_end, read_segment
 from imgpipeline.ledger.repair.damage import find_damage
 from imgpipeline.ledger.repair.mending import Made, Mender, Piece, Restoring, pieces_of
 from imgpipeline.objectstore import ObjectStore

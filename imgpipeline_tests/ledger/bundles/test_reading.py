@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 from imgpipeline.contracts.keys import METADATA, ChainId
 from imgpipeline.contracts.outcomes import Outcome
 from imgpipeline.errors import LedgerError
-from imgpipeline.ledger import find_end, fix_ends, list_chains, read_segments
 from imgpipeline.ledger.bundles.reading import read_chain
+from imgpipeline.ledger.reading import find_end, fix_ends, list_chains, read_segments
 from imgpipeline.objectstore import Fetched, ObjectStore
 from imgpipeline.objectstore.client import open_memory_store
 from imgpipeline_tests.ledger.bundles.samples import DAYS, bundle_all, bundle_keys, read_days, sparse

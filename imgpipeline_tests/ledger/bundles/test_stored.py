@@ -9,7 +9,6 @@ import pytest
 
 from imgpipeline.contracts.keys import BundleId, bundle_key, segment_key
 from imgpipeline.errors import LedgerError
-from imgpipeline.ledger import read_segment
 from imgpipeline.ledger.audit import ChainAudit, audit_chain, fix_end
 from imgpipeline.ledger.bundles.stored import (
     TRAILER_BYTES,
@@ -21,6 +20,7 @@ from imgpipeline.ledger.bundles.stored import (
     open_bundle,
     open_bundled,
 )
+from imgpipeline.ledger.reading import read_segment
 from imgpipeline.ledger.repair.damage import find_damage
 from imgpipeline.objectstore import ObjectStore
 from imgpipeline.objectstore.client import open_memory_store
