@@ -124,9 +124,8 @@ class BundleId:
 def import_chain(name: str, kind: str) -> ChainId:
     """Returns the chain of an import.
 
-    Args:
-        name: Name of the import: 1 to 240 of the characters `A-Z a-z 0-9 . _ -`.
-        kind: What the rows are, `detections` or `metadata`. It takes the place of the topic's id.
+    The name has 1 to 240 of the characters `A-Z a-z 0-9 . _ -`. The kind, `detections` or `metadata`, takes the place
+    of the topic's id.
 
     Raises:
         ConfigurationError: The name is not valid.

@@ -202,16 +202,10 @@ def repair_ledger(
     clock: Clock,
     progress: Callable[[int], None] = lambda _: None,
 ) -> RepairReport:
-    """Repairs the ledger.
+    """Repairs the ledger: all chains, or only the range that contains the segment with a `key`.
 
-    Args:
-        settings: Name broker, store and model.
-        store: Holds the ledger.
-        key: Only this segment's chain, and only the range that contains it. Default: all chains.
-        without_kafka: Record gaps even for records that Kafka still has.
-        dry_run: Change nothing; report what would be done.
-        clock: Tells the time.
-        progress: Called with the number of outcomes after each put.
+    `without_kafka` records gaps even for records that Kafka still has; `progress` is called with the number of outcomes
+    after each put.
 
     Returns:
         What was done, including what an earlier repair left to be done.

@@ -318,11 +318,7 @@ def find_dead_letters(
 ) -> tuple[list[BuriedRecord], ReplayTrail]:
     """Finds matching dead letters in any state, and updates the stored list.
 
-    Args:
-        store: The object store.
-        wanted: Selects the dead letters.
-        ends: Fixed ends of all chains (`fix_ends_by_list`). Default: read them now.
-        progress: Called with the progress.
+    `ends` are the fixed ends of all chains (`fix_ends_by_list`); by default, they are read now.
 
     Returns:
         The dead letters, the latest first (by the times of their records), and the replays.

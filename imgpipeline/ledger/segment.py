@@ -128,15 +128,9 @@ def describe(
     fingerprint: Fingerprint | None,
     created_at: datetime,
 ) -> SegmentHeader:
-    """Returns the header of a segment with given outcomes.
+    """Returns the header of a segment with given outcomes, in the order of offsets.
 
-    Args:
-        chain: The chain of the segment.
-        outcomes: At least one, in the order of offsets, without hole or overlap.
-        provenance: What made the outcomes.
-        writer_id: Unique for this attempt to write.
-        fingerprint: Fingerprint of the last record; None if there is none.
-        created_at: The current time.
+    `writer_id` is unique for this attempt to write; `fingerprint` is that of the last record.
 
     Raises:
         LedgerError: There are no outcomes, or they have a hole or an overlap.
@@ -186,12 +180,7 @@ def encode_segment(header: SegmentHeader, outcomes: Sequence[Outcome]) -> bytes:
     Raises:
         LedgerError: The segment would be larger than `decode_segment` can read.
     """
-    return seal_segment(header, b"".join(encode_line(outcome_to_json(outcome)) for outcome in outcomes))
-
-
-def seal_segment(header: SegmentHeader, body: bytes) -> bytes:
-    """Returns the bytes of a segment from the header and the encoded other lines; errors as `encode_segment`."""
-    data = header.to_json()
+    data, body = header.to_json(), b"".join(encode_line(outcome_to_json(outcome)) for outcome in outcomes)
     head = encode_line({**data, "checksum": checksum_of(data, body)})
     if len(head) + len(body) > MAX_SEGMENT_BYTES:
         raise LedgerError(

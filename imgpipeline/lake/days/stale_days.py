@@ -15,10 +15,7 @@ _READERS = 16
 def days_to_seal(store: ObjectStore, *, before: date, since: datetime) -> list[date]:
     """Returns the days whose tables were extended by newer segments, so a build should read them whole from the ledger.
 
-    Args:
-        store: The object store.
-        before: Only days before this one (UTC), which are over.
-        since: Only tables that were stored at or after this time.
+    Only days before `before` (UTC), which are over, with tables that were stored at or after `since`.
 
     Raises:
         PermanentError: A table is not a Parquet file of this project.

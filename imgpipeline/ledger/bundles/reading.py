@@ -73,14 +73,9 @@ def read_stretches(
 ) -> Iterator[Segment | Covered]:
     """Yields the segments of adjacent stretches in order, or the offsets of segments that are not read.
 
-    If no segment starts at the first offset, the offsets of the segment that covers it come first.
-
-    Args:
-        store: The object store.
-        chain: The chain.
-        stretches: How to read (`join_stretches`).
-        end: The fixed end of the chain; nothing after it is read through a bundle.
-        wanted: Selects the segments to read in bundles; all segments outside of bundles are read.
+    If no segment starts at the first offset, the offsets of the segment that covers it come first. Nothing after `end`,
+    the fixed end of the chain, is read through a bundle. `wanted` selects the segments to read in bundles; all segments
+    outside of bundles are read.
 
     Raises:
         LedgerError: A segment cannot be read.

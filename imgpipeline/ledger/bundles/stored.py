@@ -276,17 +276,12 @@ def open_bundled(stored: StoredBundle, segment: BundledSegment, data: bytes, fir
     Raises:
         DamagedBundleError: The bytes have changed since the segment was bundled.
     """
-    own = bundled_bytes(segment, data, first)
+    begin = segment.position - first.position
+    own = data[begin : begin + segment.size_bytes]
     if sha256(own).hexdigest() != segment.sha256:
         raise DamagedBundleError(f"The bundle {stored.key} is damaged at offset {segment.start}.")
     # The bundler verified the segment's checksum before it hashed these bytes.
     return open_segment(own, segment_key(stored.bundle.chain, segment.start), is_verified=True)
-
-
-def bundled_bytes(segment: BundledSegment, data: bytes, first: BundledSegment) -> bytes:
-    """Returns the bytes of one segment out of bytes that start with segment `first`."""
-    begin = segment.position - first.position
-    return data[begin : begin + segment.size_bytes]
 
 
 def neighbours(segments: Sequence[BundledSegment]) -> Iterator[tuple[BundledSegment, ...]]:

@@ -122,14 +122,10 @@ class Mender:
         *,
         days: Iterable[date] = (),
     ) -> Iterator[Mended]:
-        """Puts outcomes for a broken range.
+        """Puts outcomes for the pieces of a broken range (`pieces_of`).
 
-        Args:
-            stretch: The broken range.
-            pieces: The pieces to put (`pieces_of`).
-            make: Makes the outcomes of a piece, in order.
-            before_put: Called with the outcomes of each segment before it is put.
-            days: The known days that the stretch touched before. Those of new outcomes are announced as well.
+        `make` makes the outcomes of a piece, in order; `before_put` is called with those of each segment. `days` are
+        the known days that the range touched before; those of new outcomes are announced as well.
 
         Yields:
             Each segment, after it was put.
