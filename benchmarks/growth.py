@@ -14,16 +14,18 @@ import duckdb
 from benchmarks.place import Effort, Place, bucket_settings, say
 from benchmarks.report import Table, at_least, at_most
 from benchmarks.synthetic_days import DAY, SyntheticDay, make_day
-from imgpipeline.contracts.bundle_keys import BUNDLE_OFFSETS, BUNDLES
-from imgpipeline.contracts.keys import DAY_INDEX, METADATA, day_table_key
+from imgpipeline.contracts.keys import BUNDLE_OFFSETS, BUNDLES, DAY_INDEX, METADATA, day_table_key
 from imgpipeline.contracts.outcomes import Gap, GapReason
 from imgpipeline.contracts.times import utc_now
 from imgpipeline.lake.days.day_tables import rebuild_day
 from imgpipeline.lake.quality.audit import audit
 from imgpipeline.lake.schema import DAY_TABLES
 from imgpipeline.lake.sessions.session import open_lake
-from imgpipeline.ledger import ChainWriter, DayIndex, Provenance, fix_ends
 from imgpipeline.ledger.bundles.making import bundle_ledger
+from imgpipeline.ledger.chain import ChainWriter
+from imgpipeline.ledger.days import DayIndex
+from imgpipeline.ledger.reading import fix_ends
+from imgpipeline.ledger.segment import Provenance
 from imgpipeline.objectstore import ObjectStore, open_store
 from imgpipeline.objectstore.reading import fetch_to_file
 from imgpipeline_tests.faults.counting_relay import CountingRelay

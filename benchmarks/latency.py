@@ -24,7 +24,7 @@ from benchmarks.report import Table, at_most
 from benchmarks.rounds import Figures, spread, take_turns
 from imgpipeline.contracts.messages import FrameMessage
 from imgpipeline.contracts.times import utc_now
-from imgpipeline.ledger import fix_ends
+from imgpipeline.ledger.reading import fix_ends
 from imgpipeline.objectstore import open_store
 from imgpipeline.settings import Settings
 from imgpipeline_tests.defs.site import Site, make_site

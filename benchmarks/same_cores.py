@@ -17,7 +17,7 @@ from benchmarks.processes import Cost, cpu_s, finished_children_cpu_s
 from benchmarks.report import Table, at_least, left_out
 from benchmarks.rounds import Figures, Rounds, take_turns
 from benchmarks.throughput import BARE, Contest, frames_for, prepare
-from imgpipeline.ledger import fix_ends
+from imgpipeline.ledger.reading import fix_ends
 from imgpipeline.objectstore import ObjectStore, open_store
 from imgpipeline_tests.servers.waiting import wait_until
 

@@ -15,8 +15,8 @@ from imgpipeline.contracts.detection import Detection
 from imgpipeline.contracts.keys import ChainId, segment_key
 from imgpipeline.contracts.outcomes import Frame, make_frame_id
 from imgpipeline.contracts.times import format_time
-from imgpipeline.ledger import DayIndex, Provenance, SegmentHeader
-from imgpipeline.ledger.segment import Fingerprint, seal_segment
+from imgpipeline.ledger.days import DayIndex
+from imgpipeline.ledger.segment import Fingerprint, Provenance, SegmentHeader, seal_segment
 from imgpipeline.objectstore import ObjectStore
 
 DAY = date(2026, 1, 9)

@@ -94,7 +94,7 @@ def audit(
     """
     settings, store = open_site()
     unreadable: list[ImgpipelineError] = []
-    with progress_bar("Auditing", unit="segments") as progress:
+    with progress_bar("Auditing", unit="offsets") as progress:
         report = audit_ledger(
             store,
             lambda: _read_logs(settings, unreadable),

@@ -17,7 +17,7 @@ from imgpipeline.lake.query.days import Span, days_of, name_nearest_days, unknow
 from imgpipeline.lake.query.export import export_duckdb
 from imgpipeline.lake.query.wanted_frames import WantedFrames
 from imgpipeline.lake.sessions.session import open_lake
-from imgpipeline.ledger import known_days
+from imgpipeline.ledger.days import known_days
 from imgpipeline.objectstore import ImageReader, ObjectStore
 
 app = typer.Typer()

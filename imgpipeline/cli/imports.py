@@ -9,7 +9,7 @@ import typer
 
 from imgpipeline.cli.options import JsonOption, TimezoneOption, command, from_arguments, timezone_settings
 from imgpipeline.cli.output import note, progress_bar, record_of, show_result
-from imgpipeline.compat.imports.chain import build_days, import_rows
+from imgpipeline.compat.imports.chain import import_rows
 from imgpipeline.compat.imports.files import ENDINGS, CsvRows, Documents, find_files
 from imgpipeline.compat.imports.meanings import ColumnNames, DetectionRows, MetadataDocuments
 from imgpipeline.compat.imports.rows import Meaning, Rows
@@ -17,8 +17,11 @@ from imgpipeline.contracts.keys import ChainId, import_chain
 from imgpipeline.contracts.text import counted
 from imgpipeline.contracts.times import utc_now
 from imgpipeline.contracts.urls import as_s3_url
+from imgpipeline.daily.build import BuildOptions, build_day
+from imgpipeline.daily.objects import TABLES
 from imgpipeline.errors import ConfigurationError, UsageError
-from imgpipeline.ledger import days_of_chain
+from imgpipeline.lake.days.summaries import SUMMARIES
+from imgpipeline.ledger.days import days_of_chain
 from imgpipeline.objectstore import ObjectStore, open_store
 from imgpipeline.objectstore.client import check_store
 from imgpipeline.settings import Settings, load_settings
@@ -180,6 +183,12 @@ def _import(
 
 def _build(settings: Settings, store: "ObjectStore", chain: "ChainId") -> tuple[int, int]:
     """Builds the days of an import; returns how many were built, and how many there are."""
-    days = days_of_chain(store, chain)
+    days, built = days_of_chain(store, chain), 0
     with progress_bar("Building", unit="days") as progress:
-        return build_days(settings, store, days, now=utc_now, progress=progress), len(days)
+        for number, day in enumerate(days, 1):
+            done = list(build_day(store, settings, day, (TABLES, *SUMMARIES), BuildOptions(), clock=utc_now))
+            for error in (each.error for each in done if each.error):
+                raise error
+            built += not all(each.result.skipped for each in done)
+            progress(number, len(days))
+    return built, len(days)

@@ -262,7 +262,6 @@ def _report_folder(result: FinishedIngest, topic: str, form: MessageFormat) -> N
 
 
 def _note_skipped(result: FinishedIngest) -> None:
-    from imgpipeline.sources.image_files import HIDDEN
 
     hidden = sum(skipped.reason == HIDDEN for skipped in result.skipped)
     others = [f"  {skipped.path}: {skipped.reason}" for skipped in result.skipped if skipped.reason != HIDDEN]

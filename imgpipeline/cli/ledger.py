@@ -5,7 +5,6 @@ from typing import Annotated, Any
 
 import typer
 
-from imgpipeline import ledger
 from imgpipeline.cli.options import (
     DryRunOption,
     JsonOption,
@@ -24,7 +23,8 @@ from imgpipeline.detect import resume, state
 from imgpipeline.detect.ledger_repair import repair_ledger
 from imgpipeline.detect.resume import Contradiction, begin_new_chain, find_contradictions
 from imgpipeline.errors import LedgerError, TransientError, UsageError
-from imgpipeline.ledger import find_end
+from imgpipeline.ledger import reading
+from imgpipeline.ledger.reading import find_end
 from imgpipeline.ledger.repair.damage import RepairReport, RepairStep
 from imgpipeline.objectstore import ObjectStore
 from imgpipeline.stream.log import read_log
@@ -52,7 +52,7 @@ def list_chains(
         with from_arguments("give the name of a topic; `imgpipeline ledger list` lists all chains"):
             ChainId(topic, "any", 0)
     _, store = open_site()
-    found = list(ledger.for_each_chain(ledger.list_chains(store, topic), lambda chain: _read_end(store, chain)))
+    found = list(reading.for_each_chain(reading.list_chains(store, topic), lambda chain: _read_end(store, chain)))
     rows.show(found, _CHAINS, empty=f"The ledger has no chain{f' of the topic {topic}' if topic else ' yet'}.")
     problems = [row["problem"] for row in found if row["problem"]]
     for problem in problems:
@@ -172,7 +172,8 @@ def repair(
     """Repair damaged and removed segments.
 
     Keeps the damaged bytes below metadata_damaged/, reads the lost offsets from Kafka and detects them again. Records a
-    gap for offsets that Kafka no longer has. Then rebuilds the tables and summaries of the affected days.
+    gap for offsets that Kafka no longer has. The affected days are built again by the sensor keep_tables_current, or by
+    `imgpipeline build`.
     """
     if without_kafka and key is None and not dry_run:
         message = "--without-kafka gives up offsets that Kafka may still have, in every chain."
@@ -191,8 +192,7 @@ def repair(
         )
     steps = [_step_json(step) for step in report.steps]
     if as_json:
-        built = {"days_built": report.days, "waiting": report.waiting, "blocked": report.blocked}
-        show_json({"steps": steps, **built, "dry_run": dry_run})
+        show_json({"steps": steps, "days": report.days, "blocked": report.blocked, "dry_run": dry_run})
     else:
         _show_repair(report, steps, dry_run=dry_run)
     for problem in report.blocked:
@@ -203,19 +203,20 @@ def repair(
 
 def _show_repair(report: "RepairReport", steps: Sequence[dict[str, Any]], *, dry_run: bool) -> None:
     columns = ("topic", "topic_id", "partition", "start", "end", "found", "source")
-    outcomes = ("frames", "dead_letters", "notices", "gaps", "kept")
     if steps:
-        show_records(steps, columns if dry_run else (*columns, *outcomes))
-    for day in report.days:
-        note(f"Tables and summaries of {day} were rebuilt.")
-    if report.waiting:
-        note(f"The tables of the repaired days are not rebuilt yet: {report.waiting}")
+        show_records(steps, columns if dry_run else (*columns, "kept"))
+    if report.days:
+        note(
+            f"{counted(len(report.days), 'day')} must be built again. The sensor keep_tables_current does so, or "
+            f"`imgpipeline build --from {report.days[0]} --to {report.days[-1]}`."
+        )
     if not report.steps:
         note("Nothing to repair: every segment can be read, and the chains have no holes.")
     elif dry_run:
         note("Nothing was changed. Run the command without --dry-run to repair this.")
     else:
-        note("Repaired. `imgpipeline audit --full` checks the whole ledger.")
+        when = ", once these days are built" if report.days else ""
+        note(f"Repaired. `imgpipeline audit --full` checks the whole ledger{when}.")
 
 
 def _step_json(step: "RepairStep") -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Builds and parses the keys of the object store; those of bundles and repair marks are in `bundle_keys`.
+"""Builds and parses the keys of the object store.
 
 Keys are relative to the store's prefix, contain only `A-Z a-z 0-9 . _ - = ~ /`, and sort in the order of their numbers.
 """
@@ -12,8 +12,10 @@ from imgpipeline.errors import ConfigurationError
 
 METADATA = "metadata"
 DAY_INDEX = "metadata_days"
+BUNDLES = "metadata_bundles"
+"""Prefix of the bundles. They may be deleted at any time: readers then use the segments."""
 DAMAGED = "metadata_damaged"
-"""Prefix of what `imgpipeline ledger repair` keeps: the bytes of damaged segments, and the days to rebuild."""
+"""Prefix of the bytes of damaged segments, which `imgpipeline ledger repair` keeps."""
 REPAIR_LIST = "metadata_repair_list"
 """Prefix of the numbered list of repairs; never deleted."""
 FOLLOWERS = "metadata_followers"
@@ -39,6 +41,8 @@ OFFSET_LIMIT = 2**63
 """Larger than every Kafka offset."""
 BUCKET_OFFSETS = 1_000
 """Offsets per entry of the day index."""
+BUNDLE_OFFSETS = 10_000
+"""Offsets per bundle."""
 
 _MODEL = "model="
 _DERIVED = "derived"
@@ -56,8 +60,8 @@ _BUCKET = re.compile(
     rf"{DAY_INDEX}/(?P<day>\d{{4}}-\d\d-\d\d)/(?P<topic>[^/]+)/(?P<topic_id>[^/]+)/(?P<partition>\d{{5,}})/(?P<bucket>\d{{15,}})",
     re.ASCII,
 )
-_ALERT_NUMBER = re.compile(r"[a-z_]+/(?P<number>\d{10,})\.json", re.ASCII)
-_ALERT_ENTRY = re.compile(r"[a-z_]+/(?:\d{10,}/)?(?P<entry>\d{6,})\.json", re.ASCII)
+_BUNDLE = re.compile(r"(?P<number>\d{15,})\.(?P<revision>[0-9a-f]{16})\.bundle", re.ASCII)
+_NUMBERED = re.compile(r"[a-z_]+/(?:\d{10,}/)?(?P<number>\d{10,})\.json", re.ASCII)
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -92,12 +96,36 @@ class Bucket:
     """The segments start in `[number * 1000, (number + 1) * 1000)`."""
 
 
+@dataclass(frozen=True, slots=True, order=True)
+class BundleId:
+    """Identifies a bundle: a range of a chain and its revision.
+
+    A repair announces itself before it changes a segment. So after the repair, readers look for another revision than
+    that of any bundle with the previous content, whenever that bundle is written.
+    """
+
+    chain: ChainId
+    number: int
+    """Its segments start in `[number * 10000, (number + 1) * 10000)`."""
+    revision: str
+    """Hash of the repairs that it includes: 16 hexadecimal digits, all 0 for none."""
+
+    @property
+    def first(self) -> int:
+        """First offset of the range."""
+        return self.number * BUNDLE_OFFSETS
+
+    @property
+    def behind(self) -> int:
+        """First offset after the range."""
+        return (self.number + 1) * BUNDLE_OFFSETS
+
+
 def import_chain(name: str, kind: str) -> ChainId:
     """Returns the chain of an import.
 
-    Args:
-        name: Name of the import: 1 to 240 of the characters `A-Z a-z 0-9 . _ -`.
-        kind: What the rows are, `detections` or `metadata`. It takes the place of the topic's id.
+    The name has 1 to 240 of the characters `A-Z a-z 0-9 . _ -`. The kind, `detections` or `metadata`, takes the place
+    of the topic's id.
 
     Raises:
         ConfigurationError: The name is not valid.
@@ -170,6 +198,28 @@ def parse_bucket_key(key: str) -> Bucket | None:
         return None
     bucket = Bucket(day, chain, int(match["bucket"]))
     return bucket if bucket_key(bucket) == key else None
+
+
+def bundle_prefix(chain: ChainId) -> str:
+    """Returns the prefix of all bundles of a chain, without a final slash."""
+    return f"{BUNDLES}/{chain.topic}/{chain.topic_id}/{chain.partition:05d}"
+
+
+def bundle_key(bundle: BundleId) -> str:
+    """Returns the key of a bundle: `metadata_bundles/{topic}/{id}/{partition}/{number}.{revision}.bundle`."""
+    return f"{bundle_range_key(bundle.chain, bundle.number)}.{bundle.revision}.bundle"
+
+
+def bundle_range_key(chain: ChainId, number: int) -> str:
+    """Returns the prefix of the keys of a range's bundles. Prefixes sort in the order of their ranges."""
+    return f"{bundle_prefix(chain)}/{number:015d}"
+
+
+def parse_bundle_key(chain: ChainId, key: str) -> BundleId | None:
+    """Returns the bundle of a chain for its key, or None for any other key."""
+    match = _BUNDLE.fullmatch(key.rpartition("/")[2])
+    bundle = BundleId(chain, int(match["number"]), match["revision"]) if match else None
+    return bundle if bundle and bundle_key(bundle) == key else None
 
 
 def _chain_of(match: re.Match[str]) -> ChainId | None:
@@ -255,11 +305,6 @@ def comparison_example_key(day: date, model_a: str, model_b: str, frame_id: str)
     return f"{comparison_examples_prefix(day)}/{pair}/{safe_name(frame_id)}.jpg"
 
 
-def repair_entry_key(number: int) -> str:
-    """Returns the key of an entry of the repair list: `metadata_repair_list/0000000001.json`."""
-    return f"{REPAIR_LIST}/{number:010d}.json"
-
-
 def follower_key(name: str) -> str:
     """Returns the key of a follower's state: `metadata_followers/days.json.zst`."""
     return f"{FOLLOWERS}/{name}.json.zst"
@@ -268,11 +313,6 @@ def follower_key(name: str) -> str:
 def damaged_copy_key(chain: ChainId, start: int, digest: str) -> str:
     """Returns the key for the bytes of a damaged segment, named by their hash."""
     return f"{DAMAGED}/{chain.topic}/{chain.topic_id}/{chain.partition:05d}/{start:020d}.{digest}"
-
-
-def repair_notes_prefix() -> str:
-    """Returns the prefix of the notes that list the days to rebuild after a repair."""
-    return f"{DAMAGED}/days_to_build"
 
 
 def raw_record_key(chain: ChainId, offset: int, digest: str) -> str:
@@ -338,14 +378,20 @@ def original_image_key(key: str) -> str:
     return "/".join((*parts[:-3], parts[-1])) if len(parts) > 3 and parts[-3] == _DERIVED else key
 
 
+def numbered_key(prefix: str, number: int) -> str:
+    """Returns the key of an entry of a numbered log: `alerts/0000000007.json`."""
+    return f"{prefix}/{number:010d}.json"
+
+
+def parse_number(key: str) -> int | None:
+    """Returns the number of the entry in a key, or None for any other key."""
+    match = _NUMBERED.fullmatch(key)
+    return int(match["number"]) if match else None
+
+
 def alert_key(number: int) -> str:
     """Returns the key of an alert: `alerts/0000000007.json`."""
-    return f"{ALERTS}/{number:010d}.json"
-
-
-def delivered_key(number: int) -> str:
-    """Returns the key of the record that an alert was delivered: `alerts_delivered/0000000007.json`."""
-    return f"{DELIVERED}/{number:010d}.json"
+    return numbered_key(ALERTS, number)
 
 
 def attempts_prefix(number: int) -> str:
@@ -361,23 +407,6 @@ def acknowledgements_prefix(number: int) -> str:
 def mqtt_key(name: str) -> str:
     """Returns the key of the record of alerts published at an MQTT broker: `alerts_mqtt/5f2c….json`."""
     return f"alerts_mqtt/{name}.json"
-
-
-def entry_key(prefix: str, entry: int) -> str:
-    """Returns the key of a numbered entry below a prefix: `alerts_attempts/0000000007/000001.json`."""
-    return f"{prefix}/{entry:06d}.json"
-
-
-def parse_number(key: str) -> int | None:
-    """Returns the number of the alert in a key, or None for any other key."""
-    match = _ALERT_NUMBER.fullmatch(key)
-    return int(match["number"]) if match else None
-
-
-def parse_entry(key: str) -> int | None:
-    """Returns the number of the entry in a key, or None for any other key."""
-    match = _ALERT_ENTRY.fullmatch(key)
-    return int(match["entry"]) if match else None
 
 
 def safe_name(name: str) -> str:

@@ -20,7 +20,7 @@ from imgpipeline.defs.partitions import DAYS, has_day, range_tags, redetection_t
 from imgpipeline.defs.resources import Pipeline
 from imgpipeline.defs.run_tags import PROCESS_TABLE_TAG, REASON_TAG, WORK_TAG
 from imgpipeline.errors import ImgpipelineError
-from imgpipeline.ledger import index_buckets
+from imgpipeline.ledger.days import index_buckets
 from imgpipeline.objectstore import ObjectStore
 from imgpipeline.redetect.choice import chosen_models, is_here
 from imgpipeline.settings import Settings, load_settings

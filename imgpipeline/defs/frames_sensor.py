@@ -27,7 +27,7 @@ from imgpipeline.defs.run_tags import CAREFUL_TAG, ENDS_TAG, LANE_TAG, MAX_RUNTI
 from imgpipeline.detect.state import DetectionState, ExpiredRecordsError, find_expired, read_state, write_state
 from imgpipeline.errors import ImgpipelineError
 from imgpipeline.faultpoints import reach
-from imgpipeline.ledger import find_current_end
+from imgpipeline.ledger.chain import find_current_end
 from imgpipeline.objectstore import ObjectStore
 from imgpipeline.settings import Settings
 from imgpipeline.stream.lanes import Decision, LaneStart, PartitionView, decide

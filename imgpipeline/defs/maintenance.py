@@ -12,15 +12,13 @@ from imgpipeline.defs.resources import Pipeline, known_failures
 from imgpipeline.defs.run_tags import WORK_TAG
 from imgpipeline.defs.specs import OWNERS
 from imgpipeline.errors import ImgpipelineError, PermanentError
-from imgpipeline.ledger.bundles.making import bundle_ledger, has_ranges
+from imgpipeline.ledger.bundles.making import bundle_ledger
 from imgpipeline.ledger.dead_letters import remove_orphans
 
 LONGEST_BUNDLING_S = 2400.0
 """Time limit of a pass that bundles segments; the next pass continues its work."""
 LONGEST_RETENTION_S = 1800.0
 """Time limit of a pass that deletes images; the next pass continues its work."""
-LONGEST_LOOK_S = 20.0
-"""A tick that has found nothing after this time requests a pass, which checks all partitions."""
 
 
 def _stopwatch(limit_s: float) -> Callable[[], bool]:
@@ -96,17 +94,11 @@ bundle_segments = dg.define_asset_job(
 )
 
 
-def _why_no_bundles(pipeline: Pipeline) -> str | None:
-    if has_ranges(pipeline.store(), is_over=_stopwatch(LONGEST_LOOK_S)):
-        return None
-    return "Nothing to bundle: every complete range with many segments has its bundle."
-
-
 hourly_bundles = _hourly(
     "hourly_bundles",
     "bundle_segments",
     23,
-    _why_no_bundles,
+    lambda _: None,
     "Bundles the segments of each complete range of 10,000 offsets, every hour. On by default: it only adds copies of "
     "small segments, and without them, reading a day costs one request per second of data.",
 )

@@ -44,7 +44,8 @@ from imgpipeline.demo.servers import (
 )
 from imgpipeline.errors import ConfigurationError, PermanentError
 from imgpipeline.lake.quality.audit import audit
-from imgpipeline.ledger import fix_ends, known_days
+from imgpipeline.ledger.days import known_days
+from imgpipeline.ledger.reading import fix_ends
 from imgpipeline.objectstore import open_store
 from imgpipeline.reports.build import build_report
 from imgpipeline.settings import Settings, load_settings

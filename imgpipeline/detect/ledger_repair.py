@@ -1,8 +1,8 @@
 """`imgpipeline ledger repair`: restores the outcomes of offsets whose segment was damaged or removed.
 
 Segments that a bundle still has are put back byte for byte (`ledger.repair.mending`). The others are read from Kafka
-and detected again (`RepairSource`), and put so that no offset gets two outcomes (`ledger.repair.mending`). Then the
-tables of the affected days are rebuilt. docs/repair.md explains the whole process.
+and detected again (`RepairSource`), and put so that no offset gets two outcomes (`ledger.repair.mending`). This makes
+the tables of the affected days stale. docs/repair.md explains the whole process.
 """
 
 import contextlib
@@ -12,25 +12,28 @@ from dataclasses import dataclass, field, replace
 
 from kafka import KafkaAdminClient
 
-from imgpipeline.contracts.keys import ChainId, audit_state_key, is_import, next_chain, parse_segment_key
-from imgpipeline.contracts.outcomes import DeadLetter, Frame, Gap, GapReason, Outcome, RecordOutcome, offsets_of
+from imgpipeline.contracts.keys import ChainId, audit_state_key, day_table_key, is_import, next_chain, parse_segment_key
+from imgpipeline.contracts.outcomes import DeadLetter, Frame, Gap, GapReason, Outcome, offsets_of
 from imgpipeline.contracts.records import LogRange, Partition
 from imgpipeline.contracts.times import Clock
 from imgpipeline.detect.resume import has_record
 from imgpipeline.detect.work import FrameWork
 from imgpipeline.errors import ConfigurationError, LedgerError, TransientError, UsageError
-from imgpipeline.lake.days.stale_days import build_noted_days, named_end
-from imgpipeline.ledger import DayIndex, Fingerprint, Provenance, days_of_chain, list_chains
+from imgpipeline.lake.days.stale_days import named_end
+from imgpipeline.lake.schema import FRAMES
+from imgpipeline.ledger.days import DayIndex, days_of_chain
+from imgpipeline.ledger.reading import list_chains
 from imgpipeline.ledger.repair.damage import (
     BrokenStretch,
     ChainDamage,
     RepairReport,
     RepairStep,
     find_damage,
-    first_step,
+    step_of,
 )
 from imgpipeline.ledger.repair.mending import ChainChangedError, Made, Mender, Piece, Restoring, is_lid, pieces_of
-from imgpipeline.ledger.repair.repair_list import DaysToBuild, close_repair, list_repairs, still_open
+from imgpipeline.ledger.repair.repair_list import close_repair, list_repairs, still_open
+from imgpipeline.ledger.segment import Fingerprint, Provenance
 from imgpipeline.objectstore import ImageReader, ObjectStore
 from imgpipeline.settings import Settings
 from imgpipeline.stream.connection import open_admin, open_consumer
@@ -199,19 +202,13 @@ def repair_ledger(
     clock: Clock,
     progress: Callable[[int], None] = lambda _: None,
 ) -> RepairReport:
-    """Repairs the ledger.
+    """Repairs the ledger: all chains, or only the range that contains the segment with a `key`.
 
-    Args:
-        settings: Name broker, store and model.
-        store: Holds the ledger.
-        key: Only this segment's chain, and only the range that contains it. Default: all chains.
-        without_kafka: Record gaps even for records that Kafka still has.
-        dry_run: Change nothing; report what would be done.
-        clock: Tells the time.
-        progress: Called with the number of outcomes after each put.
+    `without_kafka` records gaps even for records that Kafka still has; `progress` is called with the number of outcomes
+    after each put.
 
     Returns:
-        What was done, including days that an earlier repair left to be built.
+        What was done, including what an earlier repair left to be done.
 
     Raises:
         ConfigurationError: The topic of a chain does not exist.
@@ -219,7 +216,8 @@ def repair_ledger(
         LedgerError: The log is not the one that the chain was built from, or the damage cannot be repaired.
         TransientError: Store or broker do not answer, or the repair lost the write race repeatedly.
     """
-    repair = _Repair(settings, store, without_kafka, clock, progress, DaysToBuild(store))
+    repair = _Repair(settings, store, without_kafka, clock, progress)
+    earlier = 0 if dry_run else len(list_repairs(store))
     blocked: list[LedgerError | ConfigurationError] = []
     for chain in _chains(store, key):
         try:
@@ -230,8 +228,12 @@ def repair_ledger(
         raise blocked[0]
     left = tuple(str(error) for error in blocked)
     if dry_run:
-        return RepairReport(tuple(repair.steps), (), None, left)
-    return repair.finish(left, key)
+        return RepairReport(tuple(repair.steps), (), left)
+    days = sorted({day for entry in list_repairs(store, after=earlier) for day in entry.days})
+    if repair.steps or days:
+        store.delete(audit_state_key())
+    stale = tuple(day for day in days if store.head(day_table_key(FRAMES.name, day)))
+    return RepairReport(tuple(repair.steps), stale, left)
 
 
 def _chains(store: ObjectStore, key: str | None) -> list[ChainId]:
@@ -263,14 +265,13 @@ class _Repair:
     without_kafka: bool
     clock: Clock
     progress: Callable[[int], None]
-    notes: DaysToBuild
     steps: list[RepairStep] = field(default_factory=list)
     _detector: Detector | None = field(default=None)
 
     def look_after(self, chain: ChainId, key: str | None, *, dry_run: bool) -> None:
         """Repairs a chain if it is broken, or plans the repair."""
         damage = _chosen(self.find_damage(chain, dry_run=dry_run), key)
-        restoring = Restoring(self.store, chain, self.notes, self.progress, dry_run)
+        restoring = Restoring(self.store, chain, self.progress, dry_run)
         damage = restoring.restore(damage)
         self.steps += restoring.steps
         if damage.is_none:
@@ -290,21 +291,6 @@ class _Repair:
             for entry in opened:
                 close_repair(self.store, entry)
         return damage
-
-    def finish(self, blocked: tuple[str, ...], key: str | None) -> RepairReport:
-        """Builds the noted days and returns the report."""
-        steps = tuple(self.steps)
-        self.notes.renew()
-        if steps:
-            # The counts of the last audit may be outdated, so the next audit reads everything.
-            self.store.delete(audit_state_key())
-        try:
-            built = build_noted_days(self.store, settings=self.settings, now=self.clock())
-            return RepairReport(steps, tuple(built), None, blocked)
-        except LedgerError as error:
-            if key is None and not blocked:
-                raise
-            return RepairReport(steps, (), error.message, blocked)
 
     def mend_chain(self, source: RepairSource, damage: ChainDamage, key: str | None) -> None:
         """Repairs until nothing is broken, since other processes may write at the same time."""
@@ -341,7 +327,8 @@ class _Repair:
         work = self._work(source)
         mender = self._mender(source, stretch)
         days = days_of_chain(self.store, source.chain, stretch.start, pieces[-1].end)
-        self.notes.cover(days)
+        # The next audit reads everything; deleted now too, since this process may die after its last put.
+        self.store.delete(audit_state_key())
         for done in mender.mend(
             stretch,
             pieces,
@@ -351,8 +338,8 @@ class _Repair:
         ):
             start, end = done.piece.start, done.piece.end
             if offsets_of(done.outcomes[0])[0] == start:
-                self.steps.append(first_step(source.chain, start, end, done.bad, done.kept))
-            self.steps[-1] = self.steps[-1].with_outcomes(done.outcomes)
+                made_of = source.describe(done.piece)
+                self.steps.append(step_of(source.chain, start, end, done.bad, made_of, done.kept))
             self.progress(len(done.outcomes))
 
     def _work(self, source: RepairSource) -> FrameWork | None:
@@ -363,12 +350,11 @@ class _Repair:
         return FrameWork(self.settings, ImageReader(self.store, self.settings), self._detector, self.clock)
 
     def _check(self, source: RepairSource, outcomes: list[Outcome]) -> None:
-        """Ensures before a segment is put that its days are noted, the topic is the same, and the model works."""
+        """Ensures before a segment is put that the topic is the same and the model works."""
         source.check_topic()
         kinds = {type(outcome) for outcome in outcomes}
         if DeadLetter in kinds and Frame not in kinds and self._detector:
             self_test(self._detector)
-        self.notes.cover(o.day for o in outcomes if isinstance(o, RecordOutcome) and o.day)
 
 
 def _planned(store: ObjectStore, source: RepairSource, damage: ChainDamage) -> Iterator[RepairStep]:
@@ -378,5 +364,4 @@ def _planned(store: ObjectStore, source: RepairSource, damage: ChainDamage) -> I
         source.check_neighbours(stretch)
         over = {found.start: found for found in stretch.objects}
         for piece in source.pieces(store, stretch):
-            bad, made_of = over.get(piece.start), source.describe(piece)
-            yield first_step(source.chain, piece.start, piece.end, bad, None, made_of)
+            yield step_of(source.chain, piece.start, piece.end, over.get(piece.start), source.describe(piece))

@@ -17,7 +17,7 @@ from statistics import quantiles
 from imgpipeline.contracts.keys import ChainId
 from imgpipeline.contracts.notices import Notice
 from imgpipeline.contracts.outcomes import DeadLetter, Frame, FrameStatus, Gap, Outcome
-from imgpipeline.ledger import SegmentHeader
+from imgpipeline.ledger.segment import SegmentHeader
 
 _LATENCIES = 10_000
 """Number of recent latencies that the percentiles are computed from."""

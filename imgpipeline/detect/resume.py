@@ -15,7 +15,9 @@ from imgpipeline.contracts.outcomes import Gap, GapReason
 from imgpipeline.contracts.records import LogRange
 from imgpipeline.detect.state import ExpiredRecordsError
 from imgpipeline.errors import ConfigurationError, LedgerError, TransientError
-from imgpipeline.ledger import ChainEnd, Fingerprint, append_gap, close_chain, find_current_end
+from imgpipeline.ledger.chain import append_gap, close_chain, find_current_end
+from imgpipeline.ledger.reading import ChainEnd
+from imgpipeline.ledger.segment import Fingerprint
 from imgpipeline.objectstore import ObjectStore
 from imgpipeline.settings import Settings
 from imgpipeline.stream.fetch import read_record

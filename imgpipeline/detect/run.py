@@ -41,7 +41,9 @@ from imgpipeline.detect.work import FrameWork, open_image_reader
 from imgpipeline.detect.workers import CollectWorker, FetchWorker, Flow, RecordPool, SegmentDraft
 from imgpipeline.errors import ConfigurationError, TransientError
 from imgpipeline.faultpoints import reach
-from imgpipeline.ledger import ChainWriter, DayIndex, Provenance, SegmentHeader
+from imgpipeline.ledger.chain import ChainWriter
+from imgpipeline.ledger.days import DayIndex
+from imgpipeline.ledger.segment import Provenance, SegmentHeader
 from imgpipeline.objectstore import ObjectStore, open_store
 from imgpipeline.objectstore.client import check_store
 from imgpipeline.settings import Settings

@@ -17,7 +17,8 @@ from imgpipeline.contracts.records import LogRange
 from imgpipeline.contracts.text import counted
 from imgpipeline.contracts.times import format_time
 from imgpipeline.errors import ImgpipelineError, LedgerError
-from imgpipeline.ledger import ChainEnd, current_chain, find_ends, list_chains
+from imgpipeline.ledger.chain import current_chain
+from imgpipeline.ledger.reading import ChainEnd, find_ends, list_chains
 from imgpipeline.objectstore import ObjectMissingError, ObjectStore
 from imgpipeline.stream.sensor_memory import FoundEnd
 

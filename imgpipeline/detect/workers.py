@@ -19,7 +19,7 @@ from imgpipeline.contracts.notices import Notice
 from imgpipeline.contracts.outcomes import DeadLetter, Frame, Gap, Outcome, RecordOutcome
 from imgpipeline.contracts.records import KafkaRecord, Partition
 from imgpipeline.detect.report import Stage, StageClock
-from imgpipeline.ledger import Fingerprint
+from imgpipeline.ledger.segment import Fingerprint
 from imgpipeline.settings import Settings
 from imgpipeline.stream.connection import open_consumer
 from imgpipeline.stream.fetch import FETCH_OPTIONS, Hole, HoleExplainer, LaneFetcher

@@ -23,8 +23,8 @@ from imgpipeline.contracts.keys import (
     segment_key,
 )
 from imgpipeline.errors import LedgerError
-from imgpipeline.ledger.bundles.reading import Listed, list_reading, read_bundles
-from imgpipeline.ledger.bundles.stored import BundleCheck
+from imgpipeline.ledger.bundles.reading import join_stretches, read_bundles
+from imgpipeline.ledger.bundles.stored import BundleCheck, find_bundles
 from imgpipeline.ledger.reading import find_end, list_segments, read_segments
 from imgpipeline.ledger.segment import Segment, SegmentHeader
 from imgpipeline.ledger.session_books import ChainBooks, count_repeats
@@ -139,11 +139,11 @@ def audit_chain(
     end: FixedEnd,
     *,
     since: ChainAudit | None = None,
-    listed: Sequence[Listed] | None = None,
+    through_bundles: bool = False,
     indexed: Container[Bucket] | None = None,
     compare_bundles: bool = False,
     seen: Callable[[SegmentHeader], None] = lambda _: None,
-    progress: Callable[[], None] = lambda: None,
+    progress: Callable[[int], None] = lambda _: None,
 ) -> ChainAudit:
     """Walks a chain up to a fixed end.
 
@@ -151,12 +151,12 @@ def audit_chain(
         store: Holds the chain.
         end: The end of the walk.
         since: The result of an earlier walk to continue. Default: start at offset 0.
-        listed: How to read the chain from there to the end (`list_reading`). Default: list and read every segment.
+        through_bundles: Read bundles where possible. Default: list and read every segment.
         indexed: The day index, listed after the end was fixed. It must have each day of each segment. Default: do not
             check this.
         compare_bundles: Compare bundles with the segments, which must then not be read through bundles.
         seen: Called with the header of each readable segment.
-        progress: Called after each segment.
+        progress: Called after each segment with the number of offsets that it adds.
 
     Returns:
         The result from offset 0 on, including the earlier walk.
@@ -166,9 +166,8 @@ def audit_chain(
     """
     walk = deepcopy(since) if since else ChainAudit(end.chain)
     bundles = BundleCheck(store, end.chain) if compare_bundles else None
-    if listed is None:
-        listed = list_reading(store, end.chain, walk.position, end.offset, through_bundles=False)
-    for start, segment in _read_listed(store, end.chain, listed, end.offset):
+    for start, segment in _read(store, end, walk.position, through_bundles=through_bundles):
+        before = walk.position
         walk.take(start, segment)
         if isinstance(segment, Segment):
             wrong = bundles.take(segment.header) if bundles else None
@@ -177,7 +176,7 @@ def audit_chain(
             seen(segment.header)
             if indexed is not None:
                 walk.check_index(segment.header, indexed)
-        progress()
+        progress(walk.position - before)
     if walk.position < end.offset:
         walk.skip_to(end.offset)
     walk.close_books(store)
@@ -189,22 +188,22 @@ def stray_keys(store: ObjectStore) -> list[str]:
     return sorted(info.key for info in store.list_objects(METADATA) if parse_segment_key(info.key) is None)
 
 
-def _read_listed(
-    store: ObjectStore, chain: ChainId, listed: Sequence[Listed], end: int
+def _read(
+    store: ObjectStore, end: FixedEnd, first: int, *, through_bundles: bool
 ) -> Iterator[tuple[int, Segment | str]]:
     """Yields each segment, or why it cannot be read."""
-    for part in listed:
-        at, stretch = part.stretch.first, part.stretch
-        if not stretch.bundles:
-            yield from _read_all(store, chain, part.starts)
-            continue
-        with contextlib.suppress(LedgerError, ObjectMissingError):
-            for found in read_bundles(store, chain, stretch, end=end, wanted=lambda _: True):
-                if isinstance(found, Segment):
-                    yield found.header.start, found
-                    at = found.header.end
-            continue
-        # Neither the bundle nor the segments could be read, so read each segment to find out where and why.
+    chain = end.chain
+    bundles = find_bundles(store, chain, first, end.offset, end.offset) if through_bundles else {}
+    for stretch in join_stretches(bundles, first, end.offset):
+        at = stretch.first
+        if stretch.bundles:
+            with contextlib.suppress(LedgerError, ObjectMissingError):
+                for found in read_bundles(store, chain, stretch, end=end.offset, wanted=lambda _: True):
+                    if isinstance(found, Segment):
+                        yield found.header.start, found
+                        at = found.header.end
+                continue
+        # Without a bundle, or if neither it nor its segments can be read: this names each segment that cannot.
         yield from _read_all(store, chain, list_segments(store, chain, at, stretch.behind))
 
 

@@ -68,12 +68,8 @@ class ChainWriter:
     ) -> bool:
         """Puts a segment at the end of the chain: day index, raw records, then the segment, create-only.
 
-        Args:
-            outcomes: The outcomes from the chain's end on, without hole or overlap.
-            provenance: What made the outcomes.
-            writer_id: Globally unique; never reused for other outcomes.
-            fingerprint: Fingerprint of the last record; None if there is none.
-            created_at: The current time.
+        `outcomes` start at the chain's end and have neither hole nor overlap. `writer_id` is globally unique, and never
+        reused for other outcomes. `fingerprint` is that of the last record.
 
         Returns:
             True if the chain now ends with this segment, False if another writer was first.

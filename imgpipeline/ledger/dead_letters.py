@@ -24,21 +24,12 @@ from imgpipeline.contracts.times import format_time, parse_time
 from imgpipeline.errors import ConfigurationError, DeadLetterCode
 from imgpipeline.faultpoints import reach
 from imgpipeline.ledger.checkpoint import Checkpoint, FollowerObject
-from imgpipeline.ledger.days import read_day
 from imgpipeline.ledger.follow import Batch, LostCheckpointError, OffsetRange, follow
 from imgpipeline.ledger.reading import ChainEnd, find_end, fix_ends, last_segment_before, list_chains, read_segment
 from imgpipeline.ledger.segment import Segment
 from imgpipeline.objectstore import ObjectMissingError, ObjectStore
 from imgpipeline.objectstore.parallel import map_ahead
 
-_DAY_MAY_CHANGE = {
-    DeadLetterCode.INVALID_MESSAGE,
-    DeadLetterCode.TIMESTAMP_OUT_OF_RANGE,
-    DeadLetterCode.TOO_LARGE,
-    DeadLetterCode.PROCESS_CRASHED,
-}
-"""The day of these dead letters comes from the Kafka record. When the record can be read, its frame may have another
-day."""
 _REPLAY_MARK = b'"replay_of":"'
 _VERSION = 2
 _MOST_BYTES = 2**30
@@ -167,11 +158,6 @@ class ReplayTrail:
     def members(self) -> list[RecordReference]:
         """Returns all replays and the records that they replay, sorted."""
         return sorted({*self.parents, *self.parents.values()})
-
-
-def may_have_moved(buried: BuriedRecord) -> bool:
-    """Returns whether the frame of a dead letter may belong to another day when its record can be read."""
-    return buried.letter.code in _DAY_MAY_CHANGE
 
 
 def put_raw_records(store: ObjectStore, chain: ChainId, outcomes: Iterable[Outcome]) -> None:
@@ -330,16 +316,9 @@ def find_dead_letters(
     ends: Mapping[ChainId, ChainEnd] | None = None,
     progress: Progress | None = None,
 ) -> tuple[list[BuriedRecord], ReplayTrail]:
-    """Finds matching dead letters in any state.
+    """Finds matching dead letters in any state, and updates the stored list.
 
-    Updates the stored list. If there is no list yet and a day is given, reads only that day, unless a replay may have
-    moved a record to another day.
-
-    Args:
-        store: The object store.
-        wanted: Selects the dead letters.
-        ends: Fixed ends of all chains (`fix_ends_by_list`). Default: read them now.
-        progress: Called with the progress.
+    `ends` are the fixed ends of all chains (`fix_ends_by_list`); by default, they are read now.
 
     Returns:
         The dead letters, the latest first (by the times of their records), and the replays.
@@ -349,16 +328,7 @@ def find_dead_letters(
         TransientError: The store does not answer.
     """
     stored = FollowerObject(store, _NAME, _MOST_BYTES)
-    known = stored.load(DeadLetterList.from_json)
-    if known is None and wanted.day is not None:
-        of_day = DeadLetterList()
-        ends = fix_ends(store) if ends is None else ends
-        for segment in read_day(store, wanted.day, {chain: end.offset for chain, end in ends.items()}):
-            of_day.add(segment)
-        found = of_day.find(wanted)
-        if not any(buried.state is LetterState.OPEN and may_have_moved(buried) for buried in found):
-            return found, of_day.trail
-    known = known or DeadLetterList()
+    known = stored.load(DeadLetterList.from_json) or DeadLetterList()
     ends = fix_ends(store, known=known.checkpoint.chains) if ends is None else ends
     followed = _follow(stored, known, ends, progress)
     return followed.find(wanted), followed.trail

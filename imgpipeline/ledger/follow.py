@@ -16,8 +16,7 @@ from dataclasses import dataclass, field
 from datetime import date
 from itertools import accumulate
 
-from imgpipeline.contracts.bundle_keys import BUNDLE_OFFSETS
-from imgpipeline.contracts.keys import ChainId, segment_key
+from imgpipeline.contracts.keys import BUNDLE_OFFSETS, ChainId, segment_key
 from imgpipeline.contracts.outcomes import Outcome
 from imgpipeline.errors import LedgerError
 from imgpipeline.ledger.bundles.reading import Stretch, read_stretches

@@ -88,13 +88,9 @@ def open_segment(data: bytes, key: str, *, is_verified: bool = False) -> Segment
 def find_end(store: ObjectStore, chain: ChainId, *, hint: int | None = None, known: Position | None = None) -> ChainEnd:
     """Finds the end of a chain from its last segment.
 
-    Args:
-        store: The object store.
-        chain: The chain.
-        hint: Where the search starts: the expected end of the chain, at best the start of its last segment. A wrong
-            hint costs a few requests.
-        known: A position from an earlier read, instead of a hint. If the chain still ends there with the same segment,
-            the segment is not read again.
+    The search starts at `hint`, the expected end of the chain, at best the start of its last segment. A wrong hint
+    costs a few requests. `known` is a position from an earlier read, instead of a hint: if the chain still ends there
+    with the same segment, the segment is not read again.
 
     Returns:
         The end with its header, or with the known position.

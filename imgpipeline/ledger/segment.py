@@ -9,12 +9,13 @@ import json
 import threading
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from datetime import date, datetime
 from hashlib import sha256
 from typing import Any
 
 import zstandard
+from pydantic import TypeAdapter, ValidationError
 
 from imgpipeline.contracts.keys import ChainId
 from imgpipeline.contracts.notices import Notice
@@ -29,12 +30,10 @@ from imgpipeline.contracts.outcomes import (
     outcome_to_json,
 )
 from imgpipeline.contracts.records import KafkaRecord
-from imgpipeline.contracts.times import format_time, parse_time
 from imgpipeline.errors import ConfigurationError, LedgerError
 
-FORMAT_VERSION = 4
+FORMAT_VERSION = 5
 """The version in each header. Segments with any other version are refused."""
-_COUNTS = ("frames", "gated", "dead_letters", "notices")
 _ENCODER = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), allow_nan=False)
 MAX_SEGMENT_BYTES = 2**31
 """Maximum decompressed size of a segment. A segment that claims more is damaged."""
@@ -101,44 +100,10 @@ class SegmentHeader:
 
     def to_json(self) -> dict[str, Any]:
         """Returns the stored form of the header, without the checksum."""
-        made = self.provenance
-        computed = {"precision": made.precision} if made.precision else {}
-        return {
-            "format_version": FORMAT_VERSION,
-            "topic": self.chain.topic,
-            "topic_id": self.chain.topic_id,
-            "partition": self.chain.partition,
-            "start": self.start,
-            "end": self.end,
-            "counts": {name: getattr(self, name) for name in _COUNTS},
-            "gaps": dict(self.gaps),
-            "days": [day.isoformat() for day in self.days],
-            "model": {"name": made.model_name, "sha256": made.model_sha256, **computed},
-            "settings_hash": made.settings_hash,
-            "run_id": made.run_id,
-            "writer_id": self.writer_id,
-            "fingerprint": self.fingerprint and asdict(self.fingerprint),
-            "created_at": format_time(self.created_at),
-        }
+        return {"format_version": FORMAT_VERSION, **_HEADER.dump_python(self, mode="json")}
 
-    @classmethod
-    def from_json(cls, data: Mapping[str, Any]) -> "SegmentHeader":
-        """Parses the result of `to_json`; raises KeyError, TypeError or ValueError for anything else."""
-        model, mark, counts = data["model"], data["fingerprint"], data["counts"]
-        return cls(
-            chain=ChainId(data["topic"], data["topic_id"], data["partition"]),
-            start=data["start"],
-            end=data["end"],
-            **{name: counts[name] for name in _COUNTS},
-            gaps=dict(data["gaps"]),
-            days=tuple(date.fromisoformat(day) for day in data["days"]),
-            provenance=Provenance(
-                model["name"], model["sha256"], data["settings_hash"], data["run_id"], model.get("precision")
-            ),
-            writer_id=data["writer_id"],
-            fingerprint=mark and Fingerprint(**mark),
-            created_at=parse_time(data["created_at"]),
-        )
+
+_HEADER = TypeAdapter(SegmentHeader)
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,15 +128,9 @@ def describe(
     fingerprint: Fingerprint | None,
     created_at: datetime,
 ) -> SegmentHeader:
-    """Returns the header of a segment with given outcomes.
+    """Returns the header of a segment with given outcomes, in the order of offsets.
 
-    Args:
-        chain: The chain of the segment.
-        outcomes: At least one, in the order of offsets, without hole or overlap.
-        provenance: What made the outcomes.
-        writer_id: Unique for this attempt to write.
-        fingerprint: Fingerprint of the last record; None if there is none.
-        created_at: The current time.
+    `writer_id` is unique for this attempt to write; `fingerprint` is that of the last record.
 
     Raises:
         LedgerError: There are no outcomes, or they have a hole or an overlap.
@@ -221,12 +180,7 @@ def encode_segment(header: SegmentHeader, outcomes: Sequence[Outcome]) -> bytes:
     Raises:
         LedgerError: The segment would be larger than `decode_segment` can read.
     """
-    return seal_segment(header, b"".join(encode_line(outcome_to_json(outcome)) for outcome in outcomes))
-
-
-def seal_segment(header: SegmentHeader, body: bytes) -> bytes:
-    """Returns the bytes of a segment from the header and the encoded other lines; errors as `encode_segment`."""
-    data = header.to_json()
+    data, body = header.to_json(), b"".join(encode_line(outcome_to_json(outcome)) for outcome in outcomes)
     head = encode_line({**data, "checksum": checksum_of(data, body)})
     if len(head) + len(body) > MAX_SEGMENT_BYTES:
         raise LedgerError(
@@ -260,9 +214,12 @@ def decode_segment(data: bytes, key: str, *, is_verified: bool = False) -> Segme
         expected = header.pop("checksum", None)
         if not newline or not (is_verified or checksum_of(header, body) == expected):
             raise _damaged(key, "its checksum does not match")
-        return Segment(SegmentHeader.from_json(header), body)
-    except (KeyError, TypeError, ValueError, AttributeError, ConfigurationError) as error:
-        raise _damaged(key, f"a field of its header is missing or invalid: {error}") from None
+        return Segment(_HEADER.validate_python(header), body)
+    except ValidationError as error:
+        names = ", ".join(".".join(map(str, field["loc"])) for field in error.errors())
+        raise _damaged(key, f"fields of its header are missing or invalid: {names}") from None
+    except (ValueError, ConfigurationError) as error:
+        raise _damaged(key, f"its header is invalid: {error}") from None
 
 
 def _damaged(key: str, why: str) -> DamagedSegmentError:

@@ -5,7 +5,6 @@ it deletes, before it deletes the first one, so a reader can say why an image is
 """
 
 import contextlib
-import json
 import re
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
@@ -13,8 +12,9 @@ from datetime import date, datetime
 from typing import TypeVar
 from urllib.parse import urlsplit
 
+from pydantic import TypeAdapter
+
 from imgpipeline.contracts.keys import IMAGES, deleted_images_key
-from imgpipeline.contracts.times import format_time, parse_time
 from imgpipeline.contracts.urls import as_s3_url, folder_of
 from imgpipeline.errors import BadInputError, DeadLetterCode, ImageDeletedError, TransientError
 from imgpipeline.objectstore.client import Fetched, ObjectStore, open_image_location
@@ -226,6 +226,9 @@ class DeletedImages:
     """When the day was last checked, UTC."""
 
 
+_DELETED = TypeAdapter(DeletedImages)
+
+
 def image_place(key: str) -> tuple[str, date] | None:
     """Returns source and day of the key of an image that this project stored; None for any other key."""
     parts = key.split("/")
@@ -240,33 +243,14 @@ def image_place(key: str) -> tuple[str, date] | None:
 def read_deleted(store: ObjectStore, source: str, day: date) -> DeletedImages | None:
     """Returns the record of a source and day; None if there is none or it cannot be read."""
     try:
-        data = json.loads(store.get(deleted_images_key(source, day)))
-        return DeletedImages(
-            source=source,
-            day=day,
-            deleted_at=parse_time(data["deleted_at"]),
-            images=int(data["images"]),
-            size_bytes=int(data["size_bytes"]),
-            left=int(data["left"]),
-            looked_at=parse_time(data["looked_at"]),
-        )
-    except (ObjectMissingError, ForbiddenError, ValueError, KeyError, TypeError):
+        return _DELETED.validate_json(store.get(deleted_images_key(source, day)))
+    except (ObjectMissingError, ForbiddenError, ValueError):
         return None
 
 
 def write_deleted(store: ObjectStore, deleted: DeletedImages) -> None:
     """Replaces the record of a source and day."""
-    data = {
-        "version": 1,
-        "source": deleted.source,
-        "day": deleted.day.isoformat(),
-        "deleted_at": format_time(deleted.deleted_at),
-        "images": deleted.images,
-        "size_bytes": deleted.size_bytes,
-        "left": deleted.left,
-        "looked_at": format_time(deleted.looked_at),
-    }
-    store.put(deleted_images_key(deleted.source, deleted.day), json.dumps(data).encode())
+    store.put(deleted_images_key(deleted.source, deleted.day), _DELETED.dump_json(deleted))
 
 
 def deleted_of(store: ObjectStore, keys: Iterable[str]) -> tuple[DeletedImages, ...]:

@@ -5,16 +5,13 @@ several writers one wins; the others try the next number.
 """
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 from uuid import uuid4
 
-from imgpipeline.contracts.keys import entry_key, parse_entry
+from imgpipeline.contracts.keys import numbered_key, parse_number
 from imgpipeline.errors import PermanentError
 from imgpipeline.objectstore.client import ObjectStore
-
-KeyOf = Callable[[str, int], str]
-"""Returns the key of an entry, from the log's prefix and the entry's number."""
 
 
 def read_object(store: ObjectStore, key: str) -> dict[str, Any]:
@@ -41,7 +38,7 @@ def create_object(store: ObjectStore, key: str, content: Mapping[str, Any]) -> b
     return store.create_or_own(key, json.dumps(content, ensure_ascii=False, sort_keys=True).encode())
 
 
-def append_entry(store: ObjectStore, prefix: str, content: Mapping[str, Any], *, key_of: KeyOf = entry_key) -> int:
+def append_entry(store: ObjectStore, prefix: str, content: Mapping[str, Any]) -> int:
     """Appends an entry below a prefix, with a random id as its `writer`, and returns its number.
 
     Raises:
@@ -49,7 +46,7 @@ def append_entry(store: ObjectStore, prefix: str, content: Mapping[str, Any], *,
     """
     content = {**content, "writer": uuid4().hex}
     number = max(list_numbers(store, prefix), default=0) + 1
-    while not create_object(store, key_of(prefix, number), content):
+    while not create_object(store, numbered_key(prefix, number), content):
         number += 1
     return number
 
@@ -61,11 +58,11 @@ def read_entries(store: ObjectStore, prefix: str) -> list[dict[str, Any]]:
         PermanentError: An entry is damaged.
         TransientError: The store does not answer.
     """
-    return [read_object(store, entry_key(prefix, number)) for number in list_numbers(store, prefix)]
+    return [read_object(store, numbered_key(prefix, number)) for number in list_numbers(store, prefix)]
 
 
-def list_numbers(store: ObjectStore, prefix: str, *, after: int = 0, key_of: KeyOf = entry_key) -> list[int]:
+def list_numbers(store: ObjectStore, prefix: str, *, after: int = 0) -> list[int]:
     """Returns the numbers of the entries after a number, sorted. The listing of a folder may miss a new entry."""
-    listed = store.list_objects(prefix, after=key_of(prefix, after) if after else None)
-    found = (parse_entry(info.key) for info in listed)
+    listed = store.list_objects(prefix, after=numbered_key(prefix, after) if after else None)
+    found = (parse_number(info.key) for info in listed)
     return sorted(number for number in found if number is not None and number > after)

@@ -13,7 +13,9 @@ from typing import Any
 from imgpipeline.contracts.detection import Kind
 from imgpipeline.contracts.keys import ChainId
 from imgpipeline.contracts.outcomes import Frame, FrameStatus, Outcome, offsets_of
-from imgpipeline.ledger import Batch, Checkpoint, follow, read_day
+from imgpipeline.ledger.checkpoint import Checkpoint
+from imgpipeline.ledger.days import read_day
+from imgpipeline.ledger.follow import Batch, follow
 from imgpipeline.objectstore import ObjectStore
 from imgpipeline.publish.run import Form, Publication, Run
 from imgpipeline.publish.transactions import ResultBatch, ResultPublisher, classic_frame, record_of

@@ -20,7 +20,8 @@ from imgpipeline.lake.schema import EVENTS, FRAMES
 from imgpipeline.lake.schema.tracks import STORED_TRACK_TABLES, TRACK_SLICES
 from imgpipeline.lake.storage.engine import Engine, identifier
 from imgpipeline.lake.storage.manifest import read_stored
-from imgpipeline.ledger import fix_ends, has_segment
+from imgpipeline.ledger.days import has_segment
+from imgpipeline.ledger.reading import fix_ends
 from imgpipeline.objectstore import ObjectStore
 from imgpipeline.publish.run import Form, Publication, Run
 from imgpipeline.publish.transactions import ResultBatch, ResultPublisher, classic_frame, record_of

@@ -40,7 +40,7 @@ from imgpipeline.lake.query.days import name_nearest_days, nearest_day
 from imgpipeline.lake.storage.engine import Engine, disk_errors, open_engine
 from imgpipeline.lake.storage.manifest import hash_rows, parse_footer, read_stored, write_rows
 from imgpipeline.lake.storage.pieces import fetch_table
-from imgpipeline.ledger import known_days
+from imgpipeline.ledger.days import known_days
 from imgpipeline.objectstore import ImageReader, ObjectMissingError, ObjectStore
 from imgpipeline.redetect.choice import ModelChoice, load_chosen
 from imgpipeline.redetect.frames import DayFrames, FrameOutcome, FrameProcessor, FrameResult, FrameToProcess

@@ -30,7 +30,7 @@ from imgpipeline.lake.storage.manifest import (
     read_stored,
     read_version,
 )
-from imgpipeline.ledger import index_buckets, known_days
+from imgpipeline.ledger.days import index_buckets, known_days
 from imgpipeline.objectstore import ObjectStore
 from imgpipeline.reports.figures import day_hours
 from imgpipeline.settings import Settings

@@ -24,7 +24,7 @@ from imgpipeline.contracts.records import (
     resolve_reference,
 )
 from imgpipeline.errors import DeadLetterCode, ImgpipelineError, PermanentError
-from imgpipeline.ledger import SegmentHeader, current_chain, find_current_end
+from imgpipeline.ledger.chain import current_chain, find_current_end
 from imgpipeline.ledger.dead_letters import (
     BuriedRecord,
     LetterState,
@@ -35,6 +35,7 @@ from imgpipeline.ledger.dead_letters import (
     locate_dead_letter,
     read_raw_record,
 )
+from imgpipeline.ledger.segment import SegmentHeader
 from imgpipeline.objectstore import ObjectStore
 from imgpipeline.objectstore.parallel import map_ahead
 from imgpipeline.settings import Settings

@@ -13,7 +13,8 @@ from imgpipeline.contracts.message_fields import MAX_TEXT, is_storable
 from imgpipeline.contracts.outcomes import Frame, make_frame_id
 from imgpipeline.contracts.urls import as_s3_url
 from imgpipeline.errors import BadInputError, ConfigurationError, UsageError
-from imgpipeline.ledger import fix_ends, read_day
+from imgpipeline.ledger.days import read_day
+from imgpipeline.ledger.reading import fix_ends
 from imgpipeline.objectstore.client import ObjectInfo, ObjectStore, open_bucket
 from imgpipeline.objectstore.images import resolve_image_path
 from imgpipeline.settings import Settings

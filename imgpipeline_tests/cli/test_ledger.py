@@ -6,9 +6,10 @@ from pathlib import Path
 import pytest
 
 from imgpipeline.contracts.keys import ChainId, segment_key
+from imgpipeline.lake.days.day_tables import rebuild_day
 from imgpipeline.objectstore import ObjectStore
 from imgpipeline_tests.cli.command import run
-from imgpipeline_tests.ledger.samples import CHAIN, check_ledger, dead_letter, frames, write_chain
+from imgpipeline_tests.ledger.samples import CHAIN, DAY, NOON, check_ledger, dead_letter, frames, write_chain
 
 EARLIER = ChainId("frames", "an-earlier-topic", 3)
 StoreOf = Callable[[dict[str, str]], ObjectStore]
@@ -64,6 +65,7 @@ def test_fault_40_the_command_shows_and_repairs_the_damage(
 ):
     store, key = store_of(folder_site), segment_key(CHAIN, 2)
     write_chain(store, frames(0, 2), frames(2, 5), frames(5, 6))
+    assert rebuild_day(store, DAY, now=NOON).frames == 6
     store.put(key, b"[bold]not a segment")
 
     planned = run("ledger", "repair", "--dry-run", "--without-kafka", "--json", env=folder_site, cwd=tmp_path)
@@ -75,7 +77,12 @@ def test_fault_40_the_command_shows_and_repairs_the_damage(
     assert (refused.status, "give --key" in refused.stderr) == (2, True)
     done = run("ledger", "repair", "--without-kafka", f"--key={key}", env=folder_site, cwd=tmp_path)
     assert (done.status, "│     2 │   5 │" in done.stdout) == (0, True), done.stdout
+    assert f"1 day must be built again. The sensor keep_tables_current does so, or `imgpipeline build --from {DAY}" in (
+        done.stderr
+    )
     assert "Repaired." in done.stderr
+    assert run("build", "--from", DAY, "--to", DAY, env=folder_site, cwd=tmp_path).status == 0
+    assert rebuild_day(store, DAY, now=NOON).frames == 3
     assert check_ledger(store) == 6
     assert [store.get(info.key) for info in store.list_objects("metadata_damaged")] == [b"[bold]not a segment"]
     again = run("ledger", "repair", "--without-kafka", f"--key={key}", env=folder_site, cwd=tmp_path)

@@ -8,12 +8,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from imgpipeline.contracts import keys
-from imgpipeline.contracts.keys import Bucket, ChainId
+from imgpipeline.contracts.keys import Bucket, BundleId, ChainId
 from imgpipeline.errors import ConfigurationError
 from imgpipeline_tests.contracts.strategies import chains, numbers
 
 DAY = date(2026, 1, 9)
 CHAIN = ChainId("frames", "tXy-_1", 3)
+revisions = st.from_regex(r"\A[0-9a-f]{16}\Z")
 
 
 def test_keys_have_the_documented_layout():
@@ -22,6 +23,9 @@ def test_keys_have_the_documented_layout():
     )
     assert keys.bucket_key(Bucket(DAY, CHAIN, 1234)) == "metadata_days/2026-01-09/frames/tXy-_1/00003/000000000001234"
     assert keys.bucket_of(DAY, CHAIN, 1_234_567) == Bucket(DAY, CHAIN, 1234)
+    bundle = BundleId(CHAIN, 123, "00000000000000aa")
+    assert keys.bundle_key(bundle) == "metadata_bundles/frames/tXy-_1/00003/000000000000123.00000000000000aa.bundle"
+    assert (bundle.first, bundle.behind) == (1_230_000, 1_240_000)
     assert keys.day_table_key("frames", DAY) == "frames/day=2026-01-09/frames.parquet"
     assert keys.summary_key("label_counts", DAY) == "summaries/label_counts/day=2026-01-09/label_counts.parquet"
     assert keys.image_key("cam 1", DAY, "a.jpg").startswith("images/cam-1~")
@@ -110,3 +114,22 @@ def test_a_name_made_safe_never_equals_a_safe_name(name: str):
 def test_plain_names_stay_readable():
     assert keys.safe_name("frame-000001.jpg") == "frame-000001.jpg"
     assert re.fullmatch(r"Stra-e-1~[0-9a-f]{24}\.jpg", keys.safe_name("Straße 1.jpg"))
+
+
+@given(chains, st.integers(0, 2**63 // 10_000), revisions)
+def test_a_bundle_key_is_read_back(chain: ChainId, number: int, revision: str):
+    bundle = BundleId(chain, number, revision)
+    assert keys.parse_bundle_key(chain, keys.bundle_key(bundle)) == bundle
+    assert keys.bundle_key(bundle).startswith(keys.bundle_prefix(chain) + "/")
+
+
+@given(st.text() | st.from_regex(r"metadata_bundles/frames/tXy-_1/00003/\d{15}\.[0-9a-f]{16}\.bundle.?"))
+def test_any_other_key_is_not_a_bundle_key(key: str):
+    bundle = keys.parse_bundle_key(CHAIN, key)
+    assert bundle is None or keys.bundle_key(bundle) == key
+
+
+@given(st.integers(0, 10**12), st.integers(0, 10**12), revisions)
+def test_a_listing_from_a_range_has_its_bundles_and_all_later_ones(one: int, other: int, revision: str):
+    key = keys.bundle_key(BundleId(CHAIN, one, revision))
+    assert (key > keys.bundle_range_key(CHAIN, other)) == (one >= other)

@@ -1,24 +1,30 @@
 """What `day_states` finds, in folder stores; what it decides must be what a build would do."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 from datetime import date, datetime, timedelta
 from pathlib import Path
 
 import pytest
 
-from imgpipeline.contracts.keys import day_table_key, report_key, summary_key
+from imgpipeline.contracts.keys import day_table_key, report_key, segment_key, summary_key
 from imgpipeline.daily.build import BuildOptions, build_day
 from imgpipeline.daily.objects import COMPARISON, RULE_OBJECTS, TABLES, TRACKS, objects_of
 from imgpipeline.daily.states import NEW_FEATURE, day_states, due_days, note_features
 from imgpipeline.lake.days.day_tables import rebuild_day
 from imgpipeline.lake.days.derived import State
 from imgpipeline.lake.quality.audit import audit
+from imgpipeline.ledger.days import DayIndex, days_of_chain
+from imgpipeline.ledger.reading import read_segment
+from imgpipeline.ledger.repair.damage import find_damage
+from imgpipeline.ledger.repair.mending import Mender, pieces_of
 from imgpipeline.objectstore import ObjectStore, open_store
 from imgpipeline.settings import Settings, load_settings
 from imgpipeline_tests.lake.samples import seen
-from imgpipeline_tests.ledger.samples import DAY, NOON, append, write_chain
+from imgpipeline_tests.ledger.samples import CHAIN, DAY, NOON, PROVENANCE, append, write_chain
 
-NEXT = DAY + timedelta(days=1)
+DAY_LONG = timedelta(days=1)
+NEXT = DAY + DAY_LONG
 LATER = NOON + timedelta(days=3)
 pytestmark = pytest.mark.medium
 
@@ -69,6 +75,42 @@ def test_a_later_segment_makes_only_its_days_stale(store: ObjectStore, settings:
     assert found(store, settings)[TABLES] is State.STALE
     assert found(store, settings, NEXT) == {}
     assert due_days(day_states(store, settings, now=LATER)) == {DAY: "day_tables: the ledger has newer segments"}
+
+
+def test_a_repair_that_is_killed_after_its_last_put_leaves_its_days_due(
+    store: ObjectStore, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It moves no end, and ends before it has closed its entry in the repair list."""
+    write_chain(store, [seen(0)], [seen(1), seen(2, day=NEXT)], [seen(3, day=NEXT)], [seen(4, day=NEXT + DAY_LONG)])
+    days = (DAY, NEXT, NEXT + DAY_LONG)
+    build(store, settings, *days)
+    assert all(found(store, settings, day) == {} for day in days)
+    key = segment_key(CHAIN, 1)
+    store.put(key, b"damaged")
+
+    class KilledError(Exception):
+        pass
+
+    def reach(step: str, _key: str) -> None:
+        if step == "mend put done":
+            raise KilledError
+
+    (stretch,) = find_damage(store, CHAIN).stretches
+    mender = Mender(store, CHAIN, PROVENANCE, lambda: NOON, DayIndex(store), None)
+    outcomes = [replace(seen(n, day=DAY), topic=CHAIN.topic, partition=0, offset=n) for n in (1, 2)]
+    known = days_of_chain(store, CHAIN, 1, 3)
+    mended = mender.mend(
+        stretch, pieces_of(stretch, 3), lambda _: iter([(o, None) for o in outcomes]), lambda _: None, days=known
+    )
+    monkeypatch.setattr("imgpipeline.ledger.repair.mending.reach", reach)
+    with pytest.raises(KilledError):
+        list(mended)
+
+    assert read_segment(store, key).header.days == (DAY,)
+    assert {day: found(store, settings, day).get(TABLES) for day in days[:2]} == dict.fromkeys(days[:2], State.STALE)
+    build(store, settings, *days)
+    assert all(found(store, settings, day) == {} for day in days)
+    assert audit(store, list, now=LATER).ok
 
 
 def test_a_build_that_died_between_two_objects_leaves_the_others_due(store: ObjectStore, settings: Settings) -> None:

@@ -14,7 +14,10 @@ from imgpipeline.contracts.outcomes import Frame, make_frame_id
 from imgpipeline.defs.assets.daily import STEP
 from imgpipeline.defs.lost_runs import describe_process
 from imgpipeline.defs.run_tags import PROCESS_TAG, read_noted
-from imgpipeline.ledger import ChainEnd, ChainWriter, DayIndex, Provenance
+from imgpipeline.ledger.chain import ChainWriter
+from imgpipeline.ledger.days import DayIndex
+from imgpipeline.ledger.reading import ChainEnd
+from imgpipeline.ledger.segment import Provenance
 from imgpipeline.objectstore import ObjectStore, open_store
 from imgpipeline.settings import load_settings
 from imgpipeline_tests.defs.stored_days import build

@@ -8,7 +8,7 @@ import dagster as dg
 import pytest
 from dagster._core.scheduler.instigation import InstigatorStatus
 
-from imgpipeline.ledger import fix_ends
+from imgpipeline.ledger.reading import fix_ends
 from imgpipeline.objectstore import open_store
 from imgpipeline_tests.defs.frames import START, announce_frames
 from imgpipeline_tests.defs.site import MODULE, PROGRAMS, Site

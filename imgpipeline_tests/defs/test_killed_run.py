@@ -10,7 +10,7 @@ import dagster as dg
 import pytest
 
 from imgpipeline.defs.run_tags import PROCESS_TAG, WORK_TAG, read_noted
-from imgpipeline.ledger import fix_ends
+from imgpipeline.ledger.reading import fix_ends
 from imgpipeline.objectstore import open_store
 from imgpipeline_tests.defs.frames import announce_frames
 from imgpipeline_tests.defs.site import Site

@@ -19,7 +19,7 @@ from imgpipeline.contracts.times import utc_now
 from imgpipeline.daily.states import day_states, due_days
 from imgpipeline.defs.partitions import redetection_tags
 from imgpipeline.lake.days.summaries import SUMMARIES
-from imgpipeline.ledger import fix_ends
+from imgpipeline.ledger.reading import fix_ends
 from imgpipeline.objectstore import ObjectStore, open_store
 from imgpipeline.stream.log import read_log
 from imgpipeline_tests.defs import plain_numbers as plain

@@ -18,7 +18,7 @@ from imgpipeline.contracts.messages import FrameMessage
 from imgpipeline.contracts.outcomes import DeadLetter, Frame, Gap, Outcome, offsets_of
 from imgpipeline.contracts.records import Partition
 from imgpipeline.detect import LaneReport, follow_lane
-from imgpipeline.ledger import fix_ends, list_segments, read_segments
+from imgpipeline.ledger.reading import fix_ends, list_segments, read_segments
 from imgpipeline.objectstore import ObjectStore, open_store
 from imgpipeline.settings import Settings, load_settings
 from imgpipeline.sources.simulator.scene import Scene

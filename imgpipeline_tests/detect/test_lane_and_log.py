@@ -9,7 +9,7 @@ from imgpipeline.contracts.outcomes import Gap, GapReason
 from imgpipeline.contracts.times import utc_now
 from imgpipeline.detect.resume import begin_new_chain, find_contradictions
 from imgpipeline.errors import ConfigurationError, LedgerError, TransientError
-from imgpipeline.ledger import fix_ends, list_chains
+from imgpipeline.ledger.reading import fix_ends, list_chains
 from imgpipeline.stream.connection import open_admin, open_producer
 from imgpipeline_tests.cli.command import run
 from imgpipeline_tests.detect.conftest import LaneUnderTest, message, running

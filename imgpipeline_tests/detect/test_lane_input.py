@@ -19,9 +19,8 @@ from imgpipeline.errors import (
     DeadLetterCode,
     TransientError,
 )
-from imgpipeline.ledger import Provenance
 from imgpipeline.ledger.dead_letters import read_raw_record
-from imgpipeline.ledger.segment import describe
+from imgpipeline.ledger.segment import Provenance, describe
 from imgpipeline.settings import Settings
 from imgpipeline.stream.connection import open_consumer, open_producer
 from imgpipeline.stream.fetch import FETCH_OPTIONS, Hole, HoleExplainer, LaneFetcher, cover_hole

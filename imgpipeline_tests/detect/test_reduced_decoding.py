@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from imgpipeline.contracts.detection import Detection
-from imgpipeline.ledger import fix_ends, list_segments, read_segments
+from imgpipeline.ledger.reading import fix_ends, list_segments, read_segments
 from imgpipeline.objectstore import ImageReader
 from imgpipeline.objectstore.client import open_memory_store
 from imgpipeline.redetect.frames import FrameProcessor, FrameToProcess

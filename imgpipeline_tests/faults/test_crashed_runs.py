@@ -4,7 +4,7 @@ import dagster as dg
 import pytest
 
 from imgpipeline.faultpoints import ONCE_VARIABLE, PLAN_VARIABLE
-from imgpipeline.ledger import fix_ends
+from imgpipeline.ledger.reading import fix_ends
 from imgpipeline.objectstore import open_store
 from imgpipeline.stream.lanes import DEATHS_TO_CARE
 from imgpipeline_tests.defs.frames import announce_frames

@@ -9,7 +9,7 @@ from pathlib import Path
 import dagster as dg
 import pytest
 
-from imgpipeline.ledger import fix_ends
+from imgpipeline.ledger.reading import fix_ends
 from imgpipeline.objectstore import open_store
 from imgpipeline_tests.defs.frames import announce_frames
 from imgpipeline_tests.defs.site import Site, make_site

@@ -12,7 +12,9 @@ from imgpipeline.contracts.outcomes import Gap, GapReason
 from imgpipeline.contracts.times import utc_now
 from imgpipeline.detect.resume import begin_new_chain, find_contradictions
 from imgpipeline.errors import LedgerError, TransientError
-from imgpipeline.ledger import ChainWriter, DayIndex, Provenance
+from imgpipeline.ledger.chain import ChainWriter
+from imgpipeline.ledger.days import DayIndex
+from imgpipeline.ledger.segment import Provenance
 from imgpipeline.settings import Settings
 from imgpipeline.stream.fetch import read_record
 from imgpipeline.stream.log import read_log

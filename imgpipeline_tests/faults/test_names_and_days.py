@@ -18,7 +18,7 @@ from imgpipeline.errors import TransientError
 from imgpipeline.lake.days.day_tables import rebuild_day
 from imgpipeline.lake.days.summaries import build_summary
 from imgpipeline.lake.sessions.session import open_lake
-from imgpipeline.ledger import fix_ends
+from imgpipeline.ledger.reading import fix_ends
 from imgpipeline.settings import Settings
 from imgpipeline.stream.connection import open_producer
 from imgpipeline_tests.detect.conftest import START, LaneUnderTest, jpeg, message, running

@@ -16,7 +16,7 @@ import pyarrow.parquet as pq
 import pytest
 import zstandard
 
-from imgpipeline.ledger import fix_ends
+from imgpipeline.ledger.reading import fix_ends
 from imgpipeline.objectstore import open_store
 from imgpipeline.stream.connection import open_producer
 from imgpipeline_tests.cli.command import run

@@ -9,7 +9,7 @@ import pytest
 
 from imgpipeline.contracts.keys import RAW_RECORDS
 from imgpipeline.errors import DeadLetterCode, TransientError
-from imgpipeline.ledger import fix_ends
+from imgpipeline.ledger.reading import fix_ends
 from imgpipeline.objectstore import ForbiddenError, open_store
 from imgpipeline.stream.log import open_group
 from imgpipeline_tests.detect.conftest import LaneUnderTest, message, running, segments

@@ -8,7 +8,7 @@ from imgpipeline.contracts.records import LogRange
 from imgpipeline.lake.days.day_tables import rebuild_day
 from imgpipeline.lake.days.summaries import build_summary
 from imgpipeline.lake.quality.audit import AuditReport, audit
-from imgpipeline.ledger import ChainWriter
+from imgpipeline.ledger.chain import ChainWriter
 from imgpipeline.objectstore import ObjectStore
 from imgpipeline.settings import Settings
 from imgpipeline_tests.lake.samples import again, day_outcomes, gated

@@ -8,7 +8,7 @@ from typing import Any
 
 from imgpipeline.contracts.detection import Detection
 from imgpipeline.contracts.outcomes import DeadLetter, Frame, FrameStatus, Outcome
-from imgpipeline.ledger import list_chains
+from imgpipeline.ledger.reading import list_chains
 from imgpipeline.objectstore import ObjectStore
 from imgpipeline_tests.ledger.samples import DAY, frame, stored_segments
 

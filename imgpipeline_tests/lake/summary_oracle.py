@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 from imgpipeline.contracts.detection import Detection
 from imgpipeline.contracts.notices import Notice
 from imgpipeline.contracts.outcomes import DeadLetter, Frame, FrameStatus
-from imgpipeline.ledger import list_chains
+from imgpipeline.ledger.reading import list_chains
 from imgpipeline.objectstore import ObjectStore
 from imgpipeline_tests.lake.samples import chosen_frames
 from imgpipeline_tests.ledger.samples import stored_segments

@@ -25,15 +25,10 @@ from imgpipeline.lake.days.day_tables import rebuild_day
 from imgpipeline.lake.days.summaries import build_summary
 from imgpipeline.lake.quality.audit import audit
 from imgpipeline.lake.storage.manifest import read_manifest, read_stored
-from imgpipeline.ledger import (
-    ChainEnd,
-    ChainWriter,
-    DayIndex,
-    Fingerprint,
-    close_chain,
-    find_current_end,
-    fix_ends,
-)
+from imgpipeline.ledger.chain import ChainWriter, close_chain, find_current_end
+from imgpipeline.ledger.days import DayIndex
+from imgpipeline.ledger.reading import ChainEnd, fix_ends
+from imgpipeline.ledger.segment import Fingerprint
 from imgpipeline.settings import Settings
 from imgpipeline_tests.examples import examples
 from imgpipeline_tests.faults.invariant import Held, chosen, count_labels, read_ledger, shown

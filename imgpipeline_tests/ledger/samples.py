@@ -18,7 +18,10 @@ from imgpipeline.contracts.outcomes import (
 )
 from imgpipeline.contracts.records import RawRecord
 from imgpipeline.errors import DeadLetterCode
-from imgpipeline.ledger import ChainWriter, DayIndex, Fingerprint, Provenance, Segment, decode_segment, find_end
+from imgpipeline.ledger.chain import ChainWriter
+from imgpipeline.ledger.days import DayIndex
+from imgpipeline.ledger.reading import find_end
+from imgpipeline.ledger.segment import Fingerprint, Provenance, Segment, decode_segment
 from imgpipeline.objectstore import ObjectStore
 
 CHAIN = ChainId("frames", "dGVzdA_topic-id", 0)

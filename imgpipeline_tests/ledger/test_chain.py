@@ -14,18 +14,10 @@ import pytest
 from imgpipeline.contracts.keys import ChainId, next_chain, parse_segment_key, segment_key
 from imgpipeline.contracts.outcomes import Gap, GapReason
 from imgpipeline.errors import ConfigurationError, LedgerError, PermanentError, TransientError
-from imgpipeline.ledger import (
-    ChainEnd,
-    ChainWriter,
-    DayIndex,
-    close_chain,
-    current_chain,
-    find_current_end,
-    find_end,
-    fix_ends,
-    read_day,
-)
 from imgpipeline.ledger.audit import audit_chain, fix_end
+from imgpipeline.ledger.chain import ChainWriter, close_chain, current_chain, find_current_end
+from imgpipeline.ledger.days import DayIndex, read_day
+from imgpipeline.ledger.reading import ChainEnd, find_end, fix_ends
 from imgpipeline.objectstore import ForbiddenError, ObjectStore, open_store
 from imgpipeline.settings import Settings
 from imgpipeline_tests.ledger.samples import (

@@ -11,16 +11,8 @@ from hypothesis import strategies as st
 from imgpipeline.contracts.keys import Bucket, ChainId, bucket_key, segment_key
 from imgpipeline.contracts.outcomes import Frame, Outcome
 from imgpipeline.errors import LedgerError
-from imgpipeline.ledger import (
-    DayIndex,
-    days_of_chain,
-    find_end,
-    fix_ends,
-    has_segment,
-    index_buckets,
-    read_day,
-    read_days,
-)
+from imgpipeline.ledger.days import DayIndex, days_of_chain, has_segment, index_buckets, read_day, read_days
+from imgpipeline.ledger.reading import find_end, fix_ends
 from imgpipeline.objectstore import ObjectStore
 from imgpipeline.objectstore.client import Fetched, ObjectInfo, open_memory_store
 from imgpipeline_tests.ledger.bundles.samples import bundle_all

@@ -7,10 +7,10 @@ import pytest
 
 from imgpipeline.contracts.keys import ChainId, segment_key
 from imgpipeline.errors import LedgerError
-from imgpipeline.ledger import Batch, Checkpoint, LostCheckpointError, find_end, follow
-from imgpipeline.ledger.days import DayIndex
-from imgpipeline.ledger.follow import OffsetRange
-from imgpipeline.ledger.reading import list_chains
+from imgpipeline.ledger.checkpoint import Checkpoint
+from imgpipeline.ledger.days import DayIndex, days_of_chain
+from imgpipeline.ledger.follow import Batch, LostCheckpointError, OffsetRange, follow
+from imgpipeline.ledger.reading import find_end, list_chains
 from imgpipeline.ledger.repair.damage import find_damage
 from imgpipeline.ledger.repair.mending import Made, Mender, Piece, pieces_of
 from imgpipeline.ledger.repair.repair_list import close_repair, list_repairs, open_repair, still_open
@@ -90,7 +90,9 @@ def repair_chain(store: ObjectStore, chain: ChainId) -> None:
             mender.remove_covered(found)
         for stretch in damage.stretches:
             last = stretch.objects[-1] if stretch.objects else None
-            list(mender.mend(stretch, pieces_of(stretch, last.start + 1 if last else 0), make, lambda _: None))
+            pieces = pieces_of(stretch, last.start + 1 if last else 0)
+            days = days_of_chain(store, chain, stretch.start, pieces[-1].end)
+            list(mender.mend(stretch, pieces, make, lambda _: None, days=days))
     raise AssertionError("it never ends")
 
 

@@ -12,13 +12,13 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 
 from imgpipeline.contracts.keys import METADATA, ChainId, segment_key
 from imgpipeline.errors import LedgerError
-from imgpipeline.ledger import LostCheckpointError, close_chain, find_current_end, follow
-from imgpipeline.ledger.chain import ChainWriter
+from imgpipeline.ledger.chain import ChainWriter, close_chain, find_current_end
 from imgpipeline.ledger.days import DayIndex
+from imgpipeline.ledger.follow import LostCheckpointError, follow
 from imgpipeline.ledger.reading import list_chains, read_segment
 from imgpipeline.ledger.repair.damage import find_damage
 from imgpipeline.ledger.repair.repair_list import close_repair, list_repairs, open_repair, still_open
-from imgpipeline.ledger.segment import SegmentHeader, seal_segment
+from imgpipeline.ledger.segment import SegmentHeader, encode_segment
 from imgpipeline.objectstore import ObjectStore
 from imgpipeline.objectstore.client import open_memory_store
 from imgpipeline_tests.examples import examples
@@ -185,8 +185,8 @@ class FollowMachine(RuleBasedStateMachine):
 def replace_segment(store: ObjectStore, header: SegmentHeader) -> None:
     """Put other bytes in place of a segment, as a repair does: it covers the same offsets."""
     again = replace(header, writer_id=uuid4().hex)
-    body = read_segment(store, segment_key(header.chain, header.start)).body
-    store.put(segment_key(header.chain, header.start), seal_segment(again, body))
+    outcomes = read_segment(store, segment_key(header.chain, header.start)).outcomes()
+    store.put(segment_key(header.chain, header.start), encode_segment(again, outcomes))
 
 
 TestFollow = FollowMachine.TestCase

@@ -13,7 +13,9 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 
 from imgpipeline.contracts.outcomes import Outcome, RecordOutcome
 from imgpipeline.errors import LedgerError, TransientError
-from imgpipeline.ledger import ChainWriter, DayIndex, find_end, read_day
+from imgpipeline.ledger.chain import ChainWriter
+from imgpipeline.ledger.days import DayIndex, read_day
+from imgpipeline.ledger.reading import find_end
 from imgpipeline.objectstore import ObjectStore
 from imgpipeline_tests.examples import examples
 from imgpipeline_tests.ledger.faulty_store import CrashError, FaultyStore

@@ -13,16 +13,18 @@ from obstore.store import MemoryStore
 from imgpipeline.contracts.keys import ChainId, chain_prefix, parse_segment_key, segment_key
 from imgpipeline.contracts.outcomes import Outcome
 from imgpipeline.errors import LedgerError
-from imgpipeline.ledger import (
+from imgpipeline.ledger import reading
+from imgpipeline.ledger.reading import (
     find_end,
+    find_last,
     fix_ends,
+    last_segment_before,
     list_chains,
     list_segments,
     read_segment,
     read_segments,
-    reading,
+    segments_holding,
 )
-from imgpipeline.ledger.reading import find_last, last_segment_before, segments_holding
 from imgpipeline.objectstore import Fetched, ObjectMissingError, ObjectStore, open_store
 from imgpipeline.objectstore.client import open_memory_store
 from imgpipeline_tests.examples import examples

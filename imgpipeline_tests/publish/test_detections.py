@@ -12,7 +12,8 @@ from imgpipeline.contracts.detection import Detection, Kind
 from imgpipeline.contracts.keys import segment_key
 from imgpipeline.contracts.outcomes import Frame, FrameStatus, Outcome
 from imgpipeline.errors import ConfigurationError
-from imgpipeline.ledger import LostCheckpointError, find_end
+from imgpipeline.ledger.follow import LostCheckpointError
+from imgpipeline.ledger.reading import find_end
 from imgpipeline.objectstore import ObjectStore, open_store
 from imgpipeline.objectstore.client import open_memory_store
 from imgpipeline.publish.detections import publish_detections

@@ -7,7 +7,7 @@ from datetime import datetime
 from pathlib import Path
 
 from imgpipeline.errors import ImgpipelineError
-from imgpipeline.ledger import fix_ends
+from imgpipeline.ledger.reading import fix_ends
 from imgpipeline.objectstore import ObjectStore, open_store
 from imgpipeline.stream.log import read_log
 from imgpipeline_tests.daily.looking import stale_days

@@ -1,4 +1,4 @@
-"""Writes the rows of an import to its chain, and builds the tables of its days.
+"""Writes the rows of an import to its chain.
 
 An import continues at the end of its chain. The fingerprint of each segment is the SHA-256 of all rows up to its end.
 Rows that are already in the ledger are read again, hashed, and compared with the fingerprint at the chain's end. So:
@@ -11,7 +11,7 @@ Rows that are already in the ledger are read again, hashed, and compared with th
 import gc
 import uuid
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime
@@ -33,10 +33,11 @@ from imgpipeline.contracts.keys import ChainId
 from imgpipeline.contracts.outcomes import DeadLetter, Frame, Outcome
 from imgpipeline.contracts.times import Clock
 from imgpipeline.errors import LedgerError
-from imgpipeline.lake.days.day_tables import rebuild_day
-from imgpipeline.lake.days.summaries import SUMMARIES, build_summary
-from imgpipeline.lake.storage.engine import BuildLimits
-from imgpipeline.ledger import ChainWriter, DayIndex, Fingerprint, Provenance, Segment, find_end, read_chain
+from imgpipeline.ledger.bundles.reading import read_chain
+from imgpipeline.ledger.chain import ChainWriter
+from imgpipeline.ledger.days import DayIndex
+from imgpipeline.ledger.reading import find_end
+from imgpipeline.ledger.segment import Fingerprint, Provenance, Segment
 from imgpipeline.objectstore import ObjectStore
 from imgpipeline.settings import Settings
 
@@ -225,27 +226,6 @@ def _collector_paused() -> Iterator[None]:
 def recipe_hash(meaning: Meaning) -> str:
     """Returns the hash that a segment's header stores as the recipe of its rows."""
     return sha256(meaning.recipe.encode()).hexdigest()[:16]
-
-
-def build_days(
-    settings: Settings, store: ObjectStore, days: Sequence[date], *, now: Clock, progress: Callable[[int, int], None]
-) -> int:
-    """Builds the tables and summaries of some days from the ledger.
-
-    Returns:
-        The number of days that had something new.
-
-    Raises:
-        LedgerError: A segment cannot be read.
-        TransientError: The store does not answer, or a build lost the write race repeatedly.
-    """
-    built = 0
-    for done, day in enumerate(days, 1):
-        skipped = [rebuild_day(store, day, now=now(), limits=BuildLimits.of(settings)).skipped]
-        skipped += [build_summary(store, name, day, settings=settings, now=now()).skipped for name in SUMMARIES]
-        built += not all(skipped)
-        progress(done, len(days))
-    return built
 
 
 _ANY_DAY = Limits(date.min, datetime.max.replace(tzinfo=UTC), 2**40)

@@ -10,7 +10,6 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date, datetime, timedelta
-from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 
@@ -29,7 +28,8 @@ from imgpipeline.lake.days.derived import State, state_of
 from imgpipeline.lake.days.summary_inputs import list_versions, open_tables, stored_key
 from imgpipeline.lake.schema import EVENTS, FRAMES
 from imgpipeline.lake.storage.manifest import Manifest, read_stored
-from imgpipeline.ledger import fix_ends, read_days
+from imgpipeline.ledger.days import read_days
+from imgpipeline.ledger.reading import fix_ends
 from imgpipeline.objectstore import ObjectStore
 from imgpipeline.objectstore.numbered import append_entry, read_entries
 from imgpipeline.settings import Settings

@@ -14,7 +14,7 @@ from hashlib import sha256
 
 from pydantic import TypeAdapter
 
-from imgpipeline.contracts.keys import DELIVERED, attempts_prefix, delivered_key, parse_number
+from imgpipeline.contracts.keys import DELIVERED, attempts_prefix, numbered_key, parse_number
 from imgpipeline.contracts.text import counted
 from imgpipeline.contracts.times import Clock, Timestamp, back_off_s, format_time
 from imgpipeline.errors import PermanentError, TransientError
@@ -154,7 +154,7 @@ def _record(store: ObjectStore, number: int, attempt: Attempt) -> bool:
     append_entry(store, attempts_prefix(number), _ATTEMPT.dump_python(attempt, mode="json"))
     if attempt.failed:
         return False
-    store.put(delivered_key(number), b"{}")
+    store.put(numbered_key(DELIVERED, number), b"{}")
     return True
 
 

@@ -6,7 +6,7 @@ from typing import Any
 
 from pydantic import TypeAdapter
 
-from imgpipeline.contracts.keys import acknowledgements_prefix, delivered_key
+from imgpipeline.contracts.keys import DELIVERED, acknowledgements_prefix, numbered_key
 from imgpipeline.contracts.times import Timestamp
 from imgpipeline.events.alerts.chain import Alert, alert_numbers, read_alert
 from imgpipeline.events.alerts.delivery import Attempt, read_attempts
@@ -51,7 +51,7 @@ class ListedAlert:
         """
         return cls(
             read_alert(store, number),
-            store.head(delivered_key(number)) is not None,
+            store.head(numbered_key(DELIVERED, number)) is not None,
             tuple(read_attempts(store, number)),
             tuple(read_acknowledgements(store, number)),
         )

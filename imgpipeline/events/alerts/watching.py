@@ -25,7 +25,10 @@ from imgpipeline.events.reading import read_events, read_stored_changes
 from imgpipeline.events.rule_tables import store_difference
 from imgpipeline.events.values import Event, FrameChange, SeenFrame, SeenObject, in_order
 from imgpipeline.lake.schema import EVENTS
-from imgpipeline.ledger import Checkpoint, fix_ends, follow, known_days, read_days
+from imgpipeline.ledger.checkpoint import Checkpoint
+from imgpipeline.ledger.days import known_days, read_days
+from imgpipeline.ledger.follow import follow
+from imgpipeline.ledger.reading import fix_ends
 from imgpipeline.ledger.repair.repair_list import last_handled, list_repairs
 from imgpipeline.objectstore import ImageReader, ObjectStore
 from imgpipeline.settings import Settings

@@ -14,18 +14,10 @@ from typing import Any
 
 from imgpipeline.contracts.keys import BUCKET_OFFSETS, ChainId
 from imgpipeline.errors import LedgerError
-from imgpipeline.ledger import (
-    ChainEnd,
-    Checkpoint,
-    LostCheckpointError,
-    fix_ends,
-    follow,
-    has_segment,
-    index_buckets,
-    known_days,
-)
-from imgpipeline.ledger.checkpoint import FollowerObject
-from imgpipeline.ledger.follow import OffsetRange
+from imgpipeline.ledger.checkpoint import Checkpoint, FollowerObject
+from imgpipeline.ledger.days import has_segment, index_buckets, known_days
+from imgpipeline.ledger.follow import LostCheckpointError, OffsetRange, follow
+from imgpipeline.ledger.reading import ChainEnd, fix_ends
 from imgpipeline.ledger.repair.repair_list import last_handled, list_repairs
 from imgpipeline.objectstore import ObjectStore
 

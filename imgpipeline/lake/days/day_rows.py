@@ -29,7 +29,8 @@ from imgpipeline.lake.schema import (
 from imgpipeline.lake.storage.engine import Engine, disk_errors, identifier, rows_with_days
 from imgpipeline.lake.storage.manifest import Stored
 from imgpipeline.lake.storage.pieces import fetch_table
-from imgpipeline.ledger import Segment, read_day
+from imgpipeline.ledger.days import read_day
+from imgpipeline.ledger.segment import Segment
 from imgpipeline.objectstore import ObjectMissingError, ObjectStore
 
 _NOT_IN_DOCUMENT = ("day", "source_kafka_topic_id")

@@ -40,8 +40,9 @@ from imgpipeline.lake.storage.manifest import (
     read_stored,
     write_parquet,
 )
-from imgpipeline.ledger import fix_ends, has_segment, index_buckets
-from imgpipeline.ledger.repair.repair_list import noted_days
+from imgpipeline.ledger.days import has_segment, index_buckets
+from imgpipeline.ledger.reading import fix_ends
+from imgpipeline.ledger.repair.repair_list import last_repair_of, list_repairs, still_open
 from imgpipeline.objectstore import ObjectStore
 
 _STORED = {table.name: stored_columns(table) for table in (*DAY_TABLES, WEAK_DETECTIONS)}
@@ -127,10 +128,12 @@ class DayTables(Derived[Manifest]):
     limits: BuildLimits = NO_LIMITS
     known: KnownDays | None = None
     """Facts about the days up to the ends, if available; saves listing the index of unchanged days."""
+    repair: int = 0
+    """Number of the last entry of the repair list that names the day; set by `wanted`, as the next two fields."""
     is_under_repair: bool = False
-    """Whether an unfinished repair changed outcomes of the day; set by `make`."""
+    """Whether an unfinished repair changes outcomes of the day."""
     version: str = ""
-    """Versions of the stored tables; empty if one is missing. Set by `wanted`."""
+    """Versions of the stored tables; empty if one is missing."""
     ends: Mapping[ChainId, int] = field(default_factory=dict)
     """Ends of all chains, joined with those in the manifests of stored tables."""
     _listed: list[Bucket] = field(default_factory=list)
@@ -156,11 +159,17 @@ class DayTables(Derived[Manifest]):
         return ({weak: found} if found else {}) | stored
 
     def origin(self, manifest: Manifest, /) -> Origin:
-        """Returns the ends and the recipe of a table."""
-        return Origin(_named(manifest.ends), manifest.made_by)
+        """Returns the ends, the number of the last repair, and the recipe of a table."""
+        return Origin(_named(manifest.ends, manifest.repair), manifest.made_by)
 
     def wanted(self, stored: _Found, /) -> Origin:
         """Returns the stored ends if the ledger has no later segment of the day, otherwise the ends to build up to."""
+        repairs = list_repairs(self.store)
+        self.repair = last_repair_of(self.day, repairs)
+        self.is_under_repair = any(self.day in opened.days for opened in still_open(repairs))
+        return Origin(_named(self._reached(stored), self.repair), RECIPE)
+
+    def _reached(self, stored: _Found) -> Mapping[ChainId, int]:
         manifests = [found.manifest if found else None for found in stored.values()]
         listed = [stored[day_table_key(table, self.day)] for table in DAY_TABLE_NAMES]
         self.version = join_versions(found.e_tag if found else None for found in listed)
@@ -171,16 +180,16 @@ class DayTables(Derived[Manifest]):
         reached = covered_ends(*manifests)
         if self.known and have_equal_ends(manifests) and self.known.has_newer_segments(self.day, reached) is False:
             self._has_outcomes = bool(reached)
-            return Origin(_named(reached), RECIPE)
+            return reached
         self._listed = [bucket for bucket in index_buckets(self.store, self.day) if bucket.chain in self.ends]
         if have_equal_ends(manifests) and None in manifests:
             # A table is missing, so a build reads the ledger anyway, and only `has_outcomes` looks for a segment.
             self._has_outcomes = None
-            return Origin(_named(self._covered()), RECIPE)
+            return self._covered()
         if not have_equal_ends(manifests) or self._has_segment(reached):
             reached = self._covered()
         self._has_outcomes = bool(reached)
-        return Origin(_named(reached), RECIPE)
+        return reached
 
     def has_outcomes(self) -> bool:
         """Tells whether tables or ledger have anything of the day. Read the state first.
@@ -200,7 +209,6 @@ class DayTables(Derived[Manifest]):
 
     def make(self, start: Start[Manifest], /) -> dict[str, Made[Manifest]] | None:
         """Adds newer segments to the stored tables if possible; otherwise reads the whole day from the ledger."""
-        self.is_under_repair = self.day in noted_days(self.store)
         extended = None if start.force else self._extensible(start)
         with open_engine(memory=self.limits.memory) as engine:
             if extended is None:
@@ -211,7 +219,7 @@ class DayTables(Derived[Manifest]):
                     return None
                 rows = added
             refuse_unsound(engine, self.day)
-            made = Manifest("", self.day, RECIPE, self._covered(), 0, built_at=self.now,
+            made = Manifest("", self.day, RECIPE, self._covered(), 0, built_at=self.now, repair=self.repair,
                             duplicates=rows.duplicates, is_extended=extended is not None)  # fmt: skip
             # All are written before the first is stored, so readers see tables with different ends only briefly.
             weak = day_table_key(WEAK_DETECTIONS.name, self.day)
@@ -231,7 +239,7 @@ class DayTables(Derived[Manifest]):
     def _extensible(self, start: Start[Manifest]) -> dict[str, Stored] | None:
         """Returns the stored tables if newer segments can be added to them; None if the whole day must be read.
 
-        An unfinished repair changes outcomes before the tables' ends, so its days are read whole.
+        A repair changes outcomes before the tables' ends, so its days are read whole.
         """
         found = {
             name: start.stored.get(day_table_key(name, self.day)) for name in (*DAY_TABLE_NAMES, WEAK_DETECTIONS.name)
@@ -240,12 +248,12 @@ class DayTables(Derived[Manifest]):
         manifests = [table.manifest for table in tables.values()]
         if start.state is State.MISSING or self.is_under_repair:
             return None
-        is_of_this_recipe = all(manifest.made_by == RECIPE for manifest in manifests)
+        is_of_this_recipe = all((each.made_by, each.repair) == (RECIPE, self.repair) for each in manifests)
         return tables if is_of_this_recipe and have_equal_ends(manifests) else None
 
 
-def _named(ends: Mapping[ChainId, int]) -> dict[str, str]:
-    return {str(chain): str(end) for chain, end in ends.items()}
+def _named(ends: Mapping[ChainId, int], repair: int) -> dict[str, str]:
+    return {str(chain): str(end) for chain, end in ends.items()} | {"repair": str(repair)}
 
 
 def _report(entry: DayTables, done: Built[Manifest]) -> DayBuild:

@@ -24,9 +24,10 @@ from imgpipeline.lake.quality.audit_state import AuditedDay, AuditState, read_st
 from imgpipeline.lake.quality.table_audit import DayReader, compare_day, compare_summary, count_unbuilt
 from imgpipeline.lake.schema import DAY_TABLE_NAMES
 from imgpipeline.lake.storage.manifest import covered_ends, have_equal_ends, read_stored
-from imgpipeline.ledger import current_chain, for_each_chain, has_segment, index_buckets, known_days, list_chains
 from imgpipeline.ledger.audit import ChainAudit, FixedEnd, audit_chain, fix_end, stray_keys
-from imgpipeline.ledger.bundles.reading import list_reading
+from imgpipeline.ledger.chain import current_chain
+from imgpipeline.ledger.days import has_segment, index_buckets, known_days
+from imgpipeline.ledger.reading import for_each_chain, list_chains
 from imgpipeline.ledger.session_books import find_later, find_repeats, join_books
 from imgpipeline.objectstore import ObjectMissingError, ObjectStore
 
@@ -53,7 +54,7 @@ def audit(
         full: Read every segment again and compare the bundles with them. Otherwise read only segments since the last
             audit, through bundles if there are any.
         allow_gaps: Accept offsets that expired unread.
-        progress: Called after each segment.
+        progress: Called after each segment with the number of offsets that were read, and of those to read.
         now: Time of the audit, for its state and verdicts.
         memory: Memory limit of DuckDB (the setting `duckdb_memory`).
 
@@ -152,8 +153,8 @@ class _Audit:
         self.indexed = _Index(self.store)
         self.listed = {table: list_versions(self.store, table) for table in (*DAY_TABLE_NAMES, *SUMMARIES)}
 
-    def step(self) -> None:
-        self.done += 1
+    def step(self, offsets: int) -> None:
+        self.done += offsets
         self.total = max(self.total, self.done)
         self.progress(self.done, self.total)
 
@@ -161,22 +162,14 @@ class _Audit:
         self, ends: Sequence[FixedEnd], logs: Mapping[ChainId, LogRange]
     ) -> tuple[PartitionAudit, ...]:
         since = {end.chain: self._since(end) for end in ends}
-        by_chain = {end.chain: end.offset for end in ends}
-        listed = for_each_chain(
-            by_chain,
-            lambda chain: list_reading(
-                self.store, chain, since[chain].position, by_chain[chain], through_bundles=not self.full
-            ),
-        )
-        to_read = dict(zip(by_chain, listed, strict=True))
-        self.total = sum(part.count for parts in to_read.values() for part in parts)
+        self.total = sum(end.offset - since[end.chain].position for end in ends)
         found = {chain: ChainAudit(chain) for chain in logs}
         for end in ends:
             walked = audit_chain(
                 self.store,
                 end,
                 since=since[end.chain],
-                listed=to_read[end.chain],
+                through_bundles=not self.full,
                 indexed=self.indexed,
                 compare_bundles=self.full,
                 seen=lambda header: self.known.note(header.chain, header.start, header.days),

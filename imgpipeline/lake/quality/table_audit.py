@@ -32,7 +32,8 @@ from imgpipeline.lake.schema import (
 from imgpipeline.lake.storage.engine import Engine, all_rows, disk_errors, engine_errors, identifier, lock, open_engine
 from imgpipeline.lake.storage.manifest import DamagedObjectError, Manifest, hash_rows, parse_footer, read_version
 from imgpipeline.lake.storage.pieces import fetch_table
-from imgpipeline.ledger import Segment, read_day, read_days
+from imgpipeline.ledger.days import read_day, read_days
+from imgpipeline.ledger.segment import Segment
 from imgpipeline.objectstore import ObjectMissingError, ObjectStore
 
 _OFFSET = "(topic, topic_id, partition, kafka_offset)"
@@ -79,7 +80,7 @@ class DayReader:
     store: ObjectStore
     day: date
     """UTC day."""
-    step: Callable[[], None]
+    step: Callable[[int], None]
     """Called for each segment."""
     memory: str | None = None
 
@@ -139,7 +140,7 @@ def count_unbuilt(
     store: ObjectStore,
     buckets: Mapping[date, Collection[Bucket]],
     ends: Mapping[ChainId, int],
-    step: Callable[[], None],
+    step: Callable[[int], None],
     memory: str | None = None,
 ) -> dict[date, DayComparison]:
     """Counts the ledger's outcomes of days without tables, in one pass over their segments.
@@ -148,7 +149,7 @@ def count_unbuilt(
         store: The object store.
         buckets: The days, each with its entries of the index.
         ends: Ends of the chains, fixed before the index was listed.
-        step: Called for each segment.
+        step: Called for each segment with its number of offsets.
         memory: Memory limit of DuckDB.
 
     Returns:
@@ -183,9 +184,9 @@ def count_unbuilt(
     }
 
 
-def _stepped(segments: Iterable[Segment], step: Callable[[], None]) -> Iterator[Segment]:
+def _stepped(segments: Iterable[Segment], step: Callable[[int], None]) -> Iterator[Segment]:
     for segment in segments:
-        step()
+        step(segment.header.end - segment.header.start)
         yield segment
 
 

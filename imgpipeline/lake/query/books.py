@@ -18,7 +18,7 @@ from imgpipeline.contracts.keys import ChainId
 from imgpipeline.lake.query.summaries import view_sql
 from imgpipeline.lake.sessions.session import Answer, LakeSession, open_lake
 from imgpipeline.lake.sessions.snapshot import SHOWN_LETTERS
-from imgpipeline.ledger import index_buckets, read_days
+from imgpipeline.ledger.days import index_buckets, read_days
 from imgpipeline.ledger.session_books import DEAD_LETTERS, FRAMES, LATER, ChainBooks, unread_offsets
 from imgpipeline.objectstore import ObjectStore
 from imgpipeline.settings import Settings

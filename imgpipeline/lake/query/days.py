@@ -111,7 +111,7 @@ def days_of(store: "ObjectStore", span: Span, *, with_neighbours: bool = False) 
         span: The days.
         with_neighbours: Include days next to known days, which overlap them in other time zones.
     """
-    from imgpipeline.ledger import known_days  # noqa: PLC0415 - loads obstore
+    from imgpipeline.ledger.days import known_days  # noqa: PLC0415 - loads obstore
 
     around = (-1, 0, 1) if with_neighbours else (0,)
     known = {day + timedelta(days=n) for day in known_days(store) for n in around}

@@ -25,8 +25,9 @@ from imgpipeline.lake.sessions.tables import COUNTED_DETECTIONS
 from imgpipeline.lake.storage.engine import quoted
 from imgpipeline.lake.storage.manifest import Manifest, parse_footer
 from imgpipeline.lake.storage.pieces import read_table
-from imgpipeline.ledger import Segment, known_days
+from imgpipeline.ledger.days import known_days
 from imgpipeline.ledger.reading import segments_holding
+from imgpipeline.ledger.segment import Segment
 from imgpipeline.objectstore import ObjectMissingError, ObjectStore
 from imgpipeline.objectstore.images import DeletedImages, deleted_of, own_image_keys
 from imgpipeline.settings import Settings

@@ -15,7 +15,7 @@ from imgpipeline.lake.query.wanted_frames import WantedFrames, detection_conditi
 from imgpipeline.lake.schema import DETECTIONS, FRAMES, SOURCE_ACTIVITY
 from imgpipeline.lake.sessions.session import LakeSession, open_lake
 from imgpipeline.lake.storage.engine import quoted
-from imgpipeline.ledger import known_days
+from imgpipeline.ledger.days import known_days
 from imgpipeline.objectstore import ObjectStore
 from imgpipeline.settings import Settings
 

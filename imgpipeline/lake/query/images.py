@@ -9,7 +9,7 @@ from imgpipeline.errors import BadInputError, ConfigurationError, DeadLetterCode
 from imgpipeline.lake.query.days import unknown_day
 from imgpipeline.lake.sessions.session import LakeSession, open_lake
 from imgpipeline.lake.storage.engine import quoted
-from imgpipeline.ledger import known_days
+from imgpipeline.ledger.days import known_days
 from imgpipeline.objectstore import ImageReader, ObjectStore
 from imgpipeline.settings import Settings
 from imgpipeline.vision.annotate import draw_detections, read_pixels

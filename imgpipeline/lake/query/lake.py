@@ -39,7 +39,7 @@ from imgpipeline.lake.query.lake_values import (
 from imgpipeline.lake.query.summaries import LabelChoice, summarise
 from imgpipeline.lake.query.wanted_frames import WantedFrames, equal_to
 from imgpipeline.lake.sessions.session import LakeSession, open_lake
-from imgpipeline.ledger import known_days
+from imgpipeline.ledger.days import known_days
 from imgpipeline.objectstore import ObjectStore, open_store
 from imgpipeline.settings import Settings, load_settings
 

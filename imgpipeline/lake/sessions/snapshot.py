@@ -35,7 +35,8 @@ from imgpipeline.lake.schema import (
 from imgpipeline.lake.storage.cache import LakeCache
 from imgpipeline.lake.storage.engine import Engine
 from imgpipeline.lake.storage.manifest import Manifest, covered_ends, have_equal_ends, join_ends, parse_footer
-from imgpipeline.ledger import Segment, days_since, index_buckets, read_days
+from imgpipeline.ledger.days import days_since, index_buckets, read_days
+from imgpipeline.ledger.segment import Segment
 from imgpipeline.objectstore import ObjectStore
 from imgpipeline.objectstore.parallel import map_ahead
 

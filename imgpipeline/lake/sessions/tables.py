@@ -28,8 +28,10 @@ from imgpipeline.lake.schema import (
 )
 from imgpipeline.lake.storage.cache import LakeCache
 from imgpipeline.lake.storage.engine import Engine, all_rows, disk_errors, identifier
-from imgpipeline.ledger import Segment, index_buckets, read_chain, read_days
+from imgpipeline.ledger.bundles.reading import read_chain
+from imgpipeline.ledger.days import index_buckets, read_days
 from imgpipeline.ledger.dead_letters import LetterState, ReplayTrail
+from imgpipeline.ledger.segment import Segment
 from imgpipeline.objectstore import ObjectStore
 
 _SETTLE = """
@@ -113,11 +115,10 @@ def _of_days(store: ObjectStore, ends: Mapping[ChainId, int], days: Iterable[dat
 def _header_line(segment: Segment) -> bytes:
     header, made = segment.header, segment.header.provenance
     data = header.to_json()
+    data |= data["chain"] | data["provenance"]
     row = {name: data[name] for name in SEGMENTS.names if name in data} | {
-        **data["counts"],
         "end_offset": header.end,
         "model_used": made.model_name,
-        "model_sha256": made.model_sha256,
         "key": segment_key(header.chain, header.start),
     }
     return json.dumps({"row": row}, ensure_ascii=False).encode() + b"\n"

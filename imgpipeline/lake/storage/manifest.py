@@ -59,6 +59,8 @@ class Manifest:
     """The queries of the summaries among the inputs, by name, each after those that it reads."""
     is_extended: bool = False
     """Whether newer segments were added to an older version of the table (day tables)."""
+    repair: int = 0
+    """Number of the last entry of the repair list that named the day when the table was built (day tables)."""
     made_with: Mapping[str, str] = field(default_factory=dict)
     """Other inputs by name: for events the rules as JSON, and a hash of each rule; otherwise empty."""
     content: str = ""
@@ -88,6 +90,7 @@ class Manifest:
             "built_at": format_time(self.built_at),
             "content": self.content,
             **({"is_extended": True} if self.is_extended else {}),
+            **({"repair": self.repair} if self.repair else {}),
         }
         made = {"made_of": dict(self.made_of), "sql": self.sql, "parameters": dict(self.parameters),
                 "queries": dict(self.queries)} if self.sql or self.made_of else {}  # fmt: skip
@@ -113,6 +116,7 @@ class Manifest:
             parameters={name: float(value) for name, value in data.get("parameters", {}).items()},
             queries={name: str(sql) for name, sql in data.get("queries", {}).items()},
             is_extended=data.get("is_extended", False),
+            repair=int(data.get("repair", 0)),
             made_with={name: str(value) for name, value in data.get("made_with", {}).items()},
             content=data["content"],
         )

@@ -1,8 +1,8 @@
 """Makes bundles of the ranges that a chain has moved past.
 
-The repair marks are listed before the segments are read. A repair that changes a segment later puts its mark first, so
-a bundle of the old bytes has a revision that no reader looks for. So a bundler may pause at any step, and several may
-work at the same time.
+The repair list is read before the segments. A repair that changes a segment later opens an entry first, so a bundle of
+the old bytes has a revision that no reader looks for. So a bundler may pause at any step, and several may work at the
+same time.
 """
 
 from collections import defaultdict
@@ -11,20 +11,29 @@ from dataclasses import dataclass, field
 from itertools import chain as chain_together
 from math import ceil
 
-from imgpipeline.contracts.bundle_keys import BUNDLE_OFFSETS, BundleId, bundle_key, revision_of
-from imgpipeline.contracts.keys import FAN_OUT_OFFSETS, OFFSET_LIMIT, ChainId, chain_prefix, segment_key
+from imgpipeline.contracts.keys import (
+    BUNDLE_OFFSETS,
+    FAN_OUT_OFFSETS,
+    OFFSET_LIMIT,
+    BundleId,
+    ChainId,
+    bundle_key,
+    chain_prefix,
+    segment_key,
+)
 from imgpipeline.errors import LedgerError
 from imgpipeline.faultpoints import reach
 from imgpipeline.ledger.bundles.stored import (
     PIECE_BYTES,
     StoredBundle,
+    current_id,
     discard,
     encode_bundle,
     list_bundles,
-    list_marks,
     readable,
 )
 from imgpipeline.ledger.reading import find_end, last_segment_before, list_chains, list_sizes, open_segment
+from imgpipeline.ledger.repair.repair_list import list_repairs
 from imgpipeline.ledger.segment import SegmentHeader
 from imgpipeline.objectstore import ObjectMissingError, ObjectStore
 from imgpipeline.objectstore.parallel import map_ahead
@@ -70,9 +79,9 @@ def find_ranges(store: ObjectStore, chain: ChainId, *, fewest: int = FEWEST_SEGM
     Raises:
         LedgerError: The chain's last segment cannot be read.
     """
-    marks = list_marks(store, chain)  # before any segment is read, as explained above
+    repairs = list_repairs(store)  # before any segment is read, as explained above
     bundles = list_bundles(store, chain, 0, OFFSET_LIMIT // BUNDLE_OFFSETS)
-    known = readable(bundles, marks)
+    known = readable(bundles, repairs)
     outdated: dict[int, list[StoredBundle]] = defaultdict(list)
     for stored in bundles:
         if known.get(stored.bundle.number) != stored:
@@ -87,7 +96,7 @@ def find_ranges(store: ObjectStore, chain: ChainId, *, fewest: int = FEWEST_SEGM
         if missing:
             found = _segments_of(store, chain, missing[0], missing[-1] + 1)
             for number in reversed(missing):
-                bundle = BundleId(chain, number, revision_of(number, marks))
+                bundle = current_id(chain, number, repairs)
                 size_bytes = sum(size for _, size in found[number])
                 if len(found[number]) >= fewest and size_bytes <= MOST_BYTES:
                     starts = tuple(start for start, _ in found[number])
@@ -155,12 +164,12 @@ def _read_whole(store: ObjectStore, bundle: BundleId, starts: Sequence[int]) -> 
 
 @dataclass(slots=True)
 class BundlingReport:
-    """The result of a pass over the ledger, or of its dry run."""
+    """The result of a pass over the ledger."""
 
     bundles: int = 0
     segments: int = 0
     size_bytes: int = 0
-    """Total size of the new bundles; in a dry run, of their segments."""
+    """Total size of the new bundles."""
     requests_saved: int = 0
     """Number of requests that the new bundles save when all of them are read."""
     problems: list[str] = field(default_factory=list)
@@ -178,13 +187,7 @@ class BundlingReport:
         self.requests_saved += done.range.requests_saved
 
 
-def bundle_ledger(
-    store: ObjectStore,
-    *,
-    dry_run: bool = False,
-    is_over: Callable[[], bool] = lambda: False,
-    progress: Callable[[BundlingReport], None] = lambda _: None,
-) -> BundlingReport:
+def bundle_ledger(store: ObjectStore, *, is_over: Callable[[], bool] = lambda: False) -> BundlingReport:
     """Makes all missing bundles, the newest of each chain first.
 
     A chain whose end cannot be read, or a range with damage, does not prevent the bundles of others. `is_over` is
@@ -203,23 +206,8 @@ def bundle_ledger(
             if is_over():
                 report.is_complete = False
                 return report
-            report.add(Bundling(wanted, wanted.size_bytes, None) if dry_run else make_bundle(store, wanted))
-            progress(report)
+            report.add(make_bundle(store, wanted))
     return report
-
-
-def has_ranges(store: ObjectStore, *, is_over: Callable[[], bool] = lambda: False) -> bool:
-    """Returns whether a range needs a bundle.
-
-    `is_over` is called after each chain; True ends the search with the result True.
-
-    Raises:
-        TransientError: The store does not answer.
-    """
-    for found in map_ahead(lambda c: _begin(store, c), list_chains(store), workers=_LOOKERS, ahead=_LOOKERS):
-        if is_over() or (not isinstance(found, str) and next(found, None) is not None):
-            return True
-    return False
 
 
 def _begin(store: ObjectStore, chain: ChainId) -> Iterator[RangeToBundle] | str:

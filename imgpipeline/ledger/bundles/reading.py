@@ -7,8 +7,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 
-from imgpipeline.contracts.bundle_keys import BUNDLE_OFFSETS
-from imgpipeline.contracts.keys import ChainId, segment_key
+from imgpipeline.contracts.keys import BUNDLE_OFFSETS, ChainId, segment_key
 from imgpipeline.ledger.bundles.stored import (
     BundledSegment,
     DamagedBundleError,
@@ -74,14 +73,9 @@ def read_stretches(
 ) -> Iterator[Segment | Covered]:
     """Yields the segments of adjacent stretches in order, or the offsets of segments that are not read.
 
-    If no segment starts at the first offset, the offsets of the segment that covers it come first.
-
-    Args:
-        store: The object store.
-        chain: The chain.
-        stretches: How to read (`join_stretches`).
-        end: The fixed end of the chain; nothing after it is read through a bundle.
-        wanted: Selects the segments to read in bundles; all segments outside of bundles are read.
+    If no segment starts at the first offset, the offsets of the segment that covers it come first. Nothing after `end`,
+    the fixed end of the chain, is read through a bundle. `wanted` selects the segments to read in bundles; all segments
+    outside of bundles are read.
 
     Raises:
         LedgerError: A segment cannot be read.
@@ -107,35 +101,6 @@ def read_chain(store: ObjectStore, chain: ChainId, first: int, end: int) -> Iter
             yield from (segment for segment in found if isinstance(segment, Segment))
         else:
             yield from read_segments(store, chain, list_segments(store, chain, stretch.first, stretch.behind))
-
-
-@dataclass(frozen=True, slots=True)
-class Listed:
-    """A stretch and its segments, before they are read."""
-
-    stretch: Stretch
-    starts: tuple[int, ...]
-    """Starts of the segments, sorted; empty if the stretch has bundles."""
-    count: int
-
-
-def list_reading(
-    store: ObjectStore, chain: ChainId, first: int, end: int, *, through_bundles: bool
-) -> tuple[Listed, ...]:
-    """Returns how to read the segments that start in `[first, end)`, and how many there are.
-
-    Lists every segment unless `through_bundles`, which reads bundles where possible.
-    """
-    bundles = find_bundles(store, chain, first, end, end) if through_bundles else {}
-    return tuple(_listed(store, chain, stretch) for stretch in join_stretches(bundles, first, end))
-
-
-def _listed(store: ObjectStore, chain: ChainId, stretch: Stretch) -> Listed:
-    if stretch.bundles:
-        opened = (bundle for stored in stretch.bundles if (bundle := try_open(store, stored)))
-        return Listed(stretch, (), sum(s.start >= stretch.first for bundle in opened for s in bundle.segments))
-    starts = tuple(list_segments(store, chain, stretch.first, stretch.behind))
-    return Listed(stretch, starts, len(starts))
 
 
 def read_bundles(

@@ -5,39 +5,37 @@
 The footer is zstd-compressed JSON with position and days of each segment. The trailer has 48 bytes: the footer's length
 (8, big-endian), its SHA-256 (32), and `imgbndl1`. The same segments always give the same bytes.
 
-A bundle is readable if its revision is the one that the chain's repair marks currently give its range. A missing or
-damaged bundle only costs its readers requests. The first reader of a damaged one removes it, so that the next bundling
-rebuilds it.
+A bundle is readable if its revision is the one that the repair list currently gives its range. A missing or damaged
+bundle only costs its readers requests. The first reader of a damaged one removes it, so that the next bundling rebuilds
+it.
 """
 
 import contextlib
 import json
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
 from datetime import date
 from hashlib import sha256
 from itertools import pairwise
 from typing import Any
-from uuid import uuid4
 
 import zstandard
+from pydantic import TypeAdapter
 
-from imgpipeline.contracts.bundle_keys import (
+from imgpipeline.contracts.keys import (
     BUNDLE_OFFSETS,
+    OFFSET_LIMIT,
     BundleId,
-    RepairMark,
+    ChainId,
     bundle_key,
     bundle_prefix,
     bundle_range_key,
     parse_bundle_key,
-    parse_repair_mark_key,
-    repair_mark_key,
-    repair_mark_prefix,
-    revision_of,
+    segment_key,
 )
-from imgpipeline.contracts.keys import OFFSET_LIMIT, ChainId, segment_key
 from imgpipeline.errors import LedgerError
 from imgpipeline.ledger.reading import open_segment
+from imgpipeline.ledger.repair.repair_list import Repair, list_repairs
 from imgpipeline.ledger.segment import Segment, SegmentHeader, decompress
 from imgpipeline.objectstore import ForbiddenError, ObjectMissingError, ObjectStore
 from imgpipeline.objectstore.reading import fetch_range, fetch_tail
@@ -48,6 +46,7 @@ TRAILER_BYTES = 48
 PIECE_BYTES = 2**21
 """Adjacent segments are read together up to this size; a few pieces are in memory."""
 _SMALLEST_TAIL_BYTES = 2**16
+_NO_REPAIR = "0" * 16
 _MAGIC = b"imgbndl1"
 _MOST_FOOTER_BYTES = 2**26
 _ENCODER = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), allow_nan=False)
@@ -68,14 +67,8 @@ class BundledSegment:
     days: tuple[date, ...]
     sha256: str
 
-    def to_json(self) -> dict[str, Any]:
-        """Returns the entry of the footer."""
-        return {**asdict(self), "days": [day.isoformat() for day in self.days]}
 
-    @classmethod
-    def from_json(cls, data: Mapping[str, Any]) -> "BundledSegment":
-        """Parses the result of `to_json`; raises KeyError, TypeError or ValueError for anything else."""
-        return cls(**{**data, "days": tuple(date.fromisoformat(day) for day in data["days"])})
+_SEGMENTS = TypeAdapter(tuple[BundledSegment, ...])
 
 
 def encode_bundle(bundle: BundleId, segments: Iterable[tuple[SegmentHeader, bytes]]) -> bytes:
@@ -84,16 +77,17 @@ def encode_bundle(bundle: BundleId, segments: Iterable[tuple[SegmentHeader, byte
     Takes the header and the whole object of each segment, in the order of offsets.
     """
     parts: list[bytes] = []
-    described: list[dict[str, Any]] = []
+    described: list[BundledSegment] = []
     position = 0
     for header, data in segments:
         digest = sha256(data).hexdigest()
-        segment = BundledSegment(header.start, header.end, position, len(data), header.days, digest)
-        described.append(segment.to_json())
+        described.append(BundledSegment(header.start, header.end, position, len(data), header.days, digest))
         parts.append(data)
         position += len(data)
     footer = zstandard.ZstdCompressor(level=3, write_checksum=True).compress(
-        _ENCODER.encode({**_identity(bundle), "segments": described}).encode()
+        _ENCODER.encode(
+            {**_identity(bundle), "segments": _SEGMENTS.dump_python(tuple(described), mode="json")}
+        ).encode()
     )
     return b"".join((*parts, footer, len(footer).to_bytes(8, "big"), sha256(footer).digest(), _MAGIC))
 
@@ -147,7 +141,7 @@ def decode_footer(bundle: BundleId, data: bytes) -> tuple[BundledSegment, ...]:
         described = head.pop("segments")
         if head != _identity(bundle):
             raise _damaged(bundle, f"its footer identifies it as {head}")
-        segments = tuple(BundledSegment.from_json(segment) for segment in described)
+        segments = _SEGMENTS.validate_python(described)
     except (zstandard.ZstdError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise _damaged(bundle, f"its footer cannot be read ({error})") from None
     _check_order(bundle, segments)
@@ -194,26 +188,26 @@ def list_bundles(store: ObjectStore, chain: ChainId, first: int, behind: int) ->
     return sorted(found, key=lambda stored: stored.bundle)
 
 
-def list_marks(store: ObjectStore, chain: ChainId) -> list[RepairMark]:
-    """Returns all repair marks of a chain."""
-    found = (parse_repair_mark_key(chain, info.key) for info in store.list_objects(repair_mark_prefix(chain)))
-    return [mark for mark in found if mark is not None]
+def current_id(chain: ChainId, number: int, repairs: Iterable[Repair]) -> BundleId:
+    """Returns the id of a range's bundle; its revision is the hash of the repairs that were opened in the range."""
+    bundle = BundleId(chain, number, _NO_REPAIR)
+    opened = [
+        repair.number
+        for repair in repairs
+        if repair.closes is None
+        and repair.chain == chain
+        and repair.first < bundle.behind
+        and bundle.first < repair.behind
+    ]
+    return replace(bundle, revision=sha256(repr(opened).encode()).hexdigest()[:16]) if opened else bundle
 
 
-def put_mark(store: ObjectStore, chain: ChainId, first: int, behind: int) -> None:
-    """Puts a repair mark, which makes all bundles of the current segments in a range unreadable.
+def readable(bundles: Iterable[StoredBundle], repairs: Collection[Repair]) -> dict[int, StoredBundle]:
+    """Returns the readable bundles of a chain by the number of their range.
 
-    Put it before a repair replaces, removes or puts the first segment that starts in `[first, behind)`.
+    The repairs are those of the repair list, which was read after the bundles were listed.
     """
-    store.put(repair_mark_key(chain, RepairMark(first, behind, uuid4().hex)), b"")
-
-
-def readable(bundles: Collection[StoredBundle], marks: Collection[RepairMark]) -> dict[int, StoredBundle]:
-    """Returns the readable bundles by the number of their range.
-
-    The marks are those of the chain, listed after the bundles.
-    """
-    return {b.bundle.number: b for b in bundles if b.bundle.revision == revision_of(b.bundle.number, marks)}
+    return {b.number: found for found in bundles if (b := found.bundle) == current_id(b.chain, b.number, repairs)}
 
 
 def find_bundles(store: ObjectStore, chain: ChainId, first: int, behind: int, end: int) -> dict[int, StoredBundle]:
@@ -224,7 +218,7 @@ def find_bundles(store: ObjectStore, chain: ChainId, first: int, behind: int, en
     """
     numbers = range(first // BUNDLE_OFFSETS, min(-(-behind // BUNDLE_OFFSETS), end // BUNDLE_OFFSETS))
     bundles = list_bundles(store, chain, numbers.start, numbers.stop) if numbers else []
-    return readable(bundles, list_marks(store, chain)) if bundles else {}
+    return readable(bundles, list_repairs(store)) if bundles else {}
 
 
 @dataclass(frozen=True, slots=True)
@@ -282,17 +276,12 @@ def open_bundled(stored: StoredBundle, segment: BundledSegment, data: bytes, fir
     Raises:
         DamagedBundleError: The bytes have changed since the segment was bundled.
     """
-    own = bundled_bytes(segment, data, first)
+    begin = segment.position - first.position
+    own = data[begin : begin + segment.size_bytes]
     if sha256(own).hexdigest() != segment.sha256:
         raise DamagedBundleError(f"The bundle {stored.key} is damaged at offset {segment.start}.")
     # The bundler verified the segment's checksum before it hashed these bytes.
     return open_segment(own, segment_key(stored.bundle.chain, segment.start), is_verified=True)
-
-
-def bundled_bytes(segment: BundledSegment, data: bytes, first: BundledSegment) -> bytes:
-    """Returns the bytes of one segment out of bytes that start with segment `first`."""
-    begin = segment.position - first.position
-    return data[begin : begin + segment.size_bytes]
 
 
 def neighbours(segments: Sequence[BundledSegment]) -> Iterator[tuple[BundledSegment, ...]]:

@@ -4,13 +4,11 @@ A segment of a newer format, or two segments for one offset, are errors rather t
 say how to repair them. `RepairStep` is what `ledger repair` reports for each damaged range.
 """
 
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Iterator
+from dataclasses import dataclass
 from datetime import date
 
 from imgpipeline.contracts.keys import OFFSET_LIMIT, ChainId, segment_key
-from imgpipeline.contracts.notices import Notice
-from imgpipeline.contracts.outcomes import DeadLetter, Frame, Gap, Outcome
 from imgpipeline.errors import LedgerError
 from imgpipeline.ledger.bundles.stored import BundleCheck, WrongBundle
 from imgpipeline.ledger.reading import list_segments, open_segment
@@ -121,7 +119,7 @@ def _look(store: ObjectStore, chain: ChainId, start: int) -> SegmentHeader | Dam
 
 @dataclass(frozen=True, slots=True)
 class RepairStep:
-    """One range of offsets, how it is repaired, and the number of its offsets with each kind of outcome afterwards."""
+    """One range of offsets, and how it is repaired."""
 
     chain: ChainId
     key: str
@@ -133,34 +131,8 @@ class RepairStep:
     source: str
     """Source of the outcomes: `bundle` (unchanged), `kafka`, `gap` or `kafka and gap`; `removed` if only an object was
     removed."""
-    frames: int = 0
-    dead_letters: int = 0
-    gaps: int = 0
     kept: str | None = None
     """Key of the copy of the damaged bytes; None if there were none, or nothing was done."""
-    notices: int = 0
-
-    def with_outcomes(self, outcomes: Iterable[Outcome]) -> "RepairStep":
-        """Returns the step with the outcomes of one more segment that was made from Kafka or recorded as gaps."""
-        frames, letters, gaps, notices = self.frames, self.dead_letters, self.gaps, self.notices
-        for outcome in outcomes:
-            frames += isinstance(outcome, Frame)
-            letters += isinstance(outcome, DeadLetter)
-            notices += isinstance(outcome, Notice)
-            gaps += outcome.end - outcome.start if isinstance(outcome, Gap) else 0
-        made_of = "kafka" if not gaps else "kafka and gap" if frames or letters or notices else "gap"
-        return replace(self, frames=frames, dead_letters=letters, notices=notices, gaps=gaps, source=made_of)
-
-    def with_segment(self, header: SegmentHeader) -> "RepairStep":
-        """Returns the step extended by one more segment that was restored from a bundle."""
-        return replace(
-            self,
-            end=header.end,
-            frames=self.frames + header.frames + header.gated,
-            dead_letters=self.dead_letters + header.dead_letters,
-            notices=self.notices + header.notices,
-            gaps=self.gaps + sum(header.gaps.values()),
-        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,14 +141,13 @@ class RepairReport:
 
     steps: tuple[RepairStep, ...]
     days: tuple[date, ...]
-    waiting: str | None = None
-    """Why noted days cannot be built yet, because of other damage; None if none waits."""
+    """Days whose tables are stale now."""
     blocked: tuple[str, ...] = ()
     """Chains that could not be repaired, each with the reason."""
 
 
-def first_step(
-    chain: ChainId, start: int, end: int, bad: DamagedObject | None, kept: str | None, source: str = "kafka"
+def step_of(
+    chain: ChainId, start: int, end: int, bad: DamagedObject | None, source: str, kept: str | None = None
 ) -> RepairStep:
-    """Returns the step of a range before any outcomes are counted."""
-    return RepairStep(chain, segment_key(chain, start), start, end, bad.why if bad else NO_SEGMENT, source, kept=kept)
+    """Returns the step for a range with at most one damaged object, at its start."""
+    return RepairStep(chain, segment_key(chain, start), start, end, bad.why if bad else NO_SEGMENT, source, kept)

@@ -2,10 +2,9 @@
 
 Segments that a bundle still has are put back byte for byte (`Restoring`). No outcome changes, so nobody has to know.
 
-For the others (`Mender`), the repair first adds an entry to the repair list, so that followers read these offsets
-again, and puts a repair mark, so that nobody reads them through an older bundle. Then it copies the damaged bytes. It
-replaces a damaged object only in the version that it read, and puts a removed one create-only. The next repair
-continues one that died.
+For the others (`Mender`), the repair first adds an entry to the repair list, so that followers read these offsets again
+and nobody reads them through an older bundle. Then it copies the damaged bytes. It replaces a damaged object only in
+the version that it read, and puts a removed one create-only. The next repair continues one that died.
 
 Between two intact segments, the range is known. After the last intact one it is not: only the damaged object contained
 the end, and a paused writer may still know the end and continue there. So each offset gets its own segment. Wherever
@@ -42,9 +41,9 @@ from imgpipeline.ledger.repair.damage import (
     ChainDamage,
     DamagedObject,
     RepairStep,
-    first_step,
+    step_of,
 )
-from imgpipeline.ledger.repair.repair_list import DaysToBuild, close_repair, open_repair
+from imgpipeline.ledger.repair.repair_list import close_repair, open_repair
 from imgpipeline.ledger.segment import Fingerprint, Provenance, SegmentHeader, describe, encode_segment
 from imgpipeline.objectstore import ObjectMissingError, ObjectStore
 
@@ -123,14 +122,10 @@ class Mender:
         *,
         days: Iterable[date] = (),
     ) -> Iterator[Mended]:
-        """Puts outcomes for a broken range.
+        """Puts outcomes for the pieces of a broken range (`pieces_of`).
 
-        Args:
-            stretch: The broken range.
-            pieces: The pieces to put (`pieces_of`).
-            make: Makes the outcomes of a piece, in order.
-            before_put: Called with the outcomes of each segment before it is put.
-            days: The known days that the stretch touched before, for the repair list.
+        `make` makes the outcomes of a piece, in order; `before_put` is called with those of each segment. `days` are
+        the known days that the range touched before; those of new outcomes are announced as well.
 
         Yields:
             Each segment, after it was put.
@@ -143,7 +138,8 @@ class Mender:
         last = pieces[-1]
         reach("mend mark", segment_key(self.chain, stretch.start))
         behind = OFFSET_LIMIT if stretch.end is None else last.end
-        opened, touched = open_repair(self.store, self.chain, stretch.start, behind, days), set[date]()
+        announced = set(days)
+        opened = [open_repair(self.store, self.chain, stretch.start, behind, announced)]
         if last.is_tail and last.end - 1 not in over:
             over[last.end - 1] = self._close_tail(last.end)
         for piece in pieces:
@@ -152,10 +148,14 @@ class Mender:
             made = singly(make(piece)) if piece.is_tail else make(piece)
             for outcomes, mark in chunks(made, 1 if piece.is_tail else _MOST_RECORDS):
                 before_put(outcomes)
+                new = {o.day for o in outcomes if not isinstance(o, Gap) and o.day} - announced
+                if new:
+                    announced |= new
+                    opened.append(open_repair(self.store, self.chain, stretch.start, behind, new))
                 self._put(outcomes, mark, over.get(offsets_of(outcomes[0])[0]))
-                touched.update(o.day for o in outcomes if not isinstance(o, Gap) and o.day)
                 yield Mended(piece, bad, kept, outcomes)
-        close_repair(self.store, opened, touched)
+        for repair in opened:
+            close_repair(self.store, repair)
 
     def remove_covered(self, damaged: DamagedObject) -> str | None:
         """Removes a damaged object whose offset an intact segment covers, so that no writer can use its key.
@@ -258,7 +258,6 @@ class Restoring:
 
     store: ObjectStore
     chain: ChainId
-    notes: DaysToBuild
     progress: Callable[[int], None]
     dry_run: bool
     steps: list[RepairStep] = field(default_factory=list)
@@ -276,7 +275,7 @@ class Restoring:
         return replace(damage, stretches=tuple(left), bundles=())
 
     def _withdraw(self, wrong: WrongBundle) -> None:
-        """Removes a bundle that differs from its segments; the mark stops readers even if this process dies."""
+        """Removes a bundle that differs from its segments; the entry stops readers even if this process dies."""
         bundle = wrong.stored.bundle
         if not self.dry_run:
             # Followers may have read the outcomes in the bundle instead of those in the segments.
@@ -300,7 +299,6 @@ class Restoring:
 
     def _put(self, lost: LostSegment) -> bool:
         """Restores one segment; returns whether it exists now."""
-        self.notes.cover(lost.header.days)
         DayIndex(self.store).cover(lost.header)
         reach("restore put", lost.key)
         is_stored = self.store.replace_or_own(lost.key, lost.data, lost.over.e_tag if lost.over else None)
@@ -312,8 +310,8 @@ class Restoring:
         """Adds a segment to the steps; a removed segment right after another one extends its step."""
         if not (is_next and lost.over is None and self.steps[-1].found == NO_SEGMENT):
             start = lost.header.start
-            self.steps.append(first_step(self.chain, start, start, lost.over, kept, source="bundle"))
-        self.steps[-1] = self.steps[-1].with_segment(lost.header)
+            self.steps.append(step_of(self.chain, start, start, lost.over, "bundle", kept))
+        self.steps[-1] = replace(self.steps[-1], end=lost.header.end)
 
 
 def find_lost(store: ObjectStore, stretch: BrokenStretch) -> Iterator[LostSegment]:

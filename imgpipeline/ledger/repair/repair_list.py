@@ -1,25 +1,25 @@
-"""Records of repairs: which outcomes have changed, for followers, and which days must be rebuilt.
+"""The repair list: which outcomes have changed, for followers and for the tables of the days that they touch.
 
 An entry of the repair list is put before the first segment of a range changes, and another one that closes it after the
 last change. If a repair dies in between, the next repair closes the entry once the chain is intact. Entries are
 numbered without gaps and put create-only, so no entry ever appears before one that a follower has seen.
 
-A repair changes outcomes before the ends in the manifests of tables, so these do not show that a day is stale. A day is
-therefore noted before the ledger changes, until its tables are rebuilt, whichever process dies in between.
+A repair changes outcomes before the ends in the manifests of tables. A manifest therefore also has the number of the
+last entry that names its day, so a later entry shows that the day is stale, whichever process dies in between.
 """
 
-import contextlib
 import json
 from collections.abc import Collection, Iterable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from datetime import date
 from itertools import count
-from uuid import uuid4
+from weakref import WeakKeyDictionary
 
-from imgpipeline.contracts.keys import REPAIR_LIST, ChainId, repair_entry_key, repair_notes_prefix
-from imgpipeline.errors import LedgerError
-from imgpipeline.ledger.bundles.stored import put_mark
-from imgpipeline.objectstore import ObjectMissingError, ObjectStore
+from pydantic import TypeAdapter
+
+from imgpipeline.contracts.keys import REPAIR_LIST, ChainId, numbered_key
+from imgpipeline.errors import ConfigurationError, LedgerError
+from imgpipeline.objectstore import ObjectStore
 from imgpipeline.objectstore.numbered import append_entry, list_numbers
 from imgpipeline.objectstore.parallel import map_ahead
 
@@ -41,6 +41,11 @@ class Repair:
     """Number of the entry that opened this repair; None for an opening entry."""
 
 
+_ENTRY = TypeAdapter(Repair)
+_READ: WeakKeyDictionary[ObjectStore, dict[int, Repair]] = WeakKeyDictionary()
+"""The entries of each store that this process has read; entries never change."""
+
+
 def open_repair(store: ObjectStore, chain: ChainId, first: int, behind: int, days: Iterable[date]) -> Repair:
     """Announces that outcomes in a range are about to change, and makes the range's bundles unreadable.
 
@@ -50,35 +55,35 @@ def open_repair(store: ObjectStore, chain: ChainId, first: int, behind: int, day
     Raises:
         TransientError: The store does not answer.
     """
-    opened = _append(store, Repair(0, chain, first, behind, tuple(sorted(set(days)))))
-    # After the entry: if the repair dies before the mark, the next one still finds a bundle that differs.
-    put_mark(store, chain, first, behind)
-    return opened
+    return _append(store, Repair(0, chain, first, behind, tuple(sorted(set(days)))))
 
 
-def close_repair(store: ObjectStore, opened: Repair, days: Iterable[date] = ()) -> Repair:
+def close_repair(store: ObjectStore, opened: Repair) -> Repair:
     """Says that a repair is over: its range has its final outcomes.
-
-    `days` are further days that the range touches now.
 
     Raises:
         TransientError: The store does not answer.
     """
-    days = tuple(sorted({*opened.days, *days}))
-    return _append(store, replace(opened, days=days, closes=opened.number))
+    return _append(store, replace(opened, closes=opened.number))
 
 
 def list_repairs(store: ObjectStore, *, after: int = 0) -> list[Repair]:
-    """Returns the entries after a number, in order; costs one listing, and a request per entry.
+    """Returns the entries after a number, in order; costs one listing, and a request per new entry.
 
     Raises:
         LedgerError: An entry cannot be read.
         TransientError: The store does not answer.
     """
-    numbers = list_numbers(store, REPAIR_LIST, after=after, key_of=_key_of)
+    numbers = list_numbers(store, REPAIR_LIST, after=after)
     # The listing of a folder is not atomic, so an entry counts only if all entries before it were seen.
     known = [number for number, expected in zip(numbers, count(after + 1)) if number == expected]
-    return list(map_ahead(lambda number: _read(store, number), known))
+    read = _READ.setdefault(store, {})
+    return list(map_ahead(lambda number: read.get(number) or read.setdefault(number, _read(store, number)), known))
+
+
+def last_repair_of(day: date, repairs: Iterable[Repair]) -> int:
+    """Returns the number of the last entry that names a day; 0 if none does."""
+    return max((repair.number for repair in repairs if day in repair.days), default=0)
 
 
 def still_open(repairs: Collection[Repair]) -> list[Repair]:
@@ -95,73 +100,17 @@ def last_handled(repairs: Collection[Repair], *, after: int) -> int:
     return min((repair.number - 1 for repair in still_open(repairs)), default=after + len(repairs))
 
 
-def _key_of(_prefix: str, number: int) -> str:
-    return repair_entry_key(number)
-
-
 def _append(store: ObjectStore, repair: Repair) -> Repair:
-    chain = repair.chain
-    content = {
-        "topic": chain.topic,
-        "topic_id": chain.topic_id,
-        "partition": chain.partition,
-        "first": repair.first,
-        "behind": repair.behind,
-        "days": [day.isoformat() for day in repair.days],
-        "closes": repair.closes,
-    }
-    return replace(repair, number=append_entry(store, REPAIR_LIST, content, key_of=_key_of))
+    content = _ENTRY.dump_python(repair, mode="json", exclude={"number"})
+    return replace(repair, number=append_entry(store, REPAIR_LIST, content))
 
 
 def _read(store: ObjectStore, number: int) -> Repair:
-    key = repair_entry_key(number)
+    key = numbered_key(REPAIR_LIST, number)
     try:
-        data = json.loads(store.get(key))
-        return Repair(
-            number,
-            ChainId(data["topic"], data["topic_id"], data["partition"]),
-            int(data["first"]),
-            int(data["behind"]),
-            tuple(date.fromisoformat(day) for day in data["days"]),
-            None if data["closes"] is None else int(data["closes"]),
-        )
-    except (ValueError, KeyError, TypeError) as error:
+        return _ENTRY.validate_python({**json.loads(store.get(key)), "number": number})
+    except (ValueError, TypeError, ConfigurationError) as error:
         raise LedgerError(
-            f"{key} is not an entry of the repair list ({type(error).__name__}: {error}).",
+            f"{key} is not an entry of the repair list ({type(error).__name__}).",
             next_step="put a copy of the previous entry there, and delete metadata_followers/, which is rebuilt",
         ) from None
-
-
-@dataclass(slots=True)
-class DaysToBuild:
-    """The days that one repair changes and that must be rebuilt."""
-
-    store: ObjectStore
-    _key: str = field(default_factory=lambda: f"{repair_notes_prefix()}/{uuid4().hex}.json")
-    _noted: set[date] = field(default_factory=set)
-
-    def cover(self, days: Iterable[date]) -> None:
-        """Notes days; call it before the ledger is changed."""
-        missing = set(days) - self._noted
-        if missing:
-            self._noted |= missing
-            self.renew()
-
-    def renew(self) -> None:
-        """Notes all days again, because another repair builds and removes every note that it finds."""
-        if self._noted:
-            self.store.put(self._key, json.dumps(sorted(day.isoformat() for day in self._noted)).encode())
-
-
-def read_notes(store: ObjectStore) -> dict[str, list[date]]:
-    """Returns the days of each open note, by the note's key."""
-    notes = {}
-    for info in list(store.list_objects(repair_notes_prefix())):
-        with contextlib.suppress(ObjectMissingError):  # the days have just been built
-            notes[info.key] = [date.fromisoformat(day) for day in json.loads(store.get(info.key))]
-    return notes
-
-
-def noted_days(store: ObjectStore) -> set[date]:
-    """Returns the days of all open repairs."""
-    return {day for days in read_notes(store).values() for day in days}

@@ -18,7 +18,8 @@ from imgpipeline.contracts.times import Clock, find_timezone, utc_now
 from imgpipeline.errors import ImgpipelineError, PermanentError, TransientError
 from imgpipeline.lake.days.day_catalog import open_catalog
 from imgpipeline.lake.sessions.session import LakeSession, open_lake
-from imgpipeline.ledger import Checkpoint, LostCheckpointError, follow
+from imgpipeline.ledger.checkpoint import Checkpoint
+from imgpipeline.ledger.follow import LostCheckpointError, follow
 from imgpipeline.objectstore import ObjectStore, open_store
 from imgpipeline.settings import Settings
 from imgpipeline.web.viewer.pictures import Pictures

@@ -9,7 +9,7 @@ from imgpipeline.compat.imports import chain as chains
 from imgpipeline.compat.imports.chain import ImportResult
 from imgpipeline.compat.imports.meanings import ColumnNames
 from imgpipeline.errors import LedgerError
-from imgpipeline.ledger import find_end
+from imgpipeline.ledger.reading import find_end
 from imgpipeline.objectstore import ObjectStore
 from imgpipeline.settings import Settings
 from imgpipeline_tests.compat.imports.conftest import DETECTIONS, import_csv

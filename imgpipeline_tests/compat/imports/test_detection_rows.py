@@ -6,13 +6,14 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from imgpipeline.compat.imports.chain import build_days
 from imgpipeline.compat.imports.meanings import ColumnNames
-from imgpipeline.compat.imports.rows import not_shown
 from imgpipeline.contracts.records import RawRecord
+from imgpipeline.daily.build import BuildOptions, build_day
+from imgpipeline.daily.objects import TABLES
 from imgpipeline.errors import ConfigurationError, LedgerError
+from imgpipeline.lake.days.summaries import SUMMARIES
 from imgpipeline.lake.sessions.session import open_lake
-from imgpipeline.ledger import days_of_chain
+from imgpipeline.ledger.days import days_of_chain
 from imgpipeline.ledger.dead_letters import read_raw_record
 from imgpipeline.objectstore import ObjectStore, open_store
 from imgpipeline.settings import Settings
@@ -123,7 +124,10 @@ def test_label_counts_are_those_of_pandas(folder_settings: Settings, tmp_path: P
     assert len(days) > 1
     expected = expected_counts(path)
     before = counted(store, tmp_path / "before")
-    build_days(folder_settings, store, days, now=lambda: NOW, progress=not_shown)
+    for day in days:
+        names = (TABLES, *SUMMARIES)
+        done = list(build_day(store, folder_settings, day, names, BuildOptions(), clock=lambda: NOW))
+        assert [each.error for each in done] == [None] * len(names)
     built = counted(store, tmp_path / "after")
     assert before == expected
     assert built == expected

@@ -4,8 +4,7 @@ from collections import Counter
 
 import pytest
 
-from imgpipeline.contracts.bundle_keys import BUNDLE_OFFSETS
-from imgpipeline.contracts.keys import ChainId
+from imgpipeline.contracts.keys import BUNDLE_OFFSETS, ChainId
 from imgpipeline.lake.days.day_tables import rebuild_day
 from imgpipeline.ledger.bundles.making import bundle_ledger
 from imgpipeline.objectstore import ObjectStore, open_store
@@ -19,8 +18,8 @@ READS = Counter({
     "listings that find the chains": 3,
     "end of the chain: folders, its last page, its last segment": 3,
     "day index": 1,
-    "open repairs": 1,
-    "bundles of the chain, and its repair marks": 2,
+    "bundles of the chain": 1,
+    "repair list, for the day and for its bundles": 2,
     "the bundle": 1,
 })  # fmt: skip
 

@@ -17,8 +17,10 @@ from imgpipeline.lake.days.day_tables import rebuild_day
 from imgpipeline.lake.schema import DAY_TABLES, Table
 from imgpipeline.lake.sessions.session import open_lake
 from imgpipeline.lake.storage.manifest import read_manifest
-from imgpipeline.ledger import Segment, known_days, list_segments
+from imgpipeline.ledger.days import known_days
 from imgpipeline.ledger.follow import OffsetRange
+from imgpipeline.ledger.reading import list_segments
+from imgpipeline.ledger.segment import Segment
 from imgpipeline.objectstore import ForbiddenError, ObjectStore
 from imgpipeline.objectstore.client import open_memory_store
 from imgpipeline_tests.daily.looking import stale_days
@@ -303,9 +305,8 @@ class CatalogMachine(RuleBasedStateMachine):
         if starts:
             self.store.put(segment_key(chain, data.draw(st.sampled_from(starts))), b"damaged")
             repair_chain(self.store, chain)
-            # As `ledger repair` does: no end has moved.
             for day in known_days(self.store):
-                rebuild_day(self.store, day, force=True, now=NOON)
+                rebuild_day(self.store, day, now=NOON)
 
     def segments(self) -> list[Segment]:
         return [segment for chain in CHAINS for segment in stored_segments(self.store, chain)]

@@ -13,15 +13,13 @@ from imgpipeline.contracts.keys import METADATA, ChainId, day_table_key, segment
 from imgpipeline.contracts.outcomes import Gap, GapReason, Outcome
 from imgpipeline.errors import LedgerError, TransientError
 from imgpipeline.lake.days.day_tables import rebuild_day
-from imgpipeline.lake.days.stale_days import build_noted_days
 from imgpipeline.lake.schema import DAY_TABLES
 from imgpipeline.lake.storage.manifest import Manifest, read_manifest
-from imgpipeline.ledger import Segment, list_segments, read_segments
-from imgpipeline.ledger.repair.repair_list import DaysToBuild, noted_days
-from imgpipeline.ledger.segment import describe, encode_segment
+from imgpipeline.ledger.reading import list_segments, read_segments
+from imgpipeline.ledger.repair.repair_list import close_repair, last_repair_of, list_repairs, open_repair, still_open
+from imgpipeline.ledger.segment import Segment, describe, encode_segment
 from imgpipeline.objectstore import ObjectStore
 from imgpipeline.objectstore.client import open_memory_store
-from imgpipeline.settings import Settings
 from imgpipeline_tests.examples import examples
 from imgpipeline_tests.lake.samples import LABELS, again, gated, seen
 from imgpipeline_tests.ledger.faulty_store import CrashError, FaultyStore
@@ -145,7 +143,7 @@ def test_a_forced_build_reads_the_whole_day_again():
 def test_a_day_with_an_unfinished_repair_is_read_whole(memory: ObjectStore):
     chain = write_chain(memory, [seen(0)])
     rebuild_day(memory, DAY, now=NOON)
-    DaysToBuild(memory).cover([DAY])
+    open_repair(memory, CHAIN, 0, 1, [DAY])
     mend(memory, next(read_segments(memory, CHAIN, [0])))
     append(chain, [seen(1)])
 
@@ -253,26 +251,33 @@ class GrowingDays(RuleBasedStateMachine):
         starts = list_segments(self.store, chain, 0, 10**6)
         if starts:
             segment = next(read_segments(self.store, chain, [data.draw(st.sampled_from(starts))]))
-            DaysToBuild(self.store).cover(segment.header.days)
+            open_repair(self.store, chain, segment.header.start, segment.header.end, segment.header.days)
             mend(self.store, segment)
         if finished:
             self.finish_repairs()
 
-    @precondition(lambda self: noted_days(self.store))
+    @precondition(lambda self: still_open(list_repairs(self.store)))
     @rule()
     def finish_repairs(self) -> None:
-        build_noted_days(self.store, settings=Settings(), now=LATER)
+        for opened in still_open(list_repairs(self.store)):
+            close_repair(self.store, opened)
+
+    def waiting_days(self) -> set[date]:
+        """The days whose tables may still be those from before a repair."""
+        last = {day: last_repair_of(day, list_repairs(self.store)) for day in DAYS}
+        return {day for day in DAYS if any(found.repair < last[day] for found in manifests(self.store, day).values())}
 
     @invariant()
     def tables_are_those_of_one_full_build(self) -> None:
-        for day in set(DAYS) - noted_days(self.store):
+        being_repaired = {day for opened in still_open(list_repairs(self.store)) for day in opened.days}
+        for day in set(DAYS) - being_repaired - self.waiting_days():
             found = manifests(self.store, day)
             ends = [manifest.ends for manifest in found.values()]
             if len(found) == len(TABLES) and all(each == ends[0] for each in ends):
                 assert contents(self.store, day) == full_build(self.store, day)
 
     def teardown(self) -> None:
-        build_noted_days(self.store, settings=Settings(), now=LATER)
+        self.finish_repairs()
         for day in DAYS:
             if any(self.store.list_objects(f"metadata_days/day={day}")) or self.store.head(
                 day_table_key("frames", day)

@@ -17,7 +17,8 @@ from imgpipeline.lake.days.day_rules import UnsoundRowsError, check_rows
 from imgpipeline.lake.days.day_tables import rebuild_day
 from imgpipeline.lake.schema import DAY_TABLES
 from imgpipeline.lake.storage.engine import Engine, open_engine
-from imgpipeline.ledger import fix_ends, read_day
+from imgpipeline.ledger.days import read_day
+from imgpipeline.ledger.reading import fix_ends
 from imgpipeline.objectstore import ObjectStore
 from imgpipeline_tests.lake.samples import day_outcomes, seen
 from imgpipeline_tests.ledger.samples import CHAIN, DAY, NOON, append, dead_letter, write_chain

@@ -17,7 +17,7 @@ from imgpipeline.lake.quality.audit import audit
 from imgpipeline.lake.schema import DAY_TABLE_NAMES
 from imgpipeline.lake.sessions.session import open_lake
 from imgpipeline.lake.storage.manifest import read_manifest
-from imgpipeline.ledger import fix_ends
+from imgpipeline.ledger.reading import fix_ends
 from imgpipeline.objectstore import ObjectStore
 from imgpipeline.settings import Settings
 from imgpipeline_tests.daily.looking import stale_days

@@ -22,7 +22,7 @@ from imgpipeline.lake.quality import table_audit
 from imgpipeline.lake.quality.audit import audit
 from imgpipeline.lake.quality.audit_state import read_state
 from imgpipeline.lake.storage.pieces import fetch_table
-from imgpipeline.ledger import close_chain, find_current_end
+from imgpipeline.ledger.chain import close_chain, find_current_end
 from imgpipeline.objectstore import ForbiddenError, ObjectStore
 from imgpipeline_tests.lake.audits import SUMMARY, build_all, log_range, run_audit
 from imgpipeline_tests.ledger.samples import CHAIN, DAY, NOON, append, frames, gap, write_chain
@@ -210,8 +210,8 @@ def test_the_next_audit_reads_only_what_is_new(memory: ObjectStore, monkeypatch:
     made = build_all(counting)
     steps: list[tuple[int, int]] = []
     run_audit(counting, progress=lambda done, total: steps.append((done, total)))
-    assert [done for done, _ in steps] == list(range(1, len(steps) + 1))
-    assert steps[0][1] == 3
+    assert [done for done, _ in steps] == sorted({done for done, _ in steps})
+    assert steps[:3] == [(6, 12), (10, 12), (12, 12)]
     first = run_audit(counting).to_json()
     counting.read = []
     append(made, [gap(12, 1000)])

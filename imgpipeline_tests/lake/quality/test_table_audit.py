@@ -12,11 +12,9 @@ from imgpipeline.contracts.keys import day_table_key, summary_key
 from imgpipeline.contracts.records import LogRange
 from imgpipeline.lake.days import derived, summaries
 from imgpipeline.lake.days.day_tables import rebuild_day
-from imgpipeline.lake.days.stale_days import build_noted_days
 from imgpipeline.lake.days.summaries import SUMMARIES, build_summary
 from imgpipeline.lake.quality.audit import AuditReport, audit
 from imgpipeline.lake.storage.manifest import FOOTER_KEY, Manifest
-from imgpipeline.ledger.repair.repair_list import DaysToBuild
 from imgpipeline.objectstore import ObjectStore
 from imgpipeline.objectstore.client import open_memory_store
 from imgpipeline.settings import Settings
@@ -291,18 +289,6 @@ def test_a_tampered_manifest_can_only_read_its_tables(
     report = run_audit(memory)
     assert not report.ok
     assert [problem for problem in report.problems if key in problem and says in problem], report.problems
-
-
-@pytest.mark.medium
-def test_repaired_days_rebuild_all_their_summaries_in_order(memory: ObjectStore):
-    """A repair moves no end, so all are built, each after its inputs."""
-    write_chain(memory, day_outcomes(0, 6), [dead_letter(6)])
-    build_day(memory)
-    DaysToBuild(memory).cover([DAY])
-    later = NOON + timedelta(hours=1)
-    assert build_noted_days(memory, settings=Settings(), now=later) == [DAY]
-    assert audited(memory) == dict.fromkeys(SUMMARIES, (True, False))
-    assert run_audit(memory).current
 
 
 @pytest.mark.medium

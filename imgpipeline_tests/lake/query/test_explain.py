@@ -21,7 +21,7 @@ from imgpipeline.lake.query.frames import list_frames
 from imgpipeline.lake.query.wanted_frames import WantedFrames
 from imgpipeline.lake.sessions.session import LakeSession, create_summary_views, open_lake
 from imgpipeline.lake.storage.engine import Engine
-from imgpipeline.ledger import encode_segment
+from imgpipeline.ledger.segment import encode_segment
 from imgpipeline.objectstore import ObjectStore
 from imgpipeline.settings import Settings
 from imgpipeline_tests.faults.invariant import chosen, read_ledger, unpack
@@ -82,8 +82,9 @@ def check_segments(store: ObjectStore, explanation: Explanation, cache: dict[str
         assert (document["model_used"], document["model_sha256"]) == (found.model_used, found.model_sha256)
         segment = behind[found.segment]
         assert segment.start <= found.offset < segment.end
-        assert (segment.run_id, segment.writer_id) == (header["run_id"], header["writer_id"])
-        assert (segment.model_used, segment.model_sha256) == (header["model"]["name"], header["model"]["sha256"])
+        made = header["provenance"]
+        assert (segment.run_id, segment.writer_id) == (made["run_id"], header["writer_id"])
+        assert (segment.model_used, segment.model_sha256) == (made["model_name"], made["model_sha256"])
         assert store.head(found.source_image_path) is not None
     assert sum(segment.detections for segment in explanation.segments) == explanation.count
 

@@ -11,7 +11,7 @@ from imgpipeline.lake.days.summaries import build_summary
 from imgpipeline.lake.query.frames import latest_day
 from imgpipeline.lake.query.wanted_frames import WantedFrames
 from imgpipeline.lake.schema import SOURCE_ACTIVITY
-from imgpipeline.ledger import known_days
+from imgpipeline.ledger.days import known_days
 from imgpipeline.objectstore import ObjectStore, open_store
 from imgpipeline.settings import Settings
 from imgpipeline_tests.lake.samples import seen

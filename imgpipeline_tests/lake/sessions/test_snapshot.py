@@ -14,7 +14,7 @@ from imgpipeline.contracts.keys import segment_key
 from imgpipeline.contracts.outcomes import Frame, Outcome
 from imgpipeline.lake.days.day_tables import rebuild_day
 from imgpipeline.lake.sessions.session import open_lake
-from imgpipeline.ledger import ChainWriter
+from imgpipeline.ledger.chain import ChainWriter
 from imgpipeline.objectstore import ObjectStore
 from imgpipeline.objectstore.client import open_memory_store
 from imgpipeline_tests.examples import examples

@@ -5,8 +5,9 @@ from datetime import date, timedelta
 
 from imgpipeline.contracts.keys import ChainId
 from imgpipeline.contracts.outcomes import Outcome
-from imgpipeline.ledger import list_chains, read_day
 from imgpipeline.ledger.bundles.making import Bundling, find_ranges, make_bundle
+from imgpipeline.ledger.days import read_day
+from imgpipeline.ledger.reading import list_chains
 from imgpipeline.objectstore import ObjectStore
 from imgpipeline_tests.ledger.samples import DAY, frame, gap
 

@@ -4,14 +4,14 @@ from collections.abc import Iterator
 
 import pytest
 
-from imgpipeline.contracts.bundle_keys import BundleId, bundle_key
-from imgpipeline.contracts.keys import segment_key
-from imgpipeline.ledger import DayIndex, find_end
+from imgpipeline.contracts.keys import BundleId, ChainId, bundle_key, segment_key
 from imgpipeline.ledger.bundles.making import bundle_ledger, find_ranges, make_bundle
-from imgpipeline.ledger.bundles.stored import put_mark
 from imgpipeline.ledger.chain import close_chain
+from imgpipeline.ledger.days import DayIndex
+from imgpipeline.ledger.reading import find_end
 from imgpipeline.ledger.repair.damage import find_damage
 from imgpipeline.ledger.repair.mending import Made, Mender, Piece, pieces_of
+from imgpipeline.ledger.repair.repair_list import close_repair, open_repair
 from imgpipeline.objectstore import ObjectStore
 from imgpipeline_tests.ledger.bundles.samples import DAYS, bundle_all, bundle_keys, read_days, sparse
 from imgpipeline_tests.ledger.samples import CHAIN, NOON, PROVENANCE, frames, gap, write_chain
@@ -139,11 +139,19 @@ def test_bytes_from_before_a_repair_are_never_read_as_a_bundle_after_it(store: O
     assert key_of(0) not in bundle_keys(store)
 
 
-def test_a_mark_affects_only_the_ranges_that_it_overlaps(store: ObjectStore):
+def test_a_repair_affects_only_the_bundles_of_the_ranges_that_it_overlaps(store: ObjectStore):
     write_chain(store, *(sparse(at, 1_000, DAYS[0]) for at in range(0, 51_000, 1_000)))
     bundle_all(store)
-    put_mark(store, CHAIN, 19_999, 30_000)
+    before = bundle_keys(store)
+    opened = open_repair(store, CHAIN, 19_999, 30_000, [])
     assert numbers(store) == [2, 1]
+    open_repair(store, ChainId("frames", "another", 0), 0, 50_000, [])
+    close_repair(store, opened)
+    assert numbers(store) == [2, 1]
+    bundle_all(store)
+    assert len({*before, *bundle_keys(store)}) == 7
+    open_repair(store, CHAIN, 29_999, 30_000, [])
+    assert numbers(store) == [2], "each repair of a range has a revision of its own"
 
 
 def test_a_pass_makes_each_bundle_once_and_names_a_range_with_damage(store: ObjectStore):

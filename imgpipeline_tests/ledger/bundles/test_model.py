@@ -15,11 +15,12 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 
 from imgpipeline.contracts.keys import METADATA
 from imgpipeline.errors import LedgerError
-from imgpipeline.ledger import ChainWriter, DayIndex, find_end, read_segment
 from imgpipeline.ledger.bundles.making import RangeToBundle, find_ranges, make_bundle
+from imgpipeline.ledger.chain import ChainWriter
+from imgpipeline.ledger.days import DayIndex
+from imgpipeline.ledger.reading import find_end, read_segment
 from imgpipeline.ledger.repair.damage import find_damage
 from imgpipeline.ledger.repair.mending import Made, Mender, Piece, Restoring, pieces_of
-from imgpipeline.ledger.repair.repair_list import DaysToBuild
 from imgpipeline.objectstore import ObjectStore
 from imgpipeline.objectstore.client import open_memory_store
 from imgpipeline_tests.examples import examples
@@ -148,10 +149,8 @@ class BundleMachine(RuleBasedStateMachine):
                 return
             with pytest.MonkeyPatch.context() as patched:
                 patched.setattr("imgpipeline.ledger.repair.mending.reach", reach)
-                patched.setattr("imgpipeline.ledger.repair.mending.reach", reach)
                 if restores:
-                    notes = DaysToBuild(self.store)
-                    damage = Restoring(self.store, CHAIN, notes, lambda _: None, dry_run=False).restore(damage)
+                    damage = Restoring(self.store, CHAIN, lambda _: None, dry_run=False).restore(damage)
                 mender = Mender(self.store, CHAIN, PROVENANCE, lambda: NOON, DayIndex(self.store), None)
                 for found in damage.covered:
                     mender.remove_covered(found)

@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 from imgpipeline.contracts.keys import METADATA, ChainId
 from imgpipeline.contracts.outcomes import Outcome
 from imgpipeline.errors import LedgerError
-from imgpipeline.ledger import find_end, fix_ends, list_chains, read_segments
 from imgpipeline.ledger.bundles.reading import read_chain
+from imgpipeline.ledger.reading import find_end, fix_ends, list_chains, read_segments
 from imgpipeline.objectstore import Fetched, ObjectStore
 from imgpipeline.objectstore.client import open_memory_store
 from imgpipeline_tests.ledger.bundles.samples import DAYS, bundle_all, bundle_keys, read_days, sparse
@@ -104,14 +104,14 @@ def test_no_segment_of_a_bundled_range_is_listed_or_fetched(store: ObjectStore):
     assert read_days(counting, {CHAIN: 30_002}) == expected
     # The day in the range without a bundle: its segment, its listing, and none of the one before it.
     assert counting.fetched == {METADATA: 1}
-    assert counting.listed == {"metadata_days": 4, "metadata_bundles": 3, "metadata_repairs": 3, METADATA: 1}
+    assert counting.listed == {"metadata_days": 4, "metadata_bundles": 3, "metadata_repair_list": 3, METADATA: 1}
 
 
 def test_a_small_store_costs_no_extra_requests(store: ObjectStore):
     write_chain(store, frames(0, 3), frames(3, 9))
     counting = CountingStore(store)
     read_days(counting, {CHAIN: 9})
-    assert not counting.listed.keys() & {"metadata_bundles", "metadata_repairs"}
+    assert not counting.listed.keys() & {"metadata_bundles", "metadata_repair_list"}
 
 
 @pytest.mark.medium

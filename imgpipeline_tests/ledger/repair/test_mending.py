@@ -16,10 +16,12 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 from imgpipeline.contracts.keys import METADATA
 from imgpipeline.contracts.outcomes import offsets_of
 from imgpipeline.errors import LedgerError
-from imgpipeline.ledger import ChainWriter, DayIndex, Fingerprint, find_end, list_segments
+from imgpipeline.ledger.chain import ChainWriter
+from imgpipeline.ledger.days import DayIndex
+from imgpipeline.ledger.reading import find_end, list_segments
 from imgpipeline.ledger.repair.damage import find_damage
 from imgpipeline.ledger.repair.mending import LID, ChainChangedError, Made, Mender, Piece, is_lid, pieces_of
-from imgpipeline.ledger.segment import DamagedSegmentError, decode_segment
+from imgpipeline.ledger.segment import DamagedSegmentError, Fingerprint, decode_segment
 from imgpipeline.objectstore.client import open_memory_store
 from imgpipeline_tests.examples import examples
 from imgpipeline_tests.ledger.samples import CHAIN, NOON, PROVENANCE, append, check_ledger, frame, frames, gap

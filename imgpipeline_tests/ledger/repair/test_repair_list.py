@@ -14,7 +14,7 @@ LOGS = [CHAIN, ChainId("frames", "dGVzdA_topic-id", 1), ChainId("import.yard", "
 def test_two_repairs_at_a_time_get_numbers_without_gaps(store: ObjectStore) -> None:
     def announce(chain: ChainId) -> None:
         for number in range(10):
-            close_repair(store, open_repair(store, chain, number, number + 1, [DAYS[0]]), [DAYS[1]])
+            close_repair(store, open_repair(store, chain, number, number + 1, [DAYS[0]]))
 
     threads = [Thread(target=announce, args=(chain,)) for chain in LOGS]
     for thread in threads:
