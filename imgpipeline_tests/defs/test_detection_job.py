@@ -1,13 +1,17 @@
 """The detection job, started by Dagster's commands in separate processes."""
 
+import multiprocessing
+import os
 import signal
 import subprocess
+import time
 from datetime import timedelta
 
 import dagster as dg
 import pytest
 from dagster._core.scheduler.instigation import InstigatorStatus
 
+from imgpipeline.defs.detection_job import on_stop_signal
 from imgpipeline.ledger import fix_ends
 from imgpipeline.objectstore import open_store
 from imgpipeline_tests.defs.frames import START, announce_frames
@@ -110,6 +114,19 @@ def test_a_stopped_run_commits_finished_work(site: Site, number: signal.Signals)
     assert run.dagster_run.status is dg.DagsterRunStatus.SUCCESS
     assert "ended by stopped" in (site.home / "execute.log").read_text()
     check_that_the_rest_is_left(site)
+
+
+def hang_when_told_to_stop() -> None:
+    with on_stop_signal(lambda: None, limit_s=0.1):
+        os.kill(os.getpid(), signal.SIGTERM)
+        time.sleep(60)
+
+
+def test_a_run_that_hangs_when_it_is_stopped_is_ended_by_the_system() -> None:
+    process = multiprocessing.get_context("fork").Process(target=hang_when_told_to_stop)
+    process.start()
+    process.join(30)
+    assert process.exitcode == -signal.SIGALRM
 
 
 @pytest.mark.slow
