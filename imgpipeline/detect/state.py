@@ -19,7 +19,6 @@ from imgpipeline.contracts.times import format_time
 from imgpipeline.errors import ImgpipelineError, LedgerError
 from imgpipeline.ledger import ChainEnd
 from imgpipeline.objectstore import ObjectMissingError, ObjectStore
-from imgpipeline.stream.sensor_memory import FoundEnd
 
 _RECENT = timedelta(minutes=2)
 
@@ -37,7 +36,7 @@ class ExpiredRecordsError(LedgerError):
         )
 
 
-def find_expired(log: LogRange, end: ChainEnd | FoundEnd) -> ExpiredRecordsError | None:
+def find_expired(log: LogRange, end: ChainEnd) -> ExpiredRecordsError | None:
     """Returns why a partition stops, or None. What expired before the first segment is a gap without being asked.
 
     Args:
