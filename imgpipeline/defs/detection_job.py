@@ -15,8 +15,7 @@ from typing import Any
 import dagster as dg
 
 from imgpipeline.contracts.text import counted
-from imgpipeline.defs.assets.frame_metadata import day_materializations, run_metadata, stages_table
-from imgpipeline.defs.assets.sources import image_materializations
+from imgpipeline.defs.assets.frame_metadata import materializations, run_metadata, stages_table
 from imgpipeline.defs.lost_runs import note_process
 from imgpipeline.defs.resources import Pipeline, known_failures
 from imgpipeline.defs.run_tags import ENDING_TAG, FAILURE_TAG, LANE_TAG, WORK_TAG, noted
@@ -119,7 +118,7 @@ def _follow(context: dg.OpExecutionContext, settings: Settings, lane: Lane, conf
 
 def _store(context: dg.OpExecutionContext, report: LaneReport) -> None:
     reach("report stored", context.run_id)
-    for materialization in (*image_materializations(report), *day_materializations(report)):
+    for materialization in materializations(report):
         context.log_event(materialization)
     reach("report stored done", context.run_id)
 

@@ -2,12 +2,12 @@
 
 from typing import TYPE_CHECKING, Any
 
-from imgpipeline.detect.report import DayReport, LaneReport
+from imgpipeline.detect.report import LaneReport
 
 if TYPE_CHECKING:
     from imgpipeline.detect.run import follow_lane
 
-__all__ = ["DayReport", "LaneReport", "follow_lane"]
+__all__ = ["LaneReport", "follow_lane"]
 
 
 def __getattr__(name: str) -> Any:

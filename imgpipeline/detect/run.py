@@ -155,7 +155,7 @@ class LaneRun:
                 if drafts[-1] is None and len(drafts) > 1:
                     self.flow.drafts.put(drafts.pop())
                 return [draft for draft in drafts if draft is not None]
-            if self.tally.has_news and time.monotonic() - self.reported_at_s >= _REPORT_EVERY_S:
+            if time.monotonic() - self.reported_at_s >= _REPORT_EVERY_S and self.tally.news(self.clock()):
                 self._tell(None)
             if time.monotonic() - self.looked_at_s >= _LOOK_EVERY_S:
                 self._ask_topics()
@@ -237,7 +237,7 @@ class LaneRun:
             logs = {}  # the run is being stopped: report the segments even if the broker does not answer
         followed = [(n, log) for n, log in logs.items() if n not in self.flow.dropped]
         lag = sum(max(0, log.log_end - ends[n]) for n, log in followed)
-        report = self.tally.report(lag, self.stages.report(), ended_by)
+        report = self.tally.report(self.clock(), lag, self.stages.report(), ended_by)
         self.report(report)
         followed_now = [n for n in ends if n not in self.flow.dropped and (n in logs or not logs)]
         changed = {n: ends[n] for n in followed_now if self.committed.get(n) != ends[n]}

@@ -137,9 +137,10 @@ def test_gaps_do_not_count_as_speed() -> None:
     )
     tally = LaneTally()
     tally.begin(START)
-    tally.add(header, outcomes, [START], START + timedelta(seconds=10))
+    ended = START + timedelta(seconds=10)
+    tally.add(header, outcomes, [START], ended)
 
-    assert tally.report(0).frames_per_s == pytest.approx(0.1)
+    assert tally.report(ended, 0).frames_per_s == pytest.approx(0.1)
 
 
 def test_one_transaction_per_record_is_explained_with_one_client(
