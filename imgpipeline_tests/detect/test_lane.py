@@ -12,10 +12,10 @@ from imgpipeline.contracts.notices import Account, Notice
 from imgpipeline.contracts.outcomes import DeadLetter, Frame
 from imgpipeline.errors import DeadLetterCode, PermanentError
 from imgpipeline.stream.lanes import Lane
-from imgpipeline.stream.log import open_group
 from imgpipeline.vision.detector import load_detector
 from imgpipeline_tests.detect.conftest import START, LaneUnderTest, encode, jpeg, message, running
 from imgpipeline_tests.servers.waiting import wait_until
+from imgpipeline_tests.stream.group import group_offsets
 
 FORBIDDEN = (
     "../../etc/passwd",
@@ -160,8 +160,7 @@ def test_a_run_reports_each_day_it_touched_and_then_commits_the_group_offset(lan
 
     days = {day for report in lane.reports for day in report.days}
     assert days == {date(2026, 3, 1), date(2026, 3, 2), date(2026, 3, 9)}
-    with open_group(lane.settings) as group:
-        assert group.read([lane.partition()]) == {lane.partition(): 3}
+    assert group_offsets(lane.settings, [lane.partition()]) == {lane.partition(): 3}
 
 
 def test_a_stopped_run_commits_what_is_finished_and_leaves_the_rest(lane: LaneUnderTest) -> None:

@@ -14,9 +14,10 @@ from imgpipeline.lake.quality.audit import audit
 from imgpipeline.settings import load_settings
 from imgpipeline.sources.folder import ingest_folder
 from imgpipeline.stream.lanes import Lane
-from imgpipeline.stream.log import ask_group, read_log
+from imgpipeline.stream.log import read_log
 from imgpipeline_tests.cli.command import run
 from imgpipeline_tests.detect.conftest import LaneUnderTest, jpeg
+from imgpipeline_tests.stream.group import group_offsets
 
 
 @pytest.fixture
@@ -91,7 +92,7 @@ def test_every_partition_of_every_topic_has_a_chain_and_a_group_offset(site: Lan
         site.follow(Lane(number, 2))
     logs = read_log(site.settings)
     assert [log.topic for log in logs] == [site.settings.kafka_topics[0], *[site.settings.kafka_topics[1]] * 2]
-    told = ask_group(site.settings, [log.at for log in logs])
+    told = group_offsets(site.settings, [log.at for log in logs])
     assert {at: told.get(at, 0) for at in told} == {log.at: log.log_end for log in logs if log.log_end}
 
 
