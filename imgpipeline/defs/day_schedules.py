@@ -12,7 +12,7 @@ import dagster as dg
 
 from imgpipeline.contracts.text import counted
 from imgpipeline.contracts.times import stretches
-from imgpipeline.daily.objects import COMPARISON, objects_of
+from imgpipeline.daily.objects import objects_of
 from imgpipeline.defs.assets.daily import STEP
 from imgpipeline.defs.assets.redetections import redetect_days
 from imgpipeline.defs.lost_runs import describe_table
@@ -34,21 +34,13 @@ _REDETECTED_DAYS = 7
 rebuild_days = dg.define_asset_job(
     "rebuild_days",
     selection=dg.AssetSelection.assets(
-        *(table for each in objects_of(load_settings()).values() if not each.has_own_run for table in each.tables)
+        *(table for each in objects_of(load_settings()).values() for table in each.tables)
     ),
     partitions_def=DAYS,
     executor_def=dg.in_process_executor,
     tags=_TABLES_TAG,
-    description="Builds the tables, summaries, tracks, events and report of one day, or of a range of days in one run. "
-    "Skips what is current, unless the run configuration sets force.",
-)
-compare_days = dg.define_asset_job(
-    "compare_days",
-    selection=dg.AssetSelection.assets(COMPARISON),
-    partitions_def=DAYS,
-    executor_def=dg.in_process_executor,
-    tags=_TABLES_TAG,
-    description="Compares the results of the models that have processed a day. Requested after a redetection.",
+    description="Builds the tables, summaries, tracks, events, report and comparison of models of one day, or of a "
+    "range of days in one run. Skips what is current, unless the run configuration sets force.",
 )
 
 

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from imgpipeline.contracts.keys import summary_key
 from imgpipeline.contracts.times import stretches
 from imgpipeline.daily.build import BuildOptions, build_day
-from imgpipeline.daily.objects import COMPARISON, objects_of
+from imgpipeline.daily.objects import objects_of
 from imgpipeline.daily.states import day_states, due_days
 from imgpipeline.definitions import defs
 from imgpipeline.defs.assets.daily import STEP
@@ -58,8 +58,8 @@ def due(store: ObjectStore, at: datetime = NIGHT) -> dict[date, str]:
 
 def build_all(store: ObjectStore, *several: date, at: datetime = NIGHT) -> None:
     for day in several:
-        names = [name for name in objects_of(Settings()) if name != COMPARISON]
-        assert not [d for d in build_day(store, Settings(), day, names, BuildOptions(), clock=lambda: at) if d.error]
+        built = build_day(store, Settings(), day, objects_of(Settings()), BuildOptions(), clock=lambda: at)
+        assert not [done for done in built if done.error]
 
 
 def test_a_night_without_frames_says_why_it_builds_nothing(store: ObjectStore) -> None:
