@@ -111,7 +111,7 @@ def day_states(
     with ThreadPoolExecutor(_READERS) as pool:
         found = dict(zip(unsure, pool.map(look.compare, unsure), strict=True))
     states = {day: remembered[day] or found[day] for day in wanted}
-    judged = {day: look.judge(day, states[day]) for day in wanted}
+    judged: dict[date, DayStates] = {day: look.judge(day, states[day]) for day in wanted}
     for day in {*found, *look.read}:
         look.note(day, states[day])
     if found or look.read:

@@ -19,7 +19,7 @@ from imgpipeline.defs.assets.frame_metadata import materializations, run_metadat
 from imgpipeline.defs.lost_runs import note_process
 from imgpipeline.defs.resources import Pipeline, known_failures
 from imgpipeline.defs.run_tags import ENDING_TAG, FAILURE_TAG, LANE_TAG, WORK_TAG, noted
-from imgpipeline.detect import LaneReport
+from imgpipeline.detect.report import LaneReport
 from imgpipeline.faultpoints import reach
 from imgpipeline.settings import Settings
 from imgpipeline.stream.lanes import Ending, Lane
@@ -99,7 +99,7 @@ def _follow(context: dg.OpExecutionContext, settings: Settings, lane: Lane, conf
     """
     stop = threading.Event()
     with on_stop_signal(stop.set, limit_s=_STOP_LIMIT_S):
-        from imgpipeline.detect import follow_lane  # noqa: PLC0415 - loads OpenCV and kafka-python
+        from imgpipeline.detect.run import follow_lane  # noqa: PLC0415 - loads OpenCV and kafka-python
 
         last = follow_lane(
             settings,

@@ -25,6 +25,7 @@ from imgpipeline.defs.lost_runs import describe_table, mark_lost_builds
 from imgpipeline.defs.resources import Pipeline
 from imgpipeline.defs.run_records import failed_runs, format_ends, live_runs, mark_failed
 from imgpipeline.defs.run_tags import CAREFUL_TAG, ENDS_TAG, LANE_TAG, MAX_RUNTIME_TAG, PROCESS_TABLE_TAG, REASON_TAG
+from imgpipeline.detect.sensor_memory import SensorMemory
 from imgpipeline.detect.state import DetectionState, ExpiredRecordsError, find_expired, read_state, write_state
 from imgpipeline.errors import ImgpipelineError
 from imgpipeline.faultpoints import reach
@@ -32,7 +33,6 @@ from imgpipeline.ledger import ChainEnd, find_current_end
 from imgpipeline.objectstore import ObjectStore
 from imgpipeline.settings import Settings
 from imgpipeline.stream.lanes import Decision, LaneStart, PartitionView, decide
-from imgpipeline.stream.sensor_memory import SensorMemory
 
 _STORE_READERS = 16
 _STORE_PATIENCE_S = 5.0

@@ -22,7 +22,7 @@ from imgpipeline.defs.run_records import (
     parse_ends,
 )
 from imgpipeline.defs.run_tags import ENDING_TAG, ENDS_TAG, FAILURE_TAG, PROCESS_TAG, noted
-from imgpipeline.detect import follow_lane
+from imgpipeline.detect.run import follow_lane
 from imgpipeline.objectstore import open_store
 from imgpipeline.stream.connection import open_admin
 from imgpipeline.stream.lanes import Ending, Lane, Place

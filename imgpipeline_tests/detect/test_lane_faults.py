@@ -5,8 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from imgpipeline.detect import LaneReport, follow_lane
+from imgpipeline.detect.report import LaneReport
 from imgpipeline.detect.resume import resume_chain
+from imgpipeline.detect.run import follow_lane
 from imgpipeline.errors import (
     ImgpipelineError,
     TransientError,

@@ -12,8 +12,8 @@ from kafka import KafkaConsumer, TopicPartition
 from imgpipeline.contracts.keys import ChainId
 from imgpipeline.contracts.outcomes import DeadLetter, Gap, GapReason, Outcome
 from imgpipeline.contracts.records import Partition
-from imgpipeline.detect import follow_lane
 from imgpipeline.detect.report import LaneTally
+from imgpipeline.detect.run import follow_lane
 from imgpipeline.errors import (
     ConfigurationError,
     DeadLetterCode,

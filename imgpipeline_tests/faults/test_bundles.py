@@ -35,7 +35,7 @@ for chain in list_chains(store):
         print(make_bundle(store, found).problem)
 """
 FOLLOW_AND_TELL = """
-from imgpipeline.detect import follow_lane
+from imgpipeline.detect.run import follow_lane
 from imgpipeline.settings import load_settings
 from imgpipeline.stream.lanes import Lane
 

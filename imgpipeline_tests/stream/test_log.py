@@ -7,7 +7,7 @@ from imgpipeline.contracts.records import Partition
 from imgpipeline.errors import ConfigurationError
 from imgpipeline.settings import Settings
 from imgpipeline.stream.connection import open_admin, open_producer
-from imgpipeline.stream.embedded import API_VERSION, EmbeddedBroker
+from imgpipeline.stream.embedded import embedded_broker
 from imgpipeline.stream.log import commit_group, read_log
 from imgpipeline_tests.servers.waiting import wait_until
 from imgpipeline_tests.stream.group import group_offsets
@@ -47,16 +47,6 @@ def test_a_missing_topic_names_the_setting_and_the_command(settings: Settings) -
         read_log(settings.model_copy(update={"kafka_topic": "absent"}))
 
 
-def test_each_start_of_an_embedded_broker_has_a_new_log() -> None:
-    ids = set()
-    for _ in range(3):
-        with EmbeddedBroker() as broker:
-            chosen = {"kafka_bootstrap_servers": broker.bootstrap_servers, "kafka_api_version": API_VERSION}
-            ids.add(read_log(Settings(**chosen))[0].topic_id)  # type: ignore[arg-type]  # fields by name
-
-    assert len(ids) == 3
-
-
 def partitions(settings: Settings, *numbers: int) -> list[Partition]:
     return [Partition(settings.kafka_topic, number) for number in numbers]
 
@@ -79,8 +69,8 @@ def test_offsets_that_the_broker_refuses_only_cause_a_warning(
 
 
 def test_a_broker_with_an_old_protocol_works_too() -> None:
-    with EmbeddedBroker() as broker:
-        settings = settings_of(broker.environment())
+    with embedded_broker() as environment:
+        settings = settings_of(environment)
         first, second = partitions(settings, 0, 1)
         with open_admin(settings) as admin:
             assert commit_group(admin, settings, {second: 5})

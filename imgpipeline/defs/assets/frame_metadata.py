@@ -12,7 +12,7 @@ from imgpipeline.defs.assets.sources import STORED_IMAGES
 from imgpipeline.defs.partitions import DAYS
 from imgpipeline.defs.resources import Pipeline, known_failures
 from imgpipeline.defs.specs import OWNERS
-from imgpipeline.detect import LaneReport
+from imgpipeline.detect.report import LaneReport
 from imgpipeline.detect.state import DetectionState, read_state
 
 FRAME_METADATA = dg.AssetKey("frame_metadata")

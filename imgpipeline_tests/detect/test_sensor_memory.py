@@ -4,8 +4,8 @@ from datetime import UTC, datetime, timedelta
 
 from imgpipeline.contracts.keys import ChainId
 from imgpipeline.contracts.records import LogRange
+from imgpipeline.detect.sensor_memory import MOST_ASKED, OTHERS_ASKED, SensorMemory
 from imgpipeline.ledger import ChainEnd
-from imgpipeline.stream.sensor_memory import MOST_ASKED, OTHERS_ASKED, SensorMemory
 
 NOW = datetime(2026, 1, 9, 12, 0, tzinfo=UTC)
 
