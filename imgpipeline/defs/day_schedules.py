@@ -15,17 +15,16 @@ from imgpipeline.contracts.times import stretches
 from imgpipeline.daily.objects import objects_of
 from imgpipeline.defs.assets.daily import STEP
 from imgpipeline.defs.assets.redetections import redetect_days
-from imgpipeline.defs.lost_runs import describe_table
+from imgpipeline.defs.lost_runs import LAUNCHED_HERE
 from imgpipeline.defs.partitions import DAYS, has_day, range_tags, redetection_tags
 from imgpipeline.defs.resources import Pipeline
-from imgpipeline.defs.run_tags import PROCESS_TABLE_TAG, REASON_TAG, WORK_TAG
+from imgpipeline.defs.run_tags import REASON_TAG, WORK_TAG
 from imgpipeline.errors import ImgpipelineError
 from imgpipeline.ledger import index_buckets
 from imgpipeline.objectstore import ObjectStore
 from imgpipeline.redetect.choice import chosen_models, is_here
 from imgpipeline.settings import Settings, load_settings
 
-_TABLES_TAG = {WORK_TAG: "tables"}
 _SHOWN_DAYS = 5
 _SEALED_WITHIN = timedelta(days=8)
 """Maximum age of extended tables that the nightly build reads as a whole, so that a week of nights may fail."""
@@ -38,7 +37,7 @@ rebuild_days = dg.define_asset_job(
     ),
     partitions_def=DAYS,
     executor_def=dg.in_process_executor,
-    tags=_TABLES_TAG,
+    tags={WORK_TAG: "tables", **LAUNCHED_HERE},
     description="Builds the tables, summaries, tracks, events, report and comparison of models of one day, or of a "
     "range of days in one run. Skips what is current, unless the run configuration sets force.",
 )
@@ -95,9 +94,7 @@ def requests_for(behind: Mapping[date, str], at: datetime) -> list[dg.RunRequest
             run_key=f"{at.isoformat()}/{first}/{last}",
             run_config={"ops": {STEP: {"config": {"seal": True}}}},
             tags={
-                **_TABLES_TAG,
                 **range_tags(first.isoformat(), last.isoformat()),
-                PROCESS_TABLE_TAG: describe_table(),
                 REASON_TAG: "; ".join(sorted({behind[day] for day in stretch})),
             },
         )
@@ -155,7 +152,6 @@ def weekly_redetect(context: dg.ScheduleEvaluationContext, pipeline: Pipeline) -
             run_key=f"{at.isoformat()}/{model}/{stretch[0]}",
             tags={
                 **redetection_tags(model, stretch[0], stretch[-1]),
-                PROCESS_TABLE_TAG: describe_table(),
                 REASON_TAG: "the week is over",
             },
         )

@@ -16,7 +16,7 @@ import dagster as dg
 
 from imgpipeline.contracts.text import counted
 from imgpipeline.defs.assets.frame_metadata import materializations, run_metadata, stages_table
-from imgpipeline.defs.lost_runs import note_process
+from imgpipeline.defs.lost_runs import LAUNCHED_HERE, note_process
 from imgpipeline.defs.resources import Pipeline, known_failures
 from imgpipeline.defs.run_tags import ENDING_TAG, FAILURE_TAG, LANE_TAG, WORK_TAG, noted
 from imgpipeline.detect.report import LaneReport
@@ -80,7 +80,7 @@ def follow_lane_op(context: dg.OpExecutionContext, config: LaneConfig, pipeline:
 @dg.job(
     name=JOB_NAME,
     executor_def=dg.in_process_executor,
-    tags={WORK_TAG: "detection"},
+    tags={WORK_TAG: "detection", **LAUNCHED_HERE},
     description="Detects objects in the frames announced on the Kafka topic. Started by frames_sensor; to start "
     "it by hand for all partitions: dagster job launch -j detect_frames.",
 )

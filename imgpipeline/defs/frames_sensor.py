@@ -21,10 +21,10 @@ from imgpipeline.contracts.times import utc_now
 from imgpipeline.defs.assets.frame_metadata import EXPIRED_CHECK, FRAME_METADATA, judge_expired
 from imgpipeline.defs.dagster_internals import AssetCheckEvaluation, as_evaluation, kept_instance
 from imgpipeline.defs.detection_job import JOB_NAME, detect_frames, run_config_of
-from imgpipeline.defs.lost_runs import describe_table, mark_lost_builds
+from imgpipeline.defs.lost_runs import mark_lost_builds
 from imgpipeline.defs.resources import Pipeline
 from imgpipeline.defs.run_records import failed_runs, format_ends, live_runs, mark_failed
-from imgpipeline.defs.run_tags import CAREFUL_TAG, ENDS_TAG, LANE_TAG, MAX_RUNTIME_TAG, PROCESS_TABLE_TAG, REASON_TAG
+from imgpipeline.defs.run_tags import CAREFUL_TAG, ENDS_TAG, LANE_TAG, MAX_RUNTIME_TAG, REASON_TAG
 from imgpipeline.detect.sensor_memory import SensorMemory
 from imgpipeline.detect.state import DetectionState, ExpiredRecordsError, find_expired, read_state, write_state
 from imgpipeline.errors import ImgpipelineError
@@ -171,7 +171,6 @@ def request_run(start: LaneStart, settings: Settings) -> dg.RunRequest:
             LANE_TAG: str(start.lane),
             REASON_TAG: start.reason,
             **({CAREFUL_TAG: "true"} if start.is_careful else {}),
-            PROCESS_TABLE_TAG: describe_table(),
             ENDS_TAG: format_ends(start.ends),
             MAX_RUNTIME_TAG: str(int(settings.max_run_s + settings.takeover_s + _STARTING_S)),
         },

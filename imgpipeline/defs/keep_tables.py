@@ -22,14 +22,13 @@ from imgpipeline.defs.assets.frame_metadata import FRAME_METADATA
 from imgpipeline.defs.dagster_internals import kept_instance
 from imgpipeline.defs.day_schedules import rebuild_days
 from imgpipeline.defs.detection_job import JOB_NAME
-from imgpipeline.defs.lost_runs import LAUNCHED, as_utc, describe_table, ended_at, is_orphan
+from imgpipeline.defs.lost_runs import LAUNCHED, as_utc, ended_at, is_orphan
 from imgpipeline.defs.partitions import days_of_run, has_day, range_tags
 from imgpipeline.defs.resources import Pipeline
 from imgpipeline.defs.run_tags import (
     FAILED_OBJECTS_TAG,
     MAX_RUNTIME_TAG,
     PARTITION_TAG,
-    PROCESS_TABLE_TAG,
     REASON_TAG,
     WORK_TAG,
     parse_failed,
@@ -251,9 +250,7 @@ def request_of(run: "Wanted") -> dg.RunRequest:
         asset_selection=[dg.AssetKey(table) for name in run.objects for table in OBJECTS[name].tables],
         tags={
             **({PARTITION_TAG: first} if first == last else range_tags(first, last)),
-            WORK_TAG: "tables",
             MAX_RUNTIME_TAG: _LONGEST_RUN_S,
-            PROCESS_TABLE_TAG: describe_table(),
             REASON_TAG: run.why,
         },
     )

@@ -16,7 +16,7 @@ from imgpipeline.contracts.keys import redetection_folder
 from imgpipeline.contracts.text import counted
 from imgpipeline.contracts.times import utc_now
 from imgpipeline.defs.assets.daily import REDETECTIONS, RETRIES, BuildConfig, listed
-from imgpipeline.defs.lost_runs import note_process
+from imgpipeline.defs.lost_runs import LAUNCHED_HERE, note_process
 from imgpipeline.defs.partitions import MODEL_DAYS, model_day_key, model_days_of
 from imgpipeline.defs.previews import show_table
 from imgpipeline.defs.resources import Pipeline, known_failures
@@ -76,7 +76,7 @@ redetect_days = dg.define_asset_job(
     selection=dg.AssetSelection.assets(REDETECTIONS),
     partitions_def=MODEL_DAYS,
     executor_def=dg.in_process_executor,
-    tags={WORK_TAG: "redetection"},
+    tags={WORK_TAG: "redetection", **LAUNCHED_HERE},
     description="Re-processes the stored images of days with another model: one partition, or a range of days in one "
     "run. Skips current days, unless the run configuration sets force.",
 )
