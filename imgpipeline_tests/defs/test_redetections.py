@@ -24,11 +24,6 @@ FIRST, SECOND = date(2026, 3, 1), date(2026, 3, 2)
 
 
 @pytest.fixture
-def instance() -> dg.DagsterInstance:
-    return dg.DagsterInstance.ephemeral()
-
-
-@pytest.fixture
 def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ObjectStore:
     """Two days that were detected live."""
     monkeypatch.setenv("IMGPIPELINE_STORE_URL", (tmp_path / "store").as_uri())

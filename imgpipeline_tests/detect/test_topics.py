@@ -96,14 +96,6 @@ def test_every_partition_of_every_topic_has_a_chain_and_a_group_offset(site: Lan
     assert {at: told.get(at, 0) for at in told} == {log.at: log.log_end for log in logs if log.log_end}
 
 
-def test_a_second_run_continues_where_the_first_ended_in_each_topic(site: LaneUnderTest, producer: KafkaProducer):
-    announce(site, producer, 2)
-    site.follow()
-    announce(site, producer, 4, topics=site.settings.kafka_topics[1:])
-    assert site.follow().frames == 4
-    assert len({frame.frame_id for frame in site.frames()}) == 4
-
-
 def test_a_topic_that_is_added_later_is_read_from_its_beginning(
     lane: LaneUnderTest, producer: KafkaProducer, make_topic: Callable[..., str]
 ):
