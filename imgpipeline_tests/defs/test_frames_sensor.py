@@ -282,14 +282,12 @@ def test_fault_38_what_became_of_three_runs_decides_whether_the_next_is_careful(
 
 
 @pytest.mark.fault(9)
-@pytest.mark.parametrize("forgets", [True, False], ids=["forgets", "remembers"])
-def test_fault_9_a_sensor_that_forgets_hides_no_frame_and_repeats_none(sensor: Sensor, forgets: bool) -> None:
+def test_fault_9_a_sensor_that_forgets_hides_no_frame_and_repeats_none(sensor: Sensor) -> None:
     announce_frames(sensor.site.settings, 3)
     follow(sensor.site)
     assert "Nothing new" in sensor.skip_reason()
     announce_frames(sensor.site.settings, 2)
-    if forgets:
-        sensor.forget()
+    sensor.forget()
     (request,) = sensor.requests()
     assert parse_ends(request.tags[ENDS_TAG]) == {Place(0, 0): 3}
     follow(sensor.site)

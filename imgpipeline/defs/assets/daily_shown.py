@@ -33,8 +33,7 @@ if TYPE_CHECKING:
     from imgpipeline.reports.build import ReportBuild
 
 _MOST_PREVIEWS = 3
-"""In a long range, only the last days get previews: each reads the day, and takes space in the event log. An object
-that was current gets none."""
+"""In a long range, only the last days get previews: each reads the day, and takes space in the event log."""
 _Shown = tuple[dict[str, Any], str]
 """Metadata of a table, and its data version."""
 
@@ -92,12 +91,9 @@ class DayShown:
         url = self.settings.viewer_url
         return {"viewer": dg.MetadataValue.url(f"{url.rstrip('/')}/?day={day}")} if url else {}
 
-    def _has_preview(self, built: "ObjectBuild") -> bool:
-        return built.day in self.days[-_MOST_PREVIEWS:] and not built.result.skipped
-
     def _preview(self, built: "ObjectBuild", table: str) -> Preview:
         settings, store, day = self.settings, self.store, built.day
-        if not self._has_preview(built):
+        if day not in self.days[-_MOST_PREVIEWS:]:
             return {}
         if table in SUMMARIES:
             return preview_summary(settings, store, SUMMARIES[table].table, day)
@@ -121,7 +117,7 @@ class DayShown:
             "models": list(document["made_of"]),
             "examples": [f"{self.store.url}/{example}" for example in document["examples"]],
         }
-        if self._has_preview(built):
+        if built.day in self.days[-_MOST_PREVIEWS:]:
             metadata |= show_model_labels(self.settings, self.store, built.day)
             metadata |= show_examples(self.store, document["examples"])
         return metadata, _hash((document["made_by"], document["made_of"]))
