@@ -64,7 +64,8 @@ class _Stopwatch:
 
 def run_lane(settings: Settings, task: Task) -> dict[str, Any]:
     """Follows a lane until it is quiet. A run asks its clock at the first record, and last after a segment's put."""
-    from imgpipeline.detect import LaneReport, follow_lane  # noqa: PLC0415 - each contender pays for its own imports
+    from imgpipeline.detect.report import LaneReport  # noqa: PLC0415 - each contender pays for its own imports
+    from imgpipeline.detect.run import follow_lane  # noqa: PLC0415 - each contender pays for its own imports
     from imgpipeline.stream.lanes import Lane  # noqa: PLC0415 - as above
 
     watch = _Stopwatch(task.get("servers", {}))

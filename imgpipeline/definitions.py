@@ -30,9 +30,9 @@ import dagster as dg
 from imgpipeline.defs.alerts import alerts, alerts_are_delivered, events_sensor, watch_events
 from imgpipeline.defs.assets.daily import daily_assets
 from imgpipeline.defs.assets.frame_metadata import frame_metadata, no_record_expired_unread
-from imgpipeline.defs.assets.redetections import model_comparison, redetect_days, redetections
+from imgpipeline.defs.assets.redetections import redetect_days, redetections
 from imgpipeline.defs.assets.sources import no_source_is_silent, source_silence, sources, stored_images
-from imgpipeline.defs.day_schedules import compare_days, nightly_rebuild, rebuild_days, weekly_redetect
+from imgpipeline.defs.day_schedules import nightly_rebuild, rebuild_days, weekly_redetect
 from imgpipeline.defs.detection_job import detect_frames
 from imgpipeline.defs.frames_sensor import frames_sensor
 from imgpipeline.defs.ingest_jobs import ingest_folder, ingest_video
@@ -62,13 +62,11 @@ defs = dg.Definitions(
         daily_assets,
         alerts,
         redetections,
-        model_comparison,
     ],
     jobs=[
         detect_frames,
         watch_events,
         rebuild_days,
-        compare_days,
         redetect_days,
         bundle_segments,
         retain_images_job,

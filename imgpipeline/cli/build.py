@@ -32,7 +32,7 @@ def build(period: Period, force: ForceOption = False, *, rows: RowFormat) -> Non
 def _build(period: Period, *, force: bool) -> Iterator["ObjectBuild"]:
     span = period.span()
     settings, store = open_site()
-    days = days_with_frames(store, span)
+    days = days_with_frames(store, span, are_built=False)
     for day, states in day_states(store, settings, days, now=utc_now()).items():
         yield from build_day(store, settings, day, list(states), BuildOptions(force=force), clock=utc_now)
 

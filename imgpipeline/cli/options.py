@@ -208,27 +208,33 @@ def followed_topic(settings: Settings, topic: str | None) -> Settings:
     return settings.model_copy(update={"kafka_topics": (topic,)})
 
 
-def days_with_frames(store: "ObjectStore", span: Span) -> list[date]:
-    """Returns the days to build: a single named day, or those of the span that have a table `frames`.
+def days_with_frames(store: "ObjectStore", span: Span, *, are_built: bool = True) -> list[date]:
+    """Returns the days to work on: a single named day, or those of the span that have frames.
+
+    Args:
+        store: The object store.
+        span: The days that were asked for.
+        are_built: Whether the day needs a table `frames`; otherwise frames in the ledger are enough.
 
     Raises:
         UsageError: The span is not limited.
-        ConfigurationError: No day of the span has the table.
+        ConfigurationError: No day of the span has them.
     """
     from imgpipeline.lake.days.day_tables import list_days
     from imgpipeline.lake.query.days import name_nearest_days
     from imgpipeline.lake.schema import FRAMES
+    from imgpipeline.ledger.days import known_days
 
     if span.is_all:
         raise UsageError("No days are given.", next_step="give --day 2026-01-09, or --from and --to")
     if span.first is not None and span.first == span.last:
         return [span.first]
-    built = list(list_days(store, FRAMES.name))
-    days = [day for day in built if day in span]
+    found = sorted({*list_days(store, FRAMES.name), *([] if are_built else known_days(store))})
+    days = [day for day in found if day in span]
     if not days:
-        near = span.last or span.first or date.min
+        near, what = span.last or span.first or date.min, "a table `frames`" if are_built else "frames"
         raise ConfigurationError(
-            f"No day of {span} has a table `frames`. Days that have one: {name_nearest_days(built, near)}.",
-            next_step="name one of these days, or materialize the day tables of the others in Dagster",
+            f"No day of {span} has {what}. Days that have: {name_nearest_days(found, near)}.",
+            next_step="name one of these days" + (", or build the others: `imgpipeline build`" if are_built else ""),
         )
     return days

@@ -20,6 +20,7 @@ from imgpipeline.lake.days.summary_inputs import stored_key
 from imgpipeline.lake.schema.tracks import TRACKS as TRACKS_TABLE
 from imgpipeline.lake.storage.engine import BuildLimits
 from imgpipeline.objectstore import ForbiddenError, ObjectStore
+from imgpipeline.redetect.pairs import sides_of
 from imgpipeline.settings import Settings
 
 
@@ -62,7 +63,8 @@ def build_day(
         clock: Tells the time.
 
     Yields:
-        The outcome of each object that was tried. An object that needs one that failed is not tried.
+        The outcome of each object that was tried. An object that needs one that failed is not tried, nor is a
+        comparison of models on a day that no model has re-processed.
 
     Raises:
         ForbiddenError: The store refuses access.
@@ -75,6 +77,8 @@ def build_day(
             failed.add(name)
             continue
         try:
+            if name == COMPARISON and len(sides_of(store, day)) == 1:
+                continue
             task = _Task(store, settings, day, name, options, clock())
             built = ObjectBuild(name, day, _BUILDERS.get(name, _build_rules)(task))
             was_transient = False

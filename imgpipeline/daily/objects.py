@@ -45,8 +45,6 @@ class DayObject:
     """Further objects whose new versions make it stale; it is built without them as well."""
     is_always_built: bool = True
     """Whether it belongs to every day. Otherwise to those whose tables were built since the feature exists."""
-    has_own_run: bool = False
-    """Whether it is built after all others of its day, by a separate run."""
     stored: tuple[str, ...] = ()
     """Names of its stored tables, if there are more than in `tables`."""
 
@@ -102,7 +100,7 @@ OBJECTS: Mapping[str, DayObject] = {
             needs=(TABLES,),
             follows=(*SUMMARIES, TRACKS, EVENTS.name, ZONE_OCCUPANCY.name, LINE_CROSSINGS.name),
         ),
-        DayObject(COMPARISON, (COMPARISON,), needs=(TABLES,), is_always_built=False, has_own_run=True),
+        DayObject(COMPARISON, (COMPARISON,), needs=(TABLES,), is_always_built=False),
     )
 }
 """All objects of a day by name, each after those that it reads."""

@@ -116,8 +116,8 @@ def _ready(found: DayStates, until: Mapping[str, datetime | None], now: datetime
     ready: list[str] = []
     for name, each in found.items():
         at, own = until[name], OBJECTS[name]
-        missing = [need for need in own.needs if found[need].is_due and (own.has_own_run or need not in ready)]
-        is_changed = each.can_be_built and not own.has_own_run and any(other in ready for other in own.inputs)
+        missing = [need for need in own.needs if found[need].is_due and need not in ready]
+        is_changed = each.can_be_built and any(other in ready for other in own.inputs)
         if at is not None and at <= now and not missing and (each.is_due or is_changed):
             ready.append(name)
     return tuple(ready)
@@ -149,10 +149,7 @@ def _share(
     """Yields one run for each stretch of past days with the same objects, and one for each other day, newest first."""
     by_objects: dict[tuple[tuple[str, ...], bool], list[date]] = defaultdict(list)
     for day, objects in chosen.items():
-        alone = tuple(name for name in objects if OBJECTS[name].has_own_run)
-        for several in (tuple(name for name in objects if name not in alone), *((name,) for name in alone)):
-            if several:
-                by_objects[several, day < today].append(day)
+        by_objects[objects, day < today].append(day)
     runs = [
         Wanted(objects, stretch, _why(states, objects, stretch))
         for (objects, _), days in by_objects.items()

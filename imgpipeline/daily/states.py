@@ -12,6 +12,7 @@ from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import date, datetime
+from functools import partial
 from hashlib import sha256
 from typing import Any
 
@@ -34,7 +35,7 @@ from imgpipeline.lake.days.day_rows import RECIPE
 from imgpipeline.lake.days.day_tables import DayTables
 from imgpipeline.lake.days.derived import Derived, State, state_of
 from imgpipeline.lake.days.summaries import SUMMARIES, DaySummary, recipe
-from imgpipeline.lake.days.summary_inputs import UnsettledError, list_versions
+from imgpipeline.lake.days.summary_inputs import UnsettledError, stored_key
 from imgpipeline.lake.schema import FRAMES
 from imgpipeline.lake.storage.manifest import DamagedObjectError, read_manifest
 from imgpipeline.objectstore import ForbiddenError, ObjectMissingError, ObjectStore
@@ -46,9 +47,11 @@ from imgpipeline.settings import Settings
 from imgpipeline.tracking.day_tracks import DayTracks
 from imgpipeline.tracking.manifest import tracks_recipe
 
-_NOTE = "objects"
+_NOTE = "states"
 """The name under which the day catalogue keeps what a look found."""
 _READERS = 16
+_FEW_DAYS = 4
+"""Up to this many named days, a request for each object is less work than listing those of all days."""
 _WHY = {
     State.MISSING: "missing",
     State.STALE: "older than its inputs",
@@ -100,17 +103,20 @@ def day_states(
         TransientError: The store does not answer.
     """
     catalog = open_catalog(store)
-    look = _Look.begin(store, settings, catalog, now)
-    wanted = sorted(set(catalog.days) | look.stored_days) if days is None else sorted(set(days))
+    named = None if days is None else sorted(set(days))
+    look = _Look.begin(store, settings, catalog, now, named)
+    wanted = sorted(set(catalog.days) | look.stored_days) if named is None else named
     remembered = {day: look.remembered(day) for day in wanted}
     unsure = [day for day, found in remembered.items() if found is None]
     with ThreadPoolExecutor(_READERS) as pool:
         found = dict(zip(unsure, pool.map(look.compare, unsure), strict=True))
-    for day, states in found.items():
-        look.note(day, states)
-    if found:
+    states = {day: remembered[day] or found[day] for day in wanted}
+    judged: dict[date, DayStates] = {day: look.judge(day, states[day]) for day in wanted}
+    for day in {*found, *look.read}:
+        look.note(day, states[day])
+    if found or look.read:
         catalog.save()
-    return {day: look.judge(day, remembered[day] or found[day]) for day in wanted}
+    return judged
 
 
 def due_days(states: Mapping[date, DayStates]) -> dict[date, str]:
@@ -162,17 +168,22 @@ class _Look:
     """Since when each feature exists, RFC 3339; empty: longer than the note."""
     unsettled: set[date] = field(default_factory=set)
     """Days that the next look compares again: a build was storing tables that they or their neighbours read."""
+    built_at: dict[date, str] = field(default_factory=dict)
+    """When the tables of a day were built, RFC 3339, if that was asked; empty without tables."""
+    read: set[date] = field(default_factory=set)
+    """Days of `built_at` that this look has read."""
 
     @classmethod
-    def begin(cls, store: ObjectStore, settings: Settings, catalog: DayCatalog, now: datetime) -> "_Look":
-        """Lists what is stored."""
+    def begin(
+        cls, store: ObjectStore, settings: Settings, catalog: DayCatalog, now: datetime, days: list[date] | None
+    ) -> "_Look":
+        """Lists what is stored; for a few named days, asks for each object instead."""
         rules, objects = read_rules(settings, store), objects_of(settings)
-        tables = sorted({table for each in objects.values() for table in each.stored or each.tables} - {REPORT})
+        tables = sorted({AUDIT, *(table for each in objects.values() for table in each.stored or each.tables)})
         with ThreadPoolExecutor(_READERS) as pool:
-            versions = pool.map(lambda table: list_versions(store, table), tables)
+            few = days if days and len(days) <= _FEW_DAYS else None
+            versions = pool.map(lambda table: _stored_versions(store, table, few), tables)
             listed = dict(zip(tables, versions, strict=True))
-        listed[REPORT] = _by_day(store, "reports", report_key)
-        listed[AUDIT] = _by_day(store, AUDIT, audit_verdict_key)
         parts = (RECIPE, [recipe(name, settings) for name in SUMMARIES], tracks_recipe(settings), comparison_recipe(),
                  report_recipe(settings), settings.timezone, rules.model_dump_json(), sorted(objects))  # fmt: skip
         recipes = sha256(repr(parts).encode()).hexdigest()[:16]
@@ -191,14 +202,16 @@ class _Look:
         fingerprint, _, found = note.partition(" ")
         if fingerprint != self._fingerprint(day):
             return None
-        data: dict[str, list[Any]] = json.loads(found)
+        built_at, data = json.loads(found)
+        if built_at is not None:
+            self.built_at[day] = built_at
         return {name: Found(State(state), False, why) for name, (state, why) in data.items()}
 
     def note(self, day: date, states: DayStates) -> None:
         """Keeps what this look found, unless a segment can change it without any object being written."""
         is_known = day in self.catalog.known.days and day not in self.unsettled
         if is_known and not states[TABLES].state.is_behind:
-            data = {name: [found.state, found.why] for name, found in states.items()}
+            data = self.built_at.get(day), {name: [found.state, found.why] for name, found in states.items()}
             self.catalog.known.days[day].complete[_NOTE] = f"{self._fingerprint(day)} {json.dumps(data)}"
 
     def _fingerprint(self, day: date) -> str:
@@ -282,10 +295,20 @@ class _Look:
         since = self.features.get(each.name, "") if self.features else ""
         if each.is_always_built or not since:
             return True
-        manifest = read_manifest(self.store, FRAMES.name, day)
-        return manifest is None or manifest.built_at >= parse_time(since)
+        if day not in self.built_at:
+            manifest = read_manifest(self.store, FRAMES.name, day)
+            self.built_at[day] = format_time(manifest.built_at) if manifest else ""
+            self.read.add(day)
+        built_at = self.built_at[day]
+        return not built_at or parse_time(built_at) >= parse_time(since)
 
 
-def _by_day(store: ObjectStore, prefix: str, key_of: Any) -> dict[date, str]:
-    listed = ((parse_day(info.key), info) for info in store.list_objects(prefix))
+def _stored_versions(store: ObjectStore, table: str, days: list[date] | None) -> dict[date, str]:
+    """Returns the e-tag of each stored day of a table: of the given days, or of all."""
+    key_of = {REPORT: report_key, AUDIT: audit_verdict_key}.get(table, partial(stored_key, table))
+    if days is not None:
+        heads = ((day, store.head(key_of(day))) for day in days)
+        return {day: info.e_tag for day, info in heads if info}
+    below = key_of(date.min).partition("/day=")[0]
+    listed = ((parse_day(info.key), info) for info in store.list_objects(below))
     return {day: info.e_tag for day, info in listed if day and info.key == key_of(day)}

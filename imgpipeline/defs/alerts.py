@@ -19,11 +19,11 @@ from imgpipeline.contracts.text import counted
 from imgpipeline.contracts.times import day_of, format_time, parse_time, utc_now
 from imgpipeline.defs.assets.frame_metadata import FRAME_METADATA
 from imgpipeline.defs.dagster_internals import as_evaluation, kept_instance
-from imgpipeline.defs.lost_runs import describe_table, ended_at, is_orphan, note_process
+from imgpipeline.defs.lost_runs import LAUNCHED_HERE, ended_at, is_orphan, note_process
 from imgpipeline.defs.partitions import DAYS
 from imgpipeline.defs.previews import show_picture, show_table
 from imgpipeline.defs.resources import Pipeline, known_failures
-from imgpipeline.defs.run_tags import DELIVER_AT_TAG, MAX_RUNTIME_TAG, PROCESS_TABLE_TAG, SEEN_EVENTS_TAG, WORK_TAG
+from imgpipeline.defs.run_tags import DELIVER_AT_TAG, MAX_RUNTIME_TAG, SEEN_EVENTS_TAG, WORK_TAG
 from imgpipeline.defs.specs import OWNERS
 from imgpipeline.detect.state import read_state
 from imgpipeline.errors import ImgpipelineError
@@ -118,7 +118,7 @@ def watch_ledger_op(context: dg.OpExecutionContext, config: WatchConfig, pipelin
 @dg.job(
     name=_JOB_NAME,
     executor_def=dg.in_process_executor,
-    tags={WORK_TAG: "alerts"},
+    tags={WORK_TAG: "alerts", **LAUNCHED_HERE},
     description="Raises an alert for each event that the rules find in new frames, and delivers the alerts. Started "
     "by events_sensor.",
 )
@@ -169,8 +169,7 @@ def events_sensor(context: dg.SensorEvaluationContext) -> dg.SensorResult | dg.S
         wait = None
     if wait is not None:
         return dg.SkipReason(wait)
-    longest_s = int(settings.max_run_s + _LONGEST_END_S)
-    tags = {PROCESS_TABLE_TAG: describe_table(), MAX_RUNTIME_TAG: str(longest_s)}
+    tags = {MAX_RUNTIME_TAG: str(int(settings.max_run_s + _LONGEST_END_S))}
     return dg.SensorResult(run_requests=[dg.RunRequest(tags=tags)])
 
 

@@ -4,18 +4,15 @@ A build checks the rules for rows before it writes anything, and fails if a rule
 A check that does not apply to a build passes and says why. The rules are in
 `lake.days.day_rules` and `lake.quality.day_warnings`; this module turns their results into Dagster evaluations.
 
-A run of one day evaluates each check for its partition. A run of a range evaluates it once, naming the failed days, and
-again for each of those days.
+An evaluation is stored for each day, because Dagster would give the result of a step to no day of a range.
 """
 
-from collections import defaultdict
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable
 from datetime import date
 from typing import TYPE_CHECKING
 
 import dagster as dg
 
-from imgpipeline.contracts.text import counted
 from imgpipeline.contracts.times import utc_now
 from imgpipeline.daily.objects import TABLES
 from imgpipeline.defs.dagster_internals import AssetCheckEvaluation, AssetCheckEvaluationTargetMaterializationData
@@ -39,7 +36,6 @@ if TYPE_CHECKING:
     from imgpipeline.daily.build import ObjectBuild
     from imgpipeline.lake.days.day_tables import DayBuild
 
-_LISTED = 10
 _SOUND = Verdict(True, "Checked before the table was written.")
 
 
@@ -85,29 +81,26 @@ DAY_CHECKS = (*BLOCKING_CHECKS, AGREES, DEAD_LETTERS, ADDS_UP, DARKNESS, LABEL_D
 
 
 class DayChecks:
-    """Judges the objects of a run, and yields the evaluations at its end."""
+    """Judges the objects of a run, and stores an evaluation of each selected check for each day."""
 
     def __init__(self, context: dg.AssetExecutionContext, settings: Settings, store: ObjectStore) -> None:
         """Reads nothing yet."""
         self._context, self._settings, self._store = context, settings, store
         self._history: LabelHistory | None = None
-        self._verdicts: dict[dg.AssetCheckKey, dict[date, Verdict]] = defaultdict(dict)
-        self._broken: set[dg.AssetCheckKey] = set()
 
     def note(self, built: "ObjectBuild") -> None:
-        """Judges an object.
+        """Judges an object whose materializations are stored.
 
         Raises:
             TransientError: The store does not answer, or the machine lacks resources; the run is retried.
         """
         day, done = built.day, built.result
         if built.error is not None:
-            self._broken |= store_broken_rules(self._context, day, built.error)
+            self._note_broken_rules(day, built.error)
         elif built.name == TABLES:
             for spec in BLOCKING_CHECKS:
-                self._verdicts[spec.key][day] = _SOUND
-            letters = judge_dead_letters(done.frames, done.dead_letters, self._settings)
-            self._verdicts[DEAD_LETTERS.key][day] = letters
+                self._judge(spec, day, lambda: _SOUND)
+            self._judge(DEAD_LETTERS, day, lambda: judge_dead_letters(done.frames, done.dead_letters, self._settings))
             self._judge(AGREES, day, lambda: self._judge_rows(done))
         elif built.name == ADDS_UP.asset_key.to_user_string():
             self._judge(ADDS_UP, day, lambda: judge_label_counts(self._store, day, self._settings))
@@ -116,22 +109,24 @@ class DayChecks:
         elif built.name == LABEL_DROP.asset_key.to_user_string():
             self._judge(LABEL_DROP, day, lambda: self._judge_labels(day))
 
-    def results(self) -> Iterator[dg.AssetCheckResult]:
-        """Yields the evaluation of each check that the run selected."""
-        for spec in DAY_CHECKS:
-            if spec.key not in self._broken:
-                yield from evaluate(self._context, spec, self._verdicts[spec.key])
+    def _note_broken_rules(self, day: date, error: Exception) -> None:
+        """Stores the evaluations of broken rules; a result of a blocking check that fails would end the step."""
+        specs = {(spec.asset_key.to_user_string(), spec.name): spec for spec in BLOCKING_CHECKS}
+        for found in error.violations if isinstance(error, UnsoundRowsError) else ():
+            said = f"{found.rows} break this rule, such as {found.example}. The stored table is unchanged."
+            self._note(specs[found.table, found.rule], day, Verdict(False, said, {"rows": float(found.rows)}))
 
     def _judge(self, spec: dg.AssetCheckSpec, day: date, judge: Callable[[], Verdict]) -> None:
-        """Keeps a verdict; a day that cannot be judged gets a warning and does not fail the build."""
+        """Stores a verdict; a day that cannot be judged gets a warning and does not fail the build."""
         if spec.key not in self._context.selected_asset_check_keys:
             return
         try:
-            self._verdicts[spec.key][day] = judge()
+            verdict = judge()
         except TransientError:
             raise
         except ImgpipelineError as error:
-            self._verdicts[spec.key][day] = Verdict(False, f"The check could not be evaluated: {error}")
+            verdict = Verdict(False, f"The check could not be evaluated: {error}")
+        self._note(spec, day, verdict)
 
     def _judge_rows(self, report: "DayBuild") -> Verdict:
         if report.is_extended:
@@ -149,79 +144,25 @@ class DayChecks:
             )
         return self._history.judge(day, self._settings, now=utc_now())
 
-
-def evaluate(
-    context: dg.AssetExecutionContext, spec: dg.AssetCheckSpec, verdicts: Mapping[date, Verdict]
-) -> Iterator[dg.AssetCheckResult]:
-    """Yields the evaluation of one check, if the run selected it.
-
-    Args:
-        context: The run.
-        spec: The check.
-        verdicts: The verdict on each judged day; none: no evaluation.
-    """
-    if spec.key not in context.selected_asset_check_keys or not verdicts:
-        return
-    failing = {day: verdict for day, verdict in verdicts.items() if not verdict.ok}
-    if len(verdicts) == 1:
-        ((_, only),) = verdicts.items()
-        said, figures = only.said, only.figures
-    else:
-        names = " ".join(f"{day}: {verdict.said}" for day, verdict in list(failing.items())[:_LISTED])
-        said = (
-            f"{len(failing)} of {counted(len(verdicts), 'day')} fail. {names}"
-            if failing
-            else f"{len(verdicts)} days pass."
+    def _note(self, spec: dg.AssetCheckSpec, day: date, verdict: Verdict) -> None:
+        partition = day.isoformat()
+        newest = dg.AssetRecordsFilter(spec.asset_key, asset_partitions=[partition])
+        records = self._context.instance.fetch_materializations(newest, limit=1).records
+        target = None
+        if records:
+            target = AssetCheckEvaluationTargetMaterializationData(
+                storage_id=records[0].storage_id, run_id=records[0].run_id, timestamp=records[0].timestamp
+            )
+        self._context.log_event(
+            AssetCheckEvaluation(
+                asset_key=spec.asset_key,
+                check_name=spec.name,
+                passed=verdict.ok,
+                metadata=dict(verdict.figures),
+                target_materialization_data=target,
+                severity=dg.AssetCheckSeverity.ERROR if spec.blocking else dg.AssetCheckSeverity.WARN,
+                description=verdict.said,
+                blocking=spec.blocking,
+                partition=partition,
+            )
         )
-        figures = {"failing_days": len(failing)}
-        for day, verdict in failing.items():
-            _store(context, spec, day, verdict)
-    yield dg.AssetCheckResult(
-        asset_key=spec.asset_key,
-        check_name=spec.name,
-        passed=not failing,
-        severity=_severity(spec),
-        description=said,
-        metadata={**figures, **({"days": [str(day) for day in failing]} if failing else {})},
-    )
-
-
-def store_broken_rules(context: dg.AssetExecutionContext, day: date, error: Exception) -> set[dg.AssetCheckKey]:
-    """Stores the evaluations of broken rules, and returns their checks.
-
-    A result of a blocking check that fails would end the step.
-    """
-    specs = {(spec.asset_key.to_user_string(), spec.name): spec for spec in BLOCKING_CHECKS}
-    violations = error.violations if isinstance(error, UnsoundRowsError) else ()
-    for found in violations:
-        said = f"{found.rows} break this rule, such as {found.example}. The stored table is unchanged."
-        _store(context, specs[found.table, found.rule], day, Verdict(False, said, {"rows": float(found.rows)}))
-    return {specs[found.table, found.rule].key for found in violations}
-
-
-def _severity(spec: dg.AssetCheckSpec) -> dg.AssetCheckSeverity:
-    return dg.AssetCheckSeverity.ERROR if spec.blocking else dg.AssetCheckSeverity.WARN
-
-
-def _store(context: dg.AssetExecutionContext, spec: dg.AssetCheckSpec, day: date, verdict: Verdict) -> None:
-    partition = day.isoformat()
-    newest = dg.AssetRecordsFilter(spec.asset_key, asset_partitions=[partition])
-    records = context.instance.fetch_materializations(newest, limit=1).records
-    target = None
-    if records:
-        target = AssetCheckEvaluationTargetMaterializationData(
-            storage_id=records[0].storage_id, run_id=records[0].run_id, timestamp=records[0].timestamp
-        )
-    context.log_event(
-        AssetCheckEvaluation(
-            asset_key=spec.asset_key,
-            check_name=spec.name,
-            passed=verdict.ok,
-            metadata=dict(verdict.figures),
-            target_materialization_data=target,
-            severity=_severity(spec),
-            description=verdict.said,
-            blocking=spec.blocking,
-            partition=partition,
-        )
-    )

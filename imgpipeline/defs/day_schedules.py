@@ -12,20 +12,19 @@ import dagster as dg
 
 from imgpipeline.contracts.text import counted
 from imgpipeline.contracts.times import stretches
-from imgpipeline.daily.objects import COMPARISON, objects_of
+from imgpipeline.daily.objects import objects_of
 from imgpipeline.defs.assets.daily import STEP
 from imgpipeline.defs.assets.redetections import redetect_days
-from imgpipeline.defs.lost_runs import describe_table
+from imgpipeline.defs.lost_runs import LAUNCHED_HERE
 from imgpipeline.defs.partitions import DAYS, has_day, range_tags, redetection_tags
 from imgpipeline.defs.resources import Pipeline
-from imgpipeline.defs.run_tags import PROCESS_TABLE_TAG, REASON_TAG, WORK_TAG
+from imgpipeline.defs.run_tags import REASON_TAG, WORK_TAG
 from imgpipeline.errors import ImgpipelineError
 from imgpipeline.ledger.days import index_buckets
 from imgpipeline.objectstore import ObjectStore
 from imgpipeline.redetect.choice import chosen_models, is_here
 from imgpipeline.settings import Settings, load_settings
 
-_TABLES_TAG = {WORK_TAG: "tables"}
 _SHOWN_DAYS = 5
 _SEALED_WITHIN = timedelta(days=8)
 """Maximum age of extended tables that the nightly build reads as a whole, so that a week of nights may fail."""
@@ -34,21 +33,13 @@ _REDETECTED_DAYS = 7
 rebuild_days = dg.define_asset_job(
     "rebuild_days",
     selection=dg.AssetSelection.assets(
-        *(table for each in objects_of(load_settings()).values() if not each.has_own_run for table in each.tables)
+        *(table for each in objects_of(load_settings()).values() for table in each.tables)
     ),
     partitions_def=DAYS,
     executor_def=dg.in_process_executor,
-    tags=_TABLES_TAG,
-    description="Builds the tables, summaries, tracks, events and report of one day, or of a range of days in one run. "
-    "Skips what is current, unless the run configuration sets force.",
-)
-compare_days = dg.define_asset_job(
-    "compare_days",
-    selection=dg.AssetSelection.assets(COMPARISON),
-    partitions_def=DAYS,
-    executor_def=dg.in_process_executor,
-    tags=_TABLES_TAG,
-    description="Compares the results of the models that have processed a day. Requested after a redetection.",
+    tags={WORK_TAG: "tables", **LAUNCHED_HERE},
+    description="Builds the tables, summaries, tracks, events, report and comparison of models of one day, or of a "
+    "range of days in one run. Skips what is current, unless the run configuration sets force.",
 )
 
 
@@ -103,9 +94,7 @@ def requests_for(behind: Mapping[date, str], at: datetime) -> list[dg.RunRequest
             run_key=f"{at.isoformat()}/{first}/{last}",
             run_config={"ops": {STEP: {"config": {"seal": True}}}},
             tags={
-                **_TABLES_TAG,
                 **range_tags(first.isoformat(), last.isoformat()),
-                PROCESS_TABLE_TAG: describe_table(),
                 REASON_TAG: "; ".join(sorted({behind[day] for day in stretch})),
             },
         )
@@ -163,7 +152,6 @@ def weekly_redetect(context: dg.ScheduleEvaluationContext, pipeline: Pipeline) -
             run_key=f"{at.isoformat()}/{model}/{stretch[0]}",
             tags={
                 **redetection_tags(model, stretch[0], stretch[-1]),
-                PROCESS_TABLE_TAG: describe_table(),
                 REASON_TAG: "the week is over",
             },
         )

@@ -7,7 +7,8 @@ once anyway.
 """
 
 import contextlib
-from collections.abc import Mapping, Sequence
+import threading
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime, timedelta
 
@@ -20,18 +21,19 @@ from imgpipeline.contracts.times import utc_now
 from imgpipeline.defs.assets.frame_metadata import EXPIRED_CHECK, FRAME_METADATA, judge_expired
 from imgpipeline.defs.dagster_internals import AssetCheckEvaluation, as_evaluation, kept_instance
 from imgpipeline.defs.detection_job import JOB_NAME, detect_frames, run_config_of
-from imgpipeline.defs.lost_runs import describe_table, mark_lost_builds
+from imgpipeline.defs.lost_runs import mark_lost_builds
 from imgpipeline.defs.resources import Pipeline
 from imgpipeline.defs.run_records import failed_runs, format_ends, live_runs, mark_failed
-from imgpipeline.defs.run_tags import CAREFUL_TAG, ENDS_TAG, LANE_TAG, MAX_RUNTIME_TAG, PROCESS_TABLE_TAG, REASON_TAG
+from imgpipeline.defs.run_tags import CAREFUL_TAG, ENDS_TAG, LANE_TAG, MAX_RUNTIME_TAG, REASON_TAG
+from imgpipeline.detect.sensor_memory import SensorMemory
 from imgpipeline.detect.state import DetectionState, ExpiredRecordsError, find_expired, read_state, write_state
 from imgpipeline.errors import ImgpipelineError
 from imgpipeline.faultpoints import reach
 from imgpipeline.ledger.chain import find_current_end
+from imgpipeline.ledger.reading import ChainEnd
 from imgpipeline.objectstore import ObjectStore
 from imgpipeline.settings import Settings
 from imgpipeline.stream.lanes import Decision, LaneStart, PartitionView, decide
-from imgpipeline.stream.sensor_memory import FoundEnd, SensorMemory
 
 _STORE_READERS = 16
 _STORE_PATIENCE_S = 5.0
@@ -41,6 +43,50 @@ _STARTING_S = 300.0
 _NOTED_EVERY = timedelta(seconds=30)
 _SERVING_SINCE = utc_now()
 """Time at which this code server loaded the definitions."""
+
+
+class FramesWatcher:
+    """Reads the ends of the Kafka logs and of the chains. A code server has one, which remembers earlier ticks."""
+
+    def __init__(self) -> None:
+        """Remembers nothing, so the first tick searches for the end of each chain."""
+        self._memory = SensorMemory()
+        self._lock = threading.Lock()
+
+    def look(
+        self, settings: Settings, store: ObjectStore, now: datetime
+    ) -> tuple[list[PartitionView], list[ImgpipelineError]]:
+        """Reads the ends.
+
+        Returns:
+            The view of every known partition that does not stop, and an error for each partition that stops because its
+            records expired unread, and for each unreadable topic.
+
+        Raises:
+            ImgpipelineError: Kafka or the store does not answer, or a setting is wrong.
+        """
+        from imgpipeline.stream.log import read_logs  # noqa: PLC0415 - loads kafka-python, which only the sensor needs
+
+        with self._lock:
+            logs = read_logs(settings)
+            chosen = self._memory.choose(logs.ranges)
+            ends = self._find_ends(store, chosen)
+            found = {} if settings.allow_gaps else {log: find_expired(log, ends[log.chain]) for log in chosen}
+            expired = {log: why for log, why in found.items() if why}
+            followed = [log for log in logs.ranges if log not in expired]
+            views, self._memory = self._memory.look(followed, ends, now=now, topics=settings.kafka_topics)
+            return views, [*logs.unreadable.values(), *expired.values()]
+
+    def _find_ends(self, store: ObjectStore, logs: Sequence[LogRange]) -> dict[ChainId, ChainEnd]:
+        def find(log: LogRange) -> ChainEnd:
+            seen = self._memory.seen.get(log.chain)
+            return find_current_end(store, log.chain, hint=seen.end.hint if seen else log.log_end)
+
+        with ThreadPoolExecutor(_STORE_READERS) as pool:
+            return dict(zip((log.chain for log in logs), pool.map(find, logs), strict=True))
+
+
+watcher = FramesWatcher()
 
 
 @dg.sensor(
@@ -62,7 +108,7 @@ def frames_sensor(context: dg.SensorEvaluationContext) -> dg.SensorResult | dg.S
     try:
         settings = pipeline.settings()
         store = pipeline.store(patience_s=_STORE_PATIENCE_S)
-        views, memory, problems = observe(settings, store, SensorMemory.from_cursor(context.cursor, now=now), now)
+        views, problems = watcher.look(settings, store, now)
     except ImgpipelineError as error:
         return dg.SkipReason(str(error))
     reach("tick observed")
@@ -86,7 +132,6 @@ def frames_sensor(context: dg.SensorEvaluationContext) -> dg.SensorResult | dg.S
         skip_reason=None
         if decision.starts
         else dg.SkipReason(" ".join([*map(str, problems), explain(decision, views)])),
-        cursor=memory.to_cursor(),
         asset_events=_note_state(store, now, views, problems, decision),
     )
 
@@ -119,60 +164,6 @@ def _note_state(
     return [as_evaluation(FRAME_METADATA, EXPIRED_CHECK, judge_expired(state))]
 
 
-def observe(
-    settings: Settings, store: ObjectStore, memory: SensorMemory, now: datetime
-) -> tuple[list[PartitionView], SensorMemory, list[ImgpipelineError]]:
-    """Reads the ends of the Kafka logs and of the chains.
-
-    Args:
-        settings: The Kafka cluster and its topics.
-        store: The object store with the ledger.
-        memory: The memory of the last tick.
-        now: The clock, UTC.
-
-    Returns:
-        The view of every known partition that does not stop, the memory for the next tick, and an error for each
-        partition that stops because its records expired unread, and for each unreadable topic.
-
-    Raises:
-        ImgpipelineError: Kafka or the store does not answer, or a setting is wrong.
-    """
-    from imgpipeline.stream.log import read_logs  # noqa: PLC0415 - loads kafka-python, which only the sensor needs
-
-    logs = read_logs(settings)
-    chosen = memory.choose(logs.ranges)
-    ends = _find_ends(store, chosen, _hints(settings, memory, chosen))
-    found = {} if settings.allow_gaps else {log: find_expired(log, ends[log.chain]) for log in chosen}
-    expired = {log: why for log, why in found.items() if why}
-    followed = [log for log in logs.ranges if log not in expired]
-    views, memory = memory.look(followed, ends, now=now, topics=settings.kafka_topics)
-    return views, memory, [*logs.unreadable.values(), *expired.values()]
-
-
-def _hints(settings: Settings, memory: SensorMemory, logs: Sequence[LogRange]) -> dict[ChainId, int | None]:
-    """Returns where to search for each chain's end first: the remembered end, the group's offset or the log's end."""
-    if all(log.chain in memory.seen for log in logs):
-        return {log.chain: memory.seen[log.chain].end.hint for log in logs}
-    from imgpipeline.stream.log import ask_group  # noqa: PLC0415 - as above
-
-    told = ask_group(settings, [log.at for log in logs if log.chain not in memory.seen])
-    return {
-        log.chain: seen.end.hint if (seen := memory.seen.get(log.chain)) else told.get(log.at, log.log_end)
-        for log in logs
-    }
-
-
-def _find_ends(
-    store: ObjectStore, logs: Sequence[LogRange], hints: Mapping[ChainId, int | None]
-) -> dict[ChainId, FoundEnd]:
-    def find(log: LogRange) -> FoundEnd:
-        end = find_current_end(store, log.chain, hint=hints.get(log.chain))
-        return FoundEnd(end.offset, end.hint)
-
-    with ThreadPoolExecutor(_STORE_READERS) as pool:
-        return dict(zip((log.chain for log in logs), pool.map(find, logs), strict=True))
-
-
 def request_run(start: LaneStart, settings: Settings) -> dg.RunRequest:
     """Returns the run request for a start that was decided on."""
     return dg.RunRequest(
@@ -181,7 +172,6 @@ def request_run(start: LaneStart, settings: Settings) -> dg.RunRequest:
             LANE_TAG: str(start.lane),
             REASON_TAG: start.reason,
             **({CAREFUL_TAG: "true"} if start.is_careful else {}),
-            PROCESS_TABLE_TAG: describe_table(),
             ENDS_TAG: format_ends(start.ends),
             MAX_RUNTIME_TAG: str(int(settings.max_run_s + settings.takeover_s + _STARTING_S)),
         },

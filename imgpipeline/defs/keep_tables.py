@@ -17,19 +17,18 @@ import dagster as dg
 
 from imgpipeline.contracts.keys import METADATA
 from imgpipeline.contracts.times import utc_now
-from imgpipeline.daily.objects import COMPARISON, OBJECTS
+from imgpipeline.daily.objects import OBJECTS
 from imgpipeline.defs.assets.frame_metadata import FRAME_METADATA
 from imgpipeline.defs.dagster_internals import kept_instance
-from imgpipeline.defs.day_schedules import compare_days, rebuild_days
+from imgpipeline.defs.day_schedules import rebuild_days
 from imgpipeline.defs.detection_job import JOB_NAME
-from imgpipeline.defs.lost_runs import LAUNCHED, as_utc, describe_table, ended_at, is_orphan
+from imgpipeline.defs.lost_runs import LAUNCHED, as_utc, ended_at, is_orphan
 from imgpipeline.defs.partitions import days_of_run, has_day, range_tags
 from imgpipeline.defs.resources import Pipeline
 from imgpipeline.defs.run_tags import (
     FAILED_OBJECTS_TAG,
     MAX_RUNTIME_TAG,
     PARTITION_TAG,
-    PROCESS_TABLE_TAG,
     REASON_TAG,
     WORK_TAG,
     parse_failed,
@@ -168,7 +167,7 @@ keeper = TableKeeper()
 
 @dg.sensor(
     name="keep_tables_current",
-    jobs=[rebuild_days, compare_days],
+    job=rebuild_days,
     minimum_interval_seconds=10,
     default_status=dg.DefaultSensorStatus.RUNNING,
     description="Builds the tables of each day that are missing, or older than the ledger or their inputs, including "
@@ -247,15 +246,11 @@ def sign_of_life(instance: dg.DagsterInstance, states: "Mapping[date, DayStates]
 def request_of(run: "Wanted") -> dg.RunRequest:
     """Returns the request of a run."""
     first, last = run.days[0].isoformat(), run.days[-1].isoformat()
-    job = compare_days if run.objects == (COMPARISON,) else rebuild_days
     return dg.RunRequest(
-        job_name=job.name,
         asset_selection=[dg.AssetKey(table) for name in run.objects for table in OBJECTS[name].tables],
         tags={
             **({PARTITION_TAG: first} if first == last else range_tags(first, last)),
-            WORK_TAG: "tables",
             MAX_RUNTIME_TAG: _LONGEST_RUN_S,
-            PROCESS_TABLE_TAG: describe_table(),
             REASON_TAG: run.why,
         },
     )

@@ -190,3 +190,7 @@ def _read(path: Path) -> str:
         return path.read_text(errors="replace")
     except OSError:
         return ""
+
+
+LAUNCHED_HERE = {PROCESS_TABLE_TAG: describe_table()}
+"""Tags of a job whose runs this code server launches."""

@@ -4,7 +4,7 @@ They are small because metadata is stored in Dagster's event log. An image that 
 """
 
 import base64
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from datetime import date
 from typing import Any
 
@@ -12,7 +12,6 @@ import dagster as dg
 
 from imgpipeline.contracts.detection import Detection
 from imgpipeline.contracts.keys import summary_key
-from imgpipeline.defs.dagster_internals import DATA_VERSION_TAG
 from imgpipeline.errors import BadInputError, ImageDeletedError, ImgpipelineError
 from imgpipeline.lake.days.summary_inputs import open_tables
 from imgpipeline.lake.schema import Column, Table
@@ -54,43 +53,6 @@ FROM dead_letters GROUP BY code ORDER BY count(*) DESC, code LIMIT {_MOST_ROWS}
 """  # noqa: S608 - own number
 Preview = dict[str, dg.MetadataValue[Any]]
 """Metadata of a day, by name."""
-PREVIEWS = ("labels", "sample", "reasons", "rows")
-"""Names of the metadata that are previews."""
-
-
-def preview_once(
-    instance: dg.DagsterInstance,
-    asset: dg.AssetKey,
-    day: date,
-    version: str,
-    make: Callable[[], Preview],
-    *,
-    skipped: bool,
-) -> Preview:
-    """Returns the preview of a day; reuses the one of its last event if nothing was built and the content is the same.
-
-    Args:
-        instance: Dagster's storage.
-        asset: The table.
-        day: The day.
-        version: Data version of the stored table.
-        make: Reads the table and returns the preview.
-        skipped: Whether nothing was built.
-    """
-    if not skipped:
-        return make()
-    newest = dg.AssetRecordsFilter(asset, asset_partitions=[day.isoformat()])
-    for record in instance.fetch_materializations(newest, limit=1).records:
-        told = record.asset_materialization
-        if told is not None and (told.tags or {}).get(DATA_VERSION_TAG) == version:
-            shown = _previews_of(told.metadata)
-            if shown:
-                return shown
-    return make()
-
-
-def _previews_of(metadata: Mapping[str, dg.MetadataValue[Any]]) -> Preview:
-    return {name: metadata[name] for name in PREVIEWS if name in metadata}
 
 
 def preview_detections(settings: Settings, store: ObjectStore, day: date) -> Preview:

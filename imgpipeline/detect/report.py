@@ -1,26 +1,25 @@
-"""What a detection run reports: counts per day, latency, and the time per stage.
+"""What a detection run reports: the days that it touched, counts, latency, and the time per stage.
 
 Measuring the stages costs microseconds per frame, so it is always on.
 """
 
 import threading
 import time
-from collections import defaultdict, deque
-from collections.abc import Iterator, Mapping
+from collections import deque
+from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
-from datetime import date, datetime
+from dataclasses import dataclass, field
+from datetime import date, datetime, timedelta
 from enum import StrEnum
-from hashlib import sha256
 from statistics import quantiles
 
-from imgpipeline.contracts.keys import ChainId
 from imgpipeline.contracts.notices import Notice
-from imgpipeline.contracts.outcomes import DeadLetter, Frame, FrameStatus, Gap, Outcome
+from imgpipeline.contracts.outcomes import DeadLetter, Frame, Gap, Outcome
 from imgpipeline.ledger.segment import SegmentHeader
 
 _LATENCIES = 10_000
 """Number of recent latencies that the percentiles are computed from."""
+_TOLD_EVERY = timedelta(minutes=1)
 
 
 class Stage(StrEnum):
@@ -107,54 +106,13 @@ class StageClock:
 
 
 @dataclass(frozen=True, slots=True)
-class AccountSums:
-    """The sums of the accounts of one day, over all sources of a run."""
-
-    sources: frozenset[str]
-    frames: Mapping[str, int]
-    """Frames that were `received`, `announced`, `gated`, `dropped` and `failed`."""
-    observed_s: float
-
-    def plus(self, notice: Notice) -> "AccountSums":
-        """Returns the sums with one more notice."""
-        account = notice.account
-        if account is None:
-            return self
-        added = {
-            "received": account.received,
-            "announced": account.announced,
-            "gated": account.gated,
-            "dropped": sum(account.dropped.values()),
-            "failed": account.failed,
-        }
-        frames = {name: self.frames.get(name, 0) + count for name, count in added.items()}
-        return AccountSums(self.sources | {notice.source}, frames, self.observed_s + account.observed_s)
-
-
-_NO_ACCOUNTS = AccountSums(frozenset(), {}, 0.0)
-
-
-@dataclass(frozen=True, slots=True)
-class DayReport:
-    """What a run has added to one day."""
-
-    frames: int = 0
-    gated: int = 0
-    dead_letters: int = 0
-    detections: int = 0
-    notices: int = 0
-    accounts: AccountSums | None = None
-    """Sums of the accounts of this run; None without a new account since the last report."""
-    data_version: str = ""
-    """Hash of the ends of the chains that touch the day; changes with every new segment of the day."""
-
-
-@dataclass(frozen=True, slots=True)
 class LaneReport:
     """What a run has done since it started."""
 
-    days: Mapping[date, DayReport]
-    """The days with new segments since the last report; their counts are those of the whole run."""
+    days: tuple[date, ...]
+    """Days with new segments. A day is reported at most once a minute, and again when the run ends."""
+    accounted: tuple[date, ...]
+    """Those of them with new accounts of sources."""
     frames: int
     dead_letters: int
     segments: int
@@ -179,11 +137,9 @@ class LaneTally:
 
     def __init__(self) -> None:
         """Starts with zero counts."""
-        self._days: dict[date, DayReport] = defaultdict(DayReport)
-        self._ends: dict[date, dict[ChainId, int]] = defaultdict(dict)
         self._new: set[date] = set()
-        self._accounts: dict[date, AccountSums] = {}
         self._accounted: set[date] = set()
+        self._told: dict[date, datetime] = {}
         self._latencies_s: deque[float] = deque(maxlen=_LATENCIES)
         self._records = 0
         self._frames = 0
@@ -193,10 +149,9 @@ class LaneTally:
         self._began: datetime | None = None
         self._last: datetime | None = None
 
-    @property
-    def has_news(self) -> bool:
-        """Whether a day has a new segment since the last report."""
-        return bool(self._new)
+    def news(self, at: datetime) -> list[date]:
+        """Returns the days with new segments that were not reported within the last minute."""
+        return sorted(day for day in self._new if day not in self._told or at - self._told[day] >= _TOLD_EVERY)
 
     def begin(self, at: datetime) -> None:
         """Records when the first record arrived."""
@@ -204,7 +159,7 @@ class LaneTally:
 
     def add(self, header: SegmentHeader, outcomes: list[Outcome], record_times: list[datetime], at: datetime) -> None:
         """Adds a segment that was just put."""
-        self._touch(header)
+        self._new |= set(header.days)
         self._segments += 1
         self._records += sum(1 for outcome in outcomes if not isinstance(outcome, Gap))
         self._last = at
@@ -212,51 +167,30 @@ class LaneTally:
         for outcome in outcomes:
             self._count(outcome)
 
-    def _touch(self, header: SegmentHeader) -> None:
-        for day in header.days:
-            self._ends[day][header.chain] = header.end
-            self._new.add(day)
-
     def _count(self, outcome: Outcome) -> None:
         if isinstance(outcome, Frame):
             self._frames += 1
-            day = self._days[outcome.day]
-            processed = outcome.status is FrameStatus.PROCESSED
-            self._days[outcome.day] = replace(
-                day,
-                frames=day.frames + processed,
-                gated=day.gated + (not processed),
-                detections=day.detections + len(outcome.detections),
-            )
-        elif isinstance(outcome, Notice):
-            self._notices += 1
-            day = self._days[outcome.day]
-            self._days[outcome.day] = replace(day, notices=day.notices + 1)
-            if outcome.account is not None:
-                self._accounts[outcome.day] = self._accounts.get(outcome.day, _NO_ACCOUNTS).plus(outcome)
-                self._accounted.add(outcome.day)
         elif isinstance(outcome, DeadLetter):
             self._dead_letters += 1
-            if outcome.day:
-                day = self._days[outcome.day]
-                self._days[outcome.day] = replace(day, dead_letters=day.dead_letters + 1)
+        elif isinstance(outcome, Notice):
+            self._notices += 1
+            if outcome.account is not None:
+                self._accounted.add(outcome.day)
 
-    def report(self, lag: int, stages: tuple[StageReport, ...] = (), ended_by: str | None = None) -> LaneReport:
+    def report(
+        self, at: datetime, lag: int, stages: tuple[StageReport, ...] = (), ended_by: str | None = None
+    ) -> LaneReport:
         """Returns the report; the next one has only the days that are new after this one."""
-        days = {
-            day: replace(
-                self._days[day],
-                accounts=self._accounts[day] if day in self._accounted else None,
-                data_version=_version(self._ends[day]),
-            )
-            for day in sorted(self._new)
-        }
-        self._new.clear()
-        self._accounted.clear()
+        days = sorted(self._new) if ended_by else self.news(at)
+        accounted = [day for day in days if day in self._accounted]
+        self._told |= dict.fromkeys(days, at)
+        self._new.difference_update(days)
+        self._accounted.difference_update(days)
         p50, p95 = _percentiles(list(self._latencies_s))
         seconds = (self._last - self._began).total_seconds() if self._last and self._began else 0.0
         return LaneReport(
-            days=days,
+            days=tuple(days),
+            accounted=tuple(accounted),
             frames=self._frames,
             dead_letters=self._dead_letters,
             notices=self._notices,
@@ -268,11 +202,6 @@ class LaneTally:
             stages=stages,
             ended_by=ended_by,
         )
-
-
-def _version(ends: Mapping[ChainId, int]) -> str:
-    text = "\n".join(f"{chain} {end}" for chain, end in sorted(ends.items()))
-    return sha256(text.encode()).hexdigest()[:16]
 
 
 def _percentiles(values: list[float]) -> tuple[float | None, float | None]:

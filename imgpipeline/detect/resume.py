@@ -20,8 +20,9 @@ from imgpipeline.ledger.reading import ChainEnd
 from imgpipeline.ledger.segment import Fingerprint
 from imgpipeline.objectstore import ObjectStore
 from imgpipeline.settings import Settings
+from imgpipeline.stream.connection import open_admin
 from imgpipeline.stream.fetch import read_record
-from imgpipeline.stream.log import open_group, read_log
+from imgpipeline.stream.log import commit_group, read_log
 
 _CLOSED_BY = "imgpipeline ledger new-chain"
 _ACCEPTED_BY = "imgpipeline ledger accept-loss"
@@ -189,7 +190,6 @@ def begin_new_chain(settings: Settings, store: ObjectStore, found: Contradiction
                 f"{chain} was not closed, because a run has added to it.", next_step="run the command again"
             )
         return chain
-    with open_group(settings) as group:
-        # A run reports everything between the group's offset and the ledger's end; the old offset would hide the new.
-        group.write({found.log.at: 0})
+    with open_admin(settings) as admin:  # the old offset would show the new log as read
+        commit_group(admin, settings, {found.log.at: 0})
     return find_current_end(store, found.log.chain).chain

@@ -51,7 +51,7 @@ from imgpipeline.stream.connection import kafka_errors, open_admin
 from imgpipeline.stream.diagnosis import UnreachableBrokerError
 from imgpipeline.stream.fetch import HoleExplainer
 from imgpipeline.stream.lanes import Lane, partitions_of
-from imgpipeline.stream.log import Group, ask_logs, ask_topics, open_group, read_log
+from imgpipeline.stream.log import ask_logs, ask_topics, commit_group, read_log
 from imgpipeline.vision.configured import load_configured_detector
 from imgpipeline.vision.detector import Detector
 from imgpipeline.vision.image_pool import ImagePool
@@ -73,8 +73,6 @@ class LaneRun:
     settings: Settings
     store: ObjectStore
     admin: KafkaAdminClient
-    group: Group
-    """The consumer group whose offsets show the progress."""
     made_by: Provenance
     report: Report
     clock: Clock
@@ -157,7 +155,7 @@ class LaneRun:
                 if drafts[-1] is None and len(drafts) > 1:
                     self.flow.drafts.put(drafts.pop())
                 return [draft for draft in drafts if draft is not None]
-            if self.tally.has_news and time.monotonic() - self.reported_at_s >= _REPORT_EVERY_S:
+            if time.monotonic() - self.reported_at_s >= _REPORT_EVERY_S and self.tally.news(self.clock()):
                 self._tell(None)
             if time.monotonic() - self.looked_at_s >= _LOOK_EVERY_S:
                 self._ask_topics()
@@ -239,11 +237,11 @@ class LaneRun:
             logs = {}  # the run is being stopped: report the segments even if the broker does not answer
         followed = [(n, log) for n, log in logs.items() if n not in self.flow.dropped]
         lag = sum(max(0, log.log_end - ends[n]) for n, log in followed)
-        report = self.tally.report(lag, self.stages.report(), ended_by)
+        report = self.tally.report(self.clock(), lag, self.stages.report(), ended_by)
         self.report(report)
         followed_now = [n for n in ends if n not in self.flow.dropped and (n in logs or not logs)]
         changed = {n: ends[n] for n in followed_now if self.committed.get(n) != ends[n]}
-        if changed and self.group.write(changed):
+        if changed and commit_group(self.admin, self.settings, changed):
             self.committed |= changed
         return report
 
@@ -346,7 +344,7 @@ def follow_lane(
     check_store(store)
     use = detector.use
     made_by = Provenance(use.model_name, use.model_sha256, settings.results_hash(), run_id, use.precision)
-    with open_admin(settings) as admin, open_group(settings) as group:
+    with open_admin(settings) as admin:
         found = ask_logs(admin, settings)
         for why in found.unreadable.values():
             _log.warning("A topic is left out: %s", why)
@@ -361,7 +359,7 @@ def follow_lane(
                 raise why
             _log.warning("A partition is left out: %s", why)
         flow = Flow(stop or threading.Event(), dropped=set(lost))
-        run = LaneRun(settings, store, admin, group, made_by, report, clock, flow, lane, followed, careful, limit)
+        run = LaneRun(settings, store, admin, made_by, report, clock, flow, lane, followed, careful, limit)
         reach("run begin", ",".join(settings.kafka_topics))
         with _losing_the_broker_is_transient(settings):
             run.begin(resumed)

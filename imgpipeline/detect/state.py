@@ -20,7 +20,6 @@ from imgpipeline.errors import ImgpipelineError, LedgerError
 from imgpipeline.ledger.chain import current_chain
 from imgpipeline.ledger.reading import ChainEnd, find_ends, list_chains
 from imgpipeline.objectstore import ObjectMissingError, ObjectStore
-from imgpipeline.stream.sensor_memory import FoundEnd
 
 _RECENT = timedelta(minutes=2)
 
@@ -38,7 +37,7 @@ class ExpiredRecordsError(LedgerError):
         )
 
 
-def find_expired(log: LogRange, end: ChainEnd | FoundEnd) -> ExpiredRecordsError | None:
+def find_expired(log: LogRange, end: ChainEnd) -> ExpiredRecordsError | None:
     """Returns why a partition stops, or None. What expired before the first segment is a gap without being asked.
 
     Args:

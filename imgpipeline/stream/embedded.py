@@ -1,6 +1,6 @@
 """The demo's broker: librdkafka's mock cluster, in memory, on a free loopback port.
 
-It runs in this process (`EmbeddedBroker`) or in a separate one (`broker_process`), which a daemon, a webserver and
+It runs in this process (`embedded_broker`) or in a separate one (`broker_process`), which a daemon, a webserver and
 commands can share. It has the requested topics and one more topic whose name identifies each start, because this broker
 has no topic ids and its cluster id is an address in memory.
 
@@ -14,8 +14,6 @@ import subprocess
 import sys
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from types import TracebackType
-from typing import Self
 from uuid import uuid4
 
 from confluent_kafka import Producer
@@ -28,32 +26,15 @@ _START_MARK = "imgpipeline-start-"
 _ANSWER_TIMEOUT_S = 10.0
 
 
-class EmbeddedBroker:
-    """One broker in memory; a context manager. Afterwards nothing is left."""
-
-    def __init__(self, topics: Sequence[str] = ("frames",)) -> None:
-        """Prepares a broker with these topics."""
-        self._topics = tuple(topics)
-        self._cluster: Producer | None = None
-        self.bootstrap_servers = ""
-
-    def __enter__(self) -> Self:
-        self._cluster = Producer({"test.mock.num.brokers": 1, "log_level": 0})
-        broker = next(iter(self._cluster.list_topics(timeout=_ANSWER_TIMEOUT_S).brokers.values()))
-        self.bootstrap_servers = f"{broker.host}:{broker.port}"
-        # A request for a topic creates it. Every client learns from the mark's name which start of the broker this is.
-        for topic in (*self._topics, f"{_START_MARK}{uuid4().hex}"):
-            self._cluster.list_topics(topic, timeout=_ANSWER_TIMEOUT_S)
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._cluster = None
-
-    def environment(self) -> dict[str, str]:
-        """Returns the settings with which other processes of this machine find the broker."""
-        return _environment(self.bootstrap_servers)
+@contextlib.contextmanager
+def embedded_broker(topics: Sequence[str] = ("frames",)) -> Iterator[dict[str, str]]:
+    """Runs a broker with these topics in this process; yields as `broker_process`. Afterwards nothing is left."""
+    cluster = Producer({"test.mock.num.brokers": 1, "log_level": 0})
+    broker = next(iter(cluster.list_topics(timeout=_ANSWER_TIMEOUT_S).brokers.values()))
+    # A request for a topic creates it. Every client learns from the mark's name which start of the broker this is.
+    for topic in (*topics, f"{_START_MARK}{uuid4().hex}"):
+        cluster.list_topics(topic, timeout=_ANSWER_TIMEOUT_S)
+    yield _environment(f"{broker.host}:{broker.port}")
 
 
 def start_id(topics: Iterable[str]) -> str | None:
@@ -111,8 +92,8 @@ def _environment(bootstrap_servers: str) -> dict[str, str]:
 
 def main() -> None:
     """Runs a broker with the topics in the arguments, and writes its address to stdout, until stdin ends."""
-    with EmbeddedBroker(sys.argv[1:]) as broker:
-        sys.stdout.write(f"{broker.bootstrap_servers}\n")
+    with embedded_broker(sys.argv[1:]) as environment:
+        sys.stdout.write(f"{environment['IMGPIPELINE_KAFKA_BOOTSTRAP_SERVERS']}\n")
         sys.stdout.flush()
         sys.stdin.read()
 

@@ -1,31 +1,32 @@
-"""Reads ids and partitions of the topics, the ends of their logs, and the offsets of the consumer group.
+"""Reads ids and partitions of the topics and the ends of their logs, and stores offsets of the consumer group.
 
 The ids are read from the broker at each call, because the client's fetcher does not notice that a topic was deleted and
 re-created. A topic that cannot be read does not prevent reading the others. The group's offsets show progress to other
 tools. The ledger decides where a run continues, so a broker that cannot store the offsets only causes a warning.
 """
 
-import contextlib
 import logging
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from kafka import KafkaAdminClient, KafkaConsumer, TopicPartition
+from kafka import KafkaAdminClient, TopicPartition
 from kafka.admin import OffsetSpec
-from kafka.errors import KafkaError, UnknownTopicOrPartitionError
+from kafka.errors import CoordinatorNotAvailableError, KafkaError, NoError, UnknownTopicOrPartitionError
 from kafka.structs import OffsetAndMetadata
+from tenacity import Retrying, retry_if_exception_type, stop_after_delay, wait_fixed
 
 from imgpipeline.contracts.records import LogRange, Partition
 from imgpipeline.errors import ImgpipelineError, TransientError
 from imgpipeline.faultpoints import reach
 from imgpipeline.settings import Settings
-from imgpipeline.stream.connection import open_admin, open_consumer
+from imgpipeline.stream.connection import open_admin
 from imgpipeline.stream.diagnosis import missing_topic
 from imgpipeline.stream.kafka_internals import READ_COMMITTED
 
 _log = logging.getLogger(__name__)
-_ANSWER_MS = 5_000
+_PATIENCE_S = 5.0
+_PAUSE_S = 0.2
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,62 +148,25 @@ def _why_unreadable(settings: Settings, topic: str, found: Mapping[str, Any]) ->
     return None
 
 
-class Group:
-    """The offsets of the configured consumer group. Used by one thread at a time."""
-
-    def __init__(self, consumer: KafkaConsumer, settings: Settings) -> None:
-        """Wraps a consumer of the group; use `open_group`."""
-        self._consumer = consumer
-        self._settings = settings
-
-    def read(self, partitions: Iterable[Partition]) -> dict[Partition, int]:
-        """Returns the group's offsets; partitions without one are left out."""
-        offsets: dict[Partition, int] = {}
-        for partition in partitions:
-            try:
-                found = self._consumer.committed(TopicPartition(*partition), timeout_ms=_ANSWER_MS)
-            except KafkaError as error:
-                _log.info("Could not read the offsets of the group %s (%s).", self._settings.kafka_group, error)
-                return offsets
-            if found is not None and found >= 0:
-                offsets[partition] = found
-        return offsets
-
-    def write(self, offsets: Mapping[Partition, int]) -> bool:
-        """Commits offsets; returns whether the broker stored them."""
-        wanted = {TopicPartition(*p): OffsetAndMetadata(offset, "", -1) for p, offset in offsets.items()}
-        reach("group told", self._settings.kafka_group)
-        try:
-            self._consumer.commit(wanted, timeout_ms=_ANSWER_MS)
-        except KafkaError as error:
-            _log.warning("Could not store the offsets of the group %s (%s).", self._settings.kafka_group, error)
-            return False
-        reach("group told done", self._settings.kafka_group)
-        return True
-
-
-@contextlib.contextmanager
-def open_group(settings: Settings) -> Iterator[Group]:
-    """Opens the configured group; errors are translated as by `kafka_errors`."""
-    with open_consumer(settings, group_id=settings.kafka_group) as consumer:
-        yield Group(consumer, settings)
-
-
-def ask_group(settings: Settings, partitions: Iterable[Partition]) -> dict[Partition, int]:
-    """Returns the group's offsets in one request; empty if the broker cannot read them.
-
-    Args:
-        partitions: The partitions to read, since not every broker supports a request for all of them.
-
-    Raises:
-        ConfigurationError: A setting is wrong.
-        TransientError: The broker does not answer.
-    """
-    wanted = [TopicPartition(*partition) for partition in partitions]
-    with open_admin(settings) as admin:
-        try:
-            offsets = admin.list_group_offsets({settings.kafka_group: wanted})[settings.kafka_group]
-        except KafkaError as error:
-            _log.info("Could not read the offsets of the group %s (%s).", settings.kafka_group, error)
-            return {}
-        return {Partition(*where): found.offset for where, found in offsets.items() if found.offset >= 0}
+def commit_group(admin: KafkaAdminClient, settings: Settings, offsets: Mapping[Partition, int]) -> bool:
+    """Stores offsets of the configured consumer group; returns whether the broker took all of them."""
+    wanted = {TopicPartition(*at): OffsetAndMetadata(offset, "", -1) for at, offset in offsets.items()}
+    reach("group told", settings.kafka_group)
+    # A new broker has no coordinator of groups until one is asked for.
+    attempts = Retrying(
+        retry=retry_if_exception_type(CoordinatorNotAvailableError),
+        stop=stop_after_delay(_PATIENCE_S),
+        wait=wait_fixed(_PAUSE_S),
+        reraise=True,
+    )
+    try:
+        answers = attempts(admin.alter_group_offsets, settings.kafka_group, wanted).values()
+        failed = {answer.__name__ for answer in answers if answer is not NoError}
+    except KafkaError as error:
+        failed = {repr(error)}
+    if failed:
+        why = ", ".join(sorted(failed))
+        _log.warning("Could not store the offsets of the group %s (%s).", settings.kafka_group, why)
+        return False
+    reach("group told done", settings.kafka_group)
+    return True

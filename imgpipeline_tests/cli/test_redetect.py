@@ -94,7 +94,7 @@ def test_the_comparison_is_printed_as_json_and_csv(store: ObjectStore) -> None:
         (
             ("redetect", "--model", "demo", "--from", "2027-01-01"),
             ConfigurationError,
-            "have one: 2026-03-01, 2026-03-02",
+            "have: 2026-03-01, 2026-03-02",
         ),
         (
             ("models", "compare", "live", "demo", "--day", "2026-03-01"),

@@ -114,9 +114,9 @@ def test_days_with_gaps_or_other_objects_are_separate_runs() -> None:
     ]  # fmt: skip
 
 
-def test_a_comparison_of_models_has_its_own_run_after_the_tables() -> None:
+def test_a_comparison_of_models_is_built_after_the_tables_in_their_run() -> None:
     states = {TODAY: day_of(day_tables=DUE, model_comparison=DUE)}
-    assert built(plan(states, [], now=NOW)) == {(TODAY,): NAMES}
+    assert built(plan(states, [], now=NOW)) == {(TODAY,): (*NAMES, COMPARISON)}
     assert built(plan({TODAY: day_of(model_comparison=DUE)}, [], now=NOW)) == {(TODAY,): (COMPARISON,)}
 
 

@@ -1,9 +1,10 @@
 """What `day_states` finds, in folder stores; what it decides must be what a build would do."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from datetime import date, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -18,7 +19,7 @@ from imgpipeline.ledger.days import DayIndex, days_of_chain
 from imgpipeline.ledger.reading import read_segment
 from imgpipeline.ledger.repair.damage import find_damage
 from imgpipeline.ledger.repair.mending import Mender, pieces_of
-from imgpipeline.objectstore import ObjectStore, open_store
+from imgpipeline.objectstore import ObjectInfo, ObjectStore, open_store
 from imgpipeline.settings import Settings, load_settings
 from imgpipeline_tests.lake.samples import seen
 from imgpipeline_tests.ledger.samples import CHAIN, DAY, NOON, PROVENANCE, append, write_chain
@@ -41,7 +42,7 @@ def store(settings: Settings) -> ObjectStore:
 
 
 def build(store: ObjectStore, settings: Settings, *days: date, at: datetime = LATER) -> None:
-    names = [name for name in objects_of(settings) if name != COMPARISON]
+    names = objects_of(settings)
     for day in days:
         done = list(build_day(store, settings, day, names, BuildOptions(), clock=lambda: at))
         assert [(each.name, each.error) for each in done if each.error] == []
@@ -56,6 +57,19 @@ def found(store: ObjectStore, settings: Settings, day: date = DAY, at: datetime 
 
 def due(store: ObjectStore, settings: Settings, day: date = DAY, at: datetime = LATER) -> set[str]:
     return {name for name, each in day_states(store, settings, now=at)[day].items() if each.is_due}
+
+
+def note_requests(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, str]]:
+    """Return a list that gets the action and key of each request from now on; listings are left out."""
+    asked: list[tuple[str, str]] = []
+    request = ObjectStore.request
+
+    def note(store: ObjectStore, action: str, key: str, attempt: Any) -> Any:
+        asked.append((action, key))
+        return request(store, action, key, attempt)
+
+    monkeypatch.setattr(ObjectStore, "request", note)
+    return asked
 
 
 def test_a_day_without_tables_is_missing_and_current_once_built(store: ObjectStore, settings: Settings) -> None:
@@ -182,7 +196,7 @@ def test_a_report_is_stale_when_its_day_is_over_and_after_an_audit(store: Object
 
 def test_a_report_follows_tracks_and_never_waits_for_them(store: ObjectStore, settings: Settings) -> None:
     write_chain(store, [seen(0)])
-    without = [name for name in objects_of(settings) if name not in (COMPARISON, TRACKS)]
+    without = [name for name in objects_of(settings) if name != TRACKS]
     list(build_day(store, settings, DAY, without, BuildOptions(), clock=lambda: LATER))
     assert store.head(report_key(DAY)) is not None
     assert due(store, settings) == {TRACKS}
@@ -205,6 +219,40 @@ def test_a_feature_that_is_newer_than_the_tables_of_a_day_waits_for_a_person(
     assert day_states(store, with_rules, now=LATER)[DAY]["events"].why == NEW_FEATURE
     append(chain, [seen(2)])
     assert due(store, with_rules) >= set(RULE_OBJECTS)
+
+
+def test_a_later_look_reads_nothing_of_a_day_that_waits_for_a_person(
+    store: ObjectStore, settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_chain(store, [seen(0)])
+    note_features(store, settings, now=NOON)
+    build(store, settings, DAY, at=NOON + timedelta(hours=13))
+    rules = tmp_path / "rules.toml"
+    rules.write_text('[[rule]]\nname = "seen"\nkind = "count"\nabove = 0\n')
+    with_rules = settings.model_copy(update={"rules_file": str(rules)})
+    note_features(store, with_rules, now=LATER)
+    first = day_states(store, with_rules, now=LATER)
+    asked = note_requests(monkeypatch)
+    assert day_states(store, with_rules, now=LATER) == first
+    assert [key for _, key in asked if f"day={DAY}" in key] == []
+
+
+def test_a_look_at_one_day_lists_no_table(
+    store: ObjectStore, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_chain(store, [seen(0)], [seen(1, day=NEXT)])
+    build(store, settings, DAY, NEXT)
+    of_all = day_states(store, settings, now=LATER)
+    listed: list[str] = []
+    list_objects = ObjectStore.list_objects
+
+    def note(store: ObjectStore, prefix: str = "", *, after: str | None = None) -> Iterator[ObjectInfo]:
+        listed.append(prefix)
+        return list_objects(store, prefix, after=after)
+
+    monkeypatch.setattr(ObjectStore, "list_objects", note)
+    assert day_states(store, settings, [DAY], now=LATER) == {DAY: of_all[DAY]}
+    assert not {"frames", "summaries/label_counts", "reports", "audit"} & set(listed)
 
 
 def test_a_copied_store_is_current(store: ObjectStore, settings: Settings, tmp_path: Path) -> None:

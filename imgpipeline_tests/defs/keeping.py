@@ -43,8 +43,8 @@ class Keeping:
         return list(self._run(requests))
 
     def _run(self, requests: Sequence[dg.RunRequest]) -> Iterator[dg.ExecuteInProcessResult]:
+        job = defs.resolve_job_def("rebuild_days")
         for request in requests:
-            job = defs.resolve_job_def(str(request.job_name))
             yield job.execute_in_process(
                 instance=self.instance, tags=dict(request.tags), raise_on_error=False,
                 asset_selection=list(request.asset_selection or ()),

@@ -7,7 +7,7 @@ import dagster as dg
 import pytest
 
 from imgpipeline.defs.detection_job import JOB_NAME, run_config_of
-from imgpipeline.defs.frames_sensor import frames_sensor
+from imgpipeline.defs.frames_sensor import FramesWatcher, frames_sensor
 from imgpipeline.defs.run_tags import noted
 from imgpipeline.stream.lanes import Lane
 from imgpipeline_tests.defs.site import Site
@@ -16,24 +16,26 @@ EVERYTHING = Lane(0, 1)
 
 
 class Sensor:
-    """The sensor with its cursor and its storage."""
+    """The sensor with its memory and its storage."""
 
     def __init__(self, site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
         self.instance = dg.DagsterInstance.ephemeral()
-        self.cursor: str | None = None
         self.site = site
         self._monkeypatch = monkeypatch
+        self.forget()
         self.set(**site.variables)
 
     def set(self, **variables: str) -> None:
         for name, value in variables.items():
             self._monkeypatch.setenv(name, value)
 
+    def forget(self) -> None:
+        """Lose the memory of earlier ticks, as a restart of the code server does."""
+        self._monkeypatch.setattr("imgpipeline.defs.frames_sensor.watcher", FramesWatcher())
+
     def tick(self) -> dg.SensorResult | dg.SkipReason:
-        context = dg.build_sensor_context(self.instance, cursor=self.cursor)
-        answer: Any = frames_sensor(context)
-        if isinstance(answer, dg.SensorResult):
-            self.cursor = answer.cursor
+        answer: Any = frames_sensor(dg.build_sensor_context(self.instance))
+        assert isinstance(answer, dg.SensorResult | dg.SkipReason)
         return answer
 
     def requests(self) -> list[dg.RunRequest]:

@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping
 from datetime import UTC, date, datetime, timedelta
-from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
@@ -18,23 +17,11 @@ from imgpipeline.ledger.chain import ChainWriter
 from imgpipeline.ledger.days import DayIndex
 from imgpipeline.ledger.reading import ChainEnd
 from imgpipeline.ledger.segment import Provenance
-from imgpipeline.objectstore import ObjectStore, open_store
-from imgpipeline.settings import load_settings
+from imgpipeline.objectstore import ObjectStore
 from imgpipeline_tests.defs.stored_days import build
 
 DAY = date(2026, 3, 1)
 FRAMES = dg.AssetKey("frames")
-
-
-@pytest.fixture
-def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ObjectStore:
-    monkeypatch.setenv("IMGPIPELINE_STORE_URL", (tmp_path / "store").as_uri())
-    return open_store(load_settings())
-
-
-@pytest.fixture
-def instance() -> dg.DagsterInstance:
-    return dg.DagsterInstance.ephemeral()
 
 
 def chain_of(day: date) -> ChainId:

@@ -143,10 +143,7 @@ def test_descriptions_are_plain_text() -> None:
         *(graph.get(key) for key in (*graph.get_all_asset_keys(), *graph.asset_check_keys)),
         *(defs.sensors or []),
         *(defs.schedules or []),
-        *(
-            defs.resolve_job_def(name)
-            for name in ("detect_frames", "rebuild_days", "compare_days", "redetect_days", "bundle_segments")
-        ),
+        *(defs.resolve_job_def(name) for name in ("detect_frames", "rebuild_days", "redetect_days", "bundle_segments")),
     ]
     texts = [str(thing.description) for thing in described]
     assert all(texts)

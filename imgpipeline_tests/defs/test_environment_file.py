@@ -60,15 +60,10 @@ def seen(site: Site) -> list[tuple[str, Mapping[str, object], str | None]]:
 
 
 @pytest.mark.medium
-def test_the_environment_wins_in_job_execute(folder: Site) -> None:
+def test_the_environment_wins_in_job_execute_and_variables_that_only_the_file_has_stay(folder: Site) -> None:
     folder.run("dagster", "job", "execute", "-f", "probe.py", "-j", "probe")
     assert {name for name, _, _ in seen(folder)} == {"code location", "run"}
     assert [settings for _, settings, _ in seen(folder)] == [EXPECTED] * len(seen(folder))
-
-
-@pytest.mark.medium
-def test_variables_that_only_the_file_has_stay(folder: Site) -> None:
-    folder.run("dagster", "job", "execute", "-f", "probe.py", "-j", "probe")
     assert {other for _, _, other in seen(folder)} == {"file"}
 
 

@@ -121,9 +121,13 @@ def test_a_re_executed_build_is_not_mistaken_for_the_first_one(builds: Builds) -
     assert builds.lost() == []
 
 
-def test_builds_that_the_sensor_requests_record_their_process_table_and_end_within_an_hour() -> None:
+def test_runs_of_jobs_record_the_process_table_whoever_requests_them() -> None:
+    for name in ("detect_frames", "watch_events", "rebuild_days", "redetect_days"):
+        assert defs.resolve_job_def(name).tags[PROCESS_TABLE_TAG] == describe_table()
+
+
+def test_builds_that_the_sensor_requests_end_within_an_hour() -> None:
     request = request_of(Wanted(("day_tables",), (date(2026, 3, 1),), "missing"))
-    assert request.tags[PROCESS_TABLE_TAG] == describe_table()
     assert 0 < float(request.tags["dagster/max_runtime"]) <= 3600
 
 

@@ -12,6 +12,7 @@ from imgpipeline.defs.resources import Pipeline
 from imgpipeline.ledger.dead_letters import put_raw_records
 from imgpipeline.objectstore import open_store
 from imgpipeline.settings import load_settings
+from imgpipeline_tests.defs.ticking import tick
 from imgpipeline_tests.ledger.bundles.samples import DAYS, bundle_keys, sparse
 from imgpipeline_tests.ledger.samples import CHAIN, NOON, dead_letter, frame, write_chain
 
@@ -61,27 +62,18 @@ def test_a_range_that_cannot_be_bundled_is_counted_and_does_not_fail_the_run() -
     assert (shown["bundles"], shown["not_bundled"]) == (1, 1)
 
 
-def tick(schedule: dg.ScheduleDefinition) -> dg.RunRequest | str:
-    """Return the request of a schedule, or why it requests nothing."""
-    resources = {"pipeline": Pipeline()}
-    with dg.build_schedule_context(scheduled_execution_time=NOON, resources=resources) as context:
-        data = schedule.evaluate_tick(context)
-    assert bool(data.run_requests) != bool(data.skip_message)
-    return data.run_requests[0] if data.run_requests else str(data.skip_message)
-
-
 def test_the_schedule_is_on_by_default() -> None:
     schedule = defs.resolve_schedule_def("hourly_bundles")
     assert schedule.default_status is dg.DefaultScheduleStatus.RUNNING
     assert (schedule.job_name, schedule.cron_schedule) == ("bundle_segments", "23 * * * *")
-    assert isinstance(tick(hourly_bundles), dg.RunRequest), "a pass also removes raw records"
+    assert isinstance(tick(hourly_bundles, NOON), list), "a pass also removes raw records"
 
 
 @pytest.mark.medium
 def test_no_deletion_is_requested_without_a_limit(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert "Images are kept" in str(tick(hourly_retention))
+    assert "Images are kept" in str(tick(hourly_retention, NOON))
     monkeypatch.setenv("IMGPIPELINE_KEEP_IMAGES_BYTES", "1000")
-    assert isinstance(tick(hourly_retention), dg.RunRequest)
+    assert isinstance(tick(hourly_retention, NOON), list)
 
 
 @pytest.mark.medium

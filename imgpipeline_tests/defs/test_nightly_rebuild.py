@@ -2,7 +2,6 @@
 
 import itertools
 from datetime import UTC, date, datetime, timedelta
-from pathlib import Path
 
 import dagster as dg
 import pytest
@@ -12,15 +11,14 @@ from hypothesis import strategies as st
 from imgpipeline.contracts.keys import summary_key
 from imgpipeline.contracts.times import stretches
 from imgpipeline.daily.build import BuildOptions, build_day
-from imgpipeline.daily.objects import COMPARISON, objects_of
+from imgpipeline.daily.objects import objects_of
 from imgpipeline.daily.states import day_states, due_days
-from imgpipeline.definitions import defs
 from imgpipeline.defs.assets.daily import STEP
 from imgpipeline.defs.day_schedules import nightly_cron, nightly_rebuild, requests_for
-from imgpipeline.defs.resources import Pipeline
 from imgpipeline.lake.days.day_tables import rebuild_day
-from imgpipeline.objectstore import ObjectStore, open_store
+from imgpipeline.objectstore import ObjectStore
 from imgpipeline.settings import Settings, load_settings
+from imgpipeline_tests.defs.ticking import tick
 from imgpipeline_tests.lake.samples import seen
 from imgpipeline_tests.ledger.samples import DAY, append, write_chain
 
@@ -29,22 +27,6 @@ NIGHT = datetime(2026, 1, 11, 1, 30, tzinfo=UTC)
 """In the night after NEXT."""
 START, END = "dagster/asset_partition_range_start", "dagster/asset_partition_range_end"
 days = st.lists(st.dates(date(2025, 12, 20), date(2026, 1, 20)), unique=True)
-
-
-@pytest.fixture
-def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ObjectStore:
-    monkeypatch.setenv("IMGPIPELINE_STORE_URL", f"file://{tmp_path}/store")
-    return open_store(load_settings())
-
-
-def tick(at: datetime = NIGHT) -> list[dg.RunRequest] | str:
-    """Return what the schedule requests, or why it does nothing."""
-    resources = {"pipeline": Pipeline()}
-    with dg.build_schedule_context(
-        scheduled_execution_time=at, resources=resources, repository_def=defs.get_repository_def()
-    ) as context:
-        data = nightly_rebuild.evaluate_tick(context)
-    return list(data.run_requests or []) or str(data.skip_message)
 
 
 def ranges(requests: list[dg.RunRequest] | str) -> list[tuple[str, str]]:
@@ -58,19 +40,19 @@ def due(store: ObjectStore, at: datetime = NIGHT) -> dict[date, str]:
 
 def build_all(store: ObjectStore, *several: date, at: datetime = NIGHT) -> None:
     for day in several:
-        names = [name for name in objects_of(Settings()) if name != COMPARISON]
-        assert not [d for d in build_day(store, Settings(), day, names, BuildOptions(), clock=lambda: at) if d.error]
+        built = build_day(store, Settings(), day, objects_of(Settings()), BuildOptions(), clock=lambda: at)
+        assert not [done for done in built if done.error]
 
 
 def test_a_night_without_frames_says_why_it_builds_nothing(store: ObjectStore) -> None:
-    assert "Nothing to build: no frame was announced for 2026-01-10" in str(tick())
+    assert "Nothing to build: no frame was announced for 2026-01-10" in str(tick(nightly_rebuild, NIGHT))
 
 
 @pytest.mark.medium
 def test_yesterday_gets_its_last_build_even_if_no_day_is_behind(store: ObjectStore) -> None:
     write_chain(store, [seen(0), seen(1)], [seen(2, day=NEXT)])
     build_all(store, DAY, NEXT)
-    (request,) = tick(datetime.combine(NEXT + timedelta(days=1), NIGHT.timetz()))
+    (request,) = tick(nightly_rebuild, datetime.combine(NEXT + timedelta(days=1), NIGHT.timetz()))
     assert ranges([request]) == [(str(NEXT), str(NEXT))]
     assert "last build" in request.tags["imgpipeline/reason"]
 
@@ -81,9 +63,9 @@ def test_days_that_are_behind_are_requested_by_stretches(store: ObjectStore) -> 
     chain = write_chain(store, [seen(0), seen(1, day=NEXT), seen(2, day=far)])
     late = datetime.combine(far + timedelta(days=30), NIGHT.timetz())
     build_all(store, DAY, NEXT, far, at=late)
-    assert "nothing is due" in str(tick(late))
+    assert "nothing is due" in str(tick(nightly_rebuild, late))
     append(chain, [seen(3), seen(4, day=NEXT), seen(5, day=far)])
-    requests = tick(late)
+    requests = tick(nightly_rebuild, late)
     assert ranges(requests) == [(str(DAY), str(NEXT)), (str(far), str(far))]
     assert all("the ledger has newer segments" in request.tags["imgpipeline/reason"] for request in requests)
 
@@ -94,14 +76,14 @@ def test_a_past_day_with_extended_tables_is_read_once_as_a_whole(store: ObjectSt
     build_all(store, DAY, NEXT)
     append(chain, [seen(2)])
     build_all(store, DAY)
-    requests = tick(datetime.now(UTC))
+    requests = tick(nightly_rebuild, datetime.now(UTC))
     assert ranges(requests) == [(str(DAY), str(DAY))]
     assert not isinstance(requests, str)
     assert "newer segments were added" in requests[0].tags["imgpipeline/reason"]
     assert requests[0].run_config == {"ops": {STEP: {"config": {"seal": True}}}}
     assert not rebuild_day(store, DAY, seal=True, now=NIGHT).is_extended
     build_all(store, DAY)
-    assert isinstance(tick(datetime.now(UTC)), str)
+    assert isinstance(tick(nightly_rebuild, datetime.now(UTC)), str)
 
 
 @pytest.mark.medium
@@ -109,12 +91,12 @@ def test_a_day_whose_summary_is_missing_or_older_than_its_tables_is_built(store:
     chain = write_chain(store, [seen(0)], [seen(1, day=NEXT)])
     late = NIGHT + timedelta(days=30)
     build_all(store, DAY, NEXT, at=late)
-    assert isinstance(tick(late), str)
+    assert isinstance(tick(nightly_rebuild, late), str)
     store.delete(summary_key("label_totals", DAY))
     append(chain, [seen(2, day=NEXT)])
     rebuild_day(store, NEXT, now=late)
     assert due(store, late) == {DAY: "label_totals: missing", NEXT: "label_counts: older than its inputs"}
-    assert ranges(tick(late)) == [(str(DAY), str(NEXT))]
+    assert ranges(tick(nightly_rebuild, late)) == [(str(DAY), str(NEXT))]
 
 
 @pytest.mark.medium
@@ -142,7 +124,9 @@ def test_a_changed_setting_requests_no_day(store: ObjectStore, monkeypatch: pyte
 
 def test_a_night_that_is_evaluated_twice_requests_once_and_the_next_night_again(store: ObjectStore) -> None:
     write_chain(store, [seen(0)])
-    keys = [[request.run_key for request in tick(at)] for at in (NIGHT, NIGHT, NIGHT + timedelta(days=1))]
+    keys = [
+        [request.run_key for request in tick(nightly_rebuild, at)] for at in (NIGHT, NIGHT, NIGHT + timedelta(days=1))
+    ]
     assert keys[0] == keys[1]
     assert not set(keys[0]) & set(keys[2])
 

@@ -11,7 +11,7 @@ import pytest
 
 from imgpipeline.contracts.keys import comparison_examples_prefix, summary_key
 from imgpipeline.definitions import defs
-from imgpipeline.defs.assets.redetections import COMPARISON, REDETECTIONS
+from imgpipeline.defs.assets.redetections import REDETECTIONS
 from imgpipeline.defs.partitions import MODELS, model_day_key, redetection_tags
 from imgpipeline.lake.storage.manifest import read_object
 from imgpipeline.objectstore import ObjectStore, open_store
@@ -19,12 +19,8 @@ from imgpipeline.settings import load_settings
 from imgpipeline_tests.defs.keeping import Keeping, assets_of, days_of
 from imgpipeline_tests.redetect.days import build_live, live_rows, objects_below, redetected_rows
 
+COMPARISON = dg.AssetKey("model_comparison")
 FIRST, SECOND = date(2026, 3, 1), date(2026, 3, 2)
-
-
-@pytest.fixture
-def instance() -> dg.DagsterInstance:
-    return dg.DagsterInstance.ephemeral()
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""The check of silent sources changes with its answer; accounts of sources become events of `stored_images`."""
+"""The check of silent sources changes with its answer."""
 
 from datetime import datetime
 
@@ -10,18 +10,16 @@ from imgpipeline.contracts.notices import NoticeKind
 from imgpipeline.defs.assets.sources import (
     CHECK,
     STORED_IMAGES,
-    image_materializations,
     no_source_is_silent,
     source_silence,
 )
 from imgpipeline.defs.resources import Pipeline
-from imgpipeline.detect.report import LaneTally
 from imgpipeline.lake.days.day_tables import rebuild_day
 from imgpipeline.lake.days.summaries import build_summary
 from imgpipeline.objectstore import ObjectStore
 from imgpipeline.settings import Settings
-from imgpipeline_tests.ledger.samples import CHAIN, DAY, NOON, append, stored_segments, write_chain
-from imgpipeline_tests.ledger.sessions import account, minute_of, said, shot
+from imgpipeline_tests.ledger.samples import DAY, NOON, append, write_chain
+from imgpipeline_tests.ledger.sessions import account, minute_of, said
 
 pytestmark = pytest.mark.medium
 
@@ -85,21 +83,3 @@ def test_the_check_can_be_run_by_hand(store: ObjectStore, monkeypatch: pytest.Mo
     asked = dg.Definitions.merge(defs, dg.Definitions(jobs=[job])).resolve_job_def("ask").execute_in_process()
     (evaluation,) = asked.get_asset_check_evaluations()
     assert (evaluation.passed, evaluation.metadata["silent"].value) == (False, 1)
-
-
-def test_accounts_of_a_run_become_a_materialization_of_stored_images(store: ObjectStore) -> None:
-    outcomes = [account(0, 2, gated=1, dropped={"queue": 3}, failed=1), account(1, 1, source="cam-2")]
-    made = write_chain(store, outcomes)
-    append(made, [shot(2)])
-    first, second = stored_segments(store)
-    tally = LaneTally()
-    tally.add(first.header, first.outcomes(), [], NOON)
-    (event,) = image_materializations(tally.report(0))
-    assert (event.asset_key, event.partition) == (STORED_IMAGES, str(DAY))
-    said_of_run = {name: value.value for name, value in event.metadata.items()}
-    assert said_of_run == {
-        "sources": ["cam-1", "cam-2"], "received_of_run": 8, "announced_of_run": 3, "gated_of_run": 1,
-        "dropped_of_run": 3, "failed_of_run": 1, "observed_s_of_run": 120.0,
-    }  # fmt: skip
-    tally.add(second.header, second.outcomes(), [], NOON)
-    assert list(image_materializations(tally.report(0))) == [], f"no account is new ({CHAIN})"

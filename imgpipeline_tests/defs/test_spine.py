@@ -4,8 +4,7 @@ The answers are asked for as any other program would: the Parquet is downloaded,
 """
 
 import itertools
-import json
-from datetime import UTC, date, datetime, timedelta
+from datetime import date, timedelta
 from pathlib import Path
 
 import dagster as dg
@@ -136,16 +135,6 @@ def test_a_folder_of_many_days_is_built_by_a_handful_of_runs(site: Site, bucket:
 
 
 @pytest.mark.slow
-def test_dagsters_commands_give_the_same_result(site: Site, bucket: S3Bucket, tmp_path: Path) -> None:
-    announce_frames(site.settings, 2)
-    site.run("dagster", "job", "execute", "-m", MODULE, "-j", "detect_frames")
-    selected = ("--select", "+label_counts", "--partition", str(DAY))
-    site.run("dagster", "asset", "materialize", "-m", MODULE, *selected)
-    assert rows_of(bucket, "frames", DAY, tmp_path) == 2
-    assert label_counts(bucket, DAY, tmp_path)
-
-
-@pytest.mark.slow
 def test_the_daemon_executes_a_job_that_was_launched_without_configuration(site: Site, tmp_path: Path) -> None:
     with site.instance() as instance:
         assert instance.run_coordinator is not None
@@ -157,32 +146,3 @@ def test_the_daemon_executes_a_job_that_was_launched_without_configuration(site:
         what="the launched run",
         interval_s=0.5,
     )
-
-
-@pytest.mark.slow
-def test_a_range_is_one_run_and_each_day_has_its_own_metadata(site: Site, bucket: S3Bucket) -> None:
-    days = [DAY - timedelta(days=n) for n in range(3)]
-    for n, day in enumerate(days):
-        announce_frames(site.settings, n + 1, start=datetime(day.year, day.month, day.day, 12, tzinfo=UTC))
-    site.run("dagster", "job", "execute", "-m", MODULE, "-j", "detect_frames")
-    asked = ("--partition-range", f"{days[-1]}...{days[0]}")
-    site.run("dagster", "asset", "materialize", "-m", MODULE, "--select", "detections,label_counts", *asked)
-    (run,) = [record for record in site.runs() if record.dagster_run.job_name != "detect_frames"]
-    assert run.dagster_run.status is dg.DagsterRunStatus.SUCCESS
-    rows = [materializations(site, "frames", str(day))[0].metadata["dagster/row_count"].value for day in days]
-    assert rows == [1, 2, 3]
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize(
-    ("first", "last"),
-    [("2026-03-02", "2026-03-01"), ("1990-01-01", "1990-01-02")],
-    ids=["reversed", "outside"],
-)
-def test_a_range_without_days_is_refused_instead_of_succeeding(site: Site, first: str, last: str) -> None:
-    tags = {"dagster/asset_partition_range_start": first, "dagster/asset_partition_range_end": last}
-    job = ("dagster", "job", "execute", "-m", MODULE, "-j", "rebuild_days", "--tags", json.dumps(tags))
-    done = site.run(*job, check=False)
-    assert done.returncode != 0
-    assert "No day was requested" in done.stdout + done.stderr
-    assert materializations(site, "frames") == []

@@ -1,45 +1,43 @@
 """Three days of frames through the real daemon, by automation, a backfill and a redetection: is every number right?
 
-Each number of every stored table is compared with plain pandas over the ledger's lines (`plain_numbers`). Among the
+Each number of every stored table is compared with plain Python over the ledger's lines (`summary_oracle`). Among the
 frames are some that were announced twice, one that comes late for a day that was built, and records that are wrong.
 """
 
 import json
-import math
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
 from datetime import date, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
-import pandas as pd
 import pytest
 
-from imgpipeline.contracts.keys import redetection_key, summary_key
+from imgpipeline.contracts.keys import day_table_key, summary_key
 from imgpipeline.contracts.messages import FrameMessage
+from imgpipeline.contracts.outcomes import DeadLetter
 from imgpipeline.contracts.times import utc_now
 from imgpipeline.daily.states import day_states, due_days
 from imgpipeline.defs.partitions import redetection_tags
 from imgpipeline.lake.days.summaries import SUMMARIES
-from imgpipeline.ledger.reading import fix_ends
+from imgpipeline.ledger.days import known_days
+from imgpipeline.ledger.reading import fix_ends, list_chains
 from imgpipeline.objectstore import ObjectStore, open_store
 from imgpipeline.stream.log import read_log
-from imgpipeline_tests.defs import plain_numbers as plain
 from imgpipeline_tests.defs.frames import START, announce_frames
 from imgpipeline_tests.defs.site import MODULE, Site, make_site
 from imgpipeline_tests.faults.invariant import check
+from imgpipeline_tests.lake.days.test_summary_numbers import assert_same, stored_rows
+from imgpipeline_tests.lake.samples import chosen_frames
+from imgpipeline_tests.lake.summary_oracle import expected_rows
+from imgpipeline_tests.ledger.samples import stored_segments
+from imgpipeline_tests.redetect.days import read_rows, redetected_rows
 from imgpipeline_tests.servers.announcing import Announcer
 from imgpipeline_tests.servers.kafka_broker import KafkaBroker
 from imgpipeline_tests.servers.s3_server import S3Server
 from imgpipeline_tests.servers.waiting import wait_until
 
 DAYS = [START.date() + timedelta(days=n) for n in range(3)]
-KEYS = {
-    "label_counts": ("hour", "source", "label"),
-    "label_timestamps": ("hour", "source", "label"),
-    "label_totals": ("source", "label"),
-    "frame_stats": ("hour", "source"),
-    "source_activity": ("source",),
-}
-
 STRICTER = "demo@0.9"
 """The same model with a higher threshold: it has to find exactly the stronger ones of the live detections."""
 
@@ -107,13 +105,13 @@ def _wait_until_current(site: Site, store: ObjectStore) -> None:
     site.wait_for_runs_to_end()
 
 
-def test_automation_has_every_number_right(three_days: Site) -> None:
-    check_every_number(open_store(three_days.settings))
+def test_automation_has_every_number_right(three_days: Site, tmp_path: Path) -> None:
+    check_every_number(open_store(three_days.settings), tmp_path)
     held = check(three_days.settings)
     assert held.codes == {"OBJECT_NOT_FOUND": 3}
 
 
-def test_a_forced_backfill_of_all_days_changes_no_number(three_days: Site) -> None:
+def test_a_forced_backfill_of_all_days_changes_no_number(three_days: Site, tmp_path: Path) -> None:
     store = open_store(three_days.settings)
     before = {day: table_content(store, day) for day in DAYS}
     built = {day: store.head(summary_key("label_totals", day)) for day in DAYS}
@@ -131,7 +129,7 @@ def test_a_forced_backfill_of_all_days_changes_no_number(three_days: Site) -> No
     three_days.wait_for_runs_to_end(limit_s=240)
     assert all(store.head(summary_key("label_totals", day)) != built[day] for day in DAYS)
     assert {day: table_content(store, day) for day in DAYS} == before
-    check_every_number(store)
+    check_every_number(store, tmp_path)
 
 
 def test_a_redetection_and_its_comparison_have_every_number_right(three_days: Site) -> None:
@@ -147,61 +145,53 @@ def test_a_redetection_and_its_comparison_have_every_number_right(three_days: Si
         interval_s=2,
     )
     three_days.wait_for_runs_to_end()
-    ledger = plain.Ledger(store)
     for day in DAYS:
-        live = ledger.detections_of(day)
-        strong = live[live["confidence"] > float(STRICTER.partition("@")[2])]
+        live = detections_of(store, day)
+        strong = [each for each in live if each[2] > float(STRICTER.partition("@")[2])]
         assert 0 < len(strong) < len(live)
-        found = plain.read_rows(store.get(redetection_key(STRICTER, day, "detections")))
-        assert sorted((r["frame_id"], r["label"], r["confidence"]) for r in found) == sorted(
-            zip(strong["frame_id"], strong["label"], strong["confidence"], strict=True)
-        )
-        compared = plain.by(plain.stored_rows(store, "model_comparison", day), "model_a", "model_b", "label")
-        for label, rows in live.groupby("label"):
-            row = compared["live", STRICTER, label]
-            kept = int((strong["label"] == label).sum())
+        assert detected(redetected_rows(store, "detections", STRICTER, day)) == strong
+        compared = read_rows(store, summary_key("model_comparison", day))
+        labels = Counter(label for _, label, _ in live)
+        assert [row["label"] for row in compared] == sorted(labels)
+        for row in compared:
+            assert (row["model_a"], row["model_b"]) == ("live", STRICTER)
+            count, kept = labels[row["label"]], sum(label == row["label"] for _, label, _ in strong)
             counted = tuple(row[name] for name in ("count_a", "count_b", "matched", "only_a", "only_b"))
-            assert counted == (len(rows), kept, kept, len(rows) - kept, 0)
-            assert row["frames"] == len(ledger.frames_of(day))
+            assert counted == (count, kept, kept, count - kept, 0)
+            assert row["frames"] == len(chosen_frames(store, day))
     assert {day: table_content(store, day) for day in DAYS} == before
 
 
 def table_content(store: ObjectStore, day: date) -> str:
     """Return all rows of all tables and summaries of a day."""
-    tables = {name: plain.stored_table(store, name, day) for name in ("frames", "detections", "dead_letters")}
-    return repr(tables | {name: plain.stored_rows(store, name, day) for name in SUMMARIES})
+    keys = [day_table_key(name, day) for name in ("frames", "detections", "dead_letters")]
+    return repr([read_rows(store, key) for key in (*keys, *(summary_key(name, day) for name in SUMMARIES))])
 
 
-def check_every_number(store: ObjectStore) -> None:
-    """Compare every table of every day with pandas."""
-    ledger = plain.Ledger(store)
-    assert ledger.days() == DAYS
+def detected(rows: Iterable[Mapping[str, Any]]) -> list[tuple[str, str, float]]:
+    return sorted((row["frame_id"], row["label"], row["confidence"]) for row in rows)
+
+
+def detections_of(store: ObjectStore, day: date) -> list[tuple[str, str, float]]:
+    """Return frame, label and confidence of each detection of a day in the ledger."""
+    frames = chosen_frames(store, day).values()
+    return sorted((frame.frame_id, each.label, each.confidence) for frame in frames for each in frame.detections)
+
+
+def check_every_number(store: ObjectStore, folder: Path) -> None:
+    """Compare every table of every day with plain Python."""
+    assert known_days(store) == DAYS
     for day in DAYS:
-        frames = plain.by(plain.stored_table(store, "frames", day), "frame_id")
-        assert {key[0] for key in frames} == set(ledger.frames_of(day)["frame_id"])
-        found = ledger.detections_of(day)
-        stored = [(r["frame_id"], r["label"], r["confidence"]) for r in plain.stored_table(store, "detections", day)]
-        assert sorted(stored) == sorted(zip(found["frame_id"], found["label"], found["confidence"], strict=True))
-        assert len(plain.stored_table(store, "dead_letters", day)) == len(ledger.letters_of(day))
-        for name, compute in plain.SUMMARIES.items():
-            expected = plain.by(compute(ledger, day), *KEYS[name])
-            shown = plain.by(plain.stored_rows(store, name, day), *KEYS[name])
-            assert expected.keys() == shown.keys(), (day, name)
-            for key, row in expected.items():
-                for column, value in row.items():
-                    assert same(shown[key][column], value), (day, name, key, column, shown[key][column], value)
-
-
-def same(stored: Any, value: Any) -> bool:
-    """Compare a stored value with a computed one; bins of latencies count the same frames."""
-    if isinstance(value, pd.Series):
-        return sum(n for _, n in stored) == len(value)
-    if isinstance(value, dict):
-        return dict(stored) == dict(value)
-    if isinstance(value, list):
-        return list(pd.DatetimeIndex(stored, tz="UTC")) == value
-    if value is None or (isinstance(value, float) and math.isnan(value)):
-        return stored is None or pd.isna(stored)
-    if isinstance(value, float):
-        return math.isclose(stored, value, rel_tol=1e-12, abs_tol=1e-9)
-    return bool(stored == value)
+        frames = read_rows(store, day_table_key("frames", day))
+        assert sorted(row["frame_id"] for row in frames) == sorted(chosen_frames(store, day))
+        assert detected(read_rows(store, day_table_key("detections", day))) == detections_of(store, day)
+        letters = read_rows(store, day_table_key("dead_letters", day))
+        assert sorted(row["kafka_offset"] for row in letters) == sorted(
+            outcome.offset
+            for chain in list_chains(store)
+            for segment in stored_segments(store, chain)
+            for outcome in segment.outcomes()
+            if isinstance(outcome, DeadLetter) and outcome.day == day
+        )
+        for name in SUMMARIES:
+            assert_same(stored_rows(store, name, folder, day), expected_rows(store, name, day), name)

@@ -10,6 +10,7 @@ from dagster._core.loader import LoadingContextForTest
 from imgpipeline.definitions import defs
 from imgpipeline.defs.assets.daily import day_assets
 from imgpipeline.defs.assets.frame_metadata import frame_metadata
+from imgpipeline.defs.assets.redetections import redetections
 from imgpipeline.defs.resources import Pipeline
 from imgpipeline.lake.days import summaries
 from imgpipeline.objectstore import ObjectStore
@@ -28,7 +29,7 @@ def definitions_now() -> dg.Definitions:
     """Return the definitions of a code server that starts now, with the current settings and queries."""
     settings = load_settings()
     return dg.Definitions(
-        assets=[frame_metadata, day_assets(settings)],
+        assets=[frame_metadata, day_assets(settings), redetections],
         resources={"pipeline": Pipeline()},
         executor=dg.in_process_executor,
     )

@@ -6,11 +6,10 @@ from pathlib import Path
 import dagster as dg
 import pytest
 
-from imgpipeline.definitions import defs
 from imgpipeline.defs.day_schedules import weekly_redetect
-from imgpipeline.defs.resources import Pipeline
 from imgpipeline.objectstore import ObjectStore, open_store
 from imgpipeline.settings import load_settings
+from imgpipeline_tests.defs.ticking import tick
 from imgpipeline_tests.lake.samples import seen
 from imgpipeline_tests.ledger.samples import DAY, write_chain
 
@@ -27,23 +26,13 @@ def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ObjectStore:
     return open_store(load_settings())
 
 
-def tick(at: datetime = MONDAY) -> list[dg.RunRequest] | str:
-    """Return what the schedule requests, or why it does nothing."""
-    resources = {"pipeline": Pipeline()}
-    with dg.build_schedule_context(
-        scheduled_execution_time=at, resources=resources, repository_def=defs.get_repository_def()
-    ) as context:
-        data = weekly_redetect.evaluate_tick(context)
-    return list(data.run_requests or []) or str(data.skip_message)
-
-
 def test_it_is_off_by_default() -> None:
     assert weekly_redetect.default_status is dg.DefaultScheduleStatus.STOPPED
 
 
 def test_each_model_gets_one_run_per_stretch_of_days(store: ObjectStore) -> None:
     write_chain(store, *[[seen(n, day=DAY - timedelta(days=days))] for n, days in enumerate((8, 3, 1, 0))])
-    requests = tick()
+    requests = tick(weekly_redetect, MONDAY)
     assert not isinstance(requests, str), requests
     lone, first, last = DAY - timedelta(days=3), DAY - timedelta(days=1), DAY
     assert [(request.tags[START], request.tags[END]) for request in requests] == [
@@ -56,14 +45,16 @@ def test_each_model_gets_one_run_per_stretch_of_days(store: ObjectStore) -> None
 
 def test_a_week_without_frames_requests_nothing(store: ObjectStore) -> None:
     write_chain(store, [seen(0)])
-    assert "No frame was announced for the 7 days before 2026-02-02" in str(tick(MONDAY + timedelta(weeks=3)))
+    assert "No frame was announced for the 7 days before 2026-02-02" in str(
+        tick(weekly_redetect, MONDAY + timedelta(weeks=3))
+    )
 
 
 def test_days_outside_of_the_deployment_are_left_out(store: ObjectStore) -> None:
     """An import may have added them; a range that starts before the first day would fail as a whole."""
     first = date(2000, 1, 1)
     write_chain(store, *[[seen(n, day=first + timedelta(days=days))] for n, days in enumerate((-1, 0))])
-    requests = tick(datetime(2000, 1, 3, 3, tzinfo=UTC))
+    requests = tick(weekly_redetect, datetime(2000, 1, 3, 3, tzinfo=UTC))
     assert not isinstance(requests, str), requests
     assert {(request.tags[START], request.tags[END]) for request in requests} == {
         (f"{first}|{model}", f"{first}|{model}") for model in ("demo", "demo@0.8")
@@ -75,19 +66,19 @@ def test_models_without_a_local_file_are_left_out_and_named(
 ) -> None:
     write_chain(store, [seen(0)])
     monkeypatch.setenv("IMGPIPELINE_REDETECT_MODELS", "yolox-nano,demo")
-    requests = tick()
+    requests = tick(weekly_redetect, MONDAY)
     assert not isinstance(requests, str), requests
     assert [request.tags[START] for request in requests] == [f"{DAY}|demo"]
     monkeypatch.setenv("IMGPIPELINE_REDETECT_MODELS", "yolox-nano")
-    assert "imgpipeline models pull yolox-nano" in str(tick())
+    assert "imgpipeline models pull yolox-nano" in str(tick(weekly_redetect, MONDAY))
 
 
 def test_without_a_chosen_model_nothing_is_requested(store: ObjectStore, monkeypatch: pytest.MonkeyPatch) -> None:
     write_chain(store, [seen(0)])
     monkeypatch.delenv("IMGPIPELINE_REDETECT_MODELS")
-    assert "add models to IMGPIPELINE_REDETECT_MODELS" in str(tick())
+    assert "add models to IMGPIPELINE_REDETECT_MODELS" in str(tick(weekly_redetect, MONDAY))
 
 
 def test_an_unknown_model_is_named(store: ObjectStore, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("IMGPIPELINE_REDETECT_MODELS", "nobody")
-    assert "'nobody'" in str(tick())
+    assert "'nobody'" in str(tick(weekly_redetect, MONDAY))

@@ -6,8 +6,6 @@ import pytest
 from kafka import TopicPartition
 
 from imgpipeline.contracts.outcomes import Gap, GapReason
-from imgpipeline.contracts.times import utc_now
-from imgpipeline.detect.resume import begin_new_chain, find_contradictions
 from imgpipeline.errors import ConfigurationError, LedgerError, TransientError
 from imgpipeline.ledger.reading import fix_ends, list_chains
 from imgpipeline.stream.connection import open_admin, open_producer
@@ -16,26 +14,6 @@ from imgpipeline_tests.detect.conftest import LaneUnderTest, message, running
 from imgpipeline_tests.faults.child_runs import environment_of
 from imgpipeline_tests.faults.invariant import check, read_ledger
 from imgpipeline_tests.servers.waiting import wait_until
-
-
-@pytest.mark.fault(13)
-def test_aborted_records_and_markers_are_gaps_with_their_reason(lane: LaneUnderTest) -> None:
-    path = lane.put_image("images/camera/one.jpg")
-    with open_producer(lane.settings, transactional_id=f"of-{lane.settings.kafka_topic}") as producer:
-        producer.init_transactions()
-        for commit in (True, False):
-            producer.begin_transaction()
-            for number in range(2):
-                producer.send(lane.settings.kafka_topic, message(image_path=path, frame_number=number), key=b"camera")
-            producer.flush()
-            producer.commit_transaction() if commit else producer.abort_transaction()
-
-    report = lane.follow()
-
-    assert lane.gaps() == [Gap(2, 3, GapReason.MARKER), Gap(3, 5, GapReason.ABORTED), Gap(5, 6, GapReason.MARKER)]
-    assert len(lane.frames()) == 2
-    assert report.lag == 0
-    check(lane.settings)
 
 
 @pytest.mark.fault(12)
@@ -145,29 +123,6 @@ def test_a_topic_recreated_under_a_running_consumer_does_not_reach_the_old_chain
     lane.follow()
     assert len([f for f in lane.frames() if f.source == "other"]) == 20
     check(lane.settings, before=before)
-
-
-@pytest.mark.slow
-@pytest.mark.fault(36)
-def test_a_log_refilled_under_the_same_id_stops_the_run(lane: LaneUnderTest, monkeypatch: pytest.MonkeyPatch) -> None:
-    lane.announce(5)
-    lane.follow()
-    # Real brokers truncate only after an unclean election. The chain sees the same as a chain of another log under
-    # this log's id: so the ids are made equal, and the topic is re-created with other records.
-    monkeypatch.setattr("imgpipeline.stream.log.topic_id_of", lambda *_: "same-id")
-    lane.follow()
-    before = check(lane.settings)
-    make_anew(lane)
-    lane.announce(8, source="other")
-
-    with pytest.raises(LedgerError, match="offset 4 is not the one"):
-        lane.follow()
-    assert read_ledger(lane.store) == before
-    [found] = find_contradictions(lane.settings, lane.store)
-    assert begin_new_chain(lane.settings, lane.store, found, now=utc_now()).topic_id == "same-id~2"
-    lane.follow()
-    held = check(lane.settings, before=before)
-    assert len(held.frames_of("same-id~2")) == 8
 
 
 @pytest.mark.slow

@@ -5,15 +5,16 @@ from pathlib import Path
 
 import pytest
 
-from imgpipeline.detect import LaneReport, follow_lane
+from imgpipeline.detect.report import LaneReport
 from imgpipeline.detect.resume import resume_chain
+from imgpipeline.detect.run import follow_lane
 from imgpipeline.errors import (
     ImgpipelineError,
     TransientError,
 )
 from imgpipeline.objectstore import ForbiddenError
 from imgpipeline.stream.lanes import Lane
-from imgpipeline.stream.log import open_group, read_log
+from imgpipeline.stream.log import read_log
 from imgpipeline_tests.detect.conftest import (
     LaneUnderTest,
     has_each_offset_once,
@@ -26,6 +27,7 @@ from imgpipeline_tests.objectstore.answer_losing_proxy import AnswerLosingProxy,
 from imgpipeline_tests.servers.kafka_broker import KafkaBroker
 from imgpipeline_tests.servers.s3_server import S3Server
 from imgpipeline_tests.servers.waiting import wait_until
+from imgpipeline_tests.stream.group import group_offsets
 
 
 def ledger_objects(lane: LaneUnderTest) -> dict[str, str]:
@@ -84,8 +86,7 @@ def test_only_reported_offsets_are_committed_to_the_group(lane: LaneUnderTest) -
     reported = [0]
 
     def compare(report: LaneReport) -> None:
-        with open_group(lane.settings) as group:
-            told.append(group.read([lane.partition()]).get(lane.partition(), 0))
+        told.append(group_offsets(lane.settings, [lane.partition()]).get(lane.partition(), 0))
         assert told[-1] <= reported[-1]
         reported.append(report.frames)
 

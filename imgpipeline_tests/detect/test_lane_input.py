@@ -12,8 +12,8 @@ from kafka import KafkaConsumer, TopicPartition
 from imgpipeline.contracts.keys import ChainId
 from imgpipeline.contracts.outcomes import DeadLetter, Gap, GapReason, Outcome
 from imgpipeline.contracts.records import Partition
-from imgpipeline.detect import follow_lane
 from imgpipeline.detect.report import LaneTally
+from imgpipeline.detect.run import follow_lane
 from imgpipeline.errors import (
     ConfigurationError,
     DeadLetterCode,
@@ -136,9 +136,10 @@ def test_gaps_do_not_count_as_speed() -> None:
     )
     tally = LaneTally()
     tally.begin(START)
-    tally.add(header, outcomes, [START], START + timedelta(seconds=10))
+    ended = START + timedelta(seconds=10)
+    tally.add(header, outcomes, [START], ended)
 
-    assert tally.report(0).frames_per_s == pytest.approx(0.1)
+    assert tally.report(ended, 0).frames_per_s == pytest.approx(0.1)
 
 
 def test_one_transaction_per_record_is_explained_with_one_client(

@@ -1,10 +1,37 @@
-"""The stage clock measures where the time of a run goes."""
+"""A run reports its days once a minute; the stage clock measures where its time goes."""
 
 import threading
 import time
+from datetime import date, timedelta
 
-from imgpipeline.detect.report import Stage, StageClock, StageReport
+from imgpipeline.detect.report import LaneTally, Stage, StageClock, StageReport
+from imgpipeline.ledger.segment import Segment
+from imgpipeline.objectstore.client import open_memory_store
 from imgpipeline_tests.detect.conftest import LaneUnderTest
+from imgpipeline_tests.ledger.samples import DAY, NOON, append, stored_segments, write_chain
+from imgpipeline_tests.ledger.sessions import account, shot
+
+
+def test_a_day_is_reported_once_a_minute_and_at_the_end() -> None:
+    store = open_memory_store()
+    made = write_chain(store, [account(0, 2)])
+    append(made, [shot(1)])
+    append(made, [account(2, 1)])
+    segments = stored_segments(store)
+    tally = LaneTally()
+
+    def told(segment: Segment, after_s: float, ended_by: str | None = None) -> tuple[tuple[date, ...], ...]:
+        at = NOON + timedelta(seconds=after_s)
+        tally.add(segment.header, segment.outcomes(), [], at)
+        report = tally.report(at, 0, ended_by=ended_by)
+        return report.days, report.accounted
+
+    assert told(segments[0], 0) == ((DAY,), (DAY,))
+    assert told(segments[1], 59) == ((), ())
+    assert tally.news(NOON + timedelta(seconds=60)) == [DAY]
+    assert told(segments[1], 60) == ((DAY,), ()), "no account is new"
+    assert tally.news(NOON + timedelta(seconds=120)) == []
+    assert told(segments[2], 61, "linger") == ((DAY,), (DAY,))
 
 
 def lines(clock: StageClock) -> dict[Stage, StageReport]:

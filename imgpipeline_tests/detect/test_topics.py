@@ -15,9 +15,10 @@ from imgpipeline.settings import load_settings
 from imgpipeline.sources.folder import open_folder
 from imgpipeline.sources.ingest import ingest_files
 from imgpipeline.stream.lanes import Lane
-from imgpipeline.stream.log import ask_group, read_log
+from imgpipeline.stream.log import read_log
 from imgpipeline_tests.cli.command import run
 from imgpipeline_tests.detect.conftest import LaneUnderTest, jpeg
+from imgpipeline_tests.stream.group import group_offsets
 
 
 @pytest.fixture
@@ -92,16 +93,8 @@ def test_every_partition_of_every_topic_has_a_chain_and_a_group_offset(site: Lan
         site.follow(Lane(number, 2))
     logs = read_log(site.settings)
     assert [log.topic for log in logs] == [site.settings.kafka_topics[0], *[site.settings.kafka_topics[1]] * 2]
-    told = ask_group(site.settings, [log.at for log in logs])
+    told = group_offsets(site.settings, [log.at for log in logs])
     assert {at: told.get(at, 0) for at in told} == {log.at: log.log_end for log in logs if log.log_end}
-
-
-def test_a_second_run_continues_where_the_first_ended_in_each_topic(site: LaneUnderTest, producer: KafkaProducer):
-    announce(site, producer, 2)
-    site.follow()
-    announce(site, producer, 4, topics=site.settings.kafka_topics[1:])
-    assert site.follow().frames == 4
-    assert len({frame.frame_id for frame in site.frames()}) == 4
 
 
 def test_a_topic_that_is_added_later_is_read_from_its_beginning(

@@ -20,7 +20,7 @@ from imgpipeline_tests.servers.waiting import wait_until
 
 RUN_ID = "child"
 FOLLOW = f"""
-from imgpipeline.detect import follow_lane
+from imgpipeline.detect.run import follow_lane
 from imgpipeline.settings import load_settings
 from imgpipeline.stream.lanes import Lane
 

@@ -36,13 +36,13 @@ for chain in list_chains(store):
         print(make_bundle(store, found).problem)
 """
 FOLLOW_AND_TELL = """
-from imgpipeline.detect import follow_lane
+from imgpipeline.detect.run import follow_lane
 from imgpipeline.settings import load_settings
 from imgpipeline.stream.lanes import Lane
 
 told = []
-follow_lane(load_settings(), Lane(0, 1), run_id="sleeper", report=lambda report: told.extend(report.days.values()))
-print("reported", sum(counts.frames for counts in told), "frames")
+follow_lane(load_settings(), Lane(0, 1), run_id="sleeper", report=lambda report: told.append(report.frames))
+print("reported", max(told), "frames")
 """
 FIRST = 9_992
 """Where the log begins: a few frames reach beyond the first range of offsets."""

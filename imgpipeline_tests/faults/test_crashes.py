@@ -9,8 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from imgpipeline.detect import LaneReport, follow_lane
 from imgpipeline.detect.crash_search import Child
+from imgpipeline.detect.report import LaneReport
+from imgpipeline.detect.run import follow_lane
 from imgpipeline.errors import PermanentError
 from imgpipeline.faultpoints import ONCE_VARIABLE, PLAN_VARIABLE
 from imgpipeline.stream.lanes import Lane

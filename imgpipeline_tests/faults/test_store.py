@@ -11,7 +11,6 @@ from imgpipeline.contracts.keys import RAW_RECORDS
 from imgpipeline.errors import DeadLetterCode, TransientError
 from imgpipeline.ledger.reading import fix_ends
 from imgpipeline.objectstore import ForbiddenError, open_store
-from imgpipeline.stream.log import open_group
 from imgpipeline_tests.detect.conftest import LaneUnderTest, message, running, segments
 from imgpipeline_tests.detect.test_lane_faults import error_of, ledger_objects, through
 from imgpipeline_tests.faults.invariant import check
@@ -21,6 +20,7 @@ from imgpipeline_tests.objectstore.stores import s3_settings
 from imgpipeline_tests.servers.s3_server import S3Bucket, S3Server
 from imgpipeline_tests.servers.toxiproxy import ToxiproxyServer
 from imgpipeline_tests.servers.waiting import wait_until
+from imgpipeline_tests.stream.group import group_offsets
 
 pytestmark = pytest.mark.slow
 
@@ -39,8 +39,7 @@ def first_times(fate: Fate, times: int, *parts: str) -> Callable[[str, str, int]
 
 
 def told_group(lane: LaneUnderTest) -> int:
-    with open_group(lane.settings) as group:
-        return group.read([lane.partition()]).get(lane.partition(), 0)
+    return group_offsets(lane.settings, [lane.partition()]).get(lane.partition(), 0)
 
 
 @pytest.mark.fault(14)

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from imgpipeline.detect import follow_lane
+from imgpipeline.detect.run import follow_lane
 from imgpipeline.settings import Settings
 from imgpipeline.stream.connection import open_producer
 from imgpipeline.stream.lanes import Lane

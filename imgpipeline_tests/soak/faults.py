@@ -6,7 +6,6 @@ import signal
 import time
 from collections.abc import Callable, Mapping
 
-from imgpipeline_tests.defs.site import MODULE
 from imgpipeline_tests.servers.waiting import wait_until
 from imgpipeline_tests.soak.place import TAKEOVER_S, Place
 
@@ -96,12 +95,6 @@ def lose_answers_of_the_store(place: Place, chance: random.Random) -> str:
     return "for 6 s"
 
 
-def forget_the_cursor(place: Place, _chance: random.Random) -> str:
-    """The sensor's cursor is cleared."""
-    done = place.site.run("dagster", "sensor", "cursor", "frames_sensor", "--delete", "-m", MODULE, check=False)
-    return "cleared" if done.returncode == 0 else f"dagster sensor cursor ended with {done.returncode}"
-
-
 FAULTS: Mapping[str, Fault] = {
     "kill -9 of a run": kill_a_run,
     "SIGTERM to a run": end_a_run,
@@ -113,7 +106,6 @@ FAULTS: Mapping[str, Fault] = {
     "the store is cut off": cut_the_store_off,
     "the store is slow": slow_the_store_down,
     "answers of the store are lost": lose_answers_of_the_store,
-    "the sensor forgets": forget_the_cursor,
 }
 
 

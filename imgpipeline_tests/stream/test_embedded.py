@@ -16,7 +16,7 @@ from imgpipeline.objectstore.client import open_memory_store
 from imgpipeline.settings import Settings
 from imgpipeline.sources.protocol import CapturedFrame, SourceKind
 from imgpipeline.sources.session import SourceSession
-from imgpipeline.stream.embedded import EmbeddedBroker, broker_process, start_id
+from imgpipeline.stream.embedded import broker_process, embedded_broker, start_id
 from imgpipeline.stream.fetch import read_record
 from imgpipeline.stream.log import read_log
 from imgpipeline.stream.send import create_topic
@@ -56,8 +56,8 @@ def children_of(pid: int) -> list[int]:
 
 
 def test_a_record_goes_through_it_and_the_log_counts_it():
-    with EmbeddedBroker() as broker:
-        settings = settings_of(broker.environment())
+    with embedded_broker() as environment:
+        settings = settings_of(environment)
         assert {log.log_end for log in read_log(settings)} == {0}
         partition, offset = send(settings, b"frame")
         assert read_log(settings)[partition].log_end == offset + 1
@@ -69,8 +69,8 @@ def test_a_record_goes_through_it_and_the_log_counts_it():
 def test_every_start_has_a_unique_id_that_all_clients_see():
     ids = []
     for _ in range(2):
-        with EmbeddedBroker() as broker:
-            settings = settings_of(broker.environment())
+        with embedded_broker() as environment:
+            settings = settings_of(environment)
             ids += [start_id(topics_of(settings)), start_id(topics_of(settings))]
     assert ids[0] == ids[1] != ids[2] == ids[3]
     assert None not in ids
@@ -79,22 +79,22 @@ def test_every_start_has_a_unique_id_that_all_clients_see():
 def test_every_start_has_new_chains():
     chains = set()
     for _ in range(3):
-        with EmbeddedBroker() as broker:
-            chains |= {log.chain for log in read_log(settings_of(broker.environment()))}
+        with embedded_broker() as environment:
+            chains |= {log.chain for log in read_log(settings_of(environment))}
     assert len(chains) == 3 * 4
 
 
 @pytest.mark.medium
 def test_the_error_for_an_unknown_version_names_the_setting():
-    with EmbeddedBroker() as broker:
-        settings = Settings(_env_file=None, kafka_bootstrap_servers=broker.bootstrap_servers)
+    with embedded_broker() as environment:
+        settings = Settings(_env_file=None, kafka_bootstrap_servers=environment["IMGPIPELINE_KAFKA_BOOTSTRAP_SERVERS"])
         with pytest.raises(TransientError, match=r"IMGPIPELINE_KAFKA_API_VERSION .*2\.3"):
             read_log(settings)
 
 
 def test_the_error_for_creating_a_topic_says_what_the_broker_cannot_do():
-    with EmbeddedBroker() as broker:
-        settings = settings_of({**broker.environment(), "IMGPIPELINE_KAFKA_TOPIC": "other"})
+    with embedded_broker() as environment:
+        settings = settings_of({**environment, "IMGPIPELINE_KAFKA_TOPIC": "other"})
         with pytest.raises(PermanentError, match="cannot create topics after its start"):
             create_topic(settings, partitions=3)
 
@@ -146,8 +146,8 @@ def test_a_broker_that_does_not_start_is_reported_with_its_log(tmp_path: Path, m
 
 @pytest.mark.medium
 def test_a_live_source_can_be_published_to_a_broker_that_is_not_apache_kafka():
-    with EmbeddedBroker() as broker:
-        settings = settings_of(broker.environment())
+    with embedded_broker() as environment:
+        settings = settings_of(environment)
         publisher = SourceSession(settings, "camera", SourceKind.LIVE, store=open_memory_store())
         for number in range(3):
             publisher.offer(

@@ -13,7 +13,7 @@ from imgpipeline.errors import TransientError
 from imgpipeline.settings import Settings
 from imgpipeline.stream.connection import open_admin, open_consumer, open_producer
 from imgpipeline.stream.fetch import FETCH_OPTIONS, Hole, HoleExplainer, LaneFetcher, find_oldest, read_record
-from imgpipeline.stream.log import open_group, read_log
+from imgpipeline.stream.log import read_log
 
 Step = KafkaRecord | Hole
 
@@ -181,11 +181,3 @@ def test_a_dropped_partition_is_not_read_any_more(settings: Settings, make_topic
             steps += fetcher.poll(0.1)
 
     assert {s.at.number for s in steps} == {1}
-
-
-def test_committed_group_offsets_are_read_back(settings: Settings) -> None:
-    with open_group(settings) as group:
-        assert group.read([at(settings, 0)]) == {}
-        assert group.write({at(settings, 0): 3})
-    with open_group(settings) as group:
-        assert group.read([at(settings, 0)]) == {at(settings, 0): 3}

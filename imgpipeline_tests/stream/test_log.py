@@ -7,9 +7,10 @@ from imgpipeline.contracts.records import Partition
 from imgpipeline.errors import ConfigurationError
 from imgpipeline.settings import Settings
 from imgpipeline.stream.connection import open_admin, open_producer
-from imgpipeline.stream.embedded import API_VERSION, EmbeddedBroker
-from imgpipeline.stream.log import ask_group, open_group, read_log
+from imgpipeline.stream.embedded import embedded_broker
+from imgpipeline.stream.log import commit_group, read_log
 from imgpipeline_tests.servers.waiting import wait_until
+from imgpipeline_tests.stream.group import group_offsets
 from imgpipeline_tests.stream.test_embedded import settings_of
 
 
@@ -46,39 +47,31 @@ def test_a_missing_topic_names_the_setting_and_the_command(settings: Settings) -
         read_log(settings.model_copy(update={"kafka_topics": ("absent",)}))
 
 
-def test_each_start_of_an_embedded_broker_has_a_new_log() -> None:
-    ids = set()
-    for _ in range(3):
-        with EmbeddedBroker() as broker:
-            chosen = {"kafka_bootstrap_servers": broker.bootstrap_servers, "kafka_api_version": API_VERSION}
-            ids.add(read_log(Settings(**chosen))[0].topic_id)  # type: ignore[arg-type]  # fields by name
-
-    assert len(ids) == 3
-
-
 def partitions(settings: Settings, *numbers: int) -> list[Partition]:
     return [Partition(settings.kafka_topic, number) for number in numbers]
 
 
-def test_a_group_without_commits_has_no_offsets(settings: Settings) -> None:
-    assert ask_group(settings, partitions(settings, 0)) == {}
-
-
 @pytest.mark.parametrize("topic", [3], indirect=True)
-def test_the_offsets_of_all_partitions_are_read_in_one_request(settings: Settings) -> None:
-    with open_group(settings) as group:
-        first, second, third = partitions(settings, 0, 1, 2)
-        assert group.write({first: 7, third: 0})
-        assert group.read([first, second, third]) == {first: 7, third: 0}
-    assert ask_group(settings, [first, second, third]) == {first: 7, third: 0}
+def test_offsets_of_the_group_are_stored(settings: Settings) -> None:
+    first, second, third = partitions(settings, 0, 1, 2)
+    assert group_offsets(settings, [first]) == {}
+    with open_admin(settings) as admin:
+        assert commit_group(admin, settings, {first: 7, third: 0})
+    assert group_offsets(settings, [first, second, third]) == {first: 7, third: 0}
+
+
+def test_offsets_that_the_broker_refuses_only_cause_a_warning(
+    settings: Settings, caplog: pytest.LogCaptureFixture
+) -> None:
+    with open_admin(settings) as admin:
+        assert not commit_group(admin, settings, {Partition("no-such-topic", 0): 7})
+    assert f"Could not store the offsets of the group {settings.kafka_group}" in caplog.text
 
 
 def test_a_broker_with_an_old_protocol_works_too() -> None:
-    """The demo's broker gives an unreadable answer to a request for all partitions."""
-    with EmbeddedBroker() as broker:
-        settings = settings_of(broker.environment())
+    with embedded_broker() as environment:
+        settings = settings_of(environment)
         first, second = partitions(settings, 0, 1)
-        assert ask_group(settings, [first, second]) == {}
-        with open_group(settings) as group:
-            assert group.write({second: 5})
-        assert ask_group(settings, [first, second]) == {second: 5}
+        with open_admin(settings) as admin:
+            assert commit_group(admin, settings, {second: 5})
+        assert group_offsets(settings, [first, second]) == {second: 5}

@@ -1,4 +1,4 @@
-"""The daily assets: tables, summaries, tracks, what the rules find, and the report of each day.
+"""The daily assets: tables, summaries, tracks, what the rules find, the report, and the comparison of models.
 
 One step builds all of them, each after those that it reads (`daily.build`), so an object that cannot be built stops
 only those that need it. The step shows each asset as soon as it is stored, and fails at its end if anything failed.
@@ -26,11 +26,14 @@ from imgpipeline.events.recipe import events_recipe
 from imgpipeline.lake.days.day_rows import RECIPE
 from imgpipeline.lake.days.summaries import SUMMARIES, recipe
 from imgpipeline.lake.schema import DAY_TABLES, EVENT_TABLES, PLACE_TABLES, TRACK_TABLES
+from imgpipeline.lake.schema.redetections import MODEL_COMPARISON
+from imgpipeline.redetect.comparison import comparison_recipe
 from imgpipeline.reports.inputs import report_recipe
 from imgpipeline.settings import Settings, load_settings
 from imgpipeline.tracking.manifest import tracks_recipe
 
 DAILY_REPORT = dg.AssetKey(REPORT)
+REDETECTIONS = dg.AssetKey("redetections")
 STEP = "build_days"
 RETRIES = dg.RetryPolicy(max_retries=2, delay=5, backoff=dg.Backoff.EXPONENTIAL)
 """For transient errors; `resources.known_failures` prevents retries of other errors."""
@@ -40,8 +43,10 @@ FRESH_WITHIN = dg.FreshnessPolicy.time_window(fail_window=timedelta(hours=26), w
 Dagster only knows when an asset was last materialized. Therefore `keep_tables_current` requests the last day again
 after twelve hours without a build: the build finds it current and materializes it as skipped."""
 _LISTED = 10
-_TABLES = {table.name: table for table in (*DAY_TABLES, *TRACK_TABLES, *EVENT_TABLES, *PLACE_TABLES)} | {
-    name: summary.table for name, summary in SUMMARIES.items()
+_TABLES = {
+    **{table.name: table for table in (*DAY_TABLES, *TRACK_TABLES, *EVENT_TABLES, *PLACE_TABLES)},
+    **{name: summary.table for name, summary in SUMMARIES.items()},
+    COMPARISON: MODEL_COMPARISON,
 }
 _QUESTIONS = {
     "frames": "Which frames were processed: source, time, size, brightness, sharpness, and model? One row per frame "
@@ -72,6 +77,9 @@ _QUESTIONS = {
     REPORT: "What happened on that day? One self-contained HTML page: detections by label and hour, unique objects, "
     "zones and lines, events, frames by hour and size, images with their detections and tracks, dead letters, and "
     "whether tables and ledger agree. The command imgpipeline report --day D --out F downloads it.",
+    COMPARISON: "Where do models agree, and which objects does only one of them find? For each pair of models that "
+    "have processed the day (live: the detection runs) and each label: counts, matches with an IoU of 0.5 or more, "
+    "objects of only one model, and ten images with the boxes of both. One Parquet file per day.",
     **{
         name: f"{summary.question} One row: {summary.table.row}. One Parquet file per day; several days are the sum of "
         "their files."
@@ -84,11 +92,10 @@ _GROUPS = {
     **dict.fromkeys((table.name for table in TRACK_TABLES), ("tracks", {"python", "duckdb", "parquet"})),
     **dict.fromkeys((table.name for table in (*EVENT_TABLES, *PLACE_TABLES)), ("events", {"parquet", "s3"})),
     REPORT: ("reports", {"html", "s3"}),
+    COMPARISON: ("redetections", {"duckdb", "sql", "parquet"}),
 }
 """Group and kinds of each asset."""
-DAY_OBJECTS: Mapping[str, DayObject] = {name: each for name, each in OBJECTS.items() if name != COMPARISON}
-"""The objects that the step builds."""
-_OWNER = {table: each.name for each in DAY_OBJECTS.values() for table in each.tables}
+_OWNER = {table: each.name for each in OBJECTS.values() for table in each.tables}
 
 
 class BuildConfig(dg.Config):
@@ -114,16 +121,19 @@ def _specs(settings: Settings) -> list[dg.AssetSpec]:
             freshness_policy=FRESH_WITHIN if name == "label_counts" else None,
             skippable=True,
         )
-        for each in DAY_OBJECTS.values()
+        for each in OBJECTS.values()
         for name in each.tables
     ]
 
 
-def _inputs_of(name: str) -> list[dg.AssetKey]:
+def _inputs_of(name: str) -> list[dg.AssetKey | dg.AssetDep]:
     if _OWNER[name] == TABLES:
         return [FRAME_METADATA]
     if name in SUMMARIES:
         return [dg.AssetKey(table) for table in SUMMARIES[name].inputs]
+    if name == COMPARISON:
+        to_day = dg.MultiToSingleDimensionPartitionMapping(partition_dimension_name="day")
+        return [dg.AssetKey("detections"), dg.AssetDep(REDETECTIONS, partition_mapping=to_day)]
     tables = {
         "tracks": ("frames", "detections", "notices"),
         "frame_changes": ("frames",),
@@ -140,6 +150,8 @@ def _recipe_of(name: str, settings: Settings) -> str:
     if name in SUMMARIES:
         return recipe(name, settings)
     owner = _OWNER[name]
+    if owner == COMPARISON:
+        return comparison_recipe()
     if owner in (TABLES, TRACKS, REPORT):
         return {TABLES: RECIPE, TRACKS: tracks_recipe(settings), REPORT: report_recipe(settings)}[owner]
     return events_recipe(name, settings)
@@ -163,7 +175,7 @@ def day_assets(settings: Settings) -> dg.AssetsDefinition:
     )
     def build(
         context: dg.AssetExecutionContext, config: BuildConfig, pipeline: Pipeline
-    ) -> Iterator[dg.MaterializeResult[None] | dg.AssetCheckResult]:
+    ) -> Iterator[dg.MaterializeResult[None]]:
         """Builds the requested objects of each day."""
         yield from _build(context, config, pipeline)
 
@@ -172,12 +184,12 @@ def day_assets(settings: Settings) -> dg.AssetsDefinition:
 
 def _build(
     context: dg.AssetExecutionContext, config: BuildConfig, pipeline: Pipeline
-) -> Iterator[dg.MaterializeResult[None] | dg.AssetCheckResult]:
+) -> Iterator[dg.MaterializeResult[None]]:
     from imgpipeline.daily.build import BuildOptions, build_day  # noqa: PLC0415 - loads the reports
 
     days = days_of(context)
     note_process(context.instance, context.run_id)
-    names = [each.name for each in DAY_OBJECTS.values() if _is_selected(context, each)]
+    names = [each.name for each in OBJECTS.values() if _is_selected(context, each)]
     failed: dict[tuple[str, date], ImgpipelineError] = {}
     with known_failures():
         settings, store = pipeline.settings(), pipeline.store()
@@ -193,7 +205,6 @@ def _build(
                 else:
                     yield from shown.results(built)
                 checks.note(built)
-    yield from checks.results()
     if failed:
         raise _failure(context, failed, len(days))
 

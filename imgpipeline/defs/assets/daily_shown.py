@@ -1,28 +1,29 @@
 """What Dagster shows of a built object: one materialization for each of its tables, with figures and a preview."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+import json
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import date
-from functools import partial
 from hashlib import sha256
 from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 
 from imgpipeline.contracts.text import counted
-from imgpipeline.daily.objects import OBJECTS, REPORT, TABLES, TRACKS
+from imgpipeline.daily.objects import COMPARISON, OBJECTS, REPORT, TABLES, TRACKS
 from imgpipeline.defs.dagster_internals import DATA_VERSION_TAG
 from imgpipeline.defs.previews import (
     Preview,
     preview_dead_letters,
     preview_detections,
-    preview_once,
     preview_summary,
+    show_examples,
+    show_model_labels,
     show_table,
 )
 from imgpipeline.lake.days.summaries import SUMMARIES
 from imgpipeline.lake.days.summary_inputs import stored_key
-from imgpipeline.lake.storage.manifest import read_stored
+from imgpipeline.lake.storage.manifest import read_object, read_stored
 from imgpipeline.objectstore import ObjectStore
 from imgpipeline.settings import Settings
 
@@ -66,6 +67,8 @@ class DayShown:
     def _shown(self, built: "ObjectBuild", table: str) -> _Shown:
         if built.name == REPORT:
             return self._report(built.result)
+        if built.name == COMPARISON:
+            return self._comparison(built)
         key = stored_key(table, built.day)
         metadata = {"path": f"{self.store.url}/{key}", "skipped": built.result.skipped, **self._viewer(built.day)}
         if built.name == TRACKS:
@@ -76,7 +79,7 @@ class DayShown:
             if stored is None:  # removed since
                 return metadata, ""
             manifest = stored.manifest
-            metadata |= {"size_bytes": stored.size_bytes, **self._preview(built, table, manifest.content)}
+            metadata |= {"size_bytes": stored.size_bytes, **self._preview(built, table)}
         if built.name == TABLES:
             metadata |= {"extended": built.result.is_extended}
             metadata |= {"announced_again": built.result.duplicates} if table == "frames" else {}
@@ -87,21 +90,36 @@ class DayShown:
         url = self.settings.viewer_url
         return {"viewer": dg.MetadataValue.url(f"{url.rstrip('/')}/?day={day}")} if url else {}
 
-    def _preview(self, built: "ObjectBuild", table: str, version: str) -> Preview:
+    def _preview(self, built: "ObjectBuild", table: str) -> Preview:
         settings, store, day = self.settings, self.store, built.day
         if day not in self.days[-_MOST_PREVIEWS:]:
             return {}
-        make: Callable[[], Preview]
         if table in SUMMARIES:
-            make = partial(preview_summary, settings, store, SUMMARIES[table].table, day)
-        elif table == "detections":
-            make = partial(preview_detections, settings, store, day)
-        elif table == "dead_letters" and built.result.dead_letters:
-            make = partial(preview_dead_letters, settings, store, day)
-        else:
-            return {}
-        asset, skipped = dg.AssetKey(table), built.result.skipped
-        return preview_once(self.context.instance, asset, day, version, make, skipped=skipped)
+            return preview_summary(settings, store, SUMMARIES[table].table, day)
+        if table == "detections":
+            return preview_detections(settings, store, day)
+        if table == "dead_letters" and built.result.dead_letters:
+            return preview_dead_letters(settings, store, day)
+        return {}
+
+    def _comparison(self, built: "ObjectBuild") -> _Shown:
+        """Returns the figures of a comparison, and a few of its images."""
+        key = stored_key(COMPARISON, built.day)
+        metadata: dict[str, Any] = {"path": f"{self.store.url}/{key}", "skipped": built.result.skipped}
+        stored = read_object(self.store, key, json.loads)
+        if stored is None:  # removed since
+            return metadata, ""
+        document = stored.manifest
+        metadata |= {
+            "dagster/row_count": document["rows"],
+            "size_bytes": stored.size_bytes,
+            "models": list(document["made_of"]),
+            "examples": [f"{self.store.url}/{example}" for example in document["examples"]],
+        }
+        if built.day in self.days[-_MOST_PREVIEWS:]:
+            metadata |= show_model_labels(self.settings, self.store, built.day)
+            metadata |= show_examples(self.store, document["examples"])
+        return metadata, _hash((document["made_by"], document["made_of"]))
 
     def _report(self, made: "ReportBuild") -> _Shown:
         """Returns the address of a report and the figures at its top."""
@@ -115,12 +133,15 @@ class DayShown:
             **{name: value for name, value in numbers.items() if value is not None},
         }
         # Not a hash of the page: it names the versions of the tables, which change with every build.
-        content = repr((headline.recipe, replace(headline, inputs="")))
-        return metadata, sha256(content.encode()).hexdigest()[:16]
+        return metadata, _hash((headline.recipe, replace(headline, inputs="")))
 
 
 _FIGURES = ("frames", "detections", "dead_letters", "notices", "dropped", "observed_s", "received", "objects",
             "crossings", "events")  # fmt: skip
+
+
+def _hash(content: object) -> str:
+    return sha256(repr(content).encode()).hexdigest()[:16]
 
 
 def _slices(built: "ObjectBuild") -> Mapping[str, Any]:

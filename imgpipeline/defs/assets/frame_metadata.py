@@ -12,7 +12,7 @@ from imgpipeline.defs.assets.sources import STORED_IMAGES
 from imgpipeline.defs.partitions import DAYS
 from imgpipeline.defs.resources import Pipeline, known_failures
 from imgpipeline.defs.specs import OWNERS
-from imgpipeline.detect import LaneReport
+from imgpipeline.detect.report import LaneReport
 from imgpipeline.detect.state import DetectionState, read_state
 
 FRAME_METADATA = dg.AssetKey("frame_metadata")
@@ -27,30 +27,17 @@ frame_metadata = dg.AssetSpec(
     owners=OWNERS,
     description="What is the outcome of every announced frame? One outcome per Kafka offset: metadata with "
     "detections, a dead letter, a notice, or a gap, in immutable segments below metadata/. Written by detect_frames "
-    "within about a second of a frame's arrival; a day gets a materialization every few seconds while its frames are "
+    "within about a second of a frame's arrival; a day gets a materialization every minute while its frames are "
     "processed.",
 )
 
 
-def day_materializations(report: LaneReport) -> Iterator[dg.AssetMaterialization]:
-    """Yields one materialization for each day in a report.
-
-    The data version is derived from the ends of the day's chains: it changes whenever the day has new segments.
-    """
-    for day, counts in report.days.items():
-        yield dg.AssetMaterialization(
-            FRAME_METADATA,
-            partition=day.isoformat(),
-            metadata={
-                "frames_of_run": counts.frames,
-                "gated_of_run": counts.gated,
-                "dead_letters_of_run": counts.dead_letters,
-                "notices_of_run": counts.notices,
-                "detections_of_run": counts.detections,
-                **run_metadata(report),
-            },
-            tags={"dagster/data_version": counts.data_version},
-        )
+def materializations(report: LaneReport) -> Iterator[dg.AssetMaterialization]:
+    """Yields an event of `frame_metadata` for each day of a report, and of `stored_images` for new accounts."""
+    for day in report.accounted:
+        yield dg.AssetMaterialization(STORED_IMAGES, partition=day.isoformat())
+    for day in report.days:
+        yield dg.AssetMaterialization(FRAME_METADATA, partition=day.isoformat(), metadata=run_metadata(report))
 
 
 @dg.asset_check(

@@ -1,44 +1,37 @@
-"""The assets of redetections: the results of other models on stored images, and a comparison of models.
+"""The asset `redetections`: the results of other models on stored images.
 
-The partitions of `redetections` are pairs of model and day. A range run may have days of several models, and any number
+Its partitions are pairs of model and day. A range run may have days of several models, and any number
 of runs, also on other machines, may work on the same days. Redetections do not follow new frames: people or a schedule
-request them. `keep_tables_current` requests a comparison once a day has them.
+request them. `keep_tables_current` builds a comparison of models once a day has them.
 """
 
 import contextlib
 import time
 from collections.abc import Callable, Iterator, Mapping
-from datetime import date
 from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 
-from imgpipeline.contracts.keys import redetection_folder, summary_key
+from imgpipeline.contracts.keys import redetection_folder
 from imgpipeline.contracts.text import counted
 from imgpipeline.contracts.times import utc_now
-from imgpipeline.defs.assets.daily import RETRIES, BuildConfig, listed
-from imgpipeline.defs.lost_runs import note_process
-from imgpipeline.defs.partitions import DAYS, MODEL_DAYS, days_of, model_day_key, model_days_of
-from imgpipeline.defs.previews import show_examples, show_model_labels, show_table
+from imgpipeline.defs.assets.daily import REDETECTIONS, RETRIES, BuildConfig, listed
+from imgpipeline.defs.lost_runs import LAUNCHED_HERE, note_process
+from imgpipeline.defs.partitions import MODEL_DAYS, model_day_key, model_days_of
+from imgpipeline.defs.previews import show_table
 from imgpipeline.defs.resources import Pipeline, known_failures
 from imgpipeline.defs.run_tags import WORK_TAG
 from imgpipeline.defs.specs import OWNERS, table_metadata
 from imgpipeline.errors import ConfigurationError, PermanentError
-from imgpipeline.lake.schema.redetections import MODEL_COMPARISON
 from imgpipeline.lake.schema.redetections import REDETECTIONS as REDETECTIONS_TABLE
 from imgpipeline.objectstore import ForbiddenError
 from imgpipeline.redetect.choice import parse_choice
-from imgpipeline.redetect.comparison import ComparisonBuild, build_comparison, comparison_recipe
 
 if TYPE_CHECKING:
     from imgpipeline.redetect.run import Redetection
 
 FRAMES = dg.AssetKey("frames")
-REDETECTIONS = dg.AssetKey("redetections")
-COMPARISON = dg.AssetKey(MODEL_COMPARISON.name)
 _LOG_EVERY_S = 10.0
-_MOST_PREVIEWS = 3
-"""In a long range, only the last days show pictures, which take space in the event log."""
 
 
 @dg.asset(
@@ -71,65 +64,11 @@ def redetections(context: dg.AssetExecutionContext, config: BuildConfig, pipelin
         for model, redetector in opened.items():
             for day in wanted[model]:
                 key = model_day_key(model, day)
-                with _keep_going(context, failed, key, "re-processed"):
+                with _keep_going(context, failed, key):
                     found = redetect_day(redetector, day, force=config.force, progress=_log_progress(context, key))
                     context.log.info(f"{key}: {_said(found)}")
                     done[key] = _shown(found, f"{store.url}/{redetection_folder(model, day)}")
-    _tell(context, REDETECTIONS, done, failed)
-
-
-@dg.asset(
-    key=COMPARISON,
-    deps=[
-        # It reads `detections` as well. With this edge, Dagster would skip it in a run for a range of days that builds
-        # both, because the step of `detections` then stores an event for each day and has no output of its own.
-        dg.AssetDep(
-            REDETECTIONS,
-            partition_mapping=dg.MultiToSingleDimensionPartitionMapping(partition_dimension_name="day"),
-        ),
-    ],
-    partitions_def=DAYS,
-    backfill_policy=dg.BackfillPolicy.single_run(),
-    retry_policy=RETRIES,
-    group_name="redetections",
-    kinds={"duckdb", "sql", "parquet"},
-    owners=OWNERS,
-    code_version=comparison_recipe(),
-    metadata=table_metadata(MODEL_COMPARISON),
-    description="Where do models agree, and which objects does only one of them find? For each pair of models that "
-    "have processed the day (live: the detection runs) and each label: counts, matches with an IoU of 0.5 or more, "
-    "objects of only one model, and ten images with the boxes of both. One Parquet file per day.",
-)
-def model_comparison(context: dg.AssetExecutionContext, config: BuildConfig, pipeline: Pipeline) -> None:
-    """Compares the results of models for the requested days."""
-    days = days_of(context)
-    note_process(context.instance, context.run_id)
-    built: dict[date, ComparisonBuild] = {}
-    failed: dict[str, PermanentError] = {}
-    with known_failures():
-        settings, store = pipeline.settings(), pipeline.store()
-        for day in days:
-            with _keep_going(context, failed, day.isoformat(), "compared"):
-                found = build_comparison(settings, store, day, force=config.force, now=utc_now())
-                context.log.info(f"{day}: {'current' if found.skipped else 'compared'}, {', '.join(found.models)}.")
-                built[day] = found
-        done = {
-            day.isoformat(): {
-                "path": f"{store.url}/{summary_key(MODEL_COMPARISON.name, day)}",
-                "dagster/row_count": found.rows,
-                "size_bytes": found.size_bytes,
-                "skipped": found.skipped,
-                "models": list(found.models),
-                "examples": [f"{store.url}/{key}" for key in found.examples],
-                **(
-                    {**show_model_labels(settings, store, day), **show_examples(store, found.examples)}
-                    if day in days[-_MOST_PREVIEWS:]
-                    else {}
-                ),
-            }
-            for day, found in built.items()
-        }
-    _tell(context, COMPARISON, done, failed)
+    _tell(context, done, failed)
 
 
 redetect_days = dg.define_asset_job(
@@ -137,7 +76,7 @@ redetect_days = dg.define_asset_job(
     selection=dg.AssetSelection.assets(REDETECTIONS),
     partitions_def=MODEL_DAYS,
     executor_def=dg.in_process_executor,
-    tags={WORK_TAG: "redetection"},
+    tags={WORK_TAG: "redetection", **LAUNCHED_HERE},
     description="Re-processes the stored images of days with another model: one partition, or a range of days in one "
     "run. Skips current days, unless the run configuration sets force.",
 )
@@ -194,9 +133,7 @@ def _shown(found: "Redetection", folder: str) -> dict[str, Any]:
 
 
 @contextlib.contextmanager
-def _keep_going(
-    context: dg.AssetExecutionContext, failed: dict[str, PermanentError], key: str, what: str
-) -> Iterator[None]:
+def _keep_going(context: dg.AssetExecutionContext, failed: dict[str, PermanentError], key: str) -> Iterator[None]:
     """Records a permanent error of one partition, so the work on the others continues.
 
     Raises:
@@ -208,23 +145,22 @@ def _keep_going(
     except (ConfigurationError, ForbiddenError):
         raise
     except PermanentError as error:
-        context.log.warning(f"{key} cannot be {what}: {error}")
+        context.log.warning(f"{key} cannot be re-processed: {error}")
         failed[key] = error
 
 
 def _tell(
     context: dg.AssetExecutionContext,
-    asset: dg.AssetKey,
     done: Mapping[str, Mapping[str, Any]],
     failed: Mapping[str, PermanentError],
 ) -> None:
     """Stores the metadata of each partition; fails after that if some partitions failed."""
     if not failed:
         for key, metadata in done.items():
-            context.add_asset_metadata(metadata, asset_key=asset, partition_key=key)
+            context.add_asset_metadata(metadata, asset_key=REDETECTIONS, partition_key=key)
         return
     for key, metadata in done.items():
-        context.log_event(dg.AssetMaterialization(asset, partition=key, metadata=dict(metadata)))
+        context.log_event(dg.AssetMaterialization(REDETECTIONS, partition=key, metadata=dict(metadata)))
     first = next(iter(failed.values()))
     raise dg.Failure(
         description=f"{len(failed)} of {len(failed) + len(done)} partitions could not be built ({listed(failed)}). "

@@ -5,7 +5,6 @@ Both assets are external. A detection run that writes a notice of a source into 
 and reports only changes, without a run.
 """
 
-from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 import dagster as dg
@@ -15,7 +14,6 @@ from imgpipeline.defs.dagster_internals import as_evaluation
 from imgpipeline.defs.partitions import DAYS
 from imgpipeline.defs.resources import Pipeline, known_failures
 from imgpipeline.defs.specs import OWNERS
-from imgpipeline.detect import LaneReport
 from imgpipeline.errors import ImgpipelineError
 
 if TYPE_CHECKING:
@@ -40,27 +38,11 @@ stored_images = dg.AssetSpec(
     kinds={"s3"},
     owners=OWNERS,
     description="Which images did the sources store, and which frames did they lose? A day gets a materialization when "
-    "reports of its sources arrive: frames received, announced, gated, dropped and failed, and observed seconds.",
+    "reports of its sources arrive; the command imgpipeline sources books adds them up.",
 )
 CHECK = "no_source_is_silent"
 _STORE_PATIENCE_S = 5.0
 """Timeout of the store for a tick; the next tick tries again."""
-
-
-def image_materializations(report: LaneReport) -> Iterator[dg.AssetMaterialization]:
-    """Yields one materialization for each day with new accounts of sources in a report."""
-    for day, counts in report.days.items():
-        if counts.accounts is not None:
-            yield dg.AssetMaterialization(
-                STORED_IMAGES,
-                partition=day.isoformat(),
-                metadata={
-                    "sources": sorted(counts.accounts.sources),
-                    "observed_s_of_run": round(counts.accounts.observed_s, 3),
-                    **{f"{name}_of_run": frames for name, frames in counts.accounts.frames.items()},
-                },
-                tags={"dagster/data_version": counts.data_version},
-            )
 
 
 @dg.asset_check(

@@ -12,7 +12,7 @@ from imgpipeline.contracts.capture import ClockSource
 from imgpipeline.contracts.messages import MessageFormat
 from imgpipeline.contracts.notices import Notice
 from imgpipeline.contracts.times import utc_now
-from imgpipeline.detect import follow_lane
+from imgpipeline.detect.run import follow_lane
 from imgpipeline.lake.quality.audit import audit
 from imgpipeline.lake.query.books import BookEntry, read_books
 from imgpipeline.lake.query.source_status import SourceState, read_source_status

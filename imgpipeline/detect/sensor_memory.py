@@ -1,22 +1,19 @@
 """The sensor's memory from tick to tick, and the choice of the partitions whose ledger ends it reads from the store.
 
-The memory is stored as the sensor's cursor and becomes the input of `lanes.decide`. It is only a hint: clearing,
-rewinding or corrupting it costs a few requests and delays a takeover. It cannot hide a frame for long, because every
-tick reads the ends of some partitions in turn, and it cannot affect the ledger. The functions are pure; the sensor
-makes the requests.
+The memory lives in the code server and becomes the input of `lanes.decide`. It is only a hint: losing it costs a few
+requests and delays a takeover. It cannot hide a frame for long, because every tick reads the ends of some partitions in
+turn, and it cannot affect the ledger. The functions are pure; the sensor makes the requests.
 """
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
-from typing import Any
+from datetime import datetime
 
 from imgpipeline.contracts.keys import ChainId
 from imgpipeline.contracts.records import LogRange
+from imgpipeline.ledger.reading import ChainEnd
 from imgpipeline.stream.lanes import PartitionView
 
-_FORMAT_VERSION = 1
 MOST_ASKED = 64
 """Maximum number of partitions with apparent lag whose ends are read in one tick; more than these take turns."""
 OTHERS_ASKED = 4
@@ -24,19 +21,11 @@ OTHERS_ASKED = 4
 
 
 @dataclass(frozen=True, slots=True)
-class FoundEnd:
-    """The end of a chain when it was last read."""
-
-    offset: int
-    hint: int | None
-    """Start of the last segment, where the next search may start; None for an empty chain."""
-
-
-@dataclass(frozen=True, slots=True)
 class Seen:
     """The memory of one chain."""
 
-    end: FoundEnd
+    end: ChainEnd
+    """As it was last read."""
     moved_at: datetime
     behind_since: datetime | None
     """When the current, uninterrupted lag began, UTC; None without lag."""
@@ -49,29 +38,6 @@ class SensorMemory:
     seen: Mapping[ChainId, Seen] = field(default_factory=dict)
     turn: int = 0
     """Number of ticks so far; determines which partitions have their turn."""
-
-    def to_cursor(self) -> str:
-        """Returns the memory as text."""
-        chains = [
-            [c.topic, c.topic_id, c.partition, s.end.offset, s.end.hint, _seconds(s.moved_at), _seconds(s.behind_since)]
-            for c, s in sorted(self.seen.items())
-        ]
-        return json.dumps({"version": _FORMAT_VERSION, "turn": self.turn, "chains": chains}, separators=(",", ":"))
-
-    @classmethod
-    def from_cursor(cls, text: str | None, *, now: datetime) -> "SensorMemory":
-        """Returns the memory that `to_cursor` wrote; an empty memory for any other text.
-
-        Args:
-            now: The current time; later times count as now, so that no cursor can postpone a takeover forever.
-        """
-        try:
-            data = json.loads(text or "{}")
-            if data["version"] != _FORMAT_VERSION:
-                return cls()
-            return cls(dict(_read_chain(row, now) for row in data["chains"]), _whole(data["turn"]))
-        except (ValueError, KeyError, TypeError, OverflowError, OSError, RecursionError):
-            return cls()
 
     def choose(self, logs: Sequence[LogRange]) -> list[LogRange]:
         """Returns the partitions whose ledger ends to read in this tick.
@@ -87,7 +53,7 @@ class SensorMemory:
     def look(
         self,
         logs: Sequence[LogRange],
-        ends: Mapping[ChainId, FoundEnd],
+        ends: Mapping[ChainId, ChainEnd],
         *,
         now: datetime,
         topics: Sequence[str] = (),
@@ -117,7 +83,7 @@ class SensorMemory:
         return views, SensorMemory(seen, self.turn + 1)
 
 
-def _settled_end(log: LogRange, before: Seen | None, end: FoundEnd) -> int:
+def _settled_end(log: LogRange, before: Seen | None, end: ChainEnd) -> int:
     """Returns the log's end to compare with the ledger's.
 
     The ledger is read after the log, so it may be ahead. It contradicts the log only if it was already ahead in the
@@ -132,26 +98,3 @@ def _in_turn(logs: Sequence[LogRange], most: int, turn: int) -> list[LogRange]:
         return list(logs)
     first = turn * most % len(logs)
     return [*logs[first:], *logs[:first]][:most]
-
-
-def _read_chain(row: Sequence[Any], now: datetime) -> tuple[ChainId, Seen]:
-    topic, topic_id, partition, end, hint, moved_at, behind_since = row
-    if not isinstance(topic, str) or not isinstance(topic_id, str):
-        raise TypeError("a topic and its id are text")
-    found = FoundEnd(_whole(end), None if hint is None else _whole(hint))
-    since = None if behind_since is None else _time(behind_since, now)
-    return ChainId(topic, topic_id, _whole(partition)), Seen(found, _time(moved_at, now), since)
-
-
-def _whole(value: object) -> int:
-    if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value < 2**63:
-        raise ValueError(f"{value!r} is not an offset")
-    return value
-
-
-def _seconds(time: datetime | None) -> int | None:
-    return None if time is None else int(time.timestamp())
-
-
-def _time(seconds: object, now: datetime) -> datetime:
-    return min(datetime.fromtimestamp(_whole(seconds), UTC), now)
