@@ -17,7 +17,6 @@ from imgpipeline.contracts.keys import ChainId
 from imgpipeline.contracts.messages import FrameMessage
 from imgpipeline.contracts.outcomes import DeadLetter, Frame, Gap, Outcome, offsets_of
 from imgpipeline.contracts.records import Partition
-from imgpipeline.detect import LaneReport, follow_lane
 from imgpipeline.detect.report import LaneReport
 from imgpipeline.detect.run import follow_lane
 from imgpipeline.ledger.reading import fix_ends, list_segments, read_segments
