@@ -25,8 +25,7 @@ from imgpipeline.web.viewer.queries import (
     read_form,
     wrong_parameter,
 )
-from imgpipeline.web.viewer.responses import Renderer
-from imgpipeline.web.viewer.site import ViewedSite
+from imgpipeline.web.viewer.site import Site, ViewedSite
 from imgpipeline.web.viewer.views import View, add_views
 
 AnnotationPath = Annotated[FrameId, Path(description="Id of the annotation.")]
@@ -46,51 +45,46 @@ class AnnotationBody(BaseModel):
     note: str = Field("", max_length=LONGEST_NOTE, description="A comment.")
 
 
-def annotating_routes(site: ViewedSite, renderer: Renderer) -> APIRouter:
-    """Returns the routes."""
-    router = APIRouter(tags=["viewer"])
-    view = View(
-        "/feedback", DayQuery, lambda asked: list(annotations_of(site.store, asked.day)),
-        lambda asked, found: {"day": asked.day, "days": asked.days, "annotations": found},
-        lambda asked, found: {"day": asked.day, "annotations": [one.to_json() for one in found]},
-        "Lists the feedback about the frames of a day, including withdrawn feedback.", api="/annotations",
-    )  # fmt: skip
-    add_views(router, site, renderer, view)
-    _add_api(router, site)
-    _add_forms(router, site)
-    return router
+router = APIRouter(tags=["viewer"])
+add_views(router, View(
+    "/feedback", DayQuery, lambda asked: list(annotations_of(asked.site.store, asked.day)),
+    lambda asked, found: {"day": asked.day, "days": asked.days, "annotations": found},
+    lambda asked, found: {"day": asked.day, "annotations": [one.to_json() for one in found]},
+    "Lists the feedback about the frames of a day, including withdrawn feedback.", api="/annotations",
+))  # fmt: skip
 
 
-def _add_api(router: APIRouter, site: ViewedSite) -> None:
-    @router.post("/api/v1/frames/{day}/{frame_id}/annotations", status_code=201)
-    def annotate(request: Request, day: DayPath, frame_id: FramePath, body: AnnotationBody) -> dict[str, Any]:
-        """Reports a wrong detection or a missing object. Counts do not change."""
-        return _keep(site, allowed(request, Scope.ACKNOWLEDGE), day, frame_id, body).to_json()
-
-    @router.post("/api/v1/frames/{day}/{frame_id}/annotations/{annotation_id}/withdrawal")
-    def withdraw_annotation(
-        request: Request, day: DayPath, frame_id: FramePath, annotation_id: AnnotationPath
-    ) -> dict[str, Any]:
-        """Withdraws feedback. It stays stored, with the name of the caller."""
-        by = allowed(request, Scope.ACKNOWLEDGE).name
-        return withdraw(site.store, day, frame_id, annotation_id, by=by, at=site.clock()).to_json()
+@router.post("/api/v1/frames/{day}/{frame_id}/annotations", status_code=201)
+def annotate(request: Request, site: Site, day: DayPath, frame_id: FramePath, body: AnnotationBody) -> dict[str, Any]:
+    """Reports a wrong detection or a missing object. Counts do not change."""
+    return _keep(site, allowed(request, Scope.ACKNOWLEDGE), day, frame_id, body).to_json()
 
 
-def _add_forms(router: APIRouter, site: ViewedSite) -> None:
-    @router.post("/frames/{day}/{frame_id}/annotate", include_in_schema=False)
-    async def by_form(request: Request, day: DayPath, frame_id: FramePath) -> Response:
-        visitor = allowed(request, Scope.ACKNOWLEDGE)
-        body = _body_of(await read_form(request))
-        await run_in_threadpool(_keep, site, visitor, day, frame_id, body)
-        return RedirectResponse(f"/frames/{day}/{frame_id}?{request.url.query}#feedback", 303)
+@router.post("/api/v1/frames/{day}/{frame_id}/annotations/{annotation_id}/withdrawal")
+def withdraw_annotation(
+    request: Request, site: Site, day: DayPath, frame_id: FramePath, annotation_id: AnnotationPath
+) -> dict[str, Any]:
+    """Withdraws feedback. It stays stored, with the name of the caller."""
+    by = allowed(request, Scope.ACKNOWLEDGE).name
+    return withdraw(site.store, day, frame_id, annotation_id, by=by, at=site.clock()).to_json()
 
-    @router.post("/frames/{day}/{frame_id}/annotations/{annotation_id}/withdraw", include_in_schema=False)
-    def withdraw_by_form(
-        request: Request, day: DayPath, frame_id: FramePath, annotation_id: AnnotationPath
-    ) -> Response:
-        by = allowed(request, Scope.ACKNOWLEDGE).name
-        withdraw(site.store, day, frame_id, annotation_id, by=by, at=site.clock())
-        return RedirectResponse(f"/frames/{day}/{frame_id}?{request.url.query}#feedback", 303)
+
+@router.post("/frames/{day}/{frame_id}/annotate", include_in_schema=False)
+async def annotate_by_form(request: Request, site: Site, day: DayPath, frame_id: FramePath) -> Response:
+    """Reports a mistake from the page of the frame."""
+    visitor = allowed(request, Scope.ACKNOWLEDGE)
+    body = _body_of(await read_form(request))
+    await run_in_threadpool(_keep, site, visitor, day, frame_id, body)
+    return RedirectResponse(f"/frames/{day}/{frame_id}?{request.url.query}#feedback", 303)
+
+
+@router.post("/frames/{day}/{frame_id}/annotations/{annotation_id}/withdraw", include_in_schema=False)
+def withdraw_by_form(
+    request: Request, site: Site, day: DayPath, frame_id: FramePath, annotation_id: AnnotationPath
+) -> Response:
+    """Withdraws feedback from the page of the frame."""
+    withdraw_annotation(request, site, day, frame_id, annotation_id)
+    return RedirectResponse(f"/frames/{day}/{frame_id}?{request.url.query}#feedback", 303)
 
 
 def _body_of(form: Mapping[str, str]) -> AnnotationBody:

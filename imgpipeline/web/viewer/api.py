@@ -3,7 +3,7 @@
 import asyncio
 import json
 from collections.abc import AsyncIterator
-from dataclasses import dataclass
+from threading import Semaphore
 from time import monotonic
 from typing import Any
 
@@ -16,12 +16,10 @@ from imgpipeline.contracts.text import plain
 from imgpipeline.lake.query.summaries import LabelChoice, ask_session
 from imgpipeline.web.viewer.answers import day_counts
 from imgpipeline.web.viewer.queries import CountQuery, Zoned
-from imgpipeline.web.viewer.responses import Renderer, answer_json
-from imgpipeline.web.viewer.site import ViewedSite
+from imgpipeline.web.viewer.responses import answer_json
+from imgpipeline.web.viewer.site import MOST_STREAMS, Site, ViewedSite
 from imgpipeline.web.viewer.views import Asked, View, add_views
 
-MOST_STREAMS = 64
-"""Clients of `/changes` at the same time; fewer than the server's connections, so that pages always answer."""
 HEARTBEAT_S = 15.0
 """Shorter than the time after which proxies close a quiet connection."""
 _RECONNECT_MS = 2_000
@@ -30,36 +28,21 @@ _LONGEST_S = 600.0
 """Clients reconnect after this time, so that their API key is checked again."""
 
 
-def api_routes(site: ViewedSite, renderer: Renderer) -> APIRouter:
-    """Returns the routes."""
-    router = APIRouter(tags=["viewer"])
-    _add_status(router, site)
-    add_views(router, site, renderer, _DAYS, _LABEL_COUNTS)
-    return router
+router = APIRouter(tags=["viewer"])
 
 
-def _add_status(router: APIRouter, site: ViewedSite) -> None:
-    streams = _Streams()
-
-    @router.get("/api/v1/status")
-    def status(request: Request) -> Response:
-        """Returns when the tables on the pages were read, and whether the store answers."""
-        return answer_json(request, site.status())
-
-    @router.get("/api/v1/changes", response_class=StreamingResponse)
-    async def changes() -> StreamingResponse:
-        """Streams the document of `/status` now and at each change, as server-sent events named `status`."""
-        if streams.open >= MOST_STREAMS:
-            raise HTTPException(503, f"{MOST_STREAMS} clients are connected already; poll /api/v1/status instead")
-        streams.open += 1
-        return _EventStream(status_events(site), streams)
+@router.get("/api/v1/status")
+def status(request: Request, site: Site) -> Response:
+    """Returns when the tables on the pages were read, and whether the store answers."""
+    return answer_json(request, site.status())
 
 
-@dataclass(slots=True)
-class _Streams:
-    """Number of connected clients."""
-
-    open: int = 0
+@router.get("/api/v1/changes", response_class=StreamingResponse)
+async def changes(site: Site) -> StreamingResponse:
+    """Streams the document of `/status` now and at each change, as server-sent events named `status`."""
+    if not site.streams.acquire(blocking=False):
+        raise HTTPException(503, f"{MOST_STREAMS} clients are connected already; poll /api/v1/status instead")
+    return _EventStream(status_events(site), site.streams)
 
 
 class _EventStream(StreamingResponse):
@@ -67,7 +50,7 @@ class _EventStream(StreamingResponse):
 
     media_type = "text/event-stream"
 
-    def __init__(self, events: AsyncIterator[str], streams: _Streams) -> None:
+    def __init__(self, events: AsyncIterator[str], streams: Semaphore) -> None:
         super().__init__(events, headers={"Cache-Control": "no-store", "X-Accel-Buffering": "no"})
         self._streams = streams
 
@@ -75,7 +58,7 @@ class _EventStream(StreamingResponse):
         try:
             await super().__call__(scope, receive, send)
         finally:
-            self._streams.open -= 1
+            self._streams.release()
 
 
 async def status_events(site: ViewedSite, *, heartbeat_s: float = HEARTBEAT_S) -> AsyncIterator[str]:
@@ -116,3 +99,4 @@ _LABEL_COUNTS = View(
     "Counts the detections of a day by label, hour or source.",
     table=lambda asked, found: (f"label-counts-{asked.day}", found),
 )  # fmt: skip
+add_views(router, _DAYS, _LABEL_COUNTS)

@@ -19,8 +19,7 @@ from imgpipeline.lake.sessions.session import LakeSession
 from imgpipeline.ledger.dead_letters import BuriedRecord, Wanted, find_dead_letters
 from imgpipeline.web.viewer.answers import utc_days_of
 from imgpipeline.web.viewer.queries import ListQuery, Name, Zoned
-from imgpipeline.web.viewer.responses import Renderer, fields_of
-from imgpipeline.web.viewer.site import ViewedSite
+from imgpipeline.web.viewer.responses import fields_of
 from imgpipeline.web.viewer.views import Asked, View, add_views, part_of
 
 _Row = Mapping[str, Any]
@@ -158,8 +157,5 @@ _LISTS = (
 )  # fmt: skip
 
 
-def day_list_routes(site: ViewedSite, renderer: Renderer) -> APIRouter:
-    """Returns the routes."""
-    router = APIRouter(tags=["viewer"])
-    add_views(router, site, renderer, *_LISTS)
-    return router
+router = APIRouter(tags=["viewer"])
+add_views(router, *_LISTS)

@@ -68,10 +68,10 @@ from imgpipeline.web.viewer.queries import (
     PageQuery,
     read_query,
 )
-from imgpipeline.web.viewer.responses import PICTURES, Renderer, answer_bytes, answer_json, fields_of
+from imgpipeline.web.viewer.responses import PICTURES, Pages, answer_bytes, answer_json, fields_of
 from imgpipeline.web.viewer.reviewed import count_reviewed
 from imgpipeline.web.viewer.reviewing import reviewed_of
-from imgpipeline.web.viewer.site import ViewedSite
+from imgpipeline.web.viewer.site import Site, ViewedSite
 from imgpipeline.web.viewer.views import Asked, View, add_views
 
 AnswerT = TypeVar("AnswerT")
@@ -171,17 +171,6 @@ class Timeline:
         return round(HEIGHT * count / self.most, 2)
 
 
-def frame_routes(site: ViewedSite, renderer: Renderer) -> APIRouter:
-    """Returns the routes."""
-    router = APIRouter(tags=["viewer"])
-    add_views(router, site, renderer, _EXPLAIN, _REVIEW)
-    _add_export(router, site)
-    _add_frame(router, site, renderer)
-    _add_frame_api(router, site)
-    _add_pictures(router, site)
-    return router
-
-
 def _frames(asked: Asked) -> FramePage:
     return page_of_frames(asked.site, asked.lake, asked.query, PAGE_FRAMES if asked.is_page else asked.query.limit)
 
@@ -261,26 +250,29 @@ _EXPLAIN = View(
 )  # fmt: skip
 
 
-def _add_export(router: APIRouter, site: ViewedSite) -> None:
-    @router.get("/api/v1/export", responses={200: {"content": {"application/zip": {}}}})
-    def export(request: Request, query: Annotated[ExportQuery, Query()]) -> Response:
-        """Exports frames with all of their boxes, corrected by feedback, in COCO or YOLO format without images."""
-        with site.lake.reading(query.timezone) as lake:
-            days = days_shown(lake, query)
-            wanted = wanted_frames(site, lake, query, days)
-            training = open_training_set(lake, site.store, wanted, utc_days_of(lake, days), is_marked=query.marked)
-            matching = len(training.corrections) if query.marked else list_frames(lake, wanted, 1).matching
-            if matching > MOST_EXPORTED:
-                raise UsageError(
-                    f"{matching:,} frames are too many for one response; the limit is {MOST_EXPORTED:,}.",
-                    next_step=f"choose fewer, or run `imgpipeline export {query.format} FOLDER`",
-                )
-            if query.format is TrainingFormat.YOLO:
-                return answer_bytes(request, _zipped(training), "application/zip", file_name=f"yolo-{days[-1]}.zip")
-            text = io.StringIO()
-            coco_document(training, text, {})
-        name = f"coco-{days[-1]}.json"
-        return answer_bytes(request, text.getvalue().encode(), "application/json", file_name=name)
+router = APIRouter(tags=["viewer"])
+add_views(router, _EXPLAIN, _REVIEW)
+
+
+@router.get("/api/v1/export", responses={200: {"content": {"application/zip": {}}}})
+def export(request: Request, site: Site, query: Annotated[ExportQuery, Query()]) -> Response:
+    """Exports frames with all of their boxes, corrected by feedback, in COCO or YOLO format without images."""
+    with site.lake.reading(query.timezone) as lake:
+        days = days_shown(lake, query)
+        wanted = wanted_frames(site, lake, query, days)
+        training = open_training_set(lake, site.store, wanted, utc_days_of(lake, days), is_marked=query.marked)
+        matching = len(training.corrections) if query.marked else list_frames(lake, wanted, 1).matching
+        if matching > MOST_EXPORTED:
+            raise UsageError(
+                f"{matching:,} frames are too many for one response; the limit is {MOST_EXPORTED:,}.",
+                next_step=f"choose fewer, or run `imgpipeline export {query.format} FOLDER`",
+            )
+        if query.format is TrainingFormat.YOLO:
+            return answer_bytes(request, _zipped(training), "application/zip", file_name=f"yolo-{days[-1]}.zip")
+        text = io.StringIO()
+        coco_document(training, text, {})
+    name = f"coco-{days[-1]}.json"
+    return answer_bytes(request, text.getvalue().encode(), "application/json", file_name=name)
 
 
 def _zipped(training: TrainingSet) -> bytes:
@@ -293,72 +285,72 @@ def _zipped(training: TrainingSet) -> bytes:
     return packed.getvalue()
 
 
-def _add_frame(router: APIRouter, site: ViewedSite, renderer: Renderer) -> None:
-    @router.get("/frames/{day}/{frame_id}", include_in_schema=False, response_class=HTMLResponse)
-    def frame_page(request: Request, day: DayPath, frame_id: FramePath) -> Response:
-        query = read_query(FrameQuery, request)
-        zone = site.page_zone(query)
-        with site.lake.reading(zone) as lake:
-            frame, boxes = frame_with_boxes(lake, day, frame_id)
-            numbers = numbers_of_frame(site, lake, day, frame_id)
-            tracks = tracks_of_frame(lake, day, frame_id)
-            places = places_of(site, lake, frame["source"])
-            listed = query.on(lake.day_of(frame["timestamp"]))
-            newer, older = neighbours(lake, frame, wanted_frames(site, lake, listed, days_shown(lake, listed)))
-        visitor: Visitor = request.state.visitor
-        reviewed = reviewed_of(site, visitor, [day])
-        lineage = _if_readable(lambda: trace_frame(site.store, frame, len(boxes)))
-        annotations = _if_readable(lambda: list(annotations_of(site.store, day, frame_id)))
-        return renderer.page(
-            "frame.html", zone=zone, frame=frame, boxes=boxes, tracks=tracks, places=places, numbers=numbers,
-            newer=newer, older=older, filters=query, listed=listed,
-            lineage=lineage, run_url=site.run_url, annotations=annotations,
-            may_mark=Scope.ACKNOWLEDGE in visitor.scopes,
-            is_reviewed=None if reviewed is None else reviewed[day].holds(frame),
-            threshold=site.settings.summary_threshold or None,
-        )  # fmt: skip
+@router.get("/frames/{day}/{frame_id}", include_in_schema=False, response_class=HTMLResponse)
+def frame_page(request: Request, site: Site, pages: Pages, day: DayPath, frame_id: FramePath) -> Response:
+    """Shows one frame."""
+    query = read_query(FrameQuery, request)
+    zone = site.page_zone(query)
+    with site.lake.reading(zone) as lake:
+        frame, boxes = frame_with_boxes(lake, day, frame_id)
+        numbers = numbers_of_frame(site, lake, day, frame_id)
+        tracks = tracks_of_frame(lake, day, frame_id)
+        places = places_of(site, lake, frame["source"])
+        listed = query.on(lake.day_of(frame["timestamp"]))
+        newer, older = neighbours(lake, frame, wanted_frames(site, lake, listed, days_shown(lake, listed)))
+    visitor: Visitor = request.state.visitor
+    reviewed = reviewed_of(site, visitor, [day])
+    lineage = _if_readable(lambda: trace_frame(site.store, frame, len(boxes)))
+    annotations = _if_readable(lambda: list(annotations_of(site.store, day, frame_id)))
+    return pages.page(
+        "frame.html", zone=zone, frame=frame, boxes=boxes, tracks=tracks, places=places, numbers=numbers,
+        newer=newer, older=older, filters=query, listed=listed,
+        lineage=lineage, run_url=site.run_url, annotations=annotations,
+        may_mark=Scope.ACKNOWLEDGE in visitor.scopes,
+        is_reviewed=None if reviewed is None else reviewed[day].holds(frame),
+        threshold=site.settings.summary_threshold or None,
+    )  # fmt: skip
 
 
-def _add_frame_api(router: APIRouter, site: ViewedSite) -> None:
-    @router.get("/api/v1/frames/{day}/{frame_id}")
-    def frame(request: Request, day: DayPath, frame_id: FramePath) -> Response:
-        """Returns one frame with its detections."""
-        with site.lake.reading() as lake:
-            row, boxes = frame_with_boxes(lake, day, frame_id)
-        return answer_json(request, {"frame": row, "detections": boxes})
-
-    @router.get("/api/v1/frames/{day}/{frame_id}/lineage")
-    def lineage(request: Request, day: DayPath, frame_id: FramePath) -> Response:
-        """Returns the origin of a frame, compared with its segment, and the counts that include it."""
-        with site.lake.reading() as lake:
-            row, boxes = frame_with_boxes(lake, day, frame_id)
-            numbers = numbers_of_frame(site, lake, day, frame_id)
-        found = trace_frame(site.store, row, len(boxes))
-        document: dict[str, Any] = {
-            "topic": found.chain.topic, "topic_id": found.chain.topic_id, "partition": found.chain.partition,
-            "offset": found.offset,
-            "segment": fields_of(found.segment, without=("chain", "detections")),
-            "numbers": [fields_of(one) for one in numbers],
-        }  # fmt: skip
-        return answer_json(request, document)
+@router.get("/api/v1/frames/{day}/{frame_id}")
+def frame(request: Request, site: Site, day: DayPath, frame_id: FramePath) -> Response:
+    """Returns one frame with its detections."""
+    with site.lake.reading() as lake:
+        row, boxes = frame_with_boxes(lake, day, frame_id)
+    return answer_json(request, {"frame": row, "detections": boxes})
 
 
-def _add_pictures(router: APIRouter, site: ViewedSite) -> None:
-    @router.get("/api/v1/frames/{day}/{frame_id}/image", response_class=Response, responses=PICTURES)
-    def image(request: Request, day: DayPath, frame_id: FramePath) -> Response:
-        """Returns the stored image, converted to JPEG if browsers do not support its format."""
-        with site.lake.reading() as lake:
-            row = frame_row(lake, day, frame_id)
-        found = site.pictures.image(row)
-        return answer_bytes(request, found.data, found.media_type, e_tag=found.e_tag, is_lasting=True)
+@router.get("/api/v1/frames/{day}/{frame_id}/lineage")
+def lineage(request: Request, site: Site, day: DayPath, frame_id: FramePath) -> Response:
+    """Returns the origin of a frame, compared with its segment, and the counts that include it."""
+    with site.lake.reading() as lake:
+        row, boxes = frame_with_boxes(lake, day, frame_id)
+        numbers = numbers_of_frame(site, lake, day, frame_id)
+    found = trace_frame(site.store, row, len(boxes))
+    document: dict[str, Any] = {
+        "topic": found.chain.topic, "topic_id": found.chain.topic_id, "partition": found.chain.partition,
+        "offset": found.offset,
+        "segment": fields_of(found.segment, without=("chain", "detections")),
+        "numbers": [fields_of(one) for one in numbers],
+    }  # fmt: skip
+    return answer_json(request, document)
 
-    @router.get("/api/v1/frames/{day}/{frame_id}/thumbnail", response_class=Response, responses=PICTURES)
-    def thumbnail(request: Request, day: DayPath, frame_id: FramePath) -> Response:
-        """Returns a small JPEG of the image that is currently stored."""
-        with site.lake.reading() as lake:
-            row = frame_row(lake, day, frame_id)
-        found = site.pictures.thumbnail(row)
-        return answer_bytes(request, found.data, found.media_type, e_tag=found.e_tag)
+
+@router.get("/api/v1/frames/{day}/{frame_id}/image", response_class=Response, responses=PICTURES)
+def image(request: Request, site: Site, day: DayPath, frame_id: FramePath) -> Response:
+    """Returns the stored image, converted to JPEG if browsers do not support its format."""
+    with site.lake.reading() as lake:
+        row = frame_row(lake, day, frame_id)
+    found = site.pictures.image(row)
+    return answer_bytes(request, found.data, found.media_type, e_tag=found.e_tag, is_lasting=True)
+
+
+@router.get("/api/v1/frames/{day}/{frame_id}/thumbnail", response_class=Response, responses=PICTURES)
+def thumbnail(request: Request, site: Site, day: DayPath, frame_id: FramePath) -> Response:
+    """Returns a small JPEG of the image that is currently stored."""
+    with site.lake.reading() as lake:
+        row = frame_row(lake, day, frame_id)
+    found = site.pictures.thumbnail(row)
+    return answer_bytes(request, found.data, found.media_type, e_tag=found.e_tag)
 
 
 def _if_readable(read: Callable[[], AnswerT]) -> AnswerT | ImgpipelineError:

@@ -30,8 +30,8 @@ from imgpipeline.reports.inputs import read_live_inputs
 from imgpipeline.web.viewer.alerts import numbered_page
 from imgpipeline.web.viewer.answers import counts_of, utc_days_of
 from imgpipeline.web.viewer.queries import Day, DayQuery, Name, NoQuery, OverviewQuery, Zoned
-from imgpipeline.web.viewer.responses import Renderer, fields_of
-from imgpipeline.web.viewer.site import ViewedSite
+from imgpipeline.web.viewer.responses import Pages, fields_of
+from imgpipeline.web.viewer.site import Site, ViewedSite
 from imgpipeline.web.viewer.views import Asked, View, add_views, page_of
 
 _SHOWN_ALERTS = 5
@@ -267,25 +267,25 @@ _REPORTS = View(
 )  # fmt: skip
 
 
-def overview_routes(site: ViewedSite, renderer: Renderer) -> APIRouter:
-    """Returns the routes."""
-    router = APIRouter(tags=["viewer"])
-    add_views(router, site, renderer, _SOURCES, _LIVE, _COVERAGE, _REPORTS)
+router = APIRouter(tags=["viewer"])
+add_views(router, _SOURCES, _LIVE, _COVERAGE, _REPORTS)
 
-    @router.get("/", include_in_schema=False, response_class=HTMLResponse)
-    def overview_page(request: Request) -> Response:
-        if "alert_num" in request.query_params:  # the address of the classic alert viewer
-            return numbered_page(site, renderer, request, request.query_params["alert_num"], Zoned(timezone=None))
-        return page_of(site, renderer, _OVERVIEW, request)
 
-    @router.get("/reports/{day}", include_in_schema=False, response_class=HTMLResponse)
-    def report(day: Annotated[Day, Path()]) -> Response:
-        try:
-            stored = site.store.get(report_key(day))
-        except ObjectMissingError:
-            raise ConfigurationError(
-                f"No report of {day} is stored.", next_step=f"imgpipeline report --day {day}"
-            ) from None
-        return HTMLResponse(stored, headers={"Content-Security-Policy": REPORT_POLICY, "Cache-Control": "no-cache"})
+@router.get("/", include_in_schema=False, response_class=HTMLResponse)
+def overview_page(request: Request, site: Site, pages: Pages) -> Response:
+    """Shows the overview, or an alert: the classic alert viewer has it at this address."""
+    if "alert_num" in request.query_params:
+        return numbered_page(site, pages, request, request.query_params["alert_num"], Zoned(timezone=None))
+    return page_of(_OVERVIEW, request, pages)
 
-    return router
+
+@router.get("/reports/{day}", include_in_schema=False, response_class=HTMLResponse)
+def report(site: Site, day: Annotated[Day, Path()]) -> Response:
+    """Shows a stored report, isolated from the viewer."""
+    try:
+        stored = site.store.get(report_key(day))
+    except ObjectMissingError:
+        raise ConfigurationError(
+            f"No report of {day} is stored.", next_step=f"imgpipeline report --day {day}"
+        ) from None
+    return HTMLResponse(stored, headers={"Content-Security-Policy": REPORT_POLICY, "Cache-Control": "no-cache"})

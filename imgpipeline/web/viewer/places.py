@@ -18,7 +18,6 @@ from imgpipeline.lake.query.wanted_frames import WantedFrames
 from imgpipeline.lake.sessions.session import LakeSession
 from imgpipeline.web.viewer.answers import days_shown, rules_of, wanted_frames
 from imgpipeline.web.viewer.queries import PAGE_FRAMES, Day, DayQuery, FrameQuery, Name, UrlQuery
-from imgpipeline.web.viewer.responses import Renderer
 from imgpipeline.web.viewer.site import ViewedSite
 from imgpipeline.web.viewer.views import Asked, View, add_views, part_of
 
@@ -201,23 +200,22 @@ def _labels(site: ViewedSite, lake: LakeSession, days: Sequence[date]) -> list[s
     return site.lake.remembered(lake, ("labels", *days), read)
 
 
-def place_routes(site: ViewedSite, renderer: Renderer) -> APIRouter:
-    """Returns the routes."""
-    router = APIRouter(tags=["viewer"])
-    places = View(
+router = APIRouter(tags=["viewer"])
+add_views(
+    router,
+    View(
         "/places", PlacesQuery, _places, _places_page,
         lambda asked, found: {"day": asked.day, "zones": found[0], "lines": found[1]},
         "Returns the stored counts at each zone and line, by UTC hour and label.",
-    )  # fmt: skip
-    frames = View(
+    ),
+    View(
         "/places/frames", PlaceNumberQuery, _find,
         lambda asked, found: {"found": found, "is_zone": asked.query.zone is not None},
         lambda asked, found: {"day": asked.query.day, **found.document()},
         "Lists the frames of one count at a zone, or the crossings of one count at a line, by time.",
-    )  # fmt: skip
-    heat_map = View(
+    ),
+    View(
         "/heatmap", FrameQuery, _heat_map, _heat_map_page, _heat_map_document,
         "Counts the foot points of a source's detections on a grid; `cells` are column, row and count.",
-    )  # fmt: skip
-    add_views(router, site, renderer, places, frames, heat_map)
-    return router
+    ),
+)  # fmt: skip

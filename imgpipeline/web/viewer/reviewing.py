@@ -27,9 +27,9 @@ from imgpipeline.web.viewer.queries import (
     Zoned,
     read_form,
 )
-from imgpipeline.web.viewer.responses import Renderer, fields_of
+from imgpipeline.web.viewer.responses import fields_of
 from imgpipeline.web.viewer.reviewed import ReviewedDay, ReviewedPart, count_reviewed, whole_day
-from imgpipeline.web.viewer.site import ViewedSite
+from imgpipeline.web.viewer.site import Site, ViewedSite
 from imgpipeline.web.viewer.views import Asked, View, add_views
 
 _BACK = re.compile(r"/(review|frames/[0-9-]{10}/[0-9a-f]{32})(\?[!-~]*)?")
@@ -62,36 +62,6 @@ class ReviewedBody(Zoned):
         None, description="Ids of frames of the UTC day. Default: all frames of the day that the viewer shows now."
     )
     reviewed: bool = Field(True, description="False removes the mark.")
-
-
-def reviewing_routes(site: ViewedSite, renderer: Renderer) -> APIRouter:
-    """Returns the routes."""
-    router = APIRouter(tags=["viewer"])
-
-    reviewed = View(
-        "/reviewed", SpanQuery, _reviewed_days, None,
-        lambda asked, found: {"by": asked.visitor.name, "days": [fields_of(one) for one in found]},
-        "Lists the days with frames, the latest first, with the number of frames that the caller has reviewed.",
-    )  # fmt: skip
-    add_views(router, site, renderer, reviewed, View("/calendar", MonthQuery, _first_of_month, _calendar_page))
-
-    @router.post("/api/v1/reviewed")
-    def mark(request: Request, body: ReviewedBody) -> dict[str, Any]:
-        """Marks frames or a whole day as reviewed by the caller, or removes the marks. Counts do not change."""
-        return _mark(site, allowed(request, Scope.ACKNOWLEDGE), body)
-
-    @router.post("/review/reviewed", include_in_schema=False)
-    async def by_form(request: Request) -> Response:
-        visitor = allowed(request, Scope.ACKNOWLEDGE)
-        form = await read_form(request)
-        back = form.pop("back", "/review")
-        if not _BACK.fullmatch(back):
-            raise UsageError("The form does not lead back to a page of this server.", next_step=SEND_FROM_PAGE)
-        body = _body_of(form)
-        await run_in_threadpool(_mark, site, visitor, body)
-        return RedirectResponse(back, 303)
-
-    return router
 
 
 def _reviewed_days(asked: Asked) -> list[CalendarDay]:
@@ -213,3 +183,33 @@ def _calendar_days(asked: Asked, span: Span, *, is_needed: bool = False) -> list
         reviewed = reviewed_of(asked.site, asked.visitor, days)
     counts = None if reviewed is None else count_reviewed(lake, list(reviewed.values()))
     return [CalendarDay(day, count, None if counts is None else counts.get(day, 0)) for day, count in frames.items()]
+
+
+router = APIRouter(tags=["viewer"])
+add_views(
+    router,
+    View(
+        "/reviewed", SpanQuery, _reviewed_days, None,
+        lambda asked, found: {"by": asked.visitor.name, "days": [fields_of(one) for one in found]},
+        "Lists the days with frames, the latest first, with the number of frames that the caller has reviewed.",
+    ),
+    View("/calendar", MonthQuery, _first_of_month, _calendar_page),
+)  # fmt: skip
+
+
+@router.post("/api/v1/reviewed")
+def mark(request: Request, site: Site, body: ReviewedBody) -> dict[str, Any]:
+    """Marks frames or a whole day as reviewed by the caller, or removes the marks. Counts do not change."""
+    return _mark(site, allowed(request, Scope.ACKNOWLEDGE), body)
+
+
+@router.post("/review/reviewed", include_in_schema=False)
+async def mark_by_form(request: Request, site: Site) -> Response:
+    """Marks frames or a day from a page, and leads back to it."""
+    visitor = allowed(request, Scope.ACKNOWLEDGE)
+    form = await read_form(request)
+    back = form.pop("back", "/review")
+    if not _BACK.fullmatch(back):
+        raise UsageError("The form does not lead back to a page of this server.", next_step=SEND_FROM_PAGE)
+    await run_in_threadpool(_mark, site, visitor, _body_of(form))
+    return RedirectResponse(back, 303)

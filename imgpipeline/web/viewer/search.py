@@ -23,7 +23,6 @@ from imgpipeline.lake.sessions.session import LakeSession
 from imgpipeline.lake.storage.engine import quoted
 from imgpipeline.web.viewer.answers import FramePage, days_shown, known_day, page_of_frames
 from imgpipeline.web.viewer.queries import FrameQuery, PageQuery, Zoned, wrong_parameter
-from imgpipeline.web.viewer.responses import Renderer
 from imgpipeline.web.viewer.site import ViewedSite
 from imgpipeline.web.viewer.views import Asked, View, add_views
 
@@ -113,19 +112,6 @@ class Found:
     """Rows of other tables by table; empty if a filter only applies to frames, such as `zone`."""
     suggestion: str | None
     """The same search with similar names, if nothing matches and a label or source does not exist."""
-
-
-def search_routes(site: ViewedSite, renderer: Renderer) -> APIRouter:
-    """Returns the routes."""
-    router = APIRouter(tags=["viewer"])
-    view = View(
-        "/search", SearchQuery, _find,
-        lambda asked, found: {"q": asked.query.q, "found": found, "known": FILTERS}, _document,
-        "Finds frames, events, dead letters and notices, the latest first. `filters` are parameters of `/frames`.",
-        api_query=SearchApiQuery,
-    )  # fmt: skip
-    add_views(router, site, renderer, view)
-    return router
 
 
 def _find(asked: Asked) -> Found | None:
@@ -239,3 +225,12 @@ def _fields(given: Mapping[str, str], words: list[str], days: tuple[date, ...]) 
     if days and not fields.keys() & {"day", "from", "to"}:
         fields["from"] = days[0]
     return fields
+
+
+router = APIRouter(tags=["viewer"])
+add_views(router, View(
+    "/search", SearchQuery, _find,
+    lambda asked, found: {"q": asked.query.q, "found": found, "known": FILTERS}, _document,
+    "Finds frames, events, dead letters and notices, the latest first. `filters` are parameters of `/frames`.",
+    api_query=SearchApiQuery,
+))  # fmt: skip

@@ -4,7 +4,6 @@ import contextlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
-from functools import partial
 from typing import Annotated, Any, Generic, TypeVar
 
 import pyarrow as pa
@@ -15,7 +14,7 @@ from imgpipeline.lake.sessions.session import LakeSession
 from imgpipeline.web.viewer.access import Visitor
 from imgpipeline.web.viewer.answers import days_with_counts, known_day
 from imgpipeline.web.viewer.queries import UrlQuery, Zoned, next_after, read_query
-from imgpipeline.web.viewer.responses import TABLES, Renderer, answer_json, answer_table
+from imgpipeline.web.viewer.responses import TABLES, Pages, Renderer, answer_json, answer_table
 from imgpipeline.web.viewer.site import ViewedSite
 
 FoundT = TypeVar("FoundT")
@@ -26,20 +25,20 @@ _API = "/api/v1"
 class Asked:
     """A request for a view."""
 
-    def __init__(self, site: ViewedSite, request: Request, query: Any, closing: contextlib.ExitStack) -> None:
+    def __init__(self, request: Request, query: Any, closing: contextlib.ExitStack) -> None:
         """Keeps the request; the session opens when it is first used, so a view without numbers needs no tables.
 
         Args:
-            site: The site.
             request: The request; pages and the API have different default time zones.
             query: Its checked parameters.
             closing: Closes the session at the end of the request.
         """
-        self.site, self.query = site, query
+        self.site: ViewedSite = request.app.state.site
+        self.query = query
         self.visitor: Visitor = request.state.visitor
         self.is_page = not request.url.path.startswith("/api/")
         requested = query.timezone if isinstance(query, Zoned) else "UTC"
-        self.zone: str = requested or (site.settings.timezone if self.is_page else "UTC")
+        self.zone: str = requested or (self.site.settings.timezone if self.is_page else "UTC")
         self._closing = closing
         self._lake: LakeSession | None = None
 
@@ -85,30 +84,35 @@ class View(Generic[FoundT]):
     """The columns as CSV, if not all."""
 
 
-def add_views(router: APIRouter, site: ViewedSite, renderer: Renderer, *views: View[Any]) -> None:
+def add_views(router: APIRouter, *views: View[Any]) -> None:
     """Adds the page of each view, and its route in the API."""
     for view in views:
         if view.page:
-            shown = partial(page_of, site, renderer, view)
-            router.get(view.path, include_in_schema=False, response_class=HTMLResponse)(shown)
+            _add_page(router, view)
         if view.document:
-            add_route(router, site, view)
+            add_route(router, view)
 
 
-def page_of(site: ViewedSite, renderer: Renderer, view: View[Any], request: Request) -> Response:
+def _add_page(router: APIRouter, view: View[Any]) -> None:
+    @router.get(view.path, include_in_schema=False, response_class=HTMLResponse)
+    def page(request: Request, pages: Pages) -> Response:
+        return page_of(view, request, pages)
+
+
+def page_of(view: View[Any], request: Request, pages: Renderer) -> Response:
     """Returns the page of a view.
 
     Raises:
         UsageError: A parameter is unknown or wrong.
     """
     query = read_query(view.query, request)
-    with _asked(site, request, query) as asked:
+    with _asked(request, query) as asked:
         shown = view.page(asked, view.read(asked)) if view.page else {}
     template = f"{view.path.strip('/').replace('/', '-')}.html"
-    return renderer.page(template, **{"query": query, "zone": asked.zone, **shown})
+    return pages.page(template, **{"query": query, "zone": asked.zone, **shown})
 
 
-def add_route(router: APIRouter, site: ViewedSite, view: View[Any]) -> None:
+def add_route(router: APIRouter, view: View[Any]) -> None:
     """Adds only the route of a view to the API."""
     path, kind = view.api or view.path, view.api_query or view.query
     name = path.strip("/").replace("/", "_").replace("-", "_")
@@ -116,7 +120,7 @@ def add_route(router: APIRouter, site: ViewedSite, view: View[Any]) -> None:
 
     @router.get(f"{_API}{path}", name=name, description=view.about, responses=responses)
     def api(request: Request, query: Annotated[kind, Query()]) -> Response:  # type: ignore[valid-type]  # FastAPI reads it
-        with _asked(site, request, query) as asked:
+        with _asked(request, query) as asked:
             found = view.read(asked)
             wanted = asked.query.format if view.table else "json"
             if view.table and wanted != "json":
@@ -127,9 +131,9 @@ def add_route(router: APIRouter, site: ViewedSite, view: View[Any]) -> None:
 
 
 @contextlib.contextmanager
-def _asked(site: ViewedSite, request: Request, query: object) -> Iterator[Asked]:
+def _asked(request: Request, query: object) -> Iterator[Asked]:
     with contextlib.ExitStack() as closing:
-        yield Asked(site, request, query, closing)
+        yield Asked(request, query, closing)
 
 
 @dataclass(frozen=True, slots=True)

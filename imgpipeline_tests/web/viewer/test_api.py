@@ -16,8 +16,8 @@ import pytest
 from imgpipeline import Lake
 from imgpipeline.objectstore import open_store
 from imgpipeline.settings import Settings
-from imgpipeline.web.viewer.api import MOST_STREAMS, status_events
-from imgpipeline.web.viewer.site import open_site
+from imgpipeline.web.viewer.api import status_events
+from imgpipeline.web.viewer.site import MOST_STREAMS, open_site
 from imgpipeline_tests.lake.query.site import DAY, NEXT_DAY
 from imgpipeline_tests.ledger.samples import append, frames, write_chain
 from imgpipeline_tests.servers.waiting import wait_until
