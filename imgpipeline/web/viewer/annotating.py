@@ -5,10 +5,9 @@ from collections.abc import Mapping
 from datetime import date
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Path, Request
-from fastapi.concurrency import run_in_threadpool
+from fastapi import APIRouter, Form, Path, Request
 from fastapi.responses import RedirectResponse, Response
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import Field
 
 from imgpipeline.errors import UsageError
 from imgpipeline.export.annotations import Annotation, Mistake, annotations_of, keep, new_id, withdraw
@@ -16,14 +15,15 @@ from imgpipeline.web.keys import Scope
 from imgpipeline.web.viewer.access import Visitor, allowed
 from imgpipeline.web.viewer.answers import frame_with_boxes
 from imgpipeline.web.viewer.queries import (
-    LONGEST_NOTE,
+    MOST_FORM_BYTES,
     DayPath,
     DayQuery,
     FrameId,
     FramePath,
+    Given,
     Name,
-    read_form,
-    wrong_parameter,
+    Note,
+    Splits,
 )
 from imgpipeline.web.viewer.site import Site, ViewedSite
 from imgpipeline.web.viewer.views import View, add_views
@@ -31,18 +31,16 @@ from imgpipeline.web.viewer.views import View, add_views
 AnnotationPath = Annotated[FrameId, Path(description="Id of the annotation.")]
 
 
-class AnnotationBody(BaseModel):
+class AnnotationBody(Given):
     """Feedback about a frame."""
-
-    model_config = ConfigDict(extra="forbid")
 
     mistake: Mistake = Field(description="`wrong`: a detection is wrong. `missing`: an object was not detected.")
     detection_number: int | None = Field(None, ge=0, description="Number of the wrong detection in `detections`.")
     label: Name | None = Field(None, description="Label of the missing object.")
-    box: Annotated[list[float], Field(min_length=4, max_length=4)] | None = Field(
+    box: Annotated[Annotated[list[float], Field(min_length=4, max_length=4)] | None, Splits] = Field(
         None, description="Box of the missing object: x, y, width and height in pixels of the original image."
     )
-    note: str = Field("", max_length=LONGEST_NOTE, description="A comment.")
+    note: Note = Field("", description="A comment.")
 
 
 router = APIRouter(tags=["viewer"])
@@ -69,12 +67,12 @@ def withdraw_annotation(
     return withdraw(site.store, day, frame_id, annotation_id, by=by, at=site.clock()).to_json()
 
 
-@router.post("/frames/{day}/{frame_id}/annotate", include_in_schema=False)
-async def annotate_by_form(request: Request, site: Site, day: DayPath, frame_id: FramePath) -> Response:
+@router.post("/frames/{day}/{frame_id}/annotate", include_in_schema=False, max_body_size=MOST_FORM_BYTES)
+def annotate_by_form(
+    request: Request, site: Site, day: DayPath, frame_id: FramePath, body: Annotated[AnnotationBody, Form()]
+) -> Response:
     """Reports a mistake from the page of the frame."""
-    visitor = allowed(request, Scope.ACKNOWLEDGE)
-    body = _body_of(await read_form(request))
-    await run_in_threadpool(_keep, site, visitor, day, frame_id, body)
+    annotate(request, site, day, frame_id, body)
     return RedirectResponse(f"/frames/{day}/{frame_id}?{request.url.query}#feedback", 303)
 
 
@@ -85,18 +83,6 @@ def withdraw_by_form(
     """Withdraws feedback from the page of the frame."""
     withdraw_annotation(request, site, day, frame_id, annotation_id)
     return RedirectResponse(f"/frames/{day}/{frame_id}?{request.url.query}#feedback", 303)
-
-
-def _body_of(form: Mapping[str, str]) -> AnnotationBody:
-    given: dict[str, Any] = {name: value for name, value in form.items() if value.strip()}
-    if "box" in given:
-        given["box"] = given["box"].replace(",", " ").split()
-    try:
-        return AnnotationBody.model_validate(given)
-    except ValidationError as error:
-        raise wrong_parameter(
-            error.errors(), what="form", next_step="give a label, and a box as x, y, width, height"
-        ) from None
 
 
 def _keep(site: ViewedSite, visitor: Visitor, day: date, frame_id: str, body: AnnotationBody) -> Annotation:

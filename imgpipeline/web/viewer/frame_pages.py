@@ -66,7 +66,6 @@ from imgpipeline.web.viewer.queries import (
     FramesQuery,
     NumberQuery,
     PageQuery,
-    read_query,
 )
 from imgpipeline.web.viewer.responses import PICTURES, Pages, answer_bytes, answer_json, fields_of
 from imgpipeline.web.viewer.reviewed import count_reviewed
@@ -286,9 +285,10 @@ def _zipped(training: TrainingSet) -> bytes:
 
 
 @router.get("/frames/{day}/{frame_id}", include_in_schema=False, response_class=HTMLResponse)
-def frame_page(request: Request, site: Site, pages: Pages, day: DayPath, frame_id: FramePath) -> Response:
+def frame_page(
+    request: Request, site: Site, pages: Pages, day: DayPath, frame_id: FramePath, query: Annotated[FrameQuery, Query()]
+) -> Response:
     """Shows one frame."""
-    query = read_query(FrameQuery, request)
     zone = site.page_zone(query)
     with site.lake.reading(zone) as lake:
         frame, boxes = frame_with_boxes(lake, day, frame_id)

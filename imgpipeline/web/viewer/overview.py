@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass
 from datetime import UTC, date, datetime, time
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Path, Request
+from fastapi import APIRouter, Path, Query, Request
 from fastapi.responses import HTMLResponse, Response
 from pydantic import Field
 
@@ -272,11 +272,11 @@ add_views(router, _SOURCES, _LIVE, _COVERAGE, _REPORTS)
 
 
 @router.get("/", include_in_schema=False, response_class=HTMLResponse)
-def overview_page(request: Request, site: Site, pages: Pages) -> Response:
-    """Shows the overview, or an alert: the classic alert viewer has it at this address."""
-    if "alert_num" in request.query_params:
-        return numbered_page(site, pages, request, request.query_params["alert_num"], Zoned(timezone=None))
-    return page_of(_OVERVIEW, request, pages)
+def overview_page(request: Request, site: Site, pages: Pages, query: Annotated[OverviewQuery, Query()]) -> Response:
+    """Shows the overview, or an alert."""
+    if query.alert_num:
+        return numbered_page(site, pages, request, query.alert_num, Zoned(timezone=query.timezone))
+    return page_of(_OVERVIEW, request, query, pages)
 
 
 @router.get("/reports/{day}", include_in_schema=False, response_class=HTMLResponse)

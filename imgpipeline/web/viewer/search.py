@@ -222,6 +222,8 @@ def _fields(given: Mapping[str, str], words: list[str], days: tuple[date, ...]) 
         if before == date.min:
             raise UsageError(f"before: there is no day before {before}.", next_step="give a later day")
         fields["to"] = before - timedelta(days=1)
+    if "day" in fields and fields.keys() & {"from", "to"}:
+        raise UsageError("day: cannot be combined with after or before.", next_step="give one of them")
     if days and not fields.keys() & {"day", "from", "to"}:
         fields["from"] = days[0]
     return fields

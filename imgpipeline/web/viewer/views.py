@@ -13,7 +13,7 @@ from fastapi.responses import HTMLResponse, Response
 from imgpipeline.lake.sessions.session import LakeSession
 from imgpipeline.web.viewer.access import Visitor
 from imgpipeline.web.viewer.answers import days_with_counts, known_day
-from imgpipeline.web.viewer.queries import UrlQuery, Zoned, next_after, read_query
+from imgpipeline.web.viewer.queries import UrlQuery, Zoned, next_after
 from imgpipeline.web.viewer.responses import TABLES, Pages, Renderer, answer_json, answer_table
 from imgpipeline.web.viewer.site import ViewedSite
 
@@ -94,18 +94,15 @@ def add_views(router: APIRouter, *views: View[Any]) -> None:
 
 
 def _add_page(router: APIRouter, view: View[Any]) -> None:
+    kind = view.query
+
     @router.get(view.path, include_in_schema=False, response_class=HTMLResponse)
-    def page(request: Request, pages: Pages) -> Response:
-        return page_of(view, request, pages)
+    def page(request: Request, pages: Pages, query: Annotated[kind, Query()]) -> Response:  # type: ignore[valid-type]  # FastAPI reads it
+        return page_of(view, request, query, pages)
 
 
-def page_of(view: View[Any], request: Request, pages: Renderer) -> Response:
-    """Returns the page of a view.
-
-    Raises:
-        UsageError: A parameter is unknown or wrong.
-    """
-    query = read_query(view.query, request)
+def page_of(view: View[Any], request: Request, query: UrlQuery, pages: Renderer) -> Response:
+    """Returns the page of a view."""
     with _asked(request, query) as asked:
         shown = view.page(asked, view.read(asked)) if view.page else {}
     template = f"{view.path.strip('/').replace('/', '-')}.html"
