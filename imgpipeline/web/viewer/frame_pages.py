@@ -5,7 +5,6 @@ The address of a page holds all of its state.
 
 import io
 import zipfile
-from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
@@ -26,17 +25,14 @@ from imgpipeline.export.formats import (
     yolo_data,
     yolo_files,
 )
-from imgpipeline.lake.query.days import Span
 from imgpipeline.lake.query.explain import Explanation, trace_frame
 from imgpipeline.lake.query.frames import list_frames
-from imgpipeline.lake.query.summaries import ask_session
 from imgpipeline.lake.query.tracks import tracks_of_frame
 from imgpipeline.lake.query.wanted_frames import (
     DAY_S,
     WantedFrames,
     detection_condition,
     frame_condition,
-    rows_of_days,
 )
 from imgpipeline.lake.sessions.local_time import DAY_OF_ROW
 from imgpipeline.lake.sessions.session import LakeSession
@@ -44,7 +40,7 @@ from imgpipeline.web.keys import Scope
 from imgpipeline.web.viewer.access import Visitor
 from imgpipeline.web.viewer.answers import (
     FramePage,
-    counts_of,
+    choices_of,
     days_shown,
     explain_number,
     frame_row,
@@ -54,7 +50,6 @@ from imgpipeline.web.viewer.answers import (
     numbers_of_frame,
     page_of_frames,
     places_of,
-    rules_of,
     utc_days_of,
     wanted_frames,
 )
@@ -70,17 +65,11 @@ from imgpipeline.web.viewer.queries import (
 from imgpipeline.web.viewer.responses import PICTURES, Pages, answer_bytes, answer_json, fields_of
 from imgpipeline.web.viewer.reviewed import count_reviewed
 from imgpipeline.web.viewer.reviewing import reviewed_of
-from imgpipeline.web.viewer.site import Site, ViewedSite
+from imgpipeline.web.viewer.site import Site
 from imgpipeline.web.viewer.views import Asked, View, add_views
 
 AnswerT = TypeVar("AnswerT")
 _SHOWN_DETECTIONS = 200
-_MODELS = """
-SELECT model, count(*) FROM (
-    SELECT unnest(list_distinct(coalesce([one.model FOR one IN detectors], []) || [model_used])) AS model
-    FROM frames WHERE {}
-) WHERE model IS NOT NULL GROUP BY model ORDER BY model
-"""
 HEIGHT = 40
 """Height of the highest bar of a timeline, in SVG units."""
 MOST_DAYS = 31
@@ -177,8 +166,7 @@ def _frames(asked: Asked) -> FramePage:
 def _review_page(asked: Asked, page: FramePage) -> Mapping[str, Any]:
     site, lake, query, visitor = asked.site, asked.lake, asked.query, asked.visitor
     whole = query.filters.of_whole_days
-    timeline = site.lake.remembered(
-        lake,
+    timeline = asked.remembered(
         ("timeline", page.days[0], page.days[-1], whole),
         lambda: _read_timeline(lake, wanted_frames(site, lake, whole, page.days), page.days),
     )
@@ -186,7 +174,7 @@ def _review_page(asked: Asked, page: FramePage) -> Mapping[str, Any]:
     counts = {} if reviewed is None else count_reviewed(lake, list(reviewed.values()))
     return {
         "number": None if page.day is None else _number_of(lake, page.day, query), "page": page, "timeline": timeline,
-        "names": site.lake.remembered(lake, ("names", *page.days), lambda: _names(site, lake, page.days)),
+        "names": choices_of(site, lake, page.days),
         "filters": query.filters, "days": asked.days, "reviewed": reviewed,
         "reviewed_count": sum(counts.get(day, 0) for day in page.days), "may_mark": Scope.ACKNOWLEDGE in visitor.scopes,
         "back": f"/review{query.to_url()}", "threshold": site.settings.summary_threshold,
@@ -216,25 +204,6 @@ def _number_of(lake: LakeSession, day: date, query: FrameQuery) -> NumberQuery |
     if query.label is None:
         return None
     return in_utc_hours(lake, NumberQuery(day=day, label=query.label, hour=query.hour, source=query.source))
-
-
-def _names(site: ViewedSite, lake: LakeSession, days: Sequence[date]) -> dict[str, list[tuple[str, int | None]]]:
-    """Returns the choices of the filters for some days, with their frames or, for labels, detections."""
-    sources = ask_session(lake, "sources", days).table.to_pylist()
-    labels: Counter[str] = Counter()
-    for one in counts_of(site, lake, days):
-        labels[one.label] += one.count
-    models = lake.query(_MODELS.format(rows_of_days(Span(days[0], days[-1]), lake.local))).rows
-    try:
-        zones = rules_of(site, lake).zone
-    except ImgpipelineError:
-        zones = ()  # filtering by a zone reports the error
-    return {
-        "source": [(row["source"], row["frames"]) for row in sources if row["source"] is not None],
-        "label": sorted(labels.items(), key=lambda label: (-label[1], label[0])),
-        "zone": [(zone.name, None) for zone in zones],
-        "model": list(models),
-    }
 
 
 def _explain_page(asked: Asked, found: Explanation) -> Mapping[str, Any]:

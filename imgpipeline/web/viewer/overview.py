@@ -120,7 +120,7 @@ class CoverageQuery(DayQuery):
 
 
 def _overview(asked: Asked) -> Overview:
-    return asked.site.lake.remembered(asked.lake, ("overview", asked.day), lambda: _read_overview(asked, asked.day))
+    return asked.remembered(("overview", asked.day), lambda: _read_overview(asked, asked.day))
 
 
 def _overview_page(asked: Asked, found: Overview) -> Mapping[str, Any]:
@@ -170,7 +170,7 @@ def _health(asked: Asked) -> StoreHealth | None:
         return StoreHealth(verdicts, tuple(alerts), behind, read_state(site.store))
 
     try:
-        return site.lake.remembered(lake, ("health", day), read)
+        return asked.remembered(("health", day), read)
     except TransientError:
         return None
 
@@ -185,11 +185,11 @@ def _last_audit(site: ViewedSite, day: date) -> DayVerdict:
 def _statuses(asked: Asked) -> tuple[SourceStatus, ...]:
     """Returns the status of each source, queried once per session."""
     site, lake = asked.site, asked.lake
-    return site.lake.remembered(lake, "source status", lambda: source_status_of(lake, site.settings, now=site.clock()))
+    return asked.remembered("source status", lambda: source_status_of(lake, site.settings, now=site.clock()))
 
 
 def _live(asked: Asked) -> Sequence[LiveSource]:
-    return asked.site.lake.remembered(asked.lake, "live", lambda: _read_live(asked.lake, _statuses(asked)))
+    return asked.remembered("live", lambda: _read_live(asked.lake, _statuses(asked)))
 
 
 def _read_live(lake: LakeSession, statuses: Sequence[SourceStatus]) -> Sequence[LiveSource]:
@@ -205,9 +205,7 @@ def _read_live(lake: LakeSession, statuses: Sequence[SourceStatus]) -> Sequence[
 
 def _coverage(asked: Asked) -> Sequence[SourceCoverage]:
     site, day = asked.site, asked.day
-    found = site.lake.remembered(
-        asked.lake, ("coverage", day), lambda: read_coverage(asked.lake, site.settings, day, now=site.clock())
-    )
+    found = asked.remembered(("coverage", day), lambda: read_coverage(asked.lake, site.settings, day, now=site.clock()))
     return [one for one in found if asked.query.source in (None, one.source)]
 
 

@@ -1,7 +1,7 @@
 """Declares what the viewer can be asked: one `View` is a page, its route in the API, and the parameters of both."""
 
 import contextlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
 from typing import Annotated, Any, Generic, TypeVar
@@ -12,11 +12,12 @@ from fastapi.responses import HTMLResponse, Response
 
 from imgpipeline.lake.sessions.session import LakeSession
 from imgpipeline.web.viewer.access import Visitor
-from imgpipeline.web.viewer.answers import days_with_counts, known_day
+from imgpipeline.web.viewer.answers import day_counts, known_day
 from imgpipeline.web.viewer.queries import UrlQuery, Zoned, next_after
 from imgpipeline.web.viewer.responses import TABLES, Pages, Renderer, answer_json, answer_table
 from imgpipeline.web.viewer.site import ViewedSite
 
+AnswerT = TypeVar("AnswerT")
 FoundT = TypeVar("FoundT")
 RowT = TypeVar("RowT")
 _API = "/api/v1"
@@ -57,7 +58,11 @@ class Asked:
     @property
     def days(self) -> list[dict[str, Any]]:
         """All days with their counts, for the form that chooses one."""
-        return days_with_counts(self.site, self.lake)
+        return self.remembered("days", lambda: day_counts(self.lake))
+
+    def remembered(self, key: Hashable, make: Callable[[], AnswerT]) -> AnswerT:
+        """Returns `SharedLake.remembered` for the session of the request."""
+        return self.site.lake.remembered(self.lake, key, make)
 
 
 @dataclass(frozen=True, slots=True)
