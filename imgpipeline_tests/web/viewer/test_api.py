@@ -1,6 +1,5 @@
 """The API answers with the numbers of the lake, and streams the status of the server."""
 
-import asyncio
 import contextlib
 import csv
 import io
@@ -16,8 +15,7 @@ import pytest
 from imgpipeline import Lake
 from imgpipeline.objectstore import open_store
 from imgpipeline.settings import Settings
-from imgpipeline.web.viewer.api import status_events
-from imgpipeline.web.viewer.site import MOST_STREAMS, open_site
+from imgpipeline.web.viewer.site import MOST_STREAMS
 from imgpipeline_tests.lake.query.site import DAY, NEXT_DAY
 from imgpipeline_tests.ledger.samples import append, frames, write_chain
 from imgpipeline_tests.servers.waiting import wait_until
@@ -233,21 +231,3 @@ def test_the_number_of_streams_is_limited_and_a_client_that_leaves_frees_its_pla
 def is_told(viewer: Viewer) -> bool:
     with viewer.http.stream("GET", CHANGES) as answer:
         return answer.status_code == 200
-
-
-@pytest.mark.medium
-def test_a_quiet_stream_has_heartbeats_and_ends_with_the_server(folder: Settings):
-    site = open_site(folder)
-
-    async def listen() -> list[str]:
-        heard = []
-        async for event in status_events(site, heartbeat_s=0.01):
-            heard.append(event)
-            if event.startswith(":"):
-                site.stopping.set()
-        return heard
-
-    retry, status, heartbeat = asyncio.run(asyncio.wait_for(listen(), 60))
-    assert retry.startswith("retry: ")
-    assert status.startswith("event: status\nid: 0\ndata: {")
-    assert heartbeat == ": nothing new\n\n"
