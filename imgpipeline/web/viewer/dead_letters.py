@@ -2,7 +2,7 @@
 
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Path, Request
+from fastapi import APIRouter, Path, Query, Request
 from fastapi.responses import HTMLResponse, RedirectResponse, Response
 
 from imgpipeline.errors import ConfigurationError, TransientError, UsageError
@@ -19,6 +19,7 @@ from imgpipeline.sources.dead_letters import (
 )
 from imgpipeline.web.keys import Scope
 from imgpipeline.web.viewer.access import Visitor, allowed
+from imgpipeline.web.viewer.queries import Zoned
 from imgpipeline.web.viewer.responses import Pages, answer_json
 from imgpipeline.web.viewer.site import Site, ViewedSite
 
@@ -34,7 +35,10 @@ router = APIRouter(tags=["dead letters"])
 
 
 @router.get(_OWN, include_in_schema=False, response_class=HTMLResponse)
-def show(request: Request, site: Site, pages: Pages, topic: Topic, partition: Partition, offset: Offset) -> Response:
+def show(
+    request: Request, site: Site, pages: Pages, topic: Topic, partition: Partition, offset: Offset,
+    query: Annotated[Zoned, Query()],
+) -> Response:  # fmt: skip
     """Shows a dead letter. Only a replay connects to Kafka."""
     found = _read(site, topic, partition, offset)
     visitor: Visitor = request.state.visitor
@@ -42,7 +46,7 @@ def show(request: Request, site: Site, pages: Pages, topic: Topic, partition: Pa
     return pages.page(
         "dead-letter.html", found=found, value=value, shown=_SHOWN_BYTES, readable=readable, run_url=site.run_url,
         waiting=None if found.buried.became else site.replayed.get(found.buried.reference),
-        may_replay=Scope.REPLAY in visitor.scopes,
+        may_replay=Scope.REPLAY in visitor.scopes, query=query, zone=site.page_zone(query),
     )  # fmt: skip
 
 

@@ -23,7 +23,7 @@ from imgpipeline_tests.lake.query.site import DAY
 from imgpipeline_tests.ledger.samples import NOON, dead_letter, write_chain
 from imgpipeline_tests.tracking.films import film
 from imgpipeline_tests.web.viewer.filmed import NEXT_DAY, FilmedSite, filmed_site
-from imgpipeline_tests.web.viewer.viewing import Viewer, viewing
+from imgpipeline_tests.web.viewer.viewing import Viewer, links, viewing
 
 PAGES = ("/", "/review", "/search", "/events", "/heatmap", "/dead-letters", "/live", "/alerts")
 
@@ -228,6 +228,17 @@ def test_search_asks_for_days_of_the_zone(watched: Watched):
     asked = {"q": "day:2026-03-29 hour:3", "limit": 1}
     found = [watched.viewer.json("/api/v1/search", **asked, timezone=zone)["frames"] for zone in ZONES[:2]]
     assert [one["frames"][0]["timestamp"][11:16] for one in found] == ["03:50", "01:50"]
+
+
+@pytest.mark.medium
+def test_a_dead_letter_shows_the_zone_of_the_site_and_keeps_that_of_its_list(watched: Watched):
+    listed = {zone: watched.viewer.get("/dead-letters", day=day, **zoned).text for zone, day, zoned in (
+        ("Europe/Berlin", "2026-03-29", {}), ("UTC", "2026-03-28", {"timezone": "UTC"}))}  # fmt: skip
+    pages = {zone: watched.viewer.http.get(links(page, "/dead-letters/")[0]).text for zone, page in listed.items()}
+    assert ">2026-03-29 00:30:00 +01:00</time>" in pages["Europe/Berlin"]
+    assert ">2026-03-28 23:30:00</time>" in pages["UTC"]
+    for zone, page in pages.items():
+        assert f"days and times are in {zone}" in page
 
 
 @pytest.mark.medium
