@@ -14,6 +14,7 @@ from starlette.exceptions import HTTPException as AnyHTTPException
 from starlette.middleware.trustedhost import TrustedHostMiddleware
 
 from imgpipeline import __version__
+from imgpipeline.contracts.times import Clock, utc_now
 from imgpipeline.errors import ConfigurationError, ImgpipelineError, UsageError
 from imgpipeline.settings import Settings
 from imgpipeline.web.http_server import LOOPBACK_HOSTS, is_loopback, run_until
@@ -159,7 +160,7 @@ def _add_errors(app: FastAPI, renderer: Renderer) -> None:
         return show(request, error.status_code, f"{request.method} {request.url.path[:200]}: {error.detail}.", step)
 
 
-def run_viewer(settings: Settings, host: str, port: int, stop: threading.Event) -> None:
+def run_viewer(settings: Settings, host: str, port: int, stop: threading.Event, clock: Clock = utc_now) -> None:
     """Runs the viewer until `stop` is set (`imgpipeline serve`).
 
     Raises:
@@ -169,7 +170,7 @@ def run_viewer(settings: Settings, host: str, port: int, stop: threading.Event) 
     """
     access = Access(settings)
     check_host(access, host, port)
-    run_until(create_app(open_site(settings, stopping=stop), access), host, port, stop, grace_s=_GRACE_S)
+    run_until(create_app(open_site(settings, clock=clock, stopping=stop), access), host, port, stop, grace_s=_GRACE_S)
 
 
 def check_host(access: Access, host: str, port: int) -> None:

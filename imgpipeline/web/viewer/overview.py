@@ -6,6 +6,7 @@ Of the sources: their status, their newest images, and when each was observed on
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, date, datetime, time
+from functools import lru_cache
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Path, Query, Request
@@ -14,9 +15,9 @@ from pydantic import Field
 
 from imgpipeline.contracts.keys import REPORTS, parse_day, report_key
 from imgpipeline.daily.states import day_states, due_days
-from imgpipeline.detect.state import DetectionState, read_state
+from imgpipeline.detect.state import read_state
 from imgpipeline.errors import ConfigurationError, PermanentError, TransientError
-from imgpipeline.events.alerts.listing import ListedAlert, list_alerts
+from imgpipeline.events.alerts.listing import list_alerts
 from imgpipeline.lake.quality.audit_report import DayFigures
 from imgpipeline.lake.query.coverage import SourceCoverage, read_coverage
 from imgpipeline.lake.query.frames import detections_in, list_newest
@@ -35,6 +36,8 @@ from imgpipeline.web.viewer.site import Site, ViewedSite
 from imgpipeline.web.viewer.views import Asked, View, add_views, page_of
 
 _SHOWN_ALERTS = 5
+_BEHIND_S = 30.0
+"""Period for which the days that wait for a build are remembered."""
 _UNIQUE = "SELECT label, CAST(sum(new_objects) AS BIGINT) FROM unique_totals WHERE day = ? GROUP BY label"
 REPORT_POLICY = (
     "sandbox; default-src 'none'; style-src 'unsafe-inline'; img-src data:; base-uri 'none'; form-action 'none'; "
@@ -59,91 +62,39 @@ class LabelRow:
         return sum(self.hours.values())
 
 
-@dataclass(frozen=True, slots=True)
-class Overview:
-    """The counts of a day, and the sources now."""
-
-    day: date
-    """The day, in the session's time zone."""
-    frames: int
-    """Frames, including gated ones."""
-    gated: int
-    dead_letters: int
-    observed_s: float
-    labels: tuple[LabelRow, ...]
-    """The most frequent first."""
-    unique: int | None
-    """Unique objects of the UTC day; None if its tracks are not built."""
-    sources: tuple[SourceStatus, ...]
-
-    @property
-    def detections(self) -> int:
-        """Detections that the summaries count."""
-        return sum(row.count for row in self.labels)
-
-    @property
-    def most_in_an_hour(self) -> int:
-        """The largest count in the table, at least 1."""
-        return max((count for row in self.labels for count in row.hours.values()), default=1)
-
-
-@dataclass(frozen=True, slots=True)
-class StoreHealth:
-    """Information that is in the store but not in the tables."""
-
-    verdicts: Mapping[date, DayVerdict]
-    """The last audit, as in the report, of each UTC day that overlaps the day."""
-    alerts: tuple[ListedAlert, ...]
-    days_behind: Mapping[date, str]
-    """Stale days with the reason, sorted."""
-    detection: DetectionState
-
-
-@dataclass(frozen=True, slots=True)
-class LiveSource:
-    """A source and its newest frame."""
-
-    status: SourceStatus
-    frame: dict[str, Any] | None
-    """A row of `frames`; None without a frame in the last 30 days."""
-    boxes: Sequence[dict[str, Any]]
-
-    def age_s(self, now: datetime) -> float:
-        """Returns the age of the frame in seconds; at least 0, because a camera's clock may be ahead."""
-        return max(0.0, (now - self.frame["timestamp"]).total_seconds()) if self.frame else 0.0
-
-
 class CoverageQuery(DayQuery):
     """Sources on a day."""
 
     source: Name | None = Field(None, description="Only this source.")
 
 
-def _overview(asked: Asked) -> Overview:
+def _overview(asked: Asked) -> Mapping[str, Any]:
     return asked.remembered(("overview", asked.day), lambda: _read_overview(asked, asked.day))
 
 
-def _overview_page(asked: Asked, found: Overview) -> Mapping[str, Any]:
+def _overview_page(asked: Asked, found: Mapping[str, Any]) -> Mapping[str, Any]:
     return {
         "overview": found, "health": _health(asked), "days": asked.days, "now": asked.site.clock(),
         "threshold": asked.site.settings.summary_threshold or None,
     }  # fmt: skip
 
 
-def _read_overview(asked: Asked, day: date) -> Overview:
+def _read_overview(asked: Asked, day: date) -> Mapping[str, Any]:
+    """Returns the counts of a day, and the sources now."""
     lake = asked.lake
     sources = ask_session(lake, "sources", [day]).table.to_pylist()
     unique = dict(lake.query(_UNIQUE, [day]).rows) if lake.has_stored(UNIQUE_TOTALS.name, day) else None
-    return Overview(
-        day=day,
-        frames=sum(row["frames"] for row in sources),
-        gated=sum(row["gated"] for row in sources),
-        dead_letters=sum(row["dead_letters"] for row in sources),
-        observed_s=sum(row["observed_s"] or 0.0 for row in sources),
-        labels=_labels(counts_of(asked.site, lake, [day]), unique),
-        unique=None if unique is None else sum(unique.values()),
-        sources=_statuses(asked),
-    )
+    labels = _labels(counts_of(asked.site, lake, [day]), unique)
+    columns = ("frames", "gated", "dead_letters", "observed_s")
+    return {
+        "day": day,
+        **{column: sum(row[column] or 0 for row in sources) for column in columns},
+        "labels": labels,
+        "detections": sum(row.count for row in labels),
+        "most_in_an_hour": max((count for row in labels for count in row.hours.values()), default=1),
+        "unique": None if unique is None else sum(unique.values()),
+        "sources": _statuses(asked),
+    }
 
 
 def _labels(counts: Iterable[HourlyCount], unique: Mapping[str, int] | None) -> tuple[LabelRow, ...]:
@@ -157,22 +108,29 @@ def _labels(counts: Iterable[HourlyCount], unique: Mapping[str, int] | None) -> 
     return tuple(sorted(rows, key=lambda row: (-row.count, row.label)))
 
 
-def _health(asked: Asked) -> StoreHealth | None:
-    """Reads the health of the store, once per session; None while the store does not answer."""
+def _health(asked: Asked) -> Mapping[str, Any] | None:
+    """Reads what is in the store but not in the tables, once per session; None while the store does not answer."""
     site, lake, day = asked.site, asked.lake, asked.day
     if isinstance(site.lake.state.problem, TransientError):
         return None  # no second wait: the page already says that the store does not answer
 
-    def read() -> StoreHealth:
-        alerts, _ = list_alerts(site.store, limit=_SHOWN_ALERTS)
-        verdicts = {one: _last_audit(site, one) for one in utc_days_of(lake, [day])}
-        behind = due_days(day_states(site.store, site.settings, now=site.clock()))
-        return StoreHealth(verdicts, tuple(alerts), behind, read_state(site.store))
+    def read() -> Mapping[str, Any]:
+        return {
+            "alerts": list_alerts(site.store, limit=_SHOWN_ALERTS)[0],
+            "verdicts": {one: _last_audit(site, one) for one in utc_days_of(lake, [day])},
+            "detection": read_state(site.store),
+        }
 
     try:
-        return asked.remembered(("health", day), read)
+        behind = _days_behind(site, int(site.clock().timestamp() / _BEHIND_S))
+        return {**asked.remembered(("health", day), read), "days_behind": behind}
     except TransientError:
         return None
+
+
+@lru_cache(maxsize=1)  # not once per session: reading all days takes long, and frames replace a session every second
+def _days_behind(site: ViewedSite, _period: int) -> Mapping[date, str]:
+    return due_days(day_states(site.store, site.settings, now=site.clock()))
 
 
 def _last_audit(site: ViewedSite, day: date) -> DayVerdict:
@@ -188,19 +146,20 @@ def _statuses(asked: Asked) -> tuple[SourceStatus, ...]:
     return asked.remembered("source status", lambda: source_status_of(lake, site.settings, now=site.clock()))
 
 
-def _live(asked: Asked) -> Sequence[LiveSource]:
+def _live(asked: Asked) -> Sequence[Mapping[str, Any]]:
     return asked.remembered("live", lambda: _read_live(asked.lake, _statuses(asked)))
 
 
-def _read_live(lake: LakeSession, statuses: Sequence[SourceStatus]) -> Sequence[LiveSource]:
+def _read_live(lake: LakeSession, statuses: Sequence[SourceStatus]) -> Sequence[Mapping[str, Any]]:
+    """Returns each source with its newest frame, a row of `frames` or None, and the boxes of that."""
     last = {one.source: one.last_frame.astimezone(UTC) for one in statuses if one.last_frame}
     frames = {row["source"]: row for row in list_newest(lake, last)}
     boxes = detections_in(lake, [(row["day"], row["frame_id"]) for row in frames.values()])
-    found = []
-    for status in statuses:
-        frame = frames.get(status.source)
-        found.append(LiveSource(status, frame, boxes[frame["day"], frame["frame_id"]] if frame else ()))
-    return found
+    found = ((one, frames.get(one.source)) for one in statuses)
+    return [
+        {"status": one, "frame": frame, "boxes": boxes[frame["day"], frame["frame_id"]] if frame else ()}
+        for one, frame in found
+    ]
 
 
 def _coverage(asked: Asked) -> Sequence[SourceCoverage]:
@@ -226,9 +185,14 @@ def _coverage_document(asked: Asked, found: Sequence[SourceCoverage]) -> Mapping
     return {"day": asked.day, "sources": sources}
 
 
-def _live_document(asked: Asked, found: Sequence[LiveSource]) -> Mapping[str, Any]:
+def _live_document(asked: Asked, found: Sequence[Mapping[str, Any]]) -> Mapping[str, Any]:
     sources = [
-        {"source": one.status.source, "state": one.status.state.value, "frame": one.frame, "detections": one.boxes}
+        {
+            "source": one["status"].source,
+            "state": one["status"].state,
+            "frame": one["frame"],
+            "detections": one["boxes"],
+        }
         for one in found
     ]
     return {"snapshot": asked.site.lake.state.taken_at, "sources": sources}
