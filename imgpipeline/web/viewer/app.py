@@ -41,7 +41,7 @@ from imgpipeline.web.viewer.site import ViewedSite, open_site
 
 _GRACE_S = 5
 _DESCRIPTION = "Frames, counts, sources, events and alerts of imgpipeline."
-_ROUTES = (
+ROUTES = (
     api, frame_pages, alerts, reviewing, annotating, day_lists, dead_letters, places, comparisons, search, classic,
     overview,
 )  # fmt: skip
@@ -72,7 +72,7 @@ def create_app(site: ViewedSite, access: Access) -> FastAPI:
     renderer = Renderer(site.lake)
     app.state.site, app.state.renderer = site, renderer
     _add_errors(app, renderer)
-    for routes in _ROUTES:
+    for routes in ROUTES:
         app.include_router(routes.router)
     app.mount("/static", StaticFiles(directory=str(STATIC)))
 

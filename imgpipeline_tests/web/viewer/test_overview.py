@@ -16,11 +16,7 @@ from imgpipeline.settings import Settings
 from imgpipeline.tracking.day_tracks import build_tracks
 from imgpipeline_tests.lake.audits import build_all, log_range, run_audit
 from imgpipeline_tests.lake.query.site import DAY, NEXT_DAY
-from imgpipeline_tests.lake.samples import seen
 from imgpipeline_tests.ledger.samples import NOON, append, frames, write_chain
-from imgpipeline_tests.objectstore.stores import s3_settings
-from imgpipeline_tests.servers.s3_server import S3Bucket, S3Server
-from imgpipeline_tests.servers.toxiproxy import ToxiproxyServer
 from imgpipeline_tests.servers.waiting import wait_until
 from imgpipeline_tests.web.viewer.conftest import ViewedStore
 from imgpipeline_tests.web.viewer.viewing import Viewer, links, viewing
@@ -120,21 +116,6 @@ def audit_on_overview(settings: Settings) -> str:
 def report_verdict(settings: Settings) -> str:
     """Return the audit of the day in an up-to-date report."""
     return last_audit(read_live_inputs(open_store(settings), settings, DAY, now=NOON)).verdict.value
-
-
-@pytest.mark.medium
-def test_the_overview_works_right_after_the_store_became_unreachable(
-    s3: S3Server, bucket: S3Bucket, toxiproxy: ToxiproxyServer
-):
-    write_chain(open_store(s3_settings(bucket)), [seen(0)])
-    proxy = toxiproxy.create_proxy(s3.port)
-    with viewing(s3_settings(bucket, s3_endpoint=f"http://{proxy.address}", store_patience_s=0.5)) as viewer:
-        assert viewer.status()["problem"] is None
-        proxy.disconnect()
-        page = viewer.get("/")
-    assert page.status_code == 200
-    assert "<b>1</b> frame" in page.text
-    assert "unknown: the store does not answer" in page.text
 
 
 def test_the_latest_day_is_shown_without_a_day(viewed: ViewedStore):
