@@ -1,4 +1,4 @@
-"""Every page, found by following links: its names stay text, and in both themes a screen reader can use it (axe-core)."""
+"""Every page, found by following links: its names stay text, and a screen reader can use it in both themes."""
 
 import re
 from collections import deque
