@@ -6,7 +6,6 @@ The address of a page holds all of its state.
 import io
 import zipfile
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from datetime import date
 from typing import Annotated, Any, TypeVar
 
@@ -70,8 +69,6 @@ from imgpipeline.web.viewer.views import Asked, View, add_views
 
 AnswerT = TypeVar("AnswerT")
 _SHOWN_DETECTIONS = 200
-HEIGHT = 40
-"""Height of the highest bar of a timeline, in SVG units."""
 MOST_DAYS = 31
 """Days of a timeline; of a longer range, only the latest days are drawn."""
 _ONE_DAY_BIN_S, _SEVERAL_DAYS_BIN_S = 600, 3_600
@@ -96,67 +93,6 @@ class ExportQuery(FrameQuery):
 
     format: TrainingFormat = Field(TrainingFormat.COCO, description="`coco`: JSON. `yolo`: a zip file of text files.")
     marked: bool = Field(False, description="Only frames with feedback about a wrong or missing detection.")
-
-
-@dataclass(frozen=True, slots=True)
-class Bar:
-    """One bar of a timeline: the matches in one part of a day."""
-
-    start_s: int
-    """Start of the part, as second of the day."""
-    end_s: int
-    """End of the part, as second of the day."""
-    frames: int
-    labels: Mapping[str, int]
-    """Matching detections by label, the most frequent first."""
-
-    @property
-    def detections(self) -> int:
-        """Matching detections."""
-        return sum(self.labels.values())
-
-    @property
-    def parts(self) -> Sequence[tuple[str | None, int]]:
-        """The most frequent labels with their detections; all others are summed up under None."""
-        parts = list(self.labels.items())[:_MOST_LABELS]
-        rest = self.detections - sum(count for _, count in parts)
-        return [*parts, (None, rest)] if rest else parts
-
-    @property
-    def time_from(self) -> str:
-        """Start as text, for the URL of the review page."""
-        return _clock(self.start_s)
-
-    @property
-    def time_to(self) -> str:
-        """End as text."""
-        return _clock(self.end_s)
-
-
-@dataclass(frozen=True, slots=True)
-class DayBars:
-    """The bars of one day."""
-
-    day: date
-    bars: tuple[Bar, ...]
-    """Bars by time, without parts that have no matching frame."""
-
-
-@dataclass(frozen=True, slots=True)
-class Timeline:
-    """The bars of one or more days."""
-
-    days: tuple[DayBars, ...]
-    """The latest first."""
-    left_out: int
-    most: int
-    """Detections of the highest bar, at least 1."""
-    bin_s: int
-    """Length of the part of a day that one bar covers, in seconds."""
-
-    def height(self, count: int) -> float:
-        """Returns the height of a bar with a number of detections."""
-        return round(HEIGHT * count / self.most, 2)
 
 
 def _frames(asked: Asked) -> FramePage:
@@ -330,8 +266,8 @@ def _if_readable(read: Callable[[], AnswerT]) -> AnswerT | ImgpipelineError:
         return error
 
 
-def _read_timeline(lake: LakeSession, wanted: WantedFrames, days: Sequence[date]) -> Timeline:
-    """Counts matching frames and detections by day, part of the day, and label.
+def _read_timeline(lake: LakeSession, wanted: WantedFrames, days: Sequence[date]) -> Mapping[str, Any]:
+    """Counts matching frames and detections by day, part of the day, and label; the latest day is first.
 
     The filter has no time of day, because the timeline also offers the other times.
     """
@@ -342,17 +278,27 @@ def _read_timeline(lake: LakeSession, wanted: WantedFrames, days: Sequence[date]
         placed=_PLACED.format(day=day, time=time, bin_s=bin_s), first=shown[0],
         frames=frame_condition(wanted), detections=detection_condition(wanted),
     )).rows  # fmt: skip
-    frames = {(day, at): count for day, at, label, count in rows if label is None}
-    labels: dict[tuple[date, int], dict[str, int]] = {}
+    labels: dict[tuple[date, int], list[tuple[str, int]]] = {}
     for day, at, label, count in rows:
         if label is not None:
-            labels.setdefault((day, at), {})[label] = count
-    bars: dict[date, list[Bar]] = {day: [] for day in reversed(shown)}
-    for (day, at), count in sorted(frames.items()):
-        bars[day].append(Bar(at * bin_s, min(DAY_S, (at + 1) * bin_s), count, labels.get((day, at), {})))
-    found = tuple(DayBars(day, tuple(of_day)) for day, of_day in bars.items())
-    most = max((bar.detections for of_day in found for bar in of_day.bars), default=1)
-    return Timeline(found, len(days) - len(shown), max(1, most), bin_s)
+            labels.setdefault((day, at), []).append((label, count))
+    bars: dict[date, list[Mapping[str, Any]]] = {day: [] for day in reversed(shown)}
+    for day, at, label, frames in rows:
+        if label is None:
+            of_bar = labels.get((day, at), [])
+            bars[day].append(_bar(at * bin_s, min(DAY_S, (at + 1) * bin_s), frames, of_bar))
+    most = max((bar["detections"] for of_day in bars.values() for bar in of_day), default=1)
+    return {"days": list(bars.items()), "left_out": len(days) - len(shown), "most": max(1, most)}
+
+
+def _bar(start_s: int, end_s: int, frames: int, labels: Sequence[tuple[str, int]]) -> Mapping[str, Any]:
+    """Returns the matches in a part of a day; all but the most frequent labels are summed up under None."""
+    rest = sum(count for _, count in labels[_MOST_LABELS:])
+    return {
+        "start_s": start_s, "end_s": end_s, "time_from": _clock(start_s), "time_to": _clock(end_s), "frames": frames,
+        "detections": sum(count for _, count in labels),
+        "parts": [*labels[:_MOST_LABELS], *([(None, rest)] if rest else [])],
+    }  # fmt: skip
 
 
 def _clock(second: int) -> str:
