@@ -35,54 +35,59 @@ MOST_OFF_COUNT = 5
 """Largest error of an hourly count: the larger of the two. An hour has three scenes of few objects, and an object that
 is mistaken for another is usually mistaken in many frames. Over two scenes, 95 % of the counts were within 8 % of the
 truth (models/README.md)."""
-
-LabelHour = tuple[str, datetime]
+MOST_OFF_UNIQUE = 1
+"""Largest error of a number of unique objects: an object that is missed for a while can be counted twice, and two that
+pass each other can be counted as one."""
 
 
 @dataclass(frozen=True, slots=True)
-class Comparison:
-    """The counts of a demo and the truth."""
+class Line:
+    """A number that the demo counted."""
 
-    counted: Mapping[LabelHour, int]
-    """Detections by label and hour, from the summary `label_counts`."""
-    truth: Mapping[LabelHour, int]
-    score: Score
-    """How well the boxes of each frame match its objects."""
+    what: str
+    counted: int
+    truth: int | None
+    """None if it is not known."""
+    most_off: float
+    """Largest error that the model's stated error explains."""
+    detections: int | None = None
+    """Of unique objects: their detections."""
 
     @property
-    def failures(self) -> list[str]:
-        """Differences that are larger than the model's stated error."""
-        failures = []
-        if self.score.recall < LEAST_RECALL:
-            failures.append(f"recall is {self.score.recall:.4f}, expected at least {LEAST_RECALL}")
-        if self.score.precision < LEAST_PRECISION:
-            failures.append(f"precision is {self.score.precision:.4f}, expected at least {LEAST_PRECISION}")
-        for label, hour in sorted({*self.counted, *self.truth}):
-            counted, truth = self.counted.get((label, hour), 0), self.truth.get((label, hour), 0)
-            if abs(counted - truth) > max(MOST_OFF_SHARE * truth, MOST_OFF_COUNT):
-                failures.append(f"{label}@{hour:%H}:00: counted {counted}, but the truth is {truth}")
-        return failures
+    def failure(self) -> str | None:
+        """What is wrong; None if the number is close enough to the truth."""
+        if self.truth is None or abs(self.counted - self.truth) <= self.most_off:
+            return None
+        return f"{self.what}: counted {self.counted}, but the truth is {self.truth}"
 
 
-def read_counts(store: Path, days: Iterable[date]) -> dict[LabelHour, int]:
-    """Reads the summary `label_counts` of some days from its Parquet files, summed over sources."""
+def count_by_hour(store: Path, days: list[date], truths: Sequence[FrameTruth]) -> list[Line]:
+    """Returns the detections by hour and label from the summary `label_counts`, summed over sources."""
     files = [str(store / summary_key("label_counts", day)) for day in days]
-    query = "SELECT label, hour, sum(count)::BIGINT FROM read_parquet($files) GROUP BY ALL"
-    rows = duckdb.execute(query, {"files": files}).fetchall()
-    return {(label, hour): count for label, hour, count in rows}
+    query = "SELECT hour, label, sum(count)::BIGINT FROM read_parquet($files) GROUP BY ALL"
+    found = {(hour, label): count for hour, label, count in duckdb.execute(query, {"files": files}).fetchall()}
+    truth = Counter(
+        (frame.timestamp.replace(minute=0, second=0, microsecond=0), thing.label)
+        for frame in truths
+        for thing in frame.objects
+        if countable(thing)
+    )
+    return [
+        Line(
+            f"{label}@{hour:%Y-%m-%d %H}:00",
+            found.get((hour, label), 0),
+            truth[hour, label] if truths else None,
+            max(MOST_OFF_SHARE * truth[hour, label], MOST_OFF_COUNT),
+        )
+        for hour, label in sorted({*found, *truth})
+    ]
 
 
-def compare(store: Path, days: Iterable[date], truths: Iterable[FrameTruth]) -> Comparison:
-    """Compares what a demo counted with the truth."""
-    days = list(days)
+def score_boxes(store: Path, days: list[date], truths: Iterable[FrameTruth]) -> Score:
+    """Returns how well the boxes of each frame match its objects."""
     found = _read_detections(store, days)
-    truth: Counter[LabelHour] = Counter()
-    score = Score()
-    for frame in truths:
-        hour = frame.timestamp.replace(minute=0, second=0, microsecond=0)
-        truth.update((thing.label, hour) for thing in frame.objects if countable(thing))
-        score += score_of(found.get((frame.source, frame.timestamp), []), frame.objects)
-    return Comparison(read_counts(store, days), truth, score)
+    matched = (score_of(found.get((one.source, one.timestamp), []), one.objects) for one in truths)
+    return sum(matched, Score())
 
 
 def _read_detections(store: Path, days: list[date]) -> dict[tuple[str, datetime], list[Detection]]:
@@ -98,41 +103,10 @@ def _read_detections(store: Path, days: list[date]) -> dict[tuple[str, datetime]
     return found
 
 
-MOST_OFF = 1
-"""Largest error of a number of unique objects: an object that is missed for a while can be counted twice, and two that
-pass each other can be counted as one."""
-
-
-@dataclass(frozen=True, slots=True)
-class UniqueComparison:
-    """The unique objects of one source, by label, and the truth."""
-
-    source: str
-    detections: Mapping[str, int]
-    objects: Mapping[str, int]
-    truth: Mapping[str, int]
-    """Objects that were visible for long enough."""
-
-    @property
-    def labels(self) -> list[str]:
-        """All labels that were counted or are in the truth."""
-        return sorted({*self.objects, *self.truth})
-
-    @property
-    def failures(self) -> list[str]:
-        """Differences that are larger than `MOST_OFF`."""
-        return [
-            f"unique {label} objects at {self.source}: counted {self.objects.get(label, 0)}, "
-            f"but the truth is {self.truth.get(label, 0)}"
-            for label in self.labels
-            if abs(self.objects.get(label, 0) - self.truth.get(label, 0)) > MOST_OFF
-        ]
-
-
-def compare_unique(
-    store: Path, days: Iterable[date], truths: Iterable[FrameTruth], source: str, *, least_s: float
-) -> UniqueComparison:
-    """Compares the unique objects of a source with the truth.
+def count_unique(
+    store: Path, days: list[date], truths: Iterable[FrameTruth], source: str, *, least_s: float
+) -> list[Line]:
+    """Returns the unique objects of a source by label.
 
     Args:
         store: The folder of the object store.
@@ -141,32 +115,19 @@ def compare_unique(
         source: The camera. Its truth is one scene, in which an object keeps its `track_id`.
         least_s: Objects that are visible for a shorter time, in seconds, do not count.
     """
-    days = list(days)
     seen: dict[tuple[str, int], list[datetime]] = {}
     for frame in truths:
         for thing in frame.objects if frame.source == source else ():
             if countable(thing):
                 seen.setdefault((thing.label, thing.track_id), []).append(frame.timestamp)
     stays = ((label, (max(times) - min(times)).total_seconds()) for (label, _), times in seen.items())
-    return UniqueComparison(
-        source,
-        _sum_by_label(store, "label_counts", "count", days, source),
-        _sum_by_label(store, "unique_totals", "new_objects", days, source),
-        Counter(label for label, stay_s in stays if stay_s >= least_s),
-    )
-
-
-def show_unique(found: UniqueComparison, console: Console) -> None:
-    """Shows the unique objects next to detections and truth as a table."""
-    table = Table(title=f"Unique objects at {found.source} (summary unique_totals)", title_justify="left")
-    table.add_column("label")
-    for heading in ("detections", "unique objects", "truth", "difference"):
-        table.add_column(heading, justify="right")
-    for label in found.labels:
-        objects, truth = found.objects.get(label, 0), found.truth.get(label, 0)
-        difference = f"{objects - truth:+d}" if objects != truth else "="
-        table.add_row(label, str(found.detections.get(label, 0)), str(objects), str(truth), difference)
-    console.print(table)
+    truth = Counter(label for label, stay_s in stays if stay_s >= least_s)
+    detections = _sum_by_label(store, "label_counts", "count", days, source)
+    objects = _sum_by_label(store, "unique_totals", "new_objects", days, source)
+    return [
+        Line(label, objects.get(label, 0), truth[label], MOST_OFF_UNIQUE, detections.get(label, 0))
+        for label in sorted({*objects, *truth})
+    ]
 
 
 def _sum_by_label(store: Path, summary: str, column: str, days: list[date], source: str) -> dict[str, int]:
@@ -179,12 +140,11 @@ def _sum_by_label(store: Path, summary: str, column: str, days: list[date], sour
 class DemoResult:
     """How a demo ended."""
 
-    announced: int
-    counts: dict[LabelHour, int]
-    comparison: Comparison | None
-    """The counts compared with the truth; None if the truth is not known."""
-    unique: UniqueComparison | None
-    """The unique objects of the clip compared with the truth; None if the truth is not known."""
+    by_hour: Sequence[Line]
+    unique: Sequence[Line]
+    """The unique objects of the clip; empty if the truth is not known."""
+    score: Score | None
+    """None if the truth is not known."""
     audit: Mapping[str, Any]
     problems: tuple[str, ...]
 
@@ -215,10 +175,10 @@ def judge(
     answer = report.to_json()
     days = [date.fromisoformat(row["day"]) for row in answer["days"]]
     built = [day for day in days if store.head(summary_key("label_counts", day))]
-    comparison = compare(folder, built, truths) if truths else None
-    least_s = settings.unique_min_s
-    unique = compare_unique(folder, built, truths, CLIP_CAMERA, least_s=least_s) if truths else None
-    problems = [*comparison.failures, *unique.failures] if comparison and unique else []
+    by_hour = count_by_hour(folder, built, truths) if built else []
+    score = score_boxes(folder, built, truths) if truths else None
+    unique = count_unique(folder, built, truths, CLIP_CAMERA, least_s=settings.unique_min_s) if truths else []
+    problems = _failures(by_hour, unique, score)
     outcomes = sum(row["frames"] + row["gated"] + row["dead_letters"] for row in answer["partitions"])
     if outcomes != announced:
         problems.append(f"{counted(announced, 'frame')} announced, but {outcomes} have an outcome")
@@ -226,39 +186,58 @@ def judge(
         problems.append("a day has no summary")
     if not answer["ok"]:
         problems.append("the audit failed")
-    counts = read_counts(folder, built) if built else {}
-    return DemoResult(announced, counts, comparison, unique, answer, tuple(problems))
+    return DemoResult(by_hour, unique, score, answer, tuple(problems))
+
+
+def _failures(by_hour: Iterable[Line], unique: Iterable[Line], score: Score | None) -> list[str]:
+    """Returns the differences that are larger than the model's stated error."""
+    found = []
+    if score and score.recall < LEAST_RECALL:
+        found.append(f"recall is {score.recall:.4f}, expected at least {LEAST_RECALL}")
+    if score and score.precision < LEAST_PRECISION:
+        found.append(f"precision is {score.precision:.4f}, expected at least {LEAST_PRECISION}")
+    found += [line.failure for line in by_hour if line.failure]
+    return found + [f"unique objects at {CLIP_CAMERA}: {line.failure}" for line in unique if line.failure]
 
 
 def show_result(result: DemoResult, console: Console) -> None:
     """Shows the counts, the comparison with the truth, and the result of the audit."""
-    truth = result.comparison.truth if result.comparison else {}
-    table = Table(title="Detections by label and hour (summary label_counts)", title_justify="left")
-    table.add_column("label@hour (UTC)")
-    table.add_column("counted", justify="right")
-    if truth:
-        table.add_column("truth", justify="right")
-        table.add_column("difference", justify="right")
-    for label, hour in sorted({*result.counts, *truth}, key=lambda key: (key[1], key[0])):
-        seen, real = result.counts.get((label, hour), 0), truth.get((label, hour), 0)
-        row = [f"{label}@{hour:%Y-%m-%d %H}:00", str(seen)]
-        table.add_row(*row, *([str(real), f"{seen - real:+d}" if seen != real else "="] if truth else []))
-    console.print(table)
-    if result.comparison:
-        score = result.comparison.score
+    title = "Detections by label and hour (summary label_counts)"
+    _show_lines(title, ["label@hour (UTC)", "counted", "truth", "difference"], result.by_hour, console)
+    if result.score:
+        score = result.score
         console.print(
             f"Box by box: {score.matched} found, {score.reference - score.matched} missed, "
             f"{score.found - score.matched} false alarms "
             f"(recall {score.recall:.4f}, precision {score.precision:.4f})"
         )
     if result.unique:
-        show_unique(result.unique, console)
+        title = f"Unique objects at {CLIP_CAMERA} (summary unique_totals)"
+        headings = ["label", "detections", "unique objects", "truth", "difference"]
+        _show_lines(title, headings, result.unique, console)
     _show_audit(result.audit, console)
     for problem in result.problems:
         console.print(f"[bold red]Problem:[/] {escape(problem)}")
     if result.ok:
-        matched = "the counts match the truth" if result.comparison else "every announced frame has an outcome"
+        matched = "the counts match the truth" if result.score else "every announced frame has an outcome"
         console.print(f"[bold green]Success:[/] {matched}, and the audit passed.")
+
+
+def _show_lines(title: str, headings: Sequence[str], lines: Sequence[Line], console: Console) -> None:
+    """Shows numbers as a table, without the columns that none of them has."""
+    rows = []
+    for line in lines:
+        row = [line.what, *([] if line.detections is None else [str(line.detections)]), str(line.counted)]
+        if line.truth is not None:
+            off = line.counted - line.truth
+            row += [str(line.truth), f"{off:+d}" if off else "="]
+        rows.append(row)
+    table = Table(title=title, title_justify="left")
+    for at, heading in enumerate(headings[: max(map(len, rows), default=2)]):
+        table.add_column(heading, justify="right" if at else "left")
+    for row in rows:
+        table.add_row(*row)
+    console.print(table)
 
 
 def _show_audit(answer: Mapping[str, Any], console: Console) -> None:

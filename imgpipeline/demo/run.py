@@ -35,7 +35,6 @@ from imgpipeline.demo.result import DemoResult, judge, show_result
 from imgpipeline.demo.servers import (
     DemoServer,
     DemoWorkspace,
-    Patience,
     check_port,
     dagster_server,
     enter,
@@ -60,7 +59,7 @@ from imgpipeline.stream.log import read_log
 from imgpipeline.vision.registry import find_model
 
 _QUIET_S = 900.0
-_LONGEST_S = 7_200.0
+"""Longest time without progress."""
 _CHECK_S = 1.0
 _VIDEO_RATE = 2.0
 """How many frames per second are taken from a video."""
@@ -220,15 +219,17 @@ def _announce(
 
 
 def _await(count: Callable[[], int], wanted: int, step: Progress, dagster: DemoServer) -> None:
-    patience = Patience(_QUIET_S, _LONGEST_S)
+    before, moved_s = -1, 0.0
     while True:
         done = count()
         step(done, wanted)
         if done >= wanted:
             return
-        ended = dagster.why_ended()
-        why = f"Dagster: {ended}" if ended else patience.why_over(done)
-        if why:
+        if done != before:
+            before, moved_s = done, time.monotonic()
+        ended, is_quiet = dagster.why_ended(), time.monotonic() - moved_s > _QUIET_S
+        if ended or is_quiet:
+            why = f"Dagster: {ended}" if ended else f"there has been no progress for {_QUIET_S:g} s"
             raise PermanentError(f"{done} of {wanted} are done: {why}.", next_step=f"read {dagster.log_file}")
         time.sleep(_CHECK_S)
 

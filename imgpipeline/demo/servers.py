@@ -13,16 +13,15 @@ import subprocess
 import sys
 import time
 import urllib.request
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
 
 from imgpipeline.errors import ConfigurationError, PermanentError
 
-_QUIET_S = 120.0
-"""Longest time in which a starting server neither computes nor prints. Dagster took ten minutes on a busy machine."""
-_LONGEST_START_S = 1_800.0
+_START_S = 1_800.0
+"""How long a server may take to answer. Dagster took ten minutes on a busy machine."""
 _END_S = 60.0
 """How long a server may take to end cleanly, which takes Dagster a while on a busy machine."""
 _PR_SET_PDEATHSIG = 1
@@ -63,14 +62,13 @@ class DemoServer:
     """Path that answers once it has started."""
     log_file: Path
 
-    def await_answer(self, quiet_limit_s: float = _QUIET_S, longest_s: float = _LONGEST_START_S) -> None:
-        """Waits until the server answers, as long as its start makes progress.
+    def await_answer(self, limit_s: float = _START_S) -> None:
+        """Waits until the server answers.
 
         Raises:
-            PermanentError: The server ended or makes no progress; the message names its log.
+            PermanentError: The server ended, or does not answer; the message names its log.
         """
-        patience = Patience(quiet_limit_s, longest_s)
-        why = None
+        began_s, why = time.monotonic(), None
         while why is None:
             try:
                 urllib.request.urlopen(f"{self.url}{self.ready_path}", timeout=2).close()  # noqa: S310 - our own server
@@ -78,26 +76,14 @@ class DemoServer:
                 time.sleep(0.2)
             else:
                 return
-            why = self.why_ended() or patience.why_over(self.signs_of_life())
+            is_late = time.monotonic() - began_s > limit_s
+            why = self.why_ended() or (f"it has not answered after {limit_s:g} s" if is_late else None)
         raise PermanentError(f"{self.name} did not start: {why}.", next_step=f"read {self.log_file}")
 
     def why_ended(self) -> str | None:
         """Returns how the server ended; None while it runs."""
         status = self.process.poll()
         return None if status is None else f"it ended with status {status}"
-
-    def signs_of_life(self) -> tuple[int, int]:
-        """Returns two values that grow with its progress: the size of its log, and the CPU ticks of its processes."""
-        return self.log_file.stat().st_size, sum(_cpu_ticks(self.process.pid))
-
-
-def _cpu_ticks(session: int) -> Iterator[int]:
-    for stat in Path("/proc").glob("[0-9]*/stat"):
-        with contextlib.suppress(OSError):
-            # After the name in brackets: state, parent, group, session, ..., user and system time (proc(5)).
-            fields = stat.read_text(encoding="utf-8", errors="replace").rpartition(")")[2].split()
-            if int(fields[3]) == session:
-                yield int(fields[11]) + int(fields[12])
 
 
 @contextlib.contextmanager
@@ -158,33 +144,6 @@ def _end(process: subprocess.Popen[bytes]) -> None:
         os.killpg(process.pid, signal.SIGKILL)
 
 
-class Patience:
-    """Decides how long to wait: while there is progress, up to a maximum. So a slow start does not look like a hang."""
-
-    def __init__(self, quiet_limit_s: float, longest_s: float, clock: Callable[[], float] = time.monotonic) -> None:
-        """Starts the wait."""
-        self.quiet_limit_s = quiet_limit_s
-        self.longest_s = longest_s
-        self._clock = clock
-        self._began_s = self._moved_s = clock()
-        self._signs: object = None
-
-    def why_over(self, signs: object) -> str | None:
-        """Returns why the wait is over; None if it is not.
-
-        Args:
-            signs: Values that change while there is progress; compared with those of the last call.
-        """
-        now_s = self._clock()
-        if signs != self._signs:
-            self._signs, self._moved_s = signs, now_s
-        if now_s - self._moved_s >= self.quiet_limit_s:
-            return f"there has been no progress for {self.quiet_limit_s:g} s"
-        if now_s - self._began_s >= self.longest_s:
-            return f"it has not finished after {self.longest_s:g} s"
-        return None
-
-
 _PACKAGE = Path(__file__).resolve().parents[1]
 _MARK = "this-folder-belongs-to-the-demo"
 
@@ -195,26 +154,14 @@ class DemoWorkspace:
 
     folder: Path
     """Contains everything below; emptied at each start."""
-
-    @property
-    def store(self) -> Path:
-        """The object store."""
-        return self.folder / "store"
-
-    @property
-    def dagster_home(self) -> Path:
-        """Dagster's runs, events and settings."""
-        return self.folder / "dagster"
-
-    @property
-    def pictures(self) -> Path:
-        """Simulated images before they are ingested."""
-        return self.folder / "pictures"
-
-    @property
-    def logs(self) -> Path:
-        """The logs of the servers."""
-        return self.folder / "logs"
+    store: Path
+    """The object store."""
+    dagster_home: Path
+    """Dagster's runs, events and settings."""
+    pictures: Path
+    """Simulated images before they are ingested."""
+    logs: Path
+    """The logs of the servers."""
 
     def environment(self, model: str, first_day: date) -> dict[str, str]:
         """Returns the settings of a demo, for this process and the servers.
@@ -254,9 +201,10 @@ def prepare_workspace(folder: Path) -> DemoWorkspace:
             f"{folder} is not empty and does not belong to a demo.", next_step="name another folder with --folder"
         )
     shutil.rmtree(folder, ignore_errors=True)
-    workspace = DemoWorkspace(folder)
-    for part in (workspace.store, workspace.dagster_home, workspace.pictures, workspace.logs):
+    parts = [folder / name for name in ("store", "dagster", "pictures", "logs")]
+    for part in parts:
         part.mkdir(parents=True)
+    workspace = DemoWorkspace(folder, *parts)
     (folder / _MARK).touch()
     shutil.copyfile(_dagster_settings(), workspace.dagster_home / "dagster.yaml")
     return workspace

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from imgpipeline.demo.result import UniqueComparison, compare_unique
+from imgpipeline.demo.result import MOST_OFF_UNIQUE, Line, count_unique
 from imgpipeline.lake.days.day_tables import rebuild_day
 from imgpipeline.lake.days.summaries import build_summary
 from imgpipeline.objectstore import open_store
@@ -37,24 +37,23 @@ def shown(seconds: float, *track_ids: int, source: str = "gate") -> FrameTruth:
     return FrameTruth("frame.jpg", source, 0, at, cars)
 
 
-def compared(folder: Path, *truths: FrameTruth) -> UniqueComparison:
-    return compare_unique(folder, [DAY], truths, "gate", least_s=1.0)
+def compared(folder: Path, *truths: FrameTruth) -> Line:
+    [line] = count_unique(folder, [DAY], truths, "gate", least_s=1.0)
+    return line
 
 
 @pytest.mark.medium
 def test_objects_are_counted_once_and_compared_with_the_truth(folder: Path):
     found = compared(folder, shown(0, 1, 2), shown(1, 1), shown(2, 1, 2), shown(3, 3), shown(9, 4, 5, source="yard"))
-    assert (found.detections, found.objects, found.truth) == ({"car": 120}, {"car": 2}, {"car": 2})
-    assert found.failures == []
+    assert (found.detections, found.counted, found.truth, found.failure) == (120, 2, 2, None)
 
 
 @pytest.mark.medium
 def test_two_missing_objects_are_a_failure_and_one_is_not(folder: Path):
-    assert compared(folder, shown(0, 1, 2, 3), shown(2, 1, 2, 3)).failures == []
+    assert compared(folder, shown(0, 1, 2, 3), shown(2, 1, 2, 3)).failure is None
     found = compared(folder, shown(0, 1, 2, 3, 4), shown(2, 1, 2, 3, 4))
-    assert found.failures == ["unique car objects at gate: counted 2, but the truth is 4"]
+    assert found.failure == "car: counted 2, but the truth is 4"
 
 
 def test_objects_that_do_not_exist_are_a_failure():
-    found = UniqueComparison("gate", {"dog": 40}, {"dog": 2}, {})
-    assert found.failures == ["unique dog objects at gate: counted 2, but the truth is 0"]
+    assert Line("dog", 2, 0, MOST_OFF_UNIQUE).failure == "dog: counted 2, but the truth is 0"

@@ -29,6 +29,22 @@ def default_cache_dir() -> Path:
     return (Path(base) if Path(base).is_absolute() else Path.home() / ".cache") / "imgpipeline" / "lake"
 
 
+def trim_folder(folder: Path, most_bytes: int, most_files: int) -> None:
+    """Removes the least recently used files of a folder until it is within its limits."""
+    found: list[tuple[float, int, str]] = []
+    with os.scandir(folder) as entries:  # a Path for each entry takes longer
+        for entry in entries:
+            with contextlib.suppress(OSError):
+                status = entry.stat()
+                found.append((status.st_mtime, status.st_size, entry.name))
+    excess, surplus = sum(size for _, size, _ in found) - most_bytes, len(found) - most_files
+    for _, size, name in sorted(found):
+        if excess <= 0 and surplus <= 0:
+            return
+        (folder / name).unlink(missing_ok=True)
+        excess, surplus = excess - size, surplus - 1
+
+
 class LakeCache:
     """Cached objects of one store.
 
@@ -89,22 +105,8 @@ class LakeCache:
 
     def trim(self) -> None:
         """Removes the least recently used files until the cache is within its limits, if anything was fetched."""
-        if not self._has_grown:
-            return
-        found: list[tuple[float, int, str]] = []
-        with os.scandir(self._folder) as entries:  # a Path for each entry takes longer
-            for entry in entries:
-                with contextlib.suppress(OSError):
-                    status = entry.stat()
-                    found.append((status.st_mtime, status.st_size, entry.name))
-        excess, surplus = sum(size for _, size, _ in found) - self._most_bytes, len(found) - MOST_FILES
-        if excess <= 0 and surplus <= 0:
-            return
-        for _, size, name in sorted(found):
-            (self._folder / name).unlink(missing_ok=True)
-            excess, surplus = excess - size, surplus - 1
-            if excess <= 0 and surplus <= 0:
-                return
+        if self._has_grown:
+            trim_folder(self._folder, self._most_bytes, MOST_FILES)
 
     def _path(self, key: str, e_tag: str) -> Path:
         name = sha256(f"{self._store.url}\n{key}\n{e_tag}".encode()).hexdigest()[:40]

@@ -3,10 +3,9 @@
 from collections.abc import Sequence
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Path, Request
-from fastapi.concurrency import run_in_threadpool
+from fastapi import APIRouter, Form, Path, Query, Request
 from fastapi.responses import HTMLResponse, RedirectResponse, Response
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
 from imgpipeline.contracts.times import format_time
 from imgpipeline.errors import ConfigurationError, ImgpipelineError, UsageError
@@ -15,11 +14,11 @@ from imgpipeline.events.configuration import Line, Zone
 from imgpipeline.events.values import Event
 from imgpipeline.objectstore import ObjectStore
 from imgpipeline.web.keys import Scope
-from imgpipeline.web.viewer.access import Visitor, allowed
+from imgpipeline.web.viewer.access import allowed
 from imgpipeline.web.viewer.answers import frame_with_boxes, places_of
-from imgpipeline.web.viewer.queries import LONGEST_NOTE, UrlQuery, Zoned, read_form, read_query
-from imgpipeline.web.viewer.responses import Renderer, answer_bytes, answer_json
-from imgpipeline.web.viewer.site import ViewedSite
+from imgpipeline.web.viewer.queries import MOST_FORM_BYTES, Given, Note, UrlQuery, Zoned
+from imgpipeline.web.viewer.responses import Pages, Renderer, answer_bytes, answer_json
+from imgpipeline.web.viewer.site import Site, ViewedSite
 from imgpipeline.web.viewer.views import Asked, View, add_route, page_of
 
 Number = Annotated[int, Path(ge=1, lt=10**10, description="Number of the alert.")]
@@ -43,21 +42,10 @@ class AlertsQuery(Zoned, AlertQuery):
     number: str | None = Field(None, description="Number of an alert.")
 
 
-class NoteBody(BaseModel):
+class NoteBody(Given):
     """An acknowledgement of an alert."""
 
-    model_config = ConfigDict(extra="forbid")
-
-    note: str = Field("", max_length=LONGEST_NOTE, description="A comment on the alert.")
-
-
-def alert_routes(site: ViewedSite, renderer: Renderer) -> APIRouter:
-    """Returns the routes of the list, of each alert, and of its acknowledgements."""
-    router = APIRouter(tags=["alerts"])
-    add_route(router, site, _ALERTS)
-    _add_one(router, site, renderer)
-    _add_acknowledging(router, site)
-    return router
+    note: Note = Field("", description="A comment on the alert.")
 
 
 def _listed(asked: Asked) -> tuple[list[ListedAlert], int]:
@@ -73,57 +61,58 @@ _ALERTS = View(
 )  # fmt: skip
 
 
-def _add_one(router: APIRouter, site: ViewedSite, renderer: Renderer) -> None:
-    @router.get("/alerts", include_in_schema=False, response_class=HTMLResponse)
-    def alerts_page(request: Request) -> Response:
-        query = read_query(AlertsQuery, request)
-        if query.number:
-            return numbered_page(site, renderer, request, query.number, Zoned(timezone=query.timezone))
-        return page_of(site, renderer, _ALERTS, request)
-
-    @router.get("/alerts/{number}", include_in_schema=False, response_class=HTMLResponse)
-    def alert_page(request: Request, number: Number) -> Response:
-        return numbered_page(site, renderer, request, str(number), read_query(Zoned, request))
-
-    @router.get("/alerts/{number}/images/{position}", include_in_schema=False)
-    def alert_image(request: Request, number: Number, position: Position) -> Response:
-        images = _read(site.store, number).alert.images
-        if position >= len(images):
-            raise ConfigurationError(f"Alert {number} has {len(images)} images.", next_step=f"see /alerts/{number}")
-        found = site.pictures.stored(images[position][1], f"the alert {number}")
-        return answer_bytes(request, found.data, found.media_type, e_tag=found.e_tag, is_lasting=True)
-
-    @router.get("/api/v1/alerts/{number}")
-    def alert(request: Request, number: Number) -> Response:
-        """Returns one alert. Its images are at `/alerts/{number}/images/0` and so on."""
-        return answer_json(request, _read(site.store, number).to_json())
+router = APIRouter(tags=["alerts"])
+add_route(router, _ALERTS)
 
 
-def _add_acknowledging(router: APIRouter, site: ViewedSite) -> None:
-    def record(number: int, visitor: Visitor, note: str) -> Acknowledgement:
-        given = Acknowledgement(visitor.name, site.clock(), note)
-        try:
-            acknowledge(site.store, number, given)
-        except UsageError as error:
-            raise ConfigurationError(error.message, next_step=_ALL_ALERTS) from None
-        return given
+@router.get("/alerts", include_in_schema=False, response_class=HTMLResponse)
+def alerts_page(request: Request, site: Site, pages: Pages, query: Annotated[AlertsQuery, Query()]) -> Response:
+    """Shows the list, or the alert whose number was entered."""
+    if query.number:
+        return numbered_page(site, pages, request, query.number, Zoned(timezone=query.timezone))
+    return page_of(_ALERTS, request, query, pages)
 
-    @router.post("/api/v1/alerts/{number}/acknowledgements", status_code=201)
-    def by_api(request: Request, number: Number, body: NoteBody) -> dict[str, Any]:
-        """Acknowledges an alert. Earlier acknowledgements stay."""
-        given = record(number, allowed(request, Scope.ACKNOWLEDGE), body.note)
-        return {"number": number, "by": given.by, "at": format_time(given.at), "note": given.note}
 
-    @router.post("/alerts/{number}/acknowledge", include_in_schema=False)
-    async def by_form(request: Request, number: Number) -> Response:
-        visitor = allowed(request, Scope.ACKNOWLEDGE)
-        note = (await read_form(request)).get("note", "")
-        if len(note) > LONGEST_NOTE:
-            raise UsageError(
-                f"The note has {len(note):,} characters; the limit is {LONGEST_NOTE:,}.", next_step="shorten it"
-            )
-        await run_in_threadpool(record, number, visitor, note)
-        return RedirectResponse(f"/alerts/{number}", 303)
+@router.get("/alerts/{number}", include_in_schema=False, response_class=HTMLResponse)
+def alert_page(
+    request: Request, site: Site, pages: Pages, number: Number, query: Annotated[Zoned, Query()]
+) -> Response:
+    """Shows one alert."""
+    return numbered_page(site, pages, request, str(number), query)
+
+
+@router.get("/alerts/{number}/images/{position}", include_in_schema=False)
+def alert_image(request: Request, site: Site, number: Number, position: Position) -> Response:
+    """Returns an image of an alert."""
+    images = _read(site.store, number).alert.images
+    if position >= len(images):
+        raise ConfigurationError(f"Alert {number} has {len(images)} images.", next_step=f"see /alerts/{number}")
+    found = site.pictures.stored(images[position][1], f"the alert {number}")
+    return answer_bytes(request, found.data, found.media_type, e_tag=found.e_tag, is_lasting=True)
+
+
+@router.get("/api/v1/alerts/{number}")
+def alert(request: Request, site: Site, number: Number) -> Response:
+    """Returns one alert. Its images are at `/alerts/{number}/images/0` and so on."""
+    return answer_json(request, _read(site.store, number).to_json())
+
+
+@router.post("/api/v1/alerts/{number}/acknowledgements", status_code=201)
+def by_api(request: Request, site: Site, number: Number, body: NoteBody) -> dict[str, Any]:
+    """Acknowledges an alert. Earlier acknowledgements stay."""
+    given = Acknowledgement(allowed(request, Scope.ACKNOWLEDGE).name, site.clock(), body.note)
+    try:
+        acknowledge(site.store, number, given)
+    except UsageError as error:
+        raise ConfigurationError(error.message, next_step=_ALL_ALERTS) from None
+    return {"number": number, "by": given.by, "at": format_time(given.at), "note": given.note}
+
+
+@router.post("/alerts/{number}/acknowledge", include_in_schema=False, max_body_size=MOST_FORM_BYTES)
+def acknowledge_by_form(request: Request, site: Site, number: Number, body: Annotated[NoteBody, Form()]) -> Response:
+    """Acknowledges an alert from its page."""
+    by_api(request, site, number, body)
+    return RedirectResponse(f"/alerts/{number}", 303)
 
 
 def numbered_page(site: ViewedSite, renderer: Renderer, request: Request, number: str, query: Zoned) -> Response:

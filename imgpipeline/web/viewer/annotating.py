@@ -5,10 +5,9 @@ from collections.abc import Mapping
 from datetime import date
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Path, Request
-from fastapi.concurrency import run_in_threadpool
+from fastapi import APIRouter, Form, Path, Request
 from fastapi.responses import RedirectResponse, Response
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import Field
 
 from imgpipeline.errors import UsageError
 from imgpipeline.export.annotations import Annotation, Mistake, annotations_of, keep, new_id, withdraw
@@ -16,93 +15,74 @@ from imgpipeline.web.keys import Scope
 from imgpipeline.web.viewer.access import Visitor, allowed
 from imgpipeline.web.viewer.answers import frame_with_boxes
 from imgpipeline.web.viewer.queries import (
-    LONGEST_NOTE,
+    MOST_FORM_BYTES,
     DayPath,
     DayQuery,
     FrameId,
     FramePath,
+    Given,
     Name,
-    read_form,
-    wrong_parameter,
+    Note,
+    Splits,
 )
-from imgpipeline.web.viewer.responses import Renderer
-from imgpipeline.web.viewer.site import ViewedSite
+from imgpipeline.web.viewer.site import Site, ViewedSite
 from imgpipeline.web.viewer.views import View, add_views
 
 AnnotationPath = Annotated[FrameId, Path(description="Id of the annotation.")]
 
 
-class AnnotationBody(BaseModel):
+class AnnotationBody(Given):
     """Feedback about a frame."""
-
-    model_config = ConfigDict(extra="forbid")
 
     mistake: Mistake = Field(description="`wrong`: a detection is wrong. `missing`: an object was not detected.")
     detection_number: int | None = Field(None, ge=0, description="Number of the wrong detection in `detections`.")
     label: Name | None = Field(None, description="Label of the missing object.")
-    box: Annotated[list[float], Field(min_length=4, max_length=4)] | None = Field(
+    box: Annotated[Annotated[list[float], Field(min_length=4, max_length=4)] | None, Splits] = Field(
         None, description="Box of the missing object: x, y, width and height in pixels of the original image."
     )
-    note: str = Field("", max_length=LONGEST_NOTE, description="A comment.")
+    note: Note = Field("", description="A comment.")
 
 
-def annotating_routes(site: ViewedSite, renderer: Renderer) -> APIRouter:
-    """Returns the routes."""
-    router = APIRouter(tags=["viewer"])
-    view = View(
-        "/feedback", DayQuery, lambda asked: list(annotations_of(site.store, asked.day)),
-        lambda asked, found: {"day": asked.day, "days": asked.days, "annotations": found},
-        lambda asked, found: {"day": asked.day, "annotations": [one.to_json() for one in found]},
-        "Lists the feedback about the frames of a day, including withdrawn feedback.", api="/annotations",
-    )  # fmt: skip
-    add_views(router, site, renderer, view)
-    _add_api(router, site)
-    _add_forms(router, site)
-    return router
+router = APIRouter(tags=["viewer"])
+add_views(router, View(
+    "/feedback", DayQuery, lambda asked: list(annotations_of(asked.site.store, asked.day)),
+    lambda asked, found: {"day": asked.day, "days": asked.days, "annotations": found},
+    lambda asked, found: {"day": asked.day, "annotations": [one.to_json() for one in found]},
+    "Lists the feedback about the frames of a day, including withdrawn feedback.", api="/annotations",
+))  # fmt: skip
 
 
-def _add_api(router: APIRouter, site: ViewedSite) -> None:
-    @router.post("/api/v1/frames/{day}/{frame_id}/annotations", status_code=201)
-    def annotate(request: Request, day: DayPath, frame_id: FramePath, body: AnnotationBody) -> dict[str, Any]:
-        """Reports a wrong detection or a missing object. Counts do not change."""
-        return _keep(site, allowed(request, Scope.ACKNOWLEDGE), day, frame_id, body).to_json()
-
-    @router.post("/api/v1/frames/{day}/{frame_id}/annotations/{annotation_id}/withdrawal")
-    def withdraw_annotation(
-        request: Request, day: DayPath, frame_id: FramePath, annotation_id: AnnotationPath
-    ) -> dict[str, Any]:
-        """Withdraws feedback. It stays stored, with the name of the caller."""
-        by = allowed(request, Scope.ACKNOWLEDGE).name
-        return withdraw(site.store, day, frame_id, annotation_id, by=by, at=site.clock()).to_json()
+@router.post("/api/v1/frames/{day}/{frame_id}/annotations", status_code=201)
+def annotate(request: Request, site: Site, day: DayPath, frame_id: FramePath, body: AnnotationBody) -> dict[str, Any]:
+    """Reports a wrong detection or a missing object. Counts do not change."""
+    return _keep(site, allowed(request, Scope.ACKNOWLEDGE), day, frame_id, body).to_json()
 
 
-def _add_forms(router: APIRouter, site: ViewedSite) -> None:
-    @router.post("/frames/{day}/{frame_id}/annotate", include_in_schema=False)
-    async def by_form(request: Request, day: DayPath, frame_id: FramePath) -> Response:
-        visitor = allowed(request, Scope.ACKNOWLEDGE)
-        body = _body_of(await read_form(request))
-        await run_in_threadpool(_keep, site, visitor, day, frame_id, body)
-        return RedirectResponse(f"/frames/{day}/{frame_id}?{request.url.query}#feedback", 303)
-
-    @router.post("/frames/{day}/{frame_id}/annotations/{annotation_id}/withdraw", include_in_schema=False)
-    def withdraw_by_form(
-        request: Request, day: DayPath, frame_id: FramePath, annotation_id: AnnotationPath
-    ) -> Response:
-        by = allowed(request, Scope.ACKNOWLEDGE).name
-        withdraw(site.store, day, frame_id, annotation_id, by=by, at=site.clock())
-        return RedirectResponse(f"/frames/{day}/{frame_id}?{request.url.query}#feedback", 303)
+@router.post("/api/v1/frames/{day}/{frame_id}/annotations/{annotation_id}/withdrawal")
+def withdraw_annotation(
+    request: Request, site: Site, day: DayPath, frame_id: FramePath, annotation_id: AnnotationPath
+) -> dict[str, Any]:
+    """Withdraws feedback. It stays stored, with the name of the caller."""
+    by = allowed(request, Scope.ACKNOWLEDGE).name
+    return withdraw(site.store, day, frame_id, annotation_id, by=by, at=site.clock()).to_json()
 
 
-def _body_of(form: Mapping[str, str]) -> AnnotationBody:
-    given: dict[str, Any] = {name: value for name, value in form.items() if value.strip()}
-    if "box" in given:
-        given["box"] = given["box"].replace(",", " ").split()
-    try:
-        return AnnotationBody.model_validate(given)
-    except ValidationError as error:
-        raise wrong_parameter(
-            error.errors(), what="form", next_step="give a label, and a box as x, y, width, height"
-        ) from None
+@router.post("/frames/{day}/{frame_id}/annotate", include_in_schema=False, max_body_size=MOST_FORM_BYTES)
+def annotate_by_form(
+    request: Request, site: Site, day: DayPath, frame_id: FramePath, body: Annotated[AnnotationBody, Form()]
+) -> Response:
+    """Reports a mistake from the page of the frame."""
+    annotate(request, site, day, frame_id, body)
+    return RedirectResponse(f"/frames/{day}/{frame_id}?{request.url.query}#feedback", 303)
+
+
+@router.post("/frames/{day}/{frame_id}/annotations/{annotation_id}/withdraw", include_in_schema=False)
+def withdraw_by_form(
+    request: Request, site: Site, day: DayPath, frame_id: FramePath, annotation_id: AnnotationPath
+) -> Response:
+    """Withdraws feedback from the page of the frame."""
+    withdraw_annotation(request, site, day, frame_id, annotation_id)
+    return RedirectResponse(f"/frames/{day}/{frame_id}?{request.url.query}#feedback", 303)
 
 
 def _keep(site: ViewedSite, visitor: Visitor, day: date, frame_id: str, body: AnnotationBody) -> Annotation:

@@ -3,6 +3,7 @@
 The queries are those of `lake.query`, which commands and notebooks use too.
 """
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta
@@ -29,13 +30,21 @@ from imgpipeline.lake.query.frames import (
     list_frames,
     nearest_frame,
 )
-from imgpipeline.lake.query.summaries import HourlyCount, hourly_counts
-from imgpipeline.lake.query.wanted_frames import Area, WantedFrames
+from imgpipeline.lake.query.summaries import HourlyCount, ask_session, hourly_counts
+from imgpipeline.lake.query.wanted_frames import Area, WantedFrames, rows_of_days
 from imgpipeline.lake.sessions.local_time import DAY_OF_ROW, hours_of
 from imgpipeline.lake.sessions.session import LakeSession
 from imgpipeline.web.viewer.queries import FrameQuery, NumberQuery, PageQuery, cursor_of, read_cursor, words_of
 from imgpipeline.web.viewer.site import ViewedSite
 
+_MODELS = """
+SELECT model, count(*) FROM (
+    SELECT unnest(list_distinct(coalesce([one.model FOR one IN detectors], []) || [model_used])) AS model
+    FROM frames WHERE {}
+) WHERE model IS NOT NULL GROUP BY model ORDER BY model
+"""
+Choices = Sequence[tuple[str, int | None]]
+"""Values of a filter with their frames or, for labels, detections; None if they are not counted."""
 MOST_EXPLAINED = 20_000
 """Detections of the largest count that the viewer traces."""
 _HOW_TO_START = "announce frames, such as with `imgpipeline ingest folder`"
@@ -95,11 +104,6 @@ def _unknown(day: date, days: Sequence[date]) -> ConfigurationError:
     if days:
         return unknown_day(day, days)
     return ConfigurationError(f"The ledger has nothing for {day}: it is empty.", next_step=_HOW_TO_START)
-
-
-def days_with_counts(site: ViewedSite, lake: LakeSession) -> list[dict[str, Any]]:
-    """Returns `day_counts`, queried once per session."""
-    return site.lake.remembered(lake, "days", lambda: day_counts(lake))
 
 
 def day_counts(lake: LakeSession) -> list[dict[str, Any]]:
@@ -271,6 +275,29 @@ def in_utc_hours(lake: LakeSession, number: NumberQuery) -> NumberQuery | None:
 def counts_of(site: ViewedSite, lake: LakeSession, days: Sequence[date]) -> list[HourlyCount]:
     """Returns the hourly counts of some days, queried once per session."""
     return site.lake.remembered(lake, ("counts", *days), lambda: hourly_counts(lake, days))
+
+
+def choices_of(site: ViewedSite, lake: LakeSession, days: Sequence[date]) -> Mapping[str, Choices]:
+    """Returns the choices of some filters on some days, queried once per session."""
+    return site.lake.remembered(lake, ("choices", *days), lambda: _choices(site, lake, days))
+
+
+def _choices(site: ViewedSite, lake: LakeSession, days: Sequence[date]) -> Mapping[str, Choices]:
+    sources = ask_session(lake, "sources", days).table.to_pylist()
+    labels: Counter[str] = Counter()
+    for one in counts_of(site, lake, days):
+        labels[one.label] += one.count
+    models = lake.query(_MODELS.format(rows_of_days(Span(days[0], days[-1]), lake.local))).rows
+    try:
+        zones = rules_of(site, lake).zone
+    except ImgpipelineError:
+        zones = ()  # filtering by a zone reports the error
+    return {
+        "source": [(row["source"], row["frames"]) for row in sources if row["source"] is not None],
+        "label": sorted(labels.items(), key=lambda label: (-label[1], label[0])),
+        "zone": [(zone.name, None) for zone in zones],
+        "model": list(models),
+    }
 
 
 def _count(

@@ -1,11 +1,11 @@
 """The viewer as an ASGI application: routes, security headers, error responses, and the server that runs it."""
 
 import threading
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
-from fastapi import APIRouter, FastAPI, HTTPException, Request, Response
+from fastapi import FastAPI, HTTPException, Request, Response
 from fastapi.concurrency import run_in_threadpool
 from fastapi.exceptions import RequestValidationError
 from fastapi.staticfiles import StaticFiles
@@ -14,30 +14,37 @@ from starlette.exceptions import HTTPException as AnyHTTPException
 from starlette.middleware.trustedhost import TrustedHostMiddleware
 
 from imgpipeline import __version__
+from imgpipeline.contracts.times import Clock, utc_now
 from imgpipeline.errors import ConfigurationError, ImgpipelineError, UsageError
 from imgpipeline.settings import Settings
 from imgpipeline.web.http_server import LOOPBACK_HOSTS, is_loopback, run_until
 from imgpipeline.web.keys import Scope
+from imgpipeline.web.viewer import (
+    alerts,
+    annotating,
+    api,
+    classic,
+    comparisons,
+    day_lists,
+    dead_letters,
+    frame_pages,
+    overview,
+    places,
+    reviewing,
+    search,
+)
 from imgpipeline.web.viewer.access import Access, is_forged
-from imgpipeline.web.viewer.alerts import alert_routes
-from imgpipeline.web.viewer.annotating import annotating_routes
 from imgpipeline.web.viewer.answers import EmptyLedgerError
-from imgpipeline.web.viewer.api import api_routes
-from imgpipeline.web.viewer.classic import classic_routes
-from imgpipeline.web.viewer.comparisons import comparison_routes
-from imgpipeline.web.viewer.day_lists import day_list_routes
-from imgpipeline.web.viewer.dead_letters import dead_letter_routes
-from imgpipeline.web.viewer.frame_pages import frame_routes
-from imgpipeline.web.viewer.overview import overview_routes
-from imgpipeline.web.viewer.places import place_routes
 from imgpipeline.web.viewer.queries import wrong_parameter
 from imgpipeline.web.viewer.responses import PROBLEMS, STATIC, Renderer, error_json, status_of
-from imgpipeline.web.viewer.reviewing import reviewing_routes
-from imgpipeline.web.viewer.search import search_routes
 from imgpipeline.web.viewer.site import ViewedSite, open_site
 
 _GRACE_S = 5
 _DESCRIPTION = "Frames, counts, sources, events and alerts of imgpipeline."
+ROUTES = (
+    api, frame_pages, alerts, reviewing, annotating, day_lists, dead_letters, places, comparisons, search, classic,
+    overview,
+)  # fmt: skip
 SECURITY_HEADERS = {
     "Content-Security-Policy": "default-src 'self'; object-src 'none'; base-uri 'none'; frame-ancestors 'none'; "
     "form-action 'self'",
@@ -63,9 +70,10 @@ def create_app(site: ViewedSite, access: Access) -> FastAPI:
         openapi_url="/openapi.json", lifespan=lifespan, responses=PROBLEMS,
     )  # fmt: skip
     renderer = Renderer(site.lake)
+    app.state.site, app.state.renderer = site, renderer
     _add_errors(app, renderer)
-    for routes in _routes(site, renderer):
-        app.include_router(routes)
+    for routes in ROUTES:
+        app.include_router(routes.router)
     app.mount("/static", StaticFiles(directory=str(STATIC)))
 
     @app.get("/docs", include_in_schema=False)
@@ -95,14 +103,6 @@ class _AnswerHead:
     async def __call__(self, scope: types.Scope, receive: types.Receive, send: types.Send) -> None:
         is_head = scope.get("method") == "HEAD" and not scope["path"].endswith("/changes")
         await self.app({**scope, "method": "GET"} if is_head else scope, receive, send)
-
-
-def _routes(site: ViewedSite, renderer: Renderer) -> Iterator[APIRouter]:
-    for routes in (
-        api_routes, frame_routes, alert_routes, reviewing_routes, annotating_routes, day_list_routes,
-        dead_letter_routes, place_routes, comparison_routes, search_routes, classic_routes, overview_routes,
-    ):  # fmt: skip
-        yield routes(site, renderer)
 
 
 def _refuse(request: Request, access: Access) -> Response | None:
@@ -160,7 +160,7 @@ def _add_errors(app: FastAPI, renderer: Renderer) -> None:
         return show(request, error.status_code, f"{request.method} {request.url.path[:200]}: {error.detail}.", step)
 
 
-def run_viewer(settings: Settings, host: str, port: int, stop: threading.Event) -> None:
+def run_viewer(settings: Settings, host: str, port: int, stop: threading.Event, clock: Clock = utc_now) -> None:
     """Runs the viewer until `stop` is set (`imgpipeline serve`).
 
     Raises:
@@ -170,7 +170,7 @@ def run_viewer(settings: Settings, host: str, port: int, stop: threading.Event) 
     """
     access = Access(settings)
     check_host(access, host, port)
-    run_until(create_app(open_site(settings, stopping=stop), access), host, port, stop, grace_s=_GRACE_S)
+    run_until(create_app(open_site(settings, clock=clock, stopping=stop), access), host, port, stop, grace_s=_GRACE_S)
 
 
 def check_host(access: Access, host: str, port: int) -> None:

@@ -16,8 +16,8 @@ from pydantic import BaseModel, ConfigDict, Field
 from imgpipeline.errors import UsageError
 from imgpipeline.lake.query.summaries import LabelChoice, ask_session
 from imgpipeline.lake.sessions.session import LakeSession
-from imgpipeline.web.viewer.responses import Renderer, answer_json
-from imgpipeline.web.viewer.site import ViewedSite
+from imgpipeline.web.viewer.responses import Pages, answer_json
+from imgpipeline.web.viewer.site import Site, ViewedSite
 
 _TOP = 15
 _MOST_HOURS = 24 * 31
@@ -73,45 +73,46 @@ class CountedHours:
         return lines
 
 
-def classic_routes(site: ViewedSite, renderer: Renderer) -> APIRouter:
-    """Returns the routes."""
-    router = APIRouter(tags=["classic dashboard"])
+router = APIRouter(tags=["classic dashboard"])
 
-    @router.get("/api/count_specific")
-    def count_specific(request: Request, query: Annotated[ClassicQuery, Query()]) -> Response:
-        """Counts the detections of a label: `{"label", "count_in_range"}`."""
-        if len(query.label) != 1 or not query.label[0]:
-            return JSONResponse({"error": "Missing 'label' parameter"}, 400)
-        [label] = query.label
-        return answer_json(request, {"label": label, "count_in_range": _count(site, query).totals.get(label, 0)})
 
-    @router.get("/api/label_counts")
-    def label_counts(request: Request, query: Annotated[ClassicQuery, Query()]) -> Response:
-        """Returns the 15 most frequent labels: `{"labels", "counts"}`."""
-        top = list(_count(site, query).totals.items())[:_TOP]
-        return answer_json(request, {"labels": [label for label, _ in top], "counts": [count for _, count in top]})
+@router.get("/api/count_specific")
+def count_specific(request: Request, site: Site, query: Annotated[ClassicQuery, Query()]) -> Response:
+    """Counts the detections of a label: `{"label", "count_in_range"}`."""
+    if len(query.label) != 1 or not query.label[0]:
+        return JSONResponse({"error": "Missing 'label' parameter"}, 400)
+    [label] = query.label
+    return answer_json(request, {"label": label, "count_in_range": _count(site, query).totals.get(label, 0)})
 
-    @router.get("/api/timeline")
-    def timeline(request: Request, query: Annotated[ClassicQuery, Query()]) -> Response:
-        """Returns hourly counts by label, including empty hours in between: `{label: [{"t", "y"}]}`."""
-        found = _count(site, query)
-        return answer_json(request, {
-            label: [{"t": hour.isoformat(), "y": count} for hour, count in found.timeline(label)]
-            for label in query.label
-        })  # fmt: skip
 
-    @router.get("/dashboard", include_in_schema=False, response_class=HTMLResponse)
-    def dashboard(query: Annotated[ClassicQuery, Query()]) -> Response:
-        found = _count(site, query)
-        top = list(found.totals.items())[:_TOP]
-        shown = [label for label in query.label if label] or [label for label, _ in top[:3]]
-        is_day = found.start.hour == 0 and found.end == found.start + timedelta(days=1)
-        return renderer.page(
-            "dashboard.html", found=found, is_day=is_day, top=top, shown=shown, most=_most(found, shown),
-            threshold=site.settings.summary_threshold or None,
-        )  # fmt: skip
+@router.get("/api/label_counts")
+def label_counts(request: Request, site: Site, query: Annotated[ClassicQuery, Query()]) -> Response:
+    """Returns the 15 most frequent labels: `{"labels", "counts"}`."""
+    top = list(_count(site, query).totals.items())[:_TOP]
+    return answer_json(request, {"labels": [label for label, _ in top], "counts": [count for _, count in top]})
 
-    return router
+
+@router.get("/api/timeline")
+def timeline(request: Request, site: Site, query: Annotated[ClassicQuery, Query()]) -> Response:
+    """Returns hourly counts by label, including empty hours in between: `{label: [{"t", "y"}]}`."""
+    found = _count(site, query)
+    return answer_json(request, {
+        label: [{"t": hour.isoformat(), "y": count} for hour, count in found.timeline(label)]
+        for label in query.label
+    })  # fmt: skip
+
+
+@router.get("/dashboard", include_in_schema=False, response_class=HTMLResponse)
+def dashboard(site: Site, pages: Pages, query: Annotated[ClassicQuery, Query()]) -> Response:
+    """Shows the classic dashboard."""
+    found = _count(site, query)
+    top = list(found.totals.items())[:_TOP]
+    shown = [label for label in query.label if label] or [label for label, _ in top[:3]]
+    is_day = found.start.hour == 0 and found.end == found.start + timedelta(days=1)
+    return pages.page(
+        "dashboard.html", found=found, is_day=is_day, top=top, shown=shown, most=_most(found, shown),
+        threshold=site.settings.summary_threshold or None,
+    )  # fmt: skip
 
 
 def _count(site: ViewedSite, query: ClassicQuery) -> CountedHours:

@@ -1,10 +1,9 @@
 """Compares two models on one day: their agreement by label, and frames with the boxes of both."""
 
-import threading
 from collections.abc import Hashable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import date
-from functools import partial
+from functools import lru_cache
 from typing import Any
 
 from fastapi import APIRouter
@@ -22,7 +21,7 @@ from imgpipeline.redetect.pairs import (
     versions_of,
 )
 from imgpipeline.web.viewer.queries import PAGE_FRAMES, DayQuery, Name, next_after
-from imgpipeline.web.viewer.responses import Renderer, fields_of
+from imgpipeline.web.viewer.responses import fields_of
 from imgpipeline.web.viewer.site import ViewedSite
 from imgpipeline.web.viewer.views import Asked, View, add_views
 
@@ -43,24 +42,6 @@ class ComparisonQuery(DayQuery):
     limit: int = Field(PAGE_FRAMES, ge=1, le=1000, description="Maximum number of frames.")
 
 
-@dataclass(slots=True)
-class _LastCompared:
-    """Keeps the last comparison, because a reader opens several of its pages in a row."""
-
-    key: Hashable = None
-    day: ComparedDay | None = None
-    lock: threading.Lock = field(default_factory=threading.Lock)
-
-    def read(self, site: ViewedSite, day: date, a: str, b: str) -> ComparedDay:
-        versions = versions_of(site.store, day, (a, b))
-        key = (day, a, b, *(tuple(versions[name]) for name in (a, b)))
-        with self.lock:
-            if self.day is None or self.key != key:
-                self.day = None  # frees its memory first
-                self.day, self.key = compare_day(site.store, day, a, b, memory=site.settings.duckdb_memory), key
-            return self.day
-
-
 @dataclass(frozen=True, slots=True)
 class _Found:
     """A comparison, and a page of its frames."""
@@ -72,30 +53,25 @@ class _Found:
     frames: ComparedFrames
 
 
-def comparison_routes(site: ViewedSite, renderer: Renderer) -> APIRouter:
-    """Returns the routes."""
-    router = APIRouter(tags=["viewer"])
-    view = View(
-        "/comparisons", ComparisonQuery, partial(_compare, _LastCompared()), _page, _document,
-        "Compares two models on a day: agreement by label, and frames with the boxes of both, most different first.",
-    )  # fmt: skip
-    add_views(router, site, renderer, view)
-    return router
-
-
-def _compare(last: _LastCompared, asked: Asked) -> _Found | None:
+def _compare(asked: Asked) -> _Found | None:
     """Returns the comparison; None on a page of a day with one model, which then says how to get another."""
     site, query, day = asked.site, asked.query, asked.day
     models = sides_of(site.store, day)
     if asked.is_page and len(models) == 1 and not (query.a or query.b):
         return None
     a, b = _chosen(models, day, query)
-    compared = last.read(site, day, a, b)
+    versions = versions_of(site.store, day, (a, b))
+    compared = _compared(site, day, a, b, tuple(tuple(versions[name]) for name in (a, b)))
     frames = find_disagreements(
         compared, label=query.label, counted=query.counted, after=query.after, limit=query.limit,
         memory=site.settings.duckdb_memory,
     )  # fmt: skip
     return _Found(models, query.model_copy(update={"day": day, "a": a, "b": b}), compared, frames)
+
+
+@lru_cache(maxsize=1)  # a reader opens several pages of a comparison in a row
+def _compared(site: ViewedSite, day: date, a: str, b: str, _versions: Hashable) -> ComparedDay:
+    return compare_day(site.store, day, a, b, memory=site.settings.duckdb_memory)
 
 
 def _page(asked: Asked, found: _Found | None) -> Mapping[str, Any]:
@@ -137,3 +113,10 @@ def _next(found: _Found) -> int | None:
 def _rows_of(lake: LakeSession, day: date, found: ComparedFrames) -> dict[str, dict[str, Any]]:
     table = lake.arrow(_FRAMES, {"day": day, "ids": [one.frame_id for one in found.frames]})
     return {row["frame_id"]: row for row in table.to_pylist()}
+
+
+router = APIRouter(tags=["viewer"])
+add_views(router, View(
+    "/comparisons", ComparisonQuery, _compare, _page, _document,
+    "Compares two models on a day: agreement by label, and frames with the boxes of both, most different first.",
+))  # fmt: skip

@@ -1,6 +1,6 @@
 """Lists of one day, as pages and in the API: events, objects, dead letters, and accounts of the sources."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from datetime import date
 from typing import Any
 
@@ -8,33 +8,23 @@ import pyarrow as pa
 from fastapi import APIRouter
 from pydantic import Field
 
-from imgpipeline.contracts.text import plain
 from imgpipeline.contracts.times import day_of
 from imgpipeline.errors import DeadLetterCode
-from imgpipeline.lake.query.books import books_of_session
+from imgpipeline.lake.query.books import books_of_session, books_table
 from imgpipeline.lake.query.days import Span
 from imgpipeline.lake.query.tracks import seen_objects
 from imgpipeline.lake.query.wanted_frames import rows_of_days
 from imgpipeline.lake.sessions.session import LakeSession
 from imgpipeline.ledger.dead_letters import BuriedRecord, Wanted, find_dead_letters
 from imgpipeline.web.viewer.answers import utc_days_of
-from imgpipeline.web.viewer.queries import ListQuery, Name, Zoned
-from imgpipeline.web.viewer.responses import Renderer, fields_of
-from imgpipeline.web.viewer.site import ViewedSite
-from imgpipeline.web.viewer.views import Asked, View, add_views, part_of
+from imgpipeline.web.viewer.queries import ListQuery, Name, Zoned, next_after
+from imgpipeline.web.viewer.views import Asked, Part, View, add_views
 
-_Row = Mapping[str, Any]
-_TEXT, _COUNT = pa.string(), pa.int64()
-_LETTER: Mapping[str, pa.DataType] = {
+_TEXT = pa.string()
+_LETTERS = pa.schema({
     "record": _TEXT, "timestamp": pa.timestamp("us", "UTC"), "code": _TEXT, "source": _TEXT, "image_path": _TEXT,
     "message": _TEXT, "state": _TEXT, "became": _TEXT,
-}  # fmt: skip
-_ACCOUNT: Mapping[str, pa.DataType] = {
-    "day": pa.date32(), "source": _TEXT, "session": _TEXT, "topic": _TEXT, "topic_id": _TEXT, "partition": _COUNT,
-    "state": _TEXT, "received": _COUNT, "announced": _COUNT, "in_ledger": _COUNT, "duplicates": _COUNT,
-    "dead_letters": _COUNT, "open": _COUNT, "gated": _COUNT, "dropped": pa.map_(_TEXT, _COUNT), "failed": _COUNT,
-    "unaccounted": _COUNT, "waiting": _COUNT, "difference": _COUNT, "observed_s": pa.float64(), "balances": pa.bool_(),
-}  # fmt: skip
+})  # fmt: skip
 
 
 class EventsQuery(Zoned, ListQuery):
@@ -55,66 +45,53 @@ class ObjectsQuery(ListQuery):
     label: Name | None = Field(None, description="Only objects of this label.")
 
 
-_Read = Callable[[Asked, Any, date], Sequence[_Row]]
-"""Returns all rows of a day that match a query, sorted."""
+_Read = Callable[[Asked, Any, date], pa.Table]
+"""Returns all rows of a day that match a query, sorted, with the same columns on every day."""
 
 
-def _day_list(
-    name: str, query: type[ListQuery], read: _Read, columns: Callable[[LakeSession], pa.Schema], about: str
-) -> View[Sequence[_Row]]:
-    """Declares a list of a day: `name` is its path, and the name of its rows in the API.
+def _day_list(name: str, query: type[ListQuery], read: _Read, about: str) -> View[pa.Table]:
+    """Declares a list of a day: `name` is its path, and the name of its rows in the API."""
 
-    `columns` returns its columns as CSV and Arrow, the same on every day.
-    """
-
-    def rows_of(asked: Asked) -> Sequence[_Row]:
+    def rows_of(asked: Asked) -> pa.Table:
         day = asked.day
         whole = asked.query.model_copy(update={"limit": 0, "after": 0, "format": "json"})
         key = (name, day, whole)  # all pages of a list share its rows
-        return asked.site.lake.remembered(asked.lake, key, lambda: read(asked, asked.query, day))
+        return asked.remembered(key, lambda: read(asked, asked.query, day))
 
-    def page(asked: Asked, found: Sequence[_Row]) -> Mapping[str, Any]:
-        shown = part_of(found, asked.query)
-        return {"day": asked.day, "days": asked.days, "page": shown, "codes": list(DeadLetterCode)}
+    def shown(asked: Asked, found: pa.Table) -> pa.Table:
+        return found.slice(asked.query.after, asked.query.limit)
 
-    def document(asked: Asked, found: Sequence[_Row]) -> Mapping[str, Any]:
-        part = part_of(found, asked.query)
-        rows = [plain(row) for row in part.rows]
-        return {"day": asked.day, "matching": part.matching, "next": part.next, name: rows}
+    def part(asked: Asked, found: pa.Table) -> Part[Mapping[str, Any]]:
+        rows = shown(asked, found).to_pylist(maps_as_pydicts="strict")
+        return Part(rows, len(found), next_after(asked.query.after, asked.query.limit, len(found)))
 
-    def table(asked: Asked, found: Sequence[_Row]) -> tuple[str, pa.Table]:
-        rows = list(part_of(found, asked.query).rows)
-        return f"{name}-{asked.day}", pa.Table.from_pylist(rows, schema=columns(asked.lake))
+    def page(asked: Asked, found: pa.Table) -> Mapping[str, Any]:
+        return {"day": asked.day, "days": asked.days, "page": part(asked, found), "codes": list(DeadLetterCode)}
+
+    def document(asked: Asked, found: pa.Table) -> Mapping[str, Any]:
+        of_page = part(asked, found)
+        return {"day": asked.day, "matching": of_page.matching, "next": of_page.next, name: of_page.rows}
+
+    def table(asked: Asked, found: pa.Table) -> tuple[str, pa.Table]:
+        return f"{name}-{asked.day}", shown(asked, found)
 
     return View(f"/{name}", query, rows_of, page, document, about, table=table)
 
 
-def _events(asked: Asked, query: EventsQuery, day: date) -> list[_Row]:
+def _events(asked: Asked, query: EventsQuery, day: date) -> pa.Table:
     lake = asked.lake
-    wanted = {"source": query.source, "rule": query.rule}
-    chosen = "".join(f" AND {name} = ${name}" for name, value in wanted.items() if value is not None)
-    given = {name: value for name, value in wanted.items() if value is not None}
+    given = {"source": query.source, "rule": query.rule}
     of_day = rows_of_days(Span(day, day), lake.local)
-    answer = lake.query(f'SELECT * FROM events WHERE {of_day}{chosen} ORDER BY "timestamp", event_id', given)  # noqa: S608 - own names
-    return [dict(zip(answer.columns, row, strict=True)) for row in answer.rows]
+    chosen = "($source IS NULL OR source = $source) AND ($rule IS NULL OR rule = $rule)"
+    return lake.arrow(f'SELECT * FROM events WHERE {of_day} AND {chosen} ORDER BY "timestamp", event_id', given)  # noqa: S608 - own names
 
 
-def _event_columns(lake: LakeSession) -> pa.Schema:
-    return lake.arrow("SELECT * FROM events LIMIT 0").schema
-
-
-def _objects(asked: Asked, query: ObjectsQuery, day: date) -> Sequence[_Row]:
+def _objects(asked: Asked, query: ObjectsQuery, day: date) -> pa.Table:
     least_s = asked.site.settings.unique_min_s
-    found = seen_objects(asked.lake, day, source=query.source, label=query.label, least_s=least_s)
-    rows: Sequence[_Row] = found.to_pylist()
-    return rows
+    return seen_objects(asked.lake, day, source=query.source, label=query.label, least_s=least_s)
 
 
-def _object_columns(lake: LakeSession) -> pa.Schema:
-    return seen_objects(lake, date.min, least_s=0).schema
-
-
-def _letters(asked: Asked, query: LettersQuery, day: date) -> list[_Row]:
+def _letters(asked: Asked, query: LettersQuery, day: date) -> pa.Table:
     lake = asked.lake
     found = [
         one
@@ -122,7 +99,7 @@ def _letters(asked: Asked, query: LettersQuery, day: date) -> list[_Row]:
         for one in find_dead_letters(asked.site.store, Wanted(query.code, listed, query.source))[0]
         if day == _day_of_letter(lake, one, listed)
     ]
-    return [
+    rows = [
         {
             "record": str(one.reference),
             "timestamp": one.letter.timestamp,
@@ -135,6 +112,7 @@ def _letters(asked: Asked, query: LettersQuery, day: date) -> list[_Row]:
         }
         for one in found
     ]
+    return pa.Table.from_pylist(rows, schema=_LETTERS)
 
 
 def _day_of_letter(lake: LakeSession, one: BuriedRecord, listed: date) -> date:
@@ -143,23 +121,18 @@ def _day_of_letter(lake: LakeSession, one: BuriedRecord, listed: date) -> date:
     return lake.day_of(time) if time is not None and day_of(time) == listed else listed
 
 
-def _accounts(asked: Asked, query: ListQuery, day: date) -> list[_Row]:
+def _accounts(asked: Asked, query: ListQuery, day: date) -> pa.Table:
     entries = books_of_session(asked.site.store, asked.lake, day, query.source)
-    return [{**fields_of(entry), "balances": entry.balances} for entry in entries]
+    return books_table(entries).append_column("balances", pa.array([one.balances for one in entries], pa.bool_()))
 
 
 _LISTS = (
-    _day_list("events", EventsQuery, _events, _event_columns, "Lists the events of a day by time."),
-    _day_list("objects", ObjectsQuery, _objects, _object_columns, "Lists the unique objects of a day with tracks."),
-    _day_list("dead-letters", LettersQuery, _letters, lambda _: pa.schema(_LETTER),
+    _day_list("events", EventsQuery, _events, "Lists the events of a day by time."),
+    _day_list("objects", ObjectsQuery, _objects, "Lists the unique objects of a day with tracks."),
+    _day_list("dead-letters", LettersQuery, _letters,
               "Lists the records that could not become frames, the latest first."),
-    _day_list("accounts", ListQuery, _accounts, lambda _: pa.schema(_ACCOUNT),
+    _day_list("accounts", ListQuery, _accounts,
               "Lists the accounts of each session: frames received, and their outcomes."),
 )  # fmt: skip
-
-
-def day_list_routes(site: ViewedSite, renderer: Renderer) -> APIRouter:
-    """Returns the routes."""
-    router = APIRouter(tags=["viewer"])
-    add_views(router, site, renderer, *_LISTS)
-    return router
+router = APIRouter(tags=["viewer"])
+add_views(router, *_LISTS)

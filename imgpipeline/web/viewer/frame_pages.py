@@ -5,9 +5,7 @@ The address of a page holds all of its state.
 
 import io
 import zipfile
-from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from datetime import date
 from typing import Annotated, Any, TypeVar
 
@@ -26,17 +24,14 @@ from imgpipeline.export.formats import (
     yolo_data,
     yolo_files,
 )
-from imgpipeline.lake.query.days import Span
 from imgpipeline.lake.query.explain import Explanation, trace_frame
 from imgpipeline.lake.query.frames import list_frames
-from imgpipeline.lake.query.summaries import ask_session
 from imgpipeline.lake.query.tracks import tracks_of_frame
 from imgpipeline.lake.query.wanted_frames import (
     DAY_S,
     WantedFrames,
     detection_condition,
     frame_condition,
-    rows_of_days,
 )
 from imgpipeline.lake.sessions.local_time import DAY_OF_ROW
 from imgpipeline.lake.sessions.session import LakeSession
@@ -44,7 +39,7 @@ from imgpipeline.web.keys import Scope
 from imgpipeline.web.viewer.access import Visitor
 from imgpipeline.web.viewer.answers import (
     FramePage,
-    counts_of,
+    choices_of,
     days_shown,
     explain_number,
     frame_row,
@@ -54,7 +49,6 @@ from imgpipeline.web.viewer.answers import (
     numbers_of_frame,
     page_of_frames,
     places_of,
-    rules_of,
     utc_days_of,
     wanted_frames,
 )
@@ -66,24 +60,15 @@ from imgpipeline.web.viewer.queries import (
     FramesQuery,
     NumberQuery,
     PageQuery,
-    read_query,
 )
-from imgpipeline.web.viewer.responses import PICTURES, Renderer, answer_bytes, answer_json, fields_of
+from imgpipeline.web.viewer.responses import PICTURES, Pages, answer_bytes, answer_json, fields_of
 from imgpipeline.web.viewer.reviewed import count_reviewed
 from imgpipeline.web.viewer.reviewing import reviewed_of
-from imgpipeline.web.viewer.site import ViewedSite
+from imgpipeline.web.viewer.site import Site
 from imgpipeline.web.viewer.views import Asked, View, add_views
 
 AnswerT = TypeVar("AnswerT")
 _SHOWN_DETECTIONS = 200
-_MODELS = """
-SELECT model, count(*) FROM (
-    SELECT unnest(list_distinct(coalesce([one.model FOR one IN detectors], []) || [model_used])) AS model
-    FROM frames WHERE {}
-) WHERE model IS NOT NULL GROUP BY model ORDER BY model
-"""
-HEIGHT = 40
-"""Height of the highest bar of a timeline, in SVG units."""
 MOST_DAYS = 31
 """Days of a timeline; of a longer range, only the latest days are drawn."""
 _ONE_DAY_BIN_S, _SEVERAL_DAYS_BIN_S = 600, 3_600
@@ -110,78 +95,6 @@ class ExportQuery(FrameQuery):
     marked: bool = Field(False, description="Only frames with feedback about a wrong or missing detection.")
 
 
-@dataclass(frozen=True, slots=True)
-class Bar:
-    """One bar of a timeline: the matches in one part of a day."""
-
-    start_s: int
-    """Start of the part, as second of the day."""
-    end_s: int
-    """End of the part, as second of the day."""
-    frames: int
-    labels: Mapping[str, int]
-    """Matching detections by label, the most frequent first."""
-
-    @property
-    def detections(self) -> int:
-        """Matching detections."""
-        return sum(self.labels.values())
-
-    @property
-    def parts(self) -> Sequence[tuple[str | None, int]]:
-        """The most frequent labels with their detections; all others are summed up under None."""
-        parts = list(self.labels.items())[:_MOST_LABELS]
-        rest = self.detections - sum(count for _, count in parts)
-        return [*parts, (None, rest)] if rest else parts
-
-    @property
-    def time_from(self) -> str:
-        """Start as text, for the URL of the review page."""
-        return _clock(self.start_s)
-
-    @property
-    def time_to(self) -> str:
-        """End as text."""
-        return _clock(self.end_s)
-
-
-@dataclass(frozen=True, slots=True)
-class DayBars:
-    """The bars of one day."""
-
-    day: date
-    bars: tuple[Bar, ...]
-    """Bars by time, without parts that have no matching frame."""
-
-
-@dataclass(frozen=True, slots=True)
-class Timeline:
-    """The bars of one or more days."""
-
-    days: tuple[DayBars, ...]
-    """The latest first."""
-    left_out: int
-    most: int
-    """Detections of the highest bar, at least 1."""
-    bin_s: int
-    """Length of the part of a day that one bar covers, in seconds."""
-
-    def height(self, count: int) -> float:
-        """Returns the height of a bar with a number of detections."""
-        return round(HEIGHT * count / self.most, 2)
-
-
-def frame_routes(site: ViewedSite, renderer: Renderer) -> APIRouter:
-    """Returns the routes."""
-    router = APIRouter(tags=["viewer"])
-    add_views(router, site, renderer, _EXPLAIN, _REVIEW)
-    _add_export(router, site)
-    _add_frame(router, site, renderer)
-    _add_frame_api(router, site)
-    _add_pictures(router, site)
-    return router
-
-
 def _frames(asked: Asked) -> FramePage:
     return page_of_frames(asked.site, asked.lake, asked.query, PAGE_FRAMES if asked.is_page else asked.query.limit)
 
@@ -189,8 +102,7 @@ def _frames(asked: Asked) -> FramePage:
 def _review_page(asked: Asked, page: FramePage) -> Mapping[str, Any]:
     site, lake, query, visitor = asked.site, asked.lake, asked.query, asked.visitor
     whole = query.filters.of_whole_days
-    timeline = site.lake.remembered(
-        lake,
+    timeline = asked.remembered(
         ("timeline", page.days[0], page.days[-1], whole),
         lambda: _read_timeline(lake, wanted_frames(site, lake, whole, page.days), page.days),
     )
@@ -198,7 +110,7 @@ def _review_page(asked: Asked, page: FramePage) -> Mapping[str, Any]:
     counts = {} if reviewed is None else count_reviewed(lake, list(reviewed.values()))
     return {
         "number": None if page.day is None else _number_of(lake, page.day, query), "page": page, "timeline": timeline,
-        "names": site.lake.remembered(lake, ("names", *page.days), lambda: _names(site, lake, page.days)),
+        "names": choices_of(site, lake, page.days),
         "filters": query.filters, "days": asked.days, "reviewed": reviewed,
         "reviewed_count": sum(counts.get(day, 0) for day in page.days), "may_mark": Scope.ACKNOWLEDGE in visitor.scopes,
         "back": f"/review{query.to_url()}", "threshold": site.settings.summary_threshold,
@@ -230,25 +142,6 @@ def _number_of(lake: LakeSession, day: date, query: FrameQuery) -> NumberQuery |
     return in_utc_hours(lake, NumberQuery(day=day, label=query.label, hour=query.hour, source=query.source))
 
 
-def _names(site: ViewedSite, lake: LakeSession, days: Sequence[date]) -> dict[str, list[tuple[str, int | None]]]:
-    """Returns the choices of the filters for some days, with their frames or, for labels, detections."""
-    sources = ask_session(lake, "sources", days).table.to_pylist()
-    labels: Counter[str] = Counter()
-    for one in counts_of(site, lake, days):
-        labels[one.label] += one.count
-    models = lake.query(_MODELS.format(rows_of_days(Span(days[0], days[-1]), lake.local))).rows
-    try:
-        zones = rules_of(site, lake).zone
-    except ImgpipelineError:
-        zones = ()  # filtering by a zone reports the error
-    return {
-        "source": [(row["source"], row["frames"]) for row in sources if row["source"] is not None],
-        "label": sorted(labels.items(), key=lambda label: (-label[1], label[0])),
-        "zone": [(zone.name, None) for zone in zones],
-        "model": list(models),
-    }
-
-
 def _explain_page(asked: Asked, found: Explanation) -> Mapping[str, Any]:
     threshold = asked.site.settings.summary_threshold or None
     return {"found": found, "shown": _SHOWN_DETECTIONS, "run_url": asked.site.run_url, "threshold": threshold}
@@ -261,26 +154,29 @@ _EXPLAIN = View(
 )  # fmt: skip
 
 
-def _add_export(router: APIRouter, site: ViewedSite) -> None:
-    @router.get("/api/v1/export", responses={200: {"content": {"application/zip": {}}}})
-    def export(request: Request, query: Annotated[ExportQuery, Query()]) -> Response:
-        """Exports frames with all of their boxes, corrected by feedback, in COCO or YOLO format without images."""
-        with site.lake.reading(query.timezone) as lake:
-            days = days_shown(lake, query)
-            wanted = wanted_frames(site, lake, query, days)
-            training = open_training_set(lake, site.store, wanted, utc_days_of(lake, days), is_marked=query.marked)
-            matching = len(training.corrections) if query.marked else list_frames(lake, wanted, 1).matching
-            if matching > MOST_EXPORTED:
-                raise UsageError(
-                    f"{matching:,} frames are too many for one response; the limit is {MOST_EXPORTED:,}.",
-                    next_step=f"choose fewer, or run `imgpipeline export {query.format} FOLDER`",
-                )
-            if query.format is TrainingFormat.YOLO:
-                return answer_bytes(request, _zipped(training), "application/zip", file_name=f"yolo-{days[-1]}.zip")
-            text = io.StringIO()
-            coco_document(training, text, {})
-        name = f"coco-{days[-1]}.json"
-        return answer_bytes(request, text.getvalue().encode(), "application/json", file_name=name)
+router = APIRouter(tags=["viewer"])
+add_views(router, _EXPLAIN, _REVIEW)
+
+
+@router.get("/api/v1/export", responses={200: {"content": {"application/zip": {}}}})
+def export(request: Request, site: Site, query: Annotated[ExportQuery, Query()]) -> Response:
+    """Exports frames with all of their boxes, corrected by feedback, in COCO or YOLO format without images."""
+    with site.lake.reading(query.timezone) as lake:
+        days = days_shown(lake, query)
+        wanted = wanted_frames(site, lake, query, days)
+        training = open_training_set(lake, site.store, wanted, utc_days_of(lake, days), is_marked=query.marked)
+        matching = len(training.corrections) if query.marked else list_frames(lake, wanted, 1).matching
+        if matching > MOST_EXPORTED:
+            raise UsageError(
+                f"{matching:,} frames are too many for one response; the limit is {MOST_EXPORTED:,}.",
+                next_step=f"choose fewer, or run `imgpipeline export {query.format} FOLDER`",
+            )
+        if query.format is TrainingFormat.YOLO:
+            return answer_bytes(request, _zipped(training), "application/zip", file_name=f"yolo-{days[-1]}.zip")
+        text = io.StringIO()
+        coco_document(training, text, {})
+    name = f"coco-{days[-1]}.json"
+    return answer_bytes(request, text.getvalue().encode(), "application/json", file_name=name)
 
 
 def _zipped(training: TrainingSet) -> bytes:
@@ -293,72 +189,73 @@ def _zipped(training: TrainingSet) -> bytes:
     return packed.getvalue()
 
 
-def _add_frame(router: APIRouter, site: ViewedSite, renderer: Renderer) -> None:
-    @router.get("/frames/{day}/{frame_id}", include_in_schema=False, response_class=HTMLResponse)
-    def frame_page(request: Request, day: DayPath, frame_id: FramePath) -> Response:
-        query = read_query(FrameQuery, request)
-        zone = site.page_zone(query)
-        with site.lake.reading(zone) as lake:
-            frame, boxes = frame_with_boxes(lake, day, frame_id)
-            numbers = numbers_of_frame(site, lake, day, frame_id)
-            tracks = tracks_of_frame(lake, day, frame_id)
-            places = places_of(site, lake, frame["source"])
-            listed = query.on(lake.day_of(frame["timestamp"]))
-            newer, older = neighbours(lake, frame, wanted_frames(site, lake, listed, days_shown(lake, listed)))
-        visitor: Visitor = request.state.visitor
-        reviewed = reviewed_of(site, visitor, [day])
-        lineage = _if_readable(lambda: trace_frame(site.store, frame, len(boxes)))
-        annotations = _if_readable(lambda: list(annotations_of(site.store, day, frame_id)))
-        return renderer.page(
-            "frame.html", zone=zone, frame=frame, boxes=boxes, tracks=tracks, places=places, numbers=numbers,
-            newer=newer, older=older, filters=query, listed=listed,
-            lineage=lineage, run_url=site.run_url, annotations=annotations,
-            may_mark=Scope.ACKNOWLEDGE in visitor.scopes,
-            is_reviewed=None if reviewed is None else reviewed[day].holds(frame),
-            threshold=site.settings.summary_threshold or None,
-        )  # fmt: skip
+@router.get("/frames/{day}/{frame_id}", include_in_schema=False, response_class=HTMLResponse)
+def frame_page(
+    request: Request, site: Site, pages: Pages, day: DayPath, frame_id: FramePath, query: Annotated[FrameQuery, Query()]
+) -> Response:
+    """Shows one frame."""
+    zone = site.page_zone(query)
+    with site.lake.reading(zone) as lake:
+        frame, boxes = frame_with_boxes(lake, day, frame_id)
+        numbers = numbers_of_frame(site, lake, day, frame_id)
+        tracks = tracks_of_frame(lake, day, frame_id)
+        places = places_of(site, lake, frame["source"])
+        listed = query.on(lake.day_of(frame["timestamp"]))
+        newer, older = neighbours(lake, frame, wanted_frames(site, lake, listed, days_shown(lake, listed)))
+    visitor: Visitor = request.state.visitor
+    reviewed = reviewed_of(site, visitor, [day])
+    lineage = _if_readable(lambda: trace_frame(site.store, frame, len(boxes)))
+    annotations = _if_readable(lambda: list(annotations_of(site.store, day, frame_id)))
+    return pages.page(
+        "frame.html", zone=zone, frame=frame, boxes=boxes, tracks=tracks, places=places, numbers=numbers,
+        newer=newer, older=older, filters=query, listed=listed,
+        lineage=lineage, run_url=site.run_url, annotations=annotations,
+        may_mark=Scope.ACKNOWLEDGE in visitor.scopes,
+        is_reviewed=None if reviewed is None else reviewed[day].holds(frame),
+        threshold=site.settings.summary_threshold or None,
+    )  # fmt: skip
 
 
-def _add_frame_api(router: APIRouter, site: ViewedSite) -> None:
-    @router.get("/api/v1/frames/{day}/{frame_id}")
-    def frame(request: Request, day: DayPath, frame_id: FramePath) -> Response:
-        """Returns one frame with its detections."""
-        with site.lake.reading() as lake:
-            row, boxes = frame_with_boxes(lake, day, frame_id)
-        return answer_json(request, {"frame": row, "detections": boxes})
-
-    @router.get("/api/v1/frames/{day}/{frame_id}/lineage")
-    def lineage(request: Request, day: DayPath, frame_id: FramePath) -> Response:
-        """Returns the origin of a frame, compared with its segment, and the counts that include it."""
-        with site.lake.reading() as lake:
-            row, boxes = frame_with_boxes(lake, day, frame_id)
-            numbers = numbers_of_frame(site, lake, day, frame_id)
-        found = trace_frame(site.store, row, len(boxes))
-        document: dict[str, Any] = {
-            "topic": found.chain.topic, "topic_id": found.chain.topic_id, "partition": found.chain.partition,
-            "offset": found.offset,
-            "segment": fields_of(found.segment, without=("chain", "detections")),
-            "numbers": [fields_of(one) for one in numbers],
-        }  # fmt: skip
-        return answer_json(request, document)
+@router.get("/api/v1/frames/{day}/{frame_id}")
+def frame(request: Request, site: Site, day: DayPath, frame_id: FramePath) -> Response:
+    """Returns one frame with its detections."""
+    with site.lake.reading() as lake:
+        row, boxes = frame_with_boxes(lake, day, frame_id)
+    return answer_json(request, {"frame": row, "detections": boxes})
 
 
-def _add_pictures(router: APIRouter, site: ViewedSite) -> None:
-    @router.get("/api/v1/frames/{day}/{frame_id}/image", response_class=Response, responses=PICTURES)
-    def image(request: Request, day: DayPath, frame_id: FramePath) -> Response:
-        """Returns the stored image, converted to JPEG if browsers do not support its format."""
-        with site.lake.reading() as lake:
-            row = frame_row(lake, day, frame_id)
-        found = site.pictures.image(row)
-        return answer_bytes(request, found.data, found.media_type, e_tag=found.e_tag, is_lasting=True)
+@router.get("/api/v1/frames/{day}/{frame_id}/lineage")
+def lineage(request: Request, site: Site, day: DayPath, frame_id: FramePath) -> Response:
+    """Returns the origin of a frame, compared with its segment, and the counts that include it."""
+    with site.lake.reading() as lake:
+        row, boxes = frame_with_boxes(lake, day, frame_id)
+        numbers = numbers_of_frame(site, lake, day, frame_id)
+    found = trace_frame(site.store, row, len(boxes))
+    document: dict[str, Any] = {
+        "topic": found.chain.topic, "topic_id": found.chain.topic_id, "partition": found.chain.partition,
+        "offset": found.offset,
+        "segment": fields_of(found.segment, without=("chain", "detections")),
+        "numbers": [fields_of(one) for one in numbers],
+    }  # fmt: skip
+    return answer_json(request, document)
 
-    @router.get("/api/v1/frames/{day}/{frame_id}/thumbnail", response_class=Response, responses=PICTURES)
-    def thumbnail(request: Request, day: DayPath, frame_id: FramePath) -> Response:
-        """Returns a small JPEG of the image that is currently stored."""
-        with site.lake.reading() as lake:
-            row = frame_row(lake, day, frame_id)
-        found = site.pictures.thumbnail(row)
-        return answer_bytes(request, found.data, found.media_type, e_tag=found.e_tag)
+
+@router.get("/api/v1/frames/{day}/{frame_id}/image", response_class=Response, responses=PICTURES)
+def image(request: Request, site: Site, day: DayPath, frame_id: FramePath) -> Response:
+    """Returns the stored image, converted to JPEG if browsers do not support its format."""
+    with site.lake.reading() as lake:
+        row = frame_row(lake, day, frame_id)
+    found = site.pictures.image(row)
+    return answer_bytes(request, found.data, found.media_type, e_tag=found.e_tag, is_lasting=True)
+
+
+@router.get("/api/v1/frames/{day}/{frame_id}/thumbnail", response_class=Response, responses=PICTURES)
+def thumbnail(request: Request, site: Site, day: DayPath, frame_id: FramePath) -> Response:
+    """Returns a small JPEG of the image that is currently stored."""
+    with site.lake.reading() as lake:
+        row = frame_row(lake, day, frame_id)
+    found = site.pictures.thumbnail(row)
+    return answer_bytes(request, found.data, found.media_type, e_tag=found.e_tag)
 
 
 def _if_readable(read: Callable[[], AnswerT]) -> AnswerT | ImgpipelineError:
@@ -369,8 +266,8 @@ def _if_readable(read: Callable[[], AnswerT]) -> AnswerT | ImgpipelineError:
         return error
 
 
-def _read_timeline(lake: LakeSession, wanted: WantedFrames, days: Sequence[date]) -> Timeline:
-    """Counts matching frames and detections by day, part of the day, and label.
+def _read_timeline(lake: LakeSession, wanted: WantedFrames, days: Sequence[date]) -> Mapping[str, Any]:
+    """Counts matching frames and detections by day, part of the day, and label; the latest day is first.
 
     The filter has no time of day, because the timeline also offers the other times.
     """
@@ -381,17 +278,27 @@ def _read_timeline(lake: LakeSession, wanted: WantedFrames, days: Sequence[date]
         placed=_PLACED.format(day=day, time=time, bin_s=bin_s), first=shown[0],
         frames=frame_condition(wanted), detections=detection_condition(wanted),
     )).rows  # fmt: skip
-    frames = {(day, at): count for day, at, label, count in rows if label is None}
-    labels: dict[tuple[date, int], dict[str, int]] = {}
+    labels: dict[tuple[date, int], list[tuple[str, int]]] = {}
     for day, at, label, count in rows:
         if label is not None:
-            labels.setdefault((day, at), {})[label] = count
-    bars: dict[date, list[Bar]] = {day: [] for day in reversed(shown)}
-    for (day, at), count in sorted(frames.items()):
-        bars[day].append(Bar(at * bin_s, min(DAY_S, (at + 1) * bin_s), count, labels.get((day, at), {})))
-    found = tuple(DayBars(day, tuple(of_day)) for day, of_day in bars.items())
-    most = max((bar.detections for of_day in found for bar in of_day.bars), default=1)
-    return Timeline(found, len(days) - len(shown), max(1, most), bin_s)
+            labels.setdefault((day, at), []).append((label, count))
+    bars: dict[date, list[Mapping[str, Any]]] = {day: [] for day in reversed(shown)}
+    for day, at, label, frames in rows:
+        if label is None:
+            of_bar = labels.get((day, at), [])
+            bars[day].append(_bar(at * bin_s, min(DAY_S, (at + 1) * bin_s), frames, of_bar))
+    most = max((bar["detections"] for of_day in bars.values() for bar in of_day), default=1)
+    return {"days": list(bars.items()), "left_out": len(days) - len(shown), "most": max(1, most)}
+
+
+def _bar(start_s: int, end_s: int, frames: int, labels: Sequence[tuple[str, int]]) -> Mapping[str, Any]:
+    """Returns the matches in a part of a day; all but the most frequent labels are summed up under None."""
+    rest = sum(count for _, count in labels[_MOST_LABELS:])
+    return {
+        "start_s": start_s, "end_s": end_s, "time_from": _clock(start_s), "time_to": _clock(end_s), "frames": frames,
+        "detections": sum(count for _, count in labels),
+        "parts": [*labels[:_MOST_LABELS], *([(None, rest)] if rest else [])],
+    }  # fmt: skip
 
 
 def _clock(second: int) -> str:

@@ -6,17 +6,18 @@ Of the sources: their status, their newest images, and when each was observed on
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, date, datetime, time
+from functools import lru_cache
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Path, Request
+from fastapi import APIRouter, Path, Query, Request
 from fastapi.responses import HTMLResponse, Response
 from pydantic import Field
 
 from imgpipeline.contracts.keys import REPORTS, parse_day, report_key
 from imgpipeline.daily.states import day_states, due_days
-from imgpipeline.detect.state import DetectionState, read_state
+from imgpipeline.detect.state import read_state
 from imgpipeline.errors import ConfigurationError, PermanentError, TransientError
-from imgpipeline.events.alerts.listing import ListedAlert, list_alerts
+from imgpipeline.events.alerts.listing import list_alerts
 from imgpipeline.lake.quality.audit_report import DayFigures
 from imgpipeline.lake.query.coverage import SourceCoverage, read_coverage
 from imgpipeline.lake.query.frames import detections_in, list_newest
@@ -29,11 +30,13 @@ from imgpipeline.reports.evidence import DayVerdict, Verdict, audit_of
 from imgpipeline.web.viewer.alerts import numbered_page
 from imgpipeline.web.viewer.answers import counts_of, utc_days_of
 from imgpipeline.web.viewer.queries import Day, DayQuery, Name, NoQuery, OverviewQuery, Zoned
-from imgpipeline.web.viewer.responses import Renderer, fields_of
-from imgpipeline.web.viewer.site import ViewedSite
+from imgpipeline.web.viewer.responses import Pages, fields_of
+from imgpipeline.web.viewer.site import Site, ViewedSite
 from imgpipeline.web.viewer.views import Asked, View, add_views, page_of
 
 _SHOWN_ALERTS = 5
+_BEHIND_S = 30.0
+"""Period for which the days that wait for a build are remembered."""
 _UNIQUE = "SELECT label, CAST(sum(new_objects) AS BIGINT) FROM unique_totals WHERE day = ? GROUP BY label"
 REPORT_POLICY = (
     "sandbox; default-src 'none'; style-src 'unsafe-inline'; img-src data:; base-uri 'none'; form-action 'none'; "
@@ -58,91 +61,39 @@ class LabelRow:
         return sum(self.hours.values())
 
 
-@dataclass(frozen=True, slots=True)
-class Overview:
-    """The counts of a day, and the sources now."""
-
-    day: date
-    """The day, in the session's time zone."""
-    frames: int
-    """Frames, including gated ones."""
-    gated: int
-    dead_letters: int
-    observed_s: float
-    labels: tuple[LabelRow, ...]
-    """The most frequent first."""
-    unique: int | None
-    """Unique objects of the UTC day; None if its tracks are not built."""
-    sources: tuple[SourceStatus, ...]
-
-    @property
-    def detections(self) -> int:
-        """Detections that the summaries count."""
-        return sum(row.count for row in self.labels)
-
-    @property
-    def most_in_an_hour(self) -> int:
-        """The largest count in the table, at least 1."""
-        return max((count for row in self.labels for count in row.hours.values()), default=1)
-
-
-@dataclass(frozen=True, slots=True)
-class StoreHealth:
-    """Information that is in the store but not in the tables."""
-
-    verdicts: Mapping[date, DayVerdict]
-    """The last audit, as in the report, of each UTC day that overlaps the day."""
-    alerts: tuple[ListedAlert, ...]
-    days_behind: Mapping[date, str]
-    """Stale days with the reason, sorted."""
-    detection: DetectionState
-
-
-@dataclass(frozen=True, slots=True)
-class LiveSource:
-    """A source and its newest frame."""
-
-    status: SourceStatus
-    frame: dict[str, Any] | None
-    """A row of `frames`; None without a frame in the last 30 days."""
-    boxes: Sequence[dict[str, Any]]
-
-    def age_s(self, now: datetime) -> float:
-        """Returns the age of the frame in seconds; at least 0, because a camera's clock may be ahead."""
-        return max(0.0, (now - self.frame["timestamp"]).total_seconds()) if self.frame else 0.0
-
-
 class CoverageQuery(DayQuery):
     """Sources on a day."""
 
     source: Name | None = Field(None, description="Only this source.")
 
 
-def _overview(asked: Asked) -> Overview:
-    return asked.site.lake.remembered(asked.lake, ("overview", asked.day), lambda: _read_overview(asked, asked.day))
+def _overview(asked: Asked) -> Mapping[str, Any]:
+    return asked.remembered(("overview", asked.day), lambda: _read_overview(asked, asked.day))
 
 
-def _overview_page(asked: Asked, found: Overview) -> Mapping[str, Any]:
+def _overview_page(asked: Asked, found: Mapping[str, Any]) -> Mapping[str, Any]:
     return {
         "overview": found, "health": _health(asked), "days": asked.days, "now": asked.site.clock(),
         "threshold": asked.site.settings.summary_threshold or None,
     }  # fmt: skip
 
 
-def _read_overview(asked: Asked, day: date) -> Overview:
+def _read_overview(asked: Asked, day: date) -> Mapping[str, Any]:
+    """Returns the counts of a day, and the sources now."""
     lake = asked.lake
     sources = ask_session(lake, "sources", [day]).table.to_pylist()
     unique = dict(lake.query(_UNIQUE, [day]).rows) if lake.has_stored(UNIQUE_TOTALS.name, day) else None
-    return Overview(
-        day=day,
-        frames=sum(row["frames"] for row in sources),
-        gated=sum(row["gated"] for row in sources),
-        dead_letters=sum(row["dead_letters"] for row in sources),
-        observed_s=sum(row["observed_s"] or 0.0 for row in sources),
-        labels=_labels(counts_of(asked.site, lake, [day]), unique),
-        unique=None if unique is None else sum(unique.values()),
-        sources=_statuses(asked),
-    )
+    labels = _labels(counts_of(asked.site, lake, [day]), unique)
+    columns = ("frames", "gated", "dead_letters", "observed_s")
+    return {
+        "day": day,
+        **{column: sum(row[column] or 0 for row in sources) for column in columns},
+        "labels": labels,
+        "detections": sum(row.count for row in labels),
+        "most_in_an_hour": max((count for row in labels for count in row.hours.values()), default=1),
+        "unique": None if unique is None else sum(unique.values()),
+        "sources": _statuses(asked),
+    }
 
 
 def _labels(counts: Iterable[HourlyCount], unique: Mapping[str, int] | None) -> tuple[LabelRow, ...]:
@@ -156,22 +107,29 @@ def _labels(counts: Iterable[HourlyCount], unique: Mapping[str, int] | None) -> 
     return tuple(sorted(rows, key=lambda row: (-row.count, row.label)))
 
 
-def _health(asked: Asked) -> StoreHealth | None:
-    """Reads the health of the store, once per session; None while the store does not answer."""
+def _health(asked: Asked) -> Mapping[str, Any] | None:
+    """Reads what is in the store but not in the tables, once per session; None while the store does not answer."""
     site, lake, day = asked.site, asked.lake, asked.day
     if isinstance(site.lake.state.problem, TransientError):
         return None  # no second wait: the page already says that the store does not answer
 
-    def read() -> StoreHealth:
-        alerts, _ = list_alerts(site.store, limit=_SHOWN_ALERTS)
-        verdicts = {one: _last_audit(site, lake, one) for one in utc_days_of(lake, [day])}
-        behind = due_days(day_states(site.store, site.settings, now=site.clock()))
-        return StoreHealth(verdicts, tuple(alerts), behind, read_state(site.store))
+    def read() -> Mapping[str, Any]:
+        return {
+            "alerts": list_alerts(site.store, limit=_SHOWN_ALERTS)[0],
+            "verdicts": {one: _last_audit(site, lake, one) for one in utc_days_of(lake, [day])},
+            "detection": read_state(site.store),
+        }
 
     try:
-        return site.lake.remembered(lake, ("health", day), read)
+        behind = _days_behind(site, int(site.clock().timestamp() / _BEHIND_S))
+        return {**asked.remembered(("health", day), read), "days_behind": behind}
     except TransientError:
         return None
+
+
+@lru_cache(maxsize=1)  # not once per session: reading all days takes long, and frames replace a session every second
+def _days_behind(site: ViewedSite, _period: int) -> Mapping[date, str]:
+    return due_days(day_states(site.store, site.settings, now=site.clock()))
 
 
 def _last_audit(site: ViewedSite, lake: LakeSession, day: date) -> DayVerdict:
@@ -184,29 +142,28 @@ def _last_audit(site: ViewedSite, lake: LakeSession, day: date) -> DayVerdict:
 def _statuses(asked: Asked) -> tuple[SourceStatus, ...]:
     """Returns the status of each source, queried once per session."""
     site, lake = asked.site, asked.lake
-    return site.lake.remembered(lake, "source status", lambda: source_status_of(lake, site.settings, now=site.clock()))
+    return asked.remembered("source status", lambda: source_status_of(lake, site.settings, now=site.clock()))
 
 
-def _live(asked: Asked) -> Sequence[LiveSource]:
-    return asked.site.lake.remembered(asked.lake, "live", lambda: _read_live(asked.lake, _statuses(asked)))
+def _live(asked: Asked) -> Sequence[Mapping[str, Any]]:
+    return asked.remembered("live", lambda: _read_live(asked.lake, _statuses(asked)))
 
 
-def _read_live(lake: LakeSession, statuses: Sequence[SourceStatus]) -> Sequence[LiveSource]:
+def _read_live(lake: LakeSession, statuses: Sequence[SourceStatus]) -> Sequence[Mapping[str, Any]]:
+    """Returns each source with its newest frame, a row of `frames` or None, and the boxes of that."""
     last = {one.source: one.last_frame.astimezone(UTC) for one in statuses if one.last_frame}
     frames = {row["source"]: row for row in list_newest(lake, last)}
     boxes = detections_in(lake, [(row["day"], row["frame_id"]) for row in frames.values()])
-    found = []
-    for status in statuses:
-        frame = frames.get(status.source)
-        found.append(LiveSource(status, frame, boxes[frame["day"], frame["frame_id"]] if frame else ()))
-    return found
+    found = ((one, frames.get(one.source)) for one in statuses)
+    return [
+        {"status": one, "frame": frame, "boxes": boxes[frame["day"], frame["frame_id"]] if frame else ()}
+        for one, frame in found
+    ]
 
 
 def _coverage(asked: Asked) -> Sequence[SourceCoverage]:
     site, day = asked.site, asked.day
-    found = site.lake.remembered(
-        asked.lake, ("coverage", day), lambda: read_coverage(asked.lake, site.settings, day, now=site.clock())
-    )
+    found = asked.remembered(("coverage", day), lambda: read_coverage(asked.lake, site.settings, day, now=site.clock()))
     return [one for one in found if asked.query.source in (None, one.source)]
 
 
@@ -227,9 +184,14 @@ def _coverage_document(asked: Asked, found: Sequence[SourceCoverage]) -> Mapping
     return {"day": asked.day, "sources": sources}
 
 
-def _live_document(asked: Asked, found: Sequence[LiveSource]) -> Mapping[str, Any]:
+def _live_document(asked: Asked, found: Sequence[Mapping[str, Any]]) -> Mapping[str, Any]:
     sources = [
-        {"source": one.status.source, "state": one.status.state.value, "frame": one.frame, "detections": one.boxes}
+        {
+            "source": one["status"].source,
+            "state": one["status"].state,
+            "frame": one["frame"],
+            "detections": one["boxes"],
+        }
         for one in found
     ]
     return {"snapshot": asked.site.lake.state.taken_at, "sources": sources}
@@ -266,25 +228,25 @@ _REPORTS = View(
 )  # fmt: skip
 
 
-def overview_routes(site: ViewedSite, renderer: Renderer) -> APIRouter:
-    """Returns the routes."""
-    router = APIRouter(tags=["viewer"])
-    add_views(router, site, renderer, _SOURCES, _LIVE, _COVERAGE, _REPORTS)
+router = APIRouter(tags=["viewer"])
+add_views(router, _SOURCES, _LIVE, _COVERAGE, _REPORTS)
 
-    @router.get("/", include_in_schema=False, response_class=HTMLResponse)
-    def overview_page(request: Request) -> Response:
-        if "alert_num" in request.query_params:  # the address of the classic alert viewer
-            return numbered_page(site, renderer, request, request.query_params["alert_num"], Zoned(timezone=None))
-        return page_of(site, renderer, _OVERVIEW, request)
 
-    @router.get("/reports/{day}", include_in_schema=False, response_class=HTMLResponse)
-    def report(day: Annotated[Day, Path()]) -> Response:
-        try:
-            stored = site.store.get(report_key(day))
-        except ObjectMissingError:
-            raise ConfigurationError(
-                f"No report of {day} is stored.", next_step=f"imgpipeline report --day {day}"
-            ) from None
-        return HTMLResponse(stored, headers={"Content-Security-Policy": REPORT_POLICY, "Cache-Control": "no-cache"})
+@router.get("/", include_in_schema=False, response_class=HTMLResponse)
+def overview_page(request: Request, site: Site, pages: Pages, query: Annotated[OverviewQuery, Query()]) -> Response:
+    """Shows the overview, or an alert."""
+    if query.alert_num:
+        return numbered_page(site, pages, request, query.alert_num, Zoned(timezone=query.timezone))
+    return page_of(_OVERVIEW, request, query, pages)
 
-    return router
+
+@router.get("/reports/{day}", include_in_schema=False, response_class=HTMLResponse)
+def report(site: Site, day: Annotated[Day, Path()]) -> Response:
+    """Shows a stored report, isolated from the viewer."""
+    try:
+        stored = site.store.get(report_key(day))
+    except ObjectMissingError:
+        raise ConfigurationError(
+            f"No report of {day} is stored.", next_step=f"imgpipeline report --day {day}"
+        ) from None
+    return HTMLResponse(stored, headers={"Content-Security-Policy": REPORT_POLICY, "Cache-Control": "no-cache"})

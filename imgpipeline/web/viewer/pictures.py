@@ -12,7 +12,7 @@ from typing import Any
 
 from imgpipeline.errors import BadInputError, ConfigurationError
 from imgpipeline.lake.query.images import image_error
-from imgpipeline.lake.storage.cache import default_cache_dir
+from imgpipeline.lake.storage.cache import default_cache_dir, trim_folder
 from imgpipeline.lake.storage.engine import disk_errors
 from imgpipeline.objectstore import ImageReader, ObjectStore
 from imgpipeline.settings import Settings
@@ -22,6 +22,7 @@ THUMBNAIL_SIDE = 360
 """Longer side of a thumbnail in pixels."""
 _QUALITY = 80
 _MOST_BYTES = 512 * 2**20
+_MOST_FILES = 50_000
 _TRIM_EVERY = 200
 _STRIPES = 64
 _SHOWN = {b"\xff\xd8\xff": "image/jpeg", b"\x89PNG\r\n\x1a\n": "image/png", b"GIF8": "image/gif"}
@@ -81,7 +82,7 @@ class Pictures:
         version = self._version(frame)
         parts = [self.store.url, self._path(frame), frame["day"].isoformat(), frame["frame_id"], version]
         key = sha256("\n".join(parts).encode()).hexdigest()
-        kept = self.folder / key[:2] / f"{key[2:40]}.jpg"
+        kept = self.folder / f"{key[:40]}.jpg"
         with self._locks[int(key[:8], 16) % _STRIPES], disk_errors(self.folder):
             try:
                 data = kept.read_bytes()
@@ -90,8 +91,8 @@ class Pictures:
                 data = self._make(frame)
                 if self._version(frame) == version:  # otherwise it may show an image that replaced this one
                     _write(kept, data)
-                if self.made == 1 or self.made % _TRIM_EVERY == 0:
-                    self._trim()
+                    if self.made == 1 or self.made % _TRIM_EVERY == 0:
+                        trim_folder(self.folder, self.most_bytes, _MOST_FILES)
         return Picture(data, "image/jpeg")
 
     def _version(self, frame: Mapping[str, Any]) -> str:
@@ -109,22 +110,6 @@ class Pictures:
         if not frame["source_image_path"]:
             raise ConfigurationError(f"The frame {frame['frame_id']} was imported without an image.")
         return str(frame["source_image_path"])
-
-    def _trim(self) -> None:
-        """Deletes the least recently used thumbnails until the rest fits."""
-        found = []
-        for entry in self.folder.glob("*/*.jpg"):
-            try:
-                status = entry.stat()
-            except FileNotFoundError:  # another server deleted it
-                continue
-            found.append((status.st_mtime, status.st_size, entry))
-        excess = sum(size for _, size, _ in found) - self.most_bytes
-        for _, size, entry in sorted(found):
-            if excess <= 0:
-                return
-            entry.unlink(missing_ok=True)
-            excess -= size
 
 
 @contextmanager

@@ -13,13 +13,9 @@ from imgpipeline.events.configuration import Line, Rules, Zone
 from imgpipeline.events.places import Evidence, PlaceCount, PlaceNumber, find_evidence, stored_count
 from imgpipeline.lake.query.frames import list_frames
 from imgpipeline.lake.query.histograms import COLUMNS, ROWS, FootPoints, count_foot_points
-from imgpipeline.lake.query.summaries import ask_session
 from imgpipeline.lake.query.wanted_frames import WantedFrames
-from imgpipeline.lake.sessions.session import LakeSession
-from imgpipeline.web.viewer.answers import days_shown, rules_of, wanted_frames
+from imgpipeline.web.viewer.answers import choices_of, days_shown, rules_of, wanted_frames
 from imgpipeline.web.viewer.queries import PAGE_FRAMES, Day, DayQuery, FrameQuery, Name, UrlQuery
-from imgpipeline.web.viewer.responses import Renderer
-from imgpipeline.web.viewer.site import ViewedSite
 from imgpipeline.web.viewer.views import Asked, View, add_views, part_of
 
 _ZONES = """
@@ -141,7 +137,7 @@ def _find(asked: Asked) -> _Found:
     lake, query = asked.lake, asked.query
     place = _place(rules_of(asked.site, lake), query)
     number = PlaceNumber(asked.day, place, query.label, query.direction, query.hour)
-    found = asked.site.lake.remembered(lake, number, lambda: find_evidence(lake, number))
+    found = asked.remembered(number, lambda: find_evidence(lake, number))
     shown = part_of(found, query)
     return _Found(number, stored_count(lake, number), found, shown.rows, shown.next)
 
@@ -162,21 +158,21 @@ def _heat_map(asked: Asked) -> HeatMap:
     site, lake, query = asked.site, asked.lake, asked.query
     days = days_shown(lake, query)
     if query.source is None:
-        most = max(_sources(site, lake, days), key=lambda row: row["frames"], default=None)
-        query = query.model_copy(update={"source": most and most["source"]})
+        sources = choices_of(site, lake, days)["source"]
+        most, _ = max(sources, key=lambda choice: choice[1] or 0, default=(None, None))
+        query = query.model_copy(update={"source": most})
     wanted = wanted_frames(site, lake, query, days)
     newest = list_frames(
         lake, WantedFrames(source=query.source, span=wanted.span, local=wanted.local), 1
     ).table.to_pylist()
-    points = site.lake.remembered(lake, ("foot points", wanted), lambda: count_foot_points(lake, wanted))
+    points = asked.remembered(("foot points", wanted), lambda: count_foot_points(lake, wanted))
     return HeatMap(query, days, points, newest[0] if newest else None)
 
 
 def _heat_map_page(asked: Asked, found: HeatMap) -> Mapping[str, Any]:
     return {
         "shown": found, "query": found.query, "period": found.days, "days": asked.days, "columns": COLUMNS,
-        "sources": [row["source"] for row in _sources(asked.site, asked.lake, found.days)],
-        "labels": _labels(asked.site, asked.lake, found.days), "rows": ROWS,
+        "choices": choices_of(asked.site, asked.lake, found.days), "rows": ROWS,
     }  # fmt: skip
 
 
@@ -187,37 +183,22 @@ def _heat_map_document(_asked: Asked, found: HeatMap) -> Mapping[str, Any]:
     }  # fmt: skip
 
 
-def _sources(site: ViewedSite, lake: LakeSession, days: Sequence[date]) -> list[dict[str, Any]]:
-    def read() -> list[dict[str, Any]]:
-        return [row for row in ask_session(lake, "sources", days).table.to_pylist() if row["source"] is not None]
-
-    return site.lake.remembered(lake, ("sources", *days), read)
-
-
-def _labels(site: ViewedSite, lake: LakeSession, days: Sequence[date]) -> list[str]:
-    def read() -> list[str]:
-        return [row["label"] for row in ask_session(lake, "label_totals", days).table.to_pylist()]
-
-    return site.lake.remembered(lake, ("labels", *days), read)
-
-
-def place_routes(site: ViewedSite, renderer: Renderer) -> APIRouter:
-    """Returns the routes."""
-    router = APIRouter(tags=["viewer"])
-    places = View(
+router = APIRouter(tags=["viewer"])
+add_views(
+    router,
+    View(
         "/places", PlacesQuery, _places, _places_page,
         lambda asked, found: {"day": asked.day, "zones": found[0], "lines": found[1]},
         "Returns the stored counts at each zone and line, by UTC hour and label.",
-    )  # fmt: skip
-    frames = View(
+    ),
+    View(
         "/places/frames", PlaceNumberQuery, _find,
         lambda asked, found: {"found": found, "is_zone": asked.query.zone is not None},
         lambda asked, found: {"day": asked.query.day, **found.document()},
         "Lists the frames of one count at a zone, or the crossings of one count at a line, by time.",
-    )  # fmt: skip
-    heat_map = View(
+    ),
+    View(
         "/heatmap", FrameQuery, _heat_map, _heat_map_page, _heat_map_document,
         "Counts the foot points of a source's detections on a grid; `cells` are column, row and count.",
-    )  # fmt: skip
-    add_views(router, site, renderer, places, frames, heat_map)
-    return router
+    ),
+)  # fmt: skip

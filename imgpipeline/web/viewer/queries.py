@@ -1,4 +1,4 @@
-"""Reads the parameters of URLs and forms: each is checked here before it reaches the lake or the store."""
+"""The parameters of URLs and forms: each is checked here before it reaches the lake or the store."""
 
 import base64
 import binascii
@@ -6,11 +6,11 @@ import json
 import re
 from collections.abc import Mapping, Sequence
 from datetime import UTC, date, datetime
-from typing import Annotated, Any, Literal, Self, TypeVar
-from urllib.parse import parse_qs, urlencode
+from typing import Annotated, Any, Literal, Self
+from urllib.parse import urlencode
 
-from fastapi import HTTPException, Path, Request
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+from fastapi import Path
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 from imgpipeline.contracts.outcomes import FrameStatus
 from imgpipeline.contracts.times import TimezoneName
@@ -19,14 +19,10 @@ from imgpipeline.lake.query.days import parse_day
 from imgpipeline.lake.query.frames import FramePlace
 from imgpipeline.lake.query.wanted_frames import DAY_S, TimeOfDay
 
-QueryT = TypeVar("QueryT", bound=BaseModel)
 PAGE_FRAMES = 48
 """Frames per page of a grid; fills 2, 3, 4 or 6 columns."""
 _LONGEST_NAME = 500
-SEND_FROM_PAGE = "send the form from its page"
-LONGEST_NOTE = 2_000
-"""Characters of a note, at most."""
-_MOST_FORM_BYTES = 16 * 1024
+MOST_FORM_BYTES = 64 * 1024
 _WORD = re.compile(r'"([^"]*)"?|([^\s"]+)')
 
 
@@ -58,10 +54,32 @@ TimeText = Annotated[str, Field(pattern=r"^(([01]\d|2[0-3]):[0-5]\d(:[0-5]\d)?|2
 """A time of day: `07:30`, `07:30:15`, or `24:00`."""
 
 
-class UrlQuery(BaseModel):
-    """The parameters of a URL; unknown ones are refused."""
+def _split(given: object) -> object:
+    match given:
+        case [str(text)]:  # the field of a form
+            return text.replace(",", " ").split()
+    return given
+
+
+Splits = BeforeValidator(_split)
+"""Lets a form send the values of a list in one field, with commas or spaces between them."""
+Note = Annotated[str, Field(max_length=2_000)]
+"""A comment of a person."""
+
+
+class Given(BaseModel):
+    """Fields of a URL, a form or a document: empty ones count as missing, and unknown ones are refused."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _without_empty(cls, given: Any) -> Any:
+        return {name: value for name, value in given.items() if value != ""} if isinstance(given, dict) else given
+
+
+class UrlQuery(Given):
+    """The parameters of a URL."""
 
     def to_url(self, **changes: object) -> str:
         """Returns the parameters that are not at their default as the query of a URL, with `?`; empty without any.
@@ -96,7 +114,9 @@ class DayQuery(UrlQuery):
 
 
 class OverviewQuery(Zoned, DayQuery):
-    """One day in a time zone."""
+    """One day in a time zone, or an alert."""
+
+    alert_num: str | None = Field(None, description="Number of an alert: the address of the classic alert viewer.")
 
 
 class ListQuery(DayQuery):
@@ -174,10 +194,15 @@ class FrameQuery(Zoned, DayQuery):
         None, description='Only frames with each of these words, or `"two words"`, in a name, label or attribute.'
     )
 
+    @model_validator(mode="before")
+    @classmethod
+    def _prefer_range(cls, given: Any) -> Any:
+        """Drops `day` if a range is given: the form of the filters also sends the day that it shows."""
+        has_range = isinstance(given, dict) and (given.get("from") or given.get("to"))
+        return {name: value for name, value in given.items() if name != "day"} if has_range else given
+
     @model_validator(mode="after")
     def _check(self) -> Self:
-        if self.has_several_days and self.day is not None:
-            raise ValueError("day cannot be combined with from or to")
         if self.from_day and self.to_day and self.from_day > self.to_day:
             raise ValueError("from is later than to")
         if self.time_from is not None and self.time_from == self.time_to:
@@ -281,21 +306,6 @@ def read_cursor(cursor: str | None) -> FramePlace | None:
     return place
 
 
-def read_query(kind: type[QueryT], request: Request) -> QueryT:
-    """Reads the parameters of a page. Empty ones count as missing, and a range of days replaces `day`.
-
-    Raises:
-        UsageError: A parameter is unknown or wrong.
-    """
-    given = {name: value for name, value in request.query_params.items() if value}
-    if "from" in given or "to" in given:
-        given.pop("day", None)  # the form also sends the day that it shows
-    try:
-        return kind.model_validate(given)
-    except ValidationError as error:
-        raise wrong_parameter(error.errors()) from None
-
-
 def wrong_parameter(
     errors: Sequence[Mapping[str, Any]], *, what: str = "query", next_step: str = "`/docs` lists the parameters"
 ) -> UsageError:
@@ -305,22 +315,3 @@ def wrong_parameter(
     """
     names = [part for part in errors[0]["loc"] if isinstance(part, str)]
     return UsageError(f"{names[-1] if names else what}: {errors[0]['msg']}.", next_step=next_step)
-
-
-async def read_form(request: Request) -> dict[str, str]:
-    """Reads the fields of a posted form.
-
-    Raises:
-        HTTPException: 413 if it is too large.
-        UsageError: The body is not a form in UTF-8.
-    """
-    body = b""
-    async for chunk in request.stream():
-        body += chunk
-        if len(body) > _MOST_FORM_BYTES:
-            raise HTTPException(413, f"the limit of a form is {_MOST_FORM_BYTES:,} bytes")
-    try:
-        fields = parse_qs(body.decode(), strict_parsing=bool(body), errors="strict", max_num_fields=10)
-    except ValueError:
-        raise UsageError("The form cannot be read.", next_step=SEND_FROM_PAGE) from None
-    return {name: values[0] for name, values in fields.items()}

@@ -7,12 +7,12 @@ from datetime import UTC, date, datetime
 from functools import cache
 from hashlib import sha256
 from importlib import resources
-from typing import Any
+from typing import Annotated, Any
 from urllib.parse import urlencode
 from zlib import crc32
 
 import pyarrow as pa
-from fastapi import Request, Response
+from fastapi import Depends, Request, Response
 from fastapi.responses import HTMLResponse, JSONResponse
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup, escape
@@ -185,6 +185,15 @@ class Renderer:
         if status == 503:
             page.headers["Refresh"] = page.headers["Retry-After"] = str(RETRY_AFTER_S)
         return page
+
+
+async def _renderer_of(request: Request) -> Renderer:
+    renderer: Renderer = request.app.state.renderer
+    return renderer
+
+
+Pages = Annotated[Renderer, Depends(_renderer_of)]
+"""The renderer, as an argument of a route."""
 
 
 def with_code(text: str, most: int | None = None) -> Markup:

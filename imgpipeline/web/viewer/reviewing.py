@@ -1,14 +1,12 @@
 """Marking frames as reviewed, by forms, keys and the API, and the calendar of days that are left."""
 
-import re
 from calendar import Calendar
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import date, datetime, timedelta
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Request
-from fastapi.concurrency import run_in_threadpool
+from fastapi import APIRouter, Form, Request
 from fastapi.responses import RedirectResponse, Response
 from pydantic import Field
 
@@ -19,21 +17,18 @@ from imgpipeline.web.keys import Scope
 from imgpipeline.web.viewer.access import Visitor, allowed
 from imgpipeline.web.viewer.answers import day_counts, known_day, utc_days_of
 from imgpipeline.web.viewer.queries import (
-    SEND_FROM_PAGE,
+    MOST_FORM_BYTES,
     Day,
     FrameId,
     MonthQuery,
     SpanQuery,
+    Splits,
     Zoned,
-    read_form,
 )
-from imgpipeline.web.viewer.responses import Renderer, fields_of
+from imgpipeline.web.viewer.responses import fields_of
 from imgpipeline.web.viewer.reviewed import ReviewedDay, ReviewedPart, count_reviewed, whole_day
-from imgpipeline.web.viewer.site import ViewedSite
+from imgpipeline.web.viewer.site import Site, ViewedSite
 from imgpipeline.web.viewer.views import Asked, View, add_views
-
-_BACK = re.compile(r"/(review|frames/[0-9-]{10}/[0-9a-f]{32})(\?[!-~]*)?")
-"""Pages to which a form may redirect."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,54 +53,22 @@ class ReviewedBody(Zoned):
     """Frames or a day to mark."""
 
     day: Day = Field(description="Day in `timezone`; with `frames`, their UTC day.")
-    frames: Annotated[list[FrameId], Field(max_length=1000)] | None = Field(
+    frames: Annotated[Annotated[list[FrameId], Field(max_length=1000)] | None, Splits] = Field(
         None, description="Ids of frames of the UTC day. Default: all frames of the day that the viewer shows now."
     )
     reviewed: bool = Field(True, description="False removes the mark.")
 
 
-def reviewing_routes(site: ViewedSite, renderer: Renderer) -> APIRouter:
-    """Returns the routes."""
-    router = APIRouter(tags=["viewer"])
+class ReviewedForm(ReviewedBody):
+    """The form of a page."""
 
-    reviewed = View(
-        "/reviewed", SpanQuery, _reviewed_days, None,
-        lambda asked, found: {"by": asked.visitor.name, "days": [fields_of(one) for one in found]},
-        "Lists the days with frames, the latest first, with the number of frames that the caller has reviewed.",
-    )  # fmt: skip
-    add_views(router, site, renderer, reviewed, View("/calendar", MonthQuery, _first_of_month, _calendar_page))
-
-    @router.post("/api/v1/reviewed")
-    def mark(request: Request, body: ReviewedBody) -> dict[str, Any]:
-        """Marks frames or a whole day as reviewed by the caller, or removes the marks. Counts do not change."""
-        return _mark(site, allowed(request, Scope.ACKNOWLEDGE), body)
-
-    @router.post("/review/reviewed", include_in_schema=False)
-    async def by_form(request: Request) -> Response:
-        visitor = allowed(request, Scope.ACKNOWLEDGE)
-        form = await read_form(request)
-        back = form.pop("back", "/review")
-        if not _BACK.fullmatch(back):
-            raise UsageError("The form does not lead back to a page of this server.", next_step=SEND_FROM_PAGE)
-        body = _body_of(form)
-        await run_in_threadpool(_mark, site, visitor, body)
-        return RedirectResponse(back, 303)
-
-    return router
+    back: str = Field("/review", pattern=r"^/(review|frames/[0-9-]{10}/[0-9a-f]{32})(\?[!-~]*)?$")
+    """Page of this server to which it redirects."""
 
 
 def _reviewed_days(asked: Asked) -> list[CalendarDay]:
     span = read_span(None, asked.query.from_day, asked.query.to_day)
     return _calendar_days(asked, span, is_needed=True)
-
-
-def _body_of(form: dict[str, str]) -> ReviewedBody:
-    frames = {"frames": form["frames"].split(",")} if "frames" in form else {}
-    try:
-        return ReviewedBody.model_validate({**form, **frames})
-    except ValueError:
-        message = "The form has no day, or an invalid frame id."
-        raise UsageError(message, next_step=SEND_FROM_PAGE) from None
 
 
 def _mark(site: ViewedSite, visitor: Visitor, body: ReviewedBody) -> dict[str, Any]:
@@ -213,3 +176,28 @@ def _calendar_days(asked: Asked, span: Span, *, is_needed: bool = False) -> list
         reviewed = reviewed_of(asked.site, asked.visitor, days)
     counts = None if reviewed is None else count_reviewed(lake, list(reviewed.values()))
     return [CalendarDay(day, count, None if counts is None else counts.get(day, 0)) for day, count in frames.items()]
+
+
+router = APIRouter(tags=["viewer"])
+add_views(
+    router,
+    View(
+        "/reviewed", SpanQuery, _reviewed_days, None,
+        lambda asked, found: {"by": asked.visitor.name, "days": [fields_of(one) for one in found]},
+        "Lists the days with frames, the latest first, with the number of frames that the caller has reviewed.",
+    ),
+    View("/calendar", MonthQuery, _first_of_month, _calendar_page),
+)  # fmt: skip
+
+
+@router.post("/api/v1/reviewed")
+def mark(request: Request, site: Site, body: ReviewedBody) -> dict[str, Any]:
+    """Marks frames or a whole day as reviewed by the caller, or removes the marks. Counts do not change."""
+    return _mark(site, allowed(request, Scope.ACKNOWLEDGE), body)
+
+
+@router.post("/review/reviewed", include_in_schema=False, max_body_size=MOST_FORM_BYTES)
+def mark_by_form(request: Request, site: Site, body: Annotated[ReviewedForm, Form()]) -> Response:
+    """Marks frames or a day from a page, and leads back to it."""
+    mark(request, site, body)
+    return RedirectResponse(body.back, 303)

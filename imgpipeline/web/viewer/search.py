@@ -14,7 +14,6 @@ from typing import Any
 from fastapi import APIRouter
 from pydantic import Field, ValidationError
 
-from imgpipeline.contracts.text import plain
 from imgpipeline.errors import UsageError
 from imgpipeline.lake.query.days import Span, parse_day
 from imgpipeline.lake.query.wanted_frames import holds_text, rows_of_days
@@ -22,8 +21,7 @@ from imgpipeline.lake.sessions.local_time import DAY_OF_LETTER, DAY_OF_NOTICE, D
 from imgpipeline.lake.sessions.session import LakeSession
 from imgpipeline.lake.storage.engine import quoted
 from imgpipeline.web.viewer.answers import FramePage, days_shown, known_day, page_of_frames
-from imgpipeline.web.viewer.queries import FrameQuery, PageQuery, Zoned, wrong_parameter
-from imgpipeline.web.viewer.responses import Renderer
+from imgpipeline.web.viewer.queries import FrameQuery, PageQuery, Zoned, words_of, wrong_parameter
 from imgpipeline.web.viewer.site import ViewedSite
 from imgpipeline.web.viewer.views import Asked, View, add_views
 
@@ -70,16 +68,6 @@ _OTHERS = {
 _DAYS = {"events": DAY_OF_ROW, "dead_letters": DAY_OF_LETTER, "notices": DAY_OF_NOTICE}
 
 
-@dataclass(frozen=True, slots=True)
-class Search:
-    """A parsed search."""
-
-    filters: FrameQuery
-    """The same search as filters of the review page, with the words as `text`."""
-    words: tuple[str, ...]
-    """Texts that must be found, in any case."""
-
-
 class SearchQuery(Zoned):
     """A search."""
 
@@ -95,37 +83,17 @@ class SearchApiQuery(SearchQuery):
 
 
 @dataclass(frozen=True, slots=True)
-class Others:
-    """Matching rows of a table other than `frames`."""
-
-    rows: Sequence[dict[str, Any]]
-    """At most 50 rows with their `day`, the latest first."""
-    matching: int
-
-
-@dataclass(frozen=True, slots=True)
 class Found:
     """Result of a search."""
 
-    search: Search
+    filters: FrameQuery
+    """The same search as filters of the review page, with the words as `text`."""
     frames: FramePage
-    others: dict[str, Others]
-    """Rows of other tables by table; empty if a filter only applies to frames, such as `zone`."""
+    others: Mapping[str, Mapping[str, Any]]
+    """By table: at most 50 `rows`, the latest first, and how many are `matching`; none if a filter only applies to
+    frames, such as `zone`."""
     suggestion: str | None
     """The same search with similar names, if nothing matches and a label or source does not exist."""
-
-
-def search_routes(site: ViewedSite, renderer: Renderer) -> APIRouter:
-    """Returns the routes."""
-    router = APIRouter(tags=["viewer"])
-    view = View(
-        "/search", SearchQuery, _find,
-        lambda asked, found: {"q": asked.query.q, "found": found, "known": FILTERS}, _document,
-        "Finds frames, events, dead letters and notices, the latest first. `filters` are parameters of `/frames`.",
-        api_query=SearchApiQuery,
-    )  # fmt: skip
-    add_views(router, site, renderer, view)
-    return router
 
 
 def _find(asked: Asked) -> Found | None:
@@ -134,55 +102,53 @@ def _find(asked: Asked) -> Found | None:
     if not given.q.strip():
         known_day(lake, None)
         return None
-    search = parse_search(given.q, lake.days, given.timezone)
-    query = PageQuery.model_validate(search.filters.model_dump(by_alias=True))
-    days = days_shown(lake, search.filters)
-    others = {name: _rows(lake, name, search, days) for name in _OTHERS}
+    filters = parse_search(given.q, lake.days, given.timezone)
+    query = PageQuery.model_validate(filters.model_dump(by_alias=True))
+    days = days_shown(lake, filters)
+    others = {name: _rows(lake, name, filters, days) for name in _OTHERS}
     frames = page_of_frames(site, lake, query, _SHOWN_FRAMES if asked.is_page else given.limit, is_compared=False)
-    is_empty = not frames.matching and not any(one.matching for one in others.values())
-    return Found(search, frames, others, _suggest(site, lake, given.q, search) if is_empty else None)
+    is_empty = not frames.matching and not any(one["matching"] for one in others.values())
+    return Found(filters, frames, others, _suggest(site, lake, given.q, filters) if is_empty else None)
 
 
 def _document(_asked: Asked, found: Found | None) -> Mapping[str, Any]:
     if found is None:
         raise UsageError("q is empty.", next_step="give words or filters, such as label:car")
-    others = {
-        name: {"matching": one.matching, "rows": [plain(row) for row in one.rows]} for name, one in found.others.items()
-    }
     frames = {"matching": found.frames.matching, "detections": found.frames.detections,
               "frames": found.frames.frames, "older": found.frames.older}  # fmt: skip
-    filters = found.search.filters.model_dump(mode="json", by_alias=True, exclude_none=True)
-    return {"filters": filters, "frames": frames, **others}
+    filters = found.filters.model_dump(mode="json", by_alias=True, exclude_none=True)
+    return {"filters": filters, "frames": frames, **found.others}
 
 
-def _suggest(site: ViewedSite, lake: LakeSession, asked: str, search: Search) -> str | None:
+def _suggest(site: ViewedSite, lake: LakeSession, asked: str, filters: FrameQuery) -> str | None:
     sources = [source for (source,) in lake.query(_SOURCES).rows]
     better = asked
     for name, known in (("label", site.lake.state.labels), ("source", sources)):
-        given = getattr(search.filters, name) or ""
+        given = getattr(filters, name) or ""
         for similar in difflib.get_close_matches(given, known, n=1):
             for old in (f'{name}:"{given}"', f"{name}:{given}"):
                 better = better.replace(old, f"{name}:{_as_one(similar)}")
     return None if better == asked else better
 
 
-def _rows(lake: LakeSession, table: str, search: Search, days: Sequence[date]) -> Others:
+def _rows(lake: LakeSession, table: str, search: FrameQuery, days: Sequence[date]) -> Mapping[str, Any]:
     columns, named, order = _OTHERS[table]
-    filters = search.filters.model_dump(exclude_none=True, exclude={"day", "from_day", "to_day", "text", "timezone"})
-    if filters.keys() - set(_FACETS[table]) or not (filters or search.words):
-        return Others((), 0)
+    filters = search.model_dump(exclude_none=True, exclude={"day", "from_day", "to_day", "text", "timezone"})
+    words = words_of(search.text or "")
+    if filters.keys() - set(_FACETS[table]) or not (filters or words):
+        return {"matching": 0, "rows": []}
     parts = [rows_of_days(Span(days[0], days[-1]), lake.local, _DAYS[table])]
     parts += [f"{name} = {quoted(value)}" for name, value in filters.items()]
-    parts += [f"({holds_text(named, word)})" for word in search.words]
+    parts += [f"({holds_text(named, word)})" for word in words]
     chosen = f"FROM {table} WHERE {' AND '.join(parts)}"
     answer = lake.query(f"SELECT day, {columns} {chosen} ORDER BY {order} LIMIT {_MOST_OTHERS}")
     rows = [dict(zip(answer.columns, row, strict=True)) for row in answer.rows]
     matching: int = lake.query(f"SELECT count(*) {chosen}").rows[0][0] if rows else 0
-    return Others(rows, matching)
+    return {"matching": matching, "rows": rows}
 
 
-def parse_search(text: str, days: tuple[date, ...], timezone: str | None = None) -> Search:
-    """Parses the text of the search box.
+def parse_search(text: str, days: tuple[date, ...], timezone: str | None = None) -> FrameQuery:
+    """Parses the text of the search box; the words become `text`.
 
     `filter:value` is one of `FILTERS`; every other word must occur in a name, label, attribute or reason. Quotes keep a
     value with spaces together, and make a word with a colon a plain word.
@@ -213,10 +179,9 @@ def parse_search(text: str, days: tuple[date, ...], timezone: str | None = None)
         else:
             given[name] = value
     try:
-        filters = FrameQuery.model_validate({**_fields(given, words, days), "timezone": timezone})
+        return FrameQuery.model_validate({**_fields(given, words, days), "timezone": timezone})
     except ValidationError as error:
         raise wrong_parameter(error.errors(), what="search", next_step="the search page lists the filters") from None
-    return Search(filters, tuple(words))
 
 
 def _as_one(word: str) -> str:
@@ -236,6 +201,17 @@ def _fields(given: Mapping[str, str], words: list[str], days: tuple[date, ...]) 
         if before == date.min:
             raise UsageError(f"before: there is no day before {before}.", next_step="give a later day")
         fields["to"] = before - timedelta(days=1)
+    if "day" in fields and fields.keys() & {"from", "to"}:
+        raise UsageError("day: cannot be combined with after or before.", next_step="give one of them")
     if days and not fields.keys() & {"day", "from", "to"}:
         fields["from"] = days[0]
     return fields
+
+
+router = APIRouter(tags=["viewer"])
+add_views(router, View(
+    "/search", SearchQuery, _find,
+    lambda asked, found: {"q": asked.query.q, "found": found, "known": FILTERS}, _document,
+    "Finds frames, events, dead letters and notices, the latest first. `filters` are parameters of `/frames`.",
+    api_query=SearchApiQuery,
+))  # fmt: skip

@@ -12,8 +12,11 @@ from collections.abc import Callable, Hashable, Iterator
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from time import monotonic
-from typing import Any, TypeVar, cast
+from typing import Annotated, Any, TypeVar, cast
 
+from fastapi import Depends, Request
+
+from imgpipeline.contracts.records import RecordReference
 from imgpipeline.contracts.times import Clock, find_timezone, utc_now
 from imgpipeline.errors import ImgpipelineError, PermanentError, TransientError
 from imgpipeline.lake.days.day_catalog import open_catalog
@@ -42,6 +45,8 @@ _LABELS = 'SELECT label FROM detections GROUP BY label ORDER BY min("timestamp")
 _DERIVED = "SELECT track_id FROM tracks WHERE false"
 """Makes the session list tracks and events now, so that its pages do not need the store for that."""
 _STORE_PATIENCE_S = 5.0
+MOST_STREAMS = 64
+"""Clients of `/changes` at the same time; fewer than the server's connections, so that pages always answer."""
 _DAGSTER_RUN = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 
 
@@ -236,7 +241,7 @@ def _limited(lake: LakeSession) -> Iterator[None]:
         timer.cancel()
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class ViewedSite:
     """The objects that all routes share."""
 
@@ -249,6 +254,12 @@ class ViewedSite:
     clock: Clock = utc_now
     stopping: threading.Event = field(default_factory=threading.Event)
     """Set when the server stops, so that streams end."""
+    streams: threading.Semaphore = field(default_factory=lambda: threading.Semaphore(MOST_STREAMS))
+    """Places for clients of `/changes`."""
+    replaying: threading.Lock = field(default_factory=threading.Lock)
+    """Held during a replay, because a plan only sees earlier replays that Kafka has acknowledged."""
+    replayed: dict[RecordReference, str] = field(default_factory=dict)
+    """What was said about each replay. The page of the dead letter shows it until the ledger has the outcome."""
 
     def page_zone(self, query: Zoned) -> str:
         """Returns the name of a page's time zone: the requested one, or the site's."""
@@ -271,6 +282,15 @@ class ViewedSite:
         """Returns the URL of a run in Dagster's UI; None if the UI is not configured or the run is not Dagster's."""
         url = self.settings.dagster_url
         return f"{url.rstrip('/')}/runs/{run_id}" if url and _DAGSTER_RUN.fullmatch(run_id) else None
+
+
+async def _site_of(request: Request) -> ViewedSite:
+    site: ViewedSite = request.app.state.site
+    return site
+
+
+Site = Annotated[ViewedSite, Depends(_site_of)]
+"""The site, as an argument of a route."""
 
 
 def open_site(settings: Settings, *, clock: Clock = utc_now, stopping: threading.Event | None = None) -> ViewedSite:

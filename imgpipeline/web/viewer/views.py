@@ -1,10 +1,9 @@
 """Declares what the viewer can be asked: one `View` is a page, its route in the API, and the parameters of both."""
 
 import contextlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
-from functools import partial
 from typing import Annotated, Any, Generic, TypeVar
 
 import pyarrow as pa
@@ -13,11 +12,12 @@ from fastapi.responses import HTMLResponse, Response
 
 from imgpipeline.lake.sessions.session import LakeSession
 from imgpipeline.web.viewer.access import Visitor
-from imgpipeline.web.viewer.answers import days_with_counts, known_day
-from imgpipeline.web.viewer.queries import UrlQuery, Zoned, next_after, read_query
-from imgpipeline.web.viewer.responses import TABLES, Renderer, answer_json, answer_table
+from imgpipeline.web.viewer.answers import day_counts, known_day
+from imgpipeline.web.viewer.queries import UrlQuery, Zoned, next_after
+from imgpipeline.web.viewer.responses import TABLES, Pages, Renderer, answer_json, answer_table
 from imgpipeline.web.viewer.site import ViewedSite
 
+AnswerT = TypeVar("AnswerT")
 FoundT = TypeVar("FoundT")
 RowT = TypeVar("RowT")
 _API = "/api/v1"
@@ -26,20 +26,20 @@ _API = "/api/v1"
 class Asked:
     """A request for a view."""
 
-    def __init__(self, site: ViewedSite, request: Request, query: Any, closing: contextlib.ExitStack) -> None:
+    def __init__(self, request: Request, query: Any, closing: contextlib.ExitStack) -> None:
         """Keeps the request; the session opens when it is first used, so a view without numbers needs no tables.
 
         Args:
-            site: The site.
             request: The request; pages and the API have different default time zones.
             query: Its checked parameters.
             closing: Closes the session at the end of the request.
         """
-        self.site, self.query = site, query
+        self.site: ViewedSite = request.app.state.site
+        self.query = query
         self.visitor: Visitor = request.state.visitor
         self.is_page = not request.url.path.startswith("/api/")
         requested = query.timezone if isinstance(query, Zoned) else "UTC"
-        self.zone: str = requested or (site.settings.timezone if self.is_page else "UTC")
+        self.zone: str = requested or (self.site.settings.timezone if self.is_page else "UTC")
         self._closing = closing
         self._lake: LakeSession | None = None
 
@@ -58,7 +58,11 @@ class Asked:
     @property
     def days(self) -> list[dict[str, Any]]:
         """All days with their counts, for the form that chooses one."""
-        return days_with_counts(self.site, self.lake)
+        return self.remembered("days", lambda: day_counts(self.lake))
+
+    def remembered(self, key: Hashable, make: Callable[[], AnswerT]) -> AnswerT:
+        """Returns `SharedLake.remembered` for the session of the request."""
+        return self.site.lake.remembered(self.lake, key, make)
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,30 +89,32 @@ class View(Generic[FoundT]):
     """The columns as CSV, if not all."""
 
 
-def add_views(router: APIRouter, site: ViewedSite, renderer: Renderer, *views: View[Any]) -> None:
+def add_views(router: APIRouter, *views: View[Any]) -> None:
     """Adds the page of each view, and its route in the API."""
     for view in views:
         if view.page:
-            shown = partial(page_of, site, renderer, view)
-            router.get(view.path, include_in_schema=False, response_class=HTMLResponse)(shown)
+            _add_page(router, view)
         if view.document:
-            add_route(router, site, view)
+            add_route(router, view)
 
 
-def page_of(site: ViewedSite, renderer: Renderer, view: View[Any], request: Request) -> Response:
-    """Returns the page of a view.
+def _add_page(router: APIRouter, view: View[Any]) -> None:
+    kind = view.query
 
-    Raises:
-        UsageError: A parameter is unknown or wrong.
-    """
-    query = read_query(view.query, request)
-    with _asked(site, request, query) as asked:
+    @router.get(view.path, include_in_schema=False, response_class=HTMLResponse)
+    def page(request: Request, pages: Pages, query: Annotated[kind, Query()]) -> Response:  # type: ignore[valid-type]  # FastAPI reads it
+        return page_of(view, request, query, pages)
+
+
+def page_of(view: View[Any], request: Request, query: UrlQuery, pages: Renderer) -> Response:
+    """Returns the page of a view."""
+    with _asked(request, query) as asked:
         shown = view.page(asked, view.read(asked)) if view.page else {}
     template = f"{view.path.strip('/').replace('/', '-')}.html"
-    return renderer.page(template, **{"query": query, "zone": asked.zone, **shown})
+    return pages.page(template, **{"query": query, "zone": asked.zone, **shown})
 
 
-def add_route(router: APIRouter, site: ViewedSite, view: View[Any]) -> None:
+def add_route(router: APIRouter, view: View[Any]) -> None:
     """Adds only the route of a view to the API."""
     path, kind = view.api or view.path, view.api_query or view.query
     name = path.strip("/").replace("/", "_").replace("-", "_")
@@ -116,7 +122,7 @@ def add_route(router: APIRouter, site: ViewedSite, view: View[Any]) -> None:
 
     @router.get(f"{_API}{path}", name=name, description=view.about, responses=responses)
     def api(request: Request, query: Annotated[kind, Query()]) -> Response:  # type: ignore[valid-type]  # FastAPI reads it
-        with _asked(site, request, query) as asked:
+        with _asked(request, query) as asked:
             found = view.read(asked)
             wanted = asked.query.format if view.table else "json"
             if view.table and wanted != "json":
@@ -127,9 +133,9 @@ def add_route(router: APIRouter, site: ViewedSite, view: View[Any]) -> None:
 
 
 @contextlib.contextmanager
-def _asked(site: ViewedSite, request: Request, query: object) -> Iterator[Asked]:
+def _asked(request: Request, query: object) -> Iterator[Asked]:
     with contextlib.ExitStack() as closing:
-        yield Asked(site, request, query, closing)
+        yield Asked(request, query, closing)
 
 
 @dataclass(frozen=True, slots=True)

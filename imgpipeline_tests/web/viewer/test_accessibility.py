@@ -1,17 +1,17 @@
-"""Every page, found by following links, can be used with a keyboard and a screen reader, in both themes (axe-core)."""
+"""Every page, found by following links: its names stay text, and a screen reader can use it in both themes."""
 
 import re
 from collections import deque
 from html import unescape
 from typing import Literal
-from urllib.parse import urljoin, urlsplit
+from urllib.parse import quote, urljoin, urlsplit
 
 import pytest
 from playwright.sync_api import Browser
 
 from imgpipeline_tests.lake.query.site import DAY
 from imgpipeline_tests.web.viewer.axe import serious_problems
-from imgpipeline_tests.web.viewer.conftest import ViewedStore
+from imgpipeline_tests.web.viewer.conftest import HOSTILE_LABEL, HOSTILE_SOURCE, ViewedStore
 from imgpipeline_tests.web.viewer.viewing import Viewer
 
 _LINK = re.compile(r'<a [^>]*href="([^"]*)"')
@@ -61,3 +61,12 @@ def test_no_page_has_a_serious_problem(browser: Browser, viewed: ViewedStore, th
         page = context.new_page()
         problems = [one for address in pages.values() for one in serious_problems(page, address)]
     assert problems == []
+
+
+@pytest.mark.medium
+def test_markup_in_names_stays_text_on_every_page(viewed: ViewedStore):
+    own = (f"/frames/{DAY}/{viewed.hostile.frame_id}", f"/explain?day={DAY}&label={quote(HOSTILE_LABEL)}")
+    shown = {address: viewed.viewer.http.get(address).text for address in (*pages_of(viewed.viewer).values(), *own)}
+    for address, page in shown.items():
+        assert not [name for name in (HOSTILE_LABEL, HOSTILE_SOURCE, "<script>document") if name in page], address
+    assert all("document.title=1" in shown[address] for address in own)

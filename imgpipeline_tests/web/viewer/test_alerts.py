@@ -52,24 +52,6 @@ def test_an_alert_number_shows_its_images_with_their_captions(viewed: ViewedStor
     assert sent == [store.get(path) for path in stored]
 
 
-@pytest.mark.parametrize(
-    ("address", "status", "said"),
-    [
-        ("/?alert_num=seven", 400, "'seven' is not an alert number."),
-        ("/?alert_num=", 400, "'' is not an alert number."),
-        ("/alerts?number=../1", 400, "'../1' is not an alert number."),
-        ("/?alert_num=99", 404, "There is no alert 99."),
-        ("/alerts/0", 400, "number: "),
-        ("/alerts/1/images/3", 404, "Alert 1 has 3 images."),
-        ("/alerts/1/images/..%2F..%2Frules.toml", 404, "Not Found"),
-        ("/pipeline/metadata/frames", 404, "Not Found"),
-    ],
-)
-def test_a_wrong_number_is_explained(viewed: ViewedStore, address: str, status: int, said: str):
-    answer = viewed.viewer.get(address)
-    assert (answer.status_code, said in unescape(answer.text)) == (status, True)
-
-
 @pytest.mark.medium
 def test_an_alert_shows_its_frame_with_boxes_and_places_and_leads_to_frame_event_and_rule(tmp_path: Path):
     with filmed_site(tmp_path) as site:

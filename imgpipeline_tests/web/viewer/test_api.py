@@ -1,6 +1,5 @@
 """The API answers with the numbers of the lake, and streams the status of the server."""
 
-import asyncio
 import contextlib
 import csv
 import io
@@ -16,12 +15,11 @@ import pytest
 from imgpipeline import Lake
 from imgpipeline.objectstore import open_store
 from imgpipeline.settings import Settings
-from imgpipeline.web.viewer.api import MOST_STREAMS, status_events
-from imgpipeline.web.viewer.site import open_site
+from imgpipeline.web.viewer.site import MOST_STREAMS
 from imgpipeline_tests.lake.query.site import DAY, NEXT_DAY
 from imgpipeline_tests.ledger.samples import append, frames, write_chain
 from imgpipeline_tests.servers.waiting import wait_until
-from imgpipeline_tests.web.viewer.conftest import HOSTILE_LABEL, HOSTILE_SOURCE, ViewedStore
+from imgpipeline_tests.web.viewer.conftest import ViewedStore
 from imgpipeline_tests.web.viewer.viewing import Viewer, viewing
 
 UNKNOWN = "0" * 32
@@ -52,31 +50,6 @@ def test_tables_come_as_csv_without_formulas(viewed: ViewedStore):
     assert [row["frame_id"] for row in rows] == [one.frame_id for one in viewed.frames]
     counts = viewed.viewer.get("/api/v1/label-counts", day=DAY, by="label", format="csv").text
     assert dict(row[:2] for row in csv.reader(io.StringIO(counts, newline="")))["car"] == "8"
-
-
-@pytest.mark.parametrize(
-    ("filters", "matches"),
-    [
-        pytest.param({}, lambda _: True, id="none"),
-        pytest.param({"source": "gate"}, lambda one: one.source == "gate", id="source"),
-        pytest.param({"status": "gated"}, lambda one: one.status == "gated", id="status"),
-        pytest.param({"hour": 8}, lambda one: one.timestamp.hour == 8, id="hour"),
-        pytest.param({"label": "dog"}, lambda one: "dog" in {f.label for f in one.detections}, id="label"),
-        pytest.param({"min_confidence": 0.9}, lambda one: any(f.confidence >= 0.9 for f in one.detections), id="sure"),
-        pytest.param({"label": "dog", "min_confidence": 0.6}, lambda _: False, id="label and confidence"),
-        pytest.param({"source": HOSTILE_SOURCE}, lambda one: one.source == HOSTILE_SOURCE, id="hostile source"),
-        pytest.param({"label": HOSTILE_LABEL}, lambda one: one.source == HOSTILE_SOURCE, id="hostile label"),
-        pytest.param({"source": "' OR '1'='1"}, lambda _: False, id="sql"),
-    ],
-)  # fmt: skip
-def test_frames_are_filtered_and_keep_their_other_boxes(viewed: ViewedStore, filters, matches):
-    page = viewed.viewer.json("/api/v1/frames", day=DAY, **filters)
-    expected = [one for one in viewed.frames if matches(one)]
-    assert [one["frame_id"] for one in page["frames"]] == [one.frame_id for one in expected]
-    assert page["matching"] == len(expected)
-    assert [[box["label"] for box in one["boxes"]] for one in page["frames"]] == [
-        [found.label for found in one.detections] for one in expected
-    ]
 
 
 def test_pages_follow_each_other_in_both_directions(viewed: ViewedStore):
@@ -143,41 +116,6 @@ def test_an_unchanged_response_is_not_sent_again(viewed: ViewedStore, path: str)
     assert (first.status_code, again.status_code, again.content) == (200, 304, b"")
 
 
-@pytest.mark.parametrize(
-    ("path", "status", "said"),
-    [
-        ("/api/v1/frames?day=2026-13-40", 400, "day is '2026-13-40'."),
-        ("/api/v1/frames?day=2026-03-01", 404, "The ledger has nothing of 2026-03-01."),
-        ("/api/v1/frames?hour=24", 400, "hour: Input should be less than or equal to 23."),
-        ("/api/v1/frames?min_confidence=nan", 400, "min_confidence: "),
-        ("/api/v1/frames?colour=red", 400, "colour: Extra inputs are not permitted."),
-        ("/api/v1/frames?source=a%00b", 400, "source: "),
-        ("/api/v1/frames?limit=100000", 400, "limit: "),
-        ("/api/v1/frames?after=bm9wZQ", 400, "'bm9wZQ' is not a cursor of this server."),
-        ("/api/v1/frames?after=WyIyMDI2IiwiMSIsIjEiXQ", 400, "is not a cursor of this server."),
-        ("/api/v1/label-counts?by=frame_id", 400, "by: "),
-        ("/api/v1/explain?label=car", 400, "day: Field required."),
-        (f"/api/v1/explain?day={DAY}&label=zebra", 404, "There is no zebra on 2026-01-09."),
-        (f"/api/v1/frames/{DAY}/{UNKNOWN}", 404, f"2026-01-09 has no frame {UNKNOWN}."),
-        (f"/api/v1/frames/{DAY}/..%2F..%2Fmetadata", 404, "Not Found."),
-        (f"/api/v1/frames/{DAY}/' OR 1=1 --", 400, "frame_id: "),
-        (f"/api/v1/frames/yesterday/{UNKNOWN}", 400, "day is 'yesterday'."),
-        ("/api/v1/nothing", 404, "GET /api/v1/nothing: Not Found."),
-    ],
-)
-def test_a_wrong_request_is_explained(viewed: ViewedStore, path: str, status: int, said: str):
-    answer = viewed.viewer.get(path)
-    assert (answer.status_code, set(answer.json())) == (status, {"error", "next"})
-    assert said in answer.json()["error"]
-
-
-@pytest.mark.parametrize(
-    "path", ["/static/../app.py", "/static/..%2fapp.py", "/static/%2e%2e/app.py", "/static//etc/passwd"]
-)
-def test_no_file_outside_the_static_folder_is_sent(viewed: ViewedStore, path: str):
-    assert viewed.viewer.get(path).status_code == 404
-
-
 def test_only_reading_is_possible(viewed: ViewedStore):
     assert viewed.viewer.http.post("/api/v1/frames").status_code == 405
 
@@ -233,21 +171,3 @@ def test_the_number_of_streams_is_limited_and_a_client_that_leaves_frees_its_pla
 def is_told(viewer: Viewer) -> bool:
     with viewer.http.stream("GET", CHANGES) as answer:
         return answer.status_code == 200
-
-
-@pytest.mark.medium
-def test_a_quiet_stream_has_heartbeats_and_ends_with_the_server(folder: Settings):
-    site = open_site(folder)
-
-    async def listen() -> list[str]:
-        heard = []
-        async for event in status_events(site, heartbeat_s=0.01):
-            heard.append(event)
-            if event.startswith(":"):
-                site.stopping.set()
-        return heard
-
-    retry, status, heartbeat = asyncio.run(asyncio.wait_for(listen(), 60))
-    assert retry.startswith("retry: ")
-    assert status.startswith("event: status\nid: 0\ndata: {")
-    assert heartbeat == ": nothing new\n\n"

@@ -124,19 +124,6 @@ def test_a_list_is_an_arrow_stream_with_all_columns_and_the_same_types_without_r
 
 
 @pytest.mark.parametrize("path", PATHS)
-@pytest.mark.parametrize(
-    "wrong",
-    [{"day": "2026-13-01"}, {"limit": "0"}, {"after": "-1"}, {"colour": "red"}, {"source": "\0"}],
-    ids=lambda wrong: next(iter(wrong)),
-)
-def test_a_wrong_parameter_is_named(viewer: Viewer, path: str, wrong: dict[str, str]):
-    for address in (path, f"/api/v1{path}"):
-        answer = viewer.get(address, **wrong)
-        assert answer.status_code == 400
-        assert next(iter(wrong)) in answer.text
-
-
-@pytest.mark.parametrize("path", PATHS)
 def test_a_csv_without_rows_has_the_same_header(viewer: Viewer, path: str):
     header, empty = (
         viewer.get(f"/api/v1{path}", day=DAY, format="csv", **chosen).text.splitlines()[0]

@@ -74,12 +74,6 @@ def test_the_api_answers_as_the_command_does(viewer: Viewer):
     assert base64.b64decode(found["raw_base64"]).startswith(b'{"image"')
 
 
-@pytest.mark.parametrize(("own", "status"), [("/dead-letters/frames/0/99", 404), ("/dead-letters/a%20b/0/1", 400)])
-def test_an_offset_that_is_no_dead_letter_is_explained(viewer: Viewer, own: str, status: int):
-    assert viewer.get(own).status_code == status
-    assert viewer.http.post(f"/api/v1{own}/replays").status_code == status
-
-
 @pytest.mark.medium
 def test_an_unreachable_broker_is_named_and_nothing_is_replayed(viewer: Viewer):
     answer = viewer.http.post(f"/api/v1{OWN}/0/replays")

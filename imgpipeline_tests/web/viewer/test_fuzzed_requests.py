@@ -7,22 +7,11 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from imgpipeline.web.viewer.app import ROUTES
+from imgpipeline_tests.examples import examples
 from imgpipeline_tests.lake.query.site import DAY, NEXT_DAY
 from imgpipeline_tests.web.viewer.conftest import HOSTILE_LABEL, HOSTILE_SOURCE, ViewedStore
 
-PATHS = (
-    "/feedback", "/api/v1/annotations", "/comparisons", "/api/v1/comparisons", "/coverage", "/api/v1/coverage",
-    "/api/v1/export", "/api/v1/alerts", "/objects", "/api/v1/objects", "/places", "/api/v1/places",
-    "/places/frames", "/api/v1/places/frames",
-    "/heatmap", "/api/v1/heatmap", "/reports", "/reports/{day}", "/api/v1/reports", "/calendar", "/api/v1/reviewed",
-    "/", "/review", "/explain", "/dashboard", "/alerts", "/live", "/api/v1/live", "/search", "/api/v1/search",
-    "/alerts/{number}",
-    "/frames/{day}/{frame_id}", "/dead-letters/{topic}/{partition}/{number}",
-    "/api/v1/dead-letters/{topic}/{partition}/{number}",
-    "/alerts/{number}/images/{position}", "/api/count_specific", "/api/label_counts", "/api/timeline", "/api/v1/frames",
-    "/api/v1/label-counts", "/api/v1/explain", "/api/v1/alerts/{number}", "/api/v1/frames/{day}/{frame_id}",
-    "/api/v1/frames/{day}/{frame_id}/lineage", "/static/{name}",
-)  # fmt: skip
 EVIL = ("' OR 1=1 --", '"; DROP TABLE frames', "../../etc/passwd", "\0", "%00", "$1", "{{ 7 * 7 }}")
 TEXTS = st.text(st.characters(codec="utf-8"), max_size=30) | st.sampled_from([*EVIL, HOSTILE_SOURCE, HOSTILE_LABEL])
 DAYS = st.sampled_from([str(DAY), str(NEXT_DAY), "0001-01-01", "9999-12-31", "2026-W02-5"]) | TEXTS
@@ -44,55 +33,37 @@ VALUES: dict[str, st.SearchStrategy[str]] = {
     "zone": TEXTS, "track": TEXTS, "object": TEXTS, "event": TEXTS, "model": TEXTS | st.just("demo"),
     "frame_id": TEXTS | st.text("0123456789abcdef", min_size=32, max_size=32), "name": TEXTS,
 }  # fmt: skip
-FILTERS = (
-    "day", "from", "to", "source", "label", "hour", "time_from", "time_to", "min_confidence", "status", "zone", "track",
-    "object", "event", "model", "text", "timezone",
-)  # fmt: skip
-KNOWN = {
-    "/": ["day", "alert_num"],
-    "/heatmap": [*FILTERS],
-    "/api/v1/heatmap": [*FILTERS],
-    "/review": [*FILTERS, "after", "before", "at"],
-    "/calendar": ["month"],
-    "/api/v1/reviewed": ["from", "to"],
-    "/api/v1/export": [*FILTERS, "format"],
-    "/objects": ["day", "source", "label", "after", "limit"],
-    "/api/v1/objects": ["day", "source", "label", "after", "limit", "format"],
-    "/places": ["day", "source"],
-    "/api/v1/places": ["day", "source"],
-    "/places/frames": ["day", "zone", "line", "label", "direction", "hour", "after", "limit"],
-    "/api/v1/places/frames": ["day", "zone", "line", "label", "direction", "hour", "after", "limit"],
-    "/comparisons": ["day", "a", "b", "label", "counted", "after", "limit"],
-    "/api/v1/comparisons": ["day", "a", "b", "label", "counted", "after", "limit"],
-    "/explain": ["day", "label", "hour", "source"],
-    "/dashboard": ["label", "start", "end"],
-    "/alerts": ["number", "before", "limit"],
-    "/api/v1/alerts": ["before", "limit"],
-    "/search": ["q"],
-    "/api/v1/search": ["q", "limit"],
-    "/api/count_specific": ["label", "start", "end"],
-    "/api/label_counts": ["start", "end"],
-    "/api/timeline": ["label", "start", "end"],
-    "/api/v1/frames": [*FILTERS, "after", "before", "at", "limit", "format"],
-    "/api/v1/label-counts": ["day", "source", "label", "by", "format"],
-    "/api/v1/explain": ["day", "label", "hour", "source"],
-}
+
+
+def routes() -> dict[str, list[str]]:
+    """Return the paths that are read, each with the names of its parameters."""
+    found = {"/static/{name}": ["day"]}
+    for module in ROUTES:
+        for route in module.router.routes:
+            if "GET" in route.methods and not route.path.endswith("/changes"):
+                models = [field.field_info.annotation for field in route.dependant.query_params]
+                names = [info.alias or name for model in models for name, info in model.model_fields.items()]
+                found[route.path] = names or ["day"]
+    return found
+
+
+KNOWN = routes()
 
 
 @st.composite
 def requests(draw: st.DrawFn) -> str:
     """Draw an address: a route with some of its parameters, right or wrong."""
-    path = draw(st.sampled_from(PATHS))
+    route = path = draw(st.sampled_from(sorted(KNOWN)))
     for name in ("day", "frame_id", "number", "position", "name", "topic", "partition"):
         if f"{{{name}}}" in path:
             path = path.replace(f"{{{name}}}", quote(draw(VALUES[name]), safe=""))
-    names: list[str] = draw(st.lists(st.sampled_from(KNOWN.get(path, ["day"])), unique=True, max_size=4))
-    query: dict[str, Any] = {name: draw(VALUES[name]) for name in names}
+    names: list[str] = draw(st.lists(st.sampled_from(KNOWN[route]), unique=True, max_size=4))
+    query: dict[str, Any] = {name: draw(VALUES.get(name, TEXTS)) for name in names}
     return f"{path}?{urlencode(query)}" if query else path
 
 
 @pytest.mark.medium
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
+@settings(max_examples=examples(60), suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 @given(address=requests())
 def test_an_answer_is_never_an_unexpected_error(viewed: ViewedStore, address: str):
     answer = viewed.viewer.http.get(address)

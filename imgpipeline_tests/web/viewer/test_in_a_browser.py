@@ -1,7 +1,7 @@
 """The pages in a real browser: from a number to its frames and back by keys, text that stays text, phones, news."""
 
 from collections.abc import Iterator
-from datetime import UTC, date, datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -14,9 +14,8 @@ from imgpipeline.settings import Settings
 from imgpipeline.web.keys import KeyFile, Scope
 from imgpipeline_tests.lake.query.site import DAY
 from imgpipeline_tests.lake.samples import seen
-from imgpipeline_tests.ledger.samples import NOON, append, frames, write_chain
-from imgpipeline_tests.servers.ports import LOOPBACK, free_port
-from imgpipeline_tests.web.viewer.conftest import HOSTILE_LABEL, ViewedStore
+from imgpipeline_tests.ledger.samples import NOON, append, write_chain
+from imgpipeline_tests.web.viewer.conftest import ViewedStore
 from imgpipeline_tests.web.viewer.viewing import viewing
 
 PHONE = {"width": 390, "height": 844}
@@ -108,15 +107,6 @@ def test_escape_and_a_click_elsewhere_close_the_menu(page: Page, viewed: ViewedS
 
 
 @pytest.mark.medium
-def test_markup_in_names_does_not_run(page: Page, viewed: ViewedStore):
-    for path in ("/", "/review", f"/frames/{DAY}/{viewed.hostile.frame_id}", "/explain"):
-        page.goto(f"{path}?day={DAY}&label={HOSTILE_LABEL}" if path == "/explain" else path)
-        expect(page.locator("main")).to_be_visible()
-        assert page.title() != "1"
-    expect(page.locator("h1")).to_contain_text(HOSTILE_LABEL)
-
-
-@pytest.mark.medium
 def test_pages_fit_a_phone(page: Page, viewed: ViewedStore):
     page.set_viewport_size(PHONE)  # type: ignore[arg-type]  # a plain dict of two numbers
     one = viewed.site.frames[0]
@@ -133,18 +123,6 @@ def test_pages_fit_a_phone(page: Page, viewed: ViewedStore):
     ):
         page.goto(path)
         assert page.evaluate("document.documentElement.scrollWidth") <= PHONE["width"], path
-
-
-@pytest.mark.medium
-def test_an_open_overview_shows_new_frames_automatically(browser: Browser, folder: Settings):
-    store = open_store(folder)
-    chain = write_chain(store, frames(0, 3))
-    with viewing(folder) as viewer, browser.new_context(base_url=str(viewer.http.base_url)) as context:
-        page = context.new_page()
-        page.goto("/")
-        expect(page.get_by_role("link", name="3 frames")).to_be_visible()
-        append(chain, frames(3, 5, date(2026, 1, 9)))
-        expect(page.get_by_role("link", name="5 frames")).to_be_visible(timeout=60_000)
 
 
 @pytest.mark.medium
@@ -196,24 +174,15 @@ def test_an_alert_is_acknowledged_with_a_key_as_password_and_a_note_that_stays_t
 
 
 @pytest.mark.medium
-def test_a_live_page_shows_a_new_frame_and_explains_and_survives_a_server_that_is_killed(
-    browser: Browser, folder: Settings
-):
-    now, port = datetime.now(UTC), free_port()
+def test_a_live_page_shows_a_new_frame(browser: Browser, folder: Settings):
+    now = datetime.now(UTC)
     chain = write_chain(open_store(folder), [seen(0, ["car"], source="gate", timestamp=now)])
     new = seen(1, ["dog", "dog"], source="gate", timestamp=now + timedelta(seconds=1))
-    later = seen(2, ["car"], source="yard", timestamp=now + timedelta(seconds=2))
-    with browser.new_context(base_url=f"http://{LOOPBACK}:{port}") as context:
+    with viewing(folder) as viewer, browser.new_context(base_url=str(viewer.http.base_url)) as context:
         page = context.new_page()
-        with viewing(folder, port):
-            page.goto("/live")
-            expect(page.locator(".live .card")).to_contain_text("1 detection")
-            append(chain, [new])
-            expect(page.locator(".live .card")).to_contain_text("2 detections", timeout=60_000)
-            expect(page.locator(".live rect[x]")).to_have_count(2)
-            expect(page.locator("[data-age-s]")).to_contain_text("ago")
-        expect(page.locator("#away")).to_contain_text("Is imgpipeline serve running?", timeout=60_000)
-        append(chain, [later])
-        with viewing(folder, port):
-            expect(page.locator("#away")).to_be_hidden(timeout=60_000)
-            expect(page.locator(".live .card")).to_have_count(2, timeout=60_000)
+        page.goto("/live")
+        expect(page.locator(".live .card")).to_contain_text("1 detection")
+        append(chain, [new])
+        expect(page.locator(".live .card")).to_contain_text("2 detections", timeout=60_000)
+        expect(page.locator(".live rect[x]")).to_have_count(2)
+        expect(page.locator("[data-age-s]")).to_contain_text("ago")

@@ -1,6 +1,7 @@
 """The overview of a day leads from every number to its frames, and stored reports are isolated from the viewer."""
 
 import re
+from datetime import timedelta
 from html import unescape
 
 import pytest
@@ -15,13 +16,10 @@ from imgpipeline.settings import Settings
 from imgpipeline.tracking.day_tracks import build_tracks
 from imgpipeline_tests.lake.audits import build_all, log_range, run_audit
 from imgpipeline_tests.lake.query.site import DAY, NEXT_DAY
-from imgpipeline_tests.lake.samples import seen
 from imgpipeline_tests.ledger.samples import NOON, append, frames, write_chain
-from imgpipeline_tests.objectstore.stores import s3_settings
-from imgpipeline_tests.servers.s3_server import S3Bucket, S3Server
-from imgpipeline_tests.servers.toxiproxy import ToxiproxyServer
+from imgpipeline_tests.servers.waiting import wait_until
 from imgpipeline_tests.web.viewer.conftest import ViewedStore
-from imgpipeline_tests.web.viewer.viewing import links, viewing
+from imgpipeline_tests.web.viewer.viewing import Viewer, links, viewing
 
 HOSTILE = b"""<!doctype html><html lang="en"><title>Report</title><style>h1 { color: rgb(1, 2, 3) }</style>
 <h1>A report</h1><script>document.title = "scripted"; fetch("/api/v1/days")</script>
@@ -74,6 +72,24 @@ def test_the_overview_names_the_latest_alerts_and_the_days_that_wait_for_a_build
 
 
 @pytest.mark.medium
+def test_the_days_that_wait_for_a_build_are_read_every_30_seconds_however_often_frames_arrive(folder: Settings):
+    chain, now = write_chain(open_store(folder), frames(0, 3)), NOON
+    with viewing(folder, clock=lambda: now) as viewer:
+        assert waiting_days(viewer) == [f"/?day={DAY}"]
+        append(chain, frames(3, 6, NEXT_DAY))
+        wait_until(lambda: len(viewer.json("/api/v1/days")["days"]) == 2, limit_s=60, what="the new session")
+        assert waiting_days(viewer) == [f"/?day={DAY}"]
+        now += timedelta(seconds=30)
+        assert waiting_days(viewer) == [f"/?day={NEXT_DAY}", f"/?day={DAY}"]
+
+
+def waiting_days(viewer: Viewer) -> list[str]:
+    """Return the links to the days that wait for a build, on the overview."""
+    page = viewer.get("/", day=DAY).text
+    return links(page.split("<dt>Days waiting for a build</dt>")[1].split("</dl>")[0], "/?day=")
+
+
+@pytest.mark.medium
 def test_the_audit_on_the_overview_follows_the_same_rule_as_the_report(folder: Settings):
     store = open_store(folder)
     made = build_all(store)
@@ -101,21 +117,6 @@ def report_verdict(settings: Settings) -> str:
     """Return the audit of the day in an up-to-date report."""
     headline = read_headline(current_page(open_store(settings), settings, DAY, now=NOON))
     return headline.verdict if headline else ""
-
-
-@pytest.mark.medium
-def test_the_overview_works_right_after_the_store_became_unreachable(
-    s3: S3Server, bucket: S3Bucket, toxiproxy: ToxiproxyServer
-):
-    write_chain(open_store(s3_settings(bucket)), [seen(0)])
-    proxy = toxiproxy.create_proxy(s3.port)
-    with viewing(s3_settings(bucket, s3_endpoint=f"http://{proxy.address}", store_patience_s=0.5)) as viewer:
-        assert viewer.status()["problem"] is None
-        proxy.disconnect()
-        page = viewer.get("/")
-    assert page.status_code == 200
-    assert "<b>1</b> frame" in page.text
-    assert "unknown: the store does not answer" in page.text
 
 
 def test_the_latest_day_is_shown_without_a_day(viewed: ViewedStore):

@@ -52,12 +52,11 @@ def build(settings: Settings) -> None:
         build_table(store, DAY, table, rules=rules, settings=settings, now=NIGHT)
 
 
-@pytest.fixture
-def settings(tmp_path: Path) -> Settings:
+def two_cars(folder: Path) -> Settings:
     """Two cars drive to the right for 20 minutes over the full hour; both cross the line, and stand in the zone."""
-    rules = tmp_path / "rules.toml"
+    rules = folder / "rules.toml"
     rules.write_text(RULES)
-    made = Settings(_env_file=None, store_url=(tmp_path / "store").as_uri(), rules_file=str(rules))  # type: ignore[call-arg]  # pydantic-settings' own argument
+    made = Settings(_env_file=None, store_url=(folder / "store").as_uri(), rules_file=str(rules))  # type: ignore[call-arg]  # pydantic-settings' own argument
     store = open_store(made)
     write_chain(store, film(START, END, [Car(START, END), Car(START + timedelta(minutes=2), END)]))
     rebuild_day(store, DAY, now=NIGHT)
@@ -66,10 +65,10 @@ def settings(tmp_path: Path) -> Settings:
     return made
 
 
-@pytest.fixture
-def viewer(settings: Settings) -> Iterator[Viewer]:
-    """Shows them."""
-    with viewing(settings) as running:
+@pytest.fixture(scope="module")
+def viewer(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Viewer]:
+    """Shows two cars. For reading only."""
+    with viewing(two_cars(tmp_path_factory.mktemp("places"))) as running:
         yield running
 
 
@@ -139,7 +138,8 @@ def test_pages_follow_each_other_without_a_gap(viewer: Viewer):
 
 
 @pytest.mark.medium
-def test_changed_rules_are_reported_until_the_day_is_counted_again(settings: Settings):
+def test_changed_rules_are_reported_until_the_day_is_counted_again(tmp_path: Path):
+    settings = two_cars(tmp_path)
     assert settings.rules_file is not None
     asked = {"day": DAY, "zone": "road", "label": "car"}
     Path(settings.rules_file).write_text(RULES.replace("0.3]", "0.1]").replace("0.4]", "0.2]"))
@@ -150,25 +150,6 @@ def test_changed_rules_are_reported_until_the_day_is_counted_again(settings: Set
     build(settings)
     with viewing(settings) as viewer:
         assert viewer.json("/api/v1/places", day=DAY)["zones"] == []
-
-
-@pytest.mark.medium
-def test_the_error_for_a_removed_place_says_what_to_do(viewer: Viewer):
-    answer = viewer.get("/api/v1/places/frames", day=DAY, zone="lawn", label="car")
-    assert answer.status_code == 404
-    assert answer.json()["error"] == "The rules no longer have the zone 'lawn'."
-
-
-@pytest.mark.medium
-@pytest.mark.parametrize(
-    "wrong",
-    [{"zone": "road", "line": "stop"}, {}, {"line": "stop"}, {"zone": "road", "direction": "out"},
-     {"zone": "road", "hour": 24}],
-    ids=["both", "neither", "no direction", "zone with direction", "hour"],
-)  # fmt: skip
-def test_a_query_that_describes_no_count_is_refused(viewer: Viewer, wrong: dict[str, Any]):
-    for path in ("/places/frames", "/api/v1/places/frames"):
-        assert viewer.get(path, day=DAY, label="car", **wrong).status_code == 400
 
 
 @pytest.mark.medium

@@ -11,9 +11,6 @@ from imgpipeline.settings import Settings
 from imgpipeline.web.viewer.site import SharedLake
 from imgpipeline_tests.lake.query.site import DAY, NEXT_DAY
 from imgpipeline_tests.ledger.samples import append, frames, write_chain
-from imgpipeline_tests.objectstore.stores import s3_settings
-from imgpipeline_tests.servers.s3_server import S3Bucket, S3Server
-from imgpipeline_tests.servers.toxiproxy import ToxiproxyServer
 from imgpipeline_tests.servers.waiting import wait_until
 from imgpipeline_tests.web.viewer.viewing import viewing
 
@@ -102,28 +99,3 @@ def test_without_a_session_the_error_gives_the_reason(folder: Settings):
         SharedLake(open_store(folder), folder).reading(),
     ):
         pass
-
-
-@pytest.mark.slow
-def test_pages_explain_an_unreachable_store_and_recover(s3: S3Server, bucket: S3Bucket, toxiproxy: ToxiproxyServer):
-    direct = s3_settings(bucket)
-    store = open_store(direct)
-    chain = write_chain(store, frames(0, 3))
-    proxy = toxiproxy.create_proxy(s3.port)
-    through = s3_settings(bucket, s3_endpoint=f"http://{proxy.address}", store_patience_s=0.5)
-    proxy.disconnect()
-    with viewing(through) as viewer:
-        answer = viewer.get("/")
-        assert (answer.status_code, answer.headers["refresh"]) == (503, "2")
-        assert "tries again automatically" in answer.text
-        proxy.reconnect()
-        wait_until(lambda: viewer.get("/").status_code == 200, limit_s=60, what="the first session")
-        proxy.disconnect()
-        wait_until(lambda: viewer.status()["problem"] is not None, limit_s=60, what="the lost store to be noticed")
-        page = viewer.get("/review")
-        assert (page.status_code, "New frames cannot be shown right now" in page.text) == (200, True)
-        assert 'id="away" class="notice bad" role="alert">' in page.text
-        proxy.reconnect()
-        append(chain, frames(3, 5))
-        wait_until(lambda: viewer.json("/api/v1/frames")["matching"] == 5, limit_s=60, what="the new frames")
-        assert viewer.status()["problem"] is None

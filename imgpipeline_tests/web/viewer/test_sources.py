@@ -115,16 +115,6 @@ def test_overview_and_accounts_link_to_the_coverage(viewer: Viewer):
         assert f'href="/coverage?day={DAY}"' in viewer.get(path, day=DAY).text
 
 
-@pytest.mark.parametrize(
-    "wrong", [{"day": "2026-13-01"}, {"source": "\0"}, {"hour": "3"}], ids=lambda one: next(iter(one))
-)
-def test_a_wrong_parameter_is_named(viewer: Viewer, wrong: dict[str, str]):
-    for path in ("/coverage", "/api/v1/coverage"):
-        answer = viewer.get(path, **wrong)
-        assert answer.status_code == 400
-        assert next(iter(wrong)) in answer.text
-
-
 def test_an_unknown_day_or_source_is_explained(viewed: ViewedStore):
     assert "No source matches." in viewed.viewer.get("/coverage", source="nowhere").text
     assert viewed.viewer.get("/coverage", day="2020-01-01").status_code == 404

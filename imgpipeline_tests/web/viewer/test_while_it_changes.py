@@ -118,7 +118,16 @@ def test_fault_60_an_open_page_explains_a_store_that_is_away_and_recovers(
     chain = write_chain(open_store(s3_settings(bucket)), [seen(0)])
     proxy = toxiproxy.create_proxy(s3.port)
     through = s3_settings(bucket, s3_endpoint=f"http://{proxy.address}", store_patience_s=0.5)
+    proxy.disconnect()
     with viewing(through) as viewer, opened(browser, str(viewer.http.base_url)) as page:
+        answer = viewer.get("/")
+        assert (answer.status_code, answer.headers["refresh"]) == (503, "2")
+        assert "tries again automatically" in answer.text
+        proxy.reconnect()
+        wait_until(lambda: viewer.status()["snapshot"], limit_s=90, what="the first session")
+        proxy.disconnect()
+        assert "unknown: the store does not answer" in viewer.get("/").text
+        proxy.reconnect()
         page.goto("/")
         expect(page.get_by_role("link", name="1 frame")).to_be_visible()
         proxy.disconnect()

@@ -10,6 +10,7 @@ from typing import Any
 
 import httpx
 
+from imgpipeline.contracts.times import Clock, utc_now
 from imgpipeline.settings import Settings
 from imgpipeline.web.viewer.app import run_viewer
 from imgpipeline_tests.servers.ports import LOOPBACK, free_port
@@ -39,10 +40,10 @@ class Viewer:
 
 
 @contextmanager
-def viewing(settings: Settings, port: int | None = None) -> Iterator[Viewer]:
+def viewing(settings: Settings, port: int | None = None, *, clock: Clock = utc_now) -> Iterator[Viewer]:
     """Serve until the context ends, on a free port unless one is given."""
     port, stop = port or free_port(), threading.Event()
-    thread = threading.Thread(target=run_viewer, args=(settings, LOOPBACK, port, stop))
+    thread = threading.Thread(target=run_viewer, args=(settings, LOOPBACK, port, stop, clock))
     thread.start()
     try:
         with httpx.Client(base_url=f"http://{LOOPBACK}:{port}", timeout=60) as http:
