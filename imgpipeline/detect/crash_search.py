@@ -68,8 +68,7 @@ class Child:
                 env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
                 stdin=subprocess.DEVNULL,
             )
-        with contextlib.suppress(OSError):  # the process has already ended; `wait_until_ready` reports it
-            self._pipe.send(settings)
+        self._settings = settings
 
     def wait_until_ready(self) -> None:
         """Waits until the process has loaded the model and passed the self-test.
@@ -79,7 +78,7 @@ class Child:
             TransientError: The process ended or hung.
         """
         try:
-            self._receive(_START_LIMIT_S)
+            self._ask(self._settings, _START_LIMIT_S)
         except ChildDiedError as death:
             raise TransientError(
                 f"The process for single records ended before it received a record: {death}.",
@@ -96,9 +95,7 @@ class Child:
             ChildDiedError: The process ended or took too long. Start another child.
             ImgpipelineError: The environment failed: memory, model.
         """
-        with contextlib.suppress(OSError):  # the process has already ended; `_receive` reports it
-            self._pipe.send(read)
-        outcome: RecordOutcome = self._receive(max_detect_s)
+        outcome: RecordOutcome = self._ask(read, max_detect_s)
         return outcome
 
     def kill(self) -> None:
@@ -106,14 +103,19 @@ class Child:
         self._process.kill()
         self._process.wait()
 
-    def _receive(self, limit_s: float) -> Any:
+    def _ask(self, message: object, limit_s: float) -> Any:
+        """Sends a message and returns the answer to it; kills a process that takes or answers it too late."""
+        watch = threading.Timer(limit_s, self._process.kill)
+        watch.daemon = True
+        watch.start()
         try:
-            if not self._pipe.poll(limit_s):
-                self.kill()
-                raise ChildDiedError(f"no answer within {limit_s:g} s")
+            self._pipe.send(message)
             answer = self._pipe.recv()
         except (EOFError, OSError):
-            raise ChildDiedError(self._how_it_ended()) from None
+            is_late, how = watch.finished.is_set(), self._how_it_ended()
+            raise ChildDiedError(f"no answer within {limit_s:g} s" if is_late else how) from None
+        finally:
+            watch.cancel()
         if isinstance(answer, ImgpipelineError):
             raise answer
         return answer

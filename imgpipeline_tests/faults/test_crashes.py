@@ -3,13 +3,15 @@
 Here a run that is already careful; how the sensor comes to one is in `test_crashed_runs`.
 """
 
+import os
 import signal
 import threading
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
-from imgpipeline.detect.crash_search import Child
+from imgpipeline.detect.crash_search import Child, ChildDiedError
 from imgpipeline.detect.report import LaneReport
 from imgpipeline.detect.run import follow_lane
 from imgpipeline.errors import PermanentError
@@ -69,6 +71,21 @@ def test_fault_38_the_frame_that_ends_its_process_is_buried_and_its_neighbours_a
     assert letter["message"].count(said) == 2, "said of both deaths"
     assert (letter["offset"], letter["source"], letter["image_path"]) == (3, "poison", "images/poison/one.jpg")
     assert raw_of(poisoned.store, letter), "it can be announced again"
+
+
+@pytest.mark.fault(38)
+def test_fault_38_a_process_that_stops_before_it_takes_a_large_image_does_not_hold_up_the_run(
+    lane: LaneUnderTest,
+) -> None:
+    children = Path(f"/proc/self/task/{threading.get_native_id()}/children")
+    before = children.read_text().split()
+    child = Child(lane.settings)
+    child.wait_until_ready()
+    [process] = set(children.read_text().split()) - {*before}
+    os.kill(int(process), signal.SIGSTOP)
+    image = SimpleNamespace(data=bytes(10_000_000))  # more than a pipe holds
+    with pytest.raises(ChildDiedError, match="no answer within 2 s"):
+        child.look(image, max_detect_s=2)  # type: ignore[arg-type]  # it never arrives
 
 
 @pytest.mark.fault(38)
