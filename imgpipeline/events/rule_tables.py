@@ -7,7 +7,7 @@ changes are compared, each new frame once with the frame before it.
 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, fields
 from datetime import date, datetime
 from typing import ClassVar
 
@@ -20,7 +20,7 @@ from imgpipeline.events.places import count_crossings, count_in_zone
 from imgpipeline.events.reading import read_changes, read_frames
 from imgpipeline.events.recipe import COMPARISON_VERSION, hash_of, place_recipe, rule_recipe
 from imgpipeline.events.values import TRACKED, Event, FrameChange, SeenFrame
-from imgpipeline.lake.days.derived import build
+from imgpipeline.lake.days.derived import Built, build
 from imgpipeline.lake.days.summary_inputs import Inputs
 from imgpipeline.lake.schema import DETECTIONS, FRAMES, LINE_CROSSINGS, ZONE_OCCUPANCY, Table
 from imgpipeline.lake.schema.events import EVENT_SCHEMA_VERSION, EVENTS, FRAME_CHANGES
@@ -205,17 +205,6 @@ ENTRIES: Mapping[str, type[DayOfRules]] = {
 """The derived object of each table."""
 
 
-@dataclass(frozen=True, slots=True)
-class RuleTableBuild:
-    """The result of a build, or of a build with nothing to do."""
-
-    skipped: bool
-    """Whether the stored table was current, so nothing was built."""
-    manifest: Manifest
-    """Manifest of the stored table; `made_with` lists the rules, places or pairs that its build processed."""
-    size_bytes: int
-
-
 def build_table(
     store: ObjectStore,
     day: date,
@@ -226,19 +215,18 @@ def build_table(
     force: bool = False,
     keeps_rules: bool = False,
     now: datetime,
-) -> RuleTableBuild:
+) -> Built[Manifest]:
     """Brings a table of a UTC day, one of `ENTRIES`, up to date with its inputs and the rules.
 
-    If `keeps_rules`, a past day keeps the rules of its stored table; `force` makes all rows again.
+    If `keeps_rules`, a past day keeps the rules of its stored table; `force` makes all rows again. `made_with` in the
+    manifest lists the rules, places or pairs that its build processed.
 
     Raises:
         PermanentError: A table that the rules read is missing, or a stored object does not belong to this project.
         TransientError: The store does not answer, the build lost the write race eight times, or the tables do not come
             from one reading of the ledger.
     """
-    done = build(ENTRIES[table.name](store, settings, rules, day, now, keeps_rules), force=force)
-    (manifest,) = done.manifests.values()
-    return RuleTableBuild(done.skipped, manifest, done.size_bytes)
+    return build(ENTRIES[table.name](store, settings, rules, day, now, keeps_rules), force=force)
 
 
 def store_difference(store: ObjectStore, settings: Settings, event: Event) -> str | None:

@@ -10,7 +10,6 @@ from imgpipeline.contracts.times import find_timezone
 from imgpipeline.errors import PermanentError
 from imgpipeline.lake.days.derived import Derived, Made, Origin, Start, build
 from imgpipeline.lake.sessions.local_time import LocalDay
-from imgpipeline.lake.sessions.session import open_lake
 from imgpipeline.lake.storage.manifest import StoredObject
 from imgpipeline.objectstore import ObjectMissingError, ObjectStore
 from imgpipeline.reports.figures import Headline, day_hours, read_headline
@@ -92,6 +91,7 @@ class DailyReport(Derived[Headline | None]):
 
     def make(self, _start: Start[Headline | None], /) -> dict[str, Made[Headline | None]]:
         """Renders the page."""
+        from imgpipeline.lake.sessions.session import open_lake  # noqa: PLC0415 - loads DuckDB
         from imgpipeline.reports.page import make_page  # noqa: PLC0415 - loads Jinja and OpenCV
 
         inputs = self._inputs or read_inputs(self.store, self.settings, self.day, now=self.now)
@@ -116,6 +116,7 @@ def current_page(
         LedgerError: A segment newer than the tables cannot be read.
         TransientError: The store does not answer.
     """
+    from imgpipeline.lake.sessions.session import open_lake  # noqa: PLC0415 - loads DuckDB
     from imgpipeline.reports.page import make_page  # noqa: PLC0415 - loads Jinja and OpenCV
 
     zone = find_timezone(settings.timezone)

@@ -11,14 +11,16 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta, tzinfo
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pydantic import TypeAdapter
 
 from imgpipeline.contracts.times import format_time
-from imgpipeline.lake.query.books import BookEntry, SessionState, read_entries
 from imgpipeline.lake.sessions.local_time import hours_of, local_days
-from imgpipeline.lake.sessions.session import LakeSession
+
+if TYPE_CHECKING:  # loads DuckDB, which the recipe of a report does not need
+    from imgpipeline.lake.query.books import BookEntry
+    from imgpipeline.lake.sessions.session import LakeSession
 
 META_NAME = "imgpipeline-report"
 """Name of the page's `<meta>` element with these figures."""
@@ -54,7 +56,7 @@ Row = Mapping[str, Any]
 """A row of a query, by column; times are aware UTC."""
 
 
-def read_rows(session: LakeSession, sql: str, parameters: Mapping[str, object] | None = None) -> tuple[Row, ...]:
+def read_rows(session: "LakeSession", sql: str, parameters: Mapping[str, object] | None = None) -> tuple[Row, ...]:
     """Runs one query; raises what `LakeSession.query` raises."""
     answer = session.query(sql, parameters or {})
     return tuple(dict(zip(answer.columns, row, strict=True)) for row in answer.rows)
@@ -174,7 +176,7 @@ Histogram = tuple[tuple[Any, int], ...]
 """Lower bound and number of frames of each bin that has any, sorted."""
 
 
-def read_by_hour(session: LakeSession, clock: DayHours, sql: str) -> tuple[ByHour, ...]:
+def read_by_hour(session: "LakeSession", clock: DayHours, sql: str) -> tuple[ByHour, ...]:
     """Groups the rows of a query by the columns before `hour`, which is the start of an hour."""
     answer = session.query(sql)
     at = answer.columns.index("hour")
@@ -236,12 +238,14 @@ class Figures:
         return (*shown, LabelHours("", self.by_hour(others, "count"))) if others.hours else tuple(shown)
 
 
-def read_figures(session: LakeSession, clock: DayHours) -> Figures:
+def read_figures(session: "LakeSession", clock: DayHours) -> Figures:
     """Reads the numbers of a day, those that `imgpipeline summary` shows.
 
     Raises:
         PermanentError: This machine lacks the memory or disk space.
     """
+    from imgpipeline.lake.query.books import read_entries  # noqa: PLC0415 - loads DuckDB
+
     labels = read_by_hour(session, clock, _LABELS)
     return Figures(
         clock=clock,
@@ -254,7 +258,7 @@ def read_figures(session: LakeSession, clock: DayHours) -> Figures:
     )
 
 
-def _books(entries: Iterable[BookEntry]) -> tuple[Row, ...]:
+def _books(entries: Iterable["BookEntry"]) -> tuple[Row, ...]:
     """Sums up the accounts of all sessions of each source that has any."""
     found: dict[str, list[BookEntry]] = defaultdict(list)
     for entry in entries:
@@ -263,7 +267,9 @@ def _books(entries: Iterable[BookEntry]) -> tuple[Row, ...]:
     return tuple(_books_of(source, several) for source, several in sorted(found.items()))
 
 
-def _books_of(source: str, entries: Sequence[BookEntry]) -> Row:
+def _books_of(source: str, entries: Sequence["BookEntry"]) -> Row:
+    from imgpipeline.lake.query.books import SessionState  # noqa: PLC0415 - loads DuckDB
+
     dropped: Counter[str] = Counter()
     for entry in entries:
         dropped.update(entry.dropped)

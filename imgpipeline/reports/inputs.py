@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta
 from hashlib import sha256
 from importlib import resources
+from typing import TYPE_CHECKING
 
 from imgpipeline.contracts.keys import ChainId, audit_verdict_key, day_table_key
 from imgpipeline.contracts.times import find_timezone
@@ -19,7 +20,6 @@ from imgpipeline.lake.days.summary_inputs import Patience, stored_key
 from imgpipeline.lake.quality.audit_state import StoredVerdict, read_verdict
 from imgpipeline.lake.query.days import name_nearest_days, nearest_day
 from imgpipeline.lake.schema import DAY_TABLES, EVENTS, PLACE_TABLES, TRACK_TABLES
-from imgpipeline.lake.sessions.snapshot import Snapshot
 from imgpipeline.lake.storage.manifest import (
     DamagedObjectError,
     Manifest,
@@ -34,6 +34,9 @@ from imgpipeline.ledger.days import index_buckets, known_days
 from imgpipeline.objectstore import ObjectStore
 from imgpipeline.reports.figures import day_hours
 from imgpipeline.settings import Settings
+
+if TYPE_CHECKING:
+    from imgpipeline.lake.sessions.snapshot import Snapshot
 
 FOUND_TABLES = (*TRACK_TABLES, *PLACE_TABLES, EVENTS)
 """Tables of tracking and of the rules. They are optional; the report says which ones a day lacks."""
@@ -107,7 +110,7 @@ def read_inputs(store: ObjectStore, settings: Settings, day: date, *, now: datet
 
 
 def read_live_inputs(
-    store: ObjectStore, settings: Settings, day: date, snapshot: Snapshot, *, now: datetime
+    store: ObjectStore, settings: Settings, day: date, snapshot: "Snapshot", *, now: datetime
 ) -> ReportInputs:
     """Reads the inputs of an up-to-date report of a day of the settings' time zone, for a session of that day.
 

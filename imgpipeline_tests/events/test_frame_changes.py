@@ -10,10 +10,12 @@ from hypothesis import given
 from hypothesis.extra.numpy import arrays
 
 from imgpipeline.events.comparing import difference_image, difference_norm
-from imgpipeline.events.rule_tables import RuleTableBuild, build_table
+from imgpipeline.events.rule_tables import build_table
 from imgpipeline.lake.days.day_tables import rebuild_day
+from imgpipeline.lake.days.derived import Built
 from imgpipeline.lake.schema import EVENTS, FRAME_CHANGES
 from imgpipeline.lake.sessions.session import open_lake
+from imgpipeline.lake.storage.manifest import Manifest
 from imgpipeline.objectstore import ObjectStore
 from imgpipeline.objectstore.client import open_memory_store
 from imgpipeline.settings import Settings
@@ -29,7 +31,7 @@ def store() -> ObjectStore:
     return open_memory_store()
 
 
-def build(store: ObjectStore, text: str = CHANGE) -> tuple[RuleTableBuild, RuleTableBuild]:
+def build(store: ObjectStore, text: str = CHANGE) -> tuple[Built[Manifest], Built[Manifest]]:
     """Bring both tables up to the ledger."""
     rebuild_day(store, DAY, now=LATER)
     read = rules(text)
@@ -37,7 +39,7 @@ def build(store: ObjectStore, text: str = CHANGE) -> tuple[RuleTableBuild, RuleT
     return changes, build_table(store, DAY, EVENTS, rules=read, settings=Settings(), now=LATER)
 
 
-def compared(changes: RuleTableBuild) -> int:
+def compared(changes: Built[Manifest]) -> int:
     """Return how many pairs the build of the stored table compared."""
     return int(changes.manifest.made_with["compared_pairs"])
 
