@@ -63,8 +63,8 @@ def build_day(
         clock: Tells the time.
 
     Yields:
-        The outcome of each object that was tried. An object that needs one that failed is not tried, nor is a
-        comparison of models on a day that no model has re-processed.
+        The outcome of each object that was tried. An object that needs one that failed is not tried. The outcome of a
+        comparison of models, on a day that no model has re-processed, has neither result nor error.
 
     Raises:
         ForbiddenError: The store refuses access.
@@ -77,10 +77,9 @@ def build_day(
             failed.add(name)
             continue
         try:
-            if name == COMPARISON and len(sides_of(store, day)) == 1:
-                continue
+            is_left_out = name == COMPARISON and len(sides_of(store, day)) == 1
             task = _Task(store, settings, day, name, options, clock())
-            built = ObjectBuild(name, day, _BUILDERS.get(name, _build_rules)(task))
+            built = ObjectBuild(name, day, None if is_left_out else _BUILDERS.get(name, _build_rules)(task))
             was_transient = False
         except ForbiddenError:
             raise

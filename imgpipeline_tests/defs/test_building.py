@@ -142,3 +142,13 @@ def test_a_table_that_is_requested_alone_is_built_and_reported_with_the_others(
             assert said is not None
             assert said["skipped"].value is False
         assert said_of(instance, dg.AssetKey("frame_stats"), day) is None
+
+
+@pytest.mark.medium
+def test_a_range_of_days_that_do_not_exist_fails_with_a_message(
+    store: ObjectStore, instance: dg.DagsterInstance
+) -> None:
+    result = build(instance, date(1990, 1, 1), date(1990, 1, 2))
+    (failure,) = [event for event in result.all_events if event.is_step_failure]
+    assert "No day was requested" in str(failure.step_failure_data.user_failure_data)
+    assert not list(store.list_objects("frames"))

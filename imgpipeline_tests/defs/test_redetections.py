@@ -125,6 +125,16 @@ def test_a_comparison_shows_labels_and_small_pictures(store: ObjectStore, instan
 
 
 @pytest.mark.medium
+def test_a_day_without_redetections_has_an_event_and_no_comparison(
+    store: ObjectStore, instance: dg.DagsterInstance
+) -> None:
+    """Dagster fails a backfill whose run has no event for one of its days."""
+    assert redetect(instance, {"dagster/partition": "2026-03-01"}, COMPARISON).success
+    assert said_of(instance, COMPARISON, "2026-03-01")["skipped"]
+    assert not objects_below(store, "summaries/model_comparison")
+
+
+@pytest.mark.medium
 def test_a_comparison_is_requested_once_a_model_has_re_processed_the_day(
     store: ObjectStore, instance: dg.DagsterInstance
 ) -> None:

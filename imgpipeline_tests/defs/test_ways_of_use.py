@@ -109,11 +109,8 @@ def test_a_job_is_launched_for_a_range_by_tags_as_one_run(worked: Site) -> None:
     assert len(worked.runs()) == runs + 1
 
 
-@pytest.mark.parametrize(
-    ("first", "last"), [(DAYS[2], DAYS[1]), (date(1990, 1, 1), date(1990, 1, 2))], ids=["reversed", "outside"]
-)
-def test_a_range_without_days_fails_with_a_message(worked: Site, first: date, last: date) -> None:
-    worked.run("dagster", "job", "launch", "-j", "rebuild_days", "-m", MODULE, "--tags", range_tags(first, last))
+def test_a_reversed_range_fails_with_a_message(worked: Site) -> None:
+    worked.run("dagster", "job", "launch", "-j", "rebuild_days", "-m", MODULE, "--tags", range_tags(DAYS[2], DAYS[1]))
     worked.wait_for_runs_to_end()
     (newest, *_) = worked.runs()
     assert newest.dagster_run.status is dg.DagsterRunStatus.FAILURE

@@ -53,7 +53,7 @@ class DayShown:
         Dagster gives the result of an asset to all days of a range, so a range stores an event for each day instead. A
         table that was built together with the requested one gets an event, too.
         """
-        how = "current" if built.result.skipped else "built"
+        how = "left out" if built.result is None else "current" if built.result.skipped else "built"
         self.context.log.info(f"{built.name} of {built.day}: {how}{_said(built)}.")
         for table in OBJECTS[built.name].tables:
             metadata, version = self._shown(built, table)
@@ -105,9 +105,10 @@ class DayShown:
     def _comparison(self, built: "ObjectBuild") -> _Shown:
         """Returns the figures of a comparison, and a few of its images."""
         key = stored_key(COMPARISON, built.day)
-        metadata: dict[str, Any] = {"path": f"{self.store.url}/{key}", "skipped": built.result.skipped}
+        is_skipped = built.result is None or built.result.skipped
+        metadata: dict[str, Any] = {"path": f"{self.store.url}/{key}", "skipped": is_skipped}
         stored = read_object(self.store, key, json.loads)
-        if stored is None:  # removed since
+        if stored is None:  # left out: a backfill fails for days without an event
             return metadata, ""
         document = stored.manifest
         metadata |= {
