@@ -95,6 +95,12 @@ class Built(Generic[ManifestT]):
     before: Mapping[str, StoredObject[ManifestT] | None]
     """The objects before the build, by key."""
 
+    @property
+    def manifest(self) -> ManifestT:
+        """The manifest of a derived object that is one stored object."""
+        (manifest,) = self.manifests.values()
+        return manifest
+
 
 @dataclass(frozen=True, slots=True)
 class Start(Generic[ManifestT]):
