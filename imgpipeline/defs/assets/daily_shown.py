@@ -23,13 +23,14 @@ from imgpipeline.defs.previews import (
 )
 from imgpipeline.lake.days.summaries import SUMMARIES
 from imgpipeline.lake.days.summary_inputs import stored_key
-from imgpipeline.lake.storage.manifest import read_stored
 from imgpipeline.objectstore import ObjectStore
 from imgpipeline.settings import Settings
 
 if TYPE_CHECKING:
     from imgpipeline.daily.build import ObjectBuild
     from imgpipeline.reports.build import ReportBuild
+    from imgpipeline.tracking.day_tracks import TracksBuild
+    from imgpipeline.tracking.manifest import TracksManifest
 
 _MOST_PREVIEWS = 3
 """In a long range, only the last days get previews: each reads the day, and takes space in the event log."""
@@ -69,18 +70,17 @@ class DayShown:
             return self._report(built.result)
         key = stored_key(table, built.day)
         metadata = {"path": f"{self.store.url}/{key}", "skipped": built.result.skipped, **self._viewer(built.day)}
-        if built.name == TRACKS:
-            manifest = built.result.manifests[table]
-            metadata |= {"library": manifest.library, **_slices(built)}
+        done = built.result
+        if built.name in (TABLES, TRACKS):
+            manifest, size_bytes = done.manifests[key], done.sizes[key]
         else:
-            stored = read_stored(self.store, key)
-            if stored is None:  # removed since
-                return metadata, ""
-            manifest = stored.manifest
-            metadata |= {"size_bytes": stored.size_bytes, **self._preview(built, table, manifest.content)}
+            manifest, size_bytes = done.manifest, done.size_bytes
+        metadata |= {"size_bytes": size_bytes, **self._preview(built, table, manifest.content)}
+        if built.name == TRACKS:
+            metadata |= {"library": manifest.library, **_slices(done, manifest)}
         if built.name == TABLES:
-            metadata |= {"extended": built.result.is_extended}
-            metadata |= {"announced_again": built.result.duplicates} if table == "frames" else {}
+            metadata |= {"extended": done.is_extended}
+            metadata |= {"announced_again": manifest.duplicates} if table == "frames" else {}
         built_at = dg.MetadataValue.timestamp(manifest.built_at)
         return {**metadata, "dagster/row_count": manifest.rows, "built_at": built_at}, manifest.content
 
@@ -97,7 +97,7 @@ class DayShown:
             make = partial(preview_summary, settings, store, SUMMARIES[table].table, day)
         elif table == "detections":
             make = partial(preview_detections, settings, store, day)
-        elif table == "dead_letters" and built.result.dead_letters:
+        elif table == "dead_letters" and built.result.of(table).rows:
             make = partial(preview_dead_letters, settings, store, day)
         else:
             return {}
@@ -127,21 +127,21 @@ _FIGURES = ("frames", "detections", "dead_letters", "notices", "dropped", "obser
             "crossings", "events")  # fmt: skip
 
 
-def _slices(built: "ObjectBuild") -> Mapping[str, Any]:
-    done = built.result
-    rates = show_table(("source", "frames/s"), list(done.frame_rates.items()))
+def _slices(done: "TracksBuild", manifest: "TracksManifest") -> Mapping[str, Any]:
+    rates = show_table(("source", "frames/s"), list(manifest.frame_rates.items()))
     return {
         "slices_followed": done.slices_followed,
         "slices_kept": done.slices_kept,
-        **({"frame_rates": rates} if done.frame_rates else {}),
+        **({"frame_rates": rates} if manifest.frame_rates else {}),
     }
 
 
 def _said(built: "ObjectBuild") -> str:
     if built.name == TABLES:
-        return f", {counted(built.result.frames, 'frame')}"
+        return f", {counted(built.result.of('frames').rows, 'frame')}"
     if built.name == TRACKS:
         done = built.result
         followed = counted(done.slices_followed, "slice")
-        return f", {counted(done.tracks, 'track')}, {followed} followed, {done.slices_kept} kept"
+        tracks = counted(done.manifests[stored_key(TRACKS, built.day)].rows, "track")
+        return f", {tracks}, {followed} followed, {done.slices_kept} kept"
     return ""

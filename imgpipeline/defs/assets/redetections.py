@@ -28,9 +28,11 @@ from imgpipeline.lake.schema.redetections import MODEL_COMPARISON
 from imgpipeline.lake.schema.redetections import REDETECTIONS as REDETECTIONS_TABLE
 from imgpipeline.objectstore import ForbiddenError
 from imgpipeline.redetect.choice import parse_choice
-from imgpipeline.redetect.comparison import ComparisonBuild, build_comparison, comparison_recipe
+from imgpipeline.redetect.comparison import build_comparison, comparison_recipe
 
 if TYPE_CHECKING:
+    from imgpipeline.lake.days.derived import Built
+    from imgpipeline.redetect.comparison import ComparisonManifest
     from imgpipeline.redetect.run import Redetection
 
 FRAMES = dg.AssetKey("frames")
@@ -104,25 +106,26 @@ def model_comparison(context: dg.AssetExecutionContext, config: BuildConfig, pip
     """Compares the results of models for the requested days."""
     days = days_of(context)
     note_process(context.instance, context.run_id)
-    built: dict[date, ComparisonBuild] = {}
+    built: dict[date, Built[ComparisonManifest]] = {}
     failed: dict[str, PermanentError] = {}
     with known_failures():
         settings, store = pipeline.settings(), pipeline.store()
         for day in days:
             with _keep_going(context, failed, day.isoformat(), "compared"):
                 found = build_comparison(settings, store, day, force=config.force, now=utc_now())
-                context.log.info(f"{day}: {'current' if found.skipped else 'compared'}, {', '.join(found.models)}.")
+                how = "current" if found.skipped else "compared"
+                context.log.info(f"{day}: {how}, {', '.join(found.manifest.made_of)}.")
                 built[day] = found
         done = {
             day.isoformat(): {
                 "path": f"{store.url}/{summary_key(MODEL_COMPARISON.name, day)}",
-                "dagster/row_count": found.rows,
+                "dagster/row_count": found.manifest.rows,
                 "size_bytes": found.size_bytes,
                 "skipped": found.skipped,
-                "models": list(found.models),
-                "examples": [f"{store.url}/{key}" for key in found.examples],
+                "models": list(found.manifest.made_of),
+                "examples": [f"{store.url}/{key}" for key in found.manifest.examples],
                 **(
-                    {**show_model_labels(settings, store, day), **show_examples(store, found.examples)}
+                    {**show_model_labels(settings, store, day), **show_examples(store, found.manifest.examples)}
                     if day in days[-_MOST_PREVIEWS:]
                     else {}
                 ),
@@ -169,7 +172,7 @@ def _said(found: "Redetection") -> str:
         if found.skipped
         else f"processed {counted(found.looked_at, 'image')}, {found.frames_per_s:.1f} per second"
     )
-    counts = f"{counted(manifest.frames, 'frame')}, {counted(manifest.detections, 'detection')}"
+    counts = f"{counted(manifest.frames, 'frame')}, {counted(manifest.rows, 'detection')}"
     return f"{what}; {counts}{f'; failed: {failed}' if failed else ''}."
 
 
@@ -178,7 +181,7 @@ def _shown(found: "Redetection", folder: str) -> dict[str, Any]:
     model = f"{manifest.model_used} {manifest.model_sha256[:8]} >{manifest.confidence_threshold}"
     return {
         "path": f"{folder}/detections.parquet",
-        "dagster/row_count": manifest.detections,
+        "dagster/row_count": manifest.rows,
         "size_bytes": found.size_bytes,
         "skipped": found.skipped,
         "built_at": dg.MetadataValue.timestamp(manifest.built_at),

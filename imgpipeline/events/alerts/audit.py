@@ -266,8 +266,8 @@ class _Day:
     def _processed(self) -> dict[str, datetime | None]:
         """Returns when each frame of the day was processed; None if an import does not say."""
         store, memory = self.entry.store, self.entry.settings.duckdb_memory
-        with open_tables(store, (FRAMES.name,), self.entry.day, memory=memory) as engine:
-            return dict(engine.run("SELECT frame_id, processing_timestamp FROM frames"))
+        with open_tables(store, (FRAMES.name,), self.entry.day, memory=memory) as opened:
+            return dict(opened.engine.run("SELECT frame_id, processing_timestamp FROM frames"))
 
 
 def _near(event: Event, cooldown_s: float, others: Iterable[Event]) -> Event | None:

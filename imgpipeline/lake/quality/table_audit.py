@@ -30,7 +30,7 @@ from imgpipeline.lake.schema import (
     Table,
 )
 from imgpipeline.lake.storage.engine import Engine, all_rows, disk_errors, engine_errors, identifier, lock, open_engine
-from imgpipeline.lake.storage.manifest import DamagedObjectError, Manifest, hash_rows, parse_footer, read_version
+from imgpipeline.lake.storage.manifest import DamagedObjectError, Manifest, hash_rows, parse_footer, read_stored
 from imgpipeline.lake.storage.pieces import fetch_table
 from imgpipeline.ledger import Segment, read_day, read_days
 from imgpipeline.objectstore import ObjectMissingError, ObjectStore
@@ -265,8 +265,8 @@ def _current_versions(store: ObjectStore, manifest: Manifest) -> dict[str, str]:
     versions = dict.fromkeys(manifest.made_of, "")
     for table in versions:
         with contextlib.suppress(DamagedObjectError):
-            stored = read_version(store, stored_key(table, manifest.day))
-            versions[table] = stored.manifest if stored else ""
+            stored = read_stored(store, stored_key(table, manifest.day))
+            versions[table] = stored.manifest.version if stored else ""
     return versions
 
 

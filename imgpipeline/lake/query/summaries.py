@@ -29,7 +29,7 @@ from imgpipeline.lake.sessions.session import Answer, LakeSession, create_summar
 from imgpipeline.lake.sessions.snapshot import SHOWN_LETTERS, take_snapshot
 from imgpipeline.lake.storage.cache import LakeCache, open_cache
 from imgpipeline.lake.storage.engine import Engine, identifier, lock, open_engine, rows_with_days
-from imgpipeline.lake.storage.manifest import Manifest, parse_footer, read_version
+from imgpipeline.lake.storage.manifest import Manifest, parse_footer, read_stored
 from imgpipeline.objectstore import ObjectStore
 from imgpipeline.settings import Settings
 
@@ -240,8 +240,8 @@ class _Finding:
         if table in SUMMARIES:
             return self.stored(table)[day][0].version
         if (table, day) not in self._read:
-            found = read_version(self.store, stored_key(table, day))
-            self._read[table, day] = found.manifest if found else ""
+            found = read_stored(self.store, stored_key(table, day))
+            self._read[table, day] = found.manifest.version if found else ""
         return self._read[table, day]
 
 

@@ -78,7 +78,7 @@ def test_a_wrong_row_stops_the_build_before_anything_is_stored(memory: ObjectSto
 @pytest.mark.parametrize("name", RIGHT)
 def test_a_correct_row_is_accepted(memory: ObjectStore, name: str):
     write_chain(memory, [*day_outcomes(0, 3), RIGHT[name]])
-    assert rebuild_day(memory, DAY, now=NOON).frames == 4
+    assert rebuild_day(memory, DAY, now=NOON).of("frames").rows == 4
 
 
 @pytest.fixture

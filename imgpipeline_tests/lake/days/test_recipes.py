@@ -11,7 +11,7 @@ from imgpipeline.lake.days import derived, summaries, summary_inputs
 from imgpipeline.lake.days.day_tables import rebuild_day
 from imgpipeline.lake.days.summaries import SUMMARIES, build_summary, recipe
 from imgpipeline.lake.schema import SUMMARY_TABLES
-from imgpipeline.lake.storage.manifest import Stored, read_stored, read_version
+from imgpipeline.lake.storage.manifest import Stored, read_stored
 from imgpipeline.objectstore import ObjectStore
 from imgpipeline.settings import Settings
 from imgpipeline_tests.lake.audits import run_audit
@@ -129,8 +129,8 @@ def test_a_manifest_names_the_version_of_each_input(memory: ObjectStore, name: s
     build_day(memory)
     first, inputs = stored(memory, name), SUMMARIES[name].inputs
     keys = {each: summary_key(each, DAY) if each in SUMMARIES else day_table_key(each, DAY) for each in inputs}
-    versions = {each: read_version(memory, key) for each, key in keys.items()}
-    assert first.manifest.made_of == {each: found and found.manifest for each, found in versions.items()}
+    versions = {each: read_stored(memory, key) for each, key in keys.items()}
+    assert first.manifest.made_of == {each: found and found.manifest.version for each, found in versions.items()}
     assert first.manifest.ends == {CHAIN: 7}
     append(made, [seen(7, ["dog"]), dead_letter(8)])
     rebuild_day(memory, DAY, now=LATER)
@@ -172,7 +172,7 @@ def test_a_summary_of_several_tables_waits_for_equal_ends(memory: ObjectStore, m
         pauses.append(pause_s)
         rebuild_day(memory, DAY, now=LATER)
 
-    monkeypatch.setattr(summary_inputs.time, "sleep", finish)
+    monkeypatch.setattr("tenacity.nap.time.sleep", finish)
     assert build(memory, "frame_stats")
     assert len(pauses) == 1
     assert stored(memory, "frame_stats").manifest.ends == {CHAIN: 9}

@@ -46,7 +46,7 @@ def test_label_counts_are_what_plain_python_counts(store: ObjectStore, tmp_path)
     found = stored_counts(store, tmp_path)
     assert [row[:5] for row in found] == [row[:5] for row in expected]
     assert [row[5] for row in found] == pytest.approx([row[5] for row in expected], abs=1e-9)
-    assert (built.skipped, built.rows, built.ends) == (False, len(expected), {CHAIN: 63})
+    assert (built.skipped, built.manifest.rows, built.manifest.ends) == (False, len(expected), {CHAIN: 63})
 
 
 def test_first_and_last_seen_are_times_of_frames(folder: ObjectStore, tmp_path):
@@ -65,11 +65,11 @@ def test_a_summary_is_rebuilt_only_for_other_detections(store: ObjectStore):
     first = build_summary(store, "label_counts", DAY, settings=Settings(), now=NOON)
     again_built = build_summary(store, "label_counts", DAY, settings=Settings(), now=LATER)
     assert again_built.skipped
-    assert (again_built.rows, again_built.built_at, again_built.size_bytes) == (first.rows, NOON, first.size_bytes)
+    assert (again_built.manifest, again_built.sizes) == (first.manifest, first.sizes)
     append(made, [seen(6, ["dog"])])
     rebuild_day(store, DAY, now=LATER)
     newer = build_summary(store, "label_counts", DAY, settings=Settings(), now=LATER)
-    assert (newer.skipped, newer.ends) == (False, {CHAIN: 7})
+    assert (newer.skipped, newer.manifest.ends) == (False, {CHAIN: 7})
     assert build_summary(store, "label_counts", DAY, settings=Settings(), now=LATER, force=True).skipped is False
 
 
@@ -102,7 +102,7 @@ def test_a_summary_that_loses_a_race_is_made_again(memory: ObjectStore, monkeypa
 
     monkeypatch.setattr(derived, "publish", overtaken)
     late = build_summary(memory, "label_counts", DAY, settings=Settings(), now=LATER)
-    assert (late.skipped, late.ends) == (True, {CHAIN: 9})
+    assert (late.skipped, late.manifest.ends) == (True, {CHAIN: 9})
     monkeypatch.setattr(derived, "publish", lambda *_: False)
     with pytest.raises(TransientError, match="lost the race"):
         build_summary(memory, "label_counts", DAY, settings=Settings(), now=LATER, force=True)

@@ -15,7 +15,7 @@ from imgpipeline.lake.days.day_tables import rebuild_day
 from imgpipeline.lake.days.stale_days import build_noted_days
 from imgpipeline.lake.days.summaries import SUMMARIES, build_summary
 from imgpipeline.lake.quality.audit import AuditReport, audit
-from imgpipeline.lake.storage.manifest import FOOTER_KEY, Manifest
+from imgpipeline.lake.storage.manifest import FOOTER_KEY, parse_footer
 from imgpipeline.ledger.repair.repair_list import DaysToBuild
 from imgpipeline.objectstore import ObjectStore
 from imgpipeline.objectstore.client import open_memory_store
@@ -174,8 +174,7 @@ def rewrite(store: ObjectStore, name: str, folder, change: str = "SELECT 1", **m
     key = summary_key(name, DAY)
     path = folder / "changed.parquet"
     path.write_bytes(store.get(key))
-    before = Manifest.from_json(pq.read_metadata(path).metadata[FOOTER_KEY.encode()])
-    footer = replace(before, **manifest).to_json().replace("'", "''")
+    footer = replace(parse_footer(path, key), **manifest).to_json().replace("'", "''")
     with duckdb.connect() as connection:
         connection.execute(f"CREATE TABLE t AS SELECT * FROM read_parquet('{path}', hive_partitioning = false)")  # noqa: S608 - own path
         connection.execute(change)
