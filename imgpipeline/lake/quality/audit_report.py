@@ -208,13 +208,6 @@ class AuditReport:
         return partitions and all(day.ok for day in self.days) and all(summary.ok for summary in self.summaries)
 
     @property
-    def current(self) -> bool:
-        """Whether all tables and summaries are up to date with the ledger."""
-        built = {(summary.name, summary.day) for summary in self.summaries if not summary.stale}
-        names = {summary.name for summary in self.summaries} or {""}
-        return not any(day.stale for day in self.days) and all((n, d.day) in built for n in names for d in self.days)
-
-    @property
     def not_compared(self) -> tuple[DayAudit, ...]:
         """The days with a table that is not stored."""
         return tuple(day for day in self.days if day.missing)

@@ -24,6 +24,7 @@ from imgpipeline.lake.storage.manifest import Manifest, Stored, read_stored, wri
 from imgpipeline.lake.storage.pieces import fetch_table, pieces_of, plan_pieces, read_table
 from imgpipeline.objectstore import ObjectStore, open_store
 from imgpipeline.settings import Settings
+from imgpipeline_tests.lake.audits import is_current
 from imgpipeline_tests.lake.conftest import OpenLake
 from imgpipeline_tests.lake.oracle import check
 from imgpipeline_tests.lake.samples import day_outcomes
@@ -74,7 +75,7 @@ def test_every_reader_sees_the_whole_table(store: ObjectStore, lake: OpenLake) -
     write_chain(store, day_outcomes(0, 60))
     build_all(store)
     assert all(named(store, day_table_key(name, DAY)) for name in ("frames", "detections"))
-    assert audit(store, list, full=True, now=NOON).current
+    assert is_current(audit(store, list, full=True, now=NOON))
     with lake(store) as session:
         check(session, store)
 
