@@ -73,9 +73,9 @@ def take_snapshot(store: ObjectStore, engine: Engine, cache: LakeCache, days: Se
         PermanentError: A stored table is not a Parquet file of this project, or the local disk is full.
     """
     files = _take_files(store, engine.folder, cache, days)
-    catalog = open_catalog(store, is_followed=days is None)
+    catalog = open_catalog(store)
     ends = join_ends(catalog.ends, *(manifest.ends for day in files.values() for manifest in day.manifests))
-    newer = _NewerSegments(store, catalog, ends, files, is_followed=days is None)
+    newer = _NewerSegments(store, catalog, ends, files)
     shown = sorted({*files, *catalog.days}) if days is None else sorted(set(days))
     engine.run(f"CREATE SCHEMA {WORKING}")
     engine.run(f"SET search_path = '{WORKING},main'")
@@ -119,7 +119,6 @@ class _NewerSegments:
     catalog: DayCatalog
     ends: Mapping[ChainId, int]
     files: _Files
-    is_followed: bool
     since: dict[date, Mapping[ChainId, int]] = field(default_factory=dict)
     """For each day to check, the offset from which each chain is read."""
 
@@ -129,11 +128,9 @@ class _NewerSegments:
             files = self.files.get(day)
             version = files.version_noted if files else ""
             covered = covered_ends(*files.manifests) if files else {}
-            if self.is_followed:
-                is_complete = self.catalog.known.is_complete(day, TABLES, version)
-                if is_complete or self.catalog.known.has_newer_segments(day, covered) is False:
-                    continue
-            self.since[day] = self.catalog.read_from(day, TABLES, version, covered)
+            is_complete = self.catalog.known.is_complete(day, TABLES, version)
+            if not is_complete and self.catalog.known.has_newer_segments(day, covered) is not False:
+                self.since[day] = covered
 
     def read(self) -> Iterator[Segment]:
         """Yields each newer segment of any day once, and notes the days that have none."""
