@@ -13,15 +13,15 @@ from pathlib import PurePosixPath
 from imgpipeline.contracts.keys import comparison_example_key, comparison_examples_prefix, summary_key
 from imgpipeline.lake.days.derived import Built, Derived, Made, Origin, Start, build
 from imgpipeline.lake.schema.redetections import MODEL_COMPARISON, REDETECTION_SCHEMA_VERSION
-from imgpipeline.lake.storage.engine import Engine, identifier, open_engine
+from imgpipeline.lake.storage.engine import Engine, identifier, open_engine, read_sql
 from imgpipeline.lake.storage.manifest import BaseManifest, StoredObject, read_object, write_parquet
 from imgpipeline.objectstore import ImageReader, ObjectStore
 from imgpipeline.redetect.pairs import (
     COMPARED,
+    PACKAGE,
     PairComparison,
     compare_pair,
     open_side,
-    read_sql,
     sides_of,
     versions_of,
 )
@@ -144,5 +144,6 @@ def _remove_examples(store: ObjectStore, day: date, kept: set[str]) -> None:
 
 def comparison_recipe() -> str:
     """Returns the hash of the columns and the SQL that make a comparison, 16 hexadecimal digits."""
-    parts = (REDETECTION_SCHEMA_VERSION, MOST_EXAMPLES, MODEL_COMPARISON.names, COMPARED, *map(read_sql, _QUERIES))
+    parts = (REDETECTION_SCHEMA_VERSION, MOST_EXAMPLES, MODEL_COMPARISON.names, COMPARED,
+             *(read_sql(PACKAGE, name) for name in _QUERIES))  # fmt: skip
     return sha256(repr(parts).encode()).hexdigest()[:16]

@@ -9,7 +9,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
 from enum import StrEnum
-from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,7 +17,7 @@ from imgpipeline.contracts.keys import REDETECTIONS, day_table_key, parse_day, p
 from imgpipeline.errors import PermanentError
 from imgpipeline.lake.days.summary_inputs import UnsettledError, when_settled
 from imgpipeline.lake.schema.redetections import MODEL_COMPARISON
-from imgpipeline.lake.storage.engine import Engine, all_rows, disk_errors, engine_errors, open_engine, quoted
+from imgpipeline.lake.storage.engine import Engine, all_rows, disk_errors, engine_errors, open_engine, quoted, read_sql
 from imgpipeline.lake.storage.manifest import (
     BaseManifest,
     Manifest,
@@ -36,6 +35,8 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 _TABLES = ("frames", "detections")
+PACKAGE = "imgpipeline.redetect"
+"""Its folder `sql` has the queries."""
 LABEL_COLUMNS = [name for name in MODEL_COMPARISON.names if name not in ("day", "examples")]
 """The columns of a `LabelRow`."""
 
@@ -202,7 +203,8 @@ def match_sides(engine: Engine, a: Side, b: Side) -> None:
 def compare_labels(engine: Engine, a: Side, b: Side) -> list[LabelRow]:
     """Returns the agreement of two sides by label, after `match_sides`."""
     models = {f"models_{end}": engine.value(_MODELS.format(view=side.view)) for end, side in (("a", a), ("b", b))}
-    rows = _arrow(engine, f"SELECT *, (SELECT count(*) FROM compared) AS frames FROM ({read_sql('model_comparison')})")  # noqa: S608 - own SQL
+    counts = read_sql(PACKAGE, "model_comparison")
+    rows = _arrow(engine, f"SELECT *, (SELECT count(*) FROM compared) AS frames FROM ({counts})")  # noqa: S608 - own SQL
     named = [{"model_a": a.name, "model_b": b.name, **row, **models} for row in rows.to_pylist()]
     return [{name: row[name] for name in LABEL_COLUMNS} for row in named]
 
@@ -213,7 +215,7 @@ def compare_pair(engine: Engine, a: Side, b: Side) -> PairComparison:
     labels = compare_labels(engine, a, b)
     examples = tuple(
         Example(frame_id, path, tuple(differing), _found(engine, "a", frame_id), _found(engine, "b", frame_id))
-        for frame_id, path, differing in engine.run(read_sql("example_frames"))
+        for frame_id, path, differing in engine.run(read_sql(PACKAGE, "example_frames"))
     )
     return PairComparison(a.name, b.name, labels, examples)
 
@@ -249,17 +251,12 @@ def _found(engine: Engine, end: str, frame_id: str) -> tuple[Detection, ...]:
     return tuple(Detection(label, number, sure, tuple(box)) for label, number, sure, *box in rows)
 
 
-def read_sql(name: str) -> str:
-    """Returns a query of this package, without a final semicolon."""
-    return resources.files("imgpipeline.redetect").joinpath("sql", f"{name}.sql").read_text(encoding="utf-8").strip()
-
-
 def match_found(engine: Engine) -> None:
     """Creates the table `matched` from `found_a` and `found_b`.
 
     Most boxes overlap at most one other box. These pairs need no choice and stay in DuckDB.
     """
-    engine.run(f"CREATE OR REPLACE TABLE overlapping AS {read_sql('overlapping')}")
+    engine.run(f"CREATE OR REPLACE TABLE overlapping AS {read_sql(PACKAGE, 'overlapping')}")
     engine.run(
         "CREATE OR REPLACE TABLE matched AS "
         "SELECT frame_id, label, a, b, iou FROM overlapping WHERE of_a = 1 AND of_b = 1"

@@ -7,9 +7,7 @@ new summary needs a file in `sql/`, an entry in `SUMMARIES`, and its columns in 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import date, datetime
-from functools import cache
 from hashlib import sha256
-from importlib import resources
 from typing import TypeVar
 
 from imgpipeline.contracts.keys import summary_key
@@ -29,11 +27,12 @@ from imgpipeline.lake.schema import (
     STORED_DEAD_LETTERS,
     Table,
 )
-from imgpipeline.lake.storage.engine import Engine, identifier
+from imgpipeline.lake.storage.engine import Engine, identifier, read_sql
 from imgpipeline.lake.storage.manifest import Manifest, Stored, read_stored, write_parquet
 from imgpipeline.objectstore import ObjectStore
 from imgpipeline.settings import Settings
 
+_PACKAGE = "imgpipeline.lake.days"
 _THRESHOLD = "summary_threshold"
 _OBSERVED_GAP = "observed_gap_s"
 _Value = TypeVar("_Value")
@@ -62,13 +61,7 @@ class Summary:
 
         Its macros `local_hour` and `local_day` are those of UTC (`open_engine`), except in a session of another zone.
         """
-        return read_sql(self.name)
-
-
-@cache
-def read_sql(name: str) -> str:
-    """Returns the query of a summary from its `.sql` file."""
-    return resources.files("imgpipeline.lake.days").joinpath("sql", f"{name}.sql").read_text(encoding="utf-8").strip()
+        return read_sql(_PACKAGE, self.name)
 
 
 _FRAMES_AND_LETTERS = (FRAMES.name, STORED_DEAD_LETTERS.name)

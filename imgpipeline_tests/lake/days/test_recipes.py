@@ -48,7 +48,9 @@ def other_sql(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
 
     def change(name: str) -> None:
         read = summaries.read_sql
-        monkeypatch.setattr(summaries, "read_sql", lambda which: read(which) + (" -- new" if which == name else ""))
+        monkeypatch.setattr(
+            summaries, "read_sql", lambda package, which: read(package, which) + " -- new" * (which == name)
+        )
 
     return change
 

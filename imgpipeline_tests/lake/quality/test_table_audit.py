@@ -219,7 +219,7 @@ def test_a_summary_is_remade_from_its_own_version_of_another_summary(memory: Obj
     write_chain(memory, eventful())
     build_day(memory, chosen=STRICT)
     monkeypatch.setattr(
-        summaries, "read_sql", lambda name, read=summaries.read_sql: read(name).replace("count(*) ", "7")
+        summaries, "read_sql", lambda *name, read=summaries.read_sql: read(*name).replace("count(*) ", "7")
     )
     build_summary(memory, "label_counts", DAY, settings=Settings(), now=NOON)
     assert audited(memory) == {name: (True, name == "label_totals") for name in SUMMARIES}
