@@ -9,7 +9,7 @@ import pytest
 
 from imgpipeline.contracts.keys import ChainId, day_table_key, segment_key
 from imgpipeline.contracts.outcomes import Frame
-from imgpipeline.errors import LedgerError, PermanentError, TransientError
+from imgpipeline.errors import LedgerError, PermanentError
 from imgpipeline.lake.days import derived
 from imgpipeline.lake.days.day_tables import list_days, rebuild_day
 from imgpipeline.lake.days.summaries import build_summary
@@ -206,64 +206,6 @@ def test_a_build_that_loses_a_race_starts_again_from_the_greater_ends(store: Obj
 
 
 @pytest.mark.medium
-def test_a_build_that_always_loses_gives_up_with_an_error(memory: ObjectStore, monkeypatch):
-    write_chain(memory, day_outcomes(0, 2))
-    monkeypatch.setattr(derived, "publish", lambda *_: False)
-    with pytest.raises(TransientError, match="lost the race"):
-        rebuild_day(memory, DAY, now=NOON)
-
-
-@pytest.mark.fault(35)
-def test_a_write_whose_response_was_lost_is_recognised(memory: ObjectStore):
-    """The client repeated its request and lost against itself: the object is there, byte by byte."""
-
-    class LosesAnswers(ObjectStore):
-        def replace(self, key: str, data: bytes | memoryview, e_tag: str | None) -> bool:
-            assert super().replace(key, data, e_tag)
-            return False
-
-    write_chain(memory, day_outcomes(0, 3))
-    built = rebuild_day(LosesAnswers(memory.clients, memory.url), DAY, now=NOON)
-    assert (built.skipped, built.of("frames").rows) == (False, 3)
-
-
-class DiedError(Exception):
-    """The process ended here."""
-
-
-@pytest.mark.medium
-@pytest.mark.fault(5)
-@pytest.mark.parametrize("dies_at", [0, 1, 2])
-def test_a_build_killed_before_or_between_its_puts_leaves_whole_tables_and_a_rerun_completes_them(
-    memory: ObjectStore, tmp_path, monkeypatch, dies_at: int
-):
-    made = write_chain(memory, day_outcomes(0, 4))
-    rebuild_day(memory, DAY, now=NOON)
-    append(made, [*day_outcomes(4, 8), dead_letter(8)])
-    put, calls = derived.publish, []
-
-    def die(*arguments):
-        calls.append(1)
-        if len(calls) > dies_at:
-            raise DiedError
-        return put(*arguments)
-
-    with monkeypatch.context() as patched:
-        patched.setattr(derived, "publish", die)
-        with pytest.raises(DiedError):
-            rebuild_day(memory, DAY, now=LATER)
-    for number, table in enumerate(("frames", "detections", "dead_letters")):
-        reaches = 9 if number < dies_at else 4
-        manifest = read_manifest(memory, table, DAY)
-        assert manifest is not None
-        assert manifest.ends == {CHAIN: reaches}
-        assert len(rows(memory, table, "1", tmp_path)) == manifest.rows
-    assert stale_days(memory) == [DAY]
-    assert rebuild_day(memory, DAY, now=LATER).of("frames").rows == 8
-    assert stale_days(memory) == []
-
-
-@pytest.mark.medium
 @pytest.mark.fault(40)
 @pytest.mark.fault(32)
 def test_tables_with_different_ends_are_rebuilt_without_newer_segments(memory: ObjectStore):
@@ -297,12 +239,3 @@ def test_a_hole_or_damage_in_the_ledger_stops_the_build_and_leaves_the_tables(me
     with pytest.raises(LedgerError, match="hole"):
         rebuild_day(memory, DAY, now=LATER)
     assert memory.fetch(day_table_key("frames", DAY)) == before
-
-
-@pytest.mark.parametrize("content", [b"", b"PAR1", b"no parquet at all, but longer than a footer's length" * 10])
-def test_a_foreign_object_is_reported_and_not_overwritten(memory: ObjectStore, content: bytes):
-    write_chain(memory, day_outcomes(0, 2))
-    memory.put(day_table_key("detections", DAY), content)
-    with pytest.raises(PermanentError, match=day_table_key("detections", DAY)):
-        rebuild_day(memory, DAY, now=NOON)
-    assert memory.get(day_table_key("detections", DAY)) == content

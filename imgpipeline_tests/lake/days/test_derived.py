@@ -139,6 +139,21 @@ class SlowLineCounts(LineCounts):
 
 
 @pytest.mark.servers
+@pytest.mark.fault(35)
+def test_a_write_whose_response_was_lost_is_recognised(store: ObjectStore, entry: LineCounts) -> None:
+    """The client repeated its request and lost against itself: the object is there, byte by byte."""
+
+    class LosesAnswers(ObjectStore):
+        def replace(self, key: str, data: bytes | memoryview, e_tag: str | None) -> bool:
+            assert super().replace(key, data, e_tag)
+            return False
+
+    assert not build(LineCounts(LosesAnswers(store.clients, store.url))).skipped
+    assert lines(store) == 1
+
+
+@pytest.mark.servers
+@pytest.mark.fault(32)
 @pytest.mark.parametrize("is_stored", [False, True], ids=["missing", "stale"])
 def test_the_slower_of_two_builders_does_not_replace_the_newer_table(
     store: ObjectStore, entry: LineCounts, *, is_stored: bool
