@@ -68,12 +68,8 @@ def check_readers(lane: LaneUnderTest) -> None:
     ("step", "stored"),
     [
         pytest.param("table write:1", 0, marks=pytest.mark.slow),
-        pytest.param("table put:1", 0, marks=pytest.mark.slow),
         ("table put done:1", 1),
-        pytest.param("table put:2", 1, marks=pytest.mark.slow),
-        pytest.param("table put done:2", 2, marks=pytest.mark.slow),
         pytest.param("table put done:4", 4, marks=pytest.mark.slow),
-        pytest.param("table put:5", 4, marks=pytest.mark.slow),
         pytest.param("table put done:5", 5, marks=pytest.mark.slow),
     ],
 )
@@ -96,9 +92,7 @@ def test_fault_05_a_build_killed_at_any_step_leaves_whole_tables_and_a_rerun_con
 @pytest.mark.parametrize(
     "step",
     [
-        pytest.param("table write:1", marks=pytest.mark.slow),
         "table put:1",
-        pytest.param("table put:2", marks=pytest.mark.slow),
         pytest.param("table put:3", marks=pytest.mark.slow),
         pytest.param("table put:5", marks=pytest.mark.slow),
     ],
