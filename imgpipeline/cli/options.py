@@ -216,7 +216,7 @@ def days_with_frames(store: "ObjectStore", span: Span) -> list[date]:
     """
     from imgpipeline.lake.days.day_tables import list_days
     from imgpipeline.lake.query.days import name_nearest_days
-    from imgpipeline.lake.schema import FRAMES
+    from imgpipeline.lake.schema.tables import FRAMES
 
     if span.is_all:
         raise UsageError("No days are given.", next_step="give --day 2026-01-09, or --from and --to")

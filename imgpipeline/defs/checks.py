@@ -31,7 +31,7 @@ from imgpipeline.lake.quality.day_warnings import (
     judge_label_counts,
     judge_stored_rows,
 )
-from imgpipeline.lake.schema import DAY_TABLES
+from imgpipeline.lake.schema.tables import DAY_TABLES
 from imgpipeline.objectstore import ObjectStore
 from imgpipeline.settings import Settings
 

@@ -15,8 +15,8 @@ from imgpipeline.contracts.keys import summary_key
 from imgpipeline.defs.dagster_internals import DATA_VERSION_TAG
 from imgpipeline.errors import BadInputError, ImageDeletedError, ImgpipelineError
 from imgpipeline.lake.days.summary_inputs import open_tables
-from imgpipeline.lake.schema import Column, Table
 from imgpipeline.lake.schema.redetections import MODEL_COMPARISON
+from imgpipeline.lake.schema.tables import Column, Table
 from imgpipeline.lake.storage.engine import Engine, disk_errors, identifier, open_engine
 from imgpipeline.lake.storage.pieces import fetch_table
 from imgpipeline.objectstore import ImageReader, ObjectMissingError, ObjectStore

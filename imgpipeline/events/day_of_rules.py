@@ -12,7 +12,8 @@ from pydantic import ValidationError
 from imgpipeline.events.configuration import Rules
 from imgpipeline.lake.days.derived import Derived, Made, Origin, Start
 from imgpipeline.lake.days.summary_inputs import Inputs, find_inputs, open_inputs, stored_key
-from imgpipeline.lake.schema import TRACK_TABLES, Table
+from imgpipeline.lake.schema.tables import Table
+from imgpipeline.lake.schema.tracks import TRACK_TABLES
 from imgpipeline.lake.storage.cache import open_cache
 from imgpipeline.lake.storage.engine import Engine, all_rows, identifier
 from imgpipeline.lake.storage.manifest import (

@@ -17,7 +17,8 @@ from imgpipeline.events.values import TRACKED
 from imgpipeline.lake.days.day_tables import DayTables
 from imgpipeline.lake.days.derived import judge
 from imgpipeline.lake.days.summary_inputs import list_versions, open_tables, stored_key
-from imgpipeline.lake.schema import EVENTS, FRAMES
+from imgpipeline.lake.schema.events import EVENTS
+from imgpipeline.lake.schema.tables import FRAMES
 from imgpipeline.lake.schema.tracks import STORED_TRACK_TABLES, TRACK_SLICES
 from imgpipeline.lake.storage.engine import Engine, identifier
 from imgpipeline.lake.storage.manifest import Manifest, read_stored

@@ -8,7 +8,7 @@ from enum import StrEnum
 from imgpipeline.contracts.keys import day_table_key
 from imgpipeline.lake.days.summaries import SUMMARIES
 from imgpipeline.lake.quality.audit_report import DayFigures
-from imgpipeline.lake.schema import DAY_TABLES
+from imgpipeline.lake.schema.tables import DAY_TABLES
 from imgpipeline.lake.sessions.snapshot import SHOWN_LETTERS
 from imgpipeline.reports.inputs import ReportInputs
 from imgpipeline.reports.stored_day import DayQueries

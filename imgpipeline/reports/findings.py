@@ -7,7 +7,7 @@ from datetime import datetime
 from typing import Any
 
 from imgpipeline.contracts.detection import Detection
-from imgpipeline.lake.schema import EVENTS, LINE_CROSSINGS, ZONE_OCCUPANCY
+from imgpipeline.lake.schema.events import EVENTS, LINE_CROSSINGS, ZONE_OCCUPANCY
 from imgpipeline.lake.schema.tracks import UNIQUE_OBJECTS
 from imgpipeline.lake.storage.engine import quoted
 from imgpipeline.reports.figures import DayHours

@@ -18,7 +18,9 @@ from imgpipeline.lake.days.summaries import SUMMARIES, recipe
 from imgpipeline.lake.days.summary_inputs import require_equal_ends, stored_key, when_settled
 from imgpipeline.lake.quality.audit_state import StoredVerdict, read_verdict
 from imgpipeline.lake.query.days import name_nearest_days, nearest_day
-from imgpipeline.lake.schema import DAY_TABLES, EVENTS, PLACE_TABLES, TRACK_TABLES
+from imgpipeline.lake.schema.events import EVENTS, PLACE_TABLES
+from imgpipeline.lake.schema.tables import DAY_TABLES
+from imgpipeline.lake.schema.tracks import TRACK_TABLES
 from imgpipeline.lake.storage.manifest import (
     DamagedObjectError,
     Manifest,

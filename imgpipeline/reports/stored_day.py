@@ -17,7 +17,7 @@ from imgpipeline.errors import TransientError
 from imgpipeline.lake.days.day_rows import WORKING
 from imgpipeline.lake.days.summary_inputs import stored_key
 from imgpipeline.lake.query.books import BookEntry, SessionState, read_entries
-from imgpipeline.lake.schema import DAY_TABLES, DEAD_LETTERS, STORED_DEAD_LETTERS
+from imgpipeline.lake.schema.tables import DAY_TABLES, DEAD_LETTERS, STORED_DEAD_LETTERS
 from imgpipeline.lake.sessions.local_time import LocalDay
 from imgpipeline.lake.sessions.session import Answer, create_summary_views, open_lake, query_errors
 from imgpipeline.lake.sessions.snapshot import SHOWN_LETTERS

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta
 
 from imgpipeline.lake.days.summary_inputs import link_day
-from imgpipeline.lake.schema import DETECTIONS, FRAMES, NOTICES, WEAK_DETECTIONS
+from imgpipeline.lake.schema.tables import DETECTIONS, FRAMES, NOTICES, WEAK_DETECTIONS
 from imgpipeline.lake.storage.cache import LakeCache, open_cache
 from imgpipeline.lake.storage.engine import Engine, all_rows, open_engine
 from imgpipeline.objectstore import ObjectStore

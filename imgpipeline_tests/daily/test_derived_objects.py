@@ -11,7 +11,8 @@ from imgpipeline.events.rule_tables import ENTRIES
 from imgpipeline.lake.days.derived import Derived, State, build, state_of
 from imgpipeline.lake.days.summaries import SUMMARIES, DaySummary
 from imgpipeline.lake.days.summary_inputs import stored_key
-from imgpipeline.lake.schema import DAY_TABLES, EVENT_TABLES
+from imgpipeline.lake.schema.events import EVENT_TABLES
+from imgpipeline.lake.schema.tables import DAY_TABLES
 from imgpipeline.lake.schema.tracks import STORED_TRACK_TABLES
 from imgpipeline.lake.storage.manifest import FOOTER_KEY
 from imgpipeline.objectstore import ObjectStore, open_store

@@ -12,7 +12,7 @@ from hypothesis.extra.numpy import arrays
 from imgpipeline.events.comparing import difference_image, difference_norm
 from imgpipeline.events.rule_tables import RuleTableBuild, build_table
 from imgpipeline.lake.days.day_tables import rebuild_day
-from imgpipeline.lake.schema import EVENTS, FRAME_CHANGES
+from imgpipeline.lake.schema.events import EVENTS, FRAME_CHANGES
 from imgpipeline.lake.sessions.session import open_lake
 from imgpipeline.objectstore import ObjectStore
 from imgpipeline.objectstore.client import open_memory_store

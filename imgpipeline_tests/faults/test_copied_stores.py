@@ -15,7 +15,8 @@ from imgpipeline.events.rule_tables import build_table
 from imgpipeline.lake.days.summaries import SUMMARIES, build_summary
 from imgpipeline.lake.days.summary_inputs import list_versions
 from imgpipeline.lake.query.summaries import open_summaries
-from imgpipeline.lake.schema import DAY_TABLES, EVENT_TABLES, PLACE_TABLES
+from imgpipeline.lake.schema.events import EVENT_TABLES, PLACE_TABLES
+from imgpipeline.lake.schema.tables import DAY_TABLES
 from imgpipeline.objectstore import ObjectStore, open_store
 from imgpipeline.redetect.comparison import build_comparison
 from imgpipeline.redetect.run import redetect_day

@@ -8,7 +8,7 @@ import pytest
 from imgpipeline.contracts.times import utc_now
 from imgpipeline.lake.days.day_tables import rebuild_day
 from imgpipeline.lake.days.summaries import build_summary
-from imgpipeline.lake.schema import DAY_TABLES
+from imgpipeline.lake.schema.tables import DAY_TABLES
 from imgpipeline.lake.storage.manifest import covered_ends, read_manifest, read_stored
 from imgpipeline.settings import Settings
 from imgpipeline.stream.log import read_log

@@ -19,7 +19,7 @@ from imgpipeline.lake.query.days import Span
 from imgpipeline.lake.query.frames import find_frames
 from imgpipeline.lake.query.summaries import open_summaries
 from imgpipeline.lake.query.wanted_frames import WantedFrames
-from imgpipeline.lake.schema import LABEL_COUNTS
+from imgpipeline.lake.schema.tables import LABEL_COUNTS
 from imgpipeline.lake.sessions.session import open_lake
 from imgpipeline.lake.storage import engine
 from imgpipeline.lake.storage.engine import BuildLimits, machine_memory_bytes, open_engine

@@ -13,7 +13,7 @@ from imgpipeline.events.rule_tables import build_table
 from imgpipeline.lake.days.day_tables import rebuild_day
 from imgpipeline.lake.query.days import Span
 from imgpipeline.lake.query.events import find_events
-from imgpipeline.lake.schema import EVENT_TABLES, EVENTS
+from imgpipeline.lake.schema.events import EVENT_TABLES, EVENTS
 from imgpipeline.objectstore import ObjectStore, open_store
 from imgpipeline.publish.alerts import publish_alerts
 from imgpipeline.publish.run import Form, Publication, Run

@@ -27,7 +27,8 @@ from imgpipeline.events.rule_tables import DayEvents
 from imgpipeline.events.values import Event
 from imgpipeline.lake.days.derived import State, state_of
 from imgpipeline.lake.days.summary_inputs import list_versions, open_tables, stored_key
-from imgpipeline.lake.schema import EVENTS, FRAMES
+from imgpipeline.lake.schema.events import EVENTS
+from imgpipeline.lake.schema.tables import FRAMES
 from imgpipeline.lake.storage.manifest import Manifest, read_stored
 from imgpipeline.ledger import fix_ends, read_days
 from imgpipeline.objectstore import ObjectStore

@@ -20,11 +20,7 @@ from imgpipeline.lake.days.day_catalog import KnownDays, join_versions
 from imgpipeline.lake.days.day_rows import RECIPE, add_newer, read_whole, stored_columns
 from imgpipeline.lake.days.day_rules import refuse_unsound
 from imgpipeline.lake.days.derived import Built, Derived, Made, Origin, Start, State, build
-from imgpipeline.lake.schema import (
-    DAY_TABLE_NAMES,
-    DAY_TABLES,
-    WEAK_DETECTIONS,
-)
+from imgpipeline.lake.schema.tables import DAY_TABLE_NAMES, DAY_TABLES, WEAK_DETECTIONS
 from imgpipeline.lake.storage.engine import NO_LIMITS, BuildLimits, Engine, open_engine
 from imgpipeline.lake.storage.manifest import (
     Manifest,

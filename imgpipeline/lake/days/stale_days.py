@@ -6,7 +6,7 @@ from datetime import date, datetime
 from imgpipeline.contracts.keys import ChainId, audit_state_key, parse_day, summary_key
 from imgpipeline.lake.days.day_tables import list_days, rebuild_day
 from imgpipeline.lake.days.summaries import SUMMARIES, build_summary
-from imgpipeline.lake.schema import DAY_TABLE_NAMES, FRAMES
+from imgpipeline.lake.schema.tables import DAY_TABLE_NAMES, FRAMES
 from imgpipeline.lake.storage.engine import BuildLimits
 from imgpipeline.lake.storage.manifest import read_manifest
 from imgpipeline.ledger.repair.repair_list import read_notes

@@ -14,7 +14,7 @@ from imgpipeline.contracts.keys import summary_key
 from imgpipeline.errors import ConfigurationError
 from imgpipeline.lake.days.derived import Built, Derived, Made, Origin, Start, build
 from imgpipeline.lake.days.summary_inputs import Inputs, find_inputs, open_inputs
-from imgpipeline.lake.schema import (
+from imgpipeline.lake.schema.tables import (
     DETECTIONS,
     FRAME_STATS,
     FRAMES,

@@ -11,8 +11,8 @@ from tenacity import Retrying, retry_if_exception_type, stop_after_delay, wait_f
 
 from imgpipeline.contracts.keys import day_table_key, parse_day, summary_key
 from imgpipeline.errors import PermanentError, TransientError
-from imgpipeline.lake.schema import DAY_TABLE_NAMES, WEAK_DETECTIONS
 from imgpipeline.lake.schema.events import EVENT_TABLES
+from imgpipeline.lake.schema.tables import DAY_TABLE_NAMES, WEAK_DETECTIONS
 from imgpipeline.lake.schema.tracks import DAY_TRACK_TABLES
 from imgpipeline.lake.storage.cache import LakeCache, open_cache
 from imgpipeline.lake.storage.engine import Engine, all_rows, identifier, open_engine

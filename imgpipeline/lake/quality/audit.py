@@ -22,7 +22,7 @@ from imgpipeline.lake.days.summary_inputs import list_versions
 from imgpipeline.lake.quality.audit_report import AuditReport, DayAudit, PartitionAudit, SummaryAudit
 from imgpipeline.lake.quality.audit_state import AuditedDay, AuditState, read_state, write_state, write_verdicts
 from imgpipeline.lake.quality.table_audit import DayReader, compare_day, compare_summary, count_unbuilt
-from imgpipeline.lake.schema import DAY_TABLE_NAMES
+from imgpipeline.lake.schema.tables import DAY_TABLE_NAMES
 from imgpipeline.lake.storage.manifest import covered_ends, have_equal_ends, read_stored
 from imgpipeline.ledger import current_chain, for_each_chain, has_segment, index_buckets, known_days, list_chains
 from imgpipeline.ledger.audit import ChainAudit, FixedEnd, audit_chain, fix_end, stray_keys

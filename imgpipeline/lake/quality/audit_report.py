@@ -11,7 +11,7 @@ from imgpipeline.contracts.keys import ChainId, is_import
 from imgpipeline.contracts.outcomes import GapReason
 from imgpipeline.contracts.records import LogRange
 from imgpipeline.contracts.text import counted
-from imgpipeline.lake.schema import DAY_TABLE_NAMES
+from imgpipeline.lake.schema.tables import DAY_TABLE_NAMES
 from imgpipeline.ledger.audit import ChainAudit
 
 

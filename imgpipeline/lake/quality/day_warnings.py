@@ -13,7 +13,7 @@ from typing import Any
 from imgpipeline.contracts.keys import day_table_key, summary_key
 from imgpipeline.contracts.text import counted
 from imgpipeline.lake.days.summary_inputs import open_tables
-from imgpipeline.lake.schema import DAY_TABLES, DETECTIONS, FRAMES, LABEL_COUNTS
+from imgpipeline.lake.schema.tables import DAY_TABLES, DETECTIONS, FRAMES, LABEL_COUNTS
 from imgpipeline.lake.storage.engine import all_rows, disk_errors, open_engine
 from imgpipeline.lake.storage.manifest import hash_rows, parse_footer, unreadable
 from imgpipeline.lake.storage.pieces import fetch_table, read_table

@@ -21,14 +21,7 @@ from imgpipeline.lake.days.day_rows import RECIPE, ROWS, keep_unique, load_outco
 from imgpipeline.lake.days.summaries import set_parameters
 from imgpipeline.lake.days.summary_inputs import stored_key
 from imgpipeline.lake.quality.audit_report import DayAudit, DayFigures, SummaryAudit
-from imgpipeline.lake.schema import (
-    DAY_TABLES,
-    DETECTIONS,
-    FRAMES,
-    NOTICES,
-    STORED_DEAD_LETTERS,
-    Table,
-)
+from imgpipeline.lake.schema.tables import DAY_TABLES, DETECTIONS, FRAMES, NOTICES, STORED_DEAD_LETTERS, Table
 from imgpipeline.lake.storage.engine import Engine, all_rows, disk_errors, engine_errors, identifier, lock, open_engine
 from imgpipeline.lake.storage.manifest import DamagedObjectError, Manifest, hash_rows, parse_footer, read_stored
 from imgpipeline.lake.storage.pieces import fetch_table

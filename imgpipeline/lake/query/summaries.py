@@ -23,7 +23,7 @@ from imgpipeline.lake.days.derived import Origin, State, judge
 from imgpipeline.lake.days.summaries import SUMMARIES, find_summary, recipe, summary_origin
 from imgpipeline.lake.days.summary_inputs import list_versions, stored_key
 from imgpipeline.lake.query.days import Span, days_of
-from imgpipeline.lake.schema import FRAME_STATS, LABEL_COUNTS, SOURCE_ACTIVITY, Table
+from imgpipeline.lake.schema.tables import FRAME_STATS, LABEL_COUNTS, SOURCE_ACTIVITY, Table
 from imgpipeline.lake.sessions.local_time import create_time_macros, in_zone, local_days, show_local_days, utc_days
 from imgpipeline.lake.sessions.session import Answer, LakeSession, create_summary_views, query_errors
 from imgpipeline.lake.sessions.snapshot import SHOWN_LETTERS, take_snapshot

@@ -22,7 +22,7 @@ from imgpipeline.contracts.keys import Bucket, ChainId, day_table_key
 from imgpipeline.lake.days.day_catalog import TABLES, DayCatalog, join_versions, open_catalog
 from imgpipeline.lake.days.day_rows import WORKING, create_stored, lay_over, load_outcomes
 from imgpipeline.lake.days.summary_inputs import list_versions
-from imgpipeline.lake.schema import (
+from imgpipeline.lake.schema.tables import (
     DAY_TABLE_NAMES,
     DAY_TABLES,
     DETECTIONS,

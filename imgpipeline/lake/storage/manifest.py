@@ -21,7 +21,7 @@ from imgpipeline.contracts.keys import ChainId, day_table_key
 from imgpipeline.contracts.times import format_time, parse_time
 from imgpipeline.errors import PermanentError
 from imgpipeline.faultpoints import reach
-from imgpipeline.lake.schema import SCHEMA_VERSION
+from imgpipeline.lake.schema.tables import SCHEMA_VERSION
 from imgpipeline.lake.storage.engine import Engine, disk_errors, quoted
 from imgpipeline.lake.storage.pieces import PIECES_KEY, Pieces, pieces_of, plan_pieces
 from imgpipeline.objectstore import ObjectMissingError, ObjectStore

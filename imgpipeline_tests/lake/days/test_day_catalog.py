@@ -14,7 +14,7 @@ from imgpipeline.contracts.keys import ChainId, day_table_key, follower_key, seg
 from imgpipeline.contracts.outcomes import Frame
 from imgpipeline.lake.days.day_catalog import DayCatalog, KnownDays, open_catalog
 from imgpipeline.lake.days.day_tables import rebuild_day
-from imgpipeline.lake.schema import DAY_TABLES, Table
+from imgpipeline.lake.schema.tables import DAY_TABLES, Table
 from imgpipeline.lake.sessions.session import open_lake
 from imgpipeline.lake.storage.manifest import read_manifest
 from imgpipeline.ledger import Segment, known_days, list_segments

@@ -14,7 +14,7 @@ from imgpipeline.contracts.outcomes import Gap, GapReason, Outcome
 from imgpipeline.errors import LedgerError, TransientError
 from imgpipeline.lake.days.day_tables import rebuild_day
 from imgpipeline.lake.days.stale_days import build_noted_days
-from imgpipeline.lake.schema import DAY_TABLES
+from imgpipeline.lake.schema.tables import DAY_TABLES
 from imgpipeline.lake.storage.manifest import Manifest, read_manifest
 from imgpipeline.ledger import Segment, list_segments, read_segments
 from imgpipeline.ledger.repair.repair_list import DaysToBuild, noted_days

@@ -15,7 +15,7 @@ from imgpipeline.lake.days import day_rules as day_checks
 from imgpipeline.lake.days.day_rows import keep_unique, load_outcomes
 from imgpipeline.lake.days.day_rules import UnsoundRowsError, check_rows
 from imgpipeline.lake.days.day_tables import rebuild_day
-from imgpipeline.lake.schema import DAY_TABLES
+from imgpipeline.lake.schema.tables import DAY_TABLES
 from imgpipeline.lake.storage.engine import Engine, open_engine
 from imgpipeline.ledger import fix_ends, read_day
 from imgpipeline.objectstore import ObjectStore

@@ -14,7 +14,7 @@ from imgpipeline.lake.days import derived
 from imgpipeline.lake.days.day_tables import list_days, rebuild_day
 from imgpipeline.lake.days.summaries import build_summary
 from imgpipeline.lake.quality.audit import audit
-from imgpipeline.lake.schema import DAY_TABLE_NAMES
+from imgpipeline.lake.schema.tables import DAY_TABLE_NAMES
 from imgpipeline.lake.sessions.session import open_lake
 from imgpipeline.lake.storage.manifest import read_manifest
 from imgpipeline.ledger import fix_ends

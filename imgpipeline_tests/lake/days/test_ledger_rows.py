@@ -12,7 +12,7 @@ from imgpipeline.contracts.outcomes import Frame
 from imgpipeline.contracts.times import day_of
 from imgpipeline.lake.days import day_tables
 from imgpipeline.lake.days.day_tables import rebuild_day
-from imgpipeline.lake.schema import FRAMES
+from imgpipeline.lake.schema.tables import FRAMES
 from imgpipeline.objectstore import ObjectStore
 from imgpipeline.objectstore.client import open_memory_store
 from imgpipeline_tests.contracts.strategies import frames as any_frame

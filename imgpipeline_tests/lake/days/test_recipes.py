@@ -10,7 +10,7 @@ from imgpipeline.errors import ConfigurationError, PermanentError, TransientErro
 from imgpipeline.lake.days import derived, summaries, summary_inputs
 from imgpipeline.lake.days.day_tables import rebuild_day
 from imgpipeline.lake.days.summaries import SUMMARIES, build_summary, recipe
-from imgpipeline.lake.schema import SUMMARY_TABLES
+from imgpipeline.lake.schema.tables import SUMMARY_TABLES
 from imgpipeline.lake.storage.manifest import Stored, read_stored
 from imgpipeline.objectstore import ObjectStore
 from imgpipeline.settings import Settings

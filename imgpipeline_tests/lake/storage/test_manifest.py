@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from imgpipeline.contracts.keys import ChainId, day_table_key
 from imgpipeline.errors import PermanentError
 from imgpipeline.lake.days.summaries import SUMMARIES
-from imgpipeline.lake.schema import DAY_TABLES
+from imgpipeline.lake.schema.tables import DAY_TABLES
 from imgpipeline.lake.storage.engine import open_engine
 from imgpipeline.lake.storage.manifest import (
     Manifest,

@@ -17,7 +17,7 @@ from imgpipeline.lake.days import derived
 from imgpipeline.lake.days.day_tables import rebuild_day
 from imgpipeline.lake.days.summaries import SUMMARIES, build_summary
 from imgpipeline.lake.quality.audit import audit
-from imgpipeline.lake.schema import DAY_TABLES
+from imgpipeline.lake.schema.tables import DAY_TABLES
 from imgpipeline.lake.storage import pieces
 from imgpipeline.lake.storage.engine import NO_LIMITS, BuildLimits, open_engine
 from imgpipeline.lake.storage.manifest import Manifest, Stored, read_stored, write_parquet, write_rows
