@@ -14,7 +14,6 @@ from hypothesis import strategies as st
 
 from imgpipeline.contracts.keys import comparison_examples_prefix, redetection_key, summary_key
 from imgpipeline.errors import PermanentError, TransientError
-from imgpipeline.lake.storage.manifest import read_stored
 from imgpipeline.objectstore import ObjectStore
 from imgpipeline.redetect.comparison import MOST_EXAMPLES, build_comparison
 from imgpipeline.redetect.examples import COLOUR_A, COLOUR_B
@@ -141,16 +140,6 @@ def test_a_comparison_that_is_current_is_skipped_and_follows_each_new_redetectio
     done = build_comparison(settings, compared, DAY, now=NOON)
     assert not done.skipped
     assert list(done.manifest.made_of) == ["live", "demo", LOW, HIGH]
-
-
-@pytest.mark.medium
-def test_the_footer_names_the_versions_it_was_made_of(settings: Settings, compared: ObjectStore) -> None:
-    build_comparison(settings, compared, DAY, now=NOON)
-    stored = [read_stored(compared, redetection_key(LOW, DAY, table)) for table in ("frames", "detections")]
-    versions = [found.manifest.version for found in stored if found]
-    footer = read_stored(compared, TABLE)
-    assert footer is not None
-    assert footer.manifest.made_of[LOW] == " ".join(versions)
 
 
 @pytest.mark.medium
