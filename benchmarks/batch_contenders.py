@@ -77,7 +77,7 @@ def build_day(task: Task) -> dict[str, Any]:
     store = open_store(load_settings())
     began_s = perf_counter()
     done = rebuild_day(store, date.fromisoformat(task["day"]), force=True, now=utc_now())
-    return {"work_s": perf_counter() - began_s, "frames": done.frames, "detections": done.detections}
+    return {"work_s": perf_counter() - began_s, **{table: done.of(table).rows for table in ("frames", "detections")}}
 
 
 def build_summary(task: Task) -> dict[str, Any]:
@@ -91,7 +91,7 @@ def build_summary(task: Task) -> dict[str, Any]:
     store, day = open_store(settings), date.fromisoformat(task["day"])
     began_s = perf_counter()
     done = summaries.build_summary(store, task["summary"], day, settings=settings, force=True, now=utc_now())
-    return {"work_s": perf_counter() - began_s, "rows": done.rows}
+    return {"work_s": perf_counter() - began_s, "rows": done.manifest.rows}
 
 
 _BARE_FRAME = (

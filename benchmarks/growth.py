@@ -19,7 +19,7 @@ from imgpipeline.contracts.outcomes import Gap, GapReason
 from imgpipeline.contracts.times import utc_now
 from imgpipeline.lake.days.day_tables import rebuild_day
 from imgpipeline.lake.quality.audit import audit
-from imgpipeline.lake.schema import DAY_TABLES
+from imgpipeline.lake.schema.tables import DAY_TABLES
 from imgpipeline.lake.sessions.session import open_lake
 from imgpipeline.ledger.bundles.making import bundle_ledger
 from imgpipeline.ledger.chain import ChainWriter

@@ -222,7 +222,7 @@ def days_with_frames(store: "ObjectStore", span: Span, *, are_built: bool = True
     """
     from imgpipeline.lake.days.day_tables import list_days
     from imgpipeline.lake.query.days import name_nearest_days
-    from imgpipeline.lake.schema import FRAMES
+    from imgpipeline.lake.schema.tables import FRAMES
     from imgpipeline.ledger.days import known_days
 
     if span.is_all:

@@ -30,7 +30,7 @@ from imgpipeline.lake.query.days import parse_day
 from imgpipeline.objectstore.files import InputFile
 from imgpipeline.redetect.choice import load_chosen, parse_choice
 from imgpipeline.redetect.on_files import compare_on_files
-from imgpipeline.redetect.pairs import compare_models
+from imgpipeline.redetect.pairs import compare_labels, match_sides, open_pair
 from imgpipeline.redetect.run import Redetection, Redetector, open_redetector, redetect_day
 from imgpipeline.settings import LIVE, Settings, load_settings
 from imgpipeline.vision.adding import check_name, register
@@ -120,7 +120,7 @@ def _record(done: "Redetection") -> dict[str, Any]:
         "processed": manifest.processed,
         "gated": manifest.gated,
         "failed": dict(manifest.failed),
-        "detections": manifest.detections,
+        "detections": manifest.rows,
         "looked_at": done.looked_at,
         "frames_per_s": round(done.frames_per_s, 1),
         "duration_s": round(done.duration_s, 2),
@@ -169,10 +169,12 @@ def _compare_day(day: date, a: str, b: str, rows: RowFormat) -> None:
     settings, store = open_site()
     with from_arguments("`imgpipeline models list` shows the models"):
         names = [name if name == LIVE else str(parse_choice(name, settings)) for name in (a, b)]
-    pair = compare_models(store, day, *names, memory=settings.duckdb_memory)
-    labels = [{name: getattr(label, name) for name in _OF_A_DAY} for label in pair.labels]
+    with open_pair(store, day, *names, memory=settings.duckdb_memory) as (engine, *sides):
+        match_sides(engine, *sides)
+        compared = compare_labels(engine, *sides)
+    labels = [{name: label[name] for name in _OF_A_DAY} for label in compared]
     if rows.as_json:
-        models = {"models_a": pair.labels[0].models_a, "models_b": pair.labels[0].models_b} if pair.labels else {}
+        models = {name: compared[0][name] for name in ("models_a", "models_b")} if compared else {}
         show_json({"day": day, "model_a": names[0], "model_b": names[1], **models, "labels": labels})
     else:
         rows.show(labels, _OF_A_DAY, fields=_OF_A_DAY, title=f"{day}: a is {names[0]}, b is {names[1]}")

@@ -11,19 +11,10 @@ from datetime import date
 from imgpipeline.contracts.keys import report_key
 from imgpipeline.lake.days.summaries import SUMMARIES
 from imgpipeline.lake.days.summary_inputs import stored_key
-from imgpipeline.lake.schema import (
-    DAY_TABLE_NAMES,
-    DETECTIONS,
-    EVENTS,
-    FRAME_CHANGES,
-    FRAMES,
-    LINE_CROSSINGS,
-    NOTICES,
-    TRACK_TABLES,
-    ZONE_OCCUPANCY,
-)
+from imgpipeline.lake.schema.events import EVENTS, FRAME_CHANGES, LINE_CROSSINGS, ZONE_OCCUPANCY
 from imgpipeline.lake.schema.redetections import MODEL_COMPARISON
-from imgpipeline.lake.schema.tracks import STORED_TRACK_TABLES
+from imgpipeline.lake.schema.tables import DAY_TABLE_NAMES, DETECTIONS, FRAMES, NOTICES
+from imgpipeline.lake.schema.tracks import STORED_TRACK_TABLES, TRACK_TABLES
 from imgpipeline.settings import Settings
 
 TABLES = "day_tables"

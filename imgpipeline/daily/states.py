@@ -36,7 +36,7 @@ from imgpipeline.lake.days.day_tables import DayTables
 from imgpipeline.lake.days.derived import Derived, State, state_of
 from imgpipeline.lake.days.summaries import SUMMARIES, DaySummary, recipe
 from imgpipeline.lake.days.summary_inputs import UnsettledError, stored_key
-from imgpipeline.lake.schema import FRAMES
+from imgpipeline.lake.schema.tables import FRAMES
 from imgpipeline.lake.storage.manifest import DamagedObjectError, read_manifest
 from imgpipeline.objectstore import ForbiddenError, ObjectMissingError, ObjectStore
 from imgpipeline.redetect.comparison import DayComparison, comparison_recipe

@@ -29,7 +29,7 @@ from imgpipeline.detect.state import read_state
 from imgpipeline.errors import ImgpipelineError
 from imgpipeline.events.alerts.chain import Alert
 from imgpipeline.events.alerts.delivery import Undelivered, find_undelivered
-from imgpipeline.lake.schema import EVENTS
+from imgpipeline.lake.schema.events import EVENTS
 from imgpipeline.objectstore import ObjectStore
 from imgpipeline.settings import Settings, load_settings
 

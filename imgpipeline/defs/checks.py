@@ -28,7 +28,7 @@ from imgpipeline.lake.quality.day_warnings import (
     judge_label_counts,
     judge_stored_rows,
 )
-from imgpipeline.lake.schema import DAY_TABLES
+from imgpipeline.lake.schema.tables import DAY_TABLES
 from imgpipeline.objectstore import ObjectStore
 from imgpipeline.settings import Settings
 
@@ -100,8 +100,9 @@ class DayChecks:
         elif built.name == TABLES:
             for spec in BLOCKING_CHECKS:
                 self._judge(spec, day, lambda: _SOUND)
-            self._judge(DEAD_LETTERS, day, lambda: judge_dead_letters(done.frames, done.dead_letters, self._settings))
-            self._judge(AGREES, day, lambda: self._judge_rows(done))
+            frames, letters = (done.of(table).rows for table in ("frames", "dead_letters"))
+            self._judge(DEAD_LETTERS, day, lambda: judge_dead_letters(frames, letters, self._settings))
+            self._judge(AGREES, day, lambda: self._judge_rows(day, done))
         elif built.name == ADDS_UP.asset_key.to_user_string():
             self._judge(ADDS_UP, day, lambda: judge_label_counts(self._store, day, self._settings))
         elif built.name == DARKNESS.asset_key.to_user_string():
@@ -128,14 +129,14 @@ class DayChecks:
             verdict = Verdict(False, f"The check could not be evaluated: {error}")
         self._note(spec, day, verdict)
 
-    def _judge_rows(self, report: "DayBuild") -> Verdict:
+    def _judge_rows(self, day: date, report: "DayBuild") -> Verdict:
         if report.is_extended:
             return Verdict(True, "Newer segments were added to the tables; the nightly build reads the whole day and "
                            "compares it with them.")  # fmt: skip
         if report.corrected:
             return Verdict(False, f"{', '.join(report.corrected)} had other rows than the ledger and were replaced: "
                            "adding segments to these tables failed. Please report this.")  # fmt: skip
-        return judge_stored_rows(self._store, report.day, now=utc_now(), memory=self._settings.duckdb_memory)
+        return judge_stored_rows(self._store, day, now=utc_now(), memory=self._settings.duckdb_memory)
 
     def _judge_labels(self, day: date) -> Verdict:
         if self._history is None:

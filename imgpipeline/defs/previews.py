@@ -14,8 +14,8 @@ from imgpipeline.contracts.detection import Detection
 from imgpipeline.contracts.keys import summary_key
 from imgpipeline.errors import BadInputError, ImageDeletedError, ImgpipelineError
 from imgpipeline.lake.days.summary_inputs import open_tables
-from imgpipeline.lake.schema import Column, Table
 from imgpipeline.lake.schema.redetections import MODEL_COMPARISON
+from imgpipeline.lake.schema.tables import Column, Table
 from imgpipeline.lake.storage.engine import Engine, disk_errors, identifier, open_engine
 from imgpipeline.lake.storage.pieces import fetch_table
 from imgpipeline.objectstore import ImageReader, ObjectMissingError, ObjectStore
@@ -62,11 +62,11 @@ def preview_detections(settings: Settings, store: ObjectStore, day: date) -> Pre
         PermanentError: The day has no table.
         TransientError: The store does not answer.
     """
-    with open_tables(store, ("detections",), day, memory=settings.duckdb_memory) as engine:
+    with open_tables(store, ("detections",), day, memory=settings.duckdb_memory) as opened:
         shown: Preview = {
-            "labels": show_table(("label", "detections", "frames", "mean confidence"), engine.run(_LABELS))
+            "labels": show_table(("label", "detections", "frames", "mean confidence"), opened.engine.run(_LABELS))
         }
-        sample = _sample(engine)
+        sample = _sample(opened.engine)
     picture = show_picture(settings, store, *sample) if sample else None
     return {**shown, "sample": picture} if picture else shown
 
@@ -78,8 +78,8 @@ def preview_dead_letters(settings: Settings, store: ObjectStore, day: date) -> P
         PermanentError: The day has no table.
         TransientError: The store does not answer.
     """
-    with open_tables(store, ("dead_letters",), day, memory=settings.duckdb_memory) as engine:
-        rows = engine.run(_LETTERS)
+    with open_tables(store, ("dead_letters",), day, memory=settings.duckdb_memory) as opened:
+        rows = opened.engine.run(_LETTERS)
     return {"reasons": show_table(("code", "dead letters", "for example"), rows)} if rows else {}
 
 
@@ -93,9 +93,9 @@ def preview_summary(settings: Settings, store: ObjectStore, table: Table, day: d
     columns = [column for column in table.columns if column.name != "day" and not _is_nested(column)]
     shown = ", ".join(_shown(column) for column in columns)
     order = "count DESC, label" if "count" in table.names else "ALL"
-    with open_tables(store, (table.name,), day, memory=settings.duckdb_memory) as engine:
+    with open_tables(store, (table.name,), day, memory=settings.duckdb_memory) as opened:
         query = f"SELECT {shown} FROM {identifier(table.name)} ORDER BY {order} LIMIT {_MOST_ROWS}"  # noqa: S608 - own names
-        rows = engine.run(query)
+        rows = opened.engine.run(query)
     return {"rows": show_table([column.name for column in columns], rows)}
 
 

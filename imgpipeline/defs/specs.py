@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import dagster as dg
 
 if TYPE_CHECKING:
-    from imgpipeline.lake.schema import Column, Table
+    from imgpipeline.lake.schema.tables import Column, Table
 
 OWNERS = ["team:imgpipeline"]
 _UNIQUE: Mapping[str, frozenset[str]] = {"frames": frozenset({"frame_id"})}

@@ -20,7 +20,7 @@ from imgpipeline.detect.resume import has_record
 from imgpipeline.detect.work import FrameWork
 from imgpipeline.errors import ConfigurationError, LedgerError, TransientError, UsageError
 from imgpipeline.lake.days.stale_days import named_end
-from imgpipeline.lake.schema import FRAMES
+from imgpipeline.lake.schema.tables import FRAMES
 from imgpipeline.ledger.days import DayIndex, days_of_chain
 from imgpipeline.ledger.reading import list_chains
 from imgpipeline.ledger.repair.damage import (

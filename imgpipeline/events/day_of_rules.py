@@ -2,7 +2,7 @@
 
 from abc import abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from datetime import date, datetime
 from typing import Any, ClassVar
 
@@ -11,17 +11,16 @@ from pydantic import ValidationError
 
 from imgpipeline.events.configuration import Rules
 from imgpipeline.lake.days.derived import Derived, Made, Origin, Start
-from imgpipeline.lake.days.summary_inputs import Inputs, Patience, find_inputs, open_inputs, stored_key
-from imgpipeline.lake.schema import TRACK_TABLES, Table
+from imgpipeline.lake.days.summary_inputs import Inputs, find_inputs, open_inputs, stored_key
+from imgpipeline.lake.schema.tables import Table
+from imgpipeline.lake.schema.tracks import TRACK_TABLES
 from imgpipeline.lake.storage.cache import open_cache
 from imgpipeline.lake.storage.engine import Engine, all_rows, identifier
 from imgpipeline.lake.storage.manifest import (
     Manifest,
     Stored,
-    have_equal_ends,
+    parse_footer,
     read_stored,
-    read_version,
-    version_of_file,
     write_parquet,
 )
 from imgpipeline.objectstore import ObjectStore
@@ -48,8 +47,6 @@ class DayOfRules(Derived[Manifest]):
     now: datetime
     keeps_rules: bool = False
     """Whether past days keep the rules of their stored table."""
-    patience: Patience = field(default_factory=Patience)
-    """How long to wait for a build of the inputs that has written only some of its tables."""
 
     @property
     def name(self) -> str:
@@ -74,21 +71,15 @@ class DayOfRules(Derived[Manifest]):
         rules = self.rules_of(stored)
         versions = {name: found.manifest.version for name, found in self._find(rules).items()}
         for name in self.track_inputs(rules):
-            found = read_version(self.store, stored_key(name, self.day))
-            versions[name] = found.manifest if found else ""
+            found = read_stored(self.store, stored_key(name, self.day))
+            versions[name] = found.manifest.version if found else ""
         return Origin(versions, self.recipe(rules))
 
-    def make(self, start: Start[Manifest], /) -> dict[str, Made[Manifest]] | None:
-        """Makes the table; None if its inputs changed while they were read."""
+    def make(self, start: Start[Manifest], /) -> dict[str, Made[Manifest]]:
+        """Makes the table."""
         rules = self.rules_of(start.stored)
-        found = self._find(rules)
-        while not have_equal_ends(each.manifest for each in found.values()):
-            self.patience.wait(self.table.name, self.day)
-            found = self._find(rules)
-        memory = self.settings.duckdb_memory
-        with open_inputs(self.store, found, self.day, wanted_by=self.table.name, memory=memory) as opened:
-            if opened is None:
-                return None
+        name, memory = self.table.name, self.settings.duckdb_memory
+        with open_inputs(self.store, self.inputs(rules), self.day, wanted_by=name, memory=memory) as opened:
             inputs = replace(opened, versions={**opened.versions, **self._open_tracks(opened.engine, rules)})
             rows, made_with = self.rows(inputs, rules, None if start.force else start.stored[self.key])
             manifest = Manifest(
@@ -96,13 +87,12 @@ class DayOfRules(Derived[Manifest]):
                 day=self.day,
                 made_by=self.recipe(rules),
                 ends=next(iter(inputs.manifests.values())).ends,
-                rows=len(rows),
                 built_at=self.now,
                 made_of=inputs.versions,
                 made_with={RULES: rules.model_dump_json(exclude_defaults=True), **made_with},
             )
-            data = _write(inputs.engine, self.table, rows, manifest, object_bytes=self.settings.table_object_bytes)
-        return {self.key: Made(data, manifest)}
+            size = self.settings.table_object_bytes
+            return {self.key: _write(inputs.engine, self.table, rows, manifest, object_bytes=size)}
 
     def rules_of(self, stored: Mapping[str, Stored | None]) -> Rules:
         """Returns the current rules; for a past day that keeps its rules, those of the stored table."""
@@ -151,7 +141,7 @@ class DayOfRules(Derived[Manifest]):
                 key, path = stored_key(table.name, self.day), engine.folder / f"{table.name}-read.parquet"
                 info = self.store.head(key)
                 if info and cache.link(key, info.e_tag, path):
-                    versions[table.name] = version_of_file(path, key)
+                    versions[table.name] = parse_footer(path, key).version
                     engine.run(f"CREATE VIEW {table.name} AS {all_rows(path, day=self.day)}")
                 else:
                     versions[table.name] = ""
@@ -169,7 +159,9 @@ def select_rows(engine: Engine, sql: str, parameters: Sequence[object] = ()) -> 
     return [dict(zip(names, row, strict=True)) for row in cursor.fetchall()]
 
 
-def _write(engine: Engine, table: Table, rows: Iterable[Row], manifest: Manifest, *, object_bytes: int) -> memoryview:
+def _write(
+    engine: Engine, table: Table, rows: Iterable[Row], manifest: Manifest, *, object_bytes: int
+) -> Made[Manifest]:
     columns = [column for column in table.columns if column.name != "day"]
     typed = ", ".join(f"{identifier(column.name)} {column.duckdb_type}" for column in columns)
     engine.run(f"CREATE TABLE made ({typed})")
@@ -177,4 +169,4 @@ def _write(engine: Engine, table: Table, rows: Iterable[Row], manifest: Manifest
     engine.connection.register("given_rows", pa.Table.from_pylist(list(rows), schema))
     engine.run("INSERT INTO made BY NAME SELECT * FROM given_rows")
     engine.connection.unregister("given_rows")
-    return write_parquet(engine, "SELECT * FROM made", manifest, object_bytes=object_bytes)
+    return Made(*write_parquet(engine, "SELECT * FROM made", manifest, object_bytes=object_bytes))

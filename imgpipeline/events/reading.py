@@ -11,7 +11,7 @@ from imgpipeline.events.day_of_rules import select_rows
 from imgpipeline.events.values import Event, FrameChange, SeenFrame, SeenObject
 from imgpipeline.lake.query.days import Span
 from imgpipeline.lake.query.events import WantedEvents, find_events
-from imgpipeline.lake.schema import FRAME_CHANGES
+from imgpipeline.lake.schema.events import FRAME_CHANGES
 from imgpipeline.lake.sessions.tables import create_derived_tables, fill_derived_tables
 from imgpipeline.lake.storage.cache import open_cache
 from imgpipeline.lake.storage.engine import Engine, open_engine

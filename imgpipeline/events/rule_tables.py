@@ -22,8 +22,8 @@ from imgpipeline.events.recipe import COMPARISON_VERSION, hash_of, place_recipe,
 from imgpipeline.events.values import TRACKED, Event, FrameChange, SeenFrame
 from imgpipeline.lake.days.derived import Built, build
 from imgpipeline.lake.days.summary_inputs import Inputs
-from imgpipeline.lake.schema import DETECTIONS, FRAMES, LINE_CROSSINGS, ZONE_OCCUPANCY, Table
-from imgpipeline.lake.schema.events import EVENT_SCHEMA_VERSION, EVENTS, FRAME_CHANGES
+from imgpipeline.lake.schema.events import EVENT_SCHEMA_VERSION, EVENTS, FRAME_CHANGES, LINE_CROSSINGS, ZONE_OCCUPANCY
+from imgpipeline.lake.schema.tables import DETECTIONS, FRAMES, Table
 from imgpipeline.lake.storage.manifest import Manifest, Stored
 from imgpipeline.objectstore import ImageReader, ObjectStore
 from imgpipeline.settings import Settings

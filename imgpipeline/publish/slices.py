@@ -6,27 +6,26 @@ one record per processed frame, also for frames without a track; events one per 
 """
 
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
 from itertools import groupby
 from typing import Any
 
-from imgpipeline.contracts.keys import day_table_key
 from imgpipeline.contracts.times import format_time, parse_time
 from imgpipeline.events.values import TRACKED
-from imgpipeline.lake.days.summary_inputs import list_versions, open_tables
-from imgpipeline.lake.schema import EVENTS, FRAMES
+from imgpipeline.lake.days.day_tables import DayTables
+from imgpipeline.lake.days.derived import judge
+from imgpipeline.lake.days.summary_inputs import list_versions, open_tables, stored_key
+from imgpipeline.lake.schema.events import EVENTS
+from imgpipeline.lake.schema.tables import FRAMES
 from imgpipeline.lake.schema.tracks import STORED_TRACK_TABLES, TRACK_SLICES
 from imgpipeline.lake.storage.engine import Engine, identifier
-from imgpipeline.lake.storage.manifest import read_stored
-from imgpipeline.ledger.days import has_segment
-from imgpipeline.ledger.reading import fix_ends
+from imgpipeline.lake.storage.manifest import Manifest, read_stored
 from imgpipeline.objectstore import ObjectStore
 from imgpipeline.publish.run import Form, Publication, Run
 from imgpipeline.publish.transactions import ResultBatch, ResultPublisher, classic_frame, record_of
 from imgpipeline.stream.send import Record
-from imgpipeline.tracking.manifest import read_tracks
 from imgpipeline.tracking.values import OVERLAP, SLICE, slice_start
 
 QUIET = timedelta(minutes=10)
@@ -84,10 +83,10 @@ class ClosedSlices:
     table: str
     """The table with the results; its days are searched."""
     tables: tuple[str, ...]
-    versions: Callable[[ObjectStore, date], tuple[str, ...] | None]
-    """Returns the e-tags of a day's tables; None if the results were not made from the current frames."""
     newest: str
     """SQL for source, time of the newest frame, and time of the last processing."""
+    made_of: tuple[str, ...] = ()
+    """Further tables of which the results may be made; they are not opened."""
     _settled: dict[date, str] = field(default_factory=dict)
 
     def times(self, until: Ends) -> Iterator[ClosedTime]:
@@ -106,31 +105,34 @@ class ClosedSlices:
             if self._settled.get(day) == version:
                 continue
             has_open = False
-            frames = store.head(day_table_key(FRAMES.name, day))
-            before = self.versions(store, day)
-            with open_tables(store, self.tables, day, memory=self.run.settings.duckdb_memory) as engine:
-                if frames is None or before is None or before != self.versions(store, day):
+            with open_tables(store, self.tables, day, memory=self.run.settings.duckdb_memory) as opened:
+                if not self._belong_together(day, opened.manifests):
                     self.run.on_waiting(day)
                     return
-                sources = list(engine.run(self.newest))
+                sources = list(opened.engine.run(self.newest))
                 quiet = {source for source, _, processed in sources if processed is None or now - processed > QUIET}
-                has_all = bool(quiet) and _has_all_frames(store, day, frames.e_tag)
+                has_all = bool(quiet) and _has_all_frames(store, day, opened.manifests[FRAMES.name], now)
                 for source, newest, _ in sources:
                     is_over = has_all and source in quiet
                     end = slice_start(newest) + SLICE if is_over else slice_start(newest - OVERLAP)
                     has_open |= end <= newest
-                    yield ClosedTime(engine, source, until.get(source, _START), end)
+                    yield ClosedTime(opened.engine, source, until.get(source, _START), end)
             if not has_open:
                 self._settled[day] = version
 
+    def _belong_together(self, day: date, opened: Mapping[str, Manifest]) -> bool:
+        """Whether each table was made of those versions of the other tables that are opened or stored now."""
+        named = opened[self.table].made_of.keys() & set(self.made_of)
+        stored = {name: read_stored(self.run.store, stored_key(name, day)) for name in named}
+        tables = {**opened, **{name: found.manifest for name, found in stored.items() if found}}
+        made_of = [pair for each in tables.values() for pair in each.made_of.items() if pair[0] in tables]
+        return all(stored.values()) and all(tables[name].version == version for name, version in made_of)
 
-def _has_all_frames(store: ObjectStore, day: date, version: str) -> bool:
-    """Whether this version of a day's frames has everything that the ledger has of the day; builds may be late."""
-    stored = read_stored(store, day_table_key(FRAMES.name, day))
-    if stored is None or stored.e_tag != version:
-        return False
-    ends = {chain: end.offset for chain, end in fix_ends(store).items()}
-    return not has_segment(store, day, ends, since=stored.manifest.ends)
+
+def _has_all_frames(store: ObjectStore, day: date, frames: Manifest, now: datetime) -> bool:
+    """Whether an opened table `frames` has everything that the ledger has of the day; builds may be late."""
+    entry = DayTables(store, day, None, now)
+    return not judge([entry.origin(frames)], entry.wanted(entry.read())).is_behind
 
 
 def ends_to_json(until: Mapping[str, datetime]) -> dict[str, Any]:
@@ -147,7 +149,7 @@ def publish_tracks(run: Run, wanted: Publication) -> int:
     """Publishes the slices that are closed and not published yet; result and errors as `ResultPublisher.run`."""
     publisher: ResultPublisher[Ends] = ResultPublisher(wanted.topic, wanted.name_of("tracks"), parse_ends, dict)
     tables = (FRAMES.name, *(table.name for table in STORED_TRACK_TABLES))
-    closed = ClosedSlices(run, TRACK_SLICES.name, tables, _track_versions, _NEWEST_PROCESSED)
+    closed = ClosedSlices(run, TRACK_SLICES.name, tables, _NEWEST_PROCESSED)
 
     def batches(until: Ends) -> Iterator[ResultBatch]:
         for time in closed.times(until):
@@ -156,17 +158,6 @@ def publish_tracks(run: Run, wanted: Publication) -> int:
                 yield ResultBatch(_track_records(time.engine, wanted, time.source, start), ends_to_json(until))
 
     return publisher.run(run, batches)
-
-
-def _track_versions(store: ObjectStore, day: date) -> tuple[str, ...] | None:
-    """Returns the e-tags of a day's frames and tracks; None if the tracks were made from other frames."""
-    frames = read_stored(store, day_table_key(FRAMES.name, day))
-    stored = list(read_tracks(store, day).values())
-    if frames is None:
-        return None
-    if any(each is None or each.manifest.made_of.get(FRAMES.name) != frames.manifest.version for each in stored):
-        return None
-    return (frames.e_tag, *(each.e_tag for each in stored if each))
 
 
 def _track_records(engine: Engine, wanted: Publication, source: str, start: datetime) -> list[Record]:
@@ -203,7 +194,7 @@ def _native(
 def publish_events(run: Run, topic: str) -> int:
     """Publishes the events of slices that are closed and not published yet; otherwise like `publish_tracks`."""
     publisher: ResultPublisher[Ends] = ResultPublisher(topic, "events", parse_ends, dict)
-    closed = ClosedSlices(run, EVENTS.name, (FRAMES.name, EVENTS.name), _event_versions, _NEWEST)
+    closed = ClosedSlices(run, EVENTS.name, (FRAMES.name, EVENTS.name), _NEWEST, tuple(TRACKED))
 
     def batches(until: Ends) -> Iterator[ResultBatch]:
         for time in closed.times(until):
@@ -213,22 +204,6 @@ def publish_events(run: Run, topic: str) -> int:
                 yield ResultBatch([_event_record(topic, row) for row in rows], ends_to_json(until))
 
     return publisher.run(run, batches)
-
-
-def _event_versions(store: ObjectStore, day: date) -> tuple[str, str] | None:
-    """Returns the e-tags of a day's frames and events; None if the events were made from other frames or tracks."""
-    frames, events = (read_stored(store, day_table_key(table.name, day)) for table in (FRAMES, EVENTS))
-    if frames is None or events is None or events.manifest.made_of.get(FRAMES.name) != frames.manifest.version:
-        return None
-    wanted = {day_table_key(name, day): read for name, read in events.manifest.made_of.items() if name in TRACKED}
-    tracks = read_tracks(store, day) if wanted else {}
-    for key, version in wanted.items():
-        stored = tracks[key]
-        if stored is None or stored.manifest.content != version:
-            return None
-        if stored.manifest.made_of.get(FRAMES.name) != frames.manifest.version:
-            return None
-    return frames.e_tag, events.e_tag
 
 
 def _event_record(topic: str, row: Sequence[Any]) -> Record:

@@ -1,16 +1,13 @@
 """The manifest of a redetection: its frames, model, thresholds and outcomes. Both objects have it in their footers."""
 
-import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
-from datetime import date, datetime
+from dataclasses import dataclass
+from datetime import date
 from hashlib import sha256
-from typing import Any
 
 from imgpipeline.contracts.keys import redetection_key
-from imgpipeline.contracts.times import format_time, parse_time
 from imgpipeline.lake.schema.redetections import REDETECTION_SCHEMA_VERSION
-from imgpipeline.lake.storage.manifest import StoredObject, read_object
+from imgpipeline.lake.storage.manifest import BaseManifest, StoredObject, read_object
 from imgpipeline.objectstore import ObjectStore
 from imgpipeline.settings import Settings
 from imgpipeline.vision.detector import Detector
@@ -19,17 +16,15 @@ FRAMES, DETECTIONS = "frames", "detections"
 """Names of the two objects of a redetection."""
 
 
-@dataclass(frozen=True, slots=True)
-class RedetectionManifest:
-    """The inputs and outcomes of one redetection."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RedetectionManifest(BaseManifest):
+    """The inputs and outcomes of one redetection.
+
+    `rows` counts its detections, and `content` is a hash of the rows of both objects, which is the version of each.
+    """
 
     model: str
     """The choice, such as `demo@0.3`."""
-    day: date
-    made_by: str
-    """The recipe, 16 hexadecimal digits."""
-    made_of: str
-    """Version of the day's table `frames`."""
     model_used: str
     model_sha256: str
     confidence_threshold: float
@@ -42,24 +37,8 @@ class RedetectionManifest:
     """Frames that were left out, as in live detection."""
     failed: Mapping[str, int]
     """Frames whose image is no longer available, by code."""
-    detections: int
-    content: str
-    """Hash of the rows of both objects, which is the version of each."""
-    built_at: datetime
     precision: str | None = None
     """What the model computed in, such as `bf16`; None for 32-bit floats."""
-
-    def to_json(self) -> str:
-        """Returns the document of the footers."""
-        changed = {"day": self.day.isoformat(), "built_at": format_time(self.built_at), "failed": dict(self.failed)}
-        return json.dumps(asdict(self) | changed, ensure_ascii=False)
-
-    @classmethod
-    def from_json(cls, text: str | bytes) -> "RedetectionManifest":
-        """Reads a document of `to_json`; raises KeyError, TypeError or ValueError for anything else."""
-        data: dict[str, Any] = json.loads(text)
-        changed = {"day": date.fromisoformat(data["day"]), "built_at": parse_time(data["built_at"])}
-        return cls(**data | changed)
 
 
 Stored = Mapping[str, StoredObject[RedetectionManifest] | None]
@@ -69,7 +48,7 @@ Stored = Mapping[str, StoredObject[RedetectionManifest] | None]
 def read_redetection(store: ObjectStore, model: str, day: date) -> Stored:
     """Returns both objects of a redetection; raises DamagedObjectError."""
     keys = [redetection_key(model, day, name) for name in (FRAMES, DETECTIONS)]
-    return {key: read_object(store, key, RedetectionManifest.from_json) for key in keys}
+    return {key: read_object(store, key, RedetectionManifest) for key in keys}
 
 
 def whole(stored: Stored) -> RedetectionManifest | None:

@@ -5,29 +5,29 @@ candidates, `vision.agreement` chooses.
 """
 
 import contextlib
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
 from enum import StrEnum
-from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from imgpipeline.contracts.detection import Detection
 from imgpipeline.contracts.keys import REDETECTIONS, day_table_key, parse_day, parse_model_folder, redetection_key
-from imgpipeline.errors import PermanentError, TransientError
-from imgpipeline.lake.days.summary_inputs import Patience
-from imgpipeline.lake.storage.engine import Engine, all_rows, disk_errors, engine_errors, open_engine, quoted
+from imgpipeline.errors import PermanentError
+from imgpipeline.lake.days.summary_inputs import UnsettledError, when_settled
+from imgpipeline.lake.schema.redetections import MODEL_COMPARISON
+from imgpipeline.lake.storage.engine import Engine, all_rows, disk_errors, engine_errors, open_engine, quoted, read_sql
 from imgpipeline.lake.storage.manifest import (
-    FOOTER_KEY,
+    BaseManifest,
+    Manifest,
     have_equal_ends,
-    parse_footer,
-    read_version,
-    version_of_file,
+    parse_manifest,
+    read_object,
 )
 from imgpipeline.lake.storage.pieces import fetch_table
 from imgpipeline.objectstore import ObjectMissingError, ObjectStore
+from imgpipeline.redetect.manifest import RedetectionManifest
 from imgpipeline.settings import LIVE
 from imgpipeline.vision.agreement import Overlap, choose_pairs
 
@@ -35,6 +35,10 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 _TABLES = ("frames", "detections")
+PACKAGE = "imgpipeline.redetect"
+"""Its folder `sql` has the queries."""
+LABEL_COLUMNS = [name for name in MODEL_COMPARISON.names if name not in ("day", "examples")]
+"""The columns of a `LabelRow`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +48,8 @@ class Side:
     name: str
     view: str
     """Prefix of the names of the views."""
-    versions: tuple[str, ...]
+    versions: str
+    """Versions of its two objects."""
 
 
 def sides_of(store: ObjectStore, day: date) -> list[str]:
@@ -66,12 +71,12 @@ def days_with_redetections(store: ObjectStore) -> dict[date, str]:
     return found
 
 
-def versions_of(store: ObjectStore, day: date, names: Sequence[str]) -> dict[str, list[str]]:
+def versions_of(store: ObjectStore, day: date, names: Sequence[str]) -> dict[str, str]:
     """Returns the versions of both objects of each side; the version of a missing object is empty."""
-    found: dict[str, list[str]] = {}
+    found: dict[str, str] = {}
     for name in names:
-        stored = [read_version(store, _key(name, day, table)) for table in _TABLES]
-        found[name] = [each.manifest if each else "" for each in stored]
+        stored = [read_object(store, _key(name, day, table), BaseManifest) for table in _TABLES]
+        found[name] = " ".join(each.manifest.version if each else "" for each in stored)
     return found
 
 
@@ -93,36 +98,31 @@ def open_side(store: ObjectStore, engine: Engine, name: str, day: date, view: st
         PermanentError: It does not exist, is not a Parquet file of this project.
         TransientError: Its two objects are from different builds for longer than a build takes.
     """
-    patience = Patience()
-    while True:
-        paths = {table: engine.folder / f"{view}-{table}.parquet" for table in _TABLES}
+    paths = {table: engine.folder / f"{view}-{table}.parquet" for table in _TABLES}
+
+    def fetch() -> list[BaseManifest]:
+        kind = Manifest if name == LIVE else RedetectionManifest
         for table, path in paths.items():
             _fetch(store, engine, name, day, table, path)
-        if _belong_together(name, day, paths):
-            break
-        try:
-            patience.wait(name, day)
-        except TransientError:
-            raise TransientError(
-                f"{name} of {day} cannot be compared yet: its frames and detections are from different builds; one is "
-                "in progress or was killed.",
-                next_step=_command(name, day),
-            ) from None
-    processed = "status = 'processed'" if name == LIVE else "outcome = 'processed'"
-    frames = f"SELECT *, {_precision_of(name, paths['frames'])} AS computed_in FROM ({all_rows(paths['frames'])})"  # noqa: S608 - own names
-    engine.run(f"CREATE VIEW {view}_frames AS {frames} WHERE {processed}")
+        found = [parse_manifest(path, _key(name, day, table), kind) for table, path in paths.items()]
+        if found[0] == found[1] if name != LIVE else have_equal_ends(found):
+            return found
+        raise UnsettledError(
+            f"{name} of {day} cannot be compared yet: its frames and detections are from different builds; one is "
+            "in progress or was killed.",
+            next_step=_command(name, day),
+        )
+
+    frames, detections = when_settled(fetch)
+    processed, precision = "outcome = 'processed'", "NULL"
+    if isinstance(frames, RedetectionManifest):
+        precision = quoted(frames.precision) if frames.precision else "NULL"
+    else:
+        processed, precision = "status = 'processed'", 'detectors[1]."precision"'
+    rows = f"SELECT *, {precision} AS computed_in FROM ({all_rows(paths['frames'])})"  # noqa: S608 - own names
+    engine.run(f"CREATE VIEW {view}_frames AS {rows} WHERE {processed}")
     engine.run(f"CREATE VIEW {view}_found AS {all_rows(paths['detections'])}")
-    versions = (version_of_file(path, _key(name, day, table)) for table, path in paths.items())
-    return Side(name, view, tuple(versions))
-
-
-def _precision_of(name: str, frames: Path) -> str:
-    """Returns the SQL for the precision of a frame's model, NULL for 32-bit floats."""
-    if name == LIVE:
-        return 'detectors[1]."precision"'
-    document = _document(frames)
-    precision = json.loads(document).get("precision") if document else None
-    return quoted(precision) if precision else "NULL"
+    return Side(name, view, f"{frames.version} {detections.version}")
 
 
 def _key(name: str, day: date, table: str) -> str:
@@ -145,21 +145,6 @@ def _command(name: str, day: date) -> str:
     return f"imgpipeline redetect --model {name} --day {day}"
 
 
-def _belong_together(name: str, day: date, paths: Mapping[str, Path]) -> bool:
-    if name == LIVE:
-        return have_equal_ends(parse_footer(path, _key(name, day, table)) for table, path in paths.items())
-    documents = [_document(path) for path in paths.values()]
-    return documents[0] is not None and documents[0] == documents[1]
-
-
-def _document(path: Path) -> bytes | None:
-    """Returns the manifest in the footer of a redetection's object."""
-    import pyarrow.parquet as pq  # noqa: PLC0415 - loads slowly; a detection run does not need it
-
-    found: bytes | None = (pq.read_metadata(path).metadata or {}).get(FOOTER_KEY.encode())
-    return found
-
-
 ROWS_AT_ONCE = 10_000
 """Number of matched pairs that are in memory at a time."""
 _MODELS = """
@@ -176,29 +161,8 @@ FROM {a}_frames SEMI JOIN {b}_frames USING (frame_id)
 """Creates the table of the frames that both sides processed."""
 
 
-@dataclass(frozen=True, slots=True)
-class LabelComparison:
-    """One label of one pair of models on one day: a row of `model_comparison`."""
-
-    model_a: str
-    model_b: str
-    label: str
-    frames: int
-    count_a: int
-    count_b: int
-    matched: int
-    only_a: int
-    only_b: int
-    agreement: float
-    """`matched / (matched + only_a + only_b)`."""
-    mean_iou: float | None
-    """Mean IoU of the pairs; None without pairs."""
-    models_a: tuple[str, ...]
-    """Name, hash, precision and threshold of each model that made the results of A."""
-    models_b: tuple[str, ...]
-    """The same for B."""
-    examples: tuple[str, ...] = ()
-    """Keys of pictures in which only one of them found this label."""
+LabelRow = Mapping[str, Any]
+"""One label of one pair of models on one day: a row of `model_comparison` without the day and the examples."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -219,7 +183,7 @@ class PairComparison:
 
     model_a: str
     model_b: str
-    labels: tuple[LabelComparison, ...]
+    labels: Sequence[LabelRow]
     """One for each label that either found."""
     examples: tuple[Example, ...]
     """The largest differences first; more than are shown, because pictures may no longer exist."""
@@ -236,14 +200,13 @@ def match_sides(engine: Engine, a: Side, b: Side) -> None:
     match_found(engine)
 
 
-def compare_labels(engine: Engine, a: Side, b: Side) -> tuple[LabelComparison, ...]:
+def compare_labels(engine: Engine, a: Side, b: Side) -> list[LabelRow]:
     """Returns the agreement of two sides by label, after `match_sides`."""
-    frames = engine.value("SELECT count(*) FROM compared")
-    models = [tuple(engine.value(_MODELS.format(view=side.view))) for side in (a, b)]
-    return tuple(
-        LabelComparison(a.name, b.name, row[0], frames, *row[1:], *models)
-        for row in engine.run(read_sql("model_comparison"))
-    )
+    models = {f"models_{end}": engine.value(_MODELS.format(view=side.view)) for end, side in (("a", a), ("b", b))}
+    counts = read_sql(PACKAGE, "model_comparison")
+    rows = _arrow(engine, f"SELECT *, (SELECT count(*) FROM compared) AS frames FROM ({counts})")  # noqa: S608 - own SQL
+    named = [{"model_a": a.name, "model_b": b.name, **row, **models} for row in rows.to_pylist()]
+    return [{name: row[name] for name in LABEL_COLUMNS} for row in named]
 
 
 def compare_pair(engine: Engine, a: Side, b: Side) -> PairComparison:
@@ -252,17 +215,9 @@ def compare_pair(engine: Engine, a: Side, b: Side) -> PairComparison:
     labels = compare_labels(engine, a, b)
     examples = tuple(
         Example(frame_id, path, tuple(differing), _found(engine, "a", frame_id), _found(engine, "b", frame_id))
-        for frame_id, path, differing in engine.run(read_sql("example_frames"))
+        for frame_id, path, differing in engine.run(read_sql(PACKAGE, "example_frames"))
     )
     return PairComparison(a.name, b.name, labels, examples)
-
-
-def compare_models(
-    store: ObjectStore, day: date, model_a: str, model_b: str, *, memory: str | None = None
-) -> PairComparison:
-    """Compares two models on a day without storing anything; arguments and errors as `open_pair`."""
-    with open_pair(store, day, model_a, model_b, memory=memory) as (engine, a, b):
-        return compare_pair(engine, a, b)
 
 
 @contextlib.contextmanager
@@ -296,17 +251,12 @@ def _found(engine: Engine, end: str, frame_id: str) -> tuple[Detection, ...]:
     return tuple(Detection(label, number, sure, tuple(box)) for label, number, sure, *box in rows)
 
 
-def read_sql(name: str) -> str:
-    """Returns a query of this package, without a final semicolon."""
-    return resources.files("imgpipeline.redetect").joinpath("sql", f"{name}.sql").read_text(encoding="utf-8").strip()
-
-
 def match_found(engine: Engine) -> None:
     """Creates the table `matched` from `found_a` and `found_b`.
 
     Most boxes overlap at most one other box. These pairs need no choice and stay in DuckDB.
     """
-    engine.run(f"CREATE OR REPLACE TABLE overlapping AS {read_sql('overlapping')}")
+    engine.run(f"CREATE OR REPLACE TABLE overlapping AS {read_sql(PACKAGE, 'overlapping')}")
     engine.run(
         "CREATE OR REPLACE TABLE matched AS "
         "SELECT frame_id, label, a, b, iou FROM overlapping WHERE of_a = 1 AND of_b = 1"
@@ -376,7 +326,7 @@ class ComparedDay:
 
     model_a: str
     model_b: str
-    labels: tuple[LabelComparison, ...]
+    labels: Sequence[LabelRow]
     boxes: "pa.Table"
     """All boxes of both, with the columns `side` (`a`, `b`), `frame_id`, `detection_number`, `label`, `confidence`,
     `x`, `y`, `width`, `height` in pixels, and `iou` with the matching box of the other model, or NULL."""

@@ -37,6 +37,7 @@ from imgpipeline.faultpoints import reach
 from imgpipeline.lake.days.day_tables import list_days
 from imgpipeline.lake.days.derived import Derived, Made, Origin, Start, build
 from imgpipeline.lake.query.days import name_nearest_days, nearest_day
+from imgpipeline.lake.schema.redetections import REDETECTIONS
 from imgpipeline.lake.storage.engine import Engine, disk_errors, open_engine
 from imgpipeline.lake.storage.manifest import hash_rows, parse_footer, read_stored, write_rows
 from imgpipeline.lake.storage.pieces import fetch_table
@@ -299,10 +300,11 @@ class DayAttempt:
         if sum(outcomes.values()) != frames.frames:
             raise AssertionError(f"{frames.frames} frames have {sum(outcomes.values())} outcomes")
         return RedetectionManifest(
+            table=REDETECTIONS.name,
             model=owner.model,
             day=self.day,
             made_by=self.recipe,
-            made_of=parse_footer(self.source, day_table_key(FRAMES, self.day)).version,
+            made_of={FRAMES: parse_footer(self.source, day_table_key(FRAMES, self.day)).version},
             model_used=owner.detector.model_name,
             model_sha256=owner.detector.model_sha256,
             confidence_threshold=owner.detector.confidence_threshold,
@@ -311,8 +313,7 @@ class DayAttempt:
             processed=outcomes.get(FrameOutcome.PROCESSED.value, 0),
             gated=outcomes.get(FrameOutcome.GATED.value, 0),
             failed=failed,
-            detections=found,
-            content="",
+            rows=found,
             built_at=owner.clock(),
             precision=owner.detector.use.precision,
         )
@@ -430,7 +431,7 @@ class DayRedetection(Derived[RedetectionManifest]):
 
     def origin(self, manifest: RedetectionManifest, /) -> Origin:
         """Returns the version of `frames` it was built from, and its recipe."""
-        return Origin({FRAMES: manifest.made_of}, manifest.made_by)
+        return Origin(manifest.made_of, manifest.made_by)
 
     def wanted(self, _stored: Stored, /) -> Origin:
         """Returns the version of the stored table `frames`."""

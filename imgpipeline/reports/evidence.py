@@ -11,10 +11,10 @@ from imgpipeline.contracts.records import RecordReference
 from imgpipeline.lake.days.summaries import SUMMARIES
 from imgpipeline.lake.quality.audit_report import DayFigures
 from imgpipeline.lake.quality.audit_state import StoredVerdict, read_verdict
-from imgpipeline.lake.schema import DAY_TABLES
+from imgpipeline.lake.schema.tables import DAY_TABLES
 from imgpipeline.lake.sessions.session import LakeSession
 from imgpipeline.lake.sessions.snapshot import SHOWN_LETTERS
-from imgpipeline.lake.storage.manifest import read_version
+from imgpipeline.lake.storage.manifest import read_stored
 from imgpipeline.ledger.dead_letters import ReplayTrail
 from imgpipeline.objectstore import ObjectStore
 from imgpipeline.reports.inputs import ReportInputs
@@ -90,8 +90,8 @@ def audit_of(store: ObjectStore, day: date, *, is_behind: bool) -> DayVerdict:
         DamagedObjectError: A table is not a Parquet file of this project.
         TransientError: The store does not answer.
     """
-    found = [read_version(store, day_table_key(table.name, day)) for table in DAY_TABLES]
-    versions = [each.manifest for each in found if each]
+    found = [read_stored(store, day_table_key(table.name, day)) for table in DAY_TABLES]
+    versions = [each.manifest.version for each in found if each]
     return _judge(versions if len(versions) == len(found) else [], read_verdict(store, day), is_behind=is_behind)
 
 

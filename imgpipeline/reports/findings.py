@@ -6,7 +6,7 @@ from datetime import date
 
 from imgpipeline.contracts.detection import Detection
 from imgpipeline.lake.query.frames import detections_in
-from imgpipeline.lake.schema import EVENTS, LINE_CROSSINGS, ZONE_OCCUPANCY
+from imgpipeline.lake.schema.events import EVENTS, LINE_CROSSINGS, ZONE_OCCUPANCY
 from imgpipeline.lake.schema.tracks import UNIQUE_OBJECTS
 from imgpipeline.lake.sessions.session import LakeSession
 from imgpipeline.reports.figures import ByHour, DayHours, Row, read_by_hour, read_rows

@@ -16,19 +16,18 @@ from imgpipeline.contracts.times import find_timezone
 from imgpipeline.errors import PermanentError
 from imgpipeline.lake.days.day_tables import list_days
 from imgpipeline.lake.days.summaries import SUMMARIES, recipe
-from imgpipeline.lake.days.summary_inputs import Patience, stored_key
+from imgpipeline.lake.days.summary_inputs import require_equal_ends, stored_key, when_settled
 from imgpipeline.lake.quality.audit_state import StoredVerdict, read_verdict
 from imgpipeline.lake.query.days import name_nearest_days, nearest_day
-from imgpipeline.lake.schema import DAY_TABLES, EVENTS, PLACE_TABLES, TRACK_TABLES
+from imgpipeline.lake.schema.events import EVENTS, PLACE_TABLES
+from imgpipeline.lake.schema.tables import DAY_TABLES
+from imgpipeline.lake.schema.tracks import TRACK_TABLES
 from imgpipeline.lake.storage.manifest import (
     DamagedObjectError,
     Manifest,
     Stored,
-    StoredObject,
-    have_equal_ends,
     join_ends,
     read_stored,
-    read_version,
 )
 from imgpipeline.ledger.days import index_buckets, known_days
 from imgpipeline.objectstore import ObjectStore
@@ -99,14 +98,15 @@ def read_inputs(store: ObjectStore, settings: Settings, day: date, *, now: datet
         PermanentError: There is nothing for the day (the message names other days), or it is not built yet.
         TransientError: The store does not answer, or a build of the day takes too long.
     """
-    patience = Patience()
-    while True:
+
+    def read() -> dict[str, Stored]:
         stored = _stored_tables(store, day)
         if len(stored) < len(DAY_TABLES):
             raise _not_built(store, day)
-        if have_equal_ends(found.manifest for found in stored.values()):
-            return _inputs(store, settings, day, stored, {}, now)
-        patience.wait("the report", day)
+        require_equal_ends((found.manifest for found in stored.values()), "the report", day)
+        return stored
+
+    return _inputs(store, settings, day, when_settled(read), {}, now)
 
 
 def read_live_inputs(
@@ -162,7 +162,7 @@ def _inputs(
     verdict = read_verdict(store, day)
     optional = _optional_versions(store, day)
     tables = {key: found.manifest.version for key, found in stored.items()}
-    others = {key: found.manifest for key, found in optional.items()}
+    others = {key: found.manifest.version for key, found in optional.items()}
     audit = {audit_verdict_key(day): verdict.content} if verdict else {}
     return ReportInputs(
         day=day,
@@ -176,12 +176,12 @@ def _inputs(
     )
 
 
-def _optional_versions(store: ObjectStore, day: date) -> dict[str, StoredObject[str]]:
-    """Returns the versions of the stored summaries and of `FOUND_TABLES`, by key; a damaged one counts as missing."""
-    versions: dict[str, StoredObject[str]] = {}
+def _optional_versions(store: ObjectStore, day: date) -> dict[str, Stored]:
+    """Returns the stored summaries and those of `FOUND_TABLES`, by key; a damaged one counts as missing."""
+    versions: dict[str, Stored] = {}
     for name in (*sorted(SUMMARIES), *(table.name for table in FOUND_TABLES)):
         with contextlib.suppress(DamagedObjectError):
-            if found := read_version(store, stored_key(name, day)):
+            if found := read_stored(store, stored_key(name, day)):
                 versions[stored_key(name, day)] = found
     return versions
 

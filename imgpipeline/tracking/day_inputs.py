@@ -1,17 +1,14 @@
 """Inputs of a day's tracks: frames, boxes and notices from ten minutes before the day to one minute after it."""
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta
 
-from imgpipeline.contracts.keys import day_table_key
-from imgpipeline.errors import PermanentError
-from imgpipeline.lake.days.summary_inputs import Patience, find_inputs
-from imgpipeline.lake.schema import DETECTIONS, FRAMES, NOTICES, WEAK_DETECTIONS
+from imgpipeline.lake.days.summary_inputs import link_day
+from imgpipeline.lake.schema.tables import DETECTIONS, FRAMES, NOTICES, WEAK_DETECTIONS
 from imgpipeline.lake.storage.cache import LakeCache, open_cache
 from imgpipeline.lake.storage.engine import Engine, all_rows, open_engine
-from imgpipeline.lake.storage.manifest import DamagedObjectError, have_equal_ends, parse_footer, read_stored
 from imgpipeline.objectstore import ObjectStore
 from imgpipeline.tracking.values import OVERLAP, SLICE, ClassGroups
 
@@ -74,68 +71,26 @@ def open_inputs(store: ObjectStore, day: date, *, memory: str | None) -> Iterato
     midnight = datetime.combine(day, time(), UTC)
     span = {"first": midnight - SLICE, "until": midnight + timedelta(days=1) + OVERLAP}
     with open_cache(store) as (folder, cache), open_engine(folder, memory=memory) as engine:
-        fetched = {
-            each: _fetch(store, engine, cache, each, is_needed=each == day)
-            for each in (day - timedelta(days=1), day, day + timedelta(days=1))
-        }
-        stored = [each for each, versions in fetched.items() if versions]
-        for table in _TABLES:
-            queries = " UNION ALL BY NAME ".join(
-                all_rows(engine.folder / day_table_key(table, each), day=each) for each in stored
+        linked = {
+            each: link_day(
+                store, cache, engine.folder, each, _TABLES if each == day else (),
+                optional=(_WEAK,) if each == day else (*_TABLES, _WEAK), wanted_by=_NAME,
             )
+            for each in (day - timedelta(days=1), day, day + timedelta(days=1))
+        }  # fmt: skip
+        whole = {each: tables for each, tables in linked.items() if set(_TABLES) <= tables.keys()}
+        for table in _TABLES:
+            queries = " UNION ALL BY NAME ".join(all_rows(of[table].path, day=each) for each, of in whole.items())
             engine.run(f"CREATE VIEW all_{table} AS {queries}")
-        _open_weak(engine, {each: versions for each, versions in fetched.items() if _WEAK in versions})
+        weak = [all_rows(of[_WEAK].path, day=each) for each, of in whole.items() if _WEAK in of]
+        nothing = "SELECT * FROM all_detections WHERE false"
+        engine.run(f"CREATE VIEW all_{_WEAK} AS {' UNION ALL BY NAME '.join(weak) or nothing}")
         for sql in (_SEEN, _BOXES, _CUTS):
             engine.run(sql, span)
         engine.run(_HASHED)
-        neighbours = {f"rows of {each}": _hash_of(engine, each) for each in fetched if each != day}
-        yield DayInputs(engine, cache, {**fetched[day], **neighbours})
-
-
-def _open_weak(engine: Engine, stored: Iterable[date]) -> None:
-    """Opens the weak detections of the days that have any."""
-    parts = [all_rows(engine.folder / day_table_key(_WEAK, each), day=each) for each in stored]
-    nothing = "SELECT * FROM all_detections WHERE false"
-    engine.run(f"CREATE VIEW all_{_WEAK} AS {' UNION ALL BY NAME '.join(parts) or nothing}")
-
-
-def _fetch(store: ObjectStore, engine: Engine, cache: LakeCache, day: date, *, is_needed: bool) -> dict[str, str]:
-    """Fetches a day's tables, all from one reading of the ledger.
-
-    Args:
-        store: The object store.
-        engine: Its folder gets the files.
-        cache: The local cache.
-        day: UTC day.
-        is_needed: Whether missing tables are an error.
-
-    Returns:
-        The versions of the tables; nothing if they are missing.
-    """
-    patience = Patience()
-    while True:
-        try:
-            found = find_inputs(store, _TABLES, day, wanted_by=_NAME)
-        except DamagedObjectError:
-            raise
-        except PermanentError:
-            if is_needed:
-                raise
-            return {}
-        paths = {table: engine.folder / day_table_key(table, day) for table in _TABLES}
-        linked = [cache.link(day_table_key(t, day), found[t].e_tag, path) for t, path in paths.items()]
-        # Builds write weak detections first, so those of the fetched frames are stored by now.
-        weak = read_stored(store, day_table_key(_WEAK, day))
-        if weak:
-            paths[_WEAK] = engine.folder / day_table_key(_WEAK, day)
-            linked.append(cache.link(day_table_key(_WEAK, day), weak.e_tag, paths[_WEAK]))
-        if all(linked):
-            manifests = {table: parse_footer(path, day_table_key(table, day)) for table, path in paths.items()}
-            if have_equal_ends(manifests.values()):
-                return {table: manifest.version for table, manifest in manifests.items()}
-        for path in paths.values():
-            path.unlink(missing_ok=True)
-        patience.wait(_NAME, day)
+        neighbours = {f"rows of {each}": _hash_of(engine, each) for each in linked if each != day}
+        versions = {table: each.manifest.version for table, each in linked[day].items()}
+        yield DayInputs(engine, cache, versions | neighbours)
 
 
 def _hash_of(engine: Engine, day: date) -> str:

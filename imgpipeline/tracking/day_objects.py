@@ -7,13 +7,12 @@ short times without detections.
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, time
-from functools import cache
-from importlib import resources
 
-from imgpipeline.lake.days.summaries import SUMMARIES, parameters_of, read_sql, set_parameters
-from imgpipeline.lake.storage.engine import Engine
+from imgpipeline.lake.days.summaries import SUMMARIES, parameters_of, set_parameters
+from imgpipeline.lake.storage.engine import Engine, read_sql
 from imgpipeline.settings import Settings
 
+_PACKAGE = "imgpipeline.tracking"
 _FRAME_STATS = "frame_stats"
 _QUERIES = ("day_points", "tracks", "unique_objects", "unique_totals")
 _POINTS = (
@@ -37,15 +36,10 @@ WHERE beyond.frame_day = $day AND followed.slice_start = beyond.slice_start + IN
 GROUP BY ALL"""
 
 
-@cache
-def read_query(name: str) -> str:
-    """Returns one of the queries in `sql/`."""
-    return resources.files("imgpipeline.tracking").joinpath("sql", f"{name}.sql").read_text(encoding="utf-8").strip()
-
-
 def queries() -> tuple[str, ...]:
     """Returns all queries that make the stored tables, for the recipe."""
-    return (*map(read_query, _QUERIES), *STORED_QUERIES.values(), _SHARED, read_sql(_FRAME_STATS))
+    own = (read_sql(_PACKAGE, name) for name in _QUERIES)
+    return (*own, *STORED_QUERIES.values(), _SHARED, SUMMARIES[_FRAME_STATS].sql)
 
 
 def name_tracks(engine: Engine, day: date) -> None:
@@ -88,16 +82,16 @@ def _number(track_id: str) -> int:
 
 def count_objects(engine: Engine, day: date, settings: Settings) -> None:
     """Adds the tables `day_points`, `day_tracks`, `unique_rows` and `total_rows`, from the table `named`."""
-    engine.run(f"CREATE TABLE day_points AS {read_query('day_points')}", {"day": day})
-    engine.run(f"CREATE TABLE day_tracks AS {read_query('tracks')}")
+    engine.run(f"CREATE TABLE day_points AS {read_sql(_PACKAGE, 'day_points')}", {"day": day})
+    engine.run(f"CREATE TABLE day_tracks AS {read_sql(_PACKAGE, 'tracks')}")
     set_parameters(engine, {**parameters_of(SUMMARIES[_FRAME_STATS], settings), "unique_min_s": settings.unique_min_s})
     for table in ("frames", "notices"):
         engine.run(f"CREATE VIEW {table} AS SELECT * FROM all_{table} WHERE day = DATE '{day}'")  # noqa: S608 - a date
     # Observed time does not depend on dead letters.
     engine.run('CREATE VIEW dead_letters AS SELECT day, "timestamp", source FROM frames WHERE false')
-    engine.run(f"CREATE TABLE observed AS SELECT hour, source, observed_s FROM ({read_sql(_FRAME_STATS)}\n)")  # noqa: S608 - own SQL
-    engine.run(f"CREATE TABLE unique_rows AS {read_query('unique_objects')}")
-    engine.run(f"CREATE TABLE total_rows AS {read_query('unique_totals')}")
+    engine.run(f"CREATE TABLE observed AS SELECT hour, source, observed_s FROM ({SUMMARIES[_FRAME_STATS].sql}\n)")  # noqa: S608 - own SQL
+    engine.run(f"CREATE TABLE unique_rows AS {read_sql(_PACKAGE, 'unique_objects')}")
+    engine.run(f"CREATE TABLE total_rows AS {read_sql(_PACKAGE, 'unique_totals')}")
 
 
 @dataclass(frozen=True, slots=True, order=True)

@@ -1,6 +1,5 @@
 """Builds the tracks of a day; only slices whose detections have changed are followed again."""
 
-import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import date, datetime
@@ -9,11 +8,11 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from imgpipeline.lake.days.derived import Derived, Made, Origin, Start, build
+from imgpipeline.lake.days.derived import Built, Derived, Made, Origin, Start, build
 from imgpipeline.lake.days.summary_inputs import stored_key
-from imgpipeline.lake.schema.tracks import DAY_TRACK_TABLES, STORED_TRACK_TABLES, TRACK_SLICES, TRACKS
+from imgpipeline.lake.schema.tracks import DAY_TRACK_TABLES, STORED_TRACK_TABLES, TRACK_SLICES
 from imgpipeline.lake.storage.engine import Engine, all_rows
-from imgpipeline.lake.storage.manifest import hash_rows, write_rows
+from imgpipeline.lake.storage.manifest import write_parquet
 from imgpipeline.objectstore import ObjectStore
 from imgpipeline.settings import Settings
 from imgpipeline.settings.tables import TrackingSettings
@@ -61,22 +60,13 @@ WHERE source = $source AND time_us >= $first AND time_us < $until
 ORDER BY class_group, time_us, frame_id, day, detection_number"""
 
 
-@dataclass(frozen=True, slots=True)
-class TracksBuild:
-    """The result of a build, or of a build with nothing to do."""
+@dataclass(frozen=True)
+class TracksBuild(Built[TracksManifest]):
+    """The result of building a day's tracks."""
 
-    day: date
-    skipped: bool
-    """Whether the stored tables were current, so nothing was built."""
     slices_followed: int
     slices_kept: int
     """Slices without changes."""
-    tracks: int
-    frame_rates: Mapping[str, float]
-    """Median observed frame rate of each source, in frames per second."""
-    size_bytes: int
-    manifests: Mapping[str, TracksManifest]
-    duration_s: float
 
 
 def build_tracks(
@@ -89,22 +79,12 @@ def build_tracks(
         PermanentError: A table of the day is missing, or a stored object is not a Parquet file of this project.
         TransientError: The store does not answer, or the build lost the write race eight times.
     """
-    began_s = time.perf_counter()
     entry = DayTracks(store, day, settings, now)
     done = build(entry, force=force)
-    manifests = {manifest.table: manifest for manifest in done.manifests.values()}
-    kept = manifests[TRACK_SLICES.name].rows if done.skipped else entry.kept
-    return TracksBuild(
-        day=day,
-        skipped=done.skipped,
-        slices_followed=0 if done.skipped else entry.followed,
-        slices_kept=kept,
-        tracks=manifests[TRACKS.name].rows,
-        frame_rates=manifests[TRACKS.name].frame_rates,
-        size_bytes=done.size_bytes,
-        manifests=manifests,
-        duration_s=time.perf_counter() - began_s,
-    )
+    if done.skipped:
+        slices = done.manifests[stored_key(TRACK_SLICES.name, day)].rows
+        return TracksBuild(**vars(done), slices_followed=0, slices_kept=slices)
+    return TracksBuild(**vars(done), slices_followed=entry.followed, slices_kept=entry.kept)
 
 
 @dataclass(slots=True)
@@ -194,10 +174,8 @@ class DayTracks(Derived[TracksManifest]):
             made_of=inputs.versions,
             followed_by=self._followed_by(),
             library=library_version(),
-            parameters={name: getattr(self.settings, name) for name in TrackingSettings.model_fields},
+            settings={name: getattr(self.settings, name) for name in TrackingSettings.model_fields},
             frame_rates=_frame_rates(engine),
-            rows=0,
-            content="",
             built_at=self.now,
         )
         return {
@@ -206,11 +184,8 @@ class DayTracks(Derived[TracksManifest]):
         }
 
     def _write_table(self, engine: Engine, manifest: TracksManifest) -> Made[TracksManifest]:
-        query = STORED_QUERIES[manifest.table]
-        rows: int = engine.value(f"SELECT count(*) FROM ({query})")  # noqa: S608 - own SQL
-        said = replace(manifest, rows=rows, content=hash_rows(engine, query))
-        size = self.settings.table_object_bytes
-        return Made(write_rows(engine, manifest.table, query, said.to_json(), object_bytes=size), said)
+        query, size = STORED_QUERIES[manifest.table], self.settings.table_object_bytes
+        return Made(*write_parquet(engine, query, manifest, object_bytes=size))
 
 
 def _frame_rates(engine: Engine) -> dict[str, float]:

@@ -13,7 +13,7 @@ from imgpipeline.events.configuration import parse_rules, read_rules
 from imgpipeline.events.rule_tables import build_table
 from imgpipeline.lake.days.day_tables import rebuild_day
 from imgpipeline.lake.query.lake import Lake
-from imgpipeline.lake.schema import EVENT_TABLES, LINE_CROSSINGS, ZONE_OCCUPANCY
+from imgpipeline.lake.schema.events import EVENT_TABLES, LINE_CROSSINGS, ZONE_OCCUPANCY
 from imgpipeline.objectstore import open_store
 from imgpipeline.settings import Settings, load_settings
 from imgpipeline.tracking.day_tracks import build_tracks

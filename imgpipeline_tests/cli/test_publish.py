@@ -8,7 +8,7 @@ import pytest
 from imgpipeline.events.configuration import read_rules
 from imgpipeline.events.rule_tables import build_table
 from imgpipeline.lake.days.day_tables import rebuild_day
-from imgpipeline.lake.schema import EVENT_TABLES, PLACE_TABLES
+from imgpipeline.lake.schema.events import EVENT_TABLES, PLACE_TABLES
 from imgpipeline.objectstore import open_store
 from imgpipeline.settings import load_settings
 from imgpipeline.stream.log import read_log

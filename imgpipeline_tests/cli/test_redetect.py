@@ -16,7 +16,7 @@ from typer.testing import CliRunner, Result
 from imgpipeline.cli.app import app
 from imgpipeline.errors import ConfigurationError, ImgpipelineError, PermanentError
 from imgpipeline.objectstore import ObjectStore, open_store
-from imgpipeline.redetect.pairs import compare_models
+from imgpipeline.redetect.pairs import compare_day
 from imgpipeline.settings import load_settings
 from imgpipeline.sources.simulator.scene import Scene
 from imgpipeline_tests.cli.command import run
@@ -78,13 +78,15 @@ def test_days_are_reprocessed_once_and_then_skipped(store: ObjectStore) -> None:
 @pytest.mark.medium
 def test_the_comparison_is_printed_as_json_and_csv(store: ObjectStore) -> None:
     document("redetect", "--model", "demo@0.05", "--day", str(FIRST))
-    expected = compare_models(store, FIRST, "live", "demo@0.05").labels
+    expected = compare_day(store, FIRST, "live", "demo@0.05", memory=None).labels
     arguments = ("models", "compare", "live", "demo@0.050", "--day", str(FIRST))
     answered = document(*arguments)
     assert answered["model_b"] == "demo@0.05"
-    assert [row["matched"] for row in answered["labels"]] == [label.matched for label in expected]
+    assert [row["matched"] for row in answered["labels"]] == [label["matched"] for label in expected]
     rows = list(csv.DictReader(io.StringIO(call(*arguments, "--csv").stdout)))
-    assert [(row["label"], int(row["count_b"])) for row in rows] == [(label.label, label.count_b) for label in expected]
+    assert [(row["label"], int(row["count_b"])) for row in rows] == [
+        (label["label"], label["count_b"]) for label in expected
+    ]
 
 
 @pytest.mark.medium

@@ -10,7 +10,8 @@ from imgpipeline.defs.assets.daily import STEP
 from imgpipeline.defs.partitions import DAYS
 from imgpipeline.lake.days.day_rows import RECIPE
 from imgpipeline.lake.days.summaries import SUMMARIES, recipe
-from imgpipeline.lake.schema import DAY_TABLES, SUMMARY_TABLES, TRACK_TABLES, Table
+from imgpipeline.lake.schema.tables import DAY_TABLES, SUMMARY_TABLES, Table
+from imgpipeline.lake.schema.tracks import TRACK_TABLES
 from imgpipeline.settings import load_settings
 
 GRAPH = defs.resolve_asset_graph()

@@ -15,7 +15,7 @@ from imgpipeline.lake.days.day_tables import list_days, rebuild_day
 from imgpipeline.lake.days.summaries import SUMMARIES, build_summary
 from imgpipeline.lake.quality.audit import audit
 from imgpipeline.lake.quality.day_warnings import LabelHistory, judge_darkness, judge_stored_rows
-from imgpipeline.lake.schema import EVENT_TABLES, PLACE_TABLES
+from imgpipeline.lake.schema.events import EVENT_TABLES, PLACE_TABLES
 from imgpipeline.objectstore import ObjectStore, open_store
 from imgpipeline.reports.build import build_report
 from imgpipeline.settings import load_settings

@@ -1,6 +1,5 @@
 """The redetection assets: partitions of model and day, ranges, metadata, and the comparison that follows."""
 
-import json
 from collections.abc import Mapping
 from datetime import date
 from pathlib import Path
@@ -13,7 +12,7 @@ from imgpipeline.contracts.keys import comparison_examples_prefix, summary_key
 from imgpipeline.definitions import defs
 from imgpipeline.defs.assets.redetections import REDETECTIONS
 from imgpipeline.defs.partitions import MODELS, model_day_key, redetection_tags
-from imgpipeline.lake.storage.manifest import read_object
+from imgpipeline.lake.storage.manifest import read_stored
 from imgpipeline.objectstore import ObjectStore, open_store
 from imgpipeline.settings import load_settings
 from imgpipeline_tests.defs.keeping import Keeping, assets_of, days_of
@@ -115,10 +114,10 @@ def test_a_comparison_shows_labels_and_small_pictures(store: ObjectStore, instan
     assert said["models"] == ["live", "demo"]
     assert "| live | demo | car |" in said["labels"]
     assert 1000 < len(said["pictures"]) < 50_000
-    stored = read_object(store, summary_key("model_comparison", FIRST), json.loads)
+    stored = read_stored(store, summary_key("model_comparison", FIRST))
     assert stored is not None
     node = defs.resolve_asset_graph().get(COMPARISON)
-    assert node.code_version == stored.manifest["made_by"], "other SQL makes it stale"
+    assert node.code_version == stored.manifest.made_by, "other SQL makes it stale"
     assert [key.rpartition("/")[2] for key in said["examples"]] == [
         key.rpartition("/")[2] for key in objects_below(store, comparison_examples_prefix(FIRST))
     ]

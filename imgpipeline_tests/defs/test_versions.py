@@ -109,8 +109,12 @@ def test_new_sql_of_a_summary_makes_it_and_its_downstream_stale(
     built: ObjectStore, instance: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     read = summaries.read_sql
-    other = {"source_activity": read("source_activity").replace("ORDER BY source", "ORDER BY frames, source")}
-    monkeypatch.setattr(summaries, "read_sql", lambda name: other.get(name) or read(name))
+    other = {
+        "source_activity": summaries.SUMMARIES["source_activity"].sql.replace(
+            "ORDER BY source", "ORDER BY frames, source"
+        )
+    }
+    monkeypatch.setattr(summaries, "read_sql", lambda package, name: other.get(name) or read(package, name))
     changed = definitions_now()
     assert stale(instance, changed) == {"source_activity", "daily_report"}
 

@@ -18,6 +18,12 @@ from imgpipeline_tests.ledger.samples import frame
 NOON = datetime(2026, 1, 9, 12, tzinfo=UTC)
 SIZE = (200, 100)
 CHANGE = '[[rule]]\nname = "changed"\nkind = "image_change"\n'
+EVERY_KIND = (
+    CHANGE + '[[zone]]\nname = "left"\nsource = "yard"\npoints = [[0, 0], [0.5, 0], [0.5, 1], [0, 1]]\n'
+    '[[line]]\nname = "middle"\nsource = "yard"\npoints = [[0.5, 0], [0.5, 1]]\nforward = "in"\nbackward = "out"\n'
+    '[[rule]]\nname = "crossed"\nkind = "line_crossing"\nline = "middle"\n'
+)
+"""Rules, a zone and a line of the source `yard`: something for every table that rules make."""
 ZONE = '[[zone]]\nname = "yard"\nsource = "cam-1"\npoints = [[0, 0.5], [1, 0.5], [1, 1], [0, 1]]\n'
 LINE = (
     '[[line]]\nname = "door"\nsource = "cam-1"\npoints = [[0.2, 0.5], [0.8, 0.5]]\nforward = "in"\nbackward = "out"\n'

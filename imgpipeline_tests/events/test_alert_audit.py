@@ -16,7 +16,7 @@ from imgpipeline.events.alerts.watching import Watch
 from imgpipeline.events.reading import read_events
 from imgpipeline.events.rule_tables import build_table
 from imgpipeline.lake.days.day_tables import rebuild_day
-from imgpipeline.lake.schema import EVENTS
+from imgpipeline.lake.schema.events import EVENTS
 from imgpipeline.objectstore import ObjectStore, open_store
 from imgpipeline.tracking.day_tracks import build_tracks
 from imgpipeline_tests.events.samples import NOON, rules

@@ -19,7 +19,7 @@ from imgpipeline.events.reading import read_events
 from imgpipeline.events.rule_tables import build_table
 from imgpipeline.events.values import SeenFrame, SeenObject
 from imgpipeline.lake.days.day_tables import rebuild_day
-from imgpipeline.lake.schema import EVENT_TABLES
+from imgpipeline.lake.schema.events import EVENT_TABLES
 from imgpipeline.objectstore import ImageReader, ObjectStore, open_store
 from imgpipeline.objectstore.client import open_memory_store
 from imgpipeline.settings import Settings

@@ -15,7 +15,7 @@ from imgpipeline.events.reading import read_event, read_events
 from imgpipeline.events.rule_tables import build_table
 from imgpipeline.events.values import Event
 from imgpipeline.lake.days.day_tables import rebuild_day
-from imgpipeline.lake.schema import EVENTS
+from imgpipeline.lake.schema.events import EVENTS
 from imgpipeline.objectstore import ObjectStore, open_store
 from imgpipeline.objectstore.images import DeletedImages, write_deleted
 from imgpipeline_tests.events.samples import NOON, png, rules

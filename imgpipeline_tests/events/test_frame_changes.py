@@ -13,7 +13,7 @@ from imgpipeline.events.comparing import difference_image, difference_norm
 from imgpipeline.events.rule_tables import build_table
 from imgpipeline.lake.days.day_tables import rebuild_day
 from imgpipeline.lake.days.derived import Built
-from imgpipeline.lake.schema import EVENTS, FRAME_CHANGES
+from imgpipeline.lake.schema.events import EVENTS, FRAME_CHANGES
 from imgpipeline.lake.sessions.session import open_lake
 from imgpipeline.lake.storage.manifest import Manifest
 from imgpipeline.objectstore import ObjectStore

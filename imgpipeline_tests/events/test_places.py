@@ -9,7 +9,7 @@ from imgpipeline.events.places import count_crossings, count_in_zone
 from imgpipeline.events.rule_tables import DayLineCrossings, DayZoneOccupancy, build_table
 from imgpipeline.lake.days.day_tables import rebuild_day
 from imgpipeline.lake.days.derived import State, state_of
-from imgpipeline.lake.schema import LINE_CROSSINGS, ZONE_OCCUPANCY
+from imgpipeline.lake.schema.events import LINE_CROSSINGS, ZONE_OCCUPANCY
 from imgpipeline.lake.sessions.session import open_lake
 from imgpipeline.objectstore import ObjectStore
 from imgpipeline.objectstore.client import open_memory_store

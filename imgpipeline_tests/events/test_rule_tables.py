@@ -9,7 +9,7 @@ from imgpipeline.events.configuration import Rules
 from imgpipeline.events.rule_tables import DayEvents, build_table
 from imgpipeline.lake.days.day_tables import rebuild_day
 from imgpipeline.lake.days.derived import State, state_of
-from imgpipeline.lake.schema import EVENTS
+from imgpipeline.lake.schema.events import EVENTS
 from imgpipeline.lake.sessions.session import open_lake
 from imgpipeline.objectstore import ObjectStore
 from imgpipeline.settings import Settings

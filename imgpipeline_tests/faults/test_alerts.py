@@ -21,7 +21,7 @@ from imgpipeline.events.configuration import load_rules
 from imgpipeline.events.reading import read_events
 from imgpipeline.events.rule_tables import build_table
 from imgpipeline.lake.days.day_tables import rebuild_day
-from imgpipeline.lake.schema import EVENT_TABLES
+from imgpipeline.lake.schema.events import EVENT_TABLES
 from imgpipeline.objectstore import open_store
 from imgpipeline.settings import Settings
 from imgpipeline_tests.defs.site import Site

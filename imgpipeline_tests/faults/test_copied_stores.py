@@ -15,7 +15,8 @@ from imgpipeline.events.rule_tables import build_table
 from imgpipeline.lake.days.summaries import SUMMARIES, build_summary
 from imgpipeline.lake.days.summary_inputs import list_versions
 from imgpipeline.lake.query.summaries import open_summaries
-from imgpipeline.lake.schema import DAY_TABLES, EVENT_TABLES, PLACE_TABLES
+from imgpipeline.lake.schema.events import EVENT_TABLES, PLACE_TABLES
+from imgpipeline.lake.schema.tables import DAY_TABLES
 from imgpipeline.objectstore import ObjectStore, open_store
 from imgpipeline.redetect.comparison import build_comparison
 from imgpipeline.redetect.run import redetect_day
@@ -24,7 +25,7 @@ from imgpipeline.reports.evidence import Verdict, last_audit
 from imgpipeline.reports.inputs import read_inputs
 from imgpipeline.settings import Settings
 from imgpipeline.tracking.day_tracks import build_tracks
-from imgpipeline_tests.events.samples import CHANGE, rules
+from imgpipeline_tests.events.samples import EVERY_KIND, rules
 from imgpipeline_tests.lake.audits import log_range, run_audit
 from imgpipeline_tests.objectstore.stores import folder_settings, s3_settings
 from imgpipeline_tests.redetect.days import DAY, NOON, build_live, redetector
@@ -33,11 +34,6 @@ from imgpipeline_tests.servers.s3_server import S3Bucket
 pytestmark = [pytest.mark.medium, pytest.mark.fault(62)]
 LATER = NOON + timedelta(days=3)
 FRAMES = 12
-RULES = (
-    CHANGE + '[[zone]]\nname = "left"\nsource = "yard"\npoints = [[0, 0], [0.5, 0], [0.5, 1], [0, 1]]\n'
-    '[[line]]\nname = "middle"\nsource = "yard"\npoints = [[0.5, 0], [0.5, 1]]\nforward = "in"\nbackward = "out"\n'
-    '[[rule]]\nname = "crossed"\nkind = "line_crossing"\nline = "middle"\n'
-)
 
 
 def derived_objects(settings: Settings, store: ObjectStore, given: Rules) -> dict[str, Callable[[], bool]]:
@@ -70,7 +66,7 @@ def versions(store: ObjectStore) -> set[str]:
 def make_site(settings: Settings, store: ObjectStore) -> None:
     """Make a day with every kind of derived object, all current and audited."""
     build_live(settings, store, range(0, 4 * FRAMES, 4))
-    builds = derived_objects(settings, store, rules(RULES))
+    builds = derived_objects(settings, store, rules(EVERY_KIND))
     assert [name for name, is_current in builds.items() if is_current()] == []
     assert audit_says(store) == (True, set())
     assert not builds["report"](), "it shows the audit"
@@ -83,7 +79,7 @@ def check_copy(settings: Settings, store: ObjectStore) -> None:
     with open_summaries(store, settings, SUMMARIES) as span:
         assert dict(span.counted_now) == dict.fromkeys(SUMMARIES, ())
     assert last_audit(read_inputs(store, settings, DAY, now=LATER)).verdict is Verdict.OK
-    builds = derived_objects(settings, store, rules(RULES))
+    builds = derived_objects(settings, store, rules(EVERY_KIND))
     assert [name for name, is_current in builds.items() if not is_current()] == []
     assert audit_says(store) == (True, set())
     assert due_days(day_states(store, settings, now=LATER)) == {}

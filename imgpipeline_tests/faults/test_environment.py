@@ -77,7 +77,7 @@ def test_fault_18_a_full_spill_folder_fails_a_build_by_name_and_leaves_the_table
             lake.query("SELECT * FROM frames")
         assert {info.key: info.e_tag for info in lane.store.list_objects("frames")} == before
         filler.unlink()
-        assert rebuild_day(lane.store, DAY, now=utc_now()).frames == 8
+        assert rebuild_day(lane.store, DAY, now=utc_now()).of("frames").rows == 8
         assert [path.name for path in disk.iterdir()] in ([], ["cache"])
     assert len(check(lane.settings).frames) == 8
 

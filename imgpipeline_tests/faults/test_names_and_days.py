@@ -178,7 +178,7 @@ def building(lane: LaneUnderTest, day: date) -> Iterator[list[int]]:
     def work() -> None:
         while not done.is_set():
             try:
-                built.append(rebuild_day(lane.store, day, force=True, now=utc_now()).frames)
+                built.append(rebuild_day(lane.store, day, force=True, now=utc_now()).of("frames").rows)
             except TransientError as error:
                 if "lost the race against other builds" not in str(error):
                     failures.append(error)

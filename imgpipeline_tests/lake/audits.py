@@ -43,3 +43,10 @@ def build_all(store: ObjectStore) -> ChainWriter:
     )
     build(store)
     return made
+
+
+def is_current(report: AuditReport) -> bool:
+    """Return whether all tables and summaries are up to date with the ledger."""
+    built = {(summary.name, summary.day) for summary in report.summaries if not summary.stale}
+    names = {summary.name for summary in report.summaries} or {""}
+    return not any(day.stale for day in report.days) and all((n, d.day) in built for n in names for d in report.days)

@@ -19,12 +19,12 @@ from imgpipeline.lake.query.days import Span
 from imgpipeline.lake.query.frames import find_frames
 from imgpipeline.lake.query.summaries import open_summaries
 from imgpipeline.lake.query.wanted_frames import WantedFrames
-from imgpipeline.lake.schema import LABEL_COUNTS
+from imgpipeline.lake.schema.tables import LABEL_COUNTS
 from imgpipeline.lake.sessions.session import open_lake
 from imgpipeline.lake.storage import engine
 from imgpipeline.lake.storage.engine import BuildLimits, machine_memory_bytes, open_engine
 from imgpipeline.objectstore import ObjectStore, open_store
-from imgpipeline.redetect.pairs import compare_models
+from imgpipeline.redetect.pairs import compare_day
 from imgpipeline.settings import Settings, load_settings
 from imgpipeline_tests.lake.audits import build_all, log_range, run_audit
 from imgpipeline_tests.ledger.samples import DAY, NOON
@@ -60,7 +60,8 @@ with open_lake(store, settings=settings) as session:
     counted = session.query("SELECT sum(count)::BIGINT FROM label_counts").rows[0][0]
 with tempfile.TemporaryDirectory() as folder:
     exported = export_duckdb(store, settings, pathlib.Path(folder) / "lake.duckdb", now=utc_now()).rows
-print(json.dumps({"frames": built.frames, "detections": built.detections, "duplicates": built.duplicates,
+print(json.dumps({"frames": built.of("frames").rows, "detections": built.of("detections").rows,
+                  "duplicates": built.of("frames").duplicates,
                   "counted": counted, "exported": exported["detections"],
                   "before_mib": before, "peak_mib": peak_mib()}))
 """
@@ -85,7 +86,7 @@ def test_an_engine_does_not_read_settings(monkeypatch: pytest.MonkeyPatch):
 STEPS: dict[str, Callable[[ObjectStore], object]] = {
     "build": lambda store: rebuild_day(store, DAY, force=True, now=NOON, limits=BuildLimits(TOO_LITTLE)),
     "check": lambda store: judge_stored_rows(store, DAY, now=NOON + timedelta(days=1), memory=TOO_LITTLE),
-    "comparison": lambda store: compare_models(store, DAY, "live", "demo", memory=TOO_LITTLE),
+    "comparison": lambda store: compare_day(store, DAY, "live", "demo", memory=TOO_LITTLE),
     "audit": lambda store: run_audit(store, log_range(12), memory=TOO_LITTLE),
     "query": lambda store: find_frames(store, LITTLE, Span(DAY, DAY), WantedFrames()),
     "detections preview": lambda store: preview_detections(LITTLE, store, DAY),

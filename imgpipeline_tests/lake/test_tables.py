@@ -11,11 +11,13 @@ from imgpipeline.contracts.outcomes import DeadLetter, Frame
 from imgpipeline.lake.days.day_tables import rebuild_day
 from imgpipeline.lake.days.summaries import SUMMARIES, build_summary
 from imgpipeline.lake.days.summary_inputs import stored_key
-from imgpipeline.lake.schema import (
-    ALL,
+from imgpipeline.lake.schema import ALL
+from imgpipeline.lake.schema.redetections import REDETECTION_TABLES
+from imgpipeline.lake.schema.tables import (
     DAY_TABLES,
     DEAD_LETTERS,
     DETECTIONS,
+    EXPORT_TABLES,
     FRAME_STATS,
     FRAMES,
     HISTOGRAM_VIEWS,
@@ -24,8 +26,6 @@ from imgpipeline.lake.schema import (
     SUMMARY_TABLES,
     Table,
 )
-from imgpipeline.lake.schema.redetections import REDETECTION_TABLES
-from imgpipeline.lake.schema.tables import EXPORT_TABLES
 from imgpipeline.lake.sessions.tables import histogram_sql
 from imgpipeline.lake.storage.engine import Engine, all_rows, open_engine
 from imgpipeline.objectstore import ObjectStore

@@ -13,7 +13,7 @@ from imgpipeline.events.rule_tables import build_table
 from imgpipeline.lake.days.day_tables import rebuild_day
 from imgpipeline.lake.query.days import Span
 from imgpipeline.lake.query.events import find_events
-from imgpipeline.lake.schema import EVENT_TABLES, EVENTS
+from imgpipeline.lake.schema.events import EVENT_TABLES, EVENTS
 from imgpipeline.objectstore import ObjectStore, open_store
 from imgpipeline.publish.alerts import publish_alerts
 from imgpipeline.publish.run import Form, Publication, Run
@@ -24,7 +24,7 @@ from imgpipeline_tests.events.samples import CHANGE, rotated, rules, stored_fram
 from imgpipeline_tests.events.test_alert_chain import NOW, event
 from imgpipeline_tests.events.test_tracked_events import CROSSES, LOITERS, ROAD, STOP, at
 from imgpipeline_tests.ledger.samples import DAY, NOON, append, write_chain
-from imgpipeline_tests.publish.killing import STEPS, publish_and_die
+from imgpipeline_tests.publish.killing import publish_and_die
 from imgpipeline_tests.publish.reading import documents_of, records_of
 from imgpipeline_tests.servers.kafka_broker import KafkaBroker
 from imgpipeline_tests.tracking.films import Car, film
@@ -108,19 +108,6 @@ def test_events_of_tracked_objects_wait_for_the_tracks_of_the_same_frames(
     assert [document["rule"] for document in documents_of(settings, topic)] == ["loiters", "crosses"]
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("step", STEPS)
-def test_a_publisher_of_events_that_is_killed_leaves_no_duplicate_and_no_hole(
-    store: ObjectStore, settings: Settings, topic: str, step: str
-):
-    write_chain(store, film(at(0), at(35), two_cars_at(2, 12, 13, 22, 32)))
-    build(store)
-    publish_and_die(settings, "events", topic, step if step == "publish opened" else f"{step}:2")
-    publish_events(Run(store, settings, clock=lambda: LATER), topic)
-    expected = [f"2026-01-09T12:{minute:02d}:30.000000Z" for minute in (2, 12, 13, 22, 32)]
-    assert [document["timestamp"] for document in documents_of(settings, topic)] == expected
-
-
 @pytest.mark.medium
 def test_an_alert_is_published_with_its_number_and_the_path_of_its_record(
     store: ObjectStore, settings: Settings, topic: str
@@ -141,19 +128,6 @@ def test_an_alert_is_published_with_its_number_and_the_path_of_its_record(
     assert [document["image_event_num"] for document in found] == [1, 2, 3, 4]
     record = json.loads(store.get(found[3]["image_event_db_path"].removeprefix(f"{store.url}/")))
     assert record["event_id"] == event(4).event_id
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("step", ["batch sent", "batch committed"])
-def test_a_publisher_of_alerts_that_is_killed_leaves_no_duplicate_and_no_hole(
-    store: ObjectStore, settings: Settings, topic: str, step: str
-):
-    chain = AlertChain(store)
-    chain.append(event(1), difference_image=None, now=NOW)
-    publish_and_die(settings, "events", topic, step, "--format", "classic")
-    chain.append(event(2), difference_image=None, now=NOW)
-    publish_alerts(Run(store, settings), topic)
-    assert [document["image_event_num"] for document in documents_of(settings, topic)] == [1, 2]
 
 
 @pytest.mark.medium
@@ -198,12 +172,11 @@ def test_a_slice_is_published_when_there_are_frames_after_its_overlap(
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("step", STEPS)
 def test_a_publisher_of_tracks_that_is_killed_leaves_no_duplicate_and_no_hole(
-    store: ObjectStore, settings: Settings, topic: str, step: str
+    store: ObjectStore, settings: Settings, topic: str
 ):
     write_chain(store, film(second(0), second(1250), [Car(second(0), second(1300))]))
     build_with_tracks(store, settings)
-    publish_and_die(settings, "tracks", topic, step if step == "publish opened" else f"{step}:2")
+    publish_and_die(settings, "tracks", topic, "batch sent:2")
     publish_tracks(Run(store, settings, clock=lambda: NOON + timedelta(hours=1)), Publication(topic))
     assert [document["frame_number"] for document in documents_of(settings, topic)] == list(range(250))

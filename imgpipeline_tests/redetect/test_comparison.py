@@ -1,7 +1,6 @@
 """Comparisons of two models equal those of plain Python, and their pictures show both."""
 
 import itertools
-import json
 from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import replace
@@ -15,11 +14,10 @@ from hypothesis import strategies as st
 
 from imgpipeline.contracts.keys import comparison_examples_prefix, redetection_key, summary_key
 from imgpipeline.errors import PermanentError, TransientError
-from imgpipeline.lake.storage.manifest import read_object, read_version
 from imgpipeline.objectstore import ObjectStore
 from imgpipeline.redetect.comparison import MOST_EXAMPLES, build_comparison
 from imgpipeline.redetect.examples import COLOUR_A, COLOUR_B
-from imgpipeline.redetect.pairs import compare_models
+from imgpipeline.redetect.pairs import compare_day, compare_pair, open_pair
 from imgpipeline.redetect.run import redetect_day
 from imgpipeline.settings import Settings
 from imgpipeline.vision.agreement import choose_pairs
@@ -95,7 +93,7 @@ def compared(settings: Settings, store: ObjectStore) -> ObjectStore:
 @pytest.mark.medium
 def test_every_number_of_every_pair_is_that_of_plain_python(settings: Settings, compared: ObjectStore) -> None:
     done = build_comparison(settings, compared, DAY, now=NOON)
-    assert done.models == ("live", LOW, HIGH)
+    assert list(done.manifest.made_of) == ["live", LOW, HIGH]
     found = {name: redetected_rows(compared, "detections", name) for name in (LOW, HIGH)}
     looked_at = {
         name: {row["frame_id"] for row in redetected_rows(compared, "frames", name) if row["outcome"] == "processed"}
@@ -105,7 +103,7 @@ def test_every_number_of_every_pair_is_that_of_plain_python(settings: Settings, 
     looked_at["live"] = {row["frame_id"] for row in live_rows(compared, "frames")}
     assert [len(looked_at[name]) for name in ("live", LOW, HIGH)] == [15, 14, 15]
     rows = read_rows(compared, TABLE)
-    assert len(rows) == done.rows
+    assert len(rows) == done.manifest.rows
     for a, b in itertools.combinations(("live", LOW, HIGH), 2):
         frames = looked_at[a] & looked_at[b]
         of_pair = [row for row in rows if (row["model_a"], row["model_b"]) == (a, b)]
@@ -118,12 +116,13 @@ def test_every_number_of_every_pair_is_that_of_plain_python(settings: Settings, 
 def test_live_and_the_same_model_agree_in_everything(settings: Settings, store: ObjectStore) -> None:
     build_live(settings, store, range(10))
     redetect_day(redetector(settings, store, "demo"), DAY)
-    pair = compare_models(store, DAY, "live", "demo")
+    with open_pair(store, DAY, "live", "demo", memory=None) as sides:
+        pair = compare_pair(*sides)
     assert pair.labels
     for label in pair.labels:
-        assert (label.only_a, label.only_b, label.agreement, label.mean_iou) == (0, 0, 1.0, 1.0)
-        assert label.models_a == label.models_b
-        assert label.models_a[0].endswith(">0.5")
+        assert (label["only_a"], label["only_b"], label["agreement"], label["mean_iou"]) == (0, 0, 1.0, 1.0)
+        assert label["models_a"] == label["models_b"]
+        assert label["models_a"][0].endswith(">0.5")
     assert all(example.labels == () for example in pair.examples)
     assert pair.examples
 
@@ -139,28 +138,20 @@ def test_a_comparison_that_is_current_is_skipped_and_follows_each_new_redetectio
     assert not build_comparison(settings, compared, DAY, force=True, now=NOON).skipped
     redetect_day(redetector(settings, compared, "demo"), DAY)
     done = build_comparison(settings, compared, DAY, now=NOON)
-    assert (done.skipped, done.models) == (False, ("live", "demo", LOW, HIGH))
-
-
-@pytest.mark.medium
-def test_the_footer_names_the_versions_it_was_made_of(settings: Settings, compared: ObjectStore) -> None:
-    build_comparison(settings, compared, DAY, now=NOON)
-    footer = read_object(compared, TABLE, json.loads)
-    assert footer is not None
-    stored = [read_version(compared, redetection_key(LOW, DAY, table)) for table in ("frames", "detections")]
-    assert footer.manifest["made_of"][LOW] == [found.manifest for found in stored if found]
+    assert not done.skipped
+    assert list(done.manifest.made_of) == ["live", "demo", LOW, HIGH]
 
 
 @pytest.mark.medium
 def test_ten_frames_of_each_pair_are_drawn_with_the_boxes_of_both(settings: Settings, compared: ObjectStore) -> None:
     done = build_comparison(settings, compared, DAY, now=NOON)
-    assert objects_below(compared, comparison_examples_prefix(DAY)) == sorted(done.examples)
-    assert Counter(key.split("/examples/")[1].rpartition("/")[0] for key in done.examples) == {
+    assert objects_below(compared, comparison_examples_prefix(DAY)) == sorted(done.manifest.examples)
+    assert Counter(key.split("/examples/")[1].rpartition("/")[0] for key in done.manifest.examples) == {
         "live/demo~0.05": MOST_EXAMPLES,
         "live/demo~0.7": MOST_EXAMPLES,
         "demo~0.05/demo~0.7": MOST_EXAMPLES,
     }
-    key = next(key for key in done.examples if "/live/demo~0.05/" in key)
+    key = next(key for key in done.manifest.examples if "/live/demo~0.05/" in key)
     drawn = cv2.imdecode(np.frombuffer(compared.get(key), np.uint8), cv2.IMREAD_COLOR)
     assert drawn is not None
     picture, legend = drawn[:-56], drawn[-56:]
@@ -168,7 +159,7 @@ def test_ten_frames_of_each_pair_are_drawn_with_the_boxes_of_both(settings: Sett
         assert (np.abs(picture.astype(int) - colour).max(axis=2) < 60).sum() > 50
         assert (np.abs(legend.astype(int) - colour).max(axis=2) < 60).sum() > 150
     named = {key for row in read_rows(compared, TABLE) for key in row["examples"]}
-    assert named <= set(done.examples)
+    assert named <= set(done.manifest.examples)
     assert named
 
 
@@ -178,21 +169,21 @@ def test_pictures_of_an_earlier_comparison_do_not_stay(settings: Settings, compa
     for table in ("frames", "detections"):
         compared.delete(redetection_key(LOW, DAY, table))
     done = build_comparison(settings, compared, DAY, now=NOON)
-    assert done.models == ("live", HIGH)
-    assert objects_below(compared, comparison_examples_prefix(DAY)) == sorted(done.examples)
+    assert list(done.manifest.made_of) == ["live", HIGH]
+    assert objects_below(compared, comparison_examples_prefix(DAY)) == sorted(done.manifest.examples)
 
 
 @pytest.mark.medium
 def test_a_day_without_redetections_has_an_empty_comparison(settings: Settings, store: ObjectStore) -> None:
     build_live(settings, store, range(3))
     done = build_comparison(settings, store, DAY, now=NOON)
-    assert (done.rows, done.models, done.examples) == (0, ("live",), ())
+    assert (done.manifest.rows, list(done.manifest.made_of), done.manifest.examples) == (0, ["live"], [])
 
 
 def test_what_is_not_there_is_an_error_that_names_the_command(settings: Settings, store: ObjectStore) -> None:
     build_live(settings, store, range(3))
     with pytest.raises(PermanentError, match="imgpipeline redetect --model demo --day 2026-03-01"):
-        compare_models(store, DAY, "live", "demo")
+        compare_day(store, DAY, "live", "demo", memory=None)
 
 
 @pytest.mark.medium
@@ -205,7 +196,7 @@ def test_a_redetection_between_its_two_puts_is_not_compared(
     redetect_day(redetector(settings, compared), DAY)
     compared.put(redetection_key(LOW, DAY, "detections"), older)
     with pytest.raises(TransientError, match=f"{LOW} of {DAY} cannot be compared yet") as caught:
-        compare_models(compared, DAY, "live", LOW)
+        compare_day(compared, DAY, "live", LOW, memory=None)
     assert caught.value.next_step == f"imgpipeline redetect --model {LOW} --day {DAY}"
 
 
@@ -224,14 +215,6 @@ def test_choosing_pairs_is_greedy_one_to_one(of_a: list[Box], of_b: list[Box]) -
     ordered = sorted((p for p in pairs if p[0] >= 0.5), key=lambda p: (-p[0], p[1], p[2]))
     chosen = list(choose_pairs(("f", "car", i, j, iou) for iou, i, j in ordered))
     assert [(i, j, iou) for _, _, i, j, iou in chosen] == matched_of(of_a, of_b)
-
-
-@pytest.mark.medium
-def test_the_footer_is_plain_json(settings: Settings, compared: ObjectStore) -> None:
-    build_comparison(settings, compared, DAY, now=NOON)
-    footer = read_object(compared, TABLE, json.loads)
-    assert footer is not None
-    assert json.loads(json.dumps(dict(footer.manifest)))["rows"] == len(read_rows(compared, TABLE))
 
 
 @pytest.mark.medium

@@ -9,7 +9,7 @@ from imgpipeline.objectstore import ObjectStore
 from imgpipeline.redetect import run
 from imgpipeline.redetect.choice import parse_choice
 from imgpipeline.redetect.comparison import build_comparison
-from imgpipeline.redetect.pairs import compare_models
+from imgpipeline.redetect.pairs import compare_day
 from imgpipeline.redetect.run import open_redetector, redetect_day
 from imgpipeline.settings import Settings
 from imgpipeline.vision.darknet import convert_darknet
@@ -33,11 +33,11 @@ def test_yolox_nano_finds_objects_in_photographs_that_the_demo_model_misses(
     assert (manifest.processed, manifest.model_used, manifest.nms_threshold) == (2, "yolox_nano", 0.4)
     labels = [row["label"] for row in redetected_rows(store, "detections", "yolox_nano")]
     assert {"dog", "bicycle", "person", "horse"} <= set(labels)
-    pair = {label.label: label for label in compare_models(store, DAY, "live", "yolox_nano").labels}
-    assert pair["horse"].count_b == labels.count("horse")
-    assert pair["horse"].only_b == pair["horse"].count_b
+    pair = {row["label"]: row for row in compare_day(store, DAY, "live", "yolox_nano", memory=None).labels}
+    assert pair["horse"]["count_b"] == labels.count("horse")
+    assert pair["horse"]["only_b"] == pair["horse"]["count_b"]
     done = build_comparison(real, store, DAY, now=NOON)
-    assert len(done.examples) == 2
+    assert len(done.manifest.examples) == 2
 
 
 @pytest.mark.medium
@@ -54,7 +54,7 @@ def test_a_users_own_network_is_named_after_its_file(settings: Settings, store: 
     found = open_redetector(own, store, parse_choice("yard@0.01", own), lambda: NOON)
     manifest = redetect_day(found, DAY).manifest
     assert (manifest.processed, manifest.model_used, manifest.model_sha256) == (5, "yard", sha256)
-    assert manifest.detections > 0
+    assert manifest.rows > 0
     assert {row["label"] for row in redetected_rows(store, "detections", "yard@0.01")} <= {"a", "b", "c"}
     assert objects_below(store, f"redetections/model=yard~0.01/day={DAY}")
 

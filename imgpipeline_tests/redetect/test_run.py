@@ -45,7 +45,7 @@ def test_the_same_model_with_the_same_threshold_finds_row_by_row_what_live_detec
     assert len(live) > 30
     assert redetected_rows(store, "detections", "demo") == live
     assert (done.manifest.frames, done.manifest.processed, done.looked_at) == (30, 30, 30)
-    assert done.manifest.detections == len(live)
+    assert done.manifest.rows == len(live)
     assert {table: store.get(day_table_key(table, DAY)) for table in before} == before
 
 
@@ -173,7 +173,7 @@ def test_no_part_is_left_and_nothing_else_is_written(settings: Settings, store: 
 def test_a_day_without_frames_gives_empty_tables(settings: Settings, store: ObjectStore) -> None:
     rebuild_day(store, DAY, now=NOON)
     manifest = redetect_day(redetector(settings, store), DAY).manifest
-    assert (manifest.frames, manifest.detections) == (0, 0)
+    assert (manifest.frames, manifest.rows) == (0, 0)
     assert redetected_rows(store, "detections") == []
     assert redetect_day(redetector(settings, store), DAY).skipped
 

@@ -12,7 +12,7 @@ from imgpipeline.contracts.keys import report_key
 from imgpipeline.events.configuration import parse_rules
 from imgpipeline.events.rule_tables import build_table
 from imgpipeline.lake.days.day_tables import rebuild_day
-from imgpipeline.lake.schema import EVENT_TABLES, EVENTS, PLACE_TABLES
+from imgpipeline.lake.schema.events import EVENT_TABLES, EVENTS, PLACE_TABLES
 from imgpipeline.objectstore import ObjectStore
 from imgpipeline.reports.build import current_page
 from imgpipeline.reports.wording import DASH

@@ -35,6 +35,10 @@ def build(store: ObjectStore, day: date = DAY, *, force: bool = False, **changes
     return build_tracks(store, day, settings=load_settings(**changes), force=force, now=NOON)
 
 
+def tracks_of(done: TracksBuild):
+    return done.manifests[stored_key("tracks", DAY)]
+
+
 @pytest.fixture
 def stored(tmp_path: Path) -> Iterator:
     """Ask the stored tables by plain DuckDB."""
@@ -56,7 +60,7 @@ def stored(tmp_path: Path) -> Iterator:
 def test_a_car_that_is_seen_in_three_slices_is_one_object(memory: ObjectStore, stored):
     write_chain(memory, film(at(12, 5), at(12, 25), [Car(at(12, 5), at(12, 25))]))
     done = build(memory)
-    assert (done.slices_followed, done.slices_kept, done.tracks) == (3, 0, 3)
+    assert (done.slices_followed, done.slices_kept, tracks_of(done).rows) == (3, 0, 3)
     with stored(memory) as ask:
         first = "gate/car/20260109T1200/1"
         assert ask("SELECT track_id, object_id, unique_id, points FROM tracks ORDER BY slice_start") == [
@@ -189,8 +193,8 @@ def test_the_best_image_is_the_largest_and_sharpest(memory: ObjectStore, stored)
 @pytest.mark.medium
 def test_the_manifest_names_parameters_library_and_frame_rate(memory: ObjectStore):
     write_chain(memory, film(at(12), at(12, 1), [Car(at(12), at(12, 1))], rate=5))
-    manifest = build(memory).manifests["tracks"]
-    assert (manifest.library.split()[0], manifest.parameters["track_lost_s"]) == ("trackers", 1.0)
+    manifest = tracks_of(build(memory))
+    assert (manifest.library.split()[0], manifest.settings["track_lost_s"]) == ("trackers", 1.0)
     assert manifest.frame_rates == {"gate": 5.0}
     assert set(manifest.made_of) == {
         "frames", "detections", "notices", f"rows of {DAY - timedelta(days=1)}", f"rows of {NEXT}",
@@ -199,7 +203,7 @@ def test_the_manifest_names_parameters_library_and_frame_rate(memory: ObjectStor
 
 def test_a_day_without_detections_has_empty_tables(memory: ObjectStore, stored):
     write_chain(memory, film(at(12), at(12, 1), []))
-    assert build(memory).tracks == 0
+    assert tracks_of(build(memory)).rows == 0
     with stored(memory) as ask:
         assert [ask(f"SELECT count(*) FROM {table.name}") for table in STORED_TRACK_TABLES] == [[(0,)]] * 6  # noqa: S608 - own names
 
@@ -230,21 +234,21 @@ def test_weak_detections_keep_one_track_through_a_dim_stretch_that_breaks_it_wit
     plain = open_memory_store()
     write_chain(plain, without_weak(dim))
     write_chain(memory, dim)
-    assert (build(plain).tracks, build(memory).tracks) == (2, 1)
+    assert (tracks_of(build(plain)).rows, tracks_of(build(memory)).rows) == (2, 1)
     with stored(memory) as ask:
         assert ask("SELECT points FROM tracks") == [(240,)]
         assert ask("SELECT count(*), min(confidence) FROM track_points") == [(240, 0.2)]
     made = {table.name: memory.get(stored_key(table.name, DAY)) for table in STORED_TRACK_TABLES}
     assert build(memory, force=True).slices_kept == 0
     assert {table.name: memory.get(stored_key(table.name, DAY)) for table in STORED_TRACK_TABLES} == made
-    manifest = build(memory).manifests["tracks"]
-    assert manifest.made_of.keys() - build(plain).manifests["tracks"].made_of.keys() == {"weak_detections"}
+    manifest = tracks_of(build(memory))
+    assert manifest.made_of.keys() - tracks_of(build(plain)).made_of.keys() == {"weak_detections"}
 
 
 @pytest.mark.medium
 def test_weak_detections_begin_no_track_however_strong_they_are(memory: ObjectStore):
     write_chain(memory, dimmed(film(at(12), at(12, 1), [Car(at(12), at(12, 1))], rate=2), at(12), at(12, 1), 0.45))
-    assert build(memory).tracks == 0
+    assert tracks_of(build(memory)).rows == 0
 
 
 @pytest.mark.medium

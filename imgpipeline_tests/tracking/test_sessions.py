@@ -6,7 +6,7 @@ import pytest
 
 from imgpipeline import Lake
 from imgpipeline.lake.days.day_tables import rebuild_day
-from imgpipeline.lake.schema import TRACK_TABLES
+from imgpipeline.lake.schema.tracks import TRACK_TABLES
 from imgpipeline.lake.sessions.session import open_lake
 from imgpipeline.settings import load_settings
 from imgpipeline.tracking.day_tracks import build_tracks

@@ -25,8 +25,10 @@ from imgpipeline.errors import ImgpipelineError, TransientError
 from imgpipeline.events.recipe import events_recipe
 from imgpipeline.lake.days.day_rows import RECIPE
 from imgpipeline.lake.days.summaries import SUMMARIES, recipe
-from imgpipeline.lake.schema import DAY_TABLES, EVENT_TABLES, PLACE_TABLES, TRACK_TABLES
+from imgpipeline.lake.schema.events import EVENT_TABLES, PLACE_TABLES
 from imgpipeline.lake.schema.redetections import MODEL_COMPARISON
+from imgpipeline.lake.schema.tables import DAY_TABLES
+from imgpipeline.lake.schema.tracks import TRACK_TABLES
 from imgpipeline.redetect.comparison import comparison_recipe
 from imgpipeline.reports.inputs import report_recipe
 from imgpipeline.settings import Settings, load_settings

@@ -1,6 +1,5 @@
 """What Dagster shows of a built object: one materialization for each of its tables, with figures and a preview."""
 
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import date
@@ -23,13 +22,14 @@ from imgpipeline.defs.previews import (
 )
 from imgpipeline.lake.days.summaries import SUMMARIES
 from imgpipeline.lake.days.summary_inputs import stored_key
-from imgpipeline.lake.storage.manifest import read_object, read_stored
 from imgpipeline.objectstore import ObjectStore
 from imgpipeline.settings import Settings
 
 if TYPE_CHECKING:
     from imgpipeline.daily.build import ObjectBuild
     from imgpipeline.reports.build import ReportBuild
+    from imgpipeline.tracking.day_tracks import TracksBuild
+    from imgpipeline.tracking.manifest import TracksManifest
 
 _MOST_PREVIEWS = 3
 """In a long range, only the last days get previews: each reads the day, and takes space in the event log."""
@@ -71,18 +71,17 @@ class DayShown:
             return self._comparison(built)
         key = stored_key(table, built.day)
         metadata = {"path": f"{self.store.url}/{key}", "skipped": built.result.skipped, **self._viewer(built.day)}
-        if built.name == TRACKS:
-            manifest = built.result.manifests[table]
-            metadata |= {"library": manifest.library, **_slices(built)}
+        done = built.result
+        if built.name in (TABLES, TRACKS):
+            manifest, size_bytes = done.manifests[key], done.sizes[key]
         else:
-            stored = read_stored(self.store, key)
-            if stored is None:  # removed since
-                return metadata, ""
-            manifest = stored.manifest
-            metadata |= {"size_bytes": stored.size_bytes, **self._preview(built, table)}
+            manifest, size_bytes = done.manifest, done.size_bytes
+        metadata |= {"size_bytes": size_bytes, **self._preview(built, table)}
+        if built.name == TRACKS:
+            metadata |= {"library": manifest.library, **_slices(done, manifest)}
         if built.name == TABLES:
-            metadata |= {"extended": built.result.is_extended}
-            metadata |= {"announced_again": built.result.duplicates} if table == "frames" else {}
+            metadata |= {"extended": done.is_extended}
+            metadata |= {"announced_again": manifest.duplicates} if table == "frames" else {}
         built_at = dg.MetadataValue.timestamp(manifest.built_at)
         return {**metadata, "dagster/row_count": manifest.rows, "built_at": built_at}, manifest.content
 
@@ -98,29 +97,28 @@ class DayShown:
             return preview_summary(settings, store, SUMMARIES[table].table, day)
         if table == "detections":
             return preview_detections(settings, store, day)
-        if table == "dead_letters" and built.result.dead_letters:
+        if table == "dead_letters" and built.result.of(table).rows:
             return preview_dead_letters(settings, store, day)
         return {}
 
     def _comparison(self, built: "ObjectBuild") -> _Shown:
         """Returns the figures of a comparison, and a few of its images."""
-        key = stored_key(COMPARISON, built.day)
-        is_skipped = built.result is None or built.result.skipped
-        metadata: dict[str, Any] = {"path": f"{self.store.url}/{key}", "skipped": is_skipped}
-        stored = read_object(self.store, key, json.loads)
-        if stored is None:  # left out: a backfill fails for days without an event
-            return metadata, ""
-        document = stored.manifest
-        metadata |= {
-            "dagster/row_count": document["rows"],
-            "size_bytes": stored.size_bytes,
-            "models": list(document["made_of"]),
-            "examples": [f"{self.store.url}/{example}" for example in document["examples"]],
+        done, path = built.result, f"{self.store.url}/{stored_key(COMPARISON, built.day)}"
+        if done is None:  # left out: a backfill fails for days without an event
+            return {"path": path, "skipped": True}, ""
+        manifest = done.manifest
+        metadata: dict[str, Any] = {
+            "path": path,
+            "skipped": done.skipped,
+            "dagster/row_count": manifest.rows,
+            "size_bytes": done.size_bytes,
+            "models": list(manifest.made_of),
+            "examples": [f"{self.store.url}/{example}" for example in manifest.examples],
         }
         if built.day in self.days[-_MOST_PREVIEWS:]:
             metadata |= show_model_labels(self.settings, self.store, built.day)
-            metadata |= show_examples(self.store, document["examples"])
-        return metadata, _hash((document["made_by"], document["made_of"]))
+            metadata |= show_examples(self.store, manifest.examples)
+        return metadata, manifest.version
 
     def _report(self, made: "ReportBuild") -> _Shown:
         """Returns the address of a report and the figures at its top."""
@@ -145,21 +143,21 @@ def _hash(content: object) -> str:
     return sha256(repr(content).encode()).hexdigest()[:16]
 
 
-def _slices(built: "ObjectBuild") -> Mapping[str, Any]:
-    done = built.result
-    rates = show_table(("source", "frames/s"), list(done.frame_rates.items()))
+def _slices(done: "TracksBuild", manifest: "TracksManifest") -> Mapping[str, Any]:
+    rates = show_table(("source", "frames/s"), list(manifest.frame_rates.items()))
     return {
         "slices_followed": done.slices_followed,
         "slices_kept": done.slices_kept,
-        **({"frame_rates": rates} if done.frame_rates else {}),
+        **({"frame_rates": rates} if manifest.frame_rates else {}),
     }
 
 
 def _said(built: "ObjectBuild") -> str:
     if built.name == TABLES:
-        return f", {counted(built.result.frames, 'frame')}"
+        return f", {counted(built.result.of('frames').rows, 'frame')}"
     if built.name == TRACKS:
         done = built.result
         followed = counted(done.slices_followed, "slice")
-        return f", {counted(done.tracks, 'track')}, {followed} followed, {done.slices_kept} kept"
+        tracks = counted(done.manifests[stored_key(TRACKS, built.day)].rows, "track")
+        return f", {tracks}, {followed} followed, {done.slices_kept} kept"
     return ""

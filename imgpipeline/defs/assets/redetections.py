@@ -108,7 +108,7 @@ def _said(found: "Redetection") -> str:
         if found.skipped
         else f"processed {counted(found.looked_at, 'image')}, {found.frames_per_s:.1f} per second"
     )
-    counts = f"{counted(manifest.frames, 'frame')}, {counted(manifest.detections, 'detection')}"
+    counts = f"{counted(manifest.frames, 'frame')}, {counted(manifest.rows, 'detection')}"
     return f"{what}; {counts}{f'; failed: {failed}' if failed else ''}."
 
 
@@ -117,7 +117,7 @@ def _shown(found: "Redetection", folder: str) -> dict[str, Any]:
     model = f"{manifest.model_used} {manifest.model_sha256[:8]} >{manifest.confidence_threshold}"
     return {
         "path": f"{folder}/detections.parquet",
-        "dagster/row_count": manifest.detections,
+        "dagster/row_count": manifest.rows,
         "size_bytes": found.size_bytes,
         "skipped": found.skipped,
         "built_at": dg.MetadataValue.timestamp(manifest.built_at),

@@ -26,7 +26,8 @@ from imgpipeline.events.rule_tables import DayEvents
 from imgpipeline.events.values import Event
 from imgpipeline.lake.days.derived import State, state_of
 from imgpipeline.lake.days.summary_inputs import list_versions, open_tables, stored_key
-from imgpipeline.lake.schema import EVENTS, FRAMES
+from imgpipeline.lake.schema.events import EVENTS
+from imgpipeline.lake.schema.tables import FRAMES
 from imgpipeline.lake.storage.manifest import Manifest, read_stored
 from imgpipeline.ledger.days import read_days
 from imgpipeline.ledger.reading import fix_ends
@@ -252,8 +253,8 @@ class _Day:
     def _processed(self) -> dict[str, datetime | None]:
         """Returns when each frame of the day was processed; None if an import does not say."""
         store, memory = self.entry.store, self.entry.settings.duckdb_memory
-        with open_tables(store, (FRAMES.name,), self.entry.day, memory=memory) as engine:
-            return dict(engine.run("SELECT frame_id, processing_timestamp FROM frames"))
+        with open_tables(store, (FRAMES.name,), self.entry.day, memory=memory) as opened:
+            return dict(opened.engine.run("SELECT frame_id, processing_timestamp FROM frames"))
 
 
 def _near(event: Event, cooldown_s: float, others: Iterable[Event]) -> Event | None:

@@ -24,7 +24,7 @@ from imgpipeline.events.evaluate import SourceRule
 from imgpipeline.events.reading import read_events, read_stored_changes
 from imgpipeline.events.rule_tables import store_difference
 from imgpipeline.events.values import Event, FrameChange, SeenFrame, SeenObject, in_order
-from imgpipeline.lake.schema import EVENTS
+from imgpipeline.lake.schema.events import EVENTS
 from imgpipeline.ledger.checkpoint import Checkpoint
 from imgpipeline.ledger.days import known_days, read_days
 from imgpipeline.ledger.follow import follow

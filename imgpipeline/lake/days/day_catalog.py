@@ -140,7 +140,7 @@ class DayCatalog:
 
     @property
     def days(self) -> list[date]:
-        """The days with segments, sorted; complete after `open_catalog` has followed the ledger."""
+        """The days with segments, sorted."""
         return sorted(self.known.days)
 
     def has_newer_segments(self, day: date, name: str, version: str, covered: Mapping[ChainId, int]) -> bool:
@@ -164,25 +164,13 @@ class DayCatalog:
             self.known.note_complete(day, name, version)
         return found
 
-    def read_from(self, day: date, name: str, version: str, covered: Mapping[ChainId, int]) -> dict[ChainId, int]:
-        """Returns the offset in each chain from which a day must be read if the ledger was not followed."""
-        found = dict(covered)
-        if self.known.is_complete(day, name, version):
-            for chain, end in self.checkpoint.ends.items():
-                found[chain] = max(end, found.get(chain, 0))
-        return found
-
     def save(self) -> bool:
         """Stores the catalogue; False if another process stored one meanwhile, or this account may not write."""
         return not self.checkpoint.chains or self.stored.save(_encode(self.known, self.checkpoint))
 
 
-def open_catalog(store: ObjectStore, *, is_followed: bool = True) -> DayCatalog:
+def open_catalog(store: ObjectStore) -> DayCatalog:
     """Reads the catalogue and follows the ledger up to its ends; makes a catalogue if there is none.
-
-    Args:
-        store: The object store.
-        is_followed: False to skip the newer segments, for a call that names its days.
 
     Returns:
         The catalogue; `save` stores it.
@@ -193,8 +181,7 @@ def open_catalog(store: ObjectStore, *, is_followed: bool = True) -> DayCatalog:
     """
     catalog = _load(store)
     catalog.fixed = fix_ends(store, known=catalog.checkpoint.chains)
-    if is_followed:
-        _advance(catalog)
+    _advance(catalog)
     return catalog
 
 

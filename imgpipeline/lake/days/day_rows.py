@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from imgpipeline.contracts.keys import Bucket, ChainId, day_table_key
-from imgpipeline.lake.schema import (
+from imgpipeline.lake.schema.tables import (
     DAY_TABLES,
     DETECTIONS,
     FRAMES,

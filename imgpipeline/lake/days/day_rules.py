@@ -12,7 +12,7 @@ from datetime import date
 from imgpipeline.contracts.keys import IMPORT_TOPICS
 from imgpipeline.errors import PermanentError
 from imgpipeline.lake.days.day_rows import ROWS
-from imgpipeline.lake.schema import DAY_TABLES, DETECTIONS, FRAMES, Table
+from imgpipeline.lake.schema.tables import DAY_TABLES, DETECTIONS, FRAMES, Table
 from imgpipeline.lake.storage.engine import Engine, identifier
 
 BOX_TOLERANCE_PX = 0.05

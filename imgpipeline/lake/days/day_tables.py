@@ -11,7 +11,6 @@
   the ends of `frames`.
 """
 
-import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import date, datetime
@@ -21,14 +20,7 @@ from imgpipeline.lake.days.day_catalog import KnownDays, join_versions
 from imgpipeline.lake.days.day_rows import RECIPE, add_newer, read_whole, stored_columns
 from imgpipeline.lake.days.day_rules import refuse_unsound
 from imgpipeline.lake.days.derived import Built, Derived, Made, Origin, Start, State, build
-from imgpipeline.lake.schema import (
-    DAY_TABLE_NAMES,
-    DAY_TABLES,
-    DETECTIONS,
-    FRAMES,
-    STORED_DEAD_LETTERS,
-    WEAK_DETECTIONS,
-)
+from imgpipeline.lake.schema.tables import DAY_TABLE_NAMES, DAY_TABLES, WEAK_DETECTIONS
 from imgpipeline.lake.storage.engine import NO_LIMITS, BuildLimits, Engine, open_engine
 from imgpipeline.lake.storage.manifest import (
     Manifest,
@@ -36,7 +28,6 @@ from imgpipeline.lake.storage.manifest import (
     covered_ends,
     have_equal_ends,
     join_ends,
-    parse_footer,
     read_stored,
     write_parquet,
 )
@@ -50,32 +41,21 @@ _READERS = 16
 _Found = Mapping[str, Stored | None]
 
 
-@dataclass(frozen=True, slots=True)
-class DayBuild:
+@dataclass(frozen=True)
+class DayBuild(Built[Manifest]):
     """The result of building a day."""
 
-    day: date
-    """UTC day."""
-    skipped: bool
-    frames: int
-    """Rows of `frames`."""
-    detections: int
-    """Rows of `detections`."""
-    dead_letters: int
-    """Rows of `dead_letters`."""
-    duplicates: int
-    """Number of further outcomes of the same frames, which are left out."""
-    size_bytes: int
-    ends: Mapping[ChainId, int]
-    """The end up to which each chain is covered; chains without anything of this day are left out."""
-    built_at: datetime
-    """When the stored tables were built, UTC."""
-    duration_s: float
-    """Duration of this call in seconds."""
-    is_extended: bool = False
-    """Whether the stored tables are older tables with newer segments added."""
     corrected: tuple[str, ...] = ()
     """Tables whose stored rows differed from the ledger, so this build replaced them."""
+
+    def of(self, table: str) -> Manifest:
+        """Returns the manifest of one of the tables."""
+        return next(manifest for manifest in self.manifests.values() if manifest.table == table)
+
+    @property
+    def is_extended(self) -> bool:
+        """Whether the stored tables are older tables with newer segments added."""
+        return any(manifest.is_extended for manifest in self.manifests.values())
 
 
 def rebuild_day(
@@ -107,12 +87,11 @@ def rebuild_day(
         TransientError: The store does not answer, or this build lost the write race repeatedly.
         PermanentError: A stored table is not a Parquet file of this project, or the local disk is full.
     """
-    began_s = time.perf_counter()
     entry = DayTables(store, day, ends, now, limits)
     done = build(entry, force=force)
     if seal and any(manifest.is_extended for manifest in done.manifests.values()):
         done = build(entry, force=True)
-    return replace(_report(entry, done), duration_s=time.perf_counter() - began_s)
+    return DayBuild(**vars(done), corrected=_corrected(entry, done))
 
 
 @dataclass(slots=True)
@@ -219,8 +198,16 @@ class DayTables(Derived[Manifest]):
                     return None
                 rows = added
             refuse_unsound(engine, self.day)
-            made = Manifest("", self.day, RECIPE, self._covered(), 0, built_at=self.now, repair=self.repair,
-                            duplicates=rows.duplicates, is_extended=extended is not None)  # fmt: skip
+            made = Manifest(
+                table="",
+                day=self.day,
+                made_by=RECIPE,
+                ends=self._covered(),
+                built_at=self.now,
+                repair=self.repair,
+                duplicates=rows.duplicates,
+                is_extended=extended is not None,
+            )
             # All are written before the first is stored, so readers see tables with different ends only briefly.
             weak = day_table_key(WEAK_DETECTIONS.name, self.day)
             names = DAY_TABLE_NAMES
@@ -231,10 +218,8 @@ class DayTables(Derived[Manifest]):
             }
 
     def _write(self, engine: Engine, name: str, query: str, made: Manifest) -> Made[Manifest]:
-        rows: int = engine.value(f"SELECT count(*) FROM ({query})")  # noqa: S608 - own SQL
-        stored, manifest = f"SELECT {_STORED[name]} FROM ({query})", replace(made, table=name, rows=rows)  # noqa: S608 - own SQL
-        data = write_parquet(engine, stored, manifest, object_bytes=self.limits.object_bytes)
-        return Made(data, parse_footer(data, name))
+        stored = f"SELECT {_STORED[name]} FROM ({query})"  # noqa: S608 - own SQL
+        return Made(*write_parquet(engine, stored, replace(made, table=name), object_bytes=self.limits.object_bytes))
 
     def _extensible(self, start: Start[Manifest]) -> dict[str, Stored] | None:
         """Returns the stored tables if newer segments can be added to them; None if the whole day must be read.
@@ -256,24 +241,14 @@ def _named(ends: Mapping[ChainId, int], repair: int) -> dict[str, str]:
     return {str(chain): str(end) for chain, end in ends.items()} | {"repair": str(repair)}
 
 
-def _report(entry: DayTables, done: Built[Manifest]) -> DayBuild:
-    stored = {found.manifest.table: found.manifest.content for found in done.before.values() if found}
+def _corrected(entry: DayTables, done: Built[Manifest]) -> tuple[str, ...]:
     # Tables that were current and not under repair must have the rows of the ledger.
-    compared = stored if done.state is State.CURRENT and not entry.is_under_repair else {}
-    manifests = {manifest.table: manifest for manifest in done.manifests.values()}
-    return DayBuild(
-        day=entry.day,
-        skipped=done.skipped,
-        frames=manifests[FRAMES.name].rows,
-        detections=manifests[DETECTIONS.name].rows,
-        dead_letters=manifests[STORED_DEAD_LETTERS.name].rows,
-        duplicates=max(manifest.duplicates for manifest in manifests.values()),
-        size_bytes=done.size_bytes,
-        ends=covered_ends(*manifests.values()),
-        built_at=max(manifest.built_at for manifest in manifests.values()),
-        duration_s=0.0,
-        is_extended=any(manifest.is_extended for manifest in manifests.values()),
-        corrected=tuple(name for name, content in compared.items() if content != manifests[name].content),
+    if done.state is not State.CURRENT or entry.is_under_repair:
+        return ()
+    return tuple(
+        found.manifest.table
+        for key, found in done.before.items()
+        if found and found.manifest.content != done.manifests[key].content
     )
 
 

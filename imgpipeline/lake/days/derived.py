@@ -81,7 +81,7 @@ class Made(Generic[ManifestT]):
     manifest: ManifestT
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Built(Generic[ManifestT]):
     """A derived object after a build."""
 
@@ -91,9 +91,15 @@ class Built(Generic[ManifestT]):
     """Whether nothing was stored."""
     manifests: Mapping[str, ManifestT]
     """The manifest of each object, by key."""
-    size_bytes: int
+    sizes: Mapping[str, int]
+    """Bytes of each object, by key."""
     before: Mapping[str, StoredObject[ManifestT] | None]
     """The objects before the build, by key."""
+
+    @property
+    def size_bytes(self) -> int:
+        """Bytes of all objects."""
+        return sum(self.sizes.values())
 
     @property
     def manifest(self) -> ManifestT:
@@ -200,12 +206,12 @@ def build(entry: Derived[ManifestT], *, force: bool = False) -> Built[ManifestT]
         state = compare(entry, before)
         if state is State.CURRENT and not force:
             stored = {key: each for key, each in before.items() if each}
-            size_bytes = sum(each.size_bytes for each in stored.values())
-            return Built(state, True, {key: each.manifest for key, each in stored.items()}, size_bytes, before)
+            sizes = {key: each.size_bytes for key, each in stored.items()}
+            return Built(state, True, {key: each.manifest for key, each in stored.items()}, sizes, before)
         made = entry.make(Start(before, state, force))
         if made is not None and publish_all(entry.store, made, before):
-            size_bytes = sum(len(each.data) for each in made.values())
-            return Built(state, False, {key: each.manifest for key, each in made.items()}, size_bytes, before)
+            sizes = {key: len(each.data) for key, each in made.items()}
+            return Built(state, False, {key: each.manifest for key, each in made.items()}, sizes, before)
         force = force and entry.insists
     raise TransientError(
         f"{_ATTEMPTS} builds of {entry.name} lost the race against other builds, whose result is stored."

@@ -5,7 +5,7 @@ from datetime import date, datetime
 
 from imgpipeline.contracts.keys import ChainId, parse_day
 from imgpipeline.lake.days.day_tables import list_days
-from imgpipeline.lake.schema import DAY_TABLE_NAMES, FRAMES
+from imgpipeline.lake.schema.tables import DAY_TABLE_NAMES, FRAMES
 from imgpipeline.lake.storage.manifest import read_manifest
 from imgpipeline.objectstore import ObjectStore
 

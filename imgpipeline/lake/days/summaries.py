@@ -4,20 +4,17 @@ The manifest of a summary names the versions of its inputs and its exact query, 
 new summary needs a file in `sql/`, an entry in `SUMMARIES`, and its columns in `lake.schema.tables`.
 """
 
-import time
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import date, datetime
-from functools import cache
 from hashlib import sha256
-from importlib import resources
 from typing import TypeVar
 
-from imgpipeline.contracts.keys import ChainId, summary_key
+from imgpipeline.contracts.keys import summary_key
 from imgpipeline.errors import ConfigurationError
-from imgpipeline.lake.days.derived import Derived, Made, Origin, Start, build
-from imgpipeline.lake.days.summary_inputs import Inputs, Patience, find_inputs, open_inputs
-from imgpipeline.lake.schema import (
+from imgpipeline.lake.days.derived import Built, Derived, Made, Origin, Start, build
+from imgpipeline.lake.days.summary_inputs import Inputs, find_inputs, open_inputs
+from imgpipeline.lake.schema.tables import (
     DETECTIONS,
     FRAME_STATS,
     FRAMES,
@@ -30,11 +27,12 @@ from imgpipeline.lake.schema import (
     STORED_DEAD_LETTERS,
     Table,
 )
-from imgpipeline.lake.storage.engine import Engine, identifier
-from imgpipeline.lake.storage.manifest import Manifest, Stored, have_equal_ends, read_stored, write_parquet
+from imgpipeline.lake.storage.engine import Engine, identifier, read_sql
+from imgpipeline.lake.storage.manifest import Manifest, Stored, read_stored, write_parquet
 from imgpipeline.objectstore import ObjectStore
 from imgpipeline.settings import Settings
 
+_PACKAGE = "imgpipeline.lake.days"
 _THRESHOLD = "summary_threshold"
 _OBSERVED_GAP = "observed_gap_s"
 _Value = TypeVar("_Value")
@@ -63,13 +61,7 @@ class Summary:
 
         Its macros `local_hour` and `local_day` are those of UTC (`open_engine`), except in a session of another zone.
         """
-        return read_sql(self.name)
-
-
-@cache
-def read_sql(name: str) -> str:
-    """Returns the query of a summary from its `.sql` file."""
-    return resources.files("imgpipeline.lake.days").joinpath("sql", f"{name}.sql").read_text(encoding="utf-8").strip()
+        return read_sql(_PACKAGE, self.name)
 
 
 _FRAMES_AND_LETTERS = (FRAMES.name, STORED_DEAD_LETTERS.name)
@@ -100,27 +92,6 @@ SUMMARIES: Mapping[str, Summary] = {
     )
 }
 """All summaries by name, each after the summaries that it reads."""
-
-
-@dataclass(frozen=True, slots=True)
-class SummaryBuild:
-    """The result of building a summary."""
-
-    name: str
-    day: date
-    """UTC day."""
-    skipped: bool
-    rows: int
-    size_bytes: int
-    made_of: Mapping[str, str]
-    made_by: str
-    """Its recipe; equals `recipe` if the summaries among its inputs are current."""
-    ends: Mapping[ChainId, int]
-    """The end up to which each chain is covered, as in the inputs."""
-    built_at: datetime
-    """When the stored summary was built, UTC."""
-    duration_s: float
-    """Duration of this call in seconds."""
 
 
 def find_summary(name: str) -> Summary:
@@ -164,7 +135,7 @@ def set_parameters(engine: Engine, parameters: Mapping[str, float]) -> None:
 
 def build_summary(
     store: ObjectStore, name: str, day: date, *, settings: Settings, force: bool = False, now: datetime
-) -> SummaryBuild:
+) -> Built[Manifest]:
     """Builds a day's summary unless it is current.
 
     Args:
@@ -185,21 +156,7 @@ def build_summary(
         TransientError: The store does not answer, the build lost the write race repeatedly, or the inputs do not come
             from one reading of the ledger (a build of the day is under way, or was killed).
     """
-    began_s = time.perf_counter()
-    done = build(DaySummary(store, find_summary(name), day, settings, now), force=force)
-    (manifest,) = done.manifests.values()
-    return SummaryBuild(
-        name=name,
-        day=day,
-        skipped=done.skipped,
-        rows=manifest.rows,
-        size_bytes=done.size_bytes,
-        made_of=manifest.made_of,
-        made_by=manifest.made_by,
-        ends=manifest.ends,
-        built_at=manifest.built_at,
-        duration_s=time.perf_counter() - began_s,
-    )
+    return build(DaySummary(store, find_summary(name), day, settings, now), force=force)
 
 
 @dataclass(slots=True)
@@ -212,8 +169,6 @@ class DaySummary(Derived[Manifest]):
     """UTC day."""
     settings: Settings
     now: datetime
-    patience: Patience = field(default_factory=Patience)
-    """Waits while a build of the inputs is storing its tables."""
 
     @property
     def name(self) -> str:
@@ -231,22 +186,16 @@ class DaySummary(Derived[Manifest]):
 
     def wanted(self, _stored: Mapping[str, Stored | None], /) -> Origin:
         """Returns the versions of its inputs, and the recipe over its input summaries as stored."""
-        found = self._find()
+        found = find_inputs(self.store, self.summary.inputs, self.day, wanted_by=self.summary.name)
         below = {name: stored.manifest.made_by for name, stored in found.items() if name in SUMMARIES}
         versions = {name: stored.manifest.version for name, stored in found.items()}
         return Origin(versions, _recipe(self.summary, self.settings, below))
 
-    def make(self, _start: Start[Manifest], /) -> dict[str, Made[Manifest]] | None:
-        """Makes the summary; None if a build was storing its inputs."""
-        found = self._find()
-        while not have_equal_ends(each.manifest for each in found.values()):
-            self.patience.wait(self.summary.name, self.day)
-            found = self._find()
-        memory = self.settings.duckdb_memory
-        with open_inputs(self.store, found, self.day, wanted_by=self.summary.name, memory=memory) as inputs:
-            if inputs is None:
-                return None
-            return {summary_key(self.summary.name, self.day): self._made_from(inputs)}
+    def make(self, _start: Start[Manifest], /) -> dict[str, Made[Manifest]]:
+        """Makes the summary, once a build that is storing its inputs is done."""
+        name, memory = self.summary.name, self.settings.duckdb_memory
+        with open_inputs(self.store, self.summary.inputs, self.day, wanted_by=name, memory=memory) as inputs:
+            return {summary_key(name, self.day): self._made_from(inputs)}
 
     def _made_from(self, inputs: Inputs) -> Made[Manifest]:
         engine, summary, parameters = inputs.engine, self.summary, parameters_of(self.summary, self.settings)
@@ -258,7 +207,6 @@ class DaySummary(Derived[Manifest]):
             day=self.day,
             made_by=_recipe(summary, self.settings, {name: below[name].made_by for name in below}),
             ends=next(iter(inputs.manifests.values())).ends,
-            rows=engine.value("SELECT count(*) FROM made"),
             built_at=self.now,
             made_of=inputs.versions,
             sql=summary.sql,
@@ -266,10 +214,7 @@ class DaySummary(Derived[Manifest]):
             queries=_merged({**manifest.queries, name: manifest.sql} for name, manifest in below.items()),
         )
         rows, size = "SELECT * EXCLUDE (day) FROM made", self.settings.table_object_bytes
-        return Made(write_parquet(engine, rows, manifest, object_bytes=size), manifest)
-
-    def _find(self) -> dict[str, Stored]:
-        return find_inputs(self.store, self.summary.inputs, self.day, wanted_by=self.summary.name)
+        return Made(*write_parquet(engine, rows, manifest, object_bytes=size))
 
 
 def summary_origin(manifest: Manifest) -> Origin:

@@ -1,18 +1,20 @@
-"""The inputs of a summary: stored tables of one day, each in one version, all up to the same ends."""
+"""The inputs of derived objects: stored tables of one day, each in one version, all up to the same ends."""
 
-import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
+from typing import TypeVar
+
+from tenacity import Retrying, retry_if_exception_type, stop_after_delay, wait_fixed
 
 from imgpipeline.contracts.keys import day_table_key, parse_day, summary_key
 from imgpipeline.errors import PermanentError, TransientError
-from imgpipeline.lake.schema import DAY_TABLE_NAMES, WEAK_DETECTIONS
 from imgpipeline.lake.schema.events import EVENT_TABLES
+from imgpipeline.lake.schema.tables import DAY_TABLE_NAMES, WEAK_DETECTIONS
 from imgpipeline.lake.schema.tracks import DAY_TRACK_TABLES
-from imgpipeline.lake.storage.cache import open_cache
+from imgpipeline.lake.storage.cache import LakeCache, open_cache
 from imgpipeline.lake.storage.engine import Engine, all_rows, identifier, open_engine
 from imgpipeline.lake.storage.manifest import Manifest, Stored, have_equal_ends, parse_footer, read_stored
 from imgpipeline.objectstore import ObjectStore
@@ -25,6 +27,15 @@ _KEYS_OF_DAY_TABLES = {
 SETTLE_S = 20.0
 """A build stores the tables of a day in sequence; a summary waits this long for the last one."""
 _LOOK_AGAIN_S = 0.5
+_Read = TypeVar("_Read")
+
+
+@dataclass(frozen=True, slots=True)
+class Linked:
+    """A stored table of a day as a local file (`storage.cache`)."""
+
+    path: Path
+    manifest: Manifest
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +43,7 @@ class Inputs:
     """Open tables of one day."""
 
     engine: Engine
+    """DuckDB with each table under its name, including the column `day`."""
     manifests: Mapping[str, Manifest]
     versions: Mapping[str, str]
 
@@ -70,92 +82,113 @@ def find_inputs(store: ObjectStore, tables: Iterable[str], day: date, *, wanted_
 
 @contextmanager
 def open_inputs(
-    store: ObjectStore, found: Mapping[str, Stored], day: date, *, wanted_by: str, memory: str | None
-) -> Iterator[Inputs | None]:
-    """Opens stored tables of a day in DuckDB. An object is fetched once per machine (`storage.cache`).
+    store: ObjectStore, tables: Iterable[str], day: date, *, wanted_by: str, memory: str | None
+) -> Iterator[Inputs]:
+    """Opens stored tables of a day in DuckDB, all up to the same ends; arguments and errors as `link_day`."""
+    with open_cache(store) as (folder, cache), open_engine(folder, memory=memory) as engine:
+        yield _show(engine, day, link_day(store, cache, folder, day, tables, wanted_by=wanted_by))
+        cache.trim()
+
+
+@contextmanager
+def open_tables(store: ObjectStore, tables: Iterable[str], day: date, *, memory: str | None) -> Iterator[Inputs]:
+    """Opens stored tables of a day in DuckDB for display, whatever their ends.
+
+    Raises:
+        PermanentError: A table is missing or damaged, or the local disk cannot be used.
+    """
+    with open_cache(store) as (folder, cache), open_engine(folder, memory=memory) as engine:
+        yield _show(engine, day, _link(store, cache, folder, day, tables, (), "A preview"))
+        cache.trim()
+
+
+def _show(engine: Engine, day: date, linked: Mapping[str, Linked]) -> Inputs:
+    for table, each in linked.items():
+        engine.run(f"CREATE VIEW {identifier(table)} AS {all_rows(each.path, day=day)}")
+    manifests = {table: each.manifest for table, each in linked.items()}
+    return Inputs(engine, manifests, {table: manifest.version for table, manifest in manifests.items()})
+
+
+def link_day(
+    store: ObjectStore,
+    cache: LakeCache,
+    folder: Path,
+    day: date,
+    tables: Iterable[str],
+    *,
+    optional: Iterable[str] = (),
+    wanted_by: str,
+) -> dict[str, Linked]:
+    """Links stored tables of a day into a folder, all up to the same ends, and waits for a build that is storing them.
 
     Args:
         store: The object store.
-        found: The result of `find_inputs`; if a table was replaced since, the newer version is opened.
+        cache: Fetches an object once per machine.
+        folder: Gets the files.
         day: UTC day.
-        wanted_by: The summary, for messages.
-        memory: As for `open_engine`.
-
-    Yields:
-        The tables; None if they have different ends, because a build is storing them.
+        tables: Names of the tables.
+        optional: Further tables, which may be missing.
+        wanted_by: What is made of them, for messages.
 
     Raises:
-        PermanentError: A table is missing or is not a Parquet file of this project, or the
-            local disk cannot be used.
+        PermanentError: A table is missing or is not a Parquet file of this project, or the local disk cannot be used.
+        UnsettledError: The build took too long.
     """
-    listed = {table: stored.e_tag for table, stored in found.items()}
-    with _opened(store, listed, day, wanted_by, memory) as engine:
-        manifests = {table: parse_footer(_path(engine, table), stored_key(table, day)) for table in found}
-        versions = {table: manifest.version for table, manifest in manifests.items()}
-        yield None if not have_equal_ends(manifests.values()) else Inputs(engine, manifests, versions)
+
+    def link() -> dict[str, Linked]:
+        linked = _link(store, cache, folder, day, tables, optional, wanted_by)
+        require_equal_ends((each.manifest for each in linked.values()), wanted_by, day)
+        return linked
+
+    return when_settled(link)
 
 
-@contextmanager
-def open_tables(store: ObjectStore, tables: Iterable[str], day: date, *, memory: str | None) -> Iterator[Engine]:
-    """Opens stored tables of a day in DuckDB for display, whatever their ends.
-
-    Yields:
-        DuckDB with each table under its name, including the column `day`.
-
-    Raises:
-        PermanentError: A table is missing, or the local disk cannot be used.
-    """
-    infos = {table: store.head(stored_key(table, day)) for table in tables}
-    listed = {table: info.e_tag if info else "" for table, info in infos.items()}
-    with _opened(store, listed, day, "A preview", memory) as engine:
-        yield engine
-
-
-@contextmanager
-def _opened(
-    store: ObjectStore, listed: Mapping[str, str], day: date, wanted_by: str, memory: str | None
-) -> Iterator[Engine]:
-    """Opens DuckDB with tables of a day, named with their e-tags."""
-    with open_cache(store) as (folder, cache), open_engine(folder, memory=memory) as engine:
-        for table, e_tag in listed.items():
-            if cache.link(stored_key(table, day), e_tag, _path(engine, table)) is None:
-                raise _missing(wanted_by, table, day)
-            engine.run(f"CREATE VIEW {identifier(table)} AS {all_rows(_path(engine, table), day=day)}")
-        cache.trim()
-        yield engine
-
-
-def _path(engine: Engine, table: str) -> Path:
-    return engine.folder / f"{table}-read.parquet"
+def _link(
+    store: ObjectStore,
+    cache: LakeCache,
+    folder: Path,
+    day: date,
+    tables: Iterable[str],
+    optional: Iterable[str],
+    wanted_by: str,
+) -> dict[str, Linked]:
+    linked = {}
+    needed = set(tables)
+    # Optional ones come last: builds store weak detections first, so those of the linked frames are stored by then.
+    for table in (*tables, *optional):
+        key, path = stored_key(table, day), folder / f"{table}-{day}-read.parquet"
+        path.unlink(missing_ok=True)
+        info = store.head(key)
+        if info and cache.link(key, info.e_tag, path):
+            linked[table] = Linked(path, parse_footer(path, key))
+        elif table in needed:
+            raise _missing(wanted_by, table, day)
+    return linked
 
 
 class UnsettledError(TransientError):
     """The tables of a day cover different offsets: a build is storing them, or was killed."""
 
 
-class Patience:
-    """Waits while a build is storing the tables of a day."""
+def when_settled(read: Callable[[], _Read]) -> _Read:
+    """Reads tables of a day again while `read` raises UnsettledError, for as long as a build takes to store them."""
+    retrying = Retrying(
+        retry=retry_if_exception_type(UnsettledError),
+        stop=stop_after_delay(SETTLE_S),
+        wait=wait_fixed(_LOOK_AGAIN_S),
+        reraise=True,
+    )
+    return retrying(read)
 
-    def __init__(self) -> None:
-        """The time starts at the first `wait`."""
-        self._until_s: float | None = None
 
-    def wait(self, name: str, day: date) -> None:
-        """Pauses for half a second.
-
-        Raises:
-            UnsettledError: The build took too long.
-        """
-        now_s = time.monotonic()
-        if self._until_s is None:
-            self._until_s = now_s + SETTLE_S
-        if now_s >= self._until_s:
-            raise UnsettledError(
-                f"{name} of {day} cannot be made yet: its tables cover different offsets, because a build of the day "
-                "is running or was killed.",
-                next_step=_build_again(day),
-            )
-        time.sleep(_LOOK_AGAIN_S)
+def require_equal_ends(manifests: Iterable[Manifest], wanted_by: str, day: date) -> None:
+    """Raises UnsettledError unless tables of a day cover the same offsets."""
+    if not have_equal_ends(manifests):
+        raise UnsettledError(
+            f"{wanted_by} of {day} cannot be made yet: its tables cover different offsets, because a build of the day "
+            "is running or was killed.",
+            next_step=_build_again(day),
+        )
 
 
 def _missing(wanted_by: str, table: str, day: date) -> PermanentError:

@@ -22,7 +22,7 @@ from imgpipeline.lake.days.summary_inputs import list_versions
 from imgpipeline.lake.quality.audit_report import AuditReport, DayAudit, PartitionAudit, SummaryAudit
 from imgpipeline.lake.quality.audit_state import AuditedDay, AuditState, read_state, write_state, write_verdicts
 from imgpipeline.lake.quality.table_audit import DayReader, compare_day, compare_summary, count_unbuilt
-from imgpipeline.lake.schema import DAY_TABLE_NAMES
+from imgpipeline.lake.schema.tables import DAY_TABLE_NAMES
 from imgpipeline.lake.storage.manifest import covered_ends, have_equal_ends, read_stored
 from imgpipeline.ledger.audit import ChainAudit, FixedEnd, audit_chain, fix_end, stray_keys
 from imgpipeline.ledger.chain import current_chain
@@ -226,17 +226,17 @@ class _Audit:
     def _audit_unbuilt(self, buckets: Mapping[date, Sequence[Bucket]]) -> Iterable[DayAudit]:
         """Counts days without tables, unless the last audit counted them up to the same ends."""
         marks = {day: self._ends_mark(several) for day, several in buckets.items()}
-        known = {day: self.before.days[day].figures for day, mark in marks.items() if self._is_known(day, mark)}
+        kept = {day: self.before.days[day].figures for day, mark in marks.items() if self._is_known(day, mark)}
         counted = count_unbuilt(
-            self.store, {day: buckets[day] for day in buckets.keys() - known.keys()}, self.ends, self.step, self.memory
+            self.store, {day: buckets[day] for day in buckets.keys() - kept.keys()}, self.ends, self.step, self.memory
         )
-        for day, mark in marks.items():
-            figures, problems = (known[day], ()) if day in known else (counted[day].figures, counted[day].problems)
-            if not problems:
-                self.after.days[day] = AuditedDay(mark, "", figures)
+        known = {day: DayAudit(day, figures, stale=True, missing=DAY_TABLE_NAMES) for day, figures in kept.items()}
+        for day, found in {**known, **counted}.items():
+            if not found.problems:
+                self.after.days[day] = AuditedDay(marks[day], "", found.figures)
             # An index entry may belong to a segment that was never stored.
-            if not figures.has_nothing:
-                yield DayAudit(day, figures, stale=True, problems=problems, missing=DAY_TABLE_NAMES)
+            if not found.figures.has_nothing:
+                yield found
 
     def _is_known(self, day: date, e_tags: str) -> bool:
         return day in self.before.days and self.before.days[day].e_tags == e_tags
@@ -247,22 +247,18 @@ class _Audit:
         return f"not built {sha256(repr([(str(chain), self.ends[chain]) for chain in chains]).encode()).hexdigest()}"
 
     def _audit_day(self, day: date, stored: Mapping[str, str]) -> DayAudit:
-        problems: list[str] = []
-        missing: tuple[str, ...] = ()
         if self._is_known(day, " ".join(stored.get(table, "") for table in DAY_TABLE_NAMES)):
             audited = self.before.days[day]
+            found, e_tags = DayAudit(day, audited.figures, False, versions=audited.versions), audited.e_tags
         else:
-            compared = compare_day(DayReader(self.store, day, self.step, self.memory))
-            audited = AuditedDay(compared.e_tags, compared.versions, compared.figures)
-            problems, missing = [*compared.problems], compared.missing
-        if audited.versions and audited.figures.agree_on() and not problems:
-            self.after.days[day] = audited
+            found, e_tags = compare_day(DayReader(self.store, day, self.step, self.memory))
+        if found.versions and found.ok:
+            self.after.days[day] = AuditedDay(e_tags, found.versions, found.figures)
         try:
-            stale = self._is_stale(day, join_versions(stored.get(table) for table in DAY_TABLE_NAMES))
+            return replace(found, stale=self._is_stale(day, join_versions(map(stored.get, DAY_TABLE_NAMES))))
         except (LedgerError, PermanentError) as error:
-            stale = True
-            problems.append(f"{day}: {error}")
-        return DayAudit(day, audited.figures, stale, tuple(dict.fromkeys(problems)), missing, audited.versions)
+            problems = dict.fromkeys((*found.problems, f"{day}: {error}"))
+            return replace(found, stale=True, problems=tuple(problems))
 
     def _is_stale(self, day: date, listed: str) -> bool:
         if self.known.is_complete(day, TABLES, listed):

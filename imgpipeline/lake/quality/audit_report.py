@@ -11,7 +11,7 @@ from imgpipeline.contracts.keys import ChainId, is_import
 from imgpipeline.contracts.outcomes import GapReason
 from imgpipeline.contracts.records import LogRange
 from imgpipeline.contracts.text import counted
-from imgpipeline.lake.schema import DAY_TABLE_NAMES
+from imgpipeline.lake.schema.tables import DAY_TABLE_NAMES
 from imgpipeline.ledger.audit import ChainAudit
 
 
@@ -206,13 +206,6 @@ class AuditReport:
         """Whether every offset has exactly one outcome, and tables and summaries agree with the ledger."""
         partitions = all(partition.is_ok(allow_gaps=self.allow_gaps) for partition in self.partitions)
         return partitions and all(day.ok for day in self.days) and all(summary.ok for summary in self.summaries)
-
-    @property
-    def current(self) -> bool:
-        """Whether all tables and summaries are up to date with the ledger."""
-        built = {(summary.name, summary.day) for summary in self.summaries if not summary.stale}
-        names = {summary.name for summary in self.summaries} or {""}
-        return not any(day.stale for day in self.days) and all((n, d.day) in built for n in names for d in self.days)
 
     @property
     def not_compared(self) -> tuple[DayAudit, ...]:

@@ -6,10 +6,12 @@ read, the next audit takes longer.
 
 import json
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from datetime import date, datetime
 from hashlib import sha256
-from typing import Any
+from typing import Annotated, Any, Literal
+
+from pydantic import PlainValidator, TypeAdapter
 
 from imgpipeline.contracts.keys import ChainId, audit_state_key, audit_verdict_key
 from imgpipeline.contracts.times import format_time, parse_time
@@ -21,7 +23,6 @@ from imgpipeline.objectstore import ForbiddenError, ObjectMissingError, ObjectSt
 
 _STATE_VERSION = 1
 _COUNTS = ("position", "segments", "frames", "gated", "dead_letters", "notices")
-_VERDICT_VERSION = 1
 _MOST_PROBLEMS = 20
 
 
@@ -126,7 +127,8 @@ def _read_chain(data: dict[str, Any]) -> ChainAudit:
 class StoredVerdict:
     """The last audit's verdict on a day."""
 
-    audited_at: datetime
+    version: Literal[1]
+    audited_at: Annotated[datetime, PlainValidator(parse_time)]
     """When that audit started, UTC."""
     tables: str
     """Versions of the audited day tables, in their order; empty if one was missing."""
@@ -140,25 +142,17 @@ class StoredVerdict:
     problems: tuple[str, ...]
     """The faults, at most 20."""
     content: str = ""
+    """Hash of the stored verdict."""
+
+
+_VERDICT = TypeAdapter(StoredVerdict)
 
 
 def read_verdict(store: ObjectStore, day: date) -> StoredVerdict | None:
     """Returns the last audit's verdict on a day; None if the day was not audited, or by another release."""
     try:
         stored = store.get(audit_verdict_key(day))
-        data = json.loads(stored)
-        if data["version"] != _VERDICT_VERSION:
-            return None
-        return StoredVerdict(
-            audited_at=parse_time(data["audited_at"]),
-            tables=str(data["tables"]),
-            ok=bool(data["ok"]),
-            is_stale=bool(data["is_stale"]),
-            figures=DayFigures(**data["figures"]),
-            summaries={str(name): str(state) for name, state in data["summaries"].items()},
-            problems=tuple(map(str, data["problems"])),
-            content=sha256(stored).hexdigest()[:16],
-        )
+        return replace(_VERDICT.validate_json(stored), content=sha256(stored).hexdigest()[:16])
     except (ObjectMissingError, ValueError, KeyError, TypeError, AttributeError):
         return None
 
@@ -186,7 +180,7 @@ def write_verdicts(
         data = _verdict(day, by_day.get(day.day, ()))
         digest = sha256(json.dumps(data, sort_keys=True).encode()).hexdigest()[:16]
         if full or known.get(day.day) != digest:
-            document = {"version": _VERDICT_VERSION, "audited_at": format_time(now), **data}
+            document = {"version": 1, "audited_at": format_time(now), **data}
             try:
                 store.put(audit_verdict_key(day.day), json.dumps(document).encode())
             except ForbiddenError:  # this account may not write

@@ -13,7 +13,7 @@ from typing import Any
 from imgpipeline.contracts.keys import day_table_key, summary_key
 from imgpipeline.contracts.text import counted
 from imgpipeline.lake.days.summary_inputs import open_tables
-from imgpipeline.lake.schema import DAY_TABLES, DETECTIONS, FRAMES, LABEL_COUNTS
+from imgpipeline.lake.schema.tables import DAY_TABLES, DETECTIONS, FRAMES, LABEL_COUNTS
 from imgpipeline.lake.storage.engine import all_rows, disk_errors, open_engine
 from imgpipeline.lake.storage.manifest import hash_rows, parse_footer, unreadable
 from imgpipeline.lake.storage.pieces import fetch_table, read_table
@@ -95,7 +95,8 @@ def judge_label_counts(store: ObjectStore, day: date, settings: Settings) -> Ver
         TransientError: The store does not answer.
     """
     tables = (DETECTIONS.name, LABEL_COUNTS.name)
-    with open_tables(store, tables, day, memory=settings.duckdb_memory) as engine:
+    with open_tables(store, tables, day, memory=settings.duckdb_memory) as opened:
+        engine = opened.engine
         expected = engine.value("SELECT count(*) FROM detections WHERE confidence >= ?", [settings.summary_threshold])
         found = int(engine.value("SELECT coalesce(sum(count), 0) FROM label_counts"))
     said = f"The counts add up to {found:,}; the day has {counted(expected, 'detection')}."
@@ -193,5 +194,5 @@ def _rows(store: ObjectStore, name: str, day: date, columns: list[str]) -> list[
     try:
         rows: list[dict[str, Any]] = pq.ParquetFile(pa.BufferReader(data)).read(columns).to_pylist()
     except (pa.ArrowException, OSError) as error:
-        raise unreadable(key, error) from None
+        raise unreadable(key, f"{type(error).__name__}: {error}") from None
     return rows

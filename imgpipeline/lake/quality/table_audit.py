@@ -20,17 +20,10 @@ from imgpipeline.errors import LedgerError, PermanentError
 from imgpipeline.lake.days.day_rows import RECIPE, ROWS, keep_unique, load_outcomes, stored_columns
 from imgpipeline.lake.days.summaries import set_parameters
 from imgpipeline.lake.days.summary_inputs import stored_key
-from imgpipeline.lake.quality.audit_report import DayFigures, SummaryAudit
-from imgpipeline.lake.schema import (
-    DAY_TABLES,
-    DETECTIONS,
-    FRAMES,
-    NOTICES,
-    STORED_DEAD_LETTERS,
-    Table,
-)
+from imgpipeline.lake.quality.audit_report import DayAudit, DayFigures, SummaryAudit
+from imgpipeline.lake.schema.tables import DAY_TABLES, DETECTIONS, FRAMES, NOTICES, STORED_DEAD_LETTERS, Table
 from imgpipeline.lake.storage.engine import Engine, all_rows, disk_errors, engine_errors, identifier, lock, open_engine
-from imgpipeline.lake.storage.manifest import DamagedObjectError, Manifest, hash_rows, parse_footer, read_version
+from imgpipeline.lake.storage.manifest import DamagedObjectError, Manifest, hash_rows, parse_footer, read_stored
 from imgpipeline.lake.storage.pieces import fetch_table
 from imgpipeline.ledger.days import read_day, read_days
 from imgpipeline.ledger.segment import Segment
@@ -60,20 +53,6 @@ _NAME = re.compile(r"[a-z][a-z_]{0,99}")
 
 
 @dataclass(frozen=True, slots=True)
-class DayComparison:
-    """The comparison of a day's tables with the ledger."""
-
-    figures: DayFigures
-    """The counts."""
-    e_tags: str
-    """E-tags of the tables, in their order; empty if one of them is missing."""
-    versions: str
-    """Versions of the tables, as `e_tags`; empty if one of them cannot be read."""
-    problems: tuple[str, ...]
-    missing: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
 class DayReader:
     """Reads the ledger of one day."""
 
@@ -92,8 +71,11 @@ class DayReader:
         load_outcomes(engine, _stepped(read_day(self.store, self.day, ends), self.step), {self.day: {}})
 
 
-def compare_day(reader: DayReader) -> DayComparison:
+def compare_day(reader: DayReader) -> tuple[DayAudit, str]:
     """Compares the tables of a day with the ledger up to the ends of their manifests.
+
+    Returns:
+        The audit, as if the tables were not stale, and their e-tags in their order; empty if one of them is missing.
 
     Raises:
         TransientError: The store does not answer.
@@ -133,7 +115,7 @@ def compare_day(reader: DayReader) -> DayComparison:
     found |= {f"{name}_in_ledger": counted.get(name) for name in missing}
     figures = DayFigures(**found, duplicates=None if None in duplicates else sum(n for n in duplicates if n))
     read, said = (" ".join(each) if len(each) == len(DAY_TABLES) else "" for each in (e_tags, versions))
-    return DayComparison(figures, read, said, tuple(problems), tuple(missing))
+    return DayAudit(reader.day, figures, False, tuple(dict.fromkeys(problems)), tuple(missing), said), read
 
 
 def count_unbuilt(
@@ -142,7 +124,7 @@ def count_unbuilt(
     ends: Mapping[ChainId, int],
     step: Callable[[int], None],
     memory: str | None = None,
-) -> dict[date, DayComparison]:
+) -> dict[date, DayAudit]:
     """Counts the ledger's outcomes of days without tables, in one pass over their segments.
 
     Args:
@@ -153,7 +135,7 @@ def count_unbuilt(
         memory: Memory limit of DuckDB.
 
     Returns:
-        The counts by day; None for a day with a segment that cannot be read.
+        The counts by day, None if a segment cannot be read.
 
     Raises:
         TransientError: The store does not answer.
@@ -171,17 +153,9 @@ def count_unbuilt(
         if len(buckets) > 1:
             return {day: count_unbuilt(store, {day: buckets[day]}, ends, step, memory)[day] for day in buckets}
         unknown = DayFigures(**dict.fromkeys([f"{name}_in_ledger" for name in missing]))
-        return {day: DayComparison(unknown, "", "", (f"{day}: {error}",), missing) for day in buckets}
-    return {
-        day: DayComparison(
-            DayFigures(**{f"{name}_in_ledger": rows for name, rows in counted.get(day, {}).items()}),
-            "",
-            "",
-            (),
-            missing,
-        )
-        for day in buckets
-    }
+        return {day: DayAudit(day, unknown, True, (f"{day}: {error}",), missing) for day in buckets}
+    rows = {day: {f"{name}_in_ledger": n for name, n in counted.get(day, {}).items()} for day in buckets}
+    return {day: DayAudit(day, DayFigures(**rows[day]), True, missing=missing) for day in buckets}
 
 
 def _stepped(segments: Iterable[Segment], step: Callable[[int], None]) -> Iterator[Segment]:
@@ -266,8 +240,8 @@ def _current_versions(store: ObjectStore, manifest: Manifest) -> dict[str, str]:
     versions = dict.fromkeys(manifest.made_of, "")
     for table in versions:
         with contextlib.suppress(DamagedObjectError):
-            stored = read_version(store, stored_key(table, manifest.day))
-            versions[table] = stored.manifest if stored else ""
+            stored = read_stored(store, stored_key(table, manifest.day))
+            versions[table] = stored.manifest.version if stored else ""
     return versions
 
 

@@ -12,7 +12,7 @@ from imgpipeline.contracts.times import parse_time
 from imgpipeline.errors import PermanentError
 from imgpipeline.lake.query.days import Span
 from imgpipeline.lake.query.wanted_frames import equal_to
-from imgpipeline.lake.schema import EVENTS
+from imgpipeline.lake.schema.events import EVENTS
 from imgpipeline.lake.sessions.tables import create_derived_tables, fill_derived_tables
 from imgpipeline.lake.storage.cache import open_cache
 from imgpipeline.lake.storage.engine import identifier, open_engine

@@ -16,8 +16,10 @@ from imgpipeline import __version__
 from imgpipeline.contracts.keys import ChainId
 from imgpipeline.errors import ConfigurationError
 from imgpipeline.lake.days.summaries import SUMMARIES
-from imgpipeline.lake.schema import (
-    ALL,
+from imgpipeline.lake.schema import ALL
+from imgpipeline.lake.schema.tables import (
+    ABOUT,
+    ABOUT_CHAINS,
     DETECTIONS,
     FRAME_STATS,
     FRAMES,
@@ -27,7 +29,6 @@ from imgpipeline.lake.schema import (
     WEAK_DETECTIONS,
     Table,
 )
-from imgpipeline.lake.schema.tables import ABOUT, ABOUT_CHAINS
 from imgpipeline.lake.sessions.session import LakeSession, open_lake
 from imgpipeline.lake.sessions.snapshot import SHOWN_LETTERS
 from imgpipeline.lake.sessions.tables import histogram_sql

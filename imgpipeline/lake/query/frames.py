@@ -12,7 +12,7 @@ from imgpipeline.errors import ConfigurationError
 from imgpipeline.lake.query.days import Span, days_of, unknown_day
 from imgpipeline.lake.query.summaries import open_summaries
 from imgpipeline.lake.query.wanted_frames import WantedFrames, detection_condition, frame_condition
-from imgpipeline.lake.schema import DETECTIONS, FRAMES, SOURCE_ACTIVITY
+from imgpipeline.lake.schema.tables import DETECTIONS, FRAMES, SOURCE_ACTIVITY
 from imgpipeline.lake.sessions.session import LakeSession, open_lake
 from imgpipeline.lake.storage.engine import quoted
 from imgpipeline.ledger.days import known_days

@@ -20,7 +20,7 @@ from imgpipeline.lake.days.summary_inputs import list_versions, stored_key
 from imgpipeline.lake.query.days import Span, days_of
 from imgpipeline.lake.query.summaries import open_summaries
 from imgpipeline.lake.query.wanted_frames import rows_of_days
-from imgpipeline.lake.schema import FRAME_STATS, NOTICES, SOURCE_ACTIVITY
+from imgpipeline.lake.schema.tables import FRAME_STATS, NOTICES, SOURCE_ACTIVITY
 from imgpipeline.lake.sessions.local_time import DAY_OF_NOTICE
 from imgpipeline.lake.sessions.session import LakeSession, open_lake
 from imgpipeline.lake.storage.cache import open_cache

@@ -23,13 +23,13 @@ from imgpipeline.lake.days.derived import Origin, State, judge
 from imgpipeline.lake.days.summaries import SUMMARIES, find_summary, recipe, summary_origin
 from imgpipeline.lake.days.summary_inputs import list_versions, stored_key
 from imgpipeline.lake.query.days import Span, days_of
-from imgpipeline.lake.schema import FRAME_STATS, LABEL_COUNTS, SOURCE_ACTIVITY, Table
+from imgpipeline.lake.schema.tables import FRAME_STATS, LABEL_COUNTS, SOURCE_ACTIVITY, Table
 from imgpipeline.lake.sessions.local_time import create_time_macros, in_zone, local_days, show_local_days, utc_days
 from imgpipeline.lake.sessions.session import Answer, LakeSession, create_summary_views, query_errors
 from imgpipeline.lake.sessions.snapshot import SHOWN_LETTERS, take_snapshot
 from imgpipeline.lake.storage.cache import LakeCache, open_cache
 from imgpipeline.lake.storage.engine import Engine, identifier, lock, open_engine, rows_with_days
-from imgpipeline.lake.storage.manifest import Manifest, parse_footer, read_version
+from imgpipeline.lake.storage.manifest import Manifest, parse_footer, read_stored
 from imgpipeline.objectstore import ObjectStore
 from imgpipeline.settings import Settings
 
@@ -240,8 +240,8 @@ class _Finding:
         if table in SUMMARIES:
             return self.stored(table)[day][0].version
         if (table, day) not in self._read:
-            found = read_version(self.store, stored_key(table, day))
-            self._read[table, day] = found.manifest if found else ""
+            found = read_stored(self.store, stored_key(table, day))
+            self._read[table, day] = found.manifest.version if found else ""
         return self._read[table, day]
 
 

@@ -21,7 +21,8 @@ from imgpipeline.contracts.text import counted
 from imgpipeline.errors import ConfigurationError, PermanentError
 from imgpipeline.lake.days.summaries import SUMMARIES, parameters_of, set_parameters
 from imgpipeline.lake.days.summary_inputs import stored_key
-from imgpipeline.lake.schema import ALL, DEAD_LETTERS, DETECTIONS, FRAMES, SEGMENTS
+from imgpipeline.lake.schema import ALL
+from imgpipeline.lake.schema.tables import DEAD_LETTERS, DETECTIONS, FRAMES, SEGMENTS
 from imgpipeline.lake.sessions.local_time import (
     DAY_OF_LETTER,
     DAY_OF_NOTICE,

@@ -23,7 +23,7 @@ from imgpipeline.errors import TransientError
 from imgpipeline.lake.days.day_catalog import TABLES, DayCatalog, join_versions, open_catalog
 from imgpipeline.lake.days.day_rows import WORKING, create_stored, lay_over, load_outcomes
 from imgpipeline.lake.days.summary_inputs import list_versions
-from imgpipeline.lake.schema import (
+from imgpipeline.lake.schema.tables import (
     DAY_TABLE_NAMES,
     DAY_TABLES,
     DETECTIONS,
@@ -90,9 +90,9 @@ def take_snapshot(
     engine.run(f"CREATE SCHEMA {WORKING}")
     engine.run(f"SET search_path = '{WORKING},main'")
     if stored is None:
-        catalog = open_catalog(store, is_followed=days is None)
+        catalog = open_catalog(store)
         ends = join_ends(catalog.ends, ends)
-        newer = _NewerSegments(store, catalog, ends, files, is_followed=days is None)
+        newer = _NewerSegments(store, catalog, ends, files)
         shown = sorted({*files, *catalog.days}) if days is None else shown
         newer.look_for(shown)
         load_outcomes(engine, newer.read(), newer.since)
@@ -147,7 +147,6 @@ class _NewerSegments:
     catalog: DayCatalog
     ends: Mapping[ChainId, int]
     files: _Files
-    is_followed: bool
     since: dict[date, Mapping[ChainId, int]] = field(default_factory=dict)
     """For each day to check, the offset from which each chain is read."""
     found: set[date] = field(default_factory=set)
@@ -159,11 +158,9 @@ class _NewerSegments:
             files = self.files.get(day)
             version = files.version_noted if files else ""
             covered = covered_ends(*files.manifests) if files else {}
-            if self.is_followed:
-                is_complete = self.catalog.known.is_complete(day, TABLES, version)
-                if is_complete or self.catalog.known.has_newer_segments(day, covered) is False:
-                    continue
-            self.since[day] = self.catalog.read_from(day, TABLES, version, covered)
+            is_complete = self.catalog.known.is_complete(day, TABLES, version)
+            if not is_complete and self.catalog.known.has_newer_segments(day, covered) is not False:
+                self.since[day] = covered
 
     def read(self) -> Iterator[Segment]:
         """Yields each newer segment of any day once, and notes the days that have none."""

@@ -16,16 +16,9 @@ from importlib import resources
 
 from imgpipeline.contracts.keys import ChainId, segment_key
 from imgpipeline.lake.days.summary_inputs import list_versions, stored_key
-from imgpipeline.lake.schema import (
-    DEAD_LETTERS,
-    EVENT_TABLES,
-    FRAME_STATS,
-    HISTOGRAM_VIEWS,
-    PLACE_TABLES,
-    SEGMENTS,
-    TRACK_TABLES,
-    Table,
-)
+from imgpipeline.lake.schema.events import EVENT_TABLES, PLACE_TABLES
+from imgpipeline.lake.schema.tables import DEAD_LETTERS, FRAME_STATS, HISTOGRAM_VIEWS, SEGMENTS, Table
+from imgpipeline.lake.schema.tracks import TRACK_TABLES
 from imgpipeline.lake.storage.cache import LakeCache
 from imgpipeline.lake.storage.engine import Engine, all_rows, disk_errors, identifier
 from imgpipeline.ledger.bundles.reading import read_chain

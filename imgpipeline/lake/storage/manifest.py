@@ -7,18 +7,21 @@ e-tag, which the store gives to the object and changes when a store is copied, s
 
 import json
 import mmap
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import date, datetime
+from functools import cache
 from hashlib import sha256
 from pathlib import Path
-from typing import Any, Generic, TypeVar
+from typing import Annotated, Any, Generic, TypeVar
+
+from pydantic import AfterValidator, PlainSerializer, PlainValidator, TypeAdapter, ValidationError
 
 from imgpipeline.contracts.keys import ChainId, day_table_key
 from imgpipeline.contracts.times import format_time, parse_time
 from imgpipeline.errors import PermanentError
 from imgpipeline.faultpoints import reach
-from imgpipeline.lake.schema import SCHEMA_VERSION
+from imgpipeline.lake.schema.tables import SCHEMA_VERSION
 from imgpipeline.lake.storage.engine import Engine, disk_errors, quoted
 from imgpipeline.lake.storage.pieces import PIECES_KEY, Pieces, pieces_of, plan_pieces
 from imgpipeline.objectstore import ObjectMissingError, ObjectStore
@@ -32,25 +35,68 @@ _TAIL_BYTES = 128 * 1024
 """Enough for the footers of nearly all tables; a longer one costs a second request."""
 
 
-@dataclass(frozen=True, slots=True)
-class Manifest:
-    """The inputs, recipe and content hash of one stored table."""
+def _parse_ends(entries: Any) -> dict[ChainId, int]:
+    return {ChainId(each["topic"], each["topic_id"], each["partition"]): int(each["end"]) for each in entries}
+
+
+def _show_ends(ends: Mapping[ChainId, int]) -> list[dict[str, str | int]]:
+    return [
+        {"topic": chain.topic, "topic_id": chain.topic_id, "partition": chain.partition, "end": end}
+        for chain, end in sorted(ends.items())
+    ]
+
+
+def _check_schema(version: int) -> int:
+    if version != SCHEMA_VERSION:
+        raise ValueError(f"its columns have version {version!r}, expected {SCHEMA_VERSION}")
+    return version
+
+
+_Ends = Annotated[Mapping[ChainId, int], PlainValidator(_parse_ends), PlainSerializer(_show_ends)]
+_Time = Annotated[datetime, PlainValidator(parse_time), PlainSerializer(format_time)]
+_SchemaVersion = Annotated[int, AfterValidator(_check_schema)]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BaseManifest:
+    """What the manifests of all stored tables have in common."""
 
     table: str
-    """Name of the table: a day table, a summary, or a table of tracks or events."""
+    """Name of the table."""
     day: date
     """UTC day."""
     made_by: str
-    """Hash of the code and SQL that made the table, 16 hexadecimal digits."""
-    ends: Mapping[ChainId, int]
+    """The recipe: hash of the code, SQL and settings that made the table, 16 hexadecimal digits."""
+    made_of: Mapping[str, str] = field(default_factory=dict)
+    """Version of each input, by name; empty for day tables."""
+    ends: _Ends = field(default_factory=dict)
     """The end up to which each chain was read; a chain that is not named had nothing of this day."""
-    rows: int
-    built_at: datetime
+    rows: int = 0
+    """Number of rows; `write_parquet` sets it."""
+    content: str = ""
+    """Hash of the rows, whatever build made them; `write_parquet` sets it."""
+    built_at: _Time
     """Time of the build, UTC."""
+
+    @property
+    def version(self) -> str:
+        """The table's version; one that says nothing about ends is determined by its rows."""
+        if not self.ends:
+            return self.content
+        return sha256(json.dumps([self.content, _show_ends(self.ends)], sort_keys=True).encode()).hexdigest()[:16]
+
+    def to_json(self) -> str:
+        """Returns the JSON for the footer."""
+        return _adapter(type(self)).dump_json(self).decode()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Manifest(BaseManifest):
+    """The inputs, recipe and content hash of a day table, a summary, or a table of events."""
+
+    schema_version: _SchemaVersion = field(default_factory=lambda: SCHEMA_VERSION)
     duplicates: int = 0
     """Frames that were left out because another frame has their `frame_id` (day tables)."""
-    made_of: Mapping[str, str] = field(default_factory=dict)
-    """Version of each input table of a summary, by name; empty for day tables."""
     sql: str = ""
     """The query that made a summary; empty for day tables."""
     parameters: Mapping[str, float] = field(default_factory=dict)
@@ -63,63 +109,13 @@ class Manifest:
     """Number of the last entry of the repair list that named the day when the table was built (day tables)."""
     made_with: Mapping[str, str] = field(default_factory=dict)
     """Other inputs by name: for events the rules as JSON, and a hash of each rule; otherwise empty."""
-    content: str = ""
-    """Hash of the rows, whatever build made them."""
 
-    @property
-    def version(self) -> str:
-        """The table's version, as `read_version` returns it."""
-        return _version(self.content, self._ends_json())
 
-    def _ends_json(self) -> list[dict[str, str | int]]:
-        return [
-            {"topic": chain.topic, "topic_id": chain.topic_id, "partition": chain.partition, "end": end}
-            for chain, end in sorted(self.ends.items())
-        ]
+_Kind = TypeVar("_Kind", bound=BaseManifest)
 
-    def to_json(self) -> str:
-        """Returns the JSON for the footer."""
-        data = {
-            "table": self.table,
-            "day": self.day.isoformat(),
-            "schema_version": SCHEMA_VERSION,
-            "made_by": self.made_by,
-            "ends": self._ends_json(),
-            "rows": self.rows,
-            "duplicates": self.duplicates,
-            "built_at": format_time(self.built_at),
-            "content": self.content,
-            **({"is_extended": True} if self.is_extended else {}),
-            **({"repair": self.repair} if self.repair else {}),
-        }
-        made = {"made_of": dict(self.made_of), "sql": self.sql, "parameters": dict(self.parameters),
-                "queries": dict(self.queries)} if self.sql or self.made_of else {}  # fmt: skip
-        made_with = {"made_with": dict(self.made_with)} if self.made_with else {}
-        return json.dumps({**data, **made, **made_with}, ensure_ascii=False)
 
-    @classmethod
-    def from_json(cls, text: str | bytes) -> "Manifest":
-        """Reads what `to_json` wrote; raises KeyError, TypeError or ValueError for anything else."""
-        data = json.loads(text)
-        if data["schema_version"] != SCHEMA_VERSION:
-            raise ValueError(f"its columns have version {data['schema_version']!r}, expected {SCHEMA_VERSION}")
-        return cls(
-            table=data["table"],
-            day=date.fromisoformat(data["day"]),
-            made_by=data["made_by"],
-            ends={ChainId(e["topic"], e["topic_id"], e["partition"]): int(e["end"]) for e in data["ends"]},
-            rows=data["rows"],
-            built_at=parse_time(data["built_at"]),
-            duplicates=data["duplicates"],
-            made_of={table: str(version) for table, version in data.get("made_of", {}).items()},
-            sql=data.get("sql", ""),
-            parameters={name: float(value) for name, value in data.get("parameters", {}).items()},
-            queries={name: str(sql) for name, sql in data.get("queries", {}).items()},
-            is_extended=data.get("is_extended", False),
-            repair=int(data.get("repair", 0)),
-            made_with={name: str(value) for name, value in data.get("made_with", {}).items()},
-            content=data["content"],
-        )
+_adapter: Callable[[Any], TypeAdapter[Any]] = cache(TypeAdapter)
+"""What reads and writes a class of manifests; made once."""
 
 
 class DamagedObjectError(PermanentError):
@@ -155,44 +151,16 @@ def read_stored(store: ObjectStore, key: str) -> Stored | None:
     Raises:
         DamagedObjectError: The object is not a Parquet file of this project.
     """
-    return read_object(store, key, Manifest.from_json)
+    return read_object(store, key, Manifest)
 
 
-def read_version(store: ObjectStore, key: str) -> StoredObject[str] | None:
-    """Returns the version of a stored table of any kind as its manifest, or None if there is no such object.
-
-    Raises:
-        DamagedObjectError: The object is not a Parquet file of this project.
-    """
-    return read_object(store, key, _parse_version)
-
-
-def version_of_file(path: Path, key: str) -> str:
-    """Returns the version of a fetched table of any kind.
-
-    Raises:
-        DamagedObjectError: It is not a Parquet file of this project.
-    """
-    return _parse(path, key, _parse_version)
-
-
-def _parse_version(text: bytes) -> str:
-    data = json.loads(text)
-    return _version(data["content"], data.get("ends", []))
-
-
-def _version(content: str, ends: Sequence[Mapping[str, str | int]]) -> str:
-    """Returns the version of a table; one that says nothing about ends is determined by its rows."""
-    return sha256(json.dumps([content, ends], sort_keys=True).encode()).hexdigest()[:16] if ends else content
-
-
-def read_object(store: ObjectStore, key: str, parse: Callable[[bytes], ManifestT]) -> StoredObject[ManifestT] | None:
-    """Returns the manifest of an object with its e-tag, or None if there is no such object.
+def read_object(store: ObjectStore, key: str, kind: type[_Kind]) -> StoredObject[_Kind] | None:
+    """Returns the manifest of a stored table of any kind, or None if there is no such object.
 
     Args:
         store: The object store.
         key: The object's key.
-        parse: Reads the JSON of the footer; raises KeyError, TypeError or ValueError for anything else.
+        kind: The class of its manifest; `BaseManifest` reads those of all tables.
 
     Raises:
         DamagedObjectError: The object is not a Parquet file of this project.
@@ -202,7 +170,7 @@ def read_object(store: ObjectStore, key: str, parse: Callable[[bytes], ManifestT
         return None
     pieces = pieces_of(tail.data)
     size_bytes = tail.size_bytes + (pieces.all_bytes if pieces else 0)
-    return StoredObject(_parse(tail.data, key, parse), tail.e_tag, size_bytes, pieces)
+    return StoredObject(parse_manifest(tail.data, key, kind), tail.e_tag, size_bytes, pieces)
 
 
 def fetch_footer(store: ObjectStore, key: str) -> Tail | None:
@@ -220,34 +188,40 @@ def fetch_footer(store: ObjectStore, key: str) -> Tail | None:
 
 
 def parse_footer(source: bytes | memoryview | Path, key: str) -> Manifest:
+    """Reads the manifest of a day table, a summary, or a table of events; as `parse_manifest`."""
+    return parse_manifest(source, key, Manifest)
+
+
+def parse_manifest(source: bytes | memoryview | Path, key: str, kind: type[_Kind]) -> _Kind:
     """Reads the manifest from a Parquet file or from the end of one.
 
     Args:
         source: The file, or bytes with at least its footer.
         key: The object's key, for messages.
+        kind: As for `read_object`.
 
     Raises:
         DamagedObjectError: It is not a Parquet file, or has no manifest.
     """
-    return _parse(source, key, Manifest.from_json)
-
-
-def _parse(source: bytes | memoryview | Path, key: str, parse: Callable[[bytes], ManifestT]) -> ManifestT:
     import pyarrow as pa  # noqa: PLC0415 - loads slowly; a detection run and the code location do not need it
     import pyarrow.parquet as pq  # noqa: PLC0415 - as above
 
     try:
         file = source if isinstance(source, Path) else pa.BufferReader(source)
         metadata: dict[bytes, bytes] = pq.read_metadata(file).metadata or {}
-        return parse(metadata[FOOTER_KEY.encode()])
+        manifest: _Kind = _adapter(kind).validate_json(metadata[FOOTER_KEY.encode()])
+    except ValidationError as error:
+        wrong = "; ".join(f"{'.'.join(map(str, each['loc']))}: {each['msg']}" for each in error.errors())
+        raise unreadable(key, wrong) from None
     except (pa.ArrowException, OSError, KeyError, TypeError, ValueError, AttributeError) as error:
-        raise unreadable(key, error) from None
+        raise unreadable(key, f"{type(error).__name__}: {error}") from None
+    return manifest
 
 
-def unreadable(key: str, error: Any) -> DamagedObjectError:
+def unreadable(key: str, wrong: str) -> DamagedObjectError:
     """Returns the error for a stored table that cannot be read."""
     return DamagedObjectError(
-        f"{key} is not a Parquet file with a manifest of this release ({type(error).__name__}: {error}).",
+        f"{key} is not a Parquet file with a manifest of this release ({wrong}).",
         next_step="move that object aside; it is then rebuilt",
     )
 
@@ -272,7 +246,7 @@ def covered_ends(*manifests: Manifest | None) -> dict[ChainId, int]:
     return {chain: min(ends.get(chain, 0) for ends in several) for chain in several[0]}
 
 
-def have_equal_ends(manifests: Iterable[Manifest | None]) -> bool:
+def have_equal_ends(manifests: Iterable[BaseManifest | None]) -> bool:
     """Tells whether the stored tables of a day were made up to the same ends.
 
     If a build was killed or two builds raced, they were not. Each table is still correct, but a reader of several
@@ -284,27 +258,33 @@ def have_equal_ends(manifests: Iterable[Manifest | None]) -> bool:
 
 def hash_rows(engine: Engine, query: str) -> str:
     """Returns a hash of the rows of a query that does not depend on their order."""
+    return _measure(engine, query)[1]
+
+
+def _measure(engine: Engine, query: str) -> tuple[int, str]:
     counted = f"SELECT count(*), coalesce(sum(hash(whole_row)::HUGEINT), 0) FROM ({query}) AS whole_row"  # noqa: S608 - own SQL
-    return sha256(repr(engine.run(counted)[0]).encode()).hexdigest()[:16]
+    [found] = engine.run(counted)
+    return found[0], sha256(repr(found).encode()).hexdigest()[:16]
 
 
-def write_parquet(engine: Engine, query: str, manifest: Manifest, *, object_bytes: int) -> memoryview:
-    """Writes the rows of a query, in its order, with a manifest and the hash of the rows in the footer.
+def write_parquet(engine: Engine, query: str, manifest: _Kind, *, object_bytes: int) -> tuple[memoryview, _Kind]:
+    """Writes the rows of a query, in its order, with a manifest that names their number and hash.
 
     Args:
         engine: DuckDB.
         query: A query of this project.
-        manifest: The manifest, without the hash.
+        manifest: The manifest, without both.
         object_bytes: As for `write_rows`.
 
     Returns:
-        As for `write_rows`.
+        The file as from `write_rows`, and its manifest.
 
     Raises:
         PermanentError: The local disk is full.
     """
-    footer = replace(manifest, content=hash_rows(engine, query)).to_json()
-    return write_rows(engine, manifest.table, query, footer, object_bytes=object_bytes)
+    rows, content = _measure(engine, query)
+    complete = replace(manifest, rows=rows, content=content)
+    return write_rows(engine, manifest.table, query, complete.to_json(), object_bytes=object_bytes), complete
 
 
 def write_rows(engine: Engine, name: str, query: str, footer: str, *, object_bytes: int) -> memoryview:

@@ -89,7 +89,7 @@ def _document(asked: Asked, found: _Found | None) -> Mapping[str, Any]:
         raise AssertionError("the API always compares two models")
     return {
         "day": asked.day, "models": found.models, "a": found.query.a, "b": found.query.b,
-        "labels": [fields_of(one, without=("examples",)) for one in found.compared.labels],
+        "labels": found.compared.labels,
         "matching": found.frames.matching, "boxes": found.frames.boxes, "next": _next(found),
         "frames": [fields_of(one) for one in found.frames.frames],
     }  # fmt: skip

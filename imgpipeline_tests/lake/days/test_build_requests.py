@@ -41,5 +41,5 @@ def test_the_first_build_of_a_bundled_day_reads_nothing_twice(s3: S3Server, buck
     write_bundled_day(open_store(s3_settings(bucket)), segments)
     with CountingRelay(s3.port) as relay:
         built = rebuild_day(open_store(s3_settings(bucket, s3_endpoint=relay.endpoint)), DAY, now=NOON)
-    assert built.frames == segments
+    assert built.of("frames").rows == segments
     assert relay.requests == {"GET": READS.total(), "PUT": 4}

@@ -14,7 +14,7 @@ from imgpipeline.contracts.keys import ChainId, day_table_key, follower_key, seg
 from imgpipeline.contracts.outcomes import Frame
 from imgpipeline.lake.days.day_catalog import DayCatalog, KnownDays, open_catalog
 from imgpipeline.lake.days.day_tables import rebuild_day
-from imgpipeline.lake.schema import DAY_TABLES, Table
+from imgpipeline.lake.schema.tables import DAY_TABLES, Table
 from imgpipeline.lake.sessions.session import open_lake
 from imgpipeline.lake.storage.manifest import read_manifest
 from imgpipeline.ledger.days import known_days
@@ -209,7 +209,7 @@ def test_the_later_of_two_concurrent_saves_loses(memory: ObjectStore):
     saved = memory.get(CATALOG)
     assert not sleeper.save()
     assert memory.get(CATALOG) == saved
-    assert open_catalog(memory, is_followed=False).checkpoint.ends == {CHAIN: 5}
+    assert open_catalog(memory).checkpoint.ends == {CHAIN: 5}
 
 
 def test_an_account_without_write_access_can_read(memory: ObjectStore):
@@ -275,9 +275,9 @@ class CatalogMachine(RuleBasedStateMachine):
     def lose_a_table(self, day: date, table: Table) -> None:
         self.store.delete(day_table_key(table.name, day))
 
-    @rule(is_followed=st.booleans())
-    def open_and_sleep(self, is_followed: bool) -> None:
-        self.asleep.append(open_catalog(self.store, is_followed=is_followed))
+    @rule()
+    def open_and_sleep(self) -> None:
+        self.asleep.append(open_catalog(self.store))
 
     @precondition(lambda self: self.asleep)
     @rule()

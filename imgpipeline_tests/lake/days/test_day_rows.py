@@ -13,7 +13,7 @@ from imgpipeline.contracts.keys import METADATA, ChainId, day_table_key, segment
 from imgpipeline.contracts.outcomes import Gap, GapReason, Outcome
 from imgpipeline.errors import LedgerError, TransientError
 from imgpipeline.lake.days.day_tables import rebuild_day
-from imgpipeline.lake.schema import DAY_TABLES
+from imgpipeline.lake.schema.tables import DAY_TABLES
 from imgpipeline.lake.storage.manifest import Manifest, read_manifest
 from imgpipeline.ledger.reading import list_segments, read_segments
 from imgpipeline.ledger.repair.repair_list import close_repair, last_repair_of, list_repairs, open_repair, still_open
@@ -89,7 +89,7 @@ def test_a_build_after_one_more_segment_reads_only_that_segment():
 
     newest = segment_key(CHAIN, 60)
     assert build.is_extended
-    assert (build.frames, build.detections, build.dead_letters) == (61, 61, 1)
+    assert [build.of(table).rows for table in ("frames", "detections", "dead_letters")] == [61, 61, 1]
     assert set(store.segments_read()) == {newest}
     assert contents(store, DAY) == full_build(store, DAY)
 
@@ -121,7 +121,8 @@ def test_a_frame_that_was_gated_first_gets_the_detections_of_the_one_that_was_pr
 
     build = rebuild_day(memory, DAY, now=LATER)
 
-    assert (build.is_extended, build.frames, build.detections, build.duplicates) == (True, 1, 2, 1)
+    assert (build.is_extended, build.of("frames").rows, build.of("detections").rows) == (True, 1, 2)
+    assert build.of("frames").duplicates == 1
     assert contents(memory, DAY) == full_build(memory, DAY)
 
 
@@ -171,7 +172,12 @@ def test_sealing_reads_the_day_of_extended_tables_whole_once(memory: ObjectStore
 
     sealed = rebuild_day(memory, DAY, now=LATER, seal=True)
 
-    assert (extended.is_extended, sealed.is_extended, sealed.frames, sealed.corrected) == (True, False, 3, ())
+    assert (extended.is_extended, sealed.is_extended, sealed.of("frames").rows, sealed.corrected) == (
+        True,
+        False,
+        3,
+        (),
+    )
     assert contents(memory, DAY) == full_build(memory, DAY)
     assert rebuild_day(memory, DAY, now=LATER, seal=True).skipped
 

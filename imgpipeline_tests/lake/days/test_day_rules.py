@@ -15,7 +15,7 @@ from imgpipeline.lake.days import day_rules as day_checks
 from imgpipeline.lake.days.day_rows import keep_unique, load_outcomes
 from imgpipeline.lake.days.day_rules import UnsoundRowsError, check_rows
 from imgpipeline.lake.days.day_tables import rebuild_day
-from imgpipeline.lake.schema import DAY_TABLES
+from imgpipeline.lake.schema.tables import DAY_TABLES
 from imgpipeline.lake.storage.engine import Engine, open_engine
 from imgpipeline.ledger.days import read_day
 from imgpipeline.ledger.reading import fix_ends
@@ -79,7 +79,7 @@ def test_a_wrong_row_stops_the_build_before_anything_is_stored(memory: ObjectSto
 @pytest.mark.parametrize("name", RIGHT)
 def test_a_correct_row_is_accepted(memory: ObjectStore, name: str):
     write_chain(memory, [*day_outcomes(0, 3), RIGHT[name]])
-    assert rebuild_day(memory, DAY, now=NOON).frames == 4
+    assert rebuild_day(memory, DAY, now=NOON).of("frames").rows == 4
 
 
 @pytest.fixture

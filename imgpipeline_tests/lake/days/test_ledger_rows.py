@@ -12,7 +12,7 @@ from imgpipeline.contracts.outcomes import Frame
 from imgpipeline.contracts.times import day_of
 from imgpipeline.lake.days import day_tables
 from imgpipeline.lake.days.day_tables import rebuild_day
-from imgpipeline.lake.schema import FRAMES
+from imgpipeline.lake.schema.tables import FRAMES
 from imgpipeline.objectstore import ObjectStore
 from imgpipeline.objectstore.client import open_memory_store
 from imgpipeline_tests.contracts.strategies import frames as any_frame
@@ -51,7 +51,7 @@ def test_hostile_text_numbers_and_depth_round_trip(memory: ObjectStore, tmp_path
 @pytest.mark.medium
 def test_a_line_longer_than_duckdb_s_own_limit_is_read(memory: ObjectStore, tmp_path):
     write_chain(memory, [seen(0, attributes={"long": "x" * (17 * 2**20)}), seen(1)])
-    assert rebuild_day(memory, DAY, now=NOON).frames == 2
+    assert rebuild_day(memory, DAY, now=NOON).of("frames").rows == 2
     assert rows(memory, "frames", "max(len(attributes))", tmp_path)[0][0] > 17 * 2**20
 
 

@@ -7,8 +7,7 @@ import duckdb
 import pytest
 
 from imgpipeline.contracts.keys import day_table_key, summary_key
-from imgpipeline.errors import ConfigurationError, PermanentError, TransientError
-from imgpipeline.lake.days import derived
+from imgpipeline.errors import ConfigurationError, PermanentError
 from imgpipeline.lake.days.day_tables import rebuild_day
 from imgpipeline.lake.days.summaries import SUMMARIES, build_summary
 from imgpipeline.lake.storage.manifest import read_stored
@@ -46,7 +45,7 @@ def test_label_counts_are_what_plain_python_counts(store: ObjectStore, tmp_path)
     found = stored_counts(store, tmp_path)
     assert [row[:5] for row in found] == [row[:5] for row in expected]
     assert [row[5] for row in found] == pytest.approx([row[5] for row in expected], abs=1e-9)
-    assert (built.skipped, built.rows, built.ends) == (False, len(expected), {CHAIN: 63})
+    assert (built.skipped, built.manifest.rows, built.manifest.ends) == (False, len(expected), {CHAIN: 63})
 
 
 def test_first_and_last_seen_are_times_of_frames(folder: ObjectStore, tmp_path):
@@ -65,11 +64,11 @@ def test_a_summary_is_rebuilt_only_for_other_detections(store: ObjectStore):
     first = build_summary(store, "label_counts", DAY, settings=Settings(), now=NOON)
     again_built = build_summary(store, "label_counts", DAY, settings=Settings(), now=LATER)
     assert again_built.skipped
-    assert (again_built.rows, again_built.built_at, again_built.size_bytes) == (first.rows, NOON, first.size_bytes)
+    assert (again_built.manifest, again_built.sizes) == (first.manifest, first.sizes)
     append(made, [seen(6, ["dog"])])
     rebuild_day(store, DAY, now=LATER)
     newer = build_summary(store, "label_counts", DAY, settings=Settings(), now=LATER)
-    assert (newer.skipped, newer.ends) == (False, {CHAIN: 7})
+    assert (newer.skipped, newer.manifest.ends) == (False, {CHAIN: 7})
     assert build_summary(store, "label_counts", DAY, settings=Settings(), now=LATER, force=True).skipped is False
 
 
@@ -83,29 +82,6 @@ def test_a_summary_names_its_detections_and_its_query(memory: ObjectStore):
     assert stored.manifest.made_of == {"detections": detections.manifest.version}
     assert stored.manifest.ends == detections.manifest.ends
     assert stored.manifest.sql == SUMMARIES["label_counts"].sql
-
-
-@pytest.mark.medium
-@pytest.mark.fault(32)
-def test_a_summary_that_loses_a_race_is_made_again(memory: ObjectStore, monkeypatch):
-    made = write_chain(memory, day_outcomes(0, 6))
-    rebuild_day(memory, DAY, now=NOON)
-    put, calls = derived.publish, []
-
-    def overtaken(where, key, data, before):
-        if not calls:
-            calls.append(key)
-            append(made, day_outcomes(6, 9))
-            rebuild_day(memory, DAY, now=NOON)
-            build_summary(memory, "label_counts", DAY, settings=Settings(), now=NOON)
-        return put(where, key, data, before)
-
-    monkeypatch.setattr(derived, "publish", overtaken)
-    late = build_summary(memory, "label_counts", DAY, settings=Settings(), now=LATER)
-    assert (late.skipped, late.ends) == (True, {CHAIN: 9})
-    monkeypatch.setattr(derived, "publish", lambda *_: False)
-    with pytest.raises(TransientError, match="lost the race"):
-        build_summary(memory, "label_counts", DAY, settings=Settings(), now=LATER, force=True)
 
 
 def test_a_summary_without_detections_or_with_an_unknown_name_says_what_to_do(memory: ObjectStore):

@@ -12,7 +12,7 @@ from imgpipeline.contracts.outcomes import Frame, Outcome
 from imgpipeline.lake.days.day_tables import rebuild_day
 from imgpipeline.lake.days.summaries import SUMMARIES, build_summary
 from imgpipeline.lake.days.summary_inputs import stored_key
-from imgpipeline.lake.schema import DAY_TABLES, WEAK_DETECTIONS
+from imgpipeline.lake.schema.tables import DAY_TABLES, WEAK_DETECTIONS
 from imgpipeline.lake.storage.manifest import read_manifest, read_stored
 from imgpipeline.objectstore import ObjectStore
 from imgpipeline.objectstore.client import open_memory_store

@@ -14,11 +14,11 @@ from imgpipeline.lake.days import derived, summaries
 from imgpipeline.lake.days.day_tables import rebuild_day
 from imgpipeline.lake.days.summaries import SUMMARIES, build_summary
 from imgpipeline.lake.quality.audit import AuditReport, audit
-from imgpipeline.lake.storage.manifest import FOOTER_KEY, Manifest
+from imgpipeline.lake.storage.manifest import FOOTER_KEY, parse_footer
 from imgpipeline.objectstore import ObjectStore
 from imgpipeline.objectstore.client import open_memory_store
 from imgpipeline.settings import Settings
-from imgpipeline_tests.lake.audits import SUMMARY, build, build_all, log_range, run_audit
+from imgpipeline_tests.lake.audits import SUMMARY, build, build_all, is_current, log_range, run_audit
 from imgpipeline_tests.lake.days.test_summary_numbers import build_day, eventful
 from imgpipeline_tests.lake.samples import again, day_outcomes, gated, seen
 from imgpipeline_tests.ledger.samples import DAY, NOON, append, dead_letter, frames, write_chain
@@ -107,7 +107,7 @@ def test_a_day_that_was_touched_since_is_stale_and_not_wrong(store: ObjectStore)
     append(made, frames(14, 15, NEXT))
     report = run_audit(store)
     assert report.ok
-    assert not report.current
+    assert not is_current(report)
     assert [
         (d["day"], d["frames_in_ledger"], d["frames_in_parquet"], d["stale"]) for d in report.to_json()["days"]
     ] == [
@@ -123,9 +123,9 @@ def test_a_summary_of_older_detections_is_compared_with_the_ledger_of_that_time(
     rebuild_day(memory, DAY, now=NOON)
     report = run_audit(memory)
     assert [(s.ok, s.stale) for s in report.summaries] == [(True, True)]
-    assert not report.current
+    assert not is_current(report)
     build_summary(memory, "label_counts", DAY, settings=Settings(), now=NOON)
-    assert run_audit(memory).current
+    assert is_current(run_audit(memory))
 
 
 @pytest.mark.medium
@@ -172,8 +172,7 @@ def rewrite(store: ObjectStore, name: str, folder, change: str = "SELECT 1", **m
     key = summary_key(name, DAY)
     path = folder / "changed.parquet"
     path.write_bytes(store.get(key))
-    before = Manifest.from_json(pq.read_metadata(path).metadata[FOOTER_KEY.encode()])
-    footer = replace(before, **manifest).to_json().replace("'", "''")
+    footer = replace(parse_footer(path, key), **manifest).to_json().replace("'", "''")
     with duckdb.connect() as connection:
         connection.execute(f"CREATE TABLE t AS SELECT * FROM read_parquet('{path}', hive_partitioning = false)")  # noqa: S608 - own path
         connection.execute(change)
@@ -218,7 +217,7 @@ def test_a_summary_is_remade_from_its_own_version_of_another_summary(memory: Obj
     write_chain(memory, eventful())
     build_day(memory, chosen=STRICT)
     monkeypatch.setattr(
-        summaries, "read_sql", lambda name, read=summaries.read_sql: read(name).replace("count(*) ", "7")
+        summaries, "read_sql", lambda *name, read=summaries.read_sql: read(*name).replace("count(*) ", "7")
     )
     build_summary(memory, "label_counts", DAY, settings=Settings(), now=NOON)
     assert audited(memory) == {name: (True, name == "label_totals") for name in SUMMARIES}

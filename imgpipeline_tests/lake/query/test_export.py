@@ -15,8 +15,10 @@ from imgpipeline.contracts.keys import segment_key
 from imgpipeline.errors import ConfigurationError, LedgerError
 from imgpipeline.lake.days.day_tables import rebuild_day
 from imgpipeline.lake.query.export import export_duckdb
-from imgpipeline.lake.schema import ALL, EVENT_TABLES, PLACE_TABLES, TRACK_TABLES
+from imgpipeline.lake.schema import ALL
+from imgpipeline.lake.schema.events import EVENT_TABLES, PLACE_TABLES
 from imgpipeline.lake.schema.tables import ABOUT, ABOUT_CHAINS
+from imgpipeline.lake.schema.tracks import TRACK_TABLES
 from imgpipeline.lake.sessions.session import open_lake
 from imgpipeline.objectstore import ObjectStore
 from imgpipeline.settings import Settings

@@ -10,7 +10,7 @@ from imgpipeline.lake.days.day_tables import rebuild_day
 from imgpipeline.lake.days.summaries import build_summary
 from imgpipeline.lake.query.frames import latest_day
 from imgpipeline.lake.query.wanted_frames import WantedFrames
-from imgpipeline.lake.schema import SOURCE_ACTIVITY
+from imgpipeline.lake.schema.tables import SOURCE_ACTIVITY
 from imgpipeline.ledger.days import known_days
 from imgpipeline.objectstore import ObjectStore, open_store
 from imgpipeline.settings import Settings

@@ -15,7 +15,7 @@ import pytest
 
 from imgpipeline import Lake
 from imgpipeline.errors import ConfigurationError, PermanentError
-from imgpipeline.lake.schema import DETECTIONS, FRAMES
+from imgpipeline.lake.schema.tables import DETECTIONS, FRAMES
 from imgpipeline.objectstore import open_store
 from imgpipeline.settings import load_settings
 from imgpipeline_tests.lake.query.site import DAY, NEXT_DAY, ORANGE_RGB, UNKNOWN_DAY, Site

@@ -15,7 +15,8 @@ from imgpipeline.contracts.times import find_timezone
 from imgpipeline.errors import ConfigurationError, LedgerError
 from imgpipeline.lake.days.day_tables import rebuild_day
 from imgpipeline.lake.days.summaries import SUMMARIES, build_summary
-from imgpipeline.lake.schema import ALL, DAY_TABLES, FRAMES
+from imgpipeline.lake.schema import ALL
+from imgpipeline.lake.schema.tables import DAY_TABLES, FRAMES
 from imgpipeline.lake.sessions import session as session_module
 from imgpipeline.lake.sessions import snapshot
 from imgpipeline.lake.sessions.local_time import LocalDay

@@ -17,13 +17,14 @@ from imgpipeline.lake.days import derived
 from imgpipeline.lake.days.day_tables import rebuild_day
 from imgpipeline.lake.days.summaries import SUMMARIES, build_summary
 from imgpipeline.lake.quality.audit import audit
-from imgpipeline.lake.schema import DAY_TABLES
+from imgpipeline.lake.schema.tables import DAY_TABLES
 from imgpipeline.lake.storage import pieces
 from imgpipeline.lake.storage.engine import NO_LIMITS, BuildLimits, open_engine
-from imgpipeline.lake.storage.manifest import Stored, read_object, read_stored, write_rows
+from imgpipeline.lake.storage.manifest import Manifest, Stored, read_stored, write_parquet, write_rows
 from imgpipeline.lake.storage.pieces import fetch_table, pieces_of, plan_pieces, read_table
 from imgpipeline.objectstore import ObjectStore, open_store
 from imgpipeline.settings import Settings
+from imgpipeline_tests.lake.audits import is_current
 from imgpipeline_tests.lake.conftest import OpenLake
 from imgpipeline_tests.lake.oracle import check
 from imgpipeline_tests.lake.samples import day_outcomes
@@ -74,7 +75,7 @@ def test_every_reader_sees_the_whole_table(store: ObjectStore, lake: OpenLake) -
     write_chain(store, day_outcomes(0, 60))
     build_all(store)
     assert all(named(store, day_table_key(name, DAY)) for name in ("frames", "detections"))
-    assert audit(store, list, full=True, now=NOON).current
+    assert is_current(audit(store, list, full=True, now=NOON))
     with lake(store) as session:
         check(session, store)
 
@@ -281,21 +282,18 @@ def test_a_file_within_the_limit_stays_one_object(tmp_path: Path) -> None:
     assert plan_pieces(tmp_path / "small", 1_000) is None
 
 
-def _parse(text: bytes) -> str:
-    return text.decode()
-
-
 def _store_and_fetch(store: ObjectStore, rows: int, tmp_path: Path, limits: BuildLimits) -> int:
     """Publish a table of random numbers, read it back, and return how many pieces it has."""
     with open_engine(tmp_path, memory=None) as engine:
         query = f"SELECT random() AS x FROM range({rows})"  # noqa: S608 - a number
-        data = write_rows(engine, "numbers", query, "{}", object_bytes=limits.object_bytes)
+        manifest = Manifest(table="numbers", day=DAY, made_by="", built_at=NOON)
+        data, _ = write_parquet(engine, query, manifest, object_bytes=limits.object_bytes)
         assert derived.publish(store, "numbers.parquet", data, None)
         path = tmp_path / "fetched.parquet"
         fetch_table(store, "numbers.parquet", path)
         assert path.stat().st_size == len(data)
         assert engine.value(f"SELECT count(x) FROM read_parquet('{path}')") == rows  # noqa: S608 - own path
-    found = read_object(store, "numbers.parquet", _parse)
+    found = read_stored(store, "numbers.parquet")
     assert found is not None
     assert found.size_bytes == len(data)
     return found.pieces.count if found.pieces else 0

@@ -9,7 +9,7 @@ from pathlib import Path
 from imgpipeline.contracts.outcomes import Frame
 from imgpipeline.events.rule_tables import build_table
 from imgpipeline.lake.days.day_tables import rebuild_day
-from imgpipeline.lake.schema import EVENTS
+from imgpipeline.lake.schema.events import EVENTS
 from imgpipeline.objectstore import ObjectStore, open_store
 from imgpipeline.settings import Settings
 from imgpipeline.tracking.day_tracks import build_tracks

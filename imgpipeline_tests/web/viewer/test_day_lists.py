@@ -13,7 +13,7 @@ from imgpipeline.contracts.notices import NoticeKind
 from imgpipeline.contracts.text import plain
 from imgpipeline.events.rule_tables import build_table
 from imgpipeline.lake.days.day_tables import rebuild_day
-from imgpipeline.lake.schema import EVENTS
+from imgpipeline.lake.schema.events import EVENTS
 from imgpipeline.objectstore import open_store
 from imgpipeline.settings import Settings
 from imgpipeline_tests.events.samples import rules

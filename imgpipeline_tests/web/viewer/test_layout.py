@@ -15,7 +15,7 @@ from imgpipeline.events.configuration import load_rules
 from imgpipeline.events.rule_tables import build_table
 from imgpipeline.events.values import Event
 from imgpipeline.lake.days.day_tables import rebuild_day
-from imgpipeline.lake.schema import LINE_CROSSINGS, ZONE_OCCUPANCY
+from imgpipeline.lake.schema.events import LINE_CROSSINGS, ZONE_OCCUPANCY
 from imgpipeline.objectstore import open_store
 from imgpipeline.settings import Settings
 from imgpipeline.tracking.day_tracks import build_tracks
