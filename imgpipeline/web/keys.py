@@ -7,7 +7,6 @@ import json
 import os
 import secrets
 from base64 import b64decode
-from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from datetime import datetime
 from enum import StrEnum
@@ -16,7 +15,8 @@ from hashlib import sha256
 from hmac import compare_digest
 from pathlib import Path
 from threading import Lock
-from typing import Any
+
+from pydantic import TypeAdapter
 
 from imgpipeline.contracts.times import format_time
 from imgpipeline.errors import ConfigurationError, UsageError
@@ -52,6 +52,9 @@ class ApiKey:
     def allows(self, source: str) -> bool:
         """Returns whether the key may post frames of a source."""
         return Scope.INGEST in self.scopes and any(fnmatchcase(source, pattern) for pattern in self.sources)
+
+
+_KEYS = TypeAdapter(tuple[ApiKey, ...])
 
 
 class KeyFile:
@@ -147,20 +150,12 @@ class KeyFile:
 
 def _read(path: Path) -> tuple[ApiKey, ...]:
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-        return tuple(_parse(key) for key in found)
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        return _KEYS.validate_json(path.read_bytes())
+    except (OSError, ValueError) as error:
         raise ConfigurationError(
             f"{path} is not a valid file of API keys: {type(error).__name__}.",
             next_step="delete it and create the keys again: imgpipeline keys add",
         ) from None
-
-
-def _parse(key: Mapping[str, Any]) -> ApiKey:
-    scopes = tuple(Scope(scope) for scope in key["scopes"])
-    return ApiKey(
-        str(key["id"]), str(key["sha256"]), tuple(key["sources"]), str(key["created"]), scopes, str(key["name"])
-    )
 
 
 def sent_secret(authorization: str) -> str:

@@ -21,10 +21,10 @@ from imgpipeline.web.viewer.queries import ListQuery, Name, Zoned, next_after
 from imgpipeline.web.viewer.views import Asked, Part, View, add_views
 
 _TEXT = pa.string()
-_LETTERS = pa.schema([
-    ("record", _TEXT), ("timestamp", pa.timestamp("us", "UTC")), ("code", _TEXT), ("source", _TEXT),
-    ("image_path", _TEXT), ("message", _TEXT), ("state", _TEXT), ("became", _TEXT),
-])  # fmt: skip
+_LETTERS: Mapping[str, pa.DataType] = {
+    "record": _TEXT, "timestamp": pa.timestamp("us", "UTC"), "code": _TEXT, "source": _TEXT, "image_path": _TEXT,
+    "message": _TEXT, "state": _TEXT, "became": _TEXT,
+}  # fmt: skip
 
 
 class EventsQuery(Zoned, ListQuery):
@@ -112,7 +112,7 @@ def _letters(asked: Asked, query: LettersQuery, day: date) -> pa.Table:
         }
         for one in found
     ]
-    return pa.Table.from_pylist(rows, schema=_LETTERS)
+    return pa.Table.from_pylist(rows, schema=pa.schema(_LETTERS))
 
 
 def _day_of_letter(lake: LakeSession, one: BuriedRecord, listed: date) -> date:

@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import date
 from typing import Any, Self
 
 from fastapi import APIRouter
@@ -57,17 +56,6 @@ class PlaceNumberQuery(UrlQuery):
 
 
 @dataclass(frozen=True, slots=True)
-class _Counted:
-    """Counts of one label at one zone, or over one line in one direction, on a day."""
-
-    place: str
-    source: str
-    label: str
-    direction: str | None
-    hours: Mapping[int, _Row]
-
-
-@dataclass(frozen=True, slots=True)
 class _Found:
     """One count with a page of its frames."""
 
@@ -101,19 +89,6 @@ class _Found:
         return {**counts, "next": self.next, "frames": shown}
 
 
-@dataclass(frozen=True, slots=True)
-class HeatMap:
-    """The foot points of one source."""
-
-    query: FrameQuery
-    """The filters, with the source."""
-    days: Sequence[date]
-    """The days of the filters that have data, sorted."""
-    points: FootPoints
-    frame: Mapping[str, Any] | None
-    """The latest frame of the source in these days, as the background; a row of `frames`."""
-
-
 def _places(asked: Asked) -> tuple[Sequence[_Row], Sequence[_Row]]:
     """Returns the rows of zones, and those of lines."""
     given = {"day": asked.day, "source": asked.query.source}
@@ -125,12 +100,14 @@ def _places_page(asked: Asked, found: tuple[Sequence[_Row], Sequence[_Row]]) -> 
     return {"day": asked.day, "days": asked.days, "zones": zones, "lines": lines}
 
 
-def _grouped(rows: Sequence[_Row]) -> list[_Counted]:
+def _grouped(rows: Sequence[_Row]) -> list[_Row]:
+    """Returns the rows of each label at one zone, or over one line in one direction, by hour."""
     found: dict[tuple[str, str, str, str | None], dict[int, _Row]] = {}
     for row in rows:
         key = (row.get("zone") or row["line"], row["source"], row["label"], row.get("direction"))
         found.setdefault(key, {})[row["hour"]] = row
-    return [_Counted(*key, hours) for key, hours in found.items()]
+    names = ("place", "source", "label", "direction")
+    return [{**dict(zip(names, key, strict=True)), "hours": hours} for key, hours in found.items()]
 
 
 def _find(asked: Asked) -> _Found:
@@ -153,8 +130,8 @@ def _place(rules: Rules, query: PlaceNumberQuery) -> Zone | Line:
     return place
 
 
-def _heat_map(asked: Asked) -> HeatMap:
-    """Reads the heat map of the query's source, or of the source with the most frames."""
+def _heat_map(asked: Asked) -> Mapping[str, Any]:
+    """Reads the foot points of the query's source, or of the source with the most frames, and its latest frame."""
     site, lake, query = asked.site, asked.lake, asked.query
     days = days_shown(lake, query)
     if query.source is None:
@@ -166,20 +143,19 @@ def _heat_map(asked: Asked) -> HeatMap:
         lake, WantedFrames(source=query.source, span=wanted.span, local=wanted.local), 1
     ).table.to_pylist()
     points = asked.remembered(("foot points", wanted), lambda: count_foot_points(lake, wanted))
-    return HeatMap(query, days, points, newest[0] if newest else None)
+    return {"query": query, "period": days, "points": points, "frame": newest[0] if newest else None}
 
 
-def _heat_map_page(asked: Asked, found: HeatMap) -> Mapping[str, Any]:
+def _heat_map_page(asked: Asked, found: Mapping[str, Any]) -> Mapping[str, Any]:
+    choices = choices_of(asked.site, asked.lake, found["period"])
+    return {**found, "days": asked.days, "choices": choices, "columns": COLUMNS, "rows": ROWS}
+
+
+def _heat_map_document(_asked: Asked, found: Mapping[str, Any]) -> Mapping[str, Any]:
+    points: FootPoints = found["points"]
     return {
-        "shown": found, "query": found.query, "period": found.days, "days": asked.days, "columns": COLUMNS,
-        "choices": choices_of(asked.site, asked.lake, found.days), "rows": ROWS,
-    }  # fmt: skip
-
-
-def _heat_map_document(_asked: Asked, found: HeatMap) -> Mapping[str, Any]:
-    return {
-        "source": found.query.source, "columns": COLUMNS, "rows": ROWS, "cells": found.points.cells,
-        "detections": found.points.detections, "without_foot_point": found.points.without,
+        "source": found["query"].source, "columns": COLUMNS, "rows": ROWS, "cells": points.cells,
+        "detections": points.detections, "without_foot_point": points.without,
     }  # fmt: skip
 
 
