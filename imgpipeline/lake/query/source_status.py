@@ -18,11 +18,10 @@ from imgpipeline.contracts.times import day_of, format_time
 from imgpipeline.lake.days.day_catalog import join_versions, open_catalog
 from imgpipeline.lake.days.summary_inputs import list_versions, stored_key
 from imgpipeline.lake.query.days import Span, days_of
-from imgpipeline.lake.query.summaries import open_summaries
 from imgpipeline.lake.query.wanted_frames import rows_of_days
 from imgpipeline.lake.schema import FRAME_STATS, NOTICES, SOURCE_ACTIVITY
 from imgpipeline.lake.sessions.local_time import DAY_OF_NOTICE
-from imgpipeline.lake.sessions.session import LakeSession, open_lake
+from imgpipeline.lake.sessions.session import LakeSession, SessionDays, open_lake
 from imgpipeline.lake.storage.cache import open_cache
 from imgpipeline.lake.storage.engine import Engine, all_rows, open_engine
 from imgpipeline.lake.storage.manifest import parse_footer
@@ -135,8 +134,8 @@ def read_source_status(store: ObjectStore, settings: Settings, *, now: datetime)
     today = day_of(now)
     first = today - timedelta(days=LISTED_DAYS)
     listed = days_of(store, Span(first, None))
-    with open_summaries(store, settings, [FRAME_STATS.name], days=listed) as span:
-        last_days: dict[str, date] = dict(span.query(_LAST_DAYS.format(days=_STORED_DAYS, first=first)).rows)
+    with open_lake(store, settings=settings, days=listed, summaries=[FRAME_STATS.name]) as lake:
+        last_days: dict[str, date] = dict(lake.query(_LAST_DAYS.format(days=_STORED_DAYS, first=first)).rows)
     read = _days_read(today, last_days)
     with open_lake(store, settings=settings, days=sorted(read.intersection(listed))) as lake:
         return _statuses(lake, settings, now, last_days)
@@ -174,7 +173,8 @@ class _Rows:
         since, today = now - timedelta(seconds=RATE_S), lake.day_of(now)
         sql = _FRAMES.format(since=since, now=now, days=", ".join(f"DATE '{day}'" for day in sorted(days)))
         frames = {source: tuple(values) for source, *values in lake.query(sql).rows}
-        counts = _by_source(lake, lake.summaries_of([today]) + _TODAY)
+        with lake.of_days([today]) as of_today:
+            counts = _by_source(of_today, _TODAY)
         accounts = _by_source(
             lake, _ACCOUNTS.format(of_today=rows_of_days(Span(today, today), lake.local, DAY_OF_NOTICE))
         )
@@ -220,7 +220,7 @@ def _rate(recent: int, first_frame: datetime | None, now: datetime) -> float:
     return recent / RATE_S if age_s >= RATE_S else max(0, recent - 1) / max(age_s, 1.0)
 
 
-def _by_source(lake: LakeSession, sql: str) -> dict[str, dict[str, Any]]:
+def _by_source(lake: LakeSession | SessionDays, sql: str) -> dict[str, dict[str, Any]]:
     answer = lake.query(sql)
     rows = [dict(zip(answer.columns, row, strict=True)) for row in answer.rows]
     return {row["source"]: row for row in rows}

@@ -54,9 +54,17 @@ class Snapshot:
     """The days, sorted."""
     newer_frames: int
     """Number of frames from segments newer than the stored tables."""
+    versions: Mapping[date, Mapping[str, str]] = field(default_factory=dict)
+    """The version of each stored table, of the days that show nothing newer."""
 
 
-def take_snapshot(store: ObjectStore, engine: Engine, cache: LakeCache, days: Sequence[date] | None) -> Snapshot:
+def take_snapshot(
+    store: ObjectStore,
+    engine: Engine,
+    cache: LakeCache,
+    days: Sequence[date] | None,
+    catalog: DayCatalog | None = None,
+) -> Snapshot:
     """Creates the views `frames`, `detections`, `weak_detections`, `notices` and `SHOWN_LETTERS`.
 
     Args:
@@ -64,6 +72,7 @@ def take_snapshot(store: ObjectStore, engine: Engine, cache: LakeCache, days: Se
         engine: DuckDB with the session's folder.
         cache: The cache of fetched files.
         days: Only these; None: all.
+        catalog: The day catalogue, if the caller has one; it is saved.
 
     Returns:
         The content.
@@ -73,7 +82,7 @@ def take_snapshot(store: ObjectStore, engine: Engine, cache: LakeCache, days: Se
         PermanentError: A stored table is not a Parquet file of this project, or the local disk is full.
     """
     files = _take_files(store, engine.folder, cache, days)
-    catalog = open_catalog(store, is_followed=days is None)
+    catalog = catalog or open_catalog(store, is_followed=days is None)
     ends = join_ends(catalog.ends, *(manifest.ends for day in files.values() for manifest in day.manifests))
     newer = _NewerSegments(store, catalog, ends, files, is_followed=days is None)
     shown = sorted({*files, *catalog.days}) if days is None else sorted(set(days))
@@ -91,7 +100,8 @@ def take_snapshot(store: ObjectStore, engine: Engine, cache: LakeCache, days: Se
     for table in (FRAMES, DETECTIONS, WEAK_DETECTIONS, NOTICES):
         engine.run(f"CREATE VIEW {table.name} AS {overlay.rows(table)}")
     engine.run(f"CREATE VIEW {SHOWN_LETTERS} AS {overlay.rows(STORED_DEAD_LETTERS)}")
-    return Snapshot(ends, tuple(shown), overlay.frames)
+    versions = {day: each.versions for day, each in files.items() if day not in newer.touched}
+    return Snapshot(ends, tuple(shown), overlay.frames, versions)
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,6 +111,11 @@ class _DayFiles:
     manifests: tuple[Manifest, ...]
     paths: Mapping[str, Path]
     version: str
+
+    @property
+    def versions(self) -> dict[str, str]:
+        """Version of each table, by name."""
+        return {manifest.table: manifest.version for manifest in self.manifests}
 
     @property
     def version_noted(self) -> str:
@@ -122,6 +137,8 @@ class _NewerSegments:
     is_followed: bool
     since: dict[date, Mapping[ChainId, int]] = field(default_factory=dict)
     """For each day to check, the offset from which each chain is read."""
+    touched: set[date] = field(default_factory=set)
+    """The days that have newer segments, after `read`."""
 
     def look_for(self, days: Sequence[date]) -> None:
         """Chooses the days to check: all but those whose files are complete according to the catalogue."""
@@ -137,15 +154,14 @@ class _NewerSegments:
 
     def read(self) -> Iterator[Segment]:
         """Yields each newer segment of any day once, and notes the days that have none."""
-        quiet = set(self.since)
         unread = [day for day, since in self.since.items() if self._is_open(since)]
         buckets = [
             bucket for listed in map_ahead(self._index, unread, workers=_READERS, ahead=_READERS) for bucket in listed
         ]
         for segment in read_days(self.store, self.since, self.ends, buckets=buckets):
-            quiet.difference_update(days_since(segment.header, self.since))
+            self.touched.update(days_since(segment.header, self.since))
             yield segment
-        for day in quiet & self.files.keys():
+        for day in (self.since.keys() - self.touched) & self.files.keys():
             self.catalog.known.note_complete(day, TABLES, self.files[day].version_noted)
 
     def _is_open(self, since: Mapping[ChainId, int]) -> bool:
@@ -167,6 +183,8 @@ class _Taken:
 
 def _take_files(store: ObjectStore, folder: Path, cache: LakeCache, days: Sequence[date] | None) -> _Files:
     """Links the files of all days. If a table of a day is missing, the whole day is read from the ledger."""
+    if days is not None and not days:
+        return {}
     taken = _take_tables(store, folder, cache, days, DAY_TABLE_NAMES)
     # A build stores weak detections first, so those of the fetched frames are listed by now, if there are any.
     weak = _take_tables(store, folder, cache, days, (WEAK_DETECTIONS.name,))
