@@ -38,7 +38,7 @@ from imgpipeline.lake.sessions.local_time import (
     show_local_days,
     utc_days,
 )
-from imgpipeline.lake.sessions.snapshot import SHOWN_LETTERS, Snapshot, take_snapshot
+from imgpipeline.lake.sessions.snapshot import SHOWN_LETTERS, Snapshot, show_nothing, take_snapshot
 from imgpipeline.lake.sessions.summaries import (
     HOURLY,
     WANTED_DAYS,
@@ -388,8 +388,8 @@ def open_lake(
         days: Only these UTC days, so that fewer tables are fetched; default: all.
         local_day: Only this day of a time zone, instead of `days`. `day` and `hour` are then local in all tables except
             `segments` and `dead_letters`.
-        summaries: The only tables that are asked for, by name: the other ones only have the days on which one of these
-            summaries is not current, so that fewer tables are fetched.
+        summaries: The only tables of the session, by name. Then other tables are fetched only of days on which one of
+            these summaries is not current.
         is_locked: False for SQL of this project only: queries can then read and write any file.
 
     Yields:
@@ -404,27 +404,25 @@ def open_lake(
     with open_cache(store, cache_dir) as (folder, cache), open_engine(folder, memory=memory) as engine:
         shared = _Shared(store, cache, days, None if local_day else settings, _parameters(settings))
         if summaries and settings:
-            snapshot = _take_counted_days(engine, shared, settings, summaries)
+            snapshot = _show_only(engine, shared, settings, summaries)
         else:
             shared.days = sorted(utc_days([local_day.day])) if local_day else days
             snapshot = take_snapshot(store, engine, cache, shared.days)
-        if local_day:
-            create_time_macros(engine, local_days(local_day.zone, local_day.day, local_day.day))
-            show_local_days(engine, SHOWN_LETTERS, [local_day.day])
-        create_histogram_views(engine)
-        create_summary_views(engine, settings)
-        for name, linked in shared.linked.items():
-            show_summary(engine, SUMMARIES[name], linked)
-        create_ledger_tables(engine)
-        create_derived_tables(engine)
-        create_macros(engine)
+            if local_day:
+                create_time_macros(engine, local_days(local_day.zone, local_day.day, local_day.day))
+                show_local_days(engine, SHOWN_LETTERS, [local_day.day])
+            create_histogram_views(engine)
+            create_summary_views(engine, settings)
+            create_ledger_tables(engine)
+            create_derived_tables(engine)
+            create_macros(engine)
         if is_locked:
             lock(engine)
         yield LakeSession(shared, engine, snapshot)
 
 
-def _take_counted_days(engine: Engine, shared: _Shared, settings: Settings, summaries: Collection[str]) -> Snapshot:
-    """Links the current summaries, and takes a snapshot of the days on which one of them has to be counted."""
+def _show_only(engine: Engine, shared: _Shared, settings: Settings, summaries: Collection[str]) -> Snapshot:
+    """Shows some summaries. The tables are those of the days on which one of the summaries is not current."""
     states, days, names = StoredStates(shared.store, open_catalog(shared.store)), shared.days, with_inputs(summaries)
     for table in {*names, *(table for name in names for table in SUMMARIES[name].inputs)}:
         listed = states.listed(table)
@@ -435,9 +433,16 @@ def _take_counted_days(engine: Engine, shared: _Shared, settings: Settings, summ
     known = {day for day in states.catalog.days if days is None or day in days}
     shown = tuple(sorted(known.union(*(shared.listed[name] for name in summaries))))
     counted = [day for day in shown if any(day not in shared.linked[name] for name in summaries)]
+    snapshot = Snapshot(states.catalog.ends, (), 0)
+    if counted:
+        snapshot = take_snapshot(shared.store, engine, shared.cache, counted, states.catalog)
+    else:
+        states.catalog.save()
+        show_nothing(engine)
+    set_parameters(engine, shared.parameters)
     for name in names:
         shared.looked_at[name].update(shown)
-    snapshot = take_snapshot(shared.store, engine, shared.cache, counted, states.catalog)
+        show_summary(engine, SUMMARIES[name], shared.linked[name])
     return replace(snapshot, days=shown)
 
 
