@@ -300,19 +300,21 @@ class LakeSession:
 
     def _link_summaries(self, names: Collection[str], days: Collection[date] | None = None) -> None:
         """Shows the stored summaries of some days in the views; counted days stay as they are."""
-        shared, shown = self._shared, self.snapshot.versions
+        shared, shown, settings = self._shared, self.snapshot.versions, self._shared.settings
+        if settings is None or not names:
+            return
         with shared.lock:
             listed = {}
-            for name in with_inputs(names) if shared.settings else ():
+            for name in with_inputs(names):
                 if name not in shared.listed:
                     shared.listed[name] = list_versions(shared.store, name)
                 due = shown.keys() - shared.looked_at[name]
                 due = due if days is None else due.intersection(days)
                 shared.looked_at[name].update(due)
                 listed[name] = {day: shared.listed[name][day] for day in due & shared.listed[name].keys()}
-            if shared.settings and any(listed.values()):
+            if any(listed.values()):
                 before, folder = shared.linked, self._engine.folder
-                shared.linked = link_current(shared.cache, folder, shared.settings, listed, self._shows, before)
+                shared.linked = link_current(shared.cache, folder, settings, listed, self._shows, before)
                 for name, linked in shared.linked.items():
                     if linked != before.get(name, {}):
                         show_summary(self._engine, SUMMARIES[name], linked)
