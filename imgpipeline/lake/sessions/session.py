@@ -20,7 +20,7 @@ import duckdb
 import pyarrow as pa
 
 from imgpipeline.contracts.text import counted
-from imgpipeline.errors import ConfigurationError, PermanentError
+from imgpipeline.errors import ConfigurationError, PermanentError, TransientError
 from imgpipeline.lake.days.day_catalog import open_catalog
 from imgpipeline.lake.days.states import StoredStates
 from imgpipeline.lake.days.summaries import SUMMARIES, parameters_of, set_parameters
@@ -306,12 +306,15 @@ class LakeSession:
         with shared.lock:
             listed = {}
             for name in with_inputs(names):
-                if name not in shared.listed:
-                    shared.listed[name] = list_versions(shared.store, name)
                 due = shown.keys() - shared.looked_at[name]
                 due = due if days is None else due.intersection(days)
+                if due and name not in shared.listed:
+                    try:
+                        shared.listed[name] = list_versions(shared.store, name)
+                    except TransientError:  # the session has the tables, so it can count without the store
+                        shared.listed[name] = {}
                 shared.looked_at[name].update(due)
-                listed[name] = {day: shared.listed[name][day] for day in due & shared.listed[name].keys()}
+                listed[name] = {day: shared.listed[name][day] for day in due if day in shared.listed[name]}
             if any(listed.values()):
                 before, folder = shared.linked, self._engine.folder
                 shared.linked = link_current(shared.cache, folder, settings, listed, self._shows, before)

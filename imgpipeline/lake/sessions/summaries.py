@@ -9,6 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from datetime import date
 from pathlib import Path
 
+from imgpipeline.errors import TransientError
 from imgpipeline.lake.days.summaries import SUMMARIES, Summary, recipe
 from imgpipeline.lake.days.summary_inputs import stored_key
 from imgpipeline.lake.schema import DEAD_LETTERS, DETECTIONS, FRAME_STATS, FRAMES, HISTOGRAM_VIEWS, LABEL_COUNTS
@@ -68,18 +69,19 @@ def link_current(
     Raises:
         LedgerError: A segment newer than the tables cannot be read.
         PermanentError: The local disk cannot be used.
-        TransientError: The store does not answer.
     """
     found = dict(linked or {})
 
     def take(name: str, day: date, e_tag: str) -> tuple[Manifest, Path] | None:
         key, below = stored_key(name, day), SUMMARIES.keys() & SUMMARIES[name].inputs
-        if not all(day in found[table] for table in below) or cache.link(key, e_tag, folder / key) is None:
+        if not all(day in found[table] for table in below):
             return None
         try:
+            if cache.link(key, e_tag, folder / key) is None:
+                return None
             manifest = parse_footer(folder / key, key)
-        except DamagedObjectError:
-            return None  # counted like a missing one; a build reports it
+        except (DamagedObjectError, TransientError):
+            return None  # counted like a missing one
         made_of = {table: found[table][day][0].version for table in below}
         if manifest.made_by != recipe(name, settings) or not made_of.items() <= manifest.made_of.items():
             return None
