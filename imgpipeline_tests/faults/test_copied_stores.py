@@ -14,9 +14,9 @@ from imgpipeline.events.configuration import Rules
 from imgpipeline.events.rule_tables import build_table
 from imgpipeline.lake.days.summaries import SUMMARIES, build_summary
 from imgpipeline.lake.days.summary_inputs import list_versions
-from imgpipeline.lake.query.summaries import open_summaries
 from imgpipeline.lake.schema.events import EVENT_TABLES, PLACE_TABLES
 from imgpipeline.lake.schema.tables import DAY_TABLES
+from imgpipeline.lake.sessions.session import open_lake
 from imgpipeline.objectstore import ObjectStore, open_store
 from imgpipeline.redetect.comparison import build_comparison
 from imgpipeline.redetect.run import redetect_day
@@ -76,8 +76,8 @@ def make_site(settings: Settings, store: ObjectStore) -> None:
 def check_copy(settings: Settings, store: ObjectStore) -> None:
     """Check that nothing of a copied day is built again, and that every reader takes it for current."""
     assert due_days(day_states(store, settings, now=LATER)) == {}
-    with open_summaries(store, settings, SUMMARIES) as span:
-        assert dict(span.counted_now) == dict.fromkeys(SUMMARIES, ())
+    with open_lake(store, settings=settings, summaries=SUMMARIES) as lake:
+        assert all(lake.stored_summary(name, day) for name in SUMMARIES for day in lake.snapshot.days)
     assert last_audit(read_inputs(store, settings, DAY, now=LATER)).verdict is Verdict.OK
     builds = derived_objects(settings, store, rules(EVERY_KIND))
     assert [name for name, is_current in builds.items() if not is_current()] == []

@@ -1,6 +1,5 @@
 """Counts of labels per source add up to the counts of all sources together."""
 
-from collections import Counter
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -13,8 +12,8 @@ from imgpipeline.lake.query.summaries import LabelChoice, summarise
 from imgpipeline.lake.sessions.session import open_lake
 from imgpipeline.objectstore import ObjectStore
 from imgpipeline.settings import Settings
-from imgpipeline_tests.lake.days.test_summary_numbers import SOURCES, build_day, eventful
-from imgpipeline_tests.lake.samples import chosen_frames, seen
+from imgpipeline_tests.lake.days.test_summary_numbers import build_day, eventful
+from imgpipeline_tests.lake.samples import seen
 from imgpipeline_tests.ledger.samples import DAY, write_chain
 
 SETTINGS = Settings(_env_file=None)
@@ -59,24 +58,6 @@ def test_totals_over_all_sources_are_those_of_a_query_without_sources(memory: Ob
     assert now.columns == (*direct.columns, "observed_s")
     assert [row[:-1] for row in now.rows] == [row for row in direct.rows if row[0] == DAY]
     assert max(row[5] for row in now.rows) > 3, "several sources saw the same label in one hour"
-
-
-@pytest.mark.medium
-def test_counts_by_source_are_those_of_the_frames(memory: ObjectStore):
-    write_chain(memory, eventful())
-    build_day(memory)
-    days = Span(DAY - timedelta(days=1), DAY + timedelta(days=1))
-    frames = [
-        frame for day in (DAY + timedelta(days=n) for n in (-1, 0, 1)) for frame in chosen_frames(memory, day).values()
-    ]
-    counted = Counter((frame.source, found.label) for frame in frames for found in frame.detections)
-    for name in ("label_counts", "label_totals"):
-        answer = summarise(memory, SETTINGS, name, Span(), LabelChoice(by=("label", "source"))).answer
-        assert answer.columns[:3] == ("source", "label", "count")
-        assert {row[:2]: row[2] for row in answer.rows} == counted
-    chosen = LabelChoice(sources=(SOURCES[1], "import", "nobody"), labels=("car",), by=("source",))
-    rows = summarise(memory, SETTINGS, "label_totals", days, chosen).answer.rows
-    assert {row[0]: row[1] for row in rows} == {source: counted[source, "car"] for source in (SOURCES[1], "import")}
 
 
 @pytest.mark.medium

@@ -11,7 +11,6 @@ from imgpipeline.daily.states import day_states
 from imgpipeline.lake.days.day_tables import rebuild_day
 from imgpipeline.lake.days.summaries import SUMMARIES, build_summary
 from imgpipeline.lake.quality.audit import audit
-from imgpipeline.lake.query.summaries import open_summaries
 from imgpipeline.lake.sessions.session import open_lake
 from imgpipeline.ledger.dead_letters import Wanted, find_dead_letters
 from imgpipeline.objectstore import ObjectStore, open_store
@@ -35,8 +34,8 @@ def query(store: ObjectStore, cache: Path) -> int:
 
 
 def summarize(store: ObjectStore, cache: Path) -> int:
-    with open_summaries(store, Settings(), ["label_counts"], cache_dir=cache) as span:
-        return len(span.query("SELECT DISTINCT day FROM label_counts").rows)
+    with open_lake(store, settings=Settings(), summaries=["label_counts"], cache_dir=cache) as session:
+        return len(session.query("SELECT DISTINCT day FROM label_counts").rows)
 
 
 CALLS: dict[str, Call] = {

@@ -17,7 +17,6 @@ from imgpipeline.lake.days.day_tables import rebuild_day
 from imgpipeline.lake.quality.day_warnings import judge_stored_rows
 from imgpipeline.lake.query.days import Span
 from imgpipeline.lake.query.frames import find_frames
-from imgpipeline.lake.query.summaries import open_summaries
 from imgpipeline.lake.query.wanted_frames import WantedFrames
 from imgpipeline.lake.schema.tables import LABEL_COUNTS
 from imgpipeline.lake.sessions.session import open_lake
@@ -110,8 +109,8 @@ def test_explicit_settings_override_the_environment(
     asked = "SELECT current_setting('memory_limit')"
     with open_lake(memory, settings=given, cache_dir=tmp_path) as session:
         assert session.query(asked).rows == [("300.0 MiB",)]
-    with open_summaries(memory, given, ["label_counts"], cache_dir=tmp_path) as span:
-        assert span.query(asked).rows == [("300.0 MiB",)]
+    with open_lake(memory, settings=given, summaries=["label_counts"], cache_dir=tmp_path) as session:
+        assert session.query(asked).rows == [("300.0 MiB",)]
 
 
 def test_the_memory_limit_of_a_container_applies(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):

@@ -1,8 +1,8 @@
 """The assets of sources: cameras, videos and folders, and the images that they store; and the check for silent sources.
 
 Both assets are external. A detection run that writes a notice of a source into the ledger reports a materialization of
-`stored_images`. Silence causes no event, so a sensor evaluates the check every five minutes. It reads the stored tables
-and reports only changes, without a run.
+`stored_images`. Silence causes no event, so a sensor evaluates the check every five minutes and reports only
+changes, without a run.
 """
 
 from typing import TYPE_CHECKING
@@ -18,6 +18,8 @@ from imgpipeline.errors import ImgpipelineError
 
 if TYPE_CHECKING:
     from imgpipeline.lake.query.source_status import Silence
+    from imgpipeline.objectstore import ObjectStore
+    from imgpipeline.settings import Settings
 
 
 SOURCES = dg.AssetKey("sources")
@@ -54,10 +56,8 @@ _STORE_PATIENCE_S = 5.0
 )
 def no_source_is_silent(pipeline: Pipeline) -> dg.AssetCheckResult:
     """Evaluates the check."""
-    from imgpipeline.lake.query.source_status import judge_silence  # noqa: PLC0415 - loads DuckDB
-
     with known_failures():
-        return _result(judge_silence(pipeline.store(), pipeline.settings(), now=utc_now()))
+        return _result(_judge(pipeline.store(), pipeline.settings()))
 
 
 @dg.sensor(
@@ -69,11 +69,9 @@ def no_source_is_silent(pipeline: Pipeline) -> dg.AssetCheckResult:
 )
 def source_silence(context: dg.SensorEvaluationContext) -> dg.SensorResult | dg.SkipReason:
     """Evaluates the check when its answer changes."""
-    from imgpipeline.lake.query.source_status import judge_silence  # noqa: PLC0415 - loads DuckDB
-
     pipeline = Pipeline()
     try:
-        silence = judge_silence(pipeline.store(patience_s=_STORE_PATIENCE_S), pipeline.settings(), now=utc_now())
+        silence = _judge(pipeline.store(patience_s=_STORE_PATIENCE_S), pipeline.settings())
     except ImgpipelineError as error:
         return dg.SkipReason(str(error))
     answer = "\n".join(sorted(silence.found)) or "none"
@@ -81,6 +79,13 @@ def source_silence(context: dg.SensorEvaluationContext) -> dg.SensorResult | dg.
         return dg.SkipReason(silence.said)
     evaluation = as_evaluation(STORED_IMAGES, CHECK, _result(silence))
     return dg.SensorResult(asset_events=[evaluation], cursor=answer)
+
+
+def _judge(store: "ObjectStore", settings: "Settings") -> "Silence":
+    from imgpipeline.lake.query.source_status import judge_silence, read_source_status  # noqa: PLC0415 - loads DuckDB
+
+    now = utc_now()
+    return judge_silence(read_source_status(store, settings, now=now), settings.source_silent_s, now=now)
 
 
 def _result(silence: "Silence") -> dg.AssetCheckResult:

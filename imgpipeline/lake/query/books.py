@@ -18,6 +18,7 @@ from imgpipeline.contracts.keys import ChainId
 from imgpipeline.lake.query.summaries import view_sql
 from imgpipeline.lake.sessions.session import Answer, LakeSession, open_lake
 from imgpipeline.lake.sessions.snapshot import SHOWN_LETTERS
+from imgpipeline.lake.sessions.summaries import IS_WANTED
 from imgpipeline.ledger.days import index_buckets, read_days
 from imgpipeline.ledger.session_books import DEAD_LETTERS, FRAMES, LATER, ChainBooks, unread_offsets
 from imgpipeline.objectstore import ObjectStore
@@ -105,7 +106,8 @@ def books_of_session(
     store: ObjectStore, lake: LakeSession, day: date, source: str | None = None
 ) -> tuple[BookEntry, ...]:
     """Returns the books of one UTC day of a query session; raises what `read_books` raises."""
-    found = [one for one in _read(_DayOfSession(lake, day)) if source is None or one.entry.source == source]
+    with lake.of_days([day]):
+        found = [one for one in _read(lake) if source is None or one.entry.source == source]
     return tuple(_recount(store, lake.snapshot.ends, found))
 
 
@@ -122,23 +124,6 @@ def read_entries(tables: Queries) -> list[BookEntry]:
 
 
 @dataclass(frozen=True, slots=True)
-class _DayOfSession:
-    """The tables of a session, limited to the records of one day; notices of all days tell their sessions."""
-
-    lake: LakeSession
-    day: date
-
-    def query(self, sql: str) -> Answer:
-        of_day = f"WHERE day = DATE '{self.day}'"
-        tables = (
-            f"frames AS (SELECT * FROM main.frames {of_day}), "  # noqa: S608 - own names
-            f"letters_of_day AS (SELECT * FROM {SHOWN_LETTERS} {of_day})"
-        )
-        books = sql.replace(SHOWN_LETTERS, "letters_of_day")
-        return self.lake.query(f"WITH {tables} SELECT * FROM (\n{books}\n) {of_day}")  # noqa: S608 - own query
-
-
-@dataclass(frozen=True, slots=True)
 class _Found:
     """The books of a session on a day, from the tables."""
 
@@ -151,7 +136,7 @@ class _Found:
 
 
 def _read(tables: Queries) -> list[_Found]:
-    answer = tables.query(view_sql("books").replace("{letters}", SHOWN_LETTERS))
+    answer = tables.query(view_sql("books").replace("{letters}", SHOWN_LETTERS).replace("{is_wanted}", IS_WANTED))
     rows = [dict(zip(answer.columns, row, strict=True)) for row in answer.rows]
     ended = {(row["source"], row["session"]) for row in rows if row["is_ended"]}
     sessions: dict[tuple[Any, ...], list[dict[str, Any]]] = {}

@@ -152,9 +152,11 @@ class _Rows:
         span = {"first": day - timedelta(days=LISTED_DAYS), "day": day}
         limits = settings.source_silent_s
         shortest_s = min((one for one in (limits.default, *limits.by_source.values()) if one), default=DAY_S)
+        with lake.of_days([day]) as of_day:
+            hours = _by_source(of_day.query(_HOURS))
         return cls(
             was_before=dict(lake.query(_KNOWN, span).rows),
-            hours=_by_source(lake.query(lake.summaries_of([day]) + _HOURS)),
+            hours=hours,
             changes=_by_source(lake.query(_CHANGES, span)),
             notifying={source for (source,) in lake.query(_NOTIFYING, span).rows},
             gaps=_by_source(lake.query(_GAPS, {"day": day, "limit_us": round(shortest_s * 1e6)})),

@@ -200,6 +200,7 @@ _COLUMNS = (
     "source_image_path, source_kafka_topic, source_kafka_topic_id, source_kafka_partition, source_kafka_offset, "
     "processing_timestamp, model_used, model_sha256, confidence_threshold, nms_threshold, replay_of"
 )
+_CHAIN = ("source_kafka_topic", "source_kafka_topic_id", "source_kafka_partition")
 _AUDIT = "run `imgpipeline audit --full`: it names every day, table and segment that disagrees"
 _NUMBERS_OF_FRAME = """
 SELECT label, hour("timestamp") AS hour, source, count(*)
@@ -235,8 +236,8 @@ def explain(
     """
     least = settings.summary_threshold
     count = _count(lake, number, store, least)
-    rows = lake.query(f"SELECT {_COLUMNS} FROM {_counted(number)} ORDER BY ALL").rows  # noqa: S608 - own SQL, text quoted
-    found = [_detection(row) for row in rows]
+    answer = lake.query(f"SELECT {_COLUMNS} FROM {_counted(number)} ORDER BY ALL")  # noqa: S608 - own SQL, text quoted
+    found = [_detection(dict(zip(answer.columns, row, strict=True))) for row in answer.rows]
     if len(found) != count:
         raise LedgerError(
             f"{number.summary} says {count} {number}, but its detections are {len(found)}.", next_step=_AUDIT
@@ -286,34 +287,16 @@ def _below(lake: LakeSession, number: NumberId, least: float) -> int:
     return int(lake.query(f"SELECT count(*) FROM detections WHERE {condition}").rows[0][0])  # noqa: S608 - text quoted
 
 
-def _detection(row: tuple[Any, ...]) -> CountedDetection:
-    time, source, frame_id, frame_number, place, label, confidence, x, y, width, height, picture = row[:12]
-    topic, topic_id, partition, offset, processed, model, sha256, threshold, nms, replay_of = row[12:]
-    if model is None:
+def _detection(row: dict[str, Any]) -> CountedDetection:
+    chain, offset = ChainId(*(row.pop(name) for name in _CHAIN)), row.pop("source_kafka_offset")
+    x, *rest = (row.pop(name) for name in ("x", "y", "width", "height"))
+    if row["model_used"] is None:
         raise LedgerError(
-            f"The frame {frame_id} at {topic}/{partition}/{offset} has detections, but no row in `frames`.",
+            f"The frame {row['frame_id']} at {chain.topic}/{chain.partition}/{offset} has detections, but no row in "
+            "`frames`.",
             next_step=_AUDIT,
         )
-    return CountedDetection(
-        time,
-        source,
-        frame_id,
-        frame_number,
-        place,
-        label,
-        confidence,
-        None if x is None else (x, y, width, height),
-        picture,
-        ChainId(topic, topic_id, partition),
-        offset,
-        processed,
-        model,
-        sha256,
-        threshold,
-        nms,
-        replay_of,
-        segment="",
-    )
+    return CountedDetection(**row, box_xywh=None if x is None else (x, *rest), chain=chain, offset=offset, segment="")
 
 
 def _segments(
@@ -476,8 +459,7 @@ def trace_frame(store: ObjectStore, frame: Mapping[str, Any], detections: int) -
         LedgerError: No segment holds the frame as in the tables.
         TransientError: The store does not answer.
     """
-    names = ("source_kafka_topic", "source_kafka_topic_id", "source_kafka_partition")
-    chain, offset = ChainId(*(frame[name] for name in names)), int(frame["source_kafka_offset"])
+    chain, offset = ChainId(*(frame[name] for name in _CHAIN)), int(frame["source_kafka_offset"])
     [(segment, _)] = segments_holding(store, chain, [offset])
     traced = TracedSegment.of(segment, detections)
     frames = (one for one in segment.outcomes() if isinstance(one, Frame))

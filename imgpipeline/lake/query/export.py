@@ -25,12 +25,10 @@ from imgpipeline.lake.schema.tables import (
     FRAMES,
     HISTOGRAM_VIEWS,
     NOTICES,
-    STORED_DEAD_LETTERS,
     WEAK_DETECTIONS,
     Table,
 )
 from imgpipeline.lake.sessions.session import LakeSession, open_lake
-from imgpipeline.lake.sessions.snapshot import SHOWN_LETTERS
 from imgpipeline.lake.sessions.tables import histogram_sql
 from imgpipeline.lake.storage.engine import engine_errors, identifier, quoted, scratch_folder
 from imgpipeline.objectstore import ObjectStore
@@ -40,6 +38,7 @@ _STORAGE = "v1.0.0"
 """A storage format that DuckDB 1, which many tools embed, can open; it cannot open the format of DuckDB 2."""
 _FILE = "exported"
 """Name of the file as an attached database."""
+_BY_DAY = frozenset({*SUMMARIES, *(table.name for table in (FRAMES, DETECTIONS, WEAK_DETECTIONS, NOTICES))})
 _NEXT_STEP = "name another file, or replace this one with --replace"
 
 Progress = Callable[[int, int], None]
@@ -153,8 +152,9 @@ def _write(lake: LakeSession, file: Path, progress: Progress) -> dict[str, int]:
     for table, parts in queries.items():
         connection.execute("BEGIN")
         _create(connection, table)
-        for query in parts:
-            connection.execute(f"INSERT INTO {_FILE}.{table.name} BY NAME SELECT * FROM ({query}\n)")  # noqa: S608 - own SQL
+        for day, query in parts:
+            with lake.of_days(None if day is None else [day]):
+                connection.execute(f"INSERT INTO {_FILE}.{table.name} BY NAME SELECT * FROM ({query}\n)")  # noqa: S608 - own SQL
             done += 1
             progress(done, total)
         connection.execute("COMMIT")
@@ -162,31 +162,16 @@ def _write(lake: LakeSession, file: Path, progress: Progress) -> dict[str, int]:
     return rows
 
 
-def _queries(table: Table, days: Sequence[date]) -> Iterator[str]:
-    """Yields the queries that together return a table's rows, after the tables that it reads were filled."""
-    if table.name in SUMMARIES:
-        summary = SUMMARIES[table.name]
+def _queries(table: Table, days: Sequence[date]) -> Iterator[tuple[date | None, str]]:
+    """Yields the queries that together return a table's rows, each with its day if it is about one."""
+    if table.name in _BY_DAY:
         for day in days:
-            yield _over({name: _input(name, day) for name in summary.inputs}, summary.sql)
-    elif table in HISTOGRAM_VIEWS:
-        yield _over({FRAME_STATS.name: f"SELECT * FROM {_FILE}.{FRAME_STATS.name}"}, histogram_sql(table.name))  # noqa: S608 - own names
-    elif table in (FRAMES, DETECTIONS, WEAK_DETECTIONS, NOTICES):
-        for day in days:
-            yield f"SELECT * FROM {table.name} WHERE day = DATE '{day}'"  # noqa: S608 - a day
+            yield day, f"SELECT * FROM {table.name} WHERE day = DATE '{day}'"  # noqa: S608 - a day
+    elif table in HISTOGRAM_VIEWS:  # `frame_stats` was filled before
+        stats = f"WITH {FRAME_STATS.name} AS (SELECT * FROM {_FILE}.{FRAME_STATS.name})"  # noqa: S608 - own names
+        yield None, f"{stats} SELECT * FROM ({histogram_sql(table.name)}\n)"  # noqa: S608 - own SQL
     else:
-        yield f"SELECT * FROM {table.name}"  # noqa: S608 - own names
-
-
-def _input(name: str, day: date) -> str:
-    # The table `dead_letters` of a session has other columns than the day table that summaries read.
-    rows = SHOWN_LETTERS if name == STORED_DEAD_LETTERS.name else f"{_FILE}.{name}"
-    return f"SELECT * FROM {rows} WHERE day = DATE '{day}'"  # noqa: S608 - own names, a day
-
-
-def _over(inputs: Mapping[str, str], query: str) -> str:
-    """Returns a query that reads these rows instead of the tables with these names."""
-    shadows = ", ".join(f"{name} AS ({rows})" for name, rows in inputs.items())
-    return f"WITH {shadows} SELECT * FROM ({query}\n)"  # noqa: S608 - own SQL
+        yield None, f"SELECT * FROM {table.name}"  # noqa: S608 - own names
 
 
 def _create(connection: duckdb.DuckDBPyConnection, table: Table) -> None:

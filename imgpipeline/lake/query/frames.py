@@ -10,7 +10,6 @@ import pyarrow as pa
 
 from imgpipeline.errors import ConfigurationError
 from imgpipeline.lake.query.days import Span, days_of, unknown_day
-from imgpipeline.lake.query.summaries import open_summaries
 from imgpipeline.lake.query.wanted_frames import WantedFrames, detection_condition, frame_condition
 from imgpipeline.lake.schema.tables import DETECTIONS, FRAMES, SOURCE_ACTIVITY
 from imgpipeline.lake.sessions.session import LakeSession, open_lake
@@ -294,9 +293,11 @@ def latest_day(
     while taken < len(newest_first):
         batch = newest_first[taken : 2 * taken + 1]
         taken += len(batch)
-        with open_summaries(store, settings, [SOURCE_ACTIVITY.name], days=sorted(batch), cache_dir=cache_dir) as span:
+        with open_lake(
+            store, settings=settings, days=sorted(batch), summaries=[SOURCE_ACTIVITY.name], cache_dir=cache_dir
+        ) as lake:
             seen = f"SELECT max(day) FROM source_activity WHERE {counted} > 0 AND source = coalesce(?, source)"  # noqa: S608 - own names
-            day: date | None = span.query(seen, [wanted.source]).rows[0][0]
+            day: date | None = lake.query(seen, [wanted.source]).rows[0][0]
         if day is not None:
             return day
     return None

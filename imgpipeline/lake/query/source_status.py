@@ -1,13 +1,10 @@
 """The state of each source: online, offline, ended or silent, from its notices and frames.
 
-`read_source_status` shows the newest frames too. `frame_stats` of the last 30 days lists the sources; of older days, it
-opens only those with a source's last frame. `judge_silence` reads the stored tables only, so it is cheap enough to run
-often; if the ledger has newer segments, it judges the sources as of the time when the tables were built.
+`frame_stats` of the last 30 days lists the sources; of older days, only those with a source's last frame are opened.
 """
 
 from collections import Counter
-from collections.abc import Collection, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 from enum import StrEnum
@@ -15,17 +12,11 @@ from typing import Any
 
 from imgpipeline.contracts.text import counted
 from imgpipeline.contracts.times import day_of, format_time
-from imgpipeline.lake.days.day_catalog import join_versions, open_catalog
-from imgpipeline.lake.days.summary_inputs import list_versions, stored_key
 from imgpipeline.lake.query.days import Span, days_of
-from imgpipeline.lake.query.summaries import open_summaries
 from imgpipeline.lake.query.wanted_frames import rows_of_days
-from imgpipeline.lake.schema.tables import FRAME_STATS, NOTICES, SOURCE_ACTIVITY
+from imgpipeline.lake.schema.tables import FRAME_STATS
 from imgpipeline.lake.sessions.local_time import DAY_OF_NOTICE
-from imgpipeline.lake.sessions.session import LakeSession, open_lake
-from imgpipeline.lake.storage.cache import open_cache
-from imgpipeline.lake.storage.engine import Engine, all_rows, open_engine
-from imgpipeline.lake.storage.manifest import parse_footer
+from imgpipeline.lake.sessions.session import LakeSession, SessionDays, open_lake
 from imgpipeline.objectstore import ObjectStore
 from imgpipeline.settings import Settings
 from imgpipeline.settings.variables import SourceLimits
@@ -70,7 +61,6 @@ SELECT source, max(told_at) AS last_notice,
 FROM told GROUP BY source
 """
 """The interval of an account is frame time, which may be years ago; `received_to` tells when it was sent."""
-_SILENCE_TABLES = (NOTICES, SOURCE_ACTIVITY)
 _MOST_SHOWN = 5
 
 
@@ -98,6 +88,8 @@ class SourceStatus:
     """Time of its last frame, UTC; None if the listed days have none."""
     last_notice: datetime | None
     """When it sent its last notice, UTC; None for a source that sends none."""
+    since: datetime
+    """When it went offline, or when its last frame was processed or its last notice sent, UTC."""
     silent_s: float
     """Seconds since its last frame was processed or its last notice was sent."""
     lag_s: float | None
@@ -135,8 +127,8 @@ def read_source_status(store: ObjectStore, settings: Settings, *, now: datetime)
     today = day_of(now)
     first = today - timedelta(days=LISTED_DAYS)
     listed = days_of(store, Span(first, None))
-    with open_summaries(store, settings, [FRAME_STATS.name], days=listed) as span:
-        last_days: dict[str, date] = dict(span.query(_LAST_DAYS.format(days=_STORED_DAYS, first=first)).rows)
+    with open_lake(store, settings=settings, days=listed, summaries=[FRAME_STATS.name]) as lake:
+        last_days: dict[str, date] = dict(lake.query(_LAST_DAYS.format(days=_STORED_DAYS, first=first)).rows)
     read = _days_read(today, last_days)
     with open_lake(store, settings=settings, days=sorted(read.intersection(listed))) as lake:
         return _statuses(lake, settings, now, last_days)
@@ -174,7 +166,8 @@ class _Rows:
         since, today = now - timedelta(seconds=RATE_S), lake.day_of(now)
         sql = _FRAMES.format(since=since, now=now, days=", ".join(f"DATE '{day}'" for day in sorted(days)))
         frames = {source: tuple(values) for source, *values in lake.query(sql).rows}
-        counts = _by_source(lake, lake.summaries_of([today]) + _TODAY)
+        with lake.of_days([today]) as of_today:
+            counts = _by_source(of_today, _TODAY)
         accounts = _by_source(
             lake, _ACCOUNTS.format(of_today=rows_of_days(Span(today, today), lake.local, DAY_OF_NOTICE))
         )
@@ -187,7 +180,8 @@ class _Rows:
         today, notices = self.today.get(source, {}), self.notices.get(source, {})
         last_notice, change = notices.get("last_notice"), notices.get("last_change")
         midnight = datetime(last_day.year, last_day.month, last_day.day, tzinfo=now.tzinfo)
-        silent_s = (now - max(at for at in (last_processed, last_notice, midnight) if at)).total_seconds()
+        last_sign = max(at for at in (last_processed, last_notice, midnight) if at)
+        silent_s = (now - last_sign).total_seconds()
         kind, reason = (change[2], change[3] or None) if change else (None, None)
         if is_import and kind is None:
             kind, reason = SourceState.ENDED.value, "imported"
@@ -201,6 +195,7 @@ class _Rows:
             reason=reason if state in (SourceState.OFFLINE, SourceState.ENDED) else None,
             last_frame=last_frame,
             last_notice=last_notice,
+            since=change[0] if change and state is SourceState.OFFLINE else last_sign,
             silent_s=max(0.0, silent_s),
             lag_s=None if lag_s is None else max(0.0, lag_s),
             frames_per_s=_rate(recent, first_frame, now),
@@ -220,7 +215,7 @@ def _rate(recent: int, first_frame: datetime | None, now: datetime) -> float:
     return recent / RATE_S if age_s >= RATE_S else max(0, recent - 1) / max(age_s, 1.0)
 
 
-def _by_source(lake: LakeSession, sql: str) -> dict[str, dict[str, Any]]:
+def _by_source(lake: LakeSession | SessionDays, sql: str) -> dict[str, dict[str, Any]]:
     answer = lake.query(sql)
     rows = [dict(zip(answer.columns, row, strict=True)) for row in answer.rows]
     return {row["source"]: row for row in rows}
@@ -251,88 +246,26 @@ class Silence:
         return f"{count}: {shown}{more}. `imgpipeline sources list` shows all."
 
 
-@dataclass(frozen=True, slots=True)
-class _Sign:
-    """The last frame or notice of one source."""
-
-    at: datetime
-    kind: str | None
-    reason: str
-    changed_at: datetime | None
-
-
-def judge_silence(store: ObjectStore, settings: Settings, *, now: datetime) -> Silence:
+def judge_silence(statuses: Collection[SourceStatus], limits: SourceLimits, *, now: datetime) -> Silence:
     """Finds the sources that are silent or offline for longer than `IMGPIPELINE_SOURCE_SILENT_S`.
 
-    A source that sends notices is not checked once its last session has ended. A source without notices is checked only
-    if the setting names it.
+    A source that sends notices is not judged once its last session has ended. One without notices is judged only if the
+    setting names it, because it is unknown whether it has ended.
 
-    Raises:
-        LedgerError: The end of a chain cannot be read.
-        PermanentError: A stored table is not a Parquet file of this project, or the local disk cannot be used.
-        TransientError: The store does not answer.
+    Args:
+        statuses: All sources (`read_source_status`).
+        limits: The setting.
+        now: The time of the statuses.
     """
-    with _open_last_days(store, settings, now) as (engine, built_at):
-        signs = _read_signs(engine)
-    as_of = now if built_at is None else built_at
-    limits = settings.source_silent_s
-    found = {source: text for source, sign in signs.items() if (text := _judge(source, sign, limits, as_of))}
-    return Silence(len(signs), found)
-
-
-def _judge(source: str, sign: _Sign, limits: SourceLimits, as_of: datetime) -> str | None:
-    """Returns the problem of a source as a sentence; None if there is none."""
-    limit_s = limits.of(source)
-    if limit_s is None or sign.kind == SourceState.ENDED.value:
-        return None
-    if sign.kind is None and source not in limits.by_source:
-        return None  # it sends no notices, so it is unknown whether it has ended
-    is_offline = sign.kind == SourceState.OFFLINE.value and sign.changed_at is not None
-    since = sign.changed_at if is_offline and sign.changed_at else sign.at
-    if (as_of - since).total_seconds() <= limit_s:
-        return None
-    how = f"offline ({sign.reason})" if is_offline and sign.reason else "offline" if is_offline else "silent"
-    return f"{source} has been {how} since {format_time(since)[:19]}Z, longer than {limit_s:,.0f} s"
-
-
-def _read_signs(engine: Engine) -> dict[str, _Sign]:
-    last_frames = dict(
-        engine.run("SELECT source, max(last_seen) FROM source_activity WHERE source IS NOT NULL GROUP BY source")
-    )
-    notices = {source: (told_at, change) for source, told_at, change in engine.run(LAST_NOTICES)}
-    signs = {}
-    for source in sorted({*last_frames, *notices}):
-        told_at, change = notices.get(source, (None, None))
-        times = [at for at in (last_frames.get(source), told_at) if at]
-        kind = change[2] if change else None if told_at is None else "account"
-        if times:
-            signs[source] = _Sign(max(times), kind, change[3] if change else "", change[0] if change else None)
-    return signs
-
-
-@contextmanager
-def _open_last_days(store: ObjectStore, settings: Settings, now: datetime) -> Iterator[tuple[Engine, datetime | None]]:
-    """Opens the stored tables of the last days; with the time of their build if the ledger has newer segments."""
-    first = day_of(now) - timedelta(days=LISTED_DAYS)
-    catalog = open_catalog(store)
-    with open_cache(store) as (folder, cache), open_engine(folder, memory=settings.duckdb_memory) as engine:
-        built: dict[date, datetime] = {}
-        behind: set[date] = set()
-        for table in _SILENCE_TABLES:
-            parts = []
-            for day, e_tag in list_versions(store, table.name).items():
-                path = folder / f"{table.name}-{day}.parquet"
-                if day < first or cache.link(stored_key(table.name, day), e_tag, path) is None:
-                    continue
-                parts.append(all_rows(path, day=day))
-                manifest = parse_footer(path, stored_key(table.name, day))
-                built[day] = min(manifest.built_at, built.get(day, now))
-                if catalog.has_newer_segments(day, f"silence {table.name}", join_versions([e_tag]), manifest.ends):
-                    behind.add(day)
-            engine.run(f"CREATE TABLE {table.name} ({table.typed_columns})")
-            for rows in parts:
-                engine.run(f"INSERT INTO {table.name} BY NAME {rows}")
-        cache.trim()
-        catalog.save()
-        unbuilt: Mapping[date, datetime] = {day: built.get(day, now) for day in behind}
-        yield engine, min(unbuilt.values(), default=None)
+    found = {}
+    for one in statuses:
+        limit_s = limits.of(one.source)
+        is_judged = one.last_notice is not None or one.source in limits.by_source
+        if limit_s is None or not is_judged or one.state is SourceState.ENDED:
+            continue
+        if (now - one.since).total_seconds() > limit_s:
+            is_offline = one.state is SourceState.OFFLINE
+            how = f"offline ({one.reason})" if is_offline and one.reason else "offline" if is_offline else "silent"
+            since = f"{format_time(one.since)[:19]}Z"
+            found[one.source] = f"{one.source} has been {how} since {since}, longer than {limit_s:,.0f} s"
+    return Silence(len(statuses), found)

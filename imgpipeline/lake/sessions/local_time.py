@@ -154,21 +154,21 @@ def create_time_macros(engine: Engine, local: LocalDays, *, schema: str = "main"
         engine.run(f"CREATE OR REPLACE MACRO {schema}.{macro}")
 
 
-def show_local_days(engine: Engine, letters: str, days: Sequence[date] | None = None) -> None:
+def show_local_days(engine: Engine, letters: str, days: Sequence[date]) -> None:
     """Replaces UTC days with local days in the tables of a snapshot.
 
     Args:
         engine: DuckDB with the macros of `create_time_macros` and the views of a snapshot.
         letters: Name of the view of dead letters.
-        days: Only rows of these local days; None: all.
+        days: Only rows of these local days.
     """
     of_frames = dict.fromkeys(("frames", "detections", "weak_detections"), DAY_OF_ROW)
     for view, day in {**of_frames, letters: DAY_OF_LETTER, "notices": DAY_OF_NOTICE}.items():
-        chosen = "" if days is None else " WHERE day IN (" + ", ".join(f"DATE '{one}'" for one in days) + ")"
+        chosen = ", ".join(f"DATE '{one}'" for one in days)
         schema, _, name = view.rpartition(".")
         engine.run(f"ALTER VIEW {view} RENAME TO utc_{name}")
         moved = f"SELECT * REPLACE ({day} AS day) FROM {schema or 'main'}.utc_{name}"  # noqa: S608 - own names
-        engine.run(f"CREATE VIEW {view} AS SELECT * FROM ({moved}){chosen}")  # noqa: S608 - own names
+        engine.run(f"CREATE VIEW {view} AS SELECT * FROM ({moved}) WHERE day IN ({chosen})")  # noqa: S608 - own names
 
 
 def in_zone(instant: datetime, zone: tzinfo) -> datetime:

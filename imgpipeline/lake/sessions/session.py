@@ -1,16 +1,18 @@
 """A query session: SQL over the lake's tables at one moment.
 
-All tables show the same moment (`snapshot`). Summaries are computed by the queries that also make the stored ones. A
-user's query can neither write files nor read files outside the session.
+All tables show the same moment (`snapshot`). Summaries are the stored ones where these are current, and are counted by
+the same queries elsewhere (`sessions.summaries`). A user's query can neither write files nor read files outside the
+session.
 """
 
 import contextlib
 import json
 import re
 import threading
+from collections import defaultdict
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
-from datetime import UTC, date, datetime, tzinfo
+from dataclasses import dataclass, field, replace
+from datetime import UTC, date, datetime, timedelta, tzinfo
 from pathlib import Path
 from typing import Any
 
@@ -18,11 +20,13 @@ import duckdb
 import pyarrow as pa
 
 from imgpipeline.contracts.text import counted
-from imgpipeline.errors import ConfigurationError, PermanentError
+from imgpipeline.errors import ConfigurationError, PermanentError, TransientError
+from imgpipeline.lake.days.day_catalog import open_catalog
+from imgpipeline.lake.days.states import StoredStates
 from imgpipeline.lake.days.summaries import SUMMARIES, parameters_of, set_parameters
-from imgpipeline.lake.days.summary_inputs import stored_key
+from imgpipeline.lake.days.summary_inputs import list_versions, stored_key
 from imgpipeline.lake.schema import ALL
-from imgpipeline.lake.schema.tables import DEAD_LETTERS, DETECTIONS, FRAMES, SEGMENTS
+from imgpipeline.lake.schema.tables import DEAD_LETTERS, FRAMES, SEGMENTS
 from imgpipeline.lake.sessions.local_time import (
     DAY_OF_LETTER,
     DAY_OF_NOTICE,
@@ -35,7 +39,18 @@ from imgpipeline.lake.sessions.local_time import (
     show_local_days,
     utc_days,
 )
-from imgpipeline.lake.sessions.snapshot import SHOWN_LETTERS, Snapshot, take_snapshot
+from imgpipeline.lake.sessions.snapshot import SHOWN_LETTERS, Snapshot, show_nothing, take_snapshot
+from imgpipeline.lake.sessions.summaries import (
+    HOURLY,
+    WANTED_DAYS,
+    Linked,
+    dates,
+    link_current,
+    local_summaries,
+    show_summary,
+    summaries_in,
+    with_inputs,
+)
 from imgpipeline.lake.sessions.tables import (
     LEDGER_MACROS,
     asks_for_derived,
@@ -48,6 +63,7 @@ from imgpipeline.lake.sessions.tables import (
 )
 from imgpipeline.lake.storage.cache import LakeCache, open_cache
 from imgpipeline.lake.storage.engine import Engine, lock, open_engine
+from imgpipeline.lake.storage.manifest import Manifest
 from imgpipeline.objectstore import ObjectStore
 from imgpipeline.settings import Settings
 
@@ -77,8 +93,16 @@ class _Shared:
     store: ObjectStore
     cache: LakeCache
     days: Sequence[date] | None
+    settings: Settings | None
+    """Settings of summaries; None: stored summaries are not used."""
     parameters: Mapping[str, float]
     stored: Mapping[str, str] | None = None
+    linked: dict[str, Linked] = field(default_factory=dict)
+    """The stored summaries that the views show."""
+    listed: dict[str, Mapping[date, str]] = field(default_factory=dict)
+    """The e-tag of each stored day, by summary."""
+    looked_at: defaultdict[str, set[date]] = field(default_factory=lambda: defaultdict(set))
+    """The days on which a stored summary was looked for, by name."""
     has_ledger_tables: bool = False
     has_derived_tables: bool = False
     zones: dict[tzinfo, tuple[str, LocalDays]] = field(default_factory=dict)
@@ -96,7 +120,9 @@ class LakeSession:
         self._engine = engine
         self.snapshot = snapshot
         self.local = local
-        """The time zone of `days`, `summaries_of` and filters of frames; None: UTC. The tables always have UTC days."""
+        """The time zone of `days`, `of_days` and filters of frames; None: UTC. The tables always have UTC days."""
+        self._limit: SessionDays | None = None
+        """The days of `of_days`, while they are open."""
 
     @contextlib.contextmanager
     def cursor(self, zone: tzinfo = UTC) -> Iterator["LakeSession"]:
@@ -146,36 +172,41 @@ class LakeSession:
         """Returns the day of an instant in the session's zone."""
         return in_zone(instant, self.local.zone if self.local else UTC).date()
 
-    def summaries_of(self, days: Collection[date]) -> str:
-        """Returns the beginning of a query, `WITH …`, that limits the summaries to some days.
+    @contextlib.contextmanager
+    def of_days(self, days: Collection[date] | None) -> Iterator["SessionDays"]:
+        """Limits the summaries of this session to some days.
 
-        The views of summaries compute all days before a condition selects one; these compute only the given days.
+        Args:
+            days: Days in the session's zone; None: all.
+
+        Yields:
+            Answers queries about these days, whose `day` and `hour` are those of the session's zone.
         """
-        chosen = "day IN ({})".format(", ".join(f"DATE '{day}'" for day in sorted(days))) if days else "false"
-        # A notice counts on each day that it touches, so notices are not filtered by day.
-        queries = {**self._inputs(days), **{each.name: f"{each.sql}\n" for each in SUMMARIES.values()}}
-        tables = (f"{name} AS (SELECT * FROM ({sql}) WHERE {chosen})" for name, sql in queries.items())  # noqa: S608 - own names, registered queries
-        return f"WITH {', '.join(tables)}"
+        utc: tuple[date, ...] | None = None if days is None else tuple(sorted(days))
+        if self.local and utc:
+            first, last = self.local.utc_days(utc[0], utc[-1])
+            utc = tuple(first + timedelta(days=n) for n in range((last - first).days + 1))
+        self._limit = SessionDays(self, days, utc)
+        if utc is not None:
+            self._engine.run(f"SET VARIABLE {WANTED_DAYS} = {dates(utc)}")
+        try:
+            yield self._limit
+        finally:
+            self._limit = None
+            self._engine.run(f"RESET VARIABLE {WANTED_DAYS}")
 
-    def _inputs(self, days: Collection[date]) -> Mapping[str, str]:
-        """Returns queries for the inputs of summaries, by name, with days in the session's zone."""
-        stored = {FRAMES.name: f"main.{FRAMES.name}", DETECTIONS.name: f"main.{DETECTIONS.name}",
-                  DEAD_LETTERS.name: SHOWN_LETTERS}  # fmt: skip
-        if self.local is None or not days:
-            return {name: f"FROM {table}" for name, table in stored.items()}
-        first, last = self.local.utc_days(min(days), max(days))
-        moved = {name: DAY_OF_LETTER if table == SHOWN_LETTERS else DAY_OF_ROW for name, table in stored.items()}
-        return {
-            name: f"SELECT * REPLACE ({moved[name]} AS day) FROM {table} "  # noqa: S608 - own names
-            f"WHERE day BETWEEN DATE '{first}' AND DATE '{last}'"
-            for name, table in stored.items()
-        }
+    def stored_summary(self, name: str, day: date) -> Path | None:
+        """Returns the file of a stored summary of a UTC day; None if the day is counted because it is not current."""
+        self._link_summaries([name], [day])
+        found = self._shared.linked.get(name, {}).get(day)
+        return found[1] if found else None
 
     @property
     def connection(self) -> duckdb.DuckDBPyConnection:
         """The DuckDB connection with all tables, for Arrow, pandas and relations."""
         self._fill_ledger_tables()
         self._fill_derived_tables()
+        self._link_summaries(SUMMARIES)
         return self._engine.connection
 
     def interrupt(self) -> None:
@@ -237,6 +268,11 @@ class LakeSession:
             self._fill_ledger_tables()
         if asks_for_derived(sql):
             self._fill_derived_tables()
+        names, limit = summaries_in(sql), self._limit
+        if limit is None or self.local is None:
+            self._link_summaries(names, limit.utc_days if limit else None)
+        elif self.local.has_whole_hours:
+            self._link_summaries(HOURLY.intersection(names), limit.utc_days)
         return statements[0]
 
     def _asks_for_the_ledger(self, sql: str) -> bool:
@@ -270,6 +306,60 @@ class LakeSession:
                 )
                 shared.has_derived_tables = True
 
+    def _link_summaries(self, names: Collection[str], days: Collection[date] | None = None) -> None:
+        """Shows the stored summaries of some days in the views; counted days stay as they are."""
+        shared, shown, settings = self._shared, self.snapshot.versions, self._shared.settings
+        if settings is None or not names:
+            return
+        with shared.lock:
+            listed = {}
+            for name in with_inputs(names):
+                due = shown.keys() - shared.looked_at[name]
+                due = due if days is None else due.intersection(days)
+                if due and name not in shared.listed:
+                    try:
+                        shared.listed[name] = list_versions(shared.store, name)
+                    except TransientError:  # the session has the tables, so it can count without the store
+                        shared.listed[name] = {}
+                shared.looked_at[name].update(due)
+                listed[name] = {day: shared.listed[name][day] for day in due if day in shared.listed[name]}
+            if any(listed.values()):
+                before, folder = shared.linked, self._engine.folder
+                shared.linked = link_current(shared.cache, folder, settings, listed, self._shows, before)
+                for name, linked in shared.linked.items():
+                    if linked != before.get(name, {}):
+                        show_summary(self._engine, SUMMARIES[name], linked)
+
+    def _shows(self, manifest: Manifest, _e_tag: str) -> bool:
+        """Tells whether a stored summary was made of the tables that the session shows without newer segments."""
+        shown = self.snapshot.versions[manifest.day]
+        return all(shown.get(table) == made for table, made in manifest.made_of.items() if table not in SUMMARIES)
+
+
+@dataclass(frozen=True, slots=True)
+class SessionDays:
+    """The summaries of some days of a session. Made by `LakeSession.of_days`."""
+
+    lake: LakeSession
+    days: Collection[date] | None
+    """Days in the session's zone; None: all."""
+    utc_days: tuple[date, ...] | None
+    """The UTC days that overlap them; None: all."""
+
+    def query(self, sql: str, parameters: Sequence[object] | Mapping[str, object] = ()) -> Answer:
+        """Runs one query over summaries; as `LakeSession.query`."""
+        return self.lake.query(self._of_zone(sql), parameters)
+
+    def arrow(self, sql: str, parameters: Sequence[object] | Mapping[str, object] = ()) -> pa.Table:
+        """Runs one query over summaries; as `LakeSession.arrow`."""
+        return self.lake.arrow(self._of_zone(sql), parameters)
+
+    def _of_zone(self, sql: str) -> str:
+        if self.lake.local is None:
+            return sql
+        tables = local_summaries(self.lake.local, summaries_in(sql), self.days)
+        return f"{tables} SELECT * FROM (\n{sql}\n)"  # noqa: S608 - own queries
+
 
 def _tables_in(parsed: object, named: frozenset[str] = frozenset()) -> Iterator[str]:
     """Yields the names of the tables that a parsed query reads, in lower case.
@@ -300,6 +390,7 @@ def open_lake(
     days: Sequence[date] | None = None,
     local_day: LocalDay | None = None,
     stored: Mapping[str, str] | None = None,
+    summaries: Collection[str] = (),
     is_locked: bool = True,
 ) -> Iterator[LakeSession]:
     """Opens the lake at the current moment.
@@ -313,6 +404,8 @@ def open_lake(
             `segments` and `dead_letters`.
         stored: Show only these versions of stored tables, e-tags by key, and no newer segment. The store is not listed;
             needs `days`, whose day tables must all be named.
+        summaries: The only tables of the session, by name. Then other tables are fetched only of days on which one of
+            these summaries is not current.
         is_locked: False for SQL of this project only: queries can then read and write any file.
 
     Yields:
@@ -325,28 +418,57 @@ def open_lake(
     """
     memory = settings.duckdb_memory if settings else None
     with open_cache(store, cache_dir) as (folder, cache), open_engine(folder, memory=memory) as engine:
-        days = sorted(utc_days([local_day.day])) if local_day else days
-        snapshot = take_snapshot(store, engine, cache, days, stored)
-        if local_day:
-            create_time_macros(engine, local_days(local_day.zone, local_day.day, local_day.day))
-            show_local_days(engine, SHOWN_LETTERS, [local_day.day])
-        create_histogram_views(engine)
-        create_summary_views(engine, settings)
-        create_ledger_tables(engine)
-        create_derived_tables(engine)
-        create_macros(engine)
+        # A report names the versions that it shows, and its numbers are counted.
+        linking = None if local_day or stored is not None else settings
+        shared = _Shared(store, cache, days, linking, _parameters(settings), stored)
+        if summaries and settings:
+            snapshot = _show_only(engine, shared, settings, summaries)
+        else:
+            shared.days = sorted(utc_days([local_day.day])) if local_day else days
+            snapshot = take_snapshot(store, engine, cache, shared.days, stored)
+            if local_day:
+                create_time_macros(engine, local_days(local_day.zone, local_day.day, local_day.day))
+                show_local_days(engine, SHOWN_LETTERS, [local_day.day])
+            create_histogram_views(engine)
+            create_summary_views(engine, settings)
+            create_ledger_tables(engine)
+            create_derived_tables(engine)
+            create_macros(engine)
         if is_locked:
             lock(engine)
-        yield LakeSession(_Shared(store, cache, days, _parameters(settings), stored), engine, snapshot)
+        yield LakeSession(shared, engine, snapshot)
+
+
+def _show_only(engine: Engine, shared: _Shared, settings: Settings, summaries: Collection[str]) -> Snapshot:
+    """Shows some summaries. The tables are those of the days on which one of the summaries is not current."""
+    states, days, names = StoredStates(shared.store, open_catalog(shared.store)), shared.days, with_inputs(summaries)
+    for table in {*names, *(table for name in names for table in SUMMARIES[name].inputs)}:
+        listed = states.listed(table)
+        if table in names:
+            shared.listed[table] = {day: e_tag for day, e_tag in listed.items() if days is None or day in days}
+    of_names = {name: shared.listed[name] for name in names}
+    shared.linked = link_current(shared.cache, engine.folder, settings, of_names, states.is_complete)
+    known = {day for day in states.catalog.days if days is None or day in days}
+    shown = tuple(sorted(known.union(*(shared.listed[name] for name in summaries))))
+    counted = [day for day in shown if any(day not in shared.linked[name] for name in summaries)]
+    snapshot = Snapshot(states.catalog.ends, (), 0)
+    if counted:
+        snapshot = take_snapshot(shared.store, engine, shared.cache, counted, catalog=states.catalog)
+    else:
+        states.catalog.save()
+        show_nothing(engine)
+    set_parameters(engine, shared.parameters)
+    for name in names:
+        shared.looked_at[name].update(shown)
+        show_summary(engine, SUMMARIES[name], shared.linked[name])
+    return replace(snapshot, days=shown)
 
 
 def create_summary_views(engine: Engine, settings: Settings | None) -> None:
     """Creates a view for each summary over the tables of a snapshot, by the days and hours of the engine's macros."""
     set_parameters(engine, _parameters(settings))
     for summary in SUMMARIES.values():
-        # The table `dead_letters` that users see would read the ledger.
-        letters = f"WITH {DEAD_LETTERS.name} AS (SELECT * FROM {SHOWN_LETTERS})"  # noqa: S608 - own names
-        engine.run(f"CREATE VIEW {summary.name} AS {letters} SELECT * FROM ({summary.sql}\n)")  # noqa: S608 - a registered query
+        show_summary(engine, summary, {})
 
 
 def _parameters(settings: Settings | None) -> dict[str, float]:

@@ -58,6 +58,8 @@ class Snapshot:
     """Number of frames from segments newer than the stored tables."""
     newer_days: frozenset[date] = frozenset()
     """The days that such segments touch."""
+    versions: Mapping[date, Mapping[str, str]] = field(default_factory=dict)
+    """The version of each stored table, of the days that show nothing newer."""
 
 
 def take_snapshot(
@@ -66,6 +68,7 @@ def take_snapshot(
     cache: LakeCache,
     days: Sequence[date] | None,
     stored: Mapping[str, str] | None = None,
+    catalog: DayCatalog | None = None,
 ) -> Snapshot:
     """Creates the views `frames`, `detections`, `weak_detections`, `notices` and `SHOWN_LETTERS`.
 
@@ -75,6 +78,7 @@ def take_snapshot(
         cache: The cache of fetched files.
         days: Only these; None: all.
         stored: Only these versions of the tables of `days`, e-tags by key, and no newer segment.
+        catalog: The day catalogue, if the caller has one; it is saved.
 
     Returns:
         The content.
@@ -90,7 +94,7 @@ def take_snapshot(
     engine.run(f"CREATE SCHEMA {WORKING}")
     engine.run(f"SET search_path = '{WORKING},main'")
     if stored is None:
-        catalog = open_catalog(store)
+        catalog = catalog or open_catalog(store)
         ends = join_ends(catalog.ends, ends)
         newer = _NewerSegments(store, catalog, ends, files)
         shown = sorted({*files, *catalog.days}) if days is None else shown
@@ -110,7 +114,16 @@ def take_snapshot(
     for table in (FRAMES, DETECTIONS, WEAK_DETECTIONS, NOTICES):
         engine.run(f"CREATE VIEW {table.name} AS {overlay.rows(table)}")
     engine.run(f"CREATE VIEW {SHOWN_LETTERS} AS {overlay.rows(STORED_DEAD_LETTERS)}")
-    return Snapshot(ends, tuple(shown), overlay.frames, newer_days)
+    versions = {day: each.versions for day, each in files.items() if day not in newer_days}
+    return Snapshot(ends, tuple(shown), overlay.frames, newer_days, versions)
+
+
+def show_nothing(engine: Engine) -> None:
+    """Creates the tables that summaries read, without rows; this is much cheaper than a snapshot of no days."""
+    engine.run(f"CREATE SCHEMA {WORKING}")
+    tables = {table.name: table for table in (FRAMES, DETECTIONS, NOTICES)} | {SHOWN_LETTERS: STORED_DEAD_LETTERS}
+    for name, table in tables.items():
+        engine.run(f"CREATE TABLE {name} ({table.typed_columns})")
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,6 +133,11 @@ class _DayFiles:
     manifests: tuple[Manifest, ...]
     paths: Mapping[str, Path]
     version: str
+
+    @property
+    def versions(self) -> dict[str, str]:
+        """Version of each table, by name."""
+        return {manifest.table: manifest.version for manifest in self.manifests}
 
     @property
     def version_noted(self) -> str:

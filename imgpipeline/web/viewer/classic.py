@@ -22,7 +22,7 @@ from imgpipeline.web.viewer.site import Site, ViewedSite
 _TOP = 15
 _MOST_HOURS = 24 * 31
 _HOUR = timedelta(hours=1)
-_OBSERVED = " SELECT DISTINCT hour FROM frame_stats WHERE hour IS NOT NULL AND (frames > 0 OR observed_s > 0)"
+_OBSERVED = "SELECT DISTINCT hour FROM frame_stats WHERE hour IS NOT NULL AND (frames > 0 OR observed_s > 0)"
 
 
 class ClassicQuery(BaseModel):
@@ -129,7 +129,8 @@ def _count_hours(lake: LakeSession, start: datetime, end: datetime, days: list[A
         hour = row["hour"].astimezone(UTC)
         if start <= hour < end:
             counts.setdefault(row["label"], {})[hour] = row["count"]
-    hours = [hour.astimezone(UTC) for (hour,) in lake.query(lake.summaries_of(days) + _OBSERVED).rows]
+    with lake.of_days(days) as tables:
+        hours = [hour.astimezone(UTC) for (hour,) in tables.query(_OBSERVED).rows]
     return CountedHours(start, end, counts, frozenset(hour for hour in hours if start <= hour < end))
 
 

@@ -22,6 +22,7 @@ from imgpipeline_tests.lake.query.site import DAY, NEXT_DAY, ORANGE_RGB, UNKNOWN
 from imgpipeline_tests.ledger.samples import append, writer
 
 SPAN = {"from_day": DAY, "to_day": "2026-01-10"}
+IN_KOLKATA = {"timezone": "Asia/Kolkata"}
 IN_DAY = {"day": "2026-01-09"}
 Rows = Callable[[pd.DataFrame], pd.Series]
 Command = Callable[..., str]
@@ -110,17 +111,12 @@ def test_days_and_hours_of_a_time_zone_are_those_of_pandas(folder_site: Site):
 
 
 @pytest.mark.medium
-@pytest.mark.parametrize("name", ["label-counts", "label-totals", "hours", "sizes", "sources"])
-def test_summaries_are_those_of_the_command(folder_site: Site, command: Command, name: str):
-    for options, asked in (
-        ((), {}),
-        (("--day", "2026-01-09"), IN_DAY),
-        (("--timezone", "Asia/Kolkata"), {"timezone": "Asia/Kolkata"}),
-    ):
-        shown = json.loads(command("summary", name, *options, "--json"))
-        table = getattr(Lake.open().arrow, name.replace("-", "_"))(**asked)
-        assert [as_json(row, local="--timezone" in options) for row in table.to_pylist()] == shown
-        assert shown != []
+def test_summaries_are_those_of_the_command(folder_site: Site, command: Command):
+    for name in ("label-counts", "label-totals", "hours", "sizes", "sources"):
+        for options, asked in ((("--day", "2026-01-09"), IN_DAY), (("--timezone", "Asia/Kolkata"), IN_KOLKATA)):
+            shown = json.loads(command("summary", name, *options, "--json"))
+            table = getattr(Lake.open().arrow, name.replace("-", "_"))(**asked)
+            assert [as_json(row, local="--timezone" in options) for row in table.to_pylist()] == shown != [], name
 
 
 @pytest.mark.medium
@@ -145,25 +141,10 @@ def test_a_session_answers_several_queries_about_one_moment(folder_site: Site):
         assert session.arrow("SELECT day FROM frames").num_rows == frames == 9
 
 
-@pytest.mark.medium
-@pytest.mark.parametrize(
-    "query",
-    [
-        "COPY frames TO 'out.csv'",
-        "SELECT * FROM read_csv('secret.csv')",
-        "SELECT * FROM 'secret.csv'",
-        "ATTACH 'other.duckdb'",
-        "DELETE FROM frames",
-        "SET memory_limit = '1GB'",
-        "SELECT 1; SELECT 2",
-        "SELECT * FROM folder_site",
-    ],
-)
-def test_sql_can_only_read_the_tables(folder_site: Site, tmp_path: Path, query: str):
-    (tmp_path / "secret.csv").write_text("a,b\n1,2\n")
+def test_sql_can_only_read_the_tables(folder_site: Site):
+    """Python's variables are no tables; `REFUSED` in the tests of query sessions has every other case."""
     with pytest.raises(ConfigurationError):
-        Lake.open().sql(query)
-    assert not (tmp_path / "out.csv").exists()
+        Lake.open().sql("SELECT * FROM folder_site")
 
 
 @pytest.mark.medium

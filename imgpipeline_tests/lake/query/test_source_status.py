@@ -9,8 +9,6 @@ from imgpipeline.contracts.keys import ChainId
 from imgpipeline.contracts.notices import Notice, NoticeKind
 from imgpipeline.contracts.outcomes import Frame, Outcome
 from imgpipeline.errors import ConfigurationError
-from imgpipeline.lake.days.day_tables import rebuild_day
-from imgpipeline.lake.days.summaries import build_summary
 from imgpipeline.lake.query.source_status import (
     Silence,
     SourceState,
@@ -22,7 +20,7 @@ from imgpipeline.lake.query.source_status import (
 from imgpipeline.lake.sessions.session import open_lake
 from imgpipeline.objectstore import ObjectStore
 from imgpipeline.settings import Settings, load_settings
-from imgpipeline_tests.ledger.samples import DAY, append, write_chain
+from imgpipeline_tests.ledger.samples import DAY, write_chain
 from imgpipeline_tests.ledger.sessions import account, buried, minute_of, said, shot
 
 pytestmark = pytest.mark.medium
@@ -168,18 +166,8 @@ def test_an_import_is_not_silent(memory: ObjectStore):
     assert (found.state, found.reason) == (SourceState.ENDED, "imported")
 
 
-BUILT = minute_of(2)
-
-
-def build(store: ObjectStore, at: datetime = BUILT) -> None:
-    rebuild_day(store, DAY, now=at)
-    build_summary(store, "source_activity", DAY, settings=Settings(), now=at)
-
-
-def silence_of(store: ObjectStore, *outcomes: Outcome, minute: float, **settings: object) -> Silence:
-    write_chain(store, outcomes)
-    build(store)
-    return judge_silence(store, Settings(**settings), now=minute_of(minute))
+def silence_of(store: ObjectStore, *outcomes: Outcome, now: datetime, **settings: object) -> Silence:
+    return judge_silence(status_of(store, *outcomes, now=now, **settings), Settings(**settings).silence_limits, now=now)
 
 
 @pytest.mark.parametrize(
@@ -204,7 +192,7 @@ def silence_of(store: ObjectStore, *outcomes: Outcome, minute: float, **settings
 def test_a_source_with_an_open_session_must_not_stay_silent(
     memory: ObjectStore, last: list[Notice], said_of_it: str | None
 ):
-    found = silence_of(memory, said(0, STARTED), account(1, 0, minute=0), *last, minute=16.1)
+    found = silence_of(memory, said(0, STARTED), account(1, 0, minute=0), *last, now=minute_of(16.1))
     assert found.found == ({"cam-1": said_of_it} if said_of_it else {})
     assert ("None of 1 source" in found.said) == (said_of_it is None)
 
@@ -218,22 +206,9 @@ def test_a_source_with_an_open_session_must_not_stay_silent(
     ],
 )
 def test_a_source_without_notices_is_judged_if_it_is_named(memory: ObjectStore, limit: str, found: list[str]):
-    assert list(silence_of(memory, shot(0, session=None), minute=60, source_silent_s=limit).found) == found
+    assert list(silence_of(memory, shot(0, session=None), now=minute_of(60), source_silent_s=limit).found) == found
 
 
 def test_a_source_stays_silent_over_days(memory: ObjectStore):
-    write_chain(memory, [said(0, STARTED), shot(1)])
-    build(memory)
-    assert judge_silence(memory, Settings(), now=minute_of(1, DAY + timedelta(days=9))).found
-    assert judge_silence(memory, Settings(), now=minute_of(1, DAY + timedelta(days=60))).sources == 0
-
-
-def test_stale_tables_are_judged_as_of_their_build(memory: ObjectStore):
-    made = write_chain(memory, [said(0, STARTED), replace(shot(1), timestamp=minute_of(1))])
-    build(memory)
-    now = minute_of(60)
-    assert judge_silence(memory, Settings(), now=now).found
-    append(made, [shot(2)])
-    assert not judge_silence(memory, Settings(), now=now).found
-    build(memory, now)
-    assert judge_silence(memory, Settings(), now=now).found
+    assert silence_of(memory, said(0, STARTED), shot(1), now=minute_of(1, DAY + timedelta(days=9))).found
+    assert read_source_status(memory, Settings(), now=minute_of(1, DAY + timedelta(days=60))) == ()

@@ -1,6 +1,7 @@
 """A span of days is read from stored summaries; only days with newer segments are computed again."""
 
 from datetime import date, timedelta
+from zoneinfo import ZoneInfo
 
 import pytest
 
@@ -8,7 +9,8 @@ from imgpipeline.contracts.keys import day_table_key, summary_key
 from imgpipeline.errors import ConfigurationError
 from imgpipeline.lake.days.day_tables import rebuild_day
 from imgpipeline.lake.days.summaries import SUMMARIES, build_summary
-from imgpipeline.lake.query.summaries import open_summaries
+from imgpipeline.lake.query.summaries import ask_session, hourly_counts
+from imgpipeline.lake.sessions.session import open_lake
 from imgpipeline.objectstore import ObjectStore
 from imgpipeline.settings import Settings
 from imgpipeline_tests.lake.days.test_summary_numbers import assert_same, build_day
@@ -56,16 +58,20 @@ def rest(offset: int, day: date) -> list:
 
 
 def check(store: ObjectStore, tmp_path, settings: Settings, days: list[date], counted_now: list[date], names=SUMMARIES):
-    """Assert that each summary has the rows of an independent count, and which days were counted again."""
-    with open_summaries(store, settings, names, days=days, cache_dir=tmp_path / "cache") as span:
-        assert span.days == tuple(days)
-        for name in names:
-            assert list(span.counted_now[name]) == counted_now, name
-            for day in days:
-                sql = f"SELECT * EXCLUDE (day) FROM {name} WHERE day = ? ORDER BY ALL NULLS LAST"  # noqa: S608 - own names
-                expected = expected_rows(store, name, day, settings.summary_threshold)
-                assert expected
-                assert_same(span.query(sql, [day]).rows, expected, name)
+    """Assert that each summary has the rows of an independent count, and which days were counted again.
+
+    Of a session that is asked for these summaries only, and of one that shows all tables.
+    """
+    for only in (names, ()):
+        with open_lake(store, settings=settings, days=days, summaries=only, cache_dir=tmp_path / "cache") as lake:
+            assert lake.snapshot.days == tuple(days)
+            for name in names:
+                assert [day for day in days if lake.stored_summary(name, day) is None] == counted_now, name
+                for day in days:
+                    sql = f"SELECT * EXCLUDE (day) FROM {name} WHERE day = ? ORDER BY ALL NULLS LAST"  # noqa: S608 - own names
+                    expected = expected_rows(store, name, day, settings.summary_threshold)
+                    assert expected
+                    assert_same(lake.query(sql, [day]).rows, expected, name)
 
 
 @pytest.mark.slow
@@ -83,21 +89,22 @@ def test_current_days_are_read_and_the_others_computed(store: ObjectStore, tmp_p
 @pytest.mark.medium
 def test_current_days_do_not_read_the_ledger(counting: CountingStore, tmp_path):
     several_days(counting)
-    with open_summaries(counting, Settings(), SUMMARIES, days=DAYS[:3], cache_dir=tmp_path / "cache"):
+    asked = {"days": DAYS[:3], "summaries": SUMMARIES, "cache_dir": tmp_path / "cache"}
+    with open_lake(counting, settings=Settings(), **asked):
         pass  # what is known of the chain's end is noted
     counting.read = []
-    with open_summaries(counting, Settings(), SUMMARIES, days=DAYS[:3], cache_dir=tmp_path / "cache") as span:
-        asked = "SELECT label, CAST(sum(count) AS BIGINT) FROM label_totals GROUP BY label ORDER BY label"
-        assert span.query(asked).rows == [("car", 9), ("dog", 3)]
+    with open_lake(counting, settings=Settings(), **asked) as lake:
+        totals = "SELECT label, CAST(sum(count) AS BIGINT) FROM label_totals GROUP BY label ORDER BY label"
+        assert lake.query(totals).rows == [("car", 9), ("dog", 3)]
     assert len(counting.read) <= 2  # the ends of chains
 
 
 @pytest.mark.medium
 def test_all_days_are_those_of_the_ledger_and_of_the_summaries(memory: ObjectStore, tmp_path):
     several_days(memory)
-    with open_summaries(memory, Settings(), ["label_totals"], cache_dir=tmp_path / "cache") as span:
-        assert span.days == tuple(DAYS)
-        assert span.query("SELECT CAST(sum(count) AS BIGINT) FROM label_totals").rows == [(16,)]
+    with open_lake(memory, settings=Settings(), summaries=["label_totals"], cache_dir=tmp_path / "cache") as lake:
+        assert lake.snapshot.days == tuple(DAYS)
+        assert lake.query("SELECT CAST(sum(count) AS BIGINT) FROM label_totals").rows == [(16,)]
 
 
 @pytest.mark.medium
@@ -125,11 +132,42 @@ def test_a_summary_whose_inputs_were_rebuilt_is_stale(memory: ObjectStore, tmp_p
     check(memory, tmp_path, Settings(), DAYS[:3], DAYS[:3], ["label_totals"])
 
 
-def test_an_empty_store_gives_no_rows_and_an_unknown_name_is_rejected(memory: ObjectStore, tmp_path):
-    with open_summaries(memory, Settings(), SUMMARIES, cache_dir=tmp_path / "cache") as span:
-        assert span.days == ()
-        assert [span.query(f"SELECT * FROM {name}").rows for name in SUMMARIES] == [[]] * len(SUMMARIES)  # noqa: S608 - own names
+@pytest.mark.medium
+def test_a_question_about_a_finished_day_does_not_read_its_frames(folder: ObjectStore, tmp_path):
+    """Nor does a session that shows all tables."""
+    several_days(folder)
+    with open_lake(folder, settings=Settings(), cache_dir=tmp_path / "cache") as lake:
+        for table in ("frames", "detections"):
+            [linked] = (tmp_path / "cache").glob(f"sessions/*/{day_table_key(table, DAYS[1])}")
+            data = linked.read_bytes()
+            linked.unlink()  # the cache keeps its own link
+            rows_end = len(data) - 8 - int.from_bytes(data[-8:-4], "little")  # the footer follows
+            linked.write_bytes(data[:4].ljust(rows_end, b"?") + data[rows_end:])
+        with lake.cursor(ZoneInfo("Europe/Berlin")) as local:
+            for asked in (lake, local):
+                assert sum(one.count for one in hourly_counts(asked, [DAYS[1]])) == 4
+            assert ask_session(local, "label_counts", [DAYS[1]]).table.num_rows == 2
+
+
+@pytest.mark.medium
+def test_a_session_shows_no_summary_that_is_newer_than_its_tables(memory: ObjectStore, tmp_path):
+    made = several_days(memory)
+    with open_lake(memory, settings=Settings(), cache_dir=tmp_path / "cache") as lake:
+        append(made, [seen(made.end.offset, ["car"], DAYS[1])])
+        build_day(memory, DAYS[1])
+        assert sum(one.count for one in hourly_counts(lake, [DAYS[1]])) == 4
+        assert lake.stored_summary("label_counts", DAYS[1]) is None
+
+
+def test_a_damaged_summary_is_counted(memory: ObjectStore, tmp_path):
+    several_days(memory)
+    memory.put(summary_key("label_counts", DAYS[0]), b"no Parquet file")
+    check(memory, tmp_path, Settings(), DAYS[:3], DAYS[:1], ["label_counts", "label_totals"])
+
+
+def test_an_empty_store_gives_no_rows(memory: ObjectStore, tmp_path):
+    with open_lake(memory, settings=Settings(), summaries=SUMMARIES, cache_dir=tmp_path / "cache") as lake:
+        assert lake.snapshot.days == ()
+        assert [lake.query(f"SELECT * FROM {name}").rows for name in SUMMARIES] == [[]] * len(SUMMARIES)  # noqa: S608 - own names
         with pytest.raises(ConfigurationError, match="DuckDB rejects the query"):
-            span.query("SELECT * FROM colour_counts")
-    with pytest.raises(ConfigurationError, match="take one of"), open_summaries(memory, Settings(), ["colour_counts"]):
-        pass
+            lake.query("SELECT * FROM colour_counts")

@@ -1,6 +1,6 @@
 -- What does each session of a source account for, and which of its records are in the tables? One row per source, session and day.
 --
--- Reads:   frames, notices, and {letters}, the stored dead letters
+-- Reads:   frames and {letters}, the stored dead letters, of the wanted days; and all notices, which tell the sessions
 -- Answers: also one row per source and day for records that belong to no session
 --
 -- A frame names its session in its attribute `session`. Records that name none, and dead letters, belong to the session of
@@ -12,11 +12,11 @@ WITH records AS (
            CASE WHEN contains(attributes, '"session"') AND json_type(attributes, '$.session') = 'VARCHAR'
                 THEN nullif(attributes ->> '$.session', '') END AS named
     FROM frames
-    WHERE replay_of IS NULL AND NOT starts_with(source_kafka_topic, 'import.')
+    WHERE replay_of IS NULL AND NOT starts_with(source_kafka_topic, 'import.') AND {is_wanted}
     UNION ALL
     SELECT day, source, topic, topic_id, "partition", kafka_offset, 0, NULL
     FROM {letters}
-    WHERE replay_of IS NULL AND NOT starts_with(topic, 'import.')
+    WHERE replay_of IS NULL AND NOT starts_with(topic, 'import.') AND {is_wanted}
 ),
 placed AS (
     SELECT r.*, b.session AS session_before, b.kind AS kind_before
@@ -86,4 +86,5 @@ days AS (
 SELECT days.*, coalesce(is_started, false) AS is_started, coalesce(is_ended, false) AS is_ended, first_offset, last_offset
 FROM days
 LEFT JOIN sessions USING (source, topic, topic_id, "partition", session)
+WHERE {is_wanted}
 ORDER BY day, source NULLS LAST, topic, topic_id, "partition", first_offset NULLS LAST, session NULLS LAST

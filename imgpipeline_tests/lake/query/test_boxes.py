@@ -1,17 +1,15 @@
-"""Counts by hour, source and label of a session, and the boxes of frames between two times."""
+"""The boxes of frames between two times."""
 
-from datetime import date
 from pathlib import Path
 
 import pytest
 
 from imgpipeline.lake.query.frames import detections_in, list_frames
-from imgpipeline.lake.query.summaries import GROUPS, LabelChoice, ask_session, hourly_counts
 from imgpipeline.lake.query.wanted_frames import WantedFrames
 from imgpipeline.lake.sessions.session import open_lake
 from imgpipeline.objectstore import open_store
 from imgpipeline.settings import Settings
-from imgpipeline_tests.lake.query.site import DAY, NEXT_DAY, fill
+from imgpipeline_tests.lake.query.site import fill
 
 
 @pytest.fixture
@@ -20,16 +18,6 @@ def settings(tmp_path: Path) -> Settings:
     made = Settings(_env_file=None, store_url=(tmp_path / "store").as_uri(), summary_threshold=0.6)  # type: ignore[call-arg]  # pydantic-settings' own argument
     fill(open_store(made), {})
     return made
-
-
-@pytest.mark.parametrize("days", [(DAY,), (DAY, NEXT_DAY), ()], ids=["day", "days", "none"])
-def test_hourly_counts_are_those_of_the_summary(settings: Settings, days: tuple[date, ...], tmp_path: Path) -> None:
-    with open_lake(open_store(settings), settings=settings, cache_dir=tmp_path / "cache") as lake:
-        counts = {(one.hour, one.source, one.label): one.count for one in hourly_counts(lake, days)}
-        rows = ask_session(lake, "label_counts", days, LabelChoice(by=GROUPS)).table.to_pylist()
-    assert counts == {(row["hour"], row["source"], row["label"]): row["count"] for row in rows}
-    assert bool(counts) == bool(days)
-    assert "dog" not in {label for _, _, label in counts}
 
 
 def test_boxes_between_the_times_of_their_frames_are_all_boxes(settings: Settings, tmp_path: Path) -> None:
