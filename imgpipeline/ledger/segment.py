@@ -180,7 +180,12 @@ def encode_segment(header: SegmentHeader, outcomes: Sequence[Outcome]) -> bytes:
     Raises:
         LedgerError: The segment would be larger than `decode_segment` can read.
     """
-    data, body = header.to_json(), b"".join(encode_line(outcome_to_json(outcome)) for outcome in outcomes)
+    return seal_segment(header, b"".join(encode_line(outcome_to_json(outcome)) for outcome in outcomes))
+
+
+def seal_segment(header: SegmentHeader, body: bytes) -> bytes:
+    """Returns the bytes of a segment, given its encoded lines after the header; errors as `encode_segment`."""
+    data = header.to_json()
     head = encode_line({**data, "checksum": checksum_of(data, body)})
     if len(head) + len(body) > MAX_SEGMENT_BYTES:
         raise LedgerError(
