@@ -167,7 +167,9 @@ def test_an_import_is_not_silent(memory: ObjectStore):
 
 
 def silence_of(store: ObjectStore, *outcomes: Outcome, now: datetime, **settings: object) -> Silence:
-    return judge_silence(status_of(store, *outcomes, now=now, **settings), Settings(**settings).source_silent_s, now=now)
+    return judge_silence(
+        status_of(store, *outcomes, now=now, **settings), Settings(**settings).source_silent_s, now=now
+    )
 
 
 @pytest.mark.parametrize(
