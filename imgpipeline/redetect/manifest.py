@@ -4,13 +4,16 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import date
 from hashlib import sha256
+from typing import TYPE_CHECKING
 
 from imgpipeline.contracts.keys import redetection_key
 from imgpipeline.lake.schema.redetections import REDETECTION_SCHEMA_VERSION
 from imgpipeline.lake.storage.manifest import BaseManifest, StoredObject, read_object
 from imgpipeline.objectstore import ObjectStore
 from imgpipeline.settings import Settings
-from imgpipeline.vision.detector import Detector
+
+if TYPE_CHECKING:
+    from imgpipeline.vision.detector import Detector
 
 FRAMES, DETECTIONS = "frames", "detections"
 """Names of the two objects of a redetection."""
@@ -57,7 +60,7 @@ def whole(stored: Stored) -> RedetectionManifest | None:
     return frames if frames is not None and frames == detections else None
 
 
-def recipe_of(detector: Detector, settings: Settings) -> str:
+def recipe_of(detector: "Detector", settings: Settings) -> str:
     """Returns a hash of everything that affects the detections in an image, 16 hexadecimal digits."""
     spec = detector.spec
     parts = (REDETECTION_SCHEMA_VERSION, detector.model_name, detector.model_sha256, spec.decoder, spec.labels,

@@ -65,7 +65,7 @@ def test_fault_40_the_command_shows_and_repairs_the_damage(
 ):
     store, key = store_of(folder_site), segment_key(CHAIN, 2)
     write_chain(store, frames(0, 2), frames(2, 5), frames(5, 6))
-    assert rebuild_day(store, DAY, now=NOON).frames == 6
+    assert rebuild_day(store, DAY, now=NOON).of("frames").rows == 6
     store.put(key, b"[bold]not a segment")
 
     planned = run("ledger", "repair", "--dry-run", "--without-kafka", "--json", env=folder_site, cwd=tmp_path)
@@ -82,7 +82,7 @@ def test_fault_40_the_command_shows_and_repairs_the_damage(
     )
     assert "Repaired." in done.stderr
     assert run("build", "--from", DAY, "--to", DAY, env=folder_site, cwd=tmp_path).status == 0
-    assert rebuild_day(store, DAY, now=NOON).frames == 3
+    assert rebuild_day(store, DAY, now=NOON).of("frames").rows == 3
     assert check_ledger(store) == 6
     assert [store.get(info.key) for info in store.list_objects("metadata_damaged")] == [b"[bold]not a segment"]
     again = run("ledger", "repair", "--without-kafka", f"--key={key}", env=folder_site, cwd=tmp_path)

@@ -131,12 +131,12 @@ def _bound_threads(connection: "duckdb.DuckDBPyConnection") -> None:
 
 
 @functools.cache
-@functools.cache
 def read_sql(package: str, name: str) -> str:
     """Returns a query from the folder `sql` of a package, without the spaces and line breaks around it."""
     return resources.files(package).joinpath("sql", f"{name}.sql").read_text(encoding="utf-8").strip()
 
 
+@functools.cache
 def machine_memory_bytes() -> int:
     """Returns the memory of this machine, or the limit of the container if that is lower."""
     found = [os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")]
