@@ -1,29 +1,55 @@
 """The day tables have each frame once, name the ends that they cover, and never go backwards."""
 
+import contextlib
+import os
+import subprocess
+import sys
+import threading
+import time
+from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import timedelta
+from pathlib import Path
 
 import duckdb
 import pandas as pd
 import pytest
 
-from imgpipeline.contracts.keys import ChainId, day_table_key, segment_key
+from imgpipeline.contracts.keys import BUNDLE_OFFSETS, ChainId, day_table_key, segment_key, summary_key
 from imgpipeline.contracts.outcomes import Frame
-from imgpipeline.errors import LedgerError, PermanentError
+from imgpipeline.errors import LedgerError, PermanentError, TransientError
 from imgpipeline.lake.days import derived
 from imgpipeline.lake.days.day_tables import list_days, rebuild_day
 from imgpipeline.lake.days.summaries import build_summary
 from imgpipeline.lake.quality.audit import audit
 from imgpipeline.lake.schema.tables import DAY_TABLE_NAMES
 from imgpipeline.lake.sessions.session import open_lake
-from imgpipeline.lake.storage.manifest import read_manifest
+from imgpipeline.lake.storage.manifest import read_manifest, read_stored
+from imgpipeline.ledger.bundles.making import bundle_ledger
 from imgpipeline.ledger.reading import fix_ends
-from imgpipeline.objectstore import ObjectStore
+from imgpipeline.objectstore import ObjectStore, open_store
 from imgpipeline.settings import Settings
 from imgpipeline_tests.daily.looking import stale_days
-from imgpipeline_tests.lake.oracle import rows
+from imgpipeline_tests.faults.counting_relay import CountingRelay
+from imgpipeline_tests.lake.audits import is_current
+from imgpipeline_tests.lake.oracle import check, rows
 from imgpipeline_tests.lake.samples import again, chosen_frames, day_outcomes, gated, seen, stored_letters
-from imgpipeline_tests.ledger.samples import CHAIN, DAY, NOON, append, dead_letter, frame, frames, gap, write_chain
+from imgpipeline_tests.ledger.samples import (
+    CHAIN,
+    DAY,
+    NOON,
+    append,
+    dead_letter,
+    frame,
+    frames,
+    gap,
+    write_chain,
+    writer,
+)
+from imgpipeline_tests.objectstore.stores import SHARED_KINDS, s3_settings, store_settings
+from imgpipeline_tests.servers.s3_server import S3Bucket, S3Server
+from imgpipeline_tests.servers.waiting import wait_until
 
 LATER = NOON + timedelta(hours=1)
 NEXT = DAY + timedelta(days=1)
@@ -239,3 +265,140 @@ def test_a_hole_or_damage_in_the_ledger_stops_the_build_and_leaves_the_tables(me
     with pytest.raises(LedgerError, match="hole"):
         rebuild_day(memory, DAY, now=LATER)
     assert memory.fetch(day_table_key("frames", DAY)) == before
+
+
+TABLES = ("frames", "detections", "dead_letters")
+RACING = ("label_counts", "label_totals", "frame_stats")
+"""One over a day table, one over a summary, one over several tables."""
+REPOSITORY = Path(__file__).resolve().parents[3]
+
+_BUILDER = """
+from imgpipeline.lake.days.day_tables import rebuild_day
+from imgpipeline.objectstore import open_store
+from imgpipeline.settings import load_settings
+from imgpipeline.contracts.times import utc_now
+from imgpipeline_tests.ledger.samples import DAY
+store = open_store(load_settings())
+while True:
+    rebuild_day(store, DAY, force=True, now=utc_now())
+    print("built", flush=True)
+"""
+
+
+@pytest.fixture(params=SHARED_KINDS)
+def settings(request: pytest.FixtureRequest) -> Settings:
+    """Settings of a fresh store that several processes can open."""
+    return store_settings(request.param, request)
+
+
+def variables(settings: Settings) -> dict[str, str]:
+    found = {"IMGPIPELINE_STORE_URL": settings.store_url}
+    if settings.s3_endpoint and settings.s3_access_key_id and settings.s3_secret_access_key:
+        found["IMGPIPELINE_S3_ENDPOINT"] = settings.s3_endpoint
+        found["AWS_ACCESS_KEY_ID"] = settings.s3_access_key_id.get_secret_value()
+        found["AWS_SECRET_ACCESS_KEY"] = settings.s3_secret_access_key.get_secret_value()
+    return found
+
+
+def reached(store: ObjectStore) -> list[int]:
+    manifests = [read_manifest(store, table, DAY) for table in TABLES]
+    return [manifest.ends.get(CHAIN, 0) if manifest else 0 for manifest in manifests]
+
+
+def summarised(store: ObjectStore) -> list[int]:
+    found = [read_stored(store, summary_key(name, DAY)) for name in RACING]
+    return [each.manifest.ends.get(CHAIN, 0) if each else 0 for each in found]
+
+
+@pytest.mark.medium
+@pytest.mark.fault(30)
+@pytest.mark.fault(32)
+def test_ends_only_grow_while_builds_race_with_a_writer(store: ObjectStore, lake):
+    made = write_chain(store, day_outcomes(0, 5))
+    over, seen = threading.Event(), [[*reached(store), *summarised(store)]]
+
+    def build() -> None:
+        while not over.is_set():
+            with contextlib.suppress(TransientError):  # overtaken by the others, eight times
+                rebuild_day(store, DAY, force=True, now=NOON)
+                for name in RACING:
+                    build_summary(store, name, DAY, settings=Settings(), now=NOON)
+
+    def watch() -> None:
+        while not over.is_set():
+            seen.append([*reached(store), *summarised(store)])
+
+    with ThreadPoolExecutor(4) as pool:
+        working = [pool.submit(build) for _ in range(3)] + [pool.submit(watch)]
+        for start in range(5, 45, 5):
+            append(made, [*day_outcomes(start, start + 4), dead_letter(start + 4)])
+            wait_until(lambda at=start: min(reached(store)) >= at, limit_s=60, what="a build")
+        over.set()
+        for future in working:
+            future.result(60)
+    for ends in zip(*seen, strict=True):
+        assert list(ends) == sorted(ends)
+    rebuild_day(store, DAY, now=NOON)
+    for name in RACING:
+        build_summary(store, name, DAY, settings=Settings(), now=NOON)
+    assert {*reached(store), *summarised(store)} == {45}
+    assert is_current(audit(store, list, full=True, now=NOON))
+    with lake(store) as session:
+        check(session, store)
+
+
+@pytest.mark.medium
+@pytest.mark.fault(5)
+def test_a_build_killed_at_any_moment_leaves_correct_tables(settings: Settings, lake):
+    store = open_store(settings)
+    made = write_chain(store, day_outcomes(0, 5))
+    for delay_s in (0.0, 0.03, 0.07):
+        environment = os.environ | variables(settings)
+        builder = subprocess.Popen(
+            [sys.executable, "-c", _BUILDER], env=environment, cwd=REPOSITORY, stdout=subprocess.PIPE, text=True
+        )
+        assert builder.stdout is not None
+        assert builder.stdout.readline() == "built\n"
+        append(made, day_outcomes(made.end.offset, made.end.offset + 5))
+        time.sleep(delay_s)  # somewhere in a build, each time somewhere else
+        builder.kill()
+        builder.wait(30)
+        builder.stdout.close()
+        report = audit(store, list, full=True, now=NOON)
+        assert report.ok, report.problems
+        with lake(store) as session:
+            check(session, store)
+    rebuild_day(store, DAY, now=NOON)
+    assert reached(store) == [20, 20, 20]
+
+
+READS = Counter({
+    "footer of a stored table": 4,
+    "listings that find the chains": 3,
+    "end of the chain: folders, its last page, its last segment": 3,
+    "day index": 1,
+    "bundles of the chain": 1,
+    "repair list, for the day and for its bundles": 2,
+    "the bundle": 1,
+})  # fmt: skip
+
+
+def write_bundled_day(store: ObjectStore, segments: int) -> None:
+    """Write a day of small segments that one bundle holds."""
+    made = writer(store, ChainId("frames", "dGVzdA_topic-id", 0))
+    for number in range(segments):
+        assert append(made, [frame(number)])
+    for length in (BUNDLE_OFFSETS, 1):
+        assert append(made, [gap(made.end.offset, made.end.offset + length)])
+    assert bundle_ledger(store).bundles == 1
+
+
+@pytest.mark.medium
+@pytest.mark.servers
+@pytest.mark.parametrize("segments", [20, 80])
+def test_the_first_build_of_a_bundled_day_reads_nothing_twice(s3: S3Server, bucket: S3Bucket, segments: int) -> None:
+    write_bundled_day(open_store(s3_settings(bucket)), segments)
+    with CountingRelay(s3.port) as relay:
+        built = rebuild_day(open_store(s3_settings(bucket, s3_endpoint=relay.endpoint)), DAY, now=NOON)
+    assert built.of("frames").rows == segments
+    assert relay.requests == {"GET": READS.total(), "PUT": 4}

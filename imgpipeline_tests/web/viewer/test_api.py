@@ -4,20 +4,29 @@ import contextlib
 import csv
 import io
 import json
+import re
+import subprocess
+import threading
 from collections import Counter
 from collections.abc import Iterator
 from datetime import date
+from pathlib import Path
 from typing import Any
 
 import httpx
+import pyarrow as pa
 import pytest
 
 from imgpipeline import Lake
+from imgpipeline.errors import UsageError
 from imgpipeline.objectstore import open_store
 from imgpipeline.settings import Settings
+from imgpipeline.web.viewer.app import run_viewer
+from imgpipeline.web.viewer.responses import with_code
 from imgpipeline.web.viewer.site import MOST_STREAMS
 from imgpipeline_tests.lake.query.site import DAY, NEXT_DAY
 from imgpipeline_tests.ledger.samples import append, frames, write_chain
+from imgpipeline_tests.servers.programs import MissingProgramError, curl
 from imgpipeline_tests.servers.waiting import wait_until
 from imgpipeline_tests.web.viewer.conftest import ViewedStore
 from imgpipeline_tests.web.viewer.viewing import Viewer, viewing
@@ -171,3 +180,83 @@ def test_the_number_of_streams_is_limited_and_a_client_that_leaves_frees_its_pla
 def is_told(viewer: Viewer) -> bool:
     with viewer.http.stream("GET", CHANGES) as answer:
         return answer.status_code == 200
+
+
+PAGE = Path(__file__).parents[3] / "docs" / "api.md"
+BLOCKS = re.findall(r"```bash\n(.*?)```", PAGE.read_text(encoding="utf-8"), re.DOTALL)
+
+
+@pytest.mark.medium
+def test_each_block_runs_and_its_files_hold_what_it_says(viewed: ViewedStore, tmp_path: Path):
+    try:
+        curl()
+    except MissingProgramError as missing:
+        pytest.skip(str(missing))
+    first, *blocks = BLOCKS
+    assert len(blocks) > 8
+    setting = first.replace("http://127.0.0.1:8050", str(viewed.viewer.http.base_url).rstrip("/"))
+    assert setting != first
+    for block in blocks:
+        done = subprocess.run(
+            ["bash", "-eu", "-o", "pipefail", "-c", setting + block],
+            cwd=tmp_path,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert done.returncode == 0, f"{block}\n{done.stdout[-2000:]}\n{done.stderr}"
+    with pa.ipc.open_stream(tmp_path / "frames.arrows") as stream:
+        table = stream.read_all()
+    listed = viewed.viewer.json("/api/v1/frames", **{"from": DAY, "to": "2026-01-10", "limit": 1000})
+    assert table["frame_id"].to_pylist() == [one["frame_id"] for one in listed["frames"]]
+    assert "boxes" not in table.column_names
+
+
+@pytest.mark.parametrize("host", ["::", "192.0.2.1", "cameras.example"])
+def test_an_address_that_other_machines_reach_is_refused(folder: Settings, host: str):
+    with pytest.raises(UsageError, match=r"Anyone who can reach .* no API key") as refused:
+        run_viewer(folder, host, 8050, threading.Event())
+    assert "ssh -L 8050:127.0.0.1:8050" in str(refused.value)
+
+
+def test_a_foreign_host_name_is_refused(viewed: ViewedStore):
+    assert viewed.viewer.http.get("/", headers={"Host": "evil.example"}).status_code == 400
+
+
+@pytest.mark.parametrize(
+    "path", ["/", "/review", "/nothing", "/api/v1/days", "/static/viewer.js", f"/review?day={DAY}"]
+)
+def test_every_answer_forbids_foreign_and_inline_scripts(viewed: ViewedStore, path: str):
+    headers = viewed.viewer.get(path).headers
+    policy = headers["content-security-policy"]
+    assert policy.startswith("default-src 'self';")
+    assert "unsafe" not in policy
+    assert headers["x-content-type-options"] == "nosniff"
+
+
+@pytest.mark.parametrize(
+    "path", ["/", f"/review?day={DAY}", "/api/v1/days", "/alerts/1/images/0", "/static/viewer.css", "/nothing"]
+)
+def test_head_answers_as_get_without_a_body(viewed: ViewedStore, path: str):
+    full, head = viewed.viewer.get(path), viewed.viewer.http.head(path)
+    assert (head.status_code, head.content) == (full.status_code, b"")
+    assert {**head.headers, "date": ""} == {**full.headers, "date": ""}
+
+
+def test_head_does_not_open_the_endless_stream_of_changes(viewed: ViewedStore):
+    assert viewed.viewer.http.head("/api/v1/changes").status_code == 405
+
+
+@pytest.mark.parametrize("path", ["/", f"/review?day={DAY}", "/docs", "/nothing"])
+def test_no_page_has_inline_scripts_styles_or_foreign_addresses(viewed: ViewedStore, path: str):
+    page = viewed.viewer.get(path).text
+    assert "<style" not in page
+    assert " style=" not in page
+    assert " onerror=" not in page.replace("onerror=&#34;", "")
+    assert "<script>" not in page
+    assert "//" not in page.replace("image/svg+xml", "").split("<main", 1)[0].split("<body", 1)[0]
+
+
+def test_backticks_become_code_and_everything_else_is_escaped():
+    assert with_code("see `/docs` & <b>") == "see <code>/docs</code> &amp; &lt;b&gt;"
+    assert with_code("`a<b`, `open") == "<code>a&lt;b</code>, open"
