@@ -12,7 +12,7 @@ PREFIX = "IMGPIPELINE_"
 
 
 class SettingsGroup(BaseSettings):
-    """Settings of one concern. The docstring of a field is its description in docs/settings.md and `settings`."""
+    """Settings of one concern. The docstring of a field is its description in docs/operations.md and `settings`."""
 
     model_config = SettingsConfigDict(use_attribute_docstrings=True)
 
