@@ -9,7 +9,6 @@ from imgpipeline.contracts.keys import report_key
 from imgpipeline.contracts.times import find_timezone
 from imgpipeline.errors import PermanentError
 from imgpipeline.lake.days.derived import Built, Derived, Made, Origin, Start, build
-from imgpipeline.lake.sessions.local_time import LocalDay
 from imgpipeline.lake.storage.manifest import StoredObject
 from imgpipeline.objectstore import ObjectMissingError, ObjectStore
 from imgpipeline.reports.figures import Headline, day_hours, read_headline
@@ -108,7 +107,7 @@ def current_page(
         raise PermanentError(
             f"{settings.timezone} has no {day}: its calendar skips that day.", next_step="choose another day"
         )
-    local_day = None if settings.timezone == "UTC" else LocalDay(day, zone)
-    with open_lake(store, settings=settings, cache_dir=cache_dir, days=[day], local_day=local_day) as session:
+    local = None if settings.timezone == "UTC" else zone
+    with open_lake(store, settings=settings, cache_dir=cache_dir, days=[day], zone=local) as session:
         inputs = read_live_inputs(store, settings, day, session.snapshot, now=now)
         return make_page(store, settings, session, inputs).html
