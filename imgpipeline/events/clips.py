@@ -14,7 +14,7 @@ import numpy as np
 from imgpipeline.contracts.detection import Detection
 from imgpipeline.contracts.times import day_of, format_time
 from imgpipeline.errors import BadInputError, PermanentError, UsageError
-from imgpipeline.events.values import Event
+from imgpipeline.events.values import Event, SeenFrame
 from imgpipeline.lake.sessions.session import LakeSession, open_lake
 from imgpipeline.lake.storage.engine import quoted
 from imgpipeline.objectstore import ImageReader, ObjectStore
@@ -56,18 +56,6 @@ class Clip:
     """Whether it ends early because of the maximum number of frames."""
 
 
-@dataclass(frozen=True, slots=True)
-class _Shown:
-    """A frame of the source."""
-
-    frame_id: str
-    at: datetime
-    path: str | None
-    """Path of its image; None if it was imported without an image."""
-    size: tuple[int, int] | None
-    """Width and height in pixels, if known."""
-
-
 def write_event_clip(store: ObjectStore, settings: Settings, event: Event, path: Path, wish: ClipWish) -> Clip:
     """Writes the clip of an event as `.mp4` or `.gif`; replaces an existing file once the clip is complete.
 
@@ -97,7 +85,10 @@ def write_event_clip(store: ObjectStore, settings: Settings, event: Event, path:
     frames = frames[: wish.most_frames]
     drawing = _Drawing(ImageReader(store, settings), event, _canvas_size(frames, _MOST_SIDE[path.suffix]))
     images = (
-        ClipImage((shown.at - frames[0].at).total_seconds() / wish.speed, drawing.draw(shown, boxes[shown.frame_id]))
+        ClipImage(
+            (shown.timestamp - frames[0].timestamp).total_seconds() / wish.speed,
+            drawing.draw(shown, boxes[shown.frame_id]),
+        )
         for shown in frames
     )
     unfinished = path.with_stem(f".{path.stem}-{uuid4().hex[:8]}")
@@ -111,17 +102,16 @@ def write_event_clip(store: ObjectStore, settings: Settings, event: Event, path:
         ) from error
     finally:
         unfinished.unlink(missing_ok=True)
-    return Clip(path, count, drawing.missing, frames[0].at, frames[-1].at, is_cut)
+    return Clip(path, count, drawing.missing, frames[0].timestamp, frames[-1].timestamp, is_cut)
 
 
-def _frames(lake: LakeSession, source: str, begin: datetime, end: datetime, *, limit: int) -> list[_Shown]:
+def _frames(lake: LakeSession, source: str, begin: datetime, end: datetime, *, limit: int) -> list[SeenFrame]:
     rows = lake.query(
         "SELECT frame_id, timestamp, source_image_path, image_width, image_height FROM frames "  # noqa: S608 - text quoted
         f"WHERE {_span(source, begin, end)} ORDER BY timestamp, frame_number, frame_id LIMIT {limit:d}"
     ).rows
     return [
-        _Shown(frame_id, at, path or None, (width, height) if width and height else None)
-        for frame_id, at, path, width, height in rows
+        SeenFrame(frame_id, source, at, path, (width or 0, height or 0)) for frame_id, at, path, width, height in rows
     ]
 
 
@@ -141,9 +131,9 @@ def _span(source: str, begin: datetime, end: datetime) -> str:
     return f"source = {quoted(source)} AND timestamp BETWEEN {' AND '.join(times)}"
 
 
-def _canvas_size(frames: Sequence[_Shown], most_side: int) -> tuple[int, int]:
+def _canvas_size(frames: Sequence[SeenFrame], most_side: int) -> tuple[int, int]:
     """Returns width and height of the clip: the first known image size, reduced to the limit and to even numbers."""
-    width, height = next((shown.size for shown in frames if shown.size), _UNKNOWN_SIZE)
+    width, height = next((shown.size for shown in frames if all(shown.size)), _UNKNOWN_SIZE)
     ratio = min(1.0, most_side / max(width, height))
     return max(2, round(width * ratio / 2) * 2), max(2, round(height * ratio / 2) * 2)
 
@@ -157,19 +147,21 @@ class _Drawing:
     size: tuple[int, int]
     missing: int = 0
 
-    def draw(self, shown: _Shown, boxes: Sequence[Detection]) -> Pixels:
+    def draw(self, shown: SeenFrame, boxes: Sequence[Detection]) -> Pixels:
         """Returns an image of the clip's size, with boxes and time, or with the reason why the image is missing."""
         try:
-            if shown.path is None:
+            if not shown.image_path:
                 raise PermanentError("imported without an image")
-            canvas = self._fitted(read_pixels(self.images, shown.path), boxes)
+            canvas = self._fitted(read_pixels(self.images, shown.image_path), boxes)
         except (BadInputError, PermanentError) as error:
             self.missing += 1
             canvas = self._placeholder(error.message)
-        is_during = self.event.started_at <= shown.at <= self.event.ended_at
-        part = "event" if is_during else "before" if shown.at < self.event.started_at else "after"
+        is_during = self.event.started_at <= shown.timestamp <= self.event.ended_at
+        part = "event" if is_during else "before" if shown.timestamp < self.event.started_at else "after"
         ground = _RED if is_during else _BLACK
-        write_text(canvas, f"{format_time(shown.at)[:23]}Z {part}", (4, self.size[1] - 8), ink=_WHITE, ground=ground)
+        write_text(
+            canvas, f"{format_time(shown.timestamp)[:23]}Z {part}", (4, self.size[1] - 8), ink=_WHITE, ground=ground
+        )
         return canvas
 
     def _fitted(self, pixels: Pixels, boxes: Sequence[Detection]) -> Pixels:

@@ -69,7 +69,8 @@ class DayOfRules(Derived[Manifest]):
     def wanted(self, stored: Mapping[str, Stored | None], /) -> Origin:
         """Returns the current versions of the inputs, and the current recipe."""
         rules = self.rules_of(stored)
-        versions = {name: found.manifest.version for name, found in self._find(rules).items()}
+        tables = find_inputs(self.store, self.inputs(rules), self.day, wanted_by=self.table.name)
+        versions = {name: found.manifest.version for name, found in tables.items()}
         for name in self.track_inputs(rules):
             found = read_stored(self.store, stored_key(name, self.day))
             versions[name] = found.manifest.version if found else ""
@@ -147,9 +148,6 @@ class DayOfRules(Derived[Manifest]):
                     versions[table.name] = ""
                     engine.run(f"CREATE TABLE {table.name} ({table.typed_columns})")
         return versions
-
-    def _find(self, rules: Rules) -> dict[str, Stored]:
-        return find_inputs(self.store, self.inputs(rules), self.day, wanted_by=self.table.name)
 
 
 def select_rows(engine: Engine, sql: str, parameters: Sequence[object] = ()) -> list[Row]:

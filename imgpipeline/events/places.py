@@ -146,16 +146,6 @@ class Evidence:
     count: int
 
 
-@dataclass(frozen=True, slots=True)
-class PlaceCount:
-    """The stored counts of a zone or line."""
-
-    shown: int
-    """Frames with objects in the zone (`occupied_frames`), or `crossings`."""
-    objects: int
-    """Sum of the objects in these frames (`detections`), or `crossings`."""
-
-
 def find_evidence(lake: "LakeSession", number: PlaceNumber) -> tuple[Evidence, ...]:
     """Returns the frames or crossings that a number counts, by time.
 
@@ -183,14 +173,17 @@ def find_evidence(lake: "LakeSession", number: PlaceNumber) -> tuple[Evidence, .
     return tuple(sorted(wanted, key=lambda one: (one.frame.timestamp, one.frame.frame_id, one.objects)))
 
 
-def stored_count(lake: "LakeSession", number: PlaceNumber) -> PlaceCount:
-    """Returns the stored number; 0 if nothing was counted. Arguments and errors are those of `find_evidence`."""
+def stored_count(lake: "LakeSession", number: PlaceNumber) -> dict[str, int]:
+    """Returns the stored number: `frames` with objects in the zone and the sum of their `objects`, or the crossings.
+
+    Both are 0 if nothing was counted. Arguments and errors are those of `find_evidence`.
+    """
     given = {"day": number.day, "place": number.place.name, "label": number.label, "hour": number.hour}
     if isinstance(number.place, Zone):
-        ((shown, objects),) = lake.query(_IN_ZONE, given).rows
+        ((frames, objects),) = lake.query(_IN_ZONE, given).rows
     else:
-        ((shown, objects),) = lake.query(_AT_LINE, {**given, "direction": number.direction}).rows
-    return PlaceCount(int(shown), int(objects))
+        ((frames, objects),) = lake.query(_AT_LINE, {**given, "direction": number.direction}).rows
+    return {"frames": int(frames), "objects": int(objects)}
 
 
 def _in_zone(zone: Zone, frames: Sequence[SeenFrame]) -> Iterable[Evidence]:

@@ -8,24 +8,12 @@ from pathlib import Path
 from imgpipeline.contracts.keys import report_key
 from imgpipeline.contracts.times import find_timezone
 from imgpipeline.errors import PermanentError
-from imgpipeline.lake.days.derived import Derived, Made, Origin, Start, build
-from imgpipeline.lake.sessions.local_time import LocalDay
+from imgpipeline.lake.days.derived import Built, Derived, Made, Origin, Start, build
 from imgpipeline.lake.storage.manifest import StoredObject
 from imgpipeline.objectstore import ObjectMissingError, ObjectStore
 from imgpipeline.reports.figures import Headline, day_hours, read_headline
 from imgpipeline.reports.inputs import ReportInputs, read_inputs, read_live_inputs
 from imgpipeline.settings import Settings
-
-
-@dataclass(frozen=True, slots=True)
-class ReportBuild:
-    """The result of a build, or of a build with nothing to do."""
-
-    skipped: bool
-    """Whether the stored report was already built from these inputs."""
-    key: str
-    size_bytes: int
-    headline: Headline
 
 
 def build_report(
@@ -36,7 +24,7 @@ def build_report(
     force: bool = False,
     now: datetime,
     cache_dir: Path | None = None,
-) -> ReportBuild:
+) -> Built[Headline | None]:
     """Builds the stored report of a UTC day from the day's tables and its last audit. No segment is read.
 
     `now` decides whether the day is over. The page does not show it, so that the same inputs give the same bytes.
@@ -46,12 +34,7 @@ def build_report(
             this project.
         TransientError: The store does not answer, or the build lost the write race eight times.
     """
-    entry = DailyReport(store, settings, day, now, cache_dir)
-    done = build(entry, force=force)
-    ((key, headline),) = done.manifests.items()
-    if headline is None:
-        raise AssertionError(f"{key} was stored without figures")
-    return ReportBuild(done.skipped, key, done.size_bytes, headline)
+    return build(DailyReport(store, settings, day, now, cache_dir), force=force)
 
 
 @dataclass(slots=True)
@@ -124,7 +107,7 @@ def current_page(
         raise PermanentError(
             f"{settings.timezone} has no {day}: its calendar skips that day.", next_step="choose another day"
         )
-    local_day = None if settings.timezone == "UTC" else LocalDay(day, zone)
-    with open_lake(store, settings=settings, cache_dir=cache_dir, days=[day], local_day=local_day) as session:
+    local = None if settings.timezone == "UTC" else zone
+    with open_lake(store, settings=settings, cache_dir=cache_dir, days=[day], zone=local) as session:
         inputs = read_live_inputs(store, settings, day, session.snapshot, now=now)
         return make_page(store, settings, session, inputs).html

@@ -3,23 +3,26 @@
 from collections.abc import Callable
 from datetime import UTC, date, datetime
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
 import pytest
 
+from imgpipeline.contracts.keys import report_key
 from imgpipeline.lake.days.day_tables import rebuild_day
+from imgpipeline.lake.days.derived import Built
 from imgpipeline.lake.days.summaries import SUMMARIES, build_summary
 from imgpipeline.lake.quality.audit import audit
 from imgpipeline.objectstore import ObjectStore, open_store
-from imgpipeline.reports.build import ReportBuild, build_report
+from imgpipeline.reports.build import build_report
 from imgpipeline.settings import Settings
 from imgpipeline_tests.ledger.samples import DAY
 from imgpipeline_tests.reports.reading import ReadPage
 
 AFTERWARDS = datetime(2026, 1, 12, 1, 30, tzinfo=UTC)
 
-MakeReport = Callable[..., ReportBuild]
+MakeReport = Callable[..., Built[Any]]
 
 
 @pytest.fixture
@@ -45,7 +48,7 @@ def report(store: ObjectStore, settings: Settings, tmp_path: Path) -> MakeReport
         day: date = DAY,
         changed: Settings | None = None,
         tables: bool = True,
-    ) -> ReportBuild:
+    ) -> Built[Any]:
         if tables:
             rebuild_day(store, day, now=AFTERWARDS)
         return build_report(store, changed or settings, day, force=force, now=now, cache_dir=tmp_path / "cache")
@@ -56,7 +59,12 @@ def report(store: ObjectStore, settings: Settings, tmp_path: Path) -> MakeReport
 @pytest.fixture
 def read(store: ObjectStore, report: MakeReport) -> Callable[[], ReadPage]:
     """Build the report of the day and read it."""
-    return lambda: ReadPage(store.get(report().key))
+
+    def build() -> ReadPage:
+        report()
+        return ReadPage(store.get(report_key(DAY)))
+
+    return build
 
 
 def build_tables(store: ObjectStore, settings: Settings, day: date = DAY, *, force: bool = False) -> None:

@@ -26,9 +26,9 @@ from imgpipeline_tests.reports.samples import seen, write_busy_day
 def test_a_report_is_stored_where_the_layout_says(store: ObjectStore, report: MakeReport):
     write_chain(store, [seen(0)])
     built = report()
-    assert built.key == "reports/day=2026-01-09/report.html"
-    assert [info.key for info in store.list_objects("reports")] == [built.key]
-    assert built.size_bytes == len(store.get(built.key))
+    assert list(built.manifests) == ["reports/day=2026-01-09/report.html"]
+    assert [info.key for info in store.list_objects("reports")] == list(built.manifests)
+    assert built.size_bytes == len(store.get(report_key(DAY)))
 
 
 @pytest.mark.medium
@@ -38,7 +38,8 @@ def test_the_same_inputs_give_the_same_bytes(
     write_busy_day(store)
     store.put("images/3.jpg", picture())
     build_tables(store, settings)
-    first = store.get(report().key)
+    report()
+    first = store.get(report_key(DAY))
     assert not report(force=True, now=AFTERWARDS + timedelta(days=3)).skipped
     assert store.get(report_key(DAY)) == first
     store.delete(report_key(DAY))
@@ -51,23 +52,23 @@ def test_a_report_shows_the_last_audit_of_its_tables(store: ObjectStore, setting
     chain = write_chain(store, [seen(0)])
     build_tables(store, settings)
     before = report()
-    assert before.headline.verdict == "not audited"
-    text = ReadPage(store.get(before.key)).text
+    assert before.manifest.verdict == "not audited"
+    text = ReadPage(store.get(report_key(DAY))).text
     assert "Not audited yet" in text
     assert "imgpipeline audit" in text
     audit_all(store, AFTERWARDS + timedelta(hours=1))
     audited = report()
-    assert (audited.skipped, audited.headline.verdict) == (False, "ok")
-    assert "ledger: 2026-01-12 02:30:00 UTC" in ReadPage(store.get(audited.key)).text
+    assert (audited.skipped, audited.manifest.verdict) == (False, "ok")
+    assert "ledger: 2026-01-12 02:30:00 UTC" in ReadPage(store.get(report_key(DAY))).text
     append(chain, [seen(1)])
     audit_all(store, AFTERWARDS + timedelta(hours=2))
-    assert report(tables=False).headline.verdict == "behind"
+    assert report(tables=False).manifest.verdict == "behind"
     build_tables(store, settings)
     outdated = report()
-    assert outdated.headline.verdict == "outdated"
-    assert "The tables were rebuilt after that audit." in ReadPage(store.get(outdated.key)).text
+    assert outdated.manifest.verdict == "outdated"
+    assert "The tables were rebuilt after that audit." in ReadPage(store.get(report_key(DAY))).text
     audit_all(store, AFTERWARDS + timedelta(hours=3))
-    assert report().headline.verdict == "ok"
+    assert report().manifest.verdict == "ok"
 
 
 @pytest.mark.medium
@@ -96,23 +97,25 @@ def test_the_next_report_includes_a_summary_that_was_built_later(
     write_chain(store, [seen(0)])
     rebuild_day(store, DAY, now=AFTERWARDS)
     audit_all(store)
-    assert "not built yet" in ReadPage(store.get(report().key)).text
+    report()
+    assert "not built yet" in ReadPage(store.get(report_key(DAY))).text
     build_tables(store, settings)
     audit_all(store)
     again = report()
     assert not again.skipped
-    assert "not built yet" not in ReadPage(store.get(again.key)).text
+    assert "not built yet" not in ReadPage(store.get(report_key(DAY))).text
 
 
 @pytest.mark.medium
 def test_the_end_of_the_day_rebuilds_the_report(store: ObjectStore, report: MakeReport):
     write_chain(store, [seen(0)])
     evening = datetime(2026, 1, 9, 23, 59, 59, tzinfo=UTC)
-    assert "The day is not over" in ReadPage(store.get(report(now=evening).key)).text
+    report(now=evening)
+    assert "The day is not over" in ReadPage(store.get(report_key(DAY))).text
     assert report(now=evening - timedelta(hours=2)).skipped
     midnight = report(now=evening + timedelta(seconds=1))
     assert not midnight.skipped
-    assert "The day is not over" not in ReadPage(store.get(midnight.key)).text
+    assert "The day is not over" not in ReadPage(store.get(report_key(DAY))).text
 
 
 @pytest.mark.medium
@@ -202,8 +205,8 @@ def test_the_report_shows_tables_that_differ_from_the_ledger(
     store.put(day_table_key("detections", DAY), shorter.get(day_table_key("detections", DAY)))
     audit_all(store)
     built = report(tables=False)
-    page = ReadPage(store.get(built.key))
-    assert built.headline.verdict == "wrong"
+    page = ReadPage(store.get(report_key(DAY)))
+    assert built.manifest.verdict == "wrong"
     assert "Do not rely on these numbers" in page.text
     assert ["detections", "4", "3", "different"] in page.section("audit")
     assert re.search(r"lacks \d rows that are in the ledger, such as frame", page.text)

@@ -11,7 +11,7 @@ import cv2
 import numpy as np
 import pytest
 
-from imgpipeline.contracts.keys import segment_key
+from imgpipeline.contracts.keys import report_key, segment_key
 from imgpipeline.contracts.outcomes import DeadLetter
 from imgpipeline.errors import DeadLetterCode
 from imgpipeline.objectstore import ObjectStore
@@ -69,9 +69,9 @@ def test_a_page_of_many_labels_sources_and_dead_letters_stays_small(store: Objec
     store.put("images/0.jpg", picture())
     write_chain(store, frames, [dead_letter(n) for n in range(300, 900)])
     built = report()
-    assert built.headline.labels == 400
+    assert built.manifest.labels == 400
     assert built.size_bytes < 400_000
-    page = ReadPage(store.get(built.key))
+    page = ReadPage(store.get(report_key(DAY)))
     assert len(page.section("sources")) == 61
     assert "of 400 labels" in page.text
     assert page.text.count("cut short") == 3
@@ -194,8 +194,8 @@ def test_a_number_can_be_followed_back_by_the_command_that_is_shown(store: Objec
 def test_the_threshold_of_summaries_is_kept_and_said(store: ObjectStore, settings: Settings, report: MakeReport):
     write_chain(store, [seen(0, labels=("car", "dog", "person"))])
     built = report(changed=settings.model_copy(update={"summary_threshold": 0.6}))
-    assert built.headline.detections == 1
-    assert "a confidence of at least 0.6" in ReadPage(store.get(built.key)).text
+    assert built.manifest.detections == 1
+    assert "a confidence of at least 0.6" in ReadPage(store.get(report_key(DAY))).text
 
 
 def test_a_picture_that_image_retention_has_deleted_says_so(store: ObjectStore, read: Read):

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 
+from imgpipeline.contracts.keys import report_key
 from imgpipeline.contracts.text import counted
 from imgpipeline.daily.objects import COMPARISON, OBJECTS, REPORT, TABLES, TRACKS
 from imgpipeline.defs.dagster_internals import DATA_VERSION_TAG
@@ -27,7 +28,8 @@ from imgpipeline.settings import Settings
 
 if TYPE_CHECKING:
     from imgpipeline.daily.build import ObjectBuild
-    from imgpipeline.reports.build import ReportBuild
+    from imgpipeline.lake.days.derived import Built
+    from imgpipeline.reports.figures import Headline
     from imgpipeline.tracking.day_tracks import TracksBuild
     from imgpipeline.tracking.manifest import TracksManifest
 
@@ -120,15 +122,15 @@ class DayShown:
             metadata |= show_examples(self.store, manifest.examples)
         return metadata, manifest.version
 
-    def _report(self, made: "ReportBuild") -> _Shown:
+    def _report(self, done: "Built[Headline]") -> _Shown:
         """Returns the address of a report and the figures at its top."""
-        url, headline, day = self.settings.viewer_url, made.headline, made.headline.day
-        at = dg.MetadataValue.url(f"{url.rstrip('/')}/reports/{day}") if url else f"{self.store.url}/{made.key}"
+        url, headline, day = self.settings.viewer_url, done.manifest, done.manifest.day
+        at = dg.MetadataValue.url(f"{url.rstrip('/')}/reports/{day}") if url else f"{self.store.url}/{report_key(day)}"
         numbers = {name: getattr(headline, name) for name in _FIGURES}
         metadata: dict[str, Any] = {
             "path": at,
-            "size_bytes": made.size_bytes,
-            "skipped": made.skipped,
+            "size_bytes": done.size_bytes,
+            "skipped": done.skipped,
             **{name: value for name, value in numbers.items() if value is not None},
         }
         # Not a hash of the page: it names the versions of the tables, which change with every build.

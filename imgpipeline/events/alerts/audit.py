@@ -99,27 +99,14 @@ def is_watched(known: Sequence[WatchedRules], name: str, recipe: str, at: dateti
     return first is not None and all(each.recipes.get(name) == recipe for each in of_the_time)
 
 
-@dataclass(frozen=True, slots=True)
-class Difference:
-    """An alert without an event, or an event without an alert."""
-
-    what: str
-    """The alert or event, and the cause if known."""
-    next_step: str
-
-    def __str__(self) -> str:
-        """Returns both as text."""
-        return f"{self.what} Next: {self.next_step}."
-
-
 @dataclass(slots=True)
 class AlertAudit:
     """The result of the comparison."""
 
     alerts: int = 0
     days: int = 0
-    differences: list[Difference] = field(default_factory=list)
-    """Alerts without an event, and events without an alert."""
+    differences: list[str] = field(default_factory=list)
+    """Alerts without an event, and events without an alert, each with its cause if known, and the next step."""
     changed_rules: int = 0
     """Number of differences that are ignored because the rule changed between alert and build."""
     newer_alerts: int = 0
@@ -248,7 +235,7 @@ class _Day:
             when = f"within {max_age}"
             step = f"keep {watch} running, or raise IMGPIPELINE_ALERT_MAX_AGE_S; this event stays without an alert"
         what = f"Event {event.event_id} ({_shown(event)}) has no alert: no watch raised one {when}."
-        self.report.differences.append(Difference(what, step))
+        self.report.differences.append(f"{what} Next: {step}.")
 
     def _processed(self) -> dict[str, datetime | None]:
         """Returns when each frame of the day was processed; None if an import does not say."""
@@ -270,14 +257,14 @@ def _near(event: Event, cooldown_s: float, others: Iterable[Event]) -> Event | N
     )
 
 
-def _without_event(alert: Alert, near: Event | None) -> Difference:
+def _without_event(alert: Alert, near: Event | None) -> str:
     cause = (
         f"event {near.event_id} is within the cooldown of its rule, because frames that arrived later moved it."
         if near
         else "frames that arrived later, or a repair, changed the day."
     )
     step = f"run `imgpipeline alerts show {alert.number}`, and acknowledge the alert if there is nothing to do"
-    return Difference(f"Alert {alert.number} ({_shown(alert.event)}) has no event: {cause}", step)
+    return f"Alert {alert.number} ({_shown(alert.event)}) has no event: {cause} Next: {step}."
 
 
 def _shown(event: Event) -> str:

@@ -50,14 +50,6 @@ class LocalHour:
 
 
 @dataclass(frozen=True, slots=True)
-class LocalDay:
-    """One day of a time zone."""
-
-    day: date
-    zone: tzinfo
-
-
-@dataclass(frozen=True, slots=True)
 class LocalDays:
     """A time zone and its offsets over some days."""
 

@@ -31,7 +31,6 @@ from imgpipeline.lake.sessions.local_time import (
     DAY_OF_LETTER,
     DAY_OF_NOTICE,
     DAY_OF_ROW,
-    LocalDay,
     LocalDays,
     create_time_macros,
     in_zone,
@@ -388,7 +387,7 @@ def open_lake(
     settings: Settings | None = None,
     cache_dir: Path | None = None,
     days: Sequence[date] | None = None,
-    local_day: LocalDay | None = None,
+    zone: tzinfo | None = None,
     stored: Mapping[str, str] | None = None,
     summaries: Collection[str] = (),
     is_locked: bool = True,
@@ -399,9 +398,9 @@ def open_lake(
         store: The object store.
         settings: Settings of summaries; default: the default settings, which count everything.
         cache_dir: Folder of the cache; default: `${XDG_CACHE_HOME:-~/.cache}/imgpipeline/lake`.
-        days: Only these UTC days, so that fewer tables are fetched; default: all.
-        local_day: Only this day of a time zone, instead of `days`. `day` and `hour` are then local in all tables except
-            `segments` and `dead_letters`.
+        days: Only these days, so that fewer tables are fetched; default: all.
+        zone: The time zone of `days`, which it needs. `day` and `hour` are then local in all tables except `segments`
+            and `dead_letters`; default: UTC.
         stored: Show only these versions of stored tables, e-tags by key, and no newer segment. The store is not listed;
             needs `days`, whose day tables must all be named.
         summaries: The only tables of the session, by name. Then other tables are fetched only of days on which one of
@@ -419,16 +418,16 @@ def open_lake(
     memory = settings.duckdb_memory if settings else None
     with open_cache(store, cache_dir) as (folder, cache), open_engine(folder, memory=memory) as engine:
         # A report names the versions that it shows, and its numbers are counted.
-        linking = None if local_day or stored is not None else settings
+        linking = None if zone or stored is not None else settings
         shared = _Shared(store, cache, days, linking, _parameters(settings), stored)
         if summaries and settings:
             snapshot = _show_only(engine, shared, settings, summaries)
         else:
-            shared.days = sorted(utc_days([local_day.day])) if local_day else days
+            shared.days = sorted(utc_days(days)) if zone and days else days
             snapshot = take_snapshot(store, engine, cache, shared.days, stored)
-            if local_day:
-                create_time_macros(engine, local_days(local_day.zone, local_day.day, local_day.day))
-                show_local_days(engine, SHOWN_LETTERS, [local_day.day])
+            if zone and days:
+                create_time_macros(engine, local_days(zone, min(days), max(days)))
+                show_local_days(engine, SHOWN_LETTERS, days)
             create_histogram_views(engine)
             create_summary_views(engine, settings)
             create_ledger_tables(engine)

@@ -52,7 +52,8 @@ def _check_schema(version: int) -> int:
     return version
 
 
-_Ends = Annotated[Mapping[ChainId, int], PlainValidator(_parse_ends), PlainSerializer(_show_ends)]
+Ends = Annotated[Mapping[ChainId, int], PlainValidator(_parse_ends), PlainSerializer(_show_ends)]
+"""The end offset of each chain, in stored JSON."""
 _Time = Annotated[datetime, PlainValidator(parse_time), PlainSerializer(format_time)]
 _SchemaVersion = Annotated[int, AfterValidator(_check_schema)]
 
@@ -69,7 +70,7 @@ class BaseManifest:
     """The recipe: hash of the code, SQL and settings that made the table, 16 hexadecimal digits."""
     made_of: Mapping[str, str] = field(default_factory=dict)
     """Version of each input, by name; empty for day tables."""
-    ends: _Ends = field(default_factory=dict)
+    ends: Ends = field(default_factory=dict)
     """The end up to which each chain was read; a chain that is not named had nothing of this day."""
     rows: int = 0
     """Number of rows; `write_parquet` sets it."""

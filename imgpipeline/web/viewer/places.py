@@ -9,7 +9,7 @@ from pydantic import Field, model_validator
 
 from imgpipeline.errors import ConfigurationError
 from imgpipeline.events.configuration import Line, Rules, Zone
-from imgpipeline.events.places import Evidence, PlaceCount, PlaceNumber, find_evidence, stored_count
+from imgpipeline.events.places import Evidence, PlaceNumber, find_evidence, stored_count
 from imgpipeline.lake.query.frames import list_frames
 from imgpipeline.lake.query.histograms import COLUMNS, ROWS, FootPoints, count_foot_points
 from imgpipeline.lake.query.wanted_frames import WantedFrames
@@ -60,15 +60,16 @@ class _Found:
     """One count with a page of its frames."""
 
     number: PlaceNumber
-    stored: PlaceCount
+    stored: Mapping[str, int]
+    """The stored count: `frames`, and `objects` in them."""
     all: Sequence[Evidence]
     page: Sequence[Evidence]
     next: int | None
 
     @property
-    def found(self) -> PlaceCount:
-        """The count that the frames add up to."""
-        return PlaceCount(len(self.all), sum(one.count for one in self.all))
+    def found(self) -> Mapping[str, int]:
+        """The count that the frames add up to, like `stored`."""
+        return {"frames": len(self.all), "objects": sum(one.count for one in self.all)}
 
     def document(self) -> dict[str, Any]:
         """Returns the document for the API."""
@@ -82,11 +83,7 @@ class _Found:
             }
             for one in self.page
         ]
-        counts = {
-            name: {"frames": one.shown, "objects": one.objects}
-            for name, one in (("stored", self.stored), ("found", self.found))
-        }
-        return {**counts, "next": self.next, "frames": shown}
+        return {"stored": self.stored, "found": self.found, "next": self.next, "frames": shown}
 
 
 def _places(asked: Asked) -> tuple[Sequence[_Row], Sequence[_Row]]:

@@ -11,11 +11,14 @@ from datetime import UTC, date, datetime, time, timedelta
 from hashlib import sha256
 from typing import Any
 
+from pydantic import TypeAdapter
+
 from imgpipeline.contracts.keys import ChainId
-from imgpipeline.contracts.times import format_time, parse_time
+from imgpipeline.contracts.times import Timestamp, format_time
 from imgpipeline.errors import PermanentError, TransientError, UsageError
 from imgpipeline.lake.sessions.local_time import DAY_OF_ROW
 from imgpipeline.lake.sessions.session import LakeSession
+from imgpipeline.lake.storage.manifest import Ends
 from imgpipeline.objectstore import ObjectMissingError, ObjectStore
 
 PREFIX = "reviewed"
@@ -25,11 +28,10 @@ _MOST_KEPT = 2_000
 _ATTEMPTS = 20
 _COUNT = """
 WITH ends AS (
-    SELECT unnest($days)::DATE AS day, unnest($starts)::TIMESTAMPTZ AS start, unnest($stops)::TIMESTAMPTZ AS stop,
-           unnest($topics) AS topic, unnest($ids) AS topic_id, unnest($partitions)::INTEGER AS part,
-           unnest($ends)::BIGINT AS end_offset
+    SELECT unnest($parts::STRUCT(day DATE, start TIMESTAMPTZ, stop TIMESTAMPTZ, topic VARCHAR, topic_id VARCHAR,
+                                 part INTEGER, end_offset BIGINT)[], recursive := true)
 ), alone AS (
-    SELECT unnest($frame_days)::DATE AS day, unnest($frames) AS frame_id
+    SELECT unnest($frames::STRUCT(day DATE, frame_id VARCHAR)[], recursive := true)
 )
 SELECT {day} AS shown, count(*) FROM frames
 WHERE day IN (SELECT day FROM ends UNION SELECT day FROM alone) AND (
@@ -46,9 +48,9 @@ WHERE day IN (SELECT day FROM ends UNION SELECT day FROM alone) AND (
 class ReviewedPart:
     """A part of a UTC day that is marked as a whole."""
 
-    start: datetime
-    end: datetime
-    ends: Mapping[ChainId, int]
+    start: Timestamp
+    end: Timestamp
+    ends: Ends
     """End offset of the mark in each chain."""
 
     def outside(self, start: datetime, end: datetime) -> Iterator["ReviewedPart"]:
@@ -87,38 +89,14 @@ class ReviewedDay:
         parts = sorted([*others, *([part] if is_reviewed else [])], key=lambda one: one.start)
         return replace(self, frames=self.frames.difference(frames), parts=tuple(parts))
 
-    def to_json(self, by: str, at: datetime) -> dict[str, Any]:
-        """Returns the stored document."""
-        document = {"by": by, "at": format_time(at), "day": str(self.day), "frames": sorted(self.frames)}
-        if len(self.parts) == 1 and self.parts[0] == whole_day(self.day, self.parts[0].ends):
-            return document | {"ends": _plain(self.parts[0].ends)}
-        parts = [[format_time(one.start), format_time(one.end), _plain(one.ends)] for one in self.parts]
-        return document | {"ends": [], "parts": parts}
 
-    @classmethod
-    def from_json(cls, data: Mapping[str, Any]) -> "ReviewedDay":
-        """Parses the output of `to_json`."""
-        day = date.fromisoformat(data["day"])
-        parts = [
-            ReviewedPart(parse_time(start), parse_time(end), _ends(ends)) for start, end, ends in data.get("parts", [])
-        ]
-        if data.get("ends"):
-            parts = [whole_day(day, _ends(data["ends"]))]
-        return cls(day, frozenset(map(str, data["frames"])), tuple(parts))
+_REVIEWED_DAY = TypeAdapter(ReviewedDay)
 
 
 def whole_day(day: date, ends: Mapping[ChainId, int]) -> ReviewedPart:
     """Returns the part that covers a whole UTC day."""
     midnight = datetime.combine(day, time(), UTC)
     return ReviewedPart(midnight, midnight + timedelta(days=1), ends)
-
-
-def _plain(ends: Mapping[ChainId, int]) -> list[list[object]]:
-    return [[chain.topic, chain.topic_id, chain.partition, end] for chain, end in ends.items()]
-
-
-def _ends(stored: Iterable[Sequence[Any]]) -> dict[ChainId, int]:
-    return {ChainId(topic, topic_id, int(number)): int(end) for topic, topic_id, number, end in stored}
 
 
 class Reviews:
@@ -177,7 +155,8 @@ class Reviews:
                     f"{len(changed.frames):,} frames of {day} are marked individually; the limit is {MOST_FRAMES:,}.",
                     next_step="mark the whole day as reviewed",
                 )
-            if self._store.replace(key, json.dumps(changed.to_json(by, now)).encode(), e_tag):
+            document = {"by": by, "at": format_time(now), **_REVIEWED_DAY.dump_python(changed, mode="json")}
+            if self._store.replace(key, json.dumps(document).encode(), e_tag):
                 return changed
         raise TransientError(f"Other requests keep changing {key}.", next_step="try again")
 
@@ -187,7 +166,7 @@ class Reviews:
         except ObjectMissingError:
             return ReviewedDay(day), None
         try:
-            return ReviewedDay.from_json(json.loads(fetched.data)), fetched.e_tag
+            return _REVIEWED_DAY.validate_json(fetched.data), fetched.e_tag
         except (ValueError, TypeError, KeyError):
             raise PermanentError(
                 f"{self._store.url}/{key} is damaged; expected marks of reviewed frames.",
@@ -203,19 +182,13 @@ def reviewed_key(by: str, day: date | None = None) -> str:
 
 def count_reviewed(lake: LakeSession, reviewed: Sequence[ReviewedDay]) -> dict[date, int]:
     """Counts the reviewed frames of a session by day of its time zone, without days that have none."""
-    ends = [(one.day, part, chain, end) for one in reviewed for part in one.parts for chain, end in part.ends.items()]
-    alone = [(one.day, frame_id) for one in reviewed for frame_id in one.frames]
-    if not ends and not alone:
+    parts = [
+        {"day": one.day, "start": part.start, "stop": part.end, "topic": chain.topic, "topic_id": chain.topic_id,
+         "part": chain.partition, "end_offset": end}
+        for one in reviewed for part in one.parts for chain, end in part.ends.items()
+    ]  # fmt: skip
+    frames = [{"day": one.day, "frame_id": frame_id} for one in reviewed for frame_id in one.frames]
+    if not parts and not frames:
         return {}
-    given = {
-        "days": [day for day, _, _, _ in ends],
-        "starts": [part.start for _, part, _, _ in ends],
-        "stops": [part.end for _, part, _, _ in ends],
-        "topics": [chain.topic for _, _, chain, _ in ends],
-        "ids": [chain.topic_id for _, _, chain, _ in ends],
-        "partitions": [chain.partition for _, _, chain, _ in ends],
-        "ends": [end for _, _, _, end in ends],
-        "frame_days": [day for day, _ in alone],
-        "frames": [frame_id for _, frame_id in alone],
-    }
+    given = {"parts": parts, "frames": frames}
     return dict(lake.query(_COUNT.format(day=DAY_OF_ROW if lake.local else "day"), given).rows)

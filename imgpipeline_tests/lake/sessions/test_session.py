@@ -20,7 +20,6 @@ from imgpipeline.lake.schema import ALL
 from imgpipeline.lake.schema.tables import DAY_TABLES, FRAMES
 from imgpipeline.lake.sessions import session as session_module
 from imgpipeline.lake.sessions import snapshot
-from imgpipeline.lake.sessions.local_time import LocalDay
 from imgpipeline.lake.sessions.session import open_lake
 from imgpipeline.objectstore import ObjectStore
 from imgpipeline.settings import Settings
@@ -281,7 +280,7 @@ def test_summaries_of_some_days_are_those_of_the_views(memory: ObjectStore, lake
 def test_summaries_of_days_of_a_zone_are_those_of_a_session_of_that_day(
     memory: ObjectStore, lake, zone: str, tmp_path: Path
 ):
-    """A cursor of one session asks for any zone; its views stay those of UTC. `open_lake` takes one day of one zone."""
+    """A cursor of one session asks for any zone; its views stay those of UTC. `open_lake` takes days of one zone."""
     evening = datetime.combine(DAY, time(20), UTC)
     outcomes = [replace(seen(n, ["car"]), timestamp=evening + timedelta(hours=2 * n)) for n in range(2)]
     outcomes += [replace(seen(n, ["dog"], day=NEXT), timestamp=evening + timedelta(hours=2 * n)) for n in range(2, 6)]
@@ -294,9 +293,8 @@ def test_summaries_of_days_of_a_zone_are_those_of_a_session_of_that_day(
         for name, sql in asked.items():
             assert cursor.query(sql).rows == session.query(sql).rows, name
         for day in cursor.days:
-            local_day = LocalDay(day, find_timezone(zone))
             with (
-                open_lake(memory, local_day=local_day, cache_dir=tmp_path / "cache") as of_day,
+                open_lake(memory, days=[day], zone=find_timezone(zone), cache_dir=tmp_path / "cache") as of_day,
                 cursor.of_days([day]) as chosen,
             ):
                 for name, sql in asked.items():
