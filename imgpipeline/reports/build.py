@@ -8,7 +8,7 @@ from pathlib import Path
 from imgpipeline.contracts.keys import report_key
 from imgpipeline.contracts.times import find_timezone
 from imgpipeline.errors import PermanentError
-from imgpipeline.lake.days.derived import Derived, Made, Origin, Start, build
+from imgpipeline.lake.days.derived import Derived, Made, Origin, Start
 from imgpipeline.lake.sessions.local_time import LocalDay
 from imgpipeline.lake.storage.manifest import StoredObject
 from imgpipeline.objectstore import ObjectMissingError, ObjectStore
@@ -17,46 +17,12 @@ from imgpipeline.reports.inputs import ReportInputs, read_inputs, read_live_inpu
 from imgpipeline.settings import Settings
 
 
-@dataclass(frozen=True, slots=True)
-class ReportBuild:
-    """The result of a build, or of a build with nothing to do."""
-
-    skipped: bool
-    """Whether the stored report was already built from these inputs."""
-    key: str
-    size_bytes: int
-    headline: Headline
-
-
-def build_report(
-    store: ObjectStore,
-    settings: Settings,
-    day: date,
-    *,
-    force: bool = False,
-    now: datetime,
-    cache_dir: Path | None = None,
-) -> ReportBuild:
-    """Builds the stored report of a UTC day from the day's tables and its last audit. No segment is read.
-
-    `now` decides whether the day is over. The page does not show it, so that the same inputs give the same bytes.
-
-    Raises:
-        PermanentError: There is nothing for the day, it is not built yet, or a stored table is not a Parquet file of
-            this project.
-        TransientError: The store does not answer, or the build lost the write race eight times.
-    """
-    entry = DailyReport(store, settings, day, now, cache_dir)
-    done = build(entry, force=force)
-    ((key, headline),) = done.manifests.items()
-    if headline is None:
-        raise AssertionError(f"{key} was stored without figures")
-    return ReportBuild(done.skipped, key, done.size_bytes, headline)
-
-
 @dataclass(slots=True)
 class DailyReport(Derived[Headline | None]):
-    """A day's report as a derived object. A page of another release has no headline."""
+    """A day's report as a derived object, made of the day's tables and its last audit. No segment is read.
+
+    The page does not show `now`, so the same inputs give the same bytes. A page of another release has no headline.
+    """
 
     store: ObjectStore
     settings: Settings

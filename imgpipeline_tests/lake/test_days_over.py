@@ -9,13 +9,14 @@ import pytest
 from imgpipeline.contracts.keys import ChainId
 from imgpipeline.daily.states import day_states
 from imgpipeline.lake.days.day_tables import rebuild_day
-from imgpipeline.lake.days.summaries import SUMMARIES, build_summary
+from imgpipeline.lake.days.summaries import SUMMARIES
 from imgpipeline.lake.quality.audit import audit
 from imgpipeline.lake.sessions.session import open_lake
 from imgpipeline.ledger.dead_letters import Wanted, find_dead_letters
 from imgpipeline.objectstore import ObjectStore, open_store
 from imgpipeline.reports.inputs import reported_days
 from imgpipeline.settings import Settings
+from imgpipeline_tests.daily.builds import build_summary
 from imgpipeline_tests.faults.counting_relay import CountingRelay
 from imgpipeline_tests.lake.samples import seen
 from imgpipeline_tests.ledger.samples import DAY, NOON, append, dead_letter, writer

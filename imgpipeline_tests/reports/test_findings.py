@@ -10,14 +10,13 @@ import pytest
 
 from imgpipeline.contracts.keys import report_key
 from imgpipeline.events.configuration import parse_rules
-from imgpipeline.events.rule_tables import build_table
 from imgpipeline.lake.days.day_tables import rebuild_day
 from imgpipeline.lake.schema.events import EVENT_TABLES, EVENTS, PLACE_TABLES
 from imgpipeline.objectstore import ObjectStore
 from imgpipeline.reports.build import current_page
 from imgpipeline.reports.wording import DASH
 from imgpipeline.settings import Settings
-from imgpipeline.tracking.day_tracks import build_tracks
+from imgpipeline_tests.daily.builds import build_table, build_tracks
 from imgpipeline_tests.ledger.samples import DAY, frame, write_chain
 from imgpipeline_tests.reports.conftest import AFTERWARDS, MakeReport, picture
 from imgpipeline_tests.reports.reading import ReadPage, assert_self_contained
@@ -61,7 +60,7 @@ def images(page: ReadPage, alt: str) -> list[np.ndarray]:
 @pytest.mark.medium
 def test_the_report_names_the_command_for_each_table_that_is_not_built(day: ObjectStore, report: MakeReport):
     built = report()
-    assert (built.headline.objects, built.headline.crossings, built.headline.events) == (None, None, None)
+    assert (built.manifest.objects, built.manifest.crossings, built.manifest.events) == (None, None, None)
     page = read(day)
     assert "The objects of this day are not tracked yet" in page.text
     assert "Zones and lines are not counted for this day." in page.text
@@ -73,7 +72,7 @@ def test_the_report_names_the_command_for_each_table_that_is_not_built(day: Obje
 @pytest.mark.medium
 def test_the_report_shows_unique_objects_and_raw_tracks(day: ObjectStore, settings: Settings, report: MakeReport):
     track(day, settings)
-    assert report().headline.objects == 2
+    assert report().manifest.objects == 2
     page = read(day)
     assert [[row[0], row[1], *row[3:]] for row in page.section("objects")[1:3]] == [
         ["gate", "car", "1", "3", "19 min 55 s", "19 min 55 s"],
@@ -106,7 +105,7 @@ def test_tracks_are_drawn_where_the_objects_went(day: ObjectStore, settings: Set
 def test_the_report_shows_zones_lines_and_events(day: ObjectStore, settings: Settings, report: MakeReport):
     track(day, settings)
     evaluate(day, settings)
-    headline = report().headline
+    headline = report().manifest
     assert (headline.crossings, headline.events) == (1, 2)
     page = read(day)
     assert ["road", "gate", "car", "", "19 min 55 s", "1", "1"] in page.section("Zones")
@@ -124,7 +123,7 @@ def test_the_report_shows_zones_lines_and_events(day: ObjectStore, settings: Set
 @pytest.mark.medium
 def test_the_report_of_a_day_without_findings_says_so(day: ObjectStore, settings: Settings, report: MakeReport):
     evaluate(day, settings, '[[rule]]\nname = "crowd"\nkind = "count"\nabove = 50\n')
-    assert report().headline.events == 0
+    assert report().manifest.events == 0
     text = read(day).text
     assert "The rules found no events on this day." in text
     assert "No zone was occupied on this day" in text
@@ -175,7 +174,7 @@ def test_names_from_outside_stay_text(store: ObjectStore, settings: Settings, re
     place = f"name = '<b>place</b>'\nsource = '{source}'\npoints = "
     zone = f"[[zone]]\n{place}[[0, 0], [1, 0], [1, 1], [0, 1]]\n"
     evaluate(store, settings, zone + "[[rule]]\nname = '<i>rule</i>'\nkind = 'count'\nabove = 0\n")
-    assert report().headline.events == 1
+    assert report().manifest.events == 1
     page = read(store)
     assert not {"script", "i"} & {tag for tag, _ in page.tags}
     assert [row[:3] for row in page.section("Zones")[1:2]] == [["<b>place</b>", source, label]]

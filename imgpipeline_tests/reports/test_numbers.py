@@ -6,19 +6,21 @@ from dataclasses import dataclass
 from datetime import datetime
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from imgpipeline.contracts.notices import NoticeKind
 from imgpipeline.contracts.outcomes import Frame, FrameStatus
+from imgpipeline.lake.days.derived import Built
 from imgpipeline.objectstore import ObjectStore, open_store
-from imgpipeline.reports.build import ReportBuild, build_report
 from imgpipeline.reports.figures import Headline, read_headline
 from imgpipeline.reports.wording import duration, number, share
 from imgpipeline.settings import Settings
+from imgpipeline_tests.daily.builds import build_report
 from imgpipeline_tests.ledger.samples import DAY, write_chain
 from imgpipeline_tests.ledger.sessions import account, said, shot
-from imgpipeline_tests.reports.conftest import AFTERWARDS, MakeReport, audit_all, build_tables
+from imgpipeline_tests.reports.conftest import AFTERWARDS, MakeReport, audit_all, build_tables, key_of
 from imgpipeline_tests.reports.reading import ReadPage, assert_self_contained
 from imgpipeline_tests.reports.samples import write_busy_day
 
@@ -34,7 +36,7 @@ class BusyDay:
 
     frames: list[Frame]
     """As plain Python finds them in the segments."""
-    built: ReportBuild
+    built: Built[Any]
     html: bytes
     page: ReadPage
 
@@ -48,7 +50,7 @@ def busy(tmp_path_factory: pytest.TempPathFactory) -> BusyDay:
     build_tables(store, settings)
     audit_all(store)
     built = build_report(store, settings, DAY, now=AFTERWARDS, cache_dir=folder / "cache")
-    html = store.get(built.key)
+    html = store.get(key_of(built))
     return BusyDay(frames, built, html, ReadPage(html))
 
 
@@ -176,7 +178,7 @@ def test_the_audit_of_the_day_is_shown(busy: BusyDay):
 
 def test_a_program_finds_the_figures_in_the_page(busy: BusyDay):
     found = read_headline(busy.html)
-    assert found == busy.built.headline
+    assert found == busy.built.manifest
     assert found is not None
     assert Headline.from_json(found.to_json()) == found
     assert found.frames == len(busy.frames)
@@ -212,7 +214,7 @@ def test_accounts_and_observed_time_are_shown(store: ObjectStore, report: MakeRe
     assert page.section(ACCOUNTS)[1] == ["cam-1", "2 (1 open)", "12", "2", "2", "5", "1", "fps 1, queue 3"]
     assert page.numbers["observed"] == "2 min"
     assert "33.3% of 12 dropped" in page.text
-    headline = report().headline
+    headline = report().manifest
     assert (headline.received, headline.dropped, headline.notices, headline.observed_s) == (12, 4, 5, 120.0)
 
 
@@ -227,4 +229,4 @@ def test_a_source_without_frames_still_has_observed_time(store: ObjectStore, rea
 def test_a_source_without_notices_has_no_accounts(store: ObjectStore, report: MakeReport, read: Read):
     write_chain(store, [shot(0, session=None)])
     assert not read().section(ACCOUNTS)
-    assert (report().headline.received, report().headline.notices) == (None, 0)
+    assert (report().manifest.received, report().manifest.notices) == (None, 0)

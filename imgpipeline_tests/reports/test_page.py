@@ -20,7 +20,7 @@ from imgpipeline.reports.build import current_page
 from imgpipeline.settings import Settings
 from imgpipeline_tests.lake.counting_store import CountingStore
 from imgpipeline_tests.ledger.samples import CHAIN, DAY, append, dead_letter, frame, write_chain
-from imgpipeline_tests.reports.conftest import AFTERWARDS, MakeReport, build_tables, picture
+from imgpipeline_tests.reports.conftest import AFTERWARDS, MakeReport, build_tables, key_of, picture
 from imgpipeline_tests.reports.reading import ReadPage, assert_self_contained
 from imgpipeline_tests.reports.samples import seen
 
@@ -69,9 +69,9 @@ def test_a_page_of_many_labels_sources_and_dead_letters_stays_small(store: Objec
     store.put("images/0.jpg", picture())
     write_chain(store, frames, [dead_letter(n) for n in range(300, 900)])
     built = report()
-    assert built.headline.labels == 400
+    assert built.manifest.labels == 400
     assert built.size_bytes < 400_000
-    page = ReadPage(store.get(built.key))
+    page = ReadPage(store.get(key_of(built)))
     assert len(page.section("sources")) == 61
     assert "of 400 labels" in page.text
     assert page.text.count("cut short") == 3
@@ -194,8 +194,8 @@ def test_a_number_can_be_followed_back_by_the_command_that_is_shown(store: Objec
 def test_the_threshold_of_summaries_is_kept_and_said(store: ObjectStore, settings: Settings, report: MakeReport):
     write_chain(store, [seen(0, labels=("car", "dog", "person"))])
     built = report(changed=settings.model_copy(update={"summary_threshold": 0.6}))
-    assert built.headline.detections == 1
-    assert "a confidence of at least 0.6" in ReadPage(store.get(built.key)).text
+    assert built.manifest.detections == 1
+    assert "a confidence of at least 0.6" in ReadPage(store.get(key_of(built))).text
 
 
 def test_a_picture_that_image_retention_has_deleted_says_so(store: ObjectStore, read: Read):

@@ -12,7 +12,6 @@ from imgpipeline.contracts.outcomes import Frame
 from imgpipeline.errors import LedgerError, PermanentError
 from imgpipeline.lake.days import derived
 from imgpipeline.lake.days.day_tables import list_days, rebuild_day
-from imgpipeline.lake.days.summaries import build_summary
 from imgpipeline.lake.quality.audit import audit
 from imgpipeline.lake.schema.tables import DAY_TABLE_NAMES
 from imgpipeline.lake.sessions.session import open_lake
@@ -20,6 +19,7 @@ from imgpipeline.lake.storage.manifest import read_manifest
 from imgpipeline.ledger.reading import fix_ends
 from imgpipeline.objectstore import ObjectStore
 from imgpipeline.settings import Settings
+from imgpipeline_tests.daily.builds import build_summary
 from imgpipeline_tests.daily.looking import stale_days
 from imgpipeline_tests.lake.oracle import rows
 from imgpipeline_tests.lake.samples import again, chosen_frames, day_outcomes, gated, seen, stored_letters

@@ -14,11 +14,11 @@ import pytest
 from imgpipeline.contracts.keys import summary_key
 from imgpipeline.errors import TransientError
 from imgpipeline.lake.days.day_tables import rebuild_day
-from imgpipeline.lake.days.summaries import build_summary
 from imgpipeline.lake.quality.audit import audit
 from imgpipeline.lake.storage.manifest import read_manifest, read_stored
 from imgpipeline.objectstore import ObjectStore, open_store
 from imgpipeline.settings import Settings
+from imgpipeline_tests.daily.builds import build_summary
 from imgpipeline_tests.lake.audits import is_current
 from imgpipeline_tests.lake.oracle import check
 from imgpipeline_tests.lake.samples import day_outcomes
