@@ -237,7 +237,9 @@ class _Look:
             return Found(State.STALE, why=error.message)  # the build reports it, and no other day has to wait
         if state is State.CURRENT:
             self.catalog.known.note_complete(day, CATALOGED, entry.version)
-        why = "the ledger has newer segments" if state is State.STALE else _WHY.get(state, "")
+        why = _WHY.get(state, "")
+        if state is State.STALE:
+            why = "the ledger was repaired after it was built" if entry.is_repaired else "the ledger has newer segments"
         return Found(state, why=why)
 
     def _state(self, each: DayObject, day: date) -> Found:
