@@ -83,14 +83,15 @@ def build_day(task: Task) -> dict[str, Any]:
 def build_summary(task: Task) -> dict[str, Any]:
     """One summary of a day, out of the stored tables."""
     from imgpipeline.contracts.times import utc_now  # noqa: PLC0415 - as above
-    from imgpipeline.lake.days import summaries  # noqa: PLC0415 - as above
+    from imgpipeline.lake.days.derived import build  # noqa: PLC0415 - as above
+    from imgpipeline.lake.days.summaries import SUMMARIES, DaySummary  # noqa: PLC0415 - as above
     from imgpipeline.objectstore import open_store  # noqa: PLC0415 - as above
     from imgpipeline.settings import load_settings  # noqa: PLC0415 - as above
 
     settings = load_settings()
     store, day = open_store(settings), date.fromisoformat(task["day"])
     began_s = perf_counter()
-    done = summaries.build_summary(store, task["summary"], day, settings=settings, force=True, now=utc_now())
+    done = build(DaySummary(store, SUMMARIES[task["summary"]], day, settings, utc_now()), force=True)
     return {"work_s": perf_counter() - began_s, "rows": done.manifest.rows}
 
 

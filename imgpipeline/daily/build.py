@@ -5,7 +5,7 @@ through `build_day`.
 """
 
 import contextlib
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 from typing import Any
@@ -13,15 +13,19 @@ from typing import Any
 from imgpipeline.contracts.times import Clock
 from imgpipeline.daily.objects import COMPARISON, OBJECTS, REPORT, TABLES, TRACKS
 from imgpipeline.errors import ImgpipelineError, PermanentError, TransientError
-from imgpipeline.events.configuration import read_rules
+from imgpipeline.events.configuration import Rules, read_rules
+from imgpipeline.events.rule_tables import ENTRIES
 from imgpipeline.lake.days.day_tables import rebuild_day
-from imgpipeline.lake.days.summaries import SUMMARIES, build_summary
+from imgpipeline.lake.days.derived import Built, Derived, build
+from imgpipeline.lake.days.summaries import SUMMARIES, DaySummary
 from imgpipeline.lake.days.summary_inputs import stored_key
-from imgpipeline.lake.schema.tracks import TRACKS as TRACKS_TABLE
 from imgpipeline.lake.storage.engine import BuildLimits
 from imgpipeline.objectstore import ForbiddenError, ObjectStore
+from imgpipeline.redetect.comparison import DayComparison
 from imgpipeline.redetect.pairs import sides_of
+from imgpipeline.reports.build import DailyReport
 from imgpipeline.settings import Settings
+from imgpipeline.tracking.day_tracks import DayTracks
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +36,7 @@ class ObjectBuild:
     """As in `OBJECTS`."""
     day: date
     result: Any = None
-    """What its own build function returns; `skipped` tells whether it was current. None if it was not built."""
+    """Its `Built`; None if it was not built."""
     error: ImgpipelineError | None = None
     """Why it was not built."""
 
@@ -77,9 +81,7 @@ def build_day(
             failed.add(name)
             continue
         try:
-            is_left_out = name == COMPARISON and len(sides_of(store, day)) == 1
-            task = _Task(store, settings, day, name, options, clock())
-            built = ObjectBuild(name, day, None if is_left_out else _BUILDERS.get(name, _build_rules)(task))
+            built = ObjectBuild(name, day, _build(store, settings, day, name, options, clock()))
             was_transient = False
         except ForbiddenError:
             raise
@@ -92,70 +94,55 @@ def build_day(
         yield built
 
 
-@dataclass(frozen=True, slots=True)
-class _Task:
-    store: ObjectStore
-    settings: Settings
-    day: date
-    name: str
-    options: BuildOptions
-    now: datetime
+def derived_of(
+    store: ObjectStore,
+    settings: Settings,
+    day: date,
+    name: str,
+    *,
+    rules: Rules | None = None,
+    keeps_rules: bool = True,
+    now: datetime,
+) -> Derived[Any]:
+    """Returns any object of `OBJECTS` but the day tables, to compare or to build it.
+
+    Args:
+        store: The object store.
+        settings: The settings of the builds.
+        day: UTC day.
+        name: Key of `OBJECTS`.
+        rules: The current rules; default: they are read.
+        keeps_rules: A past day keeps the rules of its stored table.
+        now: The current time, UTC.
+    """
+    if name in SUMMARIES:
+        return DaySummary(store, SUMMARIES[name], day, settings, now)
+    if name == TRACKS:
+        return DayTracks(store, day, settings, now)
+    if name == REPORT:
+        return DailyReport(store, settings, day, now, None)
+    if name == COMPARISON:
+        return DayComparison(settings, store, day, now)
+    return ENTRIES[name](store, settings, rules or read_rules(settings, store), day, now, keeps_rules)
 
 
-def _build_tables(task: _Task) -> Any:
-    limits = BuildLimits.of(task.settings)
-    force, seal = task.options.force, task.options.seal
-    return rebuild_day(task.store, task.day, force=force, seal=seal, now=task.now, limits=limits)
+def _build(
+    store: ObjectStore, settings: Settings, day: date, name: str, options: BuildOptions, now: datetime
+) -> Built[Any] | None:
+    if name == TABLES:
+        limits = BuildLimits.of(settings)
+        return rebuild_day(store, day, force=options.force, seal=options.seal, now=now, limits=limits)
+    if name == COMPARISON and len(sides_of(store, day)) == 1:
+        return None
+    if name == TRACKS:
+        _build_neighbours(store, settings, day, now)
+    entry = derived_of(store, settings, day, name, keeps_rules=options.keeps_rules, now=now)
+    return build(entry, force=options.force)
 
 
-def _build_summary(task: _Task) -> Any:
-    force = task.options.force
-    return build_summary(task.store, task.name, task.day, settings=task.settings, force=force, now=task.now)
-
-
-def _build_tracks(task: _Task) -> Any:
-    """Builds tracks, after those of its neighbours: their first and last slices read rows of this day."""
-    from imgpipeline.tracking.day_tracks import build_tracks  # noqa: PLC0415 - loads numpy and pyarrow
-
-    for beside in (task.day - timedelta(days=1), task.day + timedelta(days=1)):
-        if task.store.head(stored_key(TRACKS_TABLE.name, beside)) is not None:
+def _build_neighbours(store: ObjectStore, settings: Settings, day: date, now: datetime) -> None:
+    """Builds the tracks of the days beside a day: their first and last slices read rows of this day."""
+    for beside in (day - timedelta(days=1), day + timedelta(days=1)):
+        if store.head(stored_key(TRACKS, beside)) is not None:
             with contextlib.suppress(PermanentError):  # that day itself shows what is wrong with it
-                build_tracks(task.store, beside, settings=task.settings, now=task.now)
-    return build_tracks(task.store, task.day, settings=task.settings, force=task.options.force, now=task.now)
-
-
-def _build_rules(task: _Task) -> Any:
-    from imgpipeline.events.rule_tables import ENTRIES, build_table  # noqa: PLC0415 - loads pyarrow
-
-    return build_table(
-        task.store,
-        task.day,
-        ENTRIES[task.name].table,
-        rules=read_rules(task.settings, task.store),
-        settings=task.settings,
-        force=task.options.force,
-        keeps_rules=task.options.keeps_rules,
-        now=task.now,
-    )
-
-
-def _build_report(task: _Task) -> Any:
-    from imgpipeline.reports.build import build_report  # noqa: PLC0415 - only if a report is built
-
-    return build_report(task.store, task.settings, task.day, force=task.options.force, now=task.now)
-
-
-def _build_comparison(task: _Task) -> Any:
-    from imgpipeline.redetect.comparison import build_comparison  # noqa: PLC0415 - only if models are compared
-
-    return build_comparison(task.settings, task.store, task.day, force=task.options.force, now=task.now)
-
-
-_BUILDERS: dict[str, Callable[[_Task], Any]] = {
-    TABLES: _build_tables,
-    **dict.fromkeys(SUMMARIES, _build_summary),
-    TRACKS: _build_tracks,
-    REPORT: _build_report,
-    COMPARISON: _build_comparison,
-}
-"""The build function of each object; those that rules make have the same one."""
+                build(derived_of(store, settings, beside, TRACKS, now=now))

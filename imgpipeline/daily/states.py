@@ -14,37 +14,27 @@ from dataclasses import dataclass, field
 from datetime import date, datetime
 from functools import partial
 from hashlib import sha256
-from typing import Any
 
 from imgpipeline.contracts.keys import AUDIT, audit_verdict_key, known_features_key, parse_day, report_key
 from imgpipeline.contracts.times import format_time, parse_time
-from imgpipeline.daily.objects import (
-    COMPARISON,
-    REPORT,
-    TABLES,
-    TRACKS,
-    DayObject,
-    objects_of,
-)
+from imgpipeline.daily.build import derived_of
+from imgpipeline.daily.objects import COMPARISON, REPORT, TABLES, DayObject, objects_of
 from imgpipeline.errors import PermanentError
 from imgpipeline.events.configuration import Rules, read_rules
-from imgpipeline.events.rule_tables import ENTRIES
 from imgpipeline.lake.days.day_catalog import TABLES as CATALOGED
 from imgpipeline.lake.days.day_catalog import DayCatalog, open_catalog
 from imgpipeline.lake.days.day_rows import RECIPE
 from imgpipeline.lake.days.day_tables import DayTables
-from imgpipeline.lake.days.derived import Derived, State, state_of
-from imgpipeline.lake.days.summaries import SUMMARIES, DaySummary, recipe
+from imgpipeline.lake.days.derived import State, state_of
+from imgpipeline.lake.days.summaries import SUMMARIES, recipe
 from imgpipeline.lake.days.summary_inputs import UnsettledError, stored_key
 from imgpipeline.lake.schema.tables import FRAMES
 from imgpipeline.lake.storage.manifest import DamagedObjectError, read_manifest
 from imgpipeline.objectstore import ForbiddenError, ObjectMissingError, ObjectStore
-from imgpipeline.redetect.comparison import DayComparison, comparison_recipe
+from imgpipeline.redetect.comparison import comparison_recipe
 from imgpipeline.redetect.pairs import days_with_redetections
-from imgpipeline.reports.build import DailyReport
 from imgpipeline.reports.inputs import report_recipe
 from imgpipeline.settings import Settings
-from imgpipeline.tracking.day_tracks import DayTracks
 from imgpipeline.tracking.manifest import tracks_recipe
 
 _NOTE = "states"
@@ -247,12 +237,15 @@ class _Look:
             return Found(State.STALE, why=error.message)  # the build reports it, and no other day has to wait
         if state is State.CURRENT:
             self.catalog.known.note_complete(day, CATALOGED, entry.version)
-        why = "the ledger has newer segments" if state is State.STALE else _WHY.get(state, "")
+        why = _WHY.get(state, "")
+        if state is State.STALE:
+            why = "the ledger was repaired after it was built" if entry.is_repaired else "the ledger has newer segments"
         return Found(state, why=why)
 
     def _state(self, each: DayObject, day: date) -> Found:
         try:
-            state = state_of(self._derived(each.name, day))
+            entry = derived_of(self.store, self.settings, day, each.name, rules=self.rules, now=self.now)
+            state = state_of(entry)
         except ForbiddenError:
             raise
         except UnsettledError:  # another object is due that settles them
@@ -263,19 +256,6 @@ class _Look:
         except PermanentError as error:
             return Found(State.STALE if self._is_stored(each, day) else State.MISSING, why=error.message)
         return Found(state, why=_WHY.get(state, ""))
-
-    def _derived(self, name: str, day: date) -> Derived[Any]:
-        """Returns any object but the day tables as its build would make it; past days keep their rules."""
-        store, settings, now = self.store, self.settings, self.now
-        if name in SUMMARIES:
-            return DaySummary(store, SUMMARIES[name], day, settings, now)
-        if name == TRACKS:
-            return DayTracks(store, day, settings, now)
-        if name == REPORT:
-            return DailyReport(store, settings, day, now, None)
-        if name == COMPARISON:
-            return DayComparison(settings, store, day, now)
-        return ENTRIES[name](store, settings, self.rules, day, now, True)
 
     def judge(self, day: date, states: DayStates) -> dict[str, Found]:
         """Decides which objects are due."""

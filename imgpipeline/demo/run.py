@@ -42,11 +42,12 @@ from imgpipeline.demo.servers import (
     viewer_server,
 )
 from imgpipeline.errors import ConfigurationError, PermanentError
+from imgpipeline.lake.days.derived import build
 from imgpipeline.lake.quality.audit import audit
 from imgpipeline.ledger.days import known_days
 from imgpipeline.ledger.reading import fix_ends
 from imgpipeline.objectstore import open_store
-from imgpipeline.reports.build import build_report
+from imgpipeline.reports.build import DailyReport
 from imgpipeline.settings import Settings, load_settings
 from imgpipeline.sources.board import Board
 from imgpipeline.sources.folder import open_folder
@@ -177,7 +178,7 @@ def _work(
     console.print("[bold]7[/] Auditing every offset, day and summary")
     report = audit(store, lambda: read_log(settings), full=True, now=utc_now(), memory=settings.duckdb_memory)
     for day in known_days(store):  # the report shows the last audit of its day
-        build_report(store, settings, day, now=utc_now())
+        build(DailyReport(store, settings, day, utc_now(), None))
     result = judge(store, settings, workspace.store, report, announced, list(read_truths(scenes)))
     if not options.cameras:
         return result

@@ -2,8 +2,8 @@
 
 If records were gone before they were read, their partition stops until `imgpipeline ledger accept-loss` records a gap,
 so nothing is skipped silently. If the log is no longer the one that the chain was built from, the run stops, and
-`imgpipeline ledger new-chain` closes the chain, so that the log starts the next one. `ledger.chain` explains why closing
-is safe while runs write.
+`imgpipeline ledger new-chain` closes the chain, so that the log starts the next one. `ledger.chain` explains why
+closing is safe while runs write.
 """
 
 from collections.abc import Collection

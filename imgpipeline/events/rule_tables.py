@@ -8,7 +8,6 @@ changes are compared, each new frame once with the frame before it.
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, fields
-from datetime import date, datetime
 from typing import ClassVar
 
 from imgpipeline.contracts.keys import event_image_key
@@ -20,11 +19,10 @@ from imgpipeline.events.places import count_crossings, count_in_zone
 from imgpipeline.events.reading import read_changes, read_frames
 from imgpipeline.events.recipe import COMPARISON_VERSION, hash_of, place_recipe, rule_recipe
 from imgpipeline.events.values import TRACKED, Event, FrameChange, SeenFrame
-from imgpipeline.lake.days.derived import Built, build
 from imgpipeline.lake.days.summary_inputs import Inputs
 from imgpipeline.lake.schema.events import EVENT_SCHEMA_VERSION, EVENTS, FRAME_CHANGES, LINE_CROSSINGS, ZONE_OCCUPANCY
-from imgpipeline.lake.schema.tables import DETECTIONS, FRAMES, Table
-from imgpipeline.lake.storage.manifest import Manifest, Stored
+from imgpipeline.lake.schema.tables import DETECTIONS, FRAMES
+from imgpipeline.lake.storage.manifest import Stored
 from imgpipeline.objectstore import ImageReader, ObjectStore
 from imgpipeline.settings import Settings
 
@@ -203,30 +201,6 @@ ENTRIES: Mapping[str, type[DayOfRules]] = {
     entry.table.name: entry for entry in (DayFrameChanges, DayEvents, DayZoneOccupancy, DayLineCrossings)
 }
 """The derived object of each table."""
-
-
-def build_table(
-    store: ObjectStore,
-    day: date,
-    table: Table,
-    *,
-    rules: Rules,
-    settings: Settings,
-    force: bool = False,
-    keeps_rules: bool = False,
-    now: datetime,
-) -> Built[Manifest]:
-    """Brings a table of a UTC day, one of `ENTRIES`, up to date with its inputs and the rules.
-
-    If `keeps_rules`, a past day keeps the rules of its stored table; `force` makes all rows again. `made_with` in the
-    manifest lists the rules, places or pairs that its build processed.
-
-    Raises:
-        PermanentError: A table that the rules read is missing, or a stored object does not belong to this project.
-        TransientError: The store does not answer, the build lost the write race eight times, or the tables do not come
-            from one reading of the ledger.
-    """
-    return build(ENTRIES[table.name](store, settings, rules, day, now, keeps_rules), force=force)
 
 
 def store_difference(store: ObjectStore, settings: Settings, event: Event) -> str | None:

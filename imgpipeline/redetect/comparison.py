@@ -11,7 +11,7 @@ from hashlib import sha256
 from pathlib import PurePosixPath
 
 from imgpipeline.contracts.keys import comparison_example_key, comparison_examples_prefix, summary_key
-from imgpipeline.lake.days.derived import Built, Derived, Made, Origin, Start, build
+from imgpipeline.lake.days.derived import Built, Derived, Made, Origin, Start
 from imgpipeline.lake.schema.redetections import MODEL_COMPARISON, REDETECTION_SCHEMA_VERSION
 from imgpipeline.lake.storage.engine import Engine, identifier, open_engine, read_sql
 from imgpipeline.lake.storage.manifest import BaseManifest, StoredObject, read_object, write_parquet
@@ -39,28 +39,6 @@ class ComparisonManifest(BaseManifest):
 MOST_EXAMPLES = 10
 """Maximum number of pictures per pair of models and day."""
 _QUERIES = ("overlapping", "model_comparison", "example_frames")
-
-
-def build_comparison(
-    settings: Settings, store: ObjectStore, day: date, *, force: bool = False, now: datetime
-) -> Built[ComparisonManifest]:
-    """Updates a day's comparison to the stored results.
-
-    Args:
-        settings: Limits of pictures.
-        store: The object store.
-        day: UTC day.
-        force: Compare again even if no input changed.
-        now: Build time for the footer.
-
-    Raises:
-        PermanentError: The day has no table `detections`, or a stored object does not belong to this project.
-        TransientError: The store does not answer, or the build lost the write race repeatedly.
-    """
-    done = build(DayComparison(settings, store, day, now), force=force)
-    if not done.skipped:
-        _remove_examples(store, day, set(done.manifest.examples))
-    return done
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,6 +87,14 @@ class DayComparison(Derived[ComparisonManifest]):
             made = Made(*write_parquet(engine, query, manifest, object_bytes=size))
         return {summary_key(MODEL_COMPARISON.name, self.day): made}
 
+    def finish(self, done: Built[ComparisonManifest], /) -> Built[ComparisonManifest]:
+        """Removes the pictures of the comparison that a build has replaced."""
+        if not done.skipped:
+            for info in self.store.list_objects(comparison_examples_prefix(self.day)):
+                if info.key not in done.manifest.examples and PurePosixPath(info.key).suffix == ".jpg":
+                    self.store.delete(info.key)
+        return done
+
 
 def _draw(settings: Settings, store: ObjectStore, day: date, pair: PairComparison) -> Iterator[tuple[str, bytes]]:
     from imgpipeline.redetect.examples import draw_example  # noqa: PLC0415 - loads OpenCV
@@ -134,12 +120,6 @@ def _fill(engine: Engine, day: date, pairs: Sequence[PairComparison], drawn: Col
             row = {**label, "examples": [key for key, labels in shown if label["label"] in labels]}
             marks = ", ".join("?" * len(typed))
             engine.run(f"INSERT INTO compared_labels VALUES ({marks})", [row[name] for name in typed])  # noqa: S608 - own names
-
-
-def _remove_examples(store: ObjectStore, day: date, kept: set[str]) -> None:
-    for info in store.list_objects(comparison_examples_prefix(day)):
-        if info.key not in kept and PurePosixPath(info.key).suffix == ".jpg":
-            store.delete(info.key)
 
 
 def comparison_recipe() -> str:

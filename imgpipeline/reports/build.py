@@ -8,7 +8,7 @@ from pathlib import Path
 from imgpipeline.contracts.keys import report_key
 from imgpipeline.contracts.times import find_timezone
 from imgpipeline.errors import PermanentError
-from imgpipeline.lake.days.derived import Built, Derived, Made, Origin, Start, build
+from imgpipeline.lake.days.derived import Derived, Made, Origin, Start
 from imgpipeline.lake.storage.manifest import StoredObject
 from imgpipeline.objectstore import ObjectMissingError, ObjectStore
 from imgpipeline.reports.figures import Headline, day_hours, read_headline
@@ -16,30 +16,12 @@ from imgpipeline.reports.inputs import ReportInputs, read_inputs, read_live_inpu
 from imgpipeline.settings import Settings
 
 
-def build_report(
-    store: ObjectStore,
-    settings: Settings,
-    day: date,
-    *,
-    force: bool = False,
-    now: datetime,
-    cache_dir: Path | None = None,
-) -> Built[Headline | None]:
-    """Builds the stored report of a UTC day from the day's tables and its last audit. No segment is read.
-
-    `now` decides whether the day is over. The page does not show it, so that the same inputs give the same bytes.
-
-    Raises:
-        PermanentError: There is nothing for the day, it is not built yet, or a stored table is not a Parquet file of
-            this project.
-        TransientError: The store does not answer, or the build lost the write race eight times.
-    """
-    return build(DailyReport(store, settings, day, now, cache_dir), force=force)
-
-
 @dataclass(slots=True)
 class DailyReport(Derived[Headline | None]):
-    """A day's report as a derived object. A page of another release has no headline."""
+    """A day's report as a derived object, made of the day's tables and its last audit. No segment is read.
+
+    The page does not show `now`, so the same inputs give the same bytes. A page of another release has no headline.
+    """
 
     store: ObjectStore
     settings: Settings

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from imgpipeline.lake.days.derived import Built, Derived, Made, Origin, Start, build
+from imgpipeline.lake.days.derived import Built, Derived, Made, Origin, Start
 from imgpipeline.lake.days.summary_inputs import stored_key
 from imgpipeline.lake.schema.tracks import DAY_TRACK_TABLES, STORED_TRACK_TABLES, TRACK_SLICES
 from imgpipeline.lake.storage.engine import Engine, all_rows
@@ -69,24 +69,6 @@ class TracksBuild(Built[TracksManifest]):
     """Slices without changes."""
 
 
-def build_tracks(
-    store: ObjectStore, day: date, *, settings: Settings, force: bool = False, now: datetime
-) -> TracksBuild:
-    """Brings a day's tracks up to date with its detections.
-
-    Raises:
-        ConfigurationError: The class groups are wrong.
-        PermanentError: A table of the day is missing, or a stored object is not a Parquet file of this project.
-        TransientError: The store does not answer, or the build lost the write race eight times.
-    """
-    entry = DayTracks(store, day, settings, now)
-    done = build(entry, force=force)
-    if done.skipped:
-        slices = done.manifests[stored_key(TRACK_SLICES.name, day)].rows
-        return TracksBuild(**vars(done), slices_followed=0, slices_kept=slices)
-    return TracksBuild(**vars(done), slices_followed=entry.followed, slices_kept=entry.kept)
-
-
 @dataclass(slots=True)
 class DayTracks(Derived[TracksManifest]):
     """A day's tracks as a derived object; its inputs are the day's tables and the rows around midnight."""
@@ -141,6 +123,12 @@ class DayTracks(Derived[TracksManifest]):
             name_tracks(engine, self.day)
             count_objects(engine, self.day, self.settings)
             return self._write(inputs)
+
+    def finish(self, done: Built[TracksManifest], /) -> TracksBuild:
+        """Adds how many slices were followed and kept; all were kept if nothing was to do."""
+        slices = done.manifests[stored_key(TRACK_SLICES.name, self.day)].rows
+        followed, kept = (0, slices) if done.skipped else (self.followed, self.kept)
+        return TracksBuild(**vars(done), slices_followed=followed, slices_kept=kept)
 
     def _keep(self, inputs: DayInputs, start: Start[TracksManifest]) -> int:
         """Copies the slices without changes; returns how many."""

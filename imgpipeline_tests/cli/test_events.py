@@ -10,14 +10,13 @@ import numpy as np
 import pytest
 
 from imgpipeline.events.configuration import parse_rules, read_rules
-from imgpipeline.events.rule_tables import build_table
 from imgpipeline.lake.days.day_tables import rebuild_day
 from imgpipeline.lake.query.lake import Lake
 from imgpipeline.lake.schema.events import EVENT_TABLES, LINE_CROSSINGS, ZONE_OCCUPANCY
 from imgpipeline.objectstore import open_store
 from imgpipeline.settings import Settings, load_settings
-from imgpipeline.tracking.day_tracks import build_tracks
 from imgpipeline_tests.cli.command import REPOSITORY, run
+from imgpipeline_tests.daily.builds import build_table, build_tracks
 from imgpipeline_tests.events.samples import CHANGE, LINE, NOON, ZONE, rotated, stored_frames
 from imgpipeline_tests.events.test_alert_delivery import Received, web_server
 from imgpipeline_tests.events.test_places import ROAD, STOP, at

@@ -15,12 +15,12 @@ from imgpipeline.contracts.keys import segment_key, summary_key
 from imgpipeline.contracts.outcomes import Frame, FrameStatus
 from imgpipeline.errors import PermanentError
 from imgpipeline.lake.days.day_tables import rebuild_day
-from imgpipeline.lake.days.summaries import build_summary
 from imgpipeline.lake.query.lake import Lake
 from imgpipeline.objectstore import ObjectStore
 from imgpipeline.settings import Settings
 from imgpipeline_tests.cli.command import run
 from imgpipeline_tests.cli.samples import CAR, DOG, NEXT_DAY, seen
+from imgpipeline_tests.daily.builds import build_summary
 from imgpipeline_tests.ledger.samples import CHAIN, DAY, NOON, append, dead_letter, write_chain
 from imgpipeline_tests.parameter_ids import short_id
 

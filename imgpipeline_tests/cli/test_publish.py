@@ -6,13 +6,13 @@ from pathlib import Path
 import pytest
 
 from imgpipeline.events.configuration import read_rules
-from imgpipeline.events.rule_tables import build_table
 from imgpipeline.lake.days.day_tables import rebuild_day
 from imgpipeline.lake.schema.events import EVENT_TABLES, PLACE_TABLES
 from imgpipeline.objectstore import open_store
 from imgpipeline.settings import load_settings
 from imgpipeline.stream.log import read_log
 from imgpipeline_tests.cli.command import interrupt, run
+from imgpipeline_tests.daily.builds import build_table
 from imgpipeline_tests.ledger.samples import DAY, NOON, append, frames, write_chain
 from imgpipeline_tests.servers.kafka_broker import KafkaBroker
 from imgpipeline_tests.servers.waiting import wait_until

@@ -24,12 +24,13 @@ from imgpipeline.contracts.notices import Account, Notice, NoticeKind
 from imgpipeline.contracts.outcomes import Frame, FrameStatus
 from imgpipeline.contracts.times import utc_now
 from imgpipeline.lake.days.day_tables import rebuild_day
-from imgpipeline.lake.days.summaries import SUMMARIES, build_summary
+from imgpipeline.lake.days.summaries import SUMMARIES
 from imgpipeline.lake.schema import ALL
 from imgpipeline.objectstore import ObjectStore, open_store
 from imgpipeline.settings import Settings
 from imgpipeline_tests.cli.command import REPOSITORY, environment, run
 from imgpipeline_tests.cli.samples import CAR, DOG, NEXT_DAY, seen
+from imgpipeline_tests.daily.builds import build_summary
 from imgpipeline_tests.ledger.samples import DAY, NOON, append, dead_letter, frame, write_chain
 from imgpipeline_tests.objectstore.stores import folder_settings
 from imgpipeline_tests.reports.reading import ReadPage

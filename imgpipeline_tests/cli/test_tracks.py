@@ -12,8 +12,8 @@ from imgpipeline.lake.days.day_tables import rebuild_day
 from imgpipeline.lake.query.lake import Lake
 from imgpipeline.objectstore import open_store
 from imgpipeline.settings import load_settings
-from imgpipeline.tracking.day_tracks import build_tracks
 from imgpipeline_tests.cli.command import run
+from imgpipeline_tests.daily.builds import build_tracks
 from imgpipeline_tests.events.samples import png
 from imgpipeline_tests.ledger.samples import DAY, NOON, write_chain
 from imgpipeline_tests.objectstore.stores import fresh_store

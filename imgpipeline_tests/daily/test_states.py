@@ -122,6 +122,8 @@ def test_a_repair_that_is_killed_after_its_last_put_leaves_its_days_due(
 
     assert read_segment(store, key).header.days == (DAY,)
     assert {day: found(store, settings, day).get(TABLES) for day in days[:2]} == dict.fromkeys(days[:2], State.STALE)
+    due = due_days(day_states(store, settings, now=LATER))
+    assert {due[day] for day in days[:2]} == {"day_tables: the ledger was repaired after it was built"}
     build(store, settings, *days)
     assert all(found(store, settings, day) == {} for day in days)
     assert audit(store, list, now=LATER).ok

@@ -18,7 +18,7 @@ from imgpipeline.lake.days.day_tables import rebuild_day
 from imgpipeline.lake.sessions.session import open_lake
 from imgpipeline.objectstore import ObjectStore, open_store
 from imgpipeline.settings import load_settings
-from imgpipeline.tracking.day_tracks import build_tracks
+from imgpipeline_tests.daily.builds import build_tracks
 from imgpipeline_tests.events.samples import CHANGE, NOON, rotated, stored_frames
 from imgpipeline_tests.ledger.samples import DAY, write_chain
 from imgpipeline_tests.tracking.films import Car, film

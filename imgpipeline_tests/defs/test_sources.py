@@ -15,9 +15,9 @@ from imgpipeline.defs.assets.sources import (
 )
 from imgpipeline.defs.resources import Pipeline
 from imgpipeline.lake.days.day_tables import rebuild_day
-from imgpipeline.lake.days.summaries import build_summary
 from imgpipeline.objectstore import ObjectStore
 from imgpipeline.settings import Settings
+from imgpipeline_tests.daily.builds import build_summary
 from imgpipeline_tests.ledger.samples import DAY, NOON, append, write_chain
 from imgpipeline_tests.ledger.sessions import account, minute_of, said
 

@@ -7,12 +7,11 @@ import pytest
 
 from imgpipeline.demo.result import MOST_OFF_UNIQUE, Line, count_unique
 from imgpipeline.lake.days.day_tables import rebuild_day
-from imgpipeline.lake.days.summaries import build_summary
 from imgpipeline.objectstore import open_store
 from imgpipeline.settings import Settings, load_settings
 from imgpipeline.sources.simulator.truth import Truth
 from imgpipeline.sources.simulator.writer import FrameTruth
-from imgpipeline.tracking.day_tracks import build_tracks
+from imgpipeline_tests.daily.builds import build_summary, build_tracks
 from imgpipeline_tests.ledger.samples import DAY, write_chain
 from imgpipeline_tests.tracking.films import Car, film
 

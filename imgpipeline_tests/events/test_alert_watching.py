@@ -16,13 +16,13 @@ from imgpipeline.events.alerts.chain import read_alerts
 from imgpipeline.events.alerts.watching import LiveDay, Watch
 from imgpipeline.events.evaluate import evaluate
 from imgpipeline.events.reading import read_events
-from imgpipeline.events.rule_tables import build_table
 from imgpipeline.events.values import SeenFrame, SeenObject
 from imgpipeline.lake.days.day_tables import rebuild_day
 from imgpipeline.lake.schema.events import EVENT_TABLES
 from imgpipeline.objectstore import ImageReader, ObjectStore, open_store
 from imgpipeline.objectstore.client import open_memory_store
 from imgpipeline.settings import Settings
+from imgpipeline_tests.daily.builds import build_table
 from imgpipeline_tests.events.samples import CHANGE, NOON, ZONE, rotated, rules, stored_frames
 from imgpipeline_tests.examples import examples
 from imgpipeline_tests.lake.samples import LABELS, detection

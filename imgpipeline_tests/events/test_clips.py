@@ -12,12 +12,12 @@ from imgpipeline.contracts.detection import Detection
 from imgpipeline.errors import PermanentError, UsageError
 from imgpipeline.events.clips import Clip, ClipWish, write_event_clip
 from imgpipeline.events.reading import read_event, read_events
-from imgpipeline.events.rule_tables import build_table
 from imgpipeline.events.values import Event
 from imgpipeline.lake.days.day_tables import rebuild_day
 from imgpipeline.lake.schema.events import EVENTS
 from imgpipeline.objectstore import ObjectStore, open_store
 from imgpipeline.objectstore.images import DeletedImages, write_deleted
+from imgpipeline_tests.daily.builds import build_table
 from imgpipeline_tests.events.samples import NOON, png, rules
 from imgpipeline_tests.ledger.samples import DAY, append, frame, write_chain, writer
 from imgpipeline_tests.objectstore.stores import folder_settings

@@ -10,7 +10,6 @@ from hypothesis import given
 from hypothesis.extra.numpy import arrays
 
 from imgpipeline.events.comparing import difference_image, difference_norm
-from imgpipeline.events.rule_tables import build_table
 from imgpipeline.lake.days.day_tables import rebuild_day
 from imgpipeline.lake.days.derived import Built
 from imgpipeline.lake.schema.events import EVENTS, FRAME_CHANGES
@@ -19,6 +18,7 @@ from imgpipeline.lake.storage.manifest import Manifest
 from imgpipeline.objectstore import ObjectStore
 from imgpipeline.objectstore.client import open_memory_store
 from imgpipeline.settings import Settings
+from imgpipeline_tests.daily.builds import build_table
 from imgpipeline_tests.events.samples import CHANGE, NOON, png, rotated, rules, square_picture, stored_frames
 from imgpipeline_tests.ledger.samples import DAY, append, write_chain
 

@@ -6,7 +6,7 @@ import pytest
 
 from imgpipeline.events.configuration import Rules
 from imgpipeline.events.places import count_crossings, count_in_zone
-from imgpipeline.events.rule_tables import DayLineCrossings, DayZoneOccupancy, build_table
+from imgpipeline.events.rule_tables import DayLineCrossings, DayZoneOccupancy
 from imgpipeline.lake.days.day_tables import rebuild_day
 from imgpipeline.lake.days.derived import State, state_of
 from imgpipeline.lake.schema.events import LINE_CROSSINGS, ZONE_OCCUPANCY
@@ -14,7 +14,7 @@ from imgpipeline.lake.sessions.session import open_lake
 from imgpipeline.objectstore import ObjectStore
 from imgpipeline.objectstore.client import open_memory_store
 from imgpipeline.settings import Settings
-from imgpipeline.tracking.day_tracks import build_tracks
+from imgpipeline_tests.daily.builds import build_table, build_tracks
 from imgpipeline_tests.events.samples import LINE, NOON, ZONE, rules, seen, standing
 from imgpipeline_tests.ledger.samples import DAY, write_chain
 from imgpipeline_tests.tracking.films import Car, film

@@ -6,13 +6,14 @@ import pytest
 
 from imgpipeline.errors import PermanentError
 from imgpipeline.events.configuration import Rules
-from imgpipeline.events.rule_tables import DayEvents, build_table
+from imgpipeline.events.rule_tables import DayEvents
 from imgpipeline.lake.days.day_tables import rebuild_day
 from imgpipeline.lake.days.derived import State, state_of
 from imgpipeline.lake.schema.events import EVENTS
 from imgpipeline.lake.sessions.session import open_lake
 from imgpipeline.objectstore import ObjectStore
 from imgpipeline.settings import Settings
+from imgpipeline_tests.daily.builds import build_table
 from imgpipeline_tests.events.samples import CHANGE, NOON, ZONE, rules
 from imgpipeline_tests.lake.samples import seen
 from imgpipeline_tests.ledger.samples import DAY, append, write_chain

@@ -10,11 +10,10 @@ from imgpipeline.events.alerts.chain import read_alerts
 from imgpipeline.events.alerts.watching import Watch
 from imgpipeline.events.configuration import Rules
 from imgpipeline.events.reading import read_events
-from imgpipeline.events.rule_tables import build_table
 from imgpipeline.lake.days.day_tables import rebuild_day
 from imgpipeline.lake.schema.events import EVENTS
 from imgpipeline.objectstore import ObjectStore, open_store
-from imgpipeline.tracking.day_tracks import build_tracks
+from imgpipeline_tests.daily.builds import build_table, build_tracks
 from imgpipeline_tests.events.samples import rules
 from imgpipeline_tests.events.test_tracked_events import CROSSES, LOITERS, ROAD, STOP, at
 from imgpipeline_tests.ledger.samples import DAY, NOON, append, writer

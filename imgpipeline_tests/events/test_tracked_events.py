@@ -4,7 +4,7 @@ from datetime import UTC, datetime
 
 import pytest
 
-from imgpipeline.events.rule_tables import DayEvents, build_table
+from imgpipeline.events.rule_tables import DayEvents
 from imgpipeline.lake.days.day_tables import rebuild_day
 from imgpipeline.lake.days.derived import State, state_of
 from imgpipeline.lake.schema.events import EVENTS
@@ -12,7 +12,7 @@ from imgpipeline.lake.sessions.session import open_lake
 from imgpipeline.objectstore import ObjectStore
 from imgpipeline.objectstore.client import open_memory_store
 from imgpipeline.settings import Settings
-from imgpipeline.tracking.day_tracks import build_tracks
+from imgpipeline_tests.daily.builds import build_table, build_tracks
 from imgpipeline_tests.events.samples import rules
 from imgpipeline_tests.ledger.samples import DAY, NOON, write_chain
 from imgpipeline_tests.tracking.films import Car, film

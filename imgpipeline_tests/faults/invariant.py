@@ -21,12 +21,12 @@ from imgpipeline.contracts.keys import DAY_INDEX, METADATA, ChainId, parse_bucke
 from imgpipeline.contracts.records import LogRange
 from imgpipeline.contracts.times import utc_now
 from imgpipeline.lake.days.day_tables import rebuild_day
-from imgpipeline.lake.days.summaries import build_summary
 from imgpipeline.lake.quality.audit import audit
 from imgpipeline.lake.sessions.session import open_lake
 from imgpipeline.objectstore import ObjectStore, open_store
 from imgpipeline.settings import Settings
 from imgpipeline.stream.log import read_log
+from imgpipeline_tests.daily.builds import build_summary
 
 Row = tuple[Any, ...]
 

@@ -19,11 +19,11 @@ from imgpipeline.events.alerts.chain import alert_numbers, read_alerts
 from imgpipeline.events.alerts.delivery import undelivered_numbers
 from imgpipeline.events.configuration import load_rules
 from imgpipeline.events.reading import read_events
-from imgpipeline.events.rule_tables import build_table
 from imgpipeline.lake.days.day_tables import rebuild_day
 from imgpipeline.lake.schema.events import EVENT_TABLES
 from imgpipeline.objectstore import open_store
 from imgpipeline.settings import Settings
+from imgpipeline_tests.daily.builds import build_table
 from imgpipeline_tests.defs.site import Site
 from imgpipeline_tests.detect.conftest import START, LaneUnderTest, jpeg
 from imgpipeline_tests.events.samples import CHANGE

@@ -11,20 +11,17 @@ from obstore.store import S3Store
 
 from imgpipeline.daily.states import day_states, due_days
 from imgpipeline.events.configuration import Rules
-from imgpipeline.events.rule_tables import build_table
-from imgpipeline.lake.days.summaries import SUMMARIES, build_summary
+from imgpipeline.lake.days.summaries import SUMMARIES
 from imgpipeline.lake.days.summary_inputs import list_versions
 from imgpipeline.lake.schema.events import EVENT_TABLES, PLACE_TABLES
 from imgpipeline.lake.schema.tables import DAY_TABLES
 from imgpipeline.lake.sessions.session import open_lake
 from imgpipeline.objectstore import ObjectStore, open_store
-from imgpipeline.redetect.comparison import build_comparison
 from imgpipeline.redetect.run import redetect_day
-from imgpipeline.reports.build import build_report
 from imgpipeline.reports.evidence import Verdict, last_audit
 from imgpipeline.reports.inputs import read_inputs
 from imgpipeline.settings import Settings
-from imgpipeline.tracking.day_tracks import build_tracks
+from imgpipeline_tests.daily.builds import build_comparison, build_report, build_summary, build_table, build_tracks
 from imgpipeline_tests.events.samples import EVERY_KIND, rules
 from imgpipeline_tests.lake.audits import log_range, run_audit
 from imgpipeline_tests.objectstore.stores import folder_settings, s3_settings

@@ -7,11 +7,11 @@ import pytest
 
 from imgpipeline.contracts.times import utc_now
 from imgpipeline.lake.days.day_tables import rebuild_day
-from imgpipeline.lake.days.summaries import build_summary
 from imgpipeline.lake.schema.tables import DAY_TABLES
 from imgpipeline.lake.storage.manifest import covered_ends, read_manifest, read_stored
 from imgpipeline.settings import Settings
 from imgpipeline.stream.log import read_log
+from imgpipeline_tests.daily.builds import build_summary
 from imgpipeline_tests.detect.conftest import START, LaneUnderTest
 from imgpipeline_tests.faults.child_runs import child_run
 from imgpipeline_tests.faults.invariant import check, check_audit, chosen, read_ledger, shown
@@ -26,7 +26,6 @@ BUILD = f"""
 from datetime import date
 
 from imgpipeline.lake.days.day_tables import rebuild_day
-from imgpipeline.lake.days.summaries import build_summary
 from imgpipeline.objectstore import open_store
 from imgpipeline.settings import load_settings
 from imgpipeline.contracts.times import utc_now

@@ -18,11 +18,11 @@ from imgpipeline.contracts.times import utc_now
 from imgpipeline.defs.previews import show_table
 from imgpipeline.errors import TransientError
 from imgpipeline.lake.days.day_tables import rebuild_day
-from imgpipeline.lake.days.summaries import build_summary
 from imgpipeline.lake.sessions.session import open_lake
 from imgpipeline.ledger.reading import fix_ends
 from imgpipeline.settings import Settings
 from imgpipeline.stream.connection import open_consumer, open_producer
+from imgpipeline_tests.daily.builds import build_summary
 from imgpipeline_tests.detect.conftest import START, LaneUnderTest, jpeg, message, running
 from imgpipeline_tests.faults.invariant import check
 from imgpipeline_tests.servers.announcing import Announcer

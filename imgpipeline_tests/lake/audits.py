@@ -6,11 +6,11 @@ from imgpipeline.contracts.keys import ChainId, summary_key
 from imgpipeline.contracts.outcomes import Gap, GapReason
 from imgpipeline.contracts.records import LogRange
 from imgpipeline.lake.days.day_tables import rebuild_day
-from imgpipeline.lake.days.summaries import build_summary
 from imgpipeline.lake.quality.audit import AuditReport, audit
 from imgpipeline.ledger.chain import ChainWriter
 from imgpipeline.objectstore import ObjectStore
 from imgpipeline.settings import Settings
+from imgpipeline_tests.daily.builds import build_summary
 from imgpipeline_tests.lake.samples import again, day_outcomes, gated
 from imgpipeline_tests.ledger.samples import CHAIN, DAY, NOON, dead_letter, write_chain
 

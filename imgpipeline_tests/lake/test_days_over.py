@@ -11,7 +11,7 @@ from imgpipeline.contracts.keys import ChainId
 from imgpipeline.contracts.outcomes import Frame, make_frame_id_without_time
 from imgpipeline.daily.states import day_states
 from imgpipeline.lake.days.day_tables import rebuild_day
-from imgpipeline.lake.days.summaries import SUMMARIES, build_summary
+from imgpipeline.lake.days.summaries import SUMMARIES
 from imgpipeline.lake.quality.audit import audit
 from imgpipeline.lake.query.explain import NumberId, explain
 from imgpipeline.lake.query.frames import list_frames
@@ -21,6 +21,7 @@ from imgpipeline.ledger.dead_letters import Wanted, find_dead_letters
 from imgpipeline.objectstore import ObjectStore, open_store
 from imgpipeline.reports.inputs import reported_days
 from imgpipeline.settings import Settings
+from imgpipeline_tests.daily.builds import build_summary
 from imgpipeline_tests.faults.counting_relay import CountingRelay
 from imgpipeline_tests.lake.audits import run_audit
 from imgpipeline_tests.lake.conftest import OpenLake

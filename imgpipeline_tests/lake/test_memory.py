@@ -41,7 +41,6 @@ from imgpipeline.lake.query.export import export_duckdb
 from imgpipeline.lake.days.day_tables import rebuild_day
 from imgpipeline.lake.storage.engine import BuildLimits
 from imgpipeline.lake.sessions.session import open_lake
-from imgpipeline.lake.days.summaries import build_summary
 from imgpipeline.objectstore import open_store
 from imgpipeline.settings import load_settings
 from imgpipeline.contracts.times import utc_now

@@ -22,7 +22,6 @@ from imgpipeline.contracts.keys import ChainId, summary_key
 from imgpipeline.contracts.outcomes import Gap, GapReason, Outcome
 from imgpipeline.errors import TransientError
 from imgpipeline.lake.days.day_tables import rebuild_day
-from imgpipeline.lake.days.summaries import build_summary
 from imgpipeline.lake.quality.audit import audit
 from imgpipeline.lake.storage.manifest import read_manifest, read_stored
 from imgpipeline.ledger.chain import ChainWriter, close_chain, find_current_end
@@ -30,6 +29,7 @@ from imgpipeline.ledger.days import DayIndex
 from imgpipeline.ledger.reading import ChainEnd, fix_ends
 from imgpipeline.ledger.segment import Fingerprint
 from imgpipeline.settings import Settings
+from imgpipeline_tests.daily.builds import build_summary
 from imgpipeline_tests.examples import examples
 from imgpipeline_tests.faults.invariant import Held, chosen, count_labels, read_ledger, shown
 from imgpipeline_tests.lake.samples import LABELS, seen

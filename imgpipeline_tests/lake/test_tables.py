@@ -9,7 +9,7 @@ import pytest
 from imgpipeline.contracts.notices import Account, Notice
 from imgpipeline.contracts.outcomes import DeadLetter, Frame
 from imgpipeline.lake.days.day_tables import rebuild_day
-from imgpipeline.lake.days.summaries import SUMMARIES, build_summary
+from imgpipeline.lake.days.summaries import SUMMARIES
 from imgpipeline.lake.days.summary_inputs import stored_key
 from imgpipeline.lake.schema import ALL
 from imgpipeline.lake.schema.redetections import REDETECTION_TABLES
@@ -30,6 +30,7 @@ from imgpipeline.lake.sessions.tables import histogram_sql
 from imgpipeline.lake.storage.engine import Engine, all_rows, open_engine
 from imgpipeline.objectstore import ObjectStore
 from imgpipeline.settings import Settings
+from imgpipeline_tests.daily.builds import build_summary
 from imgpipeline_tests.lake.samples import day_outcomes
 from imgpipeline_tests.ledger.samples import DAY, NOON, dead_letter, frame, write_chain
 from imgpipeline_tests.tables_page import PAGE, tables_page

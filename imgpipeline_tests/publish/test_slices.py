@@ -9,7 +9,6 @@ import pytest
 from imgpipeline.contracts.detection import Kind
 from imgpipeline.events.alerts.chain import AlertChain
 from imgpipeline.events.configuration import Rules
-from imgpipeline.events.rule_tables import build_table
 from imgpipeline.lake.days.day_tables import rebuild_day
 from imgpipeline.lake.query.days import Span
 from imgpipeline.lake.query.events import find_events
@@ -19,7 +18,7 @@ from imgpipeline.publish.alerts import publish_alerts
 from imgpipeline.publish.run import Form, Publication, Run
 from imgpipeline.publish.slices import publish_events, publish_tracks
 from imgpipeline.settings import Settings, load_settings
-from imgpipeline.tracking.day_tracks import build_tracks
+from imgpipeline_tests.daily.builds import build_table, build_tracks
 from imgpipeline_tests.events.samples import CHANGE, rotated, rules, stored_frames
 from imgpipeline_tests.events.test_alert_chain import NOW, event
 from imgpipeline_tests.events.test_tracked_events import CROSSES, LOITERS, ROAD, STOP, at

@@ -15,13 +15,14 @@ from hypothesis import strategies as st
 from imgpipeline.contracts.keys import comparison_examples_prefix, redetection_key, summary_key
 from imgpipeline.errors import PermanentError, TransientError
 from imgpipeline.objectstore import ObjectStore
-from imgpipeline.redetect.comparison import MOST_EXAMPLES, build_comparison
+from imgpipeline.redetect.comparison import MOST_EXAMPLES
 from imgpipeline.redetect.examples import COLOUR_A, COLOUR_B
 from imgpipeline.redetect.pairs import compare_day, compare_pair, open_pair
 from imgpipeline.redetect.run import redetect_day
 from imgpipeline.settings import Settings
 from imgpipeline.vision.agreement import choose_pairs
 from imgpipeline.vision.detector import Detector
+from imgpipeline_tests.daily.builds import build_comparison
 from imgpipeline_tests.redetect.days import (
     DAY,
     LOW,

@@ -8,11 +8,11 @@ from imgpipeline.errors import PermanentError
 from imgpipeline.objectstore import ObjectStore
 from imgpipeline.redetect import run
 from imgpipeline.redetect.choice import parse_choice
-from imgpipeline.redetect.comparison import build_comparison
 from imgpipeline.redetect.pairs import compare_day
 from imgpipeline.redetect.run import open_redetector, redetect_day
 from imgpipeline.settings import Settings
 from imgpipeline.vision.darknet import convert_darknet
+from imgpipeline_tests.daily.builds import build_comparison
 from imgpipeline_tests.redetect import days
 from imgpipeline_tests.redetect.days import DAY, LOW, NOON, build_live, objects_below, redetected_rows, redetector
 from imgpipeline_tests.vision.darknet.random_weights import random_weights

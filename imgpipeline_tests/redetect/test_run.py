@@ -13,12 +13,12 @@ from imgpipeline.lake.query.image_retention import retain_images
 from imgpipeline.lake.schema.redetections import MODEL_COMPARISON, REDETECTED_FRAMES, REDETECTIONS
 from imgpipeline.lake.storage.engine import all_rows, open_engine
 from imgpipeline.objectstore import ImageReader, ObjectStore
-from imgpipeline.redetect.comparison import build_comparison
 from imgpipeline.redetect.frames import FrameProcessor, FrameToProcess
 from imgpipeline.redetect.manifest import read_redetection, whole
 from imgpipeline.redetect.run import redetect_day
 from imgpipeline.settings import Settings
 from imgpipeline.settings.variables import SourceLimits
+from imgpipeline_tests.daily.builds import build_comparison
 from imgpipeline_tests.ledger.samples import append, writer
 from imgpipeline_tests.redetect.days import (
     DAY,

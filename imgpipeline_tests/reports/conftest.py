@@ -9,14 +9,13 @@ import cv2
 import numpy as np
 import pytest
 
-from imgpipeline.contracts.keys import report_key
 from imgpipeline.lake.days.day_tables import rebuild_day
 from imgpipeline.lake.days.derived import Built
-from imgpipeline.lake.days.summaries import SUMMARIES, build_summary
+from imgpipeline.lake.days.summaries import SUMMARIES
 from imgpipeline.lake.quality.audit import audit
 from imgpipeline.objectstore import ObjectStore, open_store
-from imgpipeline.reports.build import build_report
 from imgpipeline.settings import Settings
+from imgpipeline_tests.daily.builds import build_report, build_summary
 from imgpipeline_tests.ledger.samples import DAY
 from imgpipeline_tests.reports.reading import ReadPage
 
@@ -59,12 +58,7 @@ def report(store: ObjectStore, settings: Settings, tmp_path: Path) -> MakeReport
 @pytest.fixture
 def read(store: ObjectStore, report: MakeReport) -> Callable[[], ReadPage]:
     """Build the report of the day and read it."""
-
-    def build() -> ReadPage:
-        report()
-        return ReadPage(store.get(report_key(DAY)))
-
-    return build
+    return lambda: ReadPage(store.get(key_of(report())))
 
 
 def build_tables(store: ObjectStore, settings: Settings, day: date = DAY, *, force: bool = False) -> None:
@@ -84,3 +78,9 @@ def picture(width: int = 640, height: int = 480) -> bytes:
     y, x = np.mgrid[0:height, 0:width]
     pixels = np.dstack([x % 256, y % 256, (x + y) % 256]).astype(np.uint8)
     return cv2.imencode(".jpg", pixels)[1].tobytes()
+
+
+def key_of(built: Built[Any]) -> str:
+    """Return the key of a report."""
+    (key,) = built.manifests
+    return key

@@ -12,12 +12,13 @@ from imgpipeline.errors import PermanentError
 from imgpipeline.lake.days.day_tables import rebuild_day
 from imgpipeline.lake.days.derived import Made, Start, build
 from imgpipeline.objectstore import ObjectStore, open_store
-from imgpipeline.reports.build import DailyReport, build_report, current_page
+from imgpipeline.reports.build import DailyReport, current_page
 from imgpipeline.reports.figures import Headline
 from imgpipeline.reports.inputs import report_recipe, reported_days
 from imgpipeline.settings import Settings
+from imgpipeline_tests.daily.builds import build_report
 from imgpipeline_tests.ledger.samples import DAY, append, frame, write_chain
-from imgpipeline_tests.reports.conftest import AFTERWARDS, MakeReport, audit_all, build_tables, picture
+from imgpipeline_tests.reports.conftest import AFTERWARDS, MakeReport, audit_all, build_tables, key_of, picture
 from imgpipeline_tests.reports.reading import ReadPage
 from imgpipeline_tests.reports.samples import seen, write_busy_day
 
@@ -26,9 +27,9 @@ from imgpipeline_tests.reports.samples import seen, write_busy_day
 def test_a_report_is_stored_where_the_layout_says(store: ObjectStore, report: MakeReport):
     write_chain(store, [seen(0)])
     built = report()
-    assert list(built.manifests) == ["reports/day=2026-01-09/report.html"]
-    assert [info.key for info in store.list_objects("reports")] == list(built.manifests)
-    assert built.size_bytes == len(store.get(report_key(DAY)))
+    assert key_of(built) == "reports/day=2026-01-09/report.html"
+    assert [info.key for info in store.list_objects("reports")] == [key_of(built)]
+    assert built.size_bytes == len(store.get(key_of(built)))
 
 
 @pytest.mark.medium
@@ -38,8 +39,7 @@ def test_the_same_inputs_give_the_same_bytes(
     write_busy_day(store)
     store.put("images/3.jpg", picture())
     build_tables(store, settings)
-    report()
-    first = store.get(report_key(DAY))
+    first = store.get(key_of(report()))
     assert not report(force=True, now=AFTERWARDS + timedelta(days=3)).skipped
     assert store.get(report_key(DAY)) == first
     store.delete(report_key(DAY))
@@ -53,20 +53,20 @@ def test_a_report_shows_the_last_audit_of_its_tables(store: ObjectStore, setting
     build_tables(store, settings)
     before = report()
     assert before.manifest.verdict == "not audited"
-    text = ReadPage(store.get(report_key(DAY))).text
+    text = ReadPage(store.get(key_of(before))).text
     assert "Not audited yet" in text
     assert "imgpipeline audit" in text
     audit_all(store, AFTERWARDS + timedelta(hours=1))
     audited = report()
     assert (audited.skipped, audited.manifest.verdict) == (False, "ok")
-    assert "ledger: 2026-01-12 02:30:00 UTC" in ReadPage(store.get(report_key(DAY))).text
+    assert "ledger: 2026-01-12 02:30:00 UTC" in ReadPage(store.get(key_of(audited))).text
     append(chain, [seen(1)])
     audit_all(store, AFTERWARDS + timedelta(hours=2))
     assert report(tables=False).manifest.verdict == "behind"
     build_tables(store, settings)
     outdated = report()
     assert outdated.manifest.verdict == "outdated"
-    assert "The tables were rebuilt after that audit." in ReadPage(store.get(report_key(DAY))).text
+    assert "The tables were rebuilt after that audit." in ReadPage(store.get(key_of(outdated))).text
     audit_all(store, AFTERWARDS + timedelta(hours=3))
     assert report().manifest.verdict == "ok"
 
@@ -97,25 +97,23 @@ def test_the_next_report_includes_a_summary_that_was_built_later(
     write_chain(store, [seen(0)])
     rebuild_day(store, DAY, now=AFTERWARDS)
     audit_all(store)
-    report()
-    assert "not built yet" in ReadPage(store.get(report_key(DAY))).text
+    assert "not built yet" in ReadPage(store.get(key_of(report()))).text
     build_tables(store, settings)
     audit_all(store)
     again = report()
     assert not again.skipped
-    assert "not built yet" not in ReadPage(store.get(report_key(DAY))).text
+    assert "not built yet" not in ReadPage(store.get(key_of(again))).text
 
 
 @pytest.mark.medium
 def test_the_end_of_the_day_rebuilds_the_report(store: ObjectStore, report: MakeReport):
     write_chain(store, [seen(0)])
     evening = datetime(2026, 1, 9, 23, 59, 59, tzinfo=UTC)
-    report(now=evening)
-    assert "The day is not over" in ReadPage(store.get(report_key(DAY))).text
+    assert "The day is not over" in ReadPage(store.get(key_of(report(now=evening)))).text
     assert report(now=evening - timedelta(hours=2)).skipped
     midnight = report(now=evening + timedelta(seconds=1))
     assert not midnight.skipped
-    assert "The day is not over" not in ReadPage(store.get(report_key(DAY))).text
+    assert "The day is not over" not in ReadPage(store.get(key_of(midnight))).text
 
 
 @pytest.mark.medium
@@ -205,7 +203,7 @@ def test_the_report_shows_tables_that_differ_from_the_ledger(
     store.put(day_table_key("detections", DAY), shorter.get(day_table_key("detections", DAY)))
     audit_all(store)
     built = report(tables=False)
-    page = ReadPage(store.get(report_key(DAY)))
+    page = ReadPage(store.get(key_of(built)))
     assert built.manifest.verdict == "wrong"
     assert "Do not rely on these numbers" in page.text
     assert ["detections", "4", "3", "different"] in page.section("audit")

@@ -10,14 +10,13 @@ import pytest
 
 from imgpipeline.contracts.keys import report_key
 from imgpipeline.events.configuration import parse_rules
-from imgpipeline.events.rule_tables import build_table
 from imgpipeline.lake.days.day_tables import rebuild_day
 from imgpipeline.lake.schema.events import EVENT_TABLES, EVENTS, PLACE_TABLES
 from imgpipeline.objectstore import ObjectStore
 from imgpipeline.reports.build import current_page
 from imgpipeline.reports.wording import DASH
 from imgpipeline.settings import Settings
-from imgpipeline.tracking.day_tracks import build_tracks
+from imgpipeline_tests.daily.builds import build_table, build_tracks
 from imgpipeline_tests.ledger.samples import DAY, frame, write_chain
 from imgpipeline_tests.reports.conftest import AFTERWARDS, MakeReport, picture
 from imgpipeline_tests.reports.reading import ReadPage, assert_self_contained

@@ -12,7 +12,7 @@ from imgpipeline.objectstore import ObjectStore
 from imgpipeline.reports.build import current_page
 from imgpipeline.reports.figures import read_headline
 from imgpipeline.settings import Settings
-from imgpipeline.tracking.day_tracks import build_tracks
+from imgpipeline_tests.daily.builds import build_tracks
 from imgpipeline_tests.lake.samples import seen
 from imgpipeline_tests.ledger.samples import dead_letter, write_chain
 from imgpipeline_tests.reports.conftest import audit_all, build_tables

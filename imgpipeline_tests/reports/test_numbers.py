@@ -10,18 +10,17 @@ from typing import Any
 
 import pytest
 
-from imgpipeline.contracts.keys import report_key
 from imgpipeline.contracts.notices import NoticeKind
 from imgpipeline.contracts.outcomes import Frame, FrameStatus
 from imgpipeline.lake.days.derived import Built
 from imgpipeline.objectstore import ObjectStore, open_store
-from imgpipeline.reports.build import build_report
 from imgpipeline.reports.figures import Headline, read_headline
 from imgpipeline.reports.wording import duration, number, share
 from imgpipeline.settings import Settings
+from imgpipeline_tests.daily.builds import build_report
 from imgpipeline_tests.ledger.samples import DAY, write_chain
 from imgpipeline_tests.ledger.sessions import account, said, shot
-from imgpipeline_tests.reports.conftest import AFTERWARDS, MakeReport, audit_all, build_tables
+from imgpipeline_tests.reports.conftest import AFTERWARDS, MakeReport, audit_all, build_tables, key_of
 from imgpipeline_tests.reports.reading import ReadPage, assert_self_contained
 from imgpipeline_tests.reports.samples import write_busy_day
 
@@ -51,7 +50,7 @@ def busy(tmp_path_factory: pytest.TempPathFactory) -> BusyDay:
     build_tables(store, settings)
     audit_all(store)
     built = build_report(store, settings, DAY, now=AFTERWARDS, cache_dir=folder / "cache")
-    html = store.get(report_key(DAY))
+    html = store.get(key_of(built))
     return BusyDay(frames, built, html, ReadPage(html))
 
 

@@ -11,7 +11,7 @@ import cv2
 import numpy as np
 import pytest
 
-from imgpipeline.contracts.keys import report_key, segment_key
+from imgpipeline.contracts.keys import segment_key
 from imgpipeline.contracts.outcomes import DeadLetter
 from imgpipeline.errors import DeadLetterCode
 from imgpipeline.objectstore import ObjectStore
@@ -20,7 +20,7 @@ from imgpipeline.reports.build import current_page
 from imgpipeline.settings import Settings
 from imgpipeline_tests.lake.counting_store import CountingStore
 from imgpipeline_tests.ledger.samples import CHAIN, DAY, append, dead_letter, frame, write_chain
-from imgpipeline_tests.reports.conftest import AFTERWARDS, MakeReport, build_tables, picture
+from imgpipeline_tests.reports.conftest import AFTERWARDS, MakeReport, build_tables, key_of, picture
 from imgpipeline_tests.reports.reading import ReadPage, assert_self_contained
 from imgpipeline_tests.reports.samples import seen
 
@@ -71,7 +71,7 @@ def test_a_page_of_many_labels_sources_and_dead_letters_stays_small(store: Objec
     built = report()
     assert built.manifest.labels == 400
     assert built.size_bytes < 400_000
-    page = ReadPage(store.get(report_key(DAY)))
+    page = ReadPage(store.get(key_of(built)))
     assert len(page.section("sources")) == 61
     assert "of 400 labels" in page.text
     assert page.text.count("cut short") == 3
@@ -195,7 +195,7 @@ def test_the_threshold_of_summaries_is_kept_and_said(store: ObjectStore, setting
     write_chain(store, [seen(0, labels=("car", "dog", "person"))])
     built = report(changed=settings.model_copy(update={"summary_threshold": 0.6}))
     assert built.manifest.detections == 1
-    assert "a confidence of at least 0.6" in ReadPage(store.get(report_key(DAY))).text
+    assert "a confidence of at least 0.6" in ReadPage(store.get(key_of(built))).text
 
 
 def test_a_picture_that_image_retention_has_deleted_says_so(store: ObjectStore, read: Read):

@@ -9,7 +9,7 @@ from imgpipeline.lake.days.day_tables import rebuild_day
 from imgpipeline.lake.sessions.session import LakeSession, open_lake
 from imgpipeline.settings import load_settings
 from imgpipeline.tracking import classic_csv
-from imgpipeline.tracking.day_tracks import build_tracks
+from imgpipeline_tests.daily.builds import build_tracks
 from imgpipeline_tests.ledger.samples import DAY, NOON, write_chain
 from imgpipeline_tests.objectstore.stores import fresh_store
 from imgpipeline_tests.tracking.films import Car, film

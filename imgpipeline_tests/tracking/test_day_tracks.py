@@ -18,7 +18,8 @@ from imgpipeline.lake.schema.tracks import STORED_TRACK_TABLES
 from imgpipeline.objectstore import ObjectStore
 from imgpipeline.objectstore.client import open_memory_store
 from imgpipeline.settings import load_settings
-from imgpipeline.tracking.day_tracks import TracksBuild, build_tracks
+from imgpipeline.tracking.day_tracks import TracksBuild
+from imgpipeline_tests.daily.builds import build_tracks
 from imgpipeline_tests.ledger.samples import DAY, NOON, append, write_chain
 from imgpipeline_tests.tracking.films import Car, film
 

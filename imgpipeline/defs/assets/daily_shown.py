@@ -28,8 +28,6 @@ from imgpipeline.settings import Settings
 
 if TYPE_CHECKING:
     from imgpipeline.daily.build import ObjectBuild
-    from imgpipeline.lake.days.derived import Built
-    from imgpipeline.reports.figures import Headline
     from imgpipeline.tracking.day_tracks import TracksBuild
     from imgpipeline.tracking.manifest import TracksManifest
 
@@ -68,17 +66,14 @@ class DayShown:
 
     def _shown(self, built: "ObjectBuild", table: str) -> _Shown:
         if built.name == REPORT:
-            return self._report(built.result)
+            return self._report(built)
         if built.name == COMPARISON:
             return self._comparison(built)
         key = stored_key(table, built.day)
         metadata = {"path": f"{self.store.url}/{key}", "skipped": built.result.skipped, **self._viewer(built.day)}
         done = built.result
-        if built.name in (TABLES, TRACKS):
-            manifest, size_bytes = done.manifests[key], done.sizes[key]
-        else:
-            manifest, size_bytes = done.manifest, done.size_bytes
-        metadata |= {"size_bytes": size_bytes, **self._preview(built, table)}
+        manifest = done.manifests[key]
+        metadata |= {"size_bytes": done.sizes[key], **self._preview(built, table)}
         if built.name == TRACKS:
             metadata |= {"library": manifest.library, **_slices(done, manifest)}
         if built.name == TABLES:
@@ -122,10 +117,12 @@ class DayShown:
             metadata |= show_examples(self.store, manifest.examples)
         return metadata, manifest.version
 
-    def _report(self, done: "Built[Headline]") -> _Shown:
+    def _report(self, built: "ObjectBuild") -> _Shown:
         """Returns the address of a report and the figures at its top."""
-        url, headline, day = self.settings.viewer_url, done.manifest, done.manifest.day
-        at = dg.MetadataValue.url(f"{url.rstrip('/')}/reports/{day}") if url else f"{self.store.url}/{report_key(day)}"
+        done, url = built.result, self.settings.viewer_url
+        page = f"{self.store.url}/{report_key(built.day)}"
+        at = dg.MetadataValue.url(f"{url.rstrip('/')}/reports/{built.day}") if url else page
+        headline = done.manifest
         numbers = {name: getattr(headline, name) for name in _FIGURES}
         metadata: dict[str, Any] = {
             "path": at,

@@ -108,7 +108,9 @@ class DayTables(Derived[Manifest]):
     known: KnownDays | None = None
     """Facts about the days up to the ends, if available; saves listing the index of unchanged days."""
     repair: int = 0
-    """Number of the last entry of the repair list that names the day; set by `wanted`, as the next two fields."""
+    """Number of the last entry of the repair list that names the day; set by `wanted`, as the next three fields."""
+    is_repaired: bool = False
+    """Whether the ledger was repaired after a stored table was built."""
     is_under_repair: bool = False
     """Whether an unfinished repair changes outcomes of the day."""
     version: str = ""
@@ -145,6 +147,7 @@ class DayTables(Derived[Manifest]):
         """Returns the stored ends if the ledger has no later segment of the day, otherwise the ends to build up to."""
         repairs = list_repairs(self.store)
         self.repair = last_repair_of(self.day, repairs)
+        self.is_repaired = any(found and found.manifest.repair != self.repair for found in stored.values())
         self.is_under_repair = any(self.day in opened.days for opened in still_open(repairs))
         return Origin(_named(self._reached(stored), self.repair), RECIPE)
 

@@ -167,6 +167,10 @@ class Derived(ABC, Generic[ManifestT]):
         """Tells whether stored objects of one origin were stored by one build, if that matters."""
         return True
 
+    def finish(self, done: Built[ManifestT], /) -> Built[ManifestT]:
+        """Returns the result of a build, after what remains to be done once all of its objects are stored."""
+        return done
+
 
 def compare(entry: Derived[ManifestT], before: Mapping[str, StoredObject[ManifestT] | None]) -> State:
     """Returns the state of a derived object whose stored objects were read before."""
@@ -207,11 +211,13 @@ def build(entry: Derived[ManifestT], *, force: bool = False) -> Built[ManifestT]
         if state is State.CURRENT and not force:
             stored = {key: each for key, each in before.items() if each}
             sizes = {key: each.size_bytes for key, each in stored.items()}
-            return Built(state, True, {key: each.manifest for key, each in stored.items()}, sizes, before)
+            done = Built(state, True, {key: each.manifest for key, each in stored.items()}, sizes, before)
+            return entry.finish(done)
         made = entry.make(Start(before, state, force))
         if made is not None and publish_all(entry.store, made, before):
             sizes = {key: len(each.data) for key, each in made.items()}
-            return Built(state, False, {key: each.manifest for key, each in made.items()}, sizes, before)
+            done = Built(state, False, {key: each.manifest for key, each in made.items()}, sizes, before)
+            return entry.finish(done)
         force = force and entry.insists
     raise TransientError(
         f"{_ATTEMPTS} builds of {entry.name} lost the race against other builds, whose result is stored."

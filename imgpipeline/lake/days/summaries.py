@@ -11,8 +11,7 @@ from hashlib import sha256
 from typing import TypeVar
 
 from imgpipeline.contracts.keys import summary_key
-from imgpipeline.errors import ConfigurationError
-from imgpipeline.lake.days.derived import Built, Derived, Made, Origin, Start, build
+from imgpipeline.lake.days.derived import Derived, Made, Origin, Start
 from imgpipeline.lake.days.summary_inputs import Inputs, find_inputs, open_inputs
 from imgpipeline.lake.schema.tables import (
     DETECTIONS,
@@ -94,25 +93,12 @@ SUMMARIES: Mapping[str, Summary] = {
 """All summaries by name, each after the summaries that it reads."""
 
 
-def find_summary(name: str) -> Summary:
-    """Returns a registered summary; raises ConfigurationError if there is none of that name."""
-    try:
-        return SUMMARIES[name]
-    except KeyError:
-        raise ConfigurationError(
-            f"There is no summary {name!r}.", next_step=f"take one of: {', '.join(sorted(SUMMARIES))}"
-        ) from None
-
-
 def recipe(name: str, settings: Settings) -> str:
     """Returns the hash of everything but the day tables that determines a summary, 16 hexadecimal digits.
 
     It covers the schema version, the query, the settings that the query reads, and the recipes of its input summaries.
-
-    Raises:
-        ConfigurationError: There is no such summary.
     """
-    summary = find_summary(name)
+    summary = SUMMARIES[name]
     below = {other: recipe(other, settings) for other in summary.inputs if other in SUMMARIES}
     return _recipe(summary, settings, below)
 
@@ -131,32 +117,6 @@ def set_parameters(engine: Engine, parameters: Mapping[str, float]) -> None:
     """Sets DuckDB variables to settings, for queries to read."""
     for name, value in parameters.items():
         engine.run(f"SET VARIABLE {identifier(name)} = {float(value)!r}::DOUBLE")
-
-
-def build_summary(
-    store: ObjectStore, name: str, day: date, *, settings: Settings, force: bool = False, now: datetime
-) -> Built[Manifest]:
-    """Builds a day's summary unless it is current.
-
-    Args:
-        store: The object store.
-        name: A key of `SUMMARIES`.
-        day: UTC day.
-        settings: Settings that queries and builds read.
-        force: Build it even if it is current.
-        now: Time of the build, for the manifest.
-
-    Returns:
-        The stored summary after this call.
-
-    Raises:
-        ConfigurationError: There is no such summary.
-        PermanentError: An input is missing or of another schema version, or a stored object is not a Parquet file of
-            this project.
-        TransientError: The store does not answer, the build lost the write race repeatedly, or the inputs do not come
-            from one reading of the ledger (a build of the day is under way, or was killed).
-    """
-    return build(DaySummary(store, find_summary(name), day, settings, now), force=force)
 
 
 @dataclass(slots=True)

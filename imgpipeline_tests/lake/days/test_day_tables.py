@@ -21,7 +21,6 @@ from imgpipeline.contracts.outcomes import Frame
 from imgpipeline.errors import LedgerError, PermanentError, TransientError
 from imgpipeline.lake.days import derived
 from imgpipeline.lake.days.day_tables import list_days, rebuild_day
-from imgpipeline.lake.days.summaries import build_summary
 from imgpipeline.lake.quality.audit import audit
 from imgpipeline.lake.schema.tables import DAY_TABLE_NAMES
 from imgpipeline.lake.sessions.session import open_lake
@@ -30,6 +29,7 @@ from imgpipeline.ledger.bundles.making import bundle_ledger
 from imgpipeline.ledger.reading import fix_ends
 from imgpipeline.objectstore import ObjectStore, open_store
 from imgpipeline.settings import Settings
+from imgpipeline_tests.daily.builds import build_summary
 from imgpipeline_tests.daily.looking import stale_days
 from imgpipeline_tests.faults.counting_relay import CountingRelay
 from imgpipeline_tests.lake.audits import is_current

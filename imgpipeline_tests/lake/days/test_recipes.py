@@ -8,14 +8,15 @@ import duckdb
 import pytest
 
 from imgpipeline.contracts.keys import day_table_key, summary_key
-from imgpipeline.errors import ConfigurationError, PermanentError, TransientError
+from imgpipeline.errors import PermanentError, TransientError
 from imgpipeline.lake.days import derived, summaries, summary_inputs
 from imgpipeline.lake.days.day_tables import rebuild_day
-from imgpipeline.lake.days.summaries import SUMMARIES, build_summary, recipe
+from imgpipeline.lake.days.summaries import SUMMARIES, recipe
 from imgpipeline.lake.schema.tables import SUMMARY_TABLES
 from imgpipeline.lake.storage.manifest import Stored, read_stored
 from imgpipeline.objectstore import ObjectStore
 from imgpipeline.settings import Settings
+from imgpipeline_tests.daily.builds import build_summary
 from imgpipeline_tests.lake.audits import run_audit
 from imgpipeline_tests.lake.days.test_summary_numbers import build_day, stored_rows
 from imgpipeline_tests.lake.killed_builds import DiedError, die_after_detections, die_after_frames
@@ -77,11 +78,6 @@ def test_another_threshold_changes_the_summaries_of_labels_and_nothing_else():
     before, after = recipes(Settings()), recipes(STRICT)
     assert {name for name in before if before[name] != after[name]} == OF_LABELS
     assert recipes(Settings(lanes=7, confidence_threshold=0.3, nightly_at="02:00")) == before
-
-
-def test_an_unknown_summary_has_no_recipe():
-    with pytest.raises(ConfigurationError, match="take one of"):
-        recipe("colour_counts", Settings())
 
 
 @pytest.mark.medium
@@ -270,11 +266,9 @@ def test_a_summary_names_its_detections_and_its_query(memory: ObjectStore):
     assert stored.manifest.sql == SUMMARIES["label_counts"].sql
 
 
-def test_a_summary_without_detections_or_with_an_unknown_name_says_what_to_do(memory: ObjectStore):
+def test_a_summary_without_detections_says_what_to_do(memory: ObjectStore):
     with pytest.raises(PermanentError, match="dagster asset materialize"):
         build_summary(memory, "label_counts", DAY, settings=Settings(), now=NOON)
-    with pytest.raises(ConfigurationError, match="take one of: frame_stats, label_counts"):
-        build_summary(memory, "colour_counts", DAY, settings=Settings(), now=NOON)
 
 
 def test_every_summary_is_one_self_contained_sql_file():

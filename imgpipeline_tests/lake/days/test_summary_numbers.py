@@ -14,12 +14,13 @@ from imgpipeline.contracts.notices import Account, Notice, NoticeKind
 from imgpipeline.contracts.outcomes import DeadLetter, Frame, FrameStatus, Outcome, make_frame_id
 from imgpipeline.errors import DeadLetterCode
 from imgpipeline.lake.days.day_tables import rebuild_day
-from imgpipeline.lake.days.summaries import SUMMARIES, build_summary
+from imgpipeline.lake.days.summaries import SUMMARIES
 from imgpipeline.lake.days.summary_inputs import stored_key
 from imgpipeline.lake.sessions.session import open_lake
 from imgpipeline.objectstore import ObjectStore
 from imgpipeline.objectstore.client import open_memory_store
 from imgpipeline.settings import Settings
+from imgpipeline_tests.daily.builds import build_summary
 from imgpipeline_tests.examples import examples
 from imgpipeline_tests.lake.samples import again, gated, seen
 from imgpipeline_tests.lake.summary_oracle import Row, expected_rows

@@ -10,7 +10,7 @@ from imgpipeline.contracts.detection import Detection
 from imgpipeline.contracts.keys import day_table_key
 from imgpipeline.contracts.outcomes import Frame, Outcome
 from imgpipeline.lake.days.day_tables import rebuild_day
-from imgpipeline.lake.days.summaries import SUMMARIES, build_summary
+from imgpipeline.lake.days.summaries import SUMMARIES
 from imgpipeline.lake.days.summary_inputs import stored_key
 from imgpipeline.lake.schema.tables import DAY_TABLES, WEAK_DETECTIONS
 from imgpipeline.lake.storage.manifest import read_manifest, read_stored
@@ -19,6 +19,7 @@ from imgpipeline.objectstore.client import open_memory_store
 from imgpipeline.publish.detections import detections_record
 from imgpipeline.publish.run import Form
 from imgpipeline.settings import Settings
+from imgpipeline_tests.daily.builds import build_summary
 from imgpipeline_tests.daily.looking import stale_days
 from imgpipeline_tests.lake.samples import again, gated, seen
 from imgpipeline_tests.ledger.faulty_store import CrashError, FaultyStore

@@ -11,10 +11,10 @@ import pytest
 from imgpipeline.contracts.keys import day_table_key, summary_key
 from imgpipeline.errors import PermanentError
 from imgpipeline.lake.days.day_tables import list_days, rebuild_day
-from imgpipeline.lake.days.summaries import build_summary
 from imgpipeline.lake.quality.day_warnings import LabelHistory, judge_darkness, judge_dead_letters, judge_stored_rows
 from imgpipeline.objectstore import ObjectStore
 from imgpipeline.settings import Settings
+from imgpipeline_tests.daily.builds import build_summary
 from imgpipeline_tests.lake.samples import day_outcomes, seen
 from imgpipeline_tests.ledger.samples import DAY, NOON, dead_letter, write_chain
 

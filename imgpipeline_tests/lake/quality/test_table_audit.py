@@ -12,12 +12,13 @@ from imgpipeline.contracts.keys import day_table_key, summary_key
 from imgpipeline.contracts.records import LogRange
 from imgpipeline.lake.days import derived, summaries
 from imgpipeline.lake.days.day_tables import rebuild_day
-from imgpipeline.lake.days.summaries import SUMMARIES, build_summary
+from imgpipeline.lake.days.summaries import SUMMARIES
 from imgpipeline.lake.quality.audit import AuditReport, audit
 from imgpipeline.lake.storage.manifest import FOOTER_KEY, parse_footer
 from imgpipeline.objectstore import ObjectStore
 from imgpipeline.objectstore.client import open_memory_store
 from imgpipeline.settings import Settings
+from imgpipeline_tests.daily.builds import build_summary
 from imgpipeline_tests.lake.audits import SUMMARY, build, build_all, is_current, log_range, run_audit
 from imgpipeline_tests.lake.days.test_summary_numbers import build_day, eventful
 from imgpipeline_tests.lake.samples import again, day_outcomes, gated, seen

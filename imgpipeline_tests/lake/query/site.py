@@ -11,9 +11,10 @@ import pandas as pd
 from imgpipeline.contracts.detection import Detection
 from imgpipeline.contracts.outcomes import Frame, FrameStatus, make_frame_id
 from imgpipeline.lake.days.day_tables import rebuild_day
-from imgpipeline.lake.days.summaries import SUMMARIES, build_summary
+from imgpipeline.lake.days.summaries import SUMMARIES
 from imgpipeline.objectstore import ObjectStore
 from imgpipeline.settings import Settings
+from imgpipeline_tests.daily.builds import build_summary
 from imgpipeline_tests.ledger.samples import NOON, append, dead_letter, frame, write_chain
 
 DAY, NEXT_DAY, UNKNOWN_DAY = date(2026, 1, 9), date(2026, 1, 10), date(2026, 1, 12)

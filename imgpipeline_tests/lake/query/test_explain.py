@@ -15,7 +15,6 @@ import pytest
 from imgpipeline.contracts.keys import segment_key, summary_key
 from imgpipeline.errors import ConfigurationError, LedgerError
 from imgpipeline.lake.days.day_tables import rebuild_day
-from imgpipeline.lake.days.summaries import build_summary
 from imgpipeline.lake.query.explain import CountedDetection, Explanation, NumberId, explain
 from imgpipeline.lake.query.frames import list_frames
 from imgpipeline.lake.query.wanted_frames import WantedFrames
@@ -24,6 +23,7 @@ from imgpipeline.lake.storage.engine import Engine
 from imgpipeline.ledger.segment import encode_segment
 from imgpipeline.objectstore import ObjectStore
 from imgpipeline.settings import Settings
+from imgpipeline_tests.daily.builds import build_summary
 from imgpipeline_tests.faults.invariant import chosen, read_ledger, unpack
 from imgpipeline_tests.lake.busy_day import LABELS, BusyDay
 from imgpipeline_tests.lake.samples import seen

@@ -7,13 +7,13 @@ import pytest
 
 from imgpipeline.contracts.outcomes import FrameStatus
 from imgpipeline.lake.days.day_tables import rebuild_day
-from imgpipeline.lake.days.summaries import build_summary
 from imgpipeline.lake.query.frames import latest_day
 from imgpipeline.lake.query.wanted_frames import WantedFrames
 from imgpipeline.lake.schema.tables import SOURCE_ACTIVITY
 from imgpipeline.ledger.days import known_days
 from imgpipeline.objectstore import ObjectStore, open_store
 from imgpipeline.settings import Settings
+from imgpipeline_tests.daily.builds import build_summary
 from imgpipeline_tests.lake.samples import seen
 from imgpipeline_tests.ledger.samples import DAY, NOON, append, dead_letter, write_chain
 from imgpipeline_tests.objectstore.stores import SHARED_KINDS, folder_settings, s3_settings

@@ -8,11 +8,12 @@ import pytest
 from imgpipeline.contracts.keys import day_table_key, summary_key
 from imgpipeline.errors import ConfigurationError
 from imgpipeline.lake.days.day_tables import rebuild_day
-from imgpipeline.lake.days.summaries import SUMMARIES, build_summary
+from imgpipeline.lake.days.summaries import SUMMARIES
 from imgpipeline.lake.query.summaries import ask_session, hourly_counts
 from imgpipeline.lake.sessions.session import open_lake
 from imgpipeline.objectstore import ObjectStore
 from imgpipeline.settings import Settings
+from imgpipeline_tests.daily.builds import build_summary
 from imgpipeline_tests.lake.days.test_summary_numbers import assert_same, build_day
 from imgpipeline_tests.lake.samples import gated, seen
 from imgpipeline_tests.lake.summary_oracle import expected_rows

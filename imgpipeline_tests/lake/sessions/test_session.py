@@ -15,7 +15,7 @@ from imgpipeline.contracts.keys import ChainId, day_table_key, segment_key, summ
 from imgpipeline.contracts.times import find_timezone
 from imgpipeline.errors import ConfigurationError, LedgerError
 from imgpipeline.lake.days.day_tables import rebuild_day
-from imgpipeline.lake.days.summaries import SUMMARIES, build_summary
+from imgpipeline.lake.days.summaries import SUMMARIES
 from imgpipeline.lake.schema import ALL
 from imgpipeline.lake.schema.tables import DAY_TABLES, FRAMES
 from imgpipeline.lake.sessions import session as session_module
@@ -23,6 +23,7 @@ from imgpipeline.lake.sessions import snapshot
 from imgpipeline.lake.sessions.session import open_lake
 from imgpipeline.objectstore import ObjectStore
 from imgpipeline.settings import Settings
+from imgpipeline_tests.daily.builds import build_summary
 from imgpipeline_tests.lake.killed_builds import die_after_frames
 from imgpipeline_tests.lake.oracle import check, expected_detections, expected_frames, shown_detections, shown_frames
 from imgpipeline_tests.lake.samples import again, chosen_frames, counted_labels, day_outcomes, gated, seen

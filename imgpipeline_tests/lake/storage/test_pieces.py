@@ -15,7 +15,7 @@ from imgpipeline.contracts.keys import day_table_key, piece_prefix, summary_key
 from imgpipeline.errors import PermanentError, TransientError
 from imgpipeline.lake.days import derived
 from imgpipeline.lake.days.day_tables import rebuild_day
-from imgpipeline.lake.days.summaries import SUMMARIES, build_summary
+from imgpipeline.lake.days.summaries import SUMMARIES
 from imgpipeline.lake.quality.audit import audit
 from imgpipeline.lake.schema.tables import DAY_TABLES
 from imgpipeline.lake.storage import pieces
@@ -24,6 +24,7 @@ from imgpipeline.lake.storage.manifest import Manifest, Stored, read_stored, wri
 from imgpipeline.lake.storage.pieces import fetch_table, pieces_of, plan_pieces, read_table
 from imgpipeline.objectstore import ObjectStore, open_store
 from imgpipeline.settings import Settings
+from imgpipeline_tests.daily.builds import build_summary
 from imgpipeline_tests.lake.audits import is_current
 from imgpipeline_tests.lake.conftest import OpenLake
 from imgpipeline_tests.lake.oracle import check

@@ -7,12 +7,11 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from imgpipeline.contracts.outcomes import Frame
-from imgpipeline.events.rule_tables import build_table
 from imgpipeline.lake.days.day_tables import rebuild_day
 from imgpipeline.lake.schema.events import EVENTS
 from imgpipeline.objectstore import ObjectStore, open_store
 from imgpipeline.settings import Settings
-from imgpipeline.tracking.day_tracks import build_tracks
+from imgpipeline_tests.daily.builds import build_table, build_tracks
 from imgpipeline_tests.events.samples import rules
 from imgpipeline_tests.ledger.samples import DAY, NOON, write_chain
 from imgpipeline_tests.tracking.films import Car, film

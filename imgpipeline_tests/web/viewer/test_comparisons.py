@@ -12,9 +12,9 @@ from playwright.sync_api import Browser, expect
 from imgpipeline.contracts.keys import summary_key
 from imgpipeline.lake.days.day_tables import rebuild_day
 from imgpipeline.objectstore import open_store
-from imgpipeline.redetect.comparison import build_comparison
 from imgpipeline.redetect.run import redetect_day
 from imgpipeline.settings import Settings, load_settings
+from imgpipeline_tests.daily.builds import build_comparison
 from imgpipeline_tests.lake.samples import seen
 from imgpipeline_tests.ledger.samples import write_chain
 from imgpipeline_tests.redetect.days import DAY, NOON, add_frames, build_live, picture, read_rows, redetector

@@ -11,11 +11,11 @@ import pytest
 
 from imgpipeline.contracts.notices import NoticeKind
 from imgpipeline.contracts.text import plain
-from imgpipeline.events.rule_tables import build_table
 from imgpipeline.lake.days.day_tables import rebuild_day
 from imgpipeline.lake.schema.events import EVENTS
 from imgpipeline.objectstore import open_store
 from imgpipeline.settings import Settings
+from imgpipeline_tests.daily.builds import build_table
 from imgpipeline_tests.events.samples import rules
 from imgpipeline_tests.lake.samples import seen
 from imgpipeline_tests.ledger.samples import DAY, NOON, append, dead_letter, write_chain

@@ -13,7 +13,7 @@ from imgpipeline.lake.query.tracks import MOST_POINTS, tracks_of_frame
 from imgpipeline.lake.sessions.session import open_lake
 from imgpipeline.objectstore import open_store
 from imgpipeline.settings import Settings
-from imgpipeline.tracking.day_tracks import build_tracks
+from imgpipeline_tests.daily.builds import build_tracks
 from imgpipeline_tests.ledger.samples import DAY, NOON, write_chain
 from imgpipeline_tests.tracking.films import Car, film
 from imgpipeline_tests.web.viewer.filmed import AT, MINUTE, FilmedSite, filmed_site

@@ -11,7 +11,7 @@ import pytest
 from imgpipeline.lake.days.day_tables import rebuild_day
 from imgpipeline.objectstore import open_store
 from imgpipeline.settings import Settings
-from imgpipeline.tracking.day_tracks import build_tracks
+from imgpipeline_tests.daily.builds import build_tracks
 from imgpipeline_tests.ledger.samples import DAY, NOON, write_chain
 from imgpipeline_tests.tracking.films import Car, film
 from imgpipeline_tests.web.viewer.filmed import AT, MINUTE

@@ -13,7 +13,7 @@ from imgpipeline.objectstore import open_store
 from imgpipeline.reports.build import current_page
 from imgpipeline.reports.figures import read_headline
 from imgpipeline.settings import Settings
-from imgpipeline.tracking.day_tracks import build_tracks
+from imgpipeline_tests.daily.builds import build_tracks
 from imgpipeline_tests.lake.audits import build_all, log_range, run_audit
 from imgpipeline_tests.lake.query.site import DAY, NEXT_DAY
 from imgpipeline_tests.ledger.samples import NOON, append, frames, write_chain

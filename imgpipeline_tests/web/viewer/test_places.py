@@ -13,12 +13,11 @@ import pytest
 from playwright.sync_api import Browser
 
 from imgpipeline.events.configuration import load_rules
-from imgpipeline.events.rule_tables import build_table
 from imgpipeline.lake.days.day_tables import rebuild_day
 from imgpipeline.lake.schema.events import LINE_CROSSINGS, ZONE_OCCUPANCY
 from imgpipeline.objectstore import open_store
 from imgpipeline.settings import Settings
-from imgpipeline.tracking.day_tracks import build_tracks
+from imgpipeline_tests.daily.builds import build_table, build_tracks
 from imgpipeline_tests.ledger.samples import DAY, write_chain
 from imgpipeline_tests.tracking.films import Car, film
 from imgpipeline_tests.web.viewer.axe import serious_problems
