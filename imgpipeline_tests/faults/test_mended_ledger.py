@@ -150,7 +150,7 @@ def test_fault_40_the_days_of_a_repair_that_died_after_its_last_put_are_due(
             repair(followed)
     assert followed.store.head(audit_state_key()) is None
     built = rebuild_day(followed.store, START.date(), now=utc_now())
-    assert (built.skipped, built.frames) == (False, 9)
+    assert (built.skipped, built.of("frames").rows) == (False, 9)
     assert repair(followed).days == (START.date(),)
     check(followed.settings)
 
