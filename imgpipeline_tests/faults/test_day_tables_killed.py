@@ -29,6 +29,7 @@ from imgpipeline.lake.days.day_tables import rebuild_day
 from imgpipeline.objectstore import open_store
 from imgpipeline.settings import load_settings
 from imgpipeline.contracts.times import utc_now
+from imgpipeline_tests.daily.builds import build_summary
 
 store, day = open_store(load_settings()), date({DAY.year}, {DAY.month}, {DAY.day})
 rebuild_day(store, day, now=utc_now())

@@ -44,6 +44,7 @@ from imgpipeline.lake.sessions.session import open_lake
 from imgpipeline.objectstore import open_store
 from imgpipeline.settings import load_settings
 from imgpipeline.contracts.times import utc_now
+from imgpipeline_tests.daily.builds import build_summary
 from benchmarks.synthetic_days import DAY
 
 def peak_mib():
