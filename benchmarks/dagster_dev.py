@@ -52,9 +52,9 @@ class Dev:
         """Returns the costs with the runs that have ended counted as builds, not as the code location's."""
         return {**costs, _CODE_LOCATION: costs[_CODE_LOCATION] - runs_s, BUILDS: costs[BUILDS] + runs_s}
 
-    def oldest_run(self) -> int:
-        """Returns the process of the run that started first."""
-        return min(pid for pid, part in session_processes(self.server.pid, _PARTS).items() if part == BUILDS)
+    def run_processes(self) -> list[int]:
+        """Returns the living processes of runs; the one that started first has the smallest id."""
+        return sorted(pid for pid, part in session_processes(self.server.pid, _PARTS).items() if part == BUILDS)
 
 
 @contextlib.contextmanager

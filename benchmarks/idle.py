@@ -153,7 +153,7 @@ def _cost_of_run(watched: _Watched, name: str) -> tuple[float, float]:
     [last, *_] = dev.site.runs(job=job)
     if last.dagster_run.status is not dg.DagsterRunStatus.SUCCESS:
         raise RuntimeError(f"{name} by {dev.site.checkout} ended as {last.dagster_run.status}: see {dev.site.home}")
-    wait_until(lambda: finished_children_cpu_s(server) > before_s, limit_s=LIMIT_S, what="the run's process to end")
+    wait_until(lambda: not dev.run_processes(), limit_s=LIMIT_S, what="the run's process to end")
     cost = finished_children_cpu_s(server) - before_s, float(watched.requests() - before)
     say(f"idle: {name}: {cost[0]:.2f} CPU s, {cost[1]:.0f} requests")
     return cost
