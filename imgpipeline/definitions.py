@@ -29,7 +29,7 @@ import dagster as dg
 
 from imgpipeline.defs.alerts import alerts, alerts_are_delivered, events_sensor, watch_events
 from imgpipeline.defs.assets.daily import daily_assets
-from imgpipeline.defs.assets.frame_metadata import frame_metadata, no_record_expired_unread
+from imgpipeline.defs.assets.frame_metadata import frame_metadata, no_partition_stops
 from imgpipeline.defs.assets.redetections import redetect_days, redetections
 from imgpipeline.defs.assets.sources import no_source_is_silent, source_silence, sources, stored_images
 from imgpipeline.defs.day_schedules import nightly_rebuild, rebuild_days, weekly_redetect
@@ -74,7 +74,7 @@ defs = dg.Definitions(
         ingest_video,
     ],
     schedules=[nightly_rebuild, weekly_redetect, hourly_bundles, hourly_retention],
-    asset_checks=[no_record_expired_unread, no_source_is_silent, alerts_are_delivered],
+    asset_checks=[no_partition_stops, no_source_is_silent, alerts_are_delivered],
     sensors=[frames_sensor, keep_tables_current, source_silence, events_sensor],
     resources={"pipeline": Pipeline()},
     executor=dg.in_process_executor,

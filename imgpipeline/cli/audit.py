@@ -63,7 +63,7 @@ def _status_of(found: PartitionProgress, oldest: Mapping[Partition, datetime]) -
         "ledger_end": found.offset,
         "lag": lag if log else None,
         "oldest_unread": since,
-        "problem": str(found.expired) if found.expired else None,
+        "problem": str(found.stopped) if found.stopped else None,
         "last_commit": end.header.created_at if end and end.header else None,
     }
 

@@ -130,8 +130,8 @@ def check_detection(settings: Settings, lag_s: float | None = None) -> Iterator[
     yield from check_kafka(settings)
     store = open_store(settings, patience_s=STORE_PATIENCE_S)
     partitions = read_progress(store, settings.kafka_topics, read_log(settings))
-    oldest = find_oldest(settings, {each.log: each.offset for each in partitions if each.log and not each.expired})
-    problems = [str(each.expired) for each in partitions if each.expired]
+    oldest = find_oldest(settings, {each.log: each.offset for each in partitions if each.log and not each.stopped})
+    problems = [str(each.stopped) for each in partitions if each.stopped]
     since, now = min(oldest.values(), default=None), utc_now()
     is_late = since is not None and lag_s is not None and (now - since).total_seconds() > lag_s
     waiting = f"the oldest unread record is from {format_time(since)}" if since else "no record waits"

@@ -137,7 +137,8 @@ def accept_loss(
     settings, store = open_site()
     settings = followed_topic(settings, topic)
     logs = [log for log in read_log(settings) if not partition or log.partition in partition]
-    found = [one.expired for one in state.read_progress(store, settings.kafka_topics, logs) if one.expired]
+    progress = state.read_progress(store, settings.kafka_topics, logs)
+    found = [one.stopped for one in progress if isinstance(one.stopped, state.ExpiredRecordsError)]
     for lost in found:
         note(lost.message)
     if found and not yes:

@@ -88,7 +88,6 @@ def day_states(
 
     Raises:
         ConfigurationError: The rules are missing or invalid.
-        LedgerError: The end of a chain cannot be read.
         ForbiddenError: The store refuses access.
         TransientError: The store does not answer.
     """

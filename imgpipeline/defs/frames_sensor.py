@@ -14,11 +14,10 @@ from datetime import datetime, timedelta
 
 import dagster as dg
 
-from imgpipeline.contracts.keys import ChainId
 from imgpipeline.contracts.records import LogRange
 from imgpipeline.contracts.text import counted
 from imgpipeline.contracts.times import utc_now
-from imgpipeline.defs.assets.frame_metadata import EXPIRED_CHECK, FRAME_METADATA, judge_expired
+from imgpipeline.defs.assets.frame_metadata import FRAME_METADATA, STOPPED_CHECK, judge_stopped
 from imgpipeline.defs.dagster_internals import AssetCheckEvaluation, as_evaluation, kept_instance
 from imgpipeline.defs.detection_job import JOB_NAME, detect_frames, run_config_of
 from imgpipeline.defs.lost_runs import mark_lost_builds
@@ -27,10 +26,11 @@ from imgpipeline.defs.run_records import failed_runs, format_ends, live_runs, ma
 from imgpipeline.defs.run_tags import CAREFUL_TAG, ENDS_TAG, LANE_TAG, MAX_RUNTIME_TAG, REASON_TAG
 from imgpipeline.detect.sensor_memory import SensorMemory
 from imgpipeline.detect.state import DetectionState, ExpiredRecordsError, find_expired, read_state, write_state
-from imgpipeline.errors import ImgpipelineError
+from imgpipeline.errors import ImgpipelineError, LedgerError
 from imgpipeline.faultpoints import reach
 from imgpipeline.ledger.chain import find_current_end
 from imgpipeline.ledger.reading import ChainEnd
+from imgpipeline.ledger.segment import DamagedSegmentError
 from imgpipeline.objectstore import ObjectStore
 from imgpipeline.settings import Settings
 from imgpipeline.stream.lanes import Decision, LaneStart, PartitionView, decide
@@ -60,7 +60,7 @@ class FramesWatcher:
 
         Returns:
             The view of every known partition that does not stop, and an error for each partition that stops because its
-            records expired unread, and for each unreadable topic.
+            records expired unread or its last segment is damaged, and for each unreadable topic.
 
         Raises:
             ImgpipelineError: Kafka or the store does not answer, or a setting is wrong.
@@ -70,20 +70,30 @@ class FramesWatcher:
         with self._lock:
             logs = read_logs(settings)
             chosen = self._memory.choose(logs.ranges)
-            ends = self._find_ends(store, chosen)
-            found = {} if settings.allow_gaps else {log: find_expired(log, ends[log.chain]) for log in chosen}
-            expired = {log: why for log, why in found.items() if why}
-            followed = [log for log in logs.ranges if log not in expired]
+            found = self._find_ends(store, chosen)
+            stopped: dict[LogRange, LedgerError] = {}
+            for log, end in found.items():
+                if isinstance(end, DamagedSegmentError):
+                    stopped[log] = end
+                elif not settings.allow_gaps and (lost := find_expired(log, end)):
+                    stopped[log] = lost
+            ends = {log.chain: end for log, end in found.items() if isinstance(end, ChainEnd)}
+            followed = [log for log in logs.ranges if log not in stopped]
             views, self._memory = self._memory.look(followed, ends, now=now, topics=settings.kafka_topics)
-            return views, [*logs.unreadable.values(), *expired.values()]
+            return views, [*logs.unreadable.values(), *stopped.values()]
 
-    def _find_ends(self, store: ObjectStore, logs: Sequence[LogRange]) -> dict[ChainId, ChainEnd]:
-        def find(log: LogRange) -> ChainEnd:
+    def _find_ends(
+        self, store: ObjectStore, logs: Sequence[LogRange]
+    ) -> dict[LogRange, ChainEnd | DamagedSegmentError]:
+        def find(log: LogRange) -> ChainEnd | DamagedSegmentError:
             seen = self._memory.seen.get(log.chain)
-            return find_current_end(store, log.chain, hint=seen.end.hint if seen else log.log_end)
+            try:
+                return find_current_end(store, log.chain, hint=seen.end.hint if seen else log.log_end)
+            except DamagedSegmentError as error:
+                return error
 
         with ThreadPoolExecutor(_STORE_READERS) as pool:
-            return dict(zip((log.chain for log in logs), pool.map(find, logs), strict=True))
+            return dict(zip(logs, pool.map(find, logs), strict=True))
 
 
 watcher = FramesWatcher()
@@ -149,19 +159,19 @@ def _note_state(
         at=now,
         lag=sum(view.lag for view in views),
         moved_at=max((view.moved_at for view in views), default=None),
-        expired=tuple(str(why) for why in problems if isinstance(why, ExpiredRecordsError)),
+        stopped=tuple(str(why) for why in problems if isinstance(why, ExpiredRecordsError | DamagedSegmentError)),
         failing_runs=len(decision.failing),
         failure=failure,
     )
     before = state
     with contextlib.suppress(ImgpipelineError):  # the next tick tries again
         before = read_state(store)
-        is_new = (before.expired, before.failing_runs) != (state.expired, state.failing_runs)
+        is_new = (before.stopped, before.failing_runs) != (state.stopped, state.failing_runs)
         if is_new or before.at is None or now - before.at > _NOTED_EVERY:
             write_state(store, state)
-    if state.expired == before.expired:
+    if state.stopped == before.stopped:
         return []
-    return [as_evaluation(FRAME_METADATA, EXPIRED_CHECK, judge_expired(state))]
+    return [as_evaluation(FRAME_METADATA, STOPPED_CHECK, judge_stopped(state))]
 
 
 def request_run(start: LaneStart, settings: Settings) -> dg.RunRequest:

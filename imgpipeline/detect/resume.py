@@ -17,7 +17,7 @@ from imgpipeline.detect.state import ExpiredRecordsError
 from imgpipeline.errors import ConfigurationError, LedgerError, TransientError
 from imgpipeline.ledger.chain import append_gap, close_chain, find_current_end
 from imgpipeline.ledger.reading import ChainEnd
-from imgpipeline.ledger.segment import Fingerprint
+from imgpipeline.ledger.segment import DamagedSegmentError, Fingerprint
 from imgpipeline.objectstore import ObjectStore
 from imgpipeline.settings import Settings
 from imgpipeline.stream.connection import open_admin
@@ -41,8 +41,6 @@ class Resumption:
     end: ChainEnd
     gap: Gap | None
     """The gap to record first: offsets that are gone. None if there are none."""
-    lost: ExpiredRecordsError | None = None
-    """Why the partition stops; None if it continues."""
 
     @property
     def position(self) -> int:
@@ -50,17 +48,22 @@ class Resumption:
         return self.gap.end if self.gap else self.end.offset
 
 
-def resume_chain(settings: Settings, store: ObjectStore, log: LogRange) -> Resumption:
+def resume_chain(
+    settings: Settings, store: ObjectStore, log: LogRange
+) -> Resumption | ExpiredRecordsError | DamagedSegmentError:
     """Finds where a partition continues.
 
     Returns:
-        The end of its chain, and the gap to record first or the loss at which the partition stops.
+        The end of its chain, and the gap to record first; the reason if this partition stops and the others continue.
 
     Raises:
         LedgerError: The log is not the one that the chain was built from.
         TransientError: Store or broker do not answer, or the topic was re-created meanwhile.
     """
-    end = find_current_end(store, log.chain)
+    try:
+        end = find_current_end(store, log.chain)
+    except DamagedSegmentError as error:
+        return error
     if end.offset > log.log_end:
         log = _ask_again(settings, log)
     why = find_contradiction(settings, log, end)
@@ -71,7 +74,7 @@ def resume_chain(settings: Settings, store: ObjectStore, log: LogRange) -> Resum
     if end.header is None:
         return Resumption(end, Gap(0, log.log_start, GapReason.BEFORE_FIRST_LOOK))
     lost = ExpiredRecordsError(log, end.offset)
-    return Resumption(end, lost.gap) if settings.allow_gaps else Resumption(end, None, lost)
+    return Resumption(end, lost.gap) if settings.allow_gaps else lost
 
 
 def _ask_again(settings: Settings, log: LogRange) -> LogRange:

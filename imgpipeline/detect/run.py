@@ -39,7 +39,7 @@ from imgpipeline.detect.report import LaneReport, LaneTally, Stage, StageClock
 from imgpipeline.detect.resume import Resumption, resume_chain
 from imgpipeline.detect.work import FrameWork, open_image_reader
 from imgpipeline.detect.workers import CollectWorker, FetchWorker, Flow, RecordPool, SegmentDraft
-from imgpipeline.errors import ConfigurationError, TransientError
+from imgpipeline.errors import ConfigurationError, LedgerError, TransientError
 from imgpipeline.faultpoints import reach
 from imgpipeline.ledger.chain import ChainWriter
 from imgpipeline.ledger.days import DayIndex
@@ -334,8 +334,8 @@ def follow_lane(
 
     Raises:
         ConfigurationError: A setting is wrong: store, broker, topic or model.
-        LedgerError: The log is not the one that its chain was built from, a segment is damaged, or records of all
-            partitions expired unread. If those of some did, these partitions are left out.
+        LedgerError: The log is not the one that its chain was built from, or every partition stops: its records expired
+            unread, or its last segment is damaged. If only some stop, they are left out.
         PermanentError: The model is damaged, or the self-test failed.
         TransientError: Store or broker do not answer, or the topic was re-created.
     """
@@ -351,14 +351,16 @@ def follow_lane(
         logs = {log.at: log for log in found.ranges}
         followed = {at: logs[at] for at in partitions_of(lane, logs, settings.kafka_topics)}
         with ThreadPoolExecutor(_RESUMED_AT_ONCE) as pool:
-            ends = pool.map(lambda log: resume_chain(settings, store, log), followed.values())
-            resumed = dict(zip(followed, ends, strict=True))
-        lost = {at: one.lost for at, one in resumed.items() if one.lost}
-        for why in lost.values():
-            if len(lost) == len(resumed):
-                raise why
-            _log.warning("A partition is left out: %s", why)
-        flow = Flow(stop or threading.Event(), dropped=set(lost))
+            ends = dict(
+                zip(followed, pool.map(lambda log: resume_chain(settings, store, log), followed.values()), strict=True)
+            )
+        resumed = {at: one for at, one in ends.items() if isinstance(one, Resumption)}
+        for one in ends.values():
+            if isinstance(one, LedgerError):
+                if not resumed:
+                    raise one
+                _log.warning("A partition is left out: %s", one)
+        flow = Flow(stop or threading.Event(), dropped=ends.keys() - resumed)
         run = LaneRun(settings, store, admin, made_by, report, clock, flow, lane, followed, careful, limit)
         reach("run begin", ",".join(settings.kafka_topics))
         with _losing_the_broker_is_transient(settings):

@@ -1,4 +1,4 @@
-"""Why detection stands still: partitions whose records expired unread, and what `frames_sensor` saw last.
+"""Why detection stands still: partitions that stop, and what `frames_sensor` saw last.
 
 `DetectionCollector` shows the same as Prometheus metrics.
 """
@@ -19,6 +19,7 @@ from imgpipeline.contracts.times import format_time
 from imgpipeline.errors import ImgpipelineError, LedgerError
 from imgpipeline.ledger.chain import current_chain
 from imgpipeline.ledger.reading import ChainEnd, find_ends, list_chains
+from imgpipeline.ledger.segment import DamagedSegmentError
 from imgpipeline.objectstore import ObjectMissingError, ObjectStore
 
 _RECENT = timedelta(minutes=2)
@@ -63,8 +64,10 @@ class PartitionProgress:
         return self.end.offset if self.end else 0
 
     @property
-    def expired(self) -> ExpiredRecordsError | None:
+    def stopped(self) -> ExpiredRecordsError | DamagedSegmentError | None:
         """Why the partition stops; None if it does not."""
+        if self.end and self.end.damage:
+            return self.end.damage
         return find_expired(self.log, self.end) if self.log and self.end else None
 
 
@@ -87,7 +90,8 @@ class DetectionState:
     """Offsets without an outcome, with transaction markers; partitions that stop are left out."""
     moved_at: datetime | None = None
     """When the end of a chain was last seen to move, UTC; None without partitions."""
-    expired: tuple[str, ...] = ()
+    stopped: tuple[str, ...] = ()
+    """Why partitions stop: records that expired unread, or a damaged last segment."""
     failing_runs: int = 0
     """Number of runs that failed at the current end of the ledger."""
     failure: str = ""
@@ -102,7 +106,7 @@ class DetectionState:
             since = f"since {format_time(self.at)}" if self.at else "yet"
             return [f"frames_sensor has not read the topics {since}: it is off, or Dagster or Kafka is down."]
         failing = f"{counted(self.failing_runs, 'detection run')} failed at the same offset: {self.failure}"
-        return [*self.expired, *([failing] if self.failing_runs else [])]
+        return [*self.stopped, *([failing] if self.failing_runs else [])]
 
 
 _STATE = TypeAdapter(DetectionState)
@@ -140,7 +144,10 @@ class DetectionCollector(Collector):
             "sensor_timestamp_seconds": ("When frames_sensor last ran.", state.at.timestamp()),
             "lag_offsets": ("Offsets without an outcome, with transaction markers.", state.lag),
             "failing_runs": ("Runs that failed at the current end of the ledger.", state.failing_runs),
-            "stopped_partitions": ("Partitions that stop because records expired unread.", len(state.expired)),
+            "stopped_partitions": (
+                "Partitions that stop until a command is run.",
+                len(state.stopped),
+            ),
         }
         if state.moved_at:
             values["last_commit_timestamp_seconds"] = ("When a commit was last seen.", state.moved_at.timestamp())

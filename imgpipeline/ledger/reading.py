@@ -50,6 +50,8 @@ class ChainEnd:
     """Header of the last segment; None if the chain is empty or the header was not read (`find_end`)."""
     last: Position | None = field(default=None, compare=False)
     """The last segment as a position; None if the chain is empty or its writer has added a segment."""
+    damage: DamagedSegmentError | None = field(default=None, compare=False)
+    """Why the last segment cannot be read. Then `offset` is the second of that segment: the end is there or later."""
 
     @property
     def hint(self) -> int | None:
@@ -148,10 +150,8 @@ def fix_ends(
 ) -> dict[ChainId, ChainEnd]:
     """Reads the ends of all chains, several at a time. They define one state of the ledger for later reads.
 
-    Hints and known positions are those of `find_end`; there may be some for any chain.
-
-    Raises:
-        LedgerError: The last segment of a chain cannot be read.
+    Hints and known positions are those of `find_end`; there may be some for any chain. A damaged last segment does not
+    stop this: it is before the fixed end of its chain, so whoever reads its range gets the error, and nobody else.
     """
     return find_ends(store, list_chains(store), hints, known=known)
 
@@ -163,10 +163,17 @@ def find_ends(
     *,
     known: Mapping[ChainId, Position] | None = None,
 ) -> dict[ChainId, ChainEnd]:
-    """Finds the ends of chains like `find_end`, several at a time."""
+    """Finds the ends of chains, several at a time; of those whose last segment is damaged as for `fix_ends`."""
     hints, known = hints or {}, known or {}
-    found = for_each_chain(chains, lambda c: find_end(store, c, hint=hints.get(c), known=known.get(c)))
-    return {end.chain: end for end in found}
+
+    def find(chain: ChainId) -> ChainEnd:
+        try:
+            return find_end(store, chain, hint=hints.get(chain), known=known.get(chain))
+        except DamagedSegmentError as error:
+            last = find_last(store, chain)
+            return ChainEnd(chain, last.start + 1 if last else 0, None, damage=error)
+
+    return {end.chain: end for end in for_each_chain(chains, find)}
 
 
 def for_each_chain(chains: Collection[ChainId], read: Callable[[ChainId], Result]) -> Iterator[Result]:

@@ -171,8 +171,8 @@ def spec_of(name: str, entry: Mapping[str, Any], labels: Mapping[str, tuple[str,
     """
     files, names = entry.get("files"), entry.get("labels")
     if not isinstance(files, list) or not files or not all(isinstance(file, dict) for file in files):
-        raise ValueError("files: at least one is needed, each with its size_bytes and sha256")
-    onnx = next((file for file in files if file.get("role") == "onnx"), {})
+        raise ValueError("files is missing: at least one is needed, each with its size_bytes and sha256")
+    onnx: dict[str, Any] = next((file for file in files if file.get("role") == "onnx"), {})
     values = {
         "summary": "",
         **entry,

@@ -19,6 +19,7 @@ from imgpipeline.ledger.days import DayIndex, days_of_chain
 from imgpipeline.ledger.reading import read_segment
 from imgpipeline.ledger.repair.damage import find_damage
 from imgpipeline.ledger.repair.mending import Mender, pieces_of
+from imgpipeline.ledger.segment import DamagedSegmentError
 from imgpipeline.objectstore import ObjectInfo, ObjectStore, open_store
 from imgpipeline.settings import Settings, load_settings
 from imgpipeline_tests.lake.samples import seen
@@ -265,3 +266,22 @@ def test_a_copied_store_is_current(store: ObjectStore, settings: Settings, tmp_p
     for info in store.list_objects(""):
         copy.put(info.key, store.get(info.key))
     assert due(copy, copied) == set()
+
+
+@pytest.mark.fault(40)
+def test_a_damaged_last_segment_stops_only_the_days_that_it_may_touch(store: ObjectStore, settings: Settings) -> None:
+    other = replace(CHAIN, partition=1)
+    write_chain(store, [seen(0)], [seen(1, day=NEXT)])
+    hurt = write_chain(store, [seen(0)], chain=other)
+    build(store, settings, DAY)
+    append(hurt, [seen(1)])
+    key = segment_key(other, 1)
+    store.put(key, b"")
+
+    states = day_states(store, settings, now=LATER)
+
+    assert key in states[DAY][TABLES].why
+    with pytest.raises(DamagedSegmentError, match=key):
+        rebuild_day(store, DAY, now=LATER)
+    build(store, settings, NEXT)
+    assert found(store, settings, NEXT) == {}

@@ -9,9 +9,9 @@ import dagster as dg
 import pytest
 from kafka import TopicPartition
 
-from imgpipeline.contracts.keys import detection_state_key
+from imgpipeline.contracts.keys import detection_state_key, segment_key
 from imgpipeline.definitions import defs
-from imgpipeline.defs.assets.frame_metadata import EXPIRED_CHECK
+from imgpipeline.defs.assets.frame_metadata import STOPPED_CHECK
 from imgpipeline.defs.detection_job import JOB_NAME, lane_of, run_config_of
 from imgpipeline.defs.frames_sensor import frames_sensor
 from imgpipeline.defs.lost_runs import describe_process
@@ -23,6 +23,7 @@ from imgpipeline.defs.run_records import (
 )
 from imgpipeline.defs.run_tags import ENDING_TAG, ENDS_TAG, FAILURE_TAG, PROCESS_TAG, noted
 from imgpipeline.detect.run import follow_lane
+from imgpipeline.ledger.reading import find_last, list_chains
 from imgpipeline.objectstore import open_store
 from imgpipeline.stream.connection import open_admin
 from imgpipeline.stream.lanes import Ending, Lane, Place
@@ -86,7 +87,7 @@ def test_a_partition_whose_records_expired_gets_no_run_and_fails_the_check_until
     assert lost in str(stopped.skip_reason)
     [failed] = stopped.asset_events
     assert isinstance(failed, dg.AssetCheckEvaluation)
-    assert (failed.check_name, failed.passed) == (EXPIRED_CHECK, False)
+    assert (failed.check_name, failed.passed) == (STOPPED_CHECK, False)
     assert lost in str(failed.description)
     assert not sensor.tick().asset_events  # only changes are reported
 
@@ -107,6 +108,46 @@ def test_a_partition_whose_records_expired_gets_no_run_and_fails_the_check_until
     [passed] = resumed.asset_events
     assert isinstance(passed, dg.AssetCheckEvaluation)
     assert passed.passed
+
+
+@pytest.mark.fault(40)
+@pytest.mark.parametrize("topic", [2], indirect=True)
+def test_a_partition_whose_last_segment_is_damaged_stops_alone(sensor: Sensor, tmp_path: Path) -> None:
+    settings, store = sensor.site.settings, open_store(sensor.site.settings)
+    sources = [f"camera-{n}" for n in range(6)]
+    for source in sources:
+        announce_frames(settings, 1, source=source)
+    follow(sensor.site)
+    hurt, sound = list_chains(store)
+    last = find_last(store, hurt)
+    assert last
+    key = segment_key(hurt, last.start)
+    store.put(key, b"")
+    for source in sources:
+        announce_frames(settings, 1, source=source)
+
+    result = sensor.tick()
+
+    assert isinstance(result, dg.SensorResult)
+    [request] = result.run_requests or []
+    assert [place.partition for place in parse_ends(request.tags[ENDS_TAG])] == [sound.partition]
+    [failed] = result.asset_events
+    assert isinstance(failed, dg.AssetCheckEvaluation)
+    assert (failed.check_name, failed.passed, key in str(failed.description)) == (STOPPED_CHECK, False, True)
+    follow(sensor.site)
+    environment = environment_of(settings)
+    status = run("status", "--json", env=environment, cwd=tmp_path).json()["partitions"]
+    assert {row["partition"]: (key in str(row["problem"]), row["lag"] > 0) for row in status} == {
+        hurt.partition: (True, True),
+        sound.partition: (False, False),
+    }
+    for command in ("doctor", "health"):
+        ended = run(command, "--json", env=environment, cwd=tmp_path)
+        assert (ended.status, key in ended.stdout) == (1, True)
+
+    assert run("ledger", "repair", env=environment, cwd=tmp_path).status == 0
+    follow(sensor.site)
+    assert len(check(settings).frames) == 2 * len(sources)
 
 
 @pytest.mark.fault(64)

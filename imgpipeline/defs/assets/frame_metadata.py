@@ -16,7 +16,7 @@ from imgpipeline.detect.report import LaneReport
 from imgpipeline.detect.state import DetectionState, read_state
 
 FRAME_METADATA = dg.AssetKey("frame_metadata")
-EXPIRED_CHECK = "no_record_expired_unread"
+STOPPED_CHECK = "no_partition_stops"
 
 frame_metadata = dg.AssetSpec(
     FRAME_METADATA,
@@ -42,20 +42,21 @@ def materializations(report: LaneReport) -> Iterator[dg.AssetMaterialization]:
 
 @dg.asset_check(
     asset=FRAME_METADATA,
-    name=EXPIRED_CHECK,
-    description="No partition stops because Kafka deleted records before they were read. frames_sensor evaluates the "
-    "check when the answer changes; the command imgpipeline ledger accept-loss accepts the loss.",
+    name=STOPPED_CHECK,
+    description="No partition stops because Kafka deleted records before they were read, or because the last segment "
+    "of its chain is damaged. frames_sensor evaluates the check when the answer changes. Commands: imgpipeline ledger "
+    "accept-loss accepts the loss, imgpipeline ledger repair repairs the segment.",
 )
-def no_record_expired_unread(pipeline: Pipeline) -> dg.AssetCheckResult:
+def no_partition_stops(pipeline: Pipeline) -> dg.AssetCheckResult:
     """Evaluates the check by what the sensor saw last."""
     with known_failures():
-        return judge_expired(read_state(pipeline.store()))
+        return judge_stopped(read_state(pipeline.store()))
 
 
-def judge_expired(state: DetectionState) -> dg.AssetCheckResult:
+def judge_stopped(state: DetectionState) -> dg.AssetCheckResult:
     """Returns the result of the check for what the sensor saw."""
-    said = " ".join(state.expired) or "No partition stops."
-    return dg.AssetCheckResult(passed=not state.expired, description=said)
+    said = " ".join(state.stopped) or "No partition stops."
+    return dg.AssetCheckResult(passed=not state.stopped, description=said)
 
 
 def run_metadata(report: LaneReport) -> dict[str, dg.MetadataValue]:

@@ -176,7 +176,6 @@ def open_catalog(store: ObjectStore) -> DayCatalog:
         The catalogue; `save` stores it.
 
     Raises:
-        LedgerError: The end of a chain cannot be read.
         TransientError: The store does not answer.
     """
     catalog = _load(store)
@@ -219,7 +218,8 @@ def _advance(catalog: DayCatalog) -> None:
         except LedgerError:
             pass  # the build or query that reads the day reports it
         _doubt_what_is_left(catalog)
-    chains = {chain: end.last for chain, end in catalog.fixed.items() if end.last}
+    known = catalog.checkpoint.chains  # where the last segment is damaged, the next look starts there again
+    chains = {chain: last for chain, end in catalog.fixed.items() if (last := end.last or known.get(chain))}
     catalog.checkpoint = Checkpoint(chains, catalog.checkpoint.repairs)
 
 
