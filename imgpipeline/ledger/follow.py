@@ -12,15 +12,15 @@ again, and its first batch says which offsets to forget.
 """
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import date
 from itertools import accumulate
 
 from imgpipeline.contracts.keys import BUNDLE_OFFSETS, ChainId, segment_key
 from imgpipeline.contracts.outcomes import Outcome
 from imgpipeline.errors import LedgerError
-from imgpipeline.ledger.bundles.reading import Stretch, read_stretches
-from imgpipeline.ledger.bundles.stored import StoredBundle, find_bundles, try_open
+from imgpipeline.ledger.bundles.reading import FoundSegment, Unit, read_checked
+from imgpipeline.ledger.bundles.stored import StoredBundle, find_bundles
 from imgpipeline.ledger.checkpoint import Checkpoint, Position, mark_of
 from imgpipeline.ledger.reading import (
     ChainEnd,
@@ -34,7 +34,7 @@ from imgpipeline.ledger.reading import (
     read_segments,
 )
 from imgpipeline.ledger.repair.repair_list import Repair, last_handled, list_repairs
-from imgpipeline.ledger.segment import Segment, SegmentHeader
+from imgpipeline.ledger.segment import SegmentHeader
 from imgpipeline.objectstore import ObjectMissingError, ObjectStore
 from imgpipeline.objectstore.parallel import map_ahead
 
@@ -48,19 +48,6 @@ _BATCH_BYTES = 32 * 2**20
 
 class LostCheckpointError(LedgerError):
     """A checkpoint does not match this ledger, so its follower must start again from an empty checkpoint."""
-
-
-@dataclass(frozen=True, slots=True)
-class FollowedSegment:
-    """A segment after the checkpoint."""
-
-    chain: ChainId
-    start: int
-    end: int
-    days: tuple[date, ...]
-    segment: Segment | None
-    """The whole segment; None if only headers are followed."""
-    mark: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +68,7 @@ class OffsetRange:
 class Batch:
     """One step of a follower."""
 
-    segments: tuple[FollowedSegment, ...]
+    segments: tuple[FoundSegment, ...]
     """Segments of any chains; those of one chain in order."""
     forgotten: tuple[OffsetRange, ...]
     """Offsets whose earlier outcomes are no longer valid. Forget them before adding the segments."""
@@ -145,7 +132,7 @@ class _Following:
     ends: dict[ChainId, ChainEnd] = field(default_factory=dict)
     bundles: dict[ChainId, dict[int, StoredBundle]] = field(default_factory=dict)
     problems: dict[ChainId, LedgerError] = field(default_factory=dict)
-    _held: list[FollowedSegment] = field(default_factory=list)
+    _held: list[FoundSegment] = field(default_factory=list)
     _held_bytes: int = 0
 
     def fix_ends(self, ends: Mapping[ChainId, ChainEnd] | None) -> None:
@@ -197,7 +184,7 @@ class _Following:
         first = before.start if before and before.end > repaired.first else repaired.first
         stop = min(repaired.behind, position.end, end.offset)
         yield Batch((), (OffsetRange(chain, first, repaired.behind),), days, self._checkpoint())
-        last: FollowedSegment | None = None
+        last: FoundSegment | None = None
         at = first
         while at < stop:
             for last in self._read_turn(chain, at, stop):
@@ -256,25 +243,25 @@ class _Following:
         except LedgerError as error:
             self.problems[chain] = error
 
-    def _advance(self, turn: list[FollowedSegment]) -> Iterator[Batch]:
+    def _advance(self, turn: list[FoundSegment]) -> Iterator[Batch]:
         for found in turn:
             self.positions[found.chain] = self._position_after(found)
             yield from self._hold(found)
 
-    def _position_after(self, found: FollowedSegment) -> Position:
+    def _position_after(self, found: FoundSegment) -> Position:
         position, last = Position(found.end, found.start, found.mark), self.ends[found.chain].last
         return last if last and last.is_at(position) else position
 
-    def _take_turn(self, chain: ChainId) -> list[FollowedSegment]:
+    def _take_turn(self, chain: ChainId) -> list[FoundSegment]:
         """Returns the segments of one turn, up to the first one that cannot be read."""
-        found: list[FollowedSegment] = []
+        found: list[FoundSegment] = []
         try:
             found.extend(self._read_turn(chain, self._position(chain), self.ends[chain].offset))
         except LedgerError as error:
             self.problems[chain] = error
         return found
 
-    def _read_turn(self, chain: ChainId, first: int, stop: int) -> Iterator[FollowedSegment]:
+    def _read_turn(self, chain: ChainId, first: int, stop: int) -> Iterator[FoundSegment]:
         """Yields the segments of one turn, at least one, without holes from `first` on."""
         last = self.ends[chain].header
         bundle = self.bundles.get(chain, {}).get(first // BUNDLE_OFFSETS)
@@ -282,45 +269,24 @@ class _Following:
         if last is not None and last.start == first:
             found = self._read_last(last)
         elif bundle is not None:
-            found = self._read_bundle(Stretch(first, behind, (bundle,)), chain)
+            unit = Unit(chain, first, behind, self.ends[chain].offset, bundle)
+            found = read_checked(self.store, [unit], lambda _: not self.headers_only)
         else:
-            found = self._read_plain(chain, first, behind, is_whole=False)
+            starts = _cut(list_sizes(self.store, chain, first, behind))
+            found = (FoundSegment.of(segment.header, segment) for segment in read_segments(self.store, chain, starts))
         position = first
         for segment in found:
             if segment.start != position:
                 raise hole_in_chain(chain, position, segment.start)
             position = segment.end
-            yield segment
+            yield replace(segment, segment=None) if self.headers_only else segment
         if position == first:
             raise hole_in_chain(chain, first, None)
 
-    def _read_last(self, last: SegmentHeader) -> Iterator[FollowedSegment]:
+    def _read_last(self, last: SegmentHeader) -> Iterator[FoundSegment]:
         """Yields the last segment of a chain, whose header was read in the search for the end."""
-        if self.headers_only:
-            yield _of_header(last)
-        else:
-            yield _of_segment(read_segment(self.store, segment_key(last.chain, last.start)))
-
-    def _read_plain(self, chain: ChainId, first: int, behind: int, *, is_whole: bool) -> Iterator[FollowedSegment]:
-        listed = list_sizes(self.store, chain, first, behind)
-        starts = [start for start, _ in listed] if is_whole else _cut(listed)
-        for segment in read_segments(self.store, chain, starts):
-            yield _of_header(segment.header) if self.headers_only else _of_segment(segment)
-
-    def _read_bundle(self, stretch: Stretch, chain: ChainId) -> Iterator[FollowedSegment]:
-        end = self.ends[chain].offset
-        if not self.headers_only:
-            for part in read_stretches(self.store, chain, [stretch], end=end, wanted=lambda _: True):
-                if isinstance(part, Segment):
-                    yield _of_segment(part)
-            return
-        opened = try_open(self.store, stretch.bundles[0])
-        if opened is None or opened.segments[-1].end > end:
-            yield from self._read_plain(chain, stretch.first, stretch.behind, is_whole=True)
-            return
-        for bundled in opened.segments:
-            if stretch.first <= bundled.start < stretch.behind:
-                yield FollowedSegment(chain, bundled.start, bundled.end, bundled.days, None)
+        key = segment_key(last.chain, last.start)
+        yield FoundSegment.of(last, None if self.headers_only else read_segment(self.store, key))
 
     def _find_bundles(self, chain: ChainId) -> dict[int, StoredBundle]:
         end = self.ends[chain].offset
@@ -339,7 +305,7 @@ class _Following:
     def _checkpoint(self) -> Checkpoint:
         return Checkpoint(dict(self.positions), self.repairs)
 
-    def _hold(self, found: FollowedSegment) -> Iterator[Batch]:
+    def _hold(self, found: FoundSegment) -> Iterator[Batch]:
         self._held.append(found)
         self._held_bytes += len(found.segment.body) if found.segment else 0
         if len(self._held) >= self.batch_segments or self._held_bytes >= _BATCH_BYTES:
@@ -356,15 +322,6 @@ def _cut(listed: list[tuple[int, int]]) -> list[int]:
     sizes = accumulate(size for _, size in listed)
     fitting = sum(1 for size in sizes if size <= _TURN_BYTES)
     return [start for start, _ in listed[: max(1, min(fitting, _TURN_SEGMENTS))]]
-
-
-def _of_segment(segment: Segment) -> FollowedSegment:
-    header = segment.header
-    return FollowedSegment(header.chain, header.start, header.end, header.days, segment, mark_of(header))
-
-
-def _of_header(header: SegmentHeader) -> FollowedSegment:
-    return FollowedSegment(header.chain, header.start, header.end, header.days, None, mark_of(header))
 
 
 def _lost(why: str) -> LostCheckpointError:

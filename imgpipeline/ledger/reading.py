@@ -113,18 +113,21 @@ def last_segment_before(store: ObjectStore, chain: ChainId, offset: int) -> Segm
     Raises:
         LedgerError: That segment cannot be read.
     """
+    start = _last_start_before(store, chain, offset)
+    return None if start is None else read_segment(store, segment_key(chain, start)).header
+
+
+def _last_start_before(store: ObjectStore, chain: ChainId, offset: int) -> int | None:
     # Segments are mostly short, so look nearby first, then in the rest of the folder, then in the folders before it.
     for reach in (1_000, 10_000, FAN_OUT_OFFSETS):
         starts = list_segments(store, chain, max(offset - reach, 0), offset)
-        if starts:
-            return read_segment(store, segment_key(chain, starts[-1])).header
-        if reach >= offset:
-            return None
+        if starts or reach >= offset:
+            return starts[-1] if starts else None
     for name in reversed(store.list_folders(chain_prefix(chain))):
         if name.isdecimal() and int(name) <= (offset - FAN_OUT_OFFSETS) // FAN_OUT_OFFSETS:
-            found = list_segments(store, chain, int(name) * FAN_OUT_OFFSETS, (int(name) + 1) * FAN_OUT_OFFSETS)
-            if found:
-                return read_segment(store, segment_key(chain, found[-1])).header
+            starts = list_segments(store, chain, int(name) * FAN_OUT_OFFSETS, (int(name) + 1) * FAN_OUT_OFFSETS)
+            if starts:
+                return starts[-1]
     return None
 
 
@@ -177,6 +180,16 @@ def for_each_chain(chains: Collection[ChainId], read: Callable[[ChainId], Result
 def list_segments(store: ObjectStore, chain: ChainId, first: int, behind: int) -> list[int]:
     """Returns the starts of a chain's segments in `[first, behind)`, sorted."""
     return [start for start, _ in list_sizes(store, chain, first, behind)]
+
+
+def list_covering(store: ObjectStore, chain: ChainId, first: int, behind: int) -> list[int]:
+    """Returns the sorted starts of the segments that hold the offsets `[first, behind)`.
+
+    If none starts at `first`, the last one before it comes first; whether it reaches up to there is not known.
+    """
+    starts = list_segments(store, chain, first, behind)
+    before = None if first in starts[:1] else _last_start_before(store, chain, first)
+    return starts if before is None else [before, *starts]
 
 
 def list_sizes(store: ObjectStore, chain: ChainId, first: int, behind: int) -> list[tuple[int, int]]:
@@ -311,11 +324,7 @@ def segments_holding(
     """
     if not offsets:
         return
-    first, last = min(offsets), max(offsets)
-    starts = list_segments(store, chain, first, last + 1)
-    if first not in starts[:1]:
-        before = last_segment_before(store, chain, first)
-        starts = [*([before.start] if before else ()), *starts]
+    starts = list_covering(store, chain, min(offsets), max(offsets) + 1)
     held: dict[int, list[int]] = defaultdict(list)
     for offset in sorted(offsets):
         place = bisect_right(starts, offset) - 1
