@@ -7,10 +7,9 @@ read from the header of that segment. Many segments are read in parallel, with a
 
 from bisect import bisect_right
 from collections import defaultdict
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from itertools import islice
-from typing import TypeVar
 
 from imgpipeline.contracts.keys import (
     FAN_OUT_OFFSETS,
@@ -28,7 +27,6 @@ from imgpipeline.ledger.segment import DamagedSegmentError, Segment, SegmentHead
 from imgpipeline.objectstore import ObjectInfo, ObjectStore
 from imgpipeline.objectstore.parallel import map_ahead
 
-Result = TypeVar("Result")
 PAGE_KEYS = 1_000
 """Number of keys that S3 returns per request."""
 _LOOK_BACK = (64, PAGE_KEYS, 4 * PAGE_KEYS, 16 * PAGE_KEYS)
@@ -168,13 +166,8 @@ def find_ends(
 ) -> dict[ChainId, ChainEnd]:
     """Finds the ends of chains like `find_end`, several at a time."""
     hints, known = hints or {}, known or {}
-    found = for_each_chain(chains, lambda c: find_end(store, c, hint=hints.get(c), known=known.get(c)))
+    found = map_ahead(lambda c: find_end(store, c, hint=hints.get(c), known=known.get(c)), chains)
     return {end.chain: end for end in found}
-
-
-def for_each_chain(chains: Collection[ChainId], read: Callable[[ChainId], Result]) -> Iterator[Result]:
-    """Yields the result of a function for each chain, in order, a few ahead."""
-    return map_ahead(read, chains)
 
 
 def list_segments(store: ObjectStore, chain: ChainId, first: int, behind: int) -> list[int]:

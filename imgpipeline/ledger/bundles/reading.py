@@ -56,7 +56,7 @@ class FoundSegment:
 Found = FoundSegment | LedgerError | ObjectMissingError
 """A segment, or why it cannot be read; ObjectMissingError: it was removed after it was listed."""
 Wanted = Callable[[FoundSegment], bool]
-"""Returns whether a segment in a bundle is to be read. Segments outside of bundles are always read."""
+"""Returns whether a segment is to be read whose days are known without reading it. All others are read."""
 _Step = Callable[[], Sequence[Found]]
 
 
@@ -77,6 +77,8 @@ class Unit:
     bundle: StoredBundle | None = None
     leads: bool = False
     """Whether the segment that covers `first` is found, too, if none starts there."""
+    last: SegmentHeader | None = None
+    """Header of the last segment of the chain, if it was read. If it starts at `first`, nothing is listed."""
 
 
 def split(
@@ -164,8 +166,13 @@ def _plan(store: ObjectStore, unit: Unit, wanted: Wanted) -> list[_Step]:
     bundle = try_open(store, unit.bundle) if unit.bundle else None
     if bundle is not None and bundle.segments[-1].end <= unit.end:
         return list(_plan_bundle(store, unit, bundle, wanted)) or [list]
-    list_starts = list_covering if unit.leads else list_segments
-    starts = list_starts(store, unit.chain, unit.first, unit.stop)
+    if unit.last is not None and unit.last.start == unit.first:
+        found, starts = FoundSegment.of(unit.last), [unit.first]
+        if not wanted(found):
+            return [partial(list, [found])]
+    else:
+        list_starts = list_covering if unit.leads else list_segments
+        starts = list_starts(store, unit.chain, unit.first, unit.stop)
     return [partial(_read_each, store, unit.chain, [start]) for start in starts] or [list]
 
 
