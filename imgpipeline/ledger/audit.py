@@ -23,8 +23,8 @@ from imgpipeline.contracts.keys import (
     segment_key,
 )
 from imgpipeline.errors import LedgerError
-from imgpipeline.ledger.bundles.reading import FoundSegment, read_units, split
-from imgpipeline.ledger.bundles.stored import BundleCheck, find_bundles
+from imgpipeline.ledger.bundles.reading import BundleCheck, FoundSegment, read_units, split
+from imgpipeline.ledger.bundles.stored import find_bundles
 from imgpipeline.ledger.reading import find_end, list_segments
 from imgpipeline.ledger.segment import Segment, SegmentHeader
 from imgpipeline.ledger.session_books import ChainBooks, count_repeats

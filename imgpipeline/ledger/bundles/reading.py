@@ -1,17 +1,17 @@
 """Reads ranges of chains with few requests: through bundles where possible, otherwise from the segments.
 
-The result is the same either way.
+The result is the same either way; `BundleCheck` compares both.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import date
 from functools import partial
 from itertools import chain as chain_together
 from itertools import groupby
 from operator import itemgetter
 
-from imgpipeline.contracts.keys import BUNDLE_OFFSETS, ChainId, segment_key
+from imgpipeline.contracts.keys import BUNDLE_OFFSETS, OFFSET_LIMIT, ChainId, segment_key
 from imgpipeline.errors import LedgerError
 from imgpipeline.ledger.bundles.stored import (
     BundledSegment,
@@ -104,7 +104,7 @@ def read_chain(store: ObjectStore, chain: ChainId, first: int, end: int) -> Iter
         LedgerError: A segment cannot be read, or the chain has a hole.
         ObjectMissingError: A segment was removed meanwhile.
     """
-    found = read_ranges(store, {chain: [range(first, end)]} if first < end else {}, {chain: end})
+    found = read_ranges(store, {chain: [range(first, end)]}, {chain: end})
     return (part.segment for part in found if part.segment)
 
 
@@ -216,3 +216,55 @@ def _read_each(store: ObjectStore, chain: ChainId, starts: Iterable[int]) -> lis
         except (LedgerError, ObjectMissingError) as error:
             found.append(error)
     return found
+
+
+@dataclass(frozen=True, slots=True)
+class WrongBundle:
+    """An intact bundle that differs from the segments in the chain."""
+
+    stored: StoredBundle
+    offset: int
+
+    @property
+    def why(self) -> str:
+        """The difference, as text."""
+        return f"The bundle {self.stored.key} differs from the segment at offset {self.offset}."
+
+
+@dataclass(slots=True)
+class BundleCheck:
+    """Compares the segments of one chain, in order, with those in its bundles.
+
+    Compares only the headers: each has the id of the attempt that wrote it, so equal headers mean equal segments. A
+    damaged bundle is removed, and counts as equal.
+    """
+
+    store: ObjectStore
+    chain: ChainId
+    wrong: list[WrongBundle] = field(default_factory=list)
+    _bundles: dict[int, StoredBundle] = field(init=False)
+    _number: int = -1
+    _held: dict[int, SegmentHeader] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        """Lists the readable bundles."""
+        self._bundles = find_bundles(self.store, self.chain, 0, OFFSET_LIMIT, OFFSET_LIMIT)
+
+    def take(self, header: SegmentHeader) -> WrongBundle | None:
+        """Compares one segment; returns its bundle if this is the first segment in it that differs."""
+        number = header.start // BUNDLE_OFFSETS
+        if number != self._number:
+            self._number = number
+            self._held = self._read(self._bundles[number]) if number in self._bundles else {}
+        if not self._held or self._held.get(header.start) == header:
+            return None
+        self._held = {}
+        self.wrong.append(WrongBundle(self._bundles[number], header.start))
+        return self.wrong[-1]
+
+    def _read(self, stored: StoredBundle) -> dict[int, SegmentHeader]:
+        """Returns the header of each segment in a bundle, by start."""
+        unit = Unit(self.chain, stored.bundle.first, stored.bundle.behind, OFFSET_LIMIT, stored)
+        found = chain_together.from_iterable(parts for _, parts in read_units(self.store, [unit]))
+        read = (part.segment.header for part in found if isinstance(part, FoundSegment) and part.segment)
+        return {header.start: header for header in read}
