@@ -27,6 +27,7 @@ from imgpipeline.ledger import reading
 from imgpipeline.ledger.reading import find_end
 from imgpipeline.ledger.repair.damage import RepairReport, RepairStep
 from imgpipeline.objectstore import ObjectStore
+from imgpipeline.objectstore.parallel import map_ahead
 from imgpipeline.stream.log import read_log
 
 app = typer.Typer()
@@ -52,7 +53,7 @@ def list_chains(
         with from_arguments("give the name of a topic; `imgpipeline ledger list` lists all chains"):
             ChainId(topic, "any", 0)
     _, store = open_site()
-    found = list(reading.for_each_chain(reading.list_chains(store, topic), lambda chain: _read_end(store, chain)))
+    found = list(map_ahead(lambda chain: _read_end(store, chain), reading.list_chains(store, topic)))
     rows.show(found, _CHAINS, empty=f"The ledger has no chain{f' of the topic {topic}' if topic else ' yet'}.")
     problems = [row["problem"] for row in found if row["problem"]]
     for problem in problems:

@@ -6,7 +6,7 @@ Reads all segments, compares each header with its body, and continues after a fa
 import contextlib
 import json
 from collections import Counter
-from collections.abc import Callable, Container, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Iterator, Mapping
 from copy import deepcopy
 from dataclasses import dataclass, field
 from typing import Any
@@ -23,9 +23,9 @@ from imgpipeline.contracts.keys import (
     segment_key,
 )
 from imgpipeline.errors import LedgerError
-from imgpipeline.ledger.bundles.reading import join_stretches, read_bundles
-from imgpipeline.ledger.bundles.stored import BundleCheck, find_bundles
-from imgpipeline.ledger.reading import find_end, list_segments, read_segments
+from imgpipeline.ledger.bundles.reading import BundleCheck, FoundSegment, read_units, split
+from imgpipeline.ledger.bundles.stored import find_bundles
+from imgpipeline.ledger.reading import find_end, list_segments
 from imgpipeline.ledger.segment import Segment, SegmentHeader
 from imgpipeline.ledger.session_books import ChainBooks, count_repeats
 from imgpipeline.objectstore import ObjectMissingError, ObjectStore
@@ -60,12 +60,9 @@ class ChainAudit:
         """Whether every offset up to the position has exactly one outcome and every segment can be read."""
         return not (self.missing or self.overlapping or self.problems)
 
-    def take(self, start: int, segment: Segment | str) -> None:
-        """Checks the next segment, or notes why it cannot be read."""
-        if isinstance(segment, str):
-            self.note(segment)
-            return
-        header = segment.header
+    def take(self, segment: Segment) -> None:
+        """Checks the next segment."""
+        header, start = segment.header, segment.header.start
         if start > self.position:
             self.skip_to(start)
         elif start < self.position:
@@ -166,16 +163,18 @@ def audit_chain(
     """
     walk = deepcopy(since) if since else ChainAudit(end.chain)
     bundles = BundleCheck(store, end.chain) if compare_bundles else None
-    for start, segment in _read(store, end, walk.position, through_bundles=through_bundles):
+    for segment in _read(store, end, walk.position, through_bundles=through_bundles):
+        if not isinstance(segment, Segment):
+            walk.note(str(segment))
+            continue
         before = walk.position
-        walk.take(start, segment)
-        if isinstance(segment, Segment):
-            wrong = bundles.take(segment.header) if bundles else None
-            if wrong:
-                walk.note(f"{wrong.why} `imgpipeline ledger repair` removes it; the segments stay.")
-            seen(segment.header)
-            if indexed is not None:
-                walk.check_index(segment.header, indexed)
+        walk.take(segment)
+        wrong = bundles.take(segment.header) if bundles else None
+        if wrong:
+            walk.note(f"{wrong.why} `imgpipeline ledger repair` removes it; the segments stay.")
+        seen(segment.header)
+        if indexed is not None:
+            walk.check_index(segment.header, indexed)
         progress(walk.position - before)
     if walk.position < end.offset:
         walk.skip_to(end.offset)
@@ -190,34 +189,15 @@ def stray_keys(store: ObjectStore) -> list[str]:
 
 def _read(
     store: ObjectStore, end: FixedEnd, first: int, *, through_bundles: bool
-) -> Iterator[tuple[int, Segment | str]]:
+) -> Iterator[Segment | LedgerError | ObjectMissingError]:
     """Yields each segment, or why it cannot be read."""
-    chain = end.chain
-    bundles = find_bundles(store, chain, first, end.offset, end.offset) if through_bundles else {}
-    for stretch in join_stretches(bundles, first, end.offset):
-        at = stretch.first
-        if stretch.bundles:
-            with contextlib.suppress(LedgerError, ObjectMissingError):
-                for found in read_bundles(store, chain, stretch, end=end.offset, wanted=lambda _: True):
-                    if isinstance(found, Segment):
-                        yield found.header.start, found
-                        at = found.header.end
-                continue
-        # Without a bundle, or if neither it nor its segments can be read: this names each segment that cannot.
-        yield from _read_all(store, chain, list_segments(store, chain, at, stretch.behind))
-
-
-def _read_all(store: ObjectStore, chain: ChainId, starts: Sequence[int]) -> Iterator[tuple[int, Segment | str]]:
-    at = 0
-    while at < len(starts):
-        reading = read_segments(store, chain, starts[at:])
-        try:
-            for segment in reading:
-                yield starts[at], segment
-                at += 1
-        except (LedgerError, ObjectMissingError) as error:
-            yield starts[at], str(error)
-            at += 1
+    bundles = find_bundles(store, end.chain, first, end.offset, end.offset) if through_bundles else {}
+    for _, parts in read_units(store, split(end.chain, range(first, end.offset), end.offset, bundles)):
+        for found in parts:
+            if not isinstance(found, FoundSegment):
+                yield found
+            elif found.segment is not None:
+                yield found.segment
 
 
 def _count(segment: Segment, books: ChainBooks) -> tuple[Counter[str], Counter[str], str]:

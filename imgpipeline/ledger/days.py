@@ -7,10 +7,8 @@ covers is in no segment.
 
 import contextlib
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping
 from datetime import date
-from itertools import groupby
 
 from imgpipeline.contracts.keys import (
     BUCKET_OFFSETS,
@@ -21,12 +19,9 @@ from imgpipeline.contracts.keys import (
     bucket_of,
     bucket_prefix,
     parse_bucket_key,
-    segment_key,
 )
 from imgpipeline.faultpoints import reach
-from imgpipeline.ledger.bundles.reading import Covered, Wanted, find_covering, join_stretches, read_stretches
-from imgpipeline.ledger.bundles.stored import BundledSegment, StoredBundle, find_bundles
-from imgpipeline.ledger.reading import hole_in_chain, list_segments, read_segment
+from imgpipeline.ledger.bundles.reading import FoundSegment, read_ranges
 from imgpipeline.ledger.segment import Segment, SegmentHeader
 from imgpipeline.objectstore import ObjectStore
 from imgpipeline.objectstore.parallel import map_ahead
@@ -126,12 +121,8 @@ def read_days(
     Raises:
         LedgerError: A segment cannot be read, or a chain has a hole.
     """
-    for has_bundles, group in groupby(_plans(store, since, ends, buckets), key=lambda plan: bool(plan.bundles)):
-        if has_bundles:
-            for plan in group:
-                yield from _read_bundled(store, plan, since)
-        else:
-            yield from _read_plain(store, group, since)
+    found = read_ranges(store, _ranges(store, since, ends, buckets), ends, lambda part: bool(days_since(part, since)))
+    return (part.segment for part in found if part.segment and days_since(part, since))
 
 
 def has_segment(
@@ -148,40 +139,21 @@ def has_segment(
         LedgerError: As `read_days`.
     """
     days = {day: since}
-    for plan in _plans(store, days, ends, index_buckets(store, day) if buckets is None else buckets, ahead=1):
-        found = _unread_parts(store, plan, days) if plan.bundles else _read_plain(store, [plan], days)
-        if next(iter(found), None) is not None:
-            return True
-    return False
+    listed = index_buckets(store, day) if buckets is None else buckets
+    return any(
+        days_since(part, days)
+        for chain, ranges in _ranges(store, days, ends, listed).items()
+        for part in read_ranges(store, {chain: ranges}, ends, lambda _: False)
+    )
 
 
-def _unread_parts(
-    store: ObjectStore, plan: "_Plan", since: Mapping[date, Mapping[ChainId, int]]
-) -> Iterator[Segment | BundledSegment]:
-    """Yields the segments of a chain that touch given days, without reading those in bundles."""
-    named: list[BundledSegment] = []
-
-    def note(segment: BundledSegment) -> bool:
-        if _unread_days(plan.chain, segment, since):
-            named.append(segment)
-        return False
-
-    for part in _bundled_parts(store, plan, note):
-        yield from named
-        named.clear()
-        if isinstance(part, Segment) and days_since(part.header, since):
-            yield part
-
-
-def _plans(
+def _ranges(
     store: ObjectStore,
     since: Mapping[date, Mapping[ChainId, int]],
     ends: Mapping[ChainId, int],
     buckets: Iterable[Bucket] | None,
-    *,
-    ahead: int = 32,
-) -> Iterator["_Plan"]:
-    """Yields how to read each chain with entries of the given days, planning a few ahead."""
+) -> dict[ChainId, list[range]]:
+    """Returns the offsets to read of each chain with entries of the given days."""
     ranges: dict[ChainId, list[tuple[int, int]]] = defaultdict(list)
     for bucket in index_buckets(store) if buckets is None else buckets:
         if bucket.day in since:
@@ -189,118 +161,23 @@ def _plans(
             behind = min((bucket.number + 1) * BUCKET_OFFSETS, ends.get(bucket.chain, 0))
             if first < behind:
                 ranges[bucket.chain].append((first, behind))
-    return map_ahead(
-        lambda chain: _plan(store, chain, list(_merged(ranges[chain])), ends[chain]),
-        sorted(ranges),
-        ahead=ahead,
-    )
+    return {chain: list(_merged(ranges[chain])) for chain in sorted(ranges)}
 
 
-def days_since(header: SegmentHeader, since: Mapping[date, Mapping[ChainId, int]]) -> list[date]:
+def days_since(segment: SegmentHeader | FoundSegment, since: Mapping[date, Mapping[ChainId, int]]) -> list[date]:
     """Returns the days of a segment that were not read beyond its start before (`read_days`)."""
-    return _unread_days(header.chain, header, since)
+    return [day for day in segment.days if day in since and since[day].get(segment.chain, 0) <= segment.start]
 
 
-def _unread_days(
-    chain: ChainId, segment: SegmentHeader | BundledSegment, since: Mapping[date, Mapping[ChainId, int]]
-) -> list[date]:
-    return [day for day in segment.days if day in since and since[day].get(chain, 0) <= segment.start]
-
-
-def _merged(ranges: Iterable[tuple[int, int]]) -> Iterator[tuple[int, int]]:
+def _merged(ranges: Iterable[tuple[int, int]]) -> Iterator[range]:
     """Joins half-open ranges of offsets that overlap or touch."""
-    current: tuple[int, int] | None = None
-    for first, behind in sorted(set(ranges)):
-        if current and first <= current[1]:
-            current = (current[0], max(current[1], behind))
+    current: range | None = None
+    for first, behind in sorted(ranges):
+        if current and first <= current.stop:
+            current = range(current.start, max(current.stop, behind))
             continue
         if current:
             yield current
-        current = (first, behind)
+        current = range(first, behind)
     if current:
         yield current
-
-
-@dataclass(frozen=True, slots=True)
-class _Range:
-    """Offsets of a chain to read. `covered` and `starts` are used only if the chain has no bundles."""
-
-    first: int
-    behind: int
-    covered: Covered | None = None
-    starts: tuple[int, ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class _Plan:
-    """How to read a chain."""
-
-    chain: ChainId
-    end: int
-    ranges: tuple[_Range, ...]
-    bundles: Mapping[int, StoredBundle]
-
-
-def _plan(store: ObjectStore, chain: ChainId, ranges: Sequence[tuple[int, int]], end: int) -> _Plan:
-    bundles = find_bundles(store, chain, ranges[0][0], ranges[-1][1], end)
-    if bundles:
-        return _Plan(chain, end, tuple(_Range(first, behind) for first, behind in ranges), bundles)
-    listed: list[_Range] = []
-    for first, behind in ranges:
-        starts = tuple(list_segments(store, chain, first, behind))
-        listed.append(_Range(first, behind, find_covering(store, chain, first, starts), starts))
-    return _Plan(chain, end, tuple(listed), bundles)
-
-
-def _read_plain(
-    store: ObjectStore, plans: Iterable[_Plan], since: Mapping[date, Mapping[ChainId, int]]
-) -> Iterator[Segment]:
-    """Reads chains without bundles: all their segments one after the other, a few ahead."""
-    # A range without segments needs a step too, so that the hole is noticed.
-    steps = (
-        (plan.chain, part, start) for plan in plans for part in plan.ranges for start in (part.covered, *part.starts)
-    )
-
-    def read(step: tuple[ChainId, _Range, Covered | int | None]) -> tuple[ChainId, _Range, Segment | Covered | None]:
-        chain, part, start = step
-        return chain, part, read_segment(store, segment_key(chain, start)) if isinstance(start, int) else start
-
-    found = map_ahead(read, steps)
-    for (chain, first, behind), group in groupby(found, key=lambda read: (read[0], read[1].first, read[1].behind)):
-        parts = (part for _, _, part in group if part is not None)
-        yield from _wanted(_checked(chain, first, behind, parts), since)
-
-
-def _read_bundled(store: ObjectStore, plan: _Plan, since: Mapping[date, Mapping[ChainId, int]]) -> Iterator[Segment]:
-    parts = _bundled_parts(store, plan, lambda segment: bool(_unread_days(plan.chain, segment, since)))
-    yield from _wanted(parts, since)
-
-
-def _bundled_parts(store: ObjectStore, plan: _Plan, wanted: Wanted) -> Iterator[Segment | Covered]:
-    for part in plan.ranges:
-        stretches = join_stretches(plan.bundles, part.first, part.behind)
-        found = read_stretches(store, plan.chain, stretches, end=plan.end, wanted=wanted)
-        yield from _checked(plan.chain, part.first, part.behind, found)
-
-
-def _wanted(parts: Iterator[Segment | Covered], since: Mapping[date, Mapping[ChainId, int]]) -> Iterator[Segment]:
-    return (part for part in parts if isinstance(part, Segment) and days_since(part.header, since))
-
-
-def _checked(
-    chain: ChainId, first: int, behind: int, parts: Iterator[Segment | Covered]
-) -> Iterator[Segment | Covered]:
-    """Yields the parts of a range and fails if they do not cover it."""
-    position = 0
-    for number, part in enumerate(parts):
-        start, next_start = _offsets(part)
-        if start != position and not (number == 0 and start <= first):
-            raise hole_in_chain(chain, position, start)
-        position = next_start
-        yield part
-    if position < behind:
-        raise hole_in_chain(chain, position, behind)
-
-
-def _offsets(part: Segment | Covered) -> tuple[int, int]:
-    return (part.header.start, part.header.end) if isinstance(part, Segment) else (part.start, part.end)

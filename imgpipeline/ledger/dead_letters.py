@@ -17,7 +17,7 @@ from datetime import date, datetime
 from enum import StrEnum
 from typing import Any
 
-from imgpipeline.contracts.keys import OFFSET_LIMIT, RAW_RECORDS, ChainId, raw_record_key, segment_key
+from imgpipeline.contracts.keys import OFFSET_LIMIT, RAW_RECORDS, ChainId, raw_record_key
 from imgpipeline.contracts.outcomes import DeadLetter, Outcome
 from imgpipeline.contracts.records import RawRecord, RecordReference, resolve_reference
 from imgpipeline.contracts.times import format_time, parse_time
@@ -25,7 +25,7 @@ from imgpipeline.errors import ConfigurationError, DeadLetterCode
 from imgpipeline.faultpoints import reach
 from imgpipeline.ledger.checkpoint import Checkpoint, FollowerObject
 from imgpipeline.ledger.follow import Batch, LostCheckpointError, OffsetRange, follow
-from imgpipeline.ledger.reading import ChainEnd, find_end, fix_ends, last_segment_before, list_chains, read_segment
+from imgpipeline.ledger.reading import ChainEnd, find_end, fix_ends, list_chains, segments_holding
 from imgpipeline.ledger.segment import Segment
 from imgpipeline.objectstore import ObjectMissingError, ObjectStore
 from imgpipeline.objectstore.parallel import map_ahead
@@ -200,14 +200,9 @@ def locate_dead_letter(store: ObjectStore, topic: str, topic_id: str | None, par
     chains = [c for c in list_chains(store, topic) if c.partition == partition and topic_id in (None, c.topic_id)]
     found: list[Segment] = []
     for chain in chains:
-        header = (
-            last_segment_before(store, chain, offset + 1)
-            if find_end(store, chain, hint=offset).offset > offset
-            else None
-        )
-        segment = read_segment(store, segment_key(chain, header.start)) if header else None
-        if segment and offset in _letters_of(segment):
-            found.append(segment)
+        if find_end(store, chain, hint=offset).offset > offset:
+            held = segments_holding(store, chain, [offset])
+            found += [segment for segment, _ in held if offset in _letters_of(segment)]
     name = f"{topic}/{partition}/{offset}"
     if len(found) > 1:
         names = ", ".join(RecordReference(segment.header.chain, offset).full_text for segment in found)

@@ -11,56 +11,33 @@ one batch twice, wherever it dies. A repair changes outcomes that a follower has
 again, and its first batch says which offsets to forget.
 """
 
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from datetime import date
-from itertools import accumulate
 
 from imgpipeline.contracts.keys import BUNDLE_OFFSETS, ChainId, segment_key
 from imgpipeline.contracts.outcomes import Outcome
 from imgpipeline.errors import LedgerError
-from imgpipeline.ledger.bundles.reading import Stretch, read_stretches
-from imgpipeline.ledger.bundles.stored import StoredBundle, find_bundles, try_open
+from imgpipeline.ledger.bundles.reading import Found, FoundSegment, Unit, read_checked, read_units
+from imgpipeline.ledger.bundles.stored import StoredBundle, find_bundles
 from imgpipeline.ledger.checkpoint import Checkpoint, Position, mark_of
 from imgpipeline.ledger.reading import (
     ChainEnd,
     find_end,
-    for_each_chain,
     hole_in_chain,
     last_segment_before,
     list_chains,
-    list_sizes,
     read_segment,
-    read_segments,
 )
 from imgpipeline.ledger.repair.repair_list import Repair, last_handled, list_repairs
-from imgpipeline.ledger.segment import Segment, SegmentHeader
 from imgpipeline.objectstore import ObjectMissingError, ObjectStore
 from imgpipeline.objectstore.parallel import map_ahead
 
-_TURN_SEGMENTS = 256
-"""Maximum number of segments in one turn of a chain; a turn through a bundle has all segments of the bundle."""
-_TURN_BYTES = 2**20
-"""Compressed size of the segments in one turn, small because several turns are in memory."""
-_TURNS_AHEAD = 8
 _BATCH_BYTES = 32 * 2**20
 
 
 class LostCheckpointError(LedgerError):
     """A checkpoint does not match this ledger, so its follower must start again from an empty checkpoint."""
-
-
-@dataclass(frozen=True, slots=True)
-class FollowedSegment:
-    """A segment after the checkpoint."""
-
-    chain: ChainId
-    start: int
-    end: int
-    days: tuple[date, ...]
-    segment: Segment | None
-    """The whole segment; None if only headers are followed."""
-    mark: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +58,7 @@ class OffsetRange:
 class Batch:
     """One step of a follower."""
 
-    segments: tuple[FollowedSegment, ...]
+    segments: tuple[FoundSegment, ...]
     """Segments of any chains; those of one chain in order."""
     forgotten: tuple[OffsetRange, ...]
     """Offsets whose earlier outcomes are no longer valid. Forget them before adding the segments."""
@@ -144,8 +121,8 @@ class _Following:
     batch_segments: int
     ends: dict[ChainId, ChainEnd] = field(default_factory=dict)
     bundles: dict[ChainId, dict[int, StoredBundle]] = field(default_factory=dict)
-    problems: dict[ChainId, LedgerError] = field(default_factory=dict)
-    _held: list[FollowedSegment] = field(default_factory=list)
+    problems: dict[ChainId, LedgerError | ObjectMissingError] = field(default_factory=dict)
+    _held: list[FoundSegment] = field(default_factory=list)
     _held_bytes: int = 0
 
     def fix_ends(self, ends: Mapping[ChainId, ChainEnd] | None) -> None:
@@ -166,7 +143,7 @@ class _Following:
                 return error
 
         chains = list_chains(self.store)
-        found = dict(zip(chains, for_each_chain(chains, find), strict=True))
+        found = dict(zip(chains, map_ahead(find, chains), strict=True))
         self.problems |= {chain: end for chain, end in found.items() if isinstance(end, LedgerError)}
         return {chain: end for chain, end in found.items() if isinstance(end, ChainEnd)}
 
@@ -197,12 +174,9 @@ class _Following:
         first = before.start if before and before.end > repaired.first else repaired.first
         stop = min(repaired.behind, position.end, end.offset)
         yield Batch((), (OffsetRange(chain, first, repaired.behind),), days, self._checkpoint())
-        last: FollowedSegment | None = None
-        at = first
-        while at < stop:
-            for last in self._read_turn(chain, at, stop):
-                yield from self._hold(last)
-            at = last.end if last else stop
+        last: FoundSegment | None = None
+        for last in read_checked(self.store, [Unit(chain, first, stop, end.offset)], self._is_wanted):
+            yield from self._hold(last)
         if last is not None and repaired.behind >= position.end:
             # A repair may have joined segments across the position, or ended the chain before it.
             self.positions[chain] = self._position_after(last)
@@ -211,7 +185,7 @@ class _Following:
     def _check_chains(self, repairs: list[Repair]) -> None:
         """Fails if the last segment before a position was replaced and no repair explains it."""
         moved = [chain for chain, position in self.positions.items() if chain in self.ends]
-        same = for_each_chain(moved, self._is_same)
+        same = map_ahead(self._is_same, moved)
         wrong = [chain for chain, is_same in zip(moved, same, strict=True) if not is_same]
         if wrong:
             repairs = repairs + list_repairs(self.store, after=self.repairs + len(repairs))
@@ -239,95 +213,45 @@ class _Following:
     def read_on(self) -> Iterator[Batch]:
         """Yields the segments after the positions; the chains take turns."""
         behind = [chain for chain in sorted(self.ends) if self._lag(chain) and chain not in self.problems]
-        self.bundles = dict(zip(behind, for_each_chain(behind, self._find_bundles), strict=True))
+        self.bundles = dict(zip(behind, map_ahead(self._find_bundles, behind), strict=True))
         while behind:
-            short = {chain for chain in behind if not self._has_bundle(chain)}
-            for turn in map_ahead(self._take_turn, sorted(short), workers=_TURNS_AHEAD, ahead=_TURNS_AHEAD):
-                yield from self._advance(turn)
-            for chain in (chain for chain in behind if chain not in short):
-                yield from self._stream_bundle(chain)
+            for unit, found in read_units(self.store, map(self._next_unit, behind), self._is_wanted):
+                yield from self._take(unit, found)
             behind = [chain for chain in behind if self._lag(chain) and chain not in self.problems]
         yield from self._flush()
 
-    def _stream_bundle(self, chain: ChainId) -> Iterator[Batch]:
-        try:
-            for found in self._read_turn(chain, self._position(chain), self.ends[chain].offset):
-                yield from self._advance([found])
-        except LedgerError as error:
-            self.problems[chain] = error
+    def _next_unit(self, chain: ChainId) -> Unit:
+        first, end = self._position(chain), self.ends[chain]
+        number = first // BUNDLE_OFFSETS
+        stop = min((number + 1) * BUNDLE_OFFSETS, end.offset)
+        return Unit(chain, first, stop, end.offset, self.bundles[chain].get(number), last=end.header)
 
-    def _advance(self, turn: list[FollowedSegment]) -> Iterator[Batch]:
-        for found in turn:
-            self.positions[found.chain] = self._position_after(found)
-            yield from self._hold(found)
+    def _take(self, unit: Unit, found: Sequence[Found]) -> Iterator[Batch]:
+        """Takes what was found in the unit that begins at the position of its chain."""
+        chain = unit.chain
+        if not found:
+            self.problems[chain] = hole_in_chain(chain, unit.first, None)
+        for part in found:
+            if chain in self.problems:
+                return
+            if not isinstance(part, FoundSegment):
+                self.problems[chain] = part
+            elif part.start != self._position(chain):
+                self.problems[chain] = hole_in_chain(chain, self._position(chain), part.start)
+            else:
+                self.positions[chain] = self._position_after(part)
+                yield from self._hold(part)
 
-    def _position_after(self, found: FollowedSegment) -> Position:
+    def _position_after(self, found: FoundSegment) -> Position:
         position, last = Position(found.end, found.start, found.mark), self.ends[found.chain].last
         return last if last and last.is_at(position) else position
 
-    def _take_turn(self, chain: ChainId) -> list[FollowedSegment]:
-        """Returns the segments of one turn, up to the first one that cannot be read."""
-        found: list[FollowedSegment] = []
-        try:
-            found.extend(self._read_turn(chain, self._position(chain), self.ends[chain].offset))
-        except LedgerError as error:
-            self.problems[chain] = error
-        return found
-
-    def _read_turn(self, chain: ChainId, first: int, stop: int) -> Iterator[FollowedSegment]:
-        """Yields the segments of one turn, at least one, without holes from `first` on."""
-        last = self.ends[chain].header
-        bundle = self.bundles.get(chain, {}).get(first // BUNDLE_OFFSETS)
-        behind = min((first // BUNDLE_OFFSETS + 1) * BUNDLE_OFFSETS, stop)
-        if last is not None and last.start == first:
-            found = self._read_last(last)
-        elif bundle is not None:
-            found = self._read_bundle(Stretch(first, behind, (bundle,)), chain)
-        else:
-            found = self._read_plain(chain, first, behind, is_whole=False)
-        position = first
-        for segment in found:
-            if segment.start != position:
-                raise hole_in_chain(chain, position, segment.start)
-            position = segment.end
-            yield segment
-        if position == first:
-            raise hole_in_chain(chain, first, None)
-
-    def _read_last(self, last: SegmentHeader) -> Iterator[FollowedSegment]:
-        """Yields the last segment of a chain, whose header was read in the search for the end."""
-        if self.headers_only:
-            yield _of_header(last)
-        else:
-            yield _of_segment(read_segment(self.store, segment_key(last.chain, last.start)))
-
-    def _read_plain(self, chain: ChainId, first: int, behind: int, *, is_whole: bool) -> Iterator[FollowedSegment]:
-        listed = list_sizes(self.store, chain, first, behind)
-        starts = [start for start, _ in listed] if is_whole else _cut(listed)
-        for segment in read_segments(self.store, chain, starts):
-            yield _of_header(segment.header) if self.headers_only else _of_segment(segment)
-
-    def _read_bundle(self, stretch: Stretch, chain: ChainId) -> Iterator[FollowedSegment]:
-        end = self.ends[chain].offset
-        if not self.headers_only:
-            for part in read_stretches(self.store, chain, [stretch], end=end, wanted=lambda _: True):
-                if isinstance(part, Segment):
-                    yield _of_segment(part)
-            return
-        opened = try_open(self.store, stretch.bundles[0])
-        if opened is None or opened.segments[-1].end > end:
-            yield from self._read_plain(chain, stretch.first, stretch.behind, is_whole=True)
-            return
-        for bundled in opened.segments:
-            if stretch.first <= bundled.start < stretch.behind:
-                yield FollowedSegment(chain, bundled.start, bundled.end, bundled.days, None)
+    def _is_wanted(self, _: FoundSegment) -> bool:
+        return not self.headers_only
 
     def _find_bundles(self, chain: ChainId) -> dict[int, StoredBundle]:
         end = self.ends[chain].offset
         return find_bundles(self.store, chain, self._position(chain), end, end)
-
-    def _has_bundle(self, chain: ChainId) -> bool:
-        return self._position(chain) // BUNDLE_OFFSETS in self.bundles[chain]
 
     def _position(self, chain: ChainId) -> int:
         position = self.positions.get(chain)
@@ -339,9 +263,9 @@ class _Following:
     def _checkpoint(self) -> Checkpoint:
         return Checkpoint(dict(self.positions), self.repairs)
 
-    def _hold(self, found: FollowedSegment) -> Iterator[Batch]:
-        self._held.append(found)
-        self._held_bytes += len(found.segment.body) if found.segment else 0
+    def _hold(self, found: FoundSegment) -> Iterator[Batch]:
+        self._held.append(replace(found, segment=None) if self.headers_only else found)
+        self._held_bytes += len(found.segment.body) if found.segment and not self.headers_only else 0
         if len(self._held) >= self.batch_segments or self._held_bytes >= _BATCH_BYTES:
             yield from self._flush()
 
@@ -349,22 +273,6 @@ class _Following:
         if self._held:
             segments, self._held, self._held_bytes = tuple(self._held), [], 0
             yield Batch(segments, (), (), self._checkpoint())
-
-
-def _cut(listed: list[tuple[int, int]]) -> list[int]:
-    """Returns the starts of the segments in one turn, given starts and sizes."""
-    sizes = accumulate(size for _, size in listed)
-    fitting = sum(1 for size in sizes if size <= _TURN_BYTES)
-    return [start for start, _ in listed[: max(1, min(fitting, _TURN_SEGMENTS))]]
-
-
-def _of_segment(segment: Segment) -> FollowedSegment:
-    header = segment.header
-    return FollowedSegment(header.chain, header.start, header.end, header.days, segment, mark_of(header))
-
-
-def _of_header(header: SegmentHeader) -> FollowedSegment:
-    return FollowedSegment(header.chain, header.start, header.end, header.days, None, mark_of(header))
 
 
 def _lost(why: str) -> LostCheckpointError:

@@ -7,10 +7,9 @@ read from the header of that segment. Many segments are read in parallel, with a
 
 from bisect import bisect_right
 from collections import defaultdict
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from itertools import islice
-from typing import TypeVar
 
 from imgpipeline.contracts.keys import (
     FAN_OUT_OFFSETS,
@@ -28,7 +27,6 @@ from imgpipeline.ledger.segment import DamagedSegmentError, Segment, SegmentHead
 from imgpipeline.objectstore import ObjectInfo, ObjectStore
 from imgpipeline.objectstore.parallel import map_ahead
 
-Result = TypeVar("Result")
 PAGE_KEYS = 1_000
 """Number of keys that S3 returns per request."""
 _LOOK_BACK = (64, PAGE_KEYS, 4 * PAGE_KEYS, 16 * PAGE_KEYS)
@@ -115,18 +113,21 @@ def last_segment_before(store: ObjectStore, chain: ChainId, offset: int) -> Segm
     Raises:
         LedgerError: That segment cannot be read.
     """
+    start = _last_start_before(store, chain, offset)
+    return None if start is None else read_segment(store, segment_key(chain, start)).header
+
+
+def _last_start_before(store: ObjectStore, chain: ChainId, offset: int) -> int | None:
     # Segments are mostly short, so look nearby first, then in the rest of the folder, then in the folders before it.
     for reach in (1_000, 10_000, FAN_OUT_OFFSETS):
         starts = list_segments(store, chain, max(offset - reach, 0), offset)
-        if starts:
-            return read_segment(store, segment_key(chain, starts[-1])).header
-        if reach >= offset:
-            return None
+        if starts or reach >= offset:
+            return starts[-1] if starts else None
     for name in reversed(store.list_folders(chain_prefix(chain))):
         if name.isdecimal() and int(name) <= (offset - FAN_OUT_OFFSETS) // FAN_OUT_OFFSETS:
-            found = list_segments(store, chain, int(name) * FAN_OUT_OFFSETS, (int(name) + 1) * FAN_OUT_OFFSETS)
-            if found:
-                return read_segment(store, segment_key(chain, found[-1])).header
+            starts = list_segments(store, chain, int(name) * FAN_OUT_OFFSETS, (int(name) + 1) * FAN_OUT_OFFSETS)
+            if starts:
+                return starts[-1]
     return None
 
 
@@ -173,17 +174,22 @@ def find_ends(
             last = find_last(store, chain)
             return ChainEnd(chain, last.start + 1 if last else 0, None, damage=error)
 
-    return {end.chain: end for end in for_each_chain(chains, find)}
-
-
-def for_each_chain(chains: Collection[ChainId], read: Callable[[ChainId], Result]) -> Iterator[Result]:
-    """Yields the result of a function for each chain, in order, a few ahead."""
-    return map_ahead(read, chains)
+    return {end.chain: end for end in map_ahead(find, chains)}
 
 
 def list_segments(store: ObjectStore, chain: ChainId, first: int, behind: int) -> list[int]:
     """Returns the starts of a chain's segments in `[first, behind)`, sorted."""
     return [start for start, _ in list_sizes(store, chain, first, behind)]
+
+
+def list_covering(store: ObjectStore, chain: ChainId, first: int, behind: int) -> list[int]:
+    """Returns the sorted starts of the segments that hold the offsets `[first, behind)`.
+
+    If none starts at `first`, the last one before it comes first; whether it reaches up to there is not known.
+    """
+    starts = list_segments(store, chain, first, behind)
+    before = None if first in starts[:1] else _last_start_before(store, chain, first)
+    return starts if before is None else [before, *starts]
 
 
 def list_sizes(store: ObjectStore, chain: ChainId, first: int, behind: int) -> list[tuple[int, int]]:
@@ -318,11 +324,7 @@ def segments_holding(
     """
     if not offsets:
         return
-    first, last = min(offsets), max(offsets)
-    starts = list_segments(store, chain, first, last + 1)
-    if first not in starts[:1]:
-        before = last_segment_before(store, chain, first)
-        starts = [*([before.start] if before else ()), *starts]
+    starts = list_covering(store, chain, min(offsets), max(offsets) + 1)
     held: dict[int, list[int]] = defaultdict(list)
     for offset in sorted(offsets):
         place = bisect_right(starts, offset) - 1

@@ -17,7 +17,7 @@ from imgpipeline.contracts.notices import ANNOUNCED_BEFORE, NoticeKind
 from imgpipeline.contracts.outcomes import GapReason
 from imgpipeline.contracts.text import counted
 from imgpipeline.ledger.bundles.reading import read_chain
-from imgpipeline.ledger.reading import last_segment_before
+from imgpipeline.ledger.reading import list_covering
 from imgpipeline.objectstore import ObjectStore
 
 FRAMES, DEAD_LETTERS, LATER = "frames", "dead_letters", "later"
@@ -220,8 +220,7 @@ def _count_later(store: ObjectStore, chain: ChainId, found: SessionBooks, start:
 
 def _read_lines(store: ObjectStore, chain: ChainId, start: int, stop: int) -> Iterator[bytes]:
     """Yields the lines of the segments that hold some offsets."""
-    before = last_segment_before(store, chain, start + 1)
-    for segment in read_chain(store, chain, before.start if before else 0, stop):
+    for segment in read_chain(store, chain, min(list_covering(store, chain, start, start + 1), default=0), stop):
         yield from segment.body.splitlines()
 
 

@@ -1,8 +1,9 @@
 """A day is read completely up to fixed ends, or not at all."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from datetime import date, timedelta
 from threading import Barrier
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -14,8 +15,9 @@ from imgpipeline.errors import LedgerError
 from imgpipeline.ledger.days import DayIndex, days_of_chain, has_segment, index_buckets, read_day, read_days
 from imgpipeline.ledger.reading import find_end, fix_ends
 from imgpipeline.objectstore import ObjectStore
-from imgpipeline.objectstore.client import Fetched, ObjectInfo, open_memory_store
+from imgpipeline.objectstore.client import Fetched, open_memory_store
 from imgpipeline_tests.ledger.bundles.samples import bundle_all
+from imgpipeline_tests.ledger.noting_store import NotingStore
 from imgpipeline_tests.ledger.samples import (
     CHAIN,
     DAY,
@@ -165,13 +167,6 @@ def sparse(start: int, end: int) -> list[Outcome]:
     return [frame(start), gap(start + 1, end - 1), frame(end - 1)]
 
 
-def test_a_damaged_segment_is_an_error(store: ObjectStore):
-    write_chain(store, frames(0, 2), frames(2, 4))
-    store.put(segment_key(CHAIN, 0), b"")
-    with pytest.raises(LedgerError, match="damaged"):
-        starts(store)
-
-
 days = st.integers(0, 3).map(lambda n: DAY + timedelta(days=n))
 pieces = st.lists(st.tuples(st.integers(1, 1700), days), min_size=1, max_size=8)
 
@@ -207,45 +202,25 @@ def test_reading_every_day_gives_exactly_the_frames_below_the_ends(parts: list[t
 
 
 def test_each_index_entry_is_put_once_per_run():
-    class CountingStore(ObjectStore):
-        puts = 0
-
-        def put(self, key: str, data: bytes) -> None:
-            CountingStore.puts += 1
-            super().put(key, data)
-
-    memory = open_memory_store()
-    store = CountingStore(memory.clients, memory.url)
+    store = NotingStore()
     write_chain(store, *(frames(n, n + 1) for n in range(20)))
-    assert CountingStore.puts == 1
-    assert store.head(bucket_key(Bucket(DAY, CHAIN, 0))) is not None
+    assert store.written == [bucket_key(Bucket(DAY, CHAIN, 0))]
     assert find_end(store, CHAIN).offset == 20
 
 
-class MemoryStore(ObjectStore):
-    """A store in memory that records listings and fetches, and makes reads of segments wait for each other."""
+class MeetingStore(NotingStore):
+    """A store whose reads of segments wait for each other."""
 
-    def __init__(self) -> None:
-        memory = open_memory_store()
-        super().__init__(memory.clients, memory.url)
-        self.shown: list[str] = []
-        self.fetched: list[str] = []
-        self.meeting: Barrier | None = None
+    meeting: Barrier | None = None
 
-    def list_objects(self, prefix: str = "", *, after: str | None = None) -> Iterator[ObjectInfo]:
-        for info in super().list_objects(prefix, after=after):
-            self.shown.append(info.key)
-            yield info
-
-    def fetch(self, key: str, *, max_bytes: int | None = None) -> Fetched:
-        self.fetched.append(key)
+    def fetch(self, key: str, **options: Any) -> Fetched:
         if self.meeting is not None and key.startswith("metadata/"):
             self.meeting.wait(timeout=30)
-        return super().fetch(key, max_bytes=max_bytes)
+        return super().fetch(key, **options)
 
 
 def test_segments_of_different_chains_are_read_at_the_same_time():
-    store = MemoryStore()
+    store = MeetingStore()
     chains = [ChainId("frames", CHAIN.topic_id, partition) for partition in range(4)]
     for chain in chains:
         write_chain(store, frames(0, 2), chain=chain)
@@ -262,24 +237,12 @@ def test_chains_with_and_without_bundles_come_in_order(store: ObjectStore):
     for chain in (chains[0], *chains[3:]):
         write_chain(store, frames(0, 2), [gap(2, 3)], frames(3, 4), chain=chain)
     found = [(segment.header.chain.partition, segment.header.start) for segment in read_day(store, DAY, ends_of(store))]
-    assert found == [
-        (0, 0),
-        (0, 3),
-        (1, 0),
-        (1, 9_999),
-        (1, 10_001),
-        (2, 0),
-        (2, 9_999),
-        (2, 10_001),
-        (3, 0),
-        (3, 3),
-        (4, 0),
-        (4, 3),
-    ]
+    starts_of = {1: [0, 9_999, 10_001], 2: [0, 9_999, 10_001]}
+    assert found == [(number, start) for number in range(5) for start in starts_of.get(number, [0, 3])]
 
 
 def test_the_footer_of_a_bundle_tells_whether_a_day_has_a_segment():
-    store = MemoryStore()
+    store = NotingStore()
     made = write_chain(store, frames(0, 2), [gap(2, 9_000)], frames(9_000, 9_001, NEXT), [gap(9_001, 10_002)])
     append(made, frames(10_002, 10_003, NEXT))
     assert bundle_all(store)
@@ -305,7 +268,7 @@ def test_the_days_of_a_chain_come_from_its_index_entries(store: ObjectStore):
 
 
 def test_the_days_of_a_chain_cost_no_listing_of_all_entries():
-    store = MemoryStore()
+    store = NotingStore()
     for day in (DAY, NEXT):
         for number in range(50):
             store.put(bucket_key(Bucket(day, CHAIN, number)), b"")

@@ -37,6 +37,7 @@ from imgpipeline.objectstore import ObjectStore
 from imgpipeline.objectstore.client import open_memory_store
 from imgpipeline_tests.examples import examples
 from imgpipeline_tests.ledger.faulty_store import CrashError, FaultyStore
+from imgpipeline_tests.ledger.noting_store import NotingStore
 from imgpipeline_tests.ledger.samples import (
     CHAIN,
     DAY,
@@ -51,7 +52,7 @@ from imgpipeline_tests.ledger.samples import (
     write_chain,
     writer,
 )
-from imgpipeline_tests.ledger.test_follow import NotingStore, repair_chain
+from imgpipeline_tests.ledger.test_follow import repair_chain
 
 LIST = follower_key("dead_letters")
 SECOND = ChainId(CHAIN.topic, CHAIN.topic_id, 1)
@@ -248,15 +249,15 @@ def test_a_second_listing_reads_only_new_segments() -> None:
     made = write_chain(store, *([letter(n)] for n in range(20)))
     assert offsets(store) == list(range(20))
     append(made, [good(20, "frames/0/3")])
-    store.read.clear()
+    store.fetched.clear()
     assert [b.letter.offset for b in listed(store) if b.state is LetterState.RESOLVED] == [3]
-    assert {key for key in store.read if key.startswith("metadata/")} == {
+    assert {key for key in store.fetched if key.startswith("metadata/")} == {
         segment_key(CHAIN, 19),  # the one before the checkpoint: is this still the same ledger?
         segment_key(CHAIN, 20),
     }
-    store.read.clear()
+    store.fetched.clear()
     assert len(listed(store, Wanted(day=DAY))) == 20
-    assert store.read == [LIST], "the chain ends with the segment that it ended with before"
+    assert store.fetched == [LIST], "the chain ends with the segment that it ended with before"
 
 
 def test_ends_that_were_fixed_before_are_not_searched_for_again() -> None:
@@ -264,9 +265,9 @@ def test_ends_that_were_fixed_before_are_not_searched_for_again() -> None:
     write_chain(store, *([letter(n)] for n in range(20)))
     ends = fix_ends_by_list(store)
     append(writer(store), [letter(20)])
-    store.read.clear()
+    store.fetched.clear()
     assert len(find_dead_letters(store, Wanted(), ends=ends)[0]) == 20
-    assert segment_key(CHAIN, 20) not in store.read
+    assert segment_key(CHAIN, 20) not in store.fetched
     assert fix_ends_by_list(store)[CHAIN].offset == 21
 
 
@@ -308,10 +309,10 @@ def test_what_was_read_before_a_damaged_segment_is_kept() -> None:
     write_chain(store, *([letter(n)] for n in range(5)))
     store.put(segment_key(CHAIN, 3), b"damaged")
     for _ in range(2):
-        store.read.clear()
+        store.fetched.clear()
         with pytest.raises(LedgerError, match="00000000000000000003"):
             listed(store)
-    assert segment_key(CHAIN, 0) not in store.read
+    assert segment_key(CHAIN, 0) not in store.fetched
     repair_chain(store, CHAIN)
     assert offsets(store) == [0, 1, 2, 4]
 
@@ -392,8 +393,8 @@ def test_a_record_stays_while_a_repair_is_about_to_put_its_segment(
 def test_a_store_without_dead_letters_costs_one_listing() -> None:
     store = NotingStore()
     write_chain(store, [frame(0)])
-    store.read.clear()
-    assert (remove_orphans(store), store.read) == (0, [])
+    store.fetched.clear()
+    assert (remove_orphans(store), store.fetched) == (0, [])
 
 
 steps = st.lists(

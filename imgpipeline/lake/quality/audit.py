@@ -27,9 +27,10 @@ from imgpipeline.lake.storage.manifest import covered_ends, have_equal_ends, rea
 from imgpipeline.ledger.audit import ChainAudit, FixedEnd, audit_chain, fix_end, stray_keys
 from imgpipeline.ledger.chain import current_chain
 from imgpipeline.ledger.days import has_segment, index_buckets, known_days
-from imgpipeline.ledger.reading import for_each_chain, list_chains
+from imgpipeline.ledger.reading import list_chains
 from imgpipeline.ledger.session_books import find_later, find_repeats, join_books
 from imgpipeline.objectstore import ObjectMissingError, ObjectStore
+from imgpipeline.objectstore.parallel import map_ahead
 
 Progress = Callable[[int, int], None]
 """Called with the number of segments read, and of segments to read as far as known."""
@@ -67,7 +68,7 @@ def audit(
     """
     before = AuditState() if full else read_state(store)
     hints = {chain: walked.position for chain, walked in before.chains.items()}
-    fixed_ends = for_each_chain(list_chains(store), lambda chain: fix_end(store, chain, hint=hints.get(chain)))
+    fixed_ends = map_ahead(lambda chain: fix_end(store, chain, hint=hints.get(chain)), list_chains(store))
     ends = _with_lost_closings(list(fixed_ends))
     closed = {end.chain for end in ends if end.is_closed}
     has_logs = not ends or any(not is_import(end.chain) for end in ends)

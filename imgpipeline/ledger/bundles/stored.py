@@ -1,4 +1,4 @@
-"""Bundles in the store: their format, which ones a chain has and can be read, and the comparison with the chain.
+"""Bundles in the store: their format, and which ones a chain has and can be read.
 
     bytes of segment 1 │ bytes of segment 2 │ … │ footer │ trailer
 
@@ -13,7 +13,7 @@ it.
 import contextlib
 import json
 from collections.abc import Collection, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from datetime import date
 from hashlib import sha256
 from itertools import pairwise
@@ -24,7 +24,6 @@ from pydantic import TypeAdapter
 
 from imgpipeline.contracts.keys import (
     BUNDLE_OFFSETS,
-    OFFSET_LIMIT,
     BundleId,
     ChainId,
     bundle_key,
@@ -299,65 +298,3 @@ def discard(store: ObjectStore, stored: StoredBundle) -> None:
     """Removes an unusable bundle; without permission to delete it stays, and readers use the segments."""
     with contextlib.suppress(ForbiddenError):
         store.delete(stored.key)
-
-
-@dataclass(frozen=True, slots=True)
-class WrongBundle:
-    """An intact bundle that differs from the segments in the chain."""
-
-    stored: StoredBundle
-    offset: int
-
-    @property
-    def why(self) -> str:
-        """The difference, as text."""
-        return f"The bundle {self.stored.key} differs from the segment at offset {self.offset}."
-
-
-@dataclass(slots=True)
-class BundleCheck:
-    """Compares the segments of one chain, in order, with those in its bundles.
-
-    Compares only the headers: each has the id of the attempt that wrote it, so equal headers mean equal segments. A
-    damaged bundle is removed and skipped.
-    """
-
-    store: ObjectStore
-    chain: ChainId
-    wrong: list[WrongBundle] = field(default_factory=list)
-    _bundles: dict[int, StoredBundle] = field(init=False)
-    _number: int = -1
-    _held: dict[int, SegmentHeader] = field(default_factory=dict)
-
-    def __post_init__(self) -> None:
-        """Lists the readable bundles."""
-        self._bundles = find_bundles(self.store, self.chain, 0, OFFSET_LIMIT, OFFSET_LIMIT)
-
-    def take(self, header: SegmentHeader) -> WrongBundle | None:
-        """Compares one segment; returns its bundle if this is the first segment in it that differs."""
-        number = header.start // BUNDLE_OFFSETS
-        if number != self._number:
-            self._number = number
-            self._held = self._read(self._bundles[number]) if number in self._bundles else {}
-        if not self._held or self._held.get(header.start) == header:
-            return None
-        self._held = {}
-        self.wrong.append(WrongBundle(self._bundles[number], header.start))
-        return self.wrong[-1]
-
-    def _read(self, stored: StoredBundle) -> dict[int, SegmentHeader]:
-        """Returns the header of each segment in a bundle, by start; empty if the bundle cannot be read."""
-        bundle = try_open(self.store, stored)
-        if bundle is None:
-            return {}
-        held: dict[int, SegmentHeader] = {}
-        try:
-            for piece in neighbours(bundle.segments):
-                data = bundle.cut(self.store, piece[0], piece[-1])
-                held |= {s.start: open_bundled(stored, s, data, piece[0]).header for s in piece}
-        except DamagedBundleError:
-            discard(self.store, stored)
-            return {}
-        except ObjectMissingError:
-            return {}
-        return held

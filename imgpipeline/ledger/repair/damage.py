@@ -10,7 +10,7 @@ from datetime import date
 
 from imgpipeline.contracts.keys import OFFSET_LIMIT, ChainId, segment_key
 from imgpipeline.errors import LedgerError
-from imgpipeline.ledger.bundles.stored import BundleCheck, WrongBundle
+from imgpipeline.ledger.bundles.reading import BundleCheck, WrongBundle
 from imgpipeline.ledger.reading import list_segments, open_segment
 from imgpipeline.ledger.segment import DamagedSegmentError, SegmentHeader
 from imgpipeline.objectstore import ObjectMissingError, ObjectStore

@@ -24,10 +24,10 @@ from imgpipeline.contracts.keys import OFFSET_LIMIT, ChainId, damaged_copy_key, 
 from imgpipeline.contracts.outcomes import Gap, Outcome, offsets_of
 from imgpipeline.errors import LedgerError, TransientError
 from imgpipeline.faultpoints import reach
+from imgpipeline.ledger.bundles.reading import WrongBundle
 from imgpipeline.ledger.bundles.stored import (
     BundledSegment,
     OpenBundle,
-    WrongBundle,
     discard,
     find_bundles,
     open_bundled,

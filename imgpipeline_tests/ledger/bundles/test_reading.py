@@ -12,9 +12,10 @@ from imgpipeline.contracts.outcomes import Outcome
 from imgpipeline.errors import LedgerError
 from imgpipeline.ledger.bundles.reading import read_chain
 from imgpipeline.ledger.reading import find_end, fix_ends, list_chains, read_segments
-from imgpipeline.objectstore import Fetched, ObjectStore
+from imgpipeline.objectstore import ObjectStore
 from imgpipeline.objectstore.client import open_memory_store
 from imgpipeline_tests.ledger.bundles.samples import DAYS, bundle_all, bundle_keys, read_days, sparse
+from imgpipeline_tests.ledger.noting_store import NotingStore
 from imgpipeline_tests.ledger.samples import CHAIN, frames, write_chain
 
 OTHER = ChainId("frames", "another_id", 4)
@@ -78,21 +79,8 @@ def three_ranges(store: ObjectStore) -> None:
     write_chain(store, *segments, frames(30_000, 30_002, DAYS[3]))
 
 
-class CountingStore(ObjectStore):
-    """Counts fetched segments and listings of segments."""
-
-    def __init__(self, store: ObjectStore) -> None:
-        super().__init__(store.clients, store.url, folder=store.folder)
-        self.fetched: Counter[str] = Counter()
-        self.listed: Counter[str] = Counter()
-
-    def fetch(self, key: str, *, max_bytes: int | None = None) -> Fetched:
-        self.fetched[key.partition("/")[0]] += 1
-        return super().fetch(key, max_bytes=max_bytes)
-
-    def list_objects(self, prefix: str = "", *, after: str | None = None):
-        self.listed[prefix.partition("/")[0]] += 1
-        return super().list_objects(prefix, after=after)
+def folders(keys: list[str]) -> Counter[str]:
+    return Counter(key.partition("/")[0] for key in keys)
 
 
 @pytest.mark.medium
@@ -100,18 +88,23 @@ def test_no_segment_of_a_bundled_range_is_listed_or_fetched(store: ObjectStore):
     three_ranges(store)
     expected = read_days(store, {CHAIN: 30_002})
     bundle_all(store)
-    counting = CountingStore(store)
+    counting = NotingStore(store)
     assert read_days(counting, {CHAIN: 30_002}) == expected
     # The day in the range without a bundle: its segment, its listing, and none of the one before it.
-    assert counting.fetched == {METADATA: 1}
-    assert counting.listed == {"metadata_days": 4, "metadata_bundles": 3, "metadata_repair_list": 3, METADATA: 1}
+    assert folders(counting.fetched) == {METADATA: 1}
+    assert folders(counting.listed) == {
+        "metadata_days": 4,
+        "metadata_bundles": 3,
+        "metadata_repair_list": 3,
+        METADATA: 1,
+    }
 
 
 def test_a_small_store_costs_no_extra_requests(store: ObjectStore):
     write_chain(store, frames(0, 3), frames(3, 9))
-    counting = CountingStore(store)
+    counting = NotingStore(store)
     read_days(counting, {CHAIN: 9})
-    assert not counting.listed.keys() & {"metadata_bundles", "metadata_repair_list"}
+    assert not folders(counting.listed).keys() & {"metadata_bundles", "metadata_repair_list"}
 
 
 @pytest.mark.medium
