@@ -113,15 +113,3 @@ def test_fault_8_two_daemons_may_run_a_lane_twice_and_no_segment_twice(
         wait_for_detection(other)
     check(site.settings)
     assert statuses(site) | statuses(other) == {"SUCCESS"}
-
-
-@pytest.mark.fault(9)
-def test_fault_9_a_new_code_server_whose_sensor_remembers_nothing_misses_and_repeats_no_frame(site: Site) -> None:
-    for burst in range(2):
-        site.start_daemon()
-        announce_frames(site.settings, BURST, source=f"camera-{burst}")
-        wait_until_drained(site, BURST * (burst + 1))
-        site.stop()
-    check(site.settings)
-    assert len(site.runs(job="detect_frames")) == 2
-    assert statuses(site) == {"SUCCESS"}
