@@ -9,10 +9,8 @@ from pathlib import Path
 import dagster as dg
 import pytest
 
-from imgpipeline.ledger.reading import fix_ends
-from imgpipeline.objectstore import open_store
 from imgpipeline_tests.defs.frames import announce_frames
-from imgpipeline_tests.defs.site import Site, make_site
+from imgpipeline_tests.defs.site import Site, ledger_end, make_site
 from imgpipeline_tests.faults.child_runs import happened, variables_of
 from imgpipeline_tests.faults.invariant import check
 from imgpipeline_tests.faults.mortal_daemon import DAEMON_PHASES
@@ -23,10 +21,6 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 MORTAL = (sys.executable, "-m", "imgpipeline_tests.faults.mortal_daemon")
 SENSOR_PHASES = ("tick observed", "tick decided", "tick requested")
 BURST = 20
-
-
-def ledger_end(site: Site) -> int:
-    return sum(end.offset for end in fix_ends(open_store(site.settings)).values())
 
 
 def wait_until_drained(site: Site, frames: int) -> None:
