@@ -13,7 +13,6 @@ import time
 import uuid
 from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
-from typing import TypeVar
 
 import hypothesis
 import pytest
@@ -49,8 +48,6 @@ hypothesis.settings.load_profile("all")
 # GStreamer's list of plug-ins, which takes seconds to make, is the one thing that tests take from the user's cache.
 os.environ.setdefault("GST_REGISTRY", str(CACHE_HOME / "gstreamer-1.0" / "registry-of-tests.bin"))
 
-Server = TypeVar("Server")
-
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Mark the tests that ask for a server or for the data, so that `-m "not servers"` leaves them out."""
@@ -82,8 +79,10 @@ def pytest_make_parametrize_id(val: object, argname: str) -> str | None:
 def pytest_runtest_makereport(
     item: pytest.Item, call: pytest.CallInfo[None]
 ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
-    """Turn the skip of a test that needs servers or data into a failure, where the environment asks for it."""
+    """Skip a test whose server cannot be run here; or fail it, like one without data, where the environment asks."""
     report = yield
+    if call.excinfo and isinstance(call.excinfo.value, MissingProgramError):
+        report.outcome, report.longrepr = "skipped", (*item.location[:2], f"Skipped: {call.excinfo.value}")
     needs_machine = item.get_closest_marker("servers") or item.get_closest_marker("data")
     required = os.environ.get("IMGPIPELINE_REQUIRE_SERVERS") == "1"
     if required and needs_machine and report.skipped and not hasattr(report, "wasxfail"):
@@ -145,7 +144,7 @@ def _is_of_python(process: Path) -> bool:
 @pytest.fixture(scope="session")
 def kafka(tmp_path_factory: pytest.TempPathFactory) -> Iterator[KafkaBroker]:
     """The session's broker. Do not stop it: a test of faults starts a `KafkaBroker` of its own."""
-    with _or_skip(lambda: KafkaBroker(tmp_path_factory.mktemp("kafka"))) as broker:
+    with KafkaBroker(tmp_path_factory.mktemp("kafka")) as broker:
         yield broker
 
 
@@ -170,7 +169,7 @@ def topic(request: pytest.FixtureRequest, make_topic: Callable[..., str]) -> str
 @pytest.fixture(scope="session")
 def s3(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Server]:
     """The session's S3 server. Do not stop it: a test of faults starts an `S3Server` of its own."""
-    with _or_skip(lambda: S3Server(tmp_path_factory.mktemp("s3"))) as server:
+    with S3Server(tmp_path_factory.mktemp("s3")) as server:
         yield server
 
 
@@ -183,21 +182,21 @@ def bucket(s3: S3Server) -> S3Bucket:
 @pytest.fixture(scope="session")
 def postgres() -> Iterator[PostgresServer]:
     """The session's PostgreSQL; `postgres.create_database(name)` gives a test a database of its own."""
-    with _or_skip(PostgresServer) as server:
+    with PostgresServer() as server:
         yield server
 
 
 @pytest.fixture(scope="session")
 def mosquitto(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Mosquitto]:
     """The session's MQTT broker; a test of faults starts a `Mosquitto` of its own."""
-    with _or_skip(lambda: Mosquitto(tmp_path_factory.mktemp("mosquitto"))) as server:
+    with Mosquitto(tmp_path_factory.mktemp("mosquitto")) as server:
         yield server
 
 
 @pytest.fixture(scope="session")
 def toxiproxy(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ToxiproxyServer]:
     """The session's toxiproxy; `toxiproxy.create_proxy(port)` gives a test a proxy of its own."""
-    with _or_skip(lambda: ToxiproxyServer(tmp_path_factory.mktemp("toxiproxy"))) as server:
+    with ToxiproxyServer(tmp_path_factory.mktemp("toxiproxy")) as server:
         yield server
 
 
@@ -209,10 +208,3 @@ def shared_data() -> Path:
     if not folder.is_dir():
         pytest.skip(f"no test data in {folder}. Put them there, or name their folder: IMGPIPELINE_TEST_DATA=…")
     return folder
-
-
-def _or_skip(prepare: Callable[[], Server]) -> Server:
-    try:
-        return prepare()
-    except MissingProgramError as missing:
-        pytest.skip(str(missing))

@@ -8,7 +8,7 @@ import pytest
 
 from imgpipeline.objectstore import ObjectStore, open_store
 from imgpipeline.settings import load_settings
-from imgpipeline_tests.defs.site import Site, make_site
+from imgpipeline_tests.defs.site import Site, site_over
 from imgpipeline_tests.servers.kafka_broker import KafkaBroker
 from imgpipeline_tests.servers.s3_server import S3Bucket
 
@@ -30,17 +30,6 @@ def instance() -> Iterator[dg.DagsterInstance]:
 @pytest.fixture
 def site(tmp_path: Path, kafka: KafkaBroker, topic: str, bucket: S3Bucket) -> Iterator[Site]:
     """A DAGSTER_HOME over a fresh topic and bucket, with the shipped model and short times."""
-    made = make_site(
-        tmp_path / "dagster",
-        {
-            **bucket.environment(),
-            "IMGPIPELINE_KAFKA_BOOTSTRAP_SERVERS": kafka.bootstrap_servers,
-            "IMGPIPELINE_KAFKA_TOPIC": topic,
-            "IMGPIPELINE_KAFKA_GROUP": f"group-of-{topic}",
-            "IMGPIPELINE_LINGER_S": "2",
-            "IMGPIPELINE_COMMIT_INTERVAL_S": "0.5",
-            "IMGPIPELINE_MODEL_THREADS": "1",
-        },
-    )
+    made = site_over(tmp_path / "dagster", kafka, topic, bucket)
     yield made
     made.stop()

@@ -49,6 +49,11 @@ class Sensor:
         assert isinstance(reason, dg.SkipReason)
         return str(reason.skip_message)
 
+    def status(self, run_id: str) -> dg.DagsterRunStatus:
+        run = self.instance.get_run_by_id(run_id)
+        assert run is not None
+        return run.status
+
     def add_run(
         self,
         status: dg.DagsterRunStatus,

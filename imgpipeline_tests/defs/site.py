@@ -15,9 +15,13 @@ from pathlib import Path
 
 import dagster as dg
 
+from imgpipeline.ledger.reading import fix_ends
+from imgpipeline.objectstore import open_store
 from imgpipeline.settings import Settings, load_settings
+from imgpipeline_tests.servers.kafka_broker import KafkaBroker
 from imgpipeline_tests.servers.ports import free_port, listens
 from imgpipeline_tests.servers.processes import ServerProcess
+from imgpipeline_tests.servers.s3_server import S3Bucket
 from imgpipeline_tests.servers.waiting import wait_until
 
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -151,3 +155,25 @@ def make_site(
     aws = {"s3_access_key_id": "AWS_ACCESS_KEY_ID", "s3_secret_access_key": "AWS_SECRET_ACCESS_KEY"}
     fields |= {name: variables[variable] for name, variable in aws.items() if variable in variables}
     return Site(home, variables, load_settings(**fields), checkout=checkout)
+
+
+def ledger_end(site: Site) -> int:
+    """Return how many offsets have an outcome."""
+    return sum(end.offset for end in fix_ends(open_store(site.settings)).values())
+
+
+def site_over(home: Path, kafka: KafkaBroker, topic: str, bucket: S3Bucket, **variables: str) -> Site:
+    """Make a DAGSTER_HOME over a topic and a bucket, with the shipped model, short times, and more variables."""
+    return make_site(
+        home,
+        {
+            **bucket.environment(),
+            "IMGPIPELINE_KAFKA_BOOTSTRAP_SERVERS": kafka.bootstrap_servers,
+            "IMGPIPELINE_KAFKA_TOPIC": topic,
+            "IMGPIPELINE_KAFKA_GROUP": f"group-of-{topic}",
+            "IMGPIPELINE_LINGER_S": "2",
+            "IMGPIPELINE_COMMIT_INTERVAL_S": "0.5",
+            "IMGPIPELINE_MODEL_THREADS": "1",
+            **variables,
+        },
+    )

@@ -23,6 +23,8 @@ from imgpipeline_tests.defs.stored_days import build
 DAY = date(2026, 3, 1)
 FRAMES = dg.AssetKey("frames")
 
+pytestmark = pytest.mark.medium
+
 
 def chain_of(day: date) -> ChainId:
     return ChainId("frames", "id", day.toordinal() % 1000)
@@ -44,14 +46,6 @@ def add_frame(store: ObjectStore, day: date) -> None:
     )  # fmt: skip
 
 
-@pytest.mark.medium
-def test_a_build_records_its_process(store: ObjectStore, instance: dg.DagsterInstance) -> None:
-    add_frame(store, DAY)
-    run = instance.get_run_by_id(build(instance, DAY).run_id)
-    assert run is not None
-    assert read_noted(run, PROCESS_TAG) == describe_process()
-
-
 def said_of(instance: dg.DagsterInstance, asset: dg.AssetKey, day: date) -> Mapping[str, dg.MetadataValue[Any]] | None:
     wanted = dg.AssetRecordsFilter(asset, asset_partitions=[day.isoformat()])
     for record in instance.fetch_materializations(wanted, limit=1).records:
@@ -59,38 +53,27 @@ def said_of(instance: dg.DagsterInstance, asset: dg.AssetKey, day: date) -> Mapp
     return None
 
 
-@pytest.mark.medium
-def test_a_build_shows_rows_and_size(store: ObjectStore, instance: dg.DagsterInstance) -> None:
+def test_a_build_shows_its_process_rows_and_size_and_the_next_one_skips_unless_it_is_forced(
+    store: ObjectStore, instance: dg.DagsterInstance
+) -> None:
+    """The image of the only frame is missing: there is no preview, and the build does not fail."""
     add_frame(store, DAY)
-    assert build(instance, DAY).success
-    said = said_of(instance, FRAMES, DAY)
-    assert said is not None
-    assert said["dagster/row_count"].value == 1
-    assert said["size_bytes"].value == len(store.get(day_table_key("frames", DAY)))
-
-
-@pytest.mark.medium
-def test_a_second_build_skips_and_a_forced_one_does_not(store: ObjectStore, instance: dg.DagsterInstance) -> None:
-    add_frame(store, DAY)
-    seen = []
+    skipped = []
     for config in ({}, {}, {"force": True}):
-        assert build(instance, DAY, **config).success
+        result = build(instance, DAY, **config)
+        assert result.success
         said = said_of(instance, FRAMES, DAY)
         assert said is not None
-        seen.append(said["skipped"].value)
-    assert seen == [False, True, False]
+        skipped.append(said["skipped"].value)
+    assert skipped == [False, True, False]
+    assert said["dagster/row_count"].value == 1
+    assert said["size_bytes"].value == len(store.get(day_table_key("frames", DAY)))
+    assert "sample" not in (said_of(instance, dg.AssetKey("detections"), DAY) or {})
+    run = instance.get_run_by_id(result.run_id)
+    assert run is not None
+    assert read_noted(run, PROCESS_TAG) == describe_process()
 
 
-@pytest.mark.medium
-def test_a_missing_image_of_a_preview_does_not_fail_the_build(store: ObjectStore, instance: dg.DagsterInstance) -> None:
-    add_frame(store, DAY)
-    assert build(instance, DAY).success
-    said = said_of(instance, dg.AssetKey("detections"), DAY)
-    assert said is not None
-    assert "sample" not in said
-
-
-@pytest.mark.medium
 def test_a_day_that_cannot_be_built_is_named_and_does_not_stop_the_others(
     store: ObjectStore, instance: dg.DagsterInstance
 ) -> None:
@@ -119,7 +102,6 @@ def test_the_failure_names_the_key_of_a_damaged_segment(store: ObjectStore, inst
     assert key in str(failure.step_failure_data.user_failure_data.description)
 
 
-@pytest.mark.medium
 def test_an_empty_day_is_built_too(store: ObjectStore, instance: dg.DagsterInstance) -> None:
     assert build(instance, DAY).success
     said = said_of(instance, FRAMES, DAY)
@@ -127,7 +109,6 @@ def test_an_empty_day_is_built_too(store: ObjectStore, instance: dg.DagsterInsta
     assert said["dagster/row_count"].value == 0
 
 
-@pytest.mark.medium
 @pytest.mark.parametrize("count", [1, 2])
 def test_a_table_that_is_requested_alone_is_built_and_reported_with_the_others(
     store: ObjectStore, instance: dg.DagsterInstance, count: int
@@ -144,7 +125,6 @@ def test_a_table_that_is_requested_alone_is_built_and_reported_with_the_others(
         assert said_of(instance, dg.AssetKey("frame_stats"), day) is None
 
 
-@pytest.mark.medium
 def test_a_range_of_days_that_do_not_exist_fails_with_a_message(
     store: ObjectStore, instance: dg.DagsterInstance
 ) -> None:

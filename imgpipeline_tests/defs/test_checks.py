@@ -25,6 +25,8 @@ SURE = dg.AssetCheckKey(dg.AssetKey("detections"), "confidence_in_range")
 AGREES = dg.AssetCheckKey(dg.AssetKey("frames"), "agrees_with_ledger")
 FEW_LETTERS = dg.AssetCheckKey(dg.AssetKey("dead_letters"), "few_dead_letters")
 
+pytestmark = pytest.mark.medium
+
 
 def stored(instance: dg.DagsterInstance, result: dg.ExecuteInProcessResult) -> list[AssetCheckEvaluation]:
     """Return the evaluations of a run as Dagster has stored them."""
@@ -71,7 +73,6 @@ def passes(instance: dg.DagsterInstance, check: dg.AssetCheckKey) -> bool:
     return evaluation.passed
 
 
-@pytest.mark.medium
 def test_a_run_of_one_day_evaluates_every_check_for_its_partition(
     store: ObjectStore, instance: dg.DagsterInstance
 ) -> None:
@@ -84,7 +85,6 @@ def test_a_run_of_one_day_evaluates_every_check_for_its_partition(
     )
 
 
-@pytest.mark.medium
 def test_a_day_with_an_impossible_row_fails_its_check_and_keeps_its_old_table(
     store: ObjectStore, instance: dg.DagsterInstance
 ) -> None:
@@ -105,7 +105,6 @@ def test_a_day_with_an_impossible_row_fails_its_check_and_keeps_its_old_table(
     assert "announced at offset 1" in str(failure.step_failure_data.user_failure_data.description)
 
 
-@pytest.mark.medium
 def test_a_range_stores_the_good_days_and_names_the_bad_one(store: ObjectStore, instance: dg.DagsterInstance) -> None:
     for day in DAYS:
         add_frames(store, day, IMPOSSIBLE if day == DAYS[1] else 0.6)
@@ -121,7 +120,6 @@ def test_a_range_stores_the_good_days_and_names_the_bad_one(store: ObjectStore, 
     assert [newest(instance, "detections", day) is not None for day in DAYS] == [True, False, True]
 
 
-@pytest.mark.medium
 def test_a_range_has_an_evaluation_of_each_check_for_each_day(store: ObjectStore, instance: dg.DagsterInstance) -> None:
     for day in DAYS:
         add_frames(store, day, 0.6)
@@ -139,16 +137,6 @@ def test_a_range_has_an_evaluation_of_each_check_for_each_day(store: ObjectStore
     assert report.metadata["dead_letters"].value == 3, "also those whose records were written on another day"
 
 
-@pytest.mark.medium
-def test_a_run_that_the_sensor_requests_records_every_check(store: ObjectStore, instance: dg.DagsterInstance) -> None:
-    add_frames(store, DAY, 0.6, 0.9)
-    keeping = Keeping(store, instance)
-    (result,) = keeping.run(keeping.requests())
-    assert result.success
-    assert evaluations(instance, result) == {(*check, str(DAY)): True for check in every_check()}
-
-
-@pytest.mark.medium
 def test_a_check_that_does_not_apply_to_a_build_passes_and_says_why(
     store: ObjectStore, instance: dg.DagsterInstance
 ) -> None:
@@ -161,7 +149,6 @@ def test_a_check_that_does_not_apply_to_a_build_passes_and_says_why(
     assert passes(instance, AGREES)
 
 
-@pytest.mark.medium
 def test_counts_that_do_not_add_up_to_the_detections_are_a_warning(
     store: ObjectStore, instance: dg.DagsterInstance
 ) -> None:
@@ -173,7 +160,6 @@ def test_counts_that_do_not_add_up_to_the_detections_are_a_warning(
     assert (verdict.ok, verdict.said) == (False, "The counts add up to 2; the day has 1 detection.")
 
 
-@pytest.mark.medium
 def test_a_failed_blocking_check_passes_once_the_repaired_day_is_built(
     store: ObjectStore, instance: dg.DagsterInstance
 ) -> None:
@@ -187,5 +173,6 @@ def test_a_failed_blocking_check_passes_once_the_repaired_day_is_built(
     write_chain(store, [dead_letter(n, DAY) for n in range(3)], chain=chain_of(DAY, 7))
     (repaired,) = keeping.run(keeping.requests(after_s=300))
     assert repaired.success
+    assert evaluations(instance, repaired).keys() == {(*check, str(DAY)) for check in every_check()}
     assert passes(instance, SURE)
     assert not passes(instance, FEW_LETTERS), "a warning shows as well"

@@ -12,10 +12,8 @@ import pytest
 from dagster._core.scheduler.instigation import InstigatorStatus
 
 from imgpipeline.defs.detection_job import on_stop_signal
-from imgpipeline.ledger.reading import fix_ends
-from imgpipeline.objectstore import open_store
 from imgpipeline_tests.defs.frames import START, announce_frames
-from imgpipeline_tests.defs.site import MODULE, PROGRAMS, Site
+from imgpipeline_tests.defs.site import MODULE, PROGRAMS, Site, ledger_end
 from imgpipeline_tests.faults.invariant import check
 from imgpipeline_tests.servers.waiting import wait_until
 
@@ -23,10 +21,6 @@ BACKLOG = 1500
 """More frames than a run works on before it is told to stop."""
 SMALL_STEPS = {"IMGPIPELINE_SEGMENT_MAX_RECORDS": "10", "IMGPIPELINE_PREFETCH_IMAGES": "4"}
 EXECUTE = ("dagster", "job", "execute", "-m", MODULE, "-j", "detect_frames")
-
-
-def ledger_end(site: Site) -> int:
-    return sum(end.offset for end in fix_ends(open_store(site.settings)).values())
 
 
 def reported(site: Site) -> list[dg.AssetMaterialization]:

@@ -30,6 +30,8 @@ STOP = (
 CROSSED = '[[rule]]\nname = "crossed"\nkind = "line_crossing"\nline = "stop"\n'
 TABLES = ("frame_changes", "events", "zone_occupancy", "line_crossings")
 
+pytestmark = pytest.mark.medium
+
 
 @pytest.fixture
 def rules_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
@@ -65,7 +67,6 @@ def rules_with_events(store: ObjectStore) -> list[tuple[str, int]]:
         return lake.query("SELECT rule, count(*) FROM events GROUP BY ALL").rows
 
 
-@pytest.mark.medium
 def test_the_rotate_pattern_becomes_two_events(store: ObjectStore):
     with dg.DagsterInstance.ephemeral() as instance:
         materialize(instance)
@@ -76,7 +77,6 @@ def test_the_rotate_pattern_becomes_two_events(store: ObjectStore):
     assert event.asset_materialization.metadata["dagster/row_count"].value == 2
 
 
-@pytest.mark.medium
 def test_automation_keeps_the_rules_of_past_days_and_a_backfill_uses_the_new_ones(store: ObjectStore, rules_file: Path):
     with dg.DagsterInstance.ephemeral() as instance:
         materialize(instance)
@@ -106,7 +106,6 @@ def newest(instance: dg.DagsterInstance, asset: str) -> dg.AssetMaterialization:
     return event.asset_materialization
 
 
-@pytest.mark.medium
 def test_zones_lines_and_events_are_materialized_from_tracks(road: ObjectStore):
     with dg.DagsterInstance.ephemeral() as instance:
         materialize(instance)
@@ -120,7 +119,6 @@ def test_zones_lines_and_events_are_materialized_from_tracks(road: ObjectStore):
     assert {name: each.metadata["dagster/row_count"].value for name, each in said.items()} == dict.fromkeys(said, 1)
 
 
-@pytest.mark.medium
 def test_each_materialization_has_code_version_and_data_version(road: ObjectStore, rules_file: Path):
     with dg.DagsterInstance.ephemeral() as instance:
         materialize(instance)
@@ -150,7 +148,6 @@ def test_without_the_setting_nothing_is_due(store: ObjectStore):
     assert not set(TABLES) & day_states(store, load_settings(rules_file=None), now=NOON)[DAY].keys()
 
 
-@pytest.mark.medium
 def test_the_assets_load_neither_opencv_nor_the_rules():
     code = (
         "import sys, imgpipeline.defs.assets.daily; "

@@ -21,13 +21,14 @@ ALL = {
     "frame_stats", "source_activity", "tracks", "track_points", "unique_objects", "unique_totals", "daily_report",
 }  # fmt: skip
 
+pytestmark = pytest.mark.medium
+
 
 @pytest.fixture
 def keeping(store: ObjectStore, instance: dg.DagsterInstance) -> Keeping:
     return Keeping(store, instance)
 
 
-@pytest.mark.medium
 @pytest.mark.fault(42)
 def test_fault_42_a_new_day_is_found_without_any_event_built_once_and_then_left_alone(
     store: ObjectStore, instance: dg.DagsterInstance, keeping: Keeping
@@ -42,7 +43,6 @@ def test_fault_42_a_new_day_is_found_without_any_event_built_once_and_then_left_
     assert keeping.requests(after_s=600) == []
 
 
-@pytest.mark.medium
 def test_segments_after_a_build_are_built_when_the_pause_is_over(
     store: ObjectStore, instance: dg.DagsterInstance, keeping: Keeping
 ) -> None:
@@ -55,7 +55,6 @@ def test_segments_after_a_build_are_built_when_the_pause_is_over(
     assert assets_of(request) == ALL
 
 
-@pytest.mark.medium
 def test_an_event_wakes_the_sensor_and_does_not_decide(
     store: ObjectStore, instance: dg.DagsterInstance, keeping: Keeping
 ) -> None:
@@ -67,7 +66,6 @@ def test_an_event_wakes_the_sensor_and_does_not_decide(
     assert days_of(request) == (str(DAY), str(DAY))
 
 
-@pytest.mark.medium
 def test_a_lost_summary_is_built_again_with_what_reads_it(store: ObjectStore, keeping: Keeping) -> None:
     add_frames(store, DAY, 0.6)
     keeping.run(keeping.requests())
@@ -76,7 +74,6 @@ def test_a_lost_summary_is_built_again_with_what_reads_it(store: ObjectStore, ke
     assert assets_of(request) == {"label_counts", "label_totals", "daily_report"}
 
 
-@pytest.mark.medium
 def test_a_damaged_table_waits_for_a_person(store: ObjectStore, keeping: Keeping) -> None:
     add_frames(store, DAY, 0.6)
     keeping.run(keeping.requests())
@@ -86,7 +83,6 @@ def test_a_damaged_table_waits_for_a_person(store: ObjectStore, keeping: Keeping
     assert days_of(request) == (str(DAYS[1]), str(DAYS[1]))
 
 
-@pytest.mark.medium
 def test_an_object_that_fails_stops_no_other_and_the_run_names_it(
     store: ObjectStore, instance: dg.DagsterInstance, keeping: Keeping
 ) -> None:
@@ -105,7 +101,6 @@ def test_an_object_that_fails_stops_no_other_and_the_run_names_it(
     assert keeping.requests(after_s=4000) == [], "it waits for a person"
 
 
-@pytest.mark.medium
 def test_consecutive_past_days_share_a_run(store: ObjectStore, keeping: Keeping) -> None:
     for day in (*DAYS, DAYS[2] + timedelta(days=2)):
         add_frames(store, day, 0.6)
@@ -118,7 +113,6 @@ def test_consecutive_past_days_share_a_run(store: ObjectStore, keeping: Keeping)
 
 
 @pytest.mark.servers
-@pytest.mark.medium
 def test_a_tick_without_news_costs_a_few_requests_with_any_number_of_partitions(
     s3: S3Server, bucket: S3Bucket, instance: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -140,7 +134,6 @@ def test_a_tick_without_news_costs_a_few_requests_with_any_number_of_partitions(
         assert relay.requests.total() - before <= 4 * 4
 
 
-@pytest.mark.medium
 def test_nothing_is_requested_while_a_detection_run_starts_on_a_busy_machine(
     store: ObjectStore, keeping: Keeping, monkeypatch: pytest.MonkeyPatch
 ) -> None:

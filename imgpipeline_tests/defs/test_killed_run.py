@@ -10,10 +10,8 @@ import dagster as dg
 import pytest
 
 from imgpipeline.defs.run_tags import PROCESS_TAG, WORK_TAG, read_noted
-from imgpipeline.ledger.reading import fix_ends
-from imgpipeline.objectstore import open_store
 from imgpipeline_tests.defs.frames import announce_frames
-from imgpipeline_tests.defs.site import Site
+from imgpipeline_tests.defs.site import Site, ledger_end
 from imgpipeline_tests.faults.child_runs import happened, variables_of
 from imgpipeline_tests.faults.invariant import check
 from imgpipeline_tests.servers.waiting import wait_until
@@ -21,10 +19,6 @@ from imgpipeline_tests.servers.waiting import wait_until
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
 FRAMES = 300
-
-
-def ledger_end(site: Site) -> int:
-    return sum(end.offset for end in fix_ends(open_store(site.settings)).values())
 
 
 def process_of(site: Site) -> int | None:

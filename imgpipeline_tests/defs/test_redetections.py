@@ -21,6 +21,8 @@ from imgpipeline_tests.redetect.days import build_live, live_rows, objects_below
 COMPARISON = dg.AssetKey("model_comparison")
 FIRST, SECOND = date(2026, 3, 1), date(2026, 3, 2)
 
+pytestmark = pytest.mark.medium
+
 
 @pytest.fixture
 def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ObjectStore:
@@ -54,7 +56,6 @@ def failure(result: dg.ExecuteInProcessResult) -> str:
     return str(data.user_failure_data.description if data.user_failure_data else data.error.message)
 
 
-@pytest.mark.medium
 def test_a_partition_is_a_model_and_a_day(store: ObjectStore, instance: dg.DagsterInstance) -> None:
     assert model_day_key("demo", FIRST) == "2026-03-01|demo"
     assert redetect(instance, {"dagster/partition": "2026-03-01|demo"}).success
@@ -66,7 +67,6 @@ def test_a_partition_is_a_model_and_a_day(store: ObjectStore, instance: dg.Dagst
     assert said["path"].endswith("redetections/model=demo/day=2026-03-01/detections.parquet")
 
 
-@pytest.mark.medium
 def test_a_range_is_one_run_of_days_of_one_model(store: ObjectStore, instance: dg.DagsterInstance) -> None:
     assert redetect(instance, redetection_tags("demo", FIRST, SECOND)).success
     for day in (FIRST, SECOND):
@@ -76,7 +76,6 @@ def test_a_range_is_one_run_of_days_of_one_model(store: ObjectStore, instance: d
     assert said_of(again, REDETECTIONS, model_day_key("demo", SECOND))["skipped"]
 
 
-@pytest.mark.medium
 def test_one_day_that_cannot_be_made_keeps_no_other_from_it(store: ObjectStore, instance: dg.DagsterInstance) -> None:
     result = redetect(instance, redetection_tags("demo", FIRST, date(2026, 3, 3)))
     assert not result.success
@@ -84,7 +83,6 @@ def test_one_day_that_cannot_be_made_keeps_no_other_from_it(store: ObjectStore, 
     assert said_of(instance, REDETECTIONS, model_day_key("demo", SECOND))["processed"] == 6
 
 
-@pytest.mark.medium
 def test_a_model_that_is_not_here_is_an_error_with_its_command(
     store: ObjectStore, instance: dg.DagsterInstance, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -97,7 +95,6 @@ def test_a_model_that_is_not_here_is_an_error_with_its_command(
     assert not objects_below(store, "redetections"), "said before hours were spent on the models that are here"
 
 
-@pytest.mark.medium
 @pytest.mark.parametrize("tags", [{}, redetection_tags("demo", SECOND, FIRST)])
 def test_a_run_that_was_asked_for_nothing_fails(
     tags: dict[str, str], store: ObjectStore, instance: dg.DagsterInstance
@@ -106,7 +103,6 @@ def test_a_run_that_was_asked_for_nothing_fails(
     assert "No model and day was requested" in failure(redetect(instance, tags))
 
 
-@pytest.mark.medium
 def test_a_comparison_shows_labels_and_small_pictures(store: ObjectStore, instance: dg.DagsterInstance) -> None:
     assert redetect(instance, {"dagster/partition": "2026-03-01|demo"}).success
     assert redetect(instance, {"dagster/partition": "2026-03-01"}, COMPARISON).success
@@ -123,7 +119,6 @@ def test_a_comparison_shows_labels_and_small_pictures(store: ObjectStore, instan
     ]
 
 
-@pytest.mark.medium
 def test_a_day_without_redetections_has_an_event_and_no_comparison(
     store: ObjectStore, instance: dg.DagsterInstance
 ) -> None:
@@ -133,7 +128,6 @@ def test_a_day_without_redetections_has_an_event_and_no_comparison(
     assert not objects_below(store, "summaries/model_comparison")
 
 
-@pytest.mark.medium
 def test_a_comparison_is_requested_once_a_model_has_re_processed_the_day(
     store: ObjectStore, instance: dg.DagsterInstance
 ) -> None:
@@ -163,7 +157,6 @@ def test_the_partitions_are_the_models_of_the_setting() -> None:
     assert MODELS.get_partition_keys() == ["demo", "yolox-nano", "yolov4-tiny"]
 
 
-@pytest.mark.medium
 def test_the_job_takes_a_range_by_tags(store: ObjectStore, instance: dg.DagsterInstance) -> None:
     job = defs.resolve_job_def("redetect_days")
     assert job.executor_def is dg.in_process_executor

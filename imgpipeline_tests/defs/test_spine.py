@@ -4,23 +4,20 @@ The answers are asked for as any other program would: the Parquet is downloaded,
 """
 
 import itertools
-from datetime import date, timedelta
+from datetime import date
 from pathlib import Path
 
 import dagster as dg
 import duckdb
 import pytest
 
-from imgpipeline.contracts.messages import FrameMessage
-from imgpipeline.objectstore import open_store
 from imgpipeline_tests.defs.frames import START, announce_frames
-from imgpipeline_tests.defs.site import MODULE, Site
-from imgpipeline_tests.servers.announcing import Announcer
+from imgpipeline_tests.defs.site import Site
 from imgpipeline_tests.servers.s3_server import S3Bucket
 from imgpipeline_tests.servers.waiting import wait_until
 
 DAY = START.date()
-DAYS_AT_ONCE = 20
+pytestmark = pytest.mark.slow
 
 
 def download(bucket: S3Bucket, key: str, to: Path) -> Path | None:
@@ -74,7 +71,6 @@ def materializations(site: Site, asset: str, partition: str | None = None) -> li
     return [record.asset_materialization for record in records if record.asset_materialization]
 
 
-@pytest.mark.slow
 def test_a_picture_announced_in_kafka_becomes_a_number_in_duckdb(
     site: Site, bucket: S3Bucket, shared_data: Path, tmp_path: Path
 ) -> None:
@@ -114,35 +110,3 @@ def _check_the_pause_between_builds(site: Site) -> None:
     with site.instance() as instance:
         built = instance.fetch_materializations(dg.AssetKey("frames"), limit=10).records
     assert min(later.timestamp - earlier.timestamp for later, earlier in itertools.pairwise(built)) >= 60
-
-
-@pytest.mark.slow
-def test_a_folder_of_many_days_is_built_by_a_handful_of_runs(site: Site, bucket: S3Bucket) -> None:
-    store = open_store(site.settings)
-    announce_frames(site.settings, 1)
-    with Announcer(site.settings) as announcer:
-        for n in range(1, DAYS_AT_ONCE):
-            announcer.announce(FrameMessage("camera", "images/camera/one.jpg", START - timedelta(days=n)))
-    site.variables["IMGPIPELINE_COMMIT_INTERVAL_S"] = "5"
-    site.start_daemon()
-
-    def built() -> int:
-        return sum(1 for info in store.list_objects("summaries/label_counts") if info.key.endswith(".parquet"))
-
-    wait_until(lambda: built() == DAYS_AT_ONCE, limit_s=300, what="all days", interval_s=2)
-    site.wait_for_runs_to_end(limit_s=300)
-    assert len(site.runs()) <= 8
-
-
-@pytest.mark.slow
-def test_the_daemon_executes_a_job_that_was_launched_without_configuration(site: Site, tmp_path: Path) -> None:
-    with site.instance() as instance:
-        assert instance.run_coordinator is not None
-    site.run("dagster", "job", "launch", "-m", MODULE, "-j", "detect_frames")
-    site.start_daemon()
-    wait_until(
-        lambda: any(r.dagster_run.status is dg.DagsterRunStatus.SUCCESS for r in site.runs(job="detect_frames")),
-        limit_s=90,
-        what="the launched run",
-        interval_s=0.5,
-    )

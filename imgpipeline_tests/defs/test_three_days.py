@@ -25,7 +25,7 @@ from imgpipeline.ledger.reading import fix_ends, list_chains
 from imgpipeline.objectstore import ObjectStore, open_store
 from imgpipeline.stream.log import read_log
 from imgpipeline_tests.defs.frames import START, announce_frames
-from imgpipeline_tests.defs.site import MODULE, Site, make_site
+from imgpipeline_tests.defs.site import MODULE, Site, site_over
 from imgpipeline_tests.faults.invariant import check
 from imgpipeline_tests.lake.days.test_summary_numbers import assert_same, stored_rows
 from imgpipeline_tests.lake.samples import chosen_frames
@@ -49,19 +49,8 @@ def three_days(tmp_path_factory: pytest.TempPathFactory, kafka: KafkaBroker, s3:
     """A site whose daemon has built three days, the first of them twice because a frame was late."""
     topic, bucket = "three-days", s3.create_bucket("three-days")
     kafka.create_topic(topic, partitions=2)
-    site = make_site(
-        tmp_path_factory.mktemp("three") / "dagster",
-        {
-            **bucket.environment(),
-            "IMGPIPELINE_KAFKA_BOOTSTRAP_SERVERS": kafka.bootstrap_servers,
-            "IMGPIPELINE_KAFKA_TOPIC": topic,
-            "IMGPIPELINE_KAFKA_GROUP": f"group-of-{topic}",
-            "IMGPIPELINE_LINGER_S": "2",
-            "IMGPIPELINE_COMMIT_INTERVAL_S": "0.5",
-            "IMGPIPELINE_MODEL_THREADS": "1",
-            "IMGPIPELINE_REDETECT_MODELS": STRICTER,
-        },
-    )
+    home = tmp_path_factory.mktemp("three") / "dagster"
+    site = site_over(home, kafka, topic, bucket, IMGPIPELINE_REDETECT_MODELS=STRICTER)
     store = open_store(site.settings)
     _announce_three_days(site)
     site.start_daemon()

@@ -24,6 +24,8 @@ OF_FRAMES = ["frame_stats", "source_activity"]
 OF_LABELS = ["label_counts", "label_timestamps", "label_totals"]
 ALL = [*TABLES, *OF_FRAMES, *OF_LABELS, "daily_report"]
 
+pytestmark = pytest.mark.medium
+
 
 def definitions_now() -> dg.Definitions:
     """Return the definitions of a code server that starts now, with the current settings and queries."""
@@ -65,11 +67,6 @@ def built(store: ObjectStore, instance: dg.DagsterInstance) -> ObjectStore:
     return store
 
 
-@pytest.mark.medium
-def test_a_new_build_is_neither_stale_nor_requested(built: ObjectStore, instance: dg.DagsterInstance) -> None:
-    assert stale(instance, defs) == set()
-
-
 @pytest.mark.slow
 def test_the_same_content_always_has_the_same_version(built: ObjectStore, instance: dg.DagsterInstance) -> None:
     """Whether forced or skipped, alone or in a range, and after the chains of other days have grown."""
@@ -104,7 +101,6 @@ def test_a_new_threshold_makes_summaries_of_labels_stale_and_requests_nothing(
     assert {name for name in ALL if after[name] != before[name]} == {*OF_LABELS, "daily_report"}
 
 
-@pytest.mark.medium
 def test_new_sql_of_a_summary_makes_it_and_its_downstream_stale(
     built: ObjectStore, instance: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -119,7 +115,6 @@ def test_new_sql_of_a_summary_makes_it_and_its_downstream_stale(
     assert stale(instance, changed) == {"source_activity", "daily_report"}
 
 
-@pytest.mark.medium
 def test_new_rows_of_a_day_make_its_downstream_stale(store: ObjectStore, instance: dg.DagsterInstance) -> None:
     """Also if the day was built in a range; the other days of the range stay fresh."""
     for day in DAYS:
@@ -134,10 +129,10 @@ def test_new_rows_of_a_day_make_its_downstream_stale(store: ObjectStore, instanc
     assert [stale(instance, defs, day) for day in DAYS] == [set(), made_of_them, set()]
 
 
-@pytest.mark.medium
 def test_events_without_new_content_leave_downstream_fresh(built: ObjectStore, instance: dg.DagsterInstance) -> None:
     """A second announcement of a frame changes the ledger and the manifests, but no row."""
     before = versions(instance)
+    assert stale(instance, defs) == set(), "a new build is not stale"
     add_frames(built, DAY, 0.6, 0.9, number=1)
     report(instance, DAY)
     assert build(instance, DAY, select=["day_tables"]).success

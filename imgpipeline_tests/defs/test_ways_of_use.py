@@ -17,7 +17,7 @@ from imgpipeline.contracts.keys import day_table_key, summary_key
 from imgpipeline.daily.objects import objects_of
 from imgpipeline.objectstore import ObjectStore, open_store
 from imgpipeline_tests.defs.frames import START, announce_frames
-from imgpipeline_tests.defs.site import MODULE, Site, make_site
+from imgpipeline_tests.defs.site import MODULE, Site, make_site, site_over
 from imgpipeline_tests.servers.kafka_broker import KafkaBroker
 from imgpipeline_tests.servers.s3_server import S3Server
 from imgpipeline_tests.servers.waiting import wait_until
@@ -33,19 +33,8 @@ def worked(tmp_path_factory: pytest.TempPathFactory, kafka: KafkaBroker, s3: S3S
     """A site with two frames on each of four days in its ledger, and a daemon without automation."""
     topic, bucket = "ways-of-use", s3.create_bucket("ways-of-use")
     kafka.create_topic(topic)
-    site = make_site(
-        tmp_path_factory.mktemp("ways") / "dagster",
-        {
-            **bucket.environment(),
-            "IMGPIPELINE_KAFKA_BOOTSTRAP_SERVERS": kafka.bootstrap_servers,
-            "IMGPIPELINE_KAFKA_TOPIC": topic,
-            "IMGPIPELINE_KAFKA_GROUP": f"group-of-{topic}",
-            "IMGPIPELINE_LINGER_S": "1",
-            "IMGPIPELINE_COMMIT_INTERVAL_S": "0.5",
-            "IMGPIPELINE_MODEL_THREADS": "1",
-            "IMGPIPELINE_NIGHTLY_AT": f"{datetime.now(UTC) + timedelta(hours=6):%H:%M}",
-        },
-    )
+    night = f"{datetime.now(UTC) + timedelta(hours=6):%H:%M}"
+    site = site_over(tmp_path_factory.mktemp("ways") / "dagster", kafka, topic, bucket, IMGPIPELINE_NIGHTLY_AT=night)
     for day in DAYS:
         announce_frames(site.settings, 2, start=datetime.combine(day, START.timetz()))
     site.run("dagster", "job", "execute", "-m", MODULE, "-j", "detect_frames")

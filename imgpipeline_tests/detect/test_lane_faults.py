@@ -2,8 +2,8 @@
 
 import threading
 from contextlib import AbstractContextManager
+from dataclasses import replace
 from datetime import timedelta
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -17,6 +17,7 @@ from imgpipeline.contracts.records import Partition
 from imgpipeline.detect.report import LaneReport, LaneTally
 from imgpipeline.detect.resume import resume_chain
 from imgpipeline.detect.run import follow_lane
+from imgpipeline.detect.workers import SegmentDraft
 from imgpipeline.errors import ConfigurationError, DeadLetterCode, ImgpipelineError, TransientError
 from imgpipeline.ledger.dead_letters import read_raw_record
 from imgpipeline.ledger.segment import Provenance, describe
@@ -33,11 +34,10 @@ from imgpipeline_tests.detect.conftest import (
     has_each_offset_once,
     message,
     running,
-    segments,
 )
-from imgpipeline_tests.faults.invariant import check
+from imgpipeline_tests.ledger.samples import dead_letter, rejected
+from imgpipeline_tests.ledger.samples import frame as a_frame
 from imgpipeline_tests.objectstore.answer_losing_proxy import AnswerLosingProxy, Fate
-from imgpipeline_tests.servers.kafka_broker import KafkaBroker
 from imgpipeline_tests.servers.s3_server import S3Server
 from imgpipeline_tests.servers.waiting import wait_until
 from imgpipeline_tests.stream.group import group_offsets
@@ -111,56 +111,6 @@ def test_only_reported_offsets_are_committed_to_the_group(lane: LaneUnderTest) -
 # A broker or a store in trouble
 
 
-@pytest.mark.fault(10)
-@pytest.mark.slow
-def test_a_broker_that_restarts_is_waited_for_and_one_that_stays_away_ends_the_run(
-    lane: LaneUnderTest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    with KafkaBroker(tmp_path / "kafka") as broker:
-        broker.create_topic("frames")
-        own = lane.with_settings(kafka_bootstrap_servers=broker.bootstrap_servers, kafka_topics=("frames",))
-        own.announce(200)
-        with running(small_steps(own).follow) as results:
-            wait_until(lambda: segments(own) >= 3, limit_s=60, what="the first segments")
-            broker.restart()
-        assert [(report.ended_by, report.frames) for report in results] == [("linger", 200)]
-
-        monkeypatch.setattr("imgpipeline.detect.run.RESTART_S", 1.0)
-        own.announce(200, first=200)
-        before = segments(own)  # 40, or more: a restart, or a busy machine, cuts some of them short
-        with running(lambda: error_of(small_steps(own))) as errors:
-            wait_until(lambda: segments(own) >= before + 3, limit_s=60, what="more segments")
-            broker.kill()
-        broker.start()
-        own.follow()
-        check(own.settings)
-
-    assert isinstance(errors[0], TransientError)
-    assert broker.bootstrap_servers in str(errors[0])
-    assert has_each_offset_once(own.outcomes(), 400)
-
-
-@pytest.mark.slow
-@pytest.mark.fault(15)
-def test_a_store_that_dies_ends_the_run_with_a_transient_error_and_the_next_continues(
-    lane: LaneUnderTest, tmp_path: Path
-) -> None:
-    with S3Server(tmp_path / "s3") as server:
-        bucket = server.create_bucket("frames")
-        own = lane.with_settings(store_url=bucket.url, s3_endpoint=bucket.endpoint, store_patience_s=3.0)
-        own.announce(200)
-        with running(lambda: error_of(own.with_settings(segment_max_records=5))) as errors:
-            wait_until(lambda: segments(own) >= 3, limit_s=60, what="the first segments")
-            server.kill()
-            wait_until(lambda: bool(errors), limit_s=40, what="the end of the run, before the default patience of 45 s")
-        server.start()
-        own.follow()
-
-        assert isinstance(errors[0], TransientError)
-        assert len(own.frames()) == 200
-        assert has_each_offset_once(own.outcomes(), 200)
-
-
 @pytest.mark.fault(15)
 def test_a_read_that_hangs_holds_up_neither_what_is_finished_nor_the_end_of_a_stopped_run(
     lane: LaneUnderTest, s3: S3Server
@@ -215,14 +165,16 @@ def test_a_store_that_lists_but_does_not_let_read_is_not_the_fault_of_the_frames
     assert lane.dead_letters() == []
 
 
-def test_no_object_is_read_twice_for_its_size(lane: LaneUnderTest, s3: S3Server) -> None:
-    path = lane.put_image("images/camera/4k.jpg", encode(np.zeros((2160, 3840, 3), np.uint8), ".jpg"))
-    lane.send(message(image_path=path))
+def test_large_images_are_processed_in_order_and_each_is_read_once(lane: LaneUnderTest, s3: S3Server) -> None:
+    pixels = np.zeros((3000, 4000, 3), np.uint8)
+    paths = [lane.put_image(f"images/camera/large-{n}.jpg", encode(pixels, ".jpg")) for n in range(2)]
+    lane.send(*[message(image_path=path, frame_number=n) for n, path in enumerate(paths)])
 
     with AnswerLosingProxy(s3.port) as proxy:
-        lane.with_settings(s3_endpoint=proxy.endpoint).follow()
+        through(lane, proxy).follow()
 
-    assert len(proxy.fates("GET", "4k.jpg")) == len(lane.frames()) == 1
+    assert [(f.frame_number, f.image_width, f.brightness) for f in lane.frames()] == [(0, 4000, 0.0), (1, 4000, 0.0)]
+    assert len(proxy.fates("GET", "large-")) == 2
 
 
 def test_a_hole_that_the_broker_does_not_send_whole_is_not_taken_for_markers(lane: LaneUnderTest) -> None:
@@ -232,16 +184,20 @@ def test_a_hole_that_the_broker_does_not_send_whole_is_not_taken_for_markers(lan
         holes.explain(Hole(lane.partition(), 3, 9))
 
 
-@pytest.mark.parametrize("rubbish", [False, True])
-def test_a_segment_is_closed_before_large_records_fill_the_memory(lane: LaneUnderTest, rubbish: bool) -> None:
-    path, much = lane.put_image("images/camera/one.jpg"), "x" * 500_000
-    values = [b"no json" if rubbish else message(image_path=path, frame_number=n, note=much) for n in range(20)]
-    lane.send(*values, key=much.encode() if rubbish else b"camera")
+@pytest.mark.parametrize(
+    "large",
+    [
+        replace(a_frame(0), attributes={"note": "x" * 500_000}),
+        rejected(dead_letter(0), b"no json", key=b"x" * 500_000),
+    ],
+    ids=["frame", "dead letter"],
+)
+def test_a_segment_is_due_before_large_records_fill_the_memory(large: Outcome) -> None:
+    draft = SegmentDraft(Partition("frames", 0))
+    while not draft.is_due(0.0, max_records=1000, max_age_s=60.0):
+        draft.add(large, None, 0.0)
 
-    lane.with_settings(commit_interval_s=60.0, dead_letter_raw_bytes=1_000_000).follow()
-
-    assert segments(lane) >= 2
-    assert has_each_offset_once(lane.outcomes(), 20)
+    assert 2 <= len(draft.outcomes) < 20
 
 
 @pytest.mark.fault(25)
@@ -262,23 +218,6 @@ def test_an_unsupported_compression_is_named(lane: LaneUnderTest, monkeypatch: p
 
     with pytest.raises(ConfigurationError, match="lz4"):
         lane.follow()
-
-
-@pytest.mark.parametrize("topic", [2], indirect=True)
-def test_a_markers_only_tail_and_an_empty_partition_end_the_run(lane: LaneUnderTest) -> None:
-    with open_producer(lane.settings, transactional_id=f"of-{lane.settings.kafka_topic}") as producer:
-        producer.init_transactions()
-        for _ in range(3):
-            producer.begin_transaction()
-            producer.send(lane.settings.kafka_topic, b"rolled back", partition=1)
-            producer.flush()
-            producer.abort_transaction()
-
-    report = lane.follow()
-
-    assert report.lag == 0
-    assert has_each_offset_once(lane.outcomes(), 6)
-    assert [gap.reason for gap in lane.gaps()] == [GapReason.ABORTED, GapReason.MARKER] * 3
 
 
 def test_a_hole_of_many_offsets_costs_no_memory() -> None:
@@ -327,7 +266,8 @@ def test_gaps_do_not_count_as_speed() -> None:
     assert tally.report(ended, 0).frames_per_s == pytest.approx(0.1)
 
 
-def test_one_transaction_per_record_is_explained_with_one_client(
+@pytest.mark.parametrize("topic", [2], indirect=True)
+def test_one_transaction_per_record_is_explained_with_one_client_and_an_empty_partition_ends_the_run(
     lane: LaneUnderTest, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     opened: list[Settings] = []
@@ -339,15 +279,18 @@ def test_one_transaction_per_record_is_explained_with_one_client(
     monkeypatch.setattr("imgpipeline.stream.fetch.open_consumer", count)
     with open_producer(lane.settings, transactional_id=f"of-{lane.settings.kafka_topic}") as producer:
         producer.init_transactions()
-        for _ in range(20):
+        for finish in [producer.commit_transaction] * 10 + [producer.abort_transaction] * 3:
             producer.begin_transaction()
-            producer.send(lane.settings.kafka_topic, b"no json")
-            producer.commit_transaction()
+            producer.send(lane.settings.kafka_topic, b"no json", partition=1)
+            producer.flush()
+            finish()
 
-    lane.follow()
+    report = lane.follow()
 
-    assert has_each_offset_once(lane.outcomes(), 40)
-    assert [gap.reason for gap in lane.gaps()] == [GapReason.MARKER] * 20
+    assert report.lag == 0
+    assert has_each_offset_once(lane.outcomes(), 26)
+    tail = [GapReason.ABORTED, GapReason.MARKER] * 3
+    assert [gap.reason for gap in lane.gaps()] == [GapReason.MARKER] * 10 + tail
     assert len(opened) == 1
 
 

@@ -4,8 +4,10 @@ from pathlib import Path
 
 import pytest
 
+from imgpipeline.errors import TransientError
 from imgpipeline.stream.connection import open_producer
 from imgpipeline_tests.detect.conftest import LaneUnderTest, message, running
+from imgpipeline_tests.detect.test_lane_faults import error_of
 from imgpipeline_tests.faults.invariant import check
 from imgpipeline_tests.servers.kafka_broker import KafkaBroker
 from imgpipeline_tests.servers.waiting import wait_until
@@ -15,7 +17,7 @@ RECORDS = 600
 
 @pytest.mark.fault(10)
 @pytest.mark.slow
-def test_fault_10_a_broker_that_restarts_in_the_middle_of_a_fetch_is_read_to_the_end_and_no_further(
+def test_fault_10_a_broker_that_restarts_is_read_to_the_end_and_one_that_stays_away_ends_the_run(
     lane: LaneUnderTest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("imgpipeline.detect.run.RESTART_S", 60.0)  # a busy machine takes long to start a broker
@@ -39,3 +41,14 @@ def test_fault_10_a_broker_that_restarts_in_the_middle_of_a_fetch_is_read_to_the
         assert [(report.ended_by, report.frames, report.lag) for report in results] == [("linger", RECORDS, 0)]
         held = check(own.settings)
         assert [frame["frame_number"] for frame in held.frames] == list(range(RECORDS))
+
+        monkeypatch.setattr("imgpipeline.detect.run.RESTART_S", 1.0)
+        own.announce(200, first=RECORDS)
+        with running(lambda: error_of(own.with_settings(segment_max_records=5))) as errors:
+            wait_until(lambda: len(own.frames()) >= RECORDS + 15, limit_s=60, what="more frames")
+            broker.kill()
+        assert isinstance(errors[0], TransientError)
+        assert broker.bootstrap_servers in str(errors[0])
+        broker.start()
+        own.follow()
+        assert len(check(own.settings).frames) == RECORDS + 200

@@ -247,21 +247,3 @@ def test_fault_38_runs_that_an_operator_kills_three_times_at_one_place_make_no_d
     assert (len(held.frames), held.codes) == (FRAMES, {})
     assert len(runs_of(hurried_site, dg.DagsterRunStatus.FAILURE, careful=False)) == DEATHS_TO_CARE
     assert len(runs_of(hurried_site, dg.DagsterRunStatus.SUCCESS, careful=True)) == 1
-
-
-@pytest.mark.slow
-@pytest.mark.timeout(600)
-@pytest.mark.fault(38)
-@pytest.mark.fault(41)
-def test_fault_38_runs_that_fail_with_an_error_are_not_followed_by_a_careful_one(hurried_site: Site) -> None:
-    hurried_site.variables |= {"IMGPIPELINE_MODEL": "no-such-model"}
-    hurried_site.start_daemon()
-    failed = dg.DagsterRunStatus.FAILURE
-    wait_until(
-        lambda: len(runs_of(hurried_site, failed, careful=False)) > DEATHS_TO_CARE,
-        limit_s=PATIENCE_S,
-        what="one more failed run than it takes dead ones",
-        interval_s=0.5,
-    )
-    assert runs_of(hurried_site, failed, careful=True) == []
-    assert check(hurried_site.settings, drained=False).ends == {}

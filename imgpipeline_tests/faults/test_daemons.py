@@ -9,10 +9,8 @@ from pathlib import Path
 import dagster as dg
 import pytest
 
-from imgpipeline.ledger.reading import fix_ends
-from imgpipeline.objectstore import open_store
 from imgpipeline_tests.defs.frames import announce_frames
-from imgpipeline_tests.defs.site import Site, make_site
+from imgpipeline_tests.defs.site import Site, ledger_end, make_site
 from imgpipeline_tests.faults.child_runs import happened, variables_of
 from imgpipeline_tests.faults.invariant import check
 from imgpipeline_tests.faults.mortal_daemon import DAEMON_PHASES
@@ -23,10 +21,6 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 MORTAL = (sys.executable, "-m", "imgpipeline_tests.faults.mortal_daemon")
 SENSOR_PHASES = ("tick observed", "tick decided", "tick requested")
 BURST = 20
-
-
-def ledger_end(site: Site) -> int:
-    return sum(end.offset for end in fix_ends(open_store(site.settings)).values())
 
 
 def wait_until_drained(site: Site, frames: int) -> None:
@@ -113,15 +107,3 @@ def test_fault_8_two_daemons_may_run_a_lane_twice_and_no_segment_twice(
         wait_for_detection(other)
     check(site.settings)
     assert statuses(site) | statuses(other) == {"SUCCESS"}
-
-
-@pytest.mark.fault(9)
-def test_fault_9_a_new_code_server_whose_sensor_remembers_nothing_misses_and_repeats_no_frame(site: Site) -> None:
-    for burst in range(2):
-        site.start_daemon()
-        announce_frames(site.settings, BURST, source=f"camera-{burst}")
-        wait_until_drained(site, BURST * (burst + 1))
-        site.stop()
-    check(site.settings)
-    assert len(site.runs(job="detect_frames")) == 2
-    assert statuses(site) == {"SUCCESS"}

@@ -71,14 +71,6 @@ def test_fault_40_a_damaged_last_segment_stops_runs_by_name_until_it_is_repaired
     assert len(check(followed.settings).frames) == 17
 
 
-def test_fault_40_the_last_of_many_that_was_removed_is_made_again_by_the_next_run(followed: LaneUnderTest) -> None:
-    hurt(followed, 3, DAMAGES["removed"])
-    assert repair(followed).steps == ()
-    followed.follow()
-    rebuild_day(followed.store, START.date(), now=utc_now(), force=True)
-    check(followed.settings)
-
-
 def test_fault_40_neighbours_the_first_and_all_at_once_are_repaired(followed: LaneUnderTest) -> None:
     hurt(followed, 0)
     hurt(followed, 1, DAMAGES["cut"])
@@ -89,26 +81,24 @@ def test_fault_40_neighbours_the_first_and_all_at_once_are_repaired(followed: La
         hurt(followed, number)
     repair(followed)
     assert len(check(followed.settings).frames) == 12
+    hurt(followed, -1, DAMAGES["removed"])
+    assert repair(followed).steps == (), "the next run makes the last one again"
+    followed.follow()
+    rebuild_day(followed.store, START.date(), now=utc_now(), force=True)
+    check(followed.settings)
 
 
 @pytest.mark.parametrize(
-    ("before", "source", "gaps"), [pytest.param(12, "gap", 3, marks=pytest.mark.slow), (5, "kafka and gap", 2)]
+    ("number", "before", "source", "gaps"), [(1, 12, "gap", 3), (1, 5, "kafka and gap", 2), (3, 12, "gap", 3)]
 )
 def test_fault_40_what_kafka_no_longer_has_becomes_a_gap(
-    followed: LaneUnderTest, before: int, source: str, gaps: int
+    followed: LaneUnderTest, number: int, before: int, source: str, gaps: int
 ) -> None:
-    hurt(followed, 1)
+    hurt(followed, number)
     drop_records(followed, before)
     assert [step.source for step in repair(followed, dry_run=True).steps] == [source]
     assert [step.source for step in repair(followed).steps] == [source]
     assert check(followed.settings).gap_reasons == {"damaged": gaps}
-
-
-def test_fault_40_a_tail_that_kafka_no_longer_has_becomes_a_gap_up_to_the_log_s_end(followed: LaneUnderTest) -> None:
-    hurt(followed, 3)
-    drop_records(followed, 12)
-    repair(followed)
-    assert check(followed.settings).gap_reasons == {"damaged": 3}
 
 
 @pytest.mark.parametrize("number", [1, 3])

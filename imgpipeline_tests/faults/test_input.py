@@ -4,14 +4,12 @@ import json
 import socket
 import subprocess
 import sys
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from imgpipeline.lake.sessions.session import open_lake
-from imgpipeline.stream.connection import open_producer
 from imgpipeline_tests.detect.conftest import LaneUnderTest, encode, jpeg, message
 from imgpipeline_tests.detect.test_lane import FORBIDDEN
 from imgpipeline_tests.faults.counting_relay import CountingRelay
@@ -59,28 +57,6 @@ def test_fault_19_an_image_that_is_announced_twice_is_one_frame_in_every_number(
         assert session.query("SELECT count(*) FROM frames").rows == [(1,)]
         after = session.query("SELECT label, sum(count), sum(distinct_frames) FROM label_counts GROUP BY ALL").rows
     assert sorted(after) == sorted(before) != []
-
-
-@pytest.mark.fault(19)
-def test_fault_19_an_image_without_a_time_that_is_announced_on_two_days_counts_once_on_each(
-    lane: LaneUnderTest, tmp_path: Path
-) -> None:
-    """Its name is made of the image alone, so that it is the same on both days: the key is (day, frame_id)."""
-    announced = message(image_path=lane.put_image("images/camera/one.jpg"), timestamp=None)
-    days = [datetime(2026, 3, 1, 12, tzinfo=UTC), datetime(2026, 3, 2, 12, tzinfo=UTC)]
-    with open_producer(lane.settings) as producer:
-        for day in (*days, days[1]):
-            producer.send(
-                lane.settings.kafka_topic, value=announced, key=b"camera", timestamp_ms=int(day.timestamp() * 1000)
-            )
-    lane.follow()
-
-    held = check(lane.settings)
-    assert len({frame["frame_id"] for frame in held.frames}) == 1
-    with open_lake(lane.store, cache_dir=tmp_path / "cache") as session:
-        assert session.query("SELECT day, count(*) FROM frames GROUP BY day ORDER BY day").rows == [
-            (day.date(), 1) for day in days
-        ]
 
 
 @pytest.mark.fault(20)

@@ -6,8 +6,8 @@ import dagster as dg
 import pytest
 
 from imgpipeline_tests.defs.frames import announce_frames
-from imgpipeline_tests.defs.site import Site
-from imgpipeline_tests.defs.test_detection_job import EXECUTE, ledger_end, reported
+from imgpipeline_tests.defs.site import Site, ledger_end
+from imgpipeline_tests.defs.test_detection_job import EXECUTE, reported
 from imgpipeline_tests.faults.child_runs import happened, variables_of
 from imgpipeline_tests.faults.invariant import check
 from imgpipeline_tests.servers.waiting import wait_until

@@ -19,7 +19,6 @@ from imgpipeline.sources.options import PublishOptions
 from imgpipeline.sources.rtsp import RtspSource
 from imgpipeline_tests.detect.conftest import LaneUnderTest
 from imgpipeline_tests.detect.conftest import lane as lane  # noqa: PLC0414 - a fixture
-from imgpipeline_tests.servers.programs import MissingProgramError
 from imgpipeline_tests.servers.rtsp_server import RtspServer, make_camera
 from imgpipeline_tests.servers.waiting import wait_until
 from imgpipeline_tests.sources.published import read_published
@@ -33,10 +32,7 @@ def server(tmp_path: Path) -> Iterator[RtspServer]:
     """A camera whose clock is a day ahead, and one whose clock is half an hour behind."""
     ahead = make_camera(tmp_path, "ahead", fps=5.0, clock_shift_s=DAY_S)
     behind = make_camera(tmp_path, "behind", fps=5.0, clock_shift_s=-HALF_AN_HOUR_S)
-    try:
-        made = RtspServer([ahead, behind])
-    except MissingProgramError as missing:
-        pytest.skip(str(missing))
+    made = RtspServer([ahead, behind])
     with made:
         yield made
 

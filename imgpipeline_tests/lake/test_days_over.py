@@ -144,6 +144,7 @@ def lake_of_two_days(request: pytest.FixtureRequest, memory: ObjectStore) -> Obj
 
 
 @pytest.mark.medium
+@pytest.mark.fault(19)
 def test_each_day_counts_it_once(lake_of_two_days: ObjectStore, lake: OpenLake):
     with lake(lake_of_two_days) as session:
         assert session.query("SELECT day, frame_id, source_kafka_offset FROM frames ORDER BY day").rows == [

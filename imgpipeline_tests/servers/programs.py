@@ -19,7 +19,10 @@ CACHE_HOME = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
 
 
 class MissingProgramError(Exception):
-    """A server cannot be run here; the message says what is missing and how to install it."""
+    """A server cannot be run here; the message says what is missing and how to install it.
+
+    A test that ends with it is skipped.
+    """
 
 
 def cache_folder() -> Path:
@@ -28,11 +31,7 @@ def cache_folder() -> Path:
 
 
 def kafka_jars() -> Path:
-    """Return the folder of Kafka's jars.
-
-    Raises:
-        MissingProgramError: They were not fetched yet.
-    """
+    """Return the folder of Kafka's jars."""
     folder = cache_folder() / f"kafka-{KAFKA_VERSION}"
     if not any(folder.glob("kafka_2.13-*.jar")):
         raise _missing(f"the jars of Kafka {KAFKA_VERSION}")
@@ -40,11 +39,7 @@ def kafka_jars() -> Path:
 
 
 def hadoop_jars() -> Path:
-    """Return the folder of the jars of Hadoop Streaming.
-
-    Raises:
-        MissingProgramError: They were not fetched yet.
-    """
+    """Return the folder of the jars of Hadoop Streaming."""
     folder = cache_folder() / f"hadoop-{HADOOP_VERSION}"
     if not any(folder.glob("hadoop-streaming-*.jar")):
         raise _missing(f"the jars of Hadoop {HADOOP_VERSION}")
@@ -52,20 +47,12 @@ def hadoop_jars() -> Path:
 
 
 def versitygw() -> Path:
-    """Return the S3 server's program.
-
-    Raises:
-        MissingProgramError: It was not built yet.
-    """
+    """Return the S3 server's program."""
     return _built("versitygw", VERSITYGW_VERSION)
 
 
 def toxiproxy() -> Path:
-    """Return the program of the proxy that makes faults.
-
-    Raises:
-        MissingProgramError: It was not built yet.
-    """
+    """Return the program of the proxy that makes faults."""
     return _built("toxiproxy", TOXIPROXY_VERSION)
 
 
@@ -75,29 +62,17 @@ def built_program(name: str, version: str) -> Path:
 
 
 def java() -> Path:
-    """Return the Java runtime.
-
-    Raises:
-        MissingProgramError: There is none.
-    """
+    """Return the Java runtime."""
     return _on_path("java")
 
 
 def openssl() -> Path:
-    """Return the openssl command.
-
-    Raises:
-        MissingProgramError: There is none.
-    """
+    """Return the openssl command."""
     return _on_path("openssl")
 
 
 def rtsp_python() -> Path:
-    """Return the Python that has GStreamer's RTSP server: the system's.
-
-    Raises:
-        MissingProgramError: There is none.
-    """
+    """Return the Python that has GStreamer's RTSP server: the system's."""
     python, probe = Path("/usr/bin/python3"), "import gi; gi.require_version('GstRtspServer', '1.0')"
     if not python.exists() or subprocess.run([python, "-c", probe], check=False, capture_output=True).returncode:
         raise _missing("GStreamer's RTSP server")
@@ -105,56 +80,32 @@ def rtsp_python() -> Path:
 
 
 def mosquitto() -> Path:
-    """Return the MQTT broker's program, which Debian keeps where only root's search path has it.
-
-    Raises:
-        MissingProgramError: There is none.
-    """
+    """Return the MQTT broker's program, which Debian keeps where only root's search path has it."""
     return _on_path("mosquitto", also="/usr/sbin")
 
 
 def mosquitto_passwd() -> Path:
-    """Return the program that hashes the passwords of the MQTT broker's users.
-
-    Raises:
-        MissingProgramError: There is none.
-    """
+    """Return the program that hashes the passwords of the MQTT broker's users."""
     return _on_path("mosquitto_passwd")
 
 
 def nginx() -> Path:
-    """Return the proxy's program, which Debian keeps where only root's search path has it.
-
-    Raises:
-        MissingProgramError: There is none.
-    """
+    """Return the proxy's program, which Debian keeps where only root's search path has it."""
     return _on_path("nginx", also="/usr/sbin")
 
 
 def chromium() -> Path:
-    """Return the browser that the tests of pages use.
-
-    Raises:
-        MissingProgramError: There is none.
-    """
+    """Return the browser that the tests of pages use."""
     return _on_path("chromium")
 
 
 def curl() -> Path:
-    """Return the command with which the docs call HTTP servers.
-
-    Raises:
-        MissingProgramError: There is none.
-    """
+    """Return the command with which the docs call HTTP servers."""
     return _on_path("curl")
 
 
 def postgres_folder() -> Path:
-    """Return the folder with `initdb` and `postgres`; Debian keeps it off the search path, by version.
-
-    Raises:
-        MissingProgramError: There is none.
-    """
+    """Return the folder with `initdb` and `postgres`; Debian keeps it off the search path, by version."""
     by_version = sorted(Path("/usr/lib/postgresql").glob("*/bin/postgres"), key=_major_version)
     if by_version:
         return by_version[-1].parent

@@ -17,7 +17,6 @@ from imgpipeline.stream.connection import open_admin
 from imgpipeline.stream.diagnosis import Server, explain_kafka_failure, parse_servers
 from imgpipeline_tests.servers.kafka_broker import KafkaBroker
 from imgpipeline_tests.servers.ports import free_port
-from imgpipeline_tests.servers.programs import MissingProgramError
 
 pytestmark = pytest.mark.servers
 PASSWORD = "right-horse-battery"  # noqa: S105 - made up for this test
@@ -29,15 +28,12 @@ FAILED = KafkaTimeoutError("Unable to bootstrap from somewhere")
 
 @pytest.fixture(scope="module")
 def secured(tmp_path_factory: pytest.TempPathFactory) -> Iterator[KafkaBroker]:
-    try:
-        broker = KafkaBroker(
-            tmp_path_factory.mktemp("secured"),
-            listeners=("SASL_PLAINTEXT", "SSL", "SASL_SSL"),
-            users={"alice": PASSWORD},
-            properties={"listener.name.sasl_ssl.sasl.enabled.mechanisms": "SCRAM-SHA-512"},
-        )
-    except MissingProgramError as missing:
-        pytest.skip(str(missing))
+    broker = KafkaBroker(
+        tmp_path_factory.mktemp("secured"),
+        listeners=("SASL_PLAINTEXT", "SSL", "SASL_SSL"),
+        users={"alice": PASSWORD},
+        properties={"listener.name.sasl_ssl.sasl.enabled.mechanisms": "SCRAM-SHA-512"},
+    )
     with broker:
         yield broker
 
@@ -121,15 +117,7 @@ def answer_as_web_server(server: socket.socket) -> None:
                 connection.sendall(b"HTTP/1.1 400 Bad Request\r\nConnection: close\r\n\r\n")
 
 
-@pytest.mark.slow
 @pytest.mark.fault(33)
-@pytest.mark.parametrize("mechanism", ["PLAIN", "SCRAM-SHA-512"])
-def test_a_wrong_password(secured: KafkaBroker, mechanism: str):
-    wrong = login(**WRONG, kafka_sasl_mechanism=mechanism)
-    error = explained(settings(secured.address("SASL_PLAINTEXT"), **wrong))
-    assert_names(error, "'alice'", "correct IMGPIPELINE_KAFKA_USERNAME and IMGPIPELINE_KAFKA_PASSWORD")
-
-
 def test_a_wrong_password_through_tls(secured: KafkaBroker):
     chosen = login("SASL_SSL", **WRONG, kafka_sasl_mechanism="SCRAM-SHA-512")
     error = explained(settings(secured.address("SASL_SSL"), kafka_ca_file=authority(secured), **chosen))
@@ -178,13 +166,9 @@ def test_an_authority_file_that_is_not_a_certificate(secured: KafkaBroker, tmp_p
 @pytest.mark.parametrize(
     ("protocol", "listener", "expected"),
     [
-        ("PLAINTEXT", "SSL", "to SSL"),
         ("PLAINTEXT", "SASL_SSL", "to SASL_SSL, and IMGPIPELINE_KAFKA_USERNAME"),
-        ("PLAINTEXT", "SASL_PLAINTEXT", "to SASL_PLAINTEXT, and IMGPIPELINE_KAFKA_USERNAME"),
         ("SASL_PLAINTEXT", "PLAINTEXT", "to PLAINTEXT"),
-        ("SASL_PLAINTEXT", "SASL_SSL", "to SASL_SSL"),
         ("SSL", "PLAINTEXT", "to PLAINTEXT"),
-        ("SSL", "SASL_SSL", "to SASL_SSL, and IMGPIPELINE_KAFKA_USERNAME"),
         ("SASL_SSL", "SASL_PLAINTEXT", "to SASL_PLAINTEXT"),
         ("SASL_SSL", "SSL", "to SSL"),
     ],
@@ -198,30 +182,15 @@ def test_a_security_protocol_that_the_port_does_not_speak(
 
 
 @pytest.mark.slow
-def test_a_broker_that_advertises_an_unreachable_address(tmp_path: Path):
-    nowhere = free_port()
-    try:
-        broker = KafkaBroker(tmp_path, properties={"advertised.listeners": f"PLAINTEXT://127.0.0.1:{nowhere}"})
-    except MissingProgramError as missing:
-        pytest.skip(str(missing))
-    with broker:
-        error = explained(settings(broker.bootstrap_servers))
-    assert_names(error, f"127.0.0.1:{nowhere}", "advertised.listeners")
-
-
-@pytest.mark.slow
-def test_an_unreachable_advertised_address_is_found_although_the_broker_answers_late(
+def test_an_unreachable_advertised_address_is_found_also_where_the_broker_answers_late(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr("imgpipeline.stream.diagnosis.ANSWER_TIMEOUT_S", 0.002)
     nowhere = free_port()
-    try:
-        broker = KafkaBroker(tmp_path, properties={"advertised.listeners": f"PLAINTEXT://127.0.0.1:{nowhere}"})
-    except MissingProgramError as missing:
-        pytest.skip(str(missing))
+    broker = KafkaBroker(tmp_path, properties={"advertised.listeners": f"PLAINTEXT://127.0.0.1:{nowhere}"})
     with broker:
-        error = explained(settings(broker.bootstrap_servers))
-    assert_names(error, f"127.0.0.1:{nowhere}", "advertised.listeners")
+        assert_names(explained(settings(broker.bootstrap_servers)), f"127.0.0.1:{nowhere}", "advertised.listeners")
+        monkeypatch.setattr("imgpipeline.stream.diagnosis.ANSWER_TIMEOUT_S", 0.002)
+        assert_names(explained(settings(broker.bootstrap_servers)), f"127.0.0.1:{nowhere}", "advertised.listeners")
 
 
 def test_a_failure_at_a_healthy_broker_is_transient(secured: KafkaBroker):

@@ -116,24 +116,6 @@ def test_transactions_leave_holes_whose_reason_is_found(settings: Settings) -> N
     ]
 
 
-@pytest.mark.fault(13)
-def test_a_hole_in_a_compacted_topic_is_compacted(settings: Settings) -> None:
-    with open_admin(settings) as admin:
-        name = f"{settings.kafka_topic}-compacted"
-        wanted = {"num_partitions": 1, "replication_factor": 1, "configs": {"cleanup.policy": "compact"}}
-        admin.create_topics({name: wanted}, wait_for_metadata=True)
-    compacted = settings.model_copy(update={"kafka_topics": (name,)})
-    with open_producer(compacted, transactional_id=f"of-{name}") as producer:
-        producer.init_transactions()
-        producer.begin_transaction()
-        producer.send(name, b"kept", key=b"a")
-        producer.commit_transaction()
-
-    with HoleExplainer(compacted) as holes:
-        gaps = holes.explain(Hole(at(compacted, 0), 1, 2))
-    assert gaps == [Gap(1, 2, GapReason.COMPACTED)]
-
-
 @pytest.mark.fault(12)
 def test_a_log_that_moved_during_a_read_is_an_error_instead_of_a_jump(settings: Settings) -> None:
     send(settings, 10)

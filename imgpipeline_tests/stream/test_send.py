@@ -20,7 +20,6 @@ from imgpipeline.stream.fetch import read_record
 from imgpipeline.stream.log import read_log
 from imgpipeline.stream.send import BatchSender, FencedError, Record, create_topic
 from imgpipeline_tests.servers.kafka_broker import KafkaBroker, Listener
-from imgpipeline_tests.servers.programs import MissingProgramError
 
 FENCE = "gate"
 NOTICED_S = 2.0
@@ -58,10 +57,7 @@ def test_a_topic_is_created_once_with_its_partitions(kafka: KafkaBroker):
 @pytest.mark.servers
 def test_a_broker_that_dies_is_an_error_of_the_sender(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr("imgpipeline.stream.send.DELIVERY_TIMEOUT_MS", 3000)
-    try:
-        broker = KafkaBroker(tmp_path)
-    except MissingProgramError as missing:
-        pytest.skip(str(missing))
+    broker = KafkaBroker(tmp_path)
     with broker:
         broker.create_topic("frames")
         with closing(BatchSender(settings(broker, "frames"))) as sender:
@@ -102,10 +98,7 @@ def test_the_older_sender_is_told_that_another_has_taken_over(
 @pytest.fixture(scope="module")
 def secured(tmp_path_factory: pytest.TempPathFactory) -> Iterator[KafkaBroker]:
     folder = tmp_path_factory.mktemp("secured")
-    try:
-        broker = KafkaBroker(folder, listeners=("SASL_PLAINTEXT", "SSL", "SASL_SSL"), users={"admin": PASSWORD})
-    except MissingProgramError as missing:
-        pytest.skip(str(missing))
+    broker = KafkaBroker(folder, listeners=("SASL_PLAINTEXT", "SSL", "SASL_SSL"), users={"admin": PASSWORD})
     with broker:
         yield broker
 
