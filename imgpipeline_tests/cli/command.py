@@ -29,7 +29,6 @@ class Ended:
     """A command that has ended."""
 
     status: int
-    """Exit status."""
     stdout: str
     """The data."""
     stderr: str

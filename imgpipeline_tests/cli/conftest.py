@@ -1,12 +1,12 @@
 """The environment of a site with real servers, for commands."""
 
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from imgpipeline.objectstore import ObjectStore, open_store
 from imgpipeline.settings import load_settings
+from imgpipeline_tests.cli.samples import OpenStore
 from imgpipeline_tests.servers.kafka_broker import KafkaBroker
 from imgpipeline_tests.servers.s3_server import S3Bucket
 
@@ -29,7 +29,7 @@ def folder_site(tmp_path: Path) -> dict[str, str]:
 
 
 @pytest.fixture
-def store_of(monkeypatch: pytest.MonkeyPatch) -> Callable[[dict[str, str]], ObjectStore]:
+def store_of(monkeypatch: pytest.MonkeyPatch) -> OpenStore:
     """Open the store that a site's environment names."""
 
     def open_it(environment: dict[str, str]) -> ObjectStore:

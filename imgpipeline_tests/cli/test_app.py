@@ -45,34 +45,15 @@ print(*sys.modules)
 
 
 @pytest.mark.medium
-def test_the_version_is_shown(tmp_path: Path):
+def test_version_and_help_are_shown_and_load_nothing_heavy(tmp_path: Path):
+    """What they cost follows from what they import."""
     ended = run("--version", cwd=tmp_path)
     assert (ended.status, ended.stdout) == (0, f"imgpipeline {__version__}\n")
-
-
-@pytest.mark.medium
-@pytest.mark.parametrize("argument", ["--version", "--help"])
-def test_version_and_help_load_nothing_heavy(argument: str):
-    """What they cost follows from what they import."""
-    command = [sys.executable, "-c", LIST_LOADED, argument]
-    loaded = set(subprocess.check_output(command, env=environment(), text=True).split())
-    assert "typer" in loaded
-    assert not HEAVY & loaded
-
-
-@pytest.mark.medium
-def test_an_error_is_one_message_on_stderr_with_what_to_do_next(tmp_path: Path):
-    ended = run("dead-letters", "list", "--day", "yesterday", "--json", cwd=tmp_path)
-    assert (ended.status, ended.stdout) == (2, "")
-    assert ended.stderr == "Error: --day is 'yesterday'.\nNext: give a day such as 2026-01-09\n"
-
-
-@pytest.mark.medium
-def test_a_wrong_setting_is_named_without_its_value(tmp_path: Path):
-    ended = run("settings", env={"IMGPIPELINE_LANES": "none-of-your-business"}, cwd=tmp_path)
-    assert ended.status == 1
-    assert "IMGPIPELINE_LANES" in ended.stderr
-    assert "none-of-your-business" not in ended.stderr
+    for argument in ("--version", "--help"):
+        command = [sys.executable, "-c", LIST_LOADED, argument]
+        loaded = set(subprocess.check_output(command, env=environment(), text=True).split())
+        assert "typer" in loaded
+        assert not HEAVY & loaded
 
 
 @pytest.mark.medium

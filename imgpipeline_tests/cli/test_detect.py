@@ -15,6 +15,8 @@ from imgpipeline_tests.cli.command import run
 from imgpipeline_tests.detect.conftest import jpeg
 from imgpipeline_tests.servers.s3_server import S3Bucket
 
+pytestmark = pytest.mark.medium
+
 
 @pytest.fixture
 def pictures(tmp_path: Path) -> Path:
@@ -25,7 +27,6 @@ def pictures(tmp_path: Path) -> Path:
     return folder
 
 
-@pytest.mark.medium
 def test_the_images_of_a_folder_are_detected_and_nothing_is_stored(pictures: Path, tmp_path: Path):
     env = {"IMGPIPELINE_STORE_URL": (tmp_path / "store").as_uri()}
     ended = run("detect", pictures, "--json", env=env, cwd=tmp_path)
@@ -40,14 +41,17 @@ def test_the_images_of_a_folder_are_detected_and_nothing_is_stored(pictures: Pat
     assert not (tmp_path / "store").exists()
 
 
-@pytest.mark.medium
-def test_label_counts_are_shown_and_a_file_that_cannot_be_read_is_named(pictures: Path, tmp_path: Path):
+def test_label_counts_are_shown_and_what_cannot_be_read_or_written_is_named(pictures: Path, tmp_path: Path):
     (pictures / "torn.jpg").write_bytes(jpeg()[:2000])
     ended = run("detect", pictures / "a.jpg", pictures / "torn.jpg", cwd=tmp_path)
     assert ended.status == 1
     assert "detections" in ended.stdout
     assert "torn.jpg: " in ended.stderr
     assert "1 image processed, 1 could not be read. Nothing was stored." in ended.stderr
+    in_the_way = run("detect", pictures / "a.jpg", "--draw", pictures / "notes.txt", cwd=tmp_path)
+    assert (in_the_way.status, "--draw" in in_the_way.stderr) == (1, True)
+    missing = run("detect", tmp_path / "nowhere", cwd=tmp_path)
+    assert (missing.status, "nowhere" in missing.stderr) == (1, True)
 
 
 def test_images_of_a_bucket_up_to_a_limit(bucket: S3Bucket, tmp_path: Path):
@@ -66,7 +70,6 @@ def test_images_of_a_bucket_up_to_a_limit(bucket: S3Bucket, tmp_path: Path):
     assert [info.key for info in store.list_objects("site")] == []
 
 
-@pytest.mark.medium
 def test_boxes_are_drawn_and_each_detection_is_printed_without_a_broker(pictures: Path, tmp_path: Path):
     ended = run("detect", pictures / "a.jpg", "--draw", "drawn", cwd=tmp_path)
     assert ended.status == 0
@@ -79,7 +82,6 @@ def test_boxes_are_drawn_and_each_detection_is_printed_without_a_broker(pictures
         assert detection["label"] in ended.stdout
 
 
-@pytest.mark.medium
 def test_a_copy_shows_the_boxes_and_has_the_size_of_its_image(pictures: Path, tmp_path: Path):
     shutil.copy(pictures / "a.jpg", pictures / "below")
     ended = run("detect", pictures, "--draw", tmp_path / "drawn", "--json", cwd=tmp_path)
@@ -95,16 +97,3 @@ def test_a_copy_shows_the_boxes_and_has_the_size_of_its_image(pictures: Path, tm
             left, top, _, height = (round(v) for v in detection["box"])
             edge = drawn[top : top + height, max(0, left - 2) : left + 3].any(axis=1)
             assert edge.mean() > 0.8, "the left edge of the box is drawn"
-
-
-def test_a_folder_that_cannot_be_written_is_named(pictures: Path, tmp_path: Path):
-    (tmp_path / "file").write_text("in the way")
-    ended = run("detect", pictures / "a.jpg", "--draw", tmp_path / "file", cwd=tmp_path)
-    assert ended.status == 1
-    assert "--draw" in ended.stderr
-
-
-def test_a_location_without_images_is_named(tmp_path: Path):
-    ended = run("detect", tmp_path / "nowhere", cwd=tmp_path)
-    assert ended.status == 1
-    assert "nowhere" in ended.stderr

@@ -1,14 +1,17 @@
-"""`imgpipeline rules`, `events` and `alerts`, on a store in a folder."""
+"""`imgpipeline tracks`, `rules`, `events` and `alerts`, on a store in a folder."""
 
 import csv
 import io
 import json
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
 
+from imgpipeline.errors import ConfigurationError
 from imgpipeline.events.configuration import parse_rules, read_rules
 from imgpipeline.lake.days.day_tables import rebuild_day
 from imgpipeline.lake.query.lake import Lake
@@ -17,11 +20,14 @@ from imgpipeline.objectstore import open_store
 from imgpipeline.settings import Settings, load_settings
 from imgpipeline_tests.cli.command import REPOSITORY, run
 from imgpipeline_tests.daily.builds import build_table, build_tracks
-from imgpipeline_tests.events.samples import CHANGE, LINE, NOON, ZONE, rotated, stored_frames
+from imgpipeline_tests.events.samples import CHANGE, LINE, ZONE, png, rotated, stored_frames
 from imgpipeline_tests.events.test_alert_delivery import Received, web_server
 from imgpipeline_tests.events.test_places import ROAD, STOP, at
-from imgpipeline_tests.ledger.samples import DAY, write_chain
+from imgpipeline_tests.ledger.samples import DAY, NOON, write_chain
+from imgpipeline_tests.objectstore.stores import fresh_store
 from imgpipeline_tests.tracking.films import Car, film
+
+pytestmark = pytest.mark.medium
 
 
 @pytest.fixture
@@ -62,7 +68,6 @@ def test_draw_shows_zones_and_lines_on_an_image(rules_file: Path, tmp_path: Path
     assert (ended.status, "name one of: cam-1" in ended.stderr) == (2, True)
 
 
-@pytest.mark.medium
 def test_put_stores_checked_rules(folder_site: dict[str, str], rules_file: Path, tmp_path: Path):
     ended = run("rules", "put", rules_file, env=folder_site, cwd=tmp_path)
     assert ended.status == 0
@@ -74,7 +79,6 @@ def test_put_stores_checked_rules(folder_site: dict[str, str], rules_file: Path,
     assert run("rules", "check", env=stored, cwd=tmp_path).status == 0
 
 
-@pytest.mark.medium
 def test_events_are_listed_queried_and_read_from_notebooks(
     folder_site: dict[str, str], rules_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
@@ -111,7 +115,6 @@ def test_events_are_listed_queried_and_read_from_notebooks(
         assert list(lake.events(day=DAY)["event_id"]) == [row["event_id"] for row in listed]
 
 
-@pytest.mark.medium
 def test_counts_at_zones_and_lines_are_shown_queried_and_read_from_notebooks(
     folder_site: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
@@ -149,7 +152,6 @@ def site(folder_site: dict[str, str], tmp_path: Path) -> dict[str, str]:
     return {**folder_site, "IMGPIPELINE_RULES_FILE": str(path), "IMGPIPELINE_ALERT_MAX_AGE_S": "3e9"}
 
 
-@pytest.mark.medium
 def test_an_alert_shows_image_and_previous_and_difference_under_a_durable_number(site: dict[str, str], tmp_path: Path):
     assert "There are no alerts." in run("alerts", "list", env=site, cwd=tmp_path).stderr
     for _ in range(2):  # the second run finds nothing new, and does not number from 1 again
@@ -168,17 +170,6 @@ def test_an_alert_shows_image_and_previous_and_difference_under_a_durable_number
     assert (ended.status, "There is no alert 3." in ended.stderr) == (2, True)
 
 
-@pytest.mark.medium
-def test_a_rule_names_who_is_notified(site: dict[str, str], tmp_path: Path):
-    (tmp_path / "rules.toml").write_text(CHANGE + 'notify = ["guards"]\n')
-    assert run("alerts", "watch", "--duration", "1", env=site, cwd=tmp_path).status == 0
-    assert "guards" in run("alerts", "show", "1", env=site, cwd=tmp_path).stdout
-    unknown = {**site, "IMGPIPELINE_ALERT_TARGETS": "json://127.0.0.1:1"}
-    refused = run("alerts", "watch", env=unknown, cwd=tmp_path)
-    assert (refused.status, "'changed' notifies 'guards'" in refused.stderr) == (1, True)
-
-
-@pytest.mark.medium
 def test_an_alert_records_who_was_notified_and_who_acknowledged_it(site: dict[str, str], tmp_path: Path):
     received: Received = []
     with web_server(received) as port:
@@ -206,3 +197,58 @@ def test_an_alert_records_who_was_notified_and_who_acknowledged_it(site: dict[st
 
 def _shown(site: dict[str, str], folder: Path, *numbers: str) -> list[str]:
     return [run("alerts", "show", number, "--json", env=site, cwd=folder).stdout for number in numbers]
+
+
+AT = datetime(2026, 1, 9, 12, tzinfo=UTC)
+MINUTE = timedelta(minutes=1)
+TRACK = "gate/car/20260109T1200/1"
+
+
+def test_tracks_are_built_listed_and_counted(request, tmp_path: Path):
+    store = fresh_store("folder", request)
+    write_chain(store, film(AT, AT + 3 * MINUTE, [Car(AT, AT + 2 * MINUTE), Car(AT, AT + MINUTE, "dog", y=300)]))
+    rebuild_day(store, DAY, now=NOON)
+    env = {"IMGPIPELINE_STORE_URL": store.url, "XDG_CACHE_HOME": str(tmp_path / "cache")}
+    empty = run("tracks", "list", "--day", str(DAY), env=env, cwd=tmp_path)
+    assert "imgpipeline build --day" in empty.stderr
+    built = build_tracks(store, DAY, settings=load_settings(store_url=store.url), now=NOON)
+    assert (built.slices_followed, built.skipped) == (1, False)
+    listed = run("tracks", "list", "--label", "dog", "--json", env=env, cwd=tmp_path).json()
+    assert [(row["track_id"], row["stay_s"], row["points"]) for row in listed] == [
+        ("gate/dog/20260109T1200/1", 55.0, 12)
+    ]
+    counted = run("summary", "objects", "--day", str(DAY), "--csv", env=env, cwd=tmp_path)
+    assert counted.stdout.splitlines()[1].startswith("2026-01-09,2026-01-09T12:00:00.000000Z,gate,car,1,1,1,115.0")
+
+
+def test_the_best_image_is_shown_with_the_one_object(folder_site, tmp_path, monkeypatch: pytest.MonkeyPatch):
+    for name, value in folder_site.items():
+        monkeypatch.setenv(name, value)
+    settings = load_settings()
+    store = open_store(settings)
+    end = NOON + timedelta(seconds=30)
+    frames = [
+        replace(frame, source_image_path=f"images/gate/{n}.png")
+        for n, frame in enumerate(film(NOON, end, [Car(NOON, end), Car(NOON, end, y=300.0)]))
+    ]
+    for n, frame in enumerate(frames):
+        store.put(frame.source_image_path, png(np.full((480, 640, 3), 10 * n, np.uint8)))
+    write_chain(store, frames)
+    rebuild_day(store, DAY, now=NOON)
+    build_tracks(store, DAY, settings=settings, now=NOON)
+    with Lake.open(settings) as lake:
+        tracks = lake.tracks(DAY).set_index("track_id")
+        best = next(n for n, frame in enumerate(frames) if frame.frame_id == tracks.best_frame_id[TRACK])
+        drawn = lake.track_preview(TRACK)
+        with pytest.raises(ConfigurationError, match="There is no track"):
+            lake.track_preview(TRACK.replace("/1", "/9"))
+    assert (drawn[:50] == 10 * best).all()
+    at_first, at_second = drawn[100:160], drawn[300:360]
+    has_object = [bool((part != 10 * best).any()) for part in (at_first, at_second)]
+    assert sorted(has_object) == [False, True]
+    ended = run("tracks", "show", TRACK, "--output", "track.jpg", env=folder_site, cwd=tmp_path)
+    assert (ended.status, ended.stderr) == (0, f"Drew {TRACK} on track.jpg.\n")
+    assert (tmp_path / "track.jpg").read_bytes().startswith(b"\xff\xd8")
+    assert run("tracks", "show", "gate", "--output", "x.jpg", env=folder_site, cwd=tmp_path).status == 1
+    ended = run("tracks", "show", TRACK, "--output", "absent/x.jpg", env=folder_site, cwd=tmp_path)
+    assert "The output absent/x.jpg cannot be written" in ended.stderr

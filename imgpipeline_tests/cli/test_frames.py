@@ -4,7 +4,6 @@ import csv
 import io
 import json
 import signal
-from collections.abc import Callable
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
@@ -19,10 +18,11 @@ from imgpipeline.lake.query.lake import Lake
 from imgpipeline.objectstore import ObjectStore
 from imgpipeline.settings import Settings
 from imgpipeline_tests.cli.command import run
-from imgpipeline_tests.cli.samples import CAR, DOG, NEXT_DAY, seen
+from imgpipeline_tests.cli.samples import CAR, DOG, NEXT_DAY, OpenStore, seen
 from imgpipeline_tests.daily.builds import build_summary
 from imgpipeline_tests.ledger.samples import CHAIN, DAY, NOON, append, dead_letter, write_chain
-from imgpipeline_tests.parameter_ids import short_id
+
+pytestmark = pytest.mark.medium
 
 
 def at(offset: int, frame: Frame) -> Frame:
@@ -30,9 +30,7 @@ def at(offset: int, frame: Frame) -> Frame:
 
 
 @pytest.fixture
-def filled(
-    folder_site: dict[str, str], store_of: Callable[[dict[str, str]], ObjectStore], tmp_path: Path
-) -> dict[str, str]:
+def filled(folder_site: dict[str, str], store_of: OpenStore, tmp_path: Path) -> dict[str, str]:
     yard = {"source": "=yard", "source_image_path": "s3://pictures/=SUM(A1).jpg", "size_bytes": 12_345}
     write_chain(
         store_of(folder_site),
@@ -47,26 +45,28 @@ def filled(
     return {**folder_site, "XDG_CACHE_HOME": str(tmp_path / "cache")}
 
 
-@pytest.mark.medium
-@pytest.mark.parametrize(
-    ("options", "files"),
-    [
-        ([], ["7.jpg", "6.jpg"]),
-        (["--day", "2026-01-09", "--status", "gated"], ["4.jpg"]),
-        (["--from", "2026-01-09", "--to", "2026-01-10", "--source", "=yard"], ["=SUM(A1).jpg"]),
-    ],
-    ids=lambda value: short_id(" ".join(value), "none"),
-)
-def test_frames_are_filtered_by_day_source_label_and_status(
-    filled: dict[str, str], tmp_path: Path, options: list[str], files: list[str]
+def test_frames_are_filtered_by_day_source_and_status(filled: dict[str, str], tmp_path: Path):
+    def files(*options: str) -> list[str]:
+        return [frame["file"] for frame in run("frames", "list", *options, "--json", env=filled, cwd=tmp_path).json()]
+
+    assert files() == ["7.jpg", "6.jpg"]
+    assert files("--day", "2026-01-09", "--status", "gated") == ["4.jpg"]
+    assert files("--from", "2026-01-09", "--to", "2026-01-10", "--source", "=yard") == ["=SUM(A1).jpg"]
+
+
+def test_the_file_has_the_name_that_its_producer_gave_it(
+    folder_site: dict[str, str], store_of: OpenStore, tmp_path: Path
 ):
-    ended = run("frames", "list", *options, "--json", env=filled, cwd=tmp_path)
-    assert [frame["file"] for frame in ended.json()] == files
-    assert ended.status == 0
+    given: list[dict[str, object]] = [{"file": "über/Überführung.jpg"}, {"file": ""}, {"file": 7}, {}]
+    write_chain(store_of(folder_site), [at(n, seen(n, attributes=said)) for n, said in enumerate(given)])
+    rows = run("frames", "list", "--json", env=folder_site, cwd=tmp_path).json()
+    assert [row["file"] for row in reversed(rows)] == ["über/Überführung.jpg", "1.jpg", "2.jpg", "3.jpg"]
+    assert rows[-1]["source_image_path"] == "images/cam-1/0.jpg"
 
 
-def test_each_frame_has_its_size_and_detections(filled: dict[str, str], tmp_path: Path):
-    *_, first = run("frames", "list", "--day", DAY.isoformat(), "--json", env=filled, cwd=tmp_path).json()
+def test_frames_are_json_csv_without_formulas_or_a_table_with_sizes_in_kb(filled: dict[str, str], tmp_path: Path):
+    asked = ("frames", "list", "--day", DAY.isoformat())
+    *_, first = run(*asked, "--json", env=filled, cwd=tmp_path).json()
     assert first == {
         "file": "0.jpg",
         "source_image_path": "images/cam-1/0.jpg",
@@ -77,37 +77,16 @@ def test_each_frame_has_its_size_and_detections(filled: dict[str, str], tmp_path
         "frame_id": seen(0).frame_id,
         "detections": {"car": 2, "dög": 1},
     }
-
-
-def test_the_file_has_the_name_that_its_producer_gave_it(
-    folder_site: dict[str, str], store_of: Callable[[dict[str, str]], ObjectStore], tmp_path: Path
-):
-    given: list[dict[str, object]] = [{"file": "über/Überführung.jpg"}, {"file": ""}, {"file": 7}, {}]
-    write_chain(store_of(folder_site), [at(n, seen(n, attributes=said)) for n, said in enumerate(given)])
-    rows = run("frames", "list", "--json", env=folder_site, cwd=tmp_path).json()
-    assert [row["file"] for row in reversed(rows)] == ["über/Überführung.jpg", "1.jpg", "2.jpg", "3.jpg"]
-    assert rows[-1]["source_image_path"] == "images/cam-1/0.jpg"
-
-
-@pytest.mark.medium
-def test_frames_are_a_table_with_sizes_in_kb_and_a_note_where_frames_are_left_out(
-    filled: dict[str, str], tmp_path: Path
-):
-    ended = run("frames", "list", "--day", DAY.isoformat(), "--limit", "2", env=filled, cwd=tmp_path)
+    rows = list(csv.DictReader(io.StringIO(run(*asked, "--csv", env=filled, cwd=tmp_path).stdout)))
+    assert [row["file"] for row in rows] == ["4.jpg", "'=SUM(A1).jpg", "1.jpg", "0.jpg"]
+    assert (rows[1]["size_bytes"], rows[1]["source"]) == ("12345", "'=yard")
+    assert json.loads(rows[3]["detections"]) == {"car": 2, "dög": 1}
+    ended = run(*asked, "--limit", "2", env=filled, cwd=tmp_path)
     row = next(line for line in ended.stdout.splitlines() if "SUM" in line)
     assert [cell.strip() for cell in row.strip("│").split("│")] == [
         *("=SUM(A1).jpg", "12.35 kB", "2026-01-09T12:00:03Z", "=yard", "processed", "dög 1"),
     ]
     assert ended.stderr == "Showing the latest 2 of 4 frames (2026-01-09); --limit shows more.\n"
-
-
-def test_as_csv_without_formulas(filled: dict[str, str], tmp_path: Path):
-    ended = run("frames", "list", "--day", DAY.isoformat(), "--csv", env=filled, cwd=tmp_path)
-    rows = list(csv.DictReader(io.StringIO(ended.stdout)))
-    assert [row["file"] for row in rows] == ["4.jpg", "'=SUM(A1).jpg", "1.jpg", "0.jpg"]
-    assert (rows[1]["size_bytes"], rows[1]["source"]) == ("12345", "'=yard")
-    assert json.loads(rows[3]["detections"]) == {"car": 2, "dög": 1}
-    assert rows[3]["timestamp"] == "2026-01-09T12:00:00.000000Z"
 
 
 def test_an_empty_lake_has_no_frames(folder_site: dict[str, str], tmp_path: Path):
@@ -116,7 +95,6 @@ def test_an_empty_lake_has_no_frames(folder_site: dict[str, str], tmp_path: Path
     assert ended.stderr == "No frames match (all days); `imgpipeline summary sources` lists the sources.\n"
 
 
-@pytest.mark.medium
 def test_one_frame_is_shown_with_its_detections(filled: dict[str, str], tmp_path: Path):
     ended = run("frames", "show", "0.jpg", "--day", "2026-01-09", cwd=tmp_path, env=filled)
     shown = ended.json()
@@ -133,9 +111,7 @@ HOUR = ("--day", "2026-01-09", "--hour", "12")
 
 
 @pytest.fixture
-def traced(
-    folder_site: dict[str, str], store_of: Callable[[dict[str, str]], ObjectStore], tmp_path: Path
-) -> dict[str, str]:
+def traced(folder_site: dict[str, str], store_of: OpenStore, tmp_path: Path) -> dict[str, str]:
     """Three cars in the stored summary and a newer one; one of them is weaker than 0.8."""
     store = store_of(folder_site)
     weak = replace(CAR, confidence=0.75)
@@ -146,7 +122,6 @@ def traced(
     return {**folder_site, "XDG_CACHE_HOME": str(tmp_path / "cache")}
 
 
-@pytest.mark.medium
 def test_the_page_explains_the_number(traced: dict[str, str], tmp_path: Path):
     ended = run("explain", *HOUR, "--label", "car", env=traced, cwd=tmp_path)
     assert ended.status == 0
@@ -163,10 +138,6 @@ def test_the_page_explains_the_number(traced: dict[str, str], tmp_path: Path):
     assert "frames/0/3 (replay of frames/0/7)" in ended.stdout
     assert segment_key(CHAIN, 3) in ended.stdout
     assert ended.stderr == ""
-
-
-@pytest.mark.medium
-def test_hidden_rows_are_counted_in_a_note(traced: dict[str, str], tmp_path: Path):
     ended = run("explain", *HOUR, "--label", "car", "--limit", "1", env=traced, cwd=tmp_path)
     assert ended.stdout.count("frames/0/") == 1
     assert ended.stderr.splitlines() == [
@@ -175,7 +146,6 @@ def test_hidden_rows_are_counted_in_a_note(traced: dict[str, str], tmp_path: Pat
     ]
 
 
-OpenStore = Callable[[dict[str, str]], ObjectStore]
 AT_ONCE = {"IMGPIPELINE_KEEP_IMAGES_DAYS": "0.000000001"}
 EXPLAIN = ("explain", "--day", str(DAY), "--label", "car")
 
@@ -192,7 +162,6 @@ def kept(store: ObjectStore) -> list[str]:
     return [info.key for info in store.list_objects("images")]
 
 
-@pytest.mark.medium
 def test_old_images_are_deleted_after_a_dry_run_and_frames_say_so(
     folder_site: dict[str, str], store_of: OpenStore, tmp_path: Path
 ):
@@ -219,7 +188,6 @@ def test_old_images_are_deleted_after_a_dry_run_and_frames_say_so(
         lake.image(DAY, replace(seen(0, CAR, source="cam-0")).frame_id)
 
 
-@pytest.mark.medium
 @pytest.mark.parametrize("step", ["delete images", "delete images done"], ids=["before", "after"])
 def test_a_run_that_was_killed_is_continued_by_the_next(
     folder_site: dict[str, str], store_of: OpenStore, tmp_path: Path, step: str

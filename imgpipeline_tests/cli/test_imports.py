@@ -1,17 +1,15 @@
 """Imports by command with real Kafka and S3: other commands treat them like any chain, and a kill loses nothing."""
 
 import json
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from imgpipeline.contracts.keys import import_chain, segment_key
-from imgpipeline.objectstore import ObjectStore
 from imgpipeline_tests.cli.command import run
+from imgpipeline_tests.cli.samples import OpenStore
 from imgpipeline_tests.compat.imports.samples import csv_lines, frames_of, held, write_csv
 
-OpenStore = Callable[[dict[str, str]], ObjectStore]
 ROWS = 25_000
 
 

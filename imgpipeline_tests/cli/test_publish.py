@@ -17,6 +17,8 @@ from imgpipeline_tests.ledger.samples import DAY, NOON, append, frames, write_ch
 from imgpipeline_tests.servers.kafka_broker import KafkaBroker
 from imgpipeline_tests.servers.waiting import wait_until
 
+pytestmark = pytest.mark.medium
+
 
 @pytest.fixture
 def env(kafka: KafkaBroker, tmp_path: Path) -> Mapping[str, str]:
@@ -26,7 +28,6 @@ def env(kafka: KafkaBroker, tmp_path: Path) -> Mapping[str, str]:
     }
 
 
-@pytest.mark.medium
 def test_events_that_wait_for_a_build_are_named(env: Mapping[str, str], topic: str, tmp_path: Path):
     store = open_store(load_settings(store_url=env["IMGPIPELINE_STORE_URL"]))
     chain = write_chain(store, frames(0, 3))
@@ -46,7 +47,6 @@ def test_events_that_wait_for_a_build_are_named(env: Mapping[str, str], topic: s
     assert f"imgpipeline build --day {DAY}" in ended.stderr
 
 
-@pytest.mark.medium
 def test_detections_are_published_once_and_followed_until_ctrl_c(
     env: Mapping[str, str], kafka: KafkaBroker, topic: str, tmp_path: Path
 ):

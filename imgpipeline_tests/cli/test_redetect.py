@@ -22,6 +22,8 @@ from imgpipeline.sources.simulator.scene import Scene
 from imgpipeline_tests.cli.command import run
 from imgpipeline_tests.redetect.days import build_live, live_rows, redetected_rows
 
+pytestmark = pytest.mark.medium
+
 FIRST, SECOND = date(2026, 3, 1), date(2026, 3, 2)
 
 
@@ -51,19 +53,28 @@ def document(*arguments: str) -> Any:
     return json.loads(result.stdout)
 
 
-@pytest.mark.medium
 def test_a_day_is_reprocessed_and_compared(folder_site: dict[str, str], store: ObjectStore, tmp_path: Path) -> None:
-    done = run("redetect", "--model", "demo", "--threshold", "0.05", "--day", str(FIRST), env=folder_site, cwd=tmp_path)
+    day = ("--day", str(FIRST))
+    with pytest.raises(PermanentError, match="imgpipeline redetect --model demo"):
+        call("models", "compare", "live", "demo", *day)
+    done = run("redetect", "--model", "demo", "--threshold", "0.05", *day, env=folder_site, cwd=tmp_path)
     assert (done.status, done.stderr) == (0, "")
     assert "demo@0.05" in done.stdout
     assert len(redetected_rows(store, "detections", "demo@0.05", FIRST)) >= len(live_rows(store, "detections", FIRST))
-    shown = run("models", "compare", "live", "demo@0.05", "--day", str(FIRST), env=folder_site, cwd=tmp_path)
+    shown = run("models", "compare", "live", "demo@0.05", *day, env=folder_site, cwd=tmp_path)
     assert (shown.status, shown.stderr) == (0, "")
     assert f"{FIRST}: a is live, b is demo@0.05" in shown.stdout
     assert "agreement" in shown.stdout
+    expected = compare_day(store, FIRST, "live", "demo@0.05", memory=None).labels
+    answered = document("models", "compare", "live", "demo@0.050", *day)
+    assert answered["model_b"] == "demo@0.05"
+    assert [row["matched"] for row in answered["labels"]] == [label["matched"] for label in expected]
+    rows = list(csv.DictReader(io.StringIO(call("models", "compare", "live", "demo@0.05", *day, "--csv").stdout)))
+    assert [(row["label"], int(row["count_b"])) for row in rows] == [
+        (label["label"], label["count_b"]) for label in expected
+    ]
 
 
-@pytest.mark.medium
 def test_days_are_reprocessed_once_and_then_skipped(store: ObjectStore) -> None:
     arguments = ("redetect", "--model", "demo", "--from", "2026-01-01", "--to", "2026-12-31", "--shared")
     rows = document(*arguments)
@@ -75,53 +86,16 @@ def test_days_are_reprocessed_once_and_then_skipped(store: ObjectStore) -> None:
     assert [row["looked_at"] for row in document(*arguments, "--force")] == [4, 4]
 
 
-@pytest.mark.medium
-def test_the_comparison_is_printed_as_json_and_csv(store: ObjectStore) -> None:
-    document("redetect", "--model", "demo@0.05", "--day", str(FIRST))
-    expected = compare_day(store, FIRST, "live", "demo@0.05", memory=None).labels
-    arguments = ("models", "compare", "live", "demo@0.050", "--day", str(FIRST))
-    answered = document(*arguments)
-    assert answered["model_b"] == "demo@0.05"
-    assert [row["matched"] for row in answered["labels"]] == [label["matched"] for label in expected]
-    rows = list(csv.DictReader(io.StringIO(call(*arguments, "--csv").stdout)))
-    assert [(row["label"], int(row["count_b"])) for row in rows] == [
-        (label["label"], label["count_b"]) for label in expected
-    ]
-
-
-@pytest.mark.medium
-@pytest.mark.parametrize(
-    ("arguments", "error", "said"),
-    [
-        (
-            ("redetect", "--model", "demo", "--from", "2027-01-01"),
-            ConfigurationError,
-            "have: 2026-03-01, 2026-03-02",
-        ),
-        (
-            ("models", "compare", "live", "demo", "--day", "2026-03-01"),
-            PermanentError,
-            "imgpipeline redetect --model demo",
-        ),
-    ],
-)
-def test_an_error_names_what_to_do(
-    arguments: tuple[str, ...], error: type[ImgpipelineError], said: str, store: ObjectStore
-) -> None:
-    with pytest.raises(error, match=said):
-        call(*arguments)
-
-
-@pytest.mark.medium
 def test_a_day_without_frames_names_the_days_that_have_some(store: ObjectStore) -> None:
     with pytest.raises(PermanentError) as error:
         call("redetect", "--model", "demo@0.3", "--day", "2026-03-05")
     assert "2026-03-05 has no frames to re-process" in error.value.message
     assert "2026-03-01, 2026-03-02" in error.value.message
     assert error.value.next_step == "imgpipeline redetect --model demo@0.3 --day 2026-03-02"
+    with pytest.raises(ConfigurationError, match="have: 2026-03-01, 2026-03-02"):
+        call("redetect", "--model", "demo", "--from", "2027-01-01")
 
 
-@pytest.mark.medium
 def test_an_unreadable_day_does_not_stop_the_others(store: ObjectStore) -> None:
     key = f"redetections/model=demo/day={FIRST}/frames.parquet"
     store.put(key, b"this is not a Parquet file of anybody")
@@ -133,12 +107,11 @@ def test_an_unreadable_day_does_not_stop_the_others(store: ObjectStore) -> None:
 @pytest.fixture(scope="module")
 def streets(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("streets")
-    for number in range(4):
-        assert cv2.imwrite(str(folder / f"{number}.jpg"), Scene(3, frames=60).frame(10 * number)[0])
+    for number in range(16):
+        assert cv2.imwrite(str(folder / f"{number:02d}.jpg"), Scene(3, frames=80).frame(5 * number)[0])
     return folder
 
 
-@pytest.mark.medium
 def test_a_lower_threshold_finds_all_boxes_of_the_reference_and_more(streets: Path, tmp_path: Path):
     ended = run("models", "compare", "demo", "demo@0.01", "--images", streets, "--json", cwd=tmp_path)
     assert ended.status == 0
@@ -148,44 +121,29 @@ def test_a_lower_threshold_finds_all_boxes_of_the_reference_and_more(streets: Pa
     assert found["a"]["sha256"] == found["b"]["sha256"]
     assert found["b"]["confidence_threshold"] == 0.01
     total = found["total"]
-    assert (found["images"], total["recall"], total["matched"]) == (4, 1, total["reference"])
+    assert (found["images"], total["recall"], total["matched"]) == (16, 1, total["reference"])
     assert total["found"] > total["reference"] > 0
     assert total["precision"] == pytest.approx(total["matched"] / total["found"])
     assert sum(label["found"] for label in found["labels"].values()) == total["found"]
 
 
-@pytest.mark.medium
 def test_an_unreadable_image_is_named_and_the_others_are_compared(streets: Path, tmp_path: Path):
     torn = tmp_path / "torn.jpg"
-    torn.write_bytes((streets / "0.jpg").read_bytes()[:2000])
-    ended = run("models", "compare", "demo", "demo", "--images", streets / "1.jpg", "--images", torn, cwd=tmp_path)
+    torn.write_bytes((streets / "00.jpg").read_bytes()[:2000])
+    ended = run("models", "compare", "demo", "demo", "--images", streets / "01.jpg", "--images", torn, cwd=tmp_path)
     assert ended.status == 0
     assert "torn.jpg: " in ended.stderr
     assert "1 image" in ended.stdout
+    (tmp_path / "empty").mkdir()
+    empty = run("models", "compare", "demo", "demo", "--images", tmp_path / "empty", cwd=tmp_path)
+    assert (empty.status, "There are no images in" in empty.stderr) == (1, True)
     assert "Confidences of matched boxes differ by 0.0000 on average" in ended.stderr
 
 
-def test_a_folder_without_images_is_refused(tmp_path: Path):
-    (tmp_path / "empty").mkdir()
-    ended = run("models", "compare", "demo", "demo", "--images", tmp_path / "empty", cwd=tmp_path)
-    assert ended.status == 1
-    assert "There are no images in" in ended.stderr
-
-
-@pytest.fixture(scope="module")
-def many_streets(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("streets")
-    for number in range(16):
-        assert cv2.imwrite(str(folder / f"{number:02d}.jpg"), Scene(3, frames=80).frame(5 * number)[0])
-    return folder
-
-
 @pytest.mark.slow
-def test_a_quantized_model_is_registered_listed_used_and_compared(many_streets: Path, tmp_path: Path):
+def test_a_quantized_model_is_registered_listed_used_and_compared(streets: Path, tmp_path: Path):
     env = {"IMGPIPELINE_MODEL_DIR": str(tmp_path / "models")}
-    made = run(
-        "models", "quantize", "demo", "--images", many_streets, "--goal", "0.95", "--json", env=env, cwd=tmp_path
-    )
+    made = run("models", "quantize", "demo", "--images", streets, "--goal", "0.95", "--json", env=env, cwd=tmp_path)
     assert made.status == 0, made.stderr
     found = made.json()
     assert (found["name"], found["model"], found["precision"]) == ("demo-int8", "demo", "int8")
@@ -199,18 +157,14 @@ def test_a_quantized_model_is_registered_listed_used_and_compared(many_streets: 
     assert "quantized to int8 with 16 images" in listed["demo-int8"]["summary"]
 
     compared = run(
-        "models", "compare", "demo", "demo-int8", "--images", many_streets, "--json", env=env, cwd=tmp_path
+        "models", "compare", "demo", "demo-int8", "--images", streets, "--json", env=env, cwd=tmp_path
     ).json()
     assert (compared["b"]["precision"], compared["b"]["sha256"]) == ("int8", sha256)
     assert compared["total"]["f1"] >= 0.9
 
-    again = run("models", "quantize", "demo-int8", "--images", many_streets, env=env, cwd=tmp_path)
-    assert again.status == 1
-    assert "is already quantized" in again.stderr
-
-
-@pytest.mark.medium
-def test_the_name_of_a_model_of_the_project_is_refused(streets: Path, tmp_path: Path):
-    ended = run("models", "quantize", "demo", "--images", streets, "--name", "yolox-nano", cwd=tmp_path)
-    assert ended.status == 1
-    assert "The project itself has a model 'yolox-nano'" in ended.stderr
+    for arguments, said in (
+        (("demo-int8",), "is already quantized"),
+        (("demo", "--name", "yolox-nano"), "The project itself has a model 'yolox-nano'"),
+    ):
+        refused = run("models", "quantize", *arguments, "--images", streets, env=env, cwd=tmp_path)
+        assert (refused.status, said in refused.stderr) == (1, True), refused.stderr

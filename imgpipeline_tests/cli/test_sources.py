@@ -5,7 +5,6 @@ import io
 import signal
 import subprocess
 import sys
-from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from urllib.request import urlopen
@@ -17,10 +16,9 @@ import pytest
 
 from imgpipeline.contracts.notices import NoticeKind
 from imgpipeline.contracts.times import utc_now
-from imgpipeline.objectstore import ObjectStore
 from imgpipeline.sources.configuration import load_sources
 from imgpipeline_tests.cli.command import environment, run
-from imgpipeline_tests.cli.samples import settings_of
+from imgpipeline_tests.cli.samples import OpenStore, settings_of
 from imgpipeline_tests.detect.conftest import jpeg
 from imgpipeline_tests.ledger.samples import write_chain
 from imgpipeline_tests.ledger.sessions import account, said, shot
@@ -31,7 +29,6 @@ from imgpipeline_tests.sources.mqtt.broker import send
 from imgpipeline_tests.sources.published import accounts_in, frames_in, read_published
 
 pytestmark = pytest.mark.medium
-OpenStore = Callable[[dict[str, str]], ObjectStore]
 STARTED, ENDED = NoticeKind.STARTED, NoticeKind.ENDED
 IMAGE = {"content-type": "image/jpeg"}
 EXAMPLE = Path(__file__).resolve().parents[2] / "deploy" / "sources.toml"
@@ -160,7 +157,7 @@ def file_of_sources(incoming: Path, ports: dict[str, int], store_url: str) -> st
 @pytest.mark.slow
 @pytest.mark.timeout(180)
 def test_a_folder_is_picked_up_at_the_start_and_when_files_come_beside_other_sources(
-    site: dict[str, str], tmp_path: Path, store_of: Callable[[dict[str, str]], ObjectStore]
+    site: dict[str, str], tmp_path: Path, store_of: OpenStore
 ):
     incoming, port, http_port = tmp_path / "incoming", free_port(), free_port()
     incoming.mkdir()

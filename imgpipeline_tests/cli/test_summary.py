@@ -1,4 +1,4 @@
-"""`imgpipeline summary`, `query` and `report`: numbers out of the lake, before and after days are built."""
+"""`imgpipeline build`, `summary`, `query` and `report`: numbers out of the lake, before and after days are built."""
 
 import csv
 import io
@@ -20,21 +20,24 @@ from typer.testing import CliRunner
 from imgpipeline.cli.app import app
 from imgpipeline.cli.options import RowFormat
 from imgpipeline.cli.output import size_bar
+from imgpipeline.contracts.keys import report_key, summary_key
 from imgpipeline.contracts.notices import Account, Notice, NoticeKind
 from imgpipeline.contracts.outcomes import Frame, FrameStatus
 from imgpipeline.contracts.times import utc_now
 from imgpipeline.lake.days.day_tables import rebuild_day
 from imgpipeline.lake.days.summaries import SUMMARIES
 from imgpipeline.lake.schema import ALL
-from imgpipeline.objectstore import ObjectStore, open_store
+from imgpipeline.objectstore import open_store
 from imgpipeline.settings import Settings
 from imgpipeline_tests.cli.command import REPOSITORY, environment, run
-from imgpipeline_tests.cli.samples import CAR, DOG, NEXT_DAY, seen
+from imgpipeline_tests.cli.samples import CAR, DOG, NEXT_DAY, OpenStore, seen
 from imgpipeline_tests.daily.builds import build_summary
 from imgpipeline_tests.ledger.samples import DAY, NOON, append, dead_letter, frame, write_chain
-from imgpipeline_tests.objectstore.stores import folder_settings
+from imgpipeline_tests.objectstore.stores import folder_settings, fresh_store
 from imgpipeline_tests.reports.reading import ReadPage
 from imgpipeline_tests.reports.samples import seen as report_frame
+
+pytestmark = pytest.mark.medium
 
 THIRD_DAY = date(2026, 1, 11)
 NAMES = ("label-counts", "label-totals", "hours", "sizes", "sources")
@@ -84,21 +87,12 @@ def filled(stored: str, tmp_path: Path) -> dict[str, str]:
     return {"IMGPIPELINE_STORE_URL": stored, "XDG_CACHE_HOME": str(tmp_path / "cache")}
 
 
-@pytest.mark.medium
-def test_a_time_zone_that_does_not_exist_is_a_usage_error(filled: dict[str, str], ask: Callable[..., Result]):
-    ended = ask(filled, "summary", "hours", "--timezone", "Asia/Kolkatta")
-    assert ended.exit_code == 2
-    assert "Asia/Kolkata" in ended.stderr
-
-
-@pytest.mark.medium
 def test_the_table_of_counts_has_the_asked_columns(filled: dict[str, str], ask: Callable[..., Result]):
     lines = ask(filled, "summary", "label-counts", "--by", "source", "--day", "2026-01-10").stdout.splitlines()
     assert [cell.strip() for cell in lines[1].strip("┃").split("┃")][:3] == ["source", "count", "distinct sources"]
     assert [cell.strip() for cell in lines[3].strip("│").split("│")][:3] == ["yard", "3", "1"]
 
 
-@pytest.mark.medium
 def test_an_unseen_label_differs_from_an_unobserved_hour(ask: Callable[..., Result], tmp_path: Path):
     settings = folder_settings(tmp_path)
     one_o_clock, account = NOON + timedelta(hours=1), Account(received=0, announced=0, observed_s=3600.0)
@@ -120,13 +114,13 @@ def test_an_unseen_label_differs_from_an_unobserved_hour(ask: Callable[..., Resu
     assert "not observed" in ask(env, "summary", "sources").stdout
 
 
-@pytest.mark.medium
 def test_sizes_are_drawn_as_bars(filled: dict[str, str], tmp_path: Path):
     ended = run("summary", "sizes", env=filled, cwd=tmp_path)
     cells = [[cell.strip() for cell in line.strip("│").split("│")] for line in ended.stdout.splitlines() if "│" in line]
     assert cells[0] == ["0.512 kB", "1.024 kB", "3", "█" * 30]
     assert cells[1] == ["1.024 kB", "2.048 kB", "0", ""]
     assert cells[7] == ["65.54 kB", "131.1 kB", "1", "█" * 10]
+    assert size_bar(1, 1000) == "▏", "any value above zero has a bar"
 
 
 @pytest.fixture
@@ -141,7 +135,6 @@ def ask(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Result]:
     return ask_in
 
 
-@pytest.mark.medium
 def test_each_summary_is_a_table(filled: dict[str, str], ask: Callable[..., Result]):
     for name in NAMES:
         ended = ask(filled, "summary", name, "--day", "2026-01-09")
@@ -149,7 +142,6 @@ def test_each_summary_is_a_table(filled: dict[str, str], ask: Callable[..., Resu
         assert ended.stdout.startswith("┏")
 
 
-@pytest.mark.medium
 def test_an_empty_lake_has_no_summaries(folder_site: dict[str, str], ask: Callable[..., Result]):
     for name in NAMES:
         ended = ask(folder_site, "summary", name)
@@ -157,12 +149,6 @@ def test_an_empty_lake_has_no_summaries(folder_site: dict[str, str], ask: Callab
         assert ask(folder_site, "summary", name, "--json").stdout == "[]\n"
 
 
-@pytest.mark.parametrize(("value", "bar"), [(0, ""), (1, "▏"), (500, "█" * 15), (1000, "█" * 30)])
-def test_any_value_above_zero_has_a_bar(value: int, bar: str):
-    assert size_bar(value, 1000) == bar
-
-
-@pytest.mark.medium
 def test_sizes_in_ten_bins_of_equal_width_and_hours_in_twenty_four(filled: dict[str, str], tmp_path: Path):
     sizes = [frame.size_bytes for frame in FRAMES]
     counts, edges = np.histogram(sizes, 10)
@@ -179,41 +165,13 @@ def test_sizes_in_ten_bins_of_equal_width_and_hours_in_twenty_four(filled: dict[
     assert sum(row["frames"] for row in hours) == len(FRAMES)
 
 
-@pytest.mark.medium
-def test_bins_of_a_day_of_another_time_zone_are_refused(filled: dict[str, str], tmp_path: Path):
-    asked = ("summary", "sizes", "--bins", "3", "--day", str(DAY), "--timezone", "Asia/Tokyo")
-    ended = run(*asked, env=filled, cwd=tmp_path)
-    assert ended.status == 2
-    assert "Bins of equal width are counted for UTC days, not for those of Asia/Tokyo." in ended.stderr
-
-
-@pytest.fixture
-def two_days(
-    folder_site: dict[str, str], store_of: Callable[[dict[str, str]], ObjectStore], tmp_path: Path
-) -> dict[str, str]:
-    write_chain(
-        store_of(folder_site),
-        [seen(0, CAR, DOG), seen(1, CAR), dead_letter(2)],
-        [seen(3, DOG, day=NEXT_DAY), seen(4)],
-    )
-    return {**folder_site, "XDG_CACHE_HOME": str(tmp_path / "cache")}
-
-
 def test_the_help_names_every_table(tmp_path: Path):
     shown = " ".join(run("query", "--help", cwd=tmp_path).stdout.replace("│", " ").split())
     assert [table.name for table in ALL if table.name not in shown] == []
 
 
-def test_any_table_answers_sql(two_days: dict[str, str], tmp_path: Path):
-    counts = "(SELECT count(*) FROM frames) AS f, (SELECT sum(frames) FROM segments) AS s"
-    sql = f"SELECT {counts}, code, timestamp FROM dead_letters"  # noqa: S608 - all of it stands here
-    (row,) = run("query", sql, "--json", env=two_days, cwd=tmp_path).json()
-    assert row == {"f": 4, "s": 4, "code": "DECODE_FAILED", "timestamp": "2026-01-09T12:00:00.000000Z"}
-
-
-@pytest.mark.medium
 def test_the_documented_recount_finds_the_file_without_a_frame_and_the_frame_without_a_file(
-    folder_site: dict[str, str], store_of: Callable[[dict[str, str]], ObjectStore], tmp_path: Path
+    folder_site: dict[str, str], store_of: OpenStore, tmp_path: Path
 ):
     (tmp_path / "images").mkdir()
     for name in ("counted", "missing"):
@@ -228,23 +186,19 @@ def test_the_documented_recount_finds_the_file_without_a_frame_and_the_frame_wit
     assert sorted(asked.stdout.decode().splitlines()) == sorted([missing, f"\t{unknown}"])
 
 
-def test_json_is_strict_and_loses_no_column(two_days: dict[str, str], tmp_path: Path):
+def test_rows_lose_no_column_as_strict_json_or_as_csv_without_formulas(filled: dict[str, str], tmp_path: Path):
     sql = "SELECT 1 AS n, 2 AS n, 'nan'::DOUBLE AS x, [1.5, NULL] AS l, {'k': DATE '2026-01-09'} AS s, 1.25 AS d"
-    (row,) = run("query", sql, "--json", env=two_days, cwd=tmp_path).json()
+    (row,) = run("query", sql, "--json", env=filled, cwd=tmp_path).json()
     assert row == {"n": 1, "n_1": 2, "x": None, "l": [1.5, None], "s": {"k": "2026-01-09"}, "d": 1.25}
-
-
-@pytest.mark.medium
-def test_only_the_table_cuts_many_rows(two_days: dict[str, str], tmp_path: Path):
-    ended = run("query", "SELECT * FROM range(1500)", env=two_days, cwd=tmp_path)
-    assert "1,000 of 1,500 rows" in ended.stderr
-    assert len(run("query", "SELECT * FROM range(1500)", "--json", env=two_days, cwd=tmp_path).json()) == 1500
-
-
-def test_rows_are_printed_as_csv(two_days: dict[str, str], tmp_path: Path):
     sql = "SELECT 1 AS n, NULL AS n, '=1+1' AS f, TIMESTAMPTZ '2026-01-09 12:00Z' AS w, [1] AS l"
-    ended = run("query", sql, "--csv", env=two_days, cwd=tmp_path)
+    ended = run("query", sql, "--csv", env=filled, cwd=tmp_path)
     assert ended.stdout == "n,n_1,f,w,l\n1,,'=1+1,2026-01-09T12:00:00.000000Z,[1]\n"
+
+
+def test_only_the_table_cuts_many_rows(filled: dict[str, str], tmp_path: Path):
+    ended = run("query", "SELECT * FROM range(1500)", env=filled, cwd=tmp_path)
+    assert "1,000 of 1,500 rows" in ended.stderr
+    assert len(run("query", "SELECT * FROM range(1500)", "--json", env=filled, cwd=tmp_path).json()) == 1500
 
 
 def test_csv_follows_rfc_4180_and_has_no_formulas(capsysbinary: pytest.CaptureFixture[bytes]):
@@ -255,31 +209,25 @@ def test_csv_follows_rfc_4180_and_has_no_formulas(capsysbinary: pytest.CaptureFi
     )
 
 
-@pytest.mark.medium
-@pytest.mark.parametrize(
-    ("options", "days"),
-    [
-        (["--day", "2026-01-09"], ["2026-01-09"]),
-        (["--from", "2026-01-10"], ["2026-01-10"]),
-        (["--from", "2020-01-01", "--to", "2030-01-01"], ["2026-01-09", "2026-01-10"]),
-        (["--to", "2020-01-01"], []),
-    ],
-)
-def test_a_query_can_be_limited_to_days(options: list[str], days: list[str], two_days: dict[str, str], tmp_path: Path):
-    asked = run("query", "SELECT DISTINCT day FROM frames ORDER BY day", *options, "--json", env=two_days, cwd=tmp_path)
-    assert [row["day"] for row in asked.json()] == days
+def test_a_query_can_be_limited_to_days(filled: dict[str, str], tmp_path: Path):
+    def days(*options: str) -> list[str]:
+        asked = run(
+            "query", "SELECT DISTINCT day FROM frames ORDER BY day", *options, "--json", env=filled, cwd=tmp_path
+        )
+        return [row["day"] for row in asked.json()]
+
+    assert days("--day", "2026-01-09") == ["2026-01-09"]
+    assert days("--from", "2026-01-10", "--to", "2030-01-01") == ["2026-01-10", "2026-01-11"]
+    assert days("--to", "2020-01-01") == []
 
 
 @pytest.fixture
-def reported(
-    folder_site: dict[str, str], store_of: Callable[[dict[str, str]], ObjectStore], tmp_path: Path
-) -> dict[str, str]:
+def reported(folder_site: dict[str, str], store_of: OpenStore, tmp_path: Path) -> dict[str, str]:
     yesterday = utc_now().date() - timedelta(days=1)
     write_chain(store_of(folder_site), [report_frame(0), report_frame(1)], [frame(2, yesterday)])
     return {**folder_site, "XDG_CACHE_HOME": str(tmp_path / "cache")}
 
 
-@pytest.mark.medium
 def test_a_report_is_written_to_a_file_and_the_same_to_stdout(reported: dict[str, str], tmp_path: Path):
     out = tmp_path / "day.html"
     (tmp_path / "plain").touch()
@@ -295,7 +243,6 @@ def test_a_report_is_written_to_a_file_and_the_same_to_stdout(reported: dict[str
     assert not (tmp_path / "store" / "reports").exists()
 
 
-@pytest.mark.medium
 def test_the_default_is_the_report_of_yesterday_in_the_working_folder(reported: dict[str, str], tmp_path: Path):
     yesterday = utc_now().date() - timedelta(days=1)
     ended = run("report", env=reported, cwd=tmp_path)
@@ -303,18 +250,8 @@ def test_the_default_is_the_report_of_yesterday_in_the_working_folder(reported: 
     assert ReadPage((tmp_path / f"report-{yesterday}.html").read_bytes()).numbers["frames"] == "1"
 
 
-def test_a_day_without_data_names_the_known_days(reported: dict[str, str], tmp_path: Path):
-    ended = run("report", "--day", "2020-05-05", "--output", str(tmp_path / "day.html"), env=reported, cwd=tmp_path)
-    assert ended.status == 1
-    assert "There is nothing for 2020-05-05." in ended.stderr
-    assert DAY.isoformat() in ended.stderr
-    assert "Next: imgpipeline report --day" in ended.stderr
-    assert not (tmp_path / "day.html").exists()
-
-
-@pytest.mark.medium
 def test_the_commands_that_are_shown_lead_to_the_frames_behind_a_number(
-    folder_site: dict[str, str], store_of: Callable[[dict[str, str]], ObjectStore], tmp_path: Path
+    folder_site: dict[str, str], store_of: OpenStore, tmp_path: Path
 ):
     label = "a'; touch here\u202e \x80"
     write_chain(
@@ -342,22 +279,38 @@ def words(command: str) -> list[str]:
     return shown.stdout.decode().split("\0")[1:-1]
 
 
-@pytest.mark.medium
-def test_a_file_that_cannot_be_written_is_an_error(reported: dict[str, str], tmp_path: Path):
-    missing = tmp_path / "missing" / "day.html"
-    ended = run("report", "--day", DAY.isoformat(), "--output", missing, env=reported, cwd=tmp_path)
-    assert ended.status == 1
-    assert "cannot be written" in ended.stderr
-    assert "--output" in ended.stderr
-
-
-@pytest.mark.medium
-def test_a_pipe_is_not_replaced_by_a_report_and_nothing_is_left_behind(reported: dict[str, str], tmp_path: Path):
+def test_a_report_that_cannot_be_written_leaves_nothing_behind(reported: dict[str, str], tmp_path: Path):
     os.mkfifo(tmp_path / "pipe")
     (tmp_path / "folder").mkdir()
-    for name in ("pipe", "folder"):
+    for name, said in (("pipe", "not a file"), ("folder", "not a file"), ("missing/day.html", "cannot be written")):
         ended = run("report", "--day", DAY.isoformat(), "--output", tmp_path / name, env=reported, cwd=tmp_path)
-        assert ended.status == 1
-        assert "not a file" in ended.stderr
+        assert (ended.status, said in ended.stderr, "--output" in ended.stderr) == (1, True, True), ended.stderr
     assert (tmp_path / "pipe").is_fifo()
     assert not [path.name for path in tmp_path.iterdir() if path.name.startswith(".")]
+
+
+def test_days_are_built_once_and_then_current(request: pytest.FixtureRequest, tmp_path: Path) -> None:
+    store = fresh_store("folder", request)
+    write_chain(store, [seen(0, day=DAY)], [seen(1, day=NEXT_DAY)])
+    env = {"IMGPIPELINE_STORE_URL": store.url, "XDG_CACHE_HOME": str(tmp_path / "cache")}
+    days = ("--from", str(DAY), "--to", str(NEXT_DAY), "--json")
+    first, second = (run("build", *days, env=env, cwd=tmp_path).json() for _ in range(2))
+    assert {row["day"] for row in first} == {str(DAY), str(NEXT_DAY)}
+    assert {row["outcome"] for row in first} == {"built"}
+    assert {row["outcome"] for row in second} == {"current"}
+    assert first[0]["object"] == "day_tables"
+    assert store.head(report_key(DAY)) is not None
+    refused = run("build", "--from", "2020-01-01", "--to", "2020-01-02", env=env, cwd=tmp_path)
+    assert f"No day of 2020-01-01 to 2020-01-02 has frames. Days that have: {DAY}, {NEXT_DAY}." in refused.stderr
+
+
+def test_what_cannot_be_built_is_named_and_the_rest_is_built(request: pytest.FixtureRequest, tmp_path: Path) -> None:
+    store = fresh_store("folder", request)
+    write_chain(store, [seen(0, day=DAY)])
+    store.put(summary_key("label_counts", DAY), b"rotten")
+    env = {"IMGPIPELINE_STORE_URL": store.url, "XDG_CACHE_HOME": str(tmp_path / "cache")}
+    ended = run("build", "--from", str(DAY), "--to", str(DAY), env=env, cwd=tmp_path)
+    assert ended.status == 1
+    assert f"1 object could not be built: label_counts of {DAY}." in ended.stderr
+    assert store.head(report_key(DAY)) is not None
+    assert store.head(summary_key("label_totals", DAY)) is None, "it needs the counts"

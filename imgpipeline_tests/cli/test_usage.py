@@ -10,6 +10,8 @@ import pytest
 from imgpipeline.cli import app as cli_app
 from imgpipeline_tests.cli.command import all_commands, run
 
+pytestmark = pytest.mark.medium
+
 WRONG_CALLS = [
     # what no command knows
     ("nonsense", "No such command 'nonsense'."),
@@ -21,17 +23,14 @@ WRONG_CALLS = [
     ("summary hours --from 2026-01-02 --to 2026-01-01", "--from 2026-01-02 is later"),
     ("summary sources --day 2026-01-01 --to 2026-01-02", "--day and --from or --to are both"),
     ("summary sizes --json --csv", "--json and --csv are both given."),
+    ("summary sizes --bins 3 --day 2026-01-09 --timezone Asia/Tokyo", "not for those of Asia/Tokyo."),
+    ("summary hours --timezone Asia/Kolkatta", "Asia/Kolkata"),
     ("query 'SELECT 1' --day nonsense", "--day is 'nonsense'."),
-    ("query 'SELECT 1' --json --csv", "--json and --csv are both given."),
     ("export duckdb lake.duckdb --day 2026-02-30", "--day is '2026-02-30'."),
     ("export coco set --day 2026-02-30", "--day is '2026-02-30'."),
     ("export yolo set --min-confidence 2", "--min-confidence"),
     ("report --day 2026-02-30", "--day is '2026-02-30'."),
-    ("redetect --model demo --day 2026-02-30", "--day is '2026-02-30'."),
-    ("redetect --model demo --from 2026-01-02 --to 2026-01-01", "is later than --to"),
-    ("models compare live demo --day 2026-02-30", "--day is '2026-02-30'."),
     ("explain --day x --hour 1 --label car", "--day is 'x'."),
-    ("dead-letters list --day x", "--day is 'x'."),
     ("serve --host 192.0.2.1", "Anyone who can reach 192.0.2.1 could see all images"),
     ("publish detections", "Missing option '--topic'."),
     ("publish tracks", "Missing option '--topic'."),
@@ -72,7 +71,6 @@ WRONG_CALLS = [
     ("dead-letters replay --day x", "--day is 'x'."),
     # empty values, as of shell variables that are not set
     ("ingest folder . --source ''", "--source is empty."),
-    ("ingest folder . --source=", "--source is empty."),
     ("ingest folder '' --source gate", "An argument is empty."),
     ("frames show 0.jpg --day x", "--day is 'x'."),
     ("health --supervisor ''", "--supervisor is empty."),
@@ -99,13 +97,10 @@ WRONG_CALLS = [
     ("redetect --model nonsense --day 2026-01-01", "There is no model 'nonsense'"),
     ("redetect --model demo@2 --day 2026-01-01", "There is no model 'demo@2'"),
     ("models compare live nonsense --day 2026-01-01", "There is no model 'nonsense'"),
-    ("models compare nonsense demo --day 2026-01-01", "There is no model 'nonsense'"),
     ("dead-letters list --code NONSENSE", "'NONSENSE' is not one of"),
     ("frames list --status nonsense", "'nonsense' is not one of"),
-    ("frames list --to soon", "--to is 'soon'."),
     ("import detections rows.csv --label-column nonsense", "The column 'nonsense' is missing"),
     ("import detections rows.csv --box-columns a,b", "--box-columns names 2 columns."),
-    ("import detections rows.csv --box-columns a", "--box-columns names 1 column."),
     ("summary label-totals --by colour", "--by is 'colour'."),
     ("ingest folder . --source gate --timezone Mars/Base", "Invalid value for '--timezone'"),
     ("ledger list --topic a/b", "'a/b'"),
@@ -132,6 +127,7 @@ WRONG_CALLS = [
     ("ledger repair --without-kafka", "--without-kafka gives up offsets"),
     ("mapreduce identity --input rows.csv --output rows.csv", "is one of the files to read."),
     ("mapreduce label-hour --input rows.csv", "Missing option '--output'"),
+    ("mapreduce identity --input rows.csv --output s3://bucket/out", "The output s3://bucket/out is an address; only"),
     ("mapreduce label-total --output out", "Missing option '--input'."),
     ("mapreduce show", "Missing argument 'FILE'."),
     ("models convert a.cfg b.weights", "Missing argument"),
@@ -160,7 +156,6 @@ def said_by(arguments: list[str], monkeypatch: pytest.MonkeyPatch, capfd: pytest
     return said.err if (ended.value.code, said.out, words) == (2, "", ["Error:", "Next:"]) else ""
 
 
-@pytest.mark.medium
 def test_a_wrong_call_has_status_two_one_message_and_a_next_step(
     monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ):
@@ -172,7 +167,6 @@ def test_a_wrong_call_has_status_two_one_message_and_a_next_step(
     assert not wrong
 
 
-@pytest.mark.medium
 def test_every_command_refuses_an_unknown_option_and_names_its_help(
     monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ):
@@ -184,7 +178,6 @@ def test_every_command_refuses_an_unknown_option_and_names_its_help(
     assert not wrong
 
 
-@pytest.mark.medium
 def test_the_table_of_wrong_calls_covers_every_command_with_arguments():
     in_table = [wrong_call for wrong_call, _ in WRONG_CALLS]
     for words, command in all_commands():

@@ -12,13 +12,14 @@ from imgpipeline.contracts.detection import Detection
 from imgpipeline.contracts.outcomes import Frame, make_frame_id
 from imgpipeline.events.alerts.chain import AlertChain
 from imgpipeline.events.values import Event
-from imgpipeline.objectstore import open_store
+from imgpipeline.objectstore import ObjectStore, open_store
 from imgpipeline.settings import Settings
 from imgpipeline_tests.lake.query.site import DAY, Site, fill
 from imgpipeline_tests.ledger.samples import NOON, append, frame, writer
-from imgpipeline_tests.objectstore.stores import s3_settings
+from imgpipeline_tests.objectstore.stores import folder_settings, s3_settings
 from imgpipeline_tests.servers.programs import MissingProgramError, chromium
 from imgpipeline_tests.servers.s3_server import S3Server
+from imgpipeline_tests.web.viewer.filmed import FilmedSite, filmed_site
 from imgpipeline_tests.web.viewer.viewing import Viewer, viewing
 
 HOSTILE_SOURCE = '"><img src=x onerror="document.title=1">'
@@ -30,13 +31,11 @@ class ViewedStore:
     """A viewer and the content of its store."""
 
     viewer: Viewer
-    """The running viewer."""
     site: Site
     """The content of the store, apart from `hostile`."""
     hostile: Frame
     """A frame whose names are markup and SQL."""
     settings: Settings
-    """Settings of the store."""
 
     @property
     def frames(self) -> list[Frame]:
@@ -62,7 +61,7 @@ def viewed(s3: S3Server, tmp_path_factory: pytest.TempPathFactory) -> Iterator[V
             yield ViewedStore(viewer, site, hostile, settings)
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="package")  # its event loop must not run in the tests of other packages
 def browser() -> Iterator[Browser]:
     try:
         program = chromium()
@@ -74,8 +73,21 @@ def browser() -> Iterator[Browser]:
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Settings:
-    """Settings of an empty store in a folder."""
-    return Settings(_env_file=None, store_url=(tmp_path / "store").as_uri())  # type: ignore[call-arg]  # pydantic-settings' own argument
+    """Settings of an empty store in a folder, with a file of keys that does not exist yet."""
+    return folder_settings(tmp_path).model_copy(update={"api_keys_file": tmp_path / "keys.json"})
+
+
+@pytest.fixture(scope="session")
+def filmed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[FilmedSite]:
+    """For reading only."""
+    with filmed_site(tmp_path_factory.mktemp("filmed")) as made:
+        yield made
+
+
+def raise_alert(store: ObjectStore) -> None:
+    """Put an alert of a crowd at the gate into a store."""
+    event = Event("crowd", "count", "gate", NOON, NOON, NOON, None, None, None, 7.0, "7 people", (), ())
+    AlertChain(store).append(event, difference_image=None, now=NOON)
 
 
 def image_change(site: Site, number: int) -> Event:

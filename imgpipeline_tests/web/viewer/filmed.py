@@ -38,9 +38,7 @@ class FilmedSite:
     """A running viewer and its content."""
 
     viewer: Viewer
-    """The running viewer."""
     store: ObjectStore
-    """Its store."""
     frames: tuple[Frame, ...]
     """All frames, the latest first."""
 

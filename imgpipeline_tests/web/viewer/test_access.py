@@ -6,16 +6,13 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
 import httpx
 import pytest
 from fastapi import FastAPI, Request
 
 from imgpipeline.errors import ConfigurationError, UsageError
-from imgpipeline.events.alerts.chain import AlertChain
 from imgpipeline.events.alerts.listing import read_acknowledgements
-from imgpipeline.events.values import Event
 from imgpipeline.objectstore import ObjectStore, open_store
 from imgpipeline.settings import Settings
 from imgpipeline.web.keys import KeyFile, Scope
@@ -23,11 +20,14 @@ from imgpipeline.web.viewer.access import Access
 from imgpipeline.web.viewer.app import check_host, create_app
 from imgpipeline.web.viewer.site import open_site
 from imgpipeline_tests.lake.query.site import DAY
-from imgpipeline_tests.ledger.samples import NOON, frames, write_chain
+from imgpipeline_tests.ledger.samples import frames, write_chain
 from imgpipeline_tests.servers.nginx import Nginx
 from imgpipeline_tests.servers.ports import LOOPBACK, free_port
 from imgpipeline_tests.servers.programs import MissingProgramError
+from imgpipeline_tests.web.viewer.conftest import raise_alert
 from imgpipeline_tests.web.viewer.viewing import Viewer, viewing
+
+pytestmark = pytest.mark.medium
 
 NOW = datetime(2026, 1, 9, 12, tzinfo=UTC)
 ACKNOWLEDGE = "/api/v1/alerts/1/acknowledgements"
@@ -38,9 +38,7 @@ class GuardedViewer:
     """A viewer that asks for keys."""
 
     viewer: Viewer
-    """Running."""
     keys: KeyFile
-    """Its keys."""
     store: ObjectStore
     """Has one alert."""
 
@@ -51,17 +49,11 @@ class GuardedViewer:
 
 
 @pytest.fixture
-def settings(folder: Settings, tmp_path: Path) -> Settings:
-    return folder.model_copy(update={"api_keys_file": tmp_path / "keys.json"})
-
-
-@pytest.fixture
-def guarded(settings: Settings) -> Iterator[GuardedViewer]:
-    keys, store = KeyFile(settings.api_keys_file), open_store(settings)
+def guarded(folder: Settings) -> Iterator[GuardedViewer]:
+    keys, store = KeyFile(folder.api_keys_file), open_store(folder)
     keys.add((), NOW, scopes=(Scope.READ,), name="first")
-    event = Event("crowd", "count", "gate", NOON, NOON, NOON, None, None, None, 7.0, "7 people", (), ())
-    AlertChain(store).append(event, difference_image=None, now=NOON)
-    with viewing(settings) as viewer:
+    raise_alert(store)
+    with viewing(folder) as viewer:
         yield GuardedViewer(viewer, keys, store)
 
 
@@ -80,12 +72,11 @@ def routes_of(app: FastAPI) -> list[tuple[str, str]]:
     return found
 
 
-@pytest.mark.medium
-def test_every_route_needs_a_key_with_its_scope(guarded: GuardedViewer, settings: Settings):
+def test_every_route_needs_a_key_with_its_scope(guarded: GuardedViewer, folder: Settings):
     http = guarded.viewer.http
     wrong = {"none": ({}, 401), "unknown": ({"Authorization": "Bearer img_x"}, 401),
              "ingest": (guarded.key(Scope.INGEST), 403)}  # fmt: skip
-    routes = [*routes_of(create_app(open_site(settings), Access(settings))), ("GET", "/nothing"), ("POST", "/")]
+    routes = [*routes_of(create_app(open_site(folder), Access(folder))), ("GET", "/nothing"), ("POST", "/")]
     assert len(routes) > 20
     for method, path in routes:
         for headers, status in wrong.values():
@@ -97,27 +88,6 @@ def test_every_route_needs_a_key_with_its_scope(guarded: GuardedViewer, settings
     assert http.get("/api/v1/days").headers["www-authenticate"] == "Bearer"
 
 
-@pytest.mark.medium
-def test_a_key_is_sent_as_bearer_or_as_the_password_of_a_browser(guarded: GuardedViewer):
-    http, bearer = guarded.viewer.http, guarded.key(Scope.READ)
-    secret = bearer["Authorization"].split()[1]
-    assert http.get("/alerts", headers=bearer).status_code == 200
-    assert http.get("/alerts", auth=("anybody", secret)).status_code == 200
-    assert http.get("/alerts", auth=(secret, "")).status_code == 401
-    assert http.get("/alerts", headers={"Authorization": "Basic !"}).status_code == 401
-
-
-@pytest.mark.medium
-def test_a_revoked_key_is_refused_even_if_it_was_the_last_one(guarded: GuardedViewer):
-    bearer = guarded.key(Scope.READ)
-    assert guarded.viewer.http.get("/alerts", headers=bearer).status_code == 200
-    for key_id in [key.id for key in guarded.keys.keys(Scope.READ)]:
-        guarded.keys.remove(key_id)
-    assert guarded.viewer.http.get("/alerts", headers=bearer).status_code == 401
-    assert guarded.viewer.http.get("/alerts").status_code == 401
-
-
-@pytest.mark.medium
 def test_acknowledging_needs_its_scope_and_names_the_holder_of_the_key(guarded: GuardedViewer):
     http = guarded.viewer.http
     refused = http.post(ACKNOWLEDGE, json={"note": "x"}, headers=guarded.key(Scope.READ))
@@ -134,7 +104,6 @@ def test_acknowledging_needs_its_scope_and_names_the_holder_of_the_key(guarded: 
     assert http.post(ACKNOWLEDGE, json={"note": "x" * 2001}, headers=both).status_code == 400
 
 
-@pytest.mark.medium
 def test_the_form_of_an_alert_acknowledges_it_and_shows_the_page(guarded: GuardedViewer):
     http, headers = guarded.viewer.http, guarded.key(Scope.READ, Scope.ACKNOWLEDGE)
     form = 'action="/alerts/1/acknowledge" method="post"'
@@ -150,7 +119,6 @@ def test_the_form_of_an_alert_acknowledges_it_and_shows_the_page(guarded: Guarde
     assert len(read_acknowledgements(guarded.store, 1)) == 1
 
 
-@pytest.mark.medium
 def test_a_page_of_another_site_cannot_acknowledge_with_the_key_of_its_visitor(guarded: GuardedViewer):
     key = guarded.key(Scope.READ, Scope.ACKNOWLEDGE)
     for browser in ({"Sec-Fetch-Site": "cross-site"}, {"Sec-Fetch-Site": "same-site"}, {"Sec-Fetch-Site": "none"},
@@ -175,52 +143,42 @@ def test_a_page_of_another_site_cannot_acknowledge_with_the_key_of_its_visitor(g
     ],
 )
 def test_only_a_trusted_proxy_can_name_the_visitor(
-    settings: Settings, proxies: str, headers: list[tuple[str, str]], named: str | None
+    folder: Settings, proxies: str, headers: list[tuple[str, str]], named: str | None
 ):
     sent = [(name.lower().encode(), value.encode()) for name, value in headers]
     request = Request({"type": "http", "client": ("127.0.0.1", 50_000), "headers": sent})
-    visitor = Access(settings.model_copy(update={"trusted_proxies": proxies})).visitor(request)
+    visitor = Access(folder.model_copy(update={"trusted_proxies": proxies})).visitor(request)
     assert (visitor and visitor.name) == named
 
 
-@pytest.mark.medium
-def test_the_person_named_by_a_proxy_is_the_author(settings: Settings):
-    store = open_store(settings)
-    event = Event("crowd", "count", "gate", NOON, NOON, NOON, None, None, None, 7.0, "7 people", (), ())
-    AlertChain(store).append(event, difference_image=None, now=NOON)
-    changed = {"trusted_proxies": "127.0.0.1", "identity_header": "Remote-User"}
-    with viewing(settings.model_copy(update=changed)) as viewer:
-        assert viewer.http.post(ACKNOWLEDGE, json={}, headers={"Remote-User": "carla"}).status_code == 201
-    assert [given.by for given in read_acknowledgements(store, 1)] == ["carla"]
-
-
-def test_an_address_that_other_machines_reach_needs_a_key_or_a_proxy(settings: Settings):
-    with pytest.raises(UsageError, match="there is no API key"):
-        check_host(Access(settings), "0.0.0.0", 8050)  # noqa: S104 - refused
-    KeyFile(settings.api_keys_file).add(("*",), NOW)
-    with pytest.raises(UsageError, match="there is no API key"):
-        check_host(Access(settings), "0.0.0.0", 8050)  # noqa: S104 - a key that only ingests opens nothing
-    check_host(Access(settings.model_copy(update={"trusted_proxies": "10.0.3.7"})), "0.0.0.0", 8050)  # noqa: S104 - allowed
-    KeyFile(settings.api_keys_file).add((), NOW, scopes=(Scope.READ,))
-    check_host(Access(settings), "0.0.0.0", 8050)  # noqa: S104 - allowed
-
-
-def test_a_wrong_proxy_and_a_damaged_file_of_keys_are_errors(settings: Settings):
-    with pytest.raises(ConfigurationError, match="IMGPIPELINE_TRUSTED_PROXIES"):
-        Access(settings.model_copy(update={"trusted_proxies": "cameras.example"}))
-    settings.api_keys_file.write_text("{")
-    with pytest.raises(ConfigurationError, match="not a valid file of API keys"):
-        Access(settings).is_needed()
-
-
-@pytest.mark.medium
-def test_without_keys_anyone_on_this_machine_may_do_everything(settings: Settings):
-    store: Any = open_store(settings)
-    event = Event("crowd", "count", "gate", NOON, NOON, NOON, None, None, None, 7.0, "7 people", (), ())
-    AlertChain(store).append(event, difference_image=None, now=NOON)
-    with viewing(settings) as viewer:
+def test_the_author_is_the_person_named_by_a_proxy_or_without_keys_anyone_on_this_machine(folder: Settings):
+    store = open_store(folder)
+    raise_alert(store)
+    with viewing(folder) as viewer:
         assert viewer.http.post(ACKNOWLEDGE, json={"note": "me"}).status_code == 201
-    assert [given.by for given in read_acknowledgements(store, 1)] == ["viewer without login"]
+    changed = {"trusted_proxies": "127.0.0.1", "identity_header": "Remote-User"}
+    with viewing(folder.model_copy(update=changed)) as viewer:
+        assert viewer.http.post(ACKNOWLEDGE, json={}, headers={"Remote-User": "carla"}).status_code == 201
+    assert [given.by for given in read_acknowledgements(store, 1)] == ["viewer without login", "carla"]
+
+
+def test_an_address_that_other_machines_reach_needs_a_key_or_a_proxy(folder: Settings):
+    with pytest.raises(UsageError, match="there is no API key"):
+        check_host(Access(folder), "0.0.0.0", 8050)  # noqa: S104 - refused
+    KeyFile(folder.api_keys_file).add(("*",), NOW)
+    with pytest.raises(UsageError, match="there is no API key"):
+        check_host(Access(folder), "0.0.0.0", 8050)  # noqa: S104 - a key that only ingests opens nothing
+    check_host(Access(folder.model_copy(update={"trusted_proxies": "10.0.3.7"})), "0.0.0.0", 8050)  # noqa: S104 - allowed
+    KeyFile(folder.api_keys_file).add((), NOW, scopes=(Scope.READ,))
+    check_host(Access(folder), "0.0.0.0", 8050)  # noqa: S104 - allowed
+
+
+def test_a_wrong_proxy_and_a_damaged_file_of_keys_are_errors(folder: Settings):
+    with pytest.raises(ConfigurationError, match="IMGPIPELINE_TRUSTED_PROXIES"):
+        Access(folder.model_copy(update={"trusted_proxies": "cameras.example"}))
+    folder.api_keys_file.write_text("{")
+    with pytest.raises(ConfigurationError, match="not a valid file of API keys"):
+        Access(folder).is_needed()
 
 
 PAGE = Path(__file__).parents[3] / "docs" / "viewer.md"
@@ -265,7 +223,6 @@ def proxied(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Proxied]:
         yield Proxied(viewer, outside)
 
 
-@pytest.mark.medium
 def test_the_name_of_the_login_is_used(proxied: Proxied):
     assert proxied.outside.get("/").status_code == 401
     page = proxied.outside.get("/review", params={"day": str(DAY)}, auth=proxied.as_anna())
@@ -275,7 +232,6 @@ def test_the_name_of_the_login_is_used(proxied: Proxied):
     assert (marked.status_code, marked.json()["by"], marked.json()["reviewed"]) == (200, "anna", 3)
 
 
-@pytest.mark.medium
 def test_a_name_sent_by_a_client_is_ignored(proxied: Proxied):
     forged = {"X-Forwarded-User": "admin"}
     assert proxied.viewer.http.get("/", headers=forged).status_code == 401, "not from the proxy"
@@ -283,7 +239,6 @@ def test_a_name_sent_by_a_client_is_ignored(proxied: Proxied):
     assert through.json()["by"] == "anna"
 
 
-@pytest.mark.medium
 def test_forms_of_other_sites_are_refused_and_own_ones_are_not(proxied: Proxied):
     form = {"day": str(DAY), "reviewed": "0", "back": "/review"}
     own = str(proxied.outside.base_url).rstrip("/")
@@ -295,7 +250,6 @@ def test_forms_of_other_sites_are_refused_and_own_ones_are_not(proxied: Proxied)
     assert answers[0].headers["location"] == "/review", "leads back to this site, by whatever name it was reached"
 
 
-@pytest.mark.medium
 def test_changes_arrive_while_the_connection_stays_open(proxied: Proxied):
     with proxied.outside.stream("GET", "/api/v1/changes", auth=proxied.as_anna(), timeout=10) as stream:
         assert stream.headers["content-type"].startswith("text/event-stream")

@@ -10,14 +10,15 @@ from imgpipeline.contracts.keys import attempts_prefix
 from imgpipeline.contracts.times import format_time
 from imgpipeline.events.alerts.chain import AlertChain
 from imgpipeline.events.reading import read_events
-from imgpipeline.events.values import Event
 from imgpipeline.objectstore import open_store
 from imgpipeline.objectstore.numbered import append_entry
 from imgpipeline.settings import Settings
 from imgpipeline_tests.ledger.samples import DAY, NOON, frames, write_chain
-from imgpipeline_tests.web.viewer.conftest import ViewedStore
+from imgpipeline_tests.web.viewer.conftest import ViewedStore, raise_alert
 from imgpipeline_tests.web.viewer.filmed import filmed_site
 from imgpipeline_tests.web.viewer.viewing import links, viewing
+
+pytestmark = pytest.mark.medium
 
 
 def test_alerts_are_listed_the_latest_first(viewed: ViewedStore):
@@ -52,7 +53,6 @@ def test_an_alert_number_shows_its_images_with_their_captions(viewed: ViewedStor
     assert sent == [store.get(path) for path in stored]
 
 
-@pytest.mark.medium
 def test_an_alert_shows_its_frame_with_boxes_and_places_and_leads_to_frame_event_and_rule(tmp_path: Path):
     with filmed_site(tmp_path) as site:
         [event] = read_events(site.store, Settings(_env_file=None), DAY)  # type: ignore[call-arg]  # pydantic-settings' own argument
@@ -70,14 +70,12 @@ def test_an_alert_shows_its_frame_with_boxes_and_places_and_leads_to_frame_event
         assert site.viewer.get(frame).status_code == 200
 
 
-@pytest.mark.medium
 def test_an_alert_that_nobody_is_told_of_says_so(folder: Settings):
     store = open_store(folder)
-    event = Event(
-        "crowd", "count", "gate", NOON, NOON, NOON, None, None, None, 7.0, "7 people", ("0" * 32,), ("a.jpg",)
-    )
-    AlertChain(store).append(event, difference_image=None, now=NOON)
+    write_chain(store, frames(0, 1))
     with viewing(folder) as viewer:
+        assert "imgpipeline alerts watch" in viewer.get("/alerts").text
+        raise_alert(store)
         for path in ("/alerts", "/alerts/1"):
             assert "no target configured" in viewer.get(path).text
     with viewing(folder.model_copy(update={"alert_targets": SecretStr("json://127.0.0.1:1")})) as viewer:
@@ -87,10 +85,3 @@ def test_an_alert_that_nobody_is_told_of_says_so(folder: Settings):
     append_entry(store, attempts_prefix(1), attempt)
     with viewing(folder) as viewer:  # has no targets itself
         assert "<dd>no, 1 attempt</dd>" in viewer.get("/alerts/1").text
-
-
-@pytest.mark.medium
-def test_without_alerts_the_page_says_what_raises_them(folder: Settings):
-    write_chain(open_store(folder), frames(0, 1))
-    with viewing(folder) as viewer:
-        assert "imgpipeline alerts watch" in viewer.get("/alerts").text

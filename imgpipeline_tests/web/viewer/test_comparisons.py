@@ -20,6 +20,8 @@ from imgpipeline_tests.ledger.samples import write_chain
 from imgpipeline_tests.redetect.days import DAY, NOON, add_frames, build_live, picture, read_rows, redetector
 from imgpipeline_tests.web.viewer.viewing import Viewer, viewing
 
+pytestmark = pytest.mark.medium
+
 LOW = "demo@0.002"
 """Finds much that live does not."""
 CELLS = ("count_a", "count_b", "matched", "only_a", "only_b")
@@ -41,7 +43,6 @@ def viewer(settings: Settings) -> Iterator[Viewer]:
         yield made
 
 
-@pytest.mark.medium
 def test_the_numbers_are_those_of_the_stored_comparison(viewer: Viewer, settings: Settings):
     store = open_store(settings)
     build_comparison(settings, store, DAY, now=NOON)
@@ -54,7 +55,6 @@ def test_the_numbers_are_those_of_the_stored_comparison(viewer: Viewer, settings
     assert sum(row["only_b"] for row in stored.values()) > 0
 
 
-@pytest.mark.medium
 def test_each_number_leads_to_frames_with_the_same_sum(viewer: Viewer):
     page = viewer.get("/comparisons", day=DAY).text
     cells = re.findall(r'<td class="right"><a href="(/comparisons[^"]*)"[^>]*>([\d,]+)</a>', page)
@@ -67,7 +67,6 @@ def test_each_number_leads_to_frames_with_the_same_sum(viewer: Viewer):
         assert found["matching"] == len(found["frames"]) == linked.count('class="card"')
 
 
-@pytest.mark.medium
 def test_the_largest_disagreement_is_first_and_pages_follow_each_other(viewer: Viewer):
     whole = viewer.json("/api/v1/comparisons", day=DAY)
     order = [(-one["differing"], one["lowest_iou"] or 1.0, one["frame_id"]) for one in whole["frames"]]
@@ -84,7 +83,6 @@ def test_the_largest_disagreement_is_first_and_pages_follow_each_other(viewer: V
     assert paged == whole["frames"]
 
 
-@pytest.mark.medium
 def test_the_two_models_can_be_swapped(viewer: Viewer):
     there, back = (viewer.json("/api/v1/comparisons", day=DAY, a=a, b=b) for a, b in (("live", LOW), (LOW, "live")))
     assert [(one["only_a"], one["only_b"]) for one in there["labels"]] == [
@@ -92,25 +90,18 @@ def test_the_two_models_can_be_swapped(viewer: Viewer):
     ]
 
 
-@pytest.mark.medium
-@pytest.mark.parametrize(
-    ("query", "status", "said"),
-    [
+def test_models_that_cannot_be_compared_are_explained(viewer: Viewer):
+    for query, status, said in (
         ({"b": "nothing"}, 404, "the day has live, demo@0.002"),
         ({"a": "live", "b": "live"}, 404, "cannot be compared"),
         ({"b": "../../etc"}, 404, "cannot be compared"),
         ({"counted": "most"}, 400, "counted"),
-    ],
-    ids=["unknown", "same", "path", "column"],
-)
-def test_models_that_cannot_be_compared_are_explained(viewer: Viewer, query: dict[str, str], status: int, said: str):
-    answer = viewer.get("/api/v1/comparisons", day=DAY, **query)
-    assert answer.status_code == status
-    assert said in answer.json()["error"]
-    assert viewer.get("/comparisons", day=DAY, **query).status_code == status
+    ):
+        answer = viewer.get("/api/v1/comparisons", day=DAY, **query)
+        assert (answer.status_code, said in answer.json()["error"]) == (status, True), query
+        assert viewer.get("/comparisons", day=DAY, **query).status_code == status
 
 
-@pytest.mark.medium
 def test_labels_that_only_the_other_model_found_have_different_colours(tmp_path: Path):
     """Live detection found no label at all, so none of them is in the tables."""
     settings = load_settings(store_url=(tmp_path / "store").as_uri(), api_keys_file=tmp_path / "keys.json")
@@ -140,7 +131,6 @@ def test_a_day_with_one_model_names_the_command(folder: Settings):
         assert "imgpipeline redetect --model NAME" in viewer.get("/comparisons").text
 
 
-@pytest.mark.medium
 def test_from_a_number_to_its_frames_and_the_boxes_of_each_model(browser: Browser, viewer: Viewer):
     with browser.new_context(base_url=str(viewer.http.base_url)) as context:
         page = context.new_page()

@@ -1,22 +1,23 @@
 """The pages in a real browser: from a number to its frames and back by keys, text that stays text, phones, news."""
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
+from typing import Any
 
 import pytest
 from playwright.sync_api import Browser, Page, expect
 
-from imgpipeline.events.alerts.chain import AlertChain
-from imgpipeline.events.values import Event
 from imgpipeline.objectstore import open_store
 from imgpipeline.settings import Settings
 from imgpipeline.web.keys import KeyFile, Scope
 from imgpipeline_tests.lake.query.site import DAY
 from imgpipeline_tests.lake.samples import seen
 from imgpipeline_tests.ledger.samples import NOON, append, write_chain
-from imgpipeline_tests.web.viewer.conftest import ViewedStore
+from imgpipeline_tests.web.viewer.conftest import ViewedStore, raise_alert
 from imgpipeline_tests.web.viewer.viewing import viewing
+
+pytestmark = pytest.mark.medium
 
 PHONE = {"width": 390, "height": 844}
 
@@ -33,7 +34,6 @@ def page(browser: Browser, viewed: ViewedStore) -> Iterator[Page]:
         assert [text for text in said if "500 (Internal Server Error)" not in text] == []
 
 
-@pytest.mark.medium
 def test_keys_lead_from_a_count_to_its_frames_and_back(page: Page, viewed: ViewedStore):
     page.goto(f"/?day={DAY}")
     page.get_by_role("link", name="car from 07 to 08: 4").click()
@@ -57,7 +57,6 @@ def test_keys_lead_from_a_count_to_its_frames_and_back(page: Page, viewed: Viewe
     page.wait_for_url(address)
 
 
-@pytest.mark.medium
 def test_boxes_lie_on_the_image_and_can_be_hidden(page: Page, viewed: ViewedStore):
     one = next(one for one in viewed.site.frames if len(one.detections) == 3)
     page.goto(f"/frames/{one.day}/{one.frame_id}")
@@ -77,17 +76,6 @@ def test_boxes_lie_on_the_image_and_can_be_hidden(page: Page, viewed: ViewedStor
     expect(page.locator(".large .boxes")).to_be_hidden()
 
 
-@pytest.mark.medium
-def test_a_chosen_filter_is_in_the_address_and_empty_fields_are_not(page: Page, viewed: ViewedStore):
-    page.goto(f"/review?day={DAY}")
-    page.get_by_label("Source").select_option("yard")
-    page.wait_for_url(f"**/review?day={DAY}&source=yard")
-    expect(page.get_by_label("Source")).to_have_value("yard")
-    page.get_by_role("link", name="clear").click()
-    page.wait_for_url(f"**/review?day={DAY}")
-
-
-@pytest.mark.medium
 def test_escape_and_a_click_elsewhere_close_the_menu(page: Page, viewed: ViewedStore):
     page.goto("/search?q=car")
     menu, button = page.locator(".menu div"), page.locator(".menu summary")
@@ -106,7 +94,6 @@ def test_escape_and_a_click_elsewhere_close_the_menu(page: Page, viewed: ViewedS
     page.wait_for_url("**/objects")
 
 
-@pytest.mark.medium
 def test_pages_fit_a_phone(page: Page, viewed: ViewedStore):
     page.set_viewport_size(PHONE)  # type: ignore[arg-type]  # a plain dict of two numbers
     one = viewed.site.frames[0]
@@ -125,7 +112,6 @@ def test_pages_fit_a_phone(page: Page, viewed: ViewedStore):
         assert page.evaluate("document.documentElement.scrollWidth") <= PHONE["width"], path
 
 
-@pytest.mark.medium
 def test_the_key_that_marks_frames_does_nothing_in_other_grids(page: Page, viewed: ViewedStore):
     page.goto(f"/search?q=day:{DAY}")
     page.locator(".card").first.focus()
@@ -134,46 +120,43 @@ def test_the_key_that_marks_frames_does_nothing_in_other_grids(page: Page, viewe
     expect(page.locator(".card.reviewed")).to_have_count(0)
 
 
-@pytest.mark.medium
 def test_a_mark_that_is_refused_is_explained_in_the_grid(browser: Browser, folder: Settings):
-    settings = folder.model_copy(update={"api_keys_file": Path(folder.store_url[7:]).parent / "keys.json"})
-    key = KeyFile(settings.api_keys_file).add((), NOON, scopes=(Scope.READ,), name="anna")
-    write_chain(open_store(settings), [seen(0, ["car"])])
-    with viewing(settings) as viewer:
-        address = str(viewer.http.base_url)
-        login = {"username": "anna", "password": key}
-        with browser.new_context(base_url=address, http_credentials=login) as context:  # type: ignore[arg-type]  # a dict
-            page = context.new_page()
-            page.goto("/review")
-            page.locator(".card").focus()
-            page.keyboard.press("r")
-            expect(page.locator("#mark-problem")).to_have_text(
-                "POST /api/v1/reviewed: this needs an API key with the scope acknowledge."
-            )
+    key = KeyFile(folder.api_keys_file).add((), NOON, scopes=(Scope.READ,), name="anna")
+    write_chain(open_store(folder), [seen(0, ["car"])])
+    with logged_in(browser, folder, key) as page:
+        page.goto("/review")
+        page.locator(".card").focus()
+        page.keyboard.press("r")
+        expect(page.locator("#mark-problem")).to_have_text(
+            "POST /api/v1/reviewed: this needs an API key with the scope acknowledge."
+        )
 
 
-@pytest.mark.medium
+@contextmanager
+def logged_in(browser: Browser, settings: Settings, key: str) -> Iterator[Page]:
+    """Open a page of a new viewer, with a key as the password."""
+    login: Any = {"username": "anna", "password": key}
+    with (
+        viewing(settings) as viewer,
+        browser.new_context(base_url=str(viewer.http.base_url), http_credentials=login) as context,
+    ):
+        yield context.new_page()
+
+
 def test_an_alert_is_acknowledged_with_a_key_as_password_and_a_note_that_stays_text(browser: Browser, folder: Settings):
-    settings = folder.model_copy(update={"api_keys_file": Path(folder.store_url[7:]).parent / "keys.json"})
-    keys = KeyFile(settings.api_keys_file)
-    key = keys.add((), NOON, scopes=(Scope.READ, Scope.ACKNOWLEDGE), name="<b>anna</b>")
-    event = Event("crowd", "count", "gate", NOON, NOON, NOON, None, None, None, 7.0, "7 people", (), ())
-    AlertChain(open_store(settings)).append(event, difference_image=None, now=NOON)
-    with viewing(settings) as viewer:
-        login = {"username": "anna", "password": key}
-        address = str(viewer.http.base_url)
-        with browser.new_context(base_url=address, http_credentials=login) as context:  # type: ignore[arg-type]  # a dict
-            page = context.new_page()
-            page.goto("/alerts/1")
-            page.get_by_label("Note").fill("<img src=x onerror=document.title=1>")
-            page.get_by_role("button", name="Acknowledge").click()
-            page.wait_for_url("**/alerts/1")
-            expect(page.locator("dl.facts")).to_contain_text("by <b>anna</b>, ")
-            expect(page.locator("dl.facts")).to_contain_text(": <img src=x onerror=document.title=1>")
-            expect(page).to_have_title("Alert 1 · imgpipeline")
+    both = (Scope.READ, Scope.ACKNOWLEDGE)
+    key = KeyFile(folder.api_keys_file).add((), NOON, scopes=both, name="<b>anna</b>")
+    raise_alert(open_store(folder))
+    with logged_in(browser, folder, key) as page:
+        page.goto("/alerts/1")
+        page.get_by_label("Note").fill("<img src=x onerror=document.title=1>")
+        page.get_by_role("button", name="Acknowledge").click()
+        page.wait_for_url("**/alerts/1")
+        expect(page.locator("dl.facts")).to_contain_text("by <b>anna</b>, ")
+        expect(page.locator("dl.facts")).to_contain_text(": <img src=x onerror=document.title=1>")
+        expect(page).to_have_title("Alert 1 · imgpipeline")
 
 
-@pytest.mark.medium
 def test_a_live_page_shows_a_new_frame(browser: Browser, folder: Settings):
     now = datetime.now(UTC)
     chain = write_chain(open_store(folder), [seen(0, ["car"], source="gate", timestamp=now)])

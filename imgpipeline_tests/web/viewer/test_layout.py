@@ -22,6 +22,8 @@ from imgpipeline_tests.ledger.samples import DAY, NOON, dead_letter, rejected, w
 from imgpipeline_tests.tracking.films import Car, film
 from imgpipeline_tests.web.viewer.viewing import viewing
 
+pytestmark = pytest.mark.medium
+
 START = datetime(2026, 1, 9, 11, 50, tzinfo=UTC)
 END = START + timedelta(minutes=20)
 SOURCE = "loading_bay_camera_seven"
@@ -115,7 +117,6 @@ def show(page: Page, path: str) -> None:
         page.wait_for_url("**/frames/**")
 
 
-@pytest.mark.medium
 @pytest.mark.parametrize("path", [PAGES[1], PAGES[3], "/frame"], ids=["dead letters", "places", "frame"])
 def test_tables_fit_a_screen(page: Page, path: str):
     show(page, path)
@@ -124,14 +125,12 @@ def test_tables_fit_a_screen(page: Page, path: str):
     assert [size for size in sizes if size[0] > size[1]] == []
 
 
-@pytest.mark.medium
 @pytest.mark.parametrize("path", PAGES)
 def test_text_keeps_off_boxes(page: Page, path: str):
     page.goto(path)
     assert page.evaluate(TOUCHING) == []
 
 
-@pytest.mark.medium
 @pytest.mark.parametrize("path", ["/frame", "/alerts/1"])
 def test_captions_stay_in_the_image_and_above_the_names_of_places(page: Page, path: str):
     show(page, path)
@@ -148,7 +147,6 @@ def test_captions_stay_in_the_image_and_above_the_names_of_places(page: Page, pa
     assert drawn == ["ways", "boxes"]
 
 
-@pytest.mark.medium
 def test_a_record_without_spaces_fits_a_phone(page: Page):
     page.set_viewport_size({"width": 390, "height": 844})
     try:

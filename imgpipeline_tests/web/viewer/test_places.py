@@ -24,6 +24,8 @@ from imgpipeline_tests.web.viewer.axe import serious_problems
 from imgpipeline_tests.web.viewer.conftest import ViewedStore
 from imgpipeline_tests.web.viewer.viewing import Viewer, viewing
 
+pytestmark = pytest.mark.medium
+
 START = datetime(2026, 1, 9, 11, 50, tzinfo=UTC)
 END = START + timedelta(minutes=20)
 NIGHT = START + timedelta(hours=14)
@@ -85,7 +87,6 @@ def numbers_of(viewer: Viewer) -> list[tuple[dict[str, Any], int, int]]:
     return zones + lines
 
 
-@pytest.mark.medium
 def test_every_number_leads_to_frames_that_add_up_to_it(viewer: Viewer):
     numbers = numbers_of(viewer)
     assert [(asked["hour"], shown) for asked, shown, _ in numbers] == [(11, 120), (12, 120), (12, 2)]
@@ -98,7 +99,6 @@ def test_every_number_leads_to_frames_that_add_up_to_it(viewer: Viewer):
             assert datetime.fromisoformat(one["timestamp"]).hour == asked["hour"]
 
 
-@pytest.mark.medium
 def test_each_link_leads_to_the_count_that_it_shows(viewer: Viewer):
     page = viewer.get("/places", day=DAY).text
     links = re.findall(r'href="(/places/frames[^"]*)"[^>]*>([\d,]+)</a>', page)
@@ -111,7 +111,6 @@ def test_each_link_leads_to_the_count_that_it_shows(viewer: Viewer):
     assert "&lt;i&gt;stop" in page
 
 
-@pytest.mark.medium
 def test_a_crossing_is_shown_before_and_after_with_its_object(viewer: Viewer):
     asked = {"line": HOSTILE_LINE, "label": "car", "direction": "out"}
     first, second = viewer.json("/api/v1/places/frames", day=DAY, **asked)["frames"]
@@ -124,7 +123,6 @@ def test_a_crossing_is_shown_before_and_after_with_its_object(viewer: Viewer):
         assert set(pair) <= {frame["frame_id"] for frame in frames}
 
 
-@pytest.mark.medium
 def test_pages_follow_each_other_without_a_gap(viewer: Viewer):
     asked = {"day": DAY, "zone": "road", "label": "car", "limit": 100}
     seen, after = list[str](), 0
@@ -136,7 +134,6 @@ def test_pages_follow_each_other_without_a_gap(viewer: Viewer):
     assert 'rel="next"' in viewer.get("/places/frames", **asked).text
 
 
-@pytest.mark.medium
 def test_changed_rules_are_reported_until_the_day_is_counted_again(tmp_path: Path):
     settings = two_cars(tmp_path)
     assert settings.rules_file is not None
@@ -151,7 +148,6 @@ def test_changed_rules_are_reported_until_the_day_is_counted_again(tmp_path: Pat
         assert viewer.json("/api/v1/places", day=DAY)["zones"] == []
 
 
-@pytest.mark.medium
 def test_a_day_without_counts_names_the_command(tmp_path: Path):
     made = Settings(_env_file=None, store_url=(tmp_path / "store").as_uri())  # type: ignore[call-arg]  # pydantic-settings' own argument
     write_chain(open_store(made), film(START, START + timedelta(minutes=1), []))

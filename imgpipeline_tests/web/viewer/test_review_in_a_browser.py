@@ -9,6 +9,8 @@ from playwright.sync_api import Browser, Page, expect
 from imgpipeline_tests.lake.query.site import DAY
 from imgpipeline_tests.web.viewer.filmed import NEXT_DAY, FilmedSite, filmed_site
 
+pytestmark = pytest.mark.medium
+
 
 @pytest.fixture(scope="module")
 def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[FilmedSite]:
@@ -22,35 +24,22 @@ def page(browser: Browser, site: FilmedSite) -> Iterator[Page]:
         yield context.new_page()
 
 
-@pytest.mark.medium
-@pytest.mark.parametrize(
-    ("name", "value", "query", "frames"),
-    [
-        pytest.param("label", "person", "&label=person", 12, id="label"),
-        pytest.param("zone", "lower half", "&zone=lower+half", 12, id="zone"),
-    ],
-)
-def test_a_choice_filters_at_once(page: Page, name: str, value: str, query: str, frames: int):
-    page.goto(f"/review?day={DAY}")
-    page.get_by_text("More filters").click()
-    page.locator(f"select[name={name}]").select_option(value)
-    page.wait_for_url(f"**/review?day={DAY}{query}")
-    expect(page.get_by_role("status")).to_contain_text(f"{frames} frames")
-    expect(page.locator(f"select[name={name}]")).to_have_value(value)
-    page.get_by_role("link", name="clear").click()
-    page.wait_for_url(f"**/review?day={DAY}")
-
-
-@pytest.mark.medium
-def test_an_entry_filters(page: Page):
-    page.goto(f"/review?day={DAY}")
+def test_a_choice_or_an_entry_filters_at_once_and_is_in_the_address(page: Page):
+    for name, value, query in (("label", "person", "label=person"), ("zone", "lower half", "zone=lower+half")):
+        page.goto(f"/review?day={DAY}")
+        page.get_by_text("More filters").click()
+        page.locator(f"select[name={name}]").select_option(value)
+        page.wait_for_url(f"**/review?day={DAY}&{query}")
+        expect(page.get_by_role("status")).to_contain_text("12 frames")
+        expect(page.locator(f"select[name={name}]")).to_have_value(value)
+        page.get_by_role("link", name="clear").click()
+        page.wait_for_url(f"**/review?day={DAY}")
     page.get_by_label("Min. confidence", exact=True).fill("0.8")
     page.keyboard.press("Enter")
     page.wait_for_url(f"**/review?day={DAY}&min_confidence=0.8")
     expect(page.get_by_role("status")).to_contain_text("48 frames")
 
 
-@pytest.mark.medium
 def test_several_days_replace_one_day_and_the_other_way_round(page: Page):
     page.goto(f"/review?day={DAY}")
     page.get_by_text("More filters").click()
@@ -63,7 +52,6 @@ def test_several_days_replace_one_day_and_the_other_way_round(page: Page):
     expect(page.get_by_role("status")).to_contain_text("12 frames")
 
 
-@pytest.mark.medium
 def test_keys_mark_frames_as_reviewed_and_remove_marks(page: Page, site: FilmedSite):
     page.goto(f"/review?day={NEXT_DAY}")
     cards = page.locator(".card")
@@ -86,7 +74,6 @@ def test_keys_mark_frames_as_reviewed_and_remove_marks(page: Page, site: FilmedS
     expect(page.locator("#reviewed-count")).to_have_text("0")
 
 
-@pytest.mark.medium
 def test_play_shows_newer_frames_until_a_key_or_the_last_frame(browser: Browser, site: FilmedSite):
     frames = [f"**/frames/{NEXT_DAY}/{one.frame_id}?source=yard" for one in reversed(site.of(NEXT_DAY))]
     with browser.new_context(base_url=str(site.viewer.http.base_url)) as context:
@@ -113,7 +100,6 @@ def test_play_shows_newer_frames_until_a_key_or_the_last_frame(browser: Browser,
         expect(page.get_by_role("button", name="Play")).to_be_visible()
 
 
-@pytest.mark.medium
 def test_the_calendar_leads_to_days_and_months(page: Page, site: FilmedSite):
     page.goto(f"/review?day={DAY}")
     page.get_by_role("link", name="Calendar").click()
@@ -126,7 +112,6 @@ def test_the_calendar_leads_to_days_and_months(page: Page, site: FilmedSite):
     page.wait_for_url("**/calendar?month=2026-01")
 
 
-@pytest.mark.medium
 def test_the_timeline_and_a_moment_lead_to_frames(page: Page, site: FilmedSite):
     page.goto(f"/review?from={DAY}")
     page.locator(".timeline a[tabindex]").nth(1).click(position={"x": 2, "y": 20})

@@ -1,21 +1,28 @@
-"""What a person has reviewed: by frames and whole days, each person for themselves, and never in a count."""
+"""What people mark as reviewed or wrong: by frame and day, with its author, taken back, and never in a count."""
 
+import re
 from collections.abc import Iterator
+from dataclasses import replace
 from html import unescape
 from pathlib import Path
+from typing import Any
 
+import cv2
+import numpy as np
 import pytest
+from playwright.sync_api import Browser, expect
 
-from imgpipeline.objectstore import open_store
+from imgpipeline.objectstore import ObjectStore, open_store
 from imgpipeline.settings import Settings
 from imgpipeline.web.keys import KeyFile, Scope
 from imgpipeline.web.viewer.reviewed import PREFIX
-from imgpipeline_tests.lake.query.site import DAY
-from imgpipeline_tests.ledger.samples import NOON, append, frames, write_chain
+from imgpipeline_tests.lake.samples import seen
+from imgpipeline_tests.ledger.samples import DAY, NOON, append, frames, write_chain
 from imgpipeline_tests.servers.waiting import wait_until
 from imgpipeline_tests.web.viewer.filmed import NEXT_DAY, FilmedSite, filmed_site
-from imgpipeline_tests.web.viewer.viewing import viewing
+from imgpipeline_tests.web.viewer.viewing import Viewer, viewing
 
+pytestmark = pytest.mark.medium
 PATH = "/api/v1/reviewed"
 
 
@@ -31,7 +38,6 @@ def reviewed(site: FilmedSite, **headers: str) -> dict[str, int]:
     return {row["day"]: row["reviewed"] for row in answer.json()["days"]}
 
 
-@pytest.mark.medium
 def test_frames_and_days_are_marked_and_unmarked(site: FilmedSite):
     http, ids = site.viewer.http, [one.frame_id for one in site.of()]
     day = str(DAY)
@@ -54,7 +60,6 @@ def test_frames_and_days_are_marked_and_unmarked(site: FilmedSite):
     assert site.viewer.get("/api/v1/label-counts", day=DAY).content == counts
 
 
-@pytest.mark.medium
 def test_forms_mark_frames_and_redirect_back(site: FilmedSite):
     http, one = site.viewer.http, site.of()[0]
     frame = f"/frames/{DAY}/{one.frame_id}?label=car"
@@ -68,7 +73,6 @@ def test_forms_mark_frames_and_redirect_back(site: FilmedSite):
     assert reviewed(site)[str(DAY)] == 48
 
 
-@pytest.mark.medium
 def test_unknown_frames_and_days_cannot_be_marked_and_a_form_redirects_only_to_pages_of_this_server(site: FilmedSite):
     http, day = site.viewer.http, str(DAY)
     for body in ({"day": "2020-01-01"}, {"day": day, "frames": ["0" * 32]}, {"day": day, "frames": ["' OR 1=1"]},
@@ -80,7 +84,6 @@ def test_unknown_frames_and_days_cannot_be_marked_and_a_form_redirects_only_to_p
     assert [info.key for info in site.store.list_objects(PREFIX)] == []
 
 
-@pytest.mark.medium
 def test_each_person_has_separate_marks_and_needs_the_scope(tmp_path: Path):
     keys = KeyFile(tmp_path / "keys.json")
     both = (Scope.READ, Scope.ACKNOWLEDGE)
@@ -103,7 +106,6 @@ def test_each_person_has_separate_marks_and_needs_the_scope(tmp_path: Path):
         assert "reviewed by <bdi>bert/../anna</bdi>" in http.get("/calendar", headers=bert).text
 
 
-@pytest.mark.medium
 def test_a_frame_that_arrives_after_the_day_was_marked_is_not_reviewed(folder: Settings):
     store = open_store(folder)
     chain = write_chain(store, frames(0, 3))
@@ -115,7 +117,6 @@ def test_a_frame_that_arrives_after_the_day_was_marked_is_not_reviewed(folder: S
         assert "3 reviewed" in viewer.get("/calendar").text
 
 
-@pytest.mark.medium
 def test_the_calendar_shows_days_with_data_and_what_is_left(site: FilmedSite):
     http = site.viewer.http
     http.post(PATH, json={"day": str(DAY)})
@@ -130,3 +131,136 @@ def test_the_calendar_shows_days_with_data_and_what_is_left(site: FilmedSite):
     assert 'href="/calendar?month=2026-01"' in http.get("/calendar?month=2025-12").text
     assert http.get("/calendar?month=2026-13").status_code == 400
     assert 'href="/calendar?month=2026-01"' in http.get(f"/review?day={DAY}").text
+
+
+FRAME = replace(seen(0, ["car", "dog"], source="gate"), image_width=640, image_height=480)
+ANNOTATIONS = f"/api/v1/frames/{DAY}/{FRAME.frame_id}/annotations"
+MISSING = {"mistake": "missing", "label": "cat", "box": [10, 20, 30.5, 40], "note": "below the car"}
+
+
+def said(viewer: Viewer) -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = viewer.json("/api/v1/annotations", day=DAY)["annotations"]
+    return found
+
+
+def stored(folder: Settings) -> ObjectStore:
+    store = open_store(folder)
+    write_chain(store, [FRAME])
+    return store
+
+
+def actions(page: str) -> list[str]:
+    """Return where the forms of a page are posted."""
+    return [unescape(found) for found in re.findall(r'action="([^"]*)" method="post"', page)]
+
+
+def test_feedback_is_stored_and_withdrawn_and_changes_no_count(folder: Settings):
+    store = stored(folder)
+    with viewing(folder) as viewer:
+        before = viewer.json("/api/v1/label-counts", day=DAY)
+        wrong = viewer.http.post(ANNOTATIONS, json={"mistake": "wrong", "detection_number": 1})
+        missing = viewer.http.post(ANNOTATIONS, json=MISSING)
+        assert (wrong.status_code, missing.status_code) == (201, 201)
+        given = FRAME.detections[1]
+        assert (wrong.json()["label"], tuple(wrong.json()["box"])) == (given.label, given.box_xywh)
+        assert (missing.json()["box"], missing.json()["detection_number"]) == ([10, 20, 30.5, 40], None)
+        assert sorted(one["mistake"] for one in said(viewer)) == ["missing", "wrong"]
+        back = f"{ANNOTATIONS}/{missing.json()['annotation_id']}/withdrawal"
+        assert [viewer.http.post(back).status_code for _ in range(2)] == [200, 200]
+        assert {one["mistake"]: one["withdrawn_by"] is None for one in said(viewer)} == {
+            "missing": False,
+            "wrong": True,
+        }
+        assert viewer.json("/api/v1/label-counts", day=DAY) == before
+        assert len(list(store.list_objects("annotations"))) == 3
+
+
+def test_invalid_feedback_is_refused_and_not_stored(folder: Settings):
+    store = stored(folder)
+    wrong: list[tuple[dict[str, Any], str]] = [
+        ({"mistake": "wrong"}, "detection_number is missing"),
+        ({"mistake": "wrong", "detection_number": 2}, "give one of 0, 1"),
+        ({"mistake": "wrong", "detection_number": 0, "label": "cat"}, "takes no label or box"),
+        ({"mistake": "missing", "label": "cat"}, "needs a label and a box"),
+        ({**MISSING, "box": [630, 0, 11, 10]}, "640 x 480"),
+        ({**MISSING, "box": [0, 0, 0, 10]}, "is not inside the image"),
+        ({**MISSING, "box": [1, 2, 3]}, "box"),
+        ({**MISSING, "box": "NaN"}, "box"),
+        ({**MISSING, "note": "x" * 2001}, "note"),
+        ({**MISSING, "label": "a\0b"}, "NUL"),
+        ({"mistake": "odd"}, "mistake"),
+    ]
+    with viewing(folder) as viewer:
+        for body, why in wrong:
+            answer = viewer.http.post(ANNOTATIONS, json=body)
+            assert (answer.status_code, why in answer.text) == (400, True), (body, answer.text)
+        assert viewer.http.post(ANNOTATIONS.replace(FRAME.frame_id, "0" * 32), json=MISSING).status_code == 404
+        assert viewer.http.post(f"{ANNOTATIONS}/{'0' * 32}/withdrawal").status_code == 404
+    assert list(store.list_objects("annotations")) == []
+
+
+def test_feedback_needs_the_scope_acknowledge_and_names_the_author(folder: Settings):
+    stored(folder)
+    keys = KeyFile(folder.api_keys_file)
+    reader = keys.add((), NOON, scopes=(Scope.READ,), name="bert")
+    writer = keys.add((), NOON, scopes=(Scope.READ, Scope.ACKNOWLEDGE), name="anna")
+    with viewing(folder) as viewer:
+        status = {
+            key: viewer.http.post(ANNOTATIONS, json=MISSING, headers={"Authorization": f"Bearer {key}"}).status_code
+            for key in (reader, writer)
+        }
+        assert status == {reader: 403, writer: 201}
+        forged = {"Authorization": f"Bearer {writer}", "Sec-Fetch-Site": "cross-site"}
+        assert viewer.http.post(ANNOTATIONS, json=MISSING, headers=forged).status_code == 403
+        shown = viewer.http.get(f"/api/v1/annotations?day={DAY}", headers={"Authorization": f"Bearer {reader}"}).json()
+        assert [one["by"] for one in shown["annotations"]] == ["anna"]
+        page = viewer.http.get(f"/frames/{DAY}/{FRAME.frame_id}", headers={"Authorization": f"Bearer {reader}"}).text
+        assert "below the car" in page
+        assert "/annotate" not in page
+
+
+def test_the_filters_of_a_frame_stay_after_feedback_and_its_withdrawal(folder: Settings):
+    stored(folder)
+    own = f"/frames/{DAY}/{FRAME.frame_id}?source=gate&label=car"
+    wrong = {"mistake": "wrong", "detection_number": "0"}
+    missing = {"mistake": "missing", "label": "cat", "box": "1, 2, 3, 4"}
+    with viewing(folder) as viewer:
+        for form in (wrong, missing):
+            action = next(one for one in actions(viewer.get(own).text) if "/annotate" in one)
+            assert viewer.http.post(action, data=form).headers["location"] == f"{own}#feedback"
+        back = [one for one in actions(viewer.get(own).text) if "/withdraw" in one]
+        assert [viewer.http.post(one).headers["location"] for one in back] == [f"{own}#feedback"] * 2
+
+
+def test_a_box_is_drawn_on_the_image_and_notes_stay_text(browser: Browser, folder: Settings):
+    store = stored(folder)
+    encoded, image = cv2.imencode(".jpg", np.full((480, 640, 3), 90, np.uint8))
+    assert encoded
+    store.put(FRAME.source_image_path, image.tobytes())
+    with viewing(folder) as viewer, browser.new_context(base_url=str(viewer.http.base_url)) as context:
+        page = context.new_page()
+        page.goto(f"/frames/{DAY}/{FRAME.frame_id}")
+        canvas = page.locator(".large svg.boxes").bounding_box()
+        assert canvas is not None
+        scale = canvas["width"] / 640
+        page.mouse.move(canvas["x"] + 100 * scale, canvas["y"] + 50 * scale)
+        page.mouse.down()
+        page.mouse.move(canvas["x"] + 200 * scale, canvas["y"] + 130 * scale)
+        page.mouse.up()
+        form = page.get_by_role("form", name="An object is missing")
+        drawn = [float(value) for value in form.get_by_label("x, y, width, height").input_value().split(",")]
+        assert drawn == pytest.approx([100, 50, 100, 80], abs=2)
+        form.get_by_label("Missing label").fill("cat")
+        form.get_by_label("Note").fill("<img src=x onerror=document.title=1>")
+        form.get_by_role("button", name="Report missing object").click()
+        item = page.locator("section[aria-labelledby=feedback] li")
+        expect(item).to_contain_text("cat is missing: <img src=x onerror=document.title=1>")
+        wrong = page.get_by_role("form", name="A detection is wrong")
+        wrong.get_by_label("Wrong detection").select_option("1")
+        wrong.get_by_role("button").click()
+        expect(item).to_have_count(2)
+        item.filter(has_text="cat").get_by_role("button", name="Withdraw").click()
+        expect(item.filter(has_text="cat")).to_contain_text("withdrawn by")
+        page.goto(f"/feedback?day={DAY}")
+        expect(page.get_by_role("status")).to_contain_text("1 annotation")
+        expect(page.get_by_role("row")).to_have_count(3)

@@ -72,14 +72,6 @@ def test_words_are_found_in_attributes_labels_reasons_and_names_of_any_script(fo
 
 
 @pytest.mark.parametrize(
-    ("text", "why"), [("", "q is empty"), ("after:soon", "after"), ("hour:99", "hour"), ("a" * 501, "500")]
-)
-def test_an_invalid_search_is_explained(viewed: ViewedStore, text: str, why: str):
-    answer = viewed.viewer.http.get("/api/v1/search", params={"q": text})
-    assert (answer.status_code, why in answer.text) == (400, True)
-
-
-@pytest.mark.parametrize(
     ("text", "suggested"),
     [
         ("label:prson", "label:person"),

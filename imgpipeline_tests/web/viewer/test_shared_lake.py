@@ -36,6 +36,8 @@ def test_every_page_of_an_empty_store_says_how_to_ingest_frames(folder: Settings
                      "/places", "/comparisons", "/feedback", *(f"/{name}" for name in lists)):  # fmt: skip
             page = viewer.http.get(path)
             assert (page.status_code, "imgpipeline ingest folder" in page.text) == (200, True), path
+        assert "imgpipeline sources run" in viewer.get("/live").text
+        assert viewer.json("/api/v1/live")["sources"] == []
         for path in ("frames", "frames?from=2026-01-09", "coverage", *lists):
             assert viewer.http.get(f"/api/v1/{path}").status_code == 404, path
         assert viewer.get("/review", day="2026-01-09").status_code == 404

@@ -25,6 +25,8 @@ from imgpipeline_tests.tracking.films import film
 from imgpipeline_tests.web.viewer.filmed import NEXT_DAY, FilmedSite, filmed_site
 from imgpipeline_tests.web.viewer.viewing import Viewer, links, viewing
 
+pytestmark = pytest.mark.medium
+
 
 @pytest.fixture(scope="module")
 def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[FilmedSite]:
@@ -53,7 +55,6 @@ def test_an_hour_that_a_clock_shows_twice_differs_by_its_offset():
     assert shown == ["2026-10-25 02:30:00 +02:00", "2026-10-25 02:30:00 +01:00"]
 
 
-@pytest.mark.medium
 def test_pages_show_the_zone_of_the_site_and_lead_to_utc_and_back(site: FilmedSite):
     page = site.viewer.get("/review", day=DAY).text
     assert ">17:30:00 +05:30</time>" in page
@@ -68,7 +69,6 @@ def test_pages_show_the_zone_of_the_site_and_lead_to_utc_and_back(site: FilmedSi
     assert ">2026-01-09 12:00:00</time>" in site.viewer.get(f"/frames/{DAY}/{first}", timezone="UTC").text
 
 
-@pytest.mark.medium
 def test_the_moment_of_a_page_is_in_its_zone_and_a_search_keeps_it(site: FilmedSite):
     moment = re.compile(r'As of <time datetime="([^"]*)">([^<]*)</time>')
     box = re.compile(r'<form class="search".*?</form>')
@@ -83,7 +83,6 @@ def test_the_moment_of_a_page_is_in_its_zone_and_a_search_keeps_it(site: FilmedS
         assert [field in box.findall(page)[0] for page in (of_site, of_utc)] == [False, True], path
 
 
-@pytest.mark.medium
 def test_live_and_alerts_show_the_zone_of_the_site(folder: Settings):
     settings = folder.model_copy(update={"timezone": "Asia/Kolkata"})
     store, at = open_store(settings), datetime.now(UTC).replace(microsecond=0) - timedelta(minutes=10)
@@ -148,7 +147,6 @@ OPENED = ("2026-03-28", "2026-03-29")
 """Days whose links are opened; on the second, Berlin loses its hour."""
 
 
-@pytest.mark.medium
 @pytest.mark.parametrize("zone", ZONES)
 def test_days_and_hours_are_those_of_the_zone(watched: Watched, zone: str):
     days = watched.by_day(zone)
@@ -169,7 +167,6 @@ def test_days_and_hours_are_those_of_the_zone(watched: Watched, zone: str):
         assert {one["day"] for one in listed["frames"]} == {str(one.day) for one in frames}, "rows keep their UTC day"
 
 
-@pytest.mark.medium
 @pytest.mark.parametrize("zone", ZONES)
 def test_every_number_of_the_overview_leads_to_its_frames(watched: Watched, zone: str):
     """Summed over hours it is the number of the day, also where an hour is missing."""
@@ -187,7 +184,6 @@ def test_every_number_of_the_overview_leads_to_its_frames(watched: Watched, zone
         assert (sums[False], sums[True]) == (people, people)
 
 
-@pytest.mark.medium
 def test_the_site_s_zone_holds_for_pages_and_utc_for_the_api(watched: Watched):
     page = watched.viewer.get("/", day="2026-03-29").text
     assert "<b>138</b> frames" in page, "a day of 23 hours"
@@ -200,7 +196,6 @@ def test_the_site_s_zone_holds_for_pages_and_utc_for_the_api(watched: Watched):
     assert len(watched.viewer.http.get(unescape(export[1])).json()["images"]) == 138
 
 
-@pytest.mark.medium
 def test_times_of_the_zone_are_jumped_to_filtered_and_drawn(watched: Watched):
     viewer, day = watched.viewer, "2026-03-29"
     shown = viewer.get("/review", day=day, at="03:00").text  # the first moment of summer time
@@ -214,7 +209,6 @@ def test_times_of_the_zone_are_jumped_to_filtered_and_drawn(watched: Watched):
     assert f"<b>{people}</b> detections" in heat
 
 
-@pytest.mark.medium
 def test_search_asks_for_days_of_the_zone(watched: Watched):
     days = watched.by_day("Europe/Berlin")
     assert f"<b>{len(days['2026-03-31'])}</b> frames" in watched.viewer.get("/search", q="after:2026-03-31").text
@@ -225,33 +219,21 @@ def test_search_asks_for_days_of_the_zone(watched: Watched):
     assert [one["frames"][0]["timestamp"][11:16] for one in found] == ["03:50", "01:50"]
 
 
-@pytest.mark.medium
-def test_a_dead_letter_shows_the_zone_of_the_site_and_keeps_that_of_its_list(watched: Watched):
-    listed = {zone: watched.viewer.get("/dead-letters", day=day, **zoned).text for zone, day, zoned in (
-        ("Europe/Berlin", "2026-03-29", {}), ("UTC", "2026-03-28", {"timezone": "UTC"}))}  # fmt: skip
-    pages = {zone: watched.viewer.http.get(links(page, "/dead-letters/")[0]).text for zone, page in listed.items()}
-    assert ">2026-03-29 00:30:00 +01:00</time>" in pages["Europe/Berlin"]
-    assert ">2026-03-28 23:30:00</time>" in pages["UTC"]
-    for zone, page in pages.items():
-        assert f"days and times are in {zone}" in page
-
-
-@pytest.mark.medium
-def test_a_dead_letter_is_listed_on_the_day_of_the_zone(watched: Watched):
-    letters = {day: f"/dead-letters?day={day}" for day in ("2026-03-28", "2026-03-29")}
-    shown = {
-        day: ">2026-03-29 00:30:00 +01:00</time>" in watched.viewer.http.get(url).text for day, url in letters.items()
-    }
-    assert shown == {"2026-03-28": False, "2026-03-29": True}
-    of_api = [watched.viewer.json("/api/v1/dead-letters", day=day)["matching"] for day in letters]
+def test_a_dead_letter_is_listed_on_the_day_of_the_zone_and_its_page_keeps_the_zone_of_the_list(watched: Watched):
+    local = ">2026-03-29 00:30:00 +01:00</time>"
+    lists = {day: watched.viewer.get("/dead-letters", day=day).text for day in ("2026-03-28", "2026-03-29")}
+    assert [local in page for page in lists.values()] == [False, True]
+    of_api = [watched.viewer.json("/api/v1/dead-letters", day=day)["matching"] for day in lists]
     assert of_api == [1, 0], "the API has UTC days"
-    assert (
-        'warn" href="/dead-letters?day=2026-03-29"><b>1</b> dead letter'
-        in watched.viewer.get("/", day="2026-03-29").text
-    )
+    overview = watched.viewer.get("/", day="2026-03-29").text
+    assert 'warn" href="/dead-letters?day=2026-03-29"><b>1</b> dead letter' in overview
+    utc = watched.viewer.get("/dead-letters", day="2026-03-28", timezone="UTC").text
+    listed = {"Europe/Berlin": (lists["2026-03-29"], local), "UTC": (utc, ">2026-03-28 23:30:00</time>")}
+    for zone, (page, shown) in listed.items():
+        letter = watched.viewer.http.get(links(page, "/dead-letters/")[0]).text
+        assert (shown in letter, f"days and times are in {zone}" in letter) == (True, True)
 
 
-@pytest.mark.medium
 def test_a_frame_s_neighbours_stay_in_the_day_of_the_zone(watched: Watched):
     first = watched.by_day("Europe/Berlin")["2026-03-29"][0]
     page = watched.viewer.get(f"/frames/{first.day}/{first.frame_id}").text
@@ -259,7 +241,6 @@ def test_a_frame_s_neighbours_stay_in_the_day_of_the_zone(watched: Watched):
     assert 'rel="prev"' in page
 
 
-@pytest.mark.medium
 def test_links_to_data_by_utc_day_lead_to_pages_in_utc(site: FilmedSite):
     for path in ("/accounts", "/objects", "/coverage"):
         page = site.viewer.get(path, day=DAY).text
@@ -272,7 +253,6 @@ def test_links_to_data_by_utc_day_lead_to_pages_in_utc(site: FilmedSite):
         assert "equal to the stored count" in site.viewer.http.get(unescape(address)).text
 
 
-@pytest.mark.medium
 def test_a_day_of_the_zone_is_marked_as_reviewed_and_unmarked(tmp_path: Path):
     """It ends in the middle of a UTC day: the frames of its neighbours keep their marks."""
     with filmed_site(tmp_path, timezone="America/New_York") as made:

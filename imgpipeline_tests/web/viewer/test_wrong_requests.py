@@ -30,6 +30,7 @@ BOTH = (
     ("/explain?label=car", 400, "day: Field required."),
     (f"/explain?day={DAY}&label=zebra", 404, "There is no zebra on 2026-01-09."),
     ("/events?day=2026-13-01", 400, "day is '2026-13-01'."),
+    *((f"/{name}?day=2020-01-01", 404, "2020-01-01") for name in ("events", "dead-letters", "accounts", "coverage")),
     ("/events?limit=0", 400, "limit: "),
     ("/events?after=-1", 400, "after: "),
     ("/events?source=%00", 400, "source: "),
@@ -52,6 +53,9 @@ BOTH = (
 ONE = (
     ("/api/v1/frames?limit=100000", 400, "limit: "),
     ("/api/v1/label-counts?by=frame_id", 400, "by: "),
+    ("/api/v1/search?q=", 400, "q is empty"),
+    ("/api/v1/search?q=after:soon", 400, "after"),
+    (f"/api/v1/search?q={'a' * 501}", 400, "500"),
     (f"/api/v1/frames/{DAY}/..%2F..%2Fmetadata", 404, "Not Found."),
     ("/?colour=red", 400, "colour: Extra inputs are not permitted."),
     ("/?alert_num=seven", 400, "'seven' is not an alert number."),
