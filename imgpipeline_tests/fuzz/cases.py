@@ -21,11 +21,8 @@ class HostileRecord:
     expected: frozenset[str]
     """Outcomes that are right: codes of dead letters, or `FRAME`."""
     value: bytes | None
-    """The record's value."""
     key: bytes | None = b"camera"
-    """The record's key."""
     headers: tuple[tuple[str, bytes], ...] = ()
-    """The record's headers."""
     has_time: bool = True
     """Whether the record has a time of its own."""
 
@@ -39,7 +36,6 @@ class HostileImage:
     expected: frozenset[str]
     """Outcomes that are right: codes of dead letters, or `FRAME`."""
     data: bytes
-    """The file."""
 
 
 @dataclass(slots=True)

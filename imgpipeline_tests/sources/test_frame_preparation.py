@@ -33,17 +33,13 @@ def prepare(preparation: Preparation, data: bytes | None = None, **fields: Any) 
     return storer.prepare(CapturedFrame(NOON, ClockSource.RECEIVER, data=data, **fields), None, Event())
 
 
-def pixels_of(prepared: PreparedFrame) -> np.ndarray:
-    return cv2.imdecode(np.frombuffer(prepared.data, np.uint8), cv2.IMREAD_COLOR)
-
-
-def test_received_bytes_are_stored_unchanged():
-    assert prepare(Preparation(), jpeg(100)).data == jpeg(100)
+def pixels_of(data: bytes) -> np.ndarray:
+    return cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
 
 
 def test_a_mask_is_painted_before_anything_is_stored():
     prepared = prepare(Preparation(masks=(((0, 0), (0.5, 0), (0.5, 1), (0, 1)),)), jpeg(200))
-    pixels = pixels_of(prepared)
+    pixels = pixels_of(prepared.data)
     assert pixels[:, :90].max() < 20
     assert pixels[:, 110:].min() > 180
     assert (prepared.width, prepared.height) == (200, 100)
@@ -54,31 +50,28 @@ def test_an_image_that_must_be_masked_and_cannot_be_decoded_is_not_stored():
         prepare(Preparation(masks=(((0, 0), (1, 0), (1, 1)),)), jpeg(200)[:60])
 
 
-def test_an_image_that_need_not_be_changed_is_stored_even_if_it_is_damaged():
+@pytest.mark.parametrize("preparation", [Preparation(gate=Gate(min_brightness=10)), Preparation(resize=(64, 36))])
+def test_an_image_that_cannot_be_gated_or_resized_is_stored_as_it_is_for_its_dead_letter(preparation: Preparation):
     damaged = jpeg(200)[:60]
-    assert prepare(Preparation(gate=Gate(min_brightness=10)), damaged).data == damaged
-
-
-def test_an_image_that_cannot_be_resized_is_stored_as_it_is_for_its_dead_letter():
-    damaged = jpeg(200)[:60]
-    assert prepare(Preparation(resize=(64, 36)), damaged).data == damaged
+    assert prepare(preparation, damaged).data == damaged
 
 
 def test_an_image_is_stretched_to_the_wanted_size():
     prepared = prepare(Preparation(resize=(64, 36)), jpeg(100))
-    assert pixels_of(prepared).shape == (36, 64, 3)
+    assert pixels_of(prepared.data).shape == (36, 64, 3)
     assert (prepared.width, prepared.height) == (64, 36)
 
 
 def test_the_digest_of_the_source_is_used_only_for_unchanged_bytes():
     unchanged = prepare(Preparation(), jpeg(100), sha256="0" * 64)
+    assert unchanged.data == jpeg(100)
     resized = prepare(Preparation(resize=(64, 36)), jpeg(100), sha256="0" * 64)
     assert unchanged.sha256 == "0" * 64
     assert resized.sha256 == sha256(resized.data).hexdigest()
 
 
 def test_pixels_are_encoded():
-    assert pixels_of(prepare(Preparation(), pixels=np.full((20, 30, 3), 50, np.uint8))).shape == (20, 30, 3)
+    assert pixels_of(prepare(Preparation(), pixels=np.full((20, 30, 3), 50, np.uint8)).data).shape == (20, 30, 3)
 
 
 def test_masked_pixels_do_not_affect_the_gate():
@@ -118,10 +111,6 @@ def stored(data: bytes, name: str, *derive: str) -> tuple[ObjectStore, FrameMess
     return store, storer.store(frame, prepared)
 
 
-def decoded(store: ObjectStore, key: str) -> np.ndarray:
-    return cv2.imdecode(np.frombuffer(store.get(key), np.uint8), cv2.IMREAD_UNCHANGED)
-
-
 def test_grey_and_resized_images_are_stored_next_to_the_original_and_the_frame_names_them():
     data = cv2.imencode(".png", picture())[1].tobytes()
     store, message = stored(data, "a.png", "gray", "64x36")
@@ -131,14 +120,14 @@ def test_grey_and_resized_images_are_stored_next_to_the_original_and_the_frame_n
         "gray": "images/yard/2026-01-09/derived/gray/a.png",
         "64x36": "images/yard/2026-01-09/derived/64x36/a.png",
     }
-    grey = decoded(store, derived["gray"])
+    grey = pixels_of(store.get(derived["gray"]))
     assert np.array_equal(grey, cv2.cvtColor(picture(), cv2.COLOR_BGR2GRAY))
-    assert decoded(store, derived["64x36"]).shape == (36, 64, 3)
+    assert pixels_of(store.get(derived["64x36"])).shape == (36, 64, 3)
 
 
 def test_edges_are_where_the_picture_changes():
     store, message = stored(cv2.imencode(".png", picture())[1].tobytes(), "a.png", "edges")
-    edges = decoded(store, message.attributes["derived"]["edges"])
+    edges = pixels_of(store.get(message.attributes["derived"]["edges"]))
     assert edges[45, 36:45].max() == 255
     assert edges[5:15, 5:30].max() == 0
 

@@ -80,11 +80,6 @@ def test_an_offset_wins_over_the_zone():
     assert read_taken_time(jpeg(block), ZoneInfo("Asia/Kolkata")) == TIME
 
 
-def test_an_offset_from_utc_is_used():
-    block = tiff_block("<", taken="2026:01:09 14:30:15", offset="+02:00")
-    assert read_taken_time(jpeg(block)) == TIME
-
-
 @pytest.mark.parametrize(("text", "microsecond"), [("25", 250_000), ("123456789", 123_456), ("x", 0), ("", 0)])
 def test_sub_seconds_are_a_decimal_fraction(text: str, microsecond: int):
     block = tiff_block(">", taken="2026:01:09 12:30:15", subseconds=text)

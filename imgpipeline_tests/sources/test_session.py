@@ -226,43 +226,32 @@ def test_frames_that_cannot_be_encoded_count_as_failed(settings: Settings):
     assert (totals.received, totals.failed, totals.announced) == (2, 1, 1)
 
 
-def test_a_finite_source_ends_with_the_error_of_a_frame_that_cannot_be_stored(settings: Settings):
-    broken = CapturedFrame(NOON, ClockSource.RECEIVER)
-    with pytest.raises(PermanentError, match="without bytes and without pixels"):
-        ingest_source(settings, Listed([broken]), store=open_memory_store())
-
-
-def test_an_outage_is_not_observed(settings: Settings):
+def test_an_outage_is_announced_as_notices_and_is_not_observed(settings: Settings):
     publisher = SourceSession(settings, "camera", SourceKind.LIVE, store=open_memory_store(), options=FAST)
     publisher.offer(frame(0, step_s=1.0))
     publisher.offer(frame(1, step_s=1.0))
     publisher.offer(StatusChange(online=False, reason="no route to host", at=NOON))
+    publisher.offer(StatusChange(online=True, reason="connected", at=NOON))
     publisher.offer(frame(6, step_s=1.0))
     publisher.offer(frame(8, step_s=1.0))
     assert publisher.close().observed_s == pytest.approx(1.0 + 2.0)
+    said = [(n.kind, n.reason) for n in read_published(settings) if isinstance(n, Notice)]
+    changes = [one for one in said if one[0] in {NoticeKind.OFFLINE, NoticeKind.ONLINE}]
+    assert changes == [(NoticeKind.OFFLINE, "no route to host"), (NoticeKind.ONLINE, "connected")]
 
 
 def test_every_frame_is_settled_if_one_of_a_finite_source_cannot_be_stored(settings: Settings):
     settled = Counter[Settled]()
-    broken = CapturedFrame(NOON, ClockSource.RECEIVER, settle=lambda how: settled.update([how]))
+    broken = CapturedFrame(NOON, ClockSource.RECEIVER)
     items = [frame(0), broken, *[frame(n) for n in range(1, 5)]]
     publisher = SourceSession(settings, "gate", SourceKind.FINITE, store=open_memory_store())
     for item in items:
         publisher.offer(replace(item, settle=lambda how: settled.update([how])))
-    with pytest.raises(PermanentError):
+    with pytest.raises(PermanentError, match="without bytes and without pixels"):
         publisher.close()
     assert settled[Settled.FAILED] == 1
     assert settled.total() == len(items)
     assert closes(publisher.totals())
-
-
-def test_outages_are_notices(settings: Settings):
-    publisher = SourceSession(settings, "camera", SourceKind.LIVE, store=open_memory_store(), options=FAST)
-    publisher.offer(StatusChange(online=False, reason="no route to host", at=NOON))
-    publisher.offer(StatusChange(online=True, reason="connected", at=NOON))
-    publisher.close()
-    kinds = [(n.kind, n.reason) for n in read_published(settings) if isinstance(n, Notice)]
-    assert kinds[1:3] == [(NoticeKind.OFFLINE, "no route to host"), (NoticeKind.ONLINE, "connected")]
 
 
 @pytest.mark.fault(52)
@@ -287,18 +276,6 @@ def test_finite_sources_are_not_fenced(settings: Settings):
     for number, publisher in enumerate(publishers):
         publisher.offer(frame(number))
     assert [publisher.close().announced for publisher in publishers] == [1, 1]
-
-
-def test_the_same_frame_published_twice_has_the_same_image_and_name(settings: Settings):
-    store = open_memory_store()
-    for _ in range(2):
-        ingest_source(settings, Listed([frame(0)]), store=store)
-    first, second = frames_in(read_published(settings))
-    assert (first.image_path, first.timestamp, first.frame_number) == (
-        second.image_path,
-        second.timestamp,
-        second.frame_number,
-    )
 
 
 def test_another_image_of_the_same_name_never_replaces_a_stored_one(settings: Settings):
@@ -476,8 +453,7 @@ def watch_memory(seconds: float) -> list[float]:
 
 
 @pytest.mark.medium
-@pytest.mark.parametrize("kind", list(SourceKind))
-def test_a_publisher_with_nothing_to_send_waits_and_does_not_spin(settings: Settings, kind: SourceKind):
+def test_a_publisher_with_nothing_to_send_waits_and_does_not_spin(settings: Settings):
     """The test counts function calls, because a waiting thread makes none, however busy the machine is."""
     calls = Counter[str]()
 
@@ -487,11 +463,15 @@ def test_a_publisher_with_nothing_to_send_waits_and_does_not_spin(settings: Sett
     options = PublishOptions(account_s=0.2, idle_account_s=0.2, commit_s=0.0)
     threading.setprofile(count)
     try:
-        publisher = SourceSession(settings, "gate", kind, store=open_memory_store(), options=options)
-        publisher.offer(CapturedFrame(NOON, ClockSource.PRODUCER, data=jpeg(0)))
-        wait_until(lambda: publisher.totals().announced == 1, limit_s=60, what="the frame is announced")
+        publishers = [
+            SourceSession(settings, kind.value, kind, store=open_memory_store(), options=options) for kind in SourceKind
+        ]
+        for publisher in publishers:
+            publisher.offer(CapturedFrame(NOON, ClockSource.PRODUCER, data=jpeg(0)))
+        wait_until(lambda: all(one.totals().announced for one in publishers), limit_s=60, what="frames are announced")
         time.sleep(2)  # ten times an account is due
     finally:
         threading.setprofile(None)
-    publisher.close()
-    assert 0 < calls["announce gate"] < 100_000, calls
+    for publisher, kind in zip(publishers, SourceKind, strict=True):
+        publisher.close()
+        assert 0 < calls[f"announce {kind.value}"] < 100_000, calls

@@ -63,20 +63,15 @@ def test_the_chosen_frames_are_taken(video: Path, choice: FrameChoice, numbers: 
 
 
 @pytest.mark.parametrize("suffix", [".mp4", ".mkv"])
-@pytest.mark.parametrize(
-    ("count", "numbers"),
-    [
-        pytest.param(5, [0, 4, 8, 12, 16], id="5"),
-        pytest.param(7, [0, 3, 6, 9, 12, 15, 18], id="7"),
-        pytest.param(13, [0, 2, 4, 6, 8, 10, 12, 14, 16, 18], id="13"),
-        pytest.param(10_000, list(range(20)), id="more-than-there-are"),
-    ],
-)
-def test_a_number_of_frames_is_spread_evenly_over_the_video(
-    tmp_path: Path, suffix: str, count: int, numbers: list[int]
-) -> None:
+def test_a_number_of_frames_is_spread_evenly_over_the_video(tmp_path: Path, suffix: str) -> None:
     path = write_video(tmp_path / f"clip{suffix}")
-    assert [f.number for f in frames_of(path, FrameChoice(count=count))] == numbers
+    for count, numbers in (
+        (5, [0, 4, 8, 12, 16]),
+        (7, [0, 3, 6, 9, 12, 15, 18]),
+        (13, [0, 2, 4, 6, 8, 10, 12, 14, 16, 18]),
+        (10_000, list(range(20))),
+    ):
+        assert [f.number for f in frames_of(path, FrameChoice(count=count))] == numbers
 
 
 @pytest.mark.parametrize(

@@ -12,9 +12,7 @@ class FileServer:
     """What is served, and what was asked for."""
 
     url: str = ""
-    """Where it listens."""
     files: dict[str, bytes] = field(default_factory=dict)
-    """Content by name."""
     cut_after: list[int] = field(default_factory=list)
     """The next answers end after so many bytes, although more were announced."""
     statuses: list[int] = field(default_factory=list)

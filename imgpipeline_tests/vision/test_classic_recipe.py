@@ -51,7 +51,7 @@ def cut_at_the_border(box: list[int], width: int, height: int) -> tuple[float, .
 
 
 @pytest.mark.medium
-@pytest.mark.parametrize(("width", "height"), [(640, 480), (1920, 1080), (333, 517)])
+@pytest.mark.parametrize(("width", "height"), [(640, 480), (333, 517)])
 def test_integer_boxes_are_those_of_the_classic_recipe(network, darknet_outputs, width, height):
     """The only difference: boxes are cut at the border of the picture, which is a rule of the table `detections`."""
     detector = load_detector(str(network), decoder="yolov4", labels=LABELS, integer_boxes=True)

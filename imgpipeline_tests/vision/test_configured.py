@@ -84,24 +84,18 @@ def test_a_backend_that_is_set_is_kept_by_auto(tmp_path: Path):
 
 
 @pytest.mark.medium
-def test_auto_measures_again_if_only_a_backend_that_was_set_has_been_measured(tmp_path: Path):
+def test_a_start_measures_what_was_not_measured_before_and_the_next_ones_do_not(tmp_path: Path):
     only_opencv = tuning_of_demo(TunedRow("opencv", "fp32", 2, 1, 1e6))
     write_tuning(tmp_path, only_opencv)
-    choose_by_speed(load_settings(precision="auto", model_dir=tmp_path, detect_workers=2), "demo", 2)
+    settings = load_settings(precision="auto", model_dir=tmp_path, detect_workers=2)
+    first = choose_by_speed(settings, "demo", 2)
     kept = read_tuning(tmp_path, only_opencv.model_sha256)
     assert kept is not None
     assert {row.backend for row in kept.rows} == set(installed_backends())
-
-
-@pytest.mark.medium
-def test_the_first_start_measures_and_the_next_ones_do_not(tmp_path: Path):
-    settings = load_settings(precision="auto", model_dir=tmp_path, detect_workers=2)
-    first = choose_by_speed(settings, "demo", 2)
-    kept = list((tmp_path / "tuning").glob("*.json"))
-    assert len(kept) == 1
-    before = kept[0].read_bytes()
+    [path] = (tmp_path / "tuning").glob("*.json")
+    before = path.read_bytes()
     assert choose_by_speed(settings, "demo", 2) == first
-    assert kept[0].read_bytes() == before
+    assert path.read_bytes() == before
 
 
 @pytest.mark.medium

@@ -1,5 +1,7 @@
-"""A picture is complete and upright, or refused with the right code."""
+"""A picture is complete and upright, at full or at reduced size, or refused with the right code."""
 
+import dataclasses
+import math
 import resource
 import struct
 import subprocess
@@ -9,15 +11,26 @@ import threading
 import cv2
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
+from imgpipeline.contracts.detection import Detection
 from imgpipeline.errors import BadInputError, DeadLetterCode
-from imgpipeline.vision.decode import ImageLimits, decode_image
+from imgpipeline.sources.simulator.scene import Scene
+from imgpipeline.sources.simulator.truth import score_of
+from imgpipeline.vision.agreement import Score, iou_of
+from imgpipeline.vision.decode import DecodedImage, ImageLimits, choose_reduction, decode_image, measured_reduction
+from imgpipeline.vision.detector import Detector, load_detector
+from imgpipeline.vision.gate import measure_quality
 from imgpipeline.vision.header import MOST_SCANS
-from imgpipeline_tests.vision.decode_cases import FILES, JPEGS, LAST_BLOCKS_BYTES, LIMITS, PICTURE, cuts, refused
+from imgpipeline.vision.model import NetworkInput
+from imgpipeline.vision.preprocess import make_blob
+from imgpipeline.vision.registry import registered_model
 from imgpipeline_tests.vision.pictures import (
     BLUE,
     CMYK_JPEG,
     RED,
+    detailed_picture,
     encode,
     hollow_png,
     png_chunk,
@@ -25,6 +38,53 @@ from imgpipeline_tests.vision.pictures import (
     two_halves,
     with_orientation,
 )
+
+LIMITS = ImageLimits(max_pixels=50_000_000, max_bytes=20_000_000)
+PICTURE = detailed_picture()
+LAST_BLOCKS_BYTES = 150
+"""Of the encoded data, what the last two blocks of the picture take at most; see the module's docstring."""
+
+FILES = {
+    "png": encode(".png", PICTURE),
+    "webp": encode(".webp", PICTURE, cv2.IMWRITE_WEBP_QUALITY, 80),
+    "lossless webp": encode(".webp", PICTURE, cv2.IMWRITE_WEBP_QUALITY, 101),
+    "gif": encode(".gif", PICTURE),
+    "bmp": encode(".bmp", PICTURE),
+    "tiff": encode(".tiff", PICTURE),
+    "raw tiff": encode(".tiff", PICTURE, cv2.IMWRITE_TIFF_COMPRESSION, 1),
+    "jpeg": encode(".jpg", PICTURE),
+    "grey jpeg": encode(".jpg", PICTURE[..., 1]),
+    "progressive jpeg": encode(".jpg", PICTURE, cv2.IMWRITE_JPEG_PROGRESSIVE, 1),
+    "jpeg with restarts": encode(".jpg", PICTURE, cv2.IMWRITE_JPEG_RST_INTERVAL, 7),
+}
+JPEGS = [name for name in FILES if "jpeg" in name]
+
+
+INPUT = NetworkInput(160, 160, "letterbox")
+KINDS = {
+    "jpeg": (),
+    "progressive": (cv2.IMWRITE_JPEG_PROGRESSIVE, 1),
+    "restarts": (cv2.IMWRITE_JPEG_RST_INTERVAL, 7),
+    "4:4:4": (cv2.IMWRITE_JPEG_SAMPLING_FACTOR, cv2.IMWRITE_JPEG_SAMPLING_FACTOR_444),
+    "4:1:1": (cv2.IMWRITE_JPEG_SAMPLING_FACTOR, cv2.IMWRITE_JPEG_SAMPLING_FACTOR_411),
+}
+SIZES = {2: (1277, 723), 4: (1923, 1081), 8: (2603, 1403)}
+"""By the reduction at which such a picture is decoded for `INPUT`."""
+
+
+def refused(data: bytes, limits: ImageLimits = LIMITS, wanted: NetworkInput | None = None) -> DeadLetterCode:
+    with pytest.raises(BadInputError) as caught:
+        decode_image(data, limits, reduced_for=wanted)
+    return caught.value.code
+
+
+def reduced(data: bytes, wanted: NetworkInput = INPUT) -> DecodedImage:
+    return decode_image(data, LIMITS, reduced_for=wanted)
+
+
+def cuts(size_bytes: int, count: int, begin: int = 1) -> list[int]:
+    """Places to cut, spread over the file, with the last bytes among them."""
+    return sorted({*np.linspace(begin, size_bytes - 1, count).astype(int).tolist(), size_bytes - 2, size_bytes - 1})
 
 
 def test_no_bytes():
@@ -40,6 +100,9 @@ def test_more_bytes_than_allowed():
 def test_more_pixels_than_allowed():
     assert refused(FILES["jpeg"], ImageLimits(301 * 207 - 1, 10**6)) is DeadLetterCode.IMAGE_TOO_LARGE
     assert decode_image(FILES["jpeg"], ImageLimits(301 * 207, 10**6)).height == 207
+    large = encode(".jpg", two_halves(1400, 700))
+    limits = ImageLimits(1400 * 700 - 1, 10**7)
+    assert refused(large, limits, INPUT) is DeadLetterCode.IMAGE_TOO_LARGE, "the size of the original counts"
 
 
 @pytest.mark.medium
@@ -89,8 +152,10 @@ def test_alpha_16_bits_and_cmyk_become_bgr(data):
 
 @pytest.mark.parametrize("ending", [".png", ".tiff", ".jpg", ".bmp"])
 def test_grey_becomes_bgr(ending):
-    pixels = decode_image(encode(ending, np.full((9, 7), 77, np.uint8)), LIMITS).pixels
-    np.testing.assert_array_equal(pixels, np.full((9, 7, 3), 77))
+    for wanted in (None, INPUT):
+        pixels = decode_image(encode(ending, np.full((800, 1280), 77, np.uint8)), LIMITS, reduced_for=wanted).pixels
+        assert pixels.shape[:2] == ((400, 640) if wanted and ending == ".jpg" else (800, 1280))
+        np.testing.assert_array_equal(pixels, np.full((*pixels.shape[:2], 3), 77))
 
 
 @pytest.mark.parametrize("ending", [".gif", ".webp", ".png"])
@@ -106,24 +171,21 @@ def test_of_an_animation_the_first_frame_is_taken(ending):
     np.testing.assert_allclose(pixels[8, 20], RED, atol=60)
 
 
-@pytest.mark.parametrize("orientation", range(1, 9))
-@pytest.mark.parametrize("name", ["jpeg", "png", "webp", "tiff"])
-def test_the_orientation_is_applied_once(name, orientation):
+@pytest.mark.parametrize("ending", [".jpg", ".png", ".webp", ".tiff"])
+def test_the_orientation_is_applied_once(ending):
     marked = np.zeros((16, 32, 3), np.uint8)
     marked[:8, :8] = 255  # top left, as stored
-    if name == "tiff":
-        data = raw_tiff(marked, orientation)
-    else:
-        ending = {"jpeg": ".jpg", "png": ".png", "webp": ".webp"}[name]
-        data = with_orientation(encode(ending, marked), orientation)
-    image = decode_image(data, LIMITS)
-    assert image.orientation == orientation
-    assert (image.width, image.height) == ((32, 16) if orientation < 5 else (16, 32))
-    assert image.pixels.shape == (image.height, image.width, 3)
     # EXIF: where the stored top left corner is to be seen.
     corner = {1: (0, 0), 2: (0, -1), 3: (-1, -1), 4: (-1, 0), 5: (0, 0), 6: (0, -1), 7: (-1, -1), 8: (-1, 0)}
-    for at in ((0, 0), (0, -1), (-1, -1), (-1, 0)):
-        assert (image.pixels[at].min() > 200) == (at == corner[orientation])
+    for orientation, seen_at in corner.items():
+        plain = encode(ending, marked)
+        data = raw_tiff(marked, orientation) if ending == ".tiff" else with_orientation(plain, orientation)
+        image = decode_image(data, LIMITS)
+        assert image.orientation == orientation
+        assert (image.width, image.height) == ((32, 16) if orientation < 5 else (16, 32))
+        assert image.pixels.shape == (image.height, image.width, 3)
+        for at in ((0, 0), (0, -1), (-1, -1), (-1, 0)):
+            assert (image.pixels[at].min() > 200) == (at == seen_at), orientation
 
 
 @pytest.mark.fault(21)
@@ -149,12 +211,24 @@ def test_a_cut_jpeg_with_a_new_end_marker_is_refused(name):
         assert refused(data[:kept] + b"\xff\xd9") is DeadLetterCode.DECODE_FAILED, f"{kept} of {len(data)} bytes"
 
 
+@pytest.mark.medium
+@pytest.mark.parametrize(
+    ("kind", "reduction"), [("jpeg", 2), ("jpeg", 4), ("jpeg", 8), ("restarts", 4), ("4:4:4", 2), ("4:1:1", 8)]
+)
+def test_a_cut_jpeg_with_a_new_end_marker_is_refused_at_a_reduced_size(kind, reduction):
+    data = encode(".jpg", detailed_picture(*SIZES[reduction]), *KINDS[kind])
+    for kept in [*cuts(len(data) - 400, 8, begin=700), len(data) - 400]:
+        code = refused(data[:kept] + b"\xff\xd9", wanted=INPUT)
+        assert code is DeadLetterCode.DECODE_FAILED, f"{kept} of {len(data)} bytes"
+
+
 def test_a_progressive_jpeg_without_its_last_scans_is_refused():
-    data = FILES["progressive jpeg"]
-    starts = [at for at in range(len(data)) if data[at : at + 2] == b"\xff\xda"]
-    assert len(starts) > 4
-    for start in starts:
-        assert refused(data[:start] + b"\xff\xd9") is DeadLetterCode.DECODE_FAILED
+    large = encode(".jpg", detailed_picture(1300, 700), *KINDS["progressive"])
+    for data, wanted in ((FILES["progressive jpeg"], None), (large, INPUT)):
+        starts = [at for at in range(len(data)) if data[at : at + 2] == b"\xff\xda"]
+        assert len(starts) > 4
+        for start in starts:
+            assert refused(data[:start] + b"\xff\xd9", wanted=wanted) is DeadLetterCode.DECODE_FAILED
 
 
 @pytest.mark.parametrize("lost", [1, 3, 8])
@@ -170,13 +244,14 @@ def test_bytes_after_the_end_of_a_jpeg_are_ignored():
         np.testing.assert_array_equal(decode_image(FILES["jpeg"] + tail, LIMITS).pixels, whole.pixels)
 
 
-@pytest.mark.parametrize("options", [(), (cv2.IMWRITE_JPEG_PROGRESSIVE, 1), (cv2.IMWRITE_JPEG_RST_INTERVAL, 5)])
+@pytest.mark.parametrize("options", KINDS.values(), ids=KINDS)
 def test_a_complete_grey_picture_is_not_taken_for_a_truncated_one(options):
-    grey = np.full((90, 120, 3), 128, np.uint8)
-    cv2.circle(grey, (40, 40), 20, (0, 0, 255), -1)
-    for pixels in (grey, np.full((90, 120, 3), 128, np.uint8), np.zeros((90, 120, 3), np.uint8)):
-        decoded = decode_image(encode(".jpg", pixels, *options), LIMITS).pixels
-        assert np.abs(decoded.astype(int) - pixels).mean() < 2
+    grey = np.full((900, 1500, 3), 128, np.uint8)
+    cv2.circle(grey, (300, 300), 90, (0, 0, 255), -1)
+    for pixels in (grey, np.full_like(grey, 128), np.zeros_like(grey)):
+        data = encode(".jpg", pixels, *options)
+        assert np.abs(decode_image(data, LIMITS).pixels.astype(int) - pixels).mean() < 2
+        assert reduced(data).reduction == 4
 
 
 def test_an_end_marker_inside_a_thumbnail_is_not_the_end():
@@ -269,3 +344,182 @@ def test_decoding_leaves_opencvs_threads_alone():
         "assert cv2.getNumThreads() == before"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+SURE, LEAST_IOU, MOST_DIFFERENCE = 0.6, 0.8, 0.12
+"""The tolerance of detections that `vision.decode` states."""
+
+
+@pytest.mark.medium
+@pytest.mark.parametrize(
+    ("kind", "reduction"),
+    [("jpeg", 2), ("jpeg", 4), ("jpeg", 8), ("progressive", 2), ("restarts", 4), ("4:4:4", 8), ("4:1:1", 4)],
+)
+def test_every_kind_of_jpeg_is_the_picture_that_averaging_would_make(kind, reduction):
+    width, height = SIZES[reduction]
+    data = encode(".jpg", detailed_picture(width, height), *KINDS[kind])
+    image, full = reduced(data), decode_image(data, LIMITS)
+    assert (image.width, image.height, image.reduction) == (width, height, reduction)
+    assert image.pixels.shape == (math.ceil(height / reduction), math.ceil(width / reduction), 3)
+    whole = (width // reduction, height // reduction)
+    averaged = cv2.resize(
+        full.pixels[: whole[1] * reduction, : whole[0] * reduction], whole, interpolation=cv2.INTER_AREA
+    )
+    assert np.abs(image.pixels[: whole[1], : whole[0]].astype(int) - averaged).mean() < 3
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_the_orientation_is_applied_and_the_upright_size_decides(orientation):
+    data = with_orientation(encode(".jpg", two_halves(2000, 900)), orientation)
+    full, image = decode_image(data, LIMITS), reduced(data, NetworkInput(400, 900, "stretch"))
+    assert image.reduction == (1 if orientation < 5 else 2), "upright, it is 900x2000"
+    assert (image.width, image.height, image.orientation) == (full.width, full.height, orientation)
+    small = cv2.resize(full.pixels, image.pixels.shape[1::-1], interpolation=cv2.INTER_AREA)
+    assert np.abs(image.pixels.astype(int) - small).mean() < 1
+
+
+@pytest.mark.parametrize("ending", [".png", ".webp", ".bmp", ".tiff", ".gif"])
+def test_other_formats_keep_their_size(ending):
+    assert reduced(encode(ending, two_halves(1400, 700))).reduction == 1
+
+
+@pytest.mark.parametrize("model", ["yolox-nano", "yolov4-tiny"])
+@pytest.mark.parametrize("reduction", SIZES)
+def test_a_box_in_the_input_is_the_same_box_of_the_original(model, reduction):
+    """A white block is looked for in the input; mapped back it is where it was drawn."""
+    spec, (width, height) = registered_model(model), SIZES[reduction]
+    pixels = np.zeros((height, width, 3), np.uint8)
+    left, top, right, bottom = width // 2, height // 3, width - 1, height - height // 8
+    pixels[top:bottom, left:right] = 255
+    image = reduced(encode(".jpg", pixels), dataclasses.replace(spec.network_input, width=160, height=160))
+    assert image.reduction == reduction
+    blob, placement = make_blob(image, spec)
+    rows, columns = np.nonzero(blob[0, 0] > blob[0, 0].max() / 2)
+    if spec.preprocessing.resize == "letterbox":
+        inside = rows < int(height * 416 / width)  # below lies the grey of the letterbox
+        rows, columns = rows[inside], columns[inside]
+    box = np.array([[columns.min(), rows.min(), columns.max() + 1, rows.max() + 1]], np.float32)
+    a_pixel = max(width, height) / 416
+    np.testing.assert_allclose(placement.to_picture(box)[0], (left, top, right, bottom), atol=1.5 * a_pixel)
+    everything = placement.to_picture(np.array([[0, 0, 500, 500]], np.float32))
+    np.testing.assert_allclose(everything, [[0, 0, width, height]])
+
+
+@pytest.mark.medium
+@pytest.mark.parametrize(
+    ("size", "noise"), [((1280, 720), 0), ((1280, 720), 8), ((1920, 1080), 8), ((2592, 1944), 0), ((3840, 2160), 8)]
+)
+def test_brightness_and_sharpness_are_those_of_the_full_decoding(size, noise):
+    """Brightness within 0.3, sharpness within 2 %."""
+    street = cv2.resize(Scene(5).frame(20)[0], size, interpolation=cv2.INTER_CUBIC).astype(int)
+    noisy = street + np.random.default_rng(1).normal(0, noise, street.shape)
+    data = encode(".jpg", np.clip(noisy, 0, 255).astype(np.uint8))
+    image = reduced(data, registered_model("yolox-nano").network_input)
+    full, small = measure_quality(decode_image(data, LIMITS)), measure_quality(image)
+    assert image.reduction > 1
+    assert small.brightness == pytest.approx(full.brightness, abs=0.3)
+    assert small.sharpness == pytest.approx(full.sharpness, rel=0.02)
+
+
+@pytest.mark.medium
+def test_sure_detections_in_real_pictures_are_found_again(shared_data):
+    """Same label, IoU >= 0.8, confidence within 0.12, for what has a confidence above 0.6 in either decoding."""
+    path = shared_data / "models" / "yolox_nano.onnx"
+    detector = load_detector(str(path), decoder="yolox", confidence_threshold=0.05)
+    compared, width = 0, 1920
+    for picture in real_pictures(shared_data):
+        height = round(picture.shape[0] * width / picture.shape[1])
+        data = encode(".jpg", cv2.resize(picture, (width, height), interpolation=cv2.INTER_LANCZOS4))
+        image = reduced(data, detector.spec.network_input)
+        assert image.reduction > 1
+        full, small = detector.detect(decode_image(data, LIMITS)), detector.detect(image)
+        compared += check_found_again(full, small) + check_found_again(small, full)
+    assert compared > 20
+
+
+def real_pictures(shared_data) -> list[np.ndarray]:
+    pictures = [cv2.imread(str(path)) for path in sorted((shared_data / "images").glob("*.jpg"))]
+    for name in ("vehicles", "one-by-one-person-detection"):
+        video = cv2.VideoCapture(str(shared_data / "video" / f"{name}.mp4"))
+        frames = int(video.get(cv2.CAP_PROP_FRAME_COUNT))
+        for number in range(frames):
+            read, frame = video.read()
+            if read and number % (frames // 3) == 0:
+                pictures.append(frame)
+    assert len(pictures) >= 8
+    return pictures
+
+
+def check_found_again(expected: list[Detection], found: list[Detection]) -> int:
+    sure = [detection for detection in expected if detection.confidence > SURE]
+    for detection in sure:
+        same = [other for other in found if other.label == detection.label]
+        best = max(same, key=lambda other: iou_of(other, detection))
+        assert iou_of(best, detection) >= LEAST_IOU
+        assert abs(best.confidence - detection.confidence) <= MOST_DIFFERENCE
+    return len(sure)
+
+
+@pytest.mark.medium
+def test_in_simulated_scenes_recall_and_precision_do_not_fall():
+    width = 1280
+    detector, scores = load_detector("demo"), {"full": Score(), "reduced": Score()}
+    for seed in range(6):
+        picture, truth = Scene(seed).frame(25)
+        data = encode(".jpg", cv2.resize(picture, (width, width * 9 // 16), interpolation=cv2.INTER_LANCZOS4))
+        full, small = decode_image(data, LIMITS), reduced(data, detector.spec.network_input)
+        assert small.reduction > 1
+        for name, image in (("full", full), ("reduced", small)):
+            scores[name] += score_of(found_at_640(detector, image), truth)
+    assert scores["full"].matched > 20
+    assert scores["reduced"].recall >= scores["full"].recall - 0.01
+    assert scores["reduced"].precision >= scores["full"].precision - 0.01
+
+
+def found_at_640(detector: Detector, image: DecodedImage) -> list[Detection]:
+    factor = 640 / image.width
+    return [
+        dataclasses.replace(found, box_xywh=tuple(side * factor for side in found.box_xywh))
+        for found in detector.detect(image)
+    ]
+
+
+LETTERBOX = NetworkInput(416, 416, "letterbox")
+STRETCH = NetworkInput(416, 416, "stretch")
+
+
+@pytest.mark.parametrize(
+    ("size", "letterbox", "stretch"),
+    [
+        ((640, 360), 1, 1),
+        ((831, 500), 1, 1),
+        ((832, 500), 2, 1),
+        ((832, 832), 2, 2),
+        ((1280, 720), 2, 1),
+        ((720, 1280), 2, 1),
+        ((1920, 1080), 4, 2),
+        ((3840, 2160), 8, 4),
+        ((8000, 6000), 8, 8),
+    ],
+)
+def test_the_side_that_decides_is_the_longer_in_a_letterbox_and_the_shorter_where_it_is_stretched(
+    size, letterbox, stretch
+):
+    assert choose_reduction(*size, LETTERBOX) == letterbox
+    assert choose_reduction(*size, STRETCH) == stretch
+
+
+def test_a_small_network_does_not_make_the_picture_smaller_than_its_quality_is_measured_at():
+    assert choose_reduction(640, 360, NetworkInput(64, 64, "letterbox")) == 1
+    assert choose_reduction(1280, 720, NetworkInput(64, 64, "letterbox")) == 2
+    assert [measured_reduction(side, 10) for side in (1, 640, 641, 1280, 1281, 2560, 5121)] == [1, 1, 2, 2, 4, 4, 16]
+
+
+@given(st.integers(1, 9000), st.integers(1, 9000), st.sampled_from([LETTERBOX, STRETCH]))
+def test_nothing_is_ever_enlarged_again(width, height, wanted):
+    reduction = choose_reduction(width, height, wanted)
+    if reduction > 1:
+        placed = wanted.placed_size(width, height)
+        assert width // reduction >= placed[0]
+        assert height // reduction >= placed[1]
+        assert measured_reduction(width, height) % reduction == 0

@@ -12,13 +12,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from imgpipeline.contracts.detection import Detection
 from imgpipeline.errors import ConfigurationError, PermanentError
 from imgpipeline.settings import Settings, load_settings
 from imgpipeline.settings.model import ChosenDetector, parse_detectors
 from imgpipeline.sources.simulator.scene import Scene
 from imgpipeline.vision import registry
 from imgpipeline.vision.adding import Wishes, add_model
+from imgpipeline.vision.agreement import iou_of
 from imgpipeline.vision.backends import installed_backends, open_backend
 from imgpipeline.vision.configured import load_configured_detector
 from imgpipeline.vision.decode import DecodedImage, ImageLimits, decode_image
@@ -63,10 +63,9 @@ def test_all_backends_find_the_same_in_real_pictures(load_yolox, pictures):
         check_same_detections(detectors, pixels)
 
 
-@pytest.mark.parametrize("hour", [12.0, 23.0])
-def test_all_backends_find_the_same_in_simulated_scenes(hour):
+def test_all_backends_find_the_same_in_a_simulated_scene():
     detectors = [load_detector("demo", backend=name) for name in installed_backends()]
-    check_same_detections(detectors, Scene(5, hour=hour).frame(20)[0])
+    check_same_detections(detectors, SCENE)
 
 
 def check_same_detections(detectors: list[Detector], pixels: np.ndarray) -> None:
@@ -92,12 +91,6 @@ def test_boxes_lie_inside_the_picture_and_scores_above_the_threshold(load_small)
             assert y + h <= shape[0] + 1e-3
             assert 0.2 < detection.confidence <= 1
         assert [d.confidence for d in found] == sorted((d.confidence for d in found), reverse=True)
-
-
-def test_a_picture_gives_the_same_detections_every_time(backend, load_small):
-    detector = load_small(backend=backend, confidence_threshold=0.2)
-    picture = detailed_picture()
-    assert detector.detect(picture) == detector.detect(picture)
 
 
 def test_threads_do_not_disturb_each_other(backend, load_small):
@@ -249,12 +242,6 @@ def outputs(seed: int, count: int, classes: int) -> list[np.ndarray]:
     return [boxes.reshape(1, count, 1, 4), scores.reshape(1, count, classes)]
 
 
-def overlap(one: Detection, other: Detection) -> float:
-    (x, y, w, h), (left, top, width, height) = one.box_xywh, other.box_xywh
-    common = max(0.0, min(x + w, left + width) - max(x, left)) * max(0.0, min(y + h, top + height) - max(y, top))
-    return common / (w * h + width * height - common)
-
-
 @given(
     seed=st.integers(0, 2**32 - 1),
     count=st.integers(1, 80),
@@ -277,7 +264,7 @@ def test_keeping_weak_detections_changes_no_strong_one(spec, seed, count, thresh
     assert all(np.float32(weak_above) < np.float32(each.confidence) <= np.float32(threshold) for each in weak)
     assert [each.confidence for each in weak] == sorted((each.confidence for each in weak), reverse=True)
     rivals = [(one, other) for one in weak for other in strong if not per_class or one.label == other.label]
-    assert all(overlap(one, other) <= nms + 1e-3 for one, other in rivals)
+    assert all(iou_of(one, other) <= nms + 1e-3 for one, other in rivals)
 
 
 def test_a_weak_box_next_to_a_strong_one_is_found_and_one_that_overlaps_it_is_not(spec):

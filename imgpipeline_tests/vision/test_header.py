@@ -1,5 +1,6 @@
 """Headers are read in constant time, and never beyond the end of the file."""
 
+import itertools
 import struct
 
 import pytest
@@ -58,11 +59,10 @@ def test_an_old_bmp_is_read():
     assert read_header(data) == ImageHeader("bmp", 61, 47, 1)
 
 
-@pytest.mark.parametrize("order", ["<", ">"])
 @pytest.mark.parametrize("ending", [".jpg", ".png", ".webp"])
-@pytest.mark.parametrize("orientation", range(1, 9))
-def test_the_orientation_is_read(ending, orientation, order):
-    assert read_header(with_orientation(FILES[ending], orientation, order)).orientation == orientation
+def test_the_orientation_is_read_in_both_byte_orders(ending):
+    for orientation, order in itertools.product(range(1, 9), "<>"):
+        assert read_header(with_orientation(FILES[ending], orientation, order)).orientation == orientation
 
 
 @pytest.mark.parametrize("orientation", [0, 9, 65535])

@@ -81,10 +81,6 @@ def test_a_document_has_the_image_in_base64_and_may_have_time_number_and_attribu
     assert untimed.timestamp == NOON
 
 
-def to_json(document: object) -> bytes:
-    return json.dumps(document).encode()
-
-
 @given(
     st.one_of(
         st.binary(max_size=200), st.recursive(st.none() | st.text(max_size=5), st.lists).map(repr).map(str.encode)

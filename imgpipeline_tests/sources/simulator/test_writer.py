@@ -27,11 +27,14 @@ START = datetime(2026, 3, 4, 12, 0, tzinfo=UTC)
 def test_a_written_scene_is_read_back_unchanged(tmp_path: Path):
     scene = Scene(11, frames=5)
 
-    written = write_scene(scene, tmp_path, source="gate", start=START, interval_s=0.5)
+    written = write_scene(scene, tmp_path, source="gate", start=START, interval_s=0.5, first_frame_number=40)
     read = list(read_truth(tmp_path))
 
     assert read == written
-    assert [frame.frame_number for frame in read] == [0, 1, 2, 3, 4]
+    assert [frame.frame_number for frame in read] == [40, 41, 42, 43, 44]
+    assert [frame.file for frame in read] == [f"frame_{n:06d}.jpg" for n in range(40, 45)]
+    modified = [(tmp_path / frame.file).stat().st_mtime for frame in read]
+    assert modified == [frame.timestamp.timestamp() for frame in read]
     assert [frame.timestamp - START for frame in read] == [i * timedelta(seconds=0.5) for i in range(5)]
     assert {frame.source for frame in read} == {"gate"}
     for index, frame in enumerate(read):
@@ -39,11 +42,13 @@ def test_a_written_scene_is_read_back_unchanged(tmp_path: Path):
 
 
 def test_the_truth_has_one_json_document_per_line_with_xywh_boxes_and_rfc_3339_times(tmp_path: Path):
-    [frame] = write_scene(Scene(2, frames=1), tmp_path, source="gate", start=START)
+    start = START.astimezone(timezone(timedelta(hours=5, minutes=30)))
+    [frame] = write_scene(Scene(2, frames=1), tmp_path, source="gate", start=start)
 
     [line] = (tmp_path / "truth.jsonl").read_text(encoding="utf-8").splitlines()
     document = json.loads(line)
 
+    assert frame.timestamp.utcoffset() == timedelta(0)
     first = frame.objects[0]
     left, top, right, bottom = first.box_xyxy
     assert document.keys() == {"file", "source", "frame_number", "timestamp", "objects"}
@@ -55,24 +60,6 @@ def test_the_truth_has_one_json_document_per_line_with_xywh_boxes_and_rfc_3339_t
         "box": [left, top, right - left, bottom - top],
         "visible": first.visible,
     }
-
-
-def test_file_names_contain_the_number_and_modification_times_are_frame_times(tmp_path: Path):
-    write_scene(Scene(2, frames=3), tmp_path, source="gate", start=START, interval_s=60, first_frame_number=40)
-
-    files = sorted(tmp_path.glob("*.jpg"))
-
-    assert [file.name for file in files] == [f"frame_{n:06d}.jpg" for n in (40, 41, 42)]
-    assert [file.stat().st_mtime - START.timestamp() for file in files] == [0, 60, 120]
-
-
-def test_a_start_in_another_zone_is_written_in_utc(tmp_path: Path):
-    start = START.astimezone(timezone(timedelta(hours=5, minutes=30)))
-
-    [frame] = write_scene(Scene(2, frames=1), tmp_path, source="gate", start=start)
-
-    assert frame.timestamp.utcoffset() == timedelta(0)
-    assert frame.timestamp == START
 
 
 def picture() -> bytes:
