@@ -1,8 +1,13 @@
-"""Describes a model: its files, its input, and the layout of its output."""
+"""Describes a model: its files, its input, and the layout of its output.
+
+`registry` reads entries of TOML files with the limits that the fields name.
+"""
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
+
+from pydantic import Field
 
 from imgpipeline.contracts.detection import DecoderName
 
@@ -12,6 +17,7 @@ SIZES_INPUT = "orig_target_sizes"
 """The input for the width and height of the picture in deployed RT-DETR, D-FINE and DEIM models."""
 DETR_OUTPUTS = ("labels", "boxes", "scores")
 """Names of the outputs of the layout `detr`, in the order that its decoder expects."""
+_Divisor = Annotated[float, Field(gt=0)]
 Role = Literal["onnx", "weights", "cfg", "labels"]
 Resize = Literal["stretch", "letterbox", "letterbox-centred"]
 """How a picture is put into a network's input: stretched to its size, or scaled to fit into its top left corner or its
@@ -51,14 +57,13 @@ class ModelFile:
     """One file of a model."""
 
     role: Role
-    name: str
+    name: Annotated[str, Field(pattern=r"^[^/]+$")]
     """File name in the folder of models."""
     url: str | None
     """Where it is downloaded from; None if it comes with the project."""
-    size_bytes: int
-    """Exact size, > 0."""
-    sha256: str
-    """64 lower-case hex digits."""
+    size_bytes: Annotated[int, Field(gt=0)]
+    """Exact size."""
+    sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,8 +79,8 @@ class Preprocessing:
     """Value of the padding in a letterbox, 0 to 255, before `scale`."""
     mean: tuple[float, float, float] = NO_MEAN
     """Subtracted after `scale`, for each channel in the order of `channels`."""
-    std: tuple[float, float, float] = NO_STD
-    """Divisor of each channel, applied last; > 0."""
+    std: tuple[_Divisor, _Divisor, _Divisor] = NO_STD
+    """Divisor of each channel, applied last."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,11 +99,11 @@ class ModelSpec:
     """Registered sha256 of the ONNX file; None if it has none (a user's own file, or converted here)."""
     licence: str
     """SPDX identifier or free text; `unknown` for a user's own file."""
-    input_width: int
-    input_height: int
+    input_width: Annotated[int, Field(gt=0)]
+    input_height: Annotated[int, Field(gt=0)]
     preprocessing: Preprocessing
     decoder: DecoderName
-    labels: tuple[str, ...]
+    labels: Annotated[tuple[str, ...], Field(min_length=1)]
     """Class names in the order of the output's classes."""
     nms_per_class: bool
     """Default: whether only boxes of one label compete."""

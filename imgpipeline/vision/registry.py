@@ -6,21 +6,22 @@ into a model: a registered name, or the path of an ONNX file. `model_files` down
 """
 
 import os
-import re
 import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, Final, get_args
+from typing import Any, Final
+
+from pydantic import TypeAdapter, ValidationError
 
 from imgpipeline.contracts.detection import DecoderName
 from imgpipeline.errors import ConfigurationError, PermanentError
-from imgpipeline.vision.model import NO_MEAN, NO_STD, ModelFile, ModelSpec, Preprocessing, Resize, Role
+from imgpipeline.vision.model import ModelSpec
 from imgpipeline.vision.own_model import describe_own_model
 
 _PACKAGE: Final = Path(__file__).parents[1]
-_SHA256: Final = re.compile(r"[0-9a-f]{64}")
+_SPEC: Final = TypeAdapter(ModelSpec)
 
 
 def registry_path() -> Path:
@@ -166,63 +167,26 @@ def spec_of(name: str, entry: Mapping[str, Any], labels: Mapping[str, tuple[str,
     """Returns the model that an entry of a TOML file describes, given the registry's labels and the files' folder.
 
     Raises:
-        KeyError: A field is missing; size and sha256 of each file are required.
-        TypeError: A field has the wrong type.
-        ValueError: A field has an invalid value.
+        TypeError: The entry's files are not tables.
+        ValueError: A field is missing or invalid; size and sha256 of each file are required.
     """
-    files = tuple(_file_of(file) for file in entry["files"])
-    onnx = next((file for file in files if file.role == "onnx"), None)
-    names = entry["labels"]
-    spec = ModelSpec(
-        name=name,
-        summary=str(entry.get("summary", "")),
-        path=folder / (onnx.name if onnx else f"{name}.onnx"),
-        files=files,
-        sha256=onnx.sha256 if onnx else None,
-        licence=str(entry["licence"]),
-        input_width=int(entry["input_width"]),
-        input_height=int(entry["input_height"]),
-        preprocessing=_preprocessing_of(entry),
-        decoder=_one_of("decoder", entry["decoder"], DecoderName),
-        labels=tuple(labels[names] if isinstance(names, str) else map(str, names)),
-        nms_per_class=bool(entry["nms_per_class"]),
-        confidence_threshold=float(entry["confidence_threshold"]),
-        nms_threshold=float(entry["nms_threshold"]),
-        decoder_reason=str(entry.get("decoder_reason", "registered")),
-    )
-    if not files or min(spec.input_width, spec.input_height) < 1 or not spec.labels:
-        raise ValueError("files, labels, input_width and input_height are needed")
-    return spec
-
-
-def _file_of(file: Mapping[str, Any]) -> ModelFile:
-    size_bytes, sha256, name = int(file["size_bytes"]), str(file["sha256"]), str(file["name"])
-    if size_bytes < 1 or not _SHA256.fullmatch(sha256):
-        raise ValueError(f"the file {name} needs its exact size_bytes and its sha256 in 64 lower-case hex digits")
-    if Path(name).name != name:
-        raise ValueError(f"the file {name} has to be in the same folder as the entry")
-    return ModelFile(_one_of("role", file["role"], Role), name, file.get("url"), size_bytes, sha256)
-
-
-def _preprocessing_of(entry: Mapping[str, Any]) -> Preprocessing:
-    mean, std = (tuple(map(float, entry.get(key, usual))) for key, usual in (("mean", NO_MEAN), ("std", NO_STD)))
-    if len(mean) != 3 or len(std) != 3 or min(std) <= 0:
-        raise ValueError("mean and std need three numbers each, and those of std must be above 0")
-    return Preprocessing(
-        resize=_one_of("resize", entry["resize"], Resize),
-        channels=_one_of("channels", entry["channels"], ("BGR", "RGB")),
-        scale=float(entry["scale"]),
-        pad_value=int(entry["pad_value"]),
-        mean=mean,
-        std=std,
-    )
-
-
-def _one_of(field: str, value: object, allowed: Any) -> Any:
-    choices = allowed if isinstance(allowed, tuple) else get_args(allowed)
-    if value not in choices:
-        raise ValueError(f"{field} is {value!r}, expected one of {', '.join(choices)}")
-    return value
+    names = entry.get("labels")
+    found = {
+        "summary": "",
+        **entry,
+        "name": name,
+        "path": folder / f"{name}.onnx",
+        "files": [{"url": None, **file} for file in entry.get("files", ())],
+        "sha256": None,
+        "preprocessing": entry,
+        "labels": labels.get(names) if isinstance(names, str) else names,
+        "is_own": False,
+    }
+    spec = _SPEC.validate_python(found)
+    if not spec.files:
+        raise ValueError("files: at least one is needed")
+    onnx = next((file for file in spec.files if file.role == "onnx"), None)
+    return replace(spec, path=folder / onnx.name, sha256=onnx.sha256) if onnx else spec
 
 
 def own_spec(name: str, labels: Mapping[str, tuple[str, ...]], folder: Path) -> ModelSpec:
@@ -234,12 +198,16 @@ def own_spec(name: str, labels: Mapping[str, tuple[str, ...]], folder: Path) -> 
     path = folder / f"{name}.toml"
     try:
         return replace(spec_of(name, tomllib.loads(path.read_text(encoding="utf-8")), labels, folder), is_own=True)
-    except (KeyError, TypeError, ValueError, OSError, AttributeError) as error:
-        what = f"{error.args[0]} is missing" if isinstance(error, KeyError) else str(error)
+    except (TypeError, ValueError, OSError) as error:
+        what = _problems(error) if isinstance(error, ValidationError) else str(error)
         raise ConfigurationError(
             f"The entry {path} of the model {name!r} is refused: {what}.",
             next_step=f"correct it, or replace it: imgpipeline models add FILE --name {name} --replace",
         ) from error
+
+
+def _problems(error: ValidationError) -> str:
+    return "; ".join(f"{'.'.join(map(str, each['loc']))}: {each['msg']}" for each in error.errors())
 
 
 def label_sets() -> Mapping[str, tuple[str, ...]]:
