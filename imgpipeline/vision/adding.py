@@ -97,7 +97,7 @@ def register(
     Raises:
         PermanentError: The folder cannot be written.
     """
-    onnx = ModelFile("onnx", f"{name}.onnx", None, len(content), hashlib.sha256(content).hexdigest())
+    onnx = ModelFile("onnx", f"{name}.onnx", len(content), hashlib.sha256(content).hexdigest())
     spec = replace(spec, name=name, path=folder / onnx.name, files=(onnx,), sha256=onnx.sha256)
     write_whole(spec.path, content)
     write_whole(folder / f"{name}.toml", entry_text(spec, made_of).encode())

@@ -59,11 +59,11 @@ class ModelFile:
     role: Role
     name: Annotated[str, Field(pattern=r"^[^/]+$")]
     """File name in the folder of models."""
-    url: str | None
-    """Where it is downloaded from; None if it comes with the project."""
     size_bytes: Annotated[int, Field(gt=0)]
     """Exact size."""
     sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+    url: str | None = None
+    """Where it is downloaded from; None if it comes with the project."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -167,7 +167,6 @@ def spec_of(name: str, entry: Mapping[str, Any], labels: Mapping[str, tuple[str,
     """Returns the model that an entry of a TOML file describes, given the registry's labels and the files' folder.
 
     Raises:
-        TypeError: The entry's files are not tables.
         ValueError: A field is missing or invalid; size and sha256 of each file are required.
     """
     names = entry.get("labels")
@@ -176,7 +175,6 @@ def spec_of(name: str, entry: Mapping[str, Any], labels: Mapping[str, tuple[str,
         **entry,
         "name": name,
         "path": folder / f"{name}.onnx",
-        "files": [{"url": None, **file} for file in entry.get("files", ())],
         "sha256": None,
         "preprocessing": entry,
         "labels": labels.get(names) if isinstance(names, str) else names,
@@ -198,7 +196,7 @@ def own_spec(name: str, labels: Mapping[str, tuple[str, ...]], folder: Path) -> 
     path = folder / f"{name}.toml"
     try:
         return replace(spec_of(name, tomllib.loads(path.read_text(encoding="utf-8")), labels, folder), is_own=True)
-    except (TypeError, ValueError, OSError) as error:
+    except (ValueError, OSError) as error:
         what = _problems(error) if isinstance(error, ValidationError) else str(error)
         raise ConfigurationError(
             f"The entry {path} of the model {name!r} is refused: {what}.",

@@ -37,7 +37,7 @@ def server():
 
 def registered(server: FileServer, content: bytes = CONTENT) -> ModelFile:
     url = f"{server.url}/model.bin"
-    return ModelFile("onnx", "model.bin", url, len(content), hashlib.sha256(content).hexdigest())
+    return ModelFile("onnx", "model.bin", len(content), hashlib.sha256(content).hexdigest(), url)
 
 
 def pull(file: ModelFile, folder: Path, seen: list[tuple[int, int]] | None = None) -> Path:
@@ -107,7 +107,7 @@ def test_no_network_is_said_plainly(tmp_path):
     with socket.socket() as unused:
         unused.bind(("127.0.0.1", 0))
         port = unused.getsockname()[1]
-    file = ModelFile("onnx", "model.bin", f"http://127.0.0.1:{port}/model.bin", 10, "0" * 64)
+    file = ModelFile("onnx", "model.bin", 10, "0" * 64, f"http://127.0.0.1:{port}/model.bin")
     with pytest.raises(TransientError) as caught:
         pull(file, tmp_path)
     assert "no connection to 127.0.0.1" in str(caught.value)
@@ -116,7 +116,7 @@ def test_no_network_is_said_plainly(tmp_path):
 
 
 def test_an_unresolvable_host_name_is_a_network_error(tmp_path):
-    file = ModelFile("onnx", "model.bin", "http://no-such-host.invalid/model.bin", 10, "0" * 64)
+    file = ModelFile("onnx", "model.bin", 10, "0" * 64, "http://no-such-host.invalid/model.bin")
     with pytest.raises(TransientError, match=r"no connection to no-such-host\.invalid"):
         pull(file, tmp_path)
 
@@ -186,7 +186,7 @@ def test_weights_cfg_and_names_are_fetched_once_with_progress(tiny, server):
 def test_a_model_of_ones_own_is_pulled_from_the_url_in_its_entry(server, tmp_path):
     content = find_model("demo").path.read_bytes()
     server.files["yard.onnx"] = content
-    file = ModelFile("onnx", "yard.onnx", f"{server.url}/yard.onnx", len(content), hashlib.sha256(content).hexdigest())
+    file = ModelFile("onnx", "yard.onnx", len(content), hashlib.sha256(content).hexdigest(), f"{server.url}/yard.onnx")
     (tmp_path / "yard.toml").write_text(entry_text(replace(find_model("demo"), name="yard", files=(file,))))
     with pytest.raises(ConfigurationError, match="imgpipeline models pull yard"):
         find_model("yard", model_dir=tmp_path)
