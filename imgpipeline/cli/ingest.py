@@ -211,7 +211,8 @@ def folder(
     """
     settings = announcing.settings()
     options = announcing.options(settings, SourceKind.FINITE)
-    pace = _pace(start, interval_s, find_timezone(settings.timezone))
+    first = _read_start(start, find_timezone(settings.timezone))
+    pace = Pace(first, interval_s) if first else None
     if watching.watch:
         if pace:
             raise UsageError(
@@ -243,11 +244,6 @@ def _watch(
     raise typer.Exit(stopping.exit_status)
 
 
-def _pace(start: str | None, interval_s: float, zone: tzinfo) -> "Pace | None":
-    first = _read_start(start, zone)
-    return Pace(first, interval_s) if first else None
-
-
 def _report_folder(result: FinishedIngest, topic: str, form: MessageFormat) -> None:
     if not result.announced and not result.skipped:
         note("No images found: nothing to do.")
@@ -262,7 +258,6 @@ def _report_folder(result: FinishedIngest, topic: str, form: MessageFormat) -> N
 
 
 def _note_skipped(result: FinishedIngest) -> None:
-
     hidden = sum(skipped.reason == HIDDEN for skipped in result.skipped)
     others = [f"  {skipped.path}: {skipped.reason}" for skipped in result.skipped if skipped.reason != HIDDEN]
     if others:

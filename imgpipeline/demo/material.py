@@ -26,7 +26,7 @@ from imgpipeline.sources.protocol import Captured, Settled, Source, SourceKind, 
 from imgpipeline.sources.rtsp import RtspSource
 from imgpipeline.sources.simulator.rtsp_simulator import RtspSimulator, SimulatedCamera, write_scene_clip
 from imgpipeline.sources.simulator.scene import Scene
-from imgpipeline.sources.simulator.writer import FrameTruth, read_truth, write_scene
+from imgpipeline.sources.simulator.writer import FrameTruth, write_scene
 
 CAMERAS = ("gate", "market", "yard")
 HOURS = (7, 12, 18, 23)
@@ -84,12 +84,13 @@ def plan_scenes(folder: Path, day: datetime) -> list[SceneOfDay]:
     return [*scenes, clip]
 
 
-def simulate(scenes: list[SceneOfDay], progress: Progress) -> int:
-    """Draws the frames of all scenes, writes their truth, and returns the number of frames."""
-    total, done = _frames_of(scenes), 0
+def simulate(scenes: list[SceneOfDay], progress: Progress) -> list[FrameTruth]:
+    """Draws the frames of all scenes, and returns and writes the truth of each."""
+    total = _frames_of(scenes)
+    truths: list[FrameTruth] = []
     for scene in scenes:
-        progress(done, total)
-        write_scene(
+        progress(len(truths), total)
+        truths += write_scene(
             scene.scene,
             scene.folder,
             source=scene.source,
@@ -97,9 +98,8 @@ def simulate(scenes: list[SceneOfDay], progress: Progress) -> int:
             interval_s=scene.interval_s,
             first_frame_number=scene.first_number,
         )
-        done += len(scene.scene)
     progress(total, total)
-    return total
+    return truths
 
 
 def announce_scenes(settings: Settings, scenes: list[SceneOfDay], progress: Progress) -> int:
@@ -113,12 +113,6 @@ def announce_scenes(settings: Settings, scenes: list[SceneOfDay], progress: Prog
         source = open_folder(settings, scene.folder, scene.source, Pace(scene.start, scene.interval_s))
         announced += ingest_files(settings, source, progress=step).announced
     return announced
-
-
-def read_truths(scenes: list[SceneOfDay]) -> Iterator[FrameTruth]:
-    """Yields the truth of each frame."""
-    for scene in scenes:
-        yield from read_truth(scene.folder)
 
 
 def _frames_of(scenes: list[SceneOfDay]) -> int:

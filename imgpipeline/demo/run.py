@@ -25,7 +25,6 @@ from imgpipeline.demo.material import (
     announce_scenes,
     check_books,
     plan_scenes,
-    read_truths,
     run_cameras,
     show_books,
     simulate,
@@ -54,6 +53,7 @@ from imgpipeline.sources.folder import open_folder
 from imgpipeline.sources.ingest import FiniteSource, ingest_files
 from imgpipeline.sources.protocol import CapturedFrame
 from imgpipeline.sources.simulator.rtsp_simulator import check_program
+from imgpipeline.sources.simulator.writer import FrameTruth
 from imgpipeline.sources.video import FrameChoice, VideoSource
 from imgpipeline.stream.embedded import broker_process
 from imgpipeline.stream.log import read_log
@@ -159,9 +159,10 @@ def _work(
 ) -> DemoResult:
     is_simulated = not (options.images or options.video or options.cameras)
     scenes = plan_scenes(workspace.pictures, utc_now() - timedelta(days=1)) if is_simulated else []
+    truths: list[FrameTruth] = []
     if scenes:
         with _step(console, "[bold]2[/] Drawing street scenes whose content is known", "frame") as step:
-            simulate(scenes, step)
+            truths = simulate(scenes, step)
     _await_servers(dagster, viewer, console)
     announced = _announce(options, settings, workspace, scenes, console)
     store = open_store(settings)
@@ -179,7 +180,7 @@ def _work(
     report = audit(store, lambda: read_log(settings), full=True, now=utc_now(), memory=settings.duckdb_memory)
     for day in known_days(store):  # the report shows the last audit of its day
         build(DailyReport(store, settings, day, utc_now(), None))
-    result = judge(store, settings, workspace.store, report, announced, list(read_truths(scenes)))
+    result = judge(store, settings, workspace.store, report, announced, truths)
     if not options.cameras:
         return result
     entries, problems = check_books(store, settings)

@@ -1,4 +1,7 @@
-"""Describes a model: its files, its input, and the layout of its output."""
+"""Describes a model: its files, its input, and the layout of its output.
+
+`registry` reads entries of TOML files with the limits that the fields name.
+"""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,11 +13,11 @@ from imgpipeline.contracts.detection import DecoderName
 
 NO_MEAN = (0.0, 0.0, 0.0)
 NO_STD = (1.0, 1.0, 1.0)
-_Positive = Annotated[float, Field(gt=0)]
 SIZES_INPUT = "orig_target_sizes"
 """The input for the width and height of the picture in deployed RT-DETR, D-FINE and DEIM models."""
 DETR_OUTPUTS = ("labels", "boxes", "scores")
 """Names of the outputs of the layout `detr`, in the order that its decoder expects."""
+_Divisor = Annotated[float, Field(gt=0)]
 Role = Literal["onnx", "weights", "cfg", "labels"]
 Resize = Literal["stretch", "letterbox", "letterbox-centred"]
 """How a picture is put into a network's input: stretched to its size, or scaled to fit into its top left corner or its
@@ -76,7 +79,7 @@ class Preprocessing:
     """Value of the padding in a letterbox, 0 to 255, before `scale`."""
     mean: tuple[float, float, float] = NO_MEAN
     """Subtracted after `scale`, for each channel in the order of `channels`."""
-    std: tuple[_Positive, _Positive, _Positive] = NO_STD
+    std: tuple[_Divisor, _Divisor, _Divisor] = NO_STD
     """Divisor of each channel, applied last."""
 
 

@@ -167,22 +167,24 @@ def spec_of(name: str, entry: Mapping[str, Any], labels: Mapping[str, tuple[str,
     """Returns the model that an entry of a TOML file describes, given the registry's labels and the files' folder.
 
     Raises:
-        ValueError: A field is missing or invalid; a pydantic `ValidationError` if it is a field of the model.
+        ValueError: A field is missing or invalid; size and sha256 of each file are required.
     """
-    files, names = entry.get("files"), entry.get("labels")
-    if not isinstance(files, list) or not files or not all(isinstance(file, dict) for file in files):
-        raise ValueError("files is missing: at least one is needed, each with its size_bytes and sha256")
-    onnx: dict[str, Any] = next((file for file in files if file.get("role") == "onnx"), {})
-    values = {
+    names = entry.get("labels")
+    found = {
         "summary": "",
         **entry,
         "name": name,
-        "path": folder / str(onnx.get("name", f"{name}.onnx")),
-        "sha256": onnx.get("sha256"),
+        "path": folder / f"{name}.onnx",
+        "sha256": None,
         "preprocessing": entry,
-        "labels": labels.get(names, ()) if isinstance(names, str) else names,
+        "labels": labels.get(names) if isinstance(names, str) else names,
+        "is_own": False,
     }
-    return _SPEC.validate_python(values)
+    spec = _SPEC.validate_python(found)
+    if not spec.files:
+        raise ValueError("files: at least one is needed")
+    onnx = next((file for file in spec.files if file.role == "onnx"), None)
+    return replace(spec, path=folder / onnx.name, sha256=onnx.sha256) if onnx else spec
 
 
 def own_spec(name: str, labels: Mapping[str, tuple[str, ...]], folder: Path) -> ModelSpec:
@@ -195,15 +197,14 @@ def own_spec(name: str, labels: Mapping[str, tuple[str, ...]], folder: Path) -> 
     try:
         return replace(spec_of(name, tomllib.loads(path.read_text(encoding="utf-8")), labels, folder), is_own=True)
     except (ValueError, OSError) as error:
+        what = _problems(error) if isinstance(error, ValidationError) else str(error)
         raise ConfigurationError(
-            f"The entry {path} of the model {name!r} is refused: {_problem(error)}.",
+            f"The entry {path} of the model {name!r} is refused: {what}.",
             next_step=f"correct it, or replace it: imgpipeline models add FILE --name {name} --replace",
         ) from error
 
 
-def _problem(error: Exception) -> str:
-    if not isinstance(error, ValidationError):
-        return str(error)
+def _problems(error: ValidationError) -> str:
     return "; ".join(f"{'.'.join(map(str, each['loc']))}: {each['msg']}" for each in error.errors())
 
 

@@ -3,11 +3,10 @@
 A key has 256 random bits, so a plain SHA-256 protects it.
 """
 
-import json
 import os
 import secrets
 from base64 import b64decode
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
 from fnmatch import fnmatchcase
@@ -138,8 +137,8 @@ class KeyFile:
         unfinished = self.path.with_name(f"{self.path.name}.unfinished")
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
-            with os.fdopen(os.open(unfinished, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:
-                json.dump([asdict(key) for key in keys], file, indent=2)
+            with os.fdopen(os.open(unfinished, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as file:
+                file.write(_KEYS.dump_json(keys, indent=2))
             unfinished.replace(self.path)
         except OSError as error:
             raise ConfigurationError(

@@ -16,13 +16,13 @@ import pytest
 
 from imgpipeline.contracts.capture import ClockSource
 from imgpipeline.objectstore import open_store
-from imgpipeline.sources.simulator.rtsp_simulator import read_number
 from imgpipeline_tests.cli.command import environment, run
 from imgpipeline_tests.cli.samples import settings_of
 from imgpipeline_tests.servers.ports import free_port
 from imgpipeline_tests.servers.programs import MissingProgramError
 from imgpipeline_tests.servers.rtsp_server import RtspServer, make_camera
 from imgpipeline_tests.servers.waiting import wait_until
+from imgpipeline_tests.sources.numbered import read_number
 from imgpipeline_tests.sources.published import accounts_in, frames_in, read_published
 
 pytestmark = pytest.mark.servers

@@ -126,7 +126,7 @@ def test_an_added_model_is_listed_with_its_licence_and_used_by_its_name(site_mod
     assert row["summary"] == row["problem"]
     (tmp_path / "models" / "site.toml").write_text('licence = "MIT"\n')
     (row,) = (row for row in run("models", "list", "--json", env=env, cwd=tmp_path).json() if row["in_use"])
-    assert "files is missing" in row["problem"]
+    assert "files: Field required" in row["problem"]
 
 
 @pytest.mark.medium

@@ -29,7 +29,7 @@ from imgpipeline.sources.mqtt.messages import Subscription
 from imgpipeline.sources.protocol import CapturedFrame, Settled, Source, SourceKind
 from imgpipeline.sources.rtsp import RtspSource
 from imgpipeline.sources.sequence import SequenceSource
-from imgpipeline.sources.simulator.rtsp_simulator import SimulatedCamera, numbered_frames, read_number, write_clip
+from imgpipeline.sources.simulator.rtsp_simulator import SimulatedCamera, numbered_frames, write_clip
 from imgpipeline.sources.simulator.scene import Scene
 from imgpipeline.sources.stored_images import BucketSource
 from imgpipeline.sources.video import VideoSource
@@ -44,6 +44,7 @@ from imgpipeline_tests.servers.rtsp_server import RtspServer
 from imgpipeline_tests.servers.s3_server import S3Bucket
 from imgpipeline_tests.servers.waiting import wait_until
 from imgpipeline_tests.sources.mqtt.broker import running, send
+from imgpipeline_tests.sources.numbered import read_number
 from imgpipeline_tests.web.ingest.serving import serving
 
 pytestmark = [pytest.mark.servers, pytest.mark.slow]

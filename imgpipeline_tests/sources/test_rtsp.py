@@ -19,10 +19,11 @@ from imgpipeline.errors import ConfigurationError
 from imgpipeline.sources.protocol import Captured, CapturedFrame, Lost, Settled, StatusChange
 from imgpipeline.sources.rate import RatePicker
 from imgpipeline.sources.rtsp import RtspSource, RtspTiming, pause_s, read_credentials
-from imgpipeline.sources.simulator.rtsp_simulator import SimulatedCamera, read_number, write_clip
+from imgpipeline.sources.simulator.rtsp_simulator import SimulatedCamera, write_clip
 from imgpipeline_tests.servers.programs import MissingProgramError
 from imgpipeline_tests.servers.rtsp_server import RtspServer, make_camera, numbered_pictures
 from imgpipeline_tests.servers.waiting import wait_until
+from imgpipeline_tests.sources.numbered import read_number
 
 pytestmark = pytest.mark.servers
 LIMIT_S = 90

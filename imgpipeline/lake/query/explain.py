@@ -416,7 +416,7 @@ def _no_number(lake: LakeSession, number: NumberId, store: ObjectStore, least: f
     if frames:
         return ConfigurationError(f"Nothing was found on {number.day}, in {counted(frames, 'frame')}.")
     return ConfigurationError(
-        f"There is no frame of {number.day} in tables or ledger.",
+        f"Neither tables nor ledger have a frame of {number.day}.",
         next_step=f"take one of the days that the ledger knows: {name_nearest_days(known_days(store), number.day)}",
     )
 

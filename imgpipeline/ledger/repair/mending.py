@@ -47,7 +47,7 @@ from imgpipeline.ledger.repair.repair_list import close_repair, open_repair
 from imgpipeline.ledger.segment import Fingerprint, Provenance, SegmentHeader, describe, encode_segment
 from imgpipeline.objectstore import ObjectMissingError, ObjectStore
 
-LID = b"imgpipeline ledger repair: until this offset has its outcome, nobody goes on behind it.\n"
+LID = b"imgpipeline ledger repair: the chain ends here until this offset has its outcome.\n"
 """Content of the object at the last offset of a tail under repair. Stored, so do not change it."""
 
 _MOST_RECORDS = 1000

@@ -116,17 +116,6 @@ def draw_number(image: Image, number: int) -> Image:
     return marked
 
 
-def read_number(image: Image) -> int | None:
-    """Returns the number in the corner of a picture; None if it cannot be read."""
-    if image.shape[0] < _CELL_H or image.shape[1] < _BITS * _CELL_W:
-        return None
-    strip = image[2 : _CELL_H - 2, : _BITS * _CELL_W].mean(axis=(0, 2))
-    cells = strip.reshape(_BITS, _CELL_W)[:, 3:-3].mean(axis=1)
-    code = sum(int(cell > 127) << bit for bit, cell in enumerate(cells))
-    number = code % CODES
-    return number if _with_check(number) == code else None
-
-
 def _with_check(number: int) -> int:
     check = sum(number >> shift & 15 for shift in (0, 4, 8, 12)) ^ 0b1010
     return number | (check & 15) << 16

@@ -18,7 +18,7 @@ from typing import Any
 import cv2
 import numpy as np
 
-from imgpipeline.contracts.times import format_time, parse_time
+from imgpipeline.contracts.times import format_time
 from imgpipeline.errors import ConfigurationError
 from imgpipeline.sources.simulator.scene import Scene
 from imgpipeline.sources.simulator.truth import Truth
@@ -69,12 +69,6 @@ def write_scene(
     return frames
 
 
-def read_truth(path: Path) -> Iterator[FrameTruth]:
-    """Yields the truth of each frame that `write_scene` wrote to a folder."""
-    for line in (path / TRUTH_NAME).read_text(encoding="utf-8").splitlines():
-        yield _from_json(json.loads(line))
-
-
 def _write_frame(
     scene: Scene, index: int, folder: Path, source: str, frame_number: int, timestamp: datetime
 ) -> FrameTruth:
@@ -98,12 +92,6 @@ def _to_json(frame: FrameTruth) -> dict[str, Any]:
 def object_to_json(truth: Truth) -> dict[str, Any]:
     """Returns an object in the form of `truth.jsonl`."""
     return {"label": truth.label, "track_id": truth.track_id, "box": list(truth.box_xywh), "visible": truth.visible}
-
-
-def _from_json(data: dict[str, Any]) -> FrameTruth:
-    boxes = [(item.pop("box"), item) for item in data["objects"]]
-    objects = tuple(Truth((x, y, x + width, y + height), **item) for (x, y, width, height), item in boxes)
-    return FrameTruth(data["file"], data["source"], data["frame_number"], parse_time(data["timestamp"]), objects)
 
 
 @dataclass(frozen=True, slots=True)

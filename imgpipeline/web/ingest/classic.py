@@ -182,7 +182,7 @@ class Jobs:
             del self._running[job.id]
             try:
                 self._save(ended)
-            except ConfigurationError as error:  # requests that wait for the job must get an answer all the same
+            except ConfigurationError as error:  # requests that wait for the job must get an answer even so
                 LOG.error("%s", error)  # noqa: TRY400 - a stack adds nothing
                 self._remember(ended)
 

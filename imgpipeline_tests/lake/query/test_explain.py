@@ -221,7 +221,7 @@ def test_weaker_detections_are_told_apart_and_another_threshold_is_another_recip
         (number(source="yard"), r"no car of yard on .* take one of the sources with it: cam-1 2"),
         (number(hour=7), r"Nothing was found on 2026-01-09 from 07:00 .* hours with detections: 12"),
         (number(day=DAY + timedelta(days=1)), r"Nothing was found on 2026-01-10, in 1 frame"),
-        (number(day=DAY + timedelta(days=2)), r"no frame of 2026-01-11.* the ledger knows: 2026-01-09, 2026-01-10"),
+        (number(day=DAY + timedelta(days=2)), r"have a frame of 2026-01-11.* the ledger knows: 2026-01-09, 2026-01-10"),
     ],
 )  # fmt: skip
 def test_an_unknown_number_names_existing_ones(memory: ObjectStore, lake, wanted: NumberId, message: str):

@@ -1,13 +1,14 @@
 """Simulated cameras publish scenes whose truth is known to a real broker."""
 
+import json
 import uuid
 from hashlib import sha256
 from pathlib import Path
 
+from imgpipeline.contracts.times import parse_time
 from imgpipeline.objectstore.client import open_memory_store
 from imgpipeline.sources.mqtt.messages import Payload, Subscription
 from imgpipeline.sources.mqtt.simulate import Simulation, simulate_mqtt
-from imgpipeline.sources.simulator.writer import read_truth
 from imgpipeline_tests.detect.conftest import LaneUnderTest
 from imgpipeline_tests.detect.conftest import lane as lane  # noqa: PLC0414 - a fixture
 from imgpipeline_tests.servers.mosquitto import Mosquitto
@@ -29,8 +30,8 @@ def test_simulated_cameras_publish_frames_whose_truth_is_known(
         wait_until(lambda: ingest.announced == 20, limit_s=60, what="the frames")
     announced = {(frame.source, frame.frame_number): frame for frame in frames_in(read_published(settings))}
     for camera in ("cam1", "cam2"):
-        for truth in read_truth(tmp_path / camera):
-            frame = announced.pop((camera, truth.frame_number))
-            assert frame.sha256 == sha256((tmp_path / camera / truth.file).read_bytes()).hexdigest()
-            assert abs((frame.timestamp - truth.timestamp).total_seconds()) < 0.001
+        for truth in map(json.loads, (tmp_path / camera / "truth.jsonl").read_text().splitlines()):
+            frame = announced.pop((camera, truth["frame_number"]))
+            assert frame.sha256 == sha256((tmp_path / camera / truth["file"]).read_bytes()).hexdigest()
+            assert abs((frame.timestamp - parse_time(truth["timestamp"])).total_seconds()) < 0.001
     assert announced == {}
