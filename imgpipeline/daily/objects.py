@@ -6,11 +6,8 @@ A new derived table needs a subclass of `Derived`, an entry in `OBJECTS`, and fo
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import date
 
-from imgpipeline.contracts.keys import report_key
 from imgpipeline.lake.days.summaries import SUMMARIES
-from imgpipeline.lake.days.summary_inputs import stored_key
 from imgpipeline.lake.schema.events import EVENTS, FRAME_CHANGES, LINE_CROSSINGS, ZONE_OCCUPANCY
 from imgpipeline.lake.schema.redetections import MODEL_COMPARISON
 from imgpipeline.lake.schema.tables import DAY_TABLE_NAMES, DETECTIONS, FRAMES, NOTICES
@@ -43,12 +40,6 @@ class DayObject:
     def inputs(self) -> tuple[str, ...]:
         """The objects whose new versions make it stale."""
         return (*self.needs, *self.follows)
-
-    def keys(self, day: date) -> list[str]:
-        """Returns the keys of its objects."""
-        if self.name == REPORT:
-            return [report_key(day)]
-        return [stored_key(table, day) for table in self.stored or self.tables]
 
 
 def _owner(table: str) -> str:

@@ -34,7 +34,6 @@ from imgpipeline.reports.inputs import report_recipe
 from imgpipeline.settings import Settings, load_settings
 from imgpipeline.tracking.manifest import tracks_recipe
 
-DAILY_REPORT = dg.AssetKey(REPORT)
 REDETECTIONS = dg.AssetKey("redetections")
 STEP = "build_days"
 RETRIES = dg.RetryPolicy(max_retries=2, delay=5, backoff=dg.Backoff.EXPONENTIAL)

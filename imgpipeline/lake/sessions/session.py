@@ -194,12 +194,6 @@ class LakeSession:
             self._limit = None
             self._engine.run(f"RESET VARIABLE {WANTED_DAYS}")
 
-    def stored_summary(self, name: str, day: date) -> Path | None:
-        """Returns the file of a stored summary of a UTC day; None if the day is counted because it is not current."""
-        self._link_summaries([name], [day])
-        found = self._shared.linked.get(name, {}).get(day)
-        return found[1] if found else None
-
     @property
     def connection(self) -> duckdb.DuckDBPyConnection:
         """The DuckDB connection with all tables, for Arrow, pandas and relations."""
