@@ -21,8 +21,7 @@ import pyarrow as pa
 
 from imgpipeline.contracts.text import counted
 from imgpipeline.errors import ConfigurationError, PermanentError, TransientError
-from imgpipeline.lake.days.day_catalog import open_catalog
-from imgpipeline.lake.days.states import StoredStates
+from imgpipeline.lake.days.day_catalog import StoredStates, open_catalog
 from imgpipeline.lake.days.summaries import SUMMARIES, parameters_of, set_parameters
 from imgpipeline.lake.days.summary_inputs import list_versions, stored_key
 from imgpipeline.lake.schema import ALL
