@@ -102,6 +102,17 @@ def open_tables(store: ObjectStore, tables: Iterable[str], day: date, *, memory:
         cache.trim()
 
 
+@contextmanager
+def open_days(store: ObjectStore, table: str, days: Iterable[date], *, memory: str | None) -> Iterator[Engine]:
+    """Opens a stored table of several days in DuckDB under its name; errors as `open_tables`."""
+    with open_cache(store) as (folder, cache), open_engine(folder, memory=memory) as engine:
+        paths = {day: _link(store, cache, folder, day, (table,), (), "A check")[table].path for day in days}
+        rows = " UNION ALL BY NAME ".join(all_rows(path, day=day) for day, path in paths.items())
+        engine.run(f"CREATE VIEW {identifier(table)} AS {rows}")
+        yield engine
+        cache.trim()
+
+
 def _show(engine: Engine, day: date, linked: Mapping[str, Linked]) -> Inputs:
     for table, each in linked.items():
         engine.run(f"CREATE VIEW {identifier(table)} AS {all_rows(each.path, day=day)}")
