@@ -91,14 +91,16 @@ def open_inputs(
 
 
 @contextmanager
-def open_tables(store: ObjectStore, tables: Iterable[str], day: date, *, memory: str | None) -> Iterator[Inputs]:
-    """Opens stored tables of a day in DuckDB for display, whatever their ends.
+def open_tables(
+    store: ObjectStore, tables: Iterable[str], day: date, *, optional: Iterable[str] = (), memory: str | None
+) -> Iterator[Inputs]:
+    """Opens stored tables of a day in DuckDB for display, whatever their ends; `optional` ones may be missing.
 
     Raises:
         PermanentError: A table is missing or damaged, or the local disk cannot be used.
     """
     with open_cache(store) as (folder, cache), open_engine(folder, memory=memory) as engine:
-        yield _show(engine, day, _link(store, cache, folder, day, tables, (), "A preview"))
+        yield _show(engine, day, _link(store, cache, folder, day, tables, optional, "A preview"))
         cache.trim()
 
 
