@@ -155,13 +155,13 @@ class RepairSource:
                     )
 
 
-@contextlib.contextmanager
 def _named_end(store: ObjectStore, chain: ChainId) -> int:
     """Returns the greatest end of a chain in the manifests of day tables, which the chain once reached; 0 if none."""
     manifests = (read_manifest(store, table, day) for table in DAY_TABLE_NAMES for day in list_days(store, table))
     return max((manifest.ends.get(chain, 0) for manifest in manifests if manifest), default=0)
 
 
+@contextlib.contextmanager
 def open_source(
     settings: Settings, store: ObjectStore, chain: ChainId, *, without_kafka: bool
 ) -> Iterator[RepairSource]:
