@@ -6,9 +6,10 @@ from pathlib import Path
 from imgpipeline.lake.schema.events import EVENT_TABLES, PLACE_TABLES
 from imgpipeline.lake.schema.redetections import MODEL_COMPARISON, REDETECTED_FRAMES, REDETECTIONS
 from imgpipeline.lake.schema.tables import (
+    ABOUT,
+    ABOUT_CHAINS,
     DEAD_LETTERS,
     DETECTIONS,
-    EXPORT_TABLES,
     FRAMES,
     HISTOGRAM_VIEWS,
     NOTICES,
@@ -38,7 +39,7 @@ def tables_page(page: str) -> str:
     parts += [_section(table, table.name) for table in (REDETECTIONS, REDETECTED_FRAMES, MODEL_COMPARISON)]
     parts.append(_section(DEAD_LETTERS, "dead_letters, in a query session"))
     parts.append(_section(SEGMENTS, SEGMENTS.name))
-    parts += [_section(table, f"{table.name}, in an exported file") for table in EXPORT_TABLES]
+    parts += [_section(table, f"{table.name}, in an exported file") for table in (ABOUT, ABOUT_CHAINS)]
     return "\n".join(parts)
 
 

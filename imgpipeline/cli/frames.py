@@ -32,10 +32,10 @@ from imgpipeline.cli.output import (
 from imgpipeline.contracts.outcomes import FrameStatus
 from imgpipeline.contracts.text import counted
 from imgpipeline.contracts.times import utc_now
+from imgpipeline.lake.quality.image_retention import retain_images
 from imgpipeline.lake.query.days import optional_day, parse_day
 from imgpipeline.lake.query.explain import CountedDetection, Explanation, StoredNumber, TracedSegment
 from imgpipeline.lake.query.frames import find_frames, find_named_frame
-from imgpipeline.lake.query.image_retention import retain_images
 from imgpipeline.lake.query.lake import open_arrow_lake
 from imgpipeline.lake.query.wanted_frames import WantedFrames
 from imgpipeline.settings import load_settings

@@ -32,8 +32,7 @@ from imgpipeline.contracts.text import counted
 from imgpipeline.contracts.times import find_timezone, utc_now
 from imgpipeline.lake.query.days import optional_day
 from imgpipeline.lake.query.histograms import bin_sizes
-from imgpipeline.lake.query.lake import Lake, open_arrow_lake
-from imgpipeline.lake.query.lake_values import distinct_names
+from imgpipeline.lake.query.lake import Lake, distinct_names, open_arrow_lake
 from imgpipeline.lake.query.summaries import LabelChoice, SummaryAnswer, summarise
 from imgpipeline.reports.build import current_page
 from imgpipeline.settings import load_settings

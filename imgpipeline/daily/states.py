@@ -23,19 +23,14 @@ from imgpipeline.errors import PermanentError
 from imgpipeline.events.configuration import Rules, read_rules
 from imgpipeline.lake.days.day_catalog import TABLES as CATALOGED
 from imgpipeline.lake.days.day_catalog import DayCatalog, open_catalog
-from imgpipeline.lake.days.day_rows import RECIPE
 from imgpipeline.lake.days.day_tables import DayTables
 from imgpipeline.lake.days.derived import State, state_of
-from imgpipeline.lake.days.summaries import SUMMARIES, recipe
 from imgpipeline.lake.days.summary_inputs import UnsettledError, stored_key
 from imgpipeline.lake.schema.tables import FRAMES
 from imgpipeline.lake.storage.manifest import DamagedObjectError, read_manifest
 from imgpipeline.objectstore import ForbiddenError, ObjectMissingError, ObjectStore
-from imgpipeline.redetect.comparison import comparison_recipe
 from imgpipeline.redetect.pairs import days_with_redetections
-from imgpipeline.reports.inputs import report_recipe
 from imgpipeline.settings import Settings
-from imgpipeline.tracking.manifest import tracks_recipe
 
 _NOTE = "states"
 """The name under which the day catalogue keeps what a look found."""
@@ -173,8 +168,8 @@ class _Look:
             few = days if days and len(days) <= _FEW_DAYS else None
             versions = pool.map(lambda table: _stored_versions(store, table, few), tables)
             listed = dict(zip(tables, versions, strict=True))
-        parts = (RECIPE, [recipe(name, settings) for name in SUMMARIES], tracks_recipe(settings), comparison_recipe(),
-                 report_recipe(settings), settings.timezone, rules.model_dump_json(), sorted(objects))  # fmt: skip
+        made_by = {name: each.recipe(settings) for name, each in objects.items()}
+        parts = (made_by, settings.timezone, rules.model_dump_json())
         recipes = sha256(repr(parts).encode()).hexdigest()[:16]
         redetected = days_with_redetections(store)
         return cls(store, settings, catalog, now, rules, objects, listed, redetected, recipes, _known_features(store))

@@ -7,7 +7,7 @@ A check that does not apply to a build passes and says why. The rules are in
 An evaluation is stored for each day, because Dagster would give the result of a step to no day of a range.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import date
 from typing import TYPE_CHECKING
 
@@ -19,13 +19,12 @@ from imgpipeline.defs.dagster_internals import AssetCheckEvaluation, AssetCheckE
 from imgpipeline.defs.partitions import DAYS
 from imgpipeline.errors import ImgpipelineError, TransientError
 from imgpipeline.lake.days.day_rules import RULES, SCHEMA, UNIQUE, UnsoundRowsError
-from imgpipeline.lake.days.day_tables import list_days
 from imgpipeline.lake.quality.day_warnings import (
-    LabelHistory,
     Verdict,
     judge_darkness,
     judge_dead_letters,
     judge_label_counts,
+    judge_label_drop,
     judge_stored_rows,
 )
 from imgpipeline.lake.schema.tables import DAY_TABLES
@@ -78,6 +77,16 @@ ADDS_UP = _check(
 )  # fmt: skip
 DAY_CHECKS = (*BLOCKING_CHECKS, AGREES, DEAD_LETTERS, ADDS_UP, DARKNESS, LABEL_DROP)
 """All checks of daily assets."""
+_Judge = Callable[[ObjectStore, date, Settings], Verdict]
+_OF_SUMMARIES: Mapping[str, tuple[dg.AssetCheckSpec, _Judge]] = {
+    spec.asset_key.to_user_string(): (spec, judge)
+    for spec, judge in (
+        (ADDS_UP, judge_label_counts),
+        (DARKNESS, judge_darkness),
+        (LABEL_DROP, lambda *given: judge_label_drop(*given, now=utc_now())),
+    )
+}
+"""The check of each summary."""
 
 
 class DayChecks:
@@ -86,7 +95,6 @@ class DayChecks:
     def __init__(self, context: dg.AssetExecutionContext, settings: Settings, store: ObjectStore) -> None:
         """Reads nothing yet."""
         self._context, self._settings, self._store = context, settings, store
-        self._history: LabelHistory | None = None
 
     def note(self, built: "ObjectBuild") -> None:
         """Judges an object whose materializations are stored.
@@ -103,12 +111,9 @@ class DayChecks:
             frames, letters = (done.of(table).rows for table in ("frames", "dead_letters"))
             self._judge(DEAD_LETTERS, day, lambda: judge_dead_letters(frames, letters, self._settings))
             self._judge(AGREES, day, lambda: self._judge_rows(day, done))
-        elif built.name == ADDS_UP.asset_key.to_user_string():
-            self._judge(ADDS_UP, day, lambda: judge_label_counts(self._store, day, self._settings))
-        elif built.name == DARKNESS.asset_key.to_user_string():
-            self._judge(DARKNESS, day, lambda: judge_darkness(self._store, day, self._settings))
-        elif built.name == LABEL_DROP.asset_key.to_user_string():
-            self._judge(LABEL_DROP, day, lambda: self._judge_labels(day))
+        elif built.name in _OF_SUMMARIES:
+            spec, judge = _OF_SUMMARIES[built.name]
+            self._judge(spec, day, lambda: judge(self._store, day, self._settings))
 
     def _note_broken_rules(self, day: date, error: Exception) -> None:
         """Stores the evaluations of broken rules; a result of a blocking check that fails would end the step."""
@@ -137,13 +142,6 @@ class DayChecks:
             return Verdict(False, f"{', '.join(report.corrected)} had other rows than the ledger and were replaced: "
                            "adding segments to these tables failed. Please report this.")  # fmt: skip
         return judge_stored_rows(self._store, day, now=utc_now(), memory=self._settings.duckdb_memory)
-
-    def _judge_labels(self, day: date) -> Verdict:
-        if self._history is None:
-            self._history = LabelHistory(
-                self._store, list_days(self._store, f"summaries/{LABEL_DROP.asset_key.to_user_string()}")
-            )
-        return self._history.judge(day, self._settings, now=utc_now())
 
     def _note(self, spec: dg.AssetCheckSpec, day: date, verdict: Verdict) -> None:
         partition = day.isoformat()

@@ -6,10 +6,12 @@ time as the detection of a week.
 """
 
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from datetime import date, datetime, timedelta
 
 import dagster as dg
 
+from imgpipeline.contracts.keys import parse_day
 from imgpipeline.contracts.text import counted
 from imgpipeline.contracts.times import stretches
 from imgpipeline.daily.objects import objects_of
@@ -20,6 +22,8 @@ from imgpipeline.defs.partitions import DAYS, has_day, range_tags, redetection_t
 from imgpipeline.defs.resources import Pipeline
 from imgpipeline.defs.run_tags import REASON_TAG, WORK_TAG
 from imgpipeline.errors import ImgpipelineError
+from imgpipeline.lake.schema.tables import FRAMES
+from imgpipeline.lake.storage.manifest import read_manifest
 from imgpipeline.ledger.days import index_buckets
 from imgpipeline.objectstore import ObjectStore
 from imgpipeline.redetect.choice import chosen_models, is_here
@@ -29,6 +33,7 @@ _SHOWN_DAYS = 5
 _SEALED_WITHIN = timedelta(days=8)
 """Maximum age of extended tables that the nightly build reads as a whole, so that a week of nights may fail."""
 _REDETECTED_DAYS = 7
+_READERS = 16
 
 rebuild_days = dg.define_asset_job(
     "rebuild_days",
@@ -61,13 +66,12 @@ def nightly_cron(settings: Settings) -> str:
 def nightly_rebuild(context: dg.ScheduleEvaluationContext, pipeline: Pipeline) -> list[dg.RunRequest] | dg.SkipReason:
     """Requests yesterday, the days whose tables were extended, and what is due."""
     from imgpipeline.daily.states import day_states, due_days  # noqa: PLC0415 - loads DuckDB
-    from imgpipeline.lake.days.stale_days import days_to_seal  # noqa: PLC0415 - as above
 
     at = context.scheduled_execution_time
     yesterday = at.date() - timedelta(days=1)
     try:
         settings, store = pipeline.settings(), pipeline.store()
-        extended = days_to_seal(store, before=at.date(), since=at - _SEALED_WITHIN)
+        extended = _extended_days(store, before=at.date(), since=at - _SEALED_WITHIN)
         behind = dict.fromkeys(extended, "read once as a whole, since newer segments were added")
         behind |= due_days(day_states(store, settings, now=at))
         if _has_frames(store, yesterday):
@@ -101,6 +105,15 @@ def requests_for(behind: Mapping[date, str], at: datetime) -> list[dg.RunRequest
         for stretch in stretches(behind)
         for first, last in [(stretch[0], stretch[-1])]
     ]
+
+
+def _extended_days(store: ObjectStore, *, before: date, since: datetime) -> list[date]:
+    """Returns the days before a day whose tables were stored since an instant, and extended by newer segments."""
+    put_lately = [info.key for info in store.list_objects(FRAMES.name) if info.last_modified >= since]
+    days = sorted(day for key in put_lately if (day := parse_day(key)) and day < before)
+    with ThreadPoolExecutor(_READERS) as pool:
+        found = pool.map(lambda day: read_manifest(store, FRAMES.name, day), days)
+        return [day for day, manifest in zip(days, found, strict=True) if manifest and manifest.is_extended]
 
 
 def _has_frames(store: ObjectStore, day: date) -> bool:

@@ -17,7 +17,7 @@ import dagster as dg
 
 from imgpipeline.contracts.keys import METADATA
 from imgpipeline.contracts.times import utc_now
-from imgpipeline.daily.objects import OBJECTS
+from imgpipeline.daily.objects import OBJECT_OF, OBJECTS
 from imgpipeline.defs.assets.frame_metadata import FRAME_METADATA
 from imgpipeline.defs.dagster_internals import kept_instance
 from imgpipeline.defs.day_schedules import rebuild_days
@@ -64,7 +64,6 @@ _LONGEST_RUN_S = "3600"
 is stopped too early is requested again and skips what it has built."""
 _RUNS_READ = 200
 _STORE_PATIENCE_S = 5.0
-_OWNERS = {table: each.name for each in OBJECTS.values() for table in each.tables}
 
 
 @dataclass(slots=True)
@@ -207,13 +206,13 @@ def _past_run(record: dg.RunRecord, now: datetime) -> "PastRun | None":
     if not days:
         return None
     keys = run.asset_selection
-    tables = _OWNERS if keys is None else {key.to_user_string() for key in keys}
+    tables = OBJECT_OF if keys is None else {key.to_user_string() for key in keys}
     began = datetime.fromtimestamp(record.start_time, UTC) if record.start_time else as_utc(record.create_timestamp)
     is_lost = is_orphan(record, now)
     has_failed = is_lost or run.status in (dg.DagsterRunStatus.FAILURE, dg.DagsterRunStatus.CANCELED)
     failed = parse_failed(read_noted(run, FAILED_OBJECTS_TAG)) if has_failed else None
     return PastRun(
-        frozenset(_OWNERS[table] for table in tables if table in _OWNERS),
+        frozenset(OBJECT_OF[table] for table in tables if table in OBJECT_OF),
         days[0],
         days[-1],
         began,

@@ -115,7 +115,7 @@ hourly_bundles = _hourly(
 )
 def deleted_images(context: dg.AssetExecutionContext, pipeline: Pipeline) -> dg.MaterializeResult[None]:
     """Deletes the images that exceed the limits."""
-    from imgpipeline.lake.query.image_retention import retain_images  # noqa: PLC0415 - loads DuckDB
+    from imgpipeline.lake.quality.image_retention import retain_images  # noqa: PLC0415 - loads DuckDB
 
     with known_failures():
         report = retain_images(
@@ -142,7 +142,7 @@ retain_images_job = dg.define_asset_job(
 
 
 def _why_no_retention(pipeline: Pipeline) -> str | None:
-    from imgpipeline.lake.query.image_retention import is_retained  # noqa: PLC0415 - loads DuckDB
+    from imgpipeline.lake.quality.image_retention import is_retained  # noqa: PLC0415 - loads DuckDB
 
     if is_retained(pipeline.settings()):
         return None

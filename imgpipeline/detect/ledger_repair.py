@@ -19,8 +19,9 @@ from imgpipeline.contracts.times import Clock
 from imgpipeline.detect.resume import has_record
 from imgpipeline.detect.work import FrameWork
 from imgpipeline.errors import ConfigurationError, LedgerError, TransientError, UsageError
-from imgpipeline.lake.days.stale_days import named_end
-from imgpipeline.lake.schema.tables import FRAMES
+from imgpipeline.lake.days.day_tables import list_days
+from imgpipeline.lake.schema.tables import DAY_TABLE_NAMES, FRAMES
+from imgpipeline.lake.storage.manifest import read_manifest
 from imgpipeline.ledger.days import DayIndex, days_of_chain
 from imgpipeline.ledger.reading import list_chains
 from imgpipeline.ledger.repair.damage import (
@@ -76,7 +77,7 @@ class RepairSource:
         if last is None or self.has_successor or is_lid(last):
             return (last.start if last else stretch.start) + 1
         if self.log is None:
-            return max(last.start + 1, named_end(store, self.chain))
+            return max(last.start + 1, _named_end(store, self.chain))
         if self.log.log_end <= last.start:
             raise LedgerError(
                 f"{last.key} is damaged, and the log already ends at {self.log.log_end}: it was truncated.",
@@ -152,6 +153,12 @@ class RepairSource:
                         f"The broker did not send {at} from {position} to {end}.",
                         next_step="run the command again; finished repairs are kept",
                     )
+
+
+def _named_end(store: ObjectStore, chain: ChainId) -> int:
+    """Returns the greatest end of a chain in the manifests of day tables, which the chain once reached; 0 if none."""
+    manifests = (read_manifest(store, table, day) for table in DAY_TABLE_NAMES for day in list_days(store, table))
+    return max((manifest.ends.get(chain, 0) for manifest in manifests if manifest), default=0)
 
 
 @contextlib.contextmanager

@@ -6,13 +6,15 @@ both objects name their author.
 
 import json
 import uuid
-from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
 from datetime import date, datetime
 from enum import StrEnum
 from typing import Any
 
-from imgpipeline.contracts.times import format_time, parse_time
+from pydantic import TypeAdapter, ValidationError
+
+from imgpipeline.contracts.times import Timestamp, format_time
 from imgpipeline.errors import ConfigurationError, PermanentError
 from imgpipeline.objectstore import ObjectMissingError, ObjectStore
 
@@ -46,30 +48,17 @@ class Annotation:
     note: str
     """Free text; may be empty."""
     by: str
-    at: datetime
+    at: Timestamp
     withdrawn_by: str | None = None
     """Who withdrew it; None if it is valid."""
 
     def to_json(self) -> dict[str, Any]:
         """Returns the document that is stored and that the API shows."""
-        return {**asdict(self), "day": str(self.day), "mistake": self.mistake.value, "at": format_time(self.at)}
+        document: dict[str, Any] = _ANNOTATION.dump_python(self, mode="json")
+        return document
 
-    @classmethod
-    def from_json(cls, data: Mapping[str, Any]) -> "Annotation":
-        """Parses what `to_json` wrote."""
-        box, number = data["box"], data["detection_number"]
-        return cls(
-            annotation_id=str(data["annotation_id"]),
-            day=date.fromisoformat(data["day"]),
-            frame_id=str(data["frame_id"]),
-            mistake=Mistake(data["mistake"]),
-            label=str(data["label"]),
-            box=None if box is None else (float(box[0]), float(box[1]), float(box[2]), float(box[3])),
-            detection_number=None if number is None else int(number),
-            note=str(data["note"]),
-            by=str(data["by"]),
-            at=parse_time(data["at"]),
-        )
+
+_ANNOTATION = TypeAdapter(Annotation)
 
 
 def new_id() -> str:
@@ -123,10 +112,9 @@ def _key(day: date, frame_id: str, annotation_id: str) -> str:
 
 
 def _read(store: ObjectStore, key: str) -> Annotation:
-    data = store.get(key)
     try:
-        return Annotation.from_json(json.loads(data))
-    except (ValueError, TypeError, KeyError, LookupError):
+        return _ANNOTATION.validate_json(store.get(key))
+    except ValidationError:
         raise _damaged(store, key) from None
 
 

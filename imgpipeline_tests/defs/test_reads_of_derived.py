@@ -10,10 +10,10 @@ import pytest
 
 from imgpipeline.defs.previews import preview_dead_letters, preview_detections, preview_summary
 from imgpipeline.events.configuration import parse_rules
-from imgpipeline.lake.days.day_tables import list_days, rebuild_day
+from imgpipeline.lake.days.day_tables import rebuild_day
 from imgpipeline.lake.days.summaries import SUMMARIES
 from imgpipeline.lake.quality.audit import audit
-from imgpipeline.lake.quality.day_warnings import LabelHistory, judge_darkness, judge_stored_rows
+from imgpipeline.lake.quality.day_warnings import judge_darkness, judge_label_drop, judge_stored_rows
 from imgpipeline.lake.schema.events import EVENT_TABLES, PLACE_TABLES
 from imgpipeline.objectstore import ObjectStore, open_store
 from imgpipeline.settings import load_settings
@@ -94,5 +94,5 @@ def test_previews_and_checks_read_no_segment(proxy: AnswerLosingProxy) -> None:
     assert all(preview_summary(settings, store, summary.table, DAY) for summary in SUMMARIES.values())
     assert judge_stored_rows(store, DAY, now=NOW).ok
     assert judge_darkness(store, DAY, settings).ok
-    assert LabelHistory(store, list_days(store, "summaries/label_totals")).judge(DAY, settings, now=NOW).ok
+    assert judge_label_drop(store, DAY, settings, now=NOW).ok
     assert read_keys(proxy, "/metadata/") == []

@@ -8,6 +8,7 @@ from typing import Any
 
 from imgpipeline.contracts.detection import Detection
 from imgpipeline.contracts.outcomes import DeadLetter, Frame, FrameStatus, Outcome
+from imgpipeline.lake.sessions.session import LakeSession
 from imgpipeline.ledger.reading import list_chains
 from imgpipeline.objectstore import ObjectStore
 from imgpipeline_tests.ledger.samples import DAY, frame, stored_segments
@@ -82,3 +83,9 @@ def counted_labels(frames: Iterable[Frame]) -> list[tuple[datetime, str, str, in
 def day_outcomes(start: int, end: int) -> list[Outcome]:
     """Return frames with none to three detections, over several labels."""
     return [seen(offset, [LABELS[(offset + n) % 3] for n in range(offset % 4)]) for offset in range(start, end)]
+
+
+def counted_days(lake: LakeSession, name: str) -> list[date]:
+    """Return the days of a summary that the session counts, as its view reads no stored file of them."""
+    ((view,),) = lake.query(f"SELECT sql FROM duckdb_views() WHERE view_name = '{name}'").rows  # noqa: S608 - own names
+    return [day for day in lake.snapshot.days if f"day={day}" not in view]

@@ -12,12 +12,13 @@ from imgpipeline.lake.days.day_tables import rebuild_day
 from imgpipeline.lake.days.summaries import SUMMARIES
 from imgpipeline.lake.days.summary_inputs import stored_key
 from imgpipeline.lake.schema import ALL
-from imgpipeline.lake.schema.redetections import REDETECTION_TABLES
+from imgpipeline.lake.schema.redetections import MODEL_COMPARISON, REDETECTED_FRAMES, REDETECTIONS
 from imgpipeline.lake.schema.tables import (
+    ABOUT,
+    ABOUT_CHAINS,
     DAY_TABLES,
     DEAD_LETTERS,
     DETECTIONS,
-    EXPORT_TABLES,
     FRAME_STATS,
     FRAMES,
     HISTOGRAM_VIEWS,
@@ -65,7 +66,8 @@ def test_no_column_needs_quotes_in_sql():
             ).fetchall()
         }
         assert {"end", "offset"} <= reserved
-        for table in (*ALL, STORED_DEAD_LETTERS, *EXPORT_TABLES, *REDETECTION_TABLES):
+        others = (STORED_DEAD_LETTERS, ABOUT, ABOUT_CHAINS, REDETECTED_FRAMES, REDETECTIONS, MODEL_COMPARISON)
+        for table in (*ALL, *others):
             assert reserved.isdisjoint(table.names), table.name
             typed = ", ".join(f"{column.name} {column.duckdb_type}" for column in table.columns)
             connection.execute(f"CREATE OR REPLACE TABLE unquoted ({typed})")

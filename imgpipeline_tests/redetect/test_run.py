@@ -9,7 +9,7 @@ from imgpipeline.contracts.keys import day_table_key, redetection_key, summary_k
 from imgpipeline.contracts.outcomes import FrameStatus
 from imgpipeline.errors import DeadLetterCode, PermanentError
 from imgpipeline.lake.days.day_tables import rebuild_day
-from imgpipeline.lake.query.image_retention import retain_images
+from imgpipeline.lake.quality.image_retention import retain_images
 from imgpipeline.lake.schema.redetections import MODEL_COMPARISON, REDETECTED_FRAMES, REDETECTIONS
 from imgpipeline.lake.storage.engine import all_rows, open_engine
 from imgpipeline.objectstore import ImageReader, ObjectStore

@@ -12,7 +12,7 @@ import dagster as dg
 
 from imgpipeline.contracts.text import counted
 from imgpipeline.contracts.times import utc_now
-from imgpipeline.daily.objects import COMPARISON, OBJECTS, REPORT, TABLES, TRACKS, DayObject
+from imgpipeline.daily.objects import COMPARISON, OBJECTS, REPORT, TABLES, DayObject
 from imgpipeline.defs.assets.daily_shown import DayShown
 from imgpipeline.defs.assets.frame_metadata import FRAME_METADATA
 from imgpipeline.defs.checks import DAY_CHECKS, DayChecks
@@ -22,19 +22,14 @@ from imgpipeline.defs.resources import Pipeline, known_failures
 from imgpipeline.defs.run_tags import FAILED_OBJECTS_TAG, WORK_TAG, format_failed, noted
 from imgpipeline.defs.specs import OWNERS, table_metadata
 from imgpipeline.errors import ImgpipelineError, TransientError
-from imgpipeline.events.recipe import events_recipe
-from imgpipeline.lake.days.day_rows import RECIPE
-from imgpipeline.lake.days.summaries import SUMMARIES, recipe
+from imgpipeline.lake.days.summaries import SUMMARIES
+from imgpipeline.lake.schema import ALL
 from imgpipeline.lake.schema.events import EVENT_TABLES, PLACE_TABLES
 from imgpipeline.lake.schema.redetections import MODEL_COMPARISON
 from imgpipeline.lake.schema.tables import DAY_TABLES
 from imgpipeline.lake.schema.tracks import TRACK_TABLES
-from imgpipeline.redetect.comparison import comparison_recipe
-from imgpipeline.reports.inputs import report_recipe
 from imgpipeline.settings import Settings, load_settings
-from imgpipeline.tracking.manifest import tracks_recipe
 
-DAILY_REPORT = dg.AssetKey(REPORT)
 REDETECTIONS = dg.AssetKey("redetections")
 STEP = "build_days"
 RETRIES = dg.RetryPolicy(max_retries=2, delay=5, backoff=dg.Backoff.EXPONENTIAL)
@@ -45,11 +40,7 @@ FRESH_WITHIN = dg.FreshnessPolicy.time_window(fail_window=timedelta(hours=26), w
 Dagster only knows when an asset was last materialized. Therefore `keep_tables_current` requests the last day again
 after twelve hours without a build: the build finds it current and materializes it as skipped."""
 _LISTED = 10
-_TABLES = {
-    **{table.name: table for table in (*DAY_TABLES, *TRACK_TABLES, *EVENT_TABLES, *PLACE_TABLES)},
-    **{name: summary.table for name, summary in SUMMARIES.items()},
-    COMPARISON: MODEL_COMPARISON,
-}
+_TABLES = {table.name: table for table in (*ALL, *DAY_TABLES, MODEL_COMPARISON)}
 _QUESTIONS = {
     "frames": "Which frames were processed: source, time, size, brightness, sharpness, and model? One row per frame "
     "(frame_id is unique within its day), one Parquet file per day.",
@@ -97,7 +88,6 @@ _GROUPS = {
     COMPARISON: ("redetections", {"duckdb", "sql", "parquet"}),
 }
 """Group and kinds of each asset."""
-_OWNER = {table: each.name for each in OBJECTS.values() for table in each.tables}
 
 
 class BuildConfig(dg.Config):
@@ -113,11 +103,11 @@ def _specs(settings: Settings) -> list[dg.AssetSpec]:
     return [
         dg.AssetSpec(
             name,
-            deps=_inputs_of(name),
+            deps=_inputs_of(each),
             group_name=_GROUPS[name][0],
             kinds=_GROUPS[name][1],
             owners=OWNERS,
-            code_version=_recipe_of(name, settings),
+            code_version=each.recipe(settings),
             metadata=table_metadata(_TABLES[name]) if name in _TABLES else {},
             description=_QUESTIONS[name],
             freshness_policy=FRESH_WITHIN if name == "label_counts" else None,
@@ -128,35 +118,14 @@ def _specs(settings: Settings) -> list[dg.AssetSpec]:
     ]
 
 
-def _inputs_of(name: str) -> list[dg.AssetKey | dg.AssetDep]:
-    if _OWNER[name] == TABLES:
+def _inputs_of(each: DayObject) -> list[dg.AssetKey | dg.AssetDep]:
+    if each.name == TABLES:
         return [FRAME_METADATA]
-    if name in SUMMARIES:
-        return [dg.AssetKey(table) for table in SUMMARIES[name].inputs]
-    if name == COMPARISON:
+    inputs: list[dg.AssetKey | dg.AssetDep] = [dg.AssetKey(table) for table in each.reads]
+    if each.name == COMPARISON:
         to_day = dg.MultiToSingleDimensionPartitionMapping(partition_dimension_name="day")
-        return [dg.AssetKey("detections"), dg.AssetDep(REDETECTIONS, partition_mapping=to_day)]
-    tables = {
-        "tracks": ("frames", "detections", "notices"),
-        "frame_changes": ("frames",),
-        "events": ("frames", "detections", "tracks", "track_points", "frame_changes"),
-        "zone_occupancy": ("frames", "detections", "tracks", "track_points"),
-        "line_crossings": ("frames", "detections", "tracks", "track_points"),
-        # It shows tracks and events as well, but Dagster would call it stale on every day without them.
-        REPORT: (*(table.name for table in DAY_TABLES), *(name for name in SUMMARIES if name != "label_timestamps")),
-    }
-    return [dg.AssetKey(table) for table in tables[_OWNER[name]]]
-
-
-def _recipe_of(name: str, settings: Settings) -> str:
-    if name in SUMMARIES:
-        return recipe(name, settings)
-    owner = _OWNER[name]
-    if owner == COMPARISON:
-        return comparison_recipe()
-    if owner in (TABLES, TRACKS, REPORT):
-        return {TABLES: RECIPE, TRACKS: tracks_recipe(settings), REPORT: report_recipe(settings)}[owner]
-    return events_recipe(name, settings)
+        inputs.append(dg.AssetDep(REDETECTIONS, partition_mapping=to_day))
+    return inputs
 
 
 def day_assets(settings: Settings) -> dg.AssetsDefinition:

@@ -91,14 +91,27 @@ def open_inputs(
 
 
 @contextmanager
-def open_tables(store: ObjectStore, tables: Iterable[str], day: date, *, memory: str | None) -> Iterator[Inputs]:
-    """Opens stored tables of a day in DuckDB for display, whatever their ends.
+def open_tables(
+    store: ObjectStore, tables: Iterable[str], day: date, *, optional: Iterable[str] = (), memory: str | None
+) -> Iterator[Inputs]:
+    """Opens stored tables of a day in DuckDB for display, whatever their ends; `optional` ones may be missing.
 
     Raises:
         PermanentError: A table is missing or damaged, or the local disk cannot be used.
     """
     with open_cache(store) as (folder, cache), open_engine(folder, memory=memory) as engine:
-        yield _show(engine, day, _link(store, cache, folder, day, tables, (), "A preview"))
+        yield _show(engine, day, _link(store, cache, folder, day, tables, optional, "A preview"))
+        cache.trim()
+
+
+@contextmanager
+def open_days(store: ObjectStore, table: str, days: Iterable[date], *, memory: str | None) -> Iterator[Engine]:
+    """Opens a stored table of several days in DuckDB under its name; errors as `open_tables`."""
+    with open_cache(store) as (folder, cache), open_engine(folder, memory=memory) as engine:
+        paths = {day: _link(store, cache, folder, day, (table,), (), "A check")[table].path for day in days}
+        rows = " UNION ALL BY NAME ".join(all_rows(path, day=day) for day, path in paths.items())
+        engine.run(f"CREATE VIEW {identifier(table)} AS {rows}")
+        yield engine
         cache.trim()
 
 

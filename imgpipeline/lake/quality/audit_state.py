@@ -37,6 +37,9 @@ class AuditedDay:
     figures: DayFigures
 
 
+_DAYS = TypeAdapter(dict[date, AuditedDay])
+
+
 @dataclass(slots=True)
 class AuditState:
     """What earlier audits found correct."""
@@ -59,14 +62,7 @@ def read_state(store: ObjectStore) -> AuditState:
             return AuditState()
         state = AuditState(
             {found.chain: found for found in map(_read_chain, data["chains"])},
-            {
-                date.fromisoformat(d["day"]): AuditedDay(
-                    str(d["e_tags"]),
-                    str(d["versions"]),
-                    DayFigures(**{name: int(d[name]) for name in DayFigures.__slots__}),
-                )
-                for d in data["days"]
-            },
+            _DAYS.validate_python(data["days"]),
             {
                 (s["name"], date.fromisoformat(s["day"])): (str(s["e_tags"]), bool(s["stale"]))
                 for s in data["summaries"]
@@ -85,10 +81,7 @@ def write_state(store: ObjectStore, state: AuditState, *, now: datetime) -> bool
         "version": _STATE_VERSION,
         "audited_at": format_time(now),
         "chains": [_chain_json(found) for found in state.chains.values() if found.ok],
-        "days": [
-            {"day": day.isoformat(), "e_tags": d.e_tags, "versions": d.versions, **asdict(d.figures)}
-            for day, d in sorted(state.days.items())
-        ],
+        "days": _DAYS.dump_python(state.days, mode="json"),
         "summaries": [
             {"name": name, "day": day.isoformat(), "e_tags": e_tags, "stale": stale}
             for (name, day), (e_tags, stale) in sorted(state.summaries.items())

@@ -4,19 +4,17 @@ A warning stops nothing. The checks read tables, manifests and summaries, never 
 (`settings.tables`); the rules that every row must satisfy are in `lake.days.day_rules`.
 """
 
-from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import date, datetime
-from typing import Any
 
-from imgpipeline.contracts.keys import day_table_key, summary_key
+from imgpipeline.contracts.keys import day_table_key
 from imgpipeline.contracts.text import counted
-from imgpipeline.lake.days.summary_inputs import open_tables
-from imgpipeline.lake.schema.tables import DAY_TABLES, DETECTIONS, FRAMES, LABEL_COUNTS
+from imgpipeline.lake.days.summary_inputs import list_versions, open_days, open_tables
+from imgpipeline.lake.schema.tables import DAY_TABLES, DETECTIONS, FRAME_STATS, FRAMES, LABEL_COUNTS, LABEL_TOTALS
 from imgpipeline.lake.storage.engine import all_rows, disk_errors, open_engine
-from imgpipeline.lake.storage.manifest import hash_rows, parse_footer, unreadable
-from imgpipeline.lake.storage.pieces import fetch_table, read_table
+from imgpipeline.lake.storage.manifest import hash_rows, parse_footer
+from imgpipeline.lake.storage.pieces import fetch_table
 from imgpipeline.objectstore import ObjectStore
 from imgpipeline.settings import Settings
 from imgpipeline.settings.tables import WarningLimits
@@ -28,6 +26,17 @@ _LEAST_DAYS = 3
 _LEAST_MEAN = 20.0
 """The counts of rarer labels vary too much by chance."""
 _SHOWN = 5
+_DARKNESS = """
+SELECT coalesce(sum(bin.value), 0), coalesce(sum(bin.value) FILTER (bin.key < ?), 0)
+FROM (SELECT unnest(map_entries(brightness)) AS bin FROM frame_stats)
+"""
+_RARE = """
+WITH totals AS (SELECT day, label, sum(count) AS count FROM label_totals GROUP BY ALL),
+     usual AS (SELECT label, sum(count) / $days AS mean FROM totals WHERE day < $day GROUP BY label)
+SELECT label, coalesce(count, 0), mean
+FROM usual LEFT JOIN (SELECT label, count FROM totals WHERE day = $day) USING (label)
+WHERE mean >= $least AND coalesce(count, 0) < $share * mean ORDER BY label
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,96 +112,45 @@ def judge_label_counts(store: ObjectStore, day: date, settings: Settings) -> Ver
     return Verdict(found == expected, said, {"counted": float(found), "detections": float(expected)})
 
 
-def judge_darkness(store: ObjectStore, day: date, limits: WarningLimits) -> Verdict:
-    """Checks the share of dark frames in the day's `frame_stats`.
-
-    Raises:
-        ObjectMissingError: The day has no `frame_stats`.
-        PermanentError: They are not a Parquet file.
-        TransientError: The store does not answer.
-    """
-    bins = [dict(row["brightness"] or ()) for row in _rows(store, "frame_stats", day, ["brightness"])]
-    measured = sum(sum(counts.values()) for counts in bins)
-    dark = sum(count for counts in bins for lowest, count in counts.items() if lowest < limits.dark_brightness)
+def judge_darkness(store: ObjectStore, day: date, settings: Settings) -> Verdict:
+    """Checks the share of dark frames in the day's `frame_stats`; raises what `judge_label_counts` raises."""
+    with open_tables(store, (FRAME_STATS.name,), day, memory=settings.duckdb_memory) as opened:
+        [(measured, dark)] = opened.engine.run(_DARKNESS, [settings.dark_brightness])
     share = dark / measured if measured else 0.0
     return Verdict(
-        share <= limits.warn_dark_share,
-        f"{dark} of {counted(measured, 'frame')} had a brightness below {limits.dark_brightness:.0f} of 255 "
-        f"({share:.1%}; limit {limits.warn_dark_share:.1%}).",
+        share <= settings.warn_dark_share,
+        f"{dark} of {counted(measured, 'frame')} had a brightness below {settings.dark_brightness:.0f} of 255 "
+        f"({share:.1%}; limit {settings.warn_dark_share:.1%}).",
         {"share": share, "dark_frames": float(dark)},
     )
 
 
-class LabelHistory:
-    """The counts of labels of stored days; each day is read once."""
+def judge_label_drop(store: ObjectStore, day: date, settings: Settings, *, now: datetime) -> Verdict:
+    """Checks whether each frequent label was counted about as often as on earlier stored days.
 
-    def __init__(self, store: ObjectStore, days: Iterable[date]) -> None:
-        """Reads nothing yet.
+    Args:
+        store: The object store.
+        day: The day.
+        settings: The share of the usual count below which a label is reported.
+        now: The current time; a day that is not over cannot be compared with whole days.
 
-        Args:
-            store: The object store.
-            days: The days that have a `label_totals`.
-        """
-        self._store = store
-        self._days = sorted(days)
-        self._counts: dict[date, Counter[str]] = {}
-
-    def judge(self, day: date, limits: WarningLimits, *, now: datetime) -> Verdict:
-        """Checks whether each frequent label was counted about as often as on earlier stored days.
-
-        Args:
-            day: The day.
-            limits: The share of the usual count below which a label is reported.
-            now: The current time; a day that is not over cannot be compared with whole days.
-
-        Raises:
-            ObjectMissingError: The day has no `label_totals`.
-            PermanentError: They are not a Parquet file.
-            TransientError: The store does not answer.
-        """
-        if day >= now.date():
-            return Verdict(True, f"{day} is not over; it is compared when it is built after midnight (UTC).")
-        before = [stored for stored in self._days if stored < day][-TRAILING_DAYS:]
-        if len(before) < _LEAST_DAYS:
-            return Verdict(True, f"Stored before {day}: {counted(len(before), 'day')}; {_LEAST_DAYS} are needed.")
-        usual = _means([self._of(one) for one in before])
-        counts = self._of(day)
-        rare = {
-            label: (counts.get(label, 0), mean)
-            for label, mean in usual.items()
-            if mean >= _LEAST_MEAN and counts.get(label, 0) < limits.warn_label_share * mean
-        }
-        if not rare:
-            return Verdict(
-                True, f"No label fell below {limits.warn_label_share:.0%} of its mean over {len(before)} days."
-            )
-        shown = ", ".join(f"{label}: {n} (usually {mean:.0f})" for label, (n, mean) in sorted(rare.items())[:_SHOWN])
-        more = f" and {len(rare) - _SHOWN} more" if len(rare) > _SHOWN else ""
-        said = f"Counted less often than {limits.warn_label_share:.0%} of the mean over {len(before)} days before: "
-        return Verdict(False, f"{said}{shown}{more}.", {"labels": float(len(rare))})
-
-    def _of(self, day: date) -> dict[str, int]:
-        if day not in self._counts:
-            counts: Counter[str] = Counter()
-            for row in _rows(self._store, "label_totals", day, ["label", "count"]):
-                counts[row["label"]] += row["count"]  # a row for each source
-            self._counts[day] = counts
-        return self._counts[day]
-
-
-def _means(days: Sequence[Mapping[str, int]]) -> dict[str, float]:
-    labels = {label for counts in days for label in counts}
-    return {label: sum(counts.get(label, 0) for counts in days) / len(days) for label in labels}
-
-
-def _rows(store: ObjectStore, name: str, day: date, columns: list[str]) -> list[dict[str, Any]]:
-    import pyarrow as pa  # noqa: PLC0415 - loads slowly; a detection run and the code location do not need it
-    import pyarrow.parquet as pq  # noqa: PLC0415 - as above
-
-    key = summary_key(name, day)
-    data = read_table(store, key)
-    try:
-        rows: list[dict[str, Any]] = pq.ParquetFile(pa.BufferReader(data)).read(columns).to_pylist()
-    except (pa.ArrowException, OSError) as error:
-        raise unreadable(key, f"{type(error).__name__}: {error}") from None
-    return rows
+    Raises:
+        PermanentError: As `judge_label_counts`.
+        TransientError: As `judge_label_counts`.
+    """
+    if day >= now.date():
+        return Verdict(True, f"{day} is not over; it is compared when it is built after midnight (UTC).")
+    before = sorted(stored for stored in list_versions(store, LABEL_TOTALS.name) if stored < day)[-TRAILING_DAYS:]
+    if len(before) < _LEAST_DAYS:
+        return Verdict(True, f"Stored before {day}: {counted(len(before), 'day')}; {_LEAST_DAYS} are needed.")
+    limits = {"day": day, "days": len(before), "least": _LEAST_MEAN, "share": settings.warn_label_share}
+    with open_days(store, LABEL_TOTALS.name, [*before, day], memory=settings.duckdb_memory) as engine:
+        rare = engine.run(_RARE, limits)
+    if not rare:
+        return Verdict(
+            True, f"No label fell below {settings.warn_label_share:.0%} of its mean over {len(before)} days."
+        )
+    shown = ", ".join(f"{label}: {count} (usually {mean:.0f})" for label, count, mean in rare[:_SHOWN])
+    more = f" and {len(rare) - _SHOWN} more" if len(rare) > _SHOWN else ""
+    said = f"Counted less often than {settings.warn_label_share:.0%} of the mean over {len(before)} days before: "
+    return Verdict(False, f"{said}{shown}{more}.", {"labels": float(len(rare))})

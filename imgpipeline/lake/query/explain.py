@@ -11,24 +11,21 @@ from dataclasses import dataclass, replace
 from datetime import date, datetime
 from typing import Any
 
-import pyarrow as pa
-import pyarrow.parquet as pq
-
 from imgpipeline.contracts.keys import ChainId, segment_key, summary_key
 from imgpipeline.contracts.outcomes import Frame
 from imgpipeline.contracts.text import counted, plain
 from imgpipeline.errors import ConfigurationError, LedgerError, PermanentError
 from imgpipeline.lake.days.summaries import recipe
+from imgpipeline.lake.days.summary_inputs import open_tables
 from imgpipeline.lake.query.days import name_nearest_days
 from imgpipeline.lake.sessions.session import LakeSession
 from imgpipeline.lake.sessions.tables import COUNTED_DETECTIONS
 from imgpipeline.lake.storage.engine import quoted
-from imgpipeline.lake.storage.manifest import Manifest, parse_footer
-from imgpipeline.lake.storage.pieces import read_table
+from imgpipeline.lake.storage.manifest import Manifest
 from imgpipeline.ledger.days import known_days
 from imgpipeline.ledger.reading import segments_holding
 from imgpipeline.ledger.segment import Segment
-from imgpipeline.objectstore import ObjectMissingError, ObjectStore
+from imgpipeline.objectstore import ObjectStore
 from imgpipeline.objectstore.images import DeletedImages, deleted_of, own_image_keys
 from imgpipeline.settings import Settings
 
@@ -267,10 +264,14 @@ def _of_source(number: NumberId) -> str:
     return "" if number.source is None else f" AND source = {quoted(number.source)}"
 
 
-def _count(lake: LakeSession, number: NumberId, store: ObjectStore, least: float) -> int:
+def _rows_of(number: NumberId) -> str:
     hour = "" if number.hour is None else f" AND hour(hour) = {number.hour}"
     chosen = f"day = DATE '{number.day}'{hour} AND label = {quoted(number.label)}{_of_source(number)}"
-    rows = lake.query(f"SELECT source, count FROM {number.summary} WHERE {chosen}").rows  # noqa: S608 - text quoted
+    return f"FROM {number.summary} WHERE {chosen}"
+
+
+def _count(lake: LakeSession, number: NumberId, store: ObjectStore, least: float) -> int:
+    rows = lake.query(f"SELECT source, count {_rows_of(number)}").rows
     sources = {source for source, _ in rows}
     if len(rows) > len(sources):
         raise LedgerError(
@@ -351,21 +352,13 @@ def _documents(segment: Segment, offsets: set[int], label: str) -> dict[int, Map
 
 
 def _stored(store: ObjectStore, number: NumberId, settings: Settings) -> StoredNumber | None:
-    key = summary_key(number.summary, number.day)
-    try:
-        data = read_table(store, key)
-    except ObjectMissingError:
-        return None
-    manifest = parse_footer(data, key)
-    rows = pq.ParquetFile(pa.BufferReader(data)).read().to_pylist()  # `read_table` would import pandas
-    counts = [
-        row["count"]
-        for row in rows
-        if row["label"] == number.label
-        and (number.hour is None or row["hour"].hour == number.hour)
-        and (number.source is None or row["source"] == number.source)
-    ]
-    return StoredNumber(key, sum(counts), manifest, manifest.made_by == recipe(number.summary, settings))
+    name, memory = number.summary, settings.duckdb_memory
+    with open_tables(store, (), number.day, optional=(name,), memory=memory) as opened:
+        if name not in opened.manifests:
+            return None
+        count = opened.engine.value(f"SELECT coalesce(sum(count), 0)::BIGINT {_rows_of(number)}")
+    manifest = opened.manifests[name]
+    return StoredNumber(summary_key(name, number.day), count, manifest, manifest.made_by == recipe(name, settings))
 
 
 def _check_stored(lake: LakeSession, explanation: Explanation) -> None:

@@ -7,7 +7,6 @@ year costs a few listings and one small file per day. docs/tables.md names the c
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, tzinfo
-from importlib import resources
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +19,7 @@ from imgpipeline.lake.schema.tables import FRAME_STATS, LABEL_COUNTS, SOURCE_ACT
 from imgpipeline.lake.sessions.local_time import in_zone, local_days, utc_days
 from imgpipeline.lake.sessions.session import Answer, LakeSession, SessionDays, open_lake
 from imgpipeline.lake.sessions.summaries import HOURLY
+from imgpipeline.lake.storage.engine import read_sql
 from imgpipeline.objectstore import ObjectStore
 from imgpipeline.settings import Settings
 
@@ -231,7 +231,7 @@ def _in_zone(answer: Answer, zone: tzinfo) -> Answer:
 
 def view_sql(name: str) -> str:
     """Returns the query of a question."""
-    return resources.files("imgpipeline.lake.query").joinpath("sql", f"{name}.sql").read_text(encoding="utf-8")
+    return read_sql("imgpipeline.lake.query", name)
 
 
 def _mixed_models(tables: SessionDays, table: str) -> dict[date, tuple[str, ...]]:

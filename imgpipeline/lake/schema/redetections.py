@@ -85,6 +85,3 @@ MODEL_COMPARISON = Table(
     ),
 )
 """Summary: `summaries/model_comparison/day=…/model_comparison.parquet`."""
-
-REDETECTION_TABLES = (REDETECTED_FRAMES, REDETECTIONS, MODEL_COMPARISON)
-"""What `redetect` stores."""

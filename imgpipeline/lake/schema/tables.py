@@ -389,9 +389,6 @@ ABOUT_CHAINS = Table(
 )
 """Up to which offsets all tables of the file are complete."""
 
-EXPORT_TABLES = (ABOUT, ABOUT_CHAINS)
-"""Tables that only exported files have."""
-
 
 _DAY = Column("day", "DATE", "UTC", "Day of the frame's own time; in Parquet it is part of the path.")
 _ORIGIN = (

@@ -21,8 +21,7 @@ import pyarrow as pa
 
 from imgpipeline.contracts.text import counted
 from imgpipeline.errors import ConfigurationError, PermanentError, TransientError
-from imgpipeline.lake.days.day_catalog import open_catalog
-from imgpipeline.lake.days.states import StoredStates
+from imgpipeline.lake.days.day_catalog import StoredStates, open_catalog
 from imgpipeline.lake.days.summaries import SUMMARIES, parameters_of, set_parameters
 from imgpipeline.lake.days.summary_inputs import list_versions, stored_key
 from imgpipeline.lake.schema import ALL
@@ -193,12 +192,6 @@ class LakeSession:
         finally:
             self._limit = None
             self._engine.run(f"RESET VARIABLE {WANTED_DAYS}")
-
-    def stored_summary(self, name: str, day: date) -> Path | None:
-        """Returns the file of a stored summary of a UTC day; None if the day is counted because it is not current."""
-        self._link_summaries([name], [day])
-        found = self._shared.linked.get(name, {}).get(day)
-        return found[1] if found else None
 
     @property
     def connection(self) -> duckdb.DuckDBPyConnection:

@@ -3,8 +3,8 @@
 * `segments` and `dead_letters` show the ledger. Filling them reads every segment of the days in question.
 * Tracks, events, and counts at zones and lines are shown as stored, without newer segments. A day without them has no
   rows.
-* Histogram views show `frame_stats` with one row per bin (`histograms_sql/*.sql`).
-* Macros follow a number back to its frames (`macros_sql/*.sql`).
+* Histogram views show `frame_stats` with one row per bin (`sql/frame_*.sql`).
+* Macros follow a number back to its frames (the other files in `sql/`).
 
 The first two kinds are created empty and filled when a query uses them.
 """
@@ -12,7 +12,6 @@ The first two kinds are created empty and filled when a query uses them.
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import date
-from importlib import resources
 
 from imgpipeline.contracts.keys import ChainId, segment_key
 from imgpipeline.lake.days.summary_inputs import list_versions, stored_key
@@ -20,7 +19,7 @@ from imgpipeline.lake.schema.events import EVENT_TABLES, PLACE_TABLES
 from imgpipeline.lake.schema.tables import DEAD_LETTERS, FRAME_STATS, HISTOGRAM_VIEWS, SEGMENTS, Table
 from imgpipeline.lake.schema.tracks import TRACK_TABLES
 from imgpipeline.lake.storage.cache import LakeCache
-from imgpipeline.lake.storage.engine import Engine, all_rows, disk_errors, identifier
+from imgpipeline.lake.storage.engine import Engine, all_rows, disk_errors, identifier, read_sql
 from imgpipeline.ledger.bundles.reading import read_chain
 from imgpipeline.ledger.days import index_buckets, read_days
 from imgpipeline.ledger.dead_letters import LetterState, ReplayTrail
@@ -39,6 +38,7 @@ COUNTED_DETECTIONS = "working.counted_detections"
 """The detections that a number counts, without their segments, so it does not read the ledger."""
 MACROS = ("counted_detections", "explain_label_counts", "explain_label_totals", "explain_frame_stats")
 """All macros, each after those that it uses."""
+_PACKAGE = "imgpipeline.lake.sessions"
 LEDGER_MACROS = tuple(name for name in MACROS if name.startswith("explain_"))
 """The macros for users. They read `segments`, which is filled when a query uses it."""
 
@@ -201,21 +201,10 @@ def create_histogram_views(engine: Engine) -> None:
 
 def histogram_sql(name: str) -> str:
     """Returns the query of a histogram view."""
-    return (
-        resources.files("imgpipeline.lake.sessions")
-        .joinpath("histograms_sql", f"{name}.sql")
-        .read_text(encoding="utf-8")
-    )
+    return read_sql(_PACKAGE, name)
 
 
 def create_macros(engine: Engine) -> None:
     """Creates all macros."""
     for name in MACROS:
-        engine.run(macro_sql(name))
-
-
-def macro_sql(name: str) -> str:
-    """Returns the statement that creates a macro."""
-    return (
-        resources.files("imgpipeline.lake.sessions").joinpath("macros_sql", f"{name}.sql").read_text(encoding="utf-8")
-    )
+        engine.run(read_sql(_PACKAGE, name))

@@ -11,7 +11,6 @@ A reader that knows only the object gets an invalid Parquet file rather than par
 
 import json
 import shutil
-import tempfile
 from dataclasses import asdict, dataclass
 from datetime import timedelta
 from pathlib import Path
@@ -21,7 +20,6 @@ from uuid import uuid4
 from imgpipeline.contracts.keys import piece_key, piece_prefix
 from imgpipeline.errors import ImgpipelineError, PermanentError, TransientError
 from imgpipeline.faultpoints import reach
-from imgpipeline.lake.storage.engine import disk_errors
 from imgpipeline.objectstore import ObjectMissingError, ObjectStore
 from imgpipeline.objectstore.reading import fetch_tail, fetch_to_file
 
@@ -158,14 +156,6 @@ def fetch_table(store: ObjectStore, key: str, path: Path) -> str:
             return e_tag
         _check_replaced(store, key, e_tag)
     raise TransientError(f"{key} was replaced {_ATTEMPTS} times while it was read.", next_step="run the command again")
-
-
-def read_table(store: ObjectStore, key: str) -> bytes:
-    """Returns a small stored table, including its pieces; raises what `fetch_table` raises."""
-    with disk_errors(Path(tempfile.gettempdir())), tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "table.parquet"
-        fetch_table(store, key, path)
-        return path.read_bytes()
 
 
 def _put_in_front(store: ObjectStore, key: str, path: Path, pieces: Pieces) -> bool:

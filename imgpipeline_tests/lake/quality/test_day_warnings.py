@@ -10,8 +10,15 @@ import pytest
 
 from imgpipeline.contracts.keys import day_table_key, summary_key
 from imgpipeline.errors import PermanentError
-from imgpipeline.lake.days.day_tables import list_days, rebuild_day
-from imgpipeline.lake.quality.day_warnings import LabelHistory, judge_darkness, judge_dead_letters, judge_stored_rows
+from imgpipeline.lake.days.day_tables import rebuild_day
+from imgpipeline.lake.quality.day_warnings import (
+    judge_darkness,
+    judge_dead_letters,
+    judge_label_drop,
+    judge_stored_rows,
+)
+from imgpipeline.lake.storage.engine import open_engine
+from imgpipeline.lake.storage.manifest import Manifest, write_parquet
 from imgpipeline.objectstore import ObjectStore
 from imgpipeline.settings import Settings
 from imgpipeline_tests.daily.builds import build_summary
@@ -68,10 +75,11 @@ def test_tables_with_other_rows_than_their_build_read_are_reported(memory: Objec
 
 
 def put_totals(store: ObjectStore, day: date, **counts: int) -> None:
-    table = pa.table({"label": list(counts), "count": pa.array(counts.values(), pa.int64())})
-    sink = pa.BufferOutputStream()
-    pq.write_table(table, sink)
-    store.put(summary_key("label_totals", day), sink.getvalue().to_pybytes())
+    rows = " UNION ALL ".join(f"SELECT '{label}' AS label, {count} AS count" for label, count in counts.items())
+    manifest = Manifest(table="label_totals", day=day, made_by="test", built_at=NOON)
+    with open_engine(memory=None) as engine:
+        data, _ = write_parquet(engine, rows, manifest, object_bytes=2**30)
+        store.put(summary_key("label_totals", day), bytes(data))
 
 
 def judge(store: ObjectStore, cars: Sequence[int | None], **others: int):
@@ -80,9 +88,8 @@ def judge(store: ObjectStore, cars: Sequence[int | None], **others: int):
     for day, count in zip(days, cars, strict=True):
         if count is not None:
             put_totals(store, day, **({"car": count} if count else {}), **others)
-    history = LabelHistory(store, list_days(store, "summaries/label_totals"))
     after = datetime.combine(days[-1], datetime.min.time(), UTC) + timedelta(days=1)
-    return history.judge(days[-1], LIMITS, now=after)
+    return judge_label_drop(store, days[-1], LIMITS, now=after)
 
 
 @pytest.mark.parametrize(
@@ -113,9 +120,8 @@ def test_a_day_that_is_not_over_is_not_compared_with_whole_days(memory: ObjectSt
     for n in range(4):
         put_totals(memory, DAY - timedelta(days=n + 1), car=1000)
     put_totals(memory, DAY, car=1)
-    history = LabelHistory(memory, list_days(memory, "summaries/label_totals"))
-    assert history.judge(DAY, LIMITS, now=NOON).ok
-    assert not history.judge(DAY, LIMITS, now=TOMORROW).ok
+    assert judge_label_drop(memory, DAY, LIMITS, now=NOON).ok
+    assert not judge_label_drop(memory, DAY, LIMITS, now=TOMORROW).ok
 
 
 def test_a_summary_that_is_not_a_parquet_file_is_reported(memory: ObjectStore):

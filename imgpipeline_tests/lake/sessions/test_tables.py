@@ -12,8 +12,10 @@ import pytest
 
 from imgpipeline.contracts.outcomes import Frame
 from imgpipeline.lake.days.day_tables import rebuild_day
+from imgpipeline.lake.schema.tables import HISTOGRAM_VIEWS
 from imgpipeline.lake.sessions import session as sessions
-from imgpipeline.lake.sessions.tables import MACROS, macro_sql
+from imgpipeline.lake.sessions.tables import MACROS
+from imgpipeline.lake.storage.engine import read_sql
 from imgpipeline.objectstore import ObjectStore
 from imgpipeline_tests.faults.invariant import unpack
 from imgpipeline_tests.lake.busy_day import BusyDay
@@ -162,9 +164,11 @@ def test_only_a_macro_reads_the_ledger(memory: ObjectStore, lake, monkeypatch: p
         assert filled == [""]
 
 
-def test_every_macro_is_one_self_contained_file():
-    files = {item.name for item in resources.files("imgpipeline.lake.sessions").joinpath("macros_sql").iterdir()}
-    assert {f"{name}.sql" for name in MACROS} == {name for name in files if name.endswith(".sql")}
-    for name in MACROS:
-        assert macro_sql(name).startswith("--")
-        assert len(duckdb.extract_statements(macro_sql(name))) == 1
+def test_every_macro_and_histogram_is_one_self_contained_file():
+    files = {item.name for item in resources.files("imgpipeline.lake.sessions").joinpath("sql").iterdir()}
+    names = (*MACROS, *(table.name for table in HISTOGRAM_VIEWS))
+    assert {f"{name}.sql" for name in names} == {name for name in files if name.endswith(".sql")}
+    for name in names:
+        sql = read_sql("imgpipeline.lake.sessions", name)
+        assert sql.startswith("--")
+        assert len(duckdb.extract_statements(sql)) == 1

@@ -9,7 +9,7 @@ from imgpipeline.contracts.keys import deleted_images_key, safe_name
 from imgpipeline.contracts.outcomes import Outcome
 from imgpipeline.errors import ImageDeletedError, UsageError
 from imgpipeline.lake.days.day_tables import rebuild_day
-from imgpipeline.lake.query.image_retention import retain_images
+from imgpipeline.lake.quality.image_retention import retain_images
 from imgpipeline.objectstore import ImageReader, ObjectStore, open_store
 from imgpipeline.objectstore.images import read_deleted
 from imgpipeline.settings import Settings
