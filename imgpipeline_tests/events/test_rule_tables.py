@@ -63,20 +63,6 @@ def make_day(store: ObjectStore):
 
 
 @pytest.mark.medium
-def test_events_are_built_once_and_again_when_their_tables_change(store: ObjectStore):
-    chain, given = make_day(store), rules(CROWD)
-    assert state(store, given) is State.MISSING
-    assert (build(store, given).manifest.rows, state(store, given)) == (2, State.CURRENT)
-    assert build(store, given).skipped
-    before = named(store)
-    append(chain, [seen(n, ["car"] * cars, timestamp=NOON + timedelta(seconds=n)) for n, cars in ((8, 0), (9, 2))])
-    rebuild_day(store, DAY, now=NOON)
-    assert state(store, given) is State.STALE
-    build(store, given)
-    assert set(before) < set(named(store))
-
-
-@pytest.mark.medium
 def test_a_changed_zone_changes_only_the_events_of_rules_that_read_it(store: ObjectStore):
     make_day(store)
     build(store, rules(TOP + CROWD + IN_YARD))
