@@ -18,7 +18,7 @@ from imgpipeline.ledger.reading import find_end
 from imgpipeline.objectstore import ObjectStore, open_store
 from imgpipeline.objectstore.client import open_memory_store
 from imgpipeline.publish.detections import publish_detections
-from imgpipeline.publish.run import Form, Publication, Run
+from imgpipeline.publish.transactions import Form, Publication, Run
 from imgpipeline.settings import Settings, load_settings
 from imgpipeline.stream.send import FencedError
 from imgpipeline.vision import registry
