@@ -184,7 +184,7 @@ def check_duckdb(settings: Settings) -> Iterator[tuple[str, str]]:  # noqa: ARG0
 
 def check_rules(settings: Settings) -> Iterator[tuple[str, str]]:
     """Checks that the rules are valid, that their alerts can be sent, and that each name they notify has a target."""
-    from imgpipeline.events.alerts.targets import check_names, read_targets
+    from imgpipeline.events.alerts.delivery import check_names, read_targets
     from imgpipeline.events.configuration import Rules, read_rules
     from imgpipeline.objectstore import open_store
 

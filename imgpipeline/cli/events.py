@@ -32,9 +32,8 @@ from imgpipeline.contracts.text import counted
 from imgpipeline.contracts.times import format_time, utc_now
 from imgpipeline.errors import BadInputError, PermanentError, UsageError
 from imgpipeline.events.alerts import delivery, listing
-from imgpipeline.events.alerts.delivery import delivering
+from imgpipeline.events.alerts.delivery import check_names, delivering, read_targets, send
 from imgpipeline.events.alerts.listing import ListedAlert, write_image
-from imgpipeline.events.alerts.targets import check_names, read_targets, send
 from imgpipeline.events.alerts.watching import Watch
 from imgpipeline.events.clips import ClipWish, write_event_clip
 from imgpipeline.events.configuration import STORED, Rules, load_rules, read_rules

@@ -16,8 +16,8 @@ from imgpipeline.contracts.text import counted
 from imgpipeline.errors import TransientError, UsageError
 from imgpipeline.publish.alerts import publish_alerts, publish_to_home_assistant
 from imgpipeline.publish.detections import publish_detections
-from imgpipeline.publish.run import Form, Publication, Run
 from imgpipeline.publish.slices import publish_events, publish_tracks
+from imgpipeline.publish.transactions import Form, Publication, Run
 from imgpipeline.settings import Settings, load_settings
 
 Publish = Callable[[Run], int]

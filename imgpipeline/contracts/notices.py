@@ -20,6 +20,7 @@ from imgpipeline.contracts.message_fields import (
     load_object,
     read_attributes,
     read_count,
+    read_timestamp,
 )
 from imgpipeline.contracts.messages import (
     IMAGE_FIELDS,
@@ -213,8 +214,8 @@ def _read_account(data: Mapping[str, Any]) -> Account:
         dropped=_dropped(data.get("dropped")),
         failed=read_count(data, "failed") or 0,
         observed_s=_seconds(data),
-        received_from=_optional_time(data, "received_from"),
-        received_to=_optional_time(data, "received_to"),
+        received_from=read_timestamp(data, ("received_from",)),
+        received_to=read_timestamp(data, ("received_to",)),
     )
 
 
@@ -242,20 +243,10 @@ def _seconds(data: Mapping[str, Any]) -> float:
 
 
 def _time(data: Mapping[str, Any], name: str) -> datetime:
-    found = _optional_time(data, name)
+    found = read_timestamp(data, (name,))
     if found is None:
         raise invalid_field(name, "nothing", "an RFC 3339 time")
     return found
-
-
-def _optional_time(data: Mapping[str, Any], name: str) -> datetime | None:
-    value = data.get(name)
-    try:
-        if value is None or isinstance(value, str | int | float):
-            return None if value is None else parse_time(value)
-    except (ValueError, OverflowError):
-        pass
-    raise invalid_field(name, repr(value), "an RFC 3339 time such as 2026-01-09T12:00:00Z")
 
 
 def _next_midnight(time: datetime) -> datetime:

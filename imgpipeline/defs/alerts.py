@@ -28,7 +28,7 @@ from imgpipeline.defs.specs import OWNERS
 from imgpipeline.detect.state import read_state
 from imgpipeline.errors import ImgpipelineError
 from imgpipeline.events.alerts.chain import Alert
-from imgpipeline.events.alerts.delivery import Undelivered, find_undelivered
+from imgpipeline.events.alerts.delivery import Undelivered, check_names, delivering, find_undelivered, read_targets
 from imgpipeline.lake.schema.events import EVENTS
 from imgpipeline.objectstore import ObjectStore
 from imgpipeline.settings import Settings, load_settings
@@ -86,8 +86,6 @@ class _Shown:
 @dg.op(name="watch_ledger", description="Follows the ledger, raises an alert for each event, and delivers the alerts.")
 def watch_ledger_op(context: dg.OpExecutionContext, config: WatchConfig, pipeline: Pipeline) -> None:
     """Watches until the run is idle."""
-    from imgpipeline.events.alerts.delivery import delivering  # noqa: PLC0415 - as the next one
-    from imgpipeline.events.alerts.targets import check_names, read_targets  # noqa: PLC0415 - as the next one
     from imgpipeline.events.alerts.watching import Watch  # noqa: PLC0415 - loads OpenCV
     from imgpipeline.events.configuration import read_rules  # noqa: PLC0415 - only if events are found
 

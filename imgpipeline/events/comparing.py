@@ -29,7 +29,6 @@ class Comparisons:
         """Starts with the comparisons that are known already."""
         self._images = images
         self._known = {change.pair: change for change in known}
-        self.made = 0
 
     def of(self, frames: Sequence[SeenFrame]) -> list[FrameChange]:
         """Returns the comparison of each frame with the previous one of its source.
@@ -41,7 +40,6 @@ class Comparisons:
         pairs = [(frame, before) for before, frame in pairwise(frames) if before.source == frame.source]
         for change in _compare_pairs(self._images, [pair for pair in pairs if _key(pair) not in self._known]):
             self._known[change.pair] = change
-            self.made += 1
         return [self._known[_key(pair)] for pair in pairs]
 
 

@@ -7,7 +7,6 @@ from datetime import date
 from typing import Any
 
 from imgpipeline.errors import UsageError
-from imgpipeline.events.day_of_rules import select_rows
 from imgpipeline.events.values import Event, FrameChange, SeenFrame, SeenObject
 from imgpipeline.lake.query.days import Span
 from imgpipeline.lake.query.events import WantedEvents, find_events
@@ -41,6 +40,13 @@ ORDER BY frame_id, detection_number
 """A tracked object has the label of its track in all frames, and the same id in all slices of the day."""
 Query = Callable[[str, Mapping[str, object]], Iterable[tuple[Any, ...]]]
 """Runs one query on the tables of a build or of a session, and returns its rows."""
+
+
+def select_rows(engine: Engine, sql: str) -> list[dict[str, Any]]:
+    """Returns the rows of a query as dictionaries by column name."""
+    cursor = engine.connection.execute(sql)
+    names = [column[0] for column in cursor.description or ()]
+    return [dict(zip(names, row, strict=True)) for row in cursor.fetchall()]
 
 
 def read_changes(engine: Engine) -> list[FrameChange]:

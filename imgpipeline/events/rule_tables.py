@@ -1,42 +1,156 @@
 """Builds the daily tables that rules make: `events`, `zone_occupancy`, `line_crossings` and `frame_changes`.
 
-Each rule is evaluated again, and each zone or line counted again, only if it or one of its tables has changed; the rows
-of the others are copied. Zones and lines are counted even if no rule reads them. Only sources of rules about image
-changes are compared, each new frame once with the frame before it.
+Zones and lines are counted even if no rule reads them. Only sources of rules about image changes are compared, each new
+frame once with the frame before it.
 """
 
+from abc import abstractmethod
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, fields
-from typing import ClassVar
+from dataclasses import asdict, dataclass, fields, replace
+from datetime import date, datetime
+from typing import Any, ClassVar
+
+import pyarrow as pa
+from pydantic import ValidationError
 
 from imgpipeline.contracts.keys import event_image_key
 from imgpipeline.contracts.times import find_timezone
 from imgpipeline.events.configuration import ImageChangeRule, Line, Rule, Rules, Zone
-from imgpipeline.events.day_of_rules import DayOfRules, Row
 from imgpipeline.events.evaluate import evaluate
 from imgpipeline.events.places import count_crossings, count_in_zone
-from imgpipeline.events.reading import read_changes, read_frames
+from imgpipeline.events.reading import read_changes, read_frames, select_rows
 from imgpipeline.events.recipe import COMPARISON_VERSION, hash_of, place_recipe, rule_recipe
 from imgpipeline.events.values import TRACKED, Event, FrameChange, SeenFrame
-from imgpipeline.lake.days.summary_inputs import Inputs
+from imgpipeline.lake.days.derived import Derived, Made, Origin, Start
+from imgpipeline.lake.days.summary_inputs import Inputs, find_inputs, open_inputs, stored_key
 from imgpipeline.lake.schema.events import EVENT_SCHEMA_VERSION, EVENTS, FRAME_CHANGES, LINE_CROSSINGS, ZONE_OCCUPANCY
-from imgpipeline.lake.schema.tables import DETECTIONS, FRAMES
-from imgpipeline.lake.storage.manifest import Stored
+from imgpipeline.lake.schema.tables import DETECTIONS, FRAMES, Table
+from imgpipeline.lake.schema.tracks import TRACK_TABLES
+from imgpipeline.lake.storage.cache import open_cache
+from imgpipeline.lake.storage.engine import Engine, all_rows, identifier
+from imgpipeline.lake.storage.manifest import Manifest, Stored, parse_footer, read_stored, write_parquet
 from imgpipeline.objectstore import ImageReader, ObjectStore
 from imgpipeline.settings import Settings
 
-_RULE_PART = "rule "
-_EVALUATED = "evaluated_rules"
+Row = dict[str, Any]
+"""One row by the names of its columns, without `day`."""
+RULES = "rules"
+"""Key of the rules in `Manifest.made_with`; the value is JSON."""
 _OBJECT_TABLES = (FRAMES.name, DETECTIONS.name)
-_PLACE_PART = "place "
-_COUNTED = "counted_places"
-_COMPARED = "compared_pairs"
 _IN_ORDER = """
 SELECT frame_id, source, "timestamp", source_image_path FROM frames
 WHERE ? OR list_contains(?::VARCHAR[], source)
 ORDER BY source, "timestamp", frame_number, source_kafka_topic, source_kafka_partition, source_kafka_offset, frame_id
 """
+
+
+@dataclass(slots=True)
+class DayOfRules(Derived[Manifest]):
+    """A table of a day that rules make, as a derived object."""
+
+    table: ClassVar[Table]
+    """Name and columns of the table."""
+
+    store: ObjectStore
+    settings: Settings
+    """Limits of images and of DuckDB, and the time zone of hours."""
+    rules: Rules
+    day: date
+    now: datetime
+    keeps_rules: bool = False
+    """Whether past days keep the rules of their stored table."""
+
+    @property
+    def name(self) -> str:
+        """Name of the object in messages."""
+        return f"{self.table.name} of {self.day}"
+
+    @property
+    def key(self) -> str:
+        """Key of the stored object."""
+        return stored_key(self.table.name, self.day)
+
+    def read(self) -> dict[str, Stored | None]:
+        """Returns the stored table."""
+        return {self.key: read_stored(self.store, self.key)}
+
+    def origin(self, manifest: Manifest, /) -> Origin:
+        """Returns the inputs and the recipe in a manifest."""
+        return Origin(manifest.made_of, manifest.made_by)
+
+    def wanted(self, stored: Mapping[str, Stored | None], /) -> Origin:
+        """Returns the current versions of the inputs, and the current recipe."""
+        rules = self.rules_of(stored)
+        tables = find_inputs(self.store, self.inputs(rules), self.day, wanted_by=self.table.name)
+        versions = {name: found.manifest.version for name, found in tables.items()}
+        for name in self.track_inputs(rules):
+            found = read_stored(self.store, stored_key(name, self.day))
+            versions[name] = found.manifest.version if found else ""
+        return Origin(versions, self.recipe(rules))
+
+    def make(self, start: Start[Manifest], /) -> dict[str, Made[Manifest]]:
+        """Makes the table."""
+        rules = self.rules_of(start.stored)
+        name, memory = self.table.name, self.settings.duckdb_memory
+        with open_inputs(self.store, self.inputs(rules), self.day, wanted_by=name, memory=memory) as opened:
+            inputs = replace(opened, versions={**opened.versions, **self._open_tracks(opened.engine, rules)})
+            rows = self.rows(inputs, rules, None if start.force else start.stored[self.key])
+            manifest = Manifest(
+                table=self.table.name,
+                day=self.day,
+                made_by=self.recipe(rules),
+                ends=next(iter(inputs.manifests.values())).ends,
+                built_at=self.now,
+                made_of=inputs.versions,
+                made_with={RULES: rules.model_dump_json(exclude_defaults=True)},
+            )
+            size = self.settings.table_object_bytes
+            return {self.key: _write(inputs.engine, self.table, rows, manifest, object_bytes=size)}
+
+    def rules_of(self, stored: Mapping[str, Stored | None]) -> Rules:
+        """Returns the current rules; for a past day that keeps its rules, those of the stored table."""
+        found = stored[self.key]
+        if self.keeps_rules and found and self.day < self.now.date():
+            try:
+                return Rules.model_validate_json(found.manifest.made_with.get(RULES, ""))
+            except ValidationError:  # written by another release
+                return self.rules
+        return self.rules
+
+    @abstractmethod
+    def inputs(self, rules: Rules, /) -> tuple[str, ...]:
+        """Returns the names of the stored tables that it reads."""
+
+    def track_inputs(self, _rules: Rules, /) -> tuple[str, ...]:
+        """Returns the names of the tables of tracks that it reads; a missing one reads as empty."""
+        return ()
+
+    @abstractmethod
+    def recipe(self, rules: Rules, /) -> str:
+        """Returns the hash of the code version and of the rules that determine the rows."""
+
+    @abstractmethod
+    def rows(self, inputs: Inputs, rules: Rules, stored: Stored | None, /) -> list[Row]:
+        """Returns all rows in order.
+
+        Rows of the stored table may be copied; without one, all rows are made again.
+        """
+
+    def _open_tracks(self, engine: Engine, rules: Rules) -> dict[str, str]:
+        """Opens the tables of tracks, and returns the version of each; empty for a missing table."""
+        versions = {}
+        with open_cache(self.store) as (_, cache):
+            for table in (table for table in TRACK_TABLES if table.name in self.track_inputs(rules)):
+                key, path = stored_key(table.name, self.day), engine.folder / f"{table.name}-read.parquet"
+                info = self.store.head(key)
+                if info and cache.link(key, info.e_tag, path):
+                    versions[table.name] = parse_footer(path, key).version
+                    engine.run(f"CREATE VIEW {table.name} AS {all_rows(path, day=self.day)}")
+                else:
+                    versions[table.name] = ""
+                    engine.run(f"CREATE TABLE {table.name} ({table.typed_columns})")
+        return versions
 
 
 class DayFrameChanges(DayOfRules):
@@ -52,16 +166,22 @@ class DayFrameChanges(DayOfRules):
         """Returns the hash of the compared sources and of the version of the comparison."""
         return hash_of(EVENT_SCHEMA_VERSION, COMPARISON_VERSION, _compared_sources(rules))
 
-    def rows(self, inputs: Inputs, rules: Rules, stored: Stored | None, /) -> tuple[list[Row], dict[str, str]]:
-        """Returns the comparison of each pair, and the number of new comparisons."""
+    def rows(self, inputs: Inputs, rules: Rules, stored: Stored | None, /) -> list[Row]:
+        """Returns the comparison of each pair."""
         from imgpipeline.events.comparing import Comparisons  # noqa: PLC0415 - loads OpenCV
 
         sources = _compared_sources(rules)
         frames = [SeenFrame(*row) for row in inputs.engine.run(_IN_ORDER, [sources is None, sources or []])]
-        known = [FrameChange(**row) for row in self.stored_rows(inputs.engine, stored)]
-        comparisons = Comparisons(ImageReader(self.store, self.settings), known)
-        rows = [asdict(change) for change in comparisons.of(frames)]
-        return rows, {_COMPARED: str(comparisons.made)}
+        comparisons = Comparisons(ImageReader(self.store, self.settings), self._known(inputs.engine, stored))
+        return [asdict(change) for change in comparisons.of(frames)]
+
+    def _known(self, engine: Engine, stored: Stored | None) -> list[FrameChange]:
+        """Returns the comparisons in the stored table; none if it has been replaced since it was read."""
+        path = engine.folder / f"{self.table.name}-stored.parquet"
+        with open_cache(self.store) as (_, cache):
+            if stored is None or cache.link(self.key, stored.e_tag, path) != stored.e_tag:
+                return []
+        return [FrameChange(**row) for row in select_rows(engine, all_rows(path))]
 
 
 def _compared_sources(rules: Rules) -> list[str] | None:
@@ -91,28 +211,10 @@ class DayEvents(DayOfRules):
             EVENT_SCHEMA_VERSION, {rule.name: rule_recipe(rules, rule, self.settings) for rule in rules.rule}
         )
 
-    def rows(self, inputs: Inputs, rules: Rules, stored: Stored | None, /) -> tuple[list[Row], dict[str, str]]:
-        """Returns the events of all rules by time, and a hash of the inputs of each rule."""
-        parts = {f"{_RULE_PART}{rule.name}": self._part(inputs, rules, rule) for rule in rules.rule}
-        known: dict[str, list[Row]] = defaultdict(list)
-        for row in self.stored_rows(inputs.engine, stored):
-            known[row["rule"]].append(row)
-        rows: list[Row] = []
-        evaluated: list[str] = []
-        for rule in rules.rule:
-            part = f"{_RULE_PART}{rule.name}"
-            if stored and stored.manifest.made_with.get(part) == parts[part]:
-                rows += known[rule.name]
-            else:
-                rows += self._rows_of(self._evaluate(inputs, rules, rule))
-                evaluated.append(rule.name)
-        rows.sort(key=lambda row: (row["timestamp"], row["event_id"]))
-        return rows, {**parts, _EVALUATED: "\n".join(sorted(evaluated))}
-
-    def _part(self, inputs: Inputs, rules: Rules, rule: Rule) -> str:
-        tables: tuple[str, ...] = (FRAME_CHANGES.name,) if isinstance(rule, ImageChangeRule) else _OBJECT_TABLES
-        tables += TRACKED if rule.reads == "track_points" else ()
-        return hash_of(rule_recipe(rules, rule, self.settings), [inputs.versions[table] for table in tables])
+    def rows(self, inputs: Inputs, rules: Rules, _stored: Stored | None, /) -> list[Row]:
+        """Returns the events of all rules by time."""
+        rows = [row for rule in rules.rule for row in self._rows_of(self._evaluate(inputs, rules, rule))]
+        return sorted(rows, key=lambda row: (row["timestamp"], row["event_id"]))
 
     def _evaluate(self, inputs: Inputs, rules: Rules, rule: Rule) -> list[Event]:
         zone = find_timezone(self.settings.timezone)
@@ -156,27 +258,18 @@ class _DayPlaces(DayOfRules):
         """Returns the hash of all zones, or of all lines."""
         return hash_of(EVENT_SCHEMA_VERSION, {place.name: place_recipe(place) for place in self.places(rules)})
 
-    def rows(self, inputs: Inputs, rules: Rules, stored: Stored | None, /) -> tuple[list[Row], dict[str, str]]:
-        """Returns the rows by hour, and a hash of the inputs of each zone or line."""
-        places = self.places(rules)
-        parts = {f"{_PLACE_PART}{place.name}": hash_of(place_recipe(place), inputs.versions) for place in places}
-        made_with = stored.manifest.made_with if stored else {}
-        changed = [
-            place
-            for place in places
-            if made_with.get(f"{_PLACE_PART}{place.name}") != parts[f"{_PLACE_PART}{place.name}"]
-        ]
-        kept = {place.name for place in places} - {place.name for place in changed}
-        name = self.column
-        rows = [row for row in self.stored_rows(inputs.engine, stored) if row[name] in kept] if kept else []
+    def rows(self, inputs: Inputs, rules: Rules, _stored: Stored | None, /) -> list[Row]:
+        """Returns the rows by hour."""
         by_source: dict[str, list[Zone | Line]] = defaultdict(list)
-        for place in changed:
+        for place in self.places(rules):
             by_source[place.source].append(place)
+        rows: list[Row] = []
         for source, there in sorted(by_source.items()):
             frames = read_frames(inputs.engine.run, self.day, [source], [], 0, with_tracks=True)
             rows += [row for place in there for row in _count(place, frames)]
-        rows.sort(key=lambda row: (row["hour"], row["source"], row[name], row["label"], row.get("direction", "")))
-        return rows, {**parts, _COUNTED: "\n".join(sorted(place.name for place in changed))}
+        return sorted(
+            rows, key=lambda row: (row["hour"], row["source"], row[self.column], row["label"], row.get("direction", ""))
+        )
 
 
 def _count(place: Zone | Line, frames: Sequence[SeenFrame]) -> list[Row]:
@@ -225,3 +318,16 @@ def store_difference(store: ObjectStore, settings: Settings, event: Event) -> st
             return None
         store.put(key, jpeg)
     return key
+
+
+def _write(
+    engine: Engine, table: Table, rows: Iterable[Row], manifest: Manifest, *, object_bytes: int
+) -> Made[Manifest]:
+    columns = [column for column in table.columns if column.name != "day"]
+    typed = ", ".join(f"{identifier(column.name)} {column.duckdb_type}" for column in columns)
+    engine.run(f"CREATE TABLE made ({typed})")
+    schema = engine.connection.table("made").to_arrow_table().schema
+    engine.connection.register("given_rows", pa.Table.from_pylist(list(rows), schema))
+    engine.run("INSERT INTO made BY NAME SELECT * FROM given_rows")
+    engine.connection.unregister("given_rows")
+    return Made(*write_parquet(engine, "SELECT * FROM made", manifest, object_bytes=object_bytes))

@@ -16,14 +16,15 @@ from itertools import islice
 from time import sleep
 from typing import Any
 
+from pydantic import TypeAdapter
+
 from imgpipeline import __version__
 from imgpipeline.contracts.keys import alert_key, mqtt_key
 from imgpipeline.errors import PermanentError
 from imgpipeline.events.alerts.chain import Alert, read_alerts
 from imgpipeline.faultpoints import reach
 from imgpipeline.objectstore import ObjectMissingError, ObjectStore
-from imgpipeline.publish.run import Run
-from imgpipeline.publish.transactions import ResultBatch, ResultPublisher, record_of
+from imgpipeline.publish.transactions import ResultBatch, ResultPublisher, Run, record_of
 from imgpipeline.settings import Settings
 from imgpipeline.sources.mqtt.connection import OFFLINE, ONLINE, MqttMessage, MqttSender
 from imgpipeline.stream.send import Record
@@ -59,10 +60,8 @@ class _Progress:
     last: int
     entities: frozenset[Entity] = frozenset()
 
-    def to_json(self) -> bytes:
-        """Returns the content of the stored object."""
-        entities = [[each.source, each.rule, each.kind] for each in sorted(self.entities)]
-        return json.dumps({"last": self.last, "entities": entities}, ensure_ascii=False).encode()
+
+_PROGRESS = TypeAdapter(_Progress)
 
 
 def publish_to_home_assistant(run: Run, *, settle_s: float = _SETTLE_S) -> int:
@@ -86,7 +85,7 @@ def publish_to_home_assistant(run: Run, *, settle_s: float = _SETTLE_S) -> int:
         done = _read(store, key)
         if done is None:
             done = _start(store, oldest=run.clock() - timedelta(seconds=settings.alert_max_age_s))
-            store.put(key, done.to_json())
+            store.put(key, _PROGRESS.dump_json(done))
         # The broker may have lost its retained messages.
         sender.send([topics.discovery(entity) for entity in sorted(done.entities)])
         while True:
@@ -99,7 +98,7 @@ def publish_to_home_assistant(run: Run, *, settle_s: float = _SETTLE_S) -> int:
                 sender.send([topics.event(alert) for alert in several])
                 reach("mqtt sent", sender.address)
                 done = _Progress(several[-1].number, done.entities | new)
-                store.put(key, done.to_json())
+                store.put(key, _PROGRESS.dump_json(done))
                 count += len(several)
                 run.progress(len(several))
             if not run.should_continue():
@@ -183,11 +182,10 @@ def _key(settings: Settings) -> str:
 
 def _read(store: ObjectStore, key: str) -> _Progress | None:
     try:
-        data = json.loads(store.get(key))
-        return _Progress(int(data["last"]), frozenset(Entity(*names) for names in data["entities"]))
+        return _PROGRESS.validate_json(store.get(key))
     except ObjectMissingError:
         return None
-    except (ValueError, KeyError, TypeError):
+    except ValueError:
         raise PermanentError(
             f"{store.url}/{key} is damaged; expected the progress of publishing by MQTT.",
             next_step="delete it; then the latest alerts are published again",

@@ -17,8 +17,15 @@ from imgpipeline.ledger.checkpoint import Checkpoint
 from imgpipeline.ledger.days import read_day
 from imgpipeline.ledger.follow import Batch, follow
 from imgpipeline.objectstore import ObjectStore
-from imgpipeline.publish.run import Form, Publication, Run
-from imgpipeline.publish.transactions import ResultBatch, ResultPublisher, classic_frame, record_of
+from imgpipeline.publish.transactions import (
+    Form,
+    Publication,
+    ResultBatch,
+    ResultPublisher,
+    Run,
+    classic_frame,
+    record_of,
+)
 from imgpipeline.stream.send import Record
 
 _BATCH_SEGMENTS = 64

@@ -23,8 +23,15 @@ from imgpipeline.lake.schema.tracks import STORED_TRACK_TABLES, TRACK_SLICES
 from imgpipeline.lake.storage.engine import Engine, identifier
 from imgpipeline.lake.storage.manifest import Manifest, read_stored
 from imgpipeline.objectstore import ObjectStore
-from imgpipeline.publish.run import Form, Publication, Run
-from imgpipeline.publish.transactions import ResultBatch, ResultPublisher, classic_frame, record_of
+from imgpipeline.publish.transactions import (
+    Form,
+    Publication,
+    ResultBatch,
+    ResultPublisher,
+    Run,
+    classic_frame,
+    record_of,
+)
 from imgpipeline.stream.send import Record
 from imgpipeline.tracking.values import OVERLAP, SLICE, slice_start
 

@@ -9,12 +9,15 @@ import json
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import closing
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
+from enum import StrEnum
 from typing import Any, Generic, TypeVar
 
+from imgpipeline.contracts.detection import Kind
+from imgpipeline.contracts.times import Clock, utc_now
 from imgpipeline.errors import ConfigurationError
 from imgpipeline.faultpoints import reach
-from imgpipeline.publish.run import Run
+from imgpipeline.objectstore import ObjectStore
 from imgpipeline.settings import Settings
 from imgpipeline.stream.connection import open_consumer
 from imgpipeline.stream.fetch import FETCH_OPTIONS, read_range
@@ -25,6 +28,42 @@ CHECKPOINT_TOPIC_SUFFIX = "-checkpoints"
 _COMPACTED = {"cleanup.policy": "compact", "segment.ms": "3600000"}
 _READ_LIMIT_S = 60.0
 _State = TypeVar("_State")
+
+
+class Form(StrEnum):
+    """The format of the published records."""
+
+    NATIVE = "native"
+    CLASSIC = "classic"
+
+
+@dataclass(frozen=True, slots=True)
+class Publication:
+    """What to publish, and where."""
+
+    topic: str
+    form: Form = Form.NATIVE
+    kind: Kind | None = None
+    """Which labels; None for all."""
+
+    def name_of(self, result: str) -> str:
+        """Returns the publisher's name. Of several with one name on one topic, only the latest can publish."""
+        return f"{result}-{self.kind}" if self.kind else result
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """One run of a publisher."""
+
+    store: ObjectStore
+    settings: Settings
+    clock: Clock = utc_now
+    should_continue: Callable[[], bool] = lambda: False
+    """Called when everything is published; returns whether to look for new results."""
+    progress: Callable[[int], object] = lambda _: None
+    """Called with the number of records of each committed transaction or acknowledged batch."""
+    on_waiting: Callable[[date], object] = lambda _: None
+    """Called with a day whose tables are older than its frames; this and later days are not published yet."""
 
 
 @dataclass(frozen=True, slots=True)

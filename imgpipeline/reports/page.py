@@ -17,8 +17,7 @@ from imgpipeline.lake.quality.audit_report import DayFigures
 from imgpipeline.lake.sessions.session import LakeSession
 from imgpipeline.objectstore import ImageReader, ObjectStore
 from imgpipeline.reports import charts, wording
-from imgpipeline.reports.charts import OTHERS, label_colour, label_style, series_style
-from imgpipeline.reports.diagrams import SMALL, Diagram, make_diagrams
+from imgpipeline.reports.charts import OTHERS, SMALL, Diagram, label_colour, label_style, make_diagrams, series_style
 from imgpipeline.reports.evidence import DayVerdict, Verdict, last_audit, read_dead_letters
 from imgpipeline.reports.figures import META_NAME, ByHour, Figures, Headline, Row, day_hours, read_figures
 from imgpipeline.reports.findings import Findings, read_findings

@@ -10,10 +10,11 @@ from imgpipeline.errors import BadInputError, DeadLetterCode, ImageDeletedError
 from imgpipeline.lake.sessions.session import LakeSession
 from imgpipeline.lake.storage.engine import quoted
 from imgpipeline.objectstore import ImageReader
-from imgpipeline.reports.charts import Colour
 from imgpipeline.reports.figures import DayHours, Row, read_rows
 from imgpipeline.vision.annotate import DrawnPath, draw_paths, draw_preview, read_pixels
 
+Colour = tuple[int, int, int]
+"""Blue, green, red, each 0 to 255."""
 _LARGE = (720, 60_000)
 """Longest side in pixels, and size limit of the JPEG file in bytes."""
 _SMALL = (480, 25_000)

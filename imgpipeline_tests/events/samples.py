@@ -29,6 +29,18 @@ LINE = (
     '[[line]]\nname = "door"\nsource = "cam-1"\npoints = [[0.2, 0.5], [0.8, 0.5]]\nforward = "in"\nbackward = "out"\n'
 )
 
+ROAD = '[[zone]]\nname = "road"\nsource = "gate"\npoints = [[0, 0.3], [1, 0.3], [1, 0.4], [0, 0.4]]\n'
+LOITERS = '[[rule]]\nname = "loiters"\nkind = "dwell_time"\nzone = "road"\nlabels = ["car"]\nseconds = 900\n'
+STOP = (
+    '[[line]]\nname = "stop"\nsource = "gate"\nsize = [640, 480]\npoints = [[95, 100], [95, 300]]\nbackward = "out"\n'
+)
+CROSSES = '[[rule]]\nname = "crosses"\nkind = "line_crossing"\nline = "stop"\n'
+
+
+def at(minute: int, second: int = 0) -> datetime:
+    """Return a time after noon."""
+    return datetime(2026, 1, 9, 12, minute, second, tzinfo=UTC)
+
 
 def rules(text: str) -> Rules:
     """Read rules that the file's checks accept."""

@@ -18,8 +18,7 @@ from imgpipeline.lake.days.day_tables import rebuild_day
 from imgpipeline.lake.schema.events import EVENTS
 from imgpipeline.objectstore import ObjectStore, open_store
 from imgpipeline_tests.daily.builds import build_table, build_tracks
-from imgpipeline_tests.events.samples import NOON, rules
-from imgpipeline_tests.events.test_tracked_events import CROSSES, STOP
+from imgpipeline_tests.events.samples import CROSSES, NOON, STOP, rules
 from imgpipeline_tests.lake.samples import detection
 from imgpipeline_tests.ledger.samples import CHAIN, DAY, append, frame, writer
 from imgpipeline_tests.objectstore.stores import folder_settings

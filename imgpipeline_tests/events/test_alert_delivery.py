@@ -18,8 +18,14 @@ from pydantic import SecretStr
 
 from imgpipeline.errors import ConfigurationError
 from imgpipeline.events.alerts.chain import AlertChain
-from imgpipeline.events.alerts.delivery import MessagePace, deliver, delivering, read_attempts, undelivered_numbers
-from imgpipeline.events.alerts.targets import read_targets
+from imgpipeline.events.alerts.delivery import (
+    MessagePace,
+    deliver,
+    delivering,
+    read_attempts,
+    read_targets,
+    undelivered_numbers,
+)
 from imgpipeline.faultpoints import PLAN_VARIABLE
 from imgpipeline.objectstore import ObjectStore, open_store
 from imgpipeline.objectstore.client import Fetched

@@ -14,22 +14,36 @@ from hypothesis import strategies as st
 from imgpipeline.errors import TransientError
 from imgpipeline.events.alerts.chain import read_alerts
 from imgpipeline.events.alerts.watching import LiveDay, Watch
+from imgpipeline.events.configuration import Rules
 from imgpipeline.events.evaluate import evaluate
 from imgpipeline.events.reading import read_events
 from imgpipeline.events.values import SeenFrame, SeenObject
 from imgpipeline.lake.days.day_tables import rebuild_day
-from imgpipeline.lake.schema.events import EVENT_TABLES
+from imgpipeline.lake.schema.events import EVENT_TABLES, EVENTS
 from imgpipeline.objectstore import ImageReader, ObjectStore, open_store
 from imgpipeline.objectstore.client import open_memory_store
 from imgpipeline.settings import Settings
-from imgpipeline_tests.daily.builds import build_table
-from imgpipeline_tests.events.samples import CHANGE, NOON, ZONE, rotated, rules, stored_frames
+from imgpipeline_tests.daily.builds import build_table, build_tracks
+from imgpipeline_tests.events.samples import (
+    CHANGE,
+    CROSSES,
+    LOITERS,
+    NOON,
+    ROAD,
+    STOP,
+    ZONE,
+    at,
+    rotated,
+    rules,
+    stored_frames,
+)
 from imgpipeline_tests.examples import examples
 from imgpipeline_tests.lake.samples import LABELS, detection
 from imgpipeline_tests.ledger.faulty_store import FaultyStore
 from imgpipeline_tests.ledger.samples import CHAIN, DAY, append, writer
 from imgpipeline_tests.ledger.samples import frame as sample
 from imgpipeline_tests.objectstore.stores import folder_settings
+from imgpipeline_tests.tracking.films import Car, film
 
 LATER = NOON + timedelta(minutes=1)
 CROWD = '[[rule]]\nname = "crowd"\nkind = "count"\nabove = 1\ncooldown_s = 4\n'
@@ -179,3 +193,48 @@ def test_frames_in_any_order_and_looks_at_any_time_find_every_event_of_the_day(
     wanted = {event.event_id for rule in given_rules.rule for event in evaluate(given_rules, rule, zone, frames=seen)}
     assert wanted <= found
     assert list(order) != sorted(order) or wanted == found
+
+
+SEEN = '[[rule]]\nname = "seen"\nkind = "zone_occupancy"\nzone = "road"\n'
+TRACKED_RULES = rules(ROAD + STOP + LOITERS.replace("seconds = 900", "seconds = 60") + CROSSES + SEEN)
+CARS = [Car(at(5), at(25)), Car(at(7), at(24), y=300.0), Car(at(14), at(31), y=20.0)]
+MINUTES = (5, 9, 12, 17, 21, 23, 32)
+
+
+def build_tracked(store: ObjectStore, tmp_path: Path, given: Rules, now: datetime) -> None:
+    """Build what automation builds after frames have arrived."""
+    settings = folder_settings(tmp_path)
+    rebuild_day(store, DAY, now=NOON)
+    build_tracks(store, DAY, settings=settings, now=now)
+    build_table(store, DAY, EVENTS, rules=given, settings=settings, now=now)
+
+
+@pytest.mark.medium
+def test_dwelling_and_crossing_raise_alerts_after_each_build_and_other_rules_before(store: ObjectStore, tmp_path: Path):
+    live = Watch(store, folder_settings(tmp_path), TRACKED_RULES, lambda: at(33))
+    chain, frames = writer(store), film(at(5), at(32), CARS)
+    before: list[str] = []
+    after: list[str] = []
+    for first, last in itertools.pairwise(MINUTES):
+        append(chain, [frame for frame in frames if at(first) <= frame.timestamp < at(last)])
+        before += [alert.event.rule for alert in live.look()]
+        build_tracked(store, tmp_path, TRACKED_RULES, at(last))
+        after += [alert.event.rule for alert in live.look()]
+    assert set(before) == {"seen"}
+    assert set(after) == {"loiters", "crosses"}
+    alerts = list(read_alerts(store))
+    events = read_events(store, folder_settings(tmp_path), DAY)
+    assert sorted(alert.event.event_id for alert in alerts) == sorted(event.event_id for event in events)
+    assert [alert.number for alert in alerts] == list(range(1, len(alerts) + 1))
+
+
+@pytest.mark.medium
+def test_a_watch_that_starts_after_the_build_raises_one_alert_per_tracked_event(store: ObjectStore, tmp_path: Path):
+    append(writer(store), film(at(5), at(32), CARS))
+    build_tracked(store, tmp_path, TRACKED_RULES, at(33))
+    wanted = {event.event_id for event in read_events(store, folder_settings(tmp_path), DAY)}
+    for _ in range(2):
+        Watch(store, folder_settings(tmp_path), TRACKED_RULES, lambda: at(33)).look()
+    alerts = [alert.event.event_id for alert in read_alerts(store)]
+    assert len(alerts) == len(set(alerts))
+    assert set(alerts) == wanted

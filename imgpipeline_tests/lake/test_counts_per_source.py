@@ -5,8 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from imgpipeline.lake.days.day_tables import list_days
-from imgpipeline.lake.quality.day_warnings import LabelHistory
+from imgpipeline.lake.quality.day_warnings import judge_label_drop
 from imgpipeline.lake.query.days import Span
 from imgpipeline.lake.query.summaries import LabelChoice, summarise
 from imgpipeline.lake.sessions.session import open_lake
@@ -82,7 +81,6 @@ def test_default_counts_are_sums_over_sources(memory: ObjectStore):
     write_chain(memory, frames)
     for day in days:
         build_day(memory, day)
-    history = LabelHistory(memory, list_days(memory, "summaries/label_totals"))
     after = datetime.combine(days[3] + timedelta(days=1), datetime.min.time(), UTC)
-    verdict = history.judge(days[3], SETTINGS, now=after)
+    verdict = judge_label_drop(memory, days[3], SETTINGS, now=after)
     assert "car: 6 (usually 30)" in verdict.said

@@ -19,7 +19,7 @@ from imgpipeline.events.alerts.chain import AlertChain
 from imgpipeline.faultpoints import PLAN_VARIABLE
 from imgpipeline.objectstore import ObjectStore, open_store
 from imgpipeline.publish.alerts import publish_to_home_assistant
-from imgpipeline.publish.run import Run
+from imgpipeline.publish.transactions import Run
 from imgpipeline.settings import Settings, load_settings
 from imgpipeline_tests.cli.command import run
 from imgpipeline_tests.events.test_alert_chain import NOW, event

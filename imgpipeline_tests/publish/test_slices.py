@@ -15,13 +15,12 @@ from imgpipeline.lake.query.events import find_events
 from imgpipeline.lake.schema.events import EVENT_TABLES, EVENTS
 from imgpipeline.objectstore import ObjectStore, open_store
 from imgpipeline.publish.alerts import publish_alerts
-from imgpipeline.publish.run import Form, Publication, Run
 from imgpipeline.publish.slices import publish_events, publish_tracks
+from imgpipeline.publish.transactions import Form, Publication, Run
 from imgpipeline.settings import Settings, load_settings
 from imgpipeline_tests.daily.builds import build_table, build_tracks
-from imgpipeline_tests.events.samples import CHANGE, rotated, rules, stored_frames
+from imgpipeline_tests.events.samples import CHANGE, CROSSES, LOITERS, ROAD, STOP, at, rotated, rules, stored_frames
 from imgpipeline_tests.events.test_alert_chain import NOW, event
-from imgpipeline_tests.events.test_tracked_events import CROSSES, LOITERS, ROAD, STOP, at
 from imgpipeline_tests.ledger.samples import DAY, NOON, append, write_chain
 from imgpipeline_tests.publish.killing import publish_and_die
 from imgpipeline_tests.publish.reading import documents_of, records_of

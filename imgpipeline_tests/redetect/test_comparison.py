@@ -129,21 +129,6 @@ def test_live_and_the_same_model_agree_in_everything(settings: Settings, store: 
 
 
 @pytest.mark.medium
-def test_a_comparison_that_is_current_is_skipped_and_follows_each_new_redetection(
-    settings: Settings, compared: ObjectStore
-) -> None:
-    assert not build_comparison(settings, compared, DAY, now=NOON).skipped
-    before = compared.get(TABLE)
-    assert build_comparison(settings, compared, DAY, now=NOON).skipped
-    assert compared.get(TABLE) == before
-    assert not build_comparison(settings, compared, DAY, force=True, now=NOON).skipped
-    redetect_day(redetector(settings, compared, "demo"), DAY)
-    done = build_comparison(settings, compared, DAY, now=NOON)
-    assert not done.skipped
-    assert list(done.manifest.made_of) == ["live", "demo", LOW, HIGH]
-
-
-@pytest.mark.medium
 def test_ten_frames_of_each_pair_are_drawn_with_the_boxes_of_both(settings: Settings, compared: ObjectStore) -> None:
     done = build_comparison(settings, compared, DAY, now=NOON)
     assert objects_below(compared, comparison_examples_prefix(DAY)) == sorted(done.manifest.examples)

@@ -113,20 +113,6 @@ def test_a_gated_frame_stays_gated(settings: Settings, store: ObjectStore) -> No
 
 
 @pytest.mark.medium
-def test_a_day_with_nothing_new_is_skipped_and_a_forced_one_gives_the_same(
-    settings: Settings, store: ObjectStore
-) -> None:
-    build_live(settings, store, range(6))
-    first = redetect_day(redetector(settings, store), DAY)
-    rows = redetected_rows(store, "detections")
-    again = redetect_day(redetector(settings, store), DAY)
-    assert (again.skipped, again.looked_at, again.manifest) == (True, 0, first.manifest)
-    forced = redetect_day(redetector(settings, store), DAY, force=True)
-    assert (forced.skipped, forced.looked_at) == (False, 6)
-    assert redetected_rows(store, "detections") == rows
-
-
-@pytest.mark.medium
 def test_only_the_late_frames_of_a_day_are_processed(settings: Settings, store: ObjectStore) -> None:
     build_live(settings, store, range(10))
     redetect_day(redetector(settings, store), DAY)

@@ -143,13 +143,10 @@ def test_a_change_of_the_threshold_within_the_day_is_shown(store: ObjectStore, r
 
 
 def test_a_change_of_the_model_within_the_day_is_shown(store: ObjectStore, read: Read):
-    write_chain(store, [seen(0, hour=1), seen(1, hour=13, model_used="yolox", model_sha256="cd" * 32)])
-    assert "The model changed within this day." in read().text
-
-
-def test_one_model_is_no_change(store: ObjectStore, read: Read):
-    write_chain(store, [seen(0, hour=1), seen(1, hour=13)])
+    chain = write_chain(store, [seen(0, hour=1), seen(1, hour=13)])
     assert "changed within this day" not in read().text
+    append(chain, [seen(2, hour=14, model_used="yolox", model_sha256="cd" * 32)])
+    assert "The model changed within this day." in read().text
 
 
 @pytest.mark.medium

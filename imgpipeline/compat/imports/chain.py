@@ -14,7 +14,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from datetime import UTC, date, datetime
+from datetime import UTC, date, datetime, timedelta
 from hashlib import sha256
 from typing import Any
 
@@ -25,7 +25,6 @@ from imgpipeline.compat.imports.rows import (
     RollingHash,
     Row,
     Rows,
-    latest_accepted,
     not_shown,
     outcome_of,
 )
@@ -62,6 +61,14 @@ class ImportResult:
     days: tuple[date, ...]
 
 
+class _OtherRowsError(Exception):
+    """The ledger has other rows before an offset than the input."""
+
+    def __init__(self, end: int) -> None:
+        super().__init__()
+        self.end = end
+
+
 class _BehindError(Exception):
     """A concurrent import wrote shorter segments than this one, so the rows have to be read again."""
 
@@ -92,8 +99,12 @@ def import_rows(
             count = under_way.take_all(rows.read(progress))
         except _BehindError:
             continue
-        except Disagreement as found:
-            raise describe_disagreement(store, chain, rows, meaning, found) from None
+        except _OtherRowsError as found:
+            difference = _first_difference(store, chain, rows, meaning, found.end)
+            raise LedgerError(
+                f"{chain.topic} has different rows in the ledger than in the input: {difference}.",
+                next_step=_OTHER_NAME,
+            ) from None
         return ImportResult(
             chain=chain,
             rows=count,
@@ -162,7 +173,11 @@ class _Import:
         if self._batch:
             self._put()
         if self._digest.rows < self._writer.end.offset:
-            raise Disagreement(rows=self._digest.rows, end=self._writer.end.offset)
+            raise LedgerError(
+                f"{self._writer.end.chain.topic} has {self._writer.end.offset} rows in the ledger, but the input has "
+                f"{self._digest.rows}; an import only grows.",
+                next_step=f"give all its rows again, or {_OTHER_NAME}",
+            )
         return self._digest.rows
 
     def _check_recipe(self) -> None:
@@ -170,19 +185,23 @@ class _Import:
         made_by = header.provenance.settings_hash if header else self._made_by.settings_hash
         # A segment written by `ledger repair` has a different recipe; its rows are compared nevertheless.
         if header and header.frames + header.dead_letters and made_by != self._made_by.settings_hash:
-            raise Disagreement(recipe=made_by)
+            raise LedgerError(
+                f"{self._writer.end.chain.topic} was imported with different columns, source, labels or time zone, or "
+                "by another release.",
+                next_step=f"give the options of the first import, or {_OTHER_NAME}",
+            )
 
     def _compare(self) -> None:
         header = self._writer.end.header
         mark = header.fingerprint if header else None
         if header and mark and self._digest.rows == mark.offset + 1 and self._digest.value() != mark.sha256:
-            raise Disagreement(end=header.end)
+            raise _OtherRowsError(header.end)
 
     def _put(self) -> None:
         now = self._clock()
         limits = Limits(
             self._settings.first_day,
-            latest_accepted(now, self._settings.max_future_s),
+            now + timedelta(seconds=self._settings.max_future_s),
             self._settings.dead_letter_raw_bytes,
         )
         start, end = self._digest.rows - len(self._batch), self._digest.rows
@@ -230,48 +249,6 @@ def recipe_hash(meaning: Meaning) -> str:
 
 _ANY_DAY = Limits(date.min, datetime.max.replace(tzinfo=UTC), 2**40)
 _OTHER_NAME = "import it under another --name, which leaves the ledger's rows unchanged"
-
-
-class Disagreement(Exception):  # noqa: N818 - it is caught by its own package and becomes an error there
-    """The rows of an import differ from those in the ledger."""
-
-    def __init__(self, *, end: int = 0, rows: int | None = None, recipe: str | None = None) -> None:
-        """Records how they differ.
-
-        Args:
-            end: The number of rows in the ledger.
-            rows: The number of rows now, if there are fewer.
-            recipe: The recipe of the rows in the ledger, if it differs.
-        """
-        super().__init__()
-        self.end = end
-        self.rows = rows
-        self.recipe = recipe
-
-
-def describe_disagreement(
-    store: ObjectStore, chain: ChainId, rows: Rows, meaning: Meaning, found: Disagreement
-) -> LedgerError:
-    """Returns the error for changed rows.
-
-    Raises:
-        LedgerError: A segment cannot be read.
-    """
-    if found.recipe is not None:
-        return LedgerError(
-            f"{chain.topic} was imported with different columns, source, labels or time zone, or by another release.",
-            next_step=f"give the options of the first import, or {_OTHER_NAME}",
-        )
-    if found.rows is not None:
-        return LedgerError(
-            f"{chain.topic} has {found.end} rows in the ledger, but the input has {found.rows}; an import only grows.",
-            next_step=f"give all its rows again, or {_OTHER_NAME}",
-        )
-    difference = _first_difference(store, chain, rows, meaning, found.end)
-    return LedgerError(
-        f"{chain.topic} has different rows in the ledger than in the input: {difference}.",
-        next_step=_OTHER_NAME,
-    )
 
 
 def _first_difference(store: ObjectStore, chain: ChainId, rows: Rows, meaning: Meaning, end: int) -> str:

@@ -3,7 +3,7 @@
 import math
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from datetime import UTC, date, datetime, timedelta, tzinfo
+from datetime import UTC, date, datetime, tzinfo
 from hashlib import sha256
 from typing import Any, Protocol
 
@@ -135,11 +135,6 @@ def _bury(row: Row, offset: int, error: BadInputError, known: Known, limits: Lim
         session=(known.source, None) if known.source else None,
         raw=RawRecord(row.raw) if kept else None,
     )
-
-
-def latest_accepted(now: datetime, max_future_s: float) -> datetime:
-    """Returns the latest time that a frame may have."""
-    return now + timedelta(seconds=max_future_s)
 
 
 def bad_row(name: str, found: object, expected: str) -> BadInputError:

@@ -19,10 +19,9 @@ from imgpipeline.contracts.times import Timestamp, day_of, format_time
 from imgpipeline.errors import ConfigurationError, LedgerError, PermanentError
 from imgpipeline.events.alerts.chain import Alert, read_alerts
 from imgpipeline.events.configuration import Rules, read_rules
-from imgpipeline.events.day_of_rules import RULES
 from imgpipeline.events.reading import read_events
 from imgpipeline.events.recipe import rule_recipe
-from imgpipeline.events.rule_tables import DayEvents
+from imgpipeline.events.rule_tables import RULES, DayEvents
 from imgpipeline.events.values import Event
 from imgpipeline.lake.days.derived import State, state_of
 from imgpipeline.lake.days.summary_inputs import list_versions, open_tables, stored_key

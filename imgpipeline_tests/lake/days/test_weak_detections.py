@@ -17,7 +17,7 @@ from imgpipeline.lake.storage.manifest import read_manifest, read_stored
 from imgpipeline.objectstore import ObjectStore
 from imgpipeline.objectstore.client import open_memory_store
 from imgpipeline.publish.detections import detections_record
-from imgpipeline.publish.run import Form
+from imgpipeline.publish.transactions import Form
 from imgpipeline.settings import Settings
 from imgpipeline_tests.daily.builds import build_summary
 from imgpipeline_tests.daily.looking import stale_days
