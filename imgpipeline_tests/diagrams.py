@@ -89,7 +89,7 @@ def with_diagrams(page: str) -> str:
     for name, diagram in {**diagrams, "assets": asset_diagram(defs)}.items():
         first, last = f"<!-- {name} -->\n", f"\n<!-- end of {name} -->"
         place = re.compile(f"(?<={re.escape(first)}).*?(?={re.escape(last)})", re.DOTALL)
-        page, found = place.subn(lambda _, text=diagram: text, page)  # type: ignore[misc]  # the default binds now
+        page, found = place.subn(lambda _, text=diagram: text, page)
         if found != 1:
             raise ValueError(f"docs/architecture.md has {found} places for the {name}; expected 1")
     return page

@@ -39,17 +39,17 @@ def test_without_a_plan_nothing_happens():
         ("segment put:9=kill", (0, "012")),
     ],
 )
-def test_a_process_ends_at_the_planned_step(plan: str, ended: tuple[int, str]):
+def test_a_process_ends_at_the_planned_step(plan, ended):
     assert walk(plan) == ended
 
 
-def test_processes_that_share_a_folder_meet_a_fault_once(tmp_path: Path):
+def test_processes_that_share_a_folder_meet_a_fault_once(tmp_path):
     assert walk("segment put=kill", tmp_path) == (-SIGKILL, "")
     assert note_of(tmp_path, "segment put=kill").exists()
     assert walk("segment put=kill", tmp_path) == (0, "012")
 
 
 @pytest.mark.parametrize("plan", ["segment put", "segment put=explode", "=kill"])
-def test_what_is_no_plan_is_refused_by_name(plan: str):
+def test_what_is_no_plan_is_refused_by_name(plan):
     with pytest.raises(ConfigurationError, match=PLAN_VARIABLE):
         parse_plan(plan)

@@ -58,7 +58,7 @@ def test_no_module_is_longer_than_600_lines():
     assert [f"{name}: {lines}" for name, _, lines in modules() if lines > MOST_MODULE_LINES] == []
 
 
-def test_pytest_enters_every_folder_with_tests(pytestconfig: pytest.Config):
+def test_pytest_enters_every_folder_with_tests(pytestconfig):
     """By default, it skips folders with names such as `build` and `dist`, and the tests in them never run."""
     folders = {part for file in tracked_files() if file.name.startswith("test_") for part in file.parent.parts}
     assert [folder for folder in folders for skipped in pytestconfig.getini("norecursedirs")
@@ -104,7 +104,7 @@ def test_every_module_says_what_it_owns():
 
 
 @pytest.mark.parametrize("what", FORBIDDEN)
-def test_no_file_holds(what: str):
+def test_no_file_holds(what):
     pattern = re.compile(FORBIDDEN[what])
     found = [
         f"{named(file)}:{number} {line.strip()[:80]}"

@@ -16,7 +16,7 @@ PRIVATE = {
 
 
 @pytest.mark.parametrize("module", PRIVATE, ids=["Dagster", "kafka-python"])
-def test_private_names_of_a_library_are_used_in_one_module_only(module: str) -> None:
+def test_private_names_of_a_library_are_used_in_one_module_only(module):
     package = REPOSITORY / "imgpipeline"
     found = {
         file.relative_to(package).as_posix()
@@ -31,6 +31,6 @@ def test_private_names_of_a_library_are_used_in_one_module_only(module: str) -> 
     [("dagster", dagster_internals.TESTED_VERSIONS), ("kafka-python", kafka_internals.TESTED_VERSIONS)],
     ids=["Dagster", "kafka-python"],
 )
-def test_the_pinned_release_is_one_that_was_tested(name: str, tested: tuple[str, ...]) -> None:
+def test_the_pinned_release_is_one_that_was_tested(name, tested):
     pins = (REPOSITORY / "constraints.txt").read_text(encoding="utf-8")
     assert re.findall(rf"^{name}==(.+)$", pins, re.MULTILINE) == [tested[-1]]

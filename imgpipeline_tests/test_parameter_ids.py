@@ -10,7 +10,7 @@ from imgpipeline_tests.parameter_ids import LONGEST_ID, LONGEST_VALUE, short_id
 REPOSITORY = Path(__file__).resolve().parents[1]
 
 
-def test_ids_are_short_and_hold_no_escaped_characters(request: pytest.FixtureRequest):
+def test_ids_are_short_and_hold_no_escaped_characters(request):
     bracketed = {item.nodeid: re.search(r"\[(.*)\]$", item.nodeid, re.DOTALL) for item in request.session.items}
     wrong = [name for name, found in bracketed.items() if found and (len(found[1]) > LONGEST_ID or "\\" in found[1])]
     assert wrong == []
@@ -27,5 +27,5 @@ def test_ids_are_short_and_hold_no_escaped_characters(request: pytest.FixtureReq
         pytest.param(5, None, id="number"),
     ],
 )
-def test_a_value_is_named_by_its_readable_characters(value: object, name: str | None):
+def test_a_value_is_named_by_its_readable_characters(value, name):
     assert short_id(value, "data") == name

@@ -35,7 +35,7 @@ with {call} as server:
         ("toxiproxy", "ToxiproxyServer", "ToxiproxyServer(pathlib.Path(sys.argv[1]))"),
     ],
 )
-def test_a_server_ends_with_its_test_process_even_by_sigkill(tmp_path: Path, module: str, name: str, call: str):
+def test_a_server_ends_with_its_test_process_even_by_sigkill(tmp_path, module, name, call):
     script = OWNER.format(module=module, name=name, call=call)
     installed = {**os.environ, "XDG_CACHE_HOME": str(CACHE_HOME)}
     command = [sys.executable, "-c", script, tmp_path]
@@ -50,7 +50,7 @@ def test_a_server_ends_with_its_test_process_even_by_sigkill(tmp_path: Path, mod
     shutil.rmtree(work_dir, ignore_errors=True)  # its owner could not; that of PostgreSQL is not below tmp_path
 
 
-def test_a_server_that_ends_at_its_start_is_reported_with_its_log(s3: S3Server, tmp_path: Path):
+def test_a_server_that_ends_at_its_start_is_reported_with_its_log(s3, tmp_path):
     second = S3Server(tmp_path)
     second.port = s3.port
     second.process = type(second.process)("versitygw", second.command(), tmp_path / "log")
@@ -58,13 +58,13 @@ def test_a_server_that_ends_at_its_start_is_reported_with_its_log(s3: S3Server, 
         second.start()
 
 
-def test_the_data_folder_holds_pictures(shared_data: Path):
+def test_the_data_folder_holds_pictures(shared_data):
     assert (shared_data / "images" / "dog.jpg").stat().st_size > 0
 
 
 @pytest.mark.parametrize(("required", "outcome", "status"), [("0", "1 skipped", 0), ("1", "1 error", 1)])
 def test_a_missing_server_skips_its_tests_and_fails_them_where_servers_are_required(
-    tmp_path: Path, required: str, outcome: str, status: int
+    tmp_path, required, outcome, status
 ):
     this_test = f"{__file__}::{test_a_server_that_ends_at_its_start_is_reported_with_its_log.__name__}"
     nothing_installed = {"XDG_CACHE_HOME": str(tmp_path), "IMGPIPELINE_REQUIRE_SERVERS": required}

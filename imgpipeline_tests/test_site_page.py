@@ -11,7 +11,7 @@ REPOSITORY = Path(__file__).resolve().parents[1]
 PAGE = (REPOSITORY / "docs" / "site.md").read_text()
 
 
-def test_the_page_has_twenty_settings_and_all_of_them_exist() -> None:
+def test_the_page_has_twenty_settings_and_all_of_them_exist():
     known = {variable for name, field in Settings.model_fields.items() for variable in variables(name, field)}
     listed = re.findall(r"^\| `([A-Z_0-9]+)` \|", PAGE, re.MULTILINE)
 
@@ -20,7 +20,7 @@ def test_the_page_has_twenty_settings_and_all_of_them_exist() -> None:
     assert set(re.findall(r"IMGPIPELINE_[A-Z_0-9]+", PAGE)) <= known
 
 
-def test_the_example_of_cameras_is_valid(tmp_path: Path) -> None:
+def test_the_example_of_cameras_is_valid(tmp_path):
     (example,) = re.findall(r"```toml\n(.*?)```", PAGE, re.DOTALL)
     file = tmp_path / "sources.toml"
     file.write_text(example)
@@ -28,7 +28,7 @@ def test_the_example_of_cameras_is_valid(tmp_path: Path) -> None:
     assert [source.name for source in load_sources(file)] == ["gate", "yard"]
 
 
-def test_every_variable_of_the_deployed_dagster_is_in_the_example() -> None:
+def test_every_variable_of_the_deployed_dagster_is_in_the_example():
     configuration = (REPOSITORY / "deploy" / "dagster.yaml").read_text()
     needed = set(re.findall(r"env: (DAGSTER_[A-Z_]+)", configuration))
 

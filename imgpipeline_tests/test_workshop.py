@@ -40,7 +40,7 @@ def test_make_alone_lists_what_it_can_do():
     ]
 
 
-def test_a_python_that_is_too_old_is_named_with_what_to_do(tmp_path: Path):
+def test_a_python_that_is_too_old_is_named_with_what_to_do(tmp_path):
     old = tmp_path / "python3"
     old.write_text('#!/bin/sh\n[ "$1" = --version ] && echo Python 3.9.2 || exit 1\n')
     old.chmod(0o755)
@@ -51,7 +51,7 @@ def test_a_python_that_is_too_old_is_named_with_what_to_do(tmp_path: Path):
     assert "apt install python3" in refused.stderr
 
 
-def test_a_python_without_ensurepip_is_told_which_package_brings_it(bare_checkout: Path):
+def test_a_python_without_ensurepip_is_told_which_package_brings_it(bare_checkout):
     script = (
         "import runpy, sys; sys.modules['ensurepip'] = None; runpy.run_path('.ci/setup_venv.py', run_name='__main__')"
     )
@@ -62,14 +62,14 @@ def test_a_python_without_ensurepip_is_told_which_package_brings_it(bare_checkou
     assert not (bare_checkout / ".venv").exists()
 
 
-def test_a_damaged_venv_is_not_touched_but_named(bare_checkout: Path):
+def test_a_damaged_venv_is_not_touched_but_named(bare_checkout):
     (bare_checkout / ".venv" / "bin").mkdir(parents=True)
     refused = run(sys.executable, bare_checkout / ".ci" / "setup_venv.py", cwd=bare_checkout)
     assert refused.returncode == 1
     assert "rm -r .venv" in refused.stderr
 
 
-def test_a_stamp_of_the_same_requirements_makes_the_set_up_a_no_op(bare_checkout: Path):
+def test_a_stamp_of_the_same_requirements_makes_the_set_up_a_no_op(bare_checkout):
     project = tomllib.loads((bare_checkout / "pyproject.toml").read_text())["project"]
     question = f"import setup_venv; print(setup_venv.fingerprint({project!r}))"
     stamp = run(sys.executable, "-c", question, PYTHONPATH=str(bare_checkout / ".ci")).stdout.strip()
@@ -96,9 +96,7 @@ def opencv_wheels(tmp_path: Path) -> Path:
 
 
 @pytest.mark.slow
-def test_on_a_machine_without_libgl_the_headless_opencv_of_the_same_version_takes_over(
-    tmp_path: Path, opencv_wheels: Path
-):
+def test_on_a_machine_without_libgl_the_headless_opencv_of_the_same_version_takes_over(tmp_path, opencv_wheels):
     venv.create(tmp_path / "venv", with_pip=True)
     python = tmp_path / "venv" / "bin" / "python"
     offline = {"PIP_NO_INDEX": "1", "PIP_FIND_LINKS": str(opencv_wheels)}
@@ -116,7 +114,7 @@ def test_on_a_machine_without_libgl_the_headless_opencv_of_the_same_version_take
     assert (again.returncode, again.stdout) == (0, "")
 
 
-def test_another_failure_of_opencv_is_shown_and_nothing_replaced(tmp_path: Path):
+def test_another_failure_of_opencv_is_shown_and_nothing_replaced(tmp_path):
     python = tmp_path / "bin" / "python"
     python.parent.mkdir()
     python.write_text("#!/bin/sh\necho 'ImportError: numpy is too old' >&2\nexit 1\n")
@@ -136,7 +134,7 @@ def test_every_direct_requirement_has_a_pinned_version():
     assert names - {pin.split("==")[0] for pin in pins} == set()
 
 
-def test_without_tools_and_without_apt_the_line_to_run_is_named(tmp_path: Path):
+def test_without_tools_and_without_apt_the_line_to_run_is_named(tmp_path):
     for tool in ("java", "openssl", "mosquitto", "mosquitto_pub", "chromium", "nginx", "curl"):
         (tmp_path / tool).symlink_to("/bin/true")
     refused = run(sys.executable, CI / "servers.py", PATH=str(tmp_path), XDG_CACHE_HOME=str(tmp_path / "cache"))

@@ -1,7 +1,6 @@
 """The batch benchmarks compare answers before they compare times, and report what a contender has cost."""
 
 import sys
-from pathlib import Path
 
 import pytest
 
@@ -12,7 +11,7 @@ from imgpipeline.compat.mapreduce.label_hour import count_label_hours
 from imgpipeline.settings import load_settings
 
 
-def test_the_order_of_times_is_no_difference_and_all_else_is(tmp_path: Path):
+def test_the_order_of_times_is_no_difference_and_all_else_is(tmp_path):
     def digest(text: str) -> str:
         (tmp_path / "answer").write_text(text)
         return digest_of_lines(tmp_path / "answer")
@@ -28,7 +27,7 @@ def test_the_order_of_times_is_no_difference_and_all_else_is(tmp_path: Path):
 
 
 @pytest.mark.medium
-def test_all_programs_agree_on_the_material(tmp_path: Path):
+def test_all_programs_agree_on_the_material(tmp_path):
     material = make_material(tmp_path, 2_000, 7)
     assert len(list(material.one_a_file.iterdir())) == 7
     lines = material.lines.read_text().splitlines(keepends=True)

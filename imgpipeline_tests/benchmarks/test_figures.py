@@ -5,7 +5,7 @@ import pytest
 from benchmarks.rounds import take_turns
 
 
-def test_contenders_take_turns_and_every_second_round_is_reversed() -> None:
+def test_contenders_take_turns_and_every_second_round_is_reversed():
     order: list[str] = []
 
     def contender(name: str) -> dict[str, int]:
@@ -18,7 +18,7 @@ def test_contenders_take_turns_and_every_second_round_is_reversed() -> None:
     assert rounds.median("A", "rate") == 4
 
 
-def test_a_ratio_compares_the_turns_of_one_round() -> None:
+def test_a_ratio_compares_the_turns_of_one_round():
     """The machine becomes twice as slow in the middle: the ratio does not."""
     rates = {"ours": iter((90, 45, 45)), "theirs": iter((100, 50, 45))}
     contenders = {name: lambda values=values: {"rate": next(values)} for name, values in rates.items()}

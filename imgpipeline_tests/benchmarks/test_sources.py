@@ -34,9 +34,7 @@ def announced(settings: Settings) -> list[FrameMessage]:
     ]
 
 
-def test_a_plain_loop_stores_and_announces_what_the_publisher_does(
-    settings_of: Callable[[Path], Settings], tmp_path: Path
-) -> None:
+def test_a_plain_loop_stores_and_announces_what_the_publisher_does(settings_of, tmp_path):
     pictures = write_pictures(tmp_path / "pictures", 5)
     ours, theirs = settings_of(tmp_path / "ours"), settings_of(tmp_path / "theirs")
     ingest_source(ours, open_folder(ours, pictures, "camera"))

@@ -6,10 +6,8 @@ import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any
 
 import pytest
 import typer
@@ -45,7 +43,7 @@ print(*sys.modules)
 
 
 @pytest.mark.medium
-def test_version_and_help_are_shown_and_load_nothing_heavy(tmp_path: Path):
+def test_version_and_help_are_shown_and_load_nothing_heavy(tmp_path):
     """What they cost follows from what they import."""
     ended = run("--version", cwd=tmp_path)
     assert (ended.status, ended.stdout) == (0, f"imgpipeline {__version__}\n")
@@ -58,7 +56,7 @@ def test_version_and_help_are_shown_and_load_nothing_heavy(tmp_path: Path):
 
 @pytest.mark.medium
 @pytest.mark.parametrize("inherited", [signal.default_int_handler, signal.SIG_IGN], ids=["terminal", "background"])
-def test_ctrl_c_ends_with_status_130_and_no_traceback(inherited: Callable[..., Any] | signal.Handlers, tmp_path: Path):
+def test_ctrl_c_ends_with_status_130_and_no_traceback(inherited, tmp_path):
     """Also where the tests run in the background of a shell, whose children ignore SIGINT."""
     before = signal.signal(signal.SIGINT, inherited)
     try:
@@ -77,7 +75,7 @@ def interrupt_a_wait(tmp_path: Path) -> Ended:
 
 
 @pytest.mark.medium
-def test_closing_the_pipe_early_is_not_an_error(tmp_path: Path):
+def test_closing_the_pipe_early_is_not_an_error(tmp_path):
     command = f"{sys.executable} -m imgpipeline.cli settings --json | head -n 1"
     ended = subprocess.run(
         ["bash", "-o", "pipefail", "-c", command],
@@ -94,9 +92,7 @@ def raise_in_app(monkeypatch: pytest.MonkeyPatch, error: Exception) -> None:
     monkeypatch.setattr(cli_app, "app", fail)
 
 
-def test_an_unexpected_error_is_one_message_and_a_traceback_on_demand(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-):
+def test_an_unexpected_error_is_one_message_and_a_traceback_on_demand(monkeypatch, capsys):
     raise_in_app(monkeypatch, ZeroDivisionError("division by zero"))
     monkeypatch.delenv("IMGPIPELINE_TRACEBACK", raising=False)
     with pytest.raises(SystemExit) as ended:
@@ -108,7 +104,7 @@ def test_an_unexpected_error_is_one_message_and_a_traceback_on_demand(
         cli_app.main()
 
 
-def test_an_error_cannot_control_the_terminal(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]):
+def test_an_error_cannot_control_the_terminal(monkeypatch, capsys):
     raise_in_app(monkeypatch, ConfigurationError("a name \x1b[2Jwith [red]tricks[/red]"))
     with pytest.raises(SystemExit):
         cli_app.main()
@@ -126,7 +122,7 @@ def test_an_error_cannot_control_the_terminal(monkeypatch: pytest.MonkeyPatch, c
         ("\x07é", "\\x07é"),
     ],
 )
-def test_cells_are_short_and_plain(value: object, text: str):
+def test_cells_are_short_and_plain(value, text):
     assert shown(value) == text
 
 
@@ -161,7 +157,7 @@ def test_a_command_gets_the_values_of_a_group():
     assert seen == [("gate", Period(None, "2026-01-09", None), True)]
 
 
-def test_a_topic_keeps_its_topic_of_notices(monkeypatch: pytest.MonkeyPatch):
+def test_a_topic_keeps_its_topic_of_notices(monkeypatch):
     monkeypatch.setenv("IMGPIPELINE_KAFKA_TOPIC", "frames,yard,yard-notices")
     assert topic_settings("yard") == {"kafka_topics": ("yard", "yard-notices")}
     assert topic_settings("frames") == {"kafka_topics": ("frames",)}
@@ -185,7 +181,7 @@ def test_lists_and_examples_keep_their_lines():
     assert one.registered_commands[0].help == "Does it.\n\nA paragraph of two lines.\n\n* first\n* second"
 
 
-def test_progress_shows_a_file_name_with_brackets(monkeypatch: pytest.MonkeyPatch):
+def test_progress_shows_a_file_name_with_brackets(monkeypatch):
     terminal = io.StringIO()
     monkeypatch.setattr(output, "stderr_console", lambda: Console(file=terminal, force_terminal=True, width=160))
     with output.progress_bar("Ingesting yard[red][/x].mp4", unit="frames") as progress:

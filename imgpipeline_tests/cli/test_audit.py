@@ -24,7 +24,7 @@ NOTICES = 3
 NOW = datetime.now(UTC).replace(microsecond=0) - timedelta(hours=1)
 
 
-def test_topics_ingest_and_status_of_a_new_site(site: dict[str, str], tmp_path: Path):
+def test_topics_ingest_and_status_of_a_new_site(site, tmp_path):
     env = {**site, "IMGPIPELINE_KAFKA_TOPIC": f"new-{uuid4().hex[:8]}"}
     made = run("topics", "create", "--partitions", "2", "--json", env=env, cwd=tmp_path)
     assert made.json() == {"topic": env["IMGPIPELINE_KAFKA_TOPIC"], "created": True, "partitions": 2}
@@ -42,7 +42,7 @@ def test_topics_ingest_and_status_of_a_new_site(site: dict[str, str], tmp_path: 
     assert {partition["last_commit"] for partition in status["partitions"]} == {None}
 
 
-def test_status_shows_lag_and_last_commit(site: dict[str, str], tmp_path: Path, store_of: OpenStore):
+def test_status_shows_lag_and_last_commit(site, tmp_path, store_of):
     for number in range(6):
         write_picture(tmp_path / "pictures" / f"{number}.jpg")
     run("ingest", "folder", tmp_path / "pictures", "--source", "gate", env=site, cwd=tmp_path)
@@ -58,7 +58,7 @@ def test_status_shows_lag_and_last_commit(site: dict[str, str], tmp_path: Path, 
     assert "an-earlier-topic" in run("status", env=site, cwd=tmp_path).stdout
 
 
-def test_transaction_markers_alone_are_no_lag(site: dict[str, str], tmp_path: Path, store_of: OpenStore):
+def test_transaction_markers_alone_are_no_lag(site, tmp_path, store_of):
     store = store_of(site)
     settings = load_settings()
     with open_producer(settings, transactional_id=settings.kafka_topic) as producer:
@@ -94,9 +94,7 @@ def chain(site: dict[str, str], store_of: OpenStore, tmp_path: Path) -> ChainId:
     return read_log(load_settings())[0].chain
 
 
-def test_a_sound_ledger_is_ok_and_lag_is_not_missing(
-    site: dict[str, str], store_of: OpenStore, chain: ChainId, tmp_path: Path
-):
+def test_a_sound_ledger_is_ok_and_lag_is_not_missing(site, store_of, chain, tmp_path):
     write_chain(store_of(site), frames(0, 3), [dead_letter(3), Gap(4, 6, GapReason.MARKER)], chain=chain)
     ended = run("audit", "--json", env=site, cwd=tmp_path)
     report = ended.json()
@@ -113,9 +111,7 @@ def test_a_sound_ledger_is_ok_and_lag_is_not_missing(
     assert "Tables not compared: 1 day (2" in table.stderr
 
 
-def test_a_segment_that_was_removed_is_found_and_named(
-    site: dict[str, str], store_of: OpenStore, chain: ChainId, tmp_path: Path
-):
+def test_a_segment_that_was_removed_is_found_and_named(site, store_of, chain, tmp_path):
     store = store_of(site)
     write_chain(store, frames(0, 3), frames(3, 5), frames(5, 8), chain=chain)
     store.delete(segment_key(chain, 3))
@@ -127,9 +123,7 @@ def test_a_segment_that_was_removed_is_found_and_named(
 
 
 @pytest.mark.medium
-def test_alerts_that_were_not_compared_are_listed_and_a_missing_number_is_wrong(
-    folder_site: dict[str, str], store_of: OpenStore, tmp_path: Path
-):
+def test_alerts_that_were_not_compared_are_listed_and_a_missing_number_is_wrong(folder_site, store_of, tmp_path):
     store = store_of(folder_site)
     (tmp_path / "gate.csv").write_text("timestamp,detected_label,confidence\n2026-01-09 12:00:00,car,0.91")
     assert run("import", "detections", "gate.csv", env=folder_site, cwd=tmp_path).status == 0

@@ -3,7 +3,6 @@
 from dataclasses import replace
 from datetime import date, timedelta
 from hashlib import sha256
-from pathlib import Path
 
 import pytest
 
@@ -34,7 +33,7 @@ def filled(folder_site: dict[str, str], store_of: OpenStore) -> dict[str, str]:
 
 
 @pytest.mark.medium
-def test_dead_letters_are_filtered_by_code_day_and_source(filled: dict[str, str], tmp_path: Path):
+def test_dead_letters_are_filtered_by_code_day_and_source(filled, tmp_path):
     def offsets(*options: str) -> list[int]:
         ended = run("dead-letters", "list", *options, "--json", env=filled, cwd=tmp_path)
         assert ("--limit" in ended.stderr) == ("--limit" in options)
@@ -48,7 +47,7 @@ def test_dead_letters_are_filtered_by_code_day_and_source(filled: dict[str, str]
     assert offsets("--code", "TOO_LARGE") == []
 
 
-def test_a_dead_letter_is_shown_in_full_with_its_next_step(filled: dict[str, str], tmp_path: Path):
+def test_a_dead_letter_is_shown_in_full_with_its_next_step(filled, tmp_path):
     ended = run("dead-letters", "show", "frames/0/5", "--raw", "value.bin", env=filled, cwd=tmp_path)
     for said in ("DECODE_FAILED", "bad \\x1b[31m name", "metadata/frames/", "run-1", "demo abab", "open", "replay`"):
         assert said in ended.stdout
@@ -60,7 +59,7 @@ def test_a_dead_letter_is_shown_in_full_with_its_next_step(filled: dict[str, str
     assert (again.status, "new file" in again.stderr) == (1, True)
 
 
-def test_a_dead_letter_is_shown_as_json_and_another_record_refused(filled: dict[str, str], tmp_path: Path):
+def test_a_dead_letter_is_shown_as_json_and_another_record_refused(filled, tmp_path):
     page = run("dead-letters", "show", "frames/0/2", "--json", env=filled, cwd=tmp_path).json()
     assert (page["topic"], page["partition"], page["offset"], page["run_id"]) == ("frames", 0, 2, "run-1")
     assert (page["code"], page["state"], page["raw_base64"]) == ("EMPTY_OBJECT", "open", "AAEC")
@@ -72,7 +71,7 @@ def test_a_dead_letter_is_shown_as_json_and_another_record_refused(filled: dict[
 
 
 @pytest.mark.medium
-def test_replayed_dead_letters_are_listed_on_request(folder_site: dict[str, str], store_of: OpenStore, tmp_path: Path):
+def test_replayed_dead_letters_are_listed_on_request(folder_site, store_of, tmp_path):
     good = replace(frame(1), replay_of="frames/0/0")
     write_chain(store_of(folder_site), [letter(0), good, letter(2)])
     ended = run("dead-letters", "list", env=folder_site, cwd=tmp_path)

@@ -13,7 +13,6 @@ from imgpipeline.vision.configured import load_configured_detector
 from imgpipeline.vision.image_detector import ImageDetector
 from imgpipeline_tests.cli.command import run
 from imgpipeline_tests.detect.conftest import jpeg
-from imgpipeline_tests.servers.s3_server import S3Bucket
 
 pytestmark = pytest.mark.medium
 
@@ -27,7 +26,7 @@ def pictures(tmp_path: Path) -> Path:
     return folder
 
 
-def test_the_images_of_a_folder_are_detected_and_nothing_is_stored(pictures: Path, tmp_path: Path):
+def test_the_images_of_a_folder_are_detected_and_nothing_is_stored(pictures, tmp_path):
     env = {"IMGPIPELINE_STORE_URL": (tmp_path / "store").as_uri()}
     ended = run("detect", pictures, "--json", env=env, cwd=tmp_path)
     assert ended.status == 0
@@ -41,7 +40,7 @@ def test_the_images_of_a_folder_are_detected_and_nothing_is_stored(pictures: Pat
     assert not (tmp_path / "store").exists()
 
 
-def test_label_counts_are_shown_and_what_cannot_be_read_or_written_is_named(pictures: Path, tmp_path: Path):
+def test_label_counts_are_shown_and_what_cannot_be_read_or_written_is_named(pictures, tmp_path):
     (pictures / "torn.jpg").write_bytes(jpeg()[:2000])
     ended = run("detect", pictures / "a.jpg", pictures / "torn.jpg", cwd=tmp_path)
     assert ended.status == 1
@@ -54,7 +53,7 @@ def test_label_counts_are_shown_and_what_cannot_be_read_or_written_is_named(pict
     assert (missing.status, "nowhere" in missing.stderr) == (1, True)
 
 
-def test_images_of_a_bucket_up_to_a_limit(bucket: S3Bucket, tmp_path: Path):
+def test_images_of_a_bucket_up_to_a_limit(bucket, tmp_path):
     env = {**bucket.environment(), "IMGPIPELINE_STORE_URL": f"{bucket.url}/site"}
     settings = load_settings(
         store_url=bucket.url,
@@ -70,7 +69,7 @@ def test_images_of_a_bucket_up_to_a_limit(bucket: S3Bucket, tmp_path: Path):
     assert [info.key for info in store.list_objects("site")] == []
 
 
-def test_boxes_are_drawn_and_each_detection_is_printed_without_a_broker(pictures: Path, tmp_path: Path):
+def test_boxes_are_drawn_and_each_detection_is_printed_without_a_broker(pictures, tmp_path):
     ended = run("detect", pictures / "a.jpg", "--draw", "drawn", cwd=tmp_path)
     assert ended.status == 0
     assert (tmp_path / "drawn" / "detected_a.jpg").is_file()
@@ -82,7 +81,7 @@ def test_boxes_are_drawn_and_each_detection_is_printed_without_a_broker(pictures
         assert detection["label"] in ended.stdout
 
 
-def test_a_copy_shows_the_boxes_and_has_the_size_of_its_image(pictures: Path, tmp_path: Path):
+def test_a_copy_shows_the_boxes_and_has_the_size_of_its_image(pictures, tmp_path):
     shutil.copy(pictures / "a.jpg", pictures / "below")
     ended = run("detect", pictures, "--draw", tmp_path / "drawn", "--json", cwd=tmp_path)
     copies = {one["image"]: cv2.imread(one["drawn"]) for one in ended.json()}

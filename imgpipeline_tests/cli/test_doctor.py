@@ -4,7 +4,6 @@ import re
 import threading
 from collections.abc import Iterator
 from datetime import UTC, datetime
-from pathlib import Path
 
 import pytest
 
@@ -40,7 +39,7 @@ def said(ended: Ended, name: str) -> str:
     return f"{check['message']} {check['next_step']}"
 
 
-def test_the_doctor_says_when_everything_works(site: dict[str, str], tmp_path: Path):
+def test_the_doctor_says_when_everything_works(site, tmp_path):
     (tmp_path / "rules.toml").write_text(RULES)
     env = {
         **site,
@@ -61,7 +60,7 @@ def test_the_doctor_says_when_everything_works(site: dict[str, str], tmp_path: P
 
 
 @pytest.mark.medium
-def test_with_nothing_running_every_failure_names_its_setting(tmp_path: Path):
+def test_with_nothing_running_every_failure_names_its_setting(tmp_path):
     env = {
         "IMGPIPELINE_KAFKA_BOOTSTRAP_SERVERS": f"127.0.0.1:{free_port()}",
         "IMGPIPELINE_STORE_URL": "s3://bucket/site",
@@ -85,7 +84,7 @@ def test_with_nothing_running_every_failure_names_its_setting(tmp_path: Path):
     assert CANARY not in ended.stdout + ended.stderr
 
 
-def test_a_wrong_s3_secret_and_a_damaged_model_are_named(site: dict[str, str], tmp_path: Path):
+def test_a_wrong_s3_secret_and_a_damaged_model_are_named(site, tmp_path):
     (tmp_path / "broken.onnx").write_bytes(b"no model")
     env = {
         **site,
@@ -110,9 +109,7 @@ def test_a_wrong_s3_secret_and_a_damaged_model_are_named(site: dict[str, str], t
     ],
     ids=["missing", "invalid", "impossible target", "unknown name"],
 )
-def test_wrong_rules_and_alert_targets_are_named(
-    rules: str | None, targets: str, check: str, problem: str, folder_site: dict[str, str], tmp_path: Path
-):
+def test_wrong_rules_and_alert_targets_are_named(rules, targets, check, problem, folder_site, tmp_path):
     if rules:
         (tmp_path / "rules.toml").write_text(rules)
     env = {**folder_site, "IMGPIPELINE_RULES_FILE": "rules.toml", "IMGPIPELINE_ALERT_TARGETS": targets}
@@ -122,14 +119,14 @@ def test_wrong_rules_and_alert_targets_are_named(
     assert CANARY not in ended.stdout + ended.stderr
 
 
-def test_a_wrong_setting_is_a_failed_check_too(tmp_path: Path):
+def test_a_wrong_setting_is_a_failed_check_too(tmp_path):
     ended = run("doctor", "--json", env={"IMGPIPELINE_STORE_URL": "ftp://nowhere"}, cwd=tmp_path)
     assert ended.status == 1
     assert statuses(ended) == {"settings": "failed"}
     assert "IMGPIPELINE_STORE_URL" in said(ended, "settings")
 
 
-def test_a_misspelt_setting_is_a_warning_that_names_the_nearest_one(site: dict[str, str], tmp_path: Path):
+def test_a_misspelt_setting_is_a_warning_that_names_the_nearest_one(site, tmp_path):
     ended = run("doctor", "--json", env={**site, "IMGPIPELINE_KAFKA_TOPC": CANARY}, cwd=tmp_path)
     assert (ended.status, statuses(ended)["settings"]) == (0, "warning")
     assert "Did you mean IMGPIPELINE_KAFKA_TOPIC?" in said(ended, "settings")
@@ -139,7 +136,7 @@ def test_a_misspelt_setting_is_a_warning_that_names_the_nearest_one(site: dict[s
     assert "Everything works." not in table.stdout
 
 
-def test_a_site_whose_servers_answer_is_healthy(site: dict[str, str], tmp_path: Path):
+def test_a_site_whose_servers_answer_is_healthy(site, tmp_path):
     ended = run("health", "--json", env=site, cwd=tmp_path)
     assert (ended.status, ended.json()) == (0, {"healthy": True, "problems": {}})
     away = {**site, "IMGPIPELINE_KAFKA_BOOTSTRAP_SERVERS": f"127.0.0.1:{free_port()}"}
@@ -147,7 +144,7 @@ def test_a_site_whose_servers_answer_is_healthy(site: dict[str, str], tmp_path: 
     assert (ended.status, "Kafka" in ended.json()["problems"]) == (1, True)
 
 
-def test_a_source_of_the_supervisor_that_is_offline_is_named(site: dict[str, str], tmp_path: Path):
+def test_a_source_of_the_supervisor_that_is_offline_is_named(site, tmp_path):
     board = Board()
     board.watch("gate", SourceKind.LIVE).captured(StatusChange(online=False, reason="timed out", at=NOON))
     with serve_metrics(board, 0) as port:
@@ -155,21 +152,21 @@ def test_a_source_of_the_supervisor_that_is_offline_is_named(site: dict[str, str
     assert (ended.status, ended.json()["problems"]) == (1, {"source gate": "timed out"})
 
 
-def test_a_supervisor_that_does_not_answer_is_a_problem(site: dict[str, str], tmp_path: Path):
+def test_a_supervisor_that_does_not_answer_is_a_problem(site, tmp_path):
     port = free_port()
     ended = run("health", "--supervisor", str(port), env=site, cwd=tmp_path)
     assert ended.status == 1
     assert f"no answer on port {port}" in ended.stderr
 
 
-def test_a_port_of_another_program_is_a_problem(site: dict[str, str], tmp_path: Path):
+def test_a_port_of_another_program_is_a_problem(site, tmp_path):
     with serve_pages(lambda _path: StatusPage(b"<html>"), 0, "127.0.0.1") as port:
         ended = run("health", "--supervisor", str(port), "--json", env=site, cwd=tmp_path)
     assert ended.status == 1
     assert ended.json()["problems"] == {"supervisor": f"no supervisor answers on port {port}"}
 
 
-def test_a_camera_with_an_ipv6_address_is_named_in_the_table(site: dict[str, str], tmp_path: Path):
+def test_a_camera_with_an_ipv6_address_is_named_in_the_table(site, tmp_path):
     ended = run("doctor", "--rtsp", "rtsp://[fd00::1]:554/stream1", env=site, cwd=tmp_path)
     assert ended.status == 1
     assert any("│ rtsp://[fd00::1]:554/stream1 │" in line for line in ended.stdout.splitlines())
@@ -198,7 +195,7 @@ def silent(_: Settings) -> Iterator[tuple[str, str]]:
 
 
 @pytest.mark.medium
-def test_every_check_is_reported_in_order_whatever_the_others_do(monkeypatch: pytest.MonkeyPatch):
+def test_every_check_is_reported_in_order_whatever_the_others_do(monkeypatch):
     monkeypatch.setattr(doctor, "LIMIT_S", 0.5)
     chosen = {
         ("object store", "behind it"): silent,
@@ -222,7 +219,7 @@ def test_every_check_is_reported_in_order_whatever_the_others_do(monkeypatch: py
     assert "ZeroDivisionError" in results[5].message
 
 
-def test_current_values_are_shown_and_secrets_only_as_set(tmp_path: Path):
+def test_current_values_are_shown_and_secrets_only_as_set(tmp_path):
     (tmp_path / ".env").write_text("IMGPIPELINE_KAFKA_TOPIC=from-file\nKAFKA_PASSWORD=canary-1\n")
     env = {"AWS_SECRET_ACCESS_KEY": "canary-2", "IMGPIPELINE_LANES": "3"}
     ended = run("settings", "--json", env=env, cwd=tmp_path)
@@ -236,7 +233,7 @@ def test_current_values_are_shown_and_secrets_only_as_set(tmp_path: Path):
     assert "canary" not in ended.stdout + ended.stderr + table.stdout + table.stderr
 
 
-def test_every_command_warns_once_of_a_misspelt_setting_and_settings_lists_it_without_its_value(tmp_path: Path):
+def test_every_command_warns_once_of_a_misspelt_setting_and_settings_lists_it_without_its_value(tmp_path):
     (tmp_path / ".env").write_text("IMGPIPELINE_KAFKA_TOPC=canary-4\nIMGPIPELINE_STOR_URL=canary-5\n")
     warnings = [
         "KAFKA_TOPC (.env) is not a setting and has no effect. Did you mean IMGPIPELINE_KAFKA_TOPIC?",

@@ -36,12 +36,12 @@ def rules_file(tmp_path: Path) -> Path:
     return path
 
 
-def test_the_example_of_every_kind_of_rule_is_valid(tmp_path: Path):
+def test_the_example_of_every_kind_of_rule_is_valid(tmp_path):
     ended = run("rules", "check", REPOSITORY / "deploy" / "rules.toml", cwd=tmp_path)
     assert (ended.status, "The rules are valid" in ended.stderr) == (0, True), ended.stderr
 
 
-def test_check_lists_the_rules_and_refuses_wrong_ones_by_line(rules_file: Path, tmp_path: Path):
+def test_check_lists_the_rules_and_refuses_wrong_ones_by_line(rules_file, tmp_path):
     given = {"IMGPIPELINE_RULES_FILE": str(rules_file)}
     ended = run("rules", "check", env=given, cwd=tmp_path)
     assert (ended.status, "image_change" in ended.stdout) == (0, True)
@@ -52,7 +52,7 @@ def test_check_lists_the_rules_and_refuses_wrong_ones_by_line(rules_file: Path, 
     assert 'line 4: rule "changed": threshold: ' in ended.stderr
 
 
-def test_draw_shows_zones_and_lines_on_an_image(rules_file: Path, tmp_path: Path):
+def test_draw_shows_zones_and_lines_on_an_image(rules_file, tmp_path):
     cv2.imwrite(str(tmp_path / "frame.png"), np.full((100, 200, 3), 80, np.uint8))
     ended = run("rules", "draw", "frame.png", "--rules", rules_file, "--output", "drawn.jpg", cwd=tmp_path)
     assert (ended.status, ended.stderr) == (0, "Drew yard, door on drawn.jpg.\n")
@@ -67,7 +67,7 @@ def test_draw_shows_zones_and_lines_on_an_image(rules_file: Path, tmp_path: Path
     assert (ended.status, "name one of: cam-1" in ended.stderr) == (2, True)
 
 
-def test_put_stores_checked_rules(folder_site: dict[str, str], rules_file: Path, tmp_path: Path):
+def test_put_stores_checked_rules(folder_site, rules_file, tmp_path):
     ended = run("rules", "put", rules_file, env=folder_site, cwd=tmp_path)
     assert ended.status == 0
     assert "set IMGPIPELINE_RULES_FILE=store" in ended.stderr
@@ -78,9 +78,7 @@ def test_put_stores_checked_rules(folder_site: dict[str, str], rules_file: Path,
     assert run("rules", "check", env=stored, cwd=tmp_path).status == 0
 
 
-def test_events_are_listed_queried_and_read_from_notebooks(
-    folder_site: dict[str, str], rules_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-):
+def test_events_are_listed_queried_and_read_from_notebooks(folder_site, rules_file, tmp_path, monkeypatch):
     site = {**folder_site, "IMGPIPELINE_RULES_FILE": str(rules_file)}
     ended = run("events", "list", env=folder_site, cwd=tmp_path)
     assert "IMGPIPELINE_RULES_FILE is not set" in ended.stderr
@@ -114,9 +112,7 @@ def test_events_are_listed_queried_and_read_from_notebooks(
         assert list(lake.events(day=DAY)["event_id"]) == [row["event_id"] for row in listed]
 
 
-def test_counts_at_zones_and_lines_are_shown_queried_and_read_from_notebooks(
-    folder_site: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-):
+def test_counts_at_zones_and_lines_are_shown_queried_and_read_from_notebooks(folder_site, tmp_path, monkeypatch):
     for name, value in folder_site.items():
         monkeypatch.setenv(name, value)
     settings = load_settings()
@@ -143,7 +139,7 @@ def test_counts_at_zones_and_lines_are_shown_queried_and_read_from_notebooks(
 @pytest.fixture
 def site(folder_site: dict[str, str], tmp_path: Path) -> dict[str, str]:
     """A store with ten images, two of which differ from their predecessor, and the rule that finds them."""
-    store = open_store(Settings(_env_file=None, store_url=folder_site["IMGPIPELINE_STORE_URL"]))  # type: ignore[call-arg]  # pydantic-settings' own argument
+    store = open_store(Settings(_env_file=None, store_url=folder_site["IMGPIPELINE_STORE_URL"]))
     write_chain(store, stored_frames(store, rotated()))
     path = tmp_path / "rules.toml"
     path.write_text(CHANGE)
@@ -151,7 +147,7 @@ def site(folder_site: dict[str, str], tmp_path: Path) -> dict[str, str]:
     return {**folder_site, "IMGPIPELINE_RULES_FILE": str(path), "IMGPIPELINE_ALERT_MAX_AGE_S": "3e9"}
 
 
-def test_an_alert_shows_image_and_previous_and_difference_under_a_durable_number(site: dict[str, str], tmp_path: Path):
+def test_an_alert_shows_image_and_previous_and_difference_under_a_durable_number(site, tmp_path):
     assert "There are no alerts." in run("alerts", "list", env=site, cwd=tmp_path).stderr
     for _ in range(2):  # the second run finds nothing new, and does not number from 1 again
         ended = run("alerts", "watch", "--duration", "1", env=site, cwd=tmp_path)
@@ -169,7 +165,7 @@ def test_an_alert_shows_image_and_previous_and_difference_under_a_durable_number
     assert (ended.status, "There is no alert 3." in ended.stderr) == (2, True)
 
 
-def test_an_alert_records_who_was_notified_and_who_acknowledged_it(site: dict[str, str], tmp_path: Path):
+def test_an_alert_records_who_was_notified_and_who_acknowledged_it(site, tmp_path):
     received: Received = []
     with web_server(received) as port:
         given = {**site, "IMGPIPELINE_ALERT_TARGETS": f"json://127.0.0.1:{port}"}
@@ -203,7 +199,7 @@ MINUTE = timedelta(minutes=1)
 TRACK = "gate/car/20260109T1200/1"
 
 
-def test_tracks_are_built_listed_and_counted(request, tmp_path: Path):
+def test_tracks_are_built_listed_and_counted(request, tmp_path):
     store = fresh_store("folder", request)
     write_chain(store, film(AT, AT + 3 * MINUTE, [Car(AT, AT + 2 * MINUTE), Car(AT, AT + MINUTE, "dog", y=300)]))
     rebuild_day(store, DAY, now=NOON)
@@ -220,7 +216,7 @@ def test_tracks_are_built_listed_and_counted(request, tmp_path: Path):
     assert counted.stdout.splitlines()[1].startswith("2026-01-09,2026-01-09T12:00:00.000000Z,gate,car,1,1,1,115.0")
 
 
-def test_the_best_image_is_shown_with_the_one_object(folder_site, tmp_path, monkeypatch: pytest.MonkeyPatch):
+def test_the_best_image_is_shown_with_the_one_object(folder_site, tmp_path, monkeypatch):
     for name, value in folder_site.items():
         monkeypatch.setenv(name, value)
     settings = load_settings()

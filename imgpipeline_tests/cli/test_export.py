@@ -28,7 +28,7 @@ def filled(request: pytest.FixtureRequest, store_of: OpenStore, tmp_path: Path) 
 
 
 @pytest.mark.medium
-def test_the_file_answers_as_query_does(filled: dict[str, str], tmp_path: Path):
+def test_the_file_answers_as_query_does(filled, tmp_path):
     ended = run("export", "duckdb", "lake.duckdb", "--json", env=filled, cwd=tmp_path)
     assert (ended.status, ended.stderr) == (0, "")
     told = ended.json()
@@ -45,7 +45,7 @@ def test_the_file_answers_as_query_does(filled: dict[str, str], tmp_path: Path):
 
 
 @pytest.mark.medium
-def test_a_span_is_exported_and_a_file_replaced_on_demand_only(filled: dict[str, str], tmp_path: Path):
+def test_a_span_is_exported_and_a_file_replaced_on_demand_only(filled, tmp_path):
     ended = run("export", "duckdb", "lake.duckdb", "--from", "2026-01-10", env=filled, cwd=tmp_path)
     assert ended.status == 0
     assert "frame_latency" in ended.stdout

@@ -45,7 +45,7 @@ def filled(folder_site: dict[str, str], store_of: OpenStore, tmp_path: Path) -> 
     return {**folder_site, "XDG_CACHE_HOME": str(tmp_path / "cache")}
 
 
-def test_frames_are_filtered_by_day_source_and_status(filled: dict[str, str], tmp_path: Path):
+def test_frames_are_filtered_by_day_source_and_status(filled, tmp_path):
     def files(*options: str) -> list[str]:
         return [frame["file"] for frame in run("frames", "list", *options, "--json", env=filled, cwd=tmp_path).json()]
 
@@ -54,9 +54,7 @@ def test_frames_are_filtered_by_day_source_and_status(filled: dict[str, str], tm
     assert files("--from", "2026-01-09", "--to", "2026-01-10", "--source", "=yard") == ["=SUM(A1).jpg"]
 
 
-def test_the_file_has_the_name_that_its_producer_gave_it(
-    folder_site: dict[str, str], store_of: OpenStore, tmp_path: Path
-):
+def test_the_file_has_the_name_that_its_producer_gave_it(folder_site, store_of, tmp_path):
     given: list[dict[str, object]] = [{"file": "über/Überführung.jpg"}, {"file": ""}, {"file": 7}, {}]
     write_chain(store_of(folder_site), [at(n, seen(n, attributes=said)) for n, said in enumerate(given)])
     rows = run("frames", "list", "--json", env=folder_site, cwd=tmp_path).json()
@@ -64,7 +62,7 @@ def test_the_file_has_the_name_that_its_producer_gave_it(
     assert rows[-1]["source_image_path"] == "images/cam-1/0.jpg"
 
 
-def test_frames_are_json_csv_without_formulas_or_a_table_with_sizes_in_kb(filled: dict[str, str], tmp_path: Path):
+def test_frames_are_json_csv_without_formulas_or_a_table_with_sizes_in_kb(filled, tmp_path):
     asked = ("frames", "list", "--day", DAY.isoformat())
     *_, first = run(*asked, "--json", env=filled, cwd=tmp_path).json()
     assert first == {
@@ -89,13 +87,13 @@ def test_frames_are_json_csv_without_formulas_or_a_table_with_sizes_in_kb(filled
     assert ended.stderr == "Showing the latest 2 of 4 frames (2026-01-09); --limit shows more.\n"
 
 
-def test_an_empty_lake_has_no_frames(folder_site: dict[str, str], tmp_path: Path):
+def test_an_empty_lake_has_no_frames(folder_site, tmp_path):
     ended = run("frames", "list", env=folder_site, cwd=tmp_path)
     assert (ended.status, ended.stdout) == (0, "")
     assert ended.stderr == "No frames match (all days); `imgpipeline summary sources` lists the sources.\n"
 
 
-def test_one_frame_is_shown_with_its_detections(filled: dict[str, str], tmp_path: Path):
+def test_one_frame_is_shown_with_its_detections(filled, tmp_path):
     ended = run("frames", "show", "0.jpg", "--day", "2026-01-09", cwd=tmp_path, env=filled)
     shown = ended.json()
     assert (shown["file"], shown["source_kafka_offset"]) == ("0.jpg", 0)
@@ -122,7 +120,7 @@ def traced(folder_site: dict[str, str], store_of: OpenStore, tmp_path: Path) -> 
     return {**folder_site, "XDG_CACHE_HOME": str(tmp_path / "cache")}
 
 
-def test_the_page_explains_the_number(traced: dict[str, str], tmp_path: Path):
+def test_the_page_explains_the_number(traced, tmp_path):
     ended = run("explain", *HOUR, "--label", "car", env=traced, cwd=tmp_path)
     assert ended.status == 0
     assert ended.stdout.split("\n┏")[0].splitlines() == [
@@ -162,9 +160,7 @@ def kept(store: ObjectStore) -> list[str]:
     return [info.key for info in store.list_objects("images")]
 
 
-def test_old_images_are_deleted_after_a_dry_run_and_frames_say_so(
-    folder_site: dict[str, str], store_of: OpenStore, tmp_path: Path
-):
+def test_old_images_are_deleted_after_a_dry_run_and_frames_say_so(folder_site, store_of, tmp_path):
     store = store_of(folder_site)
     keys = store_images(store)
     env = folder_site | AT_ONCE
@@ -189,9 +185,7 @@ def test_old_images_are_deleted_after_a_dry_run_and_frames_say_so(
 
 
 @pytest.mark.parametrize("step", ["delete images", "delete images done"], ids=["before", "after"])
-def test_a_run_that_was_killed_is_continued_by_the_next(
-    folder_site: dict[str, str], store_of: OpenStore, tmp_path: Path, step: str
-):
+def test_a_run_that_was_killed_is_continued_by_the_next(folder_site, store_of, tmp_path, step):
     store = store_of(folder_site)
     store_images(store, sources=3)
     killed = run(

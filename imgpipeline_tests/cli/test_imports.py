@@ -7,7 +7,6 @@ import pytest
 
 from imgpipeline.contracts.keys import import_chain, segment_key
 from imgpipeline_tests.cli.command import run
-from imgpipeline_tests.cli.samples import OpenStore
 from imgpipeline_tests.compat.imports.samples import csv_lines, frames_of, held, write_csv
 
 ROWS = 25_000
@@ -22,7 +21,7 @@ def counts(tmp_path: Path) -> Path:
 
 
 @pytest.mark.slow
-def test_an_import_is_audited_listed_and_explained_like_any_chain(site: dict[str, str], counts: Path, tmp_path: Path):
+def test_an_import_is_audited_listed_and_explained_like_any_chain(site, counts, tmp_path):
     def command(*arguments: str | Path) -> object:
         ended = run(*arguments, "--json", env=site, cwd=tmp_path)
         assert ended.status == 0, ended.stderr
@@ -49,9 +48,7 @@ def test_an_import_is_audited_listed_and_explained_like_any_chain(site: dict[str
     assert segment == {"frames": 49, "dead_letters": 1}
 
 
-def test_a_dead_letter_of_an_import_is_shown_and_its_replay_is_refused(
-    site: dict[str, str], counts: Path, tmp_path: Path
-):
+def test_a_dead_letter_of_an_import_is_shown_and_its_replay_is_refused(site, counts, tmp_path):
     assert run("import", "detections", counts, env=site, cwd=tmp_path).status == 0
     [letter] = run("dead-letters", "list", "--json", env=site, cwd=tmp_path).json()
     assert (letter["topic"], letter["offset"], letter["code"]) == ("import.counts", 2, "BAD_ROW")
@@ -70,7 +67,7 @@ def test_a_dead_letter_of_an_import_is_shown_and_its_replay_is_refused(
 
 @pytest.mark.slow
 @pytest.mark.parametrize("step", ["segment put:2", "segment put done:2"])
-def test_a_killed_import_is_continued(site: dict[str, str], store_of: OpenStore, tmp_path: Path, step: str):
+def test_a_killed_import_is_continued(site, store_of, tmp_path, step):
     path = write_csv(tmp_path / "counts.csv", csv_lines(ROWS))
     killed = run("import", "detections", path, env={**site, "IMGPIPELINE_FAULT_AT": f"{step}=kill"}, cwd=tmp_path)
     assert killed.status == -9
@@ -83,9 +80,7 @@ def test_a_killed_import_is_continued(site: dict[str, str], store_of: OpenStore,
 
 
 @pytest.mark.medium
-def test_a_damaged_end_of_an_import_is_repaired_by_a_gap_and_the_import_continues(
-    folder_site: dict[str, str], store_of: OpenStore, tmp_path: Path
-):
+def test_a_damaged_end_of_an_import_is_repaired_by_a_gap_and_the_import_continues(folder_site, store_of, tmp_path):
     lines = csv_lines(90)
     for behind in (31, 61, 91):
         path = write_csv(tmp_path / "counts.csv", lines[:behind])
@@ -104,7 +99,7 @@ def test_a_damaged_end_of_an_import_is_repaired_by_a_gap_and_the_import_continue
     assert offsets == [n for n in range(90) if n != 60]
 
 
-def test_an_import_of_detections_says_that_tracks_need_documents(folder_site: dict[str, str], tmp_path: Path):
+def test_an_import_of_detections_says_that_tracks_need_documents(folder_site, tmp_path):
     path = write_csv(tmp_path / "counts.csv", csv_lines(3))
     for option in ([], ["--json"]):
         ended = run("import", "detections", path, *option, env=folder_site, cwd=tmp_path)
@@ -113,7 +108,7 @@ def test_an_import_of_detections_says_that_tracks_need_documents(folder_site: di
         assert "imgpipeline import metadata" in ended.stderr
 
 
-def test_documents_are_imported_by_their_folder_s_name(folder_site: dict[str, str], tmp_path: Path):
+def test_documents_are_imported_by_their_folder_s_name(folder_site, tmp_path):
     folder = tmp_path / "old documents"
     folder.mkdir()
     for number in range(3):

@@ -9,7 +9,7 @@ import numpy as np
 from imgpipeline.settings import load_settings
 from imgpipeline.stream.log import read_log
 from imgpipeline_tests.cli.command import interrupt, run
-from imgpipeline_tests.cli.samples import OpenStore, settings_of
+from imgpipeline_tests.cli.samples import settings_of
 from imgpipeline_tests.servers.s3_server import S3Bucket
 from imgpipeline_tests.servers.waiting import wait_until
 from imgpipeline_tests.sources.published import accounts_in, frames_in, read_published
@@ -22,7 +22,7 @@ MANY = 10_000
 
 
 def test_a_folder_becomes_flat_objects_and_classic_messages_and_a_second_run_stores_nothing(
-    site: dict[str, str], bucket: S3Bucket, store_of: OpenStore, tmp_path: Path
+    site, bucket, store_of, tmp_path
 ):
     names = [f"frame_{number:06d}.jpg" for number in range(3)]
     made = {name: write_picture(tmp_path / "extracted_frames" / name, shade=n) for n, name in enumerate(names)}
@@ -41,7 +41,7 @@ def test_a_folder_becomes_flat_objects_and_classic_messages_and_a_second_run_sto
     assert paths == [f"{bucket.url}/site/images/{name}" for name in names] * 2
 
 
-def test_a_second_run_says_that_classic_consumers_process_its_frames_again(site: dict[str, str], tmp_path: Path):
+def test_a_second_run_says_that_classic_consumers_process_its_frames_again(site, tmp_path):
     write_picture(tmp_path / "in" / "a.jpg")
     command = ["ingest", "folder", "in", "--source", "camera", "--message-format"]
     first, native, classic = (run(*command, form, env=site, cwd=tmp_path) for form in ("classic", "native", "classic"))
@@ -51,7 +51,7 @@ def test_a_second_run_says_that_classic_consumers_process_its_frames_again(site:
     assert "consumers process 1 frame again" in classic.stderr
 
 
-def test_an_empty_folder_is_nothing_to_do_and_a_missing_one_an_error(site: dict[str, str], tmp_path: Path):
+def test_an_empty_folder_is_nothing_to_do_and_a_missing_one_an_error(site, tmp_path):
     (tmp_path / "empty").mkdir()
     empty, missing = (
         run("ingest", "folder", name, "--source", "camera", env=site, cwd=tmp_path) for name in ("empty", "missing")
@@ -60,7 +60,7 @@ def test_an_empty_folder_is_nothing_to_do_and_a_missing_one_an_error(site: dict[
     assert (missing.status, "missing cannot be read" in missing.stderr) == (1, True), missing.stderr
 
 
-def test_videos_of_one_source_are_ingested_by_count_and_follow_each_other(site: dict[str, str], tmp_path: Path):
+def test_videos_of_one_source_are_ingested_by_count_and_follow_each_other(site, tmp_path):
     for name in ("a.mp4", "b.mp4"):
         write_video(tmp_path / name)
     given = ["--source", "yard", "--count", "2", "--start", "2026-01-09T12:00:00Z", "--json"]
@@ -72,7 +72,7 @@ def test_videos_of_one_source_are_ingested_by_count_and_follow_each_other(site: 
     assert times == ["00.000000", "01.000000", "02.000000", "03.000000"]
 
 
-def test_images_are_stored_in_the_size_that_is_asked_for(site: dict[str, str], store_of: OpenStore, tmp_path: Path):
+def test_images_are_stored_in_the_size_that_is_asked_for(site, store_of, tmp_path):
     for number in range(3):
         write_picture(tmp_path / "seq" / f"{number}.jpg")
     ended = run("ingest", "sequence", tmp_path / "seq", "--resize", "640x360", "--json", env=site, cwd=tmp_path)
@@ -84,7 +84,7 @@ def test_images_are_stored_in_the_size_that_is_asked_for(site: dict[str, str], s
     assert cv2.imdecode(np.frombuffer(stored, np.uint8), cv2.IMREAD_COLOR).shape == (360, 640, 3)
 
 
-def test_numbered_pictures_keep_their_running_number_as_key(site: dict[str, str], store_of: OpenStore, tmp_path: Path):
+def test_numbered_pictures_keep_their_running_number_as_key(site, store_of, tmp_path):
     made = ["--pattern", "rotate", "--image", "one.jpg", "--name", "{n:05d}.jpg", "--fps", "0", "--cameras", "1"]
     write_picture(tmp_path / "one.jpg")
     assert run("simulate", "folder", *made, env=site, cwd=tmp_path).status == 0
@@ -95,7 +95,7 @@ def test_numbered_pictures_keep_their_running_number_as_key(site: dict[str, str]
     assert keys == [f"image_database/{number:05d}.jpg" for number in range(1, 11)]
 
 
-def test_ctrl_c_ends_a_watch_after_what_was_found_is_announced(site: dict[str, str], tmp_path: Path):
+def test_ctrl_c_ends_a_watch_after_what_was_found_is_announced(site, tmp_path):
     write_picture(tmp_path / "in" / "a.jpg")
     env = {**site, "XDG_STATE_HOME": str(tmp_path / "state")}
     command = ["ingest", "folder", tmp_path / "in", "--source", "gate", "--watch", "--after", "delete"]
@@ -109,7 +109,7 @@ def test_ctrl_c_ends_a_watch_after_what_was_found_is_announced(site: dict[str, s
     assert [frame.source for frame in frames_in(read_published(settings_of(site)))] == ["gate"]
 
 
-def test_a_video_is_refused_before_anything_is_announced(site: dict[str, str], tmp_path: Path):
+def test_a_video_is_refused_before_anything_is_announced(site, tmp_path):
     clip = tmp_path / "clip.mp4"
     clip.write_bytes(b"\0\0\0\x20ftypisom" + bytes(1000))
     ended = run("ingest", "folder", clip, "--source", "gate", env=site, cwd=tmp_path)
@@ -119,7 +119,7 @@ def test_a_video_is_refused_before_anything_is_announced(site: dict[str, str], t
     assert run("status", "--json", env=site, cwd=tmp_path).json()["partitions"][0]["log_end"] == 0
 
 
-def test_skipped_files_are_counted_and_some_are_named(site: dict[str, str], tmp_path: Path):
+def test_skipped_files_are_counted_and_some_are_named(site, tmp_path):
     write_picture(tmp_path / "in" / "a.jpg")
     for name in ("._a.jpg", ".DS_Store", "Thumbs.db", *(f"{number}.txt" for number in range(7))):
         (tmp_path / "in" / name).write_text("no image")
@@ -132,9 +132,7 @@ def test_skipped_files_are_counted_and_some_are_named(site: dict[str, str], tmp_
     assert "Skipped as hidden: 3 files or folders." in ended.stderr
 
 
-def test_ctrl_c_says_how_many_frames_were_announced_and_that_a_second_run_is_safe(
-    site: dict[str, str], tmp_path: Path, store_of: OpenStore
-):
+def test_ctrl_c_says_how_many_frames_were_announced_and_that_a_second_run_is_safe(site, tmp_path, store_of):
     first = tmp_path / "in" / "00000.jpg"
     write_picture(first)
     for number in range(1, MANY):
@@ -161,7 +159,7 @@ def fill(bucket: S3Bucket, tmp_path: Path, *keys: str) -> None:
         store.put(key, write_picture(tmp_path / "made" / f"{number}.png", shade=number))
 
 
-def test_existing_objects_are_announced_where_they_are(site: dict[str, str], bucket: S3Bucket, tmp_path: Path):
+def test_existing_objects_are_announced_where_they_are(site, bucket, tmp_path):
     names = [f"site/images/frame_{number:06d}.jpg" for number in range(25)]
     fill(bucket, tmp_path, *names)
     bucket.store().put("site/images/empty.jpg", b"")
@@ -180,9 +178,7 @@ def test_existing_objects_are_announced_where_they_are(site: dict[str, str], buc
     assert {notice.account.announced for notice in accounts_in(published) if notice.account} == {25}
 
 
-def test_an_object_that_cannot_be_announced_is_listed_and_the_status_is_1(
-    site: dict[str, str], bucket: S3Bucket, tmp_path: Path
-):
+def test_an_object_that_cannot_be_announced_is_listed_and_the_status_is_1(site, bucket, tmp_path):
     fill(bucket, tmp_path, "site/in/a.png", "site/in/b%2e.png")
     ended = run("ingest", "s3", f"{bucket.url}/site/in", "--json", env=site, cwd=tmp_path)
     assert ended.status == 1
@@ -193,7 +189,7 @@ def test_an_object_that_cannot_be_announced_is_listed_and_the_status_is_1(
     assert "escaped or control character" in failure["error"]
 
 
-def test_a_bucket_is_a_source_and_suffixes_choose_its_objects(site: dict[str, str], bucket: S3Bucket, tmp_path: Path):
+def test_a_bucket_is_a_source_and_suffixes_choose_its_objects(site, bucket, tmp_path):
     fill(bucket, tmp_path, "a.png", "b/c.jpeg", "d.PNG", "e.jpg")
     env = {**site, "IMGPIPELINE_ALLOWED_IMAGE_LOCATIONS": bucket.url}
     chosen = ["--suffix", ".png", "--suffix", ".jpeg", "--json"]

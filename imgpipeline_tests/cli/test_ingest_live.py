@@ -8,7 +8,6 @@ import sys
 import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 
 import cv2
 import numpy as np
@@ -40,7 +39,7 @@ def serving(*cameras) -> Iterator[RtspServer]:
 
 
 @pytest.mark.slow
-def test_several_cameras_are_announced_side_by_side_and_the_password_is_nowhere(site: dict[str, str], tmp_path: Path):
+def test_several_cameras_are_announced_side_by_side_and_the_password_is_nowhere(site, tmp_path):
     secret = make_camera(tmp_path, "secret", user="alice", password=CANARY)
     with serving(secret, make_camera(tmp_path, "open", codec="mjpeg")) as server:
         urls = [server.url("secret"), server.url("open"), server.url("missing")]
@@ -64,7 +63,7 @@ def test_several_cameras_are_announced_side_by_side_and_the_password_is_nowhere(
 
 
 @pytest.mark.slow
-def test_ctrl_c_ends_the_cameras_with_their_accounts(site: dict[str, str], tmp_path: Path):
+def test_ctrl_c_ends_the_cameras_with_their_accounts(site, tmp_path):
     settings = settings_of(site)
     with serving(make_camera(tmp_path, "cam1")) as server:
         command = [sys.executable, "-m", "imgpipeline.cli", "ingest", "rtsp", server.url("cam1"), "--json"]
@@ -79,7 +78,7 @@ def test_ctrl_c_ends_the_cameras_with_their_accounts(site: dict[str, str], tmp_p
 
 
 @pytest.mark.slow
-def test_simulated_cameras_stream_frames_whose_truth_is_known(site: dict[str, str], tmp_path: Path):
+def test_simulated_cameras_stream_frames_whose_truth_is_known(site, tmp_path):
     port, api_port = free_port(), free_port()
     command = [sys.executable, "-m", "imgpipeline.cli", "simulate", "rtsp", "--cameras", "2", "--port", str(port),
                "--api-port", str(api_port), "--scene-s", "4", "--output", str(tmp_path / "truth")]  # fmt: skip
@@ -116,7 +115,7 @@ def ask(port: int, path: str) -> dict:
 
 
 @pytest.mark.slow
-def test_the_doctor_tells_what_a_camera_sends(site: dict[str, str], tmp_path: Path):
+def test_the_doctor_tells_what_a_camera_sends(site, tmp_path):
     with serving(make_camera(tmp_path, "cam1", fps=5.0)) as server:
         ended = run(
             "doctor", "--json", "--rtsp", server.url("cam1"), "--rtsp", server.url("none"), env=site, cwd=tmp_path
@@ -141,9 +140,7 @@ def test_the_doctor_tells_what_a_camera_sends(site: dict[str, str], tmp_path: Pa
     ],
     ids=["scheme", "names", "doubled", "variable", "file"],
 )
-def test_a_wrong_call_is_refused_with_its_reason_and_without_the_password(
-    tmp_path: Path, arguments: list[str], message: str
-):
+def test_a_wrong_call_is_refused_with_its_reason_and_without_the_password(tmp_path, arguments, message):
     ended = run("ingest", "rtsp", *arguments, env={}, cwd=tmp_path)
     assert ended.status in (1, 2)
     assert message in ended.stderr
@@ -151,7 +148,7 @@ def test_a_wrong_call_is_refused_with_its_reason_and_without_the_password(
 
 
 @pytest.mark.slow
-def test_frames_without_a_sender_report_have_the_receivers_clock(site: dict[str, str], tmp_path: Path):
+def test_frames_without_a_sender_report_have_the_receivers_clock(site, tmp_path):
     with serving(make_camera(tmp_path, "cam1")) as server:
         run("ingest", "rtsp", server.url("cam1"), "--duration", "6", env=site, cwd=tmp_path)
     clocks = [frame.clock_source for frame in frames_in(read_published(settings_of(site)))]

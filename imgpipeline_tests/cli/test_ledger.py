@@ -1,19 +1,16 @@
 """`imgpipeline ledger`: chains are listed, bundled and repaired, without Kafka where possible."""
 
-from pathlib import Path
-
 import pytest
 
 from imgpipeline.contracts.keys import ChainId, segment_key
 from imgpipeline.lake.days.day_tables import rebuild_day
 from imgpipeline_tests.cli.command import run
-from imgpipeline_tests.cli.samples import OpenStore
 from imgpipeline_tests.ledger.samples import CHAIN, DAY, NOON, check_ledger, dead_letter, frames, write_chain
 
 EARLIER = ChainId("frames", "an-earlier-topic", 3)
 
 
-def test_ends_lists_every_chain_with_its_last_segment(folder_site: dict[str, str], tmp_path: Path, store_of: OpenStore):
+def test_ends_lists_every_chain_with_its_last_segment(folder_site, tmp_path, store_of):
     assert "no chain" in run("ledger", "list", env=folder_site, cwd=tmp_path).stderr
     store = store_of(folder_site)
     write_chain(store, frames(0, 4), [dead_letter(4), *frames(5, 7)])
@@ -34,9 +31,7 @@ def test_ends_lists_every_chain_with_its_last_segment(folder_site: dict[str, str
     assert "import.old" not in table.stdout
 
 
-def test_ends_names_a_last_segment_that_cannot_be_read_and_shows_the_others(
-    folder_site: dict[str, str], tmp_path: Path, store_of: OpenStore
-):
+def test_ends_names_a_last_segment_that_cannot_be_read_and_shows_the_others(folder_site, tmp_path, store_of):
     store = store_of(folder_site)
     write_chain(store, frames(0, 2))
     write_chain(store, frames(0, 2), chain=EARLIER)
@@ -51,9 +46,7 @@ def test_ends_names_a_last_segment_that_cannot_be_read_and_shows_the_others(
 
 @pytest.mark.medium
 @pytest.mark.fault(40)
-def test_fault_40_the_command_shows_and_repairs_the_damage(
-    folder_site: dict[str, str], tmp_path: Path, store_of: OpenStore
-):
+def test_fault_40_the_command_shows_and_repairs_the_damage(folder_site, tmp_path, store_of):
     store, key = store_of(folder_site), segment_key(CHAIN, 2)
     write_chain(store, frames(0, 2), frames(2, 5), frames(5, 6))
     assert rebuild_day(store, DAY, now=NOON).of("frames").rows == 6

@@ -7,7 +7,6 @@ from pathlib import Path
 import pytest
 
 from imgpipeline_tests.cli.command import run
-from imgpipeline_tests.servers.s3_server import S3Bucket
 
 DOCUMENT = json.dumps(
     {"processing_timestamp": "2026-01-09T12:34:56.7Z", "detections": [{"label": "car"}, {"label": 5}]}
@@ -24,7 +23,7 @@ def documents(tmp_path: Path) -> Path:
     return folder
 
 
-def test_label_hour_to_stdout_and_to_a_file(documents: Path, tmp_path: Path):
+def test_label_hour_to_stdout_and_to_a_file(documents, tmp_path):
     ended = run("mapreduce", "label-hour", "--input", documents, "--output", "-", cwd=tmp_path)
     assert (ended.status, ended.stdout) == (0, f"car@2026-01-09 12:00\t3\t[{', '.join(['2026-01-09T12:34:56'] * 3)}]\n")
     assert ended.stderr == "files: 4; documents: 3; detections: 3; keys: 1; malformed: 1; unlabelled: 3\n"
@@ -33,7 +32,7 @@ def test_label_hour_to_stdout_and_to_a_file(documents: Path, tmp_path: Path):
     assert [path.name for path in tmp_path.iterdir() if path.name.startswith(".")] == []
 
 
-def test_label_total_of_a_prefix_of_a_bucket(bucket: S3Bucket, tmp_path: Path):
+def test_label_total_of_a_prefix_of_a_bucket(bucket, tmp_path):
     store = bucket.store()
     store.put("day/a.csv", b"timestamp,detected_label,confidence\n2026-01-09T12:00:00, car,0.9\n")
     store.put("day/b.csv", b"2026-01-09T12:00:00,Car ,0.9\ncut")
@@ -43,7 +42,7 @@ def test_label_total_of_a_prefix_of_a_bucket(bucket: S3Bucket, tmp_path: Path):
     assert "malformed: 1" in ended.stderr
 
 
-def test_identity_reports_the_verified_hash(documents: Path, tmp_path: Path):
+def test_identity_reports_the_verified_hash(documents, tmp_path):
     ended = run("mapreduce", "identity", "--input", documents, "--output", "out", cwd=tmp_path)
     assert (ended.status, (tmp_path / "out").read_text()) == (0, f"{DOCUMENT}\n" * 3 + "{\n")
     copied = sha256((tmp_path / "out").read_bytes()).hexdigest()
@@ -53,7 +52,7 @@ def test_identity_reports_the_verified_hash(documents: Path, tmp_path: Path):
     assert "cannot be read back" in to_stdout.stderr
 
 
-def test_the_ten_largest_counts_of_a_job_are_shown_with_bars(tmp_path: Path):
+def test_the_ten_largest_counts_of_a_job_are_shown_with_bars(tmp_path):
     (tmp_path / "detections.csv").write_text("".join(f"t,label{n},1\n" * (n + 1) for n in range(12)))
     run("mapreduce", "label-total", "--input", "detections.csv", "--output", "output.txt", cwd=tmp_path)
     ended = run("mapreduce", "show", "output.txt", cwd=tmp_path)

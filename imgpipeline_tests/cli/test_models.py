@@ -16,7 +16,7 @@ from imgpipeline_tests.vision.tiny_networks import write_network
 DEMO = REPOSITORY / "models" / "demo.onnx"
 
 
-def test_the_list_says_which_models_are_present(tmp_path: Path):
+def test_the_list_says_which_models_are_present(tmp_path):
     env = {"IMGPIPELINE_MODEL_DIR": str(tmp_path)}
     models = {model["name"]: model for model in run("models", "list", "--json", env=env, cwd=tmp_path).json()}
     assert models["demo"]["present"]
@@ -34,7 +34,7 @@ def own_row(env: dict[str, str], folder: Path) -> dict[str, Any]:
     return rows[-1]
 
 
-def test_a_model_that_is_configured_by_path_is_listed_with_decoder_and_labels(tmp_path: Path):
+def test_a_model_that_is_configured_by_path_is_listed_with_decoder_and_labels(tmp_path):
     model, labels = tmp_path / "site.onnx", tmp_path / "labels.txt"
     shutil.copyfile(DEMO, model)
     labels.write_text("person\nbicycle\ncar\ndog\n")
@@ -60,7 +60,7 @@ def test_a_model_that_is_configured_by_path_is_listed_with_decoder_and_labels(tm
     ],
     ids=["no file", "no labels", "wrong labels", "misspelt name"],
 )
-def test_a_problem_of_the_configured_model_is_in_its_row(settings: dict[str, str], problem: str, tmp_path: Path):
+def test_a_problem_of_the_configured_model_is_in_its_row(settings, problem, tmp_path):
     shutil.copyfile(DEMO, tmp_path / "demo-copy.onnx")
     row = own_row(settings, tmp_path)
     assert row["present"] == ("copy" in settings["IMGPIPELINE_MODEL"])
@@ -68,7 +68,7 @@ def test_a_problem_of_the_configured_model_is_in_its_row(settings: dict[str, str
 
 
 @pytest.mark.medium
-def test_the_tuning_is_saved_and_shown(tmp_path: Path):
+def test_the_tuning_is_saved_and_shown(tmp_path):
     env = {"IMGPIPELINE_MODEL_DIR": str(tmp_path / "models")}
     ended = run("models", "tune", "--seconds", "0.01", "--json", env=env, cwd=tmp_path)
     assert ended.status == 0, ended.stderr
@@ -81,7 +81,7 @@ def test_the_tuning_is_saved_and_shown(tmp_path: Path):
     )
 
 
-def test_a_darknet_network_becomes_onnx(tmp_path: Path):
+def test_a_darknet_network_becomes_onnx(tmp_path):
     (tmp_path / "net.cfg").write_text(
         "[net]\nwidth=32\nheight=32\nchannels=3\n"
         "[convolutional]\nfilters=18\nsize=1\nstride=1\npad=1\nactivation=linear\n"
@@ -94,7 +94,7 @@ def test_a_darknet_network_becomes_onnx(tmp_path: Path):
     assert ended.json()["sha256"] == hashlib.sha256((tmp_path / "out" / "net.onnx").read_bytes()).hexdigest()
 
 
-def test_an_unsupported_network_is_one_message(tmp_path: Path):
+def test_an_unsupported_network_is_one_message(tmp_path):
     (tmp_path / "net.cfg").write_text("nonsense")
     (tmp_path / "net.weights").write_bytes(b"")
     ended = run("models", "convert", "net.cfg", "net.weights", "net.onnx", cwd=tmp_path)
@@ -111,7 +111,7 @@ def site_model(tmp_path: Path) -> Path:
 
 
 @pytest.mark.medium
-def test_an_added_model_is_listed_with_its_licence_and_used_by_its_name(site_model: Path, tmp_path: Path):
+def test_an_added_model_is_listed_with_its_licence_and_used_by_its_name(site_model, tmp_path):
     env = {"IMGPIPELINE_MODEL_DIR": str(tmp_path / "models"), "IMGPIPELINE_MODEL": "site"}
     added = run("models", "add", site_model, "--name", "site", env=env, cwd=tmp_path)
     assert added.status == 0
@@ -130,7 +130,7 @@ def test_an_added_model_is_listed_with_its_licence_and_used_by_its_name(site_mod
 
 
 @pytest.mark.medium
-def test_the_check_draws_each_interpretation_and_names_the_command_that_adds_it(site_model: Path, tmp_path: Path):
+def test_the_check_draws_each_interpretation_and_names_the_command_that_adds_it(site_model, tmp_path):
     (tmp_path / "gate.jpg").write_bytes(jpeg())
     ended = run("models", "check", site_model, tmp_path / "gate.jpg", "--limit", "3", "--json", cwd=tmp_path)
     found = ended.json()

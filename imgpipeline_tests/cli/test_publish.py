@@ -28,7 +28,7 @@ def env(kafka: KafkaBroker, tmp_path: Path) -> Mapping[str, str]:
     }
 
 
-def test_events_that_wait_for_a_build_are_named(env: Mapping[str, str], topic: str, tmp_path: Path):
+def test_events_that_wait_for_a_build_are_named(env, topic, tmp_path):
     store = open_store(load_settings(store_url=env["IMGPIPELINE_STORE_URL"]))
     chain = write_chain(store, frames(0, 3))
     (tmp_path / "rules.toml").write_text('[[rule]]\nname = "crowd"\nkind = "count"\nabove = 0\n')
@@ -47,9 +47,7 @@ def test_events_that_wait_for_a_build_are_named(env: Mapping[str, str], topic: s
     assert f"imgpipeline build --day {DAY}" in ended.stderr
 
 
-def test_detections_are_published_once_and_followed_until_ctrl_c(
-    env: Mapping[str, str], kafka: KafkaBroker, topic: str, tmp_path: Path
-):
+def test_detections_are_published_once_and_followed_until_ctrl_c(env, kafka, topic, tmp_path):
     store = open_store(load_settings(store_url=env["IMGPIPELINE_STORE_URL"]))
     chain = write_chain(store, frames(0, 3))
     command = ("publish", "detections", "--topic", topic)

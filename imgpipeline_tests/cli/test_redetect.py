@@ -53,7 +53,7 @@ def document(*arguments: str) -> Any:
     return json.loads(result.stdout)
 
 
-def test_a_day_is_reprocessed_and_compared(folder_site: dict[str, str], store: ObjectStore, tmp_path: Path) -> None:
+def test_a_day_is_reprocessed_and_compared(folder_site, store, tmp_path):
     day = ("--day", str(FIRST))
     with pytest.raises(PermanentError, match="imgpipeline redetect --model demo"):
         call("models", "compare", "live", "demo", *day)
@@ -75,7 +75,7 @@ def test_a_day_is_reprocessed_and_compared(folder_site: dict[str, str], store: O
     ]
 
 
-def test_days_are_reprocessed_once_and_then_skipped(store: ObjectStore) -> None:
+def test_days_are_reprocessed_once_and_then_skipped(store):
     arguments = ("redetect", "--model", "demo", "--from", "2026-01-01", "--to", "2026-12-31", "--shared")
     rows = document(*arguments)
     assert [(row["day"], row["frames"], row["looked_at"], row["skipped"]) for row in rows] == [
@@ -86,7 +86,7 @@ def test_days_are_reprocessed_once_and_then_skipped(store: ObjectStore) -> None:
     assert [row["looked_at"] for row in document(*arguments, "--force")] == [4, 4]
 
 
-def test_a_day_without_frames_names_the_days_that_have_some(store: ObjectStore) -> None:
+def test_a_day_without_frames_names_the_days_that_have_some(store):
     with pytest.raises(PermanentError) as error:
         call("redetect", "--model", "demo@0.3", "--day", "2026-03-05")
     assert "2026-03-05 has no frames to re-process" in error.value.message
@@ -96,7 +96,7 @@ def test_a_day_without_frames_names_the_days_that_have_some(store: ObjectStore) 
         call("redetect", "--model", "demo", "--from", "2027-01-01")
 
 
-def test_an_unreadable_day_does_not_stop_the_others(store: ObjectStore) -> None:
+def test_an_unreadable_day_does_not_stop_the_others(store):
     key = f"redetections/model=demo/day={FIRST}/frames.parquet"
     store.put(key, b"this is not a Parquet file of anybody")
     with pytest.raises(PermanentError, match=r"1 of 2 days .*2026-03-01"):
@@ -112,7 +112,7 @@ def streets(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def test_a_lower_threshold_finds_all_boxes_of_the_reference_and_more(streets: Path, tmp_path: Path):
+def test_a_lower_threshold_finds_all_boxes_of_the_reference_and_more(streets, tmp_path):
     ended = run("models", "compare", "demo", "demo@0.01", "--images", streets, "--json", cwd=tmp_path)
     assert ended.status == 0
     found = ended.json()
@@ -127,7 +127,7 @@ def test_a_lower_threshold_finds_all_boxes_of_the_reference_and_more(streets: Pa
     assert sum(label["found"] for label in found["labels"].values()) == total["found"]
 
 
-def test_an_unreadable_image_is_named_and_the_others_are_compared(streets: Path, tmp_path: Path):
+def test_an_unreadable_image_is_named_and_the_others_are_compared(streets, tmp_path):
     torn = tmp_path / "torn.jpg"
     torn.write_bytes((streets / "00.jpg").read_bytes()[:2000])
     ended = run("models", "compare", "demo", "demo", "--images", streets / "01.jpg", "--images", torn, cwd=tmp_path)
@@ -141,7 +141,7 @@ def test_an_unreadable_image_is_named_and_the_others_are_compared(streets: Path,
 
 
 @pytest.mark.slow
-def test_a_quantized_model_is_registered_listed_used_and_compared(streets: Path, tmp_path: Path):
+def test_a_quantized_model_is_registered_listed_used_and_compared(streets, tmp_path):
     env = {"IMGPIPELINE_MODEL_DIR": str(tmp_path / "models")}
     made = run("models", "quantize", "demo", "--images", streets, "--goal", "0.95", "--json", env=env, cwd=tmp_path)
     assert made.status == 0, made.stderr

@@ -18,7 +18,7 @@ from imgpipeline.contracts.notices import NoticeKind
 from imgpipeline.contracts.times import utc_now
 from imgpipeline.sources.configuration import load_sources
 from imgpipeline_tests.cli.command import environment, run
-from imgpipeline_tests.cli.samples import OpenStore, settings_of
+from imgpipeline_tests.cli.samples import settings_of
 from imgpipeline_tests.detect.conftest import jpeg
 from imgpipeline_tests.ledger.samples import write_chain
 from imgpipeline_tests.ledger.sessions import account, said, shot
@@ -34,7 +34,7 @@ IMAGE = {"content-type": "image/jpeg"}
 EXAMPLE = Path(__file__).resolve().parents[2] / "deploy" / "sources.toml"
 
 
-def test_books_that_balance(folder_site: dict[str, str], store_of: OpenStore, tmp_path: Path):
+def test_books_that_balance(folder_site, store_of, tmp_path):
     notices = [account(2, 1, gated=1, dropped={"queue": 2}), said(3, ENDED)]
     write_chain(store_of(folder_site), [said(0, STARTED), shot(1), *notices])
     ended = run("sources", "books", "--day", "2026-01-09", "--json", env=folder_site, cwd=tmp_path)
@@ -48,16 +48,14 @@ def test_books_that_balance(folder_site: dict[str, str], store_of: OpenStore, tm
     assert run("sources", "books", "--source", "cam-2", env=folder_site, cwd=tmp_path).stderr.startswith("There is no")
 
 
-def test_books_that_do_not_balance_fail_and_name_the_session(
-    folder_site: dict[str, str], store_of: OpenStore, tmp_path: Path
-):
+def test_books_that_do_not_balance_fail_and_name_the_session(folder_site, store_of, tmp_path):
     write_chain(store_of(folder_site), [said(0, STARTED), shot(1), account(2, 2), said(3, ENDED)])
     ended = run("sources", "books", env=folder_site, cwd=tmp_path)
     assert ended.status == 1
     assert "WRONG: cam-1, session b3f0, 2026-01-09: 2 announced frames, but 1 record in the ledger" in ended.stderr
 
 
-def test_status_from_the_store_alone(folder_site: dict[str, str], store_of: OpenStore, tmp_path: Path):
+def test_status_from_the_store_alone(folder_site, store_of, tmp_path):
     store = store_of(folder_site)
     assert "No source" in run("sources", "list", env=folder_site, cwd=tmp_path).stderr
     today = utc_now().date()
@@ -73,7 +71,7 @@ def test_the_example_of_every_kind_of_source_is_valid():
     assert len(load_sources(EXAMPLE)) == 7
 
 
-def test_a_check_finds_what_a_source_names_and_this_machine_lacks(tmp_path: Path):
+def test_a_check_finds_what_a_source_names_and_this_machine_lacks(tmp_path):
     (tmp_path / "in").mkdir()
     (tmp_path / "sources.toml").write_text(
         """
@@ -156,9 +154,7 @@ def file_of_sources(incoming: Path, ports: dict[str, int], store_url: str) -> st
 
 @pytest.mark.slow
 @pytest.mark.timeout(180)
-def test_a_folder_is_picked_up_at_the_start_and_when_files_come_beside_other_sources(
-    site: dict[str, str], tmp_path: Path, store_of: OpenStore
-):
+def test_a_folder_is_picked_up_at_the_start_and_when_files_come_beside_other_sources(site, tmp_path, store_of):
     incoming, port, http_port = tmp_path / "incoming", free_port(), free_port()
     incoming.mkdir()
     (incoming / "a.jpg").write_bytes(jpeg(1))

@@ -45,7 +45,7 @@ SPAN = ("--from", "2026-01-10", "--to", "2026-01-11")
 
 
 def made(offset: int, day: date, hour: int, size_bytes: int, *found: object, **changes: object) -> Frame:
-    plain = seen(offset, *found, day=day, size_bytes=size_bytes, **changes)  # type: ignore[arg-type]  # what a test gives
+    plain = seen(offset, *found, day=day, size_bytes=size_bytes, **changes)
     return replace(plain, timestamp=plain.timestamp.replace(hour=hour) + timedelta(seconds=offset))
 
 
@@ -87,13 +87,13 @@ def filled(stored: str, tmp_path: Path) -> dict[str, str]:
     return {"IMGPIPELINE_STORE_URL": stored, "XDG_CACHE_HOME": str(tmp_path / "cache")}
 
 
-def test_the_table_of_counts_has_the_asked_columns(filled: dict[str, str], ask: Callable[..., Result]):
+def test_the_table_of_counts_has_the_asked_columns(filled, ask):
     lines = ask(filled, "summary", "label-counts", "--by", "source", "--day", "2026-01-10").stdout.splitlines()
     assert [cell.strip() for cell in lines[1].strip("┃").split("┃")][:3] == ["source", "count", "distinct sources"]
     assert [cell.strip() for cell in lines[3].strip("│").split("│")][:3] == ["yard", "3", "1"]
 
 
-def test_an_unseen_label_differs_from_an_unobserved_hour(ask: Callable[..., Result], tmp_path: Path):
+def test_an_unseen_label_differs_from_an_unobserved_hour(ask, tmp_path):
     settings = folder_settings(tmp_path)
     one_o_clock, account = NOON + timedelta(hours=1), Account(received=0, announced=0, observed_s=3600.0)
     watched = Notice(2, NoticeKind.ACCOUNT, "yard", "s", one_o_clock, NOON + timedelta(hours=2), account=account)
@@ -114,7 +114,7 @@ def test_an_unseen_label_differs_from_an_unobserved_hour(ask: Callable[..., Resu
     assert "not observed" in ask(env, "summary", "sources").stdout
 
 
-def test_sizes_are_drawn_as_bars(filled: dict[str, str], tmp_path: Path):
+def test_sizes_are_drawn_as_bars(filled, tmp_path):
     ended = run("summary", "sizes", env=filled, cwd=tmp_path)
     cells = [[cell.strip() for cell in line.strip("│").split("│")] for line in ended.stdout.splitlines() if "│" in line]
     assert cells[0] == ["0.512 kB", "1.024 kB", "3", "█" * 30]
@@ -135,21 +135,21 @@ def ask(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Result]:
     return ask_in
 
 
-def test_each_summary_is_a_table(filled: dict[str, str], ask: Callable[..., Result]):
+def test_each_summary_is_a_table(filled, ask):
     for name in NAMES:
         ended = ask(filled, "summary", name, "--day", "2026-01-09")
         assert (ended.exit_code, ended.stderr) == (0, "")
         assert ended.stdout.startswith("┏")
 
 
-def test_an_empty_lake_has_no_summaries(folder_site: dict[str, str], ask: Callable[..., Result]):
+def test_an_empty_lake_has_no_summaries(folder_site, ask):
     for name in NAMES:
         ended = ask(folder_site, "summary", name)
         assert (ended.exit_code, ended.stdout, ended.stderr) == (0, "", "There is no data (all days).\n")
         assert ask(folder_site, "summary", name, "--json").stdout == "[]\n"
 
 
-def test_sizes_in_ten_bins_of_equal_width_and_hours_in_twenty_four(filled: dict[str, str], tmp_path: Path):
+def test_sizes_in_ten_bins_of_equal_width_and_hours_in_twenty_four(filled, tmp_path):
     sizes = [frame.size_bytes for frame in FRAMES]
     counts, edges = np.histogram(sizes, 10)
     ended = run("summary", "sizes", "--bins", "10", "--csv", env=filled, cwd=tmp_path)
@@ -165,13 +165,13 @@ def test_sizes_in_ten_bins_of_equal_width_and_hours_in_twenty_four(filled: dict[
     assert sum(row["frames"] for row in hours) == len(FRAMES)
 
 
-def test_the_help_names_every_table(tmp_path: Path):
+def test_the_help_names_every_table(tmp_path):
     shown = " ".join(run("query", "--help", cwd=tmp_path).stdout.replace("│", " ").split())
     assert [table.name for table in ALL if table.name not in shown] == []
 
 
 def test_the_documented_recount_finds_the_file_without_a_frame_and_the_frame_without_a_file(
-    folder_site: dict[str, str], store_of: OpenStore, tmp_path: Path
+    folder_site, store_of, tmp_path
 ):
     (tmp_path / "images").mkdir()
     for name in ("counted", "missing"):
@@ -186,7 +186,7 @@ def test_the_documented_recount_finds_the_file_without_a_frame_and_the_frame_wit
     assert sorted(asked.stdout.decode().splitlines()) == sorted([missing, f"\t{unknown}"])
 
 
-def test_rows_lose_no_column_as_strict_json_or_as_csv_without_formulas(filled: dict[str, str], tmp_path: Path):
+def test_rows_lose_no_column_as_strict_json_or_as_csv_without_formulas(filled, tmp_path):
     sql = "SELECT 1 AS n, 2 AS n, 'nan'::DOUBLE AS x, [1.5, NULL] AS l, {'k': DATE '2026-01-09'} AS s, 1.25 AS d"
     (row,) = run("query", sql, "--json", env=filled, cwd=tmp_path).json()
     assert row == {"n": 1, "n_1": 2, "x": None, "l": [1.5, None], "s": {"k": "2026-01-09"}, "d": 1.25}
@@ -195,13 +195,13 @@ def test_rows_lose_no_column_as_strict_json_or_as_csv_without_formulas(filled: d
     assert ended.stdout == "n,n_1,f,w,l\n1,,'=1+1,2026-01-09T12:00:00.000000Z,[1]\n"
 
 
-def test_only_the_table_cuts_many_rows(filled: dict[str, str], tmp_path: Path):
+def test_only_the_table_cuts_many_rows(filled, tmp_path):
     ended = run("query", "SELECT * FROM range(1500)", env=filled, cwd=tmp_path)
     assert "1,000 of 1,500 rows" in ended.stderr
     assert len(run("query", "SELECT * FROM range(1500)", "--json", env=filled, cwd=tmp_path).json()) == 1500
 
 
-def test_csv_follows_rfc_4180_and_has_no_formulas(capsysbinary: pytest.CaptureFixture[bytes]):
+def test_csv_follows_rfc_4180_and_has_no_formulas(capsysbinary):
     rows = [[-1.5, "-1"], [None, "two\r\nlines"], [True, float("nan")], [{"k": 1}, "\uff1d1"]]
     RowFormat(as_csv=True).show([dict(zip(("n", 'a "b", c'), row, strict=True)) for row in rows])
     assert capsysbinary.readouterr().out == (
@@ -209,7 +209,7 @@ def test_csv_follows_rfc_4180_and_has_no_formulas(capsysbinary: pytest.CaptureFi
     )
 
 
-def test_a_query_can_be_limited_to_days(filled: dict[str, str], tmp_path: Path):
+def test_a_query_can_be_limited_to_days(filled, tmp_path):
     def days(*options: str) -> list[str]:
         asked = run(
             "query", "SELECT DISTINCT day FROM frames ORDER BY day", *options, "--json", env=filled, cwd=tmp_path
@@ -228,7 +228,7 @@ def reported(folder_site: dict[str, str], store_of: OpenStore, tmp_path: Path) -
     return {**folder_site, "XDG_CACHE_HOME": str(tmp_path / "cache")}
 
 
-def test_a_report_is_written_to_a_file_and_the_same_to_stdout(reported: dict[str, str], tmp_path: Path):
+def test_a_report_is_written_to_a_file_and_the_same_to_stdout(reported, tmp_path):
     out = tmp_path / "day.html"
     (tmp_path / "plain").touch()
     ended = run("report", "--day", DAY.isoformat(), "--output", str(out), env=reported, cwd=tmp_path)
@@ -243,16 +243,14 @@ def test_a_report_is_written_to_a_file_and_the_same_to_stdout(reported: dict[str
     assert not (tmp_path / "store" / "reports").exists()
 
 
-def test_the_default_is_the_report_of_yesterday_in_the_working_folder(reported: dict[str, str], tmp_path: Path):
+def test_the_default_is_the_report_of_yesterday_in_the_working_folder(reported, tmp_path):
     yesterday = utc_now().date() - timedelta(days=1)
     ended = run("report", env=reported, cwd=tmp_path)
     assert ended.status == 0, ended.stderr
     assert ReadPage((tmp_path / f"report-{yesterday}.html").read_bytes()).numbers["frames"] == "1"
 
 
-def test_the_commands_that_are_shown_lead_to_the_frames_behind_a_number(
-    folder_site: dict[str, str], store_of: OpenStore, tmp_path: Path
-):
+def test_the_commands_that_are_shown_lead_to_the_frames_behind_a_number(folder_site, store_of, tmp_path):
     label = "a'; touch here\u202e \x80"
     write_chain(
         store_of(folder_site),
@@ -279,7 +277,7 @@ def words(command: str) -> list[str]:
     return shown.stdout.decode().split("\0")[1:-1]
 
 
-def test_a_report_that_cannot_be_written_leaves_nothing_behind(reported: dict[str, str], tmp_path: Path):
+def test_a_report_that_cannot_be_written_leaves_nothing_behind(reported, tmp_path):
     os.mkfifo(tmp_path / "pipe")
     (tmp_path / "folder").mkdir()
     for name, said in (("pipe", "not a file"), ("folder", "not a file"), ("missing/day.html", "cannot be written")):
@@ -289,7 +287,7 @@ def test_a_report_that_cannot_be_written_leaves_nothing_behind(reported: dict[st
     assert not [path.name for path in tmp_path.iterdir() if path.name.startswith(".")]
 
 
-def test_days_are_built_once_and_then_current(request: pytest.FixtureRequest, tmp_path: Path) -> None:
+def test_days_are_built_once_and_then_current(request, tmp_path):
     store = fresh_store("folder", request)
     write_chain(store, [seen(0, day=DAY)], [seen(1, day=NEXT_DAY)])
     env = {"IMGPIPELINE_STORE_URL": store.url, "XDG_CACHE_HOME": str(tmp_path / "cache")}
@@ -304,7 +302,7 @@ def test_days_are_built_once_and_then_current(request: pytest.FixtureRequest, tm
     assert f"No day of 2020-01-01 to 2020-01-02 has frames. Days that have: {DAY}, {NEXT_DAY}." in refused.stderr
 
 
-def test_what_cannot_be_built_is_named_and_the_rest_is_built(request: pytest.FixtureRequest, tmp_path: Path) -> None:
+def test_what_cannot_be_built_is_named_and_the_rest_is_built(request, tmp_path):
     store = fresh_store("folder", request)
     write_chain(store, [seen(0, day=DAY)])
     store.put(summary_key("label_counts", DAY), b"rotten")

@@ -3,15 +3,13 @@
 import json
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
-from pathlib import Path
+from collections.abc import Iterator
 
 import pytest
 from kafka import KafkaProducer
 
 from imgpipeline_tests.cli.command import environment, run
 from imgpipeline_tests.detect.conftest import jpeg
-from imgpipeline_tests.servers.kafka_broker import KafkaBroker
 
 NOON_MS = 1_767_960_000_000
 
@@ -29,9 +27,7 @@ def send(producer: KafkaProducer, topic: str, *values: bytes | None, first: int 
     producer.flush()
 
 
-def test_it_shows_the_last_records_with_partition_offset_time_key_and_value(
-    site: dict[str, str], topic: str, producer: KafkaProducer, tmp_path: Path
-):
+def test_it_shows_the_last_records_with_partition_offset_time_key_and_value(site, topic, producer, tmp_path):
     picture = jpeg()
     send(producer, topic, b"{}", b'{"image_path":\n "a/0007.jpg"}', picture, b"\xff\xfe\x00", None)
     ended = run("topics", "peek", "--limit", "4", env=site, cwd=tmp_path)
@@ -45,9 +41,7 @@ def test_it_shows_the_last_records_with_partition_offset_time_key_and_value(
     assert "4 records shown; Kafka has 5 offsets." in ended.stderr
 
 
-def test_it_starts_at_the_given_place_and_leaves_no_group_behind(
-    site: dict[str, str], topic: str, producer: KafkaProducer, kafka: KafkaBroker, tmp_path: Path
-):
+def test_it_starts_at_the_given_place_and_leaves_no_group_behind(site, topic, producer, kafka, tmp_path):
     admin = kafka.admin()
     groups = admin.list_groups()
     send(producer, topic, *[b"%d" % n for n in range(6)])
@@ -59,7 +53,7 @@ def test_it_starts_at_the_given_place_and_leaves_no_group_behind(
     admin.close()
 
 
-def test_it_follows_until_no_record_arrives(site: dict[str, str], topic: str, producer: KafkaProducer, tmp_path: Path):
+def test_it_follows_until_no_record_arrives(site, topic, producer, tmp_path):
     send(producer, topic, b"0")
     command = [sys.executable, "-m", "imgpipeline.cli", "topics", "peek", "--follow", "--idle-s", "4", "--json"]
     with subprocess.Popen(
@@ -74,9 +68,7 @@ def test_it_follows_until_no_record_arrives(site: dict[str, str], topic: str, pr
         assert "No record for 4 s." in process.stderr.read()
 
 
-def test_it_follows_from_the_records_that_it_showed_without_skipping_any(
-    site: dict[str, str], topic: str, producer: KafkaProducer, tmp_path: Path
-):
+def test_it_follows_from_the_records_that_it_showed_without_skipping_any(site, topic, producer, tmp_path):
     send(producer, topic, *[b"%d" % n for n in range(30)])
     places = {"beginning": 0, "7": 7, "2026-01-09T12:00:20Z": 20, "end": 28}
     for start, first in places.items():
@@ -85,9 +77,7 @@ def test_it_follows_from_the_records_that_it_showed_without_skipping_any(
         assert [json.loads(line)["offset"] for line in ended.stdout.splitlines()] == list(range(first, 30)), start
 
 
-def test_records_of_several_topics_come_in_the_order_of_their_times(
-    site: dict[str, str], topic: str, producer: KafkaProducer, make_topic: Callable[..., str], tmp_path: Path
-):
+def test_records_of_several_topics_come_in_the_order_of_their_times(site, topic, producer, make_topic, tmp_path):
     other = make_topic()
     send(producer, topic, b"0")
     send(producer, other, b"1", first=1)

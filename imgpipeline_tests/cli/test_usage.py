@@ -156,9 +156,7 @@ def said_by(arguments: list[str], monkeypatch: pytest.MonkeyPatch, capfd: pytest
     return said.err if (ended.value.code, said.out, words) == (2, "", ["Error:", "Next:"]) else ""
 
 
-def test_a_wrong_call_has_status_two_one_message_and_a_next_step(
-    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
-):
+def test_a_wrong_call_has_status_two_one_message_and_a_next_step(monkeypatch, capfd):
     wrong = [
         (wrong_call, said)
         for wrong_call, message in WRONG_CALLS
@@ -167,9 +165,7 @@ def test_a_wrong_call_has_status_two_one_message_and_a_next_step(
     assert not wrong
 
 
-def test_every_command_refuses_an_unknown_option_and_names_its_help(
-    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
-):
+def test_every_command_refuses_an_unknown_option_and_names_its_help(monkeypatch, capfd):
     wrong = []
     for words, _ in all_commands():
         said = said_by([*words, "--nonsense"], monkeypatch, capfd)
@@ -186,7 +182,7 @@ def test_the_table_of_wrong_calls_covers_every_command_with_arguments():
 
 
 @pytest.mark.parametrize("wrong_call", ["summary hours --day 2026-13-40", "status --nonsense", "query ''"])
-def test_the_status_of_the_process_is_two(wrong_call: str, tmp_path: Path):
+def test_the_status_of_the_process_is_two(wrong_call, tmp_path):
     ended = run(*shlex.split(wrong_call), cwd=tmp_path)
     assert (ended.status, ended.stdout) == (2, "")
     assert "Traceback" not in ended.stderr

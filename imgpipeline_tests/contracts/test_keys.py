@@ -32,7 +32,7 @@ def test_keys_have_the_documented_layout():
 
 
 @given(chains, numbers)
-def test_a_segment_key_is_read_back(chain: ChainId, start: int):
+def test_a_segment_key_is_read_back(chain, start):
     key = keys.segment_key(chain, start)
     assert keys.parse_segment_key(key) == (chain, start)
     assert key.startswith(keys.fan_out_prefix(chain, start) + "/")
@@ -40,18 +40,18 @@ def test_a_segment_key_is_read_back(chain: ChainId, start: int):
 
 
 @given(st.dates(), chains, st.integers(0, 2**63 // 1000))
-def test_a_key_of_the_day_index_is_read_back(day: date, chain: ChainId, number: int):
+def test_a_key_of_the_day_index_is_read_back(day, chain, number):
     bucket = Bucket(day, chain, number)
     assert keys.parse_bucket_key(keys.bucket_key(bucket)) == bucket
 
 
 @given(chains, numbers, numbers)
-def test_keys_sort_as_their_offsets(chain: ChainId, one: int, other: int):
+def test_keys_sort_as_their_offsets(chain, one, other):
     assert (keys.segment_key(chain, one) < keys.segment_key(chain, other)) == (one < other)
 
 
 @given(st.text() | st.from_regex(r"metadata(_days)?/[^/]+/[^/]+/[^/]+/\d{5}/\d{15}(/\d{20}\.jsonl\.zst)?"))
-def test_only_keys_that_are_built_here_are_parsed(key: str):
+def test_only_keys_that_are_built_here_are_parsed(key):
     segment, bucket = keys.parse_segment_key(key), keys.parse_bucket_key(key)
     assert segment is None or keys.segment_key(*segment) == key
     assert bucket is None or keys.bucket_key(bucket) == key
@@ -68,12 +68,12 @@ def test_only_keys_that_are_built_here_are_parsed(key: str):
         "metadata/frames/id/0000\u0663/000000000000000/00000000000000000005.jsonl.zst",
     ],
 )
-def test_a_stray_object_is_not_parsed_as_a_segment(key: str):
+def test_a_stray_object_is_not_parsed_as_a_segment(key):
     assert keys.parse_segment_key(key) is None
 
 
 @pytest.mark.parametrize("day", ["2026-02-30", "2026-13-01", "0000-01-01", "\u0662\u0660\u0662\u0666-01-09"])
-def test_a_day_that_does_not_exist_is_ignored(day: str):
+def test_a_day_that_does_not_exist_is_ignored(day):
     assert keys.parse_bucket_key(f"metadata_days/{day}/frames/id/00000/000000000000001") is None
     assert keys.parse_day(f"frames/day={day}/frames.parquet") is None
     assert keys.parse_day("frames/day=2026-01-09/frames.parquet") == DAY
@@ -83,7 +83,7 @@ def test_a_day_that_does_not_exist_is_ignored(day: str):
     ("topic", "topic_id", "partition"),
     [("a/b", "id", 0), ("..", "id", 0), ("", "id", 0), ("frames", ".", 0), ("frames", "a\n", 0), ("frames", "id", -1)],
 )
-def test_a_chain_id_cannot_leave_its_folder(topic: str, topic_id: str, partition: int):
+def test_a_chain_id_cannot_leave_its_folder(topic, topic_id, partition):
     with pytest.raises(ConfigurationError, match="name no topic partition"):
         ChainId(topic, topic_id, partition)
 
@@ -92,7 +92,7 @@ hostile = st.text() | st.text("./\\-~ \n\x00aé😀", max_size=200)
 
 
 @given(hostile, hostile)
-def test_an_image_key_has_three_safe_parts_for_any_names(source: str, name: str):
+def test_an_image_key_has_three_safe_parts_for_any_names(source, name):
     prefix, source_part, day, name_part = keys.image_key(source, DAY, name).split("/")
     assert (prefix, day) == ("images", "2026-01-09")
     for part in (source_part, name_part):
@@ -101,12 +101,12 @@ def test_an_image_key_has_three_safe_parts_for_any_names(source: str, name: str)
 
 
 @given(hostile, hostile)
-def test_two_names_never_share_a_part(one: str, other: str):
+def test_two_names_never_share_a_part(one, other):
     assert (keys.safe_name(one) == keys.safe_name(other)) == (one == other)
 
 
 @given(hostile)
-def test_a_name_made_safe_never_equals_a_safe_name(name: str):
+def test_a_name_made_safe_never_equals_a_safe_name(name):
     made = keys.safe_name(name)
     assert made == name or "~" in made
 
@@ -117,19 +117,19 @@ def test_plain_names_stay_readable():
 
 
 @given(chains, st.integers(0, 2**63 // 10_000), revisions)
-def test_a_bundle_key_is_read_back(chain: ChainId, number: int, revision: str):
+def test_a_bundle_key_is_read_back(chain, number, revision):
     bundle = BundleId(chain, number, revision)
     assert keys.parse_bundle_key(chain, keys.bundle_key(bundle)) == bundle
     assert keys.bundle_key(bundle).startswith(keys.bundle_prefix(chain) + "/")
 
 
 @given(st.text() | st.from_regex(r"metadata_bundles/frames/tXy-_1/00003/\d{15}\.[0-9a-f]{16}\.bundle.?"))
-def test_any_other_key_is_not_a_bundle_key(key: str):
+def test_any_other_key_is_not_a_bundle_key(key):
     bundle = keys.parse_bundle_key(CHAIN, key)
     assert bundle is None or keys.bundle_key(bundle) == key
 
 
 @given(st.integers(0, 10**12), st.integers(0, 10**12), revisions)
-def test_a_listing_from_a_range_has_its_bundles_and_all_later_ones(one: int, other: int, revision: str):
+def test_a_listing_from_a_range_has_its_bundles_and_all_later_ones(one, other, revision):
     key = keys.bundle_key(BundleId(CHAIN, one, revision))
     assert (key > keys.bundle_range_key(CHAIN, other)) == (one >= other)

@@ -82,7 +82,7 @@ class TestAcceptedForms:
         assert parse({"image_path": "gate/a.jpg"}, key=b"x" * 2000).source == "gate"
 
     @pytest.mark.parametrize("bucket", [{"bucket": "b"}, {"bucket_name": "b"}, {"bucket_name": None, "bucket": "b"}])
-    def test_bucket_and_key(self, bucket: dict[str, Any]):
+    def test_bucket_and_key(self, bucket):
         message = parse(bucket | {"image_key": "/cam/a.jpg", "timestamp": TIME})
         assert (message.image_path, message.source, message.timestamp) == ("s3://b/cam/a.jpg", "cam", NOON)
 
@@ -90,7 +90,7 @@ class TestAcceptedForms:
         assert parse({"image_path": "s3a://b/cam/a.jpg"}) == parse({"image_path": "s3://b/cam/a.jpg"})
 
     @pytest.mark.parametrize(("frame", "number"), [(12, 12), ("12", 12), ("000012", 12), ("last", None)])
-    def test_video_and_frame(self, frame: int | str, number: int | None):
+    def test_video_and_frame(self, frame, number):
         message = parse({"video_id": "v", "frame_id": frame, "timestamp": TIME})
         assert (message.source, message.image_path, message.frame_number) == ("v", f"v/{frame}.jpg", number)
 
@@ -102,7 +102,7 @@ class TestAcceptedForms:
         assert (message.image_path, message.frame_number) == ("videos/{frame_id}/2.png", 5)
 
     @pytest.mark.parametrize("image", [b"\xff\xd8\xff\xe0 jpeg", b"\x89PNG\r\n\x1a\n png", b"BM bmp", b"II*\x00 tiff"])
-    def test_an_encoded_image_is_known_by_its_first_bytes(self, image: bytes):
+    def test_an_encoded_image_is_known_by_its_first_bytes(self, image):
         message = parse_message(record(image, key=b"cam-1"))
         assert (message.image, message.image_path, message.source) == (image, None, "cam-1")
         assert (message.timestamp, message.has_own_timestamp) == (NOON, False)
@@ -124,18 +124,18 @@ class TestAcceptedForms:
         assert parse({"image_path": "a/b", "source": 12}).source == "12"
 
     @pytest.mark.parametrize("time", [1767960000, 1767960000.0, NOON_MS, "2026-01-09T13:00:00+01:00"])
-    def test_other_ways_to_write_a_time(self, time: object):
+    def test_other_ways_to_write_a_time(self, time):
         assert parse({"image_path": "a/b", "timestamp": time}).timestamp == NOON
 
     @pytest.mark.fault(28)
     @pytest.mark.parametrize("time", [None, ""])
-    def test_no_time_is_the_record_s_time_never_the_clock_s(self, time: object):
+    def test_no_time_is_the_record_s_time_never_the_clock_s(self, time):
         assert parse({"image_path": "a/b", "timestamp": time}).has_own_timestamp is False
         assert "timestamp" in refusal(b'{"image_path": "a/b"}', timestamp_ms=-1)
 
     @pytest.mark.fault(27)
     @pytest.mark.parametrize("name", ["😀", "new\nline", "quote\"'`", "<script>", "'; DROP TABLE frames; --", "\u2028"])
-    def test_strange_names_are_taken_as_they_are(self, name: str):
+    def test_strange_names_are_taken_as_they_are(self, name):
         message = parse({"image_path": f"{name}/{name}.jpg", "source": name, "attributes": {name: name}})
         assert (message.source, message.attributes) == (name, {name: name})
 
@@ -194,7 +194,7 @@ class TestRefusals:
             (b'{"image_path": "a", "timestamp": ' + b"[" * 500 + b"]" * 500 + b"}", "timestamp: got a JSON list"),
         ],
     )
-    def test_the_code_is_invalid_message_and_the_field_is_named(self, value: bytes | None, named: str):
+    def test_the_code_is_invalid_message_and_the_field_is_named(self, value, named):
         assert named in refusal(value)
 
     def test_headers_of_an_image_are_checked_too(self):
@@ -233,9 +233,7 @@ values = (
 @given(values, st.none() | st.binary(), st.integers(-1, 2**63 - 1), st.lists(st.tuples(st.text(), st.binary())))
 @example(b'{"image_path": ' + b"[" * 900 + b"]" * 900 + b"}", None, 0, [])
 @example(b'{"a":' * 900 + b"1" + b"}" * 900, None, 0, [])
-def test_arbitrary_records_are_bad_input_or_frames_that_can_be_announced_again(
-    value: bytes, key: bytes | None, timestamp_ms: int, headers: list[tuple[str, bytes]]
-):
+def test_arbitrary_records_are_bad_input_or_frames_that_can_be_announced_again(value, key, timestamp_ms, headers):
     try:
         message = parse_message(KafkaRecord("frames", 0, 7, timestamp_ms, key, value, tuple(headers)))
     except BadInputError as error:
@@ -278,7 +276,7 @@ def test_a_producer_may_name_its_clock_and_a_region_of_interest():
     ],
     ids=["another clock", "a number", "text", "two points", "no number"],
 )
-def test_a_clock_or_region_outside_the_contract_stays_an_attribute(field: dict[str, object]):
+def test_a_clock_or_region_outside_the_contract_stays_an_attribute(field):
     found = parse({"image_path": "a.jpg", **field})
     assert (found.clock_source, found.region_of_interest) == (None, ())
     assert found.attributes == field
@@ -293,7 +291,7 @@ def read(form: MessageForm = USUAL, *, key: bytes | None = None, topic: str = "f
 
 
 @pytest.mark.parametrize("name", ["upload_timestamp", "backfill_timestamp"])
-def test_the_time_is_read_from_the_configured_fields(name: str):
+def test_the_time_is_read_from_the_configured_fields(name):
     found = read(CLASSIC, image_path="s3://group/images/frame_000000.jpg", **{name: "2025-04-10T18:30:00.123456"})
     assert found.timestamp == datetime(2025, 4, 10, 18, 30, 0, 123_456, UTC)
     assert found.has_own_timestamp
@@ -328,7 +326,7 @@ def test_a_path_is_built_from_a_number():
 
 
 @pytest.mark.parametrize("value", ["seven", -1, 7.5, True, [7], ""])
-def test_the_error_for_an_invalid_number_names_its_field(value: object):
+def test_the_error_for_an_invalid_number_names_its_field(value):
     with pytest.raises(BadInputError, match="image_num"):
         read(MessageForm(image_path=FieldTemplate("image_database/{image_num:05d}.jpg")), image_num=value)
 
@@ -342,7 +340,7 @@ def test_the_error_for_a_missing_path_lists_the_expected_fields():
     "key",
     [b"2026/gate/0007.jpg", b"0007.jpg", b"s3://captchas/2026/gate/0007.jpg", b"s3a://captchas/2026/gate/0007.jpg"],
 )
-def test_a_key_that_names_the_image_is_not_the_source(key: bytes):
+def test_a_key_that_names_the_image_is_not_the_source(key):
     assert read(key=key, bucket_name="captchas", image_key="2026/gate/0007.jpg").source == "gate"
     assert read(key=b"0007.jpg", bucket_name="captchas", image_key="0007.jpg").source == "captchas"
 
@@ -391,13 +389,13 @@ def test_a_frame_in_several_topics_has_one_source():
     ],
     ids=str,
 )
-def test_an_unsafe_path_template_is_rejected(template: str):
+def test_an_unsafe_path_template_is_rejected(template):
     with pytest.raises(ValueError, match=r"expected"):
         check_image_path_template(template)
 
 
 @pytest.mark.parametrize("place", ["s3://archive", "/app/frame_store", "file:///app/frame_store"])
-def test_a_path_template_may_name_a_bucket_or_a_folder(place: str):
+def test_a_path_template_may_name_a_bucket_or_a_folder(place):
     assert check_image_path_template(f"{place}/{{n:06d}}.jpg") == f"{place}/{{n:06d}}.jpg"
 
 
@@ -421,14 +419,14 @@ def test_the_classic_form_equals_the_classic_producer():
 
 
 @pytest.mark.parametrize("path", ["s3://archive/1.jpg", "file:///archive/1.jpg", "/archive/1.jpg"])
-def test_the_classic_form_keeps_a_path_that_is_not_below_the_store(path: str):
+def test_the_classic_form_keeps_a_path_that_is_not_below_the_store(path):
     message = FrameMessage("gate", path, datetime(2025, 4, 10, 16, 30, tzinfo=UTC))
     assert json.loads(classic_value(message, store_url="s3://2025-group19"))["image_path"] == path
 
 
 @given(st.datetimes(timezones=st.just(UTC)), st.text(min_size=1, max_size=50))
 @example(datetime(2025, 4, 10, 16, 30, tzinfo=UTC), "a://b")
-def test_the_classic_form_is_read_back(time: datetime, name: str):
+def test_the_classic_form_is_read_back(time, name):
     message = FrameMessage("gate", f"images/{name.encode('utf-8', 'replace').decode()}", time)
     if "\0" in name:
         return

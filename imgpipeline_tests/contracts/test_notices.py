@@ -53,7 +53,7 @@ def test_an_account_counts_the_frames_of_an_interval():
 
 
 @pytest.mark.parametrize("kind", ["started", "ended", "offline", "online"])
-def test_other_kinds_have_a_time_and_a_reason(kind: str):
+def test_other_kinds_have_a_time_and_a_reason(kind):
     found = parsed(ONLINE | {"kind": kind})
     assert (found.kind, found.reason, found.account) == (kind, "reconnected", None)
     assert found.interval_start == found.interval_end == datetime(2026, 1, 9, 12, tzinfo=UTC)
@@ -75,7 +75,7 @@ def test_missing_counts_are_zero_and_other_fields_are_kept():
     ],
     ids=["path", "bucket", "video"],
 )
-def test_a_message_with_an_image_field_is_never_a_notice(image: dict[str, Any]):
+def test_a_message_with_an_image_field_is_never_a_notice(image):
     found = parse_record(record(ACCOUNT | image))
     assert isinstance(found, FrameMessage)
     assert found.attributes["kind"] == "account"
@@ -92,7 +92,7 @@ def test_an_image_is_never_a_notice():
 
 
 @pytest.mark.parametrize("changes", [{"kind": "note"}, {"kind": None}, {"kind": ["account"]}], ids=str)
-def test_an_unknown_kind_announces_a_frame_without_an_image(changes: dict[str, Any]):
+def test_an_unknown_kind_announces_a_frame_without_an_image(changes):
     with pytest.raises(BadInputError, match="image_path: got nothing"):
         parse_record(record(ACCOUNT | changes))
 
@@ -121,7 +121,7 @@ def test_an_unknown_kind_announces_a_frame_without_an_image(changes: dict[str, A
     ],
     ids=lambda value: value if isinstance(value, str) else json.dumps(value)[:40],
 )
-def test_the_error_names_the_invalid_field(changes: dict[str, Any], named: str):
+def test_the_error_names_the_invalid_field(changes, named):
     with pytest.raises(BadInputError, match=f"^{named}") as refused:
         parse_record(record(ACCOUNT | changes))
     assert refused.value.code is DeadLetterCode.INVALID_MESSAGE
@@ -137,7 +137,7 @@ def test_a_notice_can_replay_a_dead_letter():
 
 
 @pytest.mark.parametrize("kind", ["account", "offline"])
-def test_the_examples_of_the_producers_page_are_notices(kind: str):
+def test_the_examples_of_the_producers_page_are_notices(kind):
     page = (Path(__file__).resolve().parents[2] / "docs" / "producers.md").read_text(encoding="utf-8")
     [example] = [json.loads(m) for m in re.findall(r"```json\n(.*?)```", page, re.DOTALL) if f'"kind": "{kind}"' in m]
     found = parsed(example)
@@ -148,5 +148,5 @@ def test_the_examples_of_the_producers_page_are_notices(kind: str):
 
 
 @given(notices)
-def test_a_notice_is_read_as_it_was_written(item: Notice):
+def test_a_notice_is_read_as_it_was_written(item):
     assert outcome_from_json(json.loads(json.dumps(outcome_to_json(item)))) == item

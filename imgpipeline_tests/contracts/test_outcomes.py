@@ -10,7 +10,6 @@ from hypothesis import strategies as st
 from imgpipeline.contracts.outcomes import (
     Gap,
     GapReason,
-    Outcome,
     make_frame_id,
     make_frame_id_without_time,
     offsets_of,
@@ -23,7 +22,7 @@ NOON = datetime(2026, 1, 9, 12, tzinfo=UTC)
 
 
 @given(outcomes)
-def test_an_outcome_survives_json(outcome: Outcome):
+def test_an_outcome_survives_json(outcome):
     line = json.dumps(outcome_to_json(outcome), ensure_ascii=False, allow_nan=False).encode()
     assert outcome_from_json(json.loads(line)) == outcome
 

@@ -30,7 +30,7 @@ def buried(of: KafkaRecord, most_bytes: int = 100) -> DeadLetter:
 
 
 @given(chains, chains, st.integers(0, 10**18 - 1))
-def test_a_reference_is_read_back_from_its_header(meant: ChainId, carried_by: ChainId, offset: int):
+def test_a_reference_is_read_back_from_its_header(meant, carried_by, offset):
     text = RecordReference(meant, offset).to_header([carried_by, ChainId(carried_by.topic, carried_by.topic_id, 5)])
     assert resolve_reference(text, carried_by) == RecordReference(meant, offset)
 
@@ -43,14 +43,14 @@ def test_a_reference_is_written_in_full_if_partitions_have_chains_with_different
 
 
 @given(chains, st.integers(0, 10**18 - 1))
-def test_a_reference_within_one_incarnation_of_the_topic_has_the_short_form(chain: ChainId, offset: int):
+def test_a_reference_within_one_incarnation_of_the_topic_has_the_short_form(chain, offset):
     text = RecordReference(chain, offset).to_header([chain])
     assert text == f"{chain.topic}/{chain.partition}/{offset}"
     assert parse_reference(text) == (chain.topic, None, chain.partition, offset)
 
 
 @pytest.mark.parametrize("text", ["", "frames", "frames/0", "frames/0/x", "frames/-1/2", "a b/0/1", "frames/0/1@"])
-def test_an_invalid_reference_is_rejected_or_ignored(text: str):
+def test_an_invalid_reference_is_rejected_or_ignored(text):
     assert resolve_reference(text, CHAIN) is None
     with pytest.raises(ConfigurationError, match="TOPIC/PARTITION/OFFSET"):
         parse_reference(text)
@@ -76,7 +76,7 @@ def test_a_replay_without_own_time_keeps_the_time_of_the_record_that_it_replays(
         {"replay_of": b"frames/0/41", "replay_timestamp_ms": b"-5"},
     ],
 )
-def test_only_a_replay_can_carry_an_older_time(headers: dict[str, bytes]):
+def test_only_a_replay_can_carry_an_older_time(headers):
     assert record(**headers).time == record().time
 
 
@@ -97,15 +97,13 @@ def test_a_segment_holds_no_byte_of_the_record():
 
 
 @given(st.binary(), st.none() | st.binary(), st.lists(st.tuples(st.text(), st.binary())).map(tuple))
-def test_a_raw_record_is_read_as_it_was_written(
-    value: bytes, key: bytes | None, headers: tuple[tuple[str, bytes], ...]
-):
+def test_a_raw_record_is_read_as_it_was_written(value, key, headers):
     raw = RawRecord(value, key, headers)
     assert RawRecord.from_json(json.loads(json.dumps(raw.to_json()))) == raw
 
 
 @pytest.mark.parametrize(("most_bytes", "is_kept"), [(0, False), (38, False), (39, True)])
-def test_a_record_whose_value_key_and_headers_are_too_large_together_is_not_kept(most_bytes: int, is_kept: bool):
+def test_a_record_whose_value_key_and_headers_are_too_large_together_is_not_kept(most_bytes, is_kept):
     letter = buried(record(b"12345", source=b"a camera with a long name"), most_bytes)
     assert (letter.raw is not None, letter.raw_size_bytes) == (is_kept, 5)
     assert letter.raw_sha256 == sha256(b"12345").hexdigest()
@@ -133,9 +131,7 @@ LONG = "s" * 2000
         (b'{"kind": {}, "session": "b3f0"}', {}, ("cam", "b3f0")),
     ],
 )  # fmt: skip
-def test_a_dead_letter_names_the_session_that_accounts_for_it(
-    value: bytes | None, headers: dict[str, bytes], session: tuple[str, str | None] | None
-):
+def test_a_dead_letter_names_the_session_that_accounts_for_it(value, headers, session):
     letter = buried(replace(record(value or b"", **headers), value=value))
     assert letter.session == session
     assert DeadLetter.from_json(json.loads(json.dumps(letter.to_json(), ensure_ascii=False).encode())) == letter

@@ -71,13 +71,13 @@ def test_a_number_has_its_minimum_digits():
     ],
     ids=str,
 )
-def test_an_unsafe_key_template_is_rejected(template: str, problem: str):
+def test_an_unsafe_key_template_is_rejected(template, problem):
     with pytest.raises(ValueError, match=problem):
         ImageKeyTemplate(template)
 
 
 @given(st.text(min_size=1), st.text(min_size=1), st.booleans())
-def test_no_source_and_no_name_leaves_the_folder(source: str, name: str, beside_other: bool):
+def test_no_source_and_no_name_leaves_the_folder(source, name, beside_other):
     key = ImageKeyTemplate("images/{source}/{name}").key(source, NOON, DIGEST, name=name, beside_other=beside_other)
     first, *parts = key.split("/")
     assert first == "images"
@@ -94,6 +94,6 @@ def test_no_source_and_no_name_leaves_the_folder(source: str, name: str, beside_
         "alerts_attempts", "alerts_watched", "annotations", "reviewed", "reports", "redetections", "audit",
     ],
 )  # fmt: skip
-def test_images_cannot_be_stored_among_other_objects(folder: str):
+def test_images_cannot_be_stored_among_other_objects(folder):
     with pytest.raises(ValueError, match="a separate folder"):
         ImageKeyTemplate(f"{folder}/{{name}}")

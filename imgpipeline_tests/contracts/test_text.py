@@ -12,7 +12,7 @@ from imgpipeline.contracts.text import counted, plain
 @pytest.mark.parametrize(
     ("number", "text"), [(0, "0 frames"), (1, "1 frame"), (2, "2 frames"), (12345, "12,345 frames")], ids=str
 )
-def test_a_noun_agrees_with_its_number(number: int, text: str):
+def test_a_noun_agrees_with_its_number(number, text):
     assert counted(number, "frame") == text
 
 

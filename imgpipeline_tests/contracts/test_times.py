@@ -52,12 +52,12 @@ def test_an_invalid_time_is_rejected(written):
 
 
 @given(times)
-def test_a_formatted_time_is_parsed_back_to_the_microsecond(moment: datetime):
+def test_a_formatted_time_is_parsed_back_to_the_microsecond(moment):
     assert parse_time(format_time(moment)) == moment
 
 
 @given(times, st.integers(-14 * 60, 14 * 60))
-def test_the_day_is_the_utc_day_in_every_zone(moment: datetime, minutes: int):
+def test_the_day_is_the_utc_day_in_every_zone(moment, minutes):
     elsewhere = moment.astimezone(timezone(timedelta(minutes=minutes)))
     assert day_of(elsewhere) == moment.date()
     assert format_time(elsewhere) == format_time(moment)
@@ -91,7 +91,7 @@ def test_a_kafka_record_without_a_time_has_none():
     ],
     ids=["case", "city", "typo", "city with space", "path", "folder", "empty", "leap seconds", "machine"],
 )
-def test_an_unknown_time_zone_is_rejected_with_a_suggestion(name: str, says: str):
+def test_an_unknown_time_zone_is_rejected_with_a_suggestion(name, says):
     with pytest.raises(ValueError, match="is not an IANA time zone") as refused:
         find_timezone(name)
     assert says in str(refused.value)
@@ -108,7 +108,7 @@ near_changes = st.builds(
 
 
 @given(st.sampled_from(ZONES), near_changes)
-def test_local_times_become_utc_as_in_pandas(zone: str, local: datetime):
+def test_local_times_become_utc_as_in_pandas(zone, local):
     """An ambiguous time is the first of the two. A skipped time shifts forward with the clock."""
     naive = pd.Timestamp(local)
     try:

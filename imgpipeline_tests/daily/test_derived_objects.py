@@ -69,9 +69,7 @@ def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[Settings, Obj
     return settings, store
 
 
-def test_an_object_is_stale_after_a_change_of_any_table_that_its_build_reads(
-    site: tuple[Settings, ObjectStore], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-):
+def test_an_object_is_stale_after_a_change_of_any_table_that_its_build_reads(site, tmp_path, monkeypatch):
     settings, store = site
     request = ObjectStore.request
     for name, entry in derived_objects(settings, store).items():

@@ -38,7 +38,7 @@ def built(planned: Plan) -> Mapping[tuple[date, ...], tuple[str, ...]]:
     return {run.days: run.objects for run in planned.runs}
 
 
-def test_everything_that_reads_a_due_object_is_built_with_it() -> None:
+def test_everything_that_reads_a_due_object_is_built_with_it():
     assert built(plan({TODAY: day_of(day_tables=DUE)}, [], now=NOW)) == {(TODAY,): NAMES}
     labels = ("label_counts", "label_totals", "daily_report")
     assert built(plan({TODAY: day_of(label_counts=DUE)}, [], now=NOW)) == {(TODAY,): labels}
@@ -49,7 +49,7 @@ def test_everything_that_reads_a_due_object_is_built_with_it() -> None:
 @pytest.mark.parametrize(
     ("took_s", "pause_s"), [(1, 60), (5, 100), (9, 180), (253, 180)], ids=["short", "usual", "long", "busy machine"]
 )
-def test_fault_45_the_pause_is_twenty_times_the_build_and_at_most_three_minutes(took_s: float, pause_s: float) -> None:
+def test_fault_45_the_pause_is_twenty_times_the_build_and_at_most_three_minutes(took_s, pause_s):
     states = {TODAY: day_of(day_tables=DUE)}
     early = plan(states, [ran(ago_s=pause_s - 1, took_s=took_s)], now=NOW)
     assert early.runs == ()
@@ -58,7 +58,7 @@ def test_fault_45_the_pause_is_twenty_times_the_build_and_at_most_three_minutes(
 
 
 @pytest.mark.parametrize("failures", range(1, len(FAILURE_PAUSES_S) + 3))
-def test_each_failure_in_a_row_makes_the_pause_longer_up_to_an_hour(failures: int) -> None:
+def test_each_failure_in_a_row_makes_the_pause_longer_up_to_an_hour(failures):
     pause_s = FAILURE_PAUSES_S[min(failures, len(FAILURE_PAUSES_S)) - 1]
     states = {TODAY: day_of(day_tables=DUE)}
     old = [ran(ago_s=10_000 * n, has_failed=True) for n in range(1, failures)]
@@ -67,7 +67,7 @@ def test_each_failure_in_a_row_makes_the_pause_longer_up_to_an_hour(failures: in
     assert plan(states, [ran(ago_s=pause_s, has_failed=True), *old, good], now=NOW).runs != ()
 
 
-def test_a_run_that_names_what_failed_delays_nothing_else() -> None:
+def test_a_run_that_names_what_failed_delays_nothing_else():
     failed = frozenset({("tracks", TODAY)})
     states = {TODAY: day_of(tracks=DUE, label_counts=DUE)}
     run = ran(ago_s=61, took_s=1, has_failed=True, failed=failed)
@@ -76,14 +76,14 @@ def test_a_run_that_names_what_failed_delays_nothing_else() -> None:
 
 
 @pytest.mark.fault(44)
-def test_fault_44_a_killed_build_delays_its_objects_by_a_minute() -> None:
+def test_fault_44_a_killed_build_delays_its_objects_by_a_minute():
     """A run whose process was killed names nothing, so all that it was asked for counts as failed."""
     states = {TODAY: day_of(tracks=DUE, label_counts=DUE)}
     assert plan(states, [ran(ago_s=59, took_s=600, has_failed=True)], now=NOW).runs == ()
     assert plan(states, [ran(ago_s=60, took_s=600, has_failed=True)], now=NOW).runs != ()
 
 
-def test_an_object_waits_while_one_that_it_needs_pauses_and_not_for_others() -> None:
+def test_an_object_waits_while_one_that_it_needs_pauses_and_not_for_others():
     failing = ran("day_tables", ago_s=5, has_failed=True)
     assert plan({TODAY: day_of(day_tables=DUE, label_counts=DUE)}, [failing], now=NOW).runs == ()
     failing = ran("tracks", ago_s=5, has_failed=True)
@@ -92,20 +92,20 @@ def test_an_object_waits_while_one_that_it_needs_pauses_and_not_for_others() -> 
     }
 
 
-def test_nothing_is_requested_for_a_day_while_a_run_builds_it() -> None:
+def test_nothing_is_requested_for_a_day_while_a_run_builds_it():
     live = PastRun(frozenset(NAMES), TODAY, TODAY, NOW - timedelta(hours=1))
     planned = plan({TODAY: day_of(day_tables=DUE)}, [live], now=NOW)
     assert (planned.runs, planned.waiting) == ((), {TODAY: None})
     assert "2026-03-10 for the run that builds it" in planned.explain()
 
 
-def test_an_import_of_four_hundred_days_is_one_run_and_today_has_its_own() -> None:
+def test_an_import_of_four_hundred_days_is_one_run_and_today_has_its_own():
     days = [TODAY - timedelta(days=n) for n in range(401)]
     planned = plan({day: day_of(day_tables=DUE) for day in days}, [], now=NOW)
     assert [(run.days[0], run.days[-1]) for run in planned.runs] == [(TODAY, TODAY), (days[-1], days[1])]
 
 
-def test_days_with_gaps_or_other_objects_are_separate_runs() -> None:
+def test_days_with_gaps_or_other_objects_are_separate_runs():
     states = {DAY + timedelta(days=n): day_of(day_tables=DUE) for n in (0, 1, 3)}
     states[DAY + timedelta(days=2)] = day_of(daily_report=DUE)
     planned = plan(states, [], now=NOW)
@@ -114,12 +114,12 @@ def test_days_with_gaps_or_other_objects_are_separate_runs() -> None:
     ]  # fmt: skip
 
 
-def test_a_comparison_of_models_is_built_after_the_tables_in_their_run() -> None:
+def test_a_comparison_of_models_is_built_after_the_tables_in_their_run():
     states = {TODAY: day_of(day_tables=DUE, model_comparison=DUE)}
     assert built(plan(states, [], now=NOW)) == {(TODAY,): (*NAMES, COMPARISON)}
     assert built(plan({TODAY: day_of(model_comparison=DUE)}, [], now=NOW)) == {(TODAY,): (COMPARISON,)}
 
 
-def test_what_waits_for_a_person_is_not_built_with_its_inputs() -> None:
+def test_what_waits_for_a_person_is_not_built_with_its_inputs():
     states = {TODAY: day_of(label_counts=DUE, daily_report=Found(State.DAMAGED, why="cannot be read"))}
     assert built(plan(states, [], now=NOW)) == {(TODAY,): ("label_counts", "label_totals")}

@@ -73,7 +73,7 @@ def note_requests(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, str]]:
     return asked
 
 
-def test_a_day_without_tables_is_missing_and_current_once_built(store: ObjectStore, settings: Settings) -> None:
+def test_a_day_without_tables_is_missing_and_current_once_built(store, settings):
     write_chain(store, [seen(0)], [seen(1, day=NEXT)])
     everything = set(objects_of(settings)) - {COMPARISON}
     assert due(store, settings) == due(store, settings, NEXT) == everything
@@ -83,7 +83,7 @@ def test_a_day_without_tables_is_missing_and_current_once_built(store: ObjectSto
     assert not set(RULE_OBJECTS) & everything, "there are no rules"
 
 
-def test_a_later_segment_makes_only_its_days_stale(store: ObjectStore, settings: Settings) -> None:
+def test_a_later_segment_makes_only_its_days_stale(store, settings):
     chain = write_chain(store, [seen(0)], [seen(1, day=NEXT)])
     build(store, settings, DAY, NEXT)
     append(chain, [seen(2)])
@@ -92,9 +92,7 @@ def test_a_later_segment_makes_only_its_days_stale(store: ObjectStore, settings:
     assert due_days(day_states(store, settings, now=LATER)) == {DAY: "day_tables: the ledger has newer segments"}
 
 
-def test_a_repair_that_is_killed_after_its_last_put_leaves_its_days_due(
-    store: ObjectStore, settings: Settings, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_repair_that_is_killed_after_its_last_put_leaves_its_days_due(store, settings, monkeypatch):
     """It moves no end, and ends before it has closed its entry in the repair list."""
     write_chain(store, [seen(0)], [seen(1), seen(2, day=NEXT)], [seen(3, day=NEXT)], [seen(4, day=NEXT + DAY_LONG)])
     days = (DAY, NEXT, NEXT + DAY_LONG)
@@ -130,7 +128,7 @@ def test_a_repair_that_is_killed_after_its_last_put_leaves_its_days_due(
     assert audit(store, list, now=LATER).ok
 
 
-def test_a_build_that_died_between_two_objects_leaves_the_others_due(store: ObjectStore, settings: Settings) -> None:
+def test_a_build_that_died_between_two_objects_leaves_the_others_due(store, settings):
     chain = write_chain(store, [seen(0)])
     build(store, settings, DAY)
     append(chain, [seen(1)])
@@ -139,9 +137,7 @@ def test_a_build_that_died_between_two_objects_leaves_the_others_due(store: Obje
     assert "label_totals" not in due(store, settings), "its own input is not built yet"
 
 
-def test_tables_of_a_killed_build_are_due_and_stop_no_look_at_their_neighbours(
-    store: ObjectStore, settings: Settings, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_tables_of_a_killed_build_are_due_and_stop_no_look_at_their_neighbours(store, settings, monkeypatch):
     """Tracks read the tables of the days before and after, which do not belong together here."""
     monkeypatch.setattr("imgpipeline.lake.days.summary_inputs.SETTLE_S", 0.0)
     chain = write_chain(store, [seen(0)], [seen(1, day=NEXT)])
@@ -159,7 +155,7 @@ def test_tables_of_a_killed_build_are_due_and_stop_no_look_at_their_neighbours(
     assert TRACKS in due(store, settings, NEXT), "the first look was not remembered"
 
 
-def test_a_removed_object_is_due_and_a_damaged_one_waits_for_a_person(store: ObjectStore, settings: Settings) -> None:
+def test_a_removed_object_is_due_and_a_damaged_one_waits_for_a_person(store, settings):
     write_chain(store, [seen(0)])
     build(store, settings, DAY)
     store.delete(summary_key("frame_stats", DAY))
@@ -171,7 +167,7 @@ def test_a_removed_object_is_due_and_a_damaged_one_waits_for_a_person(store: Obj
     assert "label_totals" not in due(store, settings)
 
 
-def test_what_reads_a_damaged_table_waits_with_it(store: ObjectStore, settings: Settings) -> None:
+def test_what_reads_a_damaged_table_waits_with_it(store, settings):
     write_chain(store, [seen(0)])
     build(store, settings, DAY)
     store.put(day_table_key("detections", DAY), b"rotten")
@@ -179,7 +175,7 @@ def test_what_reads_a_damaged_table_waits_with_it(store: ObjectStore, settings: 
     assert found(store, settings)["label_counts"] is State.DAMAGED
 
 
-def test_other_settings_are_another_recipe_and_nothing_is_due(store: ObjectStore, settings: Settings) -> None:
+def test_other_settings_are_another_recipe_and_nothing_is_due(store, settings):
     write_chain(store, [seen(0)])
     build(store, settings, DAY)
     other = settings.model_copy(update={"summary_threshold": 0.7})
@@ -187,7 +183,7 @@ def test_other_settings_are_another_recipe_and_nothing_is_due(store: ObjectStore
     assert due(store, other) == set()
 
 
-def test_a_report_is_stale_when_its_day_is_over_and_after_an_audit(store: ObjectStore, settings: Settings) -> None:
+def test_a_report_is_stale_when_its_day_is_over_and_after_an_audit(store, settings):
     write_chain(store, [seen(0)])
     build(store, settings, DAY, at=NOON)
     assert due(store, settings, at=NOON) == set()
@@ -197,7 +193,7 @@ def test_a_report_is_stale_when_its_day_is_over_and_after_an_audit(store: Object
     assert due(store, settings) == {"daily_report"}
 
 
-def test_a_report_follows_tracks_and_never_waits_for_them(store: ObjectStore, settings: Settings) -> None:
+def test_a_report_follows_tracks_and_never_waits_for_them(store, settings):
     write_chain(store, [seen(0)])
     without = [name for name in objects_of(settings) if name != TRACKS]
     list(build_day(store, settings, DAY, without, BuildOptions(), clock=lambda: LATER))
@@ -207,9 +203,7 @@ def test_a_report_follows_tracks_and_never_waits_for_them(store: ObjectStore, se
     assert due(store, settings) == {"daily_report"}
 
 
-def test_a_feature_that_is_newer_than_the_tables_of_a_day_waits_for_a_person(
-    store: ObjectStore, settings: Settings, tmp_path: Path
-) -> None:
+def test_a_feature_that_is_newer_than_the_tables_of_a_day_waits_for_a_person(store, settings, tmp_path):
     """The day gets it with its next build; days that are built from now on have it anyway."""
     chain = write_chain(store, [seen(0)], [seen(1, day=NEXT)])
     note_features(store, settings, now=NOON)
@@ -224,9 +218,7 @@ def test_a_feature_that_is_newer_than_the_tables_of_a_day_waits_for_a_person(
     assert due(store, with_rules) >= set(RULE_OBJECTS)
 
 
-def test_a_later_look_reads_nothing_of_a_day_that_waits_for_a_person(
-    store: ObjectStore, settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_later_look_reads_nothing_of_a_day_that_waits_for_a_person(store, settings, tmp_path, monkeypatch):
     write_chain(store, [seen(0)])
     note_features(store, settings, now=NOON)
     build(store, settings, DAY, at=NOON + timedelta(hours=13))
@@ -240,9 +232,7 @@ def test_a_later_look_reads_nothing_of_a_day_that_waits_for_a_person(
     assert [key for _, key in asked if f"day={DAY}" in key] == []
 
 
-def test_a_look_at_one_day_lists_no_table(
-    store: ObjectStore, settings: Settings, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_look_at_one_day_lists_no_table(store, settings, monkeypatch):
     write_chain(store, [seen(0)], [seen(1, day=NEXT)])
     build(store, settings, DAY, NEXT)
     of_all = day_states(store, settings, now=LATER)
@@ -258,7 +248,7 @@ def test_a_look_at_one_day_lists_no_table(
     assert not {"frames", "summaries/label_counts", "reports", "audit"} & set(listed)
 
 
-def test_a_copied_store_is_current(store: ObjectStore, settings: Settings, tmp_path: Path) -> None:
+def test_a_copied_store_is_current(store, settings, tmp_path):
     write_chain(store, [seen(0)])
     build(store, settings, DAY)
     copied = load_settings(store_url=(tmp_path / "copy").as_uri())
@@ -269,7 +259,7 @@ def test_a_copied_store_is_current(store: ObjectStore, settings: Settings, tmp_p
 
 
 @pytest.mark.fault(40)
-def test_a_damaged_last_segment_stops_only_the_days_that_it_may_touch(store: ObjectStore, settings: Settings) -> None:
+def test_a_damaged_last_segment_stops_only_the_days_that_it_may_touch(store, settings):
     other = replace(CHAIN, partition=1)
     write_chain(store, [seen(0)], [seen(1, day=NEXT)])
     hurt = write_chain(store, [seen(0)], chain=other)

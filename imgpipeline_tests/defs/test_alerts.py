@@ -61,7 +61,7 @@ def later(monkeypatch: pytest.MonkeyPatch, by: timedelta) -> None:
     monkeypatch.setattr("imgpipeline.defs.alerts.utc_now", told)
 
 
-def test_a_run_raises_alerts_and_shows_them_by_day(store: ObjectStore, instance: dg.DagsterInstance):
+def test_a_run_raises_alerts_and_shows_them_by_day(store, instance):
     assert run(instance).success
     assert [alert.number for alert in read_alerts(store)] == [1, 2]
     event = instance.get_latest_materialization_event(ALERTS)
@@ -73,9 +73,7 @@ def test_a_run_raises_alerts_and_shows_them_by_day(store: ObjectStore, instance:
     assert str(told.metadata["sample"].value).startswith("![event images/")
 
 
-def test_the_sensor_starts_a_run_when_frames_were_reported_that_no_run_has_seen(
-    store: ObjectStore, instance: dg.DagsterInstance
-):
+def test_the_sensor_starts_a_run_when_frames_were_reported_that_no_run_has_seen(store, instance):
     assert tick(instance) == "No frame was processed since the last run."
     report_frames(instance)
     assert tick(instance) == "run"
@@ -85,15 +83,13 @@ def test_the_sensor_starts_a_run_when_frames_were_reported_that_no_run_has_seen(
     assert tick(instance) == "run"
 
 
-def test_no_run_is_started_while_another_is_live(store: ObjectStore, instance: dg.DagsterInstance):
+def test_no_run_is_started_while_another_is_live(store, instance):
     report_frames(instance)
     instance.create_run_for_job(watch_events, status=dg.DagsterRunStatus.STARTED)
     assert tick(instance) == "A run is watching."
 
 
-def test_without_rules_nothing_is_started(
-    store: ObjectStore, instance: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch
-):
+def test_without_rules_nothing_is_started(store, instance, monkeypatch):
     report_frames(instance)
     monkeypatch.setenv("IMGPIPELINE_RULES_FILE", "store")
     assert "rules put" in tick(instance)
@@ -102,9 +98,7 @@ def test_without_rules_nothing_is_started(
     assert events_sensor.default_status is dg.DefaultSensorStatus.STOPPED
 
 
-def test_after_a_failed_run_the_next_one_waits(
-    store: ObjectStore, instance: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch
-):
+def test_after_a_failed_run_the_next_one_waits(store, instance, monkeypatch):
     run(instance)
     store.put("alerts/0000000002.json", b"damaged")
     assert not run(instance).success
@@ -113,9 +107,7 @@ def test_after_a_failed_run_the_next_one_waits(
     assert tick(instance) == "run"
 
 
-def test_what_a_target_refused_fails_the_check_and_is_delivered_by_a_later_run(
-    store: ObjectStore, instance: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch
-):
+def test_what_a_target_refused_fails_the_check_and_is_delivered_by_a_later_run(store, instance, monkeypatch):
     monkeypatch.setenv("IMGPIPELINE_ALERT_TARGETS", f"json://127.0.0.1:{free_port()}")
     run(instance)
     key = dg.AssetCheckKey(ALERTS, CHECK)

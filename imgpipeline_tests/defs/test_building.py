@@ -53,9 +53,7 @@ def said_of(instance: dg.DagsterInstance, asset: dg.AssetKey, day: date) -> Mapp
     return None
 
 
-def test_a_build_shows_its_process_rows_and_size_and_the_next_one_skips_unless_it_is_forced(
-    store: ObjectStore, instance: dg.DagsterInstance
-) -> None:
+def test_a_build_shows_its_process_rows_and_size_and_the_next_one_skips_unless_it_is_forced(store, instance):
     """The image of the only frame is missing: there is no preview, and the build does not fail."""
     add_frame(store, DAY)
     skipped = []
@@ -74,9 +72,7 @@ def test_a_build_shows_its_process_rows_and_size_and_the_next_one_skips_unless_i
     assert read_noted(run, PROCESS_TAG) == describe_process()
 
 
-def test_a_day_that_cannot_be_built_is_named_and_does_not_stop_the_others(
-    store: ObjectStore, instance: dg.DagsterInstance
-) -> None:
+def test_a_day_that_cannot_be_built_is_named_and_does_not_stop_the_others(store, instance):
     days = [DAY + timedelta(days=n) for n in range(3)]
     for day in days:
         add_frame(store, day)
@@ -91,7 +87,7 @@ def test_a_day_that_cannot_be_built_is_named_and_does_not_stop_the_others(
     assert [said_of(instance, FRAMES, day) is not None for day in days] == [True, False, True]
 
 
-def test_the_failure_names_the_key_of_a_damaged_segment(store: ObjectStore, instance: dg.DagsterInstance) -> None:
+def test_the_failure_names_the_key_of_a_damaged_segment(store, instance):
     add_frame(store, DAY)
     key = segment_key(chain_of(DAY), 0)
     store.put(key, b"rotten")
@@ -102,7 +98,7 @@ def test_the_failure_names_the_key_of_a_damaged_segment(store: ObjectStore, inst
     assert key in str(failure.step_failure_data.user_failure_data.description)
 
 
-def test_an_empty_day_is_built_too(store: ObjectStore, instance: dg.DagsterInstance) -> None:
+def test_an_empty_day_is_built_too(store, instance):
     assert build(instance, DAY).success
     said = said_of(instance, FRAMES, DAY)
     assert said is not None
@@ -110,9 +106,7 @@ def test_an_empty_day_is_built_too(store: ObjectStore, instance: dg.DagsterInsta
 
 
 @pytest.mark.parametrize("count", [1, 2])
-def test_a_table_that_is_requested_alone_is_built_and_reported_with_the_others(
-    store: ObjectStore, instance: dg.DagsterInstance, count: int
-) -> None:
+def test_a_table_that_is_requested_alone_is_built_and_reported_with_the_others(store, instance, count):
     days = [DAY + timedelta(days=n) for n in range(count)]
     for day in days:
         add_frame(store, day)
@@ -125,9 +119,7 @@ def test_a_table_that_is_requested_alone_is_built_and_reported_with_the_others(
         assert said_of(instance, dg.AssetKey("frame_stats"), day) is None
 
 
-def test_a_range_of_days_that_do_not_exist_fails_with_a_message(
-    store: ObjectStore, instance: dg.DagsterInstance
-) -> None:
+def test_a_range_of_days_that_do_not_exist_fails_with_a_message(store, instance):
     result = build(instance, date(1990, 1, 1), date(1990, 1, 2))
     (failure,) = [event for event in result.all_events if event.is_step_failure]
     assert "No day was requested" in str(failure.step_failure_data.user_failure_data)

@@ -73,9 +73,7 @@ def passes(instance: dg.DagsterInstance, check: dg.AssetCheckKey) -> bool:
     return evaluation.passed
 
 
-def test_a_run_of_one_day_evaluates_every_check_for_its_partition(
-    store: ObjectStore, instance: dg.DagsterInstance
-) -> None:
+def test_a_run_of_one_day_evaluates_every_check_for_its_partition(store, instance):
     add_frames(store, DAY, 0.6, 0.9)
     result = build(instance, DAY)
     assert result.success
@@ -85,9 +83,7 @@ def test_a_run_of_one_day_evaluates_every_check_for_its_partition(
     )
 
 
-def test_a_day_with_an_impossible_row_fails_its_check_and_keeps_its_old_table(
-    store: ObjectStore, instance: dg.DagsterInstance
-) -> None:
+def test_a_day_with_an_impossible_row_fails_its_check_and_keeps_its_old_table(store, instance):
     add_frames(store, DAY, 0.6)
     rebuild_day(store, DAY, now=datetime.now(UTC))
     key = day_table_key("detections", DAY)
@@ -105,7 +101,7 @@ def test_a_day_with_an_impossible_row_fails_its_check_and_keeps_its_old_table(
     assert "announced at offset 1" in str(failure.step_failure_data.user_failure_data.description)
 
 
-def test_a_range_stores_the_good_days_and_names_the_bad_one(store: ObjectStore, instance: dg.DagsterInstance) -> None:
+def test_a_range_stores_the_good_days_and_names_the_bad_one(store, instance):
     for day in DAYS:
         add_frames(store, day, IMPOSSIBLE if day == DAYS[1] else 0.6)
     result = build(instance, *DAYS)
@@ -120,7 +116,7 @@ def test_a_range_stores_the_good_days_and_names_the_bad_one(store: ObjectStore, 
     assert [newest(instance, "detections", day) is not None for day in DAYS] == [True, False, True]
 
 
-def test_a_range_has_an_evaluation_of_each_check_for_each_day(store: ObjectStore, instance: dg.DagsterInstance) -> None:
+def test_a_range_has_an_evaluation_of_each_check_for_each_day(store, instance):
     for day in DAYS:
         add_frames(store, day, 0.6)
     write_chain(store, [dead_letter(n, DAYS[1]) for n in range(3)], chain=chain_of(DAYS[1], 7))
@@ -137,9 +133,7 @@ def test_a_range_has_an_evaluation_of_each_check_for_each_day(store: ObjectStore
     assert report.metadata["dead_letters"].value == 3, "also those whose records were written on another day"
 
 
-def test_a_check_that_does_not_apply_to_a_build_passes_and_says_why(
-    store: ObjectStore, instance: dg.DagsterInstance
-) -> None:
+def test_a_check_that_does_not_apply_to_a_build_passes_and_says_why(store, instance):
     add_frames(store, DAY, 0.6)
     assert build(instance, DAY).success
     add_frames(store, DAY, 0.7, number=1, camera=1)
@@ -149,9 +143,7 @@ def test_a_check_that_does_not_apply_to_a_build_passes_and_says_why(
     assert passes(instance, AGREES)
 
 
-def test_counts_that_do_not_add_up_to_the_detections_are_a_warning(
-    store: ObjectStore, instance: dg.DagsterInstance
-) -> None:
+def test_counts_that_do_not_add_up_to_the_detections_are_a_warning(store, instance):
     add_frames(store, DAYS[0], 0.6)
     add_frames(store, DAYS[1], 0.6, 0.7)
     assert build(instance, DAYS[0], DAYS[1]).success
@@ -160,9 +152,7 @@ def test_counts_that_do_not_add_up_to_the_detections_are_a_warning(
     assert (verdict.ok, verdict.said) == (False, "The counts add up to 2; the day has 1 detection.")
 
 
-def test_a_failed_blocking_check_passes_once_the_repaired_day_is_built(
-    store: ObjectStore, instance: dg.DagsterInstance
-) -> None:
+def test_a_failed_blocking_check_passes_once_the_repaired_day_is_built(store, instance):
     keeping = Keeping(store, instance)
     add_frames(store, DAY, IMPOSSIBLE)
     (rejected,) = keeping.run(keeping.requests())

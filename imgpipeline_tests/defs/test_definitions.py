@@ -10,7 +10,7 @@ from imgpipeline.defs.assets.daily import STEP
 from imgpipeline.defs.partitions import DAYS
 from imgpipeline.lake.days.day_rows import RECIPE
 from imgpipeline.lake.days.summaries import SUMMARIES, recipe
-from imgpipeline.lake.schema.tables import DAY_TABLES, SUMMARY_TABLES, Table
+from imgpipeline.lake.schema.tables import DAY_TABLES, SUMMARY_TABLES
 from imgpipeline.lake.schema.tracks import TRACK_TABLES
 from imgpipeline.settings import load_settings
 
@@ -45,14 +45,14 @@ def node(name: str) -> dg.AssetSpec:
     return next(spec for spec in defs.resolve_all_asset_specs() if spec.key == dg.AssetKey(name))
 
 
-def test_each_layer_has_these_assets() -> None:
+def test_each_layer_has_these_assets():
     groups = {name for name, _ in LAYERS.values()}
     found = {key.to_user_string() for key in GRAPH.get_all_asset_keys() if GRAPH.get(key).group_name in groups}
     assert found == set(LAYERS)
 
 
 @pytest.mark.parametrize("name", LAYERS)
-def test_each_asset_says_its_layer_owner_kind_and_what_it_answers(name: str) -> None:
+def test_each_asset_says_its_layer_owner_kind_and_what_it_answers(name):
     node = GRAPH.get(dg.AssetKey(name))
     group, parents = LAYERS[name]
     assert node.group_name == group
@@ -67,7 +67,7 @@ def test_each_asset_says_its_layer_owner_kind_and_what_it_answers(name: str) -> 
 
 
 @pytest.mark.parametrize("name", TABLES)
-def test_each_table_shows_its_columns_with_type_unit_and_meaning(name: str) -> None:
+def test_each_table_shows_its_columns_with_type_unit_and_meaning(name):
     schema = node(name).metadata["dagster/column_schema"]
     table = TABLES[name]
     assert [(c.name, c.type, c.description) for c in schema.columns] == [
@@ -79,7 +79,7 @@ def test_each_table_shows_its_columns_with_type_unit_and_meaning(name: str) -> N
 
 
 @pytest.mark.parametrize("name", TABLES)
-def test_each_column_names_the_columns_it_is_made_of_and_they_exist(name: str) -> None:
+def test_each_column_names_the_columns_it_is_made_of_and_they_exist(name):
     """Every column of a summary except `day` has upstream columns; those of day tables have none."""
     lineage = node(name).metadata["dagster/column_lineage"].deps_by_column
     assert set(lineage) == set(TABLES[name].names)
@@ -93,7 +93,7 @@ def test_each_column_names_the_columns_it_is_made_of_and_they_exist(name: str) -
 
 
 @pytest.mark.parametrize("table", TRACK_TABLES, ids=[table.name for table in TRACK_TABLES])
-def test_what_tracks_are_made_of_exists(table: Table) -> None:
+def test_what_tracks_are_made_of_exists(table):
     lineage = node(table.name).metadata["dagster/column_lineage"].deps_by_column
     assert set(lineage) == set(table.names)
     for dep in (dep for deps in lineage.values() for dep in deps):
@@ -102,7 +102,7 @@ def test_what_tracks_are_made_of_exists(table: Table) -> None:
 
 
 @pytest.mark.parametrize("name", DAILY)
-def test_the_code_version_is_the_hash_by_which_the_lake_decides_what_to_build_again(name: str) -> None:
+def test_the_code_version_is_the_hash_by_which_the_lake_decides_what_to_build_again(name):
     version = GRAPH.get(dg.AssetKey(name)).code_version
     if name in SUMMARIES:
         assert version == recipe(name, load_settings())
@@ -112,11 +112,11 @@ def test_the_code_version_is_the_hash_by_which_the_lake_decides_what_to_build_ag
         assert version
 
 
-def test_the_daily_assets_are_one_step() -> None:
+def test_the_daily_assets_are_one_step():
     assert {defs.resolve_assets_def(name).op.name for name in DAILY} == {STEP}
 
 
-def test_what_guards_against_spreading_blocks_and_the_rest_warns() -> None:
+def test_what_guards_against_spreading_blocks_and_the_rest_warns():
     checks = {key: GRAPH.get(key) for key in GRAPH.asset_check_keys}
     blocking = {(key.asset_key.to_user_string(), key.name) for key, node in checks.items() if node.blocking}
     assert blocking == {
@@ -132,12 +132,12 @@ def test_what_guards_against_spreading_blocks_and_the_rest_warns() -> None:
     assert all(node.description for node in checks.values())
 
 
-def test_the_days_reach_from_the_setting_to_today() -> None:
+def test_the_days_reach_from_the_setting_to_today():
     assert DAYS.get_first_partition_key() == load_settings().first_day.isoformat()
     assert DAYS.get_last_partition_key() == datetime.now(UTC).date().isoformat()
 
 
-def test_descriptions_are_plain_text() -> None:
+def test_descriptions_are_plain_text():
     """The catalog and the pages of sensors and schedules show Markdown source; other pages render it."""
     graph = defs.resolve_asset_graph()
     described = [
@@ -151,18 +151,18 @@ def test_descriptions_are_plain_text() -> None:
     assert [text for text in texts if "`" in text or "**" in text] == []
 
 
-def test_what_starts_work_runs_without_being_switched_on() -> None:
+def test_what_starts_work_runs_without_being_switched_on():
     sensors = {sensor.name: sensor for sensor in defs.sensors or []}
     for name in ("frames_sensor", "keep_tables_current", "source_silence"):
         assert sensors[name].default_status is dg.DefaultSensorStatus.RUNNING
 
 
 @pytest.mark.parametrize("name", ["ingest_folder", "ingest_video"])
-def test_runs_that_ingest_are_marked_as_such(name: str) -> None:
+def test_runs_that_ingest_are_marked_as_such(name):
     assert defs.resolve_job_def(name).tags["imgpipeline/work"] == "ingest"
 
 
-def test_the_detection_job_runs_in_one_process_and_counts_as_detection() -> None:
+def test_the_detection_job_runs_in_one_process_and_counts_as_detection():
     job = defs.resolve_job_def("detect_frames")
     assert job.executor_def is dg.in_process_executor
     assert job.tags["imgpipeline/work"] == "detection"

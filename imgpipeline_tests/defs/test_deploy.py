@@ -1,7 +1,6 @@
 """The instance for servers: a real job with its history in PostgreSQL and its output in S3."""
 
 import uuid
-from pathlib import Path
 
 import boto3
 import dagster as dg
@@ -10,8 +9,8 @@ import yaml
 
 from imgpipeline.settings import Settings
 from imgpipeline_tests.defs.frames import announce_frames
-from imgpipeline_tests.defs.site import MODULE, REPOSITORY, Site, make_site
-from imgpipeline_tests.servers.postgres_server import USER, PostgresServer
+from imgpipeline_tests.defs.site import MODULE, REPOSITORY, make_site
+from imgpipeline_tests.servers.postgres_server import USER
 from imgpipeline_tests.servers.s3_server import S3Bucket
 
 CONFIGURATION = REPOSITORY / "deploy" / "dagster.yaml"
@@ -32,9 +31,7 @@ def logged_output(bucket: S3Bucket) -> dict[str, str]:
 
 
 @pytest.mark.slow
-def test_a_job_runs_with_its_history_in_postgresql_and_its_output_in_s3(
-    site: Site, postgres: PostgresServer, bucket: S3Bucket, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_job_runs_with_its_history_in_postgresql_and_its_output_in_s3(site, postgres, bucket, monkeypatch):
     database = f"dagster_{uuid.uuid4().hex[:8]}"
     postgres.create_database(database)
     variables = site.variables | {
@@ -64,7 +61,7 @@ def test_a_job_runs_with_its_history_in_postgresql_and_its_output_in_s3(
     assert bucket.secret_access_key not in "".join(logs.values())
 
 
-def test_all_that_is_secret_comes_from_the_environment() -> None:
+def test_all_that_is_secret_comes_from_the_environment():
     configuration = yaml.safe_load(CONFIGURATION.read_text())
     database = configuration["storage"]["postgres"]["postgres_db"]
     assert database["username"] == {"env": "DAGSTER_POSTGRES_USER"}
@@ -73,7 +70,7 @@ def test_all_that_is_secret_comes_from_the_environment() -> None:
 
 
 @pytest.mark.parametrize("path", ["dagster.yaml", "deploy/dagster.yaml"])
-def test_detection_leaves_slots_for_the_tables(path: str) -> None:
+def test_detection_leaves_slots_for_the_tables(path):
     configuration = yaml.safe_load((REPOSITORY / path).read_text())
     queue = configuration["run_coordinator"]["config"]
     limits = {limit["value"]: limit["limit"] for limit in queue["tag_concurrency_limits"]}
@@ -85,7 +82,7 @@ def test_detection_leaves_slots_for_the_tables(path: str) -> None:
 
 @pytest.mark.fault(45)
 @pytest.mark.parametrize("path", [REPOSITORY / "dagster.yaml", CONFIGURATION], ids=["one machine", "servers"])
-def test_fault_45_a_slow_start_is_left_to_the_sensor_which_grows_more_patient(path: Path) -> None:
+def test_fault_45_a_slow_start_is_left_to_the_sensor_which_grows_more_patient(path):
     """A run that starts too slowly is taken over; the next one gets twice as long, and Dagster must not end it."""
     monitoring = yaml.safe_load(path.read_text())["run_monitoring"]
-    assert monitoring["start_timeout_seconds"] > 4 * Settings(_env_file=None).takeover_s  # type: ignore[call-arg]  # pydantic-settings' own argument
+    assert monitoring["start_timeout_seconds"] > 4 * Settings(_env_file=None).takeover_s

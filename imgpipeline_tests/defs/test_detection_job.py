@@ -32,7 +32,7 @@ def reported(site: Site) -> list[dg.AssetMaterialization]:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("topic", [3], indirect=True)
-def test_without_configuration_it_follows_all_partitions_and_reports_each_day(site: Site) -> None:
+def test_without_configuration_it_follows_all_partitions_and_reports_each_day(site):
     for n in range(4):
         announce_frames(site.settings, 3, start=START + timedelta(days=n % 2), source=f"camera-{n}")
     site.run(*EXECUTE)
@@ -48,7 +48,7 @@ def test_without_configuration_it_follows_all_partitions_and_reports_each_day(si
     assert run.dagster_run.tags["imgpipeline/work"] == "detection"
 
 
-def test_a_failure_shows_the_message_of_a_known_error_without_a_traceback(site: Site) -> None:
+def test_a_failure_shows_the_message_of_a_known_error_without_a_traceback(site):
     site.variables["IMGPIPELINE_KAFKA_TOPIC"] = "no-such-topic"
     done = site.run(*EXECUTE, check=False)
     assert done.returncode != 0
@@ -79,7 +79,7 @@ def check_that_the_rest_is_left(site: Site) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_a_stopped_run_commits_finished_work(site: Site, number: signal.Signals) -> None:
+def test_a_stopped_run_commits_finished_work(site, number):
     site.variables |= SMALL_STEPS
     announce_frames(site.settings, BACKLOG)
     with (site.home / "execute.log").open("w") as log:
@@ -104,7 +104,7 @@ def hang_when_told_to_stop() -> None:
         time.sleep(60)
 
 
-def test_a_run_that_hangs_when_it_is_stopped_is_ended_by_the_system() -> None:
+def test_a_run_that_hangs_when_it_is_stopped_is_ended_by_the_system():
     process = multiprocessing.get_context("fork").Process(target=hang_when_told_to_stop)
     process.start()
     process.join(30)
@@ -112,7 +112,7 @@ def test_a_run_that_hangs_when_it_is_stopped_is_ended_by_the_system() -> None:
 
 
 @pytest.mark.slow
-def test_a_run_that_is_terminated_in_the_ui_commits_finished_work(site: Site) -> None:
+def test_a_run_that_is_terminated_in_the_ui_commits_finished_work(site):
     """Uses the call behind the UI's button, which asks the code server to end the process of the run."""
     site.variables |= SMALL_STEPS
     announce_frames(site.settings, BACKLOG)

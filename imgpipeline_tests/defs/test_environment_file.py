@@ -60,7 +60,7 @@ def seen(site: Site) -> list[tuple[str, Mapping[str, object], str | None]]:
 
 
 @pytest.mark.medium
-def test_the_environment_wins_in_job_execute_and_variables_that_only_the_file_has_stay(folder: Site) -> None:
+def test_the_environment_wins_in_job_execute_and_variables_that_only_the_file_has_stay(folder):
     folder.run("dagster", "job", "execute", "-f", "probe.py", "-j", "probe")
     assert {name for name, _, _ in seen(folder)} == {"code location", "run"}
     assert [settings for _, settings, _ in seen(folder)] == [EXPECTED] * len(seen(folder))
@@ -68,7 +68,7 @@ def test_the_environment_wins_in_job_execute_and_variables_that_only_the_file_ha
 
 
 @pytest.mark.slow
-def test_the_environment_wins_in_dev_and_its_runs_and_a_changed_file_reaches_both(folder: Site) -> None:
+def test_the_environment_wins_in_dev_and_its_runs_and_a_changed_file_reaches_both(folder):
     """A launched run has the environment of the code server that executes it, not that of `job launch`."""
     command: list[str | Path] = [
         "env",

@@ -67,7 +67,7 @@ def rules_with_events(store: ObjectStore) -> list[tuple[str, int]]:
         return lake.query("SELECT rule, count(*) FROM events GROUP BY ALL").rows
 
 
-def test_the_rotate_pattern_becomes_two_events(store: ObjectStore):
+def test_the_rotate_pattern_becomes_two_events(store):
     with dg.DagsterInstance.ephemeral() as instance:
         materialize(instance)
         event = instance.get_latest_materialization_event(dg.AssetKey("events"))
@@ -77,7 +77,7 @@ def test_the_rotate_pattern_becomes_two_events(store: ObjectStore):
     assert event.asset_materialization.metadata["dagster/row_count"].value == 2
 
 
-def test_automation_keeps_the_rules_of_past_days_and_a_backfill_uses_the_new_ones(store: ObjectStore, rules_file: Path):
+def test_automation_keeps_the_rules_of_past_days_and_a_backfill_uses_the_new_ones(store, rules_file):
     with dg.DagsterInstance.ephemeral() as instance:
         materialize(instance)
         rules_file.write_text(CHANGE.replace("changed", "other"))
@@ -106,7 +106,7 @@ def newest(instance: dg.DagsterInstance, asset: str) -> dg.AssetMaterialization:
     return event.asset_materialization
 
 
-def test_zones_lines_and_events_are_materialized_from_tracks(road: ObjectStore):
+def test_zones_lines_and_events_are_materialized_from_tracks(road):
     with dg.DagsterInstance.ephemeral() as instance:
         materialize(instance)
         said = {name: newest(instance, name) for name in ("zone_occupancy", "line_crossings", "events")}
@@ -119,7 +119,7 @@ def test_zones_lines_and_events_are_materialized_from_tracks(road: ObjectStore):
     assert {name: each.metadata["dagster/row_count"].value for name, each in said.items()} == dict.fromkeys(said, 1)
 
 
-def test_each_materialization_has_code_version_and_data_version(road: ObjectStore, rules_file: Path):
+def test_each_materialization_has_code_version_and_data_version(road, rules_file):
     with dg.DagsterInstance.ephemeral() as instance:
         materialize(instance)
         before = {name: newest(instance, name).tags or {} for name in ("zone_occupancy", "line_crossings")}
@@ -143,7 +143,7 @@ def test_the_time_zone_is_part_of_the_code_version_of_events_only():
     assert {name for name in TABLES if here[name] != there[name]} == {"events"}
 
 
-def test_without_the_setting_nothing_is_due(store: ObjectStore):
+def test_without_the_setting_nothing_is_due(store):
     assert set(TABLES) <= day_states(store, load_settings(), now=NOON)[DAY].keys()
     assert not set(TABLES) & day_states(store, load_settings(rules_file=None), now=NOON)[DAY].keys()
 

@@ -3,7 +3,6 @@
 import signal
 import subprocess
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 
 import dagster as dg
 import pytest
@@ -49,13 +48,13 @@ def follow(site: Site) -> None:
     follow_lane(site.settings.model_copy(update={"linger_s": 0.2}), EVERYTHING, run_id="x", report=lambda _: None)
 
 
-def test_it_runs_by_default_every_five_seconds() -> None:
+def test_it_runs_by_default_every_five_seconds():
     assert frames_sensor.default_status is dg.DefaultSensorStatus.RUNNING
     assert frames_sensor.minimum_interval_seconds == 5
 
 
 @pytest.mark.parametrize("topic", [4], indirect=True)
-def test_it_requests_a_run_for_each_lane_with_lag_and_none_when_all_is_done(sensor: Sensor) -> None:
+def test_it_requests_a_run_for_each_lane_with_lag_and_none_when_all_is_done(sensor):
     assert "Nothing new: the ledger has reached the end of the log in 4 partitions" in sensor.skip_reason()
     sensor.set(IMGPIPELINE_LANES="2")
     for n in range(8):
@@ -70,9 +69,7 @@ def test_it_requests_a_run_for_each_lane_with_lag_and_none_when_all_is_done(sens
 
 @pytest.mark.fault(12)
 @pytest.mark.parametrize("topic", [2], indirect=True)
-def test_a_partition_whose_records_expired_gets_no_run_and_fails_the_check_until_the_loss_is_accepted(
-    sensor: Sensor, tmp_path: Path
-) -> None:
+def test_a_partition_whose_records_expired_gets_no_run_and_fails_the_check_until_the_loss_is_accepted(sensor, tmp_path):
     settings = sensor.site.settings
     announce_frames(settings, 3)
     follow(sensor.site)
@@ -113,7 +110,7 @@ def test_a_partition_whose_records_expired_gets_no_run_and_fails_the_check_until
 
 @pytest.mark.fault(40)
 @pytest.mark.parametrize("topic", [2], indirect=True)
-def test_a_partition_whose_last_segment_is_damaged_stops_alone(sensor: Sensor, tmp_path: Path) -> None:
+def test_a_partition_whose_last_segment_is_damaged_stops_alone(sensor, tmp_path):
     settings, store = sensor.site.settings, open_store(sensor.site.settings)
     sources = [f"camera-{n}" for n in range(6)]
     for source in sources:
@@ -152,7 +149,7 @@ def test_a_partition_whose_last_segment_is_damaged_stops_alone(sensor: Sensor, t
 
 
 @pytest.mark.fault(64)
-def test_health_names_the_error_of_failing_runs_and_a_sensor_that_is_off(sensor: Sensor, tmp_path: Path) -> None:
+def test_health_names_the_error_of_failing_runs_and_a_sensor_that_is_off(sensor, tmp_path):
     settings = sensor.site.settings
     environment = environment_of(settings)
 
@@ -179,7 +176,7 @@ def test_health_names_the_error_of_failing_runs_and_a_sensor_that_is_off(sensor:
     assert problem_of() == problem_of("--lag", "0") == "{}"
 
 
-def test_a_live_run_keeps_it_waiting_and_an_ended_one_does_not(sensor: Sensor) -> None:
+def test_a_live_run_keeps_it_waiting_and_an_ended_one_does_not(sensor):
     announce_frames(sensor.site.settings, 1)
     run_id = sensor.add_run(dg.DagsterRunStatus.STARTED)
     assert f"run {run_id[:8]} follows it" in sensor.skip_reason()
@@ -188,9 +185,7 @@ def test_a_live_run_keeps_it_waiting_and_an_ended_one_does_not(sensor: Sensor) -
 
 
 @pytest.mark.fault(41)
-def test_fault_41_runs_whose_process_is_gone_are_marked_and_replaced_at_once_and_never_fill_the_queue(
-    sensor: Sensor,
-) -> None:
+def test_fault_41_runs_whose_process_is_gone_are_marked_and_replaced_at_once_and_never_fill_the_queue(sensor):
     announce_frames(sensor.site.settings, 1)
     dead = [sensor.add_run(dg.DagsterRunStatus.STARTED, notes={PROCESS_TAG: GONE}) for _ in range(20)]
     assert len(sensor.requests()) == 1
@@ -200,9 +195,7 @@ def test_fault_41_runs_whose_process_is_gone_are_marked_and_replaced_at_once_and
 
 @pytest.mark.fault(41)
 @pytest.mark.timeout(60, func_only=True)
-def test_fault_41_a_broker_that_is_away_is_a_skip_reason_and_lost_builds_are_marked_nevertheless(
-    sensor: Sensor,
-) -> None:
+def test_fault_41_a_broker_that_is_away_is_a_skip_reason_and_lost_builds_are_marked_nevertheless(sensor):
     """After a power failure, Dagster still shows a build as started; automation would wait an hour for it."""
     sensor.set(IMGPIPELINE_KAFKA_BOOTSTRAP_SERVERS=f"127.0.0.1:{free_port()}")
     job = defs.resolve_implicit_global_asset_job_def()
@@ -213,9 +206,7 @@ def test_fault_41_a_broker_that_is_away_is_a_skip_reason_and_lost_builds_are_mar
 
 
 @pytest.mark.fault(7)
-def test_fault_7_a_run_that_a_daemon_created_and_never_submitted_does_not_keep_its_lane_waiting(
-    sensor: Sensor, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_fault_7_a_run_that_a_daemon_created_and_never_submitted_does_not_keep_its_lane_waiting(sensor, monkeypatch):
     announce_frames(sensor.site.settings, 1)
     run_id = sensor.add_run(dg.DagsterRunStatus.NOT_STARTED)
     assert "waits for a slot" in sensor.skip_reason()
@@ -224,9 +215,7 @@ def test_fault_7_a_run_that_a_daemon_created_and_never_submitted_does_not_keep_i
     assert sensor.status(run_id) is dg.DagsterRunStatus.FAILURE
 
 
-def test_a_run_without_progress_is_overtaken_after_the_time_of_the_setting_and_its_process_killed(
-    sensor: Sensor,
-) -> None:
+def test_a_run_without_progress_is_overtaken_after_the_time_of_the_setting_and_its_process_killed(sensor):
     sensor.set(IMGPIPELINE_TAKEOVER_S="1")
     announce_frames(sensor.site.settings, 1)
     process = subprocess.Popen(["sleep", "600"])
@@ -242,9 +231,7 @@ def test_a_run_without_progress_is_overtaken_after_the_time_of_the_setting_and_i
 
 
 @pytest.mark.fault(43)
-def test_fault_43_a_run_is_not_taken_over_for_the_time_it_waited_in_the_queue(
-    sensor: Sensor, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_fault_43_a_run_is_not_taken_over_for_the_time_it_waited_in_the_queue(sensor, monkeypatch):
     began = datetime.now(UTC)
 
     def at(after_s: float) -> datetime:
@@ -266,7 +253,7 @@ def test_fault_43_a_run_is_not_taken_over_for_the_time_it_waited_in_the_queue(
     assert "no progress for 190 s while its lane had lag; it has been running for 190 s" in failure.message
 
 
-def test_failures_at_one_ledger_end_make_it_back_off_and_say_so(sensor: Sensor) -> None:
+def test_failures_at_one_ledger_end_make_it_back_off_and_say_so(sensor):
     announce_frames(sensor.site.settings, 1)
     (request,) = sensor.requests()
     for _ in range(3):
@@ -286,9 +273,7 @@ def test_failures_at_one_ledger_end_make_it_back_off_and_say_so(sensor: Sensor) 
     ],
     ids=["died", "failed with an error"],
 )
-def test_fault_38_what_became_of_three_runs_decides_whether_the_next_is_careful(
-    sensor: Sensor, notes: dict[str, str], is_careful: bool
-) -> None:
+def test_fault_38_what_became_of_three_runs_decides_whether_the_next_is_careful(sensor, notes, is_careful):
     sensor.set(IMGPIPELINE_RETRY_PAUSE_S="0.01")
     announce_frames(sensor.site.settings, 1)
     (first,) = sensor.requests()
@@ -303,7 +288,7 @@ def test_fault_38_what_became_of_three_runs_decides_whether_the_next_is_careful(
 
 
 @pytest.mark.fault(9)
-def test_fault_9_a_sensor_that_forgets_hides_no_frame_and_repeats_none(sensor: Sensor) -> None:
+def test_fault_9_a_sensor_that_forgets_hides_no_frame_and_repeats_none(sensor):
     announce_frames(sensor.site.settings, 3)
     follow(sensor.site)
     assert "Nothing new" in sensor.skip_reason()
@@ -316,7 +301,7 @@ def test_fault_9_a_sensor_that_forgets_hides_no_frame_and_repeats_none(sensor: S
     check(sensor.site.settings)
 
 
-def test_what_is_wrong_is_the_skip_reason_and_names_the_setting(sensor: Sensor) -> None:
+def test_what_is_wrong_is_the_skip_reason_and_names_the_setting(sensor):
     sensor.set(IMGPIPELINE_KAFKA_TOPIC="no-such-topic")
     assert "There is no topic 'no-such-topic'" in sensor.skip_reason()
     sensor.set(**sensor.site.variables | {"AWS_SECRET_ACCESS_KEY": "canary-secret"})
@@ -325,7 +310,7 @@ def test_what_is_wrong_is_the_skip_reason_and_names_the_setting(sensor: Sensor) 
     assert "canary-secret" not in reason
 
 
-def test_a_topic_that_is_absent_is_named_and_the_other_is_followed(sensor: Sensor) -> None:
+def test_a_topic_that_is_absent_is_named_and_the_other_is_followed(sensor):
     topic = sensor.site.settings.kafka_topic
     sensor.set(IMGPIPELINE_KAFKA_TOPIC=f"absent,{topic}", IMGPIPELINE_LANES="2")
     assert "There is no topic 'absent'" in sensor.skip_reason()
@@ -335,7 +320,7 @@ def test_a_topic_that_is_absent_is_named_and_the_other_is_followed(sensor: Senso
     assert lane_of(request.run_config) == Lane(1, 2)
 
 
-def test_ledger_ends_survive_their_tag() -> None:
+def test_ledger_ends_survive_their_tag():
     ends = {Place(n % 2, n): n * 1000 for n in range(64)}
     assert parse_ends(format_ends(ends)) == ends
     assert parse_ends(format_ends({Place(0, 99): 5, **ends})) == {Place(0, 99): 5, **dict(list(ends.items())[:63])}

@@ -31,26 +31,20 @@ def build(instance: dg.DagsterInstance) -> None:
     instance.report_runless_asset_event(dg.AssetMaterialization("label_counts", partition=DAY))
 
 
-def test_without_a_single_build_nothing_is_claimed(
-    instance: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_without_a_single_build_nothing_is_claimed(instance, monkeypatch):
     assert state_after(instance, monkeypatch, 1000) is FreshnessState.UNKNOWN
 
 
 @pytest.mark.parametrize(
     ("hours", "state"), [(13, FreshnessState.PASS), (15, FreshnessState.WARN), (27, FreshnessState.FAIL)]
 )
-def test_a_pipeline_that_stands_still_is_told_of(
-    instance: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch, hours: float, state: FreshnessState
-) -> None:
+def test_a_pipeline_that_stands_still_is_told_of(instance, monkeypatch, hours, state):
     build(instance)
     assert state_after(instance, monkeypatch, hours) is state
 
 
 @pytest.mark.medium
-def test_cameras_that_are_off_are_not_told_of_because_the_last_day_is_built_again_before(
-    instance: dg.DagsterInstance,
-) -> None:
+def test_cameras_that_are_off_are_not_told_of_because_the_last_day_is_built_again_before(instance):
     last, states = date.fromisoformat(DAY), {date.fromisoformat(DAY): {}, date(2026, 2, 1): {}}
     assert sign_of_life(instance, states, datetime.now(UTC)) == [], "without a single build nothing is claimed"
     build(instance)

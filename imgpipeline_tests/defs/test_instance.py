@@ -44,12 +44,12 @@ def ask(port: int, query: str) -> str | None:
 
 
 @pytest.mark.medium
-def test_definitions_are_valid(folder: Site) -> None:
+def test_definitions_are_valid(folder):
     folder.run("dagster", "definitions", "validate")
 
 
 @pytest.mark.slow
-def test_dg_finds_the_same(folder: Site) -> None:
+def test_dg_finds_the_same(folder):
     done = folder.run("dg", "check", "defs")
     assert "All definitions loaded successfully" in done.stdout + done.stderr
     listed = folder.run("dg", "list", "defs", "--json").stdout
@@ -58,7 +58,7 @@ def test_dg_finds_the_same(folder: Site) -> None:
 
 
 @pytest.mark.slow
-def test_dev_starts_as_it_is_with_its_sensors_running(folder: Site) -> None:
+def test_dev_starts_as_it_is_with_its_sensors_running(folder):
     """DAGSTER_HOME is not set; without Kafka, the sensor skips with a message instead of failing."""
     port = free_port()
     environment = {name: value for name, value in folder.environment.items() if name != "DAGSTER_HOME"}

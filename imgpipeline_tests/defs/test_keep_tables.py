@@ -12,7 +12,6 @@ from imgpipeline.settings import load_settings
 from imgpipeline_tests.defs.keeping import Keeping, announce, assets_of, days_of
 from imgpipeline_tests.defs.stored_days import add_frames, newest
 from imgpipeline_tests.faults.counting_relay import CountingRelay
-from imgpipeline_tests.servers.s3_server import S3Bucket, S3Server
 
 DAY = date(2026, 3, 1)
 DAYS = [DAY + timedelta(days=n) for n in range(3)]
@@ -30,9 +29,7 @@ def keeping(store: ObjectStore, instance: dg.DagsterInstance) -> Keeping:
 
 
 @pytest.mark.fault(42)
-def test_fault_42_a_new_day_is_found_without_any_event_built_once_and_then_left_alone(
-    store: ObjectStore, instance: dg.DagsterInstance, keeping: Keeping
-) -> None:
+def test_fault_42_a_new_day_is_found_without_any_event_built_once_and_then_left_alone(store, instance, keeping):
     add_frames(store, DAY, 0.6, 0.9)
     (request,) = keeping.requests()
     assert (assets_of(request), days_of(request)) == (ALL, (str(DAY), str(DAY)))
@@ -43,9 +40,7 @@ def test_fault_42_a_new_day_is_found_without_any_event_built_once_and_then_left_
     assert keeping.requests(after_s=600) == []
 
 
-def test_segments_after_a_build_are_built_when_the_pause_is_over(
-    store: ObjectStore, instance: dg.DagsterInstance, keeping: Keeping
-) -> None:
+def test_segments_after_a_build_are_built_when_the_pause_is_over(store, instance, keeping):
     add_frames(store, DAY, 0.6)
     keeping.run(keeping.requests())
     add_frames(store, DAY, 0.7, number=1, camera=1)
@@ -55,9 +50,7 @@ def test_segments_after_a_build_are_built_when_the_pause_is_over(
     assert assets_of(request) == ALL
 
 
-def test_an_event_wakes_the_sensor_and_does_not_decide(
-    store: ObjectStore, instance: dg.DagsterInstance, keeping: Keeping
-) -> None:
+def test_an_event_wakes_the_sensor_and_does_not_decide(store, instance, keeping):
     assert keeping.requests() == []
     add_frames(store, DAY, 0.6)
     assert keeping.requests(after_s=15) == [], "nobody told it"
@@ -66,7 +59,7 @@ def test_an_event_wakes_the_sensor_and_does_not_decide(
     assert days_of(request) == (str(DAY), str(DAY))
 
 
-def test_a_lost_summary_is_built_again_with_what_reads_it(store: ObjectStore, keeping: Keeping) -> None:
+def test_a_lost_summary_is_built_again_with_what_reads_it(store, keeping):
     add_frames(store, DAY, 0.6)
     keeping.run(keeping.requests())
     store.delete(summary_key("label_counts", DAY))
@@ -74,7 +67,7 @@ def test_a_lost_summary_is_built_again_with_what_reads_it(store: ObjectStore, ke
     assert assets_of(request) == {"label_counts", "label_totals", "daily_report"}
 
 
-def test_a_damaged_table_waits_for_a_person(store: ObjectStore, keeping: Keeping) -> None:
+def test_a_damaged_table_waits_for_a_person(store, keeping):
     add_frames(store, DAY, 0.6)
     keeping.run(keeping.requests())
     store.put(day_table_key("detections", DAY), b"rotten")
@@ -83,9 +76,7 @@ def test_a_damaged_table_waits_for_a_person(store: ObjectStore, keeping: Keeping
     assert days_of(request) == (str(DAYS[1]), str(DAYS[1]))
 
 
-def test_an_object_that_fails_stops_no_other_and_the_run_names_it(
-    store: ObjectStore, instance: dg.DagsterInstance, keeping: Keeping
-) -> None:
+def test_an_object_that_fails_stops_no_other_and_the_run_names_it(store, instance, keeping):
     add_frames(store, DAY, 0.6)
     keeping.run(keeping.requests())
     store.put(summary_key("label_counts", DAY), b"rotten")
@@ -101,7 +92,7 @@ def test_an_object_that_fails_stops_no_other_and_the_run_names_it(
     assert keeping.requests(after_s=4000) == [], "it waits for a person"
 
 
-def test_consecutive_past_days_share_a_run(store: ObjectStore, keeping: Keeping) -> None:
+def test_consecutive_past_days_share_a_run(store, keeping):
     for day in (*DAYS, DAYS[2] + timedelta(days=2)):
         add_frames(store, day, 0.6)
     later, first = keeping.requests()
@@ -113,9 +104,7 @@ def test_consecutive_past_days_share_a_run(store: ObjectStore, keeping: Keeping)
 
 
 @pytest.mark.servers
-def test_a_tick_without_news_costs_a_few_requests_with_any_number_of_partitions(
-    s3: S3Server, bucket: S3Bucket, instance: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_tick_without_news_costs_a_few_requests_with_any_number_of_partitions(s3, bucket, instance, monkeypatch):
     for name, value in bucket.environment().items():
         monkeypatch.setenv(name, value)
     with CountingRelay(s3.port) as relay:
@@ -134,9 +123,7 @@ def test_a_tick_without_news_costs_a_few_requests_with_any_number_of_partitions(
         assert relay.requests.total() - before <= 4 * 4
 
 
-def test_nothing_is_requested_while_a_detection_run_starts_on_a_busy_machine(
-    store: ObjectStore, keeping: Keeping, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_nothing_is_requested_while_a_detection_run_starts_on_a_busy_machine(store, keeping, monkeypatch):
     starting = True
     monkeypatch.setattr("imgpipeline.defs.keep_tables.is_starting", lambda *_: starting)
     add_frames(store, DAY, 0.6)

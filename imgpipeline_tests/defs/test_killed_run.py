@@ -58,7 +58,7 @@ def meet(site: Site, fault: str) -> None:
 
 
 @pytest.mark.fault(2)
-def test_after_kill_9_of_a_detection_run_the_next_does_its_work(site: Site) -> None:
+def test_after_kill_9_of_a_detection_run_the_next_does_its_work(site):
     meet(site, "segment put done:3=kill")
     wait_until(lambda: ledger_end(site) == FRAMES, limit_s=240, what="the next run", interval_s=0.3)
     check_that_each_frame_is_there_once(site)
@@ -67,7 +67,7 @@ def test_after_kill_9_of_a_detection_run_the_next_does_its_work(site: Site) -> N
 
 
 @pytest.mark.fault(7)
-def test_after_kill_9_of_daemon_code_server_and_run_the_next_daemon_recovers(site: Site) -> None:
+def test_after_kill_9_of_daemon_code_server_and_run_the_next_daemon_recovers(site):
     """Dagster still shows that run as started; the sensor finds that its process is gone, so nothing waits."""
     meet(site, "segment put done:3=stop")
     pid = process_of(site)
@@ -81,7 +81,7 @@ def test_after_kill_9_of_daemon_code_server_and_run_the_next_daemon_recovers(sit
 
 
 @pytest.mark.fault(44)
-def test_fault_44_a_build_killed_while_it_starts_is_marked_and_its_day_built_again(site: Site) -> None:
+def test_fault_44_a_build_killed_while_it_starts_is_marked_and_its_day_built_again(site):
     """The daemon and its code server are killed too, so no process can tell Dagster."""
     announce_frames(site.settings, 3)
     site.start_daemon()
@@ -98,7 +98,7 @@ def test_fault_44_a_build_killed_while_it_starts_is_marked_and_its_day_built_aga
 
 
 @pytest.mark.fault(6)
-def test_a_run_that_hangs_is_taken_over(site: Site) -> None:
+def test_a_run_that_hangs_is_taken_over(site):
     site.variables["IMGPIPELINE_TAKEOVER_S"] = "15"
     meet(site, "segment put done:3=stop")
     pid = process_of(site)

@@ -4,7 +4,6 @@ import json
 import subprocess
 import sys
 from datetime import date
-from pathlib import Path
 
 import pytest
 
@@ -21,7 +20,7 @@ TABLES = ("duckdb", "pyarrow", "numpy")
 
 
 @pytest.mark.medium
-def test_the_code_location_loads_no_detector_no_kafka_client_and_no_tables() -> None:
+def test_the_code_location_loads_no_detector_no_kafka_client_and_no_tables():
     code = "import json, sys; import imgpipeline.definitions; print(json.dumps(sorted(sys.modules)))"
     done = subprocess.run([sys.executable, "-c", code], cwd=REPOSITORY, capture_output=True, text=True, check=True)
     loaded = json.loads(done.stdout.splitlines()[-1])
@@ -42,7 +41,7 @@ print(json.dumps([sorted(sys.modules), told.metadata["skipped"].value, sorted(to
 
 
 @pytest.mark.slow
-def test_a_build_with_nothing_to_do_shows_what_the_last_one_did(tmp_path: Path) -> None:
+def test_a_build_with_nothing_to_do_shows_what_the_last_one_did(tmp_path):
     variables = {"IMGPIPELINE_STORE_URL": (tmp_path / "store").as_uri(), "XDG_CACHE_HOME": str(tmp_path / "cache")}
     site = make_site(tmp_path / "home", variables)
     store = open_store(site.settings)
@@ -68,7 +67,7 @@ if __name__ == "__main__":
 
 
 @pytest.mark.medium
-def test_a_misspelt_setting_is_logged_once_by_the_code_server_and_not_by_its_runs(tmp_path: Path):
+def test_a_misspelt_setting_is_logged_once_by_the_code_server_and_not_by_its_runs(tmp_path):
     file = tmp_path / "load.py"
     file.write_text(LOAD_TWICE)
     env = environment({"IMGPIPELINE_STOR_URL": "canary-1"})

@@ -70,7 +70,7 @@ def ended_pid() -> int:
 
 @pytest.mark.fault(41)
 @pytest.mark.parametrize(("note", "is_lost"), [(GONE, True), (describe_process(), False)], ids=["gone", "here"])
-def test_a_build_whose_recorded_process_is_gone_is_marked(builds: Builds, note: str, is_lost: bool) -> None:
+def test_a_build_whose_recorded_process_is_gone_is_marked(builds, note, is_lost):
     run_id = builds.launch()
     builds.instance.add_run_tags(run_id, noted(run_id, PROCESS_TAG, note))
     assert builds.lost() == [run_id] * is_lost
@@ -78,25 +78,25 @@ def test_a_build_whose_recorded_process_is_gone_is_marked(builds: Builds, note: 
 
 
 @pytest.mark.fault(44)
-def test_fault_44_a_build_whose_process_died_before_its_first_step_is_marked(builds: Builds, ended_pid: int) -> None:
+def test_fault_44_a_build_whose_process_died_before_its_first_step_is_marked(builds, ended_pid):
     run_id = builds.launch(pid=ended_pid, **HERE)
     assert builds.lost() == [run_id]
     assert builds.status(run_id) is dg.DagsterRunStatus.FAILURE
 
 
-def test_a_build_whose_process_is_alive_is_not_marked(builds: Builds) -> None:
+def test_a_build_whose_process_is_alive_is_not_marked(builds):
     builds.launch(pid=os.getpid(), **HERE)
     assert builds.lost() == []
 
 
 @pytest.mark.parametrize("tags", [ELSEWHERE, {}], ids=["another machine", "unknown"])
-def test_a_process_id_of_another_process_table_is_ignored(builds: Builds, ended_pid: int, tags: dict[str, str]) -> None:
+def test_a_process_id_of_another_process_table_is_ignored(builds, ended_pid, tags):
     builds.launch(pid=ended_pid, **tags)
     assert builds.lost() == []
 
 
 @pytest.mark.fault(44)
-def test_fault_44_a_build_that_never_reported_is_lost_once_its_code_server_was_replaced(builds: Builds) -> None:
+def test_fault_44_a_build_that_never_reported_is_lost_once_its_code_server_was_replaced(builds):
     run_id = builds.launch(**HERE)
     builds.now += timedelta(seconds=31)
     assert builds.lost() == [], "its code server lives, and tells Dagster itself"
@@ -104,13 +104,13 @@ def test_fault_44_a_build_that_never_reported_is_lost_once_its_code_server_was_r
     assert builds.lost(serving_since=replaced_at) == [run_id]
 
 
-def test_a_build_that_was_just_launched_may_still_report_after_its_code_server_was_replaced(builds: Builds) -> None:
+def test_a_build_that_was_just_launched_may_still_report_after_its_code_server_was_replaced(builds):
     builds.launch(**HERE)
     builds.now += timedelta(seconds=10)
     assert builds.lost(serving_since=builds.now) == []
 
 
-def test_a_re_executed_build_is_not_mistaken_for_the_first_one(builds: Builds) -> None:
+def test_a_re_executed_build_is_not_mistaken_for_the_first_one(builds):
     """Dagster copies all tags of a run that is re-executed."""
     first = builds.launch()
     builds.instance.add_run_tags(first, noted(first, PROCESS_TAG, GONE))
@@ -121,21 +121,21 @@ def test_a_re_executed_build_is_not_mistaken_for_the_first_one(builds: Builds) -
     assert builds.lost() == []
 
 
-def test_runs_of_jobs_record_the_process_table_whoever_requests_them() -> None:
+def test_runs_of_jobs_record_the_process_table_whoever_requests_them():
     for name in ("detect_frames", "watch_events", "rebuild_days", "redetect_days"):
         assert defs.resolve_job_def(name).tags[PROCESS_TABLE_TAG] == describe_table()
 
 
-def test_builds_that_the_sensor_requests_end_within_an_hour() -> None:
+def test_builds_that_the_sensor_requests_end_within_an_hour():
     request = request_of(Wanted(("day_tables",), (date(2026, 3, 1),), "missing"))
     assert 0 < float(request.tags["dagster/max_runtime"]) <= 3600
 
 
-def test_this_process_is_not_gone() -> None:
+def test_this_process_is_not_gone():
     assert not is_gone(describe_process())
 
 
-def test_a_process_that_was_killed_is_gone_even_before_its_parent_collects_it() -> None:
+def test_a_process_that_was_killed_is_gone_even_before_its_parent_collects_it():
     child = subprocess.Popen([sys.executable, "-c", "import sys; print(1, flush=True); sys.stdin.read()"],
                              stdin=subprocess.PIPE, stdout=subprocess.PIPE)  # fmt: skip
     assert child.stdout is not None
@@ -152,24 +152,24 @@ def test_a_process_that_was_killed_is_gone_even_before_its_parent_collects_it() 
     child.stdin.close()
 
 
-def test_a_reused_process_id_is_another_process() -> None:
+def test_a_reused_process_id_is_another_process():
     *table, pid, _ = json.loads(describe_process())
     assert is_gone(json.dumps([*table, pid, "1"]))
 
 
 @pytest.mark.parametrize("place", [0, 1, 2], ids=["another machine", "another boot", "another container"])
-def test_a_process_on_another_machine_is_not_gone(place: int) -> None:
+def test_a_process_on_another_machine_is_not_gone(place):
     note = json.loads(describe_process())
     note[place], note[-1] = "other", "1"
     assert not is_gone(json.dumps(note))
 
 
 @given(st.one_of(st.none(), st.text(), st.lists(st.one_of(st.integers(), st.text())).map(json.dumps)))
-def test_an_invalid_note_is_not_gone(note: str | None) -> None:
+def test_an_invalid_note_is_not_gone(note):
     assert not is_gone(note)
 
 
-def test_a_recorded_process_is_killed_even_if_it_is_stopped_and_no_other_one() -> None:
+def test_a_recorded_process_is_killed_even_if_it_is_stopped_and_no_other_one():
     child = subprocess.Popen(["sleep", "600"])
     try:
         note = describe_process(child.pid)

@@ -29,7 +29,7 @@ def materialize() -> dict[str, object]:
     return {name: value.value for name, value in event.metadata.items()}
 
 
-def test_a_pass_shows_segments_bundles_bytes_and_saved_requests() -> None:
+def test_a_pass_shows_segments_bundles_bytes_and_saved_requests():
     store = open_store(load_settings())
     write_chain(store, *(sparse(start, 250, DAYS[0]) for start in range(0, 20_250, 250)))
     shown = materialize()
@@ -45,7 +45,7 @@ def test_a_pass_shows_segments_bundles_bytes_and_saved_requests() -> None:
     assert materialize()["bundles"] == 0
 
 
-def test_a_pass_removes_raw_records_without_a_dead_letter() -> None:
+def test_a_pass_removes_raw_records_without_a_dead_letter():
     store = open_store(load_settings())
     put_raw_records(store, CHAIN, [dead_letter(0), dead_letter(1)])
     write_chain(store, [frame(0), dead_letter(1)])
@@ -53,7 +53,7 @@ def test_a_pass_removes_raw_records_without_a_dead_letter() -> None:
     assert [info.key[-74:-70] for info in store.list_objects(RAW_RECORDS)] == ["0001"]
 
 
-def test_a_range_that_cannot_be_bundled_is_counted_and_does_not_fail_the_run() -> None:
+def test_a_range_that_cannot_be_bundled_is_counted_and_does_not_fail_the_run():
     store = open_store(load_settings())
     write_chain(store, *(sparse(start, 250, DAYS[0]) for start in range(0, 20_250, 250)))
     [key] = [info.key for info in store.list_objects("metadata") if info.key.endswith("00000500.jsonl.zst")]
@@ -62,7 +62,7 @@ def test_a_range_that_cannot_be_bundled_is_counted_and_does_not_fail_the_run() -
     assert (shown["bundles"], shown["not_bundled"]) == (1, 1)
 
 
-def test_the_schedule_is_on_by_default() -> None:
+def test_the_schedule_is_on_by_default():
     schedule = defs.resolve_schedule_def("hourly_bundles")
     assert schedule.default_status is dg.DefaultScheduleStatus.RUNNING
     assert (schedule.job_name, schedule.cron_schedule) == ("bundle_segments", "23 * * * *")
@@ -70,14 +70,14 @@ def test_the_schedule_is_on_by_default() -> None:
 
 
 @pytest.mark.medium
-def test_no_deletion_is_requested_without_a_limit(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_deletion_is_requested_without_a_limit(monkeypatch):
     assert "Images are kept" in str(tick(hourly_retention, NOON))
     monkeypatch.setenv("IMGPIPELINE_KEEP_IMAGES_BYTES", "1000")
     assert isinstance(tick(hourly_retention, NOON), list)
 
 
 @pytest.mark.medium
-def test_a_pass_shows_the_number_of_deleted_images(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_pass_shows_the_number_of_deleted_images(monkeypatch):
     monkeypatch.setenv("IMGPIPELINE_KEEP_IMAGES_BYTES", "1")
     store = open_store(load_settings())
     store.put("images/cam-1/2026-01-09/orphan.jpg", b"12345")

@@ -44,12 +44,12 @@ def build_all(store: ObjectStore, *several: date, at: datetime = NIGHT) -> None:
         assert not [done for done in built if done.error]
 
 
-def test_a_night_without_frames_says_why_it_builds_nothing(store: ObjectStore) -> None:
+def test_a_night_without_frames_says_why_it_builds_nothing(store):
     assert "Nothing to build: no frame was announced for 2026-01-10" in str(tick(nightly_rebuild, NIGHT))
 
 
 @pytest.mark.medium
-def test_yesterday_gets_its_last_build_even_if_no_day_is_behind(store: ObjectStore) -> None:
+def test_yesterday_gets_its_last_build_even_if_no_day_is_behind(store):
     write_chain(store, [seen(0), seen(1)], [seen(2, day=NEXT)])
     build_all(store, DAY, NEXT)
     (request,) = tick(nightly_rebuild, datetime.combine(NEXT + timedelta(days=1), NIGHT.timetz()))
@@ -58,7 +58,7 @@ def test_yesterday_gets_its_last_build_even_if_no_day_is_behind(store: ObjectSto
 
 
 @pytest.mark.medium
-def test_days_that_are_behind_are_requested_by_stretches(store: ObjectStore) -> None:
+def test_days_that_are_behind_are_requested_by_stretches(store):
     far = DAY + timedelta(days=5)
     chain = write_chain(store, [seen(0), seen(1, day=NEXT), seen(2, day=far)])
     late = datetime.combine(far + timedelta(days=30), NIGHT.timetz())
@@ -71,7 +71,7 @@ def test_days_that_are_behind_are_requested_by_stretches(store: ObjectStore) -> 
 
 
 @pytest.mark.medium
-def test_a_past_day_with_extended_tables_is_read_once_as_a_whole(store: ObjectStore) -> None:
+def test_a_past_day_with_extended_tables_is_read_once_as_a_whole(store):
     chain = write_chain(store, [seen(0)], [seen(1, day=NEXT)])
     build_all(store, DAY, NEXT)
     append(chain, [seen(2)])
@@ -87,7 +87,7 @@ def test_a_past_day_with_extended_tables_is_read_once_as_a_whole(store: ObjectSt
 
 
 @pytest.mark.medium
-def test_a_day_whose_summary_is_missing_or_older_than_its_tables_is_built(store: ObjectStore) -> None:
+def test_a_day_whose_summary_is_missing_or_older_than_its_tables_is_built(store):
     chain = write_chain(store, [seen(0)], [seen(1, day=NEXT)])
     late = NIGHT + timedelta(days=30)
     build_all(store, DAY, NEXT, at=late)
@@ -100,7 +100,7 @@ def test_a_day_whose_summary_is_missing_or_older_than_its_tables_is_built(store:
 
 
 @pytest.mark.medium
-def test_a_day_that_cannot_be_read_does_not_stop_requests_for_others(store: ObjectStore) -> None:
+def test_a_day_that_cannot_be_read_does_not_stop_requests_for_others(store):
     """One old day has a damaged segment, another a damaged summary; the run of each names the damage."""
     later = NEXT + timedelta(days=1)
     write_chain(store, [seen(0)], [seen(1, day=NEXT)], [seen(2, day=later)])
@@ -115,14 +115,14 @@ def test_a_day_that_cannot_be_read_does_not_stop_requests_for_others(store: Obje
 
 
 @pytest.mark.medium
-def test_a_changed_setting_requests_no_day(store: ObjectStore, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_changed_setting_requests_no_day(store, monkeypatch):
     write_chain(store, [seen(0)])
     build_all(store, DAY)
     monkeypatch.setenv("IMGPIPELINE_SUMMARY_THRESHOLD", "0.6")
     assert due(store) == {}
 
 
-def test_a_night_that_is_evaluated_twice_requests_once_and_the_next_night_again(store: ObjectStore) -> None:
+def test_a_night_that_is_evaluated_twice_requests_once_and_the_next_night_again(store):
     write_chain(store, [seen(0)])
     keys = [
         [request.run_key for request in tick(nightly_rebuild, at)] for at in (NIGHT, NIGHT, NIGHT + timedelta(days=1))
@@ -132,7 +132,7 @@ def test_a_night_that_is_evaluated_twice_requests_once_and_the_next_night_again(
 
 
 @given(days)
-def test_stretches_have_each_day_once_and_are_as_few_as_possible(several: list[date]) -> None:
+def test_stretches_have_each_day_once_and_are_as_few_as_possible(several):
     found = stretches(several)
     assert [day for stretch in found for day in stretch] == sorted(several)
     for stretch in found:
@@ -142,7 +142,7 @@ def test_stretches_have_each_day_once_and_are_as_few_as_possible(several: list[d
 
 
 @given(days)
-def test_requests_name_all_days_and_why(several: list[date]) -> None:
+def test_requests_name_all_days_and_why(several):
     requests = requests_for({day: f"reason {day.day % 2}" for day in several}, NIGHT)
     covered = [
         date.fromisoformat(r.tags[START]) + timedelta(days=n)
@@ -153,11 +153,11 @@ def test_requests_name_all_days_and_why(several: list[date]) -> None:
     assert len({request.run_key for request in requests}) == len(requests)
 
 
-def test_the_setting_determines_the_time_of_the_nightly_build(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_setting_determines_the_time_of_the_nightly_build(monkeypatch):
     monkeypatch.setenv("IMGPIPELINE_NIGHTLY_AT", "04:05")
     assert nightly_cron(load_settings()) == "5 4 * * *"
 
 
-def test_the_schedule_is_on_by_default() -> None:
+def test_the_schedule_is_on_by_default():
     assert nightly_rebuild.default_status is dg.DefaultScheduleStatus.RUNNING
     assert nightly_rebuild.execution_timezone == "UTC"

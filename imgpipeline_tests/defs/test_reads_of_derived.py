@@ -76,7 +76,7 @@ def build_all(store: ObjectStore) -> None:
     assert report.manifest.events == 1
 
 
-def test_summaries_and_report_read_no_segment_and_fetch_each_table_once(proxy: AnswerLosingProxy) -> None:
+def test_summaries_and_report_read_no_segment_and_fetch_each_table_once(proxy):
     build_all(open_store(load_settings()))
     assert read_keys(proxy, "/metadata/") == []
     fetched = Counter(unquote(path) for path in proxy.whole)
@@ -85,7 +85,7 @@ def test_summaries_and_report_read_no_segment_and_fetch_each_table_once(proxy: A
     assert set(tables.values()) == {1}
 
 
-def test_previews_and_checks_read_no_segment(proxy: AnswerLosingProxy) -> None:
+def test_previews_and_checks_read_no_segment(proxy):
     settings = load_settings()
     store = open_store(settings)
     build_all(store)

@@ -56,7 +56,7 @@ def failure(result: dg.ExecuteInProcessResult) -> str:
     return str(data.user_failure_data.description if data.user_failure_data else data.error.message)
 
 
-def test_a_partition_is_a_model_and_a_day(store: ObjectStore, instance: dg.DagsterInstance) -> None:
+def test_a_partition_is_a_model_and_a_day(store, instance):
     assert model_day_key("demo", FIRST) == "2026-03-01|demo"
     assert redetect(instance, {"dagster/partition": "2026-03-01|demo"}).success
     assert redetected_rows(store, "detections", "demo", FIRST) == live_rows(store, "detections", FIRST)
@@ -67,7 +67,7 @@ def test_a_partition_is_a_model_and_a_day(store: ObjectStore, instance: dg.Dagst
     assert said["path"].endswith("redetections/model=demo/day=2026-03-01/detections.parquet")
 
 
-def test_a_range_is_one_run_of_days_of_one_model(store: ObjectStore, instance: dg.DagsterInstance) -> None:
+def test_a_range_is_one_run_of_days_of_one_model(store, instance):
     assert redetect(instance, redetection_tags("demo", FIRST, SECOND)).success
     for day in (FIRST, SECOND):
         assert said_of(instance, REDETECTIONS, model_day_key("demo", day))["processed"] == 6
@@ -76,16 +76,14 @@ def test_a_range_is_one_run_of_days_of_one_model(store: ObjectStore, instance: d
     assert said_of(again, REDETECTIONS, model_day_key("demo", SECOND))["skipped"]
 
 
-def test_one_day_that_cannot_be_made_keeps_no_other_from_it(store: ObjectStore, instance: dg.DagsterInstance) -> None:
+def test_one_day_that_cannot_be_made_keeps_no_other_from_it(store, instance):
     result = redetect(instance, redetection_tags("demo", FIRST, date(2026, 3, 3)))
     assert not result.success
     assert "1 of 3 partitions could not be built (2026-03-03|demo)" in failure(result)
     assert said_of(instance, REDETECTIONS, model_day_key("demo", SECOND))["processed"] == 6
 
 
-def test_a_model_that_is_not_here_is_an_error_with_its_command(
-    store: ObjectStore, instance: dg.DagsterInstance, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_model_that_is_not_here_is_an_error_with_its_command(store, instance, tmp_path, monkeypatch):
     monkeypatch.setenv("IMGPIPELINE_MODEL_DIR", str(tmp_path))
     result = redetect(instance, {"dagster/partition": "2026-03-01|yolox-nano"})
     assert "imgpipeline models pull yolox-nano" in failure(result)
@@ -96,14 +94,12 @@ def test_a_model_that_is_not_here_is_an_error_with_its_command(
 
 
 @pytest.mark.parametrize("tags", [{}, redetection_tags("demo", SECOND, FIRST)])
-def test_a_run_that_was_asked_for_nothing_fails(
-    tags: dict[str, str], store: ObjectStore, instance: dg.DagsterInstance
-) -> None:
+def test_a_run_that_was_asked_for_nothing_fails(tags, store, instance):
     assert "2026-" in failure(redetect(instance, tags))
     assert "No model and day was requested" in failure(redetect(instance, tags))
 
 
-def test_a_comparison_shows_labels_and_small_pictures(store: ObjectStore, instance: dg.DagsterInstance) -> None:
+def test_a_comparison_shows_labels_and_small_pictures(store, instance):
     assert redetect(instance, {"dagster/partition": "2026-03-01|demo"}).success
     assert redetect(instance, {"dagster/partition": "2026-03-01"}, COMPARISON).success
     said = said_of(instance, COMPARISON, "2026-03-01")
@@ -119,18 +115,14 @@ def test_a_comparison_shows_labels_and_small_pictures(store: ObjectStore, instan
     ]
 
 
-def test_a_day_without_redetections_has_an_event_and_no_comparison(
-    store: ObjectStore, instance: dg.DagsterInstance
-) -> None:
+def test_a_day_without_redetections_has_an_event_and_no_comparison(store, instance):
     """Dagster fails a backfill whose run has no event for one of its days."""
     assert redetect(instance, {"dagster/partition": "2026-03-01"}, COMPARISON).success
     assert said_of(instance, COMPARISON, "2026-03-01")["skipped"]
     assert not objects_below(store, "summaries/model_comparison")
 
 
-def test_a_comparison_is_requested_once_a_model_has_re_processed_the_day(
-    store: ObjectStore, instance: dg.DagsterInstance
-) -> None:
+def test_a_comparison_is_requested_once_a_model_has_re_processed_the_day(store, instance):
     keeping = Keeping(store, instance)
     keeping.run(keeping.requests())
     assert keeping.requests(after_s=600) == [], "the live results alone are not compared"
@@ -143,7 +135,7 @@ def test_a_comparison_is_requested_once_a_model_has_re_processed_the_day(
 
 
 @pytest.mark.parametrize("name", ["redetections", "model_comparison"])
-def test_each_asset_says_what_it_answers(name: str) -> None:
+def test_each_asset_says_what_it_answers(name):
     node = defs.resolve_asset_graph().get(dg.AssetKey(name))
     assert node.group_name == "redetections"
     assert node.owners
@@ -153,11 +145,11 @@ def test_each_asset_says_what_it_answers(name: str) -> None:
     assert node.metadata["dagster/column_schema"].columns
 
 
-def test_the_partitions_are_the_models_of_the_setting() -> None:
+def test_the_partitions_are_the_models_of_the_setting():
     assert MODELS.get_partition_keys() == ["demo", "yolox-nano", "yolov4-tiny"]
 
 
-def test_the_job_takes_a_range_by_tags(store: ObjectStore, instance: dg.DagsterInstance) -> None:
+def test_the_job_takes_a_range_by_tags(store, instance):
     job = defs.resolve_job_def("redetect_days")
     assert job.executor_def is dg.in_process_executor
     assert job.tags["imgpipeline/work"] == "redetection"

@@ -44,9 +44,7 @@ def evaluation_of(answer: dg.SensorResult | dg.SkipReason) -> AssetCheckEvaluati
     return evaluation
 
 
-def test_the_check_is_evaluated_when_a_source_falls_silent_and_when_it_is_back(
-    store: ObjectStore, instance: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_check_is_evaluated_when_a_source_falls_silent_and_when_it_is_back(store, instance, monkeypatch):
     made = write_chain(store, [said(0, NoticeKind.STARTED), account(1, 0)])
     build(store, minute_of(1))
     first = tick(None, minute_of(2), monkeypatch)
@@ -67,12 +65,12 @@ def test_the_check_is_evaluated_when_a_source_falls_silent_and_when_it_is_back(
     assert [record.status.value for record in records] == ["SUCCEEDED", "FAILED"]
 
 
-def test_a_store_without_sources_reports_nothing(store: ObjectStore, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_store_without_sources_reports_nothing(store, monkeypatch):
     assert store.url
     assert isinstance(tick(None, NOON, monkeypatch), dg.SkipReason)
 
 
-def test_the_check_can_be_run_by_hand(store: ObjectStore, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_check_can_be_run_by_hand(store, monkeypatch):
     write_chain(store, [said(0, NoticeKind.STARTED), account(1, 0)])
     build(store, minute_of(1))
     monkeypatch.setattr("imgpipeline.defs.assets.sources.utc_now", lambda: minute_of(30))

@@ -71,9 +71,7 @@ def materializations(site: Site, asset: str, partition: str | None = None) -> li
     return [record.asset_materialization for record in records if record.asset_materialization]
 
 
-def test_a_picture_announced_in_kafka_becomes_a_number_in_duckdb(
-    site: Site, bucket: S3Bucket, shared_data: Path, tmp_path: Path
-) -> None:
+def test_a_picture_announced_in_kafka_becomes_a_number_in_duckdb(site, bucket, shared_data, tmp_path):
     """The last frames of a day follow too, but not before a minute has passed."""
     model = shared_data / "models" / "yolox_nano.onnx"
     site.variables |= {"IMGPIPELINE_MODEL": str(model), "IMGPIPELINE_MODEL_DECODER": "yolox"}

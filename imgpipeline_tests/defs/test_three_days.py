@@ -94,13 +94,13 @@ def _wait_until_current(site: Site, store: ObjectStore) -> None:
     site.wait_for_runs_to_end()
 
 
-def test_automation_has_every_number_right(three_days: Site, tmp_path: Path) -> None:
+def test_automation_has_every_number_right(three_days, tmp_path):
     check_every_number(open_store(three_days.settings), tmp_path)
     held = check(three_days.settings)
     assert held.codes == {"OBJECT_NOT_FOUND": 3}
 
 
-def test_a_forced_backfill_of_all_days_changes_no_number(three_days: Site, tmp_path: Path) -> None:
+def test_a_forced_backfill_of_all_days_changes_no_number(three_days, tmp_path):
     store = open_store(three_days.settings)
     before = {day: table_content(store, day) for day in DAYS}
     built = {day: store.head(summary_key("label_totals", day)) for day in DAYS}
@@ -121,7 +121,7 @@ def test_a_forced_backfill_of_all_days_changes_no_number(three_days: Site, tmp_p
     check_every_number(store, tmp_path)
 
 
-def test_a_redetection_and_its_comparison_have_every_number_right(three_days: Site) -> None:
+def test_a_redetection_and_its_comparison_have_every_number_right(three_days):
     """It is launched as a range by tags; automation builds the comparison, and the live tables stay unchanged."""
     store = open_store(three_days.settings)
     before = {day: table_content(store, day) for day in DAYS}

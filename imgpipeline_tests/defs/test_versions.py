@@ -68,7 +68,7 @@ def built(store: ObjectStore, instance: dg.DagsterInstance) -> ObjectStore:
 
 
 @pytest.mark.slow
-def test_the_same_content_always_has_the_same_version(built: ObjectStore, instance: dg.DagsterInstance) -> None:
+def test_the_same_content_always_has_the_same_version(built, instance):
     """Whether forced or skipped, alone or in a range, and after the chains of other days have grown."""
     before = versions(instance)
     assert build(instance, DAY, force=True).success
@@ -85,9 +85,7 @@ def test_the_same_content_always_has_the_same_version(built: ObjectStore, instan
 
 
 @pytest.mark.slow
-def test_a_new_threshold_makes_summaries_of_labels_stale_and_requests_nothing(
-    built: ObjectStore, instance: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_new_threshold_makes_summaries_of_labels_stale_and_requests_nothing(built, instance, monkeypatch):
     before = versions(instance)
     monkeypatch.setenv("IMGPIPELINE_SUMMARY_THRESHOLD", "0.8")
     changed = definitions_now()
@@ -101,9 +99,7 @@ def test_a_new_threshold_makes_summaries_of_labels_stale_and_requests_nothing(
     assert {name for name in ALL if after[name] != before[name]} == {*OF_LABELS, "daily_report"}
 
 
-def test_new_sql_of_a_summary_makes_it_and_its_downstream_stale(
-    built: ObjectStore, instance: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_new_sql_of_a_summary_makes_it_and_its_downstream_stale(built, instance, monkeypatch):
     read = summaries.read_sql
     other = {
         "source_activity": summaries.SUMMARIES["source_activity"].sql.replace(
@@ -115,7 +111,7 @@ def test_new_sql_of_a_summary_makes_it_and_its_downstream_stale(
     assert stale(instance, changed) == {"source_activity", "daily_report"}
 
 
-def test_new_rows_of_a_day_make_its_downstream_stale(store: ObjectStore, instance: dg.DagsterInstance) -> None:
+def test_new_rows_of_a_day_make_its_downstream_stale(store, instance):
     """Also if the day was built in a range; the other days of the range stay fresh."""
     for day in DAYS:
         add_frames(store, day, 0.6)
@@ -129,7 +125,7 @@ def test_new_rows_of_a_day_make_its_downstream_stale(store: ObjectStore, instanc
     assert [stale(instance, defs, day) for day in DAYS] == [set(), made_of_them, set()]
 
 
-def test_events_without_new_content_leave_downstream_fresh(built: ObjectStore, instance: dg.DagsterInstance) -> None:
+def test_events_without_new_content_leave_downstream_fresh(built, instance):
     """A second announcement of a frame changes the ledger and the manifests, but no row."""
     before = versions(instance)
     assert stale(instance, defs) == set(), "a new build is not stale"

@@ -82,7 +82,7 @@ def range_tags(first: date, last: date) -> str:
     return json.dumps(dict(zip(names, (str(first), str(last)), strict=True)))
 
 
-def test_a_job_is_launched_for_one_day_by_its_tag(worked: Site) -> None:
+def test_a_job_is_launched_for_one_day_by_its_tag(worked):
     store = forget(worked, DAYS[:1])
     before = versions(store)
     tags = json.dumps({"dagster/partition": str(DAYS[0])})
@@ -90,7 +90,7 @@ def test_a_job_is_launched_for_one_day_by_its_tag(worked: Site) -> None:
     wait_for_exactly(worked, store, DAYS[:1], before)
 
 
-def test_a_job_is_launched_for_a_range_by_tags_as_one_run(worked: Site) -> None:
+def test_a_job_is_launched_for_a_range_by_tags_as_one_run(worked):
     store = forget(worked, DAYS[1:3])
     before, runs = versions(store), len(worked.runs())
     worked.run("dagster", "job", "launch", "-j", "rebuild_days", "-m", MODULE, "--tags", range_tags(*DAYS[1:3]))
@@ -98,7 +98,7 @@ def test_a_job_is_launched_for_a_range_by_tags_as_one_run(worked: Site) -> None:
     assert len(worked.runs()) == runs + 1
 
 
-def test_a_reversed_range_fails_with_a_message(worked: Site) -> None:
+def test_a_reversed_range_fails_with_a_message(worked):
     worked.run("dagster", "job", "launch", "-j", "rebuild_days", "-m", MODULE, "--tags", range_tags(DAYS[2], DAYS[1]))
     worked.wait_for_runs_to_end()
     (newest, *_) = worked.runs()
@@ -108,7 +108,7 @@ def test_a_reversed_range_fails_with_a_message(worked: Site) -> None:
     assert any("No day was requested" in text for text in said)
 
 
-def test_a_backfill_of_days_is_launched_by_command(worked: Site) -> None:
+def test_a_backfill_of_days_is_launched_by_command(worked):
     store = forget(worked, DAYS[2:4])
     before = versions(store)
     wanted = ",".join(map(str, DAYS[2:4]))
@@ -118,7 +118,7 @@ def test_a_backfill_of_days_is_launched_by_command(worked: Site) -> None:
     wait_for_exactly(worked, store, DAYS[2:4], before)
 
 
-def test_one_day_of_one_asset_is_materialized_by_command(worked: Site) -> None:
+def test_one_day_of_one_asset_is_materialized_by_command(worked):
     store = forget(worked, DAYS[:1])
     before = versions(store)
     chosen = ("--select", "frames,detections,label_counts", "--partition", str(DAYS[0]))
@@ -152,7 +152,7 @@ query Status($id: String!) {
 """
 
 
-def test_a_backfill_of_all_assets_is_launched_by_the_ui_s_own_request_and_redetects_nothing(worked: Site) -> None:
+def test_a_backfill_of_all_assets_is_launched_by_the_ui_s_own_request_and_redetects_nothing(worked):
     """One run builds the whole range."""
     store = forget(worked, DAYS)
     address = worked.start_webserver()
@@ -173,7 +173,7 @@ def test_a_backfill_of_all_assets_is_launched_by_the_ui_s_own_request_and_redete
     assert len(worked.runs()) == runs + 1
 
 
-def test_the_nightly_schedule_builds_only_days_that_are_behind(worked: Site) -> None:
+def test_the_nightly_schedule_builds_only_days_that_are_behind(worked):
     """Two of four days, which are not consecutive, lost their tables; each is built by one run."""
     missing = [DAYS[0], DAYS[3]]
     store = forget(worked, missing)

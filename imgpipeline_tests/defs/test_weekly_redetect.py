@@ -26,11 +26,11 @@ def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ObjectStore:
     return open_store(load_settings())
 
 
-def test_it_is_off_by_default() -> None:
+def test_it_is_off_by_default():
     assert weekly_redetect.default_status is dg.DefaultScheduleStatus.STOPPED
 
 
-def test_each_model_gets_one_run_per_stretch_of_days(store: ObjectStore) -> None:
+def test_each_model_gets_one_run_per_stretch_of_days(store):
     write_chain(store, *[[seen(n, day=DAY - timedelta(days=days))] for n, days in enumerate((8, 3, 1, 0))])
     requests = tick(weekly_redetect, MONDAY)
     assert not isinstance(requests, str), requests
@@ -43,14 +43,14 @@ def test_each_model_gets_one_run_per_stretch_of_days(store: ObjectStore) -> None
     assert len({request.run_key for request in requests}) == len(requests)
 
 
-def test_a_week_without_frames_requests_nothing(store: ObjectStore) -> None:
+def test_a_week_without_frames_requests_nothing(store):
     write_chain(store, [seen(0)])
     assert "No frame was announced for the 7 days before 2026-02-02" in str(
         tick(weekly_redetect, MONDAY + timedelta(weeks=3))
     )
 
 
-def test_days_outside_of_the_deployment_are_left_out(store: ObjectStore) -> None:
+def test_days_outside_of_the_deployment_are_left_out(store):
     """An import may have added them; a range that starts before the first day would fail as a whole."""
     first = date(2000, 1, 1)
     write_chain(store, *[[seen(n, day=first + timedelta(days=days))] for n, days in enumerate((-1, 0))])
@@ -61,9 +61,7 @@ def test_days_outside_of_the_deployment_are_left_out(store: ObjectStore) -> None
     }
 
 
-def test_models_without_a_local_file_are_left_out_and_named(
-    store: ObjectStore, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_models_without_a_local_file_are_left_out_and_named(store, monkeypatch):
     write_chain(store, [seen(0)])
     monkeypatch.setenv("IMGPIPELINE_REDETECT_MODELS", "yolox-nano,demo")
     requests = tick(weekly_redetect, MONDAY)
@@ -73,12 +71,12 @@ def test_models_without_a_local_file_are_left_out_and_named(
     assert "imgpipeline models pull yolox-nano" in str(tick(weekly_redetect, MONDAY))
 
 
-def test_without_a_chosen_model_nothing_is_requested(store: ObjectStore, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_a_chosen_model_nothing_is_requested(store, monkeypatch):
     write_chain(store, [seen(0)])
     monkeypatch.delenv("IMGPIPELINE_REDETECT_MODELS")
     assert "add models to IMGPIPELINE_REDETECT_MODELS" in str(tick(weekly_redetect, MONDAY))
 
 
-def test_an_unknown_model_is_named(store: ObjectStore, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_unknown_model_is_named(store, monkeypatch):
     monkeypatch.setenv("IMGPIPELINE_REDETECT_MODELS", "nobody")
     assert "'nobody'" in str(tick(weekly_redetect, MONDAY))

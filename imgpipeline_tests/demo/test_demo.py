@@ -65,7 +65,7 @@ def run_demo(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
 
 @pytest.mark.slow
 @pytest.mark.timeout(LIMIT_S + 20)
-def test_the_demo_counts_correctly_and_proves_it(folder: Path) -> None:
+def test_the_demo_counts_correctly_and_proves_it(folder):
     done = run_demo(folder)
 
     assert done.returncode == 0, done.stdout + done.stderr
@@ -84,7 +84,7 @@ def test_the_demo_counts_correctly_and_proves_it(folder: Path) -> None:
 
 @pytest.mark.slow
 @pytest.mark.timeout(LIMIT_S + 20)
-def test_the_demo_runs_on_the_users_images_with_the_users_model(folder: Path, shared_data: Path) -> None:
+def test_the_demo_runs_on_the_users_images_with_the_users_model(folder, shared_data):
     model = shared_data / "models" / "yolox_nano.onnx"
 
     done = run_demo(folder, f"--images={shared_data / 'images'}", f"--model={model}")
@@ -96,7 +96,7 @@ def test_the_demo_runs_on_the_users_images_with_the_users_model(folder: Path, sh
 
 
 @pytest.mark.slow
-def test_a_demo_that_is_stopped_stops_its_servers(folder: Path) -> None:
+def test_a_demo_that_is_stopped_stops_its_servers(folder):
     demo = subprocess.Popen([*COMMAND, "--folder", folder], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
     try:
         assert demo.stdout is not None
@@ -117,7 +117,7 @@ def test_a_demo_that_is_stopped_stops_its_servers(folder: Path) -> None:
 
 
 @pytest.mark.medium
-def test_a_folder_of_something_else_is_not_emptied(folder: Path) -> None:
+def test_a_folder_of_something_else_is_not_emptied(folder):
     folder.mkdir()
     precious = folder / "precious.txt"
     precious.write_text("keep me")
@@ -130,12 +130,12 @@ def test_a_folder_of_something_else_is_not_emptied(folder: Path) -> None:
 
 
 @pytest.mark.medium
-def test_a_video_that_does_not_exist_is_refused(folder: Path) -> None:
+def test_a_video_that_does_not_exist_is_refused(folder):
     done = run("demo", "--folder", folder, "--video=absent.mp4", cwd=folder.parent)
     assert (done.status, "There is no absent.mp4" in done.stderr, folder.exists()) == (1, True, False)
 
 
-def test_the_days_in_the_ui_start_with_the_users_first_image(tmp_path: Path) -> None:
+def test_the_days_in_the_ui_start_with_the_users_first_image(tmp_path):
     """Without a first day, they would start in 2000, and every list of days would have thousands of entries."""
     for name, modified in (("a.jpg", datetime(2026, 3, 2, 1, tzinfo=UTC)), ("b.jpg", datetime(2026, 3, 1, tzinfo=UTC))):
         (tmp_path / name).write_bytes(jpeg())
@@ -144,7 +144,7 @@ def test_the_days_in_the_ui_start_with_the_users_first_image(tmp_path: Path) -> 
     assert first_day(DemoOptions(tmp_path / "demo", images=tmp_path)) == date(2026, 3, 1)
 
 
-def test_the_days_in_the_ui_start_with_the_users_video(tmp_path: Path) -> None:
+def test_the_days_in_the_ui_start_with_the_users_video(tmp_path):
     video = tmp_path / "gate.avi"
     write_avi(video)
     modified = datetime(2026, 3, 2, 1, tzinfo=UTC).timestamp()
@@ -162,7 +162,7 @@ def write_avi(path: Path) -> None:
 
 
 @pytest.mark.medium
-def test_a_port_in_use_is_refused_before_anything_starts(folder: Path) -> None:
+def test_a_port_in_use_is_refused_before_anything_starts(folder):
     with socket.create_server(("127.0.0.1", 0)) as other:
         port = other.getsockname()[1]
         done = run("demo", "--folder", folder, f"--viewer-port={port}", cwd=folder.parent)
@@ -176,7 +176,7 @@ def test_a_port_in_use_is_refused_before_anything_starts(folder: Path) -> None:
 @pytest.mark.slow
 @pytest.mark.servers
 @pytest.mark.timeout(LIMIT_S + 20)
-def test_the_accounts_of_live_cameras_balance_after_drops_and_an_outage(folder: Path) -> None:
+def test_the_accounts_of_live_cameras_balance_after_drops_and_an_outage(folder):
     try:
         check_program()
     except ConfigurationError as missing:

@@ -42,13 +42,13 @@ def compared(folder: Path, *truths: FrameTruth) -> Line:
 
 
 @pytest.mark.medium
-def test_objects_are_counted_once_and_compared_with_the_truth(folder: Path):
+def test_objects_are_counted_once_and_compared_with_the_truth(folder):
     found = compared(folder, shown(0, 1, 2), shown(1, 1), shown(2, 1, 2), shown(3, 3), shown(9, 4, 5, source="yard"))
     assert (found.detections, found.counted, found.truth, found.failure) == (120, 2, 2, None)
 
 
 @pytest.mark.medium
-def test_two_missing_objects_are_a_failure_and_one_is_not(folder: Path):
+def test_two_missing_objects_are_a_failure_and_one_is_not(folder):
     assert compared(folder, shown(0, 1, 2, 3), shown(2, 1, 2, 3)).failure is None
     found = compared(folder, shown(0, 1, 2, 3, 4), shown(2, 1, 2, 3, 4))
     assert found.failure == "car: counted 2, but the truth is 4"

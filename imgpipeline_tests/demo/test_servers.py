@@ -35,19 +35,19 @@ def start(tmp_path: Path) -> Iterator[Start]:
         process.wait()
 
 
-def test_a_start_whose_process_ends_fails_immediately(start: Start):
+def test_a_start_whose_process_ends_fails_immediately(start):
     with pytest.raises(PermanentError, match="did not start: it ended with status 3"):
         start("raise SystemExit(3)").await_answer()
 
 
 @pytest.mark.medium
-def test_a_server_that_never_answers_fails_and_names_the_log(start: Start):
+def test_a_server_that_never_answers_fails_and_names_the_log(start):
     with pytest.raises(PermanentError, match=r"did not start: it has not answered after 1 s.*dagster\.log"):
         start("while True: pass").await_answer(limit_s=1.0)
 
 
 @pytest.mark.medium
-def test_a_server_that_answers_late_is_waited_for(start: Start):
+def test_a_server_that_answers_late_is_waited_for(start):
     server = start(
         "import http.server, sys, time\n"
         "time.sleep(1.5)\n"
@@ -59,7 +59,7 @@ def test_a_server_that_answers_late_is_waited_for(start: Start):
 
 
 @pytest.mark.slow
-def test_dagster_ends_cleanly_in_a_background_shell_that_ignores_sigint(tmp_path: Path):
+def test_dagster_ends_cleanly_in_a_background_shell_that_ignores_sigint(tmp_path):
     """`dagster dev` handles SIGTERM as SIGINT, so with an inherited SIG_IGN only SIGKILL would end it."""
     before = signal.signal(signal.SIGINT, signal.SIG_IGN)
     try:

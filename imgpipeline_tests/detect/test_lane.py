@@ -6,7 +6,6 @@ from collections.abc import Iterable
 from dataclasses import replace
 from datetime import date, timedelta
 from itertools import zip_longest
-from pathlib import Path
 
 import cv2
 import numpy as np
@@ -42,7 +41,7 @@ FORBIDDEN = (
 )
 
 
-def test_announced_frames_become_outcomes_with_their_detections(lane: LaneUnderTest) -> None:
+def test_announced_frames_become_outcomes_with_their_detections(lane):
     path = lane.put_image("images/camera/street.jpg")
     lane.send(message(image_path=path, frame_number=7, attributes={"exposure_ms": 4}, shift="night"))
 
@@ -59,7 +58,7 @@ def test_announced_frames_become_outcomes_with_their_detections(lane: LaneUnderT
 
 
 @pytest.mark.parametrize("topic", [4], indirect=True)
-def test_two_lanes_share_the_partitions_and_each_offset_has_one_outcome_in_order(lane: LaneUnderTest) -> None:
+def test_two_lanes_share_the_partitions_and_each_offset_has_one_outcome_in_order(lane):
     for source in ("north", "south", "east", "west", "yard", "gate"):
         lane.announce(10, source=source)
 
@@ -74,7 +73,7 @@ def test_two_lanes_share_the_partitions_and_each_offset_has_one_outcome_in_order
     assert all(offsets == list(range(len(offsets))) for offsets in by_partition.values())
 
 
-def test_a_record_that_is_the_image_itself_is_stored_first(lane: LaneUnderTest) -> None:
+def test_a_record_that_is_the_image_itself_is_stored_first(lane):
     lane.send(jpeg(), key=b"door", headers={"content-type": b"image/jpeg", "timestamp": b"2026-03-01T12:00:00Z"})
 
     lane.follow()
@@ -85,7 +84,7 @@ def test_a_record_that_is_the_image_itself_is_stored_first(lane: LaneUnderTest) 
     assert lane.store.get(frame.source_image_path) == jpeg()
 
 
-def test_a_run_reports_each_day_it_touched_and_then_commits_the_group_offset(lane: LaneUnderTest) -> None:
+def test_a_run_reports_each_day_it_touched_and_then_commits_the_group_offset(lane):
     path = lane.put_image("images/camera/one.jpg")
     lane.send(*[message(image_path=path, timestamp=f"2026-03-0{d}T00:00:00Z") for d in (1, 2, 9)])
 
@@ -96,7 +95,7 @@ def test_a_run_reports_each_day_it_touched_and_then_commits_the_group_offset(lan
     assert group_offsets(lane.settings, [lane.partition()]) == {lane.partition(): 3}
 
 
-def test_a_stopped_run_commits_what_is_finished_and_leaves_the_rest(lane: LaneUnderTest) -> None:
+def test_a_stopped_run_commits_what_is_finished_and_leaves_the_rest(lane):
     lane.announce(2000)
     stop = threading.Event()
     with running(lambda: lane.follow(stop=stop)) as results:
@@ -111,7 +110,7 @@ def test_a_stopped_run_commits_what_is_finished_and_leaves_the_rest(lane: LaneUn
 
 
 @pytest.mark.slow
-def test_a_run_ends_after_its_maximum_time_and_the_next_continues(lane: LaneUnderTest) -> None:
+def test_a_run_ends_after_its_maximum_time_and_the_next_continues(lane):
     lane.announce(600)
 
     first = lane.with_settings(max_run_s=1.0).follow()
@@ -122,7 +121,7 @@ def test_a_run_ends_after_its_maximum_time_and_the_next_continues(lane: LaneUnde
     assert [f.offset for f in lane.frames()] == list(range(600))
 
 
-def test_two_runs_over_one_lane_duplicate_nothing(lane: LaneUnderTest) -> None:
+def test_two_runs_over_one_lane_duplicate_nothing(lane):
     lane.announce(60)
     small = lane.with_settings(segment_max_records=5)
     other = LaneUnderTest(small.settings)
@@ -135,9 +134,7 @@ def test_two_runs_over_one_lane_duplicate_nothing(lane: LaneUnderTest) -> None:
 
 
 @pytest.mark.fault(39)
-def test_a_damaged_model_after_the_start_fails_the_run_before_frames_are_blamed(
-    lane: LaneUnderTest, tmp_path: Path
-) -> None:
+def test_a_damaged_model_after_the_start_fails_the_run_before_frames_are_blamed(lane, tmp_path):
     model = tmp_path / "own.onnx"
     model.write_bytes(load_detector("demo").spec.path.read_bytes())
     labels = tmp_path / "labels.txt"
@@ -161,7 +158,7 @@ def test_a_damaged_model_after_the_start_fails_the_run_before_frames_are_blamed(
     assert lane.dead_letters() == []
 
 
-def test_a_notice_among_frames_is_a_separate_outcome(lane: LaneUnderTest) -> None:
+def test_a_notice_among_frames_is_a_separate_outcome(lane):
     path = lane.put_image("images/camera/street.jpg")
     account = {
         "source": "camera", "session": "s1", "kind": "account", "from": START.isoformat(), "to": START.isoformat(),
@@ -184,7 +181,7 @@ def test_a_notice_among_frames_is_a_separate_outcome(lane: LaneUnderTest) -> Non
 
 
 @pytest.mark.medium
-def test_each_row_of_detections_names_its_model_and_every_frame_both(lane: LaneUnderTest, tmp_path: Path) -> None:
+def test_each_row_of_detections_names_its_model_and_every_frame_both(lane, tmp_path):
     demo = find_model("demo")
     yard = add_model(demo.path, "yard", Wishes(labels=demo.labels), model_dir=tmp_path, replace_it=False)
     several = lane.with_settings(detectors="demo: person, bicycle; yard: car, dog", model_dir=tmp_path)
@@ -238,11 +235,11 @@ def numbers(of: Detection) -> tuple[float, ...]:
     return (of.confidence, *(of.box_xywh or ()))
 
 
-def test_full_and_reduced_decoding_differ_for_this_image(large: bytes, detector: Detector):
+def test_full_and_reduced_decoding_differ_for_this_image(large, detector):
     assert not agree(*(expected(large, detector, is_reduced=is_reduced) for is_reduced in (True, False)))
 
 
-def test_a_run_decodes_as_configured_and_its_segments_record_it(lane: LaneUnderTest, large: bytes, detector: Detector):
+def test_a_run_decodes_as_configured_and_its_segments_record_it(lane, large, detector):
     path = lane.put_image("images/camera/large.jpg", large)
     ways = {is_reduced: lane.with_settings(reduced_decoding=is_reduced) for is_reduced in (True, False)}
     for number, way in enumerate(ways.values()):
@@ -259,7 +256,7 @@ def test_a_run_decodes_as_configured_and_its_segments_record_it(lane: LaneUnderT
 
 
 @pytest.mark.parametrize("is_reduced", [True, False], ids=["reduced", "full size"])
-def test_a_redetection_decodes_as_configured(large: bytes, detector: Detector, is_reduced: bool):
+def test_a_redetection_decodes_as_configured(large, detector, is_reduced):
     settings, store = load_settings(reduced_decoding=is_reduced), open_memory_store()
     store.put("large.jpg", large)
     looker = FrameProcessor(settings, ImageReader(store, settings), detector)
@@ -267,7 +264,7 @@ def test_a_redetection_decodes_as_configured(large: bytes, detector: Detector, i
     assert list(seen.detections) == expected(large, detector, is_reduced=is_reduced)
 
 
-def test_results_of_full_and_reduced_decoding_are_not_mixed(detector: Detector):
+def test_results_of_full_and_reduced_decoding_are_not_mixed(detector):
     def recipe(**changes: object) -> str:
         return recipe_of(detector, load_settings(**changes))
 

@@ -1,7 +1,5 @@
 """How a run handles a log that has holes, was truncated, or was replaced."""
 
-from pathlib import Path
-
 import pytest
 from kafka import TopicPartition
 
@@ -18,7 +16,7 @@ from imgpipeline_tests.servers.waiting import wait_until
 
 
 @pytest.mark.fault(12)
-def test_records_deleted_before_the_first_run_are_a_gap(lane: LaneUnderTest) -> None:
+def test_records_deleted_before_the_first_run_are_a_gap(lane):
     lane.announce(10)
     _expire(lane, 4)
 
@@ -31,9 +29,7 @@ def test_records_deleted_before_the_first_run_are_a_gap(lane: LaneUnderTest) -> 
 
 @pytest.mark.fault(12)
 @pytest.mark.parametrize("topic", [2], indirect=True)
-def test_a_partition_whose_records_expired_stops_alone_until_its_loss_is_accepted(
-    lane: LaneUnderTest, tmp_path: Path
-) -> None:
+def test_a_partition_whose_records_expired_stops_alone_until_its_loss_is_accepted(lane, tmp_path):
     lane.announce(3, source="gate", partition=0)
     lane.follow()
     lane.announce(7, source="gate", first=3, partition=0)
@@ -65,7 +61,7 @@ def test_a_partition_whose_records_expired_stops_alone_until_its_loss_is_accepte
 
 
 @pytest.mark.fault(12)
-def test_where_gaps_are_allowed_records_lost_to_retention_are_one(lane: LaneUnderTest) -> None:
+def test_where_gaps_are_allowed_records_lost_to_retention_are_one(lane):
     tolerant = lane.with_settings(allow_gaps=True)
     lane.announce(3)
     lane.follow()
@@ -81,7 +77,7 @@ def test_where_gaps_are_allowed_records_lost_to_retention_are_one(lane: LaneUnde
 
 @pytest.mark.slow
 @pytest.mark.fault(11)
-def test_a_recreated_topic_has_a_new_chain(lane: LaneUnderTest) -> None:
+def test_a_recreated_topic_has_a_new_chain(lane):
     lane.announce(5)
     lane.follow()
     before = check(lane.settings)
@@ -96,9 +92,7 @@ def test_a_recreated_topic_has_a_new_chain(lane: LaneUnderTest) -> None:
 
 
 @pytest.mark.fault(37)
-def test_a_topic_recreated_under_a_running_consumer_does_not_reach_the_old_chain(
-    lane: LaneUnderTest,
-) -> None:
+def test_a_topic_recreated_under_a_running_consumer_does_not_reach_the_old_chain(lane):
     lane.announce(5)
     follower = lane.with_settings(linger_s=120.0, max_run_s=120.0)
     errors: list[BaseException] = []
@@ -125,9 +119,7 @@ def test_a_topic_recreated_under_a_running_consumer_does_not_reach_the_old_chain
 
 @pytest.mark.slow
 @pytest.mark.parametrize("busy", [True, False])
-def test_a_partition_that_is_added_ends_the_run_early_so_that_the_next_one_follows_it(
-    lane: LaneUnderTest, busy: bool
-) -> None:
+def test_a_partition_that_is_added_ends_the_run_early_so_that_the_next_one_follows_it(lane, busy):
     def send(partition: int, first: int, count: int) -> None:
         with open_producer(lane.settings) as producer:
             for number in range(first, first + count):

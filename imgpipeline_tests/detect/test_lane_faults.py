@@ -38,7 +38,6 @@ from imgpipeline_tests.detect.conftest import (
 from imgpipeline_tests.ledger.samples import dead_letter, rejected
 from imgpipeline_tests.ledger.samples import frame as a_frame
 from imgpipeline_tests.objectstore.answer_losing_proxy import AnswerLosingProxy, Fate
-from imgpipeline_tests.servers.s3_server import S3Server
 from imgpipeline_tests.servers.waiting import wait_until
 from imgpipeline_tests.stream.group import group_offsets
 
@@ -69,7 +68,7 @@ def through(lane: LaneUnderTest, proxy: AnswerLosingProxy) -> LaneUnderTest:
 
 
 @pytest.mark.fault(6)
-def test_a_superseded_run_does_not_report_the_work_of_its_winner_as_lag(lane: LaneUnderTest) -> None:
+def test_a_superseded_run_does_not_report_the_work_of_its_winner_as_lag(lane):
     lane.announce(60)
     others: list[LaneReport] = []
 
@@ -84,7 +83,7 @@ def test_a_superseded_run_does_not_report_the_work_of_its_winner_as_lag(lane: La
     assert has_each_offset_once(lane.outcomes(), 60)
 
 
-def test_an_end_that_another_run_has_just_moved_is_not_a_contradiction(lane: LaneUnderTest) -> None:
+def test_an_end_that_another_run_has_just_moved_is_not_a_contradiction(lane):
     [log] = read_log(lane.settings)
     lane.announce(5)
     lane.follow()
@@ -93,7 +92,7 @@ def test_an_end_that_another_run_has_just_moved_is_not_a_contradiction(lane: Lan
 
 
 @pytest.mark.fault(4)
-def test_only_reported_offsets_are_committed_to_the_group(lane: LaneUnderTest) -> None:
+def test_only_reported_offsets_are_committed_to_the_group(lane):
     lane.announce(60)
     told: list[int] = []
     reported = [0]
@@ -112,9 +111,7 @@ def test_only_reported_offsets_are_committed_to_the_group(lane: LaneUnderTest) -
 
 
 @pytest.mark.fault(15)
-def test_a_read_that_hangs_holds_up_neither_what_is_finished_nor_the_end_of_a_stopped_run(
-    lane: LaneUnderTest, s3: S3Server
-) -> None:
+def test_a_read_that_hangs_holds_up_neither_what_is_finished_nor_the_end_of_a_stopped_run(lane, s3):
     let_go = threading.Event()
 
     class HangingProxy(AnswerLosingProxy):
@@ -143,9 +140,7 @@ def test_a_read_that_hangs_holds_up_neither_what_is_finished_nor_the_end_of_a_st
 
 
 @pytest.mark.fault(16)
-def test_a_store_that_lists_but_does_not_let_read_is_not_the_fault_of_the_frames(
-    lane: LaneUnderTest, s3: S3Server
-) -> None:
+def test_a_store_that_lists_but_does_not_let_read_is_not_the_fault_of_the_frames(lane, s3):
     refuses = threading.Event()
 
     def refuse(method: str, path: str, _before: int) -> Fate:
@@ -165,7 +160,7 @@ def test_a_store_that_lists_but_does_not_let_read_is_not_the_fault_of_the_frames
     assert lane.dead_letters() == []
 
 
-def test_large_images_are_processed_in_order_and_each_is_read_once(lane: LaneUnderTest, s3: S3Server) -> None:
+def test_large_images_are_processed_in_order_and_each_is_read_once(lane, s3):
     pixels = np.zeros((3000, 4000, 3), np.uint8)
     paths = [lane.put_image(f"images/camera/large-{n}.jpg", encode(pixels, ".jpg")) for n in range(2)]
     lane.send(*[message(image_path=path, frame_number=n) for n, path in enumerate(paths)])
@@ -177,7 +172,7 @@ def test_large_images_are_processed_in_order_and_each_is_read_once(lane: LaneUnd
     assert len(proxy.fates("GET", "large-")) == 2
 
 
-def test_a_hole_that_the_broker_does_not_send_whole_is_not_taken_for_markers(lane: LaneUnderTest) -> None:
+def test_a_hole_that_the_broker_does_not_send_whole_is_not_taken_for_markers(lane):
     lane.send(b"1", b"2", b"3")
 
     with HoleExplainer(lane.settings) as holes, pytest.raises(TransientError, match="up to 9"):
@@ -192,7 +187,7 @@ def test_a_hole_that_the_broker_does_not_send_whole_is_not_taken_for_markers(lan
     ],
     ids=["frame", "dead letter"],
 )
-def test_a_segment_is_due_before_large_records_fill_the_memory(large: Outcome) -> None:
+def test_a_segment_is_due_before_large_records_fill_the_memory(large):
     draft = SegmentDraft(Partition("frames", 0))
     while not draft.is_due(0.0, max_records=1000, max_age_s=60.0):
         draft.add(large, None, 0.0)
@@ -201,7 +196,7 @@ def test_a_segment_is_due_before_large_records_fill_the_memory(large: Outcome) -
 
 
 @pytest.mark.fault(25)
-def test_a_key_beyond_the_limit_is_not_kept(lane: LaneUnderTest) -> None:
+def test_a_key_beyond_the_limit_is_not_kept(lane):
     lane.send(b"no json", key=b"k" * 100_000)
 
     lane.follow()
@@ -210,7 +205,7 @@ def test_a_key_beyond_the_limit_is_not_kept(lane: LaneUnderTest) -> None:
     assert read_raw_record(lane.store, lane.chain(), letter) is None
 
 
-def test_an_unsupported_compression_is_named(lane: LaneUnderTest, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_unsupported_compression_is_named(lane, monkeypatch):
     monkeypatch.setattr("kafka.record.default_records.codecs.has_lz4", lambda: False)
     producer = Producer({"bootstrap.servers": lane.settings.kafka_bootstrap_servers, "compression.type": "lz4"})
     producer.produce(lane.settings.kafka_topic, b"{" * 1000)
@@ -220,7 +215,7 @@ def test_an_unsupported_compression_is_named(lane: LaneUnderTest, monkeypatch: p
         lane.follow()
 
 
-def test_a_hole_of_many_offsets_costs_no_memory() -> None:
+def test_a_hole_of_many_offsets_costs_no_memory():
     hole = Hole(Partition("frames", 0), 0, 10**12)
 
     gaps = cover_hole(hole, [5, 6, 10**9], GapReason.COMPACTED)
@@ -230,7 +225,7 @@ def test_a_hole_of_many_offsets_costs_no_memory() -> None:
 
 
 @pytest.mark.parametrize("topic", [2], indirect=True)
-def test_the_backlog_of_one_camera_does_not_starve_the_others(lane: LaneUnderTest) -> None:
+def test_the_backlog_of_one_camera_does_not_starve_the_others(lane):
     with open_producer(lane.settings) as producer:
         for number in range(5000):
             producer.send(lane.settings.kafka_topic, b"%0250d" % number, partition=0)
@@ -247,7 +242,7 @@ def test_the_backlog_of_one_camera_does_not_starve_the_others(lane: LaneUnderTes
     assert before <= 1500
 
 
-def test_gaps_do_not_count_as_speed() -> None:
+def test_gaps_do_not_count_as_speed():
     letter = DeadLetter(1_000_000, DeadLetterCode.INVALID_MESSAGE, "no JSON", START, START.date(), None, None, 1, None)
     outcomes: list[Outcome] = [Gap(0, 1_000_000, GapReason.BEFORE_FIRST_LOOK), letter]
     header = describe(
@@ -267,9 +262,7 @@ def test_gaps_do_not_count_as_speed() -> None:
 
 
 @pytest.mark.parametrize("topic", [2], indirect=True)
-def test_one_transaction_per_record_is_explained_with_one_client_and_an_empty_partition_ends_the_run(
-    lane: LaneUnderTest, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_one_transaction_per_record_is_explained_with_one_client_and_an_empty_partition_ends_the_run(lane, monkeypatch):
     opened: list[Settings] = []
 
     def count(settings: Settings, **options: Any) -> AbstractContextManager[KafkaConsumer]:
@@ -294,7 +287,7 @@ def test_one_transaction_per_record_is_explained_with_one_client_and_an_empty_pa
     assert len(opened) == 1
 
 
-def test_a_run_ends_after_its_limit_of_records_and_the_next_one_continues(lane: LaneUnderTest) -> None:
+def test_a_run_ends_after_its_limit_of_records_and_the_next_one_continues(lane):
     lane.announce(60)
 
     first = follow_lane(lane.settings, Lane(0, 1), run_id="limited", report=lambda _: None, limit=50)

@@ -31,7 +31,7 @@ def metrics_of(store: ObjectStore) -> dict[str, float]:
 
 
 @pytest.mark.fault(64)
-def test_the_metrics_are_what_the_sensor_saw_last(store: ObjectStore) -> None:
+def test_the_metrics_are_what_the_sensor_saw_last(store):
     assert metrics_of(store) == {}
     write_state(store, DetectionState(NOON, 7, NOON, ("frames/0 stops.",), 3, "The model is damaged."))
     assert metrics_of(store) == {

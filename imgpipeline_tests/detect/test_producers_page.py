@@ -21,7 +21,7 @@ from imgpipeline.errors import DeadLetterCode
 from imgpipeline.objectstore.client import open_bucket
 from imgpipeline.settings import load_settings
 from imgpipeline_tests.detect.conftest import LaneUnderTest, jpeg
-from imgpipeline_tests.servers.s3_server import S3Bucket, S3Server
+from imgpipeline_tests.servers.s3_server import S3Server
 
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "producers.md"
 ARCHIVE = "camera-archive"
@@ -113,7 +113,7 @@ def send(example: Example, site: LaneUnderTest, producer: KafkaProducer, folder:
     exec(code, {"producer": producer, "Path": Path})  # noqa: S102 - the page's own code
 
 
-def test_every_example_becomes_what_the_page_says(site: LaneUnderTest, producer: KafkaProducer, tmp_path: Path):
+def test_every_example_becomes_what_the_page_says(site, producer, tmp_path):
     shown = [example for example in examples() if not example.settings]
     for example in shown:
         send(example, site, producer, tmp_path)
@@ -132,9 +132,7 @@ def test_every_example_becomes_what_the_page_says(site: LaneUnderTest, producer:
 @pytest.mark.parametrize(
     "example", [e for e in examples() if e.settings], ids=lambda example: next(iter(example.settings))
 )
-def test_messages_of_other_programs_become_what_the_page_says(
-    example: Example, site: LaneUnderTest, producer: KafkaProducer, tmp_path: Path
-):
+def test_messages_of_other_programs_become_what_the_page_says(example, site, producer, tmp_path):
     own = LaneUnderTest(load_settings(**{**site.settings.model_dump(exclude_unset=True), **example.settings}))
     send(example, own, producer, tmp_path)
     own.follow()
@@ -164,7 +162,7 @@ def check_dead_letter(example: Example, letter: DeadLetter) -> None:
     assert said[2] in letter.message, example.name
 
 
-def test_the_complete_producer_announces_a_frame(site: LaneUnderTest, bucket: S3Bucket, tmp_path: Path):
+def test_the_complete_producer_announces_a_frame(site, bucket, tmp_path):
     (tmp_path / "0007.jpg").write_bytes(bitmap())
     program = page().partition("## A complete producer\n```python\n")[2].partition("```")[0]
     settings = site.settings
@@ -185,9 +183,7 @@ def test_every_code_of_a_record_is_explained():
     assert explained == {code.value for code in DeadLetterCode if code not in OF_IMPORTS}
 
 
-def test_a_frame_store_beside_the_store_is_read_by_video_and_frame(
-    lane: LaneUnderTest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-):
+def test_a_frame_store_beside_the_store_is_read_by_video_and_frame(lane, tmp_path, monkeypatch):
     shared = tmp_path / "frame_store"
     shared.mkdir()
     (shared / "uav0000086_frame_00001.jpg").write_bytes(jpeg())

@@ -7,12 +7,11 @@ from datetime import date, timedelta
 from imgpipeline.detect.report import LaneTally, Stage, StageClock, StageReport
 from imgpipeline.ledger.segment import Segment
 from imgpipeline.objectstore.client import open_memory_store
-from imgpipeline_tests.detect.conftest import LaneUnderTest
 from imgpipeline_tests.ledger.samples import DAY, NOON, append, stored_segments, write_chain
 from imgpipeline_tests.ledger.sessions import account, shot
 
 
-def test_a_day_is_reported_once_a_minute_and_at_the_end() -> None:
+def test_a_day_is_reported_once_a_minute_and_at_the_end():
     store = open_memory_store()
     made = write_chain(store, [account(0, 2)])
     append(made, [shot(1)])
@@ -67,7 +66,7 @@ def test_the_work_of_several_threads_is_summed_and_waiting_time_becomes_a_queue_
     assert line.queue_length > 0
 
 
-def test_a_run_reports_its_stages(lane: LaneUnderTest):
+def test_a_run_reports_its_stages(lane):
     lane.announce(5)
     report = lane.follow()
     assert {line.stage: line.items for line in report.stages} == {

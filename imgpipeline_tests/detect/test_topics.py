@@ -2,7 +2,6 @@
 
 import json
 from collections.abc import Callable, Iterator
-from pathlib import Path
 
 import pytest
 from kafka import KafkaProducer
@@ -48,9 +47,7 @@ def announce(
     producer.flush()
 
 
-def test_a_frame_in_two_topics_is_one_frame_which_the_tables_and_the_audit_count_once(
-    site: LaneUnderTest, producer: KafkaProducer, tmp_path: Path
-):
+def test_a_frame_in_two_topics_is_one_frame_which_the_tables_and_the_audit_count_once(site, producer, tmp_path):
     announce(site, producer, 3)
     report = site.follow()
     assert (report.frames, report.dead_letters, report.lag) == (6, 0, 0)
@@ -71,7 +68,7 @@ def test_a_frame_in_two_topics_is_one_frame_which_the_tables_and_the_audit_count
     assert sum(partition.found.frames for partition in audited.partitions) == 6
 
 
-def test_every_partition_of_every_topic_has_a_chain_and_a_group_offset(site: LaneUnderTest, producer: KafkaProducer):
+def test_every_partition_of_every_topic_has_a_chain_and_a_group_offset(site, producer):
     announce(site, producer, 8)
     for number in range(2):
         site.follow(Lane(number, 2))
@@ -81,9 +78,7 @@ def test_every_partition_of_every_topic_has_a_chain_and_a_group_offset(site: Lan
     assert {at: told.get(at, 0) for at in told} == {log.at: log.log_end for log in logs if log.log_end}
 
 
-def test_a_topic_that_is_added_later_is_read_from_its_beginning(
-    lane: LaneUnderTest, producer: KafkaProducer, make_topic: Callable[..., str]
-):
+def test_a_topic_that_is_added_later_is_read_from_its_beginning(lane, producer, make_topic):
     lane.announce(2)
     lane.follow()
     both = lane.with_settings(kafka_topics=(lane.settings.kafka_topic, make_topic()))
@@ -94,7 +89,7 @@ def test_a_topic_that_is_added_later_is_read_from_its_beginning(
     assert len({frame.frame_id for frame in both.frames()}) == 3
 
 
-def test_our_own_sources_announce_on_the_first_topic(site: LaneUnderTest, tmp_path: Path):
+def test_our_own_sources_announce_on_the_first_topic(site, tmp_path):
     (tmp_path / "0001.jpg").write_bytes(jpeg())
     ingest_files(site.settings, open_folder(site.settings, tmp_path, "gate"))
     site.follow()
@@ -102,7 +97,7 @@ def test_our_own_sources_announce_on_the_first_topic(site: LaneUnderTest, tmp_pa
 
 
 @pytest.mark.slow
-def test_status_doctor_and_replay_know_all_topics(site: LaneUnderTest, producer: KafkaProducer, tmp_path: Path):
+def test_status_doctor_and_replay_know_all_topics(site, producer, tmp_path):
     announce(site, producer, 1)
     first, second = site.settings.kafka_topics
     producer.send(second, b'{"video_id": "clip", "frame_id": "late", "timestamp": "2026-03-01T12:01:00Z"}', partition=1)
@@ -126,7 +121,7 @@ def test_status_doctor_and_replay_know_all_topics(site: LaneUnderTest, producer:
     assert run("dead-letters", "list", "--json", env=env, cwd=tmp_path).json() == []
 
 
-def test_topics_create_makes_all_of_them(lane: LaneUnderTest, tmp_path: Path):
+def test_topics_create_makes_all_of_them(lane, tmp_path):
     names = [f"{lane.settings.kafka_topic}-{kind}" for kind in ("cars", "people")]
     env = environment_of(lane.settings) | {"IMGPIPELINE_KAFKA_TOPIC": ", ".join(names)}
     made = run("topics", "create", "--partitions", "2", "--json", env=env, cwd=tmp_path).json()
@@ -138,7 +133,7 @@ def test_a_list_of_topics_is_separated_by_commas():
 
 
 @pytest.mark.parametrize("value", [",", "a,a", "a,b c", "a,import.b"], ids=str)
-def test_a_list_of_topics_names_each_once(value: str, monkeypatch: pytest.MonkeyPatch):
+def test_a_list_of_topics_names_each_once(value, monkeypatch):
     monkeypatch.setenv("IMGPIPELINE_KAFKA_TOPIC", value)
     with pytest.raises(ConfigurationError, match="IMGPIPELINE_KAFKA_TOPIC"):
         load_settings()

@@ -50,14 +50,14 @@ def outcomes_of(of: FrameWork, *records: KafkaRecord) -> list[RecordOutcome]:
         pool.close()
 
 
-def test_each_record_gets_its_own_outcome_from_any_thread(store: ObjectStore):
+def test_each_record_gets_its_own_outcome_from_any_thread(store):
     records = [record(n, image_path="images/one.jpg" if n % 3 else "images/none.jpg") for n in range(30)]
     found = outcomes_of(frame_work(store), *records)
     assert [outcome.offset for outcome in found] == list(range(30))
     assert [n for n, outcome in enumerate(found) if isinstance(outcome, DeadLetter)] == list(range(0, 30, 3))
 
 
-def test_a_frame_has_the_sha256_of_the_image_file_in_the_store_or_in_the_record(store: ObjectStore):
+def test_a_frame_has_the_sha256_of_the_image_file_in_the_store_or_in_the_record(store):
     of = frame_work(store)
     for one in (record(0, image_path="images/one.jpg"), replace(record(1), value=jpeg())):
         found = of.work(one)
@@ -66,7 +66,7 @@ def test_a_frame_has_the_sha256_of_the_image_file_in_the_store_or_in_the_record(
         assert Frame.from_json(found.to_json()).sha256 == found.sha256
 
 
-def test_a_gated_frame_has_a_sha256_if_its_image_was_read(store: ObjectStore):
+def test_a_gated_frame_has_a_sha256_if_its_image_was_read(store):
     dark = frame_work(store, gate_min_brightness=255).work(record(0, image_path="images/one.jpg"))
     announced = {"gated": {"reason": "unchanged"}, "sha256": "ab" * 32}
     unread = frame_work(store).work(record(1, image_path="images/none.jpg", **announced))
@@ -76,13 +76,13 @@ def test_a_gated_frame_has_a_sha256_if_its_image_was_read(store: ObjectStore):
     assert (unread.status, unread.sha256) == (FrameStatus.GATED, None)
 
 
-def test_the_pool_and_the_calling_thread_find_the_same(store: ObjectStore):
+def test_the_pool_and_the_calling_thread_find_the_same(store):
     of = frame_work(store)
     [found] = outcomes_of(of, record(0, image_path="images/one.jpg"))
     assert found == of.work(record(0, image_path="images/one.jpg"))
 
 
-def test_a_notice_needs_no_image_and_one_of_the_far_future_is_a_dead_letter(store: ObjectStore):
+def test_a_notice_needs_no_image_and_one_of_the_far_future_is_a_dead_letter(store):
     def online(offset: int, at: datetime) -> KafkaRecord:
         told = {"source": "camera", "session": "s1", "kind": "online", "timestamp": at.isoformat()}
         return KafkaRecord("frames", 0, offset, 1772366400000, b"camera", json.dumps(told).encode(), ())
@@ -93,7 +93,7 @@ def test_a_notice_needs_no_image_and_one_of_the_far_future_is_a_dead_letter(stor
     assert letter.code is DeadLetterCode.TIMESTAMP_OUT_OF_RANGE
 
 
-def test_an_error_of_the_environment_arrives_in_the_future(store: ObjectStore):
+def test_an_error_of_the_environment_arrives_in_the_future(store):
     def fail(_read: object) -> Fetched:
         raise TransientError("the store is down")
 
@@ -103,26 +103,26 @@ def test_an_error_of_the_environment_arrives_in_the_future(store: ObjectStore):
         outcomes_of(of, record(0, image_path="images/one.jpg"))
 
 
-def test_an_image_over_the_limit_is_a_dead_letter_however_small_the_limit(store: ObjectStore):
+def test_an_image_over_the_limit_is_a_dead_letter_however_small_the_limit(store):
     [found] = outcomes_of(frame_work(store, max_image_bytes=1024), record(0, image_path="images/one.jpg"))
     assert isinstance(found, DeadLetter)
     assert found.code is DeadLetterCode.TOO_LARGE
 
 
-def test_missing_images_are_read_in_parallel(store: ObjectStore):
+def test_missing_images_are_read_in_parallel(store):
     """No looker ever gets one of these images, so the pool must notice that items are waiting."""
     of, meet = frame_work(store), threading.Barrier(4)
 
     def wait_for_the_others(read: "object") -> Fetched:
         meet.wait(30)
-        return read()  # type: ignore[operator, no-any-return]  # raises, as the object is missing
+        return read()  # raises, as the object is missing
 
     of.images.retry_missing = wait_for_the_others
     found = outcomes_of(of, *[record(n, image_path="images/none.jpg") for n in range(8)])
     assert {outcome.code for outcome in found if isinstance(outcome, DeadLetter)} == {DeadLetterCode.OBJECT_NOT_FOUND}
 
 
-def test_the_pool_continues_if_no_more_threads_can_start(store: ObjectStore, monkeypatch: pytest.MonkeyPatch):
+def test_the_pool_continues_if_no_more_threads_can_start(store, monkeypatch):
     start = threading.Thread.start
 
     def refuse_more_readers(thread: threading.Thread) -> None:
@@ -148,7 +148,7 @@ def counted(of: FrameWork) -> list[int]:
     return calls
 
 
-def test_a_dark_frame_is_counted_as_gated_with_its_brightness_and_without_inference(store: ObjectStore):
+def test_a_dark_frame_is_counted_as_gated_with_its_brightness_and_without_inference(store):
     store.put("images/dark.jpg", cv2.imencode(".jpg", np.full((90, 160, 3), 5, np.uint8))[1].tobytes())
     of = frame_work(store, gate_min_brightness=30)
     calls = counted(of)
@@ -162,14 +162,14 @@ def test_a_dark_frame_is_counted_as_gated_with_its_brightness_and_without_infere
     assert len(calls) == 1
 
 
-def test_a_frame_outside_the_hours_is_gated_unread(store: ObjectStore):
+def test_a_frame_outside_the_hours_is_gated_unread(store):
     of = frame_work(store, gate_hours="20:00-21:00")
     found = of.work(record(0, image_path="images/none.jpg"))
     assert isinstance(found, Frame)
     assert (found.status, found.gate_reason) == (FrameStatus.GATED, "time_of_day")
 
 
-def test_a_repetition_is_gated_if_a_minimum_change_is_set(store: ObjectStore):
+def test_a_repetition_is_gated_if_a_minimum_change_is_set(store):
     of = frame_work(store, gate_min_change=2)
     first, second = (of.work(record(n, image_path="images/one.jpg")) for n in range(2))
     assert isinstance(first, Frame)
@@ -177,7 +177,7 @@ def test_a_repetition_is_gated_if_a_minimum_change_is_set(store: ObjectStore):
     assert (first.gate_reason, second.gate_reason) == (None, "unchanged")
 
 
-def test_a_frame_that_its_source_has_gated_is_recorded_as_gated_and_not_read(store: ObjectStore):
+def test_a_frame_that_its_source_has_gated_is_recorded_as_gated_and_not_read(store):
     gated = {"reason": "unchanged", "measurements": {"brightness": 80.5, "change": 0.2}}
     found = frame_work(store).work(record(0, image_path="images/none.jpg", gated=gated, width=640, height=360))
     assert isinstance(found, Frame)
@@ -186,14 +186,14 @@ def test_a_frame_that_its_source_has_gated_is_recorded_as_gated_and_not_read(sto
     assert found.gate_measurements == gated["measurements"]
 
 
-def test_an_unknown_gate_stays_an_attribute(store: ObjectStore):
+def test_an_unknown_gate_stays_an_attribute(store):
     found = frame_work(store).work(record(0, image_path="images/one.jpg", gated="yes"))
     assert isinstance(found, Frame)
     assert found.status is FrameStatus.PROCESSED
     assert found.attributes["gated"] == "yes"
 
 
-def test_weak_detections_are_kept_apart_and_change_nothing_else(store: ObjectStore):
+def test_weak_detections_are_kept_apart_and_change_nothing_else(store):
     wanted = record(1, image_path="images/one.jpg")
     without = frame_work(store, confidence_threshold=0.97).work(wanted)
     kept = frame_work(store, confidence_threshold=0.97, weak_confidence=0.1).work(wanted)
@@ -203,7 +203,7 @@ def test_weak_detections_are_kept_apart_and_change_nothing_else(store: ObjectSto
     assert replace(kept, weak_detections=()) == without
 
 
-def test_without_the_setting_a_segment_says_nothing_of_weak_detections(store: ObjectStore):
+def test_without_the_setting_a_segment_says_nothing_of_weak_detections(store):
     outcome = frame_work(store).work(record(1, image_path="images/one.jpg"))
     assert isinstance(outcome, Frame)
     assert outcome.detections
@@ -212,7 +212,7 @@ def test_without_the_setting_a_segment_says_nothing_of_weak_detections(store: Ob
     assert encode_line(outcome_to_json(lower)) == encode_line(outcome_to_json(outcome))
 
 
-def test_only_a_model_that_does_not_compute_in_32_bit_floats_is_listed_with_its_precision(store: ObjectStore):
+def test_only_a_model_that_does_not_compute_in_32_bit_floats_is_listed_with_its_precision(store):
     of = frame_work(store)
     plain = of.work(record(0, image_path="images/one.jpg"))
     detector = of.detector
@@ -224,7 +224,7 @@ def test_only_a_model_that_does_not_compute_in_32_bit_floats_is_listed_with_its_
     assert found.detectors[0].precision == "bf16"
 
 
-def test_a_gated_frame_lists_no_detector(store: ObjectStore):
+def test_a_gated_frame_lists_no_detector(store):
     of = frame_work(store, gate_min_brightness=255)
     detector = of.detector
     rough = Detector(detector.spec, detector.model_sha256, detector.backend, precision="int8")
@@ -233,7 +233,7 @@ def test_a_gated_frame_lists_no_detector(store: ObjectStore):
     assert (found.status, found.detectors) == (FrameStatus.GATED, ())
 
 
-def test_a_frame_names_every_detector_that_looked_at_it_and_each_detection_its_own(store: ObjectStore):
+def test_a_frame_names_every_detector_that_looked_at_it_and_each_detection_its_own(store):
     of = frame_work(store)
     twice = DetectorGroup(
         [Member(load_detector("demo"), frozenset({"car"})), Member(load_detector("demo"), frozenset({"person", "dog"}))]

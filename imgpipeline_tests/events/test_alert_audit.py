@@ -79,13 +79,13 @@ def watched(store: ObjectStore, tmp_path: Path, frames: Sequence[Frame] = CROWDE
     look(store, tmp_path, at=NOON + timedelta(minutes=10))
 
 
-def test_alerts_that_match_the_events_have_no_differences(store: ObjectStore, tmp_path: Path):
+def test_alerts_that_match_the_events_have_no_differences(store, tmp_path):
     watched(store, tmp_path)
     assert len(build(store, tmp_path)) == 2
     assert audit(store, tmp_path) == AlertAudit(alerts=2, days=1)
 
 
-def test_a_store_without_alerts_has_nothing_to_compare(store: ObjectStore, tmp_path: Path):
+def test_a_store_without_alerts_has_nothing_to_compare(store, tmp_path):
     append(writer(store), CROWDED)
     build(store, tmp_path)
     assert audit(store, tmp_path) == AlertAudit()
@@ -96,9 +96,7 @@ def test_a_store_without_alerts_has_nothing_to_compare(store: ObjectStore, tmp_p
     [(LATER, "stays without an alert"), (NOON + timedelta(minutes=20), "it can still raise an alert")],
     ids=["too late", "in time"],
 )
-def test_an_event_that_no_watch_looked_at_is_reported_with_the_next_step(
-    at: datetime, step: str, store: ObjectStore, tmp_path: Path
-):
+def test_an_event_that_no_watch_looked_at_is_reported_with_the_next_step(at, step, store, tmp_path):
     watched(store, tmp_path, CROWDED[:3])
     append(writer(store), CROWDED[3:])
     _, missed = build(store, tmp_path)
@@ -108,16 +106,14 @@ def test_an_event_that_no_watch_looked_at_is_reported_with_the_next_step(
     assert ("within 1:00:00" in difference) == (at == LATER), "an hour has not passed for the other"
 
 
-def test_a_new_event_may_still_get_its_alert(store: ObjectStore, tmp_path: Path):
+def test_a_new_event_may_still_get_its_alert(store, tmp_path):
     watched(store, tmp_path, CROWDED[:3])
     append(writer(store), CROWDED[3:])
     build(store, tmp_path)
     assert audit(store, tmp_path, at=NOON + timedelta(seconds=250)) == AlertAudit(alerts=1, days=1)
 
 
-def test_an_event_of_tracked_objects_may_still_get_its_alert_after_each_build_of_its_table(
-    store: ObjectStore, tmp_path: Path
-):
+def test_an_event_of_tracked_objects_may_still_get_its_alert_after_each_build_of_its_table(store, tmp_path):
     text, built_at = STOP + CROSSES, NOON + timedelta(minutes=33)
     look(store, tmp_path, text=text)
     filmed = film(NOON, NOON + timedelta(minutes=20), [Car(NOON, NOON + timedelta(minutes=20))])
@@ -131,14 +127,14 @@ def test_an_event_of_tracked_objects_may_still_get_its_alert_after_each_build_of
     assert "crosses at gate" in difference
 
 
-def test_an_event_that_was_almost_too_old_when_it_was_processed_needs_no_alert(store: ObjectStore, tmp_path: Path):
+def test_an_event_that_was_almost_too_old_when_it_was_processed_needs_no_alert(store, tmp_path):
     look(store, tmp_path)
     append(writer(store), [seen(0, 0, 2, processed_after_s=3590)])
     assert len(build(store, tmp_path)) == 1
     assert audit(store, tmp_path) == AlertAudit(days=1)
 
 
-def test_an_alert_about_frames_newer_than_the_events_is_not_a_difference(store: ObjectStore, tmp_path: Path):
+def test_an_alert_about_frames_newer_than_the_events_is_not_a_difference(store, tmp_path):
     watched(store, tmp_path, CROWDED[:3])
     build(store, tmp_path)
     append(writer(store), CROWDED[3:])
@@ -148,7 +144,7 @@ def test_an_alert_about_frames_newer_than_the_events_is_not_a_difference(store: 
     assert audit(store, tmp_path) == AlertAudit(alerts=2, days=1)
 
 
-def test_a_day_with_alerts_whose_newer_segments_cannot_be_read_is_not_compared(store: ObjectStore, tmp_path: Path):
+def test_a_day_with_alerts_whose_newer_segments_cannot_be_read_is_not_compared(store, tmp_path):
     watched(store, tmp_path, CROWDED[:3])
     build(store, tmp_path)
     append(writer(store), CROWDED[3:])
@@ -159,7 +155,7 @@ def test_a_day_with_alerts_whose_newer_segments_cannot_be_read_is_not_compared(s
     assert "imgpipeline ledger repair" in found.not_compared[DAY]
 
 
-def test_an_event_in_frames_that_arrived_late_needs_no_alert(store: ObjectStore, tmp_path: Path):
+def test_an_event_in_frames_that_arrived_late_needs_no_alert(store, tmp_path):
     look(store, tmp_path)
     append(writer(store), [seen(0, 0, 2, processed_after_s=7200)])
     look(store, tmp_path, at=NOON + timedelta(seconds=7201))
@@ -167,7 +163,7 @@ def test_an_event_in_frames_that_arrived_late_needs_no_alert(store: ObjectStore,
     assert audit(store, tmp_path) == AlertAudit(days=1)
 
 
-def test_a_late_frame_that_moved_an_event_by_its_cooldown_is_named_as_the_cause(store: ObjectStore, tmp_path: Path):
+def test_a_late_frame_that_moved_an_event_by_its_cooldown_is_named_as_the_cause(store, tmp_path):
     watched(store, tmp_path, CROWDED[:3])
     append(writer(store), [replace(seen(3, 30, 2), processing_timestamp=LATER - timedelta(hours=1))])
     (moved,) = build(store, tmp_path)
@@ -177,14 +173,14 @@ def test_a_late_frame_that_moved_an_event_by_its_cooldown_is_named_as_the_cause(
     assert "imgpipeline alerts show 1" in difference
 
 
-def test_events_of_changed_rules_are_not_compared(store: ObjectStore, tmp_path: Path):
+def test_events_of_changed_rules_are_not_compared(store, tmp_path):
     watched(store, tmp_path)
     build(store, tmp_path, text=CROWD.replace("above = 1", "above = 2"))
     found = audit(store, tmp_path)
     assert (found.differences, found.changed_rules) == ([], 1)  # the alert about two persons
 
 
-def test_a_rule_must_raise_alerts_from_its_first_watch_on(store: ObjectStore, tmp_path: Path):
+def test_a_rule_must_raise_alerts_from_its_first_watch_on(store, tmp_path):
     both = CROWD + CROWD.replace('"crowd"', '"again"')
     watched(store, tmp_path)
     look(store, tmp_path, text=both, at=NOON + timedelta(minutes=120))
@@ -195,7 +191,7 @@ def test_a_rule_must_raise_alerts_from_its_first_watch_on(store: ObjectStore, tm
     assert sorted(each.partition(" (")[2].partition(" at ")[0] for each in found.differences) == ["again", "crowd"]
 
 
-def test_a_day_whose_events_are_not_built_or_outdated_is_not_compared(store: ObjectStore, tmp_path: Path):
+def test_a_day_whose_events_are_not_built_or_outdated_is_not_compared(store, tmp_path):
     watched(store, tmp_path)
     assert "no table `frames` yet" in audit(store, tmp_path).not_compared[DAY]
     build(store, tmp_path)
@@ -204,7 +200,7 @@ def test_a_day_whose_events_are_not_built_or_outdated_is_not_compared(store: Obj
     assert audit(store, tmp_path).not_compared == {DAY: "its table `events` is stale"}
 
 
-def test_two_alerts_of_one_event_and_a_missing_number_are_errors(store: ObjectStore, tmp_path: Path):
+def test_two_alerts_of_one_event_and_a_missing_number_are_errors(store, tmp_path):
     watched(store, tmp_path)
     build(store, tmp_path)
     second = replace(read_alert(store, 1), number=3)

@@ -41,7 +41,7 @@ def store(request: pytest.FixtureRequest) -> ObjectStore:
     return fresh_store("memory", request)
 
 
-def test_an_event_has_one_alert_even_if_it_is_appended_again(store: ObjectStore):
+def test_an_event_has_one_alert_even_if_it_is_appended_again(store):
     first = AlertChain(store).append(event(1), difference_image="difference.jpg", now=NOW)
     assert first is not None
     assert AlertChain(store).append(event(1), difference_image="difference.jpg", now=NOW) is None
@@ -49,7 +49,7 @@ def test_an_event_has_one_alert_even_if_it_is_appended_again(store: ObjectStore)
     assert first.images == (("before", "1.jpg"), ("after", "2.jpg"), ("difference", "difference.jpg"))
 
 
-def test_a_writer_that_lost_the_race_for_a_number_takes_the_next(store: ObjectStore):
+def test_a_writer_that_lost_the_race_for_a_number_takes_the_next(store):
     slow, fast = AlertChain(store), AlertChain(store)
     slow.append(event(1), difference_image=None, now=NOW)
     fast.append(event(2), difference_image=None, now=NOW)
@@ -57,7 +57,7 @@ def test_a_writer_that_lost_the_race_for_a_number_takes_the_next(store: ObjectSt
     assert [(alert.number, alert.event) for alert in read_alerts(store)] == [(n, event(n)) for n in (1, 2, 3)]
 
 
-def test_a_missing_or_damaged_alert_is_named(store: ObjectStore):
+def test_a_missing_or_damaged_alert_is_named(store):
     with pytest.raises(UsageError, match="no alert 1"):
         read_alert(store, 1)
     chain = AlertChain(store)
@@ -71,7 +71,7 @@ def test_a_missing_or_damaged_alert_is_named(store: ObjectStore):
         alert_numbers(store)
 
 
-def test_acknowledgements_say_who_and_when(store: ObjectStore):
+def test_acknowledgements_say_who_and_when(store):
     AlertChain(store).append(event(1), difference_image=None, now=NOW)
     given = [Acknowledgement("ann", NOW, "a fox"), Acknowledgement("ben", NOW, "")]
     for each in given:
@@ -84,7 +84,7 @@ def test_acknowledgements_say_who_and_when(store: ObjectStore):
 @pytest.mark.medium
 @pytest.mark.fault(58)
 @pytest.mark.parametrize("kind", SHARED_KINDS)
-def test_fault_58_two_processes_race_for_numbers(kind: str, request: pytest.FixtureRequest):
+def test_fault_58_two_processes_race_for_numbers(kind, request):
     settings = store_settings(kind, request)
     spawn = multiprocessing.get_context("spawn")
     orders = (list(range(20)), list(range(19, -1, -1)))
@@ -102,7 +102,7 @@ def test_fault_58_two_processes_race_for_numbers(kind: str, request: pytest.Fixt
 @pytest.mark.medium
 @pytest.mark.fault(58)
 @pytest.mark.parametrize("step", ["alert put", "alert put done"])
-def test_fault_58_a_killed_writer_leaves_no_hole(step: str, tmp_path: Path, request: pytest.FixtureRequest):
+def test_fault_58_a_killed_writer_leaves_no_hole(step, tmp_path, request):
     settings = store_settings("folder", request)
     script = (
         "from imgpipeline.settings import Settings\n"

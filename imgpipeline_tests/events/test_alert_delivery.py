@@ -93,7 +93,7 @@ def free_port() -> int:
 
 
 @pytest.mark.medium
-def test_an_alert_is_sent_once_with_its_key(tmp_path: Path, store: ObjectStore):
+def test_an_alert_is_sent_once_with_its_key(tmp_path, store):
     raise_alerts(store, 1)
     received: Received = []
     with web_server(received) as port:
@@ -108,9 +108,7 @@ def test_an_alert_is_sent_once_with_its_key(tmp_path: Path, store: ObjectStore):
 
 @pytest.mark.medium
 @pytest.mark.parametrize(("count", "said"), [(1, "1 alert."), (2, "2 alerts.")])
-def test_a_watch_logs_how_many_alerts_were_not_delivered(
-    tmp_path: Path, store: ObjectStore, caplog: pytest.LogCaptureFixture, count: int, said: str
-):
+def test_a_watch_logs_how_many_alerts_were_not_delivered(tmp_path, store, caplog, count, said):
     raise_alerts(store, count)
     with delivering(store, sending_to(tmp_path, f"json://127.0.0.1:{free_port()}"), lambda: NOW):
         pass
@@ -119,7 +117,7 @@ def test_a_watch_logs_how_many_alerts_were_not_delivered(
 
 @pytest.mark.medium
 @pytest.mark.fault(59)
-def test_fault_59_a_target_that_is_away_is_tried_again_and_the_other_not(tmp_path: Path, store: ObjectStore):
+def test_fault_59_a_target_that_is_away_is_tried_again_and_the_other_not(tmp_path, store):
     raise_alerts(store, 1)
     mailbox = Mailbox()
     mail = Controller(mailbox, hostname="127.0.0.1", port=free_port())
@@ -155,7 +153,7 @@ class AttemptStore(ObjectStore):
 
 
 @pytest.mark.medium
-def test_a_pass_reads_no_attempts_of_alerts_that_have_to_wait(tmp_path: Path, store: ObjectStore):
+def test_a_pass_reads_no_attempts_of_alerts_that_have_to_wait(tmp_path, store):
     raise_alerts(store, 5)
     settings = sending_to(tmp_path, f"json://127.0.0.1:{free_port()}")
     counting, pace = AttemptStore(store.clients, store.url), MessagePace(10)
@@ -169,7 +167,7 @@ def test_a_pass_reads_no_attempts_of_alerts_that_have_to_wait(tmp_path: Path, st
 
 @pytest.mark.medium
 @pytest.mark.fault(59)
-def test_fault_59_a_storm_is_one_message(tmp_path: Path, store: ObjectStore):
+def test_fault_59_a_storm_is_one_message(tmp_path, store):
     raise_alerts(store, 1000)
     received: Received = []
     with web_server(received) as port:
@@ -182,7 +180,7 @@ def test_fault_59_a_storm_is_one_message(tmp_path: Path, store: ObjectStore):
 
 @pytest.mark.medium
 @pytest.mark.fault(58)
-def test_fault_58_a_sender_killed_before_it_records_sends_again_with_the_same_key(tmp_path: Path, store: ObjectStore):
+def test_fault_58_a_sender_killed_before_it_records_sends_again_with_the_same_key(tmp_path, store):
     raise_alerts(store, 2)
     received: Received = []
     with web_server(received) as port:
@@ -202,7 +200,7 @@ def test_fault_58_a_sender_killed_before_it_records_sends_again_with_the_same_ke
 
 
 @pytest.mark.medium
-def test_a_rule_notifies_its_subscribers_and_the_other_targets_hear_nothing(tmp_path: Path, store: ObjectStore):
+def test_a_rule_notifies_its_subscribers_and_the_other_targets_hear_nothing(tmp_path, store):
     chain = AlertChain(store)
     for number, notify in enumerate([(), ("guards",), ("office", "guards")], start=1):
         chain.append(event(number), difference_image=None, now=NOW, notify=notify)
@@ -217,7 +215,7 @@ def test_a_rule_notifies_its_subscribers_and_the_other_targets_hear_nothing(tmp_
 
 
 @pytest.mark.medium
-def test_a_summary_has_only_the_alerts_that_a_subscriber_gets(tmp_path: Path, store: ObjectStore):
+def test_a_summary_has_only_the_alerts_that_a_subscriber_gets(tmp_path, store):
     chain = AlertChain(store)
     for number in range(1, 21):
         chain.append(event(number), difference_image=None, now=NOW, notify=("guards",) if number <= 12 else ())
@@ -229,7 +227,7 @@ def test_a_summary_has_only_the_alerts_that_a_subscriber_gets(tmp_path: Path, st
 
 
 @pytest.mark.medium
-def test_an_alert_waits_for_a_subscriber_that_no_target_has(tmp_path: Path, store: ObjectStore):
+def test_an_alert_waits_for_a_subscriber_that_no_target_has(tmp_path, store):
     AlertChain(store).append(event(1), difference_image=None, now=NOW, notify=("guards",))
     received: Received = []
     with web_server(received) as port:
@@ -240,14 +238,14 @@ def test_an_alert_waits_for_a_subscriber_that_no_target_has(tmp_path: Path, stor
     assert len(received) == 1
 
 
-def test_a_wrong_target_is_named_without_its_secret(tmp_path: Path):
+def test_a_wrong_target_is_named_without_its_secret(tmp_path):
     settings = sending_to(tmp_path, "json://localhost", "nonsense://user:hunter2@host")
     with pytest.raises(ConfigurationError, match="target 2 of 2") as refused:
         read_targets(settings)
     assert "hunter2" not in str(refused.value)
 
 
-def test_without_targets_nothing_is_sent(store: ObjectStore):
+def test_without_targets_nothing_is_sent(store):
     raise_alerts(store, 1)
     assert deliver(store, Settings(), now=NOW).delivered == 0
     assert undelivered_numbers(store) == [1]

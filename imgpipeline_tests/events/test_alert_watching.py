@@ -94,7 +94,7 @@ def daily_ids(store: ObjectStore, tmp_path: Path) -> set[str]:
 
 
 @pytest.mark.medium
-def test_live_alerts_match_the_events_of_the_day(store: ObjectStore, tmp_path: Path):
+def test_live_alerts_match_the_events_of_the_day(store, tmp_path):
     chain, live = writer(store), watch(store, tmp_path)
     assert live.look() == []
     for frame in make_frames(store):
@@ -106,14 +106,14 @@ def test_live_alerts_match_the_events_of_the_day(store: ObjectStore, tmp_path: P
     assert [alert.number for alert in alerts] == list(range(1, len(alerts) + 1))
 
 
-def test_an_image_change_alert_has_both_images_and_their_difference(store: ObjectStore, tmp_path: Path):
+def test_an_image_change_alert_has_both_images_and_their_difference(store, tmp_path):
     append(writer(store), make_frames(store))
     alerts = [alert for alert in watch(store, tmp_path).look() if alert.event.rule == "changed"]
     assert [[name for name, _ in alert.images] for alert in alerts] == [["before", "after", "difference"]] * 2
     assert all(store.head(path) for alert in alerts for _, path in alert.images)
 
 
-def test_a_restarted_watch_raises_only_missing_alerts(store: ObjectStore, tmp_path: Path):
+def test_a_restarted_watch_raises_only_missing_alerts(store, tmp_path):
     chain, frames = writer(store), make_frames(store)
     append(chain, frames[:5])
     first = watch(store, tmp_path).look()
@@ -125,13 +125,13 @@ def test_a_restarted_watch_raises_only_missing_alerts(store: ObjectStore, tmp_pa
     assert watch(store, tmp_path).look() == []
 
 
-def test_old_events_raise_no_alert(store: ObjectStore, tmp_path: Path):
+def test_old_events_raise_no_alert(store, tmp_path):
     append(writer(store), make_frames(store))
     assert watch(store, tmp_path, NOON + timedelta(hours=2)).look() == []
 
 
 @pytest.mark.parametrize("fault", ["not stored", "answer lost", "lost against itself"])
-def test_an_event_gets_its_alert_after_a_failure_of_the_store(fault: str, tmp_path: Path):
+def test_an_event_gets_its_alert_after_a_failure_of_the_store(fault, tmp_path):
     store = FaultyStore()
     live = Watch(store, folder_settings(tmp_path), rules(CROWD), lambda: LATER)
     append(writer(store), make_frames(store))
@@ -144,7 +144,7 @@ def test_an_event_gets_its_alert_after_a_failure_of_the_store(fault: str, tmp_pa
     assert len({alert.event.event_id for alert in alerts}) == 2
 
 
-def test_a_start_reuses_the_comparisons_of_the_stored_table(store: ObjectStore, tmp_path: Path):
+def test_a_start_reuses_the_comparisons_of_the_stored_table(store, tmp_path):
     """Frames that Dagster has compared are not read again: a start late in the day costs no images."""
     frames = make_frames(store)
     append(writer(store), frames)
@@ -155,7 +155,7 @@ def test_a_start_reuses_the_comparisons_of_the_stored_table(store: ObjectStore, 
 
 
 @pytest.mark.medium
-def test_an_idle_watch_ends(store: ObjectStore, tmp_path: Path):
+def test_an_idle_watch_ends(store, tmp_path):
     append(writer(store), make_frames(store))
     ticks = itertools.count()
     live = Watch(store, folder_settings(tmp_path), rules(RULES), lambda: LATER + timedelta(seconds=next(ticks)))
@@ -171,9 +171,7 @@ def test_an_idle_watch_ends(store: ObjectStore, tmp_path: Path):
 )
 @example(order=list(range(14)), objects=[0, 2, 2, 0, 1, 1, 3, 3, 0, 0, 2, 0, 0, 0], looks={1, 2, 5, 8, 9, 12})
 @settings(max_examples=examples(60), deadline=None)
-def test_frames_in_any_order_and_looks_at_any_time_find_every_event_of_the_day(
-    order: list[int], objects: list[int], looks: set[int]
-):
+def test_frames_in_any_order_and_looks_at_any_time_find_every_event_of_the_day(order, objects, looks):
     """Frames in order add events to those before; a late frame may also take an event away, whose alert stays."""
     frames = [
         replace(sample(n), timestamp=NOON + timedelta(seconds=n), detections=(detection("person"),) * objects[n])
@@ -210,7 +208,7 @@ def build_tracked(store: ObjectStore, tmp_path: Path, given: Rules, now: datetim
 
 
 @pytest.mark.medium
-def test_dwelling_and_crossing_raise_alerts_after_each_build_and_other_rules_before(store: ObjectStore, tmp_path: Path):
+def test_dwelling_and_crossing_raise_alerts_after_each_build_and_other_rules_before(store, tmp_path):
     live = Watch(store, folder_settings(tmp_path), TRACKED_RULES, lambda: at(33))
     chain, frames = writer(store), film(at(5), at(32), CARS)
     before: list[str] = []
@@ -229,7 +227,7 @@ def test_dwelling_and_crossing_raise_alerts_after_each_build_and_other_rules_bef
 
 
 @pytest.mark.medium
-def test_a_watch_that_starts_after_the_build_raises_one_alert_per_tracked_event(store: ObjectStore, tmp_path: Path):
+def test_a_watch_that_starts_after_the_build_raises_one_alert_per_tracked_event(store, tmp_path):
     append(writer(store), film(at(5), at(32), CARS))
     build_tracked(store, tmp_path, TRACKED_RULES, at(33))
     wanted = {event.event_id for event in read_events(store, folder_settings(tmp_path), DAY)}

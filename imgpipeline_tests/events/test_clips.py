@@ -62,7 +62,7 @@ def decoded(path: Path) -> list[tuple[float, np.ndarray]]:
 
 @pytest.mark.medium
 @pytest.mark.parametrize("name", ["clip.mp4", "clip.gif"])
-def test_a_clip_has_the_frames_before_during_and_after_at_their_times(store: ObjectStore, tmp_path: Path, name: str):
+def test_a_clip_has_the_frames_before_during_and_after_at_their_times(store, tmp_path, name):
     made = write(store, tmp_path, name, ClipWish(before_s=2, after_s=1))
     expected = [second for second in SECONDS if 1 <= second <= 6]
     assert (made.frames, made.missing, made.is_cut) == (len(expected), 0, False)
@@ -75,7 +75,7 @@ def test_a_clip_has_the_frames_before_during_and_after_at_their_times(store: Obj
 
 
 @pytest.mark.medium
-def test_boxes_are_drawn_and_the_event_is_marked(store: ObjectStore, tmp_path: Path):
+def test_boxes_are_drawn_and_the_event_is_marked(store, tmp_path):
     write(store, tmp_path, wish=ClipWish(before_s=1, after_s=1))
     shown = dict(zip(["before", "first", "second", "third", "after"], decoded(tmp_path / "clip.mp4"), strict=True))
 
@@ -91,7 +91,7 @@ def test_boxes_are_drawn_and_the_event_is_marked(store: ObjectStore, tmp_path: P
 
 
 @pytest.mark.medium
-def test_a_deleted_image_is_shown_as_text(store: ObjectStore, tmp_path: Path):
+def test_a_deleted_image_is_shown_as_text(store, tmp_path):
     for number in (2, 3):
         store.delete(f"images/cam-1/{DAY}/{number}.png")
     write_deleted(store, DeletedImages("cam-1", DAY, NOON + timedelta(days=3), 2, 200, 0, NOON + timedelta(days=3)))
@@ -104,7 +104,7 @@ def test_a_deleted_image_is_shown_as_text(store: ObjectStore, tmp_path: Path):
 
 
 @pytest.mark.medium
-def test_a_clip_can_be_faster_shorter_and_of_images_of_several_sizes(store: ObjectStore, tmp_path: Path):
+def test_a_clip_can_be_faster_shorter_and_of_images_of_several_sizes(store, tmp_path):
     store.put(f"images/cam-1/{DAY}/4.png", png(np.full((301, 201, 3), 140, np.uint8)))
     made = write(store, tmp_path, wish=ClipWish(before_s=3, after_s=60, speed=2, most_frames=5))
     assert (made.frames, made.is_cut) == (5, True)
@@ -114,7 +114,7 @@ def test_a_clip_can_be_faster_shorter_and_of_images_of_several_sizes(store: Obje
 
 
 @pytest.mark.medium
-def test_frames_with_the_same_time_are_shown_in_sequence(store: ObjectStore, tmp_path: Path):
+def test_frames_with_the_same_time_are_shown_in_sequence(store, tmp_path):
     event = replace(event_of(store, tmp_path), source="twin")
     image = {"source_image_path": f"images/cam-1/{DAY}/1.png", "timestamp": event.timestamp}
     append(writer(store), [replace(frame(8 + number, source="twin"), **image) for number in (0, 1)])
@@ -123,7 +123,7 @@ def test_frames_with_the_same_time_are_shown_in_sequence(store: ObjectStore, tmp
 
 
 @pytest.mark.medium
-def test_a_clip_that_cannot_be_made_is_an_error_with_the_next_step(store: ObjectStore, tmp_path: Path):
+def test_a_clip_that_cannot_be_made_is_an_error_with_the_next_step(store, tmp_path):
     settings, event = folder_settings(tmp_path), event_of(store, tmp_path)
     with pytest.raises(UsageError, match=r"expected \.mp4 or \.gif"):
         write(store, tmp_path, "clip.avi")

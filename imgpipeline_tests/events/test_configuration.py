@@ -1,7 +1,5 @@
 """`rules.toml`: errors name line, entry, field and the next step."""
 
-from pathlib import Path
-
 import pytest
 
 from imgpipeline.errors import ConfigurationError
@@ -33,7 +31,7 @@ COUNT = '[[rule]]\nname = "crowd"\nkind = "count"\n'
     ids=["missing", "range", "unknown field", "unknown zone", "doubled", "pixels", "two points", "kind", "hours",
          "other source", "directions", "unknown table", "syntax"],
 )  # fmt: skip
-def test_an_invalid_file_is_refused_with_line_entry_and_field(tmp_path: Path, text: str, said: str):
+def test_an_invalid_file_is_refused_with_line_entry_and_field(tmp_path, text, said):
     path = tmp_path / "rules.toml"
     path.write_text(text)
     with pytest.raises(ConfigurationError) as refused:
@@ -49,7 +47,7 @@ def test_points_in_pixels_need_the_size_of_the_image():
         rules(ZONE.replace("[1, 1]", "[200, 100]"))
 
 
-def test_a_missing_file_and_missing_stored_rules_are_named(tmp_path: Path):
+def test_a_missing_file_and_missing_stored_rules_are_named(tmp_path):
     with pytest.raises(ConfigurationError, match=r"There is no file .*rules.toml"):
         load_rules(tmp_path / "rules.toml")
     with pytest.raises(ConfigurationError, match=r"memory:///rules.toml does not exist.*rules put"):

@@ -122,7 +122,7 @@ RULES = [
 
 @pytest.mark.parametrize("rule", RULES, ids=["occupied", "cooldown", "count", "absence"])
 @given(steps=COUNTS, data=st.data())
-def test_later_frames_do_not_change_earlier_events(rule, steps, data: st.DataObject):
+def test_later_frames_do_not_change_earlier_events(rule, steps, data):
     frames = frames_of(steps)
     cut = data.draw(st.integers(0, len(frames)))
     early, late = found(rule, frames[:cut]), found(rule, frames)
@@ -133,7 +133,7 @@ def test_later_frames_do_not_change_earlier_events(rule, steps, data: st.DataObj
 
 @pytest.mark.parametrize("rule", RULES, ids=["occupied", "cooldown", "count", "absence"])
 @given(steps=COUNTS, data=st.data())
-def test_the_order_in_which_frames_are_given_does_not_matter(rule, steps, data: st.DataObject):
+def test_the_order_in_which_frames_are_given_does_not_matter(rule, steps, data):
     frames = frames_of(steps)
     assert found(rule, data.draw(st.permutations(frames))) == found(rule, frames)
 
@@ -147,7 +147,7 @@ def test_event_ids_depend_on_rule_and_evidence(steps):
 
 
 @given(steps=COUNTS, seconds=st.floats(0, 100))
-def test_a_count_rule_agrees_with_a_plain_loop(steps, seconds: float):
+def test_a_count_rule_agrees_with_a_plain_loop(steps, seconds):
     frames = frames_of(steps)
     expected, start = [], None
     for before, frame in zip([None, *frames], frames, strict=False):
@@ -265,13 +265,13 @@ def test_the_evidence_is_the_last_clear_frame_before_and_the_first_after():
 
 
 @given(st.lists(st.floats(49.01, 50.99), max_size=40), st.booleans())
-def test_jitter_within_the_margin_is_no_crossing(jitter: list[float], ends_below: bool):
+def test_jitter_within_the_margin_is_no_crossing(jitter, ends_below):
     points = [(100.0, 40.0), *((100.0, y) for y in jitter), (100.0, 60.0 if ends_below else 40.0)]
     assert crossings(points) == (["in"] if ends_below else [])
 
 
 @given(st.lists(st.sampled_from([30.0, 49.5, 50.0, 50.5, 70.0]), max_size=30))
-def test_directions_alternate_and_end_on_the_last_clear_side(heights: list[float]):
+def test_directions_alternate_and_end_on_the_last_clear_side(heights):
     found = crossings([(100.0, y) for y in heights])
     clear = [y > 50 for y in heights if abs(y - 50) > 1]
     changes = ["in" if below else "out" for before, below in pairwise(clear) if before != below]
@@ -279,7 +279,7 @@ def test_directions_alternate_and_end_on_the_last_clear_side(heights: list[float
 
 
 @given(st.lists(st.integers(-30, 130), min_size=2, max_size=30))
-def test_a_box_that_is_partly_outside_the_image_crosses_at_most_as_often_as_its_visible_foot(heights: list[int]):
+def test_a_box_that_is_partly_outside_the_image_crosses_at_most_as_often_as_its_visible_foot(heights):
     low = Line.model_validate({**DOOR.model_dump(), "points": ((0.2, 0.9), (0.8, 0.9))})
     visible = [min(y, 100) > 90 for y in heights if abs(min(y, 100) - 90) >= 1 and 0 <= y <= 120]
     changes = sum(a != b for a, b in pairwise(visible))

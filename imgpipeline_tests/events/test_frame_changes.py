@@ -45,7 +45,7 @@ def asked(store: ObjectStore, sql: str) -> list[tuple]:
 
 
 @pytest.mark.medium
-def test_the_rotate_pattern_has_two_events_and_the_first_image_none(store: ObjectStore):
+def test_the_rotate_pattern_has_two_events_and_the_first_image_none(store):
     write_chain(store, stored_frames(store, rotated()))
     changes, events = build(store)
     assert (changes.manifest.rows, events.manifest.rows) == (9, 2)
@@ -60,13 +60,13 @@ def test_the_rotate_pattern_has_two_events_and_the_first_image_none(store: Objec
 
 
 @given(PIXELS, PIXELS)
-def test_the_norm_is_that_of_the_float_difference(image: np.ndarray, previous: np.ndarray):
+def test_the_norm_is_that_of_the_float_difference(image, previous):
     expected = np.linalg.norm((image.astype(float) - previous.astype(float)).ravel())
     assert difference_norm(image, previous) == pytest.approx(expected, rel=1e-12)
     assert (difference_norm(image, previous) == 0) == np.array_equal(image, previous)
 
 
-def test_images_of_different_sizes_are_an_event_with_the_reason(store: ObjectStore):
+def test_images_of_different_sizes_are_an_event_with_the_reason(store):
     small, large = np.zeros((20, 30, 3), np.uint8), np.zeros((30, 20, 3), np.uint8)
     write_chain(store, stored_frames(store, [png(small), png(large)]))
     build(store)
@@ -75,7 +75,7 @@ def test_images_of_different_sizes_are_an_event_with_the_reason(store: ObjectSto
     ]
 
 
-def test_the_threshold_is_part_of_the_rule(store: ObjectStore):
+def test_the_threshold_is_part_of_the_rule(store):
     dark, lighter = np.zeros((10, 10, 3), np.uint8), np.full((10, 10, 3), 2, np.uint8)
     write_chain(store, stored_frames(store, [png(dark), png(lighter), png(dark)]))
     norm = 2 * 300**0.5
@@ -84,7 +84,7 @@ def test_the_threshold_is_part_of_the_rule(store: ObjectStore):
 
 
 @given(PIXELS, PIXELS)
-def test_the_difference_is_stretched_over_all_channels_together(image: np.ndarray, previous: np.ndarray):
+def test_the_difference_is_stretched_over_all_channels_together(image, previous):
     drawn, difference = difference_image(image, previous), image.astype(np.float64) - previous
     assert (drawn.dtype, drawn.shape) == (np.uint8, image.shape)
     spread = difference.max() - difference.min()
@@ -95,7 +95,7 @@ def test_the_difference_is_stretched_over_all_channels_together(image: np.ndarra
         assert np.abs((difference - difference.min()) / spread * 255 - drawn).max() <= 1
 
 
-def test_an_event_is_a_row_and_the_image_of_its_difference_an_object(store: ObjectStore):
+def test_an_event_is_a_row_and_the_image_of_its_difference_an_object(store):
     dark = square_picture()
     write_chain(store, stored_frames(store, [png(dark), png(np.rot90(dark).copy())]))
     build(store)
@@ -107,7 +107,7 @@ def test_an_event_is_a_row_and_the_image_of_its_difference_an_object(store: Obje
 
 
 @pytest.mark.medium
-def test_each_pair_is_compared_once_while_the_day_grows(store: ObjectStore):
+def test_each_pair_is_compared_once_while_the_day_grows(store):
     images = rotated()
     chain = write_chain(store, stored_frames(store, images[:6]))
     build(store)
@@ -121,7 +121,7 @@ def test_each_pair_is_compared_once_while_the_day_grows(store: ObjectStore):
 
 
 @pytest.mark.medium
-def test_a_late_frame_between_two_others_is_compared_with_both(store: ObjectStore):
+def test_a_late_frame_between_two_others_is_compared_with_both(store):
     picture = png(square_picture())
     first, late, last = stored_frames(store, [picture, png(np.rot90(square_picture()).copy()), picture])
     late, last = replace(late, offset=2), replace(last, offset=1)
@@ -132,7 +132,7 @@ def test_a_late_frame_between_two_others_is_compared_with_both(store: ObjectStor
     assert (changes.manifest.rows, events.manifest.rows) == (2, 2)
 
 
-def test_a_missing_image_is_named_and_not_an_event(store: ObjectStore):
+def test_a_missing_image_is_named_and_not_an_event(store):
     write_chain(store, stored_frames(store, rotated()[:3]))
     store.delete("images/cam-1/00001.jpg")
     assert build(store)[1].manifest.rows == 0
@@ -140,14 +140,14 @@ def test_a_missing_image_is_named_and_not_an_event(store: ObjectStore):
     assert (outcome, "00001.jpg" in reason) == ("unreadable", True)
 
 
-def test_only_sources_of_rules_are_compared(store: ObjectStore):
+def test_only_sources_of_rules_are_compared(store):
     frames = [*stored_frames(store, rotated()[:3])]
     write_chain(store, frames)
     changes, events = build(store, f'{CHANGE}sources = ["cam-2"]\n')
     assert (changes.manifest.rows, events.manifest.rows) == (0, 0)
 
 
-def test_a_cooldown_suppresses_later_events(store: ObjectStore):
+def test_a_cooldown_suppresses_later_events(store):
     write_chain(store, stored_frames(store, rotated()))
     assert build(store, f"{CHANGE}cooldown_s = 4\n")[1].manifest.rows == 2
     assert build(store, f"{CHANGE}cooldown_s = 5\n")[1].manifest.rows == 1

@@ -63,7 +63,7 @@ def make_day(store: ObjectStore):
 
 
 @pytest.mark.medium
-def test_a_changed_zone_changes_only_the_events_of_rules_that_read_it(store: ObjectStore):
+def test_a_changed_zone_changes_only_the_events_of_rules_that_read_it(store):
     make_day(store)
     build(store, rules(TOP + CROWD + IN_YARD))
     before = named(store)
@@ -73,19 +73,19 @@ def test_a_changed_zone_changes_only_the_events_of_rules_that_read_it(store: Obj
     assert named(store) == [row for row in before if row[0] == "crowd"] != before
 
 
-def test_a_change_of_targets_makes_no_event_stale(store: ObjectStore):
+def test_a_change_of_targets_makes_no_event_stale(store):
     make_day(store)
     build(store, rules(CROWD))
     assert state(store, rules(CROWD + 'notify = ["guards"]\n')) is State.CURRENT
 
 
-def test_a_zone_that_no_rule_reads_changes_nothing(store: ObjectStore):
+def test_a_zone_that_no_rule_reads_changes_nothing(store):
     make_day(store)
     build(store, rules(CROWD))
     assert state(store, rules(ZONE + CROWD)) is State.CURRENT
 
 
-def test_events_of_a_removed_rule_are_removed(store: ObjectStore):
+def test_events_of_a_removed_rule_are_removed(store):
     make_day(store)
     build(store, rules(TOP + CROWD + IN_YARD))
     build(store, rules(CROWD))
@@ -93,7 +93,7 @@ def test_events_of_a_removed_rule_are_removed(store: ObjectStore):
 
 
 @pytest.mark.medium
-def test_a_past_day_keeps_its_rules_until_a_person_builds_it(store: ObjectStore):
+def test_a_past_day_keeps_its_rules_until_a_person_builds_it(store):
     chain, old, new = make_day(store), rules(CROWD), rules(CROWD.replace("crowd", "new"))
     build(store, old)
     assert build(store, new, keeps_rules=True, now=DAYS_LATER).skipped
@@ -105,14 +105,14 @@ def test_a_past_day_keeps_its_rules_until_a_person_builds_it(store: ObjectStore)
     assert {rule for rule, _ in named(store)} == {"new"}
 
 
-def test_the_current_day_uses_new_rules_immediately(store: ObjectStore):
+def test_the_current_day_uses_new_rules_immediately(store):
     make_day(store)
     build(store, rules(CROWD))
     build(store, rules(CROWD.replace("crowd", "new")), keeps_rules=True)
     assert {rule for rule, _ in named(store)} == {"new"}
 
 
-def test_a_missing_table_is_named_with_the_command_that_builds_it(store: ObjectStore):
+def test_a_missing_table_is_named_with_the_command_that_builds_it(store):
     with pytest.raises(PermanentError, match="no table `frames`"):
         build(store, rules(CROWD))
     make_day(store)
@@ -122,7 +122,7 @@ def test_a_missing_table_is_named_with_the_command_that_builds_it(store: ObjectS
         build(store, rules(CHANGE))
 
 
-def test_without_rules_the_table_is_empty(store: ObjectStore):
+def test_without_rules_the_table_is_empty(store):
     make_day(store)
     assert build(store, Rules()).manifest.rows == 0
 
@@ -137,7 +137,7 @@ def found_of(store: ObjectStore, text: str) -> list[tuple]:
 
 
 @pytest.mark.medium
-def test_an_object_dwells_and_crosses_across_slices(driven: ObjectStore):
+def test_an_object_dwells_and_crosses_across_slices(driven):
     build_tracks(driven, DAY, settings=Settings(), now=NOON)
     car = ["gate/car/20260109T1200/1"]
     assert found_of(driven, ROAD + STOP + LOITERS + CROSSES) == [
@@ -148,7 +148,7 @@ def test_an_object_dwells_and_crosses_across_slices(driven: ObjectStore):
 
 
 @pytest.mark.medium
-def test_without_tracks_no_object_dwells_or_crosses_and_new_tracks_make_events_stale(driven: ObjectStore):
+def test_without_tracks_no_object_dwells_or_crosses_and_new_tracks_make_events_stale(driven):
     text = ROAD + STOP + LOITERS + CROSSES
     assert found_of(driven, text) == []
     assert state(driven, rules(text)) is State.CURRENT
@@ -170,7 +170,7 @@ AT_ROAD, AT_STOP = [("road", "car", 1, 1, 1195.0)], [(NOON, "stop", "car", "out"
 
 
 @pytest.mark.medium
-def test_counts_follow_objects_across_slices_and_a_changed_zone_leaves_lines_current(driven: ObjectStore):
+def test_counts_follow_objects_across_slices_and_a_changed_zone_leaves_lines_current(driven):
     build_tracks(driven, DAY, settings=Settings(), now=NOON)
     assert counted(driven, ROAD + SKY + STOP) == (AT_ROAD, AT_STOP)
     moved = rules(ROAD + SKY.replace("0.1", "0.2") + STOP)
@@ -179,7 +179,7 @@ def test_counts_follow_objects_across_slices_and_a_changed_zone_leaves_lines_cur
 
 
 @pytest.mark.medium
-def test_new_tracks_make_counts_stale_and_rows_of_a_removed_zone_are_removed(driven: ObjectStore):
+def test_new_tracks_make_counts_stale_and_rows_of_a_removed_zone_are_removed(driven):
     build_tracks(driven, DAY, settings=Settings(), now=NOON)
     counted(driven, ROAD + STOP)
     entry = DayLineCrossings(driven, Settings(), rules(STOP), DAY, NOON)
@@ -191,7 +191,7 @@ def test_new_tracks_make_counts_stale_and_rows_of_a_removed_zone_are_removed(dri
 
 
 @pytest.mark.medium
-def test_a_past_day_keeps_its_zones(driven: ObjectStore):
+def test_a_past_day_keeps_its_zones(driven):
     build_tracks(driven, DAY, settings=Settings(), now=NOON)
     counted(driven, ROAD)
     assert counted(driven, SKY, keeps_rules=True, now=DAYS_LATER) == (AT_ROAD, [])

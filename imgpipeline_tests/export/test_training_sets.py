@@ -23,7 +23,7 @@ from imgpipeline_tests.web.viewer.filmed import FilmedSite, filmed_site
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Settings:
-    return Settings(_env_file=None, store_url=(tmp_path / "store").as_uri())  # type: ignore[call-arg]  # pydantic-settings' own argument
+    return Settings(_env_file=None, store_url=(tmp_path / "store").as_uri())
 
 
 @pytest.fixture
@@ -61,7 +61,7 @@ def boxes_of(document: dict[str, Any]) -> dict[str, list[tuple[str, list[float]]
 
 
 @pytest.mark.medium
-def test_coco_has_every_frame_with_its_boxes_and_image(site: Site, tmp_path: Path):
+def test_coco_has_every_frame_with_its_boxes_and_image(site, tmp_path):
     done = run("export", "coco", "set", "--day", str(DAY), "--json", env=site.environment, cwd=tmp_path).json()
     document = json.loads((tmp_path / "set" / "annotations.json").read_text())
     expected = {
@@ -76,7 +76,7 @@ def test_coco_has_every_frame_with_its_boxes_and_image(site: Site, tmp_path: Pat
 
 
 @pytest.mark.medium
-def test_yolo_has_the_same_boxes_as_fractions_of_the_image(site: Site, tmp_path: Path):
+def test_yolo_has_the_same_boxes_as_fractions_of_the_image(site, tmp_path):
     assert (
         run("export", "yolo", "set", "--day", str(DAY), "--no-images", env=site.environment, cwd=tmp_path).status == 0
     )
@@ -95,7 +95,7 @@ def test_yolo_has_the_same_boxes_as_fractions_of_the_image(site: Site, tmp_path:
 
 
 @pytest.mark.medium
-def test_feedback_corrects_the_boxes_and_marks_the_frames(site: Site, store: ObjectStore, tmp_path: Path):
+def test_feedback_corrects_the_boxes_and_marks_the_frames(site, store, tmp_path):
     first, second = frames_of(site)[1:3]
     wrong = first.detections[0]
     keep(store, said(first, Mistake.WRONG, wrong.label, wrong.box_xywh))
@@ -112,7 +112,7 @@ def test_feedback_corrects_the_boxes_and_marks_the_frames(site: Site, store: Obj
 
 
 @pytest.mark.medium
-def test_missing_images_are_named_and_their_boxes_kept(site: Site, store: ObjectStore, tmp_path: Path):
+def test_missing_images_are_named_and_their_boxes_kept(site, store, tmp_path):
     gone = frames_of(site)[0]
     store.delete(gone.source_image_path)
     done = run("export", "coco", "set", "--day", str(DAY), "--json", env=site.environment, cwd=tmp_path).json()
@@ -121,7 +121,7 @@ def test_missing_images_are_named_and_their_boxes_kept(site: Site, store: Object
 
 
 @pytest.mark.medium
-def test_a_folder_that_is_not_empty_is_not_changed(site: Site, tmp_path: Path):
+def test_a_folder_that_is_not_empty_is_not_changed(site, tmp_path):
     (tmp_path / "set").mkdir()
     (tmp_path / "set" / "mine").touch()
     (tmp_path / "set.partial").mkdir()  # of an export that was interrupted
@@ -141,7 +141,7 @@ def test_a_folder_that_is_not_empty_is_not_changed(site: Site, tmp_path: Path):
     [{}, {"label": "person"}, {"zone": "lower half"}, {"time_from": "12:01", "time_to": "12:02"}],
     ids=["all", "label", "zone", "time"],
 )
-def test_the_viewer_exports_exactly_the_frames_of_the_grid(filmed: FilmedSite, filters: dict[str, str]):
+def test_the_viewer_exports_exactly_the_frames_of_the_grid(filmed, filters):
     viewer = filmed.viewer
     grid = viewer.json("/api/v1/frames", day=DAY, limit=1000, **filters)
     document = viewer.json("/api/v1/export", day=DAY, **filters)
@@ -154,7 +154,7 @@ def test_the_viewer_exports_exactly_the_frames_of_the_grid(filmed: FilmedSite, f
 
 
 @pytest.mark.medium
-def test_the_review_page_links_to_the_export_of_its_frames(filmed: FilmedSite):
+def test_the_review_page_links_to_the_export_of_its_frames(filmed):
     page = filmed.viewer.get("/review", day=DAY, label="person").text
     address = f"/api/v1/export?day={DAY}&amp;label=person&amp;format=coco"
     assert f'href="{address}"' in page
@@ -162,13 +162,13 @@ def test_the_review_page_links_to_the_export_of_its_frames(filmed: FilmedSite):
 
 
 @pytest.mark.medium
-def test_the_same_frames_give_the_same_bytes(filmed: FilmedSite):
+def test_the_same_frames_give_the_same_bytes(filmed):
     for kind in ("coco", "yolo"):
         assert len({filmed.viewer.get("/api/v1/export", day=DAY, format=kind).content for _ in range(2)}) == 1
 
 
 @pytest.mark.medium
-def test_a_day_without_frames_names_the_days_that_have_some(site: Site, tmp_path: Path):
+def test_a_day_without_frames_names_the_days_that_have_some(site, tmp_path):
     refused = run("export", "coco", "set", "--day", "2020-01-01", env=site.environment, cwd=tmp_path)
     assert refused.status == 1
     assert str(DAY) in refused.stderr
@@ -176,7 +176,7 @@ def test_a_day_without_frames_names_the_days_that_have_some(site: Site, tmp_path
 
 
 @pytest.mark.medium
-def test_only_selected_frames_count_for_the_limit(filmed: FilmedSite, monkeypatch: pytest.MonkeyPatch):
+def test_only_selected_frames_count_for_the_limit(filmed, monkeypatch):
     monkeypatch.setattr(frame_pages, "MOST_EXPORTED", 1)
     refused = filmed.viewer.get("/api/v1/export", day=DAY)
     assert (refused.status_code, "imgpipeline export coco" in refused.json()["next"]) == (400, True)

@@ -54,7 +54,7 @@ def hurt(lane: LaneUnderTest, number: int, damage: Damage = DAMAGES["emptied"]) 
 
 def repair(lane: LaneUnderTest, **options: object) -> RepairReport:
     """Repairs the ledger, and builds the days that it names as the sensor would, without force."""
-    report = repair_ledger(lane.settings, lane.store, clock=utc_now, **options)  # type: ignore[arg-type]  # by name
+    report = repair_ledger(lane.settings, lane.store, clock=utc_now, **options)
     with suppress(LedgerError):  # other damage keeps them from being built
         for day in report.days:
             rebuild_day(lane.store, day, now=utc_now())

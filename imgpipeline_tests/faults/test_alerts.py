@@ -24,8 +24,7 @@ from imgpipeline.lake.schema.events import EVENT_TABLES
 from imgpipeline.objectstore import open_store
 from imgpipeline.settings import Settings
 from imgpipeline_tests.daily.builds import build_table
-from imgpipeline_tests.defs.site import Site
-from imgpipeline_tests.detect.conftest import START, LaneUnderTest, jpeg
+from imgpipeline_tests.detect.conftest import START, jpeg
 from imgpipeline_tests.events.samples import CHANGE
 from imgpipeline_tests.faults.child_runs import environment_of, happened, variables_of
 from imgpipeline_tests.servers.announcing import Announcer
@@ -87,9 +86,7 @@ def watching(settings: Settings, plan: str = "") -> Iterator["subprocess.Popen[b
 @pytest.mark.slow
 @pytest.mark.fault(58)
 @pytest.mark.timeout(300)
-def test_fault_58_a_watch_and_its_targets_are_killed_in_turn_and_every_alert_arrives(
-    lane: LaneUnderTest, servers: tuple[Notified, Notified], tmp_path: Path
-):
+def test_fault_58_a_watch_and_its_targets_are_killed_in_turn_and_every_alert_arrives(lane, servers, tmp_path):
     web, mail = servers
     rules = tmp_path / "rules.toml"
     rules.write_text(CHANGE)
@@ -128,9 +125,7 @@ def test_fault_58_a_watch_and_its_targets_are_killed_in_turn_and_every_alert_arr
 @pytest.mark.slow
 @pytest.mark.fault(58)
 @pytest.mark.timeout(900)
-def test_fault_58_the_daemon_is_killed_while_it_alerts_and_the_next_one_goes_on(
-    site: Site, servers: tuple[Notified, Notified]
-):
+def test_fault_58_the_daemon_is_killed_while_it_alerts_and_the_next_one_goes_on(site, servers):
     """With it its code server and the run: nobody is left to tell Dagster of it."""
     web, mail = servers
     rules = site.home / "rules.toml"

@@ -1,12 +1,10 @@
 """A broker that goes away while records are fetched: nothing is lost, and it does not end the log."""
 
-from pathlib import Path
-
 import pytest
 
 from imgpipeline.errors import TransientError
 from imgpipeline.stream.connection import open_producer
-from imgpipeline_tests.detect.conftest import LaneUnderTest, message, running
+from imgpipeline_tests.detect.conftest import message, running
 from imgpipeline_tests.detect.test_lane_faults import error_of
 from imgpipeline_tests.faults.invariant import check
 from imgpipeline_tests.servers.kafka_broker import KafkaBroker
@@ -18,8 +16,8 @@ RECORDS = 600
 @pytest.mark.fault(10)
 @pytest.mark.slow
 def test_fault_10_a_broker_that_restarts_is_read_to_the_end_and_one_that_stays_away_ends_the_run(
-    lane: LaneUnderTest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+    lane, tmp_path, monkeypatch
+):
     monkeypatch.setattr("imgpipeline.detect.run.RESTART_S", 60.0)  # a busy machine takes long to start a broker
     with KafkaBroker(tmp_path / "kafka") as broker:
         broker.create_topic("frames")

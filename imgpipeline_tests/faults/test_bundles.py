@@ -18,7 +18,7 @@ from imgpipeline.ledger.reading import find_end, list_chains
 from imgpipeline.stream.log import read_log
 from imgpipeline_tests.detect.conftest import START, LaneUnderTest
 from imgpipeline_tests.faults.child_runs import child_run
-from imgpipeline_tests.faults.damages import DAMAGES, Damage, drop_records, hurt, kept, keys, repair
+from imgpipeline_tests.faults.damages import DAMAGES, drop_records, hurt, kept, keys, repair
 from imgpipeline_tests.faults.invariant import check, read_ledger
 from imgpipeline_tests.faults.test_mended_ledger import REPAIR
 
@@ -108,7 +108,7 @@ def frames_of(lane: LaneUnderTest, **options: Any) -> list[int]:
 
 @pytest.mark.fault(47)
 @pytest.mark.parametrize("step", ["bundle read", "bundle put", "bundle put done"], ids=["reading", "before", "after"])
-def test_fault_47_a_bundler_that_is_killed_leaves_one_bundle_or_none(complete: LaneUnderTest, step: str) -> None:
+def test_fault_47_a_bundler_that_is_killed_leaves_one_bundle_or_none(complete, step):
     before = read(complete)
     with child_run(complete, f"{step}=kill", program=BUNDLE) as child:
         assert child.wait()[0] == -signal.SIGKILL
@@ -121,7 +121,7 @@ def test_fault_47_a_bundler_that_is_killed_leaves_one_bundle_or_none(complete: L
 
 
 @pytest.mark.fault(47)
-def test_fault_47_of_two_bundlers_one_puts_the_bundle_and_both_have_the_same(complete: LaneUnderTest) -> None:
+def test_fault_47_of_two_bundlers_one_puts_the_bundle_and_both_have_the_same(complete):
     before = read(complete)
     with child_run(complete, "bundle put=stop", program=BUNDLE) as child:
         child.wait_until_stopped()
@@ -136,9 +136,7 @@ def test_fault_47_of_two_bundlers_one_puts_the_bundle_and_both_have_the_same(com
 
 @pytest.mark.fault(47)
 @pytest.mark.parametrize("step", ["bundle read", "bundle put"], ids=["before it has read", "after it has read"])
-def test_fault_47_a_bundler_that_sleeps_through_a_repair_brings_no_old_outcome_back(
-    complete: LaneUnderTest, step: str
-) -> None:
+def test_fault_47_a_bundler_that_sleeps_through_a_repair_brings_no_old_outcome_back(complete, step):
     with child_run(complete, f"{step}=stop", program=BUNDLE) as child:
         child.wait_until_stopped()
         hurt(complete, 2)
@@ -160,9 +158,7 @@ def test_fault_47_a_bundler_that_sleeps_through_a_repair_brings_no_old_outcome_b
 @pytest.mark.fault(47)
 @pytest.mark.parametrize("with_bundle", [True, False], ids=["restored", "mended"])
 @pytest.mark.parametrize("step", ["restore put", "restore put done", "mend mark", "mend put", "mend put done"])
-def test_fault_47_a_repair_under_a_bundle_that_is_killed_is_finished_by_the_next(
-    bundled: LaneUnderTest, step: str, with_bundle: bool
-) -> None:
+def test_fault_47_a_repair_under_a_bundle_that_is_killed_is_finished_by_the_next(bundled, step, with_bundle):
     before = read(bundled)
     if not with_bundle:
         for key in bundles(bundled):
@@ -178,7 +174,7 @@ def test_fault_47_a_repair_under_a_bundle_that_is_killed_is_finished_by_the_next
 
 
 @pytest.mark.fault(48)
-def test_fault_48_a_run_that_wakes_in_a_bundled_range_loses_and_reports_nothing(filled: LaneUnderTest) -> None:
+def test_fault_48_a_run_that_wakes_in_a_bundled_range_loses_and_reports_nothing(filled):
     with child_run(filled, "segment put:2=stop", program=FOLLOW_AND_TELL) as sleeper:
         sleeper.wait_until_stopped()
         filled.follow()
@@ -193,7 +189,7 @@ def test_fault_48_a_run_that_wakes_in_a_bundled_range_loses_and_reports_nothing(
 
 @pytest.mark.fault(49)
 @each_damage
-def test_fault_49_a_damaged_bundle_costs_requests_and_is_made_again(bundled: LaneUnderTest, damage: Damage) -> None:
+def test_fault_49_a_damaged_bundle_costs_requests_and_is_made_again(bundled, damage):
     before, made = read(bundled), bundles(bundled)
     [(key, whole)] = made.items()
     bad = damage(whole)
@@ -210,9 +206,7 @@ def test_fault_49_a_damaged_bundle_costs_requests_and_is_made_again(bundled: Lan
 
 @pytest.mark.fault(49)
 @each_damage
-def test_fault_49_a_damaged_segment_is_restored_from_its_bundle_where_kafka_has_nothing(
-    bundled: LaneUnderTest, damage: Damage
-) -> None:
+def test_fault_49_a_damaged_segment_is_restored_from_its_bundle_where_kafka_has_nothing(bundled, damage):
     whole = segments_of(bundled)
     before = read(bundled)
     drop_records(bundled, FIRST + 18)
@@ -237,9 +231,7 @@ def segments_of(lane: LaneUnderTest) -> Mapping[str, bytes]:
 
 @pytest.mark.fault(49)
 @pytest.mark.parametrize("in_kafka", [True, False], ids=["in kafka", "gone"])
-def test_fault_49_without_an_intact_bundle_a_segment_is_repaired_from_kafka_or_becomes_a_gap(
-    bundled: LaneUnderTest, in_kafka: bool
-) -> None:
+def test_fault_49_without_an_intact_bundle_a_segment_is_repaired_from_kafka_or_becomes_a_gap(bundled, in_kafka):
     for key in bundles(bundled):
         bundled.store.put(key, b"")
     hurt(bundled, 2)
@@ -254,9 +246,7 @@ def test_fault_49_without_an_intact_bundle_a_segment_is_repaired_from_kafka_or_b
 
 
 @pytest.mark.fault(49)
-def test_fault_49_a_bundle_of_other_outcomes_than_the_segments_is_found_by_the_full_audit_and_removed(
-    complete: LaneUnderTest,
-) -> None:
+def test_fault_49_a_bundle_of_other_outcomes_than_the_segments_is_found_by_the_full_audit_and_removed(complete):
     """The last segments of a chain were removed after they were bundled, and the next run has made them again."""
     assert bundle(complete) == [None]
     for key in [key for key in keys(complete) if start_of(key) > FIRST + 2]:

@@ -3,7 +3,6 @@
 import shutil
 from collections.abc import Callable
 from datetime import timedelta
-from pathlib import Path
 
 import obstore
 import pytest
@@ -27,7 +26,6 @@ from imgpipeline_tests.lake.audits import log_range, run_audit
 from imgpipeline_tests.lake.samples import counted_days
 from imgpipeline_tests.objectstore.stores import folder_settings, s3_settings
 from imgpipeline_tests.redetect.days import DAY, NOON, build_live, redetector
-from imgpipeline_tests.servers.s3_server import S3Bucket
 
 pytestmark = [pytest.mark.medium, pytest.mark.fault(62)]
 LATER = NOON + timedelta(days=3)
@@ -83,7 +81,7 @@ def check_copy(settings: Settings, store: ObjectStore) -> None:
     assert due_days(day_states(store, settings, now=LATER)) == {}
 
 
-def test_fault_62_a_copied_folder_is_current_everywhere(tmp_path: Path) -> None:
+def test_fault_62_a_copied_folder_is_current_everywhere(tmp_path):
     settings = folder_settings(tmp_path)
     make_site(settings, open_store(settings))
     shutil.copytree(tmp_path / "store", tmp_path / "copy" / "store", copy_function=shutil.copyfile)
@@ -93,7 +91,7 @@ def test_fault_62_a_copied_folder_is_current_everywhere(tmp_path: Path) -> None:
 
 
 @pytest.mark.servers
-def test_fault_62_a_bucket_copied_object_by_object_is_current_everywhere(bucket: S3Bucket) -> None:
+def test_fault_62_a_bucket_copied_object_by_object_is_current_everywhere(bucket):
     settings = s3_settings(bucket)
     store = open_store(settings)
     make_site(settings, store)

@@ -64,8 +64,8 @@ def plan(monkeypatch: pytest.MonkeyPatch, fault: str, once: Path | None = None) 
     ],
 )
 def test_fault_38_the_frame_that_ends_its_process_is_buried_and_its_neighbours_are_processed(
-    poisoned: LaneUnderTest, monkeypatch: pytest.MonkeyPatch, action: str, said: str
-) -> None:
+    poisoned, monkeypatch, action, said
+):
     plan(monkeypatch, f"look~poison={action}")
     report = follow_carefully(poisoned)
     assert report.ended_by == "crash"
@@ -79,9 +79,7 @@ def test_fault_38_the_frame_that_ends_its_process_is_buried_and_its_neighbours_a
 
 
 @pytest.mark.fault(38)
-def test_fault_38_a_process_that_stops_before_it_takes_a_large_image_does_not_hold_up_the_run(
-    lane: LaneUnderTest,
-) -> None:
+def test_fault_38_a_process_that_stops_before_it_takes_a_large_image_does_not_hold_up_the_run(lane):
     children = Path(f"/proc/self/task/{threading.get_native_id()}/children")
     before = children.read_text().split()
     child = Child(lane.settings)
@@ -90,13 +88,11 @@ def test_fault_38_a_process_that_stops_before_it_takes_a_large_image_does_not_ho
     os.kill(int(process), signal.SIGSTOP)
     image = SimpleNamespace(data=bytes(10_000_000))  # more than a pipe holds
     with pytest.raises(ChildDiedError, match="no answer within 2 s"):
-        child.look(image, max_detect_s=2)  # type: ignore[arg-type]  # it never arrives
+        child.look(image, max_detect_s=2)
 
 
 @pytest.mark.fault(38)
-def test_fault_38_a_process_that_is_killed_once_makes_no_dead_letter(
-    poisoned: LaneUnderTest, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
+def test_fault_38_a_process_that_is_killed_once_makes_no_dead_letter(poisoned, monkeypatch, tmp_path):
     plan(monkeypatch, "look~poison=kill", once=tmp_path)
     assert follow_carefully(poisoned).ended_by == "linger"
     assert happened(tmp_path, "look~poison=kill")
@@ -105,7 +101,7 @@ def test_fault_38_a_process_that_is_killed_once_makes_no_dead_letter(
 
 
 @pytest.mark.fault(38)
-def test_fault_38_each_of_several_bad_frames_is_found(lane: LaneUnderTest, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_fault_38_each_of_several_bad_frames_is_found(lane, monkeypatch):
     lane.announce(1)
     lane.announce(2, source="poison")
     lane.announce(1, first=1)
@@ -117,7 +113,7 @@ def test_fault_38_each_of_several_bad_frames_is_found(lane: LaneUnderTest, monke
 
 
 @pytest.mark.fault(38)
-def test_fault_38_a_large_image_is_blamed_like_any_other(lane: LaneUnderTest, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_fault_38_a_large_image_is_blamed_like_any_other(lane, monkeypatch):
     """It is looked at where it is read, so that only one of its kind is in memory."""
     lane.put_image("images/poison/one.jpg", jpeg() + bytes(9 * 2**20))
     lane.send(b'{"source": "camera", "image_path": "images/poison/one.jpg", "timestamp": "2026-03-01T12:00:00Z"}')
@@ -127,7 +123,7 @@ def test_fault_38_a_large_image_is_blamed_like_any_other(lane: LaneUnderTest, mo
 
 
 @pytest.mark.fault(38)
-def test_fault_38_a_careful_run_ends_where_the_bad_frame_must_have_been(lane: LaneUnderTest) -> None:
+def test_fault_38_a_careful_run_ends_where_the_bad_frame_must_have_been(lane):
     """Four frames in two segments, and one read ahead: more no run has had under way when it died."""
     own = lane.with_settings(prefetch_images=1, segment_max_records=2)
     own.announce(20)
@@ -141,16 +137,14 @@ def test_fault_38_a_careful_run_ends_where_the_bad_frame_must_have_been(lane: La
 
 @pytest.mark.fault(38)
 @pytest.mark.fault(39)
-def test_fault_38_a_process_that_cannot_start_blames_no_frame(
-    poisoned: LaneUnderTest, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_fault_38_a_process_that_cannot_start_blames_no_frame(poisoned, monkeypatch):
     plan(monkeypatch, "this is no plan")
     with pytest.raises(Exception, match="ended before it received a record: exit status 1"):
         follow_carefully(poisoned)
     assert check(poisoned.settings, drained=False).dead_letters == []
 
 
-def test_what_keeps_the_process_from_working_is_raised_as_it_would_be_here(lane: LaneUnderTest) -> None:
+def test_what_keeps_the_process_from_working_is_raised_as_it_would_be_here(lane):
     child = Child(lane.with_settings(model="no-such-model").settings)
     with pytest.raises(PermanentError, match="no-such-model"):
         child.wait_until_ready()
@@ -164,7 +158,7 @@ def hanging(poisoned: LaneUnderTest, monkeypatch: pytest.MonkeyPatch, tmp_path: 
     return poisoned.with_settings(max_detect_s=600)
 
 
-def test_told_to_stop_a_careful_run_ends_soon_though_its_process_hangs(hanging: LaneUnderTest, tmp_path: Path) -> None:
+def test_told_to_stop_a_careful_run_ends_soon_though_its_process_hangs(hanging, tmp_path):
     stop = threading.Event()
     with running(lambda: follow_carefully(hanging, stop)) as reports:
         wait_until(lambda: happened(tmp_path, "look~poison=stop"), limit_s=60, what="the bad frame's turn")
@@ -174,7 +168,7 @@ def test_told_to_stop_a_careful_run_ends_soon_though_its_process_hangs(hanging: 
     assert len(check(hanging.settings, drained=False).frames) == 3
 
 
-def test_the_process_ends_with_a_run_that_is_killed_even_while_it_hangs(hanging: LaneUnderTest, tmp_path: Path) -> None:
+def test_the_process_ends_with_a_run_that_is_killed_even_while_it_hangs(hanging, tmp_path):
     with child_run(hanging, "look~poison=stop", once=tmp_path, program=CAREFUL) as run:
         wait_until(lambda: happened(tmp_path, "look~poison=stop"), limit_s=60, what="the bad frame's turn")
         (child,) = children_of(run.process.pid)
@@ -218,7 +212,7 @@ def runs_of(site: Site, status: dg.DagsterRunStatus, *, careful: bool) -> list[d
 @pytest.mark.slow
 @pytest.mark.timeout(600)
 @pytest.mark.fault(38)
-def test_fault_38_a_frame_that_kills_every_run_is_found_and_all_others_are_processed(hurried_site: Site) -> None:
+def test_fault_38_a_frame_that_kills_every_run_is_found_and_all_others_are_processed(hurried_site):
     announce_frames(hurried_site.settings, 1, source="poison")
     announce_frames(hurried_site.settings, FRAMES, source="later")
     hurried_site.variables |= {PLAN_VARIABLE: "look~poison=segfault"}
@@ -236,7 +230,7 @@ def test_fault_38_a_frame_that_kills_every_run_is_found_and_all_others_are_proce
 @pytest.mark.slow
 @pytest.mark.timeout(600)
 @pytest.mark.fault(38)
-def test_fault_38_runs_that_an_operator_kills_three_times_at_one_place_make_no_dead_letter(hurried_site: Site) -> None:
+def test_fault_38_runs_that_an_operator_kills_three_times_at_one_place_make_no_dead_letter(hurried_site):
     notes = hurried_site.home / "killed"
     notes.mkdir()
     kills = [f"run begin{detail}=kill" for detail in ("", "~frames", "~frame")]  # of one run each

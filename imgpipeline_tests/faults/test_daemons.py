@@ -55,7 +55,7 @@ def meet(site: Site, fault: str) -> None:
     [[f"daemon {phase}=kill" for phase in DAEMON_PHASES], [f"{phase}=stop" for phase in SENSOR_PHASES]],
     ids=["phases of the daemon", "phases of the sensor's code"],
 )
-def test_fault_7_a_daemon_killed_at_any_phase_of_a_tick_is_replaced_by_the_next(site: Site, faults: list[str]) -> None:
+def test_fault_7_a_daemon_killed_at_any_phase_of_a_tick_is_replaced_by_the_next(site, faults):
     """Each daemon dies one phase later than the one before, and finds what that one has left."""
     for fault in faults:
         meet(site, fault)
@@ -69,7 +69,7 @@ def test_fault_7_a_daemon_killed_at_any_phase_of_a_tick_is_replaced_by_the_next(
 
 
 @pytest.mark.fault(7)
-def test_fault_7_a_code_server_killed_in_the_middle_of_a_tick_is_replaced_by_its_daemon(site: Site) -> None:
+def test_fault_7_a_code_server_killed_in_the_middle_of_a_tick_is_replaced_by_its_daemon(site):
     announce_frames(site.settings, BURST)
     daemon = site.start_daemon(variables=variables_of("tick decided=kill", site.home))
     wait_until(lambda: happened(site.home, "tick decided=kill"), limit_s=60, what="the code server's end")
@@ -94,9 +94,7 @@ def second_site(site: Site, tmp_path: Path) -> Iterator[Site]:
 
 @pytest.mark.fault(8)
 @pytest.mark.parametrize("share", [True, False], ids=["one history", "a history each"])
-def test_fault_8_two_daemons_may_run_a_lane_twice_and_no_segment_twice(
-    site: Site, second_site: Site, share: bool
-) -> None:
+def test_fault_8_two_daemons_may_run_a_lane_twice_and_no_segment_twice(site, second_site, share):
     other = site if share else second_site
     small = {"IMGPIPELINE_SEGMENT_MAX_RECORDS": "5", "IMGPIPELINE_PREFETCH_IMAGES": "2"}
     site.start_daemon(variables=small)

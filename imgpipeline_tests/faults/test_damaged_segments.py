@@ -14,11 +14,10 @@ from imgpipeline.ledger.reading import list_chains, read_segment
 from imgpipeline.ledger.repair.mending import LID
 from imgpipeline.ledger.segment import DamagedSegmentError, encode_segment
 from imgpipeline.stream.connection import open_admin
-from imgpipeline_tests.detect.conftest import START, LaneUnderTest
-from imgpipeline_tests.faults.damages import DAMAGES, Damage, drop_records, hurt, kept, keys, repair
+from imgpipeline_tests.detect.conftest import START
+from imgpipeline_tests.faults.damages import DAMAGES, drop_records, hurt, kept, keys, repair
 from imgpipeline_tests.faults.invariant import check
 from imgpipeline_tests.ledger.samples import frames, write_chain
-from imgpipeline_tests.servers.kafka_broker import KafkaBroker
 
 pytestmark = [pytest.mark.fault(40), pytest.mark.slow]
 
@@ -30,9 +29,7 @@ each_damage = pytest.mark.parametrize(
 
 
 @each_damage
-def test_fault_40_a_broken_segment_stops_readers_by_name_and_is_repaired_from_kafka(
-    followed: LaneUnderTest, damage: Damage
-) -> None:
+def test_fault_40_a_broken_segment_stops_readers_by_name_and_is_repaired_from_kafka(followed, damage):
     store = followed.store
     key, bad = hurt(followed, 1, damage)
     with pytest.raises(LedgerError, match=key if bad is not None else "starts at 3") as stopped:
@@ -53,9 +50,7 @@ def test_fault_40_a_broken_segment_stops_readers_by_name_and_is_repaired_from_ka
 @pytest.mark.parametrize(
     "damage", [DAMAGES["emptied"], pytest.param(DAMAGES["flipped"], marks=pytest.mark.slow)], ids=["emptied", "flipped"]
 )
-def test_fault_40_a_damaged_last_segment_stops_runs_by_name_until_it_is_repaired(
-    followed: LaneUnderTest, damage: Damage
-) -> None:
+def test_fault_40_a_damaged_last_segment_stops_runs_by_name_until_it_is_repaired(followed, damage):
     key, bad = hurt(followed, 3, damage)
     followed.announce(2, first=12)
     with pytest.raises(DamagedSegmentError, match=key):
@@ -71,7 +66,7 @@ def test_fault_40_a_damaged_last_segment_stops_runs_by_name_until_it_is_repaired
     assert len(check(followed.settings).frames) == 17
 
 
-def test_fault_40_neighbours_the_first_and_all_at_once_are_repaired(followed: LaneUnderTest) -> None:
+def test_fault_40_neighbours_the_first_and_all_at_once_are_repaired(followed):
     hurt(followed, 0)
     hurt(followed, 1, DAMAGES["cut"])
     hurt(followed, 2, DAMAGES["removed"])
@@ -91,9 +86,7 @@ def test_fault_40_neighbours_the_first_and_all_at_once_are_repaired(followed: La
 @pytest.mark.parametrize(
     ("number", "before", "source", "gaps"), [(1, 12, "gap", 3), (1, 5, "kafka and gap", 2), (3, 12, "gap", 3)]
 )
-def test_fault_40_what_kafka_no_longer_has_becomes_a_gap(
-    followed: LaneUnderTest, number: int, before: int, source: str, gaps: int
-) -> None:
+def test_fault_40_what_kafka_no_longer_has_becomes_a_gap(followed, number, before, source, gaps):
     hurt(followed, number)
     drop_records(followed, before)
     assert [step.source for step in repair(followed, dry_run=True).steps] == [source]
@@ -102,9 +95,7 @@ def test_fault_40_what_kafka_no_longer_has_becomes_a_gap(
 
 
 @pytest.mark.parametrize("number", [1, 3])
-def test_fault_40_a_chain_whose_topic_was_recreated_is_repaired_by_gaps(
-    followed: LaneUnderTest, kafka: KafkaBroker, number: int
-) -> None:
+def test_fault_40_a_chain_whose_topic_was_recreated_is_repaired_by_gaps(followed, kafka, number):
     hurt(followed, number)
     with open_admin(followed.settings) as admin:
         admin.delete_topics([followed.settings.kafka_topic])
@@ -117,7 +108,7 @@ def test_fault_40_a_chain_whose_topic_was_recreated_is_repaired_by_gaps(
     assert sorted(held.ends.values()) == [4, 12]
 
 
-def test_fault_40_a_repair_takes_nothing_from_a_log_other_than_the_one_that_was_read(followed: LaneUnderTest) -> None:
+def test_fault_40_a_repair_takes_nothing_from_a_log_other_than_the_one_that_was_read(followed):
     """The neighbours' fingerprints tell: here they are made to, by a segment that says another record was there."""
     store, key = followed.store, keys(followed)[0]
     segment = read_segment(store, key)
@@ -133,9 +124,7 @@ def test_fault_40_a_repair_takes_nothing_from_a_log_other_than_the_one_that_was_
     assert check(followed.settings).gap_reasons == {"damaged": 3}
 
 
-def test_fault_40_a_segment_of_a_newer_format_is_not_taken_for_damage(
-    followed: LaneUnderTest, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_fault_40_a_segment_of_a_newer_format_is_not_taken_for_damage(followed, monkeypatch):
     key = keys(followed)[1]
     segment = read_segment(followed.store, key)
     with monkeypatch.context() as other_release:
@@ -147,7 +136,7 @@ def test_fault_40_a_segment_of_a_newer_format_is_not_taken_for_damage(
     assert followed.store.get(key) == data
 
 
-def test_fault_40_queries_stop_by_name_where_the_damage_is_behind_the_tables(followed: LaneUnderTest) -> None:
+def test_fault_40_queries_stop_by_name_where_the_damage_is_behind_the_tables(followed):
     followed.announce(3, first=12)
     followed.follow()
     [chain] = list_chains(followed.store)
@@ -158,7 +147,7 @@ def test_fault_40_queries_stop_by_name_where_the_damage_is_behind_the_tables(fol
     assert len(check(followed.settings).frames) == 15
 
 
-def test_fault_40_a_chain_that_cannot_be_repaired_does_not_stop_the_repair_of_others(followed: LaneUnderTest) -> None:
+def test_fault_40_a_chain_that_cannot_be_repaired_does_not_stop_the_repair_of_others(followed):
     """Here one of a topic that is gone; its segments come first."""
     hurt(followed, 1)
     gone = ChainId("a-topic-that-is-gone", "id", 0)

@@ -73,9 +73,7 @@ def check_readers(lane: LaneUnderTest) -> None:
         pytest.param("table put done:5", 5, marks=pytest.mark.slow),
     ],
 )
-def test_fault_05_a_build_killed_at_any_step_leaves_whole_tables_and_a_rerun_converges(
-    stored_lane: LaneUnderTest, step: str, stored: int
-) -> None:
+def test_fault_05_a_build_killed_at_any_step_leaves_whole_tables_and_a_rerun_converges(stored_lane, step, stored):
     lane = grown(stored_lane)
     with child_run(lane, f"{step}=kill", program=BUILD) as child:
         assert child.wait() == (-signal.SIGKILL, "")
@@ -97,9 +95,7 @@ def test_fault_05_a_build_killed_at_any_step_leaves_whole_tables_and_a_rerun_con
         pytest.param("table put:5", marks=pytest.mark.slow),
     ],
 )
-def test_fault_32_of_two_builds_at_once_the_older_one_that_comes_last_takes_nothing_back(
-    stored_lane: LaneUnderTest, step: str
-) -> None:
+def test_fault_32_of_two_builds_at_once_the_older_one_that_comes_last_takes_nothing_back(stored_lane, step):
     """The older one has read the ledger and sleeps before a put; the newer one builds all; then the older one wakes."""
     lane = grown(stored_lane)
     with child_run(lane, f"{step}=stop", program=BUILD) as older:

@@ -45,9 +45,7 @@ def objects(lane: LaneUnderTest, prefix: str) -> list[str]:
 
 @pytest.mark.fault(18)
 @pytest.mark.parametrize("inline", [False, True], ids=["segment", "inline image"])
-def test_fault_18_a_full_disk_is_named_leaves_no_partial_output_and_the_next_run_works(
-    lane: LaneUnderTest, disk: Path, inline: bool
-) -> None:
+def test_fault_18_a_full_disk_is_named_leaves_no_partial_output_and_the_next_run_works(lane, disk, inline):
     own = on_disk(lane, disk)
     if inline:
         own.send(jpeg(), headers=INLINE)
@@ -67,9 +65,7 @@ def test_fault_18_a_full_disk_is_named_leaves_no_partial_output_and_the_next_run
 
 
 @pytest.mark.fault(18)
-def test_fault_18_a_full_spill_folder_fails_a_build_by_name_and_leaves_the_tables(
-    lane: LaneUnderTest, disk: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_fault_18_a_full_spill_folder_fails_a_build_by_name_and_leaves_the_tables(lane, disk, monkeypatch):
     """Also the folder of a query's cache."""
     lane.announce(3)
     lane.follow()
@@ -92,9 +88,7 @@ def test_fault_18_a_full_spill_folder_fails_a_build_by_name_and_leaves_the_table
 
 
 @pytest.mark.fault(39)
-def test_fault_39_good_frames_of_a_damaged_model_file_fail_the_next_run_and_are_no_dead_letters(
-    lane: LaneUnderTest, tmp_path: Path
-) -> None:
+def test_fault_39_good_frames_of_a_damaged_model_file_fail_the_next_run_and_are_no_dead_letters(lane, tmp_path):
     """A run that has the model loaded works on with it; the next one cannot load it, and names the file."""
     shipped = find_model("demo")
     model, labels = tmp_path / "own.onnx", tmp_path / "labels.txt"
@@ -117,9 +111,7 @@ def test_fault_39_good_frames_of_a_damaged_model_file_fail_the_next_run_and_are_
 
 
 @pytest.mark.fault(39)
-def test_fault_39_a_full_temporary_folder_makes_no_frame_a_dead_letter(
-    lane: LaneUnderTest, disk: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_fault_39_a_full_temporary_folder_makes_no_frame_a_dead_letter(lane, disk, monkeypatch):
     """Looking at pictures needs no temporary file: the run goes on."""
     lane.announce(3)
     fill(disk)
@@ -204,9 +196,7 @@ def secured_lane(lane: LaneUnderTest, secured: KafkaBroker) -> LaneUnderTest:
 @pytest.mark.fault(33)
 @pytest.mark.slow
 @pytest.mark.parametrize("mistake", KAFKA_MISTAKES)
-def test_fault_33_a_wrong_setting_of_kafka_is_named_and_nothing_advances(
-    secured_lane: LaneUnderTest, secured: KafkaBroker, tmp_path: Path, mistake: str
-) -> None:
+def test_fault_33_a_wrong_setting_of_kafka_is_named_and_nothing_advances(secured_lane, secured, tmp_path, mistake):
     changes, named = KAFKA_MISTAKES[mistake]
     assert secured.certificates is not None
     right = {"nowhere": f"127.0.0.1:{free_port()}", "wrong": secured.certificates.wrong_ca_file}
@@ -223,9 +213,7 @@ def test_fault_33_a_wrong_setting_of_kafka_is_named_and_nothing_advances(
 @pytest.mark.fault(33)
 @pytest.mark.slow
 @pytest.mark.parametrize("mistake", STORE_MISTAKES)
-def test_fault_33_a_wrong_setting_of_the_store_is_named_and_nothing_advances(
-    lane: LaneUnderTest, tmp_path: Path, mistake: str
-) -> None:
+def test_fault_33_a_wrong_setting_of_the_store_is_named_and_nothing_advances(lane, tmp_path, mistake):
     changes, named = STORE_MISTAKES[mistake]
     lane.announce(2)
 

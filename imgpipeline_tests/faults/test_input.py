@@ -5,7 +5,6 @@ import socket
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -16,7 +15,6 @@ from imgpipeline_tests.faults.counting_relay import CountingRelay
 from imgpipeline_tests.faults.invariant import Held, check, raw_of
 from imgpipeline_tests.objectstore.answer_losing_proxy import AnswerLosingProxy
 from imgpipeline_tests.servers.ports import LOOPBACK
-from imgpipeline_tests.servers.s3_server import S3Bucket, S3Server
 from imgpipeline_tests.vision.pictures import detailed_picture, hollow_png
 
 pytestmark = pytest.mark.slow
@@ -39,9 +37,7 @@ def worked(lane: LaneUnderTest, *bad: bytes | None) -> Held:
 @pytest.mark.parametrize(
     "twice", [{"frame_number": 3}, {}, {"timestamp": None}], ids=["by number", "by path", "without a time"]
 )
-def test_fault_19_an_image_that_is_announced_twice_is_one_frame_in_every_number(
-    lane: LaneUnderTest, tmp_path: Path, twice: dict[str, Any]
-) -> None:
+def test_fault_19_an_image_that_is_announced_twice_is_one_frame_in_every_number(lane, tmp_path, twice):
     once = lane.put_image("images/camera/one.jpg")
     lane.send(message(image_path=once, **twice))
     lane.follow()
@@ -60,13 +56,13 @@ def test_fault_19_an_image_that_is_announced_twice_is_one_frame_in_every_number(
 
 
 @pytest.mark.fault(20)
-def test_fault_20_an_object_without_bytes_is_a_dead_letter(lane: LaneUnderTest) -> None:
+def test_fault_20_an_object_without_bytes_is_a_dead_letter(lane):
     held = worked(lane, message(image_path=lane.put_image(SPOILED, b"")))
     assert held.codes == {"EMPTY_OBJECT": 1}
 
 
 @pytest.mark.fault(21)
-def test_fault_21_a_corrupt_or_cut_image_is_a_dead_letter_without_detections(lane: LaneUnderTest) -> None:
+def test_fault_21_a_corrupt_or_cut_image_is_a_dead_letter_without_detections(lane):
     whole = {".jpg": jpeg(), ".png": encode(detailed_picture(), ".png"), ".webp": encode(detailed_picture(), ".webp")}
     spoiled = [data[: len(data) // 2] for data in whole.values()]
     spoiled += [whole[".png"][:5000] + b"\xff" * 9 + whole[".png"][5009:], b"GIF89a", b"no image at all"]
@@ -99,7 +95,7 @@ print(json.dumps({"code": code, "extra_kb": after_kb - before_kb}))
 
 
 @pytest.mark.fault(22)
-def test_fault_22_a_picture_of_900_million_pixels_is_refused_in_100_mb(lane: LaneUnderTest, tmp_path: Path) -> None:
+def test_fault_22_a_picture_of_900_million_pixels_is_refused_in_100_mb(lane, tmp_path):
     """The file has about 100 kB. Measured in a process that has decoded nothing but a small picture before."""
     huge = hollow_png(30_000, 30_000)
     assert 50_000 < len(huge) < 200_000
@@ -116,9 +112,7 @@ def test_fault_22_a_picture_of_900_million_pixels_is_refused_in_100_mb(lane: Lan
 
 
 @pytest.mark.fault(23)
-def test_fault_23_a_missing_object_is_asked_for_three_times_and_is_a_dead_letter_then(
-    lane: LaneUnderTest, s3: S3Server
-) -> None:
+def test_fault_23_a_missing_object_is_asked_for_three_times_and_is_a_dead_letter_then(lane, s3):
     lane.put_image("images/camera/good.jpg")
     with AnswerLosingProxy(s3.port) as proxy:
         beside = lane.with_settings(s3_endpoint=proxy.endpoint)
@@ -128,9 +122,7 @@ def test_fault_23_a_missing_object_is_asked_for_three_times_and_is_a_dead_letter
 
 
 @pytest.mark.fault(24)
-def test_fault_24_no_request_is_made_for_a_path_that_is_refused(
-    lane: LaneUnderTest, s3: S3Server, bucket: S3Bucket
-) -> None:
+def test_fault_24_no_request_is_made_for_a_path_that_is_refused(lane, s3, bucket):
     """Neither to the host that a message names, nor to the store."""
     with socket.create_server((LOOPBACK, 0)) as bait, AnswerLosingProxy(s3.port) as proxy:
         host = f"{LOOPBACK}:{bait.getsockname()[1]}"
@@ -176,7 +168,7 @@ print(json.dumps({"calls": calls, "codes": sorted(set(codes))}))
 
 
 @pytest.mark.fault(24)
-def test_fault_24_the_interpreter_opens_no_file_and_no_connection_for_a_path_that_is_refused(tmp_path: Path) -> None:
+def test_fault_24_the_interpreter_opens_no_file_and_no_connection_for_a_path_that_is_refused(tmp_path):
     """A picture lies where the path leads to: it would be read, were it looked for."""
     store = tmp_path / "store"
     (tmp_path / "secret.jpg").write_bytes(jpeg())
@@ -201,7 +193,7 @@ INVALID = {
 
 
 @pytest.mark.fault(25)
-def test_fault_25_a_message_that_is_none_names_its_field_and_its_bytes_are_kept(lane: LaneUnderTest) -> None:
+def test_fault_25_a_message_that_is_none_names_its_field_and_its_bytes_are_kept(lane):
     held = worked(lane, None, b"", *INVALID)
     assert held.codes == {"INVALID_MESSAGE": len(INVALID) + 2}
     null, empty, *letters = held.dead_letters
@@ -213,7 +205,7 @@ def test_fault_25_a_message_that_is_none_names_its_field_and_its_bytes_are_kept(
 
 
 @pytest.mark.fault(26)
-def test_fault_26_the_body_of_an_object_beyond_the_limit_is_not_loaded(lane: LaneUnderTest, s3: S3Server) -> None:
+def test_fault_26_the_body_of_an_object_beyond_the_limit_is_not_loaded(lane, s3):
     size_bytes = 60 * 2**20
     large = lane.put_image("images/camera/large.jpg", b"\xff\xd8\xff" + b"\0" * size_bytes)
     lane.send(message(image_path=large))
@@ -226,7 +218,7 @@ def test_fault_26_the_body_of_an_object_beyond_the_limit_is_not_loaded(lane: Lan
 
 
 @pytest.mark.fault(26)
-def test_fault_26_a_record_beyond_the_limit_is_not_parsed(lane: LaneUnderTest, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_fault_26_a_record_beyond_the_limit_is_not_parsed(lane, monkeypatch):
     parsed: list[int] = []
     from imgpipeline.detect import work  # noqa: PLC0415 - the module that is watched
 

@@ -3,11 +3,10 @@
 import pytest
 
 from imgpipeline.contracts.keys import DAY_INDEX, METADATA
-from imgpipeline_tests.detect.conftest import LaneUnderTest
 from imgpipeline_tests.faults.invariant import check
 
 
-def test_a_whole_ledger_passes_and_one_that_lost_an_object_or_is_behind_the_log_does_not(lane: LaneUnderTest):
+def test_a_whole_ledger_passes_and_one_that_lost_an_object_or_is_behind_the_log_does_not(lane):
     own = lane.with_settings(segment_max_records=2)
     own.announce(5)
     own.send(b"no message")

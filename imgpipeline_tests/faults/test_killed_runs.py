@@ -6,7 +6,6 @@ over the same records that nothing happened to.
 
 import signal
 from functools import partial
-from pathlib import Path
 
 import pytest
 
@@ -65,7 +64,7 @@ def check_the_next_run(lane: LaneUnderTest) -> None:
 
 
 @pytest.mark.fault(1)
-def test_fault_1_a_run_killed_before_it_fetched_anything_leaves_nothing(busy_lane: LaneUnderTest) -> None:
+def test_fault_1_a_run_killed_before_it_fetched_anything_leaves_nothing(busy_lane):
     die(busy_lane, "run begin=kill")
     assert ledger_objects(busy_lane) == {}
     assert list(busy_lane.store.list_objects(DAY_INDEX)) == []
@@ -74,18 +73,14 @@ def test_fault_1_a_run_killed_before_it_fetched_anything_leaves_nothing(busy_lan
 
 @pytest.mark.fault(2)
 @over([("s3", "look:13"), ("folder", "look done:20")])
-def test_fault_2_the_work_of_a_run_killed_during_inference_is_done_by_the_next(
-    busy_lane: LaneUnderTest, step: str
-) -> None:
+def test_fault_2_the_work_of_a_run_killed_during_inference_is_done_by_the_next(busy_lane, step):
     die(busy_lane, f"{step}=kill")
     check_the_next_run(busy_lane)
 
 
 @pytest.mark.fault(3)
 @over([("s3", "index put:1"), ("s3", "index put done:2"), ("s3", "segment put:1"), ("folder", "index put done:2")])
-def test_fault_3_a_run_killed_before_its_segment_leaves_at_most_an_index_that_names_none(
-    busy_lane: LaneUnderTest, step: str
-) -> None:
+def test_fault_3_a_run_killed_before_its_segment_leaves_at_most_an_index_that_names_none(busy_lane, step):
     die(busy_lane, f"{step}=kill")
     expected = 0 if step == "index put:1" else 1
     assert len(list(busy_lane.store.list_objects(DAY_INDEX))) >= expected
@@ -97,8 +92,8 @@ def test_fault_3_a_run_killed_before_its_segment_leaves_at_most_an_index_that_na
 @over([("s3", "raw record put done:2"), ("folder", "raw record put done:2")])
 @pytest.mark.parametrize("is_repeated", [True, False], ids=["same outcome", "other outcome"])
 def test_fault_67_the_raw_record_of_a_run_killed_before_its_segment_is_used_by_the_next_or_removed(
-    busy_lane: LaneUnderTest, step: str, is_repeated: bool
-) -> None:
+    busy_lane, step, is_repeated
+):
     die(busy_lane.with_settings(segment_max_records=RECORDS, commit_interval_s=PATIENCE_S), f"{step}=kill")
     stored = list(busy_lane.store.list_objects(RAW_RECORDS))
     assert len(stored) == 2
@@ -129,9 +124,7 @@ def test_fault_67_the_raw_record_of_a_run_killed_before_its_segment_is_used_by_t
         ("folder", "group told:1"),
     ]
 )
-def test_fault_4_after_a_run_killed_after_its_segment_the_next_continues_there(
-    busy_lane: LaneUnderTest, step: str
-) -> None:
+def test_fault_4_after_a_run_killed_after_its_segment_the_next_continues_there(busy_lane, step):
     die(busy_lane, f"{step}=kill")
     held = check(busy_lane.settings, drained=False)
     assert sum(held.ends.values()) > 0
@@ -144,7 +137,7 @@ def test_fault_4_after_a_run_killed_after_its_segment_the_next_continues_there(
 
 
 @pytest.mark.fault(4)
-def test_fault_4_runs_that_die_one_after_the_other_at_every_step_still_get_on(busy_lane: LaneUnderTest) -> None:
+def test_fault_4_runs_that_die_one_after_the_other_at_every_step_still_get_on(busy_lane):
     """Each run dies one step later than the one before; in the end everything is there once."""
     steps = ["run begin", "look", "index put", "index put done", "segment put", "segment put done", "group told"]
     for step in steps:
@@ -154,9 +147,7 @@ def test_fault_4_runs_that_die_one_after_the_other_at_every_step_still_get_on(bu
 
 @pytest.mark.fault(6)
 @over([("s3", "look:8"), ("s3", "segment put:2"), ("s3", "segment put done:2"), ("folder", "segment put:2")])
-def test_fault_6_a_run_that_slept_while_another_committed_drops_its_work(
-    busy_lane: LaneUnderTest, tmp_path: Path, step: str
-) -> None:
+def test_fault_6_a_run_that_slept_while_another_committed_drops_its_work(busy_lane, tmp_path, step):
     with child_run(busy_lane, f"{step}=stop", once=tmp_path) as sleeper:
         sleeper.wait_until_stopped(PATIENCE_S)
         assert note_of(tmp_path, f"{step}=stop").exists()
@@ -185,9 +176,7 @@ chain.reach = let_no_file_grow
 
 
 @pytest.mark.fault(3)
-def test_fault_3_a_folder_shows_nothing_of_a_segment_that_a_killed_run_wrote_in_part(
-    lane: LaneUnderTest, tmp_path: Path
-) -> None:
+def test_fault_3_a_folder_shows_nothing_of_a_segment_that_a_killed_run_wrote_in_part(lane, tmp_path):
     """The kernel kills the run when its first segment's file has reached 700 bytes."""
     folder = tmp_path / "store"
     own = lane.with_settings(store_url=folder.as_uri(), segment_max_records=RECORDS)

@@ -41,7 +41,7 @@ def started_lanes(site: Site) -> set[str]:
 @pytest.mark.slow
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize("topic", [PARTITIONS], indirect=True)
-def test_four_lanes_share_two_slots_and_drain(site: Site) -> None:
+def test_four_lanes_share_two_slots_and_drain(site):
     """A lane that waits for a slot is neither taken over nor asked for twice."""
     file = site.home / "dagster.yaml"
     file.write_text(file.read_text().replace("limit: 8", "limit: 2"))
@@ -72,7 +72,7 @@ def test_four_lanes_share_two_slots_and_drain(site: Site) -> None:
 @pytest.mark.timeout(600)
 @pytest.mark.fault(8)
 @pytest.mark.parametrize("topic", [PARTITIONS], indirect=True)
-def test_the_number_of_lanes_may_change_while_runs_live(site: Site) -> None:
+def test_the_number_of_lanes_may_change_while_runs_live(site):
     """Runs of two lanes continue while another daemon starts runs of three; the first to put an offset wins."""
     site.variables |= {"IMGPIPELINE_LANES": "2", "IMGPIPELINE_LINGER_S": "25"}
     announce_everywhere(site, "before")

@@ -61,16 +61,14 @@ def hour_of_ticks(ends_after_s: float | None) -> tuple[list[int], int]:
 
 @pytest.mark.fault(41)
 @pytest.mark.parametrize(("ends_after_s", "handful"), [(5, 12), (30, 12), (None, 6)], ids=["early", "late", "hangs"])
-def test_fault_41_an_hour_in_which_every_run_fails_sees_a_handful_of_runs(
-    ends_after_s: float | None, handful: int
-) -> None:
+def test_fault_41_an_hour_in_which_every_run_fails_sees_a_handful_of_runs(ends_after_s, handful):
     started, most = hour_of_ticks(ends_after_s)
     assert 2 <= len(started) <= handful
     assert most == 1
 
 
 @pytest.mark.fault(41)
-def test_fault_41_after_a_lasting_fault_the_next_run_comes_within_the_longest_pause() -> None:
+def test_fault_41_after_a_lasting_fault_the_next_run_comes_within_the_longest_pause():
     failed = [FailedRun(f"failed-{n}", Lane(0, 1), NOON, {Place(0, 0): 100}) for n in range(500)]
     view = PartitionView(0, 150, 100, NOON, NOON)
     later = NOON + timedelta(seconds=LONGEST_BACK_OFF_S)
@@ -137,8 +135,8 @@ def damaged_model(ticking: Ticking) -> Iterator[None]:
 @pytest.mark.fault(41)
 @pytest.mark.parametrize("fault", [refused_puts, damaged_model])
 def test_fault_41_while_a_fault_lasts_few_runs_fail_and_afterwards_it_drains_by_itself(
-    site: Site, s3: S3Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fault: Fault
-) -> None:
+    site, s3, tmp_path, monkeypatch, fault
+):
     """With the pauses of the back-off 20 times shorter than in production, and a tick every tenth of a second."""
     monkeypatch.setattr(lanes, "LONGEST_BACK_OFF_S", 4.0)
     site.variables |= {"IMGPIPELINE_LINGER_S": "0.3", "IMGPIPELINE_RETRY_PAUSE_S": "0.5"}
@@ -165,7 +163,7 @@ def check_drains(ticking: Ticking) -> None:
     deadline_s = time.monotonic() + 120
     while not ticking.tick():
         assert time.monotonic() < deadline_s
-        time.sleep(0.1)  # as above
+        time.sleep(0.1)
     assert ticking.statuses()[0] == "SUCCESS"
     assert not ticking.tick()
     assert live_runs(ticking.sensor.instance, utc_now(), utc_now()) == []

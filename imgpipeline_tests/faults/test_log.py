@@ -80,8 +80,8 @@ def check_shown(settings: Settings, topic_id: str, folder: Path) -> None:
 @pytest.mark.fault(36)
 @pytest.mark.slow
 def test_fault_36_a_log_that_was_cut_and_refilled_stops_the_run_until_it_is_given_a_new_chain(
-    own_lane: LaneUnderTest, own_broker: KafkaBroker, tmp_path: Path
-) -> None:
+    own_lane, own_broker, tmp_path
+):
     lane = own_lane
     [log] = read_log(lane.settings)
     lane.announce(5)
@@ -117,9 +117,7 @@ def test_fault_36_a_log_that_was_cut_and_refilled_stops_the_run_until_it_is_give
 
 @pytest.mark.fault(36)
 @pytest.mark.slow
-def test_fault_36_a_run_that_has_not_seen_the_new_chain_drops_its_work(
-    own_lane: LaneUnderTest, own_broker: KafkaBroker, tmp_path: Path
-) -> None:
+def test_fault_36_a_run_that_has_not_seen_the_new_chain_drops_its_work(own_lane, own_broker, tmp_path):
     lane = own_lane
     lane.announce(5)
     lane.follow()
@@ -140,9 +138,7 @@ def test_fault_36_a_run_that_has_not_seen_the_new_chain_drops_its_work(
 
 
 @pytest.mark.fault(36)
-def test_fault_36_closing_a_chain_that_went_on_meanwhile_is_refused(
-    lane: LaneUnderTest, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_fault_36_closing_a_chain_that_went_on_meanwhile_is_refused(lane, monkeypatch):
     monkeypatch.setattr("imgpipeline.stream.log.topic_id_of", lambda *_: "same-id")
     lane.announce(5)
     lane.follow()
@@ -168,9 +164,7 @@ def test_fault_36_closing_a_chain_that_went_on_meanwhile_is_refused(
 
 @pytest.mark.fault(13)
 @pytest.mark.slow
-def test_fault_13_what_compaction_removed_is_a_gap_and_the_range_ends_by_position(
-    lane: LaneUnderTest, tmp_path: Path
-) -> None:
+def test_fault_13_what_compaction_removed_is_a_gap_and_the_range_ends_by_position(lane, tmp_path):
     wanted = {"cleanup.policy": "compact", "segment.ms": "200", "min.cleanable.dirty.ratio": "0.01"}
     with KafkaBroker(tmp_path / "kafka", properties={"log.cleaner.backoff.ms": "200"}) as broker:
         broker.create_topic("frames", config=wanted)
@@ -220,9 +214,7 @@ def delete(site: LaneUnderTest, kafka: KafkaBroker, topic: str) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("lost", [0, 1], ids=["first", "second"])
-def test_a_topic_that_is_deleted_under_a_run_does_not_stop_the_other(
-    site: LaneUnderTest, kafka: KafkaBroker, lost: int
-):
+def test_a_topic_that_is_deleted_under_a_run_does_not_stop_the_other(site, kafka, lost):
     topics = site.settings.kafka_topics
     kept = topics[1 - lost]
     announce(site, topics[lost], 3, "gone")
@@ -237,7 +229,7 @@ def test_a_topic_that_is_deleted_under_a_run_does_not_stop_the_other(
 
 
 @pytest.mark.slow
-def test_a_topic_that_is_made_again_is_followed_again(site: LaneUnderTest, kafka: KafkaBroker):
+def test_a_topic_that_is_made_again_is_followed_again(site, kafka):
     first, second = site.settings.kafka_topics
     announce(site, second, 2, "earlier")
     site.follow()
@@ -250,9 +242,7 @@ def test_a_topic_that_is_made_again_is_followed_again(site: LaneUnderTest, kafka
     assert [frames_of(site, source) for source in ("earlier", "kept", "later")] == [2, 2, 2]
 
 
-def test_status_names_the_topic_that_is_gone_and_shows_the_other(
-    site: LaneUnderTest, kafka: KafkaBroker, tmp_path: Path
-):
+def test_status_names_the_topic_that_is_gone_and_shows_the_other(site, kafka, tmp_path):
     first, second = site.settings.kafka_topics
     delete(site, kafka, second)
     ended = run("status", env=environment_of(site.settings), cwd=tmp_path)
@@ -264,7 +254,7 @@ def test_status_names_the_topic_that_is_gone_and_shows_the_other(
     assert f"There is no topic '{second}'" in doctor.stdout
 
 
-def test_where_none_of_the_topics_is_there_nothing_passes_for_an_empty_backlog(site: LaneUnderTest):
+def test_where_none_of_the_topics_is_there_nothing_passes_for_an_empty_backlog(site):
     with pytest.raises(ConfigurationError, match="There is no topic 'absent'"):
         read_log(site.settings.model_copy(update={"kafka_topics": ("absent", "neither")}))
 
@@ -279,9 +269,7 @@ def two_disks(tmp_path: Path) -> Iterator[KafkaBroker]:
 
 
 @pytest.mark.slow
-def test_a_topic_whose_partition_no_broker_leads_does_not_stop_the_other(
-    lane: LaneUnderTest, two_disks: KafkaBroker, tmp_path: Path
-):
+def test_a_topic_whose_partition_no_broker_leads_does_not_stop_the_other(lane, two_disks, tmp_path):
     """A disk that is lost takes its partitions with it; the broker goes on without them."""
     disk = tmp_path / "second disk"
     for topic in (CARS, PEOPLE):  # one by one, since the broker puts a partition on the disk that has fewer

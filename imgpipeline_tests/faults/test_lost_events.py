@@ -46,9 +46,7 @@ def tables_of(site: Site, day: str) -> set[str]:
     [("report stored:1=kill", REST), ("report stored:1=kill", 0), ("segment put done:1=kill", 0)],
     ids=["frames are left", "none is left", "none is left, killed right behind the segment"],
 )
-def test_fault_42_a_day_whose_event_was_lost_is_found_in_the_store_and_its_tables_are_built(
-    site: Site, fault: str, rest: int
-) -> None:
+def test_fault_42_a_day_whose_event_was_lost_is_found_in_the_store_and_its_tables_are_built(site, fault, rest):
     site.variables |= {"IMGPIPELINE_SEGMENT_MAX_RECORDS": str(FIRST), "IMGPIPELINE_PREFETCH_IMAGES": "2"}
     announce_frames(site.settings, FIRST, start=LONG_PAST)
     announce_frames(site.settings, rest)

@@ -20,7 +20,6 @@ from imgpipeline_tests.faults.damages import drop_records, hurt, repair
 from imgpipeline_tests.faults.invariant import check
 from imgpipeline_tests.ledger.samples import PROVENANCE, frames
 from imgpipeline_tests.objectstore.answer_losing_proxy import AnswerLosingProxy, Fate
-from imgpipeline_tests.servers.s3_server import S3Server
 
 pytestmark = pytest.mark.fault(40)
 
@@ -35,7 +34,7 @@ repair_ledger(settings, open_store(settings), clock=utc_now)
 """
 
 
-def test_fault_40_a_dry_run_changes_nothing(followed: LaneUnderTest) -> None:
+def test_fault_40_a_dry_run_changes_nothing(followed):
     hurt(followed, 1)
     hurt(followed, 3)
     before = {info.key: info.e_tag for info in followed.store.list_objects()}
@@ -47,7 +46,7 @@ def test_fault_40_a_dry_run_changes_nothing(followed: LaneUnderTest) -> None:
 
 
 @pytest.mark.slow
-def test_fault_40_only_the_named_segment_is_repaired(followed: LaneUnderTest) -> None:
+def test_fault_40_only_the_named_segment_is_repaired(followed):
     key, _ = hurt(followed, 0)
     other, _ = hurt(followed, 2)
     report = repair(followed, key=other)
@@ -62,9 +61,7 @@ def test_fault_40_only_the_named_segment_is_repaired(followed: LaneUnderTest) ->
 @pytest.mark.parametrize(
     "wakes", ["second", *(pytest.param(w, marks=pytest.mark.slow) for w in ("before", "lid", "after"))]
 )
-def test_fault_40_a_paused_writer_that_knows_the_lost_end_can_neither_duplicate_nor_lose(
-    followed: LaneUnderTest, monkeypatch: pytest.MonkeyPatch, wakes: str
-) -> None:
+def test_fault_40_a_paused_writer_that_knows_the_lost_end_can_neither_duplicate_nor_lose(followed, monkeypatch, wakes):
     """It has seen the end at 12 before the last segment was damaged; meanwhile four more frames were announced."""
     store = followed.store
     [chain] = list_chains(store)
@@ -118,9 +115,7 @@ def read_all(lane: LaneUnderTest) -> list[int]:
     "plan", ["mend put:1", "mend put done:1", "mend put:2", "mend put done:2", "mend put done:3", "mend put done:5"]
 )
 @pytest.mark.parametrize("number", [1, 3])
-def test_fault_40_a_repair_that_is_killed_anywhere_is_finished_by_the_next(
-    followed: LaneUnderTest, plan: str, number: int
-) -> None:
+def test_fault_40_a_repair_that_is_killed_anywhere_is_finished_by_the_next(followed, plan, number):
     hurt(followed, 0)
     hurt(followed, number)
     followed.announce(2, first=12)
@@ -132,9 +127,7 @@ def test_fault_40_a_repair_that_is_killed_anywhere_is_finished_by_the_next(
 
 
 @pytest.mark.slow
-def test_fault_40_the_days_of_a_repair_that_died_after_its_last_put_are_due(
-    followed: LaneUnderTest, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_fault_40_the_days_of_a_repair_that_died_after_its_last_put_are_due(followed, monkeypatch):
     hurt(followed, 1)
     drop_records(followed, 12)
 
@@ -158,9 +151,7 @@ def test_fault_40_the_days_of_a_repair_that_died_after_its_last_put_are_due(
 @pytest.mark.fault(35)
 @pytest.mark.slow
 @pytest.mark.parametrize("fate", [Fate.LOSE_ANSWER, Fate.ANSWER_503_AFTER])
-def test_fault_35_a_repair_whose_answers_are_lost_recognises_its_own_segments(
-    followed: LaneUnderTest, s3: S3Server, fate: Fate
-) -> None:
+def test_fault_35_a_repair_whose_answers_are_lost_recognises_its_own_segments(followed, s3, fate):
     hurt(followed, 1)
     hurt(followed, 3)
 

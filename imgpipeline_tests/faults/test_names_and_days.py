@@ -5,7 +5,6 @@ import json
 import threading
 from collections.abc import Iterator, Sequence
 from datetime import UTC, date, datetime, timedelta
-from pathlib import Path
 from typing import Any
 
 import duckdb
@@ -41,9 +40,7 @@ NAMES = {
 
 
 @pytest.mark.fault(27)
-def test_fault_27_names_of_any_script_come_through_key_jsonl_parquet_sql_and_the_ui(
-    lane: LaneUnderTest, tmp_path: Path
-) -> None:
+def test_fault_27_names_of_any_script_come_through_key_jsonl_parquet_sql_and_the_ui(lane, tmp_path):
     expected = []
     for number, name in enumerate(NAMES.values()):
         path = lane.put_image("images/" + "".join(c for c in name if c.isprintable() and c not in "\\/") + ".jpg")
@@ -82,7 +79,7 @@ def check_the_ui(names: list[str]) -> None:
 
 
 @pytest.mark.fault(27)
-def test_fault_27_bytes_that_are_not_utf_8_are_dead_letters_wherever_they_stand(lane: LaneUnderTest) -> None:
+def test_fault_27_bytes_that_are_not_utf_8_are_dead_letters_wherever_they_stand(lane):
     path = lane.put_image("images/camera/one.jpg")
     lane.send(message(image_path=path, frame_number=0), key=b"\xff\xfe")  # a key may be anything
     lane.send(b'{"image_path": "\xff.jpg"}', b'{"image_path": "\\ud800.jpg"}', message(image_path="a\nb.jpg"))
@@ -98,9 +95,7 @@ def test_fault_27_bytes_that_are_not_utf_8_are_dead_letters_wherever_they_stand(
 
 
 @pytest.mark.fault(28)
-def test_fault_28_a_time_outside_the_window_is_a_dead_letter_and_none_is_that_of_the_record(
-    lane: LaneUnderTest,
-) -> None:
+def test_fault_28_a_time_outside_the_window_is_a_dead_letter_and_none_is_that_of_the_record(lane):
     """And never the clock's: the record is from another day."""
     path, record_time = lane.put_image("images/camera/one.jpg"), datetime(2026, 2, 3, 4, 5, 6, 789_000, UTC)
     soon = utc_now() + timedelta(minutes=30)
@@ -138,9 +133,7 @@ ROUNDS = 6
 
 @pytest.mark.fault(30)
 @pytest.mark.slow
-def test_fault_30_a_day_that_is_rebuilt_while_the_stream_writes_it_has_every_frame_once(
-    lane: LaneUnderTest, tmp_path: Path
-) -> None:
+def test_fault_30_a_day_that_is_rebuilt_while_the_stream_writes_it_has_every_frame_once(lane, tmp_path):
     """Frames come in one by one, two builders rebuild their day without pause, and a reader counts meanwhile."""
     lane.put_image("images/camera/one.jpg")
     live = lane.with_settings(commit_interval_s=0.05, linger_s=60.0, segment_max_records=5)
@@ -223,9 +216,7 @@ def send_odd(lane: LaneUnderTest, values: Sequence[bytes], *, odd: set[int]) -> 
 
 
 @pytest.mark.fault(27)
-def test_fault_27_a_header_name_that_is_not_utf_8_holds_up_neither_its_record_nor_the_neighbours(
-    lane: LaneUnderTest,
-) -> None:
+def test_fault_27_a_header_name_that_is_not_utf_8_holds_up_neither_its_record_nor_the_neighbours(lane):
     path = lane.put_image("images/camera/one.jpg")
     good = [message(image_path=path, frame_number=number) for number in range(6)]
 
@@ -239,7 +230,7 @@ def test_fault_27_a_header_name_that_is_not_utf_8_holds_up_neither_its_record_no
 
 
 @pytest.mark.fault(27)
-def test_fault_27_other_consumers_of_the_process_keep_their_own_decoding(lane: LaneUnderTest) -> None:
+def test_fault_27_other_consumers_of_the_process_keep_their_own_decoding(lane):
     send_odd(lane, [b"{}"], odd={0})
     topic = lane.settings.kafka_topic
 

@@ -131,7 +131,7 @@ def said_by(site: Site, *command: str) -> str:
 
 
 @pytest.mark.fault(34)
-def test_fault_34_the_search_finds_a_secret_however_it_is_packed(tmp_path: Path) -> None:
+def test_fault_34_the_search_finds_a_secret_however_it_is_packed(tmp_path):
     """The search itself: without it, the test below would prove nothing."""
     for number in range(3):
         packed = base64.b64encode(b"." * number + SECRET.encode() + b"..")
@@ -153,7 +153,7 @@ def test_fault_34_the_search_finds_a_secret_however_it_is_packed(tmp_path: Path)
 @pytest.mark.fault(34)
 @pytest.mark.slow
 @pytest.mark.timeout(900)
-def test_fault_34_no_secret_is_in_what_runs_store_and_commands_say(guarded_site: Site) -> None:
+def test_fault_34_no_secret_is_in_what_runs_store_and_commands_say(guarded_site):
     site = guarded_site
     announce_frames(site.settings, FRAMES)
     with open_producer(site.settings) as producer:

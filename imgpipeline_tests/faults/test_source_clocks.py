@@ -17,7 +17,6 @@ from imgpipeline.sources.board import Board
 from imgpipeline.sources.ingest import ingest_all
 from imgpipeline.sources.options import PublishOptions
 from imgpipeline.sources.rtsp import RtspSource
-from imgpipeline_tests.detect.conftest import LaneUnderTest
 from imgpipeline_tests.detect.conftest import lane as lane  # noqa: PLC0414 - a fixture
 from imgpipeline_tests.servers.rtsp_server import RtspServer, make_camera
 from imgpipeline_tests.servers.waiting import wait_until
@@ -57,9 +56,7 @@ def said(settings: Settings, source: str) -> list[str]:
     return [notice.reason for notice in found if notice.reason]
 
 
-def test_fault_56_times_outside_the_window_are_dead_letters_and_others_say_how_far_off_they_are(
-    lane: LaneUnderTest, server: RtspServer
-):
+def test_fault_56_times_outside_the_window_are_dead_letters_and_others_say_how_far_off_they_are(lane, server):
     def is_said(source: str, text: str) -> bool:
         return any(text in reason for reason in said(lane.settings, source))
 

@@ -15,7 +15,6 @@ from imgpipeline.objectstore import open_store
 from imgpipeline.settings import Settings
 from imgpipeline_tests.cli.command import environment
 from imgpipeline_tests.faults.published_source import FRAMES
-from imgpipeline_tests.servers.kafka_broker import KafkaBroker
 from imgpipeline_tests.sources.published import accounts_in, frames_in, read_published
 
 pytestmark = [pytest.mark.servers, pytest.mark.slow]
@@ -42,9 +41,7 @@ def announced_before(found: list[FrameMessage | Notice], account: Notice) -> int
 @pytest.mark.fault(51)
 @pytest.mark.parametrize("kind", ["finite", "live"])
 @pytest.mark.parametrize("step", ["frame captured", "frame stored", "frames announced"])
-def test_fault_51_a_source_that_is_killed_at_any_step_announces_only_what_is_stored(
-    step: str, kind: str, kafka: KafkaBroker, topic: str, tmp_path: Path
-):
+def test_fault_51_a_source_that_is_killed_at_any_step_announces_only_what_is_stored(step, kind, kafka, topic, tmp_path):
     settings = Settings(
         _env_file=None,
         kafka_bootstrap_servers=kafka.bootstrap_servers,

@@ -24,7 +24,6 @@ from imgpipeline_tests.ledger.samples import append, check_ledger, frames, write
 from imgpipeline_tests.objectstore.answer_losing_proxy import AnswerLosingProxy, Fate
 from imgpipeline_tests.objectstore.stores import s3_settings
 from imgpipeline_tests.servers.s3_server import S3Bucket, S3Server
-from imgpipeline_tests.servers.toxiproxy import ToxiproxyServer
 from imgpipeline_tests.servers.waiting import wait_until
 from imgpipeline_tests.stream.group import group_offsets
 
@@ -50,9 +49,7 @@ def told_group(lane: LaneUnderTest) -> int:
 
 @pytest.mark.fault(14)
 @pytest.mark.parametrize("fate", [Fate.ANSWER_500, Fate.ANSWER_503_BEFORE, Fate.ANSWER_503_AFTER])
-def test_fault_14_a_store_that_answers_500_or_503_three_times_is_asked_again(
-    lane: LaneUnderTest, s3: S3Server, fate: Fate
-) -> None:
+def test_fault_14_a_store_that_answers_500_or_503_three_times_is_asked_again(lane, s3, fate):
     lane.announce(8)
     with AnswerLosingProxy(s3.port, first_times(fate, 3, SEGMENTS, "/images/", "metadata_days")) as proxy:
         report = through(lane, proxy).with_settings(segment_max_records=4).follow()
@@ -64,7 +61,7 @@ def test_fault_14_a_store_that_answers_500_or_503_three_times_is_asked_again(
 
 
 @pytest.mark.fault(14)
-def test_fault_14_a_store_that_does_not_answer_in_time_is_asked_again(lane: LaneUnderTest, s3: S3Server) -> None:
+def test_fault_14_a_store_that_does_not_answer_in_time_is_asked_again(lane, s3):
     lane = lane.with_settings(**IMPATIENT)
     lane.announce(3)
 
@@ -93,8 +90,8 @@ def test_fault_14_a_store_that_does_not_answer_in_time_is_asked_again(lane: Lane
     ],
 )
 def test_fault_15_a_store_in_trouble_for_longer_than_is_waited_fails_the_run_and_the_backlog_drains_afterwards(
-    lane: LaneUnderTest, s3: S3Server, fate: Fate, part: str
-) -> None:
+    lane, s3, fate, part
+):
     lane = lane.with_settings(**IMPATIENT)
     in_trouble = threading.Event()
     lane.announce(3)
@@ -121,9 +118,7 @@ def test_fault_15_a_store_in_trouble_for_longer_than_is_waited_fails_the_run_and
 
 @pytest.mark.fault(15)
 @pytest.mark.parametrize("part", [SEGMENTS, "metadata"])
-def test_fault_15_a_silent_store_holds_an_append_for_a_minute_and_not_for_many(
-    s3: S3Server, bucket: S3Bucket, part: str
-) -> None:
+def test_fault_15_a_silent_store_holds_an_append_for_a_minute_and_not_for_many(s3, bucket, part):
     """With the limits that users have."""
 
     def decide(method: str, path: str, _before: int) -> Fate:
@@ -142,9 +137,7 @@ def test_fault_15_a_silent_store_holds_an_append_for_a_minute_and_not_for_many(
 
 @pytest.mark.fault(16)
 @pytest.mark.parametrize("part", [SEGMENTS, "metadata_days"])
-def test_fault_16_a_refused_prefix_fails_the_run_at_once_and_advances_nothing(
-    lane: LaneUnderTest, s3: S3Server, part: str
-) -> None:
+def test_fault_16_a_refused_prefix_fails_the_run_at_once_and_advances_nothing(lane, s3, part):
     lane.announce(3)
 
     def refuse(method: str, path: str, _before: int) -> Fate:
@@ -163,9 +156,7 @@ def test_fault_16_a_refused_prefix_fails_the_run_at_once_and_advances_nothing(
 
 
 @pytest.mark.fault(16)
-def test_fault_16_one_forbidden_image_is_a_dead_letter_and_its_neighbours_are_frames(
-    lane: LaneUnderTest, s3: S3Server
-) -> None:
+def test_fault_16_one_forbidden_image_is_a_dead_letter_and_its_neighbours_are_frames(lane, s3):
     lane.announce(2)
     lane.send(message(image_path=lane.put_image("images/camera/secret.jpg"), frame_number=2))
     lane.announce(2, first=3)
@@ -178,9 +169,7 @@ def test_fault_16_one_forbidden_image_is_a_dead_letter_and_its_neighbours_are_fr
 
 
 @pytest.mark.fault(17)
-def test_fault_17_no_store_shows_a_part_of_an_object(
-    s3: S3Server, bucket: S3Bucket, toxiproxy: ToxiproxyServer
-) -> None:
+def test_fault_17_no_store_shows_a_part_of_an_object(s3, bucket, toxiproxy):
     proxy = toxiproxy.create_proxy(s3.port)
     store = open_store(s3_settings(bucket, s3_endpoint=f"http://{proxy.address}", **IMPATIENT))
     direct = open_store(s3_settings(bucket))
@@ -199,9 +188,7 @@ def test_fault_17_no_store_shows_a_part_of_an_object(
 @pytest.mark.fault(31)
 @pytest.mark.parametrize("fate", [Fate.ANSWER_403, Fate.ANSWER_503_BEFORE])
 @pytest.mark.parametrize("part", [SEGMENTS, RAW_RECORDS])
-def test_fault_31_a_range_whose_dead_letters_cannot_be_written_stays_uncommitted(
-    lane: LaneUnderTest, s3: S3Server, part: str, fate: Fate
-) -> None:
+def test_fault_31_a_range_whose_dead_letters_cannot_be_written_stays_uncommitted(lane, s3, part, fate):
     lane = lane.with_settings(**IMPATIENT)
     lane.send(b"no message", b"nor this")
     with AnswerLosingProxy(s3.port, first_times(fate, 99, part)) as proxy:
@@ -214,9 +201,7 @@ def test_fault_31_a_range_whose_dead_letters_cannot_be_written_stays_uncommitted
 
 @pytest.mark.fault(35)
 @pytest.mark.parametrize("fate", [Fate.LOSE_ANSWER, Fate.ANSWER_503_AFTER])
-def test_fault_35_a_run_whose_answers_are_lost_recognises_its_own_segments(
-    lane: LaneUnderTest, s3: S3Server, fate: Fate
-) -> None:
+def test_fault_35_a_run_whose_answers_are_lost_recognises_its_own_segments(lane, s3, fate):
     lane.announce(12)
     with AnswerLosingProxy(s3.port, first_times(fate, 1, SEGMENTS)) as proxy:
         report = through(lane, proxy).with_settings(segment_max_records=4).follow()
@@ -306,18 +291,14 @@ def own_bucket(own_s3: S3Server) -> S3Bucket:
 
 @pytest.mark.fault(46)
 @each_call
-def test_fault_46_a_call_rides_out_a_restart_of_the_server(
-    own_s3: S3Server, own_bucket: S3Bucket, tmp_path: Path, call: Call, expected: object
-) -> None:
+def test_fault_46_a_call_rides_out_a_restart_of_the_server(own_s3, own_bucket, tmp_path, call, expected):
     store = open_store(s3_settings(own_bucket))
     e_tag = store.fetch("a/old").e_tag
     assert while_down(own_s3, 1.5, lambda: call(store, e_tag, tmp_path)) == expected
 
 
 @pytest.mark.fault(46)
-def test_fault_46_all_calls_ride_out_a_restart_of_ten_seconds(
-    own_s3: S3Server, own_bucket: S3Bucket, tmp_path: Path
-) -> None:
+def test_fault_46_all_calls_ride_out_a_restart_of_ten_seconds(own_s3, own_bucket, tmp_path):
     names = ("get", "create", "replace", "list", "probe")
     store = open_store(s3_settings(own_bucket))
     e_tag = store.fetch("a/old").e_tag
@@ -331,15 +312,13 @@ def test_fault_46_all_calls_ride_out_a_restart_of_ten_seconds(
 
 
 @pytest.mark.fault(46)
-def test_fault_46_the_first_call_of_a_process_rides_out_a_restart_of_ten_seconds(
-    own_s3: S3Server, own_bucket: S3Bucket
-) -> None:
+def test_fault_46_the_first_call_of_a_process_rides_out_a_restart_of_ten_seconds(own_s3, own_bucket):
     store = open_store(s3_settings(own_bucket))
     assert while_down(own_s3, 10, lambda: store.get("a/old")) == OLD
 
 
 @pytest.mark.fault(46)
-def test_fault_46_a_store_that_has_answered_is_waited_for_longer(own_s3: S3Server, own_bucket: S3Bucket) -> None:
+def test_fault_46_a_store_that_has_answered_is_waited_for_longer(own_s3, own_bucket):
     store = open_store(s3_settings(own_bucket))
     assert store.get("a/old") == OLD
     assert while_down(own_s3, 16, lambda: store.get("a/old")) == OLD
@@ -348,8 +327,8 @@ def test_fault_46_a_store_that_has_answered_is_waited_for_longer(own_s3: S3Serve
 @pytest.mark.fault(46)
 @each_call
 def test_fault_46_a_call_rides_out_a_reset_connection_whether_or_not_it_took_effect(
-    s3: S3Server, bucket: S3Bucket, toxiproxy: ToxiproxyServer, tmp_path: Path, call: Call, expected: object
-) -> None:
+    s3, bucket, toxiproxy, tmp_path, call, expected
+):
     direct = open_store(s3_settings(bucket))
     direct.put("a/old", OLD)
     proxy = toxiproxy.create_proxy(s3.port)
@@ -370,7 +349,7 @@ def test_fault_46_a_call_rides_out_a_reset_connection_whether_or_not_it_took_eff
 
 
 @pytest.mark.fault(46)
-def test_fault_46_a_listing_continues_where_the_server_restarted(own_s3: S3Server, own_bucket: S3Bucket) -> None:
+def test_fault_46_a_listing_continues_where_the_server_restarted(own_s3, own_bucket):
     folder = own_s3.data_dir / own_bucket.name / "lake" / "many"
     folder.mkdir(parents=True)
     expected = [f"many/{number:05d}" for number in range(2500)]
@@ -383,7 +362,7 @@ def test_fault_46_a_listing_continues_where_the_server_restarted(own_s3: S3Serve
 
 
 @pytest.mark.fault(46)
-def test_fault_46_a_run_rides_out_a_restart_of_the_server(lane: LaneUnderTest, own_s3: S3Server) -> None:
+def test_fault_46_a_run_rides_out_a_restart_of_the_server(lane, own_s3):
     bucket = own_s3.create_bucket("frames")
     own = lane.with_settings(store_url=bucket.url, s3_endpoint=bucket.endpoint, segment_max_records=5)
     own.announce(200)
@@ -398,9 +377,7 @@ def test_fault_46_a_run_rides_out_a_restart_of_the_server(lane: LaneUnderTest, o
 
 @pytest.mark.fault(46)
 @pytest.mark.parametrize("fate", [Fate.LOSE_REQUEST, Fate.LOSE_ANSWER], ids=["before", "after"])
-def test_fault_46_a_run_and_a_build_ride_out_one_reset_of_every_request(
-    lane: LaneUnderTest, s3: S3Server, fate: Fate
-) -> None:
+def test_fault_46_a_run_and_a_build_ride_out_one_reset_of_every_request(lane, s3, fate):
     """Each request is reset the first time, among them the deletion of the probe and the puts of the tables."""
     lane.announce(8)
     with AnswerLosingProxy(s3.port, lambda _m, _p, before: Fate.FORWARD if before else fate) as proxy:
@@ -417,13 +394,7 @@ LARGE = np.arange(2**20, dtype=">u4").tobytes()  # 4 MiB
 
 @pytest.mark.fault(46)
 @pytest.mark.parametrize("stream", ["upstream", "downstream"])
-def test_fault_46_a_restart_in_the_middle_of_a_body_is_ridden_out(
-    own_s3: S3Server,
-    own_bucket: S3Bucket,
-    toxiproxy: ToxiproxyServer,
-    tmp_path: Path,
-    stream: Literal["upstream", "downstream"],
-) -> None:
+def test_fault_46_a_restart_in_the_middle_of_a_body_is_ridden_out(own_s3, own_bucket, toxiproxy, tmp_path, stream):
     direct = open_store(s3_settings(own_bucket))
     direct.put("a/large", LARGE * 8)
     proxy = toxiproxy.create_proxy(own_s3.port)

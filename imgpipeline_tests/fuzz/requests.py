@@ -106,9 +106,7 @@ class _Sender:
 
 def fill_store(folder: Path) -> tuple[Settings, dict[str, str]]:
     """Fills a store for the viewer, and returns its settings and parts of paths that exist there."""
-    settings_ = Settings(  # type: ignore[call-arg]  # pydantic-settings' own argument
-        _env_file=None, store_url=(folder / "store").as_uri(), api_keys_file=folder / "keys.json"
-    )
+    settings_ = Settings(_env_file=None, store_url=(folder / "store").as_uri(), api_keys_file=folder / "keys.json")
     store = open_store(settings_)
     site = fill(store, {})
     AlertChain(store).append(image_change(site, 1), difference_image=None, now=NOON)

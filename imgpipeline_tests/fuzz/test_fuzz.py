@@ -1,7 +1,6 @@
 """Hostile records and images end in the outcome that is right: some hundreds here, many more by `make fuzz`."""
 
 from itertools import islice
-from pathlib import Path
 
 import pytest
 
@@ -16,8 +15,6 @@ from imgpipeline_tests.fuzz.cases import Tally
 from imgpipeline_tests.fuzz.images import hostile_images
 from imgpipeline_tests.fuzz.lane import follow_hostile_records
 from imgpipeline_tests.fuzz.messages import hostile_records
-from imgpipeline_tests.servers.kafka_broker import KafkaBroker
-from imgpipeline_tests.servers.s3_server import S3Bucket
 
 SEED = 7
 
@@ -33,7 +30,7 @@ def check_nothing_is_wrong(tally: Tally, count: int) -> None:
 
 @pytest.mark.medium
 @pytest.mark.fault(20, 21, 22, 23, 24, 25, 26, 27, 28)
-def test_hostile_records_become_frames_or_the_right_dead_letter(tmp_path: Path) -> None:
+def test_hostile_records_become_frames_or_the_right_dead_letter(tmp_path):
     tally = work_on_records(hostile_records(SEED, 600), hostile_settings(f"file://{tmp_path}"), in_silence)
     check_nothing_is_wrong(tally, 600)
     assert set(tally.by_outcome()) == {
@@ -44,7 +41,7 @@ def test_hostile_records_become_frames_or_the_right_dead_letter(tmp_path: Path) 
 
 @pytest.mark.medium
 @pytest.mark.fault(20, 21, 22)
-def test_damaged_images_are_pictures_or_refused_with_the_right_code() -> None:
+def test_damaged_images_are_pictures_or_refused_with_the_right_code():
     with MemoryPeak() as memory:
         tally = decode_images(hostile_images(SEED, 500), in_silence)
     check_nothing_is_wrong(tally, 500)
@@ -52,7 +49,7 @@ def test_damaged_images_are_pictures_or_refused_with_the_right_code() -> None:
 
 
 @pytest.mark.fault(20, 21, 22, 23, 24, 25, 26, 27, 28)
-def test_hostile_records_become_the_same_with_a_real_s3_store(bucket: S3Bucket) -> None:
+def test_hostile_records_become_the_same_with_a_real_s3_store(bucket):
     settings = hostile_settings(
         f"{bucket.url}/fuzz",
         s3_endpoint=bucket.endpoint,
@@ -64,9 +61,7 @@ def test_hostile_records_become_the_same_with_a_real_s3_store(bucket: S3Bucket) 
 
 @pytest.mark.slow
 @pytest.mark.fault(20, 21, 22, 23, 24, 25, 26, 27, 28)
-def test_hostile_records_through_real_kafka_leave_a_whole_ledger(
-    kafka: KafkaBroker, topic: str, tmp_path: Path
-) -> None:
+def test_hostile_records_through_real_kafka_leave_a_whole_ledger(kafka, topic, tmp_path):
     records = list(islice(hostile_records(SEED, 3000), 3000))
     tally = follow_hostile_records(records, kafka, topic, tmp_path)
     check_nothing_is_wrong(tally, sum(record.has_time for record in records))
@@ -74,7 +69,7 @@ def test_hostile_records_through_real_kafka_leave_a_whole_ledger(
 
 @pytest.mark.slow
 @pytest.mark.fault(20, 21, 22, 23, 24, 25, 26, 27, 28)
-def test_ten_thousand_records_and_a_thousand_images_do_not_fill_the_memory(tmp_path: Path) -> None:
+def test_ten_thousand_records_and_a_thousand_images_do_not_fill_the_memory(tmp_path):
     with MemoryPeak() as memory:
         records = work_on_records(hostile_records(8, 10_000), hostile_settings(f"file://{tmp_path}"), in_silence)
         images = decode_images(hostile_images(8, 1000), in_silence)
@@ -83,12 +78,12 @@ def test_ten_thousand_records_and_a_thousand_images_do_not_fill_the_memory(tmp_p
     assert memory.grown_bytes < MOST_GROWTH_BYTES
 
 
-def test_a_seed_gives_the_same_again() -> None:
+def test_a_seed_gives_the_same_again():
     assert list(hostile_records(3, 15)) == list(hostile_records(3, 15))
     assert list(hostile_images(3, 40)) == list(hostile_images(3, 40))
 
 
-def test_a_wrong_outcome_is_a_violation() -> None:
+def test_a_wrong_outcome_is_a_violation():
     tally = Tally()
     tally.add("good", "DECODE_FAILED", frozenset({"FRAME"}), b"{}")
     assert len(tally.violations) == 1

@@ -1,7 +1,5 @@
 """Whatever is sent to the API, its answer is one that its description (OpenAPI) foresees."""
 
-from pathlib import Path
-
 import pytest
 
 from imgpipeline_tests.fuzz.requests import fill_store, send_requests
@@ -11,7 +9,7 @@ SEED, COUNT = 7, 3_000
 
 
 @pytest.mark.slow
-def test_every_answer_is_one_that_the_description_of_the_api_foresees(tmp_path: Path):
+def test_every_answer_is_one_that_the_description_of_the_api_foresees(tmp_path):
     settings, known = fill_store(tmp_path)
     with viewing(settings) as viewer:
         tally = send_requests(str(viewer.http.base_url), known, SEED, COUNT, lambda _: None)

@@ -9,7 +9,6 @@ from imgpipeline.lake.quality.day_warnings import judge_label_drop
 from imgpipeline.lake.query.days import Span
 from imgpipeline.lake.query.summaries import LabelChoice, summarise
 from imgpipeline.lake.sessions.session import open_lake
-from imgpipeline.objectstore import ObjectStore
 from imgpipeline.settings import Settings
 from imgpipeline_tests.lake.days.test_summary_numbers import build_day, eventful
 from imgpipeline_tests.lake.samples import seen
@@ -47,7 +46,7 @@ def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.medium
-def test_totals_over_all_sources_are_those_of_a_query_without_sources(memory: ObjectStore):
+def test_totals_over_all_sources_are_those_of_a_query_without_sources(memory):
     """They are equal to the last digit of the mean."""
     write_chain(memory, eventful(), [seen(16 + n, ["car"] * (n % 4), source=f"cam-{n % 5}") for n in range(40)])
     build_day(memory)
@@ -60,7 +59,7 @@ def test_totals_over_all_sources_are_those_of_a_query_without_sources(memory: Ob
 
 
 @pytest.mark.medium
-def test_frames_are_not_summed_over_labels(memory: ObjectStore):
+def test_frames_are_not_summed_over_labels(memory):
     """A frame with a car and a dog is one frame: without labels in the groups there is no such column."""
     write_chain(memory, [seen(0, ["car", "dog"]), seen(1, ["car", "car"])])
     build_day(memory)
@@ -71,7 +70,7 @@ def test_frames_are_not_summed_over_labels(memory: ObjectStore):
 
 
 @pytest.mark.medium
-def test_default_counts_are_sums_over_sources(memory: ObjectStore):
+def test_default_counts_are_sums_over_sources(memory):
     """Three days of 30 cars from two cameras; then a day of 6."""
     days = [DAY + timedelta(days=n) for n in range(4)]
     frames = [

@@ -24,7 +24,6 @@ from imgpipeline.settings import Settings
 from imgpipeline_tests.daily.builds import build_summary
 from imgpipeline_tests.faults.counting_relay import CountingRelay
 from imgpipeline_tests.lake.audits import run_audit
-from imgpipeline_tests.lake.conftest import OpenLake
 from imgpipeline_tests.lake.samples import seen
 from imgpipeline_tests.ledger.samples import DAY, NOON, append, dead_letter, write_chain, writer
 from imgpipeline_tests.objectstore.stores import s3_settings
@@ -96,7 +95,7 @@ def site(s3: S3Server, bucket: S3Bucket, tmp_path: Path) -> Iterator[Site]:
 
 @pytest.mark.slow
 @pytest.mark.servers
-def test_calls_that_name_no_day_cost_no_requests_for_days_that_are_over(site: Site) -> None:
+def test_calls_that_name_no_day_cost_no_requests_for_days_that_are_over(site):
     site.live(FEW)
     few = site.costs()
     site.live(MORE)
@@ -105,7 +104,7 @@ def test_calls_that_name_no_day_cost_no_requests_for_days_that_are_over(site: Si
 
 @pytest.mark.slow
 @pytest.mark.servers
-def test_one_more_segment_costs_a_few_requests_however_many_days_are_over(site: Site) -> None:
+def test_one_more_segment_costs_a_few_requests_however_many_days_are_over(site):
     added = []
     for days in (FEW, MORE):
         site.live(days)
@@ -145,7 +144,7 @@ def lake_of_two_days(request: pytest.FixtureRequest, memory: ObjectStore) -> Obj
 
 @pytest.mark.medium
 @pytest.mark.fault(19)
-def test_each_day_counts_it_once(lake_of_two_days: ObjectStore, lake: OpenLake):
+def test_each_day_counts_it_once(lake_of_two_days, lake):
     with lake(lake_of_two_days) as session:
         assert session.query("SELECT day, frame_id, source_kafka_offset FROM frames ORDER BY day").rows == [
             (DAY, FRAME_ID, 0),
@@ -166,7 +165,7 @@ def test_each_day_counts_it_once(lake_of_two_days: ObjectStore, lake: OpenLake):
 
 
 @pytest.mark.medium
-def test_detections_belong_to_the_frame_of_their_day(lake_of_two_days: ObjectStore, lake: OpenLake):
+def test_detections_belong_to_the_frame_of_their_day(lake_of_two_days, lake):
     joined = (
         "SELECT day, f.source_kafka_offset, count(*) FROM frames AS f JOIN detections AS d USING (day, frame_id) "
         "WHERE d.source_kafka_offset = f.source_kafka_offset GROUP BY ALL ORDER BY ALL"
@@ -178,9 +177,7 @@ def test_detections_belong_to_the_frame_of_their_day(lake_of_two_days: ObjectSto
 
 @pytest.mark.medium
 @pytest.mark.parametrize(("day", "offset", "cars"), [(DAY, 0, 1), (NEXT, 1, 2)], ids=["first day", "second day"])
-def test_a_number_is_traced_to_the_frame_of_its_day(
-    lake_of_two_days: ObjectStore, lake: OpenLake, day: date, offset: int, cars: int
-):
+def test_a_number_is_traced_to_the_frame_of_its_day(lake_of_two_days, lake, day, offset, cars):
     with lake(lake_of_two_days) as session:
         found = explain(session, lake_of_two_days, NumberId(day, None, "car"), Settings(_env_file=None))
         assert (found.count, found.frames, [each.offset for each in found.detections]) == (cars, 1, [offset] * cars)

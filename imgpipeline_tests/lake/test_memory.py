@@ -71,12 +71,12 @@ def limit_mib(memory: str | None) -> float:
         return int(opened.value("SELECT parse_formatted_bytes(current_setting('memory_limit'))")) / MIB
 
 
-def test_an_engine_stays_within_its_memory_limit(monkeypatch: pytest.MonkeyPatch):
+def test_an_engine_stays_within_its_memory_limit(monkeypatch):
     monkeypatch.setenv("IMGPIPELINE_DUCKDB_MEMORY", "300MiB")
     assert limit_mib("512MiB") == pytest.approx(512, rel=0.01)
 
 
-def test_an_engine_does_not_read_settings(monkeypatch: pytest.MonkeyPatch):
+def test_an_engine_does_not_read_settings(monkeypatch):
     monkeypatch.setenv("IMGPIPELINE_DUCKDB_MEMORY", "300MiB")
     monkeypatch.setenv("IMGPIPELINE_LANES", "many")
     assert limit_mib(None) == pytest.approx(machine_memory_bytes() / MIB / 4, rel=0.05)
@@ -95,15 +95,13 @@ STEPS: dict[str, Callable[[ObjectStore], object]] = {
 
 
 @pytest.mark.parametrize("step", STEPS)
-def test_every_step_passes_the_limit_of_the_settings_to_duckdb(step: str, memory: ObjectStore):
+def test_every_step_passes_the_limit_of_the_settings_to_duckdb(step, memory):
     build_all(memory)
     with pytest.raises(PermanentError, match="ran out of memory"):
         STEPS[step](memory)
 
 
-def test_explicit_settings_override_the_environment(
-    monkeypatch: pytest.MonkeyPatch, memory: ObjectStore, tmp_path: Path
-):
+def test_explicit_settings_override_the_environment(monkeypatch, memory, tmp_path):
     monkeypatch.setenv("IMGPIPELINE_DUCKDB_MEMORY", "512MiB")
     given = load_settings(duckdb_memory="300MiB")
     asked = "SELECT current_setting('memory_limit')"
@@ -113,7 +111,7 @@ def test_explicit_settings_override_the_environment(
         assert session.query(asked).rows == [("300.0 MiB",)]
 
 
-def test_the_memory_limit_of_a_container_applies(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_the_memory_limit_of_a_container_applies(tmp_path, monkeypatch):
     limits = [tmp_path / "memory.max", tmp_path / "none"]
     limits[0].write_text("268435456\n")
     monkeypatch.setattr(engine, "CGROUP_LIMITS", limits)
@@ -128,13 +126,13 @@ def test_little_memory_means_few_threads():
 
 
 @pytest.mark.parametrize("text", ["much", "10", "-1GB", "1 GB; SET threads = 1"])
-def test_a_wrong_limit_is_named(text: str):
+def test_a_wrong_limit_is_named(text):
     with pytest.raises(ConfigurationError, match="IMGPIPELINE_DUCKDB_MEMORY"):
         load_settings(duckdb_memory=text)
 
 
 @pytest.mark.slow
-def test_a_day_larger_than_the_limit_is_built_summarised_queried_and_exported_within_it(tmp_path: Path):
+def test_a_day_larger_than_the_limit_is_built_summarised_queried_and_exported_within_it(tmp_path):
     """Adds one allowance for what a process needs besides DuckDB: Python, Parquet footers, segments being read."""
     settings = load_settings(store_url=(tmp_path / "store").as_uri())
     lines_mb = make_day(open_store(settings), SyntheticDay(FRAMES)) / 1e6

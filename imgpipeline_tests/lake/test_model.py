@@ -244,10 +244,10 @@ class LakeMachine(RuleBasedStateMachine):
         self.the_whole_promise_holds()
 
 
-class TestLake(LakeMachine.TestCase):  # type: ignore[name-defined]  # made by hypothesis
+class TestLake(LakeMachine.TestCase):
     settings = settings(max_examples=examples(8), stateful_step_count=15)
 
 
 @pytest.mark.slow
-class TestLakeForLong(LakeMachine.TestCase):  # type: ignore[name-defined]  # made by hypothesis
+class TestLakeForLong(LakeMachine.TestCase):
     settings = settings(max_examples=examples(25), stateful_step_count=25)

@@ -29,7 +29,6 @@ from imgpipeline.lake.schema.tables import (
 )
 from imgpipeline.lake.sessions.tables import histogram_sql
 from imgpipeline.lake.storage.engine import Engine, all_rows, open_engine
-from imgpipeline.objectstore import ObjectStore
 from imgpipeline.settings import Settings
 from imgpipeline_tests.daily.builds import build_summary
 from imgpipeline_tests.lake.samples import day_outcomes
@@ -121,7 +120,7 @@ def documented(table: Table) -> list[tuple[str, str]]:
 
 
 @pytest.mark.medium
-def test_every_stored_object_has_the_documented_columns(store: ObjectStore):
+def test_every_stored_object_has_the_documented_columns(store):
     write_chain(store, day_outcomes(0, 4), [dead_letter(4)])
     rebuild_day(store, DAY, now=NOON)
     for name in SUMMARIES:

@@ -51,7 +51,7 @@ def rewrite(store: ObjectStore, start: int, change) -> None:
     store.put(key, zstandard.ZstdCompressor().compress(data))
 
 
-def test_a_whole_chain_is_counted_by_outcome(store: ObjectStore):
+def test_a_whole_chain_is_counted_by_outcome(store):
     write_chain(
         store,
         [gap(0, 100)],
@@ -75,7 +75,7 @@ def test_a_whole_chain_is_counted_by_outcome(store: ObjectStore):
     assert (len(seen), sum(seen)) == (4, 115)
 
 
-def test_a_walk_continues_where_the_last_one_ended(memory: ObjectStore):
+def test_a_walk_continues_where_the_last_one_ended(memory):
     made = write_chain(memory, frames(0, 5), frames(5, 8))
     first = walk(memory)
     append(made, [dead_letter(8), gap(9, 12)])
@@ -88,7 +88,7 @@ def test_a_walk_continues_where_the_last_one_ended(memory: ObjectStore):
 
 
 @pytest.mark.parametrize("removed", [0, 3, 5])
-def test_a_removed_segment_leaves_its_offsets_missing(store: ObjectStore, removed: int):
+def test_a_removed_segment_leaves_its_offsets_missing(store, removed):
     write_chain(store, frames(0, 3), frames(3, 5), frames(5, 9), frames(9, 10))
     store.delete(segment_key(CHAIN, removed))
     found = walk(store)
@@ -99,7 +99,7 @@ def test_a_removed_segment_leaves_its_offsets_missing(store: ObjectStore, remove
 
 
 @pytest.mark.parametrize(("start", "end", "doubled"), [(4, 6, 2), (4, 5, 1), (4, 9, 2), (8, 12, 2), (1, 10, 2)])
-def test_a_duplicated_range_is_an_overlap(memory: ObjectStore, start: int, end: int, doubled: int):
+def test_a_duplicated_range_is_an_overlap(memory, start, end, doubled):
     write_chain(memory, frames(0, 3), frames(3, 6), frames(6, 10))
     smuggle(memory, frames(start, end))
     found = walk(memory)
@@ -109,7 +109,7 @@ def test_a_duplicated_range_is_an_overlap(memory: ObjectStore, start: int, end: 
     assert "more than one outcome" in found.problems[0]
 
 
-def test_a_damaged_segment_is_named_and_the_walk_continues_after_it(store: ObjectStore):
+def test_a_damaged_segment_is_named_and_the_walk_continues_after_it(store):
     write_chain(store, frames(0, 3), frames(3, 5), frames(5, 9))
     store.put(segment_key(CHAIN, 3), b"bit rot")
     found = walk(store)
@@ -117,7 +117,7 @@ def test_a_damaged_segment_is_named_and_the_walk_continues_after_it(store: Objec
     assert segment_key(CHAIN, 3) in found.problems[0]
 
 
-def test_damage_at_the_end_of_a_chain_does_not_hide_it(memory: ObjectStore):
+def test_damage_at_the_end_of_a_chain_does_not_hide_it(memory):
     write_chain(memory, frames(0, 3), frames(3, 5), frames(5, 9))
     memory.put(segment_key(CHAIN, 5), b"")
     end = fix_end(memory, CHAIN)
@@ -140,9 +140,7 @@ CHANGES = {
 
 
 @pytest.mark.parametrize(("change", "message"), CHANGES.values(), ids=CHANGES.keys())
-def test_a_body_that_contradicts_its_header_is_named_even_with_a_valid_checksum(
-    memory: ObjectStore, change, message: str
-):
+def test_a_body_that_contradicts_its_header_is_named_even_with_a_valid_checksum(memory, change, message):
     write_chain(memory, [frame(0), frame(1), dead_letter(2), frame(3)], frames(4, 6))
     rewrite(memory, 0, change)
     found = walk(memory)
@@ -152,7 +150,7 @@ def test_a_body_that_contradicts_its_header_is_named_even_with_a_valid_checksum(
     assert message in found.problems[0]
 
 
-def test_keys_that_are_not_segments_are_listed(memory: ObjectStore):
+def test_keys_that_are_not_segments_are_listed(memory):
     write_chain(memory, frames(0, 3))
     strays = [segment_key(CHAIN, 3) + ".tmp", "metadata/notes.txt"]
     for key in strays:
@@ -162,7 +160,7 @@ def test_keys_that_are_not_segments_are_listed(memory: ObjectStore):
 
 
 @given(st.lists(st.integers(1, 40), min_size=1, max_size=8), st.data())
-def test_missing_offsets_are_exactly_those_of_the_removed_segments(lengths: list[int], data: st.DataObject):
+def test_missing_offsets_are_exactly_those_of_the_removed_segments(lengths, data):
     store, starts = open_memory_store(), [sum(lengths[:n]) for n in range(len(lengths))]
     write_chain(store, *([gap(s, s + n)] for s, n in zip(starts, lengths, strict=True)))
     end = find_end(store, CHAIN).offset

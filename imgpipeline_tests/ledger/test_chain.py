@@ -34,13 +34,12 @@ from imgpipeline_tests.ledger.samples import (
 )
 from imgpipeline_tests.objectstore.answer_losing_proxy import AnswerLosingProxy, Fate
 from imgpipeline_tests.objectstore.stores import s3_settings
-from imgpipeline_tests.servers.s3_server import S3Bucket, S3Server
 
 SEGMENT = segment_key(CHAIN, 0).rpartition("/")[2]
 SECOND = next_chain(CHAIN)
 
 
-def test_a_writer_follows_its_own_segments(store: ObjectStore):
+def test_a_writer_follows_its_own_segments(store):
     made = writer(store)
     assert made.end == ChainEnd(CHAIN, 0, None)
     assert append(made, frames(0, 3))
@@ -49,7 +48,7 @@ def test_a_writer_follows_its_own_segments(store: ObjectStore):
     assert check_ledger(store) == 10
 
 
-def test_a_segment_of_gaps_keeps_the_fingerprint_of_the_last_record(memory: ObjectStore):
+def test_a_segment_of_gaps_keeps_the_fingerprint_of_the_last_record(memory):
     made = write_chain(memory, frames(0, 3))
     before = made.end.header
     assert before is not None
@@ -65,7 +64,7 @@ def test_a_segment_of_gaps_keeps_the_fingerprint_of_the_last_record(memory: Obje
 
 
 @pytest.mark.parametrize("start", [0, 2, 4])
-def test_a_segment_that_does_not_start_at_the_end_is_not_put(memory: ObjectStore, start: int):
+def test_a_segment_that_does_not_start_at_the_end_is_not_put(memory, start):
     made = write_chain(memory, frames(0, 3))
     with pytest.raises(LedgerError, match=f"ends at 3; a segment cannot start at {start}"):
         append(made, frames(start, 5))
@@ -73,7 +72,7 @@ def test_a_segment_that_does_not_start_at_the_end_is_not_put(memory: ObjectStore
 
 
 @pytest.mark.fault(6)
-def test_a_late_zombie_loses_and_changes_nothing(store: ObjectStore):
+def test_a_late_zombie_loses_and_changes_nothing(store):
     zombie, living = writer(store), writer(store)
     assert append(living, frames(0, 2))
     assert append(living, frames(2, 4))
@@ -84,7 +83,7 @@ def test_a_late_zombie_loses_and_changes_nothing(store: ObjectStore):
     assert check_ledger(store) == 4
 
 
-def test_a_reused_writer_id_with_other_outcomes_loses(store: ObjectStore):
+def test_a_reused_writer_id_with_other_outcomes_loses(store):
     """A writer whose put failed half-way must not mistake its earlier segment for the new one."""
     assert append(writer(store), frames(0, 3), "same")
     late = ChainWriter(store, ChainEnd(CHAIN, 0, None), DayIndex(store))
@@ -92,7 +91,7 @@ def test_a_reused_writer_id_with_other_outcomes_loses(store: ObjectStore):
     assert late.end.offset == 0
 
 
-def test_the_day_index_is_there_before_the_segment(memory: ObjectStore):
+def test_the_day_index_is_there_before_the_segment(memory):
     class FailingStore(ObjectStore):
         def create(self, key: str, data: bytes) -> bool:
             raise PermanentError(f"{key} ({len(data)} bytes): the disk is full")
@@ -105,7 +104,7 @@ def test_the_day_index_is_there_before_the_segment(memory: ObjectStore):
     ]
 
 
-def test_an_index_entry_that_failed_is_put_again_before_the_segment(memory: ObjectStore):
+def test_an_index_entry_that_failed_is_put_again_before_the_segment(memory):
     class OnceFailingStore(ObjectStore):
         failures = 1
 
@@ -122,7 +121,7 @@ def test_an_index_entry_that_failed_is_put_again_before_the_segment(memory: Obje
     assert check_ledger(memory) == 1
 
 
-def test_threads_that_race_write_one_chain(store: ObjectStore):
+def test_threads_that_race_write_one_chain(store):
     barrier = threading.Barrier(6)
 
     def follow(number: int) -> list[int]:
@@ -155,7 +154,7 @@ def _follow_in_process(settings: Settings, number: int, report: Connection) -> N
 
 
 @pytest.mark.medium
-def test_processes_that_race_write_one_chain(settings: Settings):
+def test_processes_that_race_write_one_chain(settings):
     context = multiprocessing.get_context("spawn")
     pipes = [context.Pipe() for _ in range(3)]
     workers = [
@@ -202,7 +201,7 @@ class TestLostAnswers:
         ],
         ids=["once", "every time", "as a 503", "as a 503, then not taken", "after a lost request"],
     )
-    def test_the_writer_recognises_its_own_segment(self, s3: S3Server, bucket: S3Bucket, fates: tuple[Fate, ...]):
+    def test_the_writer_recognises_its_own_segment(self, s3, bucket, fates):
         with AnswerLosingProxy(s3.port, segment_puts(*fates)) as proxy:
             made = writer(open_store(s3_settings(bucket, s3_endpoint=proxy.endpoint, store_patience_s=3)))
             assert append(made, frames(0, 3))
@@ -217,7 +216,7 @@ class TestLostAnswers:
         "fate", [Fate.LOSE_REQUEST, Fate.ANSWER_503_BEFORE, Fate.ANSWER_409], ids=["lost", "503", "409"]
     )
     @pytest.mark.parametrize("times", [1, 8])
-    def test_a_put_that_never_arrived_is_put_again(self, s3: S3Server, bucket: S3Bucket, fate: Fate, times: int):
+    def test_a_put_that_never_arrived_is_put_again(self, s3, bucket, fate, times):
         times = min(times, 3) if fate is Fate.ANSWER_409 else times
         with AnswerLosingProxy(s3.port, segment_puts(*(fate,) * times)) as proxy:
             made = writer(open_store(s3_settings(bucket, s3_endpoint=proxy.endpoint)))
@@ -226,7 +225,7 @@ class TestLostAnswers:
         assert check_ledger(open_store(s3_settings(bucket))) == 3
 
     @pytest.mark.fault(35)
-    def test_a_segment_that_another_put_while_the_answer_was_lost_is_a_loss(self, s3: S3Server, bucket: S3Bucket):
+    def test_a_segment_that_another_put_while_the_answer_was_lost_is_a_loss(self, s3, bucket):
         other = writer(open_store(s3_settings(bucket)))
 
         def decide(method: str, path: str, number: int) -> Fate:
@@ -243,7 +242,7 @@ class TestLostAnswers:
         assert [segment.header.writer_id for segment in stored_segments(direct)] == ["other"]
 
     @pytest.mark.fault(35)
-    def test_a_lost_answer_of_the_day_index_is_harmless(self, s3: S3Server, bucket: S3Bucket):
+    def test_a_lost_answer_of_the_day_index_is_harmless(self, s3, bucket):
         def decide(method: str, path: str, number: int) -> Fate:
             return Fate.LOSE_ANSWER if method == "PUT" and "metadata_days" in path and number == 0 else Fate.FORWARD
 
@@ -252,7 +251,7 @@ class TestLostAnswers:
         assert check_ledger(open_store(s3_settings(bucket))) == 3
 
     @pytest.mark.fault(35)
-    def test_a_day_index_that_conflicts_is_put_again(self, s3: S3Server, bucket: S3Bucket):
+    def test_a_day_index_that_conflicts_is_put_again(self, s3, bucket):
         def decide(method: str, path: str, number: int) -> Fate:
             return Fate.ANSWER_409 if method == "PUT" and "metadata_days" in path and number == 0 else Fate.FORWARD
 
@@ -263,7 +262,7 @@ class TestLostAnswers:
         assert check_ledger(open_store(s3_settings(bucket))) == 3
 
     @pytest.mark.fault(16)
-    def test_a_refused_put_fails_at_once_and_advances_nothing(self, s3: S3Server, bucket: S3Bucket):
+    def test_a_refused_put_fails_at_once_and_advances_nothing(self, s3, bucket):
         with AnswerLosingProxy(s3.port, segment_puts(*(Fate.ANSWER_403,) * 9)) as proxy:
             made = writer(open_store(s3_settings(bucket, s3_endpoint=proxy.endpoint)))
             with pytest.raises(ForbiddenError, match="AWS_ACCESS_KEY_ID"):
@@ -286,7 +285,7 @@ def test_the_next_chain_is_numbered_and_has_separate_keys():
             ChainId("t", wrong, 0)
 
 
-def test_a_closed_chain_keeps_its_outcomes_and_its_log_starts_the_next_one_at_0(store: ObjectStore):
+def test_a_closed_chain_keeps_its_outcomes_and_its_log_starts_the_next_one_at_0(store):
     write_chain(store, frames(0, 3), frames(3, 5))
     before = {info.key: info.e_tag for info in store.list_objects()}
 
@@ -306,7 +305,7 @@ def test_a_closed_chain_keeps_its_outcomes_and_its_log_starts_the_next_one_at_0(
     assert (found.ok, found.frames, found.gaps) == (True, 5, {"closed": 1})
 
 
-def test_a_run_that_has_not_seen_the_closing_drops_its_work(store: ObjectStore):
+def test_a_run_that_has_not_seen_the_closing_drops_its_work(store):
     stale = write_chain(store, frames(0, 5))
     assert close(store)
     assert not append(stale, frames(5, 9))
@@ -314,7 +313,7 @@ def test_a_run_that_has_not_seen_the_closing_drops_its_work(store: ObjectStore):
     assert check_ledger(store) == 6
 
 
-def test_a_chain_that_has_grown_is_not_closed_at_its_old_end(store: ObjectStore):
+def test_a_chain_that_has_grown_is_not_closed_at_its_old_end(store):
     run = write_chain(store, frames(0, 5))
     seen = find_end(store, CHAIN)
     assert append(run, frames(5, 7))
@@ -322,7 +321,7 @@ def test_a_chain_that_has_grown_is_not_closed_at_its_old_end(store: ObjectStore)
     assert (find_current_end(store, CHAIN).chain, check_ledger(store)) == (CHAIN, 7)
 
 
-def test_nothing_is_written_after_the_end_of_a_closed_chain(store: ObjectStore):
+def test_nothing_is_written_after_the_end_of_a_closed_chain(store):
     write_chain(store, frames(0, 5))
     assert close(store)
     with pytest.raises(LedgerError, match="is closed at 6"):
@@ -331,7 +330,7 @@ def test_nothing_is_written_after_the_end_of_a_closed_chain(store: ObjectStore):
         close_chain(store, find_end(store, CHAIN), run_id="closing", created_at=NOON)
 
 
-def test_a_chain_without_outcomes_is_not_closed(store: ObjectStore):
+def test_a_chain_without_outcomes_is_not_closed(store):
     with pytest.raises(LedgerError, match="no segment"):
         close(store)
     write_chain(store, frames(0, 5))
@@ -341,7 +340,7 @@ def test_a_chain_without_outcomes_is_not_closed(store: ObjectStore):
 
 
 @pytest.mark.medium
-def test_of_closings_and_runs_at_one_end_exactly_one_wins(store: ObjectStore):
+def test_of_closings_and_runs_at_one_end_exactly_one_wins(store):
     for _ in range(20):
         current = find_current_end(store, CHAIN)
         if current.header is None:

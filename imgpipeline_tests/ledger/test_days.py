@@ -44,7 +44,7 @@ def starts(store: ObjectStore, day: date = DAY, ends: dict[ChainId, int] | None 
     return [segment.header.start for segment in found]
 
 
-def test_reading_a_day_yields_every_segment_that_touches_it_in_order(store: ObjectStore):
+def test_reading_a_day_yields_every_segment_that_touches_it_in_order(store):
     write_chain(
         store,
         frames(0, 3),
@@ -59,7 +59,7 @@ def test_reading_a_day_yields_every_segment_that_touches_it_in_order(store: Obje
     assert starts(store, NEXT + timedelta(days=1)) == []
 
 
-def test_only_chains_with_fixed_ends_are_read_one_after_the_other(store: ObjectStore):
+def test_only_chains_with_fixed_ends_are_read_one_after_the_other(store):
     write_chain(store, frames(0, 1))
     write_chain(store, frames(0, 2), frames(2, 3), chain=OTHER)
     assert starts(store) == [0, 2, 0]
@@ -67,7 +67,7 @@ def test_only_chains_with_fixed_ends_are_read_one_after_the_other(store: ObjectS
     assert starts(store, ends={}) == []
 
 
-def test_segments_after_the_fixed_ends_are_not_read(store: ObjectStore):
+def test_segments_after_the_fixed_ends_are_not_read(store):
     made = write_chain(store, frames(0, 2))
     ends = ends_of(store)
     reading = read_day(store, DAY, ends)
@@ -77,13 +77,13 @@ def test_segments_after_the_fixed_ends_are_not_read(store: ObjectStore):
     assert starts(store, ends=ends) == [0]
 
 
-def test_since_skips_segments_that_were_read_before(store: ObjectStore):
+def test_since_skips_segments_that_were_read_before(store):
     write_chain(store, frames(0, 999), frames(999, 1003), frames(1003, 1005), frames(1005, 1006, NEXT))
     for since, expected in [(0, [0, 999, 1003]), (999, [999, 1003]), (1003, [1003]), (1005, []), (1006, [])]:
         assert starts(store, since={CHAIN: since}) == expected
 
 
-def test_several_days_yield_each_of_their_segments_once_in_the_order_of_the_chain(store: ObjectStore):
+def test_several_days_yield_each_of_their_segments_once_in_the_order_of_the_chain(store):
     write_chain(
         store, mixed(0, 4), frames(4, 6), mixed(6, 10), frames(10, 12, NEXT), frames(12, 1500), mixed(1500, 1502)
     )
@@ -107,7 +107,7 @@ def mixed(start: int, end: int) -> list[Outcome]:
     return [frame(offset, (DAY, NEXT)[offset % 2]) for offset in range(start, end)]
 
 
-def test_an_index_entry_without_a_segment_of_the_day_is_harmless(store: ObjectStore):
+def test_an_index_entry_without_a_segment_of_the_day_is_harmless(store):
     """A run died between index and segment, and another run continued with frames of another day."""
     made = write_chain(store, frames(0, 2))
     DayIndex(store).cover(append_header(made, frames(2, 4, NEXT)))
@@ -126,7 +126,7 @@ def append_header(made, outcomes: Sequence[Outcome]):
     return elsewhere.end.header
 
 
-def test_a_late_frame_makes_its_old_day_known(store: ObjectStore):
+def test_a_late_frame_makes_its_old_day_known(store):
     made = write_chain(store, frames(0, 5, NEXT))
     append(made, [frame(5, DAY)])
     assert starts(store) == [5]
@@ -134,7 +134,7 @@ def test_a_late_frame_makes_its_old_day_known(store: ObjectStore):
     assert index_buckets(store, DAY) == [Bucket(DAY, CHAIN, 0)]
 
 
-def test_foreign_objects_in_the_index_are_ignored(store: ObjectStore):
+def test_foreign_objects_in_the_index_are_ignored(store):
     write_chain(store, frames(0, 2))
     store.put(f"metadata_days/{DAY}/readme.txt", b"")
     store.put("metadata_days/2026-02-31/frames/id/00000/000000000000000", b"")
@@ -149,7 +149,7 @@ LENGTHS = {
 
 
 @pytest.mark.parametrize("lengths", LENGTHS.values(), ids=LENGTHS.keys())
-def test_a_removed_segment_is_an_error_instead_of_a_short_result(lengths: list[int]):
+def test_a_removed_segment_is_an_error_instead_of_a_short_result(lengths):
     positions = [sum(lengths[:i]) for i in range(len(lengths))]
     for removed in positions:
         store = open_memory_store()
@@ -172,7 +172,7 @@ pieces = st.lists(st.tuples(st.integers(1, 1700), days), min_size=1, max_size=8)
 
 
 @given(pieces, st.data())
-def test_reading_every_day_gives_exactly_the_frames_below_the_ends(parts: list[tuple[int, date]], data: st.DataObject):
+def test_reading_every_day_gives_exactly_the_frames_below_the_ends(parts, data):
     store, made, at = open_memory_store(), None, 0
     bounds = [0]
     for length, day in parts:
@@ -229,7 +229,7 @@ def test_segments_of_different_chains_are_read_at_the_same_time():
     assert [segment.header.chain for segment in read_day(store, DAY, ends)] == chains
 
 
-def test_chains_with_and_without_bundles_come_in_order(store: ObjectStore):
+def test_chains_with_and_without_bundles_come_in_order(store):
     chains = [ChainId("frames", CHAIN.topic_id, partition) for partition in range(5)]
     for chain in chains[1:3]:
         write_chain(store, frames(0, 2), [gap(2, 9_999)], frames(9_999, 10_001), frames(10_001, 10_002), chain=chain)
@@ -257,7 +257,7 @@ def test_the_footer_of_a_bundle_tells_whether_a_day_has_a_segment():
     assert store.fetched == [segment_key(CHAIN, 10_002)]
 
 
-def test_the_days_of_a_chain_come_from_its_index_entries(store: ObjectStore):
+def test_the_days_of_a_chain_come_from_its_index_entries(store):
     write_chain(store, frames(0, 900), frames(900, 1500, NEXT), [gap(1500, 3000)], frames(3000, 3001, DAY))
     write_chain(store, frames(0, 1, NEXT + timedelta(days=1)), chain=OTHER)
     assert days_of_chain(store, CHAIN) == [DAY, NEXT]

@@ -106,40 +106,38 @@ A, B, C = "frames/0/0", "frames/0/1", "frames/0/2"
         ([letter(0, B), letter(1, A)], {A: f"replayed {B}", B: "open"}),
     ],
 )
-def test_the_list_and_sql_give_the_same_states(
-    memory: ObjectStore, tmp_path, outcomes: list[Outcome], expected: dict[str, str]
-):
+def test_the_list_and_sql_give_the_same_states(memory, tmp_path, outcomes, expected):
     write_chain(memory, *[[outcome] for outcome in outcomes])
     assert said(found(memory)) == expected
     assert sql(memory, tmp_path) == expected
 
 
-def test_a_replay_may_land_in_any_partition(memory: ObjectStore):
+def test_a_replay_may_land_in_any_partition(memory):
     write_chain(memory, [letter(0), letter(1)])
     write_chain(memory, [good(0, B, chain=SECOND)], chain=SECOND)
     assert said(found(memory)) == {A: "open", B: "resolved frames/1/0"}
 
 
-def test_a_recreated_topic_does_not_settle_dead_letters_of_the_old_one(memory: ObjectStore):
+def test_a_recreated_topic_does_not_settle_dead_letters_of_the_old_one(memory):
     write_chain(memory, [letter(0)])
     write_chain(memory, [letter(0), good(1, A)], chain=RECREATED)
     states = {b.reference.chain.topic_id: b.state for b in found(memory)}
     assert states == {CHAIN.topic_id: LetterState.OPEN, "recreated": LetterState.RESOLVED}
 
 
-def test_a_replay_in_the_recreated_topic_can_mean_the_old_one(memory: ObjectStore):
+def test_a_replay_in_the_recreated_topic_can_mean_the_old_one(memory):
     write_chain(memory, [letter(0)])
     write_chain(memory, [letter(0), good(1, f"{A}@{CHAIN.topic_id}")], chain=RECREATED)
     states = {b.reference.chain.topic_id: b.state for b in found(memory)}
     assert states == {CHAIN.topic_id: LetterState.RESOLVED, "recreated": LetterState.OPEN}
 
 
-def test_of_one_day_only_a_replay_that_belongs_to_another_day_is_seen_too(memory: ObjectStore):
+def test_of_one_day_only_a_replay_that_belongs_to_another_day_is_seen_too(memory):
     write_chain(memory, [letter(0)], [good(1, A, NEXT_DAY)])
     assert said(found(memory, Wanted(day=DAY))) == {A: f"resolved {B}"}
 
 
-def test_dead_letters_are_found_by_code_day_and_source_the_latest_first(memory: ObjectStore):
+def test_dead_letters_are_found_by_code_day_and_source_the_latest_first(memory):
     moved = letter(2, source="yard", day=NEXT_DAY)
     write_chain(memory, [letter(0), letter(1, code=DeadLetterCode.EMPTY_OBJECT), moved])
     offsets = {
@@ -149,7 +147,7 @@ def test_dead_letters_are_found_by_code_day_and_source_the_latest_first(memory: 
     assert list(offsets.values()) == [[2, 1, 0], [1], [2], [1, 0]]
 
 
-def test_records_are_read_on_request(memory: ObjectStore):
+def test_records_are_read_on_request(memory):
     others = rejected(letter(1), b"other", b"key", (("trace", b"\xff"),))
     write_chain(memory, [letter(0), others])
     listed = found(memory)
@@ -157,7 +155,7 @@ def test_records_are_read_on_request(memory: ObjectStore):
     assert [read_raw_record(memory, CHAIN, b.letter) for b in listed] == [others.raw, letter(0).raw]
 
 
-def test_a_record_is_an_object_of_its_own_and_no_part_of_the_segment(memory: ObjectStore):
+def test_a_record_is_an_object_of_its_own_and_no_part_of_the_segment(memory):
     write_chain(memory, [rejected(letter(0), b"a secret"), frame(1), rejected(letter(2), b"another")])
     keys = [info.key for info in memory.list_objects(RAW_RECORDS)]
     digests = [sha256(value).hexdigest() for value in (b"a secret", b"another")]
@@ -170,7 +168,7 @@ def test_a_record_is_an_object_of_its_own_and_no_part_of_the_segment(memory: Obj
 
 
 @pytest.mark.parametrize(("fault", "segments"), [("crash before", 0), ("crash after", 1)])
-def test_records_are_stored_before_their_segment(fault: str, segments: int):
+def test_records_are_stored_before_their_segment(fault, segments):
     store = FaultyStore()
     store.faults = {"segment": [fault]}
     with pytest.raises(CrashError):
@@ -203,7 +201,7 @@ def test_many_records_are_stored_at_the_same_time():
     assert len(list(store.list_objects(RAW_RECORDS))) == 32
 
 
-def test_a_repeated_put_leaves_the_first_object(memory: ObjectStore):
+def test_a_repeated_put_leaves_the_first_object(memory):
     put_raw_records(memory, CHAIN, [letter(0), frame(1)])
     [before] = memory.list_objects(RAW_RECORDS)
     put_raw_records(memory, CHAIN, [letter(0), frame(1)])
@@ -213,7 +211,7 @@ def test_a_repeated_put_leaves_the_first_object(memory: ObjectStore):
 @pytest.mark.parametrize(
     "damage", [b"", b"{}", b"[]", b'{"raw_base64": "AA==", "key_base64": null, "headers": []}', None]
 )
-def test_a_record_that_was_removed_or_damaged_is_none(memory: ObjectStore, damage: bytes | None):
+def test_a_record_that_was_removed_or_damaged_is_none(memory, damage):
     write_chain(memory, [letter(0)])
     [info] = memory.list_objects(RAW_RECORDS)
     memory.delete(info.key)
@@ -223,7 +221,7 @@ def test_a_record_that_was_removed_or_damaged_is_none(memory: ObjectStore, damag
     assert [b.letter for b in found(memory)] == [letter(0)], "the outcome stays"
 
 
-def test_a_dead_letter_is_located_by_its_name(memory: ObjectStore):
+def test_a_dead_letter_is_located_by_its_name(memory):
     write_chain(memory, [frame(0), letter(1)], [letter(2)])
     assert locate_dead_letter(memory, "frames", None, 0, 1).header.start == 0
     assert locate_dead_letter(memory, "frames", CHAIN.topic_id, 0, 2).header.start == 2
@@ -244,7 +242,7 @@ def offsets(store: ObjectStore) -> list[int]:
     return sorted(buried.letter.offset for buried in listed(store))
 
 
-def test_a_second_listing_reads_only_new_segments() -> None:
+def test_a_second_listing_reads_only_new_segments():
     store = NotingStore()
     made = write_chain(store, *([letter(n)] for n in range(20)))
     assert offsets(store) == list(range(20))
@@ -260,7 +258,7 @@ def test_a_second_listing_reads_only_new_segments() -> None:
     assert store.fetched == [LIST], "the chain ends with the segment that it ended with before"
 
 
-def test_ends_that_were_fixed_before_are_not_searched_for_again() -> None:
+def test_ends_that_were_fixed_before_are_not_searched_for_again():
     store = NotingStore()
     write_chain(store, *([letter(n)] for n in range(20)))
     ends = fix_ends_by_list(store)
@@ -271,7 +269,7 @@ def test_ends_that_were_fixed_before_are_not_searched_for_again() -> None:
     assert fix_ends_by_list(store)[CHAIN].offset == 21
 
 
-def test_the_outcome_of_a_repair_replaces_a_dead_letter(memory: ObjectStore) -> None:
+def test_the_outcome_of_a_repair_replaces_a_dead_letter(memory):
     write_chain(memory, [letter(0)], [letter(1)], [good(2, "frames/0/0")], [letter(3)])
     assert offsets(memory) == [0, 1, 3]
     for start in (1, 2):
@@ -284,7 +282,7 @@ def test_the_outcome_of_a_repair_replaces_a_dead_letter(memory: ObjectStore) -> 
 @pytest.mark.parametrize(
     "content", [None, b"", b"{}", zstandard.compress(b'{"version": 99}')], ids=["lost", "empty", "no zstd", "newer"]
 )
-def test_an_unreadable_list_is_rebuilt(memory: ObjectStore, content: bytes | None) -> None:
+def test_an_unreadable_list_is_rebuilt(memory, content):
     write_chain(memory, [letter(0)], [letter(1)])
     listed(memory)
     if content is None:
@@ -295,7 +293,7 @@ def test_an_unreadable_list_is_rebuilt(memory: ObjectStore, content: bytes | Non
     assert memory.head(LIST) is not None
 
 
-def test_a_new_ledger_has_no_dead_letters_of_the_old_one(memory: ObjectStore) -> None:
+def test_a_new_ledger_has_no_dead_letters_of_the_old_one(memory):
     write_chain(memory, [letter(0)], [letter(1)])
     listed(memory)
     for info in list(memory.list_objects("metadata")):
@@ -304,7 +302,7 @@ def test_a_new_ledger_has_no_dead_letters_of_the_old_one(memory: ObjectStore) ->
     assert offsets(memory) == [1]
 
 
-def test_what_was_read_before_a_damaged_segment_is_kept() -> None:
+def test_what_was_read_before_a_damaged_segment_is_kept():
     store = NotingStore()
     write_chain(store, *([letter(n)] for n in range(5)))
     store.put(segment_key(CHAIN, 3), b"damaged")
@@ -317,7 +315,7 @@ def test_what_was_read_before_a_damaged_segment_is_kept() -> None:
     assert offsets(store) == [0, 1, 2, 4]
 
 
-def test_concurrent_listings_both_succeed_and_never_move_the_list_back(store: ObjectStore) -> None:
+def test_concurrent_listings_both_succeed_and_never_move_the_list_back(store):
     write_chain(store, *([letter(n)] for n in range(5)))
     answers: list[list[int]] = []
     together = Barrier(4)
@@ -340,7 +338,7 @@ def raw_offsets(store: ObjectStore) -> list[int]:
     return sorted(int(info.key.rpartition("/")[2][:20]) for info in store.list_objects(RAW_RECORDS))
 
 
-def test_a_record_without_a_dead_letter_is_removed(memory: ObjectStore) -> None:
+def test_a_record_without_a_dead_letter_is_removed(memory):
     """A run stored it and died; the next one found the image."""
     put_raw_records(memory, CHAIN, [letter(1)])
     write_chain(memory, [letter(0), frame(1), letter(2)])
@@ -349,14 +347,14 @@ def test_a_record_without_a_dead_letter_is_removed(memory: ObjectStore) -> None:
     assert raw_offsets(memory) == [0, 2]
 
 
-def test_another_record_of_the_same_offset_is_removed(memory: ObjectStore) -> None:
+def test_another_record_of_the_same_offset_is_removed(memory):
     put_raw_records(memory, CHAIN, [rejected(letter(0), b"of a log that was replaced")])
     write_chain(memory, [letter(0)])
     assert remove_orphans(memory) == 1
     assert read_raw_record(memory, CHAIN, letter(0)) == letter(0).raw
 
 
-def test_a_record_stays_while_a_run_may_be_about_to_put_its_segment(memory: ObjectStore) -> None:
+def test_a_record_stays_while_a_run_may_be_about_to_put_its_segment(memory):
     made = write_chain(memory, [letter(0)])
     put_raw_records(memory, CHAIN, [letter(1)])
     put_raw_records(memory, SECOND, [letter(0)])
@@ -365,7 +363,7 @@ def test_a_record_stays_while_a_run_may_be_about_to_put_its_segment(memory: Obje
     assert read_raw_record(memory, CHAIN, letter(1)) == letter(1).raw
 
 
-def test_no_segment_can_follow_in_a_closed_chain(memory: ObjectStore) -> None:
+def test_no_segment_can_follow_in_a_closed_chain(memory):
     put_raw_records(memory, CHAIN, [letter(5)])
     made = write_chain(memory, [letter(0)])
     assert close_chain(memory, made.end, run_id="run", created_at=NOON)
@@ -375,9 +373,7 @@ def test_no_segment_can_follow_in_a_closed_chain(memory: ObjectStore) -> None:
 
 @pytest.mark.parametrize("is_gone", [False, True], ids=["damaged", "gone"])
 @pytest.mark.parametrize("is_listed", [False, True], ids=["first look", "listed"])
-def test_a_record_stays_while_a_repair_is_about_to_put_its_segment(
-    memory: ObjectStore, is_gone: bool, is_listed: bool
-) -> None:
+def test_a_record_stays_while_a_repair_is_about_to_put_its_segment(memory, is_gone, is_listed):
     write_chain(memory, [letter(0)], [frame(1)], [letter(2)])
     if is_listed:
         listed(memory)
@@ -390,7 +386,7 @@ def test_a_record_stays_while_a_repair_is_about_to_put_its_segment(
     close_repair(memory, opened)
 
 
-def test_a_store_without_dead_letters_costs_one_listing() -> None:
+def test_a_store_without_dead_letters_costs_one_listing():
     store = NotingStore()
     write_chain(store, [frame(0)])
     store.fetched.clear()
@@ -404,7 +400,7 @@ steps = st.lists(
 
 @settings(max_examples=examples(50))
 @given(steps=steps)
-def test_following_in_steps_gives_the_same_list_as_one_pass(steps: list[tuple[ChainId, str, int, bool]]) -> None:
+def test_following_in_steps_gives_the_same_list_as_one_pass(steps):
     store, whole = open_memory_store(), open_memory_store()
     for chain, kind, of, is_listed in steps:
         start = writer(store, chain).end.offset

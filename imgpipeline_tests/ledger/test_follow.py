@@ -30,7 +30,6 @@ from imgpipeline_tests.ledger.samples import (
     writer,
 )
 from imgpipeline_tests.objectstore.stores import s3_settings
-from imgpipeline_tests.servers.s3_server import S3Bucket, S3Server
 
 LOGS = [CHAIN, ChainId("frames", "dGVzdA_topic-id", 1), ChainId("import.yard", "detections", 0)]
 
@@ -113,22 +112,22 @@ def batches_of(store: ObjectStore, checkpoint: Checkpoint, **options: int) -> li
     return list(follow(store, checkpoint, **options))
 
 
-def test_an_empty_ledger_has_nothing_to_follow(store: ObjectStore) -> None:
+def test_an_empty_ledger_has_nothing_to_follow(store):
     assert batches_of(store, Checkpoint()) == []
 
 
-def test_every_outcome_comes_once_and_in_order_of_its_chain(store: ObjectStore) -> None:
+def test_every_outcome_comes_once_and_in_order_of_its_chain(store):
     for chain in LOGS:
         fill(store, chain, 5, length=2)
     batches = batches_of(store, Checkpoint(), batch_segments=4)
     assert [len(batch.segments) for batch in batches] == [4, 4, 4, 3]
     for chain in LOGS:
-        offsets = [o.offset for batch in batches for at, o in batch.outcomes() if at == chain]  # type: ignore[union-attr]  # frames have one
+        offsets = [o.offset for batch in batches for at, o in batch.outcomes() if at == chain]
         assert offsets == list(range(10))
     assert batches_of(store, batches[-1].checkpoint) == []
 
 
-def test_a_follower_that_dies_before_it_saves_gets_that_batch_again_and_no_other(memory: ObjectStore) -> None:
+def test_a_follower_that_dies_before_it_saves_gets_that_batch_again_and_no_other(memory):
     for chain in LOGS:
         fill(memory, chain, 7)
     first, second, *_ = batches_of(memory, Checkpoint(), batch_segments=4)
@@ -138,7 +137,7 @@ def test_a_follower_that_dies_before_it_saves_gets_that_batch_again_and_no_other
     assert sorted(seen) == [(chain, start) for chain in LOGS for start in range(7)]
 
 
-def test_no_chain_starves_another(memory: ObjectStore) -> None:
+def test_no_chain_starves_another(memory):
     """A chain with a long backlog gets one turn, then the other chains, before the backlog is finished."""
     made = writer(memory, LOGS[0])
     for start in range(0, 60_000, 1_000):
@@ -148,7 +147,7 @@ def test_no_chain_starves_another(memory: ObjectStore) -> None:
     assert order.index(LOGS[1]) == 10
 
 
-def test_a_segment_that_cannot_be_read_stops_its_own_chain_only(memory: ObjectStore) -> None:
+def test_a_segment_that_cannot_be_read_stops_its_own_chain_only(memory):
     for chain in LOGS:
         fill(memory, chain, 4)
     memory.put(segment_key(LOGS[0], 2), b"damaged")
@@ -159,14 +158,14 @@ def test_a_segment_that_cannot_be_read_stops_its_own_chain_only(memory: ObjectSt
     assert sorted(seen) == [(LOGS[0], 0), (LOGS[0], 1), *((chain, n) for chain in LOGS[1:] for n in range(4))]
 
 
-def test_a_chain_with_a_hole_is_not_followed_beyond_it(memory: ObjectStore) -> None:
+def test_a_chain_with_a_hole_is_not_followed_beyond_it(memory):
     fill(memory, CHAIN, 4)
     memory.delete(segment_key(CHAIN, 2))
     with pytest.raises(LedgerError, match="has a hole: no segment starts at 2"):
         batches_of(memory, Checkpoint())
 
 
-def test_what_a_repair_has_changed_is_forgotten_and_read_again(memory: ObjectStore) -> None:
+def test_what_a_repair_has_changed_is_forgotten_and_read_again(memory):
     fill(memory, CHAIN, 4)
     follower = Follower()
     follower.follow(memory)
@@ -180,7 +179,7 @@ def test_what_a_repair_has_changed_is_forgotten_and_read_again(memory: ObjectSto
     assert follower.known == in_ledger(memory)
 
 
-def test_a_repaired_segment_may_reach_over_the_checkpoint(memory: ObjectStore) -> None:
+def test_a_repaired_segment_may_reach_over_the_checkpoint(memory):
     fill(memory, CHAIN, 4)
     follower = Follower()
     follower.follow(memory, batches=2, batch_segments=1)
@@ -192,7 +191,7 @@ def test_a_repaired_segment_may_reach_over_the_checkpoint(memory: ObjectStore) -
     assert follower.known == in_ledger(memory)
 
 
-def test_a_repaired_chain_may_end_before_the_checkpoint(memory: ObjectStore) -> None:
+def test_a_repaired_chain_may_end_before_the_checkpoint(memory):
     """The end of a damaged last segment is unknown, so without Kafka only its first offset becomes a gap."""
     fill(memory, CHAIN, 2, length=3)
     follower = Follower()
@@ -205,7 +204,7 @@ def test_a_repaired_chain_may_end_before_the_checkpoint(memory: ObjectStore) -> 
     assert follower.known == in_ledger(memory)
 
 
-def test_a_repair_that_died_is_read_again_until_the_next_one_closes_it(memory: ObjectStore) -> None:
+def test_a_repair_that_died_is_read_again_until_the_next_one_closes_it(memory):
     fill(memory, CHAIN, 2)
     [batch] = batches_of(memory, Checkpoint())
     opened = open_repair(memory, CHAIN, 0, 1, [])
@@ -219,7 +218,7 @@ def test_a_repair_that_died_is_read_again_until_the_next_one_closes_it(memory: O
 
 
 @pytest.mark.parametrize("segments", [2, 3, 5], ids=["shorter", "as long", "longer"])
-def test_a_checkpoint_of_a_ledger_that_was_emptied_and_refilled_is_lost(memory: ObjectStore, segments: int) -> None:
+def test_a_checkpoint_of_a_ledger_that_was_emptied_and_refilled_is_lost(memory, segments):
     fill(memory, CHAIN, 3)
     *_, last = batches_of(memory, Checkpoint())
     for info in list(memory.list_objects()):
@@ -231,7 +230,7 @@ def test_a_checkpoint_of_a_ledger_that_was_emptied_and_refilled_is_lost(memory: 
         batches_of(memory, last.checkpoint)
 
 
-def test_headers_give_the_days_without_the_segments() -> None:
+def test_headers_give_the_days_without_the_segments():
     store = NotingStore()
     made = writer(store)
     for number in range(31):
@@ -246,7 +245,7 @@ def test_headers_give_the_days_without_the_segments() -> None:
 
 
 @pytest.mark.servers
-def test_requests_are_proportional_to_what_is_new(s3: S3Server, bucket: S3Bucket) -> None:
+def test_requests_are_proportional_to_what_is_new(s3, bucket):
     with CountingRelay(s3.port) as relay:
         store = open_store(s3_settings(bucket, s3_endpoint=relay.endpoint))
         costs = []

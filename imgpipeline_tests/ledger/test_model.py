@@ -59,7 +59,7 @@ def outcomes_from(start: int, wanted: list[tuple[str, date]]) -> list[Outcome]:
             made.append(dead_letter(start, day if kind == "dead letter" else None))
         else:
             made.append(gap(start, start + (3 if kind == "gap" else 99_400)))
-        start = made[-1].end if kind.endswith("gap") else start + 1  # type: ignore[union-attr]  # gaps have an end
+        start = made[-1].end if kind.endswith("gap") else start + 1
     return made
 
 

@@ -52,13 +52,13 @@ def across_borders() -> list[list[Outcome]]:
     ]
 
 
-def test_a_chain_without_a_segment_ends_at_0(store: ObjectStore):
+def test_a_chain_without_a_segment_ends_at_0(store):
     end = find_end(store, CHAIN)
     assert (end.offset, end.header, end.hint) == (0, None, None)
     assert find_end(store, CHAIN, hint=500).offset == 0
 
 
-def test_the_last_header_gives_the_end_across_folders(store: ObjectStore):
+def test_the_last_header_gives_the_end_across_folders(store):
     made = writer(store)
     for outcomes in across_borders():
         assert append(made, outcomes)
@@ -69,7 +69,7 @@ def test_the_last_header_gives_the_end_across_folders(store: ObjectStore):
 
 
 @pytest.mark.parametrize("hint", [None, *STARTS, 1, 99_991, 100_001, 250_004, 10**12, -5])
-def test_any_hint_gives_the_same_end(hint: int | None):
+def test_any_hint_gives_the_same_end(hint):
     assert find_end(hinted_store(), CHAIN, hint=hint).offset == 250_004
 
 
@@ -82,19 +82,19 @@ def hinted_store(cache: list[ObjectStore] = []) -> ObjectStore:  # noqa: B006 - 
     return cache[0]
 
 
-def test_hints_work_on_every_store(store: ObjectStore):
+def test_hints_work_on_every_store(store):
     write_chain(store, *across_borders())
     for hint in (0, 99_995, 100_003, 250_001, 7, 10**12):
         assert find_end(store, CHAIN, hint=hint).offset == 250_004
 
 
-def test_a_hint_whose_segment_was_removed_is_a_wrong_hint(store: ObjectStore):
+def test_a_hint_whose_segment_was_removed_is_a_wrong_hint(store):
     write_chain(store, frames(0, 2), frames(2, 4), frames(4, 5))
     store.delete(segment_key(CHAIN, 2))
     assert find_end(store, CHAIN, hint=2).offset == 5
 
 
-def test_the_segment_at_a_known_end_is_read_again_only_if_it_was_replaced(store: ObjectStore):
+def test_the_segment_at_a_known_end_is_read_again_only_if_it_was_replaced(store):
     made = write_chain(store, frames(0, 2), frames(2, 4))
     known = find_end(store, CHAIN).last
     again = find_end(store, CHAIN, known=known)
@@ -113,7 +113,7 @@ def test_the_segment_at_a_known_end_is_read_again_only_if_it_was_replaced(store:
 
 
 @pytest.mark.parametrize("damage", [b"", b"garbage"])
-def test_a_last_segment_that_was_damaged_at_a_known_end_is_named(store: ObjectStore, damage: bytes):
+def test_a_last_segment_that_was_damaged_at_a_known_end_is_named(store, damage):
     write_chain(store, frames(0, 2), frames(2, 4))
     known = find_end(store, CHAIN).last
     store.put(segment_key(CHAIN, 2), damage)
@@ -121,7 +121,7 @@ def test_a_last_segment_that_was_damaged_at_a_known_end_is_named(store: ObjectSt
         find_end(store, CHAIN, known=known)
 
 
-def test_stray_objects_among_the_segments_are_ignored(store: ObjectStore):
+def test_stray_objects_among_the_segments_are_ignored(store):
     write_chain(store, frames(0, 2))
     folder = segment_key(CHAIN, 0).rpartition("/")[0]
     for stray in ("zzz.txt", f"{5:020d}.jsonl.zst.tmp", f"{5:020d}", f"{10**6:020d}.jsonl.zst"):
@@ -133,21 +133,21 @@ def test_stray_objects_among_the_segments_are_ignored(store: ObjectStore):
 
 
 @pytest.mark.parametrize("damage", [b"", b"garbage"])
-def test_a_damaged_last_segment_stops_the_search_and_is_named(store: ObjectStore, damage: bytes):
+def test_a_damaged_last_segment_stops_the_search_and_is_named(store, damage):
     write_chain(store, frames(0, 2), frames(2, 4))
     store.put(segment_key(CHAIN, 2), damage)
     with pytest.raises(LedgerError, match=segment_key(CHAIN, 2)):
         find_end(store, CHAIN)
 
 
-def test_a_segment_with_the_key_of_another_one_is_an_error(memory: ObjectStore):
+def test_a_segment_with_the_key_of_another_one_is_an_error(memory):
     write_chain(memory, frames(0, 2))
     memory.put(segment_key(CHAIN, 2), memory.get(segment_key(CHAIN, 0)))
     with pytest.raises(LedgerError, match=r"says it is frames/.* \[0, 2\)"):
         find_end(memory, CHAIN)
 
 
-def test_segments_of_a_range_are_listed_sorted_across_folders(store: ObjectStore):
+def test_segments_of_a_range_are_listed_sorted_across_folders(store):
     write_chain(store, *across_borders())
     ranges = [
         (0, 250_004),
@@ -163,14 +163,14 @@ def test_segments_of_a_range_are_listed_sorted_across_folders(store: ObjectStore
 
 
 @pytest.mark.parametrize("offset", [0, 1, 99_990, 99_991, 100_000, 100_003, 100_004, 250_000, 250_002, 10**7])
-def test_the_segment_before_an_offset_is_found_however_far_away(store: ObjectStore, offset: int):
+def test_the_segment_before_an_offset_is_found_however_far_away(store, offset):
     write_chain(store, *across_borders())
     found = last_segment_before(store, CHAIN, offset)
     expected = max((start for start in STARTS if start < offset), default=None)
     assert (found.start if found else None) == expected
 
 
-def test_chains_of_topics_incarnations_and_partitions_are_apart(store: ObjectStore):
+def test_chains_of_topics_incarnations_and_partitions_are_apart(store):
     chains = [
         ChainId("frames", "id-1", 0),
         ChainId("frames", "id-1", 12),
@@ -197,7 +197,7 @@ class MeetingStore(ObjectStore):
         return super().fetch(key, max_bytes=max_bytes)
 
 
-def test_the_ends_of_several_chains_are_read_at_the_same_time(memory: ObjectStore):
+def test_the_ends_of_several_chains_are_read_at_the_same_time(memory):
     chains = [replace(CHAIN, partition=number) for number in range(4)]
     for number, chain in enumerate(chains):
         write_chain(memory, [gap(0, number + 1)], chain=chain)
@@ -205,13 +205,13 @@ def test_the_ends_of_several_chains_are_read_at_the_same_time(memory: ObjectStor
     assert {chain: end.offset for chain, end in ends.items()} == {chain: n + 1 for n, chain in enumerate(chains)}
 
 
-def test_many_segments_are_read_in_order_and_in_full(store: ObjectStore):
+def test_many_segments_are_read_in_order_and_in_full(store):
     write_chain(store, *([frame(offset)] for offset in range(60)))
     starts = list_segments(store, CHAIN, 0, 60)
     assert [segment.header.start for segment in read_segments(store, CHAIN, starts)] == list(range(60))
 
 
-def test_an_abandoned_reader_leaves_no_thread(memory: ObjectStore):
+def test_an_abandoned_reader_leaves_no_thread(memory):
     write_chain(memory, *([frame(offset)] for offset in range(60)))
     before = threading.active_count()
     reading = read_segments(memory, CHAIN, range(60))
@@ -220,7 +220,7 @@ def test_an_abandoned_reader_leaves_no_thread(memory: ObjectStore):
     wait_until(lambda: threading.active_count() <= before, limit_s=30, what="its threads to end")
 
 
-def test_a_missing_or_damaged_segment_ends_the_reading_where_it_is(memory: ObjectStore):
+def test_a_missing_or_damaged_segment_ends_the_reading_where_it_is(memory):
     write_chain(memory, *([frame(offset)] for offset in range(5)))
     memory.put(segment_key(CHAIN, 3), b"")
     reading = read_segments(memory, CHAIN, range(5))
@@ -262,9 +262,7 @@ _strays = st.sets(
 
 @settings(max_examples=examples(300))
 @given(_starts, _hints, _strays)
-def test_the_greatest_start_is_found_with_any_hint_and_any_strays(
-    starts: set[int], hint: int | None, strays: set[str]
-) -> None:
+def test_the_greatest_start_is_found_with_any_hint_and_any_strays(starts, hint, strays):
     with patch.object(reading, "PAGE_KEYS", 4):
         found = find_last(store_of(starts, strays), CHAIN, hint=hint)
         assert (found.start if found else None) == max(starts, default=None)
@@ -294,9 +292,7 @@ def long_chain(s3: S3Server, bucket: S3Bucket) -> int:
     ],
     ids=["its start", "an older one", "the end", "close behind it", "far behind it", "far before it", "none"],
 )
-def test_few_requests_find_the_last_of_thousands(
-    s3: S3Server, bucket: S3Bucket, long_chain: int, hint: int | None, most_requests: int
-) -> None:
+def test_few_requests_find_the_last_of_thousands(s3, bucket, long_chain, hint, most_requests):
     with AnswerLosingProxy(s3.port) as proxy:
         store = open_store(s3_settings(bucket, s3_endpoint=proxy.endpoint))
         found = find_last(store, CHAIN, hint=hint)
@@ -324,19 +320,17 @@ def filled() -> ObjectStore:
         ([200_006, 1], [(0, (1,)), (200_005, (200_006,))]),
     ],
 )
-def test_each_offset_is_found_in_its_segment(
-    filled: ObjectStore, offsets: list[int], found: list[tuple[int, tuple[int, ...]]]
-):
+def test_each_offset_is_found_in_its_segment(filled, offsets, found):
     assert [(s.header.start, held) for s, held in segments_holding(filled, CHAIN, offsets)] == found
 
 
-def test_segments_without_such_offsets_are_not_read(filled: ObjectStore):
+def test_segments_without_such_offsets_are_not_read(filled):
     filled.put(segment_key(CHAIN, 3), b"damaged")
     assert [s.header.start for s, _ in segments_holding(filled, CHAIN, [0, 200_005])] == [0, 200_005]
 
 
 @pytest.mark.parametrize(("removed", "offset"), [(0, 1), (3, 4), (200_005, 200_006)])
-def test_an_offset_that_no_segment_holds_is_an_error(filled: ObjectStore, removed: int, offset: int):
+def test_an_offset_that_no_segment_holds_is_an_error(filled, removed, offset):
     filled.delete(segment_key(CHAIN, removed))
     with pytest.raises(LedgerError, match=f"holds the offset {offset}"):
         list(segments_holding(filled, CHAIN, [offset]))

@@ -99,7 +99,7 @@ def test_attributes_with_line_breaks_of_all_kinds_stay_in_their_line(extra):
     [[], [frame(0), frame(2)], [frame(0), frame(0)], [frame(1), frame(0)], [gap(0, 3), frame(2)], [gap(3, 3)]],
     ids=["nothing", "a hole", "an overlap", "backwards", "into a gap", "an empty gap"],
 )
-def test_outcomes_that_do_not_cover_a_range_make_no_segment(items: list[Outcome]):
+def test_outcomes_that_do_not_cover_a_range_make_no_segment(items):
     with pytest.raises(LedgerError, match=r"covers nothing|expected that of offset"):
         described(items)
 
@@ -150,7 +150,7 @@ def test_a_removed_or_moved_line_is_noticed():
 
 
 @pytest.mark.parametrize("version", [0, 4, 99, "5", None])
-def test_another_version_is_refused_with_the_release_to_use(version: object):
+def test_another_version_is_refused_with_the_release_to_use(version):
     head = json.loads(zstandard.decompress(small_bytes()).splitlines()[0]) | {"format_version": version}
     with pytest.raises(
         LedgerError, match=rf"format version {version!r}; this release reads 5.*Next: use the release of"
@@ -163,7 +163,7 @@ def test_another_version_is_refused_with_the_release_to_use(version: object):
     | st.binary().map(zstandard.compress)
     | st.recursive(st.none() | st.integers() | st.text(), st.lists).map(packed)
 )
-def test_foreign_bytes_are_damaged_segments(data: bytes):
+def test_foreign_bytes_are_damaged_segments(data):
     assert read_or_none(data) is None
 
 
@@ -178,7 +178,7 @@ def test_foreign_bytes_are_damaged_segments(data: bytes):
         "text",
     ],
 )
-def test_a_header_with_missing_fields_is_damaged(head: object):
+def test_a_header_with_missing_fields_is_damaged(head):
     assert read_or_none(packed(head)) is None
 
 
@@ -206,7 +206,7 @@ def test_a_claimed_size_beyond_the_limit_is_refused_before_it_is_allocated():
         decode_segment(header, KEY)
 
 
-def test_a_segment_that_is_too_large_to_read_is_not_written(monkeypatch: pytest.MonkeyPatch):
+def test_a_segment_that_is_too_large_to_read_is_not_written(monkeypatch):
     monkeypatch.setattr(segment, "MAX_SEGMENT_BYTES", 100)
     with pytest.raises(LedgerError, match="IMGPIPELINE_SEGMENT_MAX_RECORDS"):
         small_bytes()

@@ -29,7 +29,7 @@ def problems_of(store: ObjectStore, *outcomes: Outcome) -> tuple[str, ...]:
     return problems_in(walk(store))
 
 
-def test_a_session_that_adds_up_has_no_problem(memory: ObjectStore):
+def test_a_session_that_adds_up_has_no_problem(memory):
     assert not problems_of(
         memory,
         *(said(0, STARTED), shot(1), buried(2, "attributes"), buried(3, "header", source=None), buried(4, "nothing")),
@@ -37,18 +37,18 @@ def test_a_session_that_adds_up_has_no_problem(memory: ObjectStore):
     )
 
 
-def test_an_announced_frame_without_a_record_is_named_with_source_session_and_offsets(memory: ObjectStore):
+def test_an_announced_frame_without_a_record_is_named_with_source_session_and_offsets(memory):
     (found,) = problems_of(memory, said(0, STARTED), shot(1), account(2, 2), said(3, ENDED))
     named = f"cam-1, session {SESSION} ({CHAIN}, offsets 0 to 3)"
     assert found == f"{named}: its accounts announce 2 frames, the ledger holds 1 of its records."
 
 
-def test_an_account_that_does_not_add_up_is_named_with_its_offset(memory: ObjectStore):
+def test_an_account_that_does_not_add_up_is_named_with_its_offset(memory):
     (found,) = problems_of(memory, said(0, STARTED), shot(1), account(2, 1, gated=1, received=3))
     assert "the account at offset 2 does not add up" in found
 
 
-def test_records_after_the_last_account_are_open_until_the_session_ends(memory: ObjectStore):
+def test_records_after_the_last_account_are_open_until_the_session_ends(memory):
     outcomes = [said(0, STARTED), shot(1), account(2, 1), shot(3), shot(4)]
     assert not problems_of(memory, *outcomes)
     append(write_chain(memory), [said(5, ENDED)])
@@ -56,7 +56,7 @@ def test_records_after_the_last_account_are_open_until_the_session_ends(memory: 
     assert "announce 1 frame, the ledger holds 3" in found
 
 
-def test_records_after_the_last_account_of_an_open_session_do_not_replace_lost_ones(memory: ObjectStore):
+def test_records_after_the_last_account_of_an_open_session_do_not_replace_lost_ones(memory):
     made = write_chain(memory, [said(0, STARTED), shot(1), account(2, 3), shot(3), shot(4)])
     (found,) = problems_in(walk(memory))
     assert "announce 3 frames, the ledger holds 1 of its records before its last account." in found
@@ -77,16 +77,16 @@ def test_records_after_the_last_account_of_an_open_session_do_not_replace_lost_o
         pytest.param(shot(2, source="cam-2"), id="other-source"),
     ],
 )
-def test_records_that_belong_to_no_session_are_not_counted(memory: ObjectStore, foreign: Outcome):
+def test_records_that_belong_to_no_session_are_not_counted(memory, foreign):
     assert not problems_of(memory, said(0, STARTED), shot(1), foreign, account(3, 1), said(4, ENDED))
 
 
-def test_a_record_that_kafka_stored_twice_is_not_a_problem(memory: ObjectStore):
+def test_a_record_that_kafka_stored_twice_is_not_a_problem(memory):
     twice = replace(shot(2), frame_id=shot(1).frame_id)
     assert not problems_of(memory, said(0, STARTED), shot(1), twice, shot(3), account(4, 2), said(5, ENDED))
 
 
-def test_records_that_expired_unread_are_not_a_second_problem(memory: ObjectStore):
+def test_records_that_expired_unread_are_not_a_second_problem(memory):
     lost = Gap(2, 5, GapReason.EXPIRED)
     assert not problems_of(memory, said(0, STARTED), shot(1), lost, account(5, 4), said(6, ENDED))
     other = replace(CHAIN, partition=1)
@@ -99,11 +99,11 @@ def lost_from(first: int) -> Gap:
     return Gap(first, 5, GapReason.EXPIRED)
 
 
-def test_a_session_whose_start_was_not_seen_is_not_judged(memory: ObjectStore):
+def test_a_session_whose_start_was_not_seen_is_not_judged(memory):
     assert not problems_of(memory, shot(0), account(1, 100), said(2, ENDED))
 
 
-def test_records_without_a_name_belong_to_the_current_session(memory: ObjectStore):
+def test_records_without_a_name_belong_to_the_current_session(memory):
     (found,) = problems_of(
         memory,
         *(shot(0, session=None), said(1, STARTED), shot(2, session=None), account(3, 1), said(4, ENDED)),
@@ -113,7 +113,7 @@ def test_records_without_a_name_belong_to_the_current_session(memory: ObjectStor
     assert found.startswith("cam-1, session two")
 
 
-def test_continued_books_equal_those_of_a_whole_walk(memory: ObjectStore):
+def test_continued_books_equal_those_of_a_whole_walk(memory):
     made = write_chain(memory, [said(0, STARTED), shot(1), account(2, 1), shot(3)])
     first = walk(memory)
     kept = replace(first, books=ChainBooks.from_json(first.books.to_json()))
@@ -121,7 +121,7 @@ def test_continued_books_equal_those_of_a_whole_walk(memory: ObjectStore):
     assert problems_in(walk(memory, kept)) == problems_in(walk(memory)) != ()
 
 
-def test_a_session_that_has_ended_and_adds_up_is_settled(memory: ObjectStore):
+def test_a_session_that_has_ended_and_adds_up_is_settled(memory):
     write_chain(memory, [said(0, STARTED), shot(1), account(2, 1), said(3, ENDED), said(4, STARTED, session="two")])
     walked = walk(memory)
     joined = join_books({CHAIN: walked.books}, {CHAIN: walked.position})

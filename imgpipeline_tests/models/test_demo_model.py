@@ -61,7 +61,7 @@ def test_the_model_has_the_layout_that_its_decoder_reads():
 
 
 @pytest.mark.slow
-def test_recall_and_precision_are_at_least_99_percent_on_100_held_out_scenes(detector: Detector):
+def test_recall_and_precision_are_at_least_99_percent_on_100_held_out_scenes(detector):
     assert HELD_OUT.stop <= FIRST_TRAINING_SEED
 
     score = total_score(detector, HELD_OUT, step=10)
@@ -73,7 +73,7 @@ def test_recall_and_precision_are_at_least_99_percent_on_100_held_out_scenes(det
 
 @pytest.mark.slow
 @pytest.mark.parametrize("hour", [NIGHT, DAY])
-def test_it_sees_by_night_as_by_day(hour: float, detector: Detector):
+def test_it_sees_by_night_as_by_day(hour, detector):
     score = total_score(detector, HELD_OUT, step=30, hour=hour)
 
     assert score.reference > 800
@@ -82,14 +82,14 @@ def test_it_sees_by_night_as_by_day(hour: float, detector: Detector):
 
 
 @pytest.mark.medium
-def test_an_empty_street_is_empty(detector: Detector):
+def test_an_empty_street_is_empty(detector):
     streets = [Scene(seed, objects=0).frame(0)[0] for seed in range(200, 240)]
 
     assert sum(len(detector.detect(street)) for street in streets) <= 1
 
 
 @pytest.mark.slow
-def test_counts_over_a_few_scenes_are_near_the_truth_for_every_label(detector: Detector):
+def test_counts_over_a_few_scenes_are_near_the_truth_for_every_label(detector):
     found: Counter[str] = Counter()
     real: Counter[str] = Counter()
     for seed in range(300, 306):

@@ -24,12 +24,12 @@ def s3_settings(bucket: S3Bucket, **changes: object) -> Settings:
         "s3_secret_access_key": bucket.secret_access_key,
         "s3_region": "us-east-1",
     }
-    return Settings(**(values | changes))  # type: ignore[arg-type]  # the fields check what they are given
+    return Settings(**(values | changes))
 
 
 def folder_settings(parent: Path) -> Settings:
     """Return the settings of a store in the folder `store` below another one."""
-    return Settings(_env_file=None, store_url=(parent / "store").as_uri())  # type: ignore[call-arg]  # pydantic-settings' own argument
+    return Settings(_env_file=None, store_url=(parent / "store").as_uri())
 
 
 def store_settings(kind: str, request: pytest.FixtureRequest) -> Settings:

@@ -6,7 +6,6 @@ refused before the first segment.
 
 import threading
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -19,8 +18,6 @@ from imgpipeline.objectstore.reading import fetch_to_file
 from imgpipeline.settings import Settings
 from imgpipeline_tests.ledger.faulty_store import FaultyStore
 from imgpipeline_tests.objectstore.stores import SHARED_KINDS, s3_settings, store_settings
-from imgpipeline_tests.servers.s3_server import S3Bucket, S3Server
-from imgpipeline_tests.servers.toxiproxy import ToxiproxyServer
 
 LARGE = np.arange(2**20, dtype=">u4").tobytes()  # 4 MiB
 
@@ -29,7 +26,7 @@ def keys(store: ObjectStore, prefix: str = "", after: str | None = None) -> list
     return sorted(info.key for info in store.list_objects(prefix, after=after))
 
 
-def test_what_was_put_is_fetched_with_its_version(store: ObjectStore):
+def test_what_was_put_is_fetched_with_its_version(store):
     store.put("a/b", b"one")
     first = store.fetch("a/b")
     store.put("a/b", b"two!")
@@ -43,19 +40,19 @@ def test_what_was_put_is_fetched_with_its_version(store: ObjectStore):
     assert head.last_modified.utcoffset() is not None
 
 
-def test_an_object_may_be_empty(store: ObjectStore):
+def test_an_object_may_be_empty(store):
     store.put("a/empty", b"")
     assert store.get("a/empty") == b""
 
 
-def test_a_missing_object_is_none_an_error_or_nothing_to_delete(store: ObjectStore):
+def test_a_missing_object_is_none_an_error_or_nothing_to_delete(store):
     assert store.head("a/b") is None
     with pytest.raises(ObjectMissingError, match="a/b: there is no such object"):
         store.get("a/b")
     store.delete("a/b")
 
 
-def test_create_puts_only_if_no_object_exists(store: ObjectStore):
+def test_create_puts_only_if_no_object_exists(store):
     assert store.create("a/b", b"one")
     assert not store.create("a/b", b"two")
     assert store.get("a/b") == b"one"
@@ -63,7 +60,7 @@ def test_create_puts_only_if_no_object_exists(store: ObjectStore):
     assert store.create("a/b", b"three")
 
 
-def test_replace_puts_only_over_the_version_that_was_read(store: ObjectStore):
+def test_replace_puts_only_over_the_version_that_was_read(store):
     assert store.replace("a/b", b"one", None)
     assert not store.replace("a/b", b"again", None)
     read = store.fetch("a/b")
@@ -76,7 +73,7 @@ def test_replace_puts_only_over_the_version_that_was_read(store: ObjectStore):
 
 
 @pytest.mark.parametrize("e_tag", [None, "read"], ids=["create", "replace"])
-def test_a_writer_recognises_its_own_object_after_a_lost_answer(e_tag: str | None):
+def test_a_writer_recognises_its_own_object_after_a_lost_answer(e_tag):
     store = FaultyStore()
     if e_tag:
         store.put("a/b", b"before")
@@ -110,7 +107,7 @@ def test_an_object_that_exists_for_the_store_but_cannot_be_read_is_a_transient_f
         ConflictingStore(memory.clients, memory.url).create_or_own("a", b"ours")
 
 
-def test_of_many_contenders_one_creates_and_one_replaces(store: ObjectStore):
+def test_of_many_contenders_one_creates_and_one_replaces(store):
     def race(act) -> list[bool]:
         barrier = threading.Barrier(8)
         with ThreadPoolExecutor(8) as pool:
@@ -128,7 +125,7 @@ def test_of_many_contenders_one_creates_and_one_replaces(store: ObjectStore):
 
 
 @pytest.mark.parametrize("kind", SHARED_KINDS)
-def test_two_clients_that_replace_lose_no_update(kind: str, request: pytest.FixtureRequest):
+def test_two_clients_that_replace_lose_no_update(kind, request):
     settings = store_settings(kind, request)
     open_store(settings).put("count", b"0")
 
@@ -143,7 +140,7 @@ def test_two_clients_that_replace_lose_no_update(kind: str, request: pytest.Fixt
     assert open_store(settings).get("count") == b"30"
 
 
-def test_listing_is_by_whole_path_parts_and_after_a_key(store: ObjectStore):
+def test_listing_is_by_whole_path_parts_and_after_a_key(store):
     for key in ("a/3", "a/1", "a/2/x", "ab/1", "b"):
         store.put(key, b"")
     assert keys(store) == ["a/1", "a/2/x", "a/3", "ab/1", "b"]
@@ -156,7 +153,7 @@ def test_listing_is_by_whole_path_parts_and_after_a_key(store: ObjectStore):
     assert store.list_folders("nothing") == []
 
 
-def test_several_pages_are_listed_completely_and_in_order_if_promised(store: ObjectStore):
+def test_several_pages_are_listed_completely_and_in_order_if_promised(store):
     with ThreadPoolExecutor(8) as pool:
         list(pool.map(lambda number: store.put(f"many/{number:05d}", b""), range(1100)))
     listed = [info.key for info in store.list_objects("many")]
@@ -164,23 +161,23 @@ def test_several_pages_are_listed_completely_and_in_order_if_promised(store: Obj
     assert (listed if store.lists_in_order else sorted(listed)) == expected
 
 
-def test_a_listing_may_be_given_up_in_the_middle(store: ObjectStore):
+def test_a_listing_may_be_given_up_in_the_middle(store):
     for number in range(5):
         store.put(f"a/{number}", b"")
     listing = store.list_objects("a")
     next(listing)
-    listing.close()  # type: ignore[attr-defined]  # it is a generator
+    listing.close()
     assert len(keys(store, "a")) == 5
 
 
-def test_an_object_over_the_limit_is_refused(store: ObjectStore):
+def test_an_object_over_the_limit_is_refused(store):
     store.put("a/large", b"x" * 1001)
     with pytest.raises(ObjectTooLargeError, match="1001 bytes, the limit is 1000"):
         store.fetch("a/large", max_bytes=1000)
     assert len(store.fetch("a/large", max_bytes=1001).data) == 1001
 
 
-def test_an_object_is_admitted_by_its_size_before_it_is_loaded_unless_it_is_too_large(store: ObjectStore):
+def test_an_object_is_admitted_by_its_size_before_it_is_loaded_unless_it_is_too_large(store):
     store.put("a/large", b"x" * 1001)
     sizes: list[int] = []
     store.fetch("a/large", max_bytes=1001, admit=sizes.append)
@@ -191,21 +188,21 @@ def test_an_object_is_admitted_by_its_size_before_it_is_loaded_unless_it_is_too_
 
 
 @pytest.mark.parametrize("name", ["😀.jpg", "quote'\"", "a b", "q?x=1", "a#b", "100%", "a+b&c", "\u2028", "...", "<b>"])
-def test_unusual_names_are_unchanged(store: ObjectStore, name: str):
+def test_unusual_names_are_unchanged(store, name):
     assert store.create(f"images/{name}", b"x")
     assert keys(store, "images") == [f"images/{name}"]
     assert store.get(f"images/{name}") == b"x"
 
 
 @pytest.mark.parametrize("key", ["a/b/c", "x" * 300, "k/" + "é" * 500, "a", "frame#1"])
-def test_a_key_that_no_object_can_have_is_a_missing_object(store: ObjectStore, key: str):
+def test_a_key_that_no_object_can_have_is_a_missing_object(store, key):
     store.put("a/b", b"")
     with pytest.raises(ObjectMissingError):
         store.get(key)
 
 
-def test_lock_files_of_a_folder_are_inside_it_and_never_listed(tmp_path: Path):
-    store = open_store(Settings(_env_file=None, store_url=(tmp_path / "deep" / "store").as_uri()))  # type: ignore[call-arg]  # pydantic-settings' own
+def test_lock_files_of_a_folder_are_inside_it_and_never_listed(tmp_path):
+    store = open_store(Settings(_env_file=None, store_url=(tmp_path / "deep" / "store").as_uri()))
     store.put("a", b"1")
     assert store.replace("a", b"2", store.fetch("a").e_tag)
     assert [path.name for path in (tmp_path / "deep").iterdir()] == ["store"]
@@ -213,9 +210,9 @@ def test_lock_files_of_a_folder_are_inside_it_and_never_listed(tmp_path: Path):
     assert store.list_folders("") == []
 
 
-def test_a_folder_name_may_have_spaces_and_umlauts(tmp_path: Path):
+def test_a_folder_name_may_have_spaces_and_umlauts(tmp_path):
     folder = tmp_path / "ein Ordner %41 für Bilder"
-    open_store(Settings(_env_file=None, store_url=folder.as_uri())).put("a", b"1")  # type: ignore[call-arg]  # pydantic-settings' own
+    open_store(Settings(_env_file=None, store_url=folder.as_uri())).put("a", b"1")
     assert (folder / "a").read_bytes() == b"1"
 
 
@@ -229,9 +226,7 @@ def put_large(store: ObjectStore, e_tag: str, kind: str) -> None:
 
 
 @pytest.mark.parametrize("kind", ["put", "create", "replace"])
-def test_a_large_body_gets_the_time_that_a_slow_line_needs(
-    s3: S3Server, bucket: S3Bucket, toxiproxy: ToxiproxyServer, kind: str
-) -> None:
+def test_a_large_body_gets_the_time_that_a_slow_line_needs(s3, bucket, toxiproxy, kind):
     """8 MiB at 3 MB/s take longer than the time-out of 1 s, in one request."""
     direct = open_store(s3_settings(bucket))
     direct.put("a/old", b"old")
@@ -245,9 +240,7 @@ def test_a_large_body_gets_the_time_that_a_slow_line_needs(
     assert direct.get("a/new" if kind == "create" else "a/old") == LARGE * 2
 
 
-def test_a_large_answer_may_take_as_long_as_bytes_arrive(
-    s3: S3Server, bucket: S3Bucket, toxiproxy: ToxiproxyServer, tmp_path: Path
-) -> None:
+def test_a_large_answer_may_take_as_long_as_bytes_arrive(s3, bucket, toxiproxy, tmp_path):
     open_store(s3_settings(bucket)).put("a/old", LARGE * 2)
     proxy = toxiproxy.create_proxy(s3.port)
     store = open_store(
@@ -261,9 +254,7 @@ def test_a_large_answer_may_take_as_long_as_bytes_arrive(
 
 
 @pytest.mark.slow
-def test_a_table_that_takes_longer_than_the_time_out_is_stored_through_a_slow_line(
-    s3: S3Server, bucket: S3Bucket, toxiproxy: ToxiproxyServer
-) -> None:
+def test_a_table_that_takes_longer_than_the_time_out_is_stored_through_a_slow_line(s3, bucket, toxiproxy):
     """64 MiB at 3 MB/s, with the default limits."""
     proxy = toxiproxy.create_proxy(s3.port)
     store = open_store(s3_settings(bucket, s3_endpoint=f"http://{proxy.address}"))
@@ -303,13 +294,13 @@ class KeepingStore(FaultyStore):
         raise ForbiddenError(f"Could not delete {key}.")
 
 
-def test_a_good_store_passes_and_keeps_nothing(store: ObjectStore):
+def test_a_good_store_passes_and_keeps_nothing(store):
     check_store(store)
     assert list(store.list_objects()) == []
 
 
 @pytest.mark.parametrize("kind", [OverwritingStore, WinnerLiesStore, ForgettingStore])
-def test_a_store_without_create_only_put_is_refused(kind: type[FaultyStore]):
+def test_a_store_without_create_only_put_is_refused(kind):
     store = kind()
     with pytest.raises(ConfigurationError, match=r"exactly one must succeed.*If-None-Match"):
         check_store(store)

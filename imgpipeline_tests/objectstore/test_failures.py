@@ -47,41 +47,41 @@ def failure(settings: Settings, act: Callable[[ObjectStore], object], kind: type
 
 
 @each_operation
-def test_a_missing_bucket_names_the_store_s_setting(bucket: S3Bucket, act):
+def test_a_missing_bucket_names_the_store_s_setting(bucket, act):
     text = failure(s3_settings(bucket, store_url="s3://not-there/lake"), act, ConfigurationError)
     assert "there is no such bucket" in text
     assert "IMGPIPELINE_STORE_URL" in text
 
 
 @each_operation
-def test_an_unknown_key_id_is_never_reported_as_a_missing_object(bucket: S3Bucket, act):
+def test_an_unknown_key_id_is_never_reported_as_a_missing_object(bucket, act):
     text = failure(s3_settings(bucket, s3_access_key_id=CANARY), act, ConfigurationError)
     assert "AWS_ACCESS_KEY_ID" in text
 
 
 @each_operation
-def test_a_wrong_secret_names_its_setting(bucket: S3Bucket, act):
+def test_a_wrong_secret_names_its_setting(bucket, act):
     text = failure(s3_settings(bucket, s3_secret_access_key=CANARY), act, ForbiddenError)
     assert "the secret key is wrong" in text
     assert "AWS_SECRET_ACCESS_KEY" in text
 
 
-def test_not_even_the_key_id_is_in_the_traceback(s3: S3Server, tmp_path: Path):
+def test_not_even_the_key_id_is_in_the_traceback(s3, tmp_path):
     with S3Server(tmp_path, access_key_id=CANARY) as server:
         there = server.create_bucket("bucket-1")
         failure(s3_settings(there, s3_secret_access_key=SecretStr("wrong")), OPERATIONS["get"], ForbiddenError)
 
 
 @each_operation
-def test_a_wrong_region_names_its_setting(bucket: S3Bucket, act):
+def test_a_wrong_region_names_its_setting(bucket, act):
     text = failure(s3_settings(bucket, s3_region="eu-west-1"), act, ConfigurationError)
     assert "IMGPIPELINE_S3_REGION" in text
 
 
 @pytest.mark.parametrize("missing", ["s3_access_key_id", "s3_secret_access_key"])
-def test_incomplete_credentials_are_refused_before_any_request(missing: str):
+def test_incomplete_credentials_are_refused_before_any_request(missing):
     values = {"s3_access_key_id": "a", "s3_secret_access_key": "b"} | {missing: None}
-    settings = Settings(_env_file=None, store_url="s3://bucket", s3_endpoint="http://127.0.0.1:9", **values)  # type: ignore[call-arg, arg-type]  # pydantic-settings' own
+    settings = Settings(_env_file=None, store_url="s3://bucket", s3_endpoint="http://127.0.0.1:9", **values)
     with pytest.raises(ConfigurationError, match=r"AWS_ACCESS_KEY_ID.*AWS_SECRET_ACCESS_KEY"):
         open_store(settings)
 
@@ -116,7 +116,7 @@ def test_an_unresolvable_host_is_named_within_seconds():
 
 
 @pytest.mark.fault(14)
-def test_a_server_that_is_down_for_a_moment_goes_unnoticed(s3: S3Server, bucket: S3Bucket):
+def test_a_server_that_is_down_for_a_moment_goes_unnoticed(s3, bucket):
     """Fault 14: three errors, then success."""
     with AnswerLosingProxy(
         s3.port, lambda _m, _p, number: Fate.ANSWER_503_BEFORE if number < 3 else Fate.FORWARD
@@ -128,7 +128,7 @@ def test_a_server_that_is_down_for_a_moment_goes_unnoticed(s3: S3Server, bucket:
 
 
 @pytest.mark.fault(16)
-def test_a_refusal_is_not_repeated(s3: S3Server, bucket: S3Bucket):
+def test_a_refusal_is_not_repeated(s3, bucket):
     """Fault 16: fails fast, names key and permission."""
     with AnswerLosingProxy(s3.port, lambda *_: Fate.ANSWER_403) as proxy:
         text = failure(s3_settings(bucket, s3_endpoint=proxy.endpoint), OPERATIONS["put"], ForbiddenError)
@@ -137,8 +137,8 @@ def test_a_refusal_is_not_repeated(s3: S3Server, bucket: S3Bucket):
     assert "rights in the bucket" in text
 
 
-def test_a_missing_folder_is_not_an_empty_store(tmp_path: Path):
-    store = open_store(Settings(_env_file=None, store_url=(tmp_path / "store").as_uri()))  # type: ignore[call-arg]  # pydantic-settings' own
+def test_a_missing_folder_is_not_an_empty_store(tmp_path):
+    store = open_store(Settings(_env_file=None, store_url=(tmp_path / "store").as_uri()))
     store.put("metadata/a", b"1")
     shutil.rmtree(tmp_path / "store")
     for name in ("list", "folders"):
@@ -146,10 +146,10 @@ def test_a_missing_folder_is_not_an_empty_store(tmp_path: Path):
             OPERATIONS[name](store)
 
 
-def test_a_folder_below_a_file_cannot_be_a_store(tmp_path: Path):
+def test_a_folder_below_a_file_cannot_be_a_store(tmp_path):
     (tmp_path / "file").write_bytes(b"")
     with pytest.raises(ConfigurationError, match="IMGPIPELINE_STORE_URL"):
-        open_store(Settings(_env_file=None, store_url=(tmp_path / "file" / "store").as_uri()))  # type: ignore[call-arg]  # pydantic-settings' own
+        open_store(Settings(_env_file=None, store_url=(tmp_path / "file" / "store").as_uri()))
 
 
 @pytest.fixture
@@ -161,9 +161,9 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
 
 @pytest.mark.fault(18)
 @pytest.mark.parametrize("name", ["put", "create"])
-def test_a_full_disk_is_named_and_leaves_nothing_visible_until_space_is_free(small_disk: Path, name: str):
+def test_a_full_disk_is_named_and_leaves_nothing_visible_until_space_is_free(small_disk, name):
     """Fault 18."""
-    store = open_store(Settings(_env_file=None, store_url=(small_disk / "store").as_uri()))  # type: ignore[call-arg]  # pydantic-settings' own
+    store = open_store(Settings(_env_file=None, store_url=(small_disk / "store").as_uri()))
     store.put("filler", b"x" * 200_000)
     act = getattr(store, name)
     with pytest.raises(PermanentError, match=rf"{small_disk}.*the disk is full.*IMGPIPELINE_STORE_URL"):
@@ -186,7 +186,7 @@ def test_a_server_that_takes_the_connection_and_never_answers_is_a_transient_err
 
 @pytest.mark.fault(46)
 @each_operation
-def test_errors_that_waiting_cannot_fix_are_not_retried(s3: S3Server, act):
+def test_errors_that_waiting_cannot_fix_are_not_retried(s3, act):
     """A missing bucket fails just as fast with the default patience."""
     with AnswerLosingProxy(s3.port) as proxy:
         there = S3Bucket("not-there", proxy.endpoint, s3.access_key_id, s3.secret_access_key)
@@ -265,7 +265,7 @@ def read_then_close(connection: socket.socket) -> None:
     ],
     ids=["https to a plain port", "another protocol", "hangs up", "hangs up on TLS"],
 )  # fmt: skip
-def test_a_port_that_speaks_something_else(scheme: str, answer: Answer, kind: type, cause: str, step: str):
+def test_a_port_that_speaks_something_else(scheme, answer, kind, cause, step):
     with listening(answer) as port:
         error = error_at(f"{scheme}://{LOOPBACK}:{port}")
     assert isinstance(error, kind)
@@ -275,7 +275,7 @@ def test_a_port_that_speaks_something_else(scheme: str, answer: Answer, kind: ty
 
 
 @pytest.mark.medium
-def test_a_certificate_of_an_unknown_authority(tmp_path: Path):
+def test_a_certificate_of_an_unknown_authority(tmp_path):
     try:
         certificates = make_certificates(tmp_path)
     except MissingProgramError as missing:

@@ -35,7 +35,7 @@ def names(place: tuple[str, Settings], below: str, selection: Selection) -> list
     return [file.name for file in find_inputs(place[0] + below, place[1], selection)]
 
 
-def test_a_folder_stands_for_its_files_with_the_endings(place: tuple[str, Settings]):
+def test_a_folder_stands_for_its_files_with_the_endings(place):
     assert names(place, "", JSON) == names(place, "/", JSON) == ALL_JSON
     assert names(place, "/a", JSON) == ["10.json", "2.json", "deep/3.json"]
     assert names(place, "/a", Selection(endings=(".csv",))) == []
@@ -52,22 +52,22 @@ def test_a_folder_stands_for_its_files_with_the_endings(place: tuple[str, Settin
     ],
     ids=["star", "all", "below", "one letter", "class"],
 )
-def test_a_glob_stands_for_the_files_it_matches(place: tuple[str, Settings], glob: str, found: list[str]):
+def test_a_glob_stands_for_the_files_it_matches(place, glob, found):
     assert names(place, glob, JSON) == found
 
 
-def test_a_glob_can_stand_for_the_files_below_its_folders_too(place: tuple[str, Settings]):
+def test_a_glob_can_stand_for_the_files_below_its_folders_too(place):
     assert names(place, "/[ab]", Selection(globs_take_folders=True)) == ["a/10.json", "a/2.json", "a/deep/3.json"]
 
 
-def test_hidden_files_are_skipped_unless_they_are_named(place: tuple[str, Settings]):
+def test_hidden_files_are_skipped_unless_they_are_named(place):
     hidden = Selection(hidden=("_", "."), globs_take_folders=True)
     assert "_c/d.json" not in names(place, "", hidden) + names(place, "/**", hidden)
     assert names(place, "/_c/*", hidden) == ["d.json"]
     assert names(place, "/_*/*", hidden) == ["_c/d.json"]
 
 
-def test_a_file_can_be_opened_repeatedly(place: tuple[str, Settings]):
+def test_a_file_can_be_opened_repeatedly(place):
     [file] = find_inputs(f"{place[0]}/a/2.json", place[1], JSON)
     assert isinstance(file, InputFile)
     assert (file.name, file.size_bytes, file.where) == ("2.json", 8, f"{place[0]}/a/2.json")
@@ -76,21 +76,19 @@ def test_a_file_can_be_opened_repeatedly(place: tuple[str, Settings]):
             assert opened.read() == b"a/2.json"
 
 
-def test_a_missing_input_is_named(place: tuple[str, Settings]):
+def test_a_missing_input_is_named(place):
     for missing in ("/absent", "/*.csv"):
         with pytest.raises(ConfigurationError, match="There is nothing to read at"):
             find_inputs(place[0] + missing, place[1], JSON)
 
 
-def test_an_unreadable_path_is_named_with_the_reason(tmp_path: Path):
+def test_an_unreadable_path_is_named_with_the_reason(tmp_path):
     with pytest.raises(ConfigurationError, match="cannot be read: File name too long"):
         find_inputs(f"{tmp_path}/{'x' * 300}", load_settings(), JSON)
 
 
 @pytest.mark.parametrize("location", ["./*.json", ".//*.json", "../{}/*.json"], ids=["dot", "slashes", "parent"])
-def test_a_relative_glob_takes_the_files_of_the_absolute_one(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, location: str
-):
+def test_a_relative_glob_takes_the_files_of_the_absolute_one(tmp_path, monkeypatch, location):
     """The name `b.json` has one letter: its dot must not pass for the start of a hidden name."""
     monkeypatch.chdir(tmp_path)
     for name in ("b.json", ".c.json"):
@@ -99,13 +97,13 @@ def test_a_relative_glob_takes_the_files_of_the_absolute_one(
     assert [file.name for file in found] == ["b.json"]
 
 
-def test_a_link_that_leads_nowhere_is_named(tmp_path: Path):
+def test_a_link_that_leads_nowhere_is_named(tmp_path):
     (tmp_path / "a.json").symlink_to(tmp_path / "gone")
     with pytest.raises(ConfigurationError, match=r"a\.json cannot be read: No such file"):
         find_inputs(f"{tmp_path}/*.json", load_settings(), JSON)
 
 
-def test_a_file_whose_name_looks_like_a_glob_is_that_file(tmp_path: Path):
+def test_a_file_whose_name_looks_like_a_glob_is_that_file(tmp_path):
     for name in ("a[1].json", "a1.json"):
         (tmp_path / name).touch()
     assert [file.name for file in find_inputs(f"{tmp_path}/a[1].json", load_settings(), JSON)] == ["a[1].json"]

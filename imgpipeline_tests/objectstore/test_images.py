@@ -1,6 +1,6 @@
 """Only allowed locations are read, and a missing image counts as bad input only if the store works."""
 
-from pathlib import Path, PurePosixPath
+from pathlib import PurePosixPath
 
 import pytest
 from hypothesis import example, given
@@ -13,7 +13,6 @@ from imgpipeline.objectstore.images import ImageLocation, resolve_image_path
 from imgpipeline.settings import Settings
 from imgpipeline_tests.objectstore.answer_losing_proxy import AnswerLosingProxy, Fate
 from imgpipeline_tests.objectstore.stores import s3_settings
-from imgpipeline_tests.servers.s3_server import S3Bucket, S3Server
 
 STORE_URL = "s3://lake/some/prefix"
 ALLOWED = ("s3://archive/2026", "s3://open", "file:///mnt/frame%20store")
@@ -33,7 +32,7 @@ class UntouchableStore(ObjectStore):
 
 def settings(**changes: object) -> Settings:
     values = {"_env_file": None, "store_url": STORE_URL, "allowed_image_locations": ALLOWED}
-    return Settings(**(values | changes))  # type: ignore[arg-type]  # the fields check what they are given
+    return Settings(**(values | changes))
 
 
 @pytest.mark.parametrize(
@@ -51,7 +50,7 @@ def settings(**changes: object) -> Settings:
         ("file:///mnt/frame%20store/b/a.jpg", ImageLocation("file:///mnt/frame%20store", "b/a.jpg")),
     ],
 )
-def test_allowed_paths(path: str, location: ImageLocation):
+def test_allowed_paths(path, location):
     assert resolve_image_path(path, STORE_URL, ALLOWED) == location
 
 
@@ -71,7 +70,7 @@ def test_allowed_paths(path: str, location: ImageLocation):
         "file:///mnt/frame%20store/%2e%2e/a", "file:///mnt/frame%20store/%252e%252e/a", "file:///mnt/frame%20store//a",
     ],
 )  # fmt: skip
-def test_a_refused_path_makes_no_call(path: str):
+def test_a_refused_path_makes_no_call(path):
     with pytest.raises(BadInputError) as caught:
         ImageReader(UntouchableStore(), settings()).read(path)
     assert caught.value.code is DeadLetterCode.PATH_NOT_ALLOWED
@@ -94,7 +93,7 @@ paths = (
 @pytest.mark.fault(24)
 @given(paths)
 @example("s3://lake/some/prefix//a")
-def test_every_allowed_path_is_below_an_allowed_prefix(path: str):
+def test_every_allowed_path_is_below_an_allowed_prefix(path):
     try:
         location = resolve_image_path(path, STORE_URL, ALLOWED)
     except BadInputError:
@@ -109,7 +108,7 @@ def test_every_allowed_path_is_below_an_allowed_prefix(path: str):
 
 
 @pytest.mark.parametrize("store_url", ["file:///srv/store", "s3://lake"])
-def test_other_forms_of_the_store_url(store_url: str):
+def test_other_forms_of_the_store_url(store_url):
     assert resolve_image_path("a/b.jpg", store_url, ()) == ImageLocation(None, "a/b.jpg")
     if store_url.startswith("s3"):
         assert resolve_image_path("s3://lake/a.jpg", store_url, ()) == ImageLocation(None, "a.jpg")
@@ -126,13 +125,13 @@ def code_of(reader: ImageReader, path: str) -> DeadLetterCode:
 
 
 class TestReading:
-    def test_an_image_is_read_with_its_version(self, store: ObjectStore):
+    def test_an_image_is_read_with_its_version(self, store):
         store.put("images/a.jpg", b"jpeg")
         fetched = ImageReader(store, settings()).read("images/a.jpg")
         assert fetched.data == b"jpeg"
         assert fetched.e_tag
 
-    def test_what_the_object_causes_is_a_dead_letter(self, store: ObjectStore):
+    def test_what_the_object_causes_is_a_dead_letter(self, store):
         reader = ImageReader(store, settings(max_image_bytes=1024))
         store.put("images/empty.jpg", b"")
         store.put("images/large.jpg", b"x" * 1025)
@@ -141,7 +140,7 @@ class TestReading:
         assert code_of(reader, "images/missing.jpg") is DeadLetterCode.OBJECT_NOT_FOUND
 
     @pytest.mark.parametrize("key", ["x" * 300, "é" * 1000, "a#1", "images/empty.jpg/deeper", "images"])
-    def test_a_path_that_no_object_can_have_is_a_missing_object_not_a_broken_store(self, store: ObjectStore, key: str):
+    def test_a_path_that_no_object_can_have_is_a_missing_object_not_a_broken_store(self, store, key):
         store.put("images/empty.jpg", b"")
         assert code_of(ImageReader(store, settings()), key) is DeadLetterCode.OBJECT_NOT_FOUND
 
@@ -156,7 +155,7 @@ class TestReading:
 
         assert ImageReader(store, settings(), retry_missing=appear_late).read("late.jpg").data == b"jpeg"
 
-    def test_a_store_that_is_gone_makes_no_dead_letters(self, bucket: S3Bucket, tmp_path):
+    def test_a_store_that_is_gone_makes_no_dead_letters(self, bucket, tmp_path):
         for changes, error in [
             ({"store_url": "s3://not-there/lake"}, ConfigurationError),
             ({"s3_access_key_id": "unknown"}, ConfigurationError),
@@ -172,9 +171,7 @@ class TestReading:
         with pytest.raises(PermanentError, match="is gone"):
             ImageReader(store, folder).read("images/a.jpg")
 
-    def test_a_refused_image_is_a_dead_letter_only_while_the_own_prefix_can_be_read(
-        self, s3: S3Server, bucket: S3Bucket
-    ):
+    def test_a_refused_image_is_a_dead_letter_only_while_the_own_prefix_can_be_read(self, s3, bucket):
         """Fault 16."""
         for refused, expected in [("secret.jpg", BadInputError), ("", ForbiddenError)]:
             with AnswerLosingProxy(
@@ -186,7 +183,7 @@ class TestReading:
                 if isinstance(caught.value, BadInputError):
                     assert caught.value.code is DeadLetterCode.OBJECT_FORBIDDEN
 
-    def test_a_folder_on_the_list_is_read_but_no_link_out_of_it(self, store: ObjectStore, tmp_path: Path):
+    def test_a_folder_on_the_list_is_read_but_no_link_out_of_it(self, store, tmp_path):
         folder, outside = tmp_path / "frame store", tmp_path / "outside.jpg"
         folder.mkdir()
         (folder / "a.jpg").write_bytes(b"jpeg")
@@ -200,7 +197,7 @@ class TestReading:
         assert code_of(reader, f"{folder}/link.jpg") is DeadLetterCode.PATH_NOT_ALLOWED
         assert code_of(reader, str(outside)) is DeadLetterCode.PATH_NOT_ALLOWED
 
-    def test_a_folder_on_the_list_that_is_not_mounted_makes_no_dead_letters(self, tmp_path: Path):
+    def test_a_folder_on_the_list_that_is_not_mounted_makes_no_dead_letters(self, tmp_path):
         folder = tmp_path / "frame_store"
         folder.mkdir()
         reader = ImageReader(open_memory_store(), settings(allowed_image_locations=(folder.as_uri(),)))
@@ -211,7 +208,7 @@ class TestReading:
             with pytest.raises(PermanentError, match="is gone"):
                 one.read(f"{folder}/a.jpg")
 
-    def test_another_bucket_is_read_only_if_it_is_on_the_list(self, s3: S3Server, bucket: S3Bucket):
+    def test_another_bucket_is_read_only_if_it_is_on_the_list(self, s3, bucket):
         archive = s3.create_bucket(f"{bucket.name}-archive")
         archive.store().put("2026/a.jpg", b"jpeg")
         own = s3_settings(bucket, allowed_image_locations=(f"{archive.url}/2026", "s3://not-there"))

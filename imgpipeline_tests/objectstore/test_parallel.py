@@ -36,7 +36,7 @@ def test_no_more_items_are_taken_than_may_be_pending():
     results = map_ahead(lambda item: item, items(), workers=2, ahead=5)
     assert [next(results), next(results)] == [0, 1]
     assert len(taken) == 6
-    results.close()  # type: ignore[attr-defined]  # a generator
+    results.close()
 
 
 def test_an_error_is_raised_in_place_of_the_result():
@@ -67,7 +67,7 @@ def test_an_abandoned_generator_does_not_wait_for_its_threads():
     results = map_ahead(work, range(5), workers=1, ahead=4)
     assert next(results) == 0
     assert in_progress.wait(60)
-    closing = threading.Thread(target=results.close)  # type: ignore[attr-defined]  # a generator
+    closing = threading.Thread(target=results.close)
     closing.start()
     closing.join(60)
     is_closed = not closing.is_alive()
@@ -87,7 +87,7 @@ def claimed(share: Share, weight: int) -> threading.Event:
 
 @settings(max_examples=examples(30))
 @given(st.integers(1, 20), st.lists(st.integers(1, 30), max_size=40))
-def test_what_is_admitted_fits_and_everything_is_admitted_in_the_end(capacity: int, weights: list[int]):
+def test_what_is_admitted_fits_and_everything_is_admitted_in_the_end(capacity, weights):
     limit, lock, used, most = WeightedLimit(capacity), threading.Lock(), [0], [0]
 
     def work(weight: int) -> None:

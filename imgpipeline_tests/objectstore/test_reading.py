@@ -1,21 +1,17 @@
 """Objects are read by range, from the end, and into files, always in one version."""
 
-from pathlib import Path
-
 import pytest
 
 from imgpipeline.errors import TransientError
-from imgpipeline.objectstore import ObjectMissingError, ObjectStore, open_store, reading
+from imgpipeline.objectstore import ObjectMissingError, open_store, reading
 from imgpipeline.objectstore.reading import fetch_tail, fetch_to_file, open_object
 from imgpipeline_tests.objectstore.stores import s3_settings
-from imgpipeline_tests.servers.s3_server import S3Bucket, S3Server
-from imgpipeline_tests.servers.toxiproxy import ToxiproxyServer
 
 LARGE = bytes(n % 251 for n in range(999)) * 20_000
 
 
 @pytest.mark.parametrize("content", [b"", b"PAR1", LARGE], ids=["empty", "small", "20 MB"])
-def test_the_file_is_the_object_in_one_version(store: ObjectStore, tmp_path: Path, content: bytes):
+def test_the_file_is_the_object_in_one_version(store, tmp_path, content):
     path = tmp_path / "spooled"
     path.write_bytes(b"older and longer than the small one")
     store.put("a/b.parquet", content)
@@ -25,15 +21,13 @@ def test_the_file_is_the_object_in_one_version(store: ObjectStore, tmp_path: Pat
     assert path.read_bytes() == content
 
 
-def test_an_object_that_is_not_there_is_missing(store: ObjectStore, tmp_path: Path):
+def test_an_object_that_is_not_there_is_missing(store, tmp_path):
     with pytest.raises(ObjectMissingError, match=r"a/b\.parquet"):
         fetch_to_file(store, "a/b.parquet", tmp_path / "spooled")
 
 
 @pytest.mark.servers
-def test_an_interrupted_answer_is_continued_and_never_taken_for_the_whole(
-    s3: S3Server, bucket: S3Bucket, toxiproxy: ToxiproxyServer, tmp_path: Path
-):
+def test_an_interrupted_answer_is_continued_and_never_taken_for_the_whole(s3, bucket, toxiproxy, tmp_path):
     open_store(s3_settings(bucket)).put("large", LARGE)
     proxy = toxiproxy.create_proxy(s3.port)
     store = open_store(s3_settings(bucket, s3_endpoint=f"http://{proxy.address}", store_patience_s=1.0))
@@ -46,7 +40,7 @@ def test_an_interrupted_answer_is_continued_and_never_taken_for_the_whole(
 
 
 @pytest.mark.parametrize("wanted", [1, 8, 999, 1000, 1001, 100_000])
-def test_the_last_bytes_come_with_version_and_size(store: ObjectStore, wanted: int):
+def test_the_last_bytes_come_with_version_and_size(store, wanted):
     content = bytes(n % 251 for n in range(1000))
     store.put("a/b.parquet", content)
     tail = fetch_tail(store, "a/b.parquet", wanted)
@@ -55,15 +49,13 @@ def test_the_last_bytes_come_with_version_and_size(store: ObjectStore, wanted: i
     assert (tail.data, tail.e_tag, tail.size_bytes) == (content[-wanted:], info.e_tag, 1000)
 
 
-def test_a_missing_object_has_no_end(store: ObjectStore):
+def test_a_missing_object_has_no_end(store):
     with pytest.raises(ObjectMissingError, match=r"a/b\.parquet"):
         fetch_tail(store, "a/b.parquet", 8)
 
 
 @pytest.mark.parametrize("size_bytes", [0, 999, 1000, 1001])
-def test_an_object_of_any_size_is_opened_in_one_version(
-    store: ObjectStore, monkeypatch: pytest.MonkeyPatch, size_bytes: int
-):
+def test_an_object_of_any_size_is_opened_in_one_version(store, monkeypatch, size_bytes):
     monkeypatch.setattr(reading, "PIECE_BYTES", 1_000)
     content = bytes(n % 251 for n in range(size_bytes))
     store.put("a/b", content)

@@ -2,7 +2,6 @@
 
 import json
 import shutil
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -22,7 +21,7 @@ from imgpipeline.publish.transactions import Form, Publication, Run
 from imgpipeline.settings import Settings, load_settings
 from imgpipeline.stream.send import FencedError
 from imgpipeline.vision import registry
-from imgpipeline_tests.detect.conftest import LaneUnderTest, jpeg
+from imgpipeline_tests.detect.conftest import jpeg
 from imgpipeline_tests.detect.conftest import lane as lane  # noqa: PLC0414 - a fixture
 from imgpipeline_tests.ledger.samples import CHAIN, append, dead_letter, frame, frames, gap, write_chain, writer
 from imgpipeline_tests.ledger.test_follow import fill, repair_chain
@@ -50,7 +49,7 @@ def seen(offset: int, *labels: str) -> Frame:
     return replace(frame(offset), detections=tuple(Detection(label, 1, 0.75, box) for label in labels))
 
 
-def test_each_frame_is_one_record_with_its_source_as_key(settings: Settings, store: ObjectStore, topic: str):
+def test_each_frame_is_one_record_with_its_source_as_key(settings, store, topic):
     write_chain(store, [gap(0, 2), seen(2, "car"), dead_letter(3)], frames(4, 6))
     assert publish_detections(Run(store, settings), Publication(topic)) == 3
     records = records_of(settings, topic)
@@ -63,7 +62,7 @@ def _json(offset: int) -> dict[str, Any]:
     return frame(offset).to_json()
 
 
-def test_a_later_call_continues_after_the_checkpoint(settings: Settings, store: ObjectStore, topic: str):
+def test_a_later_call_continues_after_the_checkpoint(settings, store, topic):
     chain = write_chain(store, frames(0, 3))
     assert publish_detections(Run(store, settings), Publication(topic)) == 3
     assert publish_detections(Run(store, settings), Publication(topic)) == 0
@@ -79,9 +78,7 @@ def test_a_later_call_continues_after_the_checkpoint(settings: Settings, store: 
         pytest.param(Kind.PEOPLE, ("pedestrian", "people", "car"), ["pedestrian", "people"], id="row_2_8"),
     ],
 )
-def test_classic_detections_of_cars_and_people(
-    settings: Settings, store: ObjectStore, topic: str, kind: Kind, labels: tuple[str, ...], kept: list[str]
-):
+def test_classic_detections_of_cars_and_people(settings, store, topic, kind, labels, kept):
     gated = replace(frame(2), status=FrameStatus.GATED, gate_reason="dark")
     write_chain(store, [seen(0, *labels), seen(1, "dog"), gated])
     publish_detections(Run(store, settings), Publication(topic, Form.CLASSIC, kind))
@@ -101,7 +98,7 @@ def test_classic_detections_of_cars_and_people(
     ]
 
 
-def test_a_frame_that_was_announced_twice_is_published_once(settings: Settings, store: ObjectStore, topic: str):
+def test_a_frame_that_was_announced_twice_is_published_once(settings, store, topic):
     def again(offset: int) -> list[Outcome]:
         return [replace(frame(1), offset=offset)]
 
@@ -114,7 +111,7 @@ def test_a_frame_that_was_announced_twice_is_published_once(settings: Settings, 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("step", STEPS)
-def test_a_publisher_that_is_killed_leaves_no_duplicate_and_no_hole(settings: Settings, topic: str, step: str):
+def test_a_publisher_that_is_killed_leaves_no_duplicate_and_no_hole(settings, topic, step):
     chain = write_chain(open_store(settings), frames(0, 3))
     assert publish_detections(Run(open_store(settings), settings), Publication(topic)) == 3
     append(chain, frames(3, 6))
@@ -124,7 +121,7 @@ def test_a_publisher_that_is_killed_leaves_no_duplicate_and_no_hole(settings: Se
     assert offsets_of(settings, topic) == list(range(8))
 
 
-def test_the_older_of_two_publishers_is_fenced_off(settings: Settings, store: ObjectStore, topic: str):
+def test_the_older_of_two_publishers_is_fenced_off(settings, store, topic):
     chain = write_chain(store, frames(0, 2))
 
     def other_takes_over() -> bool:
@@ -139,7 +136,7 @@ def test_the_older_of_two_publishers_is_fenced_off(settings: Settings, store: Ob
     assert offsets_of(settings, topic) == list(range(6))
 
 
-def test_cars_and_people_share_a_topic_without_fencing_each_other(settings: Settings, store: ObjectStore, topic: str):
+def test_cars_and_people_share_a_topic_without_fencing_each_other(settings, store, topic):
     write_chain(store, [seen(0, "car", "person")])
     for kind in Kind:
         publish_detections(Run(store, settings), Publication(topic, Form.CLASSIC, kind))
@@ -147,7 +144,7 @@ def test_cars_and_people_share_a_topic_without_fencing_each_other(settings: Sett
     assert found == ["car", "person"]
 
 
-def test_another_ledger_is_not_published_after_the_checkpoint_of_the_first(settings: Settings, topic: str):
+def test_another_ledger_is_not_published_after_the_checkpoint_of_the_first(settings, topic):
     first, second = open_memory_store(), open_memory_store()
     write_chain(first, frames(0, 3))
     write_chain(second, frames(0, 3), chain=replace(CHAIN, topic_id="another"))
@@ -157,16 +154,14 @@ def test_another_ledger_is_not_published_after_the_checkpoint_of_the_first(setti
     assert offsets_of(settings, topic) == [0, 1, 2]
 
 
-def test_the_topic_of_the_frames_and_a_missing_one_are_refused(
-    settings: Settings, store: ObjectStore, make_topic: Callable[..., str]
-):
+def test_the_topic_of_the_frames_and_a_missing_one_are_refused(settings, store, make_topic):
     with pytest.raises(ConfigurationError, match="would be read as frames"):
         publish_detections(Run(store, settings), Publication(settings.kafka_topic))
     with pytest.raises(ConfigurationError, match="absent"):
         publish_detections(Run(store, settings), Publication("absent"))
 
 
-def test_what_a_repair_rewrites_is_not_published_again(settings: Settings, store: ObjectStore, topic: str):
+def test_what_a_repair_rewrites_is_not_published_again(settings, store, topic):
     fill(store, CHAIN, 4)
     publish_detections(Run(store, settings), Publication(topic))
     store.put(segment_key(CHAIN, 1), b"damaged")
@@ -176,9 +171,7 @@ def test_what_a_repair_rewrites_is_not_published_again(settings: Settings, store
     assert offsets_of(settings, topic) == list(range(6))
 
 
-def test_a_chain_that_a_repair_shortened_is_published_from_its_old_end_on(
-    settings: Settings, store: ObjectStore, topic: str
-):
+def test_a_chain_that_a_repair_shortened_is_published_from_its_old_end_on(settings, store, topic):
     fill(store, CHAIN, 2, length=3)
     publish_detections(Run(store, settings), Publication(topic))
     store.put(segment_key(CHAIN, 3), b"damaged")
@@ -205,9 +198,7 @@ def second_detector(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
 
 
 @pytest.mark.medium
-def test_people_of_a_second_registered_detector_are_published(
-    lane: LaneUnderTest, second_detector: str, make_topic: Callable[..., str]
-):
+def test_people_of_a_second_registered_detector_are_published(lane, second_detector, make_topic):
     lane = lane.with_settings(model=second_detector)
     lane.put_image("images/camera/one.jpg", jpeg())  # three cars, two bicycles, a person
     lane.announce(2)

@@ -102,9 +102,7 @@ def publish(store: ObjectStore, settings: Settings, **more: Any) -> int:
 
 
 @pytest.mark.parametrize("protocol", ["5", "3.1.1"])
-def test_each_rule_of_a_source_is_an_entity_that_home_assistant_discovers(
-    store: ObjectStore, settings: Settings, broker: Mosquitto, protocol: str
-):
+def test_each_rule_of_a_source_is_an_entity_that_home_assistant_discovers(store, settings, broker, protocol):
     settings = settings.model_copy(update={"mqtt_protocol": protocol})
     chain = AlertChain(store)
     for number, source in enumerate(("gate", "yard/left + right"), start=1):
@@ -130,9 +128,7 @@ def test_each_rule_of_a_source_is_an_entity_that_home_assistant_discovers(
     assert [message.payload for message in later.messages if message.topic == "imgpipeline/status"] == [b"offline"]
 
 
-def test_an_alert_is_an_event_of_its_entity_and_the_publisher_is_online_meanwhile(
-    store: ObjectStore, settings: Settings, broker: Mosquitto
-):
+def test_an_alert_is_an_event_of_its_entity_and_the_publisher_is_online_meanwhile(store, settings, broker):
     raise_alerts(store, 1)
     with subscribed(broker, "#") as home:
 
@@ -154,9 +150,7 @@ def test_an_alert_is_an_event_of_its_entity_and_the_publisher_is_online_meanwhil
 
 @pytest.mark.medium
 @pytest.mark.fault(59)
-def test_fault_59_an_mqtt_broker_that_is_killed_and_restarted_loses_no_event(
-    store: ObjectStore, settings: Settings, broker: Mosquitto
-):
+def test_fault_59_an_mqtt_broker_that_is_killed_and_restarted_loses_no_event(store, settings, broker):
     raise_alerts(store, 1, 2)
     with subscribed(broker, "#") as home:
 
@@ -184,7 +178,7 @@ def test_fault_59_an_mqtt_broker_that_is_killed_and_restarted_loses_no_event(
 @pytest.mark.medium
 @pytest.mark.fault(58)
 def test_fault_58_a_publisher_by_mqtt_killed_before_it_notes_what_was_sent_sends_it_again_with_the_same_ids(
-    store: ObjectStore, settings: Settings, broker: Mosquitto
+    store, settings, broker
 ):
     raise_alerts(store, 1)
     publish(store, settings)
@@ -201,7 +195,7 @@ def test_fault_58_a_publisher_by_mqtt_killed_before_it_notes_what_was_sent_sends
     assert ids[:2] == ids[2:] == [event(2).event_id, event(3).event_id]
 
 
-def test_the_first_call_skips_old_alerts(store: ObjectStore, settings: Settings, broker: Mosquitto):
+def test_the_first_call_skips_old_alerts(store, settings, broker):
     chain = AlertChain(store)
     for number, age in ((1, timedelta(hours=2)), (2, timedelta(minutes=5))):
         chain.append(event(number), difference_image=None, now=NOW - age)
@@ -211,7 +205,7 @@ def test_the_first_call_skips_old_alerts(store: ObjectStore, settings: Settings,
 
 
 @pytest.mark.medium
-def test_a_refused_login_is_an_error_without_the_password(tmp_path: Path, mosquitto: Mosquitto):
+def test_a_refused_login_is_an_error_without_the_password(tmp_path, mosquitto):
     with Mosquitto(tmp_path / "closed", users={"alice": "right"}) as broker:
         site = {
             "IMGPIPELINE_STORE_URL": f"file://{tmp_path}/store",

@@ -61,7 +61,7 @@ def build_with_tracks(store: ObjectStore, settings: Settings) -> None:
 
 
 @pytest.mark.medium
-def test_events_are_published_when_their_ten_minutes_are_over(store: ObjectStore, settings: Settings, topic: str):
+def test_events_are_published_when_their_ten_minutes_are_over(store, settings, topic):
     cars = two_cars_at(2, 9, 12)
     chain = write_chain(store, film(at(0), at(10, 30), cars))
     build(store)
@@ -88,9 +88,7 @@ def test_events_are_published_when_their_ten_minutes_are_over(store: ObjectStore
 
 
 @pytest.mark.medium
-def test_events_of_tracked_objects_wait_for_the_tracks_of_the_same_frames(
-    store: ObjectStore, settings: Settings, topic: str
-):
+def test_events_of_tracked_objects_wait_for_the_tracks_of_the_same_frames(store, settings, topic):
     given = rules(ROAD + STOP + LOITERS + CROSSES)
     chain = write_chain(store, film(at(5), at(20), [Car(at(5), at(25))]))
     rebuild_day(store, DAY, now=NOON)
@@ -107,9 +105,7 @@ def test_events_of_tracked_objects_wait_for_the_tracks_of_the_same_frames(
 
 
 @pytest.mark.medium
-def test_an_alert_is_published_with_its_number_and_the_path_of_its_record(
-    store: ObjectStore, settings: Settings, topic: str
-):
+def test_an_alert_is_published_with_its_number_and_the_path_of_its_record(store, settings, topic):
     write_chain(store, stored_frames(store, rotated()))
     rebuild_day(store, DAY, now=NOON)
     for table in EVENT_TABLES:
@@ -129,7 +125,7 @@ def test_an_alert_is_published_with_its_number_and_the_path_of_its_record(
 
 
 @pytest.mark.medium
-def test_classic_tracks_have_true_corners_and_every_frame(store: ObjectStore, settings: Settings, topic: str):
+def test_classic_tracks_have_true_corners_and_every_frame(store, settings, topic):
     write_chain(
         store,
         film(second(0), second(5), [Car(second(1), second(4)), Car(second(0), second(5), "person", y=300)], rate=1),
@@ -150,9 +146,7 @@ def test_classic_tracks_have_true_corners_and_every_frame(store: ObjectStore, se
 
 
 @pytest.mark.slow
-def test_a_slice_is_published_when_there_are_frames_after_its_overlap(
-    store: ObjectStore, settings: Settings, topic: str
-):
+def test_a_slice_is_published_when_there_are_frames_after_its_overlap(store, settings, topic):
     car = Car(second(0), second(1300))
     chain = write_chain(store, film(second(0), second(640), [car]))
     build_with_tracks(store, settings)
@@ -170,9 +164,7 @@ def test_a_slice_is_published_when_there_are_frames_after_its_overlap(
 
 
 @pytest.mark.slow
-def test_a_publisher_of_tracks_that_is_killed_leaves_no_duplicate_and_no_hole(
-    store: ObjectStore, settings: Settings, topic: str
-):
+def test_a_publisher_of_tracks_that_is_killed_leaves_no_duplicate_and_no_hole(store, settings, topic):
     write_chain(store, film(second(0), second(1250), [Car(second(0), second(1300))]))
     build_with_tracks(store, settings)
     publish_and_die(settings, "tracks", topic, "batch sent:2")

@@ -92,7 +92,7 @@ def compared(settings: Settings, store: ObjectStore) -> ObjectStore:
 
 
 @pytest.mark.medium
-def test_every_number_of_every_pair_is_that_of_plain_python(settings: Settings, compared: ObjectStore) -> None:
+def test_every_number_of_every_pair_is_that_of_plain_python(settings, compared):
     done = build_comparison(settings, compared, DAY, now=NOON)
     assert list(done.manifest.made_of) == ["live", LOW, HIGH]
     found = {name: redetected_rows(compared, "detections", name) for name in (LOW, HIGH)}
@@ -114,7 +114,7 @@ def test_every_number_of_every_pair_is_that_of_plain_python(settings: Settings, 
 
 
 @pytest.mark.medium
-def test_live_and_the_same_model_agree_in_everything(settings: Settings, store: ObjectStore) -> None:
+def test_live_and_the_same_model_agree_in_everything(settings, store):
     build_live(settings, store, range(10))
     redetect_day(redetector(settings, store, "demo"), DAY)
     with open_pair(store, DAY, "live", "demo", memory=None) as sides:
@@ -129,7 +129,7 @@ def test_live_and_the_same_model_agree_in_everything(settings: Settings, store: 
 
 
 @pytest.mark.medium
-def test_ten_frames_of_each_pair_are_drawn_with_the_boxes_of_both(settings: Settings, compared: ObjectStore) -> None:
+def test_ten_frames_of_each_pair_are_drawn_with_the_boxes_of_both(settings, compared):
     done = build_comparison(settings, compared, DAY, now=NOON)
     assert objects_below(compared, comparison_examples_prefix(DAY)) == sorted(done.manifest.examples)
     assert Counter(key.split("/examples/")[1].rpartition("/")[0] for key in done.manifest.examples) == {
@@ -150,7 +150,7 @@ def test_ten_frames_of_each_pair_are_drawn_with_the_boxes_of_both(settings: Sett
 
 
 @pytest.mark.medium
-def test_pictures_of_an_earlier_comparison_do_not_stay(settings: Settings, compared: ObjectStore) -> None:
+def test_pictures_of_an_earlier_comparison_do_not_stay(settings, compared):
     build_comparison(settings, compared, DAY, now=NOON)
     for table in ("frames", "detections"):
         compared.delete(redetection_key(LOW, DAY, table))
@@ -160,22 +160,20 @@ def test_pictures_of_an_earlier_comparison_do_not_stay(settings: Settings, compa
 
 
 @pytest.mark.medium
-def test_a_day_without_redetections_has_an_empty_comparison(settings: Settings, store: ObjectStore) -> None:
+def test_a_day_without_redetections_has_an_empty_comparison(settings, store):
     build_live(settings, store, range(3))
     done = build_comparison(settings, store, DAY, now=NOON)
     assert (done.manifest.rows, list(done.manifest.made_of), done.manifest.examples) == (0, ["live"], [])
 
 
-def test_what_is_not_there_is_an_error_that_names_the_command(settings: Settings, store: ObjectStore) -> None:
+def test_what_is_not_there_is_an_error_that_names_the_command(settings, store):
     build_live(settings, store, range(3))
     with pytest.raises(PermanentError, match="imgpipeline redetect --model demo --day 2026-03-01"):
         compare_day(store, DAY, "live", "demo", memory=None)
 
 
 @pytest.mark.medium
-def test_a_redetection_between_its_two_puts_is_not_compared(
-    settings: Settings, compared: ObjectStore, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_redetection_between_its_two_puts_is_not_compared(settings, compared, monkeypatch):
     monkeypatch.setattr("imgpipeline.lake.days.summary_inputs.SETTLE_S", 0.0)
     older = compared.get(redetection_key(LOW, DAY, "detections"))
     build_live(settings, compared, [59])
@@ -196,7 +194,7 @@ boxes = st.lists(
 
 
 @given(boxes, boxes)
-def test_choosing_pairs_is_greedy_one_to_one(of_a: list[Box], of_b: list[Box]) -> None:
+def test_choosing_pairs_is_greedy_one_to_one(of_a, of_b):
     pairs = [(overlap(a, b), i, j) for i, a in enumerate(of_a) for j, b in enumerate(of_b)]
     ordered = sorted((p for p in pairs if p[0] >= 0.5), key=lambda p: (-p[0], p[1], p[2]))
     chosen = list(choose_pairs(("f", "car", i, j, iou) for iou, i, j in ordered))
@@ -204,7 +202,7 @@ def test_choosing_pairs_is_greedy_one_to_one(of_a: list[Box], of_b: list[Box]) -
 
 
 @pytest.mark.medium
-def test_two_precisions_of_one_model_are_told_apart(settings: Settings, store: ObjectStore) -> None:
+def test_two_precisions_of_one_model_are_told_apart(settings, store):
     build_live(settings, store, range(3))
     plain = redetector(settings, store, LOW)
     own = plain.detector

@@ -103,9 +103,7 @@ def site(bucket: S3Bucket, tmp_path: Path) -> Site:
         pytest.param("table put done:2", PARTS, 2, marks=pytest.mark.slow),
     ],
 )
-def test_killed_at_any_step_it_continues_where_it_stopped(
-    site: Site, step: str, parts: int | None, tables: int
-) -> None:
+def test_killed_at_any_step_it_continues_where_it_stopped(site, step, parts, tables):
     status, _ = site.run(f"{step}=kill")
     assert status == -signal.SIGKILL
     kept = site.parts()
@@ -126,7 +124,7 @@ def _frames_of(site: Site, key: str) -> int:
 
 
 @pytest.mark.slow
-def test_one_that_sleeps_while_another_does_all_takes_nothing_back(site: Site) -> None:
+def test_one_that_sleeps_while_another_does_all_takes_nothing_back(site):
     with site.command("table put:1=stop") as older:
         wait_until(lambda: state_of(older.pid) == "T", limit_s=60, what="the command to stop itself")
         assert site.run()[0] == 0
@@ -140,7 +138,7 @@ def test_one_that_sleeps_while_another_does_all_takes_nothing_back(site: Site) -
 
 
 @pytest.mark.slow
-def test_one_that_wakes_in_the_middle_of_its_parts_leaves_the_rest_to_the_other(site: Site) -> None:
+def test_one_that_wakes_in_the_middle_of_its_parts_leaves_the_rest_to_the_other(site):
     with site.command("redetection part:2=stop") as older:
         wait_until(lambda: state_of(older.pid) == "T", limit_s=60, what="the command to stop itself")
         status, said = site.run()
@@ -153,7 +151,7 @@ def test_one_that_wakes_in_the_middle_of_its_parts_leaves_the_rest_to_the_other(
 
 
 @pytest.mark.medium
-def test_several_at_once_share_the_work_and_duplicate_nothing(settings: Settings, store: ObjectStore) -> None:
+def test_several_at_once_share_the_work_and_duplicate_nothing(settings, store):
     build_live(settings, store, range(40))
     # Four frames are read ahead, which is one part: nobody has begun more than two.
     settings = settings.model_copy(update={"prefetch_images": 2, "detect_workers": 1})
@@ -182,9 +180,7 @@ def test_several_at_once_share_the_work_and_duplicate_nothing(settings: Settings
 
 
 @pytest.mark.medium
-def test_an_error_of_the_environment_fails_the_run_and_keeps_the_parts(
-    settings: Settings, store: ObjectStore, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_an_error_of_the_environment_fails_the_run_and_keeps_the_parts(settings, store, monkeypatch):
     build_live(settings, store, range(12))
     eyes = redetector(settings, store)
     found, calls = eyes.detector.detect, []
@@ -193,7 +189,7 @@ def test_an_error_of_the_environment_fails_the_run_and_keeps_the_parts(
         calls.append(1)
         if len(calls) > 7:
             raise ConfigurationError("the model broke")
-        return found(picture)  # type: ignore[arg-type]  # whatever it is given
+        return found(picture)
 
     monkeypatch.setattr(eyes.detector, "detect", break_later)
     with pytest.raises(ConfigurationError, match="the model broke"):
@@ -205,7 +201,7 @@ def test_an_error_of_the_environment_fails_the_run_and_keeps_the_parts(
 
 
 @pytest.mark.medium
-def test_parts_of_others_that_vanish_are_made_again(settings: Settings, store: ObjectStore) -> None:
+def test_parts_of_others_that_vanish_are_made_again(settings, store):
     """Somebody who has finished an older version removes the parts of a newer one: only work is lost."""
     build_live(settings, store, range(12))
 

@@ -1,16 +1,12 @@
 """Redetection with other models: a real one on photographs, and a user's own network."""
 
-from pathlib import Path
-
 import pytest
 
 from imgpipeline.errors import PermanentError
-from imgpipeline.objectstore import ObjectStore
 from imgpipeline.redetect import run
 from imgpipeline.redetect.choice import parse_choice
 from imgpipeline.redetect.pairs import compare_day
 from imgpipeline.redetect.run import open_redetector, redetect_day
-from imgpipeline.settings import Settings
 from imgpipeline.vision.darknet import convert_darknet
 from imgpipeline_tests.daily.builds import build_comparison
 from imgpipeline_tests.redetect import days
@@ -20,9 +16,7 @@ from imgpipeline_tests.vision.darknet.small_networks import EVERY_LAYER
 
 
 @pytest.mark.medium
-def test_yolox_nano_finds_objects_in_photographs_that_the_demo_model_misses(
-    settings: Settings, store: ObjectStore, shared_data: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_yolox_nano_finds_objects_in_photographs_that_the_demo_model_misses(settings, store, shared_data, monkeypatch):
     photographs = [(shared_data / "images" / name).read_bytes() for name in ("dog.jpg", "person.jpg")]
     monkeypatch.setattr(days, "picture", lambda number: photographs[number])
     build_live(settings, store, range(2))
@@ -41,7 +35,7 @@ def test_yolox_nano_finds_objects_in_photographs_that_the_demo_model_misses(
 
 
 @pytest.mark.medium
-def test_a_users_own_network_is_named_after_its_file(settings: Settings, store: ObjectStore, tmp_path: Path) -> None:
+def test_a_users_own_network_is_named_after_its_file(settings, store, tmp_path):
     build_live(settings, store, range(5))
     cfg, weights, labels = (tmp_path / f"yard.{ending}" for ending in ("cfg", "weights", "names"))
     cfg.write_text(EVERY_LAYER)
@@ -60,9 +54,7 @@ def test_a_users_own_network_is_named_after_its_file(settings: Settings, store: 
 
 
 @pytest.mark.medium
-def test_before_all_pictures_of_a_part_are_blamed_the_detector_is_tested(
-    settings: Settings, store: ObjectStore, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_before_all_pictures_of_a_part_are_blamed_the_detector_is_tested(settings, store, monkeypatch):
     frames = build_live(settings, store, range(4))
     for frame in frames:
         store.put(frame.source_image_path, b"x" * len(store.get(frame.source_image_path)))

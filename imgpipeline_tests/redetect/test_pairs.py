@@ -34,7 +34,7 @@ def fill(engine: Engine, name: str, boxes: list[Box]) -> None:
 
 
 @pytest.mark.parametrize("seed", range(12))
-def test_crowded_boxes_are_matched_as_in_plain_python(seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_crowded_boxes_are_matched_as_in_plain_python(seed, monkeypatch):
     monkeypatch.setattr(pairs, "ROWS_AT_ONCE", 3)
     dice = random.Random(seed)  # noqa: S311 - the same boxes each time
     of_a, of_b = crowded(dice), crowded(dice)
@@ -52,7 +52,7 @@ def test_crowded_boxes_are_matched_as_in_plain_python(seed: int, monkeypatch: py
     assert expected
 
 
-def test_boxes_without_an_area_match_nothing() -> None:
+def test_boxes_without_an_area_match_nothing():
     """Boxes of imports may have none; nothing divided by nothing is no overlap."""
     flat: Box = {"frame_id": "f1", "detection_number": 0, "label": "car", "x": 5, "y": 5, "width": 0, "height": 4}
     with open_engine(memory=None) as engine:

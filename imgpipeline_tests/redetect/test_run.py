@@ -12,11 +12,10 @@ from imgpipeline.lake.days.day_tables import rebuild_day
 from imgpipeline.lake.quality.image_retention import retain_images
 from imgpipeline.lake.schema.redetections import MODEL_COMPARISON, REDETECTED_FRAMES, REDETECTIONS
 from imgpipeline.lake.storage.engine import all_rows, open_engine
-from imgpipeline.objectstore import ImageReader, ObjectStore
+from imgpipeline.objectstore import ImageReader
 from imgpipeline.redetect.frames import FrameProcessor, FrameToProcess
 from imgpipeline.redetect.manifest import read_redetection, whole
 from imgpipeline.redetect.run import redetect_day
-from imgpipeline.settings import Settings
 from imgpipeline.settings.variables import SourceLimits
 from imgpipeline_tests.daily.builds import build_comparison
 from imgpipeline_tests.ledger.samples import append, writer
@@ -35,9 +34,7 @@ from imgpipeline_tests.redetect.days import (
 
 
 @pytest.mark.medium
-def test_the_same_model_with_the_same_threshold_finds_row_by_row_what_live_detection_found(
-    settings: Settings, store: ObjectStore
-) -> None:
+def test_the_same_model_with_the_same_threshold_finds_row_by_row_what_live_detection_found(settings, store):
     build_live(settings, store, range(30))
     before = {table: store.get(day_table_key(table, DAY)) for table in ("frames", "detections")}
     done = redetect_day(redetector(settings, store, "demo"), DAY)
@@ -50,9 +47,7 @@ def test_the_same_model_with_the_same_threshold_finds_row_by_row_what_live_detec
 
 
 @pytest.mark.medium
-def test_another_threshold_finds_what_the_detector_finds_in_each_picture(
-    settings: Settings, store: ObjectStore
-) -> None:
+def test_another_threshold_finds_what_the_detector_finds_in_each_picture(settings, store):
     frames = build_live(settings, store, range(9))
     done = redetect_day(redetector(settings, store), DAY)
     looker = FrameProcessor(settings, ImageReader(store, settings), detector(LOW))
@@ -81,9 +76,7 @@ def test_another_threshold_finds_what_the_detector_finds_in_each_picture(
 
 
 @pytest.mark.medium
-def test_pictures_that_are_gone_damaged_or_others_are_outcomes_with_a_code(
-    settings: Settings, store: ObjectStore
-) -> None:
+def test_pictures_that_are_gone_damaged_or_others_are_outcomes_with_a_code(settings, store):
     frames = build_live(settings, store, range(10))
     paths = [frame.source_image_path for frame in frames]
     store.delete(paths[1])
@@ -100,7 +93,7 @@ def test_pictures_that_are_gone_damaged_or_others_are_outcomes_with_a_code(
     assert not {frames[n].frame_id for n in wrong} & {row["frame_id"] for row in redetected_rows(store, "detections")}
 
 
-def test_a_gated_frame_stays_gated(settings: Settings, store: ObjectStore) -> None:
+def test_a_gated_frame_stays_gated(settings, store):
     first = add_frames(settings, store, range(3))
     gated = replace(first[0], frame_id="ab" * 16, offset=3, status=FrameStatus.GATED, gate_reason="dark",
                     timestamp=first[0].timestamp + timedelta(hours=1), detections=())  # fmt: skip
@@ -113,7 +106,7 @@ def test_a_gated_frame_stays_gated(settings: Settings, store: ObjectStore) -> No
 
 
 @pytest.mark.medium
-def test_only_the_late_frames_of_a_day_are_processed(settings: Settings, store: ObjectStore) -> None:
+def test_only_the_late_frames_of_a_day_are_processed(settings, store):
     build_live(settings, store, range(10))
     redetect_day(redetector(settings, store), DAY)
     build_live(settings, store, [50, 20, 21])
@@ -125,7 +118,7 @@ def test_only_the_late_frames_of_a_day_are_processed(settings: Settings, store: 
 
 
 @pytest.mark.medium
-def test_failed_frames_are_tried_again_once_the_day_has_news(settings: Settings, store: ObjectStore) -> None:
+def test_failed_frames_are_tried_again_once_the_day_has_news(settings, store):
     frames = build_live(settings, store, range(4))
     path = frames[2].source_image_path
     data = store.get(path)
@@ -138,7 +131,7 @@ def test_failed_frames_are_tried_again_once_the_day_has_news(settings: Settings,
 
 
 @pytest.mark.medium
-def test_another_recipe_takes_nothing_over(settings: Settings, store: ObjectStore) -> None:
+def test_another_recipe_takes_nothing_over(settings, store):
     build_live(settings, store, range(5))
     redetect_day(redetector(settings, store), DAY)
     changed = settings.model_copy(update={"max_image_pixels": 50_000_000})
@@ -146,7 +139,7 @@ def test_another_recipe_takes_nothing_over(settings: Settings, store: ObjectStor
 
 
 @pytest.mark.medium
-def test_no_part_is_left_and_nothing_else_is_written(settings: Settings, store: ObjectStore) -> None:
+def test_no_part_is_left_and_nothing_else_is_written(settings, store):
     build_live(settings, store, range(9))
     redetect_day(redetector(settings, store), DAY)
     assert objects_below(store, "redetections") == [
@@ -156,7 +149,7 @@ def test_no_part_is_left_and_nothing_else_is_written(settings: Settings, store: 
     assert whole(read_redetection(store, LOW, DAY)) is not None
 
 
-def test_a_day_without_frames_gives_empty_tables(settings: Settings, store: ObjectStore) -> None:
+def test_a_day_without_frames_gives_empty_tables(settings, store):
     rebuild_day(store, DAY, now=NOON)
     manifest = redetect_day(redetector(settings, store), DAY).manifest
     assert (manifest.frames, manifest.rows) == (0, 0)
@@ -164,14 +157,14 @@ def test_a_day_without_frames_gives_empty_tables(settings: Settings, store: Obje
     assert redetect_day(redetector(settings, store), DAY).skipped
 
 
-def test_a_day_without_a_table_is_an_error_that_names_the_command(settings: Settings, store: ObjectStore) -> None:
+def test_a_day_without_a_table_is_an_error_that_names_the_command(settings, store):
     add_frames(settings, store, [0])
     with pytest.raises(PermanentError, match=r"materialize -m imgpipeline\.definitions --select frames,detections"):
         redetect_day(redetector(settings, store), DAY)
 
 
 @pytest.mark.medium
-def test_progress_reaches_all_frames(settings: Settings, store: ObjectStore) -> None:
+def test_progress_reaches_all_frames(settings, store):
     build_live(settings, store, range(10))
     told: list[tuple[int, int]] = []
     redetect_day(redetector(settings, store), DAY, progress=lambda done, total: told.append((done, total)))
@@ -179,7 +172,7 @@ def test_progress_reaches_all_frames(settings: Settings, store: ObjectStore) -> 
 
 
 @pytest.mark.medium
-def test_the_stored_columns_are_the_documented_ones(settings: Settings, store: ObjectStore) -> None:
+def test_the_stored_columns_are_the_documented_ones(settings, store):
     build_live(settings, store, range(4))
     redetect_day(redetector(settings, store), DAY)
     build_comparison(settings, store, DAY, now=NOON)
@@ -199,7 +192,7 @@ def test_the_stored_columns_are_the_documented_ones(settings: Settings, store: O
             assert all(column.meaning.endswith(".") for column in table.columns)
 
 
-def test_any_engine_reads_models_and_days_from_the_paths(settings: Settings, store: ObjectStore) -> None:
+def test_any_engine_reads_models_and_days_from_the_paths(settings, store):
     build_live(settings, store, range(4))
     redetect_day(redetector(settings, store), DAY)
     folder = settings.store_url.removeprefix("file://")
@@ -211,7 +204,7 @@ def test_any_engine_reads_models_and_days_from_the_paths(settings: Settings, sto
 
 
 @pytest.mark.medium
-def test_a_picture_that_image_retention_has_deleted_says_so(settings: Settings, store: ObjectStore) -> None:
+def test_a_picture_that_image_retention_has_deleted_says_so(settings, store):
     build_live(settings, store, range(2))
     limits = settings.model_copy(update={"keep_images_bytes": SourceLimits(1)})
     assert retain_images(store, limits, now=NOON).images == 2

@@ -27,7 +27,7 @@ MakeReport = Callable[..., Built[Any]]
 @pytest.fixture
 def settings(tmp_path: Path) -> Settings:
     """The settings of a fresh store in a folder."""
-    return Settings(_env_file=None, store_url=(tmp_path / "store").as_uri())  # type: ignore[call-arg]  # pydantic-settings' own argument
+    return Settings(_env_file=None, store_url=(tmp_path / "store").as_uri())
 
 
 @pytest.fixture

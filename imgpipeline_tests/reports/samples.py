@@ -25,7 +25,7 @@ def seen(
         source_image_path=f"images/{offset}.jpg",
         detections=found,
     )
-    return replace(made, **changes)  # type: ignore[arg-type]  # fields by name
+    return replace(made, **changes)
 
 
 def write_busy_day(store: ObjectStore) -> list[Frame]:

@@ -21,15 +21,13 @@ from imgpipeline.settings import Settings
 from imgpipeline_tests.daily.builds import build_report, build_tracks
 from imgpipeline_tests.lake.samples import seen as shot
 from imgpipeline_tests.ledger.samples import DAY, append, dead_letter, frame, write_chain
-from imgpipeline_tests.reports.conftest import AFTERWARDS, MakeReport, audit_all, build_tables, key_of, picture
+from imgpipeline_tests.reports.conftest import AFTERWARDS, audit_all, build_tables, key_of, picture
 from imgpipeline_tests.reports.reading import ReadPage, assert_self_contained
 from imgpipeline_tests.reports.samples import seen, write_busy_day
 
 
 @pytest.mark.medium
-def test_the_same_inputs_give_the_same_bytes(
-    store: ObjectStore, settings: Settings, report: MakeReport, tmp_path: Path
-):
+def test_the_same_inputs_give_the_same_bytes(store, settings, report, tmp_path):
     write_busy_day(store)
     store.put("images/3.jpg", picture())
     build_tables(store, settings)
@@ -42,7 +40,7 @@ def test_the_same_inputs_give_the_same_bytes(
 
 
 @pytest.mark.medium
-def test_a_report_shows_the_last_audit_of_its_tables(store: ObjectStore, settings: Settings, report: MakeReport):
+def test_a_report_shows_the_last_audit_of_its_tables(store, settings, report):
     chain = write_chain(store, [seen(0)])
     build_tables(store, settings)
     before = report()
@@ -66,9 +64,7 @@ def test_a_report_shows_the_last_audit_of_its_tables(store: ObjectStore, setting
 
 
 @pytest.mark.medium
-def test_an_audit_without_changes_does_not_rebuild_the_report(
-    store: ObjectStore, settings: Settings, report: MakeReport
-):
+def test_an_audit_without_changes_does_not_rebuild_the_report(store, settings, report):
     write_chain(store, [seen(0)])
     build_tables(store, settings)
     audit_all(store)
@@ -77,7 +73,7 @@ def test_an_audit_without_changes_does_not_rebuild_the_report(
     assert report().skipped
 
 
-def test_the_error_for_a_day_without_tables_names_the_build_command(store: ObjectStore, report: MakeReport):
+def test_the_error_for_a_day_without_tables_names_the_build_command(store, report):
     write_chain(store, [seen(0)])
     with pytest.raises(PermanentError, match="tables are not built yet") as error:
         report(tables=False)
@@ -85,9 +81,7 @@ def test_the_error_for_a_day_without_tables_names_the_build_command(store: Objec
 
 
 @pytest.mark.medium
-def test_the_next_report_includes_a_summary_that_was_built_later(
-    store: ObjectStore, settings: Settings, report: MakeReport
-):
+def test_the_next_report_includes_a_summary_that_was_built_later(store, settings, report):
     write_chain(store, [seen(0)])
     rebuild_day(store, DAY, now=AFTERWARDS)
     audit_all(store)
@@ -100,7 +94,7 @@ def test_the_next_report_includes_a_summary_that_was_built_later(
 
 
 @pytest.mark.medium
-def test_the_end_of_the_day_rebuilds_the_report(store: ObjectStore, report: MakeReport):
+def test_the_end_of_the_day_rebuilds_the_report(store, report):
     write_chain(store, [seen(0)])
     evening = datetime(2026, 1, 9, 23, 59, 59, tzinfo=UTC)
     assert "The day is not over" in ReadPage(store.get(key_of(report(now=evening)))).text
@@ -111,7 +105,7 @@ def test_the_end_of_the_day_rebuilds_the_report(store: ObjectStore, report: Make
 
 
 @pytest.mark.medium
-def test_another_summary_threshold_rebuilds_the_report(store: ObjectStore, settings: Settings, report: MakeReport):
+def test_another_summary_threshold_rebuilds_the_report(store, settings, report):
     write_chain(store, [seen(0)])
     report()
     stricter = settings.model_copy(update={"summary_threshold": 0.9})
@@ -121,7 +115,7 @@ def test_another_summary_threshold_rebuilds_the_report(store: ObjectStore, setti
 
 
 @pytest.mark.medium
-def test_a_slow_build_does_not_replace_a_newer_report(store: ObjectStore, settings: Settings, tmp_path: Path):
+def test_a_slow_build_does_not_replace_a_newer_report(store, settings, tmp_path):
     chain = write_chain(store, [seen(0)])
     rebuild_day(store, DAY, now=AFTERWARDS)
     overtaken = threading.Event()
@@ -142,7 +136,7 @@ def test_a_slow_build_does_not_replace_a_newer_report(store: ObjectStore, settin
 
 
 @pytest.mark.medium
-def test_reading_a_report_stores_none(store: ObjectStore, settings: Settings, tmp_path: Path):
+def test_reading_a_report_stores_none(store, settings, tmp_path):
     write_chain(store, [seen(0)])
     rebuild_day(store, DAY, now=AFTERWARDS)
     catalogue = "metadata_followers/days.json.zst"  # notes how far the ledger was read
@@ -155,7 +149,7 @@ def test_reading_a_report_stores_none(store: ObjectStore, settings: Settings, tm
 
 
 @pytest.mark.medium
-def test_an_old_stored_report_is_not_shown(store: ObjectStore, settings: Settings, tmp_path: Path):
+def test_an_old_stored_report_is_not_shown(store, settings, tmp_path):
     chain = write_chain(store, [seen(0)])
     rebuild_day(store, DAY, now=AFTERWARDS)
     build_report(store, settings, DAY, now=AFTERWARDS, cache_dir=tmp_path / "cache")
@@ -164,7 +158,7 @@ def test_an_old_stored_report_is_not_shown(store: ObjectStore, settings: Setting
     assert ReadPage(page).numbers["frames"] == "2"
 
 
-def test_the_error_for_an_empty_day_names_other_days(store: ObjectStore, report: MakeReport):
+def test_the_error_for_an_empty_day_names_other_days(store, report):
     with pytest.raises(PermanentError, match="no frames at all"):
         report(tables=False)
     days = [DAY + timedelta(days=n) for n in range(12)]
@@ -179,12 +173,10 @@ def test_the_error_for_an_empty_day_names_other_days(store: ObjectStore, report:
 
 
 @pytest.mark.medium
-def test_the_report_shows_tables_that_differ_from_the_ledger(
-    store: ObjectStore, settings: Settings, report: MakeReport, tmp_path: Path
-):
+def test_the_report_shows_tables_that_differ_from_the_ledger(store, settings, report, tmp_path):
     write_chain(store, [seen(0), seen(1), seen(2, labels=("dog", "car"))])
     build_tables(store, settings)
-    shorter = open_store(Settings(_env_file=None, store_url=(tmp_path / "other").as_uri()))  # type: ignore[call-arg]  # pydantic-settings' own argument
+    shorter = open_store(Settings(_env_file=None, store_url=(tmp_path / "other").as_uri()))
     write_chain(shorter, [seen(0), seen(1), seen(2)])
     rebuild_day(shorter, DAY, now=AFTERWARDS)
     store.put(day_table_key("detections", DAY), shorter.get(day_table_key("detections", DAY)))
@@ -226,9 +218,7 @@ def read_local(store: ObjectStore, settings: Settings, zone: str, day: date, tmp
 
 @pytest.mark.medium
 @cases
-def test_the_numbers_are_those_of_the_local_day(
-    store: ObjectStore, settings: Settings, tmp_path: Path, zone: str, day: date
-):
+def test_the_numbers_are_those_of_the_local_day(store, settings, tmp_path, zone, day):
     found = [(at.astimezone(ZoneInfo(zone)), source, label) for at, source, label in write_days(store, settings, day)]
     of_day = [row for row in found if row[0].date() == day]
     html, page = read_local(store, settings, zone, day, tmp_path)
@@ -253,7 +243,7 @@ def test_the_numbers_are_those_of_the_local_day(
 
 
 @pytest.mark.medium
-def test_an_hour_that_is_repeated_is_told_apart_by_its_offset(store: ObjectStore, settings: Settings, tmp_path: Path):
+def test_an_hour_that_is_repeated_is_told_apart_by_its_offset(store, settings, tmp_path):
     write_days(store, settings, CASES["25 hours"][1])
     html, page = read_local(store, settings, *CASES["25 hours"], tmp_path)
     headline = read_headline(html)
@@ -263,7 +253,7 @@ def test_an_hour_that_is_repeated_is_told_apart_by_its_offset(store: ObjectStore
 
 
 @pytest.mark.medium
-def test_the_audit_is_that_of_the_utc_days(store: ObjectStore, settings: Settings, tmp_path: Path):
+def test_the_audit_is_that_of_the_utc_days(store, settings, tmp_path):
     """One of the two is not built, so the tables are behind."""
     first = datetime(2026, 1, 8, 20, tzinfo=UTC)
     frames = [shot(n, ["car"], at.date(), timestamp=at) for n, at in enumerate((first, first + timedelta(hours=8)))]
@@ -280,9 +270,7 @@ def test_the_audit_is_that_of_the_utc_days(store: ObjectStore, settings: Setting
 
 
 @pytest.mark.medium
-def test_a_utc_day_that_is_not_tracked_is_named_with_the_command(
-    store: ObjectStore, settings: Settings, tmp_path: Path
-):
+def test_a_utc_day_that_is_not_tracked_is_named_with_the_command(store, settings, tmp_path):
     write_days(store, settings, date(2026, 1, 9))
     build_tracks(store, date(2026, 1, 9), settings=settings, now=datetime(2026, 12, 1, tzinfo=UTC))
     _, page = read_local(store, settings, "Asia/Kolkata", date(2026, 1, 9), tmp_path)
@@ -291,7 +279,7 @@ def test_a_utc_day_that_is_not_tracked_is_named_with_the_command(
 
 
 @pytest.mark.medium
-def test_a_day_that_does_not_exist_or_is_empty_is_an_error(store: ObjectStore, settings: Settings, tmp_path: Path):
+def test_a_day_that_does_not_exist_or_is_empty_is_an_error(store, settings, tmp_path):
     write_days(store, settings, date(2026, 1, 9))
     with pytest.raises(PermanentError, match="calendar skips that day"):
         read_local(store, settings, "Pacific/Apia", date(2011, 12, 30), tmp_path)

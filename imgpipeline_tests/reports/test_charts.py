@@ -43,9 +43,7 @@ def stacked(draw: st.DrawFn) -> tuple[list[str], list[Series]]:
 
 
 @given(stacked(), texts, texts)
-def test_bars_are_as_high_as_their_numbers_and_stand_on_each_other(
-    chart: tuple[list[str], list[Series]], title: str, text: str
-):
+def test_bars_are_as_high_as_their_numbers_and_stand_on_each_other(chart, title, text):
     columns, series = chart
     root = parse(bar_chart(Caption("c", title, text), columns, series))
     height = float(root.get("height") or 0)
@@ -65,7 +63,7 @@ def test_bars_are_as_high_as_their_numbers_and_stand_on_each_other(
 
 
 @given(stacked())
-def test_every_bar_says_its_column_series_and_number(chart: tuple[list[str], list[Series]]):
+def test_every_bar_says_its_column_series_and_number(chart):
     columns, series = chart
     root = parse(bar_chart(CAPTION, columns, series))
     told = sorted(rect.findtext("title") or "" for rect in marks(root, *(one.style for one in series)))
@@ -79,7 +77,7 @@ def test_every_bar_says_its_column_series_and_number(chart: tuple[list[str], lis
 
 
 @given(st.lists(st.integers(0, 10**7), min_size=1, max_size=30))
-def test_bins_of_a_histogram_lie_side_by_side_and_are_as_high_as_their_counts(bins: list[int]):
+def test_bins_of_a_histogram_lie_side_by_side_and_are_as_high_as_their_counts(bins):
     edges = [str(at) for at in range(len(bins) + 1)]
     root = parse(bar_chart(CAPTION, edges, [Series("frames", tuple(bins), "bin")], height_px=170, edges=True))
     scale = (170 - 8 - 22) / nice_ticks(max(bins))[-1]
@@ -93,7 +91,7 @@ def test_bins_of_a_histogram_lie_side_by_side_and_are_as_high_as_their_counts(bi
 
 
 @given(st.lists(counts, min_size=1))
-def test_a_cell_is_the_darker_the_more(values: list[int]):
+def test_a_cell_is_the_darker_the_more(values):
     shown = [heat(value, max(values)) for value in sorted(values)]
     assert shown == sorted(shown)
     assert all((tone > 0) == (value > 0) for value, tone in zip(sorted(values), shown, strict=True))
@@ -101,7 +99,7 @@ def test_a_cell_is_the_darker_the_more(values: list[int]):
 
 
 @given(st.lists(counts, max_size=24), texts)
-def test_a_strip_is_proportional(values: list[int], told: str):
+def test_a_strip_is_proportional(values, told):
     largest = max(values, default=0)
     root = parse(strip(values, largest, told))
     assert root.get("aria-label") == visible(told)
@@ -110,14 +108,14 @@ def test_a_strip_is_proportional(values: list[int], told: str):
 
 
 @given(counts, st.integers(1, 10**9))
-def test_a_bar_across_is_as_long_as_its_share(value: int, larger: int):
+def test_a_bar_across_is_as_long_as_its_share(value, larger):
     largest = max(value, larger)
     rect = marks(parse(bar(value, largest, "s3")), "s3")[0]
     assert pixels(rect, "width") == pytest.approx(100 * value / largest, abs=0.001)
 
 
 @pytest.mark.parametrize("hostile", HOSTILE)
-def test_texts_stay_texts(hostile: str):
+def test_texts_stay_texts(hostile):
     chart = bar_chart(Caption("c", hostile, hostile), [hostile], [Series(hostile, (1,), "s0")])
     for svg in (chart, strip([1], 1, hostile)):
         root = parse(svg)
@@ -135,7 +133,7 @@ def test_a_chart_is_named_and_described():
 
 
 @given(st.integers(0, 10**12))
-def test_ticks_are_round_few_and_reach_the_largest(largest: int):
+def test_ticks_are_round_few_and_reach_the_largest(largest):
     ticks = nice_ticks(largest)
     step = ticks[1] - ticks[0]
     assert ticks[0] == 0

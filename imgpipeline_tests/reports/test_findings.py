@@ -2,7 +2,6 @@
 
 import base64
 from datetime import date, timedelta
-from pathlib import Path
 
 import cv2
 import numpy as np
@@ -18,7 +17,7 @@ from imgpipeline.reports.wording import DASH
 from imgpipeline.settings import Settings
 from imgpipeline_tests.daily.builds import build_table, build_tracks
 from imgpipeline_tests.ledger.samples import DAY, frame, write_chain
-from imgpipeline_tests.reports.conftest import AFTERWARDS, MakeReport, picture
+from imgpipeline_tests.reports.conftest import AFTERWARDS, picture
 from imgpipeline_tests.reports.reading import ReadPage, assert_self_contained
 from imgpipeline_tests.reports.samples import ROAD_RULES, write_driving_day
 from imgpipeline_tests.tracking.films import Car, film
@@ -58,7 +57,7 @@ def images(page: ReadPage, alt: str) -> list[np.ndarray]:
 
 
 @pytest.mark.medium
-def test_the_report_names_the_command_for_each_table_that_is_not_built(day: ObjectStore, report: MakeReport):
+def test_the_report_names_the_command_for_each_table_that_is_not_built(day, report):
     built = report()
     assert (built.manifest.objects, built.manifest.crossings, built.manifest.events) == (None, None, None)
     page = read(day)
@@ -70,7 +69,7 @@ def test_the_report_names_the_command_for_each_table_that_is_not_built(day: Obje
 
 
 @pytest.mark.medium
-def test_the_report_shows_unique_objects_and_raw_tracks(day: ObjectStore, settings: Settings, report: MakeReport):
+def test_the_report_shows_unique_objects_and_raw_tracks(day, settings, report):
     track(day, settings)
     assert report().manifest.objects == 2
     page = read(day)
@@ -86,7 +85,7 @@ def test_the_report_shows_unique_objects_and_raw_tracks(day: ObjectStore, settin
 
 
 @pytest.mark.medium
-def test_tracks_are_drawn_where_the_objects_went(day: ObjectStore, settings: Settings, report: MakeReport):
+def test_tracks_are_drawn_where_the_objects_went(day, settings, report):
     track(day, settings)
     report()
     page = read(day)
@@ -102,7 +101,7 @@ def test_tracks_are_drawn_where_the_objects_went(day: ObjectStore, settings: Set
 
 
 @pytest.mark.medium
-def test_the_report_shows_zones_lines_and_events(day: ObjectStore, settings: Settings, report: MakeReport):
+def test_the_report_shows_zones_lines_and_events(day, settings, report):
     track(day, settings)
     evaluate(day, settings)
     headline = report().manifest
@@ -121,7 +120,7 @@ def test_the_report_shows_zones_lines_and_events(day: ObjectStore, settings: Set
 
 
 @pytest.mark.medium
-def test_the_report_of_a_day_without_findings_says_so(day: ObjectStore, settings: Settings, report: MakeReport):
+def test_the_report_of_a_day_without_findings_says_so(day, settings, report):
     evaluate(day, settings, '[[rule]]\nname = "crowd"\nkind = "count"\nabove = 50\n')
     assert report().manifest.events == 0
     text = read(day).text
@@ -131,9 +130,7 @@ def test_the_report_of_a_day_without_findings_says_so(day: ObjectStore, settings
 
 
 @pytest.mark.medium
-def test_only_a_new_version_of_these_tables_rebuilds_the_report(
-    day: ObjectStore, settings: Settings, report: MakeReport
-):
+def test_only_a_new_version_of_these_tables_rebuilds_the_report(day, settings, report):
     assert not report().skipped
     track(day, settings)
     assert not report().skipped
@@ -152,7 +149,7 @@ def test_only_a_new_version_of_these_tables_rebuilds_the_report(
 
 
 @pytest.mark.medium
-def test_a_local_day_shows_its_own_hours(day: ObjectStore, settings: Settings, tmp_path: Path):
+def test_a_local_day_shows_its_own_hours(day, settings, tmp_path):
     """12:00 UTC is 23:00 in Sydney."""
     track(day, settings)
     evaluate(day, settings)
@@ -164,7 +161,7 @@ def test_a_local_day_shows_its_own_hours(day: ObjectStore, settings: Settings, t
 
 
 @pytest.mark.medium
-def test_names_from_outside_stay_text(store: ObjectStore, settings: Settings, report: MakeReport):
+def test_names_from_outside_stay_text(store, settings, report):
     source, label = '"><img src=https://example.test/a.png>', "<script>alert(1)</script>"
     first = frame(0).timestamp
     cars = [Car(first, first + timedelta(minutes=2), label)]

@@ -13,14 +13,14 @@ import pytest
 from imgpipeline.contracts.notices import NoticeKind
 from imgpipeline.contracts.outcomes import Frame, FrameStatus
 from imgpipeline.lake.days.derived import Built
-from imgpipeline.objectstore import ObjectStore, open_store
+from imgpipeline.objectstore import open_store
 from imgpipeline.reports.figures import Headline, read_headline
 from imgpipeline.reports.wording import duration, number, share
 from imgpipeline.settings import Settings
 from imgpipeline_tests.daily.builds import build_report
 from imgpipeline_tests.ledger.samples import DAY, write_chain
 from imgpipeline_tests.ledger.sessions import account, said, shot
-from imgpipeline_tests.reports.conftest import AFTERWARDS, MakeReport, audit_all, build_tables, key_of
+from imgpipeline_tests.reports.conftest import AFTERWARDS, audit_all, build_tables, key_of
 from imgpipeline_tests.reports.reading import ReadPage, assert_self_contained
 from imgpipeline_tests.reports.samples import write_busy_day
 
@@ -44,7 +44,7 @@ class BusyDay:
 @pytest.fixture(scope="module")
 def busy(tmp_path_factory: pytest.TempPathFactory) -> BusyDay:
     folder: Path = tmp_path_factory.mktemp("busy")
-    settings = Settings(_env_file=None, store_url=(folder / "store").as_uri())  # type: ignore[call-arg]  # pydantic-settings' own argument
+    settings = Settings(_env_file=None, store_url=(folder / "store").as_uri())
     store = open_store(settings)
     frames = write_busy_day(store)
     build_tables(store, settings)
@@ -55,7 +55,7 @@ def busy(tmp_path_factory: pytest.TempPathFactory) -> BusyDay:
 
 
 @pytest.mark.medium
-def test_the_day_has_something_of_everything(busy: BusyDay):
+def test_the_day_has_something_of_everything(busy):
     assert len(busy.frames) == 67
     assert {f.status for f in busy.frames} == set(FrameStatus)
     assert len({f.partition for f in busy.frames}) == 2
@@ -71,7 +71,7 @@ def observed_s(frames: Iterable[Frame]) -> float:
 
 
 @pytest.mark.medium
-def test_the_numbers_at_the_top_are_those_of_the_ledger(busy: BusyDay):
+def test_the_numbers_at_the_top_are_those_of_the_ledger(busy):
     hours = Counter(f.timestamp.hour for f in busy.frames for _ in f.detections)
     hour, count = max(sorted(hours.items()), key=lambda pair: pair[1])
     assert busy.page.numbers == {
@@ -87,7 +87,7 @@ def test_the_numbers_at_the_top_are_those_of_the_ledger(busy: BusyDay):
 
 
 @pytest.mark.medium
-def test_counts_by_label_and_hour_are_those_of_the_ledger(busy: BusyDay):
+def test_counts_by_label_and_hour_are_those_of_the_ledger(busy):
     counted = Counter((d.label, f.timestamp.hour) for f in busy.frames for d in f.detections)
     header, *rows = busy.page.section("Labels over the day")
     shown = {(row[0], int(hour)): int(cell) for row in rows for hour, cell in zip(header[1:], row[1:], strict=True)}
@@ -100,7 +100,7 @@ def test_counts_by_label_and_hour_are_those_of_the_ledger(busy: BusyDay):
     assert len(rows) == len({hour for _, hour in counted})
 
 
-def test_counts_by_source_and_label_are_those_of_the_ledger(busy: BusyDay):
+def test_counts_by_source_and_label_are_those_of_the_ledger(busy):
     counted = Counter((f.source, d.label) for f in busy.frames for d in f.detections)
     header, *rows = busy.page.section("Labels by source")
     shown = {(row[0], label): int(cell) for row in rows for label, cell in zip(header[1:], row[1:], strict=True)}
@@ -110,7 +110,7 @@ def test_counts_by_source_and_label_are_those_of_the_ledger(busy: BusyDay):
     assert len(sums) > 1
 
 
-def test_the_table_of_labels_is_that_of_the_ledger(busy: BusyDay):
+def test_the_table_of_labels_is_that_of_the_ledger(busy):
     _, *rows = busy.page.section("labels")
     found = [d for f in busy.frames for d in f.detections]
     assert {row[0] for row in rows} == {d.label for d in found}
@@ -127,7 +127,7 @@ def test_the_table_of_labels_is_that_of_the_ledger(busy: BusyDay):
         ]
 
 
-def test_frames_by_hour_are_those_of_the_ledger(busy: BusyDay):
+def test_frames_by_hour_are_those_of_the_ledger(busy):
     _, *rows = busy.page.section("Frames by hour")
     processed = Counter(f.timestamp.hour for f in busy.frames if f.status is FrameStatus.PROCESSED)
     assert {int(row[0][:2]): int(row[1]) for row in rows if row[1] != "0"} == processed
@@ -135,7 +135,7 @@ def test_frames_by_hour_are_those_of_the_ledger(busy: BusyDay):
     assert sum(int(row[3]) for row in rows) == 2
 
 
-def test_the_activity_of_sources_is_that_of_the_ledger(busy: BusyDay):
+def test_the_activity_of_sources_is_that_of_the_ledger(busy):
     rows = {row[0]: row for row in busy.page.section("sources")[1:]}
     for source in {f.source for f in busy.frames}:
         of_it = [f for f in busy.frames if f.source == source]
@@ -157,7 +157,7 @@ def test_the_activity_of_sources_is_that_of_the_ledger(busy: BusyDay):
         )
 
 
-def test_histograms_count_every_frame(busy: BusyDay):
+def test_histograms_count_every_frame(busy):
     for title in ("Encoded image size", "Latency from frame to outcome", "Brightness (mean luma, 0 to 255)"):
         assert sum(int(row[1]) for row in busy.page.section(title)[1:]) == len(busy.frames), title
     assert busy.page.section("Latency from frame to outcome")[1][0] == f"2 s {DASH} 4 s"
@@ -166,7 +166,7 @@ def test_histograms_count_every_frame(busy: BusyDay):
     assert (dimensions, frames) == ("640 \N{MULTIPLICATION SIGN} 480", str(len(busy.frames)))
 
 
-def test_the_audit_of_the_day_is_shown(busy: BusyDay):
+def test_the_audit_of_the_day_is_shown(busy):
     rows = {row[0]: row[1:] for row in busy.page.section("audit")}
     assert rows["frames"] == ["67", "67", "equal"]
     assert rows["detections"][0] == str(sum(len(f.detections) for f in busy.frames))
@@ -176,7 +176,7 @@ def test_the_audit_of_the_day_is_shown(busy: BusyDay):
     assert "Audit: ok" in busy.page.text
 
 
-def test_a_program_finds_the_figures_in_the_page(busy: BusyDay):
+def test_a_program_finds_the_figures_in_the_page(busy):
     found = read_headline(busy.html)
     assert found == busy.built.manifest
     assert found is not None
@@ -192,7 +192,7 @@ def test_other_pages_have_no_figures():
     assert read_headline(b'<meta name="imgpipeline-report" content="{&quot;version&quot;: 2}">') is None
 
 
-def test_a_page_is_self_contained(busy: BusyDay):
+def test_a_page_is_self_contained(busy):
     assert_self_contained(busy.page)
     styles = busy.html.decode().split("<style>")[1].split("</style>")[0]
     assert "url(" not in styles
@@ -204,7 +204,7 @@ def test_a_page_is_self_contained(busy: BusyDay):
 
 
 @pytest.mark.medium
-def test_accounts_and_observed_time_are_shown(store: ObjectStore, report: MakeReport, read: Read):
+def test_accounts_and_observed_time_are_shown(store, report, read):
     write_chain(
         store,
         [said(0, STARTED), shot(1), shot(2), account(3, 2, gated=5, dropped={"queue": 3, "fps": 1}, failed=1)],
@@ -219,14 +219,14 @@ def test_accounts_and_observed_time_are_shown(store: ObjectStore, report: MakeRe
 
 
 @pytest.mark.medium
-def test_a_source_without_frames_still_has_observed_time(store: ObjectStore, read: Read):
+def test_a_source_without_frames_still_has_observed_time(store, read):
     write_chain(store, [said(0, STARTED), account(1, 0, observed_s=60)])
     page = read()
     assert (page.numbers["frames"], page.numbers["observed"]) == ("0", "1 min")
 
 
 @pytest.mark.medium
-def test_a_source_without_notices_has_no_accounts(store: ObjectStore, report: MakeReport, read: Read):
+def test_a_source_without_notices_has_no_accounts(store, report, read):
     write_chain(store, [shot(0, session=None)])
     assert not read().section(ACCOUNTS)
     assert (report().manifest.received, report().manifest.notices) == (None, 0)

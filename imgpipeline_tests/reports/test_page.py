@@ -5,7 +5,6 @@ import re
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import timedelta
-from pathlib import Path
 
 import cv2
 import numpy as np
@@ -14,13 +13,11 @@ import pytest
 from imgpipeline.contracts.keys import segment_key
 from imgpipeline.contracts.outcomes import DeadLetter
 from imgpipeline.errors import DeadLetterCode
-from imgpipeline.objectstore import ObjectStore
 from imgpipeline.objectstore.images import DeletedImages, write_deleted
 from imgpipeline.reports.build import current_page
-from imgpipeline.settings import Settings
 from imgpipeline_tests.lake.counting_store import CountingStore
 from imgpipeline_tests.ledger.samples import CHAIN, DAY, append, dead_letter, frame, write_chain
-from imgpipeline_tests.reports.conftest import AFTERWARDS, MakeReport, build_tables, key_of, picture
+from imgpipeline_tests.reports.conftest import AFTERWARDS, build_tables, key_of, picture
 from imgpipeline_tests.reports.reading import ReadPage, assert_self_contained
 from imgpipeline_tests.reports.samples import seen
 
@@ -38,7 +35,7 @@ Read = Callable[[], ReadPage]
 
 
 @pytest.mark.medium
-def test_text_from_outside_stays_text(store: ObjectStore, read: Read):
+def test_text_from_outside_stays_text(store, read):
     at = frame(0).timestamp
     frames = [
         seen(n, labels=(text, "car"), source=text, source_image_path=text, model_used=text)
@@ -61,7 +58,7 @@ def test_text_from_outside_stays_text(store: ObjectStore, read: Read):
 
 
 @pytest.mark.medium
-def test_a_page_of_many_labels_sources_and_dead_letters_stays_small(store: ObjectStore, report: MakeReport):
+def test_a_page_of_many_labels_sources_and_dead_letters_stays_small(store, report):
     frames = [
         seen(n, hour=n % 24, labels=tuple(f"label-{(n * 5 + k) % 400}" for k in range(5)), source=f"cam-{n}")
         for n in range(300)
@@ -78,7 +75,7 @@ def test_a_page_of_many_labels_sources_and_dead_letters_stays_small(store: Objec
 
 
 @pytest.mark.medium
-def test_a_day_without_frames_has_a_page(store: ObjectStore, settings: Settings, read: Read):
+def test_a_day_without_frames_has_a_page(store, settings, read):
     write_chain(store, [replace(frame(0), timestamp=frame(0).timestamp + timedelta(days=1))])
     build_tables(store, settings)
     page = read()
@@ -89,7 +86,7 @@ def test_a_day_without_frames_has_a_page(store: ObjectStore, settings: Settings,
     assert_self_contained(page)
 
 
-def test_a_day_of_dead_letters_only_has_a_page(store: ObjectStore, read: Read):
+def test_a_day_of_dead_letters_only_has_a_page(store, read):
     unnamed = replace(dead_letter(2), code=DeadLetterCode.INVALID_MESSAGE, message="Not JSON.", source=None)
     write_chain(store, [dead_letter(0), dead_letter(1), unnamed])
     page = read()
@@ -100,7 +97,7 @@ def test_a_day_of_dead_letters_only_has_a_page(store: ObjectStore, read: Read):
     assert "not named" in page.text
 
 
-def test_dead_letters_of_another_time_are_counted_under_their_day_and_in_no_hour(store: ObjectStore, read: Read):
+def test_dead_letters_of_another_time_are_counted_under_their_day_and_in_no_hour(store, read):
     later = replace(dead_letter(0), timestamp=frame(0).timestamp + timedelta(days=40))
     write_chain(store, [later, replace(dead_letter(1), timestamp=None), seen(2)])
     page = read()
@@ -111,7 +108,7 @@ def test_dead_letters_of_another_time_are_counted_under_their_day_and_in_no_hour
 
 
 @pytest.mark.medium
-def test_a_dead_letter_is_open_until_a_replay_of_the_day_became_a_frame(store: ObjectStore, read: Read):
+def test_a_dead_letter_is_open_until_a_replay_of_the_day_became_a_frame(store, read):
     records = [dead_letter(0), dead_letter(1), replace(dead_letter(2), replay_of="frames/0/0")]
     chain = write_chain(store, records, [replace(seen(3), replay_of="frames/0/0")])
     text = read().text
@@ -122,7 +119,7 @@ def test_a_dead_letter_is_open_until_a_replay_of_the_day_became_a_frame(store: O
 
 
 @pytest.mark.medium
-def test_the_live_report_reads_only_newer_segments(store: ObjectStore, settings: Settings, read: Read, tmp_path: Path):
+def test_the_live_report_reads_only_newer_segments(store, settings, read, tmp_path):
     chain = write_chain(store, [seen(0)], [dead_letter(1)])
     read()
     append(chain, [seen(2), dead_letter(3)])
@@ -132,7 +129,7 @@ def test_the_live_report_reads_only_newer_segments(store: ObjectStore, settings:
     assert not {segment_key(CHAIN, 0), segment_key(CHAIN, 1)} & set(counting.read)
 
 
-def test_a_change_of_the_threshold_within_the_day_is_shown(store: ObjectStore, read: Read):
+def test_a_change_of_the_threshold_within_the_day_is_shown(store, read):
     write_chain(store, [seen(0, hour=1), seen(1, hour=13, confidence_threshold=0.4)])
     page = read()
     assert "A threshold changed within this day." in page.text
@@ -142,7 +139,7 @@ def test_a_change_of_the_threshold_within_the_day_is_shown(store: ObjectStore, r
     ]
 
 
-def test_a_change_of_the_model_within_the_day_is_shown(store: ObjectStore, read: Read):
+def test_a_change_of_the_model_within_the_day_is_shown(store, read):
     chain = write_chain(store, [seen(0, hour=1), seen(1, hour=13)])
     assert "changed within this day" not in read().text
     append(chain, [seen(2, hour=14, model_used="yolox", model_sha256="cd" * 32)])
@@ -150,7 +147,7 @@ def test_a_change_of_the_model_within_the_day_is_shown(store: ObjectStore, read:
 
 
 @pytest.mark.medium
-def test_pictures_are_of_different_sources_and_have_their_boxes_drawn(store: ObjectStore, read: Read):
+def test_pictures_are_of_different_sources_and_have_their_boxes_drawn(store, read):
     plain = picture()
     frames = [seen(n, labels=("car", "dog")[: 1 + n % 2], source=f"cam-{n % 6}") for n in range(12)]
     for n in range(12):
@@ -171,7 +168,7 @@ def differs(jpeg: bytes, plain: bytes) -> bool:
 
 
 @pytest.mark.medium
-def test_a_picture_that_is_gone_is_said(store: ObjectStore, read: Read):
+def test_a_picture_that_is_gone_is_said(store, read):
     write_chain(
         store, [seen(0), seen(1, source="yard"), seen(2, source="out", source_image_path="s3://elsewhere/a.jpg")]
     )
@@ -183,19 +180,19 @@ def test_a_picture_that_is_gone_is_said(store: ObjectStore, read: Read):
     assert page.numbers["frames"] == "3"
 
 
-def test_a_number_can_be_followed_back_by_the_command_that_is_shown(store: ObjectStore, read: Read):
+def test_a_number_can_be_followed_back_by_the_command_that_is_shown(store, read):
     write_chain(store, [seen(0, hour=7, labels=("traffic light",) * 3), seen(1, hour=8)])
     assert "imgpipeline explain --day 2026-01-09 --hour 7 --label 'traffic light'" in read().text
 
 
-def test_the_threshold_of_summaries_is_kept_and_said(store: ObjectStore, settings: Settings, report: MakeReport):
+def test_the_threshold_of_summaries_is_kept_and_said(store, settings, report):
     write_chain(store, [seen(0, labels=("car", "dog", "person"))])
     built = report(changed=settings.model_copy(update={"summary_threshold": 0.6}))
     assert built.manifest.detections == 1
     assert "a confidence of at least 0.6" in ReadPage(store.get(key_of(built))).text
 
 
-def test_a_picture_that_image_retention_has_deleted_says_so(store: ObjectStore, read: Read):
+def test_a_picture_that_image_retention_has_deleted_says_so(store, read):
     key = f"images/gate/{DAY}/a.jpg"
     write_chain(store, [seen(0, source_image_path=key)])
     at = frame(0).timestamp + timedelta(days=30)

@@ -10,7 +10,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-import psycopg2  # type: ignore[import-untyped]  # it has no annotations
+import psycopg2
 
 from imgpipeline_tests.servers import programs
 from imgpipeline_tests.servers.ports import LOOPBACK, free_port

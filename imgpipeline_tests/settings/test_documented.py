@@ -28,7 +28,7 @@ def test_every_setting_is_described_with_its_own_name_first():
 
 
 @pytest.mark.parametrize("name", STABLE)
-def test_stable_names_are_kept(name: str):
+def test_stable_names_are_kept(name):
     assert f"| `IMGPIPELINE_{name}`" in settings_table()
 
 
@@ -36,5 +36,5 @@ def test_stable_names_are_kept(name: str):
     "part",
     ["also `AWS_SECRET_ACCESS_KEY`", "also `KAFKA_PASSWORD`", "| `0.5` |", "Allowed: > 0 and ≤ 1.", "`SASL_SSL`"],
 )
-def test_other_names_defaults_and_limits_are_in_the_table(part: str):
+def test_other_names_defaults_and_limits_are_in_the_table(part):
     assert part in settings_table()

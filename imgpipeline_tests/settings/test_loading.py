@@ -32,7 +32,7 @@ def bare_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
     return tmp_path
 
 
-def test_defaults(tmp_path: Path):
+def test_defaults(tmp_path):
     settings = load_settings()
     assert settings.store_url == (tmp_path / ".imgpipeline" / "store").as_uri()
     assert (settings.kafka_topic, settings.model) == ("frames", "demo")
@@ -49,13 +49,13 @@ STABLE_NAMES = {
 
 
 @pytest.mark.parametrize("name", STABLE_NAMES)
-def test_every_stable_name_is_read_with_the_prefix(name: str, monkeypatch: pytest.MonkeyPatch):
+def test_every_stable_name_is_read_with_the_prefix(name, monkeypatch):
     monkeypatch.setenv(f"IMGPIPELINE_{name}", STABLE_NAMES[name])
     value = getattr(load_settings(), name.lower())
     assert str(value.get_secret_value() if isinstance(value, SecretStr) else value) == STABLE_NAMES[name]
 
 
-def test_the_dotenv_file_is_read_and_the_environment_takes_precedence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_the_dotenv_file_is_read_and_the_environment_takes_precedence(tmp_path, monkeypatch):
     (tmp_path / ".env").write_text(
         "IMGPIPELINE_LANES=3\nIMGPIPELINE_MODEL=from-file\nAWS_ACCESS_KEY_ID=key-in-file\nUNKNOWN=1\n"
     )
@@ -79,7 +79,7 @@ def test_the_dotenv_file_is_read_and_the_environment_takes_precedence(tmp_path: 
         ("KAFKA_PASSWORD", "kafka_password"),
     ],
 )
-def test_variables_of_other_tools_are_read_after_ours(variable: str, field: str, monkeypatch: pytest.MonkeyPatch):
+def test_variables_of_other_tools_are_read_after_ours(variable, field, monkeypatch):
     def read() -> object:
         value = getattr(load_settings(), field)
         return value.get_secret_value() if isinstance(value, SecretStr) else value
@@ -92,14 +92,14 @@ def test_variables_of_other_tools_are_read_after_ours(variable: str, field: str,
     assert read() == "theirs"
 
 
-def test_an_empty_variable_counts_as_unset(monkeypatch: pytest.MonkeyPatch):
+def test_an_empty_variable_counts_as_unset(monkeypatch):
     for name in ("MODEL_THREADS", "S3_ENDPOINT", "LANES", "KAFKA_CA_FILE"):
         monkeypatch.setenv(f"IMGPIPELINE_{name}", "")
     settings = load_settings()
     assert (settings.model_threads, settings.s3_endpoint, settings.lanes) == (None, None, 1)
 
 
-def test_the_classic_names_of_keys_and_passwords_are_read(monkeypatch: pytest.MonkeyPatch):
+def test_the_classic_names_of_keys_and_passwords_are_read(monkeypatch):
     for name in ("HETZNER_S3_ACCESS_KEY", "HETZNER_S3_SECRET_KEY", "KAFKA_USER_PASSWORD"):
         monkeypatch.setenv(name, f"value of {name}")
     settings = load_settings()
@@ -121,9 +121,7 @@ def test_the_classic_names_of_keys_and_passwords_are_read(monkeypatch: pytest.Mo
     ],
     ids=["the user is named", "the password is given twice", "no classic password"],
 )
-def test_the_user_is_admin_only_with_the_classic_password(
-    variables: dict[str, str], user: str | None, password: str, monkeypatch: pytest.MonkeyPatch
-):
+def test_the_user_is_admin_only_with_the_classic_password(variables, user, password, monkeypatch):
     for name, value in variables.items():
         monkeypatch.setenv(name, value)
     settings = load_settings()
@@ -131,12 +129,12 @@ def test_the_user_is_admin_only_with_the_classic_password(
     assert (settings.kafka_username, settings.kafka_password.get_secret_value()) == (user, password)
 
 
-def test_image_locations_are_separated_by_commas(monkeypatch: pytest.MonkeyPatch):
+def test_image_locations_are_separated_by_commas(monkeypatch):
     monkeypatch.setenv("IMGPIPELINE_ALLOWED_IMAGE_LOCATIONS", " s3://a/2026 ,s3://b,, ")
     assert load_settings().allowed_image_locations == ("s3://a/2026", "s3://b")
 
 
-def test_s3a_urls_are_kept_as_s3_urls(monkeypatch: pytest.MonkeyPatch):
+def test_s3a_urls_are_kept_as_s3_urls(monkeypatch):
     monkeypatch.setenv("IMGPIPELINE_STORE_URL", "s3a://lake/site/")
     monkeypatch.setenv("IMGPIPELINE_ALLOWED_IMAGE_LOCATIONS", "s3a://a/2026,s3://b")
     settings = load_settings()
@@ -161,14 +159,14 @@ def test_s3a_urls_are_kept_as_s3_urls(monkeypatch: pytest.MonkeyPatch):
         ("IMAGE_KEY_TEMPLATE", "metadata/{name}"), ("GATE_HOURS", "06:0 0-20:30"), ("GATE_HOURS", "6-20"),
     ],
 )  # fmt: skip
-def test_the_error_for_a_wrong_value_names_its_variable(name: str, value: str, monkeypatch: pytest.MonkeyPatch):
+def test_the_error_for_a_wrong_value_names_its_variable(name, value, monkeypatch):
     monkeypatch.setenv(f"IMGPIPELINE_{name}", value)
     with pytest.raises(ConfigurationError, match=f"IMGPIPELINE_{name}: ") as caught:
         load_settings()
     assert "docs/operations.md" in str(caught.value)
 
 
-def test_errors_for_arguments_and_dotenv_values_name_the_same_variable(tmp_path: Path):
+def test_errors_for_arguments_and_dotenv_values_name_the_same_variable(tmp_path):
     with pytest.raises(ConfigurationError, match="IMGPIPELINE_LANES: "):
         load_settings(lanes=0)
     (tmp_path / ".env").write_text("imgpipeline_lanes=0\n")
@@ -176,7 +174,7 @@ def test_errors_for_arguments_and_dotenv_values_name_the_same_variable(tmp_path:
         load_settings()
 
 
-def test_the_error_for_an_unreadable_dotenv_file_names_it(tmp_path: Path):
+def test_the_error_for_an_unreadable_dotenv_file_names_it(tmp_path):
     (tmp_path / ".env").write_bytes(b"IMGPIPELINE_MODEL=\xff\xfe\n")
     with pytest.raises(ConfigurationError, match=r"\.env"):
         load_settings()
@@ -185,7 +183,7 @@ def test_the_error_for_an_unreadable_dotenv_file_names_it(tmp_path: Path):
 SECRETS = ("s3_access_key_id", "s3_secret_access_key", "s3_session_token", "kafka_password")
 
 
-def test_no_representation_of_the_settings_shows_a_secret(monkeypatch: pytest.MonkeyPatch):
+def test_no_representation_of_the_settings_shows_a_secret(monkeypatch):
     for name in SECRETS:
         monkeypatch.setenv(f"IMGPIPELINE_{name.upper()}", f"{CANARY}-{name}")
     settings = load_settings()
@@ -209,7 +207,7 @@ def test_no_representation_of_the_settings_shows_a_secret(monkeypatch: pytest.Mo
         ("LANES", CANARY),
     ],
 )
-def test_an_error_never_shows_the_value(name: str, value: str, monkeypatch: pytest.MonkeyPatch):
+def test_an_error_never_shows_the_value(name, value, monkeypatch):
     monkeypatch.setenv(f"IMGPIPELINE_{name}", value)
     monkeypatch.setenv("KAFKA_PASSWORD", CANARY)
     with pytest.raises(ConfigurationError) as caught:
@@ -222,7 +220,7 @@ def test_settings_are_immutable():
         load_settings().lanes = 2
 
 
-def test_the_results_hash_depends_only_on_settings_that_change_results(tmp_path: Path):
+def test_the_results_hash_depends_only_on_settings_that_change_results(tmp_path):
     before = load_settings().results_hash()
     assert before == load_settings(lanes=7, linger_s=1, kafka_topics=("other",)).results_hash()
     changes: list[dict[str, object]] = [
@@ -237,7 +235,7 @@ def test_the_results_hash_depends_only_on_settings_that_change_results(tmp_path:
     assert len(hashes | {before}) == len(changes) + 1
 
 
-def test_the_results_hash_depends_on_the_content_of_the_labels_file(tmp_path: Path):
+def test_the_results_hash_depends_on_the_content_of_the_labels_file(tmp_path):
     labels, same = tmp_path / "labels.txt", tmp_path / "same.txt"
     labels.write_text("car\ndog\n")
     same.write_text("car\ndog\n")
@@ -269,9 +267,7 @@ def test_every_setting_has_a_description_and_no_secret_is_plain_text():
     ids=["STOR_URL", "TOPICS", "BOOTSTRAP_SERVER", "lower case", "IMGPIPLINE", "IMAGEPIPELINE", "like none"],
 )
 @pytest.mark.parametrize("place", ["environment", ".env"])
-def test_a_misspelt_name_is_found_with_the_nearest_setting(
-    written: str, meant: str | None, place: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-):
+def test_a_misspelt_name_is_found_with_the_nearest_setting(written, meant, place, monkeypatch, tmp_path):
     if place == "environment":
         monkeypatch.setenv(written, "value")
     else:
@@ -280,12 +276,12 @@ def test_a_misspelt_name_is_found_with_the_nearest_setting(
 
 
 @pytest.mark.parametrize("name", ["PIPELINE_LANES", "MYPIPELINE_STORE_URL", "AWS_REGION", "IMGPIPLINE_X"])
-def test_variables_of_other_programs_are_not_reported(name: str, monkeypatch: pytest.MonkeyPatch):
+def test_variables_of_other_programs_are_not_reported(name, monkeypatch):
     monkeypatch.setenv(name, "value")
     assert unknown_settings() == []
 
 
-def test_every_setting_is_known_in_upper_and_lower_case(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
+def test_every_setting_is_known_in_upper_and_lower_case(monkeypatch, tmp_path):
     names = [own for name, field in Settings.model_fields.items() for own in variables(name, field)]
     (tmp_path / ".env").write_text("".join(f"{name.lower()}=1\n" for name in names))
     for name in names:
@@ -293,7 +289,7 @@ def test_every_setting_is_known_in_upper_and_lower_case(monkeypatch: pytest.Monk
     assert unknown_settings() == []
 
 
-def test_every_variable_that_the_projects_code_reads_is_known(monkeypatch: pytest.MonkeyPatch):
+def test_every_variable_that_the_projects_code_reads_is_known(monkeypatch):
     read = re.compile(r"""environ(?:\.get\(|\[)["'](IMGPIPELINE_\w+)["']""")
     folders = ("imgpipeline", "imgpipeline_tests", "benchmarks")
     texts = [file.read_text(encoding="utf-8") for folder in folders for file in (REPOSITORY / folder).rglob("*.py")]
@@ -304,12 +300,12 @@ def test_every_variable_that_the_projects_code_reads_is_known(monkeypatch: pytes
     assert unknown_settings() == []
 
 
-def test_an_unknown_setting_never_shows_its_value(monkeypatch: pytest.MonkeyPatch):
+def test_an_unknown_setting_never_shows_its_value(monkeypatch):
     monkeypatch.setenv("IMGPIPELINE_KAFKA_PASSWRD", "canary-1")
     (unknown,) = unknown_settings()
     assert "canary" not in str(unknown) + repr(unknown)
 
 
-def test_an_unreadable_dotenv_file_has_no_unknown_settings(tmp_path: Path):
+def test_an_unreadable_dotenv_file_has_no_unknown_settings(tmp_path):
     (tmp_path / ".env").write_bytes(b"\xff\xfe\x00")
     assert unknown_settings() == []

@@ -17,7 +17,7 @@ from imgpipeline.settings.variables import SourceLimits
         pytest.param("gate=off,900", None, 900, id="named-first"),
     ],
 )
-def test_a_source_has_its_own_limit_or_the_default(text: str, gate: float | None, other: float | None):
+def test_a_source_has_its_own_limit_or_the_default(text, gate, other):
     limits = SourceLimits.parse(text)
     assert (limits.of("gate"), limits.of("other")) == (gate, other)
     assert limits.has_any is (text != "off")
@@ -25,7 +25,7 @@ def test_a_source_has_its_own_limit_or_the_default(text: str, gate: float | None
 
 
 @pytest.mark.parametrize("text", ["", "0", "-1", "900,60", "gate=1,gate=2", "=5", "gate=", "nan", "36501"])
-def test_an_invalid_limit_is_rejected_and_its_variable_named(text: str):
+def test_an_invalid_limit_is_rejected_and_its_variable_named(text):
     if text:
         with pytest.raises(ConfigurationError, match="IMGPIPELINE_KEEP_IMAGES_DAYS"):
             load_settings(keep_images_days=text)

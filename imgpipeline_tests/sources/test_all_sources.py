@@ -37,11 +37,9 @@ from imgpipeline.sources.watched_folder import WatchedFolder, WatchOptions
 from imgpipeline.vision.configured import load_configured_detector
 from imgpipeline.vision.image_detector import ImageDetector
 from imgpipeline_tests.detect.conftest import LaneUnderTest
-from imgpipeline_tests.servers.kafka_broker import KafkaBroker
 from imgpipeline_tests.servers.mosquitto import Mosquitto
 from imgpipeline_tests.servers.programs import MissingProgramError
 from imgpipeline_tests.servers.rtsp_server import RtspServer
-from imgpipeline_tests.servers.s3_server import S3Bucket
 from imgpipeline_tests.servers.waiting import wait_until
 from imgpipeline_tests.sources.mqtt.broker import running, send
 from imgpipeline_tests.sources.numbered import read_number
@@ -230,9 +228,7 @@ FEEDS: dict[str, Callable[[Site], None]] = {
 
 @pytest.mark.timeout(300)
 @pytest.mark.parametrize("kind", list(FEEDS))
-def test_the_same_frames_give_the_same_detections_through_every_source(
-    kind: str, kafka: KafkaBroker, topic: str, bucket: S3Bucket, tmp_path: Path
-):
+def test_the_same_frames_give_the_same_detections_through_every_source(kind, kafka, topic, bucket, tmp_path):
     settings = load_settings(
         store_url=bucket.url,
         s3_endpoint=bucket.endpoint,

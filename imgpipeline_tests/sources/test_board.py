@@ -3,7 +3,6 @@
 import json
 import threading
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 from urllib.error import HTTPError
 from urllib.request import urlopen
 
@@ -18,7 +17,6 @@ from imgpipeline.sources.configuration import FolderConfig, HttpConfig, MqttConf
 from imgpipeline.sources.metrics import problems_of, serve_metrics
 from imgpipeline.sources.protocol import CapturedFrame, Lost, Settled, SourceKind, StatusChange
 from imgpipeline.sources.supervisor import runner
-from imgpipeline_tests.servers.mosquitto import Mosquitto
 from imgpipeline_tests.servers.waiting import wait_until
 
 NOON = datetime(2026, 1, 9, 12, tzinfo=UTC)
@@ -101,7 +99,7 @@ def test_metrics_follow_the_naming_conventions_and_equal_the_board():
 
 @pytest.mark.servers
 @pytest.mark.medium
-def test_the_metrics_of_an_idle_folder_say_that_it_is_up(settings: Settings, tmp_path: Path):
+def test_the_metrics_of_an_idle_folder_say_that_it_is_up(settings, tmp_path):
     config, board, stop = FolderConfig(name="drop-box", kind="folder", path=tmp_path), Board(), threading.Event()
     settings = settings.model_copy(update={"store_url": (tmp_path / ".store").as_uri()})
     board.watch("drop-box", SourceKind.FINITE).change(SourceState.RESTARTING, "Kafka was away")
@@ -118,7 +116,7 @@ def test_the_metrics_of_an_idle_folder_say_that_it_is_up(settings: Settings, tmp
 
 @pytest.mark.servers
 @pytest.mark.medium
-def test_inputs_that_name_their_sources_later_have_metrics_from_the_start(mosquitto: Mosquitto, tmp_path: Path):
+def test_inputs_that_name_their_sources_later_have_metrics_from_the_start(mosquitto, tmp_path):
     settings = Settings(_env_file=None, mqtt_host=mosquitto.host, mqtt_port=mosquitto.port)
     settings = settings.model_copy(update={"store_url": tmp_path.as_uri()})
     mqtt, http = MqttConfig(name="drones", kind="mqtt", topic="a/+"), HttpConfig(name="uploads", kind="http")

@@ -22,7 +22,6 @@ from imgpipeline_tests.detect.conftest import LaneUnderTest, jpeg, lane, message
 from imgpipeline_tests.faults.child_runs import environment_of
 from imgpipeline_tests.faults.invariant import check
 from imgpipeline_tests.ledger.samples import dead_letter, write_chain
-from imgpipeline_tests.servers.kafka_broker import KafkaBroker
 
 __all__ = ["lane"]
 
@@ -43,9 +42,7 @@ def command(lane: LaneUnderTest, tmp_path: Path) -> Callable[..., Ended]:
 
 
 @pytest.mark.slow
-def test_a_missing_image_is_uploaded_and_its_frame_replayed_by_commands(
-    lane: LaneUnderTest, command: Callable[..., Ended], tmp_path: Path
-) -> None:
+def test_a_missing_image_is_uploaded_and_its_frame_replayed_by_commands(lane, command, tmp_path):
     lane.announce(2)
     lane.send(message(image_path=PATH, frame_number=7))
     lane.follow()
@@ -79,7 +76,7 @@ def test_a_missing_image_is_uploaded_and_its_frame_replayed_by_commands(
     assert len(held.frames) == 3
 
 
-def test_a_frame_that_is_replayed_although_it_exists_is_counted_once(lane: LaneUnderTest, tmp_path: Path) -> None:
+def test_a_frame_that_is_replayed_although_it_exists_is_counted_once(lane, tmp_path):
     lane.send(message(image_path=PATH, frame_number=7))
     lane.follow()
     lane.put_image(PATH)
@@ -92,7 +89,7 @@ def test_a_frame_that_is_replayed_although_it_exists_is_counted_once(lane: LaneU
 
 
 @pytest.mark.slow
-def test_failed_replays_are_resolved_by_the_one_that_succeeds(lane: LaneUnderTest) -> None:
+def test_failed_replays_are_resolved_by_the_one_that_succeeds(lane):
     lane.send(message(image_path=PATH))
     for _ in range(2):
         lane.follow()
@@ -109,7 +106,7 @@ def test_failed_replays_are_resolved_by_the_one_that_succeeds(lane: LaneUnderTes
     check(lane.settings)
 
 
-def test_key_headers_and_time_of_the_record_are_kept(lane: LaneUnderTest, tmp_path: Path) -> None:
+def test_key_headers_and_time_of_the_record_are_kept(lane, tmp_path):
     """A frame without its own time keeps the day and the identity that the first record gave it."""
     time = datetime(2026, 2, 3, 4, 5, 6, 789_000, UTC)
     values: list[tuple[bytes, list[tuple[str, bytes]]]] = [
@@ -139,9 +136,7 @@ def test_key_headers_and_time_of_the_record_are_kept(lane: LaneUnderTest, tmp_pa
 
 
 @pytest.mark.fault(25)
-def test_fault_25_a_record_that_was_too_large_to_be_kept_is_read_from_kafka_again(
-    lane: LaneUnderTest, tmp_path: Path
-) -> None:
+def test_fault_25_a_record_that_was_too_large_to_be_kept_is_read_from_kafka_again(lane, tmp_path):
     small = lane.with_settings(dead_letter_raw_bytes=100)
     value = message(image_path=PATH, note="x" * 200)
     small.send(value)
@@ -162,9 +157,7 @@ def test_fault_25_a_record_that_was_too_large_to_be_kept_is_read_from_kafka_agai
 
 
 @pytest.mark.slow
-def test_records_that_kafka_no_longer_has_are_listed_and_the_rest_is_announced(
-    lane: LaneUnderTest, command: Callable[..., Ended]
-) -> None:
+def test_records_that_kafka_no_longer_has_are_listed_and_the_rest_is_announced(lane, command):
     lane.settings = lane.settings.model_copy(update={"dead_letter_raw_bytes": 150})
     lane.send(message(image_path=PATH, note="x" * 200), None, message(image_path=PATH))
     lane.follow()
@@ -184,7 +177,7 @@ def test_records_that_kafka_no_longer_has_are_listed_and_the_rest_is_announced(
     assert [buried.letter.offset for buried in planned(lane).chosen] == [0, 1], "nothing is lost"
 
 
-def test_a_record_above_the_limit_is_refused_before_it_is_announced(lane: LaneUnderTest) -> None:
+def test_a_record_above_the_limit_is_refused_before_it_is_announced(lane):
     lane.send(b"x" * 5000)
     small = lane.with_settings(max_message_bytes=4096)
     small.follow()
@@ -193,9 +186,7 @@ def test_a_record_above_the_limit_is_refused_before_it_is_announced(lane: LaneUn
     assert replayed(lane).announced == 1
 
 
-def test_dead_letters_of_a_recreated_topic_are_announced_in_the_new_one(
-    lane: LaneUnderTest, kafka: KafkaBroker
-) -> None:
+def test_dead_letters_of_a_recreated_topic_are_announced_in_the_new_one(lane, kafka):
     lane.send(message(image_path=PATH))
     lane.follow()
     with open_admin(lane.settings) as admin:
@@ -213,7 +204,7 @@ def test_dead_letters_of_a_recreated_topic_are_announced_in_the_new_one(
     assert states == {"INVALID_MESSAGE": "open", "OBJECT_NOT_FOUND": "resolved"}
 
 
-def test_records_that_crashed_a_process_are_announced_again_only_on_request(lane: LaneUnderTest) -> None:
+def test_records_that_crashed_a_process_are_announced_again_only_on_request(lane):
     [log] = read_log(lane.settings)
     lane.send(b"a", b"b")
     crashed = replace(dead_letter(0), code=DeadLetterCode.PROCESS_CRASHED)
@@ -224,7 +215,7 @@ def test_records_that_crashed_a_process_are_announced_again_only_on_request(lane
     assert ([b.letter.offset for b in asked.chosen], asked.crashed) == ([0], 0)
 
 
-def test_a_record_that_was_removed_from_the_store_is_read_from_kafka_or_missing(lane: LaneUnderTest) -> None:
+def test_a_record_that_was_removed_from_the_store_is_read_from_kafka_or_missing(lane):
     lane.send(message(image_path=PATH, frame_number=1), message(image_path=PATH, frame_number=2))
     lane.follow()
     for info in list(lane.store.list_objects(RAW_RECORDS)):

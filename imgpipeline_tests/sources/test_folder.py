@@ -19,8 +19,6 @@ from imgpipeline.sources.folder import Pace, open_folder
 from imgpipeline.sources.ingest import FinishedIngest, ingest_files
 from imgpipeline.stream.log import read_log
 from imgpipeline_tests.objectstore.stores import s3_settings
-from imgpipeline_tests.servers.kafka_broker import KafkaBroker
-from imgpipeline_tests.servers.s3_server import S3Bucket
 from imgpipeline_tests.sources.published import accounts_in, frames_in, read_published
 from imgpipeline_tests.sources.test_image_files import jpeg, tiff_block
 
@@ -66,7 +64,7 @@ def frame_ids(announced: list[FrameMessage]) -> list[str]:
     ]
 
 
-def test_every_picture_is_stored_and_announced_in_the_order_of_paths(site: Site, tmp_path: Path):
+def test_every_picture_is_stored_and_announced_in_the_order_of_paths(site, tmp_path):
     names = ["a.jpg", "b-a.jpg", "b/a.jpg", "b/a.png", "b/c.webp", "c.JPEG", "c/a.jpg"]
     contents = [write_picture(tmp_path / name, shade=shade * 20) for shade, name in enumerate(names)]
     progress: list[tuple[int, int]] = []
@@ -85,9 +83,7 @@ def test_every_picture_is_stored_and_announced_in_the_order_of_paths(site: Site,
     assert {total for _, total in progress} == {7}
 
 
-def test_ingesting_a_folder_again_announces_the_same_frames_and_counts_them_as_stored_already(
-    site: Site, tmp_path: Path
-):
+def test_ingesting_a_folder_again_announces_the_same_frames_and_counts_them_as_stored_already(site, tmp_path):
     for number in range(20):
         write_picture(tmp_path / f"{number}.jpg", shade=number)
     first, before, _ = site.ingest(tmp_path)
@@ -99,7 +95,7 @@ def test_ingesting_a_folder_again_announces_the_same_frames_and_counts_them_as_s
     assert len(set(frame_ids(after))) == 21
 
 
-def test_a_changed_picture_is_another_frame_and_the_old_image_stays(site: Site, tmp_path: Path):
+def test_a_changed_picture_is_another_frame_and_the_old_image_stays(site, tmp_path):
     old = write_picture(tmp_path / "a.jpg", shade=10)
     _, before, store = site.ingest(tmp_path)
     new = write_picture(tmp_path / "a.jpg", shade=250)
@@ -113,7 +109,7 @@ def test_a_changed_picture_is_another_frame_and_the_old_image_stays(site: Site, 
     assert frame_ids(same) == frame_ids(after)
 
 
-def test_the_exif_time_wins_over_the_modification_time_and_is_local_time_of_the_site(site: Site, tmp_path: Path):
+def test_the_exif_time_wins_over_the_modification_time_and_is_local_time_of_the_site(site, tmp_path):
     (tmp_path / "a.jpg").write_bytes(jpeg(tiff_block("<", taken="2026:01:01 05:44:59")))
     write_picture(tmp_path / "b.png", time=NOON + timedelta(microseconds=250_000))
     _, announced, _ = site.ingest(tmp_path, settings={"timezone": "Asia/Kathmandu"})
@@ -123,7 +119,7 @@ def test_the_exif_time_wins_over_the_modification_time_and_is_local_time_of_the_
     assert announced[1].frame_number is None
 
 
-def test_a_pace_gives_the_same_times_and_numbers_each_time(site: Site, tmp_path: Path):
+def test_a_pace_gives_the_same_times_and_numbers_each_time(site, tmp_path):
     for name in ("a.jpg", "b.jpg", "c.jpg"):
         write_picture(tmp_path / name, time=datetime(2001, 1, 1, tzinfo=UTC))
     pace = Pace(NOON, 0.5)
@@ -136,7 +132,7 @@ def test_a_pace_gives_the_same_times_and_numbers_each_time(site: Site, tmp_path:
     assert frame_ids(site.ingest(tmp_path, pace=pace)[1]) == frame_ids(announced)
 
 
-def test_other_files_are_counted_and_named(site: Site, tmp_path: Path):
+def test_other_files_are_counted_and_named(site, tmp_path):
     write_picture(tmp_path / "a.jpg")
     write_picture(tmp_path / "big.png")
     (tmp_path / "big.png").write_bytes((tmp_path / "big.png").read_bytes() + b"x" * 2000)
@@ -151,7 +147,7 @@ def test_other_files_are_counted_and_named(site: Site, tmp_path: Path):
     assert "IMGPIPELINE_MAX_IMAGE_BYTES" in reasons["big.png"]
 
 
-def test_a_file_that_is_not_an_image_is_skipped_and_a_damaged_image_is_announced(site: Site, tmp_path: Path):
+def test_a_file_that_is_not_an_image_is_skipped_and_a_damaged_image_is_announced(site, tmp_path):
     whole = write_picture(tmp_path / "cut.jpg")
     (tmp_path / "cut.jpg").write_bytes(whole[:40])
     (tmp_path / "empty.jpg").touch()
@@ -170,7 +166,7 @@ def test_a_file_that_is_not_an_image_is_skipped_and_a_damaged_image_is_announced
     assert [sum(account.announced for account in accounts), sum(account.failed for account in accounts)] == [1, 3]
 
 
-def test_frame_numbers_do_not_change_when_an_unfinished_file_becomes_an_image(site: Site, tmp_path: Path):
+def test_frame_numbers_do_not_change_when_an_unfinished_file_becomes_an_image(site, tmp_path):
     write_picture(tmp_path / "a.jpg")
     (tmp_path / "b.jpg").touch()
     write_picture(tmp_path / "c.jpg", shade=7)
@@ -182,7 +178,7 @@ def test_frame_numbers_do_not_change_when_an_unfinished_file_becomes_an_image(si
     assert set(frame_ids(before)) < set(frame_ids(after))
 
 
-def test_hidden_files_and_folders_are_skipped(site: Site, tmp_path: Path):
+def test_hidden_files_and_folders_are_skipped(site, tmp_path):
     for name in ("a.jpg", "._a.jpg", ".hidden.jpg", ".trash/b.jpg", "__MACOSX/c.jpg", "x/._d.jpg", "x/d.jpg"):
         write_picture(tmp_path / name)
     (tmp_path / "Thumbs.db").touch()
@@ -196,21 +192,21 @@ def test_hidden_files_and_folders_are_skipped(site: Site, tmp_path: Path):
 
 
 @pytest.mark.parametrize("name", [".camera/a.jpg", ".b.jpg"], ids=["hidden folder", "hidden file"])
-def test_a_file_or_hidden_folder_is_read_if_it_is_named(site: Site, tmp_path: Path, name: str):
+def test_a_file_or_hidden_folder_is_read_if_it_is_named(site, tmp_path, name):
     write_picture(tmp_path / name)
     write_picture(tmp_path / "other.jpg")
     assert site.ingest(tmp_path / name.partition("/")[0])[0].announced == 1
 
 
 @pytest.mark.parametrize("name", ["ä 😀\n'\".png", os.fsdecode(b"\xff\xfe.jpg")])
-def test_unusual_file_names_are_kept(site: Site, tmp_path: Path, name: str):
+def test_unusual_file_names_are_kept(site, tmp_path, name):
     data = write_picture(tmp_path / name)
     _, announced, store = site.ingest(tmp_path)
     assert store.get(announced[0].image_path) == data
     announced[0].to_value()
 
 
-def test_a_missing_folder_or_one_without_images_is_refused(site: Site, tmp_path: Path):
+def test_a_missing_folder_or_one_without_images_is_refused(site, tmp_path):
     with pytest.raises(ConfigurationError, match="nowhere cannot be read: No such file"):
         site.ingest(tmp_path / "nowhere")
     (tmp_path / "notes.txt").touch()
@@ -223,15 +219,13 @@ def test_a_missing_folder_or_one_without_images_is_refused(site: Site, tmp_path:
 
 
 @pytest.mark.parametrize("source", ["", " ", "a\nb", "a\0b", "x" * 1025])
-def test_a_source_needs_a_valid_name(tmp_path: Path, source: str):
+def test_a_source_needs_a_valid_name(tmp_path, source):
     with pytest.raises(ConfigurationError, match="is not a valid source name"):
         open_folder(Settings(_env_file=None), tmp_path, source)
 
 
 @pytest.mark.parametrize("topic", [3], indirect=True)
-def test_with_real_servers_the_frames_of_a_source_are_in_one_partition_in_order(
-    kafka: KafkaBroker, topic: str, bucket: S3Bucket, tmp_path: Path
-):
+def test_with_real_servers_the_frames_of_a_source_are_in_one_partition_in_order(kafka, topic, bucket, tmp_path):
     for number in range(40):
         write_picture(tmp_path / f"{number:03d}.jpg", shade=number * 5)
     settings = s3_settings(bucket, kafka_bootstrap_servers=kafka.bootstrap_servers, kafka_topics=(topic,))

@@ -51,7 +51,7 @@ def test_an_image_that_must_be_masked_and_cannot_be_decoded_is_not_stored():
 
 
 @pytest.mark.parametrize("preparation", [Preparation(gate=Gate(min_brightness=10)), Preparation(resize=(64, 36))])
-def test_an_image_that_cannot_be_gated_or_resized_is_stored_as_it_is_for_its_dead_letter(preparation: Preparation):
+def test_an_image_that_cannot_be_gated_or_resized_is_stored_as_it_is_for_its_dead_letter(preparation):
     damaged = jpeg(200)[:60]
     assert prepare(preparation, damaged).data == damaged
 
@@ -87,13 +87,13 @@ def test_a_size_and_a_polygon_are_read():
 
 
 @pytest.mark.parametrize("text", ["640", "0x10", "axb", "-1x5"])
-def test_an_invalid_size_is_refused(text: str):
+def test_an_invalid_size_is_refused(text):
     with pytest.raises(ValueError, match="640x360"):
         parse_size(text)
 
 
 @pytest.mark.parametrize("text", ["0,0 1,1", "0,0 1,1 2,2", "0,0 1 1,1"])
-def test_an_invalid_polygon_is_refused(text: str):
+def test_an_invalid_polygon_is_refused(text):
     with pytest.raises(ValueError, match="three or more points"):
         parse_polygon(text)
 
@@ -138,7 +138,7 @@ def test_nothing_is_derived_from_an_image_that_cannot_be_decoded():
 
 
 @pytest.mark.parametrize("text", ["grey", "0x10", "640"])
-def test_an_invalid_derivation_is_refused(text: str):
+def test_an_invalid_derivation_is_refused(text):
     with pytest.raises(ValueError, match="gray, edges or a size"):
         check_derivation(text)
 

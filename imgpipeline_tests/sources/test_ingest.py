@@ -2,12 +2,10 @@
 
 import threading
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
 from imgpipeline.errors import PermanentError
-from imgpipeline.settings import Settings
 from imgpipeline.sources.board import Board, SourceState
 from imgpipeline.sources.ingest import IngestSessions, ingest_all
 from imgpipeline.sources.options import PublishOptions
@@ -31,7 +29,7 @@ class Failing(Listed):
         raise self.error
 
 
-def test_a_source_that_fails_keeps_its_accounting_and_does_not_affect_the_others(settings: Settings, tmp_path: Path):
+def test_a_source_that_fails_keeps_its_accounting_and_does_not_affect_the_others(settings, tmp_path):
     settings = settings.model_copy(update={"store_url": tmp_path.as_uri()})
     board, error = Board(), PermanentError("The camera is broken.")
     sources = [Failing([frame(n) for n in range(5)], "broken", error), Listed([frame(n) for n in range(7)], "well")]
@@ -49,7 +47,7 @@ def test_a_source_that_fails_keeps_its_accounting_and_does_not_affect_the_others
     assert [status.state for status in board.statuses()] == [SourceState.ENDED] * 2
 
 
-def test_a_defect_of_one_source_ends_only_that_source(settings: Settings, tmp_path: Path):
+def test_a_defect_of_one_source_ends_only_that_source(settings, tmp_path):
     settings = settings.model_copy(update={"store_url": tmp_path.as_uri()})
     sources = [Failing([frame(0)], "defect", ZeroDivisionError("oops")), Listed([frame(0)], "well")]
     defect, well = ingest_all(settings, [(source, OPTIONS) for source in sources], threading.Event(), Board())
@@ -57,7 +55,7 @@ def test_a_defect_of_one_source_ends_only_that_source(settings: Settings, tmp_pa
     assert [one.totals and one.totals.announced for one in (defect, well)] == [1, 1]
 
 
-def test_a_source_that_cannot_start_has_no_accounting(settings: Settings):
+def test_a_source_that_cannot_start_has_no_accounting(settings):
     absent = settings.model_copy(update={"kafka_topics": ("absent",)})
     [one] = ingest_all(absent, [(Listed([frame(0)]), OPTIONS)], threading.Event(), Board())
     assert one.totals is None
@@ -74,7 +72,7 @@ class Refusing:
         raise PermanentError(f"{key} is refused.")
 
 
-def test_a_failed_session_is_closed_and_stays_in_the_accounting(settings: Settings):
+def test_a_failed_session_is_closed_and_stays_in_the_accounting(settings):
     publishers = IngestSessions(settings, options=OPTIONS, store=Refusing())
     publishers.offer("gate", frame(0))
     wait_until(lambda: _has_failed(publishers), limit_s=60, what="the failure of the session")

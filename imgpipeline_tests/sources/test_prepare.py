@@ -23,7 +23,7 @@ def names(folder: Path) -> list[str]:
     return sorted(path.name for path in folder.iterdir())
 
 
-def test_copies_are_resized_and_numbered_after_the_highest(tmp_path: Path):
+def test_copies_are_resized_and_numbered_after_the_highest(tmp_path):
     for name in ("a.jpg", "b.PNG", "c.bmp", "d.tiff", "e.jpeg"):
         write_picture(tmp_path / "new_pics" / name, time=NOON)
     out = tmp_path / "extracted_frames"
@@ -38,7 +38,7 @@ def test_copies_are_resized_and_numbered_after_the_highest(tmp_path: Path):
     assert (out / "frame_000041.jpg").read_bytes() == b"kept"
 
 
-def test_an_original_is_deleted_only_after_its_copy_is_written(tmp_path: Path):
+def test_an_original_is_deleted_only_after_its_copy_is_written(tmp_path):
     data = write_picture(tmp_path / "in" / "a.jpg")
     (tmp_path / "in" / "cut.jpg").write_bytes(data[:40])
     result = prepared(tmp_path / "in", tmp_path / "out", PrepareOptions(delete_originals=True))
@@ -51,7 +51,7 @@ def test_an_original_is_deleted_only_after_its_copy_is_written(tmp_path: Path):
     assert names(tmp_path / "in") == ["b.jpg", "cut.jpg"]
 
 
-def test_an_original_that_cannot_be_deleted_is_named_with_its_copy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_an_original_that_cannot_be_deleted_is_named_with_its_copy(tmp_path, monkeypatch):
     write_picture(tmp_path / "in" / "a.jpg")
     unlink = Path.unlink
 
@@ -66,7 +66,7 @@ def test_an_original_that_cannot_be_deleted_is_named_with_its_copy(tmp_path: Pat
     assert names(tmp_path / "out") == ["frame_000000.jpg"]
 
 
-def test_a_dry_run_writes_and_deletes_nothing(tmp_path: Path):
+def test_a_dry_run_writes_and_deletes_nothing(tmp_path):
     write_picture(tmp_path / "in" / "a.jpg")
     options = PrepareOptions(size=(640, 360), dry_run=True, delete_originals=True)
     result = prepared(tmp_path / "in", tmp_path / "out", options)
@@ -75,7 +75,7 @@ def test_a_dry_run_writes_and_deletes_nothing(tmp_path: Path):
     assert names(tmp_path / "in") == ["a.jpg"]
 
 
-def test_frames_are_taken_from_a_video(tmp_path: Path):
+def test_frames_are_taken_from_a_video(tmp_path):
     path = write_video(tmp_path / "clip.mp4")
     prepared(path, tmp_path / "out", PrepareOptions(choice=FrameChoice(count=5)))
     assert names(tmp_path / "out") == [f"frame_{number:06d}.jpg" for number in range(5)]
@@ -83,7 +83,7 @@ def test_frames_are_taken_from_a_video(tmp_path: Path):
 
 
 @pytest.mark.medium
-def test_the_command_reports_what_it_did(tmp_path: Path):
+def test_the_command_reports_what_it_did(tmp_path):
     write_picture(tmp_path / "in" / "a.jpg")
     ended = run("prepare", "in", "--output", "out", "--size", "640x360", cwd=tmp_path)
     assert (ended.status, ended.stderr) == (0, "prepared: 1; skipped: -; next number: 1; dry run: no\n")

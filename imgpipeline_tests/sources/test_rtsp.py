@@ -136,9 +136,7 @@ def faults(plan: str, monkeypatch: pytest.MonkeyPatch, once: Path) -> Iterator[N
 
 
 @pytest.mark.parametrize("codec", ["h264", "mjpeg"])
-def test_each_frame_of_a_stream_is_yielded_once_with_the_time_of_the_cameras_clock(
-    serve: Callable[..., RtspServer], tmp_path: Path, codec: str
-):
+def test_each_frame_of_a_stream_is_yielded_once_with_the_time_of_the_cameras_clock(serve, tmp_path, codec):
     server = serve(make_camera(tmp_path, "cam1", codec=codec))
     with Watched(server.url("cam1")) as watched:
         wait_until(lambda: sum(f.clock is ClockSource.RTCP for f in watched.frames) >= 10, limit_s=LIMIT_S, what="RTCP")
@@ -159,9 +157,7 @@ def test_each_frame_of_a_stream_is_yielded_once_with_the_time_of_the_cameras_clo
 
 
 @pytest.mark.slow
-def test_frames_above_the_rate_are_gated_and_the_rest_is_evenly_spaced(
-    serve: Callable[..., RtspServer], tmp_path: Path
-):
+def test_frames_above_the_rate_are_gated_and_the_rest_is_evenly_spaced(serve, tmp_path):
     server = serve(make_camera(tmp_path, "cam1", codec="mjpeg", fps=20.0))
     with Watched(server.url("cam1"), fps=5) as watched:
         watched.await_frames(25)
@@ -171,7 +167,7 @@ def test_frames_above_the_rate_are_gated_and_the_rest_is_evenly_spaced(
 
 
 @pytest.mark.slow
-def test_a_stream_continues_after_a_change_of_resolution(serve: Callable[..., RtspServer], tmp_path: Path):
+def test_a_stream_continues_after_a_change_of_resolution(serve, tmp_path):
     sizes = [(320, 176), (640, 368)]
     pictures = [p for width, height in sizes for p in numbered_pictures(20, width, height)]
     write_clip(pictures, tmp_path / "zoom.clip", codec="h264", fps=10)
@@ -192,7 +188,7 @@ def test_a_stream_continues_after_a_change_of_resolution(serve: Callable[..., Rt
     ids=["path", "password"],
 )
 def test_a_camera_that_cannot_be_opened_is_offline_with_the_cause_and_retried(
-    serve: Callable[..., RtspServer], tmp_path: Path, path: str, credentials: str | None, cause: str
+    serve, tmp_path, path, credentials, cause
 ):
     server = serve(make_camera(tmp_path, "secret", user="alice", password=RIGHT))
     with Watched(server.url(path), credentials=credentials) as watched:
@@ -209,9 +205,7 @@ def test_a_closed_port_is_reported_as_a_refused_connection():
 
 @pytest.mark.slow
 @pytest.mark.fault(53)
-def test_fault_53_a_killed_frozen_or_restarted_server_is_an_outage_and_others_continue(
-    serve: Callable[..., RtspServer], tmp_path: Path
-):
+def test_fault_53_a_killed_frozen_or_restarted_server_is_an_outage_and_others_continue(serve, tmp_path):
     mortal, other = serve(make_camera(tmp_path, "cam1")), serve(make_camera(tmp_path, "cam2"))
     with Watched(mortal.url("cam1"), **IMPATIENT) as watched, Watched(other.url("cam2"), name="other") as neighbour:
         watched.await_frames(5)
@@ -237,9 +231,7 @@ def test_fault_53_a_killed_frozen_or_restarted_server_is_an_outage_and_others_co
 @pytest.mark.parametrize(
     ("action", "said"), [("segfault", "SIGSEGV"), ("stop", "no frame for 4 s")], ids=["crashes", "hangs"]
 )
-def test_fault_53_a_decoder_that_crashes_or_hangs_restarts(
-    serve: Callable[..., RtspServer], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, action: str, said: str
-):
+def test_fault_53_a_decoder_that_crashes_or_hangs_restarts(serve, tmp_path, monkeypatch, action, said):
     server = serve(make_camera(tmp_path, "cam1"))
     (tmp_path / "once").mkdir()
     with (
@@ -257,9 +249,7 @@ def test_fault_53_a_decoder_that_crashes_or_hangs_restarts(
 
 @pytest.mark.slow
 @pytest.mark.fault(53)
-def test_fault_53_a_camera_that_sends_garbage_is_an_outage_with_its_failed_frames_counted(
-    serve: Callable[..., RtspServer], tmp_path: Path
-):
+def test_fault_53_a_camera_that_sends_garbage_is_an_outage_with_its_failed_frames_counted(serve, tmp_path):
     write_h264_garbage(tmp_path / "noise.clip")
     server = serve(SimulatedCamera("noise", str(tmp_path / "noise.clip"), "h264", 10.0))
     with Watched(server.url("noise"), **IMPATIENT) as watched:
@@ -283,9 +273,7 @@ def write_h264_garbage(path: Path) -> None:
 
 @pytest.mark.slow
 @pytest.mark.fault(56)
-def test_fault_56_frames_and_notices_report_a_clock_that_is_a_day_off_or_jumps(
-    serve: Callable[..., RtspServer], tmp_path: Path
-):
+def test_fault_56_frames_and_notices_report_a_clock_that_is_a_day_off_or_jumps(serve, tmp_path):
     server = serve(make_camera(tmp_path, "cam1", clock_shift_s=86_400.0))
     with Watched(server.url("cam1")) as watched:
         watched.await_change("86,400", online=True)
@@ -301,9 +289,7 @@ def test_fault_56_frames_and_notices_report_a_clock_that_is_a_day_off_or_jumps(
     assert "clock_offset_s" not in right.attributes
 
 
-def test_credentials_are_neither_in_arguments_of_a_process_nor_in_yielded_items(
-    serve: Callable[..., RtspServer], tmp_path: Path
-):
+def test_credentials_are_neither_in_arguments_of_a_process_nor_in_yielded_items(serve, tmp_path):
     server = serve(make_camera(tmp_path, "secret", user="alice", password=CANARY))
     url = server.url("secret").replace("//", "//alice:pw-canary@")
     with Watched(url) as watched:
@@ -317,7 +303,7 @@ def test_credentials_are_neither_in_arguments_of_a_process_nor_in_yielded_items(
     assert "canary" not in repr((watched.camera.address, watched.camera.now))
 
 
-def test_a_reader_process_ends_with_its_parent_even_by_sigkill(serve: Callable[..., RtspServer], tmp_path: Path):
+def test_a_reader_process_ends_with_its_parent_even_by_sigkill(serve, tmp_path):
     server = serve(make_camera(tmp_path, "cam1"))
     parent = subprocess.Popen([sys.executable, "-c", WATCHES, server.url("cam1")], stdout=subprocess.PIPE, text=True)
     with parent:
@@ -327,7 +313,7 @@ def test_a_reader_process_ends_with_its_parent_even_by_sigkill(serve: Callable[.
 
 
 @pytest.mark.slow
-def test_a_slow_parent_loses_the_oldest_frames_and_counts_them(serve: Callable[..., RtspServer], tmp_path: Path):
+def test_a_slow_parent_loses_the_oldest_frames_and_counts_them(serve, tmp_path):
     big = [np.random.default_rng(n).integers(0, 255, (720, 1280, 3), np.uint8) for n in range(6)]
     write_clip(big, tmp_path / "big.clip", codec="mjpeg", fps=20)
     server = serve(SimulatedCamera("big", str(tmp_path / "big.clip"), "mjpeg", 20.0))
@@ -357,9 +343,7 @@ def test_pauses_double_up_to_a_minute_and_are_random():
     assert len(set(pauses)) == len(pauses)
 
 
-def test_credentials_are_read_from_the_environment_and_otherwise_from_the_env_file(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-):
+def test_credentials_are_read_from_the_environment_and_otherwise_from_the_env_file(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / ".env").write_text("GATE_LOGIN='alice:in the file'\nIMGPIPELINE_LANES=2\n")
     assert read_credentials("GATE_LOGIN", None) == "alice:in the file"

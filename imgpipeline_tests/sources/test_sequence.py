@@ -25,7 +25,7 @@ def write_mot(folder: Path, *, rate: str = "14", images: str = "img1") -> None:
     )
 
 
-def test_a_sequence_of_visdrone_is_one_source_with_its_bytes_unchanged(settings: Settings, tmp_path: Path):
+def test_a_sequence_of_visdrone_is_one_source_with_its_bytes_unchanged(settings, tmp_path):
     folder = tmp_path / "sequences" / "uav0000086_00000_v"
     contents = [write_picture(folder / f"{number:07d}.jpg", shade=number) for number in range(1, 31)]
     store = open_memory_store()
@@ -42,7 +42,7 @@ def test_a_sequence_of_visdrone_is_one_source_with_its_bytes_unchanged(settings:
 
 
 @pytest.mark.parametrize("named", ["folder", "images"])
-def test_rate_and_name_of_a_mot_sequence_come_from_its_seqinfo(tmp_path: Path, named: str):
+def test_rate_and_name_of_a_mot_sequence_come_from_its_seqinfo(tmp_path, named):
     write_mot(tmp_path / "MOT17-02-SDP")
     path = tmp_path / "MOT17-02-SDP" / ("img1" if named == "images" else "")
     source = SequenceSource(PLAIN, path, start=NOON)
@@ -51,7 +51,7 @@ def test_rate_and_name_of_a_mot_sequence_come_from_its_seqinfo(tmp_path: Path, n
     assert source.pace.time_of(source.files[-1].number) == NOON + timedelta(seconds=round(2 / 14, 6))
 
 
-def test_numbers_decide_the_order_and_a_missing_one_leaves_a_gap_in_time(tmp_path: Path):
+def test_numbers_decide_the_order_and_a_missing_one_leaves_a_gap_in_time(tmp_path):
     for name in ("img_1.jpg", "img_2.jpg", "img_10.jpg", "img_9.png"):
         write_picture(tmp_path / name)
     source = SequenceSource(PLAIN, tmp_path, rate=2, start=NOON)
@@ -60,7 +60,7 @@ def test_numbers_decide_the_order_and_a_missing_one_leaves_a_gap_in_time(tmp_pat
     assert source.pace.time_of(source.files[-1].number) == NOON + timedelta(seconds=4.5)
 
 
-def test_files_that_are_not_part_of_the_sequence_are_listed(tmp_path: Path):
+def test_files_that_are_not_part_of_the_sequence_are_listed(tmp_path):
     for name in ("0001.jpg", "1.jpg", "cover.jpg", ".2.jpg"):
         write_picture(tmp_path / name)
     (tmp_path / "readme.txt").touch()
@@ -73,7 +73,7 @@ def test_files_that_are_not_part_of_the_sequence_are_listed(tmp_path: Path):
     }
 
 
-def test_without_a_start_the_time_of_the_first_image_counts(tmp_path: Path):
+def test_without_a_start_the_time_of_the_first_image_counts(tmp_path):
     write_picture(tmp_path / "1.jpg", time=datetime(2026, 2, 3, tzinfo=UTC))
     write_picture(tmp_path / "2.jpg", time=datetime(2026, 2, 9, tzinfo=UTC))
     pace = SequenceSource(PLAIN, tmp_path).pace
@@ -81,7 +81,7 @@ def test_without_a_start_the_time_of_the_first_image_counts(tmp_path: Path):
     assert pace.time_of(2) == datetime(2026, 2, 3, 0, 0, 0, 40_000, tzinfo=UTC)
 
 
-def test_an_invalid_folder_or_seqinfo_is_refused(tmp_path: Path):
+def test_an_invalid_folder_or_seqinfo_is_refused(tmp_path):
     with pytest.raises(ConfigurationError, match="There is no folder"):
         SequenceSource(PLAIN, tmp_path / "absent")
     write_picture(tmp_path / "plain" / "cover.jpg")

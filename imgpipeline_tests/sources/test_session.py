@@ -89,7 +89,7 @@ class UnreachableStore:
         raise TransientError(f"The store does not answer for {key}.")
 
 
-def test_frames_are_stored_before_they_are_announced_and_announced_in_order(settings: Settings):
+def test_frames_are_stored_before_they_are_announced_and_announced_in_order(settings):
     store = open_memory_store()
     totals = ingest_source(settings, Listed([frame(n) for n in range(100)]), store=store)
     announced = frames_in(read_published(settings))
@@ -103,7 +103,7 @@ def test_frames_are_stored_before_they_are_announced_and_announced_in_order(sett
     assert closes(totals)
 
 
-def test_the_accounts_of_a_session_equal_the_frames_before_them_in_the_log(settings: Settings):
+def test_the_accounts_of_a_session_equal_the_frames_before_them_in_the_log(settings):
     lost = [Lost("decode", 3, Settled.FAILED), Lost("frame_rate", 5, Settled.GATED), Lost("queue", 2)]
     ingest_source(settings, Listed([frame(0), *lost, *[frame(n) for n in range(1, 20)]]), store=open_memory_store())
     found = read_published(settings)
@@ -120,7 +120,7 @@ def test_the_accounts_of_a_session_equal_the_frames_before_them_in_the_log(setti
     assert {message.attributes["session"] for message in frames_in(found)} == {account.session}
 
 
-def test_an_account_never_spans_midnight(settings: Settings):
+def test_an_account_never_spans_midnight(settings):
     start = datetime(2026, 1, 9, 23, 59, 59, tzinfo=UTC)
     ingest_source(settings, Listed([frame(n, start=start) for n in range(10)]), store=open_memory_store())
     first, second = accounts_in(read_published(settings))
@@ -132,7 +132,7 @@ def test_an_account_never_spans_midnight(settings: Settings):
     assert second.account.observed_s == pytest.approx(0.8)
 
 
-def test_a_gap_counts_as_observed_up_to_the_stall_limit(settings: Settings):
+def test_a_gap_counts_as_observed_up_to_the_stall_limit(settings):
     items: list[Captured] = [frame(0), frame(1, step_s=3600.0)]
     ingest_source(settings, Listed(items), store=open_memory_store(), options=PublishOptions(stall_s=4.0))
     [account] = accounts_in(read_published(settings))
@@ -140,7 +140,7 @@ def test_a_gap_counts_as_observed_up_to_the_stall_limit(settings: Settings):
     assert account.account.observed_s == pytest.approx(4.0)
 
 
-def test_a_live_source_drops_its_oldest_waiting_frames_and_accounts_for_them(settings: Settings):
+def test_a_live_source_drops_its_oldest_waiting_frames_and_accounts_for_them(settings):
     store, settled = SlowStore(), Counter[Settled]()
     options = PublishOptions(queue_frames=4, writers=1, commit_s=0.0)
     publisher = SourceSession(settings, "camera", SourceKind.LIVE, store=store, options=options)
@@ -157,7 +157,7 @@ def test_a_live_source_drops_its_oldest_waiting_frames_and_accounts_for_them(set
     assert closes(totals)
 
 
-def test_images_are_stored_while_earlier_frames_are_announced(settings: Settings):
+def test_images_are_stored_while_earlier_frames_are_announced(settings):
     store, options = open_memory_store(), PublishOptions(writers=2, commit_s=3600.0, drain_s=1.0)
     publisher = SourceSession(settings, "camera", SourceKind.LIVE, store=store, options=options)
     wait_until(lambda: bool(read_published(settings)), limit_s=60, what="the session has started")
@@ -167,7 +167,7 @@ def test_images_are_stored_while_earlier_frames_are_announced(settings: Settings
     publisher.close()
 
 
-def test_a_finite_source_waits_and_loses_nothing(settings: Settings):
+def test_a_finite_source_waits_and_loses_nothing(settings):
     store = SlowStore()
     options = PublishOptions(queue_frames=4, writers=1)
     publisher = SourceSession(settings, "folder", SourceKind.FINITE, store=store, options=options)
@@ -182,7 +182,7 @@ def test_a_finite_source_waits_and_loses_nothing(settings: Settings):
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", list(SourceKind))
 def test_an_outage_of_the_store_is_shown_while_it_lasts_and_logged_when_it_begins_and_ends(
-    settings: Settings, kind: SourceKind, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    settings, kind, tmp_path, caplog
 ):
     board, options = Board(), PublishOptions(commit_s=0.0, writers=2)
     with S3Server(tmp_path / "s3") as server:
@@ -207,7 +207,7 @@ def test_an_outage_of_the_store_is_shown_while_it_lasts_and_logged_when_it_begin
     assert ended.startswith("gate waited for the store since ")
 
 
-def test_frames_of_a_live_source_are_dropped_while_the_store_is_away(settings: Settings):
+def test_frames_of_a_live_source_are_dropped_while_the_store_is_away(settings):
     impatient = settings.model_copy(update={"store_patience_s": 0})
     publisher = SourceSession(impatient, "camera", SourceKind.LIVE, store=UnreachableStore(), options=FAST)
     for number in range(5):
@@ -217,7 +217,7 @@ def test_frames_of_a_live_source_are_dropped_while_the_store_is_away(settings: S
     assert [a.account.dropped for a in accounts_in(read_published(settings)) if a.account] == [{"store_away": 5}]
 
 
-def test_frames_that_cannot_be_encoded_count_as_failed(settings: Settings):
+def test_frames_that_cannot_be_encoded_count_as_failed(settings):
     broken = CapturedFrame(NOON, ClockSource.RECEIVER, pixels=np.zeros((0, 0, 3), np.uint8))
     publisher = SourceSession(settings, "camera", SourceKind.LIVE, store=open_memory_store(), options=FAST)
     publisher.offer(broken)
@@ -226,7 +226,7 @@ def test_frames_that_cannot_be_encoded_count_as_failed(settings: Settings):
     assert (totals.received, totals.failed, totals.announced) == (2, 1, 1)
 
 
-def test_an_outage_is_announced_as_notices_and_is_not_observed(settings: Settings):
+def test_an_outage_is_announced_as_notices_and_is_not_observed(settings):
     publisher = SourceSession(settings, "camera", SourceKind.LIVE, store=open_memory_store(), options=FAST)
     publisher.offer(frame(0, step_s=1.0))
     publisher.offer(frame(1, step_s=1.0))
@@ -240,7 +240,7 @@ def test_an_outage_is_announced_as_notices_and_is_not_observed(settings: Setting
     assert changes == [(NoticeKind.OFFLINE, "no route to host"), (NoticeKind.ONLINE, "connected")]
 
 
-def test_every_frame_is_settled_if_one_of_a_finite_source_cannot_be_stored(settings: Settings):
+def test_every_frame_is_settled_if_one_of_a_finite_source_cannot_be_stored(settings):
     settled = Counter[Settled]()
     broken = CapturedFrame(NOON, ClockSource.RECEIVER)
     items = [frame(0), broken, *[frame(n) for n in range(1, 5)]]
@@ -255,7 +255,7 @@ def test_every_frame_is_settled_if_one_of_a_finite_source_cannot_be_stored(setti
 
 
 @pytest.mark.fault(52)
-def test_fault_52_the_newer_of_two_publishers_of_a_live_source_fences_the_older(settings: Settings):
+def test_fault_52_the_newer_of_two_publishers_of_a_live_source_fences_the_older(settings):
     store = open_memory_store()
     older = SourceSession(settings, "camera", SourceKind.LIVE, store=store, options=FAST)
     older.offer(frame(0))
@@ -270,7 +270,7 @@ def test_fault_52_the_newer_of_two_publishers_of_a_live_source_fences_the_older(
     assert [message.frame_number for message in frames_in(read_published(settings))] == [0, 2]
 
 
-def test_finite_sources_are_not_fenced(settings: Settings):
+def test_finite_sources_are_not_fenced(settings):
     store = open_memory_store()
     publishers = [SourceSession(settings, "folder", SourceKind.FINITE, store=store) for _ in range(2)]
     for number, publisher in enumerate(publishers):
@@ -278,7 +278,7 @@ def test_finite_sources_are_not_fenced(settings: Settings):
     assert [publisher.close().announced for publisher in publishers] == [1, 1]
 
 
-def test_another_image_of_the_same_name_never_replaces_a_stored_one(settings: Settings):
+def test_another_image_of_the_same_name_never_replaces_a_stored_one(settings):
     store = open_memory_store()
     for shade in (10, 200):
         named = CapturedFrame(NOON, ClockSource.EXIF, data=jpeg(shade), name="a.jpg")
@@ -289,7 +289,7 @@ def test_another_image_of_the_same_name_never_replaces_a_stored_one(settings: Se
     assert store.get(second) == jpeg(200)
 
 
-def test_a_missing_topic_is_refused_before_anything_is_captured(settings: Settings):
+def test_a_missing_topic_is_refused_before_anything_is_captured(settings):
     absent = settings.model_copy(update={"kafka_topics": ("absent",)})
     with pytest.raises(PermanentError, match="imgpipeline topics create"):
         SourceSession(absent, "camera", SourceKind.LIVE, store=open_memory_store())
@@ -298,7 +298,7 @@ def test_a_missing_topic_is_refused_before_anything_is_captured(settings: Settin
 @pytest.mark.slow
 @pytest.mark.fault(54)
 @pytest.mark.timeout(120, func_only=True)
-def test_fault_54_while_kafka_is_away_live_frames_are_dropped_and_counted_and_finite_ones_wait(tmp_path: Path):
+def test_fault_54_while_kafka_is_away_live_frames_are_dropped_and_counted_and_finite_ones_wait(tmp_path):
     with KafkaBroker(tmp_path / "kafka") as broker:
         broker.create_topic("frames")
         chosen = Settings(_env_file=None, kafka_bootstrap_servers=broker.bootstrap_servers, kafka_topics=("frames",))
@@ -330,7 +330,7 @@ def test_fault_54_while_kafka_is_away_live_frames_are_dropped_and_counted_and_fi
     assert sum(account.dropped.get("kafka_away", 0) for account in said) == totals.dropped["kafka_away"]
 
 
-def test_a_frame_identified_by_its_content_has_the_time_of_its_record(settings: Settings):
+def test_a_frame_identified_by_its_content_has_the_time_of_its_record(settings):
     item = frame(0, has_own_timestamp=False)
     ingest_source(settings, Listed([item]), store=open_memory_store())
     [message] = frames_in(read_published(settings))
@@ -338,7 +338,7 @@ def test_a_frame_identified_by_its_content_has_the_time_of_its_record(settings: 
     assert message.timestamp == NOON
 
 
-def test_a_gated_frame_is_announced_as_gated_in_the_order_of_the_source(settings: Settings):
+def test_a_gated_frame_is_announced_as_gated_in_the_order_of_the_source(settings):
     store = open_memory_store()
     shades = (10, 100, 100, 100, 200)
     items = [
@@ -356,7 +356,7 @@ def test_a_gated_frame_is_announced_as_gated_in_the_order_of_the_source(settings
 
 @pytest.mark.fault(56)
 @pytest.mark.parametrize("year", [1990, 2100])
-def test_fault_56_frames_whose_time_is_refused_are_accounted_for_at_their_receipt(settings: Settings, year: int):
+def test_fault_56_frames_whose_time_is_refused_are_accounted_for_at_their_receipt(settings, year):
     before = datetime.now(UTC)
     start = datetime(year, 1, 9, 12, tzinfo=UTC)
     items: list[Captured] = [frame(0, start=start), Lost("decode", 3, Settled.FAILED, at=start), frame(1)]
@@ -383,7 +383,7 @@ class LazyStore:
         raise KeyError(key)
 
 
-def test_a_camera_whose_queue_is_full_is_announced_sooner(settings: Settings):
+def test_a_camera_whose_queue_is_full_is_announced_sooner(settings):
     options = PublishOptions(queue_frames=4, commit_s=3600.0, drain_s=1.0)
     publisher = SourceSession(settings, "camera", SourceKind.LIVE, store=open_memory_store(), options=options)
     wait_until(lambda: bool(read_published(settings)), limit_s=60, what="the session has started")
@@ -394,9 +394,7 @@ def test_a_camera_whose_queue_is_full_is_announced_sooner(settings: Settings):
 
 
 @pytest.mark.slow
-def test_a_camera_ten_times_faster_than_the_store_costs_counted_frames_and_no_memory(
-    settings: Settings, tmp_path: Path
-):
+def test_a_camera_ten_times_faster_than_the_store_costs_counted_frames_and_no_memory(settings, tmp_path):
     server = fast_and_calm(tmp_path)
     totals: dict[str, Totals] = {}
     stop = threading.Event()
@@ -453,7 +451,7 @@ def watch_memory(seconds: float) -> list[float]:
 
 
 @pytest.mark.medium
-def test_a_publisher_with_nothing_to_send_waits_and_does_not_spin(settings: Settings):
+def test_a_publisher_with_nothing_to_send_waits_and_does_not_spin(settings):
     """The test counts function calls, because a waiting thread makes none, however busy the machine is."""
     calls = Counter[str]()
 

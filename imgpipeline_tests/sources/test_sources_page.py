@@ -9,14 +9,13 @@ import pytest
 
 from imgpipeline.settings import Settings
 from imgpipeline_tests.cli.command import environment
-from imgpipeline_tests.servers.kafka_broker import KafkaBroker
 from imgpipeline_tests.sources.published import accounts_in, frames_in, read_published
 
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "sources.md"
 
 
 @pytest.mark.servers
-def test_a_source_is_written_in_about_twenty_lines(kafka: KafkaBroker, topic: str, tmp_path: Path):
+def test_a_source_is_written_in_about_twenty_lines(kafka, topic, tmp_path):
     section = PAGE.read_text(encoding="utf-8").partition("## Write a source")[2]
     code, said = re.findall(r"```(?:python)?\n(.*?)```", section, re.DOTALL)[:2]
     assert len([line for line in code.splitlines() if line.strip() and "import" not in line]) <= 20

@@ -1,6 +1,5 @@
 """Stored frames are announced again, in another topic."""
 
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -12,7 +11,6 @@ from imgpipeline.sources.sequence import SequenceSource
 from imgpipeline.sources.stored_images import find_stored_frames
 from imgpipeline_tests.cli.command import run
 from imgpipeline_tests.detect.conftest import START, LaneUnderTest, lane  # noqa: F401 - a fixture
-from imgpipeline_tests.servers.s3_server import S3Bucket
 from imgpipeline_tests.sources.published import frames_in, read_published
 from imgpipeline_tests.sources.test_folder import write_picture
 
@@ -34,7 +32,7 @@ def filled(lane: LaneUnderTest, tmp_path: Path) -> LaneUnderTest:  # noqa: F811 
     return lane
 
 
-def test_frames_keep_their_identity_and_images(filled: LaneUnderTest, make_topic: Callable[..., str], bucket: S3Bucket):
+def test_frames_keep_their_identity_and_images(filled, make_topic, bucket):
     again = filled.with_settings(kafka_topics=(make_topic(),))
     by_day = {day: find_stored_frames(filled.store, day) for day in sorted({frame.day for frame in filled.frames()})}
     named = [(frames.name, len(frames.frames)) for found, _ in by_day.values() for frames in found]
@@ -51,9 +49,7 @@ def test_frames_keep_their_identity_and_images(filled: LaneUnderTest, make_topic
     assert len([frame for frame in again.frames() if frame.topic == again.settings.kafka_topic]) == 7
 
 
-def test_one_source_of_a_day_is_announced_by_the_command(
-    filled: LaneUnderTest, make_topic: Callable[..., str], bucket: S3Bucket, tmp_path: Path
-):
+def test_one_source_of_a_day_is_announced_by_the_command(filled, make_topic, bucket, tmp_path):
     env = {
         **bucket.environment(),
         "IMGPIPELINE_STORE_URL": filled.settings.store_url,

@@ -23,7 +23,6 @@ from imgpipeline.sources.metrics import problems_of
 from imgpipeline.sources.protocol import Captured, Source, SourceKind
 from imgpipeline.sources.session import SourceSession
 from imgpipeline.sources.supervisor import Supervisor, run_again, runner
-from imgpipeline_tests.servers.mosquitto import Mosquitto
 from imgpipeline_tests.servers.waiting import wait_until
 from imgpipeline_tests.sources.mqtt.broker import send
 from imgpipeline_tests.sources.published import frames_in, read_published
@@ -72,7 +71,7 @@ def state_of(board: Board, name: str) -> SourceState:
     return next(status.state for status in board.statuses() if status.source == name)
 
 
-def test_all_sources_of_the_file_run_and_are_stopped_at_the_end(tmp_path: Path):
+def test_all_sources_of_the_file_run_and_are_stopped_at_the_end(tmp_path):
     sources = Sources()
     with running(sources_file(tmp_path, entry("a") + entry("b")), sources, Board()):
         wait_until(lambda: sorted(sources.started) == ["a", "b"], limit_s=60, what="both sources")
@@ -80,7 +79,7 @@ def test_all_sources_of_the_file_run_and_are_stopped_at_the_end(tmp_path: Path):
 
 
 @pytest.mark.medium
-def test_a_failed_source_restarts_and_the_others_continue(tmp_path: Path):
+def test_a_failed_source_restarts_and_the_others_continue(tmp_path):
     failures = iter([TransientError("The camera is away."), OSError("broken pipe")])
 
     def run(name: str, stop: threading.Event) -> None:
@@ -103,9 +102,7 @@ def test_a_failed_source_restarts_and_the_others_continue(tmp_path: Path):
     ],
     ids=["expected", "defect"],
 )
-def test_only_a_defect_is_logged_with_its_traceback(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture, error: Exception, is_traced: bool
-):
+def test_only_a_defect_is_logged_with_its_traceback(tmp_path, caplog, error, is_traced):
     def run(_name: str, _stop: threading.Event) -> None:
         raise error
 
@@ -115,13 +112,13 @@ def test_only_a_defect_is_logged_with_its_traceback(
     assert ("Traceback" in caplog.text) is is_traced
 
 
-def test_a_supervisor_ends_when_all_its_sources_have_ended(tmp_path: Path):
+def test_a_supervisor_ends_when_all_its_sources_have_ended(tmp_path):
     sources, board = Sources(lambda *_: None), Board()
     Supervisor(sources_file(tmp_path, entry("a")), sources.run, board, rescan_s=0.05).run(threading.Event())
     assert state_of(board, "a") is SourceState.ENDED
 
 
-def test_a_change_of_the_file_touches_only_the_sources_it_concerns(tmp_path: Path):
+def test_a_change_of_the_file_touches_only_the_sources_it_concerns(tmp_path):
     sources, board = Sources(), Board()
     path = sources_file(tmp_path, entry("kept") + entry("changed") + entry("removed"))
     with running(path, sources, board):
@@ -132,7 +129,7 @@ def test_a_change_of_the_file_touches_only_the_sources_it_concerns(tmp_path: Pat
         assert sources.started.count("kept") == 1
 
 
-def test_an_invalid_change_of_the_file_is_refused_as_a_whole(tmp_path: Path, caplog: pytest.LogCaptureFixture):
+def test_an_invalid_change_of_the_file_is_refused_as_a_whole(tmp_path, caplog):
     sources = Sources()
     path = sources_file(tmp_path, entry("a"))
     with running(path, sources, Board()):
@@ -160,26 +157,26 @@ def test_an_invalid_change_of_the_file_is_refused_as_a_whole(tmp_path: Path, cap
     ],
     ids=["kind", "range", "unknown", "doubled", "mask", "size", "derived-size", "syntax", "s3-resized"],
 )
-def test_the_error_of_an_invalid_file_names_the_source_and_the_field(tmp_path: Path, text: str, said: str):
+def test_the_error_of_an_invalid_file_names_the_source_and_the_field(tmp_path, text, said):
     with pytest.raises(ConfigurationError) as refused:
         load_sources(sources_file(tmp_path, text))
     assert said in str(refused.value)
 
 
 @pytest.mark.parametrize(("topic", "source"), [("images/raw", "a"), ("images/+/raw", "yard"), ("images/#", "yard/raw")])
-def test_wildcards_of_an_mqtt_topic_name_the_source(tmp_path: Path, topic: str, source: str):
+def test_wildcards_of_an_mqtt_topic_name_the_source(tmp_path, topic, source):
     text = f'[[source]]\nname = "a"\nkind = "mqtt"\ntopic = "{topic}"'
     (config,) = load_sources(sources_file(tmp_path, text))
     assert isinstance(config, MqttConfig)
     assert config.subscription().source_of(topic.replace("+", "yard").replace("#", "yard/raw")) == source
 
 
-def test_a_missing_file_is_refused(tmp_path: Path):
+def test_a_missing_file_is_refused(tmp_path):
     with pytest.raises(ConfigurationError, match=r"There is no file .*sources.toml"):
         load_sources(tmp_path / "sources.toml")
 
 
-def test_defaults_apply_to_every_source_that_does_not_override_them(tmp_path: Path):
+def test_defaults_apply_to_every_source_that_does_not_override_them(tmp_path):
     text = '[defaults]\nfps = 2.0\ngate = { min_brightness = 20, hours = "06:00-20:00" }\n'
     first, second = load_sources(sources_file(tmp_path, text + entry("a") + entry("b", "fps = 5.0")))
     assert [first.model_dump()["fps"], second.model_dump()["fps"]] == [2.0, 5.0]
@@ -253,12 +250,10 @@ def rival_of(settings: Settings) -> SourceSession:
 @pytest.mark.servers
 @pytest.mark.medium
 @pytest.mark.fault(63)
-def test_fault_63_a_camera_comes_back_by_itself_when_the_session_that_took_it_over_has_ended(
-    settings: Settings, caplog: pytest.LogCaptureFixture
-):
+def test_fault_63_a_camera_comes_back_by_itself_when_the_session_that_took_it_over_has_ended(settings, caplog):
     caplog.set_level("INFO")
     board = History()
-    with supervised(settings, CameraConfig(name="camera"), board):  # type: ignore[arg-type]  # of this test only
+    with supervised(settings, CameraConfig(name="camera"), board):
         wait_until(lambda: board.is_in(SourceState.ONLINE, "camera"), limit_s=60, what="the first frame")
         rival = rival_of(settings)
         by = f"taken over by session {rival.session} (process "
@@ -282,9 +277,7 @@ def test_fault_63_a_camera_comes_back_by_itself_when_the_session_that_took_it_ov
 @pytest.mark.servers
 @pytest.mark.medium
 @pytest.mark.fault(63)
-def test_fault_63_a_camera_comes_back_when_the_process_that_took_it_over_was_killed(
-    settings: Settings, caplog: pytest.LogCaptureFixture
-):
+def test_fault_63_a_camera_comes_back_when_the_process_that_took_it_over_was_killed(settings, caplog):
     board, stop = History(), threading.Event()
     watch = board.watch("camera", SourceKind.LIVE)
     run = partial(ingest_source, settings, Camera(), stop=stop, options=FAST, store=open_memory_store(), watch=watch)
@@ -306,9 +299,7 @@ def test_fault_63_a_camera_comes_back_when_the_process_that_took_it_over_was_kil
 @pytest.mark.servers
 @pytest.mark.slow
 @pytest.mark.fault(63)
-def test_fault_63_two_supervisors_of_one_mqtt_source_evict_each_other_once(
-    settings: Settings, mosquitto: Mosquitto, caplog: pytest.LogCaptureFixture
-):
+def test_fault_63_two_supervisors_of_one_mqtt_source_evict_each_other_once(settings, mosquitto, caplog):
     caplog.set_level("INFO")
     topic = f"images/{uuid.uuid4().hex}/raw"
     own = {"mqtt_host": mosquitto.host, "mqtt_port": mosquitto.port, "mqtt_client_id": uuid.uuid4().hex}

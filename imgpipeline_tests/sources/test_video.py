@@ -13,7 +13,6 @@ from imgpipeline.contracts.capture import ClockSource
 from imgpipeline.contracts.notices import Notice, NoticeKind
 from imgpipeline.errors import ConfigurationError
 from imgpipeline.objectstore.client import open_memory_store
-from imgpipeline.settings import Settings
 from imgpipeline.sources.ingest import ingest_files
 from imgpipeline.sources.protocol import CapturedFrame, Lost
 from imgpipeline.sources.video import FrameChoice, VideoFrame, VideoSource, read_frames
@@ -33,7 +32,7 @@ def frames_of(path: Path, choice: FrameChoice = ALL) -> list[VideoFrame]:
     return [frame for frame in read_frames(path, choice) if isinstance(frame, VideoFrame)]
 
 
-def test_all_frames_are_read_in_order_with_their_times(video: Path) -> None:
+def test_all_frames_are_read_in_order_with_their_times(video):
     frames = frames_of(video)
 
     assert [f.number for f in frames] == list(range(20))
@@ -41,7 +40,7 @@ def test_all_frames_are_read_in_order_with_their_times(video: Path) -> None:
     assert [round(float(f.pixels[24:, 32:].mean()) / 10) for f in frames] == list(range(20))
 
 
-def test_a_variable_frame_rate_keeps_each_frames_own_time(tmp_path: Path) -> None:
+def test_a_variable_frame_rate_keeps_each_frames_own_time(tmp_path):
     times_ms = [0, 40, 400, 410, 1900]
     path = write_video(tmp_path / "clip.mkv", times_ms=times_ms)
 
@@ -57,13 +56,13 @@ def test_a_variable_frame_rate_keeps_each_frames_own_time(tmp_path: Path) -> Non
         pytest.param(FrameChoice(rate=100), list(range(20)), id="rate-above-the-videos"),
     ],
 )
-def test_the_chosen_frames_are_taken(video: Path, choice: FrameChoice, numbers: list[int]) -> None:
+def test_the_chosen_frames_are_taken(video, choice, numbers):
     assert [f.number for f in frames_of(video, choice)] == numbers
     assert VideoSource(video, "clip", choice=choice).expected == len(numbers)
 
 
 @pytest.mark.parametrize("suffix", [".mp4", ".mkv"])
-def test_a_number_of_frames_is_spread_evenly_over_the_video(tmp_path: Path, suffix: str) -> None:
+def test_a_number_of_frames_is_spread_evenly_over_the_video(tmp_path, suffix):
     path = write_video(tmp_path / f"clip{suffix}")
     for count, numbers in (
         (5, [0, 4, 8, 12, 16]),
@@ -77,7 +76,7 @@ def test_a_number_of_frames_is_spread_evenly_over_the_video(tmp_path: Path, suff
 @pytest.mark.parametrize(
     ("rotation", "corner"), [(90, "lower left"), (180, "lower right"), (270, "upper right")], ids=["90", "180", "270"]
 )
-def test_frames_are_upright(tmp_path: Path, rotation: int, corner: str) -> None:
+def test_frames_are_upright(tmp_path, rotation, corner):
     """A display matrix that rotates counterclockwise moves the bright upper left corner."""
     pixels = frames_of(write_video(tmp_path / "clip.mp4", rotation=rotation))[0].pixels
 
@@ -90,7 +89,7 @@ def test_frames_are_upright(tmp_path: Path, rotation: int, corner: str) -> None:
 
 @pytest.mark.slow
 @pytest.mark.data
-def test_the_times_of_real_videos_equal_those_of_opencv(shared_data: Path) -> None:
+def test_the_times_of_real_videos_equal_those_of_opencv(shared_data):
     """Earlier releases read videos with OpenCV; with the same times, frames keep their identity."""
     for path in sorted((shared_data / "video").iterdir()):
         capture, frames = cv2.VideoCapture(str(path)), frames_of(path)
@@ -101,7 +100,7 @@ def test_the_times_of_real_videos_equal_those_of_opencv(shared_data: Path) -> No
         assert frames
 
 
-def test_a_file_that_is_not_a_video_is_refused(tmp_path: Path) -> None:
+def test_a_file_that_is_not_a_video_is_refused(tmp_path):
     text = tmp_path / "notes.mp4"
     text.write_text("no video")
 
@@ -112,7 +111,7 @@ def test_a_file_that_is_not_a_video_is_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("suffix", [".mp4", ".mkv"])
-def test_the_readable_part_of_a_truncated_file_is_kept_and_the_rest_is_reported(tmp_path: Path, suffix: str) -> None:
+def test_the_readable_part_of_a_truncated_file_is_kept_and_the_rest_is_reported(tmp_path, suffix):
     times_ms = range(0, 10_000, 100)
     options = {"movflags": "faststart"} if suffix == ".mp4" else {}
     path = write_video(tmp_path / f"clip{suffix}", times_ms=times_ms, size=(320, 240), options=options)
@@ -126,7 +125,7 @@ def test_the_readable_part_of_a_truncated_file_is_kept_and_the_rest_is_reported(
     assert len(whole) + sum(part.count for part in lost) == 100
 
 
-def test_the_missing_frames_of_a_truncated_video_are_in_the_accounts(tmp_path: Path, settings: Settings) -> None:
+def test_the_missing_frames_of_a_truncated_video_are_in_the_accounts(tmp_path, settings):
     options = {"movflags": "faststart"}
     path = write_video(tmp_path / "clip.mp4", times_ms=range(0, 10_000, 100), size=(320, 240), options=options)
     path.write_bytes(path.read_bytes()[: path.stat().st_size * 3 // 5])
@@ -142,7 +141,7 @@ def test_the_missing_frames_of_a_truncated_video_are_in_the_accounts(tmp_path: P
     assert [n.kind for n in notices if n.reason and "frames early" in n.reason] == [NoticeKind.OFFLINE]
 
 
-def test_the_start_is_the_given_one_or_that_of_the_container_or_file(tmp_path: Path) -> None:
+def test_the_start_is_the_given_one_or_that_of_the_container_or_file(tmp_path):
     made = write_video(tmp_path / "made.mp4", created="2026-01-05T06:07:08Z")
     plain = write_video(tmp_path / "plain.mp4")
     os.utime(plain, (START.timestamp(), START.timestamp()))
@@ -153,9 +152,9 @@ def test_the_start_is_the_given_one_or_that_of_the_container_or_file(tmp_path: P
 
 
 def test_a_video_ingested_twice_counts_once(
-    video: Path,
-    lane: LaneUnderTest,  # noqa: F811 - the fixture
-) -> None:
+    video,
+    lane,  # noqa: F811 - the fixture
+):
     for _ in range(2):
         chosen = VideoSource(video, "clip", start=START, choice=FrameChoice(rate=2))
         assert ingest_files(lane.settings, chosen).announced == 4
@@ -170,7 +169,7 @@ def test_a_video_ingested_twice_counts_once(
     assert {f.clock_source for f in frames} == {ClockSource.CONTAINER}
 
 
-def test_another_video_of_the_same_name_never_gets_the_images_of_the_first(tmp_path: Path, settings: Settings) -> None:
+def test_another_video_of_the_same_name_never_gets_the_images_of_the_first(tmp_path, settings):
     store = open_memory_store()
     for folder, times in (("a", range(0, 1000, 100)), ("b", range(0, 2000, 200))):
         (tmp_path / folder).mkdir()
@@ -187,7 +186,7 @@ def test_another_video_of_the_same_name_never_gets_the_images_of_the_first(tmp_p
 
 
 @pytest.mark.medium
-def test_in_real_time_a_frame_is_yielded_when_it_is_due(video: Path) -> None:
+def test_in_real_time_a_frame_is_yielded_when_it_is_due(video):
     source = VideoSource(video, "clip", choice=FrameChoice(rate=2), realtime=True)
     began = datetime.now(UTC)
     for captured in source.capture(Event()):
@@ -195,7 +194,7 @@ def test_in_real_time_a_frame_is_yielded_when_it_is_due(video: Path) -> None:
         assert datetime.now(UTC) - began >= captured.timestamp - source.start - timedelta(seconds=0.05)
 
 
-def test_a_stopped_video_ends_before_its_last_frame(video: Path) -> None:
+def test_a_stopped_video_ends_before_its_last_frame(video):
     stop, source = Event(), VideoSource(video, "clip")
     frames = source.capture(stop)
     next(frames)

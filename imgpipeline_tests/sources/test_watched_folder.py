@@ -71,7 +71,7 @@ def watching(settings: Settings, tmp_path: Path) -> Watching:
     return Watching(settings, tmp_path / "in", tmp_path / "state.sqlite")
 
 
-def test_images_that_appear_are_announced_once(watching: Watching, tmp_path: Path):
+def test_images_that_appear_are_announced_once(watching, tmp_path):
     write_picture(watching.folder / "there.jpg", shade=1)
     with watching.running():
         watching.await_files("there.jpg")
@@ -87,7 +87,7 @@ def test_images_that_appear_are_announced_once(watching: Watching, tmp_path: Pat
         watching.await_files("there.jpg", "new.JPG", "sub/deep.png", "later.jpg", "moved-in.jpg")
 
 
-def test_a_file_is_announced_when_it_is_complete(watching: Watching, tmp_path: Path):
+def test_a_file_is_announced_when_it_is_complete(watching, tmp_path):
     data = write_picture(tmp_path / "made.jpg", shade=9)
     with watching.running(rescan_s=3.0):  # so that a writer that pauses on a busy machine is not done too early
         with (watching.folder / "slow.jpg").open("wb") as slow:
@@ -100,7 +100,7 @@ def test_a_file_is_announced_when_it_is_complete(watching: Watching, tmp_path: P
     assert watching.store.get(str(frame.image_path)) == data
 
 
-def test_a_changed_file_is_another_frame_and_a_touched_one_is_not(watching: Watching):
+def test_a_changed_file_is_another_frame_and_a_touched_one_is_not(watching):
     write_picture(watching.folder / "a.jpg", shade=1)
     with watching.running():
         watching.await_files("a.jpg")
@@ -112,7 +112,7 @@ def test_a_changed_file_is_another_frame_and_a_touched_one_is_not(watching: Watc
 
 
 @pytest.mark.parametrize("after", [After.MOVE, After.DELETE])
-def test_files_are_moved_or_deleted_after_their_frames_are_announced(watching: Watching, after: After):
+def test_files_are_moved_or_deleted_after_their_frames_are_announced(watching, after):
     for number in range(3):
         write_picture(watching.folder / "sub" / f"{number}.jpg", shade=number)
     (watching.folder / "text.jpg").write_text("no image")
@@ -127,9 +127,7 @@ def test_files_are_moved_or_deleted_after_their_frames_are_announced(watching: W
     assert kept == (["0.jpg", "1 (2).jpg", "1.jpg", "2.jpg"] if after is After.MOVE else [])
 
 
-def test_ignored_files_are_counted_and_logged_once_by_their_ending_or_as_empty(
-    watching: Watching, tmp_path: Path, caplog: pytest.LogCaptureFixture
-):
+def test_ignored_files_are_counted_and_logged_once_by_their_ending_or_as_empty(watching, tmp_path, caplog):
     for name in ("notes.txt", "more.txt", "list.csv", "zero.jpg", ".hidden", "growing.jpg"):
         (watching.folder / name).touch()
     os.utime(watching.folder / "zero.jpg", (0, 0))
@@ -148,7 +146,7 @@ def test_ignored_files_are_counted_and_logged_once_by_their_ending_or_as_empty(
     assert sum(".txt is ignored: not one of .jpg" in message for message in said) == 1
 
 
-def test_a_folder_that_disappears_and_comes_back_announces_nothing_again(watching: Watching, tmp_path: Path):
+def test_a_folder_that_disappears_and_comes_back_announces_nothing_again(watching, tmp_path):
     for number in range(3):
         write_picture(watching.folder / f"{number}.jpg", shade=number)
     with watching.running():
@@ -164,9 +162,7 @@ def test_a_folder_that_disappears_and_comes_back_announces_nothing_again(watchin
 
 
 @pytest.mark.slow
-def test_a_mount_that_disappears_announces_neither_the_folder_below_it_nor_anything_again(
-    watching: Watching, tmp_path: Path
-):
+def test_a_mount_that_disappears_announces_neither_the_folder_below_it_nor_anything_again(watching, tmp_path):
     """The same holds for a restart without the mount, and for a share that comes back as another device."""
     write_picture(watching.folder / "below.jpg", shade=9)
     names = [f"{number}.jpg" for number in range(3)]
@@ -190,7 +186,7 @@ def test_a_mount_that_disappears_announces_neither_the_folder_below_it_nor_anyth
     assert changes == [away, away, (NoticeKind.ONLINE, f"{watching.folder} is back")]
 
 
-def test_a_folder_that_cannot_be_watched_is_refused(watching: Watching, tmp_path: Path):
+def test_a_folder_that_cannot_be_watched_is_refused(watching, tmp_path):
     with pytest.raises(ConfigurationError, match="There is no folder"):
         WatchedFolder(watching.settings, tmp_path / "no", "gate", WatchOptions(state_file=tmp_path / "other.sqlite"))
     options = WatchOptions(After.MOVE, watching.folder / "done", state_file=watching.state)

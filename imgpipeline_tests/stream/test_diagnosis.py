@@ -84,7 +84,7 @@ def test_of_several_dead_servers_each_is_named_with_its_reason():
 
 
 @pytest.mark.parametrize("text", ["localhost", "localhost:", "localhost:http", ":9092", "localhost:99999", "a:1,,b:2"])
-def test_servers_that_are_not_host_and_port(text: str):
+def test_servers_that_are_not_host_and_port(text):
     assert_names(explained(settings(text)), "is not host:port", "set IMGPIPELINE_KAFKA_BOOTSTRAP_SERVERS to host:port")
 
 
@@ -118,45 +118,45 @@ def answer_as_web_server(server: socket.socket) -> None:
 
 
 @pytest.mark.fault(33)
-def test_a_wrong_password_through_tls(secured: KafkaBroker):
+def test_a_wrong_password_through_tls(secured):
     chosen = login("SASL_SSL", **WRONG, kafka_sasl_mechanism="SCRAM-SHA-512")
     error = explained(settings(secured.address("SASL_SSL"), kafka_ca_file=authority(secured), **chosen))
     assert_names(error, "correct IMGPIPELINE_KAFKA_USERNAME and IMGPIPELINE_KAFKA_PASSWORD")
 
 
-def test_a_password_that_is_not_set(secured: KafkaBroker):
+def test_a_password_that_is_not_set(secured):
     error = explained(settings(secured.address("SASL_PLAINTEXT"), **login(kafka_password=None)))
     assert_names(error, "IMGPIPELINE_KAFKA_PASSWORD is not set")
     assert "USERNAME" not in str(error)
 
 
 @pytest.mark.fault(33)
-def test_a_mechanism_that_is_not_enabled(secured: KafkaBroker):
+def test_a_mechanism_that_is_not_enabled(secured):
     chosen = login("SASL_SSL", kafka_sasl_mechanism="PLAIN", kafka_ca_file=authority(secured))
     error = explained(settings(secured.address("SASL_SSL"), **chosen))
     assert_names(error, "it supports SCRAM-SHA-512", "set IMGPIPELINE_KAFKA_SASL_MECHANISM")
 
 
 @pytest.mark.fault(33)
-def test_a_wrong_authority(secured: KafkaBroker):
+def test_a_wrong_authority(secured):
     assert secured.certificates is not None
     chosen = login("SASL_SSL", kafka_ca_file=secured.certificates.wrong_ca_file)
     error = explained(settings(secured.address("SASL_SSL"), **chosen))
     assert_names(error, "was not signed by", "set IMGPIPELINE_KAFKA_CA_FILE")
 
 
-def test_no_authority(secured: KafkaBroker):
+def test_no_authority(secured):
     error = explained(settings(secured.address("SASL_SSL"), **login("SASL_SSL")))
     assert_names(error, "the system's authorities", "set IMGPIPELINE_KAFKA_CA_FILE")
 
 
-def test_a_missing_authority_file(secured: KafkaBroker, tmp_path: Path):
+def test_a_missing_authority_file(secured, tmp_path):
     chosen = login("SASL_SSL", kafka_ca_file=tmp_path / "ca.pem")
     error = explained(settings(secured.address("SASL_SSL"), **chosen))
     assert_names(error, "No such file", "set IMGPIPELINE_KAFKA_CA_FILE")
 
 
-def test_an_authority_file_that_is_not_a_certificate(secured: KafkaBroker, tmp_path: Path):
+def test_an_authority_file_that_is_not_a_certificate(secured, tmp_path):
     (tmp_path / "ca.pem").write_text("not a certificate")
     chosen = login("SASL_SSL", kafka_ca_file=tmp_path / "ca.pem")
     error = explained(settings(secured.address("SASL_SSL"), **chosen))
@@ -173,18 +173,14 @@ def test_an_authority_file_that_is_not_a_certificate(secured: KafkaBroker, tmp_p
         ("SASL_SSL", "SSL", "to SSL"),
     ],
 )
-def test_a_security_protocol_that_the_port_does_not_speak(
-    secured: KafkaBroker, protocol: str, listener: Any, expected: str
-):
+def test_a_security_protocol_that_the_port_does_not_speak(secured, protocol, listener, expected):
     ca_file = authority(secured) if protocol.endswith("SSL") else None
     error = explained(settings(secured.address(listener), **login(protocol, kafka_ca_file=ca_file)))
     assert_names(error, "IMGPIPELINE_KAFKA_SECURITY_PROTOCOL is", f"IMGPIPELINE_KAFKA_SECURITY_PROTOCOL {expected}")
 
 
 @pytest.mark.slow
-def test_an_unreachable_advertised_address_is_found_also_where_the_broker_answers_late(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-):
+def test_an_unreachable_advertised_address_is_found_also_where_the_broker_answers_late(tmp_path, monkeypatch):
     nowhere = free_port()
     broker = KafkaBroker(tmp_path, properties={"advertised.listeners": f"PLAINTEXT://127.0.0.1:{nowhere}"})
     with broker:
@@ -193,7 +189,7 @@ def test_an_unreachable_advertised_address_is_found_also_where_the_broker_answer
         assert_names(explained(settings(broker.bootstrap_servers)), f"127.0.0.1:{nowhere}", "advertised.listeners")
 
 
-def test_a_failure_at_a_healthy_broker_is_transient(secured: KafkaBroker):
+def test_a_failure_at_a_healthy_broker_is_transient(secured):
     error = explained(settings(secured.address("PLAINTEXT")))
     assert isinstance(error, TransientError)
     assert "Unable to bootstrap from somewhere" in str(error)
@@ -216,7 +212,7 @@ def test_an_explained_error_is_returned_unchanged():
 
 
 @pytest.mark.fault(33)
-def test_with_kafka_python_itself_a_wrong_password_is_named_instead_of_retried(secured: KafkaBroker):
+def test_with_kafka_python_itself_a_wrong_password_is_named_instead_of_retried(secured):
     chosen = settings(secured.address("SASL_PLAINTEXT"), **login(**WRONG))
     began = time.monotonic()
     with pytest.raises(ConfigurationError, match="IMGPIPELINE_KAFKA_PASSWORD"), open_admin(chosen):

@@ -97,7 +97,7 @@ def test_another_broker_has_no_start_id():
     assert start_id(["frames", "imgpipeline"]) is None
 
 
-def test_in_a_separate_process_it_has_the_topics_and_ends_with_its_context(tmp_path: Path):
+def test_in_a_separate_process_it_has_the_topics_and_ends_with_its_context(tmp_path):
     with broker_process(tmp_path, topics=("frames", "other")) as environment:
         settings = settings_of(environment)
         assert {"frames", "other"} <= set(topics_of(settings))
@@ -117,7 +117,7 @@ with broker_process(pathlib.Path(sys.argv[1])):
 
 
 @pytest.mark.medium
-def test_it_ends_when_its_parent_is_killed(tmp_path: Path):
+def test_it_ends_when_its_parent_is_killed(tmp_path):
     with subprocess.Popen([sys.executable, "-c", OWNER, tmp_path], stdout=subprocess.PIPE, text=True) as owner:
         assert owner.stdout is not None
         assert owner.stdout.readline() == "ready\n"
@@ -126,7 +126,7 @@ def test_it_ends_when_its_parent_is_killed(tmp_path: Path):
     wait_until(lambda: not is_running(pid), limit_s=60, what="the broker to end with its owner")
 
 
-def test_a_broker_that_does_not_start_is_reported_with_its_log(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_a_broker_that_does_not_start_is_reported_with_its_log(tmp_path, monkeypatch):
     (tmp_path / "broken").write_text("#!/bin/sh\necho no interpreter >&2\nexit 3\n")
     (tmp_path / "broken").chmod(0o700)
     monkeypatch.setattr(sys, "executable", str(tmp_path / "broken"))

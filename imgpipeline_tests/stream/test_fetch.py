@@ -46,7 +46,7 @@ def send(settings: Settings, count: int, **options: object) -> None:
 
 
 @pytest.mark.parametrize("topic", [2], indirect=True)
-def test_records_of_a_partition_come_once_and_in_order(settings: Settings) -> None:
+def test_records_of_a_partition_come_once_and_in_order(settings):
     for partition in (0, 1):
         send(settings, 700, partition=partition)
 
@@ -57,7 +57,7 @@ def test_records_of_a_partition_come_once_and_in_order(settings: Settings) -> No
 
 
 @pytest.mark.parametrize("topic", [2], indirect=True)
-def test_partitions_with_a_backlog_take_turns(settings: Settings) -> None:
+def test_partitions_with_a_backlog_take_turns(settings):
     for partition in (0, 1):
         send(settings, 700, partition=partition)
 
@@ -69,7 +69,7 @@ def test_partitions_with_a_backlog_take_turns(settings: Settings) -> None:
     assert farthest_ahead <= 50
 
 
-def test_a_record_has_its_key_headers_and_time(settings: Settings) -> None:
+def test_a_record_has_its_key_headers_and_time(settings):
     at_ms = int(time.time() * 1000) - 5_000  # not long ago: retention goes by this time
     send(settings, 1, key=b"camera", headers=[("Replay_Of", b"a/0/1"), ("replay_of", b"a/0/2")], timestamp_ms=at_ms)
 
@@ -81,7 +81,7 @@ def test_a_record_has_its_key_headers_and_time(settings: Settings) -> None:
 
 
 @pytest.mark.parametrize("compression", ["gzip", "snappy", "lz4", "zstd"])
-def test_records_are_read_however_they_were_compressed(settings: Settings, compression: str) -> None:
+def test_records_are_read_however_they_were_compressed(settings, compression):
     with open_producer(settings, compression_type=compression) as producer:
         producer.send(settings.kafka_topic, b"pressed " * 1000)
         producer.flush()
@@ -93,7 +93,7 @@ def test_records_are_read_however_they_were_compressed(settings: Settings, compr
 
 
 @pytest.mark.fault(13)
-def test_transactions_leave_holes_whose_reason_is_found(settings: Settings) -> None:
+def test_transactions_leave_holes_whose_reason_is_found(settings):
     with open_producer(settings, transactional_id=f"of-{settings.kafka_topic}") as producer:
         producer.init_transactions()
         producer.begin_transaction()
@@ -117,7 +117,7 @@ def test_transactions_leave_holes_whose_reason_is_found(settings: Settings) -> N
 
 
 @pytest.mark.fault(12)
-def test_a_log_that_moved_during_a_read_is_an_error_instead_of_a_jump(settings: Settings) -> None:
+def test_a_log_that_moved_during_a_read_is_an_error_instead_of_a_jump(settings):
     send(settings, 10)
     with open_admin(settings) as admin:
         admin.delete_records({TopicPartition(settings.kafka_topic, 0): 6})
@@ -127,7 +127,7 @@ def test_a_log_that_moved_during_a_read_is_an_error_instead_of_a_jump(settings: 
 
 
 @pytest.mark.parametrize("topic", [3], indirect=True)
-def test_the_oldest_unread_record_of_each_log_has_its_kafka_time(settings: Settings) -> None:
+def test_the_oldest_unread_record_of_each_log_has_its_kafka_time(settings):
     now_ms = int(time.time() * 1000)
     for partition in (0, 1, 2):
         for ago_ms in (9_000, 5_000):
@@ -140,7 +140,7 @@ def test_the_oldest_unread_record_of_each_log_has_its_kafka_time(settings: Setti
     assert found == {at(settings, 0): from_milliseconds(now_ms - 5_000)}
 
 
-def test_one_record_is_read_by_its_offset(settings: Settings) -> None:
+def test_one_record_is_read_by_its_offset(settings):
     send(settings, 5)
 
     found = read_record(settings, at(settings, 0), 3)
@@ -150,8 +150,8 @@ def test_one_record_is_read_by_its_offset(settings: Settings) -> None:
     assert read_record(settings, at(settings, 0), 5) is None
 
 
-def test_a_dropped_partition_is_not_read_any_more(settings: Settings, make_topic: object) -> None:
-    two = settings.model_copy(update={"kafka_topics": (make_topic(partitions=2),)})  # type: ignore[operator]  # a fixture
+def test_a_dropped_partition_is_not_read_any_more(settings, make_topic):
+    two = settings.model_copy(update={"kafka_topics": (make_topic(partitions=2),)})
     for partition in (0, 1):
         send(two, 3, partition=partition)
     with open_consumer(two, **FETCH_OPTIONS) as consumer:

@@ -15,7 +15,7 @@ from imgpipeline_tests.stream.test_embedded import settings_of
 
 
 @pytest.mark.parametrize("topic", [3], indirect=True)
-def test_a_log_reaches_from_the_first_record_to_the_offset_after_the_last(settings: Settings) -> None:
+def test_a_log_reaches_from_the_first_record_to_the_offset_after_the_last(settings):
     with open_producer(settings) as producer:
         for _ in range(5):
             producer.send(settings.kafka_topic, b"x", partition=1)
@@ -29,7 +29,7 @@ def test_a_log_reaches_from_the_first_record_to_the_offset_after_the_last(settin
     assert len({part.topic_id for part in log}) == 1
 
 
-def test_records_of_an_open_transaction_are_after_the_end(settings: Settings) -> None:
+def test_records_of_an_open_transaction_are_after_the_end(settings):
     with open_producer(settings, transactional_id=f"of-{settings.kafka_topic}") as producer:
         producer.init_transactions()
         producer.begin_transaction()
@@ -42,7 +42,7 @@ def test_records_of_an_open_transaction_are_after_the_end(settings: Settings) ->
     wait_until(lambda: read_log(settings)[0].log_end == 2, limit_s=60, what="the end behind the transaction's marker")
 
 
-def test_a_missing_topic_names_the_setting_and_the_command(settings: Settings) -> None:
+def test_a_missing_topic_names_the_setting_and_the_command(settings):
     with pytest.raises(ConfigurationError, match=r"no topic 'absent'.*topics create.*IMGPIPELINE_KAFKA_TOPIC"):
         read_log(settings.model_copy(update={"kafka_topics": ("absent",)}))
 
@@ -52,7 +52,7 @@ def partitions(settings: Settings, *numbers: int) -> list[Partition]:
 
 
 @pytest.mark.parametrize("topic", [3], indirect=True)
-def test_offsets_of_the_group_are_stored(settings: Settings) -> None:
+def test_offsets_of_the_group_are_stored(settings):
     first, second, third = partitions(settings, 0, 1, 2)
     assert group_offsets(settings, [first]) == {}
     with open_admin(settings) as admin:
@@ -60,15 +60,13 @@ def test_offsets_of_the_group_are_stored(settings: Settings) -> None:
     assert group_offsets(settings, [first, second, third]) == {first: 7, third: 0}
 
 
-def test_offsets_that_the_broker_refuses_only_cause_a_warning(
-    settings: Settings, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_offsets_that_the_broker_refuses_only_cause_a_warning(settings, caplog):
     with open_admin(settings) as admin:
         assert not commit_group(admin, settings, {Partition("no-such-topic", 0): 7})
     assert f"Could not store the offsets of the group {settings.kafka_group}" in caplog.text
 
 
-def test_a_broker_with_an_old_protocol_works_too() -> None:
+def test_a_broker_with_an_old_protocol_works_too():
     with embedded_broker() as environment:
         settings = settings_of(environment)
         first, second = partitions(settings, 0, 1)

@@ -5,7 +5,6 @@ from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import replace
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
@@ -35,7 +34,7 @@ def settings(kafka: KafkaBroker, topic: str) -> Settings:
 
 
 @pytest.mark.timeout(60, func_only=True)
-def test_a_missing_topic_is_an_error_and_is_not_created(kafka: KafkaBroker):
+def test_a_missing_topic_is_an_error_and_is_not_created(kafka):
     with (
         pytest.raises(ConfigurationError, match=r"imgpipeline topics create"),
         closing(BatchSender(settings(kafka, "absent"))) as sender,
@@ -45,7 +44,7 @@ def test_a_missing_topic_is_an_error_and_is_not_created(kafka: KafkaBroker):
         read_log(settings(kafka, "absent"))
 
 
-def test_a_topic_is_created_once_with_its_partitions(kafka: KafkaBroker):
+def test_a_topic_is_created_once_with_its_partitions(kafka):
     chosen = settings(kafka, f"made-{uuid4().hex[:8]}")
     assert create_topic(chosen, partitions=3)
     assert len(read_log(chosen)) == 3
@@ -55,7 +54,7 @@ def test_a_topic_is_created_once_with_its_partitions(kafka: KafkaBroker):
 
 @pytest.mark.slow
 @pytest.mark.servers
-def test_a_broker_that_dies_is_an_error_of_the_sender(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_a_broker_that_dies_is_an_error_of_the_sender(tmp_path, monkeypatch):
     monkeypatch.setattr("imgpipeline.stream.send.DELIVERY_TIMEOUT_MS", 3000)
     broker = KafkaBroker(tmp_path)
     with broker:
@@ -80,9 +79,7 @@ class Slow(list[Record]):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("records", [list, Slow], ids=["when it commits", "between two records"])
-def test_the_older_sender_is_told_that_another_has_taken_over(
-    settings: Settings, topic: str, records: type[list[Record]]
-):
+def test_the_older_sender_is_told_that_another_has_taken_over(settings, topic, records):
     batch = records(Record(topic, b"gate", b"%d" % number) for number in range(3))
     with (
         closing(BatchSender(settings, fence=FENCE, topics=[topic])) as older,
@@ -124,9 +121,7 @@ def settings_of(broker: KafkaBroker, listener: Listener, **values: Any) -> Setti
     ],
     ids=["plain", "scram", "tls", "plain over tls", "scram over tls"],
 )
-def test_frames_are_announced_over_each_login(
-    secured: KafkaBroker, listener: Listener, mechanism: str, monkeypatch: pytest.MonkeyPatch
-):
+def test_frames_are_announced_over_each_login(secured, listener, mechanism, monkeypatch):
     monkeypatch.setenv("KAFKA_USER_PASSWORD", PASSWORD)  # of the user admin
     topic = f"{listener}-{mechanism}"
     settings = settings_of(secured, listener, kafka_sasl_mechanism=mechanism, kafka_topics=(topic,))
@@ -138,6 +133,6 @@ def test_frames_are_announced_over_each_login(
     assert parse_message(record) == MESSAGE
 
 
-def test_the_producer_is_idempotent_and_waits_for_all_replicas(secured: KafkaBroker):
+def test_the_producer_is_idempotent_and_waits_for_all_replicas(secured):
     with open_producer(load_settings(kafka_bootstrap_servers=secured.bootstrap_servers)) as producer:
         assert (producer.config["acks"], producer.config["enable_idempotence"]) == (-1, True)

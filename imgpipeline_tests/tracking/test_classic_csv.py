@@ -40,7 +40,7 @@ def ask(lake: LakeSession) -> classic_csv.Ask:
 
 
 @pytest.mark.medium
-def test_statistics_count_cars_and_people_so_far(lake: LakeSession):
+def test_statistics_count_cars_and_people_so_far(lake):
     columns, rows = classic_csv.statistics(ask(lake), "gate", DAY)
     assert columns == ("timestamp", "num_cars", "num_people")
     assert rows == [
@@ -50,7 +50,7 @@ def test_statistics_count_cars_and_people_so_far(lake: LakeSession):
 
 
 @pytest.mark.medium
-def test_tracks_have_true_corners_and_numbers_from_one(lake: LakeSession):
+def test_tracks_have_true_corners_and_numbers_from_one(lake):
     columns, rows = classic_csv.tracks(ask(lake), "gate", DAY, Kind.CARS)
     assert ",".join(columns) == "frame_id,video_id,timestamp,track_id,x1,y1,x2,y2,confidence,class_id"
     assert rows[0] == ("frame_00000", "gate", "2026-01-09T12:00:00", 1, 10.0, 100.0, 90.0, 160.0, 0.9, 0)
@@ -60,13 +60,13 @@ def test_tracks_have_true_corners_and_numbers_from_one(lake: LakeSession):
 
 
 @pytest.mark.medium
-def test_each_video_has_tracks_of_its_own(lake: LakeSession):
+def test_each_video_has_tracks_of_its_own(lake):
     assert classic_csv.tracks(ask(lake), "other video", DAY, Kind.CARS)[1] == []
     assert classic_csv.statistics(ask(lake), "other video", DAY)[1] == []
 
 
 @pytest.mark.medium
-def test_detections_have_labels_and_whole_pixels(lake: LakeSession):
+def test_detections_have_labels_and_whole_pixels(lake):
     columns, rows = classic_csv.detections(ask(lake), "gate", DAY, Kind.CARS)
     assert ",".join(columns) == "frame_id,video_id,timestamp,label,confidence,x1,y1,x2,y2"
     assert [row[3] for row in rows] == ["car", "car", "car", "van", "car", "van", "car", "van"]

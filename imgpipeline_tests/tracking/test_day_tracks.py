@@ -58,7 +58,7 @@ def stored(tmp_path: Path) -> Iterator:
 
 
 @pytest.mark.medium
-def test_a_car_that_is_seen_in_three_slices_is_one_object(memory: ObjectStore, stored):
+def test_a_car_that_is_seen_in_three_slices_is_one_object(memory, stored):
     write_chain(memory, film(at(12, 5), at(12, 25), [Car(at(12, 5), at(12, 25))]))
     done = build(memory)
     assert (done.slices_followed, done.slices_kept, tracks_of(done).rows) == (3, 0, 3)
@@ -74,7 +74,7 @@ def test_a_car_that_is_seen_in_three_slices_is_one_object(memory: ObjectStore, s
 
 
 @pytest.mark.medium
-def test_cars_and_people_are_followed_apart_and_vans_with_cars(memory: ObjectStore, stored):
+def test_cars_and_people_are_followed_apart_and_vans_with_cars(memory, stored):
     cars = [Car(at(12), at(12, 1), label, y=90.0 * n) for n, label in enumerate(("car", "person", "dog"))]
     write_chain(memory, film(at(12), at(12, 1), [*cars, Car(at(12), at(12, 1), "van", y=300)]))
     build(memory)
@@ -85,7 +85,7 @@ def test_cars_and_people_are_followed_apart_and_vans_with_cars(memory: ObjectSto
 
 
 @pytest.mark.medium
-def test_an_object_at_midnight_is_joined_with_the_day_before_in_any_order_of_builds(memory: ObjectStore, stored):
+def test_an_object_at_midnight_is_joined_with_the_day_before_in_any_order_of_builds(memory, stored):
     evening = film(at(23, 55), at(23, 55) + timedelta(minutes=10), [Car(at(23, 55), at(0, 4, day=NEXT))])
     write_chain(memory, evening)
     rebuild_day(memory, NEXT, now=NOON)
@@ -104,7 +104,7 @@ def test_an_object_at_midnight_is_joined_with_the_day_before_in_any_order_of_bui
 
 
 @pytest.mark.medium
-def test_only_slices_whose_detections_changed_are_followed_again(memory: ObjectStore, stored):
+def test_only_slices_whose_detections_changed_are_followed_again(memory, stored):
     cars = [Car(at(10), at(12, 40))]
     chain = write_chain(memory, film(at(10), at(12, 30), cars))
     assert build(memory).slices_followed == 15
@@ -124,7 +124,7 @@ def test_only_slices_whose_detections_changed_are_followed_again(memory: ObjectS
 
 
 @pytest.mark.medium
-def test_the_first_minute_of_the_next_day_makes_the_last_slice_stale_and_later_frames_do_not(memory: ObjectStore):
+def test_the_first_minute_of_the_next_day_makes_the_last_slice_stale_and_later_frames_do_not(memory):
     cars = [Car(at(23, 40), at(0, 20, day=NEXT))]
     chain = write_chain(memory, film(at(23, 40), at(0, day=NEXT), cars))
     assert build(memory).slices_followed == 2
@@ -137,7 +137,7 @@ def test_the_first_minute_of_the_next_day_makes_the_last_slice_stale_and_later_f
 
 
 @pytest.mark.medium
-def test_other_parameters_follow_all_slices_again_and_other_limits_of_counts_none(memory: ObjectStore, stored):
+def test_other_parameters_follow_all_slices_again_and_other_limits_of_counts_none(memory, stored):
     write_chain(memory, film(at(12), at(12, 30), [Car(at(12), at(12, 30)), Car(at(12), at(12, 0, 15), y=300)]))
     assert build(memory).slices_followed == 3
     counted = build(memory, unique_min_s=60)
@@ -148,7 +148,7 @@ def test_other_parameters_follow_all_slices_again_and_other_limits_of_counts_non
 
 
 @pytest.mark.medium
-def test_an_offline_notice_ends_tracks(memory: ObjectStore, stored):
+def test_an_offline_notice_ends_tracks(memory, stored):
     frames = film(at(12), at(12, 5), [Car(at(12), at(12, 5))])
     cut = at(12, 2) - timedelta(milliseconds=500)
     write_chain(memory, [*frames, Notice(60, NoticeKind.OFFLINE, "gate", "s1", cut, cut, reason="cable")])
@@ -160,7 +160,7 @@ def test_an_offline_notice_ends_tracks(memory: ObjectStore, stored):
 
 
 @pytest.mark.medium
-def test_a_hidden_car_is_one_unique_object_of_two_tracks(memory: ObjectStore, stored):
+def test_a_hidden_car_is_one_unique_object_of_two_tracks(memory, stored):
     hidden = (at(12, 9, 58), at(12, 10, 2))
     write_chain(memory, film(at(12, 5), at(12, 15), [Car(at(12, 5), at(12, 15), hidden=hidden)], rate=2))
     build(memory)
@@ -169,7 +169,7 @@ def test_a_hidden_car_is_one_unique_object_of_two_tracks(memory: ObjectStore, st
 
 
 @pytest.mark.medium
-def test_totals_add_up_over_the_day(memory: ObjectStore, stored):
+def test_totals_add_up_over_the_day(memory, stored):
     cars = [Car(at(10, 59), at(11, 2)), Car(at(11, 3), at(11, 4), y=300), Car(at(12, 1), at(12, 3), "dog")]
     write_chain(memory, film(at(10, 59), at(11, 5), cars), film(at(12), at(12, 4), cars, offset=72))
     build(memory)
@@ -182,7 +182,7 @@ def test_totals_add_up_over_the_day(memory: ObjectStore, stored):
         ]  # fmt: skip
 
 
-def test_the_best_image_is_the_largest_and_sharpest(memory: ObjectStore, stored):
+def test_the_best_image_is_the_largest_and_sharpest(memory, stored):
     write_chain(memory, film(at(12), at(12, 0, 20), [Car(at(12), at(12, 0, 20))], rate=1))
     build(memory)
     with stored(memory) as ask:
@@ -192,7 +192,7 @@ def test_the_best_image_is_the_largest_and_sharpest(memory: ObjectStore, stored)
 
 
 @pytest.mark.medium
-def test_the_manifest_names_parameters_library_and_frame_rate(memory: ObjectStore):
+def test_the_manifest_names_parameters_library_and_frame_rate(memory):
     write_chain(memory, film(at(12), at(12, 1), [Car(at(12), at(12, 1))], rate=5))
     manifest = tracks_of(build(memory))
     assert (manifest.library.split()[0], manifest.settings["track_lost_s"]) == ("trackers", 1.0)
@@ -202,14 +202,14 @@ def test_the_manifest_names_parameters_library_and_frame_rate(memory: ObjectStor
     }  # fmt: skip
 
 
-def test_a_day_without_detections_has_empty_tables(memory: ObjectStore, stored):
+def test_a_day_without_detections_has_empty_tables(memory, stored):
     write_chain(memory, film(at(12), at(12, 1), []))
     assert tracks_of(build(memory)).rows == 0
     with stored(memory) as ask:
         assert [ask(f"SELECT count(*) FROM {table.name}") for table in STORED_TRACK_TABLES] == [[(0,)]] * 6  # noqa: S608 - own names
 
 
-def test_a_day_without_tables_is_refused(memory: ObjectStore):
+def test_a_day_without_tables_is_refused(memory):
     with pytest.raises(PermanentError, match="the day has no table `frames` yet"):
         build_tracks(memory, DAY, settings=load_settings(), now=NOON)
 
@@ -229,7 +229,7 @@ def without_weak(outcomes: Sequence[Frame]) -> list[Frame]:
 
 
 @pytest.mark.medium
-def test_weak_detections_keep_one_track_through_a_dim_stretch_that_breaks_it_without_them(memory: ObjectStore, stored):
+def test_weak_detections_keep_one_track_through_a_dim_stretch_that_breaks_it_without_them(memory, stored):
     bright = film(at(12), at(12, 2), [Car(at(12), at(12, 2))], rate=2)
     dim = dimmed(bright, at(12, 0, 40), at(12, 1, 10))
     plain = open_memory_store()
@@ -247,13 +247,13 @@ def test_weak_detections_keep_one_track_through_a_dim_stretch_that_breaks_it_wit
 
 
 @pytest.mark.medium
-def test_weak_detections_begin_no_track_however_strong_they_are(memory: ObjectStore):
+def test_weak_detections_begin_no_track_however_strong_they_are(memory):
     write_chain(memory, dimmed(film(at(12), at(12, 1), [Car(at(12), at(12, 1))], rate=2), at(12), at(12, 1), 0.45))
     assert tracks_of(build(memory)).rows == 0
 
 
 @pytest.mark.medium
-def test_only_slices_with_new_weak_detections_are_followed_again(memory: ObjectStore):
+def test_only_slices_with_new_weak_detections_are_followed_again(memory):
     cars = [Car(at(10), at(10, 40))]
     chain = write_chain(memory, film(at(10), at(10, 30), cars))
     assert build(memory).slices_followed == 3

@@ -20,7 +20,7 @@ def sequence(folder: Path, *, hidden: range = range(0), rate: int = 10) -> Path:
 
 
 @pytest.mark.medium
-def test_perfect_detections_of_one_car_are_tracked_perfectly(tmp_path: Path):
+def test_perfect_detections_of_one_car_are_tracked_perfectly(tmp_path):
     found = evaluate(read_sequence(sequence(tmp_path)), parameters(), least_s=1)
     for quality in found.values():
         assert (quality.hota, quality.idf1, quality.mota) == pytest.approx((1, 1, 1))
@@ -28,7 +28,7 @@ def test_perfect_detections_of_one_car_are_tracked_perfectly(tmp_path: Path):
 
 
 @pytest.mark.medium
-def test_a_hidden_car_costs_plain_tracks_an_id_switch_and_a_wrong_count(tmp_path: Path):
+def test_a_hidden_car_costs_plain_tracks_an_id_switch_and_a_wrong_count(tmp_path):
     found = evaluate(read_sequence(sequence(tmp_path, hidden=range(30, 55))), parameters(), least_s=1)
     plain, stitched = found["bytetrack"], found["stitched"]
     assert (plain.id_switches, plain.objects, plain.unique_error) == (1, 2, 1)
@@ -38,7 +38,7 @@ def test_a_hidden_car_costs_plain_tracks_an_id_switch_and_a_wrong_count(tmp_path
 
 @pytest.mark.data
 @pytest.mark.medium
-def test_a_real_sequence_is_tracked_no_worse_than_before(shared_data: Path):
+def test_a_real_sequence_is_tracked_no_worse_than_before(shared_data):
     found = evaluate(read_sequence(shared_data / "mot" / "TUD-Campus"), parameters(), least_s=1)
     for quality in found.values():
         assert quality.hota >= 0.45
@@ -47,26 +47,26 @@ def test_a_real_sequence_is_tracked_no_worse_than_before(shared_data: Path):
         assert quality.unique_error <= 0.4
 
 
-def test_a_folder_without_truth_is_refused(tmp_path: Path):
+def test_a_folder_without_truth_is_refused(tmp_path):
     with pytest.raises(ConfigurationError, match=r"neither det\.txt nor det/det\.txt"):
         read_sequence(tmp_path)
 
 
-def test_a_line_in_another_format_is_named(tmp_path: Path):
+def test_a_line_in_another_format_is_named(tmp_path):
     (sequence(tmp_path) / "det.txt").write_text("1,-1,5,5,10,10,0.9\nframe,box\n")
     with pytest.raises(ConfigurationError, match=r"det\.txt, line 2"):
         read_sequence(tmp_path)
 
 
 @pytest.mark.parametrize("line", ["nan,-1,5,5,10,10,0.9", "inf,-1,5,5,10,10,0.9"])
-def test_a_frame_that_is_not_a_number_is_named(tmp_path: Path, line: str):
+def test_a_frame_that_is_not_a_number_is_named(tmp_path, line):
     (sequence(tmp_path) / "det.txt").write_text(f"{line}\n")
     with pytest.raises(ConfigurationError, match=r"det\.txt, line 1"):
         read_sequence(tmp_path)
 
 
 @pytest.mark.parametrize("text", ["frameRate=10", "[Sequence]\nframeRate=fast", "[Sequence]\nframeRate=0"])
-def test_a_wrong_frame_rate_is_refused(tmp_path: Path, text: str):
+def test_a_wrong_frame_rate_is_refused(tmp_path, text):
     (sequence(tmp_path) / "seqinfo.ini").write_text(text)
     with pytest.raises(ConfigurationError, match=r"seqinfo\.ini"):
         read_sequence(tmp_path)

@@ -92,7 +92,7 @@ def test_a_start_at_the_first_frame_ends_no_track():
 
 
 @pytest.mark.parametrize(("fast_s", "slow_s"), [(0.1, 0.5), (0.5, 0.1), (0.04, 0.1)], ids=["slower", "faster", "25-10"])
-def test_a_change_of_the_frame_rate_ends_tracks_at_that_frame(fast_s: float, slow_s: float):
+def test_a_change_of_the_frame_rate_ends_tracks_at_that_frame(fast_s, slow_s):
     times = every(fast_s, 40)
     frames = moving([*times, *every(slow_s, 40, start_s=times[-1] + slow_s)], speed=1)
     before, after = follow_slice(frames, [], parameters())

@@ -71,7 +71,7 @@ BOXES = st.lists(
 
 
 @given(BOXES, BOXES)
-def test_pairs_are_one_to_one_and_none_is_left_out(ours: list[Detection], others: list[Detection]):
+def test_pairs_are_one_to_one_and_none_is_left_out(ours, others):
     pairs = match_boxes(ours, others)
     taken_a, taken_b = [pair[2] for pair in pairs], [pair[3] for pair in pairs]
     assert len(set(taken_a)) == len(taken_a)

@@ -99,7 +99,7 @@ def test_one_point_is_a_dot_and_none_is_nothing():
 
 
 @pytest.mark.parametrize("quality", [80, 50, 15])
-def test_the_best_quality_that_fits_is_chosen(quality: int):
+def test_the_best_quality_that_fits_is_chosen(quality):
     pixels = noise(200, 200)
     expected = encode_jpeg(pixels, 200, quality)
     assert encode_preview(pixels, 200, len(expected)) == expected

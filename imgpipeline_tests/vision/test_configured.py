@@ -1,7 +1,6 @@
 """Each machine and model is measured once, and `auto` uses the fastest result."""
 
 from datetime import UTC, datetime
-from pathlib import Path
 
 import pytest
 
@@ -45,7 +44,7 @@ def test_the_fastest_row_with_as_many_workers_is_the_best():
     assert tuning.best(2, "openvino") is None
 
 
-def test_a_result_is_kept_for_this_machine_and_model_only(tmp_path: Path):
+def test_a_result_is_kept_for_this_machine_and_model_only(tmp_path):
     tuning = tuning_of_demo(*ROWS)
     write_tuning(tmp_path, tuning)
     assert read_tuning(tmp_path, tuning.model_sha256) == tuning
@@ -57,14 +56,14 @@ def test_a_result_is_kept_for_this_machine_and_model_only(tmp_path: Path):
 
 
 @pytest.mark.parametrize("text", ["", "{}", '{"rows": [1]}'], ids=["empty", "no-fields", "no-rows"])
-def test_a_damaged_result_counts_as_none(text: str, tmp_path: Path):
+def test_a_damaged_result_counts_as_none(text, tmp_path):
     path = tuning_path(tmp_path, "a" * 64, machine_id())
     path.parent.mkdir()
     path.write_text(text)
     assert read_tuning(tmp_path, "a" * 64) is None
 
 
-def test_auto_uses_the_fastest_kept_row_and_says_why(tmp_path: Path):
+def test_auto_uses_the_fastest_kept_row_and_says_why(tmp_path):
     others = [name for name in installed_backends() if name != "opencv"]
     slow = [TunedRow(name, "fp32", 2, 1, 40.0 - place) for place, name in enumerate(others)]
     write_tuning(tmp_path, tuning_of_demo(*slow, TunedRow("opencv", "fp32", 2, 1, 50.0)))
@@ -77,14 +76,14 @@ def test_auto_uses_the_fastest_kept_row_and_says_why(tmp_path: Path):
     assert f"chosen by IMGPIPELINE_PRECISION=auto ({said})" in describe_use(detector)
 
 
-def test_a_backend_that_is_set_is_kept_by_auto(tmp_path: Path):
+def test_a_backend_that_is_set_is_kept_by_auto(tmp_path):
     write_tuning(tmp_path, tuning_of_demo(*ROWS))
     settings = load_settings(precision="auto", model_dir=tmp_path, detect_workers=2, model_backend="opencv")
     assert choose_by_speed(settings, "demo", 2).backend == "opencv"
 
 
 @pytest.mark.medium
-def test_a_start_measures_what_was_not_measured_before_and_the_next_ones_do_not(tmp_path: Path):
+def test_a_start_measures_what_was_not_measured_before_and_the_next_ones_do_not(tmp_path):
     only_opencv = tuning_of_demo(TunedRow("opencv", "fp32", 2, 1, 1e6))
     write_tuning(tmp_path, only_opencv)
     settings = load_settings(precision="auto", model_dir=tmp_path, detect_workers=2)
@@ -111,7 +110,7 @@ def test_every_installed_backend_is_measured_in_each_arrangement():
     assert min(row.images_per_s for row in tuning.rows) > 0
 
 
-def test_a_folder_that_cannot_be_written_is_named(tmp_path: Path):
+def test_a_folder_that_cannot_be_written_is_named(tmp_path):
     (tmp_path / "file").write_text("")
     settings = load_settings(precision="auto", model_dir=tmp_path / "file")
     with pytest.raises(PermanentError, match="cannot be written") as caught:

@@ -107,7 +107,7 @@ def test_more_pixels_than_allowed():
 
 @pytest.mark.medium
 @pytest.mark.fault(22)
-def test_a_huge_claim_is_refused_before_anything_is_decoded(monkeypatch: pytest.MonkeyPatch):
+def test_a_huge_claim_is_refused_before_anything_is_decoded(monkeypatch):
     data = hollow_png(30_000, 30_000)
     assert 50_000 < len(data) < 200_000
     monkeypatch.delattr(cv2, "imdecode")

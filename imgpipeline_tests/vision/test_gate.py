@@ -78,7 +78,7 @@ def test_each_source_is_compared_with_itself():
         ("22:00-05:00", "12:00", False),
     ],
 )
-def test_hours_hold_in_their_time_zone_and_may_span_midnight(hours: str, local: str, is_inside: bool):
+def test_hours_hold_in_their_time_zone_and_may_span_midnight(hours, local, is_inside):
     zone = ZoneInfo("Asia/Kolkata")
     time = datetime.fromisoformat(f"2026-01-09T{local}").replace(tzinfo=zone).astimezone(UTC)
     gated = GateKeeper(Gate(hours=Hours.parse(hours, zone))).decide_by_time(time)

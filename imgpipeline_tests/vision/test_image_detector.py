@@ -48,7 +48,7 @@ def detector() -> Detector:
     return load_detector("demo", threads=1)
 
 
-def test_it_finds_what_decoding_and_detecting_find(detector: Detector):
+def test_it_finds_what_decoding_and_detecting_find(detector):
     image = decode_image(DATA, ImageLimits(10**9, 10**9))
     steps: list[str] = []
 
@@ -56,7 +56,7 @@ def test_it_finds_what_decoding_and_detecting_find(detector: Detector):
         steps.append(name)
         return nullcontext()
 
-    found = ImageDetector(Settings(_env_file=None, reduced_decoding=False), detector).detect(DATA, step=step)  # type: ignore[call-arg]  # pydantic-settings' own argument
+    found = ImageDetector(Settings(_env_file=None, reduced_decoding=False), detector).detect(DATA, step=step)
     assert list(found.detections) == detector.detect(image)
     assert found.detections
     assert found.quality == measure_quality(image)
@@ -64,25 +64,23 @@ def test_it_finds_what_decoding_and_detecting_find(detector: Detector):
     assert steps == ["decode", "infer"]
 
 
-def test_a_header_that_was_read_before_changes_nothing(detector: Detector):
-    looks = ImageDetector(Settings(_env_file=None), detector)  # type: ignore[call-arg]  # as above
+def test_a_header_that_was_read_before_changes_nothing(detector):
+    looks = ImageDetector(Settings(_env_file=None), detector)
     assert looks.detect(DATA, HEADER) == looks.detect(DATA)
 
 
 @pytest.mark.parametrize(("most_pixels", "most_at_once"), [(PIXELS, 1), (2 * PIXELS + 1, 2)], ids=["one", "two"])
-def test_the_pixels_that_are_looked_at_at_a_time_are_limited(
-    detector: Detector, monkeypatch: pytest.MonkeyPatch, most_pixels: int, most_at_once: int
-):
+def test_the_pixels_that_are_looked_at_at_a_time_are_limited(detector, monkeypatch, most_pixels, most_at_once):
     monkeypatch.setattr(image_detector, "COMMON_PIXELS", 1)
     counting = CountingDetector(detector, most_at_once)
-    looks = ImageDetector(Settings(_env_file=None, max_image_pixels=most_pixels), counting)  # type: ignore[call-arg]  # as above
+    looks = ImageDetector(Settings(_env_file=None, max_image_pixels=most_pixels), counting)
     with ThreadPoolExecutor(6) as pool:
         list(pool.map(looks.detect, [DATA] * 12))
     assert counting.most_at_once == most_at_once
 
 
-def test_an_image_of_too_many_pixels_is_refused_and_leaves_the_room_to_others(detector: Detector):
-    looks = ImageDetector(Settings(_env_file=None, max_image_pixels=PIXELS - 1), detector)  # type: ignore[call-arg]  # as above
+def test_an_image_of_too_many_pixels_is_refused_and_leaves_the_room_to_others(detector):
+    looks = ImageDetector(Settings(_env_file=None, max_image_pixels=PIXELS - 1), detector)
     for _ in range(3):
         with pytest.raises(BadInputError) as caught:
             looks.detect(DATA)

@@ -42,7 +42,7 @@ class SizedWork:
     [(1, 900), (900, 900), (1150, 1150), (10_000, 3000)],
     ids=["one at a time", "the largest", "two", "all"],
 )
-def test_the_bytes_of_images_in_flight_stay_within_their_limit(most_bytes: int, most_in_flight: int):
+def test_the_bytes_of_images_in_flight_stay_within_their_limit(most_bytes, most_in_flight):
     """An image that is larger than the limit is worked on alone, whatever comes before and after it."""
     sizes = [100, 900, 100, 150, 250, 900, 500, 100]
     work = SizedWork()

@@ -3,7 +3,6 @@
 import subprocess
 import sys
 from collections.abc import Callable
-from pathlib import Path
 
 import numpy as np
 import onnx
@@ -54,7 +53,7 @@ def bf16() -> None:
         pytest.skip(problem)
 
 
-def test_the_default_is_32_bit_floats_and_frames_do_not_name_them(demo: bytes):
+def test_the_default_is_32_bit_floats_and_frames_do_not_name_them(demo):
     assert choose_precision("fp32", demo, "demo") == "fp32"
     detector = load_configured_detector(load_settings())
     assert (detector.precision, detector.use.precision) == ("fp32", None)
@@ -62,7 +61,7 @@ def test_the_default_is_32_bit_floats_and_frames_do_not_name_them(demo: bytes):
 
 
 @pytest.mark.parametrize("asked", ["fp32", "int8"])
-def test_a_quantized_model_computes_in_int8(asked: str, quantized: bytes):
+def test_a_quantized_model_computes_in_int8(asked, quantized):
     assert choose_precision(asked, quantized, "yard") == "int8"
 
 
@@ -73,14 +72,14 @@ def test_a_quantized_model_computes_in_int8(asked: str, quantized: bytes):
         ("fp16", "fp16, but the package onnxruntime-gpu is not installed", "IMGPIPELINE_PRECISION to fp32"),
     ],
 )
-def test_a_float_model_refuses_other_formats_with_a_reason(asked: str, reason: str, next_step: str):
+def test_a_float_model_refuses_other_formats_with_a_reason(asked, reason, next_step):
     with pytest.raises(ConfigurationError, match=reason) as caught:
         load_detector("demo", precision=asked)
     assert next_step in (caught.value.next_step or "")
 
 
 @pytest.mark.parametrize("largest", [127, -65, 65])
-def test_a_quantized_model_whose_results_depend_on_the_processor_is_refused(largest: int, quantized: bytes):
+def test_a_quantized_model_whose_results_depend_on_the_processor_is_refused(largest, quantized):
     """Two products of 255 and such a weight exceed 16 bits, in which processors without VNNI add them."""
     weights = np.full((2, 1, 1, 1), 64, np.int8)
     assert choose_precision("fp32", with_weights(quantized, weights), "yard") == "int8"
@@ -97,13 +96,13 @@ def with_weights(content: bytes, weights: np.ndarray) -> bytes:
 
 
 @pytest.mark.parametrize("asked", ["bf16", "fp16"])
-def test_a_quantized_model_refuses_16_bit_floats(asked: str, quantized: bytes):
+def test_a_quantized_model_refuses_16_bit_floats(asked, quantized):
     with pytest.raises(ConfigurationError, match="it computes in int8"):
         choose_precision(asked, quantized, "yard")
 
 
 @pytest.mark.parametrize("name", ["onnxruntime", "opencv"])
-def test_a_backend_without_bf16_refuses_it_and_names_the_one_that_has_it(name: str, demo: bytes):
+def test_a_backend_without_bf16_refuses_it_and_names_the_one_that_has_it(name, demo):
     with pytest.raises(ConfigurationError, match=f"bf16, which the backend {name} does not compute in") as caught:
         open_backend(name, demo, precision="bf16")
     assert "openvino" in (caught.value.next_step or "")
@@ -120,9 +119,7 @@ def test_a_backend_without_bf16_refuses_it_and_names_the_one_that_has_it(name: s
     ],
     ids=["avx512", "amx", "unknown-flags", "emulated", "openvino-without"],
 )
-def test_a_processor_computes_in_bf16_if_it_and_openvino_do(
-    flags: list[str], capabilities: list[str], reason: str | None
-):
+def test_a_processor_computes_in_bf16_if_it_and_openvino_do(flags, capabilities, reason):
     found = bf16_problem(flags, capabilities)
     assert found == reason if reason is None else found is not None and found.startswith(reason)
 
@@ -139,20 +136,20 @@ def test_a_processor_computes_in_bf16_if_it_and_openvino_do(
     ],
     ids=["x86", "arm", "other"],
 )
-def test_the_processor_s_features_are_read_from_the_kernel(text: str, expected: set[str], tmp_path: Path):
+def test_the_processor_s_features_are_read_from_the_kernel(text, expected, tmp_path):
     (tmp_path / "cpuinfo").write_text(text)
     assert cpu_flags(tmp_path / "cpuinfo") == expected
     assert cpu_flags(tmp_path / "absent") == frozenset()
 
 
-def test_in_bf16_the_demo_finds_the_same_objects_with_other_scores(bf16: None, load: Callable[[str], Detector]):
+def test_in_bf16_the_demo_finds_the_same_objects_with_other_scores(bf16, load):
     pixels = Scene(5).frame(20)[0]
     exact, rough = (load(precision).detect(pixels) for precision in ("fp32", "bf16"))
     assert [d.label for d in exact] == [d.label for d in sorted(rough, key=_nearest(exact))]
     assert exact != rough, "bf16 has three significant digits, so it cannot give the same scores"
 
 
-def _nearest(to: list) -> Callable:  # type: ignore[type-arg]  # of detections
+def _nearest(to: list) -> Callable:
     return lambda d: int(np.argmin([np.abs(np.subtract(d.box_xywh, e.box_xywh)).sum() for e in to]))
 
 
@@ -161,13 +158,13 @@ def load() -> Callable[[str], Detector]:
     return lambda precision: load_configured_detector(load_settings(precision=precision))
 
 
-def test_a_detector_in_bf16_says_so(bf16: None, load: Callable[[str], Detector]):
+def test_a_detector_in_bf16_says_so(bf16, load):
     detector = load("bf16")
     assert (detector.backend_name, detector.precision, detector.use.precision) == ("openvino", "bf16", "bf16")
     assert describe_use(detector).startswith("runs in openvino on the CPU, in bf16. int8: needs a quantized model")
 
 
-def test_doctor_says_why_no_other_precision_is_used(load: Callable[[str], Detector]):
+def test_doctor_says_why_no_other_precision_is_used(load):
     said = describe_use(load("fp32"))
     assert said.startswith("runs in onnxruntime on the CPU, in fp32. bf16: ")
     assert "models quantize demo" in said
@@ -200,7 +197,7 @@ print(len(done))
 @pytest.mark.slow
 @pytest.mark.skipif("openvino" not in installed_backends(), reason="openvino is not installed")
 @pytest.mark.parametrize("attempt", range(8))
-def test_threads_that_begin_together_do_not_wait_for_each_other_for_ever(attempt: int):
+def test_threads_that_begin_together_do_not_wait_for_each_other_for_ever(attempt):
     """They did in about one process of five: inside OpenVINO one held a lock that another, with the GIL, waited for."""
     ended = subprocess.run([sys.executable, "-c", PROGRAM], capture_output=True, text=True, timeout=120, check=True)
     assert ended.stdout.split() == ["16"]

@@ -88,11 +88,11 @@ def run(content: bytes) -> np.ndarray:
     return open_backend("onnxruntime", content).infer(BLOB)[0]
 
 
-def test_all_convolutions_are_found(network: bytes):
+def test_all_convolutions_are_found(network):
     assert find_convolutions(read_graph(network)) == ["first", "output"]
 
 
-def test_a_quantized_network_computes_with_rounded_inputs_and_weights(network: bytes):
+def test_a_quantized_network_computes_with_rounded_inputs_and_weights(network):
     hidden = np.maximum(convolve(steps_of_input(BLOB, -1, 3), steps_of_weight(FIRST)), 0)
     expected = convolve(steps_of_input(hidden, 0, 8), steps_of_weight(SECOND))
     made = quantize(read_graph(network), ["first", "output"], RANGES)
@@ -102,7 +102,7 @@ def test_a_quantized_network_computes_with_rounded_inputs_and_weights(network: b
     onnx.checker.check_model(onnx.load_from_string(made), full_check=True)
 
 
-def test_no_sum_of_two_products_exceeds_16_bits(network: bytes):
+def test_no_sum_of_two_products_exceeds_16_bits(network):
     """Processors without VNNI add the products of two inputs (0 to 255) and weights in 16 bits, and cut off the rest.
 
     So this property, and not a run on the processor of the test, shows that the results are the same everywhere.
@@ -115,7 +115,7 @@ def test_no_sum_of_two_products_exceeds_16_bits(network: bytes):
 
 
 @pytest.mark.parametrize("name", ["onnxruntime", "opencv", "openvino"])
-def test_every_backend_is_exact_with_the_largest_inputs_and_weights(name: str):
+def test_every_backend_is_exact_with_the_largest_inputs_and_weights(name):
     """255 times 64, twice: without VNNI, the wider weights of a usual quantization give about half of the result."""
     if name not in installed_backends():
         pytest.skip(f"{name} is not installed")
@@ -130,21 +130,21 @@ def test_every_backend_is_exact_with_the_largest_inputs_and_weights(name: str):
     assert found == pytest.approx(np.full((1, 4, 8, 8), 4 * 255.0), rel=1e-6)
 
 
-def test_convolutions_that_are_not_chosen_stay_exact(network: bytes):
+def test_convolutions_that_are_not_chosen_stay_exact(network):
     model = read_graph(network)
     assert run(quantize(model, [], RANGES)) == pytest.approx(run(network), abs=1e-6)
     expected = convolve(steps_of_input(np.maximum(convolve(BLOB, FIRST), 0), 0, 8), steps_of_weight(SECOND))
     assert run(quantize(model, ["output"], RANGES)) == pytest.approx(expected, abs=1e-4)
 
 
-def test_the_model_itself_is_not_changed(network: bytes):
+def test_the_model_itself_is_not_changed(network):
     model = read_graph(network)
     before = model.SerializeToString()
     quantize(model, ["first", "output"], RANGES)
     assert model.SerializeToString() == before
 
 
-def test_an_older_opset_is_converted(network: bytes):
+def test_an_older_opset_is_converted(network):
     old = read_graph(make_network(11))
     assert old.opset_import[0].version == 13
     assert run(quantize(old, ["first", "output"], RANGES)) == pytest.approx(
@@ -186,7 +186,7 @@ def quantized(demo: bytes, streets: list[DecodedImage]) -> QuantizedModel:
 
 
 @pytest.mark.medium
-def test_a_quantized_model_reaches_the_goal_and_says_how(quantized: QuantizedModel, demo: bytes):
+def test_a_quantized_model_reaches_the_goal_and_says_how(quantized, demo):
     assert choose_precision("int8", quantized.content, "demo") == "int8"
     assert 0 <= quantized.kept_float < quantized.convolutions
     assert len(quantized.content) < len(demo)
@@ -197,18 +197,18 @@ def test_a_quantized_model_reaches_the_goal_and_says_how(quantized: QuantizedMod
 
 
 @pytest.mark.medium
-def test_the_same_images_make_the_same_file(quantized: QuantizedModel, demo: bytes, streets: list[DecodedImage]):
+def test_the_same_images_make_the_same_file(quantized, demo, streets):
     """So that its hash says what it is, wherever it was made."""
     assert quantize_model(demo, streets, load, goal_f1=0.95, stage=quiet).content == quantized.content
 
 
-def test_too_few_images_are_refused(demo: bytes, streets: list[DecodedImage]):
+def test_too_few_images_are_refused(demo, streets):
     with pytest.raises(PermanentError, match="7 images are too few"):
         quantize_model(demo, streets[:7], load, goal_f1=0.95, stage=quiet)
 
 
 @pytest.mark.medium
-def test_a_goal_out_of_reach_is_refused_with_what_was_reached(demo: bytes, streets: list[DecodedImage]):
+def test_a_goal_out_of_reach_is_refused_with_what_was_reached(demo, streets):
     with pytest.raises(
         PermanentError, match=r"F1 against the original, less .*, is [01]\.\d{4} at best; the goal is 1\.01"
     ) as caught:
@@ -216,7 +216,7 @@ def test_a_goal_out_of_reach_is_refused_with_what_was_reached(demo: bytes, stree
     assert "--goal" in (caught.value.next_step or "")
 
 
-def test_a_rare_extreme_value_does_not_widen_the_steps(network: bytes):
+def test_a_rare_extreme_value_does_not_widen_the_steps(network):
     blobs = [DICE.uniform(-1, 3, (1, 3, 8, 8)).astype(np.float32) for _ in range(100)]
     blobs[50][0, 0, 0, 0] = 4
     low, high = measure_ranges(read_graph(network), blobs, lambda _done, _all: None)["images"].range_value

@@ -18,7 +18,7 @@ LARGE = 20_000_000
 
 
 @pytest.mark.parametrize(("host", "url"), [("127.0.0.1", "http://127.0.0.1:80/"), ("::1", "http://[::1]:80/")])
-def test_the_url_of_an_ipv6_address_has_brackets(host: str, url: str):
+def test_the_url_of_an_ipv6_address_has_brackets(host, url):
     assert page_url(host, 80) == url
 
 
@@ -70,20 +70,20 @@ def connections(port: int, sent: bytes) -> Iterator[list[socket.socket]]:
      b"POST /sent HTTP/1.1\r\nHost: 127.0.0.1\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nThe"],
     ids=["nothing", "half a head", "a request and a half", "half a body", "half a chunk"],
 )  # fmt: skip
-def test_clients_that_never_finish_a_request_are_disconnected(port: int, sent: bytes):
+def test_clients_that_never_finish_a_request_are_disconnected(port, sent):
     with connections(port, sent):
         wait_until(lambda: status(port) == 200, limit_s=60, what="a place for others")
 
 
 @pytest.mark.slow
-def test_clients_that_never_read_responses_are_disconnected(port: int):
+def test_clients_that_never_read_responses_are_disconnected(port):
     with connections(port, b"GET /large HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n"):
         wait_until(lambda: status(port) == 503, limit_s=60, what="a server without a free place")
         wait_until(lambda: status(port) == 200, limit_s=120, what="a place for others")
 
 
 @pytest.mark.slow
-def test_clients_that_do_not_read_responses_do_not_block_others(port: int):
+def test_clients_that_do_not_read_responses_do_not_block_others(port):
     with contextlib.ExitStack() as stack:
         clients = [stack.enter_context(socket.create_connection((LOOPBACK, port), timeout=60)) for _ in range(20)]
         for client in clients:
@@ -96,12 +96,12 @@ def test_clients_that_do_not_read_responses_do_not_block_others(port: int):
             received += len(clients[0].recv(1 << 20))
 
 
-def test_a_connection_answers_several_requests(port: int):
+def test_a_connection_answers_several_requests(port):
     with httpx.Client(base_url=f"http://{LOOPBACK}:{port}", timeout=60) as client:
         assert [client.get("/small").content for _ in range(3)] == [b"small"] * 3
 
 
-def test_a_body_may_come_in_parts(port: int):
+def test_a_body_may_come_in_parts(port):
     with httpx.Client(base_url=f"http://{LOOPBACK}:{port}", timeout=60) as client:
         assert client.post("/sent", content=iter([b"in ", b"parts"])).content == b"in parts"
         assert client.post("/sent", content=b"whole").content == b"whole"

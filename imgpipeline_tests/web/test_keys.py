@@ -2,7 +2,6 @@
 
 from base64 import b64encode
 from datetime import UTC, datetime
-from pathlib import Path
 
 import pytest
 
@@ -12,7 +11,7 @@ from imgpipeline.web.keys import KeyFile, Scope, sent_secret
 NOW = datetime(2026, 1, 9, 12, tzinfo=UTC)
 
 
-def test_a_key_is_found_by_its_secret_and_allows_its_sources(tmp_path: Path):
+def test_a_key_is_found_by_its_secret_and_allows_its_sources(tmp_path):
     keys = KeyFile(tmp_path / "keys.json")
     secret = keys.add(("gate", "yard-*"), NOW)
     key = keys.find(secret)
@@ -21,14 +20,14 @@ def test_a_key_is_found_by_its_secret_and_allows_its_sources(tmp_path: Path):
     assert keys.find(secret + "x") is None
 
 
-def test_the_file_keeps_no_secret_and_only_its_owner_may_read_it(tmp_path: Path):
+def test_the_file_keeps_no_secret_and_only_its_owner_may_read_it(tmp_path):
     keys = KeyFile(tmp_path / "keys.json")
     secret = keys.add(("gate",), NOW)
     assert secret not in keys.path.read_text()
     assert keys.path.stat().st_mode & 0o077 == 0
 
 
-def test_a_removed_key_is_refused_by_the_next_request(tmp_path: Path):
+def test_a_removed_key_is_refused_by_the_next_request(tmp_path):
     keys, running = KeyFile(tmp_path / "keys.json"), KeyFile(tmp_path / "keys.json")
     secret, other = keys.add(("gate",), NOW), keys.add(("gate",), NOW)
     found = running.find(secret)
@@ -41,13 +40,13 @@ def test_a_removed_key_is_refused_by_the_next_request(tmp_path: Path):
 
 
 @pytest.mark.parametrize("text", ["{", '{"id": "1"}', "[1]", "5"])
-def test_a_damaged_file_is_an_error_and_not_a_server_without_keys(tmp_path: Path, text: str):
+def test_a_damaged_file_is_an_error_and_not_a_server_without_keys(tmp_path, text):
     (tmp_path / "keys.json").write_text(text)
     with pytest.raises(ConfigurationError, match="not a valid file of API keys"):
         KeyFile(tmp_path / "keys.json").keys()
 
 
-def test_scopes_limit_a_key_and_the_default_can_post(tmp_path: Path):
+def test_scopes_limit_a_key_and_the_default_can_post(tmp_path):
     keys = KeyFile(tmp_path / "keys.json")
     reader = keys.find(keys.add((), NOW, scopes=(Scope.READ,), name="anna"))
     assert reader
@@ -57,7 +56,7 @@ def test_scopes_limit_a_key_and_the_default_can_post(tmp_path: Path):
     assert [key.scopes for key in keys.keys(Scope.READ)] == [(Scope.READ,)]
 
 
-def test_keys_are_needed_once_there_was_one(tmp_path: Path):
+def test_keys_are_needed_once_there_was_one(tmp_path):
     keys = KeyFile(tmp_path / "keys.json")
     assert not keys.are_needed(Scope.INGEST)
     keys.add(("gate",), NOW)
@@ -79,5 +78,5 @@ def test_keys_are_needed_once_there_was_one(tmp_path: Path):
         pytest.param("", "", id="none"),
     ],
 )
-def test_the_key_in_an_authorization_header(header: str, secret: str):
+def test_the_key_in_an_authorization_header(header, secret):
     assert sent_secret(header) == secret

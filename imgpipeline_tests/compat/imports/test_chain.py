@@ -1,7 +1,6 @@
 """An import is idempotent, continues where it stopped, and is refused if its earlier rows have changed."""
 
 import threading
-from pathlib import Path
 
 import pytest
 
@@ -10,8 +9,6 @@ from imgpipeline.compat.imports.chain import ImportResult
 from imgpipeline.compat.imports.meanings import ColumnNames
 from imgpipeline.errors import LedgerError
 from imgpipeline.ledger.reading import find_end
-from imgpipeline.objectstore import ObjectStore
-from imgpipeline.settings import Settings
 from imgpipeline_tests.compat.imports.conftest import DETECTIONS, import_csv
 from imgpipeline_tests.compat.imports.samples import csv_lines, frames_of, held, letters_of, write_csv
 
@@ -22,7 +19,7 @@ def short_segments(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(chains, "SEGMENT_ROWS", 100)
 
 
-def test_the_same_file_again_adds_nothing(settings: Settings, store: ObjectStore, tmp_path: Path):
+def test_the_same_file_again_adds_nothing(settings, store, tmp_path):
     path = write_csv(tmp_path / "counts.csv", csv_lines(250))
     first, second = import_csv(settings, path), import_csv(settings, path)
     assert (first.rows, first.frames, first.already_there, first.segments) == (250, 250, 0, 3)
@@ -31,7 +28,7 @@ def test_the_same_file_again_adds_nothing(settings: Settings, store: ObjectStore
     assert len(frames_of(held(store, DETECTIONS))) == 250
 
 
-def test_a_longer_file_continues_where_the_chain_ends(settings: Settings, store: ObjectStore, tmp_path: Path):
+def test_a_longer_file_continues_where_the_chain_ends(settings, store, tmp_path):
     lines = csv_lines(430)
     short = write_csv(tmp_path / "counts.csv", lines[:151])
     import_csv(settings, short)
@@ -42,7 +39,7 @@ def test_a_longer_file_continues_where_the_chain_ends(settings: Settings, store:
     assert len({frame.frame_id for frame in frames}) == 430
 
 
-def test_a_changed_row_is_refused_and_named(settings: Settings, store: ObjectStore, tmp_path: Path):
+def test_a_changed_row_is_refused_and_named(settings, store, tmp_path):
     lines = csv_lines(250)
     import_csv(settings, write_csv(tmp_path / "counts.csv", lines))
     lines[124] = "2026-01-05 12:00:00,elephant,0.5"
@@ -52,7 +49,7 @@ def test_a_changed_row_is_refused_and_named(settings: Settings, store: ObjectSto
     assert len(held(store, DETECTIONS)) == 250
 
 
-def test_a_row_put_in_before_the_end_is_refused_and_named(folder_settings: Settings, tmp_path: Path):
+def test_a_row_put_in_before_the_end_is_refused_and_named(folder_settings, tmp_path):
     lines = csv_lines(250)
     import_csv(folder_settings, write_csv(tmp_path / "counts.csv", lines))
     lines.insert(51, "2026-01-05 12:00:00,elephant,0.5")
@@ -60,7 +57,7 @@ def test_a_row_put_in_before_the_end_is_refused_and_named(folder_settings: Setti
         import_csv(folder_settings, write_csv(tmp_path / "counts.csv", lines))
 
 
-def test_a_changed_dead_letter_is_refused_and_named(folder_settings: Settings, tmp_path: Path):
+def test_a_changed_dead_letter_is_refused_and_named(folder_settings, tmp_path):
     lines = csv_lines(20)
     lines[8] = "never,car,0.5"
     import_csv(folder_settings, write_csv(tmp_path / "counts.csv", lines))
@@ -69,7 +66,7 @@ def test_a_changed_dead_letter_is_refused_and_named(folder_settings: Settings, t
         import_csv(folder_settings, write_csv(tmp_path / "counts.csv", lines))
 
 
-def test_a_change_that_changes_no_frame_is_refused_too(folder_settings: Settings, tmp_path: Path):
+def test_a_change_that_changes_no_frame_is_refused_too(folder_settings, tmp_path):
     lines = csv_lines(150)
     import_csv(folder_settings, write_csv(tmp_path / "counts.csv", lines))
     lines[3] += "0"
@@ -77,14 +74,14 @@ def test_a_change_that_changes_no_frame_is_refused_too(folder_settings: Settings
         import_csv(folder_settings, write_csv(tmp_path / "counts.csv", lines))
 
 
-def test_a_shorter_file_is_refused(folder_settings: Settings, tmp_path: Path):
+def test_a_shorter_file_is_refused(folder_settings, tmp_path):
     lines = csv_lines(150)
     import_csv(folder_settings, write_csv(tmp_path / "counts.csv", lines))
     with pytest.raises(LedgerError, match="150 rows in the ledger, but the input has 100"):
         import_csv(folder_settings, write_csv(tmp_path / "counts.csv", lines[:101]))
 
 
-def test_other_columns_are_another_import(folder_settings: Settings, tmp_path: Path):
+def test_other_columns_are_another_import(folder_settings, tmp_path):
     path = write_csv(tmp_path / "counts.csv", csv_lines(10))
     import_csv(folder_settings, path)
     with pytest.raises(LedgerError, match="different columns"):
@@ -92,9 +89,7 @@ def test_other_columns_are_another_import(folder_settings: Settings, tmp_path: P
 
 
 @pytest.mark.medium
-def test_two_imports_at_once_share_the_work_and_duplicate_nothing(
-    settings: Settings, store: ObjectStore, tmp_path: Path
-):
+def test_two_imports_at_once_share_the_work_and_duplicate_nothing(settings, store, tmp_path):
     path = write_csv(tmp_path / "counts.csv", csv_lines(3_000))
     results: list[ImportResult] = []
     both = [threading.Thread(target=lambda: results.append(import_csv(settings, path))) for _ in range(2)]
@@ -107,9 +102,7 @@ def test_two_imports_at_once_share_the_work_and_duplicate_nothing(
     assert len(frames_of(held(store, DETECTIONS))) == 3_000
 
 
-def test_an_import_that_finds_shorter_segments_starts_again_after_them(
-    folder_settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-):
+def test_an_import_that_finds_shorter_segments_starts_again_after_them(folder_settings, tmp_path, monkeypatch):
     """Another release, or one with larger rows, may end its segments elsewhere."""
     path = write_csv(tmp_path / "counts.csv", csv_lines(300))
     begun = threading.Event()
@@ -126,13 +119,13 @@ def test_an_import_that_finds_shorter_segments_starts_again_after_them(
     assert (result.rows, result.already_there, result.frames) == (300, 70, 230)
 
 
-def test_large_rows_end_a_segment_sooner(folder_settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_large_rows_end_a_segment_sooner(folder_settings, tmp_path, monkeypatch):
     monkeypatch.setattr(chains, "SEGMENT_BYTES", 1_000)
     result = import_csv(folder_settings, write_csv(tmp_path / "counts.csv", csv_lines(100)))
     assert result.segments > 3
 
 
-def test_the_end_of_a_chain_holds_the_hash_of_all_rows(settings: Settings, store: ObjectStore, tmp_path: Path):
+def test_the_end_of_a_chain_holds_the_hash_of_all_rows(settings, store, tmp_path):
     import_csv(settings, write_csv(tmp_path / "counts.csv", csv_lines(120)))
     header = find_end(store, DETECTIONS).header
     assert header is not None

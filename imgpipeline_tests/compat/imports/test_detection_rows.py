@@ -16,12 +16,11 @@ from imgpipeline.lake.sessions.session import open_lake
 from imgpipeline.ledger.days import days_of_chain
 from imgpipeline.ledger.dead_letters import read_raw_record
 from imgpipeline.objectstore import ObjectStore, open_store
-from imgpipeline.settings import Settings
 from imgpipeline_tests.compat.imports.conftest import DETECTIONS, NOW, import_csv
 from imgpipeline_tests.compat.imports.samples import HEADER, csv_lines, frames_of, held, letters_of, write_csv
 
 
-def test_a_row_is_a_frame_that_says_what_it_does_not_know(folder_settings: Settings, tmp_path: Path):
+def test_a_row_is_a_frame_that_says_what_it_does_not_know(folder_settings, tmp_path):
     path = write_csv(tmp_path / "counts.csv", [f"{HEADER},weather", "2026-01-09T12:00:00.5+01:00, car ,0.75,rain"])
     import_csv(folder_settings, path)
     [frame] = frames_of(held(open_store(folder_settings), DETECTIONS))
@@ -35,7 +34,7 @@ def test_a_row_is_a_frame_that_says_what_it_does_not_know(folder_settings: Setti
     assert (frame.model_used, frame.source_image_path) == ("", "")
 
 
-def test_further_columns_are_named_by_options(folder_settings: Settings, tmp_path: Path):
+def test_further_columns_are_named_by_options(folder_settings, tmp_path):
     lines = [
         "when,what,sure,cam,image,l,t,w,h",
         "1767960000,car,1,gate,a/b.jpg,1,2,3.5,4",
@@ -71,9 +70,7 @@ def test_further_columns_are_named_by_options(folder_settings: Settings, tmp_pat
         *("a field missing", "null character", "before the first day", "in the future"),
     ],
 )
-def test_a_bad_row_is_a_dead_letter_with_its_line(
-    folder_settings: Settings, tmp_path: Path, row: str, code: str, message: str
-):
+def test_a_bad_row_is_a_dead_letter_with_its_line(folder_settings, tmp_path, row, code, message):
     lines = csv_lines(3)
     lines.insert(2, row)
     result = import_csv(folder_settings, write_csv(tmp_path / "counts.csv", lines))
@@ -87,14 +84,14 @@ def test_a_bad_row_is_a_dead_letter_with_its_line(
     assert read_raw_record(open_store(folder_settings), DETECTIONS, letter) == RawRecord(row.encode())
 
 
-def test_a_dead_letter_of_an_accepted_day_is_listed_under_it(folder_settings: Settings, tmp_path: Path):
+def test_a_dead_letter_of_an_accepted_day_is_listed_under_it(folder_settings, tmp_path):
     rows = [HEADER, "2026-01-09T12:00:00Z,,0.5", "1999-01-01T00:00:00Z,car,0.5"]
     import_csv(folder_settings, write_csv(tmp_path / "counts.csv", rows))
     letters = letters_of(held(open_store(folder_settings), DETECTIONS))
     assert [letter.day for letter in letters] == [date(2026, 1, 9), None]
 
 
-def test_times_without_an_offset_are_local_times_of_the_zone(folder_settings: Settings, tmp_path: Path):
+def test_times_without_an_offset_are_local_times_of_the_zone(folder_settings, tmp_path):
     """An offset and Unix time win; the same file with another zone is refused, and without one it would be UTC."""
     times = ("2026-01-09T00:10:00", "2026-01-09 00:10:00+02:00", "1767960000", "2026-01-09T00:10:00Z")
     path = write_csv(tmp_path / "counts.csv", [HEADER, *(f"{text},car,0.5" for text in times)])
@@ -108,7 +105,7 @@ def test_times_without_an_offset_are_local_times_of_the_zone(folder_settings: Se
         import_csv(folder_settings, path)
 
 
-def test_a_column_that_is_not_there_is_named_with_those_that_are(folder_settings: Settings, tmp_path: Path):
+def test_a_column_that_is_not_there_is_named_with_those_that_are(folder_settings, tmp_path):
     with pytest.raises(ConfigurationError, match="'detected_label' is missing; the file has 'timestamp', 'label'"):
         import_csv(folder_settings, write_csv(tmp_path / "counts.csv", ["timestamp,label", "1,2"]))
     with pytest.raises(ConfigurationError, match="exists twice"):
@@ -116,7 +113,7 @@ def test_a_column_that_is_not_there_is_named_with_those_that_are(folder_settings
 
 
 @pytest.mark.medium
-def test_label_counts_are_those_of_pandas(folder_settings: Settings, tmp_path: Path):
+def test_label_counts_are_those_of_pandas(folder_settings, tmp_path):
     store = open_store(folder_settings)
     path = write_csv(tmp_path / "counts.csv", csv_lines(4_000))
     import_csv(folder_settings, path)

@@ -22,7 +22,6 @@ from imgpipeline_tests.compat.imports.conftest import METADATA, import_documents
 from imgpipeline_tests.compat.imports.samples import frames_of, held, letters_of
 from imgpipeline_tests.ledger.samples import frame
 from imgpipeline_tests.objectstore.stores import s3_settings
-from imgpipeline_tests.servers.s3_server import S3Bucket
 
 
 def read(settings: Settings, path: Path, data: bytes, delimiter: str = ",") -> list[Row]:
@@ -45,14 +44,12 @@ def read(settings: Settings, path: Path, data: bytes, delimiter: str = ",") -> l
     ],
     ids=["plain", "crlf", "cr", "byte order mark", "blanks", "gzip"],
 )
-def test_the_same_rows_have_the_same_bytes_whatever_the_file_is_like(
-    folder_settings: Settings, tmp_path: Path, data: bytes
-):
+def test_the_same_rows_have_the_same_bytes_whatever_the_file_is_like(folder_settings, tmp_path, data):
     rows = read(folder_settings, tmp_path / "counts.csv", data)
     assert [(row.raw, row.fields, row.problem) for row in rows] == [(b"1,x", ["1", "x"], ""), (b"2,y", ["2", "y"], "")]
 
 
-def test_a_row_is_named_by_the_line_it_begins_at(folder_settings: Settings, tmp_path: Path):
+def test_a_row_is_named_by_the_line_it_begins_at(folder_settings, tmp_path):
     rows = read(folder_settings, tmp_path / "counts.csv", b'a,b\n\n1,"two\nlines, ""quoted"""\n2,y\n')
     assert [(row.place, row.fields) for row in rows] == [
         ("counts.csv:3", ["1", 'two\nlines, "quoted"']),
@@ -70,15 +67,13 @@ def test_a_row_is_named_by_the_line_it_begins_at(folder_settings: Settings, tmp_
     ],
     ids=["too few", "too many", "not UTF-8", "quote"],
 )
-def test_a_bad_row_says_why_and_the_next_one_is_read(
-    folder_settings: Settings, tmp_path: Path, line: bytes, problem: str
-):
+def test_a_bad_row_says_why_and_the_next_one_is_read(folder_settings, tmp_path, line, problem):
     bad, good = read(folder_settings, tmp_path / "counts.csv", b"a,b\n" + line + b"\n2,y\n")
     assert (bad.problem, bad.raw) == (problem, line)
     assert (good.problem, good.fields) == ("", ["2", "y"])
 
 
-def test_an_unclosed_quote_costs_at_most_a_field_s_length(folder_settings: Settings, tmp_path: Path):
+def test_an_unclosed_quote_costs_at_most_a_field_s_length(folder_settings, tmp_path):
     data = b'a,b\n1,"open\n' + b"2,y\n" * 100_000
     rows = read(folder_settings, tmp_path / "counts.csv", data)
     bad = [row for row in rows if row.problem]
@@ -88,12 +83,12 @@ def test_an_unclosed_quote_costs_at_most_a_field_s_length(folder_settings: Setti
     assert len(rows) > 60_000
 
 
-def test_a_quote_that_is_open_at_the_end_is_one_bad_row(folder_settings: Settings, tmp_path: Path):
+def test_a_quote_that_is_open_at_the_end_is_one_bad_row(folder_settings, tmp_path):
     rows = read(folder_settings, tmp_path / "counts.csv", b'a,b\n1,x\n2,"y\n3,z\n')
     assert [row.problem for row in rows] == ["", "it is not valid CSV: unexpected end of data, in lines 3 to 4."]
 
 
-def test_other_characters_may_stand_between_columns(folder_settings: Settings, tmp_path: Path):
+def test_other_characters_may_stand_between_columns(folder_settings, tmp_path):
     [row] = read(folder_settings, tmp_path / "counts.csv", b"a;b\n1,5;x\n", ";")
     assert row.fields == ["1,5", "x"]
 
@@ -109,15 +104,13 @@ def test_other_characters_may_stand_between_columns(folder_settings: Settings, t
     ],
     ids=["utf-16", "zip", "parquet", "gzipped parquet", "empty"],
 )
-def test_files_that_are_not_text_are_refused_by_their_format(
-    folder_settings: Settings, tmp_path: Path, data: bytes, text: str
-):
+def test_files_that_are_not_text_are_refused_by_their_format(folder_settings, tmp_path, data, text):
     with pytest.raises(ConfigurationError, match=text) as caught:
         read(folder_settings, tmp_path / "counts.csv", data)
     assert caught.value.next_step
 
 
-def test_a_truncated_gzip_file_is_an_error_after_its_complete_rows(folder_settings: Settings, tmp_path: Path):
+def test_a_truncated_gzip_file_is_an_error_after_its_complete_rows(folder_settings, tmp_path):
     packed = gzip.compress(b"a,b\n" + b"".join(b"%d,x\n" % n for n in range(100_000)))
     path = tmp_path / "counts.csv.gz"
     path.write_bytes(packed[: len(packed) // 2])
@@ -128,7 +121,7 @@ def test_a_truncated_gzip_file_is_an_error_after_its_complete_rows(folder_settin
         list(reading)
 
 
-def test_a_file_that_is_not_there_is_named(folder_settings: Settings, tmp_path: Path):
+def test_a_file_that_is_not_there_is_named(folder_settings, tmp_path):
     with pytest.raises(ConfigurationError, match=r"absent\.csv"):
         find_files(folder_settings, [str(tmp_path / "absent.csv")], [".csv"])
 
@@ -163,7 +156,7 @@ def with_box(box: object) -> dict[str, Any]:
     return {**CLASSIC, "detections": [{"label": "car", "confidence": 0.5, "box": box}]}
 
 
-def test_a_classic_document_is_a_frame_of_its_processing_time(folder_settings: Settings, tmp_path: Path):
+def test_a_classic_document_is_a_frame_of_its_processing_time(folder_settings, tmp_path):
     found = imported(folder_settings, tmp_path)
     assert found.timestamp == found.processing_timestamp == datetime(2026, 1, 9, 12, tzinfo=UTC)
     assert (found.source, found.source_image_path) == ("gate", "s3://cameras/gate/0007.jpg")
@@ -173,12 +166,12 @@ def test_a_classic_document_is_a_frame_of_its_processing_time(folder_settings: S
     assert [(d.label, d.confidence, d.box_xywh) for d in found.detections] == [("car", 0.9, (1.0, 2.0, 3.0, 4.0))]
 
 
-def test_a_path_by_s3a_is_kept_by_s3(folder_settings: Settings, tmp_path: Path):
+def test_a_path_by_s3a_is_kept_by_s3(folder_settings, tmp_path):
     found = imported(folder_settings, tmp_path, image_path="s3a://cameras/gate/0007.jpg")
     assert (found.source, found.source_image_path) == ("gate", "s3://cameras/gate/0007.jpg")
 
 
-def test_the_frame_s_own_time_goes_before_that_of_processing(folder_settings: Settings, tmp_path: Path):
+def test_the_frame_s_own_time_goes_before_that_of_processing(folder_settings, tmp_path):
     found = imported(folder_settings, tmp_path, timestamp="2026-01-08T23:59:59Z")
     assert found.timestamp == datetime(2026, 1, 8, 23, 59, 59, tzinfo=UTC)
     assert found.processing_timestamp == datetime(2026, 1, 9, 12, tzinfo=UTC)
@@ -194,9 +187,7 @@ def test_the_frame_s_own_time_goes_before_that_of_processing(folder_settings: Se
         ({"class_id": 2, "confidence": 0.5}, None),
     ],
 )
-def test_a_detection_goes_by_many_names(
-    folder_settings: Settings, tmp_path: Path, detection: dict[str, Any], box: tuple[float, ...] | None
-):
+def test_a_detection_goes_by_many_names(folder_settings, tmp_path, detection, box):
     path = tmp_path / "one.json"
     path.write_text(json.dumps({**CLASSIC, "detections": [detection]}))
     import_documents(folder_settings, path, labels=("person", "bicycle", "car"))
@@ -204,7 +195,7 @@ def test_a_detection_goes_by_many_names(
     assert [(d.label, d.confidence, d.box_xywh) for d in found.detections] == [("car", 0.5, box)]
 
 
-def test_a_document_with_one_label_has_one_detection(folder_settings: Settings, tmp_path: Path):
+def test_a_document_with_one_label_has_one_detection(folder_settings, tmp_path):
     path = tmp_path / "one.json"
     path.write_text(json.dumps({"timestamp": 1767960000, "detected_label": "dog", "confidence": 0.4, "camera": 3}))
     import_documents(folder_settings, path)
@@ -212,7 +203,7 @@ def test_a_document_with_one_label_has_one_detection(folder_settings: Settings, 
     assert (found.source, [d.label for d in found.detections]) == ("3", ["dog"])
 
 
-def test_what_the_contract_does_not_know_is_kept_as_attributes(folder_settings: Settings, tmp_path: Path):
+def test_what_the_contract_does_not_know_is_kept_as_attributes(folder_settings, tmp_path):
     found = imported(
         folder_settings,
         tmp_path,
@@ -226,7 +217,7 @@ def test_what_the_contract_does_not_know_is_kept_as_attributes(folder_settings: 
     assert (found.image_width, found.image_height) == (640, 360)
 
 
-def test_a_document_of_this_project_is_the_same_frame(folder_settings: Settings, tmp_path: Path):
+def test_a_document_of_this_project_is_the_same_frame(folder_settings, tmp_path):
     """So a history that was moved counts each frame once, whatever else has told of it."""
     original = frame(7)
     path = tmp_path / "one.json"
@@ -237,13 +228,13 @@ def test_a_document_of_this_project_is_the_same_frame(folder_settings: Settings,
     assert (found.sharpness, found.model_sha256) == (original.sharpness, original.model_sha256)
 
 
-def test_the_number_names_the_frame_as_a_detection_run_would(folder_settings: Settings, tmp_path: Path):
+def test_the_number_names_the_frame_as_a_detection_run_would(folder_settings, tmp_path):
     found = imported(folder_settings, tmp_path, timestamp="2026-01-09T12:00:00Z", frame_id="17")
     assert found.frame_number == 17
     assert found.frame_id == make_frame_id("gate", found.timestamp, 17)
 
 
-def test_a_latency_that_a_document_does_not_tell_is_left_out(folder_settings: Settings, tmp_path: Path):
+def test_a_latency_that_a_document_does_not_tell_is_left_out(folder_settings, tmp_path):
     """A document with one time alone does not say how long its frame waited."""
     lines = [CLASSIC, {**CLASSIC, "timestamp": "2026-01-09T11:59:56Z"}]
     (tmp_path / "two.jsonl").write_text("\n".join(map(json.dumps, lines)))
@@ -281,13 +272,11 @@ def test_a_latency_that_a_document_does_not_tell_is_left_out(folder_settings: Se
         (b'{"a":' + b"[" * 100_000 + b"]" * 100_000 + b"}", "BAD_ROW one.json: it is not valid JSON"),
     ],
 )
-def test_an_invalid_document_is_a_dead_letter(folder_settings: Settings, tmp_path: Path, data: bytes, message: str):
+def test_an_invalid_document_is_a_dead_letter(folder_settings, tmp_path, data, message):
     assert message in refused(folder_settings, tmp_path, data)
 
 
-def test_a_document_that_is_too_large_is_not_loaded(
-    folder_settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-):
+def test_a_document_that_is_too_large_is_not_loaded(folder_settings, tmp_path, monkeypatch):
     monkeypatch.setattr(import_files, "MOST_ROW_BYTES", 1_000)
     large = json.dumps({**CLASSIC, "note": "x" * 5_000})
     path = tmp_path / "some.jsonl"
@@ -312,9 +301,7 @@ def write_documents(folder: Path, numbers: range) -> None:
         (folder / f"{number:04d}.json").write_text(json.dumps(document, indent=1))
 
 
-def test_documents_are_read_in_the_order_of_their_names_and_new_ones_after_them(
-    folder_settings: Settings, tmp_path: Path
-):
+def test_documents_are_read_in_the_order_of_their_names_and_new_ones_after_them(folder_settings, tmp_path):
     write_documents(tmp_path / "b", range(5))
     first = import_documents(folder_settings, tmp_path)
     write_documents(tmp_path / "c", range(3))
@@ -330,7 +317,7 @@ def test_documents_are_read_in_the_order_of_their_names_and_new_ones_after_them(
         import_documents(folder_settings, tmp_path)
 
 
-def test_file_names_that_are_not_valid_text_are_still_named(folder_settings: Settings, tmp_path: Path):
+def test_file_names_that_are_not_valid_text_are_still_named(folder_settings, tmp_path):
     for name in (b"\xff.json", b"\xfe.json"):
         Path(os.fsdecode(os.fsencode(tmp_path) + b"/" + name)).write_text(json.dumps(CLASSIC))
     import_documents(folder_settings, tmp_path)
@@ -338,13 +325,13 @@ def test_file_names_that_are_not_valid_text_are_still_named(folder_settings: Set
     assert [found.attributes["imported_from"] for found in outcomes] == ["\\udcfe.json", "\\udcff.json"]
 
 
-def test_a_pipe_is_refused_since_it_can_be_read_only_once(folder_settings: Settings, tmp_path: Path):
+def test_a_pipe_is_refused_since_it_can_be_read_only_once(folder_settings, tmp_path):
     os.mkfifo(tmp_path / "counts.csv")
     with pytest.raises(ConfigurationError, match="is not a file: an import reads its rows more than once"):
         find_files(folder_settings, [str(tmp_path / "counts.csv")], [".csv"])
 
 
-def test_patterns_and_several_paths_name_each_file_once(folder_settings: Settings, tmp_path: Path):
+def test_patterns_and_several_paths_name_each_file_once(folder_settings, tmp_path):
     write_documents(tmp_path / "b", range(12))
     found = find_files(folder_settings, [f"{tmp_path}/b/000*.json", str(tmp_path / "b" / "0003.json")], [".json"])
     assert [file.name for file in found] == [f"000{n}.json" for n in range(10)]
@@ -354,7 +341,7 @@ def test_patterns_and_several_paths_name_each_file_once(folder_settings: Setting
         find_files(folder_settings, [str(tmp_path)], [".csv"])
 
 
-def test_documents_are_read_from_a_bucket(bucket: S3Bucket, tmp_path: Path):
+def test_documents_are_read_from_a_bucket(bucket, tmp_path):
     settings = s3_settings(bucket)
     place = open_store(s3_settings(bucket, store_url=f"{bucket.url}/classic"))
     for number in range(40):

@@ -11,7 +11,6 @@ from imgpipeline.compat.mapreduce.label_hour import count_label_hours
 from imgpipeline.compat.mapreduce.line_jobs import copy_lines, total_labels
 from imgpipeline.settings import load_settings
 from imgpipeline_tests.compat.mapreduce import classic
-from imgpipeline_tests.servers.hadoop import HadoopStreaming
 
 JOBS = Path(__file__).with_name("jobs")
 LABELS = ["car", "Car", "person", "é", "日本", "\U0001f600", "a b", "z@", "", "tab\there", None, 7, '"quoted"', "\\"]
@@ -31,7 +30,7 @@ def document(number: int, chance: random.Random) -> dict[str, object]:
     return {"processing_timestamp": time + chance.choice(["", ".5", "Z", "+02:00"]), "detections": found, "n": number}
 
 
-def test_label_hour_prints_what_hadoop_prints(hadoop: HadoopStreaming, tmp_path: Path):
+def test_label_hour_prints_what_hadoop_prints(hadoop, tmp_path):
     """Over a file that Hadoop splits among mappers, documents over several lines, and what is malformed."""
     chance = random.Random(1)  # noqa: S311 - the same documents each time
     documents = [document(number, chance) for number in range(1_000)]
@@ -60,7 +59,7 @@ def test_label_hour_prints_what_hadoop_prints(hadoop: HadoopStreaming, tmp_path:
     assert classic.times_aside(ours.read_bytes()) == classic.times_aside(theirs)
 
 
-def test_label_total_prints_what_hadoop_prints(hadoop: HadoopStreaming, tmp_path: Path):
+def test_label_total_prints_what_hadoop_prints(hadoop, tmp_path):
     chance = random.Random(2)  # noqa: S311 - the same lines each time
     labels = ["car", " Car ", "PERSON", "straße", "é", "日本", "a b", "", "tab\there", "\u0131", "x,y", "timestamp"]
     lines = [f"2026-01-09T12:00:{n % 60:02d},{chance.choice(labels)},0.{n}".encode() for n in range(2_000)]
@@ -77,7 +76,7 @@ def test_label_total_prints_what_hadoop_prints(hadoop: HadoopStreaming, tmp_path
     assert ours.read_bytes() == theirs
 
 
-def test_identity_holds_the_lines_that_hadoop_copies(hadoop: HadoopStreaming, tmp_path: Path):
+def test_identity_holds_the_lines_that_hadoop_copies(hadoop, tmp_path):
     """Streaming ends a line that has no tab with one: key, tab, empty value. Nothing else differs."""
     files = [b"b\tx\r\na\n\n  lead\n\xff\xfe\x00\nno end", b"z\ry\n", b"", b"\xef\xbb\xbfmark\n"]
     source = classic.write_files(tmp_path / "in", files)

@@ -1,14 +1,11 @@
 """Which files a job reads, and in which order; `objectstore/test_files` has the rules of locations."""
 
-from pathlib import Path
-
 import pytest
 
 from imgpipeline.compat.mapreduce.inputs import find_job_inputs, open_each
 from imgpipeline.objectstore import open_store
 from imgpipeline.settings import Settings, load_settings
 from imgpipeline_tests.objectstore.stores import s3_settings
-from imgpipeline_tests.servers.s3_server import S3Bucket
 
 NAMES = ("b.json", "a/2.json", "a/10.json", "a-b.json", "é.json", "_SUCCESS", ".b.json.crc", "_temporary/x", "a/.y/z")
 VISIBLE = ["a-b.json", "a/10.json", "a/2.json", "b.json", "é.json"]
@@ -18,7 +15,7 @@ def read(location: str, settings: Settings) -> list[str]:
     return [stream.read().decode() for _, stream in open_each(find_job_inputs(location, settings))]
 
 
-def test_a_folder_is_read_in_the_byte_order_of_names_without_hidden_files(tmp_path: Path):
+def test_a_folder_is_read_in_the_byte_order_of_names_without_hidden_files(tmp_path):
     assert read(str(tmp_path), load_settings()) == []
     for name in NAMES:
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
@@ -28,7 +25,7 @@ def test_a_folder_is_read_in_the_byte_order_of_names_without_hidden_files(tmp_pa
 
 
 @pytest.mark.parametrize("scheme", ["s3", "s3a"])
-def test_a_prefix_of_a_bucket_is_read_like_a_folder(bucket: S3Bucket, scheme: str):
+def test_a_prefix_of_a_bucket_is_read_like_a_folder(bucket, scheme):
     store = open_store(s3_settings(bucket, store_url=bucket.url))
     store.put("docs2/other.json", b"other")
     for name in NAMES:

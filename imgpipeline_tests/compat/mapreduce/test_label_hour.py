@@ -34,7 +34,7 @@ def run(folder: Path, files: list[bytes]) -> tuple[bytes, LabelHour]:
     return (folder / "out").read_bytes(), done
 
 
-def test_one_line_a_label_and_hour_with_its_times(tmp_path: Path):
+def test_one_line_a_label_and_hour_with_its_times(tmp_path):
     lines = [
         document("2026-01-09T13:00:00", "car"),
         document(T, "car", "Person", "car"),
@@ -49,7 +49,7 @@ def test_one_line_a_label_and_hour_with_its_times(tmp_path: Path):
     assert done == LabelHour(files=1, documents=3, detections=4, keys=3, malformed=0, unlabelled=0)
 
 
-def test_keys_are_in_byte_order(tmp_path: Path):
+def test_keys_are_in_byte_order(tmp_path):
     labels = ["é", "z", "a", "A", "\U0001f600", "\uffee", "a@", "a b", "0"]
     output, _ = run(tmp_path, [document(T, *labels)])
     keys = [line.split(b"\t")[0] for line in output.splitlines()]
@@ -57,7 +57,7 @@ def test_keys_are_in_byte_order(tmp_path: Path):
     assert len(keys) == len(labels)
 
 
-def test_times_are_in_the_order_of_files_and_of_places_in_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_times_are_in_the_order_of_files_and_of_places_in_them(tmp_path, monkeypatch):
     monkeypatch.setattr(label_hour, "BATCH_ROWS", 1_000)
     hours = [f"2026-01-09T12:{(7 * n) % 60:02d}:{(11 * n) % 60:02d}" for n in range(4_000)]
     files = [
@@ -73,7 +73,7 @@ def test_times_are_in_the_order_of_files_and_of_places_in_them(tmp_path: Path, m
     "time",
     ["2026-01-09 12:34:56", T + ".123456", T + "Z", T + "+09:00", T + " whatever"],
 )
-def test_times_are_used_as_written_and_cut_to_the_second(tmp_path: Path, time: str):
+def test_times_are_used_as_written_and_cut_to_the_second(tmp_path, time):
     assert run(tmp_path, [document(time, "car")])[0] == b"car@2026-01-09 12:00\t1\t[2026-01-09T12:34:56]\n"
 
 
@@ -91,7 +91,7 @@ def test_times_are_used_as_written_and_cut_to_the_second(tmp_path: Path, time: s
         document(T, "car").replace(b'[{"label": "car"}]', b"null"),
     ],
 )
-def test_a_line_that_is_not_a_document_is_skipped_and_counted(tmp_path: Path, line: bytes):
+def test_a_line_that_is_not_a_document_is_skipped_and_counted(tmp_path, line):
     good = document(T, "dog")
     output, done = run(tmp_path, [b"\n".join([good, line, good])])
     assert output == b"dog@2026-01-09 12:00\t2\t[2026-01-09T12:34:56, 2026-01-09T12:34:56]\n"
@@ -100,7 +100,7 @@ def test_a_line_that_is_not_a_document_is_skipped_and_counted(tmp_path: Path, li
 
 
 @pytest.mark.parametrize("label", [None, 5, True, "", "a\tb", "a\nb", "a\rb", {"a": 1}, ["car"]])
-def test_a_detection_without_a_label_that_can_be_printed_is_skipped_alone(tmp_path: Path, label: object):
+def test_a_detection_without_a_label_that_can_be_printed_is_skipped_alone(tmp_path, label):
     line = document(T, "dog", label, "dog")
     output, done = run(tmp_path, [line])
     assert output == b"dog@2026-01-09 12:00\t2\t[2026-01-09T12:34:56, 2026-01-09T12:34:56]\n"
@@ -108,7 +108,7 @@ def test_a_detection_without_a_label_that_can_be_printed_is_skipped_alone(tmp_pa
     assert classic.label_hour([line]) == output
 
 
-def test_only_the_detections_that_are_not_objects_are_skipped(tmp_path: Path):
+def test_only_the_detections_that_are_not_objects_are_skipped(tmp_path):
     line = document(T, "dog").replace(b'[{"label"', b'[1, "car", null, [], {}, {"label"')
     output, done = run(tmp_path, [line])
     assert output == b"dog@2026-01-09 12:00\t1\t[2026-01-09T12:34:56]\n" == classic.label_hour([line])
@@ -118,18 +118,18 @@ def test_only_the_detections_that_are_not_objects_are_skipped(tmp_path: Path):
 @pytest.mark.parametrize(
     "label", ["\\", '"', "\\t", "a/b", "\x00", "\x7f", "\u2028", "é", "e\u0301", " car ", "日本", "[1, 2]"]
 )
-def test_a_label_is_written_unchanged(tmp_path: Path, label: str):
+def test_a_label_is_written_unchanged(tmp_path, label):
     for line in (document(T, label), json.dumps(json.loads(document(T, label)), ensure_ascii=False).encode()):
         output, _ = run(tmp_path, [line])
         assert output == f"{label}@2026-01-09 12:00\t1\t[2026-01-09T12:34:56]\n".encode() == classic.label_hour([line])
 
 
-def test_one_label_spelled_in_two_ways_is_one(tmp_path: Path):
+def test_one_label_spelled_in_two_ways_is_one(tmp_path):
     escaped, plain = document(T, "é"), document(T, "é").replace(b"\\u00e9", "é".encode())
     assert run(tmp_path, [escaped + b"\n" + plain])[0].startswith("é@2026-01-09 12:00\t2\t".encode())
 
 
-def test_blank_lines_line_ends_and_empty_files_do_not_matter(tmp_path: Path):
+def test_blank_lines_line_ends_and_empty_files_do_not_matter(tmp_path):
     line = document(T, "car")
     files = [
         b"",
@@ -143,14 +143,14 @@ def test_blank_lines_line_ends_and_empty_files_do_not_matter(tmp_path: Path):
     assert (done.files, done.documents, done.malformed) == (5, 4, 0)
 
 
-def test_nothing_gives_an_empty_file(tmp_path: Path):
+def test_nothing_gives_an_empty_file(tmp_path):
     assert run(tmp_path, [])[0] == b""
     assert run(tmp_path, [b""])[0] == b""
     assert run(tmp_path, [document(T)])[0] == b""
 
 
 @pytest.mark.parametrize("newline", [b"\n", b"\r\n", b"\r"])
-def test_one_document_may_stand_over_several_lines_of_its_file(tmp_path: Path, newline: bytes):
+def test_one_document_may_stand_over_several_lines_of_its_file(tmp_path, newline):
     pretty = json.dumps(json.loads(document(T, "car", source="two\nlines")), indent=2).encode().replace(b"\n", newline)
     files = [pretty, document(T, "car") + b"\n" + document(T, "car"), pretty + newline]
     output, done = run(tmp_path, files)
@@ -158,14 +158,14 @@ def test_one_document_may_stand_over_several_lines_of_its_file(tmp_path: Path, n
     assert (done.documents, done.malformed) == (4, 0)
 
 
-def test_a_file_whose_first_line_is_broken_is_still_one_of_lines(tmp_path: Path):
+def test_a_file_whose_first_line_is_broken_is_still_one_of_lines(tmp_path):
     output, done = run(tmp_path, [b'{"cut\n' + document(T, "car") + b"\n" + document(T, "car")])
     assert output.startswith(b"car@2026-01-09 12:00\t2\t")
     assert (done.documents, done.malformed) == (2, 1)
 
 
 @pytest.mark.parametrize("name", ["large.jsonl", "what*.[a]?.jsonl"])
-def test_a_large_file_is_read_in_place_or_copied_with_the_same_result(tmp_path: Path, name: str):
+def test_a_large_file_is_read_in_place_or_copied_with_the_same_result(tmp_path, name):
     """More than 1 MiB; DuckDB would take the second name for a glob."""
     lines = [document(T, "car", filler="x" * 1_000) for _ in range(2_000)]
     (tmp_path / "in").mkdir()
@@ -179,7 +179,7 @@ def test_a_large_file_is_read_in_place_or_copied_with_the_same_result(tmp_path: 
     assert done.documents == 2_002
 
 
-def test_compressed_files_are_read_as_hadoop_reads_them(tmp_path: Path):
+def test_compressed_files_are_read_as_hadoop_reads_them(tmp_path):
     folder = tmp_path / "in"
     folder.mkdir()
     line = document(T, "car") + b"\n"
@@ -194,7 +194,7 @@ def test_compressed_files_are_read_as_hadoop_reads_them(tmp_path: Path):
     assert not (tmp_path / "out2").exists()
 
 
-def test_the_ledgers_segments_are_files_of_documents_too(tmp_path: Path):
+def test_the_ledgers_segments_are_files_of_documents_too(tmp_path):
     store = open_store(load_settings(store_url=(tmp_path / "store").as_uri()))
     frames = [seen(0, ["car", "dog"]), seen(1, ["car"])], [dead_letter(2), gap(3, 5), seen(5, ["car"]), gated(6)]
     write_chain(store, *frames)
@@ -206,7 +206,7 @@ def test_the_ledgers_segments_are_files_of_documents_too(tmp_path: Path):
 
 
 @pytest.mark.medium
-def test_a_line_beyond_the_limit_stops_the_job_with_its_file(tmp_path: Path):
+def test_a_line_beyond_the_limit_stops_the_job_with_its_file(tmp_path):
     with pytest.raises(PermanentError, match="maximum_object_size"):
         run(tmp_path, [document(T, "car") + b"\n" + document(T, "car", filler="x" * (33 * 2**20))])
     assert not (tmp_path / "out").exists()
@@ -252,7 +252,7 @@ FILES = st.one_of(
 @given(st.lists(FILES, max_size=4))
 @example([b'{"a": "\\ud800"}', document(T, "car")])
 @settings(max_examples=examples(50), suppress_health_check=[HealthCheck.too_slow])
-def test_any_files_give_what_mapper_and_reducer_give(files: list[bytes]):
+def test_any_files_give_what_mapper_and_reducer_give(files):
     with tempfile.TemporaryDirectory() as folder:
         output, done = run(Path(folder), files)
     assert output == classic.label_hour(files)

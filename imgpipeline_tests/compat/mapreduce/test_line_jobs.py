@@ -26,14 +26,14 @@ def run(folder: Path, files: list[bytes]) -> tuple[bytes, LabelTotal]:
     return (folder / "out").read_bytes(), done
 
 
-def test_labels_are_trimmed_upper_cased_and_counted(tmp_path: Path):
+def test_labels_are_trimmed_upper_cased_and_counted(tmp_path):
     rows = b"2026-01-09T12:00:00, car ,0.9\n2026-01-09T12:00:01,CAR,0.8\n,Person,\n"
     output, done = run(tmp_path, [HEADER + rows])
     assert output == b"CAR\t2\nPERSON\t1\n"
     assert done == LabelTotal(files=1, detections=3, labels=2, malformed=0)
 
 
-def test_labels_are_in_byte_order(tmp_path: Path):
+def test_labels_are_in_byte_order(tmp_path):
     labels = ["é", "z", "a", "0", "日", "\U0001f600", "\uffee", "a b"]
     output, _ = run(tmp_path, ["".join(f"1,{label},1\n" for label in labels).encode()])
     assert output.splitlines() == sorted(output.splitlines())
@@ -44,13 +44,13 @@ def test_labels_are_in_byte_order(tmp_path: Path):
     "line",
     [b"car", b"1,car", b"1,car,1,1", b'1,"a, b",1', b"1,,1", b"1,  ,1", b"1,a\tb,1", b"1,\xff,1", b",", b"Timestamp"],
 )
-def test_a_malformed_line_is_skipped_and_counted(tmp_path: Path, line: bytes):
+def test_a_malformed_line_is_skipped_and_counted(tmp_path, line):
     output, done = run(tmp_path, [b"1,car,1\n" + line + b"\n1,car,1\n"])
     assert output == b"CAR\t2\n" == classic.label_total([b"1,car,1\n" + line + b"\n1,car,1\n"])
     assert done.malformed == 1
 
 
-def test_headers_and_blank_lines_are_ignored_in_every_file(tmp_path: Path):
+def test_headers_and_blank_lines_are_ignored_in_every_file(tmp_path):
     files = [
         HEADER + b"1,car,1",
         b"",
@@ -63,7 +63,7 @@ def test_headers_and_blank_lines_are_ignored_in_every_file(tmp_path: Path):
 
 
 @pytest.mark.parametrize("newline", [b"\n", b"\r\n", b"\r"])
-def test_a_line_ends_as_hadoop_has_it(tmp_path: Path, newline: bytes):
+def test_a_line_ends_as_hadoop_has_it(tmp_path, newline):
     output, done = run(tmp_path, [newline.join([b"1,car,1", b"1,dog,1", b"", b"1,car,1"])])
     assert output == b"CAR\t2\nDOG\t1\n"
     assert done.malformed == 0
@@ -80,14 +80,14 @@ ODD = st.sampled_from([b"", b" ", b"timestamp", b" timestamp,car,1", b"1,timesta
 @given(st.lists(st.builds(lambda rows, newline: newline.join(rows), st.lists(ROWS | GOOD | ODD, max_size=8),
                           st.sampled_from([b"\n", b"\r\n", b"\r"])), max_size=3), st.integers(1, 30))  # fmt: skip
 @settings(max_examples=examples(50), suppress_health_check=[HealthCheck.too_slow])
-def test_any_files_give_what_mapper_and_reducer_give(files: list[bytes], block_bytes: int):
+def test_any_files_give_what_mapper_and_reducer_give(files, block_bytes):
     with tempfile.TemporaryDirectory() as folder, pytest.MonkeyPatch.context() as patch:
         patch.setattr(inputs, "BLOCK_BYTES", block_bytes)
         output, _ = run(Path(folder), files)
     assert output == classic.label_total(files)
 
 
-def test_lines_are_copied_in_the_order_of_the_files(tmp_path: Path):
+def test_lines_are_copied_in_the_order_of_the_files(tmp_path):
     location = classic.write_files(tmp_path / "in", [b"b\r\n\x00\xff\n", b"", b"a\rno end"])
     done = copy_lines(str(location), str(tmp_path / "out"), load_settings())
     assert (tmp_path / "out").read_bytes() == b"b\n\x00\xff\na\nno end\n"
@@ -97,7 +97,7 @@ def test_lines_are_copied_in_the_order_of_the_files(tmp_path: Path):
 
 @given(st.lists(st.binary(max_size=12) | st.text("ab\r\n", max_size=12).map(str.encode), max_size=3), st.integers(1, 5))
 @settings(max_examples=examples(50))
-def test_any_bytes_are_lines_as_hadoop_cuts_them(files: list[bytes], block_bytes: int):
+def test_any_bytes_are_lines_as_hadoop_cuts_them(files, block_bytes):
     files = [data.removeprefix(b"\xef\xbb\xbf") for data in files]
     with tempfile.TemporaryDirectory() as folder, pytest.MonkeyPatch.context() as patch:
         patch.setattr(inputs, "BLOCK_BYTES", block_bytes)
@@ -109,7 +109,7 @@ def test_any_bytes_are_lines_as_hadoop_cuts_them(files: list[bytes], block_bytes
     assert done.lines == len(expected)
 
 
-def test_an_output_that_lost_a_byte_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_an_output_that_lost_a_byte_is_an_error(tmp_path, monkeypatch):
     location = classic.write_files(tmp_path / "in", [b"a\nb\n"])
     monkeypatch.setattr(line_jobs, "write", lambda stream, data: stream.write(data[:-2]))
     with pytest.raises(PermanentError, match=r"holds 1 lines .* expected 2 lines"):
@@ -117,7 +117,7 @@ def test_an_output_that_lost_a_byte_is_an_error(tmp_path: Path, monkeypatch: pyt
     assert not (tmp_path / "out").exists()
 
 
-def test_an_output_is_replaced_as_a_whole_and_never_one_of_the_inputs(tmp_path: Path):
+def test_an_output_is_replaced_as_a_whole_and_never_one_of_the_inputs(tmp_path):
     location = classic.write_files(tmp_path / "in", [b"a\n"])
     (tmp_path / "out").write_bytes(b"older and longer\n")
     copy_lines(str(location), str(tmp_path / "out"), load_settings())
@@ -129,7 +129,7 @@ def test_an_output_is_replaced_as_a_whole_and_never_one_of_the_inputs(tmp_path: 
     assert sorted(path.name for path in tmp_path.iterdir()) == ["in", "out"]
 
 
-def test_a_pipe_or_device_is_never_replaced_and_a_link_leads_to_its_file(tmp_path: Path):
+def test_a_pipe_or_device_is_never_replaced_and_a_link_leads_to_its_file(tmp_path):
     location = classic.write_files(tmp_path / "in", [b"a\n"])
     os.mkfifo(tmp_path / "pipe")
     (tmp_path / "alias").symlink_to(tmp_path / "pipe")
@@ -148,7 +148,7 @@ def read(file: Path, most: int = 10) -> JobResult:
     return read_result(str(file), most, load_settings())
 
 
-def test_the_largest_counts_come_first_and_equal_ones_by_key(tmp_path: Path):
+def test_the_largest_counts_come_first_and_equal_ones_by_key(tmp_path):
     (tmp_path / "out").write_text("a\t2\nb\t30\nc d\t2\n\ncar@2026-01-09 12:00\t4\t[2026-01-09T12:34:56]\n")
     assert read(tmp_path / "out") == JobResult(
         files=1, lines=4, total=38, malformed=0, top=[("b", 30), ("car@2026-01-09 12:00", 4), ("a", 2), ("c d", 2)]
@@ -161,12 +161,12 @@ def test_the_largest_counts_come_first_and_equal_ones_by_key(tmp_path: Path):
     [b"car", b"car 5", b"car\tmany", b"car\t-1", b"car\t", b"\xff\t1", b"car\t" + b"9" * 5000, "car\t٣".encode()],
     ids=["alone", "space", "word", "negative", "empty", "not-utf-8", "endless", "arabic-digit"],
 )
-def test_a_line_without_a_key_and_a_count_is_skipped_and_counted(tmp_path: Path, line: bytes):
+def test_a_line_without_a_key_and_a_count_is_skipped_and_counted(tmp_path, line):
     (tmp_path / "out").write_bytes(b"dog\t1\n" + line + b"\ncat\t1\n")
     assert read(tmp_path / "out") == JobResult(files=1, lines=2, total=2, malformed=1, top=[("cat", 1), ("dog", 1)])
 
 
-def test_the_parts_of_a_hadoop_job_are_one_result(tmp_path: Path):
+def test_the_parts_of_a_hadoop_job_are_one_result(tmp_path):
     (tmp_path / "_SUCCESS").touch()
     (tmp_path / "part-00000").write_text("car\t1\n")
     (tmp_path / "part-00001.gz").write_bytes(gzip.compress(b"dog\t2\n"))

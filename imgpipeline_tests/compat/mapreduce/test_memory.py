@@ -20,7 +20,7 @@ def peak_mib(source: Path, target: Path) -> float:
     return run_command(command, load_settings(duckdb_memory="250MB")).peak_mib
 
 
-def test_eight_times_as_many_detections_need_little_more_memory(tmp_path: Path):
+def test_eight_times_as_many_detections_need_little_more_memory(tmp_path):
     """Eight million detections have 170 MB of times, four hours with one list of each label.
 
     DuckDB takes up to about 200 MiB beside its limit, more or less of it by how its threads meet.

@@ -130,7 +130,7 @@ def one_day_and_most_of_a_bucket_behind_it(store: ObjectStore):
 
 
 @pytest.mark.medium
-def test_only_the_first_session_reads_the_rest_of_the_last_bucket_of_a_day(counting: CountingStore, lake):
+def test_only_the_first_session_reads_the_rest_of_the_last_bucket_of_a_day(counting, lake):
     made = one_day_and_most_of_a_bucket_behind_it(counting)
     shown, read = count_frames(lake, counting)
     assert (shown, read >= 40) == (43, True)
@@ -141,7 +141,7 @@ def test_only_the_first_session_reads_the_rest_of_the_last_bucket_of_a_day(count
     assert (shown, read <= 6) == (45, True)
 
 
-def test_an_audit_reads_it_once_too(counting: CountingStore):
+def test_an_audit_reads_it_once_too(counting):
     one_day_and_most_of_a_bucket_behind_it(counting)
     for most in (1000, 4):
         counting.read = []
@@ -150,7 +150,7 @@ def test_an_audit_reads_it_once_too(counting: CountingStore):
 
 
 @pytest.mark.medium
-def test_a_late_frame_after_a_quiet_period_is_shown(counting: CountingStore, lake):
+def test_a_late_frame_after_a_quiet_period_is_shown(counting, lake):
     made = one_day_and_most_of_a_bucket_behind_it(counting)
     count_frames(lake, counting)
     append(made, [seen(43, ["dog"])])
@@ -160,7 +160,7 @@ def test_a_late_frame_after_a_quiet_period_is_shown(counting: CountingStore, lak
 
 
 @pytest.mark.medium
-def test_a_store_recreated_under_the_same_url_has_no_complete_days(counting: CountingStore, lake):
+def test_a_store_recreated_under_the_same_url_has_no_complete_days(counting, lake):
     one_day_and_most_of_a_bucket_behind_it(counting)
     count_frames(lake, counting)
     for info in list(counting.list_objects()):
@@ -172,7 +172,7 @@ def test_a_store_recreated_under_the_same_url_has_no_complete_days(counting: Cou
 
 
 @pytest.mark.medium
-def test_removed_tables_are_replaced_from_the_beginning(counting: CountingStore, lake):
+def test_removed_tables_are_replaced_from_the_beginning(counting, lake):
     one_day_and_most_of_a_bucket_behind_it(counting)
     count_frames(lake, counting)
     counting.delete(f"frames/day={DAY}/frames.parquet")
@@ -182,7 +182,7 @@ def test_removed_tables_are_replaced_from_the_beginning(counting: CountingStore,
 
 @pytest.mark.medium
 @pytest.mark.parametrize("content", [b"", b"{}", b"{", None], ids=["empty", "no zstd", "cut", "of a newer release"])
-def test_an_unreadable_catalogue_is_rebuilt(counting: CountingStore, lake, content: bytes | None):
+def test_an_unreadable_catalogue_is_rebuilt(counting, lake, content):
     one_day_and_most_of_a_bucket_behind_it(counting)
     count_frames(lake, counting)
     newer = zstandard.compress(json.dumps({"version": 99}).encode())
@@ -192,14 +192,14 @@ def test_an_unreadable_catalogue_is_rebuilt(counting: CountingStore, lake, conte
     assert open_catalog(counting).days == [DAY, NEXT]
 
 
-def test_the_first_call_makes_the_catalogue(counting: CountingStore):
+def test_the_first_call_makes_the_catalogue(counting):
     one_day_and_most_of_a_bucket_behind_it(counting)
     assert counting.head(CATALOG) is None
     assert stale_days(counting) == []
     assert counting.head(CATALOG) is not None
 
 
-def test_the_later_of_two_concurrent_saves_loses(memory: ObjectStore):
+def test_the_later_of_two_concurrent_saves_loses(memory):
     made = write_chain(memory, frames(0, 3))
     stale_days(memory)
     sleeper = open_catalog(memory)
@@ -212,19 +212,19 @@ def test_the_later_of_two_concurrent_saves_loses(memory: ObjectStore):
     assert open_catalog(memory).checkpoint.ends == {CHAIN: 5}
 
 
-def test_an_account_without_write_access_can_read(memory: ObjectStore):
+def test_an_account_without_write_access_can_read(memory):
     write_chain(memory, frames(0, 3))
 
     def refuse(*_: object) -> bool:
         raise ForbiddenError("no")
 
-    memory.create = memory.replace = refuse  # type: ignore[method-assign]  # this store only
+    memory.create = memory.replace = refuse
     assert stale_days(memory) == [DAY]
     assert memory.head(CATALOG) is None
 
 
 @pytest.mark.medium
-def test_a_catalogue_that_is_far_behind_reads_the_day_index_instead_of_segments(counting: CountingStore):
+def test_a_catalogue_that_is_far_behind_reads_the_day_index_instead_of_segments(counting):
     one_day_and_most_of_a_bucket_behind_it(counting)
     stale_days(counting)
     made = writer(counting)
@@ -235,7 +235,7 @@ def test_a_catalogue_that_is_far_behind_reads_the_day_index_instead_of_segments(
     assert len(counting.read) < 1_400
 
 
-def test_a_damaged_segment_makes_only_its_own_days_stale(memory: ObjectStore):
+def test_a_damaged_segment_makes_only_its_own_days_stale(memory):
     write_chain(memory, frames(0, 3), [gap(3, 1_000)], frames(1_000, 1_003, NEXT))
     for day in (DAY, NEXT):
         rebuild_day(memory, day, now=NOON)

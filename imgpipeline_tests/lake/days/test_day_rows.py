@@ -1,7 +1,6 @@
 """A build that adds segments to stored tables gives the rows of a full build, and reads only these segments."""
 
 import json
-from collections.abc import Sequence
 from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
 
@@ -11,7 +10,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from imgpipeline.contracts.keys import METADATA, ChainId, day_table_key, segment_key
-from imgpipeline.contracts.outcomes import Frame, Gap, GapReason, Outcome
+from imgpipeline.contracts.outcomes import Gap, GapReason, Outcome
 from imgpipeline.contracts.times import day_of
 from imgpipeline.errors import LedgerError, TransientError
 from imgpipeline.lake.days import day_tables
@@ -110,7 +109,7 @@ def test_a_build_after_one_more_segment_reads_only_that_segment():
         pytest.param([dead_letter(2), Gap(3, 9, GapReason.EXPIRED)], id="no-frame-at-all"),
     ],
 )
-def test_added_rows_are_those_of_a_full_build(memory: ObjectStore, newer: Sequence[Outcome]):
+def test_added_rows_are_those_of_a_full_build(memory, newer):
     chain = write_chain(memory, [seen(0, ["car"]), replace(seen(500), offset=1)])
     rebuild_day(memory, DAY, now=NOON)
     append(chain, newer)
@@ -119,7 +118,7 @@ def test_added_rows_are_those_of_a_full_build(memory: ObjectStore, newer: Sequen
     assert contents(memory, DAY) == full_build(memory, DAY)
 
 
-def test_a_frame_that_was_gated_first_gets_the_detections_of_the_one_that_was_processed(memory: ObjectStore):
+def test_a_frame_that_was_gated_first_gets_the_detections_of_the_one_that_was_processed(memory):
     chain = write_chain(memory, [gated(0)])
     rebuild_day(memory, DAY, now=NOON)
     append(chain, [again(1, 0, ["car", "dog"])])
@@ -146,7 +145,7 @@ def test_a_forced_build_reads_the_whole_day_again():
 
 
 @pytest.mark.fault(50)
-def test_a_day_with_an_unfinished_repair_is_read_whole(memory: ObjectStore):
+def test_a_day_with_an_unfinished_repair_is_read_whole(memory):
     chain = write_chain(memory, [seen(0)])
     rebuild_day(memory, DAY, now=NOON)
     open_repair(memory, CHAIN, 0, 1, [DAY])
@@ -157,7 +156,7 @@ def test_a_day_with_an_unfinished_repair_is_read_whole(memory: ObjectStore):
     assert contents(memory, DAY) == full_build(memory, DAY)
 
 
-def test_damage_before_the_tables_ends_stops_a_build_of_the_whole_day(memory: ObjectStore):
+def test_damage_before_the_tables_ends_stops_a_build_of_the_whole_day(memory):
     made = write_chain(memory, [seen(0)], [seen(1), seen(2)])
     rebuild_day(memory, DAY, now=NOON)
     append(made, [seen(3)])
@@ -168,7 +167,7 @@ def test_damage_before_the_tables_ends_stops_a_build_of_the_whole_day(memory: Ob
 
 
 @pytest.mark.medium
-def test_sealing_reads_the_day_of_extended_tables_whole_once(memory: ObjectStore):
+def test_sealing_reads_the_day_of_extended_tables_whole_once(memory):
     chain = write_chain(memory, [seen(0)])
     rebuild_day(memory, DAY, now=NOON)
     append(chain, [seen(1)])
@@ -189,7 +188,7 @@ def test_sealing_reads_the_day_of_extended_tables_whole_once(memory: ObjectStore
 
 @pytest.mark.medium
 @pytest.mark.fault(50)
-def test_sealing_reports_and_replaces_extended_tables_with_wrong_rows(memory: ObjectStore):
+def test_sealing_reports_and_replaces_extended_tables_with_wrong_rows(memory):
     other = open_memory_store()
     for store, labels in ((memory, ["car"]), (other, ["dog"])):
         chain = write_chain(store, [seen(0, labels)])
@@ -297,13 +296,13 @@ class GrowingDays(RuleBasedStateMachine):
         self.tables_are_those_of_one_full_build()
 
 
-class TestGrowingDays(GrowingDays.TestCase):  # type: ignore[name-defined]  # made by hypothesis
+class TestGrowingDays(GrowingDays.TestCase):
     settings = settings(max_examples=examples(10), stateful_step_count=15)
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(900)
-class TestGrowingDaysForLong(GrowingDays.TestCase):  # type: ignore[name-defined]  # made by hypothesis
+class TestGrowingDaysForLong(GrowingDays.TestCase):
     settings = settings(max_examples=examples(25), stateful_step_count=40)
 
 
@@ -311,7 +310,7 @@ def nested(levels: int) -> dict[str, object]:
     return {"in": nested(levels - 1)} if levels else {"end": "\u2028 ' \" \\ \n"}
 
 
-def test_hostile_text_numbers_and_depth_round_trip(memory: ObjectStore, tmp_path):
+def test_hostile_text_numbers_and_depth_round_trip(memory, tmp_path):
     attributes = {"🚗\n\"'\\": [10**40, -(2**63) - 1, 2**64 - 1, 1e300, 0.1, True, None], "deep": nested(30), "": {}}
     name = "caméra 'x'; DROP TABLE frames; -- \"\n\t🚦\x01\ufffe"
     hostile = replace(
@@ -334,7 +333,7 @@ def test_hostile_text_numbers_and_depth_round_trip(memory: ObjectStore, tmp_path
 
 
 @pytest.mark.medium
-def test_a_line_longer_than_duckdb_s_own_limit_is_read(memory: ObjectStore, tmp_path):
+def test_a_line_longer_than_duckdb_s_own_limit_is_read(memory, tmp_path):
     write_chain(memory, [seen(0, attributes={"long": "x" * (17 * 2**20)}), seen(1)])
     assert rebuild_day(memory, DAY, now=NOON).of("frames").rows == 2
     assert rows(memory, "frames", "max(len(attributes))", tmp_path)[0][0] > 17 * 2**20
@@ -343,7 +342,7 @@ def test_a_line_longer_than_duckdb_s_own_limit_is_read(memory: ObjectStore, tmp_
 @pytest.mark.medium
 @settings(max_examples=examples(25))
 @given(st.lists(any_frame, min_size=1, max_size=4))
-def test_any_frame_reads_back_as_python_wrote_it(tmp_path_factory, made: list[Frame]):
+def test_any_frame_reads_back_as_python_wrote_it(tmp_path_factory, made):
     store = open_memory_store()
     day = day_of(made[0].timestamp)
     same_day = [

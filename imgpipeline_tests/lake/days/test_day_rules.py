@@ -60,7 +60,7 @@ RIGHT = {
 
 
 @pytest.mark.parametrize("name", WRONG)
-def test_a_wrong_row_stops_the_build_before_anything_is_stored(memory: ObjectStore, name: str):
+def test_a_wrong_row_stops_the_build_before_anything_is_stored(memory, name):
     rule, frame = WRONG[name]
     chain = write_chain(memory, day_outcomes(0, 3))
     rebuild_day(memory, DAY, now=NOON)
@@ -77,7 +77,7 @@ def test_a_wrong_row_stops_the_build_before_anything_is_stored(memory: ObjectSto
 
 
 @pytest.mark.parametrize("name", RIGHT)
-def test_a_correct_row_is_accepted(memory: ObjectStore, name: str):
+def test_a_correct_row_is_accepted(memory, name):
     write_chain(memory, [*day_outcomes(0, 3), RIGHT[name]])
     assert rebuild_day(memory, DAY, now=NOON).of("frames").rows == 4
 
@@ -97,22 +97,22 @@ def broken(engine: Engine) -> list[tuple[str, str, int]]:
     return [(found.table, found.rule, found.rows) for found in check_rows(engine, DAY)]
 
 
-def test_loaded_rows_break_no_rule(loaded: Engine):
+def test_loaded_rows_break_no_rule(loaded):
     assert broken(loaded) == []
 
 
-def test_a_duplicate_frame_is_found(loaded: Engine):
+def test_a_duplicate_frame_is_found(loaded):
     loaded.run("INSERT INTO found SELECT * FROM found WHERE source_kafka_offset < 2")
     assert broken(loaded) == [("frames", "frame_id_unique", 2)]
 
 
-def test_a_frame_of_another_day_is_found_with_its_detections(loaded: Engine):
+def test_a_frame_of_another_day_is_found_with_its_detections(loaded):
     loaded.run('UPDATE found SET "timestamp" = ? WHERE source_kafka_offset = 2', [NOON + timedelta(days=1)])
     loaded.run('UPDATE found SET "timestamp" = NULL WHERE source_kafka_offset = 0')
     assert broken(loaded) == [("frames", "timestamps_in_day", 2), ("detections", "timestamps_in_day", 2)]
 
 
-def test_the_days_first_and_last_moments_are_inside(loaded: Engine):
+def test_the_days_first_and_last_moments_are_inside(loaded):
     last = NOON.replace(hour=23, minute=59, second=59, microsecond=999_999)
     loaded.run('UPDATE found SET "timestamp" = ? WHERE source_kafka_offset = 1', [last])
     loaded.run('UPDATE found SET "timestamp" = ? WHERE source_kafka_offset = 2', [NOON.replace(hour=0)])
@@ -132,9 +132,7 @@ def test_the_days_first_and_last_moments_are_inside(loaded: Engine):
     ],
     ids=["missing", "more", "other type", "other order"],
 )
-def test_columns_that_differ_from_the_documents_are_found(
-    loaded: Engine, monkeypatch: pytest.MonkeyPatch, rows: str, what: str
-):
+def test_columns_that_differ_from_the_documents_are_found(loaded, monkeypatch, rows, what):
     monkeypatch.setitem(outcomes.ROWS, "dead_letters", rows)
     assert day_checks.ROWS is outcomes.ROWS
     (found,) = check_rows(loaded, DAY)

@@ -48,7 +48,6 @@ from imgpipeline_tests.ledger.samples import (
     writer,
 )
 from imgpipeline_tests.objectstore.stores import SHARED_KINDS, s3_settings, store_settings
-from imgpipeline_tests.servers.s3_server import S3Bucket, S3Server
 from imgpipeline_tests.servers.waiting import wait_until
 
 LATER = NOON + timedelta(hours=1)
@@ -60,7 +59,7 @@ def ends_of(store: ObjectStore) -> dict[ChainId, int]:
     return {chain: end.offset for chain, end in fix_ends(store).items()}
 
 
-def test_a_day_becomes_one_object_per_table_that_names_its_ends(store: ObjectStore):
+def test_a_day_becomes_one_object_per_table_that_names_its_ends(store):
     write_chain(store, day_outcomes(0, 5), [frame(5, NEXT), dead_letter(6), gap(7, 9)], [gated(9)])
     built = rebuild_day(store, DAY, now=NOON)
     assert not built.skipped
@@ -75,7 +74,7 @@ def test_a_day_becomes_one_object_per_table_that_names_its_ends(store: ObjectSto
         assert manifest.built_at == NOON
 
 
-def test_any_engine_reads_the_tables_by_their_hive_paths(folder: ObjectStore, tmp_path):
+def test_any_engine_reads_the_tables_by_their_hive_paths(folder, tmp_path):
     write_chain(folder, day_outcomes(0, 8), [seen(8, ["dog"], NEXT)])
     for day in (DAY, NEXT):
         rebuild_day(folder, day, now=NOON)
@@ -90,7 +89,7 @@ def test_any_engine_reads_the_tables_by_their_hive_paths(folder: ObjectStore, tm
     ) + 1  # fmt: skip
 
 
-def test_rows_are_sorted_by_time_and_compressed(folder: ObjectStore, tmp_path):
+def test_rows_are_sorted_by_time_and_compressed(folder, tmp_path):
     shuffled = [replace(f, offset=n) for n, f in enumerate(reversed(day_outcomes(0, 50))) if isinstance(f, Frame)]
     write_chain(folder, shuffled)
     rebuild_day(folder, DAY, now=NOON)
@@ -121,7 +120,7 @@ def test_a_frame_announced_twice_has_one_row_processed_before_gated_then_the_low
     assert len(chosen_frames(memory)) == 3
 
 
-def test_a_build_without_newer_segments_does_nothing(store: ObjectStore):
+def test_a_build_without_newer_segments_does_nothing(store):
     made = write_chain(store, day_outcomes(0, 5))
     first = rebuild_day(store, DAY, now=NOON)
     append(made, frames(5, 8, NEXT))
@@ -135,7 +134,7 @@ def test_a_build_without_newer_segments_does_nothing(store: ObjectStore):
 
 
 @pytest.mark.fault(29)
-def test_a_late_frame_makes_only_its_own_day_stale(store: ObjectStore):
+def test_a_late_frame_makes_only_its_own_day_stale(store):
     made = write_chain(store, frames(0, 3), frames(3, 5, NEXT))
     for day in (DAY, NEXT):
         rebuild_day(store, day, now=NOON)
@@ -148,7 +147,7 @@ def test_a_late_frame_makes_only_its_own_day_stale(store: ObjectStore):
 
 
 @pytest.mark.parametrize("missing", ["frames", "detections", "dead_letters"])
-def test_days_without_tables_or_without_one_of_them_are_stale(memory: ObjectStore, missing: str):
+def test_days_without_tables_or_without_one_of_them_are_stale(memory, missing):
     write_chain(memory, frames(0, 3), frames(3, 5, NEXT))
     assert stale_days(memory) == [DAY, NEXT]
     rebuild_day(memory, DAY, now=NOON)
@@ -159,7 +158,7 @@ def test_days_without_tables_or_without_one_of_them_are_stale(memory: ObjectStor
     assert list(list_days(memory, "frames")) == [DAY]
 
 
-def test_tables_of_another_version_are_refused_until_they_are_moved_aside(memory: ObjectStore, monkeypatch):
+def test_tables_of_another_version_are_refused_until_they_are_moved_aside(memory, monkeypatch):
     write_chain(memory, day_outcomes(0, 3))
     with monkeypatch.context() as other_release:
         other_release.setattr("imgpipeline.lake.storage.manifest.SCHEMA_VERSION", 99)
@@ -178,7 +177,7 @@ def test_tables_of_another_version_are_refused_until_they_are_moved_aside(memory
     assert stale_days(memory) == []
 
 
-def test_dead_letters_are_listed_once_under_their_day(store: ObjectStore, tmp_path):
+def test_dead_letters_are_listed_once_under_their_day(store, tmp_path):
     replayed = replace(dead_letter(7), replay_of="frames/0/1", message="é \U0001f697 \n \"'")
     timeless = replace(dead_letter(8), timestamp=None, source="yard", image_path="a.jpg")
     write_chain(store, [seen(0), dead_letter(1)], [dead_letter(2, NEXT), dead_letter(3, None)], [seen(4), seen(5)])
@@ -191,7 +190,7 @@ def test_dead_letters_are_listed_once_under_their_day(store: ObjectStore, tmp_pa
         assert len(found) == count
 
 
-def test_a_day_of_dead_letters_or_of_nothing_has_empty_tables(memory: ObjectStore, tmp_path):
+def test_a_day_of_dead_letters_or_of_nothing_has_empty_tables(memory, tmp_path):
     write_chain(memory, [dead_letter(0)])
     for day in (DAY, NEXT):
         assert rebuild_day(memory, day, now=NOON).of("frames").rows == 0
@@ -200,7 +199,7 @@ def test_a_day_of_dead_letters_or_of_nothing_has_empty_tables(memory: ObjectStor
 
 
 @pytest.mark.fault(32)
-def test_a_late_build_with_older_ends_does_not_go_backwards(store: ObjectStore):
+def test_a_late_build_with_older_ends_does_not_go_backwards(store):
     made = write_chain(store, day_outcomes(0, 5))
     old = ends_of(store)
     append(made, day_outcomes(5, 9))
@@ -210,7 +209,7 @@ def test_a_late_build_with_older_ends_does_not_go_backwards(store: ObjectStore):
 
 
 @pytest.mark.fault(32)
-def test_a_build_that_loses_a_race_starts_again_from_the_greater_ends(store: ObjectStore, monkeypatch):
+def test_a_build_that_loses_a_race_starts_again_from_the_greater_ends(store, monkeypatch):
     """The older build has read its ends and the ledger; then the newer one is done; then the older one puts."""
     made = write_chain(store, day_outcomes(0, 5))
     put, calls = derived.publish, []
@@ -234,7 +233,7 @@ def test_a_build_that_loses_a_race_starts_again_from_the_greater_ends(store: Obj
 @pytest.mark.medium
 @pytest.mark.fault(40)
 @pytest.mark.fault(32)
-def test_tables_with_different_ends_are_rebuilt_without_newer_segments(memory: ObjectStore):
+def test_tables_with_different_ends_are_rebuilt_without_newer_segments(memory):
     """After a forced build was killed, or two builds raced, summaries of several tables could not be made."""
     made = write_chain(memory, day_outcomes(0, 5))
     rebuild_day(memory, DAY, now=NOON)
@@ -252,7 +251,7 @@ def test_tables_with_different_ends_are_rebuilt_without_newer_segments(memory: O
     assert not build_summary(memory, "frame_stats", DAY, settings=Settings(), now=LATER).skipped
 
 
-def test_a_hole_or_damage_in_the_ledger_stops_the_build_and_leaves_the_tables(memory: ObjectStore):
+def test_a_hole_or_damage_in_the_ledger_stops_the_build_and_leaves_the_tables(memory):
     made = write_chain(memory, day_outcomes(0, 4), day_outcomes(4, 6))
     rebuild_day(memory, DAY, now=NOON)
     before = memory.fetch(day_table_key("frames", DAY))
@@ -313,7 +312,7 @@ def summarised(store: ObjectStore) -> list[int]:
 @pytest.mark.medium
 @pytest.mark.fault(30)
 @pytest.mark.fault(32)
-def test_ends_only_grow_while_builds_race_with_a_writer(store: ObjectStore, lake):
+def test_ends_only_grow_while_builds_race_with_a_writer(store, lake):
     made = write_chain(store, day_outcomes(0, 5))
     over, seen = threading.Event(), [[*reached(store), *summarised(store)]]
 
@@ -349,7 +348,7 @@ def test_ends_only_grow_while_builds_race_with_a_writer(store: ObjectStore, lake
 
 @pytest.mark.medium
 @pytest.mark.fault(5)
-def test_a_build_killed_at_any_moment_leaves_correct_tables(settings: Settings, lake):
+def test_a_build_killed_at_any_moment_leaves_correct_tables(settings, lake):
     store = open_store(settings)
     made = write_chain(store, day_outcomes(0, 5))
     for delay_s in (0.0, 0.03, 0.07):
@@ -396,7 +395,7 @@ def write_bundled_day(store: ObjectStore, segments: int) -> None:
 @pytest.mark.medium
 @pytest.mark.servers
 @pytest.mark.parametrize("segments", [20, 80])
-def test_the_first_build_of_a_bundled_day_reads_nothing_twice(s3: S3Server, bucket: S3Bucket, segments: int) -> None:
+def test_the_first_build_of_a_bundled_day_reads_nothing_twice(s3, bucket, segments):
     write_bundled_day(open_store(s3_settings(bucket)), segments)
     with CountingRelay(s3.port) as relay:
         built = rebuild_day(open_store(s3_settings(bucket, s3_endpoint=relay.endpoint)), DAY, now=NOON)

@@ -72,7 +72,7 @@ def lines(store: ObjectStore) -> int:
 
 
 @pytest.mark.servers
-def test_a_table_is_rebuilt_only_if_its_input_is_new(store: ObjectStore, entry: LineCounts) -> None:
+def test_a_table_is_rebuilt_only_if_its_input_is_new(store, entry):
     assert state_of(entry) is State.MISSING
     first = build(entry)
     assert (first.state, first.skipped, lines(store)) == (State.MISSING, False, 1)
@@ -86,7 +86,7 @@ def test_a_table_is_rebuilt_only_if_its_input_is_new(store: ObjectStore, entry: 
 
 
 @pytest.mark.servers
-def test_another_recipe_is_not_stale_but_is_rebuilt(store: ObjectStore, entry: LineCounts) -> None:
+def test_another_recipe_is_not_stale_but_is_rebuilt(store, entry):
     build(entry)
     newer = LineCounts(store, recipe="count twice")
     assert state_of(newer) is State.OTHER_RECIPE
@@ -96,14 +96,14 @@ def test_another_recipe_is_not_stale_but_is_rebuilt(store: ObjectStore, entry: L
 
 
 @pytest.mark.servers
-def test_a_current_table_is_rebuilt_on_request(store: ObjectStore, entry: LineCounts) -> None:
+def test_a_current_table_is_rebuilt_on_request(store, entry):
     build(entry)
     forced = build(entry, force=True)
     assert (forced.state, forced.skipped, len(entry.made)) == (State.CURRENT, False, 2)
 
 
 @pytest.mark.servers
-def test_a_damaged_table_is_reported_and_not_replaced_until_it_is_moved(store: ObjectStore, entry: LineCounts) -> None:
+def test_a_damaged_table_is_reported_and_not_replaced_until_it_is_moved(store, entry):
     build(entry)
     store.put(COUNTS, b"not a table")
     assert state_of(entry) is State.DAMAGED
@@ -118,7 +118,7 @@ def test_a_damaged_table_is_reported_and_not_replaced_until_it_is_moved(store: O
 
 
 @pytest.mark.servers
-def test_a_missing_input_raises_the_error_of_the_derived_object(store: ObjectStore) -> None:
+def test_a_missing_input_raises_the_error_of_the_derived_object(store):
     with pytest.raises(PermanentError, match="There is no text"):
         build(LineCounts(store))
 
@@ -140,7 +140,7 @@ class SlowLineCounts(LineCounts):
 
 @pytest.mark.servers
 @pytest.mark.fault(35)
-def test_a_write_whose_response_was_lost_is_recognised(store: ObjectStore, entry: LineCounts) -> None:
+def test_a_write_whose_response_was_lost_is_recognised(store, entry):
     """The client repeated its request and lost against itself: the object is there, byte by byte."""
 
     class LosesAnswers(ObjectStore):
@@ -155,9 +155,7 @@ def test_a_write_whose_response_was_lost_is_recognised(store: ObjectStore, entry
 @pytest.mark.servers
 @pytest.mark.fault(32)
 @pytest.mark.parametrize("is_stored", [False, True], ids=["missing", "stale"])
-def test_the_slower_of_two_builders_does_not_replace_the_newer_table(
-    store: ObjectStore, entry: LineCounts, *, is_stored: bool
-) -> None:
+def test_the_slower_of_two_builders_does_not_replace_the_newer_table(store, entry, *, is_stored):
     if is_stored:
         build(entry)
         store.put(TEXT, b"one\ntwo\n")
@@ -168,7 +166,7 @@ def test_the_slower_of_two_builders_does_not_replace_the_newer_table(
 
 
 @pytest.mark.servers
-def test_a_builder_that_always_loses_gives_up(store: ObjectStore, entry: LineCounts) -> None:
+def test_a_builder_that_always_loses_gives_up(store, entry):
     class AlwaysOvertaken(LineCounts):
         def make(self, start: Start[Manifest], /) -> dict[str, Made[Manifest]]:
             made = super().make(start)
@@ -196,5 +194,5 @@ WANTED = Origin({"a": "1", "b": "2"}, "new")
         pytest.param([Origin(WANTED.inputs, "old")], State.OTHER_RECIPE, id="old"),
     ],
 )
-def test_the_state_of_stored_objects(stored: list[Origin | None], state: State) -> None:
+def test_the_state_of_stored_objects(stored, state):
     assert judge(stored, WANTED) is state

@@ -67,7 +67,7 @@ def test_the_registry_is_in_build_order():
 
 
 @pytest.mark.parametrize("name", SUMMARIES)
-def test_another_query_changes_what_depends_on_it_and_nothing_else(name: str, other_sql):
+def test_another_query_changes_what_depends_on_it_and_nothing_else(name, other_sql):
     before = recipes(Settings())
     other_sql(name)
     after = recipes(Settings())
@@ -82,7 +82,7 @@ def test_another_threshold_changes_the_summaries_of_labels_and_nothing_else():
 
 @pytest.mark.medium
 @pytest.mark.parametrize("name", SUMMARIES)
-def test_another_query_is_a_reason_to_build(memory: ObjectStore, name: str, other_sql):
+def test_another_query_is_a_reason_to_build(memory, name, other_sql):
     write_chain(memory, day_outcomes(0, 6), [dead_letter(6)])
     build_day(memory)
     other_sql(name)
@@ -92,7 +92,7 @@ def test_another_query_is_a_reason_to_build(memory: ObjectStore, name: str, othe
 
 
 @pytest.mark.medium
-def test_a_summary_made_with_another_threshold_is_rebuilt(memory: ObjectStore, tmp_path):
+def test_a_summary_made_with_another_threshold_is_rebuilt(memory, tmp_path):
     write_chain(memory, [seen(0, ["car", "car", "dog"])])  # 0.51, 0.52, 0.53
     build_day(memory)
     assert stored_rows(memory, "label_totals", tmp_path) == [("cam-1", "car", 2), ("cam-1", "dog", 1)]
@@ -102,7 +102,7 @@ def test_a_summary_made_with_another_threshold_is_rebuilt(memory: ObjectStore, t
     assert {name for name in SUMMARIES if build(memory, name)} == OF_LABELS
 
 
-def test_a_summary_made_of_a_stale_summary_is_rebuilt_after_it(memory: ObjectStore):
+def test_a_summary_made_of_a_stale_summary_is_rebuilt_after_it(memory):
     """Between the two builds the totals match the stored counts, and do not claim the current recipe."""
     write_chain(memory, [seen(0, ["car", "car", "dog"])])
     build_day(memory)
@@ -115,7 +115,7 @@ def test_a_summary_made_of_a_stale_summary_is_rebuilt_after_it(memory: ObjectSto
 
 @pytest.mark.medium
 @pytest.mark.parametrize("name", ["frame_stats", "label_totals"])
-def test_a_manifest_names_the_version_of_each_input(memory: ObjectStore, name: str):
+def test_a_manifest_names_the_version_of_each_input(memory, name):
     made = write_chain(memory, day_outcomes(0, 6), [dead_letter(6)])
     build_day(memory)
     first, inputs = stored(memory, name), SUMMARIES[name].inputs
@@ -134,7 +134,7 @@ def test_a_manifest_names_the_version_of_each_input(memory: ObjectStore, name: s
 @pytest.mark.medium
 @pytest.mark.fault(32)
 @pytest.mark.parametrize("die", [die_after_frames, die_after_detections])
-def test_a_summary_of_several_tables_waits_for_equal_ends(memory: ObjectStore, monkeypatch, die):
+def test_a_summary_of_several_tables_waits_for_equal_ends(memory, monkeypatch, die):
     made = write_chain(memory, day_outcomes(0, 6), [dead_letter(6)])
     build_day(memory)
     append(made, [seen(7), dead_letter(8)])
@@ -160,9 +160,7 @@ def test_a_summary_of_several_tables_waits_for_equal_ends(memory: ObjectStore, m
 @pytest.mark.fault(32)
 @pytest.mark.parametrize("is_put", [False, True], ids=["before the put", "after the put"])
 @pytest.mark.parametrize("name", ["label_counts", "label_totals"])
-def test_a_killed_build_leaves_a_whole_summary_and_the_next_one_converges(
-    memory: ObjectStore, monkeypatch, name: str, *, is_put: bool
-):
+def test_a_killed_build_leaves_a_whole_summary_and_the_next_one_converges(memory, monkeypatch, name, *, is_put):
     made = write_chain(memory, day_outcomes(0, 6), [dead_letter(6)])
     build_day(memory)
     append(made, [seen(7, ["dog"]), dead_letter(8)])
@@ -185,7 +183,7 @@ def test_a_killed_build_leaves_a_whole_summary_and_the_next_one_converges(
     assert stored(memory, name).manifest.ends == {CHAIN: 9}
 
 
-def test_a_missing_input_is_named_with_the_command_that_builds_it(memory: ObjectStore):
+def test_a_missing_input_is_named_with_the_command_that_builds_it(memory):
     write_chain(memory, day_outcomes(0, 6))
     rebuild_day(memory, DAY, now=NOON)
     with pytest.raises(
@@ -219,7 +217,7 @@ def several_hours() -> list:
     ]
 
 
-def test_label_counts_are_what_plain_python_counts(store: ObjectStore, tmp_path):
+def test_label_counts_are_what_plain_python_counts(store, tmp_path):
     write_chain(store, several_hours(), [dead_letter(60), gated(61), again(62, of=61, labels=["dog"])])
     rebuild_day(store, DAY, now=NOON)
     built = build_summary(store, "label_counts", DAY, settings=Settings(), now=NOON)
@@ -230,7 +228,7 @@ def test_label_counts_are_what_plain_python_counts(store: ObjectStore, tmp_path)
     assert (built.skipped, built.manifest.rows, built.manifest.ends) == (False, len(expected), {CHAIN: 63})
 
 
-def test_first_and_last_seen_are_times_of_frames(folder: ObjectStore, tmp_path):
+def test_first_and_last_seen_are_times_of_frames(folder, tmp_path):
     first, last = NOON + timedelta(minutes=2), NOON + timedelta(minutes=59)
     write_chain(folder, [seen(0, timestamp=last), seen(1, timestamp=first), seen(2, [], timestamp=NOON)])
     rebuild_day(folder, DAY, now=NOON)
@@ -240,7 +238,7 @@ def test_first_and_last_seen_are_times_of_frames(folder: ObjectStore, tmp_path):
         assert connection.execute(asked, [f"{tmp_path}/store/{KEY}"]).fetchall() == [(first, last, DAY)]
 
 
-def test_a_summary_is_rebuilt_only_for_other_detections(store: ObjectStore):
+def test_a_summary_is_rebuilt_only_for_other_detections(store):
     made = write_chain(store, day_outcomes(0, 6))
     rebuild_day(store, DAY, now=NOON)
     first = build_summary(store, "label_counts", DAY, settings=Settings(), now=NOON)
@@ -254,7 +252,7 @@ def test_a_summary_is_rebuilt_only_for_other_detections(store: ObjectStore):
     assert build_summary(store, "label_counts", DAY, settings=Settings(), now=LATER, force=True).skipped is False
 
 
-def test_a_summary_names_its_detections_and_its_query(memory: ObjectStore):
+def test_a_summary_names_its_detections_and_its_query(memory):
     write_chain(memory, day_outcomes(0, 6))
     rebuild_day(memory, DAY, now=NOON)
     build_summary(memory, "label_counts", DAY, settings=Settings(), now=NOON)
@@ -266,7 +264,7 @@ def test_a_summary_names_its_detections_and_its_query(memory: ObjectStore):
     assert stored.manifest.sql == SUMMARIES["label_counts"].sql
 
 
-def test_a_summary_without_detections_says_what_to_do(memory: ObjectStore):
+def test_a_summary_without_detections_says_what_to_do(memory):
     with pytest.raises(PermanentError, match="dagster asset materialize"):
         build_summary(memory, "label_counts", DAY, settings=Settings(), now=NOON)
 

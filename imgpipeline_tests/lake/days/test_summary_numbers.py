@@ -94,7 +94,7 @@ def eventful() -> list[Outcome]:
 
 @pytest.mark.medium
 @pytest.mark.parametrize("threshold", [0.0, 0.515])
-def test_an_eventful_day(store: ObjectStore, tmp_path: Path, threshold: float):
+def test_an_eventful_day(store, tmp_path, threshold):
     chosen = Settings(summary_threshold=threshold)
     write_chain(store, eventful()[:6], eventful()[6:])
     before = live_rows(store, tmp_path, chosen)
@@ -107,7 +107,7 @@ def test_an_eventful_day(store: ObjectStore, tmp_path: Path, threshold: float):
             assert_same(found, expected, name)
 
 
-def test_a_day_with_dead_letters_only_still_has_its_rows(memory: ObjectStore, tmp_path: Path):
+def test_a_day_with_dead_letters_only_still_has_its_rows(memory, tmp_path):
     write_chain(memory, [dead_letter(0), replace(dead_letter(1), source=None)])
     build_day(memory)
     assert [row[1:6] for row in stored_rows(memory, "frame_stats", tmp_path)] == [
@@ -118,7 +118,7 @@ def test_a_day_with_dead_letters_only_still_has_its_rows(memory: ObjectStore, tm
 
 
 @pytest.mark.medium
-def test_an_hour_without_frames_has_a_row_if_the_source_reports_why(memory: ObjectStore, tmp_path: Path):
+def test_an_hour_without_frames_has_a_row_if_the_source_reports_why(memory, tmp_path):
     at = BEGIN + timedelta(hours=9, minutes=55)
     first = Account(600, 0, gated=600, observed_s=480.0)
     write_chain(
@@ -150,7 +150,7 @@ def test_an_hour_without_frames_has_a_row_if_the_source_reports_why(memory: Obje
 
 
 @pytest.mark.medium
-def test_dead_letters_newer_than_the_stored_table_are_counted_once(memory: ObjectStore, tmp_path: Path):
+def test_dead_letters_newer_than_the_stored_table_are_counted_once(memory, tmp_path):
     write_chain(memory, [dead_letter(0), seen(1)])
     build_day(memory)
     write_chain(memory, [dead_letter(2), gated(3)])
@@ -235,14 +235,14 @@ def _frame(draw: st.DrawFn, offset: int, time: datetime, source: str, number: in
 @pytest.mark.medium
 @settings(max_examples=examples(4))
 @given(outcomes=days(), cut=st.integers(0, 14))
-def test_any_day_stored_and_live(tmp_path_factory: pytest.TempPathFactory, outcomes: list[Outcome], cut: int):
+def test_any_day_stored_and_live(tmp_path_factory, outcomes, cut):
     check_day(tmp_path_factory, outcomes, cut)
 
 
 @pytest.mark.slow
 @settings(max_examples=examples(30))
 @given(outcomes=days(), cut=st.integers(0, 14))
-def test_many_days_stored_and_live(tmp_path_factory: pytest.TempPathFactory, outcomes: list[Outcome], cut: int):
+def test_many_days_stored_and_live(tmp_path_factory, outcomes, cut):
     check_day(tmp_path_factory, outcomes, cut)
 
 

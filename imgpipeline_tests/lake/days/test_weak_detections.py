@@ -59,7 +59,7 @@ def full_build(store: ObjectStore) -> dict[str, tuple[int, str]]:
 
 
 @pytest.mark.medium
-def test_weak_detections_change_no_other_table_or_summary_or_published_result(memory: ObjectStore):
+def test_weak_detections_change_no_other_table_or_summary_or_published_result(memory):
     plain = open_memory_store()
     for store, with_weak in ((plain, False), (memory, True)):
         write_chain(store, *day_of_outcomes(with_weak=with_weak))
@@ -76,7 +76,7 @@ def test_weak_detections_change_no_other_table_or_summary_or_published_result(me
         assert one == other
 
 
-def test_rows_are_numbered_after_the_detections_of_their_frame(memory: ObjectStore, lake):
+def test_rows_are_numbered_after_the_detections_of_their_frame(memory, lake):
     write_chain(memory, *day_of_outcomes(with_weak=True))
     expected = [(0, 2, "car", 0.4), (0, 3, "car", 0.2), (4, 0, "car", 0.3)]
     with lake(memory) as session:
@@ -99,9 +99,7 @@ def test_rows_are_numbered_after_the_detections_of_their_frame(memory: ObjectSto
     ],
 )
 @pytest.mark.parametrize("with_weak", [True, False], ids=["has-some", "has-none"])
-def test_segments_newer_than_the_tables_give_the_rows_of_a_full_build(
-    memory: ObjectStore, lake, newer: list[Outcome], with_weak: bool
-):
+def test_segments_newer_than_the_tables_give_the_rows_of_a_full_build(memory, lake, newer, with_weak):
     chain = write_chain(memory, *day_of_outcomes(with_weak=with_weak), [seen(7), seen(8)])
     rebuild_day(memory, DAY, now=NOON)
     append(chain, newer)
@@ -150,7 +148,7 @@ def test_the_next_build_finishes_a_first_build_killed_after_its_first_write(lake
     assert contents(store) == full_build(store)
 
 
-def test_a_day_without_weak_detections_does_not_change(memory: ObjectStore, lake):
+def test_a_day_without_weak_detections_does_not_change(memory, lake):
     write_chain(memory, *day_of_outcomes(with_weak=False))
     rebuild_day(memory, DAY, now=NOON)
     assert stale_days(memory) == []

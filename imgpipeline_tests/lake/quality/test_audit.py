@@ -31,7 +31,7 @@ from imgpipeline_tests.ledger.test_audit import smuggle
 NEXT = DAY + timedelta(days=1)
 
 
-def test_the_report_has_exactly_the_agreed_form(store: ObjectStore):
+def test_the_report_has_exactly_the_agreed_form(store):
     build_all(store)
     report = run_audit(store, log_range(20))
     assert report.to_json() == {
@@ -73,7 +73,7 @@ def test_the_report_has_exactly_the_agreed_form(store: ObjectStore):
     assert (is_current(report), report.problems) == (True, ())
 
 
-def test_an_empty_store_is_ok_and_lag_is_not_missing(memory: ObjectStore):
+def test_an_empty_store_is_ok_and_lag_is_not_missing(memory):
     assert run_audit(memory).ok
     report = run_audit(memory, log_range(50, start=10), log_range(0, chain=replace(CHAIN, partition=1)))
     assert report.ok
@@ -83,7 +83,7 @@ def test_an_empty_store_is_ok_and_lag_is_not_missing(memory: ObjectStore):
     ]
 
 
-def test_a_ledger_with_imports_only_is_audited_without_kafka(memory: ObjectStore):
+def test_a_ledger_with_imports_only_is_audited_without_kafka(memory):
     def fail() -> list[LogRange]:
         raise TransientError("no broker")
 
@@ -98,7 +98,7 @@ def test_a_ledger_with_imports_only_is_audited_without_kafka(memory: ObjectStore
         audit(memory, fail, now=NOON)
 
 
-def test_chains_whose_topic_is_gone_are_audited_without_a_log(memory: ObjectStore):
+def test_chains_whose_topic_is_gone_are_audited_without_a_log(memory):
     write_chain(memory, frames(0, 3), chain=ChainId("import.csv", "file", 0))
     build_all(memory)
     report = run_audit(memory, log_range(12)).to_json()
@@ -109,7 +109,7 @@ def test_chains_whose_topic_is_gone_are_audited_without_a_log(memory: ObjectStor
     assert report["ok"]
 
 
-def test_the_ends_of_the_ledger_are_read_before_those_of_the_log(memory: ObjectStore):
+def test_the_ends_of_the_ledger_are_read_before_those_of_the_log(memory):
     """Segments that are written while the log is read must not make the ledger look longer than the log."""
     made = build_all(memory)
 
@@ -122,7 +122,7 @@ def test_the_ends_of_the_ledger_are_read_before_those_of_the_log(memory: ObjectS
     assert report.ok
 
 
-def test_a_ledger_that_ends_after_its_log_is_a_contradiction(memory: ObjectStore):
+def test_a_ledger_that_ends_after_its_log_is_a_contradiction(memory):
     build_all(memory)
     report = run_audit(memory, log_range(11))
     assert not report.ok
@@ -130,7 +130,7 @@ def test_a_ledger_that_ends_after_its_log_is_a_contradiction(memory: ObjectStore
 
 
 @pytest.mark.parametrize("reason", GapReason)
-def test_only_expired_offsets_must_be_allowed(memory: ObjectStore, reason: GapReason):
+def test_only_expired_offsets_must_be_allowed(memory, reason):
     write_chain(memory, [Gap(0, 5, reason)])
     for report in (run_audit(memory), run_audit(memory)):
         assert report.ok == (reason is not GapReason.EXPIRED)
@@ -138,7 +138,7 @@ def test_only_expired_offsets_must_be_allowed(memory: ObjectStore, reason: GapRe
     assert run_audit(memory, allow_gaps=True).ok
 
 
-def test_offsets_that_expired_unread_are_reported_before_they_become_a_gap(memory: ObjectStore):
+def test_offsets_that_expired_unread_are_reported_before_they_become_a_gap(memory):
     write_chain(memory, frames(0, 3))
     report = run_audit(memory, log_range(20, start=10))
     assert not report.ok
@@ -147,7 +147,7 @@ def test_offsets_that_expired_unread_are_reported_before_they_become_a_gap(memor
 
 
 @pytest.mark.medium
-def test_a_removed_segment_is_found_by_a_full_audit(store: ObjectStore):
+def test_a_removed_segment_is_found_by_a_full_audit(store):
     build_all(store)
     assert run_audit(store).ok
     store.delete(segment_key(CHAIN, 0))
@@ -160,7 +160,7 @@ def test_a_removed_segment_is_found_by_a_full_audit(store: ObjectStore):
 
 
 @pytest.mark.medium
-def test_a_segment_that_the_day_index_does_not_name_is_found(memory: ObjectStore):
+def test_a_segment_that_the_day_index_does_not_name_is_found(memory):
     """Days are read through the index: without this, tables and audit would miss the same frames."""
     made = build_all(memory)
     append(made, frames(12, 14, NEXT))
@@ -171,7 +171,7 @@ def test_a_segment_that_the_day_index_does_not_name_is_found(memory: ObjectStore
     assert any(entry in problem and segment_key(CHAIN, 12) in problem for problem in report.problems)
 
 
-def test_a_duplicated_range_is_found(memory: ObjectStore):
+def test_a_duplicated_range_is_found(memory):
     build_all(memory)
     smuggle(memory, frames(4, 8))
     report = run_audit(memory)
@@ -179,7 +179,7 @@ def test_a_duplicated_range_is_found(memory: ObjectStore):
 
 
 @pytest.mark.medium
-def test_a_damaged_segment_is_named(store: ObjectStore):
+def test_a_damaged_segment_is_named(store):
     build_all(store)
     data = bytearray(store.get(segment_key(CHAIN, 6)))
     data[len(data) // 2] ^= 0xFF
@@ -204,7 +204,7 @@ class CountingStore(ObjectStore):
 
 
 @pytest.mark.medium
-def test_the_next_audit_reads_only_what_is_new(memory: ObjectStore, monkeypatch: pytest.MonkeyPatch):
+def test_the_next_audit_reads_only_what_is_new(memory, monkeypatch):
     counting = CountingStore(memory.clients, memory.url)
     monkeypatch.setattr(table_audit, "fetch_table", counting.fetch_table)
     made = build_all(counting)
@@ -229,7 +229,7 @@ def test_the_next_audit_reads_only_what_is_new(memory: ObjectStore, monkeypatch:
 
 
 @pytest.mark.medium
-def test_each_audit_reports_a_fault_again(memory: ObjectStore):
+def test_each_audit_reports_a_fault_again(memory):
     build_all(memory)
     run_audit(memory)
     made = write_chain(memory)
@@ -245,7 +245,7 @@ def test_each_audit_reports_a_fault_again(memory: ObjectStore):
     "content",
     [b"", b"[]", b"{}", b'{"version": 1}', b'{"version": 99, "chains": []}', b'{"version": 1, "chains": [1]}'],
 )
-def test_an_unreadable_state_only_makes_the_audit_slower(memory: ObjectStore, content: bytes):
+def test_an_unreadable_state_only_makes_the_audit_slower(memory, content):
     build_all(memory)
     expected = run_audit(memory).to_json()
     memory.put(audit_state_key(), content)
@@ -253,7 +253,7 @@ def test_an_unreadable_state_only_makes_the_audit_slower(memory: ObjectStore, co
 
 
 @pytest.mark.medium
-def test_a_store_that_starts_over_is_audited_from_the_start(memory: ObjectStore):
+def test_a_store_that_starts_over_is_audited_from_the_start(memory):
     build_all(memory)
     run_audit(memory)
     for info in list(memory.list_objects("metadata")):
@@ -263,7 +263,7 @@ def test_a_store_that_starts_over_is_audited_from_the_start(memory: ObjectStore)
 
 
 @pytest.mark.medium
-def test_an_account_without_write_access_gets_the_same_audit(memory: ObjectStore):
+def test_an_account_without_write_access_gets_the_same_audit(memory):
     class ReadOnly(ObjectStore):
         def put(self, key: str, data: bytes) -> None:
             raise ForbiddenError(f"{key}: {len(data)} bytes refused")
@@ -272,7 +272,7 @@ def test_an_account_without_write_access_gets_the_same_audit(memory: ObjectStore
     assert run_audit(ReadOnly(memory.clients, memory.url)).ok
 
 
-def test_an_unreachable_broker_ends_the_audit(memory: ObjectStore):
+def test_an_unreachable_broker_ends_the_audit(memory):
     def fail() -> list[LogRange]:
         raise TransientError("no broker")
 
@@ -280,14 +280,14 @@ def test_an_unreachable_broker_ends_the_audit(memory: ObjectStore):
         audit(memory, fail, now=NOON)
 
 
-def test_a_full_audit_lists_and_ignores_stray_keys(memory: ObjectStore):
+def test_a_full_audit_lists_and_ignores_stray_keys(memory):
     build_all(memory)
     memory.put("metadata/readme.txt", b"")
     report = run_audit(memory, full=True)
     assert (report.ok, report.stray_keys) == (True, ("metadata/readme.txt",))
 
 
-def test_a_removed_closing_segment_is_found_by_the_next_chain(store: ObjectStore):
+def test_a_removed_closing_segment_is_found_by_the_next_chain(store):
     write_chain(store, frames(0, 3))
     assert close_chain(store, find_current_end(store, CHAIN), run_id="closing", created_at=NOON)
     write_chain(store, frames(0, 2), chain=next_chain(CHAIN))

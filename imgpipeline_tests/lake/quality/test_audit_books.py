@@ -16,14 +16,14 @@ from imgpipeline_tests.ledger.sessions import account, said, shot
 STARTED, ENDED = NoticeKind.STARTED, NoticeKind.ENDED
 
 
-def test_accounts_that_add_up_are_ok(memory: ObjectStore):
+def test_accounts_that_add_up_are_ok(memory):
     write_chain(memory, [said(0, STARTED), shot(1), account(2, 1, dropped={"queue": 4}), said(3, ENDED)])
     report = run_audit(memory, log_range(4))
     assert (report.ok, report.problems) == (True, ())
 
 
 @pytest.mark.parametrize("full", [False, True], ids=["incremental", "full"])
-def test_this_and_every_later_audit_reports_a_difference(memory: ObjectStore, full: bool):
+def test_this_and_every_later_audit_reports_a_difference(memory, full):
     made = write_chain(memory, [said(0, STARTED), shot(1), account(2, 3)])
     assert not run_audit(memory, log_range(3)).ok
     append(made, [said(3, ENDED)])
@@ -36,7 +36,7 @@ def test_this_and_every_later_audit_reports_a_difference(memory: ObjectStore, fu
     assert report.to_json()["partitions"][0]["session_problems"] == [problem]
 
 
-def test_settled_sessions_are_not_read_again(memory: ObjectStore):
+def test_settled_sessions_are_not_read_again(memory):
     made = write_chain(memory, [said(0, STARTED), shot(1), account(2, 3)], [said(3, ENDED)])
     (before,) = run_audit(memory, log_range(4)).partitions
     memory.delete(segment_key(CHAIN, 0))
@@ -46,7 +46,7 @@ def test_settled_sessions_are_not_read_again(memory: ObjectStore):
     assert (after.found.position, after.found.missing) == (5, 0)
 
 
-def test_a_session_that_spans_several_audits_adds_up_at_its_end(memory: ObjectStore):
+def test_a_session_that_spans_several_audits_adds_up_at_its_end(memory):
     made = write_chain(memory, [said(0, STARTED), shot(1), account(2, 1), shot(3)])
     assert run_audit(memory, log_range(4)).ok
     append(made, [account(4, 1, minute=1), said(5, ENDED)])
@@ -66,7 +66,7 @@ def audit_both(store: ObjectStore, frames: int, notices: int, chain: ChainId = A
     return run_audit(store, log_range(frames), log_range(notices, chain=chain))
 
 
-def test_notices_in_their_own_topic_are_compared_with_the_frames_of_the_other_topic(memory: ObjectStore):
+def test_notices_in_their_own_topic_are_compared_with_the_frames_of_the_other_topic(memory):
     write_chain(memory, [shot(0), shot(1)])
     notices = write_chain(memory, [said(0, STARTED), before(2, account(1, 2)), said(2, ENDED)], chain=APART)
     for _ in range(2):
@@ -76,7 +76,7 @@ def test_notices_in_their_own_topic_are_compared_with_the_frames_of_the_other_to
     assert problem.startswith(f"cam-1, session two ({APART}, offsets 3 to 4): its accounts announce 1 frame")
 
 
-def test_unread_frames_are_not_missing(memory: ObjectStore):
+def test_unread_frames_are_not_missing(memory):
     frames = write_chain(memory, [shot(0)])
     write_chain(memory, [said(0, STARTED), before(3, account(1, 3)), said(2, ENDED)], chain=APART)
     assert audit_both(memory, 3, 3).ok
@@ -87,7 +87,7 @@ def test_unread_frames_are_not_missing(memory: ObjectStore):
     assert "announce 3 frames, the ledger holds 2" in problem
 
 
-def test_frames_after_the_offset_that_an_account_names_do_not_replace_lost_ones(memory: ObjectStore):
+def test_frames_after_the_offset_that_an_account_names_do_not_replace_lost_ones(memory):
     write_chain(memory, [shot(0), shot(1, session="another"), shot(2)], [shot(3)])
     notices = write_chain(memory, [said(0, STARTED), before(2, account(1, 2))], chain=APART)
     for _ in range(2):
@@ -98,13 +98,13 @@ def test_frames_after_the_offset_that_an_account_names_do_not_replace_lost_ones(
     assert "announce 4 frames, the ledger holds 3" in problem
 
 
-def test_frames_that_expired_unread_are_not_reported_twice(memory: ObjectStore):
+def test_frames_that_expired_unread_are_not_reported_twice(memory):
     write_chain(memory, [shot(0), Gap(1, 3, GapReason.EXPIRED)])
     write_chain(memory, [said(0, STARTED), before(3, account(1, 3)), said(2, ENDED)], chain=APART)
     assert [partition.session_problems for partition in audit_both(memory, 3, 3).partitions] == [(), ()]
 
 
-def test_a_session_that_moved_to_another_partition_adds_up_over_both(memory: ObjectStore):
+def test_a_session_that_moved_to_another_partition_adds_up_over_both(memory):
     write_chain(memory, [said(0, STARTED), shot(1), shot(2)])
     moved = write_chain(memory, [shot(0), account(1, 3)], chain=OTHER)
     assert audit_both(memory, 3, 2, OTHER).ok

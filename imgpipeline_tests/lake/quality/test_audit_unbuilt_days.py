@@ -6,7 +6,6 @@ from datetime import timedelta
 import pytest
 
 from imgpipeline.contracts.keys import Bucket, bucket_key, segment_key
-from imgpipeline.objectstore import ObjectStore
 from imgpipeline_tests.lake.audits import build_all, is_current, log_range, run_audit
 from imgpipeline_tests.lake.counting_store import CountingStore
 from imgpipeline_tests.lake.killed_builds import die_after_frames
@@ -18,7 +17,7 @@ LATER = DAY + timedelta(days=2)
 
 
 @pytest.mark.medium
-def test_days_without_tables_are_counted_and_reported_as_not_compared(store: ObjectStore):
+def test_days_without_tables_are_counted_and_reported_as_not_compared(store):
     made = build_all(store)
     append(made, [seen(12, ["car", "dog"], NEXT), replace(seen(13, ["dog"], NEXT), frame_id="twice")])
     append(made, [replace(seen(14, ["car"] * 3, NEXT), frame_id="twice"), dead_letter(15, NEXT), seen(16, [], LATER)])
@@ -40,7 +39,7 @@ def test_days_without_tables_are_counted_and_reported_as_not_compared(store: Obj
         assert day.to_json()["stale"] == (day.day != DAY)
 
 
-def test_days_without_tables_are_counted_again_only_if_their_chains_grew(memory: ObjectStore):
+def test_days_without_tables_are_counted_again_only_if_their_chains_grew(memory):
     made = write_chain(memory, day_outcomes(0, 4), frames(4, 6, NEXT))
     counting = CountingStore(memory.clients, memory.url)
     first = run_audit(counting).to_json()["days"]
@@ -51,7 +50,7 @@ def test_days_without_tables_are_counted_again_only_if_their_chains_grew(memory:
     assert [day["frames_in_ledger"] for day in run_audit(counting).to_json()["days"]] == [4, 5]
 
 
-def test_the_stored_tables_of_a_killed_first_build_are_compared(memory: ObjectStore):
+def test_the_stored_tables_of_a_killed_first_build_are_compared(memory):
     write_chain(memory, day_outcomes(0, 6), [dead_letter(6)])
     die_after_frames(memory)
     (day,) = run_audit(memory).days
@@ -61,7 +60,7 @@ def test_the_stored_tables_of_a_killed_first_build_are_compared(memory: ObjectSt
     assert (day.figures.dead_letters_in_ledger, day.figures.dead_letters_in_parquet) == (1, 0)
 
 
-def test_a_damaged_segment_leaves_the_other_days_without_tables_counted(memory: ObjectStore):
+def test_a_damaged_segment_leaves_the_other_days_without_tables_counted(memory):
     write_chain(memory, frames(0, 3), [gap(3, 2000)], frames(2000, 2002, NEXT))
     memory.put(segment_key(CHAIN, 0), b"")
     report = run_audit(memory)
@@ -70,7 +69,7 @@ def test_a_damaged_segment_leaves_the_other_days_without_tables_counted(memory: 
     assert not report.ok
 
 
-def test_an_index_entry_without_a_segment_is_not_a_day(memory: ObjectStore):
+def test_an_index_entry_without_a_segment_is_not_a_day(memory):
     write_chain(memory, frames(0, 3))
     memory.put(bucket_key(Bucket(NEXT, CHAIN, 0)), b"")
     assert [day.day for day in run_audit(memory).days] == [DAY]

@@ -32,14 +32,14 @@ TOMORROW = NOON + timedelta(days=1)
 @pytest.mark.parametrize(
     ("frames", "letters", "ok"), [(0, 0, True), (95, 5, True), (94, 6, False), (0, 1, False), (10, 0, True)]
 )
-def test_more_dead_letters_than_one_in_twenty_are_a_warning(frames: int, letters: int, ok: bool):
+def test_more_dead_letters_than_one_in_twenty_are_a_warning(frames, letters, ok):
     verdict = judge_dead_letters(frames, letters, LIMITS)
     assert verdict.ok is ok
     assert verdict.said.startswith(f"{letters} of {frames + letters} record")
 
 
 @pytest.mark.parametrize(("dark", "ok"), [(0, True), (8, True), (9, False), (10, False)])
-def test_more_dark_frames_than_four_in_five_are_a_warning(memory: ObjectStore, dark: int, ok: bool):
+def test_more_dark_frames_than_four_in_five_are_a_warning(memory, dark, ok):
     """Imported frames without a brightness do not count."""
     measured = [replace(seen(n), brightness=15.9 if n < dark else 16.0, source=f"cam-{n % 3}") for n in range(10)]
     write_chain(memory, [*measured, replace(seen(10), brightness=None)])
@@ -50,14 +50,14 @@ def test_more_dark_frames_than_four_in_five_are_a_warning(memory: ObjectStore, d
     assert verdict.said.startswith(f"{dark} of 10 frames had a brightness below 16 of 255")
 
 
-def test_a_day_without_frames_is_not_dark(memory: ObjectStore):
+def test_a_day_without_frames_is_not_dark(memory):
     write_chain(memory, [dead_letter(0)])
     rebuild_day(memory, DAY, now=NOON)
     build_summary(memory, "frame_stats", DAY, settings=LIMITS, now=NOON)
     assert judge_darkness(memory, DAY, LIMITS).ok
 
 
-def test_tables_with_other_rows_than_their_build_read_are_reported(memory: ObjectStore):
+def test_tables_with_other_rows_than_their_build_read_are_reported(memory):
     write_chain(memory, day_outcomes(0, 6), [dead_letter(6)])
     rebuild_day(memory, DAY, now=NOON)
     verdict = judge_stored_rows(memory, DAY, now=TOMORROW)
@@ -107,16 +107,14 @@ def judge(store: ObjectStore, cars: Sequence[int | None], **others: int):
     ids=["a quarter", "less", "vanished", "days that are not stored are left out", "too few days", "rare anyhow",
          "absent days count as zero", "only the last seven days count"],
 )  # fmt: skip
-def test_a_label_that_fell_below_a_quarter_of_its_mean_is_a_warning(
-    memory: ObjectStore, cars: list[int | None], ok: bool
-):
+def test_a_label_that_fell_below_a_quarter_of_its_mean_is_a_warning(memory, cars, ok):
     verdict = judge(memory, cars, dog=50)
     assert verdict.ok is ok
     assert ("car: " in verdict.said) is not ok
     assert "dog" not in verdict.said
 
 
-def test_a_day_that_is_not_over_is_not_compared_with_whole_days(memory: ObjectStore):
+def test_a_day_that_is_not_over_is_not_compared_with_whole_days(memory):
     for n in range(4):
         put_totals(memory, DAY - timedelta(days=n + 1), car=1000)
     put_totals(memory, DAY, car=1)
@@ -124,7 +122,7 @@ def test_a_day_that_is_not_over_is_not_compared_with_whole_days(memory: ObjectSt
     assert not judge_label_drop(memory, DAY, LIMITS, now=TOMORROW).ok
 
 
-def test_a_summary_that_is_not_a_parquet_file_is_reported(memory: ObjectStore):
+def test_a_summary_that_is_not_a_parquet_file_is_reported(memory):
     memory.put(summary_key("frame_stats", DAY), b"rotten")
     with pytest.raises(PermanentError, match="summaries/frame_stats"):
         judge_darkness(memory, DAY, LIMITS)

@@ -62,7 +62,7 @@ def limited(settings: Settings, **limits: object) -> Settings:
     )
 
 
-def test_images_past_their_age_are_deleted_and_recorded(store: ObjectStore, settings: Settings):
+def test_images_past_their_age_are_deleted_and_recorded(store, settings):
     young = later(3).date()
     old, new = put(store, DAY, "a.jpg", "b.jpg"), put(store, young, "c.jpg")
     write_chain(store, [seen(0, old[0]), seen(1, f"{settings.store_url}/{old[1]}"), seen(2, new[0], young)])
@@ -76,7 +76,7 @@ def test_images_past_their_age_are_deleted_and_recorded(store: ObjectStore, sett
     assert report.is_complete
 
 
-def test_an_image_without_an_outcome_is_kept_until_it_has_one(store: ObjectStore, settings: Settings):
+def test_an_image_without_an_outcome_is_kept_until_it_has_one(store, settings):
     done, waiting = put(store, DAY, "done.jpg", "waiting.jpg")
     letter, foreign = put(store, DAY, "letter.jpg", source="cam-2")[0], put(store, DAY, "x.jpg", source="elsewhere")[0]
     store.put("other/cam-1/2026-01-09/mine.jpg", b"1")
@@ -91,14 +91,14 @@ def test_an_image_without_an_outcome_is_kept_until_it_has_one(store: ObjectStore
     assert images(store) == {foreign}
 
 
-def test_an_old_photo_that_was_stored_recently_is_kept(store: ObjectStore, settings: Settings):
+def test_an_old_photo_that_was_stored_recently_is_kept(store, settings):
     (key,) = put(store, DAY, "a.jpg")
     write_chain(store, [seen(0, key)])
     assert retain_images(store, limited(settings, keep_images_days=7), now=later(6)).images == 0
     assert images(store) == {key}
 
 
-def test_the_oldest_images_are_deleted_until_the_rest_fits(store: ObjectStore, settings: Settings):
+def test_the_oldest_images_are_deleted_until_the_rest_fits(store, settings):
     first, second, third = *put(store, DAY, "a.jpg", "b.jpg"), *put(store, NEXT, "c.jpg")
     write_chain(store, [seen(0, first), seen(1, second), seen(2, third, NEXT)])
     limits = limited(settings, keep_images_bytes=20)
@@ -111,7 +111,7 @@ def test_the_oldest_images_are_deleted_until_the_rest_fits(store: ObjectStore, s
     assert retain_images(store, limits, now=NOON).images == 0
 
 
-def test_both_limits_together_delete_each_image_once(store: ObjectStore, settings: Settings):
+def test_both_limits_together_delete_each_image_once(store, settings):
     young = later(3).date()
     keys = [*put(store, DAY, "a.jpg"), *put(store, young, "b.jpg", "c.jpg")]
     write_chain(store, [seen(0, keys[0]), seen(1, keys[1], young), seen(2, keys[2], young)])
@@ -122,7 +122,7 @@ def test_both_limits_together_delete_each_image_once(store: ObjectStore, setting
     assert len(images(store)) == 1
 
 
-def test_each_source_has_its_own_age_limit_and_one_without_keeps_everything(store: ObjectStore, settings: Settings):
+def test_each_source_has_its_own_age_limit_and_one_without_keeps_everything(store, settings):
     names = ("cam-1", "Hof Süd", "archive")
     keys = [*(put(store, DAY, "a.jpg", source=safe_name(name))[0] for name in names)]
     write_chain(store, [seen(offset, key) for offset, key in enumerate(keys)])
@@ -134,7 +134,7 @@ def test_each_source_has_its_own_age_limit_and_one_without_keeps_everything(stor
     assert retain_images(store, limited(settings, keep_images_days="archive=7"), now=later(32)).images == 1
 
 
-def test_named_sources_have_their_own_size_limit_and_the_others_share_one(store: ObjectStore, settings: Settings):
+def test_named_sources_have_their_own_size_limit_and_the_others_share_one(store, settings):
     kept = put(store, DAY, "a.jpg", "b.jpg", source="archive")
     gate = put(store, DAY, "a.jpg", "b.jpg", source="gate")
     others = [put(store, DAY, "a.jpg", source=name)[0] for name in ("cam-1", "cam-2", "cam-3")]
@@ -147,7 +147,7 @@ def test_named_sources_have_their_own_size_limit_and_the_others_share_one(store:
     assert (len(left & {*gate}), len(left & {*others})) == (1, 2)
 
 
-def test_a_run_is_limited_and_the_next_one_continues(store: ObjectStore, settings: Settings):
+def test_a_run_is_limited_and_the_next_one_continues(store, settings):
     keys = put(store, DAY, *(f"{n}.jpg" for n in range(5)))
     write_chain(store, [seen(n, key) for n, key in enumerate(keys)])
     limits, at = limited(settings, keep_images_days=7), later(8)
@@ -158,19 +158,19 @@ def test_a_run_is_limited_and_the_next_one_continues(store: ObjectStore, setting
     assert (deleted.images, images(store)) == (5, set())
 
 
-def test_a_run_whose_time_is_over_stops_and_says_so(store: ObjectStore, settings: Settings):
+def test_a_run_whose_time_is_over_stops_and_says_so(store, settings):
     (key,) = put(store, DAY, "a.jpg")
     write_chain(store, [seen(0, key)])
     report = retain_images(store, limited(settings, keep_images_days=7), now=later(8), is_over=lambda: True)
     assert (report.images, report.is_complete, images(store)) == (0, False, {key})
 
 
-def test_without_a_limit_nothing_is_deleted(memory: ObjectStore):
+def test_without_a_limit_nothing_is_deleted(memory):
     with pytest.raises(UsageError, match="neither limit is set"):
         retain_images(memory, Settings(), now=NOON)
 
 
-def test_a_reader_says_when_the_image_was_deleted(store: ObjectStore, settings: Settings):
+def test_a_reader_says_when_the_image_was_deleted(store, settings):
     (key,) = put(store, DAY, "a.jpg")
     write_chain(store, [seen(0, key)])
     at = later(8)

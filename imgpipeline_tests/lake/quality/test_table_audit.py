@@ -63,7 +63,7 @@ def good() -> dict[str, object]:
 
 @pytest.mark.medium
 @pytest.mark.parametrize(("table", "sql", "figure"), CHANGES.values(), ids=CHANGES.keys())
-def test_a_changed_table_is_found(memory, good: dict[str, object], tmp_path, table: str, sql: str, figure: str | None):
+def test_a_changed_table_is_found(memory, good, tmp_path, table, sql, figure):
     build_all(memory)
     change_table(memory, table, sql, tmp_path)
     for report in (run_audit(memory), run_audit(memory)):
@@ -73,7 +73,7 @@ def test_a_changed_table_is_found(memory, good: dict[str, object], tmp_path, tab
         assert (figure in different) if figure else different == set()
 
 
-def test_a_damaged_table_is_named_and_the_rest_is_still_audited(memory: ObjectStore):
+def test_a_damaged_table_is_named_and_the_rest_is_still_audited(memory):
     build_all(memory)
     data = bytearray(memory.get(day_table_key("frames", DAY)))
     data[40:200] = b"\x00" * 160
@@ -85,7 +85,7 @@ def test_a_damaged_table_is_named_and_the_rest_is_still_audited(memory: ObjectSt
 
 
 @pytest.mark.medium
-def test_a_changed_summary_is_found(store: ObjectStore, tmp_path):
+def test_a_changed_summary_is_found(store, tmp_path):
     build_all(store)
     path = tmp_path / "summary.parquet"
     path.write_bytes(store.get(SUMMARY))
@@ -102,7 +102,7 @@ def test_a_changed_summary_is_found(store: ObjectStore, tmp_path):
 
 
 @pytest.mark.medium
-def test_a_day_that_was_touched_since_is_stale_and_not_wrong(store: ObjectStore):
+def test_a_day_that_was_touched_since_is_stale_and_not_wrong(store):
     made = build_all(store)
     append(made, [seen(12, ["dog"]), again(13, of=0, labels=["car"])])
     append(made, frames(14, 15, NEXT))
@@ -118,7 +118,7 @@ def test_a_day_that_was_touched_since_is_stale_and_not_wrong(store: ObjectStore)
 
 
 @pytest.mark.medium
-def test_a_summary_of_older_detections_is_compared_with_the_ledger_of_that_time(memory: ObjectStore):
+def test_a_summary_of_older_detections_is_compared_with_the_ledger_of_that_time(memory):
     made = build_all(memory)
     append(made, [seen(12, ["dog", "dog"])])
     rebuild_day(memory, DAY, now=NOON)
@@ -131,9 +131,7 @@ def test_a_summary_of_older_detections_is_compared_with_the_ledger_of_that_time(
 
 @pytest.mark.medium
 @pytest.mark.parametrize(("puts", "figures"), [(1, (8, 8, 1)), (2, (8, 10, 1))])
-def test_while_a_build_stores_tables_each_is_right_up_to_its_own_ends(
-    memory: ObjectStore, monkeypatch, puts: int, figures: tuple[int, ...]
-):
+def test_while_a_build_stores_tables_each_is_right_up_to_its_own_ends(memory, monkeypatch, puts, figures):
     made = build_all(memory)
     append(made, [seen(12, ["dog", "dog"]), dead_letter(13)])
     put, calls = derived.publish, []
@@ -154,7 +152,7 @@ def test_while_a_build_stores_tables_each_is_right_up_to_its_own_ends(
 
 
 @pytest.mark.medium
-def test_a_build_that_runs_during_an_audit_does_not_look_wrong(memory: ObjectStore):
+def test_a_build_that_runs_during_an_audit_does_not_look_wrong(memory):
     made = build_all(memory)
 
     def read_logs() -> list[LogRange]:
@@ -194,7 +192,7 @@ def audited(store: ObjectStore, **options) -> dict[str, tuple[bool, bool]]:
 
 @pytest.mark.medium
 @pytest.mark.parametrize(("store", "threshold"), [("s3", 0.0), ("folder", 0.515)], indirect=["store"])
-def test_all_summaries_of_an_eventful_day_are_ok_and_stay_ok_when_stale(store: ObjectStore, threshold: float):
+def test_all_summaries_of_an_eventful_day_are_ok_and_stay_ok_when_stale(store, threshold):
     """Stale summaries are rebuilt from the ledger up to their ends."""
     chosen = Settings(summary_threshold=threshold)
     made = write_chain(store, eventful())
@@ -213,7 +211,7 @@ def test_all_summaries_of_an_eventful_day_are_ok_and_stay_ok_when_stale(store: O
 
 
 @pytest.mark.medium
-def test_a_summary_is_remade_from_its_own_version_of_another_summary(memory: ObjectStore, monkeypatch):
+def test_a_summary_is_remade_from_its_own_version_of_another_summary(memory, monkeypatch):
     """Its manifest holds the threshold and query of the counts among its inputs."""
     write_chain(memory, eventful())
     build_day(memory, chosen=STRICT)
@@ -235,7 +233,7 @@ SUMMARY_CHANGES = {
 
 @pytest.mark.medium
 @pytest.mark.parametrize("name", SUMMARIES)
-def test_a_changed_row_is_found_in_every_summary(memory: ObjectStore, tmp_path, name: str):
+def test_a_changed_row_is_found_in_every_summary(memory, tmp_path, name):
     made = write_chain(memory, eventful())
     build_day(memory)
     key = rewrite(memory, name, tmp_path, SUMMARY_CHANGES[name])
@@ -249,7 +247,7 @@ def test_a_changed_row_is_found_in_every_summary(memory: ObjectStore, tmp_path, 
 
 
 @pytest.mark.medium
-def test_an_audit_reads_a_summary_again_only_if_it_or_an_input_is_new(memory: ObjectStore, monkeypatch):
+def test_an_audit_reads_a_summary_again_only_if_it_or_an_input_is_new(memory, monkeypatch):
     write_chain(memory, eventful())
     build_day(memory)
     run_audit(memory)
@@ -280,9 +278,7 @@ def test_an_audit_reads_a_summary_again_only_if_it_or_an_input_is_new(memory: Ob
         ({"parameters": {"x\" = 1; --": 1.0}}, "invalid name of a setting"),
     ],
 )  # fmt: skip
-def test_a_tampered_manifest_can_only_read_its_tables(
-    memory: ObjectStore, tmp_path, changes: dict[str, object], says: str
-):
+def test_a_tampered_manifest_can_only_read_its_tables(memory, tmp_path, changes, says):
     write_chain(memory, eventful())
     build_day(memory)
     key = rewrite(memory, "source_activity", tmp_path, **changes)
@@ -292,7 +288,7 @@ def test_a_tampered_manifest_can_only_read_its_tables(
 
 
 @pytest.mark.medium
-def test_a_summary_by_another_query_is_remade_by_that_query(memory: ObjectStore, tmp_path):
+def test_a_summary_by_another_query_is_remade_by_that_query(memory, tmp_path):
     write_chain(memory, eventful())
     build_day(memory)
     other = "SELECT day, label, count(*) AS count FROM detections GROUP BY day, label"

@@ -59,7 +59,7 @@ def fill(store: ObjectStore, environment: Mapping[str, str]) -> Site:
     chain = write_chain(store, [*early, dead_letter(8, DAY)])
     rebuild_day(store, DAY, now=NOON)
     for name in SUMMARIES:
-        build_summary(store, name, DAY, settings=Settings(_env_file=None), now=NOON)  # type: ignore[call-arg]  # pydantic-settings' own argument
+        build_summary(store, name, DAY, settings=Settings(_env_file=None), now=NOON)
     append(chain, late)
     image = np.full((48, 64, 3), ORANGE_RGB[::-1], np.uint8)
     encoded = cv2.imencode(".png", image)[1].tobytes()

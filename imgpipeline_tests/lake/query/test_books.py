@@ -37,7 +37,7 @@ def books_of(store: ObjectStore, *outcomes: Outcome, is_built: bool = False) -> 
     return list(read_books(store, Settings()))
 
 
-def test_a_closed_session_balances(memory: ObjectStore, is_built: bool):
+def test_a_closed_session_balances(memory, is_built):
     (entry,) = books_of(
         memory,
         *(said(0, STARTED), shot(1), shot(2), buried(3, "attributes"), buried(4, "header")),
@@ -51,7 +51,7 @@ def test_a_closed_session_balances(memory: ObjectStore, is_built: bool):
     assert entry.balances
 
 
-def test_a_killed_session_leaves_an_open_interval(memory: ObjectStore, is_built: bool):
+def test_a_killed_session_leaves_an_open_interval(memory, is_built):
     killed, later = books_of(
         memory,
         *(said(0, STARTED), shot(1), account(2, 1), shot(3), shot(4)),
@@ -63,9 +63,7 @@ def test_a_killed_session_leaves_an_open_interval(memory: ObjectStore, is_built:
     assert (later.state, later.announced, later.in_ledger, later.open, later.difference) == ("closed", 1, 1, 0, 0)
 
 
-def test_records_after_the_last_account_of_an_open_session_do_not_replace_lost_ones(
-    memory: ObjectStore, is_built: bool
-):
+def test_records_after_the_last_account_of_an_open_session_do_not_replace_lost_ones(memory, is_built):
     (entry,) = books_of(
         memory,
         *(said(0, STARTED), shot(1), account(2, 3), shot(3), buried(4, "attributes"), shot(5)),
@@ -75,9 +73,7 @@ def test_records_after_the_last_account_of_an_open_session_do_not_replace_lost_o
     assert (entry.open, entry.difference, entry.balances) == (3, 2, False)
 
 
-def test_frames_that_an_open_session_announced_again_are_counted_before_and_after_its_last_account(
-    memory: ObjectStore,
-):
+def test_frames_that_an_open_session_announced_again_are_counted_before_and_after_its_last_account(memory):
     again = [replace(shot(offset, session="two"), frame_id=shot(of).frame_id) for offset, of in ((6, 1), (8, 2))]
     _, entry = books_of(
         memory,
@@ -87,7 +83,7 @@ def test_frames_that_an_open_session_announced_again_are_counted_before_and_afte
     assert (entry.announced, entry.in_ledger, entry.duplicates, entry.open, entry.difference) == (2, 2, 2, 1, 1)
 
 
-def test_frames_announced_again_by_a_later_session_are_its_duplicates(memory: ObjectStore, is_built: bool):
+def test_frames_announced_again_by_a_later_session_are_its_duplicates(memory, is_built):
     again = [replace(shot(offset, session="two"), frame_id=shot(of).frame_id) for offset, of in ((5, 1), (6, 2))]
     first, second = books_of(
         memory,
@@ -99,7 +95,7 @@ def test_frames_announced_again_by_a_later_session_are_its_duplicates(memory: Ob
     assert (second.in_ledger, second.duplicates, second.difference) == (3, 2, 0)
 
 
-def test_a_record_that_kafka_stored_twice_is_a_duplicate(memory: ObjectStore):
+def test_a_record_that_kafka_stored_twice_is_a_duplicate(memory):
     twice = replace(shot(2), frame_id=shot(1).frame_id)
     (entry,) = books_of(memory, said(0, STARTED), shot(1), twice, account(3, 1), said(4, ENDED))
     assert (entry.announced, entry.in_ledger, entry.duplicates, entry.difference) == (1, 1, 0, 0)
@@ -107,7 +103,7 @@ def test_a_record_that_kafka_stored_twice_is_a_duplicate(memory: ObjectStore):
 
 
 @pytest.mark.parametrize("announced", [1, 4], ids=["too-few", "too-many"])
-def test_books_and_audit_find_the_same_difference(memory: ObjectStore, is_built: bool, announced: int):
+def test_books_and_audit_find_the_same_difference(memory, is_built, announced):
     (entry,) = books_of(
         memory, said(0, STARTED), shot(1), shot(2), account(3, announced), said(4, ENDED), is_built=is_built
     )
@@ -116,7 +112,7 @@ def test_books_and_audit_find_the_same_difference(memory: ObjectStore, is_built:
     assert "cam-1, session b3f0" in problem
 
 
-def test_a_session_over_midnight_balances_on_each_day(memory: ObjectStore, is_built: bool):
+def test_a_session_over_midnight_balances_on_each_day(memory, is_built):
     before, after = books_of(
         memory,
         *(said(0, STARTED), shot(1), shot(2, day=NEXT), buried(3, "attributes", day=NEXT)),
@@ -129,7 +125,7 @@ def test_a_session_over_midnight_balances_on_each_day(memory: ObjectStore, is_bu
     ]
 
 
-def test_one_day_of_a_query_session_has_the_books_of_that_day(memory: ObjectStore, is_built: bool):
+def test_one_day_of_a_query_session_has_the_books_of_that_day(memory, is_built):
     entries = books_of(
         memory,
         *(said(0, STARTED), shot(1), buried(2, "attributes"), account(3, 2), shot(4), shot(5, day=NEXT)),
@@ -144,7 +140,7 @@ def test_one_day_of_a_query_session_has_the_books_of_that_day(memory: ObjectStor
     assert [one.source for one in of_source] == [one.source for one in entries if one.source == "yard"]
 
 
-def test_records_without_a_session_have_their_own_entry(memory: ObjectStore, is_built: bool):
+def test_records_without_a_session_have_their_own_entry(memory, is_built):
     found = books_of(memory, shot(0, session=None), buried(1, "nothing", source="cam-2"), is_built=is_built)
     assert [(e.source, e.session, e.state, e.received, e.in_ledger, e.difference) for e in found] == [
         ("cam-1", None, None, None, 1, 0),
@@ -152,7 +148,7 @@ def test_records_without_a_session_have_their_own_entry(memory: ObjectStore, is_
     ]
 
 
-def test_a_dead_letter_that_names_another_session_than_the_last_notice_is_found_in_the_ledger(memory: ObjectStore):
+def test_a_dead_letter_that_names_another_session_than_the_last_notice_is_found_in_the_ledger(memory):
     one, two = books_of(
         memory,
         *(said(0, STARTED), said(1, STARTED, session="two"), buried(2, "attributes"), shot(3, session="two")),
@@ -176,14 +172,14 @@ def test_books_of_one_source_and_day_as_a_table(tmp_path):
     assert len(lake.books()) == 3
 
 
-def test_a_session_over_two_chains_has_one_balance(memory: ObjectStore, is_built: bool):
+def test_a_session_over_two_chains_has_one_balance(memory, is_built):
     write_chain(memory, [replace(shot(0), partition=1), buried(1, "attributes")], chain=replace(CHAIN, partition=1))
     (entry,) = books_of(memory, said(0, STARTED), shot(1), account(2, 3), said(3, ENDED), is_built=is_built)
     assert (entry.announced, entry.in_ledger, entry.dead_letters, entry.difference) == (3, 3, 1, 0)
     assert entry.state is SessionState.CLOSED
 
 
-def test_frames_that_detection_has_not_reached_count_as_waiting(memory: ObjectStore, is_built: bool):
+def test_frames_that_detection_has_not_reached_count_as_waiting(memory, is_built):
     notices = replace(CHAIN, topic=f"{CHAIN.topic}-notices")
     told = replace(account(1, 3), attributes={ANNOUNCED_BEFORE: {f"{CHAIN.topic}/{CHAIN.partition}": 3}})
     write_chain(memory, [said(0, STARTED), told, said(2, ENDED)], chain=notices)
@@ -197,7 +193,7 @@ def test_frames_that_detection_has_not_reached_count_as_waiting(memory: ObjectSt
     assert (entry.in_ledger, entry.waiting, entry.difference) == (2, 0, 1)
 
 
-def test_frames_after_the_offset_that_an_account_names_are_open(memory: ObjectStore, is_built: bool):
+def test_frames_after_the_offset_that_an_account_names_are_open(memory, is_built):
     notices = replace(CHAIN, topic=f"{CHAIN.topic}-notices")
     told = replace(account(1, 2), attributes={ANNOUNCED_BEFORE: {f"{CHAIN.topic}/{CHAIN.partition}": 2}})
     write_chain(memory, [said(0, STARTED), told], chain=notices)

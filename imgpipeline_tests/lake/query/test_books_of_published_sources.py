@@ -60,7 +60,7 @@ def books(settings: Settings) -> list[BookEntry]:
     return list(read_books(open_store(settings), settings))
 
 
-def test_a_session_closes_with_losses_dead_letters_and_a_second_run_of_the_same_images(settings: Settings):
+def test_a_session_closes_with_losses_dead_letters_and_a_second_run_of_the_same_images(settings):
     torn = shot(3).data or b""
     items = [shot(0), Lost("decode", 2, Settled.FAILED), Lost("queue", 4), shot(1), shot(2), shot(3, torn[:-20])]
     totals = ingest_source(settings, Listed(items))
@@ -78,9 +78,7 @@ def test_a_session_closes_with_losses_dead_letters_and_a_second_run_of_the_same_
 
 
 @pytest.mark.parametrize("form", list(MessageFormat), ids=str)
-def test_a_consumer_of_the_frames_sees_frames_only_where_notices_have_a_topic_of_their_own(
-    settings: Settings, kafka: KafkaBroker, form: MessageFormat
-):
+def test_a_consumer_of_the_frames_sees_frames_only_where_notices_have_a_topic_of_their_own(settings, kafka, form):
     frames, apart = settings.kafka_topic, f"{settings.kafka_topic}-notices"
     kafka.create_topic(apart, partitions=1)
     both = settings.model_copy(update={"kafka_topics": (frames, apart), "timestamp_fields": STAMPS})
@@ -111,7 +109,7 @@ def read_values(settings: Settings) -> list[bytes]:
     return values
 
 
-def test_a_session_over_midnight_closes_on_both_days(settings: Settings):
+def test_a_session_over_midnight_closes_on_both_days(settings):
     midnight = datetime(2026, 1, 9, 23, 59, 59, tzinfo=UTC)
     ingest_source(settings, Listed([shot(number, start=midnight) for number in range(10)]))
     detect(settings)
@@ -119,7 +117,7 @@ def test_a_session_over_midnight_closes_on_both_days(settings: Settings):
     assert [(e.day.day, e.announced, e.in_ledger, e.difference) for e in found] == [(9, 5, 5, 0), (10, 5, 5, 0)]
 
 
-def test_a_publisher_that_dies_leaves_an_open_interval_and_a_sound_audit(settings: Settings):
+def test_a_publisher_that_dies_leaves_an_open_interval_and_a_sound_audit(settings):
     abandoned = SourceSession(settings, "gate", SourceKind.FINITE, options=PublishOptions(commit_s=0.0))
     for number in range(5):
         abandoned.offer(shot(number))

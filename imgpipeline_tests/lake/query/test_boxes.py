@@ -15,12 +15,12 @@ from imgpipeline_tests.lake.query.site import fill
 @pytest.fixture
 def settings(tmp_path: Path) -> Settings:
     """Leave weak detections out of numbers."""
-    made = Settings(_env_file=None, store_url=(tmp_path / "store").as_uri(), summary_threshold=0.6)  # type: ignore[call-arg]  # pydantic-settings' own argument
+    made = Settings(_env_file=None, store_url=(tmp_path / "store").as_uri(), summary_threshold=0.6)
     fill(open_store(made), {})
     return made
 
 
-def test_boxes_between_the_times_of_their_frames_are_all_boxes(settings: Settings, tmp_path: Path) -> None:
+def test_boxes_between_the_times_of_their_frames_are_all_boxes(settings, tmp_path):
     """Also for frames of one time, and for those that are newer than the tables."""
     with open_lake(open_store(settings), settings=settings, cache_dir=tmp_path / "cache") as lake:
         frames = list_frames(lake, WantedFrames()).table.to_pylist(maps_as_pydicts="strict")

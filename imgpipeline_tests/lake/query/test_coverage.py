@@ -5,7 +5,7 @@ from datetime import datetime, timedelta
 
 import pytest
 
-from imgpipeline.contracts.notices import Notice, NoticeKind
+from imgpipeline.contracts.notices import NoticeKind
 from imgpipeline.contracts.outcomes import Frame, Outcome
 from imgpipeline.lake.query.coverage import SourceCoverage, read_coverage
 from imgpipeline.lake.sessions.session import open_lake
@@ -47,7 +47,7 @@ def outages_of(found: SourceCoverage) -> list[tuple[str, float, float]]:
     ]
 
 
-def test_observed_time_is_that_of_the_summary_by_hour(memory: ObjectStore):
+def test_observed_time_is_that_of_the_summary_by_hour(memory):
     (found,) = coverage_of(
         memory, said(0, STARTED), taken(1, 0), account(2, 1, observed_s=42), account(3, 0, minute=60, observed_s=30),
         said(4, ENDED, minute=61),
@@ -84,14 +84,12 @@ def test_observed_time_is_that_of_the_summary_by_hour(memory: ObjectStore):
         ),
     ],
 )
-def test_a_source_has_an_outage_while_nothing_comes_and_it_has_not_ended(
-    memory: ObjectStore, notices: list[Notice], outages: list[tuple[str, float, float]]
-):
+def test_a_source_has_an_outage_while_nothing_comes_and_it_has_not_ended(memory, notices, outages):
     (found,) = coverage_of(memory, said(0, STARTED), account(1, 0), *notices)
     assert outages_of(found) == outages
 
 
-def test_an_outage_keeps_its_reason(memory: ObjectStore):
+def test_an_outage_keeps_its_reason(memory):
     (found,) = coverage_of(memory, said(0, STARTED), said(1, OFFLINE, minute=1, reason="no route"))
     assert [one.reason for one in found.outages] == ["no route"]
 
@@ -104,23 +102,21 @@ def test_an_outage_keeps_its_reason(memory: ObjectStore):
         pytest.param([said(2, ENDED, day=YESTERDAY, minute=2)], None, id="ended"),
     ],
 )
-def test_a_source_that_should_have_sent_something_has_an_outage_of_the_whole_day(
-    memory: ObjectStore, last: list[Notice], outages: list[tuple[str, float, float]] | None
-):
+def test_a_source_that_should_have_sent_something_has_an_outage_of_the_whole_day(memory, last, outages):
     before = [said(0, STARTED, day=YESTERDAY), account(1, 0, day=YESTERDAY), *last]
     found = {one.source: one for one in coverage_of(memory, *before, taken(len(before), 0, "cam-2"))}
     assert ("cam-1" in found) == (outages is not None)
     assert outages is None or outages_of(found["cam-1"]) == outages
 
 
-def test_a_day_that_is_not_over_has_no_outage_later_than_now(memory: ObjectStore):
+def test_a_day_that_is_not_over_has_no_outage_later_than_now(memory):
     outcomes = (said(0, STARTED), account(1, 0))
     assert outages_of(coverage_of(memory, *outcomes, now=minute_of(10))[0]) == []
     assert outages_of(shown(memory, minute_of(20))[0]) == [("silent", 1, 20)]
     assert outages_of(shown(memory, minute_of(2) + timedelta(days=-9))[0]) == []  # this machine's clock is wrong
 
 
-def test_a_source_without_notices_is_silent_only_if_the_setting_names_it(memory: ObjectStore):
+def test_a_source_without_notices_is_silent_only_if_the_setting_names_it(memory):
     (found,) = coverage_of(memory, taken(0, 0), taken(1, 5), taken(2, 65))
     assert outages_of(found) == []
     (found,) = shown(memory, minute_of(66), source_silent_s="off,cam-1=600")

@@ -4,7 +4,6 @@ from collections import Counter, defaultdict
 from collections.abc import Mapping
 from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
-from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
@@ -123,7 +122,7 @@ def check_numbers(store: ObjectStore, session: LakeSession, settings: Settings, 
 
 
 @pytest.mark.medium
-def test_traces_a_number(memory: ObjectStore, tmp_path: Path):
+def test_traces_a_number(memory, tmp_path):
     """Each number of both summaries of labels with segments newer than the tables, and a share once all is built."""
     day = BusyDay(memory)
     day.write(segments=4)
@@ -139,7 +138,7 @@ def test_traces_a_number(memory: ObjectStore, tmp_path: Path):
 
 
 @pytest.mark.medium
-def test_traces_a_number_that_leaves_out_weak_detections(memory: ObjectStore, tmp_path: Path):
+def test_traces_a_number_that_leaves_out_weak_detections(memory, tmp_path):
     day = BusyDay(memory, seed=7)
     day.write(segments=3)
     build(memory, STRICT)
@@ -149,7 +148,7 @@ def test_traces_a_number_that_leaves_out_weak_detections(memory: ObjectStore, tm
 
 
 @pytest.mark.medium
-def test_traces_a_number_on_every_store(store: ObjectStore, lake):
+def test_traces_a_number_on_every_store(store, lake):
     day = BusyDay(store, seed=6)
     day.write(segments=1)
     build(store)
@@ -161,7 +160,7 @@ def test_traces_a_number_on_every_store(store: ObjectStore, lake):
             check_segments(store, explanation, {})
 
 
-def test_the_busy_day_has_what_makes_it_hard(memory: ObjectStore):
+def test_the_busy_day_has_what_makes_it_hard(memory):
     day = BusyDay(memory)
     day.write(segments=7)
     held = read_ledger(memory)
@@ -181,7 +180,7 @@ def number(hour: int | None = 12, label: str = "car", day: date = DAY, source: s
 
 
 @pytest.mark.medium
-def test_the_recipe_of_the_stored_summary_is_shown_and_whether_it_is_current(memory: ObjectStore, lake):
+def test_the_recipe_of_the_stored_summary_is_shown_and_whether_it_is_current(memory, lake):
     made = write_chain(memory, [seen(0, ["car", "dog"]), seen(1, ["car"])])
     with lake(memory) as session:
         assert explain(session, memory, number(), SETTINGS).stored is None
@@ -203,7 +202,7 @@ def test_the_recipe_of_the_stored_summary_is_shown_and_whether_it_is_current(mem
 
 
 @pytest.mark.medium
-def test_weaker_detections_are_told_apart_and_another_threshold_is_another_recipe(memory: ObjectStore):
+def test_weaker_detections_are_told_apart_and_another_threshold_is_another_recipe(memory):
     strong = replace(seen(0, ["car"]).detections[0], confidence=0.9)
     write_chain(memory, [replace(seen(0, ["car", "car"]), detections=(strong, *seen(0, ["car", "car"]).detections))])
     build(memory)
@@ -224,14 +223,14 @@ def test_weaker_detections_are_told_apart_and_another_threshold_is_another_recip
         (number(day=DAY + timedelta(days=2)), r"have a frame of 2026-01-11.* the ledger knows: 2026-01-09, 2026-01-10"),
     ],
 )  # fmt: skip
-def test_an_unknown_number_names_existing_ones(memory: ObjectStore, lake, wanted: NumberId, message: str):
+def test_an_unknown_number_names_existing_ones(memory, lake, wanted, message):
     nothing = seen(2, [], day=DAY + timedelta(days=1))
     write_chain(memory, [seen(0, ["car", "dog"]), seen(1, ["car"]), nothing, dead_letter(3)])
     with lake(memory) as session, pytest.raises(ConfigurationError, match=message):
         explain(session, memory, wanted, SETTINGS)
 
 
-def test_missing_details_of_an_import_stay_unknown(memory: ObjectStore, lake):
+def test_missing_details_of_an_import_stay_unknown(memory, lake):
     unknown = replace(seen(0, ["car"]).detections[0], class_id=None, box_xywh=None)
     imported = replace(seen(0), detections=(unknown,), model_used="", model_sha256="", source_image_path="",
                        size_bytes=None, confidence_threshold=None, nms_threshold=None,
@@ -247,7 +246,7 @@ def test_missing_details_of_an_import_stay_unknown(memory: ObjectStore, lake):
 
 
 @pytest.mark.medium
-def test_a_segment_that_differs_from_the_tables_is_named(memory: ObjectStore, lake):
+def test_a_segment_that_differs_from_the_tables_is_named(memory, lake):
     """As after a repair whose day was not rebuilt, or after somebody changed an object."""
     write_chain(memory, [seen(0, ["dog"])], [seen(1, ["car"]), seen(2, ["car"])])
     build(memory)
@@ -265,7 +264,7 @@ def test_a_segment_that_differs_from_the_tables_is_named(memory: ObjectStore, la
 
 
 @pytest.mark.medium
-def test_a_stored_number_that_differs_at_the_same_ends_is_an_error(memory: ObjectStore, lake):
+def test_a_stored_number_that_differs_at_the_same_ends_is_an_error(memory, lake):
     write_chain(memory, [seen(0, ["car"])])
     build(memory)
     key = summary_key("label_counts", DAY)
@@ -278,7 +277,7 @@ def test_a_stored_number_that_differs_at_the_same_ends_is_an_error(memory: Objec
         explain(session, memory, number(), SETTINGS)
 
 
-def test_a_number_that_is_not_the_sum_of_its_detections_is_an_error(memory: ObjectStore, tmp_path: Path, monkeypatch):
+def test_a_number_that_is_not_the_sum_of_its_detections_is_an_error(memory, tmp_path, monkeypatch):
     """As if the summary's query counted something else."""
     write_chain(memory, [seen(0, ["car"])])
     doubled = (

@@ -68,7 +68,7 @@ def fill(store: ObjectStore) -> ObjectStore:
 
 
 def export(store: ObjectStore, path: Path, settings: Settings = STRICT, **options: object) -> object:
-    return export_duckdb(store, settings, path, now=NOON, cache_dir=path.parent / "cache", **options)  # type: ignore[arg-type]  # of this file
+    return export_duckdb(store, settings, path, now=NOON, cache_dir=path.parent / "cache", **options)
 
 
 def as_others_see_it(path: Path, folder: Path) -> dict[str, list[list[str]]]:
@@ -98,7 +98,7 @@ def as_shown(store: ObjectStore, cache: Path, days: list | None = None) -> dict[
 
 
 @pytest.mark.medium
-def test_every_number_equals_that_of_a_query_session_also_for_unbuilt_days(store: ObjectStore, tmp_path: Path):
+def test_every_number_equals_that_of_a_query_session_also_for_unbuilt_days(store, tmp_path):
     filled = fill(store)
     done = export(filled, tmp_path / "lake.duckdb")
     found = as_others_see_it(tmp_path / "lake.duckdb", tmp_path)
@@ -113,7 +113,7 @@ def test_every_number_equals_that_of_a_query_session_also_for_unbuilt_days(store
 
 
 @pytest.mark.medium
-def test_the_file_describes_itself(filled: ObjectStore, tmp_path: Path):
+def test_the_file_describes_itself(filled, tmp_path):
     export(filled, tmp_path / "lake.duckdb")
     with duckdb.connect(tmp_path / "lake.duckdb", read_only=True) as connection:
         about = connection.execute("SELECT * FROM about").fetchall()
@@ -127,7 +127,7 @@ def test_the_file_describes_itself(filled: ObjectStore, tmp_path: Path):
 
 
 @pytest.mark.medium
-def test_only_the_requested_days_are_exported(filled: ObjectStore, tmp_path: Path):
+def test_only_the_requested_days_are_exported(filled, tmp_path):
     done = export(filled, tmp_path / "day.duckdb", days=[NEXT])
     found = as_others_see_it(tmp_path / "day.duckdb", tmp_path)
     expected = as_shown(filled, tmp_path / "cache", [NEXT])
@@ -137,7 +137,7 @@ def test_only_the_requested_days_are_exported(filled: ObjectStore, tmp_path: Pat
 
 
 @pytest.mark.medium
-def test_an_empty_store_gives_all_tables_without_rows(folder: ObjectStore, tmp_path: Path):
+def test_an_empty_store_gives_all_tables_without_rows(folder, tmp_path):
     export(folder, tmp_path / "lake.duckdb")
     found = as_others_see_it(tmp_path / "lake.duckdb", tmp_path)
     assert {name for name, rows in found.items() if rows} == {"about"}
@@ -145,7 +145,7 @@ def test_an_empty_store_gives_all_tables_without_rows(folder: ObjectStore, tmp_p
 
 
 @pytest.mark.medium
-def test_the_file_has_the_format_of_duckdb_1(memory: ObjectStore, tmp_path: Path):
+def test_the_file_has_the_format_of_duckdb_1(memory, tmp_path):
     write_chain(memory, day_outcomes(0, 5))
     export(memory, tmp_path / "lake.duckdb")
     with duckdb.connect(tmp_path / "lake.duckdb", read_only=True) as connection:
@@ -156,7 +156,7 @@ def test_the_file_has_the_format_of_duckdb_1(memory: ObjectStore, tmp_path: Path
 
 
 @pytest.mark.medium
-def test_progress_ends_at_the_total(memory: ObjectStore, tmp_path: Path):
+def test_progress_ends_at_the_total(memory, tmp_path):
     write_chain(memory, day_outcomes(0, 5))
     told: list[tuple[int, int]] = []
     export(memory, tmp_path / "lake.duckdb", progress=lambda done, total: told.append((done, total)))
@@ -165,7 +165,7 @@ def test_progress_ends_at_the_total(memory: ObjectStore, tmp_path: Path):
 
 
 @pytest.mark.medium
-def test_a_file_is_replaced_atomically_and_only_with_force(memory: ObjectStore, tmp_path: Path):
+def test_a_file_is_replaced_atomically_and_only_with_force(memory, tmp_path):
     made = write_chain(memory, day_outcomes(0, 5))
     path = tmp_path / "lake.duckdb"
     export(memory, path)
@@ -183,7 +183,7 @@ def test_a_file_is_replaced_atomically_and_only_with_force(memory: ObjectStore, 
 
 
 @pytest.mark.medium
-def test_a_link_stays_a_link(memory: ObjectStore, tmp_path: Path):
+def test_a_link_stays_a_link(memory, tmp_path):
     write_chain(memory, day_outcomes(0, 5))
     (tmp_path / "elsewhere").mkdir()
     link = tmp_path / "lake.duckdb"
@@ -193,7 +193,7 @@ def test_a_link_stays_a_link(memory: ObjectStore, tmp_path: Path):
     assert len(as_others_see_it(link, tmp_path)["frames"]) == 5
 
 
-def test_nothing_is_left_of_an_export_that_fails_or_was_killed(memory: ObjectStore, tmp_path: Path):
+def test_nothing_is_left_of_an_export_that_fails_or_was_killed(memory, tmp_path):
     write_chain(memory, day_outcomes(0, 5))
     memory.put(segment_key(CHAIN, 0), b"")
     (tmp_path / ".lake.duckdb.export-of-a-killed-process").mkdir()
@@ -202,7 +202,7 @@ def test_nothing_is_left_of_an_export_that_fails_or_was_killed(memory: ObjectSto
     assert [p.name for p in tmp_path.iterdir()] == ["cache"]
 
 
-def test_a_file_that_is_open_for_writing_is_not_replaced(memory: ObjectStore, tmp_path: Path):
+def test_a_file_that_is_open_for_writing_is_not_replaced(memory, tmp_path):
     path = tmp_path / "lake.duckdb"
     with duckdb.connect(path) as writer:
         writer.execute("CREATE TABLE mine AS SELECT 1 AS n")
@@ -220,14 +220,14 @@ def test_a_file_that_is_open_for_writing_is_not_replaced(memory: ObjectStore, tm
         pytest.param("absent/lake.duckdb", "cannot be written", id="place"),
     ],
 )
-def test_an_unwritable_place_is_named(memory: ObjectStore, tmp_path: Path, name: str, said: str):
+def test_an_unwritable_place_is_named(memory, tmp_path, name, said):
     (tmp_path / "folder").mkdir()
     with pytest.raises(ConfigurationError, match=said):
         export(memory, tmp_path / name, force=True)
 
 
 @pytest.mark.medium
-def test_the_views_in_the_docs_read_the_store_without_an_export(folder: ObjectStore, tmp_path: Path):
+def test_the_views_in_the_docs_read_the_store_without_an_export(folder, tmp_path):
     write_chain(folder, [varied(n) for n in range(30)])
     for day in (DAY, NEXT):
         build_day(folder, day)

@@ -65,19 +65,17 @@ def find(store: ObjectStore, wanted: WantedFrames, tmp_path: Path) -> tuple[date
         pytest.param(WantedFrames(source="it's not there"), None, 10, id="no-source"),
     ],
 )
-def test_one_small_file_per_day_is_read_back_to_the_day_with_frames(
-    ten_days: ObjectStore, tmp_path: Path, wanted: WantedFrames, day: date | None, fetched: int
-):
+def test_one_small_file_per_day_is_read_back_to_the_day_with_frames(ten_days, tmp_path, wanted, day, fetched):
     assert find(ten_days, wanted, tmp_path) == (day, fetched)
 
 
 @pytest.mark.medium
-def test_frames_newer_than_the_tables_count(store: ObjectStore, tmp_path: Path):
+def test_frames_newer_than_the_tables_count(store, tmp_path):
     newest = DAYS[-1] + timedelta(days=1)
     write_chain(store, [seen(0, day=DAY, source="yard")], [seen(1, day=newest, source="gate")])
     assert find(store, WantedFrames(source="yard"), tmp_path)[0] == DAY
     assert find(store, WantedFrames(source="gate"), tmp_path)[0] == newest
 
 
-def test_a_store_without_days_has_no_latest_day(memory: ObjectStore, tmp_path: Path):
+def test_a_store_without_days_has_no_latest_day(memory, tmp_path):
     assert latest_day(memory, Settings(), WantedFrames(source="gate"), [], cache_dir=tmp_path) is None

@@ -18,7 +18,7 @@ from imgpipeline.errors import ConfigurationError, PermanentError
 from imgpipeline.lake.schema.tables import DETECTIONS, FRAMES
 from imgpipeline.objectstore import open_store
 from imgpipeline.settings import load_settings
-from imgpipeline_tests.lake.query.site import DAY, NEXT_DAY, ORANGE_RGB, UNKNOWN_DAY, Site
+from imgpipeline_tests.lake.query.site import DAY, NEXT_DAY, ORANGE_RGB, UNKNOWN_DAY
 from imgpipeline_tests.ledger.samples import append, writer
 
 SPAN = {"from_day": DAY, "to_day": "2026-01-10"}
@@ -43,7 +43,7 @@ Command = Callable[..., str]
         pytest.param({**IN_DAY, "source": "nobody's"}, lambda f: f["source"] == "nobody's", id="no-source"),
     ],
 )
-def test_frames_and_detections_are_the_stored_ones(site: Site, asked: dict[str, Any], chosen: Rows):
+def test_frames_and_detections_are_the_stored_ones(site, asked, chosen):
     lake, frames, found = Lake.open(), site.frame_table(), site.detection_table()
     table = lake.frames(**asked)
     assert list(table["frame_id"]) == list(frames[chosen(frames)]["frame_id"])
@@ -56,7 +56,7 @@ def test_frames_and_detections_are_the_stored_ones(site: Site, asked: dict[str, 
 
 
 @pytest.mark.medium
-def test_frames_by_label_status_and_limit(folder_site: Site):
+def test_frames_by_label_status_and_limit(folder_site):
     lake, frames = Lake.open(), folder_site.frame_table()
     with_dog = frames[frames["labels"].map(lambda labels: "dog" in labels)]
     assert list(lake.frames(**SPAN, label="dog")["frame_id"]) == list(with_dog["frame_id"])
@@ -67,7 +67,7 @@ def test_frames_by_label_status_and_limit(folder_site: Site):
 
 
 @pytest.mark.medium
-def test_detections_by_label_confidence_and_limit(folder_site: Site):
+def test_detections_by_label_confidence_and_limit(folder_site):
     lake, found = Lake.open(), folder_site.detection_table()
     sure = found[found["confidence"] >= 0.64]
     assert list(lake.detections(**SPAN, min_confidence=0.64)["label"]) == list(sure["label"])
@@ -76,7 +76,7 @@ def test_detections_by_label_confidence_and_limit(folder_site: Site):
 
 
 @pytest.mark.medium
-def test_frames_are_those_of_the_command(site: Site, command: Command):
+def test_frames_are_those_of_the_command(site, command):
     for options, asked in (((), {}), (("--from", "2026-01-09", "--label", "dog"), {"from_day": DAY, "label": "dog"})):
         shown = json.loads(command("frames", "list", *options, "--json"))
         rows = Lake.open().frames(**asked)[list(shown[0])].to_dict("records")
@@ -84,7 +84,7 @@ def test_frames_are_those_of_the_command(site: Site, command: Command):
 
 
 @pytest.mark.medium
-def test_counts_are_those_of_pandas(site: Site):
+def test_counts_are_those_of_pandas(site):
     found = site.detection_table()
     lake = Lake.open()
     hours = found["timestamp"].dt.floor("h")
@@ -99,7 +99,7 @@ def test_counts_are_those_of_pandas(site: Site):
 
 
 @pytest.mark.medium
-def test_days_and_hours_of_a_time_zone_are_those_of_pandas(folder_site: Site):
+def test_days_and_hours_of_a_time_zone_are_those_of_pandas(folder_site):
     found = folder_site.detection_table()
     local = found["timestamp"].dt.tz_convert("Asia/Kolkata")
     of_day = found[local.dt.date == NEXT_DAY]
@@ -111,7 +111,7 @@ def test_days_and_hours_of_a_time_zone_are_those_of_pandas(folder_site: Site):
 
 
 @pytest.mark.medium
-def test_summaries_are_those_of_the_command(folder_site: Site, command: Command):
+def test_summaries_are_those_of_the_command(folder_site, command):
     for name in ("label-counts", "label-totals", "hours", "sizes", "sources"):
         for options, asked in ((("--day", "2026-01-09"), IN_DAY), (("--timezone", "Asia/Kolkata"), IN_KOLKATA)):
             shown = json.loads(command("summary", name, *options, "--json"))
@@ -120,7 +120,7 @@ def test_summaries_are_those_of_the_command(folder_site: Site, command: Command)
 
 
 @pytest.mark.medium
-def test_sql_is_that_of_the_command(site: Site, command: Command):
+def test_sql_is_that_of_the_command(site, command):
     query = 'SELECT source, count(*) AS n, min("timestamp") AS first FROM frames GROUP BY source ORDER BY source'
     for options, asked in (((), {}), (("--day", "2026-01-10"), {"day": NEXT_DAY})):
         shown = json.loads(command("query", query, *options, "--json"))
@@ -128,27 +128,27 @@ def test_sql_is_that_of_the_command(site: Site, command: Command):
     assert list(Lake.open().sql("SELECT code FROM dead_letters")["code"]) == ["DECODE_FAILED"]
 
 
-def test_sql_columns_have_unique_names_and_plain_numbers(folder_site: Site):
+def test_sql_columns_have_unique_names_and_plain_numbers(folder_site):
     table = Lake.open().sql("SELECT sum(size_bytes) AS n, count(*) AS n, max(frame_number) AS last FROM frames")
     assert list(table.columns) == ["n", "n_1", "last"]
     assert [str(kind) for kind in table.dtypes] == ["Int64"] * 3
     assert table["n"][0] == sum(frame.size_bytes or 0 for frame in folder_site.frames)
 
 
-def test_a_session_answers_several_queries_about_one_moment(folder_site: Site):
+def test_a_session_answers_several_queries_about_one_moment(folder_site):
     with Lake.open().session(day=DAY) as session:
         [(frames,)] = session.query("SELECT count(*) FROM frames").rows
         assert session.arrow("SELECT day FROM frames").num_rows == frames == 9
 
 
-def test_sql_can_only_read_the_tables(folder_site: Site):
+def test_sql_can_only_read_the_tables(folder_site):
     """Python's variables are no tables; `REFUSED` in the tests of query sessions has every other case."""
     with pytest.raises(ConfigurationError):
         Lake.open().sql("SELECT * FROM folder_site")
 
 
 @pytest.mark.medium
-def test_an_explanation_is_that_of_the_command(site: Site, command: Command):
+def test_an_explanation_is_that_of_the_command(site, command):
     explanation = Lake.open().explain(DAY, "car", hour=7)
     shown = json.loads(command("explain", "--day", "2026-01-09", "--hour", "7", "--label", "car", "--json"))
     assert explanation.count == shown["count"] == len(explanation.detections) == 4
@@ -157,7 +157,7 @@ def test_an_explanation_is_that_of_the_command(site: Site, command: Command):
 
 
 @pytest.mark.medium
-def test_images_are_rgb_and_previews_have_boxes(site: Site):
+def test_images_are_rgb_and_previews_have_boxes(site):
     lake = Lake.open()
     row = lake.frames(DAY, label="dog", limit=1).iloc[0]
     image = lake.image(row["day"], row["frame_id"])
@@ -171,7 +171,7 @@ def test_images_are_rgb_and_previews_have_boxes(site: Site):
 
 
 @pytest.mark.medium
-def test_an_image_that_is_gone_says_what_to_do(own_site: Site):
+def test_an_image_that_is_gone_says_what_to_do(own_site):
     frame = own_site.frames[0]
     open_store(load_settings()).delete(frame.source_image_path)
     with pytest.raises(PermanentError, match=r"There is no image at images/gate.* Next: restore"):
@@ -179,7 +179,7 @@ def test_an_image_that_is_gone_says_what_to_do(own_site: Site):
 
 
 @pytest.mark.slow
-def test_types_do_not_depend_on_the_rows(folder_site: Site):
+def test_types_do_not_depend_on_the_rows(folder_site):
     """For an empty table, a table with a column that is always NULL, and a full one."""
     lake = Lake.open()
     empty = {"from_day": UNKNOWN_DAY}
@@ -221,14 +221,14 @@ WRONG_CALLS: dict[str, tuple[Callable[[Lake], object], str]] = {
 
 
 @pytest.mark.parametrize("name", WRONG_CALLS)
-def test_errors_name_the_problem_and_the_next_step(folder_site: Site, name: str):
+def test_errors_name_the_problem_and_the_next_step(folder_site, name):
     ask, said = WRONG_CALLS[name]
     with pytest.raises(ConfigurationError, match=said):
         ask(Lake.open())
 
 
 @pytest.mark.medium
-def test_more_than_one_model_in_a_day_is_a_warning(own_site: Site):
+def test_more_than_one_model_in_a_day_is_a_warning(own_site):
     assert Lake.open().label_counts(DAY).shape[0] > 0
     store = open_store(load_settings())
 
@@ -239,9 +239,7 @@ def test_more_than_one_model_in_a_day_is_a_warning(own_site: Site):
     assert caught[0].filename == __file__
 
 
-def test_the_store_comes_from_settings_a_url_a_folder_or_the_environment(
-    folder_site: Site, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-):
+def test_the_store_comes_from_settings_a_url_a_folder_or_the_environment(folder_site, monkeypatch, tmp_path):
     url = folder_site.environment["IMGPIPELINE_STORE_URL"]
     monkeypatch.setenv("IMGPIPELINE_STORE_URL", "s3://nowhere/at/all")
     folder = Path(url.removeprefix("file://"))
@@ -254,7 +252,7 @@ def test_the_store_comes_from_settings_a_url_a_folder_or_the_environment(
     assert str(lake.label_counts()["hour"].dt.tz) == "Asia/Kolkata"
 
 
-def test_a_folder_that_does_not_exist_is_not_an_empty_store(tmp_path: Path):
+def test_a_folder_that_does_not_exist_is_not_an_empty_store(tmp_path):
     with pytest.raises(ConfigurationError, match=r"no store at file:.*typo. Next: give the URL or folder"):
         Lake.open(tmp_path / "typo")
     assert not (tmp_path / "typo").exists()
@@ -262,7 +260,7 @@ def test_a_folder_that_does_not_exist_is_not_an_empty_store(tmp_path: Path):
         Lake.open("store")
 
 
-def test_a_closed_lake_says_how_to_open_it(folder_site: Site):
+def test_a_closed_lake_says_how_to_open_it(folder_site):
     with Lake.open() as lake:
         assert lake.days() == [DAY, NEXT_DAY]
     assert repr(lake).endswith("closed>")

@@ -10,14 +10,12 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from imgpipeline_tests.lake.query.site import Site
-
 PAGE = Path(__file__).resolve().parents[3] / "docs" / "notebooks.md"
 _EXAMPLE = re.compile(r"```python\n(?P<code>.*?)```\n\n```text\n(?P<shown>.*?)```", re.DOTALL)
 
 
 @pytest.mark.medium
-def test_each_block_shows_what_the_page_says(folder_site: Site):
+def test_each_block_shows_what_the_page_says(folder_site):
     page = PAGE.read_text(encoding="utf-8")
     names: dict[str, Any] = {}
     examples = [(found["code"], found["shown"]) for found in _EXAMPLE.finditer(page)]

@@ -6,7 +6,7 @@ from datetime import datetime, timedelta
 import pytest
 
 from imgpipeline.contracts.keys import ChainId
-from imgpipeline.contracts.notices import Notice, NoticeKind
+from imgpipeline.contracts.notices import NoticeKind
 from imgpipeline.contracts.outcomes import Frame, Outcome
 from imgpipeline.errors import ConfigurationError
 from imgpipeline.lake.query.source_status import (
@@ -59,9 +59,7 @@ def status_of(store: ObjectStore, *outcomes: Outcome, now: datetime, **settings:
         pytest.param([said(3, ENDED, minute=2)], SourceState.ENDED, None, id="ended"),
     ],
 )
-def test_the_last_notice_decides_the_state_of_a_source(
-    memory: ObjectStore, notices: list[Notice], state: SourceState, reason: str | None
-):
+def test_the_last_notice_decides_the_state_of_a_source(memory, notices, state, reason):
     (found,) = status_of(memory, said(0, STARTED), seen_at(1, 1), account(2, 1), *notices, now=minute_of(4))
     assert (found.source, found.state, found.reason) == ("cam-1", state, reason)
 
@@ -76,7 +74,7 @@ def test_the_last_notice_decides_the_state_of_a_source(
         pytest.param("900,cam-1=off", SourceState.ONLINE, id="named-off"),
     ],
 )
-def test_a_source_is_silent_after_the_limit(memory: ObjectStore, limit: str, state: SourceState):
+def test_a_source_is_silent_after_the_limit(memory, limit, state):
     now = minute_of(1) + timedelta(seconds=901)
     (found,) = status_of(memory, said(0, STARTED), seen_at(1, 1), now=now, source_silent_s=limit)
     assert (found.state, found.silent_s) == (state, 901)
@@ -86,25 +84,25 @@ def test_a_source_is_silent_after_the_limit(memory: ObjectStore, limit: str, sta
     ("processed_at", "lag_s"),
     [pytest.param(1.5, 30.0, id="after"), pytest.param(0.5, 0.0, id="clock-of-the-camera-ahead")],
 )
-def test_the_lag_is_that_of_the_last_frame(memory: ObjectStore, processed_at: float, lag_s: float):
+def test_the_lag_is_that_of_the_last_frame(memory, processed_at, lag_s):
     last = replace(seen_at(1, 1), processing_timestamp=minute_of(processed_at))
     (found,) = status_of(memory, seen_at(0, 0), last, now=minute_of(2))
     assert found.lag_s == lag_s
 
 
-def test_a_source_without_frames_has_no_lag(memory: ObjectStore):
+def test_a_source_without_frames_has_no_lag(memory):
     (found,) = status_of(memory, said(0, STARTED), account(1, 0), now=minute_of(2))
     assert found.lag_s is None
 
 
-def test_a_limit_that_is_not_a_number_is_rejected(monkeypatch: pytest.MonkeyPatch):
+def test_a_limit_that_is_not_a_number_is_rejected(monkeypatch):
     monkeypatch.setenv("IMGPIPELINE_SOURCE_SILENT_S", "900,gate")
     with pytest.raises(ConfigurationError, match="900,gate=60,uploads=off"):
         load_settings()
 
 
 @pytest.mark.medium
-def test_counts_cover_the_current_day(memory: ObjectStore):
+def test_counts_cover_the_current_day(memory):
     lost = account(6, 3, gated=5, dropped={"queue": 2}, failed=1, observed_s=60)
     one, two = status_of(
         memory,
@@ -127,7 +125,7 @@ def test_counts_cover_the_current_day(memory: ObjectStore):
         pytest.param(10.0, 0.0, id="one-frame"),
     ],
 )
-def test_the_rate_of_a_source_does_not_depend_on_its_age(memory: ObjectStore, first: float, rate: float):
+def test_the_rate_of_a_source_does_not_depend_on_its_age(memory, first, rate):
     seconds = round(60 * (10 - first))
     frames = [seen_at(number, first + number / 60) for number in range(seconds + 1)]
     (found,) = status_of(memory, *frames, now=minute_of(10))
@@ -135,13 +133,13 @@ def test_the_rate_of_a_source_does_not_depend_on_its_age(memory: ObjectStore, fi
 
 
 @pytest.mark.parametrize("code", ["attributes", "nothing"])
-def test_a_bad_record_or_image_alone_is_no_source(memory: ObjectStore, code: str):
+def test_a_bad_record_or_image_alone_is_no_source(memory, code):
     found = status_of(memory, said(0, STARTED), buried(1, code, source="typo", session="two"), now=minute_of(60))
     assert [one.source for one in found] == ["cam-1"]
 
 
 @pytest.mark.medium
-def test_a_source_of_an_earlier_day_is_listed_with_its_last_state(memory: ObjectStore):
+def test_a_source_of_an_earlier_day_is_listed_with_its_last_state(memory):
     now = minute_of(0, LATER)
     ended, lost = status_of(
         memory,
@@ -154,12 +152,12 @@ def test_a_source_of_an_earlier_day_is_listed_with_its_last_state(memory: Object
     assert read_source_status(memory, Settings(), now=now + timedelta(days=60)) == ()
 
 
-def test_a_session_after_one_that_has_ended_is_online(memory: ObjectStore):
+def test_a_session_after_one_that_has_ended_is_online(memory):
     (found,) = status_of(memory, said(0, ENDED), said(1, STARTED, session="two", minute=1), now=minute_of(2))
     assert (found.state, found.frames_today, found.last_frame) == (SourceState.ONLINE, 0, None)
 
 
-def test_an_import_is_not_silent(memory: ObjectStore):
+def test_an_import_is_not_silent(memory):
     imported = ChainId("import.csv", "detections", 0)
     write_chain(memory, [replace(shot(0, session=None), topic=imported.topic)], chain=imported)
     (found,) = read_source_status(memory, Settings(), now=minute_of(60))
@@ -191,9 +189,7 @@ def silence_of(store: ObjectStore, *outcomes: Outcome, now: datetime, **settings
         ),
     ],
 )
-def test_a_source_with_an_open_session_must_not_stay_silent(
-    memory: ObjectStore, last: list[Notice], said_of_it: str | None
-):
+def test_a_source_with_an_open_session_must_not_stay_silent(memory, last, said_of_it):
     found = silence_of(memory, said(0, STARTED), account(1, 0, minute=0), *last, now=minute_of(16.1))
     assert found.found == ({"cam-1": said_of_it} if said_of_it else {})
     assert ("None of 1 source" in found.said) == (said_of_it is None)
@@ -207,10 +203,10 @@ def test_a_source_with_an_open_session_must_not_stay_silent(
         pytest.param("off", [], id="off"),
     ],
 )
-def test_a_source_without_notices_is_judged_if_it_is_named(memory: ObjectStore, limit: str, found: list[str]):
+def test_a_source_without_notices_is_judged_if_it_is_named(memory, limit, found):
     assert list(silence_of(memory, shot(0, session=None), now=minute_of(60), source_silent_s=limit).found) == found
 
 
-def test_a_source_stays_silent_over_days(memory: ObjectStore):
+def test_a_source_stays_silent_over_days(memory):
     assert silence_of(memory, said(0, STARTED), shot(1), now=minute_of(1, DAY + timedelta(days=9))).found
     assert read_source_status(memory, Settings(), now=minute_of(1, DAY + timedelta(days=60))) == ()

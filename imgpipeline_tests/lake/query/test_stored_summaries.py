@@ -76,7 +76,7 @@ def check(store: ObjectStore, tmp_path, settings: Settings, days: list[date], co
 
 
 @pytest.mark.slow
-def test_current_days_are_read_and_the_others_computed(store: ObjectStore, tmp_path):
+def test_current_days_are_read_and_the_others_computed(store, tmp_path):
     made = several_days(store)
     check(store, tmp_path, Settings(), DAYS, [DAYS[3]])
     append(made, [seen(40, ["person"], DAYS[1]), dead_letter(41, DAYS[0])])
@@ -88,7 +88,7 @@ def test_current_days_are_read_and_the_others_computed(store: ObjectStore, tmp_p
 
 
 @pytest.mark.medium
-def test_current_days_do_not_read_the_ledger(counting: CountingStore, tmp_path):
+def test_current_days_do_not_read_the_ledger(counting, tmp_path):
     several_days(counting)
     asked = {"days": DAYS[:3], "summaries": SUMMARIES, "cache_dir": tmp_path / "cache"}
     with open_lake(counting, settings=Settings(), **asked):
@@ -101,7 +101,7 @@ def test_current_days_do_not_read_the_ledger(counting: CountingStore, tmp_path):
 
 
 @pytest.mark.medium
-def test_all_days_are_those_of_the_ledger_and_of_the_summaries(memory: ObjectStore, tmp_path):
+def test_all_days_are_those_of_the_ledger_and_of_the_summaries(memory, tmp_path):
     several_days(memory)
     with open_lake(memory, settings=Settings(), summaries=["label_totals"], cache_dir=tmp_path / "cache") as lake:
         assert lake.snapshot.days == tuple(DAYS)
@@ -109,7 +109,7 @@ def test_all_days_are_those_of_the_ledger_and_of_the_summaries(memory: ObjectSto
 
 
 @pytest.mark.medium
-def test_another_threshold_recomputes_what_depends_on_it(memory: ObjectStore, tmp_path):
+def test_another_threshold_recomputes_what_depends_on_it(memory, tmp_path):
     several_days(memory)
     of_labels = ["label_counts", "label_timestamps", "label_totals"]
     check(memory, tmp_path, STRICT, DAYS[:3], DAYS[:3], of_labels)
@@ -117,7 +117,7 @@ def test_another_threshold_recomputes_what_depends_on_it(memory: ObjectStore, tm
 
 
 @pytest.mark.medium
-def test_a_summary_whose_inputs_were_rebuilt_is_stale(memory: ObjectStore, tmp_path):
+def test_a_summary_whose_inputs_were_rebuilt_is_stale(memory, tmp_path):
     """Also if only the summary among its inputs is stale or missing; not if they were rebuilt to the same rows."""
     made = several_days(memory)
     build_summary(memory, "label_counts", DAYS[1], settings=Settings(), force=True, now=NOON)
@@ -134,7 +134,7 @@ def test_a_summary_whose_inputs_were_rebuilt_is_stale(memory: ObjectStore, tmp_p
 
 
 @pytest.mark.medium
-def test_a_question_about_a_finished_day_does_not_read_its_frames(folder: ObjectStore, tmp_path):
+def test_a_question_about_a_finished_day_does_not_read_its_frames(folder, tmp_path):
     """Nor does a session that shows all tables."""
     several_days(folder)
     with open_lake(folder, settings=Settings(), cache_dir=tmp_path / "cache") as lake:
@@ -151,7 +151,7 @@ def test_a_question_about_a_finished_day_does_not_read_its_frames(folder: Object
 
 
 @pytest.mark.medium
-def test_a_session_shows_no_summary_that_is_newer_than_its_tables(memory: ObjectStore, tmp_path):
+def test_a_session_shows_no_summary_that_is_newer_than_its_tables(memory, tmp_path):
     made = several_days(memory)
     with open_lake(memory, settings=Settings(), cache_dir=tmp_path / "cache") as lake:
         append(made, [seen(made.end.offset, ["car"], DAYS[1])])
@@ -160,13 +160,13 @@ def test_a_session_shows_no_summary_that_is_newer_than_its_tables(memory: Object
         assert DAYS[1] in counted_days(lake, "label_counts")
 
 
-def test_a_damaged_summary_is_counted(memory: ObjectStore, tmp_path):
+def test_a_damaged_summary_is_counted(memory, tmp_path):
     several_days(memory)
     memory.put(summary_key("label_counts", DAYS[0]), b"no Parquet file")
     check(memory, tmp_path, Settings(), DAYS[:3], DAYS[:1], ["label_counts", "label_totals"])
 
 
-def test_an_empty_store_gives_no_rows(memory: ObjectStore, tmp_path):
+def test_an_empty_store_gives_no_rows(memory, tmp_path):
     with open_lake(memory, settings=Settings(), summaries=SUMMARIES, cache_dir=tmp_path / "cache") as lake:
         assert lake.snapshot.days == ()
         assert [lake.query(f"SELECT * FROM {name}").rows for name in SUMMARIES] == [[]] * len(SUMMARIES)  # noqa: S608 - own names

@@ -75,7 +75,7 @@ def names(frames: list[Frame]) -> set[str]:
         pytest.param(None, None, id="all"),
     ],
 )
-def test_days(lake: LakeSession, first, last):
+def test_days(lake, first, last):
     span = Span(first, last)
     assert found_by(lake, WantedFrames(span=span)) == names([one for one in FRAMES if one.day in span])
 
@@ -89,7 +89,7 @@ def test_days(lake: LakeSession, first, last):
         pytest.param(timedelta(), timedelta(days=1), id="whole-day"),
     ],
 )
-def test_time_of_day(lake: LakeSession, start: timedelta, end: timedelta):
+def test_time_of_day(lake, start, end):
     def is_in(at: datetime) -> bool:
         time = at - at.replace(hour=0, minute=0, second=0, microsecond=0)
         return start <= time < end if start < end else time >= start or time < end
@@ -99,7 +99,7 @@ def test_time_of_day(lake: LakeSession, start: timedelta, end: timedelta):
 
 
 @pytest.mark.parametrize(("model", "looked"), [("small", 6), ("demo", 30), ("'", 0)], ids=["second", "first", "none"])
-def test_a_model_filters_frames_and_their_counted_detections(lake: LakeSession, model: str, looked: int):
+def test_a_model_filters_frames_and_their_counted_detections(lake, model, looked):
     wanted = WantedFrames(model=model)
     assert len(found_by(lake, wanted)) == looked
     assert count_detections(lake, wanted) == {"small": 6, "demo": 54}.get(model, 0)
@@ -112,9 +112,7 @@ def test_a_model_filters_frames_and_their_counted_detections(lake: LakeSession, 
     corners=st.lists(st.tuples(*[st.sampled_from([0, 0.1, 0.25, 0.5, 0.77, 1])] * 2), min_size=3, max_size=7),
     label=st.sampled_from(["car", "dog", None]),
 )
-def test_an_area_holds_the_objects_that_rules_find_in_the_zone(
-    lake: LakeSession, corners: list[tuple[float, float]], label: str | None
-):
+def test_an_area_holds_the_objects_that_rules_find_in_the_zone(lake, corners, label):
     zone = Zone(name="zone", source="cam-1", points=tuple(corners))
     wanted = WantedFrames(label=label, area=Area(zone.source, zone.fractions))
     inside = {}
@@ -140,7 +138,7 @@ def test_an_area_holds_the_objects_that_rules_find_in_the_zone(
         words=st.sampled_from([(), ("dog",), ("frame", "cam"), ("nowhere",)]),
     )
 )
-def test_matching_detections_are_in_the_listed_frames_for_any_filters(lake: LakeSession, wanted: WantedFrames):
+def test_matching_detections_are_in_the_listed_frames_for_any_filters(lake, wanted):
     listed = found_by(lake, wanted)
     matching = [
         found
@@ -152,9 +150,9 @@ def test_matching_detections_are_in_the_listed_frames_for_any_filters(lake: Lake
     assert count_detections(lake, wanted) == len(matching)
 
 
-def test_an_area_applies_to_its_source(lake: LakeSession):
+def test_an_area_applies_to_its_source(lake):
     assert found_by(lake, WantedFrames(area=Area("cam-2", ((0, 0), (1, 0), (1, 1))))) == set()
 
 
-def test_one_detection_must_meet_all_conditions(lake: LakeSession):
+def test_one_detection_must_meet_all_conditions(lake):
     assert found_by(lake, WantedFrames(label="dog", min_confidence=0.7)) == set()

@@ -62,7 +62,7 @@ def engine() -> Iterator[Engine]:
     ),
     st.lists(st.integers(-2 * 86_400 * 10**6, 3 * 86_400 * 10**6), min_size=1, max_size=20),
 )
-def test_sql_and_pandas_have_the_same_local_time(engine: Engine, case: tuple[str, date], places: list[int]):
+def test_sql_and_pandas_have_the_same_local_time(engine, case, places):
     zone, day = ZoneInfo(case[0]), case[1]
     midnight = datetime(day.year, day.month, day.day, tzinfo=UTC)
     instants = [midnight + timedelta(microseconds=place) for place in places]
@@ -78,7 +78,7 @@ def test_sql_and_pandas_have_the_same_local_time(engine: Engine, case: tuple[str
 
 
 @cases
-def test_the_hours_of_a_day_are_those_that_a_clock_shows(zone: str, day: date):
+def test_the_hours_of_a_day_are_those_that_a_clock_shows(zone, day):
     """By going through three days minute by minute."""
     noon = pd.Timestamp(day, tz="UTC")
     minutes = pd.date_range(noon - timedelta(days=1), noon + timedelta(days=2), freq="min").tz_convert(zone)
@@ -122,7 +122,7 @@ def detections(store: ObjectStore, zone: str) -> pd.DataFrame:
 
 @pytest.mark.medium
 @stored_cases
-def test_local_days_and_hours_are_those_of_pandas(around: ObjectStore, zone: str, day: date):
+def test_local_days_and_hours_are_those_of_pandas(around, zone, day):
     """Over all days, and of one local day out of its neighbouring UTC partitions."""
     found = detections(around, zone)
     settings = SETTINGS.model_copy(update={"timezone": zone})
@@ -153,7 +153,7 @@ def check_frames(store: ObjectStore, zone: str, day: date) -> None:
 
 
 @pytest.mark.medium
-def test_stored_summaries_serve_zones_of_whole_hours(folder: ObjectStore, tmp_path: Path):
+def test_stored_summaries_serve_zones_of_whole_hours(folder, tmp_path):
     """The tables of the day are fetched only for zones with half hours."""
     write_chain(folder, [seen(0, ["car"])])
     build_day(folder, date(2026, 1, 9))

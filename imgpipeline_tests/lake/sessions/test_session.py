@@ -5,7 +5,6 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import UTC, datetime, time, timedelta
 from itertools import product
-from pathlib import Path
 
 import duckdb
 import pandas as pd
@@ -21,7 +20,6 @@ from imgpipeline.lake.schema.tables import DAY_TABLES, FRAMES
 from imgpipeline.lake.sessions import session as session_module
 from imgpipeline.lake.sessions import snapshot
 from imgpipeline.lake.sessions.session import open_lake
-from imgpipeline.objectstore import ObjectStore
 from imgpipeline.settings import Settings
 from imgpipeline_tests.daily.builds import build_summary
 from imgpipeline_tests.lake.killed_builds import die_after_frames
@@ -43,7 +41,7 @@ NEXT = DAY + timedelta(days=1)
 OTHER = ChainId("frames", "another_id", 4)
 
 
-def test_an_empty_store_has_all_tables_and_no_rows(store: ObjectStore, lake):
+def test_an_empty_store_has_all_tables_and_no_rows(store, lake):
     with lake(store) as session:
         for table in ALL:
             assert session.query(f"SELECT * FROM {table.name}").rows == []  # noqa: S608 - own names
@@ -51,7 +49,7 @@ def test_an_empty_store_has_all_tables_and_no_rows(store: ObjectStore, lake):
 
 
 @pytest.mark.medium
-def test_a_frame_is_shown_before_its_day_was_ever_built_and_after(store: ObjectStore, lake):
+def test_a_frame_is_shown_before_its_day_was_ever_built_and_after(store, lake):
     made = write_chain(store, day_outcomes(0, 5), [dead_letter(5), gap(6, 9)])
     with lake(store) as session:
         check(session, store)
@@ -66,7 +64,7 @@ def test_a_frame_is_shown_before_its_day_was_ever_built_and_after(store: ObjectS
         assert session.snapshot.newer_frames == 3
 
 
-def test_the_rule_of_day_tables_decides_between_a_stored_frame_and_a_newer_one(store: ObjectStore, lake):
+def test_the_rule_of_day_tables_decides_between_a_stored_frame_and_a_newer_one(store, lake):
     made = write_chain(store, [seen(0, ["car"]), gated(1), seen(2, []), seen(3, ["dog", "car"])])
     rebuild_day(store, DAY, now=NOON)
     append(made, [
@@ -80,7 +78,7 @@ def test_the_rule_of_day_tables_decides_between_a_stored_frame_and_a_newer_one(s
 
 
 @pytest.mark.medium
-def test_both_tables_show_one_moment_while_a_build_stores_them(memory: ObjectStore, lake):
+def test_both_tables_show_one_moment_while_a_build_stores_them(memory, lake):
     """A build died after `frames`. The newer segments include a second announcement of a stored frame."""
     made = write_chain(memory, [gated(0), seen(1, []), seen(2, ["car"])])
     rebuild_day(memory, DAY, now=NOON)
@@ -93,7 +91,7 @@ def test_both_tables_show_one_moment_while_a_build_stores_them(memory: ObjectSto
         check(session, memory)
 
 
-def test_a_missing_table_is_replaced_by_the_ledger(memory: ObjectStore, lake):
+def test_a_missing_table_is_replaced_by_the_ledger(memory, lake):
     write_chain(memory, day_outcomes(0, 6))
     rebuild_day(memory, DAY, now=NOON)
     memory.delete(day_table_key("detections", DAY))
@@ -102,7 +100,7 @@ def test_a_missing_table_is_replaced_by_the_ledger(memory: ObjectStore, lake):
 
 
 @pytest.mark.medium
-def test_label_counts_equal_the_stored_summary_without_newer_segments(folder: ObjectStore, lake, tmp_path):
+def test_label_counts_equal_the_stored_summary_without_newer_segments(folder, lake, tmp_path):
     write_chain(folder, day_outcomes(0, 30), [seen(30, ["dog"], NEXT)])
     for day in (DAY, NEXT):
         rebuild_day(folder, day, now=NOON)
@@ -123,7 +121,7 @@ def test_label_counts_equal_the_stored_summary_without_newer_segments(folder: Ob
 
 
 @pytest.mark.medium
-def test_a_session_shows_the_same_while_others_write_and_build(store: ObjectStore, lake):
+def test_a_session_shows_the_same_while_others_write_and_build(store, lake):
     made = write_chain(store, day_outcomes(0, 5), [dead_letter(5)])
     rebuild_day(store, DAY, now=NOON)
     append(made, day_outcomes(6, 8))
@@ -141,9 +139,7 @@ def test_a_session_shows_the_same_while_others_write_and_build(store: ObjectStor
 
 
 @pytest.mark.parametrize("overtaken", ["before", "after"])
-def test_a_build_between_fetching_tables_and_reading_segments_changes_nothing(
-    memory: ObjectStore, lake, monkeypatch, overtaken: str
-):
+def test_a_build_between_fetching_tables_and_reading_segments_changes_nothing(memory, lake, monkeypatch, overtaken):
     made = write_chain(memory, day_outcomes(0, 5))
     fix_ends = snapshot.open_catalog
 
@@ -168,7 +164,7 @@ def test_a_build_between_fetching_tables_and_reading_segments_changes_nothing(
         assert days == ([(DAY,), (NEXT,)] if overtaken == "before" else [(DAY,)])
 
 
-def test_only_the_requested_days_are_fetched_and_shown(store: ObjectStore, lake, tmp_path):
+def test_only_the_requested_days_are_fetched_and_shown(store, lake, tmp_path):
     write_chain(store, day_outcomes(0, 5), [seen(5, ["dog"], NEXT), dead_letter(6, NEXT), dead_letter(7, None)])
     for day in (DAY, NEXT):
         rebuild_day(store, day, now=NOON)
@@ -180,7 +176,7 @@ def test_only_the_requested_days_are_fetched_and_shown(store: ObjectStore, lake,
     assert len(list((tmp_path / "cache" / "objects").iterdir())) == len(DAY_TABLES)
 
 
-def test_dead_letters_and_segments_show_the_ledger_as_it_is(store: ObjectStore, lake):
+def test_dead_letters_and_segments_show_the_ledger_as_it_is(store, lake):
     write_chain(store, [seen(0), dead_letter(1), dead_letter(2, None)], [gap(3, 10)], [gated(10)])
     with lake(store) as session:
         letters = session.query("SELECT * FROM dead_letters ORDER BY kafka_offset")
@@ -208,7 +204,7 @@ def test_dead_letters_and_segments_show_the_ledger_as_it_is(store: ObjectStore, 
         ]  # fmt: skip
 
 
-def test_times_are_utc_and_aware(memory: ObjectStore, lake):
+def test_times_are_utc_and_aware(memory, lake):
     write_chain(memory, [seen(0)])
     with lake(memory) as session:
         (time,) = session.query('SELECT "timestamp" FROM frames').rows[0]
@@ -217,7 +213,7 @@ def test_times_are_utc_and_aware(memory: ObjectStore, lake):
         assert session.query("SELECT current_setting('TimeZone')").rows == [("UTC",)]
 
 
-def test_the_connection_has_all_tables_for_arrow_and_pandas(memory: ObjectStore, lake):
+def test_the_connection_has_all_tables_for_arrow_and_pandas(memory, lake):
     write_chain(memory, day_outcomes(0, 5), [dead_letter(5)])
     with lake(memory) as session:
         assert session.connection.sql("FROM frames").df().shape == (5, len(FRAMES.names))
@@ -225,7 +221,7 @@ def test_the_connection_has_all_tables_for_arrow_and_pandas(memory: ObjectStore,
 
 
 @pytest.mark.fault(40)
-def test_a_damaged_segment_newer_than_the_tables_is_named(memory: ObjectStore, lake):
+def test_a_damaged_segment_newer_than_the_tables_is_named(memory, lake):
     made = write_chain(memory, day_outcomes(0, 5))
     append(made, day_outcomes(5, 6))
     memory.put(segment_key(CHAIN, 0), b"")
@@ -251,7 +247,7 @@ def test_a_damaged_segment_newer_than_the_tables_is_named(memory: ObjectStore, l
         ("SELECT * FROM (WITH segments AS (SELECT 1 AS one) FROM segments), (SELECT count(*) FROM segments)", True),
     ],
 )
-def test_the_ledger_is_read_only_for_its_own_tables(memory: ObjectStore, lake, monkeypatch, sql: str, reads: bool):
+def test_the_ledger_is_read_only_for_its_own_tables(memory, lake, monkeypatch, sql, reads):
     """A column or a text of that name is not a reason to read every segment."""
     write_chain(memory, [seen(0), dead_letter(1)])
     filled: list[object] = []
@@ -262,7 +258,7 @@ def test_the_ledger_is_read_only_for_its_own_tables(memory: ObjectStore, lake, m
 
 
 @pytest.mark.medium
-def test_summaries_of_some_days_are_those_of_the_views(memory: ObjectStore, lake):
+def test_summaries_of_some_days_are_those_of_the_views(memory, lake):
     """Also if an account ends at midnight, or a day has only a dead letter."""
     late = account(3, 0, minute=12 * 60 - 1, observed_s=60)
     over = replace(late, interval_end=late.interval_start + timedelta(minutes=1))
@@ -278,9 +274,7 @@ def test_summaries_of_some_days_are_those_of_the_views(memory: ObjectStore, lake
 
 @pytest.mark.medium
 @pytest.mark.parametrize("zone", ["Asia/Kolkata", "America/New_York"])
-def test_summaries_of_days_of_a_zone_are_those_of_a_session_of_that_day(
-    memory: ObjectStore, lake, zone: str, tmp_path: Path
-):
+def test_summaries_of_days_of_a_zone_are_those_of_a_session_of_that_day(memory, lake, zone, tmp_path):
     """A cursor of one session asks for any zone; its views stay those of UTC. `open_lake` takes days of one zone."""
     evening = datetime.combine(DAY, time(20), UTC)
     outcomes = [replace(seen(n, ["car"]), timestamp=evening + timedelta(hours=2 * n)) for n in range(2)]
@@ -302,7 +296,7 @@ def test_summaries_of_days_of_a_zone_are_those_of_a_session_of_that_day(
                     assert chosen.query(sql).rows == of_day.query(sql).rows, (name, day)
 
 
-def test_the_views_use_the_threshold_of_the_settings(memory: ObjectStore, tmp_path):
+def test_the_views_use_the_threshold_of_the_settings(memory, tmp_path):
     write_chain(memory, [seen(0, ["car", "car", "dog"])])  # 0.51, 0.52, 0.53
     with open_lake(memory, settings=Settings(summary_threshold=0.52), cache_dir=tmp_path / "cache") as session:
         assert session.query("SELECT label, count FROM label_totals ORDER BY label").rows == [("car", 1), ("dog", 1)]
@@ -312,7 +306,7 @@ def test_the_views_use_the_threshold_of_the_settings(memory: ObjectStore, tmp_pa
         assert session.query("SELECT count(*) FROM detections").rows == [(3,)]
 
 
-def test_a_cursor_shows_the_same_moment_in_utc_with_the_same_threshold(memory: ObjectStore, tmp_path):
+def test_a_cursor_shows_the_same_moment_in_utc_with_the_same_threshold(memory, tmp_path):
     chain = write_chain(memory, [seen(0, ["car", "dog"])])  # 0.51, 0.52
     with open_lake(memory, settings=Settings(summary_threshold=0.52), cache_dir=tmp_path / "cache") as session:
         append(chain, [seen(1)])
@@ -326,7 +320,7 @@ def test_a_cursor_shows_the_same_moment_in_utc_with_the_same_threshold(memory: O
         assert session.query("SELECT count(*) FROM tracks").rows == [(0,)]
 
 
-def test_cursors_run_in_parallel(memory: ObjectStore, tmp_path):
+def test_cursors_run_in_parallel(memory, tmp_path):
     write_chain(memory, day_outcomes(0, 40), [dead_letter(40)])
     together = threading.Barrier(4)
     with open_lake(memory, cache_dir=tmp_path / "cache") as session:
@@ -359,7 +353,7 @@ REFUSED = {
 
 
 @pytest.mark.parametrize("sql", REFUSED.values(), ids=REFUSED.keys())
-def test_a_query_can_neither_write_nor_read_other_files(memory: ObjectStore, lake, sql: str):
+def test_a_query_can_neither_write_nor_read_other_files(memory, lake, sql):
     secret_rows = pd.DataFrame({"secret": [1]})
     with lake(memory) as session:
         with pytest.raises(ConfigurationError) as refusal:
@@ -373,6 +367,6 @@ def test_a_query_can_neither_write_nor_read_other_files(memory: ObjectStore, lak
     "sql", ["DESCRIBE frames", "SUMMARIZE frames", "EXPLAIN SELECT 1", "FROM frames", "WITH a AS (FROM frames) FROM a",
             "VALUES (1)", "PIVOT detections ON label IN ('car') USING count(*)"],
 )  # fmt: skip
-def test_every_statement_that_only_reads_is_allowed(memory: ObjectStore, lake, sql: str):
+def test_every_statement_that_only_reads_is_allowed(memory, lake, sql):
     with lake(memory) as session:
         assert session.query(sql).columns

@@ -49,7 +49,7 @@ steps = st.lists(
 @pytest.mark.slow
 @settings(max_examples=examples(20), suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(steps, st.data())
-def test_each_frame_is_shown_once_whatever_arrived_and_was_built(tmp_path, taken: list[str], data: st.DataObject):
+def test_each_frame_is_shown_once_whatever_arrived_and_was_built(tmp_path, taken, data):
     store = open_memory_store()
     made = write_chain(store, [gap(0, 1)])
     for step in taken:
@@ -61,9 +61,7 @@ def test_each_frame_is_shown_once_whatever_arrived_and_was_built(tmp_path, taken
 @pytest.mark.slow
 @settings(max_examples=examples(20), suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.lists(st.sampled_from([*range(1, DAYS + 1), "segment", "build"]), min_size=1, max_size=30), st.data())
-def test_days_in_any_order_are_read_in_one_pass_and_shown_as_each_alone(
-    tmp_path_factory: pytest.TempPathFactory, taken: list[int | str], data: st.DataObject
-):
+def test_days_in_any_order_are_read_in_one_pass_and_shown_as_each_alone(tmp_path_factory, taken, data):
     """Each step announces a frame of some day, ends a segment, or builds a day."""
     store = open_memory_store()
     made, waiting, bounds = write_chain(store, [gap(0, 1)]), [], [0]

@@ -2,7 +2,6 @@
 
 import math
 from collections import Counter
-from collections.abc import Callable, Hashable
 from dataclasses import replace
 from datetime import timedelta
 from importlib import resources
@@ -59,7 +58,7 @@ def power_of_two(value: float) -> int:
 
 
 def latency_bin(one: Frame) -> tuple[float, float]:
-    taken_us = (one.processing_timestamp - one.timestamp) // timedelta(microseconds=1)  # type: ignore[operator]  # set above
+    taken_us = (one.processing_timestamp - one.timestamp) // timedelta(microseconds=1)
     low = 2.0 ** (math.frexp(taken_us / 1e6)[1] - 1) if taken_us > 0 else 0.0
     return low, 2 * low or 1e-6
 
@@ -91,9 +90,7 @@ def sharpness_bin(one: Frame) -> tuple[int, int]:
         pytest.param("frame_latency", latency_bin, id="latency"),
     ],
 )
-def test_each_frame_is_counted_once_in_its_bin(
-    filled: ObjectStore, lake, view: str, bin_of: Callable[[Frame], tuple[Hashable, ...] | None]
-):
+def test_each_frame_is_counted_once_in_its_bin(filled, lake, view, bin_of):
     expected = Counter(
         (one.timestamp.date(), one.timestamp.replace(minute=0, second=0, microsecond=0), one.source, *found)
         for day in (DAY, NEXT)
@@ -107,7 +104,7 @@ def test_each_frame_is_counted_once_in_its_bin(
 
 
 @pytest.mark.medium
-def test_hours_have_the_numbers_of_frame_stats_without_maps_and_lists(filled: ObjectStore, lake):
+def test_hours_have_the_numbers_of_frame_stats_without_maps_and_lists(filled, lake):
     with lake(filled) as session:
         hours = session.query("SELECT * FROM frame_hours ORDER BY ALL NULLS LAST")
         columns = ", ".join(hours.columns)
@@ -118,7 +115,7 @@ def test_hours_have_the_numbers_of_frame_stats_without_maps_and_lists(filled: Ob
 
 
 @pytest.mark.medium
-def test_every_number_of_frames_is_traced(memory: ObjectStore, lake):
+def test_every_number_of_frames_is_traced(memory, lake):
     """With segments newer than the tables; each frame must be in the named segment."""
     day = BusyDay(memory)
     day.write(segments=2)
@@ -145,7 +142,7 @@ def test_every_number_of_frames_is_traced(memory: ObjectStore, lake):
     assert of_day == [(sum(row[2] for row in asked),)]
 
 
-def test_only_a_macro_reads_the_ledger(memory: ObjectStore, lake, monkeypatch: pytest.MonkeyPatch):
+def test_only_a_macro_reads_the_ledger(memory, lake, monkeypatch):
     write_chain(memory, [seen(0)])
     rebuild_day(memory, DAY, now=NOON)
     filled: list[str] = []
@@ -153,7 +150,7 @@ def test_only_a_macro_reads_the_ledger(memory: ObjectStore, lake, monkeypatch: p
 
     def noticed(*arguments: object) -> None:
         filled.append("")
-        fill(*arguments)  # type: ignore[arg-type]  # as they came
+        fill(*arguments)
 
     monkeypatch.setattr(sessions, "fill_ledger_tables", noticed)
     with lake(memory) as session:

@@ -39,7 +39,7 @@ def version(store: ObjectStore, key: str) -> str:
     return info.e_tag
 
 
-def test_each_version_is_fetched_once(counting: CountingStore, tmp_path: Path):
+def test_each_version_is_fetched_once(counting, tmp_path):
     kept = LakeCache(counting, tmp_path / "cache")
     counting.put("a/b.parquet", b"one")
     for n in range(3):
@@ -52,7 +52,7 @@ def test_each_version_is_fetched_once(counting: CountingStore, tmp_path: Path):
     assert counting.fetches == 2
 
 
-def test_an_object_that_was_replaced_after_it_was_listed_is_kept_under_its_own_version(counting, tmp_path: Path):
+def test_an_object_that_was_replaced_after_it_was_listed_is_kept_under_its_own_version(counting, tmp_path):
     kept = LakeCache(counting, tmp_path / "cache")
     counting.put("k", b"one")
     listed = version(counting, "k")
@@ -63,11 +63,11 @@ def test_an_object_that_was_replaced_after_it_was_listed_is_kept_under_its_own_v
     assert counting.fetches == 1
 
 
-def test_an_object_that_is_gone_is_no_error(counting: CountingStore, tmp_path: Path):
+def test_an_object_that_is_gone_is_no_error(counting, tmp_path):
     assert not LakeCache(counting, tmp_path).link("gone", "e-tag", tmp_path / "target")
 
 
-def test_least_recently_used_files_are_removed_first_and_sessions_keep_theirs(counting: CountingStore, tmp_path: Path):
+def test_least_recently_used_files_are_removed_first_and_sessions_keep_theirs(counting, tmp_path):
     kept = LakeCache(counting, tmp_path / "cache", most_bytes=250)
     for n, name in enumerate("abc"):
         counting.put(name, name.encode() * 100)
@@ -86,7 +86,7 @@ def test_least_recently_used_files_are_removed_first_and_sessions_keep_theirs(co
     assert counting.fetches == 4
 
 
-def test_only_the_session_s_own_folder_is_removed_at_its_end(memory: ObjectStore, tmp_path: Path):
+def test_only_the_session_s_own_folder_is_removed_at_its_end(memory, tmp_path):
     with open_cache(memory, tmp_path) as (one, _):
         (one / "file").write_text("x")
         with open_cache(memory, tmp_path) as (other, _):
@@ -97,7 +97,7 @@ def test_only_the_session_s_own_folder_is_removed_at_its_end(memory: ObjectStore
     assert list((tmp_path / "sessions").iterdir()) == []
 
 
-def test_the_folder_of_a_killed_session_is_removed_by_the_next(memory: ObjectStore, tmp_path: Path):
+def test_the_folder_of_a_killed_session_is_removed_by_the_next(memory, tmp_path):
     code = (
         "import sys, time; from pathlib import Path; from imgpipeline.lake.storage.cache import open_cache\n"
         "from imgpipeline.objectstore.client import open_memory_store\n"
@@ -116,14 +116,14 @@ def test_the_folder_of_a_killed_session_is_removed_by_the_next(memory: ObjectSto
         assert list(tmp_path.glob("sessions/*")) == [folder]
 
 
-def test_the_cache_is_where_xdg_says(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
+def test_the_cache_is_where_xdg_says(monkeypatch, tmp_path):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     assert default_cache_dir() == tmp_path / "imgpipeline" / "lake"
     monkeypatch.setenv("XDG_CACHE_HOME", "relative/is/ignored")
     assert default_cache_dir() == Path.home() / ".cache" / "imgpipeline" / "lake"
 
 
-def test_a_cache_that_cannot_be_made_is_named_with_what_to_change(memory: ObjectStore, tmp_path: Path):
+def test_a_cache_that_cannot_be_made_is_named_with_what_to_change(memory, tmp_path):
     (tmp_path / "file").write_text("in the way")
     with pytest.raises(PermanentError, match="XDG_CACHE_HOME") as error:
         LakeCache(memory, tmp_path / "file")

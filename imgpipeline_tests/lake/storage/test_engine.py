@@ -29,7 +29,7 @@ def temporary(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @pytest.mark.medium
-def test_the_next_engine_removes_folders_of_killed_processes_and_none_in_use(temporary: Path):
+def test_the_next_engine_removes_folders_of_killed_processes_and_none_in_use(temporary):
     others = [temporary / "imgpipeline-other", temporary / "results"]
     for other in others:
         other.mkdir()
@@ -54,7 +54,7 @@ def test_the_next_engine_removes_folders_of_killed_processes_and_none_in_use(tem
             holder.wait(30)
 
 
-def test_links_are_not_followed(tmp_path: Path):
+def test_links_are_not_followed(tmp_path):
     parent, elsewhere = tmp_path / "parent", tmp_path / "elsewhere"
     for folder in (parent, elsewhere):
         folder.mkdir()

@@ -45,7 +45,7 @@ all_ends = st.dictionaries(st.sampled_from([ChainId("t", "i", n) for n in range(
 
 
 @given(manifests)
-def test_it_round_trips_through_json(manifest: Manifest):
+def test_it_round_trips_through_json(manifest):
     with open_engine(memory=None) as engine:
         data = write_rows(engine, "t", "SELECT 1", manifest.to_json(), object_bytes=10**9)
     assert parse_footer(data, "t") == manifest
@@ -59,7 +59,7 @@ def put_manifest(store: ObjectStore, manifest: Manifest) -> int:
 
 
 @pytest.mark.parametrize("count", [0, 1, 5000])
-def test_it_is_read_from_the_store_with_version_and_size_however_many_chains_it_names(memory: ObjectStore, count: int):
+def test_it_is_read_from_the_store_with_version_and_size_however_many_chains_it_names(memory, count):
     ends = {ChainId("frames", f"it's {'x' * 40}".replace("'", "-").replace(" ", "_"), n): n for n in range(count)}
     manifest = Manifest(table="frames", day=DAY, made_by="code", ends=ends, rows=1, built_at=NOON)
     size_bytes = put_manifest(memory, manifest)
@@ -73,7 +73,7 @@ def test_it_is_read_from_the_store_with_version_and_size_however_many_chains_it_
     assert (stored.e_tag, stored.size_bytes) == (info.e_tag, size_bytes)
 
 
-def test_a_foreign_parquet_file_is_reported_with_what_to_do(memory: ObjectStore):
+def test_a_foreign_parquet_file_is_reported_with_what_to_do(memory):
     with open_engine(memory=None) as engine:
         path = engine.folder / "other.parquet"
         engine.run(f"COPY (SELECT 1) TO '{path}'")
@@ -86,7 +86,7 @@ def test_a_foreign_parquet_file_is_reported_with_what_to_do(memory: ObjectStore)
 
 
 @given(all_ends, all_ends)
-def test_joined_ends_are_maxima_and_covered_ends_minima(one: dict[ChainId, int], other: dict[ChainId, int]):
+def test_joined_ends_are_maxima_and_covered_ends_minima(one, other):
     joined = join_ends(one, other)
     made = [Manifest(table="frames", day=DAY, made_by="", ends=ends, built_at=NOON) for ends in (one, other)]
     covered = covered_ends(*made)
@@ -128,17 +128,17 @@ def hash_of(kind: str, *values: str) -> str:
 
 
 @pytest.mark.parametrize("kind", STORED, ids=[kind.partition("(model")[0] for kind in STORED])
-def test_the_hash_of_stored_rows_does_not_change(kind: str) -> None:
+def test_the_hash_of_stored_rows_does_not_change(kind):
     value, expected = STORED[kind]
     assert hash_of(kind, value, "NULL") == expected
 
 
-def test_every_type_of_a_stored_column_is_among_them() -> None:
+def test_every_type_of_a_stored_column_is_among_them():
     tables = (*DAY_TABLES, *(summary.table for summary in SUMMARIES.values()))
     assert {column.duckdb_type for table in tables for column in table.columns} == STORED.keys()
 
 
-def test_the_hash_depends_on_rows_and_not_on_their_order() -> None:
+def test_the_hash_depends_on_rows_and_not_on_their_order():
     hashes = [hash_of("INTEGER", *values) for values in (("1", "2"), ("2", "1"), ("1", "3"), ("1", "2", "2"))]
     assert hashes[0] == hashes[1]
     assert len(set(hashes)) == 3

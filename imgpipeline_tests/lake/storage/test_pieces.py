@@ -26,13 +26,10 @@ from imgpipeline.objectstore import ObjectStore, open_store
 from imgpipeline.settings import Settings
 from imgpipeline_tests.daily.builds import build_summary
 from imgpipeline_tests.lake.audits import is_current
-from imgpipeline_tests.lake.conftest import OpenLake
 from imgpipeline_tests.lake.oracle import check
 from imgpipeline_tests.lake.samples import day_outcomes
 from imgpipeline_tests.ledger.samples import DAY, NOON, append, write_chain
 from imgpipeline_tests.objectstore.stores import s3_settings
-from imgpipeline_tests.servers.s3_server import S3Bucket, S3Server
-from imgpipeline_tests.servers.toxiproxy import ToxiproxyServer
 from imgpipeline_tests.servers.waiting import wait_until
 
 TABLES = tuple(table.name for table in DAY_TABLES)
@@ -72,7 +69,7 @@ def named(store: ObjectStore, key: str = FRAMES) -> set[str]:
 
 
 @pytest.mark.medium
-def test_every_reader_sees_the_whole_table(store: ObjectStore, lake: OpenLake) -> None:
+def test_every_reader_sees_the_whole_table(store, lake):
     write_chain(store, day_outcomes(0, 60))
     build_all(store)
     assert all(named(store, day_table_key(name, DAY)) for name in ("frames", "detections"))
@@ -82,7 +79,7 @@ def test_every_reader_sees_the_whole_table(store: ObjectStore, lake: OpenLake) -
 
 
 @pytest.mark.medium
-def test_a_table_in_pieces_has_the_rows_of_the_same_table_in_one_object(store: ObjectStore) -> None:
+def test_a_table_in_pieces_has_the_rows_of_the_same_table_in_one_object(store):
     write_chain(store, day_outcomes(0, 60))
     build_all(store)
     in_pieces = {key: stored(store, key).manifest.content for key in KEYS}
@@ -93,9 +90,7 @@ def test_a_table_in_pieces_has_the_rows_of_the_same_table_in_one_object(store: O
 
 
 @pytest.mark.medium
-def test_segments_are_added_to_a_table_in_pieces_and_the_old_pieces_are_removed(
-    store: ObjectStore, lake: OpenLake
-) -> None:
+def test_segments_are_added_to_a_table_in_pieces_and_the_old_pieces_are_removed(store, lake):
     made = write_chain(store, day_outcomes(0, 60))
     build_all(store)
     before = named(store)
@@ -111,7 +106,7 @@ def test_segments_are_added_to_a_table_in_pieces_and_the_old_pieces_are_removed(
         check(session, store)
 
 
-def test_the_size_of_a_table_includes_its_pieces(store: ObjectStore, tmp_path: Path) -> None:
+def test_the_size_of_a_table_includes_its_pieces(store, tmp_path):
     write_chain(store, day_outcomes(0, 60))
     built = rebuild_day(store, DAY, limits=SMALL, now=NOON)
     for name in TABLES:
@@ -122,9 +117,7 @@ def test_the_size_of_a_table_includes_its_pieces(store: ObjectStore, tmp_path: P
 
 @pytest.mark.medium
 @pytest.mark.parametrize("step", ["first piece", "last piece", "object"])
-def test_a_build_that_is_killed_between_its_puts_changes_nothing(
-    store: ObjectStore, lake: OpenLake, monkeypatch: pytest.MonkeyPatch, step: str
-) -> None:
+def test_a_build_that_is_killed_between_its_puts_changes_nothing(store, lake, monkeypatch, step):
     made = write_chain(store, day_outcomes(0, 60))
     rebuild_day(store, DAY, limits=SMALL, now=NOON)
     before = stored(store)
@@ -157,9 +150,7 @@ def _die(patched: pytest.MonkeyPatch, step: str) -> None:
 
 
 @pytest.mark.medium
-def test_one_of_two_builds_wins_and_the_pieces_of_the_other_are_removed(
-    store: ObjectStore, lake: OpenLake, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_one_of_two_builds_wins_and_the_pieces_of_the_other_are_removed(store, lake, monkeypatch):
     """The slower one has put all its pieces when the faster one puts its object."""
     made = write_chain(store, day_outcomes(0, 60))
     rebuild_day(store, DAY, limits=SMALL, now=NOON)
@@ -183,9 +174,7 @@ def test_one_of_two_builds_wins_and_the_pieces_of_the_other_are_removed(
 
 
 @pytest.mark.medium
-def test_a_reader_that_is_overtaken_by_a_build_reads_the_newer_version(
-    store: ObjectStore, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
+def test_a_reader_that_is_overtaken_by_a_build_reads_the_newer_version(store, monkeypatch, tmp_path):
     made = write_chain(store, day_outcomes(0, 60))
     rebuild_day(store, DAY, limits=SMALL, now=NOON)
     append(made, day_outcomes(60, 90))
@@ -212,9 +201,7 @@ def _overtake_once(monkeypatch: pytest.MonkeyPatch, act: Callable[[], object]) -
     return turns
 
 
-def test_a_program_that_reads_only_the_object_gets_an_error_and_not_some_rows(
-    store: ObjectStore, tmp_path: Path
-) -> None:
+def test_a_program_that_reads_only_the_object_gets_an_error_and_not_some_rows(store, tmp_path):
     write_chain(store, day_outcomes(0, 60))
     rebuild_day(store, DAY, limits=SMALL, now=NOON)
     path = tmp_path / "frames.parquet"
@@ -223,7 +210,7 @@ def test_a_program_that_reads_only_the_object_gets_an_error_and_not_some_rows(
         connection.execute(f"SELECT * FROM read_parquet('{path}')").fetchall()  # noqa: S608 - own path
 
 
-def test_a_missing_piece_is_named_with_what_to_do(store: ObjectStore, tmp_path: Path) -> None:
+def test_a_missing_piece_is_named_with_what_to_do(store, tmp_path):
     write_chain(store, day_outcomes(0, 60))
     rebuild_day(store, DAY, limits=SMALL, now=NOON)
     store.delete(next(iter(store.list_objects(piece_prefix(FRAMES)))).key)
@@ -232,7 +219,7 @@ def test_a_missing_piece_is_named_with_what_to_do(store: ObjectStore, tmp_path: 
     assert raised.value.next_step == f"move {FRAMES} aside; it is then built again"
 
 
-def test_a_cut_piece_is_named(store: ObjectStore, tmp_path: Path) -> None:
+def test_a_cut_piece_is_named(store, tmp_path):
     write_chain(store, day_outcomes(0, 60))
     rebuild_day(store, DAY, limits=SMALL, now=NOON)
     first = next(iter(store.list_objects(piece_prefix(FRAMES)))).key
@@ -242,7 +229,7 @@ def test_a_cut_piece_is_named(store: ObjectStore, tmp_path: Path) -> None:
 
 
 @pytest.mark.medium
-def test_builds_and_readers_race(store: ObjectStore, lake: OpenLake) -> None:
+def test_builds_and_readers_race(store, lake):
     made, over = write_chain(store, day_outcomes(0, 60)), threading.Event()
     rebuild_day(store, DAY, limits=SMALL, now=NOON)
 
@@ -270,7 +257,7 @@ def test_builds_and_readers_race(store: ObjectStore, lake: OpenLake) -> None:
         check(session, store)
 
 
-def test_the_object_contains_the_footer_whatever_the_limit(tmp_path: Path) -> None:
+def test_the_object_contains_the_footer_whatever_the_limit(tmp_path):
     with open_engine(tmp_path, memory=None) as engine:
         for rows in (10, 1_000, 100_000):
             data = write_rows(engine, "numbers", f"SELECT random() AS x FROM range({rows})", "{}", object_bytes=1_000)  # noqa: S608 - a number
@@ -280,7 +267,7 @@ def test_the_object_contains_the_footer_whatever_the_limit(tmp_path: Path) -> No
             assert len(end) <= 2 * len(data) // 16 + 3_000 or named is None
 
 
-def test_a_file_within_the_limit_stays_one_object(tmp_path: Path) -> None:
+def test_a_file_within_the_limit_stays_one_object(tmp_path):
     (tmp_path / "small").write_bytes(b"PAR1" + bytes(996))
     assert plan_pieces(tmp_path / "small", 1_000) is None
 
@@ -302,9 +289,7 @@ def _store_and_fetch(store: ObjectStore, rows: int, tmp_path: Path, limits: Buil
     return found.pieces.count if found.pieces else 0
 
 
-def test_a_large_table_is_stored_over_a_slow_connection(
-    s3: S3Server, bucket: S3Bucket, toxiproxy: ToxiproxyServer, tmp_path: Path
-) -> None:
+def test_a_large_table_is_stored_over_a_slow_connection(s3, bucket, toxiproxy, tmp_path):
     """8 MB at 4 MB/s with a time-out of 1 s, in pieces of 1 MB."""
     proxy = toxiproxy.create_proxy(s3.port)
     store = open_store(
@@ -316,9 +301,7 @@ def test_a_large_table_is_stored_over_a_slow_connection(
 
 
 @pytest.mark.slow
-def test_a_table_of_more_than_500_mb_is_stored_over_a_slow_connection(
-    s3: S3Server, bucket: S3Bucket, toxiproxy: ToxiproxyServer, tmp_path: Path
-) -> None:
+def test_a_table_of_more_than_500_mb_is_stored_over_a_slow_connection(s3, bucket, toxiproxy, tmp_path):
     """600 MB at 40 MB/s, with the limits that users have."""
     proxy = toxiproxy.create_proxy(s3.port)
     store = open_store(s3_settings(bucket, s3_endpoint=f"http://{proxy.address}"))

@@ -25,7 +25,7 @@ def numbers(store: ObjectStore, *, fewest: int = 1) -> list[int]:
     return [found.bundle.number for found in find_ranges(store, CHAIN, fewest=fewest)]
 
 
-def test_a_range_is_bundled_when_a_segment_starts_after_it(store: ObjectStore):
+def test_a_range_is_bundled_when_a_segment_starts_after_it(store):
     made = write_chain(store, sparse(0, 9_999, DAYS[0]))
     assert numbers(store) == []
     write_chain(store, sparse(9_999, 5_000, DAYS[0]))
@@ -38,7 +38,7 @@ def test_a_range_is_bundled_when_a_segment_starts_after_it(store: ObjectStore):
     assert made.end.offset == 15_001
 
 
-def test_the_newest_ranges_come_first_over_several_folders(store: ObjectStore):
+def test_the_newest_ranges_come_first_over_several_folders(store):
     write_chain(store, *(sparse(start, 5_000, DAYS[0]) for start in range(0, 230_000, 5_000)))
     assert numbers(store) == [*range(21, -1, -1)]
     bundle_all(store)
@@ -47,7 +47,7 @@ def test_the_newest_ranges_come_first_over_several_folders(store: ObjectStore):
     assert numbers(store) == [13, 4]
 
 
-def test_ranges_in_which_no_segment_starts_have_no_bundle(store: ObjectStore):
+def test_ranges_in_which_no_segment_starts_have_no_bundle(store):
     write_chain(store, frames(0, 2), [gap(2, 525_000)], frames(525_000, 525_003), sparse(525_003, 40_000, DAYS[1]))
     write_chain(store, frames(565_003, 565_005))
     assert numbers(store) == [52, 0]
@@ -56,13 +56,13 @@ def test_ranges_in_which_no_segment_starts_have_no_bundle(store: ObjectStore):
     assert read_days(store, {CHAIN: 565_005}) == expected
 
 
-def test_a_range_of_few_segments_needs_no_bundle(store: ObjectStore):
+def test_a_range_of_few_segments_needs_no_bundle(store):
     write_chain(store, *(sparse(start, 1_000, DAYS[0]) for start in range(0, 21_000, 1_000)))
     assert numbers(store, fewest=11) == []
     assert numbers(store, fewest=10) == [1, 0]
 
 
-def test_a_range_that_is_too_large_has_no_bundle(store: ObjectStore, monkeypatch: pytest.MonkeyPatch):
+def test_a_range_that_is_too_large_has_no_bundle(store, monkeypatch):
     write_chain(store, *(sparse(start, 1_000, DAYS[0]) for start in range(0, 21_000, 1_000)))
     monkeypatch.setattr("imgpipeline.ledger.bundles.making.MOST_BYTES", 1_000)
     assert numbers(store) == []
@@ -70,7 +70,7 @@ def test_a_range_that_is_too_large_has_no_bundle(store: ObjectStore, monkeypatch
 
 @pytest.mark.parametrize("start", [10_000, 15_000, 19_000], ids=["first", "middle", "last"])
 @pytest.mark.parametrize("bad", [b"", None], ids=["damaged", "removed"])
-def test_a_range_with_a_hole_or_damage_has_no_bundle(store: ObjectStore, start: int, bad: bytes | None):
+def test_a_range_with_a_hole_or_damage_has_no_bundle(store, start, bad):
     write_chain(store, *(sparse(at, 1_000, DAYS[0]) for at in range(0, 31_000, 1_000)))
     key = segment_key(CHAIN, start)
     if bad is None:
@@ -83,19 +83,19 @@ def test_a_range_with_a_hole_or_damage_has_no_bundle(store: ObjectStore, start: 
     assert bundle_keys(store) == [key_of(number) for number in sorted(made) if made[number]]
 
 
-def test_a_range_whose_first_offsets_no_segment_covers_has_no_bundle(store: ObjectStore):
+def test_a_range_whose_first_offsets_no_segment_covers_has_no_bundle(store):
     write_chain(store, *(sparse(at, 1_500, DAYS[0]) for at in range(0, 31_500, 1_500)))
     store.delete(segment_key(CHAIN, 9_000))
     assert [made.problem is None for made in bundle_all(store)] == [True, False, False]
 
 
-def test_a_closed_chain_is_bundled_up_to_its_closing(store: ObjectStore):
+def test_a_closed_chain_is_bundled_up_to_its_closing(store):
     write_chain(store, sparse(0, 10_000, DAYS[0]))
     assert close_chain(store, find_end(store, CHAIN), run_id="run", created_at=NOON)
     assert numbers(store) == [0]
 
 
-def test_a_repaired_range_is_bundled_again_and_the_old_bundle_is_removed(store: ObjectStore):
+def test_a_repaired_range_is_bundled_again_and_the_old_bundle_is_removed(store):
     write_chain(store, *(sparse(at, 1_000, DAYS[0]) for at in range(0, 31_000, 1_000)))
     bundle_all(store)
     store.put(segment_key(CHAIN, 3_000), b"")
@@ -121,7 +121,7 @@ def gap_for(piece: Piece) -> Iterator[Made]:
     yield gap(piece.start, piece.end), None
 
 
-def test_bytes_from_before_a_repair_are_never_read_as_a_bundle_after_it(store: ObjectStore):
+def test_bytes_from_before_a_repair_are_never_read_as_a_bundle_after_it(store):
     """A segment is replaced while the bundler sleeps between reading the segments and putting the bundle."""
     write_chain(store, *(sparse(at, 1_000, DAYS[0]) for at in range(0, 11_000, 1_000)))
     [found] = find_ranges(store, CHAIN, fewest=1)
@@ -139,7 +139,7 @@ def test_bytes_from_before_a_repair_are_never_read_as_a_bundle_after_it(store: O
     assert key_of(0) not in bundle_keys(store)
 
 
-def test_a_repair_affects_only_the_bundles_of_the_ranges_that_it_overlaps(store: ObjectStore):
+def test_a_repair_affects_only_the_bundles_of_the_ranges_that_it_overlaps(store):
     write_chain(store, *(sparse(at, 1_000, DAYS[0]) for at in range(0, 51_000, 1_000)))
     bundle_all(store)
     before = bundle_keys(store)
@@ -154,7 +154,7 @@ def test_a_repair_affects_only_the_bundles_of_the_ranges_that_it_overlaps(store:
     assert numbers(store) == [2], "each repair of a range has a revision of its own"
 
 
-def test_a_pass_makes_each_bundle_once_and_names_a_range_with_damage(store: ObjectStore):
+def test_a_pass_makes_each_bundle_once_and_names_a_range_with_damage(store):
     write_chain(store, *(sparse(start, 250, DAYS[0]) for start in range(0, 20_250, 250)))
     store.put(segment_key(CHAIN, 500), b"")
     made = bundle_ledger(store)

@@ -40,7 +40,7 @@ def ends_of(store: ObjectStore) -> dict[ChainId, int]:
 
 @pytest.mark.slow
 @given(layouts, layouts, st.data())
-def test_reading_with_bundles_gives_the_same_segments_as_without(one, other, data: st.DataObject):
+def test_reading_with_bundles_gives_the_same_segments_as_without(one, other, data):
     store = open_memory_store()
     write_chain(store, *lay(one))
     write_chain(store, *lay(other), chain=OTHER)
@@ -84,7 +84,7 @@ def folders(keys: list[str]) -> Counter[str]:
 
 
 @pytest.mark.medium
-def test_no_segment_of_a_bundled_range_is_listed_or_fetched(store: ObjectStore):
+def test_no_segment_of_a_bundled_range_is_listed_or_fetched(store):
     three_ranges(store)
     expected = read_days(store, {CHAIN: 30_002})
     bundle_all(store)
@@ -100,7 +100,7 @@ def test_no_segment_of_a_bundled_range_is_listed_or_fetched(store: ObjectStore):
     }
 
 
-def test_a_small_store_costs_no_extra_requests(store: ObjectStore):
+def test_a_small_store_costs_no_extra_requests(store):
     write_chain(store, frames(0, 3), frames(3, 9))
     counting = NotingStore(store)
     read_days(counting, {CHAIN: 9})
@@ -108,7 +108,7 @@ def test_a_small_store_costs_no_extra_requests(store: ObjectStore):
 
 
 @pytest.mark.medium
-def test_a_damaged_bundle_is_removed_by_its_reader_and_rebuilt_with_the_same_bytes(store: ObjectStore):
+def test_a_damaged_bundle_is_removed_by_its_reader_and_rebuilt_with_the_same_bytes(store):
     three_ranges(store)
     bundle_all(store)
     keys, whole = bundle_keys(store), [store.get(key) for key in bundle_keys(store)]
@@ -121,9 +121,7 @@ def test_a_damaged_bundle_is_removed_by_its_reader_and_rebuilt_with_the_same_byt
 
 
 @pytest.mark.medium
-def test_a_bundle_of_a_newer_version_is_left_alone_and_the_segments_are_read(
-    store: ObjectStore, monkeypatch: pytest.MonkeyPatch
-):
+def test_a_bundle_of_a_newer_version_is_left_alone_and_the_segments_are_read(store, monkeypatch):
     three_ranges(store)
     expected = read_days(store, {CHAIN: 30_002})
     with monkeypatch.context() as patched:
@@ -136,7 +134,7 @@ def test_a_bundle_of_a_newer_version_is_left_alone_and_the_segments_are_read(
 
 
 @pytest.mark.medium
-def test_a_damaged_segment_under_a_bundle_stops_no_reader_until_the_bundle_is_gone(store: ObjectStore):
+def test_a_damaged_segment_under_a_bundle_stops_no_reader_until_the_bundle_is_gone(store):
     three_ranges(store)
     expected = read_days(store, {CHAIN: 30_002})
     bundle_all(store)
@@ -149,7 +147,7 @@ def test_a_damaged_segment_under_a_bundle_stops_no_reader_until_the_bundle_is_go
 
 
 @pytest.mark.parametrize("gone", [0, 1, 2], ids=["first", "middle", "last"])
-def test_segments_that_reach_over_the_border_of_a_missing_bundle_are_read_once(memory: ObjectStore, gone: int):
+def test_segments_that_reach_over_the_border_of_a_missing_bundle_are_read_once(memory, gone):
     write_chain(memory, *(sparse(start, 700, *DAYS) for start in range(0, 35_000, 700)))
     expected = read_days(memory, {CHAIN: 35_000})
     bundle_all(memory)
@@ -158,7 +156,7 @@ def test_segments_that_reach_over_the_border_of_a_missing_bundle_are_read_once(m
 
 
 @pytest.mark.medium
-def test_nothing_after_a_fixed_end_inside_a_range_is_read(store: ObjectStore):
+def test_nothing_after_a_fixed_end_inside_a_range_is_read(store):
     three_ranges(store)
     expected = read_days(store, {CHAIN: 15_100})
     bundle_all(store)
@@ -166,7 +164,7 @@ def test_nothing_after_a_fixed_end_inside_a_range_is_read(store: ObjectStore):
     assert expected[-1][2] == 15_000
 
 
-def test_a_bundle_that_reaches_beyond_the_end_is_not_read(store: ObjectStore):
+def test_a_bundle_that_reaches_beyond_the_end_is_not_read(store):
     """The last segments were removed, so the chain ends earlier, as it would without the bundle."""
     three_ranges(store)
     bundle_all(store)

@@ -93,13 +93,13 @@ def test_a_flipped_byte_anywhere_is_noticed():
     [BundleId(CHAIN, 1, "0" * 16), BundleId(CHAIN, 0, "1" * 16)],
     ids=["another range", "another revision"],
 )
-def test_a_bundle_with_another_key_is_damaged(other: BundleId):
+def test_a_bundle_with_another_key_is_damaged(other):
     data = small_bundle()
     with pytest.raises(DamagedBundleError, match="its footer identifies it as"):
         decode_footer(other, data[-footer_size(other, data) :])
 
 
-def test_an_unknown_version_is_not_damage(monkeypatch: pytest.MonkeyPatch):
+def test_an_unknown_version_is_not_damage(monkeypatch):
     with monkeypatch.context() as patched:
         patched.setattr("imgpipeline.ledger.bundles.stored.FORMAT_VERSION", 99)
         data = small_bundle()
@@ -135,13 +135,13 @@ def walk(store: ObjectStore, *, full: bool, since: int = 0) -> ChainAudit:
 
 
 @pytest.mark.parametrize("since", [0, 12_000, 30_000], ids=["all", "from the middle", "behind the bundles"])
-def test_both_audits_find_the_same(ledger: ObjectStore, since: int):
+def test_both_audits_find_the_same(ledger, since):
     assert walk(ledger, full=False, since=since) == walk(ledger, full=True, since=since)
     assert walk(ledger, full=True).ok
 
 
 @pytest.mark.parametrize("bad", [b"", None], ids=["damaged", "removed"])
-def test_only_the_full_audit_finds_damage_of_bundled_segments(ledger: ObjectStore, bad: bytes | None):
+def test_only_the_full_audit_finds_damage_of_bundled_segments(ledger, bad):
     key = segment_key(CHAIN, 12_000)
     if bad is None:
         ledger.delete(key)
@@ -152,14 +152,14 @@ def test_only_the_full_audit_finds_damage_of_bundled_segments(ledger: ObjectStor
     assert (found.missing, len(found.problems)) == (400, 1 if bad is None else 2)
 
 
-def test_where_bundle_and_segment_are_damaged_both_audits_name_the_segment(ledger: ObjectStore):
+def test_where_bundle_and_segment_are_damaged_both_audits_name_the_segment(ledger):
     ledger.put(segment_key(CHAIN, 12_000), b"")
     ledger.put(bundle_keys(ledger)[1], b"")
     assert walk(ledger, full=False) == walk(ledger, full=True)
     assert segment_key(CHAIN, 12_000) in walk(ledger, full=False).problems[0]
 
 
-def test_a_bundle_that_differs_from_its_segments_is_named_with_what_to_do(ledger: ObjectStore):
+def test_a_bundle_that_differs_from_its_segments_is_named_with_what_to_do(ledger):
     """The end of the chain was removed and written again by another writer."""
     for start in range(19_600, 30_400, 400):
         ledger.delete(segment_key(CHAIN, min(30000, start)))

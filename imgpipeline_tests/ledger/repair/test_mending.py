@@ -160,15 +160,13 @@ class MendingMachine(RuleBasedStateMachine):
         assert position <= self.log_end
 
 
-class TestMending(MendingMachine.TestCase):  # type: ignore[name-defined]  # made by hypothesis
+class TestMending(MendingMachine.TestCase):
     settings = settings(max_examples=examples(150), stateful_step_count=30)
     pytestmark = pytest.mark.fault(40)
 
 
 @pytest.mark.fault(40)
-def test_while_a_tail_is_repaired_no_run_finds_an_end_before_the_one_that_a_paused_writer_knows(
-    monkeypatch: pytest.MonkeyPatch,
-):
+def test_while_a_tail_is_repaired_no_run_finds_an_end_before_the_one_that_a_paused_writer_knows(monkeypatch):
     """Without the lid a run would find 1, write [1, 4), and the sleeper, which has seen 3, [3, 5) over it."""
     machine = MendingMachine()
     machine.log_end = 6

@@ -4,14 +4,13 @@ from threading import Thread
 
 from imgpipeline.contracts.keys import ChainId
 from imgpipeline.ledger.repair.repair_list import close_repair, list_repairs, open_repair, still_open
-from imgpipeline.objectstore import ObjectStore
 from imgpipeline_tests.ledger.bundles.samples import DAYS
 from imgpipeline_tests.ledger.samples import CHAIN
 
 LOGS = [CHAIN, ChainId("frames", "dGVzdA_topic-id", 1), ChainId("import.yard", "detections", 0)]
 
 
-def test_two_repairs_at_a_time_get_numbers_without_gaps(store: ObjectStore) -> None:
+def test_two_repairs_at_a_time_get_numbers_without_gaps(store):
     def announce(chain: ChainId) -> None:
         for number in range(10):
             close_repair(store, open_repair(store, chain, number, number + 1, [DAYS[0]]))

@@ -7,7 +7,6 @@ import threading
 import uuid
 from datetime import UTC, datetime, timedelta
 from hashlib import sha256
-from pathlib import Path
 
 import pytest
 
@@ -85,9 +84,7 @@ class GatedStore:
 
 
 @pytest.mark.parametrize("protocol", ["5", "3.1.1"])
-def test_an_image_that_mosquitto_pub_sends_to_images_raw_is_a_frame(
-    lane: LaneUnderTest, mosquitto: Mosquitto, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, protocol: str
-):
+def test_an_image_that_mosquitto_pub_sends_to_images_raw_is_a_frame(lane, mosquitto, tmp_path, monkeypatch, protocol):
     monkeypatch.setenv("MQTT_HOST", mosquitto.host)
     monkeypatch.setenv("MQTT_PORT", str(mosquitto.port))
     read = Settings(_env_file=None)
@@ -104,9 +101,7 @@ def test_an_image_that_mosquitto_pub_sends_to_images_raw_is_a_frame(
     assert lane.store.get(frame.source_image_path) == jpeg()
 
 
-def test_each_topic_that_a_wildcard_matches_is_a_source_with_its_own_accounts(
-    lane: LaneUnderTest, mosquitto: Mosquitto
-):
+def test_each_topic_that_a_wildcard_matches_is_a_source_with_its_own_accounts(lane, mosquitto):
     settings = at(mosquitto, lane)
     with running(settings, store=open_memory_store()) as ingest:
         until_subscribed(mosquitto, settings)
@@ -120,9 +115,7 @@ def test_each_topic_that_a_wildcard_matches_is_a_source_with_its_own_accounts(
     assert len(set(of_gate)) == 20
 
 
-def test_messages_that_arrive_while_no_client_is_connected_become_frames_later(
-    lane: LaneUnderTest, mosquitto: Mosquitto
-):
+def test_messages_that_arrive_while_no_client_is_connected_become_frames_later(lane, mosquitto):
     settings = at(mosquitto, lane)
     with running(settings, store=open_memory_store()):
         until_subscribed(mosquitto, settings)
@@ -131,9 +124,7 @@ def test_messages_that_arrive_while_no_client_is_connected_become_frames_later(
         wait_until(lambda: ingest.announced == 5, limit_s=60, what="the frames")
 
 
-def test_a_payload_that_is_not_an_image_becomes_a_dead_letter_and_is_acknowledged(
-    lane: LaneUnderTest, mosquitto: Mosquitto
-):
+def test_a_payload_that_is_not_an_image_becomes_a_dead_letter_and_is_acknowledged(lane, mosquitto):
     settings = at(mosquitto, lane)
     with running(settings, options=PublishOptions(preparation=Preparation(resize=(6, 4)))) as ingest:
         until_subscribed(mosquitto, settings)
@@ -151,7 +142,7 @@ def test_a_payload_that_is_not_an_image_becomes_a_dead_letter_and_is_acknowledge
         assert again.received == 1
 
 
-def test_a_retained_message_is_not_a_new_frame(lane: LaneUnderTest, mosquitto: Mosquitto):
+def test_a_retained_message_is_not_a_new_frame(lane, mosquitto):
     topic = f"images/{uuid.uuid4().hex}/raw"
     send(mosquitto, [(topic, jpeg())], retain=True)
     for protocol in ("5", "3.1.1"):
@@ -164,9 +155,7 @@ def test_a_retained_message_is_not_a_new_frame(lane: LaneUnderTest, mosquitto: M
     send(mosquitto, [(topic, b"")], retain=True)
 
 
-def test_while_the_store_is_away_nothing_is_acknowledged_and_at_most_a_window_is_received(
-    lane: LaneUnderTest, mosquitto: Mosquitto
-):
+def test_while_the_store_is_away_nothing_is_acknowledged_and_at_most_a_window_is_received(lane, mosquitto):
     settings, store = at(mosquitto, lane, mqtt_max_in_flight=10), GatedStore(open_memory_store())
     with running(settings, store=store) as ingest:
         until_subscribed(mosquitto, settings)
@@ -177,7 +166,7 @@ def test_while_the_store_is_away_nothing_is_acknowledged_and_at_most_a_window_is
         assert ingest.received == 50
 
 
-def test_messages_of_qos_0_beyond_the_queue_are_dropped_and_counted(lane: LaneUnderTest, mosquitto: Mosquitto):
+def test_messages_of_qos_0_beyond_the_queue_are_dropped_and_counted(lane, mosquitto):
     settings, store = at(mosquitto, lane, mqtt_max_in_flight=5), GatedStore(open_memory_store())
     options = PublishOptions(queue_frames=5, writers=2)
     with running(settings, store=store, options=options) as ingest:
@@ -197,7 +186,7 @@ def test_messages_of_qos_0_beyond_the_queue_are_dropped_and_counted(lane: LaneUn
 
 
 @pytest.mark.slow
-def test_the_next_ingest_gets_what_a_stopped_one_did_not_announce(lane: LaneUnderTest, mosquitto: Mosquitto):
+def test_the_next_ingest_gets_what_a_stopped_one_did_not_announce(lane, mosquitto):
     settings, store = at(mosquitto, lane), GatedStore(open_memory_store())
     with running(settings, store=store, options=PublishOptions(drain_s=0.5)) as ingest:
         until_subscribed(mosquitto, settings)
@@ -218,7 +207,7 @@ def until_announced(settings: Settings, count: int) -> None:
 @pytest.mark.slow
 @pytest.mark.fault(55)
 @pytest.mark.timeout(180, func_only=True)
-def test_fault_55_a_killed_broker_loses_and_duplicates_no_received_frame(lane: LaneUnderTest, tmp_path: Path):
+def test_fault_55_a_killed_broker_loses_and_duplicates_no_received_frame(lane, tmp_path):
     with Mosquitto(tmp_path / "mosquitto") as broker:
         settings, store = at(broker, lane, mqtt_max_in_flight=10), GatedStore(lane.store)
         with running(settings, store=store) as ingest:
@@ -244,9 +233,7 @@ def test_fault_55_a_killed_broker_loses_and_duplicates_no_received_frame(lane: L
 @pytest.mark.slow
 @pytest.mark.fault(55)
 @pytest.mark.timeout(120, func_only=True)
-def test_fault_55_a_broker_that_forgets_its_sessions_gets_no_acknowledgement_of_another_message(
-    lane: LaneUnderTest, tmp_path: Path
-):
+def test_fault_55_a_broker_that_forgets_its_sessions_gets_no_acknowledgement_of_another_message(lane, tmp_path):
     with Mosquitto(tmp_path / "mosquitto", persistent=False) as broker:
         settings, store = at(broker, lane), GatedStore(open_memory_store())
         with running(settings, store=store) as ingest:
@@ -267,7 +254,7 @@ def test_fault_55_a_broker_that_forgets_its_sessions_gets_no_acknowledgement_of_
 
 
 @pytest.mark.parametrize("template", ["images/{source}/{day}/{name}", "images/{name}"])
-def test_a_frame_redelivered_after_midnight_is_the_frame_of_the_previous_day(template: str):
+def test_a_frame_redelivered_after_midnight_is_the_frame_of_the_previous_day(template):
     store, keys, now = open_memory_store(), ImageKeyTemplate(template), datetime.now(UTC)
     first = Subscription().frame_of("gate", jpeg(), now)
     assert first_received(store, keys, "gate", first) == now
@@ -276,7 +263,7 @@ def test_a_frame_redelivered_after_midnight_is_the_frame_of_the_previous_day(tem
     assert first_received(store, keys, "gate", again).date() == now.date()
 
 
-def test_wrong_user_password_or_certificate_is_refused(lane: LaneUnderTest, tmp_path: Path):
+def test_wrong_user_password_or_certificate_is_refused(lane, tmp_path):
     with Mosquitto(tmp_path / "mosquitto", users={"alice": "right"}, tls=True) as broker:
         assert broker.certificates
         (tmp_path / "password").write_text("right\n")
@@ -304,7 +291,7 @@ def test_wrong_user_password_or_certificate_is_refused(lane: LaneUnderTest, tmp_
 
 @pytest.mark.slow
 @pytest.mark.fault(52)
-def test_fault_52_two_processes_with_one_name_lose_and_duplicate_no_frame(lane: LaneUnderTest, mosquitto: Mosquitto):
+def test_fault_52_two_processes_with_one_name_lose_and_duplicate_no_frame(lane, mosquitto):
     settings, store = at(mosquitto, lane), lane.store
     first = start_ingest(settings, Subscription(("images/+/raw",)), store=store)
     until_subscribed(mosquitto, settings)
@@ -323,7 +310,7 @@ def test_fault_52_two_processes_with_one_name_lose_and_duplicate_no_frame(lane: 
 @pytest.mark.fault(51)
 @pytest.mark.parametrize("step", ["frame captured:3", "frame stored:3", "frames announced:2"])
 def test_fault_51_a_killed_ingest_of_mqtt_loses_nothing_and_announces_only_what_is_stored(
-    lane: LaneUnderTest, mosquitto: Mosquitto, tmp_path: Path, step: str
+    lane, mosquitto, tmp_path, step
 ):
     changes = {"mqtt_host": mosquitto.host, "mqtt_port": mosquitto.port, "mqtt_client_id": uuid.uuid4().hex}
     ingesting = lane.with_settings(**changes)

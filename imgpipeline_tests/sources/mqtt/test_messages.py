@@ -31,7 +31,7 @@ IMAGE = b"\xff\xd8\xff image"
         pytest.param("images/+", "images/a\x1bb", "a\N{REPLACEMENT CHARACTER}b", id="control character"),
     ],
 )
-def test_the_parts_that_wildcards_match_name_the_source(topic_filter: str, topic: str, source: str):
+def test_the_parts_that_wildcards_match_name_the_source(topic_filter, topic, source):
     assert Subscription((topic_filter,)).source_of(topic) == source
 
 
@@ -48,7 +48,7 @@ def test_a_source_can_be_named_for_a_topic_without_wildcards():
 
 
 @pytest.mark.parametrize("topic", ["", "a/#/b", "a/b+", "a#", "$share/group", "a\0b"])
-def test_an_invalid_topic_filter_is_refused(topic: str):
+def test_an_invalid_topic_filter_is_refused(topic):
     with pytest.raises(UsageError, match="not a topic filter"):
         Subscription((topic,))
 
@@ -87,7 +87,7 @@ def test_a_document_has_the_image_in_base64_and_may_have_time_number_and_attribu
     )
 )
 @settings(max_examples=examples(50))
-def test_any_other_payload_becomes_an_image_that_cannot_be_decoded(payload: bytes):
+def test_any_other_payload_becomes_an_image_that_cannot_be_decoded(payload):
     frame = Subscription(payload=Payload.JSON).frame_of("images/raw", payload, NOON)
     assert frame.data == payload
     assert "expected" in frame.attributes["mqtt_error"]

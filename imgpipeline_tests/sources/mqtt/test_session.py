@@ -15,7 +15,7 @@ def received(acknowledgements: Acknowledgements, number: int, payload: bytes = b
 
 
 @given(st.permutations(range(20)))
-def test_messages_are_acknowledged_in_the_order_of_receipt(order: list[int]):
+def test_messages_are_acknowledged_in_the_order_of_receipt(order):
     sent: list[int] = []
     acknowledgements = Acknowledgements(sent.append)
     deliveries = [received(acknowledgements, number) for number in range(20)]

@@ -3,23 +3,18 @@
 import json
 import uuid
 from hashlib import sha256
-from pathlib import Path
 
 from imgpipeline.contracts.times import parse_time
 from imgpipeline.objectstore.client import open_memory_store
 from imgpipeline.sources.mqtt.messages import Payload, Subscription
 from imgpipeline.sources.mqtt.simulate import Simulation, simulate_mqtt
-from imgpipeline_tests.detect.conftest import LaneUnderTest
 from imgpipeline_tests.detect.conftest import lane as lane  # noqa: PLC0414 - a fixture
-from imgpipeline_tests.servers.mosquitto import Mosquitto
 from imgpipeline_tests.servers.waiting import wait_until
 from imgpipeline_tests.sources.mqtt.broker import running
 from imgpipeline_tests.sources.published import frames_in, read_published
 
 
-def test_simulated_cameras_publish_frames_whose_truth_is_known(
-    lane: LaneUnderTest, mosquitto: Mosquitto, tmp_path: Path
-):
+def test_simulated_cameras_publish_frames_whose_truth_is_known(lane, mosquitto, tmp_path):
     topic = f"sim/{uuid.uuid4().hex}"
     changes = {"mqtt_host": mosquitto.host, "mqtt_port": mosquitto.port, "mqtt_client_id": uuid.uuid4().hex}
     settings = lane.settings.model_copy(update=changes)

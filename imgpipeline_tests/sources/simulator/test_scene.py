@@ -38,7 +38,7 @@ def test_a_picture_equals_its_decoded_jpeg():
 
 
 @pytest.mark.parametrize("label", LABELS)
-def test_the_truth_box_encloses_the_pixels_that_the_object_changed(label: str):
+def test_the_truth_box_encloses_the_pixels_that_the_object_changed(label):
     """The oracle is the picture without objects, which differs only inside the boxes (a thin tail may not)."""
     seed = next(s for s in range(200) if [t.label for t in Scene(s, objects=1).jpeg(25)[1]] == [label])
     [truth] = Scene(seed, objects=1).jpeg(25)[1]
@@ -123,7 +123,7 @@ def test_brightness_rises_at_dawn_falls_at_dusk_and_is_steady_between():
 
 
 @given(hour=st.floats(0, 24), seed=st.integers(0, 2**32))
-def test_no_hour_gives_a_black_or_overexposed_picture(hour: float, seed: int):
+def test_no_hour_gives_a_black_or_overexposed_picture(hour, seed):
     gain = light_of(hour, 50, np.random.default_rng(seed)).gain
 
     assert 0.25 < gain.min() <= gain.max() < 1.4

@@ -3,7 +3,6 @@
 import json
 import threading
 from datetime import UTC, datetime, timedelta, timezone
-from pathlib import Path
 
 import cv2
 import numpy as np
@@ -23,7 +22,7 @@ from imgpipeline_tests.cli.command import run
 START = datetime(2026, 3, 4, 12, 0, tzinfo=UTC)
 
 
-def test_a_written_scene_has_the_pictures_and_objects_of_the_scene(tmp_path: Path):
+def test_a_written_scene_has_the_pictures_and_objects_of_the_scene(tmp_path):
     scene = Scene(11, frames=5)
 
     written = write_scene(scene, tmp_path, source="gate", start=START, interval_s=0.5, first_frame_number=40)
@@ -38,7 +37,7 @@ def test_a_written_scene_has_the_pictures_and_objects_of_the_scene(tmp_path: Pat
         assert ((tmp_path / frame.file).read_bytes(), list(frame.objects)) == scene.jpeg(index)
 
 
-def test_the_truth_has_one_json_document_per_line_with_xywh_boxes_and_rfc_3339_times(tmp_path: Path):
+def test_the_truth_has_one_json_document_per_line_with_xywh_boxes_and_rfc_3339_times(tmp_path):
     start = START.astimezone(timezone(timedelta(hours=5, minutes=30)))
     [frame] = write_scene(Scene(2, frames=1), tmp_path, source="gate", start=start)
 
@@ -65,7 +64,7 @@ def picture() -> bytes:
     return cv2.imencode(".jpg", pixels)[1].tobytes()
 
 
-def test_the_third_and_the_seventh_of_ten_pictures_are_rotated(tmp_path: Path):
+def test_the_third_and_the_seventh_of_ten_pictures_are_rotated(tmp_path):
     folder = tmp_path / "image_receiving"
     written = write_pictures(
         folder, rotated_pictures(picture()), name="{n:05d}.jpg", fps=0, stop=threading.Event(),
@@ -83,7 +82,7 @@ def test_the_third_and_the_seventh_of_ten_pictures_are_rotated(tmp_path: Path):
     assert [truth["file"] for truth in truths if truth["differs_from_previous"]] == ["00003.jpg", "00007.jpg"]
 
 
-def test_a_scene_comes_with_its_truth(tmp_path: Path):
+def test_a_scene_comes_with_its_truth(tmp_path):
     folder, stop = tmp_path / "cam1", threading.Event()
     write_pictures(folder, scene_pictures(7, 5), name="{n}.jpg", fps=0, stop=stop, truth_file=truth_of(folder))
     truths = [json.loads(line) for line in truth_of(folder).read_text().splitlines()]
@@ -91,7 +90,7 @@ def test_a_scene_comes_with_its_truth(tmp_path: Path):
     assert any(truth["objects"] for truth in truths)
 
 
-def test_an_image_is_never_overwritten_and_an_invalid_template_is_refused(tmp_path: Path):
+def test_an_image_is_never_overwritten_and_an_invalid_template_is_refused(tmp_path):
     stop = threading.Event()
     with pytest.raises(ConfigurationError, match="exists already"):
         write_pictures(tmp_path, rotated_pictures(picture()), name="a.jpg", fps=0, stop=stop, truth_file=tmp_path / "t")
@@ -100,7 +99,7 @@ def test_an_image_is_never_overwritten_and_an_invalid_template_is_refused(tmp_pa
 
 
 @pytest.mark.medium
-def test_the_command_fills_a_folder_for_each_camera(tmp_path: Path):
+def test_the_command_fills_a_folder_for_each_camera(tmp_path):
     (tmp_path / "original_image.jpg").write_bytes(picture())
     given = ["--cameras", "2", "--fps", "0", "--pattern", "rotate", "--image", "original_image.jpg"]
     ended = run("simulate", "folder", *given, cwd=tmp_path)

@@ -33,9 +33,7 @@ def no_gpu() -> None:
         ("openvino", "fp16", "fp16, which the backend openvino does not compute in; cuda does", "auto or cuda"),
     ],
 )
-def test_what_needs_a_gpu_is_refused_with_the_reason(
-    backend: str, precision: str, said: str, next_step: str, demo: bytes
-):
+def test_what_needs_a_gpu_is_refused_with_the_reason(backend, precision, said, next_step, demo):
     with pytest.raises(ConfigurationError, match=said) as caught:
         open_backend(backend, demo, precision=precision)
     assert next_step in (caught.value.next_step or "")
@@ -47,14 +45,14 @@ def test_auto_uses_a_cpu_where_there_is_no_gpu():
 
 
 @pytest.mark.parametrize("precision", ["fp32", "fp16"])
-def test_a_session_that_falls_back_to_the_cpu_is_refused(precision: str, demo: bytes):
+def test_a_session_that_falls_back_to_the_cpu_is_refused(precision, demo):
     """ONNX Runtime only warns then; a run would be slow for no visible reason."""
     with pytest.raises(ConfigurationError, match="ONNX Runtime cannot use the GPU") as caught:
         CudaBackend(demo, 1, precision)
     assert "models.md#gpu" in (caught.value.next_step or "")
 
 
-def test_a_model_in_half_precision_takes_and_gives_32_bit_floats_and_nearly_the_same_numbers(demo: bytes):
+def test_a_model_in_half_precision_takes_and_gives_32_bit_floats_and_nearly_the_same_numbers(demo):
     half = in_half_precision(demo)
     assert len(half) < 0.6 * len(demo)
     exact, rough = open_backend("onnxruntime", demo, threads=1), open_backend("onnxruntime", half, threads=1)

@@ -51,7 +51,7 @@ def ended(client: httpx.Client, location: str) -> dict[str, object]:
     return dict(client.get(location).json())
 
 
-def test_start_plays_a_sequence_and_answers_immediately_with_a_job(client: httpx.Client, playing: LaneUnderTest):
+def test_start_plays_a_sequence_and_answers_immediately_with_a_job(client, playing):
     answer = client.post("/start/uav", params={"interval_s": 0.01})
     assert answer.status_code == 202
     job = ended(client, answer.headers["location"])
@@ -63,25 +63,25 @@ def test_start_plays_a_sequence_and_answers_immediately_with_a_job(client: httpx
 
 
 @pytest.mark.parametrize("name", ["uav", "street.avi", "street"])
-def test_with_wait_the_answer_is_the_classic_one(client: httpx.Client, name: str):
+def test_with_wait_the_answer_is_the_classic_one(client, name):
     answer = client.post(f"/start/{name}", params={"wait": True, "interval_s": 0})
     assert answer.status_code == 200
     assert answer.json() == {"status": f"Sent {FRAMES if name == 'uav' else 5} frames from {name}."}
 
 
-def test_a_setting_makes_the_classic_answer_the_default(playing: LaneUnderTest):
+def test_a_setting_makes_the_classic_answer_the_default(playing):
     with serving(playing.with_settings(start_waits=True).settings) as client:
         assert client.post("/start/street.avi").json() == {"status": "Sent 5 frames from street.avi."}
 
 
 @pytest.mark.parametrize("name", ["absent", "..", "%2e%2e%2fdata", "annotations"])
-def test_a_video_that_the_data_set_does_not_have_is_an_error(client: httpx.Client, name: str):
+def test_a_video_that_the_data_set_does_not_have_is_an_error(client, name):
     answer = client.post(f"/start/{name}")
     assert answer.status_code in {400, 404, 405}
     assert answer.status_code != 400 or "error" in answer.json()
 
 
-def test_a_repeated_request_with_the_same_key_finds_the_job(client: httpx.Client, playing: LaneUnderTest):
+def test_a_repeated_request_with_the_same_key_finds_the_job(client, playing):
     headers = {"idempotency-key": "one"}
     jobs = [client.post("/start/uav", params={"interval_s": 0}, headers=headers).json() for _ in range(2)]
     assert jobs[0]["id"] == jobs[1]["id"]
@@ -89,13 +89,13 @@ def test_a_repeated_request_with_the_same_key_finds_the_job(client: httpx.Client
     assert len(played(playing)) == FRAMES
 
 
-def test_a_job_can_be_stopped(client: httpx.Client):
+def test_a_job_can_be_stopped(client):
     location = client.post("/start/uav", params={"interval_s": 3600}).headers["location"]
     assert client.delete(location).json()["state"] == "stopped"
     assert client.get("/jobs/absent").status_code == 404
 
 
-def test_a_job_continues_after_a_restart_with_the_same_times(playing: LaneUnderTest):
+def test_a_job_continues_after_a_restart_with_the_same_times(playing):
     with serving(playing.settings) as client:
         location = client.post("/start/uav", params={"interval_s": 0.3}).headers["location"]
         wait_until(lambda: len(played(playing)) >= 3, limit_s=60, what="the first frames")
@@ -109,7 +109,7 @@ def test_a_job_continues_after_a_restart_with_the_same_times(playing: LaneUnderT
     assert steps == {0.3}
 
 
-def test_a_job_whose_progress_cannot_be_stored_ends(playing: LaneUnderTest):
+def test_a_job_whose_progress_cannot_be_stored_ends(playing):
     with serving(playing.settings) as client:
         location = client.post("/start/uav", params={"interval_s": 0.2}).headers["location"]
         rmtree(playing.settings.jobs_dir)
@@ -119,16 +119,14 @@ def test_a_job_whose_progress_cannot_be_stored_ends(playing: LaneUnderTest):
     assert "cannot be stored" in str(job["error"])
 
 
-def test_a_file_instead_of_the_folder_of_sequences_is_no_folder(playing: LaneUnderTest, tmp_path: Path):
+def test_a_file_instead_of_the_folder_of_sequences_is_no_folder(playing, tmp_path):
     (tmp_path / "other").mkdir()
     (tmp_path / "other" / "sequences").touch()
     with serving(playing.with_settings(dataset_root=tmp_path / "other").settings) as client:
         assert client.get("/data_status").json()["expected_subdirs_found"] == []
 
 
-def test_the_state_of_service_and_data_has_the_classic_form(
-    client: httpx.Client, playing: LaneUnderTest, monkeypatch: pytest.MonkeyPatch
-):
+def test_the_state_of_service_and_data_has_the_classic_form(client, playing, monkeypatch):
     assert client.get("/").text == "data_generator is running!"
     status = client.get("/status").json()
     assert set(status) == {

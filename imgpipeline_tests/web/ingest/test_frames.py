@@ -63,7 +63,7 @@ def stored_images(lane: LaneUnderTest) -> int:
     return len(list(lane.store.list_objects("images")))
 
 
-def test_a_posted_image_is_stored_and_announced_before_the_answer(client: httpx.Client, posting: LaneUnderTest):
+def test_a_posted_image_is_stored_and_announced_before_the_answer(client, posting):
     query = {"timestamp": "2026-03-01T12:00:00Z", "number": 7, "attributes": '{"lens": "wide"}'}
     answer = client.post("/frames/gate", content=jpeg(), headers=IMAGE, params=query)
     assert answer.status_code == 201
@@ -84,9 +84,7 @@ def test_a_posted_image_is_stored_and_announced_before_the_answer(client: httpx.
         pytest.param({"idempotency-key": "a"}, 1, id="by key"),
     ],
 )
-def test_an_image_that_is_posted_again_is_one_frame(
-    client: httpx.Client, posting: LaneUnderTest, headers: dict[str, str], frames: int
-):
+def test_an_image_that_is_posted_again_is_one_frame(client, posting, headers, frames):
     answers = [client.post("/frames/gate", content=jpeg(), headers=IMAGE | headers) for _ in range(2)]
     assert [answer.status_code for answer in answers] == [201, 201]
     assert answers[0].json()["image"] == answers[1].json()["image"]
@@ -95,7 +93,7 @@ def test_an_image_that_is_posted_again_is_one_frame(
     assert stored_images(posting) == 1
 
 
-def test_idempotency_keys_distinguish_frames_of_the_same_content(client: httpx.Client, posting: LaneUnderTest):
+def test_idempotency_keys_distinguish_frames_of_the_same_content(client, posting):
     for key in ("a", "b"):
         client.post("/frames/gate", content=jpeg(), headers=IMAGE | {"idempotency-key": key})
     posting.follow()
@@ -119,7 +117,7 @@ def test_idempotency_keys_distinguish_frames_of_the_same_content(client: httpx.C
     ],
 )
 def test_an_invalid_request_is_refused_with_the_reason_and_stores_nothing(
-    client: httpx.Client, posting: LaneUnderTest, code: int, headers: dict[str, str], content: bytes, said: str
+    client, posting, code, headers, content, said
 ):
     answer = client.post("/frames/gate", content=content, headers=headers)
     assert answer.status_code == code
@@ -127,7 +125,7 @@ def test_an_invalid_request_is_refused_with_the_reason_and_stores_nothing(
     assert stored_images(posting) == 0
 
 
-def test_a_body_that_is_too_large_is_refused_before_it_is_read(client: httpx.Client):
+def test_a_body_that_is_too_large_is_refused_before_it_is_read(client):
     with socket.create_connection((client.base_url.host, client.base_url.port or 0)) as connection:
         connection.sendall(b"POST /frames/gate HTTP/1.1\r\nHost: localhost\r\nContent-Type: image/jpeg\r\n"
                            b"Content-Length: 99999999999\r\n\r\n")  # fmt: skip
@@ -136,9 +134,7 @@ def test_a_body_that_is_too_large_is_refused_before_it_is_read(client: httpx.Cli
 
 
 @pytest.mark.parametrize("has_length", [True, False], ids=["length", "chunks"])
-def test_a_client_that_sends_a_body_that_is_too_large_gets_the_answer_instead_of_a_reset(
-    client: httpx.Client, posting: LaneUnderTest, has_length: bool
-):
+def test_a_client_that_sends_a_body_that_is_too_large_gets_the_answer_instead_of_a_reset(client, posting, has_length):
     headers = IMAGE | ({"content-length": str(70 * 2**20)} if has_length else {})
     # httpx would read the answer of a connection that was reset, which most clients do not.
     plain = HTTPConnection(client.base_url.host, client.base_url.port, timeout=60)
@@ -152,15 +148,13 @@ def test_a_client_that_sends_a_body_that_is_too_large_gets_the_answer_instead_of
     assert stored_images(posting) == 1
 
 
-def test_a_body_without_a_length_is_read_up_to_the_limit(client: httpx.Client, posting: LaneUnderTest):
+def test_a_body_without_a_length_is_read_up_to_the_limit(client, posting):
     answer = client.post("/frames/gate", content=iter([bytes(600_000)] * 2), headers=IMAGE)
     assert answer.status_code == 413
     assert stored_images(posting) == 0
 
 
-def test_a_batch_has_a_result_for_each_line_and_an_invalid_line_does_not_stop_the_others(
-    client: httpx.Client, posting: LaneUnderTest
-):
+def test_a_batch_has_a_result_for_each_line_and_an_invalid_line_does_not_stop_the_others(client, posting):
     image = base64.b64encode(jpeg()).decode()
     lines = [
         json.dumps({"image": image, "timestamp": "2026-03-01T12:00:00Z", "number": 1}),
@@ -175,7 +169,7 @@ def test_a_batch_has_a_result_for_each_line_and_an_invalid_line_does_not_stop_th
     assert [frame.frame_number for frame in frames_in(read_published(posting.settings))] == [1, 2]
 
 
-def test_a_key_is_required_and_valid_only_for_its_sources(posting: LaneUnderTest):
+def test_a_key_is_required_and_valid_only_for_its_sources(posting):
     key = KeyFile(posting.settings.api_keys_file).add(("gate",), datetime.now(UTC))
     with serving(posting.settings) as client:
 
@@ -196,19 +190,19 @@ def test_a_key_is_required_and_valid_only_for_its_sources(posting: LaneUnderTest
         assert code("gate", {}) == 401, "removing the last key opened the server"
 
 
-def test_without_keys_a_web_page_of_another_host_name_cannot_reach_the_server(client: httpx.Client):
+def test_without_keys_a_web_page_of_another_host_name_cannot_reach_the_server(client):
     answer = client.post("/frames/gate", content=jpeg(), headers=IMAGE | {"host": "evil.example"})
     assert answer.status_code == 400
 
 
-def test_the_api_page_needs_no_other_server(client: httpx.Client):
+def test_the_api_page_needs_no_other_server(client):
     page = client.get("/docs").text
     assert "POST /frames/{source}" in page
     assert "https://" not in page
     assert "/frames/{source}/batch" in client.get("/openapi.json").json()["paths"]
 
 
-def test_the_server_is_ready_when_store_and_kafka_answer(client: httpx.Client, posting: LaneUnderTest):
+def test_the_server_is_ready_when_store_and_kafka_answer(client, posting):
     assert client.get("/ready").json() == {"status": "ready"}
     absent = posting.with_settings(kafka_topics=("absent",))
     with serving(absent.settings) as other:
@@ -218,9 +212,7 @@ def test_the_server_is_ready_when_store_and_kafka_answer(client: httpx.Client, p
 
 
 @pytest.mark.fault(57)
-def test_fault_57_a_client_that_vanishes_in_the_middle_of_a_body_leaves_nothing(
-    client: httpx.Client, posting: LaneUnderTest
-):
+def test_fault_57_a_client_that_vanishes_in_the_middle_of_a_body_leaves_nothing(client, posting):
     head = b"POST /frames/gate HTTP/1.1\r\nHost: localhost\r\nContent-Type: image/jpeg\r\nContent-Length: %d\r\n\r\n"
     with socket.create_connection((client.base_url.host, client.base_url.port or 0)) as connection:
         connection.sendall(head % len(jpeg()) + jpeg()[:1000])
@@ -234,7 +226,7 @@ def test_fault_57_a_client_that_vanishes_in_the_middle_of_a_body_leaves_nothing(
 @pytest.mark.fault(57)
 @pytest.mark.parametrize("step", ["frame stored", "frames announced"])
 def test_fault_57_a_server_killed_before_its_answer_announces_nothing_unstored_and_a_retry_is_one_frame(
-    posting: LaneUnderTest, tmp_path: Path, step: str
+    posting, tmp_path, step
 ):
     environment = environment_of(posting.settings)
     with subprocess.Popen(
@@ -268,19 +260,19 @@ def settings(tmp_path: Path) -> Settings:
     return Settings(_env_file=None, store_url=tmp_path.as_uri(), api_keys_file=tmp_path / "keys.json")
 
 
-def test_the_error_of_an_address_in_use_names_it(settings: Settings):
+def test_the_error_of_an_address_in_use_names_it(settings):
     with socket.create_server((LOOPBACK, 0)) as taken:
         port = taken.getsockname()[1]
         with pytest.raises(ConfigurationError, match=f"{LOOPBACK}:{port} cannot be opened"):
             serve(settings, LOOPBACK, port, threading.Event())
 
 
-def test_an_address_that_other_machines_can_reach_needs_a_key(settings: Settings):
+def test_an_address_that_other_machines_can_reach_needs_a_key(settings):
     with pytest.raises(UsageError, match="There is no API key, so everyone"):
         serve(settings, "0.0.0.0", 0, threading.Event())  # noqa: S104 - refused before it is opened
 
 
-def test_a_server_that_changes_images_does_not_name_the_stored_image(lane: LaneUnderTest, tmp_path: Path):
+def test_a_server_that_changes_images_does_not_name_the_stored_image(lane, tmp_path):
     posting, board = lane.with_settings(api_keys_file=tmp_path / "keys.json"), Board()
     options = PublishOptions(preparation=Preparation(resize=(6, 4)))
     with serving(posting.settings, options=options, board=board) as client:

@@ -54,7 +54,7 @@ def filmed_site(folder: Path, **changes: object) -> Iterator[FilmedSite]:
     Frames come every five seconds. The person is there in the first minute only. The model `small` looked at the dog.
     """
     (folder / "rules.toml").write_text(RULES)
-    settings = Settings(_env_file=None, store_url=(folder / "store").as_uri(), rules_file=str(folder / "rules.toml"))  # type: ignore[call-arg]  # pydantic-settings' own argument
+    settings = Settings(_env_file=None, store_url=(folder / "store").as_uri(), rules_file=str(folder / "rules.toml"))
     store = open_store(settings)
     day = film(AT, AT + 4 * MINUTE, [Car(AT, AT + 4 * MINUTE), Car(AT, AT + MINUTE, "person", y=300, confidence=0.7)])
     start = AT + timedelta(days=1, hours=10, minutes=30)

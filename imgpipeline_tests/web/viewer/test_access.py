@@ -72,7 +72,7 @@ def routes_of(app: FastAPI) -> list[tuple[str, str]]:
     return found
 
 
-def test_every_route_needs_a_key_with_its_scope(guarded: GuardedViewer, folder: Settings):
+def test_every_route_needs_a_key_with_its_scope(guarded, folder):
     http = guarded.viewer.http
     wrong = {"none": ({}, 401), "unknown": ({"Authorization": "Bearer img_x"}, 401),
              "ingest": (guarded.key(Scope.INGEST), 403)}  # fmt: skip
@@ -88,7 +88,7 @@ def test_every_route_needs_a_key_with_its_scope(guarded: GuardedViewer, folder: 
     assert http.get("/api/v1/days").headers["www-authenticate"] == "Bearer"
 
 
-def test_acknowledging_needs_its_scope_and_names_the_holder_of_the_key(guarded: GuardedViewer):
+def test_acknowledging_needs_its_scope_and_names_the_holder_of_the_key(guarded):
     http = guarded.viewer.http
     refused = http.post(ACKNOWLEDGE, json={"note": "x"}, headers=guarded.key(Scope.READ))
     assert (refused.status_code, "acknowledge" in refused.text) == (403, True)
@@ -104,7 +104,7 @@ def test_acknowledging_needs_its_scope_and_names_the_holder_of_the_key(guarded: 
     assert http.post(ACKNOWLEDGE, json={"note": "x" * 2001}, headers=both).status_code == 400
 
 
-def test_the_form_of_an_alert_acknowledges_it_and_shows_the_page(guarded: GuardedViewer):
+def test_the_form_of_an_alert_acknowledges_it_and_shows_the_page(guarded):
     http, headers = guarded.viewer.http, guarded.key(Scope.READ, Scope.ACKNOWLEDGE)
     form = 'action="/alerts/1/acknowledge" method="post"'
     assert form in http.get("/alerts/1", headers=headers).text
@@ -119,7 +119,7 @@ def test_the_form_of_an_alert_acknowledges_it_and_shows_the_page(guarded: Guarde
     assert len(read_acknowledgements(guarded.store, 1)) == 1
 
 
-def test_a_page_of_another_site_cannot_acknowledge_with_the_key_of_its_visitor(guarded: GuardedViewer):
+def test_a_page_of_another_site_cannot_acknowledge_with_the_key_of_its_visitor(guarded):
     key = guarded.key(Scope.READ, Scope.ACKNOWLEDGE)
     for browser in ({"Sec-Fetch-Site": "cross-site"}, {"Sec-Fetch-Site": "same-site"}, {"Sec-Fetch-Site": "none"},
                     {"Origin": "https://evil.example"}, {"Origin": "null"}):  # fmt: skip
@@ -142,16 +142,14 @@ def test_a_page_of_another_site_cannot_acknowledge_with_the_key_of_its_visitor(g
         pytest.param("127.0.0.1", [("X-Forwarded-User", "a"), ("X-Forwarded-User", "b")], None, id="two"),
     ],
 )
-def test_only_a_trusted_proxy_can_name_the_visitor(
-    folder: Settings, proxies: str, headers: list[tuple[str, str]], named: str | None
-):
+def test_only_a_trusted_proxy_can_name_the_visitor(folder, proxies, headers, named):
     sent = [(name.lower().encode(), value.encode()) for name, value in headers]
     request = Request({"type": "http", "client": ("127.0.0.1", 50_000), "headers": sent})
     visitor = Access(folder.model_copy(update={"trusted_proxies": proxies})).visitor(request)
     assert (visitor and visitor.name) == named
 
 
-def test_the_author_is_the_person_named_by_a_proxy_or_without_keys_anyone_on_this_machine(folder: Settings):
+def test_the_author_is_the_person_named_by_a_proxy_or_without_keys_anyone_on_this_machine(folder):
     store = open_store(folder)
     raise_alert(store)
     with viewing(folder) as viewer:
@@ -162,7 +160,7 @@ def test_the_author_is_the_person_named_by_a_proxy_or_without_keys_anyone_on_thi
     assert [given.by for given in read_acknowledgements(store, 1)] == ["viewer without login", "carla"]
 
 
-def test_an_address_that_other_machines_reach_needs_a_key_or_a_proxy(folder: Settings):
+def test_an_address_that_other_machines_reach_needs_a_key_or_a_proxy(folder):
     with pytest.raises(UsageError, match="there is no API key"):
         check_host(Access(folder), "0.0.0.0", 8050)  # noqa: S104 - refused
     KeyFile(folder.api_keys_file).add(("*",), NOW)
@@ -173,7 +171,7 @@ def test_an_address_that_other_machines_reach_needs_a_key_or_a_proxy(folder: Set
     check_host(Access(folder), "0.0.0.0", 8050)  # noqa: S104 - allowed
 
 
-def test_a_wrong_proxy_and_a_damaged_file_of_keys_are_errors(folder: Settings):
+def test_a_wrong_proxy_and_a_damaged_file_of_keys_are_errors(folder):
     with pytest.raises(ConfigurationError, match="IMGPIPELINE_TRUSTED_PROXIES"):
         Access(folder.model_copy(update={"trusted_proxies": "cameras.example"}))
     folder.api_keys_file.write_text("{")
@@ -216,14 +214,14 @@ def proxied(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Proxied]:
     except MissingProgramError as missing:
         pytest.skip(str(missing))
     settings = Settings(_env_file=None, store_url=(folder / "store").as_uri(), trusted_proxies=FROM_PROXY,
-                        api_keys_file=folder / "keys.json")  # type: ignore[call-arg]  # pydantic-settings' own argument  # fmt: skip
+                        api_keys_file=folder / "keys.json")  # fmt: skip
     write_chain(open_store(settings), frames(0, 3))
     trusted = ssl.create_default_context(cafile=str(nginx.certificates.ca_file))
     with viewing(settings, port) as viewer, nginx, httpx.Client(base_url=nginx.url, verify=trusted) as outside:
         yield Proxied(viewer, outside)
 
 
-def test_the_name_of_the_login_is_used(proxied: Proxied):
+def test_the_name_of_the_login_is_used(proxied):
     assert proxied.outside.get("/").status_code == 401
     page = proxied.outside.get("/review", params={"day": str(DAY)}, auth=proxied.as_anna())
     assert (page.status_code, "Mark whole day as reviewed" in page.text) == (200, True)
@@ -232,14 +230,14 @@ def test_the_name_of_the_login_is_used(proxied: Proxied):
     assert (marked.status_code, marked.json()["by"], marked.json()["reviewed"]) == (200, "anna", 3)
 
 
-def test_a_name_sent_by_a_client_is_ignored(proxied: Proxied):
+def test_a_name_sent_by_a_client_is_ignored(proxied):
     forged = {"X-Forwarded-User": "admin"}
     assert proxied.viewer.http.get("/", headers=forged).status_code == 401, "not from the proxy"
     through = proxied.outside.get("/api/v1/reviewed", headers=forged, auth=proxied.as_anna())
     assert through.json()["by"] == "anna"
 
 
-def test_forms_of_other_sites_are_refused_and_own_ones_are_not(proxied: Proxied):
+def test_forms_of_other_sites_are_refused_and_own_ones_are_not(proxied):
     form = {"day": str(DAY), "reviewed": "0", "back": "/review"}
     own = str(proxied.outside.base_url).rstrip("/")
     answers = [
@@ -250,7 +248,7 @@ def test_forms_of_other_sites_are_refused_and_own_ones_are_not(proxied: Proxied)
     assert answers[0].headers["location"] == "/review", "leads back to this site, by whatever name it was reached"
 
 
-def test_changes_arrive_while_the_connection_stays_open(proxied: Proxied):
+def test_changes_arrive_while_the_connection_stays_open(proxied):
     with proxied.outside.stream("GET", "/api/v1/changes", auth=proxied.as_anna(), timeout=10) as stream:
         assert stream.headers["content-type"].startswith("text/event-stream")
         assert any("revision" in line for line in stream.iter_lines())

@@ -3,15 +3,13 @@
 import re
 from collections import deque
 from html import unescape
-from typing import Literal
 from urllib.parse import quote, urljoin, urlsplit
 
 import pytest
-from playwright.sync_api import Browser
 
 from imgpipeline_tests.lake.query.site import DAY
 from imgpipeline_tests.web.viewer.axe import serious_problems
-from imgpipeline_tests.web.viewer.conftest import HOSTILE_LABEL, HOSTILE_SOURCE, ViewedStore
+from imgpipeline_tests.web.viewer.conftest import HOSTILE_LABEL, HOSTILE_SOURCE
 from imgpipeline_tests.web.viewer.viewing import Viewer
 
 _LINK = re.compile(r'<a [^>]*href="([^"]*)"')
@@ -42,7 +40,7 @@ def pages_of(viewer: Viewer) -> dict[str, str]:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("theme", ["light", "dark"])
-def test_no_page_has_a_serious_problem(browser: Browser, viewed: ViewedStore, theme: Literal["light", "dark"]):
+def test_no_page_has_a_serious_problem(browser, viewed, theme):
     pages = pages_of(viewed.viewer)
     assert {
         "/1",
@@ -64,7 +62,7 @@ def test_no_page_has_a_serious_problem(browser: Browser, viewed: ViewedStore, th
 
 
 @pytest.mark.medium
-def test_markup_in_names_stays_text_on_every_page(viewed: ViewedStore):
+def test_markup_in_names_stays_text_on_every_page(viewed):
     own = (f"/frames/{DAY}/{viewed.hostile.frame_id}", f"/explain?day={DAY}&label={quote(HOSTILE_LABEL)}")
     shown = {address: viewed.viewer.http.get(address).text for address in (*pages_of(viewed.viewer).values(), *own)}
     for address, page in shown.items():

@@ -1,7 +1,6 @@
 """Each alert has a page with all of its images; the address of the classic alert viewer leads there too."""
 
 from html import unescape
-from pathlib import Path
 
 import pytest
 from pydantic import SecretStr
@@ -14,14 +13,14 @@ from imgpipeline.objectstore import open_store
 from imgpipeline.objectstore.numbered import append_entry
 from imgpipeline.settings import Settings
 from imgpipeline_tests.ledger.samples import DAY, NOON, frames, write_chain
-from imgpipeline_tests.web.viewer.conftest import ViewedStore, raise_alert
+from imgpipeline_tests.web.viewer.conftest import raise_alert
 from imgpipeline_tests.web.viewer.filmed import filmed_site
 from imgpipeline_tests.web.viewer.viewing import links, viewing
 
 pytestmark = pytest.mark.medium
 
 
-def test_alerts_are_listed_the_latest_first(viewed: ViewedStore):
+def test_alerts_are_listed_the_latest_first(viewed):
     page = viewed.viewer.get("/alerts").text
     assert page.index('href="/alerts/2"') < page.index('href="/alerts/1"')
     assert "the &lt;b&gt;image&lt;/b&gt; differs" in page
@@ -29,7 +28,7 @@ def test_alerts_are_listed_the_latest_first(viewed: ViewedStore):
     assert (listed["total"], [one["number"] for one in listed["alerts"]]) == (2, [2, 1])
 
 
-def test_older_alerts_are_on_the_next_page(viewed: ViewedStore):
+def test_older_alerts_are_on_the_next_page(viewed):
     page = viewed.viewer.get("/alerts", limit=1).text
     assert 'href="/alerts/1"' not in page
     older = unescape(page.split('rel="next" href="')[1].split('"')[0])
@@ -42,7 +41,7 @@ def test_older_alerts_are_on_the_next_page(viewed: ViewedStore):
 
 
 @pytest.mark.parametrize("address", ["/alerts/1", "/alerts?number=1", "/?alert_num=1"])
-def test_an_alert_number_shows_its_images_with_their_captions(viewed: ViewedStore, address: str):
+def test_an_alert_number_shows_its_images_with_their_captions(viewed, address):
     page = viewed.viewer.get(address).text
     captions = ("Previous Image", "Image", "Difference Image")
     places = [page.index(f"<figcaption>{caption}</figcaption>") for caption in captions]
@@ -53,9 +52,9 @@ def test_an_alert_number_shows_its_images_with_their_captions(viewed: ViewedStor
     assert sent == [store.get(path) for path in stored]
 
 
-def test_an_alert_shows_its_frame_with_boxes_and_places_and_leads_to_frame_event_and_rule(tmp_path: Path):
+def test_an_alert_shows_its_frame_with_boxes_and_places_and_leads_to_frame_event_and_rule(tmp_path):
     with filmed_site(tmp_path) as site:
-        [event] = read_events(site.store, Settings(_env_file=None), DAY)  # type: ignore[call-arg]  # pydantic-settings' own argument
+        [event] = read_events(site.store, Settings(_env_file=None), DAY)
         AlertChain(site.store).append(event, difference_image=None, now=NOON)
         page = site.viewer.get("/alerts/1").text
         figure = page.split("<figure")[1].split("</figure>")[0]
@@ -70,7 +69,7 @@ def test_an_alert_shows_its_frame_with_boxes_and_places_and_leads_to_frame_event
         assert site.viewer.get(frame).status_code == 200
 
 
-def test_an_alert_that_nobody_is_told_of_says_so(folder: Settings):
+def test_an_alert_that_nobody_is_told_of_says_so(folder):
     store = open_store(folder)
     write_chain(store, frames(0, 1))
     with viewing(folder) as viewer:

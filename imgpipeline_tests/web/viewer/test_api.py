@@ -20,7 +20,6 @@ import pytest
 from imgpipeline import Lake
 from imgpipeline.errors import UsageError
 from imgpipeline.objectstore import open_store
-from imgpipeline.settings import Settings
 from imgpipeline.web.viewer.app import run_viewer
 from imgpipeline.web.viewer.responses import with_code
 from imgpipeline.web.viewer.site import MOST_STREAMS
@@ -28,13 +27,12 @@ from imgpipeline_tests.lake.query.site import DAY, NEXT_DAY
 from imgpipeline_tests.ledger.samples import append, frames, write_chain
 from imgpipeline_tests.servers.programs import MissingProgramError, curl
 from imgpipeline_tests.servers.waiting import wait_until
-from imgpipeline_tests.web.viewer.conftest import ViewedStore
 from imgpipeline_tests.web.viewer.viewing import Viewer, viewing
 
 UNKNOWN = "0" * 32
 
 
-def test_days_have_frames_and_detections(viewed: ViewedStore):
+def test_days_have_frames_and_detections(viewed):
     expected = [
         {"day": str(day), "frames": len(frames), "detections": sum(len(one.detections) for one in frames)}
         for day in (NEXT_DAY, DAY)
@@ -43,7 +41,7 @@ def test_days_have_frames_and_detections(viewed: ViewedStore):
     assert viewed.viewer.json("/api/v1/days")["days"] == expected
 
 
-def test_label_counts_are_those_of_the_lake(viewed: ViewedStore):
+def test_label_counts_are_those_of_the_lake(viewed):
     with Lake.open(viewed.settings) as lake:
         expected = lake.label_counts(DAY, by=("hour", "source", "label"))
     rows = viewed.viewer.json("/api/v1/label-counts", day=DAY, by="label,hour,source")["counts"]
@@ -52,7 +50,7 @@ def test_label_counts_are_those_of_the_lake(viewed: ViewedStore):
     )
 
 
-def test_tables_come_as_csv_without_formulas(viewed: ViewedStore):
+def test_tables_come_as_csv_without_formulas(viewed):
     answer = viewed.viewer.get("/api/v1/frames", day=DAY, format="csv")
     rows = list(csv.DictReader(io.StringIO(answer.text, newline="")))
     assert answer.headers["content-type"] == "text/csv; charset=utf-8"
@@ -61,7 +59,7 @@ def test_tables_come_as_csv_without_formulas(viewed: ViewedStore):
     assert dict(row[:2] for row in csv.reader(io.StringIO(counts, newline="")))["car"] == "8"
 
 
-def test_pages_follow_each_other_in_both_directions(viewed: ViewedStore):
+def test_pages_follow_each_other_in_both_directions(viewed):
     expected = [one.frame_id for one in viewed.frames]
     page = viewed.viewer.json("/api/v1/frames", day=DAY, limit=3)
     pages = [page]
@@ -77,7 +75,7 @@ def test_pages_follow_each_other_in_both_directions(viewed: ViewedStore):
     assert page["newer"] is None
 
 
-def test_a_number_is_the_sum_of_its_frames_detections(viewed: ViewedStore):
+def test_a_number_is_the_sum_of_its_frames_detections(viewed):
     counts = viewed.viewer.json("/api/v1/label-counts", day=DAY, by="label,hour,source")["counts"]
     for row in counts:
         hour = int(row["hour"][11:13])
@@ -86,7 +84,7 @@ def test_a_number_is_the_sum_of_its_frames_detections(viewed: ViewedStore):
         assert page["number"] == page["detections"] == boxes[row["label"]] == row["count"]
 
 
-def test_a_frame_is_traced_to_its_record_and_to_the_numbers_that_count_it(viewed: ViewedStore):
+def test_a_frame_is_traced_to_its_record_and_to_the_numbers_that_count_it(viewed):
     one = viewed.site.frames[2]
     lineage = viewed.viewer.json(f"/api/v1/frames/{DAY}/{one.frame_id}/lineage")
     assert (lineage["topic"], lineage["partition"], lineage["offset"]) == (one.topic, one.partition, one.offset)
@@ -99,7 +97,7 @@ def test_a_frame_is_traced_to_its_record_and_to_the_numbers_that_count_it(viewed
     assert Counter({n["label"]: n["of_frame"] for n in lineage["numbers"]}) == Counter(f.label for f in one.detections)
 
 
-def test_explain_is_that_of_the_lake(viewed: ViewedStore):
+def test_explain_is_that_of_the_lake(viewed):
     found = viewed.viewer.json("/api/v1/explain", day=DAY, label="car", hour=7)
     with Lake.open(viewed.settings) as lake:
         expected = lake.explain(DAY, "car", hour=7)
@@ -107,12 +105,12 @@ def test_explain_is_that_of_the_lake(viewed: ViewedStore):
     assert [one["segment"] for one in found["detections"]] == [one.segment for one in expected.detections]
 
 
-def test_sources_are_those_of_the_last_30_days(viewed: ViewedStore):
+def test_sources_are_those_of_the_last_30_days(viewed):
     """The frames of the store are older than that."""
     assert viewed.viewer.json("/api/v1/sources") == {"sources": []}
 
 
-def test_an_unchanged_response_is_not_sent_again(viewed: ViewedStore):
+def test_an_unchanged_response_is_not_sent_again(viewed):
     frame = f"frames/{DAY}/{viewed.site.frames[0].frame_id}"
     for name in ("days", f"frames?day={DAY}", "label-counts?format=csv", f"{frame}/image", f"{frame}/thumbnail"):
         path = f"/api/v1/{name}"
@@ -121,12 +119,12 @@ def test_an_unchanged_response_is_not_sent_again(viewed: ViewedStore):
         assert (first.status_code, again.status_code, again.content) == (200, 304, b"")
 
 
-def test_only_reading_is_possible_and_head_does_not_open_the_endless_stream_of_changes(viewed: ViewedStore):
+def test_only_reading_is_possible_and_head_does_not_open_the_endless_stream_of_changes(viewed):
     assert viewed.viewer.http.post("/api/v1/frames").status_code == 405
     assert viewed.viewer.http.head("/api/v1/changes").status_code == 405
 
 
-def test_the_api_is_described(viewed: ViewedStore):
+def test_the_api_is_described(viewed):
     described = viewed.viewer.json("/openapi.json")["paths"]
     assert {"/api/v1/days", "/api/v1/frames", "/api/v1/frames/{day}/{frame_id}/lineage"} <= set(described)
     shown = viewed.viewer.get("/docs").text
@@ -144,7 +142,7 @@ def statuses(lines: Iterator[str]) -> Iterator[Any]:
 
 
 @pytest.mark.medium
-def test_a_client_gets_the_status_at_once_and_at_each_segment_until_the_server_stops(folder: Settings):
+def test_a_client_gets_the_status_at_once_and_at_each_segment_until_the_server_stops(folder):
     chain = write_chain(open_store(folder), frames(0, 3))
     server = contextlib.ExitStack()
     viewer = server.enter_context(viewing(folder))
@@ -161,7 +159,7 @@ def test_a_client_gets_the_status_at_once_and_at_each_segment_until_the_server_s
 
 
 @pytest.mark.medium
-def test_the_number_of_streams_is_limited_and_a_client_that_leaves_frees_its_place(folder: Settings):
+def test_the_number_of_streams_is_limited_and_a_client_that_leaves_frees_its_place(folder):
     write_chain(open_store(folder), frames(0, 3))
     with viewing(folder) as viewer, contextlib.ExitStack() as others:
         with viewer.http.stream("GET", CHANGES) as leaving:
@@ -184,7 +182,7 @@ BLOCKS = re.findall(r"```bash\n(.*?)```", PAGE.read_text(encoding="utf-8"), re.D
 
 
 @pytest.mark.medium
-def test_each_block_runs_and_its_files_hold_what_it_says(viewed: ViewedStore, tmp_path: Path):
+def test_each_block_runs_and_its_files_hold_what_it_says(viewed, tmp_path):
     try:
         curl()
     except MissingProgramError as missing:
@@ -210,17 +208,17 @@ def test_each_block_runs_and_its_files_hold_what_it_says(viewed: ViewedStore, tm
 
 
 @pytest.mark.parametrize("host", ["::", "192.0.2.1", "cameras.example"])
-def test_an_address_that_other_machines_reach_is_refused(folder: Settings, host: str):
+def test_an_address_that_other_machines_reach_is_refused(folder, host):
     with pytest.raises(UsageError, match=r"Anyone who can reach .* no API key") as refused:
         run_viewer(folder, host, 8050, threading.Event())
     assert "ssh -L 8050:127.0.0.1:8050" in str(refused.value)
 
 
-def test_a_foreign_host_name_is_refused(viewed: ViewedStore):
+def test_a_foreign_host_name_is_refused(viewed):
     assert viewed.viewer.http.get("/", headers={"Host": "evil.example"}).status_code == 400
 
 
-def test_every_answer_forbids_foreign_and_inline_scripts(viewed: ViewedStore):
+def test_every_answer_forbids_foreign_and_inline_scripts(viewed):
     for path in ["/", "/review", "/nothing", "/api/v1/days", "/static/viewer.js", f"/review?day={DAY}"]:
         headers = viewed.viewer.get(path).headers
         policy = headers["content-security-policy"]
@@ -229,14 +227,14 @@ def test_every_answer_forbids_foreign_and_inline_scripts(viewed: ViewedStore):
         assert headers["x-content-type-options"] == "nosniff"
 
 
-def test_head_answers_as_get_without_a_body(viewed: ViewedStore):
+def test_head_answers_as_get_without_a_body(viewed):
     for path in ["/", f"/review?day={DAY}", "/api/v1/days", "/alerts/1/images/0", "/static/viewer.css", "/nothing"]:
         full, head = viewed.viewer.get(path), viewed.viewer.http.head(path)
         assert (head.status_code, head.content) == (full.status_code, b"")
         assert {**head.headers, "date": ""} == {**full.headers, "date": ""}
 
 
-def test_no_page_has_inline_scripts_styles_or_foreign_addresses(viewed: ViewedStore):
+def test_no_page_has_inline_scripts_styles_or_foreign_addresses(viewed):
     for path in ["/", f"/review?day={DAY}", "/docs", "/nothing"]:
         page = viewed.viewer.get(path).text
         assert "<style" not in page

@@ -7,7 +7,6 @@ import pytest
 
 from imgpipeline.contracts.outcomes import Outcome
 from imgpipeline.objectstore import open_store
-from imgpipeline.settings import Settings
 from imgpipeline_tests.lake.query.site import DAY, NEXT_DAY
 from imgpipeline_tests.lake.samples import counted_labels, seen
 from imgpipeline_tests.ledger.samples import notice, write_chain
@@ -26,7 +25,7 @@ def hourly(viewed: ViewedStore, label: str) -> dict[str, int]:
     return found
 
 
-def test_count_specific(viewed: ViewedStore):
+def test_count_specific(viewed):
     hours = hourly(viewed, "car")
     expected = hours[f"{DAY}T07:00:00+00:00"] + hours[f"{DAY}T08:00:00+00:00"]
     answer = viewed.viewer.json("/api/count_specific", label="car", **RANGE)
@@ -36,14 +35,14 @@ def test_count_specific(viewed: ViewedStore):
     assert (missing.status_code, missing.json()) == (400, {"error": "Missing 'label' parameter"})
 
 
-def test_label_counts_are_the_largest_first(viewed: ViewedStore):
+def test_label_counts_are_the_largest_first(viewed):
     answer = viewed.viewer.json("/api/label_counts", start=f"{DAY}T00:00Z")
     expected = {label: sum(hourly(viewed, label).values()) for label in ("car", "person", "dog", HOSTILE_LABEL)}
     assert dict(zip(answer["labels"], answer["counts"], strict=True)) == expected
     assert answer["counts"] == sorted(answer["counts"], reverse=True)
 
 
-def test_a_timeline_has_zeros_between_its_first_and_last_hour(viewed: ViewedStore):
+def test_a_timeline_has_zeros_between_its_first_and_last_hour(viewed):
     answer = viewed.viewer.json(f"/api/timeline?label=car&label=zebra&start={DAY}T00:00Z")
     expected = hourly(viewed, "car")
     assert answer["zebra"] == []
@@ -52,11 +51,11 @@ def test_a_timeline_has_zeros_between_its_first_and_last_hour(viewed: ViewedStor
     assert len(answer["car"]) == 1 + int(max(expected)[11:13]) - int(min(expected)[11:13])
 
 
-def test_a_timeline_without_labels_is_empty(viewed: ViewedStore):
+def test_a_timeline_without_labels_is_empty(viewed):
     assert viewed.viewer.json("/api/timeline") == {}
 
 
-def test_without_hours_the_latest_day_is_counted(viewed: ViewedStore):
+def test_without_hours_the_latest_day_is_counted(viewed):
     labels = viewed.viewer.json("/api/label_counts")
     frames = [one for one in viewed.site.frames if one.day == NEXT_DAY]
     assert sum(labels["counts"]) == sum(len(one.detections) for one in frames)
@@ -72,12 +71,12 @@ def test_without_hours_the_latest_day_is_counted(viewed: ViewedStore):
     ],
     ids=["no time", "end of time", "empty", "too long"],
 )
-def test_wrong_hours_are_refused(viewed: ViewedStore, hours: dict[str, str]):
+def test_wrong_hours_are_refused(viewed, hours):
     answer = viewed.viewer.get("/api/label_counts", **hours)
     assert (answer.status_code, "error" in answer.json()) == (400, True)
 
 
-def test_the_dashboard_shows_totals_bars_and_lines(viewed: ViewedStore):
+def test_the_dashboard_shows_totals_bars_and_lines(viewed):
     page = viewed.viewer.get(f"/dashboard?label=car&start={DAY}T00:00Z").text
     total = sum(hourly(viewed, "car").values())
     assert f'<option value="car" selected>car · {total}</option>' in page
@@ -88,7 +87,7 @@ def test_the_dashboard_shows_totals_bars_and_lines(viewed: ViewedStore):
 
 
 @pytest.mark.medium
-def test_the_chart_has_zeros_for_observed_hours_and_gaps_for_others(folder: Settings):
+def test_the_chart_has_zeros_for_observed_hours_and_gaps_for_others(folder):
     hours = {5: [], 6: ["car"], 7: ["car", "car"], 10: [], 11: ["car"], 20: []}
     outcomes: list[Outcome] = [
         seen(offset, labels, timestamp=datetime(DAY.year, DAY.month, DAY.day, hour, tzinfo=UTC))

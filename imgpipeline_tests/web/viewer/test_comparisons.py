@@ -4,10 +4,9 @@ import re
 from collections.abc import Iterator
 from dataclasses import replace
 from html import unescape
-from pathlib import Path
 
 import pytest
-from playwright.sync_api import Browser, expect
+from playwright.sync_api import expect
 
 from imgpipeline.contracts.keys import summary_key
 from imgpipeline.lake.days.day_tables import rebuild_day
@@ -43,7 +42,7 @@ def viewer(settings: Settings) -> Iterator[Viewer]:
         yield made
 
 
-def test_the_numbers_are_those_of_the_stored_comparison(viewer: Viewer, settings: Settings):
+def test_the_numbers_are_those_of_the_stored_comparison(viewer, settings):
     store = open_store(settings)
     build_comparison(settings, store, DAY, now=NOON)
     stored = {row["label"]: row for row in read_rows(store, summary_key("model_comparison", DAY))}
@@ -55,7 +54,7 @@ def test_the_numbers_are_those_of_the_stored_comparison(viewer: Viewer, settings
     assert sum(row["only_b"] for row in stored.values()) > 0
 
 
-def test_each_number_leads_to_frames_with_the_same_sum(viewer: Viewer):
+def test_each_number_leads_to_frames_with_the_same_sum(viewer):
     page = viewer.get("/comparisons", day=DAY).text
     cells = re.findall(r'<td class="right"><a href="(/comparisons[^"]*)"[^>]*>([\d,]+)</a>', page)
     assert len(cells) > 10
@@ -67,7 +66,7 @@ def test_each_number_leads_to_frames_with_the_same_sum(viewer: Viewer):
         assert found["matching"] == len(found["frames"]) == linked.count('class="card"')
 
 
-def test_the_largest_disagreement_is_first_and_pages_follow_each_other(viewer: Viewer):
+def test_the_largest_disagreement_is_first_and_pages_follow_each_other(viewer):
     whole = viewer.json("/api/v1/comparisons", day=DAY)
     order = [(-one["differing"], one["lowest_iou"] or 1.0, one["frame_id"]) for one in whole["frames"]]
     assert order == sorted(order)
@@ -83,14 +82,14 @@ def test_the_largest_disagreement_is_first_and_pages_follow_each_other(viewer: V
     assert paged == whole["frames"]
 
 
-def test_the_two_models_can_be_swapped(viewer: Viewer):
+def test_the_two_models_can_be_swapped(viewer):
     there, back = (viewer.json("/api/v1/comparisons", day=DAY, a=a, b=b) for a, b in (("live", LOW), (LOW, "live")))
     assert [(one["only_a"], one["only_b"]) for one in there["labels"]] == [
         (one["only_b"], one["only_a"]) for one in back["labels"]
     ]
 
 
-def test_models_that_cannot_be_compared_are_explained(viewer: Viewer):
+def test_models_that_cannot_be_compared_are_explained(viewer):
     for query, status, said in (
         ({"b": "nothing"}, 404, "the day has live, demo@0.002"),
         ({"a": "live", "b": "live"}, 404, "cannot be compared"),
@@ -102,7 +101,7 @@ def test_models_that_cannot_be_compared_are_explained(viewer: Viewer):
         assert viewer.get("/comparisons", day=DAY, **query).status_code == status
 
 
-def test_labels_that_only_the_other_model_found_have_different_colours(tmp_path: Path):
+def test_labels_that_only_the_other_model_found_have_different_colours(tmp_path):
     """Live detection found no label at all, so none of them is in the tables."""
     settings = load_settings(store_url=(tmp_path / "store").as_uri(), api_keys_file=tmp_path / "keys.json")
     other, store = (
@@ -125,13 +124,13 @@ def test_labels_that_only_the_other_model_found_have_different_colours(tmp_path:
     assert set(re.findall(r'stroke="(#[0-9a-f]{6})"', page)) == set(colours)
 
 
-def test_a_day_with_one_model_names_the_command(folder: Settings):
+def test_a_day_with_one_model_names_the_command(folder):
     write_chain(open_store(folder), [seen(0)])
     with viewing(folder) as viewer:
         assert "imgpipeline redetect --model NAME" in viewer.get("/comparisons").text
 
 
-def test_from_a_number_to_its_frames_and_the_boxes_of_each_model(browser: Browser, viewer: Viewer):
+def test_from_a_number_to_its_frames_and_the_boxes_of_each_model(browser, viewer):
     with browser.new_context(base_url=str(viewer.http.base_url)) as context:
         page = context.new_page()
         page.goto(f"/comparisons?day={DAY}")

@@ -7,7 +7,6 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import timedelta
-from pathlib import Path
 
 import pyarrow as pa
 import pytest
@@ -22,8 +21,8 @@ from imgpipeline.objectstore import open_store
 from imgpipeline.settings import Settings
 from imgpipeline.web.keys import KeyFile, Scope
 from imgpipeline_tests.daily.builds import build_table
-from imgpipeline_tests.detect.conftest import LaneUnderTest, message
 from imgpipeline_tests.detect.conftest import lane as lane  # noqa: PLC0414 - a fixture
+from imgpipeline_tests.detect.conftest import message
 from imgpipeline_tests.events.samples import rules
 from imgpipeline_tests.lake.samples import seen
 from imgpipeline_tests.ledger.samples import DAY, NOON, append, dead_letter, rejected, write_chain
@@ -40,7 +39,7 @@ PATHS = ("/events", "/dead-letters", "/accounts")
 @pytest.fixture(scope="module")
 def viewer(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Viewer]:
     """Shows a day with two events, two dead letters and a closed session. For reading only."""
-    settings = Settings(_env_file=None, store_url=(tmp_path_factory.mktemp("lists") / "store").as_uri())  # type: ignore[call-arg]  # pydantic-settings' own argument
+    settings = Settings(_env_file=None, store_url=(tmp_path_factory.mktemp("lists") / "store").as_uri())
     store = open_store(settings)
     cars = [seen(n, ["car"] * (n % 4), timestamp=NOON + timedelta(seconds=n)) for n in range(8)]
     letters = [dead_letter(8), replace(dead_letter(9), source=HOSTILE_SOURCE)]
@@ -52,7 +51,7 @@ def viewer(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Viewer]:
         yield running
 
 
-def test_events_lead_to_their_frames(viewer: Viewer):
+def test_events_lead_to_their_frames(viewer):
     found = viewer.json("/api/v1/events", day=DAY, rule="crowd")
     assert (found["day"], found["matching"], found["next"]) == (str(DAY), 2, None)
     assert [event["rule"] for event in found["events"]] == ["crowd"] * 2
@@ -66,7 +65,7 @@ def test_events_lead_to_their_frames(viewer: Viewer):
     assert "No event matches." in viewer.get("/events", day=DAY, source="nowhere").text
 
 
-def test_dead_letters_show_their_reason_and_the_command(viewer: Viewer):
+def test_dead_letters_show_their_reason_and_the_command(viewer):
     found = viewer.json("/api/v1/dead-letters", day=DAY)
     assert {letter["record"].rpartition("/")[2] for letter in found["dead-letters"]} == {"8", "9"}
     code = found["dead-letters"][0]["code"]
@@ -79,7 +78,7 @@ def test_dead_letters_show_their_reason_and_the_command(viewer: Viewer):
     assert f'href="/dead-letters?day={DAY}"><b>2</b> dead letters' in viewer.get("/", day=DAY).text
 
 
-def test_accounts_say_what_each_session_received_and_whether_it_balances(viewer: Viewer):
+def test_accounts_say_what_each_session_received_and_whether_it_balances(viewer):
     found = viewer.json("/api/v1/accounts", day=DAY)["accounts"]
     (closed,) = [entry for entry in found if entry["session"]]
     assert (closed["received"], closed["announced"], closed["dropped"]) == (4, 1, {"queue": 3})
@@ -89,7 +88,7 @@ def test_accounts_say_what_each_session_received_and_whether_it_balances(viewer:
     assert "3 <bdi>queue</bdi>" in page
 
 
-def test_the_account_of_an_open_session_is_as_of_its_last_notice(folder: Settings):
+def test_the_account_of_an_open_session_is_as_of_its_last_notice(folder):
     made = write_chain(open_store(folder), [said(0, NoticeKind.STARTED), shot(1), account(2, 1), shot(3)])
     with viewing(folder) as viewer:
         page = viewer.get("/accounts", day=DAY).text
@@ -101,7 +100,7 @@ def test_the_account_of_an_open_session_is_as_of_its_last_notice(folder: Setting
 
 
 @pytest.mark.parametrize("path", PATHS)
-def test_a_list_has_pages_and_csv(viewer: Viewer, path: str):
+def test_a_list_has_pages_and_csv(viewer, path):
     name = path[1:]
     whole = viewer.json(f"/api/v1{path}", day=DAY)
     first = viewer.json(f"/api/v1{path}", day=DAY, limit=1)
@@ -119,7 +118,7 @@ def test_a_list_has_pages_and_csv(viewer: Viewer, path: str):
 
 
 @pytest.mark.parametrize("path", PATHS)
-def test_a_list_is_an_arrow_stream_with_all_columns_and_the_same_types_without_rows(viewer: Viewer, path: str):
+def test_a_list_is_an_arrow_stream_with_all_columns_and_the_same_types_without_rows(viewer, path):
     whole = viewer.json(f"/api/v1{path}", day=DAY)[path[1:]]
     table, empty = (
         pa.ipc.open_stream(viewer.get(f"/api/v1{path}", day=DAY, format="arrow", **more).content).read_all()
@@ -146,7 +145,7 @@ def letter(offset: int, value: bytes, **changes: object) -> DeadLetter:
 def letters(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Viewer]:
     folder = tmp_path_factory.mktemp("letters")
     settings = Settings(_env_file=None, store_url=(folder / "store").as_uri(), api_keys_file=folder / "keys.json",
-                        kafka_bootstrap_servers=f"{LOOPBACK}:{free_port()}")  # type: ignore[call-arg]  # pydantic-settings' own argument  # fmt: skip
+                        kafka_bootstrap_servers=f"{LOOPBACK}:{free_port()}")  # fmt: skip
     made = [
         letter(0, f'{{"image": "{HOSTILE}"}}'.encode(), message=HOSTILE),
         letter(1, bytes(range(256)) * 40),
@@ -157,7 +156,7 @@ def letters(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Viewer]:
         yield running
 
 
-def test_the_record_is_shown_as_text(letters: Viewer):
+def test_the_record_is_shown_as_text(letters):
     page = letters.get(f"{OWN}/0").text
     assert HOSTILE not in page
     assert "{&#34;image&#34;: &#34;&lt;script&gt;document.title=1&lt;/script&gt;&#34;}" in page
@@ -165,7 +164,7 @@ def test_the_record_is_shown_as_text(letters: Viewer):
     assert "Replay</button>" in page
 
 
-def test_bytes_are_shown_in_hexadecimal_and_downloaded_unchanged(letters: Viewer):
+def test_bytes_are_shown_in_hexadecimal_and_downloaded_unchanged(letters):
     page = letters.get(f"{OWN}/1").text
     assert "00000010  10 11 12 13" in page
     assert "Only the first 4 kB are shown." in page
@@ -176,25 +175,25 @@ def test_bytes_are_shown_in_hexadecimal_and_downloaded_unchanged(letters: Viewer
     assert value.headers["x-content-type-options"] == "nosniff"
 
 
-def test_a_record_that_was_not_kept_is_read_from_kafka_by_the_command(letters: Viewer):
+def test_a_record_that_was_not_kept_is_read_from_kafka_by_the_command(letters):
     assert "reads it from Kafka" in letters.get(f"{OWN}/2").text
     assert letters.get(f"{OWN}/2/value").status_code == 404
 
 
-def test_the_api_answers_as_the_command_does(letters: Viewer):
+def test_the_api_answers_as_the_command_does(letters):
     found = letters.json(f"/api/v1{OWN}/0")
     assert (found["topic"], found["partition"], found["offset"], found["state"]) == ("frames", 0, 0, "open")
     assert base64.b64decode(found["raw_base64"]).startswith(b'{"image"')
 
 
-def test_an_unreachable_broker_is_named_and_nothing_is_replayed(letters: Viewer):
+def test_an_unreachable_broker_is_named_and_nothing_is_replayed(letters):
     answer = letters.http.post(f"/api/v1{OWN}/0/replays")
     assert answer.status_code == 503
     assert "Kafka" in answer.json()["error"]
 
 
 @pytest.mark.slow
-def test_a_record_is_replayed_once_with_the_right_scope(lane: LaneUnderTest, tmp_path: Path):
+def test_a_record_is_replayed_once_with_the_right_scope(lane, tmp_path):
     lane.announce(1)
     lane.send(message(image_path=PATH, frame_number=7))
     lane.follow()
@@ -228,7 +227,7 @@ def test_a_record_is_replayed_once_with_the_right_scope(lane: LaneUnderTest, tmp
 
 
 @pytest.mark.slow
-def test_the_page_of_a_replayed_letter_offers_no_second_replay_and_leads_to_the_failure(lane: LaneUnderTest):
+def test_the_page_of_a_replayed_letter_offers_no_second_replay_and_leads_to_the_failure(lane):
     lane.announce(1)
     lane.send(message(image_path=PATH, frame_number=7))
     lane.follow()
@@ -252,7 +251,7 @@ def test_the_page_of_a_replayed_letter_offers_no_second_replay_and_leads_to_the_
 
 
 @pytest.mark.slow
-def test_concurrent_clicks_replay_a_record_once(lane: LaneUnderTest):
+def test_concurrent_clicks_replay_a_record_once(lane):
     lane.announce(1)
     lane.send(message(image_path=PATH, frame_number=7))
     lane.follow()

@@ -6,18 +6,16 @@ from datetime import timedelta
 from html import unescape
 
 import pytest
-from playwright.sync_api import Browser, expect
+from playwright.sync_api import expect
 
 from imgpipeline.lake.days.day_tables import rebuild_day
 from imgpipeline.lake.query.tracks import MOST_POINTS, tracks_of_frame
 from imgpipeline.lake.sessions.session import open_lake
 from imgpipeline.objectstore import open_store
-from imgpipeline.settings import Settings
 from imgpipeline_tests.daily.builds import build_tracks
 from imgpipeline_tests.lake.samples import seen
 from imgpipeline_tests.ledger.samples import DAY, NOON, PROVENANCE, write_chain
 from imgpipeline_tests.tracking.films import Car, film
-from imgpipeline_tests.web.viewer.conftest import ViewedStore
 from imgpipeline_tests.web.viewer.filmed import AT, MINUTE, NEXT_DAY, FilmedSite
 from imgpipeline_tests.web.viewer.viewing import links, viewing
 
@@ -26,7 +24,7 @@ CAR, PERSON = "gate/car/20260109T1200/1", "gate/person/20260109T1200/1"
 _BAR = re.compile(r'<a href="(/review[^"]*)" tabindex="-1" aria-label="([^"]*)"')
 
 
-def test_the_filters_of_the_grid_go_with_every_link(viewed: ViewedStore):
+def test_the_filters_of_the_grid_go_with_every_link(viewed):
     page = viewed.viewer.get("/review", day=DAY, label="car", source="gate", hour="").text
     cards = links(page, f"/frames/{DAY}/")
     expected = [
@@ -39,7 +37,7 @@ def test_the_filters_of_the_grid_go_with_every_link(viewed: ViewedStore):
     assert f"/review?day={DAY}&source=gate&label=car" in links(frame, "/review")
 
 
-def test_a_frame_shows_its_boxes_and_lineage(viewed: ViewedStore):
+def test_a_frame_shows_its_boxes_and_lineage(viewed):
     one = viewed.site.frames[2]
     page = viewed.viewer.get(f"/frames/{DAY}/{one.frame_id}").text
     assert page.count("<rect x=") == len(one.detections)
@@ -50,7 +48,7 @@ def test_a_frame_shows_its_boxes_and_lineage(viewed: ViewedStore):
         assert "equal to the stored count" in viewed.viewer.get(link).text
 
 
-def test_the_run_of_a_frame_is_linked_in_dagster(folder: Settings):
+def test_the_run_of_a_frame_is_linked_in_dagster(folder):
     dagster, run = "https://dagster.example/sub", "0b5d4a1e-6f0e-4f5d-9c0e-3a5b8f1c2d3e"
     write_chain(open_store(folder), [seen(0)], provenance=replace(PROVENANCE, run_id=run))
     address = f"/frames/{DAY}/{seen(0).frame_id}"
@@ -60,13 +58,13 @@ def test_the_run_of_a_frame_is_linked_in_dagster(folder: Settings):
         assert f"<code>{run}</code>" in viewer.get(address).text
 
 
-def test_a_number_is_traced_to_the_ledger(viewed: ViewedStore):
+def test_a_number_is_traced_to_the_ledger(viewed):
     page = viewed.viewer.get("/explain", day=DAY, label="car").text
     assert "8 detections in 8 frames, each verified in its segment" in page
     assert len(links(page, f"/frames/{DAY}/")) == 8
 
 
-def test_a_filter_without_frames_offers_a_way_back(viewed: ViewedStore):
+def test_a_filter_without_frames_offers_a_way_back(viewed):
     page = viewed.viewer.get("/review", day=DAY, source="nobody").text
     assert "No frame matches." in page
     assert f"/review?day={DAY}" in links(page, "/review")
@@ -92,12 +90,12 @@ def bars(filmed: FilmedSite, **filters: object) -> list[tuple[str, str]]:
         pytest.param({"day": DAY, "source": "yard"}, [], id="none"),
     ],
 )
-def test_a_bar_says_what_it_counts(filmed: FilmedSite, filters: dict[str, object], expected: list[str]):
+def test_a_bar_says_what_it_counts(filmed, filters, expected):
     assert [label for _, label in bars(filmed, **filters)] == expected
 
 
 @pytest.mark.parametrize("filters", [{"from": DAY}, {"day": DAY, "zone": "lower half"}], ids=["days", "zone"])
-def test_a_bar_leads_to_frames_with_the_same_sum(filmed: FilmedSite, filters: dict[str, object]):
+def test_a_bar_leads_to_frames_with_the_same_sum(filmed, filters):
     found = bars(filmed, **filters)
     assert found
     for address, label in found:
@@ -105,7 +103,7 @@ def test_a_bar_leads_to_frames_with_the_same_sum(filmed: FilmedSite, filters: di
         assert f"<b>{frames}</b> frames with <b>{sum(counts)}</b>" in filmed.viewer.http.get(address).text
 
 
-def test_a_page_begins_at_an_exact_moment(filmed: FilmedSite):
+def test_a_page_begins_at_an_exact_moment(filmed):
     page = filmed.viewer.json("/api/v1/frames", **{"from": DAY, "to": NEXT_DAY, "at": "22:30:20", "limit": 3})
     times = [one["timestamp"][11:19] for one in page["frames"]]
     assert times == ["22:30:20", "22:30:15", "22:30:10"]
@@ -136,7 +134,7 @@ def test_a_page_begins_at_an_exact_moment(filmed: FilmedSite):
         pytest.param({"day": NEXT_DAY, "model": "demo"}, 0, 0, id="model-of-another-day"),
     ],
 )
-def test_frames_match_and_keep_all_of_their_boxes(filmed: FilmedSite, filters, frames: int, detections: int):
+def test_frames_match_and_keep_all_of_their_boxes(filmed, filters, frames, detections):
     found = filmed.viewer.json("/api/v1/frames", limit=1000, **filters)
     assert (found["matching"], found["detections"], len(found["frames"])) == (frames, detections, frames)
     made = {one.frame_id: one for one in filmed.frames}
@@ -146,7 +144,7 @@ def test_frames_match_and_keep_all_of_their_boxes(filmed: FilmedSite, filters, f
     assert re.search(f"<b>{frames}</b> frames? with <b>{detections}</b>", page)
 
 
-def test_an_event_has_the_frames_that_show_it(filmed: FilmedSite):
+def test_an_event_has_the_frames_that_show_it(filmed):
     (event,) = filmed.viewer.json("/api/v1/events", day=DAY)["events"]
     found = filmed.viewer.json("/api/v1/frames", day=DAY, event=event["event_id"])
     assert sorted(one["frame_id"] for one in found["frames"]) == sorted(event["frame_ids"])
@@ -154,14 +152,14 @@ def test_an_event_has_the_frames_that_show_it(filmed: FilmedSite):
     assert f"/review?day={DAY}&amp;event={event['event_id']}" in filmed.viewer.get("/events", day=DAY).text
 
 
-def test_a_number_over_several_days_is_that_of_the_summaries(filmed: FilmedSite):
+def test_a_number_over_several_days_is_that_of_the_summaries(filmed):
     page = filmed.viewer.get("/review", **{"from": DAY, "to": NEXT_DAY, "label": "car"}).text
     assert "equal to the stored count, 48</span>" in page
     assert filmed.viewer.json("/api/v1/frames", **{"from": DAY, "label": "dog", "hour": 22})["number"] == 12
     assert filmed.viewer.json("/api/v1/frames", day=DAY, label="car", zone="lower half")["number"] is None
 
 
-def test_frames_of_several_days_follow_each_other_in_list_and_frame_pages(filmed: FilmedSite):
+def test_frames_of_several_days_follow_each_other_in_list_and_frame_pages(filmed):
     of_both = {"from": DAY, "to": NEXT_DAY}
     found = filmed.viewer.json("/api/v1/frames", limit=1000, **of_both)["frames"]
     assert [one["frame_id"] for one in found] == [one.frame_id for one in filmed.frames]
@@ -172,13 +170,13 @@ def test_frames_of_several_days_follow_each_other_in_list_and_frame_pages(filmed
     assert f'href="/review{query}"' in page
 
 
-def test_the_filters_offer_existing_values(filmed: FilmedSite):
+def test_the_filters_offer_existing_values(filmed):
     page = filmed.viewer.get("/review", **{"from": DAY}).text
     for offered in ("gate · 48", "yard · 12", "dog · 12", "lower half", "demo · 48", "small · 12"):
         assert f">{offered}</option>" in page
 
 
-def test_several_days_win_over_one_day(filmed: FilmedSite):
+def test_several_days_win_over_one_day(filmed):
     both = {"day": DAY, "from": NEXT_DAY}
     assert filmed.viewer.json("/api/v1/frames", **both)["matching"] == 12
     assert "<b>12</b> frames" in filmed.viewer.get("/review", **both).text
@@ -189,7 +187,7 @@ def first(filmed: FilmedSite) -> str:
     return f"/frames/{DAY}/{filmed.of(DAY)[-1].frame_id}"
 
 
-def test_the_tracks_of_a_frame_are_those_of_its_detections(filmed: FilmedSite):
+def test_the_tracks_of_a_frame_are_those_of_its_detections(filmed):
     frame = filmed.of(DAY)[-1]
     with open_lake(filmed.store) as lake:
         tracks = tracks_of_frame(lake, DAY, frame.frame_id)
@@ -204,7 +202,7 @@ def test_the_tracks_of_a_frame_are_those_of_its_detections(filmed: FilmedSite):
     assert car.way == tuple((x + width / 2, y + height) for x, y, width, height in boxes)
 
 
-def test_a_long_track_is_drawn_with_fewer_points(folder: Settings):
+def test_a_long_track_is_drawn_with_fewer_points(folder):
     frames = film(AT, AT + 9 * MINUTE, [Car(AT, AT + 9 * MINUTE)], rate=1.0)
     store = open_store(folder)
     write_chain(store, frames)
@@ -216,7 +214,7 @@ def test_a_long_track_is_drawn_with_fewer_points(folder: Settings):
     assert MOST_POINTS / 2 <= len(track.way) <= MOST_POINTS
 
 
-def test_a_track_leads_to_its_frames(filmed: FilmedSite):
+def test_a_track_leads_to_its_frames(filmed):
     page = filmed.viewer.get(first(filmed)).text
     listed = page.split('id="tracks"')[1].split("</section>")[0]
     addresses = [unescape(one) for one in re.findall(r'href="(/review[^"]*)"', listed)]
@@ -225,7 +223,7 @@ def test_a_track_leads_to_its_frames(filmed: FilmedSite):
         assert f"{frames} frames" in re.sub(r"\s+", " ", filmed.viewer.get(address).text)
 
 
-def test_tracks_and_zones_can_be_hidden_by_boxes_and_keys(browser: Browser, filmed: FilmedSite):
+def test_tracks_and_zones_can_be_hidden_by_boxes_and_keys(browser, filmed):
     with browser.new_context(base_url=str(filmed.viewer.http.base_url)) as context:
         page = context.new_page()
         page.goto(first(filmed))
@@ -246,7 +244,7 @@ def test_tracks_and_zones_can_be_hidden_by_boxes_and_keys(browser: Browser, film
         expect(ways).not_to_have_class("off")
 
 
-def test_a_frame_of_a_day_without_tracks_shows_the_rest(filmed: FilmedSite):
+def test_a_frame_of_a_day_without_tracks_shows_the_rest(filmed):
     frame = next(one for one in filmed.frames if one.day != DAY)
     page = filmed.viewer.get(f"/frames/{frame.day}/{frame.frame_id}")
     assert page.status_code == 200

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from imgpipeline.web.viewer.app import ROUTES
 from imgpipeline_tests.examples import examples
 from imgpipeline_tests.lake.query.site import DAY, NEXT_DAY
-from imgpipeline_tests.web.viewer.conftest import HOSTILE_LABEL, HOSTILE_SOURCE, ViewedStore
+from imgpipeline_tests.web.viewer.conftest import HOSTILE_LABEL, HOSTILE_SOURCE
 
 EVIL = ("' OR 1=1 --", '"; DROP TABLE frames', "../../etc/passwd", "\0", "%00", "$1", "{{ 7 * 7 }}")
 TEXTS = st.text(st.characters(codec="utf-8"), max_size=30) | st.sampled_from([*EVIL, HOSTILE_SOURCE, HOSTILE_LABEL])
@@ -65,7 +65,7 @@ def requests(draw: st.DrawFn) -> str:
 @pytest.mark.medium
 @settings(max_examples=examples(60), suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 @given(address=requests())
-def test_an_answer_is_never_an_unexpected_error(viewed: ViewedStore, address: str):
+def test_an_answer_is_never_an_unexpected_error(viewed, address):
     answer = viewed.viewer.http.get(address)
     assert answer.status_code in {200, 307, 400, 404}, (address, answer.text)
     assert "default-src 'self'" in answer.headers["content-security-policy"]

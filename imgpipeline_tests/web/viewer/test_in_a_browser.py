@@ -34,7 +34,7 @@ def page(browser: Browser, viewed: ViewedStore) -> Iterator[Page]:
         assert [text for text in said if "500 (Internal Server Error)" not in text] == []
 
 
-def test_keys_lead_from_a_count_to_its_frames_and_back(page: Page, viewed: ViewedStore):
+def test_keys_lead_from_a_count_to_its_frames_and_back(page, viewed):
     page.goto(f"/?day={DAY}")
     page.get_by_role("link", name="car from 07 to 08: 4").click()
     expect(page.get_by_role("status")).to_contain_text("4 frames with 4 car")
@@ -57,7 +57,7 @@ def test_keys_lead_from_a_count_to_its_frames_and_back(page: Page, viewed: Viewe
     page.wait_for_url(address)
 
 
-def test_boxes_lie_on_the_image_and_can_be_hidden(page: Page, viewed: ViewedStore):
+def test_boxes_lie_on_the_image_and_can_be_hidden(page, viewed):
     one = next(one for one in viewed.site.frames if len(one.detections) == 3)
     page.goto(f"/frames/{one.day}/{one.frame_id}")
     image, box = page.locator("#image").bounding_box(), page.locator(".large rect").first.bounding_box()
@@ -76,7 +76,7 @@ def test_boxes_lie_on_the_image_and_can_be_hidden(page: Page, viewed: ViewedStor
     expect(page.locator(".large .boxes")).to_be_hidden()
 
 
-def test_escape_and_a_click_elsewhere_close_the_menu(page: Page, viewed: ViewedStore):
+def test_escape_and_a_click_elsewhere_close_the_menu(page, viewed):
     page.goto("/search?q=car")
     menu, button = page.locator(".menu div"), page.locator(".menu summary")
     button.click()
@@ -94,8 +94,8 @@ def test_escape_and_a_click_elsewhere_close_the_menu(page: Page, viewed: ViewedS
     page.wait_for_url("**/objects")
 
 
-def test_pages_fit_a_phone(page: Page, viewed: ViewedStore):
-    page.set_viewport_size(PHONE)  # type: ignore[arg-type]  # a plain dict of two numbers
+def test_pages_fit_a_phone(page, viewed):
+    page.set_viewport_size(PHONE)
     one = viewed.site.frames[0]
     for path in (
         f"/?day={DAY}",
@@ -112,7 +112,7 @@ def test_pages_fit_a_phone(page: Page, viewed: ViewedStore):
         assert page.evaluate("document.documentElement.scrollWidth") <= PHONE["width"], path
 
 
-def test_the_key_that_marks_frames_does_nothing_in_other_grids(page: Page, viewed: ViewedStore):
+def test_the_key_that_marks_frames_does_nothing_in_other_grids(page, viewed):
     page.goto(f"/search?q=day:{DAY}")
     page.locator(".card").first.focus()
     page.keyboard.press("r")
@@ -120,7 +120,7 @@ def test_the_key_that_marks_frames_does_nothing_in_other_grids(page: Page, viewe
     expect(page.locator(".card.reviewed")).to_have_count(0)
 
 
-def test_a_mark_that_is_refused_is_explained_in_the_grid(browser: Browser, folder: Settings):
+def test_a_mark_that_is_refused_is_explained_in_the_grid(browser, folder):
     key = KeyFile(folder.api_keys_file).add((), NOON, scopes=(Scope.READ,), name="anna")
     write_chain(open_store(folder), [seen(0, ["car"])])
     with logged_in(browser, folder, key) as page:
@@ -143,7 +143,7 @@ def logged_in(browser: Browser, settings: Settings, key: str) -> Iterator[Page]:
         yield context.new_page()
 
 
-def test_an_alert_is_acknowledged_with_a_key_as_password_and_a_note_that_stays_text(browser: Browser, folder: Settings):
+def test_an_alert_is_acknowledged_with_a_key_as_password_and_a_note_that_stays_text(browser, folder):
     both = (Scope.READ, Scope.ACKNOWLEDGE)
     key = KeyFile(folder.api_keys_file).add((), NOON, scopes=both, name="<b>anna</b>")
     raise_alert(open_store(folder))
@@ -157,7 +157,7 @@ def test_an_alert_is_acknowledged_with_a_key_as_password_and_a_note_that_stays_t
         expect(page).to_have_title("Alert 1 · imgpipeline")
 
 
-def test_a_live_page_shows_a_new_frame(browser: Browser, folder: Settings):
+def test_a_live_page_shows_a_new_frame(browser, folder):
     now = datetime.now(UTC)
     chain = write_chain(open_store(folder), [seen(0, ["car"], source="gate", timestamp=now)])
     new = seen(1, ["dog", "dog"], source="gate", timestamp=now + timedelta(seconds=1))

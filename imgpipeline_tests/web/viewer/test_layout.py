@@ -84,7 +84,7 @@ def page(browser: Browser, tmp_path_factory: pytest.TempPathFactory) -> Iterator
     """A page of 1280 x 800 of a viewer whose names are long."""
     folder = tmp_path_factory.mktemp("layout")
     (folder / "rules.toml").write_text(RULES)
-    settings = Settings(_env_file=None, store_url=(folder / "store").as_uri(), rules_file=str(folder / "rules.toml"))  # type: ignore[call-arg]  # pydantic-settings' own argument
+    settings = Settings(_env_file=None, store_url=(folder / "store").as_uri(), rules_file=str(folder / "rules.toml"))
     store = open_store(settings)
     frames = film(START, END, [Car(START, END), Car(START, END, y=350)], source=SOURCE)
     frames[-1] = replace(frames[-1], detections=(*frames[-1].detections, *EDGE))
@@ -118,7 +118,7 @@ def show(page: Page, path: str) -> None:
 
 
 @pytest.mark.parametrize("path", [PAGES[1], PAGES[3], "/frame"], ids=["dead letters", "places", "frame"])
-def test_tables_fit_a_screen(page: Page, path: str):
+def test_tables_fit_a_screen(page, path):
     show(page, path)
     assert page.locator(".scroll").count() > 0
     sizes = page.evaluate("[...document.querySelectorAll('.scroll')].map((one) => [one.scrollWidth, one.clientWidth])")
@@ -126,13 +126,13 @@ def test_tables_fit_a_screen(page: Page, path: str):
 
 
 @pytest.mark.parametrize("path", PAGES)
-def test_text_keeps_off_boxes(page: Page, path: str):
+def test_text_keeps_off_boxes(page, path):
     page.goto(path)
     assert page.evaluate(TOUCHING) == []
 
 
 @pytest.mark.parametrize("path", ["/frame", "/alerts/1"])
-def test_captions_stay_in_the_image_and_above_the_names_of_places(page: Page, path: str):
+def test_captions_stay_in_the_image_and_above_the_names_of_places(page, path):
     show(page, path)
     image = page.locator(".picture img").bounding_box()
     assert image is not None
@@ -147,7 +147,7 @@ def test_captions_stay_in_the_image_and_above_the_names_of_places(page: Page, pa
     assert drawn == ["ways", "boxes"]
 
 
-def test_a_record_without_spaces_fits_a_phone(page: Page):
+def test_a_record_without_spaces_fits_a_phone(page):
     page.set_viewport_size({"width": 390, "height": 844})
     try:
         page.goto("/dead-letters/frames/0/240")

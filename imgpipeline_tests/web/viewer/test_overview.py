@@ -7,7 +7,7 @@ from html import unescape
 
 import pyarrow as pa
 import pytest
-from playwright.sync_api import Browser, expect
+from playwright.sync_api import expect
 
 from imgpipeline.contracts.keys import report_key
 from imgpipeline.contracts.notices import NoticeKind
@@ -25,7 +25,7 @@ from imgpipeline_tests.ledger.samples import DAY, NOON, append, dead_letter, fra
 from imgpipeline_tests.ledger.sessions import account, said, shot
 from imgpipeline_tests.servers.waiting import wait_until
 from imgpipeline_tests.tracking.films import Car, film
-from imgpipeline_tests.web.viewer.conftest import HOSTILE_SOURCE, ViewedStore
+from imgpipeline_tests.web.viewer.conftest import HOSTILE_SOURCE
 from imgpipeline_tests.web.viewer.filmed import AT, MINUTE
 from imgpipeline_tests.web.viewer.viewing import Viewer, links, viewing
 
@@ -35,7 +35,7 @@ HOSTILE = b"""<!doctype html><html lang="en"><title>Report</title><style>h1 { co
 <img src="x" onerror="document.title = 'scripted'"><form action="/alerts/1"><button>Send</button></form></html>"""
 
 
-def test_every_number_of_the_overview_leads_to_frames_with_the_same_sum(viewed: ViewedStore):
+def test_every_number_of_the_overview_leads_to_frames_with_the_same_sum(viewed):
     page = viewed.viewer.get("/", day=DAY).text
     numbers = re.findall(r'<td class="right[^"]*"><a href="([^"]*)"[^>]*>([\d,]+)</a>', page)
     assert len(numbers) > 10
@@ -44,7 +44,7 @@ def test_every_number_of_the_overview_leads_to_frames_with_the_same_sum(viewed: 
         assert f"equal to the stored count, {number}</span>" in linked
 
 
-def test_the_overview_shows_the_figures_of_its_day(viewed: ViewedStore):
+def test_the_overview_shows_the_figures_of_its_day(viewed):
     page = viewed.viewer.get("/", day=DAY).text
     assert "Friday, 9 January 2026" in page
     assert f"<b>{len(viewed.frames)}</b> frames" in page
@@ -55,7 +55,7 @@ def test_the_overview_shows_the_figures_of_its_day(viewed: ViewedStore):
     assert links(heading, "/?day=") == [f"/?day={NEXT_DAY}"]
 
 
-def test_a_day_without_unique_objects_differs_from_one_whose_tracks_are_not_built(folder: Settings):
+def test_a_day_without_unique_objects_differs_from_one_whose_tracks_are_not_built(folder):
     store = open_store(folder)
     write_chain(store, frames(0, 3))
     rebuild_day(store, DAY, now=NOON)
@@ -66,7 +66,7 @@ def test_a_day_without_unique_objects_differs_from_one_whose_tracks_are_not_buil
         assert re.search(r'href="/objects\?day=2026-01-09"><b>0</b> unique objects', viewer.get("/", day=DAY).text)
 
 
-def test_the_overview_names_the_latest_alerts_and_the_days_that_wait_for_a_build(viewed: ViewedStore):
+def test_the_overview_names_the_latest_alerts_and_the_days_that_wait_for_a_build(viewed):
     page = viewed.viewer.get("/", day=DAY).text
     assert links(page, "/alerts/") == ["/alerts/2", "/alerts/1"]
     assert "the &lt;b&gt;image&lt;/b&gt; differs" in page
@@ -78,7 +78,7 @@ def test_the_overview_names_the_latest_alerts_and_the_days_that_wait_for_a_build
     assert "cannot be read" not in waiting
 
 
-def test_the_days_that_wait_for_a_build_are_read_every_30_seconds_however_often_frames_arrive(folder: Settings):
+def test_the_days_that_wait_for_a_build_are_read_every_30_seconds_however_often_frames_arrive(folder):
     chain, now = write_chain(open_store(folder), frames(0, 3)), NOON
     with viewing(folder, clock=lambda: now) as viewer:
         assert waiting_days(viewer) == [f"/?day={DAY}"]
@@ -95,7 +95,7 @@ def waiting_days(viewer: Viewer) -> list[str]:
     return links(page.split("<dt>Days waiting for a build</dt>")[1].split("</dl>")[0], "/?day=")
 
 
-def test_the_audit_on_the_overview_follows_the_same_rule_as_the_report(folder: Settings):
+def test_the_audit_on_the_overview_follows_the_same_rule_as_the_report(folder):
     store = open_store(folder)
     made = build_all(store)
     assert "not audited yet" in audit_on_overview(folder)
@@ -124,12 +124,12 @@ def report_verdict(settings: Settings) -> str:
     return headline.verdict if headline else ""
 
 
-def test_the_latest_day_is_shown_without_a_day(viewed: ViewedStore):
+def test_the_latest_day_is_shown_without_a_day(viewed):
     assert "Saturday, 10 January 2026" in viewed.viewer.get("/").text
     assert f'<option value="{NEXT_DAY}" selected>' in viewed.viewer.get("/review").text
 
 
-def test_reports_are_listed_and_shown_without_scripts(browser: Browser, folder: Settings):
+def test_reports_are_listed_and_shown_without_scripts(browser, folder):
     store = open_store(folder)
     write_chain(store, frames(0, 1))
     with viewing(folder) as viewer:
@@ -161,7 +161,7 @@ START, END = BORDER - 2 * MINUTE, BORDER + 2 * MINUTE
 def objects(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Viewer]:
     """A car that is hidden for a while and so has two tracks, a person, and a dog that is seen for a moment."""
     url = (tmp_path_factory.mktemp("objects") / "store").as_uri()
-    settings = Settings(_env_file=None, store_url=url, unique_min_s=10)  # type: ignore[call-arg]  # pydantic-settings' own argument
+    settings = Settings(_env_file=None, store_url=url, unique_min_s=10)
     hidden = (BORDER - timedelta(seconds=2), BORDER + timedelta(seconds=2))
     cars = [Car(START, END, hidden=hidden), Car(START, START + MINUTE, "person", y=300),
             Car(START, START + timedelta(seconds=9), "dog", y=400)]  # fmt: skip
@@ -173,7 +173,7 @@ def objects(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Viewer]:
         yield made
 
 
-def test_an_object_is_listed_once_however_many_tracks_it_has(objects: Viewer):
+def test_an_object_is_listed_once_however_many_tracks_it_has(objects):
     found = objects.json("/api/v1/objects", day=DAY)["objects"]
     assert [(one["label"], one["stay_s"]) for one in found] == [("car", 239.5), ("person", 59.5)]
     car, person = found
@@ -182,7 +182,7 @@ def test_an_object_is_listed_once_however_many_tracks_it_has(objects: Viewer):
     assert car["points"] == 480 - 8
 
 
-def test_the_overview_has_the_same_count_and_links_here(objects: Viewer):
+def test_the_overview_has_the_same_count_and_links_here(objects):
     page = objects.get("/", day=DAY).text
     numbers = re.findall(r'<a [^>]*href="(/objects[^"]*)">(?:<b>)?([\d,]+)', page)
     assert len(numbers) == 3
@@ -190,14 +190,14 @@ def test_the_overview_has_the_same_count_and_links_here(objects: Viewer):
         assert f"<b>{number}</b> object" in objects.get(unescape(address)).text
 
 
-def test_an_object_leads_to_all_of_its_frames(objects: Viewer):
+def test_an_object_leads_to_all_of_its_frames(objects):
     for one in objects.json("/api/v1/objects", day=DAY)["objects"]:
         frames = [objects.json("/api/v1/frames", day=DAY, object=name)["detections"] for name in one["object_ids"]]
         assert sum(frames) == one["points"]
         assert one["best_frame_id"] in objects.get("/objects", day=DAY).text
 
 
-def test_objects_are_filtered_paged_and_also_a_table(objects: Viewer):
+def test_objects_are_filtered_paged_and_also_a_table(objects):
     assert objects.json("/api/v1/objects", day=DAY, label="person")["matching"] == 1
     assert objects.json("/api/v1/objects", day=DAY, source="nowhere")["objects"] == []
     first = objects.json("/api/v1/objects", day=DAY, limit=1)
@@ -214,7 +214,7 @@ SOURCES = ("gate", "yard", HOSTILE_SOURCE)
 @pytest.fixture(scope="module")
 def shown(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Viewer, list[Frame]]]:
     """A viewer over twelve frames of three sources; the latest is ten minutes old."""
-    settings = Settings(_env_file=None, store_url=(tmp_path_factory.mktemp("live") / "store").as_uri())  # type: ignore[call-arg]  # pydantic-settings' own argument
+    settings = Settings(_env_file=None, store_url=(tmp_path_factory.mktemp("live") / "store").as_uri())
     start = datetime.now(UTC).replace(microsecond=0) - timedelta(hours=26)
     steps = [timedelta(hours=2 * n) if n < 11 else timedelta(hours=25, minutes=50) for n in range(12)]
     found = [
@@ -226,7 +226,7 @@ def shown(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Viewer, li
         yield viewer, found
 
 
-def test_each_source_has_its_newest_frame_with_all_boxes(shown: tuple[Viewer, list[Frame]]):
+def test_each_source_has_its_newest_frame_with_all_boxes(shown):
     viewer, frames = shown
     newest = {one.source: one for one in sorted(frames, key=lambda one: one.timestamp)}
     found = {one["source"]: one for one in viewer.json("/api/v1/live")["sources"] if one["frame"]}
@@ -237,7 +237,7 @@ def test_each_source_has_its_newest_frame_with_all_boxes(shown: tuple[Viewer, li
         assert [box["label"] for box in one["detections"]] == [box.label for box in newest[source].detections]
 
 
-def test_the_live_page_shows_the_age_of_each_image_and_links_to_its_frame(shown: tuple[Viewer, list[Frame]]):
+def test_the_live_page_shows_the_age_of_each_image_and_links_to_its_frame(shown):
     viewer, frames = shown
     page = viewer.get("/live").text
     for one in frames[-3:]:
@@ -252,7 +252,7 @@ def test_the_live_page_shows_the_age_of_each_image_and_links_to_its_frame(shown:
 @pytest.fixture(scope="module")
 def viewer(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Viewer]:
     """Shows a source that was offline, and one without notices. For reading only."""
-    settings = Settings(_env_file=None, store_url=(tmp_path_factory.mktemp("coverage") / "store").as_uri())  # type: ignore[call-arg]  # pydantic-settings' own argument
+    settings = Settings(_env_file=None, store_url=(tmp_path_factory.mktemp("coverage") / "store").as_uri())
     session = [
         said(0, NoticeKind.STARTED), shot(1), account(2, 1, observed_s=42), shot(3, source=HOSTILE_SOURCE),
         said(4, NoticeKind.OFFLINE, minute=1, reason="<b>no route</b>"), said(5, NoticeKind.ONLINE, minute=61),
@@ -263,7 +263,7 @@ def viewer(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Viewer]:
         yield running
 
 
-def test_each_hour_leads_to_its_frames_and_they_add_up(viewer: Viewer):
+def test_each_hour_leads_to_its_frames_and_they_add_up(viewer):
     (source,) = viewer.json("/api/v1/coverage", day=DAY, source="cam-1")["sources"]
     assert [(one["hour"], one["observed_s"]) for one in source["hours"]] == [(12, 42.0), (13, 30.0)]
     assert source["observed_s"] == 72.0
@@ -277,7 +277,7 @@ def test_each_hour_leads_to_its_frames_and_they_add_up(viewer: Viewer):
         assert frames["matching"] == one["frames"]
 
 
-def test_outages_are_listed_with_their_reason_as_text(viewer: Viewer):
+def test_outages_are_listed_with_their_reason_as_text(viewer):
     (source,) = viewer.json("/api/v1/coverage", day=DAY, source="cam-1")["sources"]
     assert source["outages"] == [
         {"kind": "offline", "start": f"{DAY}T12:01:00.000000Z", "end": f"{DAY}T13:01:00.000000Z", "duration_s": 3600.0,

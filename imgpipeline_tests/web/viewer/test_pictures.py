@@ -13,7 +13,6 @@ from imgpipeline.settings import Settings
 from imgpipeline.web.viewer.pictures import THUMBNAIL_SIDE, Pictures
 from imgpipeline_tests.lake.query.site import DAY
 from imgpipeline_tests.ledger.samples import NOON
-from imgpipeline_tests.web.viewer.conftest import ViewedStore
 
 
 def row(path: str, number: int = 0) -> dict[str, object]:
@@ -30,26 +29,26 @@ def pictures(folder: Settings, tmp_path: Path) -> Pictures:
     return Pictures(open_store(folder), folder, tmp_path / "thumbnails")
 
 
-def test_an_image_is_sent_unchanged(viewed: ViewedStore):
+def test_an_image_is_sent_unchanged(viewed):
     one = viewed.site.frames[0]
     answer = viewed.viewer.get(f"/api/v1/frames/{DAY}/{one.frame_id}/image")
     assert answer.headers["content-type"] == "image/png"
     assert answer.content == open_store(viewed.settings).get(one.source_image_path)
 
 
-def test_an_image_that_browsers_do_not_show_becomes_a_jpeg(pictures: Pictures):
+def test_an_image_that_browsers_do_not_show_becomes_a_jpeg(pictures):
     pictures.store.put("a.tiff", encoded(".tiff"))
     shown = pictures.image(row("a.tiff"))
     assert (shown.media_type, shown.data[:3]) == ("image/jpeg", b"\xff\xd8\xff")
 
 
-def test_a_document_that_could_run_in_a_browser_is_never_sent(pictures: Pictures):
+def test_a_document_that_could_run_in_a_browser_is_never_sent(pictures):
     pictures.store.put("a.svg", b"<svg xmlns='http://www.w3.org/2000/svg'><script>alert(1)</script></svg>")
     with pytest.raises(PermanentError, match="cannot be shown"):
         pictures.image(row("a.svg"))
 
 
-def test_no_path_leads_out_of_the_store(viewed: ViewedStore):
+def test_no_path_leads_out_of_the_store(viewed):
     for form in ("image", "thumbnail"):
         answer = viewed.viewer.get(f"/api/v1/frames/{DAY}/{viewed.hostile.frame_id}/{form}")
         assert answer.status_code == 500
@@ -57,7 +56,7 @@ def test_no_path_leads_out_of_the_store(viewed: ViewedStore):
         assert "root:" not in answer.text
 
 
-def test_a_thumbnail_is_made_once_for_concurrent_requests(pictures: Pictures):
+def test_a_thumbnail_is_made_once_for_concurrent_requests(pictures):
     pictures.store.put("a.png", encoded(".png"))
     with ThreadPoolExecutor(8) as pool:
         thumbnails = set(pool.map(lambda _: pictures.thumbnail(row("a.png")).data, range(24)))
@@ -69,7 +68,7 @@ def test_a_thumbnail_is_made_once_for_concurrent_requests(pictures: Pictures):
     assert small.shape == (THUMBNAIL_SIDE // 2, THUMBNAIL_SIDE, 3)
 
 
-def test_an_image_that_was_replaced_in_the_store_never_has_its_old_thumbnail(pictures: Pictures):
+def test_an_image_that_was_replaced_in_the_store_never_has_its_old_thumbnail(pictures):
     pictures.store.put("a.png", encoded(".png", 400, 400))
     old = pictures.thumbnail(row("a.png")).data
     pictures.store.put("a.png", encoded(".png", 800, 400))
@@ -80,7 +79,7 @@ def test_an_image_that_was_replaced_in_the_store_never_has_its_old_thumbnail(pic
     assert pictures.made == 2
 
 
-def test_an_image_that_was_deleted_has_no_thumbnail_any_more(pictures: Pictures):
+def test_an_image_that_was_deleted_has_no_thumbnail_any_more(pictures):
     pictures.store.put("a.png", encoded(".png"))
     pictures.thumbnail(row("a.png"))
     pictures.store.delete("a.png")
@@ -88,7 +87,7 @@ def test_an_image_that_was_deleted_has_no_thumbnail_any_more(pictures: Pictures)
         pictures.thumbnail(row("a.png"))
 
 
-def test_a_cached_thumbnail_is_sent_without_searching_the_folder_for_old_ones(pictures: Pictures):
+def test_a_cached_thumbnail_is_sent_without_searching_the_folder_for_old_ones(pictures):
     pictures.store.put("a.png", encoded(".png"))
     pictures.thumbnail(row("a.png"))
     restarted = Pictures(pictures.store, pictures.settings, pictures.folder, most_bytes=0)
@@ -97,7 +96,7 @@ def test_a_cached_thumbnail_is_sent_without_searching_the_folder_for_old_ones(pi
 
 
 @pytest.mark.medium
-def test_the_folder_of_thumbnails_is_bounded(pictures: Pictures):
+def test_the_folder_of_thumbnails_is_bounded(pictures):
     pictures.store.put("a.png", encoded(".png"))
     size_bytes = len(pictures.thumbnail(row("a.png")).data)
     pictures.most_bytes = 10 * size_bytes

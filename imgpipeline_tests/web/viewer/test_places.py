@@ -6,11 +6,10 @@ from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from html import unescape
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 from urllib.parse import quote
 
 import pytest
-from playwright.sync_api import Browser
 
 from imgpipeline.events.configuration import load_rules
 from imgpipeline.lake.days.day_tables import rebuild_day
@@ -21,7 +20,6 @@ from imgpipeline_tests.daily.builds import build_table, build_tracks
 from imgpipeline_tests.ledger.samples import DAY, write_chain
 from imgpipeline_tests.tracking.films import Car, film
 from imgpipeline_tests.web.viewer.axe import serious_problems
-from imgpipeline_tests.web.viewer.conftest import ViewedStore
 from imgpipeline_tests.web.viewer.viewing import Viewer, viewing
 
 pytestmark = pytest.mark.medium
@@ -57,7 +55,7 @@ def two_cars(folder: Path) -> Settings:
     """Two cars drive to the right for 20 minutes over the full hour; both cross the line, and stand in the zone."""
     rules = folder / "rules.toml"
     rules.write_text(RULES)
-    made = Settings(_env_file=None, store_url=(folder / "store").as_uri(), rules_file=str(rules))  # type: ignore[call-arg]  # pydantic-settings' own argument
+    made = Settings(_env_file=None, store_url=(folder / "store").as_uri(), rules_file=str(rules))
     store = open_store(made)
     write_chain(store, film(START, END, [Car(START, END), Car(START + timedelta(minutes=2), END)]))
     rebuild_day(store, DAY, now=NIGHT)
@@ -87,7 +85,7 @@ def numbers_of(viewer: Viewer) -> list[tuple[dict[str, Any], int, int]]:
     return zones + lines
 
 
-def test_every_number_leads_to_frames_that_add_up_to_it(viewer: Viewer):
+def test_every_number_leads_to_frames_that_add_up_to_it(viewer):
     numbers = numbers_of(viewer)
     assert [(asked["hour"], shown) for asked, shown, _ in numbers] == [(11, 120), (12, 120), (12, 2)]
     for asked, shown, objects in numbers:
@@ -99,7 +97,7 @@ def test_every_number_leads_to_frames_that_add_up_to_it(viewer: Viewer):
             assert datetime.fromisoformat(one["timestamp"]).hour == asked["hour"]
 
 
-def test_each_link_leads_to_the_count_that_it_shows(viewer: Viewer):
+def test_each_link_leads_to_the_count_that_it_shows(viewer):
     page = viewer.get("/places", day=DAY).text
     links = re.findall(r'href="(/places/frames[^"]*)"[^>]*>([\d,]+)</a>', page)
     assert [number for _, number in links] == ["2", "2", "240", "120", "120"]
@@ -111,7 +109,7 @@ def test_each_link_leads_to_the_count_that_it_shows(viewer: Viewer):
     assert "&lt;i&gt;stop" in page
 
 
-def test_a_crossing_is_shown_before_and_after_with_its_object(viewer: Viewer):
+def test_a_crossing_is_shown_before_and_after_with_its_object(viewer):
     asked = {"line": HOSTILE_LINE, "label": "car", "direction": "out"}
     first, second = viewer.json("/api/v1/places/frames", day=DAY, **asked)["frames"]
     assert first["objects"] != second["objects"]
@@ -123,7 +121,7 @@ def test_a_crossing_is_shown_before_and_after_with_its_object(viewer: Viewer):
         assert set(pair) <= {frame["frame_id"] for frame in frames}
 
 
-def test_pages_follow_each_other_without_a_gap(viewer: Viewer):
+def test_pages_follow_each_other_without_a_gap(viewer):
     asked = {"day": DAY, "zone": "road", "label": "car", "limit": 100}
     seen, after = list[str](), 0
     while after is not None:
@@ -134,7 +132,7 @@ def test_pages_follow_each_other_without_a_gap(viewer: Viewer):
     assert 'rel="next"' in viewer.get("/places/frames", **asked).text
 
 
-def test_changed_rules_are_reported_until_the_day_is_counted_again(tmp_path: Path):
+def test_changed_rules_are_reported_until_the_day_is_counted_again(tmp_path):
     settings = two_cars(tmp_path)
     assert settings.rules_file is not None
     asked = {"day": DAY, "zone": "road", "label": "car"}
@@ -148,8 +146,8 @@ def test_changed_rules_are_reported_until_the_day_is_counted_again(tmp_path: Pat
         assert viewer.json("/api/v1/places", day=DAY)["zones"] == []
 
 
-def test_a_day_without_counts_names_the_command(tmp_path: Path):
-    made = Settings(_env_file=None, store_url=(tmp_path / "store").as_uri())  # type: ignore[call-arg]  # pydantic-settings' own argument
+def test_a_day_without_counts_names_the_command(tmp_path):
+    made = Settings(_env_file=None, store_url=(tmp_path / "store").as_uri())
     write_chain(open_store(made), film(START, START + timedelta(minutes=1), []))
     with viewing(made) as viewer:
         assert "Nothing was counted on this day" in viewer.get("/places").text
@@ -157,9 +155,7 @@ def test_a_day_without_counts_names_the_command(tmp_path: Path):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("theme", ["light", "dark"])
-def test_the_pages_can_be_used_with_a_keyboard_and_a_screen_reader(
-    browser: Browser, viewer: Viewer, theme: Literal["light", "dark"]
-):
+def test_the_pages_can_be_used_with_a_keyboard_and_a_screen_reader(browser, viewer, theme):
     line = f"/places/frames?day={DAY}&line={quote(HOSTILE_LINE)}&label=car&direction=out"
     with browser.new_context(base_url=str(viewer.http.base_url), color_scheme=theme) as context:
         page = context.new_page()
@@ -178,7 +174,7 @@ def test_the_pages_can_be_used_with_a_keyboard_and_a_screen_reader(
         pytest.param({"label": "zebra"}, lambda _frame, _box: False, id="none"),
     ],
 )
-def test_each_detection_is_counted_in_the_cell_of_its_foot_point(viewed: ViewedStore, filters, matches):
+def test_each_detection_is_counted_in_the_cell_of_its_foot_point(viewed, filters, matches):
     expected: Counter[tuple[int, int]] = Counter()
     for one in viewed.frames:
         for box in one.detections:
@@ -194,7 +190,7 @@ def test_each_detection_is_counted_in_the_cell_of_its_foot_point(viewed: ViewedS
     assert listed["detections"] == found["detections"]
 
 
-def test_the_page_is_of_the_source_with_most_frames_and_links_to_its_detections(viewed: ViewedStore):
+def test_the_page_is_of_the_source_with_most_frames_and_links_to_its_detections(viewed):
     found = viewed.viewer.json("/api/v1/heatmap", day=DAY)
     page = viewed.viewer.get("/heatmap", day=DAY).text
     assert f"<b>{found['detections']}</b>" in page

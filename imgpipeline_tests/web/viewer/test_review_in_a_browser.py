@@ -24,7 +24,7 @@ def page(browser: Browser, site: FilmedSite) -> Iterator[Page]:
         yield context.new_page()
 
 
-def test_a_choice_or_an_entry_filters_at_once_and_is_in_the_address(page: Page):
+def test_a_choice_or_an_entry_filters_at_once_and_is_in_the_address(page):
     for name, value, query in (("label", "person", "label=person"), ("zone", "lower half", "zone=lower+half")):
         page.goto(f"/review?day={DAY}")
         page.get_by_text("More filters").click()
@@ -40,7 +40,7 @@ def test_a_choice_or_an_entry_filters_at_once_and_is_in_the_address(page: Page):
     expect(page.get_by_role("status")).to_contain_text("48 frames")
 
 
-def test_several_days_replace_one_day_and_the_other_way_round(page: Page):
+def test_several_days_replace_one_day_and_the_other_way_round(page):
     page.goto(f"/review?day={DAY}")
     page.get_by_text("More filters").click()
     page.get_by_label("First day").fill(str(DAY))
@@ -52,7 +52,7 @@ def test_several_days_replace_one_day_and_the_other_way_round(page: Page):
     expect(page.get_by_role("status")).to_contain_text("12 frames")
 
 
-def test_keys_mark_frames_as_reviewed_and_remove_marks(page: Page, site: FilmedSite):
+def test_keys_mark_frames_as_reviewed_and_remove_marks(page, site):
     page.goto(f"/review?day={NEXT_DAY}")
     cards = page.locator(".card")
     page.keyboard.press("ArrowRight")
@@ -74,7 +74,7 @@ def test_keys_mark_frames_as_reviewed_and_remove_marks(page: Page, site: FilmedS
     expect(page.locator("#reviewed-count")).to_have_text("0")
 
 
-def test_play_shows_newer_frames_until_a_key_or_the_last_frame(browser: Browser, site: FilmedSite):
+def test_play_shows_newer_frames_until_a_key_or_the_last_frame(browser, site):
     frames = [f"**/frames/{NEXT_DAY}/{one.frame_id}?source=yard" for one in reversed(site.of(NEXT_DAY))]
     with browser.new_context(base_url=str(site.viewer.http.base_url)) as context:
         page = context.new_page()
@@ -100,7 +100,7 @@ def test_play_shows_newer_frames_until_a_key_or_the_last_frame(browser: Browser,
         expect(page.get_by_role("button", name="Play")).to_be_visible()
 
 
-def test_the_calendar_leads_to_days_and_months(page: Page, site: FilmedSite):
+def test_the_calendar_leads_to_days_and_months(page, site):
     page.goto(f"/review?day={DAY}")
     page.get_by_role("link", name="Calendar").click()
     page.wait_for_url("**/calendar?month=2026-01")
@@ -112,7 +112,7 @@ def test_the_calendar_leads_to_days_and_months(page: Page, site: FilmedSite):
     page.wait_for_url("**/calendar?month=2026-01")
 
 
-def test_the_timeline_and_a_moment_lead_to_frames(page: Page, site: FilmedSite):
+def test_the_timeline_and_a_moment_lead_to_frames(page, site):
     page.goto(f"/review?from={DAY}")
     page.locator(".timeline a[tabindex]").nth(1).click(position={"x": 2, "y": 20})
     page.wait_for_url(f"**/review?day={DAY}&time_from=12%3A00&time_to=13%3A00")

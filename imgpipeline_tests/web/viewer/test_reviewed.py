@@ -10,7 +10,7 @@ from typing import Any
 import cv2
 import numpy as np
 import pytest
-from playwright.sync_api import Browser, expect
+from playwright.sync_api import expect
 
 from imgpipeline.objectstore import ObjectStore, open_store
 from imgpipeline.settings import Settings
@@ -38,7 +38,7 @@ def reviewed(site: FilmedSite, **headers: str) -> dict[str, int]:
     return {row["day"]: row["reviewed"] for row in answer.json()["days"]}
 
 
-def test_frames_and_days_are_marked_and_unmarked(site: FilmedSite):
+def test_frames_and_days_are_marked_and_unmarked(site):
     http, ids = site.viewer.http, [one.frame_id for one in site.of()]
     day = str(DAY)
     counts = site.viewer.get("/api/v1/label-counts", day=DAY).content
@@ -60,7 +60,7 @@ def test_frames_and_days_are_marked_and_unmarked(site: FilmedSite):
     assert site.viewer.get("/api/v1/label-counts", day=DAY).content == counts
 
 
-def test_forms_mark_frames_and_redirect_back(site: FilmedSite):
+def test_forms_mark_frames_and_redirect_back(site):
     http, one = site.viewer.http, site.of()[0]
     frame = f"/frames/{DAY}/{one.frame_id}?label=car"
     assert "not reviewed" in http.get(frame).text
@@ -73,7 +73,7 @@ def test_forms_mark_frames_and_redirect_back(site: FilmedSite):
     assert reviewed(site)[str(DAY)] == 48
 
 
-def test_unknown_frames_and_days_cannot_be_marked_and_a_form_redirects_only_to_pages_of_this_server(site: FilmedSite):
+def test_unknown_frames_and_days_cannot_be_marked_and_a_form_redirects_only_to_pages_of_this_server(site):
     http, day = site.viewer.http, str(DAY)
     for body in ({"day": "2020-01-01"}, {"day": day, "frames": ["0" * 32]}, {"day": day, "frames": ["' OR 1=1"]},
                  {"day": day, "who": "anna"}, {}):  # fmt: skip
@@ -84,7 +84,7 @@ def test_unknown_frames_and_days_cannot_be_marked_and_a_form_redirects_only_to_p
     assert [info.key for info in site.store.list_objects(PREFIX)] == []
 
 
-def test_each_person_has_separate_marks_and_needs_the_scope(tmp_path: Path):
+def test_each_person_has_separate_marks_and_needs_the_scope(tmp_path):
     keys = KeyFile(tmp_path / "keys.json")
     both = (Scope.READ, Scope.ACKNOWLEDGE)
     anna, bert, carl = (
@@ -95,9 +95,9 @@ def test_each_person_has_separate_marks_and_needs_the_scope(tmp_path: Path):
         http, body = site.viewer.http, {"day": str(NEXT_DAY)}
         assert http.post(PATH, json=body).status_code == 401
         for path, sent in ((PATH, {"json": body}), ("/review/reviewed", {"data": body})):
-            refused = http.post(path, headers=carl, **sent)  # type: ignore[arg-type]  # one keyword of the client
+            refused = http.post(path, headers=carl, **sent)
             assert (refused.status_code, "acknowledge" in refused.text) == (403, True)
-            forged = http.post(path, headers={**anna, "Sec-Fetch-Site": "cross-site"}, **sent)  # type: ignore[arg-type]  # as above
+            forged = http.post(path, headers={**anna, "Sec-Fetch-Site": "cross-site"}, **sent)
             assert forged.status_code == 403
         assert http.post(PATH, json=body, headers=anna).json()["by"] == "anna"
         counts = [reviewed(site, **headers)[str(NEXT_DAY)] for headers in (anna, bert, carl)]
@@ -106,7 +106,7 @@ def test_each_person_has_separate_marks_and_needs_the_scope(tmp_path: Path):
         assert "reviewed by <bdi>bert/../anna</bdi>" in http.get("/calendar", headers=bert).text
 
 
-def test_a_frame_that_arrives_after_the_day_was_marked_is_not_reviewed(folder: Settings):
+def test_a_frame_that_arrives_after_the_day_was_marked_is_not_reviewed(folder):
     store = open_store(folder)
     chain = write_chain(store, frames(0, 3))
     with viewing(folder) as viewer:
@@ -117,7 +117,7 @@ def test_a_frame_that_arrives_after_the_day_was_marked_is_not_reviewed(folder: S
         assert "3 reviewed" in viewer.get("/calendar").text
 
 
-def test_the_calendar_shows_days_with_data_and_what_is_left(site: FilmedSite):
+def test_the_calendar_shows_days_with_data_and_what_is_left(site):
     http = site.viewer.http
     http.post(PATH, json={"day": str(DAY)})
     http.post(PATH, json={"day": str(NEXT_DAY), "frames": [site.of(NEXT_DAY)[0].frame_id]})
@@ -154,7 +154,7 @@ def actions(page: str) -> list[str]:
     return [unescape(found) for found in re.findall(r'action="([^"]*)" method="post"', page)]
 
 
-def test_feedback_is_stored_and_withdrawn_and_changes_no_count(folder: Settings):
+def test_feedback_is_stored_and_withdrawn_and_changes_no_count(folder):
     store = stored(folder)
     with viewing(folder) as viewer:
         before = viewer.json("/api/v1/label-counts", day=DAY)
@@ -175,7 +175,7 @@ def test_feedback_is_stored_and_withdrawn_and_changes_no_count(folder: Settings)
         assert len(list(store.list_objects("annotations"))) == 3
 
 
-def test_invalid_feedback_is_refused_and_not_stored(folder: Settings):
+def test_invalid_feedback_is_refused_and_not_stored(folder):
     store = stored(folder)
     wrong: list[tuple[dict[str, Any], str]] = [
         ({"mistake": "wrong"}, "detection_number is missing"),
@@ -199,7 +199,7 @@ def test_invalid_feedback_is_refused_and_not_stored(folder: Settings):
     assert list(store.list_objects("annotations")) == []
 
 
-def test_feedback_needs_the_scope_acknowledge_and_names_the_author(folder: Settings):
+def test_feedback_needs_the_scope_acknowledge_and_names_the_author(folder):
     stored(folder)
     keys = KeyFile(folder.api_keys_file)
     reader = keys.add((), NOON, scopes=(Scope.READ,), name="bert")
@@ -219,7 +219,7 @@ def test_feedback_needs_the_scope_acknowledge_and_names_the_author(folder: Setti
         assert "/annotate" not in page
 
 
-def test_the_filters_of_a_frame_stay_after_feedback_and_its_withdrawal(folder: Settings):
+def test_the_filters_of_a_frame_stay_after_feedback_and_its_withdrawal(folder):
     stored(folder)
     own = f"/frames/{DAY}/{FRAME.frame_id}?source=gate&label=car"
     wrong = {"mistake": "wrong", "detection_number": "0"}
@@ -232,7 +232,7 @@ def test_the_filters_of_a_frame_stay_after_feedback_and_its_withdrawal(folder: S
         assert [viewer.http.post(one).headers["location"] for one in back] == [f"{own}#feedback"] * 2
 
 
-def test_a_box_is_drawn_on_the_image_and_notes_stay_text(browser: Browser, folder: Settings):
+def test_a_box_is_drawn_on_the_image_and_notes_stay_text(browser, folder):
     store = stored(folder)
     encoded, image = cv2.imencode(".jpg", np.full((480, 640, 3), 90, np.uint8))
     assert encoded

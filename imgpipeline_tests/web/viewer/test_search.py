@@ -8,18 +8,17 @@ from urllib.parse import unquote_plus
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from playwright.sync_api import Browser, expect
+from playwright.sync_api import expect
 
 from imgpipeline.contracts.notices import NoticeKind
 from imgpipeline.errors import UsageError
 from imgpipeline.objectstore import open_store
-from imgpipeline.settings import Settings
 from imgpipeline.web.viewer.queries import words_of
 from imgpipeline.web.viewer.search import FILTERS, parse_search
 from imgpipeline_tests.lake.query.site import DAY, NEXT_DAY
 from imgpipeline_tests.lake.samples import seen
 from imgpipeline_tests.ledger.samples import append, dead_letter, notice, write_chain
-from imgpipeline_tests.web.viewer.conftest import HOSTILE_LABEL, ViewedStore
+from imgpipeline_tests.web.viewer.conftest import HOSTILE_LABEL
 from imgpipeline_tests.web.viewer.viewing import links, viewing
 
 
@@ -32,7 +31,7 @@ from imgpipeline_tests.web.viewer.viewing import links, viewing
         pytest.param("'; DROP TABLE frames --", lambda _: False, id="SQL"),
     ],
 )
-def test_frames_are_those_that_python_finds(viewed: ViewedStore, text: str, matches):
+def test_frames_are_those_that_python_finds(viewed, text, matches):
     expected = {one.frame_id for one in (*viewed.site.frames, viewed.hostile) if matches(one)}
     found = viewed.viewer.json("/api/v1/search", q=text, limit=1000)
     assert {one["frame_id"] for one in found["frames"]["frames"]} == expected
@@ -43,7 +42,7 @@ def test_frames_are_those_that_python_finds(viewed: ViewedStore, text: str, matc
 
 
 @pytest.mark.medium
-def test_words_are_found_in_attributes_labels_reasons_and_names_of_any_script(folder: Settings):
+def test_words_are_found_in_attributes_labels_reasons_and_names_of_any_script(folder):
     chain = write_chain(
         open_store(folder),
         [
@@ -57,7 +56,7 @@ def test_words_are_found_in_attributes_labels_reasons_and_names_of_any_script(fo
 
         def counts(text: str) -> tuple[int, int, int]:
             found = viewer.json("/api/v1/search", q=text)
-            return tuple(found[name]["matching"] for name in ("frames", "dead_letters", "notices"))  # type: ignore[return-value]  # three
+            return tuple(found[name]["matching"] for name in ("frames", "dead_letters", "notices"))
 
         assert counts("nieselregen köln") == (1, 0, 0)
         assert counts("straßen") == (1, 0, 0)
@@ -81,9 +80,7 @@ def test_words_are_found_in_attributes_labels_reasons_and_names_of_any_script(fo
         ("zebra", None),
     ],
 )
-def test_a_name_that_does_not_exist_is_answered_with_a_similar_one(
-    viewed: ViewedStore, text: str, suggested: str | None
-):
+def test_a_name_that_does_not_exist_is_answered_with_a_similar_one(viewed, text, suggested):
     page = viewed.viewer.get("/search", q=text).text
     assert "Nothing matches" in page
     offered = page.split("Did you mean")[1].split("</p>")[0] if "Did you mean" in page else ""
@@ -94,7 +91,7 @@ def test_a_name_that_does_not_exist_is_answered_with_a_similar_one(
 
 
 @pytest.mark.medium
-def test_a_search_leads_to_its_frames_and_markup_stays_text(browser: Browser, viewed: ViewedStore):
+def test_a_search_leads_to_its_frames_and_markup_stays_text(browser, viewed):
     with browser.new_context(base_url=str(viewed.viewer.http.base_url)) as context:
         page = context.new_page()
         page.goto("/")
@@ -139,7 +136,7 @@ def read(text: str) -> dict[str, object]:
         pytest.param("", {"from": "2026-01-09"}, id="nothing"),
     ],
 )
-def test_filters_and_words(text: str, expected: dict[str, object]):
+def test_filters_and_words(text, expected):
     assert read(text) == expected
 
 
@@ -156,13 +153,13 @@ def test_filters_and_words(text: str, expected: dict[str, object]):
         ("rain colour:red", 'no filter colour.* label, source, .* or quote it .*: "colour:red"'),
     ],
 )
-def test_a_wrong_value_is_named(text: str, why: str):
+def test_a_wrong_value_is_named(text, why):
     with pytest.raises(UsageError, match=why):
         read(text)
 
 
 @given(st.lists(st.text(max_size=20) | st.sampled_from([f"{name}:" for name in FILTERS]), max_size=6).map("".join))
-def test_any_text_is_read_or_refused_with_a_reason(text: str):
+def test_any_text_is_read_or_refused_with_a_reason(text):
     with contextlib.suppress(UsageError):
         words = words_of(parse_search(text, DAYS).text or "")
         assert [word for word in words if word not in text.replace("\0", " ").replace('"', "")] == []

@@ -7,7 +7,6 @@ import pytest
 
 from imgpipeline.errors import TransientError
 from imgpipeline.objectstore import open_store
-from imgpipeline.settings import Settings
 from imgpipeline.web.viewer.site import SharedLake
 from imgpipeline_tests.lake.query.site import DAY, NEXT_DAY
 from imgpipeline_tests.ledger.samples import append, frames, write_chain
@@ -16,7 +15,7 @@ from imgpipeline_tests.web.viewer.viewing import viewing
 
 
 @pytest.mark.medium
-def test_pages_show_a_new_segment_and_the_time_of_their_session(folder: Settings):
+def test_pages_show_a_new_segment_and_the_time_of_their_session(folder):
     store = open_store(folder)
     chain = write_chain(store, frames(0, 3))
     with viewing(folder) as viewer:
@@ -29,7 +28,7 @@ def test_pages_show_a_new_segment_and_the_time_of_their_session(folder: Settings
 
 
 @pytest.mark.medium
-def test_every_page_of_an_empty_store_says_how_to_ingest_frames(folder: Settings):
+def test_every_page_of_an_empty_store_says_how_to_ingest_frames(folder):
     lists = ("events", "objects", "dead-letters", "accounts")
     with viewing(folder) as viewer:
         for path in ("/", "/review", "/review?from=2026-01-09", "/heatmap", "/search?q=car", "/calendar", "/coverage",
@@ -47,7 +46,7 @@ def test_every_page_of_an_empty_store_says_how_to_ingest_frames(folder: Settings
 
 
 @pytest.mark.medium
-def test_a_request_keeps_its_session_while_it_is_replaced(folder: Settings):
+def test_a_request_keeps_its_session_while_it_is_replaced(folder):
     store = open_store(folder)
     chain = write_chain(store, frames(0, 3))
     lake = SharedLake(store, folder)
@@ -64,7 +63,7 @@ def test_a_request_keeps_its_session_while_it_is_replaced(folder: Settings):
         lake.close()
 
 
-def test_many_threads_read_at_once(folder: Settings):
+def test_many_threads_read_at_once(folder):
     store = open_store(folder)
     write_chain(store, frames(0, 50))
     lake = SharedLake(store, folder)
@@ -84,7 +83,7 @@ def test_many_threads_read_at_once(folder: Settings):
 
 
 @pytest.mark.medium
-def test_a_restarted_server_has_a_greater_revision_so_that_open_pages_notice(folder: Settings):
+def test_a_restarted_server_has_a_greater_revision_so_that_open_pages_notice(folder):
     store, revisions = open_store(folder), []
     write_chain(store, frames(0, 1))
     for _ in range(2):
@@ -95,7 +94,7 @@ def test_a_restarted_server_has_a_greater_revision_so_that_open_pages_notice(fol
     assert revisions[0] < revisions[1]
 
 
-def test_without_a_session_the_error_gives_the_reason(folder: Settings):
+def test_without_a_session_the_error_gives_the_reason(folder):
     with (
         pytest.raises(TransientError, match="being opened for the first time"),
         SharedLake(open_store(folder), folder).reading(),

@@ -6,7 +6,6 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime, timedelta
 from html import unescape
-from pathlib import Path
 from zoneinfo import ZoneInfo
 
 import pytest
@@ -46,7 +45,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[FilmedSite]:
         pytest.param(datetime(2026, 1, 9, 1, tzinfo=UTC), "America/New_York", "2026-01-08 20:00:00 -05:00", id="west"),
     ],
 )
-def test_a_time_has_its_offset_and_its_date_if_that_is_another(time: datetime, zone: str, shown: str):
+def test_a_time_has_its_offset_and_its_date_if_that_is_another(time, zone, shown):
     assert frame_time(time, zone, DAY) == shown
 
 
@@ -55,7 +54,7 @@ def test_an_hour_that_a_clock_shows_twice_differs_by_its_offset():
     assert shown == ["2026-10-25 02:30:00 +02:00", "2026-10-25 02:30:00 +01:00"]
 
 
-def test_pages_show_the_zone_of_the_site_and_lead_to_utc_and_back(site: FilmedSite):
+def test_pages_show_the_zone_of_the_site_and_lead_to_utc_and_back(site):
     page = site.viewer.get("/review", day=DAY).text
     assert ">17:30:00 +05:30</time>" in page
     assert "days and times are in Asia/Kolkata" in page
@@ -69,7 +68,7 @@ def test_pages_show_the_zone_of_the_site_and_lead_to_utc_and_back(site: FilmedSi
     assert ">2026-01-09 12:00:00</time>" in site.viewer.get(f"/frames/{DAY}/{first}", timezone="UTC").text
 
 
-def test_the_moment_of_a_page_is_in_its_zone_and_a_search_keeps_it(site: FilmedSite):
+def test_the_moment_of_a_page_is_in_its_zone_and_a_search_keeps_it(site):
     moment = re.compile(r'As of <time datetime="([^"]*)">([^<]*)</time>')
     box = re.compile(r'<form class="search".*?</form>')
     field = '<input type="hidden" name="timezone" value="UTC">'
@@ -83,7 +82,7 @@ def test_the_moment_of_a_page_is_in_its_zone_and_a_search_keeps_it(site: FilmedS
         assert [field in box.findall(page)[0] for page in (of_site, of_utc)] == [False, True], path
 
 
-def test_live_and_alerts_show_the_zone_of_the_site(folder: Settings):
+def test_live_and_alerts_show_the_zone_of_the_site(folder):
     settings = folder.model_copy(update={"timezone": "Asia/Kolkata"})
     store, at = open_store(settings), datetime.now(UTC).replace(microsecond=0) - timedelta(minutes=10)
     [seen] = film(at, at + timedelta(seconds=1), (), rate=1)
@@ -124,7 +123,7 @@ class Watched:
 def watched(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Watched]:
     """A frame every ten minutes, two days before to three days after summer time begins in Berlin. For reading only."""
     folder = tmp_path_factory.mktemp("watched")
-    settings = Settings(_env_file=None, store_url=(folder / "store").as_uri(), timezone="Europe/Berlin")  # type: ignore[call-arg]  # pydantic-settings' own argument
+    settings = Settings(_env_file=None, store_url=(folder / "store").as_uri(), timezone="Europe/Berlin")
     start = datetime(2026, 3, 27, 12, tzinfo=UTC)
     people = range(54, 240)  # from 21:00 UTC for 31 hours
     found = [Detection(label, 2, 0.9, (10.0, 20.0, 30.0, 40.0)) for label in ("car", "person")]
@@ -148,7 +147,7 @@ OPENED = ("2026-03-28", "2026-03-29")
 
 
 @pytest.mark.parametrize("zone", ZONES)
-def test_days_and_hours_are_those_of_the_zone(watched: Watched, zone: str):
+def test_days_and_hours_are_those_of_the_zone(watched, zone):
     days = watched.by_day(zone)
     shown = {one["day"]: one["frames"] for one in watched.viewer.json("/api/v1/days", timezone=zone)["days"]}
     assert shown == {day: len(frames) for day, frames in days.items()}
@@ -168,7 +167,7 @@ def test_days_and_hours_are_those_of_the_zone(watched: Watched, zone: str):
 
 
 @pytest.mark.parametrize("zone", ZONES)
-def test_every_number_of_the_overview_leads_to_its_frames(watched: Watched, zone: str):
+def test_every_number_of_the_overview_leads_to_its_frames(watched, zone):
     """Summed over hours it is the number of the day, also where an hour is missing."""
     for day, frames in watched.by_day(zone).items():
         page = watched.viewer.get("/", day=day, timezone=zone).text
@@ -184,7 +183,7 @@ def test_every_number_of_the_overview_leads_to_its_frames(watched: Watched, zone
         assert (sums[False], sums[True]) == (people, people)
 
 
-def test_the_site_s_zone_holds_for_pages_and_utc_for_the_api(watched: Watched):
+def test_the_site_s_zone_holds_for_pages_and_utc_for_the_api(watched):
     page = watched.viewer.get("/", day="2026-03-29").text
     assert "<b>138</b> frames" in page, "a day of 23 hours"
     assert "days and times are in Europe/Berlin" in page
@@ -196,7 +195,7 @@ def test_the_site_s_zone_holds_for_pages_and_utc_for_the_api(watched: Watched):
     assert len(watched.viewer.http.get(unescape(export[1])).json()["images"]) == 138
 
 
-def test_times_of_the_zone_are_jumped_to_filtered_and_drawn(watched: Watched):
+def test_times_of_the_zone_are_jumped_to_filtered_and_drawn(watched):
     viewer, day = watched.viewer, "2026-03-29"
     shown = viewer.get("/review", day=day, at="03:00").text  # the first moment of summer time
     assert re.findall(r"<time[^>]*>([^<]*)</time> <bdi>gate", shown)[:2] == ["03:00:00 +02:00", "01:50:00 +01:00"]
@@ -209,7 +208,7 @@ def test_times_of_the_zone_are_jumped_to_filtered_and_drawn(watched: Watched):
     assert f"<b>{people}</b> detections" in heat
 
 
-def test_search_asks_for_days_of_the_zone(watched: Watched):
+def test_search_asks_for_days_of_the_zone(watched):
     days = watched.by_day("Europe/Berlin")
     assert f"<b>{len(days['2026-03-31'])}</b> frames" in watched.viewer.get("/search", q="after:2026-03-31").text
     asked = {"q": "day:2026-03-29 hour:3", "limit": 1}
@@ -219,7 +218,7 @@ def test_search_asks_for_days_of_the_zone(watched: Watched):
     assert [one["frames"][0]["timestamp"][11:16] for one in found] == ["03:50", "01:50"]
 
 
-def test_a_dead_letter_is_listed_on_the_day_of_the_zone_and_its_page_keeps_the_zone_of_the_list(watched: Watched):
+def test_a_dead_letter_is_listed_on_the_day_of_the_zone_and_its_page_keeps_the_zone_of_the_list(watched):
     local = ">2026-03-29 00:30:00 +01:00</time>"
     lists = {day: watched.viewer.get("/dead-letters", day=day).text for day in ("2026-03-28", "2026-03-29")}
     assert [local in page for page in lists.values()] == [False, True]
@@ -234,14 +233,14 @@ def test_a_dead_letter_is_listed_on_the_day_of_the_zone_and_its_page_keeps_the_z
         assert (shown in letter, f"days and times are in {zone}" in letter) == (True, True)
 
 
-def test_a_frame_s_neighbours_stay_in_the_day_of_the_zone(watched: Watched):
+def test_a_frame_s_neighbours_stay_in_the_day_of_the_zone(watched):
     first = watched.by_day("Europe/Berlin")["2026-03-29"][0]
     page = watched.viewer.get(f"/frames/{first.day}/{first.frame_id}").text
     assert '<span class="off">older' in page
     assert 'rel="prev"' in page
 
 
-def test_links_to_data_by_utc_day_lead_to_pages_in_utc(site: FilmedSite):
+def test_links_to_data_by_utc_day_lead_to_pages_in_utc(site):
     for path in ("/accounts", "/objects", "/coverage"):
         page = site.viewer.get(path, day=DAY).text
         assert "days and times are in UTC" in page
@@ -253,7 +252,7 @@ def test_links_to_data_by_utc_day_lead_to_pages_in_utc(site: FilmedSite):
         assert "equal to the stored count" in site.viewer.http.get(unescape(address)).text
 
 
-def test_a_day_of_the_zone_is_marked_as_reviewed_and_unmarked(tmp_path: Path):
+def test_a_day_of_the_zone_is_marked_as_reviewed_and_unmarked(tmp_path):
     """It ends in the middle of a UTC day: the frames of its neighbours keep their marks."""
     with filmed_site(tmp_path, timezone="America/New_York") as made:
         viewer, ids = made.viewer, [one.frame_id for one in made.of(NEXT_DAY)]

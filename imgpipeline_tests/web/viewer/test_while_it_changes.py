@@ -22,8 +22,6 @@ from imgpipeline_tests.lake.samples import seen
 from imgpipeline_tests.ledger.samples import DAY, NOON, append, write_chain
 from imgpipeline_tests.objectstore.stores import s3_settings
 from imgpipeline_tests.servers.ports import LOOPBACK, free_port
-from imgpipeline_tests.servers.s3_server import S3Bucket, S3Server
-from imgpipeline_tests.servers.toxiproxy import ToxiproxyServer
 from imgpipeline_tests.servers.waiting import wait_until
 from imgpipeline_tests.web.viewer.viewing import viewing
 
@@ -66,7 +64,7 @@ def build(store: ObjectStore) -> None:
     build_summary(store, "label_counts", DAY, settings=Settings(_env_file=None), now=NOON)
 
 
-def test_fault_60_a_page_shows_one_moment_of_a_day_that_is_rebuilt(folder: Settings):
+def test_fault_60_a_page_shows_one_moment_of_a_day_that_is_rebuilt(folder):
     """Each page names a number and lists its frames; the two agree in every answer while the day grows."""
     store, done = open_store(folder), threading.Event()
     chain = write_chain(store, [seen(0)])
@@ -95,9 +93,7 @@ def test_fault_60_a_page_shows_one_moment_of_a_day_that_is_rebuilt(folder: Setti
         )
 
 
-def test_fault_60_a_day_rebuilt_under_a_reader_is_offered_and_nothing_moves_by_itself(
-    browser: Browser, folder: Settings
-):
+def test_fault_60_a_day_rebuilt_under_a_reader_is_offered_and_nothing_moves_by_itself(browser, folder):
     store = open_store(folder)
     chain = write_chain(store, [seen(0), seen(1)])
     build(store)
@@ -112,9 +108,7 @@ def test_fault_60_a_day_rebuilt_under_a_reader_is_offered_and_nothing_moves_by_i
         expect(page.locator(".card")).to_have_count(3, timeout=PATIENCE_MS)
 
 
-def test_fault_60_an_open_page_explains_a_store_that_is_away_and_recovers(
-    browser: Browser, s3: S3Server, bucket: S3Bucket, toxiproxy: ToxiproxyServer
-):
+def test_fault_60_an_open_page_explains_a_store_that_is_away_and_recovers(browser, s3, bucket, toxiproxy):
     chain = write_chain(open_store(s3_settings(bucket)), [seen(0)])
     proxy = toxiproxy.create_proxy(s3.port)
     through = s3_settings(bucket, s3_endpoint=f"http://{proxy.address}", store_patience_s=0.5)
@@ -145,7 +139,7 @@ def test_fault_60_an_open_page_explains_a_store_that_is_away_and_recovers(
         expect(page.locator("#away")).to_be_hidden(timeout=PATIENCE_MS)
 
 
-def test_fault_60_an_open_page_survives_a_viewer_that_is_killed(browser: Browser, folder: Settings, tmp_path: Path):
+def test_fault_60_an_open_page_survives_a_viewer_that_is_killed(browser, folder, tmp_path):
     chain, port = write_chain(open_store(folder), [seen(0)]), free_port()
     with opened(browser, f"http://{LOOPBACK}:{port}") as page:
         with command(folder, port, tmp_path) as process:
@@ -159,7 +153,7 @@ def test_fault_60_an_open_page_survives_a_viewer_that_is_killed(browser: Browser
             expect(page.locator("#away")).to_be_hidden(timeout=PATIENCE_MS)
 
 
-def test_fault_60_midnight_passes_while_pages_are_open(browser: Browser, folder: Settings):
+def test_fault_60_midnight_passes_while_pages_are_open(browser, folder):
     """The overview without a day goes on to the new day; a page of a day stays with it, as its address says."""
     midnight = seen(0).timestamp.replace(hour=0) + timedelta(days=1)
     store = open_store(folder)

@@ -70,15 +70,13 @@ ONE = (
 
 
 @pytest.mark.parametrize(("path", "status", "said"), BOTH)
-def test_a_page_and_its_route_in_the_api_explain_a_wrong_request(
-    viewed: ViewedStore, path: str, status: int, said: str
-):
+def test_a_page_and_its_route_in_the_api_explain_a_wrong_request(viewed, path, status, said):
     check(viewed, path.replace("/frames?", "/review?") if path.startswith("/frames?") else path, status, said)
     check(viewed, f"/api/v1{path}", status, said)
 
 
 @pytest.mark.parametrize(("path", "status", "said"), ONE)
-def test_a_wrong_request_is_explained(viewed: ViewedStore, path: str, status: int, said: str):
+def test_a_wrong_request_is_explained(viewed, path, status, said):
     check(viewed, path, status, said)
 
 
