@@ -49,9 +49,13 @@ def status(as_json: JsonOption = False) -> None:
 
 
 def _status_of(found: PartitionProgress, oldest: Mapping[Partition, datetime]) -> dict[str, Any]:
-    """Returns the row of a partition. Without a current log, its ends, the lag and the oldest record are None."""
+    """Returns the row of a partition. Without a current log, its ends, the lag and the oldest record are None.
+
+    With a damaged last segment, the end of the ledger, the lag and the oldest record are None.
+    """
     log, end = found.log, found.end
-    since = oldest.get(log.at) if log else None
+    is_known = end is None or end.damage is None
+    since = oldest.get(log.at) if log and is_known else None
     lag = max(0, log.log_end - found.offset) if log and since else 0
     return {
         "topic": found.chain.topic,
@@ -60,8 +64,8 @@ def _status_of(found: PartitionProgress, oldest: Mapping[Partition, datetime]) -
         "current": log is not None,
         "log_start": log.log_start if log else None,
         "log_end": log.log_end if log else None,
-        "ledger_end": found.offset,
-        "lag": lag if log else None,
+        "ledger_end": found.offset if is_known else None,
+        "lag": lag if log and is_known else None,
         "oldest_unread": since,
         "problem": str(found.stopped) if found.stopped else None,
         "last_commit": end.header.created_at if end and end.header else None,

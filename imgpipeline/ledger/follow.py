@@ -23,7 +23,7 @@ from imgpipeline.ledger.bundles.stored import StoredBundle, find_bundles
 from imgpipeline.ledger.checkpoint import Checkpoint, Position, mark_of
 from imgpipeline.ledger.reading import (
     ChainEnd,
-    find_end,
+    find_ends,
     hole_in_chain,
     last_segment_before,
     list_chains,
@@ -127,25 +127,14 @@ class _Following:
 
     def fix_ends(self, ends: Mapping[ChainId, ChainEnd] | None) -> None:
         """Fixes the ends for this call and checks that every chain of the checkpoint still exists."""
-        self.ends = dict(ends) if ends is not None else self._find_ends()
+        found = find_ends(self.store, list_chains(self.store), known=self.positions) if ends is None else ends
+        self.problems |= {chain: end.damage for chain, end in found.items() if end.damage}
+        self.ends = {chain: end for chain, end in found.items() if not end.damage}
         gone = sorted(self.positions.keys() - self.ends.keys() - self.problems.keys())
         if gone:
             raise _lost(f"the chain {gone[0]} is gone")
         same = {chain: end.last for chain, end in self.ends.items() if end.last and chain in self.positions}
         self.positions |= {chain: last for chain, last in same.items() if last.is_at(self.positions[chain])}
-
-    def _find_ends(self) -> dict[ChainId, ChainEnd]:
-        def find(chain: ChainId) -> ChainEnd | LedgerError:
-            position = self.positions.get(chain)
-            try:
-                return find_end(self.store, chain, known=position)
-            except LedgerError as error:
-                return error
-
-        chains = list_chains(self.store)
-        found = dict(zip(chains, map_ahead(find, chains), strict=True))
-        self.problems |= {chain: end for chain, end in found.items() if isinstance(end, LedgerError)}
-        return {chain: end for chain, end in found.items() if isinstance(end, ChainEnd)}
 
     def read_again(self) -> Iterator[Batch]:
         """Yields the ranges before the positions that were repaired."""

@@ -15,6 +15,7 @@ from imgpipeline.ledger.bundles.making import find_ranges, make_bundle
 from imgpipeline.ledger.bundles.reading import read_chain
 from imgpipeline.ledger.days import read_day
 from imgpipeline.ledger.reading import find_end, list_chains
+from imgpipeline.ledger.repair.repair_list import list_repairs
 from imgpipeline.stream.log import read_log
 from imgpipeline_tests.detect.conftest import START, LaneUnderTest
 from imgpipeline_tests.faults.child_runs import child_run
@@ -257,5 +258,6 @@ def test_fault_49_a_bundle_of_other_outcomes_than_the_segments_is_found_by_the_f
     assert "imgpipeline ledger repair" in problem
     [step] = repair(complete).steps
     assert (step.source, bundles(complete)) == ("removed", {})
+    assert {repair.days for repair in list_repairs(complete.store)} == {(START.date(),)}, "its tables are stale"
     assert bundle(complete) == [None]
     assert frames_of(complete) == [*range(FIRST, FIRST + 18)]

@@ -33,7 +33,7 @@ from imgpipeline.ledger.bundles.stored import (
     open_bundled,
     try_open,
 )
-from imgpipeline.ledger.days import DayIndex
+from imgpipeline.ledger.days import DayIndex, days_of_chain
 from imgpipeline.ledger.dead_letters import put_raw_records
 from imgpipeline.ledger.repair.damage import (
     NO_SEGMENT,
@@ -278,8 +278,9 @@ class Restoring:
         """Removes a bundle that differs from its segments; the entry stops readers even if this process dies."""
         bundle = wrong.stored.bundle
         if not self.dry_run:
-            # Followers may have read the outcomes in the bundle instead of those in the segments.
-            opened = open_repair(self.store, self.chain, bundle.first, bundle.behind, ())
+            # Followers and builds may have read the outcomes in the bundle instead of those in the segments.
+            days = days_of_chain(self.store, self.chain, bundle.first, bundle.behind)
+            opened = open_repair(self.store, self.chain, bundle.first, bundle.behind, days)
             reach("bundle marked", wrong.stored.key)
             discard(self.store, wrong.stored)
             close_repair(self.store, opened)
