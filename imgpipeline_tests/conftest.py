@@ -81,9 +81,10 @@ def pytest_runtest_makereport(
 ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
     """Skip a test whose server cannot be run here; or fail it, like one without data, where the environment asks."""
     report = yield
-    if call.excinfo and isinstance(call.excinfo.value, MissingProgramError):
+    lacks_program = call.excinfo and isinstance(call.excinfo.value, MissingProgramError)
+    if lacks_program:
         report.outcome, report.longrepr = "skipped", (*item.location[:2], f"Skipped: {call.excinfo.value}")
-    needs_machine = item.get_closest_marker("servers") or item.get_closest_marker("data")
+    needs_machine = lacks_program or item.get_closest_marker("servers") or item.get_closest_marker("data")
     required = os.environ.get("IMGPIPELINE_REQUIRE_SERVERS") == "1"
     if required and needs_machine and report.skipped and not hasattr(report, "wasxfail"):
         report.outcome = "failed"

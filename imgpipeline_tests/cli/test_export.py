@@ -11,6 +11,8 @@ from imgpipeline_tests.cli.samples import CAR, DOG, NEXT_DAY, OpenStore, seen
 from imgpipeline_tests.ledger.samples import dead_letter, write_chain
 from imgpipeline_tests.servers.s3_server import S3Bucket
 
+pytestmark = pytest.mark.medium
+
 _COUNTS = " UNION ALL ".join(f"SELECT '{table.name}' AS name, count(*) AS rows FROM {table.name}" for table in ALL)  # noqa: S608 - own names
 _NUMBERS = "SELECT hour, source, from_bytes, below_bytes, frames FROM frame_sizes ORDER BY ALL"
 
@@ -27,7 +29,6 @@ def filled(request: pytest.FixtureRequest, store_of: OpenStore, tmp_path: Path) 
     return {**site, "XDG_CACHE_HOME": str(tmp_path / "cache")}
 
 
-@pytest.mark.medium
 def test_the_file_answers_as_query_does(filled, tmp_path):
     ended = run("export", "duckdb", "lake.duckdb", "--json", env=filled, cwd=tmp_path)
     assert (ended.status, ended.stderr) == (0, "")
@@ -44,7 +45,6 @@ def test_the_file_answers_as_query_does(filled, tmp_path):
     assert url == filled["IMGPIPELINE_STORE_URL"]
 
 
-@pytest.mark.medium
 def test_a_span_is_exported_and_a_file_replaced_on_demand_only(filled, tmp_path):
     ended = run("export", "duckdb", "lake.duckdb", "--from", "2026-01-10", env=filled, cwd=tmp_path)
     assert ended.status == 0

@@ -18,7 +18,6 @@ from imgpipeline.objectstore import open_store
 from imgpipeline_tests.cli.command import environment, run
 from imgpipeline_tests.cli.samples import settings_of
 from imgpipeline_tests.servers.ports import free_port
-from imgpipeline_tests.servers.programs import MissingProgramError
 from imgpipeline_tests.servers.rtsp_server import RtspServer, make_camera
 from imgpipeline_tests.servers.waiting import wait_until
 from imgpipeline_tests.sources.numbered import read_number
@@ -30,10 +29,7 @@ CANARY = "pw-canary-77"
 
 @contextmanager
 def serving(*cameras) -> Iterator[RtspServer]:
-    try:
-        server = RtspServer(cameras)
-    except MissingProgramError as missing:
-        pytest.skip(str(missing))
+    server = RtspServer(cameras)
     with server:
         yield server
 

@@ -22,6 +22,8 @@ from imgpipeline_tests.events.samples import NOON, png, rules
 from imgpipeline_tests.ledger.samples import DAY, append, frame, write_chain, writer
 from imgpipeline_tests.objectstore.stores import folder_settings
 
+pytestmark = pytest.mark.medium
+
 CROWD = rules('[[rule]]\nname = "crowd"\nkind = "count"\nabove = 0\n')
 SECONDS = (0.0, 1.0, 2.5, 3.0, 4.2, 5.0, 6.0, 9.0)
 """Times of the frames after noon; a car is in those from 3 to 5 seconds."""
@@ -60,7 +62,6 @@ def decoded(path: Path) -> list[tuple[float, np.ndarray]]:
         return [(float(found.time or 0), found.to_ndarray(format="rgb24")) for found in container.decode(video=0)]
 
 
-@pytest.mark.medium
 @pytest.mark.parametrize("name", ["clip.mp4", "clip.gif"])
 def test_a_clip_has_the_frames_before_during_and_after_at_their_times(store, tmp_path, name):
     made = write(store, tmp_path, name, ClipWish(before_s=2, after_s=1))
@@ -74,7 +75,6 @@ def test_a_clip_has_the_frames_before_during_and_after_at_their_times(store, tmp
     assert brightness == pytest.approx([60 + 20 * SECONDS.index(second) for second in expected], abs=6)
 
 
-@pytest.mark.medium
 def test_boxes_are_drawn_and_the_event_is_marked(store, tmp_path):
     write(store, tmp_path, wish=ClipWish(before_s=1, after_s=1))
     shown = dict(zip(["before", "first", "second", "third", "after"], decoded(tmp_path / "clip.mp4"), strict=True))
@@ -90,7 +90,6 @@ def test_boxes_are_drawn_and_the_event_is_marked(store, tmp_path):
     ]  # fmt: skip
 
 
-@pytest.mark.medium
 def test_a_deleted_image_is_shown_as_text(store, tmp_path):
     for number in (2, 3):
         store.delete(f"images/cam-1/{DAY}/{number}.png")
@@ -103,7 +102,6 @@ def test_a_deleted_image_is_shown_as_text(store, tmp_path):
     assert all((pixels > 200).sum() > 100 for pixels in shown[1:3]), "text"
 
 
-@pytest.mark.medium
 def test_a_clip_can_be_faster_shorter_and_of_images_of_several_sizes(store, tmp_path):
     store.put(f"images/cam-1/{DAY}/4.png", png(np.full((301, 201, 3), 140, np.uint8)))
     made = write(store, tmp_path, wish=ClipWish(before_s=3, after_s=60, speed=2, most_frames=5))
@@ -113,7 +111,6 @@ def test_a_clip_can_be_faster_shorter_and_of_images_of_several_sizes(store, tmp_
     assert {pixels.shape for _, pixels in shown} == {(120, 160, 3)}
 
 
-@pytest.mark.medium
 def test_frames_with_the_same_time_are_shown_in_sequence(store, tmp_path):
     event = replace(event_of(store, tmp_path), source="twin")
     image = {"source_image_path": f"images/cam-1/{DAY}/1.png", "timestamp": event.timestamp}
@@ -122,7 +119,6 @@ def test_frames_with_the_same_time_are_shown_in_sequence(store, tmp_path):
     assert [time for time, _ in decoded(tmp_path / "clip.gif")] == pytest.approx([0, 0.01])
 
 
-@pytest.mark.medium
 def test_a_clip_that_cannot_be_made_is_an_error_with_the_next_step(store, tmp_path):
     settings, event = folder_settings(tmp_path), event_of(store, tmp_path)
     with pytest.raises(UsageError, match=r"expected \.mp4 or \.gif"):

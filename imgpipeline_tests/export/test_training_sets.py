@@ -20,6 +20,8 @@ from imgpipeline_tests.lake.query.site import DAY, NEXT_DAY, Site, fill
 from imgpipeline_tests.ledger.samples import NOON
 from imgpipeline_tests.web.viewer.filmed import FilmedSite, filmed_site
 
+pytestmark = pytest.mark.medium
+
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Settings:
@@ -60,7 +62,6 @@ def boxes_of(document: dict[str, Any]) -> dict[str, list[tuple[str, list[float]]
     return found
 
 
-@pytest.mark.medium
 def test_coco_has_every_frame_with_its_boxes_and_image(site, tmp_path):
     done = run("export", "coco", "set", "--day", str(DAY), "--json", env=site.environment, cwd=tmp_path).json()
     document = json.loads((tmp_path / "set" / "annotations.json").read_text())
@@ -75,7 +76,6 @@ def test_coco_has_every_frame_with_its_boxes_and_image(site, tmp_path):
         assert (image["width"], image["height"]) == (64, 48)
 
 
-@pytest.mark.medium
 def test_yolo_has_the_same_boxes_as_fractions_of_the_image(site, tmp_path):
     assert (
         run("export", "yolo", "set", "--day", str(DAY), "--no-images", env=site.environment, cwd=tmp_path).status == 0
@@ -94,7 +94,6 @@ def test_yolo_has_the_same_boxes_as_fractions_of_the_image(site, tmp_path):
             assert ((y - high / 2) * 48, (y + high / 2) * 48) == pytest.approx((max(0, top), bottom), abs=0.01)
 
 
-@pytest.mark.medium
 def test_feedback_corrects_the_boxes_and_marks_the_frames(site, store, tmp_path):
     first, second = frames_of(site)[1:3]
     wrong = first.detections[0]
@@ -111,7 +110,6 @@ def test_feedback_corrects_the_boxes_and_marks_the_frames(site, store, tmp_path)
     assert "bird" not in {one["name"] for one in document["categories"]}
 
 
-@pytest.mark.medium
 def test_missing_images_are_named_and_their_boxes_kept(site, store, tmp_path):
     gone = frames_of(site)[0]
     store.delete(gone.source_image_path)
@@ -120,7 +118,6 @@ def test_missing_images_are_named_and_their_boxes_kept(site, store, tmp_path):
     assert done["frames"] == len(frames_of(site))
 
 
-@pytest.mark.medium
 def test_a_folder_that_is_not_empty_is_not_changed(site, tmp_path):
     (tmp_path / "set").mkdir()
     (tmp_path / "set" / "mine").touch()
@@ -135,7 +132,6 @@ def test_a_folder_that_is_not_empty_is_not_changed(site, tmp_path):
     assert len(list((tmp_path / "other" / "labels").iterdir())) == sum(one.day == NEXT_DAY for one in site.frames)
 
 
-@pytest.mark.medium
 @pytest.mark.parametrize(
     "filters",
     [{}, {"label": "person"}, {"zone": "lower half"}, {"time_from": "12:01", "time_to": "12:02"}],
@@ -153,7 +149,6 @@ def test_the_viewer_exports_exactly_the_frames_of_the_grid(filmed, filters):
     assert len(names) == len(grid["frames"]) + 1
 
 
-@pytest.mark.medium
 def test_the_review_page_links_to_the_export_of_its_frames(filmed):
     page = filmed.viewer.get("/review", day=DAY, label="person").text
     address = f"/api/v1/export?day={DAY}&amp;label=person&amp;format=coco"
@@ -161,13 +156,11 @@ def test_the_review_page_links_to_the_export_of_its_frames(filmed):
     assert len(filmed.viewer.get(address.replace("&amp;", "&")).json()["images"]) == 12
 
 
-@pytest.mark.medium
 def test_the_same_frames_give_the_same_bytes(filmed):
     for kind in ("coco", "yolo"):
         assert len({filmed.viewer.get("/api/v1/export", day=DAY, format=kind).content for _ in range(2)}) == 1
 
 
-@pytest.mark.medium
 def test_a_day_without_frames_names_the_days_that_have_some(site, tmp_path):
     refused = run("export", "coco", "set", "--day", "2020-01-01", env=site.environment, cwd=tmp_path)
     assert refused.status == 1
@@ -175,7 +168,6 @@ def test_a_day_without_frames_names_the_days_that_have_some(site, tmp_path):
     assert not (tmp_path / "set").exists()
 
 
-@pytest.mark.medium
 def test_only_selected_frames_count_for_the_limit(filmed, monkeypatch):
     monkeypatch.setattr(frame_pages, "MOST_EXPORTED", 1)
     refused = filmed.viewer.get("/api/v1/export", day=DAY)

@@ -31,6 +31,8 @@ from imgpipeline_tests.servers.announcing import Announcer
 from imgpipeline_tests.servers.notified import Notified
 from imgpipeline_tests.servers.waiting import wait_until
 
+pytestmark = pytest.mark.slow
+
 OLD_ENOUGH_S = 1e9
 _KEY = re.compile(r"idempotency key: ([0-9a-f]{32})")
 
@@ -83,7 +85,6 @@ def watching(settings: Settings, plan: str = "") -> Iterator["subprocess.Popen[b
             process.kill()
 
 
-@pytest.mark.slow
 @pytest.mark.fault(58)
 @pytest.mark.timeout(300)
 def test_fault_58_a_watch_and_its_targets_are_killed_in_turn_and_every_alert_arrives(lane, servers, tmp_path):
@@ -122,7 +123,6 @@ def test_fault_58_a_watch_and_its_targets_are_killed_in_turn_and_every_alert_arr
     check(site.settings, servers, rules, frames=12)
 
 
-@pytest.mark.slow
 @pytest.mark.fault(58)
 @pytest.mark.timeout(900)
 def test_fault_58_the_daemon_is_killed_while_it_alerts_and_the_next_one_goes_on(site, servers):

@@ -10,6 +10,8 @@ from imgpipeline_tests.defs.site import Site
 from imgpipeline_tests.faults.invariant import check
 from imgpipeline_tests.servers.waiting import wait_until
 
+pytestmark = pytest.mark.slow
+
 PATIENCE_S = 280.0
 PARTITIONS = 8
 SOURCES = 24
@@ -38,7 +40,6 @@ def started_lanes(site: Site) -> set[str]:
     return {run.tags["imgpipeline/lane"] for run in started}
 
 
-@pytest.mark.slow
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize("topic", [PARTITIONS], indirect=True)
 def test_four_lanes_share_two_slots_and_drain(site):
@@ -68,7 +69,6 @@ def test_four_lanes_share_two_slots_and_drain(site):
     assert len(check(site.settings).frames) == 2 * SOURCES
 
 
-@pytest.mark.slow
 @pytest.mark.timeout(600)
 @pytest.mark.fault(8)
 @pytest.mark.parametrize("topic", [PARTITIONS], indirect=True)

@@ -14,6 +14,8 @@ from imgpipeline_tests.lake.days.test_summary_numbers import build_day, eventful
 from imgpipeline_tests.lake.samples import seen
 from imgpipeline_tests.ledger.samples import DAY, write_chain
 
+pytestmark = pytest.mark.medium
+
 SETTINGS = Settings(_env_file=None)
 _OF_ALL_SOURCES = """
 SELECT
@@ -45,7 +47,6 @@ def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
 
 
-@pytest.mark.medium
 def test_totals_over_all_sources_are_those_of_a_query_without_sources(memory):
     """They are equal to the last digit of the mean."""
     write_chain(memory, eventful(), [seen(16 + n, ["car"] * (n % 4), source=f"cam-{n % 5}") for n in range(40)])
@@ -58,7 +59,6 @@ def test_totals_over_all_sources_are_those_of_a_query_without_sources(memory):
     assert max(row[5] for row in now.rows) > 3, "several sources saw the same label in one hour"
 
 
-@pytest.mark.medium
 def test_frames_are_not_summed_over_labels(memory):
     """A frame with a car and a dog is one frame: without labels in the groups there is no such column."""
     write_chain(memory, [seen(0, ["car", "dog"]), seen(1, ["car", "car"])])
@@ -69,7 +69,6 @@ def test_frames_are_not_summed_over_labels(memory):
     assert dict(zip(only.columns, only.rows[0], strict=True))["distinct_frames"] == 2
 
 
-@pytest.mark.medium
 def test_default_counts_are_sums_over_sources(memory):
     """Three days of 30 cars from two cameras; then a day of 6."""
     days = [DAY + timedelta(days=n) for n in range(4)]

@@ -22,7 +22,6 @@ from imgpipeline_tests.objectstore.stores import s3_settings
 from imgpipeline_tests.servers.certificates import make_certificates
 from imgpipeline_tests.servers.disks import mounted_disk
 from imgpipeline_tests.servers.ports import LOOPBACK, free_port
-from imgpipeline_tests.servers.programs import MissingProgramError
 from imgpipeline_tests.servers.s3_server import S3Bucket, S3Server
 
 CANARY = "canary-4711"
@@ -276,10 +275,7 @@ def test_a_port_that_speaks_something_else(scheme, answer, kind, cause, step):
 
 @pytest.mark.medium
 def test_a_certificate_of_an_unknown_authority(tmp_path):
-    try:
-        certificates = make_certificates(tmp_path)
-    except MissingProgramError as missing:
-        pytest.skip(str(missing))
+    certificates = make_certificates(tmp_path)
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(certificates.server_file)
     with listening(lambda c: context.wrap_socket(c, server_side=True).recv(10)) as port:

@@ -14,8 +14,9 @@ from imgpipeline_tests.redetect.days import DAY, LOW, NOON, build_live, objects_
 from imgpipeline_tests.vision.darknet.random_weights import random_weights
 from imgpipeline_tests.vision.darknet.small_networks import EVERY_LAYER
 
+pytestmark = pytest.mark.medium
 
-@pytest.mark.medium
+
 def test_yolox_nano_finds_objects_in_photographs_that_the_demo_model_misses(settings, store, shared_data, monkeypatch):
     photographs = [(shared_data / "images" / name).read_bytes() for name in ("dog.jpg", "person.jpg")]
     monkeypatch.setattr(days, "picture", lambda number: photographs[number])
@@ -34,7 +35,6 @@ def test_yolox_nano_finds_objects_in_photographs_that_the_demo_model_misses(sett
     assert len(done.manifest.examples) == 2
 
 
-@pytest.mark.medium
 def test_a_users_own_network_is_named_after_its_file(settings, store, tmp_path):
     build_live(settings, store, range(5))
     cfg, weights, labels = (tmp_path / f"yard.{ending}" for ending in ("cfg", "weights", "names"))
@@ -53,7 +53,6 @@ def test_a_users_own_network_is_named_after_its_file(settings, store, tmp_path):
     assert objects_below(store, f"redetections/model=yard~0.01/day={DAY}")
 
 
-@pytest.mark.medium
 def test_before_all_pictures_of_a_part_are_blamed_the_detector_is_tested(settings, store, monkeypatch):
     frames = build_live(settings, store, range(4))
     for frame in frames:

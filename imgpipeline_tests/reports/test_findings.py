@@ -22,6 +22,8 @@ from imgpipeline_tests.reports.reading import ReadPage, assert_self_contained
 from imgpipeline_tests.reports.samples import ROAD_RULES, write_driving_day
 from imgpipeline_tests.tracking.films import Car, film
 
+pytestmark = pytest.mark.medium
+
 HOUR = f"12{DASH}13"
 
 
@@ -56,7 +58,6 @@ def images(page: ReadPage, alt: str) -> list[np.ndarray]:
     return [cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR) for data in encoded]
 
 
-@pytest.mark.medium
 def test_the_report_names_the_command_for_each_table_that_is_not_built(day, report):
     built = report()
     assert (built.manifest.objects, built.manifest.crossings, built.manifest.events) == (None, None, None)
@@ -68,7 +69,6 @@ def test_the_report_names_the_command_for_each_table_that_is_not_built(day, repo
     assert page.section("objects") == page.section("zones") == page.section("events") == []
 
 
-@pytest.mark.medium
 def test_the_report_shows_unique_objects_and_raw_tracks(day, settings, report):
     track(day, settings)
     assert report().manifest.objects == 2
@@ -84,7 +84,6 @@ def test_the_report_shows_unique_objects_and_raw_tracks(day, settings, report):
     assert page.section("Unique objects by hour and label")[1:] == [[HOUR, "1", "1", "2"]]
 
 
-@pytest.mark.medium
 def test_tracks_are_drawn_where_the_objects_went(day, settings, report):
     track(day, settings)
     report()
@@ -100,7 +99,6 @@ def test_tracks_are_drawn_where_the_objects_went(day, settings, report):
     assert not is_drawn[358:363, 120:].any()
 
 
-@pytest.mark.medium
 def test_the_report_shows_zones_lines_and_events(day, settings, report):
     track(day, settings)
     evaluate(day, settings)
@@ -119,7 +117,6 @@ def test_the_report_shows_zones_lines_and_events(day, settings, report):
     assert len(images(page, "crosses at 12:21:40")) == len(images(page, "loiters at 12:20:00")) == 1
 
 
-@pytest.mark.medium
 def test_the_report_of_a_day_without_findings_says_so(day, settings, report):
     evaluate(day, settings, '[[rule]]\nname = "crowd"\nkind = "count"\nabove = 50\n')
     assert report().manifest.events == 0
@@ -129,7 +126,6 @@ def test_the_report_of_a_day_without_findings_says_so(day, settings, report):
     assert "No line was crossed on this day" in text
 
 
-@pytest.mark.medium
 def test_only_a_new_version_of_these_tables_rebuilds_the_report(day, settings, report):
     assert not report().skipped
     track(day, settings)
@@ -148,7 +144,6 @@ def test_only_a_new_version_of_these_tables_rebuilds_the_report(day, settings, r
     assert not report().skipped
 
 
-@pytest.mark.medium
 def test_a_local_day_shows_its_own_hours(day, settings, tmp_path):
     """12:00 UTC is 23:00 in Sydney."""
     track(day, settings)
@@ -160,7 +155,6 @@ def test_a_local_day_shows_its_own_hours(day, settings, tmp_path):
     assert [row[0] for row in page.section("All events")[1:]] == ["23:20:00", "23:21:40"]
 
 
-@pytest.mark.medium
 def test_names_from_outside_stay_text(store, settings, report):
     source, label = '"><img src=https://example.test/a.png>', "<script>alert(1)</script>"
     first = frame(0).timestamp

@@ -38,7 +38,6 @@ from imgpipeline.vision.configured import load_configured_detector
 from imgpipeline.vision.image_detector import ImageDetector
 from imgpipeline_tests.detect.conftest import LaneUnderTest
 from imgpipeline_tests.servers.mosquitto import Mosquitto
-from imgpipeline_tests.servers.programs import MissingProgramError
 from imgpipeline_tests.servers.rtsp_server import RtspServer
 from imgpipeline_tests.servers.waiting import wait_until
 from imgpipeline_tests.sources.mqtt.broker import running, send
@@ -204,10 +203,7 @@ def feed_kafka_producer(site: Site) -> None:
 def feed_rtsp(site: Site) -> None:
     clip = site.folder / "camera.clip"
     write_clip(pictures(), clip, codec="mjpeg", fps=10)
-    try:
-        server = RtspServer([SimulatedCamera("camera", str(clip), "mjpeg", 10.0)])
-    except MissingProgramError as missing:
-        pytest.skip(str(missing))
+    server = RtspServer([SimulatedCamera("camera", str(clip), "mjpeg", 10.0)])
     with server:
         ingest_source(site.settings, UntilAll(RtspSource("camera", server.url("camera"))))
 

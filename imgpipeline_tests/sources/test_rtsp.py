@@ -20,7 +20,6 @@ from imgpipeline.sources.protocol import Captured, CapturedFrame, Lost, Settled,
 from imgpipeline.sources.rate import RatePicker
 from imgpipeline.sources.rtsp import RtspSource, RtspTiming, pause_s, read_credentials
 from imgpipeline.sources.simulator.rtsp_simulator import SimulatedCamera, write_clip
-from imgpipeline_tests.servers.programs import MissingProgramError
 from imgpipeline_tests.servers.rtsp_server import RtspServer, make_camera, numbered_pictures
 from imgpipeline_tests.servers.waiting import wait_until
 from imgpipeline_tests.sources.numbered import read_number
@@ -46,10 +45,7 @@ def serve() -> Iterator[Callable[..., RtspServer]]:
     servers: list[RtspServer] = []
 
     def start(*cameras: SimulatedCamera) -> RtspServer:
-        try:
-            server = RtspServer(cameras)
-        except MissingProgramError as missing:
-            pytest.skip(str(missing))
+        server = RtspServer(cameras)
         server.start()
         servers.append(server)
         return server

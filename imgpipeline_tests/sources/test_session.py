@@ -33,7 +33,6 @@ from imgpipeline.stream.send import FencedError
 from imgpipeline.vision.gate import Gate
 from imgpipeline_tests.objectstore.stores import s3_settings
 from imgpipeline_tests.servers.kafka_broker import KafkaBroker
-from imgpipeline_tests.servers.programs import MissingProgramError
 from imgpipeline_tests.servers.rtsp_server import RtspServer, make_camera
 from imgpipeline_tests.servers.s3_server import S3Server
 from imgpipeline_tests.servers.waiting import wait_until
@@ -434,10 +433,7 @@ def fast_and_calm(folder: Path) -> RtspServer:
     noise = [np.random.default_rng(n).integers(0, 255, (360, 640, 3), np.uint8) for n in range(4)]
     write_clip(noise, folder / "fast.clip", codec="mjpeg", fps=100)
     fast = SimulatedCamera("fast", str(folder / "fast.clip"), "mjpeg", 100.0)
-    try:
-        return RtspServer([fast, make_camera(folder, "calm", fps=5.0)])
-    except MissingProgramError as missing:
-        pytest.skip(str(missing))
+    return RtspServer([fast, make_camera(folder, "calm", fps=5.0)])
 
 
 def watch_memory(seconds: float) -> list[float]:

@@ -14,6 +14,8 @@ from imgpipeline_tests.ledger.samples import DAY, NOON, write_chain
 from imgpipeline_tests.objectstore.stores import fresh_store
 from imgpipeline_tests.tracking.films import Car, film
 
+pytestmark = pytest.mark.medium
+
 AT = datetime(2026, 1, 9, 12, tzinfo=UTC)
 
 
@@ -39,7 +41,6 @@ def ask(lake: LakeSession) -> classic_csv.Ask:
     return lambda sql: lake.query(sql).rows
 
 
-@pytest.mark.medium
 def test_statistics_count_cars_and_people_so_far(lake):
     columns, rows = classic_csv.statistics(ask(lake), "gate", DAY)
     assert columns == ("timestamp", "num_cars", "num_people")
@@ -49,7 +50,6 @@ def test_statistics_count_cars_and_people_so_far(lake):
     ]  # fmt: skip
 
 
-@pytest.mark.medium
 def test_tracks_have_true_corners_and_numbers_from_one(lake):
     columns, rows = classic_csv.tracks(ask(lake), "gate", DAY, Kind.CARS)
     assert ",".join(columns) == "frame_id,video_id,timestamp,track_id,x1,y1,x2,y2,confidence,class_id"
@@ -59,13 +59,11 @@ def test_tracks_have_true_corners_and_numbers_from_one(lake):
     assert [row[0] for row in people] == ["frame_00001", "frame_00002", "frame_00003"]
 
 
-@pytest.mark.medium
 def test_each_video_has_tracks_of_its_own(lake):
     assert classic_csv.tracks(ask(lake), "other video", DAY, Kind.CARS)[1] == []
     assert classic_csv.statistics(ask(lake), "other video", DAY)[1] == []
 
 
-@pytest.mark.medium
 def test_detections_have_labels_and_whole_pixels(lake):
     columns, rows = classic_csv.detections(ask(lake), "gate", DAY, Kind.CARS)
     assert ",".join(columns) == "frame_id,video_id,timestamp,label,confidence,x1,y1,x2,y2"

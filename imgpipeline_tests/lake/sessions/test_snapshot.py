@@ -33,6 +33,8 @@ from imgpipeline_tests.ledger.samples import (
     write_chain,
 )
 
+pytestmark = pytest.mark.slow
+
 NEXT = DAY + timedelta(days=1)
 DAYS = 3
 
@@ -46,7 +48,6 @@ steps = st.lists(
 )
 
 
-@pytest.mark.slow
 @settings(max_examples=examples(20), suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(steps, st.data())
 def test_each_frame_is_shown_once_whatever_arrived_and_was_built(tmp_path, taken, data):
@@ -58,7 +59,6 @@ def test_each_frame_is_shown_once_whatever_arrived_and_was_built(tmp_path, taken
         check(session, store)
 
 
-@pytest.mark.slow
 @settings(max_examples=examples(20), suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.lists(st.sampled_from([*range(1, DAYS + 1), "segment", "build"]), min_size=1, max_size=30), st.data())
 def test_days_in_any_order_are_read_in_one_pass_and_shown_as_each_alone(tmp_path_factory, taken, data):

@@ -17,7 +17,7 @@ from imgpipeline.settings import Settings
 from imgpipeline_tests.lake.query.site import DAY, Site, fill
 from imgpipeline_tests.ledger.samples import NOON, append, frame, writer
 from imgpipeline_tests.objectstore.stores import folder_settings, s3_settings
-from imgpipeline_tests.servers.programs import MissingProgramError, chromium
+from imgpipeline_tests.servers.programs import chromium
 from imgpipeline_tests.servers.s3_server import S3Server
 from imgpipeline_tests.web.viewer.filmed import FilmedSite, filmed_site
 from imgpipeline_tests.web.viewer.viewing import Viewer, viewing
@@ -63,10 +63,7 @@ def viewed(s3: S3Server, tmp_path_factory: pytest.TempPathFactory) -> Iterator[V
 
 @pytest.fixture(scope="package")  # its event loop must not run in the tests of other packages
 def browser() -> Iterator[Browser]:
-    try:
-        program = chromium()
-    except MissingProgramError as missing:
-        pytest.skip(str(missing))
+    program = chromium()
     with sync_playwright() as playwright:
         yield playwright.chromium.launch(executable_path=program, args=["--no-sandbox"])  # CI is root
 

@@ -23,7 +23,6 @@ from imgpipeline_tests.lake.query.site import DAY
 from imgpipeline_tests.ledger.samples import frames, write_chain
 from imgpipeline_tests.servers.nginx import Nginx
 from imgpipeline_tests.servers.ports import LOOPBACK, free_port
-from imgpipeline_tests.servers.programs import MissingProgramError
 from imgpipeline_tests.web.viewer.conftest import raise_alert
 from imgpipeline_tests.web.viewer.viewing import Viewer, viewing
 
@@ -209,10 +208,7 @@ def proxied(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Proxied]:
         "/etc/nginx/people": "{people}",
         "proxy_pass http://127.0.0.1:8050;": f"proxy_bind {FROM_PROXY}; proxy_pass http://{LOOPBACK}:{port};",
     }
-    try:
-        nginx = Nginx(folder / "nginx", BLOCK[1], names, {"anna": "blue door"})
-    except MissingProgramError as missing:
-        pytest.skip(str(missing))
+    nginx = Nginx(folder / "nginx", BLOCK[1], names, {"anna": "blue door"})
     settings = Settings(_env_file=None, store_url=(folder / "store").as_uri(), trusted_proxies=FROM_PROXY,
                         api_keys_file=folder / "keys.json")  # fmt: skip
     write_chain(open_store(settings), frames(0, 3))

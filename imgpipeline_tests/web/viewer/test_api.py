@@ -25,7 +25,7 @@ from imgpipeline.web.viewer.responses import with_code
 from imgpipeline.web.viewer.site import MOST_STREAMS
 from imgpipeline_tests.lake.query.site import DAY, NEXT_DAY
 from imgpipeline_tests.ledger.samples import append, frames, write_chain
-from imgpipeline_tests.servers.programs import MissingProgramError, curl
+from imgpipeline_tests.servers.programs import curl
 from imgpipeline_tests.servers.waiting import wait_until
 from imgpipeline_tests.web.viewer.viewing import Viewer, viewing
 
@@ -183,10 +183,7 @@ BLOCKS = re.findall(r"```bash\n(.*?)```", PAGE.read_text(encoding="utf-8"), re.D
 
 @pytest.mark.medium
 def test_each_block_runs_and_its_files_hold_what_it_says(viewed, tmp_path):
-    try:
-        curl()
-    except MissingProgramError as missing:
-        pytest.skip(str(missing))
+    curl()
     first, *blocks = BLOCKS
     assert len(blocks) > 8
     setting = first.replace("http://127.0.0.1:8050", str(viewed.viewer.http.base_url).rstrip("/"))
