@@ -212,7 +212,6 @@ def days_with_frames(store: "ObjectStore", span: Span, *, are_built: bool = True
     """Returns the days to work on: a single named day, or those of the span that have frames.
 
     Args:
-        store: The object store.
         span: The days that were asked for.
         are_built: Whether the day needs a table `frames`; otherwise frames in the ledger are enough.
 

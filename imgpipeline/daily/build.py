@@ -59,8 +59,6 @@ def build_day(
     """Builds objects of a day unless they are current.
 
     Args:
-        store: The object store.
-        settings: The settings of the builds.
         day: UTC day.
         names: Keys of `OBJECTS`.
         options: How to build.
@@ -107,8 +105,6 @@ def derived_of(
     """Returns any object of `OBJECTS` but the day tables, to compare or to build it.
 
     Args:
-        store: The object store.
-        settings: The settings of the builds.
         day: UTC day.
         name: Key of `OBJECTS`.
         rules: The current rules; default: they are read.

@@ -76,8 +76,6 @@ def day_states(
     their feature is newer than the day's tables wait for a person.
 
     Args:
-        store: The object store.
-        settings: The settings of the builds.
         days: UTC days; default: all days with tables or segments.
         now: The current time, UTC.
 

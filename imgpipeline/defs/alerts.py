@@ -221,7 +221,6 @@ def alerts_materialization(
 
     Args:
         settings: Limits of images.
-        store: The object store.
         day: UTC day.
         latest: Its new alerts, in order; not empty.
         in_all: Number of alerts of the day.

@@ -165,7 +165,6 @@ def judge(
     """Compares the results with the input.
 
     Args:
-        store: The object store.
         settings: How long an object must be visible to count.
         folder: The folder of the object store, for DuckDB.
         report: A full audit.

@@ -69,7 +69,6 @@ def read_frames(
 
     Args:
         query: Has the tables `frames` and `detections`; with tracks also `tracks` and `track_points`.
-        day: The day.
         sources: Sources of the frames; empty: all.
         labels: Labels of the objects; empty: all.
         min_confidence: Minimum confidence of the objects.

@@ -109,7 +109,6 @@ def read_days(
     This needs strongly consistent listings, which S3 and folders have.
 
     Args:
-        store: The object store.
         since: The days, each with the end of each chain up to which it was read before. A segment is left out if all
             its days were read beyond its start; a chain without an end is read from its start.
         ends: The fixed ends (`fix_ends`); chains without one are not read.

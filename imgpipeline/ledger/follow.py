@@ -88,7 +88,6 @@ def follow(
     error is raised after all other chains have been followed to their ends.
 
     Args:
-        store: The object store.
         checkpoint: How far this follower has read; an empty one to start at the beginning of the ledger.
         ends: Ends of all chains, fixed after the checkpoint was made. Default: read them now.
         headers_only: Do not fetch segments whose days are known from a bundle's footer.

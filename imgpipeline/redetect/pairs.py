@@ -84,7 +84,6 @@ def open_side(store: ObjectStore, engine: Engine, name: str, day: date, view: st
     """Opens one side.
 
     Args:
-        store: The object store.
         engine: DuckDB with a folder.
         name: `live`, or a choice.
         day: UTC day.
@@ -227,7 +226,6 @@ def open_pair(
     """Opens the results of two models on a day in DuckDB.
 
     Args:
-        store: The object store.
         day: UTC day.
         model_a: `live`, or a choice such as `demo@0.3`.
         model_b: The other one.

@@ -184,7 +184,6 @@ def deliver(
     """Sends each alert that is due to the targets that do not have it; sends a summary if there are too many alerts.
 
     Args:
-        store: The object store.
         settings: The targets, and the limit of messages per minute.
         now: Time of the attempt, UTC.
         is_retry: Also send alerts whose next attempt is not due yet.
@@ -321,7 +320,6 @@ def find_undelivered(store: ObjectStore, settings: Settings, *, now: datetime) -
     """Finds the alerts that some target does not have; without targets there are none.
 
     Args:
-        store: The object store.
         settings: The targets.
         now: The clock, UTC.
 

@@ -429,7 +429,6 @@ def read_whole(
 
     Args:
         engine: DuckDB; gets the tables `found` and `buried`.
-        store: The object store.
         day: UTC day.
         ends: Up to which end each chain is read.
         buckets: The day's entries of the index.
@@ -456,7 +455,6 @@ def add_newer(
 
     Args:
         engine: DuckDB; gets the newer outcomes as `found` and `buried`, each frame once.
-        store: The object store.
         day: UTC day.
         before: Manifest and version of each stored day table, all with one recipe and set of ends.
         ends: Up to which end each chain is read.

@@ -71,7 +71,6 @@ def rebuild_day(
     """Builds the tables of a day unless they are current.
 
     Args:
-        store: The object store.
         day: UTC day.
         force: Read the whole day from the ledger, even if nothing is new.
         seal: If the stored tables were extended by newer segments, read the whole day once and compare.

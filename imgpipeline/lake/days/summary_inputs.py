@@ -135,7 +135,6 @@ def link_day(
     """Links stored tables of a day into a folder, all up to the same ends, and waits for a build that is storing them.
 
     Args:
-        store: The object store.
         cache: Fetches an object once per machine.
         folder: Gets the files.
         day: UTC day.

@@ -49,7 +49,6 @@ def audit(
     """Audits the ledger, the day tables and the summaries.
 
     Args:
-        store: The object store.
         read_logs: Asks Kafka for the logs. Called once, after the ends of the chains were fixed, unless all chains are
             imports.
         full: Read every segment again and compare the bundles with them. Otherwise read only segments since the last

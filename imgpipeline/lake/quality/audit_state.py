@@ -156,8 +156,6 @@ def write_verdicts(
     """Stores the verdict on each day whose verdict changed, or on all days after a full audit.
 
     Args:
-        store: The object store.
-        report: The result of the audit.
         known: The hash of each day's stored verdict.
         full: Store all verdicts, because everything was compared again.
         now: When the audit started.

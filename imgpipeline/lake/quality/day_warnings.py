@@ -55,8 +55,6 @@ def judge_stored_rows(store: ObjectStore, day: date, *, now: datetime, memory: s
     Compares them with the hash in the manifests. `imgpipeline audit` compares them with the ledger itself.
 
     Args:
-        store: The object store.
-        day: The day.
         now: The current time; today is built repeatedly and only checked when it is over.
         memory: Memory limit of DuckDB (the setting `duckdb_memory`).
 
@@ -129,8 +127,6 @@ def judge_label_drop(store: ObjectStore, day: date, settings: Settings, *, now: 
     """Checks whether each frequent label was counted about as often as on earlier stored days.
 
     Args:
-        store: The object store.
-        day: The day.
         settings: The share of the usual count below which a label is reported.
         now: The current time; a day that is not over cannot be compared with whole days.
 

@@ -72,7 +72,6 @@ def retain_images(
     """Deletes images that exceed the age limit, then the oldest ones until the rest fits the size limit.
 
     Args:
-        store: The object store.
         settings: The limits.
         now: The current time.
         dry_run: Delete nothing; report what would be deleted.

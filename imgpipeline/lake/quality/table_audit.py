@@ -128,7 +128,6 @@ def count_unbuilt(
     """Counts the ledger's outcomes of days without tables, in one pass over their segments.
 
     Args:
-        store: The object store.
         buckets: The days, each with its entries of the index.
         ends: Ends of the chains, fixed before the index was listed.
         step: Called for each segment with its number of offsets.

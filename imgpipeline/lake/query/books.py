@@ -87,7 +87,6 @@ def read_books(
     """Returns the books of some days, by day and source, in the order of the sessions.
 
     Args:
-        store: The object store.
         settings: As for a query session.
         days: Only these UTC days; None: all.
         source: Only this source.

@@ -40,7 +40,6 @@ def find_events(
     """Finds events, with all columns of the table `events`.
 
     Args:
-        store: The object store.
         settings: Limits of DuckDB.
         span: UTC days.
         wanted: The filter.
@@ -83,7 +82,6 @@ def find_alerts(store: ObjectStore, limit: int | None = None) -> pa.Table:
     """Returns the latest alerts, the latest first, with one row per alert.
 
     Args:
-        store: The object store.
         limit: At most this many, from 1; None: all.
 
     Raises:

@@ -219,7 +219,6 @@ def explain(
 
     Args:
         lake: A session with the number's day, opened with the same settings.
-        store: The store of the session.
         number: The number.
         settings: Settings of the summaries.
         progress: Called with the number of detections found in their segments, and of all detections.
@@ -444,7 +443,6 @@ def trace_frame(store: ObjectStore, frame: Mapping[str, Any], detections: int) -
     """Finds the segment that holds a frame, and compares it with the tables.
 
     Args:
-        store: The object store.
         frame: The frame's row of the table `frames`.
         detections: Number of its detections in the tables.
 

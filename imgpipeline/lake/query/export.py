@@ -72,7 +72,6 @@ def export_duckdb(
     """Writes all tables into one DuckDB file, completely or not at all.
 
     Args:
-        store: The object store.
         settings: As for a query session.
         path: The file. It is written to a folder next to it and moved at the end.
         now: Time of the export, for the table `about`.

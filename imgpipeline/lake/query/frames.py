@@ -41,7 +41,6 @@ def find_frames(
     """Finds frames, with all columns of the table `frames`, the name of the image file, and the counts of labels.
 
     Args:
-        store: The object store.
         settings: As for a query session.
         span: UTC days. If it includes all days, only the latest day that has frames of the wanted source and status is
             searched.
@@ -178,7 +177,6 @@ def find_named_frame(store: ObjectStore, settings: Settings, day: date | None, n
     """Returns the latest frame with a file name or `frame_id`, with all of its `detections`.
 
     Args:
-        store: The object store.
         settings: As for a query session.
         day: UTC day; None: the latest day.
         name: Name of the image file as its producer gave it, or `frame_id`.
@@ -274,7 +272,6 @@ def latest_day(
     that was seen today costs one day; one that was never seen costs one small file per day.
 
     Args:
-        store: The object store.
         settings: As for a query session.
         wanted: The filter, of which only source and status count.
         days: Days to search, sorted.

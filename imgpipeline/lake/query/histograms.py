@@ -31,7 +31,6 @@ def bin_sizes(store: ObjectStore, settings: Settings, span: Span, bins: int) -> 
     The bins depend on all sizes, so this reads the frames and not their stored summary.
 
     Args:
-        store: The object store.
         settings: As for a query session.
         span: UTC days.
         bins: Number of bins, from 1.

@@ -26,7 +26,6 @@ def read_image(store: ObjectStore, settings: Settings, day: date, frame_id: str)
     """Reads the image of a frame.
 
     Args:
-        store: The object store.
         settings: Which images may be read, and how large they may be.
         day: The frame's UTC day.
         frame_id: The frame; unique within its day.
@@ -61,7 +60,6 @@ def draw_track(store: ObjectStore, settings: Settings, track_id: str) -> Pixels:
     """Reads the best image of a track, the largest and sharpest, and draws the object on it.
 
     Args:
-        store: The object store.
         settings: Which images may be read, and how large they may be.
         track_id: The track.
 

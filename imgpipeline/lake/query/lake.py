@@ -64,7 +64,6 @@ class Lake(Generic[TableT]):
         """Wraps an open store; use `Lake.open`.
 
         Args:
-            store: The object store.
             settings: Settings of summaries and images.
             convert: Converts Arrow tables into the results of the methods.
         """

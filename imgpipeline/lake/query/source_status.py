@@ -115,7 +115,6 @@ def read_source_status(store: ObjectStore, settings: Settings, *, now: datetime)
     """Returns the status of the sources of the last 30 days, by name.
 
     Args:
-        store: The object store.
         settings: As for a query session, and after how long a source is silent.
         now: The current time.
 

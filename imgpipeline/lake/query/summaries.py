@@ -95,7 +95,6 @@ def summarise(
     """Answers one question about days of the settings' time zone.
 
     Args:
-        store: The object store.
         settings: Settings of summaries.
         name: A key of `VIEWS`.
         span: The days.

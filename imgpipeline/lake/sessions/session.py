@@ -388,7 +388,6 @@ def open_lake(
     """Opens the lake at the current moment.
 
     Args:
-        store: The object store.
         settings: Settings of summaries; default: the default settings, which count everything.
         cache_dir: Folder of the cache; default: `${XDG_CACHE_HOME:-~/.cache}/imgpipeline/lake`.
         days: Only these days, so that fewer tables are fetched; default: all.

@@ -73,7 +73,6 @@ def take_snapshot(
     """Creates the views `frames`, `detections`, `weak_detections`, `notices` and `SHOWN_LETTERS`.
 
     Args:
-        store: The object store.
         engine: DuckDB with the session's folder.
         cache: The cache of fetched files.
         days: Only these; None: all.

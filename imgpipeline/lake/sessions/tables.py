@@ -56,7 +56,6 @@ def fill_ledger_tables(
 
     Args:
         engine: DuckDB with the empty tables.
-        store: The object store.
         ends: The fixed ends of the chains.
         days: Only segments that touch one of these days, and the dead letters of these days; None: all.
 
@@ -165,7 +164,6 @@ def fill_derived_tables(
 
     Args:
         engine: DuckDB with the empty tables.
-        store: The object store.
         cache: The cache of fetched files.
         is_wanted: Tells whether a UTC day is read.
         tables: Only these.

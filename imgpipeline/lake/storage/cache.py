@@ -56,7 +56,6 @@ class LakeCache:
         """Opens the cache; nothing is fetched yet.
 
         Args:
-            store: The object store.
             folder: The cache's folder; created if it is missing.
             most_bytes: Size to which `trim` reduces the cache.
         """
@@ -132,7 +131,6 @@ def open_cache(store: ObjectStore, cache_dir: Path | None = None) -> Iterator[tu
     """Opens the cache of a store, and an empty folder on the same disk, for links to the cached files.
 
     Args:
-        store: The object store.
         cache_dir: The cache's folder; default: `default_cache_dir`.
 
     Yields:

@@ -159,7 +159,6 @@ def read_object(store: ObjectStore, key: str, kind: type[_Kind]) -> StoredObject
     """Returns the manifest of a stored table of any kind, or None if there is no such object.
 
     Args:
-        store: The object store.
         key: The object's key.
         kind: The class of its manifest; `BaseManifest` reads those of all tables.
 

@@ -97,7 +97,6 @@ def put_pieces(store: ObjectStore, key: str, data: memoryview, pieces: Pieces) -
     """Stores the pieces of a table.
 
     Args:
-        store: The object store.
         key: The table's own key.
         data: The whole table.
         pieces: The pieces that its footer names.
@@ -117,7 +116,6 @@ def remove_pieces(store: ObjectStore, key: str, unused: Pieces | None) -> None:
     If the store does not answer or forbids it, the pieces only take space, and the next build tries again.
 
     Args:
-        store: The object store.
         key: The table's own key; this or another build has just stored it.
         unused: Pieces of the version that was replaced, or of the build that lost.
     """
@@ -137,7 +135,6 @@ def fetch_table(store: ObjectStore, key: str, path: Path) -> str:
     """Fetches a stored table and its pieces into a local file.
 
     Args:
-        store: The object store.
         key: The table's own key.
         path: Where to write it.
 
