@@ -2,6 +2,8 @@
 
 import re
 from collections.abc import Sequence
+from datetime import UTC, date, datetime, time
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
@@ -10,12 +12,12 @@ import typer
 from imgpipeline.cli.options import JsonOption, TimezoneOption, command, from_arguments, timezone_settings
 from imgpipeline.cli.output import note, progress_bar, record_of, show_result
 from imgpipeline.compat.imports.chain import import_rows
-from imgpipeline.compat.imports.files import ENDINGS, CsvRows, Documents, find_files
+from imgpipeline.compat.imports.files import ENDINGS, CsvRows, Documents, MotFrames, find_files
 from imgpipeline.compat.imports.meanings import ColumnNames, DetectionRows, MetadataDocuments
 from imgpipeline.compat.imports.rows import Meaning, Rows
 from imgpipeline.contracts.keys import ChainId, import_chain
 from imgpipeline.contracts.text import counted
-from imgpipeline.contracts.times import utc_now
+from imgpipeline.contracts.times import find_timezone, parse_time, utc_now
 from imgpipeline.contracts.urls import as_s3_url
 from imgpipeline.daily.build import BuildOptions, build_day
 from imgpipeline.daily.objects import TABLES
@@ -25,6 +27,7 @@ from imgpipeline.ledger.days import days_of_chain
 from imgpipeline.objectstore import ObjectStore, open_store
 from imgpipeline.objectstore.client import check_store
 from imgpipeline.settings import Settings, load_settings
+from imgpipeline.tracking.values import FASTEST
 
 app = typer.Typer()
 _HELP = "`imgpipeline import --help` shows the commands and their arguments"
@@ -47,6 +50,13 @@ BuildOption = Annotated[
 ]
 
 
+class RowsFormat(StrEnum):
+    """Formats of files with one box per line."""
+
+    CSV = "csv"
+    MOT = "mot"
+
+
 @command(app, "detections")
 def detections(
     file: Annotated[str, typer.Argument(metavar="FILE.csv", help="A CSV file, optionally .gz, or s3://bucket/key.")],
@@ -61,11 +71,19 @@ def detections(
     ] = None,
     source: SourceOption = None,
     delimiter: Annotated[str, typer.Option(help="Column separator; `tab` for a tab.")] = ",",
+    rows_format: Annotated[
+        RowsFormat, typer.Option("--format", help="`csv`, or `mot`: det.txt or gt.txt of the MOT Challenge.")
+    ] = RowsFormat.CSV,
+    fps: Annotated[float | None, typer.Option(help="With mot: frames per second.")] = None,
+    start: Annotated[
+        str | None, typer.Option(help="With mot: time of frame 1. Default: the first day of IMGPIPELINE_FIRST_DAY.")
+    ] = None,
+    label: Annotated[str, typer.Option(help="With mot: the label of all boxes.")] = "person",
     timezone: TimezoneOption = None,
     build: BuildOption = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Import the rows of a CSV file, each as a frame with one detection.
+    """Import the rows of a CSV file, each as a frame with one detection, or the boxes of a MOT Challenge file by frame.
 
     Importing the same file again adds nothing; importing a longer version adds only the new rows. An invalid row
     becomes a dead letter that names its line. Times without an offset from UTC are local times of --timezone.
@@ -80,6 +98,13 @@ def detections(
     found = find_files(settings, [file], [".csv"])
     if len(found) != 1:
         raise ConfigurationError(f"{file} matches {counted(len(found), 'file')}.", next_step="import them one by one")
+    if rows_format is RowsFormat.MOT:
+        begin = parse_time(start, find_timezone(settings.timezone)) if start else _midnight(settings.first_day)
+        mot = MotFrames(found[0], frame_rate=_frame_rate(fps), start=begin, label=label)
+        with from_arguments(_HELP):
+            documents = MetadataDocuments(chain, source or own_name, (), settings.timezone)
+        _import(settings, chain, mot, documents, build=build, as_json=as_json)
+        return
     rows = CsvRows(found[0], separator)
     with from_arguments(_HELP):
         meaning = DetectionRows(rows.columns, names, chain, source or own_name, settings.timezone)
@@ -119,6 +144,21 @@ def metadata(
         meaning = MetadataDocuments(chain, source or own_name, _read_labels(labels), settings.timezone)
     rows = Documents(find_files(settings, paths, ENDINGS))
     _import(settings, chain, rows, meaning, build=build, as_json=as_json)
+
+
+def _frame_rate(fps: float | None) -> float:
+    if fps is None or not 0 < fps <= FASTEST:
+        found = "is missing" if fps is None else f"is {fps:g}"
+        raise UsageError(
+            f"--fps {found}; expected frames per second, up to {FASTEST:g}: no camera of a known sequence is faster, "
+            "and tracking needs the true rate.",
+            next_step="give the frame rate of the sequence, which seqinfo.ini has, such as --fps 25",
+        )
+    return fps
+
+
+def _midnight(day: date) -> datetime:
+    return datetime.combine(day, time(), UTC)
 
 
 def _name_of(path: str) -> str:
@@ -174,10 +214,10 @@ def _import(
         note("Next: `imgpipeline dead-letters list` names their lines.")
     if built:
         note(f"{counted(days - (days_built or 0), 'day')} of the import were already up to date.")
-    elif result.frames or result.dead_letters:
+    elif result.days:
         note(
-            "Queries show the new rows now. The schedule `nightly_rebuild`, the job `rebuild_days`, or this command "
-            "with --build builds the tables and summaries of their days."
+            "Queries show the new rows now. Tables, summaries and tracks of their days are built by the schedule "
+            f"`nightly_rebuild`, or now: imgpipeline build --from {result.days[0]} --to {result.days[-1]}"
         )
 
 

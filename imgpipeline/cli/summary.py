@@ -41,7 +41,7 @@ app = typer.Typer()
 _MOST_DAYS_NAMED = 5
 _Row = Mapping[str, Any]
 _GROUPS = ("day", "hour", "source", "label")
-_OBJECTS = ("hour", "source", "label", "objects", "not_stitched", "tracks", "mean_stay_s", "longest_stay_s",
+_OBJECTS = ("hour", "source", "label", "objects", "tracks", "mean_stay_s", "longest_stay_s",
             "frame_rate", "observed_s")  # fmt: skip
 _NO_COUNTS = "Nothing was counted in these days; docs/events.md describes how to set up zones and lines."
 
@@ -159,6 +159,7 @@ def objects(wanted: Selection, rows: RowFormat) -> None:
     An object that is seen in two hours counts in both; the table unique_totals has the objects of a day.
     """
     show_answer(lambda lake: lake.unique_objects, wanted, rows, _OBJECTS, empty=NO_TRACKS)
+    note(f"Counts objects that were seen for at least {load_settings().unique_min_s:g} s (IMGPIPELINE_UNIQUE_MIN_S).")
 
 
 @command(app, "zones")

@@ -18,18 +18,19 @@ from imgpipeline.cli.options import (
 from imgpipeline.cli.output import note, write_file
 from imgpipeline.cli.summary import show_answer
 from imgpipeline.contracts.detection import Kind
+from imgpipeline.errors import UsageError
 from imgpipeline.lake.query.days import parse_day
 from imgpipeline.lake.query.images import draw_track
 from imgpipeline.lake.query.lake import open_arrow_lake
 from imgpipeline.settings import load_settings
 from imgpipeline.tracking import classic_csv
+from imgpipeline.tracking.evaluating import compare_stored, read_sequence, read_truth
 from imgpipeline.tracking.evaluating import evaluate as compare
-from imgpipeline.tracking.evaluating import read_sequence
 from imgpipeline.tracking.values import TrackingParameters
 from imgpipeline.vision.annotate import encode_jpeg
 
 app = typer.Typer()
-_TRACK_COLUMNS = ("track_id", "label", "first_seen", "stay_s", "points", "ended_by", "unique_id")
+_TRACK_COLUMNS = ("track_id", "label", "first_seen", "stay_s", "points", "ended_by", "object_id")
 
 
 class Form(StrEnum):
@@ -42,7 +43,7 @@ class Form(StrEnum):
 
 @command(app, "list")
 def list_tracks(wanted: Selection, rows: RowFormat) -> None:
-    """List tracks by time. Tracks of one object have the same unique_id."""
+    """List tracks by time. Tracks of one object have the same object_id."""
     show_answer(lambda lake: lake.tracks, wanted, rows, _TRACK_COLUMNS, empty=NO_TRACKS)
 
 
@@ -70,32 +71,47 @@ def stats(
 
     With --csv, these are the files of classic trackers: stats.csv, car_tracks.csv and car_detections.csv.
     """
-    wanted = parse_day(day)
-    with open_arrow_lake(load_settings()) as lake, lake.session(day=wanted) as session:
+    wanted, settings = parse_day(day), load_settings()
+    with open_arrow_lake(settings) as lake, lake.session(day=wanted) as session:
 
         def ask(sql: str) -> classic_csv.Rows:
             return session.query(sql).rows
 
         if form is Form.STATS:
-            columns, found = classic_csv.statistics(ask, source, wanted)
+            columns, found = classic_csv.statistics(ask, source, wanted, least_s=settings.unique_min_s)
         elif form is Form.TRACKS:
             columns, found = classic_csv.tracks(ask, source, wanted, kind)
         else:
             columns, found = classic_csv.detections(ask, source, wanted, kind)
+    if form is Form.STATS:
+        note(f"Counts objects that were seen for at least {settings.unique_min_s:g} s (IMGPIPELINE_UNIQUE_MIN_S).")
     rows.show([dict(zip(columns, row, strict=True)) for row in found], fields=columns)
 
 
 @command(app, "evaluate")
 def evaluate(
-    truth: Annotated[Path, typer.Option("--truth", help="Folder of one MOT Challenge sequence: gt.txt and det.txt.")],
+    truth: Annotated[
+        Path, typer.Option("--truth", help="Folder of one MOT Challenge sequence, or the gt.txt of a stored source.")
+    ],
+    source: Annotated[str | None, typer.Option("--source", help="Compare the stored tracks of this source.")] = None,
+    day: Annotated[str | None, typer.Option("--day", help="The UTC day of these tracks.")] = None,
+    *,
     rows: RowFormat,
 ) -> None:
-    """Track the detections of a sequence with the current settings, and compare the tracks with the ground truth.
+    """Compare tracks with the ground truth in MOT Challenge format.
 
-    The first row shows plain ByteTrack, the second one the tracks stitched into objects.
+    The first row shows the tracks, the second one the objects: the same after stitching. Without --source, the
+    detections in det.txt are tracked with the current settings. With it, frames are matched by their numbers.
     """
     settings = load_settings()
-    found = compare(read_sequence(truth), TrackingParameters.of(settings), least_s=settings.unique_min_s)
+    if (source is None) != (day is None):
+        raise UsageError("--source and --day belong together.", next_step="give both, or none to track det.txt")
+    if source and day:
+        with open_arrow_lake(settings) as lake, lake.session(day=parse_day(day)) as session:
+            found = compare_stored(session, source, parse_day(day), read_truth(truth), least_s=settings.unique_min_s)
+    else:
+        found = compare(read_sequence(truth), TrackingParameters.of(settings), least_s=settings.unique_min_s)
+    note(f"Counts objects that were seen for at least {settings.unique_min_s:g} s (IMGPIPELINE_UNIQUE_MIN_S).")
     records = [
         {
             "tracks": name, "hota": round(each.hota, 3), "idf1": round(each.idf1, 3), "mota": round(each.mota, 3),

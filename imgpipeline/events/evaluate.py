@@ -263,7 +263,7 @@ def _stretch_event(rule: ObjectRule, zone: Zone | None, stretch: Stretch, *, val
 def _crossing_events(rule: LineCrossingRule, line: Line, frames: Sequence[SeenFrame]) -> Iterator[Event]:
     """Yields an event for each crossing of the line in a wanted direction."""
     wanted = [replace(frame, objects=_wanted(rule, None, frame)) for frame in frames]
-    for crossing in find_crossings(line, wanted, longest_gap=timedelta(seconds=rule.longest_gap_s)):
+    for crossing in find_crossings(line, wanted):
         if rule.direction in (None, crossing.direction):
             yield Event(
                 rule.name,

@@ -7,7 +7,6 @@ import math
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from datetime import timedelta
 
 from imgpipeline.events.configuration import Line, Point, Zone
 from imgpipeline.events.values import SeenFrame, SeenObject
@@ -104,16 +103,13 @@ class _Step:
     is_right: bool
 
 
-def find_crossings(line: Line, frames: Sequence[SeenFrame], *, longest_gap: timedelta) -> Iterator[Crossing]:
+def find_crossings(line: Line, frames: Sequence[SeenFrame]) -> Iterator[Crossing]:
     """Yields the crossings of a line, by object and time.
 
     The foot point of a tracked object must move from beyond the margin on one side to beyond the margin on the other
     side, and cross the line between its two points. With the margin, a box that jitters at the line does not cross it.
-
-    Args:
-        line: The line.
-        frames: Frames of the line's source, by time.
-        longest_gap: After a longer gap between two detections of an object, its side is unknown.
+    An object that is hidden at the line crosses it as long as it stays the same object. `frames` are those of the
+    line's source, by time.
     """
     tracks: dict[str, list[tuple[SeenFrame, SeenObject]]] = defaultdict(list)
     for frame in frames:
@@ -121,18 +117,12 @@ def find_crossings(line: Line, frames: Sequence[SeenFrame], *, longest_gap: time
             if each.track_id is not None:
                 tracks[each.track_id].append((frame, each))
     for track_id, points in sorted(tracks.items()):
-        yield from _crossings_of(track_id, line, points, longest_gap)
+        yield from _crossings_of(track_id, line, points)
 
 
-def _crossings_of(
-    track_id: str, line: Line, points: Iterable[tuple[SeenFrame, SeenObject]], longest_gap: timedelta
-) -> Iterator[Crossing]:
+def _crossings_of(track_id: str, line: Line, points: Iterable[tuple[SeenFrame, SeenObject]]) -> Iterator[Crossing]:
     clear: _Step | None = None
-    before: SeenFrame | None = None
     for frame, each in points:
-        if before and frame.timestamp - before.timestamp > longest_gap:
-            clear = None
-        before = frame
         step = _step(line, frame, each)
         if step is None:
             continue

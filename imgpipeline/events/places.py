@@ -90,7 +90,7 @@ def crossings_of(line: Line, frames: Sequence[SeenFrame]) -> list[Crossing]:
 
     A crossing belongs to the hour of the first frame on the new side.
     """
-    return list(find_crossings(line, in_order(frames), longest_gap=_LONGEST_GAP))
+    return list(find_crossings(line, in_order(frames)))
 
 
 def _occupied(inside: Sequence[tuple[SeenFrame, Sequence[SeenObject]]]) -> dict[_Key, timedelta]:

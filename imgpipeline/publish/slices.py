@@ -52,12 +52,12 @@ SELECT frame_id, frame_number, "timestamp" FROM frames
 WHERE source = ? AND status = 'processed' AND "timestamp" >= ? AND "timestamp" < ? ORDER BY "timestamp", frame_id
 """
 _POINTS = """
-WITH chosen AS (SELECT track_id, unique_id, object_id, label, first_seen FROM tracks
+WITH chosen AS (SELECT track_id, object_id, label, first_seen FROM tracks
                 WHERE source = ? AND (? OR list_contains(?::VARCHAR[], label))),
-     numbered AS (SELECT unique_id, row_number() OVER (ORDER BY min(first_seen), unique_id) AS "number"
-                  FROM chosen GROUP BY unique_id)
-SELECT p.frame_id, "number", track_id, object_id, unique_id, chosen.label, p.confidence, p.x, p.y, p.width, p.height
-FROM track_points AS p JOIN chosen USING (track_id) JOIN numbered USING (unique_id)
+     numbered AS (SELECT object_id, row_number() OVER (ORDER BY min(first_seen), object_id) AS "number"
+                  FROM chosen GROUP BY object_id)
+SELECT p.frame_id, "number", track_id, object_id, chosen.label, p.confidence, p.x, p.y, p.width, p.height
+FROM track_points AS p JOIN chosen USING (track_id) JOIN numbered USING (object_id)
 WHERE p.source = ? AND p."timestamp" >= ? AND p."timestamp" < ? ORDER BY "number"
 """
 _COLUMNS = tuple(name for name in EVENTS.names if name != "day")
@@ -183,18 +183,14 @@ def _track_records(engine: Engine, wanted: Publication, source: str, start: date
     return records
 
 
-def _classic(
-    number: int, _track: str, _object: str, _unique: str, _label: str, confidence: float, *box: float
-) -> dict[str, Any]:
+def _classic(number: int, _track: str, _object: str, _label: str, confidence: float, *box: float) -> dict[str, Any]:
     x, y, width, height = box
     corners = [round(value, 2) for value in (x, y, x + width, y + height)]
     return {"track_id": number, "bbox": corners, "confidence": confidence, "class_id": 0}
 
 
-def _native(
-    _number: int, track: str, joined: str, unique: str, label: str, confidence: float, *box: float
-) -> dict[str, Any]:
-    named = {"track_id": track, "object_id": joined, "unique_id": unique, "label": label}
+def _native(_number: int, track: str, joined: str, label: str, confidence: float, *box: float) -> dict[str, Any]:
+    named = {"track_id": track, "object_id": joined, "label": label}
     return {**named, "confidence": confidence, "box": [round(value, 2) for value in box]}
 
 

@@ -47,6 +47,7 @@ class DayContent:
     previews: tuple[Row, ...]
     findings: Findings
     least_confidence: float
+    least_seen_s: float
 
     most_labels = 40
     most_sources = 60
@@ -211,7 +212,7 @@ def make_page(store: ObjectStore, settings: Settings, session: LakeSession, inpu
     easel = Easel(ImageReader(store, settings), lambda label: label_colour(label, top))
     previews = make_previews(easel, session, least=least)
     findings = read_findings(easel, session, inputs, clock, least=least)
-    content = DayContent(inputs, figures, last_audit(inputs), letters, previews, findings, least)
+    content = DayContent(inputs, figures, last_audit(inputs), letters, previews, findings, least, settings.unique_min_s)
     return Page(_render(content), content.headline)
 
 

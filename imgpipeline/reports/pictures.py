@@ -133,18 +133,18 @@ _POINTS = 30
 """Points that are drawn of each track, approximately."""
 _LONGEST = f"""
 WITH whole AS (
-    SELECT source, unique_id, min(first_seen) AS first_seen, max(last_seen) AS last_seen,
+    SELECT source, object_id, min(first_seen) AS first_seen, max(last_seen) AS last_seen,
            first(struct_pack(track_id, label, best_frame_id, best_detection_number)
                  ORDER BY points DESC, track_id) AS best
-    FROM tracks WHERE {{within}} GROUP BY source, unique_id
+    FROM tracks WHERE {{within}} GROUP BY source, object_id
 ), placed AS (
     SELECT *, count(*) OVER (PARTITION BY source) AS objects,
-           row_number() OVER (PARTITION BY source ORDER BY last_seen - first_seen DESC, unique_id) AS place
+           row_number() OVER (PARTITION BY source ORDER BY last_seen - first_seen DESC, object_id) AS place
     FROM whole
 ), chosen AS (
     SELECT source FROM placed GROUP BY source ORDER BY max(objects) DESC, source LIMIT {_MOST_SOURCES}
 )
-SELECT p.source, p.unique_id, p.best.track_id AS track_id, p.best.label AS label, p.first_seen, p.objects,
+SELECT p.source, p.object_id, p.best.track_id AS track_id, p.best.label AS label, p.first_seen, p.objects,
        (epoch_us(p.last_seen) - epoch_us(p.first_seen)) / 1e6 AS stay_s,
        f.source_image_path, d.class_id, d.confidence, d.x, d.y, d.width, d.height
 FROM placed AS p SEMI JOIN chosen ON chosen.source = p.source
@@ -154,12 +154,12 @@ WHERE p.place <= {_MOST_OBJECTS} ORDER BY p.objects DESC, p.source, p.place
 """  # noqa: S608 - numbers and names of our own
 _PATHS = f"""
 WITH numbered AS (
-    SELECT t.unique_id, t.track_id, p.x + p.width / 2 AS x, p.y + p.height AS y,
+    SELECT t.object_id, t.track_id, p.x + p.width / 2 AS x, p.y + p.height AS y,
            row_number() OVER (PARTITION BY t.track_id ORDER BY p."timestamp", p.frame_id) AS number,
            count(*) OVER (PARTITION BY t.track_id) AS points
-    FROM tracks AS t JOIN track_points AS p ON p.track_id = t.track_id WHERE t.unique_id IN ({{objects}})
+    FROM tracks AS t JOIN track_points AS p ON p.track_id = t.track_id WHERE t.object_id IN ({{objects}})
 )
-SELECT unique_id, track_id, x, y FROM numbered
+SELECT object_id, track_id, x, y FROM numbered
 WHERE number = points OR (number - 1) % greatest(1, points // {_POINTS}) = 0 ORDER BY track_id, number
 """  # noqa: S608 - numbers and names of our own
 """A path consists of foot points: the middle of the lower edge of each box is where the object touches the ground."""
@@ -181,13 +181,13 @@ def make_track_pictures(easel: Easel, session: LakeSession, clock: DayHours) -> 
     by_source: dict[str, list[Row]] = defaultdict(list)
     for row in read_rows(session, _LONGEST.format(within=clock.condition("first_seen"))):
         by_source[row["source"]].append(row)
-    paths = _paths(session, [row["unique_id"] for rows in by_source.values() for row in rows])
+    paths = _paths(session, [row["object_id"] for rows in by_source.values() for row in rows])
     pictures = []
     for source, shown in by_source.items():
         first = shown[0]
         boxes = [] if first["confidence"] is None else [Detection.of_row(first)]
         drawn = [
-            DrawnPath(points, easel.colour_of(one["label"])) for one in shown for points in paths[one["unique_id"]]
+            DrawnPath(points, easel.colour_of(one["label"])) for one in shown for points in paths[one["object_id"]]
         ]
         picture = easel.draw(first["source_image_path"] or "", boxes, drawn)
         pictures.append({"source": source, "objects": first["objects"], "shown": shown, "picture": picture})
@@ -199,8 +199,8 @@ def _paths(session: LakeSession, objects: Iterable[str]) -> Mapping[str, list[li
     found: dict[str, list[list[tuple[float, float]]]] = defaultdict(list)
     names = ", ".join(quoted(name) for name in objects)
     tracks: dict[tuple[str, str], list[tuple[float, float]]] = defaultdict(list)
-    for unique_id, track_id, x, y in session.query(_PATHS.format(objects=names)).rows if names else ():
-        tracks[unique_id, track_id].append((x, y))
-    for (unique_id, _), points in tracks.items():
-        found[unique_id].append(points)
+    for object_id, track_id, x, y in session.query(_PATHS.format(objects=names)).rows if names else ():
+        tracks[object_id, track_id].append((x, y))
+    for (object_id, _), points in tracks.items():
+        found[object_id].append(points)
     return found

@@ -47,7 +47,7 @@ class TrackingSettings(SettingsGroup):
     """Detections below this confidence continue tracks but never start one."""
     track_lost_s: float = Field(1.0, gt=0, le=30)
     """A track ends when its object has not been found for this many seconds."""
-    track_iou: float = Field(0.1, ge=0, le=1)
+    track_iou: float = Field(0.2, ge=0, le=1)
     """Minimum overlap (IoU) of a detection with the predicted box of its track."""
     track_gap_s: float = Field(2.0, gt=0, le=600)
     """All tracks of a source end after this many seconds without a frame (at low frame rates, after three typical

@@ -16,8 +16,11 @@ Ask = Callable[[str], Rows]
 """Runs one query."""
 
 
-def statistics(ask: Ask, source: str, day: date) -> tuple[tuple[str, ...], Rows]:
-    """Returns the number of unique cars and people up to each frame of a video or sequence on a UTC day."""
+def statistics(ask: Ask, source: str, day: date, *, least_s: float) -> tuple[tuple[str, ...], Rows]:
+    """Returns the number of unique cars and people up to each frame of a video or sequence on a UTC day.
+
+    As in `unique_totals`, objects that were seen for less than `least_s` seconds do not count.
+    """
     kinds = " ".join(f"WHEN label IN {_labels(kind)} THEN '{kind}'" for kind in Kind)
     counts = ", ".join(
         f"CAST(coalesce(sum(fresh) FILTER (kind = '{kind}') OVER (ORDER BY shown_at), 0) AS BIGINT) AS num_{kind}"
@@ -25,8 +28,13 @@ def statistics(ask: Ask, source: str, day: date) -> tuple[tuple[str, ...], Rows]
     )
     rows = ask(
         f"""
-        WITH begun AS (SELECT unique_id, CASE {kinds} END AS kind, min(first_seen) AS shown_at FROM tracks
-                       WHERE source = {quoted(source)} AND day = DATE '{day}' GROUP BY ALL),
+        WITH labels AS (SELECT object_id, first(label ORDER BY points DESC, label) AS label
+                        FROM (SELECT object_id, label, sum(points) AS points FROM tracks
+                              WHERE source = {quoted(source)} AND day = DATE '{day}' GROUP BY ALL) GROUP BY ALL),
+             begun AS (SELECT object_id, CASE {kinds} END AS kind, min(first_seen) AS shown_at
+                       FROM (SELECT object_id, first_seen, last_seen FROM tracks WHERE day = DATE '{day}')
+                       JOIN labels USING (object_id) GROUP BY ALL
+                       HAVING epoch_us(max(last_seen)) - epoch_us(min(first_seen)) >= {least_s * 1e6}),
              changes AS (SELECT shown_at, kind, count(*) AS fresh FROM begun GROUP BY ALL
                          UNION ALL
                          SELECT DISTINCT "timestamp", NULL, 0 FROM frames
@@ -40,13 +48,13 @@ def tracks(ask: Ask, source: str, day: date, kind: Kind) -> tuple[tuple[str, ...
     """Returns the classic rows of tracks: one per point, objects numbered from 1 in order of appearance."""
     rows = ask(
         f"""
-        WITH chosen AS (SELECT track_id, unique_id, first_seen FROM tracks
+        WITH chosen AS (SELECT track_id, object_id, first_seen FROM tracks
                         WHERE source = {quoted(source)} AND day = DATE '{day}' AND label IN {_labels(kind)}),
-             numbered AS (SELECT unique_id, row_number() OVER (ORDER BY min(first_seen), unique_id) AS "number"
-                          FROM chosen GROUP BY unique_id)
+             numbered AS (SELECT object_id, row_number() OVER (ORDER BY min(first_seen), object_id) AS "number"
+                          FROM chosen GROUP BY object_id)
         SELECT {_FRAME_ID}, p.source, p."timestamp", "number", round(x, 2), round(y, 2), round(x + width, 2),
                round(y + height, 2), p.confidence, 0
-        FROM track_points AS p JOIN chosen USING (track_id) JOIN numbered USING (unique_id)
+        FROM track_points AS p JOIN chosen USING (track_id) JOIN numbered USING (object_id)
         JOIN (SELECT day, frame_id, frame_number FROM frames) USING (day, frame_id)
         ORDER BY p."timestamp", "number\""""  # noqa: S608 - quoted
     )

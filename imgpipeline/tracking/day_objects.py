@@ -61,13 +61,11 @@ def name_tracks(engine: Engine, day: date) -> None:
     )
     there = {name for (name,) in engine.run("SELECT DISTINCT track_id FROM overlap_points WHERE is_stored")}
     continues = {p.later.track_id: p.earlier.track_id for p in pairs if p.earlier.slice_s < midnight_s}
-    objects = name_objects(tracks, joined)
-    unique = name_objects(tracks, [*joined, *((one, other) for one, other in stitched)])
+    objects = name_objects(tracks, [*joined, *stitched])
     before = [continues.get(name) for name in objects]
     columns: dict[str, list[str | None]] = {
         "track_id": list(objects),
         "object_id": list(objects.values()),
-        "unique_id": [unique[name] for name in objects],
         "continues_track_id": [name if name in there else None for name in before],
     }
     table = pa.table({name: pa.array(values, pa.string()) for name, values in columns.items()})

@@ -1,5 +1,6 @@
 """Builds the tracks of a day; only slices whose detections have changed are followed again."""
 
+import logging
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import date, datetime
@@ -21,6 +22,7 @@ from imgpipeline.tracking.day_objects import STORED_QUERIES, count_objects, name
 from imgpipeline.tracking.following import follow_slice
 from imgpipeline.tracking.manifest import StoredTracks, TracksManifest, library_version, read_tracks, tracks_recipe
 from imgpipeline.tracking.values import (
+    FASTEST,
     OVERLAP,
     SLICE,
     FrameBoxes,
@@ -30,6 +32,7 @@ from imgpipeline.tracking.values import (
     track_id,
 )
 
+_LOG = logging.getLogger(__name__)
 _KEPT = {
     "followed": "SELECT track_id, source, class_group, slice_start, CAST(split_part(track_id, '/', -1) AS INTEGER), "
     "frame_rate, ended_by, stitched_after FROM stored_tracks SEMI JOIN kept USING (source, slice_start)",
@@ -124,6 +127,15 @@ class DayTracks(Derived[TracksManifest]):
             count_objects(engine, self.day, self.settings)
             return self._write(inputs)
 
+    def _warn(self, rates: Mapping[str, float]) -> None:
+        for source, rate in rates.items():
+            if rate > FASTEST:
+                _LOG.warning(
+                    "No tracks of %s on %s: it has %.0f frames per second, more than the %.0f of any camera. Next: if "
+                    "each box became a frame, import them by image, with `imgpipeline import metadata` or `import "
+                    "detections --format mot`.", source, self.day, rate, FASTEST,
+                )  # fmt: skip
+
     def finish(self, done: Built[TracksManifest], /) -> TracksBuild:
         """Adds how many slices were followed and kept; all were kept if nothing was to do."""
         slices = done.manifests[stored_key(TRACK_SLICES.name, self.day)].rows
@@ -155,6 +167,8 @@ class DayTracks(Derived[TracksManifest]):
 
     def _write(self, inputs: DayInputs) -> dict[str, Made[TracksManifest]]:
         engine = inputs.engine
+        rates = _frame_rates(engine)
+        self._warn(rates)
         manifest = TracksManifest(
             table="",
             day=self.day,
@@ -163,7 +177,7 @@ class DayTracks(Derived[TracksManifest]):
             followed_by=self._followed_by(),
             library=library_version(),
             settings={name: getattr(self.settings, name) for name in TrackingSettings.model_fields},
-            frame_rates=_frame_rates(engine),
+            frame_rates=rates,
             built_at=self.now,
         )
         return {

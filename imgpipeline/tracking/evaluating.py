@@ -8,8 +8,9 @@ import configparser
 import csv
 import math
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import date
 from pathlib import Path
 from typing import Any
 
@@ -17,12 +18,25 @@ import numpy as np
 import numpy.typing as npt
 
 from imgpipeline.errors import ConfigurationError
+from imgpipeline.lake.sessions.session import LakeSession
 from imgpipeline.tracking.following import follow_slice
 from imgpipeline.tracking.values import FrameBoxes, SliceTrack, TrackingParameters
 
+_NUMBERED = """
+SELECT frame_number, any_value("timestamp") FROM frames
+WHERE source = $source AND day = $day AND status = 'processed' AND frame_number IS NOT NULL GROUP BY frame_number"""
+_STORED_POINTS = """
+SELECT frame_number, dense_rank() OVER (ORDER BY track_id), dense_rank() OVER (ORDER BY object_id),
+       p.x, p.y, p.x + p.width, p.y + p.height
+FROM (FROM track_points WHERE source = $source AND day = $day) AS p
+JOIN (SELECT track_id, object_id FROM tracks WHERE day = $day) USING (track_id)
+JOIN (SELECT frame_id, frame_number FROM frames WHERE day = $day) USING (frame_id)
+WHERE frame_number IS NOT NULL"""
 DEFAULT_FRAME_RATE = 25.0
 """Frames per second of a sequence without `seqinfo.ini`."""
 _Boxes = npt.NDArray[np.float64]
+Named = tuple[npt.NDArray[np.int64], _Boxes]
+"""Ids (n,) and xyxy boxes (n, 4) of the objects in one frame."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,8 +64,8 @@ class MotSequence:
     """One sequence of MOT Challenge."""
 
     frames: list[FrameBoxes]
-    truth: list[tuple[npt.NDArray[np.int64], _Boxes]]
-    """Ids (n,) and xyxy boxes (n, 4) of the true objects in each frame."""
+    truth: list[Named]
+    """The true objects of each frame."""
 
 
 def read_sequence(folder: Path) -> MotSequence:
@@ -60,7 +74,7 @@ def read_sequence(folder: Path) -> MotSequence:
     Raises:
         ConfigurationError: A file is missing, a line is not in MOT Challenge format, or the frame rate is not valid.
     """
-    detected, true = _read_boxes(_find(folder, "det")), _read_boxes(_find(folder, "gt"))
+    detected, true = (_read_file(_find(folder, name)) for name in ("det", "gt"))
     rate = _read_frame_rate(folder / "seqinfo.ini")
     frames, truth = [], []
     for number in range(1, max([*detected, *true], default=0) + 1):
@@ -69,10 +83,20 @@ def read_sequence(folder: Path) -> MotSequence:
         count = len(rows)
         boxes = FrameBoxes(f"{number:06d}", time_us, np.arange(count), rows[:, 1:5], rows[:, 5], ("object",) * count)
         frames.append(boxes)
-        rows = true.get(number, np.empty((0, 6)))
-        rows = rows[rows[:, 5] != 0]  # 0 marks an object to ignore
-        truth.append((rows[:, 0].astype(np.int64), rows[:, 1:5]))
+        truth.append(_true_objects(true, number))
     return MotSequence(frames, truth)
+
+
+def read_truth(path: Path) -> dict[int, Named]:
+    """Reads the true objects of each frame number from a `gt.txt`; raises a ConfigurationError for another format."""
+    true = _read_file(path)
+    return {number: _true_objects(true, number) for number in true}
+
+
+def _true_objects(true: Mapping[int, _Boxes], number: int) -> Named:
+    rows = true.get(number, np.empty((0, 6)))
+    rows = rows[rows[:, 5] != 0]  # 0 marks an object to ignore
+    return rows[:, 0].astype(np.int64), rows[:, 1:5]
 
 
 def _find(folder: Path, name: str) -> Path:
@@ -100,20 +124,33 @@ def _read_frame_rate(path: Path) -> float:
     return rate
 
 
-def _read_boxes(path: Path) -> Mapping[int, _Boxes]:
-    """Returns the rows (id, left, top, right, bottom, confidence) of each frame number."""
+def _read_file(path: Path) -> Mapping[int, _Boxes]:
+    try:
+        with path.open(newline="", encoding="utf-8") as file:
+            return read_boxes(file, str(path))
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigurationError(f"{path} cannot be read: {error}.", next_step="name a gt.txt or det.txt") from None
+
+
+def read_boxes(lines: Iterable[str], where: str) -> dict[int, _Boxes]:
+    """Returns the rows (id, left, top, right, bottom, confidence) of each frame number of a `det.txt` or `gt.txt`.
+
+    Raises:
+        ConfigurationError: A line is not in MOT Challenge format; the message names the line in `where`.
+    """
     rows: dict[int, list[tuple[float, ...]]] = defaultdict(list)
-    with path.open(newline="", encoding="utf-8") as file:
-        for line, cells in enumerate(csv.reader(file), 1):
-            try:
-                frame, name, x, y, width, height, confidence = (float(cell) for cell in cells[:7])
-                number = int(frame)
-            except (ValueError, OverflowError):
-                raise ConfigurationError(
-                    f"{path}, line {line}: expected numbers for frame, id, left, top, width, height, confidence.",
-                    next_step="provide a file in MOT Challenge format",
-                ) from None
-            rows[number].append((name, x, y, x + width, y + height, confidence))
+    for line, cells in enumerate(csv.reader(lines), 1):
+        try:
+            frame, name, x, y, width, height, confidence = (float(cell) for cell in cells[:7])
+            number = int(frame)
+            if not all(map(math.isfinite, (name, x, y, width, height, confidence))):
+                raise ValueError(cells)
+        except (ValueError, OverflowError):
+            raise ConfigurationError(
+                f"{where}, line {line}: expected numbers for frame, id, left, top, width, height, confidence.",
+                next_step="provide a file in MOT Challenge format",
+            ) from None
+        rows[number].append((name, x, y, x + width, y + height, confidence))
     return {number: np.array(found) for number, found in rows.items()}
 
 
@@ -126,7 +163,7 @@ def evaluate(sequence: MotSequence, parameters: TrackingParameters, *, least_s: 
         least_s: Minimum visible time of objects that count, in seconds, both in the tracks and in the ground truth.
 
     Returns:
-        The quality of plain ByteTrack's tracks (`bytetrack`) and of stitched objects (`stitched`).
+        The quality of the tracks before stitching (`tracks`) and of objects (`objects`).
     """
     tracks = follow_slice(sequence.frames, [], parameters)
     plain = {track.number: track.number for track in tracks}
@@ -134,13 +171,66 @@ def evaluate(sequence: MotSequence, parameters: TrackingParameters, *, least_s: 
     for track in tracks:
         if track.stitched_after:
             stitched[track.number] = stitched[track.stitched_after]
-    named = {"bytetrack": plain, "stitched": stitched}
-    return {name: _measure(sequence, tracks, objects, least_s) for name, objects in named.items()}
+    times_s = [frame.time_us / 1e6 for frame in sequence.frames]
+    named = {"tracks": plain, "objects": stitched}
+    return {
+        name: measure(times_s, sequence.truth, _tracked(sequence.frames, tracks, objects), least_s=least_s)
+        for name, objects in named.items()
+    }
 
 
-def _measure(
-    sequence: MotSequence, tracks: Sequence[SliceTrack], objects: Mapping[int, int], least_s: float
-) -> Quality:
+def compare_stored(
+    session: LakeSession, source: str, day: date, truth: Mapping[int, Named], *, least_s: float
+) -> dict[str, Quality]:
+    """Compares the stored tracks of a source's UTC day with the ground truth; result as for `evaluate`.
+
+    Args:
+        session: A session with the day.
+        source: The source; frames are matched by `frame_number`.
+        day: UTC day.
+        truth: The true objects by frame number; frames without any have no true object.
+        least_s: Minimum visible time of objects that count, in seconds.
+
+    Raises:
+        ConfigurationError: The source has no frames with these numbers, or no tracks on that day.
+    """
+    given = {"source": source, "day": day}
+    frames = dict(session.query(_NUMBERED, given).rows)
+    points = session.query(_STORED_POINTS, given).rows
+    if not points or truth.keys().isdisjoint(frames):
+        raise ConfigurationError(
+            f"{source} has no tracked frames of {day} with the numbers {min(truth, default=0)} to "
+            f"{max(truth, default=0)} of the ground truth.",
+            next_step=f"import the frames with their numbers, and track them: imgpipeline build --day {day}",
+        )
+    named: dict[str, dict[int, list[tuple[int, Any]]]] = {"tracks": defaultdict(list), "objects": defaultdict(list)}
+    for number, track, one, *box in points:
+        named["tracks"][number].append((track, box))
+        named["objects"][number].append((one, box))
+    numbers = sorted(frames)
+    true = [truth.get(number, named_boxes([])) for number in numbers]
+    times_s = [frames[number].timestamp() for number in numbers]
+    return {
+        name: measure(times_s, true, [named_boxes(found[n]) for n in numbers], least_s=least_s)
+        for name, found in named.items()
+    }
+
+
+def _tracked(frames: Sequence[FrameBoxes], tracks: Sequence[SliceTrack], objects: Mapping[int, int]) -> list[Named]:
+    found: dict[int, list[tuple[int, _Boxes]]] = defaultdict(list)
+    for track in tracks:
+        for point in track.points:
+            found[point.frame].append((objects[track.number], frames[point.frame].boxes_xyxy[point.detection]))
+    return [named_boxes(found[n]) for n in range(len(frames))]
+
+
+def named_boxes(found: Sequence[tuple[int, Any]]) -> Named:
+    """Returns the objects of one frame, given pairs of id and xyxy box."""
+    return np.array([name for name, _ in found], dtype=np.int64), np.array([box for _, box in found]).reshape(-1, 4)
+
+
+def measure(times_s: Sequence[float], truth: Sequence[Named], tracked: Sequence[Named], *, least_s: float) -> Quality:
+    """Compares tracked objects with the ground truth, frame by frame; `least_s` as for `evaluate`."""
     from trackers.eval import (  # noqa: PLC0415 - takes a second
         box_iou,
         compute_clear_metrics,
@@ -148,18 +238,8 @@ def _measure(
         compute_identity_metrics,
     )
 
-    found: dict[int, list[tuple[int, _Boxes]]] = defaultdict(list)
-    for track in tracks:
-        for point in track.points:
-            box = sequence.frames[point.frame].boxes_xyxy[point.detection]
-            found[point.frame].append((objects[track.number], box))
-    times_s = [frame.time_us / 1e6 for frame in sequence.frames]
-    tracked = [
-        (np.array([name for name, _ in found[n]], dtype=np.int64), np.array([b for _, b in found[n]]).reshape(-1, 4))
-        for n in range(len(sequence.frames))
-    ]
-    similar = [box_iou(true, boxes) for (_, true), (_, boxes) in zip(sequence.truth, tracked, strict=True)]
-    compared: tuple[Any, ...] = ([ids for ids, _ in sequence.truth], [ids for ids, _ in tracked], similar)
+    similar = [box_iou(true, boxes) for (_, true), (_, boxes) in zip(truth, tracked, strict=True)]
+    compared: tuple[Any, ...] = ([ids for ids, _ in truth], [ids for ids, _ in tracked], similar)
     clear = compute_clear_metrics(*compared)
     return Quality(
         hota=float(compute_hota_metrics(*compared)["HOTA"]),

@@ -1,8 +1,9 @@
 """Follows the objects of one class group through one slice.
 
-The frames of the slice are cut into stretches at gaps, outages and changes of the frame rate, and a new ByteTrack
-tracker follows each stretch, so no track leaves its stretch. Then tracks of the same stretch are stitched where an
-object was hidden for a short time. The same frames always give the same tracks.
+The frames of the slice are cut into stretches at gaps, outages and changes of the frame rate, and a new tracker follows
+each stretch, so no track leaves its stretch. Tracks of false alarms are left out: those have detections here and there.
+Then tracks of the same stretch are stitched where an object was hidden for a short time. The same frames always give
+the same tracks.
 """
 
 import itertools
@@ -16,7 +17,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from imgpipeline.tracking.values import EndedBy, FrameBoxes, SliceTrack, TrackingParameters, TrackPoint
+from imgpipeline.tracking.values import FASTEST, EndedBy, FrameBoxes, SliceTrack, TrackingParameters, TrackPoint
 
 LIBRARY_FRAME_RATE = 30.0
 """The library counts the time that a track may be lost in frames at this rate, per second."""
@@ -36,12 +37,26 @@ _MOTION_POINTS = 15
 """The velocity at the end of a track is measured by at most this many points ..."""
 _MOTION_S = 1.0
 """... within at most this time, in seconds."""
-_FARTHEST = 0.75
+_FARTHEST = 0.375
 """Maximum distance of the two extrapolated positions, in box sizes (square root of the area)."""
-_FARTHEST_PER_S = 0.15
+_FARTHEST_PER_S = 0.075
 """Increase of that maximum per second of the gap."""
-_MOST_GROWTH = 1.8
+_MOST_GROWTH = 1.25
 """Maximum factor between the two widths, and between the two heights."""
+_MOST_TURN = 1.0
+"""Maximum difference of the two velocities, in box sizes per second."""
+_CLEARLY = 2.0
+"""A pair is stitched only if all other pairs of its tracks cost this many times as much."""
+_LEAST_FOUND = 0.75
+"""An object is detected in at least this share of the frames from its first to its last detection ..."""
+_LEAST_FOUND_LONG = 0.5
+"""... or in this share of them, if these detections are ..."""
+_LONG_S = 8.0
+"""... worth this many seconds of frames."""
+_LEAST_POINTS_S = 0.5
+"""An object has the detections of this many seconds of frames, but ..."""
+_LEAST_POINTS = (2, 5)
+"""... not less than the first number, and at high frame rates not more than the second."""
 _Vector = npt.NDArray[np.float64]
 
 
@@ -70,24 +85,37 @@ def follow_slice(
         parameters: How to follow.
 
     Returns:
-        The tracks by number. An object that is detected in a single frame has no track.
+        The tracks of objects, by number; none where the frame rate is above `FASTEST`.
     """
     found: list[tuple[_Points, Stretch]] = []
     with warnings.catch_warnings():  # two frames may have the same time
         warnings.filterwarnings("ignore", message=".*duplicate timestamp")
         for stretch in find_stretches([frame.time_us for frame in frames], cuts_us, parameters.gap_s):
-            found += [(points, stretch) for points in _follow(frames, stretch, parameters)]
+            tracks = _follow(frames, stretch, parameters) if stretch.frame_rate <= FASTEST else []
+            found += [(points, stretch) for points in tracks if _is_object(points, stretch.frame_rate)]
     found.sort(key=lambda pair: (pair[0][0].frame, pair[0][0].detection))
-    tracks = [
+    objects = [
         SliceTrack(number, tuple(points), stretch.frame_rate, _end(frames, points, stretch, parameters))
         for number, (points, stretch) in enumerate(found, 1)
     ]
-    before = stitch(frames, tracks, [stretch.first for _, stretch in found], parameters.stitch_s)
-    return [replace(track, stitched_after=before.get(track.number)) for track in tracks]
+    before = stitch(frames, objects, [stretch.first for _, stretch in found], parameters.stitch_s)
+    return [replace(track, stitched_after=before.get(track.number)) for track in objects]
 
 
 def _lost_s(stretch: Stretch, parameters: TrackingParameters) -> float:
     return max(parameters.lost_s, _LEAST_LOST_FRAMES / stretch.frame_rate)
+
+
+def _is_object(points: _Points, frame_rate: float) -> bool:
+    """Tells whether an object was detected, and not a false alarm now and then at the same place.
+
+    A detector's confidence does not tell these apart on all scenes; how regularly it detects something does.
+    """
+    fewest, enough = _LEAST_POINTS
+    if len(points) < min(max(fewest, math.ceil(_LEAST_POINTS_S * frame_rate)), enough):
+        return False
+    found = len(points) / (points[-1].frame - points[0].frame + 1)
+    return found >= _LEAST_FOUND or (found >= _LEAST_FOUND_LONG and len(points) / frame_rate >= _LONG_S)
 
 
 def _end(frames: Sequence[FrameBoxes], points: _Points, stretch: Stretch, parameters: TrackingParameters) -> EndedBy:
@@ -209,8 +237,9 @@ def stitch(
 ) -> Mapping[int, int]:
     """Finds tracks that continue a lost track of the same stretch.
 
-    Both motions are extrapolated to the middle of the gap. The positions there must meet, and the boxes must have
-    similar sizes. The best pairs are taken first, each track at most once on either side.
+    Both motions are extrapolated to the middle of the gap. The positions there must meet, and velocities and sizes must
+    be similar. The best pairs are taken first, each track at most once on either side. A pair is left out if another
+    one is about as good, so in a crowd, and where the camera shakes or moves, little is stitched.
 
     Args:
         frames: The frames of the slice.
@@ -237,11 +266,13 @@ def stitch(
         first = int(np.searchsorted(times, end.at_s, side="right"))
         last = int(np.searchsorted(times, end.at_s + longest_s, side="right"))
         pairs = ((_cost(end, start), start.number, end.number) for start in begun[first:last])
-        costs += [pair for pair in pairs if pair[0] < 1]
+        costs += [pair for pair in pairs if pair[0] < _CLEARLY]
     before: dict[int, int] = {}
     used: set[int] = set()
-    for _, later, earlier in sorted(costs):
-        if later not in before and earlier not in used:
+    for cost, later, earlier in sorted(costs):
+        is_free = later not in before and earlier not in used
+        others = (other for other, start, end in costs if (start == later) != (end == earlier))
+        if cost < 1 and is_free and cost * _CLEARLY <= min(others, default=np.inf):
             before[later] = earlier
             used.add(earlier)
     return before
@@ -269,7 +300,9 @@ def _cost(end: _Tip, start: _Tip) -> float:
     growth = np.maximum(end.size, start.size) / np.maximum(np.minimum(end.size, start.size), 1e-9)
     if growth.max() > _MOST_GROWTH:
         return np.inf
+    box = max(float(np.sqrt((end.size * start.size).prod() ** 0.5)), 1e-9)
+    if np.linalg.norm(end.velocity - start.velocity) > _MOST_TURN * box:
+        return np.inf
     gap_s = start.at_s - end.at_s
     apart = (end.center + end.velocity * gap_s / 2) - (start.center - start.velocity * gap_s / 2)
-    box = float(np.sqrt((end.size * start.size).prod() ** 0.5))
-    return float(np.linalg.norm(apart)) / (max(box, 1e-9) * (_FARTHEST + _FARTHEST_PER_S * gap_s))
+    return float(np.linalg.norm(apart)) / (box * (_FARTHEST + _FARTHEST_PER_S * gap_s))

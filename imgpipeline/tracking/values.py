@@ -15,12 +15,14 @@ if TYPE_CHECKING:  # the code location reads the parameters without loading NumP
     import numpy.typing as npt
 
 
-FORMAT = 1
+FORMAT = 2
 """Part of the recipe; raised when the same detections and parameters give different tracks."""
 SLICE = timedelta(minutes=10)
 """Tracking works on slices of ten minutes; a track belongs to the slice of its points."""
 OVERLAP = timedelta(minutes=1)
 """Each slice is followed this far into the next one; tracks of both that share detections are joined."""
+FASTEST = 240.0
+"""Sources with more frames per second than this have no tracks: their rows are not images."""
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 

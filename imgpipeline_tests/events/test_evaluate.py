@@ -236,7 +236,7 @@ def test_segments_with_a_common_point_meet(a, b, eighths, c):
 
 def crossings(points: Sequence[tuple[float, float]], line: Line = DOOR, track: str | None = "a", pause_s: float = 1):
     frames = [seen(n * pause_s, standing(x, y, track=track)) for n, (x, y) in enumerate(points)]
-    return [found.direction for found in find_crossings(line, frames, longest_gap=timedelta(seconds=60))]
+    return [found.direction for found in find_crossings(line, frames)]
 
 
 def test_down_is_in_and_up_is_out():
@@ -254,13 +254,13 @@ def test_an_object_without_a_track_does_not_cross():
     assert crossings([(100, 40), (100, 60)], track=None) == []
 
 
-def test_after_a_long_gap_the_side_is_unknown():
-    assert crossings([(100, 40), (100, 60)], pause_s=61) == []
+def test_an_object_that_is_hidden_at_the_line_crosses_it():
+    assert crossings([(100, 40), (100, 60)], pause_s=5) == ["in"]
 
 
 def test_the_evidence_is_the_last_clear_frame_before_and_the_first_after():
     frames = [seen(n, standing(100, y, track="a")) for n, y in enumerate((40, 45, 50, 50.5, 56, 70))]
-    (found,) = find_crossings(DOOR, frames, longest_gap=timedelta(seconds=60))
+    (found,) = find_crossings(DOOR, frames)
     assert (found.before, found.after, found.track_id, found.label) == (frames[1], frames[4], "a", "person")
 
 

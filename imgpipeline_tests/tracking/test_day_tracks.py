@@ -64,13 +64,13 @@ def test_a_car_that_is_seen_in_three_slices_is_one_object(memory, stored):
     assert (done.slices_followed, done.slices_kept, tracks_of(done).rows) == (3, 0, 3)
     with stored(memory) as ask:
         first = "gate/car/20260109T1200/1"
-        assert ask("SELECT track_id, object_id, unique_id, points FROM tracks ORDER BY slice_start") == [
-            (first, first, first, 60),
-            ("gate/car/20260109T1210/1", first, first, 120),
-            ("gate/car/20260109T1220/1", first, first, 60),
+        assert ask("SELECT track_id, object_id, points FROM tracks ORDER BY slice_start") == [
+            (first, first, 60),
+            ("gate/car/20260109T1210/1", first, 120),
+            ("gate/car/20260109T1220/1", first, 60),
         ]
         assert ask("SELECT count(*), count(DISTINCT (frame_id, detection_number)) FROM track_points") == [(240, 240)]
-        assert ask("SELECT objects, not_stitched, tracks, longest_stay_s FROM unique_objects") == [(1, 1, 3, 1195.0)]
+        assert ask("SELECT objects, tracks, longest_stay_s FROM unique_objects") == [(1, 3, 1195.0)]
 
 
 @pytest.mark.medium
@@ -165,7 +165,7 @@ def test_a_hidden_car_is_one_unique_object_of_two_tracks(memory, stored):
     write_chain(memory, film(at(12, 5), at(12, 15), [Car(at(12, 5), at(12, 15), hidden=hidden)], rate=2))
     build(memory)
     with stored(memory) as ask:
-        assert ask("SELECT objects, not_stitched, tracks FROM unique_objects") == [(1, 2, 2)]
+        assert ask("SELECT objects, tracks FROM unique_objects") == [(1, 2)]
 
 
 @pytest.mark.medium

@@ -4,6 +4,8 @@ CSV is RFC 4180 with any line ends, a header, in UTF-8. Blank lines are skipped.
 except that an unclosed quote swallows up to 128 KiB, Python's limit for a field. The bytes of a row do not depend on
 line ends.
 
+A file in MOT Challenge format has one box per line; the lines of one frame become one document.
+
 JSON documents are read in the order of the file names. Files named `.jsonl` or `.ndjson` hold one document per line;
 any other file is one document.
 """
@@ -12,19 +14,25 @@ import csv
 import gzip
 import io
 import json
+import math
 import zlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import datetime, timedelta
 from hashlib import sha256
 from itertools import groupby
 from typing import IO, Any
 
+import numpy as np
+
 from imgpipeline.compat.imports.rows import MOST_ROW_BYTES, Progress, Row
+from imgpipeline.contracts.times import format_time
 from imgpipeline.errors import ConfigurationError, PermanentError
 from imgpipeline.objectstore.files import InputFile, Selection, find_inputs, open_decompressed
 from imgpipeline.objectstore.parallel import map_ahead
 from imgpipeline.settings import Settings
+from imgpipeline.tracking.evaluating import read_boxes
 
 ENDINGS = (".json", ".jsonl", ".ndjson")
 """Endings of the documents that are taken from a folder, each also with `.gz` appended."""
@@ -209,6 +217,50 @@ def _csv_rows(lines: _Lines, reader: Iterator[list[str]], name: str, width: int)
         if fields is not None and len(fields) != width:
             problem = problem or f"got {len(fields)} fields, expected {width} as in the header."
         yield Row(f"{name}:{first}", raw, fields, problem)
+
+
+class MotFrames:
+    """The frames of a file in MOT Challenge format (`det.txt` or `gt.txt`), each a document of `MetadataDocuments`."""
+
+    def __init__(self, file: InputFile, *, frame_rate: float, start: datetime, label: str) -> None:
+        """Takes what the file does not contain.
+
+        Args:
+            file: The file.
+            frame_rate: Frames per second.
+            start: The time of frame 1.
+            label: The label of all boxes.
+        """
+        self._file, self._frame_rate, self._start, self._label = file, frame_rate, start, label
+
+    def read(self, progress: Progress) -> Iterator[Row]:
+        """Yields all frames from number 1 to the last one, also those without a box.
+
+        Raises:
+            ConfigurationError: A line is not in MOT Challenge format.
+        """
+        with open_text(self._file) as opened:
+            boxes = read_boxes(io.TextIOWrapper(opened.file, "utf-8-sig", "replace", newline=""), self._file.name)
+        for number in range(1, max(boxes, default=0) + 1):
+            rows = boxes.get(number, np.empty((0, 6)))
+            document = {
+                "frame_number": number,
+                "timestamp": format_time(self._start + timedelta(seconds=(number - 1) / self._frame_rate)),
+                "detections": [
+                    {"label": self._label, "confidence": _confidence(score), "box": [x, y, right - x, bottom - y]}
+                    for name, x, y, right, bottom, score in rows.tolist()
+                    if name < 0 or score != 0  # a true object with 0 is one to ignore
+                ],
+            }
+            yield Row(f"{self._file.name}, frame {number}", json.dumps(document).encode(), document)
+        progress(self._file.size_bytes, self._file.size_bytes)
+
+
+def _confidence(score: float) -> float:
+    """Returns a confidence from 0 to 1: -1 (unknown) as 1, and scores beyond 0 to 1 by the logistic curve."""
+    if 0 <= score <= 1 or score == -1:
+        return abs(score)
+    return 1 / (1 + math.exp(-max(score, -500.0)))
 
 
 class Documents:

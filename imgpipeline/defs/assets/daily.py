@@ -51,8 +51,8 @@ _QUESTIONS = {
     "notices": "What did the sources report about themselves? One row per Kafka offset: the numbers of frames that a "
     "source received, announced, gated, dropped and lost, and when it started, ended, went offline or online. One "
     "Parquet file per day.",
-    "tracks": "Which objects were followed, from when to when? One row per track of a slice of ten minutes. object_id "
-    "joins tracks across slices, unique_id also across short times without detections. One Parquet file per day.",
+    "tracks": "Which objects were followed, from when to when? One row per track of a slice of ten minutes. Tracks of "
+    "one object have the same object_id. One Parquet file per day.",
     "track_points": "Where was each track in each frame? One row per detection of a track. One Parquet file per day.",
     "unique_objects": "How many unique objects of each label did each source see by hour, and for how long? One "
     "Parquet file per day.",

@@ -62,19 +62,19 @@ def _thinned(way: Sequence[tuple[float, float]]) -> tuple[tuple[float, float], .
 
 _OBJECTS = """
 WITH labels AS (
-    SELECT unique_id, first(label ORDER BY points DESC, label) AS label
-    FROM (SELECT unique_id, label, sum(points) AS points FROM tracks WHERE day = $day GROUP BY unique_id, label)
-    GROUP BY unique_id
+    SELECT object_id, first(label ORDER BY points DESC, label) AS label
+    FROM (SELECT object_id, label, sum(points) AS points FROM tracks WHERE day = $day GROUP BY object_id, label)
+    GROUP BY object_id
 )
-SELECT unique_id, any_value(source) AS source, labels.label, min(first_seen) AS first_seen, max(last_seen) AS last_seen,
+SELECT object_id, any_value(source) AS source, labels.label, min(first_seen) AS first_seen, max(last_seen) AS last_seen,
        (epoch_us(max(last_seen)) - epoch_us(min(first_seen))) / 1e6 AS stay_s,
        count(*) AS tracks, CAST(sum(points) AS BIGINT) AS points,
-       list(DISTINCT object_id ORDER BY object_id) AS object_ids, arg_max(best_frame_id, points) AS best_frame_id
-FROM tracks JOIN labels USING (unique_id) WHERE day = $day
-GROUP BY unique_id, labels.label
+       arg_max(best_frame_id, points) AS best_frame_id
+FROM tracks JOIN labels USING (object_id) WHERE day = $day
+GROUP BY object_id, labels.label
 HAVING stay_s >= $least_s AND ($source IS NULL OR any_value(source) = $source)
        AND ($label IS NULL OR labels.label = $label)
-ORDER BY first_seen, unique_id
+ORDER BY first_seen, object_id
 """
 
 
@@ -93,8 +93,8 @@ def seen_objects(
         least_s: Only objects that were seen for at least this many seconds (the setting `unique_min_s`).
 
     Returns:
-        The columns `unique_id`, `source`, `label`, `first_seen`, `last_seen`, `stay_s`, `tracks` (number), `points`
-        (detections), `object_ids` (before stitching over short gaps), `best_frame_id`.
+        The columns `object_id`, `source`, `label`, `first_seen`, `last_seen`, `stay_s`, `tracks` (number), `points`
+        (detections), `best_frame_id`.
 
     Raises:
         PermanentError: A stored table is damaged.

@@ -34,8 +34,12 @@ TRACKS = Table(
     (
         _DAY,
         _TRACK_ID,
-        Column("object_id", "VARCHAR", "", "First track of the same object on the day, joined over slices."),
-        Column("unique_id", "VARCHAR", "", "Like `object_id`, but also stitched over short gaps without detections."),
+        Column(
+            "object_id",
+            "VARCHAR",
+            "",
+            "First track of the same object on the day, joined over slices and over short times without detections.",
+        ),
         Column(
             "continues_track_id", "VARCHAR", "", "Track of the day before that the object had at midnight, or NULL."
         ),
@@ -121,7 +125,6 @@ UNIQUE_OBJECTS = Table(
         *_BY_HOUR,
         Column("objects", "BIGINT", "objects", "Different objects seen in the hour and, in all, for at least "
                "`IMGPIPELINE_UNIQUE_MIN_S`; an object seen in two hours counts in both rows.", _BOXES),
-        Column("not_stitched", "BIGINT", "objects", "The same without stitching.", _BOXES),
         Column("tracks", "BIGINT", "tracks", "Tracks in the hour, including the shortest.", _BOXES),
         Column("mean_stay_s", "DOUBLE", "seconds", "Mean time from first to last sight of these objects on the day.",
                ("detections.timestamp",)),

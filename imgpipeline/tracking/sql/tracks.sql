@@ -21,7 +21,6 @@ spans AS (
 SELECT
     track_id,
     object_id,
-    unique_id,
     continues_track_id,
     source,
     class_group,

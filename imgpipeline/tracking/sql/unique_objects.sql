@@ -3,35 +3,23 @@
 -- Reads:   day_tracks, day_points, observed (hour, source, observed_s)
 -- Set by:  unique_min_s; objects that were seen for a shorter time in all are left out
 WITH
-ids AS (
-    SELECT 'unique' AS kind, unique_id AS id, * FROM day_tracks
-    UNION ALL
-    SELECT 'object', object_id, * FROM day_tracks
-),
 labels AS (
-    SELECT kind, id, first(label ORDER BY points DESC, label) AS object_label
-    FROM (SELECT kind, id, label, sum(points) AS points FROM ids GROUP BY kind, id, label)
-    GROUP BY kind, id
+    SELECT object_id, first(label ORDER BY points DESC, label) AS object_label
+    FROM (SELECT object_id, label, sum(points) AS points FROM day_tracks GROUP BY object_id, label)
+    GROUP BY object_id
 ),
 objects AS (
-    SELECT kind, id, epoch_us(max(last_seen)) - epoch_us(min(first_seen)) AS stay_us
-    FROM ids GROUP BY kind, id
+    SELECT object_id, epoch_us(max(last_seen)) - epoch_us(min(first_seen)) AS stay_us
+    FROM day_tracks GROUP BY object_id
     HAVING stay_us >= getvariable('unique_min_s') * 1e6
 ),
 sights AS (
     SELECT DISTINCT time_bucket(INTERVAL 1 hour, "timestamp") AS hour, track_id FROM day_points
 ),
 of_objects AS (
-    SELECT
-        hour,
-        source,
-        object_label                                            AS label,
-        count(*) FILTER (kind = 'unique')                       AS objects,
-        count(*) FILTER (kind = 'object')                       AS not_stitched,
-        sum(stay_us) FILTER (kind = 'unique')                   AS stays_us,
-        max(stay_us) FILTER (kind = 'unique')                   AS longest_us
-    FROM (SELECT DISTINCT hour, source, kind, id FROM ids JOIN sights USING (track_id))
-    JOIN objects USING (kind, id) JOIN labels USING (kind, id)
+    SELECT hour, source, object_label AS label, count(*) AS objects, sum(stay_us) AS stays_us, max(stay_us) AS longest_us
+    FROM (SELECT DISTINCT hour, source, object_id FROM day_tracks JOIN sights USING (track_id))
+    JOIN objects USING (object_id) JOIN labels USING (object_id)
     GROUP BY hour, source, object_label
 ),
 of_tracks AS (
@@ -44,7 +32,6 @@ SELECT
     source,
     label,
     coalesce(objects, 0)                 AS objects,
-    coalesce(not_stitched, 0)            AS not_stitched,
     coalesce(tracks, 0)                  AS tracks,
     stays_us / objects / 1e6             AS mean_stay_s,
     longest_us / 1e6                     AS longest_stay_s,
