@@ -1,6 +1,6 @@
 """Tables, tracks, events and alerts, and when the Dagster UI shows a warning about a day or source."""
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import Field, SecretStr
 from pydantic_settings import NoDecode
@@ -41,13 +41,15 @@ class WarningLimits(SettingsGroup):
 class TrackingSettings(SettingsGroup):
     """Tracks and unique objects."""
 
+    tracker: Literal["bytetrack", "ocsort", "cbiou"] = "bytetrack"
+    """How boxes are joined to tracks: ByteTrack, OC-SORT or C-BIoU. docs/tracking.md compares them."""
     track_groups: str = "person; car,van,truck,bus; bicycle,motorbike"
     """Labels that are tracked together; every other label is tracked alone."""
     track_confidence: float = Field(0.25, ge=0, le=1)
     """Detections below this confidence continue tracks but never start one."""
     track_lost_s: float = Field(1.0, gt=0, le=30)
     """A track ends when its object has not been found for this many seconds."""
-    track_iou: float = Field(0.2, ge=0, le=1)
+    track_iou: float = Field(0.1, ge=0, le=1)
     """Minimum overlap (IoU) of a detection with the predicted box of its track."""
     track_gap_s: float = Field(2.0, gt=0, le=600)
     """All tracks of a source end after this many seconds without a frame (at low frame rates, after three typical

@@ -26,6 +26,8 @@ _LEAST_LOST_FRAMES = 2.0
 _WEAK_CONFIDENCE = -1.0
 """Confidence of weak detections: below any threshold, so the tracker uses them only in its second association."""
 _Points = list[TrackPoint]
+_MARGIN = 0.2
+"""ByteTrack's boxes grow by this part of their size on each side, as those of fast objects do not overlap."""
 _NEIGHBOURS = 10
 """The frame rate at a frame is the median of this many intervals before or after it."""
 _CHANGE = 2.0
@@ -125,15 +127,7 @@ def _end(frames: Sequence[FrameBoxes], points: _Points, stretch: Stretch, parame
 
 def _follow(frames: Sequence[FrameBoxes], stretch: Stretch, parameters: TrackingParameters) -> list[_Points]:
     """Returns the points of each track of a stretch."""
-    from trackers import ByteTrackTracker  # noqa: PLC0415 - takes a second; only builds need it
-
-    tracker = ByteTrackTracker(
-        lost_track_buffer=math.ceil(_lost_s(stretch, parameters) * LIBRARY_FRAME_RATE),
-        frame_rate=stretch.frame_rate,
-        track_activation_threshold=parameters.confidence,
-        high_conf_det_threshold=parameters.confidence,
-        minimum_iou_threshold=parameters.iou,
-    )
+    tracker = _make_tracker(stretch, parameters)
     tracks: dict[int, _Points] = defaultdict(list)
     born: list[tuple[Any, TrackPoint]] = []
     start_us = frames[stretch.first].time_us
@@ -149,11 +143,31 @@ def _follow(frames: Sequence[FrameBoxes], stretch: Stretch, parameters: Tracking
             if track != -1:
                 tracks[track].append(TrackPoint(index, detection))
         old = set(map(id, known))
-        fresh = [tracklet for tracklet in tracker.tracks if id(tracklet) not in old]
-        # The library returns boxes that start a tracklet last, in the order of the new tracklets.
-        starts = order[len(order) - len(fresh) :] if fresh else []
-        born = [(each, TrackPoint(index, detection)) for each, detection in zip(fresh, starts, strict=True)]
+        free = [detection for track, detection in zip(ids, order, strict=True) if track == -1]
+        born = []
+        for tracklet in tracker.tracks:
+            if id(tracklet) not in old:  # the library does not say which box started it
+                apart = np.abs(frame.boxes_xyxy[free] - tracklet.get_state_bbox()).max(axis=1)
+                born.append((tracklet, TrackPoint(index, free.pop(int(apart.argmin())))))
     return list(tracks.values())
+
+
+def _make_tracker(stretch: Stretch, parameters: TrackingParameters) -> Any:
+    from trackers import BIoU, ByteTrackTracker, CBIoUTracker, OCSORTTracker  # noqa: PLC0415 - takes a second
+
+    shared: dict[str, Any] = {
+        "lost_track_buffer": math.ceil(_lost_s(stretch, parameters) * LIBRARY_FRAME_RATE),
+        "frame_rate": stretch.frame_rate,
+        "minimum_consecutive_frames": 2,
+        "high_conf_det_threshold": parameters.confidence,
+    }
+    if parameters.tracker == "ocsort":
+        return OCSORTTracker(**shared, minimum_iou_threshold=parameters.iou)
+    shared["track_activation_threshold"] = parameters.confidence
+    if parameters.tracker == "cbiou":
+        shared["minimum_iou_threshold_first_assoc"] = parameters.iou
+        return CBIoUTracker(**shared, instant_first_frame_activation=False)
+    return ByteTrackTracker(**shared, minimum_iou_threshold=parameters.iou, iou=BIoU(_MARGIN))
 
 
 def _update(tracker: Any, frame: FrameBoxes, at_s: float) -> tuple[list[int], list[int]]:

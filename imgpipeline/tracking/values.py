@@ -88,6 +88,8 @@ class SliceTrack:
 class TrackingParameters:
     """All settings that change tracks."""
 
+    tracker: str
+    """`bytetrack`, `ocsort` or `cbiou`."""
     confidence: float
     """Boxes below this confidence continue tracks but do not start any, in [0, 1]."""
     lost_s: float
@@ -103,6 +105,7 @@ class TrackingParameters:
     def of(cls, settings: Settings) -> Self:
         """Returns the parameters in the settings."""
         return cls(
+            tracker=settings.tracker,
             confidence=settings.track_confidence,
             lost_s=settings.track_lost_s,
             iou=settings.track_iou,

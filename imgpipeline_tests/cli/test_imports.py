@@ -108,6 +108,58 @@ def test_an_import_of_detections_says_that_tracks_need_documents(folder_site, tm
         assert "imgpipeline import metadata" in ended.stderr
 
 
+MOT = ["1,-1,10,20,40,80,0.9,-1,-1,-1", "1,-1,300,20,40,80,3.5,-1,-1,-1", "3,-1,12,20,40,80,-1,-1,-1,-1"]
+
+
+def test_a_file_of_the_mot_challenge_is_imported_by_frame(folder_site, tmp_path):
+    (tmp_path / "det.txt").write_text("\n".join(MOT))
+    options = ("--format", "mot", "--fps", "25", "--start", "2026-01-09T12:00:00Z", "--name", "walk")
+    ended = run("import", "detections", "det.txt", *options, env=folder_site, cwd=tmp_path)
+    assert ended.status == 0, ended.stderr
+    assert "imgpipeline build --from 2026-01-09 --to 2026-01-09" in ended.stderr
+    boxes = "(SELECT count(*) FROM detections AS d WHERE d.frame_id = f.frame_id) AS boxes"
+    asked = f'SELECT frame_number, "timestamp", {boxes} FROM frames AS f ORDER BY 1'
+    found = run("query", asked, "--json", env=folder_site, cwd=tmp_path).json()
+    assert [(row["frame_number"], row["timestamp"][17:26], row["boxes"]) for row in found] == [
+        (1, "00.000000", 2), (2, "00.040000", 0), (3, "00.080000", 1),
+    ]  # fmt: skip
+    asked = "SELECT label, round(confidence, 2) AS c, x, width FROM detections ORDER BY x, c"
+    boxes = run("query", asked, "--json", env=folder_site, cwd=tmp_path).json()
+    assert [tuple(row.values()) for row in boxes] == [
+        ("person", 0.9, 10.0, 40.0), ("person", 1.0, 12.0, 40.0), ("person", 0.97, 300.0, 40.0),
+    ]  # fmt: skip
+    again = run("import", "detections", "det.txt", *options, env=folder_site, cwd=tmp_path)
+    assert "already there: 3; frames: 0" in again.stderr
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [(("--fps", "500"), "--fps is 500; expected frames per second, up to 240"), ((), "--fps is missing")],
+)
+def test_a_frame_rate_that_no_camera_has_is_refused(folder_site, tmp_path, options, said):
+    (tmp_path / "det.txt").write_text(MOT[0])
+    ended = run("import", "detections", "det.txt", "--format", "mot", *options, env=folder_site, cwd=tmp_path)
+    assert (ended.status, said in ended.stderr) == (2, True), ended.stderr
+
+
+@pytest.mark.medium
+def test_stored_tracks_of_an_import_are_compared_with_the_truth(folder_site, tmp_path):
+    """Two people walk apart; the truth names them 7 and 9."""
+    rows = [(n, who, 100 + way * 4 * n, 50 * who) for n in range(1, 61) for who, way in ((7, 1), (9, -1))]
+    (tmp_path / "gt.txt").write_text("".join(f"{n},{who},{x},{y},40,80,1\n" for n, who, x, y in rows))
+    (tmp_path / "det.txt").write_text("".join(f"{n},-1,{x},{y},40,80,0.9\n" for n, _, x, y in rows))
+    options = ("--format", "mot", "--fps", "25", "--start", "2026-01-09T12:00:00Z", "--name", "walk")
+    assert run("import", "detections", "det.txt", *options, env=folder_site, cwd=tmp_path).status == 0
+    asked = ("tracks", "evaluate", "--truth", "gt.txt", "--source", "walk", "--day", "2026-01-09", "--json")
+    ended = run(*asked, env=folder_site, cwd=tmp_path)
+    assert (ended.status, "imgpipeline build --day 2026-01-09" in ended.stderr) == (1, True), ended.stderr
+    assert run("build", "--day", "2026-01-09", env=folder_site, cwd=tmp_path).status == 0
+    found = run(*asked, env=folder_site, cwd=tmp_path).json()
+    assert [(row["tracks"], row["hota"], row["objects"], row["true_objects"]) for row in found] == [
+        ("tracks", 1.0, 2, 2), ("objects", 1.0, 2, 2),
+    ]  # fmt: skip
+
+
 def test_documents_are_imported_by_their_folder_s_name(folder_site, tmp_path):
     folder = tmp_path / "old documents"
     folder.mkdir()
@@ -121,4 +173,4 @@ def test_documents_are_imported_by_their_folder_s_name(folder_site, tmp_path):
         "segments: 1; days: 2026-01-09; days built: -"
     )
     assert "nightly_rebuild" in ended.stderr
-    assert "tracks" not in ended.stderr
+    assert "no tracker" not in ended.stderr

@@ -42,12 +42,18 @@ def ask(lake: LakeSession) -> classic_csv.Ask:
 
 
 def test_statistics_count_cars_and_people_so_far(lake):
-    columns, rows = classic_csv.statistics(ask(lake), "gate", DAY)
+    columns, rows = classic_csv.statistics(ask(lake), "gate", DAY, least_s=1.0)
     assert columns == ("timestamp", "num_cars", "num_people")
     assert rows == [
         ("2026-01-09T12:00:00", 1, 0), ("2026-01-09T12:00:01", 1, 1), ("2026-01-09T12:00:02", 2, 1),
         ("2026-01-09T12:00:03", 2, 1), ("2026-01-09T12:00:04", 2, 1), ("2026-01-09T12:00:05", 2, 1),
     ]  # fmt: skip
+
+
+def test_statistics_count_the_unique_objects_that_were_seen_for_long_enough(lake):
+    assert classic_csv.statistics(ask(lake), "gate", DAY, least_s=3.0)[1][-1] == ("2026-01-09T12:00:05", 1, 0)
+    whole = lake.query("SELECT label, sum(new_objects)::INT FROM unique_totals GROUP BY 1 ORDER BY 1").rows
+    assert whole == [("car", 1), ("dog", 1), ("person", 1), ("van", 1)]
 
 
 def test_tracks_have_true_corners_and_numbers_from_one(lake):
@@ -61,7 +67,7 @@ def test_tracks_have_true_corners_and_numbers_from_one(lake):
 
 def test_each_video_has_tracks_of_its_own(lake):
     assert classic_csv.tracks(ask(lake), "other video", DAY, Kind.CARS)[1] == []
-    assert classic_csv.statistics(ask(lake), "other video", DAY)[1] == []
+    assert classic_csv.statistics(ask(lake), "other video", DAY, least_s=1.0)[1] == []
 
 
 def test_detections_have_labels_and_whole_pixels(lake):

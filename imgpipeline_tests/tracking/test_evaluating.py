@@ -30,7 +30,7 @@ def test_perfect_detections_of_one_car_are_tracked_perfectly(tmp_path):
 @pytest.mark.medium
 def test_a_hidden_car_costs_plain_tracks_an_id_switch_and_a_wrong_count(tmp_path):
     found = evaluate(read_sequence(sequence(tmp_path, hidden=range(30, 55))), parameters(), least_s=1)
-    plain, stitched = found["bytetrack"], found["stitched"]
+    plain, stitched = found["tracks"], found["objects"]
     assert (plain.id_switches, plain.objects, plain.unique_error) == (1, 2, 1)
     assert (stitched.id_switches, stitched.objects, stitched.unique_error) == (0, 1, 0)
     assert stitched.idf1 > plain.idf1

@@ -3,6 +3,7 @@
 import random
 import subprocess
 import sys
+from collections import Counter
 
 import pytest
 
@@ -117,6 +118,56 @@ def test_a_hidden_car_is_lost_and_its_next_track_is_stitched_to_the_first():
     frames = moving(every(0.1, 80), without=range(30, 55))
     lost, found = follow_slice(frames, [], parameters())
     assert (lost.ended_by, found.stitched_after) == (EndedBy.LOST, lost.number)
+
+
+def test_false_alarms_at_one_place_are_no_object():
+    """A detector that finds something in every third frame only finds a shadow, or a sign."""
+    frames = [frame(n, [(300, 200, 340, 300)] if n % 3 == 0 else [], at_s=n / 10) for n in range(60)]
+    assert follow_slice(frames, [], parameters()) == []
+
+
+def test_an_object_that_is_often_missed_counts_once_it_was_seen_for_long():
+    frames = moving(every(0.1, 200), speed=10, without=[n for n in range(200) if n % 5 in (1, 3)])
+    (track,) = follow_slice(frames, [], parameters())
+    assert len(track.points) >= 115
+    assert follow_slice(frames[:100], [], parameters()) == []
+
+
+def test_a_track_that_two_others_could_continue_is_stitched_to_neither():
+    box = (300, 200, 340, 300)
+    beside = [(296, 200, 336, 300), (304, 200, 344, 300)]
+    frames = [frame(n, [box] if n < 30 else [] if n < 50 else beside, at_s=n / 10) for n in range(90)]
+    assert {track.stitched_after for track in follow_slice(frames, [], parameters())} == {None}
+
+
+@pytest.mark.medium
+@pytest.mark.parametrize("tracker", ["bytetrack", "ocsort", "cbiou"])
+def test_each_tracker_finds_a_car_from_its_first_detection_on(tracker):
+    frames = moving(TEN_A_SECOND, without=[20, 21])
+    (track,) = follow_slice(frames, [], parameters(tracker=tracker))
+    assert [point.frame for point in track.points][:20] == list(range(20))
+    assert len(track.points) in (47, 48), "OC-SORT leaves out the first detection after a miss"
+
+
+def test_frames_that_are_faster_than_any_camera_have_no_tracks():
+    assert follow_slice(moving(every(1e-6, 50)), [], parameters()) == []
+
+
+@pytest.mark.medium
+def test_at_least_four_of_five_stitched_pairs_are_one_person():
+    right = wrong = 0
+    for seed in range(SCENES):
+        scene = street(seed, objects=20, duration_s=60)
+        tracks = {track.number: track for track in follow_slice(scene.frames, [], parameters())}
+        seen = {
+            number: Counter(scene.truth[point.frame][point.detection] for point in track.points).most_common(1)[0][0]
+            for number, track in tracks.items()
+        }
+        pairs = [(seen[track.stitched_after], seen[number]) for number, track in tracks.items() if track.stitched_after]
+        right += sum(one == other for one, other in pairs)
+        wrong += sum(one != other for one, other in pairs)
+    assert right >= 200
+    assert right >= 0.95 * (right + wrong), (right, wrong)
 
 
 def test_a_stitch_time_of_zero_stitches_nothing():
