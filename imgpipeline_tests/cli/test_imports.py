@@ -118,7 +118,7 @@ def test_a_file_of_the_mot_challenge_is_imported_by_frame(folder_site, tmp_path)
     assert ended.status == 0, ended.stderr
     assert "imgpipeline build --from 2026-01-09 --to 2026-01-09" in ended.stderr
     boxes = "(SELECT count(*) FROM detections AS d WHERE d.frame_id = f.frame_id) AS boxes"
-    asked = f'SELECT frame_number, "timestamp", {boxes} FROM frames AS f ORDER BY 1'
+    asked = f'SELECT frame_number, "timestamp", {boxes} FROM frames AS f ORDER BY 1'  # noqa: S608 - own text
     found = run("query", asked, "--json", env=folder_site, cwd=tmp_path).json()
     assert [(row["frame_number"], row["timestamp"][17:26], row["boxes"]) for row in found] == [
         (1, "00.000000", 2), (2, "00.040000", 0), (3, "00.080000", 1),
