@@ -2,7 +2,8 @@
 
 import re
 from collections.abc import Sequence
-from datetime import UTC, date, datetime, time
+from dataclasses import dataclass
+from datetime import UTC, datetime, time
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
@@ -26,6 +27,7 @@ from imgpipeline.lake.days.summaries import SUMMARIES
 from imgpipeline.ledger.days import days_of_chain
 from imgpipeline.objectstore import ObjectStore, open_store
 from imgpipeline.objectstore.client import check_store
+from imgpipeline.objectstore.files import InputFile
 from imgpipeline.settings import Settings, load_settings
 from imgpipeline.tracking.values import FASTEST
 
@@ -57,6 +59,38 @@ class RowsFormat(StrEnum):
     MOT = "mot"
 
 
+@dataclass(frozen=True, slots=True)
+class MotOptions:
+    """The options for files of the MOT Challenge."""
+
+    form: Annotated[
+        RowsFormat, typer.Option("--format", help="`csv`, or `mot`: det.txt or gt.txt of the MOT Challenge.")
+    ] = RowsFormat.CSV
+    fps: Annotated[float | None, typer.Option("--fps", help="With mot: frames per second.")] = None
+    start: Annotated[
+        str | None, typer.Option("--start", help="With mot: time of frame 1. Default: IMGPIPELINE_FIRST_DAY.")
+    ] = None
+    label: Annotated[str, typer.Option("--label", help="With mot: the label of all boxes.")] = "person"
+
+    @property
+    def is_wanted(self) -> bool:
+        """Whether the file is one of the MOT Challenge."""
+        return self.form is RowsFormat.MOT
+
+    def frames(self, file: InputFile, settings: Settings) -> MotFrames:
+        """Returns the frames of a file; raises a UsageError or ValueError for wrong options."""
+        if self.fps is None or not 0 < self.fps <= FASTEST:
+            found = "is missing" if self.fps is None else f"is {self.fps:g}"
+            raise UsageError(
+                f"--fps {found}; expected frames per second, up to {FASTEST:g}: no camera of a known sequence is "
+                "faster, and tracking needs the true rate.",
+                next_step="give the frame rate of the sequence, which seqinfo.ini has, such as --fps 25",
+            )
+        midnight = datetime.combine(settings.first_day, time(), UTC)
+        start = parse_time(self.start, find_timezone(settings.timezone)) if self.start else midnight
+        return MotFrames(file, frame_rate=self.fps, start=start, label=self.label)
+
+
 @command(app, "detections")
 def detections(
     file: Annotated[str, typer.Argument(metavar="FILE.csv", help="A CSV file, optionally .gz, or s3://bucket/key.")],
@@ -71,17 +105,11 @@ def detections(
     ] = None,
     source: SourceOption = None,
     delimiter: Annotated[str, typer.Option(help="Column separator; `tab` for a tab.")] = ",",
-    rows_format: Annotated[
-        RowsFormat, typer.Option("--format", help="`csv`, or `mot`: det.txt or gt.txt of the MOT Challenge.")
-    ] = RowsFormat.CSV,
-    fps: Annotated[float | None, typer.Option(help="With mot: frames per second.")] = None,
-    start: Annotated[
-        str | None, typer.Option(help="With mot: time of frame 1. Default: the first day of IMGPIPELINE_FIRST_DAY.")
-    ] = None,
-    label: Annotated[str, typer.Option(help="With mot: the label of all boxes.")] = "person",
     timezone: TimezoneOption = None,
     build: BuildOption = False,
     as_json: JsonOption = False,
+    *,
+    mot: MotOptions,
 ) -> None:
     """Import the rows of a CSV file, each as a frame with one detection, or the boxes of a MOT Challenge file by frame.
 
@@ -98,12 +126,11 @@ def detections(
     found = find_files(settings, [file], [".csv"])
     if len(found) != 1:
         raise ConfigurationError(f"{file} matches {counted(len(found), 'file')}.", next_step="import them one by one")
-    if rows_format is RowsFormat.MOT:
-        begin = parse_time(start, find_timezone(settings.timezone)) if start else _midnight(settings.first_day)
-        mot = MotFrames(found[0], frame_rate=_frame_rate(fps), start=begin, label=label)
+    if mot.is_wanted:
         with from_arguments(_HELP):
             documents = MetadataDocuments(chain, source or own_name, (), settings.timezone)
-        _import(settings, chain, mot, documents, build=build, as_json=as_json)
+            frames = mot.frames(found[0], settings)
+        _import(settings, chain, frames, documents, build=build, as_json=as_json)
         return
     rows = CsvRows(found[0], separator)
     with from_arguments(_HELP):
@@ -144,21 +171,6 @@ def metadata(
         meaning = MetadataDocuments(chain, source or own_name, _read_labels(labels), settings.timezone)
     rows = Documents(find_files(settings, paths, ENDINGS))
     _import(settings, chain, rows, meaning, build=build, as_json=as_json)
-
-
-def _frame_rate(fps: float | None) -> float:
-    if fps is None or not 0 < fps <= FASTEST:
-        found = "is missing" if fps is None else f"is {fps:g}"
-        raise UsageError(
-            f"--fps {found}; expected frames per second, up to {FASTEST:g}: no camera of a known sequence is faster, "
-            "and tracking needs the true rate.",
-            next_step="give the frame rate of the sequence, which seqinfo.ini has, such as --fps 25",
-        )
-    return fps
-
-
-def _midnight(day: date) -> datetime:
-    return datetime.combine(day, time(), UTC)
 
 
 def _name_of(path: str) -> str:
