@@ -16,6 +16,7 @@ from imgpipeline.contracts.text import counted
 from imgpipeline.errors import TransientError, UsageError
 from imgpipeline.publish.alerts import publish_alerts, publish_to_home_assistant
 from imgpipeline.publish.detections import publish_detections
+from imgpipeline.publish.live_tracks import publish_live_tracks
 from imgpipeline.publish.slices import publish_events, publish_tracks
 from imgpipeline.publish.transactions import Form, Publication, Run
 from imgpipeline.settings import Settings, load_settings
@@ -61,13 +62,19 @@ def detections(wanted: FrameOptions) -> None:
 
 
 @command(app, "tracks")
-def tracks(wanted: FrameOptions) -> None:
-    """Publish the tracks in each frame, slice by slice, continuing after the last call.
+def tracks(
+    wanted: FrameOptions,
+    live: Annotated[
+        bool, typer.Option("--live", help="Publish provisional tracks at once, instead of the built ones.")
+    ] = False,
+) -> None:
+    """Publish the tracks in each frame, continuing after the last call.
 
     Ten minutes of a source are published once the tracks of these ten minutes and of the minute after them are built,
-    or once no frame of the source was processed for ten minutes. Otherwise like `publish detections`.
+    or once no frame of the source was processed for ten minutes. With --live, each frame is published when the ledger
+    has it, with the tracks so far. Otherwise like `publish detections`.
     """
-    wanted.publish(publish_tracks)
+    wanted.publish(publish_live_tracks if live else publish_tracks)
 
 
 @command(app, "events")

@@ -5,17 +5,18 @@ gets its first outcome; outcomes that a repair writes for published offsets are 
 """
 
 from collections import OrderedDict
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import date
 from typing import Any
 
 from imgpipeline.contracts.detection import Kind
 from imgpipeline.contracts.keys import ChainId
+from imgpipeline.contracts.notices import Notice
 from imgpipeline.contracts.outcomes import Frame, FrameStatus, Outcome, offsets_of
 from imgpipeline.ledger.checkpoint import Checkpoint
 from imgpipeline.ledger.days import read_day
-from imgpipeline.ledger.follow import Batch, follow
+from imgpipeline.ledger.follow import follow
 from imgpipeline.objectstore import ObjectStore
 from imgpipeline.publish.transactions import (
     Form,
@@ -39,12 +40,44 @@ def publish_detections(run: Run, wanted: Publication) -> int:
         LostCheckpointError: The checkpoint belongs to another ledger.
         LedgerError: A segment cannot be read; everything before it is published.
     """
-    publisher = ResultPublisher(wanted.topic, wanted.name_of("detections"), _Published.from_json, _Published)
-    seen = _SeenFrames(run.store)
+    return publish_frames(run, wanted, "detections", lambda frame: detections_records(wanted, frame))
+
+
+def publish_frames(
+    run: Run,
+    wanted: Publication,
+    result: str,
+    records_of: Callable[[Frame], list[Record]],
+    *,
+    on_earlier: Callable[[Frame], None] = lambda _: None,
+    on_notice: Callable[[Notice], None] = lambda _: None,
+) -> int:
+    """Publishes something about each frame that the ledger has after the last checkpoint, and returns how much.
+
+    Args:
+        result: The kind of result.
+        records_of: Returns the records of a frame; called once for each frame, in the order of the ledger.
+        on_earlier: Called with the frames that earlier calls have published, of each day with new frames.
+        on_notice: Called with each new notice.
+
+    Raises:
+        LostCheckpointError: The checkpoint belongs to another ledger.
+        LedgerError: A segment cannot be read; everything before it is published.
+    """
+    publisher = ResultPublisher(wanted.topic, wanted.name_of(result), _Published.from_json, _Published)
+    seen = _SeenFrames(run.store, on_earlier)
 
     def batches(published: _Published) -> Iterator[ResultBatch]:
         for read in follow(run.store, published.checkpoint, batch_segments=_BATCH_SEGMENTS):
-            records = _records_of(read, published, seen, wanted)
+            records: list[Record] = []
+            for chain, outcome in read.outcomes():
+                if published.has(chain, outcome):
+                    continue
+                if isinstance(outcome, Frame) and seen.add(outcome, published.ends):
+                    records += records_of(outcome)
+                elif isinstance(outcome, Notice):
+                    on_notice(outcome)
+                published.add(chain, outcome)
             published.checkpoint = read.checkpoint
             yield ResultBatch(records, published.to_json())
 
@@ -84,6 +117,7 @@ class _SeenFrames:
     """The published frames of the latest days, so a frame that was announced twice is published once."""
 
     store: ObjectStore
+    on_earlier: Callable[[Frame], None]
     _days: OrderedDict[date, set[bytes]] = field(default_factory=OrderedDict)
 
     def add(self, frame: Frame, ends: Mapping[ChainId, int]) -> bool:
@@ -116,35 +150,22 @@ class _SeenFrames:
             for outcome in segment.outcomes():
                 if isinstance(outcome, Frame) and outcome.day == day and offsets_of(outcome)[1] <= end:
                     seen.add(outcome.frame_id.encode())
+                    self.on_earlier(outcome)
         return seen
 
 
-def _records_of(read: Batch, published: _Published, seen: _SeenFrames, wanted: Publication) -> list[Record]:
-    records = []
-    for chain, outcome in read.outcomes():
-        if published.has(chain, outcome):
-            continue
-        if isinstance(outcome, Frame) and seen.add(outcome, published.ends):
-            record = detections_record(wanted.topic, outcome, wanted.form, wanted.kind)
-            records += [record] if record else []
-        published.add(chain, outcome)
-    return records
-
-
-def detections_record(topic: str, frame: Frame, form: Form, kind: Kind | None) -> Record | None:
-    """Returns the record of a frame; None if the form cannot express it.
-
-    Args:
-        kind: Which labels are kept; None for all. A frame without such labels has a record too.
-    """
-    if form is Form.CLASSIC:
+def detections_records(wanted: Publication, frame: Frame) -> list[Record]:
+    """Returns the record of a frame; none if the form cannot express it. Frames without wanted labels have one too."""
+    topic, kind = wanted.topic, wanted.kind
+    if wanted.form is Form.CLASSIC:
         if frame.status is not FrameStatus.PROCESSED:
-            return None  # not processed by a detector, which this form cannot express
-        return record_of(topic, frame.source, frame.day.isoformat(), frame.frame_id, _classic_detections(frame, kind))
+            return []  # not processed by a detector, which this form cannot express
+        document = _classic_detections(frame, kind)
+        return [record_of(topic, frame.source, frame.day.isoformat(), frame.frame_id, document)]
     document = replace(frame, weak_detections=()).to_json()
     if kind is not None:
         document["detections"] = [found for found in document["detections"] if found["label"] in kind.labels]
-    return record_of(topic, frame.source, frame.day.isoformat(), frame.frame_id, document)
+    return [record_of(topic, frame.source, frame.day.isoformat(), frame.frame_id, document)]
 
 
 def _classic_detections(frame: Frame, kind: Kind | None) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
 from itertools import groupby
-from typing import Any
+from typing import Any, NamedTuple
 
 from imgpipeline.contracts.times import format_time, parse_time
 from imgpipeline.events.values import TRACKED
@@ -152,6 +152,27 @@ def parse_ends(data: Any) -> Ends:
     return {source: parse_time(at) for source, at in data["until"].items()}
 
 
+class ShownTrack(NamedTuple):
+    """A track in one frame, as it is published."""
+
+    number: int
+    """Number of the object in the classic form."""
+    track_id: str
+    object_id: str
+    label: str
+    confidence: float
+    box_xywh: tuple[float, float, float, float]
+
+    def document(self, form: Form) -> dict[str, Any]:
+        """Returns it as a JSON object."""
+        x, y, width, height = self.box_xywh
+        if form is Form.CLASSIC:
+            corners = [round(value, 2) for value in (x, y, x + width, y + height)]
+            return {"track_id": self.number, "bbox": corners, "confidence": self.confidence, "class_id": 0}
+        named = {"track_id": self.track_id, "object_id": self.object_id, "label": self.label}
+        return {**named, "confidence": self.confidence, "box": [round(value, 2) for value in self.box_xywh]}
+
+
 def publish_tracks(run: Run, wanted: Publication) -> int:
     """Publishes the slices that are closed and not published yet; result and errors as `ResultPublisher.run`."""
     publisher: ResultPublisher[Ends] = ResultPublisher(wanted.topic, wanted.name_of("tracks"), parse_ends, dict)
@@ -169,29 +190,29 @@ def publish_tracks(run: Run, wanted: Publication) -> int:
 
 def _track_records(engine: Engine, wanted: Publication, source: str, start: datetime) -> list[Record]:
     labels = list(wanted.kind.labels) if wanted.kind else []
-    tracks: dict[str, list[dict[str, Any]]] = defaultdict(list)
-    for frame_id, *point in engine.run(_POINTS, [source, not labels, labels, source, start, start + SLICE]):
-        tracks[frame_id].append(_classic(*point) if wanted.form is Form.CLASSIC else _native(*point))
+    tracks: dict[str, list[ShownTrack]] = defaultdict(list)
+    for frame_id, *named, x, y, width, height in engine.run(
+        _POINTS, [source, not labels, labels, source, start, start + SLICE]
+    ):
+        tracks[frame_id].append(ShownTrack(named[0], named[1], named[2], named[3], named[4], (x, y, width, height)))
     records = []
     for frame_id, number, at in engine.run(_SLICE_FRAMES, [source, start, start + SLICE]):
-        if wanted.form is Form.CLASSIC:
-            named = classic_frame(frame_id, number, source, at)
-        else:
-            named = {"frame_id": frame_id, "source": source, "frame_number": number, "timestamp": format_time(at)}
-        document = {**named, "tracks": tracks[frame_id]}
-        records.append(record_of(wanted.topic, source, at.date().isoformat(), frame_id, document))
+        records.append(tracks_record(wanted, source, frame_id, number, at, tracks[frame_id], provisional=False))
     return records
 
 
-def _classic(number: int, _track: str, _object: str, _label: str, confidence: float, *box: float) -> dict[str, Any]:
-    x, y, width, height = box
-    corners = [round(value, 2) for value in (x, y, x + width, y + height)]
-    return {"track_id": number, "bbox": corners, "confidence": confidence, "class_id": 0}
-
-
-def _native(_number: int, track: str, joined: str, label: str, confidence: float, *box: float) -> dict[str, Any]:
-    named = {"track_id": track, "object_id": joined, "label": label}
-    return {**named, "confidence": confidence, "box": [round(value, 2) for value in box]}
+def tracks_record(
+    wanted: Publication, source: str, frame_id: str, number: int | None, at: datetime,
+    tracks: Sequence[ShownTrack], *, provisional: bool,
+) -> Record:  # fmt: skip
+    """Returns the record of one frame with its tracks."""
+    shown = [each.document(wanted.form) for each in tracks]
+    if wanted.form is Form.CLASSIC:
+        named = classic_frame(frame_id, number, source, at)
+    else:
+        named = {"frame_id": frame_id, "source": source, "frame_number": number, "timestamp": format_time(at),
+                 "provisional": provisional}  # fmt: skip
+    return record_of(wanted.topic, source, at.date().isoformat(), frame_id, {**named, "tracks": shown})
 
 
 def publish_events(run: Run, topic: str) -> int:

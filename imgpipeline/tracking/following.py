@@ -32,7 +32,7 @@ _NEIGHBOURS = 10
 """The frame rate at a frame is the median of this many intervals before or after it."""
 _CHANGE = 2.0
 """The frame rate changes where the two medians differ by this factor."""
-_LEAST_INTERVALS = 3.0
+LEAST_INTERVALS = 3.0
 """A gap is at least this many median intervals long, so slow cameras have tracks too."""
 _Times = npt.NDArray[np.int64]
 _MOTION_POINTS = 15
@@ -93,8 +93,11 @@ def follow_slice(
     with warnings.catch_warnings():  # two frames may have the same time
         warnings.filterwarnings("ignore", message=".*duplicate timestamp")
         for stretch in find_stretches([frame.time_us for frame in frames], cuts_us, parameters.gap_s):
-            tracks = _follow(frames, stretch, parameters) if stretch.frame_rate <= FASTEST else []
-            found += [(points, stretch) for points in tracks if _is_object(points, stretch.frame_rate)]
+            if stretch.frame_rate <= FASTEST:
+                follower = Follower(stretch.frame_rate, parameters)
+                for index in range(stretch.first, stretch.end):
+                    follower.take(index, frames[index])
+                found += [(points, stretch) for points in follower.objects()]
     found.sort(key=lambda pair: (pair[0][0].frame, pair[0][0].detection))
     objects = [
         SliceTrack(number, tuple(points), stretch.frame_rate, _end(frames, points, stretch, parameters))
@@ -104,8 +107,8 @@ def follow_slice(
     return [replace(track, stitched_after=before.get(track.number)) for track in objects]
 
 
-def _lost_s(stretch: Stretch, parameters: TrackingParameters) -> float:
-    return max(parameters.lost_s, _LEAST_LOST_FRAMES / stretch.frame_rate)
+def _lost_s(frame_rate: float, parameters: TrackingParameters) -> float:
+    return max(parameters.lost_s, _LEAST_LOST_FRAMES / frame_rate)
 
 
 def _is_object(points: _Points, frame_rate: float) -> bool:
@@ -122,42 +125,51 @@ def _is_object(points: _Points, frame_rate: float) -> bool:
 
 def _end(frames: Sequence[FrameBoxes], points: _Points, stretch: Stretch, parameters: TrackingParameters) -> EndedBy:
     missed_us = frames[stretch.end - 1].time_us - frames[points[-1].frame].time_us
-    return EndedBy.LOST if missed_us > _lost_s(stretch, parameters) * 1e6 else stretch.ended_by
+    return EndedBy.LOST if missed_us > _lost_s(stretch.frame_rate, parameters) * 1e6 else stretch.ended_by
 
 
-def _follow(frames: Sequence[FrameBoxes], stretch: Stretch, parameters: TrackingParameters) -> list[_Points]:
-    """Returns the points of each track of a stretch."""
-    tracker = _make_tracker(stretch, parameters)
-    tracks: dict[int, _Points] = defaultdict(list)
-    born: list[tuple[Any, TrackPoint]] = []
-    start_us = frames[stretch.first].time_us
-    for index in range(stretch.first, stretch.end):
-        frame = frames[index]
+class Follower:
+    """Follows the objects of one class group through one stretch, frame by frame."""
+
+    def __init__(self, frame_rate: float, parameters: TrackingParameters) -> None:
+        """Starts before the first frame."""
+        self._frame_rate = frame_rate
+        self._tracker = _make_tracker(frame_rate, parameters)
+        self._tracks: dict[int, _Points] = defaultdict(list)
+        self._born: list[tuple[Any, TrackPoint]] = []
+        self._start_us: int | None = None
+
+    def take(self, index: int, frame: FrameBoxes) -> None:
+        """Takes the next frame; `index` becomes that of its points."""
+        self._start_us = frame.time_us if self._start_us is None else self._start_us
         # Keeps the old tracklets alive, so no new one gets the id() of an old one.
-        known = list(tracker.tracks)
-        ids, order = _update(tracker, frame, (frame.time_us - start_us) / 1e6)
-        for tracklet, point in born:
+        known = list(self._tracker.tracks)
+        ids, order = _update(self._tracker, frame, (frame.time_us - self._start_us) / 1e6)
+        for tracklet, point in self._born:
             if tracklet.tracker_id != -1:  # detected a second time: the box that started it is its first point
-                tracks[int(tracklet.tracker_id)].append(point)
+                self._tracks[int(tracklet.tracker_id)].append(point)
         for track, detection in zip(ids, order, strict=True):
             if track != -1:
-                tracks[track].append(TrackPoint(index, detection))
+                self._tracks[track].append(TrackPoint(index, detection))
         old = set(map(id, known))
         free = [detection for track, detection in zip(ids, order, strict=True) if track == -1]
-        born = []
-        for tracklet in tracker.tracks:
+        self._born = []
+        for tracklet in self._tracker.tracks:
             if id(tracklet) not in old:  # the library does not say which box started it
                 apart = np.abs(frame.boxes_xyxy[free] - tracklet.get_state_bbox()).max(axis=1)
-                born.append((tracklet, TrackPoint(index, free.pop(int(apart.argmin())))))
-    return list(tracks.values())
+                self._born.append((tracklet, TrackPoint(index, free.pop(int(apart.argmin())))))
+
+    def objects(self) -> list[_Points]:
+        """Returns the points so far of each track of an object, in the order in which the tracks began."""
+        return [points for points in self._tracks.values() if _is_object(points, self._frame_rate)]
 
 
-def _make_tracker(stretch: Stretch, parameters: TrackingParameters) -> Any:
+def _make_tracker(frame_rate: float, parameters: TrackingParameters) -> Any:
     from trackers import BIoU, ByteTrackTracker, CBIoUTracker, OCSORTTracker  # noqa: PLC0415 - takes a second
 
     shared: dict[str, Any] = {
-        "lost_track_buffer": math.ceil(_lost_s(stretch, parameters) * LIBRARY_FRAME_RATE),
-        "frame_rate": stretch.frame_rate,
+        "lost_track_buffer": math.ceil(_lost_s(frame_rate, parameters) * LIBRARY_FRAME_RATE),
+        "frame_rate": frame_rate,
         "minimum_consecutive_frames": 2,
         "high_conf_det_threshold": parameters.confidence,
     }
@@ -197,7 +209,7 @@ def find_stretches(times_us: Sequence[int] | _Times, cuts_us: Sequence[int], gap
         return []
     intervals = np.diff(times)
     usual_us = float(np.median(intervals)) if len(intervals) else 0.0
-    longest_us = max(gap_s * 1e6, _LEAST_INTERVALS * usual_us)
+    longest_us = max(gap_s * 1e6, LEAST_INTERVALS * usual_us)
     ends = {int(i) + 1: EndedBy.GAP for i in np.flatnonzero(intervals > longest_us)}
     # A notice with the time of a frame cuts before that frame, because a source starts with its first frame.
     for index in np.searchsorted(times, np.asarray(cuts_us, dtype=np.int64)):

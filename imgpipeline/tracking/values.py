@@ -123,7 +123,7 @@ def slice_start(at: datetime) -> datetime:
     return at - (at - _EPOCH) % SLICE
 
 
-def track_id(source: str, class_group: str, start: datetime, number: int) -> str:
+def track_id(source: str, class_group: str, start: datetime, number: int | str) -> str:
     """Returns a track's id: `gate/car/20260109T1210/3`."""
     return f"{source}/{class_group}/{start:%Y%m%dT%H%M}/{number}"
 

@@ -16,8 +16,8 @@ from imgpipeline.lake.schema.tables import DAY_TABLES, WEAK_DETECTIONS
 from imgpipeline.lake.storage.manifest import read_manifest, read_stored
 from imgpipeline.objectstore import ObjectStore
 from imgpipeline.objectstore.client import open_memory_store
-from imgpipeline.publish.detections import detections_record
-from imgpipeline.publish.transactions import Form
+from imgpipeline.publish.detections import detections_records
+from imgpipeline.publish.transactions import Form, Publication
 from imgpipeline.settings import Settings
 from imgpipeline_tests.daily.builds import build_summary
 from imgpipeline_tests.daily.looking import stale_days
@@ -72,7 +72,8 @@ def test_weak_detections_change_no_other_table_or_summary_or_published_result(me
         one, other = (read_stored(store, stored_key(name, DAY)).manifest for store in (plain, memory))
         assert (one.rows, one.content, one.made_by) == (other.rows, other.content, other.made_by), name
     for form in Form:
-        one, other = (detections_record("out", each, form, None) for each in (seen(0), dim(seen(0), 0.4)))
+        wanted = Publication("out", form)
+        one, other = (detections_records(wanted, each) for each in (seen(0), dim(seen(0), 0.4)))
         assert one == other
 
 
