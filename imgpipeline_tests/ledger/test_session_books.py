@@ -81,11 +81,6 @@ def test_records_that_belong_to_no_session_are_not_counted(memory, foreign):
     assert not problems_of(memory, said(0, STARTED), shot(1), foreign, account(3, 1), said(4, ENDED))
 
 
-def test_a_record_that_kafka_stored_twice_is_not_a_problem(memory):
-    twice = replace(shot(2), frame_id=shot(1).frame_id)
-    assert not problems_of(memory, said(0, STARTED), shot(1), twice, shot(3), account(4, 2), said(5, ENDED))
-
-
 def test_records_that_expired_unread_are_not_a_second_problem(memory):
     lost = Gap(2, 5, GapReason.EXPIRED)
     assert not problems_of(memory, said(0, STARTED), shot(1), lost, account(5, 4), said(6, ENDED))
