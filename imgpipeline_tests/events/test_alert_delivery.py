@@ -1,19 +1,13 @@
 """Alerts reach every target at least once, despite outages and kills; a storm of alerts is one message."""
 
-import json
 import subprocess
 import sys
-import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
 from datetime import timedelta
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from signal import SIGKILL
 from typing import Any
 
 import pytest
-from aiosmtpd.controller import Controller
 from pydantic import SecretStr
 
 from imgpipeline.errors import ConfigurationError
@@ -32,43 +26,8 @@ from imgpipeline.objectstore.client import Fetched
 from imgpipeline.settings import Settings
 from imgpipeline_tests.events.test_alert_chain import NOW, event
 from imgpipeline_tests.objectstore.stores import folder_settings
-
-Received = list[dict[str, str]]
-
-
-@contextmanager
-def web_server(received: Received, port: int = 0) -> Iterator[int]:
-    """Serve a webhook that notes what it receives; yields its port."""
-
-    class Webhook(BaseHTTPRequestHandler):
-        def do_POST(self) -> None:
-            received.append(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
-            self.send_response(200)
-            self.end_headers()
-
-        def log_message(self, *args: object) -> None:
-            """Say nothing."""
-
-    with ThreadingHTTPServer(("127.0.0.1", port), Webhook) as server:
-        thread = threading.Thread(target=server.serve_forever)
-        thread.start()
-        try:
-            yield server.server_port
-        finally:
-            server.shutdown()
-            thread.join()
-
-
-class Mailbox:
-    """Takes mails."""
-
-    def __init__(self) -> None:
-        self.mails: list[str] = []
-
-    async def handle_DATA(self, _server: object, _session: object, envelope: object) -> str:  # noqa: N802 - aiosmtpd's name
-        """Keep a mail."""
-        self.mails.append(envelope.content.decode())
-        return "250 OK"
+from imgpipeline_tests.servers.notified import Received, mail_server, web_server
+from imgpipeline_tests.servers.ports import free_port
 
 
 @pytest.fixture
@@ -85,11 +44,6 @@ def raise_alerts(store: ObjectStore, count: int) -> None:
     chain = AlertChain(store)
     for number in range(1, count + 1):
         chain.append(event(number), difference_image=None, now=NOW)
-
-
-def free_port() -> int:
-    with web_server([]) as port:
-        return port
 
 
 @pytest.mark.medium
@@ -119,8 +73,8 @@ def test_a_watch_logs_how_many_alerts_were_not_delivered(tmp_path, store, caplog
 @pytest.mark.fault(59)
 def test_fault_59_a_target_that_is_away_is_tried_again_and_the_other_not(tmp_path, store):
     raise_alerts(store, 1)
-    mailbox = Mailbox()
-    mail = Controller(mailbox, hostname="127.0.0.1", port=free_port())
+    mails: list[str] = []
+    mail = mail_server(mails.append, free_port())
     mail.start()
     port = free_port()  # while the mail server has its own
     try:
@@ -136,7 +90,7 @@ def test_fault_59_a_target_that_is_away_is_tried_again_and_the_other_not(tmp_pat
             assert deliver(store, settings, now=NOW + timedelta(seconds=10)).delivered == 1
     finally:
         mail.stop()
-    assert (len(received), len(mailbox.mails)) == (1, 1)
+    assert (len(received), len(mails)) == (1, 1)
     first, second = read_attempts(store, 1)
     assert (first.accepted, first.failed) == (second.failed + first.accepted, second.accepted)
     assert [name.partition("-")[0] for name in first.failed + first.accepted] == ["json", "mailto"]
