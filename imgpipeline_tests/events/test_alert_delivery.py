@@ -5,7 +5,6 @@ import sys
 from datetime import timedelta
 from pathlib import Path
 from signal import SIGKILL
-from typing import Any
 
 import pytest
 from pydantic import SecretStr
@@ -22,9 +21,9 @@ from imgpipeline.events.alerts.delivery import (
 )
 from imgpipeline.faultpoints import PLAN_VARIABLE
 from imgpipeline.objectstore import ObjectStore, open_store
-from imgpipeline.objectstore.client import Fetched
 from imgpipeline.settings import Settings
 from imgpipeline_tests.events.test_alert_chain import NOW, event
+from imgpipeline_tests.objectstore.noting import NotingStore
 from imgpipeline_tests.objectstore.stores import folder_settings
 from imgpipeline_tests.servers.notified import Received, mail_server, web_server
 from imgpipeline_tests.servers.ports import free_port
@@ -96,26 +95,16 @@ def test_fault_59_a_target_that_is_away_is_tried_again_and_the_other_not(tmp_pat
     assert [name.partition("-")[0] for name in first.failed + first.accepted] == ["json", "mailto"]
 
 
-class AttemptStore(ObjectStore):
-    """A store that counts the attempts that are read."""
-
-    read = 0
-
-    def fetch(self, key: str, **options: Any) -> Fetched:
-        self.read += key.startswith("alerts_attempts")
-        return super().fetch(key, **options)
-
-
 @pytest.mark.medium
 def test_a_pass_reads_no_attempts_of_alerts_that_have_to_wait(tmp_path, store):
     raise_alerts(store, 5)
     settings = sending_to(tmp_path, f"json://127.0.0.1:{free_port()}")
-    counting, pace = AttemptStore(store.clients, store.url), MessagePace(10)
+    noting, pace = NotingStore(store), MessagePace(10)
     reads = []
     for second in (0, 2, 4, 10):
-        before = counting.read
-        done = deliver(counting, settings, now=NOW + timedelta(seconds=second), pace=pace)
-        reads.append((done.failed, done.waiting, counting.read - before))
+        noting.fetched.clear()
+        done = deliver(noting, settings, now=NOW + timedelta(seconds=second), pace=pace)
+        reads.append((done.failed, done.waiting, sum(key.startswith("alerts_attempts") for key in noting.fetched)))
     assert reads == [(5, 0, 0), (0, 5, 5), (0, 5, 0), (5, 0, 5)]
 
 

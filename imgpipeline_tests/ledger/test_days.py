@@ -17,7 +17,6 @@ from imgpipeline.ledger.reading import find_end, fix_ends
 from imgpipeline.objectstore import ObjectStore
 from imgpipeline.objectstore.client import Fetched, open_memory_store
 from imgpipeline_tests.ledger.bundles.samples import bundle_all
-from imgpipeline_tests.ledger.noting_store import NotingStore
 from imgpipeline_tests.ledger.samples import (
     CHAIN,
     DAY,
@@ -30,6 +29,7 @@ from imgpipeline_tests.ledger.samples import (
     stored_segments,
     write_chain,
 )
+from imgpipeline_tests.objectstore.noting import NotingStore
 
 NEXT = DAY + timedelta(days=1)
 OTHER = ChainId("frames", "another_id", 4)

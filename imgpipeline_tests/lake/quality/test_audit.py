@@ -2,7 +2,6 @@
 
 from dataclasses import replace
 from datetime import timedelta
-from pathlib import Path
 
 import pytest
 
@@ -21,11 +20,11 @@ from imgpipeline.errors import TransientError
 from imgpipeline.lake.quality import table_audit
 from imgpipeline.lake.quality.audit import audit
 from imgpipeline.lake.quality.audit_state import read_state
-from imgpipeline.lake.storage.pieces import fetch_table
 from imgpipeline.ledger.chain import close_chain, find_current_end
 from imgpipeline.objectstore import ForbiddenError, ObjectStore
 from imgpipeline_tests.lake.audits import SUMMARY, build_all, is_current, log_range, run_audit
 from imgpipeline_tests.ledger.samples import CHAIN, DAY, NOON, append, frames, gap, write_chain
+from imgpipeline_tests.objectstore.noting import NotingStore
 
 NEXT = DAY + timedelta(days=1)
 
@@ -170,21 +169,9 @@ def test_a_segment_that_the_day_index_does_not_name_is_found(memory):
     assert any(entry in problem and segment_key(CHAIN, 12) in problem for problem in report.problems)
 
 
-class CountingStore(ObjectStore):
-    """A store that notes which objects are read whole."""
-
-    def fetch(self, key: str, *, max_bytes: int | None = None):
-        self.read: list[str] = [*getattr(self, "read", []), key]
-        return super().fetch(key, max_bytes=max_bytes)
-
-    def fetch_table(self, store: ObjectStore, key: str, path: Path) -> str:
-        self.read.append(key)
-        return fetch_table(store, key, path)
-
-
 @pytest.mark.medium
 def test_the_next_audit_reads_only_what_is_new(memory, monkeypatch):
-    counting = CountingStore(memory.clients, memory.url)
+    counting = NotingStore(memory)
     monkeypatch.setattr(table_audit, "fetch_table", counting.fetch_table)
     made = build_all(counting)
     steps: list[tuple[int, int]] = []
@@ -192,19 +179,19 @@ def test_the_next_audit_reads_only_what_is_new(memory, monkeypatch):
     assert [done for done, _ in steps] == sorted({done for done, _ in steps})
     assert steps[:3] == [(6, 12), (10, 12), (12, 12)]
     first = run_audit(counting).to_json()
-    counting.read = []
+    counting.fetched.clear()
     append(made, [gap(12, 1000)])
     append(made, frames(1000, 1002, NEXT))
     report = run_audit(counting)
-    assert set(counting.read) - {audit_state_key(), segment_key(CHAIN, 10)} == {
+    assert set(counting.fetched) - {audit_state_key(), segment_key(CHAIN, 10)} == {
         segment_key(CHAIN, 12),
         segment_key(CHAIN, 1000),
     }
     assert report.partitions[0].found.frames == first["partitions"][0]["frames"] + 2
     assert report.to_json()["days"][0] == first["days"][0]
-    counting.read = []
+    counting.fetched.clear()
     run_audit(counting, full=True)
-    assert {segment_key(CHAIN, 0), day_table_key("frames", DAY), SUMMARY} <= set(counting.read)
+    assert {segment_key(CHAIN, 0), day_table_key("frames", DAY), SUMMARY} <= set(counting.fetched)
 
 
 @pytest.mark.medium

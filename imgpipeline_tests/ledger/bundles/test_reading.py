@@ -15,8 +15,8 @@ from imgpipeline.ledger.reading import find_end, fix_ends, list_chains, read_seg
 from imgpipeline.objectstore import ObjectStore
 from imgpipeline.objectstore.client import open_memory_store
 from imgpipeline_tests.ledger.bundles.samples import DAYS, bundle_all, bundle_keys, read_days, sparse
-from imgpipeline_tests.ledger.noting_store import NotingStore
 from imgpipeline_tests.ledger.samples import CHAIN, frames, write_chain
+from imgpipeline_tests.objectstore.noting import NotingStore
 
 OTHER = ChainId("frames", "another_id", 4)
 lengths = st.sampled_from([1, 3, 40, 999, 2_000, 4_999, 7_000, 13_000, 25_000])
