@@ -13,7 +13,7 @@ from imgpipeline.contracts.keys import Bucket, ChainId, bucket_key, segment_key
 from imgpipeline.contracts.outcomes import Frame, Outcome
 from imgpipeline.errors import LedgerError
 from imgpipeline.ledger.days import DayIndex, days_of_chain, has_segment, index_buckets, read_day, read_days
-from imgpipeline.ledger.reading import find_end, fix_ends
+from imgpipeline.ledger.reading import find_end
 from imgpipeline.objectstore import ObjectStore
 from imgpipeline.objectstore.client import Fetched, open_memory_store
 from imgpipeline_tests.ledger.bundles.samples import bundle_all
@@ -23,6 +23,7 @@ from imgpipeline_tests.ledger.samples import (
     append,
     check_ledger,
     dead_letter,
+    ends_of,
     frame,
     frames,
     gap,
@@ -33,10 +34,6 @@ from imgpipeline_tests.objectstore.noting import NotingStore
 
 NEXT = DAY + timedelta(days=1)
 OTHER = ChainId("frames", "another_id", 4)
-
-
-def ends_of(store: ObjectStore) -> dict[ChainId, int]:
-    return {chain: end.offset for chain, end in fix_ends(store).items()}
 
 
 def starts(store: ObjectStore, day: date = DAY, ends: dict[ChainId, int] | None = None, **others: dict[ChainId, int]):

@@ -108,14 +108,6 @@ def test_records_without_a_name_belong_to_the_current_session(memory):
     assert found.startswith("cam-1, session two")
 
 
-def test_continued_books_equal_those_of_a_whole_walk(memory):
-    made = write_chain(memory, [said(0, STARTED), shot(1), account(2, 1), shot(3)])
-    first = walk(memory)
-    kept = replace(first, books=ChainBooks.from_json(first.books.to_json()))
-    append(made, [account(4, 2, minute=1), said(5, ENDED)])
-    assert problems_in(walk(memory, kept)) == problems_in(walk(memory)) != ()
-
-
 def test_a_session_that_has_ended_and_adds_up_is_settled(memory):
     write_chain(memory, [said(0, STARTED), shot(1), account(2, 1), said(3, ENDED), said(4, STARTED, session="two")])
     walked = walk(memory)
