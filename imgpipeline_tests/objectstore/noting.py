@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from pathlib import Path
+from threading import Barrier
 from typing import Any
 
 from imgpipeline.contracts.keys import METADATA
@@ -51,3 +52,14 @@ class NotingStore(ObjectStore):
     def put(self, key: str, data: bytes | memoryview) -> None:
         self.written.append(key)
         super().put(key, data)
+
+
+class MeetingStore(NotingStore):
+    """A store whose readers of segments wait for each other, once a test has set where they meet."""
+
+    meeting: Barrier | None = None
+
+    def fetch(self, key: str, **options: Any) -> Fetched:
+        if self.meeting is not None and key.startswith(f"{METADATA}/"):
+            self.meeting.wait(timeout=30)
+        return super().fetch(key, **options)
