@@ -20,19 +20,13 @@ from imgpipeline.events.alerts.delivery import (
     undelivered_numbers,
 )
 from imgpipeline.faultpoints import PLAN_VARIABLE
-from imgpipeline.objectstore import ObjectStore, open_store
+from imgpipeline.objectstore import ObjectStore
 from imgpipeline.settings import Settings
 from imgpipeline_tests.events.test_alert_chain import NOW, event
 from imgpipeline_tests.objectstore.noting import NotingStore
 from imgpipeline_tests.objectstore.stores import folder_settings
 from imgpipeline_tests.servers.notified import Received, mail_server, web_server
 from imgpipeline_tests.servers.ports import free_port
-
-
-@pytest.fixture
-def store(tmp_path: Path) -> ObjectStore:
-    """A store that several processes can open."""
-    return open_store(folder_settings(tmp_path))
 
 
 def sending_to(tmp_path: Path, *targets: str, **changes: object) -> Settings:
