@@ -37,7 +37,7 @@ def test_the_same_inputs_give_the_same_bytes(store, settings, report, tmp_path):
     assert store.get(report_key(DAY)) == first
 
 
-@pytest.mark.medium
+@pytest.mark.slow
 def test_a_report_shows_the_last_audit_of_its_tables(store, settings, report):
     chain = write_chain(store, [seen(0)])
     build_tables(store, settings)

@@ -283,7 +283,7 @@ class GrowingDays(RuleBasedStateMachine):
 
 
 class TestGrowingDays(GrowingDays.TestCase):
-    settings = settings(max_examples=examples(10), stateful_step_count=15)
+    settings = settings(max_examples=examples(6), stateful_step_count=15)
 
 
 @pytest.mark.slow

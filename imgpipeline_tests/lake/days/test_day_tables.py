@@ -226,7 +226,7 @@ def test_a_build_that_loses_a_race_starts_again_from_the_greater_ends(store, mon
         assert manifest.ends == {CHAIN: 9}
 
 
-@pytest.mark.medium
+@pytest.mark.slow
 @pytest.mark.fault(40)
 @pytest.mark.fault(32)
 def test_tables_with_different_ends_are_rebuilt_without_newer_segments(memory):
