@@ -17,6 +17,8 @@ from pathlib import Path
 import hypothesis
 import pytest
 
+from imgpipeline.objectstore import ObjectStore
+from imgpipeline.objectstore.client import open_memory_store
 from imgpipeline_tests.cli import command
 from imgpipeline_tests.examples import ALL_EXAMPLES
 from imgpipeline_tests.parameter_ids import short_id
@@ -178,6 +180,12 @@ def s3(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Server]:
 def bucket(s3: S3Server) -> S3Bucket:
     """A fresh, empty bucket on the session's S3 server."""
     return s3.create_bucket(f"test-{uuid.uuid4().hex[:12]}")
+
+
+@pytest.fixture
+def memory() -> ObjectStore:
+    """A fresh store in memory."""
+    return open_memory_store()
 
 
 @pytest.fixture(scope="session")

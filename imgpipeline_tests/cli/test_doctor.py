@@ -59,7 +59,7 @@ def test_the_doctor_says_when_everything_works(site, tmp_path):
     assert CANARY not in ended.stdout + ended.stderr + table.stdout + table.stderr
 
 
-@pytest.mark.medium
+@pytest.mark.slow
 def test_with_nothing_running_every_failure_names_its_setting(tmp_path):
     env = {
         "IMGPIPELINE_KAFKA_BOOTSTRAP_SERVERS": f"127.0.0.1:{free_port()}",
@@ -99,6 +99,7 @@ def test_a_wrong_s3_secret_and_a_damaged_model_are_named(site, tmp_path):
     assert CANARY not in ended.stdout + ended.stderr
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("rules", "targets", "check", "problem"),
     [
@@ -136,6 +137,7 @@ def test_a_misspelt_setting_is_a_warning_that_names_the_nearest_one(site, tmp_pa
     assert "Everything works." not in table.stdout
 
 
+@pytest.mark.slow
 def test_a_site_whose_servers_answer_is_healthy(site, tmp_path):
     ended = run("health", "--json", env=site, cwd=tmp_path)
     assert (ended.status, ended.json()) == (0, {"healthy": True, "problems": {}})

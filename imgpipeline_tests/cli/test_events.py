@@ -21,9 +21,9 @@ from imgpipeline.settings import Settings, load_settings
 from imgpipeline_tests.cli.command import REPOSITORY, run
 from imgpipeline_tests.daily.builds import build_table, build_tracks
 from imgpipeline_tests.events.samples import CHANGE, LINE, NOON, ROAD, STOP, ZONE, at, png, rotated, stored_frames
-from imgpipeline_tests.events.test_alert_delivery import Received, web_server
 from imgpipeline_tests.ledger.samples import DAY, write_chain
 from imgpipeline_tests.objectstore.stores import fresh_store
+from imgpipeline_tests.servers.notified import Received, web_server
 from imgpipeline_tests.tracking.films import Car, film
 
 pytestmark = pytest.mark.medium

@@ -53,6 +53,7 @@ def test_it_starts_at_the_given_place_and_leaves_no_group_behind(site, topic, pr
     admin.close()
 
 
+@pytest.mark.slow
 def test_it_follows_until_no_record_arrives(site, topic, producer, tmp_path):
     send(producer, topic, b"0")
     command = [sys.executable, "-m", "imgpipeline.cli", "topics", "peek", "--follow", "--idle-s", "4", "--json"]
@@ -68,6 +69,7 @@ def test_it_follows_until_no_record_arrives(site, topic, producer, tmp_path):
         assert "No record for 4 s." in process.stderr.read()
 
 
+@pytest.mark.slow
 def test_it_follows_from_the_records_that_it_showed_without_skipping_any(site, topic, producer, tmp_path):
     send(producer, topic, *[b"%d" % n for n in range(30)])
     places = {"beginning": 0, "7": 7, "2026-01-09T12:00:20Z": 20, "end": 28}

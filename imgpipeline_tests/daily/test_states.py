@@ -92,6 +92,7 @@ def test_a_later_segment_makes_only_its_days_stale(store, settings):
     assert due_days(day_states(store, settings, now=LATER)) == {DAY: "day_tables: the ledger has newer segments"}
 
 
+@pytest.mark.slow
 def test_a_repair_that_is_killed_after_its_last_put_leaves_its_days_due(store, settings, monkeypatch):
     """It moves no end, and ends before it has closed its entry in the repair list."""
     write_chain(store, [seen(0)], [seen(1), seen(2, day=NEXT)], [seen(3, day=NEXT)], [seen(4, day=NEXT + DAY_LONG)])

@@ -27,6 +27,7 @@ def test_records_deleted_before_the_first_run_are_a_gap(lane):
     check(lane.settings)
 
 
+@pytest.mark.slow
 @pytest.mark.fault(12)
 @pytest.mark.parametrize("topic", [2], indirect=True)
 def test_a_partition_whose_records_expired_stops_alone_until_its_loss_is_accepted(lane, tmp_path):

@@ -48,34 +48,31 @@ def announce(
 
 
 def test_a_frame_in_two_topics_is_one_frame_which_the_tables_and_the_audit_count_once(site, producer, tmp_path):
-    announce(site, producer, 3)
-    report = site.follow()
-    assert (report.frames, report.dead_letters, report.lag) == (6, 0, 0)
+    announce(site, producer, 8)
+    reports = [site.follow(Lane(number, 2)) for number in range(2)]
+    assert [(report.dead_letters, report.lag) for report in reports] == [(0, 0)] * 2
+    assert sum(report.frames for report in reports) == 16
+
+    logs = read_log(site.settings)
+    assert [log.topic for log in logs] == [site.settings.kafka_topics[0], *[site.settings.kafka_topics[1]] * 2]
+    told = group_offsets(site.settings, [log.at for log in logs])
+    assert {at: told.get(at, 0) for at in told} == {log.at: log.log_end for log in logs if log.log_end}
+
     frames = site.frames()
     assert {frame.topic for frame in frames} == set(site.settings.kafka_topics)
     assert {frame.source for frame in frames} == {"clip"}
     frame_ids = {frame.frame_id for frame in frames}
-    assert len(frame_ids) == 3
+    assert len(frame_ids) == 8
     for frame_id in frame_ids:
         one, other = (frame for frame in frames if frame.frame_id == frame_id)
         assert one.detections == other.detections
 
     env = environment_of(site.settings)
     found = run("query", "SELECT count(*) AS n FROM frames", "--json", env=env, cwd=tmp_path).json()
-    assert found == [{"n": 3}]
+    assert found == [{"n": 8}]
     audited = audit(site.store, lambda: read_log(site.settings), full=True, now=utc_now())
     assert audited.ok
-    assert sum(partition.found.frames for partition in audited.partitions) == 6
-
-
-def test_every_partition_of_every_topic_has_a_chain_and_a_group_offset(site, producer):
-    announce(site, producer, 8)
-    for number in range(2):
-        site.follow(Lane(number, 2))
-    logs = read_log(site.settings)
-    assert [log.topic for log in logs] == [site.settings.kafka_topics[0], *[site.settings.kafka_topics[1]] * 2]
-    told = group_offsets(site.settings, [log.at for log in logs])
-    assert {at: told.get(at, 0) for at in told} == {log.at: log.log_end for log in logs if log.log_end}
+    assert sum(partition.found.frames for partition in audited.partitions) == 16
 
 
 def test_a_topic_that_is_added_later_is_read_from_its_beginning(lane, producer, make_topic):

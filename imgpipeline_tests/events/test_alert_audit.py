@@ -16,7 +16,7 @@ from imgpipeline.events.alerts.watching import Watch
 from imgpipeline.events.reading import read_events
 from imgpipeline.lake.days.day_tables import rebuild_day
 from imgpipeline.lake.schema.events import EVENTS
-from imgpipeline.objectstore import ObjectStore, open_store
+from imgpipeline.objectstore import ObjectStore
 from imgpipeline_tests.daily.builds import build_table, build_tracks
 from imgpipeline_tests.events.samples import CROSSES, NOON, STOP, rules
 from imgpipeline_tests.lake.samples import detection
@@ -28,12 +28,6 @@ pytestmark = pytest.mark.medium
 
 CROWD = '[[rule]]\nname = "crowd"\nkind = "count"\nabove = 1\ncooldown_s = 100\n'
 LATER = NOON + timedelta(days=1)
-
-
-@pytest.fixture
-def store(tmp_path: Path) -> ObjectStore:
-    """A store whose objects have versions."""
-    return open_store(folder_settings(tmp_path))
 
 
 def seen(offset: int, second: float, persons: int, *, processed_after_s: float = 1) -> Frame:

@@ -1,19 +1,12 @@
 """Alerts reach every target at least once, despite outages and kills; a storm of alerts is one message."""
 
-import json
 import subprocess
 import sys
-import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
 from datetime import timedelta
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from signal import SIGKILL
-from typing import Any
 
 import pytest
-from aiosmtpd.controller import Controller
 from pydantic import SecretStr
 
 from imgpipeline.errors import ConfigurationError
@@ -27,54 +20,13 @@ from imgpipeline.events.alerts.delivery import (
     undelivered_numbers,
 )
 from imgpipeline.faultpoints import PLAN_VARIABLE
-from imgpipeline.objectstore import ObjectStore, open_store
-from imgpipeline.objectstore.client import Fetched
+from imgpipeline.objectstore import ObjectStore
 from imgpipeline.settings import Settings
 from imgpipeline_tests.events.test_alert_chain import NOW, event
+from imgpipeline_tests.objectstore.noting import NotingStore
 from imgpipeline_tests.objectstore.stores import folder_settings
-
-Received = list[dict[str, str]]
-
-
-@contextmanager
-def web_server(received: Received, port: int = 0) -> Iterator[int]:
-    """Serve a webhook that notes what it receives; yields its port."""
-
-    class Webhook(BaseHTTPRequestHandler):
-        def do_POST(self) -> None:
-            received.append(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
-            self.send_response(200)
-            self.end_headers()
-
-        def log_message(self, *args: object) -> None:
-            """Say nothing."""
-
-    with ThreadingHTTPServer(("127.0.0.1", port), Webhook) as server:
-        thread = threading.Thread(target=server.serve_forever)
-        thread.start()
-        try:
-            yield server.server_port
-        finally:
-            server.shutdown()
-            thread.join()
-
-
-class Mailbox:
-    """Takes mails."""
-
-    def __init__(self) -> None:
-        self.mails: list[str] = []
-
-    async def handle_DATA(self, _server: object, _session: object, envelope: object) -> str:  # noqa: N802 - aiosmtpd's name
-        """Keep a mail."""
-        self.mails.append(envelope.content.decode())
-        return "250 OK"
-
-
-@pytest.fixture
-def store(tmp_path: Path) -> ObjectStore:
-    """A store that several processes can open."""
-    return open_store(folder_settings(tmp_path))
+from imgpipeline_tests.servers.notified import Received, mail_server, web_server
+from imgpipeline_tests.servers.ports import free_port
 
 
 def sending_to(tmp_path: Path, *targets: str, **changes: object) -> Settings:
@@ -85,11 +37,6 @@ def raise_alerts(store: ObjectStore, count: int) -> None:
     chain = AlertChain(store)
     for number in range(1, count + 1):
         chain.append(event(number), difference_image=None, now=NOW)
-
-
-def free_port() -> int:
-    with web_server([]) as port:
-        return port
 
 
 @pytest.mark.medium
@@ -119,8 +66,8 @@ def test_a_watch_logs_how_many_alerts_were_not_delivered(tmp_path, store, caplog
 @pytest.mark.fault(59)
 def test_fault_59_a_target_that_is_away_is_tried_again_and_the_other_not(tmp_path, store):
     raise_alerts(store, 1)
-    mailbox = Mailbox()
-    mail = Controller(mailbox, hostname="127.0.0.1", port=free_port())
+    mails: list[str] = []
+    mail = mail_server(mails.append, free_port())
     mail.start()
     port = free_port()  # while the mail server has its own
     try:
@@ -136,32 +83,22 @@ def test_fault_59_a_target_that_is_away_is_tried_again_and_the_other_not(tmp_pat
             assert deliver(store, settings, now=NOW + timedelta(seconds=10)).delivered == 1
     finally:
         mail.stop()
-    assert (len(received), len(mailbox.mails)) == (1, 1)
+    assert (len(received), len(mails)) == (1, 1)
     first, second = read_attempts(store, 1)
     assert (first.accepted, first.failed) == (second.failed + first.accepted, second.accepted)
     assert [name.partition("-")[0] for name in first.failed + first.accepted] == ["json", "mailto"]
-
-
-class AttemptStore(ObjectStore):
-    """A store that counts the attempts that are read."""
-
-    read = 0
-
-    def fetch(self, key: str, **options: Any) -> Fetched:
-        self.read += key.startswith("alerts_attempts")
-        return super().fetch(key, **options)
 
 
 @pytest.mark.medium
 def test_a_pass_reads_no_attempts_of_alerts_that_have_to_wait(tmp_path, store):
     raise_alerts(store, 5)
     settings = sending_to(tmp_path, f"json://127.0.0.1:{free_port()}")
-    counting, pace = AttemptStore(store.clients, store.url), MessagePace(10)
+    noting, pace = NotingStore(store), MessagePace(10)
     reads = []
     for second in (0, 2, 4, 10):
-        before = counting.read
-        done = deliver(counting, settings, now=NOW + timedelta(seconds=second), pace=pace)
-        reads.append((done.failed, done.waiting, counting.read - before))
+        noting.fetched.clear()
+        done = deliver(noting, settings, now=NOW + timedelta(seconds=second), pace=pace)
+        reads.append((done.failed, done.waiting, sum(key.startswith("alerts_attempts") for key in noting.fetched)))
     assert reads == [(5, 0, 0), (0, 5, 5), (0, 5, 0), (5, 0, 5)]
 
 

@@ -20,7 +20,7 @@ from imgpipeline.events.reading import read_events
 from imgpipeline.events.values import SeenFrame, SeenObject
 from imgpipeline.lake.days.day_tables import rebuild_day
 from imgpipeline.lake.schema.events import EVENT_TABLES, EVENTS
-from imgpipeline.objectstore import ImageReader, ObjectStore, open_store
+from imgpipeline.objectstore import ImageReader, ObjectStore
 from imgpipeline.objectstore.client import open_memory_store
 from imgpipeline.settings import Settings
 from imgpipeline_tests.daily.builds import build_table, build_tracks
@@ -60,12 +60,6 @@ OBJECT_RULES = CROWD + (
     '[[rule]]\nname = "long"\nkind = "count"\nabove = 0\nseconds = 2\nbridge_s = 1\n'
     '[[rule]]\nname = "nobody"\nkind = "absence"\nseconds = 1\ncooldown_s = 3\n'
 )
-
-
-@pytest.fixture
-def store(tmp_path: Path) -> ObjectStore:
-    """A store whose objects have versions."""
-    return open_store(folder_settings(tmp_path))
 
 
 def watch(store: ObjectStore, tmp_path: Path, now: datetime = LATER) -> Watch:

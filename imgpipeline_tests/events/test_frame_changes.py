@@ -16,7 +16,6 @@ from imgpipeline.lake.schema.events import EVENTS, FRAME_CHANGES
 from imgpipeline.lake.sessions.session import open_lake
 from imgpipeline.lake.storage.manifest import Manifest
 from imgpipeline.objectstore import ObjectStore
-from imgpipeline.objectstore.client import open_memory_store
 from imgpipeline.settings import Settings
 from imgpipeline_tests.daily.builds import build_table
 from imgpipeline_tests.events.samples import CHANGE, NOON, png, rotated, rules, square_picture, stored_frames
@@ -24,11 +23,6 @@ from imgpipeline_tests.ledger.samples import DAY, append, write_chain
 
 LATER = NOON + timedelta(hours=1)
 PIXELS = arrays(np.uint8, (3, 4, 3))
-
-
-@pytest.fixture
-def store() -> ObjectStore:
-    return open_memory_store()
 
 
 def build(store: ObjectStore, text: str = CHANGE) -> tuple[Built[Manifest], Built[Manifest]]:
@@ -45,18 +39,18 @@ def asked(store: ObjectStore, sql: str) -> list[tuple]:
 
 
 @pytest.mark.medium
-def test_the_rotate_pattern_has_two_events_and_the_first_image_none(store):
-    write_chain(store, stored_frames(store, rotated()))
-    changes, events = build(store)
+def test_the_rotate_pattern_has_two_events_and_the_first_image_none(memory):
+    write_chain(memory, stored_frames(memory, rotated()))
+    changes, events = build(memory)
     assert (changes.manifest.rows, events.manifest.rows) == (9, 2)
-    found = asked(store, "SELECT image_paths, value > 0, started_at, timestamp FROM events ORDER BY timestamp")
+    found = asked(memory, "SELECT image_paths, value > 0, started_at, timestamp FROM events ORDER BY timestamp")
     assert found == [
         (["images/cam-1/00001.jpg", "images/cam-1/00002.jpg"], True, NOON + timedelta(seconds=1),
          NOON + timedelta(seconds=2)),
         (["images/cam-1/00005.jpg", "images/cam-1/00006.jpg"], True, NOON + timedelta(seconds=5),
          NOON + timedelta(seconds=6)),
     ]  # fmt: skip
-    assert asked(store, "SELECT count(*) FILTER (norm = 0), count(*) FROM frame_changes") == [(7, 9)]
+    assert asked(memory, "SELECT count(*) FILTER (norm = 0), count(*) FROM frame_changes") == [(7, 9)]
 
 
 @given(PIXELS, PIXELS)
@@ -66,21 +60,21 @@ def test_the_norm_is_that_of_the_float_difference(image, previous):
     assert (difference_norm(image, previous) == 0) == np.array_equal(image, previous)
 
 
-def test_images_of_different_sizes_are_an_event_with_the_reason(store):
+def test_images_of_different_sizes_are_an_event_with_the_reason(memory):
     small, large = np.zeros((20, 30, 3), np.uint8), np.zeros((30, 20, 3), np.uint8)
-    write_chain(store, stored_frames(store, [png(small), png(large)]))
-    build(store)
-    assert asked(store, "SELECT value, reason, difference_image FROM events") == [
+    write_chain(memory, stored_frames(memory, [png(small), png(large)]))
+    build(memory)
+    assert asked(memory, "SELECT value, reason, difference_image FROM events") == [
         (None, "the image is 20x30, the one before 30x20", None)
     ]
 
 
-def test_the_threshold_is_part_of_the_rule(store):
+def test_the_threshold_is_part_of_the_rule(memory):
     dark, lighter = np.zeros((10, 10, 3), np.uint8), np.full((10, 10, 3), 2, np.uint8)
-    write_chain(store, stored_frames(store, [png(dark), png(lighter), png(dark)]))
+    write_chain(memory, stored_frames(memory, [png(dark), png(lighter), png(dark)]))
     norm = 2 * 300**0.5
     for threshold, events in ((0, 2), (norm - 0.1, 2), (norm + 0.1, 0)):
-        assert build(store, f"{CHANGE}threshold = {threshold}\n")[1].manifest.rows == events
+        assert build(memory, f"{CHANGE}threshold = {threshold}\n")[1].manifest.rows == events
 
 
 @given(PIXELS, PIXELS)
@@ -95,59 +89,59 @@ def test_the_difference_is_stretched_over_all_channels_together(image, previous)
         assert np.abs((difference - difference.min()) / spread * 255 - drawn).max() <= 1
 
 
-def test_an_event_is_a_row_and_the_image_of_its_difference_an_object(store):
+def test_an_event_is_a_row_and_the_image_of_its_difference_an_object(memory):
     dark = square_picture()
-    write_chain(store, stored_frames(store, [png(dark), png(np.rot90(dark).copy())]))
-    build(store)
-    ((event_id, key),) = asked(store, "SELECT event_id, difference_image FROM events")
+    write_chain(memory, stored_frames(memory, [png(dark), png(np.rot90(dark).copy())]))
+    build(memory)
+    ((event_id, key),) = asked(memory, "SELECT event_id, difference_image FROM events")
     assert key == f"event_images/day=2026-01-09/{event_id}.difference.jpg"
-    stored = cv2.imdecode(np.frombuffer(store.get(key), np.uint8), cv2.IMREAD_COLOR)
+    stored = cv2.imdecode(np.frombuffer(memory.get(key), np.uint8), cv2.IMREAD_COLOR)
     expected = difference_image(np.rot90(dark), dark)
     assert np.abs(stored.astype(int) - expected).mean() < 10  # JPEG
 
 
 @pytest.mark.medium
-def test_each_pair_is_compared_once_while_the_day_grows(store):
+def test_each_pair_is_compared_once_while_the_day_grows(memory):
     images = rotated()
-    chain = write_chain(store, stored_frames(store, images[:6]))
-    build(store)
+    chain = write_chain(memory, stored_frames(memory, images[:6]))
+    build(memory)
     for number in range(5):  # an image that was compared is not read again
-        store.delete(f"images/cam-1/{number:05d}.jpg")
-    append(chain, stored_frames(store, images[6:], first=6))
-    changes, events = build(store)
+        memory.delete(f"images/cam-1/{number:05d}.jpg")
+    append(chain, stored_frames(memory, images[6:], first=6))
+    changes, events = build(memory)
     assert (changes.manifest.rows, events.manifest.rows) == (9, 2)
-    assert asked(store, "SELECT DISTINCT outcome FROM frame_changes") == [("compared",)]
-    assert build(store)[0].skipped
+    assert asked(memory, "SELECT DISTINCT outcome FROM frame_changes") == [("compared",)]
+    assert build(memory)[0].skipped
 
 
 @pytest.mark.medium
-def test_a_late_frame_between_two_others_is_compared_with_both(store):
+def test_a_late_frame_between_two_others_is_compared_with_both(memory):
     picture = png(square_picture())
-    first, late, last = stored_frames(store, [picture, png(np.rot90(square_picture()).copy()), picture])
+    first, late, last = stored_frames(memory, [picture, png(np.rot90(square_picture()).copy()), picture])
     late, last = replace(late, offset=2), replace(last, offset=1)
-    chain = write_chain(store, [first, last])
-    assert build(store)[1].manifest.rows == 0
+    chain = write_chain(memory, [first, last])
+    assert build(memory)[1].manifest.rows == 0
     append(chain, [late])
-    changes, events = build(store)
+    changes, events = build(memory)
     assert (changes.manifest.rows, events.manifest.rows) == (2, 2)
 
 
-def test_a_missing_image_is_named_and_not_an_event(store):
-    write_chain(store, stored_frames(store, rotated()[:3]))
-    store.delete("images/cam-1/00001.jpg")
-    assert build(store)[1].manifest.rows == 0
-    ((outcome, reason),) = asked(store, "SELECT DISTINCT outcome, reason FROM frame_changes")
+def test_a_missing_image_is_named_and_not_an_event(memory):
+    write_chain(memory, stored_frames(memory, rotated()[:3]))
+    memory.delete("images/cam-1/00001.jpg")
+    assert build(memory)[1].manifest.rows == 0
+    ((outcome, reason),) = asked(memory, "SELECT DISTINCT outcome, reason FROM frame_changes")
     assert (outcome, "00001.jpg" in reason) == ("unreadable", True)
 
 
-def test_only_sources_of_rules_are_compared(store):
-    frames = [*stored_frames(store, rotated()[:3])]
-    write_chain(store, frames)
-    changes, events = build(store, f'{CHANGE}sources = ["cam-2"]\n')
+def test_only_sources_of_rules_are_compared(memory):
+    frames = [*stored_frames(memory, rotated()[:3])]
+    write_chain(memory, frames)
+    changes, events = build(memory, f'{CHANGE}sources = ["cam-2"]\n')
     assert (changes.manifest.rows, events.manifest.rows) == (0, 0)
 
 
-def test_a_cooldown_suppresses_later_events(store):
-    write_chain(store, stored_frames(store, rotated()))
-    assert build(store, f"{CHANGE}cooldown_s = 4\n")[1].manifest.rows == 2
-    assert build(store, f"{CHANGE}cooldown_s = 5\n")[1].manifest.rows == 1
+def test_a_cooldown_suppresses_later_events(memory):
+    write_chain(memory, stored_frames(memory, rotated()))
+    assert build(memory, f"{CHANGE}cooldown_s = 4\n")[1].manifest.rows == 2
+    assert build(memory, f"{CHANGE}cooldown_s = 5\n")[1].manifest.rows == 1

@@ -12,7 +12,6 @@ from imgpipeline.lake.days.derived import State, state_of
 from imgpipeline.lake.schema.events import EVENTS, LINE_CROSSINGS, ZONE_OCCUPANCY
 from imgpipeline.lake.sessions.session import open_lake
 from imgpipeline.objectstore import ObjectStore
-from imgpipeline.objectstore.client import open_memory_store
 from imgpipeline.settings import Settings
 from imgpipeline_tests.daily.builds import build_table, build_tracks
 from imgpipeline_tests.events.samples import CHANGE, CROSSES, LOITERS, NOON, ROAD, STOP, ZONE, at, rules
@@ -29,16 +28,11 @@ TOP = ZONE.replace("0.5", "0").replace("[1, 1], [0, 1]", "[1, 0.5], [0, 0.5]")
 
 
 @pytest.fixture
-def store() -> ObjectStore:
-    return open_memory_store()
-
-
-@pytest.fixture
-def driven(store: ObjectStore) -> ObjectStore:
+def driven(memory: ObjectStore) -> ObjectStore:
     """A car drives slowly to the right from 12:05 to 12:25, through three slices of tracks."""
-    write_chain(store, film(at(5), at(25), [Car(at(5), at(25))]))
-    rebuild_day(store, DAY, now=NOON)
-    return store
+    write_chain(memory, film(at(5), at(25), [Car(at(5), at(25))]))
+    rebuild_day(memory, DAY, now=NOON)
+    return memory
 
 
 def build(store: ObjectStore, given: Rules, **more):
@@ -63,68 +57,68 @@ def make_day(store: ObjectStore):
 
 
 @pytest.mark.medium
-def test_a_changed_zone_changes_only_the_events_of_rules_that_read_it(store):
-    make_day(store)
-    build(store, rules(TOP + CROWD + IN_YARD))
-    before = named(store)
+def test_a_changed_zone_changes_only_the_events_of_rules_that_read_it(memory):
+    make_day(memory)
+    build(memory, rules(TOP + CROWD + IN_YARD))
+    before = named(memory)
     moved = rules(TOP.replace("[1, 0.5], [0, 0.5]", "[1, 0], [0, 0]") + CROWD + IN_YARD)
-    assert state(store, moved) is State.OTHER_RECIPE
-    build(store, moved)
-    assert named(store) == [row for row in before if row[0] == "crowd"] != before
+    assert state(memory, moved) is State.OTHER_RECIPE
+    build(memory, moved)
+    assert named(memory) == [row for row in before if row[0] == "crowd"] != before
 
 
-def test_a_change_of_targets_makes_no_event_stale(store):
-    make_day(store)
-    build(store, rules(CROWD))
-    assert state(store, rules(CROWD + 'notify = ["guards"]\n')) is State.CURRENT
+def test_a_change_of_targets_makes_no_event_stale(memory):
+    make_day(memory)
+    build(memory, rules(CROWD))
+    assert state(memory, rules(CROWD + 'notify = ["guards"]\n')) is State.CURRENT
 
 
-def test_a_zone_that_no_rule_reads_changes_nothing(store):
-    make_day(store)
-    build(store, rules(CROWD))
-    assert state(store, rules(ZONE + CROWD)) is State.CURRENT
+def test_a_zone_that_no_rule_reads_changes_nothing(memory):
+    make_day(memory)
+    build(memory, rules(CROWD))
+    assert state(memory, rules(ZONE + CROWD)) is State.CURRENT
 
 
-def test_events_of_a_removed_rule_are_removed(store):
-    make_day(store)
-    build(store, rules(TOP + CROWD + IN_YARD))
-    build(store, rules(CROWD))
-    assert {rule for rule, _ in named(store)} == {"crowd"}
+def test_events_of_a_removed_rule_are_removed(memory):
+    make_day(memory)
+    build(memory, rules(TOP + CROWD + IN_YARD))
+    build(memory, rules(CROWD))
+    assert {rule for rule, _ in named(memory)} == {"crowd"}
 
 
 @pytest.mark.medium
-def test_a_past_day_keeps_its_rules_until_a_person_builds_it(store):
-    chain, old, new = make_day(store), rules(CROWD), rules(CROWD.replace("crowd", "new"))
-    build(store, old)
-    assert build(store, new, keeps_rules=True, now=DAYS_LATER).skipped
+def test_a_past_day_keeps_its_rules_until_a_person_builds_it(memory):
+    chain, old, new = make_day(memory), rules(CROWD), rules(CROWD.replace("crowd", "new"))
+    build(memory, old)
+    assert build(memory, new, keeps_rules=True, now=DAYS_LATER).skipped
     append(chain, [seen(8, ["car"] * 2, timestamp=NOON + timedelta(seconds=8))])
-    rebuild_day(store, DAY, now=NOON)
-    assert not build(store, new, keeps_rules=True, now=DAYS_LATER).skipped
-    assert {rule for rule, _ in named(store)} == {"crowd"}
-    build(store, new, now=DAYS_LATER)
-    assert {rule for rule, _ in named(store)} == {"new"}
+    rebuild_day(memory, DAY, now=NOON)
+    assert not build(memory, new, keeps_rules=True, now=DAYS_LATER).skipped
+    assert {rule for rule, _ in named(memory)} == {"crowd"}
+    build(memory, new, now=DAYS_LATER)
+    assert {rule for rule, _ in named(memory)} == {"new"}
 
 
-def test_the_current_day_uses_new_rules_immediately(store):
-    make_day(store)
-    build(store, rules(CROWD))
-    build(store, rules(CROWD.replace("crowd", "new")), keeps_rules=True)
-    assert {rule for rule, _ in named(store)} == {"new"}
+def test_the_current_day_uses_new_rules_immediately(memory):
+    make_day(memory)
+    build(memory, rules(CROWD))
+    build(memory, rules(CROWD.replace("crowd", "new")), keeps_rules=True)
+    assert {rule for rule, _ in named(memory)} == {"new"}
 
 
-def test_a_missing_table_is_named_with_the_command_that_builds_it(store):
+def test_a_missing_table_is_named_with_the_command_that_builds_it(memory):
     with pytest.raises(PermanentError, match="no table `frames`"):
-        build(store, rules(CROWD))
-    make_day(store)
+        build(memory, rules(CROWD))
+    make_day(memory)
     with pytest.raises(
         PermanentError, match=r"no table `frame_changes`.*--select frame_changes --partition 2026-01-09"
     ):
-        build(store, rules(CHANGE))
+        build(memory, rules(CHANGE))
 
 
-def test_without_rules_the_table_is_empty(store):
-    make_day(store)
-    assert build(store, Rules()).manifest.rows == 0
+def test_without_rules_the_table_is_empty(memory):
+    make_day(memory)
+    assert build(memory, Rules()).manifest.rows == 0
 
 
 def found_of(store: ObjectStore, text: str) -> list[tuple]:

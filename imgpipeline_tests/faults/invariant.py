@@ -41,6 +41,8 @@ class Held:
     """Metadata documents with `chain` added, in the order of chains and offsets."""
     dead_letters: list[dict[str, Any]] = field(default_factory=list)
     """Dead letters, in the same order."""
+    notices: list[dict[str, Any]] = field(default_factory=list)
+    """Notices, in the same order."""
     gaps: list[dict[str, Any]] = field(default_factory=list)
     """Gaps, in the same order."""
     objects: dict[ChainId, dict[str, str]] = field(default_factory=dict)
@@ -176,7 +178,8 @@ def _take(held: Held, chain: ChainId, line: Mapping[str, Any], position: int) ->
         return int(outcome["to"])
     offset = outcome["source_kafka_offset" if kind == "frame" else "offset"]
     assert offset == position, f"{chain}: the outcome of {offset} is where {position} was expected"
-    {"frame": held.frames, "dead_letter": held.dead_letters}[kind].append({**outcome, "chain": chain})
+    kinds = {"frame": held.frames, "dead_letter": held.dead_letters, "notice": held.notices}
+    kinds[kind].append({**outcome, "chain": chain})
     return position + 1
 
 

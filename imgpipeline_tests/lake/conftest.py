@@ -9,7 +9,6 @@ import pytest
 
 from imgpipeline.lake.sessions.session import LakeSession, open_lake
 from imgpipeline.objectstore import ObjectStore
-from imgpipeline.objectstore.client import open_memory_store
 from imgpipeline_tests.objectstore.stores import SHARED_KINDS, fresh_store
 
 OpenLake = Callable[..., AbstractContextManager[LakeSession]]
@@ -25,12 +24,6 @@ def store(request: pytest.FixtureRequest) -> ObjectStore:
 def folder(request: pytest.FixtureRequest) -> ObjectStore:
     """A fresh store in the folder `store` below `tmp_path`."""
     return fresh_store("folder", request)
-
-
-@pytest.fixture
-def memory() -> ObjectStore:
-    """A fresh store in memory."""
-    return open_memory_store()
 
 
 @pytest.fixture

@@ -3,7 +3,6 @@
 import pytest
 
 from imgpipeline.objectstore import ObjectStore
-from imgpipeline.objectstore.client import open_memory_store
 from imgpipeline.settings import Settings
 from imgpipeline_tests.objectstore.stores import ALL_KINDS, SHARED_KINDS, fresh_store, store_settings
 
@@ -12,12 +11,6 @@ from imgpipeline_tests.objectstore.stores import ALL_KINDS, SHARED_KINDS, fresh_
 def store(request: pytest.FixtureRequest) -> ObjectStore:
     """A fresh store: a folder (lists unsorted), memory, or a prefix of a real S3 bucket."""
     return fresh_store(request.param, request)
-
-
-@pytest.fixture
-def memory() -> ObjectStore:
-    """A fresh store in memory."""
-    return open_memory_store()
 
 
 @pytest.fixture(params=SHARED_KINDS)

@@ -20,7 +20,7 @@ from imgpipeline.contracts.records import RawRecord
 from imgpipeline.errors import DeadLetterCode
 from imgpipeline.ledger.chain import ChainWriter
 from imgpipeline.ledger.days import DayIndex
-from imgpipeline.ledger.reading import find_end
+from imgpipeline.ledger.reading import find_end, fix_ends
 from imgpipeline.ledger.segment import Fingerprint, Provenance, Segment, decode_segment
 from imgpipeline.objectstore import ObjectStore
 
@@ -141,3 +141,8 @@ def check_ledger(store: ObjectStore, chain: ChainId = CHAIN) -> int:
         for day in segment.header.days:
             assert (day, segment.header.start // 1000) in buckets, f"no index for {day} at {segment.header.start}"
     return position
+
+
+def ends_of(store: ObjectStore) -> dict[ChainId, int]:
+    """Return where each chain ends now."""
+    return {chain: end.offset for chain, end in fix_ends(store).items()}

@@ -115,6 +115,7 @@ def test_a_damaged_segment_is_named_and_the_walk_continues_after_it(store):
     found = walk(store)
     assert (found.frames, found.missing, found.position) == (7, 2, 9)
     assert segment_key(CHAIN, 3) in found.problems[0]
+    assert "imgpipeline ledger repair" in found.problems[0]
 
 
 def test_damage_at_the_end_of_a_chain_does_not_hide_it(memory):

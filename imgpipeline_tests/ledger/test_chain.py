@@ -211,6 +211,7 @@ class TestLostAnswers:
         assert check_ledger(direct) == 5
         assert len(stored_segments(direct)) == 2
 
+    @pytest.mark.slow
     @pytest.mark.fault(14)
     @pytest.mark.parametrize(
         "fate", [Fate.LOSE_REQUEST, Fate.ANSWER_503_BEFORE, Fate.ANSWER_409], ids=["lost", "503", "409"]

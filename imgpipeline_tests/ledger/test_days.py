@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 from datetime import date, timedelta
 from threading import Barrier
-from typing import Any
 
 import pytest
 from hypothesis import given
@@ -13,30 +12,27 @@ from imgpipeline.contracts.keys import Bucket, ChainId, bucket_key, segment_key
 from imgpipeline.contracts.outcomes import Frame, Outcome
 from imgpipeline.errors import LedgerError
 from imgpipeline.ledger.days import DayIndex, days_of_chain, has_segment, index_buckets, read_day, read_days
-from imgpipeline.ledger.reading import find_end, fix_ends
+from imgpipeline.ledger.reading import find_end
 from imgpipeline.objectstore import ObjectStore
-from imgpipeline.objectstore.client import Fetched, open_memory_store
+from imgpipeline.objectstore.client import open_memory_store
 from imgpipeline_tests.ledger.bundles.samples import bundle_all
-from imgpipeline_tests.ledger.noting_store import NotingStore
 from imgpipeline_tests.ledger.samples import (
     CHAIN,
     DAY,
     append,
     check_ledger,
     dead_letter,
+    ends_of,
     frame,
     frames,
     gap,
     stored_segments,
     write_chain,
 )
+from imgpipeline_tests.objectstore.noting import MeetingStore, NotingStore
 
 NEXT = DAY + timedelta(days=1)
 OTHER = ChainId("frames", "another_id", 4)
-
-
-def ends_of(store: ObjectStore) -> dict[ChainId, int]:
-    return {chain: end.offset for chain, end in fix_ends(store).items()}
 
 
 def starts(store: ObjectStore, day: date = DAY, ends: dict[ChainId, int] | None = None, **others: dict[ChainId, int]):
@@ -206,17 +202,6 @@ def test_each_index_entry_is_put_once_per_run():
     write_chain(store, *(frames(n, n + 1) for n in range(20)))
     assert store.written == [bucket_key(Bucket(DAY, CHAIN, 0))]
     assert find_end(store, CHAIN).offset == 20
-
-
-class MeetingStore(NotingStore):
-    """A store whose reads of segments wait for each other."""
-
-    meeting: Barrier | None = None
-
-    def fetch(self, key: str, **options: Any) -> Fetched:
-        if self.meeting is not None and key.startswith("metadata/"):
-            self.meeting.wait(timeout=30)
-        return super().fetch(key, **options)
 
 
 def test_segments_of_different_chains_are_read_at_the_same_time():

@@ -37,7 +37,6 @@ from imgpipeline.objectstore import ObjectStore
 from imgpipeline.objectstore.client import open_memory_store
 from imgpipeline_tests.examples import examples
 from imgpipeline_tests.ledger.faulty_store import CrashError, FaultyStore
-from imgpipeline_tests.ledger.noting_store import NotingStore
 from imgpipeline_tests.ledger.samples import (
     CHAIN,
     DAY,
@@ -53,6 +52,7 @@ from imgpipeline_tests.ledger.samples import (
     writer,
 )
 from imgpipeline_tests.ledger.test_follow import repair_chain
+from imgpipeline_tests.objectstore.noting import NotingStore
 
 LIST = follower_key("dead_letters")
 SECOND = ChainId(CHAIN.topic, CHAIN.topic_id, 1)

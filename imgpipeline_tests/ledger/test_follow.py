@@ -17,7 +17,6 @@ from imgpipeline.ledger.repair.repair_list import close_repair, list_repairs, op
 from imgpipeline.objectstore import ObjectStore, open_store
 from imgpipeline_tests.faults.counting_relay import CountingRelay
 from imgpipeline_tests.ledger.bundles.samples import DAYS, bundle_all, sparse
-from imgpipeline_tests.ledger.noting_store import NotingStore
 from imgpipeline_tests.ledger.samples import (
     CHAIN,
     NOON,
@@ -29,6 +28,7 @@ from imgpipeline_tests.ledger.samples import (
     stored_segments,
     writer,
 )
+from imgpipeline_tests.objectstore.noting import NotingStore
 from imgpipeline_tests.objectstore.stores import s3_settings
 
 LOGS = [CHAIN, ChainId("frames", "dGVzdA_topic-id", 1), ChainId("import.yard", "detections", 0)]

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from obstore.store import MemoryStore
 
-from imgpipeline.contracts.keys import ChainId, chain_prefix, parse_segment_key, segment_key
+from imgpipeline.contracts.keys import ChainId, chain_prefix, segment_key
 from imgpipeline.contracts.outcomes import Outcome
 from imgpipeline.errors import LedgerError
 from imgpipeline.ledger import reading
@@ -25,11 +25,12 @@ from imgpipeline.ledger.reading import (
     read_segments,
     segments_holding,
 )
-from imgpipeline.objectstore import Fetched, ObjectMissingError, ObjectStore, open_store
+from imgpipeline.objectstore import ObjectMissingError, ObjectStore, open_store
 from imgpipeline.objectstore.client import open_memory_store
 from imgpipeline_tests.examples import examples
 from imgpipeline_tests.ledger.samples import CHAIN, append, frame, frames, gap, write_chain, writer
 from imgpipeline_tests.objectstore.answer_losing_proxy import AnswerLosingProxy
+from imgpipeline_tests.objectstore.noting import MeetingStore
 from imgpipeline_tests.objectstore.stores import s3_settings
 from imgpipeline_tests.servers.s3_server import S3Bucket, S3Server
 from imgpipeline_tests.servers.waiting import wait_until
@@ -186,22 +187,13 @@ def test_chains_of_topics_incarnations_and_partitions_are_apart(store):
     assert {chain: end.offset for chain, end in ends.items()} == dict(zip(reversed(chains), range(1, 5), strict=True))
 
 
-class MeetingStore(ObjectStore):
-    """A store whose readers of last segments wait for each other."""
-
-    meeting = threading.Barrier(4, timeout=20)
-
-    def fetch(self, key: str, *, max_bytes: int | None = None) -> Fetched:
-        if parse_segment_key(key):
-            self.meeting.wait()
-        return super().fetch(key, max_bytes=max_bytes)
-
-
 def test_the_ends_of_several_chains_are_read_at_the_same_time(memory):
     chains = [replace(CHAIN, partition=number) for number in range(4)]
     for number, chain in enumerate(chains):
         write_chain(memory, [gap(0, number + 1)], chain=chain)
-    ends = fix_ends(MeetingStore(memory.clients, memory.url))
+    store = MeetingStore(memory)
+    store.meeting = threading.Barrier(len(chains))
+    ends = fix_ends(store)
     assert {chain: end.offset for chain, end in ends.items()} == {chain: n + 1 for n, chain in enumerate(chains)}
 
 

@@ -81,11 +81,6 @@ def test_records_that_belong_to_no_session_are_not_counted(memory, foreign):
     assert not problems_of(memory, said(0, STARTED), shot(1), foreign, account(3, 1), said(4, ENDED))
 
 
-def test_a_record_that_kafka_stored_twice_is_not_a_problem(memory):
-    twice = replace(shot(2), frame_id=shot(1).frame_id)
-    assert not problems_of(memory, said(0, STARTED), shot(1), twice, shot(3), account(4, 2), said(5, ENDED))
-
-
 def test_records_that_expired_unread_are_not_a_second_problem(memory):
     lost = Gap(2, 5, GapReason.EXPIRED)
     assert not problems_of(memory, said(0, STARTED), shot(1), lost, account(5, 4), said(6, ENDED))
@@ -111,14 +106,6 @@ def test_records_without_a_name_belong_to_the_current_session(memory):
         said(8, ENDED, session="two"),
     )
     assert found.startswith("cam-1, session two")
-
-
-def test_continued_books_equal_those_of_a_whole_walk(memory):
-    made = write_chain(memory, [said(0, STARTED), shot(1), account(2, 1), shot(3)])
-    first = walk(memory)
-    kept = replace(first, books=ChainBooks.from_json(first.books.to_json()))
-    append(made, [account(4, 2, minute=1), said(5, ENDED)])
-    assert problems_in(walk(memory, kept)) == problems_in(walk(memory)) != ()
 
 
 def test_a_session_that_has_ended_and_adds_up_is_settled(memory):

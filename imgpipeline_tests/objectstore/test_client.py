@@ -240,6 +240,7 @@ def test_a_large_body_gets_the_time_that_a_slow_line_needs(s3, bucket, toxiproxy
     assert direct.get("a/new" if kind == "create" else "a/old") == LARGE * 2
 
 
+@pytest.mark.slow
 def test_a_large_answer_may_take_as_long_as_bytes_arrive(s3, bucket, toxiproxy, tmp_path):
     open_store(s3_settings(bucket)).put("a/old", LARGE * 2)
     proxy = toxiproxy.create_proxy(s3.port)

@@ -14,7 +14,7 @@ from imgpipeline.contracts.outcomes import Frame, FrameStatus, Outcome
 from imgpipeline.errors import ConfigurationError
 from imgpipeline.ledger.follow import LostCheckpointError
 from imgpipeline.ledger.reading import find_end
-from imgpipeline.objectstore import ObjectStore, open_store
+from imgpipeline.objectstore import open_store
 from imgpipeline.objectstore.client import open_memory_store
 from imgpipeline.publish.detections import publish_detections
 from imgpipeline.publish.transactions import Form, Publication, Run
@@ -35,11 +35,6 @@ def settings(kafka: KafkaBroker, tmp_path: Path) -> Settings:
     return load_settings(kafka_bootstrap_servers=kafka.bootstrap_servers, store_url=f"file://{tmp_path}/store")
 
 
-@pytest.fixture
-def store() -> ObjectStore:
-    return open_memory_store()
-
-
 def offsets_of(settings: Settings, topic: str) -> list[int]:
     return [document["source_kafka_offset"] for document in documents_of(settings, topic)]
 
@@ -49,9 +44,9 @@ def seen(offset: int, *labels: str) -> Frame:
     return replace(frame(offset), detections=tuple(Detection(label, 1, 0.75, box) for label in labels))
 
 
-def test_each_frame_is_one_record_with_its_source_as_key(settings, store, topic):
-    write_chain(store, [gap(0, 2), seen(2, "car"), dead_letter(3)], frames(4, 6))
-    assert publish_detections(Run(store, settings), Publication(topic)) == 3
+def test_each_frame_is_one_record_with_its_source_as_key(settings, memory, topic):
+    write_chain(memory, [gap(0, 2), seen(2, "car"), dead_letter(3)], frames(4, 6))
+    assert publish_detections(Run(memory, settings), Publication(topic)) == 3
     records = records_of(settings, topic)
     assert [json.loads(record.value) for record in records] == [seen(2, "car").to_json(), *map(_json, (4, 5))]
     assert {record.key for record in records} == {b"cam-1"}
@@ -62,12 +57,12 @@ def _json(offset: int) -> dict[str, Any]:
     return frame(offset).to_json()
 
 
-def test_a_later_call_continues_after_the_checkpoint(settings, store, topic):
-    chain = write_chain(store, frames(0, 3))
-    assert publish_detections(Run(store, settings), Publication(topic)) == 3
-    assert publish_detections(Run(store, settings), Publication(topic)) == 0
+def test_a_later_call_continues_after_the_checkpoint(settings, memory, topic):
+    chain = write_chain(memory, frames(0, 3))
+    assert publish_detections(Run(memory, settings), Publication(topic)) == 3
+    assert publish_detections(Run(memory, settings), Publication(topic)) == 0
     append(chain, frames(3, 5))
-    assert publish_detections(Run(store, settings), Publication(topic)) == 2
+    assert publish_detections(Run(memory, settings), Publication(topic)) == 2
     assert offsets_of(settings, topic) == [0, 1, 2, 3, 4]
 
 
@@ -78,10 +73,10 @@ def test_a_later_call_continues_after_the_checkpoint(settings, store, topic):
         pytest.param(Kind.PEOPLE, ("pedestrian", "people", "car"), ["pedestrian", "people"], id="row_2_8"),
     ],
 )
-def test_classic_detections_of_cars_and_people(settings, store, topic, kind, labels, kept):
+def test_classic_detections_of_cars_and_people(settings, memory, topic, kind, labels, kept):
     gated = replace(frame(2), status=FrameStatus.GATED, gate_reason="dark")
-    write_chain(store, [seen(0, *labels), seen(1, "dog"), gated])
-    publish_detections(Run(store, settings), Publication(topic, Form.CLASSIC, kind))
+    write_chain(memory, [seen(0, *labels), seen(1, "dog"), gated])
+    publish_detections(Run(memory, settings), Publication(topic, Form.CLASSIC, kind))
     assert documents_of(settings, topic) == [
         {
             "frame_id": "frame_00000",
@@ -98,14 +93,14 @@ def test_classic_detections_of_cars_and_people(settings, store, topic, kind, lab
     ]
 
 
-def test_a_frame_that_was_announced_twice_is_published_once(settings, store, topic):
+def test_a_frame_that_was_announced_twice_is_published_once(settings, memory, topic):
     def again(offset: int) -> list[Outcome]:
         return [replace(frame(1), offset=offset)]
 
-    chain = write_chain(store, frames(0, 3), again(3))
-    publish_detections(Run(store, settings), Publication(topic))
+    chain = write_chain(memory, frames(0, 3), again(3))
+    publish_detections(Run(memory, settings), Publication(topic))
     append(chain, again(4))
-    publish_detections(Run(store, settings), Publication(topic))
+    publish_detections(Run(memory, settings), Publication(topic))
     assert offsets_of(settings, topic) == [0, 1, 2]
 
 
@@ -121,25 +116,25 @@ def test_a_publisher_that_is_killed_leaves_no_duplicate_and_no_hole(settings, to
     assert offsets_of(settings, topic) == list(range(8))
 
 
-def test_the_older_of_two_publishers_is_fenced_off(settings, store, topic):
-    chain = write_chain(store, frames(0, 2))
+def test_the_older_of_two_publishers_is_fenced_off(settings, memory, topic):
+    chain = write_chain(memory, frames(0, 2))
 
     def other_takes_over() -> bool:
         append(chain, frames(2, 4))
-        publish_detections(Run(store, settings), Publication(topic))
+        publish_detections(Run(memory, settings), Publication(topic))
         append(chain, frames(4, 6))
         return True
 
     with pytest.raises(FencedError, match="taken over"):
-        publish_detections(Run(store, settings, should_continue=other_takes_over), Publication(topic))
-    publish_detections(Run(store, settings), Publication(topic))
+        publish_detections(Run(memory, settings, should_continue=other_takes_over), Publication(topic))
+    publish_detections(Run(memory, settings), Publication(topic))
     assert offsets_of(settings, topic) == list(range(6))
 
 
-def test_cars_and_people_share_a_topic_without_fencing_each_other(settings, store, topic):
-    write_chain(store, [seen(0, "car", "person")])
+def test_cars_and_people_share_a_topic_without_fencing_each_other(settings, memory, topic):
+    write_chain(memory, [seen(0, "car", "person")])
     for kind in Kind:
-        publish_detections(Run(store, settings), Publication(topic, Form.CLASSIC, kind))
+        publish_detections(Run(memory, settings), Publication(topic, Form.CLASSIC, kind))
     found = [document["detections"][0]["label"] for document in documents_of(settings, topic)]
     assert found == ["car", "person"]
 
@@ -154,33 +149,33 @@ def test_another_ledger_is_not_published_after_the_checkpoint_of_the_first(setti
     assert offsets_of(settings, topic) == [0, 1, 2]
 
 
-def test_the_topic_of_the_frames_and_a_missing_one_are_refused(settings, store, make_topic):
+def test_the_topic_of_the_frames_and_a_missing_one_are_refused(settings, memory, make_topic):
     with pytest.raises(ConfigurationError, match="would be read as frames"):
-        publish_detections(Run(store, settings), Publication(settings.kafka_topic))
+        publish_detections(Run(memory, settings), Publication(settings.kafka_topic))
     with pytest.raises(ConfigurationError, match="absent"):
-        publish_detections(Run(store, settings), Publication("absent"))
+        publish_detections(Run(memory, settings), Publication("absent"))
 
 
-def test_what_a_repair_rewrites_is_not_published_again(settings, store, topic):
-    fill(store, CHAIN, 4)
-    publish_detections(Run(store, settings), Publication(topic))
-    store.put(segment_key(CHAIN, 1), b"damaged")
-    repair_chain(store, CHAIN)
-    append(writer(store), frames(4, 6))
-    assert publish_detections(Run(store, settings), Publication(topic)) == 2
+def test_what_a_repair_rewrites_is_not_published_again(settings, memory, topic):
+    fill(memory, CHAIN, 4)
+    publish_detections(Run(memory, settings), Publication(topic))
+    memory.put(segment_key(CHAIN, 1), b"damaged")
+    repair_chain(memory, CHAIN)
+    append(writer(memory), frames(4, 6))
+    assert publish_detections(Run(memory, settings), Publication(topic)) == 2
     assert offsets_of(settings, topic) == list(range(6))
 
 
-def test_a_chain_that_a_repair_shortened_is_published_from_its_old_end_on(settings, store, topic):
-    fill(store, CHAIN, 2, length=3)
-    publish_detections(Run(store, settings), Publication(topic))
-    store.put(segment_key(CHAIN, 3), b"damaged")
-    repair_chain(store, CHAIN)
-    assert find_end(store, CHAIN).offset == 4
-    append(writer(store), frames(4, 5))
-    assert publish_detections(Run(store, settings), Publication(topic)) == 0
-    append(writer(store), frames(5, 8))
-    assert publish_detections(Run(store, settings), Publication(topic)) == 2
+def test_a_chain_that_a_repair_shortened_is_published_from_its_old_end_on(settings, memory, topic):
+    fill(memory, CHAIN, 2, length=3)
+    publish_detections(Run(memory, settings), Publication(topic))
+    memory.put(segment_key(CHAIN, 3), b"damaged")
+    repair_chain(memory, CHAIN)
+    assert find_end(memory, CHAIN).offset == 4
+    append(writer(memory), frames(4, 5))
+    assert publish_detections(Run(memory, settings), Publication(topic)) == 0
+    append(writer(memory), frames(5, 8))
+    assert publish_detections(Run(memory, settings), Publication(topic)) == 2
     assert offsets_of(settings, topic) == list(range(8))
 
 

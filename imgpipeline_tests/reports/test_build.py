@@ -1,7 +1,6 @@
-"""A report is rebuilt only for new inputs and never replaces a newer one; that of a local day counts local hours."""
+"""A report is rebuilt only for new inputs; that of a local day counts local hours."""
 
 import re
-import threading
 from collections import Counter
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
@@ -12,10 +11,9 @@ import pytest
 from imgpipeline.contracts.keys import day_table_key, report_key
 from imgpipeline.errors import PermanentError
 from imgpipeline.lake.days.day_tables import rebuild_day
-from imgpipeline.lake.days.derived import Made, Start, build
 from imgpipeline.objectstore import ObjectStore, open_store
-from imgpipeline.reports.build import DailyReport, current_page
-from imgpipeline.reports.figures import Headline, read_headline
+from imgpipeline.reports.build import current_page
+from imgpipeline.reports.figures import read_headline
 from imgpipeline.reports.inputs import report_recipe, reported_days
 from imgpipeline.settings import Settings
 from imgpipeline_tests.daily.builds import build_report, build_tracks
@@ -39,7 +37,7 @@ def test_the_same_inputs_give_the_same_bytes(store, settings, report, tmp_path):
     assert store.get(report_key(DAY)) == first
 
 
-@pytest.mark.medium
+@pytest.mark.slow
 def test_a_report_shows_the_last_audit_of_its_tables(store, settings, report):
     chain = write_chain(store, [seen(0)])
     build_tables(store, settings)
@@ -112,27 +110,6 @@ def test_another_summary_threshold_rebuilds_the_report(store, settings, report):
     assert report_recipe(stricter) != report_recipe(settings)
     assert report_recipe(settings.model_copy(update={"linger_s": 1.0})) == report_recipe(settings)
     assert not report(changed=stricter).skipped
-
-
-@pytest.mark.medium
-def test_a_slow_build_does_not_replace_a_newer_report(store, settings, tmp_path):
-    chain = write_chain(store, [seen(0)])
-    rebuild_day(store, DAY, now=AFTERWARDS)
-    overtaken = threading.Event()
-
-    class SlowReport(DailyReport):
-        def make(self, start: Start[Headline | None], /) -> dict[str, Made[Headline | None]]:
-            made = super().make(start)
-            if not overtaken.is_set():
-                overtaken.set()
-                append(chain, [seen(1)])
-                rebuild_day(store, DAY, now=AFTERWARDS)
-                build_report(store, settings, DAY, now=AFTERWARDS, cache_dir=tmp_path / "faster")
-            return made
-
-    slow = build(SlowReport(store, settings, DAY, AFTERWARDS, tmp_path / "slow"))
-    assert [headline.frames for headline in slow.manifests.values() if headline] == [2]
-    assert ReadPage(store.get(report_key(DAY))).numbers["frames"] == "2"
 
 
 @pytest.mark.medium

@@ -15,8 +15,8 @@ from imgpipeline.contracts.outcomes import DeadLetter
 from imgpipeline.errors import DeadLetterCode
 from imgpipeline.objectstore.images import DeletedImages, write_deleted
 from imgpipeline.reports.build import current_page
-from imgpipeline_tests.lake.counting_store import CountingStore
 from imgpipeline_tests.ledger.samples import CHAIN, DAY, append, dead_letter, frame, write_chain
+from imgpipeline_tests.objectstore.noting import NotingStore
 from imgpipeline_tests.reports.conftest import AFTERWARDS, build_tables, key_of, picture
 from imgpipeline_tests.reports.reading import ReadPage, assert_self_contained
 from imgpipeline_tests.reports.samples import seen
@@ -123,10 +123,10 @@ def test_the_live_report_reads_only_newer_segments(store, settings, read, tmp_pa
     chain = write_chain(store, [seen(0)], [dead_letter(1)])
     read()
     append(chain, [seen(2), dead_letter(3)])
-    counting = CountingStore(store.clients, store.url)
+    counting = NotingStore(store)
     page = ReadPage(current_page(counting, settings, DAY, now=AFTERWARDS, cache_dir=tmp_path / "cache"))
     assert "DECODE_FAILED 2" in page.text
-    assert not {segment_key(CHAIN, 0), segment_key(CHAIN, 1)} & set(counting.read)
+    assert not {segment_key(CHAIN, 0), segment_key(CHAIN, 1)} & set(counting.segments)
 
 
 def test_a_change_of_the_threshold_within_the_day_is_shown(store, read):

@@ -9,15 +9,14 @@ import subprocess
 import uuid
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from types import TracebackType
-from typing import Literal, Self
+from typing import Literal
 
 from kafka import KafkaAdminClient
 
 from imgpipeline_tests.servers import programs
 from imgpipeline_tests.servers.certificates import Certificates, make_certificates
 from imgpipeline_tests.servers.ports import LOOPBACK, free_port
-from imgpipeline_tests.servers.processes import ServerProcess
+from imgpipeline_tests.servers.processes import Server, ServerProcess
 
 Listener = Literal["PLAINTEXT", "SASL_PLAINTEXT", "SSL", "SASL_SSL"]
 
@@ -59,7 +58,7 @@ SIGKILL, with 2 s it does after 4 s. Records are kept however old their times ar
 lose records on purpose only (`delete_records`, or a topic with a retention of its own)."""
 
 
-class KafkaBroker:
+class KafkaBroker(Server):
     """One broker with its data in `work_dir`; a context manager.
 
     Guarantees:
@@ -126,39 +125,13 @@ class KafkaBroker:
             admin.close()
 
     def start(self) -> None:
-        """Start the broker, the first time or again.
-
-        Raises:
-            RuntimeError: It ended at its start; the message has the end of its log.
-            TimeoutError: It was not ready within a minute.
-        """
+        """Start the broker; errors as for all servers."""
         if not (self.work_dir / "data").exists():
             self._format()
-        self.process.start(self._listens, limit_s=60)
+        super().start()
 
-    def stop(self) -> None:
-        """End the broker in order."""
-        self.process.stop()
-
-    def kill(self) -> None:
-        """End the broker by SIGKILL; its data stay."""
-        self.process.kill()
-
-    def restart(self) -> None:
-        """Kill the broker where it runs and start it again on the same ports, with the same data."""
-        self.kill()
-        self.start()
-
-    def __enter__(self) -> Self:
-        self.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.kill()
-
-    def _listens(self) -> bool:
+    def is_ready(self) -> bool:
+        """Tell whether it listens on all ports."""
         return all(self.process.listens_on(port) for port in self.ports.values())
 
     def _render(self, overrides: Mapping[str, str]) -> str:

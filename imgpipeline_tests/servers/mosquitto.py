@@ -7,16 +7,14 @@ import os
 import subprocess
 from collections.abc import Mapping
 from pathlib import Path
-from types import TracebackType
-from typing import Self
 
 from imgpipeline_tests.servers import programs
 from imgpipeline_tests.servers.certificates import Certificates, make_certificates
 from imgpipeline_tests.servers.ports import LOOPBACK, free_port
-from imgpipeline_tests.servers.processes import ServerProcess
+from imgpipeline_tests.servers.processes import Server, ServerProcess
 
 
-class Mosquitto:
+class Mosquitto(Server):
     """One broker; a context manager.
 
     Guarantees:
@@ -65,35 +63,9 @@ class Mosquitto:
         command: list[str | Path] = [programs.mosquitto(), "-c", file]
         self.process = ServerProcess("Mosquitto", command, work_dir / "mosquitto.log")
 
-    def start(self) -> None:
-        """Start the broker.
-
-        Raises:
-            RuntimeError: It ended at its start; the message has the end of its log.
-            TimeoutError: It was not ready within 60 seconds.
-        """
-        self.process.start(lambda: self.process.listens_on(self.port), limit_s=60)
-
     def has_subscriber(self, client_id: str) -> bool:
         """Tell whether a client has ever subscribed."""
         return f"Sending SUBACK to {client_id}" in self.process.log_path.read_text(errors="replace")
-
-    def stop(self) -> None:
-        """End the broker; it keeps what it has."""
-        self.process.stop()
-
-    def kill(self) -> None:
-        """End the broker by SIGKILL."""
-        self.process.kill()
-
-    def __enter__(self) -> Self:
-        self.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.process.kill()
 
     def _write_passwords(self, file: Path, users: Mapping[str, str]) -> Path:
         file.write_text("".join(f"{name}:{password}\n" for name, password in users.items()))

@@ -3,13 +3,11 @@
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from types import TracebackType
-from typing import Self
 
 from imgpipeline_tests.servers import programs
 from imgpipeline_tests.servers.certificates import Certificates, make_certificates
 from imgpipeline_tests.servers.ports import LOOPBACK, free_port
-from imgpipeline_tests.servers.processes import ServerProcess
+from imgpipeline_tests.servers.processes import Server, ServerProcess
 
 _WHOLE = """
 daemon off;
@@ -28,7 +26,7 @@ http {{
 """
 
 
-class Nginx:
+class Nginx(Server):
     """One proxy; a context manager."""
 
     def __init__(self, work_dir: Path, server: str, names: Mapping[str, str], passwords: Mapping[str, str]) -> None:
@@ -68,12 +66,3 @@ class Nginx:
     def url(self) -> str:
         """Its address."""
         return f"https://{LOOPBACK}:{self.port}"
-
-    def __enter__(self) -> Self:
-        self.process.start(lambda: self.process.listens_on(self.port), limit_s=60)
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.process.stop()

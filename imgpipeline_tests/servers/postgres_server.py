@@ -7,19 +7,17 @@ import signal
 import subprocess
 import tempfile
 from pathlib import Path
-from types import TracebackType
-from typing import Self
 
 import psycopg2
 
 from imgpipeline_tests.servers import programs
 from imgpipeline_tests.servers.ports import LOOPBACK, free_port
-from imgpipeline_tests.servers.processes import ServerProcess
+from imgpipeline_tests.servers.processes import Server, ServerProcess
 
 USER = "test"
 
 
-class PostgresServer:
+class PostgresServer(Server):
     """One PostgreSQL with an account `test` that needs no password; a context manager.
 
     Guarantees:
@@ -70,27 +68,16 @@ class PostgresServer:
         return self.database_url(name)
 
     def start(self) -> None:
-        """Make the cluster where there is none yet, and start the server.
-
-        Raises:
-            RuntimeError: It ended at its start; the message has the end of its log.
-            TimeoutError: It was not ready within 30 seconds.
-        """
+        """Make the cluster where there is none yet, and start the server; errors as for all servers."""
         if not (self.work_dir / "data").exists():
             self._make_cluster()
-        self.process.start(self._accepts_queries, limit_s=60)
+        super().start()
 
     def stop(self) -> None:
         """End the server at once; its data stay until the context ends."""
         self.process.stop(signal.SIGQUIT)
 
-    def __enter__(self) -> Self:
-        self.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.stop()
         shutil.rmtree(self.work_dir, ignore_errors=True)
 
@@ -122,7 +109,7 @@ class PostgresServer:
         options = [part for name, value in settings.items() for part in ("-c", f"{name}={value}")]
         return [self._programs / "postgres", "-D", self.work_dir / "data", *options]
 
-    def _accepts_queries(self) -> bool:
+    def is_ready(self) -> bool:
         if not self.process.listens_on(self.port):
             return False
         try:

@@ -9,6 +9,7 @@ import signal
 import subprocess
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Self
 
 from imgpipeline_tests.servers.ports import listens
 from imgpipeline_tests.servers.waiting import wait_until
@@ -117,6 +118,49 @@ class ServerProcess:
         if status is not None:
             raise RuntimeError(f"{self._name} ended with status {status} at its start:\n{self.log_tail()}")
         return is_ready()
+
+
+class Server:
+    """A server in one process with a folder of its own; a context manager, at whose end it is killed.
+
+    `kill` keeps its data, and `start` afterwards serves them on the same ports.
+    """
+
+    process: ServerProcess
+    port: int
+
+    def start(self) -> None:
+        """Start the server, the first time or again; it is ready afterwards.
+
+        Raises:
+            RuntimeError: It ended at its start; the message has the end of its log.
+            TimeoutError: It was not ready within 60 seconds.
+        """
+        self.process.start(self.is_ready, limit_s=60)
+
+    def is_ready(self) -> bool:
+        """Tell whether clients can connect."""
+        return self.process.listens_on(self.port)
+
+    def stop(self) -> None:
+        """End the server in order."""
+        self.process.stop()
+
+    def kill(self) -> None:
+        """End the server by SIGKILL."""
+        self.process.kill()
+
+    def restart(self) -> None:
+        """Kill the server where it runs, and start it again."""
+        self.kill()
+        self.start()
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.kill()
 
 
 def dying_with_parent(command: Sequence[str], death_signal: signal.Signals = signal.SIGKILL) -> list[str]:

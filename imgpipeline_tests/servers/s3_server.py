@@ -8,14 +8,12 @@ import urllib.error
 import urllib.request
 from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
-from typing import Self
 
 from obstore.store import S3Store
 
 from imgpipeline_tests.servers import programs
 from imgpipeline_tests.servers.ports import LOOPBACK, free_port
-from imgpipeline_tests.servers.processes import ServerProcess
+from imgpipeline_tests.servers.processes import Server, ServerProcess
 
 REGION = "us-east-1"
 
@@ -63,7 +61,7 @@ class S3Bucket:
         )
 
 
-class S3Server:
+class S3Server(Server):
     """One versitygw with its data in `work_dir`; a context manager.
 
     Guarantees:
@@ -99,44 +97,14 @@ class S3Server:
         """Return how a bucket is reached, whether it is there or not."""
         return S3Bucket(name, self.endpoint, self.access_key_id, self.secret_access_key)
 
-    def start(self) -> None:
-        """Start the server, the first time or again.
-
-        Raises:
-            RuntimeError: It ended at its start; the message has the end of its log.
-            TimeoutError: It was not ready within 60 seconds.
-        """
-        self.process.start(self._is_healthy, limit_s=60)
-
-    def stop(self) -> None:
-        """End the server in order; what was put stays."""
-        self.process.stop()
-
-    def kill(self) -> None:
-        """End the server by SIGKILL; what was put stays."""
-        self.process.kill()
-
-    def restart(self) -> None:
-        """Kill the server where it runs and start it again on the same port, with the same data."""
-        self.kill()
-        self.start()
-
-    def __enter__(self) -> Self:
-        self.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.kill()
-
     def command(self) -> list[str | Path]:
         listen = ["--port", f"{LOOPBACK}:{self.port}", "--health", "/health", "--keep-alive", "--quiet"]
         account = ["--access", self.access_key_id, "--secret", self.secret_access_key, "--region", REGION]
         return [programs.versitygw(), *listen, *account, "posix", self.data_dir]
 
-    def _is_healthy(self) -> bool:
-        if not self.process.listens_on(self.port):
+    def is_ready(self) -> bool:
+        """Tell whether it answers that it is healthy."""
+        if not super().is_ready():
             return False
         try:
             with urllib.request.urlopen(f"{self.endpoint}/health", timeout=1) as answer:  # noqa: S310 - our own URL

@@ -11,12 +11,11 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
-from typing import Literal, Self
+from typing import Literal
 
 from imgpipeline_tests.servers import programs
 from imgpipeline_tests.servers.ports import LOOPBACK, free_port
-from imgpipeline_tests.servers.processes import ServerProcess
+from imgpipeline_tests.servers.processes import Server, ServerProcess
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +65,7 @@ class Proxy:
         self.server.ask("DELETE", f"/proxies/{self.name}")
 
 
-class ToxiproxyServer:
+class ToxiproxyServer(Server):
     """One toxiproxy; a context manager.
 
     Guarantees:
@@ -100,25 +99,3 @@ class ToxiproxyServer:
             urllib.request.urlopen(request, timeout=10).close()  # noqa: S310 - our own URL
         except urllib.error.HTTPError as refused:
             raise RuntimeError(f"toxiproxy refused {method} {path}: {refused.read().decode()}") from refused
-
-    def start(self) -> None:
-        """Start the server.
-
-        Raises:
-            RuntimeError: It ended at its start; the message has the end of its log.
-            TimeoutError: It was not ready within 60 seconds.
-        """
-        self.process.start(lambda: self.process.listens_on(self.port), limit_s=60)
-
-    def stop(self) -> None:
-        """End the server and with it every proxy."""
-        self.process.stop()
-
-    def __enter__(self) -> Self:
-        self.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.process.kill()

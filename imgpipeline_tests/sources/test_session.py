@@ -13,11 +13,17 @@ from typing import Any
 import cv2
 import numpy as np
 import pytest
+from kafka import TopicPartition
 
 from imgpipeline.contracts.capture import ClockSource
+from imgpipeline.contracts.messages import MessageFormat
 from imgpipeline.contracts.notices import Notice, NoticeKind
 from imgpipeline.contracts.times import utc_now
+from imgpipeline.detect.run import follow_lane
 from imgpipeline.errors import PermanentError, TransientError
+from imgpipeline.lake.quality.audit import audit
+from imgpipeline.lake.query.books import read_books
+from imgpipeline.objectstore import open_store
 from imgpipeline.objectstore.client import open_memory_store
 from imgpipeline.settings import Settings
 from imgpipeline.sources.accounts import Totals
@@ -29,6 +35,9 @@ from imgpipeline.sources.protocol import Captured, CapturedFrame, Lost, Settled,
 from imgpipeline.sources.rtsp import RtspSource
 from imgpipeline.sources.session import SourceSession
 from imgpipeline.sources.simulator.rtsp_simulator import SimulatedCamera, write_clip
+from imgpipeline.stream.connection import open_consumer
+from imgpipeline.stream.lanes import Lane
+from imgpipeline.stream.log import read_log
 from imgpipeline.stream.send import FencedError
 from imgpipeline.vision.gate import Gate
 from imgpipeline_tests.objectstore.stores import s3_settings
@@ -469,3 +478,48 @@ def test_a_publisher_with_nothing_to_send_waits_and_does_not_spin(settings):
     for publisher, kind in zip(publishers, SourceKind, strict=True):
         publisher.close()
         assert 0 < calls[f"announce {kind.value}"] < 100_000, calls
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("form", list(MessageFormat), ids=str)
+def test_a_consumer_of_the_frames_sees_frames_only_where_notices_have_a_topic_of_their_own(
+    settings, kafka, form, tmp_path
+):
+    frames, apart = settings.kafka_topic, f"{settings.kafka_topic}-notices"
+    kafka.create_topic(apart, partitions=1)
+    both = settings.model_copy(
+        update={
+            "kafka_topics": (frames, apart),
+            "timestamp_fields": ("timestamp", "upload_timestamp"),
+            "store_url": (tmp_path / "store").as_uri(),
+            "linger_s": 1.0,
+        }
+    )
+    torn = replace(frame(2), data=jpeg(2)[:-20])
+    lost = [Lost("decode", 2, Settled.FAILED), Lost("queue", 4)]
+    ingest_source(both, Listed([frame(0), *lost, frame(1), torn]), options=PublishOptions(message_format=form))
+    values = read_values(settings)
+    assert len(values) == 3
+    assert all(b'"kind"' not in value for value in values)
+    notices = read_published(both.model_copy(update={"kafka_topics": (apart,)}))
+    assert [record.kind for record in notices if isinstance(record, Notice)] == ["started", "account", "ended"]
+    follow_lane(both, Lane(0, 1), run_id="run-1", report=lambda _: None)
+    (entry,) = read_books(open_store(both), both)
+    assert (entry.received, entry.announced, entry.in_ledger, entry.dead_letters) == (9, 3, 3, 1)
+    assert (entry.dropped, entry.failed) == ({"queue": 4}, 2)
+    assert (entry.state, entry.topic, entry.waiting, entry.difference) == ("closed", frames, 0, 0)
+    report = audit(open_store(both), lambda: read_log(both), now=utc_now())
+    assert report.ok, report.problems
+
+
+def read_values(settings: Settings) -> list[bytes]:
+    """Return the values of all records of a topic, as a plain consumer reads them."""
+    with open_consumer(settings) as consumer:
+        at = TopicPartition(settings.kafka_topic, 0)
+        consumer.assign([at])
+        consumer.seek_to_beginning(at)
+        end = consumer.end_offsets([at])[at]
+        values: list[bytes] = []
+        while consumer.position(at) < end:
+            values += [record.value for several in consumer.poll(500).values() for record in several]
+    return values

@@ -78,7 +78,7 @@ def test_every_start_has_new_chains_and_a_unique_id_that_all_clients_see():
     assert len(chains) == 2 * 4
 
 
-@pytest.mark.medium
+@pytest.mark.slow
 def test_the_error_for_an_unknown_version_names_the_setting():
     with embedded_broker() as environment:
         settings = Settings(_env_file=None, kafka_bootstrap_servers=environment["IMGPIPELINE_KAFKA_BOOTSTRAP_SERVERS"])

@@ -26,7 +26,6 @@ from imgpipeline.objectstore.client import open_memory_store
 from imgpipeline_tests.daily.looking import stale_days
 from imgpipeline_tests.examples import examples
 from imgpipeline_tests.lake.audits import run_audit
-from imgpipeline_tests.lake.counting_store import CountingStore
 from imgpipeline_tests.lake.samples import seen
 from imgpipeline_tests.ledger.samples import (
     CHAIN,
@@ -41,6 +40,7 @@ from imgpipeline_tests.ledger.samples import (
     writer,
 )
 from imgpipeline_tests.ledger.test_follow import repair_chain
+from imgpipeline_tests.objectstore.noting import NotingStore
 
 NEXT = DAY + timedelta(days=1)
 
@@ -109,15 +109,15 @@ CATALOG = follower_key("days")
 
 
 @pytest.fixture
-def counting(folder: ObjectStore) -> CountingStore:
-    return CountingStore(folder.clients, folder.url, folder=folder.folder)
+def counting(folder: ObjectStore) -> NotingStore:
+    return NotingStore(folder)
 
 
-def count_frames(lake, store: CountingStore) -> tuple[int, int]:
+def count_frames(lake, store: NotingStore) -> tuple[int, int]:
     """Open a session; answer how many frames it shows, and how many segments it has read."""
-    store.read = []
+    store.fetched.clear()
     with lake(store) as session:
-        return session.query("SELECT count(*) FROM frames").rows[0][0], len(store.read)
+        return session.query("SELECT count(*) FROM frames").rows[0][0], len(store.segments)
 
 
 def one_day_and_most_of_a_bucket_behind_it(store: ObjectStore):
@@ -144,9 +144,9 @@ def test_only_the_first_session_reads_the_rest_of_the_last_bucket_of_a_day(count
 def test_an_audit_reads_it_once_too(counting):
     one_day_and_most_of_a_bucket_behind_it(counting)
     for most in (1000, 4):
-        counting.read = []
+        counting.fetched.clear()
         assert not any(day.stale for day in run_audit(counting).days)
-        assert len(counting.read) <= most
+        assert len(counting.segments) <= most
 
 
 @pytest.mark.medium
@@ -177,7 +177,7 @@ def test_removed_tables_are_replaced_from_the_beginning(counting, lake):
     count_frames(lake, counting)
     counting.delete(f"frames/day={DAY}/frames.parquet")
     assert count_frames(lake, counting)[0] == 43
-    assert segment_key(CHAIN, 0) in counting.read
+    assert segment_key(CHAIN, 0) in counting.segments
 
 
 @pytest.mark.medium
@@ -230,9 +230,9 @@ def test_a_catalogue_that_is_far_behind_reads_the_day_index_instead_of_segments(
     made = writer(counting)
     for offset in range(43, 43 + 1_500):
         append(made, frames(offset, offset + 1, NEXT + timedelta(days=offset % 2)))
-    counting.read = []
+    counting.fetched.clear()
     assert stale_days(counting) == [NEXT, NEXT + timedelta(days=1)]
-    assert len(counting.read) < 1_400
+    assert len(counting.segments) < 1_400
 
 
 def test_a_damaged_segment_makes_only_its_own_days_stale(memory):

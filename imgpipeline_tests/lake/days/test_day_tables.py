@@ -26,7 +26,6 @@ from imgpipeline.lake.schema.tables import DAY_TABLE_NAMES
 from imgpipeline.lake.sessions.session import open_lake
 from imgpipeline.lake.storage.manifest import read_manifest, read_stored
 from imgpipeline.ledger.bundles.making import bundle_ledger
-from imgpipeline.ledger.reading import fix_ends
 from imgpipeline.objectstore import ObjectStore, open_store
 from imgpipeline.settings import Settings
 from imgpipeline_tests.daily.builds import build_summary
@@ -41,6 +40,7 @@ from imgpipeline_tests.ledger.samples import (
     NOON,
     append,
     dead_letter,
+    ends_of,
     frame,
     frames,
     gap,
@@ -53,10 +53,6 @@ from imgpipeline_tests.servers.waiting import wait_until
 LATER = NOON + timedelta(hours=1)
 NEXT = DAY + timedelta(days=1)
 OTHER = ChainId("frames", "another_id", 4)
-
-
-def ends_of(store: ObjectStore) -> dict[ChainId, int]:
-    return {chain: end.offset for chain, end in fix_ends(store).items()}
 
 
 def test_a_day_becomes_one_object_per_table_that_names_its_ends(store):
@@ -230,7 +226,7 @@ def test_a_build_that_loses_a_race_starts_again_from_the_greater_ends(store, mon
         assert manifest.ends == {CHAIN: 9}
 
 
-@pytest.mark.medium
+@pytest.mark.slow
 @pytest.mark.fault(40)
 @pytest.mark.fault(32)
 def test_tables_with_different_ends_are_rebuilt_without_newer_segments(memory):

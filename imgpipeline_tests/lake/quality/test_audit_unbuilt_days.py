@@ -7,10 +7,10 @@ import pytest
 
 from imgpipeline.contracts.keys import Bucket, bucket_key, segment_key
 from imgpipeline_tests.lake.audits import build_all, is_current, log_range, run_audit
-from imgpipeline_tests.lake.counting_store import CountingStore
 from imgpipeline_tests.lake.killed_builds import die_after_frames
 from imgpipeline_tests.lake.samples import chosen_frames, day_outcomes, seen, stored_letters
 from imgpipeline_tests.ledger.samples import CHAIN, DAY, append, dead_letter, frames, gap, write_chain
+from imgpipeline_tests.objectstore.noting import NotingStore
 
 NEXT = DAY + timedelta(days=1)
 LATER = DAY + timedelta(days=2)
@@ -41,11 +41,11 @@ def test_days_without_tables_are_counted_and_reported_as_not_compared(store):
 
 def test_days_without_tables_are_counted_again_only_if_their_chains_grew(memory):
     made = write_chain(memory, day_outcomes(0, 4), frames(4, 6, NEXT))
-    counting = CountingStore(memory.clients, memory.url)
+    counting = NotingStore(memory)
     first = run_audit(counting).to_json()["days"]
-    counting.read = []
+    counting.fetched.clear()
     assert run_audit(counting).to_json()["days"] == first
-    assert set(counting.read) == {segment_key(CHAIN, 4)}
+    assert set(counting.segments) == {segment_key(CHAIN, 4)}
     append(made, frames(6, 9, NEXT))
     assert [day["frames_in_ledger"] for day in run_audit(counting).to_json()["days"]] == [4, 5]
 

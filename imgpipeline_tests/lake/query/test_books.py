@@ -11,7 +11,7 @@ from imgpipeline.contracts.outcomes import Outcome
 from imgpipeline.lake.days.day_tables import rebuild_day
 from imgpipeline.lake.query.books import BookEntry, SessionState, books_of_session, books_table, read_books
 from imgpipeline.lake.sessions.session import open_lake
-from imgpipeline.objectstore import ObjectStore
+from imgpipeline.objectstore import ObjectStore, open_store
 from imgpipeline.settings import Settings
 from imgpipeline_tests.lake.audits import log_range, run_audit
 from imgpipeline_tests.ledger.samples import CHAIN, DAY, NOON, append, write_chain
@@ -160,8 +160,6 @@ def test_a_dead_letter_that_names_another_session_than_the_last_notice_is_found_
 def test_books_of_one_source_and_day_as_a_table(tmp_path):
     settings = Settings(store_url=tmp_path.as_uri())
     lake = Lake.open(settings)
-    from imgpipeline.objectstore import open_store  # noqa: PLC0415 - here only
-
     write_chain(
         open_store(settings),
         [said(0, STARTED), shot(1), account(2, 1), shot(3, source="cam-2"), shot(4, day=NEXT)],
@@ -181,6 +179,7 @@ def test_a_session_over_two_chains_has_one_balance(memory, is_built):
 
 def test_frames_that_detection_has_not_reached_count_as_waiting(memory, is_built):
     notices = replace(CHAIN, topic=f"{CHAIN.topic}-notices")
+    logs = log_range(3), log_range(3, chain=notices)
     told = replace(account(1, 3), attributes={ANNOUNCED_BEFORE: {f"{CHAIN.topic}/{CHAIN.partition}": 3}})
     write_chain(memory, [said(0, STARTED), told, said(2, ENDED)], chain=notices)
     frames = write_chain(memory, [shot(0)])
@@ -188,9 +187,14 @@ def test_frames_that_detection_has_not_reached_count_as_waiting(memory, is_built
         rebuild_day(memory, DAY, now=NOON)
     (entry,) = read_books(memory, Settings())
     assert (entry.announced, entry.in_ledger, entry.waiting, entry.difference) == (3, 1, 2, 0)
-    append(frames, [shot(1), shot(2, session="two")])
+    assert run_audit(memory, *logs).ok
+    append(frames, [shot(1)])
+    assert run_audit(memory, *logs).ok
+    append(frames, [shot(2, session="two")])
     (entry, _) = read_books(memory, Settings())
     assert (entry.in_ledger, entry.waiting, entry.difference) == (2, 0, 1)
+    (problem,) = run_audit(memory, *logs).problems
+    assert "announce 3 frames, the ledger holds 2" in problem
 
 
 def test_frames_after_the_offset_that_an_account_names_are_open(memory, is_built):

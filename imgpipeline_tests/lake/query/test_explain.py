@@ -121,7 +121,7 @@ def check_numbers(store: ObjectStore, session: LakeSession, settings: Settings, 
         )
 
 
-@pytest.mark.medium
+@pytest.mark.slow
 def test_traces_a_number(memory, tmp_path):
     """Each number of both summaries of labels with segments newer than the tables, and a share once all is built."""
     day = BusyDay(memory)

@@ -18,23 +18,15 @@ from imgpipeline_tests.lake.days.test_summary_numbers import assert_same, build_
 from imgpipeline_tests.lake.samples import counted_days, gated, seen
 from imgpipeline_tests.lake.summary_oracle import expected_rows
 from imgpipeline_tests.ledger.samples import DAY, NOON, append, dead_letter, frame, write_chain
+from imgpipeline_tests.objectstore.noting import NotingStore
 
 DAYS = [DAY + timedelta(days=n) for n in range(4)]
 STRICT = Settings(summary_threshold=0.52)
 
 
-class CountingStore(ObjectStore):
-    """A store that notes which segments are read."""
-
-    def fetch(self, key: str, *, max_bytes: int | None = None):
-        if key.startswith("metadata/"):
-            self.read: list[str] = [*getattr(self, "read", []), key]
-        return super().fetch(key, max_bytes=max_bytes)
-
-
 @pytest.fixture
-def counting(folder: ObjectStore) -> CountingStore:
-    return CountingStore(folder.clients, folder.url, folder=folder.folder)
+def counting(folder: ObjectStore) -> NotingStore:
+    return NotingStore(folder)
 
 
 def several_days(store: ObjectStore):
@@ -93,11 +85,11 @@ def test_current_days_do_not_read_the_ledger(counting, tmp_path):
     asked = {"days": DAYS[:3], "summaries": SUMMARIES, "cache_dir": tmp_path / "cache"}
     with open_lake(counting, settings=Settings(), **asked):
         pass  # what is known of the chain's end is noted
-    counting.read = []
+    counting.fetched.clear()
     with open_lake(counting, settings=Settings(), **asked) as lake:
         totals = "SELECT label, CAST(sum(count) AS BIGINT) FROM label_totals GROUP BY label ORDER BY label"
         assert lake.query(totals).rows == [("car", 9), ("dog", 3)]
-    assert len(counting.read) <= 2  # the ends of chains
+    assert len(counting.segments) <= 2  # the ends of chains
 
 
 @pytest.mark.medium

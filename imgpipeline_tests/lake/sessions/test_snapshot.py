@@ -18,7 +18,6 @@ from imgpipeline.ledger.chain import ChainWriter
 from imgpipeline.objectstore import ObjectStore
 from imgpipeline.objectstore.client import open_memory_store
 from imgpipeline_tests.examples import examples
-from imgpipeline_tests.lake.counting_store import CountingStore
 from imgpipeline_tests.lake.killed_builds import die_after_detections, die_after_frames
 from imgpipeline_tests.lake.oracle import check
 from imgpipeline_tests.lake.samples import again, gated, seen
@@ -32,6 +31,7 @@ from imgpipeline_tests.ledger.samples import (
     gap,
     write_chain,
 )
+from imgpipeline_tests.objectstore.noting import NotingStore
 
 pytestmark = pytest.mark.slow
 
@@ -76,11 +76,11 @@ def test_days_in_any_order_are_read_in_one_pass_and_shown_as_each_alone(tmp_path
             bounds.append(made.end.offset)
             assert append(made, waiting)
             waiting = []
-    counting = CountingStore(store.clients, store.url)
+    counting = NotingStore(store)
     folder = tmp_path_factory.mktemp("sessions")
     shown = shown_rows(counting, folder / "all")
     last = segment_key(CHAIN, bounds[-1])  # read once more to find the end
-    assert all(times <= 1 + (key == last) for key, times in Counter(counting.read).items())
+    assert all(times <= 1 + (key == last) for key, times in Counter(counting.segments).items())
     alone = [shown_rows(store, folder / f"{n}", [DAY + timedelta(days=n)]) for n in range(DAYS)]
     assert shown == [sorted(row for rows in tables for row in rows) for tables in zip(*alone, strict=True)]
 

@@ -11,24 +11,14 @@ import pytest
 from imgpipeline.errors import PermanentError
 from imgpipeline.lake.storage import cache
 from imgpipeline.lake.storage.cache import LakeCache, default_cache_dir, open_cache
-from imgpipeline.lake.storage.pieces import fetch_table
 from imgpipeline.objectstore import ObjectStore
+from imgpipeline_tests.objectstore.noting import NotingStore
 from imgpipeline_tests.servers.waiting import wait_until
 
 
-class CountingStore(ObjectStore):
-    """A store that counts what is fetched."""
-
-    fetches = 0
-
-    def fetch_table(self, store: ObjectStore, key: str, path: Path) -> str:
-        self.fetches += 1
-        return fetch_table(store, key, path)
-
-
 @pytest.fixture
-def counting(memory: ObjectStore, monkeypatch: pytest.MonkeyPatch) -> CountingStore:
-    counting = CountingStore(memory.clients, memory.url)
+def counting(memory: ObjectStore, monkeypatch: pytest.MonkeyPatch) -> NotingStore:
+    counting = NotingStore(memory)
     monkeypatch.setattr(cache, "fetch_table", counting.fetch_table)
     return counting
 
@@ -45,11 +35,11 @@ def test_each_version_is_fetched_once(counting, tmp_path):
     for n in range(3):
         assert kept.link("a/b.parquet", version(counting, "a/b.parquet"), tmp_path / f"{n}" / "b.parquet")
         assert (tmp_path / f"{n}" / "b.parquet").read_bytes() == b"one"
-    assert counting.fetches == 1
+    assert len(counting.fetched) == 1
     counting.put("a/b.parquet", b"two")
     assert kept.link("a/b.parquet", version(counting, "a/b.parquet"), tmp_path / "again")
     assert (tmp_path / "again").read_bytes() == b"two"
-    assert counting.fetches == 2
+    assert len(counting.fetched) == 2
 
 
 def test_an_object_that_was_replaced_after_it_was_listed_is_kept_under_its_own_version(counting, tmp_path):
@@ -60,7 +50,7 @@ def test_an_object_that_was_replaced_after_it_was_listed_is_kept_under_its_own_v
     assert kept.link("k", listed, tmp_path / "first")
     assert (tmp_path / "first").read_bytes() == b"two"
     assert kept.link("k", version(counting, "k"), tmp_path / "second")
-    assert counting.fetches == 1
+    assert len(counting.fetched) == 1
 
 
 def test_an_object_that_is_gone_is_no_error(counting, tmp_path):
@@ -77,13 +67,13 @@ def test_least_recently_used_files_are_removed_first_and_sessions_keep_theirs(co
                 os.utime(file, (n + 1, n + 1))
     kept.link("a", version(counting, "a"), tmp_path / "a again")
     kept.trim()
-    assert counting.fetches == 3
+    assert len(counting.fetched) == 3
     for name in "ac":
         kept.link(name, version(counting, name), tmp_path / f"{name} kept")
-    assert counting.fetches == 3
+    assert len(counting.fetched) == 3
     assert (tmp_path / "b").read_bytes() == b"b" * 100
     kept.link("b", version(counting, "b"), tmp_path / "b fetched again")
-    assert counting.fetches == 4
+    assert len(counting.fetched) == 4
 
 
 def test_only_the_session_s_own_folder_is_removed_at_its_end(memory, tmp_path):

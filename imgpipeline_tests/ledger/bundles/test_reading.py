@@ -11,12 +11,12 @@ from imgpipeline.contracts.keys import METADATA, ChainId
 from imgpipeline.contracts.outcomes import Outcome
 from imgpipeline.errors import LedgerError
 from imgpipeline.ledger.bundles.reading import read_chain
-from imgpipeline.ledger.reading import find_end, fix_ends, list_chains, read_segments
+from imgpipeline.ledger.reading import find_end, list_chains, read_segments
 from imgpipeline.objectstore import ObjectStore
 from imgpipeline.objectstore.client import open_memory_store
 from imgpipeline_tests.ledger.bundles.samples import DAYS, bundle_all, bundle_keys, read_days, sparse
-from imgpipeline_tests.ledger.noting_store import NotingStore
-from imgpipeline_tests.ledger.samples import CHAIN, frames, write_chain
+from imgpipeline_tests.ledger.samples import CHAIN, ends_of, frames, write_chain
+from imgpipeline_tests.objectstore.noting import NotingStore
 
 OTHER = ChainId("frames", "another_id", 4)
 lengths = st.sampled_from([1, 3, 40, 999, 2_000, 4_999, 7_000, 13_000, 25_000])
@@ -32,10 +32,6 @@ def lay(layout: list[tuple[int, list[date]]]) -> list[list[Outcome]]:
         segments.append(sparse(at, length, *days))
         at += length
     return segments
-
-
-def ends_of(store: ObjectStore) -> dict[ChainId, int]:
-    return {chain: end.offset for chain, end in fix_ends(store).items()}
 
 
 @pytest.mark.slow

@@ -186,6 +186,7 @@ def test_the_api_answers_as_the_command_does(letters):
     assert base64.b64decode(found["raw_base64"]).startswith(b'{"image"')
 
 
+@pytest.mark.slow
 def test_an_unreachable_broker_is_named_and_nothing_is_replayed(letters):
     answer = letters.http.post(f"/api/v1{OWN}/0/replays")
     assert answer.status_code == 503
