@@ -58,7 +58,12 @@ TRACKS = Table(
             "`lost`, `gap`, `outage`, `frame_rate`, `slice`",
             "Why it ends; `slice`: it was still there when the slice or the frames ended.",
         ),
-        Column("stitched_after", "VARCHAR", "", "Track of the same object that was lost shortly before, or NULL."),
+        Column(
+            "stitched_after",
+            "VARCHAR",
+            "",
+            "Track of the same object that was lost shortly before, by motion and size, or NULL.",
+        ),
         Column("best_frame_id", "VARCHAR", "", "Frame with its largest and sharpest image.", ("frames.frame_id",)),
         Column("best_detection_number", "INTEGER", "from 0", "The detection there; the track's preview shows it."),
     ),
