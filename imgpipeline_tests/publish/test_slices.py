@@ -167,6 +167,6 @@ def test_a_slice_is_published_when_there_are_frames_after_its_overlap(store, set
 def test_a_publisher_of_tracks_that_is_killed_leaves_no_duplicate_and_no_hole(store, settings, topic):
     write_chain(store, film(second(0), second(1250), [Car(second(0), second(1300))]))
     build_with_tracks(store, settings)
-    publish_and_die(settings, "tracks", topic, "batch sent:2")
+    publish_and_die(settings, "batch sent:2", "tracks", "--topic", topic)
     publish_tracks(Run(store, settings, clock=lambda: NOON + timedelta(hours=1)), Publication(topic))
     assert [document["frame_number"] for document in documents_of(settings, topic)] == list(range(250))
