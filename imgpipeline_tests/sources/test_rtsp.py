@@ -5,7 +5,6 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Self
@@ -124,13 +123,6 @@ def is_gone(pid: int) -> bool:
         return True
 
 
-@contextmanager
-def faults(plan: str, monkeypatch: pytest.MonkeyPatch, once: Path) -> Iterator[None]:
-    monkeypatch.setenv("IMGPIPELINE_FAULT_AT", plan)
-    monkeypatch.setenv("IMGPIPELINE_FAULT_ONCE", str(once))
-    yield
-
-
 @pytest.mark.parametrize("codec", ["h264", "mjpeg"])
 def test_each_frame_of_a_stream_is_yielded_once_with_the_time_of_the_cameras_clock(serve, tmp_path, codec):
     server = serve(make_camera(tmp_path, "cam1", codec=codec))
@@ -230,10 +222,9 @@ def test_fault_53_a_killed_frozen_or_restarted_server_is_an_outage_and_others_co
 def test_fault_53_a_decoder_that_crashes_or_hangs_restarts(serve, tmp_path, monkeypatch, action, said):
     server = serve(make_camera(tmp_path, "cam1"))
     (tmp_path / "once").mkdir()
-    with (
-        faults(f"rtsp frame:5~gate={action}", monkeypatch, tmp_path / "once"),
-        Watched(server.url("cam1"), **IMPATIENT) as watched,
-    ):
+    monkeypatch.setenv("IMGPIPELINE_FAULT_AT", f"rtsp frame:5~gate={action}")
+    monkeypatch.setenv("IMGPIPELINE_FAULT_ONCE", str(tmp_path / "once"))
+    with Watched(server.url("cam1"), **IMPATIENT) as watched:
         wait_until(lambda: watched.camera.now.pid is not None, limit_s=LIMIT_S, what="a process")
         first = watched.camera.now.pid
         watched.await_change(said, online=False)
