@@ -68,9 +68,6 @@ class Refusing:
     def create(self, key: str, data: bytes) -> bool:
         raise PermanentError(f"{key} ({len(data)} bytes) is refused.")
 
-    def get(self, key: str) -> bytes:
-        raise PermanentError(f"{key} is refused.")
-
 
 def test_a_failed_session_is_closed_and_stays_in_the_accounting(settings):
     publishers = IngestSessions(settings, options=OPTIONS, store=Refusing())

@@ -19,6 +19,7 @@ from imgpipeline.sources.protocol import Captured, CapturedFrame, Lost, Settled,
 from imgpipeline.sources.rate import RatePicker
 from imgpipeline.sources.rtsp import RtspSource, RtspTiming, pause_s, read_credentials
 from imgpipeline.sources.simulator.rtsp_simulator import SimulatedCamera, write_clip
+from imgpipeline_tests.servers.processes import is_gone
 from imgpipeline_tests.servers.rtsp_server import RtspServer, make_camera, numbered_pictures
 from imgpipeline_tests.servers.waiting import wait_until
 from imgpipeline_tests.sources.numbered import read_number
@@ -114,13 +115,6 @@ def command_of(process: Path) -> str:
         return (process / "cmdline").read_text(errors="replace")
     except OSError:
         return ""
-
-
-def is_gone(pid: int) -> bool:
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] == "Z"
-    except FileNotFoundError:
-        return True
 
 
 @pytest.mark.parametrize("codec", ["h264", "mjpeg"])

@@ -86,9 +86,6 @@ class SlowStore:
         self.permits.acquire()
         return self.inner.create(key, data)
 
-    def get(self, key: str) -> bytes:
-        return self.inner.get(key)
-
 
 class UnreachableStore:
     """A store that does not answer."""
@@ -369,9 +366,6 @@ class LazyStore:
     def create(self, _key: str, _data: bytes) -> bool:
         time.sleep(0.5)  # so slow that a camera on a busy machine is still much faster
         return True
-
-    def get(self, key: str) -> bytes:
-        raise KeyError(key)
 
 
 def test_a_camera_whose_queue_is_full_is_announced_sooner(settings):
