@@ -2,7 +2,7 @@
 
 import hashlib
 import socket
-import threading
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
@@ -206,18 +206,6 @@ def test_a_converted_model_that_was_damaged_is_refused(tiny):
 
 
 def test_two_pulls_at_once_do_not_disturb_each_other(tiny, server):
-    failures: list[BaseException] = []
-
-    def work() -> None:
-        try:
-            pull_model("tiny", model_dir=tiny)
-        except BaseException as error:  # noqa: BLE001 - handed to the test's own thread below
-            failures.append(error)
-
-    threads = [threading.Thread(target=work) for _ in range(3)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert failures == []
+    with ThreadPoolExecutor(3) as pool:
+        list(pool.map(lambda _: pull_model("tiny", model_dir=tiny), range(3)))
     assert sorted(server.asked) == ["tiny.cfg", "tiny.weights"]
