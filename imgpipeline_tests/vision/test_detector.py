@@ -125,11 +125,6 @@ def test_every_backend_refuses_a_file_that_is_not_a_model(backend):
             open_backend(backend, content)
 
 
-def test_a_blob_of_a_wrong_size_is_the_environments_fault(load_small):
-    with pytest.raises(PermanentError, match="failed to run the model"):
-        load_small(backend="onnxruntime").backend.infer(np.zeros((1, 3, 8, 8), np.float32))
-
-
 def test_a_failed_call_does_not_break_the_next_one(backend, load_small):
     detector, picture = load_small(backend=backend, confidence_threshold=0.2), detailed_picture()
     expected = detector.detect(picture)
@@ -162,11 +157,6 @@ def test_a_missing_shipped_model_is_said_plainly(copied_demo):
         load_detector("demo")
 
 
-def test_the_self_test_passes_for_a_good_model_on_every_backend(backend, load_small):
-    assert self_test(load_small(backend=backend)) is None
-    assert self_test(load_detector("demo", backend=backend)) is None
-
-
 def test_the_self_test_detects_a_model_file_that_was_damaged_after_loading(copied_demo):
     detector = load_detector("demo")
     self_test(detector)
@@ -189,14 +179,8 @@ def test_the_self_test_detects_a_replaced_model_file_of_the_user(small_onnx, tmp
 
 @pytest.mark.parametrize("output", [np.full((1, 10, 8), np.nan), np.zeros((1, 10, 8)), np.zeros((1, 10, 4))])
 def test_the_self_test_detects_a_network_that_returns_nonsense(load_small, output):
-    class Broken:
-        name, output_names = "broken", ("output",)
-
-        def infer(self, _: np.ndarray) -> list[np.ndarray]:
-            return [output.astype(np.float32)]
-
     detector = load_small()
-    detector.backend = Broken()
+    detector.backend = Answers([output.astype(np.float32)])
     with pytest.raises(PermanentError):
         self_test(detector)
 
