@@ -14,7 +14,6 @@ from imgpipeline.lake.schema.redetections import MODEL_COMPARISON, REDETECTED_FR
 from imgpipeline.lake.storage.engine import all_rows, open_engine
 from imgpipeline.objectstore import ImageReader
 from imgpipeline.redetect.frames import FrameProcessor, FrameToProcess
-from imgpipeline.redetect.manifest import read_redetection, whole
 from imgpipeline.redetect.run import redetect_day
 from imgpipeline.settings.variables import SourceLimits
 from imgpipeline_tests.daily.builds import build_comparison
@@ -27,7 +26,6 @@ from imgpipeline_tests.redetect.days import (
     build_live,
     detector,
     live_rows,
-    objects_below,
     redetected_rows,
     redetector,
 )
@@ -136,17 +134,6 @@ def test_another_recipe_takes_nothing_over(settings, store):
     redetect_day(redetector(settings, store), DAY)
     changed = settings.model_copy(update={"max_image_pixels": 50_000_000})
     assert redetect_day(redetector(changed, store), DAY).looked_at == 5
-
-
-@pytest.mark.medium
-def test_no_part_is_left_and_nothing_else_is_written(settings, store):
-    build_live(settings, store, range(9))
-    redetect_day(redetector(settings, store), DAY)
-    assert objects_below(store, "redetections") == [
-        redetection_key(LOW, DAY, "detections"),
-        redetection_key(LOW, DAY, "frames"),
-    ]
-    assert whole(read_redetection(store, LOW, DAY)) is not None
 
 
 def test_a_day_without_frames_gives_empty_tables(settings, store):
