@@ -15,9 +15,9 @@ from imgpipeline.events.alerts.chain import AlertChain, alert_numbers, read_aler
 from imgpipeline.events.alerts.listing import Acknowledgement, acknowledge, read_acknowledgements
 from imgpipeline.events.values import Event
 from imgpipeline.faultpoints import PLAN_VARIABLE
-from imgpipeline.objectstore import ObjectStore, open_store
+from imgpipeline.objectstore import open_store
 from imgpipeline.settings import Settings
-from imgpipeline_tests.objectstore.stores import SHARED_KINDS, fresh_store, store_settings
+from imgpipeline_tests.objectstore.stores import SHARED_KINDS, folder_settings, store_settings
 
 NOW = datetime(2026, 1, 9, 12, tzinfo=UTC)
 
@@ -33,12 +33,6 @@ def raise_all(settings: Settings, numbers: list[int]) -> None:
     chain = AlertChain(open_store(settings))
     for number in numbers:
         chain.append(event(number), difference_image=None, now=NOW)
-
-
-@pytest.fixture
-def store(request: pytest.FixtureRequest) -> ObjectStore:
-    """A fresh store."""
-    return fresh_store("memory", request)
 
 
 def test_an_event_has_one_alert_even_if_it_is_appended_again(store):
@@ -102,8 +96,8 @@ def test_fault_58_two_processes_race_for_numbers(kind, request):
 @pytest.mark.medium
 @pytest.mark.fault(58)
 @pytest.mark.parametrize("step", ["alert put", "alert put done"])
-def test_fault_58_a_killed_writer_leaves_no_hole(step, tmp_path, request):
-    settings = store_settings("folder", request)
+def test_fault_58_a_killed_writer_leaves_no_hole(step, tmp_path):
+    settings = folder_settings(tmp_path)
     script = (
         "from imgpipeline.settings import Settings\n"
         "from imgpipeline_tests.events.test_alert_chain import raise_all\n"
