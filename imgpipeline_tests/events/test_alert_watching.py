@@ -68,14 +68,11 @@ def watch(store: ObjectStore, tmp_path: Path, now: datetime = LATER) -> Watch:
 
 def make_frames(store: ObjectStore):
     """Store ten images of which two differ from the one before, with 0 to 3 objects each."""
-    frames = stored_frames(store, rotated())
     cycle = itertools.cycle(LABELS)
     return [
-        frame.__class__.from_json({**frame.to_json(), "detections": [
-            detection(next(cycle)).to_json() for _ in range(frame.offset % 4)
-        ]})
-        for frame in frames
-    ]  # fmt: skip
+        replace(frame, detections=tuple(detection(next(cycle)) for _ in range(frame.offset % 4)))
+        for frame in stored_frames(store, rotated())
+    ]
 
 
 def daily_ids(store: ObjectStore, tmp_path: Path) -> set[str]:
