@@ -67,15 +67,10 @@ def test_a_changed_zone_changes_only_the_events_of_rules_that_read_it(memory):
     assert named(memory) == [row for row in before if row[0] == "crowd"] != before
 
 
-def test_a_change_of_targets_makes_no_event_stale(memory):
+def test_targets_and_a_zone_that_no_rule_reads_make_no_event_stale(memory):
     make_day(memory)
     build(memory, rules(CROWD))
     assert state(memory, rules(CROWD + 'notify = ["guards"]\n')) is State.CURRENT
-
-
-def test_a_zone_that_no_rule_reads_changes_nothing(memory):
-    make_day(memory)
-    build(memory, rules(CROWD))
     assert state(memory, rules(ZONE + CROWD)) is State.CURRENT
 
 
