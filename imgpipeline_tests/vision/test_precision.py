@@ -128,7 +128,11 @@ def test_the_processor_s_features_are_read_from_the_kernel(text, expected, tmp_p
     assert cpu_flags(tmp_path / "absent") == frozenset()
 
 
-def test_in_bf16_the_demo_finds_the_same_objects_with_other_scores(bf16, load):
+def load(precision: str) -> Detector:
+    return load_configured_detector(load_settings(precision=precision))
+
+
+def test_in_bf16_the_demo_finds_the_same_objects_with_other_scores(bf16):
     pixels = Scene(5).frame(20)[0]
     exact, rough = (load(precision).detect(pixels) for precision in ("fp32", "bf16"))
     assert [d.label for d in exact] == [d.label for d in sorted(rough, key=_nearest(exact))]
@@ -139,12 +143,7 @@ def _nearest(to: list) -> Callable:
     return lambda d: int(np.argmin([np.abs(np.subtract(d.box_xywh, e.box_xywh)).sum() for e in to]))
 
 
-@pytest.fixture
-def load() -> Callable[[str], Detector]:
-    return lambda precision: load_configured_detector(load_settings(precision=precision))
-
-
-def test_a_detector_in_bf16_says_so(bf16, load):
+def test_a_detector_in_bf16_says_so(bf16):
     detector = load("bf16")
     assert (detector.backend_name, detector.precision, detector.use.precision) == ("openvino", "bf16", "bf16")
     assert describe_use(detector).startswith("runs in openvino on the CPU, in bf16. int8: needs a quantized model")
