@@ -5,10 +5,10 @@ import shutil
 import signal
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 
+from imgpipeline_tests.servers.processes import is_gone
 from imgpipeline_tests.servers.programs import CACHE_HOME
 from imgpipeline_tests.servers.s3_server import S3Server
 from imgpipeline_tests.servers.waiting import wait_until
@@ -75,10 +75,3 @@ def test_a_missing_server_skips_its_tests_and_fails_them_where_servers_are_requi
     assert outcome in answer.stdout
     assert "Install it with: make servers" in answer.stdout
     assert answer.returncode == status
-
-
-def is_gone(pid: int) -> bool:
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] == "Z"
-    except FileNotFoundError:
-        return True

@@ -1,12 +1,14 @@
 """Outcomes round-trip through JSON, and frame ids never change between releases."""
 
 import json
+from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta, timezone
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from imgpipeline.contracts.detection import Detection
 from imgpipeline.contracts.outcomes import (
     Gap,
     GapReason,
@@ -17,8 +19,10 @@ from imgpipeline.contracts.outcomes import (
     outcome_to_json,
 )
 from imgpipeline_tests.contracts.strategies import dead_letters, frames, gaps, outcomes
+from imgpipeline_tests.ledger.samples import frame
 
 NOON = datetime(2026, 1, 9, 12, tzinfo=UTC)
+EXAMPLE = replace(frame(41), detections=(Detection("car", 2, 0.875, (1.0, 2.0, 3.5, 4.0)),))
 
 
 @given(outcomes)
@@ -80,35 +84,3 @@ def test_an_object_that_is_not_an_outcome_is_rejected():
     with pytest.raises(ValueError, match="LUNCH"):
         outcome_from_json({"dead_letter": {"code": "LUNCH"}})
     assert outcome_from_json({"gap": {"from": 3, "to": 5, "reason": "expired"}}) == Gap(3, 5, GapReason.EXPIRED)
-
-
-EXAMPLE = outcome_from_json(
-    {
-        "frame": {
-            "frame_id": "0" * 32,
-            "source": "cam-1",
-            "source_image_path": "images/cam-1/2026-01-09/a.jpg",
-            "frame_number": 7,
-            "timestamp": "2026-01-09T12:00:00.000000Z",
-            "source_kafka_topic": "frames",
-            "source_kafka_partition": 0,
-            "source_kafka_offset": 41,
-            "processing_timestamp": "2026-01-09T12:00:01.000000Z",
-            "image_width": 640,
-            "image_height": 480,
-            "size_bytes": 1000,
-            "brightness": 100.0,
-            "sharpness": 10.0,
-            "model_used": "demo",
-            "model_sha256": "0" * 64,
-            "confidence_threshold": 0.5,
-            "nms_threshold": 0.4,
-            "orientation": 1,
-            "status": "processed",
-            "gate_reason": None,
-            "replay_of": None,
-            "attributes": {},
-            "detections": [{"label": "car", "class_id": 2, "confidence": 0.875, "box": [1, 2, 3.5, 4]}],
-        }
-    }
-)

@@ -3,6 +3,7 @@
 import multiprocessing
 import subprocess
 import sys
+from collections.abc import Iterable
 from datetime import UTC, datetime
 from pathlib import Path
 from signal import SIGKILL
@@ -17,7 +18,7 @@ from imgpipeline.events.values import Event
 from imgpipeline.faultpoints import PLAN_VARIABLE
 from imgpipeline.objectstore import ObjectStore, open_store
 from imgpipeline.settings import Settings
-from imgpipeline_tests.objectstore.stores import SHARED_KINDS, fresh_store, store_settings
+from imgpipeline_tests.objectstore.stores import SHARED_KINDS, folder_settings, store_settings
 
 NOW = datetime(2026, 1, 9, 12, tzinfo=UTC)
 
@@ -28,17 +29,16 @@ def event(number: int) -> Event:
     return Event("changed", "image_change", "gate", NOW, NOW, NOW, None, None, None, 7.5, "it differs", frames, images)
 
 
-def raise_all(settings: Settings, numbers: list[int]) -> None:
-    """Write an alert for each event, in the order given; also the work of other processes."""
-    chain = AlertChain(open_store(settings))
+def raise_alerts(store: ObjectStore, numbers: Iterable[int], notify: tuple[str, ...] = ()) -> None:
+    """Write an alert for each event, in the order given."""
+    chain = AlertChain(store)
     for number in numbers:
-        chain.append(event(number), difference_image=None, now=NOW)
+        chain.append(event(number), difference_image=None, now=NOW, notify=notify)
 
 
-@pytest.fixture
-def store(request: pytest.FixtureRequest) -> ObjectStore:
-    """A fresh store."""
-    return fresh_store("memory", request)
+def raise_all(settings: Settings, numbers: Iterable[int]) -> None:
+    """Do the same in another process, which opens the store itself."""
+    raise_alerts(open_store(settings), numbers)
 
 
 def test_an_event_has_one_alert_even_if_it_is_appended_again(store):
@@ -60,9 +60,7 @@ def test_a_writer_that_lost_the_race_for_a_number_takes_the_next(store):
 def test_a_missing_or_damaged_alert_is_named(store):
     with pytest.raises(UsageError, match="no alert 1"):
         read_alert(store, 1)
-    chain = AlertChain(store)
-    for number in (1, 2, 3):
-        chain.append(event(number), difference_image=None, now=NOW)
+    raise_alerts(store, [1, 2, 3])
     store.put(alert_key(3), b"{}")
     with pytest.raises(PermanentError, match=r"0000000003.json is damaged"):
         read_alert(store, 3)
@@ -102,8 +100,8 @@ def test_fault_58_two_processes_race_for_numbers(kind, request):
 @pytest.mark.medium
 @pytest.mark.fault(58)
 @pytest.mark.parametrize("step", ["alert put", "alert put done"])
-def test_fault_58_a_killed_writer_leaves_no_hole(step, tmp_path, request):
-    settings = store_settings("folder", request)
+def test_fault_58_a_killed_writer_leaves_no_hole(step, tmp_path):
+    settings = folder_settings(tmp_path)
     script = (
         "from imgpipeline.settings import Settings\n"
         "from imgpipeline_tests.events.test_alert_chain import raise_all\n"

@@ -10,7 +10,6 @@ import pytest
 from pydantic import SecretStr
 
 from imgpipeline.errors import ConfigurationError
-from imgpipeline.events.alerts.chain import AlertChain
 from imgpipeline.events.alerts.delivery import (
     MessagePace,
     deliver,
@@ -20,9 +19,8 @@ from imgpipeline.events.alerts.delivery import (
     undelivered_numbers,
 )
 from imgpipeline.faultpoints import PLAN_VARIABLE
-from imgpipeline.objectstore import ObjectStore
 from imgpipeline.settings import Settings
-from imgpipeline_tests.events.test_alert_chain import NOW, event
+from imgpipeline_tests.events.test_alert_chain import NOW, event, raise_alerts
 from imgpipeline_tests.objectstore.noting import NotingStore
 from imgpipeline_tests.objectstore.stores import folder_settings
 from imgpipeline_tests.servers.notified import Received, mail_server, web_server
@@ -33,15 +31,9 @@ def sending_to(tmp_path: Path, *targets: str, **changes: object) -> Settings:
     return folder_settings(tmp_path).model_copy(update={"alert_targets": SecretStr(" ".join(targets)), **changes})
 
 
-def raise_alerts(store: ObjectStore, count: int) -> None:
-    chain = AlertChain(store)
-    for number in range(1, count + 1):
-        chain.append(event(number), difference_image=None, now=NOW)
-
-
 @pytest.mark.medium
 def test_an_alert_is_sent_once_with_its_key(tmp_path, store):
-    raise_alerts(store, 1)
+    raise_alerts(store, [1])
     received: Received = []
     with web_server(received) as port:
         settings = sending_to(tmp_path, f"json://127.0.0.1:{port}")
@@ -56,7 +48,7 @@ def test_an_alert_is_sent_once_with_its_key(tmp_path, store):
 @pytest.mark.medium
 @pytest.mark.parametrize(("count", "said"), [(1, "1 alert."), (2, "2 alerts.")])
 def test_a_watch_logs_how_many_alerts_were_not_delivered(tmp_path, store, caplog, count, said):
-    raise_alerts(store, count)
+    raise_alerts(store, range(1, count + 1))
     with delivering(store, sending_to(tmp_path, f"json://127.0.0.1:{free_port()}"), lambda: NOW):
         pass
     assert f"Not delivered: {said}" in caplog.text
@@ -65,7 +57,7 @@ def test_a_watch_logs_how_many_alerts_were_not_delivered(tmp_path, store, caplog
 @pytest.mark.medium
 @pytest.mark.fault(59)
 def test_fault_59_a_target_that_is_away_is_tried_again_and_the_other_not(tmp_path, store):
-    raise_alerts(store, 1)
+    raise_alerts(store, [1])
     mails: list[str] = []
     mail = mail_server(mails.append, free_port())
     mail.start()
@@ -91,7 +83,7 @@ def test_fault_59_a_target_that_is_away_is_tried_again_and_the_other_not(tmp_pat
 
 @pytest.mark.medium
 def test_a_pass_reads_no_attempts_of_alerts_that_have_to_wait(tmp_path, store):
-    raise_alerts(store, 5)
+    raise_alerts(store, range(1, 6))
     settings = sending_to(tmp_path, f"json://127.0.0.1:{free_port()}")
     noting, pace = NotingStore(store), MessagePace(10)
     reads = []
@@ -105,7 +97,7 @@ def test_a_pass_reads_no_attempts_of_alerts_that_have_to_wait(tmp_path, store):
 @pytest.mark.medium
 @pytest.mark.fault(59)
 def test_fault_59_a_storm_is_one_message(tmp_path, store):
-    raise_alerts(store, 1000)
+    raise_alerts(store, range(1, 1001))
     received: Received = []
     with web_server(received) as port:
         done = deliver(store, sending_to(tmp_path, f"json://127.0.0.1:{port}"), now=NOW)
@@ -118,7 +110,7 @@ def test_fault_59_a_storm_is_one_message(tmp_path, store):
 @pytest.mark.medium
 @pytest.mark.fault(58)
 def test_fault_58_a_sender_killed_before_it_records_sends_again_with_the_same_key(tmp_path, store):
-    raise_alerts(store, 2)
+    raise_alerts(store, range(1, 3))
     received: Received = []
     with web_server(received) as port:
         settings = sending_to(tmp_path, f"json://127.0.0.1:{port}")
@@ -138,9 +130,8 @@ def test_fault_58_a_sender_killed_before_it_records_sends_again_with_the_same_ke
 
 @pytest.mark.medium
 def test_a_rule_notifies_its_subscribers_and_the_other_targets_hear_nothing(tmp_path, store):
-    chain = AlertChain(store)
     for number, notify in enumerate([(), ("guards",), ("office", "guards")], start=1):
-        chain.append(event(number), difference_image=None, now=NOW, notify=notify)
+        raise_alerts(store, [number], notify)
     at_guards, at_office, at_archive = ([], [], [])  # type: tuple[Received, Received, Received]
     with web_server(at_guards) as guards, web_server(at_office) as office, web_server(at_archive) as archive:
         urls = [f"json://127.0.0.1:{port}" for port in (guards, office, archive)]
@@ -153,9 +144,8 @@ def test_a_rule_notifies_its_subscribers_and_the_other_targets_hear_nothing(tmp_
 
 @pytest.mark.medium
 def test_a_summary_has_only_the_alerts_that_a_subscriber_gets(tmp_path, store):
-    chain = AlertChain(store)
-    for number in range(1, 21):
-        chain.append(event(number), difference_image=None, now=NOW, notify=("guards",) if number <= 12 else ())
+    raise_alerts(store, range(1, 13), ("guards",))
+    raise_alerts(store, range(13, 21))
     at_guards, at_archive = ([], [])  # type: tuple[Received, Received]
     with web_server(at_guards) as guards, web_server(at_archive) as archive:
         given = sending_to(tmp_path, f"guards=json://127.0.0.1:{guards}", f"json://127.0.0.1:{archive}")
@@ -165,7 +155,7 @@ def test_a_summary_has_only_the_alerts_that_a_subscriber_gets(tmp_path, store):
 
 @pytest.mark.medium
 def test_an_alert_waits_for_a_subscriber_that_no_target_has(tmp_path, store):
-    AlertChain(store).append(event(1), difference_image=None, now=NOW, notify=("guards",))
+    raise_alerts(store, [1], ("guards",))
     received: Received = []
     with web_server(received) as port:
         url = f"json://127.0.0.1:{port}"
@@ -183,6 +173,6 @@ def test_a_wrong_target_is_named_without_its_secret(tmp_path):
 
 
 def test_without_targets_nothing_is_sent(store):
-    raise_alerts(store, 1)
+    raise_alerts(store, [1])
     assert deliver(store, Settings(), now=NOW).delivered == 0
     assert undelivered_numbers(store) == [1]

@@ -239,12 +239,6 @@ def crossings(points: Sequence[tuple[float, float]], line: Line = DOOR, track: s
     return [found.direction for found in find_crossings(line, frames)]
 
 
-def test_down_is_in_and_up_is_out():
-    assert crossings([(100, 40), (100, 60)]) == ["in"]
-    assert crossings([(100, 60), (100, 40)]) == ["out"]
-    assert crossings([(100, 40), (100, 60), (100, 40)]) == ["in", "out"]
-
-
 def test_a_path_past_the_end_of_the_line_does_not_cross_it():
     assert crossings([(20, 40), (20, 60)]) == []
     assert crossings([(100, 40), (20, 49), (20, 60), (100, 60)]) == []
@@ -271,7 +265,7 @@ def test_jitter_within_the_margin_is_no_crossing(jitter, ends_below):
 
 
 @given(st.lists(st.sampled_from([30.0, 49.5, 50.0, 50.5, 70.0]), max_size=30))
-def test_directions_alternate_and_end_on_the_last_clear_side(heights):
+def test_down_is_in_up_is_out_and_they_alternate_up_to_the_last_clear_side(heights):
     found = crossings([(100.0, y) for y in heights])
     clear = [y > 50 for y in heights if abs(y - 50) > 1]
     changes = ["in" if below else "out" for before, below in pairwise(clear) if before != below]

@@ -135,8 +135,7 @@ def test_a_missing_image_is_named_and_not_an_event(memory):
 
 
 def test_only_sources_of_rules_are_compared(memory):
-    frames = [*stored_frames(memory, rotated()[:3])]
-    write_chain(memory, frames)
+    write_chain(memory, stored_frames(memory, rotated()[:3]))
     changes, events = build(memory, f'{CHANGE}sources = ["cam-2"]\n')
     assert (changes.manifest.rows, events.manifest.rows) == (0, 0)
 

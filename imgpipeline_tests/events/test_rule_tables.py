@@ -67,23 +67,11 @@ def test_a_changed_zone_changes_only_the_events_of_rules_that_read_it(memory):
     assert named(memory) == [row for row in before if row[0] == "crowd"] != before
 
 
-def test_a_change_of_targets_makes_no_event_stale(memory):
+def test_targets_and_a_zone_that_no_rule_reads_make_no_event_stale(memory):
     make_day(memory)
     build(memory, rules(CROWD))
     assert state(memory, rules(CROWD + 'notify = ["guards"]\n')) is State.CURRENT
-
-
-def test_a_zone_that_no_rule_reads_changes_nothing(memory):
-    make_day(memory)
-    build(memory, rules(CROWD))
     assert state(memory, rules(ZONE + CROWD)) is State.CURRENT
-
-
-def test_events_of_a_removed_rule_are_removed(memory):
-    make_day(memory)
-    build(memory, rules(TOP + CROWD + IN_YARD))
-    build(memory, rules(CROWD))
-    assert {rule for rule, _ in named(memory)} == {"crowd"}
 
 
 @pytest.mark.medium
@@ -99,7 +87,7 @@ def test_a_past_day_keeps_its_rules_until_a_person_builds_it(memory):
     assert {rule for rule, _ in named(memory)} == {"new"}
 
 
-def test_the_current_day_uses_new_rules_immediately(memory):
+def test_the_current_day_uses_new_rules_immediately_and_keeps_no_events_of_removed_ones(memory):
     make_day(memory)
     build(memory, rules(CROWD))
     build(memory, rules(CROWD.replace("crowd", "new")), keeps_rules=True)

@@ -13,29 +13,24 @@ import yaml
 from imgpipeline.contracts.outcomes import Frame
 from imgpipeline.export.annotations import Annotation, Mistake, keep, new_id, withdraw
 from imgpipeline.objectstore import ObjectStore, open_store
-from imgpipeline.settings import Settings
 from imgpipeline.web.viewer import frame_pages
 from imgpipeline_tests.cli.command import run
 from imgpipeline_tests.lake.query.site import DAY, NEXT_DAY, Site, fill
 from imgpipeline_tests.ledger.samples import NOON
+from imgpipeline_tests.objectstore.stores import folder_settings
 from imgpipeline_tests.web.viewer.filmed import FilmedSite, filmed_site
 
 pytestmark = pytest.mark.medium
 
 
 @pytest.fixture
-def folder(tmp_path: Path) -> Settings:
-    return Settings(_env_file=None, store_url=(tmp_path / "store").as_uri())
+def store(tmp_path: Path) -> ObjectStore:
+    return open_store(folder_settings(tmp_path))
 
 
 @pytest.fixture
-def store(folder: Settings) -> ObjectStore:
-    return open_store(folder)
-
-
-@pytest.fixture
-def site(folder: Settings, store: ObjectStore) -> Site:
-    return fill(store, {"IMGPIPELINE_STORE_URL": folder.store_url})
+def site(store: ObjectStore) -> Site:
+    return fill(store, {"IMGPIPELINE_STORE_URL": store.url})
 
 
 @pytest.fixture(scope="module")

@@ -106,14 +106,6 @@ def test_a_server_that_never_answered_is_given_up_long_before_the_default_patien
     assert time.monotonic() - started < 30, "the default patience is 45 s"
 
 
-@pytest.mark.medium
-def test_an_unresolvable_host_is_named_within_seconds():
-    there = S3Bucket("bucket-1", "http://no-such-host.invalid:80", "key", "secret")
-    assert "IMGPIPELINE_S3_ENDPOINT" in failure(
-        s3_settings(there, store_patience_s=1.0), OPERATIONS["get"], ImgpipelineError
-    )
-
-
 @pytest.mark.fault(14)
 def test_a_server_that_is_down_for_a_moment_goes_unnoticed(s3, bucket):
     """Fault 14: three errors, then success."""

@@ -24,6 +24,8 @@ def test_the_file_is_the_object_in_one_version(store, tmp_path, content):
 def test_an_object_that_is_not_there_is_missing(store, tmp_path):
     with pytest.raises(ObjectMissingError, match=r"a/b\.parquet"):
         fetch_to_file(store, "a/b.parquet", tmp_path / "spooled")
+    with pytest.raises(ObjectMissingError, match=r"a/b\.parquet"):
+        fetch_tail(store, "a/b.parquet", 8)
 
 
 @pytest.mark.servers
@@ -47,11 +49,6 @@ def test_the_last_bytes_come_with_version_and_size(store, wanted):
     info = store.head("a/b.parquet")
     assert info is not None
     assert (tail.data, tail.e_tag, tail.size_bytes) == (content[-wanted:], info.e_tag, 1000)
-
-
-def test_a_missing_object_has_no_end(store):
-    with pytest.raises(ObjectMissingError, match=r"a/b\.parquet"):
-        fetch_tail(store, "a/b.parquet", 8)
 
 
 @pytest.mark.parametrize("size_bytes", [0, 999, 1000, 1001])

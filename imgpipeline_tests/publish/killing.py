@@ -12,17 +12,15 @@ STEPS = ("publish opened", "publish batch", "batch sent", "batch committed")
 """Before the checkpoint is read; before, in and after a transaction."""
 
 
-def publish_and_die(settings: Settings, what: str, topic: str, step: str, *more: str) -> None:
+def publish_and_die(settings: Settings, step: str, *arguments: str) -> None:
     """Run `imgpipeline publish` until it is killed at a step.
 
     Args:
         settings: Store and broker.
-        what: The subcommand.
-        topic: Kafka topic.
         step: A step of the fault points, such as `batch sent` or `batch sent:2`, the second time.
-        more: Further options.
+        arguments: The subcommand and its options.
     """
-    command = [sys.executable, "-m", "imgpipeline.cli", "publish", what, "--topic", topic, *more]
+    command = [sys.executable, "-m", "imgpipeline.cli", "publish", *arguments]
     environment = {**environment_of(settings), PLAN_VARIABLE: f"{step}=kill"}
     killed = subprocess.run(command, env=environment, check=False, timeout=60, capture_output=True)
     assert killed.returncode == -signal.SIGKILL, killed.stderr.decode()

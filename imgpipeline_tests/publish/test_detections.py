@@ -110,7 +110,7 @@ def test_a_publisher_that_is_killed_leaves_no_duplicate_and_no_hole(settings, to
     chain = write_chain(open_store(settings), frames(0, 3))
     assert publish_detections(Run(open_store(settings), settings), Publication(topic)) == 3
     append(chain, frames(3, 6))
-    publish_and_die(settings, "detections", topic, step)
+    publish_and_die(settings, step, "detections", "--topic", topic)
     append(chain, frames(6, 8))
     publish_detections(Run(open_store(settings), settings), Publication(topic))
     assert offsets_of(settings, topic) == list(range(8))

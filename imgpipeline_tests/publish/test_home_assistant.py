@@ -1,9 +1,6 @@
 """Alerts reach Home Assistant by MQTT discovery, and none is lost if a process is killed."""
 
 import json
-import signal
-import subprocess
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -16,14 +13,13 @@ import pytest
 
 from imgpipeline.errors import TransientError
 from imgpipeline.events.alerts.chain import AlertChain
-from imgpipeline.faultpoints import PLAN_VARIABLE
 from imgpipeline.objectstore import ObjectStore, open_store
 from imgpipeline.publish.alerts import publish_to_home_assistant
 from imgpipeline.publish.transactions import Run
 from imgpipeline.settings import Settings, load_settings
 from imgpipeline_tests.cli.command import run
 from imgpipeline_tests.events.test_alert_chain import NOW, event
-from imgpipeline_tests.faults.child_runs import environment_of
+from imgpipeline_tests.publish.killing import publish_and_die
 from imgpipeline_tests.servers.mosquitto import Mosquitto
 from imgpipeline_tests.servers.waiting import wait_until
 
@@ -183,11 +179,8 @@ def test_fault_58_a_publisher_by_mqtt_killed_before_it_notes_what_was_sent_sends
     raise_alerts(store, 1)
     publish(store, settings)
     raise_alerts(store, 2, 3)
-    command = [sys.executable, "-m", "imgpipeline.cli", "publish", "events", "--mqtt"]
-    environment = {**environment_of(settings), PLAN_VARIABLE: "mqtt sent=kill"}
     with subscribed(broker, "imgpipeline/#") as home:
-        killed = subprocess.run(command, env=environment, check=False, timeout=60)
-        assert killed.returncode == -signal.SIGKILL
+        publish_and_die(settings, "mqtt sent", "events", "--mqtt")
         home.wait_for(lambda: home.messages[-1].payload == b"offline")  # the broker says so
         assert publish(store, settings) == 2
         home.wait_for(lambda: home.numbers() == [2, 3, 2, 3])

@@ -12,14 +12,14 @@ from imgpipeline.events.configuration import Rules
 from imgpipeline.lake.days.day_tables import rebuild_day
 from imgpipeline.lake.query.days import Span
 from imgpipeline.lake.query.events import find_events
-from imgpipeline.lake.schema.events import EVENT_TABLES, EVENTS
+from imgpipeline.lake.schema.events import EVENTS
 from imgpipeline.objectstore import ObjectStore, open_store
 from imgpipeline.publish.alerts import publish_alerts
 from imgpipeline.publish.slices import publish_events, publish_tracks
 from imgpipeline.publish.transactions import Form, Publication, Run
 from imgpipeline.settings import Settings, load_settings
 from imgpipeline_tests.daily.builds import build_table, build_tracks
-from imgpipeline_tests.events.samples import CHANGE, CROSSES, LOITERS, ROAD, STOP, at, rotated, rules, stored_frames
+from imgpipeline_tests.events.samples import CROSSES, LOITERS, ROAD, STOP, at, rules
 from imgpipeline_tests.events.test_alert_chain import NOW, event
 from imgpipeline_tests.ledger.samples import DAY, NOON, append, write_chain
 from imgpipeline_tests.publish.killing import publish_and_die
@@ -91,8 +91,7 @@ def test_events_are_published_when_their_ten_minutes_are_over(store, settings, t
 def test_events_of_tracked_objects_wait_for_the_tracks_of_the_same_frames(store, settings, topic):
     given = rules(ROAD + STOP + LOITERS + CROSSES)
     chain = write_chain(store, film(at(5), at(20), [Car(at(5), at(25))]))
-    rebuild_day(store, DAY, now=NOON)
-    build_tracks(store, DAY, settings=Settings(), now=NOON)
+    build_with_tracks(store, settings)
     append(chain, film(at(20), at(25), [Car(at(5), at(25))], offset=180))
     build(store, given)
     waiting: list[date] = []
@@ -106,10 +105,6 @@ def test_events_of_tracked_objects_wait_for_the_tracks_of_the_same_frames(store,
 
 @pytest.mark.medium
 def test_an_alert_is_published_with_its_number_and_the_path_of_its_record(store, settings, topic):
-    write_chain(store, stored_frames(store, rotated()))
-    rebuild_day(store, DAY, now=NOON)
-    for table in EVENT_TABLES:
-        build_table(store, DAY, table, rules=rules(CHANGE), settings=settings, now=NOON)
     assert publish_alerts(Run(store, settings), topic) == 0
     chain = AlertChain(store)
     for number in (1, 2, 3):
@@ -133,8 +128,8 @@ def test_classic_tracks_have_true_corners_and_every_frame(store, settings, topic
     build_with_tracks(store, settings)
     wanted = Publication(topic, Form.CLASSIC, Kind.CARS)
     assert publish_tracks(Run(store, settings, clock=lambda: NOON), wanted) == 0, "the slice is still open"
-    assert publish_tracks(Run(store, settings, clock=lambda: NOON + timedelta(hours=1)), wanted) == 5
-    assert publish_tracks(Run(store, settings, clock=lambda: NOON + timedelta(hours=1)), wanted) == 0
+    assert publish_tracks(Run(store, settings, clock=lambda: LATER), wanted) == 5
+    assert publish_tracks(Run(store, settings, clock=lambda: LATER), wanted) == 0
     found = documents_of(settings, topic)
     assert [len(document["tracks"]) for document in found] == [0, 1, 1, 1, 0]
     assert found[1] == {
@@ -153,11 +148,10 @@ def test_a_slice_is_published_when_there_are_frames_after_its_overlap(store, set
     wanted = Publication(topic)
     assert publish_tracks(Run(store, settings, clock=lambda: NOON), wanted) == 0
     append(chain, film(second(640), second(1250), [car], offset=128))
-    later = NOON + timedelta(hours=1)
-    assert publish_tracks(Run(store, settings, clock=lambda: later), wanted) == 0, "no tracks of these frames yet"
+    assert publish_tracks(Run(store, settings, clock=lambda: LATER), wanted) == 0, "no tracks of these frames yet"
     build_with_tracks(store, settings)
     assert publish_tracks(Run(store, settings, clock=lambda: NOON), wanted) == 120
-    assert publish_tracks(Run(store, settings, clock=lambda: later), wanted) == 130
+    assert publish_tracks(Run(store, settings, clock=lambda: LATER), wanted) == 130
     found = documents_of(settings, topic)
     assert [document["frame_number"] for document in found] == list(range(250))
     assert len({track["object_id"] for document in found for track in document["tracks"]}) == 1
@@ -167,6 +161,6 @@ def test_a_slice_is_published_when_there_are_frames_after_its_overlap(store, set
 def test_a_publisher_of_tracks_that_is_killed_leaves_no_duplicate_and_no_hole(store, settings, topic):
     write_chain(store, film(second(0), second(1250), [Car(second(0), second(1300))]))
     build_with_tracks(store, settings)
-    publish_and_die(settings, "tracks", topic, "batch sent:2")
-    publish_tracks(Run(store, settings, clock=lambda: NOON + timedelta(hours=1)), Publication(topic))
+    publish_and_die(settings, "batch sent:2", "tracks", "--topic", topic)
+    publish_tracks(Run(store, settings, clock=lambda: LATER), Publication(topic))
     assert [document["frame_number"] for document in documents_of(settings, topic)] == list(range(250))

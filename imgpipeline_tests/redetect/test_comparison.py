@@ -9,8 +9,6 @@ from typing import Any
 import cv2
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from imgpipeline.contracts.keys import comparison_examples_prefix, redetection_key, summary_key
 from imgpipeline.errors import PermanentError, TransientError
@@ -20,7 +18,6 @@ from imgpipeline.redetect.examples import COLOUR_A, COLOUR_B
 from imgpipeline.redetect.pairs import compare_day, compare_pair, open_pair
 from imgpipeline.redetect.run import redetect_day
 from imgpipeline.settings import Settings
-from imgpipeline.vision.agreement import choose_pairs
 from imgpipeline.vision.detector import Detector
 from imgpipeline_tests.daily.builds import build_comparison
 from imgpipeline_tests.redetect.days import (
@@ -182,23 +179,6 @@ def test_a_redetection_between_its_two_puts_is_not_compared(settings, compared, 
     with pytest.raises(TransientError, match=f"{LOW} of {DAY} cannot be compared yet") as caught:
         compare_day(compared, DAY, "live", LOW, memory=None)
     assert caught.value.next_step == f"imgpipeline redetect --model {LOW} --day {DAY}"
-
-
-boxes = st.lists(
-    st.builds(
-        lambda x, y, w, h: {"x": x, "y": y, "width": w, "height": h},
-        *(st.integers(0, 6), st.integers(0, 6), st.integers(1, 5), st.integers(1, 5)),
-    ),
-    max_size=6,
-)
-
-
-@given(boxes, boxes)
-def test_choosing_pairs_is_greedy_one_to_one(of_a, of_b):
-    pairs = [(overlap(a, b), i, j) for i, a in enumerate(of_a) for j, b in enumerate(of_b)]
-    ordered = sorted((p for p in pairs if p[0] >= 0.5), key=lambda p: (-p[0], p[1], p[2]))
-    chosen = list(choose_pairs(("f", "car", i, j, iou) for iou, i, j in ordered))
-    assert [(i, j, iou) for _, _, i, j, iou in chosen] == matched_of(of_a, of_b)
 
 
 @pytest.mark.medium

@@ -5,8 +5,8 @@ import json
 import signal
 import subprocess
 import sys
-import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -19,7 +19,7 @@ from imgpipeline.faultpoints import PLAN_VARIABLE
 from imgpipeline.objectstore import ObjectStore, open_store
 from imgpipeline.redetect.manifest import read_redetection
 from imgpipeline.redetect.manifest import whole as whole_of
-from imgpipeline.redetect.run import Redetection, redetect_day
+from imgpipeline.redetect.run import redetect_day
 from imgpipeline.settings import Settings
 from imgpipeline_tests.cli.command import environment
 from imgpipeline_tests.faults.child_runs import state_of
@@ -155,18 +155,9 @@ def test_several_at_once_share_the_work_and_duplicate_nothing(settings, store):
     build_live(settings, store, range(40))
     # Four frames are read ahead, which is one part: nobody has begun more than two.
     settings = settings.model_copy(update={"prefetch_images": 2, "detect_workers": 1})
-    done: list[Redetection] = []
-    workers = [
-        threading.Thread(
-            target=lambda name=name: done.append(redetect_day(redetector(settings, store, LOW, name), DAY))
-        )
-        for name in ("one", "two", "three")
-    ]
-    for worker in workers:
-        worker.start()
-    for worker in workers:
-        worker.join(timeout=120)
-    assert len(done) == 3
+    workers = [redetector(settings, store, LOW, name) for name in ("one", "two", "three")]
+    with ThreadPoolExecutor(3) as pool:
+        done = list(pool.map(lambda worker: redetect_day(worker, DAY), workers))
     whole = whole_of(read_redetection(store, LOW, DAY))
     assert whole is not None
     assert (whole.frames, whole.processed) == (40, 40)

@@ -14,7 +14,6 @@ from imgpipeline.lake.schema.redetections import MODEL_COMPARISON, REDETECTED_FR
 from imgpipeline.lake.storage.engine import all_rows, open_engine
 from imgpipeline.objectstore import ImageReader
 from imgpipeline.redetect.frames import FrameProcessor, FrameToProcess
-from imgpipeline.redetect.manifest import read_redetection, whole
 from imgpipeline.redetect.run import redetect_day
 from imgpipeline.settings.variables import SourceLimits
 from imgpipeline_tests.daily.builds import build_comparison
@@ -27,7 +26,6 @@ from imgpipeline_tests.redetect.days import (
     build_live,
     detector,
     live_rows,
-    objects_below,
     redetected_rows,
     redetector,
 )
@@ -37,7 +35,9 @@ from imgpipeline_tests.redetect.days import (
 def test_the_same_model_with_the_same_threshold_finds_row_by_row_what_live_detection_found(settings, store):
     build_live(settings, store, range(30))
     before = {table: store.get(day_table_key(table, DAY)) for table in ("frames", "detections")}
-    done = redetect_day(redetector(settings, store, "demo"), DAY)
+    told: list[tuple[int, int]] = []
+    done = redetect_day(redetector(settings, store, "demo"), DAY, progress=lambda *seen: told.append(seen))
+    assert told == [(n, 30) for n in range(31)]
     live = live_rows(store, "detections")
     assert len(live) > 30
     assert redetected_rows(store, "detections", "demo") == live
@@ -138,17 +138,6 @@ def test_another_recipe_takes_nothing_over(settings, store):
     assert redetect_day(redetector(changed, store), DAY).looked_at == 5
 
 
-@pytest.mark.medium
-def test_no_part_is_left_and_nothing_else_is_written(settings, store):
-    build_live(settings, store, range(9))
-    redetect_day(redetector(settings, store), DAY)
-    assert objects_below(store, "redetections") == [
-        redetection_key(LOW, DAY, "detections"),
-        redetection_key(LOW, DAY, "frames"),
-    ]
-    assert whole(read_redetection(store, LOW, DAY)) is not None
-
-
 def test_a_day_without_frames_gives_empty_tables(settings, store):
     rebuild_day(store, DAY, now=NOON)
     manifest = redetect_day(redetector(settings, store), DAY).manifest
@@ -161,14 +150,6 @@ def test_a_day_without_a_table_is_an_error_that_names_the_command(settings, stor
     add_frames(settings, store, [0])
     with pytest.raises(PermanentError, match=r"materialize -m imgpipeline\.definitions --select frames,detections"):
         redetect_day(redetector(settings, store), DAY)
-
-
-@pytest.mark.medium
-def test_progress_reaches_all_frames(settings, store):
-    build_live(settings, store, range(10))
-    told: list[tuple[int, int]] = []
-    redetect_day(redetector(settings, store), DAY, progress=lambda done, total: told.append((done, total)))
-    assert told == [(n, 10) for n in range(11)]
 
 
 @pytest.mark.medium

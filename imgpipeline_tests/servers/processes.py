@@ -170,3 +170,11 @@ def dying_with_parent(command: Sequence[str], death_signal: signal.Signals = sig
     run Python code in a copy of a process with threads, which can wait forever for a lock that no thread holds there.
     """
     return ["setpriv", "--pdeathsig", death_signal.name.removeprefix("SIG"), *command]
+
+
+def is_gone(pid: int) -> bool:
+    """Return whether a process has ended, also if its parent has not collected it yet."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] == "Z"
+    except FileNotFoundError:
+        return True

@@ -8,11 +8,6 @@ from imgpipeline_tests.settings.documented import BEGIN, END, PAGE, settings_tab
 
 NAMED_OTHERWISE = {"kafka_topics": "KAFKA_TOPIC"}
 """Settings whose variable has kept its name while the field became a list."""
-STABLE = (
-    "STORE_URL", "S3_ENDPOINT", "KAFKA_BOOTSTRAP_SERVERS", "KAFKA_TOPIC", "KAFKA_SECURITY_PROTOCOL",
-    "KAFKA_SASL_MECHANISM", "KAFKA_USERNAME", "KAFKA_PASSWORD", "KAFKA_CA_FILE", "MODEL", "MODEL_BACKEND",
-    "CONFIDENCE_THRESHOLD", "NMS_THRESHOLD", "LANES", "LINGER_S", "MAX_RUN_S",
-)  # fmt: skip
 
 
 def test_the_table_in_the_docs_is_the_one_made_from_the_code():
@@ -25,11 +20,6 @@ def test_every_setting_is_described_with_its_own_name_first():
         assert field.description, name
         assert variables(name, field)[0] == f"IMGPIPELINE_{NAMED_OTHERWISE.get(name, name.upper())}"
     assert settings_table().count("\n") == len(Settings.model_fields) + 2
-
-
-@pytest.mark.parametrize("name", STABLE)
-def test_stable_names_are_kept(name):
-    assert f"| `IMGPIPELINE_{name}`" in settings_table()
 
 
 @pytest.mark.parametrize(

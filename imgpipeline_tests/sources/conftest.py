@@ -1,8 +1,9 @@
-"""The settings of a fresh topic, for the tests of sources."""
+"""The settings of a fresh topic, and a lane that follows what the sources announce."""
 
 import pytest
 
 from imgpipeline.settings import Settings
+from imgpipeline_tests.detect.conftest import lane as lane  # noqa: PLC0414 - a fixture
 from imgpipeline_tests.servers.kafka_broker import KafkaBroker
 
 

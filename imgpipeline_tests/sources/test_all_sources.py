@@ -5,7 +5,6 @@ Each frame shows its number in a corner, so the test recognises it after any tra
 
 import json
 import threading
-import uuid
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
@@ -40,7 +39,7 @@ from imgpipeline_tests.detect.conftest import LaneUnderTest
 from imgpipeline_tests.servers.mosquitto import Mosquitto
 from imgpipeline_tests.servers.rtsp_server import RtspServer
 from imgpipeline_tests.servers.waiting import wait_until
-from imgpipeline_tests.sources.mqtt.broker import running, send
+from imgpipeline_tests.sources.mqtt.broker import at, running, send, until_subscribed
 from imgpipeline_tests.sources.numbered import read_number
 from imgpipeline_tests.web.ingest.serving import serving
 
@@ -158,10 +157,9 @@ def feed_bucket(site: Site) -> None:
 
 def feed_mqtt(site: Site) -> None:
     with Mosquitto(site.folder / "mosquitto") as broker:
-        at = {"mqtt_host": broker.host, "mqtt_port": broker.port, "mqtt_client_id": uuid.uuid4().hex}
-        settings = site.settings.model_copy(update=at)
+        settings = at(broker, site.settings)
         with running(settings, Subscription(("images/+/raw",))) as ingest:
-            wait_until(lambda: broker.has_subscriber(settings.mqtt_client_id), limit_s=60, what="the subscription")
+            until_subscribed(broker, settings)
             send(broker, [("images/camera/raw", data) for data in jpegs()])
             wait_until(lambda: ingest.announced == FRAMES, limit_s=60, what="all frames")
 

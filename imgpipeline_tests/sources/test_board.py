@@ -1,8 +1,8 @@
 """The board, the metrics and the health page show the same state of the sources."""
 
 import json
-import threading
 from datetime import UTC, datetime, timedelta
+from threading import Event
 from urllib.error import HTTPError
 from urllib.request import urlopen
 
@@ -16,8 +16,10 @@ from imgpipeline.sources.board import Board, SourceState
 from imgpipeline.sources.configuration import FolderConfig, HttpConfig, MqttConfig
 from imgpipeline.sources.metrics import problems_of, serve_metrics
 from imgpipeline.sources.protocol import CapturedFrame, Lost, Settled, SourceKind, StatusChange
-from imgpipeline.sources.supervisor import runner
+from imgpipeline_tests.objectstore.stores import folder_settings
 from imgpipeline_tests.servers.waiting import wait_until
+from imgpipeline_tests.sources.mqtt.broker import at
+from imgpipeline_tests.sources.test_supervisor import supervised
 
 NOON = datetime(2026, 1, 9, 12, tzinfo=UTC)
 
@@ -100,48 +102,32 @@ def test_metrics_follow_the_naming_conventions_and_equal_the_board():
 @pytest.mark.servers
 @pytest.mark.medium
 def test_the_metrics_of_an_idle_folder_say_that_it_is_up(settings, tmp_path):
-    config, board, stop = FolderConfig(name="drop-box", kind="folder", path=tmp_path), Board(), threading.Event()
+    config, board = FolderConfig(name="drop-box", kind="folder", path=tmp_path), Board()
     settings = settings.model_copy(update={"store_url": (tmp_path / ".store").as_uri()})
     board.watch("drop-box", SourceKind.FINITE).change(SourceState.RESTARTING, "Kafka was away")
-    thread = threading.Thread(target=runner(settings, no_http), args=(config, board, stop))
-    thread.start()
-    try:
+    with supervised(settings, config, board):
         wait_until(lambda: problems_of(board) == {}, limit_s=60, what="the folder is watched")
         with serve_metrics(board, 0) as port:
             assert scrape(port)["imgpipeline_source_up", "drop-box"] == 1
-    finally:
-        stop.set()
-        thread.join(60)
 
 
 @pytest.mark.servers
 @pytest.mark.medium
 def test_inputs_that_name_their_sources_later_have_metrics_from_the_start(mosquitto, tmp_path):
-    settings = Settings(_env_file=None, mqtt_host=mosquitto.host, mqtt_port=mosquitto.port)
-    settings = settings.model_copy(update={"store_url": tmp_path.as_uri()})
+    settings = at(mosquitto, folder_settings(tmp_path))
     mqtt, http = MqttConfig(name="drones", kind="mqtt", topic="a/+"), HttpConfig(name="uploads", kind="http")
-    board, stop = Board(), threading.Event()
-    threads = [
-        threading.Thread(target=runner(settings, lambda *_: stop.wait()), args=(config, board, stop))
-        for config in (mqtt, http)
-    ]
-    for thread in threads:
-        thread.start()
-    try:
+    board = Board()
+
+    def serve_http(_settings: Settings, _config: HttpConfig, _options: object, stop: Event, _board: Board) -> None:
+        stop.wait()
+
+    with supervised(settings, mqtt, board), supervised(settings, http, board, serve_http):
         wait_until(lambda: [one.state for one in board.statuses()] == [SourceState.ONLINE] * 2, limit_s=60, what="both")
         with serve_metrics(board, 0) as port:
             found = scrape(port)
-    finally:
-        stop.set()
-        for thread in threads:
-            thread.join(60)
     for name in ("drones", "uploads"):
         assert found["imgpipeline_source_up", name] == 1
         assert found["imgpipeline_source_received_frames_total", name] == 0
-
-
-def no_http(*_: object) -> None:
-    raise AssertionError("no source is served over HTTP")
 
 
 def test_a_port_in_use_is_refused():

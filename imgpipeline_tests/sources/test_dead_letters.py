@@ -18,12 +18,10 @@ from imgpipeline.sources.dead_letters import ReplayPlan, ReplayResult, plan_repl
 from imgpipeline.stream.connection import open_admin, open_producer
 from imgpipeline.stream.log import read_log
 from imgpipeline_tests.cli.command import Ended, run
-from imgpipeline_tests.detect.conftest import LaneUnderTest, jpeg, lane, message
+from imgpipeline_tests.detect.conftest import LaneUnderTest, jpeg, message
 from imgpipeline_tests.faults.child_runs import environment_of
 from imgpipeline_tests.faults.invariant import check
 from imgpipeline_tests.ledger.samples import dead_letter, write_chain
-
-__all__ = ["lane"]
 
 PATH = "images/camera/late.jpg"
 

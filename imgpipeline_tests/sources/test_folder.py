@@ -101,6 +101,7 @@ def test_a_changed_picture_is_another_frame_and_the_old_image_stays(site, tmp_pa
     new = write_picture(tmp_path / "a.jpg", shade=250)
     result, after, _ = site.ingest(tmp_path)
     assert (result.changed, result.stored, result.already_there) == (1, 0, 0)
+    assert before[0].image_path == "images/gate/2026-01-09/a.jpg"
     assert store.get(before[0].image_path) == old
     assert store.get(after[0].image_path) == new
     assert frame_ids(before) != frame_ids(after)

@@ -55,11 +55,11 @@ def test_a_defect_of_one_source_ends_only_that_source(settings, tmp_path):
     assert [one.totals and one.totals.announced for one in (defect, well)] == [1, 1]
 
 
-def test_a_source_that_cannot_start_has_no_accounting(settings):
+def test_a_missing_topic_is_refused_before_anything_is_captured(settings):
     absent = settings.model_copy(update={"kafka_topics": ("absent",)})
     [one] = ingest_all(absent, [(Listed([frame(0)]), OPTIONS)], threading.Event(), Board())
     assert one.totals is None
-    assert "absent" in str(one.error)
+    assert "imgpipeline topics create" in str(one.error)
 
 
 class Refusing:
@@ -67,9 +67,6 @@ class Refusing:
 
     def create(self, key: str, data: bytes) -> bool:
         raise PermanentError(f"{key} ({len(data)} bytes) is refused.")
-
-    def get(self, key: str) -> bytes:
-        raise PermanentError(f"{key} is refused.")
 
 
 def test_a_failed_session_is_closed_and_stays_in_the_accounting(settings):

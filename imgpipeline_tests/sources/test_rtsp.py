@@ -5,7 +5,6 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Self
@@ -20,6 +19,7 @@ from imgpipeline.sources.protocol import Captured, CapturedFrame, Lost, Settled,
 from imgpipeline.sources.rate import RatePicker
 from imgpipeline.sources.rtsp import RtspSource, RtspTiming, pause_s, read_credentials
 from imgpipeline.sources.simulator.rtsp_simulator import SimulatedCamera, write_clip
+from imgpipeline_tests.servers.processes import is_gone
 from imgpipeline_tests.servers.rtsp_server import RtspServer, make_camera, numbered_pictures
 from imgpipeline_tests.servers.waiting import wait_until
 from imgpipeline_tests.sources.numbered import read_number
@@ -115,20 +115,6 @@ def command_of(process: Path) -> str:
         return (process / "cmdline").read_text(errors="replace")
     except OSError:
         return ""
-
-
-def is_gone(pid: int) -> bool:
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] == "Z"
-    except FileNotFoundError:
-        return True
-
-
-@contextmanager
-def faults(plan: str, monkeypatch: pytest.MonkeyPatch, once: Path) -> Iterator[None]:
-    monkeypatch.setenv("IMGPIPELINE_FAULT_AT", plan)
-    monkeypatch.setenv("IMGPIPELINE_FAULT_ONCE", str(once))
-    yield
 
 
 @pytest.mark.parametrize("codec", ["h264", "mjpeg"])
@@ -230,10 +216,9 @@ def test_fault_53_a_killed_frozen_or_restarted_server_is_an_outage_and_others_co
 def test_fault_53_a_decoder_that_crashes_or_hangs_restarts(serve, tmp_path, monkeypatch, action, said):
     server = serve(make_camera(tmp_path, "cam1"))
     (tmp_path / "once").mkdir()
-    with (
-        faults(f"rtsp frame:5~gate={action}", monkeypatch, tmp_path / "once"),
-        Watched(server.url("cam1"), **IMPATIENT) as watched,
-    ):
+    monkeypatch.setenv("IMGPIPELINE_FAULT_AT", f"rtsp frame:5~gate={action}")
+    monkeypatch.setenv("IMGPIPELINE_FAULT_ONCE", str(tmp_path / "once"))
+    with Watched(server.url("cam1"), **IMPATIENT) as watched:
         wait_until(lambda: watched.camera.now.pid is not None, limit_s=LIMIT_S, what="a process")
         first = watched.camera.now.pid
         watched.await_change(said, online=False)

@@ -86,9 +86,6 @@ class SlowStore:
         self.permits.acquire()
         return self.inner.create(key, data)
 
-    def get(self, key: str) -> bytes:
-        return self.inner.get(key)
-
 
 class UnreachableStore:
     """A store that does not answer."""
@@ -286,23 +283,6 @@ def test_finite_sources_are_not_fenced(settings):
     assert [publisher.close().announced for publisher in publishers] == [1, 1]
 
 
-def test_another_image_of_the_same_name_never_replaces_a_stored_one(settings):
-    store = open_memory_store()
-    for shade in (10, 200):
-        named = CapturedFrame(NOON, ClockSource.EXIF, data=jpeg(shade), name="a.jpg")
-        ingest_source(settings, Listed([named]), store=store)
-    first, second = (str(message.image_path) for message in frames_in(read_published(settings)))
-    assert first == "images/gate/2026-01-09/a.jpg"
-    assert store.get(first) == jpeg(10)
-    assert store.get(second) == jpeg(200)
-
-
-def test_a_missing_topic_is_refused_before_anything_is_captured(settings):
-    absent = settings.model_copy(update={"kafka_topics": ("absent",)})
-    with pytest.raises(PermanentError, match="imgpipeline topics create"):
-        SourceSession(absent, "camera", SourceKind.LIVE, store=open_memory_store())
-
-
 @pytest.mark.slow
 @pytest.mark.fault(54)
 @pytest.mark.timeout(120, func_only=True)
@@ -386,9 +366,6 @@ class LazyStore:
     def create(self, _key: str, _data: bytes) -> bool:
         time.sleep(0.5)  # so slow that a camera on a busy machine is still much faster
         return True
-
-    def get(self, key: str) -> bytes:
-        raise KeyError(key)
 
 
 def test_a_camera_whose_queue_is_full_is_announced_sooner(settings):

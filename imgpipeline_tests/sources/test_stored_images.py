@@ -10,7 +10,7 @@ from imgpipeline.sources.ingest import ingest_source
 from imgpipeline.sources.sequence import SequenceSource
 from imgpipeline.sources.stored_images import find_stored_frames
 from imgpipeline_tests.cli.command import run
-from imgpipeline_tests.detect.conftest import START, LaneUnderTest, lane  # noqa: F401 - a fixture
+from imgpipeline_tests.detect.conftest import START, LaneUnderTest
 from imgpipeline_tests.sources.published import frames_in, read_published
 from imgpipeline_tests.sources.test_folder import write_picture
 
@@ -18,7 +18,7 @@ pytestmark = pytest.mark.servers
 
 
 @pytest.fixture
-def filled(lane: LaneUnderTest, tmp_path: Path) -> LaneUnderTest:  # noqa: F811 - the fixture
+def filled(lane: LaneUnderTest, tmp_path: Path) -> LaneUnderTest:
     """A folder and a sequence of one day in the ledger, and a frame that its content identifies."""
     for number in range(3):
         write_picture(tmp_path / "yard" / f"{number}.jpg", shade=number, time=START)

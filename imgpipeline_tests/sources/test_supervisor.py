@@ -23,8 +23,9 @@ from imgpipeline.sources.metrics import problems_of
 from imgpipeline.sources.protocol import Captured, Source, SourceKind
 from imgpipeline.sources.session import SourceSession
 from imgpipeline.sources.supervisor import Supervisor, run_again, runner
+from imgpipeline_tests.servers.threads import in_thread
 from imgpipeline_tests.servers.waiting import wait_until
-from imgpipeline_tests.sources.mqtt.broker import send
+from imgpipeline_tests.sources.mqtt.broker import at, send
 from imgpipeline_tests.sources.published import frames_in, read_published
 from imgpipeline_tests.sources.test_session import FAST, frame
 
@@ -55,16 +56,8 @@ class Sources:
 
 @contextmanager
 def running(path: Path, sources: Sources, board: Board) -> Iterator[None]:
-    stop = threading.Event()
-    supervisor = Supervisor(path, sources.run, board, rescan_s=0.05)
-    thread = threading.Thread(target=supervisor.run, args=(stop,))
-    thread.start()
-    try:
+    with in_thread(Supervisor(path, sources.run, board, rescan_s=0.05).run):
         yield
-    finally:
-        stop.set()
-        thread.join(30)
-        assert not thread.is_alive()
 
 
 def state_of(board: Board, name: str) -> SourceState:
@@ -229,17 +222,12 @@ def no_http(*_: object) -> None:
 
 
 @contextmanager
-def supervised(settings: Settings, config: AnyConfig, board: Board) -> Iterator[None]:
+def supervised(
+    settings: Settings, config: AnyConfig, board: Board, serve_http: Callable[..., None] = no_http
+) -> Iterator[None]:
     """Run a source as the supervisor does."""
-    stop = threading.Event()
-    thread = threading.Thread(target=runner(settings, no_http), args=(config, board, stop))
-    thread.start()
-    try:
+    with in_thread(partial(runner(settings, serve_http), config, board)):
         yield
-    finally:
-        stop.set()
-        thread.join(60)
-        assert not thread.is_alive()
 
 
 def rival_of(settings: Settings) -> SourceSession:
@@ -278,20 +266,18 @@ def test_fault_63_a_camera_comes_back_by_itself_when_the_session_that_took_it_ov
 @pytest.mark.medium
 @pytest.mark.fault(63)
 def test_fault_63_a_camera_comes_back_when_the_process_that_took_it_over_was_killed(settings, caplog):
-    board, stop = History(), threading.Event()
+    board = History()
     watch = board.watch("camera", SourceKind.LIVE)
-    run = partial(ingest_source, settings, Camera(), stop=stop, options=FAST, store=open_memory_store(), watch=watch)
-    mine = partial(run_again, settings, run, watch, lambda message: message.source == "camera", stop, silent_s=2.0)
-    thread = threading.Thread(target=mine)
-    thread.start()
-    try:
+
+    def mine(stop: threading.Event) -> None:
+        run = partial(ingest_source, settings, Camera(), stop=stop, options=FAST, watch=watch)
+        run_again(settings, run, watch, lambda message: message.source == "camera", stop, silent_s=2.0)
+
+    with in_thread(mine):
         wait_until(lambda: board.is_in(SourceState.ONLINE, "camera"), limit_s=60, what="the first frame")
         rival = rival_of(settings)
         wait_until(lambda: board.is_in(SourceState.TAKEN_OVER, "camera"), limit_s=60, what="the takeover")
         wait_until(lambda: board.is_in(SourceState.ONLINE, "camera"), limit_s=60, what="the source is back")
-    finally:
-        stop.set()
-        thread.join(60)
     rival.abort()
     assert "has sent nothing for 2 s, so the source is taken back" in caplog.text
 
@@ -302,8 +288,7 @@ def test_fault_63_a_camera_comes_back_when_the_process_that_took_it_over_was_kil
 def test_fault_63_two_supervisors_of_one_mqtt_source_evict_each_other_once(settings, mosquitto, caplog):
     caplog.set_level("INFO")
     topic = f"images/{uuid.uuid4().hex}/raw"
-    own = {"mqtt_host": mosquitto.host, "mqtt_port": mosquitto.port, "mqtt_client_id": uuid.uuid4().hex}
-    settings = settings.model_copy(update=own)
+    settings = at(mosquitto, settings)
     config = MqttConfig(name="drones", kind="mqtt", topic=topic.replace("raw", "+"))
     older, newer, sent = History(), History(), count()
 

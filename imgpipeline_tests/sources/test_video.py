@@ -16,7 +16,7 @@ from imgpipeline.objectstore.client import open_memory_store
 from imgpipeline.sources.ingest import ingest_files
 from imgpipeline.sources.protocol import CapturedFrame, Lost
 from imgpipeline.sources.video import FrameChoice, VideoFrame, VideoSource, read_frames
-from imgpipeline_tests.detect.conftest import START, LaneUnderTest, lane  # noqa: F401 - a fixture
+from imgpipeline_tests.detect.conftest import START
 from imgpipeline_tests.sources.published import accounts_in, frames_in, read_published
 from imgpipeline_tests.sources.videos import write_video
 
@@ -110,14 +110,17 @@ def test_a_file_that_is_not_a_video_is_refused(tmp_path):
         VideoSource(tmp_path / "absent.mp4", "clip")
 
 
+def truncated_video(path: Path) -> Path:
+    """Write three fifths of a video of 100 frames, with its index at the front."""
+    options = {"movflags": "faststart"} if path.suffix == ".mp4" else {}
+    write_video(path, times_ms=range(0, 10_000, 100), size=(320, 240), options=options)
+    path.write_bytes(path.read_bytes()[: path.stat().st_size * 3 // 5])
+    return path
+
+
 @pytest.mark.parametrize("suffix", [".mp4", ".mkv"])
 def test_the_readable_part_of_a_truncated_file_is_kept_and_the_rest_is_reported(tmp_path, suffix):
-    times_ms = range(0, 10_000, 100)
-    options = {"movflags": "faststart"} if suffix == ".mp4" else {}
-    path = write_video(tmp_path / f"clip{suffix}", times_ms=times_ms, size=(320, 240), options=options)
-    path.write_bytes(path.read_bytes()[: path.stat().st_size * 3 // 5])
-
-    read = list(read_frames(path))
+    read = list(read_frames(truncated_video(tmp_path / f"clip{suffix}")))
     whole = [frame for frame in read if isinstance(frame, VideoFrame)]
     lost = [part for part in read if isinstance(part, Lost)]
     assert 10 < len(whole) < 90
@@ -126,9 +129,7 @@ def test_the_readable_part_of_a_truncated_file_is_kept_and_the_rest_is_reported(
 
 
 def test_the_missing_frames_of_a_truncated_video_are_in_the_accounts(tmp_path, settings):
-    options = {"movflags": "faststart"}
-    path = write_video(tmp_path / "clip.mp4", times_ms=range(0, 10_000, 100), size=(320, 240), options=options)
-    path.write_bytes(path.read_bytes()[: path.stat().st_size * 3 // 5])
+    path = truncated_video(tmp_path / "clip.mp4")
     result = ingest_files(settings, VideoSource(path, "clip", start=START), store=open_memory_store())
 
     published = read_published(settings)
@@ -151,10 +152,7 @@ def test_the_start_is_the_given_one_or_that_of_the_container_or_file(tmp_path):
     assert VideoSource(plain, "clip").start == START
 
 
-def test_a_video_ingested_twice_counts_once(
-    video,
-    lane,  # noqa: F811 - the fixture
-):
+def test_a_video_ingested_twice_counts_once(video, lane):
     for _ in range(2):
         chosen = VideoSource(video, "clip", start=START, choice=FrameChoice(rate=2))
         assert ingest_files(lane.settings, chosen).announced == 4
@@ -179,10 +177,8 @@ def test_another_video_of_the_same_name_never_gets_the_images_of_the_first(tmp_p
     frames = frames_in(read_published(settings))
     assert [frame.width for frame in frames] == [64] * 10 + [96] * 10
     for frame in frames:
-        height, width = cv2.imdecode(np.frombuffer(store.get(str(frame.image_path)), np.uint8), cv2.IMREAD_COLOR).shape[
-            :2
-        ]
-        assert (width, height) == (frame.width, frame.height)
+        pixels = cv2.imdecode(np.frombuffer(store.get(str(frame.image_path)), np.uint8), cv2.IMREAD_COLOR)
+        assert pixels.shape == (frame.height, frame.width, 3)
 
 
 @pytest.mark.medium

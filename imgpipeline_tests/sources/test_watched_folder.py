@@ -2,7 +2,6 @@
 
 import os
 import shutil
-import threading
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -18,6 +17,7 @@ from imgpipeline.settings import Settings
 from imgpipeline.sources.ingest import ingest_source
 from imgpipeline.sources.watched_folder import After, WatchedFolder, WatchOptions
 from imgpipeline_tests.servers.disks import bound, mounted_disk
+from imgpipeline_tests.servers.threads import in_thread
 from imgpipeline_tests.servers.waiting import wait_until
 from imgpipeline_tests.sources.published import frames_in, read_published
 from imgpipeline_tests.sources.test_folder import write_picture
@@ -36,16 +36,10 @@ class Watching:
     @contextmanager
     def running(self, after: After = After.KEEP, rescan_s: float = 0.3) -> Iterator[WatchedFolder]:
         """Watches the folder while the context lasts, then stops as SIGTERM does."""
-        stop, options = threading.Event(), WatchOptions(after, rescan_s=rescan_s, state_file=self.state)
+        options = WatchOptions(after, rescan_s=rescan_s, state_file=self.state)
         source = WatchedFolder(self.settings, self.folder, "gate", options)
-        thread = threading.Thread(target=lambda: ingest_source(self.settings, source, stop=stop, store=self.store))
-        thread.start()
-        try:
+        with in_thread(lambda stop: ingest_source(self.settings, source, stop=stop, store=self.store)):
             yield source
-        finally:
-            stop.set()
-            thread.join(60)
-            assert not thread.is_alive()
 
     def files(self) -> list[str]:
         """Returns the files of all announced frames, in order."""

@@ -21,6 +21,7 @@ from imgpipeline.stream.fetch import read_record
 from imgpipeline.stream.log import read_log
 from imgpipeline.stream.send import create_topic
 from imgpipeline_tests.cli.samples import settings_of
+from imgpipeline_tests.servers.processes import is_gone
 from imgpipeline_tests.servers.waiting import wait_until
 from imgpipeline_tests.sources.published import frames_in, read_published
 
@@ -40,13 +41,6 @@ def send(settings: Settings, value: bytes) -> tuple[int, int]:
     sent = producer.send(settings.kafka_topic, value, key=b"gate").get(60)
     producer.close()
     return sent.partition, sent.offset
-
-
-def is_running(pid: int) -> bool:
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
-    except FileNotFoundError:
-        return False
 
 
 def children_of(pid: int) -> list[int]:
@@ -103,7 +97,7 @@ def test_in_a_separate_process_it_has_the_topics_and_ends_with_its_context(tmp_p
         assert {"frames", "other"} <= set(topics_of(settings))
         assert send(settings, b"frame")[1] == 0
         (pid,) = children_of(os.getpid())
-    assert not is_running(pid)
+    assert is_gone(pid)
 
 
 OWNER = """
@@ -123,7 +117,7 @@ def test_it_ends_when_its_parent_is_killed(tmp_path):
         assert owner.stdout.readline() == "ready\n"
         (pid,) = children_of(owner.pid)
         owner.kill()
-    wait_until(lambda: not is_running(pid), limit_s=60, what="the broker to end with its owner")
+    wait_until(lambda: is_gone(pid), limit_s=60, what="the broker to end with its owner")
 
 
 def test_a_broker_that_does_not_start_is_reported_with_its_log(tmp_path, monkeypatch):

@@ -8,6 +8,8 @@ import pytest
 from imgpipeline.vision.backends import BACKENDS, GPU_BACKEND, installed_backends
 from imgpipeline.vision.darknet import convert_darknet
 from imgpipeline.vision.detector import Detector, load_detector
+from imgpipeline.vision.model_files import read_verified
+from imgpipeline.vision.registry import find_model
 from imgpipeline_tests.vision.darknet.random_weights import random_weights
 from imgpipeline_tests.vision.darknet.small_networks import EVERY_LAYER
 
@@ -18,6 +20,12 @@ def backend(request: pytest.FixtureRequest) -> str:
     if request.param not in installed_backends():
         pytest.skip(f"{request.param} is not installed: pip install 'imgpipeline[{request.param}]'")
     return request.param
+
+
+@pytest.fixture(scope="session")
+def demo() -> bytes:
+    """The content of the demo model's file."""
+    return read_verified(find_model("demo"))[0]
 
 
 @pytest.fixture(scope="session")

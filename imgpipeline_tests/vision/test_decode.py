@@ -6,7 +6,7 @@ import resource
 import struct
 import subprocess
 import sys
-import threading
+from concurrent.futures import ThreadPoolExecutor
 
 import cv2
 import numpy as np
@@ -318,24 +318,14 @@ def test_a_png_with_a_flipped_bit_in_its_orientation_is_refused():
 
 def test_many_threads_decode_at_once():
     expected = {name: decode_image(data, LIMITS).pixels for name, data in FILES.items()}
-    wrong: list[str] = []
 
-    def work() -> None:
-        for name, data in FILES.items():
-            if not np.array_equal(decode_image(data, LIMITS).pixels, expected[name]):
-                wrong.append(name)
-            try:
-                decode_image(data[: len(data) // 2], LIMITS)
-                wrong.append(f"cut {name}")
-            except BadInputError:
-                pass
+    def check(name: str) -> None:
+        data = FILES[name]
+        np.testing.assert_array_equal(decode_image(data, LIMITS).pixels, expected[name])
+        assert refused(data[: len(data) // 2]) is DeadLetterCode.DECODE_FAILED
 
-    threads = [threading.Thread(target=work) for _ in range(8)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert wrong == []
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(check, [*FILES] * 8))
 
 
 def test_decoding_leaves_opencvs_threads_alone():
@@ -491,11 +481,9 @@ STRETCH = NetworkInput(416, 416, "stretch")
 @pytest.mark.parametrize(
     ("size", "letterbox", "stretch"),
     [
-        ((640, 360), 1, 1),
         ((831, 500), 1, 1),
         ((832, 500), 2, 1),
         ((832, 832), 2, 2),
-        ((1280, 720), 2, 1),
         ((720, 1280), 2, 1),
         ((1920, 1080), 4, 2),
         ((3840, 2160), 8, 4),

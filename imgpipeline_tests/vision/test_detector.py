@@ -1,7 +1,7 @@
 """A detector finds the same objects on every backend, and refuses damaged files."""
 
 import shutil
-import threading
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
@@ -97,20 +97,8 @@ def test_threads_do_not_disturb_each_other(backend, load_small):
     detector = load_small(backend=backend, confidence_threshold=0.4, threads=1)
     pictures = [detailed_picture(301 - 40 * seed, 107 + 40 * seed, seed) for seed in range(6)]
     expected = [detector.detect(picture) for picture in pictures]
-    wrong: list[int] = []
-
-    def work() -> None:
-        for _ in range(3):
-            for index, picture in enumerate(pictures):
-                if detector.detect(picture) != expected[index]:
-                    wrong.append(index)
-
-    threads = [threading.Thread(target=work) for _ in range(4)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert wrong == []
+    with ThreadPoolExecutor(4) as pool:
+        assert list(pool.map(detector.detect, pictures * 12)) == expected * 12
 
 
 def test_a_detector_says_what_it_is(load_small, small_onnx):
@@ -135,11 +123,6 @@ def test_every_backend_refuses_a_file_that_is_not_a_model(backend):
     for content in (b"", b"no model", b"\x08\x08" * 50):
         with pytest.raises(PermanentError, match=f"The backend {backend} cannot read the model"):
             open_backend(backend, content)
-
-
-def test_a_blob_of_a_wrong_size_is_the_environments_fault(load_small):
-    with pytest.raises(PermanentError, match="failed to run the model"):
-        load_small(backend="onnxruntime").backend.infer(np.zeros((1, 3, 8, 8), np.float32))
 
 
 def test_a_failed_call_does_not_break_the_next_one(backend, load_small):
@@ -174,11 +157,6 @@ def test_a_missing_shipped_model_is_said_plainly(copied_demo):
         load_detector("demo")
 
 
-def test_the_self_test_passes_for_a_good_model_on_every_backend(backend, load_small):
-    assert self_test(load_small(backend=backend)) is None
-    assert self_test(load_detector("demo", backend=backend)) is None
-
-
 def test_the_self_test_detects_a_model_file_that_was_damaged_after_loading(copied_demo):
     detector = load_detector("demo")
     self_test(detector)
@@ -201,14 +179,8 @@ def test_the_self_test_detects_a_replaced_model_file_of_the_user(small_onnx, tmp
 
 @pytest.mark.parametrize("output", [np.full((1, 10, 8), np.nan), np.zeros((1, 10, 8)), np.zeros((1, 10, 4))])
 def test_the_self_test_detects_a_network_that_returns_nonsense(load_small, output):
-    class Broken:
-        name, output_names = "broken", ("output",)
-
-        def infer(self, _: np.ndarray) -> list[np.ndarray]:
-            return [output.astype(np.float32)]
-
     detector = load_small()
-    detector.backend = Broken()
+    detector.backend = Answers([output.astype(np.float32)])
     with pytest.raises(PermanentError):
         self_test(detector)
 

@@ -13,7 +13,6 @@ from imgpipeline.sources.simulator.scene import Scene
 from imgpipeline.vision.backends import installed_backends, open_backend
 from imgpipeline.vision.decode import DecodedImage
 from imgpipeline.vision.detector import Detector
-from imgpipeline.vision.model_files import read_verified
 from imgpipeline.vision.precision import choose_precision
 from imgpipeline.vision.quantization import (
     QuantizedModel,
@@ -167,11 +166,6 @@ def quiet(_title: str) -> Callable[[int, int], None]:
 
 def load(content: bytes) -> Detector:
     return Detector(find_model("demo"), "", open_backend("onnxruntime", content))
-
-
-@pytest.fixture(scope="module")
-def demo() -> bytes:
-    return read_verified(find_model("demo"))[0]
 
 
 @pytest.fixture(scope="module")

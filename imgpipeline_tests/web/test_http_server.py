@@ -2,7 +2,6 @@
 
 import contextlib
 import socket
-import threading
 from collections.abc import Iterator
 
 import httpx
@@ -11,6 +10,7 @@ from fastapi import FastAPI, Request, Response
 
 from imgpipeline.web.http_server import page_url, run_until
 from imgpipeline_tests.servers.ports import LOOPBACK, free_port
+from imgpipeline_tests.servers.threads import in_thread
 from imgpipeline_tests.servers.waiting import wait_until
 
 MORE_THAN_THE_SERVER_TAKES = 300
@@ -25,18 +25,13 @@ def test_the_url_of_an_ipv6_address_has_brackets(host, url):
 @pytest.fixture
 def port() -> Iterator[int]:
     """A server with a small and a large answer."""
-    app, port, stop = FastAPI(), free_port(), threading.Event()
+    app, port = FastAPI(), free_port()
     app.add_api_route("/small", lambda: Response(b"small"))
     app.add_api_route("/sent", read_all, methods=["POST"])
     app.add_api_route("/large", lambda: Response(bytes(LARGE)))
-    thread = threading.Thread(target=run_until, args=(app, LOOPBACK, port, stop), kwargs={"grace_s": 1})
-    thread.start()
-    try:
+    with in_thread(lambda stop: run_until(app, LOOPBACK, port, stop, grace_s=1)):
         wait_until(lambda: status(port) == 200, limit_s=60, what="the server")
         yield port
-    finally:
-        stop.set()
-        thread.join(60)
 
 
 async def read_all(request: Request) -> Response:

@@ -143,12 +143,6 @@ def test_blank_lines_line_ends_and_empty_files_do_not_matter(tmp_path):
     assert (done.files, done.documents, done.malformed) == (5, 4, 0)
 
 
-def test_nothing_gives_an_empty_file(tmp_path):
-    assert run(tmp_path, [])[0] == b""
-    assert run(tmp_path, [b""])[0] == b""
-    assert run(tmp_path, [document(T)])[0] == b""
-
-
 @pytest.mark.parametrize("newline", [b"\n", b"\r\n", b"\r"])
 def test_one_document_may_stand_over_several_lines_of_its_file(tmp_path, newline):
     pretty = json.dumps(json.loads(document(T, "car", source="two\nlines")), indent=2).encode().replace(b"\n", newline)
@@ -251,6 +245,8 @@ FILES = st.one_of(
 @pytest.mark.medium
 @given(st.lists(FILES, max_size=4))
 @example([b'{"a": "\\ud800"}', document(T, "car")])
+@example([])
+@example([b"", document(T)])
 @settings(max_examples=examples(50), suppress_health_check=[HealthCheck.too_slow])
 def test_any_files_give_what_mapper_and_reducer_give(files):
     with tempfile.TemporaryDirectory() as folder:

@@ -1,6 +1,7 @@
 """Publishes to a real MQTT broker, and runs an ingest in a thread of the test."""
 
 import threading
+import uuid
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from functools import partial
@@ -14,6 +15,18 @@ from imgpipeline.sources.mqtt.ingest import ingest_mqtt
 from imgpipeline.sources.mqtt.messages import Subscription
 from imgpipeline.sources.options import PublishOptions
 from imgpipeline_tests.servers.mosquitto import Mosquitto
+from imgpipeline_tests.servers.waiting import wait_until
+
+
+def at(broker: Mosquitto, settings: Settings, **changes: object) -> Settings:
+    """Return settings that name a broker, and a client of its own."""
+    named = {"mqtt_host": broker.host, "mqtt_port": broker.port, "mqtt_client_id": uuid.uuid4().hex}
+    return settings.model_copy(update={**named, **changes})
+
+
+def until_subscribed(broker: Mosquitto, settings: Settings) -> None:
+    """Wait until the client of the settings has subscribed."""
+    wait_until(lambda: broker.has_subscriber(settings.mqtt_client_id), limit_s=90, what="the subscription")
 
 
 def send(broker: Mosquitto, messages: Iterable[tuple[str, bytes]], *, qos: int = 1, retain: bool = False) -> None:

@@ -20,24 +20,14 @@ from imgpipeline.sources.mqtt.messages import Subscription
 from imgpipeline.sources.options import Preparation, PublishOptions
 from imgpipeline.sources.storing import first_received
 from imgpipeline.stream.send import FencedError
-from imgpipeline_tests.detect.conftest import LaneUnderTest, jpeg
-from imgpipeline_tests.detect.conftest import lane as lane  # noqa: PLC0414 - a fixture  # noqa: PLC0414 - a fixture
+from imgpipeline_tests.detect.conftest import jpeg
 from imgpipeline_tests.faults.child_runs import environment_of, variables_of
 from imgpipeline_tests.servers.mosquitto import Mosquitto
 from imgpipeline_tests.servers.waiting import wait_until
-from imgpipeline_tests.sources.mqtt.broker import running, send, start_ingest
+from imgpipeline_tests.sources.mqtt.broker import at, running, send, start_ingest, until_subscribed
 from imgpipeline_tests.sources.published import accounts_in, closes, frames_in, read_published
 
 TOPIC = "images/gate/raw"
-
-
-def at(broker: Mosquitto, lane: LaneUnderTest, **changes: object) -> Settings:
-    named = {"mqtt_host": broker.host, "mqtt_port": broker.port, "mqtt_client_id": uuid.uuid4().hex}
-    return lane.settings.model_copy(update={**named, **changes})
-
-
-def until_subscribed(broker: Mosquitto, settings: Settings) -> None:
-    wait_until(lambda: broker.has_subscriber(settings.mqtt_client_id), limit_s=60, what="the subscription")
 
 
 def pictures(count: int, *, first: int = 0) -> list[bytes]:
@@ -88,7 +78,7 @@ def test_an_image_that_mosquitto_pub_sends_to_images_raw_is_a_frame(lane, mosqui
     monkeypatch.setenv("MQTT_HOST", mosquitto.host)
     monkeypatch.setenv("MQTT_PORT", str(mosquitto.port))
     read = Settings(_env_file=None)
-    settings = at(mosquitto, lane, mqtt_host=read.mqtt_host, mqtt_port=read.mqtt_port, mqtt_protocol=protocol)
+    settings = at(mosquitto, lane.settings, mqtt_host=read.mqtt_host, mqtt_port=read.mqtt_port, mqtt_protocol=protocol)
     (tmp_path / "x.jpg").write_bytes(jpeg())
     command = ["mosquitto_pub", "-h", mosquitto.host, "-p", str(mosquitto.port), "-t", "images/raw", "-f", "x.jpg"]
     with running(settings, Subscription()) as ingest:
@@ -102,7 +92,7 @@ def test_an_image_that_mosquitto_pub_sends_to_images_raw_is_a_frame(lane, mosqui
 
 
 def test_each_topic_that_a_wildcard_matches_is_a_source_with_its_own_accounts(lane, mosquitto):
-    settings = at(mosquitto, lane)
+    settings = at(mosquitto, lane.settings)
     with running(settings, store=open_memory_store()) as ingest:
         until_subscribed(mosquitto, settings)
         send(mosquitto, [(f"images/{name}/raw", data) for data in pictures(20) for name in ("gate", "yard")])
@@ -116,7 +106,7 @@ def test_each_topic_that_a_wildcard_matches_is_a_source_with_its_own_accounts(la
 
 
 def test_messages_that_arrive_while_no_client_is_connected_become_frames_later(lane, mosquitto):
-    settings = at(mosquitto, lane)
+    settings = at(mosquitto, lane.settings)
     with running(settings, store=open_memory_store()):
         until_subscribed(mosquitto, settings)
     send(mosquitto, [(TOPIC, data) for data in pictures(5)])
@@ -125,7 +115,7 @@ def test_messages_that_arrive_while_no_client_is_connected_become_frames_later(l
 
 
 def test_a_payload_that_is_not_an_image_becomes_a_dead_letter_and_is_acknowledged(lane, mosquitto):
-    settings = at(mosquitto, lane)
+    settings = at(mosquitto, lane.settings)
     with running(settings, options=PublishOptions(preparation=Preparation(resize=(6, 4)))) as ingest:
         until_subscribed(mosquitto, settings)
         send(mosquitto, [(TOPIC, b"no image"), (TOPIC, b""), (TOPIC, jpeg())])
@@ -146,7 +136,7 @@ def test_a_retained_message_is_not_a_new_frame(lane, mosquitto):
     topic = f"images/{uuid.uuid4().hex}/raw"
     send(mosquitto, [(topic, jpeg())], retain=True)
     for protocol in ("5", "3.1.1"):
-        settings = at(mosquitto, lane, mqtt_protocol=protocol)
+        settings = at(mosquitto, lane.settings, mqtt_protocol=protocol)
         with running(settings, store=open_memory_store()) as ingest:
             until_subscribed(mosquitto, settings)
             send(mosquitto, [(TOPIC, data) for data in pictures(1)])
@@ -156,7 +146,7 @@ def test_a_retained_message_is_not_a_new_frame(lane, mosquitto):
 
 
 def test_while_the_store_is_away_nothing_is_acknowledged_and_at_most_a_window_is_received(lane, mosquitto):
-    settings, store = at(mosquitto, lane, mqtt_max_in_flight=10), GatedStore(open_memory_store())
+    settings, store = at(mosquitto, lane.settings, mqtt_max_in_flight=10), GatedStore(open_memory_store())
     with running(settings, store=store) as ingest:
         until_subscribed(mosquitto, settings)
         send(mosquitto, [(TOPIC, data) for data in pictures(50)])
@@ -167,7 +157,7 @@ def test_while_the_store_is_away_nothing_is_acknowledged_and_at_most_a_window_is
 
 
 def test_messages_of_qos_0_beyond_the_queue_are_dropped_and_counted(lane, mosquitto):
-    settings, store = at(mosquitto, lane, mqtt_max_in_flight=5), GatedStore(open_memory_store())
+    settings, store = at(mosquitto, lane.settings, mqtt_max_in_flight=5), GatedStore(open_memory_store())
     options = PublishOptions(queue_frames=5, writers=2)
     with running(settings, store=store, options=options) as ingest:
         until_subscribed(mosquitto, settings)
@@ -187,7 +177,7 @@ def test_messages_of_qos_0_beyond_the_queue_are_dropped_and_counted(lane, mosqui
 
 @pytest.mark.slow
 def test_the_next_ingest_gets_what_a_stopped_one_did_not_announce(lane, mosquitto):
-    settings, store = at(mosquitto, lane), GatedStore(open_memory_store())
+    settings, store = at(mosquitto, lane.settings), GatedStore(open_memory_store())
     with running(settings, store=store, options=PublishOptions(drain_s=0.5)) as ingest:
         until_subscribed(mosquitto, settings)
         send(mosquitto, [(TOPIC, data) for data in pictures(20)])
@@ -209,7 +199,7 @@ def until_announced(settings: Settings, count: int) -> None:
 @pytest.mark.timeout(180, func_only=True)
 def test_fault_55_a_killed_broker_loses_and_duplicates_no_received_frame(lane, tmp_path):
     with Mosquitto(tmp_path / "mosquitto") as broker:
-        settings, store = at(broker, lane, mqtt_max_in_flight=10), GatedStore(lane.store)
+        settings, store = at(broker, lane.settings, mqtt_max_in_flight=10), GatedStore(lane.store)
         with running(settings, store=store) as ingest:
             until_subscribed(broker, settings)
             send(broker, [(TOPIC, data) for data in pictures(60)])
@@ -235,7 +225,7 @@ def test_fault_55_a_killed_broker_loses_and_duplicates_no_received_frame(lane, t
 @pytest.mark.timeout(120, func_only=True)
 def test_fault_55_a_broker_that_forgets_its_sessions_gets_no_acknowledgement_of_another_message(lane, tmp_path):
     with Mosquitto(tmp_path / "mosquitto", persistent=False) as broker:
-        settings, store = at(broker, lane), GatedStore(open_memory_store())
+        settings, store = at(broker, lane.settings), GatedStore(open_memory_store())
         with running(settings, store=store) as ingest:
             until_subscribed(broker, settings)
             send(broker, [(TOPIC, data) for data in pictures(5)])
@@ -269,7 +259,7 @@ def test_wrong_user_password_or_certificate_is_refused(lane, tmp_path):
         (tmp_path / "password").write_text("right\n")
         settings = at(
             broker,
-            lane,
+            lane.settings,
             mqtt_tls=True,
             mqtt_ca_file=broker.certificates.ca_file,
             mqtt_username="alice",
@@ -292,7 +282,7 @@ def test_wrong_user_password_or_certificate_is_refused(lane, tmp_path):
 @pytest.mark.slow
 @pytest.mark.fault(52)
 def test_fault_52_two_processes_with_one_name_lose_and_duplicate_no_frame(lane, mosquitto):
-    settings, store = at(mosquitto, lane), lane.store
+    settings, store = at(mosquitto, lane.settings), lane.store
     first = start_ingest(settings, Subscription(("images/+/raw",)), store=store)
     until_subscribed(mosquitto, settings)
     rival = start_ingest(settings, Subscription(("images/+/raw",)), store=store)
@@ -312,22 +302,16 @@ def test_fault_52_two_processes_with_one_name_lose_and_duplicate_no_frame(lane, 
 def test_fault_51_a_killed_ingest_of_mqtt_loses_nothing_and_announces_only_what_is_stored(
     lane, mosquitto, tmp_path, step
 ):
-    changes = {"mqtt_host": mosquitto.host, "mqtt_port": mosquitto.port, "mqtt_client_id": uuid.uuid4().hex}
-    ingesting = lane.with_settings(**changes)
+    settings = at(mosquitto, lane.settings)
     command = [sys.executable, "-m", "imgpipeline.cli", "ingest", "mqtt", "--mqtt-topic", "images/+/raw"]
-    environment = {**environment_of(ingesting.settings), **variables_of(f"{step}=kill")}
+    environment = {**environment_of(settings), **variables_of(f"{step}=kill")}
     with subprocess.Popen(command, env=environment, cwd=tmp_path) as process:
-        client_id = ingesting.settings.mqtt_client_id
-        wait_until(lambda: mosquitto.has_subscriber(client_id), limit_s=90, what="the subscription")
-        send(mosquitto, [("images/gate/raw", jpeg() + bytes([number])) for number in range(10)])
+        until_subscribed(mosquitto, settings)
+        send(mosquitto, [(TOPIC, jpeg() + bytes([number])) for number in range(10)])
         assert process.wait(90) == -signal.SIGKILL
-    for message in frames_in(read_published(ingesting.settings)):
+    for message in frames_in(read_published(settings)):
         assert lane.store.get(str(message.image_path)).startswith(jpeg())
-    with running(ingesting.settings):
-
-        def announced() -> set[str | None]:
-            return {message.sha256 for message in frames_in(read_published(ingesting.settings))}
-
-        wait_until(lambda: len(announced()) == 10, limit_s=60, what="all frames", interval_s=0.3)
+    with running(settings):
+        until_announced(settings, 10)
     lane.follow()
     assert len({(frame.frame_id, frame.day) for frame in lane.frames()}) == 10

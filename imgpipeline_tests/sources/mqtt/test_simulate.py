@@ -8,19 +8,17 @@ from imgpipeline.contracts.times import parse_time
 from imgpipeline.objectstore.client import open_memory_store
 from imgpipeline.sources.mqtt.messages import Payload, Subscription
 from imgpipeline.sources.mqtt.simulate import Simulation, simulate_mqtt
-from imgpipeline_tests.detect.conftest import lane as lane  # noqa: PLC0414 - a fixture
 from imgpipeline_tests.servers.waiting import wait_until
-from imgpipeline_tests.sources.mqtt.broker import running
+from imgpipeline_tests.sources.mqtt.broker import at, running, until_subscribed
 from imgpipeline_tests.sources.published import frames_in, read_published
 
 
 def test_simulated_cameras_publish_frames_whose_truth_is_known(lane, mosquitto, tmp_path):
     topic = f"sim/{uuid.uuid4().hex}"
-    changes = {"mqtt_host": mosquitto.host, "mqtt_port": mosquitto.port, "mqtt_client_id": uuid.uuid4().hex}
-    settings = lane.settings.model_copy(update=changes)
+    settings = at(mosquitto, lane.settings)
     simulation = Simulation(2, 10, 1, f"{topic}/{{camera}}", Payload.JSON)
     with running(settings, Subscription((f"{topic}/+",), payload=Payload.JSON), store=open_memory_store()) as ingest:
-        wait_until(lambda: mosquitto.has_subscriber(settings.mqtt_client_id), limit_s=60, what="the subscription")
+        until_subscribed(mosquitto, settings)
         assert simulate_mqtt(settings, simulation, tmp_path) == 20
         wait_until(lambda: ingest.announced == 20, limit_s=60, what="the frames")
     announced = {(frame.source, frame.frame_number): frame for frame in frames_in(read_published(settings))}

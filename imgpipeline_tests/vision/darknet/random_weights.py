@@ -10,7 +10,7 @@ import struct
 import numpy as np
 
 
-def random_weights(cfg: str, seed: int, *, head_gain: float = 1.2, objectness_bias: float = -1.5) -> bytes:
+def random_weights(cfg: str, seed: int) -> bytes:
     """Make a weights file for a cfg's text (He initialisation, batch-norm statistics near those of a trained net)."""
     rng = np.random.default_rng(seed)
     channels, layers = [], []
@@ -23,7 +23,7 @@ def random_weights(cfg: str, seed: int, *, head_gain: float = 1.2, objectness_bi
         if kind == "convolutional":
             filters, size, groups = (max(1, int(options.get(k, 1))) for k in ("filters", "size", "groups"))
             is_head = options.get("activation") == "linear" and "batch_normalize" not in options
-            layers.append(_convolution(rng, filters, before // groups, size, is_head, head_gain, objectness_bias))
+            layers.append(_convolution(rng, filters, before // groups, size, is_head))
             channels.append(filters)
         elif kind == "route":
             sources = [int(n) for n in options["layers"].split(",")]
@@ -34,15 +34,15 @@ def random_weights(cfg: str, seed: int, *, head_gain: float = 1.2, objectness_bi
     return struct.pack("<iiiq", 0, 2, 5, 32_013_312) + b"".join(layers)
 
 
-def _convolution(rng, filters: int, channels: int, size: int, is_head: bool, gain: float, objectness: float) -> bytes:
+def _convolution(rng, filters: int, channels: int, size: int, is_head: bool) -> bytes:
     fan_in = channels * size * size
-    deviation = gain / np.sqrt(fan_in) if is_head else np.sqrt(2 / fan_in)
+    deviation = 1.2 / np.sqrt(fan_in) if is_head else np.sqrt(2 / fan_in)
     kernel = rng.normal(0, deviation, (filters, channels, size, size))
     bias = rng.normal(0, 0.3, filters)
     if is_head:
         if filters % 3 == 0 and filters > 12:  # three anchors with box, objectness and classes each
-            bias.reshape(3, -1)[:, 4] = objectness
-            # Sizes are exponentials: at full gain boxes would be dozens of pictures wide.
+            bias.reshape(3, -1)[:, 4] = -1.5
+            # Sizes are exponentials: at full deviation boxes would be dozens of pictures wide.
             kernel.reshape(3, filters // 3, -1)[:, 2:4] *= 0.4
         parts = [bias]
     else:

@@ -1,6 +1,5 @@
 """Runs the HTTP source on a free port during a test."""
 
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -11,6 +10,7 @@ from imgpipeline.sources.board import Board
 from imgpipeline.sources.options import PublishOptions
 from imgpipeline.web.ingest.app import serve
 from imgpipeline_tests.servers.ports import LOOPBACK, free_port
+from imgpipeline_tests.servers.threads import in_thread
 from imgpipeline_tests.servers.waiting import wait_until
 
 
@@ -19,18 +19,13 @@ def serving(
     settings: Settings, *, options: PublishOptions | None = None, board: Board | None = None
 ) -> Iterator[httpx.Client]:
     """Serves until the context ends; yields a client with the address."""
-    port, stop = free_port(), threading.Event()
-    thread = threading.Thread(
-        target=serve, args=(settings, LOOPBACK, port, stop), kwargs={"options": options, "board": board}
-    )
-    thread.start()
-    try:
-        with httpx.Client(base_url=f"http://{LOOPBACK}:{port}", timeout=60) as client:
-            wait_until(lambda: answers(client), limit_s=60, what="the HTTP server")
-            yield client
-    finally:
-        stop.set()
-        thread.join(60)
+    port = free_port()
+    with (
+        in_thread(lambda stop: serve(settings, LOOPBACK, port, stop, options=options, board=board)),
+        httpx.Client(base_url=f"http://{LOOPBACK}:{port}", timeout=60) as client,
+    ):
+        wait_until(lambda: answers(client), limit_s=60, what="the HTTP server")
+        yield client
 
 
 def answers(client: httpx.Client) -> bool:

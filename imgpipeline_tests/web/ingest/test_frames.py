@@ -148,12 +148,6 @@ def test_a_client_that_sends_a_body_that_is_too_large_gets_the_answer_instead_of
     assert stored_images(posting) == 1
 
 
-def test_a_body_without_a_length_is_read_up_to_the_limit(client, posting):
-    answer = client.post("/frames/gate", content=iter([bytes(600_000)] * 2), headers=IMAGE)
-    assert answer.status_code == 413
-    assert stored_images(posting) == 0
-
-
 def test_a_batch_has_a_result_for_each_line_and_an_invalid_line_does_not_stop_the_others(client, posting):
     image = base64.b64encode(jpeg()).decode()
     lines = [

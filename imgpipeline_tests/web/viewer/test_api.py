@@ -152,8 +152,10 @@ def test_a_client_gets_the_status_at_once_and_at_each_segment_until_the_server_s
         first = next(told)
         assert first["revision"] > 0
         append(chain, frames(3, 5, date(2026, 1, 9)))
-        assert next(one for one in told if one["revision"] > first["revision"])["problem"] is None
+        later = next(one for one in told if one["revision"] > first["revision"])
+        assert (later["problem"], later["snapshot"] > first["snapshot"]) == (None, True)
         assert viewer.json("/api/v1/frames")["matching"] == 5
+        assert viewer.status()["snapshot"][:19].replace("T", " ") in viewer.get("/").text
         server.close()
         assert list(told) == []  # a stream that is cut off raises
 

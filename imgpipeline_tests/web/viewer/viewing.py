@@ -1,7 +1,6 @@
 """Runs the viewer on a free port during a test."""
 
 import re
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -14,6 +13,7 @@ from imgpipeline.contracts.times import Clock, utc_now
 from imgpipeline.settings import Settings
 from imgpipeline.web.viewer.app import run_viewer
 from imgpipeline_tests.servers.ports import LOOPBACK, free_port
+from imgpipeline_tests.servers.threads import in_thread
 from imgpipeline_tests.servers.waiting import wait_until
 
 
@@ -42,16 +42,13 @@ class Viewer:
 @contextmanager
 def viewing(settings: Settings, port: int | None = None, *, clock: Clock = utc_now) -> Iterator[Viewer]:
     """Serve until the context ends, on a free port unless one is given."""
-    port, stop = port or free_port(), threading.Event()
-    thread = threading.Thread(target=run_viewer, args=(settings, LOOPBACK, port, stop, clock))
-    thread.start()
-    try:
-        with httpx.Client(base_url=f"http://{LOOPBACK}:{port}", timeout=60) as http:
-            wait_until(lambda: _answers(http), limit_s=60, what="the viewer")
-            yield Viewer(http)
-    finally:
-        stop.set()
-        thread.join(60)
+    chosen = port or free_port()
+    with (
+        in_thread(lambda stop: run_viewer(settings, LOOPBACK, chosen, stop, clock)),
+        httpx.Client(base_url=f"http://{LOOPBACK}:{chosen}", timeout=60) as http,
+    ):
+        wait_until(lambda: _answers(http), limit_s=60, what="the viewer")
+        yield Viewer(http)
 
 
 def _answers(http: httpx.Client) -> bool:
