@@ -4,6 +4,7 @@ import json
 import subprocess
 import sys
 
+import pytest
 from kafka import KafkaProducer
 
 from imgpipeline_tests.cli.command import environment, run
