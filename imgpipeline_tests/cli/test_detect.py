@@ -7,7 +7,6 @@ import cv2
 import numpy as np
 import pytest
 
-from imgpipeline.objectstore import open_store
 from imgpipeline.settings import load_settings
 from imgpipeline.vision.configured import load_configured_detector
 from imgpipeline.vision.image_detector import ImageDetector
@@ -55,18 +54,12 @@ def test_label_counts_are_shown_and_what_cannot_be_read_or_written_is_named(pict
 
 def test_images_of_a_bucket_up_to_a_limit(bucket, tmp_path):
     env = {**bucket.environment(), "IMGPIPELINE_STORE_URL": f"{bucket.url}/site"}
-    settings = load_settings(
-        store_url=bucket.url,
-        s3_endpoint=bucket.endpoint,
-        s3_access_key_id=bucket.access_key_id,
-        s3_secret_access_key=bucket.secret_access_key,
-    )
-    store = open_store(settings)
+    store = bucket.store()
     for number in range(4):
         store.put(f"captchas/{number}.png", jpeg(number=number))
     ended = run("detect", f"{bucket.url}/captchas", "--limit", "3", "--json", env=env, cwd=tmp_path)
     assert [one["image"].rpartition("/")[2] for one in ended.json()] == ["0.png", "1.png", "2.png"]
-    assert [info.key for info in store.list_objects("site")] == []
+    assert bucket.store("site").list().collect() == []
 
 
 def test_boxes_are_drawn_and_each_detection_is_printed_without_a_broker(pictures, tmp_path):

@@ -4,7 +4,6 @@ import csv
 import io
 import json
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import cv2
@@ -16,13 +15,12 @@ from imgpipeline.events.configuration import parse_rules, read_rules
 from imgpipeline.lake.days.day_tables import rebuild_day
 from imgpipeline.lake.query.lake import Lake
 from imgpipeline.lake.schema.events import EVENT_TABLES, LINE_CROSSINGS, ZONE_OCCUPANCY
-from imgpipeline.objectstore import open_store
-from imgpipeline.settings import Settings, load_settings
+from imgpipeline.settings import load_settings
 from imgpipeline_tests.cli.command import REPOSITORY, run
+from imgpipeline_tests.cli.samples import OpenStore
 from imgpipeline_tests.daily.builds import build_table, build_tracks
 from imgpipeline_tests.events.samples import CHANGE, LINE, NOON, ROAD, STOP, ZONE, at, png, rotated, stored_frames
 from imgpipeline_tests.ledger.samples import DAY, write_chain
-from imgpipeline_tests.objectstore.stores import fresh_store
 from imgpipeline_tests.servers.notified import Received, web_server
 from imgpipeline_tests.tracking.films import Car, film
 
@@ -78,14 +76,11 @@ def test_put_stores_checked_rules(folder_site, rules_file, tmp_path):
     assert run("rules", "check", env=stored, cwd=tmp_path).status == 0
 
 
-def test_events_are_listed_queried_and_read_from_notebooks(folder_site, rules_file, tmp_path, monkeypatch):
+def test_events_are_listed_queried_and_read_from_notebooks(folder_site, store_of, rules_file, tmp_path):
     site = {**folder_site, "IMGPIPELINE_RULES_FILE": str(rules_file)}
     ended = run("events", "list", env=folder_site, cwd=tmp_path)
     assert "IMGPIPELINE_RULES_FILE is not set" in ended.stderr
-    for name, value in site.items():
-        monkeypatch.setenv(name, value)
-    settings = load_settings()
-    store = open_store(settings)
+    store, settings = store_of(site), load_settings()
     write_chain(store, stored_frames(store, rotated()))
     rebuild_day(store, DAY, now=NOON)
     assert "imgpipeline build --day" in run("events", "list", env=site, cwd=tmp_path).stderr
@@ -112,11 +107,8 @@ def test_events_are_listed_queried_and_read_from_notebooks(folder_site, rules_fi
         assert list(lake.events(day=DAY)["event_id"]) == [row["event_id"] for row in listed]
 
 
-def test_counts_at_zones_and_lines_are_shown_queried_and_read_from_notebooks(folder_site, tmp_path, monkeypatch):
-    for name, value in folder_site.items():
-        monkeypatch.setenv(name, value)
-    settings = load_settings()
-    store = open_store(settings)
+def test_counts_at_zones_and_lines_are_shown_queried_and_read_from_notebooks(folder_site, store_of, tmp_path):
+    store, settings = store_of(folder_site), load_settings()
     ended = run("summary", "lines", env=folder_site, cwd=tmp_path)
     assert (ended.status, "Nothing was counted" in ended.stderr) == (0, True)
     write_chain(store, film(at(5), at(25), [Car(at(5), at(25))]))
@@ -137,9 +129,9 @@ def test_counts_at_zones_and_lines_are_shown_queried_and_read_from_notebooks(fol
 
 
 @pytest.fixture
-def site(folder_site: dict[str, str], tmp_path: Path) -> dict[str, str]:
+def site(folder_site: dict[str, str], store_of: OpenStore, tmp_path: Path) -> dict[str, str]:
     """A store with ten images, two of which differ from their predecessor, and the rule that finds them."""
-    store = open_store(Settings(_env_file=None, store_url=folder_site["IMGPIPELINE_STORE_URL"]))
+    store = store_of(folder_site)
     write_chain(store, stored_frames(store, rotated()))
     path = tmp_path / "rules.toml"
     path.write_text(CHANGE)
@@ -194,34 +186,28 @@ def _shown(site: dict[str, str], folder: Path, *numbers: str) -> list[str]:
     return [run("alerts", "show", number, "--json", env=site, cwd=folder).stdout for number in numbers]
 
 
-AT = datetime(2026, 1, 9, 12, tzinfo=UTC)
-MINUTE = timedelta(minutes=1)
 TRACK = "gate/car/20260109T1200/1"
 
 
-def test_tracks_are_built_listed_and_counted(request, tmp_path):
-    store = fresh_store("folder", request)
-    write_chain(store, film(AT, AT + 3 * MINUTE, [Car(AT, AT + 2 * MINUTE), Car(AT, AT + MINUTE, "dog", y=300)]))
+def test_tracks_are_built_listed_and_counted(folder_site, store_of, tmp_path):
+    store = store_of(folder_site)
+    write_chain(store, film(NOON, at(3), [Car(NOON, at(2)), Car(NOON, at(1), "dog", y=300)]))
     rebuild_day(store, DAY, now=NOON)
-    env = {"IMGPIPELINE_STORE_URL": store.url, "XDG_CACHE_HOME": str(tmp_path / "cache")}
-    empty = run("tracks", "list", "--day", str(DAY), env=env, cwd=tmp_path)
+    empty = run("tracks", "list", "--day", str(DAY), env=folder_site, cwd=tmp_path)
     assert "imgpipeline build --day" in empty.stderr
-    built = build_tracks(store, DAY, settings=load_settings(store_url=store.url), now=NOON)
+    built = build_tracks(store, DAY, settings=load_settings(), now=NOON)
     assert (built.slices_followed, built.skipped) == (1, False)
-    listed = run("tracks", "list", "--label", "dog", "--json", env=env, cwd=tmp_path).json()
+    listed = run("tracks", "list", "--label", "dog", "--json", env=folder_site, cwd=tmp_path).json()
     assert [(row["track_id"], row["stay_s"], row["points"]) for row in listed] == [
         ("gate/dog/20260109T1200/1", 55.0, 12)
     ]
-    counted = run("summary", "objects", "--day", str(DAY), "--csv", env=env, cwd=tmp_path)
+    counted = run("summary", "objects", "--day", str(DAY), "--csv", env=folder_site, cwd=tmp_path)
     assert counted.stdout.splitlines()[1].startswith("2026-01-09,2026-01-09T12:00:00.000000Z,gate,car,1,1,1,115.0")
 
 
-def test_the_best_image_is_shown_with_the_one_object(folder_site, tmp_path, monkeypatch):
-    for name, value in folder_site.items():
-        monkeypatch.setenv(name, value)
-    settings = load_settings()
-    store = open_store(settings)
-    end = NOON + timedelta(seconds=30)
+def test_the_best_image_is_shown_with_the_one_object(folder_site, store_of, tmp_path):
+    store, settings = store_of(folder_site), load_settings()
+    end = at(0, 30)
     frames = [
         replace(frame, source_image_path=f"images/gate/{n}.png")
         for n, frame in enumerate(film(NOON, end, [Car(NOON, end), Car(NOON, end, y=300.0)]))

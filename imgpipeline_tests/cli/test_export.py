@@ -1,7 +1,5 @@
 """`imgpipeline export duckdb` writes what `imgpipeline query` answers, from a folder and from S3."""
 
-from pathlib import Path
-
 import duckdb
 import pytest
 
@@ -18,7 +16,7 @@ _NUMBERS = "SELECT hour, source, from_bytes, below_bytes, frames FROM frame_size
 
 
 @pytest.fixture(params=["folder", pytest.param("s3", marks=pytest.mark.servers)])
-def filled(request: pytest.FixtureRequest, store_of: OpenStore, tmp_path: Path) -> dict[str, str]:
+def filled(request: pytest.FixtureRequest, store_of: OpenStore) -> dict[str, str]:
     """A site whose two days were never built."""
     if request.param == "s3":
         bucket: S3Bucket = request.getfixturevalue("bucket")
@@ -26,7 +24,7 @@ def filled(request: pytest.FixtureRequest, store_of: OpenStore, tmp_path: Path) 
     else:
         site = request.getfixturevalue("folder_site")
     write_chain(store_of(site), [seen(0, CAR, DOG), seen(1, CAR), dead_letter(2)], [seen(3, DOG, day=NEXT_DAY)])
-    return {**site, "XDG_CACHE_HOME": str(tmp_path / "cache")}
+    return site
 
 
 def test_the_file_answers_as_query_does(filled, tmp_path):

@@ -6,7 +6,6 @@ import json
 import signal
 from dataclasses import replace
 from datetime import timedelta
-from pathlib import Path
 
 import pytest
 
@@ -30,7 +29,7 @@ def at(offset: int, frame: Frame) -> Frame:
 
 
 @pytest.fixture
-def filled(folder_site: dict[str, str], store_of: OpenStore, tmp_path: Path) -> dict[str, str]:
+def filled(folder_site: dict[str, str], store_of: OpenStore) -> dict[str, str]:
     yard = {"source": "=yard", "source_image_path": "s3://pictures/=SUM(A1).jpg", "size_bytes": 12_345}
     write_chain(
         store_of(folder_site),
@@ -42,7 +41,7 @@ def filled(folder_site: dict[str, str], store_of: OpenStore, tmp_path: Path) -> 
             at(7, seen(7, day=NEXT_DAY)),
         ],
     )
-    return {**folder_site, "XDG_CACHE_HOME": str(tmp_path / "cache")}
+    return folder_site
 
 
 def test_frames_are_filtered_by_day_source_and_status(filled, tmp_path):
@@ -109,7 +108,7 @@ HOUR = ("--day", "2026-01-09", "--hour", "12")
 
 
 @pytest.fixture
-def traced(folder_site: dict[str, str], store_of: OpenStore, tmp_path: Path) -> dict[str, str]:
+def traced(folder_site: dict[str, str], store_of: OpenStore) -> dict[str, str]:
     """Three cars in the stored summary and a newer one; one of them is weaker than 0.8."""
     store = store_of(folder_site)
     weak = replace(CAR, confidence=0.75)
@@ -117,7 +116,7 @@ def traced(folder_site: dict[str, str], store_of: OpenStore, tmp_path: Path) -> 
     rebuild_day(store, DAY, now=NOON)
     build_summary(store, "label_counts", DAY, settings=Settings(_env_file=None), now=NOON)
     append(made, [seen(3, CAR, replay_of="frames/0/7")], writer_id="the-writer")
-    return {**folder_site, "XDG_CACHE_HOME": str(tmp_path / "cache")}
+    return folder_site
 
 
 def test_the_page_explains_the_number(traced, tmp_path):

@@ -79,7 +79,6 @@ def test_simulated_cameras_stream_frames_whose_truth_is_known(site, tmp_path):
     command = [sys.executable, "-m", "imgpipeline.cli", "simulate", "rtsp", "--cameras", "2", "--port", str(port),
                "--api-port", str(api_port), "--scene-s", "4", "--output", str(tmp_path / "truth")]  # fmt: skip
     simulator = subprocess.Popen(command, env=environment(site), cwd=tmp_path, stderr=subprocess.PIPE, text=True)
-    assert simulator.stderr is not None
     try:
         said = [simulator.stderr.readline() for _ in range(3)]
         if "needs GStreamer" in "".join(said):

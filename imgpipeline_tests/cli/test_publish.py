@@ -1,14 +1,10 @@
 """`imgpipeline publish` reports what it has published, and with --follow runs until stopped."""
 
-from collections.abc import Mapping
-from pathlib import Path
-
 import pytest
 
 from imgpipeline.events.configuration import read_rules
 from imgpipeline.lake.days.day_tables import rebuild_day
 from imgpipeline.lake.schema.events import EVENT_TABLES, PLACE_TABLES
-from imgpipeline.objectstore import open_store
 from imgpipeline.settings import load_settings
 from imgpipeline.stream.log import read_log
 from imgpipeline_tests.cli.command import interrupt, run
@@ -21,21 +17,17 @@ pytestmark = pytest.mark.medium
 
 
 @pytest.fixture
-def env(kafka: KafkaBroker, tmp_path: Path) -> Mapping[str, str]:
-    return {
-        "IMGPIPELINE_KAFKA_BOOTSTRAP_SERVERS": kafka.bootstrap_servers,
-        "IMGPIPELINE_STORE_URL": f"file://{tmp_path}/store",
-    }
+def env(kafka: KafkaBroker, folder_site: dict[str, str]) -> dict[str, str]:
+    return {**folder_site, "IMGPIPELINE_KAFKA_BOOTSTRAP_SERVERS": kafka.bootstrap_servers}
 
 
-def test_events_that_wait_for_a_build_are_named(env, topic, tmp_path):
-    store = open_store(load_settings(store_url=env["IMGPIPELINE_STORE_URL"]))
-    chain = write_chain(store, frames(0, 3))
+def test_events_that_wait_for_a_build_are_named(env, topic, store_of, tmp_path):
     (tmp_path / "rules.toml").write_text('[[rule]]\nname = "crowd"\nkind = "count"\nabove = 0\n')
     site = {**env, "IMGPIPELINE_RULES_FILE": str(tmp_path / "rules.toml")}
     command = ("publish", "events", "--topic", topic)
+    store, settings = store_of(site), load_settings()
+    chain = write_chain(store, frames(0, 3))
     rebuild_day(store, DAY, now=NOON)
-    settings = load_settings(store_url=site["IMGPIPELINE_STORE_URL"], rules_file=site["IMGPIPELINE_RULES_FILE"])
     for table in (*EVENT_TABLES, *PLACE_TABLES):
         build_table(store, DAY, table, rules=read_rules(settings, store), settings=settings, now=NOON)
     ended = run(*command, env=site, cwd=tmp_path)
@@ -47,15 +39,14 @@ def test_events_that_wait_for_a_build_are_named(env, topic, tmp_path):
     assert f"imgpipeline build --day {DAY}" in ended.stderr
 
 
-def test_detections_are_published_once_and_followed_until_ctrl_c(env, kafka, topic, tmp_path):
-    store = open_store(load_settings(store_url=env["IMGPIPELINE_STORE_URL"]))
-    chain = write_chain(store, frames(0, 3))
+def test_detections_are_published_once_and_followed_until_ctrl_c(env, topic, store_of, tmp_path):
+    chain = write_chain(store_of(env), frames(0, 3))
     command = ("publish", "detections", "--topic", topic)
     first = run(*command, env=env, cwd=tmp_path)
     assert (first.status, first.stderr) == (0, f"3 frames published on the topic {topic}.\n")
     assert run(*command, "--json", env=env, cwd=tmp_path).json() == {"topic": topic, "published": 0}
 
-    settings = load_settings(kafka_bootstrap_servers=kafka.bootstrap_servers, kafka_topics=(topic,))
+    settings = load_settings(kafka_topics=(topic,))
     end = read_log(settings)[0].log_end
     append(chain, frames(3, 5))
 

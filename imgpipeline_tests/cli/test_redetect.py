@@ -15,11 +15,12 @@ from typer.testing import CliRunner, Result
 
 from imgpipeline.cli.app import app
 from imgpipeline.errors import ConfigurationError, ImgpipelineError, PermanentError
-from imgpipeline.objectstore import ObjectStore, open_store
+from imgpipeline.objectstore import ObjectStore
 from imgpipeline.redetect.pairs import compare_day
 from imgpipeline.settings import load_settings
 from imgpipeline.sources.simulator.scene import Scene
 from imgpipeline_tests.cli.command import run
+from imgpipeline_tests.cli.samples import OpenStore
 from imgpipeline_tests.redetect.days import build_live, live_rows, redetected_rows
 
 pytestmark = pytest.mark.medium
@@ -28,15 +29,14 @@ FIRST, SECOND = date(2026, 3, 1), date(2026, 3, 2)
 
 
 @pytest.fixture
-def store(folder_site: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ObjectStore:
+def store(
+    folder_site: dict[str, str], store_of: OpenStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> ObjectStore:
     """Two days that were detected live."""
     monkeypatch.chdir(tmp_path)
-    for name, value in folder_site.items():
-        monkeypatch.setenv(name, value)
-    settings = load_settings()
-    opened = open_store(settings)
+    opened = store_of(folder_site)
     for day in (FIRST, SECOND):
-        build_live(settings, opened, range(4), day=day)
+        build_live(load_settings(), opened, range(4), day=day)
     return opened
 
 

@@ -33,7 +33,7 @@ from imgpipeline_tests.cli.command import REPOSITORY, environment, run
 from imgpipeline_tests.cli.samples import CAR, DOG, NEXT_DAY, OpenStore, seen
 from imgpipeline_tests.daily.builds import build_summary
 from imgpipeline_tests.ledger.samples import DAY, NOON, append, dead_letter, frame, write_chain
-from imgpipeline_tests.objectstore.stores import folder_settings, fresh_store
+from imgpipeline_tests.objectstore.stores import folder_settings
 from imgpipeline_tests.reports.reading import ReadPage
 from imgpipeline_tests.reports.samples import seen as report_frame
 
@@ -82,9 +82,9 @@ def fill(settings: Settings) -> str:
 
 
 @pytest.fixture
-def filled(stored: str, tmp_path: Path) -> dict[str, str]:
+def filled(stored: str) -> dict[str, str]:
     """The environment of a site with that store."""
-    return {"IMGPIPELINE_STORE_URL": stored, "XDG_CACHE_HOME": str(tmp_path / "cache")}
+    return {"IMGPIPELINE_STORE_URL": stored}
 
 
 def test_the_table_of_counts_has_the_asked_columns(filled, ask):
@@ -93,25 +93,23 @@ def test_the_table_of_counts_has_the_asked_columns(filled, ask):
     assert [cell.strip() for cell in lines[3].strip("│").split("│")][:3] == ["yard", "3", "1"]
 
 
-def test_an_unseen_label_differs_from_an_unobserved_hour(ask, tmp_path):
-    settings = folder_settings(tmp_path)
+def test_an_unseen_label_differs_from_an_unobserved_hour(ask, folder_site, store_of):
     one_o_clock, account = NOON + timedelta(hours=1), Account(received=0, announced=0, observed_s=3600.0)
     watched = Notice(2, NoticeKind.ACCOUNT, "yard", "s", one_o_clock, NOON + timedelta(hours=2), account=account)
-    write_chain(open_store(settings), [made(0, DAY, 7, 700, CAR, source="gate"), dead_letter(1), watched])
-    env = {"IMGPIPELINE_STORE_URL": settings.store_url, "XDG_CACHE_HOME": str(tmp_path / "cache")}
-    rows = json.loads(ask(env, "summary", "label-counts", "--label", "car", "--label", "boat", "--json").stdout)
+    write_chain(store_of(folder_site), [made(0, DAY, 7, 700, CAR, source="gate"), dead_letter(1), watched])
+    rows = json.loads(ask(folder_site, "summary", "label-counts", "--label", "car", "--label", "boat", "--json").stdout)
     assert [(row["hour"][11:13], row["label"], row["count"], row["observed_s"]) for row in rows] == [
         ("07", "car", 1, None),
         ("13", "boat", 0, 3600.0),
         ("13", "car", 0, 3600.0),
     ]
-    boats = ask(env, "summary", "label-counts", "--label", "boat", "--by", "hour").stdout
+    boats = ask(folder_site, "summary", "label-counts", "--label", "boat", "--by", "hour").stdout
     assert "2026-01-09T13:00:00Z │     0 │" in boats
-    totals = json.loads(ask(env, "summary", "label-totals", "--json").stdout)
+    totals = json.loads(ask(folder_site, "summary", "label-totals", "--json").stdout)
     assert [(row["label"], row["count"], row["observed_s"]) for row in totals] == [("car", 1, 3600.0)]
-    sources = {row["source"]: row for row in json.loads(ask(env, "summary", "sources", "--json").stdout)}
+    sources = {row["source"]: row for row in json.loads(ask(folder_site, "summary", "sources", "--json").stdout)}
     assert (sources["yard"]["frames"], sources["yard"]["observed_s"]) == (0, 3600.0)
-    assert "not observed" in ask(env, "summary", "sources").stdout
+    assert "not observed" in ask(folder_site, "summary", "sources").stdout
 
 
 def test_sizes_are_drawn_as_bars(filled, tmp_path):
@@ -222,10 +220,10 @@ def test_a_query_can_be_limited_to_days(filled, tmp_path):
 
 
 @pytest.fixture
-def reported(folder_site: dict[str, str], store_of: OpenStore, tmp_path: Path) -> dict[str, str]:
+def reported(folder_site: dict[str, str], store_of: OpenStore) -> dict[str, str]:
     yesterday = utc_now().date() - timedelta(days=1)
     write_chain(store_of(folder_site), [report_frame(0), report_frame(1)], [frame(2, yesterday)])
-    return {**folder_site, "XDG_CACHE_HOME": str(tmp_path / "cache")}
+    return folder_site
 
 
 def test_a_report_is_written_to_a_file_and_the_same_to_stdout(reported, tmp_path):
@@ -256,15 +254,14 @@ def test_the_commands_that_are_shown_lead_to_the_frames_behind_a_number(folder_s
         store_of(folder_site),
         [report_frame(0, labels=(label, label)), report_frame(1, hour=7), report_frame(2, labels=(label,))],
     )
-    environment = {**folder_site, "XDG_CACHE_HOME": str(tmp_path / "cache")}
     out = tmp_path / "day.html"
-    run("report", "--day", DAY.isoformat(), "--output", out, env=environment, cwd=tmp_path)
+    run("report", "--day", DAY.isoformat(), "--output", out, env=folder_site, cwd=tmp_path)
     commands = [line for line in ReadPage(out.read_bytes()).texts if line.startswith("imgpipeline ")]
     explain = next(line for line in commands if " explain " in line)
-    explained = run(*words(explain), "--json", env=environment, cwd=tmp_path).json()
+    explained = run(*words(explain), "--json", env=folder_site, cwd=tmp_path).json()
     assert (explained["label"], explained["hour"], explained["count"]) == (label, 12, 3)
     frames = next(line for line in commands if "explain_frame_stats" in line)
-    found = run(*words(frames), "--json", env=environment, cwd=tmp_path).json()
+    found = run(*words(frames), "--json", env=folder_site, cwd=tmp_path).json()
     assert sorted(row["source_image_path"] for row in found) == ["images/0.jpg", "images/2.jpg"]
     assert all(row["segment"].startswith("metadata/") for row in found)
 
@@ -287,27 +284,25 @@ def test_a_report_that_cannot_be_written_leaves_nothing_behind(reported, tmp_pat
     assert not [path.name for path in tmp_path.iterdir() if path.name.startswith(".")]
 
 
-def test_days_are_built_once_and_then_current(request, tmp_path):
-    store = fresh_store("folder", request)
+def test_days_are_built_once_and_then_current(folder_site, store_of, tmp_path):
+    store = store_of(folder_site)
     write_chain(store, [seen(0, day=DAY)], [seen(1, day=NEXT_DAY)])
-    env = {"IMGPIPELINE_STORE_URL": store.url, "XDG_CACHE_HOME": str(tmp_path / "cache")}
     days = ("--from", str(DAY), "--to", str(NEXT_DAY), "--json")
-    first, second = (run("build", *days, env=env, cwd=tmp_path).json() for _ in range(2))
+    first, second = (run("build", *days, env=folder_site, cwd=tmp_path).json() for _ in range(2))
     assert {row["day"] for row in first} == {str(DAY), str(NEXT_DAY)}
     assert {row["outcome"] for row in first} == {"built"}
     assert {row["outcome"] for row in second} == {"current"}
     assert first[0]["object"] == "day_tables"
     assert store.head(report_key(DAY)) is not None
-    refused = run("build", "--from", "2020-01-01", "--to", "2020-01-02", env=env, cwd=tmp_path)
+    refused = run("build", "--from", "2020-01-01", "--to", "2020-01-02", env=folder_site, cwd=tmp_path)
     assert f"No day of 2020-01-01 to 2020-01-02 has frames. Days that have: {DAY}, {NEXT_DAY}." in refused.stderr
 
 
-def test_what_cannot_be_built_is_named_and_the_rest_is_built(request, tmp_path):
-    store = fresh_store("folder", request)
+def test_what_cannot_be_built_is_named_and_the_rest_is_built(folder_site, store_of, tmp_path):
+    store = store_of(folder_site)
     write_chain(store, [seen(0, day=DAY)])
     store.put(summary_key("label_counts", DAY), b"rotten")
-    env = {"IMGPIPELINE_STORE_URL": store.url, "XDG_CACHE_HOME": str(tmp_path / "cache")}
-    ended = run("build", "--from", str(DAY), "--to", str(DAY), env=env, cwd=tmp_path)
+    ended = run("build", "--from", str(DAY), "--to", str(DAY), env=folder_site, cwd=tmp_path)
     assert ended.status == 1
     assert f"1 object could not be built: label_counts of {DAY}." in ended.stderr
     assert store.head(report_key(DAY)) is not None

@@ -3,22 +3,16 @@
 import json
 import subprocess
 import sys
-from collections.abc import Iterator
 
 import pytest
 from kafka import KafkaProducer
 
 from imgpipeline_tests.cli.command import environment, run
-from imgpipeline_tests.detect.conftest import jpeg
+from imgpipeline_tests.detect.conftest import jpeg, producer
+
+__all__ = ["producer"]
 
 NOON_MS = 1_767_960_000_000
-
-
-@pytest.fixture
-def producer(site: dict[str, str]) -> Iterator[KafkaProducer]:
-    opened = KafkaProducer(bootstrap_servers=site["IMGPIPELINE_KAFKA_BOOTSTRAP_SERVERS"])
-    yield opened
-    opened.close()
 
 
 def send(producer: KafkaProducer, topic: str, *values: bytes | None, first: int = 0) -> None:
@@ -60,8 +54,6 @@ def test_it_follows_until_no_record_arrives(site, topic, producer, tmp_path):
     with subprocess.Popen(
         command, env=environment(site), cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     ) as process:
-        assert process.stdout is not None
-        assert process.stderr is not None
         assert json.loads(process.stdout.readline())["value"] == "0"
         send(producer, topic, b"1", b"2", first=1)
         assert [json.loads(process.stdout.readline())["value"] for _ in range(2)] == ["1", "2"]

@@ -58,9 +58,8 @@ def with_other_content(data: bytes, path: Path) -> bytes:
 
 
 @pytest.fixture
-def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[Settings, ObjectStore]:
+def site(tmp_path: Path) -> tuple[Settings, ObjectStore]:
     """A day with every derived object, in a store whose tables no cache has."""
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     settings = folder_settings(tmp_path)
     store = open_store(settings)
     build_live(settings, store, range(0, 48, 4))

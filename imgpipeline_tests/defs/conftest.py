@@ -17,7 +17,6 @@ from imgpipeline_tests.servers.s3_server import S3Bucket
 def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ObjectStore:
     """The folder store of the environment's settings."""
     monkeypatch.setenv("IMGPIPELINE_STORE_URL", (tmp_path / "store").as_uri())
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     return open_store(load_settings())
 
 

@@ -1,7 +1,6 @@
 """Evaluates the Kafka sensor in the test process, with Dagster's storage in memory."""
 
 from collections.abc import Mapping
-from typing import Any
 
 import dagster as dg
 import pytest
@@ -34,9 +33,7 @@ class Sensor:
         self._monkeypatch.setattr("imgpipeline.defs.frames_sensor.watcher", FramesWatcher())
 
     def tick(self) -> dg.SensorResult | dg.SkipReason:
-        answer: Any = frames_sensor(dg.build_sensor_context(self.instance))
-        assert isinstance(answer, dg.SensorResult | dg.SkipReason)
-        return answer
+        return frames_sensor(dg.build_sensor_context(self.instance))
 
     def requests(self) -> list[dg.RunRequest]:
         answer = self.tick()
@@ -50,9 +47,7 @@ class Sensor:
         return str(reason.skip_message)
 
     def status(self, run_id: str) -> dg.DagsterRunStatus:
-        run = self.instance.get_run_by_id(run_id)
-        assert run is not None
-        return run.status
+        return self.instance.get_run_by_id(run_id).status
 
     def add_run(
         self,

@@ -3,6 +3,7 @@
 Promises that nothing of the developer's own environment reaches those processes. What is tested belongs to the tests.
 """
 
+import json
 import os
 import shutil
 import signal
@@ -15,6 +16,8 @@ from pathlib import Path
 
 import dagster as dg
 
+from imgpipeline.defs.detection_job import JOB_NAME
+from imgpipeline.defs.run_tags import PROCESS_TAG, read_noted
 from imgpipeline.ledger.reading import fix_ends
 from imgpipeline.objectstore import open_store
 from imgpipeline.settings import Settings, load_settings
@@ -129,6 +132,12 @@ class Site:
         """Return Dagster's runs, newest first."""
         with self.instance() as instance:
             return list(instance.get_run_records(dg.RunsFilter(job_name=job, statuses=LIVE if live else None)))
+
+    def detection_processes(self) -> list[int]:
+        """Return the process ids of the detection runs that are at work."""
+        started = [record.dagster_run for record in self.runs(job=JOB_NAME, live=True)]
+        notes = [read_noted(run, PROCESS_TAG) for run in started if run.status is dg.DagsterRunStatus.STARTED]
+        return [int(json.loads(note)[-2]) for note in notes if note]
 
     def wait_for_runs_to_end(self, *, limit_s: float = 120) -> None:
         """Return when no run is live."""

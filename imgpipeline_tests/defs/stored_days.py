@@ -71,7 +71,4 @@ def newest(instance: dg.DagsterInstance, asset: str, day: date) -> dg.AssetMater
 
 def data_version(instance: dg.DagsterInstance, asset: str, day: date) -> str:
     """Return the data version of an asset's day."""
-    said = newest(instance, asset, day)
-    assert said is not None
-    assert said.tags is not None
-    return said.tags["dagster/data_version"]
+    return newest(instance, asset, day).tags["dagster/data_version"]

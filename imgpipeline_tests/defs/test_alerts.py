@@ -8,11 +8,10 @@ import pytest
 
 from imgpipeline.contracts.times import utc_now
 from imgpipeline.defs.alerts import ALERTS, CHECK, events_sensor, watch_events
-from imgpipeline.defs.assets.frame_metadata import FRAME_METADATA
 from imgpipeline.defs.resources import Pipeline
 from imgpipeline.events.alerts.chain import read_alerts
-from imgpipeline.objectstore import ObjectStore, open_store
-from imgpipeline.settings import load_settings
+from imgpipeline.objectstore import ObjectStore
+from imgpipeline_tests.defs.keeping import announce
 from imgpipeline_tests.events.samples import CHANGE, rotated, stored_frames
 from imgpipeline_tests.ledger.samples import DAY, write_chain
 from imgpipeline_tests.servers.ports import free_port
@@ -21,19 +20,13 @@ pytestmark = pytest.mark.medium
 
 
 @pytest.fixture
-def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ObjectStore:
+def store(store: ObjectStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ObjectStore:
     """A store with ten frames, two of which differ from the one before, and a rule that finds those."""
     (tmp_path / "rules.toml").write_text(CHANGE)
     monkeypatch.setenv("IMGPIPELINE_RULES_FILE", str(tmp_path / "rules.toml"))
-    monkeypatch.setenv("IMGPIPELINE_STORE_URL", (tmp_path / "store").as_uri())
     monkeypatch.setenv("IMGPIPELINE_ALERT_MAX_AGE_S", "1e8")
-    opened = open_store(load_settings())
-    write_chain(opened, stored_frames(opened, rotated()))
-    return opened
-
-
-def report_frames(instance: dg.DagsterInstance) -> None:
-    instance.report_runless_asset_event(dg.AssetMaterialization(FRAME_METADATA, partition=DAY.isoformat()))
+    write_chain(store, stored_frames(store, rotated()))
+    return store
 
 
 def run(instance: dg.DagsterInstance) -> dg.ExecuteInProcessResult:
@@ -64,10 +57,7 @@ def later(monkeypatch: pytest.MonkeyPatch, by: timedelta) -> None:
 def test_a_run_raises_alerts_and_shows_them_by_day(store, instance):
     assert run(instance).success
     assert [alert.number for alert in read_alerts(store)] == [1, 2]
-    event = instance.get_latest_materialization_event(ALERTS)
-    assert event
-    told = event.asset_materialization
-    assert told
+    told = instance.get_latest_materialization_event(ALERTS).asset_materialization
     assert (told.partition, told.metadata["alerts"].value) == (DAY.isoformat(), 2)
     assert "the image differs" in str(told.metadata["latest"].value)
     assert str(told.metadata["sample"].value).startswith("![event images/")
@@ -75,27 +65,26 @@ def test_a_run_raises_alerts_and_shows_them_by_day(store, instance):
 
 def test_the_sensor_starts_a_run_when_frames_were_reported_that_no_run_has_seen(store, instance):
     assert tick(instance) == "No frame was processed since the last run."
-    report_frames(instance)
+    announce(instance, DAY)
     assert tick(instance) == "run"
     run(instance)
     assert tick(instance) == "No frame was processed since the last run."
-    report_frames(instance)
+    announce(instance, DAY)
     assert tick(instance) == "run"
 
 
 def test_no_run_is_started_while_another_is_live(store, instance):
-    report_frames(instance)
+    announce(instance, DAY)
     instance.create_run_for_job(watch_events, status=dg.DagsterRunStatus.STARTED)
     assert tick(instance) == "A run is watching."
 
 
 def test_without_rules_nothing_is_started(store, instance, monkeypatch):
-    report_frames(instance)
+    announce(instance, DAY)
     monkeypatch.setenv("IMGPIPELINE_RULES_FILE", "store")
     assert "rules put" in tick(instance)
     monkeypatch.delenv("IMGPIPELINE_RULES_FILE")
     assert tick(instance) == "IMGPIPELINE_RULES_FILE is not set."
-    assert events_sensor.default_status is dg.DefaultSensorStatus.STOPPED
 
 
 def test_after_a_failed_run_the_next_one_waits(store, instance, monkeypatch):
@@ -112,8 +101,7 @@ def test_what_a_target_refused_fails_the_check_and_is_delivered_by_a_later_run(s
     run(instance)
     key = dg.AssetCheckKey(ALERTS, CHECK)
     record = instance.event_log_storage.get_latest_asset_check_execution_by_key([key])[key]
-    evaluation = record.event and record.event.dagster_event and record.event.dagster_event.event_specific_data
-    assert isinstance(evaluation, dg.AssetCheckEvaluation)
+    evaluation = record.event.dagster_event.event_specific_data
     assert (evaluation.passed, evaluation.metadata["undelivered"].value) == (False, 2)
     assert "imgpipeline alerts show 1 --json" in (evaluation.description or "")
     assert "The next delivery is due at" in tick(instance)

@@ -68,7 +68,6 @@ def passes(instance: dg.DagsterInstance, check: dg.AssetCheckKey) -> bool:
     """Return what the UI shows of a check: its newest evaluation."""
     record = instance.get_latest_asset_check_evaluation_record(check)
     assert record is not None, "Not evaluated"
-    assert record.event is not None
     evaluation = record.event.get_dagster_event().asset_check_evaluation_data
     return evaluation.passed
 
@@ -97,7 +96,6 @@ def test_a_day_with_an_impossible_row_fails_its_check_and_keeps_its_old_table(st
     assert store.get(key) == before
     assert newest(instance, "detections", DAY) is None
     (failure,) = [event for event in result.all_events if event.is_step_failure and event.step_key == STEP]
-    assert failure.step_failure_data.user_failure_data is not None
     assert "announced at offset 1" in str(failure.step_failure_data.user_failure_data.description)
 
 
@@ -129,7 +127,6 @@ def test_a_range_has_an_evaluation_of_each_check_for_each_day(store, instance):
     said = description(instance, result, FEW_LETTERS, str(DAYS[1]))
     assert said.startswith("3 of 4 records became dead letters")
     report = newest(instance, "daily_report", DAYS[1])
-    assert report is not None
     assert report.metadata["dead_letters"].value == 3, "also those whose records were written on another day"
 
 

@@ -151,18 +151,32 @@ def test_descriptions_are_plain_text():
     assert [text for text in texts if "`" in text or "**" in text] == []
 
 
-def test_what_starts_work_runs_without_being_switched_on():
-    sensors = {sensor.name: sensor for sensor in defs.sensors or []}
-    for name in ("frames_sensor", "keep_tables_current", "source_silence"):
-        assert sensors[name].default_status is dg.DefaultSensorStatus.RUNNING
+def test_what_needs_no_choice_of_the_user_runs_without_being_switched_on():
+    assert {each.name: each.default_status.value for each in (*defs.sensors, *defs.schedules)} == {
+        "frames_sensor": "RUNNING",
+        "keep_tables_current": "RUNNING",
+        "source_silence": "RUNNING",
+        "events_sensor": "STOPPED",
+        "nightly_rebuild": "RUNNING",
+        "hourly_bundles": "RUNNING",
+        "hourly_retention": "RUNNING",
+        "weekly_redetect": "STOPPED",
+    }
 
 
-@pytest.mark.parametrize("name", ["ingest_folder", "ingest_video"])
-def test_runs_that_ingest_are_marked_as_such(name):
-    assert defs.resolve_job_def(name).tags["imgpipeline/work"] == "ingest"
+@pytest.mark.parametrize(
+    ("name", "work"),
+    [
+        ("ingest_folder", "ingest"),
+        ("ingest_video", "ingest"),
+        ("detect_frames", "detection"),
+        ("redetect_days", "redetection"),
+    ],
+)
+def test_runs_of_jobs_count_as_their_kind_of_work(name, work):
+    assert defs.resolve_job_def(name).tags["imgpipeline/work"] == work
 
 
-def test_the_detection_job_runs_in_one_process_and_counts_as_detection():
-    job = defs.resolve_job_def("detect_frames")
-    assert job.executor_def is dg.in_process_executor
-    assert job.tags["imgpipeline/work"] == "detection"
+@pytest.mark.parametrize("name", ["detect_frames", "redetect_days"])
+def test_what_loads_a_model_runs_in_one_process(name):
+    assert defs.resolve_job_def(name).executor_def is dg.in_process_executor

@@ -58,9 +58,7 @@ def test_a_failure_shows_the_message_of_a_known_error_without_a_traceback(site):
             entry.dagster_event
             for entry in instance.all_logs(run.dagster_run.run_id, of_type=dg.DagsterEventType.STEP_FAILURE)
         )
-    assert failure is not None
     data = failure.step_failure_data
-    assert data.user_failure_data is not None
     assert "There is no topic 'no-such-topic'" in str(data.user_failure_data.description)
     assert "imgpipeline topics create" in str(data.user_failure_data.description)
     assert "kafka.errors" not in done.stdout + done.stderr

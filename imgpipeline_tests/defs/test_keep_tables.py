@@ -87,7 +87,6 @@ def test_an_object_that_fails_stops_no_other_and_the_run_names_it(store, instanc
     said = str(failure.step_failure_data.user_failure_data)
     assert "Could not be built: label_counts of 2026-03-01" in said
     told = newest(instance, "daily_report", DAY)
-    assert told is not None
     assert told.metadata["detections"].value == 2, "it needs no summary"
     assert keeping.requests(after_s=4000) == [], "it waits for a person"
 

@@ -1,6 +1,5 @@
 """After runs and daemons are killed, the pipeline recovers by itself without losing or duplicating anything."""
 
-import json
 import os
 import signal
 from datetime import UTC, datetime, timedelta
@@ -9,7 +8,7 @@ from pathlib import Path
 import dagster as dg
 import pytest
 
-from imgpipeline.defs.run_tags import PROCESS_TAG, WORK_TAG, read_noted
+from imgpipeline.defs.run_tags import WORK_TAG
 from imgpipeline_tests.defs.frames import announce_frames
 from imgpipeline_tests.defs.site import Site, ledger_end
 from imgpipeline_tests.faults.child_runs import happened, variables_of
@@ -19,15 +18,6 @@ from imgpipeline_tests.servers.waiting import wait_until
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
 FRAMES = 300
-
-
-def process_of(site: Site) -> int | None:
-    """Return the process of the live detection run, once it is recorded."""
-    for record in site.runs(job="detect_frames", live=True):
-        note = read_noted(record.dagster_run, PROCESS_TAG)
-        if note and record.dagster_run.status is dg.DagsterRunStatus.STARTED:
-            return int(json.loads(note)[-2])
-    return None
 
 
 def wait_for_build(site: Site, status: dg.DagsterRunStatus) -> list[dg.RunRecord]:
@@ -70,8 +60,7 @@ def test_after_kill_9_of_a_detection_run_the_next_does_its_work(site):
 def test_after_kill_9_of_daemon_code_server_and_run_the_next_daemon_recovers(site):
     """Dagster still shows that run as started; the sensor finds that its process is gone, so nothing waits."""
     meet(site, "segment put done:3=stop")
-    pid = process_of(site)
-    assert pid is not None
+    (pid,) = site.detection_processes()
     os.kill(pid, signal.SIGKILL)
     os.killpg(site.daemons[0].pid, signal.SIGKILL)
     site.daemons[0].kill()
@@ -101,8 +90,7 @@ def test_fault_44_a_build_killed_while_it_starts_is_marked_and_its_day_built_aga
 def test_a_run_that_hangs_is_taken_over(site):
     site.variables["IMGPIPELINE_TAKEOVER_S"] = "15"
     meet(site, "segment put done:3=stop")
-    pid = process_of(site)
-    assert pid is not None
+    (pid,) = site.detection_processes()
     wait_until(lambda: ledger_end(site) == FRAMES, limit_s=240, what="the takeover", interval_s=0.3)
     assert not Path(f"/proc/{pid}").exists()
     check_that_each_frame_is_there_once(site)

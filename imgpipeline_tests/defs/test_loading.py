@@ -42,8 +42,7 @@ print(json.dumps([sorted(sys.modules), told.metadata["skipped"].value, sorted(to
 
 @pytest.mark.slow
 def test_a_build_with_nothing_to_do_shows_what_the_last_one_did(tmp_path):
-    variables = {"IMGPIPELINE_STORE_URL": (tmp_path / "store").as_uri(), "XDG_CACHE_HOME": str(tmp_path / "cache")}
-    site = make_site(tmp_path / "home", variables)
+    site = make_site(tmp_path / "home", {"IMGPIPELINE_STORE_URL": (tmp_path / "store").as_uri()})
     store = open_store(site.settings)
     key = f"images/yard/{DAY}/1.jpg"
     store.put(key, jpeg())

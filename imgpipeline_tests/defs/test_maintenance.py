@@ -1,7 +1,5 @@
 """The hourly passes write missing bundles and delete old images, and show what they did."""
 
-from pathlib import Path
-
 import dagster as dg
 import pytest
 
@@ -10,27 +8,20 @@ from imgpipeline.definitions import defs
 from imgpipeline.defs.maintenance import deleted_images, hourly_bundles, hourly_retention, segment_bundles
 from imgpipeline.defs.resources import Pipeline
 from imgpipeline.ledger.dead_letters import put_raw_records
-from imgpipeline.objectstore import open_store
-from imgpipeline.settings import load_settings
 from imgpipeline_tests.defs.ticking import tick
 from imgpipeline_tests.ledger.bundles.samples import DAYS, bundle_keys, sparse
 from imgpipeline_tests.ledger.samples import CHAIN, NOON, dead_letter, frame, write_chain
 
-
-@pytest.fixture(autouse=True)
-def store_url(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("IMGPIPELINE_STORE_URL", (tmp_path / "store").as_uri())
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+pytestmark = pytest.mark.usefixtures("store")
 
 
-def materialize() -> dict[str, object]:
-    result = dg.materialize([segment_bundles], resources={"pipeline": Pipeline()})
-    [event] = result.asset_materializations_for_node("segment_bundles")
+def materialize(asset: dg.AssetsDefinition = segment_bundles) -> dict[str, object]:
+    result = dg.materialize([asset], resources={"pipeline": Pipeline()})
+    [event] = result.asset_materializations_for_node(asset.key.to_user_string())
     return {name: value.value for name, value in event.metadata.items()}
 
 
-def test_a_pass_shows_segments_bundles_bytes_and_saved_requests():
-    store = open_store(load_settings())
+def test_a_pass_shows_segments_bundles_bytes_and_saved_requests(store):
     write_chain(store, *(sparse(start, 250, DAYS[0]) for start in range(0, 20_250, 250)))
     shown = materialize()
     [first, second] = bundle_keys(store)
@@ -45,16 +36,14 @@ def test_a_pass_shows_segments_bundles_bytes_and_saved_requests():
     assert materialize()["bundles"] == 0
 
 
-def test_a_pass_removes_raw_records_without_a_dead_letter():
-    store = open_store(load_settings())
+def test_a_pass_removes_raw_records_without_a_dead_letter(store):
     put_raw_records(store, CHAIN, [dead_letter(0), dead_letter(1)])
     write_chain(store, [frame(0), dead_letter(1)])
     materialize()
     assert [info.key[-74:-70] for info in store.list_objects(RAW_RECORDS)] == ["0001"]
 
 
-def test_a_range_that_cannot_be_bundled_is_counted_and_does_not_fail_the_run():
-    store = open_store(load_settings())
+def test_a_range_that_cannot_be_bundled_is_counted_and_does_not_fail_the_run(store):
     write_chain(store, *(sparse(start, 250, DAYS[0]) for start in range(0, 20_250, 250)))
     [key] = [info.key for info in store.list_objects("metadata") if info.key.endswith("00000500.jsonl.zst")]
     store.put(key, b"")
@@ -62,9 +51,8 @@ def test_a_range_that_cannot_be_bundled_is_counted_and_does_not_fail_the_run():
     assert (shown["bundles"], shown["not_bundled"]) == (1, 1)
 
 
-def test_the_schedule_is_on_by_default():
+def test_bundles_are_requested_once_an_hour():
     schedule = defs.resolve_schedule_def("hourly_bundles")
-    assert schedule.default_status is dg.DefaultScheduleStatus.RUNNING
     assert (schedule.job_name, schedule.cron_schedule) == ("bundle_segments", "23 * * * *")
     assert isinstance(tick(hourly_bundles, NOON), list), "a pass also removes raw records"
 
@@ -77,16 +65,12 @@ def test_no_deletion_is_requested_without_a_limit(monkeypatch):
 
 
 @pytest.mark.medium
-def test_a_pass_shows_the_number_of_deleted_images(monkeypatch):
+def test_a_pass_shows_the_number_of_deleted_images(store, monkeypatch):
     monkeypatch.setenv("IMGPIPELINE_KEEP_IMAGES_BYTES", "1")
-    store = open_store(load_settings())
     store.put("images/cam-1/2026-01-09/orphan.jpg", b"12345")
     store.put("images/cam-1/0.jpg", b"no image of ours: it has no day")
     write_chain(store, [frame(0)])
-    result = dg.materialize([deleted_images], resources={"pipeline": Pipeline()})
-    [event] = result.asset_materializations_for_node("deleted_images")
-    shown = {name: value.value for name, value in event.metadata.items()}
-    assert shown == {"images": 0, "bytes": 0, "left": 1, "complete": True}
+    assert materialize(deleted_images) == {"images": 0, "bytes": 0, "left": 1, "complete": True}
     assert [info.key for info in store.list_objects("images")] == [
         "images/cam-1/0.jpg",
         "images/cam-1/2026-01-09/orphan.jpg",

@@ -18,6 +18,7 @@ from imgpipeline.defs.day_schedules import nightly_cron, nightly_rebuild, reques
 from imgpipeline.lake.days.day_tables import rebuild_day
 from imgpipeline.objectstore import ObjectStore
 from imgpipeline.settings import Settings, load_settings
+from imgpipeline_tests.defs.keeping import days_of
 from imgpipeline_tests.defs.ticking import tick
 from imgpipeline_tests.lake.samples import seen
 from imgpipeline_tests.ledger.samples import DAY, append, write_chain
@@ -25,13 +26,11 @@ from imgpipeline_tests.ledger.samples import DAY, append, write_chain
 NEXT = DAY + timedelta(days=1)
 NIGHT = datetime(2026, 1, 11, 1, 30, tzinfo=UTC)
 """In the night after NEXT."""
-START, END = "dagster/asset_partition_range_start", "dagster/asset_partition_range_end"
 days = st.lists(st.dates(date(2025, 12, 20), date(2026, 1, 20)), unique=True)
 
 
 def ranges(requests: list[dg.RunRequest] | str) -> list[tuple[str, str]]:
-    assert not isinstance(requests, str), requests
-    return [(request.tags[START], request.tags[END]) for request in requests]
+    return [days_of(request) for request in requests]
 
 
 def due(store: ObjectStore, at: datetime = NIGHT) -> dict[date, str]:
@@ -78,7 +77,6 @@ def test_a_past_day_with_extended_tables_is_read_once_as_a_whole(store):
     build_all(store, DAY)
     requests = tick(nightly_rebuild, datetime.now(UTC))
     assert ranges(requests) == [(str(DAY), str(DAY))]
-    assert not isinstance(requests, str)
     assert "newer segments were added" in requests[0].tags["imgpipeline/reason"]
     assert requests[0].run_config == {"ops": {STEP: {"config": {"seal": True}}}}
     assert not rebuild_day(store, DAY, seal=True, now=NIGHT).is_extended
@@ -145,9 +143,9 @@ def test_stretches_have_each_day_once_and_are_as_few_as_possible(several):
 def test_requests_name_all_days_and_why(several):
     requests = requests_for({day: f"reason {day.day % 2}" for day in several}, NIGHT)
     covered = [
-        date.fromisoformat(r.tags[START]) + timedelta(days=n)
-        for r in requests
-        for n in range((date.fromisoformat(r.tags[END]) - date.fromisoformat(r.tags[START])).days + 1)
+        first + timedelta(days=n)
+        for first, last in (map(date.fromisoformat, days_of(request)) for request in requests)
+        for n in range((last - first).days + 1)
     ]
     assert covered == sorted(several)
     assert len({request.run_key for request in requests}) == len(requests)
@@ -156,8 +154,4 @@ def test_requests_name_all_days_and_why(several):
 def test_the_setting_determines_the_time_of_the_nightly_build(monkeypatch):
     monkeypatch.setenv("IMGPIPELINE_NIGHTLY_AT", "04:05")
     assert nightly_cron(load_settings()) == "5 4 * * *"
-
-
-def test_the_schedule_is_on_by_default():
-    assert nightly_rebuild.default_status is dg.DefaultScheduleStatus.RUNNING
     assert nightly_rebuild.execution_timezone == "UTC"

@@ -50,7 +50,7 @@ def built(bucket: S3Bucket) -> ObjectStore:
 def proxy(
     s3: S3Server, bucket: S3Bucket, built: ObjectStore, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> Iterator[AnswerLosingProxy]:
-    """The store of the environment, through a proxy that records every request."""
+    """The store of the environment, through a proxy that records every request; no cache has what it holds."""
     with AnswerLosingProxy(s3.port) as made:
         variables = bucket.environment() | {
             "IMGPIPELINE_STORE_URL": built.url,

@@ -7,12 +7,7 @@ import pytest
 from dagster import AssetCheckEvaluation
 
 from imgpipeline.contracts.notices import NoticeKind
-from imgpipeline.defs.assets.sources import (
-    CHECK,
-    STORED_IMAGES,
-    no_source_is_silent,
-    source_silence,
-)
+from imgpipeline.defs.assets.sources import CHECK, STORED_IMAGES, no_source_is_silent, source_silence
 from imgpipeline.defs.resources import Pipeline
 from imgpipeline.lake.days.day_tables import rebuild_day
 from imgpipeline.objectstore import ObjectStore
@@ -32,15 +27,11 @@ def build(store: ObjectStore, at: datetime) -> None:
 def tick(cursor: str | None, at: datetime, monkeypatch: pytest.MonkeyPatch) -> dg.SensorResult | dg.SkipReason:
     monkeypatch.setattr("imgpipeline.defs.assets.sources.utc_now", lambda: at)
     with dg.build_sensor_context(cursor=cursor) as context:
-        answer = source_silence(context)
-    assert isinstance(answer, dg.SensorResult | dg.SkipReason)
-    return answer
+        return source_silence(context)
 
 
 def evaluation_of(answer: dg.SensorResult | dg.SkipReason) -> AssetCheckEvaluation:
-    assert isinstance(answer, dg.SensorResult)
     (evaluation,) = answer.asset_events
-    assert isinstance(evaluation, AssetCheckEvaluation)
     return evaluation
 
 

@@ -15,6 +15,7 @@ from imgpipeline.defs.resources import Pipeline
 from imgpipeline.lake.days import summaries
 from imgpipeline.objectstore import ObjectStore
 from imgpipeline.settings import load_settings
+from imgpipeline_tests.defs.keeping import announce
 from imgpipeline_tests.defs.stored_days import add_frames, build, data_version, newest
 
 DAY = date(2026, 3, 1)
@@ -51,18 +52,11 @@ def versions(instance: dg.DagsterInstance, day: date = DAY) -> dict[str, str]:
     return {name: data_version(instance, name, day) for name in ALL}
 
 
-def report(instance: dg.DagsterInstance, *days: date) -> None:
-    """A detection run reports days."""
-    for day in days:
-        event = dg.AssetMaterialization("frame_metadata", partition=day.isoformat())
-        instance.report_runless_asset_event(event)
-
-
 @pytest.fixture
 def built(store: ObjectStore, instance: dg.DagsterInstance) -> ObjectStore:
     """One built day with a weak and a strong detection."""
     add_frames(store, DAY, 0.6, 0.9)
-    report(instance, DAY)
+    announce(instance, DAY)
     assert build(instance, DAY).success
     return store
 
@@ -73,11 +67,10 @@ def test_the_same_content_always_has_the_same_version(built, instance):
     before = versions(instance)
     assert build(instance, DAY, force=True).success
     said = newest(instance, "frames", DAY)
-    assert said is not None
     assert said.metadata["skipped"].value is False
     assert versions(instance) == before
     add_frames(built, DAYS[1], 0.7)
-    report(instance, DAYS[1])
+    announce(instance, DAYS[1])
     assert build(instance, *DAYS, force=True).success
     assert versions(instance) == before
     assert len({data_version(instance, "frames", day) for day in DAYS}) == 3
@@ -115,11 +108,11 @@ def test_new_rows_of_a_day_make_its_downstream_stale(store, instance):
     """Also if the day was built in a range; the other days of the range stay fresh."""
     for day in DAYS:
         add_frames(store, day, 0.6)
-    report(instance, *DAYS)
+    announce(instance, *DAYS)
     assert build(instance, *DAYS).success
     assert [stale(instance, defs, day) for day in DAYS] == [set()] * 3
     add_frames(store, DAYS[1], 0.7, number=1, camera=1)
-    report(instance, DAYS[1])
+    announce(instance, DAYS[1])
     assert build(instance, DAYS[1], select=["day_tables"]).success
     made_of_them = {*OF_FRAMES, "label_counts", "label_timestamps", "daily_report"}
     assert [stale(instance, defs, day) for day in DAYS] == [set(), made_of_them, set()]
@@ -130,10 +123,9 @@ def test_events_without_new_content_leave_downstream_fresh(built, instance):
     before = versions(instance)
     assert stale(instance, defs) == set(), "a new build is not stale"
     add_frames(built, DAY, 0.6, 0.9, number=1)
-    report(instance, DAY)
+    announce(instance, DAY)
     assert build(instance, DAY, select=["day_tables"]).success
     said = newest(instance, "frames", DAY)
-    assert said is not None
     assert (said.metadata["skipped"].value, said.metadata["announced_again"].value) == (False, 2)
     assert versions(instance) == before
     assert stale(instance, defs) == set()

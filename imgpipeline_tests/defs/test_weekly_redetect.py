@@ -3,39 +3,31 @@
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 
-import dagster as dg
 import pytest
 
 from imgpipeline.defs.day_schedules import weekly_redetect
-from imgpipeline.objectstore import ObjectStore, open_store
-from imgpipeline.settings import load_settings
+from imgpipeline.objectstore import ObjectStore
+from imgpipeline_tests.defs.keeping import days_of
 from imgpipeline_tests.defs.ticking import tick
 from imgpipeline_tests.lake.samples import seen
 from imgpipeline_tests.ledger.samples import DAY, write_chain
 
 MONDAY = datetime(2026, 1, 12, 3, tzinfo=UTC)
 """Three days after DAY."""
-START, END = "dagster/asset_partition_range_start", "dagster/asset_partition_range_end"
 
 
 @pytest.fixture
-def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ObjectStore:
-    monkeypatch.setenv("IMGPIPELINE_STORE_URL", f"file://{tmp_path}/store")
+def store(store: ObjectStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ObjectStore:
     monkeypatch.setenv("IMGPIPELINE_MODEL_DIR", str(tmp_path / "models"))
     monkeypatch.setenv("IMGPIPELINE_REDETECT_MODELS", "demo,demo@0.8")
-    return open_store(load_settings())
-
-
-def test_it_is_off_by_default():
-    assert weekly_redetect.default_status is dg.DefaultScheduleStatus.STOPPED
+    return store
 
 
 def test_each_model_gets_one_run_per_stretch_of_days(store):
     write_chain(store, *[[seen(n, day=DAY - timedelta(days=days))] for n, days in enumerate((8, 3, 1, 0))])
     requests = tick(weekly_redetect, MONDAY)
-    assert not isinstance(requests, str), requests
     lone, first, last = DAY - timedelta(days=3), DAY - timedelta(days=1), DAY
-    assert [(request.tags[START], request.tags[END]) for request in requests] == [
+    assert [days_of(request) for request in requests] == [
         (f"{begin}|{model}", f"{end}|{model}")
         for model in ("demo", "demo@0.8")
         for begin, end in ((lone, lone), (first, last))
@@ -55,8 +47,7 @@ def test_days_outside_of_the_deployment_are_left_out(store):
     first = date(2000, 1, 1)
     write_chain(store, *[[seen(n, day=first + timedelta(days=days))] for n, days in enumerate((-1, 0))])
     requests = tick(weekly_redetect, datetime(2000, 1, 3, 3, tzinfo=UTC))
-    assert not isinstance(requests, str), requests
-    assert {(request.tags[START], request.tags[END]) for request in requests} == {
+    assert {days_of(request) for request in requests} == {
         (f"{first}|{model}", f"{first}|{model}") for model in ("demo", "demo@0.8")
     }
 
@@ -65,8 +56,7 @@ def test_models_without_a_local_file_are_left_out_and_named(store, monkeypatch):
     write_chain(store, [seen(0)])
     monkeypatch.setenv("IMGPIPELINE_REDETECT_MODELS", "yolox-nano,demo")
     requests = tick(weekly_redetect, MONDAY)
-    assert not isinstance(requests, str), requests
-    assert [request.tags[START] for request in requests] == [f"{DAY}|demo"]
+    assert [days_of(request) for request in requests] == [(f"{DAY}|demo", f"{DAY}|demo")]
     monkeypatch.setenv("IMGPIPELINE_REDETECT_MODELS", "yolox-nano")
     assert "imgpipeline models pull yolox-nano" in str(tick(weekly_redetect, MONDAY))
 

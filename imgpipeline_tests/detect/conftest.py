@@ -12,6 +12,7 @@ from typing import Any
 import cv2
 import numpy as np
 import pytest
+from kafka import KafkaProducer
 
 from imgpipeline.contracts.keys import ChainId
 from imgpipeline.contracts.messages import FrameMessage
@@ -146,6 +147,14 @@ def lane(kafka: KafkaBroker, topic: str, bucket: S3Bucket) -> LaneUnderTest:
             model_threads=1,
         )
     )
+
+
+@pytest.fixture
+def producer(kafka: KafkaBroker) -> Iterator[KafkaProducer]:
+    """A plain producer, as other programs have."""
+    opened = KafkaProducer(bootstrap_servers=kafka.bootstrap_servers)
+    yield opened
+    opened.close()
 
 
 @contextmanager

@@ -18,7 +18,6 @@ from imgpipeline.errors import PermanentError
 from imgpipeline.lake.query.lake import Lake
 from imgpipeline.ledger.reading import fix_ends, list_segments, read_segments
 from imgpipeline.objectstore import ImageReader
-from imgpipeline.objectstore.client import open_memory_store
 from imgpipeline.redetect.frames import FrameProcessor, FrameToProcess
 from imgpipeline.redetect.manifest import recipe_of
 from imgpipeline.settings import load_settings
@@ -28,7 +27,7 @@ from imgpipeline.vision.adding import Wishes, add_model
 from imgpipeline.vision.decode import ImageLimits, decode_image
 from imgpipeline.vision.detector import Detector, load_detector
 from imgpipeline.vision.registry import find_model
-from imgpipeline_tests.detect.conftest import START, LaneUnderTest, encode, jpeg, message, running
+from imgpipeline_tests.detect.conftest import START, encode, jpeg, message, running
 from imgpipeline_tests.servers.waiting import wait_until
 from imgpipeline_tests.stream.group import group_offsets
 
@@ -121,18 +120,6 @@ def test_a_run_ends_after_its_maximum_time_and_the_next_continues(lane):
     assert [f.offset for f in lane.frames()] == list(range(600))
 
 
-def test_two_runs_over_one_lane_duplicate_nothing(lane):
-    lane.announce(60)
-    small = lane.with_settings(segment_max_records=5)
-    other = LaneUnderTest(small.settings)
-
-    with running(other.follow), running(small.follow):
-        pass
-    small.follow()
-
-    assert [f.offset for f in lane.frames()] == list(range(60))
-
-
 @pytest.mark.fault(39)
 def test_a_damaged_model_after_the_start_fails_the_run_before_frames_are_blamed(lane, tmp_path):
     model = tmp_path / "own.onnx"
@@ -171,10 +158,8 @@ def test_a_notice_among_frames_is_a_separate_outcome(lane):
     report = lane.follow()
 
     frame, notice, letter = lane.outcomes()
-    assert isinstance(frame, Frame)
-    assert isinstance(notice, Notice)
+    assert [type(outcome) for outcome in (frame, notice, letter)] == [Frame, Notice, DeadLetter]
     assert notice.account == Account(received=2, announced=1, gated=1, observed_s=0.5)
-    assert isinstance(letter, DeadLetter)
     assert letter.message.startswith("received: got 'two'")
     assert (report.frames, report.notices, report.dead_letters) == (1, 1, 1)
     assert (START.date(),) in [told.accounted for told in lane.reports]
@@ -256,10 +241,10 @@ def test_a_run_decodes_as_configured_and_its_segments_record_it(lane, large, det
 
 
 @pytest.mark.parametrize("is_reduced", [True, False], ids=["reduced", "full size"])
-def test_a_redetection_decodes_as_configured(large, detector, is_reduced):
-    settings, store = load_settings(reduced_decoding=is_reduced), open_memory_store()
-    store.put("large.jpg", large)
-    looker = FrameProcessor(settings, ImageReader(store, settings), detector)
+def test_a_redetection_decodes_as_configured(large, detector, memory, is_reduced):
+    settings = load_settings(reduced_decoding=is_reduced)
+    memory.put("large.jpg", large)
+    looker = FrameProcessor(settings, ImageReader(memory, settings), detector)
     seen = looker.look(looker.read(FrameToProcess("a" * 32, "large.jpg", 0, "processed", None)))
     assert list(seen.detections) == expected(large, detector, is_reduced=is_reduced)
 

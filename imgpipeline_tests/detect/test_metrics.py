@@ -1,23 +1,16 @@
 """Detection has metrics, beside those of the sources."""
 
 from datetime import UTC, datetime
-from pathlib import Path
 from urllib.request import urlopen
 
 import pytest
 
 from imgpipeline.detect.state import DetectionCollector, DetectionState, write_state
-from imgpipeline.objectstore import ObjectStore, open_store
-from imgpipeline.settings import load_settings
+from imgpipeline.objectstore import ObjectStore
 from imgpipeline.sources.board import Board
 from imgpipeline.sources.metrics import serve_metrics
 
 NOON = datetime(2026, 1, 9, 12, tzinfo=UTC)
-
-
-@pytest.fixture
-def store(tmp_path: Path) -> ObjectStore:
-    return open_store(load_settings(store_url=(tmp_path / "store").as_uri()))
 
 
 def metrics_of(store: ObjectStore) -> dict[str, float]:
@@ -31,10 +24,10 @@ def metrics_of(store: ObjectStore) -> dict[str, float]:
 
 
 @pytest.mark.fault(64)
-def test_the_metrics_are_what_the_sensor_saw_last(store):
-    assert metrics_of(store) == {}
-    write_state(store, DetectionState(NOON, 7, NOON, ("frames/0 stops.",), 3, "The model is damaged."))
-    assert metrics_of(store) == {
+def test_the_metrics_are_what_the_sensor_saw_last(memory):
+    assert metrics_of(memory) == {}
+    write_state(memory, DetectionState(NOON, 7, NOON, ("frames/0 stops.",), 3, "The model is damaged."))
+    assert metrics_of(memory) == {
         "sensor_timestamp_seconds": NOON.timestamp(),
         "last_commit_timestamp_seconds": NOON.timestamp(),
         "lag_offsets": 7,

@@ -6,7 +6,7 @@ import re
 import struct
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -90,13 +90,6 @@ def site(lane: LaneUnderTest, make_topic: Callable[..., str], s3: S3Server) -> L
         made.put_image(key, bitmap())
     open_bucket(made.settings, ARCHIVE).put("2026/gate/0007.jpg", bitmap())
     return made
-
-
-@pytest.fixture
-def producer(site: LaneUnderTest) -> Iterator[KafkaProducer]:
-    opened = KafkaProducer(bootstrap_servers=site.settings.kafka_bootstrap_servers)
-    yield opened
-    opened.close()
 
 
 def send(example: Example, site: LaneUnderTest, producer: KafkaProducer, folder: Path) -> None:

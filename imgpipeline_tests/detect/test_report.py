@@ -6,17 +6,15 @@ from datetime import date, timedelta
 
 from imgpipeline.detect.report import LaneTally, Stage, StageClock, StageReport
 from imgpipeline.ledger.segment import Segment
-from imgpipeline.objectstore.client import open_memory_store
 from imgpipeline_tests.ledger.samples import DAY, NOON, append, stored_segments, write_chain
 from imgpipeline_tests.ledger.sessions import account, shot
 
 
-def test_a_day_is_reported_once_a_minute_and_at_the_end():
-    store = open_memory_store()
-    made = write_chain(store, [account(0, 2)])
+def test_a_day_is_reported_once_a_minute_and_at_the_end(memory):
+    made = write_chain(memory, [account(0, 2)])
     append(made, [shot(1)])
     append(made, [account(2, 1)])
-    segments = stored_segments(store)
+    segments = stored_segments(memory)
     tally = LaneTally()
 
     def told(segment: Segment, after_s: float, ended_by: str | None = None) -> tuple[tuple[date, ...], ...]:

@@ -1,7 +1,7 @@
 """A lane over several topics has one ledger and the same detectors, and counts a frame in several topics once."""
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import pytest
 from kafka import KafkaProducer
@@ -25,13 +25,6 @@ def site(lane: LaneUnderTest, make_topic: Callable[..., str]) -> LaneUnderTest:
     """A lane over two topics of one and of two partitions."""
     topics = (make_topic(), make_topic(partitions=2))
     return lane.with_settings(kafka_topics=topics, image_path_template="{video_id}_{frame_id}.jpg")
-
-
-@pytest.fixture
-def producer(lane: LaneUnderTest) -> Iterator[KafkaProducer]:
-    opened = KafkaProducer(bootstrap_servers=lane.settings.kafka_bootstrap_servers)
-    yield opened
-    opened.close()
 
 
 def announce(

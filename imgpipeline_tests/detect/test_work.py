@@ -17,7 +17,6 @@ from imgpipeline.detect.work import FrameWork
 from imgpipeline.errors import DeadLetterCode, TransientError
 from imgpipeline.ledger.segment import encode_line
 from imgpipeline.objectstore import Fetched, ImageReader, ObjectStore
-from imgpipeline.objectstore.client import open_memory_store
 from imgpipeline.settings import load_settings
 from imgpipeline.vision.detector import Detector, DetectorGroup, Member, load_detector
 from imgpipeline.vision.image_pool import ImagePool
@@ -36,10 +35,9 @@ def frame_work(store: ObjectStore, **changes: object) -> FrameWork:
 
 
 @pytest.fixture
-def store() -> ObjectStore:
-    made = open_memory_store()
-    made.put("images/one.jpg", jpeg())
-    return made
+def store(memory: ObjectStore) -> ObjectStore:
+    memory.put("images/one.jpg", jpeg())
+    return memory
 
 
 def outcomes_of(of: FrameWork, *records: KafkaRecord) -> list[RecordOutcome]:
@@ -61,7 +59,6 @@ def test_a_frame_has_the_sha256_of_the_image_file_in_the_store_or_in_the_record(
     of = frame_work(store)
     for one in (record(0, image_path="images/one.jpg"), replace(record(1), value=jpeg())):
         found = of.work(one)
-        assert isinstance(found, Frame)
         assert found.sha256 == sha256(jpeg()).hexdigest()
         assert Frame.from_json(found.to_json()).sha256 == found.sha256
 
@@ -70,8 +67,6 @@ def test_a_gated_frame_has_a_sha256_if_its_image_was_read(store):
     dark = frame_work(store, gate_min_brightness=255).work(record(0, image_path="images/one.jpg"))
     announced = {"gated": {"reason": "unchanged"}, "sha256": "ab" * 32}
     unread = frame_work(store).work(record(1, image_path="images/none.jpg", **announced))
-    assert isinstance(dark, Frame)
-    assert isinstance(unread, Frame)
     assert (dark.status, dark.sha256) == (FrameStatus.GATED, sha256(jpeg()).hexdigest())
     assert (unread.status, unread.sha256) == (FrameStatus.GATED, None)
 
@@ -89,7 +84,6 @@ def test_a_notice_needs_no_image_and_one_of_the_far_future_is_a_dead_letter(stor
 
     notice, letter = outcomes_of(frame_work(store), online(0, NOW), online(1, NOW.replace(year=2099)))
     assert notice == Notice(0, NoticeKind.ONLINE, "camera", "s1", NOW, NOW)
-    assert isinstance(letter, DeadLetter)
     assert letter.code is DeadLetterCode.TIMESTAMP_OUT_OF_RANGE
 
 
@@ -105,7 +99,6 @@ def test_an_error_of_the_environment_arrives_in_the_future(store):
 
 def test_an_image_over_the_limit_is_a_dead_letter_however_small_the_limit(store):
     [found] = outcomes_of(frame_work(store, max_image_bytes=1024), record(0, image_path="images/one.jpg"))
-    assert isinstance(found, DeadLetter)
     assert found.code is DeadLetterCode.TOO_LARGE
 
 
@@ -154,8 +147,6 @@ def test_a_dark_frame_is_counted_as_gated_with_its_brightness_and_without_infere
     calls = counted(of)
     dark = of.work(record(0, image_path="images/dark.jpg"))
     bright = of.work(record(1, image_path="images/one.jpg"))
-    assert isinstance(dark, Frame)
-    assert isinstance(bright, Frame)
     assert (dark.status, dark.gate_reason, dark.detections) == (FrameStatus.GATED, "dark", ())
     assert dark.gate_measurements["brightness"] == pytest.approx(5)
     assert bright.status is FrameStatus.PROCESSED
@@ -165,22 +156,18 @@ def test_a_dark_frame_is_counted_as_gated_with_its_brightness_and_without_infere
 def test_a_frame_outside_the_hours_is_gated_unread(store):
     of = frame_work(store, gate_hours="20:00-21:00")
     found = of.work(record(0, image_path="images/none.jpg"))
-    assert isinstance(found, Frame)
     assert (found.status, found.gate_reason) == (FrameStatus.GATED, "time_of_day")
 
 
 def test_a_repetition_is_gated_if_a_minimum_change_is_set(store):
     of = frame_work(store, gate_min_change=2)
     first, second = (of.work(record(n, image_path="images/one.jpg")) for n in range(2))
-    assert isinstance(first, Frame)
-    assert isinstance(second, Frame)
     assert (first.gate_reason, second.gate_reason) == (None, "unchanged")
 
 
 def test_a_frame_that_its_source_has_gated_is_recorded_as_gated_and_not_read(store):
     gated = {"reason": "unchanged", "measurements": {"brightness": 80.5, "change": 0.2}}
     found = frame_work(store).work(record(0, image_path="images/none.jpg", gated=gated, width=640, height=360))
-    assert isinstance(found, Frame)
     assert (found.status, found.gate_reason, found.brightness) == (FrameStatus.GATED, "unchanged", 80.5)
     assert (found.image_width, found.image_height) == (640, 360)
     assert found.gate_measurements == gated["measurements"]
@@ -188,7 +175,6 @@ def test_a_frame_that_its_source_has_gated_is_recorded_as_gated_and_not_read(sto
 
 def test_an_unknown_gate_stays_an_attribute(store):
     found = frame_work(store).work(record(0, image_path="images/one.jpg", gated="yes"))
-    assert isinstance(found, Frame)
     assert found.status is FrameStatus.PROCESSED
     assert found.attributes["gated"] == "yes"
 
@@ -197,7 +183,6 @@ def test_weak_detections_are_kept_apart_and_change_nothing_else(store):
     wanted = record(1, image_path="images/one.jpg")
     without = frame_work(store, confidence_threshold=0.97).work(wanted)
     kept = frame_work(store, confidence_threshold=0.97, weak_confidence=0.1).work(wanted)
-    assert isinstance(kept, Frame)
     assert kept.weak_detections
     assert all(0.1 < found.confidence <= 0.97 for found in kept.weak_detections)
     assert replace(kept, weak_detections=()) == without
@@ -205,7 +190,6 @@ def test_weak_detections_are_kept_apart_and_change_nothing_else(store):
 
 def test_without_the_setting_a_segment_says_nothing_of_weak_detections(store):
     outcome = frame_work(store).work(record(1, image_path="images/one.jpg"))
-    assert isinstance(outcome, Frame)
     assert outcome.detections
     assert b"weak" not in encode_line(outcome_to_json(outcome))
     lower = frame_work(store, weak_confidence=0.5).work(record(1, image_path="images/one.jpg"))
@@ -218,8 +202,6 @@ def test_only_a_model_that_does_not_compute_in_32_bit_floats_is_listed_with_its_
     detector = of.detector
     rough = Detector(detector.spec, detector.model_sha256, detector.backend, precision="bf16")
     found = replace(of, detector=rough).work(record(0, image_path="images/one.jpg"))
-    assert isinstance(plain, Frame)
-    assert isinstance(found, Frame)
     assert (plain.detectors, found.detectors) == ((), (rough.use,))
     assert found.detectors[0].precision == "bf16"
 
@@ -229,7 +211,6 @@ def test_a_gated_frame_lists_no_detector(store):
     detector = of.detector
     rough = Detector(detector.spec, detector.model_sha256, detector.backend, precision="int8")
     found = replace(of, detector=rough).work(record(0, image_path="images/one.jpg"))
-    assert isinstance(found, Frame)
     assert (found.status, found.detectors) == (FrameStatus.GATED, ())
 
 
@@ -240,8 +221,6 @@ def test_a_frame_names_every_detector_that_looked_at_it_and_each_detection_its_o
     )
     plain = of.work(record(0, image_path="images/one.jpg"))
     found = replace(of, detector=twice).work(record(0, image_path="images/one.jpg"))
-    assert isinstance(plain, Frame)
-    assert isinstance(found, Frame)
     assert [use.model_name for use in found.detectors] == ["demo", "demo"]
     assert found.detections
     for one in found.detections:

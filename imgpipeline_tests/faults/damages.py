@@ -24,6 +24,7 @@ DAMAGES: dict[str, Damage] = {
     "cut": lambda data: data[: len(data) // 2],
     "removed": lambda _: None,
 }
+each_damage = pytest.mark.parametrize("damage", DAMAGES.values(), ids=DAMAGES.keys())
 
 
 @pytest.fixture
@@ -44,12 +45,17 @@ def keys(lane: LaneUnderTest) -> list[str]:
 def hurt(lane: LaneUnderTest, number: int, damage: Damage = DAMAGES["emptied"]) -> tuple[str, bytes | None]:
     """Damages a segment; returns its key and what is there now."""
     key = keys(lane)[number]
+    return key, hurt_object(lane, key, damage)
+
+
+def hurt_object(lane: LaneUnderTest, key: str, damage: Damage) -> bytes | None:
+    """Damages any object; returns what is there now."""
     bad = damage(lane.store.get(key))
     if bad is None:
         lane.store.delete(key)
     else:
         lane.store.put(key, bad)
-    return key, bad
+    return bad
 
 
 def repair(lane: LaneUnderTest, **options: object) -> RepairReport:

@@ -19,7 +19,7 @@ from imgpipeline.ledger.repair.repair_list import list_repairs
 from imgpipeline.stream.log import read_log
 from imgpipeline_tests.detect.conftest import START, LaneUnderTest
 from imgpipeline_tests.faults.child_runs import child_run
-from imgpipeline_tests.faults.damages import DAMAGES, drop_records, hurt, kept, keys, repair
+from imgpipeline_tests.faults.damages import DAMAGES, drop_records, each_damage, hurt, hurt_object, kept, keys, repair
 from imgpipeline_tests.faults.invariant import check, read_ledger
 from imgpipeline_tests.faults.test_mended_ledger import REPAIR
 
@@ -47,7 +47,6 @@ print("reported", max(told), "frames")
 """
 FIRST = 9_992
 """Where the log begins: a few frames reach beyond the first range of offsets."""
-each_damage = pytest.mark.parametrize("damage", DAMAGES.values(), ids=DAMAGES.keys())
 
 
 @pytest.fixture
@@ -192,12 +191,8 @@ def test_fault_48_a_run_that_wakes_in_a_bundled_range_loses_and_reports_nothing(
 @each_damage
 def test_fault_49_a_damaged_bundle_costs_requests_and_is_made_again(bundled, damage):
     before, made = read(bundled), bundles(bundled)
-    [(key, whole)] = made.items()
-    bad = damage(whole)
-    if bad is None:
-        bundled.store.delete(key)
-    else:
-        bundled.store.put(key, bad)
+    [key] = made
+    hurt_object(bundled, key, damage)
     assert read(bundled) == before
     assert bundles(bundled) == {}
     assert bundle(bundled) == [None]

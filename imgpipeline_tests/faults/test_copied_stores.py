@@ -6,7 +6,6 @@ from datetime import timedelta
 
 import obstore
 import pytest
-from obstore.store import S3Store
 
 from imgpipeline.daily.states import day_states, due_days
 from imgpipeline.events.configuration import Rules
@@ -96,15 +95,7 @@ def test_fault_62_a_bucket_copied_object_by_object_is_current_everywhere(bucket)
     store = open_store(settings)
     make_site(settings, store)
     copied = s3_settings(bucket, store_url=f"{bucket.url}/copy")
-    target = S3Store(
-        bucket.url.removeprefix("s3://"),
-        prefix="copy",
-        endpoint=bucket.endpoint,
-        access_key_id=bucket.access_key_id,
-        secret_access_key=bucket.secret_access_key,
-        region="us-east-1",
-        client_options={"allow_http": True},
-    )
+    target = bucket.store("copy")
     for info in store.list_objects():
         obstore.put(target, info.key, store.get(info.key), use_multipart=True)
     assert versions(open_store(copied)).isdisjoint(versions(store))

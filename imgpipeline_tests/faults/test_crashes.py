@@ -17,11 +17,9 @@ from imgpipeline.detect.report import LaneReport
 from imgpipeline.detect.run import follow_lane
 from imgpipeline.errors import PermanentError
 from imgpipeline.faultpoints import ONCE_VARIABLE, PLAN_VARIABLE
-from imgpipeline.ledger.reading import fix_ends
-from imgpipeline.objectstore import open_store
 from imgpipeline.stream.lanes import DEATHS_TO_CARE, Lane
 from imgpipeline_tests.defs.frames import announce_frames
-from imgpipeline_tests.defs.site import Site
+from imgpipeline_tests.defs.site import Site, ledger_end
 from imgpipeline_tests.detect.conftest import LaneUnderTest, jpeg, running
 from imgpipeline_tests.faults.child_runs import FOLLOW, child_run, happened, state_of
 from imgpipeline_tests.faults.invariant import check, raw_of
@@ -57,11 +55,7 @@ def plan(monkeypatch: pytest.MonkeyPatch, fault: str, once: Path | None = None) 
 @pytest.mark.fault(38)
 @pytest.mark.parametrize(
     ("action", "said"),
-    [
-        ("segfault", "SIGSEGV"),
-        pytest.param("kill", "SIGKILL", marks=pytest.mark.slow),
-        pytest.param("stop", "no answer within 8 s", marks=pytest.mark.slow),
-    ],
+    [("segfault", "SIGSEGV"), ("kill", "SIGKILL"), ("stop", "no answer within 8 s")],
 )
 def test_fault_38_the_frame_that_ends_its_process_is_buried_and_its_neighbours_are_processed(
     poisoned, monkeypatch, action, said
@@ -198,9 +192,7 @@ def hurried_site(site: Site) -> Site:
 def drain(site: Site, end: int) -> None:
     """Start the daemon and wait until the ledger has everything."""
     site.start_daemon()
-    store = open_store(site.settings)
-    reached = lambda: sum(found.offset for found in fix_ends(store).values()) == end  # noqa: E731 - one use, below
-    wait_until(reached, limit_s=PATIENCE_S, what=f"the ledger to reach {end}", interval_s=0.5)
+    wait_until(lambda: ledger_end(site) == end, limit_s=PATIENCE_S, what=f"the ledger to reach {end}", interval_s=0.5)
     site.wait_for_runs_to_end()
 
 
@@ -209,7 +201,6 @@ def runs_of(site: Site, status: dg.DagsterRunStatus, *, careful: bool) -> list[d
     return [run for run in runs if run.status is status and ("imgpipeline/careful" in run.tags) == careful]
 
 
-@pytest.mark.slow
 @pytest.mark.timeout(600)
 @pytest.mark.fault(38)
 def test_fault_38_a_frame_that_kills_every_run_is_found_and_all_others_are_processed(hurried_site):
@@ -227,7 +218,6 @@ def test_fault_38_a_frame_that_kills_every_run_is_found_and_all_others_are_proce
     assert runs_of(hurried_site, dg.DagsterRunStatus.FAILURE, careful=True) == []
 
 
-@pytest.mark.slow
 @pytest.mark.timeout(600)
 @pytest.mark.fault(38)
 def test_fault_38_runs_that_an_operator_kills_three_times_at_one_place_make_no_dead_letter(hurried_site):

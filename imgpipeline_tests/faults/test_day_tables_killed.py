@@ -66,12 +66,7 @@ def check_readers(lane: LaneUnderTest) -> None:
 @pytest.mark.fault(5)
 @pytest.mark.parametrize(
     ("step", "stored"),
-    [
-        pytest.param("table write:1", 0, marks=pytest.mark.slow),
-        ("table put done:1", 1),
-        pytest.param("table put done:4", 4, marks=pytest.mark.slow),
-        pytest.param("table put done:5", 5, marks=pytest.mark.slow),
-    ],
+    [("table write:1", 0), ("table put done:1", 1), ("table put done:4", 4), ("table put done:5", 5)],
 )
 def test_fault_05_a_build_killed_at_any_step_leaves_whole_tables_and_a_rerun_converges(stored_lane, step, stored):
     lane = grown(stored_lane)
@@ -87,14 +82,7 @@ def test_fault_05_a_build_killed_at_any_step_leaves_whole_tables_and_a_rerun_con
 
 
 @pytest.mark.fault(32)
-@pytest.mark.parametrize(
-    "step",
-    [
-        "table put:1",
-        pytest.param("table put:3", marks=pytest.mark.slow),
-        pytest.param("table put:5", marks=pytest.mark.slow),
-    ],
-)
+@pytest.mark.parametrize("step", ["table put:1", "table put:3", "table put:5"])
 def test_fault_32_of_two_builds_at_once_the_older_one_that_comes_last_takes_nothing_back(stored_lane, step):
     """The older one has read the ledger and sleeps before a put; the newer one builds all; then the older one wakes."""
     lane = grown(stored_lane)

@@ -181,7 +181,6 @@ def secured(tmp_path_factory: pytest.TempPathFactory) -> Iterator[KafkaBroker]:
 @pytest.fixture
 def secured_lane(lane: LaneUnderTest, secured: KafkaBroker) -> LaneUnderTest:
     """A lane on that broker whose settings are right."""
-    assert secured.certificates is not None
     return lane.with_settings(
         kafka_bootstrap_servers=secured.address("SASL_SSL"),
         kafka_topics=("frames",),
@@ -198,7 +197,6 @@ def secured_lane(lane: LaneUnderTest, secured: KafkaBroker) -> LaneUnderTest:
 @pytest.mark.parametrize("mistake", KAFKA_MISTAKES)
 def test_fault_33_a_wrong_setting_of_kafka_is_named_and_nothing_advances(secured_lane, secured, tmp_path, mistake):
     changes, named = KAFKA_MISTAKES[mistake]
-    assert secured.certificates is not None
     right = {"nowhere": f"127.0.0.1:{free_port()}", "wrong": secured.certificates.wrong_ca_file}
     wrong = secured_lane.with_settings(**{name: right.get(value, value) for name, value in changes.items()})
     secured_lane.announce(2)

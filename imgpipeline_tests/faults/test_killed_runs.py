@@ -14,12 +14,7 @@ from imgpipeline.faultpoints import note_of
 from imgpipeline.ledger.dead_letters import remove_orphans
 from imgpipeline_tests.detect.conftest import LaneUnderTest, message
 from imgpipeline_tests.detect.test_lane_faults import ledger_objects
-from imgpipeline_tests.faults.child_runs import (
-    FOLLOW,
-    child_run,
-    content_of,
-    undisturbed,
-)
+from imgpipeline_tests.faults.child_runs import FOLLOW, child_run, content_of, undisturbed
 from imgpipeline_tests.faults.invariant import check, raw_of
 from imgpipeline_tests.stream.group import group_offsets
 

@@ -3,10 +3,8 @@
 import dagster as dg
 import pytest
 
-from imgpipeline.ledger.reading import fix_ends
-from imgpipeline.objectstore import open_store
 from imgpipeline_tests.defs.frames import announce_frames
-from imgpipeline_tests.defs.site import Site
+from imgpipeline_tests.defs.site import Site, ledger_end
 from imgpipeline_tests.faults.invariant import check
 from imgpipeline_tests.servers.waiting import wait_until
 
@@ -25,13 +23,7 @@ def announce_everywhere(site: Site, name: str) -> None:
 
 
 def wait_for(site: Site, end: int) -> None:
-    store = open_store(site.settings)
-    wait_until(
-        lambda: sum(found.offset for found in fix_ends(store).values()) == end,
-        limit_s=PATIENCE_S,
-        what=f"the ledger to reach {end}",
-        interval_s=0.5,
-    )
+    wait_until(lambda: ledger_end(site) == end, limit_s=PATIENCE_S, what=f"the ledger to reach {end}", interval_s=0.5)
 
 
 def started_lanes(site: Site) -> set[str]:
@@ -51,14 +43,13 @@ def test_four_lanes_share_two_slots_and_drain(site):
     announce_everywhere(site, "camera")
     most: set[str] = set()
     site.start_daemon()
-    store = open_store(site.settings)
 
     def is_drained() -> bool:
         nonlocal most
         now = started_lanes(site)
         assert len(now) <= 2
         most = max(most, now, key=len)
-        return sum(found.offset for found in fix_ends(store).values()) == 2 * SOURCES
+        return ledger_end(site) == 2 * SOURCES
 
     wait_until(is_drained, limit_s=PATIENCE_S, what="all four lanes to have had their turn", interval_s=0.3)
     site.wait_for_runs_to_end()

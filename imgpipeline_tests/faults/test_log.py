@@ -1,4 +1,4 @@
-"""A log that has holes, moved, or is another one than the ledger knows: nothing is skipped, nothing is mixed."""
+"""A log that has holes, moved, is another one than the ledger knows, or whose broker goes away: nothing is lost."""
 
 import shutil
 import signal
@@ -17,16 +17,20 @@ from imgpipeline.ledger.chain import ChainWriter
 from imgpipeline.ledger.days import DayIndex
 from imgpipeline.ledger.segment import Provenance
 from imgpipeline.settings import Settings
+from imgpipeline.stream.connection import open_producer
 from imgpipeline.stream.fetch import read_record
 from imgpipeline.stream.log import read_log, read_logs
 from imgpipeline_tests.cli.command import Ended, run
-from imgpipeline_tests.detect.conftest import START, LaneUnderTest, running
+from imgpipeline_tests.detect.conftest import START, LaneUnderTest, message, running
 from imgpipeline_tests.detect.test_lane_and_log import make_anew
+from imgpipeline_tests.detect.test_lane_faults import error_of
 from imgpipeline_tests.faults.child_runs import child_run, environment_of
 from imgpipeline_tests.faults.invariant import check, read_ledger
 from imgpipeline_tests.servers.announcing import Announcer
 from imgpipeline_tests.servers.kafka_broker import KafkaBroker
 from imgpipeline_tests.servers.waiting import wait_until
+
+RECORDS = 600
 
 
 @pytest.fixture
@@ -72,6 +76,45 @@ def check_shown(settings: Settings, topic_id: str, folder: Path) -> None:
         topic_id: (6, True),
         f"{topic_id}~2": (8, False),
     }
+
+
+# 10: a broker that goes away while records are fetched
+
+
+@pytest.mark.fault(10)
+@pytest.mark.slow
+def test_fault_10_a_broker_that_restarts_is_read_to_the_end_and_one_that_stays_away_ends_the_run(
+    own_lane, own_broker, monkeypatch
+):
+    monkeypatch.setattr("imgpipeline.detect.run.RESTART_S", 60.0)  # a busy machine takes long to start a broker
+    path = own_lane.put_image("images/camera/one.jpg")
+    padding = [("padding", bytes(20_000))]  # so that what is there takes some hundred fetches
+    with open_producer(own_lane.settings) as producer:
+        for number in range(RECORDS):
+            value = message(image_path=path, frame_number=number)
+            producer.send(own_lane.settings.kafka_topic, value, key=b"camera", headers=padding)
+        producer.flush()
+
+    with running(own_lane.follow) as results:
+        wait_until(lambda: len(own_lane.frames()) >= 20, limit_s=60, what="the first frames")
+        own_broker.kill()
+        assert len(own_lane.frames()) < RECORDS, "all was fetched before the broker went away"
+        own_broker.start()
+
+    assert [(report.ended_by, report.frames, report.lag) for report in results] == [("linger", RECORDS, 0)]
+    held = check(own_lane.settings)
+    assert [frame["frame_number"] for frame in held.frames] == list(range(RECORDS))
+
+    monkeypatch.setattr("imgpipeline.detect.run.RESTART_S", 1.0)
+    own_lane.announce(200, first=RECORDS)
+    with running(lambda: error_of(own_lane.with_settings(segment_max_records=5))) as errors:
+        wait_until(lambda: len(own_lane.frames()) >= RECORDS + 15, limit_s=60, what="more frames")
+        own_broker.kill()
+    assert isinstance(errors[0], TransientError)
+    assert own_broker.bootstrap_servers in str(errors[0])
+    own_broker.start()
+    own_lane.follow()
+    assert len(check(own_lane.settings).frames) == RECORDS + 200
 
 
 # 36: another log under the same id

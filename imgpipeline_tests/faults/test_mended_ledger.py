@@ -96,7 +96,6 @@ def test_fault_40_a_paused_writer_that_knows_the_lost_end_can_neither_duplicate_
 def append_frames(lane: LaneUnderTest, writer: ChainWriter, start: int, end: int) -> bool:
     """Appends frames as a run would that has fetched their records."""
     record = read_record(lane.settings, lane.partition(), end - 1)
-    assert record is not None
     return writer.append(
         [replace(o, topic=lane.settings.kafka_topic) for o in frames(start, end) if isinstance(o, Frame)],
         provenance=PROVENANCE,

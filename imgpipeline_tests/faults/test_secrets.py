@@ -16,12 +16,11 @@ import pyarrow.parquet as pq
 import pytest
 import zstandard
 
-from imgpipeline.ledger.reading import fix_ends
 from imgpipeline.objectstore import open_store
 from imgpipeline.stream.connection import open_producer
 from imgpipeline_tests.cli.command import run
 from imgpipeline_tests.defs.frames import announce_frames
-from imgpipeline_tests.defs.site import MODULE, Site, make_site
+from imgpipeline_tests.defs.site import MODULE, Site, ledger_end, make_site
 from imgpipeline_tests.faults.invariant import check
 from imgpipeline_tests.servers.kafka_broker import KafkaBroker
 from imgpipeline_tests.servers.s3_server import S3Server
@@ -160,12 +159,7 @@ def test_fault_34_no_secret_is_in_what_runs_store_and_commands_say(guarded_site)
         producer.send("frames", b"no message", key=b"camera")
         producer.flush()
     site.start_daemon()
-    store = open_store(site.settings)
-
-    def is_drained() -> bool:
-        return sum(end.offset for end in fix_ends(store).values()) == FRAMES + 1
-
-    wait_until(is_drained, limit_s=150, what="the daemon's run", interval_s=0.5)
+    wait_until(lambda: ledger_end(site) == FRAMES + 1, limit_s=150, what="the daemon's run", interval_s=0.5)
     site.wait_for_runs_to_end()
     site.stop()
     said = [*failing_runs(site)]
@@ -175,6 +169,7 @@ def test_fault_34_no_secret_is_in_what_runs_store_and_commands_say(guarded_site)
         ("query", "SELECT * FROM segments", "--json"),
     )]  # fmt: skip
 
+    store = open_store(site.settings)
     assert [secret for text in said for secret in found_in(text.encode())] == []
     assert leaks(site.home, ((info.key, store.get(info.key)) for info in store.list_objects())) == []
     assert any(path.suffix == ".db" for path in site.home.rglob("*"))

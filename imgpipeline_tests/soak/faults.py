@@ -6,6 +6,8 @@ import signal
 import time
 from collections.abc import Callable, Mapping
 
+from imgpipeline_tests.faults.child_runs import state_of
+from imgpipeline_tests.servers.processes import Server
 from imgpipeline_tests.servers.waiting import wait_until
 from imgpipeline_tests.soak.place import TAKEOVER_S, Place
 
@@ -55,20 +57,12 @@ def start_a_second_daemon(place: Place, chance: random.Random) -> str:
 
 def restart_the_broker(place: Place, chance: random.Random) -> str:
     """`kill -9` of the broker, which comes back after some seconds."""
-    place.broker.kill()
-    away_s = chance.uniform(0, 8)
-    time.sleep(away_s)
-    place.broker.start()
-    return f"it was away for {away_s:.1f} s"
+    return _restart(place.broker, chance)
 
 
 def restart_the_store(place: Place, chance: random.Random) -> str:
     """`kill -9` of the object store, which comes back after some seconds."""
-    place.store.kill()
-    away_s = chance.uniform(0, 8)
-    time.sleep(away_s)
-    place.store.start()
-    return f"it was away for {away_s:.1f} s"
+    return _restart(place.store, chance)
 
 
 def cut_the_store_off(place: Place, chance: random.Random) -> str:
@@ -109,6 +103,14 @@ FAULTS: Mapping[str, Fault] = {
 }
 
 
+def _restart(server: Server, chance: random.Random) -> str:
+    server.kill()
+    away_s = chance.uniform(0, 8)
+    time.sleep(away_s)
+    server.start()
+    return f"it was away for {away_s:.1f} s"
+
+
 def _signal_a_run(place: Place, chance: random.Random, number: signal.Signals) -> str:
     pids = place.run_processes()
     if not pids:
@@ -116,7 +118,7 @@ def _signal_a_run(place: Place, chance: random.Random, number: signal.Signals) -
     pid = chance.choice(pids)
     if not _send(pid, number):
         return f"process {pid} had just ended"
-    wait_until(lambda: not _is_running(pid), limit_s=60, what=f"the end of process {pid}")
+    wait_until(lambda: state_of(pid) in ("", "X", "Z"), limit_s=60, what=f"the end of process {pid}")
     return f"process {pid}"
 
 
@@ -126,12 +128,3 @@ def _send(pid: int, number: signal.Signals) -> bool:
     except ProcessLookupError:
         return False
     return True
-
-
-def _is_running(pid: int) -> bool:
-    """Whether a process is there and no zombie."""
-    try:
-        with open(f"/proc/{pid}/stat", encoding="utf-8", errors="replace") as stat:  # noqa: PTH123 - one read of /proc
-            return stat.read().rpartition(")")[2].split()[0] not in "ZX"
-    except OSError:
-        return False

@@ -1,7 +1,6 @@
 """Where the soak takes place: Kafka, S3 behind a proxy, and a daemon with its runs, all real and all killable."""
 
 import contextlib
-import json
 import os
 import signal
 from collections import Counter
@@ -13,7 +12,6 @@ from pathlib import Path
 import dagster as dg
 
 from imgpipeline.defs.detection_job import JOB_NAME
-from imgpipeline.defs.run_tags import PROCESS_TAG, read_noted
 from imgpipeline.settings import Settings
 from imgpipeline_tests.defs.site import Site, make_site
 from imgpipeline_tests.servers.kafka_broker import KafkaBroker
@@ -60,14 +58,7 @@ class Place:
 
     def run_processes(self) -> list[int]:
         """Returns the process ids of the detection runs that are at work."""
-        found = []
-        for record in self.site.runs(job=JOB_NAME, live=True):
-            note = read_noted(record.dagster_run, PROCESS_TAG)
-            if note and record.dagster_run.status is dg.DagsterRunStatus.STARTED:
-                pid = int(json.loads(note)[-2])
-                if Path(f"/proc/{pid}").exists():
-                    found.append(pid)
-        return found
+        return [pid for pid in self.site.detection_processes() if Path(f"/proc/{pid}").exists()]
 
     def run_counts(self) -> dict[str, int]:
         """Returns how many detection runs there are by status."""
