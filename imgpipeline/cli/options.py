@@ -109,7 +109,6 @@ class RowFormat:
         """Prints records.
 
         Args:
-            records: The records.
             columns: The fields of the table; None: all, with values and names as they are.
             fields: The fields of JSON and CSV; None: all that the records have.
             empty: Noted instead of a table without rows.

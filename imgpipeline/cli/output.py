@@ -51,7 +51,6 @@ def show_table(
 
     Args:
         columns: The header.
-        rows: The rows.
         title: Shown above the table.
         most: Show at most this many rows, and note how many there are; None: all.
     """

@@ -102,7 +102,6 @@ class MessageForm:
             data: The message; empty if the record is the image itself.
             path: Path of the image, if the message names it.
             key: The record's key, if it is text.
-            topic: The record's topic.
 
         Raises:
             BadInputError: The source is not text.
@@ -280,7 +279,6 @@ def classic_value(message: FrameMessage, *, store_url: str, zone: tzinfo = UTC) 
     """Returns the record value that announces a frame in the classic format.
 
     Args:
-        message: The frame.
         store_url: URL of the store, to turn a key into a full URL. In a folder store, the path stays a key, because
             no URL of it could be read on other machines.
         zone: Time zone of `upload_timestamp`, which has no offset.

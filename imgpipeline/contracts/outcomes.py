@@ -259,7 +259,6 @@ def make_dead_letter(
     """Returns the dead letter of a record.
 
     Args:
-        record: The fetched record.
         error: Why it cannot become a frame.
         message: The parsed message, if the record could be parsed.
         day: The UTC day it is listed under.

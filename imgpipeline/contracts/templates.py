@@ -134,7 +134,6 @@ class ImageKeyTemplate:
 
         Args:
             source: Camera, video or folder.
-            time: The frame's time.
             digest: SHA-256 of the image, hexadecimal.
             name: File name of the image, if it has one.
             number: Number of the frame, if it has one.

@@ -61,8 +61,6 @@ def build_day(
     Args:
         day: UTC day.
         names: Keys of `OBJECTS`.
-        options: How to build.
-        clock: Tells the time.
 
     Yields:
         The outcome of each object that was tried. An object that needs one that failed is not tried. The outcome of a

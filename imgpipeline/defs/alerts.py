@@ -175,7 +175,6 @@ def newest_events(instance: dg.DagsterInstance, *, is_tracked: bool) -> dict[str
     """Returns the storage id of the newest materialization of each asset that a watch depends on.
 
     Args:
-        instance: Dagster's storage.
         is_tracked: Whether a rule is about tracked objects, so its events come from the table `events`.
     """
     assets = (FRAME_METADATA, *([dg.AssetKey(EVENTS.name)] if is_tracked else []))
@@ -220,7 +219,6 @@ def alerts_materialization(
     """Returns the materialization of a day with new alerts.
 
     Args:
-        settings: Limits of images.
         day: UTC day.
         latest: Its new alerts, in order; not empty.
         in_all: Number of alerts of the day.

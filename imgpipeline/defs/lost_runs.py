@@ -36,7 +36,6 @@ def mark_lost_builds(instance: dg.DagsterInstance, *, but: str, now: datetime, s
     """Marks runs whose process is gone as failed, and returns their ids.
 
     Args:
-        instance: Dagster's storage.
         but: The job whose runs are not checked.
         now: The clock, UTC.
         serving_since: When this code server started, UTC.
@@ -61,7 +60,6 @@ def is_lost(instance: dg.DagsterInstance, run: dg.DagsterRun, *, now: datetime, 
     only in the process table of the code server that launched the run.
 
     Args:
-        instance: Dagster's storage.
         run: A run that has left the queue.
         now: The clock, UTC.
         serving_since: When this code server started, UTC.

@@ -27,7 +27,6 @@ def live_runs(instance: dg.DagsterInstance, now: datetime, serving_since: dateti
     """Returns the detection runs that have not ended according to Dagster.
 
     Args:
-        instance: Dagster's storage.
         now: The clock, UTC.
         serving_since: When this code server started, UTC.
     """

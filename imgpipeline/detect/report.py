@@ -75,7 +75,6 @@ class StageClock:
         """Counts the body as work of a stage.
 
         Args:
-            stage: The stage.
             since_s: When the item was ready for the stage, by `time.perf_counter`; None if it did not wait.
         """
         began_s = time.perf_counter()

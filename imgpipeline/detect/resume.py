@@ -143,8 +143,6 @@ def find_contradictions(
     """Finds the partitions whose log is not the one that the chain was built from.
 
     Args:
-        settings: Name broker and topics.
-        store: Holds the ledger.
         partitions: Only these partition numbers; empty: all.
 
     Returns:

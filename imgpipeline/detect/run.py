@@ -320,14 +320,12 @@ def follow_lane(
 
     Args:
         settings: Name broker, store and model, and the limits.
-        lane: Selects the partitions to follow.
         run_id: Written into every segment.
         report: Called in the calling thread, every few seconds while segments are put and at the end.
         stop: Set it to make the run commit finished outcomes and end within about 5 s.
         careful: Process record by record in a child process, to find the record that killed earlier runs; the run ends
             when it is found.
         limit: Maximum number of records; None: no limit.
-        clock: Tells the time.
 
     Returns:
         The last report.

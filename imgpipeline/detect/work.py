@@ -93,7 +93,6 @@ class FrameWork:
         """Reads the image that a record announces.
 
         Args:
-            record: The fetched record.
             since_s: When the record was fetched, by `time.perf_counter`.
             admit: Called with the image's size in bytes before it is loaded.
 

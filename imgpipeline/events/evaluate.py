@@ -153,7 +153,6 @@ def evaluate(
 
     Args:
         rules: All rules; they have the zone or line that the rule reads.
-        rule: The rule.
         zone: Time zone of the rule's hours.
         frames: All processed frames of the day, of any source, in any order, for a rule about objects.
         changes: All comparisons of the day, of any source, in any order, for a rule about image changes.

@@ -144,7 +144,6 @@ def coco_document(training: TrainingSet, write: IO[str], names: dict[str, str]) 
     """Writes the frames as one COCO document, and returns how many frames and boxes it has.
 
     Args:
-        training: The frames.
         write: Receives the document, in constant memory.
         names: Receives the announced path of each image, by file name.
     """
@@ -216,7 +215,6 @@ def write_training_set(
     """Writes the frames into a new folder, which appears complete or not at all.
 
     Args:
-        training: The frames.
         folder: A new or empty folder.
         kind: The format.
         images: Reads the images; None: no images are written.

@@ -145,7 +145,6 @@ def audit_chain(
     """Walks a chain up to a fixed end.
 
     Args:
-        store: Holds the chain.
         end: The end of the walk.
         since: The result of an earlier walk to continue. Default: start at offset 0.
         through_bundles: Read bundles where possible. Default: list and read every segment.

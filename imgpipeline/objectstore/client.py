@@ -213,7 +213,6 @@ class ObjectStore:
         """Returns the content of an object with its version, in one request.
 
         Args:
-            key: The object's key.
             max_bytes: Refuse a larger object before its body is loaded.
             admit: Called with the object's size in bytes before its body is loaded; may wait until there is room in
                 memory. Called again if the request is repeated.

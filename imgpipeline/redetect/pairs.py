@@ -371,7 +371,6 @@ def find_disagreements(
         counted: The boxes that a frame must have.
         after: Number of frames to skip.
         limit: Maximum number of frames.
-        memory: Memory limit of DuckDB.
     """
     chosen = _FRAMES.format(counted=_CONDITIONS[counted])
     given = {"label": label}

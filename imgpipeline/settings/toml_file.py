@@ -108,7 +108,6 @@ def read_toml(path: Path, *, page: str) -> TomlFile:
     """Reads a TOML file.
 
     Args:
-        path: The file.
         page: The documentation page that describes it.
 
     Raises:

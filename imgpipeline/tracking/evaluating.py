@@ -158,8 +158,6 @@ def evaluate(sequence: MotSequence, parameters: TrackingParameters, *, least_s: 
     """Follows the detections of a sequence and compares the tracks with the ground truth.
 
     Args:
-        sequence: The sequence.
-        parameters: How to follow.
         least_s: Minimum visible time of objects that count, in seconds, both in the tracks and in the ground truth.
 
     Returns:

@@ -84,7 +84,6 @@ def follow_slice(
     Args:
         frames: All processed frames of the slice and its overlap in order, including those without boxes.
         cuts_us: Times at which the source reported a start, an end or an outage, in microseconds since 1970.
-        parameters: How to follow.
 
     Returns:
         The tracks of objects, by number; none where the frame rate is above `FASTEST`.
@@ -268,8 +267,6 @@ def stitch(
     one is about as good, so in a crowd, and where the camera shakes or moves, little is stitched.
 
     Args:
-        frames: The frames of the slice.
-        tracks: Its tracks.
         stretches: The stretch of each track, by the index of its first frame.
         longest_s: Longest time between two tracks, in seconds; 0 stitches nothing.
 

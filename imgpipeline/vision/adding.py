@@ -194,7 +194,6 @@ def interpret(
 
     Args:
         path: An ONNX file.
-        pixels: The image.
         labels: Class names or their file; None: those in the file's metadata, else COCO's.
         threshold: Detections score strictly above it.
 

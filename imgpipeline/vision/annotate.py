@@ -75,7 +75,6 @@ def encode_jpeg(pixels: Pixels, max_side: int | None = None, quality: int = JPEG
     """Encodes an image as JPEG.
 
     Args:
-        pixels: The image.
         max_side: Maximum length of the longer side in pixels, > 0; larger images are shrunk. Default: no limit.
         quality: JPEG quality, 1 to 100.
 
@@ -102,7 +101,6 @@ def write_text(
 
     Args:
         canvas: The image, which is changed.
-        text: The text.
         corner: Left end of the text's baseline in pixels.
         ink: Blue, green and red of the text.
         ground: Blue, green and red of the bar.
@@ -200,7 +198,6 @@ def encode_preview(pixels: Pixels, max_side: int, most_bytes: int) -> bytes:
     """Returns a JPEG with the best quality that fits.
 
     Args:
-        pixels: The image.
         max_side: Maximum length of the longer side in pixels.
         most_bytes: Maximum size of the JPEG file, exceeded only if the lowest quality does not fit either.
     """

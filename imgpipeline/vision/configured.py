@@ -191,7 +191,6 @@ def tune_model(
     """Measures a model in each backend and precision that this machine supports. The result is not stored yet.
 
     Args:
-        spec: The model.
         content: Its ONNX file, as `read_verified` returns it.
         arrangements: Numbers of workers and of threads of each worker.
         backend: Only this one; `auto`: all that are installed.

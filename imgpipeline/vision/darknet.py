@@ -61,7 +61,6 @@ def convert_darknet(cfg: Path, weights: Path, out_onnx: Path) -> str:
 
     Args:
         cfg: The network's description.
-        weights: Its weights.
         out_onnx: The file to write; it appears whole or not at all, and replaces an existing one.
 
     Returns:

@@ -235,7 +235,6 @@ def select_boxes(decoder: DecoderName, found: Candidates, nms_threshold: float, 
 
     Args:
         decoder: The layout of the network's outputs.
-        found: Boxes of one picture.
         nms_threshold: A box is dropped if its IoU with a better, kept one is greater.
         per_class: Whether only boxes of one class compete; otherwise all do.
     """

@@ -69,7 +69,6 @@ class ImageDetector:
         Args:
             data: The encoded image.
             header: Its header, if it was already read.
-            step: See `Step`.
             decide: See `Decide`; by default, no image is left out.
 
         Raises:

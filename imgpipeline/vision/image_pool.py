@@ -44,7 +44,6 @@ class ImageWork(Protocol[Item_contra, Outcome_co]):
         """Returns the item's image; or its outcome, if there is no image to process.
 
         Args:
-            item: The submitted item.
             since_s: Time at which it was submitted, by `time.perf_counter`.
             admit: Has to be called with the image's size in bytes before the image is loaded.
         """

@@ -29,7 +29,6 @@ def choose_precision(asked: Precision, model: bytes, name: str) -> Precision:
     Args:
         asked: The setting; `fp32` leaves a quantized model unchanged.
         model: The bytes of its ONNX file.
-        name: Its name for messages.
 
     Raises:
         ConfigurationError: The model cannot compute in it, or its results would depend on the processor.

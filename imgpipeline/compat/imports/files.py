@@ -226,7 +226,6 @@ class MotFrames:
         """Takes what the file does not contain.
 
         Args:
-            file: The file.
             frame_rate: Frames per second.
             start: The time of frame 1.
             label: The label of all boxes.

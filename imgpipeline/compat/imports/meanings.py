@@ -74,7 +74,6 @@ class MetadataDocuments:
         """Takes the values that documents do not contain.
 
         Args:
-            chain: The import's chain.
             source: Source of documents that do not name one.
             labels: Labels by class number, for detections with only a `class_id`.
             timezone: IANA name of the time zone of times without an offset.
@@ -241,7 +240,6 @@ class DetectionRows:
         Args:
             columns: Names of the columns as the header has them.
             names: The columns and their contents.
-            chain: The import's chain.
             source: Source of the rows without a source column.
             timezone: IANA name of the time zone of times without an offset.
 

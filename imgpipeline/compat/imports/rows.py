@@ -265,7 +265,6 @@ def box_of(name: str, value: object) -> Box:
     """Returns left, top, width and height of a box.
 
     Args:
-        name: The field.
         value: A list of left, top, width and height, or an object with these, or with two corners.
 
     Raises:

@@ -320,7 +320,6 @@ def find_undelivered(store: ObjectStore, settings: Settings, *, now: datetime) -
     """Finds the alerts that some target does not have; without targets there are none.
 
     Args:
-        settings: The targets.
         now: The clock, UTC.
 
     Raises:

@@ -284,7 +284,6 @@ class StoredStates:
         harms nothing. Whether the summaries among its inputs are current is for the caller to compare.
 
         Args:
-            manifest: The manifest of the summary.
             e_tag: The version of its object.
 
         Raises:

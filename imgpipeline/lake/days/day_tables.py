@@ -76,7 +76,6 @@ def rebuild_day(
         seal: If the stored tables were extended by newer segments, read the whole day once and compare.
         now: Time of the build, for the manifests.
         ends: Ends of all chains, if they were fixed before; default: they are read.
-        limits: Limits of the build.
 
     Returns:
         The stored tables after this call.

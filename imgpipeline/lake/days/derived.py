@@ -235,7 +235,6 @@ def publish(store: ObjectStore, key: str, data: bytes | memoryview, before: Stor
     """Stores an object, after its pieces, over the version that was read; tells whether it is stored now.
 
     Args:
-        key: The object's key.
         data: Its content.
         before: The version that was read before its inputs; None if nothing was stored.
     """

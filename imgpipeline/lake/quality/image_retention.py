@@ -72,8 +72,6 @@ def retain_images(
     """Deletes images that exceed the age limit, then the oldest ones until the rest fits the size limit.
 
     Args:
-        settings: The limits.
-        now: The current time.
         dry_run: Delete nothing; report what would be deleted.
         most_images: Maximum number of images to delete.
         is_over: Called before each batch; True ends the run.

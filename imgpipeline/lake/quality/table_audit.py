@@ -131,7 +131,6 @@ def count_unbuilt(
         buckets: The days, each with its entries of the index.
         ends: Ends of the chains, fixed before the index was listed.
         step: Called for each segment with its number of offsets.
-        memory: Memory limit of DuckDB.
 
     Returns:
         The counts by day, None if a segment cannot be read.

@@ -89,7 +89,6 @@ def read_books(
     Args:
         settings: As for a query session.
         days: Only these UTC days; None: all.
-        source: Only this source.
 
     Raises:
         LedgerError: A segment cannot be read.

@@ -118,7 +118,6 @@ def read_coverage(lake: LakeSession, settings: Settings, day: date, *, now: date
     A source that sent nothing on the day is listed if it sent something in the 30 days before and has not ended.
 
     Args:
-        lake: The session.
         settings: After how long a source is silent.
         day: UTC day.
         now: The current time, at which outages of today end.

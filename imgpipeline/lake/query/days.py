@@ -107,7 +107,6 @@ def days_of(store: "ObjectStore", span: Span, *, with_neighbours: bool = False) 
     """Returns the days of a span that the ledger knows, sorted. Costs one listing, whatever the span.
 
     Args:
-        span: The days.
         with_neighbours: Include days next to known days, which overlap them in other time zones.
     """
     from imgpipeline.ledger.days import known_days  # noqa: PLC0415 - loads obstore

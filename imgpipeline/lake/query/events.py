@@ -40,9 +40,7 @@ def find_events(
     """Finds events, with all columns of the table `events`.
 
     Args:
-        settings: Limits of DuckDB.
         span: UTC days.
-        wanted: The filter.
         limit: At most this many, from 1; None: all.
 
     Returns:

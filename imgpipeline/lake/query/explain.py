@@ -219,8 +219,6 @@ def explain(
 
     Args:
         lake: A session with the number's day, opened with the same settings.
-        number: The number.
-        settings: Settings of the summaries.
         progress: Called with the number of detections found in their segments, and of all detections.
 
     Returns:
@@ -479,9 +477,7 @@ def numbers_counting(
     """Returns the numbers of `label_counts` that include detections of a frame, by label.
 
     Args:
-        lake: The session.
         day: The frame's UTC day.
-        frame_id: The frame.
         numbers: The numbers of its day, from `numbers_of_day`.
 
     Raises:

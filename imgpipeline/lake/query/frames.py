@@ -44,7 +44,6 @@ def find_frames(
         settings: As for a query session.
         span: UTC days. If it includes all days, only the latest day that has frames of the wanted source and status is
             searched.
-        wanted: The filter.
         limit: At most this many, from 1; None: all.
 
     Raises:
@@ -93,8 +92,6 @@ def list_frames(
     """Finds frames of a session's days; otherwise like `find_frames`.
 
     Args:
-        lake: The session.
-        wanted: The filter.
         limit: At most this many, from 1; None: all.
         after: Only frames after this position, which are older; the limit keeps the first of them.
         before: Only frames before this position, which are newer; the limit keeps the last of them.
@@ -130,8 +127,6 @@ def nearest_frame(lake: LakeSession, wanted: WantedFrames, place: FramePlace, *,
     """Returns the position of the next wanted frame on one side of a position; None at the end.
 
     Args:
-        lake: The session.
-        wanted: The filter.
         place: The position to start from.
         is_newer: Whether to look for a newer frame, otherwise for an older one.
     """
@@ -147,7 +142,6 @@ def list_newest(lake: LakeSession, last_frames: Mapping[str, datetime]) -> list[
     """Returns the newest frame of each source, with all columns of the table `frames`.
 
     Args:
-        lake: The session.
         last_frames: UTC time of the last frame of each source, from `source_status`.
     """
     if not last_frames:
@@ -207,7 +201,6 @@ def detections_in(
     """Returns all detections of some frames of a session, sorted by number.
 
     Args:
-        lake: The session.
         frames: Day and `frame_id` of each.
         times: The earliest and the latest `timestamp` of these frames (UTC), to read only this part of their days;
             None: unknown.

@@ -82,7 +82,6 @@ def count_foot_points(lake: LakeSession, wanted: WantedFrames) -> FootPoints:
     """Counts foot points. A foot point is the middle of the lower edge of the visible part of a box.
 
     Args:
-        lake: The session.
         wanted: The filter. Images of different sizes share the grid.
     """
     rows = lake.query(

@@ -61,7 +61,6 @@ def draw_track(store: ObjectStore, settings: Settings, track_id: str) -> Pixels:
 
     Args:
         settings: Which images may be read, and how large they may be.
-        track_id: The track.
 
     Returns:
         uint8 [height, width, 3], BGR, upright.

@@ -64,7 +64,6 @@ class Lake(Generic[TableT]):
         """Wraps an open store; use `Lake.open`.
 
         Args:
-            settings: Settings of summaries and images.
             convert: Converts Arrow tables into the results of the methods.
         """
         self._store = store
@@ -330,8 +329,6 @@ class Lake(Generic[TableT]):
 
         Args:
             day: One day of the time zone. Without any day: all days.
-            from_day: The first day.
-            to_day: The last day.
             source: Count only this source, or these.
             label: Count only this label, or these. A group that was observed without it has a row with count 0.
             by: Group by these instead of `day`, `hour` and `label`: some of `day`, `hour`, `source`, `label`. The
@@ -446,7 +443,6 @@ class Lake(Generic[TableT]):
 
         Args:
             day: The UTC day.
-            label: The label.
             hour: The hour of the day (UTC), 0 to 23: a number of `label_counts`. Default: the whole day, a number of
                 `label_totals`.
             source: Only detections of this source.

@@ -116,7 +116,6 @@ def read_source_status(store: ObjectStore, settings: Settings, *, now: datetime)
 
     Args:
         settings: As for a query session, and after how long a source is silent.
-        now: The current time.
 
     Raises:
         LedgerError: A segment newer than the tables cannot be read.
@@ -253,7 +252,6 @@ def judge_silence(statuses: Collection[SourceStatus], limits: SourceLimits, *, n
 
     Args:
         statuses: All sources (`read_source_status`).
-        limits: The setting.
         now: The time of the statuses.
     """
     found = {}

@@ -95,9 +95,7 @@ def summarise(
     """Answers one question about days of the settings' time zone.
 
     Args:
-        settings: Settings of summaries.
         name: A key of `VIEWS`.
-        span: The days.
         choice: For questions about labels: the counts and their groups.
         cache_dir: As for a query session.
 

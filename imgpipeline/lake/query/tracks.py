@@ -86,7 +86,6 @@ def seen_objects(
     There are none while the day has no tracks.
 
     Args:
-        lake: The session.
         day: UTC day.
         source: Only objects of this source.
         label: Only objects with this label for most of their detections.

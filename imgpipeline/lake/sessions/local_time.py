@@ -89,7 +89,6 @@ def local_days(zone: tzinfo, first: date, last: date) -> LocalDays:
     """Returns the offsets of a time zone over some days.
 
     Args:
-        zone: The time zone.
         first: The first local day.
         last: The last local day; it is included.
     """
@@ -129,7 +128,6 @@ def create_time_macros(engine: Engine, local: LocalDays, *, schema: str = "main"
     """Replaces the macros `local_time`, `local_day` and `local_hour` of `open_engine` by those of a time zone.
 
     Args:
-        engine: DuckDB.
         local: The time zone over all days of the queries.
         schema: Where to create them. Queries find those of another schema if it is the first of the search path; views
             of `main` always use those of `main`.

@@ -74,7 +74,6 @@ def take_snapshot(
 
     Args:
         engine: DuckDB with the session's folder.
-        cache: The cache of fetched files.
         days: Only these; None: all.
         stored: Only these versions of the tables of `days`, e-tags by key, and no newer segment.
         catalog: The day catalogue, if the caller has one; it is saved.

@@ -56,9 +56,7 @@ def link_current(
     """Links the stored summaries that are current into a session's folder.
 
     Args:
-        cache: The cache of fetched files.
         folder: The session's folder.
-        settings: Settings of summaries.
         listed: The e-tag of each stored day, by summary, each after those that it reads (`with_inputs`).
         is_complete: Tells by manifest and e-tag whether a summary was made of the day tables that show all of its day.
         linked: The summaries that were linked before.
@@ -119,7 +117,6 @@ def local_summaries(local: LocalDays, names: Collection[str], days: Collection[d
 
     Args:
         local: The time zone; the connection has its macros, and is limited to the UTC days that overlap the days.
-        names: The summaries.
         days: The days of the zone; None: all.
     """
     chosen = "true" if days is None else f"list_contains({dates(days)}, day)"

@@ -164,7 +164,6 @@ def fill_derived_tables(
 
     Args:
         engine: DuckDB with the empty tables.
-        cache: The cache of fetched files.
         is_wanted: Tells whether a UTC day is read.
         tables: Only these.
         listed: The e-tags of the stored ones by key; None: those that the store lists.

@@ -71,7 +71,6 @@ class LakeCache:
         """Links an object to a path, from the cache or from the store.
 
         Args:
-            key: The object's key.
             e_tag: The listed version; if the object was replaced since, the newer version is linked.
             target: The path; its folder is created.
 

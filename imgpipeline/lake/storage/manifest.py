@@ -159,7 +159,6 @@ def read_object(store: ObjectStore, key: str, kind: type[_Kind]) -> StoredObject
     """Returns the manifest of a stored table of any kind, or None if there is no such object.
 
     Args:
-        key: The object's key.
         kind: The class of its manifest; `BaseManifest` reads those of all tables.
 
     Raises:
@@ -271,7 +270,6 @@ def write_parquet(engine: Engine, query: str, manifest: _Kind, *, object_bytes: 
     """Writes the rows of a query, in its order, with a manifest that names their number and hash.
 
     Args:
-        engine: DuckDB.
         query: A query of this project.
         manifest: The manifest, without both.
         object_bytes: As for `write_rows`.
@@ -293,7 +291,6 @@ def write_rows(engine: Engine, name: str, query: str, footer: str, *, object_byt
     A file that is too large for one object is written a second time, with a footer that names its pieces (`pieces`).
 
     Args:
-        engine: DuckDB.
         name: Name of the local file.
         query: A query of this project.
         footer: JSON for the footer.

@@ -59,7 +59,6 @@ def plan_pieces(path: Path, most_bytes: int) -> Pieces | None:
     """Returns how to cut a Parquet file, or None if it fits into one object.
 
     Args:
-        path: The file.
         most_bytes: Size of a piece. The table's own object holds the rest, at least the footer.
     """
     size_bytes = path.stat().st_size

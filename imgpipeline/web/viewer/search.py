@@ -154,7 +154,6 @@ def parse_search(text: str, days: tuple[date, ...], timezone: str | None = None)
     value with spaces together, and make a word with a colon a plain word.
 
     Args:
-        text: The text.
         days: Days with data, sorted; a search without a day covers all of them.
         timezone: Time zone of the days; None: the default of the page.
 
