@@ -202,7 +202,7 @@ def test_tracks_are_built_listed_and_counted(folder_site, store_of, tmp_path):
         ("gate/dog/20260109T1200/1", 55.0, 12)
     ]
     counted = run("summary", "objects", "--day", str(DAY), "--csv", env=folder_site, cwd=tmp_path)
-    assert counted.stdout.splitlines()[1].startswith("2026-01-09,2026-01-09T12:00:00.000000Z,gate,car,1,1,1,115.0")
+    assert counted.stdout.splitlines()[1].startswith("2026-01-09,2026-01-09T12:00:00.000000Z,gate,car,1,1,115.0")
 
 
 def test_the_best_image_is_shown_with_the_one_object(folder_site, store_of, tmp_path):
