@@ -263,8 +263,8 @@ def stitch(
     """Finds tracks that continue a lost track of the same stretch.
 
     Both motions are extrapolated to the middle of the gap. The positions there must meet, and velocities and sizes must
-    be similar. The best pairs are taken first, each track at most once on either side. A pair is left out if another
-    one is about as good, so in a crowd, and where the camera shakes or moves, little is stitched.
+    be similar. A pair is left out if another one of its tracks is about as good, so in a crowd, and where the camera
+    shakes or moves, little is stitched.
 
     Args:
         stretches: The stretch of each track, by the index of its first frame.
@@ -290,15 +290,21 @@ def stitch(
         last = int(np.searchsorted(times, end.at_s + longest_s, side="right"))
         pairs = ((_cost(end, start), start.number, end.number) for start in begun[first:last])
         costs += [pair for pair in pairs if pair[0] < _CLEARLY]
-    before: dict[int, int] = {}
-    used: set[int] = set()
-    for cost, later, earlier in sorted(costs):
-        is_free = later not in before and earlier not in used
-        others = (other for other, start, end in costs if (start == later) != (end == earlier))
-        if cost < 1 and is_free and cost * _CLEARLY <= min(others, default=np.inf):
-            before[later] = earlier
-            used.add(earlier)
-    return before
+    rivals: dict[tuple[str, int], list[float]] = defaultdict(list)
+    for cost, later, earlier in costs:
+        rivals["later", later].append(cost)
+        rivals["earlier", earlier].append(cost)
+    return {
+        later: earlier
+        for cost, later, earlier in costs
+        if cost < 1 and _is_clear(cost, rivals["later", later]) and _is_clear(cost, rivals["earlier", earlier])
+    }
+
+
+def _is_clear(cost: float, rivals: Sequence[float]) -> bool:
+    """Tells whether a pair is clearly the best of all pairs of one of its tracks, whose costs are `rivals`."""
+    best, *others = sorted(rivals)
+    return cost == best and all(cost * _CLEARLY < other for other in others)
 
 
 def _tip(
