@@ -15,10 +15,10 @@ from imgpipeline.cli.output import note, progress_bar, record_of, show_result
 from imgpipeline.compat.imports.chain import import_rows
 from imgpipeline.compat.imports.files import ENDINGS, CsvRows, Documents, MotFrames, find_files
 from imgpipeline.compat.imports.meanings import ColumnNames, DetectionRows, MetadataDocuments
-from imgpipeline.compat.imports.rows import Meaning, Rows
+from imgpipeline.compat.imports.rows import Meaning, Rows, time_of
 from imgpipeline.contracts.keys import ChainId, import_chain
 from imgpipeline.contracts.text import counted
-from imgpipeline.contracts.times import find_timezone, parse_time, utc_now
+from imgpipeline.contracts.times import find_timezone, utc_now
 from imgpipeline.contracts.urls import as_s3_url
 from imgpipeline.daily.build import BuildOptions, build_day
 from imgpipeline.daily.objects import TABLES
@@ -86,8 +86,9 @@ class MotOptions:
                 "faster, and tracking needs the true rate.",
                 next_step="give the frame rate of the sequence, which seqinfo.ini has, such as --fps 25",
             )
-        midnight = datetime.combine(settings.first_day, time(), UTC)
-        start = parse_time(self.start, find_timezone(settings.timezone)) if self.start else midnight
+        start = datetime.combine(settings.first_day, time(), UTC)
+        if self.start:
+            start = time_of("--start", self.start, find_timezone(settings.timezone))
         return MotFrames(file, frame_rate=self.fps, start=start, label=self.label)
 
 

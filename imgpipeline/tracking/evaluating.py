@@ -32,6 +32,8 @@ FROM (FROM track_points WHERE source = $source AND day = $day) AS p
 JOIN (SELECT track_id, object_id FROM tracks WHERE day = $day) USING (track_id)
 JOIN (SELECT frame_id, frame_number FROM frames WHERE day = $day) USING (frame_id)
 WHERE frame_number IS NOT NULL"""
+_MOST_FRAMES = 1_000_000
+"""A sequence of more frames has a mistyped number."""
 DEFAULT_FRAME_RATE = 25.0
 """Frames per second of a sequence without `seqinfo.ini`."""
 _Boxes = npt.NDArray[np.float64]
@@ -140,14 +142,18 @@ def read_boxes(lines: Iterable[str], where: str) -> dict[int, _Boxes]:
     """
     rows: dict[int, list[tuple[float, ...]]] = defaultdict(list)
     for line, cells in enumerate(csv.reader(lines), 1):
+        if not cells:
+            continue
         try:
             frame, name, x, y, width, height, confidence = (float(cell) for cell in cells[:7])
             number = int(frame)
-            if not all(map(math.isfinite, (name, x, y, width, height, confidence))):
+            is_valid = 0 < number == frame <= _MOST_FRAMES and width > 0 and height > 0
+            if not is_valid or not all(map(math.isfinite, (name, x, y, width, height, confidence))):
                 raise ValueError(cells)
         except (ValueError, OverflowError):
             raise ConfigurationError(
-                f"{where}, line {line}: expected numbers for frame, id, left, top, width, height, confidence.",
+                f"{where}, line {line}: expected frame, id, left, top, width, height, confidence, separated by commas: "
+                f"a frame from 1 to {_MOST_FRAMES}, and a width and height above 0.",
                 next_step="provide a file in MOT Challenge format",
             ) from None
         rows[number].append((name, x, y, x + width, y + height, confidence))

@@ -108,7 +108,7 @@ def test_an_import_of_detections_says_that_tracks_need_documents(folder_site, tm
         assert "imgpipeline import metadata" in ended.stderr
 
 
-MOT = ["1,-1,10,20,40,80,0.9,-1,-1,-1", "1,-1,300,20,40,80,3.5,-1,-1,-1", "3,-1,12,20,40,80,-1,-1,-1,-1"]
+MOT = ["1,-1,10,20,40,80,0.9,-1,-1,-1", "", "1,-1,300,20,40,80,0.97,-1,-1,-1", "3,-1,12,20,40,80,-1,-1,-1,-1", ""]
 
 
 def test_a_file_of_the_mot_challenge_is_imported_by_frame(folder_site, tmp_path):
@@ -132,9 +132,31 @@ def test_a_file_of_the_mot_challenge_is_imported_by_frame(folder_site, tmp_path)
     assert "already there: 3; frames: 0" in again.stderr
 
 
+def test_scores_beyond_confidences_keep_their_order(folder_site, tmp_path):
+    (tmp_path / "det.txt").write_text(
+        "".join(f"{n},-1,10,20,40,80,{score}\n" for n, score in enumerate((-1, 0.5, 3), 1))
+    )
+    options = ("--format", "mot", "--fps", "25", "--name", "walk")
+    assert run("import", "detections", "det.txt", *options, env=folder_site, cwd=tmp_path).status == 0
+    asked = 'SELECT round(confidence, 2) AS c FROM detections ORDER BY "timestamp"'
+    found = run("query", asked, "--json", env=folder_site, cwd=tmp_path).json()
+    assert [row["c"] for row in found] == [0.27, 0.62, 0.95]
+
+
+@pytest.mark.parametrize("line", ["0,-1,1,1,5,5,1", "1.5,-1,1,1,5,5,1", "99999999,-1,1,1,5,5,1", "1,-1,1,1,5,0,1"])
+def test_a_line_that_is_no_box_of_a_frame_is_named_and_nothing_is_imported(folder_site, tmp_path, line):
+    (tmp_path / "det.txt").write_text(f"{MOT[0]}\n{line}\n")
+    ended = run("import", "detections", "det.txt", "--format", "mot", "--fps", "25", env=folder_site, cwd=tmp_path)
+    assert (ended.status, "det.txt, line 2: expected frame, id" in ended.stderr) == (1, True), ended.stderr
+
+
 @pytest.mark.parametrize(
     ("options", "said"),
-    [(("--fps", "500"), "--fps is 500; expected frames per second, up to 240"), ((), "--fps is missing")],
+    [
+        (("--fps", "25", "--start", "yesterday"), "--start: got 'yesterday', expected a time"),
+        (("--fps", "500"), "--fps is 500; expected frames per second, up to 240"),
+        ((), "--fps is missing"),
+    ],
 )
 def test_a_frame_rate_that_no_camera_has_is_refused(folder_site, tmp_path, options, said):
     (tmp_path / "det.txt").write_text(MOT[0])

@@ -116,7 +116,7 @@ def test_a_killed_publisher_of_live_tracks_leaves_no_duplicate_and_no_hole(setti
         publish_live_tracks(Run(store, settings), Publication(topic, Form.CLASSIC, Kind.CARS))
         append(chain, cars(24, 28, offset=120))
         step = "batch sent"
-    publish_and_die(settings, "tracks", topic, step, *classic)
+    publish_and_die(settings, step, "tracks", "--topic", topic, *classic)
     publish_live_tracks(Run(store, settings), Publication(topic, Form.CLASSIC, Kind.CARS))
     found = documents_of(settings, topic)
     assert [one["frame_id"] for one in found] == [f"frame_{n:05d}" for n in range(len(found))]

@@ -240,13 +240,20 @@ class MotFrames:
         """
         with open_text(self._file) as opened:
             boxes = read_boxes(io.TextIOWrapper(opened.file, "utf-8-sig", "replace", newline=""), self._file.name)
+        # One rule for the whole file, so that a higher score stays a higher confidence.
+        scores = np.concatenate([rows[:, 5] for rows in boxes.values()]) if boxes else np.empty(0)
+        is_logit = bool(((scores > 1) | ((scores < 0) & (scores != -1))).any())
         for number in range(1, max(boxes, default=0) + 1):
             rows = boxes.get(number, np.empty((0, 6)))
             document = {
                 "frame_number": number,
                 "timestamp": format_time(self._start + timedelta(seconds=(number - 1) / self._frame_rate)),
                 "detections": [
-                    {"label": self._label, "confidence": _confidence(score), "box": [x, y, right - x, bottom - y]}
+                    {
+                        "label": self._label,
+                        "confidence": _confidence(score, is_logit=is_logit),
+                        "box": [x, y, right - x, bottom - y],
+                    }
                     for name, x, y, right, bottom, score in rows.tolist()
                     if name < 0 or score != 0  # a true object with 0 is one to ignore
                 ],
@@ -255,11 +262,9 @@ class MotFrames:
         progress(self._file.size_bytes, self._file.size_bytes)
 
 
-def _confidence(score: float) -> float:
-    """Returns a confidence from 0 to 1: -1 (unknown) as 1, and scores beyond 0 to 1 by the logistic curve."""
-    if 0 <= score <= 1 or score == -1:
-        return abs(score)
-    return 1 / (1 + math.exp(-max(score, -500.0)))
+def _confidence(score: float, *, is_logit: bool) -> float:
+    """Returns a confidence from 0 to 1; -1 is an unknown one, and becomes 1."""
+    return 1 / (1 + math.exp(-max(score, -500.0))) if is_logit else abs(score)
 
 
 class Documents:
