@@ -78,7 +78,7 @@ class MotOptions:
         return self.form is RowsFormat.MOT
 
     def frames(self, file: InputFile, settings: Settings) -> MotFrames:
-        """Returns the frames of a file; raises a UsageError or ValueError for wrong options."""
+        """Returns the frames of a file; raises UsageError or BadInputError for wrong options."""
         if self.fps is None or not 0 < self.fps <= FASTEST:
             found = "is missing" if self.fps is None else f"is {self.fps:g}"
             raise UsageError(

@@ -35,7 +35,7 @@ from imgpipeline.lake.query.histograms import bin_sizes
 from imgpipeline.lake.query.lake import Lake, distinct_names, open_arrow_lake
 from imgpipeline.lake.query.summaries import LabelChoice, SummaryAnswer, summarise
 from imgpipeline.reports.build import current_page
-from imgpipeline.settings import load_settings
+from imgpipeline.settings import Settings, load_settings
 
 app = typer.Typer()
 _MOST_DAYS_NAMED = 5
@@ -152,6 +152,11 @@ def sources(wanted: SummaryOptions, rows: RowFormat) -> None:
     _summarise("sources", wanted, rows, columns)
 
 
+def note_minimum_time(settings: Settings) -> None:
+    """Says for how long an object has to be seen to count."""
+    note(f"Counts objects that were seen for at least {settings.unique_min_s:g} s (IMGPIPELINE_UNIQUE_MIN_S).")
+
+
 @command(app, "objects")
 def objects(wanted: Selection, rows: RowFormat) -> None:
     """Show how many different objects each source saw per UTC hour, and how long they stayed.
@@ -159,7 +164,7 @@ def objects(wanted: Selection, rows: RowFormat) -> None:
     An object that is seen in two hours counts in both; the table unique_totals has the objects of a day.
     """
     show_answer(lambda lake: lake.unique_objects, wanted, rows, _OBJECTS, empty=NO_TRACKS)
-    note(f"Counts objects that were seen for at least {load_settings().unique_min_s:g} s (IMGPIPELINE_UNIQUE_MIN_S).")
+    note_minimum_time(load_settings())
 
 
 @command(app, "zones")

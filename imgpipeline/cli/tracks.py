@@ -16,7 +16,7 @@ from imgpipeline.cli.options import (
     open_site,
 )
 from imgpipeline.cli.output import note, write_file
-from imgpipeline.cli.summary import show_answer
+from imgpipeline.cli.summary import note_minimum_time, show_answer
 from imgpipeline.contracts.detection import Kind
 from imgpipeline.errors import UsageError
 from imgpipeline.lake.query.days import parse_day
@@ -84,7 +84,7 @@ def stats(
         else:
             columns, found = classic_csv.detections(ask, source, wanted, kind)
     if form is Form.STATS:
-        note(f"Counts objects that were seen for at least {settings.unique_min_s:g} s (IMGPIPELINE_UNIQUE_MIN_S).")
+        note_minimum_time(settings)
     rows.show([dict(zip(columns, row, strict=True)) for row in found], fields=columns)
 
 
@@ -107,11 +107,12 @@ def evaluate(
     if (source is None) != (day is None):
         raise UsageError("--source and --day belong together.", next_step="give both, or none to track det.txt")
     if source and day:
-        with open_arrow_lake(settings) as lake, lake.session(day=parse_day(day)) as session:
-            found = compare_stored(session, source, parse_day(day), read_truth(truth), least_s=settings.unique_min_s)
+        wanted = parse_day(day)
+        with open_arrow_lake(settings) as lake, lake.session(day=wanted) as session:
+            found = compare_stored(session, source, wanted, read_truth(truth), least_s=settings.unique_min_s)
     else:
         found = compare(read_sequence(truth), TrackingParameters.of(settings), least_s=settings.unique_min_s)
-    note(f"Counts objects that were seen for at least {settings.unique_min_s:g} s (IMGPIPELINE_UNIQUE_MIN_S).")
+    note_minimum_time(settings)
     records = [
         {
             "tracks": name, "hota": round(each.hota, 3), "idf1": round(each.idf1, 3), "mota": round(each.mota, 3),

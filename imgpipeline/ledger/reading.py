@@ -152,7 +152,7 @@ def fix_ends(
     """Reads the ends of all chains, several at a time. They define one state of the ledger for later reads.
 
     Hints and known positions are those of `find_end`; there may be some for any chain. A damaged last segment does not
-    stop this: it is before the fixed end of its chain, so whoever reads its range gets the error, and nobody else.
+    stop this: it is before the fixed end of its chain, so only readers of its range get the error.
     """
     return find_ends(store, list_chains(store), hints, known=known)
 

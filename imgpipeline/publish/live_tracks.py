@@ -5,13 +5,14 @@ that look like objects at first, and joins tracks. `publish_tracks` publishes it
 """
 
 from collections import defaultdict, deque
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, time
 from statistics import median
 
 import numpy as np
 
+from imgpipeline.contracts.detection import Detection
 from imgpipeline.contracts.notices import Notice
 from imgpipeline.contracts.outcomes import Frame, FrameStatus
 from imgpipeline.publish.detections import publish_frames
@@ -113,38 +114,34 @@ class LiveTracks:
             intervals.append((at - newest).total_seconds())
         if len(intervals) < _FEWEST_INTERVALS or usual_s < 1 / FASTEST:
             return []
+        shown = (*frame.detections, *frame.weak_detections)
         boxes: dict[str, list[int]] = {group: [] for group in current.followers}
-        for number, found in enumerate((*frame.detections, *frame.weak_detections)):
+        for number, found in enumerate(shown):
             if found.box_xywh and found.box_xywh[2] > 0 and found.box_xywh[3] > 0:
                 boxes.setdefault(self._groups.of(found.label), []).append(number)
         current.frames += 1
-        return [
-            track
-            for group, numbers in sorted(boxes.items())
-            for track in self._tracks(current, frame, group, numbers, 1 / usual_s)
-        ]
-
-    def _tracks(
-        self, current: _LiveSlice, frame: Frame, group: str, numbers: Sequence[int], frame_rate: float
-    ) -> list[ShownTrack]:
-        """Lets the follower of a class group take a frame's boxes; returns the tracks in it."""
-        shown = (*frame.detections, *frame.weak_detections)
-        follower = current.followers.setdefault(group, Follower(frame_rate, self._parameters))
-        follower.take(current.frames, _boxes_of(frame, numbers))
-        tracks = []
-        for points in follower.objects():
-            if points[-1].frame == current.frames:
-                number = current.numbers.setdefault((group, points[0]), len(current.numbers) + 1)
-                name = track_id(frame.source, group, current.start, f"live-{number}")
-                found = shown[numbers[points[-1].detection]]
-                box = found.box_xywh or (0.0, 0.0, 0.0, 0.0)
-                first = (current.start - datetime.combine(current.start, time(), UTC)) // SLICE * _MOST_TRACKS
-                tracks.append(ShownTrack(first + number, name, name, found.label, found.confidence, box))
+        tracks: list[ShownTrack] = []
+        for group, numbers in sorted(boxes.items()):
+            if group not in current.followers:
+                current.followers[group] = Follower(1 / usual_s, self._parameters)
+            current.followers[group].take(current.frames, _boxes_of(frame, shown, numbers))
+            tracks += _tracks(current, frame, group, [shown[number] for number in numbers])
         return tracks
 
 
-def _boxes_of(frame: Frame, numbers: Sequence[int]) -> FrameBoxes:
-    shown = (*frame.detections, *frame.weak_detections)
+def _tracks(current: _LiveSlice, frame: Frame, group: str, shown: Sequence[Detection]) -> Iterator[ShownTrack]:
+    """Yields the tracks of a class group in the frame that its follower took last, which shows these boxes of it."""
+    before = (current.start - datetime.combine(current.start, time(), UTC)) // SLICE * _MOST_TRACKS
+    for points in current.followers[group].objects():
+        if points[-1].frame == current.frames:
+            number = current.numbers.setdefault((group, points[0]), len(current.numbers) + 1)
+            name = track_id(frame.source, group, current.start, f"live-{number}")
+            found = shown[points[-1].detection]
+            box = found.box_xywh or (0.0, 0.0, 0.0, 0.0)
+            yield ShownTrack(before + number, name, name, found.label, found.confidence, box)
+
+
+def _boxes_of(frame: Frame, shown: Sequence[Detection], numbers: Sequence[int]) -> FrameBoxes:
     chosen = [shown[number] for number in numbers]
     xywh = np.array([found.box_xywh for found in chosen], dtype=float).reshape(-1, 4)
     return FrameBoxes(

@@ -191,10 +191,9 @@ def publish_tracks(run: Run, wanted: Publication) -> int:
 def _track_records(engine: Engine, wanted: Publication, source: str, start: datetime) -> list[Record]:
     labels = list(wanted.kind.labels) if wanted.kind else []
     tracks: dict[str, list[ShownTrack]] = defaultdict(list)
-    for frame_id, *named, x, y, width, height in engine.run(
-        _POINTS, [source, not labels, labels, source, start, start + SLICE]
-    ):
-        tracks[frame_id].append(ShownTrack(named[0], named[1], named[2], named[3], named[4], (x, y, width, height)))
+    given = [source, not labels, labels, source, start, start + SLICE]
+    for frame_id, number, track, joined, label, confidence, x, y, width, height in engine.run(_POINTS, given):
+        tracks[frame_id].append(ShownTrack(number, track, joined, label, confidence, (x, y, width, height)))
     records = []
     for frame_id, number, at in engine.run(_SLICE_FRAMES, [source, start, start + SLICE]):
         records.append(tracks_record(wanted, source, frame_id, number, at, tracks[frame_id], provisional=False))

@@ -40,7 +40,7 @@ class HostileImage:
 
 @dataclass(slots=True)
 class Tally:
-    """What became of everything so far."""
+    """The outcomes of all cases so far."""
 
     outcomes: Counter[tuple[str, str]] = field(default_factory=Counter)
     """How often each kind ended in each outcome."""

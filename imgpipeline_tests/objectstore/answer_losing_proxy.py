@@ -1,4 +1,4 @@
-"""An HTTP proxy that loses the answers it is told to lose: the request has reached the server all the same.
+"""An HTTP proxy that loses the answers it is told to lose: the request has reached the server.
 
 Toxiproxy cuts connections by bytes and time; the loss of exactly one answer, after the server has done what was asked,
 needs to know requests. One connection carries one request; the signed `Host` header is passed on as it is.

@@ -94,7 +94,7 @@ def test_any_bytes_as_exif_give_an_orientation(data):
 
 
 def outcome(data: bytes) -> object:
-    """What became of the bytes: `refused`, or a size above 0."""
+    """Return the outcome of the bytes: `refused`, or a size above 0."""
     try:
         header = read_header(data)
     except BadInputError as error:
