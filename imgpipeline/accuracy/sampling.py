@@ -43,7 +43,7 @@ def draw_runs(
 
 
 def asking_order(frame_ids: Collection[str], seed: str) -> list[str]:
-    """Returns the frames in random order: whoever stops early has then answered a simple random sample."""
+    """Returns the frames in random order, so that the first answers are a simple random sample at any time."""
     return sorted(frame_ids, key=lambda frame_id: _hash("order", seed, frame_id))
 
 
