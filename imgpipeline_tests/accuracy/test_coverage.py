@@ -15,6 +15,7 @@ from imgpipeline_tests.accuracy.coverage import (
     DRAWS,
     Drawn,
     compared,
+    coverage_of_the_first_intervals,
     draw_by_count,
     draw_by_runs,
     draw_consecutive,
@@ -57,6 +58,12 @@ class TestSimulatedDays:
     def test_so_do_the_first_answers_of_an_unfinished_plan(self, name, answered):
         _, day = DAYS[name]
         assert_intervals_are_right(day, draw_prefix(day, 480, answered, seed=answered))
+
+    def test_nobody_gains_by_stopping_at_the_first_interval(self, name):
+        _, day = DAYS[name]
+        is_busy = (day.errors != 0).mean() * 480 >= 10
+        promised = 0.93 if is_busy else 0.90
+        assert coverage_of_the_first_intervals(day, 480, seed=5) >= least_coverage(promised, DRAWS)
 
     def test_the_arrays_hold_what_the_estimator_returns(self, name):
         _, day = DAYS[name]
