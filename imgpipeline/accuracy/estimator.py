@@ -221,31 +221,43 @@ def _correction(runs: Sequence[Run]) -> Estimate:
     frames, errors, undecided = whole.size, whole.errors, whole.unknown
     if not errors:
         return Estimate(0, 0, 0, 0, frames, 0, 0, undecided)
-    correction = below = above = 0.0
-    for run in runs:
-        error = fmean(run.errors or errors)
-        doubtful = run.size * run.unknown / (run.unknown + len(run.errors))
-        correction += run.size * error
-        below += doubtful * (error - min(errors))
-        above += doubtful * (max(errors) - error)
-    groups = _groups(runs)
-    answered = sum(group.size for group in groups)
-    variance = (frames / answered) ** 2 * math.fsum(_variance(group) for group in groups)
+    variance, degrees = _variance(runs)
     is_census = len(errors) + undecided == frames
-    degrees = math.inf if is_census else len(errors) - len(groups)
     differing = sum(error != 0 for error in errors)
-    unseen = 0.0 if differing or is_census else 3 * frames / len(errors)
-    return Estimate(0, correction, variance, degrees, frames, len(errors), differing, undecided, below, above, unseen)
+    doubtful = frames * undecided / (undecided + len(errors))
+    return Estimate(
+        count=0,
+        correction=math.fsum(run.size * fmean(run.errors or errors) for run in runs),
+        variance=variance,
+        degrees=math.inf if is_census else degrees,
+        frames=frames,
+        samples=len(errors),
+        errors_seen=differing,
+        undecided=undecided,
+        below=doubtful * (fmean(errors) - min(errors)),
+        above=doubtful * (max(errors) - fmean(errors)),
+        unseen=0.0 if differing or is_census else 3 * frames / len(errors),
+    )
 
 
-def _groups(runs: Sequence[Run]) -> list[Run]:
-    """Joins each run of one error with its neighbour, as a variance needs two: the strata are collapsed in pairs."""
-    single = [run for run in runs if len(run.errors) == 1]
-    groups = [run for run in runs if len(run.errors) > 1]
-    groups += [_joined(single[start : start + 2]) for start in range(0, len(single), 2)]
+def _variance(runs: Sequence[Run]) -> tuple[float, float]:
+    """Returns the variance of the sum of errors, and its degrees of freedom.
+
+    Runs with several answers have a variance of their own. The others are compared with their neighbour (collapsed
+    strata). This is too much by the difference of their means, which a factor for the finite population, as in a simple
+    random sample, would take back only if frames were in random order.
+    """
+    own = [run for run in runs if len(run.errors) > 1 or len(run.errors) == run.size]
+    single = [run for run in runs if len(run.errors) == 1 < run.size]
+    groups = [_joined(single[start : start + 2]) for start in range(0, len(single), 2)]
     if len(single) % 2:
-        groups[-2:] = [_joined(groups[-2:])]
-    return groups
+        partner = groups[-2:-1] or own[-1:]
+        groups[-2:] = [_joined([*partner, groups[-1]])]
+    total = math.fsum(run.size * (run.size - len(run.errors)) * _scatter(run) for run in own)
+    total += math.fsum(group.size**2 * _scatter(group) for group in groups)
+    answered = [run for run in runs if run.errors]
+    weight = sum(run.size for run in runs) / sum(run.size for run in answered)
+    return total * weight**2, sum(len(run.errors) for run in answered) - len(own) - len(groups)
 
 
 def _joined(runs: Sequence[Run]) -> Run:
@@ -253,11 +265,10 @@ def _joined(runs: Sequence[Run]) -> Run:
     return Run(sum(run.size for run in runs), errors, sum(run.unknown for run in runs))
 
 
-def _variance(group: Run) -> float:
-    """Returns the variance of `size` times the mean error of a random sample, which is 0 for one of all frames."""
-    samples, center = len(group.errors), fmean(group.errors)
-    scatter = math.fsum((error - center) ** 2 for error in group.errors) / max(1, samples - 1)
-    return group.size * max(0, group.size - samples) * scatter / samples
+def _scatter(run: Run) -> float:
+    """Returns the variance of the mean error of a run."""
+    center, samples = fmean(run.errors), len(run.errors)
+    return math.fsum((error - center) ** 2 for error in run.errors) / max(1, samples - 1) / samples
 
 
 def _degrees(parts: Collection[Estimate]) -> float:
