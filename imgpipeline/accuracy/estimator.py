@@ -221,27 +221,21 @@ def _correction(runs: Sequence[Run]) -> Estimate:
     frames, errors, undecided = whole.size, whole.errors, whole.unknown
     if not errors:
         return Estimate(0, 0, 0, 0, frames, 0, 0, undecided)
-    correction = below = above = 0.0
-    for run in runs:
-        error = fmean(run.errors or errors)
-        doubtful = run.size * run.unknown / (run.unknown + len(run.errors))
-        correction += run.size * error
-        below += doubtful * (error - min(errors))
-        above += doubtful * (max(errors) - error)
     variance, degrees = _variance(runs)
     is_census = len(errors) + undecided == frames
     differing = sum(error != 0 for error in errors)
+    doubtful = frames * undecided / (undecided + len(errors))
     return Estimate(
         count=0,
-        correction=correction,
+        correction=math.fsum(run.size * fmean(run.errors or errors) for run in runs),
         variance=variance,
         degrees=math.inf if is_census else degrees,
         frames=frames,
         samples=len(errors),
         errors_seen=differing,
         undecided=undecided,
-        below=below,
-        above=above,
+        below=doubtful * (fmean(errors) - min(errors)),
+        above=doubtful * (max(errors) - fmean(errors)),
         unseen=0.0 if differing or is_census else 3 * frames / len(errors),
     )
 

@@ -6,10 +6,11 @@ from statistics import NormalDist, fmean, pvariance
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from scipy.stats import t as student
 
 from imgpipeline.accuracy.estimator import (
-    Estimate,
     Run,
     Stratum,
     Verdict,
@@ -214,14 +215,14 @@ class TestUndecided:
         doubtful = estimate(1_000, [Stratum((*decided, Run(10, (), 1), Run(10, (), 1)))])
         assert doubtful.undecided == 2
         assert doubtful.estimate == 1_000
-        assert (doubtful.below, doubtful.above) == (2 * 10 * 2, 2 * 10 * 1)
+        assert (doubtful.below, doubtful.above) == pytest.approx((2 * 10 * 2, 2 * 10 * 1))
         without = estimate(1_000, [Stratum(tuple(decided))])
         assert doubtful.low < without.low - doubtful.below
         assert doubtful.high > without.high + doubtful.above
 
-    def test_in_a_run_with_other_answers_only_their_share_is_in_doubt(self):
-        found = estimate(0, [Stratum((Run(10, (1,), 1), Run(10, (-1, 1)), Run(10, (3, -3))))])
-        assert (found.below, found.above) == (5 * (1 + 3), 5 * (3 - 1))
+    def test_their_share_of_the_samples_is_in_doubt(self):
+        found = estimate(0, [Stratum((Run(10, (1,), 1), Run(10, (-1, 1)), Run(10, (3, -4))))])
+        assert (found.below, found.above) == pytest.approx((30 / 6 * 4, 30 / 6 * 3))
 
     def test_they_are_a_part_of_an_unfinished_sample(self):
         found = estimate(0, [Stratum((Run(10, (1,)), Run(10, (-1,)), Run(10, (), 2), Run(10)))])
@@ -334,8 +335,38 @@ class TestSamplesFor:
         assert samples_for(0.1, 1_000, 10_000, nothing) == samples_for(0.1, 1_000, 10_000)
 
 
-def test_the_fields_of_an_estimate_do_not_depend_on_the_order_of_its_strata():
-    parts = [sample(*[1, 0] * 20), sample(*[3, 1] * 30, size=4)]
-    forward, backward = estimate(10, parts), estimate(10, parts[::-1])
-    assert isinstance(forward, Estimate)
-    assert (forward.low, forward.high) == pytest.approx((backward.low, backward.high))
+@st.composite
+def runs(draw):
+    size = draw(st.integers(0, 6))
+    errors = draw(st.lists(st.integers(-3, 3), max_size=size))
+    return Run(size, tuple(errors), draw(st.integers(0, size - len(errors))))
+
+
+STRATA = st.lists(st.lists(runs(), max_size=30).map(lambda drawn: Stratum(tuple(drawn))), max_size=4)
+
+
+class TestAnySample:
+    @given(STRATA, st.floats(0, 1_000), st.floats(0, 1_000))
+    def test_an_interval_contains_its_estimate_and_begins_at_what_people_saw(self, strata, count, seen):
+        found = estimate(count, strata, seen=seen)
+        if found.verdict is Verdict.MEASURED:
+            assert seen <= found.low <= found.estimate <= found.high < math.inf
+        else:
+            assert found.low is found.high is None
+
+    @given(STRATA)
+    def test_the_order_of_strata_does_not_matter(self, strata):
+        forward, backward = estimate(10, strata), estimate(10, strata[::-1])
+        assert forward.verdict is backward.verdict
+        assert (forward.estimate, forward.variance) == pytest.approx((backward.estimate, backward.variance))
+
+    @given(STRATA, st.integers(0, 200))
+    def test_acceptance_by_a_margin_includes_all_wider_ones(self, strata, count):
+        found = estimate(count, strata)
+        accepted = [accept(found, margin / 10).accepted for margin in range(1, 10)]
+        assert accepted == sorted(accepted)
+
+    @given(STRATA, st.floats(0.01, 1))
+    def test_a_wished_width_needs_no_more_samples_than_frames(self, strata, width):
+        found = estimate(10, strata)
+        assert 0 <= samples_for(width, 10, found.frames, found) <= found.frames
