@@ -30,10 +30,10 @@ from imgpipeline.cli.output import (
 )
 from imgpipeline.contracts.text import counted
 from imgpipeline.contracts.times import find_timezone, utc_now
+from imgpipeline.lake.query.accuracy import INTERVAL
 from imgpipeline.lake.query.days import optional_day
 from imgpipeline.lake.query.histograms import bin_sizes
 from imgpipeline.lake.query.lake import Lake, distinct_names, open_arrow_lake
-from imgpipeline.lake.query.accuracy import INTERVAL
 from imgpipeline.lake.query.summaries import LabelChoice, SummaryAnswer, summarise
 from imgpipeline.reports.build import current_page
 from imgpipeline.settings import Settings, load_settings
