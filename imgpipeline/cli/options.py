@@ -103,7 +103,7 @@ class RowFormat:
         columns: Columns | None = None,
         *,
         fields: Sequence[str] | None = None,
-        empty: str | None = None,
+        empty: str | Callable[[], str] | None = None,
         title: str | None = None,
     ) -> None:
         """Prints records.
@@ -120,7 +120,7 @@ class RowFormat:
         elif self.as_csv:
             write_text(csv_text(names, [[record.get(name) for name in names] for record in records]))
         elif empty is not None and not records:
-            note(empty)
+            note(empty() if callable(empty) else empty)
         elif columns is None:
             show_table(names, [[record[name] for name in names] for record in records], title=title, most=MOST_ROWS)
         else:
