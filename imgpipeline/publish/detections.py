@@ -12,6 +12,7 @@ from typing import Any
 
 from imgpipeline.contracts.detection import Kind
 from imgpipeline.contracts.keys import ChainId
+from imgpipeline.contracts.messages import classic_frame
 from imgpipeline.contracts.notices import Notice
 from imgpipeline.contracts.outcomes import Frame, FrameStatus, Outcome, offsets_of
 from imgpipeline.ledger.checkpoint import Checkpoint
@@ -24,7 +25,6 @@ from imgpipeline.publish.transactions import (
     ResultBatch,
     ResultPublisher,
     Run,
-    classic_frame,
     record_of,
 )
 from imgpipeline.stream.send import Record
@@ -176,5 +176,5 @@ def _classic_detections(frame: Frame, kind: Kind | None) -> dict[str, Any]:
         x, y, width, height = found.box_xywh
         corners = [int(x), int(y), int(x + width), int(y + height)]
         detections.append({"label": found.label, "confidence": round(found.confidence, 6), "bbox": corners})
-    named = classic_frame(frame.frame_id, frame.frame_number, frame.source, frame.timestamp)
+    named = classic_frame(frame.source, frame.timestamp, frame.frame_number, frame.frame_id, frame.attributes)
     return {**named, "detections": detections}

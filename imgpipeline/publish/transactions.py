@@ -9,7 +9,7 @@ import json
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import closing
 from dataclasses import dataclass
-from datetime import UTC, date, datetime
+from datetime import date
 from enum import StrEnum
 from typing import Any, Generic, TypeVar
 
@@ -159,12 +159,3 @@ def record_of(topic: str, source: str, day: str, name: str, document: Mapping[st
     value = json.dumps(document, ensure_ascii=False, separators=(",", ":")).encode("utf-8", "surrogatepass")
     headers = (("day", day.encode()), ("id", name.encode()))
     return Record(topic, source.encode("utf-8", "surrogatepass"), value, headers)
-
-
-def classic_frame(frame_id: str, number: int | None, source: str, timestamp: datetime) -> dict[str, Any]:
-    """Returns the fields that identify a frame in classic messages."""
-    return {
-        "frame_id": frame_id if number is None else f"frame_{number:05d}",
-        "video_id": source,
-        "timestamp": timestamp.astimezone(UTC).isoformat(),
-    }

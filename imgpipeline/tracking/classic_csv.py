@@ -10,7 +10,9 @@ from typing import Any
 from imgpipeline.contracts.detection import Kind
 from imgpipeline.lake.storage.engine import quoted
 
-_FRAME_ID = "coalesce('frame_' || lpad(CAST(frame_number AS VARCHAR), 5, '0'), frame_id)"
+_NAMED = """(SELECT day, frame_id, coalesce(attributes ->> '$.video_id', source) AS video,
+                     coalesce(attributes ->> '$.frame_id', printf('frame_%05d', frame_number), frame_id) AS frame
+              FROM frames)"""
 Rows = list[tuple[Any, ...]]
 Ask = Callable[[str], Rows]
 """Runs one query."""
@@ -52,10 +54,10 @@ def tracks(ask: Ask, source: str, day: date, kind: Kind) -> tuple[tuple[str, ...
                         WHERE source = {quoted(source)} AND day = DATE '{day}' AND label IN {_labels(kind)}),
              numbered AS (SELECT object_id, row_number() OVER (ORDER BY min(first_seen), object_id) AS "number"
                           FROM chosen GROUP BY object_id)
-        SELECT {_FRAME_ID}, p.source, p."timestamp", "number", round(x, 2), round(y, 2), round(x + width, 2),
+        SELECT frame, video, p."timestamp", "number", round(x, 2), round(y, 2), round(x + width, 2),
                round(y + height, 2), p.confidence, 0
         FROM track_points AS p JOIN chosen USING (track_id) JOIN numbered USING (object_id)
-        JOIN (SELECT day, frame_id, frame_number FROM frames) USING (day, frame_id)
+        JOIN {_NAMED} USING (day, frame_id)
         ORDER BY p."timestamp", "number\""""  # noqa: S608 - quoted
     )
     columns = ("frame_id", "video_id", "timestamp", "track_id", "x1", "y1", "x2", "y2", "confidence", "class_id")
@@ -66,9 +68,9 @@ def detections(ask: Ask, source: str, day: date, kind: Kind) -> tuple[tuple[str,
     """Returns the classic rows of detections, with corners in whole pixels; arguments as for `tracks`."""
     rows = ask(
         f"""
-        SELECT {_FRAME_ID}, source, "timestamp", label, confidence, CAST(floor(x) AS INTEGER),
+        SELECT frame, video, "timestamp", label, confidence, CAST(floor(x) AS INTEGER),
                CAST(floor(y) AS INTEGER), CAST(floor(x + width) AS INTEGER), CAST(floor(y + height) AS INTEGER)
-        FROM detections
+        FROM detections JOIN {_NAMED} USING (day, frame_id)
         WHERE source = {quoted(source)} AND day = DATE '{day}' AND label IN {_labels(kind)}
         ORDER BY "timestamp", frame_id, detection_number"""  # noqa: S608 - quoted
     )
