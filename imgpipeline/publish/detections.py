@@ -19,11 +19,11 @@ from imgpipeline.ledger.checkpoint import Checkpoint
 from imgpipeline.ledger.days import read_day
 from imgpipeline.ledger.follow import follow
 from imgpipeline.objectstore import ObjectStore
+from imgpipeline.publish.csv_files import publisher_of
 from imgpipeline.publish.transactions import (
     Form,
     Publication,
     ResultBatch,
-    ResultPublisher,
     Run,
     record_of,
 )
@@ -64,7 +64,7 @@ def publish_frames(
         LostCheckpointError: The checkpoint belongs to another ledger.
         LedgerError: A segment cannot be read; everything before it is published.
     """
-    publisher = ResultPublisher(wanted.topic, wanted.name_of(result), _Published.from_json, _Published)
+    publisher = publisher_of(wanted, result, _Published.from_json, _Published)
     seen = _SeenFrames(run.store, on_earlier)
 
     def batches(published: _Published) -> Iterator[ResultBatch]:

@@ -25,6 +25,7 @@ from imgpipeline.lake.schema.tracks import STORED_TRACK_TABLES, TRACK_SLICES
 from imgpipeline.lake.storage.engine import Engine, identifier
 from imgpipeline.lake.storage.manifest import Manifest, read_stored
 from imgpipeline.objectstore import ObjectStore
+from imgpipeline.publish.csv_files import publisher_of
 from imgpipeline.publish.transactions import (
     Form,
     Publication,
@@ -176,7 +177,7 @@ class ShownTrack(NamedTuple):
 
 def publish_tracks(run: Run, wanted: Publication) -> int:
     """Publishes the slices that are closed and not published yet; result and errors as `ResultPublisher.run`."""
-    publisher: ResultPublisher[Ends] = ResultPublisher(wanted.topic, wanted.name_of("tracks"), parse_ends, dict)
+    publisher = publisher_of(wanted, "tracks", parse_ends, dict[str, datetime])
     tables = (FRAMES.name, *(table.name for table in STORED_TRACK_TABLES))
     closed = ClosedSlices(run, TRACK_SLICES.name, tables, _NEWEST_PROCESSED)
 

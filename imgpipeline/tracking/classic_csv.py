@@ -13,6 +13,9 @@ from imgpipeline.lake.storage.engine import quoted
 _NAMED = """(SELECT day, frame_id, coalesce(attributes ->> '$.video_id', source) AS video,
                      coalesce(attributes ->> '$.frame_id', printf('frame_%05d', frame_number), frame_id) AS frame
               FROM frames)"""
+_FRAME = ("frame_id", "video_id", "timestamp")
+DETECTION_COLUMNS = (*_FRAME, "label", "confidence", "x1", "y1", "x2", "y2")
+TRACK_COLUMNS = (*_FRAME, "track_id", "x1", "y1", "x2", "y2", "confidence", "class_id")
 Rows = list[tuple[Any, ...]]
 Ask = Callable[[str], Rows]
 """Runs one query."""
@@ -60,8 +63,7 @@ def tracks(ask: Ask, source: str, day: date, kind: Kind) -> tuple[tuple[str, ...
         JOIN {_NAMED} USING (day, frame_id)
         ORDER BY p."timestamp", "number\""""  # noqa: S608 - quoted
     )
-    columns = ("frame_id", "video_id", "timestamp", "track_id", "x1", "y1", "x2", "y2", "confidence", "class_id")
-    return columns, [(*row[:2], _naive(row[2]), *row[3:]) for row in rows]
+    return TRACK_COLUMNS, [(*row[:2], _naive(row[2]), *row[3:]) for row in rows]
 
 
 def detections(ask: Ask, source: str, day: date, kind: Kind) -> tuple[tuple[str, ...], Rows]:
@@ -74,8 +76,7 @@ def detections(ask: Ask, source: str, day: date, kind: Kind) -> tuple[tuple[str,
         WHERE source = {quoted(source)} AND day = DATE '{day}' AND label IN {_labels(kind)}
         ORDER BY "timestamp", frame_id, detection_number"""  # noqa: S608 - quoted
     )
-    columns = ("frame_id", "video_id", "timestamp", "label", "confidence", "x1", "y1", "x2", "y2")
-    return columns, [(*row[:2], _naive(row[2]), *row[3:]) for row in rows]
+    return DETECTION_COLUMNS, [(*row[:2], _naive(row[2]), *row[3:]) for row in rows]
 
 
 def _labels(kind: Kind) -> str:
