@@ -59,7 +59,9 @@ TopicOption = Annotated[
 MessageFormatOption = Annotated[
     MessageFormat,
     typer.Option(
-        "--message-format", help="native: all fields. classic: only image_path (s3://…) and upload_timestamp."
+        "--message-format",
+        help="native: all fields. classic: only image_path (s3://…) and upload_timestamp. classic-video: frame_id, "
+        "video_id and timestamp, without a key, on all topics of IMGPIPELINE_KAFKA_TOPIC.",
     ),
 ]
 StartOption = Annotated[

@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from datetime import UTC, datetime, tzinfo
 from enum import StrEnum
+from pathlib import PurePosixPath
 from typing import Any
 
 from imgpipeline.contracts.capture import (
@@ -38,6 +39,7 @@ from imgpipeline.contracts.records import REPLAY_OF, KafkaRecord, is_reference
 from imgpipeline.contracts.templates import FieldTemplate
 from imgpipeline.contracts.times import format_time, parse_time
 from imgpipeline.contracts.urls import as_s3_url
+from imgpipeline.errors import ConfigurationError
 
 TIMESTAMP_FIELDS = ("timestamp",)
 """Default fields for the time of a frame."""
@@ -94,6 +96,25 @@ class MessageForm:
         return as_s3_url(checked_text(" and ".join(names), path)), number if number is not None else self._number(
             values
         )
+
+    def video_value(self, message: "FrameMessage", store_url: str) -> bytes:
+        """Returns the record value `{"frame_id", "video_id", "timestamp"}`, whose readers find the image by the path.
+
+        Raises:
+            ConfigurationError: They would look for it where it is not.
+        """
+        path = message.image_path or ""
+        name = PurePosixPath(path).stem
+        data = classic_frame(message.source, message.timestamp, message.frame_number, name, message.attributes)
+        expected, _ = self.path_and_number_of(data)
+        if expected.removeprefix("file://") not in (path, f"{store_url}/{path}".removeprefix("file://")):
+            raise ConfigurationError(
+                f"{data['frame_id']} of {data['video_id']} is stored as {path}, but its message leads to {expected}.",
+                next_step="set both templates to the same names: IMGPIPELINE_IMAGE_KEY_TEMPLATE="
+                "videos/{source}_frame_{number:05d}.jpg and "
+                "IMGPIPELINE_IMAGE_PATH_TEMPLATE=videos/{video_id}_{frame_id}.jpg",
+            )
+        return json.dumps(data, ensure_ascii=False).encode()
 
     def source_of(self, data: Mapping[str, Any], path: str | None, key: str | None, topic: str) -> str:
         """Returns the source of a frame.
@@ -275,6 +296,8 @@ class MessageFormat(StrEnum):
     """All fields of the contract."""
     CLASSIC = "classic"
     """`{"image_path": "s3://…", "upload_timestamp": "…"}`, for existing consumers of such topics."""
+    CLASSIC_VIDEO = "classic-video"
+    """`{"frame_id": "frame_00000", "video_id": "…", "timestamp": "…"}` without a key, on all followed topics."""
 
 
 def classic_value(message: FrameMessage, *, store_url: str, zone: tzinfo = UTC) -> bytes:

@@ -151,7 +151,8 @@ class SourceSession:
         self._storer = FrameStorer(settings, name, self.session, store, self._options.preparation, tally)
         self._last_prepared: threading.Event | None = None
         is_fenced = kind is SourceKind.LIVE and settings.kafka_transactions  # then only one session may send
-        self._sender = BatchSender(settings, fence=name if is_fenced else None)
+        topics = settings.kafka_topics if self._options.message_format is MessageFormat.CLASSIC_VIDEO else ()
+        self._sender = BatchSender(settings, fence=name if is_fenced else None, topics=topics)
         self._sender.open()
         self._lock = threading.Lock()
         self._has_room, self._has_work, self._crowded = (threading.Condition(self._lock) for _ in range(3))
@@ -419,7 +420,7 @@ class SourceSession:
 
     def _send(self, messages: Sequence[FrameMessage | Notice]) -> None:
         form = self._options.message_format
-        records = [record for message in messages if (record := _record_of(self._settings, message, form))]
+        records = [record for message in messages for record in _records_of(self._settings, message, form)]
         self._sending_since = monotonic()
         try:
             self._retried("kafka", lambda: self._sender.send(records), always=True)
@@ -493,19 +494,24 @@ class SourceSession:
             self._settle(entry, Settled.DROPPED, reason)
 
 
-def _record_of(settings: Settings, message: FrameMessage | Notice, form: MessageFormat) -> Record | None:
-    """Returns the record that announces a frame or a notice.
+def _records_of(settings: Settings, message: FrameMessage | Notice, form: MessageFormat) -> list[Record]:
+    """Returns the records that announce a frame or a notice.
 
     Returns:
-        The record; None for a notice if the topic's consumers understand only the classic form.
+        The records; none for a notice if the topic's consumers understand only a classic form.
     """
     topic, key = settings.kafka_topic, message.source.encode()
     if isinstance(message, Notice):
         is_understood = form is MessageFormat.NATIVE or settings.notices_topic != topic
-        return Record(settings.notices_topic, key, message.to_value()) if is_understood else None
+        return [Record(settings.notices_topic, key, message.to_value())] if is_understood else []
+    session = ((SESSION, str(message.attributes[SESSION]).encode()),) if SESSION in message.attributes else ()
     if form is MessageFormat.CLASSIC:
         zone = find_timezone(settings.message_timezone)
-        headers = ((SESSION, str(message.attributes[SESSION]).encode()),) if SESSION in message.attributes else ()
-        return Record(topic, key, classic_value(message, store_url=settings.store_url, zone=zone), headers)
+        return [Record(topic, key, classic_value(message, store_url=settings.store_url, zone=zone), session)]
+    if form is MessageFormat.CLASSIC_VIDEO:
+        value = settings.message_form(()).video_value(message, settings.store_url)
+        topics = [to for to in settings.kafka_topics if to == topic or to != settings.notices_topic]
+        # Accounts count each frame once, so only its record on the first topic names the session.
+        return [Record(to, None, value, session if to == topic else ()) for to in topics]
     stamp = None if message.has_own_timestamp else round(message.timestamp.timestamp() * 1000)
-    return Record(topic, key, message.to_value(with_time=message.has_own_timestamp), timestamp_ms=stamp)
+    return [Record(topic, key, message.to_value(with_time=message.has_own_timestamp), timestamp_ms=stamp)]
