@@ -55,10 +55,9 @@ class FrameOptions:
         if (self.topic is None) is (self.csv_file is None):
             given = "both given" if self.topic else "both missing"
             raise UsageError(f"--topic and --csv-file are {given}.", next_step="give one of them")
-        if self.csv_file:
-            wanted, target = Publication("", Form.CLASSIC, self.kind, self.csv_file), Target("file", str(self.csv_file))
-        else:
-            wanted, target = Publication(self.topic or "", self.form, self.kind), Target("topic", str(self.topic))
+        form = Form.CLASSIC if self.csv_file else self.form
+        wanted = Publication(self.topic or "", form, self.kind, self.csv_file)
+        target = Target("file", str(self.csv_file)) if self.csv_file else Target("topic", wanted.topic)
         _publish(lambda run: publish(run, wanted), target, follow=self.follow, as_json=self.as_json)
 
 

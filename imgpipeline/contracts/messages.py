@@ -103,9 +103,8 @@ class MessageForm:
         Raises:
             ConfigurationError: They would look for it where it is not.
         """
-        path = message.image_path or ""
-        name = PurePosixPath(path).stem
-        data = classic_frame(message.source, message.timestamp, message.frame_number, name, message.attributes)
+        path, number = message.image_path or "", message.frame_number
+        data = classic_frame(message.source, message.timestamp, number, PurePosixPath(path).stem, message.attributes)
         expected, _ = self.path_and_number_of(data)
         if expected.removeprefix("file://") not in (path, f"{store_url}/{path}".removeprefix("file://")):
             raise ConfigurationError(

@@ -8,7 +8,6 @@ import fcntl
 import json
 import os
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Generic
@@ -45,15 +44,17 @@ class CsvPublisher(Generic[State]):
         Raises:
             ConfigurationError: The file cannot be written, has other results, or another process appends to it.
         """
-        with self._disk_errors(), self.file.open("ab") as locked:
-            try:
+        try:
+            with self.file.open("ab") as locked:
                 fcntl.flock(locked, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                raise ConfigurationError(
-                    f"Another process appends to {self.file}.", next_step="stop it, or give another file"
-                ) from None
-            state = self._resume()
-            return publish_batches(run, lambda: batches(state), self._append)
+                state = self._resume()
+                return publish_batches(run, lambda: batches(state), self._append)
+        except OSError as error:
+            is_locked = isinstance(error, BlockingIOError)
+            reason = "another process appends to it" if is_locked else error.strerror or error
+            raise ConfigurationError(
+                f"{self.file} cannot be written: {reason}.", next_step="name a file that only this command writes"
+            ) from error
 
     @property
     def _checkpoint(self) -> Path:
@@ -92,16 +93,6 @@ class CsvPublisher(Generic[State]):
         unfinished = self._checkpoint.with_name(f"{self._checkpoint.name}.unfinished")
         unfinished.write_text(json.dumps({"name": self.name, "file": [file.st_ino, file.st_size], "state": state}))
         unfinished.replace(self._checkpoint)
-
-    @contextmanager
-    def _disk_errors(self) -> Iterator[None]:
-        try:
-            yield
-        except OSError as error:
-            raise ConfigurationError(
-                f"{self.file} cannot be written: {error.strerror or error}.",
-                next_step="name a file in a folder that this user may write",
-            ) from error
 
 
 def _rows(document: dict[str, Any]) -> Iterator[list[Any]]:

@@ -495,11 +495,7 @@ class SourceSession:
 
 
 def _records_of(settings: Settings, message: FrameMessage | Notice, form: MessageFormat) -> list[Record]:
-    """Returns the records that announce a frame or a notice.
-
-    Returns:
-        The records; none for a notice if the topic's consumers understand only a classic form.
-    """
+    """Returns the records that announce a frame or a notice; none if consumers would not understand a notice."""
     topic, key = settings.kafka_topic, message.source.encode()
     if isinstance(message, Notice):
         is_understood = form is MessageFormat.NATIVE or settings.notices_topic != topic
