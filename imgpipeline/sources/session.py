@@ -73,10 +73,9 @@ class QueuedFrame:
 class FrameQueue:
     """Frames in order. It is not thread-safe; the session's lock protects it."""
 
-    def __init__(self, most_frames: int, most_bytes: int) -> None:
-        """Sets the limits. An empty queue takes one frame of any size."""
-        self._most_frames = most_frames
-        self._most_bytes = most_bytes
+    def __init__(self, limits: PublishOptions) -> None:
+        """Starts empty. An empty queue takes one frame of any size."""
+        self._limits = limits
         self._frames: deque[QueuedFrame] = deque()
         self._bytes = 0
 
@@ -93,8 +92,8 @@ class FrameQueue:
 
     def has_room(self, size_bytes: int) -> bool:
         """Returns whether a frame of this size fits."""
-        fits = len(self._frames) < self._most_frames and self._bytes + size_bytes <= self._most_bytes
-        return fits or not self._frames
+        has_place = len(self._frames) < self._limits.queue_frames
+        return not self._frames or (has_place and self._bytes + size_bytes <= self._limits.queue_bytes)
 
     def append(self, frame: QueuedFrame) -> None:
         """Adds a frame at the end."""
@@ -156,8 +155,7 @@ class SourceSession:
         self._sender.open()
         self._lock = threading.Lock()
         self._has_room, self._has_work, self._crowded = (threading.Condition(self._lock) for _ in range(3))
-        bounds = (self._options.queue_frames, self._options.queue_bytes)
-        self._waiting, self._storing, self._in_store = FrameQueue(*bounds), FrameQueue(*bounds), 0
+        self._waiting, self._storing, self._in_store = FrameQueue(self._options), FrameQueue(self._options), 0
         self._notices: deque[Notice] = deque()
         self._stop = threading.Event()
         self._error: ImgpipelineError | None = None
