@@ -5,8 +5,7 @@ from typing import Annotated
 
 import typer
 
-from imgpipeline.cli.ingest import MessageFormatOption
-from imgpipeline.cli.options import RowFormat, command
+from imgpipeline.cli.options import MessageFormatOption, RowFormat, command
 from imgpipeline.cli.output import note, record_of, write_text
 from imgpipeline.cli.running import stopped_by_signals
 from imgpipeline.contracts.messages import MessageFormat
