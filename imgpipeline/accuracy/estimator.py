@@ -222,7 +222,7 @@ def _correction(runs: Sequence[Run]) -> Estimate:
     if not errors:
         return Estimate(0, 0, 0, 0, frames, 0, 0, undecided)
     variance, degrees = _variance(runs)
-    is_census = len(errors) + undecided == frames
+    is_census = len(errors) + undecided >= frames
     differing = sum(error != 0 for error in errors)
     doubtful = frames * undecided / (undecided + len(errors))
     return Estimate(

@@ -72,6 +72,10 @@ class TestVariance:
         assert (found.low, found.estimate, found.high) == (4, 4, 4)
         assert found.verdict is Verdict.MEASURED
 
+    def test_samples_that_are_gone_leave_the_other_frames_answered(self):
+        found = estimate(3, [Stratum((Run(1, (1,), 1), Run(1, (1,)), Run(0, (), 1)))])
+        assert (found.verdict, found.low, found.high) == (Verdict.MEASURED, 5, 5)
+
     def test_the_one_frame_of_a_population_is_all_of_it(self):
         assert estimate(1, [sample(1, size=1)]).high == 2
 
@@ -265,6 +269,11 @@ class TestSums:
     def test_a_part_that_cannot_be_estimated_leaves_the_sum_without_an_interval(self, part, verdict):
         assert add([estimate(100, [sample(*[1] * 300)]), part]).verdict is verdict
 
+    def test_a_variance_from_two_samples_alone_gives_no_interval(self):
+        many, two = estimate(100, [sample(*[1, 0] * 100)]), estimate(100, [sample(9, -9, size=1_000)])
+        assert many.verdict is Verdict.MEASURED
+        assert add([many, two]).verdict is Verdict.NOT_ENOUGH
+
     def test_the_sum_of_nothing_is_nothing(self):
         assert add([]).estimate == 0
 
@@ -329,6 +338,14 @@ class TestSamplesFor:
         second = estimate(200_000, [sample(*([1, -1, 0, 0] * needed)[:needed], size=240_000 // needed)])
         assert 900 < needed < 1_000
         assert (second.high - second.low) / 2 / second.estimate == pytest.approx(wished, rel=0.03)
+
+    def test_small_populations_need_fewer(self):
+        assert samples_for(0.10, 0.09 * 2_000, 2_000) == pytest.approx(1_071 / (1 + 1_071 / 2_000), abs=1)
+
+    def test_half_of_the_frames_give_the_width_that_they_gave(self):
+        first = estimate(2_000, [sample(*[1, -1, 0, 0] * 50, *[None] * 200, size=1)])
+        width = (first.high - first.low) / 2 / first.estimate
+        assert samples_for(width, 2_000, 400, first) == pytest.approx(200, abs=2)
 
     def test_an_estimate_that_is_not_measured_changes_nothing(self):
         nothing = estimate(1_000, [sample(1, 0)])
