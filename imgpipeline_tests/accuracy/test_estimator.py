@@ -200,6 +200,10 @@ class TestInterval:
         assert found.variance == 0
         assert (found.low, found.estimate, found.high) == (1_000 - 3 * 10, 1_000, 1_000 + 3 * 10)
 
+    def test_equal_errors_follow_the_rule_of_three_as_well(self):
+        found = estimate(0, [sample(*[1] * 240)])
+        assert (found.low, found.estimate, found.high) == (2_400 - 30, 2_400, 2_400 + 30)
+
     def test_there_is_none_without_any_answer(self):
         assert estimate(100, [sample(None, None)]).verdict is Verdict.NOT_ENOUGH
         assert estimate(100, [sample(*[1] * 300), sample(None, None)]).verdict is Verdict.NOT_ENOUGH
@@ -231,6 +235,21 @@ class TestUndecided:
     def test_they_are_a_part_of_an_unfinished_sample(self):
         found = estimate(0, [Stratum((Run(10, (1,)), Run(10, (-1,)), Run(10, (), 2), Run(10)))])
         assert (found.below, found.above) == (20, 20)
+
+    def test_they_may_have_no_error_where_all_others_have_one(self):
+        found = estimate(0, [Stratum((*[Run(10, (2,))] * 18, Run(10, (), 1), Run(10, (), 1)))])
+        assert (found.below, found.above) == pytest.approx((20 * 2, 0))
+
+    def test_they_leave_a_population_uncounted(self):
+        found = estimate(0, [Stratum((*[Run(1, (1,))] * 9, *[Run(1, (), 1)] * 9))])
+        assert found.verdict is Verdict.NOT_ENOUGH
+        assert estimate(0, [Stratum(tuple([Run(1, (1,))] * 9))]).verdict is Verdict.MEASURED
+
+    def test_a_population_counted_but_for_them_is_as_wide_as_they_are(self):
+        found = estimate(0, [Stratum((*[Run(1, (1,)), Run(1, (0,))] * 20, Run(1, (), 1)))])
+        assert (found.verdict, found.variance) == (Verdict.MEASURED, 0)
+        assert found.low <= 20
+        assert found.high >= 21
 
     def test_a_sample_of_nothing_else_gives_no_interval(self):
         found = estimate(100, [Stratum((Run(1, (), 1),) * 300)])
