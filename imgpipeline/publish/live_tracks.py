@@ -118,7 +118,7 @@ class LiveTracks:
         boxes: dict[str, list[int]] = {group: [] for group in current.followers}
         for number, found in enumerate(shown):
             if found.box_xywh and found.box_xywh[2] > 0 and found.box_xywh[3] > 0:
-                boxes.setdefault(self._groups.of(found.label), []).append(number)
+                boxes.setdefault(self._groups.get(found.label, found.label), []).append(number)
         current.frames += 1
         tracks: list[ShownTrack] = []
         for group, numbers in sorted(boxes.items()):

@@ -14,7 +14,7 @@ from imgpipeline.settings import Settings
 
 _PACKAGE = "imgpipeline.tracking"
 _FRAME_STATS = "frame_stats"
-_QUERIES = ("day_points", "tracks", "unique_objects", "unique_totals")
+_QUERIES = ("day_points", "tracks", "objects", "unique_objects", "unique_totals")
 _POINTS = (
     'track_id, source, class_group, frame_id, detection_number, "timestamp", label, confidence, x, y, width, height'
 )
@@ -82,7 +82,8 @@ def count_objects(engine: Engine, day: date, settings: Settings) -> None:
     """Adds the tables `day_points`, `day_tracks`, `unique_rows` and `total_rows`, from the table `named`."""
     engine.run(f"CREATE TABLE day_points AS {read_sql(_PACKAGE, 'day_points')}", {"day": day})
     engine.run(f"CREATE TABLE day_tracks AS {read_sql(_PACKAGE, 'tracks')}")
-    set_parameters(engine, {**parameters_of(SUMMARIES[_FRAME_STATS], settings), "unique_min_s": settings.unique_min_s})
+    set_parameters(engine, parameters_of(SUMMARIES[_FRAME_STATS], settings))
+    engine.run(f"CREATE TABLE day_objects AS {read_sql(_PACKAGE, 'objects')}", {"least_s": settings.unique_min_s})
     for table in ("frames", "notices"):
         engine.run(f"CREATE VIEW {table} AS SELECT * FROM all_{table} WHERE day = DATE '{day}'")  # noqa: S608 - a date
     # Observed time does not depend on dead letters.

@@ -52,6 +52,7 @@ CREATE TABLE overlap_points (track_id VARCHAR, source VARCHAR, class_group VARCH
                              is_stored BOOLEAN);
 CREATE TABLE slices (source VARCHAR, slice_start TIMESTAMPTZ, digest VARCHAR, frames BIGINT, frame_rate DOUBLE,
                      tracks BIGINT)"""
+"""The tables that `_follow` fills."""
 _FRAMES = """
 SELECT frame_id, day, time_us FROM seen WHERE source = $source AND time_us >= $first AND time_us < $until
 ORDER BY time_us, frame_id, day"""
@@ -114,7 +115,7 @@ class DayTracks(Derived[TracksManifest]):
             engine = inputs.engine
             group_boxes(engine, parse_groups(self.settings.track_groups))
             find_slices(engine, self.day)
-            _create_rows(engine)
+            engine.run(_TABLES)
             self.kept = 0 if start.force else self._keep(inputs, start)
             todo = [
                 _WantedSlice(*row)
@@ -204,12 +205,6 @@ class _WantedSlice:
     source: str
     start: datetime
     digest: str
-
-
-def _create_rows(engine: Engine) -> None:
-    """Creates the tables that `_follow` fills: `followed`, `points`, `overlap_points` and `slices`."""
-    for statement in _TABLES.split(";"):
-        engine.run(statement)
 
 
 def _follow(engine: Engine, wanted: _WantedSlice, parameters: TrackingParameters, day: date) -> None:
