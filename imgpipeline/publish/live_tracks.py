@@ -150,6 +150,5 @@ def _boxes_of(frame: Frame, shown: Sequence[Detection], numbers: Sequence[int]) 
         np.array(numbers, dtype=np.int64),
         np.column_stack([xywh[:, :2], xywh[:, :2] + xywh[:, 2:]]),
         np.array([found.confidence for found in chosen], dtype=float),
-        tuple(found.label for found in chosen),
         np.array([number >= len(frame.detections) for number in numbers], dtype=bool),
     )

@@ -97,9 +97,10 @@ def _hash_of(engine: Engine, day: date) -> str:
 def group_boxes(engine: Engine, groups: Mapping[str, str]) -> None:
     """Adds the table `grouped`: the class group of each label."""
     labels = [label for (label,) in engine.run("SELECT DISTINCT label FROM boxes")]
-    engine.run("CREATE TABLE grouped (label VARCHAR, class_group VARCHAR)")
-    for label in labels:
-        engine.run("INSERT INTO grouped VALUES (?, ?)", [label, groups.get(label, label)])
+    engine.run(
+        "CREATE TABLE grouped AS SELECT unnest(?::VARCHAR[]) AS label, unnest(?::VARCHAR[]) AS class_group",
+        [labels, [groups.get(label, label) for label in labels]],
+    )
 
 
 def find_slices(engine: Engine, day: date) -> None:

@@ -85,9 +85,7 @@ def read_sequence(folder: Path) -> MotSequence:
     for number in range(1, max([*detected, *true]) + 1):
         rows = detected.get(number, np.empty((0, 6)))
         time_us = round((number - 1) / rate * 1e6)
-        count = len(rows)
-        boxes = FrameBoxes(f"{number:06d}", time_us, np.arange(count), rows[:, 1:5], rows[:, 5], ("object",) * count)
-        frames.append(boxes)
+        frames.append(FrameBoxes(f"{number:06d}", time_us, np.arange(len(rows)), rows[:, 1:5], rows[:, 5]))
     return MotSequence(frames, [true.get(n, _named([])) for n in range(1, len(frames) + 1)], rate)
 
 

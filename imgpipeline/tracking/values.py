@@ -39,7 +39,6 @@ class FrameBoxes:
     """Shape (n, 4): left, top, right, bottom in pixels of the original image."""
     confidences: "npt.NDArray[np.float64]"
     """Shape (n,): scores in [0, 1]."""
-    labels: tuple[str, ...]
     is_weak: "npt.NDArray[np.bool_] | None" = None
     """Shape (n,): whether each box is a weak detection, which never starts a track; None if no box is weak."""
 
