@@ -155,15 +155,12 @@ def sources(wanted: SummaryOptions, rows: RowFormat) -> None:
 
 
 def note_builds(session: LakeSession) -> None:
-    """Says for how long the objects of a session had to be seen to count, and whose frames are newer than tracks."""
+    """Says for how long the objects of a session had to be seen to count, and which days lack newer frames."""
     builds = {day: build for day in session.days if (build := shown_build(session, day))}
     note_minimum_time({float(build.settings["unique_min_s"]) for build in builds.values()})
     if stale := [day for day, build in builds.items() if not session.shows_inputs_of(build)]:
         more = f" and {counted(len(stale) - 1, 'more day')}" if stale[1:] else ""
-        note(
-            f"The tracks of {stale[0]}{more} are older than its frames. Next: imgpipeline build --from {stale[0]} "
-            f"--to {stale[-1]}"
-        )
+        note(f"The tracks of {stale[0]}{more} lack newer frames: imgpipeline build --from {stale[0]} --to {stale[-1]}")
 
 
 def note_minimum_time(times_s: Collection[float]) -> None:

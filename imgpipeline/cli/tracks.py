@@ -44,7 +44,10 @@ class Form(StrEnum):
 
 @command(app, "list")
 def list_tracks(wanted: Selection, rows: RowFormat) -> None:
-    """List tracks by time. Tracks of one object have the same object_id."""
+    """List tracks by time. Tracks of one object have the same object_id.
+
+    ended_by says why a track ends; slice: its object was still there when the slice or the frames ended.
+    """
     show_answer(lambda lake: lake.tracks, wanted, rows, _TRACK_COLUMNS, empty=NO_TRACKS)
 
 
@@ -99,6 +102,7 @@ def evaluate(
 
     The first row shows the tracks, the second one the objects: the same after stitching. Without --source, the
     detections in det.txt are tracked with the current settings. With it, frames are matched by their numbers.
+    unique_error is empty if no true object is visible for long enough to count.
     """
     settings = load_settings()
     if (source is None) != (day is None):

@@ -9,9 +9,9 @@ import pytest
 from imgpipeline.cli.options import NO_TRACKS
 from imgpipeline.lake.days.day_tables import rebuild_day
 from imgpipeline_tests.cli.command import Ended, run
-from imgpipeline_tests.cli.samples import OpenStore, settings_of
+from imgpipeline_tests.cli.samples import NEXT_DAY, OpenStore, settings_of
 from imgpipeline_tests.daily.builds import build_tracks
-from imgpipeline_tests.ledger.samples import DAY, NOON, write_chain
+from imgpipeline_tests.ledger.samples import DAY, NOON, append, write_chain
 from imgpipeline_tests.tracking.films import Car, film
 
 pytestmark = pytest.mark.medium
@@ -19,7 +19,7 @@ pytestmark = pytest.mark.medium
 AT = datetime(2026, 1, 9, 12, tzinfo=UTC)
 END = AT + timedelta(seconds=6)
 STORED = ("--source", "gate", "--day", str(DAY))
-NEWER = f"The tracks of {DAY} are older than its frames. Next: imgpipeline build --from {DAY} --to {DAY}"
+NEWER = f"The tracks of {DAY} lack newer frames: imgpipeline build --from {DAY} --to {DAY}"
 Ask = Callable[..., Ended]
 
 
@@ -81,6 +81,21 @@ def test_each_command_says_that_frames_are_newer_than_the_tracks(ask, tracked, s
     ):  # fmt: skip
         ended = ask(*words)
         assert (ended.status, NEWER in ended.stderr) == (0, True), ended.stderr
+
+
+def test_several_days_are_said_in_one_line(ask, tracked, store_of):
+    store, after = store_of(tracked), timedelta(days=1)
+    cars = [Car(AT + after, END + after)]
+    chain = write_chain(store, film(AT + after, END + after, cars, offset=6, rate=1))
+    rebuild_day(store, NEXT_DAY, now=NOON)
+    build_tracks(store, NEXT_DAY, settings=settings_of(tracked), now=NOON)
+    for day in (timedelta(), after):
+        append(chain, film(END + day, END + day + timedelta(seconds=3), [], offset=12 + 3 * day.days, rate=1))
+    said = ask("summary", "objects").stderr
+    assert "at least 1 s or 3 s (IMGPIPELINE_UNIQUE_MIN_S)" in said
+    assert (
+        f"The tracks of {DAY} and 1 more day lack newer frames: imgpipeline build --from {DAY} --to {NEXT_DAY}" in said
+    )
 
 
 @pytest.mark.usefixtures("tracked")
