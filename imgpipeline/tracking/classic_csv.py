@@ -10,7 +10,12 @@ from imgpipeline.contracts.detection import Kind
 from imgpipeline.lake.sessions.session import Answer, LakeSession
 from imgpipeline.tracking.unique import OBJECTS, least_seen_s
 
-_FRAME_ID = "coalesce('frame_' || lpad(CAST(frame_number AS VARCHAR), 5, '0'), frame_id) AS frame_id"
+_FRAME = ("frame_id", "video_id", "timestamp")
+DETECTION_COLUMNS = (*_FRAME, "label", "confidence", "x1", "y1", "x2", "y2")
+TRACK_COLUMNS = (*_FRAME, "track_id", "x1", "y1", "x2", "y2", "confidence", "class_id")
+_NAMED = """(
+    SELECT day, frame_id, coalesce(attributes ->> '$.video_id', source) AS video,
+           coalesce(attributes ->> '$.frame_id', printf('frame_%05d', frame_number), frame_id) AS frame FROM frames)"""
 _STATISTICS = f"""
 WITH changes AS (
     SELECT first_seen AS shown_at, list_contains($cars, label) AS is_car, list_contains($people, label) AS is_person
@@ -31,19 +36,16 @@ WITH chosen AS (
 numbered AS (
     SELECT object_id, row_number() OVER (ORDER BY min(first_seen), object_id) AS "number" FROM chosen GROUP BY object_id
 )
-SELECT {_FRAME_ID}, p.source AS video_id, p."timestamp" AT TIME ZONE 'UTC' AS "timestamp", "number" AS track_id,
-       round(x, 2) AS x1, round(y, 2) AS y1, round(x + width, 2) AS x2, round(y + height, 2) AS y2, p.confidence,
-       0 AS class_id
-FROM track_points AS p JOIN chosen USING (track_id) JOIN numbered USING (object_id)
-JOIN (SELECT day, frame_id, frame_number FROM frames) USING (day, frame_id)
+SELECT frame, video, p."timestamp" AT TIME ZONE 'UTC', "number", round(x, 2), round(y, 2), round(x + width, 2),
+       round(y + height, 2), p.confidence, 0
+FROM track_points AS p JOIN chosen USING (track_id) JOIN numbered USING (object_id) JOIN {_NAMED} USING (day, frame_id)
 ORDER BY p."timestamp", "number\""""  # noqa: S608 - own SQL
 _DETECTIONS = f"""
-SELECT {_FRAME_ID}, source AS video_id, d."timestamp" AT TIME ZONE 'UTC' AS "timestamp", label, confidence,
-       CAST(floor(x) AS INTEGER) AS x1, CAST(floor(y) AS INTEGER) AS y1,
-       CAST(floor(x + width) AS INTEGER) AS x2, CAST(floor(y + height) AS INTEGER) AS y2
-FROM detections AS d
+SELECT frame, video, "timestamp" AT TIME ZONE 'UTC', label, confidence, CAST(floor(x) AS INTEGER),
+       CAST(floor(y) AS INTEGER), CAST(floor(x + width) AS INTEGER), CAST(floor(y + height) AS INTEGER)
+FROM detections JOIN {_NAMED} USING (day, frame_id)
 WHERE source = $source AND day = $day AND list_contains($labels, label)
-ORDER BY d."timestamp", d.frame_id, detection_number"""  # noqa: S608 - own SQL
+ORDER BY "timestamp", frame_id, detection_number"""  # noqa: S608 - own SQL
 
 
 def statistics(session: LakeSession, source: str, day: date) -> Answer:
@@ -57,9 +59,11 @@ def statistics(session: LakeSession, source: str, day: date) -> Answer:
 
 def tracks(session: LakeSession, source: str, day: date, kind: Kind) -> Answer:
     """Returns the classic rows of tracks: one per point, objects numbered from 1 in order of appearance."""
-    return session.query(_TRACKS, {"source": source, "day": day, "labels": kind.labels})
+    found = session.query(_TRACKS, {"source": source, "day": day, "labels": kind.labels})
+    return Answer(TRACK_COLUMNS, found.rows)
 
 
 def detections(session: LakeSession, source: str, day: date, kind: Kind) -> Answer:
     """Returns the classic rows of detections, with corners in whole pixels; arguments as for `tracks`."""
-    return session.query(_DETECTIONS, {"source": source, "day": day, "labels": kind.labels})
+    found = session.query(_DETECTIONS, {"source": source, "day": day, "labels": kind.labels})
+    return Answer(DETECTION_COLUMNS, found.rows)
