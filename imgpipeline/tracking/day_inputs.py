@@ -14,7 +14,6 @@ from imgpipeline.tracking.values import OVERLAP, SLICE
 
 _TABLES = (FRAMES.name, DETECTIONS.name, NOTICES.name)
 _WEAK = WEAK_DETECTIONS.name
-_NAME = "tracks"
 _SEEN = """
 CREATE TABLE seen AS
 SELECT source, day, "timestamp", epoch_us("timestamp") AS time_us, frame_id, sharpness
@@ -70,7 +69,7 @@ def open_inputs(store: ObjectStore, day: date, *, memory: str | None) -> Iterato
         linked = {
             each: link_day(
                 store, cache, engine.folder, each, _TABLES if each == day else (),
-                optional=(_WEAK,) if each == day else (*_TABLES, _WEAK), wanted_by=_NAME,
+                optional=(_WEAK,) if each == day else (*_TABLES, _WEAK), wanted_by="tracks",
             )
             for each in (day - timedelta(days=1), day, day + timedelta(days=1))
         }  # fmt: skip
