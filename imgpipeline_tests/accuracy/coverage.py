@@ -120,6 +120,6 @@ def _drawn(
 ) -> Drawn:
     frames, samples = sizes.sum(), errors.shape[1]
     differing = (errors != 0).sum(axis=1)
-    half = np.hypot(t_quantile(0.975, degrees) * np.sqrt(variance), np.where(differing, 0, 3 * frames / samples))
+    half = np.hypot(t_quantile(0.975, degrees) * np.sqrt(variance), np.where(variance, 0, 3 * frames / samples))
     is_published = (differing >= LEAST_ERRORS) | (samples >= ENOUGH_SAMPLES)
     return Drawn(errors, seen, sizes, total, half, is_published)

@@ -106,6 +106,16 @@ def coverage_of(estimates: list[Estimate], truth: float) -> float:
     return float(np.mean([found.low <= truth <= found.high for found in estimates]))
 
 
+def test_an_object_that_is_missed_for_hours_leaves_no_interval_without_a_width():
+    """A parked car, for example: the errors of nearly all neighbouring runs are equal."""
+    missed = np.zeros(17_280, dtype=int)
+    missed[5_003:12_043] = 1
+    day = SimulatedDay(true=missed + 1, detected=np.ones(17_280, dtype=int))
+    for drawn in (draw_by_runs(day, 240, seed=1), draw_prefix(day, 240, 120, seed=1)):
+        assert drawn.half.min() > 0
+        assert drawn.coverage(day) >= least_coverage(0.93, DRAWS)
+
+
 class TestOtherPlans:
     DRAWS = 400
 

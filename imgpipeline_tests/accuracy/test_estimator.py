@@ -72,6 +72,10 @@ class TestVariance:
         assert (found.low, found.estimate, found.high) == (4, 4, 4)
         assert found.verdict is Verdict.MEASURED
 
+    def test_samples_that_are_gone_leave_the_other_frames_answered(self):
+        found = estimate(3, [Stratum((Run(1, (1,), 1), Run(1, (1,)), Run(0, (), 1)))])
+        assert (found.verdict, found.low, found.high) == (Verdict.MEASURED, 5, 5)
+
     def test_the_one_frame_of_a_population_is_all_of_it(self):
         assert estimate(1, [sample(1, size=1)]).high == 2
 
@@ -196,6 +200,10 @@ class TestInterval:
         assert found.variance == 0
         assert (found.low, found.estimate, found.high) == (1_000 - 3 * 10, 1_000, 1_000 + 3 * 10)
 
+    def test_equal_errors_follow_the_rule_of_three_as_well(self):
+        found = estimate(0, [sample(*[1] * 240)])
+        assert (found.low, found.estimate, found.high) == (2_400 - 30, 2_400, 2_400 + 30)
+
     def test_there_is_none_without_any_answer(self):
         assert estimate(100, [sample(None, None)]).verdict is Verdict.NOT_ENOUGH
         assert estimate(100, [sample(*[1] * 300), sample(None, None)]).verdict is Verdict.NOT_ENOUGH
@@ -227,6 +235,21 @@ class TestUndecided:
     def test_they_are_a_part_of_an_unfinished_sample(self):
         found = estimate(0, [Stratum((Run(10, (1,)), Run(10, (-1,)), Run(10, (), 2), Run(10)))])
         assert (found.below, found.above) == (20, 20)
+
+    def test_they_may_have_no_error_where_all_others_have_one(self):
+        found = estimate(0, [Stratum((*[Run(10, (2,))] * 18, Run(10, (), 1), Run(10, (), 1)))])
+        assert (found.below, found.above) == pytest.approx((20 * 2, 0))
+
+    def test_they_leave_a_population_uncounted(self):
+        found = estimate(0, [Stratum((*[Run(1, (1,))] * 9, *[Run(1, (), 1)] * 9))])
+        assert found.verdict is Verdict.NOT_ENOUGH
+        assert estimate(0, [Stratum(tuple([Run(1, (1,))] * 9))]).verdict is Verdict.MEASURED
+
+    def test_a_population_counted_but_for_them_is_as_wide_as_they_are(self):
+        found = estimate(0, [Stratum((*[Run(1, (1,)), Run(1, (0,))] * 20, Run(1, (), 1)))])
+        assert (found.verdict, found.variance) == (Verdict.MEASURED, 0)
+        assert found.low <= 20
+        assert found.high >= 21
 
     def test_a_sample_of_nothing_else_gives_no_interval(self):
         found = estimate(100, [Stratum((Run(1, (), 1),) * 300)])
@@ -264,6 +287,11 @@ class TestSums:
     )
     def test_a_part_that_cannot_be_estimated_leaves_the_sum_without_an_interval(self, part, verdict):
         assert add([estimate(100, [sample(*[1] * 300)]), part]).verdict is verdict
+
+    def test_a_variance_from_two_samples_alone_gives_no_interval(self):
+        many, two = estimate(100, [sample(*[1, 0] * 100)]), estimate(100, [sample(9, -9, size=1_000)])
+        assert many.verdict is Verdict.MEASURED
+        assert add([many, two]).verdict is Verdict.NOT_ENOUGH
 
     def test_the_sum_of_nothing_is_nothing(self):
         assert add([]).estimate == 0
@@ -329,6 +357,14 @@ class TestSamplesFor:
         second = estimate(200_000, [sample(*([1, -1, 0, 0] * needed)[:needed], size=240_000 // needed)])
         assert 900 < needed < 1_000
         assert (second.high - second.low) / 2 / second.estimate == pytest.approx(wished, rel=0.03)
+
+    def test_small_populations_need_fewer(self):
+        assert samples_for(0.10, 0.09 * 2_000, 2_000) == pytest.approx(1_071 / (1 + 1_071 / 2_000), abs=1)
+
+    def test_half_of_the_frames_give_the_width_that_they_gave(self):
+        first = estimate(2_000, [sample(*[1, -1, 0, 0] * 50, *[None] * 200, size=1)])
+        width = (first.high - first.low) / 2 / first.estimate
+        assert samples_for(width, 2_000, 400, first) == pytest.approx(200, abs=2)
 
     def test_an_estimate_that_is_not_measured_changes_nothing(self):
         nothing = estimate(1_000, [sample(1, 0)])
