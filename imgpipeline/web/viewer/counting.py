@@ -12,6 +12,7 @@ from pydantic import Field
 from imgpipeline.accuracy.answers import Answer, check_answer, keep_answer, read_answers
 from imgpipeline.accuracy.plans import Plan, read_plan, read_plans
 from imgpipeline.errors import ConfigurationError, UsageError
+from imgpipeline.lake.days.measuring import WHOLE_DAY, AccuracyRow, measure
 from imgpipeline.lake.query.frames import detections_in
 from imgpipeline.web.keys import Scope
 from imgpipeline.web.viewer.access import THIS_MACHINE, Visitor, allowed
@@ -27,15 +28,10 @@ WHERE day = $day AND status = 'processed' AND list_contains($samples, frame_id)
 """
 
 
-class PlanQuery(UrlQuery):
-    """The plan of a source."""
+class CountingQuery(UrlQuery):
+    """A plan, and the person who counts its frames."""
 
     source: Name = Field(description="The source.")
-
-
-class SamplesQuery(PlanQuery):
-    """The frames that are left for a person."""
-
     by: Author | None = Field(None, description="The person, where nobody has to log in; otherwise the caller.")
     limit: int = Field(6, ge=1, le=1000, description="Maximum number of `frames`; `left` has all.")
 
@@ -59,22 +55,26 @@ class AnswerBody(Given):
     seconds: float = Field(0.0, ge=0, le=86_400, description="How long the person looked at the image.")
 
 
-def _plans(asked: Asked) -> tuple[date, list[tuple[Plan, int]]]:
-    """Reads the plans of a day, each with the number of its samples that somebody has counted."""
-    day, store = asked.day, asked.site.store
-    plans = read_plans(store, day)
-    return day, [(plan, len({one.frame_id for one in read_answers(store, day, plan.source)})) for plan in plans]
+def _plans(asked: Asked) -> list[tuple[Plan, int, list[AccuracyRow]]]:
+    """Returns the plans of a day, each with the number of its samples with an answer, and the estimates so far."""
+    store, threshold = asked.site.store, asked.site.settings.summary_threshold
+    found = []
+    for plan in read_plans(store, asked.day):
+        given = read_answers(store, plan.day, plan.source)
+        rows = measure(lambda sql, values: list(asked.lake.query(sql, values).rows), plan, given, threshold)
+        found.append((plan, len({one.frame_id for one in given}), [row for row in rows if row.part == WHOLE_DAY]))
+    return found
 
 
 router = APIRouter(tags=["viewer"])
 add_views(router, View(
-    "/count", DayQuery, _plans, lambda asked, found: {"day": found[0], "days": asked.days, "plans": found[1]},
+    "/count", DayQuery, _plans, lambda asked, found: {"day": asked.day, "days": asked.days, "plans": found},
 ))  # fmt: skip
 
 
 @router.get("/count/{day}", include_in_schema=False, response_class=HTMLResponse)
 def counting_page(
-    request: Request, site: Site, pages: Pages, day: DayPath, query: Annotated[PlanQuery, Query()]
+    request: Request, site: Site, pages: Pages, day: DayPath, query: Annotated[CountingQuery, Query()]
 ) -> Response:
     """Shows the frames of a plan one after another."""
     plan = _plan_of(site, day, query.source)
@@ -86,7 +86,7 @@ def counting_page(
 
 
 @router.get("/api/v1/count/{day}")
-def samples(request: Request, site: Site, day: DayPath, query: Annotated[SamplesQuery, Query()]) -> Response:
+def samples(request: Request, site: Site, day: DayPath, query: Annotated[CountingQuery, Query()]) -> Response:
     """Lists the frames that are left for a person, in the order to count them, and describes the first of them.
 
     Blind frames come without boxes and without the detector's counts.

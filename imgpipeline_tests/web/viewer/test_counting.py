@@ -1,5 +1,6 @@
 """Which frames a person is asked about, what the API describes of them, and which answers it stores."""
 
+import re
 from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
@@ -151,10 +152,18 @@ def test_overview_frames_and_menu_lead_to_the_plans_of_the_day(site):
     assert f"/count?day={DAY}" in links(get("/", day=DAY).text, "/count")
     assert f"/count?day={DAY}" in links(get("/review", day=DAY).text, "/count")
     assert f"/count/{DAY}?source=gate" in links(get("/review", day=DAY, source=SOURCE).text, "/count")
-    send(site, site.plan.samples[0])
-    page = get("/count").text
+
+
+def test_the_list_of_plans_shows_progress_and_the_estimates_so_far(site):
+    page = site.viewer.get("/count").text
     assert links(page, "/count/") == [f"/count/{DAY}?source=gate"]
-    assert '<td class="right">1</td><td class="right">40</td>' in page
+    assert "0 of 40" in page
+    for sample in site.plan.samples[:30]:
+        persons = sum(seen.label == "person" for seen in site.frames[sample].detections)
+        send(site, sample, counts={"car": 2, "person": persons})
+    car, person = re.findall(r"</bdi></td>(.*?)</tr>", site.viewer.get("/count").text)
+    assert car == '<td class="right">60</td><td class="right">120</td><td>114 to 126</td>'
+    assert person == '<td class="right">30</td><td class="right">30</td><td>not enough counted yet</td>'
 
 
 def test_who_logs_in_counts_under_the_own_name_and_needs_a_scope(tmp_path):

@@ -18,60 +18,49 @@ const [state, progress, hint, blind, who, notice, backButton] = [
 ].map((id) => document.getElementById(id));
 let by = page.dataset.by || localStorage.getItem(NAME);
 
-// Sends a request. Returns the document, or a `problem`; `again` says that the same request may succeed later.
+// Sends a request. Returns the document, or a `problem`.
 async function ask(address, options = {}) {
   try {
     const answer = await fetch(address, { ...options, signal: AbortSignal.timeout(REQUEST_MS) });
     const said = await answer.json();
-    if (answer.ok) return said;
-    const problem = said.next ? `${said.error} Next: ${said.next}.` : said.error;
-    return { problem, again: answer.status >= 500 || answer.status === 429 };
+    return answer.ok ? said : { problem: said.next ? `${said.error} Next: ${said.next}.` : said.error };
   } catch {
-    return { problem: "The viewer does not answer.", again: true };
+    return { problem: "The viewer does not answer.", isAway: true };
   }
 }
 
 // Answers that are not stored yet. Each has a key of its own, so that two tabs do not overwrite each other's.
-const unsaved = new Map();
 let isSending = false;
 
-function forget(key) {
-  unsaved.delete(key);
-  localStorage.removeItem(key);
-}
-
-function showUnsaved(problem) {
-  const refused = [...unsaved.values()].filter((one) => one.problem);
-  const waiting = unsaved.size - refused.length;
-  const said = refused.length ? [`Answers refused: ${refused.length}. ${refused[0].problem}`] : [];
-  if (waiting && problem) said.push(`Answers not stored yet: ${waiting}. ${problem} The browser keeps them and tries again.`);
-  notice.hidden = !said.length;
-  notice.querySelector("p").textContent = said.join(" ");
-  notice.querySelector("button").hidden = !refused.length;
+function unsavedKeys() {
+  return Object.keys(localStorage).filter((key) => key.startsWith(UNSAVED)).sort();
 }
 
 async function send() {
   if (isSending) return;
   isSending = true;
-  let failed;
-  for (const [key, one] of unsaved) {
-    if (failed || one.problem) continue;
+  let problem = "";
+  for (const key of unsavedKeys()) {
+    const kept = localStorage.getItem(key);
+    if (!kept) continue; // another tab has sent it
+    const { address, answer } = JSON.parse(kept);
     const headers = { "Content-Type": "application/json" };
-    const { problem, again } = await ask(one.address, { method: "POST", headers, body: one.body });
-    if (again) failed = problem;
-    else if (problem) one.problem = problem;
-    else forget(key);
+    const said = await ask(address, { method: "POST", headers, body: JSON.stringify(answer) });
+    if (!said.problem) localStorage.removeItem(key);
+    problem = said.problem || problem;
+    if (said.isAway) break;
   }
   isSending = false;
-  showUnsaved(failed);
+  const count = unsavedKeys().length;
+  notice.hidden = !problem;
+  notice.textContent = `Answers not stored yet: ${count}. ${problem} This browser keeps them and tries again.`;
+  if (count && !problem) send();
 }
 
 function addAnswer(answer) {
   const key = `${UNSAVED}${Date.now()} ${Math.random()}`;
-  const one = { address: `/api/v1/count/${day}`, body: JSON.stringify(answer) };
-  unsaved.set(key, one);
+  localStorage.setItem(key, JSON.stringify({ address: `/api/v1/count/${day}`, answer }));
   send();
-  localStorage.setItem(key, JSON.stringify(one));
 }
 
 // The frames of this visit; `at` is the position of the one that is shown.
@@ -98,7 +87,7 @@ async function load() {
   const isComplete = samples && [...left].every((frame_id) => known.has(frame_id));
   if (isLoading || isComplete || frames.length - at > AHEAD) return;
   isLoading = true;
-  const limit = Math.min(1000, unsaved.size + 2 * AHEAD);
+  const limit = Math.min(1000, unsavedKeys().length + 2 * AHEAD);
   const found = await ask(`/api/v1/count/${day}?${new URLSearchParams({ source, by, limit })}`);
   isLoading = false;
   state.textContent = found.problem || "";
@@ -185,11 +174,11 @@ function store(isUnknown) {
   const frame = frames[at];
   const { frame_id, picture, wrong, missing } = frame;
   if (!picture.complete) return; // nobody has seen it
-  const empty = labels.filter((_, position) => !fields[position].value);
   // In a blind frame, one number shows that somebody looked; the others are 0.
-  const isMissing = frame.blind ? empty.length === labels.length : empty.length;
-  if (!isUnknown && (isMissing || !picture.naturalWidth)) {
-    hint.textContent = isMissing ? `Enter the number of ${empty.join(", ")}.` : "Cannot tell: the image cannot be shown.";
+  const mayBeEmpty = frame.blind && fields.some((field) => field.value);
+  const wanted = labels.filter((_, position) => !fields[position].validity.valid || !(fields[position].value || mayBeEmpty));
+  if (!isUnknown && (wanted.length || !picture.naturalWidth)) {
+    hint.textContent = wanted.length ? `Enter the number of ${wanted.join(", ")}.` : "Cannot tell: the image cannot be shown.";
     return;
   }
   const seconds = Math.min(86400, (performance.now() - shownMs) / 1000);
@@ -259,19 +248,12 @@ page.querySelector("form").addEventListener("submit", (event) => {
   store(event.submitter?.value === "cannot tell");
 });
 backButton.addEventListener("click", back);
-notice.querySelector("button").addEventListener("click", () => {
-  for (const [key, one] of unsaved) if (one.problem) forget(key);
-  showUnsaved();
-});
-
 function start() {
   who.hidden = true;
   send();
   load();
-  setInterval(() => {
-    if (unsaved.size) send();
-    load();
-  }, RETRY_MS);
+  setInterval(send, RETRY_MS);
+  setInterval(load, RETRY_MS);
 }
 
 who.addEventListener("submit", (event) => {
@@ -280,9 +262,6 @@ who.addEventListener("submit", (event) => {
   localStorage.setItem(NAME, by);
   start();
 });
-for (const key of Object.keys(localStorage).sort()) {
-  if (key.startsWith(UNSAVED)) unsaved.set(key, JSON.parse(localStorage.getItem(key)));
-}
 state.textContent = "";
 who.hidden = Boolean(by);
 if (by) start();
