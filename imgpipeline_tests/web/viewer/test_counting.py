@@ -161,7 +161,7 @@ def test_the_list_of_plans_shows_progress_and_the_estimates_so_far(site):
     for sample in site.plan.samples[:30]:
         persons = sum(seen.label == "person" for seen in site.frames[sample].detections)
         send(site, sample, counts={"car": 2, "person": persons})
-    car, person = re.findall(r"</bdi></td>(.*?)</tr>", site.viewer.get("/count").text)
+    car, person = re.findall(r"</bdi></th>(<td class=.right.>\d.*?)</tr>", site.viewer.get("/count").text)
     assert car == '<td class="right">60</td><td class="right">120</td><td>114 to 126</td>'
     assert person == '<td class="right">30</td><td class="right">30</td><td>not enough counted yet</td>'
 
