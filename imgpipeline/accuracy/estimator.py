@@ -57,8 +57,8 @@ class Estimate:
         degrees: Degrees of freedom of the variance; 0 where it is not known.
         frames: The size of the population.
         below, above: How much lower or higher the estimate would be if the undecided samples had the lowest or the
-            highest error seen.
-        unseen: The half width of strata without any error, by the rule of three.
+            highest error seen, or none.
+        unseen: The half width of strata in which no error differs from its neighbours, by the rule of three.
         seen: What people counted on the samples: the truth is no less.
         covered: False if there are frames that no draw covers yet.
     """
@@ -97,7 +97,7 @@ class Estimate:
         """`measured` from ten errors or 240 samples on, or if people counted all frames."""
         if not self.covered:
             return Verdict.NOT_COVERED
-        is_census = self.samples + self.undecided >= self.frames
+        is_census = self.samples >= self.frames
         is_enough = self.errors_seen >= LEAST_ERRORS or self.samples >= ENOUGH_SAMPLES or is_census
         return Verdict.MEASURED if is_enough and self.degrees >= LEAST_DEGREES else Verdict.NOT_ENOUGH
 
@@ -221,28 +221,20 @@ def _correction(runs: Sequence[Run]) -> Estimate:
     frames, errors, undecided = whole.size, whole.errors, whole.unknown
     if not errors:
         return Estimate(0, 0, 0, 0, frames, 0, 0, undecided)
-    correction = below = above = 0.0
-    for run in runs:
-        error = fmean(run.errors or errors)
-        doubtful = run.size * run.unknown / (run.unknown + len(run.errors))
-        correction += run.size * error
-        below += doubtful * (error - min(errors))
-        above += doubtful * (max(errors) - error)
     variance, degrees = _variance(runs)
-    is_census = len(errors) + undecided == frames
-    differing = sum(error != 0 for error in errors)
+    doubtful = min(frames * undecided / (undecided + len(errors)), frames - len(errors))
     return Estimate(
         count=0,
-        correction=correction,
+        correction=math.fsum(run.size * fmean(run.errors or errors) for run in runs),
         variance=variance,
-        degrees=math.inf if is_census else degrees,
+        degrees=degrees if variance or len(errors) + undecided < frames else math.inf,
         frames=frames,
         samples=len(errors),
-        errors_seen=differing,
+        errors_seen=sum(error != 0 for error in errors),
         undecided=undecided,
-        below=below,
-        above=above,
-        unseen=0.0 if differing or is_census else 3 * frames / len(errors),
+        below=doubtful * (fmean(errors) - min(0, *errors)),
+        above=doubtful * (max(0, *errors) - fmean(errors)),
+        unseen=0.0 if variance or len(errors) >= frames else 3 * frames / len(errors),
     )
 
 

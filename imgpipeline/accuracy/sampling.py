@@ -7,8 +7,6 @@ from collections.abc import Set as AbstractSet
 from datetime import date
 from types import MappingProxyType
 
-NOTHING_TAKEN: Mapping[int, AbstractSet[str]] = MappingProxyType({})
-
 
 def seed_of(day: date, source: str | None, population: Sequence[str]) -> str:
     """Returns the seed of a draw: a hash of the day, the source, and the frame ids in their order."""
@@ -24,7 +22,7 @@ def run_bounds(frames: int, runs: int) -> list[tuple[int, int]]:
 
 
 def draw_runs(
-    population: Sequence[str], samples: int, seed: str, taken: Mapping[int, AbstractSet[str]] = NOTHING_TAKEN
+    population: Sequence[str], samples: int, seed: str, taken: Mapping[int, AbstractSet[str]] = MappingProxyType({})
 ) -> list[str | None]:
     """Draws one frame at random from each of `samples` equal runs of a population.
 

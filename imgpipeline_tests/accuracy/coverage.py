@@ -61,6 +61,18 @@ def draw_prefix(day: SimulatedDay, planned: int, answered: int, seed: int, draws
     return simple(day, errors, seen, sizes)
 
 
+def coverage_of_the_first_intervals(day: SimulatedDay, planned: int, seed: int) -> float:
+    """Returns the coverage if people stop at the first answer after which there is an interval."""
+    drawn = draw_prefix(day, planned, ENOUGH_SAMPLES, seed)
+    has_interval = (drawn.errors != 0).cumsum(axis=1) >= LEAST_ERRORS
+    has_interval[:, -1] = True
+    first = [
+        simple(day, drawn.errors[[row], : answers + 1], drawn.seen[[row], : answers + 1], drawn.sizes)
+        for row, answers in enumerate(has_interval.argmax(axis=1))
+    ]
+    return float(np.mean([one.coverage(day) for one in first]))
+
+
 def draw_consecutive(day: SimulatedDay, samples: int, seed: int, draws: int = DRAWS) -> Drawn:
     """Takes consecutive frames from a random start, and treats them as a simple random sample."""
     starts = np.random.default_rng(seed).integers(0, len(day.true) - samples, draws)
@@ -108,6 +120,6 @@ def _drawn(
 ) -> Drawn:
     frames, samples = sizes.sum(), errors.shape[1]
     differing = (errors != 0).sum(axis=1)
-    half = np.hypot(t_quantile(0.975, degrees) * np.sqrt(variance), np.where(differing, 0, 3 * frames / samples))
+    half = np.hypot(t_quantile(0.975, degrees) * np.sqrt(variance), np.where(variance, 0, 3 * frames / samples))
     is_published = (differing >= LEAST_ERRORS) | (samples >= ENOUGH_SAMPLES)
     return Drawn(errors, seen, sizes, total, half, is_published)

@@ -11,6 +11,7 @@ DAY_S = 86_400
 STAY_S = 30.0
 FALSE_ALARM_S = 120.0
 MISSED_IN_A_FRAME = 0.05
+KINDS = {1.1: "busy", 0.09: "quiet", 0.02: "rare"}
 
 
 @dataclass(frozen=True)
@@ -34,12 +35,14 @@ class Scenario:
     step_s: int
 
     @property
+    def kind(self) -> str:
+        return KINDS[self.rate]
+
+    @property
     def name(self) -> str:
-        kind = {1.1: "busy", 0.09: "quiet", 0.02: "rare"}[self.rate]
-        gaps = ", gaps" if self.has_gaps else ""
         return (
-            f"{kind}, night -{self.night_loss:.0%}, {self.never_detected:.0%} never seen, "
-            f"{self.false_alarms:.0%} false alarms, a frame in {self.step_s} s{gaps}"
+            f"{self.kind}, {self.night_loss:.0%} lost at night, {self.never_detected:.0%} never detected, "
+            f"{self.false_alarms:.0%} false, every {self.step_s} s{', gaps' if self.has_gaps else ''}"
         )
 
 
@@ -54,7 +57,7 @@ def scenarios() -> list[Scenario]:
             has_gaps=is_dark != misses,
             step_s=20 if is_dark != has_alarms else 5,
         )
-        for rate, is_dark, misses, has_alarms in product((1.1, 0.09, 0.02), *[(False, True)] * 3)
+        for rate, is_dark, misses, has_alarms in product(KINDS, *[(False, True)] * 3)
     ]
 
 

@@ -6,10 +6,11 @@ from statistics import NormalDist, fmean, pvariance
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from scipy.stats import t as student
 
 from imgpipeline.accuracy.estimator import (
-    Estimate,
     Run,
     Stratum,
     Verdict,
@@ -70,6 +71,10 @@ class TestVariance:
         found = estimate(3, [sample(0, 1, 0, 0, 0, size=1)])
         assert (found.low, found.estimate, found.high) == (4, 4, 4)
         assert found.verdict is Verdict.MEASURED
+
+    def test_samples_that_are_gone_leave_the_other_frames_answered(self):
+        found = estimate(3, [Stratum((Run(1, (1,), 1), Run(1, (1,)), Run(0, (), 1)))])
+        assert (found.verdict, found.low, found.high) == (Verdict.MEASURED, 5, 5)
 
     def test_the_one_frame_of_a_population_is_all_of_it(self):
         assert estimate(1, [sample(1, size=1)]).high == 2
@@ -195,6 +200,10 @@ class TestInterval:
         assert found.variance == 0
         assert (found.low, found.estimate, found.high) == (1_000 - 3 * 10, 1_000, 1_000 + 3 * 10)
 
+    def test_equal_errors_follow_the_rule_of_three_as_well(self):
+        found = estimate(0, [sample(*[1] * 240)])
+        assert (found.low, found.estimate, found.high) == (2_400 - 30, 2_400, 2_400 + 30)
+
     def test_there_is_none_without_any_answer(self):
         assert estimate(100, [sample(None, None)]).verdict is Verdict.NOT_ENOUGH
         assert estimate(100, [sample(*[1] * 300), sample(None, None)]).verdict is Verdict.NOT_ENOUGH
@@ -214,18 +223,33 @@ class TestUndecided:
         doubtful = estimate(1_000, [Stratum((*decided, Run(10, (), 1), Run(10, (), 1)))])
         assert doubtful.undecided == 2
         assert doubtful.estimate == 1_000
-        assert (doubtful.below, doubtful.above) == (2 * 10 * 2, 2 * 10 * 1)
+        assert (doubtful.below, doubtful.above) == pytest.approx((2 * 10 * 2, 2 * 10 * 1))
         without = estimate(1_000, [Stratum(tuple(decided))])
         assert doubtful.low < without.low - doubtful.below
         assert doubtful.high > without.high + doubtful.above
 
-    def test_in_a_run_with_other_answers_only_their_share_is_in_doubt(self):
-        found = estimate(0, [Stratum((Run(10, (1,), 1), Run(10, (-1, 1)), Run(10, (3, -3))))])
-        assert (found.below, found.above) == (5 * (1 + 3), 5 * (3 - 1))
+    def test_their_share_of_the_samples_is_in_doubt(self):
+        found = estimate(0, [Stratum((Run(10, (1,), 1), Run(10, (-1, 1)), Run(10, (3, -4))))])
+        assert (found.below, found.above) == pytest.approx((30 / 6 * 4, 30 / 6 * 3))
 
     def test_they_are_a_part_of_an_unfinished_sample(self):
         found = estimate(0, [Stratum((Run(10, (1,)), Run(10, (-1,)), Run(10, (), 2), Run(10)))])
         assert (found.below, found.above) == (20, 20)
+
+    def test_they_may_have_no_error_where_all_others_have_one(self):
+        found = estimate(0, [Stratum((*[Run(10, (2,))] * 18, Run(10, (), 1), Run(10, (), 1)))])
+        assert (found.below, found.above) == pytest.approx((20 * 2, 0))
+
+    def test_they_leave_a_population_uncounted(self):
+        found = estimate(0, [Stratum((*[Run(1, (1,))] * 9, *[Run(1, (), 1)] * 9))])
+        assert found.verdict is Verdict.NOT_ENOUGH
+        assert estimate(0, [Stratum(tuple([Run(1, (1,))] * 9))]).verdict is Verdict.MEASURED
+
+    def test_a_population_counted_but_for_them_is_as_wide_as_they_are(self):
+        found = estimate(0, [Stratum((*[Run(1, (1,)), Run(1, (0,))] * 20, Run(1, (), 1)))])
+        assert (found.verdict, found.variance) == (Verdict.MEASURED, 0)
+        assert found.low <= 20
+        assert found.high >= 21
 
     def test_a_sample_of_nothing_else_gives_no_interval(self):
         found = estimate(100, [Stratum((Run(1, (), 1),) * 300)])
@@ -263,6 +287,11 @@ class TestSums:
     )
     def test_a_part_that_cannot_be_estimated_leaves_the_sum_without_an_interval(self, part, verdict):
         assert add([estimate(100, [sample(*[1] * 300)]), part]).verdict is verdict
+
+    def test_a_variance_from_two_samples_alone_gives_no_interval(self):
+        many, two = estimate(100, [sample(*[1, 0] * 100)]), estimate(100, [sample(9, -9, size=1_000)])
+        assert many.verdict is Verdict.MEASURED
+        assert add([many, two]).verdict is Verdict.NOT_ENOUGH
 
     def test_the_sum_of_nothing_is_nothing(self):
         assert add([]).estimate == 0
@@ -329,13 +358,51 @@ class TestSamplesFor:
         assert 900 < needed < 1_000
         assert (second.high - second.low) / 2 / second.estimate == pytest.approx(wished, rel=0.03)
 
+    def test_small_populations_need_fewer(self):
+        assert samples_for(0.10, 0.09 * 2_000, 2_000) == pytest.approx(1_071 / (1 + 1_071 / 2_000), abs=1)
+
+    def test_half_of_the_frames_give_the_width_that_they_gave(self):
+        first = estimate(2_000, [sample(*[1, -1, 0, 0] * 50, *[None] * 200, size=1)])
+        width = (first.high - first.low) / 2 / first.estimate
+        assert samples_for(width, 2_000, 400, first) == pytest.approx(200, abs=2)
+
     def test_an_estimate_that_is_not_measured_changes_nothing(self):
         nothing = estimate(1_000, [sample(1, 0)])
         assert samples_for(0.1, 1_000, 10_000, nothing) == samples_for(0.1, 1_000, 10_000)
 
 
-def test_the_fields_of_an_estimate_do_not_depend_on_the_order_of_its_strata():
-    parts = [sample(*[1, 0] * 20), sample(*[3, 1] * 30, size=4)]
-    forward, backward = estimate(10, parts), estimate(10, parts[::-1])
-    assert isinstance(forward, Estimate)
-    assert (forward.low, forward.high) == pytest.approx((backward.low, backward.high))
+@st.composite
+def runs(draw):
+    size = draw(st.integers(0, 6))
+    errors = draw(st.lists(st.integers(-3, 3), max_size=size))
+    return Run(size, tuple(errors), draw(st.integers(0, size - len(errors))))
+
+
+STRATA = st.lists(st.lists(runs(), max_size=30).map(lambda drawn: Stratum(tuple(drawn))), max_size=4)
+
+
+class TestAnySample:
+    @given(STRATA, st.floats(0, 1_000), st.floats(0, 1_000))
+    def test_an_interval_contains_its_estimate_and_begins_at_what_people_saw(self, strata, count, seen):
+        found = estimate(count, strata, seen=seen)
+        if found.verdict is Verdict.MEASURED:
+            assert seen <= found.low <= found.estimate <= found.high < math.inf
+        else:
+            assert found.low is found.high is None
+
+    @given(STRATA)
+    def test_the_order_of_strata_does_not_matter(self, strata):
+        forward, backward = estimate(10, strata), estimate(10, strata[::-1])
+        assert forward.verdict is backward.verdict
+        assert (forward.estimate, forward.variance) == pytest.approx((backward.estimate, backward.variance))
+
+    @given(STRATA, st.integers(0, 200))
+    def test_acceptance_by_a_margin_includes_all_wider_ones(self, strata, count):
+        found = estimate(count, strata)
+        accepted = [accept(found, margin / 10).accepted for margin in range(1, 10)]
+        assert accepted == sorted(accepted)
+
+    @given(STRATA, st.floats(0.01, 1))
+    def test_a_wished_width_needs_no_more_samples_than_frames(self, strata, width):
+        found = estimate(10, strata)
+        assert 0 <= samples_for(width, 10, found.frames, found) <= found.frames

@@ -1,3 +1,5 @@
+"""Frames are drawn by hashes of the population: at random, and the same for everybody."""
+
 from datetime import date
 
 from imgpipeline.accuracy.sampling import asking_order, draw_runs, is_blind, is_for_two, run_bounds, seed_of
