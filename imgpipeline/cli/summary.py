@@ -31,10 +31,10 @@ from imgpipeline.cli.output import (
 from imgpipeline.contracts.text import counted
 from imgpipeline.contracts.times import find_timezone, utc_now
 from imgpipeline.events.configuration import read_rules
+from imgpipeline.lake.query.accuracy import INTERVAL
 from imgpipeline.lake.query.days import optional_day
 from imgpipeline.lake.query.histograms import bin_sizes
 from imgpipeline.lake.query.lake import Lake, distinct_names, open_arrow_lake
-from imgpipeline.lake.query.accuracy import INTERVAL
 from imgpipeline.lake.query.summaries import LabelChoice, SummaryAnswer, summarise
 from imgpipeline.reports.build import current_page
 from imgpipeline.settings import Settings, load_settings
@@ -89,9 +89,9 @@ def label_counts(wanted: LabelOptions, rows: RowFormat) -> None:
     """
     choice = wanted.choice()
     columns = (
-        *_grouped(choice.by or ("hour", "label")), "count", *INTERVAL, *(["distinct_frames"] if choice.knows_frames else []),
-        "distinct_sources", "first_seen", "last_seen", "mean_confidence", "min_confidence", "max_confidence",
-        "observed_s",
+        *_grouped(choice.by or ("hour", "label")), "count", *INTERVAL,
+        *(["distinct_frames"] if choice.knows_frames else []), "distinct_sources",
+        "first_seen", "last_seen", "mean_confidence", "min_confidence", "max_confidence", "observed_s",
     )  # fmt: skip
     _summarise("label_counts", wanted, rows, columns, choice=choice)
 

@@ -15,13 +15,13 @@ from datetime import date, datetime
 from functools import partial
 from hashlib import sha256
 
+from imgpipeline.accuracy.plans import days_with_plans
 from imgpipeline.contracts.keys import AUDIT, audit_verdict_key, known_features_key, parse_day, report_key
 from imgpipeline.contracts.times import format_time, parse_time
 from imgpipeline.daily.build import derived_of
 from imgpipeline.daily.objects import COMPARISON, MEASURED, REPORT, TABLES, DayObject, objects_of
 from imgpipeline.errors import PermanentError
 from imgpipeline.events.configuration import Rules, read_rules
-from imgpipeline.accuracy.plans import days_with_plans
 from imgpipeline.lake.days.day_catalog import TABLES as CATALOGED
 from imgpipeline.lake.days.day_catalog import DayCatalog, open_catalog
 from imgpipeline.lake.days.day_tables import DayTables

@@ -70,9 +70,9 @@ _QUESTIONS = {
     REPORT: "What happened on that day? One self-contained HTML page: detections by label and hour, unique objects, "
     "zones and lines, events, frames by hour and size, images with their detections and tracks, dead letters, and "
     "whether tables and ledger agree. The command imgpipeline report --day D --out F downloads it.",
-    MEASURED: "How far is each count from the truth? For each source and label of which people count a random sample of "
-    "frames (imgpipeline accuracy plan): the corrected count and its 95 % interval. Days without a plan have none. One "
-    "Parquet file per day.",
+    MEASURED: "How far is each count from the truth? For each source and label for which people count a random sample "
+    "of frames (imgpipeline accuracy plan): the corrected count and its 95 % interval. Days without a plan have none. "
+    "One Parquet file per day.",
     COMPARISON: "Where do models agree, and which objects does only one of them find? For each pair of models that "
     "have processed the day (live: the detection runs) and each label: counts, matches with an IoU of 0.5 or more, "
     "objects of only one model, and ten images with the boxes of both. One Parquet file per day.",

@@ -4,17 +4,17 @@ It exists on days for which somebody has made a plan (`accuracy.plans`). It is m
 and of the plans and answers of the day, and is made again when any of them changes.
 """
 
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from datetime import date, datetime
 from hashlib import sha256
+from typing import Any
 
 from imgpipeline.accuracy.answers import read_answers
-from imgpipeline.accuracy.estimator import ESTIMATOR_VERSION
 from imgpipeline.accuracy.plans import list_inputs, read_plans
-from imgpipeline.contracts.keys import summary_key
+from imgpipeline.contracts.keys import ACCURACY_PLANS, summary_key
 from imgpipeline.lake.days.derived import Derived, Made, Origin, Start
-from imgpipeline.lake.days.measuring import AccuracyRow, measure
+from imgpipeline.lake.days.measuring import measure
 from imgpipeline.lake.days.summary_inputs import find_inputs, open_inputs
 from imgpipeline.lake.schema.accuracy import ACCURACY, ACCURACY_SCHEMA_VERSION
 from imgpipeline.lake.schema.tables import DETECTIONS, FRAMES
@@ -63,9 +63,9 @@ class DayAccuracy(Derived[Manifest]):
         memory, threshold = self.settings.duckdb_memory, self.settings.summary_threshold
         with open_inputs(self.store, _TABLES, self.day, wanted_by=ACCURACY.name, memory=memory) as inputs:
             rows = [
-                row
+                row.to_record()
                 for plan in read_plans(self.store, self.day)
-                for row in measure(inputs.engine, plan, read_answers(self.store, self.day, plan.source), threshold)
+                for row in measure(inputs.engine.run, plan, read_answers(self.store, self.day, plan.source), threshold)
             ]
             _fill(inputs.engine, rows)
             manifest = Manifest(
@@ -81,15 +81,20 @@ class DayAccuracy(Derived[Manifest]):
         return sha256("\n".join(list_inputs(self.store, self.day)).encode()).hexdigest()[:16]
 
 
-def _fill(engine: Engine, rows: list[AccuracyRow]) -> None:
+def has_plan(store: ObjectStore, day: date) -> bool:
+    """Tells whether a day has a plan, and so gets the table."""
+    return next(iter(store.list_objects(f"{ACCURACY_PLANS}/day={day.isoformat()}")), None) is not None
+
+
+def _fill(engine: Engine, rows: Iterable[Mapping[str, Any]]) -> None:
     typed = {column.name: column.duckdb_type for column in ACCURACY.columns if column.name != "day"}
     engine.run(f"CREATE TABLE measured ({', '.join(f'{identifier(name)} {of}' for name, of in typed.items())})")
     marks = ", ".join("?" * len(typed))
-    for row in map(asdict, rows):
+    for row in rows:
         engine.run(f"INSERT INTO measured VALUES ({marks})", [row[name] for name in typed])  # noqa: S608 - own names
 
 
 def accuracy_recipe(settings: Settings) -> str:
     """Returns the hash of everything but the inputs that determines the table, 16 hexadecimal digits."""
-    parts = (ACCURACY_SCHEMA_VERSION, ACCURACY.names, ESTIMATOR_VERSION, settings.summary_threshold)
+    parts = (ACCURACY_SCHEMA_VERSION, ACCURACY.names, settings.summary_threshold)
     return sha256(repr(parts).encode()).hexdigest()[:16]

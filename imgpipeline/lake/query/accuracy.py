@@ -9,11 +9,10 @@ from typing import Any
 import pyarrow as pa
 
 from imgpipeline.accuracy.estimator import Estimate, Verdict, add
+from imgpipeline.lake.days.measuring import WHOLE_DAY
 from imgpipeline.lake.schema.accuracy import ACCURACY
 from imgpipeline.lake.sessions.session import LakeSession
 
-WHOLE_DAY = "day"
-"""The value of the column `part` for a whole day."""
 OUTDATED = "out_of_date"
 """The verdict on a count that has changed since the stored accuracy was measured."""
 INTERVAL = ("estimate", "low", "high", "samples", "verdict")
@@ -93,5 +92,3 @@ def _observed(
 
 def _key_of(row: Mapping[str, Any], groups: Sequence[str], without: str = "") -> _Key:
     return tuple(row[group] for group in groups if group != without)
-
-

@@ -3,7 +3,7 @@
 from imgpipeline.lake.schema.tables import Column, Table
 
 ACCURACY_SCHEMA_VERSION = 1
-"""Version of these columns."""
+"""Version of these columns and of the estimator. Raising it makes the table of every day again."""
 _COUNTED = ("detections.label", "detections.confidence")
 
 ACCURACY = Table(
