@@ -1,6 +1,7 @@
 """`imgpipeline accuracy`: draw the frames on which people count, and show what their answers say about the counts."""
 
 import getpass
+import shlex
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
@@ -187,7 +188,7 @@ def _note_page(plan: Plan, settings: Settings) -> None:
 def _why_not(row: AccuracyRow) -> str:
     """Returns why a row has no interval, and what to do."""
     if row.found.verdict is Verdict.NOT_COVERED:
-        command = f"imgpipeline accuracy plan --day {row.day} --source '{row.source}' --extend"
+        command = f"imgpipeline accuracy plan --day {row.day} --source {shlex.quote(row.source)} --extend"
         return f"frames arrived after the plan. Draw a sample of them: {command}"
     return (
         f"too few answers for an interval: {row.found.errors_seen} of {LEAST_ERRORS} with an error, or "

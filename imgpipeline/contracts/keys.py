@@ -413,12 +413,16 @@ def acknowledgements_prefix(number: int) -> str:
 
 def plan_prefix(day: date, source: str) -> str:
     """Returns the prefix of the draws of a source's plan: `accuracy/plans/day=2026-01-09/5f2c…`."""
-    return f"{ACCURACY_PLANS}/day={day.isoformat()}/{sha256(source.encode()).hexdigest()[:16]}"
+    return f"{ACCURACY_PLANS}/day={day.isoformat()}/{_hashed(source)}"
 
 
 def answers_prefix(day: date, source: str) -> str:
     """Returns the prefix of what people counted on a source's frames: `accuracy/answers/day=2026-01-09/5f2c…`."""
-    return f"{ACCURACY_ANSWERS}/day={day.isoformat()}/{sha256(source.encode()).hexdigest()[:16]}"
+    return f"{ACCURACY_ANSWERS}/day={day.isoformat()}/{_hashed(source)}"
+
+
+def _hashed(source: str) -> str:
+    return sha256(source.encode("utf-8", "surrogatepass")).hexdigest()[:16]
 
 
 def accuracy_changed_key(day: date) -> str:

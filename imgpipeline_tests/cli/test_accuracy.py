@@ -123,7 +123,7 @@ def test_show_names_the_command_that_covers_newer_frames(store, folder_site, tmp
     accuracy("plan", "--day", str(DAY), "--source", "cam-1", "--samples", "50", site=folder_site, at=tmp_path)
     append(writer(store), [made(offset) for offset in range(103, 110)])
     ended = accuracy("show", site=folder_site, at=tmp_path)
-    assert f"imgpipeline accuracy plan --day {DAY} --source 'cam-1' --extend" in ended.stderr
+    assert f"imgpipeline accuracy plan --day {DAY} --source cam-1 --extend" in ended.stderr
     accuracy("plan", "--day", str(DAY), "--source", "cam-1", "--extend", site=folder_site, at=tmp_path)
     (row,) = accuracy("status", "--json", site=folder_site, at=tmp_path).json()
     assert (row["samples"], row["not_covered"]) == (57, 0)

@@ -40,6 +40,7 @@ WRONG_CALLS = [
     ("accuracy plan", "No days are given."),
     ("accuracy plan --day 2026-01-09 --width wide", "Got the share 'wide'."),
     ("accuracy plan --day 2026-01-09 --samples 0", "Invalid value for '--samples'"),
+    ("accuracy status --from x", "--from is 'x'."),
     ("accuracy show --day x", "--day is 'x'."),
     ("tracks stats --source gate --day x", "--day is 'x'."),
     ("tracks evaluate", "Missing option '--truth'."),

@@ -49,7 +49,7 @@ _SIZES = f"{_PLACED} SELECT run, part, count(*) FROM placed GROUP BY run, part" 
 _COUNTS = f"{_PLACED} SELECT label, part, count(*) FROM counted GROUP BY label, part"  # noqa: S608 - own SQL
 _SAMPLES = f"""{_PLACED}
 SELECT frame_id, placed.run, placed.part, label, count(label) FROM placed LEFT JOIN counted USING (frame_id)
-WHERE list_contains($samples, frame_id) GROUP BY ALL
+WHERE frame_id IN (SELECT unnest($samples::VARCHAR[])) GROUP BY ALL
 """  # noqa: S608 - own SQL
 
 

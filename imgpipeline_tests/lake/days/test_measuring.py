@@ -332,3 +332,14 @@ def test_several_chains_have_ends_of_their_own(store, lake):
     assert append_segment(writer(store, other), moved)
     assert changes(store, lake) == (100, 0, 0)
     assert [info.key for info in store.list_objects(ACCURACY_PLANS)]
+
+
+def test_frames_of_one_time_are_divided_by_their_ids(store, lake):
+    frames = [replace(each, timestamp=NOON) for each in day_of(0, 300) if isinstance(each, Frame)]
+    rewrite(store, frames)
+    plan = draw(store, lake)
+    count_all(store, plan, frames)
+    row = whole(store, lake)
+    assert plan.draws[0].sizes == [5] * 60
+    assert changes(store, lake) == (0, 0, 0)
+    assert (row.found.frames, row.found.samples, row.found.undecided) == (300, 60, 0)
