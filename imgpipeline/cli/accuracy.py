@@ -14,7 +14,17 @@ from imgpipeline.accuracy.answers import read_answers
 from imgpipeline.accuracy.estimator import ENOUGH_SAMPLES, LEAST_ERRORS, Estimate, Verdict, add, samples_for
 from imgpipeline.accuracy.estimator import accept as judge
 from imgpipeline.accuracy.plans import Plan, days_with_plans, extend_plan, make_plan, read_plan, read_plans
-from imgpipeline.cli.options import Period, RowFormat, SourceOption, command, days_with_frames, open_site
+from imgpipeline.cli.options import (
+    LabelOption,
+    OneDayOption,
+    Period,
+    RowFormat,
+    SourceOption,
+    command,
+    days_with_frames,
+    from_arguments,
+    open_site,
+)
 from imgpipeline.cli.output import note
 from imgpipeline.contracts.text import counted
 from imgpipeline.contracts.times import utc_now
@@ -24,10 +34,12 @@ from imgpipeline.errors import ConfigurationError, PermanentError, UsageError
 from imgpipeline.lake.days.derived import State
 from imgpipeline.lake.days.measuring import WHOLE_DAY, AccuracyRow, changed_frames, measure, read_population
 from imgpipeline.lake.query.accuracy import estimates_of
-from imgpipeline.lake.query.days import Span
+from imgpipeline.lake.query.days import Span, parse_day
 from imgpipeline.lake.sessions.session import LakeSession, open_lake
 from imgpipeline.objectstore import ObjectStore
-from imgpipeline.settings import Settings
+from imgpipeline.redetect.choice import parse_choice
+from imgpipeline.redetect.judging import JudgedPair, judge_pair
+from imgpipeline.settings import LIVE, Settings
 
 app = typer.Typer()
 _NO_PLANS = "There are no plans. Make one: imgpipeline accuracy plan --day 2026-01-09"
@@ -36,6 +48,8 @@ _STATUS = ("day", "source", "labels", "frames", "samples", "answered", "left", "
 _SHOWN = ("day", "source", "label", "part", "count", "estimate", "low", "high", "samples", "errors_seen", "undecided",
           "agreement", "verdict")  # fmt: skip
 _JUDGED = ("label", "source", "days", "samples", "count", "estimate", "error", "low", "high", "margin", "accepted")
+_COMPARED = ("source", "label", "count_a", "low_a", "high_a", "count_b", "low_b", "high_b", "samples", "more_miscounted",
+             "more_low", "more_high", "better")  # fmt: skip
 _OUTCOMES = """
 SELECT coalesce(sum(processed), 0), coalesce(sum(gated), 0), coalesce(sum(dead_letters), 0)
 FROM frame_stats WHERE day = $day AND source = $source
@@ -234,6 +248,47 @@ def _judge(label: str, known: Mapping[tuple[date, str, str], Estimate], margin: 
             "low": result.low, "high": result.high, "margin": margin, "accepted": result.accepted,
             "sentence": f"{label}, {source or 'all sources with a plan'}, {Span(of[0], of[-1])}: {result.sentence}",
         }  # fmt: skip
+
+
+@command(app, "compare")
+def compare(
+    day: OneDayOption,
+    b: Annotated[str, typer.Option("--b", help="The model to compare, such as `yolox-nano@0.3`.")],
+    a: Annotated[str, typer.Option("--a", help="The model that it is compared with, or `live`.")] = LIVE,
+    source: SourceOption = None,
+    label: LabelOption = None,
+    *,
+    rows: RowFormat,
+) -> None:
+    """Judge the stored results of two models on a day by the same answers of people.
+
+    For each model: its count, and the 95 % interval of the true count by its errors. `more miscounted` is how many more
+    objects b miscounts than a, added up frame by frame, with its 95 % interval. b is better if all of that is below 0,
+    and a if all of it is above 0.
+    """
+    settings, store = open_site()
+    with from_arguments("`imgpipeline models list` shows the models"):
+        names = [name if name == LIVE else str(parse_choice(name, settings)) for name in (a, b)]
+    judged = judge_pair(store, settings, parse_day(day), *names)
+    rows.show(
+        [_compared(each) for each in judged if source in (None, each.source) and label in (None, each.label)],
+        _COMPARED,
+        empty="No plan of the day is about this source and label.",
+        title=f"{day}: a is {names[0]}, b is {names[1]}",
+    )
+
+
+def _compared(pair: JudgedPair) -> dict[str, Any]:
+    low, high = pair.more.low, pair.more.high
+    better = "a" if low is not None and low > 0 else "b" if high is not None and high < 0 else None
+    return {
+        "source": pair.source, "label": pair.label,
+        "count_a": pair.a.count, "estimate_a": pair.a.estimate, "low_a": pair.a.low, "high_a": pair.a.high,
+        "count_b": pair.b.count, "estimate_b": pair.b.estimate, "low_b": pair.b.low, "high_b": pair.b.high,
+        "frames": pair.more.frames, "samples": pair.more.samples, "verdict": pair.more.verdict,
+        "more_miscounted": pair.more.estimate, "more_low": low, "more_high": high,
+        "better": better,
+    }  # fmt: skip
 
 
 def _open_days(store: ObjectStore, settings: Settings, days: Iterable[date]) -> Iterator[_OpenDay]:

@@ -4,9 +4,10 @@ A frame belongs to the first draw whose ends lie after its offset, and there to 
 when the day grows, is processed again or is repaired.
 """
 
+import math
 from collections import Counter, defaultdict
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import UTC, date, datetime
 from typing import Any
 
@@ -85,6 +86,13 @@ class _Sample:
     part: int
     found: dict[str, int]
     answers: list[Answer]
+    other: Mapping[str, int] | None = None
+    """What the model found that this one is compared with."""
+
+    def error(self, label: str, counted: int) -> float:
+        """Returns the error, or how much larger its size is than that of the other model."""
+        error = counted - self.found.get(label, 0)
+        return error if self.other is None else abs(error) - abs(counted - self.other.get(label, 0))
 
     def counts(self, label: str) -> list[int]:
         """Returns what each person who could tell counted."""
@@ -119,6 +127,37 @@ def measure(ask: Ask, plan: Plan, answers: Sequence[Answer], threshold: float) -
     sizes = {(run, part): frames for run, part, frames in ask(_SIZES, asked)}
     counts = {(label, part): count for label, part, count in ask(_COUNTS, asked)}
     samples = _read_samples(ask, plan, answers, asked)
+    return _rows(plan, sizes, counts, list(samples.values()))
+
+
+def measure_difference(ask: Ask, other: Ask, plan: Plan, answers: Sequence[Answer], threshold: float) -> list[AccuracyRow]:
+    """Estimates how many more objects one model miscounts than another, added up frame by frame, by the same answers.
+
+    Misses and false alarms do not cancel out in it. Frames that are hard for both models do, so the interval is
+    narrower than those of the two models are.
+
+    Args:
+        ask: Queries the `frames` and `detections` of the model.
+        other: Queries the same `frames`, and the `detections` of the other model.
+
+    Returns:
+        Rows whose count is 0 and whose estimate is the difference; below 0 if the model is better than the other.
+    """
+    asked = _places(plan.day, plan.source, plan) | {"threshold": threshold}
+    sizes = {(run, part): frames for run, part, frames in ask(_SIZES, asked)}
+    others = _read_samples(other, plan, answers, asked)
+    samples = _read_samples(ask, plan, answers, asked)
+    paired = [replace(sample, other=others[frame_id].found) for frame_id, sample in samples.items()]
+    rows = _rows(plan, sizes, {}, paired)
+    return [replace(row, found=replace(row.found, seen=-math.inf)) for row in rows]
+
+
+def _rows(
+    plan: Plan,
+    sizes: Mapping[tuple[int | None, int], int],
+    counts: Mapping[tuple[str, int], int],
+    samples: Sequence[_Sample],
+) -> list[AccuracyRow]:
     told = Counter(sample.part for sample in samples if sample.answers and not sample.answers[0].cannot_tell)
     parts = [part for part in range(len(PARTS)) if told[part] >= LEAST_OF_PART]
     return [_row(plan, label, part, sizes, counts, samples) for label in plan.labels for part in (None, *parts)]
@@ -153,7 +192,7 @@ def _places(day: date, source: str, plan: Plan | None) -> dict[str, object]:
     }  # fmt: skip
 
 
-def _read_samples(ask: Ask, plan: Plan, answers: Sequence[Answer], asked: dict[str, object]) -> list[_Sample]:
+def _read_samples(ask: Ask, plan: Plan, answers: Sequence[Answer], asked: dict[str, object]) -> dict[str, _Sample]:
     given: defaultdict[str, list[Answer]] = defaultdict(list)
     for answer in answers:
         given[answer.frame_id].append(answer)
@@ -162,7 +201,7 @@ def _read_samples(ask: Ask, plan: Plan, answers: Sequence[Answer], asked: dict[s
         if run == plan.run_of[frame_id]:
             sample = samples.setdefault(frame_id, _Sample(run, part, {}, given[frame_id]))
             sample.found.update({label: count} if label else {})
-    return list(samples.values())
+    return samples
 
 
 def _row(
@@ -186,7 +225,7 @@ def _row(
             gone[sample.run] += 1
         else:
             seen += counted[0]
-            errors[sample.run].append(float(counted[0] - sample.found.get(label, 0)))
+            errors[sample.run].append(float(sample.error(label, counted[0])))
         if is_inside and len(counted) > 1:
             agreements.append(counted[0] == counted[1])
     inside = {run for run, of in sizes if part in (None, of)}
