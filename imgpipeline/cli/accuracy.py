@@ -48,8 +48,8 @@ _STATUS = ("day", "source", "labels", "frames", "samples", "answered", "left", "
 _SHOWN = ("day", "source", "label", "part", "count", "estimate", "low", "high", "samples", "errors_seen", "undecided",
           "agreement", "verdict")  # fmt: skip
 _JUDGED = ("label", "source", "days", "samples", "count", "estimate", "error", "low", "high", "margin", "accepted")
-_COMPARED = ("source", "label", "count_a", "low_a", "high_a", "count_b", "low_b", "high_b", "samples", "more_miscounted",
-             "more_low", "more_high", "better")  # fmt: skip
+_COMPARED = ("source", "label", "count_a", "low_a", "high_a", "count_b", "low_b", "high_b", "samples",
+             "more_miscounted", "more_low", "more_high", "better")  # fmt: skip
 _OUTCOMES = """
 SELECT coalesce(sum(processed), 0), coalesce(sum(gated), 0), coalesce(sum(dead_letters), 0)
 FROM frame_stats WHERE day = $day AND source = $source

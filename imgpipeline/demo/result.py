@@ -254,7 +254,7 @@ def _show_sampled(judged: Sequence[Judged], console: Console) -> None:
     for heading in ("counted", "estimate", "interval", "truth", "truth in interval"):
         table.add_column(heading, justify="right")
     for one in judged:
-        found, holds = one.found, {True: "yes", False: "no", None: "–"}[one.holds]
+        found, holds = one.found, {True: "yes", False: "no", None: "-"}[one.holds]
         interval = "too few errors" if found.low is None else f"{found.low:.0f} to {found.high:.0f}"
         table.add_row(one.label, f"{found.count:.0f}", f"{found.estimate:.0f}", interval, str(one.truth), holds)
     console.print(table)

@@ -130,7 +130,9 @@ def measure(ask: Ask, plan: Plan, answers: Sequence[Answer], threshold: float) -
     return _rows(plan, sizes, counts, list(samples.values()))
 
 
-def measure_difference(ask: Ask, other: Ask, plan: Plan, answers: Sequence[Answer], threshold: float) -> list[AccuracyRow]:
+def measure_difference(
+    ask: Ask, other: Ask, plan: Plan, answers: Sequence[Answer], threshold: float
+) -> list[AccuracyRow]:
     """Estimates how many more objects one model miscounts than another, added up frame by frame, by the same answers.
 
     Misses and false alarms do not cancel out in it. Frames that are hard for both models do, so the interval is
