@@ -20,7 +20,7 @@ from imgpipeline.detect.state import read_state
 from imgpipeline.errors import ConfigurationError, PermanentError, TransientError
 from imgpipeline.events.alerts.listing import list_alerts
 from imgpipeline.lake.quality.audit_report import DayFigures
-from imgpipeline.lake.query.accuracy import with_intervals
+from imgpipeline.lake.query.accuracy import INTERVAL, with_intervals
 from imgpipeline.lake.query.coverage import SourceCoverage, read_coverage
 from imgpipeline.lake.query.frames import detections_in, list_newest
 from imgpipeline.lake.query.source_status import SourceStatus, source_status_of
@@ -57,7 +57,7 @@ class LabelRow:
     unique: int | None
     """Unique objects of the UTC day; None if its tracks are not built."""
 
-    interval: Mapping[str, Any] = field(default_factory=dict)
+    interval: Mapping[str, Any] = field(default_factory=lambda: dict.fromkeys(INTERVAL))
     """The columns of `accuracy.INTERVAL`; without a plan their values are None."""
 
     @property
