@@ -3,7 +3,7 @@
 import getpass
 import shlex
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import date
 from typing import Annotated, Any
 from urllib.parse import quote
@@ -38,7 +38,7 @@ from imgpipeline.lake.query.days import Span, parse_day
 from imgpipeline.lake.sessions.session import LakeSession, open_lake
 from imgpipeline.objectstore import ObjectStore
 from imgpipeline.redetect.choice import parse_choice
-from imgpipeline.redetect.judging import JudgedPair, judge_pair
+from imgpipeline.redetect.judging import judge_pair
 from imgpipeline.settings import LIVE, Settings
 
 app = typer.Typer()
@@ -48,8 +48,6 @@ _STATUS = ("day", "source", "labels", "frames", "samples", "answered", "left", "
 _SHOWN = ("day", "source", "label", "part", "count", "estimate", "low", "high", "samples", "errors_seen", "undecided",
           "agreement", "verdict")  # fmt: skip
 _JUDGED = ("label", "source", "days", "samples", "count", "estimate", "error", "low", "high", "margin", "accepted")
-_COMPARED = ("source", "label", "count_a", "low_a", "high_a", "count_b", "low_b", "high_b", "samples",
-             "more_miscounted", "more_low", "more_high", "better")  # fmt: skip
 _OUTCOMES = """
 SELECT coalesce(sum(processed), 0), coalesce(sum(gated), 0), coalesce(sum(dead_letters), 0)
 FROM frame_stats WHERE day = $day AND source = $source
@@ -197,25 +195,22 @@ def accept(
     """
     settings, store = open_site()
     share = settings.accuracy_margin if margin is None else read_share(margin)
-    known = _stored_estimates(store, settings, period.span(), source)
+    days = [day for day in days_with_plans(store) if day in period.span()]
+    _refuse_outdated(store, settings, days)
+    with open_lake(store, settings=settings, days=days) as lake:
+        known = estimates_of(lake, days, sources=[source] if source else [])
     judged = [record for each in label for record in _judge(each, known, share)]
-    rows.show(judged, _JUDGED)
-    if not (rows.as_json or rows.as_csv):
-        for record in judged:
-            note(record["sentence"])
+    rows.show(judged, _JUDGED, fields=(*_JUDGED, "sentence"))
+    for record in judged if not (rows.as_json or rows.as_csv) else ():
+        note(record["sentence"])
+    for (day, name, of), found in known.items():
+        if of in label and not found.covered:
+            note(f"{day} {name}, {of}: {_why_not(day, name, found)}")
     if not all(record["accepted"] for record in judged):
         raise typer.Exit(1)
 
 
-def _stored_estimates(
-    store: ObjectStore, settings: Settings, span: Span, source: str | None
-) -> dict[tuple[date, str, str], Estimate]:
-    """Returns the estimates of the days with a plan by day, source and label.
-
-    Raises:
-        PermanentError: The table of a day is missing or out of date.
-    """
-    days = [day for day in days_with_plans(store) if day in span]
+def _refuse_outdated(store: ObjectStore, settings: Settings, days: Sequence[date]) -> None:
     for day, states in day_states(store, settings, days, now=utc_now()).items() if days else ():
         found = states[MEASURED]
         if found.state is not State.CURRENT:
@@ -223,8 +218,6 @@ def _stored_estimates(
                 f"The table {MEASURED} of {day} is {found.why or found.state}; expected the newest answers and counts.",
                 next_step=f"imgpipeline build --day {day}",
             )
-    with open_lake(store, settings=settings, days=days) as lake:
-        return estimates_of(lake, days, sources=[source] if source else [])
 
 
 def _judge(label: str, known: Mapping[tuple[date, str, str], Estimate], margin: float) -> Iterator[dict[str, Any]]:
@@ -237,16 +230,12 @@ def _judge(label: str, known: Mapping[tuple[date, str, str], Estimate], margin: 
         )
     for source in (*sources, *([None] if len(sources) > 1 else [])):
         parts = {key: each for key, each in known.items() if key[2] == label and source in (None, key[1])}
-        for day, name in (key[:2] for key, each in parts.items() if source and not each.covered):
-            note(f"{day} {name}, {label}: {_why_not(day, name, known[day, name, label])}")
-        found = add(parts.values())
+        found, days = add(parts.values()), sorted({day for day, _, _ in parts})
         result = judge(found, margin)
-        of = sorted({day for day, _, _ in parts})
+        about = f"{label}, {source or 'all sources with a plan'}, {Span(days[0], days[-1])}"
         yield {
-            "label": label, "source": source, "days": len(of), "first_day": of[0], "last_day": of[-1],
-            "samples": found.samples, "count": found.count, "estimate": found.estimate, "error": result.error,
-            "low": result.low, "high": result.high, "margin": margin, "accepted": result.accepted,
-            "sentence": f"{label}, {source or 'all sources with a plan'}, {Span(of[0], of[-1])}: {result.sentence}",
+            "label": label, "source": source, "days": len(days), "samples": found.samples, "count": found.count,
+            "estimate": found.estimate, **asdict(result), "sentence": f"{about}: {result.sentence}",
         }  # fmt: skip
 
 
@@ -263,32 +252,15 @@ def compare(
     """Judge the stored results of two models on a day by the same answers of people.
 
     For each model: its count, and the 95 % interval of the true count by its errors. `more miscounted` is how many more
-    objects b miscounts than a, added up frame by frame, with its 95 % interval. b is better if all of that is below 0,
-    and a if all of it is above 0.
+    objects b miscounts than a, added up frame by frame, with its 95 % interval. If all of it is below 0, b is better.
     """
     settings, store = open_site()
     with from_arguments("`imgpipeline models list` shows the models"):
         names = [name if name == LIVE else str(parse_choice(name, settings)) for name in (a, b)]
     judged = judge_pair(store, settings, parse_day(day), *names)
-    rows.show(
-        [_compared(each) for each in judged if source in (None, each.source) and label in (None, each.label)],
-        _COMPARED,
-        empty="No plan of the day is about this source and label.",
-        title=f"{day}: a is {names[0]}, b is {names[1]}",
-    )
-
-
-def _compared(pair: JudgedPair) -> dict[str, Any]:
-    low, high = pair.more.low, pair.more.high
-    better = "a" if low is not None and low > 0 else "b" if high is not None and high < 0 else None
-    return {
-        "source": pair.source, "label": pair.label,
-        "count_a": pair.a.count, "estimate_a": pair.a.estimate, "low_a": pair.a.low, "high_a": pair.a.high,
-        "count_b": pair.b.count, "estimate_b": pair.b.estimate, "low_b": pair.b.low, "high_b": pair.b.high,
-        "frames": pair.more.frames, "samples": pair.more.samples, "verdict": pair.more.verdict,
-        "more_miscounted": pair.more.estimate, "more_low": low, "more_high": high,
-        "better": better,
-    }  # fmt: skip
+    found = [row for row in judged if source in (None, row["source"]) and label in (None, row["label"])]
+    columns = [name for name in judged[0] if name != "frames"]
+    rows.show(found, columns, empty="No plan is about them.", title=f"{day}: a is {names[0]}, b is {names[1]}")
 
 
 def _open_days(store: ObjectStore, settings: Settings, days: Iterable[date]) -> Iterator[_OpenDay]:

@@ -1,7 +1,7 @@
 """Plays the people who count on a random sample of frames: the simulator knows what is in each of them."""
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from imgpipeline.accuracy.answers import Answer, keep_answer
@@ -18,7 +18,7 @@ from imgpipeline.settings import Settings
 from imgpipeline.sources.simulator.truth import LABELS, countable
 from imgpipeline.sources.simulator.writer import FrameTruth
 
-SAMPLES = 60
+SAMPLES = 80
 """Frames that are counted. An interval needs ten frames with an error among them."""
 _NAME = "simulator"
 
@@ -46,7 +46,11 @@ def count_sample(
     Args:
         truths: The objects of each frame of all sources.
     """
-    contents = {frame.timestamp: _contents(frame) for frame in truths if frame.source == source}
+    contents = {
+        frame.timestamp: Counter(thing.label for thing in frame.objects if countable(thing))
+        for frame in truths
+        if frame.source == source
+    }
     day = day_of(min(contents))
     with open_lake(store, settings=settings, days=[day]) as lake:
         ends = {str(chain): end for chain, end in lake.snapshot.ends.items()}
@@ -59,12 +63,5 @@ def count_sample(
     build(DayAccuracy(store, settings, day, clock()))
     with open_lake(store, settings=settings, days=[day]) as lake:
         found = estimates_of(lake, [day], sources=[source])
-    return [Judged(label, found[day, source, label], _total(contents, label)) for label in LABELS]
-
-
-def _contents(frame: FrameTruth) -> Counter[str]:
-    return Counter(thing.label for thing in frame.objects if countable(thing))
-
-
-def _total(contents: Mapping[object, Counter[str]], label: str) -> int:
-    return sum(frame[label] for frame in contents.values())
+    truth = sum(contents.values(), Counter())
+    return [Judged(label, found[day, source, label], truth[label]) for label in LABELS]

@@ -247,17 +247,12 @@ def _show_lines(title: str, headings: Sequence[str], lines: Sequence[Line], cons
 
 
 def _show_sampled(judged: Sequence[Judged], console: Console) -> None:
-    """Shows each count beside its interval, which misses the truth in one of twenty draws: that is no failure."""
-    title = f"Counts at {CLIP_CAMERA} with 95 % intervals, from the truth of {SAMPLES} random frames (accuracy)"
-    table = Table(title=title, title_justify="left")
-    table.add_column("label")
-    for heading in ("counted", "estimate", "interval", "truth", "truth in interval"):
-        table.add_column(heading, justify="right")
+    """Shows each count beside its interval. One interval in twenty misses the truth, so that is no problem."""
+    console.print(f"Counts at {CLIP_CAMERA} by the truth of {SAMPLES} random frames (accuracy)")
+    outcome = {True: "contains the truth", False: "misses the truth", None: "no interval, too few errors"}
     for one in judged:
-        found, holds = one.found, {True: "yes", False: "no", None: "-"}[one.holds]
-        interval = "too few errors" if found.low is None else f"{found.low:.0f} to {found.high:.0f}"
-        table.add_row(one.label, f"{found.count:.0f}", f"{found.estimate:.0f}", interval, str(one.truth), holds)
-    console.print(table)
+        interval = "" if one.found.low is None else f"95 % interval {one.found.low:.0f} to {one.found.high:.0f}: "
+        console.print(f"  {one.label}: counted {one.found.count:.0f}, {interval}{outcome[one.holds]} ({one.truth})")
 
 
 def _show_audit(answer: Mapping[str, Any], console: Console) -> None:

@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Callable, Mapping
+from typing import Any
 
 import pytest
 
@@ -11,7 +12,7 @@ from imgpipeline.errors import PermanentError
 from imgpipeline.lake.days.measuring import read_population
 from imgpipeline.lake.sessions.session import open_lake
 from imgpipeline.objectstore import ObjectStore
-from imgpipeline.redetect.judging import JudgedPair, judge_pair
+from imgpipeline.redetect.judging import judge_pair
 from imgpipeline.redetect.run import redetect_day
 from imgpipeline.settings import LIVE, Settings
 from imgpipeline_tests.redetect.days import DAY, LOW, NOON, build_live, live_rows, redetected_rows, redetector
@@ -54,8 +55,8 @@ def total(store: ObjectStore, name: str, label: str) -> int:
     return sum(row["label"] == label for row in rows)
 
 
-def judged(settings: Settings, store: ObjectStore, a: str, b: str) -> dict[str, JudgedPair]:
-    return {pair.label: pair for pair in judge_pair(store, settings, DAY, a, b)}
+def judged(settings: Settings, store: ObjectStore, a: str, b: str) -> dict[str, dict[str, Any]]:
+    return {pair["label"]: pair for pair in judge_pair(store, settings, DAY, a, b)}
 
 
 @pytest.mark.usefixtures("looked")
@@ -63,9 +64,9 @@ def test_each_model_has_its_count_and_its_interval(settings, store):
     answer(settings, store, FRAMES, found_by(store, LOW))
     pair = judged(settings, store, LIVE, LOW)["person"]
     truth = total(store, LOW, "person")
-    assert (pair.a.count, pair.b.count) == (total(store, LIVE, "person"), truth)
+    assert (pair["count_a"], pair["count_b"]) == (total(store, LIVE, "person"), truth)
     # People counted all frames, so both models lead to the same true count.
-    assert (pair.a.low, pair.a.high, pair.b.low, pair.b.high) == (truth,) * 4
+    assert (pair["low_a"], pair["high_a"], pair["low_b"], pair["high_b"]) == (truth,) * 4
 
 
 @pytest.mark.usefixtures("looked")
@@ -73,17 +74,17 @@ def test_a_census_gives_the_difference_of_the_miscounts_of_all_frames(settings, 
     answer(settings, store, FRAMES, found_by(store, LOW))
     expected = total(store, LOW, "person") - total(store, HIGH, "person")
     assert expected > 0
-    assert judged(settings, store, LOW, HIGH)["person"].more.estimate == expected
-    turned = judged(settings, store, HIGH, LOW)["person"].more
-    assert (turned.low, turned.estimate, turned.high) == (-expected,) * 3
+    assert judged(settings, store, LOW, HIGH)["person"]["more_miscounted"] == expected
+    turned = judged(settings, store, HIGH, LOW)["person"]
+    assert (turned["more_low"], turned["more_miscounted"], turned["more_high"]) == (-expected,) * 3
 
 
 @pytest.mark.usefixtures("looked")
 def test_the_interval_of_a_sample_contains_the_difference(settings, store):
     answer(settings, store, 50, found_by(store, LOW))
-    more = judged(settings, store, LOW, HIGH)["person"].more
-    assert more.low < total(store, LOW, "person") - total(store, HIGH, "person") < more.high
-    assert (more.frames, more.samples) == (FRAMES, 50)
+    more = judged(settings, store, LOW, HIGH)["person"]
+    assert more["more_low"] < total(store, LOW, "person") - total(store, HIGH, "person") < more["more_high"]
+    assert (more["frames"], more["samples"]) == (FRAMES, 50)
 
 
 @pytest.mark.usefixtures("looked")
@@ -100,7 +101,7 @@ def test_misses_and_false_alarms_do_not_cancel_out(settings, store):
         sum(abs(truth[frame_id]["person"] - found(frame_id).get("person", 0)) for frame_id in ids)
         for found in (live, low)
     ]
-    assert judged(settings, store, LIVE, LOW)["person"].more.estimate == misses[1] - misses[0]
+    assert judged(settings, store, LIVE, LOW)["person"]["more_miscounted"] == misses[1] - misses[0]
 
 
 @pytest.mark.usefixtures("looked")

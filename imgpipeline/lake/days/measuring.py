@@ -4,7 +4,6 @@ A frame belongs to the first draw whose ends lie after its offset, and there to 
 when the day grows, is processed again or is repaired.
 """
 
-import math
 from collections import Counter, defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -115,54 +114,29 @@ def read_population(ask: Ask, day: date, source: str, ends: Mapping[str, int], p
     return Population(day, source, ends, {run: frames for run, frames in runs.items() if run is not None}, later)
 
 
-def measure(ask: Ask, plan: Plan, answers: Sequence[Answer], threshold: float) -> list[AccuracyRow]:
+def measure(
+    ask: Ask, plan: Plan, answers: Sequence[Answer], threshold: float, other: Ask | None = None
+) -> list[AccuracyRow]:
     """Estimates the true count of each label of a plan: on its day, and in the parts of the day with enough samples.
 
     Args:
         ask: Queries `frames` and `detections` that include the plan's day.
         answers: As `read_answers` returns them.
         threshold: Count only detections of this confidence, as summaries do (`summary_threshold`).
+        other: Queries the same `frames`, and `detections` of another model. The corrections are then how many more
+            objects the first model miscounts, added up frame by frame.
     """
     asked = _places(plan.day, plan.source, plan) | {"threshold": threshold}
     sizes = {(run, part): frames for run, part, frames in ask(_SIZES, asked)}
     counts = {(label, part): count for label, part, count in ask(_COUNTS, asked)}
     samples = _read_samples(ask, plan, answers, asked)
-    return _rows(plan, sizes, counts, list(samples.values()))
-
-
-def measure_difference(
-    ask: Ask, other: Ask, plan: Plan, answers: Sequence[Answer], threshold: float
-) -> list[AccuracyRow]:
-    """Estimates how many more objects one model miscounts than another, added up frame by frame, by the same answers.
-
-    Misses and false alarms do not cancel out in it. Frames that are hard for both models do, so the interval is
-    narrower than those of the two models are.
-
-    Args:
-        ask: Queries the `frames` and `detections` of the model.
-        other: Queries the same `frames`, and the `detections` of the other model.
-
-    Returns:
-        Rows whose count is 0 and whose estimate is the difference; below 0 if the model is better than the other.
-    """
-    asked = _places(plan.day, plan.source, plan) | {"threshold": threshold}
-    sizes = {(run, part): frames for run, part, frames in ask(_SIZES, asked)}
-    others = _read_samples(other, plan, answers, asked)
-    samples = _read_samples(ask, plan, answers, asked)
-    paired = [replace(sample, other=others[frame_id].found) for frame_id, sample in samples.items()]
-    rows = _rows(plan, sizes, {}, paired)
-    return [replace(row, found=replace(row.found, seen=-math.inf)) for row in rows]
-
-
-def _rows(
-    plan: Plan,
-    sizes: Mapping[tuple[int | None, int], int],
-    counts: Mapping[tuple[str, int], int],
-    samples: Sequence[_Sample],
-) -> list[AccuracyRow]:
-    told = Counter(sample.part for sample in samples if sample.answers and not sample.answers[0].cannot_tell)
+    if other:
+        of_other = _read_samples(other, plan, answers, asked)
+        samples = {frame_id: replace(sample, other=of_other[frame_id].found) for frame_id, sample in samples.items()}
+    told = Counter(sample.part for sample in samples.values() if sample.answers and not sample.answers[0].cannot_tell)
     parts = [part for part in range(len(PARTS)) if told[part] >= LEAST_OF_PART]
-    return [_row(plan, label, part, sizes, counts, samples) for label in plan.labels for part in (None, *parts)]
+    given = list(samples.values())
+    return [_row(plan, label, part, sizes, counts, given) for label in plan.labels for part in (None, *parts)]
 
 
 def changed_frames(ask: Ask, plan: Plan) -> tuple[int, int, int]:
