@@ -263,9 +263,10 @@ def read_plans(store: ObjectStore, day: date) -> list[Plan]:
 
 
 def days_with_plans(store: ObjectStore) -> dict[date, str]:
-    """Returns the days that have plans, each with an e-tag that changes with its plans and answers; one listing."""
-    listed = {parse_day(info.key): info.e_tag for info in store.list_objects(ACCURACY_CHANGED)}
-    return {day: str(e_tag) for day, e_tag in sorted(listed.items()) if day}
+    """Returns the days that have plans, each with an e-tag that changes with its plans and answers; two listings."""
+    changed = {info.key: str(info.e_tag) for info in store.list_objects(ACCURACY_CHANGED)}
+    days = (parse_day(f"/{folder}/") for folder in store.list_folders(ACCURACY_PLANS))
+    return {day: changed.get(accuracy_changed_key(day), "") for day in days if day}
 
 
 def list_inputs(store: ObjectStore, day: date) -> list[str]:

@@ -57,9 +57,9 @@ def test_an_answer_that_was_stored_twice_counts_once(store):
     assert read_answers(store, DAY, "gate") == [ANSWER]
 
 
-def test_an_answer_changes_the_mark_of_its_day(store):
+def test_an_answer_changes_the_mark_of_its_day(store, plan):
     keep_answer(store, ANSWER)
-    before = days_with_plans(store)[DAY]
+    before = days_with_plans(store)[plan.day]
     keep_answer(store, replace(ANSWER, frame_id=SECOND))
     assert days_with_plans(store)[DAY] != before
 

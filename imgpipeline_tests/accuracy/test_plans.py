@@ -17,7 +17,7 @@ from imgpipeline.accuracy.plans import (
     read_plan,
     read_plans,
 )
-from imgpipeline.contracts.keys import numbered_key, plan_prefix
+from imgpipeline.contracts.keys import accuracy_changed_key, numbered_key, plan_prefix
 from imgpipeline.errors import PermanentError, UsageError
 from imgpipeline.objectstore import ObjectStore
 from imgpipeline_tests.accuracy.samples import DAY, NOON, places, population
@@ -167,6 +167,12 @@ def test_each_new_draw_changes_the_mark_of_its_day(store):
     assert days_with_plans(store)[DAY] != before[DAY]
     assert set(list_inputs(store, DAY)) > set(inputs)
     assert list_inputs(store, date(2026, 1, 10)) == []
+
+
+def test_a_plan_whose_maker_died_before_marking_the_day_is_found(store):
+    planned(store)
+    store.delete(accuracy_changed_key(DAY))
+    assert days_with_plans(store) == {DAY: ""}
 
 
 def test_the_plans_of_a_day_are_listed_by_source(store):
