@@ -226,7 +226,7 @@ def _judge(label: str, known: Mapping[tuple[date, str, str], Estimate], margin: 
     if not sources:
         raise ConfigurationError(
             f"No plan of these days and sources counts {label}.",
-            next_step=f"imgpipeline accuracy plan --day 2026-01-09 --label '{label}'",
+            next_step=f"imgpipeline accuracy plan --day 2026-01-09 --label {shlex.quote(label)}",
         )
     for source in (*sources, *([None] if len(sources) > 1 else [])):
         parts = {key: each for key, each in known.items() if key[2] == label and source in (None, key[1])}
