@@ -125,7 +125,8 @@ def _global_options(
         # kafka-python logs every failed attempt to connect; the error message names the final failure and its cause.
         logging.getLogger("kafka").setLevel(logging.CRITICAL)
     for unknown in unknown_settings():
-        note(f"Warning: {unknown}")
+        if not unknown.may_be_of_others:
+            note(f"Warning: {unknown}")
 
 
 def main() -> None:
