@@ -1,0 +1,80 @@
+"""`imgpipeline clean`: empty a store in a folder, to start again."""
+
+import shutil
+from pathlib import Path
+
+from imgpipeline.cli.options import DryRunOption, YesOption
+from imgpipeline.cli.output import confirm, note, show_table
+from imgpipeline.contracts.keys import IMAGES, METADATA
+from imgpipeline.contracts.templates import RESERVED_FOLDER
+from imgpipeline.contracts.text import counted
+from imgpipeline.contracts.urls import folder_of
+from imgpipeline.errors import ConfigurationError
+from imgpipeline.settings import Settings, load_settings
+
+
+def clean(dry_run: DryRunOption = False, yes: YesOption = False) -> None:
+    """Delete everything that imgpipeline keeps in a store in a folder: images, ledger, tables. Asks first.
+
+    Stop Dagster and all sources before. Afterwards, detection starts at the oldest record that Kafka has. Rules,
+    settings, models and files of other programs stay, and links are removed without what they point to. A bucket is
+    refused.
+    """
+    settings = load_settings()
+    folder = _folder_of(settings)
+    images = settings.image_key_template.partition("/")[0]
+    entries = [each for each in sorted(folder.iterdir()) if not each.name.startswith(".")]
+    own = [each for each in entries if each.name in (IMAGES, images) or RESERVED_FOLDER.fullmatch(each.name)]
+    sizes = [_sizes_in(each) for each in own]
+    total = f"{counted(sum(map(len, sizes)), 'file')}, {sum(map(sum, sizes)) / 1e6:,.1f} MB"
+    show_table(("folder", "files", "bytes"), [(e.name, len(s), sum(s)) for e, s in zip(own, sizes, strict=True)])
+    if kept := [each.name for each in entries if each not in own]:
+        note(f"Kept: {', '.join(kept)}.")
+    if dry_run:
+        note(f"Would delete {total}. Nothing was changed.")
+        return
+    if not yes:
+        confirm(f"Delete {total} in {folder}?")
+    for each in sorted(own, key=lambda each: each.name == METADATA):  # the last one, so a killed call can be repeated
+        _remove(each)
+    note(f"Deleted {total}.")
+
+
+def _folder_of(settings: Settings) -> Path:
+    """Returns the folder of the store.
+
+    Raises:
+        ConfigurationError: The store is a bucket, or the folder has no ledger.
+    """
+    folder = folder_of(settings.store_url)
+    if folder is None:
+        server = f" --endpoint-url {settings.s3_endpoint}" if settings.s3_endpoint else ""
+        raise ConfigurationError(
+            f"{settings.store_url} is in a bucket, which other programs may use too; only a folder is cleaned.",
+            next_step=f"set IMGPIPELINE_STORE_URL to an empty prefix, or delete everything below this one: "
+            f"`aws s3 rm --recursive {settings.store_url}/{server}`",
+        )
+    if not Path(folder, METADATA).is_dir():
+        raise ConfigurationError(
+            f"{folder} has no ledger, so it may not be a store.",
+            next_step="check IMGPIPELINE_STORE_URL, or delete the folder yourself",
+        )
+    return Path(folder)
+
+
+def _sizes_in(entry: Path) -> list[int]:
+    """Returns the sizes of the files below a folder, without following links."""
+    return [] if entry.is_symlink() else [file.lstat().st_size for file in entry.rglob("*") if not file.is_dir()]
+
+
+def _remove(entry: Path) -> None:
+    try:
+        if entry.is_symlink() or entry.is_file():
+            entry.unlink()
+        else:
+            shutil.rmtree(entry)
+    except OSError as error:
+        raise ConfigurationError(
+            f"{error.filename or entry} cannot be deleted: {error.strerror}.",
+            next_step="give this user write access to it, and run the command again",
+        ) from error
