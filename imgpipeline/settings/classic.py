@@ -21,7 +21,7 @@ CLASSIC: Final[Mapping[str, str]] = {
     "OUTPUT_TOPIC": "use `imgpipeline publish detections --topic` or `publish tracks --topic`",
     "YOLO_MODEL_PATH": "export the model to ONNX, and set IMGPIPELINE_MODEL to that file",
     "CSV_PATH": "use `imgpipeline tracks stats --csv > FILE`",
-    "FRAME_RATE": "the times of the frames say it",
+    "FRAME_RATE": "the times of the frames give the frame rate",
     "MQTT_TOPIC": "use `imgpipeline ingest mqtt --mqtt-topic`",
     "MQTT_BROKER": "set MQTT_HOST and MQTT_PORT",
     "MQTT_*": "settings of MQTT begin with IMGPIPELINE_MQTT_",
