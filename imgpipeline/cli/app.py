@@ -112,10 +112,16 @@ def _show_version(wanted: bool) -> None:
 
 @app.callback()
 def _global_options(
+    context: typer.Context,
     version: Annotated[  # noqa: ARG001 - its callback has shown it and ended the command
         bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version and exit.")
     ] = False,
     verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Log each step on stderr.")] = False,
+    health_port: Annotated[
+        int | None,
+        typer.Option("--health-port", min=1, max=65_535, help="Answer GET / on this port while the command runs."),
+    ] = None,
+    health_address: Annotated[str, typer.Option("--health-address", help="Address of that port.")] = "127.0.0.1",
 ) -> None:
     logging.basicConfig(
         level=logging.INFO if verbose else logging.WARNING,
@@ -128,6 +134,10 @@ def _global_options(
     for unknown in unknown_settings():
         if not unknown.may_be_of_others:
             note(f"Warning: {unknown}")
+    if health_port is not None:
+        from imgpipeline.sources.metrics import serve_health
+
+        context.with_resource(serve_health(health_port, health_address, context.invoked_subcommand or "imgpipeline"))
 
 
 def main() -> None:

@@ -2,11 +2,11 @@
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from datetime import UTC, datetime, time
-from enum import StrEnum
+from functools import partial
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -15,20 +15,21 @@ from imgpipeline.cli.output import note, progress_bar, record_of, show_result
 from imgpipeline.compat.imports.chain import import_rows
 from imgpipeline.compat.imports.files import ENDINGS, CsvRows, Documents, MotFrames, find_files
 from imgpipeline.compat.imports.meanings import ColumnNames, DetectionRows, MetadataDocuments
-from imgpipeline.compat.imports.rows import Meaning, Rows, time_of
+from imgpipeline.compat.imports.rows import Meaning, Rows, text_of, time_of
 from imgpipeline.contracts.keys import ChainId, import_chain
 from imgpipeline.contracts.text import counted
 from imgpipeline.contracts.times import find_timezone, utc_now
 from imgpipeline.contracts.urls import as_s3_url
 from imgpipeline.daily.build import BuildOptions, build_day
-from imgpipeline.daily.objects import TABLES
+from imgpipeline.daily.states import day_states
 from imgpipeline.errors import ConfigurationError, UsageError
-from imgpipeline.lake.days.summaries import SUMMARIES
 from imgpipeline.ledger.days import days_of_chain
 from imgpipeline.objectstore import ObjectStore, open_store
 from imgpipeline.objectstore.client import check_store
 from imgpipeline.objectstore.files import InputFile
 from imgpipeline.settings import Settings, load_settings
+from imgpipeline.sources.options import parse_size
+from imgpipeline.sources.sequence_info import SequenceInfo, find_info
 from imgpipeline.tracking.values import FASTEST
 
 app = typer.Typer()
@@ -39,105 +40,150 @@ _NO_TRACKS = (
     "which objects were in one image. Next: if the rows name their images, write one document per image, "
     "with its boxes, and run `imgpipeline import metadata`."
 )
+_NO_SIZE = (
+    "Zones and lines count nothing of this import: the size of its images is not known. Next: import it under another "
+    "--name with --size, such as --size 1920x1080."
+)
+_MOT_NAMES = ("det", "gt")
+_FIRST_DAY = Settings.model_fields["first_day"].default
+_csv = partial(typer.Option, rich_help_panel="With --format csv")
+_mot = partial(typer.Option, rich_help_panel="With --format mot")
 
 NameOption = Annotated[
     str | None,
-    typer.Option("--name", help="Name of the import. Default: the name of the file or folder without extension."),
+    typer.Option("--name", help="Name of the import. Default: that of the file, folder or sequence."),
 ]
 SourceOption = Annotated[
     str | None, typer.Option("--source", help="Source of rows without one. Default: the import's name.")
 ]
-BuildOption = Annotated[
-    bool, typer.Option("--build", help="Build tables and summaries of the import's days if they are out of date.")
-]
+BuildOption = Annotated[bool, typer.Option("--build", help="Build the import's days, as `imgpipeline build` does.")]
 
 
-class RowsFormat(StrEnum):
-    """Formats of files with one box per line."""
+@dataclass(frozen=True, slots=True)
+class CsvOptions:
+    """The options for CSV files."""
 
-    CSV = "csv"
-    MOT = "mot"
+    timestamp_column: Annotated[str, _csv(help="Column with the time.")] = "timestamp"
+    label_column: Annotated[str, _csv(help="Column with the label.")] = "detected_label"
+    confidence_column: Annotated[str, _csv(help="Column with the confidence, 0 to 1.")] = "confidence"
+    source_column: Annotated[str | None, _csv(help="Column with the camera, video or folder.")] = None
+    frame_column: Annotated[str | None, _csv(help="Column with the frame's number or image path.")] = None
+    box_columns: Annotated[
+        str | None, _csv(metavar="X,Y,W,H", help="Columns with left, top, width, height in pixels.")
+    ] = None
+    delimiter: Annotated[str, _csv(help="Column separator; `tab` for a tab.")] = ","
+
+    def rows(self, file: InputFile, chain: ChainId, source: str, timezone: str) -> tuple[CsvRows, DetectionRows]:
+        """Returns the rows of a file and their meaning; raises UsageError or ConfigurationError for wrong options."""
+        rows = CsvRows(file, _delimiter(self.delimiter))
+        names = ColumnNames(
+            self.timestamp_column, self.label_column, self.confidence_column, self.source_column, self.frame_column,
+            _box_columns(self.box_columns),
+        )  # fmt: skip
+        with from_arguments(_HELP):
+            return rows, DetectionRows(rows.columns, names, chain, source, timezone)
 
 
 @dataclass(frozen=True, slots=True)
 class MotOptions:
     """The options for files of the MOT Challenge."""
 
-    form: Annotated[
-        RowsFormat, typer.Option("--format", help="`csv`, or `mot`: det.txt or gt.txt of the MOT Challenge.")
-    ] = RowsFormat.CSV
-    fps: Annotated[float | None, typer.Option("--fps", help="With mot: frames per second.")] = None
-    start: Annotated[
-        str | None, typer.Option("--start", help="With mot: time of frame 1. Default: IMGPIPELINE_FIRST_DAY.")
+    fps: Annotated[float | None, _mot(help="Frames per second. Default: frameRate in the sequence's seqinfo.ini.")] = (
+        None
+    )
+    size: Annotated[
+        str | None,
+        _mot(metavar="WxH", help="Size of the images in pixels. Default: imWidth and imHeight in seqinfo.ini."),
     ] = None
-    label: Annotated[str, typer.Option("--label", help="With mot: the label of all boxes.")] = "person"
+    start: Annotated[
+        str | None, _mot(help=f"Time of frame 1. Default: 00:00 UTC on IMGPIPELINE_FIRST_DAY, else on {_FIRST_DAY}.")
+    ] = None
+    label: Annotated[str, _mot(help="Label of all boxes.")] = "person"
 
-    @property
-    def is_wanted(self) -> bool:
-        """Whether the file is one of the MOT Challenge."""
-        return self.form is RowsFormat.MOT
-
-    def frames(self, file: InputFile, settings: Settings) -> MotFrames:
-        """Returns the frames of a file; raises UsageError or BadInputError for wrong options."""
-        if self.fps is None or not 0 < self.fps <= FASTEST:
-            found = "is missing" if self.fps is None else f"is {self.fps:g}"
+    def frames(self, file: InputFile, info: SequenceInfo | None, settings: Settings) -> MotFrames:
+        """Returns the frames of a file; raises an error with a message for the user for wrong options."""
+        rate = info.rate if info and self.fps is None else self.fps
+        if rate is None or not 0 < rate <= FASTEST:
+            found = "is missing, and no seqinfo.ini of the sequence has it" if rate is None else f"is {rate:.12g}"
             raise UsageError(
                 f"--fps {found}; expected frames per second, up to {FASTEST:g}: no camera of a known sequence is "
                 "faster, and tracking needs the true rate.",
-                next_step="give the frame rate of the sequence, which seqinfo.ini has, such as --fps 25",
+                next_step="give the frame rate of the sequence, such as --fps 25",
             )
+        own_size = info.size if info and not self.size else None
+        try:
+            size = parse_size(self.size) if self.size else own_size
+        except ValueError as error:
+            raise UsageError(f"--size: {error}.", next_step="give the size of the sequence's images") from None
         start = datetime.combine(settings.first_day, time(), UTC)
         if self.start:
             start = time_of("--start", self.start, find_timezone(settings.timezone))
-        return MotFrames(file, frame_rate=self.fps, start=start, label=self.label)
+        return MotFrames(file, frame_rate=rate, start=start, label=text_of("--label", self.label), size=size)
 
 
 @command(app, "detections")
 def detections(
-    file: Annotated[str, typer.Argument(metavar="FILE.csv", help="A CSV file, optionally .gz, or s3://bucket/key.")],
+    file: Annotated[
+        str,
+        typer.Argument(metavar="FILE", help="A CSV file, or a det.txt or gt.txt; optionally .gz, or s3://bucket/key."),
+    ],
+    form: Annotated[
+        Literal["csv", "mot"], typer.Option("--format", help="`mot`: det.txt or gt.txt of the MOT Challenge.")
+    ] = "csv",
     name: NameOption = None,
-    timestamp_column: Annotated[str, typer.Option(help="Column with the time.")] = "timestamp",
-    label_column: Annotated[str, typer.Option(help="Column with the label.")] = "detected_label",
-    confidence_column: Annotated[str, typer.Option(help="Column with the confidence, 0 to 1.")] = "confidence",
-    source_column: Annotated[str | None, typer.Option(help="Column with the camera, video or folder.")] = None,
-    frame_column: Annotated[str | None, typer.Option(help="Column with the frame's number or image path.")] = None,
-    box_columns: Annotated[
-        str | None, typer.Option(metavar="X,Y,W,H", help="Columns with left, top, width, height in pixels.")
-    ] = None,
     source: SourceOption = None,
-    delimiter: Annotated[str, typer.Option(help="Column separator; `tab` for a tab.")] = ",",
     timezone: TimezoneOption = None,
     build: BuildOption = False,
     as_json: JsonOption = False,
     *,
+    csv: CsvOptions,
     mot: MotOptions,
 ) -> None:
     """Import the rows of a CSV file, each as a frame with one detection, or the boxes of a MOT Challenge file by frame.
 
-    Importing the same file again adds nothing; importing a longer version adds only the new rows. An invalid row
-    becomes a dead letter that names its line. Times without an offset from UTC are local times of --timezone.
+    Importing the same file again adds nothing; importing a longer version adds only the new rows. An invalid row of a
+    CSV file becomes a dead letter that names its line; an invalid line of a MOT file stops the import. Times without an
+    offset from UTC, also that of --start, are local times of --timezone.
     """
+    is_mot = form == "mot"
+    _refuse_options(csv if is_mot else mot, "csv" if is_mot else "mot")
     settings = load_settings(**timezone_settings(timezone))
-    own_name, separator = name or _name_of(file), _delimiter(delimiter)
-    names = ColumnNames(
-        timestamp_column, label_column, confidence_column, source_column, frame_column, _box_columns(box_columns)
-    )
-    with from_arguments(_HELP):
-        chain = import_chain(own_name, "detections")
     found = find_files(settings, [file], [".csv"])
     if len(found) != 1:
         raise ConfigurationError(f"{file} matches {counted(len(found), 'file')}.", next_step="import them one by one")
-    if mot.is_wanted:
-        with from_arguments(_HELP):
-            documents = MetadataDocuments(chain, source or own_name, (), settings.timezone)
-            frames = mot.frames(found[0], settings)
-        _import(settings, chain, frames, documents, build=build, as_json=as_json)
-        return
-    rows = CsvRows(found[0], separator)
     with from_arguments(_HELP):
-        meaning = DetectionRows(rows.columns, names, chain, source or own_name, settings.timezone)
+        sequence, info = _sequence_of(found[0]) if is_mot else (file, None)
+        own_name = name or _name_of(sequence)
+        chain = import_chain(own_name, "detections")
+    if is_mot:
+        with from_arguments(_HELP):
+            frames = mot.frames(found[0], info, settings)
+            documents = MetadataDocuments(chain, source or own_name, (), settings.timezone)
+            documents.recipe += frames.recipe
+        _import(settings, chain, frames, documents, build=build, as_json=as_json)
+        if frames.size is None:
+            note(_NO_SIZE)
+        return
+    rows, meaning = csv.rows(found[0], chain, source or own_name, settings.timezone)
     _import(settings, chain, rows, meaning, build=build, as_json=as_json)
     note(_NO_TRACKS)
+
+
+def _refuse_options(others: CsvOptions | MotOptions, form: str) -> None:
+    changed = [field.name for field in fields(others) if getattr(others, field.name) != field.default]
+    if changed:
+        given = ", ".join(f"--{name.replace('_', '-')}" for name in changed)
+        raise UsageError(f"Only for --format {form}: {given}.", next_step=f"give --format {form}, or omit {given}")
+
+
+def _sequence_of(file: InputFile) -> tuple[str, SequenceInfo | None]:
+    """Returns the default name of a MOT file's import, and the `seqinfo.ini` of its sequence."""
+    path = (file.path or Path(file.where)).absolute()
+    folder = path.parent.parent if path.parent.name in _MOT_NAMES else path.parent
+    info = find_info(folder)
+    if path.name.partition(".")[0] not in _MOT_NAMES:
+        return path.name, info
+    return (info.name if info else folder.resolve().name), info
 
 
 @command(app, "metadata")
@@ -220,6 +266,8 @@ def _import(
     days_built, days = built or (None, 0)
     figures = {"topic": chain.topic, "kind": chain.topic_id, **record_of(result), "days_built": days_built}
     del figures["chain"]
+    if isinstance(rows, MotFrames) and not as_json:
+        figures = {"frames in the file" if name == "rows" else name: value for name, value in figures.items()}
     show_result(figures, as_json=as_json)
     if as_json:
         return
@@ -236,10 +284,10 @@ def _import(
 
 def _build(settings: Settings, store: "ObjectStore", chain: "ChainId") -> tuple[int, int]:
     """Builds the days of an import; returns how many were built, and how many there are."""
-    days, built = days_of_chain(store, chain), 0
+    days, built = day_states(store, settings, days_of_chain(store, chain), now=utc_now()), 0
     with progress_bar("Building", unit="days") as progress:
-        for number, day in enumerate(days, 1):
-            done = list(build_day(store, settings, day, (TABLES, *SUMMARIES), BuildOptions(), clock=utc_now))
+        for number, (day, objects) in enumerate(days.items(), 1):
+            done = list(build_day(store, settings, day, list(objects), BuildOptions(), clock=utc_now))
             for error in (each.error for each in done if each.error):
                 raise error
             built += not all(each.result.skipped for each in done)

@@ -10,6 +10,7 @@ import typer
 from imgpipeline.cli.options import (
     DryRunOption,
     JsonOption,
+    MessageFormatOption,
     OneDayOption,
     SourceOption,
     TimezoneOption,
@@ -54,12 +55,6 @@ TopicOption = Annotated[
     str | None,
     typer.Option(
         "--topic", metavar="NAME", help="Topic to announce on. Default: the first one of IMGPIPELINE_KAFKA_TOPIC."
-    ),
-]
-MessageFormatOption = Annotated[
-    MessageFormat,
-    typer.Option(
-        "--message-format", help="native: all fields. classic: only image_path (s3://…) and upload_timestamp."
     ),
 ]
 StartOption = Annotated[

@@ -15,6 +15,7 @@ from typing import Annotated, Any, TypeVar
 import typer
 
 from imgpipeline.cli.output import MOST_ROWS, Columns, note, show_json, show_records, show_table, write_text
+from imgpipeline.contracts.messages import MessageFormat
 from imgpipeline.contracts.text import csv_text
 from imgpipeline.contracts.times import check_timezone
 from imgpipeline.errors import BadInputError, ConfigurationError, UsageError
@@ -53,6 +54,14 @@ CredentialsEnvOption = Annotated[
 ]
 CredentialsFileOption = Annotated[
     Path | None, typer.Option("--credentials-file", help="File whose first line is user:password.")
+]
+MessageFormatOption = Annotated[
+    MessageFormat,
+    typer.Option(
+        "--message-format",
+        help="native: all fields. classic: only image_path (s3://…) and upload_timestamp. classic-video: frame_id, "
+        "video_id and timestamp, without a key, on all topics of IMGPIPELINE_KAFKA_TOPIC.",
+    ),
 ]
 TimezoneOption = Annotated[
     str | None,
@@ -103,7 +112,7 @@ class RowFormat:
         columns: Columns | None = None,
         *,
         fields: Sequence[str] | None = None,
-        empty: str | None = None,
+        empty: str | Callable[[], str] | None = None,
         title: str | None = None,
     ) -> None:
         """Prints records.
@@ -120,7 +129,7 @@ class RowFormat:
         elif self.as_csv:
             write_text(csv_text(names, [[record.get(name) for name in names] for record in records]))
         elif empty is not None and not records:
-            note(empty)
+            note(empty() if callable(empty) else empty)
         elif columns is None:
             show_table(names, [[record[name] for name in names] for record in records], title=title, most=MOST_ROWS)
         else:

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import date
+from pathlib import Path
 from threading import Event
 from typing import Annotated
 
@@ -23,6 +24,7 @@ from imgpipeline.settings import Settings, load_settings
 
 Publish = Callable[[Run], int]
 app = typer.Typer()
+_WHERE = {"topic": "on the topic", "file": "to the file", "mqtt": "to the MQTT broker"}
 _POLL_S = 2.0
 _RETRY_S = 5.0
 
@@ -31,7 +33,11 @@ _RETRY_S = 5.0
 class FrameOptions:
     """The options for publishing the results of frames."""
 
-    topic: Annotated[str, typer.Option("--topic", help="An existing Kafka topic.")]
+    topic: Annotated[str | None, typer.Option("--topic", help="An existing Kafka topic.")] = None
+    csv_file: Annotated[
+        Path | None,
+        typer.Option("--csv-file", metavar="FILE", help="Append rows in classic form to this file instead."),
+    ] = None
     form: Annotated[
         Form,
         typer.Option(
@@ -45,9 +51,13 @@ class FrameOptions:
     as_json: JsonOption = False
 
     def publish(self, publish: "Callable[[Run, Publication], int]") -> None:
-        """Publishes on the topic."""
-        wanted = Publication(self.topic, self.form, self.kind)
-        target = Target("topic", self.topic)
+        """Publishes on the topic, or appends to the file."""
+        if (self.topic is None) is (self.csv_file is None):
+            given = "both given" if self.topic else "both missing"
+            raise UsageError(f"--topic and --csv-file are {given}.", next_step="give one of them")
+        form = Form.CLASSIC if self.csv_file else self.form
+        wanted = Publication(self.topic or "", form, self.kind, self.csv_file)
+        target = Target("file", str(self.csv_file)) if self.csv_file else Target("topic", wanted.topic)
         _publish(lambda run: publish(run, wanted), target, follow=self.follow, as_json=self.as_json)
 
 
@@ -55,8 +65,9 @@ class FrameOptions:
 def detections(wanted: FrameOptions) -> None:
     """Publish the detections of each frame, continuing after the last call.
 
-    Each frame is one record with its source as the key. Records and checkpoint are committed together: consumers with
-    isolation.level=read_committed see each frame exactly once, even if this command is killed.
+    On a topic, each frame is one record with its source as the key. Records and checkpoint are committed together:
+    consumers with isolation.level=read_committed see each frame exactly once, even if this command is killed. In a
+    file, each detection is one row, exactly once as well.
     """
     wanted.publish(publish_detections)
 
@@ -122,9 +133,9 @@ class Target:
     """Where results are published."""
 
     kind: str
-    """`topic` (of Kafka) or `mqtt`."""
+    """`topic` (of Kafka), `file` or `mqtt`."""
     name: str
-    """The topic, or host and port of the MQTT broker."""
+    """The topic, the file, or host and port of the MQTT broker."""
     noun: str = "frame"
     """What a record is about."""
 
@@ -145,8 +156,7 @@ def _publish(publish: "Publish", target: Target, *, follow: bool, as_json: bool)
     if as_json:
         show_json({target.kind: target.name, "published": total})
     else:
-        where = "on the topic" if target.kind == "topic" else "to the MQTT broker"
-        note(f"{counted(total, target.noun)} published {where} {target.name}.")
+        note(f"{counted(total, target.noun)} published {_WHERE[target.kind]} {target.name}.")
         if waiting and not follow:
             day = max(waiting)
             note(

@@ -5,9 +5,10 @@ from typing import Annotated
 
 import typer
 
-from imgpipeline.cli.options import RowFormat, command
+from imgpipeline.cli.options import MessageFormatOption, RowFormat, command
 from imgpipeline.cli.output import note, record_of, write_text
 from imgpipeline.cli.running import stopped_by_signals
+from imgpipeline.contracts.messages import MessageFormat
 from imgpipeline.contracts.times import utc_now
 from imgpipeline.errors import UsageError
 from imgpipeline.settings import load_settings
@@ -47,12 +48,14 @@ def serve_ingest(
     dataset: Annotated[
         Path | None, typer.Option("--dataset", help="Folder of the videos to play. Default: DATASET_ROOT_DIR.")
     ] = None,
+    message_format: MessageFormatOption = MessageFormat.NATIVE,
 ) -> None:
     """Receive images by HTTP, store and announce them: POST /frames/SOURCE. /docs describes the API.
 
     A request is answered when its image is stored and announced; an image that is sent again counts once. Without API
     keys, only this machine can send. On Ctrl-C, the command announces the images that have arrived, then ends.
     """
+    from imgpipeline.sources.options import PublishOptions
     from imgpipeline.web.http_server import page_url
     from imgpipeline.web.ingest.app import serve as serve_http
 
@@ -60,7 +63,7 @@ def serve_ingest(
     with stopped_by_signals() as stopping:
         url = page_url(host, port)
         note(f"Serving on {url}; {url}docs describes the API. Ctrl-C stops.")
-        serve_http(settings, host, port, stopping.event)
+        serve_http(settings, host, port, stopping.event, options=PublishOptions(message_format=message_format))
     raise typer.Exit(stopping.exit_status)
 
 

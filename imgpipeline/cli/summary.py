@@ -30,6 +30,7 @@ from imgpipeline.cli.output import (
 )
 from imgpipeline.contracts.text import counted
 from imgpipeline.contracts.times import find_timezone, utc_now
+from imgpipeline.events.configuration import read_rules
 from imgpipeline.lake.query.days import optional_day
 from imgpipeline.lake.query.histograms import bin_sizes
 from imgpipeline.lake.query.lake import Lake, distinct_names, open_arrow_lake
@@ -44,6 +45,7 @@ _GROUPS = ("day", "hour", "source", "label")
 _OBJECTS = ("hour", "source", "label", "objects", "tracks", "mean_stay_s", "longest_stay_s",
             "frame_rate", "observed_s")  # fmt: skip
 _NO_COUNTS = "Nothing was counted in these days; docs/events.md describes how to set up zones and lines."
+_UNSIZED = "SELECT count(*) FROM frames WHERE image_width IS NULL AND ($source IS NULL OR source = $source)"
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,7 +175,7 @@ def zones(wanted: Selection, rows: RowFormat) -> None:
 
     Hours in which a zone was empty have no row. rules.toml defines the zones.
     """
-    show_answer(lambda lake: lake.zone_occupancy, wanted, rows, empty=_NO_COUNTS)
+    show_answer(lambda lake: lake.zone_occupancy, wanted, rows, empty=lambda: _why_nothing(wanted))
 
 
 @command(app, "lines")
@@ -182,7 +184,20 @@ def lines(wanted: Selection, rows: RowFormat) -> None:
 
     Only tracked objects cross lines, so the day needs tracks. rules.toml defines the lines.
     """
-    show_answer(lambda lake: lake.line_crossings, wanted, rows, empty=_NO_COUNTS)
+    show_answer(lambda lake: lake.line_crossings, wanted, rows, empty=lambda: _why_nothing(wanted))
+
+
+def _why_nothing(wanted: Selection) -> str:
+    settings, store = open_site()
+    if read_rules(settings, store).places:
+        with open_arrow_lake(settings).session(day=wanted.day, from_day=wanted.first, to_day=wanted.last) as session:
+            ((unsized,),) = session.query(_UNSIZED, {"source": wanted.source}).rows
+        if unsized:
+            return (
+                "Nothing was counted: zones and lines need the size of the images, which is not known for "
+                f"{counted(unsized, 'frame')} of these days. Next: import them with their size (docs/imports.md)."
+            )
+    return _NO_COUNTS
 
 
 def show_answer(
@@ -191,7 +206,7 @@ def show_answer(
     rows: RowFormat,
     columns: Sequence[str] | None = None,
     *,
-    empty: str,
+    empty: str | Callable[[], str],
 ) -> None:
     """Asks a method of the lake for the selected rows and prints them; by default with all fields but `day`."""
     wanted.span()  # refuses wrong days before it opens the lake

@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from datetime import UTC, datetime, tzinfo
 from enum import StrEnum
+from pathlib import PurePosixPath
 from typing import Any
 
 from imgpipeline.contracts.capture import (
@@ -38,6 +39,7 @@ from imgpipeline.contracts.records import REPLAY_OF, KafkaRecord, is_reference
 from imgpipeline.contracts.templates import FieldTemplate
 from imgpipeline.contracts.times import format_time, parse_time
 from imgpipeline.contracts.urls import as_s3_url
+from imgpipeline.errors import ConfigurationError
 
 TIMESTAMP_FIELDS = ("timestamp",)
 """Default fields for the time of a frame."""
@@ -95,6 +97,24 @@ class MessageForm:
             values
         )
 
+    def video_value(self, message: "FrameMessage", store_url: str) -> bytes:
+        """Returns the record value `{"frame_id", "video_id", "timestamp"}`, whose readers find the image by the path.
+
+        Raises:
+            ConfigurationError: They would look for it where it is not.
+        """
+        path, number = message.image_path or "", message.frame_number
+        data = classic_frame(message.source, message.timestamp, number, PurePosixPath(path).stem, message.attributes)
+        expected, _ = self.path_and_number_of(data)
+        if expected.removeprefix("file://") not in (path, f"{store_url}/{path}".removeprefix("file://")):
+            raise ConfigurationError(
+                f"{data['frame_id']} of {data['video_id']} is stored as {path}, but its message leads to {expected}.",
+                next_step="set both templates to the same names: IMGPIPELINE_IMAGE_KEY_TEMPLATE="
+                "videos/{source}_frame_{number:05d}.jpg and "
+                "IMGPIPELINE_IMAGE_PATH_TEMPLATE=videos/{video_id}_{frame_id}.jpg",
+            )
+        return json.dumps(data, ensure_ascii=False).encode()
+
     def source_of(self, data: Mapping[str, Any], path: str | None, key: str | None, topic: str) -> str:
         """Returns the source of a frame.
 
@@ -127,10 +147,11 @@ class MessageForm:
             return None
 
     def _number(self, values: Mapping[str, str]) -> int | None:
-        """Returns the frame number in the path: a `frame_id` of digits, or the only field with digits."""
+        """Returns the frame number in the path: a `frame_id` such as `7` or `frame_00007`, or the only number."""
         numbers = self.image_path.numbers
         text = values.get("frame_id") or (values[numbers[0]] if len(numbers) == 1 else "")
-        return int(text) if re.fullmatch(r"[0-9]{1,18}", text) else None
+        found = re.fullmatch(r"(?:frame_)?([0-9]{1,18})", text)
+        return int(found[1]) if found else None
 
 
 def check_timestamp_fields(names: Sequence[str]) -> None:
@@ -198,15 +219,16 @@ def _names_image(key: str | None, path: str | None) -> bool:
 
 
 _IMAGE_MAGIC = (b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"GIF8", b"RIFF", b"BM", b"II*\x00", b"MM\x00*")
-_OTHER_FORMS = ("bucket_name", "bucket", "image_key", "video_id", "frame_id")
-IMAGE_FIELDS = frozenset({"image_path", *_OTHER_FORMS})
+_OBJECT = ("bucket_name", "bucket", "image_key")
+IMAGE_FIELDS = frozenset({"image_path", *_OBJECT, "video_id", "frame_id"})
 """A message with one of these announces a frame."""
 SESSION = "session"
 """Attribute with the session of a frame's source. A record whose value has no attributes has it as a header."""
 _DEFAULT_FORM = MessageForm()
 _CONTRACT = frozenset(
     {"source", "image_path", "frame_number", "width", "height", "size_bytes", "sha256", "attributes"}
-).union(_OTHER_FORMS)
+).union(_OBJECT)
+"""Fields that are not attributes. `video_id` and `frame_id` are: results in classic form repeat them as given."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -273,6 +295,8 @@ class MessageFormat(StrEnum):
     """All fields of the contract."""
     CLASSIC = "classic"
     """`{"image_path": "s3://…", "upload_timestamp": "…"}`, for existing consumers of such topics."""
+    CLASSIC_VIDEO = "classic-video"
+    """`{"frame_id": "frame_00000", "video_id": "…", "timestamp": "…"}` without a key, on all followed topics."""
 
 
 def classic_value(message: FrameMessage, *, store_url: str, zone: tzinfo = UTC) -> bytes:
@@ -294,6 +318,20 @@ def classic_value(message: FrameMessage, *, store_url: str, zone: tzinfo = UTC) 
     local = message.timestamp.astimezone(zone).replace(tzinfo=None)
     data = {"image_path": path, "upload_timestamp": local.isoformat(timespec="microseconds")}
     return json.dumps(data, ensure_ascii=False).encode()
+
+
+def classic_frame(
+    source: str, timestamp: datetime, number: int | None, other_name: str, attributes: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Returns the fields that identify a frame in the messages of classic detectors and trackers.
+
+    Args:
+        other_name: Name of a frame that has no number.
+        attributes: Its attributes; a `frame_id` and a `video_id` of the producer come before our own names.
+    """
+    own = {"frame_id": other_name if number is None else f"frame_{number:05d}", "video_id": source}
+    given = {name: attributes[name] for name in own if attributes.get(name) is not None}
+    return {**own, **given, "timestamp": timestamp.astimezone(UTC).isoformat()}
 
 
 def parse_message(record: KafkaRecord, form: MessageForm = _DEFAULT_FORM) -> FrameMessage:

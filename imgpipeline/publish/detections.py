@@ -12,19 +12,19 @@ from typing import Any
 
 from imgpipeline.contracts.detection import Kind
 from imgpipeline.contracts.keys import ChainId
+from imgpipeline.contracts.messages import classic_frame
 from imgpipeline.contracts.notices import Notice
 from imgpipeline.contracts.outcomes import Frame, FrameStatus, Outcome, offsets_of
 from imgpipeline.ledger.checkpoint import Checkpoint
 from imgpipeline.ledger.days import read_day
 from imgpipeline.ledger.follow import follow
 from imgpipeline.objectstore import ObjectStore
+from imgpipeline.publish.csv_files import publisher_of
 from imgpipeline.publish.transactions import (
     Form,
     Publication,
     ResultBatch,
-    ResultPublisher,
     Run,
-    classic_frame,
     record_of,
 )
 from imgpipeline.stream.send import Record
@@ -64,7 +64,7 @@ def publish_frames(
         LostCheckpointError: The checkpoint belongs to another ledger.
         LedgerError: A segment cannot be read; everything before it is published.
     """
-    publisher = ResultPublisher(wanted.topic, wanted.name_of(result), _Published.from_json, _Published)
+    publisher = publisher_of(wanted, result, _Published.from_json, _Published)
     seen = _SeenFrames(run.store, on_earlier)
 
     def batches(published: _Published) -> Iterator[ResultBatch]:
@@ -176,5 +176,5 @@ def _classic_detections(frame: Frame, kind: Kind | None) -> dict[str, Any]:
         x, y, width, height = found.box_xywh
         corners = [int(x), int(y), int(x + width), int(y + height)]
         detections.append({"label": found.label, "confidence": round(found.confidence, 6), "bbox": corners})
-    named = classic_frame(frame.frame_id, frame.frame_number, frame.source, frame.timestamp)
+    named = classic_frame(frame.source, frame.timestamp, frame.frame_number, frame.frame_id, frame.attributes)
     return {**named, "detections": detections}

@@ -47,9 +47,9 @@ def publish_live_tracks(run: Run, wanted: Publication) -> int:
     def records_of(frame: Frame) -> list[Record]:
         if frame.status is not FrameStatus.PROCESSED:
             return []
-        number, at = frame.frame_number, frame.timestamp
+        number, at, named = frame.frame_number, frame.timestamp, frame.attributes
         shown = [one for one in live.take(frame) if not wanted.kind or one.label in wanted.kind.labels]
-        return [tracks_record(wanted, frame.source, frame.frame_id, number, at, shown, provisional=True)]
+        return [tracks_record(wanted, frame.source, frame.frame_id, number, at, named, shown, provisional=True)]
 
     return publish_frames(run, wanted, "live-tracks", records_of, on_earlier=live.remember, on_notice=live.cut)
 

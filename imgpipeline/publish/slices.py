@@ -5,6 +5,7 @@ processed for a while and the tables have all of its frames. Results that are bu
 one record per processed frame, also for frames without a track; events one per row of the table `events`.
 """
 
+import json
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -12,6 +13,7 @@ from datetime import UTC, date, datetime, timedelta
 from itertools import groupby
 from typing import Any, NamedTuple
 
+from imgpipeline.contracts.messages import classic_frame
 from imgpipeline.contracts.times import format_time, parse_time
 from imgpipeline.events.values import TRACKED
 from imgpipeline.lake.days.day_tables import DayTables
@@ -23,13 +25,13 @@ from imgpipeline.lake.schema.tracks import STORED_TRACK_TABLES, TRACK_SLICES
 from imgpipeline.lake.storage.engine import Engine, identifier
 from imgpipeline.lake.storage.manifest import Manifest, read_stored
 from imgpipeline.objectstore import ObjectStore
+from imgpipeline.publish.csv_files import publisher_of
 from imgpipeline.publish.transactions import (
     Form,
     Publication,
     ResultBatch,
     ResultPublisher,
     Run,
-    classic_frame,
     record_of,
 )
 from imgpipeline.stream.send import Record
@@ -48,7 +50,7 @@ _SLICES = """
 SELECT slice_start FROM track_slices WHERE source = ? AND slice_start >= ? AND slice_start < ? ORDER BY slice_start
 """
 _SLICE_FRAMES = """
-SELECT frame_id, frame_number, "timestamp" FROM frames
+SELECT frame_id, frame_number, "timestamp", attributes FROM frames
 WHERE source = ? AND status = 'processed' AND "timestamp" >= ? AND "timestamp" < ? ORDER BY "timestamp", frame_id
 """
 _POINTS = """
@@ -175,7 +177,7 @@ class ShownTrack(NamedTuple):
 
 def publish_tracks(run: Run, wanted: Publication) -> int:
     """Publishes the slices that are closed and not published yet; result and errors as `ResultPublisher.run`."""
-    publisher: ResultPublisher[Ends] = ResultPublisher(wanted.topic, wanted.name_of("tracks"), parse_ends, dict)
+    publisher = publisher_of(wanted, "tracks", parse_ends, dict[str, datetime])
     tables = (FRAMES.name, *(table.name for table in STORED_TRACK_TABLES))
     closed = ClosedSlices(run, TRACK_SLICES.name, tables, _NEWEST_PROCESSED)
 
@@ -195,19 +197,20 @@ def _track_records(engine: Engine, wanted: Publication, source: str, start: date
     for frame_id, number, track, joined, label, confidence, x, y, width, height in engine.run(_POINTS, given):
         tracks[frame_id].append(ShownTrack(number, track, joined, label, confidence, (x, y, width, height)))
     records = []
-    for frame_id, number, at in engine.run(_SLICE_FRAMES, [source, start, start + SLICE]):
-        records.append(tracks_record(wanted, source, frame_id, number, at, tracks[frame_id], provisional=False))
+    for frame_id, number, at, text in engine.run(_SLICE_FRAMES, [source, start, start + SLICE]):
+        named, shown = json.loads(text), tracks[frame_id]
+        records.append(tracks_record(wanted, source, frame_id, number, at, named, shown, provisional=False))
     return records
 
 
 def tracks_record(
-    wanted: Publication, source: str, frame_id: str, number: int | None, at: datetime,
+    wanted: Publication, source: str, frame_id: str, number: int | None, at: datetime, attributes: Mapping[str, Any],
     tracks: Sequence[ShownTrack], *, provisional: bool,
 ) -> Record:  # fmt: skip
     """Returns the record of one frame with its tracks."""
     shown = [each.document(wanted.form) for each in tracks]
     if wanted.form is Form.CLASSIC:
-        named = classic_frame(frame_id, number, source, at)
+        named = classic_frame(source, at, number, frame_id, attributes)
     else:
         named = {"frame_id": frame_id, "source": source, "frame_number": number, "timestamp": format_time(at),
                  "provisional": provisional}  # fmt: skip

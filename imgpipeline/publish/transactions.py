@@ -9,8 +9,9 @@ import json
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import closing
 from dataclasses import dataclass
-from datetime import UTC, date, datetime
+from datetime import date
 from enum import StrEnum
+from pathlib import Path
 from typing import Any, Generic, TypeVar
 
 from imgpipeline.contracts.detection import Kind
@@ -27,7 +28,7 @@ from imgpipeline.stream.send import BatchSender, Record, create_topic
 CHECKPOINT_TOPIC_SUFFIX = "-checkpoints"
 _COMPACTED = {"cleanup.policy": "compact", "segment.ms": "3600000"}
 _READ_LIMIT_S = 60.0
-_State = TypeVar("_State")
+State = TypeVar("State")
 
 
 class Form(StrEnum):
@@ -45,6 +46,8 @@ class Publication:
     form: Form = Form.NATIVE
     kind: Kind | None = None
     """Which labels; None for all."""
+    file: Path | None = None
+    """The CSV file that gets the rows in classic form, instead of a topic."""
 
     def name_of(self, result: str) -> str:
         """Returns the publisher's name. Of several with one name on one topic, only the latest can publish."""
@@ -77,18 +80,18 @@ class ResultBatch:
 
 
 @dataclass(frozen=True, slots=True)
-class ResultPublisher(Generic[_State]):
+class ResultPublisher(Generic[State]):
     """Publishes one kind of result on a topic, from where the last run ended."""
 
     topic: str
     name: str
     """The kind of result. Of several publishers with one name on one topic, only the latest can publish."""
-    parse: Callable[[Any], _State]
+    parse: Callable[[Any], State]
     """Parses a checkpoint; may raise KeyError, TypeError or ValueError."""
-    start: Callable[[], _State]
+    start: Callable[[], State]
     """Returns the state before the first checkpoint."""
 
-    def run(self, run: Run, batches: Callable[[_State], Iterable[ResultBatch]]) -> int:
+    def run(self, run: Run, batches: Callable[[State], Iterable[ResultBatch]]) -> int:
         """Publishes, and returns the number of records.
 
         Args:
@@ -101,20 +104,17 @@ class ResultPublisher(Generic[_State]):
         """
         self._create_checkpoint_topic(run.settings)
         topics = (self.topic, self._checkpoint_topic)
-        fence, count = f"publish-{self.name}", 0
+        fence = f"publish-{self.name}"
         with closing(BatchSender(run.settings, fence=fence, topics=topics, owner="topic and kind of result")) as sender:
             sender.open()  # before the checkpoint is read, because it ends an unfinished transaction
             reach("publish opened", self.topic)
             found = self._read_checkpoint(run.settings)
             state = self.start() if found is None else found
-            while True:
-                for batch in batches(state):
-                    reach("publish batch", self.topic)
-                    sender.send([*batch.records, self._checkpoint_record(batch.state)])
-                    count += len(batch.records)
-                    run.progress(len(batch.records))
-                if not run.should_continue():
-                    return count
+
+            def commit(batch: ResultBatch) -> None:
+                sender.send([*batch.records, self._checkpoint_record(batch.state)])
+
+            return publish_batches(run, lambda: batches(state), commit)
 
     @property
     def _checkpoint_topic(self) -> str:
@@ -134,7 +134,7 @@ class ResultPublisher(Generic[_State]):
         value = json.dumps(state, separators=(",", ":")).encode()
         return Record(self._checkpoint_topic, self.name.encode(), value)
 
-    def _read_checkpoint(self, settings: Settings) -> _State | None:
+    def _read_checkpoint(self, settings: Settings) -> State | None:
         """Returns the newest committed checkpoint; None if there is none."""
         own = settings.model_copy(update={"kafka_topics": (self._checkpoint_topic,)})
         (log,) = read_log(own)
@@ -154,17 +154,23 @@ class ResultPublisher(Generic[_State]):
             ) from error
 
 
+def publish_batches(
+    run: Run, batches: Callable[[], Iterable[ResultBatch]], commit: Callable[[ResultBatch], None]
+) -> int:
+    """Commits batches until the run ends, and returns the number of records."""
+    count = 0
+    while True:
+        for batch in batches():
+            reach("publish batch")
+            commit(batch)
+            count += len(batch.records)
+            run.progress(len(batch.records))
+        if not run.should_continue():
+            return count
+
+
 def record_of(topic: str, source: str, day: str, name: str, document: Mapping[str, Any]) -> Record:
     """Returns a record with the source as its key, and the headers `day` and `id`, which together identify it."""
     value = json.dumps(document, ensure_ascii=False, separators=(",", ":")).encode("utf-8", "surrogatepass")
     headers = (("day", day.encode()), ("id", name.encode()))
     return Record(topic, source.encode("utf-8", "surrogatepass"), value, headers)
-
-
-def classic_frame(frame_id: str, number: int | None, source: str, timestamp: datetime) -> dict[str, Any]:
-    """Returns the fields that identify a frame in classic messages."""
-    return {
-        "frame_id": frame_id if number is None else f"frame_{number:05d}",
-        "video_id": source,
-        "timestamp": timestamp.astimezone(UTC).isoformat(),
-    }

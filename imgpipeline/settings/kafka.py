@@ -24,8 +24,8 @@ class KafkaSettings(SettingsGroup):
     """Brokers, `host:port`, separated by commas."""
     kafka_topics: Annotated[tuple[str, ...], NoDecode] = Field(("frames",), validation_alias=either("KAFKA_TOPIC"))
     """Topic of the announced frames, or several, separated by commas: `car-frames,person-frames`. The same detectors
-    process all of them; our own sources announce on the first. If `TOPIC-notices` is in the list, their notices go
-    there, and TOPIC holds frames only."""
+    process all of them; our own sources announce on the first, in the format `classic-video` on all. If `TOPIC-notices`
+    is in the list, their notices go there, and TOPIC holds frames only."""
     kafka_group: str = "imgpipeline"
     """Consumer group whose offsets show the progress to other tools."""
     kafka_security_protocol: KafkaProtocol = "PLAINTEXT"

@@ -4,6 +4,7 @@ Metric names follow the Prometheus conventions: counters end in `_total`, times 
 """
 
 import json
+import os
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager
@@ -90,6 +91,20 @@ def serve_metrics(
     return serve_pages(page_of, port, address)
 
 
+def serve_health(port: int, address: str, name: str) -> AbstractContextManager[int]:
+    """Serves the health page of classic services, `NAME is running!`, while the context lasts.
+
+    Args:
+        name: Name of the service if `SERVICE_NAME` is not set.
+
+    Raises:
+        ConfigurationError: The port cannot be opened.
+    """
+    page = StatusPage(f"{os.environ.get('SERVICE_NAME', name)} is running!".encode())
+    absent = StatusPage(b"/\n", status=HTTPStatus.NOT_FOUND)
+    return serve_pages(lambda path: page if path == "/" else absent, port, address)
+
+
 def problems_of(board: Board) -> dict[str, str]:
     """Returns the problem of each source that has one."""
     statuses = board.statuses()
@@ -124,7 +139,7 @@ class StatusPage:
 
 @contextmanager
 def serve_pages(page_of: Callable[[str], StatusPage], port: int, address: str) -> Iterator[int]:
-    """Serves pages to GET requests in a thread while the context lasts.
+    """Serves pages to GET and HEAD requests in a thread while the context lasts.
 
     Args:
         page_of: Returns the page of a path; called in the threads of the requests.
@@ -141,7 +156,11 @@ def serve_pages(page_of: Callable[[str], StatusPage], port: int, address: str) -
             self.send_header("Content-Type", page.content_type)
             self.send_header("Content-Length", str(len(page.body)))
             self.end_headers()
-            self.wfile.write(page.body)
+            if self.command == "GET":
+                self.wfile.write(page.body)
+
+        def do_HEAD(self) -> None:  # some health checks ask only for the status
+            self.do_GET()
 
         def log_message(self, *_: object) -> None:
             """Requests are not logged."""

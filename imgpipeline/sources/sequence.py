@@ -3,7 +3,6 @@
 The number in a file name is the frame number; with the frame rate it also gives the time. Images are stored unchanged.
 """
 
-import configparser
 import re
 from datetime import UTC, datetime
 from pathlib import Path
@@ -21,10 +20,7 @@ from imgpipeline.sources.image_files import (
     is_hidden,
     read_image,
 )
-
-USUAL_RATE = 25.0
-"""Frames per second of a sequence without a rate."""
-_INFO = "seqinfo.ini"
+from imgpipeline.sources.sequence_info import USUAL_RATE, find_info
 
 
 def _find_sequence(path: Path) -> tuple[Path, str, float | None]:
@@ -38,39 +34,10 @@ def _find_sequence(path: Path) -> tuple[Path, str, float | None]:
     """
     if not path.is_dir():
         raise ConfigurationError(f"There is no folder {path}.", next_step="name a folder of numbered images")
-    info = next((file for file in (path / _INFO, path.parent / _INFO) if file.is_file()), None)
-    if info is None or (info.parent != path and path.name != _images_of(info)):
+    info = find_info(path, path.parent)
+    if info is None or (info.path.parent != path and path.name != info.image_folder):
         return path, path.resolve().name, None
-    said = _read_info(info)
-    name = said.get("name") or info.parent.resolve().name
-    return info.parent / _images_of(info), name, _rate_of(info, said.get("frameRate"))
-
-
-def _images_of(info: Path) -> str:
-    return _read_info(info).get("imDir") or "img1"
-
-
-def _read_info(info: Path) -> configparser.SectionProxy:
-    parser = configparser.ConfigParser(interpolation=None)
-    try:
-        parser.read(info, encoding="utf-8-sig")
-        return parser["Sequence"]
-    except (configparser.Error, KeyError, UnicodeDecodeError) as error:
-        raise ConfigurationError(
-            f"{info} cannot be read: {error}.", next_step="expected [Sequence] with name, imDir and frameRate"
-        ) from None
-
-
-def _rate_of(info: Path, text: str | None) -> float | None:
-    try:
-        rate = float(text) if text else None
-    except ValueError:
-        rate = 0.0
-    if rate is not None and not 0 < rate <= 1000:
-        raise ConfigurationError(
-            f"{info}: frameRate is {text}, expected more than 0 and at most 1,000.", next_step="give --fps"
-        )
-    return rate
+    return info.path.parent / info.image_folder, info.name, info.rate
 
 
 class SequenceSource(FolderSource):

@@ -73,10 +73,9 @@ class QueuedFrame:
 class FrameQueue:
     """Frames in order. It is not thread-safe; the session's lock protects it."""
 
-    def __init__(self, most_frames: int, most_bytes: int) -> None:
-        """Sets the limits. An empty queue takes one frame of any size."""
-        self._most_frames = most_frames
-        self._most_bytes = most_bytes
+    def __init__(self, limits: PublishOptions) -> None:
+        """Starts empty. An empty queue takes one frame of any size."""
+        self._limits = limits
         self._frames: deque[QueuedFrame] = deque()
         self._bytes = 0
 
@@ -93,8 +92,8 @@ class FrameQueue:
 
     def has_room(self, size_bytes: int) -> bool:
         """Returns whether a frame of this size fits."""
-        fits = len(self._frames) < self._most_frames and self._bytes + size_bytes <= self._most_bytes
-        return fits or not self._frames
+        has_place = len(self._frames) < self._limits.queue_frames
+        return not self._frames or (has_place and self._bytes + size_bytes <= self._limits.queue_bytes)
 
     def append(self, frame: QueuedFrame) -> None:
         """Adds a frame at the end."""
@@ -151,12 +150,12 @@ class SourceSession:
         self._storer = FrameStorer(settings, name, self.session, store, self._options.preparation, tally)
         self._last_prepared: threading.Event | None = None
         is_fenced = kind is SourceKind.LIVE and settings.kafka_transactions  # then only one session may send
-        self._sender = BatchSender(settings, fence=name if is_fenced else None)
+        topics = settings.kafka_topics if self._options.message_format is MessageFormat.CLASSIC_VIDEO else ()
+        self._sender = BatchSender(settings, fence=name if is_fenced else None, topics=topics)
         self._sender.open()
         self._lock = threading.Lock()
         self._has_room, self._has_work, self._crowded = (threading.Condition(self._lock) for _ in range(3))
-        bounds = (self._options.queue_frames, self._options.queue_bytes)
-        self._waiting, self._storing, self._in_store = FrameQueue(*bounds), FrameQueue(*bounds), 0
+        self._waiting, self._storing, self._in_store = FrameQueue(self._options), FrameQueue(self._options), 0
         self._notices: deque[Notice] = deque()
         self._stop = threading.Event()
         self._error: ImgpipelineError | None = None
@@ -419,7 +418,7 @@ class SourceSession:
 
     def _send(self, messages: Sequence[FrameMessage | Notice]) -> None:
         form = self._options.message_format
-        records = [record for message in messages if (record := _record_of(self._settings, message, form))]
+        records = [record for message in messages for record in _records_of(self._settings, message, form)]
         self._sending_since = monotonic()
         try:
             self._retried("kafka", lambda: self._sender.send(records), always=True)
@@ -493,19 +492,20 @@ class SourceSession:
             self._settle(entry, Settled.DROPPED, reason)
 
 
-def _record_of(settings: Settings, message: FrameMessage | Notice, form: MessageFormat) -> Record | None:
-    """Returns the record that announces a frame or a notice.
-
-    Returns:
-        The record; None for a notice if the topic's consumers understand only the classic form.
-    """
+def _records_of(settings: Settings, message: FrameMessage | Notice, form: MessageFormat) -> list[Record]:
+    """Returns the records that announce a frame or a notice; none if consumers would not understand a notice."""
     topic, key = settings.kafka_topic, message.source.encode()
     if isinstance(message, Notice):
         is_understood = form is MessageFormat.NATIVE or settings.notices_topic != topic
-        return Record(settings.notices_topic, key, message.to_value()) if is_understood else None
+        return [Record(settings.notices_topic, key, message.to_value())] if is_understood else []
+    session = ((SESSION, str(message.attributes[SESSION]).encode()),) if SESSION in message.attributes else ()
     if form is MessageFormat.CLASSIC:
         zone = find_timezone(settings.message_timezone)
-        headers = ((SESSION, str(message.attributes[SESSION]).encode()),) if SESSION in message.attributes else ()
-        return Record(topic, key, classic_value(message, store_url=settings.store_url, zone=zone), headers)
+        return [Record(topic, key, classic_value(message, store_url=settings.store_url, zone=zone), session)]
+    if form is MessageFormat.CLASSIC_VIDEO:
+        value = settings.message_form(()).video_value(message, settings.store_url)
+        topics = [to for to in settings.kafka_topics if to == topic or to != settings.notices_topic]
+        # Accounts count each frame once, so only its record on the first topic names the session.
+        return [Record(to, None, value, session if to == topic else ()) for to in topics]
     stamp = None if message.has_own_timestamp else round(message.timestamp.timestamp() * 1000)
-    return Record(topic, key, message.to_value(with_time=message.has_own_timestamp), timestamp_ms=stamp)
+    return [Record(topic, key, message.to_value(with_time=message.has_own_timestamp), timestamp_ms=stamp)]

@@ -10,7 +10,12 @@ from typing import Any
 from imgpipeline.contracts.detection import Kind
 from imgpipeline.lake.storage.engine import quoted
 
-_FRAME_ID = "coalesce('frame_' || lpad(CAST(frame_number AS VARCHAR), 5, '0'), frame_id)"
+_NAMED = """(SELECT day, frame_id, coalesce(attributes ->> '$.video_id', source) AS video,
+                     coalesce(attributes ->> '$.frame_id', printf('frame_%05d', frame_number), frame_id) AS frame
+              FROM frames)"""
+_FRAME = ("frame_id", "video_id", "timestamp")
+DETECTION_COLUMNS = (*_FRAME, "label", "confidence", "x1", "y1", "x2", "y2")
+TRACK_COLUMNS = (*_FRAME, "track_id", "x1", "y1", "x2", "y2", "confidence", "class_id")
 Rows = list[tuple[Any, ...]]
 Ask = Callable[[str], Rows]
 """Runs one query."""
@@ -52,28 +57,26 @@ def tracks(ask: Ask, source: str, day: date, kind: Kind) -> tuple[tuple[str, ...
                         WHERE source = {quoted(source)} AND day = DATE '{day}' AND label IN {_labels(kind)}),
              numbered AS (SELECT object_id, row_number() OVER (ORDER BY min(first_seen), object_id) AS "number"
                           FROM chosen GROUP BY object_id)
-        SELECT {_FRAME_ID}, p.source, p."timestamp", "number", round(x, 2), round(y, 2), round(x + width, 2),
+        SELECT frame, video, p."timestamp", "number", round(x, 2), round(y, 2), round(x + width, 2),
                round(y + height, 2), p.confidence, 0
         FROM track_points AS p JOIN chosen USING (track_id) JOIN numbered USING (object_id)
-        JOIN (SELECT day, frame_id, frame_number FROM frames) USING (day, frame_id)
+        JOIN {_NAMED} USING (day, frame_id)
         ORDER BY p."timestamp", "number\""""  # noqa: S608 - quoted
     )
-    columns = ("frame_id", "video_id", "timestamp", "track_id", "x1", "y1", "x2", "y2", "confidence", "class_id")
-    return columns, [(*row[:2], _naive(row[2]), *row[3:]) for row in rows]
+    return TRACK_COLUMNS, [(*row[:2], _naive(row[2]), *row[3:]) for row in rows]
 
 
 def detections(ask: Ask, source: str, day: date, kind: Kind) -> tuple[tuple[str, ...], Rows]:
     """Returns the classic rows of detections, with corners in whole pixels; arguments as for `tracks`."""
     rows = ask(
         f"""
-        SELECT {_FRAME_ID}, source, "timestamp", label, confidence, CAST(floor(x) AS INTEGER),
+        SELECT frame, video, "timestamp", label, confidence, CAST(floor(x) AS INTEGER),
                CAST(floor(y) AS INTEGER), CAST(floor(x + width) AS INTEGER), CAST(floor(y + height) AS INTEGER)
-        FROM detections
+        FROM detections JOIN {_NAMED} USING (day, frame_id)
         WHERE source = {quoted(source)} AND day = DATE '{day}' AND label IN {_labels(kind)}
         ORDER BY "timestamp", frame_id, detection_number"""  # noqa: S608 - quoted
     )
-    columns = ("frame_id", "video_id", "timestamp", "label", "confidence", "x1", "y1", "x2", "y2")
-    return columns, [(*row[:2], _naive(row[2]), *row[3:]) for row in rows]
+    return DETECTION_COLUMNS, [(*row[:2], _naive(row[2]), *row[3:]) for row in rows]
 
 
 def _labels(kind: Kind) -> str:

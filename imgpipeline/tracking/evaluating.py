@@ -4,9 +4,7 @@ The metrics are those of TrackEval, as implemented in the library `trackers`: HO
 et al. 2016) and CLEAR MOT (Bernardin and Stiefelhagen 2008).
 """
 
-import configparser
 import csv
-import math
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -19,6 +17,7 @@ import numpy.typing as npt
 
 from imgpipeline.errors import ConfigurationError
 from imgpipeline.lake.sessions.session import LakeSession
+from imgpipeline.sources.sequence_info import USUAL_RATE, find_info
 from imgpipeline.tracking.following import follow_slice
 from imgpipeline.tracking.values import FrameBoxes, SliceTrack, TrackingParameters
 
@@ -34,8 +33,6 @@ JOIN (SELECT frame_id, frame_number FROM frames WHERE day = $day) USING (frame_i
 WHERE frame_number IS NOT NULL"""
 _MOST_FRAMES = 1_000_000
 """A sequence of more frames has a mistyped number."""
-DEFAULT_FRAME_RATE = 25.0
-"""Frames per second of a sequence without `seqinfo.ini`."""
 _Boxes = npt.NDArray[np.float64]
 Named = tuple[npt.NDArray[np.int64], _Boxes]
 """Ids (n,) and xyxy boxes (n, 4) of the objects in one frame."""
@@ -77,7 +74,8 @@ def read_sequence(folder: Path) -> MotSequence:
         ConfigurationError: A file is missing, a line is not in MOT Challenge format, or the frame rate is not valid.
     """
     detected, true = (_read_file(_find(folder, name)) for name in ("det", "gt"))
-    rate = _read_frame_rate(folder / "seqinfo.ini")
+    info = find_info(folder)
+    rate = (info.rate if info else None) or USUAL_RATE
     frames, truth = [], []
     for number in range(1, max([*detected, *true], default=0) + 1):
         rows = detected.get(number, np.empty((0, 6)))
@@ -111,21 +109,6 @@ def _find(folder: Path, name: str) -> Path:
     return found
 
 
-def _read_frame_rate(path: Path) -> float:
-    info = configparser.ConfigParser()
-    try:
-        info.read(path, encoding="utf-8")
-        rate = info.getfloat("Sequence", "frameRate", fallback=DEFAULT_FRAME_RATE)
-        if not (math.isfinite(rate) and rate > 0):
-            raise ValueError(rate)
-    except (configparser.Error, ValueError):
-        raise ConfigurationError(
-            f"{path} has no valid frame rate; expected frameRate in the section [Sequence], such as 25.",
-            next_step=f"correct it, or remove it: the default is {DEFAULT_FRAME_RATE:g} frames per second",
-        ) from None
-    return rate
-
-
 def _read_file(path: Path) -> Mapping[int, _Boxes]:
     try:
         with path.open(newline="", encoding="utf-8") as file:
@@ -148,12 +131,13 @@ def read_boxes(lines: Iterable[str], where: str) -> dict[int, _Boxes]:
             frame, name, x, y, width, height, confidence = (float(cell) for cell in cells[:7])
             number = int(frame)
             is_valid = 0 < number == frame <= _MOST_FRAMES and width > 0 and height > 0
-            if not is_valid or not all(map(math.isfinite, (name, x, y, width, height, confidence))):
+            # Frames in the ledger have no number beyond 1e9.
+            if not is_valid or not all(abs(value) < 1e9 for value in (name, x, y, width, height, confidence)):
                 raise ValueError(cells)
         except (ValueError, OverflowError):
             raise ConfigurationError(
                 f"{where}, line {line}: expected frame, id, left, top, width, height, confidence, separated by commas: "
-                f"a frame from 1 to {_MOST_FRAMES}, and a width and height above 0.",
+                f"a frame from 1 to {_MOST_FRAMES}, a width and height above 0, and no number beyond 1e9.",
                 next_step="provide a file in MOT Challenge format",
             ) from None
         rows[number].append((name, x, y, x + width, y + height, confidence))

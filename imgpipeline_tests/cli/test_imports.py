@@ -1,6 +1,7 @@
 """Imports by command with real Kafka and S3: other commands treat them like any chain, and a kill loses nothing."""
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,7 @@ from imgpipeline_tests.cli.command import run
 from imgpipeline_tests.compat.imports.samples import csv_lines, frames_of, held, write_csv
 
 ROWS = 25_000
+REPOSITORY = Path(__file__).resolve().parents[2]
 
 
 @pytest.fixture
@@ -143,7 +145,9 @@ def test_scores_beyond_confidences_keep_their_order(folder_site, tmp_path):
     assert [row["c"] for row in found] == [0.27, 0.62, 0.95]
 
 
-@pytest.mark.parametrize("line", ["0,-1,1,1,5,5,1", "1.5,-1,1,1,5,5,1", "99999999,-1,1,1,5,5,1", "1,-1,1,1,5,0,1"])
+@pytest.mark.parametrize(
+    "line", ["0,-1,1,1,5,5,1", "1.5,-1,1,1,5,5,1", "99999999,-1,1,1,5,5,1", "1,-1,1,1,5,0,1", "1,-1,1e9,1,5,5,1"]
+)
 def test_a_line_that_is_no_box_of_a_frame_is_named_and_nothing_is_imported(folder_site, tmp_path, line):
     (tmp_path / "det.txt").write_text(f"{MOT[0]}\n{line}\n")
     ended = run("import", "detections", "det.txt", "--format", "mot", "--fps", "25", env=folder_site, cwd=tmp_path)
@@ -155,13 +159,173 @@ def test_a_line_that_is_no_box_of_a_frame_is_named_and_nothing_is_imported(folde
     [
         (("--fps", "25", "--start", "yesterday"), "--start: got 'yesterday', expected a time"),
         (("--fps", "500"), "--fps is 500; expected frames per second, up to 240"),
-        ((), "--fps is missing"),
+        (("--fps", "240.0001"), "--fps is 240.0001; expected"),
+        ((), "--fps is missing, and no seqinfo.ini of the sequence has it"),
+        (("--fps", "25", "--size", "big"), "--size: got 'big', expected a size such as 640x360"),
+        (("--fps", "25", "--label", " "), "--label: got"),
     ],
 )
-def test_a_frame_rate_that_no_camera_has_is_refused(folder_site, tmp_path, options, said):
+def test_a_wrong_option_of_a_sequence_is_refused(folder_site, tmp_path, options, said):
     (tmp_path / "det.txt").write_text(MOT[0])
     ended = run("import", "detections", "det.txt", "--format", "mot", *options, env=folder_site, cwd=tmp_path)
     assert (ended.status, said in ended.stderr) == (2, True), ended.stderr
+
+
+def write_walk(folder: Path, *, name: str = "", info: str = "") -> Path:
+    """Write a MOT sequence of 60 frames in which a person walks 4 pixels per frame to the right."""
+    rows = [f"{n},-1,{100 + 4 * n},50,40,80,0.9" for n in range(1, 61)]
+    (folder / "det").mkdir(parents=True)
+    (folder / "det" / "det.txt").write_text("\n".join(rows))
+    if name or info:
+        (folder / "seqinfo.ini").write_text(f"[Sequence]\nname={name}\n{info}")
+    return folder / "det" / "det.txt"
+
+
+SIZES = "SELECT DISTINCT source, image_width, image_height FROM frames"
+INFO = "imWidth=640\nimHeight=480\nframeRate=10\n"
+
+
+def test_rate_size_and_name_of_a_sequence_come_from_its_seqinfo(folder_site, tmp_path):
+    file = write_walk(tmp_path / "MOT17-02-SDP", name="MOT17-02", info=INFO)
+    report = run("import", "detections", file, "--format", "mot", "--json", env=folder_site, cwd=tmp_path).json()
+    assert report["topic"] == "import.MOT17-02"
+    assert run("query", SIZES, "--json", env=folder_site, cwd=tmp_path).json() == [
+        {"source": "MOT17-02", "image_width": 640, "image_height": 480}
+    ]
+    asked = 'SELECT date_diff(\'ms\', min("timestamp"), max("timestamp")) AS ms FROM frames'
+    assert run("query", asked, "--json", env=folder_site, cwd=tmp_path).json() == [{"ms": 5900}]
+
+
+def test_options_win_over_the_seqinfo(folder_site, tmp_path):
+    file = write_walk(tmp_path / "street", name="other", info=INFO)
+    options = ("--format", "mot", "--fps", "20", "--size", "320x240", "--name", "mine", "--json")
+    assert run("import", "detections", file, *options, env=folder_site, cwd=tmp_path).json()["topic"] == "import.mine"
+    assert run("query", SIZES, "--json", env=folder_site, cwd=tmp_path).json() == [
+        {"source": "mine", "image_width": 320, "image_height": 240}
+    ]
+
+
+@pytest.mark.parametrize("named", ["street/det/det.txt", "det.txt"])
+def test_a_sequence_without_seqinfo_is_named_by_its_folder(folder_site, tmp_path, named):
+    write_walk(tmp_path / "street")
+    cwd = tmp_path if "/" in named else tmp_path / "street" / "det"
+    ended = run("import", "detections", named, "--format", "mot", "--fps", "25", env=folder_site, cwd=cwd)
+    assert ended.status == 0, ended.stderr
+    assert "topic: import.street; kind: detections; frames in the file: 60; already there: 0;" in ended.stderr
+
+
+RULES = (
+    '[[zone]]\nname = "left"\nsource = "street"\npoints = [[0, 0], [0.5, 0], [0.5, 1], [0, 1]]\n'
+    '[[line]]\nname = "door"\nsource = "street"\npoints = [[0.3, 0], [0.3, 1]]\nforward = "in"\nbackward = "out"\n'
+)
+
+
+@pytest.fixture
+def ruled_site(folder_site: dict[str, str], tmp_path: Path) -> dict[str, str]:
+    """The environment of a site with a zone and a line of the source `street`."""
+    (tmp_path / "rules.toml").write_text(RULES)
+    return {**folder_site, "IMGPIPELINE_RULES_FILE": str(tmp_path / "rules.toml")}
+
+
+@pytest.mark.medium
+def test_build_builds_tracks_zones_and_lines_of_an_import(ruled_site, tmp_path):
+    file = write_walk(tmp_path / "street")
+    options = ("--format", "mot", "--fps", "25", "--size", "640x480", "--build")
+    ended = run("import", "detections", file, *options, env=ruled_site, cwd=tmp_path)
+    assert (ended.status, "count nothing" in ended.stderr) == (0, False), ended.stderr
+    for table in ("objects", "zones", "lines"):
+        (row,) = run("summary", table, "--json", env=ruled_site, cwd=tmp_path).json()
+        assert row["source"] == "street"
+
+
+@pytest.mark.medium
+def test_zones_and_lines_say_that_frames_without_a_size_count_nothing(ruled_site, tmp_path):
+    file = write_walk(tmp_path / "street")
+    options = ("--format", "mot", "--fps", "25", "--build")
+    ended = run("import", "detections", file, *options, env=ruled_site, cwd=tmp_path)
+    assert "Zones and lines count nothing of this import: the size of its images is not known" in ended.stderr
+    assert "--size" in ended.stderr
+    for table in ("zones", "lines"):
+        said = run("summary", table, "--source", "street", env=ruled_site, cwd=tmp_path).stderr
+        assert "the size of the images, which is not known for 60 frames of these days" in said
+        assert "how to set up" not in said
+        other = run("summary", table, "--source", "other", env=ruled_site, cwd=tmp_path).stderr
+        assert "how to set up" in other
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (("--fps", "25", "--label", "car"), "Only for --format mot: --fps, --label."),
+        (("--size", "640x480"), "Only for --format mot: --size."),
+        (("--format", "mot", "--fps", "25", "--delimiter", ";"), "Only for --format csv: --delimiter."),
+    ],
+)
+def test_options_of_the_other_format_are_refused(folder_site, tmp_path, options, said):
+    write_csv(tmp_path / "counts.csv", csv_lines(3))
+    ended = run("import", "detections", "counts.csv", *options, env=folder_site, cwd=tmp_path)
+    assert (ended.status, said in ended.stderr) == (2, True), ended.stderr
+
+
+def test_a_mot_file_that_is_imported_as_csv_names_its_format(folder_site, tmp_path):
+    (tmp_path / "det.txt").write_text("\n".join(MOT))
+    ended = run("import", "detections", "det.txt", env=folder_site, cwd=tmp_path)
+    assert (ended.status, "--format mot" in ended.stderr) == (2, True), ended.stderr
+
+
+@pytest.mark.parametrize(
+    "other", [("--fps", "10"), ("--start", "2026-01-10"), ("--label", "car"), ("--size", "640x480")]
+)
+def test_a_sequence_imported_again_with_other_options_names_them(folder_site, tmp_path, other):
+    (tmp_path / "det.txt").write_text(MOT[0])
+    command = ("import", "detections", "det.txt", "--name", "walk", "--format", "mot", "--fps", "25")
+    assert run(*command, env=folder_site, cwd=tmp_path).status == 0
+    again = run(*command, *other, env=folder_site, cwd=tmp_path)
+    assert again.status == 1
+    assert "import.walk was imported with different options" in again.stderr
+    assert other[0] in again.stderr
+    assert "give the options of the first import" in again.stderr
+
+
+def test_a_changed_file_is_said_to_have_changed(folder_site, tmp_path):
+    command = ("import", "detections", "det.txt", "--name", "walk", "--format", "mot", "--fps", "25")
+    for text in (MOT[0], MOT[2]):
+        (tmp_path / "det.txt").write_text(text)
+        ended = run(*command, env=folder_site, cwd=tmp_path)
+    assert (ended.status, "The input has changed since it was imported, or is another one." in ended.stderr) == (
+        1,
+        True,
+    )
+
+
+def test_a_mot_file_without_a_box_is_refused(folder_site, tmp_path):
+    (tmp_path / "det.txt").write_text("\n")
+    ended = run("import", "detections", "det.txt", "--format", "mot", "--fps", "25", env=folder_site, cwd=tmp_path)
+    assert (ended.status, "det.txt has no box" in ended.stderr) == (1, True), ended.stderr
+
+
+def test_the_help_of_detections_says_which_options_belong_to_which_format(tmp_path):
+    said = " ".join(run("import", "detections", "--help", cwd=tmp_path).stdout.split())
+    csv, mot = said.index("With --format csv"), said.index("With --format mot")
+    assert csv < said.index("--delimiter") < mot < said.index("--fps")
+    assert "2000-01-01" in said
+
+
+@pytest.mark.data
+@pytest.mark.slow
+def test_the_commands_of_the_docs_import_track_and_compare_a_sequence(folder_site, tmp_path, shared_data):
+    (tmp_path / "mot").symlink_to(shared_data / "mot")
+    pages = [(REPOSITORY / "docs" / name).read_text() for name in ("imports.md", "tracking.md")]
+    first, compare = re.findall(r"^\$ imgpipeline (.* mot/TUD-Campus/.*)$", pages[0], re.MULTILINE)
+    said = run(*first.split(), env=folder_site, cwd=tmp_path).stderr
+    assert said.splitlines()[0] in pages[0]
+    found = run(*compare.split(), "--json", env=folder_site, cwd=tmp_path).json()
+    assert [row["true_objects"] for row in found] == [5, 5]
+    (other,) = re.findall(r"`imgpipeline (import detections mot/.*)`", pages[1])
+    site = {"IMGPIPELINE_STORE_URL": (tmp_path / "other").as_uri()}
+    assert run(*other.split(), env=site, cwd=tmp_path).status == 0
+    tracked = run("summary", "objects", "--day", "2000-01-01", "--json", env=site, cwd=tmp_path).json()
+    assert {row["source"] for row in tracked} == {"TUD-Campus"}
 
 
 @pytest.mark.medium

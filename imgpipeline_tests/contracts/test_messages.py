@@ -89,10 +89,19 @@ class TestAcceptedForms:
     def test_an_s3a_path_is_the_same_frame_as_an_s3_path(self):
         assert parse({"image_path": "s3a://b/cam/a.jpg"}) == parse({"image_path": "s3://b/cam/a.jpg"})
 
-    @pytest.mark.parametrize(("frame", "number"), [(12, 12), ("12", 12), ("000012", 12), ("last", None)])
+    @pytest.mark.parametrize(
+        ("frame", "number"),
+        [(12, 12), ("12", 12), ("000012", 12), ("frame_00012", 12), ("last", None), ("7_frame_1", None)],
+    )
     def test_video_and_frame(self, frame, number):
         message = parse({"video_id": "v", "frame_id": frame, "timestamp": TIME})
         assert (message.source, message.image_path, message.frame_number) == ("v", f"v/{frame}.jpg", number)
+        assert message.attributes == {"video_id": "v", "frame_id": frame}
+
+    def test_the_names_of_video_and_frame_are_kept_next_to_a_source_and_a_path(self):
+        named = {"video_id": 7, "frame_id": "frame_00003"}
+        message = parse({"source": "gate", "image_path": "a/b.jpg", **named})
+        assert (message.source, message.frame_number, message.attributes) == ("gate", None, named)
 
     def test_a_video_form_keeps_an_announced_frame_number_and_fills_the_configured_path_once(self):
         value = json.dumps({"video_id": "{frame_id}", "frame_id": "2", "frame_number": 5}).encode()

@@ -77,7 +77,7 @@ def wait_for_exactly(site: Site, store: ObjectStore, days: list[date], before: d
 
 
 def runs_of_days(site: Site) -> list[dict[str, str]]:
-    """Return the tags of the runs that build a range of days; an hourly schedule may have requested others meanwhile."""
+    """Return the tags of the runs that build days; an hourly schedule may have requested others meanwhile."""
     tags = [record.dagster_run.tags for record in site.runs()]
     return [each for each in tags if "dagster/asset_partition_range_start" in each]
 

@@ -93,6 +93,14 @@ def test_classic_detections_of_cars_and_people(settings, memory, topic, kind, la
     ]
 
 
+def test_classic_records_name_video_and_frame_as_their_producer_did(settings, memory, topic):
+    given = {"video_id": "uav-7", "frame_id": 42}
+    write_chain(memory, [replace(frame(0), attributes=given), replace(frame(1), attributes={"frame_id": None})])
+    publish_detections(Run(memory, settings), Publication(topic, Form.CLASSIC))
+    named = [(document["video_id"], document["frame_id"]) for document in documents_of(settings, topic)]
+    assert named == [("uav-7", 42), ("cam-1", "frame_00001")]
+
+
 def test_a_frame_that_was_announced_twice_is_published_once(settings, memory, topic):
     def again(offset: int) -> list[Outcome]:
         return [replace(frame(1), offset=offset)]

@@ -10,6 +10,7 @@ from imgpipeline.objectstore.client import open_memory_store
 from imgpipeline.settings import Settings
 from imgpipeline.sources.ingest import ingest_source
 from imgpipeline.sources.sequence import SequenceSource
+from imgpipeline.sources.sequence_info import find_info
 from imgpipeline_tests.sources.published import closes, frames_in, read_published
 from imgpipeline_tests.sources.test_folder import NOON, write_picture
 
@@ -90,3 +91,15 @@ def test_an_invalid_folder_or_seqinfo_is_refused(tmp_path):
     write_mot(tmp_path / "mot", rate="fast")
     with pytest.raises(ConfigurationError, match="frameRate is fast"):
         SequenceSource(PLAIN, tmp_path / "mot")
+
+
+@pytest.mark.parametrize("width", ["wide", "0", "1.5"])
+def test_an_invalid_size_in_a_seqinfo_is_refused_where_it_is_asked_for(tmp_path, width):
+    write_mot(tmp_path / "mot")
+    with (tmp_path / "mot" / "seqinfo.ini").open("a") as file:
+        file.write(f"imWidth={width}\nimHeight=480\n")
+    assert SequenceSource(PLAIN, tmp_path / "mot", start=NOON).rate == 14
+    info = find_info(tmp_path / "mot")
+    assert info
+    with pytest.raises(ConfigurationError, match=rf"imWidth and imHeight: got '{width}x480'"):
+        _ = info.size

@@ -20,7 +20,7 @@ from imgpipeline.contracts.messages import MessageFormat
 from imgpipeline.contracts.notices import Notice, NoticeKind
 from imgpipeline.contracts.times import utc_now
 from imgpipeline.detect.run import follow_lane
-from imgpipeline.errors import PermanentError, TransientError
+from imgpipeline.errors import ConfigurationError, PermanentError, TransientError
 from imgpipeline.lake.quality.audit import audit
 from imgpipeline.lake.query.books import read_books
 from imgpipeline.objectstore import open_store
@@ -464,10 +464,15 @@ def test_a_consumer_of_the_frames_sees_frames_only_where_notices_have_a_topic_of
 ):
     frames, apart = settings.kafka_topic, f"{settings.kafka_topic}-notices"
     kafka.create_topic(apart, partitions=1)
+    others = [f"{frames}-people"] if form is MessageFormat.CLASSIC_VIDEO else []
+    for other in others:
+        kafka.create_topic(other, partitions=1)
     both = settings.model_copy(
         update={
-            "kafka_topics": (frames, apart),
+            "kafka_topics": (frames, apart, *others),
             "timestamp_fields": ("timestamp", "upload_timestamp"),
+            "image_key_template": "videos/{source}_frame_{number:05d}.jpg",
+            "image_path_template": "videos/{video_id}_{frame_id}.jpg",
             "store_url": (tmp_path / "store").as_uri(),
             "linger_s": 1.0,
         }
@@ -478,15 +483,32 @@ def test_a_consumer_of_the_frames_sees_frames_only_where_notices_have_a_topic_of
     values = read_values(settings)
     assert len(values) == 3
     assert all(b'"kind"' not in value for value in values)
+    assert all(read_values(both.model_copy(update={"kafka_topics": (other,)})) == values for other in others)
     notices = read_published(both.model_copy(update={"kafka_topics": (apart,)}))
     assert [record.kind for record in notices if isinstance(record, Notice)] == ["started", "account", "ended"]
     follow_lane(both, Lane(0, 1), run_id="run-1", report=lambda _: None)
-    (entry,) = read_books(open_store(both), both)
+    entry, *unnamed = read_books(open_store(both), both)
+    assert [(each.session, each.topic, each.difference) for each in unnamed] == [(None, other, 0) for other in others]
     assert (entry.received, entry.announced, entry.in_ledger, entry.dead_letters) == (9, 3, 3, 1)
     assert (entry.dropped, entry.failed) == ({"queue": 4}, 2)
     assert (entry.state, entry.topic, entry.waiting, entry.difference) == ("closed", frames, 0, 0)
     report = audit(open_store(both), lambda: read_log(both), now=utc_now())
     assert report.ok, report.problems
+
+
+def test_a_video_message_that_would_lead_to_another_image_is_not_sent(settings, tmp_path):
+    site = settings.model_copy(update={"store_url": (tmp_path / "store").as_uri()})
+    options = PublishOptions(message_format=MessageFormat.CLASSIC_VIDEO)
+    with pytest.raises(ConfigurationError, match=r"frame_00000 of gate .* gate/frame_00000.jpg") as raised:
+        ingest_source(site, Listed([frame(0)]), options=options)
+    assert "IMGPIPELINE_IMAGE_PATH_TEMPLATE" in str(raised.value.next_step)
+    assert frames_in(read_published(settings)) == []
+
+
+def test_all_topics_of_a_video_must_exist(settings):
+    site = settings.model_copy(update={"kafka_topics": (settings.kafka_topic, f"{settings.kafka_topic}-absent")})
+    with pytest.raises(ConfigurationError, match="absent"):
+        ingest_source(site, Listed([]), options=PublishOptions(message_format=MessageFormat.CLASSIC_VIDEO))
 
 
 def read_values(settings: Settings) -> list[bytes]:

@@ -1,10 +1,12 @@
 """The files of classic trackers; test names refer to rows of the list of classic systems."""
 
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
 
 from imgpipeline.contracts.detection import Kind
+from imgpipeline.contracts.outcomes import Frame
 from imgpipeline.lake.days.day_tables import rebuild_day
 from imgpipeline.lake.sessions.session import LakeSession, open_lake
 from imgpipeline.settings import load_settings
@@ -75,3 +77,22 @@ def test_detections_have_labels_and_whole_pixels(lake):
     assert ",".join(columns) == "frame_id,video_id,timestamp,label,confidence,x1,y1,x2,y2"
     assert [row[3] for row in rows] == ["car", "car", "car", "van", "car", "van", "car", "van"]
     assert rows[0] == ("frame_00000", "gate", "2026-01-09T12:00:00", "car", 0.9, 10, 100, 90, 160)
+
+
+def test_frames_and_videos_keep_the_names_that_their_producer_gave(request, tmp_path):
+    store = fresh_store("folder", request)
+    shown = film(at(0), at(3), [Car(at(0), at(3))], rate=1)
+    named = [
+        replace(frame, attributes={"video_id": "uav-7", "frame_id": f"{frame.frame_number}.png"})
+        if frame.frame_number != 2
+        else replace(frame, frame_number=1_234_567)
+        for frame in shown
+        if isinstance(frame, Frame)
+    ]
+    write_chain(store, named)
+    rebuild_day(store, DAY, now=NOON)
+    build_tracks(store, DAY, settings=load_settings(), now=NOON)
+    names = [("0.png", "uav-7"), ("1.png", "uav-7"), ("frame_1234567", "gate")]
+    with open_lake(store, cache_dir=tmp_path / "cache", days=[DAY]) as lake:
+        assert [row[:2] for row in classic_csv.detections(ask(lake), "gate", DAY, Kind.CARS)[1]] == names
+        assert [row[:2] for row in classic_csv.tracks(ask(lake), "gate", DAY, Kind.CARS)[1]] == names

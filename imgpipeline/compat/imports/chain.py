@@ -102,8 +102,9 @@ def import_rows(
         except _OtherRowsError as found:
             difference = _first_difference(store, chain, rows, meaning, found.end)
             raise LedgerError(
-                f"{chain.topic} has different rows in the ledger than in the input: {difference}.",
-                next_step=_OTHER_NAME,
+                f"{chain.topic} has different rows in the ledger than in the input: {difference}. "
+                "The input has changed since it was imported, or is another one.",
+                next_step=f"give the rows of the ledger unchanged, and new ones after them, or {_OTHER_NAME}",
             ) from None
         return ImportResult(
             chain=chain,
@@ -186,8 +187,8 @@ class _Import:
         # A segment written by `ledger repair` has a different recipe; its rows are compared nevertheless.
         if header and header.frames + header.dead_letters and made_by != self._made_by.settings_hash:
             raise LedgerError(
-                f"{self._writer.end.chain.topic} was imported with different columns, source, labels or time zone, or "
-                "by another release.",
+                f"{self._writer.end.chain.topic} was imported with different options (columns, source, labels, time "
+                "zone; for MOT files also --fps, --start, --label, --size), or by another release.",
                 next_step=f"give the options of the first import, or {_OTHER_NAME}",
             )
 

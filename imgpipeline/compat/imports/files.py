@@ -222,32 +222,43 @@ def _csv_rows(lines: _Lines, reader: Iterator[list[str]], name: str, width: int)
 class MotFrames:
     """The frames of a file in MOT Challenge format (`det.txt` or `gt.txt`), each a document of `MetadataDocuments`."""
 
-    def __init__(self, file: InputFile, *, frame_rate: float, start: datetime, label: str) -> None:
+    def __init__(
+        self, file: InputFile, *, frame_rate: float, start: datetime, label: str, size: tuple[int, int] | None
+    ) -> None:
         """Takes what the file does not contain.
 
         Args:
             frame_rate: Frames per second.
             start: The time of frame 1.
             label: The label of all boxes.
+            size: Width and height of the images in pixels; None if unknown.
         """
         self._file, self._frame_rate, self._start, self._label = file, frame_rate, start, label
+        self.size = size
+        self.recipe = json.dumps(["mot", frame_rate, format_time(start), label, size])
+        """Everything except the file that its frames depend on."""
 
     def read(self, progress: Progress) -> Iterator[Row]:
         """Yields all frames from number 1 to the last one, also those without a box.
 
         Raises:
-            ConfigurationError: A line is not in MOT Challenge format.
+            ConfigurationError: A line is not in MOT Challenge format, or there is no line.
         """
         with open_text(self._file) as opened:
             boxes = read_boxes(io.TextIOWrapper(opened.file, "utf-8-sig", "replace", newline=""), self._file.name)
+        if not boxes:
+            raise ConfigurationError(f"{self._file.where} has no box.", next_step="name a det.txt or gt.txt with boxes")
         # One rule for the whole file, so that a higher score stays a higher confidence.
-        scores = np.concatenate([rows[:, 5] for rows in boxes.values()]) if boxes else np.empty(0)
+        scores = np.concatenate([rows[:, 5] for rows in boxes.values()])
         is_logit = bool(((scores > 1) | ((scores < 0) & (scores != -1))).any())
-        for number in range(1, max(boxes, default=0) + 1):
+        width, height = self.size or (None, None)
+        for number in range(1, max(boxes) + 1):
             rows = boxes.get(number, np.empty((0, 6)))
             document = {
                 "frame_number": number,
                 "timestamp": format_time(self._start + timedelta(seconds=(number - 1) / self._frame_rate)),
+                "image_width": width,
+                "image_height": height,
                 "detections": [
                     {
                         "label": self._label,

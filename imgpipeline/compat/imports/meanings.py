@@ -35,6 +35,7 @@ from imgpipeline.contracts.urls import as_s3_url
 from imgpipeline.errors import ConfigurationError
 
 _VERSION = 1
+_NUMBERS = re.compile(r"[-+.,0-9eE]+")
 _FRAME_ID = re.compile(r"[0-9a-f]{32}", re.ASCII)
 TIMES = ("timestamp", "processing_timestamp", "processed_at")
 PROCESSED = ("processing_timestamp", "processed_at")
@@ -311,7 +312,10 @@ def _find(columns: tuple[str, ...], name: str, option: str) -> int:
     if columns.count(name) == 1:
         return columns.index(name)
     problem = "exists twice" if name in columns else "is missing"
+    step = f"name the column with {option}, and the character between columns with --delimiter"
+    if len(columns) > 6 and _NUMBERS.fullmatch(",".join(columns)):
+        step = "if it is a det.txt or gt.txt of the MOT Challenge, give --format mot"
     raise ConfigurationError(
         f"The column {name!r} {problem}; the file has {', '.join(map(repr, columns))}.",
-        next_step=f"name the column with {option}, and the character between columns with --delimiter",
+        next_step=step,
     )

@@ -463,7 +463,7 @@ FRAMES = Table(
             "Every detector that processed it, `model_used` first; NULL if that was the only one.",
         ),
         Column("replay_of", "VARCHAR", "topic/partition/offset", "The dead letter that it replays, or NULL."),
-        Column("attributes", "VARCHAR", "JSON", "The producer's fields outside the contract: a JSON object as text."),
+        Column("attributes", "VARCHAR", "JSON", "The producer's other fields, and `video_id` and `frame_id`: JSON."),
     ),
 )
 """Day table: `frames/day=…/frames.parquet`."""

@@ -237,7 +237,7 @@ def add_classic(app: FastAPI, settings: Settings, jobs: Jobs, allow: Allow) -> N
             "service_name": name,
             "python_version": platform.python_version(),
             "kafka_broker_env": settings.kafka_bootstrap_servers,
-            "dataset_path_configured": str(root) if root else None,
+            "dataset_path_configured": root is not None,
             "dataset_path_exists": root is not None and root.exists(),
         }
 
@@ -245,9 +245,8 @@ def add_classic(app: FastAPI, settings: Settings, jobs: Jobs, allow: Allow) -> N
     def data_status(request: Request) -> Response:
         """Shows what the data set contains."""
         allow(request, None)
-        if settings.dataset_root is None:
-            return JSONResponse({"error": "DATASET_ROOT_DIR is not set."}, 400)
-        return JSONResponse(_describe_data(settings))
+        error = {} if settings.dataset_root else {"error": "DATASET_ROOT_DIR is not set."}
+        return JSONResponse(_describe_data(settings) | error, 400 if error else 200)
 
 
 def _add_start(app: FastAPI, settings: Settings, jobs: Jobs, allow: Allow) -> None:
@@ -310,7 +309,7 @@ def _describe_data(settings: Settings) -> dict[str, Any]:
     found = [name for name in _SUBFOLDERS if root and (root / name).is_dir()]
     sequences = sorted(p.name for p in (root / "sequences").iterdir()) if root and "sequences" in found else []
     return {
-        "dataset_path": str(root),
+        "dataset_path": str(root) if root else None,
         "path_exists": root is not None and root.exists(),
         "is_directory": is_folder,
         "contents": contents,

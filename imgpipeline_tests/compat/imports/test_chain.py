@@ -84,7 +84,7 @@ def test_a_shorter_file_is_refused(folder_settings, tmp_path):
 def test_other_columns_are_another_import(folder_settings, tmp_path):
     path = write_csv(tmp_path / "counts.csv", csv_lines(10))
     import_csv(folder_settings, path)
-    with pytest.raises(LedgerError, match="different columns"):
+    with pytest.raises(LedgerError, match="different options"):
         import_csv(folder_settings, path, ColumnNames(source="detected_label"))
 
 

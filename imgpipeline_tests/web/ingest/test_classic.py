@@ -1,6 +1,6 @@
 """The routes of the classic data generator: a job plays a video into Kafka and survives a restart."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from itertools import pairwise
 from pathlib import Path
 from shutil import rmtree
@@ -126,23 +126,53 @@ def test_a_file_instead_of_the_folder_of_sequences_is_no_folder(playing, tmp_pat
         assert client.get("/data_status").json()["expected_subdirs_found"] == []
 
 
-def test_the_state_of_service_and_data_has_the_classic_form(client, playing, monkeypatch):
+DATA_STATUS = {
+    "dataset_path": str,
+    "path_exists": bool,
+    "is_directory": bool,
+    "contents": list,
+    "expected_subdirs_checked": list,
+    "expected_subdirs_found": list,
+    "all_expected_subdirs_found": bool,
+    "sequences_subdir_exists": bool,
+    "sequences_subdir_contents_count": int,
+    "sequences_subdir_contents_sample": list,
+}
+"""Fields and types of the classic `/data_status`."""
+
+
+def types_of(document: Mapping[str, object]) -> dict[str, type]:
+    return {name: type(value) for name, value in document.items()}
+
+
+def test_the_state_of_service_and_data_has_the_classic_form(client, playing):
     assert client.get("/").text == "data_generator is running!"
     status = client.get("/status").json()
-    assert set(status) == {
-        "service_name",
-        "python_version",
-        "kafka_broker_env",
-        "dataset_path_configured",
-        "dataset_path_exists",
+    assert types_of(status) == {
+        "service_name": str,
+        "python_version": str,
+        "kafka_broker_env": str,
+        "dataset_path_configured": bool,
+        "dataset_path_exists": bool,
     }
-    assert status["dataset_path_exists"] is True
-    data = client.get("/data_status").json()
+    assert (status["dataset_path_configured"], status["dataset_path_exists"]) == (True, True)
+    answer = client.get("/data_status")
+    assert (answer.status_code, types_of(answer.json())) == (200, DATA_STATUS)
+    data = answer.json()
+    assert data["dataset_path"] == str(playing.settings.dataset_root)
     assert data["contents"] == ["sequences", "street.avi"]
+    assert data["expected_subdirs_checked"] == ["annotations", "sequences"]
     assert data["expected_subdirs_found"] == ["sequences"]
     assert data["all_expected_subdirs_found"] is False
     assert (data["sequences_subdir_contents_count"], data["sequences_subdir_contents_sample"]) == (1, ["uav"])
+
+
+def test_without_a_data_set_the_state_of_data_is_an_error_with_all_fields(playing, monkeypatch):
     monkeypatch.setenv("SERVICE_NAME", "generator-7")
     with serving(playing.with_settings(dataset_root=None).settings) as other:
         assert other.get("/").text == "generator-7 is running!"
-        assert other.get("/data_status").status_code == 400
+        status = other.get("/status").json()
+        assert (status["dataset_path_configured"], status["dataset_path_exists"]) == (False, False)
+        answer = other.get("/data_status")
+        assert answer.status_code == 400
+        assert types_of(answer.json()) == DATA_STATUS | {"dataset_path": type(None), "error": str}
