@@ -158,7 +158,7 @@ def test_every_command_of_a_page_exists_with_its_options(page):
         *re.findall(r"`(imgpipeline [^`]+)`", read(page)),
         *re.findall(r"^(?:\w+=\S+ )?(imgpipeline .*)", text, re.MULTILINE),
     ]
-    for one in (one.split() for one in said):
+    for one in (re.sub(r"--health-port \d+ ", "", one).split() for one in said):
         words = next(tuple(one[1:n]) for n in range(len(one), 0, -1) if n == 1 or tuple(one[1:n]) in known)
         assert words, one
         assert {word for word in one if word.startswith("--")} <= known[words] | {"--help"}, one
@@ -192,7 +192,7 @@ def test_image_analytics(reader, bucket):
         | {
             "SASL_PLAINTEXT": "PLAINTEXT",
             "kafka.example.org:9094": reader.kafka.bootstrap_servers,
-            "5001": free_text(),
+            "5001": str(free_port()),
         },
     )
     store = bucket.store()
@@ -220,10 +220,6 @@ def test_image_analytics(reader, bucket):
     }
     assert all(bytes(store.get(f"images/frame_{n:06d}.jpg").bytes()) == jpeg(n) for n in (3, 4, 5))
     assert len(LaneUnderTest(reader.settings).frames()) == 3 + len(documents)
-
-
-def free_text() -> str:
-    return str(free_port())
 
 
 @pytest.mark.slow
@@ -261,13 +257,13 @@ def png(seed: int) -> bytes:
 
 @pytest.mark.slow
 def test_video(reader):
-    frame_store, site = reader.folder / "frame_store", reader.folder / "site"
+    frame_store = reader.folder / "app" / "frame_store"
     reader.open(
         "video",
-        {"/app/frame_store": str(frame_store), "/srv/site": str(site), "5001": free_text(),
+        {"file:///app": frame_store.parent.as_uri(), "5001": str(free_port()),
          "redpanda:29092": reader.kafka.bootstrap_servers},
     )  # fmt: skip
-    frame_store.mkdir()
+    frame_store.mkdir(parents=True)
     sequence = reader.folder / "data" / "sequences" / "uav0000137"
     sequence.mkdir(parents=True)
     messages = []
@@ -291,20 +287,32 @@ def test_video(reader):
     site_frames = [frame for frame in LaneUnderTest(reader.settings).frames() if frame.source == "uav0000086"]
     assert len({frame.frame_id for frame in site_frames}) == 10
     found = documents_of(reader.settings, reader.topic("detections-cars"))
-    assert [one["video_id"] for one in found] == ["uav0000086"] * 10
+    assert [(one["video_id"], one["frame_id"]) for one in found] == [
+        (message["video_id"], message["frame_id"]) for message in messages
+    ]
     boxes = [box for one in found for each in one["detections"] for box in each["bbox"]]
     assert boxes
     assert all(isinstance(edge, int) for edge in boxes)
     assert len(documents_of(reader.settings, reader.topic("tracks-cars"))) == 10
     stats = (reader.folder / "stats.csv").read_text().splitlines()
     assert (stats[0], len(stats)) == ("timestamp,num_cars,num_people", 11)
+    assert (reader.folder / "car_detections.csv").read_text().startswith("frame_id,video_id,timestamp,label,")
+    # What the old detectors see of the new generator: its messages on both topics, and its files.
     assert "Sent 10 frames from uav0000137." in reader.printed
+    for topic in ("car-frames", "person-frames"):
+        new = documents_of(reader.settings, reader.topic(topic))[10:]
+        assert [(one["video_id"], one["frame_id"]) for one in new] == [
+            ("uav0000137", f"frame_{n:05d}") for n in range(10)
+        ]
+    assert [(frame_store / f"uav0000137_frame_{n:05d}.jpg").read_bytes() for n in range(10)] == [
+        jpeg(4, n) for n in range(10)
+    ]
 
 
 @pytest.mark.slow
 def test_change_alerts(reader):
     site = reader.folder / "pipeline"
-    reader.open("change-alerts", {"/srv/pipeline": str(site), "8000": free_text()})
+    reader.open("change-alerts", {"/srv/pipeline": str(site), "8000": str(free_port())})
     add_settings(reader, KAFKA_BROKER=reader.kafka.bootstrap_servers)
     database = site / "image_database"
     database.mkdir(parents=True)

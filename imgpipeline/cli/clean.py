@@ -24,20 +24,32 @@ def clean(dry_run: DryRunOption = False, yes: YesOption = False) -> None:
     folder = _folder_of(settings)
     images = settings.image_key_template.partition("/")[0]
     entries = [each for each in sorted(folder.iterdir()) if not each.name.startswith(".")]
-    own = [each for each in entries if each.name in (IMAGES, images) or RESERVED_FOLDER.fullmatch(each.name)]
-    sizes = [_sizes_in(each) for each in own]
-    total = f"{counted(sum(map(len, sizes)), 'file')}, {sum(map(sum, sizes)) / 1e6:,.1f} MB"
-    show_table(("folder", "files", "bytes"), [(e.name, len(s), sum(s)) for e, s in zip(own, sizes, strict=True)])
+    named = [each for each in entries if each.name in (IMAGES, images) or RESERVED_FOLDER.fullmatch(each.name)]
+    own = [each for each in named if each.is_dir()]
+    # Neither `rglob` nor `rmtree` follows a link.
+    files = {each.name: sum(not file.is_dir() for file in each.rglob("*")) for each in own if not each.is_symlink()}
+    total = f"{counted(sum(files.values()), 'file')} in {folder}"
+    show_table(("folder", "files"), [(each.name, files.get(each.name, "link")) for each in own])
     if kept := [each.name for each in entries if each not in own]:
         note(f"Kept: {', '.join(kept)}.")
     if dry_run:
         note(f"Would delete {total}. Nothing was changed.")
         return
     if not yes:
-        confirm(f"Delete {total} in {folder}?")
+        confirm(f"Delete {total}?")
     for each in sorted(own, key=lambda each: each.name == METADATA):  # the last one, so a killed call can be repeated
         _remove(each)
     note(f"Deleted {total}.")
+
+
+def _remove(folder: Path) -> None:
+    try:
+        folder.unlink() if folder.is_symlink() else shutil.rmtree(folder)
+    except OSError as error:
+        raise ConfigurationError(
+            f"{error.filename} cannot be deleted: {error.strerror}.",
+            next_step="give this user write access to it, and run the command again",
+        ) from error
 
 
 def _folder_of(settings: Settings) -> Path:
@@ -60,21 +72,3 @@ def _folder_of(settings: Settings) -> Path:
             next_step="check IMGPIPELINE_STORE_URL, or delete the folder yourself",
         )
     return Path(folder)
-
-
-def _sizes_in(entry: Path) -> list[int]:
-    """Returns the sizes of the files below a folder, without following links."""
-    return [] if entry.is_symlink() else [file.lstat().st_size for file in entry.rglob("*") if not file.is_dir()]
-
-
-def _remove(entry: Path) -> None:
-    try:
-        if entry.is_symlink() or entry.is_file():
-            entry.unlink()
-        else:
-            shutil.rmtree(entry)
-    except OSError as error:
-        raise ConfigurationError(
-            f"{error.filename or entry} cannot be deleted: {error.strerror}.",
-            next_step="give this user write access to it, and run the command again",
-        ) from error

@@ -51,7 +51,7 @@ def test_a_cleaned_store_is_as_good_as_new_and_everything_else_is_untouched(stor
         own.parent.mkdir(exist_ok=True)
         own.write_text("precious")
     (store / "images" / "linked").symlink_to(elsewhere.parent)
-    (store / "reports").symlink_to(elsewhere.parent)
+    (store / "alerts").symlink_to(elsewhere.parent)
     ended = clean(folder_site, tmp_path, "--yes")
     assert ended.status == 0
     assert "Kept: Documents, rules.toml." in ended.stderr

@@ -329,7 +329,7 @@ ANNOUNCED = {
     "MEILI_MASTER_KEY": "Meilisearch", "CAR_TOPIC": "IMGPIPELINE_KAFKA_TOPIC", "OUTPUT_TOPIC": "publish",
     "PERSON_TOPIC": "IMGPIPELINE_KAFKA_TOPIC", "PEOPLE_TOPIC": "IMGPIPELINE_KAFKA_TOPIC",
     "INPUT_TOPIC": "IMGPIPELINE_KAFKA_TOPIC",
-    "YOLO_MODEL_PATH": "IMGPIPELINE_MODEL", "CSV_PATH": "tracks stats", "FRAME_RATE": "times of the frames",
+    "YOLO_MODEL_PATH": "IMGPIPELINE_MODEL", "CSV_PATH": "--csv-file", "FRAME_RATE": "times of the frames",
     "POSTGRES_DB": "PostgreSQL", "POSTGRES_USER": "PostgreSQL", "POSTGRES_PASSWORD": "PostgreSQL",
     "CLICKHOUSE_HOST": "ClickHouse", "CLICKHOUSE_PORT": "ClickHouse", "MQTT_TOPIC": "--mqtt-topic",
     "MQTT_BROKER": "MQTT_HOST", "RUN_CONTINUOUSLY": "--watch",
