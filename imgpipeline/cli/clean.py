@@ -3,7 +3,7 @@
 import shutil
 from pathlib import Path
 
-from imgpipeline.cli.options import DryRunOption, YesOption
+from imgpipeline.cli.options import YesOption
 from imgpipeline.cli.output import confirm, note, show_table
 from imgpipeline.contracts.keys import IMAGES, METADATA
 from imgpipeline.contracts.templates import RESERVED_FOLDER
@@ -13,7 +13,7 @@ from imgpipeline.errors import ConfigurationError
 from imgpipeline.settings import Settings, load_settings
 
 
-def clean(dry_run: DryRunOption = False, yes: YesOption = False) -> None:
+def clean(yes: YesOption = False) -> None:
     """Delete everything that imgpipeline keeps in a store in a folder: images, ledger, tables. Asks first.
 
     Stop Dagster and all sources before. Afterwards, detection starts at the oldest record that Kafka has. Rules,
@@ -24,17 +24,13 @@ def clean(dry_run: DryRunOption = False, yes: YesOption = False) -> None:
     folder = _folder_of(settings)
     images = settings.image_key_template.partition("/")[0]
     entries = [each for each in sorted(folder.iterdir()) if not each.name.startswith(".")]
-    named = [each for each in entries if each.name in (IMAGES, images) or RESERVED_FOLDER.fullmatch(each.name)]
-    own = [each for each in named if each.is_dir()]
+    own = [e for e in entries if e.is_dir() and (e.name in (IMAGES, images) or RESERVED_FOLDER.fullmatch(e.name))]
     # Neither `rglob` nor `rmtree` follows a link.
     files = {each.name: sum(not file.is_dir() for file in each.rglob("*")) for each in own if not each.is_symlink()}
     total = f"{counted(sum(files.values()), 'file')} in {folder}"
     show_table(("folder", "files"), [(each.name, files.get(each.name, "link")) for each in own])
     if kept := [each.name for each in entries if each not in own]:
         note(f"Kept: {', '.join(kept)}.")
-    if dry_run:
-        note(f"Would delete {total}. Nothing was changed.")
-        return
     if not yes:
         confirm(f"Delete {total}?")
     for each in sorted(own, key=lambda each: each.name == METADATA):  # the last one, so a killed call can be repeated
@@ -53,11 +49,7 @@ def _remove(folder: Path) -> None:
 
 
 def _folder_of(settings: Settings) -> Path:
-    """Returns the folder of the store.
-
-    Raises:
-        ConfigurationError: The store is a bucket, or the folder has no ledger.
-    """
+    """Returns the folder of the store; raises ConfigurationError for a bucket, and for a folder without a ledger."""
     folder = folder_of(settings.store_url)
     if folder is None:
         server = f" --endpoint-url {settings.s3_endpoint}" if settings.s3_endpoint else ""

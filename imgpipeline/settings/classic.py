@@ -4,7 +4,6 @@ Names that mean the same here are read: `either` lists them with their setting.
 """
 
 from collections.abc import Mapping
-from fnmatch import fnmatchcase
 from typing import Final
 
 _SINK: Final = "{} is not filled by this release yet; query the tables, or `imgpipeline export duckdb`"
@@ -16,24 +15,16 @@ CLASSIC: Final[Mapping[str, str]] = {
     ),
     "use `imgpipeline publish detections --topic` or `publish tracks --topic`": "OUTPUT_TOPIC",
     "use `imgpipeline publish detections --csv-file` or `publish tracks --csv-file`": "CSV_PATH",
-    "use `imgpipeline ingest folder --watch`": "RUN_CONTINUOUSLY",
     "export the model to ONNX, and set IMGPIPELINE_MODEL to that file": "YOLO_MODEL_PATH",
     "the times of the frames give the frame rate": "FRAME_RATE",
     "use `imgpipeline ingest mqtt --mqtt-topic`": "MQTT_TOPIC",
-    "set MQTT_HOST and MQTT_PORT": "MQTT_BROKER",
-    "settings of MQTT begin with IMGPIPELINE_MQTT_": "MQTT_*",
+    "set MQTT_HOST, MQTT_PORT, MQTT_USERNAME, MQTT_PASSWORD, or settings that begin with IMGPIPELINE_MQTT_": "MQTT_*",
     _SINK.format("Elasticsearch"): "ES_*",
     _SINK.format("Meilisearch"): "MEILI_*",
     _SINK.format("PostgreSQL"): "POSTGRES_*",
     _SINK.format("ClickHouse"): "CLICKHOUSE_*",
-    "no Hadoop is needed: use `imgpipeline mapreduce`": "HADOOP_IMAGE",
-    "use `imgpipeline keys add`, or a proxy that authenticates (docs/viewer.md)": "BASIC_AUTH_FILE",
-    "there are no containers in this release; docs/site.md sets up a site": "TRAEFIK_* ELASTIC_VERSION DOMAIN_BASE",
+    "there are no containers in this release; docs/site.md sets up a site": (
+        "TRAEFIK_* ELASTIC_VERSION HADOOP_IMAGE DOMAIN_BASE BASIC_AUTH_FILE"
+    ),
 }
 """The variables, or patterns of them, by what to use instead; the first match counts."""
-
-
-def find_replacement(name: str) -> str | None:
-    """Returns what to use instead of a variable of an older pipeline; None for any other name."""
-    matches = (said for said, names in CLASSIC.items() if any(fnmatchcase(name, each) for each in names.split()))
-    return next(matches, None)

@@ -9,6 +9,7 @@ import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from fnmatch import fnmatchcase
 from hashlib import sha256
 from pathlib import Path
 from typing import Final
@@ -19,7 +20,7 @@ from pydantic_settings import SettingsConfigDict, SettingsError
 
 from imgpipeline.errors import ConfigurationError
 from imgpipeline.faultpoints import ONCE_VARIABLE, PLAN_VARIABLE
-from imgpipeline.settings.classic import find_replacement
+from imgpipeline.settings.classic import CLASSIC
 from imgpipeline.settings.kafka import KafkaSettings
 from imgpipeline.settings.model import DetectionSettings, GateSettings, ModelSettings
 from imgpipeline.settings.sources import HttpSettings, MessageSettings, MqttSettings, SourceSettings
@@ -76,8 +77,7 @@ def load_settings(**overrides: object) -> Settings:
         The validated settings.
 
     Raises:
-        ConfigurationError: A value is not allowed; the message names the variable, never a secret's value.
-            Or a bucket is named, but no store.
+        ConfigurationError: A value is not allowed, or only a bucket is named; the message never shows a secret's value.
     """
     _undo_env_file(_variables_in_file())
     try:
@@ -153,13 +153,12 @@ class UnknownSetting:
 def unknown_settings() -> list[UnknownSetting]:
     """Returns the variables in the environment and `.env` that look like a setting but are not, sorted by name.
 
-    Variables of older pipelines are included, because their users expect an effect.
-
-    A name that occurs in both places is listed once. An unreadable `.env` is ignored: `load_settings` reports it.
+    Variables of older pipelines are included, because their users expect an effect. A name that occurs in
+    both places is listed once. An unreadable `.env` is ignored: `load_settings` reports it.
     """
-    known = {each for name, field in Settings.model_fields.items() for each in variables(name, field)}
-    own = [name for name in known if name.startswith(PREFIX)]
-    known.update(_OTHER_VARIABLES)
+    settings = [each for name, field in Settings.model_fields.items() for each in variables(name, field)]
+    own = [name for name in settings if name.startswith(PREFIX)]
+    known = {*settings, *_OTHER_VARIABLES}
     file = _variables_in_file()
     places = {**dict.fromkeys(file, ".env"), **dict.fromkeys(os.environ, "environment")}
     return [
@@ -172,9 +171,10 @@ def unknown_settings() -> list[UnknownSetting]:
 
 def _instead_of(name: str) -> str | None:
     """Returns what to use instead of a variable of an older pipeline; None once a setting that does it is set."""
-    instead = find_replacement(name)
-    is_done = instead and any(map(read_variable, re.findall(rf"{PREFIX}[A-Z0-9_]+", instead)))
-    return None if is_done else instead
+    for instead, names in CLASSIC.items():
+        if any(fnmatchcase(name, each) for each in names.split()):
+            return None if any(map(read_variable, re.findall(rf"{PREFIX}[A-Z0-9_]+", instead))) else instead
+    return None
 
 
 def read_variable(name: str) -> str | None:

@@ -325,14 +325,14 @@ READ = {
 ANNOUNCED = {
     "S3_BUCKET_NAME": "IMGPIPELINE_STORE_URL=s3://", "ES_HOST_URL": "Elasticsearch", "ES_USERNAME": "Elasticsearch",
     "ES_PASSWORD": "Elasticsearch", "TRAEFIK_VERSION": "containers", "ELASTIC_VERSION": "containers",
-    "HADOOP_IMAGE": "mapreduce", "DOMAIN_BASE": "containers", "BASIC_AUTH_FILE": "imgpipeline keys",
+    "HADOOP_IMAGE": "containers", "DOMAIN_BASE": "containers", "BASIC_AUTH_FILE": "containers",
     "MEILI_MASTER_KEY": "Meilisearch", "CAR_TOPIC": "IMGPIPELINE_KAFKA_TOPIC", "OUTPUT_TOPIC": "publish",
     "PERSON_TOPIC": "IMGPIPELINE_KAFKA_TOPIC", "PEOPLE_TOPIC": "IMGPIPELINE_KAFKA_TOPIC",
     "INPUT_TOPIC": "IMGPIPELINE_KAFKA_TOPIC",
     "YOLO_MODEL_PATH": "IMGPIPELINE_MODEL", "CSV_PATH": "--csv-file", "FRAME_RATE": "times of the frames",
     "POSTGRES_DB": "PostgreSQL", "POSTGRES_USER": "PostgreSQL", "POSTGRES_PASSWORD": "PostgreSQL",
     "CLICKHOUSE_HOST": "ClickHouse", "CLICKHOUSE_PORT": "ClickHouse", "MQTT_TOPIC": "--mqtt-topic",
-    "MQTT_BROKER": "MQTT_HOST", "RUN_CONTINUOUSLY": "--watch",
+    "MQTT_BROKER": "MQTT_HOST",
 }  # fmt: skip
 """A word of what is said of each classic name that is not read."""
 
