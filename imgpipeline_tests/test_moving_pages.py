@@ -255,6 +255,13 @@ def png(seed: int) -> bytes:
     return cv2.imencode(".png", image)[1].tobytes()
 
 
+def old_frame(frame_store: Path, n: int) -> dict[str, Any]:
+    """Write a frame as the old generator does, and return its message."""
+    (frame_store / f"uav0000086_frame_{n:05d}.jpg").write_bytes(jpeg(number=n))
+    time = f"2026-01-09T12:00:00.{n}00000+00:00"
+    return {"frame_id": f"frame_{n:05d}", "timestamp": time, "video_id": "uav0000086"}
+
+
 @pytest.mark.slow
 def test_video(reader):
     frame_store = reader.folder / "app" / "frame_store"
@@ -266,16 +273,9 @@ def test_video(reader):
     frame_store.mkdir(parents=True)
     sequence = reader.folder / "data" / "sequences" / "uav0000137"
     sequence.mkdir(parents=True)
-    messages = []
     for n in range(10):
-        frame = {
-            "frame_id": f"frame_{n:05d}",
-            "video_id": "uav0000086",
-            "timestamp": f"2026-01-09T12:00:00.{n}00000+00:00",
-        }
-        (frame_store / f"uav0000086_{frame['frame_id']}.jpg").write_bytes(jpeg(number=n))
         (sequence / f"{n + 1:07d}.jpg").write_bytes(jpeg(4, n))
-        messages.append(frame)
+    messages = [old_frame(frame_store, n) for n in range(10)]
     (reader.folder / "old_detections.csv").write_text(
         "frame_id,video_id,timestamp,label,confidence,x1,y1,x2,y2\nframe_00001,old,2025-01-09T12:00:00,car,0.9,1,2,3,4\n"
     )
@@ -297,16 +297,19 @@ def test_video(reader):
     stats = (reader.folder / "stats.csv").read_text().splitlines()
     assert (stats[0], len(stats)) == ("timestamp,num_cars,num_people", 11)
     assert (reader.folder / "car_detections.csv").read_text().startswith("frame_id,video_id,timestamp,label,")
-    # What the old detectors see of the new generator: its messages on both topics, and its files.
     assert "Sent 10 frames from uav0000137." in reader.printed
+    check_what_old_detectors_see(reader, frame_store)
+
+
+def check_what_old_detectors_see(reader: Reader, frame_store: Path) -> None:
+    """The new generator sends the old messages on both topics, and writes the files that they mean."""
     for topic in ("car-frames", "person-frames"):
         new = documents_of(reader.settings, reader.topic(topic))[10:]
         assert [(one["video_id"], one["frame_id"]) for one in new] == [
             ("uav0000137", f"frame_{n:05d}") for n in range(10)
         ]
-    assert [(frame_store / f"uav0000137_frame_{n:05d}.jpg").read_bytes() for n in range(10)] == [
-        jpeg(4, n) for n in range(10)
-    ]
+    files = [frame_store / f"uav0000137_frame_{n:05d}.jpg" for n in range(10)]
+    assert [file.read_bytes() for file in files] == [jpeg(4, n) for n in range(10)]
 
 
 @pytest.mark.slow

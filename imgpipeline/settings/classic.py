@@ -6,8 +6,6 @@ Names that mean the same here are read: `either` lists them with their setting.
 from collections.abc import Mapping
 from typing import Final
 
-_SINK: Final = "{} is not filled by this release yet; query the tables, or `imgpipeline export duckdb`"
-
 CLASSIC: Final[Mapping[str, str]] = {
     "set IMGPIPELINE_STORE_URL=s3://BUCKET, or s3://BUCKET/PREFIX": "S3_BUCKET_NAME",
     "list the topics of frames in IMGPIPELINE_KAFKA_TOPIC, separated by commas": (
@@ -19,10 +17,9 @@ CLASSIC: Final[Mapping[str, str]] = {
     "the times of the frames give the frame rate": "FRAME_RATE",
     "use `imgpipeline ingest mqtt --mqtt-topic`": "MQTT_TOPIC",
     "set MQTT_HOST, MQTT_PORT, MQTT_USERNAME, MQTT_PASSWORD, or settings that begin with IMGPIPELINE_MQTT_": "MQTT_*",
-    _SINK.format("Elasticsearch"): "ES_*",
-    _SINK.format("Meilisearch"): "MEILI_*",
-    _SINK.format("PostgreSQL"): "POSTGRES_*",
-    _SINK.format("ClickHouse"): "CLICKHOUSE_*",
+    "Elasticsearch, Meilisearch, PostgreSQL and ClickHouse are not filled yet; use `imgpipeline export duckdb`": (
+        "ES_* MEILI_* POSTGRES_* CLICKHOUSE_*"
+    ),
     "there are no containers in this release; docs/site.md sets up a site": (
         "TRAEFIK_* ELASTIC_VERSION HADOOP_IMAGE DOMAIN_BASE BASIC_AUTH_FILE"
     ),
