@@ -1,6 +1,6 @@
 """`imgpipeline summary`, `query` and `report`: counts, SQL over all tables, and the daily report."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
@@ -35,8 +35,10 @@ from imgpipeline.lake.query.days import optional_day
 from imgpipeline.lake.query.histograms import bin_sizes
 from imgpipeline.lake.query.lake import Lake, distinct_names, open_arrow_lake
 from imgpipeline.lake.query.summaries import LabelChoice, SummaryAnswer, summarise
+from imgpipeline.lake.sessions.session import LakeSession
 from imgpipeline.reports.build import current_page
-from imgpipeline.settings import Settings, load_settings
+from imgpipeline.settings import load_settings
+from imgpipeline.tracking.unique import shown_build
 
 app = typer.Typer()
 _MOST_DAYS_NAMED = 5
@@ -154,9 +156,20 @@ def sources(wanted: SummaryOptions, rows: RowFormat) -> None:
     _summarise("sources", wanted, rows, columns)
 
 
-def note_minimum_time(settings: Settings) -> None:
-    """Says for how long an object has to be seen to count."""
-    note(f"Counts objects that were seen for at least {settings.unique_min_s:g} s (IMGPIPELINE_UNIQUE_MIN_S).")
+def note_builds(session: LakeSession) -> None:
+    """Says for how long the objects of a session had to be seen to count, and which days lack newer frames."""
+    builds = {day: build for day in session.days if (build := shown_build(session, day))}
+    note_minimum_time({float(build.settings["unique_min_s"]) for build in builds.values()})
+    if stale := [day for day, build in builds.items() if not session.shows_inputs_of(build)]:
+        more = f" and {counted(len(stale) - 1, 'more day')}" if stale[1:] else ""
+        note(f"The tracks of {stale[0]}{more} lack newer frames: imgpipeline build --from {stale[0]} --to {stale[-1]}")
+
+
+def note_minimum_time(times_s: Collection[float]) -> None:
+    """Says for how long an object had to be seen to count, which may differ between days."""
+    if times_s:
+        named = " or ".join(f"{each:g} s" for each in sorted(times_s))
+        note(f"Counts objects that were seen for at least {named} (IMGPIPELINE_UNIQUE_MIN_S).")
 
 
 @command(app, "objects")
@@ -166,7 +179,9 @@ def objects(wanted: Selection, rows: RowFormat) -> None:
     An object that is seen in two hours counts in both; the table unique_totals has the objects of a day.
     """
     show_answer(lambda lake: lake.unique_objects, wanted, rows, _OBJECTS, empty=NO_TRACKS)
-    note_minimum_time(load_settings())
+    days = {"day": wanted.day, "from_day": wanted.first, "to_day": wanted.last}
+    with open_arrow_lake(load_settings()) as lake, lake.session(**days) as session:
+        note_builds(session)
 
 
 @command(app, "zones")

@@ -1,5 +1,6 @@
 """`imgpipeline tracks`: show, export and evaluate objects followed across frames."""
 
+from dataclasses import asdict
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
@@ -16,7 +17,7 @@ from imgpipeline.cli.options import (
     open_site,
 )
 from imgpipeline.cli.output import note, write_file
-from imgpipeline.cli.summary import note_minimum_time, show_answer
+from imgpipeline.cli.summary import note_builds, note_minimum_time, show_answer
 from imgpipeline.contracts.detection import Kind
 from imgpipeline.errors import UsageError
 from imgpipeline.lake.query.days import parse_day
@@ -43,7 +44,10 @@ class Form(StrEnum):
 
 @command(app, "list")
 def list_tracks(wanted: Selection, rows: RowFormat) -> None:
-    """List tracks by time. Tracks of one object have the same object_id."""
+    """List tracks by time. Tracks of one object have the same object_id.
+
+    ended_by says why a track ends; slice: its object was still there when the slice or the frames ended.
+    """
     show_answer(lambda lake: lake.tracks, wanted, rows, _TRACK_COLUMNS, empty=NO_TRACKS)
 
 
@@ -71,27 +75,23 @@ def stats(
 
     With --csv, these are the files of classic trackers: stats.csv, car_tracks.csv and car_detections.csv.
     """
-    wanted, settings = parse_day(day), load_settings()
-    with open_arrow_lake(settings) as lake, lake.session(day=wanted) as session:
-
-        def ask(sql: str) -> classic_csv.Rows:
-            return session.query(sql).rows
-
+    wanted = parse_day(day)
+    with open_arrow_lake(load_settings()) as lake, lake.session(day=wanted) as session:
         if form is Form.STATS:
-            columns, found = classic_csv.statistics(ask, source, wanted, least_s=settings.unique_min_s)
+            found = classic_csv.statistics(session, source, wanted)
         elif form is Form.TRACKS:
-            columns, found = classic_csv.tracks(ask, source, wanted, kind)
+            found = classic_csv.tracks(session, source, wanted, kind)
         else:
-            columns, found = classic_csv.detections(ask, source, wanted, kind)
-    if form is Form.STATS:
-        note_minimum_time(settings)
-    rows.show([dict(zip(columns, row, strict=True)) for row in found], fields=columns)
+            found = classic_csv.detections(session, source, wanted, kind)
+        rows.show([dict(zip(found.columns, row, strict=True)) for row in found.rows], fields=found.columns)
+        if form is not Form.DETECTIONS:
+            note_builds(session) if found.rows else note(NO_TRACKS)
 
 
 @command(app, "evaluate")
 def evaluate(
     truth: Annotated[
-        Path, typer.Option("--truth", help="Folder of one MOT Challenge sequence, or the gt.txt of a stored source.")
+        Path, typer.Option("--truth", help="Folder of one MOT Challenge sequence. With --source: or its gt.txt.")
     ],
     source: Annotated[str | None, typer.Option("--source", help="Compare the stored tracks of this source.")] = None,
     day: Annotated[str | None, typer.Option("--day", help="The UTC day of these tracks.")] = None,
@@ -102,23 +102,21 @@ def evaluate(
 
     The first row shows the tracks, the second one the objects: the same after stitching. Without --source, the
     detections in det.txt are tracked with the current settings. With it, frames are matched by their numbers.
+    unique_error is empty if no true object is visible for long enough to count.
     """
     settings = load_settings()
     if (source is None) != (day is None):
         raise UsageError("--source and --day belong together.", next_step="give both, or none to track det.txt")
     if source and day:
-        wanted = parse_day(day)
+        wanted, true = parse_day(day), read_truth(truth)
         with open_arrow_lake(settings) as lake, lake.session(day=wanted) as session:
-            found = compare_stored(session, source, wanted, read_truth(truth), least_s=settings.unique_min_s)
+            build, found = compare_stored(session, source, wanted, true)
+            note_builds(session)
+        tracker, rate = build.settings["tracker"], build.frame_rates.get(source, 0.0)
     else:
-        found = compare(read_sequence(truth), TrackingParameters.of(settings), least_s=settings.unique_min_s)
-    note_minimum_time(settings)
-    records = [
-        {
-            "tracks": name, "hota": round(each.hota, 3), "idf1": round(each.idf1, 3), "mota": round(each.mota, 3),
-            "id_switches": each.id_switches, "objects": each.objects, "true_objects": each.true_objects,
-            "unique_error": round(each.unique_error, 3),
-        }
-        for name, each in found.items()
-    ]  # fmt: skip
-    rows.show(records)
+        sequence = read_sequence(truth)
+        found = compare(sequence, TrackingParameters.of(settings), least_s=settings.unique_min_s)
+        note_minimum_time({settings.unique_min_s})
+        tracker, rate = settings.tracker, sequence.frame_rate
+    note(f"Tracker: {tracker} (IMGPIPELINE_TRACKER); frames per second: {rate:g}.")
+    rows.show([{"tracks": name, **asdict(each), "unique_error": each.unique_error} for name, each in found.items()])

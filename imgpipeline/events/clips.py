@@ -16,7 +16,6 @@ from imgpipeline.contracts.times import day_of, format_time
 from imgpipeline.errors import BadInputError, PermanentError, UsageError
 from imgpipeline.events.values import Event, SeenFrame
 from imgpipeline.lake.sessions.session import LakeSession, open_lake
-from imgpipeline.lake.storage.engine import quoted
 from imgpipeline.objectstore import ImageReader, ObjectStore
 from imgpipeline.settings import Settings
 from imgpipeline.vision.annotate import draw_detections, read_pixels, scaled, write_text
@@ -25,6 +24,13 @@ from imgpipeline.vision.decode import Pixels
 
 _MOST_SIDE = {".mp4": 1280, ".gif": 480}
 _UNKNOWN_SIZE = (640, 360)
+_FRAMES = """
+SELECT frame_id, source, "timestamp", source_image_path, coalesce(image_width, 0), coalesce(image_height, 0) FROM frames
+WHERE source = $source AND "timestamp" BETWEEN $begin AND $end
+ORDER BY "timestamp", frame_number, frame_id LIMIT $limit"""
+_BOXES = """
+SELECT frame_id, label, class_id, confidence, x, y, width, height FROM detections
+WHERE source = $source AND "timestamp" BETWEEN $begin AND $end AND x IS NOT NULL ORDER BY detection_number"""
 _WHITE, _BLACK, _GREY, _RED = (255, 255, 255), (0, 0, 0), (64, 64, 64), (40, 40, 200)
 
 
@@ -73,9 +79,9 @@ def write_event_clip(store: ObjectStore, settings: Settings, event: Event, path:
     end = event.ended_at + timedelta(seconds=wish.after_s)
     first, last = day_of(begin), day_of(end)
     days = [first + timedelta(days=n) for n in range((last - first).days + 1)]
+    span = {"source": event.source, "begin": begin, "end": end}
     with open_lake(store, settings=settings, days=days) as lake:
-        frames = _frames(lake, event.source, begin, end, limit=wish.most_frames + 1)
-        boxes = _boxes(lake, event.source, begin, end)
+        frames, boxes = _frames(lake, span, limit=wish.most_frames + 1), _boxes(lake, span)
     if not frames:
         raise PermanentError(
             f"{event.source} has no frames from {format_time(begin)} to {format_time(end)}.",
@@ -105,30 +111,16 @@ def write_event_clip(store: ObjectStore, settings: Settings, event: Event, path:
     return Clip(path, count, drawing.missing, frames[0].timestamp, frames[-1].timestamp, is_cut)
 
 
-def _frames(lake: LakeSession, source: str, begin: datetime, end: datetime, *, limit: int) -> list[SeenFrame]:
-    rows = lake.query(
-        "SELECT frame_id, timestamp, source_image_path, image_width, image_height FROM frames "  # noqa: S608 - text quoted
-        f"WHERE {_span(source, begin, end)} ORDER BY timestamp, frame_number, frame_id LIMIT {limit:d}"
-    ).rows
-    return [
-        SeenFrame(frame_id, source, at, path, (width or 0, height or 0)) for frame_id, at, path, width, height in rows
-    ]
+def _frames(lake: LakeSession, span: Mapping[str, object], *, limit: int) -> list[SeenFrame]:
+    rows = lake.query(_FRAMES, {**span, "limit": limit}).rows
+    return [SeenFrame(name, source, at, path, (width, height)) for name, source, at, path, width, height in rows]
 
 
-def _boxes(lake: LakeSession, source: str, begin: datetime, end: datetime) -> Mapping[str, list[Detection]]:
+def _boxes(lake: LakeSession, span: Mapping[str, object]) -> Mapping[str, list[Detection]]:
     found: defaultdict[str, list[Detection]] = defaultdict(list)
-    rows = lake.query(
-        "SELECT frame_id, label, class_id, confidence, x, y, width, height FROM detections "  # noqa: S608 - text quoted
-        f"WHERE {_span(source, begin, end)} AND x IS NOT NULL ORDER BY detection_number"
-    ).rows
-    for frame_id, label, number, confidence, x, y, width, height in rows:
-        found[frame_id].append(Detection(label, number, confidence, (x, y, width, height)))
+    for frame_id, label, number, confidence, *box_xywh in lake.query(_BOXES, span).rows:
+        found[frame_id].append(Detection(label, number, confidence, tuple(box_xywh)))
     return found
-
-
-def _span(source: str, begin: datetime, end: datetime) -> str:
-    times = (f"TIMESTAMPTZ {quoted(format_time(at))}" for at in (begin, end))
-    return f"source = {quoted(source)} AND timestamp BETWEEN {' AND '.join(times)}"
 
 
 def _canvas_size(frames: Sequence[SeenFrame], most_side: int) -> tuple[int, int]:

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from imgpipeline.events.configuration import Line, Point, Zone
-from imgpipeline.events.values import SeenFrame, SeenObject
+from imgpipeline.events.values import SeenFrame, SeenObject, in_order
 
 Box = tuple[float, float, float, float]
 """Left, top, width, height in pixels; may extend beyond the image."""
@@ -109,10 +109,10 @@ def find_crossings(line: Line, frames: Sequence[SeenFrame]) -> Iterator[Crossing
     The foot point of a tracked object must move from beyond the margin on one side to beyond the margin on the other
     side, and cross the line between its two points. With the margin, a box that jitters at the line does not cross it.
     An object that is hidden at the line crosses it as long as it stays the same object. `frames` are those of the
-    line's source, by time.
+    line's source.
     """
     tracks: dict[str, list[tuple[SeenFrame, SeenObject]]] = defaultdict(list)
-    for frame in frames:
+    for frame in in_order(frames):
         for each in frame.objects:
             if each.track_id is not None:
                 tracks[each.track_id].append((frame, each))

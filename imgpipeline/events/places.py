@@ -62,9 +62,12 @@ def count_in_zone(zone: Zone, frames: Sequence[SeenFrame]) -> list[dict[str, Any
 
 
 def count_crossings(line: Line, frames: Sequence[SeenFrame]) -> list[dict[str, Any]]:
-    """Returns the rows of `line_crossings` of one line, by hour, label and direction; frames as for `count_in_zone`."""
+    """Returns the rows of `line_crossings` of one line, by hour, label and direction; frames as for `count_in_zone`.
+
+    A crossing belongs to the hour of the first frame on the new side.
+    """
     found: dict[tuple[datetime, str, str], list[Crossing]] = defaultdict(list)
-    for crossing in crossings_of(line, frames):
+    for crossing in find_crossings(line, frames):
         found[_hour(crossing.after.timestamp), crossing.label, crossing.direction].append(crossing)
     return [
         {
@@ -83,14 +86,6 @@ def count_crossings(line: Line, frames: Sequence[SeenFrame]) -> list[dict[str, A
 def objects_by_frame(zone: Zone, frames: Sequence[SeenFrame]) -> list[tuple[SeenFrame, tuple[SeenObject, ...]]]:
     """Returns all frames by time, each with its objects in the zone; arguments as for `count_in_zone`."""
     return [(frame, objects_in(zone, frame.objects, frame.size)) for frame in in_order(frames)]
-
-
-def crossings_of(line: Line, frames: Sequence[SeenFrame]) -> list[Crossing]:
-    """Returns the crossings that count, by object and time; arguments as for `count_crossings`.
-
-    A crossing belongs to the hour of the first frame on the new side.
-    """
-    return list(find_crossings(line, in_order(frames)))
 
 
 def _occupied(inside: Sequence[tuple[SeenFrame, Sequence[SeenObject]]]) -> dict[_Key, timedelta]:
@@ -193,6 +188,6 @@ def _in_zone(zone: Zone, frames: Sequence[SeenFrame]) -> Iterable[Evidence]:
 
 
 def _at_line(line: Line, direction: str | None, frames: Sequence[SeenFrame]) -> Iterable[Evidence]:
-    for one in crossings_of(line, frames):
+    for one in find_crossings(line, frames):
         if one.direction == direction:
             yield Evidence(one.after, one.before, (one.track_id,), 1)

@@ -8,12 +8,11 @@ from typing import Any
 
 from imgpipeline.errors import UsageError
 from imgpipeline.events.values import Event, FrameChange, SeenFrame, SeenObject
+from imgpipeline.lake.days.summary_inputs import open_tables
 from imgpipeline.lake.query.days import Span
 from imgpipeline.lake.query.events import WantedEvents, find_events
 from imgpipeline.lake.schema.events import FRAME_CHANGES
-from imgpipeline.lake.sessions.tables import create_derived_tables, fill_derived_tables
-from imgpipeline.lake.storage.cache import open_cache
-from imgpipeline.lake.storage.engine import Engine, open_engine
+from imgpipeline.lake.storage.engine import Engine
 from imgpipeline.objectstore import ObjectStore
 from imgpipeline.settings import Settings
 
@@ -130,10 +129,8 @@ def read_stored_changes(store: ObjectStore, settings: Settings, day: date) -> li
         PermanentError: A stored table is not a Parquet file, or memory or disk space is insufficient.
         TransientError: The store does not answer.
     """
-    with open_cache(store) as (folder, cache), open_engine(folder, memory=settings.duckdb_memory) as engine:
-        create_derived_tables(engine)
-        fill_derived_tables(engine, store, cache, lambda stored: stored == day, tables=(FRAME_CHANGES,))
-        return read_changes(engine)
+    with open_tables(store, (), day, optional=(FRAME_CHANGES.name,), memory=settings.duckdb_memory) as opened:
+        return read_changes(opened.engine) if opened.manifests else []
 
 
 def _value(value: Any) -> Any:

@@ -7,7 +7,7 @@ frame once with the frame before it.
 from abc import abstractmethod
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, dataclass, fields
 from datetime import date, datetime
 from typing import Any, ClassVar
 
@@ -29,7 +29,7 @@ from imgpipeline.lake.schema.tables import DETECTIONS, FRAMES, Table
 from imgpipeline.lake.schema.tracks import TRACK_TABLES
 from imgpipeline.lake.storage.cache import open_cache
 from imgpipeline.lake.storage.engine import Engine, all_rows, identifier
-from imgpipeline.lake.storage.manifest import Manifest, Stored, parse_footer, read_stored, write_parquet
+from imgpipeline.lake.storage.manifest import Manifest, Stored, read_stored, write_parquet
 from imgpipeline.objectstore import ImageReader, ObjectStore
 from imgpipeline.settings import Settings
 
@@ -92,9 +92,12 @@ class DayOfRules(Derived[Manifest]):
     def make(self, start: Start[Manifest], /) -> dict[str, Made[Manifest]]:
         """Makes the table."""
         rules = self.rules_of(start.stored)
+        tables, tracks = self.inputs(rules), self.track_inputs(rules)
         name, memory = self.table.name, self.settings.duckdb_memory
-        with open_inputs(self.store, self.inputs(rules), self.day, wanted_by=name, memory=memory) as opened:
-            inputs = replace(opened, versions={**opened.versions, **self._open_tracks(opened.engine, rules)})
+        with open_inputs(self.store, tables, self.day, optional=tracks, wanted_by=name, memory=memory) as inputs:
+            for table in TRACK_TABLES:
+                if table.name in tracks and table.name not in inputs.versions:
+                    inputs.engine.run(f"CREATE TABLE {table.name} ({table.typed_columns})")
             rows = self.rows(inputs, rules, None if start.force else start.stored[self.key])
             manifest = Manifest(
                 table=self.table.name,
@@ -102,7 +105,7 @@ class DayOfRules(Derived[Manifest]):
                 made_by=self.recipe(rules),
                 ends=next(iter(inputs.manifests.values())).ends,
                 built_at=self.now,
-                made_of=inputs.versions,
+                made_of={**dict.fromkeys(tracks, ""), **inputs.versions},
                 made_with={RULES: rules.model_dump_json(exclude_defaults=True)},
             )
             size = self.settings.table_object_bytes
@@ -136,21 +139,6 @@ class DayOfRules(Derived[Manifest]):
 
         Rows of the stored table may be copied; without one, all rows are made again.
         """
-
-    def _open_tracks(self, engine: Engine, rules: Rules) -> dict[str, str]:
-        """Opens the tables of tracks, and returns the version of each; empty for a missing table."""
-        versions = {}
-        with open_cache(self.store) as (_, cache):
-            for table in (table for table in TRACK_TABLES if table.name in self.track_inputs(rules)):
-                key, path = stored_key(table.name, self.day), engine.folder / f"{table.name}-read.parquet"
-                info = self.store.head(key)
-                if info and cache.link(key, info.e_tag, path):
-                    versions[table.name] = parse_footer(path, key).version
-                    engine.run(f"CREATE VIEW {table.name} AS {all_rows(path, day=self.day)}")
-                else:
-                    versions[table.name] = ""
-                    engine.run(f"CREATE TABLE {table.name} ({table.typed_columns})")
-        return versions
 
 
 class DayFrameChanges(DayOfRules):
@@ -266,14 +254,11 @@ class _DayPlaces(DayOfRules):
         rows: list[Row] = []
         for source, there in sorted(by_source.items()):
             frames = read_frames(inputs.engine.run, self.day, [source], [], 0, with_tracks=True)
-            rows += [row for place in there for row in _count(place, frames)]
+            for place in there:
+                rows += count_in_zone(place, frames) if isinstance(place, Zone) else count_crossings(place, frames)
         return sorted(
             rows, key=lambda row: (row["hour"], row["source"], row[self.column], row["label"], row.get("direction", ""))
         )
-
-
-def _count(place: Zone | Line, frames: Sequence[SeenFrame]) -> list[Row]:
-    return count_in_zone(place, frames) if isinstance(place, Zone) else count_crossings(place, frames)
 
 
 class DayZoneOccupancy(_DayPlaces):

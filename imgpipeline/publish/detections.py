@@ -34,12 +34,7 @@ _CACHED_DAYS = 4
 
 
 def publish_detections(run: Run, wanted: Publication) -> int:
-    """Publishes what the ledger has after the last checkpoint; result and errors as `ResultPublisher.run`.
-
-    Raises:
-        LostCheckpointError: The checkpoint belongs to another ledger.
-        LedgerError: A segment cannot be read; everything before it is published.
-    """
+    """Publishes the detections of each frame after the last checkpoint; result and errors as `publish_frames`."""
     return publish_frames(run, wanted, "detections", lambda frame: detections_records(wanted, frame))
 
 

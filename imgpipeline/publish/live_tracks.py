@@ -118,7 +118,7 @@ class LiveTracks:
         boxes: dict[str, list[int]] = {group: [] for group in current.followers}
         for number, found in enumerate(shown):
             if found.box_xywh and found.box_xywh[2] > 0 and found.box_xywh[3] > 0:
-                boxes.setdefault(self._groups.of(found.label), []).append(number)
+                boxes.setdefault(self._groups.get(found.label, found.label), []).append(number)
         current.frames += 1
         tracks: list[ShownTrack] = []
         for group, numbers in sorted(boxes.items()):
@@ -150,6 +150,5 @@ def _boxes_of(frame: Frame, shown: Sequence[Detection], numbers: Sequence[int]) 
         np.array(numbers, dtype=np.int64),
         np.column_stack([xywh[:, :2], xywh[:, :2] + xywh[:, 2:]]),
         np.array([found.confidence for found in chosen], dtype=float),
-        tuple(found.label for found in chosen),
         np.array([number >= len(frame.detections) for number in numbers], dtype=bool),
     )

@@ -14,6 +14,7 @@ from itertools import groupby
 from typing import Any, NamedTuple
 
 from imgpipeline.contracts.messages import classic_frame
+from imgpipeline.contracts.outcomes import FrameStatus
 from imgpipeline.contracts.times import format_time, parse_time
 from imgpipeline.events.values import TRACKED
 from imgpipeline.lake.days.day_tables import DayTables
@@ -42,8 +43,8 @@ QUIET = timedelta(minutes=10)
 Ends = dict[str, datetime]
 """By source: everything before this time is published."""
 _START = datetime.min.replace(tzinfo=UTC)
-_NEWEST_PROCESSED = """
-SELECT source, max("timestamp"), max(processing_timestamp) FROM frames WHERE status = 'processed'
+_NEWEST = """
+SELECT source, max("timestamp"), max(processing_timestamp) FROM frames WHERE list_contains(?, status)
 GROUP BY source ORDER BY source
 """
 _SLICES = """
@@ -64,9 +65,6 @@ WHERE p.source = ? AND p."timestamp" >= ? AND p."timestamp" < ? ORDER BY "number
 """
 _COLUMNS = tuple(name for name in EVENTS.names if name != "day")
 _TIMESTAMP = _COLUMNS.index("timestamp")
-_NEWEST = """
-SELECT source, max("timestamp"), max(processing_timestamp) FROM frames GROUP BY source ORDER BY source
-"""
 _EVENTS = f"""
 SELECT {", ".join(map(identifier, _COLUMNS))} FROM events
 WHERE source = ? AND "timestamp" >= ? AND "timestamp" < ? ORDER BY "timestamp", event_id
@@ -92,8 +90,8 @@ class ClosedSlices:
     table: str
     """The table with the results; its days are searched."""
     tables: tuple[str, ...]
-    newest: str
-    """SQL for source, time of the newest frame, and time of the last processing."""
+    statuses: tuple[FrameStatus, ...]
+    """Of the frames that close slices."""
     made_of: tuple[str, ...] = ()
     """Further tables of which the results may be made; they are not opened."""
     _settled: dict[date, str] = field(default_factory=dict)
@@ -118,7 +116,7 @@ class ClosedSlices:
                 if not self._belong_together(day, opened.manifests):
                     self.run.on_waiting(day)
                     return
-                sources = list(opened.engine.run(self.newest))
+                sources = opened.engine.run(_NEWEST, [list(self.statuses)])
                 quiet = {source for source, _, processed in sources if processed is None or now - processed > QUIET}
                 has_all = bool(quiet) and _has_all_frames(store, day, opened.manifests[FRAMES.name], now)
                 for source, newest, _ in sources:
@@ -179,7 +177,7 @@ def publish_tracks(run: Run, wanted: Publication) -> int:
     """Publishes the slices that are closed and not published yet; result and errors as `ResultPublisher.run`."""
     publisher = publisher_of(wanted, "tracks", parse_ends, dict[str, datetime])
     tables = (FRAMES.name, *(table.name for table in STORED_TRACK_TABLES))
-    closed = ClosedSlices(run, TRACK_SLICES.name, tables, _NEWEST_PROCESSED)
+    closed = ClosedSlices(run, TRACK_SLICES.name, tables, (FrameStatus.PROCESSED,))
 
     def batches(until: Ends) -> Iterator[ResultBatch]:
         for time in closed.times(until):
@@ -220,7 +218,7 @@ def tracks_record(
 def publish_events(run: Run, topic: str) -> int:
     """Publishes the events of slices that are closed and not published yet; otherwise like `publish_tracks`."""
     publisher: ResultPublisher[Ends] = ResultPublisher(topic, "events", parse_ends, dict)
-    closed = ClosedSlices(run, EVENTS.name, (FRAMES.name, EVENTS.name), _NEWEST, tuple(TRACKED))
+    closed = ClosedSlices(run, EVENTS.name, (FRAMES.name, EVENTS.name), tuple(FrameStatus), TRACKED)
 
     def batches(until: Ends) -> Iterator[ResultBatch]:
         for time in closed.times(until):

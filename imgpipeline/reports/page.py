@@ -25,6 +25,7 @@ from imgpipeline.reports.inputs import ReportInputs
 from imgpipeline.reports.pictures import Easel, make_previews
 from imgpipeline.reports.wording import number
 from imgpipeline.settings import Settings
+from imgpipeline.tracking.unique import least_seen_s
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +48,8 @@ class DayContent:
     previews: tuple[Row, ...]
     findings: Findings
     least_confidence: float
-    least_seen_s: float
+    least_seen_s: tuple[float, ...]
+    """For how long objects had to be seen to count; several if the builds of its UTC days had different settings."""
 
     most_labels = 40
     most_sources = 60
@@ -212,7 +214,8 @@ def make_page(store: ObjectStore, settings: Settings, session: LakeSession, inpu
     easel = Easel(ImageReader(store, settings), lambda label: label_colour(label, top))
     previews = make_previews(easel, session, least=least)
     findings = read_findings(easel, session, inputs, clock, least=least)
-    content = DayContent(inputs, figures, last_audit(inputs), letters, previews, findings, least, settings.unique_min_s)
+    seen_s = {found for one in inputs.utc_days if (found := least_seen_s(session, one)) is not None}
+    content = DayContent(inputs, figures, last_audit(inputs), letters, previews, findings, least, tuple(sorted(seen_s)))
     return Page(_render(content), content.headline)
 
 

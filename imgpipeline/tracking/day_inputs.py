@@ -10,11 +10,10 @@ from imgpipeline.lake.schema.tables import DETECTIONS, FRAMES, NOTICES, WEAK_DET
 from imgpipeline.lake.storage.cache import LakeCache, open_cache
 from imgpipeline.lake.storage.engine import Engine, all_rows, open_engine
 from imgpipeline.objectstore import ObjectStore
-from imgpipeline.tracking.values import OVERLAP, SLICE, ClassGroups
+from imgpipeline.tracking.values import OVERLAP, SLICE
 
 _TABLES = (FRAMES.name, DETECTIONS.name, NOTICES.name)
 _WEAK = WEAK_DETECTIONS.name
-_NAME = "tracks"
 _SEEN = """
 CREATE TABLE seen AS
 SELECT source, day, "timestamp", epoch_us("timestamp") AS time_us, frame_id, sharpness
@@ -36,16 +35,12 @@ FROM all_notices
 WHERE kind <> 'account' AND interval_start >= $first AND interval_start < $until"""
 _HASHED = """
 CREATE VIEW hashed AS
-SELECT source, day, time_us, hash(frame_id, time_us, sharpness) AS part FROM seen
+SELECT source, day, time_us, false AS is_box, hash(frame_id, time_us, sharpness) AS part FROM seen
 UNION ALL
-SELECT source, day, time_us,
-       hash(frame_id, detection_number, label, confidence, x, y, width, height, time_us) FROM boxes WHERE NOT is_weak
+SELECT source, day, time_us, true,
+       hash(is_weak, frame_id, detection_number, label, confidence, x, y, width, height, time_us) FROM boxes
 UNION ALL
-SELECT source, day, time_us,
-       hash('weak', frame_id, detection_number, label, confidence, x, y, width, height, time_us)
-FROM boxes WHERE is_weak
-UNION ALL
-SELECT source, day, time_us, hash('cut', time_us) FROM cuts"""
+SELECT source, day, time_us, false, hash('cut', time_us) FROM cuts"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +69,7 @@ def open_inputs(store: ObjectStore, day: date, *, memory: str | None) -> Iterato
         linked = {
             each: link_day(
                 store, cache, engine.folder, each, _TABLES if each == day else (),
-                optional=(_WEAK,) if each == day else (*_TABLES, _WEAK), wanted_by=_NAME,
+                optional=(_WEAK,) if each == day else (*_TABLES, _WEAK), wanted_by="tracks",
             )
             for each in (day - timedelta(days=1), day, day + timedelta(days=1))
         }  # fmt: skip
@@ -98,12 +93,13 @@ def _hash_of(engine: Engine, day: date) -> str:
     return str(engine.value(sql, [day]))
 
 
-def group_boxes(engine: Engine, groups: ClassGroups) -> None:
+def group_boxes(engine: Engine, groups: Mapping[str, str]) -> None:
     """Adds the table `grouped`: the class group of each label."""
     labels = [label for (label,) in engine.run("SELECT DISTINCT label FROM boxes")]
-    engine.run("CREATE TABLE grouped (label VARCHAR, class_group VARCHAR)")
-    for label in labels:
-        engine.run("INSERT INTO grouped VALUES (?, ?)", [label, groups.of(label)])
+    engine.run(
+        "CREATE TABLE grouped AS SELECT unnest(?::VARCHAR[]) AS label, unnest(?::VARCHAR[]) AS class_group",
+        [labels, [groups.get(label, label) for label in labels]],
+    )
 
 
 def find_slices(engine: Engine, day: date) -> None:
@@ -118,17 +114,11 @@ def find_slices(engine: Engine, day: date) -> None:
         CREATE TABLE wanted AS
         SELECT source, make_timestamptz(slice_us) AS slice_start,
                count(*) || ' ' || sum(part::HUGEINT) AS digest
-        FROM (SELECT source, part, time_us // {slice_us} * {slice_us} AS slice_us FROM hashed
+        FROM (SELECT source, part, is_box, time_us // {slice_us} * {slice_us} AS slice_us FROM hashed
               UNION ALL
-              SELECT source, part, (time_us // {slice_us} - 1) * {slice_us} FROM hashed
+              SELECT source, part, false, (time_us // {slice_us} - 1) * {slice_us} FROM hashed
               WHERE time_us % {slice_us} < {overlap_us})
         WHERE slice_start >= $first AND slice_start < $until
-        GROUP BY source, slice_us""",  # noqa: S608 - own numbers
+        GROUP BY source, slice_us HAVING bool_or(is_box)""",  # noqa: S608 - own numbers
         {"first": first, "until": first + SLICE + timedelta(days=1)},
-    )
-    engine.run(
-        f"""
-        DELETE FROM wanted WHERE NOT EXISTS (
-            SELECT 1 FROM boxes WHERE boxes.source = wanted.source AND time_us >= epoch_us(slice_start)
-            AND time_us < epoch_us(slice_start) + {slice_us})"""  # noqa: S608 - own numbers
     )

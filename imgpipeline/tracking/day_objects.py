@@ -14,7 +14,7 @@ from imgpipeline.settings import Settings
 
 _PACKAGE = "imgpipeline.tracking"
 _FRAME_STATS = "frame_stats"
-_QUERIES = ("day_points", "tracks", "unique_objects", "unique_totals")
+_QUERIES = ("day_points", "tracks", "objects", "unique_objects", "unique_totals")
 _POINTS = (
     'track_id, source, class_group, frame_id, detection_number, "timestamp", label, confidence, x, y, width, height'
 )
@@ -28,12 +28,17 @@ STORED_QUERIES: Mapping[str, str] = {
 }
 """The rows of each stored table, from the tables of `name_tracks` and `count_objects`; part of the recipe."""
 _SHARED = """
-SELECT count(*), epoch(beyond.slice_start), beyond.track_id, epoch(followed.slice_start), followed."number",
-       followed.track_id
+SELECT count(*), epoch(beyond.slice_start), CAST(split_part(beyond.track_id, '/', -1) AS INTEGER), beyond.track_id,
+       epoch(followed.slice_start), followed."number", followed.track_id
 FROM overlap_points AS beyond JOIN points USING (source, class_group, frame_id, detection_number)
 JOIN followed ON followed.track_id = points.track_id
 WHERE beyond.frame_day = $day AND followed.slice_start = beyond.slice_start + INTERVAL 10 minutes
 GROUP BY ALL"""
+
+_NAMED = """
+CREATE TABLE named AS
+SELECT unnest(?::VARCHAR[]) AS track_id, unnest(?::VARCHAR[]) AS object_id,
+       unnest(?::VARCHAR[]) AS continues_track_id"""
 
 
 def queries() -> tuple[str, ...]:
@@ -44,13 +49,10 @@ def queries() -> tuple[str, ...]:
 
 def name_tracks(engine: Engine, day: date) -> None:
     """Adds the table `named`: the object of each track of the day."""
-    import pyarrow as pa  # noqa: PLC0415 - the code location only reads the queries
-
     midnight_s = datetime.combine(day, time(), UTC).timestamp()
     tracks = [TrackRef(*row) for row in engine.run('SELECT epoch(slice_start), "number", track_id FROM followed')]
     pairs = best_pairs(
-        Shared(count, TrackRef(at_s, _number(name), name), TrackRef(next_s, number, later))
-        for count, at_s, name, next_s, number, later in engine.run(_SHARED, {"day": day})
+        Shared(count, TrackRef(*found[:3]), TrackRef(*found[3:])) for count, *found in engine.run(_SHARED, {"day": day})
     )
     joined = [(p.later.track_id, p.earlier.track_id) for p in pairs if p.earlier.slice_s >= midnight_s]
     stitched = engine.run(
@@ -63,26 +65,15 @@ def name_tracks(engine: Engine, day: date) -> None:
     continues = {p.later.track_id: p.earlier.track_id for p in pairs if p.earlier.slice_s < midnight_s}
     objects = name_objects(tracks, [*joined, *stitched])
     before = [continues.get(name) for name in objects]
-    columns: dict[str, list[str | None]] = {
-        "track_id": list(objects),
-        "object_id": list(objects.values()),
-        "continues_track_id": [name if name in there else None for name in before],
-    }
-    table = pa.table({name: pa.array(values, pa.string()) for name, values in columns.items()})
-    engine.connection.register("fresh", table)
-    engine.run("CREATE TABLE named AS SELECT * FROM fresh")
-    engine.connection.unregister("fresh")
-
-
-def _number(track_id: str) -> int:
-    return int(track_id.rpartition("/")[2])
+    engine.run(_NAMED, [list(objects), list(objects.values()), [name if name in there else None for name in before]])
 
 
 def count_objects(engine: Engine, day: date, settings: Settings) -> None:
     """Adds the tables `day_points`, `day_tracks`, `unique_rows` and `total_rows`, from the table `named`."""
     engine.run(f"CREATE TABLE day_points AS {read_sql(_PACKAGE, 'day_points')}", {"day": day})
     engine.run(f"CREATE TABLE day_tracks AS {read_sql(_PACKAGE, 'tracks')}")
-    set_parameters(engine, {**parameters_of(SUMMARIES[_FRAME_STATS], settings), "unique_min_s": settings.unique_min_s})
+    set_parameters(engine, parameters_of(SUMMARIES[_FRAME_STATS], settings))
+    engine.run(f"CREATE TABLE day_objects AS {read_sql(_PACKAGE, 'objects')}", {"least_s": settings.unique_min_s})
     for table in ("frames", "notices"):
         engine.run(f"CREATE VIEW {table} AS SELECT * FROM all_{table} WHERE day = DATE '{day}'")  # noqa: S608 - a date
     # Observed time does not depend on dead letters.

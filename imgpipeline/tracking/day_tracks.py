@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from datetime import date, datetime
 from typing import Any
 
@@ -52,15 +52,18 @@ CREATE TABLE overlap_points (track_id VARCHAR, source VARCHAR, class_group VARCH
                              is_stored BOOLEAN);
 CREATE TABLE slices (source VARCHAR, slice_start TIMESTAMPTZ, digest VARCHAR, frames BIGINT, frame_rate DOUBLE,
                      tracks BIGINT)"""
+"""The tables that `_follow` fills."""
 _FRAMES = """
 SELECT frame_id, day, time_us FROM seen WHERE source = $source AND time_us >= $first AND time_us < $until
 ORDER BY time_us, frame_id, day"""
 _BOXES = """
-SELECT class_group, day, frame_id, detection_number, label, confidence, x, y, x + width AS "right",
-       y + height AS bottom, is_weak
+SELECT class_group, day, frame_id, detection_number, confidence, x, y, x + width AS "right", y + height AS bottom,
+       is_weak
 FROM boxes JOIN grouped USING (label)
 WHERE source = $source AND time_us >= $first AND time_us < $until
 ORDER BY class_group, time_us, frame_id, day, detection_number"""
+_FRAME_RATES = """
+SELECT source, round(median(frame_rate), 6) FROM slices WHERE frame_rate IS NOT NULL GROUP BY source ORDER BY source"""
 
 
 @dataclass(frozen=True)
@@ -84,11 +87,6 @@ class DayTracks(Derived[TracksManifest]):
     """Slices that the last `make` followed."""
     kept: int = 0
     """Slices that the last `make` copied."""
-    _parameters: TrackingParameters = field(init=False)
-
-    def __post_init__(self) -> None:
-        """Reads the parameters from the settings."""
-        self._parameters = TrackingParameters.of(self.settings)
 
     @property
     def name(self) -> str:
@@ -114,14 +112,15 @@ class DayTracks(Derived[TracksManifest]):
             engine = inputs.engine
             group_boxes(engine, parse_groups(self.settings.track_groups))
             find_slices(engine, self.day)
-            _create_rows(engine)
+            engine.run(_TABLES)
             self.kept = 0 if start.force else self._keep(inputs, start)
             todo = [
                 _WantedSlice(*row)
                 for row in engine.run("SELECT * FROM wanted ANTI JOIN slices USING (source, slice_start) ORDER BY ALL")
             ]
+            parameters = TrackingParameters.of(self.settings)
             for each in todo:
-                _follow(engine, each, self._parameters, self.day)
+                _follow(engine, each, parameters, self.day)
             self.followed = len(todo)
             name_tracks(engine, self.day)
             count_objects(engine, self.day, self.settings)
@@ -163,11 +162,11 @@ class DayTracks(Derived[TracksManifest]):
         return int(engine.value("SELECT count(*) FROM slices"))
 
     def _followed_by(self) -> str:
-        return self._parameters.recipe(f"{library_version()} {self.settings.track_groups}")
+        return TrackingParameters.of(self.settings).recipe(f"{library_version()} {self.settings.track_groups}")
 
     def _write(self, inputs: DayInputs) -> dict[str, Made[TracksManifest]]:
         engine = inputs.engine
-        rates = _frame_rates(engine)
+        rates = dict(engine.run(_FRAME_RATES))
         self._warn(rates)
         manifest = TracksManifest(
             table="",
@@ -180,21 +179,11 @@ class DayTracks(Derived[TracksManifest]):
             frame_rates=rates,
             built_at=self.now,
         )
-        return {
-            stored_key(table.name, self.day): self._write_table(engine, replace(manifest, table=table.name))
-            for table in STORED_TRACK_TABLES
-        }
-
-    def _write_table(self, engine: Engine, manifest: TracksManifest) -> Made[TracksManifest]:
-        query, size = STORED_QUERIES[manifest.table], self.settings.table_object_bytes
-        return Made(*write_parquet(engine, query, manifest, object_bytes=size))
-
-
-def _frame_rates(engine: Engine) -> dict[str, float]:
-    rows = engine.run(
-        "SELECT source, median(frame_rate) FROM slices WHERE frame_rate IS NOT NULL GROUP BY 1 ORDER BY 1"
-    )
-    return {source: round(rate, 6) for source, rate in rows}
+        made, size = {}, self.settings.table_object_bytes
+        for name in (table.name for table in STORED_TRACK_TABLES):
+            written = write_parquet(engine, STORED_QUERIES[name], replace(manifest, table=name), object_bytes=size)
+            made[stored_key(name, self.day)] = Made(*written)
+        return made
 
 
 @dataclass(frozen=True, slots=True)
@@ -204,12 +193,6 @@ class _WantedSlice:
     source: str
     start: datetime
     digest: str
-
-
-def _create_rows(engine: Engine) -> None:
-    """Creates the tables that `_follow` fills: `followed`, `points`, `overlap_points` and `slices`."""
-    for statement in _TABLES.split(";"):
-        engine.run(statement)
 
 
 def _follow(engine: Engine, wanted: _WantedSlice, parameters: TrackingParameters, day: date) -> None:
@@ -251,8 +234,7 @@ def _groups(shown: Sequence[tuple[Any, ...]], boxes: dict[str, Any]) -> Iterator
             frames.append(
                 FrameBoxes(
                     frame_id, time_us, boxes["detection_number"][rows].astype(np.int64), xyxy[rows],
-                    boxes["confidence"][rows].astype(float), tuple(boxes["label"][rows].tolist()),
-                    boxes["is_weak"][rows].astype(bool),
+                    boxes["confidence"][rows].astype(float), boxes["is_weak"][rows].astype(bool),
                 )
             )  # fmt: skip
         yield group, frames

@@ -19,18 +19,19 @@ from imgpipeline.errors import ConfigurationError
 from imgpipeline.lake.sessions.session import LakeSession
 from imgpipeline.sources.sequence_info import USUAL_RATE, find_info
 from imgpipeline.tracking.following import follow_slice
-from imgpipeline.tracking.values import FrameBoxes, SliceTrack, TrackingParameters
+from imgpipeline.tracking.manifest import TracksManifest
+from imgpipeline.tracking.unique import shown_build
+from imgpipeline.tracking.values import FASTEST, FrameBoxes, TrackingParameters
 
 _NUMBERED = """
 SELECT frame_number, any_value("timestamp") FROM frames
 WHERE source = $source AND day = $day AND status = 'processed' AND frame_number IS NOT NULL GROUP BY frame_number"""
 _STORED_POINTS = """
 SELECT frame_number, dense_rank() OVER (ORDER BY track_id), dense_rank() OVER (ORDER BY object_id),
-       p.x, p.y, p.x + p.width, p.y + p.height
+       [p.x, p.y, p.x + p.width, p.y + p.height]
 FROM (FROM track_points WHERE source = $source AND day = $day) AS p
 JOIN (SELECT track_id, object_id FROM tracks WHERE day = $day) USING (track_id)
-JOIN (SELECT frame_id, frame_number FROM frames WHERE day = $day) USING (frame_id)
-WHERE frame_number IS NOT NULL"""
+JOIN (SELECT frame_id, frame_number FROM frames WHERE day = $day) USING (frame_id)"""
 _MOST_FRAMES = 1_000_000
 """A sequence of more frames has a mistyped number."""
 _Boxes = npt.NDArray[np.float64]
@@ -53,9 +54,9 @@ class Quality:
     true_objects: int
 
     @property
-    def unique_error(self) -> float:
-        """Error of the count, as a share of the true objects."""
-        return abs(self.objects - self.true_objects) / max(self.true_objects, 1)
+    def unique_error(self) -> float | None:
+        """Error of the count, as a share of the true objects; None if none of these counts."""
+        return abs(self.objects - self.true_objects) / self.true_objects if self.true_objects else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,46 +66,58 @@ class MotSequence:
     frames: list[FrameBoxes]
     truth: list[Named]
     """The true objects of each frame."""
+    frame_rate: float
 
 
 def read_sequence(folder: Path) -> MotSequence:
     """Reads a folder with `gt.txt` and `det.txt`, or `gt/gt.txt` and `det/det.txt`, and optionally `seqinfo.ini`.
 
     Raises:
-        ConfigurationError: A file is missing, a line is not in MOT Challenge format, or the frame rate is not valid.
+        ConfigurationError: A file is missing, a line is not in MOT Challenge format, the truth has no objects, or the
+            frame rate is not valid.
     """
-    detected, true = (_read_file(_find(folder, name)) for name in ("det", "gt"))
+    detected, true = _read_file(_find(folder, "det")), read_truth(folder)
     info = find_info(folder)
     rate = (info.rate if info else None) or USUAL_RATE
-    frames, truth = [], []
-    for number in range(1, max([*detected, *true], default=0) + 1):
+    if info and rate > FASTEST:
+        raise ConfigurationError(
+            f"{info.path}: frameRate is {rate:g}; objects are followed at up to {FASTEST:g} frames per second.",
+            next_step="correct it",
+        )
+    frames = []
+    for number in range(1, max([*detected, *true]) + 1):
         rows = detected.get(number, np.empty((0, 6)))
         time_us = round((number - 1) / rate * 1e6)
-        count = len(rows)
-        boxes = FrameBoxes(f"{number:06d}", time_us, np.arange(count), rows[:, 1:5], rows[:, 5], ("object",) * count)
-        frames.append(boxes)
-        truth.append(_true_objects(true, number))
-    return MotSequence(frames, truth)
+        frames.append(FrameBoxes(f"{number:06d}", time_us, np.arange(len(rows)), rows[:, 1:5], rows[:, 5]))
+    return MotSequence(frames, [true.get(n, _named([])) for n in range(1, len(frames) + 1)], rate)
 
 
 def read_truth(path: Path) -> dict[int, Named]:
-    """Reads the true objects of each frame number from a `gt.txt`; raises a ConfigurationError for another format."""
-    true = _read_file(path)
-    return {number: _true_objects(true, number) for number in true}
+    """Reads the true objects of each frame number from a `gt.txt`, or from that of a folder.
 
-
-def _true_objects(true: Mapping[int, _Boxes], number: int) -> Named:
-    rows = true.get(number, np.empty((0, 6)))
-    rows = rows[rows[:, 5] != 0]  # 0 marks an object to ignore
-    return rows[:, 0].astype(np.int64), rows[:, 1:5]
+    Raises:
+        ConfigurationError: The file is missing or not in MOT Challenge format, or has no objects.
+    """
+    path = _find(path, "gt") if path.is_dir() else path
+    true = {number: rows[rows[:, 5] != 0] for number, rows in _read_file(path).items()}  # 0 marks an object to ignore
+    ids = [name for rows in true.values() for name in rows[:, 0]]
+    if not ids or min(ids) < 0:
+        raise ConfigurationError(
+            f"{path} has {'negative ids, as detections have' if ids else 'no true objects'}; expected the id and box "
+            "of each true object in each frame.",
+            next_step="name a gt.txt in MOT Challenge format",
+        )
+    return {number: (rows[:, 0].astype(np.int64), rows[:, 1:5]) for number, rows in true.items()}
 
 
 def _find(folder: Path, name: str) -> Path:
     found = next((path for path in (folder / f"{name}.txt", folder / name / f"{name}.txt") if path.is_file()), None)
     if found is None:
+        wrong = f"has neither {name}.txt nor {name}/{name}.txt" if folder.is_dir() else "is not a folder"
         raise ConfigurationError(
-            f"{folder} has neither {name}.txt nor {name}/{name}.txt.",
-            next_step="name the folder of one MOT Challenge sequence, with ground truth and detections",
+            f"{folder} {wrong}.",
+            next_step="name the folder of one MOT Challenge sequence, with ground truth and detections; to compare the "
+            "stored tracks of a source with a gt.txt, add --source and --day",
         )
     return found
 
@@ -154,71 +167,72 @@ def evaluate(sequence: MotSequence, parameters: TrackingParameters, *, least_s: 
         The quality of the tracks before stitching (`tracks`) and of objects (`objects`).
     """
     tracks = follow_slice(sequence.frames, [], parameters)
-    plain = {track.number: track.number for track in tracks}
-    stitched = dict(plain)
+    objects: dict[int, int] = {}
     for track in tracks:
-        if track.stitched_after:
-            stitched[track.number] = stitched[track.stitched_after]
-    times_s = [frame.time_us / 1e6 for frame in sequence.frames]
-    named = {"tracks": plain, "objects": stitched}
-    return {
-        name: measure(times_s, sequence.truth, _tracked(sequence.frames, tracks, objects), least_s=least_s)
-        for name, objects in named.items()
-    }
+        objects[track.number] = objects[track.stitched_after] if track.stitched_after else track.number
+    points = [
+        (point.frame, track.number, objects[track.number], sequence.frames[point.frame].boxes_xyxy[point.detection])
+        for track in tracks
+        for point in track.points
+    ]
+    return _measure_both([frame.time_us / 1e6 for frame in sequence.frames], sequence.truth, points, least_s=least_s)
 
 
 def compare_stored(
-    session: LakeSession, source: str, day: date, truth: Mapping[int, Named], *, least_s: float
-) -> dict[str, Quality]:
-    """Compares the stored tracks of a source's UTC day with the ground truth; result as for `evaluate`.
+    session: LakeSession, source: str, day: date, truth: Mapping[int, Named]
+) -> tuple[TracksManifest, dict[str, Quality]]:
+    """Compares the stored tracks of a source's UTC day with the ground truth.
 
     Args:
         session: A session with the day.
         source: The source; frames are matched by `frame_number`.
         day: UTC day.
         truth: The true objects by frame number; frames without any have no true object.
-        least_s: Minimum visible time of objects that count, in seconds.
+
+    Returns:
+        How the tracks were built, and the same as `evaluate`.
 
     Raises:
-        ConfigurationError: The source has no frames with these numbers, or no tracks on that day.
+        ConfigurationError: The source has no tracks on that day, or no frames with these numbers.
     """
     given = {"source": source, "day": day}
-    frames = dict(session.query(_NUMBERED, given).rows)
-    points = session.query(_STORED_POINTS, given).rows
-    if not points or truth.keys().isdisjoint(frames):
+    build, points = shown_build(session, day), session.query(_STORED_POINTS, given).rows
+    if not build or not points:
         raise ConfigurationError(
-            f"{source} has no tracked frames of {day} with the numbers {min(truth, default=0)} to "
-            f"{max(truth, default=0)} of the ground truth.",
-            next_step=f"import the frames with their numbers, and track them: imgpipeline build --day {day}",
+            f"{source} has no tracks on {day}.", next_step=f"build them: imgpipeline build --day {day}"
         )
-    named: dict[str, dict[int, list[tuple[int, Any]]]] = {"tracks": defaultdict(list), "objects": defaultdict(list)}
-    for number, track, one, *box in points:
-        named["tracks"][number].append((track, box))
-        named["objects"][number].append((one, box))
-    numbers = sorted(frames)
-    true = [truth.get(number, named_boxes([])) for number in numbers]
-    times_s = [frames[number].timestamp() for number in numbers]
-    return {
-        name: measure(times_s, true, [named_boxes(found[n]) for n in numbers], least_s=least_s)
-        for name, found in named.items()
-    }
+    frames = dict(session.query(_NUMBERED, given).rows)
+    if truth.keys().isdisjoint(frames):
+        raise ConfigurationError(
+            f"{source} has no frames on {day} with the numbers {min(truth)} to {max(truth)} of the ground truth.",
+            next_step="name the ground truth of this source, or import its frames with their numbers",
+        )
+    index = {number: n for n, number in enumerate(sorted(frames))}
+    times_s = [frames[number].timestamp() for number in index]
+    true = [truth.get(number, _named([])) for number in index]
+    placed = [(index[number], *point) for number, *point in points if number in index]
+    return build, _measure_both(times_s, true, placed, least_s=float(build.settings["unique_min_s"]))
 
 
-def _tracked(frames: Sequence[FrameBoxes], tracks: Sequence[SliceTrack], objects: Mapping[int, int]) -> list[Named]:
-    found: dict[int, list[tuple[int, _Boxes]]] = defaultdict(list)
-    for track in tracks:
-        for point in track.points:
-            found[point.frame].append((objects[track.number], frames[point.frame].boxes_xyxy[point.detection]))
-    return [named_boxes(found[n]) for n in range(len(frames))]
+def _measure_both(
+    times_s: Sequence[float], truth: Sequence[Named], points: Iterable[tuple[Any, ...]], *, least_s: float
+) -> dict[str, Quality]:
+    """Measures tracks and objects, given the frame, track, object and xyxy box of each point."""
+    tracks: list[list[tuple[int, Any]]] = [[] for _ in times_s]
+    objects: list[list[tuple[int, Any]]] = [[] for _ in times_s]
+    for frame, track, one, box in points:
+        tracks[frame].append((track, box))
+        objects[frame].append((one, box))
+    named = {"tracks": tracks, "objects": objects}
+    return {name: _measure(times_s, truth, list(map(_named, found)), least_s) for name, found in named.items()}
 
 
-def named_boxes(found: Sequence[tuple[int, Any]]) -> Named:
+def _named(found: Sequence[tuple[int, Any]]) -> Named:
     """Returns the objects of one frame, given pairs of id and xyxy box."""
     return np.array([name for name, _ in found], dtype=np.int64), np.array([box for _, box in found]).reshape(-1, 4)
 
 
-def measure(times_s: Sequence[float], truth: Sequence[Named], tracked: Sequence[Named], *, least_s: float) -> Quality:
-    """Compares tracked objects with the ground truth, frame by frame; `least_s` as for `evaluate`."""
+def _measure(times_s: Sequence[float], truth: Sequence[Named], tracked: Sequence[Named], least_s: float) -> Quality:
     from trackers.eval import (  # noqa: PLC0415 - takes a second
         box_iou,
         compute_clear_metrics,

@@ -88,21 +88,27 @@ def follow_slice(
     Returns:
         The tracks of objects, by number; none where the frame rate is above `FASTEST`.
     """
-    found: list[tuple[_Points, Stretch]] = []
+    found: list[SliceTrack] = []
     with warnings.catch_warnings():  # two frames may have the same time
         warnings.filterwarnings("ignore", message=".*duplicate timestamp")
         for stretch in find_stretches([frame.time_us for frame in frames], cuts_us, parameters.gap_s):
             if stretch.frame_rate <= FASTEST:
-                follower = Follower(stretch.frame_rate, parameters)
-                for index in range(stretch.first, stretch.end):
-                    follower.take(index, frames[index])
-                found += [(points, stretch) for points in follower.objects()]
-    found.sort(key=lambda pair: (pair[0][0].frame, pair[0][0].detection))
+                found += _follow_stretch(frames, stretch, parameters, first_number=len(found) + 1)
+    return found
+
+
+def _follow_stretch(
+    frames: Sequence[FrameBoxes], stretch: Stretch, parameters: TrackingParameters, *, first_number: int
+) -> list[SliceTrack]:
+    follower = Follower(stretch.frame_rate, parameters)
+    for index in range(stretch.first, stretch.end):
+        follower.take(index, frames[index])
+    found = sorted(follower.objects(), key=lambda points: (points[0].frame, points[0].detection))
     objects = [
         SliceTrack(number, tuple(points), stretch.frame_rate, _end(frames, points, stretch, parameters))
-        for number, (points, stretch) in enumerate(found, 1)
+        for number, points in enumerate(found, first_number)
     ]
-    before = stitch(frames, objects, [stretch.first for _, stretch in found], parameters.stitch_s)
+    before = stitch(frames, objects, parameters.stitch_s)
     return [replace(track, stitched_after=before.get(track.number)) for track in objects]
 
 
@@ -250,38 +256,27 @@ class _Tip:
     """One end of a track."""
 
     number: int
-    stretch: int
     at_s: float
     center: _Vector
     size: _Vector
     velocity: _Vector
 
 
-def stitch(
-    frames: Sequence[FrameBoxes], tracks: Sequence[SliceTrack], stretches: Sequence[int], longest_s: float
-) -> Mapping[int, int]:
-    """Finds tracks that continue a lost track of the same stretch.
+def stitch(frames: Sequence[FrameBoxes], tracks: Sequence[SliceTrack], longest_s: float) -> Mapping[int, int]:
+    """Finds the tracks of a stretch that continue a lost track of it.
 
     Both motions are extrapolated to the middle of the gap. The positions there must meet, and velocities and sizes must
     be similar. A pair is left out if another one of its tracks is about as good, so in a crowd, and where the camera
     shakes or moves, little is stitched.
 
     Args:
-        stretches: The stretch of each track, by the index of its first frame.
         longest_s: Longest time between two tracks, in seconds; 0 stitches nothing.
 
     Returns:
         The number of the lost track, by the number of the track that continues it.
     """
-    lost = [
-        _tip(frames, track, stretch, track.points[-_MOTION_POINTS:], -1)
-        for track, stretch in zip(tracks, stretches, strict=True)
-        if track.ended_by is EndedBy.LOST
-    ]
-    begun = [
-        _tip(frames, track, stretch, track.points[:_MOTION_POINTS], 0)
-        for track, stretch in zip(tracks, stretches, strict=True)
-    ]
+    lost = [_tip(frames, track, -1) for track in tracks if track.ended_by is EndedBy.LOST]
+    begun = [_tip(frames, track, 0) for track in tracks]
     begun.sort(key=lambda tip: (tip.at_s, tip.number))
     times = [tip.at_s for tip in begun]
     costs = []
@@ -307,9 +302,9 @@ def _is_clear(cost: float, rivals: Sequence[float]) -> bool:
     return cost == best and all(cost * _CLEARLY < other for other in others)
 
 
-def _tip(
-    frames: Sequence[FrameBoxes], track: SliceTrack, stretch: int, points: Sequence[TrackPoint], which: int
-) -> _Tip:
+def _tip(frames: Sequence[FrameBoxes], track: SliceTrack, which: int) -> _Tip:
+    """Returns the first end of a track (0) or its last one (-1)."""
+    points = track.points[-_MOTION_POINTS:] if which else track.points[:_MOTION_POINTS]
     at_s = np.array([frames[point.frame].time_us / 1e6 for point in points])
     near = np.abs(at_s - at_s[which]) <= _MOTION_S
     boxes = np.array([frames[point.frame].boxes_xyxy[point.detection] for point in points])[near]
@@ -319,13 +314,11 @@ def _tip(
     passed = at_s - at_s.mean()
     if (passed**2).sum() > 0:
         velocity = (passed[:, None] * (centers - centers.mean(axis=0))).sum(axis=0) / (passed**2).sum()
-    return _Tip(track.number, stretch, float(at_s[which]), centers[which], np.median(sizes, axis=0), velocity)
+    return _Tip(track.number, float(at_s[which]), centers[which], np.median(sizes, axis=0), velocity)
 
 
 def _cost(end: _Tip, start: _Tip) -> float:
     """Returns how badly two tips fit; tips of one object are below 1."""
-    if end.stretch != start.stretch or end.number == start.number:
-        return np.inf
     growth = np.maximum(end.size, start.size) / np.maximum(np.minimum(end.size, start.size), 1e-9)
     if growth.max() > _MOST_GROWTH:
         return np.inf

@@ -39,7 +39,6 @@ class FrameBoxes:
     """Shape (n, 4): left, top, right, bottom in pixels of the original image."""
     confidences: "npt.NDArray[np.float64]"
     """Shape (n,): scores in [0, 1]."""
-    labels: tuple[str, ...]
     is_weak: "npt.NDArray[np.bool_] | None" = None
     """Shape (n,): whether each box is a weak detection, which never starts a track; None if no box is weak."""
 
@@ -128,20 +127,11 @@ def track_id(source: str, class_group: str, start: datetime, number: int | str) 
     return f"{source}/{class_group}/{start:%Y%m%dT%H%M}/{number}"
 
 
-@dataclass(frozen=True, slots=True)
-class ClassGroups:
-    """Labels that one tracker follows together, because detectors confuse them."""
+def parse_groups(text: str) -> Mapping[str, str]:
+    """Reads groups of labels that one tracker follows together, such as `person; car,van,truck,bus`.
 
-    first_labels: Mapping[str, str]
-    """First label of the group of each label; it names the group."""
-
-    def of(self, label: str) -> str:
-        """Returns the group of a label; a label without a group is a group of one."""
-        return self.first_labels.get(label, label)
-
-
-def parse_groups(text: str) -> ClassGroups:
-    """Reads groups such as `person; car,van,truck,bus`.
+    Returns:
+        The first label of the group of each label, which names the group. Any other label is a group of one.
 
     Raises:
         ConfigurationError: A label is in two groups.
@@ -155,4 +145,4 @@ def parse_groups(text: str) -> ClassGroups:
                     f"The label {label!r} is in two groups of {text!r}; expected each label once.",
                     next_step="change IMGPIPELINE_TRACK_GROUPS",
                 )
-    return ClassGroups(first_labels)
+    return first_labels

@@ -70,9 +70,10 @@ def test_the_report_names_the_command_for_each_table_that_is_not_built(day, repo
 
 
 def test_the_report_shows_unique_objects_and_raw_tracks(day, settings, report):
-    track(day, settings)
+    track(day, settings.model_copy(update={"unique_min_s": 2.0}))
     assert report().manifest.objects == 2
     page = read(day)
+    assert "Objects that were seen for less than 2 s do not count" in page.text
     assert [[row[0], row[1], *row[3:]] for row in page.section("objects")[1:3]] == [
         ["gate", "car", "1", "3", "19 min 55 s", "19 min 55 s"],
         ["gate", "person", "1", "1", "4 min 55 s", "4 min 55 s"],

@@ -21,7 +21,7 @@ def parameters(**changes: object) -> TrackingParameters:
     return TrackingParameters.of(load_settings(**changes))
 
 
-def frame(number: int, boxes: Sequence[Box], *, at_s: float, confidence: float = 0.9, label: str = "car") -> FrameBoxes:
+def frame(number: int, boxes: Sequence[Box], *, at_s: float, confidence: float = 0.9) -> FrameBoxes:
     """Return one frame; `at_s` counts from the start of the scene."""
     return FrameBoxes(
         f"{number:032x}",
@@ -29,7 +29,6 @@ def frame(number: int, boxes: Sequence[Box], *, at_s: float, confidence: float =
         np.arange(len(boxes)),
         np.array(boxes, dtype=float).reshape(len(boxes), 4),
         np.full(len(boxes), confidence),
-        (label,) * len(boxes),
     )
 
 
@@ -97,7 +96,7 @@ def street(seed: int, *, objects: int = 20, duration_s: float = 100.0, frame_rat
             x, top = rng.uniform(50, WIDTH - 50), rng.uniform(80, HEIGHT - 80)
             boxes.append((x - 20, top - 40, x + 20, top + 40))
             who.append(-1)
-        scene.frames.append(frame(number, boxes, at_s=at_s, label="person"))
+        scene.frames.append(frame(number, boxes, at_s=at_s))
         scene.truth.append(who)
     scene.objects = sum(frames >= frame_rate for frames in seen.values())
     return scene

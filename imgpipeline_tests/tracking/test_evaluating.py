@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from imgpipeline.errors import ConfigurationError
-from imgpipeline.tracking.evaluating import evaluate, read_sequence
+from imgpipeline.tracking.evaluating import Quality, evaluate, read_sequence, read_truth
 from imgpipeline_tests.tracking.scenes import parameters
 
 
@@ -47,9 +47,27 @@ def test_a_real_sequence_is_tracked_no_worse_than_before(shared_data):
         assert quality.unique_error <= 0.4
 
 
-def test_a_folder_without_truth_is_refused(tmp_path):
+def test_a_folder_without_truth_and_a_file_are_refused(tmp_path):
     with pytest.raises(ConfigurationError, match=r"neither det\.txt nor det/det\.txt"):
         read_sequence(tmp_path)
+    with pytest.raises(ConfigurationError, match=r"gt\.txt is not a folder.*--source and --day"):
+        read_sequence(sequence(tmp_path) / "gt.txt")
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [("", "no true objects"), ("1,3,5,5,10,10,0\n", "no true objects"), ("1,-1,5,5,10,10,0.9\n", "negative ids")],
+)
+def test_a_truth_without_objects_and_detections_as_a_truth_are_refused(tmp_path, text, said):
+    (sequence(tmp_path) / "gt.txt").write_text(text)
+    with pytest.raises(ConfigurationError, match=rf"gt\.txt has .*{said}"):
+        read_sequence(tmp_path)
+    with pytest.raises(ConfigurationError, match=rf"gt\.txt has .*{said}"):
+        read_truth(tmp_path / "gt.txt")
+
+
+def test_the_error_of_a_count_of_nothing_is_unknown():
+    assert Quality(0.5, 0.5, 0.5, 0, objects=3, true_objects=0).unique_error is None
 
 
 def test_a_line_in_another_format_is_named(tmp_path):
@@ -65,7 +83,9 @@ def test_a_frame_that_is_not_a_number_is_named(tmp_path, line):
         read_sequence(tmp_path)
 
 
-@pytest.mark.parametrize("text", ["frameRate=10", "[Sequence]\nframeRate=fast", "[Sequence]\nframeRate=0"])
+@pytest.mark.parametrize(
+    "text", ["frameRate=10", "[Sequence]\nframeRate=fast", "[Sequence]\nframeRate=0", "[Sequence]\nframeRate=1000"]
+)
 def test_a_wrong_frame_rate_is_refused(tmp_path, text):
     (sequence(tmp_path) / "seqinfo.ini").write_text(text)
     with pytest.raises(ConfigurationError, match=r"seqinfo\.ini"):

@@ -217,9 +217,10 @@ def test_no_frames_give_no_tracks():
     assert follow_slice([], [], parameters()) == []
 
 
-def test_groups_are_named_by_their_first_label_and_other_labels_are_groups_of_one():
+def test_groups_are_named_by_their_first_label_and_other_labels_have_none():
     groups = parse_groups("person; car,van , truck;; bicycle,motorbike")
-    assert [groups.of(label) for label in ("person", "van", "motorbike", "dog")] == ["person", "car", "bicycle", "dog"]
+    assert [groups[label] for label in ("person", "van", "motorbike")] == ["person", "car", "bicycle"]
+    assert "dog" not in groups
 
 
 def test_a_label_in_two_groups_is_refused():

@@ -82,11 +82,18 @@ def find_inputs(store: ObjectStore, tables: Iterable[str], day: date, *, wanted_
 
 @contextmanager
 def open_inputs(
-    store: ObjectStore, tables: Iterable[str], day: date, *, wanted_by: str, memory: str | None
+    store: ObjectStore,
+    tables: Iterable[str],
+    day: date,
+    *,
+    optional: Iterable[str] = (),
+    wanted_by: str,
+    memory: str | None,
 ) -> Iterator[Inputs]:
-    """Opens stored tables of a day in DuckDB, all up to the same ends; arguments and errors as `link_day`."""
+    """Opens stored tables of a day in DuckDB, all but the `optional` ones up to the same ends; otherwise `link_day`."""
     with open_cache(store) as (folder, cache), open_engine(folder, memory=memory) as engine:
-        yield _show(engine, day, link_day(store, cache, folder, day, tables, wanted_by=wanted_by))
+        linked = link_day(store, cache, folder, day, tables, wanted_by=wanted_by)
+        yield _show(engine, day, linked | _link(store, cache, folder, day, (), optional, wanted_by))
         cache.trim()
 
 

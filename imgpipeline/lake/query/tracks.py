@@ -1,11 +1,9 @@
-"""The tracks that pass through a frame, and the different objects of a day."""
+"""The tracks that pass through a frame."""
 
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import date, datetime
-
-import pyarrow as pa
 
 from imgpipeline.lake.sessions.session import LakeSession
 
@@ -58,45 +56,3 @@ def tracks_of_frame(lake: LakeSession, day: date, frame_id: str) -> tuple[FrameT
 
 def _thinned(way: Sequence[tuple[float, float]]) -> tuple[tuple[float, float], ...]:
     return tuple(way[:: math.ceil(len(way) / MOST_POINTS)])
-
-
-_OBJECTS = """
-WITH labels AS (
-    SELECT object_id, first(label ORDER BY points DESC, label) AS label
-    FROM (SELECT object_id, label, sum(points) AS points FROM tracks WHERE day = $day GROUP BY object_id, label)
-    GROUP BY object_id
-)
-SELECT object_id, any_value(source) AS source, labels.label, min(first_seen) AS first_seen, max(last_seen) AS last_seen,
-       (epoch_us(max(last_seen)) - epoch_us(min(first_seen))) / 1e6 AS stay_s,
-       count(*) AS tracks, CAST(sum(points) AS BIGINT) AS points,
-       arg_max(best_frame_id, points) AS best_frame_id
-FROM tracks JOIN labels USING (object_id) WHERE day = $day
-GROUP BY object_id, labels.label
-HAVING stay_s >= $least_s AND ($source IS NULL OR any_value(source) = $source)
-       AND ($label IS NULL OR labels.label = $label)
-ORDER BY first_seen, object_id
-"""
-
-
-def seen_objects(
-    lake: LakeSession, day: date, *, source: str | None = None, label: str | None = None, least_s: float
-) -> pa.Table:
-    """Returns the different objects of a day, which `unique_totals` counts, by the time when they were first seen.
-
-    There are none while the day has no tracks.
-
-    Args:
-        day: UTC day.
-        source: Only objects of this source.
-        label: Only objects with this label for most of their detections.
-        least_s: Only objects that were seen for at least this many seconds (the setting `unique_min_s`).
-
-    Returns:
-        The columns `object_id`, `source`, `label`, `first_seen`, `last_seen`, `stay_s`, `tracks` (number), `points`
-        (detections), `best_frame_id`.
-
-    Raises:
-        PermanentError: A stored table is damaged.
-        TransientError: The store does not answer.
-    """
-    return lake.arrow(_OBJECTS, {"day": day, "source": source, "label": label, "least_s": least_s})

@@ -61,7 +61,7 @@ from imgpipeline.lake.sessions.tables import (
 )
 from imgpipeline.lake.storage.cache import LakeCache, open_cache
 from imgpipeline.lake.storage.engine import Engine, lock, open_engine
-from imgpipeline.lake.storage.manifest import Manifest
+from imgpipeline.lake.storage.manifest import BaseManifest
 from imgpipeline.objectstore import ObjectStore
 from imgpipeline.settings import Settings
 
@@ -147,10 +147,11 @@ class LakeSession:
                 zones[zone] = schema, local
         return local
 
-    def has_stored(self, table: str, day: date) -> bool:
-        """Tells whether a table of tracks, events, zones or lines is built for a UTC day; a built one may be empty."""
+    def stored_file(self, table: str, day: date) -> Path | None:
+        """Returns the file of a UTC day's table of tracks, events, zones or lines; None if it is not built."""
         self._fill_derived_tables()
-        return (self._engine.folder / stored_key(table, day)).exists()
+        path = self._engine.folder / stored_key(table, day)
+        return path if path.exists() else None
 
     @property
     def days(self) -> tuple[date, ...]:
@@ -317,15 +318,17 @@ class LakeSession:
                 listed[name] = {day: shared.listed[name][day] for day in due if day in shared.listed[name]}
             if any(listed.values()):
                 before, folder = shared.linked, self._engine.folder
-                shared.linked = link_current(shared.cache, folder, settings, listed, self._shows, before)
+                shared.linked = link_current(
+                    shared.cache, folder, settings, listed, lambda manifest, _: self.shows_inputs_of(manifest), before
+                )
                 for name, linked in shared.linked.items():
                     if linked != before.get(name, {}):
                         show_summary(self._engine, SUMMARIES[name], linked)
 
-    def _shows(self, manifest: Manifest, _e_tag: str) -> bool:
-        """Tells whether a stored summary was made of the tables that the session shows without newer segments."""
-        shown = self.snapshot.versions[manifest.day]
-        return all(shown.get(table) == made for table, made in manifest.made_of.items() if table not in SUMMARIES)
+    def shows_inputs_of(self, manifest: BaseManifest) -> bool:
+        """Tells whether a stored table was made of the day tables that the session shows, without newer segments."""
+        shown, made_of = self.snapshot.versions.get(manifest.day), manifest.made_of
+        return shown is not None and all(shown[table] == made_of[table] for table in shown.keys() & made_of.keys())
 
 
 @dataclass(frozen=True, slots=True)

@@ -49,7 +49,7 @@ class Engine:
     """For temporary files; removed when the engine is closed."""
 
     def run(self, sql: str, parameters: Sequence[object] | Mapping[str, object] = ()) -> list[tuple[Any, ...]]:
-        """Runs one statement of this project and returns all rows.
+        """Runs one statement of this project, or several without parameters, and returns all rows of the last one.
 
         Raises:
             PermanentError: DuckDB reports an error; the message quotes it.

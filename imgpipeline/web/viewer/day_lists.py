@@ -12,10 +12,10 @@ from imgpipeline.contracts.times import day_of
 from imgpipeline.errors import DeadLetterCode
 from imgpipeline.lake.query.books import books_of_session, books_table
 from imgpipeline.lake.query.days import Span
-from imgpipeline.lake.query.tracks import seen_objects
 from imgpipeline.lake.query.wanted_frames import rows_of_days
 from imgpipeline.lake.sessions.session import LakeSession
 from imgpipeline.ledger.dead_letters import BuriedRecord, Wanted, find_dead_letters
+from imgpipeline.tracking.unique import least_seen_s, seen_objects
 from imgpipeline.web.viewer.answers import utc_days_of
 from imgpipeline.web.viewer.queries import ListQuery, Name, Zoned, next_after
 from imgpipeline.web.viewer.views import Asked, Part, View, add_views
@@ -66,7 +66,10 @@ def _day_list(name: str, query: type[ListQuery], read: _Read, about: str) -> Vie
         return Part(rows, len(found), next_after(asked.query.after, asked.query.limit, len(found)))
 
     def page(asked: Asked, found: pa.Table) -> Mapping[str, Any]:
-        return {"day": asked.day, "days": asked.days, "page": part(asked, found), "codes": list(DeadLetterCode)}
+        return {
+            "day": asked.day, "days": asked.days, "page": part(asked, found), "codes": list(DeadLetterCode),
+            "least_seen_s": least_seen_s(asked.lake, asked.day) if query is ObjectsQuery else None,
+        }  # fmt: skip
 
     def document(asked: Asked, found: pa.Table) -> Mapping[str, Any]:
         of_page = part(asked, found)
@@ -87,8 +90,7 @@ def _events(asked: Asked, query: EventsQuery, day: date) -> pa.Table:
 
 
 def _objects(asked: Asked, query: ObjectsQuery, day: date) -> pa.Table:
-    least_s = asked.site.settings.unique_min_s
-    return seen_objects(asked.lake, day, source=query.source, label=query.label, least_s=least_s)
+    return seen_objects(asked.lake, day, source=query.source, label=query.label)
 
 
 def _letters(asked: Asked, query: LettersQuery, day: date) -> pa.Table:

@@ -82,7 +82,7 @@ def _read_overview(asked: Asked, day: date) -> Mapping[str, Any]:
     """Returns the counts of a day, and the sources now."""
     lake = asked.lake
     sources = ask_session(lake, "sources", [day]).table.to_pylist()
-    unique = dict(lake.query(_UNIQUE, [day]).rows) if lake.has_stored(UNIQUE_TOTALS.name, day) else None
+    unique = dict(lake.query(_UNIQUE, [day]).rows) if lake.stored_file(UNIQUE_TOTALS.name, day) else None
     labels = _labels(counts_of(asked.site, lake, [day]), unique)
     columns = ("frames", "gated", "dead_letters", "observed_s")
     return {

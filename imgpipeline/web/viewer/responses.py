@@ -161,7 +161,7 @@ class Renderer:
         utc_only = None if site_zone == "UTC" else "UTC"
         self._environment.globals.update(
             url=url, static=static_url, version=__version__, site_zone=site_zone, utc_only=utc_only,
-            has_targets=bool(lake.settings.alert_targets), least_seen_s=lake.settings.unique_min_s,
+            has_targets=bool(lake.settings.alert_targets),
         )  # fmt: skip
 
     def colour(self, label: str) -> str:

@@ -103,7 +103,7 @@ def test_built_tracks_and_files_have_the_names_of_the_generator(site, make_topic
         shown_rows = [
             (row[1], row[0])
             for video in ("uav0000086", "uav0000117")
-            for row in classic_csv.detections(lambda sql: lake.query(sql).rows, video, START.date(), Kind.CARS)[1]
+            for row in classic_csv.detections(lake, video, START.date(), Kind.CARS).rows
         ]
     assert appended
     assert sorted(appended) == sorted(shown_rows)
