@@ -35,7 +35,7 @@ DATA_FIXTURES = {"shared_data"}
 
 STEERS_TESTS = {"IMGPIPELINE_REQUIRE_SERVERS", "IMGPIPELINE_TEST_DATA"}
 SESSION_MARK = "TEST_SESSION_OF_IMGPIPELINE"
-SETTING_PREFIXES = ("IMGPIPELINE_", "KAFKA_", "AWS_", "HETZNER_", "MQTT_")
+SETTING_PREFIXES = ("IMGPIPELINE_", "KAFKA_", "AWS_", "HETZNER_", "MQTT_", "S3_", "RTSP_")
 
 # Partitions are made when the definitions are imported, which is before any fixture; a test itself does not see this.
 os.environ["IMGPIPELINE_REDETECT_MODELS"] = "demo,yolox-nano,yolov4-tiny"

@@ -34,6 +34,7 @@ _COMMANDS: Final[Mapping[str, tuple[str, str]]] = {
     "serve-ingest": ("serve.serve_ingest", "Receive images by HTTP, store and announce them."),
     "serve": ("serve.serve", "Serve the viewer and its API."),
     "build": ("build.build", "Build the tables, summaries, tracks, events and reports of days that have frames."),
+    "clean": ("clean.clean", "Delete everything in a store that is a folder, to start again. Asks first."),
     "status": ("audit.status", "Show log end, ledger end, lag and last commit of each topic partition."),
     "audit": ("audit.audit", "Check that every offset has exactly one outcome and that tables and ledger agree."),
     "query": ("summary.query", "Query all tables with SQL."),
@@ -132,7 +133,8 @@ def _global_options(
         # kafka-python logs every failed attempt to connect; the error message names the final failure and its cause.
         logging.getLogger("kafka").setLevel(logging.CRITICAL)
     for unknown in unknown_settings():
-        note(f"Warning: {unknown}")
+        if not unknown.may_be_of_others:
+            note(f"Warning: {unknown}")
     if health_port is not None:
         from imgpipeline.sources.metrics import serve_health
 

@@ -335,7 +335,10 @@ def show_settings(as_json: JsonOption = False) -> None:
         return
     given = settings.model_fields_set
     lines = [(names[0], shown(_masked(value)), "" if name in given else "default") for names, value, name in rows]
-    lines += [(one.name, "", f"unknown; {one.nearest}?" if one.nearest else "unknown") for one in unknown_settings()]
+    lines += [
+        (one.name, "", one.instead or (f"unknown; {one.nearest}?" if one.nearest else "unknown"))
+        for one in unknown_settings()
+    ]
     show_table(("setting", "value", ""), lines)
 
 

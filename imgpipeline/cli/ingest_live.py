@@ -22,7 +22,7 @@ from imgpipeline.sources.mqtt.ingest import ingest_mqtt
 from imgpipeline.sources.mqtt.messages import DEFAULT_TOPIC, Subscription, parse_payload
 from imgpipeline.sources.options import PublishOptions, default_options
 from imgpipeline.sources.protocol import SourceKind
-from imgpipeline.sources.rtsp import RtspSource, read_address, read_credentials
+from imgpipeline.sources.rtsp import RtspSource, camera_url, read_address, read_credentials
 
 PayloadOption = Annotated[
     Literal["image", "json"],
@@ -39,7 +39,10 @@ _ACCOUNTS = ("source", "received", "announced", "gated", "dropped", "failed", "o
 
 @command(app, "rtsp")
 def rtsp(
-    urls: Annotated[list[str], typer.Argument(metavar="URL...", help="Cameras, such as rtsp://192.168.1.20/stream1.")],
+    urls: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="[URL...]", help="Cameras, such as rtsp://192.168.1.20/stream1. Default: RTSP_URL."),
+    ] = None,
     source: Annotated[
         list[str] | None,
         typer.Option(
@@ -66,6 +69,7 @@ def rtsp(
     permanently.
     """
     settings = load_settings()
+    urls = urls or [camera_url(settings)]
     preparation = preparing.preparation(settings)
     login = read_credentials(credentials_env, credentials_file)
     cameras = [

@@ -14,13 +14,13 @@ from imgpipeline.errors import UsageError
 
 _PART = re.compile(r"\{(?P<name>[A-Za-z_]\w{0,99})(?::0?(?P<digits>[1-9]\d?)d)?\}|(?P<literal>[^{}]+)", re.ASCII)
 _MAX_LENGTH = 1_000
-_RESERVED_PREFIX = re.compile(
-    r"metadata\w*|deleted_images|frames|(weak_)?detections|dead_letters|notices|table_pieces|tracks|track_\w+|unique_\w+|"
+RESERVED_FOLDER = re.compile(
+    r"metadata\w*|detection|daily|probes|deleted_images|frames|(weak_)?detections|dead_letters|notices|table_pieces|tracks|track_\w+|unique_\w+|"
     r"summaries|frame_changes|events|event_images|zone_occupancy|line_crossings|alerts\w*|annotations|reviewed|reports|"
     r"redetections|audit",
     re.ASCII,
 )
-"""First part of keys that do not belong to images."""
+"""First part of keys of this project that do not belong to images."""
 _KEY_FIELDS = ("source", "day", "time", "digest", "name", "number")
 _UNIQUE_PER_FRAME = {"time", "digest", "name", "number"}
 
@@ -112,7 +112,7 @@ class ImageKeyTemplate:
         object.__setattr__(self, "_template", template)
         _check_fields(template, _KEY_FIELDS)
         first, *others = self.text.split("/")
-        if not others or "{" in first or _RESERVED_PREFIX.fullmatch(first):
+        if not others or "{" in first or RESERVED_FOLDER.fullmatch(first):
             raise ValueError(f"expected a separate folder first, such as {IMAGES}/, not {first!r}")
         if not re.fullmatch(r"[A-Za-z0-9._=~/-]*", template.literals) or {"", ".", ".."} & {first, *others}:
             raise ValueError("expected letters, digits and . _ - = ~ between slashes and fields, and no empty part")

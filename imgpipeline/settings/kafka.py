@@ -18,7 +18,9 @@ NOTICES_APART = "-notices"
 class KafkaSettings(SettingsGroup):
     """Kafka."""
 
-    kafka_bootstrap_servers: str = "localhost:9092"
+    kafka_bootstrap_servers: str = Field(
+        "localhost:9092", validation_alias=either("KAFKA_BOOTSTRAP_SERVERS", "KAFKA_BROKER")
+    )
     """Brokers, `host:port`, separated by commas."""
     kafka_topics: Annotated[tuple[str, ...], NoDecode] = Field(("frames",), validation_alias=either("KAFKA_TOPIC"))
     """Topic of the announced frames, or several, separated by commas: `car-frames,person-frames`. The same detectors

@@ -9,6 +9,7 @@ import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from fnmatch import fnmatchcase
 from hashlib import sha256
 from pathlib import Path
 from typing import Final
@@ -19,6 +20,7 @@ from pydantic_settings import SettingsConfigDict, SettingsError
 
 from imgpipeline.errors import ConfigurationError
 from imgpipeline.faultpoints import ONCE_VARIABLE, PLAN_VARIABLE
+from imgpipeline.settings.classic import CLASSIC
 from imgpipeline.settings.kafka import KafkaSettings
 from imgpipeline.settings.model import DetectionSettings, GateSettings, ModelSettings
 from imgpipeline.settings.sources import HttpSettings, MessageSettings, MqttSettings, SourceSettings
@@ -75,11 +77,11 @@ def load_settings(**overrides: object) -> Settings:
         The validated settings.
 
     Raises:
-        ConfigurationError: A value is not allowed; the message names the variable, never a secret's value.
+        ConfigurationError: A value is not allowed, or only a bucket is named; the message never shows a secret's value.
     """
     _undo_env_file(_variables_in_file())
     try:
-        return Settings(**overrides)  # type: ignore[arg-type]  # the fields validate it
+        settings = Settings(**overrides)  # type: ignore[arg-type]  # the fields validate it
     except (SettingsError, UnicodeDecodeError, OSError) as error:
         raise ConfigurationError(
             f"Settings cannot be read: {type(error).__name__}.", next_step="check that .env is readable UTF-8 text"
@@ -90,12 +92,22 @@ def load_settings(**overrides: object) -> Settings:
             "Settings are invalid. " + "; ".join(problems) + ".",
             next_step="correct the environment or .env; docs/operations.md lists all settings",
         ) from None
+    bucket = read_variable("S3_BUCKET_NAME")
+    if bucket and "store_url" not in settings.model_fields_set:
+        raise ConfigurationError(
+            f"S3_BUCKET_NAME names the bucket {bucket}, but IMGPIPELINE_STORE_URL is not set. Results would go to a "
+            "folder of this machine, and another program may own the bucket.",
+            next_step=f"set IMGPIPELINE_STORE_URL=s3://{bucket}, or to {settings.store_url} for that folder",
+        )
+    return settings
 
 
 def _variable(location: tuple[int | str, ...]) -> str:
-    # Pydantic locates a value from the environment by its variable, and one from the caller by its field.
+    # Pydantic locates a value by its field or by the first of its variables, whichever of them was set.
     name = str(location[0]) if location else "settings"
-    return PREFIX + name.upper() if name in Settings.model_fields else name.upper()
+    fields = [[field, *variables(field, info)] for field, info in Settings.model_fields.items()]
+    names = next((names[1:] for names in fields if name in names), [name.upper()])
+    return next(filter(read_variable, names), names[0])
 
 
 _OTHER_VARIABLES: Final = (
@@ -115,7 +127,7 @@ _PREFIX_SIMILARITY: Final = 0.9
 
 @dataclass(frozen=True, slots=True)
 class UnknownSetting:
-    """A variable that looks like a setting and has no effect."""
+    """A variable that looks like a setting, or is one of an older pipeline, and has no effect."""
 
     name: str
     """Its name, as written."""
@@ -123,8 +135,17 @@ class UnknownSetting:
     """`environment` or `.env`."""
     nearest: str | None
     """The most similar setting; None if none is similar."""
+    instead: str | None = None
+    """What to use instead of a variable of an older pipeline."""
+
+    @property
+    def may_be_of_others(self) -> bool:
+        """Whether another program may need the variable, so that only `doctor` and `settings` should mention it."""
+        return self.instead is not None and self.place == "environment"
 
     def __str__(self) -> str:
+        if self.instead:
+            return f"{self.name} ({self.place}) has no effect: {self.instead}."
         meant = f" Did you mean {self.nearest}?" if self.nearest else ""
         return f"{self.name} ({self.place}) is not a setting and has no effect.{meant}"
 
@@ -132,17 +153,28 @@ class UnknownSetting:
 def unknown_settings() -> list[UnknownSetting]:
     """Returns the variables in the environment and `.env` that look like a setting but are not, sorted by name.
 
-    A name that occurs in both places is listed once. An unreadable `.env` is ignored: `load_settings` reports it.
+    Variables of older pipelines are included, because their users expect an effect. A name that occurs in
+    both places is listed once. An unreadable `.env` is ignored: `load_settings` reports it.
     """
-    settings = [own for name, field in Settings.model_fields.items() for own in variables(name, field)]
+    settings = [each for name, field in Settings.model_fields.items() for each in variables(name, field)]
     own = [name for name in settings if name.startswith(PREFIX)]
-    known = {*own, *_OTHER_VARIABLES}
-    places = {**dict.fromkeys(_variables_in_file(), ".env"), **dict.fromkeys(os.environ, "environment")}
+    known = {*settings, *_OTHER_VARIABLES}
+    file = _variables_in_file()
+    places = {**dict.fromkeys(file, ".env"), **dict.fromkeys(os.environ, "environment")}
     return [
-        UnknownSetting(name, place, _nearest(name.upper(), own))
+        UnknownSetting(name, ".env" if instead and name in file else place, _nearest(name.upper(), own), instead)
         for name, place in sorted(places.items())
-        if name.upper() not in known and _is_meant_for_us(name.upper(), known)
+        if name.upper() not in known
+        and ((instead := _instead_of(name.upper())) or _is_meant_for_us(name.upper(), known))
     ]
+
+
+def _instead_of(name: str) -> str | None:
+    """Returns what to use instead of a variable of an older pipeline; None once a setting that does it is set."""
+    for instead, names in CLASSIC.items():
+        if any(fnmatchcase(name, each) for each in names.split()):
+            return None if any(map(read_variable, re.findall(rf"{PREFIX}[A-Z0-9_]+", instead))) else instead
+    return None
 
 
 def read_variable(name: str) -> str | None:

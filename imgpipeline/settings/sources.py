@@ -28,6 +28,8 @@ class SourceSettings(SettingsGroup):
     observed_gap_s: float = Field(60.0, gt=0, le=3600)
     """Longest gap between two frames that counts as observed time, if the source sends no accounts. Of a longer gap,
     only this much counts."""
+    rtsp_url: SecretStr | None = Field(None, validation_alias=either("RTSP_URL", "RTSP_URL"))
+    """Camera of `ingest rtsp` and of sources of the kind `rtsp` that name none; it may contain `user:password@`."""
 
 
 def _check_key_template(text: str) -> str:
@@ -86,9 +88,9 @@ class MqttSettings(SettingsGroup):
     """Host of the MQTT broker."""
     mqtt_port: int = Field(1883, ge=1, le=65_535, validation_alias=either("MQTT_PORT", "MQTT_PORT"))
     """Port of the MQTT broker; with TLS usually 8883."""
-    mqtt_username: str | None = None
+    mqtt_username: str | None = Field(None, validation_alias=either("MQTT_USERNAME", "MQTT_USERNAME"))
     """User name for the MQTT broker."""
-    mqtt_password: SecretStr | None = None
+    mqtt_password: SecretStr | None = Field(None, validation_alias=either("MQTT_PASSWORD", "MQTT_PASSWORD"))
     """Password for the MQTT broker."""
     mqtt_password_file: Path | None = None
     """File whose first line is the password, if `IMGPIPELINE_MQTT_PASSWORD` is not set."""

@@ -23,7 +23,9 @@ class StoreSettings(SettingsGroup):
     store_url: Annotated[str, AfterValidator(check_store_url)] = Field(default_factory=_default_store_url)
     """Object store and prefix: `s3://bucket/prefix` (also `s3a://`) or `file:///folder`. Default: `.imgpipeline/store`
     below the working folder."""
-    s3_endpoint: Annotated[str, AfterValidator(check_endpoint)] | None = None
+    s3_endpoint: Annotated[str, AfterValidator(check_endpoint)] | None = Field(
+        None, validation_alias=either("S3_ENDPOINT", "S3_ENDPOINT_URL")
+    )
     """URL of an S3 server that is not AWS, such as `http://127.0.0.1:7070`."""
     s3_region: str = Field("us-east-1", validation_alias=either("S3_REGION", "AWS_REGION", "AWS_DEFAULT_REGION"))
     """Region of the bucket."""

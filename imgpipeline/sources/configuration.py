@@ -36,7 +36,7 @@ from imgpipeline.sources.options import (
     parse_size,
 )
 from imgpipeline.sources.protocol import Source, SourceKind
-from imgpipeline.sources.rtsp import RtspSource, read_credentials
+from imgpipeline.sources.rtsp import RtspSource, camera_url, read_credentials
 from imgpipeline.sources.sequence import SequenceSource
 from imgpipeline.sources.stored_images import BucketSource
 from imgpipeline.sources.video import FrameChoice, VideoSource
@@ -103,19 +103,20 @@ class OpenableConfig(SourceConfig):
 
 
 class RtspConfig(OpenableConfig):
-    """A camera."""
+    """A camera. Without a URL, it is the one of RTSP_URL."""
 
     kind: Literal["rtsp"]
-    url: str = Field(pattern=r"^rtsps?://")
+    url: str | None = Field(None, pattern=r"^rtsps?://")
     credentials_env: str | None = None
     credentials_file: Path | None = None
     fps: float | None = Field(None, gt=0, le=1000)
     stall_s: float = Field(10.0, gt=0, le=3600)
 
-    def open(self, settings: Settings) -> Source:  # noqa: ARG002 - only some kinds need the settings
+    def open(self, settings: Settings) -> Source:
         """Opens the camera's source; it connects when its frames are captured."""
         login = read_credentials(self.credentials_env, self.credentials_file)
-        return RtspSource(self.name, self.url, credentials=login, fps=self.fps, stall_s=self.stall_s)
+        url = self.url or camera_url(settings)
+        return RtspSource(self.name, url, credentials=login, fps=self.fps, stall_s=self.stall_s)
 
 
 class MqttConfig(SourceConfig):

@@ -29,6 +29,7 @@ from imgpipeline.contracts.capture import ClockSource
 from imgpipeline.contracts.times import Clock, back_off_s, utc_now
 from imgpipeline.errors import ConfigurationError, TransientError, UsageError
 from imgpipeline.settings import read_variable
+from imgpipeline.settings.sources import SourceSettings
 from imgpipeline.sources.protocol import Captured, CapturedFrame, Lost, Settled, SourceKind, StatusChange
 
 LOG = logging.getLogger(__name__)
@@ -58,6 +59,13 @@ class RtspAddress:
     def path(self) -> str:
         """The path without its slashes; empty if there is none."""
         return urlsplit(self.shown).path.strip("/")
+
+
+def camera_url(settings: SourceSettings) -> str:
+    """Returns the camera that the settings name; raises UsageError if they name none."""
+    if settings.rtsp_url is None:
+        raise UsageError("No camera is named.", next_step=f"give its URL, such as {_EXAMPLE}, or set RTSP_URL")
+    return settings.rtsp_url.get_secret_value()
 
 
 def read_address(url: str, credentials: str | None = None) -> RtspAddress:

@@ -21,7 +21,7 @@ from imgpipeline_tests.cli.warm_process import WarmProcess, can_run
 REPOSITORY = Path(__file__).resolve().parents[2]
 warm = WarmProcess()
 """Ended by the fixture `no_command_is_left`."""
-_OWN = ("IMGPIPELINE_", "AWS_", "KAFKA_", "HETZNER_", "MQTT_")
+_OWN = ("IMGPIPELINE_", "AWS_", "KAFKA_", "HETZNER_", "MQTT_", "S3_", "RTSP_")
 
 
 @dataclass(frozen=True, slots=True)

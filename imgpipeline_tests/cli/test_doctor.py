@@ -231,6 +231,21 @@ def test_current_values_are_shown_and_secrets_only_as_set(tmp_path):
     assert "canary" not in ended.stdout + ended.stderr + table.stdout + table.stderr
 
 
+def test_a_classic_name_is_a_warning_and_only_one_in_the_dotenv_file_disturbs_other_commands(tmp_path):
+    (tmp_path / ".env").write_text(f"ES_PASSWORD={CANARY}\n")
+    doctor, listed, other = (
+        run(*command, env={"POSTGRES_PASSWORD": CANARY}, cwd=tmp_path)
+        for command in (["doctor", "--json"], ["settings"], ["models", "list"])
+    )
+    assert statuses(doctor)["settings"] == "warning"
+    assert "Elasticsearch" in said(doctor, "settings")
+    assert "PostgreSQL" in said(doctor, "settings")
+    assert re.search(r"POSTGRES_PASSWORD +│ +│ .*PostgreSQL", listed.stdout)
+    assert other.stderr.startswith("Warning: ES_PASSWORD (.env) has no effect: Elasticsearch")
+    assert "POSTGRES" not in other.stderr
+    assert CANARY not in "".join(ended.stdout + ended.stderr for ended in (doctor, listed, other))
+
+
 def test_every_command_warns_once_of_a_misspelt_setting_and_settings_lists_it_without_its_value(tmp_path):
     (tmp_path / ".env").write_text("IMGPIPELINE_KAFKA_TOPC=canary-4\nIMGPIPELINE_STOR_URL=canary-5\n")
     warnings = [

@@ -127,19 +127,31 @@ def test_the_doctor_tells_what_a_camera_sends(site, tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
+        ([], "No camera is named"),
         (["http://camera/x"], "not an RTSP URL"),
         (["rtsp://alice:pw-canary-77@a/x", "--source", "a", "--source", "b"], "1 URLs, but 2 names"),
         (["rtsp://a/x", "rtsp://b/x"], "same name"),
         (["rtsp://a/x", "--credentials-env", "NOT_SET"], "NOT_SET is not set"),
         (["rtsp://a/x", "--credentials-file", "absent"], "cannot be read"),
     ],
-    ids=["scheme", "names", "doubled", "variable", "file"],
+    ids=["no camera", "scheme", "names", "doubled", "variable", "file"],
 )
 def test_a_wrong_call_is_refused_with_its_reason_and_without_the_password(tmp_path, arguments, message):
     ended = run("ingest", "rtsp", *arguments, env={}, cwd=tmp_path)
     assert ended.status in (1, 2)
     assert message in ended.stderr
     assert CANARY not in ended.stderr
+
+
+@pytest.mark.slow
+def test_the_camera_of_a_classic_dotenv_file_is_read(site, tmp_path):
+    with serving(make_camera(tmp_path, "test")) as server:
+        (tmp_path / ".env").write_text(f"RTSP_URL={server.url('test')}\n")
+        ended = run("ingest", "rtsp", "--duration", "6", "--json", env=site, cwd=tmp_path)
+    assert (ended.status, "Warning" in ended.stderr) == (0, False)
+    [camera] = ended.json()
+    announced = len(frames_in(read_published(settings_of(site))))
+    assert (camera["source"], camera["announced"], announced > 0) == ("test", announced, True)
 
 
 @pytest.mark.slow

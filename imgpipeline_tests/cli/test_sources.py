@@ -71,6 +71,15 @@ def test_the_example_of_every_kind_of_source_is_valid():
     assert len(load_sources(EXAMPLE)) == 7
 
 
+def test_a_camera_without_a_url_is_the_one_of_rtsp_url(tmp_path):
+    (tmp_path / "sources.toml").write_text('[[source]]\nname = "gate"\nkind = "rtsp"\n')
+    check = ("sources", "run", "sources.toml", "--check")
+    named = run(*check, env={"RTSP_URL": "rtsp://rtsp-simulator:8554/test"}, cwd=tmp_path)
+    unnamed = run(*check, env={}, cwd=tmp_path)
+    assert (named.status, unnamed.status) == (0, 1)
+    assert "or set RTSP_URL" in unnamed.stderr
+
+
 def test_a_check_finds_what_a_source_names_and_this_machine_lacks(tmp_path):
     (tmp_path / "in").mkdir()
     (tmp_path / "sources.toml").write_text(

@@ -16,6 +16,7 @@ from imgpipeline.errors import ConfigurationError
 from imgpipeline.settings import Settings, load_settings
 from imgpipeline.settings.loading import unknown_settings
 from imgpipeline.settings.variables import variables
+from imgpipeline_tests.conftest import SETTING_PREFIXES
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 
@@ -26,7 +27,7 @@ CANARY = "canary-4711"
 def bare_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
     """An empty folder without `.env`, and no variables of settings."""
     for name in list(os.environ):
-        if name.upper().startswith(("IMGPIPELINE_", "AWS_", "KAFKA_")):
+        if name.upper().startswith(SETTING_PREFIXES):
             monkeypatch.delenv(name)
     monkeypatch.chdir(tmp_path)
     return tmp_path
@@ -77,6 +78,12 @@ def test_the_dotenv_file_is_read_and_the_environment_takes_precedence(tmp_path, 
         ("AWS_DEFAULT_REGION", "s3_region"),
         ("KAFKA_USERNAME", "kafka_username"),
         ("KAFKA_PASSWORD", "kafka_password"),
+        ("S3_ENDPOINT_URL", "s3_endpoint"),
+        ("KAFKA_BROKER", "kafka_bootstrap_servers"),
+        ("MQTT_HOST", "mqtt_host"),
+        ("MQTT_USERNAME", "mqtt_username"),
+        ("MQTT_PASSWORD", "mqtt_password"),
+        ("RTSP_URL", "rtsp_url"),
     ],
 )
 def test_variables_of_other_tools_are_read_after_ours(variable, field, monkeypatch):
@@ -84,12 +91,12 @@ def test_variables_of_other_tools_are_read_after_ours(variable, field, monkeypat
         value = getattr(load_settings(), field)
         return value.get_secret_value() if isinstance(value, SecretStr) else value
 
-    monkeypatch.setenv(variable, "theirs")
-    assert read() == "theirs"
-    monkeypatch.setenv(f"IMGPIPELINE_{field.upper()}", "ours")
-    assert read() == "ours"
+    monkeypatch.setenv(variable, "http://theirs")
+    assert read() == "http://theirs"
+    monkeypatch.setenv(f"IMGPIPELINE_{field.upper()}", "http://ours")
+    assert read() == "http://ours"
     monkeypatch.setenv(f"IMGPIPELINE_{field.upper()}", "")
-    assert read() == "theirs"
+    assert read() == "http://theirs"
 
 
 def test_an_empty_variable_counts_as_unset(monkeypatch):
@@ -308,3 +315,63 @@ def test_an_unknown_setting_never_shows_its_value(monkeypatch):
 def test_an_unreadable_dotenv_file_has_no_unknown_settings(tmp_path):
     (tmp_path / ".env").write_bytes(b"\xff\xfe\x00")
     assert unknown_settings() == []
+
+
+READ = {
+    "HETZNER_S3_ACCESS_KEY", "HETZNER_S3_SECRET_KEY", "KAFKA_USER_PASSWORD", "AWS_ACCESS_KEY_ID",
+    "AWS_SECRET_ACCESS_KEY", "KAFKA_USERNAME", "KAFKA_PASSWORD", "S3_ENDPOINT_URL", "KAFKA_BROKER", "DATASET_ROOT_DIR",
+    "MQTT_HOST", "MQTT_PORT", "MQTT_USERNAME", "MQTT_PASSWORD", "RTSP_URL", "SERVICE_NAME",
+}  # fmt: skip
+ANNOUNCED = {
+    "S3_BUCKET_NAME": "IMGPIPELINE_STORE_URL=s3://", "ES_HOST_URL": "Elasticsearch", "ES_USERNAME": "Elasticsearch",
+    "ES_PASSWORD": "Elasticsearch", "TRAEFIK_VERSION": "containers", "ELASTIC_VERSION": "containers",
+    "HADOOP_IMAGE": "containers", "DOMAIN_BASE": "containers", "BASIC_AUTH_FILE": "containers",
+    "MEILI_MASTER_KEY": "Meilisearch", "CAR_TOPIC": "IMGPIPELINE_KAFKA_TOPIC", "OUTPUT_TOPIC": "publish",
+    "PERSON_TOPIC": "IMGPIPELINE_KAFKA_TOPIC", "PEOPLE_TOPIC": "IMGPIPELINE_KAFKA_TOPIC",
+    "INPUT_TOPIC": "IMGPIPELINE_KAFKA_TOPIC",
+    "YOLO_MODEL_PATH": "IMGPIPELINE_MODEL", "CSV_PATH": "--csv-file", "FRAME_RATE": "times of the frames",
+    "POSTGRES_DB": "PostgreSQL", "POSTGRES_USER": "PostgreSQL", "POSTGRES_PASSWORD": "PostgreSQL",
+    "CLICKHOUSE_HOST": "ClickHouse", "CLICKHOUSE_PORT": "ClickHouse", "MQTT_TOPIC": "--mqtt-topic",
+    "MQTT_BROKER": "MQTT_HOST",
+}  # fmt: skip
+"""A word of what is said of each classic name that is not read."""
+
+
+def test_nothing_in_a_classic_dotenv_file_is_ignored_silently(tmp_path):
+    (tmp_path / ".env").write_text("".join(f"{name}={CANARY}\n" for name in (READ | ANNOUNCED.keys())))
+    said = {one.name: str(one) for one in unknown_settings()}
+    assert said.keys() == ANNOUNCED.keys()
+    assert not [name for name, word in ANNOUNCED.items() if word not in said[name]]
+    assert all(f"{name} (.env)" in text and CANARY not in text for name, text in said.items())
+
+
+def test_a_bucket_without_a_store_is_refused_because_results_would_go_to_a_folder(monkeypatch):
+    monkeypatch.setenv("S3_BUCKET_NAME", "2025-group19")
+    with pytest.raises(ConfigurationError, match="IMGPIPELINE_STORE_URL=s3://2025-group19"):
+        load_settings()
+    monkeypatch.setenv("IMGPIPELINE_STORE_URL", "s3://2025-group19/site")
+    assert load_settings().store_url == "s3://2025-group19/site"
+
+
+def test_a_classic_name_is_not_mentioned_once_its_setting_is_set(monkeypatch, tmp_path):
+    (tmp_path / ".env").write_text("CAR_TOPIC=car-frames\nIMGPIPELINE_KAFKA_TOPIC=car-frames,person-frames\n")
+    assert unknown_settings() == []
+
+
+def test_the_error_for_a_wrong_value_names_the_variable_that_holds_it(monkeypatch):
+    monkeypatch.setenv("S3_ENDPOINT_URL", "s3.example.org")
+    with pytest.raises(ConfigurationError, match=r"invalid\. S3_ENDPOINT_URL: "):
+        load_settings()
+
+
+def test_only_a_name_in_the_environment_may_belong_to_another_program(monkeypatch, tmp_path):
+    (tmp_path / ".env").write_text("FRAME_RATE=30\nIMGPIPELINE_LANE=2\n")
+    monkeypatch.setenv("POSTGRES_DB", "frames_db")
+    monkeypatch.setenv("IMGPIPELINE_MODLE", "demo")
+    shared = {one.name: one.may_be_of_others for one in unknown_settings()}
+    assert shared == {
+        "FRAME_RATE": False,
+        "IMGPIPELINE_LANE": False,
+        "IMGPIPELINE_MODLE": False,
+        "POSTGRES_DB": True,
+    }
