@@ -244,6 +244,12 @@ class ObjectStore:
         """Writes an object, replacing an existing one."""
         self._write(key, data, lambda client: obstore.put(client, key, data, use_multipart=False))
 
+    def upload(self, key: str, file: Path) -> None:
+        """Writes a file of any size as an object, in constant memory, replacing an existing object."""
+        size_bytes = file.stat().st_size
+        client = self.clients.for_body(size_bytes) if isinstance(self.clients, S3Clients) else self.clients
+        self.request("write", key, lambda _: obstore.put(client, key, file))
+
     def create(self, key: str, data: bytes | memoryview) -> bool:
         """Writes an object if none exists.
 
