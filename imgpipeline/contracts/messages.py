@@ -275,12 +275,20 @@ class MessageFormat(StrEnum):
     """`{"image_path": "s3://…", "upload_timestamp": "…"}`, for existing consumers of such topics."""
 
 
+def public_path(path: str, store_url: str) -> str:
+    """Returns the path of an image for other programs: in a bucket, a key below the store's prefix becomes a full URL.
+
+    In a folder store, a key stays a key, because no URL of it could be read on other machines.
+    """
+    is_key = not re.match(r"/|[A-Za-z][A-Za-z0-9+.-]*://", path)
+    return f"{store_url}/{path}" if is_key and store_url.startswith("s3://") else path
+
+
 def classic_value(message: FrameMessage, *, store_url: str, zone: tzinfo = UTC) -> bytes:
     """Returns the record value that announces a frame in the classic format.
 
     Args:
-        store_url: URL of the store, to turn a key into a full URL. In a folder store, the path stays a key, because
-            no URL of it could be read on other machines.
+        store_url: URL of the store, as for `public_path`.
         zone: Time zone of `upload_timestamp`, which has no offset.
 
     Returns:
@@ -288,9 +296,7 @@ def classic_value(message: FrameMessage, *, store_url: str, zone: tzinfo = UTC) 
     """
     if message.image is not None:
         return message.image
-    path = message.image_path or ""
-    if store_url.startswith("s3://") and not re.match(r"/|[A-Za-z][A-Za-z0-9+.-]*://", path):
-        path = f"{store_url}/{path}"
+    path = public_path(message.image_path or "", store_url)
     local = message.timestamp.astimezone(zone).replace(tzinfo=None)
     data = {"image_path": path, "upload_timestamp": local.isoformat(timespec="microseconds")}
     return json.dumps(data, ensure_ascii=False).encode()
