@@ -19,8 +19,8 @@ A line longer than 16 MiB is an error.
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from itertools import pairwise
-from typing import TYPE_CHECKING
+from itertools import groupby, pairwise
+from operator import itemgetter
 
 from imgpipeline.compat.mapreduce.documents import IS_PRINTABLE, load_documents
 from imgpipeline.compat.mapreduce.inputs import find_job_inputs
@@ -28,10 +28,6 @@ from imgpipeline.compat.mapreduce.outputs import open_job_output
 from imgpipeline.lake.storage.engine import Engine, engine_errors, open_engine
 from imgpipeline.objectstore.files import write
 from imgpipeline.settings import Settings
-
-if TYPE_CHECKING:
-    import numpy as np
-    import numpy.typing as npt
 
 _SEEN = """
 CREATE TABLE seen AS
@@ -58,7 +54,7 @@ SELECT keys.id, seen.second FROM seen JOIN keys USING (label, hour) ORDER BY key
 BATCH_ROWS = 200_000
 _SECONDS_AN_HOUR = 3600
 _SEPARATOR = b", "
-_TIME_BYTES = len(", 2026-01-09T12:34:56")
+_MINUTES_AND_SECONDS = "".join(f":{n // 60:02d}:{n % 60:02d}" for n in range(_SECONDS_AN_HOUR)).encode()
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,8 +102,10 @@ def count_label_hours(location: str, output: str, settings: Settings, reducers: 
         engine.run(_KEYS)
         keys, detections = engine.run("SELECT count(*), coalesce(sum(count), 0)::BIGINT FROM keys")[0]
         unlabelled = engine.value("SELECT count(*) FROM seen") - detections
-        for key, piece in _printed(engine):
-            write(target.of(key), piece)
+        for key, pieces in groupby(_printed(engine), itemgetter(0)):
+            stream = target.of(key)
+            for _, piece in pieces:
+                write(stream, piece)
     return LabelHour(len(inputs), documents, detections, keys, malformed, unlabelled)
 
 
@@ -115,32 +113,25 @@ def _printed(engine: Engine) -> Iterator[tuple[bytes, bytes]]:
     """Yields keys with pieces of their lines: at most one batch of times, however long a line is."""
     import numpy as np  # noqa: PLC0415 - slow to load, and other commands do not need it
 
+    of_hour = np.frombuffer(_MINUTES_AND_SECONDS, np.uint8).reshape(_SECONDS_AN_HOUR, -1)
     with engine_errors():
         keys = engine.connection.cursor().execute("SELECT key, CAST(hour AS VARCHAR), count FROM keys ORDER BY id")
-        begun, key = 0, b""
-        table: npt.NDArray[np.uint8] | None = None
+        begun, key, before = 0, b"", b""
         for batch in engine.connection.sql(_TIMES).to_arrow_reader(BATCH_ROWS):
             ids, seconds = (batch.column(number).to_numpy(zero_copy_only=False) for number in (0, 1))
             bounds = [0, *(np.flatnonzero(np.diff(ids)) + 1).tolist(), len(ids)]
             for first, end in pairwise(bounds):
                 is_new = ids[first] != begun
-                if is_new or table is None:
+                if is_new:
                     if begun:
                         yield key, b"]\n"
                     begun = ids[first]
                     text, hour, count = keys.fetchone() or ("", "", 0)
-                    key, table = text.encode(), _times_of(hour)
+                    key, before = text.encode(), f", {hour[:10]}T{hour[11:13]}".encode()
                     yield key, b"%s\t%d\t[" % (key, count)
-                times = table[seconds[first:end]].tobytes()
-                yield key, times[len(_SEPARATOR) :] if is_new else times
+                times = np.empty((end - first, len(before) + of_hour.shape[1]), np.uint8)
+                times[:, : len(before)] = np.frombuffer(before, np.uint8)
+                times[:, len(before) :] = of_hour[seconds[first:end]]
+                yield key, times.tobytes()[len(_SEPARATOR) if is_new else 0 :]
         if begun:
             yield key, b"]\n"
-
-
-def _times_of(hour: str) -> "npt.NDArray[np.uint8]":
-    """Returns the text of each second of an hour (`2026-01-09 12:00:00`) after a separator: uint8, 3600 rows."""
-    import numpy as np  # noqa: PLC0415 - as above
-
-    before = f", {hour[:10]}T{hour[11:13]}:"
-    rows = "".join(f"{before}{second // 60:02d}:{second % 60:02d}" for second in range(_SECONDS_AN_HOUR))
-    return np.frombuffer(rows.encode(), np.uint8).reshape(_SECONDS_AN_HOUR, _TIME_BYTES)
