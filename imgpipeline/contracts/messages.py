@@ -13,6 +13,7 @@ from dataclasses import dataclass, field, fields
 from datetime import UTC, datetime, tzinfo
 from enum import StrEnum
 from typing import Any
+from uuid import NAMESPACE_URL, uuid5
 
 from imgpipeline.contracts.capture import (
     ClockSource,
@@ -273,6 +274,14 @@ class MessageFormat(StrEnum):
     """All fields of the contract."""
     CLASSIC = "classic"
     """`{"image_path": "s3://…", "upload_timestamp": "…"}`, for existing consumers of such topics."""
+    BACKFILL = "backfill"
+    """`{"image_path": "s3://…", "backfill_timestamp": "…"}`, for images that are announced later."""
+    BUCKET = "bucket"
+    """`{"image_key", "bucket_name", "timestamp", "uuid"}`, with the image's key as the record's key."""
+
+
+ANNOUNCED_ONCE = (MessageFormat.CLASSIC, MessageFormat.BUCKET)
+"""Forms without a frame id, so that consumers would process a frame that is announced again. A backfill is meant so."""
 
 
 def public_path(path: str, store_url: str) -> str:
@@ -284,12 +293,21 @@ def public_path(path: str, store_url: str) -> str:
     return f"{store_url}/{path}" if is_key and store_url.startswith("s3://") else path
 
 
-def classic_value(message: FrameMessage, *, store_url: str, zone: tzinfo = UTC) -> bytes:
-    """Returns the record value that announces a frame in the classic format.
+def bucket_and_key(path: str) -> tuple[str, str]:
+    """Returns the bucket and the key in the URL of an image: `s3://bucket/key`."""
+    bucket, _, key = path.removeprefix("s3://").partition("/")
+    return bucket, key
+
+
+def classic_value(
+    message: FrameMessage, form: MessageFormat = MessageFormat.CLASSIC, *, store_url: str, zone: tzinfo = UTC
+) -> bytes:
+    """Returns the record value that announces a frame in a form of other systems.
 
     Args:
+        form: Any but the native one; `BUCKET` only for an image in a bucket.
         store_url: URL of the store, as for `public_path`.
-        zone: Time zone of `upload_timestamp`, which has no offset.
+        zone: Time zone of `upload_timestamp` and `backfill_timestamp`, which have no offset.
 
     Returns:
         The value. As in `FrameMessage.to_value`, a record that is the image itself stays the image.
@@ -297,8 +315,16 @@ def classic_value(message: FrameMessage, *, store_url: str, zone: tzinfo = UTC) 
     if message.image is not None:
         return message.image
     path = public_path(message.image_path or "", store_url)
-    local = message.timestamp.astimezone(zone).replace(tzinfo=None)
-    data = {"image_path": path, "upload_timestamp": local.isoformat(timespec="microseconds")}
+    if form is MessageFormat.BUCKET:
+        bucket, key = bucket_and_key(path)
+        stamp = message.timestamp.astimezone(UTC).replace(tzinfo=None).isoformat(" ", "microseconds")
+        # Announced again, an image has the same uuid, so that consumers can tell.
+        uuid = str(uuid5(NAMESPACE_URL, f"{path} {stamp}"))
+        data = {"image_key": key, "bucket_name": bucket, "timestamp": stamp, "uuid": uuid}
+    else:
+        field_name = "backfill_timestamp" if form is MessageFormat.BACKFILL else "upload_timestamp"
+        local = message.timestamp.astimezone(zone).replace(tzinfo=None)
+        data = {"image_path": path, field_name: local.isoformat(timespec="microseconds")}
     return json.dumps(data, ensure_ascii=False).encode()
 
 

@@ -114,8 +114,8 @@ def _write(documents: ObjectStore, name: str, of_name: Iterable[dict[str, Any]])
     for document in of_name:
         is_written = _written(documents, f"{safe_name(name)}.json", document)
         if is_written is None:
-            other = f"{name}@{sha256(document['source_image_path'].encode()).hexdigest()[:16]}"
-            is_written = _written(documents, f"{safe_name(other)}.json", document)
+            digest = sha256(document["source_image_path"].encode()).hexdigest()[:16]
+            is_written = _written(documents, f"{safe_name(name)}@{digest}.json", document)
             counts.beside_others += is_written is not False
         counts.written += is_written is not False
         counts.unchanged += is_written is False

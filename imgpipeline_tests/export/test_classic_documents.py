@@ -104,6 +104,7 @@ def test_two_pictures_of_one_name_have_two_documents_whatever_comes_again(settin
         "images/a/1.jpg", "images/b/1.jpg", "images/b/1.png",
     }  # fmt: skip
     assert before["1.json"]["source_image_path"] == "images/a/1.jpg"
+    assert {name[:2] for name in before if name != "1.json"} == {"1@"}
     append(chain, [seen(3, "images/b/1.jpg", processing_timestamp=NOON + timedelta(hours=1))])
     assert export(settings, target) == DocumentCounts(written=1, beside_others=1)
     after = documents_of(target)
