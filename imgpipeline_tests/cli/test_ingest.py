@@ -326,3 +326,11 @@ def test_a_form_that_names_a_bucket_needs_one(folder_site, tmp_path):
     command = ("ingest", "folder", "in", "--source", "camera", "--message-format", "bucket")
     ended = run(*command, env=folder_site, cwd=tmp_path)
     assert (ended.status, "set IMGPIPELINE_STORE_URL to s3://" in ended.stderr) == (2, True)
+
+
+def test_a_test_video_is_made_and_ingested(site, tmp_path):
+    made = run("simulate", "video", "test.mp4", "--duration", "2", "--fps", "5", env=site, cwd=tmp_path)
+    assert (made.status, made.stderr) == (0, "test.mp4: 10 frames.\n")
+    ended = run("ingest", "video", "test.mp4", "--start", "2026-01-09T12:00:00Z", "--json", env=site, cwd=tmp_path)
+    [video] = ended.json()["videos"]
+    assert (video["source"], video["announced"], video["failed"]) == ("test", 10, 0)

@@ -51,6 +51,7 @@ WRONG_CALLS = [
     ("keys add --name anna --scope read --source gate", "--source needs the scope ingest."),
     ("keys list --nonsense", "No such option: --nonsense"),
     ("keys remove", "Missing argument 'key'."),
+    ("simulate video clip.avi", "clip.avi is not a video."),
     ("simulate folder --cameras 0", "Invalid value for '--cameras'"),
     ("simulate mqtt --cameras 0", "Invalid value for '--cameras'"),
     ("sources run", "Missing argument 'SOURCES.TOML'."),
