@@ -381,6 +381,7 @@ class SourceSession:
 
     def _store_frame(self, entry: QueuedFrame) -> None:
         try:
+            message: FrameMessage | None
             if image := entry.frame.stored:
                 message = self._retried("store", lambda: self._storer.derive_from_stored(entry.frame, image))
             else:

@@ -64,49 +64,30 @@ def open_job_output(
         return
     if output == STDOUT:
         raise UsageError("--reducers needs a folder, not stdout.", next_step="name a folder, or omit --reducers")
-    target = _BucketFolder.of(output, settings) if is_bucket else _LocalFolder(Path(output).absolute())
-    if target.exists():
+    store, prefix = _bucket_folder(output, settings) if is_bucket else (None, "")
+    path = Path(output).absolute()
+    if path.exists() if store is None else any(True for _ in store.list_objects(prefix)):
         raise ConfigurationError(
             f"The output {output} exists. Like Hadoop, a job does not replace it.", next_step="name a new folder"
         )
     # The parts of a local folder are on its disk from the start, so that one rename makes all of them appear.
-    parent = engine.folder if isinstance(target, _BucketFolder) else target.path.parent
-    with disk_errors(parent), scratch_folder(parent, f".{Path(output).name}.") as scratch:
+    parent = path.parent if store is None else engine.folder
+    with disk_errors(parent), scratch_folder(parent, f".{path.name}.") as scratch:
         parts = scratch / "parts"
         parts.mkdir()
         with contextlib.ExitStack() as files:
             names = [f"part-{number:05d}" for number in range(reducers or 1)]
             yield JobOutput(tuple(files.enter_context((parts / name).open("w+b")) for name in names))
         (parts / _SUCCESS).touch()
-        target.take(parts, [*names, _SUCCESS])
+        if store is None:
+            parts.rename(path)
+            return
+        for name in [*names, _SUCCESS]:
+            store.upload(f"{prefix}/{name}", parts / name)
 
 
-@dataclass(frozen=True, slots=True)
-class _LocalFolder:
-    path: Path
-
-    def exists(self) -> bool:
-        return self.path.exists()
-
-    def take(self, parts: Path, _: Sequence[str]) -> None:
-        parts.rename(self.path)
-
-
-@dataclass(frozen=True, slots=True)
-class _BucketFolder:
-    store: ObjectStore
-    prefix: str
-
-    @classmethod
-    def of(cls, url: str, settings: Settings) -> "_BucketFolder":
-        bucket, _, prefix = url.removeprefix("s3://").partition("/")
-        if not bucket or not prefix.strip("/"):
-            raise UsageError(f"{url} is not a folder in a bucket.", next_step="give s3://bucket/folder")
-        return cls(open_bucket(settings, bucket), prefix.strip("/"))
-
-    def exists(self) -> bool:
-        return next(iter(self.store.list_objects(self.prefix)), None) is not None
-
-    def take(self, parts: Path, names: Sequence[str]) -> None:
-        for name in names:
-            self.store.upload(f"{self.prefix}/{name}", parts / name)
+def _bucket_folder(url: str, settings: Settings) -> tuple[ObjectStore, str]:
+    bucket, _, prefix = url.removeprefix("s3://").partition("/")
+    if not bucket or not prefix.strip("/"):
+        raise UsageError(f"{url} is not a folder in a bucket.", next_step="give s3://bucket/folder")
+    return open_bucket(settings, bucket), prefix.strip("/")
