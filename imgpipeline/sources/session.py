@@ -381,12 +381,13 @@ class SourceSession:
 
     def _store_frame(self, entry: QueuedFrame) -> None:
         try:
-            message: FrameMessage | None
+            message: FrameMessage | None = None
             if image := entry.frame.stored:
                 message = self._retried("store", lambda: self._storer.derive_from_stored(entry.frame, image))
             else:
                 prepared = self._storer.prepare(entry.frame, entry.before, entry.prepared)
-                message = self._retried("store", lambda: self._storer.store(entry.frame, prepared))
+                if not self._retried("store", lambda: self._storer.is_left_out(entry.frame, prepared)):
+                    message = self._retried("store", lambda: self._storer.store(entry.frame, prepared))
             entry.stored.set_result(message)
         except BaseException as error:  # noqa: BLE001 - handed to the announcing thread, which decides
             entry.stored.set_exception(error)

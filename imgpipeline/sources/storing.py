@@ -204,17 +204,15 @@ class FrameStorer:
             raise BadInputError(DeadLetterCode.DECODE_FAILED, "A source yielded a frame without an image.")
         return DecodedImage.of(frame.pixels)
 
-    def store(self, frame: CapturedFrame, prepared: PreparedFrame) -> FrameMessage | None:
-        """Stores a prepared frame and returns its announcement, or None to leave it out; errors as of the store."""
+    def store(self, frame: CapturedFrame, prepared: PreparedFrame) -> FrameMessage:
+        """Stores a prepared frame and returns its announcement; errors as those of the store."""
         is_stored = prepared.gated is None or self._preparation.store_gated
         attributes: dict[str, object] = {} if is_stored else {NOT_STORED: False}
-        key, is_new = self._store_image(frame, prepared, is_stored=is_stored)
+        key = self._store_image(frame, prepared, is_stored=is_stored)
         if is_stored and self._preparation.derive:
             attributes["derived"] = self._store_derived(self._store, key, prepared.data)
         self._tally.add(frame.timestamp, len(prepared.data))
         reach("frame stored", key)
-        if self._options.skips_stored and is_stored and not is_new:
-            return None
         stored = StoredImage(key, len(prepared.data), prepared.sha256, prepared.width, prepared.height)
         return self.announcement(frame, stored, prepared.gated, attributes)
 
@@ -254,12 +252,25 @@ class FrameStorer:
             derived = {text: f"{store.url}/{at}" for text, at in self._store_derived(store, key, data).items()}
         return self.announcement(frame, image, attributes={"derived": derived})
 
-    def _store_image(self, frame: CapturedFrame, image: PreparedFrame, *, is_stored: bool) -> tuple[str, bool]:
-        """Stores an image create-only and returns its key, and whether it was not stored before.
+    def is_left_out(self, frame: CapturedFrame, image: PreparedFrame) -> bool:
+        """Returns whether the image of a frame was stored before, and its announcement is not to be repeated.
 
-        The same image stored again has the same key.
+        Must be asked before the first attempt to store it: an attempt whose answer was lost has stored it, too.
+        """
+        if not self._options.skips_stored:
+            return False
+        own, beside = self._key(frame, image), self._key(frame, image, beside_other=True)
+        if self._store.head(own) is None:
+            return False
+        return self._has_image(own, frame, image) or self._store.head(beside) is not None
 
-        The key has the image's digest in its name if other bytes have the image's own key already.
+    def _has_image(self, key: str, frame: CapturedFrame, image: PreparedFrame) -> bool:
+        """Returns whether the object under a key, which exists, is this image."""
+        is_named_by_content = frame.name is None and image.sha256[:16] in key
+        return is_named_by_content or sha256(self._store.get(key)).hexdigest() == image.sha256
+
+    def _key(self, frame: CapturedFrame, image: PreparedFrame, *, beside_other: bool = False) -> str:
+        """Returns the key of an image; `beside_other` if other bytes have the image's own key already.
 
         Raises:
             UsageError: The template of keys needs a number, and the frame has none.
@@ -267,20 +278,20 @@ class FrameStorer:
         number = frame.number if frame.position is None else frame.position
         number = None if number is None else number + self._options.first_number
         of_frame: dict[str, Any] = {"name": frame.name, "number": number, "suffix": ending_of(image.data)}
-        key = self._template.key(self._source, frame.timestamp, image.sha256, **of_frame)
+        return self._template.key(self._source, frame.timestamp, image.sha256, **of_frame, beside_other=beside_other)
+
+    def _store_image(self, frame: CapturedFrame, image: PreparedFrame, *, is_stored: bool) -> str:
+        """Stores an image create-only and returns its key; the same image stored again has the same key."""
+        key = self._key(frame, image)
         if not is_stored:
-            return key, False
+            return key
         if self._store.create(key, image.data):
             self._tally.count(is_beside_other=False)
-            return key, True
-        is_named_by_content = frame.name is None and image.sha256[:16] in key
-        if is_named_by_content or sha256(self._store.get(key)).hexdigest() == image.sha256:
-            return key, False
-        key = self._template.key(self._source, frame.timestamp, image.sha256, **of_frame, beside_other=True)
-        is_new = self._store.create(key, image.data)
-        if is_new:
-            self._tally.count(is_beside_other=True)
-        return key, is_new
+        elif not self._has_image(key, frame, image):
+            key = self._key(frame, image, beside_other=True)
+            if self._store.create(key, image.data):
+                self._tally.count(is_beside_other=True)
+        return key
 
     def _store_derived(self, store: ObjectStore, key: str, data: bytes) -> dict[str, str]:
         """Stores the derived images of an image and returns their keys by derivation."""

@@ -115,9 +115,7 @@ def stored(data: bytes, name: str, *derive: str) -> tuple[ObjectStore, FrameMess
         Settings(_env_file=None), "yard", "s1", store, PublishOptions(preparation=Preparation(derive=derive))
     )
     prepared = storer.prepare(frame, None, Event())
-    message = storer.store(frame, prepared)
-    assert message is not None
-    return store, message
+    return store, storer.store(frame, prepared)
 
 
 def test_grey_and_resized_images_are_stored_next_to_the_original_and_the_frame_names_them():
