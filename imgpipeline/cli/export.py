@@ -1,17 +1,29 @@
-"""`imgpipeline export`: all tables as one DuckDB file, or frames with their boxes as a training set."""
+"""`imgpipeline export`: all tables as one DuckDB file, a training set, or documents as other systems write them."""
 
 from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
-from imgpipeline.cli.options import JsonOption, LabelOption, Period, SourceOption, command, open_site
-from imgpipeline.cli.output import note, note_some, progress_bar, show_json, show_table
+from imgpipeline.cli.options import (
+    ForceOption,
+    JsonOption,
+    LabelOption,
+    Period,
+    SourceOption,
+    TimezoneOption,
+    command,
+    open_site,
+    timezone_settings,
+)
+from imgpipeline.cli.output import note, note_some, progress_bar, record_of, show_json, show_result, show_table
+from imgpipeline.cli.running import stopped_by_signals
 from imgpipeline.contracts.text import counted
 from imgpipeline.contracts.times import utc_now
-from imgpipeline.errors import ConfigurationError
+from imgpipeline.errors import ConfigurationError, TransientError
+from imgpipeline.export.classic_documents import ClassicDocuments
 from imgpipeline.export.formats import TrainingFormat, open_training_set, write_training_set
 from imgpipeline.lake.query.days import Span, days_of, name_nearest_days, unknown_day
 from imgpipeline.lake.query.export import export_duckdb
@@ -22,6 +34,7 @@ from imgpipeline.objectstore import ImageReader, ObjectStore
 
 app = typer.Typer()
 _MOST_NAMED = 10
+_POLL_S = 2.0
 FolderArgument = Annotated[Path, typer.Argument(help="A new folder, such as training.")]
 
 
@@ -90,6 +103,38 @@ def coco(folder: FolderArgument, wanted: TrainingOptions, as_json: JsonOption = 
 def yolo(folder: FolderArgument, wanted: TrainingOptions, as_json: JsonOption = False) -> None:
     """Write frames with all of their boxes as a YOLO data set: data.yaml, labels and images. Otherwise like coco."""
     _write_training_set("yolo", folder, wanted, as_json=as_json)
+
+
+@command(app, "metadata")
+def metadata(
+    to: Annotated[str, typer.Option("--to", metavar="DIR|s3://…", help="Folder or prefix of the documents.")],
+    layout: Annotated[  # noqa: ARG001 - the only one, named so that others can follow
+        Literal["classic"], typer.Option(help="classic: NAME.json, as the classic OpenCV consumer writes it.")
+    ] = "classic",
+    watch: Annotated[bool, typer.Option("--watch", help="Keep running, and write each frame once processed.")] = False,
+    force: ForceOption = False,
+    timezone: TimezoneOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Write one JSON document for each processed frame, continuing after the last call for the same target.
+
+    A frame that is processed again, or repaired, replaces its document. Of several images with the same name, the first
+    has NAME.json and the others NAME@HASH.json. Times are local times of --timezone, without an offset from UTC.
+    """
+    settings, store = open_site(**timezone_settings(timezone))
+    documents = ClassicDocuments(store, settings, to, force)
+    with stopped_by_signals() as stopping:
+        while True:
+            try:
+                documents.export()
+            except TransientError as error:
+                if not watch:
+                    raise
+                note(f"{error.message} Trying again.")
+            if not watch or stopping.event.wait(_POLL_S):
+                break
+    show_result(record_of(documents.counts), as_json=as_json)
+    raise typer.Exit(stopping.exit_status)
 
 
 def _write_training_set(kind: str, folder: Path, wanted: TrainingOptions, *, as_json: bool) -> None:

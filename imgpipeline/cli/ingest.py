@@ -1,5 +1,6 @@
 """`imgpipeline ingest` and `prepare`: store the images of files and announce them, or announce stored ones."""
 
+import json
 from dataclasses import asdict, dataclass, replace
 from datetime import datetime, tzinfo
 from pathlib import Path
@@ -16,11 +17,12 @@ from imgpipeline.cli.options import (
     TimezoneOption,
     command,
     open_site,
+    require_bucket,
     timezone_settings,
 )
 from imgpipeline.cli.output import note, note_some, progress_bar, record_of, show_json, show_result
 from imgpipeline.cli.running import finite_progress, stopped_by_signals
-from imgpipeline.contracts.messages import MessageFormat
+from imgpipeline.contracts.messages import ANNOUNCED_ONCE, MessageFormat
 from imgpipeline.contracts.templates import ImageKeyTemplate
 from imgpipeline.contracts.text import counted
 from imgpipeline.contracts.times import Hours, find_timezone, parse_time
@@ -30,9 +32,16 @@ from imgpipeline.settings import Settings, load_settings
 from imgpipeline.settings.kafka import NOTICES_APART
 from imgpipeline.sources import prepare as preparing
 from imgpipeline.sources.folder import Pace, open_folder
-from imgpipeline.sources.image_files import HIDDEN
+from imgpipeline.sources.image_files import HIDDEN, FileChoice
 from imgpipeline.sources.ingest import FinishedIngest, ingest_files, ingest_source
-from imgpipeline.sources.options import Preparation, PublishOptions, default_options, parse_polygon, parse_size
+from imgpipeline.sources.options import (
+    Preparation,
+    PublishOptions,
+    check_derivation,
+    default_options,
+    parse_polygon,
+    parse_size,
+)
 from imgpipeline.sources.protocol import SourceKind
 from imgpipeline.sources.sequence import SequenceSource
 from imgpipeline.sources.stored_images import OPTIONS, BucketSource, find_stored_frames
@@ -57,6 +66,22 @@ TopicOption = Annotated[
         "--topic", metavar="NAME", help="Topic to announce on. Default: the first one of IMGPIPELINE_KAFKA_TOPIC."
     ),
 ]
+AgainOption = Annotated[
+    bool,
+    typer.Option(
+        "--again",
+        help="In the forms classic and bucket, whose consumers would process a frame again, announce also what was "
+        "announced before.",
+    ),
+]
+DeriveOption = Annotated[
+    list[str] | None,
+    typer.Option("--derive", help="Also store this image next to each: gray, edges, or a size. Repeatable."),
+]
+SuffixOption = Annotated[
+    list[str] | None,
+    typer.Option("--suffix", help="Only names with this ending, such as .png; case-sensitive. Repeatable."),
+]
 StartOption = Annotated[
     str | None, typer.Option("--start", help="Time of the first frame, such as 2026-01-09T12:00:00Z.")
 ]
@@ -79,6 +104,7 @@ class Preparing:
         list[str] | None,
         typer.Option("--mask", help='Polygon to paint black, as fractions: "0,0 0.5,0 0.5,0.2". Repeatable.'),
     ] = None
+    derive: DeriveOption = None
     gate_min_brightness: Annotated[
         float | None,
         typer.Option("--gate-min-brightness", help="Skip frames darker than this mean luma, 0 to 255."),
@@ -106,6 +132,7 @@ class Preparing:
                 store_gated=self.store_gated,
                 masks=tuple(parse_polygon(text) for text in self.mask or ()),
                 resize=parse_size(self.resize) if self.resize else None,
+                derive=tuple(map(check_derivation, self.derive or ())),
             )
         except ValueError as error:
             raise UsageError(f"An option is invalid: {error}.", next_step="see --help of the command") from None
@@ -126,7 +153,11 @@ class Announcing(Preparing):
             "number. Default: IMGPIPELINE_IMAGE_KEY_TEMPLATE.",
         ),
     ] = None
+    first_number: Annotated[
+        int, typer.Option("--first-number", min=0, help="Number of the first image in {number} of the template.")
+    ] = 0
     message_format: MessageFormatOption = MessageFormat.NATIVE
+    again: AgainOption = False
     timezone: TimezoneOption = None
 
     def settings(self) -> "Settings":
@@ -136,8 +167,13 @@ class Announcing(Preparing):
 
     def options(self, settings: "Settings", kind: "SourceKind") -> "PublishOptions":
         """Returns how frames are published; raises a UsageError for an invalid option."""
+        require_bucket(settings, self.message_format)
         return replace(
-            default_options(kind), preparation=self.preparation(settings), message_format=self.message_format
+            default_options(kind),
+            preparation=self.preparation(settings),
+            message_format=self.message_format,
+            skips_stored=self.message_format in ANNOUNCED_ONCE and not self.again,
+            first_number=self.first_number,
         )
 
 
@@ -161,7 +197,7 @@ def _read_start(text: str | None, zone: tzinfo) -> datetime | None:
 
 @dataclass(frozen=True, slots=True)
 class Watching:
-    """The options for announcing new files of a folder as they appear."""
+    """The options that choose the files of a folder, and announce new ones as they appear."""
 
     watch: Annotated[bool, typer.Option("--watch", help="Keep running and announce each new image.")] = False
     after: Annotated[
@@ -175,10 +211,16 @@ class Watching:
         Path | None,
         typer.Option(help="File that records the announced files, with --watch. Default: in ~/.local/state."),
     ] = None
+    suffix: SuffixOption = None
+    flat: Annotated[bool, typer.Option("--flat", help="Leave out the folders below the folder.")] = False
+
+    def choice(self) -> "FileChoice":
+        """Returns which files are taken."""
+        return FileChoice(tuple(self.suffix or ()), self.flat)
 
     def options(self) -> "WatchOptions":
         """Returns how the folder is watched."""
-        return WatchOptions(After(self.after), self.move_to, self.rescan_s, self.state)
+        return WatchOptions(After(self.after), self.move_to, self.rescan_s, self.state, self.choice())
 
 
 @command(app, "folder")
@@ -215,7 +257,7 @@ def folder(
             )
         _watch(settings, path, source, options, watching.options(), as_json=as_json)
         return
-    images = open_folder(settings, path, source, pace)
+    images = open_folder(settings, path, source, pace, choice=watching.choice())
     with finite_progress("Ingesting", settings.kafka_topic, unit="images") as progress:
         result = ingest_files(settings, images, options=options, progress=progress)
     if as_json:
@@ -245,9 +287,11 @@ def _report_folder(result: FinishedIngest, topic: str, form: MessageFormat) -> N
         return
     _note_announced(result.announced, result.source, topic, f" ({counted(result.size_bytes, 'byte')})")
     note(f"Images: {result.stored:,} new, {result.already_there:,} already stored, {result.changed:,} changed.")
-    if result.already_there and form is MessageFormat.CLASSIC:
+    if result.left_out:
+        note(f"Not announced, because stored before: {counted(result.left_out, 'frame')}. --again announces them.")
+    elif result.already_there and form is not MessageFormat.NATIVE:
         again = counted(result.already_there, "frame")
-        note(f"The classic form has no frame id: consumers process {again} again. --watch sends only new files.")
+        note(f"The form {form} has no frame id: consumers process {again} again.")
     _note_times(result)
     _note_skipped(result)
 
@@ -367,27 +411,36 @@ def s3(
     source: Annotated[
         str | None, typer.Option("--source", help="Name of the camera. Default: the last folder, otherwise the bucket.")
     ] = None,
-    suffix: Annotated[
-        list[str] | None,
-        typer.Option("--suffix", help="Only keys with this ending, such as .png; case-sensitive. Repeatable."),
-    ] = None,
+    suffix: SuffixOption = None,
+    derive: DeriveOption = None,
     topic: TopicOption = None,
     message_format: MessageFormatOption = MessageFormat.NATIVE,
+    again: AgainOption = False,
+    failures: Annotated[
+        Path | None, typer.Option("--failures", help="File for the objects that were not announced, if there are any.")
+    ] = None,
     as_json: JsonOption = False,
 ) -> None:
     """Announce the images of a bucket without copying them.
 
-    The time of a frame is the time at which its object was written. Folder markers, empty objects and other files are
-    skipped. The location must be in the store, or one of IMGPIPELINE_ALLOWED_IMAGE_LOCATIONS. Exits with status 1 if an
-    object could not be announced. It is safe to repeat the command: the same frames count once.
+    The time of a frame is the time at which its object was written. Folder markers, empty objects, derived images and
+    other files are skipped. The location must be in the store, or one of IMGPIPELINE_ALLOWED_IMAGE_LOCATIONS. Exits
+    with status 1 if an object could not be announced. It is safe to repeat the command: the same frames count once.
     """
     settings = load_settings(**topic_settings(topic))
-    bucket = BucketSource(settings, location, source, suffixes=tuple(suffix or ()))
-    options = replace(OPTIONS, message_format=message_format)
-    with finite_progress("Announcing", settings.kafka_topic, unit="images") as progress:
-        totals = ingest_source(settings, bucket, options=options, progress=lambda now: progress(now.announced, 0))
+    is_remembered = message_format in ANNOUNCED_ONCE and not again
+    bucket = BucketSource(settings, location, source, suffixes=tuple(suffix or ()), is_remembered=is_remembered)
+    preparation = Preparing(derive=derive).preparation(settings)
+    options = replace(OPTIONS, message_format=message_format, preparation=preparation)
+    try:
+        with finite_progress("Announcing", settings.kafka_topic, unit="images") as progress:
+            totals = ingest_source(settings, bucket, options=options, progress=lambda now: progress(now.announced, 0))
+    finally:
+        if failures and bucket.failures:
+            failures.write_text(json.dumps([asdict(failure) for failure in bucket.failures], indent=2))
     show_result({"source": bucket.name, "topic": settings.kafka_topic, "announced": totals.announced,
-                 "skipped": bucket.skipped, "failures": bucket.failures}, as_json=as_json)  # fmt: skip
+                 "skipped": bucket.skipped, "left_out": bucket.left_out, "failures": bucket.failures},
+                as_json=as_json)  # fmt: skip
     note_some([f"Not announced: {failure.path}: {failure.error}" for failure in bucket.failures], _MOST_NAMED)
     if bucket.failures:
         raise typer.Exit(1)

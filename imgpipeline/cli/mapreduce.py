@@ -18,37 +18,51 @@ InputOption = Annotated[
     typer.Option("--input", help="A file, a folder, a glob or s3://bucket/prefix; .gz, .bz2, .zst are decompressed."),
 ]
 OutputOption = Annotated[
-    str, typer.Option("--output", "-o", help="The file to write, complete or not at all; - for stdout.")
+    str,
+    typer.Option(
+        "--output", "-o", help="The file to write, complete or not at all; - for stdout; or a new folder s3://bucket/…"
+    ),
+]
+ReducersOption = Annotated[
+    int | None,
+    typer.Option(
+        "--reducers",
+        min=1,
+        max=1000,
+        help="Write a new folder with this many parts, part-00000 and so on, and _SUCCESS, like Hadoop. Default: one "
+        "part in a bucket, otherwise one file.",
+    ),
 ]
 
 
 @command(app, "label-hour")
-def label_hour(location: InputOption, output: OutputOption) -> None:
+def label_hour(location: InputOption, output: OutputOption, reducers: ReducersOption = None) -> None:
     """Count labels by hour, with their times, in metadata documents.
 
     Reads JSON documents (one per file, JSON lines, or the ledger's segments). Prints label@YYYY-MM-DD HH:00, the count
     and the list of times, separated by tabs, in the byte order of the keys. Reports skipped lines on stderr.
     """
-    show_result(record_of(count_label_hours(location, output, load_settings())))
+    show_result(record_of(count_label_hours(location, output, load_settings(), reducers)))
 
 
 @command(app, "label-total")
-def label_total(location: InputOption, output: OutputOption) -> None:
-    """Count labels in CSV files of detections: timestamp,detected_label,confidence.
+def label_total(location: InputOption, output: OutputOption, reducers: ReducersOption = None) -> None:
+    """Count labels in metadata documents, or in CSV files of detections: timestamp,detected_label,confidence.
 
-    Prints the label, trimmed and upper-cased, and its count, separated by a tab, in the byte order of the labels. Skips
-    lines with fewer or more fields, and reports how many on stderr.
+    Prints the label and its count, separated by a tab, in the byte order of the labels. Input that begins with { is
+    JSON documents, as for label-hour, and labels are unchanged. Labels of CSV files are trimmed and upper-cased.
+    Reports skipped lines on stderr.
     """
-    show_result(record_of(total_labels(location, output, load_settings())))
+    show_result(record_of(total_labels(location, output, load_settings(), reducers)))
 
 
 @command(app, "identity")
-def identity(location: InputOption, output: OutputOption) -> None:
-    """Copy all lines, and verify the copy.
+def identity(location: InputOption, output: OutputOption, reducers: ReducersOption = None) -> None:
+    """Copy all lines in the byte order of their keys, which end at the first tab, and verify the copy.
 
     Counts and hashes the lines while copying, and again while reading the copy back.
     """
-    done = copy_lines(location, output, load_settings())
+    done = copy_lines(location, output, load_settings(), reducers)
     show_result(record_of(done))
     if not done.read_back:
         note("The copy was written to stdout, which cannot be read back; compare with `sha256sum`.")

@@ -59,10 +59,22 @@ MessageFormatOption = Annotated[
     MessageFormat,
     typer.Option(
         "--message-format",
-        help="native: all fields. classic: only image_path (s3://…) and upload_timestamp. classic-video: frame_id, "
-        "video_id and timestamp, without a key, on all topics of IMGPIPELINE_KAFKA_TOPIC.",
+        help="native: all fields. classic: only image_path (s3://…) and upload_timestamp. backfill: with "
+        "backfill_timestamp instead. bucket: image_key, bucket_name, timestamp and uuid, with the image's key as key. "
+        "classic-video: frame_id, video_id and timestamp, without a key, on all topics of IMGPIPELINE_KAFKA_TOPIC.",
     ),
 ]
+
+
+def require_bucket(settings: Settings, form: MessageFormat) -> None:
+    """Raises a UsageError if messages would name a bucket, and the store is a folder."""
+    if form is MessageFormat.BUCKET and not settings.store_url.startswith("s3://"):
+        raise UsageError(
+            f"--message-format bucket names a bucket, but the store is {settings.store_url}.",
+            next_step="set IMGPIPELINE_STORE_URL to s3://…, or choose another form",
+        )
+
+
 TimezoneOption = Annotated[
     str | None,
     typer.Option(

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from imgpipeline.cli.options import MessageFormatOption, RowFormat, command
+from imgpipeline.cli.options import MessageFormatOption, RowFormat, command, require_bucket
 from imgpipeline.cli.output import note, record_of, write_text
 from imgpipeline.cli.running import stopped_by_signals
 from imgpipeline.contracts.messages import MessageFormat
@@ -60,6 +60,7 @@ def serve_ingest(
     from imgpipeline.web.ingest.app import serve as serve_http
 
     settings = load_settings(**({"dataset_root": dataset} if dataset else {}))
+    require_bucket(settings, message_format)
     with stopped_by_signals() as stopping:
         url = page_url(host, port)
         note(f"Serving on {url}; {url}docs describes the API. Ctrl-C stops.")

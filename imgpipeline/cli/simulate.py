@@ -22,10 +22,12 @@ from imgpipeline.sources.simulator.rtsp_simulator import (
     RtspSimulator,
     SimulatedCamera,
     check_program,
+    numbered_frames,
     serve_api,
     write_scene_clip,
 )
 from imgpipeline.sources.simulator.scene import Scene
+from imgpipeline.vision.clip_file import SUFFIXES, ClipImage, write_clip_file
 
 app = typer.Typer()
 
@@ -73,6 +75,26 @@ def rtsp(
 def _camera(path: str, seed: int, frames: int, fps: float, codec: str, out: Path) -> "SimulatedCamera":
     clip = write_scene_clip(Scene(seed, frames=frames, hour=12.0), out, name=path, codec=codec, fps=fps)
     return SimulatedCamera(path, str(clip.resolve()), codec, fps)
+
+
+@command(app, "video")
+def video(
+    file: Annotated[Path, typer.Argument(help="The video to write, .mp4 or .gif.")],
+    duration_s: Annotated[float, typer.Option("--duration", min=0.1, max=600, help="Seconds of video.")] = 10.0,
+    fps: CameraFpsOption = 10.0,
+    first_seed: FirstSeedOption = 1,
+) -> None:
+    """Write a test video of a simulated scene; each frame shows its number in the upper left corner."""
+    if file.suffix not in SUFFIXES:
+        raise UsageError(f"{file} is not a video.", next_step=f"name a file that ends in {' or '.join(SUFFIXES)}")
+    scene = Scene(first_seed, frames=max(1, round(duration_s * fps)), hour=12.0)
+    try:
+        written = write_clip_file(
+            (ClipImage(number / fps, picture) for number, (picture, _) in enumerate(numbered_frames(scene))), file
+        )
+    except OSError as error:
+        raise ConfigurationError(f"{file} cannot be written: {error.strerror}.", next_step="name another") from None
+    note(f"{file}: {counted(written, 'frame')}.")
 
 
 @command(app, "mqtt")

@@ -14,6 +14,7 @@ from datetime import UTC, datetime, tzinfo
 from enum import StrEnum
 from pathlib import PurePosixPath
 from typing import Any
+from uuid import NAMESPACE_URL, uuid5
 
 from imgpipeline.contracts.capture import (
     ClockSource,
@@ -297,26 +298,57 @@ class MessageFormat(StrEnum):
     """`{"image_path": "s3://…", "upload_timestamp": "…"}`, for existing consumers of such topics."""
     CLASSIC_VIDEO = "classic-video"
     """`{"frame_id": "frame_00000", "video_id": "…", "timestamp": "…"}` without a key, on all followed topics."""
+    BACKFILL = "backfill"
+    """`{"image_path": "s3://…", "backfill_timestamp": "…"}`, for images that are announced later."""
+    BUCKET = "bucket"
+    """`{"image_key", "bucket_name", "timestamp", "uuid"}`, with the image's key as the record's key."""
 
 
-def classic_value(message: FrameMessage, *, store_url: str, zone: tzinfo = UTC) -> bytes:
-    """Returns the record value that announces a frame in the classic format.
+ANNOUNCED_ONCE = (MessageFormat.CLASSIC, MessageFormat.BUCKET)
+"""Forms without a frame id, so that consumers would process a frame that is announced again. A backfill is meant so."""
+
+
+def public_path(path: str, store_url: str) -> str:
+    """Returns the path of an image for other programs: in a bucket, a key below the store's prefix becomes a full URL.
+
+    In a folder store, a key stays a key, because no URL of it could be read on other machines.
+    """
+    is_key = not re.match(r"/|[A-Za-z][A-Za-z0-9+.-]*://", path)
+    return f"{store_url}/{path}" if is_key and store_url.startswith("s3://") else path
+
+
+def bucket_and_key(path: str) -> tuple[str, str]:
+    """Returns the bucket and the key in the URL of an image: `s3://bucket/key`."""
+    bucket, _, key = path.removeprefix("s3://").partition("/")
+    return bucket, key
+
+
+def classic_value(
+    message: FrameMessage, form: MessageFormat = MessageFormat.CLASSIC, *, store_url: str, zone: tzinfo = UTC
+) -> bytes:
+    """Returns the record value that announces a frame in a form of other systems.
 
     Args:
-        store_url: URL of the store, to turn a key into a full URL. In a folder store, the path stays a key, because
-            no URL of it could be read on other machines.
-        zone: Time zone of `upload_timestamp`, which has no offset.
+        form: Any but the native one; `BUCKET` only for an image in a bucket.
+        store_url: URL of the store, as for `public_path`.
+        zone: Time zone of `upload_timestamp` and `backfill_timestamp`, which have no offset.
 
     Returns:
         The value. As in `FrameMessage.to_value`, a record that is the image itself stays the image.
     """
     if message.image is not None:
         return message.image
-    path = message.image_path or ""
-    if store_url.startswith("s3://") and not re.match(r"/|[A-Za-z][A-Za-z0-9+.-]*://", path):
-        path = f"{store_url}/{path}"
-    local = message.timestamp.astimezone(zone).replace(tzinfo=None)
-    data = {"image_path": path, "upload_timestamp": local.isoformat(timespec="microseconds")}
+    path = public_path(message.image_path or "", store_url)
+    if form is MessageFormat.BUCKET:
+        bucket, key = bucket_and_key(path)
+        stamp = message.timestamp.astimezone(UTC).replace(tzinfo=None).isoformat(" ", "microseconds")
+        # Announced again, an image has the same uuid, so that consumers can tell.
+        uuid = str(uuid5(NAMESPACE_URL, f"{path} {stamp}"))
+        data = {"image_key": key, "bucket_name": bucket, "timestamp": stamp, "uuid": uuid}
+    else:
+        field_name = "backfill_timestamp" if form is MessageFormat.BACKFILL else "upload_timestamp"
+        local = message.timestamp.astimezone(zone).replace(tzinfo=None)
+        data = {"image_path": path, field_name: local.isoformat(timespec="microseconds")}
     return json.dumps(data, ensure_ascii=False).encode()
 
 

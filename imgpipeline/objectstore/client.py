@@ -242,7 +242,14 @@ class ObjectStore:
 
     def put(self, key: str, data: bytes | memoryview) -> None:
         """Writes an object, replacing an existing one."""
-        self._write(key, data, lambda client: obstore.put(client, key, data, use_multipart=False))
+        described = self._description(key)
+        self._write(key, data, lambda client: obstore.put(client, key, data, attributes=described, use_multipart=False))
+
+    def upload(self, key: str, file: Path) -> None:
+        """Writes a file of any size as an object, in constant memory, replacing an existing object."""
+        size_bytes = file.stat().st_size
+        client = self.clients.for_body(size_bytes) if isinstance(self.clients, S3Clients) else self.clients
+        self.request("write", key, lambda _: obstore.put(client, key, file))
 
     def create(self, key: str, data: bytes | memoryview) -> bool:
         """Writes an object if none exists.
@@ -254,7 +261,7 @@ class ObjectStore:
 
         def create(client: Any) -> bool:
             try:
-                obstore.put(client, key, data, mode="create")
+                obstore.put(client, key, data, attributes=self._description(key), mode="create")
             except AlreadyExistsError:
                 return False
             return True
@@ -375,6 +382,11 @@ class ObjectStore:
         """
         if self.folder is not None and not self.folder.is_dir():
             raise _gone(self.folder)
+
+    def _description(self, key: str) -> Any:
+        """Returns the headers of an object: other programs rely on the type of JSON documents."""
+        is_document = key.endswith(".json") and isinstance(self.clients, S3Clients)
+        return {"Content-Type": "application/json"} if is_document else None
 
     def _write(self, key: str, data: bytes | memoryview, attempt: Callable[[Any], Result]) -> Result:
         client = self.clients.for_body(len(data)) if isinstance(self.clients, S3Clients) else self.clients

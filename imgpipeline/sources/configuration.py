@@ -211,8 +211,8 @@ class S3Config(OpenableConfig):
 
     @model_validator(mode="after")
     def _check_nothing_is_prepared(self) -> "S3Config":
-        if self.gate != GateConfig.model_validate({}) or self.masks or self.resize or self.derive:
-            raise ValueError("gate, masks, resize and derive do not apply: images in a bucket are not read")
+        if self.gate != GateConfig.model_validate({}) or self.masks or self.resize:
+            raise ValueError("gate, masks and resize do not apply: images in a bucket are not changed")
         return self
 
     def open(self, settings: Settings) -> Source:

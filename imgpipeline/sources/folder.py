@@ -17,7 +17,16 @@ from threading import Event
 from imgpipeline.contracts.capture import ClockSource
 from imgpipeline.contracts.times import find_timezone
 from imgpipeline.settings import Settings
-from imgpipeline.sources.image_files import FileToRead, ImageFile, Skipped, Unusable, find_pictures, read_images
+from imgpipeline.sources.image_files import (
+    ALL_IMAGES,
+    FileChoice,
+    FileToRead,
+    ImageFile,
+    Skipped,
+    Unusable,
+    find_pictures,
+    read_images,
+)
 from imgpipeline.sources.protocol import Captured, CapturedFrame, SourceKind, checked_source
 
 
@@ -95,7 +104,9 @@ class FolderSource:
         )
 
 
-def open_folder(settings: Settings, path: Path, name: str, pace: Pace | None = None) -> FolderSource:
+def open_folder(
+    settings: Settings, path: Path, name: str, pace: Pace | None = None, *, choice: FileChoice = ALL_IMAGES
+) -> FolderSource:
     """Returns the images of a folder and of all folders below it, or one image; arguments as of `FolderSource`.
 
     Raises:
@@ -103,4 +114,4 @@ def open_folder(settings: Settings, path: Path, name: str, pace: Pace | None = N
         UsageError: The name of the source is not valid.
     """
     checked_source(name)
-    return FolderSource(settings, *find_pictures(path), name, pace)
+    return FolderSource(settings, *find_pictures(path, choice), name, pace)

@@ -72,7 +72,29 @@ class FileToRead:
     number: int = 0
 
 
-def walk_files(folder: Path, on_error: Callable[[OSError], None]) -> Iterator[tuple[FileToRead, str | None]]:
+@dataclass(frozen=True, slots=True)
+class FileChoice:
+    """Which files of a folder are taken, of those that are not hidden."""
+
+    suffixes: tuple[str, ...] = ()
+    """Only names with these endings, case-sensitive; empty: image endings in upper or lower case."""
+    is_flat: bool = False
+    """Whether folders below the folder are left out."""
+
+    def refuses(self, name: str) -> str | None:
+        """Returns why the name of a file rules it out; None if it does not."""
+        if is_hidden(name):
+            return HIDDEN
+        taken = name.endswith(self.suffixes) if self.suffixes else name.lower().endswith(IMAGE_ENDINGS)
+        return None if taken else f"not one of {', '.join(self.suffixes or IMAGE_ENDINGS)}"
+
+
+ALL_IMAGES = FileChoice()
+
+
+def walk_files(
+    folder: Path, on_error: Callable[[OSError], None], choice: FileChoice = ALL_IMAGES
+) -> Iterator[tuple[FileToRead, str | None]]:
     """Yields each file of a folder and of all folders below it once; a hidden folder is yielded as a whole.
 
     Links to folders are not followed.
@@ -87,17 +109,10 @@ def walk_files(folder: Path, on_error: Callable[[OSError], None]) -> Iterator[tu
         for name in filter(is_hidden, folders):
             path = Path(parent) / name
             yield FileToRead(path, f"{path_below(folder, path)}/"), HIDDEN
-        folders[:] = [name for name in folders if not is_hidden(name)]
+        folders[:] = [name for name in folders if not is_hidden(name) and not choice.is_flat]
         for name in names:
             path = Path(parent) / name
-            yield FileToRead(path, path_below(folder, path)), refused_by_name(name)
-
-
-def refused_by_name(name: str) -> str | None:
-    """Returns why the name of a file rules it out as an image; None if it does not."""
-    if is_hidden(name):
-        return HIDDEN
-    return None if name.lower().endswith(IMAGE_ENDINGS) else f"not one of {', '.join(IMAGE_ENDINGS)}"
+            yield FileToRead(path, path_below(folder, path)), choice.refuses(name)
 
 
 def is_hidden(name: str) -> bool:
@@ -110,7 +125,7 @@ def path_below(folder: Path, file: Path) -> str:
     return file.relative_to(folder).as_posix() if file != folder else file.name
 
 
-def find_pictures(path: Path) -> tuple[list[FileToRead], list[Skipped]]:
+def find_pictures(path: Path, choice: FileChoice = ALL_IMAGES) -> tuple[list[FileToRead], list[Skipped]]:
     """Returns the images of a folder in the order of their paths, and the other files.
 
     Names decide which files are images. Contents are read only until the first image is found.
@@ -130,7 +145,7 @@ def find_pictures(path: Path) -> tuple[list[FileToRead], list[Skipped]]:
             f"{error.filename} cannot be read: {error.strerror}.", next_step="name a folder that this user may read"
         ) from error
 
-    for file, refused in walk_files(path, refuse):
+    for file, refused in walk_files(path, refuse, choice):
         if refused:
             skipped.append(Skipped(file.name, refused))
         elif not file.path.is_file():
@@ -138,7 +153,7 @@ def find_pictures(path: Path) -> tuple[list[FileToRead], list[Skipped]]:
         else:
             pictures.append(file)
     others = [*(file.path for file in pictures), *(path / skip.path for skip in skipped if skip.reason != HIDDEN)]
-    if others and all(other_than_image(file.path) for file in pictures):
+    if others and (pictures or choice == ALL_IMAGES) and all(other_than_image(file.path) for file in pictures):
         raise _no_image(path, others)
     pictures.sort(key=lambda file: file.name)
     found = [FileToRead(file.path, file.name, number) for number, file in enumerate(pictures)]

@@ -96,7 +96,9 @@ class FinishedIngest:
 
     source: str
     announced: int
-    """Frames in Kafka, including those whose images were stored already."""
+    """Frames in Kafka, including those whose images were stored already, unless these are left out."""
+    left_out: int
+    """Frames that were not announced because their images were stored already."""
     failed: int
     """Files that are not images, and frames that could not be read or stored."""
     stored: int
@@ -137,9 +139,10 @@ def ingest_files(
     return FinishedIngest(
         source=source.name,
         announced=totals.announced,
+        left_out=totals.gated,
         failed=totals.failed,
         stored=tally.new,
-        already_there=totals.announced - tally.new - tally.changed,
+        already_there=totals.announced + totals.gated - tally.new - tally.changed,
         changed=tally.changed,
         size_bytes=tally.size_bytes,
         first_time=min(tally.times, default=None),

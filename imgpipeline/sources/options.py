@@ -49,6 +49,10 @@ class PublishOptions:
     message_format: MessageFormat = MessageFormat.NATIVE
     """How frames are announced. Consumers of the classic form do not understand notices, so these are sent only if
     they have their own topic."""
+    skips_stored: bool = False
+    """Whether images that are stored already, with the same bytes, are left out instead of announced again."""
+    first_number: int = 0
+    """Added to the number of a frame in its image's key."""
     stall_s: float = 10.0
     """A gap between two frames counts as observed for at most this many seconds."""
     drain_s: float = 30.0

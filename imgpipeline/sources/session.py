@@ -28,7 +28,14 @@ from tenacity import (
     wait_exponential,
 )
 
-from imgpipeline.contracts.messages import SESSION, FrameMessage, MessageFormat, classic_value
+from imgpipeline.contracts.messages import (
+    SESSION,
+    FrameMessage,
+    MessageFormat,
+    bucket_and_key,
+    classic_value,
+    public_path,
+)
 from imgpipeline.contracts.notices import ANNOUNCED_BEFORE, Notice, NoticeKind
 from imgpipeline.contracts.times import find_timezone, format_time, utc_now
 from imgpipeline.errors import BadInputError, ImgpipelineError, PermanentError, TransientError
@@ -66,8 +73,8 @@ class QueuedFrame:
     before: threading.Event | None = None
     prepared: threading.Event = field(default_factory=threading.Event)
     """Set when this frame is prepared or has failed."""
-    stored: Future[FrameMessage] = field(default_factory=Future)
-    """Its announcement, once the image is stored."""
+    stored: Future[FrameMessage | None] = field(default_factory=Future)
+    """Its announcement, once the image is stored; None if it is left out."""
 
 
 class FrameQueue:
@@ -147,7 +154,7 @@ class SourceSession:
         self._watch = watch
         self._accounts = Accounts(name, stall_s=self._options.stall_s)
         store = store or open_store(settings, patience_s=0)  # `_retried` waits for it, and says so once
-        self._storer = FrameStorer(settings, name, self.session, store, self._options.preparation, tally)
+        self._storer = FrameStorer(settings, name, self.session, store, self._options, tally)
         self._last_prepared: threading.Event | None = None
         is_fenced = kind is SourceKind.LIVE and settings.kafka_transactions  # then only one session may send
         topics = settings.kafka_topics if self._options.message_format is MessageFormat.CLASSIC_VIDEO else ()
@@ -294,7 +301,7 @@ class SourceSession:
             entry = self._waiting.pop()
             entry.before, self._last_prepared = self._last_prepared, entry.prepared
             self._storing.append(entry)
-            if entry.frame.stored:
+            if entry.frame.stored and not self._options.preparation.derive:
                 entry.prepared.set()
                 entry.stored.set_result(self._storer.announcement(entry.frame, entry.frame.stored))
             else:
@@ -303,7 +310,8 @@ class SourceSession:
             self._has_room.notify()
 
     def _can_submit(self, entry: QueuedFrame) -> bool:
-        has_writer = entry.frame.stored is not None or self._in_store < 2 * self._options.writers
+        is_ready = entry.frame.stored is not None and not self._options.preparation.derive
+        has_writer = is_ready or self._in_store < 2 * self._options.writers
         return has_writer and self._storing.has_room(entry.size_bytes)
 
     def _note(self, kind: NoticeKind, at: datetime, reason: str | None) -> None:
@@ -372,8 +380,14 @@ class SourceSession:
 
     def _store_frame(self, entry: QueuedFrame) -> None:
         try:
-            prepared = self._storer.prepare(entry.frame, entry.before, entry.prepared)
-            entry.stored.set_result(self._retried("store", lambda: self._storer.store(entry.frame, prepared)))
+            message: FrameMessage | None = None
+            if image := entry.frame.stored:
+                message = self._retried("store", lambda: self._storer.derive_from_stored(entry.frame, image))
+            else:
+                prepared = self._storer.prepare(entry.frame, entry.before, entry.prepared)
+                if not self._retried("store", lambda: self._storer.is_left_out(entry.frame, prepared)):
+                    message = self._retried("store", lambda: self._storer.store(entry.frame, prepared))
+            entry.stored.set_result(message)
         except BaseException as error:  # noqa: BLE001 - handed to the announcing thread, which decides
             entry.stored.set_exception(error)
         with self._lock:
@@ -390,8 +404,12 @@ class SourceSession:
         for entry in entries:
             error = entry.stored.exception()
             if error is None:
-                sent.append(entry)
-                messages.append(entry.stored.result())
+                message = entry.stored.result()
+                if message is None:
+                    self._settle(entry, Settled.GATED)
+                else:
+                    sent.append(entry)
+                    messages.append(message)
             elif isinstance(error, TransientError):
                 self._settle(entry, Settled.DROPPED, "store_away" if not self._stop.is_set() else "shutdown")
             elif isinstance(error, BadInputError) or self.kind is SourceKind.LIVE:
@@ -499,13 +517,15 @@ def _records_of(settings: Settings, message: FrameMessage | Notice, form: Messag
         is_understood = form is MessageFormat.NATIVE or settings.notices_topic != topic
         return [Record(settings.notices_topic, key, message.to_value())] if is_understood else []
     session = ((SESSION, str(message.attributes[SESSION]).encode()),) if SESSION in message.attributes else ()
-    if form is MessageFormat.CLASSIC:
-        zone = find_timezone(settings.message_timezone)
-        return [Record(topic, key, classic_value(message, store_url=settings.store_url, zone=zone), session)]
     if form is MessageFormat.CLASSIC_VIDEO:
         value = settings.message_form(()).video_value(message, settings.store_url)
         topics = [to for to in settings.kafka_topics if to == topic or to != settings.notices_topic]
         # Accounts count each frame once, so only its record on the first topic names the session.
         return [Record(to, None, value, session if to == topic else ()) for to in topics]
+    if form is not MessageFormat.NATIVE:
+        if form is MessageFormat.BUCKET:
+            key = bucket_and_key(public_path(message.image_path or "", settings.store_url))[1].encode()
+        zone = find_timezone(settings.message_timezone)
+        return [Record(topic, key, classic_value(message, form, store_url=settings.store_url, zone=zone), session)]
     stamp = None if message.has_own_timestamp else round(message.timestamp.timestamp() * 1000)
     return [Record(topic, key, message.to_value(with_time=message.has_own_timestamp), timestamp_ms=stamp)]

@@ -1,14 +1,16 @@
 """Sources whose images are stored already: those in a bucket, and the frames of a day in the ledger.
 
-They are announced without copying or reading the images.
+They are announced without copying the images, and without reading them unless further images are derived from them.
 """
 
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import date
+from functools import partial
 from threading import Event
 
 from imgpipeline.contracts.capture import ClockSource
+from imgpipeline.contracts.keys import original_image_key
 from imgpipeline.contracts.message_fields import MAX_TEXT, is_storable
 from imgpipeline.contracts.outcomes import Frame, make_frame_id
 from imgpipeline.contracts.urls import as_s3_url
@@ -22,6 +24,7 @@ from imgpipeline.sources.image_files import IMAGE_ENDINGS, is_hidden
 from imgpipeline.sources.options import PublishOptions
 from imgpipeline.sources.protocol import Captured, CapturedFrame, Lost, Settled, SourceKind, StoredImage, checked_source
 from imgpipeline.sources.storing import NOT_STORED
+from imgpipeline.sources.watched_folder import Version, WatchState, default_state_file
 
 OPTIONS = PublishOptions(queue_frames=1000)
 """Nothing needs to be stored, so announcements go out in large batches."""
@@ -41,7 +44,13 @@ class BucketSource:
     kind = SourceKind.FINITE
 
     def __init__(
-        self, settings: Settings, url: str, name: str | None = None, *, suffixes: tuple[str, ...] = ()
+        self,
+        settings: Settings,
+        url: str,
+        name: str | None = None,
+        *,
+        suffixes: tuple[str, ...] = (),
+        is_remembered: bool = False,
     ) -> None:
         """Checks that the pipeline may read images there; lists nothing yet.
 
@@ -49,6 +58,8 @@ class BucketSource:
             url: `s3://bucket/prefix` (whole parts of keys), or one object.
             name: Source of the frames; None: the last part of the prefix, or the bucket if there is no prefix.
             suffixes: Only keys with these endings, case-sensitive; empty: image endings in upper or lower case.
+            is_remembered: Whether objects that this user announced on the topic before are left out. A small file, as
+                of a watched folder, remembers them.
 
         Raises:
             ConfigurationError: The pipeline may not read images there.
@@ -61,6 +72,7 @@ class BucketSource:
         self.prefix = prefix.strip("/")
         self.name = checked_source(name or self.prefix.rpartition("/")[2] or bucket)
         self.skipped = 0
+        self.left_out = 0
         self.failures: list[NotAnnounced] = []
         self._settings = settings
         self._suffixes = suffixes
@@ -71,6 +83,7 @@ class BucketSource:
                 next_step=f"add it to IMGPIPELINE_ALLOWED_IMAGE_LOCATIONS={location}",
             )
         self._store: ObjectStore = open_bucket(settings, bucket)
+        self._state = WatchState(default_state_file(settings, self.url, self.name)) if is_remembered else None
 
     def capture(self, stop: Event) -> Iterator[Captured]:
         """Yields the objects in the order of their keys, without folder markers and empty objects."""
@@ -79,12 +92,21 @@ class BucketSource:
                 return
             if not self._takes(info):
                 self.skipped += 1
+            elif self._state is not None and self._state.find(info.key)[0] == _version_of(info):
+                self.left_out += 1
             elif error := self._error(f"{self.url}/{info.key}"):
                 self.failures.append(NotAnnounced(f"{self.url}/{info.key}", error))
                 yield Lost("not_allowed", kind=Settled.FAILED, at=info.last_modified)
             else:
                 stored = StoredImage(f"{self.url}/{info.key}", size_bytes=info.size_bytes)
-                yield CapturedFrame(info.last_modified, ClockSource.PRODUCER, stored=stored)
+                settle = partial(self._settled, info)
+                yield CapturedFrame(info.last_modified, ClockSource.PRODUCER, stored=stored, settle=settle)
+
+    def _settled(self, info: ObjectInfo, how: Settled) -> None:
+        if how is not Settled.ANNOUNCED:
+            self.failures.append(NotAnnounced(f"{self.url}/{info.key}", f"{how.value}: Kafka did not take it"))
+        elif self._state is not None:
+            self._state.settle(info.key, _version_of(info), info.e_tag)
 
     def _objects(self) -> Iterator[ObjectInfo]:
         named = self._store.head(self.prefix) if self.prefix else None
@@ -96,6 +118,8 @@ class BucketSource:
     def _takes(self, info: ObjectInfo) -> bool:
         if info.size_bytes == 0 or info.key.endswith("/") or is_hidden(info.key.rpartition("/")[2]):
             return False
+        if original_image_key(info.key) != info.key:
+            return False  # derived from another one
         return info.key.endswith(self._suffixes) if self._suffixes else info.key.lower().endswith(IMAGE_ENDINGS)
 
     def _error(self, path: str) -> str | None:
@@ -107,6 +131,10 @@ class BucketSource:
         except BadInputError as error:
             return error.message
         return None
+
+
+def _version_of(info: ObjectInfo) -> Version:
+    return Version(info.size_bytes, round(info.last_modified.timestamp() * 1e6) * 1000)
 
 
 class StoredFrames:

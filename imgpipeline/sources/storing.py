@@ -9,6 +9,7 @@ changes nothing, and another image with the same key gets a key with its digest.
 
 import threading
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, time, timedelta
 from hashlib import sha256
@@ -20,14 +21,15 @@ import numpy as np
 
 from imgpipeline.contracts.capture import Gated
 from imgpipeline.contracts.keys import derived_image_key
-from imgpipeline.contracts.messages import SESSION, FrameMessage
+from imgpipeline.contracts.messages import SESSION, FrameMessage, bucket_and_key
 from imgpipeline.contracts.templates import ImageKeyTemplate
 from imgpipeline.contracts.times import day_of
 from imgpipeline.errors import BadInputError, DeadLetterCode, PermanentError
 from imgpipeline.faultpoints import reach
-from imgpipeline.objectstore import ObjectStore
+from imgpipeline.objectstore import ImageReader, ObjectStore
+from imgpipeline.objectstore.client import open_bucket
 from imgpipeline.settings import Settings
-from imgpipeline.sources.options import EDGES, GRAY, Preparation, parse_size
+from imgpipeline.sources.options import EDGES, GRAY, PublishOptions, parse_size
 from imgpipeline.sources.protocol import CapturedFrame, StoredImage
 from imgpipeline.vision.annotate import encode_jpeg
 from imgpipeline.vision.decode import DecodedImage, ImageLimits, Pixels, decode_image
@@ -133,16 +135,18 @@ class FrameStorer:
         source: str,
         session: str,
         store: ObjectStore,
-        preparation: Preparation,
+        options: PublishOptions,
         tally: StoreTally | None = None,
     ) -> None:
         """Takes the source and session of the frames, where their images go, and how they are prepared."""
+        preparation = options.preparation
         self._source = source
         self._session = session
         self._store = store
         self._tally = tally or StoreTally()
         self._template = ImageKeyTemplate(settings.image_key_template)
-        self._preparation = preparation
+        self._preparation, self._options, self._settings = preparation, options, settings
+        self._reader, self._buckets = ImageReader(store, settings), dict[str, ObjectStore]()
         self._limits = ImageLimits(settings.max_image_pixels, settings.max_image_bytes)
         self._keeper = GateKeeper(preparation.gate)
 
@@ -206,7 +210,7 @@ class FrameStorer:
         attributes: dict[str, object] = {} if is_stored else {NOT_STORED: False}
         key = self._store_image(frame, prepared, is_stored=is_stored)
         if is_stored and self._preparation.derive:
-            attributes["derived"] = self._store_derived(key, prepared.data)
+            attributes["derived"] = self._store_derived(self._store, key, prepared.data)
         self._tally.add(frame.timestamp, len(prepared.data))
         reach("frame stored", key)
         stored = StoredImage(key, len(prepared.data), prepared.sha256, prepared.width, prepared.height)
@@ -235,36 +239,66 @@ class FrameStorer:
             gated=gated,
         )
 
-    def _store_image(self, frame: CapturedFrame, image: PreparedFrame, *, is_stored: bool) -> str:
-        """Stores an image create-only and returns its key; the same image stored again has the same key.
+    def derive_from_stored(self, frame: CapturedFrame, image: StoredImage) -> FrameMessage:
+        """Derives images from one in a bucket, stores them beside it, and returns its announcement.
 
-        The key has the image's digest in its name if other bytes have the image's own key already.
+        An image that is gone or cannot be decoded is announced without them: its frame becomes a dead letter.
+        """
+        derived: dict[str, str] = {}
+        with suppress(BadInputError):
+            data = self._reader.read(image.path).data
+            bucket, key = bucket_and_key(image.path)
+            store = self._buckets.get(bucket) or self._buckets.setdefault(bucket, open_bucket(self._settings, bucket))
+            derived = {text: f"{store.url}/{at}" for text, at in self._store_derived(store, key, data).items()}
+        return self.announcement(frame, image, attributes={"derived": derived})
+
+    def is_left_out(self, frame: CapturedFrame, image: PreparedFrame) -> bool:
+        """Returns whether the image of a frame was stored before, and its announcement is not to be repeated.
+
+        Must be asked before the first attempt to store it: an attempt whose answer was lost has stored it, too.
+        """
+        if not self._options.skips_stored:
+            return False
+        own, beside = self._key(frame, image), self._key(frame, image, beside_other=True)
+        if self._store.head(own) is None:
+            return False
+        return self._has_image(own, frame, image) or self._store.head(beside) is not None
+
+    def _has_image(self, key: str, frame: CapturedFrame, image: PreparedFrame) -> bool:
+        """Returns whether the object under a key, which exists, is this image."""
+        is_named_by_content = frame.name is None and image.sha256[:16] in key
+        return is_named_by_content or sha256(self._store.get(key)).hexdigest() == image.sha256
+
+    def _key(self, frame: CapturedFrame, image: PreparedFrame, *, beside_other: bool = False) -> str:
+        """Returns the key of an image; `beside_other` if other bytes have the image's own key already.
 
         Raises:
             UsageError: The template of keys needs a number, and the frame has none.
         """
         number = frame.number if frame.position is None else frame.position
+        number = None if number is None else number + self._options.first_number
         of_frame: dict[str, Any] = {"name": frame.name, "number": number, "suffix": ending_of(image.data)}
-        key = self._template.key(self._source, frame.timestamp, image.sha256, **of_frame)
+        return self._template.key(self._source, frame.timestamp, image.sha256, **of_frame, beside_other=beside_other)
+
+    def _store_image(self, frame: CapturedFrame, image: PreparedFrame, *, is_stored: bool) -> str:
+        """Stores an image create-only and returns its key; the same image stored again has the same key."""
+        key = self._key(frame, image)
         if not is_stored:
             return key
         if self._store.create(key, image.data):
             self._tally.count(is_beside_other=False)
-            return key
-        is_named_by_content = frame.name is None and image.sha256[:16] in key
-        if is_named_by_content or sha256(self._store.get(key)).hexdigest() == image.sha256:
-            return key
-        key = self._template.key(self._source, frame.timestamp, image.sha256, **of_frame, beside_other=True)
-        if self._store.create(key, image.data):
-            self._tally.count(is_beside_other=True)
+        elif not self._has_image(key, frame, image):
+            key = self._key(frame, image, beside_other=True)
+            if self._store.create(key, image.data):
+                self._tally.count(is_beside_other=True)
         return key
 
-    def _store_derived(self, key: str, data: bytes) -> dict[str, str]:
+    def _store_derived(self, store: ObjectStore, key: str, data: bytes) -> dict[str, str]:
         """Stores the derived images of an image and returns their keys by derivation."""
         images = derive(data, key, self._preparation.derive, self._limits)
         keys = {derivation: derived_image_key(key, derivation) for derivation in images}
         for derivation, image in images.items():
-            self._store.create(keys[derivation], image)
+            store.create(keys[derivation], image)
         return keys
 
 

@@ -24,8 +24,10 @@ from imgpipeline.contracts.times import find_timezone
 from imgpipeline.errors import ConfigurationError, UsageError
 from imgpipeline.settings import Settings
 from imgpipeline.sources.image_files import (
+    ALL_IMAGES,
     HIDDEN,
     IMAGE_ENDINGS,
+    FileChoice,
     FileToRead,
     ImageFile,
     Unusable,
@@ -36,6 +38,8 @@ from imgpipeline.sources.image_files import (
 from imgpipeline.sources.protocol import Captured, CapturedFrame, Settled, SourceKind, StatusChange, checked_source
 
 LOG = logging.getLogger(__name__)
+_IN_KAFKA = (Settled.ANNOUNCED, Settled.GATED)
+"""A frame is left out only if its image was stored, and so announced, before."""
 DONE = ".ingested"
 """Default folder for announced files, below the watched one; hidden, so that it is not scanned."""
 _EMPTY_S = 60.0
@@ -63,11 +67,11 @@ class Version:
     """Its modification time, Unix nanoseconds."""
 
 
-def default_state_file(settings: Settings, folder: Path, source: str) -> Path:
-    """Returns `${XDG_STATE_HOME:-~/.local/state}/imgpipeline/watch/….sqlite` for a folder, source, store and topic."""
+def default_state_file(settings: Settings, place: str, source: str) -> Path:
+    """Returns `${XDG_STATE_HOME:-~/.local/state}/imgpipeline/watch/….sqlite` for a place, source, store and topic."""
     base = os.environ.get("XDG_STATE_HOME")
     home = Path(base) if base else Path.home() / ".local" / "state"
-    parts = (str(folder.resolve()), source, settings.store_url, settings.kafka_topic)
+    parts = (place, source, settings.store_url, settings.kafka_topic)
     digest = sha256("\0".join(parts).encode("utf-8", "surrogateescape")).hexdigest()[:24]
     return home / "imgpipeline" / "watch" / f"{digest}.sqlite"
 
@@ -86,6 +90,7 @@ class WatchState:
             file.parent.mkdir(parents=True, exist_ok=True)
             self._database = sqlite3.connect(file, check_same_thread=False, isolation_level=None)
             self._database.execute("PRAGMA journal_mode = WAL")
+            self._database.execute("PRAGMA synchronous = NORMAL")  # a power cut only makes it announce some again
             self._database.executescript(_TABLES)
             rows = self._database.execute("SELECT name, size, modified_ns, sha256 FROM settled").fetchall()
             root = self._database.execute("SELECT is_mounted FROM root").fetchone()
@@ -163,7 +168,7 @@ def identify(folder: Path) -> Root:
     return Root(stat.st_dev, stat.st_ino, stat.st_dev != parent.st_dev)
 
 
-def list_images(folder: Path) -> tuple[list[ListedImage], dict[str, str]]:
+def list_images(folder: Path, choice: FileChoice = ALL_IMAGES) -> tuple[list[ListedImage], dict[str, str]]:
     """Returns the image files of a folder and of all folders below it by path, and why others (not hidden) are ignored.
 
     Raises:
@@ -175,7 +180,7 @@ def list_images(folder: Path) -> tuple[list[ListedImage], dict[str, str]]:
 
     found: list[ListedImage] = []
     ignored: dict[str, str] = {}
-    for file, refused in walk_files(folder, refuse):
+    for file, refused in walk_files(folder, refuse, choice):
         if refused:
             ignored |= {file.name: refused} if refused != HIDDEN else {}
             continue
@@ -233,6 +238,7 @@ class WatchOptions:
     rescan_s: float = 2.0
     """Seconds between two scans, and how long a file must stay unchanged."""
     state_file: Path | None = None
+    choice: FileChoice = ALL_IMAGES
 
 
 class WatchedFolder:
@@ -263,7 +269,7 @@ class WatchedFolder:
             raise UsageError(
                 f"Files moved to {self._done} would be found again.", next_step="name a folder outside, or a hidden one"
             )
-        self._state = WatchState(options.state_file or default_state_file(settings, path, name))
+        self._state = WatchState(options.state_file or default_state_file(settings, str(path.resolve()), name))
         if not path.is_dir() and self._state.is_mounted is None:
             raise ConfigurationError(f"There is no folder {path}.", next_step="name a folder with images")
         self._root: Root | None = None
@@ -298,7 +304,7 @@ class WatchedFolder:
         root = identify(self._folder)
         if self._state.is_mounted and not root.is_mounted:
             raise AwayError(f"the mount of {self._folder} is gone")
-        found, ignored = list_images(self._folder)
+        found, ignored = list_images(self._folder, self._options.choice)
         if not found and len(self._state) and self._root is not None and root != self._root:
             raise AwayError(f"{self._folder} is another folder now, and empty")
         self._root = root
@@ -362,8 +368,8 @@ class WatchedFolder:
     def _settled(self, listed: ListedImage, digest: str, how: Settled) -> None:
         """Records an announced or failed frame; the next scan announces a dropped one again."""
         if how is not Settled.DROPPED:
-            self._state.settle(listed.name, listed.version, digest if how is Settled.ANNOUNCED else "")
-        if how is Settled.ANNOUNCED:
+            self._state.settle(listed.name, listed.version, digest if how in _IN_KAFKA else "")
+        if how in _IN_KAFKA:
             self._put_away(listed)
         with self._lock:
             self._in_flight.discard(listed.name)

@@ -1,13 +1,16 @@
 """`imgpipeline export duckdb` writes what `imgpipeline query` answers, from a folder and from S3."""
 
+import json
+
 import duckdb
 import pytest
 
 from imgpipeline.lake.schema import ALL
-from imgpipeline_tests.cli.command import run
+from imgpipeline_tests.cli.command import interrupt, run
 from imgpipeline_tests.cli.samples import CAR, DOG, NEXT_DAY, OpenStore, seen
-from imgpipeline_tests.ledger.samples import dead_letter, write_chain
+from imgpipeline_tests.ledger.samples import append, dead_letter, write_chain, writer
 from imgpipeline_tests.servers.s3_server import S3Bucket
+from imgpipeline_tests.servers.waiting import wait_until
 
 pytestmark = pytest.mark.medium
 
@@ -56,3 +59,33 @@ def test_a_span_is_exported_and_a_file_replaced_on_demand_only(filled, tmp_path)
     assert run("export", "duckdb", "lake.duckdb", "--replace", env=filled, cwd=tmp_path).status == 0
     with duckdb.connect(tmp_path / "lake.duckdb", read_only=True) as connection:
         assert connection.execute("SELECT count(*) FROM frames").fetchall() == [(3,)]
+
+
+def test_classic_documents_are_written_once_and_while_frames_come_until_ctrl_c(filled, store_of, tmp_path):
+    target = f"s3://{filled['IMGPIPELINE_STORE_URL'].split('/')[2]}/metadata"
+    target = target if filled["IMGPIPELINE_STORE_URL"].startswith("s3") else str(tmp_path / "metadata")
+    command = ("export", "metadata", "--layout", "classic", "--to", target)
+    ended = run(*command, env=filled, cwd=tmp_path)
+    assert (ended.status, ended.stderr) == (
+        0, "written: 3; beside others: 0; unchanged: 0; without detector: 0\n",
+    )  # fmt: skip
+
+    store = store_of({**filled, "IMGPIPELINE_STORE_URL": target if "://" in target else f"file://{target}"})
+    assert sorted(info.key for info in store.list_objects()) == ["0.json", "1.json", "3.json"]
+    first = json.loads(store.get("0.json"))
+    assert [found["label"] for found in first["detections"]] == ["car", "dög"]
+    assert first["source_image_path"].endswith("/images/cam-1/0.jpg" if "s3" in target else "images/cam-1/0.jpg")
+
+    ledger = store_of(filled)
+    append(writer(ledger), [seen(4, CAR)])
+
+    def is_written() -> None:
+        wait_until(lambda: store.head("4.json"), limit_s=60, what="the document of a new frame")
+
+    watched = interrupt(*command, "--watch", env=filled, cwd=tmp_path, when=is_written)
+    assert (watched.status, watched.stderr) == (
+        130, "written: 1; beside others: 0; unchanged: 0; without detector: 0\n",
+    )  # fmt: skip
+
+    counted = run("mapreduce", "label-total", "--input", target, "--output", "-", env=filled, cwd=tmp_path)
+    assert counted.stdout == "car\t3\ndög\t2\n"

@@ -1,7 +1,9 @@
 """`imgpipeline ingest` of files and of stored images."""
 
+import json
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from uuid import UUID
 
 import cv2
 import numpy as np
@@ -10,6 +12,7 @@ from imgpipeline.settings import load_settings
 from imgpipeline.stream.log import read_log
 from imgpipeline_tests.cli.command import interrupt, run
 from imgpipeline_tests.cli.samples import settings_of
+from imgpipeline_tests.publish.reading import records_of
 from imgpipeline_tests.servers.s3_server import S3Bucket
 from imgpipeline_tests.servers.waiting import wait_until
 from imgpipeline_tests.sources.published import accounts_in, frames_in, read_published
@@ -29,7 +32,7 @@ def test_a_folder_becomes_flat_objects_and_classic_messages_and_a_second_run_sto
     (tmp_path / "extracted_frames" / "notes.txt").touch()
     classic = ["--key-template", "images/{name}", "--message-format", "classic", "--source", "camera", "--json"]
     for stored, already_there in ((3, 0), (0, 3)):
-        ended = run("ingest", "folder", "extracted_frames", *classic, env=site, cwd=tmp_path)
+        ended = run("ingest", "folder", "extracted_frames", *classic, "--again", env=site, cwd=tmp_path)
         assert ended.status == 0, ended.stderr
         result = ended.json()
         assert (result["announced"], result["stored"], result["already_there"]) == (3, stored, already_there)
@@ -39,16 +42,6 @@ def test_a_folder_becomes_flat_objects_and_classic_messages_and_a_second_run_sto
     assert found == {f"images/{name}": data for name, data in made.items()}
     paths = [frame.image_path for frame in frames_in(read_published(settings_of(site)))]
     assert paths == [f"{bucket.url}/site/images/{name}" for name in names] * 2
-
-
-def test_a_second_run_says_that_classic_consumers_process_its_frames_again(site, tmp_path):
-    write_picture(tmp_path / "in" / "a.jpg")
-    command = ["ingest", "folder", "in", "--source", "camera", "--message-format"]
-    first, native, classic = (run(*command, form, env=site, cwd=tmp_path) for form in ("classic", "native", "classic"))
-    assert [ended.status for ended in (first, native, classic)] == [0, 0, 0]
-    assert "again" not in first.stderr
-    assert "process 1 frame again" not in native.stderr
-    assert "consumers process 1 frame again" in classic.stderr
 
 
 def test_an_empty_folder_is_nothing_to_do_and_a_missing_one_an_error(site, tmp_path):
@@ -200,3 +193,144 @@ def test_a_bucket_is_a_source_and_suffixes_choose_its_objects(site, bucket, tmp_
     refused = run("ingest", "s3", bucket.url, env=site, cwd=tmp_path)
     assert refused.status == 1
     assert f"Next: add it to IMGPIPELINE_ALLOWED_IMAGE_LOCATIONS={bucket.url}" in refused.stderr
+
+
+CLASSIC = ("--key-template", "images/{name}", "--message-format", "classic", "--source", "camera")
+
+
+def values_in(site: dict[str, str]) -> list[tuple[str | None, dict[str, object]]]:
+    """Return the records of the topic as a classic consumer reads them: key and JSON value."""
+    records = records_of(settings_of(site), site["IMGPIPELINE_KAFKA_TOPIC"])
+    return [(record.key.decode() if record.key else None, json.loads(record.value)) for record in records]
+
+
+def test_a_classic_consumer_gets_each_image_of_a_folder_once_unless_it_is_forced(site, tmp_path):
+    """As in row 0.1: files whose names are in the bucket are skipped, and a message is sent only after an upload."""
+    for number in range(3):
+        write_picture(tmp_path / "in" / f"frame_{number:06d}.jpg", shade=number)
+    announced = []
+    for more in ((), (), ("--again",)):
+        ended = run("ingest", "folder", "in", *CLASSIC, *more, "--json", env=site, cwd=tmp_path)
+        assert ended.status == 0, ended.stderr
+        announced.append((ended.json()["announced"], ended.json()["left_out"], ended.json()["already_there"]))
+    assert announced == [(3, 0, 0), (0, 3, 3), (3, 0, 3)]
+    write_picture(tmp_path / "in" / "frame_000003.jpg", shade=9)
+    write_picture(tmp_path / "in" / "frame_000000.jpg", shade=8)
+    ended = run("ingest", "folder", "in", *CLASSIC, env=site, cwd=tmp_path)
+    assert "Images: 1 new, 2 already stored, 1 changed." in ended.stderr
+    assert "Not announced, because stored before: 2 frames. --again announces them." in ended.stderr
+    names = [str(value["image_path"]).rpartition("/")[2] for _, value in values_in(site)]
+    assert names[:6] == [f"frame_{number:06d}.jpg" for number in range(3)] * 2
+    assert [name[:12] for name in names[6:]] == ["frame_000000", "frame_000003"]
+    assert names[6] != names[0]
+
+
+def test_a_watched_folder_leaves_out_what_is_in_the_bucket(site, tmp_path):
+    write_picture(tmp_path / "in" / "a.jpg")
+    assert run("ingest", "folder", "in", *CLASSIC, env=site, cwd=tmp_path).status == 0
+    env = {**site, "XDG_STATE_HOME": str(tmp_path / "state")}
+
+    def put_away() -> None:
+        wait_until(lambda: not list((tmp_path / "in").iterdir()), limit_s=60, what="the image is handled and deleted")
+
+    ended = interrupt(
+        "ingest", "folder", "in", *CLASSIC, "--watch", "--after", "delete", env=env, cwd=tmp_path, when=put_away
+    )
+    assert "0 frames of camera announced" in ended.stderr
+    assert len(values_in(site)) == 1
+
+
+def test_suffixes_and_flat_choose_the_files_of_a_folder(site, store_of, tmp_path):
+    for name in ("a.jpg", "b.JPG", "c.png", "below/d.jpg"):
+        write_picture(tmp_path / "in" / name)
+    chosen = ("--flat", "--suffix", ".jpg", "--suffix", ".png", "--key-template", "images/{name}", "--source", "camera")
+    ended = run("ingest", "folder", "in", *chosen, "--json", env=site, cwd=tmp_path)
+    assert ended.json()["announced"] == 2, ended.stderr
+    assert [info.key for info in store_of(site).list_objects("images")] == ["images/a.jpg", "images/c.png"]
+    none = run("ingest", "folder", "in", "--suffix", ".bmp", "--source", "camera", env=site, cwd=tmp_path)
+    assert none.status == 0, none.stderr
+
+
+def test_the_numbers_of_keys_begin_where_they_should(site, store_of, tmp_path):
+    for name in ("a.jpg", "b.jpg"):
+        write_picture(tmp_path / "in" / name)
+    numbered = ("--key-template", "image_database/{number:05d}.jpg", "--first-number", "1", "--source", "camera")
+    assert run("ingest", "folder", "in", *numbered, env=site, cwd=tmp_path).status == 0
+    keys = [info.key for info in store_of(site).list_objects("image_database")]
+    assert keys == ["image_database/00001.jpg", "image_database/00002.jpg"]
+
+
+def test_images_of_a_bucket_are_announced_by_bucket_and_key_once_unless_it_is_forced(site, bucket, tmp_path):
+    """As in row 1.1: the key of a record is the key of its image; the time is UTC without an offset."""
+    fill(bucket, tmp_path, "captcha/a.png", "captcha/b.jpeg", "captcha/c.jpg")
+    env = {**site, "IMGPIPELINE_ALLOWED_IMAGE_LOCATIONS": bucket.url, "XDG_STATE_HOME": str(tmp_path / "state")}
+    command = ("ingest", "s3", f"{bucket.url}/captcha", "--suffix", ".png", "--suffix", ".jpeg", "--json")
+    form = ("--message-format", "bucket")
+    counts = []
+    for more in (form, form, (*form, "--again")):
+        done = run(*command, *more, env=env, cwd=tmp_path).json()
+        counts.append((done["announced"], done["left_out"]))
+    assert counts == [(2, 0), (0, 2), (2, 0)]
+    records = values_in(env)
+    assert [key for key, _ in records] == ["captcha/a.png", "captcha/b.jpeg"] * 2
+    for key, value in records:
+        assert list(value) == ["image_key", "bucket_name", "timestamp", "uuid"]
+        assert (value["image_key"], value["bucket_name"]) == (key, bucket.name)
+        assert datetime.strptime(str(value["timestamp"]), "%Y-%m-%d %H:%M:%S.%f").replace(tzinfo=UTC) > NOW
+        assert UUID(str(value["uuid"]))
+    assert records[:2] == records[2:]
+    assert {frame.image_path for frame in frames_in(read_published(settings_of(site)))} == {
+        f"{bucket.url}/captcha/a.png", f"{bucket.url}/captcha/b.jpeg",
+    }  # fmt: skip
+
+
+def test_a_backfill_announces_every_object_each_time_and_writes_what_failed(site, bucket, tmp_path):
+    """As in row 0.4: the failures are a list of path and error, and the status is 1."""
+    fill(bucket, tmp_path, "site/images/a.jpg", "site/images/b%2e.jpg")
+    command = ("ingest", "s3", f"{bucket.url}/site/images", "--message-format", "backfill")
+    for _ in range(2):
+        ended = run(*command, "--failures", "failed.json", env=site, cwd=tmp_path)
+        assert ended.status == 1
+    values = [value for _, value in values_in(site)]
+    assert [list(value) for value in values] == [["image_path", "backfill_timestamp"]] * 2
+    assert {value["image_path"] for value in values} == {f"{bucket.url}/site/images/a.jpg"}
+    assert datetime.fromisoformat(str(values[0]["backfill_timestamp"])).tzinfo is None
+    [failure] = json.loads((tmp_path / "failed.json").read_text())
+    assert failure["path"] == f"{bucket.url}/site/images/b%2e.jpg"
+    assert "escaped or control character" in failure["error"]
+
+
+def test_images_are_derived_beside_those_of_a_folder_and_of_a_bucket(site, bucket, store_of, tmp_path):
+    write_picture(tmp_path / "in" / "a.jpg")
+    named = ("--key-template", "images/{name}", "--source", "camera", "--derive", "gray", "--derive", "64x36")
+    assert run("ingest", "folder", "in", *named, env=site, cwd=tmp_path).status == 0
+    derived = ["images/derived/64x36/a.jpg", "images/derived/gray/a.jpg"]
+    assert [info.key for info in store_of(site).list_objects("images")] == ["images/a.jpg", *derived]
+
+    fill(bucket, tmp_path, "captcha/a.jpg", "captcha/broken.jpg")
+    bucket.store().put("captcha/broken.jpg", b"\xff\xd8\xff broken")
+    env = {**site, "IMGPIPELINE_ALLOWED_IMAGE_LOCATIONS": bucket.url}
+    for _ in range(2):
+        ended = run("ingest", "s3", f"{bucket.url}/captcha", "--derive", "gray", "--json", env=env, cwd=tmp_path)
+        assert (ended.status, ended.json()["announced"]) == (0, 2), ended.stderr
+    *_, good, bad = frames_in(read_published(settings_of(site)))
+    assert (good.image_path, bad.image_path) == (f"{bucket.url}/captcha/a.jpg", f"{bucket.url}/captcha/broken.jpg")
+    assert good.attributes["derived"] == {"gray": f"{bucket.url}/captcha/derived/gray/a.jpg"}
+    assert bad.attributes["derived"] == {}
+    gray = np.frombuffer(bytes(bucket.store().get("captcha/derived/gray/a.jpg").bytes()), np.uint8)
+    assert cv2.imdecode(gray, cv2.IMREAD_UNCHANGED).ndim == 2
+
+
+def test_a_form_that_names_a_bucket_needs_one(folder_site, tmp_path):
+    write_picture(tmp_path / "in" / "a.jpg")
+    command = ("ingest", "folder", "in", "--source", "camera", "--message-format", "bucket")
+    ended = run(*command, env=folder_site, cwd=tmp_path)
+    assert (ended.status, "set IMGPIPELINE_STORE_URL to s3://" in ended.stderr) == (2, True)
+
+
+def test_a_test_video_is_made_and_ingested(site, tmp_path):
+    made = run("simulate", "video", "test.mp4", "--duration", "2", "--fps", "5", env=site, cwd=tmp_path)
+    assert (made.status, made.stderr) == (0, "test.mp4: 10 frames.\n")
+    ended = run("ingest", "video", "test.mp4", "--start", "2026-01-09T12:00:00Z", "--json", env=site, cwd=tmp_path)
+    [video] = ended.json()["videos"]
+    assert (video["source"], video["announced"], video["failed"]) == ("test", 10, 0)

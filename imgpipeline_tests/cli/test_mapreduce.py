@@ -42,9 +42,22 @@ def test_label_total_of_a_prefix_of_a_bucket(bucket, tmp_path):
     assert "malformed: 1" in ended.stderr
 
 
+def test_the_labels_of_documents_become_a_folder_in_a_bucket(bucket, documents, tmp_path):
+    target = f"s3a://{bucket.name}/mapreduce-output/object-counts"
+    arguments = ("mapreduce", "label-total", "--input", documents, "--output", target, "--reducers", "3")
+    ended = run(*arguments, env=bucket.environment(), cwd=tmp_path)
+    assert (ended.status, ended.stdout) == (0, "")
+    assert ended.stderr == "files: 4; detections: 3; labels: 1; malformed: 1; unlabelled: 3\n"
+    shown = run("mapreduce", "show", target, "--json", env=bucket.environment(), cwd=tmp_path)
+    assert shown.json()["top"] == [{"key": "car", "count": 3}]
+    again = run(*arguments, env=bucket.environment(), cwd=tmp_path)
+    assert again.status == 1
+    assert "exists" in again.stderr
+
+
 def test_identity_reports_the_verified_hash(documents, tmp_path):
     ended = run("mapreduce", "identity", "--input", documents, "--output", "out", cwd=tmp_path)
-    assert (ended.status, (tmp_path / "out").read_text()) == (0, f"{DOCUMENT}\n" * 3 + "{\n")
+    assert (ended.status, (tmp_path / "out").read_text()) == (0, "{\n" + f"{DOCUMENT}\n" * 3)
     copied = sha256((tmp_path / "out").read_bytes()).hexdigest()
     assert ended.stderr == f"files: 4; lines: 4; sha256: {copied}; read back: yes\n"
     to_stdout = run("mapreduce", "identity", "--input", documents, "--output", "-", cwd=tmp_path)

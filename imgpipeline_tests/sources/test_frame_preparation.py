@@ -16,7 +16,7 @@ from imgpipeline.errors import BadInputError
 from imgpipeline.objectstore import ObjectStore
 from imgpipeline.objectstore.client import open_memory_store
 from imgpipeline.settings import Settings
-from imgpipeline.sources.options import Preparation, check_derivation, parse_polygon, parse_size
+from imgpipeline.sources.options import Preparation, PublishOptions, check_derivation, parse_polygon, parse_size
 from imgpipeline.sources.protocol import CapturedFrame
 from imgpipeline.sources.storing import FrameStorer, PreparedFrame
 from imgpipeline.vision.gate import Gate
@@ -29,7 +29,9 @@ def jpeg(shade: int, *, width: int = 200, height: int = 100) -> bytes:
 
 
 def prepare(preparation: Preparation, data: bytes | None = None, **fields: Any) -> PreparedFrame:
-    storer = FrameStorer(Settings(_env_file=None), "gate", "s1", open_memory_store(), preparation)
+    storer = FrameStorer(
+        Settings(_env_file=None), "gate", "s1", open_memory_store(), PublishOptions(preparation=preparation)
+    )
     return storer.prepare(CapturedFrame(NOON, ClockSource.RECEIVER, data=data, **fields), None, Event())
 
 
@@ -109,7 +111,9 @@ def picture() -> np.ndarray:
 
 def stored(data: bytes, name: str, *derive: str) -> tuple[ObjectStore, FrameMessage]:
     store, frame = open_memory_store(), CapturedFrame(NOON, ClockSource.EXIF, data=data, name=name)
-    storer = FrameStorer(Settings(_env_file=None), "yard", "s1", store, Preparation(derive=derive))
+    storer = FrameStorer(
+        Settings(_env_file=None), "yard", "s1", store, PublishOptions(preparation=Preparation(derive=derive))
+    )
     prepared = storer.prepare(frame, None, Event())
     return store, storer.store(frame, prepared)
 

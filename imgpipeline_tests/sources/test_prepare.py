@@ -88,3 +88,6 @@ def test_the_command_reports_what_it_did(tmp_path):
     ended = run("prepare", "in", "--output", "out", "--size", "640x360", cwd=tmp_path)
     assert (ended.status, ended.stderr) == (0, "prepared: 1; skipped: -; next number: 1; dry run: no\n")
     assert run("prepare", "in", "--output", "out", "--size", "wide", cwd=tmp_path).status == 2
+    (tmp_path / "in" / "broken.jpg").write_bytes(b"\xff\xd8\xff broken")
+    ended = run("prepare", "in", "--output", "out", cwd=tmp_path)
+    assert ended.stderr.startswith("Skipped: broken.jpg: The JPEG is broken: ")

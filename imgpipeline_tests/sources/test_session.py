@@ -522,3 +522,27 @@ def read_values(settings: Settings) -> list[bytes]:
         while consumer.position(at) < end:
             values += [record.value for several in consumer.poll(500).values() for record in several]
     return values
+
+
+class AnswerLosingStore:
+    """A store that does the first write of each object, but whose answer is lost."""
+
+    def __init__(self) -> None:
+        self.inner = open_memory_store()
+        self.head, self.get = self.inner.head, self.inner.get
+
+    def create(self, key: str, data: bytes) -> bool:
+        if self.inner.create(key, data):
+            raise TransientError(f"The connection broke while {key} was written.")
+        return False
+
+
+def test_an_image_whose_first_attempt_was_lost_is_announced_and_one_stored_before_is_not(settings):
+    store: Any = AnswerLosingStore()
+    options = PublishOptions(skips_stored=True)
+    first = ingest_source(settings, Listed([frame(n) for n in range(2)]), store=store, options=options)
+    assert (first.announced, first.gated) == (2, 0)
+    second = ingest_source(settings, Listed([frame(n) for n in range(3)]), store=store, options=options)
+    assert (second.announced, second.gated) == (1, 2)
+    assert closes(second)
+    assert [message.frame_number for message in frames_in(read_published(settings))] == [0, 1, 2]

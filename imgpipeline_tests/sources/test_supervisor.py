@@ -145,7 +145,7 @@ def test_an_invalid_change_of_the_file_is_refused_as_a_whole(tmp_path, caplog):
         ("[[source]\n", "cannot be read"),
         (
             '[[source]]\nname = "a"\nkind = "s3"\nurl = "s3://b"\nresize = "64x36"',
-            "images in a bucket are not read",
+            "images in a bucket are not changed",
         ),
     ],
     ids=["kind", "range", "unknown", "doubled", "mask", "size", "derived-size", "syntax", "s3-resized"],

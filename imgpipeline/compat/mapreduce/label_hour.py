@@ -19,36 +19,15 @@ A line longer than 16 MiB is an error.
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from itertools import pairwise
-from typing import TYPE_CHECKING
+from itertools import groupby, pairwise
+from operator import itemgetter
 
-from imgpipeline.compat.mapreduce.inputs import LONGEST_BYTES, find_job_inputs, line_files
+from imgpipeline.compat.mapreduce.documents import IS_PRINTABLE, load_documents
+from imgpipeline.compat.mapreduce.inputs import find_job_inputs
+from imgpipeline.compat.mapreduce.outputs import open_job_output
 from imgpipeline.lake.storage.engine import Engine, engine_errors, open_engine
-from imgpipeline.objectstore.files import open_output, write
+from imgpipeline.objectstore.files import write
 from imgpipeline.settings import Settings
-
-if TYPE_CHECKING:
-    import numpy as np
-    import numpy.typing as npt
-
-_FRAME = "processing_timestamp VARCHAR, detections STRUCT(label JSON)[]"
-_COLUMNS = (
-    "{processing_timestamp: 'VARCHAR', detections: 'STRUCT(label JSON)[]', "
-    f"frame: 'STRUCT({_FRAME})', format_version: 'JSON', dead_letter: 'JSON', gap: 'JSON'}}"
-)
-_DOCUMENTS = f"""
-CREATE TABLE documents AS
-SELECT CASE WHEN CAST(time AS VARCHAR) = text AND isfinite(time) THEN time END AS time, labels, other
-FROM (SELECT try_cast(text AS TIMESTAMP) AS time, *
-      FROM (SELECT replace(left(coalesce(processing_timestamp, frame.processing_timestamp), 19), 'T', ' ') AS text,
-                   list_transform(coalesce(detections, frame.detections), lambda d: CAST(d.label AS VARCHAR)) AS labels,
-                   coalesce(format_version, dead_letter, gap) IS NOT NULL AS other
-            FROM read_json($files, format = 'newline_delimited', compression = 'uncompressed',
-                           hive_partitioning = false, ignore_errors = true, maximum_object_size = {LONGEST_BYTES},
-                           columns = {_COLUMNS})))
-"""  # noqa: S608 - only names of this module
-"""A time counts only if DuckDB would print it in the same way. `labels` are JSON texts as DuckDB prints them, so equal
-labels have equal texts."""
 
 _SEEN = """
 CREATE TABLE seen AS
@@ -60,14 +39,14 @@ WHERE time IS NOT NULL AND labels IS NOT NULL
 """
 """Rows keep the order of the documents, so `rowid` is the order of the times."""
 
-_KEYS = r"""
+_KEYS = f"""
 CREATE TABLE keys AS
 SELECT row_number() OVER (ORDER BY key) AS id, *
 FROM (SELECT text || '@' || CAST(hour AS VARCHAR)[1:16] AS key, label, hour, count
       FROM (SELECT label ->> '$' AS text, label, hour, count
             FROM (SELECT label, hour, count(*) AS count FROM seen WHERE label[1] = '"' GROUP BY label, hour))
-      WHERE text <> '' AND NOT regexp_matches(text, '[\t\r\n]'))
-"""
+      WHERE {IS_PRINTABLE})
+"""  # noqa: S608 - only names of this module
 
 _TIMES = """
 SELECT keys.id, seen.second FROM seen JOIN keys USING (label, hour) ORDER BY keys.id, seen.rowid
@@ -75,7 +54,7 @@ SELECT keys.id, seen.second FROM seen JOIN keys USING (label, hour) ORDER BY key
 BATCH_ROWS = 200_000
 _SECONDS_AN_HOUR = 3600
 _SEPARATOR = b", "
-_TIME_BYTES = len(", 2026-01-09T12:34:56")
+_MINUTES_AND_SECONDS = "".join(f":{n // 60:02d}:{n % 60:02d}" for n in range(_SECONDS_AN_HOUR)).encode()
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,23 +72,27 @@ class LabelHour:
     unlabelled: int
 
 
-def count_label_hours(location: str, output: str, settings: Settings) -> LabelHour:
+def count_label_hours(location: str, output: str, settings: Settings, reducers: int | None = None) -> LabelHour:
     """Counts the detections of each label and hour, and writes the counts with the times.
+
+    Args:
+        location: What to read, as for `find_job_inputs`.
+        output: Where to write, as `reducers`: as for `open_job_output`.
 
     Returns:
         The counts.
 
     Raises:
-        ConfigurationError: The input or the output folder does not exist.
+        ConfigurationError: The input does not exist, or the output cannot be written.
         PermanentError: A file cannot be read or written, or memory or disk space is short.
         TransientError: The store does not answer.
     """
     inputs = find_job_inputs(location, settings)
-    with open_output(output, inputs) as stream, open_engine(memory=settings.duckdb_memory) as engine:
-        files = [str(path) for path in line_files(inputs, engine.folder)]
-        if not files:
-            return LabelHour(0, 0, 0, 0, 0, 0)
-        engine.run(_DOCUMENTS, {"files": files})
+    with (
+        open_engine(memory=settings.duckdb_memory) as engine,
+        open_job_output(output, inputs, engine, settings, reducers) as target,
+    ):
+        load_documents(engine, inputs)
         documents, malformed = engine.run(
             "SELECT count(*) FILTER (time IS NOT NULL AND labels IS NOT NULL), "
             "count(*) FILTER ((time IS NULL OR labels IS NULL) AND NOT other) FROM documents"
@@ -119,39 +102,36 @@ def count_label_hours(location: str, output: str, settings: Settings) -> LabelHo
         engine.run(_KEYS)
         keys, detections = engine.run("SELECT count(*), coalesce(sum(count), 0)::BIGINT FROM keys")[0]
         unlabelled = engine.value("SELECT count(*) FROM seen") - detections
-        for piece in _printed(engine):
-            write(stream, piece)
+        for key, pieces in groupby(_printed(engine), itemgetter(0)):
+            stream = target.of(key)
+            for _, piece in pieces:
+                write(stream, piece)
     return LabelHour(len(inputs), documents, detections, keys, malformed, unlabelled)
 
 
-def _printed(engine: Engine) -> Iterator[bytes]:
-    """Yields the output in pieces of at most one batch of times, however long a line is."""
+def _printed(engine: Engine) -> Iterator[tuple[bytes, bytes]]:
+    """Yields keys with pieces of their lines: at most one batch of times, however long a line is."""
     import numpy as np  # noqa: PLC0415 - slow to load, and other commands do not need it
 
+    of_hour = np.frombuffer(_MINUTES_AND_SECONDS, np.uint8).reshape(_SECONDS_AN_HOUR, -1)
     with engine_errors():
         keys = engine.connection.cursor().execute("SELECT key, CAST(hour AS VARCHAR), count FROM keys ORDER BY id")
-        begun = 0
-        table: npt.NDArray[np.uint8] | None = None
+        begun, key, before = 0, b"", b""
         for batch in engine.connection.sql(_TIMES).to_arrow_reader(BATCH_ROWS):
             ids, seconds = (batch.column(number).to_numpy(zero_copy_only=False) for number in (0, 1))
             bounds = [0, *(np.flatnonzero(np.diff(ids)) + 1).tolist(), len(ids)]
             for first, end in pairwise(bounds):
                 is_new = ids[first] != begun
-                if is_new or table is None:
+                if is_new:
+                    if begun:
+                        yield key, b"]\n"
                     begun = ids[first]
-                    key, hour, count = keys.fetchone() or ("", "", 0)
-                    table = _times_of(hour)
-                    yield b"%s%s\t%d\t[" % (b"]\n" if begun > 1 else b"", key.encode(), count)
-                text = table[seconds[first:end]].tobytes()
-                yield text[len(_SEPARATOR) :] if is_new else text
+                    text, hour, count = keys.fetchone() or ("", "", 0)
+                    key, before = text.encode(), f", {hour[:10]}T{hour[11:13]}".encode()
+                    yield key, b"%s\t%d\t[" % (key, count)
+                times = np.empty((end - first, len(before) + of_hour.shape[1]), np.uint8)
+                times[:, : len(before)] = np.frombuffer(before, np.uint8)
+                times[:, len(before) :] = of_hour[seconds[first:end]]
+                yield key, times.tobytes()[len(_SEPARATOR) if is_new else 0 :]
         if begun:
-            yield b"]\n"
-
-
-def _times_of(hour: str) -> "npt.NDArray[np.uint8]":
-    """Returns the text of each second of an hour (`2026-01-09 12:00:00`) after a separator: uint8, 3600 rows."""
-    import numpy as np  # noqa: PLC0415 - as above
-
-    before = f", {hour[:10]}T{hour[11:13]}:"
-    rows = "".join(f"{before}{second // 60:02d}:{second % 60:02d}" for second in range(_SECONDS_AN_HOUR))
-    return np.frombuffer(rows.encode(), np.uint8).reshape(_SECONDS_AN_HOUR, _TIME_BYTES)
+            yield key, b"]\n"
