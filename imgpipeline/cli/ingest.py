@@ -28,6 +28,7 @@ from imgpipeline.contracts.text import counted
 from imgpipeline.contracts.times import Hours, find_timezone, parse_time
 from imgpipeline.errors import UsageError
 from imgpipeline.lake.query.days import parse_day
+from imgpipeline.objectstore.files import open_output
 from imgpipeline.settings import Settings, load_settings
 from imgpipeline.settings.kafka import NOTICES_APART
 from imgpipeline.sources import prepare as preparing
@@ -51,6 +52,8 @@ from imgpipeline.vision.gate import Gate
 
 app = typer.Typer()
 _MOST_NAMED = 5
+_BACKFILL_NOTED = 100
+"""How many images of a backfill are announced between two notes of its progress."""
 
 
 def _check_template(text: str | None) -> str | None:
@@ -433,11 +436,13 @@ def s3(
     preparation = Preparing(derive=derive).preparation(settings)
     options = replace(OPTIONS, message_format=message_format, preparation=preparation)
     try:
-        with finite_progress("Announcing", settings.kafka_topic, unit="images") as progress:
+        every = _BACKFILL_NOTED if message_format is MessageFormat.BACKFILL else 0
+        with finite_progress("Announcing", settings.kafka_topic, unit="images", note_every=every) as progress:
             totals = ingest_source(settings, bucket, options=options, progress=lambda now: progress(now.announced, 0))
     finally:
         if failures and bucket.failures:
-            failures.write_text(json.dumps([asdict(failure) for failure in bucket.failures], indent=2))
+            with open_output(str(failures), option="--failures") as file:
+                file.write(json.dumps([asdict(failure) for failure in bucket.failures], indent=2).encode())
     show_result({"source": bucket.name, "topic": settings.kafka_topic, "announced": totals.announced,
                  "skipped": bucket.skipped, "left_out": bucket.left_out, "failures": bucket.failures},
                 as_json=as_json)  # fmt: skip

@@ -57,13 +57,16 @@ def stopped_by_signals() -> Iterator[Stopping]:
 
 
 @contextmanager
-def finite_progress(what: str, topic: str, *, unit: str = "frames") -> Iterator[Callable[[int, int], None]]:
+def finite_progress(
+    what: str, topic: str, *, unit: str = "frames", note_every: int = 0
+) -> Iterator[Callable[[int, int], None]]:
     """Shows the progress of a finite source while the context lasts. After Ctrl-C, notes how far it came.
 
     Args:
         what: What is being done, such as `Ingesting`.
         topic: The Kafka topic, for the note.
         unit: What is counted.
+        note_every: Also note the progress at about every such number, for logs; 0: never.
 
     Yields:
         A function to call with the number of announced frames and the total (0 while it is not known).
@@ -75,6 +78,8 @@ def finite_progress(what: str, topic: str, *, unit: str = "frames") -> Iterator[
 
     def update(done: int, of: int) -> None:
         nonlocal announced, total
+        if note_every and done // note_every > announced // note_every:
+            note(f"{done:,} {unit} announced.")
         announced, total = done, of
         show(done, of)
 

@@ -1,6 +1,7 @@
 """`imgpipeline ingest` of files and of stored images."""
 
 import json
+import re
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from uuid import UUID
@@ -298,6 +299,15 @@ def test_a_backfill_announces_every_object_each_time_and_writes_what_failed(site
     [failure] = json.loads((tmp_path / "failed.json").read_text())
     assert failure["path"] == f"{bucket.url}/site/images/b%2e.jpg"
     assert "escaped or control character" in failure["error"]
+
+
+def test_a_backfill_reports_its_progress_to_a_log(site, bucket, tmp_path):
+    fill(bucket, tmp_path, *(f"site/images/{number:03d}.jpg" for number in range(120)))
+    ended = run(
+        "ingest", "s3", f"{bucket.url}/site/images", "--message-format", "backfill", env=site, cwd=tmp_path
+    )  # fmt: skip
+    assert ended.status == 0
+    assert re.search(r"^1[0-2]\d images announced\.$", ended.stderr, re.MULTILINE)
 
 
 def test_images_are_derived_beside_those_of_a_folder_and_of_a_bucket(site, bucket, store_of, tmp_path):
