@@ -52,7 +52,7 @@ def page(browser: Browser, site: PlannedSite) -> Iterator[Page]:
 
 
 def begin(page: Page, site: PlannedSite) -> None:
-    """Give the name, and answer blind frames until one with boxes is shown."""
+    """Give the name, answer blind frames until one with boxes is shown, and wait until these answers are stored."""
     page.goto(ADDRESS)
     page.get_by_label("Your name").fill("ann")
     page.keyboard.press("Enter")
@@ -61,6 +61,7 @@ def begin(page: Page, site: PlannedSite) -> None:
         page.keyboard.press("0")
         page.keyboard.press("Enter")
     show_frame(page)
+    answers(site, site.first())
 
 
 def show_frame(page: Page) -> None:
