@@ -285,7 +285,7 @@ def query(
             help="DuckDB SQL over frames, detections, weak_detections, label_counts, label_timestamps, label_totals, "
             "frame_stats, source_activity, frame_hours, frame_sizes, frame_dimensions, frame_brightness, "
             "frame_sharpness, frame_latency, tracks, track_points, unique_objects, unique_totals, frame_changes, "
-            "events, zone_occupancy, line_crossings, dead_letters, notices, segments."
+            "events, zone_occupancy, line_crossings, accuracy, dead_letters, notices, segments."
         ),
     ],
     period: Period,
