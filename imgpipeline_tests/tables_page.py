@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from pathlib import Path
 
+from imgpipeline.lake.schema.accuracy import ACCURACY
 from imgpipeline.lake.schema.events import EVENT_TABLES, PLACE_TABLES
 from imgpipeline.lake.schema.redetections import MODEL_COMPARISON, REDETECTED_FRAMES, REDETECTIONS
 from imgpipeline.lake.schema.tables import (
@@ -36,6 +37,7 @@ def tables_page(page: str) -> str:
     parts += [_section(table, f"{table.name}, a histogram view") for table in HISTOGRAM_VIEWS]
     parts += [_section(table, table.name) for table in (*TRACK_TABLES, TRACK_SLICES, TRACK_OVERLAPS)]
     parts += [_section(table, table.name) for table in (*EVENT_TABLES, *PLACE_TABLES)]
+    parts.append(_section(ACCURACY, ACCURACY.name))
     parts += [_section(table, table.name) for table in (REDETECTIONS, REDETECTED_FRAMES, MODEL_COMPARISON)]
     parts.append(_section(DEAD_LETTERS, "dead_letters, in a query session"))
     parts.append(_section(SEGMENTS, SEGMENTS.name))

@@ -51,6 +51,7 @@ _COMMANDS: Final[Mapping[str, tuple[str, str]]] = {
     "frames": ("frames.app", "List and show frames with their detections."),
     "images": ("frames.images_app", "Manage the images that imgpipeline stored."),
     "summary": ("summary.app", "Count detections, frames and objects by label, hour, size, source, zone and line."),
+    "accuracy": ("accuracy.app", "Let people count on random frames, and show counts with error bars."),
     "tracks": ("tracks.app", "Show the objects that were followed across frames, and evaluate tracking."),
     "rules": ("events.rules_app", "Check, store and draw the rules for events."),
     "events": ("events.app", "Show events."),

@@ -31,6 +31,7 @@ from imgpipeline.cli.output import (
 from imgpipeline.contracts.text import counted
 from imgpipeline.contracts.times import find_timezone, utc_now
 from imgpipeline.events.configuration import read_rules
+from imgpipeline.lake.query.accuracy import INTERVAL
 from imgpipeline.lake.query.days import optional_day
 from imgpipeline.lake.query.histograms import bin_sizes
 from imgpipeline.lake.query.lake import Lake, distinct_names, open_arrow_lake
@@ -90,9 +91,9 @@ def label_counts(wanted: LabelOptions, rows: RowFormat) -> None:
     """
     choice = wanted.choice()
     columns = (
-        *_grouped(choice.by or ("hour", "label")), "count", *(["distinct_frames"] if choice.knows_frames else []),
-        "distinct_sources", "first_seen", "last_seen", "mean_confidence", "min_confidence", "max_confidence",
-        "observed_s",
+        *_grouped(choice.by or ("hour", "label")), "count", *INTERVAL,
+        *(["distinct_frames"] if choice.knows_frames else []), "distinct_sources",
+        "first_seen", "last_seen", "mean_confidence", "min_confidence", "max_confidence", "observed_s",
     )  # fmt: skip
     _summarise("label_counts", wanted, rows, columns, choice=choice)
 
@@ -101,7 +102,7 @@ def label_counts(wanted: LabelOptions, rows: RowFormat) -> None:
 def label_totals(wanted: LabelOptions, rows: RowFormat) -> None:
     """Count the detections of each label in total, most frequent first, over all sources or grouped with `--by`."""
     choice = wanted.choice()
-    columns = (*_grouped(choice.by or ("label",)), "count", "days", "first_day", "last_day", "observed_s")
+    columns = (*_grouped(choice.by or ("label",)), "count", *INTERVAL, "days", "first_day", "last_day", "observed_s")
     _summarise("label_totals", wanted, rows, columns, choice=choice)
 
 
@@ -249,6 +250,8 @@ def _summarise(
     found: list[_Row] = [dict(zip(asked.answer.columns, row, strict=True)) for row in asked.answer.rows]
     is_local = asked.zone is not UTC and (rows.as_json or rows.as_csv)
     records: list[_Row] = [{key: _local(value) for key, value in row.items()} for row in found] if is_local else found
+    if not any(row.get("verdict") for row in found):
+        columns = [column for column in columns if column not in INTERVAL]
     if bars:
         records, columns = _with_bars(records), (*columns, "bar")
     rows.show(records, columns, fields=asked.answer.columns, empty=f"There is no data ({span}).")

@@ -31,6 +31,10 @@ DELIVERED = "alerts_delivered"
 """Prefix of the records of alerts that every target has accepted."""
 WATCHED = "alerts_watched"
 """Prefix of the records that say which rules were watched, and since when."""
+ACCURACY_PLANS = "accuracy/plans"
+ACCURACY_ANSWERS = "accuracy/answers"
+ACCURACY_CHANGED = "accuracy/changed"
+"""Prefix of one small object a day, which is replaced after each new draw or answer of the day."""
 
 IMPORT_TOPICS = "import."
 """Prefix of the topics of imports: `import.<name>`. No followed Kafka topic may have it."""
@@ -61,7 +65,10 @@ _BUCKET = re.compile(
     re.ASCII,
 )
 _BUNDLE = re.compile(r"(?P<number>\d{15,})\.(?P<revision>[0-9a-f]{16})\.bundle", re.ASCII)
-_NUMBERED = re.compile(r"[a-z_]+/(?:\d{10,}/)?(?P<number>\d{10,})\.json", re.ASCII)
+_NUMBERED = re.compile(
+    r"(?:[a-z_]+/(?:\d{10,}/)?|accuracy/[a-z]+/day=[0-9-]{10}/[0-9a-f]{16}/(?:[^/]+/)?)(?P<number>\d{10,})\.json",
+    re.ASCII,
+)
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -402,6 +409,25 @@ def attempts_prefix(number: int) -> str:
 def acknowledgements_prefix(number: int) -> str:
     """Returns the prefix of the acknowledgements of an alert: `alerts_acknowledged/0000000007`."""
     return f"alerts_acknowledged/{number:010d}"
+
+
+def plan_prefix(day: date, source: str) -> str:
+    """Returns the prefix of the draws of a source's plan: `accuracy/plans/day=2026-01-09/5f2c…`."""
+    return f"{ACCURACY_PLANS}/day={day.isoformat()}/{_hashed(source)}"
+
+
+def answers_prefix(day: date, source: str) -> str:
+    """Returns the prefix of what people counted on a source's frames: `accuracy/answers/day=2026-01-09/5f2c…`."""
+    return f"{ACCURACY_ANSWERS}/day={day.isoformat()}/{_hashed(source)}"
+
+
+def _hashed(source: str) -> str:
+    return sha256(source.encode("utf-8", "surrogatepass")).hexdigest()[:16]
+
+
+def accuracy_changed_key(day: date) -> str:
+    """Returns the key of the object that changes with a day's plans and answers."""
+    return f"{ACCURACY_CHANGED}/day={day.isoformat()}/changed.json"
 
 
 def mqtt_key(name: str) -> str:

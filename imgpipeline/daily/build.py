@@ -11,10 +11,11 @@ from datetime import date, datetime, timedelta
 from typing import Any
 
 from imgpipeline.contracts.times import Clock
-from imgpipeline.daily.objects import COMPARISON, OBJECTS, REPORT, TABLES, TRACKS
+from imgpipeline.daily.objects import COMPARISON, MEASURED, OBJECTS, REPORT, TABLES, TRACKS
 from imgpipeline.errors import ImgpipelineError, PermanentError, TransientError
 from imgpipeline.events.configuration import Rules, read_rules
 from imgpipeline.events.rule_tables import ENTRIES
+from imgpipeline.lake.days.accuracy import DayAccuracy, has_plan
 from imgpipeline.lake.days.day_tables import rebuild_day
 from imgpipeline.lake.days.derived import Built, Derived, build
 from imgpipeline.lake.days.summaries import SUMMARIES, DaySummary
@@ -64,7 +65,8 @@ def build_day(
 
     Yields:
         The outcome of each object that was tried. An object that needs one that failed is not tried. The outcome of a
-        comparison of models, on a day that no model has re-processed, has neither result nor error.
+        comparison of models, on a day that no model has re-processed, has neither result nor error; nor has that of
+        `accuracy` on a day without a plan.
 
     Raises:
         ForbiddenError: The store refuses access.
@@ -117,6 +119,8 @@ def derived_of(
         return DailyReport(store, settings, day, now, None)
     if name == COMPARISON:
         return DayComparison(settings, store, day, now)
+    if name == MEASURED:
+        return DayAccuracy(store, settings, day, now)
     return ENTRIES[name](store, settings, rules or read_rules(settings, store), day, now, keeps_rules)
 
 
@@ -127,6 +131,8 @@ def _build(
         limits = BuildLimits.of(settings)
         return rebuild_day(store, day, force=options.force, seal=options.seal, now=now, limits=limits)
     if name == COMPARISON and len(sides_of(store, day)) == 1:
+        return None
+    if name == MEASURED and not has_plan(store, day):
         return None
     if name == TRACKS:
         _build_neighbours(store, settings, day, now)

@@ -9,8 +9,10 @@ from dataclasses import dataclass
 from functools import partial
 
 from imgpipeline.events.recipe import events_recipe
+from imgpipeline.lake.days.accuracy import accuracy_recipe
 from imgpipeline.lake.days.day_rows import RECIPE
 from imgpipeline.lake.days.summaries import SUMMARIES, recipe
+from imgpipeline.lake.schema.accuracy import ACCURACY
 from imgpipeline.lake.schema.events import EVENTS, FRAME_CHANGES, LINE_CROSSINGS, ZONE_OCCUPANCY
 from imgpipeline.lake.schema.redetections import MODEL_COMPARISON
 from imgpipeline.lake.schema.tables import DAY_TABLE_NAMES
@@ -24,6 +26,7 @@ TABLES = "day_tables"
 TRACKS = "tracks"
 REPORT = "daily_report"
 COMPARISON = MODEL_COMPARISON.name
+MEASURED = ACCURACY.name
 _TRACKED = ("frames", "detections", "tracks", "track_points")
 
 
@@ -86,6 +89,14 @@ OBJECTS: Mapping[str, DayObject] = {
             stored=tuple(table.name for table in STORED_TRACK_TABLES),
         ),
         *_RULES,
+        DayObject(
+            MEASURED,
+            (MEASURED,),
+            accuracy_recipe,
+            reads=("frames", "detections"),
+            needs=(TABLES,),
+            is_always_built=False,
+        ),
         DayObject(
             REPORT,
             (REPORT,),

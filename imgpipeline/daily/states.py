@@ -15,10 +15,11 @@ from datetime import date, datetime
 from functools import partial
 from hashlib import sha256
 
+from imgpipeline.accuracy.plans import days_with_plans
 from imgpipeline.contracts.keys import AUDIT, audit_verdict_key, known_features_key, parse_day, report_key
 from imgpipeline.contracts.times import format_time, parse_time
 from imgpipeline.daily.build import derived_of
-from imgpipeline.daily.objects import COMPARISON, REPORT, TABLES, DayObject, objects_of
+from imgpipeline.daily.objects import COMPARISON, MEASURED, REPORT, TABLES, DayObject, objects_of
 from imgpipeline.errors import PermanentError
 from imgpipeline.events.configuration import Rules, read_rules
 from imgpipeline.lake.days.day_catalog import TABLES as CATALOGED
@@ -142,8 +143,8 @@ class _Look:
     objects: Mapping[str, DayObject]
     listed: Mapping[str, Mapping[date, str]]
     """E-tag of each stored day by table; they only tell whether anything changed since an earlier look."""
-    redetected: Mapping[date, str]
-    """E-tags of the redetections of each day that has any."""
+    asked_for: Mapping[str, Mapping[date, str]]
+    """The days of objects that only some days have, by name; each with what changes when their inputs do."""
     recipes: str
     """Hash of all recipes."""
     features: Mapping[str, str] = field(default_factory=dict)
@@ -169,8 +170,8 @@ class _Look:
         made_by = {name: each.recipe(settings) for name, each in objects.items()}
         parts = (made_by, settings.timezone, rules.model_dump_json())
         recipes = sha256(repr(parts).encode()).hexdigest()[:16]
-        redetected = days_with_redetections(store)
-        return cls(store, settings, catalog, now, rules, objects, listed, redetected, recipes, _known_features(store))
+        asked_for = {COMPARISON: days_with_redetections(store), MEASURED: days_with_plans(store)}
+        return cls(store, settings, catalog, now, rules, objects, listed, asked_for, recipes, _known_features(store))
 
     @property
     def stored_days(self) -> set[date]:
@@ -198,7 +199,8 @@ class _Look:
 
     def _fingerprint(self, day: date) -> str:
         versions = [self.listed[table].get(day, "") for table in sorted(self.listed)]
-        parts = (self.recipes, day < self.now.date(), self.redetected.get(day), versions)
+        asked_for = [days.get(day) for days in self.asked_for.values()]
+        parts = (self.recipes, day < self.now.date(), asked_for, versions)
         return sha256(repr(parts).encode()).hexdigest()[:16]
 
     def compare(self, day: date) -> dict[str, Found]:
@@ -206,7 +208,7 @@ class _Look:
         tables = self._state_of_tables(day)
         states = {TABLES: tables}
         for name, each in self.objects.items():
-            if name == TABLES or (name == COMPARISON and day not in self.redetected):
+            if name == TABLES or (name in self.asked_for and day not in self.asked_for[name]):
                 continue
             if tables.state in (State.STALE, State.MISSING):  # everything else is built after the tables anyway
                 states[name] = Found(State.STALE if self._is_stored(each, day) else State.MISSING)

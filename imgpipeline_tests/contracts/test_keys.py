@@ -122,3 +122,19 @@ def test_any_other_key_is_not_a_bundle_key(key):
 def test_a_listing_from_a_range_has_its_bundles_and_all_later_ones(one, other, revision):
     key = keys.bundle_key(BundleId(CHAIN, one, revision))
     assert (key > keys.bundle_range_key(CHAIN, other)) == (one >= other)
+
+
+@given(st.text(min_size=1), st.text(min_size=1), numbers)
+def test_each_source_has_its_own_plans_and_answers(source, other, number):
+    day = date(2026, 1, 9)
+    plan, answers = keys.plan_prefix(day, source), f"{keys.answers_prefix(day, source)}/{'0f' * 16}"
+    for prefix in (plan, answers):
+        key = keys.numbered_key(prefix, number)
+        assert (keys.parse_number(key), keys.parse_day(key)) == (number, day)
+        assert re.fullmatch(r"[A-Za-z0-9._=~/-]+", key)
+    assert (keys.plan_prefix(day, other) == plan) == (other == source)
+
+
+def test_the_mark_of_a_day_is_no_entry_of_a_numbered_log():
+    key = keys.accuracy_changed_key(date(2026, 1, 9))
+    assert (keys.parse_number(key), keys.parse_day(key)) == (None, date(2026, 1, 9))

@@ -28,6 +28,7 @@ LAYERS = {
     "label_totals": ("summaries", {"label_counts"}),
     "frame_stats": ("summaries", FROM_FRAMES | {"notices"}),
     "source_activity": ("summaries", FROM_FRAMES),
+    "accuracy": ("summaries", {"frames", "detections"}),
     "tracks": ("tracks", FROM_DETECTIONS),
     "track_points": ("tracks", FROM_DETECTIONS),
     "unique_objects": ("tracks", FROM_DETECTIONS),

@@ -12,7 +12,7 @@ import dagster as dg
 
 from imgpipeline.contracts.text import counted
 from imgpipeline.contracts.times import utc_now
-from imgpipeline.daily.objects import COMPARISON, OBJECTS, REPORT, TABLES, DayObject
+from imgpipeline.daily.objects import COMPARISON, MEASURED, OBJECTS, REPORT, TABLES, DayObject
 from imgpipeline.defs.assets.daily_shown import DayShown
 from imgpipeline.defs.assets.frame_metadata import FRAME_METADATA
 from imgpipeline.defs.checks import DAY_CHECKS, DayChecks
@@ -70,6 +70,9 @@ _QUESTIONS = {
     REPORT: "What happened on that day? One self-contained HTML page: detections by label and hour, unique objects, "
     "zones and lines, events, frames by hour and size, images with their detections and tracks, dead letters, and "
     "whether tables and ledger agree. The command imgpipeline report --day D --out F downloads it.",
+    MEASURED: "How far is each count from the truth? For each source and label for which people count a random sample "
+    "of frames (imgpipeline accuracy plan): the corrected count and its 95 % interval. Days without a plan have none. "
+    "One Parquet file per day.",
     COMPARISON: "Where do models agree, and which objects does only one of them find? For each pair of models that "
     "have processed the day (live: the detection runs) and each label: counts, matches with an IoU of 0.5 or more, "
     "objects of only one model, and ten images with the boxes of both. One Parquet file per day.",
@@ -85,6 +88,7 @@ _GROUPS = {
     **dict.fromkeys((table.name for table in TRACK_TABLES), ("tracks", {"python", "duckdb", "parquet"})),
     **dict.fromkeys((table.name for table in (*EVENT_TABLES, *PLACE_TABLES)), ("events", {"parquet", "s3"})),
     REPORT: ("reports", {"html", "s3"}),
+    MEASURED: ("summaries", {"duckdb", "parquet"}),
     COMPARISON: ("redetections", {"duckdb", "sql", "parquet"}),
 }
 """Group and kinds of each asset."""

@@ -70,6 +70,8 @@ class DayShown:
         if built.name == COMPARISON:
             return self._comparison(built)
         key = stored_key(table, built.day)
+        if built.result is None:  # left out: a backfill fails for days without an event
+            return {"path": f"{self.store.url}/{key}", "skipped": True}, ""
         metadata = {"path": f"{self.store.url}/{key}", "skipped": built.result.skipped, **self._viewer(built.day)}
         done = built.result
         manifest = done.manifests[key]

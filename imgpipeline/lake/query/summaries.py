@@ -4,7 +4,7 @@ Each question is one file in `sql/` that only reads summaries, whatever the numb
 year costs a few listings and one small file per day. docs/tables.md names the columns that can be added up.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, tzinfo
 from pathlib import Path
@@ -14,6 +14,7 @@ import pyarrow as pa
 
 from imgpipeline.contracts.times import find_timezone
 from imgpipeline.errors import UsageError
+from imgpipeline.lake.query.accuracy import with_intervals
 from imgpipeline.lake.query.days import Span, days_of
 from imgpipeline.lake.schema.tables import FRAME_STATS, LABEL_COUNTS, SOURCE_ACTIVITY
 from imgpipeline.lake.sessions.local_time import in_zone, local_days, utc_days
@@ -142,7 +143,11 @@ def ask_session(
         if first == FRAME_STATS.name:
             frames = int(tables.query("SELECT coalesce(sum(frames), 0) FROM frame_stats").rows[0][0])
         if name in _USUAL_GROUPS:
-            table = _count_labels(tables, name, choice or LabelChoice())
+            choice = choice or LabelChoice()
+            groups = [group for group in GROUPS if group in (choice.by or _USUAL_GROUPS[name])]
+            table = _count_labels(tables, name, choice, groups)
+            if has_intervals(groups) and zone is UTC:
+                table = with_intervals(lake, table, groups, days, choice.sources)
         else:
             table = tables.arrow(view_sql(name))
         return SummaryAnswer(table, zone, frames, _mixed_models(tables, first))
@@ -177,8 +182,12 @@ def hourly_counts(lake: LakeSession, days: Sequence[date]) -> list[HourlyCount]:
     return [HourlyCount(in_zone(hour, zone), *values) for hour, *values in rows]
 
 
-def _count_labels(tables: SessionDays, name: str, choice: LabelChoice) -> pa.Table:
-    groups = [group for group in GROUPS if group in (choice.by or _USUAL_GROUPS[name])]
+def has_intervals(groups: Collection[str]) -> bool:
+    """Tells whether counts of these groups get an interval: those of labels, of whole days."""
+    return "label" in groups and "hour" not in groups
+
+
+def _count_labels(tables: SessionDays, name: str, choice: LabelChoice, groups: list[str]) -> pa.Table:
     counts = view_sql(name).replace("{by}", ", ".join(groups))
     if name == "label_counts" and not choice.knows_frames:
         counts = f"SELECT * EXCLUDE (distinct_frames) FROM (\n{counts})\n"  # noqa: S608 - own query, own names

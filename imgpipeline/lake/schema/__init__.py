@@ -3,6 +3,7 @@
 Parquet schemas, queries and docs/tables.md (`python -m imgpipeline_tests.tables_page`) are generated from them.
 """
 
+from imgpipeline.lake.schema.accuracy import ACCURACY
 from imgpipeline.lake.schema.events import EVENT_TABLES, PLACE_TABLES
 from imgpipeline.lake.schema.tables import (
     DEAD_LETTERS,
@@ -26,6 +27,7 @@ ALL = (
     *TRACK_TABLES,
     *EVENT_TABLES,
     *PLACE_TABLES,
+    ACCURACY,
     DEAD_LETTERS,
     SEGMENTS,
 )

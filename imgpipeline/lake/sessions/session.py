@@ -8,6 +8,7 @@ session.
 import contextlib
 import json
 import re
+import tempfile
 import threading
 from collections import defaultdict
 from collections.abc import Collection, Iterator, Mapping, Sequence
@@ -18,6 +19,7 @@ from typing import Any
 
 import duckdb
 import pyarrow as pa
+import pyarrow.parquet as pq
 
 from imgpipeline.contracts.text import counted
 from imgpipeline.errors import ConfigurationError, PermanentError, TransientError
@@ -152,6 +154,23 @@ class LakeSession:
         self._fill_derived_tables()
         path = self._engine.folder / stored_key(table, day)
         return path if path.exists() else None
+
+    def stored_rows(self, table: str, days: Collection[date]) -> pa.Table:
+        """Returns the rows of a stored table of some UTC days, which may be missing, without newer segments.
+
+        Raises:
+            PermanentError: The local disk cannot be used.
+            TransientError: The store does not answer.
+        """
+        shared, found = self._shared, []
+        for day, e_tag in sorted(list_versions(shared.store, table, shared.stored).items()):
+            if day not in days:
+                continue
+            with tempfile.TemporaryDirectory(dir=self._engine.folder) as folder:
+                if shared.cache.link(stored_key(table, day), e_tag, Path(folder, table)):
+                    rows = pq.read_table(Path(folder, table), partitioning=None)
+                    found.append(rows.add_column(0, "day", pa.array([day] * rows.num_rows, pa.date32())))
+        return pa.concat_tables(found) if found else pa.table({})
 
     @property
     def days(self) -> tuple[date, ...]:

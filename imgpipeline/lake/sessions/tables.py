@@ -1,8 +1,8 @@
 """The tables, views and macros of a query session that its snapshot does not create.
 
 * `segments` and `dead_letters` show the ledger. Filling them reads every segment of the days in question.
-* Tracks, events, and counts at zones and lines are shown as stored, without newer segments. A day without them has no
-  rows.
+* Tracks, events, counts at zones and lines, and the accuracy of counts are shown as stored, without newer segments. A
+  day without them has no rows.
 * Histogram views show `frame_stats` with one row per bin (`sql/frame_*.sql`).
 * Macros follow a number back to its frames (the other files in `sql/`).
 
@@ -15,6 +15,7 @@ from datetime import date
 
 from imgpipeline.contracts.keys import ChainId, segment_key
 from imgpipeline.lake.days.summary_inputs import list_versions, stored_key
+from imgpipeline.lake.schema.accuracy import ACCURACY
 from imgpipeline.lake.schema.events import EVENT_TABLES, PLACE_TABLES
 from imgpipeline.lake.schema.tables import DEAD_LETTERS, FRAME_STATS, HISTOGRAM_VIEWS, SEGMENTS, Table
 from imgpipeline.lake.schema.tracks import TRACK_TABLES
@@ -33,7 +34,7 @@ FROM (SELECT unnest(?) AS topic, unnest(?) AS topic_id, unnest(?) AS partition, 
 WHERE dead_letters.topic = found.topic AND dead_letters.topic_id = found.topic_id
   AND dead_letters.partition = found.partition AND dead_letters.kafka_offset = found.kafka_offset
 """
-_DERIVED_TABLES = (*TRACK_TABLES, *EVENT_TABLES, *PLACE_TABLES)
+_DERIVED_TABLES = (*TRACK_TABLES, *EVENT_TABLES, *PLACE_TABLES, ACCURACY)
 COUNTED_DETECTIONS = "working.counted_detections"
 """The detections that a number counts, without their segments, so it does not read the ledger."""
 MACROS = ("counted_detections", "explain_label_counts", "explain_label_totals", "explain_frame_stats")
@@ -140,13 +141,13 @@ def _load(table: Table) -> str:
 
 
 def create_derived_tables(engine: Engine) -> None:
-    """Creates the tables of tracks, events, zones and lines without rows."""
+    """Creates the tables of tracks, events, zones, lines and accuracy without rows."""
     for table in _DERIVED_TABLES:
         engine.run(f"CREATE TABLE {table.name} ({table.typed_columns})")
 
 
 def asks_for_derived(sql: str) -> bool:
-    """Tells whether a query may use a table of tracks, events, zones or lines."""
+    """Tells whether a query may use a table of tracks, events, zones, lines or accuracy."""
     lowered = sql.lower()
     return any(table.name in lowered for table in _DERIVED_TABLES)
 

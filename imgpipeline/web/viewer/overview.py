@@ -4,11 +4,12 @@ Of the sources: their status, their newest images, and when each was observed on
 """
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, date, datetime, time
 from functools import lru_cache
 from typing import Annotated, Any
 
+import pyarrow as pa
 from fastapi import APIRouter, Path, Query, Request
 from fastapi.responses import HTMLResponse, Response
 from pydantic import Field
@@ -19,6 +20,7 @@ from imgpipeline.detect.state import read_state
 from imgpipeline.errors import ConfigurationError, PermanentError, TransientError
 from imgpipeline.events.alerts.listing import list_alerts
 from imgpipeline.lake.quality.audit_report import DayFigures
+from imgpipeline.lake.query.accuracy import INTERVAL, with_intervals
 from imgpipeline.lake.query.coverage import SourceCoverage, read_coverage
 from imgpipeline.lake.query.frames import detections_in, list_newest
 from imgpipeline.lake.query.source_status import SourceStatus, source_status_of
@@ -55,6 +57,9 @@ class LabelRow:
     unique: int | None
     """Unique objects of the UTC day; None if its tracks are not built."""
 
+    interval: Mapping[str, Any] = field(default_factory=lambda: dict.fromkeys(INTERVAL))
+    """The columns of `accuracy.INTERVAL`; without a plan their values are None."""
+
     @property
     def count(self) -> int:
         """Detections of the day."""
@@ -83,7 +88,7 @@ def _read_overview(asked: Asked, day: date) -> Mapping[str, Any]:
     lake = asked.lake
     sources = ask_session(lake, "sources", [day]).table.to_pylist()
     unique = dict(lake.query(_UNIQUE, [day]).rows) if lake.stored_file(UNIQUE_TOTALS.name, day) else None
-    labels = _labels(counts_of(asked.site, lake, [day]), unique)
+    labels = _with_intervals(lake, day, _labels(counts_of(asked.site, lake, [day]), unique))
     columns = ("frames", "gated", "dead_letters", "observed_s")
     return {
         "day": day,
@@ -105,6 +110,15 @@ def _labels(counts: Iterable[HourlyCount], unique: Mapping[str, int] | None) -> 
         LabelRow(label, of_label, None if unique is None else unique.get(label, 0)) for label, of_label in hours.items()
     )
     return tuple(sorted(rows, key=lambda row: (-row.count, row.label)))
+
+
+def _with_intervals(lake: LakeSession, day: date, rows: Sequence[LabelRow]) -> Sequence[LabelRow]:
+    """Adds the interval of each count; only for UTC days, which plans belong to."""
+    if lake.local:
+        return rows
+    counts = pa.table({"label": [row.label for row in rows], "count": [row.count for row in rows]})
+    found = with_intervals(lake, counts, ("label",), [day], ())
+    return [replace(row, interval=interval) for row, interval in zip(rows, found.to_pylist(), strict=True)]
 
 
 def _health(asked: Asked) -> Mapping[str, Any] | None:

@@ -16,6 +16,7 @@ from imgpipeline.errors import ConfigurationError, LedgerError
 from imgpipeline.lake.days.day_tables import rebuild_day
 from imgpipeline.lake.query.export import export_duckdb
 from imgpipeline.lake.schema import ALL
+from imgpipeline.lake.schema.accuracy import ACCURACY
 from imgpipeline.lake.schema.events import EVENT_TABLES, PLACE_TABLES
 from imgpipeline.lake.schema.tables import ABOUT, ABOUT_CHAINS
 from imgpipeline.lake.schema.tracks import TRACK_TABLES
@@ -107,7 +108,7 @@ def test_every_number_equals_that_of_a_query_session_also_for_unbuilt_days(store
     assert set(found) - set(expected) == {ABOUT.name, ABOUT_CHAINS.name}
     assert done.rows == {name: len(rows) for name, rows in expected.items()}
     # Only what is stored; these days have none.
-    tracks = {table.name for table in (*TRACK_TABLES, *EVENT_TABLES, *PLACE_TABLES)}
+    tracks = {table.name for table in (*TRACK_TABLES, *EVENT_TABLES, *PLACE_TABLES, ACCURACY)}
     assert {name for name, rows in expected.items() if not rows} == tracks, "each other table has rows to compare"
     assert (done.days, dict(done.ends)) == ((DAY, NEXT), {CHAIN: 55})
 

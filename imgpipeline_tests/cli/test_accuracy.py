@@ -1,0 +1,149 @@
+"""`imgpipeline accuracy`: a plan, its status, and what answers say, as users call them."""
+
+from collections.abc import Iterable
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+
+from imgpipeline.accuracy.answers import Answer, keep_answer
+from imgpipeline.accuracy.plans import read_plan
+from imgpipeline.contracts.outcomes import Frame, FrameStatus, make_frame_id
+from imgpipeline.objectstore import ObjectStore
+from imgpipeline_tests.cli.command import Ended, run
+from imgpipeline_tests.cli.samples import CAR, DOG, OpenStore, seen
+from imgpipeline_tests.ledger.samples import DAY, NOON, append, dead_letter, write_chain, writer
+
+pytestmark = pytest.mark.medium
+
+
+def made(offset: int, source: str = "cam-1") -> Frame:
+    """Return a frame with one car, and each third one with a second car or a dog."""
+    time = datetime(DAY.year, DAY.month, DAY.day, 9, tzinfo=UTC) + timedelta(seconds=offset)
+    found = (CAR, *((CAR, DOG)[offset % 2 : offset % 2 + 1] if offset % 3 == 0 else ()))
+    plain = seen(offset, *found, source=source, timestamp=time)
+    return replace(plain, frame_id=make_frame_id(source, time, offset))
+
+
+GATED = replace(made(100), status=FrameStatus.GATED, gate_reason="dark", detections=())
+
+
+@pytest.fixture
+def store(folder_site: dict[str, str], store_of: OpenStore) -> ObjectStore:
+    """A store with a hundred frames of cam-1, one gated frame and one dead letter, and a frame of yard."""
+    opened = store_of(folder_site)
+    write_chain(opened, [*map(made, range(100)), GATED, dead_letter(101), made(102, "yard")])
+    return opened
+
+
+def accuracy(*arguments: str, site: dict[str, str], at: Path, status: int = 0) -> Ended:
+    """Run a command of the group, and check its status."""
+    ended = run("accuracy", *arguments, env=site, cwd=at)
+    assert ended.status == status, ended.stderr
+    return ended
+
+
+def answer_all(store: ObjectStore, frames: Iterable[Frame], extra: int = 0) -> None:
+    """Count one object more than the model on each third frame."""
+    plan = read_plan(store, DAY, "cam-1")
+    assert plan
+    by_id = {frame.frame_id: frame for frame in frames}
+    for frame_id in plan.samples:
+        frame = by_id[frame_id]
+        cars = sum(found.label == "car" for found in frame.detections) + (frame.offset % 3 == 1)
+        counts = {"car": cars + extra, "dög": sum(found.label == "dög" for found in frame.detections)}
+        keep_answer(store, Answer(DAY, "cam-1", frame_id, "ada", NOON, counts))
+
+
+def test_a_plan_tells_its_frames_and_what_is_outside(store, folder_site, tmp_path):
+    ended = accuracy(
+        "plan", "--day", str(DAY), "--source", "cam-1", "--samples", "50", "--json", site=folder_site, at=tmp_path
+    )
+    (row,) = ended.json()
+    assert row == {
+        "day": str(DAY), "source": "cam-1", "labels": ["car", "dög"], "frames": 100, "samples": 50, "answered": 0,
+        "left": 50, "not_covered": 0, "gone": 0, "came_back": 0, "gated": 1, "dead_letters": 1,
+    }  # fmt: skip
+    assert "car: an interval of ±10% needs about 100 samples." in ended.stderr
+    assert f"on the page /count/{DAY}?source=cam-1 of `imgpipeline serve`" in ended.stderr
+
+
+def test_the_address_of_the_page_is_that_of_the_viewer(store, folder_site, tmp_path):
+    site = folder_site | {"IMGPIPELINE_VIEWER_URL": "https://viewer.example"}
+    ended = accuracy("plan", "--day", str(DAY), "--source", "cam-1", site=site, at=tmp_path)
+    assert f"https://viewer.example/count/{DAY}?source=cam-1" in ended.stderr
+
+
+def test_without_a_source_each_source_gets_a_plan(store, folder_site, tmp_path):
+    found = accuracy("plan", "--day", str(DAY), "--label", "car", "--json", site=folder_site, at=tmp_path).json()
+    assert [(row["source"], row["labels"], row["samples"]) for row in found] == [
+        ("cam-1", ["car"], 100),
+        ("yard", ["car"], 1),
+    ]
+
+
+def test_a_second_plan_changes_nothing_until_it_is_extended(store, folder_site, tmp_path):
+    asked = ("plan", "--day", str(DAY), "--source", "cam-1", "--samples", "40")
+    accuracy(*asked, site=folder_site, at=tmp_path)
+    again = accuracy(*asked, "--json", site=folder_site, at=tmp_path)
+    assert again.json()[0]["samples"] == 40
+    assert f"cam-1 has a plan of {DAY} already. --extend draws more frames." in again.stderr
+    (extended,) = accuracy(*asked, "--extend", "--json", site=folder_site, at=tmp_path).json()
+    assert extended["samples"] == 80
+
+
+def test_a_status_shows_the_answers_and_the_frames_that_came_later(store, folder_site, tmp_path):
+    accuracy("plan", "--day", str(DAY), "--source", "cam-1", "--samples", "50", site=folder_site, at=tmp_path)
+    answer_all(store, map(made, range(100)))
+    append(writer(store), [made(offset) for offset in range(103, 110)])
+    (row,) = accuracy("status", "--json", site=folder_site, at=tmp_path).json()
+    assert (row["frames"], row["samples"], row["answered"], row["left"], row["not_covered"]) == (107, 50, 50, 0, 7)
+    assert accuracy("status", "--source", "yard", "--json", site=folder_site, at=tmp_path).json() == []
+
+
+def test_show_prints_estimates_with_intervals(store, folder_site, tmp_path):
+    accuracy("plan", "--day", str(DAY), "--source", "cam-1", "--samples", "50", site=folder_site, at=tmp_path)
+    answer_all(store, map(made, range(100)))
+    ended = accuracy("show", "--day", str(DAY), "--json", site=folder_site, at=tmp_path)
+    car, dog = ended.json()
+    assert (car["label"], car["part"], car["count"], car["verdict"]) == ("car", "day", 117, "measured")
+    assert car["low"] < 117 + 33 < car["high"]
+    assert (dog["verdict"], dog["low"], dog["count"]) == ("not_enough", None, 17)
+    assert (
+        f"{DAY} cam-1, dög: too few answers for an interval: 0 of 10 with an error, or 50 of 240 in all."
+        in ended.stderr
+    )
+    table = accuracy("show", "--day", str(DAY), site=folder_site, at=tmp_path).stdout
+    assert "errors seen" in table
+    assert "not_enough" in table
+
+
+def test_show_names_the_command_that_covers_newer_frames(store, folder_site, tmp_path):
+    accuracy("plan", "--day", str(DAY), "--source", "cam-1", "--samples", "50", site=folder_site, at=tmp_path)
+    append(writer(store), [made(offset) for offset in range(103, 110)])
+    ended = accuracy("show", site=folder_site, at=tmp_path)
+    assert f"imgpipeline accuracy plan --day {DAY} --source cam-1 --extend" in ended.stderr
+    accuracy("plan", "--day", str(DAY), "--source", "cam-1", "--extend", site=folder_site, at=tmp_path)
+    (row,) = accuracy("status", "--json", site=folder_site, at=tmp_path).json()
+    assert (row["samples"], row["not_covered"]) == (57, 0)
+
+
+def test_without_plans_the_commands_say_how_to_make_one(store, folder_site, tmp_path):
+    for command in ("status", "show"):
+        assert "Make one: imgpipeline accuracy plan" in accuracy(command, site=folder_site, at=tmp_path).stderr
+
+
+def test_a_source_without_frames_gets_no_plan(store, folder_site, tmp_path):
+    ended = accuracy("plan", "--day", str(DAY), "--source", "gate", site=folder_site, at=tmp_path, status=2)
+    assert "gate has no processed frames on 2026-01-09." in ended.stderr
+
+
+def test_more_samples_are_asked_for_by_the_errors_seen(store, folder_site, tmp_path):
+    asked = ("plan", "--day", str(DAY), "--source", "cam-1", "--samples", "50")
+    accuracy(*asked, site=folder_site, at=tmp_path)
+    answer_all(store, map(made, range(100)))
+    assert "±100% needs about" in accuracy(*asked, "--width", "100%", site=folder_site, at=tmp_path).stderr
+    for width in ("0", "ten", "-5%", "101%"):
+        ended = accuracy(*asked, f"--width={width}", site=folder_site, at=tmp_path, status=2)
+        assert f"Got the share '{width}'" in ended.stderr
